@@ -1,0 +1,68 @@
+"""Fixtures every test may use."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from support import sliding
+
+from vcorr import builtin, registry
+
+
+@pytest.fixture
+def plugins(monkeypatch: pytest.MonkeyPatch) -> Callable[..., registry.Registry]:
+    """Replaces the installed plugins by the built-ins, the test plugin and the modules given; returns the registry."""
+
+    def use(*modules: object) -> registry.Registry:
+        sources = [registry.PluginSource(registry.BUILTIN, "vcorr", "0", lambda: builtin)]
+        sources += [
+            registry.PluginSource(m.__name__, m.__name__, "1", lambda m=m: m)  # type: ignore[misc]
+            for m in (sliding, *modules)
+        ]
+        made = registry.Registry(sources)
+        monkeypatch.setattr(registry, "installed", lambda: made)
+        return made
+
+    return use
+
+
+@pytest.fixture
+def vcorr_program(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Runs the program in a process of its own, in a folder of its own; returns what it printed and its exit code."""
+
+    def run(*arguments: str, path: Path | None = None, **options: object) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "vcorr", *arguments],
+            capture_output=True,
+            text=True,
+            check=False,
+            cwd=options.pop("cwd", tmp_path),
+            env=process_environment(path),
+            timeout=240,
+            **options,  # type: ignore[call-overload]
+        )
+
+    return run
+
+
+def process_environment(path: Path | None = None) -> dict[str, str]:
+    """The environment of a program under test; `path` is searched for modules and distributions first."""
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("VCORR_")}
+    environment |= {"OMP_NUM_THREADS": "1", "COLUMNS": "120"}
+    if path is not None:
+        environment["PYTHONPATH"] = os.pathsep.join([str(path), environment.get("PYTHONPATH", "")])
+    return environment
+
+
+@pytest.fixture(autouse=True)
+def _quiet_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """No test reaches a hub, and none changes the environment of the next."""
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.delenv(registry.SELECT_VARIABLE, raising=False)
+    yield
+    registry.installed.cache_clear() if hasattr(registry.installed, "cache_clear") else None

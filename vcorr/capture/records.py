@@ -1,0 +1,52 @@
+"""What a tapped attention call hands to the probes.
+
+Shape legend: B batch, H heads, N tokens of the whole sequence, F x h x w video tokens, n text tokens, d head width.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from vcorr.geometry import TokenGrid
+from vcorr.records import Site
+
+if TYPE_CHECKING:  # a layout is data an adapter declares without loading torch
+    from torch import Tensor
+
+TextPlace = Literal["before", "after", "none"]
+
+
+@dataclass(frozen=True)
+class TokenLayout:
+    """How a model lays out the tokens and the batch of its attention calls, as data.
+
+    text: where text tokens stand in the sequence relative to the video tokens ("none": the sequence is video only).
+    branches: the guidance branches in batch order when the batch holds more than one, e.g. ("uncond", "cond"); "cond"
+    must be among them and is the one that is read. A batch of one is the conditional branch itself.
+    """
+
+    text: TextPlace = "none"
+    branches: tuple[str, ...] = ("cond",)
+
+
+@dataclass(frozen=True)
+class Capture:
+    """One attention call of the conditional branch, text set apart, exactly as the model computed with it.
+
+    q, k, v: after query-key norm and rotary embedding, (H, F, h, w, d). out: the attention output before its output
+    projection, same shape. k_text: (H, n, d), keys of the text tokens (n may be 0). Tensors the probe did not ask for
+    are None; k_text comes with k.
+    step: 0-based index of the scheduler's timestep. noise: sigma / (alpha + sigma), NaN without noise.
+    All tensors are views into the model's own memory: read them, never write.
+    """
+
+    site: Site
+    grid: TokenGrid
+    step: int
+    noise: float
+    q: Tensor
+    k: Tensor
+    v: Tensor
+    out: Tensor
+    k_text: Tensor

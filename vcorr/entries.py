@@ -1,0 +1,158 @@
+"""Entries: what plugins hand over. Frozen records of plain values; nothing heavy is imported until `factory` is resolved."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import re
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from vcorr.errors import PluginError
+
+HOOK_API_VERSION = 1
+"""Version of the hooks, entries and protocols. Raised when a plugin written for the last one would stop working."""
+
+_NAME = re.compile(r"[a-z0-9]([a-z0-9._-]*[a-z0-9])?")
+_FACTORY = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """What every plugin contribution says about itself.
+
+    Args:
+        name: lowercase, unique among its kind; what users type.
+        summary: one line for lists.
+        factory: import string "package.module:Attr", called with the config object (or nothing when `config` is None).
+        version: raised by hand whenever the numbers this part produces may move; part of every fingerprint.
+        config: dataclass of the options, or its import string, or None.
+        api_version: of the hooks this entry was written for.
+
+    Raises:
+        PluginError: a field has the wrong form.
+    """
+
+    kind: ClassVar[str] = "entry"
+
+    name: str
+    summary: str
+    factory: str
+    version: int = 1
+    config: type | str | None = None
+    api_version: int = HOOK_API_VERSION
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str) or not _NAME.fullmatch(self.name):
+            raise PluginError(
+                f"The {self.kind} name {self.name!r} is not valid.",
+                hint="Names are lowercase letters, digits, '-', '_' and '.', and begin and end with a letter or digit.",
+            )
+        if not isinstance(self.factory, str) or not _FACTORY.fullmatch(self.factory):
+            raise PluginError(f"{self.label}: factory must be 'package.module:Attr', got {self.factory!r}.")
+        if isinstance(self.version, bool) or not isinstance(self.version, int) or self.version < 1:
+            raise PluginError(f"{self.label}: version must be a whole number of at least 1, got {self.version!r}.")
+        if self.api_version != HOOK_API_VERSION:
+            raise PluginError(
+                f"{self.label} was written for version {self.api_version} of the hooks; this vcorr speaks version "
+                f"{HOOK_API_VERSION}.",
+                hint="Upgrade the plugin or vcorr, whichever is older.",
+            )
+
+    @property
+    def label(self) -> str:
+        """How messages name the entry, e.g. "model 'tiny'"."""
+        return f"{self.kind} {self.name!r}"
+
+    def config_type(self) -> type | None:
+        """The dataclass of the options, imported when it was given as a string."""
+        found = resolve(self.config, self.label) if isinstance(self.config, str) else self.config
+        if found is not None and not (isinstance(found, type) and dataclasses.is_dataclass(found)):
+            raise PluginError(f"{self.label}: config must be a dataclass, got {found!r}.")
+        return found
+
+    def create(self, config: Any = None) -> Any:
+        """Calls the factory: `factory(config)`, or `factory()` for entries without options."""
+        factory = resolve(self.factory, self.label)
+        config_type = self.config_type()
+        if config_type is None:
+            return factory()
+        return factory(config_type() if config is None else config)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelEntry(Entry):
+    """A model adapter: the factory makes a `vcorr.protocols.VideoModel`.
+
+    card: "package:path/in/package.yaml" of its model card. data: the dataset it is measured on unless told otherwise.
+    """
+
+    kind: ClassVar[str] = "model"
+
+    card: str | None = None
+    data: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProbeEntry(Entry):
+    """A descriptor read from attention: the factory makes a `vcorr.protocols.Probe`."""
+
+    kind: ClassVar[str] = "probe"
+
+
+@dataclass(frozen=True, kw_only=True)
+class MetricEntry(Entry):
+    """A score of predictions against tracks: the factory makes a `vcorr.protocols.Metric`.
+
+    default: computed by every run unless `--set metrics=...` chooses others.
+    """
+
+    kind: ClassVar[str] = "metric"
+
+    default: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatasetEntry(Entry):
+    """Clips with queries: the factory makes a `vcorr.protocols.Dataset`."""
+
+    kind: ClassVar[str] = "dataset"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrackerEntry(Entry):
+    """A point tracker: the factory makes a `vcorr.protocols.Tracker`. licence: shown in lists and kept with its tracks."""
+
+    kind: ClassVar[str] = "tracker"
+
+    licence: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class GuidanceEntry(Entry):
+    """A way to steer sampling through attention."""
+
+    kind: ClassVar[str] = "guidance"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PageEntry(Entry):
+    """A page of the generated board: the factory is called with the board's data and returns HTML."""
+
+    kind: ClassVar[str] = "page"
+
+
+def resolve(target: str, label: str) -> Any:
+    """Imports "package.module:Attr".
+
+    Raises:
+        PluginError: the module cannot be imported or has no such attribute.
+    """
+    module_name, _, attribute = target.partition(":")
+    try:
+        found: Any = importlib.import_module(module_name)
+        for part in attribute.split("."):
+            found = getattr(found, part)
+    except (ImportError, AttributeError) as error:
+        raise PluginError(f"{label}: {target!r} cannot be imported: {error}.") from error
+    return found

@@ -1,0 +1,129 @@
+"""What the objects behind the entries can do. Protocols, not base classes: a plugin needs no vcorr type in its ancestry.
+
+Importing this module imports neither torch nor any model; tensor types are named for the type checker only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vcorr.geometry import TokenGrid
+from vcorr.records import Clip, RunSettings, Score, Site, Tracks
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from vcorr.capture.recorder import Recorder
+    from vcorr.capture.records import Capture
+
+
+@runtime_checkable
+class VideoModel(Protocol):
+    """An adapter: it knows one model, describes its layout as data and runs it under a recorder.
+
+    Beside these methods an adapter may have:
+
+    - ``steps: int``, the scheduler steps it samples with by default (1 when absent);
+    - ``weights_id(weights: str) -> str``, what identifies the weights behind `--weights` (a hub revision, a content hash,
+      "random"), without loading them; raises `vcorr.MissingError` at once when they are not in reach. Absent: the
+      `--weights` value itself.
+    """
+
+    def sites(self) -> Sequence[Site]:
+        """The attention modules that can be probed, by ascending layer; known without loading anything."""
+        ...
+
+    def grid(self, clip: Clip, site: Site | None) -> TokenGrid:
+        """How the tokens of `site` lie over `clip` as this model would read it.
+
+        The grid's height, width and video_frames are the size the model takes: the runner resizes and cuts the clip to it.
+        `site` is None for models without sites.
+
+        Raises:
+            UsageError: the model cannot take such a clip; the message says which sizes it takes.
+        """
+        ...
+
+    def load(self, device: str, dtype: str, weights: str) -> None:
+        """Loads the weights: "hub" (the card's pinned revision), "random" (seeded), or a path. Never downloads.
+
+        Raises:
+            MissingError: the weights or a package are not in reach; the message says how to get them.
+        """
+        ...
+
+    def run(self, clip: Clip, settings: RunSettings, recorder: Recorder) -> NDArray[np.uint8] | None:
+        """Runs the model on the clip, every chosen step inside ``recorder.step(...)``.
+
+        Returns:
+            The generated video, (T, H, W, 3) uint8, in generate mode; None in renoise mode.
+        """
+        ...
+
+
+@runtime_checkable
+class Probe(Protocol):
+    """A descriptor: reduces the tensors of one attention call to positions, inside the forward pass.
+
+    Beside these it may have ``readout``, which its predictions carry: "token" (when absent), or "free" when it can answer
+    other than whole-token motions.
+    """
+
+    needs: frozenset[str]
+    """Which of "q", "k", "v", "out" it reads."""
+
+    def read(self, capture: Capture, queries: Tensor) -> Mapping[int, Tensor]:
+        """Positions per head: {head (-1 = the mean over heads): (N, F, 2) pixels, [:, 0] the query}.
+
+        `queries`: (N, 2) float32 pixels in frame 0, inside the grid, on the CPU whatever the device of the capture, so
+        that looking at them waits for nothing. Called without gradients and outside autocast.
+        """
+        ...
+
+
+@runtime_checkable
+class Metric(Protocol):
+    """A score of predicted tracks against a reference; numpy only, no model, no torch."""
+
+    higher_is_better: bool
+
+    def score(self, tracks: NDArray[np.floating[Any]], reference: Tracks, grid: TokenGrid) -> Mapping[str, Score]:
+        """One score a column: tracks (N, T, 2) pixels against `reference`, on the grid the tracks were read from."""
+        ...
+
+
+@runtime_checkable
+class Dataset(Protocol):
+    """Clips by id. `split` goes into every row."""
+
+    split: str
+
+    def ids(self) -> Sequence[str]:
+        """The ids of all clips, in order, without loading any."""
+        ...
+
+    def clip(self, clip_id: str) -> Clip:
+        """The clip of that id; the same one every time."""
+        ...
+
+
+@runtime_checkable
+class Tracker(Protocol):
+    """A point tracker: video (T, H, W, 3) uint8 and queries (N, 2) pixels in frame 0 to tracks."""
+
+    def track(self, video: NDArray[np.uint8], queries: NDArray[np.float32]) -> Tracks:
+        """Tracks of every query over every frame; [:, 0] is the query."""
+        ...
+
+
+@runtime_checkable
+class Page(Protocol):
+    """A page of the board."""
+
+    def render(self, board: Any) -> str:
+        """The HTML of the page's body."""
+        ...
