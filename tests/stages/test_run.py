@@ -1,0 +1,260 @@
+"""Runs end to end through the stages, on a model whose answers are known."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+import vcorr
+from vcorr.errors import StoreError
+from vcorr.spec import RunSpec
+from vcorr.stages.plan import make_plan
+from vcorr.stages.run import Outcome, Reuse, Silent, execute, rescore
+from vcorr.store import shards
+
+
+@pytest.fixture
+def found(plugins):
+    return plugins()
+
+
+def spec(**changes) -> RunSpec:
+    return RunSpec(**{"model": "sliding-model", "probe": "qk", "steps": "0,9", **changes})
+
+
+def run(found, out: Path, reuse: Reuse = Reuse.MATCHING, events=None, **changes) -> Outcome:
+    return execute(make_plan(spec(**changes), found), out, reuse=reuse, events=events)
+
+
+def computed(out: Path) -> list[str]:
+    """Clips the model was run on, in order: the test model writes them down."""
+    marker = out / "marker"
+    return marker.read_text().split() if marker.exists() else []
+
+
+def marked(out: Path) -> dict[str, dict[str, dict[str, str]]]:
+    out.mkdir(exist_ok=True)
+    return {"options": {"model": {"marker": str(out / "marker")}}}
+
+
+def test_a_perfect_layer_scores_one_and_a_blind_layer_the_floor(found, tmp_path) -> None:
+    outcome = run(found, tmp_path)
+    assert (outcome.status, outcome.clips, outcome.failed) == ("complete", 4, ())
+    rows = [r for r in outcome.run.read("scores").to_pylist() if r["metric"] == "matching_accuracy"]
+    assert len(rows) == 4 * 2 * 2
+    assert {r["value"] for r in rows if r["layer"] == 0} == {1.0}
+    assert all(r["value"] == r["floor"] == 0 for r in rows if r["layer"] == 1)
+    assert {r["ceiling"] for r in rows} == {1.0}
+    assert {(r["layer"], r["layer_name"], r["attention"]) for r in rows} == {
+        (0, "see.attend", "full3d"),
+        (1, "stay.attend", "full3d"),
+    }
+    assert {(r["step"], round(r["noise"], 3)) for r in rows} == {(0, 0.9), (9, 0.0)}
+    assert {(r["probe"], r["dataset"], r["split"], r["mode"], r["tracker"], r["seed"]) for r in rows} == {
+        ("qk", "token-slide", "test", "renoise", "exact", 42)
+    }
+
+
+def test_per_head_rows_come_with_the_mean(found, tmp_path) -> None:
+    outcome = run(found, tmp_path, limit=1, options={"probe": {"heads": "each"}})
+    rows = outcome.run.read("scores").to_pylist()
+    assert {r["head"] for r in rows} == {-1, 0, 1}
+
+
+def test_several_probes_share_one_pass(found, tmp_path) -> None:
+    run(found, tmp_path, probe="qk,feature,feature-fair", limit=1, **marked(tmp_path))
+    assert computed(tmp_path) == ["slide-0"]
+
+
+def test_the_same_spec_reuses_everything(found, tmp_path) -> None:
+    first = run(found, tmp_path, **marked(tmp_path))
+    before = {p: p.read_bytes() for p in first.run.path.rglob("*.arrow")}
+    second = run(found, tmp_path, **marked(tmp_path))
+    assert (second.run, second.reused) == (first.run, 4)
+    assert len(computed(tmp_path)) == 4
+    assert before == {p: p.read_bytes() for p in first.run.path.rglob("*.arrow")}
+
+
+def test_what_changes_numbers_changes_the_run(found, tmp_path) -> None:
+    changes = [
+        {},
+        {"seed": 1},
+        {"steps": "0"},
+        {"layers": "0"},
+        {"probe": "feature"},
+        {"limit": 1},
+        {"num_steps": 12},
+        {"weights": "random"},
+        {"dtype": "bfloat16"},
+        {"options": {"model": {"sharpness": 1.0}}},
+        {"options": {"data": {"clips": 3}}},
+        {"options": {"probe": {"heads": "each"}}},
+    ]
+    prints = [make_plan(spec(**c), found).fingerprints() for c in changes]
+    assert len({p["predict"] for p in prints}) == len(changes)
+
+
+def test_another_metric_scores_again_without_the_model(found, tmp_path) -> None:
+    first = run(found, tmp_path, **marked(tmp_path))
+    second = run(found, tmp_path, metrics="pck", **marked(tmp_path))
+    assert second.run == first.run
+    assert len(computed(tmp_path)) == 4
+    metrics = set(second.run.read("scores")["metric"].to_pylist())
+    assert "pck_8" in metrics
+    assert "matching_accuracy" not in metrics
+
+
+def test_rescoring_needs_no_model(found, tmp_path) -> None:
+    first = run(found, tmp_path)
+    count = rescore(first.run, found, RunSpec(metrics="pck", options={"metric": {"thresholds": [3]}}))
+    assert count == 4
+    assert set(first.run.read("scores")["metric"].to_pylist()) == {"pck_3", "pck_3_moving"}
+
+
+class StopAfter(Silent):
+    """Ends the process's patience after some clips."""
+
+    def __init__(self, clips: int, error: BaseException) -> None:
+        self.clips, self.error = clips, error
+
+    def clip_started(self, clip_id: str) -> None:
+        if self.clips == 0:
+            raise self.error
+        self.clips -= 1
+
+
+@pytest.mark.parametrize("stop_after", [0, 1, 3])
+def test_an_interrupted_run_goes_on_and_ends_like_an_undisturbed_one(found, tmp_path, stop_after) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        run(found, tmp_path / "a", events=StopAfter(stop_after, KeyboardInterrupt()), **marked(tmp_path))
+    resumed = run(found, tmp_path / "a", **marked(tmp_path))
+    assert (resumed.reused, resumed.status) == (stop_after, "complete")
+    assert computed(tmp_path) == [f"slide-{i}" for i in range(4)]
+    undisturbed = run(found, tmp_path / "b", **marked(tmp_path))
+    for table in ("predictions", "tracks", "scores"):
+        assert resumed.run.read(table).equals(undisturbed.run.read(table))
+
+
+def test_an_interrupted_run_says_partial(found, tmp_path) -> None:
+    plan = make_plan(spec(), found)
+    with pytest.raises(KeyboardInterrupt):
+        execute(plan, tmp_path, events=StopAfter(2, KeyboardInterrupt()))
+    record = vcorr.store.rundir.find_runs(tmp_path)[0].record()
+    assert record["status"] == "partial"
+    assert record["clips"]["done"] == 2
+
+
+def test_a_failed_clip_is_a_row_and_is_tried_again(found, tmp_path) -> None:
+    outcome = run(found, tmp_path, options={"data": {"fail": "slide-2"}})
+    assert (outcome.status, outcome.failed) == ("partial", ("slide-2",))
+    rows = outcome.run.read("scores").to_pylist()
+    (failed,) = [r for r in rows if r["status"] == "failed"]
+    assert (failed["clip"], failed["metric"], failed["layer"], failed["step"]) == ("slide-2", "", -1, -1)
+    assert failed["error"] == "ValueError: slide-2 is broken"
+    assert math.isnan(failed["value"])
+    assert {r["clip"] for r in rows} == {f"slide-{i}" for i in range(4)}
+    again = run(found, tmp_path, options={"data": {"fail": "slide-2"}})
+    assert (again.reused, again.failed) == (3, ("slide-2",))
+
+
+def test_when_every_clip_fails_the_run_failed(found, tmp_path) -> None:
+    outcome = run(found, tmp_path, limit=1, options={"data": {"fail": "slide-0"}})
+    assert outcome.status == "failed"
+
+
+def test_a_damaged_shard_is_said_and_computed_again(found, tmp_path) -> None:
+    first = run(found, tmp_path, **marked(tmp_path))
+    whole = first.run.read("predictions")
+    path = first.run.shard("predictions", "slide-1")
+    path.write_bytes(path.read_bytes()[:100])
+    notes: list[str] = []
+    listener = Silent()
+    listener.note = notes.append  # type: ignore[method-assign]
+    again = run(found, tmp_path, events=listener, **marked(tmp_path))
+    assert again.reused == 3
+    assert "slide-1.arrow is damaged" in notes[0]
+    assert again.run.read("predictions").equals(whole)
+
+
+def test_a_damaged_shard_stops_rescoring_with_its_name(found, tmp_path) -> None:
+    first = run(found, tmp_path)
+    first.run.shard("predictions", "slide-1").write_bytes(b"x")
+    with pytest.raises(StoreError, match=r"slide-1\.arrow is damaged"):
+        rescore(first.run, found, RunSpec())
+
+
+def test_reuse_only_computes_nothing(found, tmp_path) -> None:
+    with pytest.raises(vcorr.UsageError, match="no such run"):
+        run(found, tmp_path, reuse=Reuse.ONLY)
+    first = run(found, tmp_path, **marked(tmp_path))
+    assert run(found, tmp_path, reuse=Reuse.ONLY, **marked(tmp_path)).reused == 4
+    first.run.shard("predictions", "slide-1").unlink()
+    with pytest.raises(StoreError, match="slide-1 has no usable predictions"):
+        run(found, tmp_path, reuse=Reuse.ONLY, **marked(tmp_path))
+    assert len(computed(tmp_path)) == 4
+
+
+def test_reuse_never_starts_beside(found, tmp_path) -> None:
+    first = run(found, tmp_path, **marked(tmp_path))
+    second = run(found, tmp_path, reuse=Reuse.NEVER, **marked(tmp_path))
+    assert second.run.run_id == f"{first.run.run_id}-2"
+    assert len(computed(tmp_path)) == 8
+    ignored = ["run"]
+    assert second.run.read("scores").drop(ignored).equals(first.run.read("scores").drop(ignored))
+
+
+def test_missing_weights_end_the_run_before_a_clip_is_marked_failed(found, tmp_path) -> None:
+    with pytest.raises(vcorr.MissingError):
+        run(found, tmp_path, weights="missing")
+    assert not list(tmp_path.rglob("*.arrow"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"model": "sliding-modle"}, "Did you mean 'sliding-model'"),
+        ({"probe": "kq"}, "Unknown probe"),
+        ({"probe": ""}, "No probe"),
+        ({"data": "nowhere"}, "Unknown dataset"),
+        ({"layers": "7"}, "layers 0-1"),
+        ({"layers": "2-spread"}, "layers"),
+        ({"steps": "10"}, "steps 0-9"),
+        ({"limit": 0}, "limit"),
+        ({"mode": "generate"}, "not available"),
+        ({"mode": "denoise"}, "Unknown mode"),
+        ({"variant": "difftrack"}, "not available"),
+        ({"executor": "ray"}, "not available"),
+        ({"device": "tpu9"}, "device"),
+        ({"dtype": "int8"}, "Unknown dtype"),
+        ({"metrics": "pkc"}, "Unknown metric"),
+        ({"options": {"probe": {"head": "each"}}}, r"Did you mean 'probe\.heads'"),
+        ({"options": {"metric": {"threshold": 3}}}, r"metric\.thresholds"),
+        ({"data": "video:x.mp4"}, "not available"),
+    ],
+)
+def test_bad_input_is_one_clear_usage_error(found, changes, message) -> None:
+    with pytest.raises(vcorr.UsageError, match=message):
+        make_plan(spec(**changes), found)
+
+
+def test_results_are_read_by_their_users_as_they_are(found, tmp_path) -> None:
+    outcome = run(found, tmp_path, limit=1)
+    path = outcome.run.shard("scores", "slide-0")
+    with pa.ipc.open_file(str(path)) as reader:
+        table = reader.read_all()
+    assert np.isfinite(table["floor"].to_numpy()).all()
+    assert shards.fingerprint_of(table) == outcome.run.record()["fingerprints"]["score"]
+
+
+def test_run_json_tells_what_was_run(found, tmp_path) -> None:
+    record = run(found, tmp_path, limit=1).run.record()
+    assert record["spec"]["model"] == "sliding-model"
+    assert record["resolved"]["settings"] == {"mode": "renoise", "steps": [0, 9], "num_steps": 10, "seed": 42}
+    assert set(record["versions"]) >= {"vcorr", "python", "torch", "diffusers", "transformers", "numpy"}
+    assert record["device"]["name"] == "cpu"
+    assert record["status"] == "complete"
+    assert record["plugins"]["probe 'qk'"] == "vcorr 0"

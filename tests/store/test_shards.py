@@ -1,0 +1,179 @@
+"""Shards and run directories: atomic, self-describing, refusing what is not theirs."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+from pathlib import Path
+
+import datasets
+import numpy as np
+import pyarrow as pa
+import pytest
+
+import vcorr
+from vcorr.errors import StoreError
+from vcorr.store import rundir, schema, shards
+from vcorr.store.fingerprint import fingerprint, hash_files
+
+
+def score_row(**changes: object) -> dict[str, object]:
+    row: dict[str, object] = {f.name: "" if pa.types.is_string(f.type) else 0 for f in schema.SCORES}
+    return row | changes
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> rundir.RunDirectory:
+    made = rundir.RunDirectory.create(tmp_path, "a" * 64)
+    made.write_record({"fingerprints": {"predict": "a" * 64}}, "started")
+    return made
+
+
+def test_a_shard_is_read_back_and_tells_its_layout(run: rundir.RunDirectory) -> None:
+    path = run.shard("scores", "c")
+    shards.write_shard(path, "scores", [score_row(clip="c", value=0.5)], "f")
+    table = shards.read_shard(path, "scores")
+    assert table["value"].to_pylist() == [0.5]
+    assert table.schema.field("value").type == pa.float32()
+    assert shards.fingerprint_of(table) == "f"
+    assert table.schema.metadata[schema.VERSION_KEY] == b"1"
+    assert b"fractions" in table.schema.metadata[schema.UNITS_KEY]
+
+
+def test_the_contract_columns_come_first_and_in_order() -> None:
+    contract = (
+        "run model attention weights probe dataset split mode tracker clip layer layer_name step noise head metric variant "
+        "value floor ceiling n seed status error"
+    )
+    assert schema.SCORES.names == contract.split()
+
+
+def test_datasets_reads_scores_as_they_are(run: rundir.RunDirectory, tmp_path: Path) -> None:
+    for clip in ("a", "b"):
+        shards.write_shard(run.shard("scores", clip), "scores", [score_row(clip=clip, value=0.25)], "f")
+    files = [str(run.shard("scores", clip)) for clip in ("a", "b")]
+    loaded = datasets.load_dataset("arrow", data_files=files, split="train", cache_dir=str(tmp_path / "cache"))
+    assert loaded["clip"] == ["a", "b"]
+    assert np.asarray(loaded["value"]).tolist() == [0.25, 0.25]
+
+
+@pytest.mark.parametrize("content", [b"", b"garbage", b"ARROW1\0\0", None])
+def test_a_damaged_shard_is_named_with_what_to_do(run: rundir.RunDirectory, content: bytes | None) -> None:
+    path = run.shard("scores", "c")
+    shards.write_shard(path, "scores", [score_row()], "f")
+    path.write_bytes(path.read_bytes()[:-20] if content is None else content)
+    with pytest.raises(StoreError, match=r"c\.arrow is damaged.*\n.*Delete that file"):
+        shards.read_shard(path, "scores")
+
+
+def test_a_shard_of_another_table_or_a_newer_layout_is_refused(run: rundir.RunDirectory) -> None:
+    path = run.shard("scores", "c")
+    shards.write_shard(path, "scores", [score_row()], "f")
+    with pytest.raises(StoreError, match="not a vcorr tracks table"):
+        shards.read_shard(path, "tracks")
+    newer = schema.schema("scores").with_metadata({**schema.schema("scores").metadata, schema.VERSION_KEY: b"99"})
+    with pa.ipc.new_file(str(path), newer) as writer:
+        writer.write_table(newer.empty_table())
+    with pytest.raises(StoreError, match="layout version 99"):
+        shards.read_shard(path, "scores")
+
+
+def test_a_full_disk_leaves_no_file_behind(run: rundir.RunDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    path = run.shard("scores", "c")
+    monkeypatch.setattr(os, "replace", full)
+    with pytest.raises(StoreError, match=r"The disk is full.*\n.*--out"):
+        shards.write_shard(path, "scores", [score_row()], "f")
+    assert list(path.parent.iterdir()) == []
+
+
+def test_a_failed_write_keeps_the_earlier_file(run: rundir.RunDirectory) -> None:
+    path = run.shard("scores", "c")
+    shards.write_shard(path, "scores", [score_row(value=1.0)], "f")
+    with pytest.raises(pa.ArrowInvalid):
+        shards.write_shard(path, "scores", [score_row(value="not a number")], "f")
+    assert shards.read_shard(path, "scores")["value"].to_pylist() == [1.0]
+    assert [p.name for p in path.parent.iterdir()] == ["c.arrow"]
+
+
+@pytest.mark.parametrize("clip", ["a/b", "..", ".hidden", "ünï", "x" * 300, "con:aux*?", "a b"])
+def test_any_clip_id_has_a_file_of_its_own(run: rundir.RunDirectory, clip: str) -> None:
+    path = run.shard("scores", clip)
+    assert path.parent == run.path / "scores"
+    assert not path.name.startswith(".")
+    shards.write_shard(path, "scores", [score_row(clip=clip)], "f")
+    assert run.read("scores")["clip"].to_pylist() == [clip]
+    assert shards.shard_name(clip) != shards.shard_name(clip + "x")
+
+
+def test_leftovers_of_a_killed_write_are_swept(tmp_path: Path, run: rundir.RunDirectory) -> None:
+    leftover = run.path / "scores" / ".c.arrow.123.tmp"
+    leftover.write_bytes(b"half")
+    rundir.RunDirectory.create(tmp_path, "a" * 64)
+    assert not leftover.exists()
+
+
+def test_a_directory_of_another_spec_is_refused(tmp_path: Path, run: rundir.RunDirectory) -> None:
+    with pytest.raises(StoreError, match=r"belongs to another spec.*\n.*--out"):
+        rundir.RunDirectory.create(tmp_path, "a" * 63 + "b")
+
+
+def test_a_run_is_not_a_folder_of_runs(run: rundir.RunDirectory) -> None:
+    with pytest.raises(StoreError, match="is itself a run"):
+        rundir.RunDirectory.create(run.path, "c" * 64)
+
+
+def test_beside_counts_up(tmp_path: Path, run: rundir.RunDirectory) -> None:
+    names = [rundir.RunDirectory.create(tmp_path, "a" * 64, beside=True).run_id for _ in range(2)]
+    assert names == ["a" * 12 + "-2", "a" * 12 + "-3"]
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"record_version": 99}'])
+def test_a_damaged_or_newer_record_is_named(run: rundir.RunDirectory, text: str) -> None:
+    (run.path / "run.json").write_text(text)
+    with pytest.raises(StoreError, match=r"run\.json"):
+        rundir.RunDirectory.open(run.path)
+
+
+def test_opening_what_is_no_run(tmp_path: Path, run: rundir.RunDirectory) -> None:
+    with pytest.raises(StoreError, match=f"holds runs, though: {run.run_id}"):
+        rundir.RunDirectory.open(tmp_path)
+    with pytest.raises(StoreError, match="is not a run"):
+        rundir.RunDirectory.open(tmp_path / "nowhere")
+
+
+def test_an_unwritable_folder(tmp_path: Path) -> None:
+    blocked = tmp_path / "file"
+    blocked.write_text("")
+    with pytest.raises(StoreError, match=r"cannot be written.*\n.*--out"):
+        rundir.RunDirectory.create(blocked / "runs", "a" * 64)
+
+
+def test_the_record_keeps_what_it_was_given(run: rundir.RunDirectory) -> None:
+    run.write_record({"fingerprints": {"predict": "a" * 64}, "note": "ü"}, "complete")
+    found = json.loads((run.path / "run.json").read_text())
+    assert (found["status"], found["note"], found["run"]) == ("complete", "ü", run.run_id)
+
+
+def test_fingerprints_see_every_value_and_no_order() -> None:
+    base = {"a": 1, "b": [1.5, "x"], "c": {"d": None}}
+    assert fingerprint(base) == fingerprint(dict(reversed(base.items())))
+    for other in ({**base, "a": 2}, {**base, "b": ["x", 1.5]}, {**base, "c": {"d": 0}}, {**base, "e": 0}):
+        assert fingerprint(other) != fingerprint(base)
+
+
+def test_what_cannot_be_hashed_is_an_error_with_its_key() -> None:
+    with pytest.raises(vcorr.VcorrError, match=r"spec\.a\.b"):
+        fingerprint({"a": {"b": object()}})
+
+
+def test_the_hash_of_a_folder_sees_names_and_contents(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("1")
+    first = hash_files(tmp_path)
+    (tmp_path / "a").rename(tmp_path / "b")
+    second = hash_files(tmp_path)
+    (tmp_path / "b").write_text("2")
+    assert len({first, second, hash_files(tmp_path)}) == 3

@@ -1,0 +1,109 @@
+"""What the user asked for: merging, types, messages, and the grammar of layers and steps."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import vcorr
+from vcorr.spec import build_spec, make_config, parse_indices
+
+
+@dataclass(frozen=True)
+class Options:
+    heads: str = "mean"
+    radius: int = 0
+    scale: float | None = None
+
+
+def test_flags_override_the_file_and_assignments_override_flags(tmp_path: Path) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text("model: tiny\nseed: 1\nlimit: 5\nset:\n  probe.heads: each\n  model: {height: 64}\n")
+    spec = build_spec({"seed": 2, "data": None}, config_file=path, assignments=["limit=7", "probe.radius=1"])
+    assert (spec.model, spec.seed, spec.limit, spec.data) == ("tiny", 2, 7, None)
+    assert spec.options == {"probe": {"heads": "each", "radius": 1}, "model": {"height": 64}}
+
+
+@pytest.mark.parametrize(("text", "expected"), [("layers: 3", "3"), ("layers: [1, 4]", "1,4"), ("layers: 1,5-9", "1,5-9")])
+def test_layers_in_a_file_may_be_numbers_lists_or_text(tmp_path: Path, text: str, expected: str) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text(f"model: tiny\n{text}\n")
+    assert build_spec({}, config_file=path).layers == expected
+
+
+@pytest.mark.parametrize(
+    ("assignment", "message"),
+    [
+        ("probe.heads", "not KEY=VALUE"),
+        ("=3", "not KEY=VALUE"),
+        ("pobe.heads=each", "Did you mean 'probe.KEY'"),
+        ("sed=3", "Did you mean 'seed'"),
+        ("seed=three", "seed"),
+        ("limit=1.5", "limit"),
+        ("probe.heads={", "cannot be read"),
+    ],
+)
+def test_malformed_assignments_say_what_to_type(assignment: str, message: str) -> None:
+    with pytest.raises(vcorr.UsageError, match=message):
+        build_spec({"model": "tiny"}, assignments=[assignment])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("modle: tiny", "Did you mean 'mode' or 'model'"), ("- a\n- b", "must hold keys"), ("a: [", "not valid YAML"), ("set: 3", "'set'")],
+)
+def test_bad_config_files(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text(text)
+    with pytest.raises(vcorr.UsageError, match=message) as caught:
+        build_spec({}, config_file=path)
+    assert "run.yaml" in str(caught.value)
+
+
+def test_a_missing_config_file() -> None:
+    with pytest.raises(vcorr.UsageError, match=r"nowhere\.yaml cannot be read"):
+        build_spec({}, config_file=Path("nowhere.yaml"))
+
+
+def test_component_options_are_typed() -> None:
+    assert make_config(Options, {"radius": 2, "scale": 1}, "probe") == Options(radius=2, scale=1.0)
+    with pytest.raises(vcorr.UsageError, match=r"Did you mean 'probe\.radius'"):
+        make_config(Options, {"raduis": 2}, "probe")
+    with pytest.raises(vcorr.UsageError, match="radius"):
+        make_config(Options, {"radius": "wide"}, "probe")
+    with pytest.raises(vcorr.UsageError, match="has no options"):
+        make_config(None, {"radius": 2}, "probe")
+
+
+@pytest.mark.parametrize(
+    ("text", "total", "expected"),
+    [
+        ("all", 3, (0, 1, 2)),
+        ("last", 50, (49,)),
+        ("8-spread", 50, (0, 7, 14, 21, 28, 35, 42, 49)),
+        ("1-spread", 50, (49,)),
+        ("1,5-7", 10, (1, 5, 6, 7)),
+        ("3, 1,3", 10, (1, 3)),
+    ],
+)
+def test_indices(text: str, total: int, expected: tuple[int, ...]) -> None:
+    assert parse_indices(text, total, "steps") == expected
+
+
+@pytest.mark.parametrize("text", ["", ",", "x", "1-", "-1", "5-3", "10", "0-10", "11-spread", "0-spread", "1.5", "1;2"])
+def test_indices_out_of_range_or_form(text: str) -> None:
+    with pytest.raises(vcorr.UsageError, match="--steps"):
+        parse_indices(text, 10, "steps")
+
+
+@given(st.integers(1, 200), st.data())
+def test_a_spread_has_both_ends_and_no_repeats(total: int, data: st.DataObject) -> None:
+    count = data.draw(st.integers(1, total))
+    steps = parse_indices(f"{count}-spread", total, "steps")
+    assert len(set(steps)) == len(steps) == count
+    assert steps[-1] == total - 1
+    assert count == 1 or steps[0] == 0

@@ -1,0 +1,224 @@
+"""What the user asked for: flags, config file and `--set` merged into one frozen `RunSpec`, every key checked.
+
+OmegaConf does the merging and the types; nothing of it leaves this module.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from vcorr.errors import UsageError, unknown_name
+
+COMPONENTS = ("model", "data", "probe", "metric")
+"""Parts whose own options `--set PART.KEY=VALUE` reaches."""
+
+DEFAULT_STEPS = "8-spread"
+
+
+@dataclass(frozen=True)
+class RunSpec:
+    """A run as given, before anything is looked up.
+
+    Field names are those of the long flags; keys of a config file are the same, plus `set` for what `--set` takes.
+    `options` holds the options of the components, e.g. {"probe": {"heads": "each"}}.
+    """
+
+    model: str = ""
+    probe: str = ""
+    data: str | None = None
+    mode: str | None = None
+    layers: str = "all"
+    steps: str = DEFAULT_STEPS
+    num_steps: int | None = None
+    limit: int | None = None
+    seed: int = 42
+    device: str = "auto"
+    dtype: str = "auto"
+    weights: str = "hub"
+    offload: bool = False
+    vae_tiling: bool = False
+    metrics: str = ""
+    variant: str = "corrected"
+    executor: str = "local"
+    options: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    @property
+    def probes(self) -> tuple[str, ...]:
+        """The probe names, in the order given, once each."""
+        return tuple(dict.fromkeys(split_names(self.probe)))
+
+    @property
+    def metric_names(self) -> tuple[str, ...]:
+        """The metric names; empty means the default ones."""
+        return tuple(dict.fromkeys(split_names(self.metrics)))
+
+
+_FIELDS = {f.name for f in dataclasses.fields(RunSpec)} - {"options"}
+
+
+def build_spec(
+    flags: Mapping[str, Any], *, config_file: Path | None = None, assignments: Sequence[str] = ()
+) -> RunSpec:
+    """Merges, the later over the earlier: defaults, config file, flags that were given, `--set` assignments.
+
+    Raises:
+        UsageError: an unknown key (the nearest is suggested), a value of the wrong type, or a malformed assignment.
+    """
+    from_file = _read_config(config_file) if config_file else {}
+    file_assignments = _file_assignments(from_file.pop("set", {}), config_file)
+    values: dict[str, Any] = {**from_file, **{k: v for k, v in flags.items() if v is not None}}
+    for name in values:
+        if name not in _FIELDS:
+            raise unknown_name("key", name, _FIELDS, hint=f"In {config_file}. Keys: {', '.join(sorted(_FIELDS))}, set.")
+    options: dict[str, dict[str, Any]] = {}
+    for text in [*file_assignments, *assignments]:
+        part, key, value = _assignment(text)
+        if part:
+            options.setdefault(part, {})[key] = value
+        else:
+            values[key] = value
+    return _typed(values, options)
+
+
+def make_config(config_type: type | None, options: Mapping[str, Any], part: str) -> Any:
+    """An instance of a component's config dataclass with `options` set; None for components without options.
+
+    Raises:
+        UsageError: an option the component does not have, or a value of the wrong type.
+    """
+    if config_type is None:
+        if options:
+            raise UsageError(f"{part} has no options, but {', '.join(f'{part}.{k}' for k in options)} was set.")
+        return None
+    known = [f.name for f in dataclasses.fields(config_type)]
+    for key in options:
+        if key.split(".")[0] not in known:
+            hint = f"Options of this {part}: {', '.join(known) or 'none'}."
+            raise unknown_name("option", f"{part}.{key}", [f"{part}.{name}" for name in known], hint=hint)
+    try:
+        merged = OmegaConf.merge(OmegaConf.structured(config_type), OmegaConf.create(dict(options)))
+        return OmegaConf.to_object(merged)
+    except OmegaConfBaseException as error:
+        raise UsageError(f"{part}.{error.full_key}: {_first_line(error)}.") from error
+
+
+def split_names(text: str) -> list[str]:
+    """Comma-separated names."""
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def parse_indices(text: str, total: int, what: str) -> tuple[int, ...]:
+    """Indices below `total` from "all", "last", "N-spread" or a list such as "0,10-20", ascending and once each.
+
+    Raises:
+        UsageError: the text has another form or names an index out of range.
+    """
+    text = text.strip()
+    if text == "all":
+        return tuple(range(total))
+    if text == "last":
+        return (total - 1,)
+    if spread := re.fullmatch(r"(\d+)-spread", text):
+        return _spread(int(spread[1]), total, what)
+    chosen: set[int] = set()
+    for part in split_names(text):
+        match = re.fullmatch(r"(\d+)(?:-(\d+))?", part)
+        if not match:
+            raise UsageError(
+                f"--{what} {text!r} cannot be read at {part!r}.",
+                hint=f"Write indices and ranges such as '0,10-20', or 'all', 'last', '8-spread' (of {total}).",
+            )
+        first, last = int(match[1]), int(match[2] or match[1])
+        if first > last or last >= total:
+            raise UsageError(
+                f"--{what} {part} is out of range.",
+                hint=f"This model has {what} 0-{total - 1}." if total else f"This model has no {what}.",
+            )
+        chosen.update(range(first, last + 1))
+    if not chosen:
+        raise UsageError(f"--{what} is empty.", hint="Leave it out for the default, or write 'all'.")
+    return tuple(sorted(chosen))
+
+
+def _spread(count: int, total: int, what: str) -> tuple[int, ...]:
+    if not 1 <= count <= total:
+        raise UsageError(f"--{what} {count}-spread is out of range.", hint=f"This model has {total} {what}.")
+    if count == 1:
+        return (total - 1,)
+    return tuple(round(i * (total - 1) / (count - 1)) for i in range(count))
+
+
+def default_steps(total: int) -> str:
+    """The default of `--steps`: eight spread from first to last, or all where there are fewer."""
+    return DEFAULT_STEPS if total >= 8 else "all"
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    try:
+        values = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
+    except OSError as error:
+        raise UsageError(f"--config {path} cannot be read: {error.strerror or error}.") from error
+    except Exception as error:  # PyYAML's and OmegaConf's own errors share no base
+        raise UsageError(f"--config {path} is not valid YAML: {_first_line(error)}.") from error
+    if not isinstance(values, dict):
+        raise UsageError(f"--config {path} must hold keys and values, such as 'model: tiny'.")
+    return {str(k).replace("-", "_"): v for k, v in values.items()}
+
+
+def _file_assignments(values: Any, path: Path | None) -> list[str]:
+    if not isinstance(values, dict):
+        raise UsageError(f"--config {path}: 'set' must hold keys and values, such as 'probe.heads: each'.")
+    flat: list[str] = []
+    for key, value in values.items():
+        inner = value.items() if isinstance(value, dict) else [("", value)]
+        flat += [f"{key}.{k}={v}" if k else f"{key}={v}" for k, v in inner]
+    return flat
+
+
+def _assignment(text: str) -> tuple[str, str, Any]:
+    key, equals, _ = text.partition("=")
+    key = key.strip()
+    if not equals or not re.fullmatch(r"[A-Za-z_][\w.-]*", key):
+        raise UsageError(f"--set {text!r} is not KEY=VALUE.", hint="For example: --set probe.heads=each")
+    try:
+        value = OmegaConf.select(OmegaConf.from_dotlist([text]), key)
+    except Exception as error:  # grammar errors of OmegaConf and YAML share no base
+        raise UsageError(f"--set {text!r} cannot be read: {_first_line(error)}.") from error
+    part, dot, rest = key.partition(".")
+    if dot:
+        if part not in COMPONENTS:
+            names = [f"{c}.KEY" for c in COMPONENTS]
+            raise unknown_name("--set key", key, names, hint=f"Keys begin with {', '.join(names)}, or name a flag.")
+        return part, rest, OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
+    if key not in _FIELDS:
+        raise unknown_name("--set key", key, _FIELDS, hint=f"Keys: {', '.join(sorted(_FIELDS))}.")
+    if OmegaConf.is_list(value):
+        value = ",".join(str(v) for v in value)
+    return "", key, value
+
+
+def _typed(values: dict[str, Any], options: dict[str, dict[str, Any]]) -> RunSpec:
+    # layers: 3 and steps: 10 are numbers to YAML but lists of one index to us
+    for key in ("layers", "steps", "probe", "metrics"):
+        if isinstance(values.get(key), (int, list, tuple)) and not isinstance(values[key], bool):
+            given = values[key]
+            values[key] = ",".join(str(v) for v in given) if isinstance(given, (list, tuple)) else str(given)
+    try:
+        merged = OmegaConf.merge(OmegaConf.structured(RunSpec), OmegaConf.create(values))
+        spec = OmegaConf.to_object(merged)
+    except OmegaConfBaseException as error:
+        raise UsageError(f"{error.full_key}: {_first_line(error)}.") from error
+    assert isinstance(spec, RunSpec)
+    return dataclasses.replace(spec, options=options)
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")

@@ -1,0 +1,123 @@
+"""What a run would take, for `--dry-run`: time, memory and disk, from sizes known without loading weights."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vcorr.geometry import TokenGrid
+from vcorr.stages.plan import Plan
+from vcorr.store.fingerprint import LENGTH
+from vcorr.store.rundir import RunDirectory
+
+SAMPLE_SIZE = 1024
+SAMPLE_SECONDS = 0.2
+BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
+STORED_SHARE = 0.35
+"""Share of a predictions table's raw bytes that stays after zstd, measured on runs of the embedded model."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """seconds: of the forward passes, NaN when the card does not say enough. memory_bytes: weights and activations."""
+
+    path: Path
+    exists: bool
+    forward_passes: int
+    seconds: float | None
+    memory_bytes: float | None
+    disk_bytes: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {
+            "path": str(self.path),
+            "exists": self.exists,
+            "forward_passes": self.forward_passes,
+            "seconds": None if self.seconds is None else round(self.seconds, 1),
+            "memory_bytes": None if self.memory_bytes is None else round(self.memory_bytes),
+            "disk_bytes": round(self.disk_bytes),
+        }
+
+    def time_text(self) -> str:
+        """For people."""
+        from vcorr.cli.render import duration
+
+        if self.seconds is None:
+            return f"{self.forward_passes} forward passes; the model card does not say how large they are"
+        return f"about {duration(self.seconds)} for {self.forward_passes} forward passes, from this device's speed just now"
+
+    def memory_text(self) -> str:
+        """For people."""
+        from vcorr.cli.render import size
+
+        return (
+            "unknown" if self.memory_bytes is None else f"about {size(self.memory_bytes)} for the denoiser and one pass"
+        )
+
+
+def estimate(plan: Plan, out: Path) -> Estimate:
+    """Estimates a plan. Loads the first clip (for its size), never the model."""
+    clip = plan.dataset.clip(plan.clips[0])
+    grid = plan.adapter.grid(clip, plan.sites[0] if plan.sites else None)
+    passes = len(plan.clips) * (len(plan.settings.steps) if plan.sites else 0)
+    run = RunDirectory(out / plan.fingerprints()["predict"][:LENGTH])
+    flops = _forward_flops(plan, grid)
+    return Estimate(
+        path=run.path,
+        exists=run.path.exists(),
+        forward_passes=passes,
+        seconds=None if flops is None else passes * flops / _flops_per_second(plan.device, plan.dtype),
+        memory_bytes=_memory(plan, grid),
+        disk_bytes=_disk(plan, grid, len(clip.queries)),
+    )
+
+
+def _forward_flops(plan: Plan, grid: TokenGrid) -> float | None:
+    """2 x parameters x tokens for the matrices, 4 x tokens^2 x width for each layer's attention product."""
+    if plan.card is None or not plan.card.parameters or not plan.sites:
+        return None
+    width = sum(site.heads for site in plan.adapter.sites()) * _head_width(plan)
+    return 2.0 * plan.card.parameters * grid.tokens + 4.0 * grid.tokens**2 * width
+
+
+def _head_width(plan: Plan) -> int:
+    return int(plan.card.extra.get("head_width", 64)) if plan.card else 64
+
+
+def _memory(plan: Plan, grid: TokenGrid) -> float | None:
+    if plan.card is None or not plan.card.parameters or not plan.sites:
+        return None
+    hidden = max(site.heads for site in plan.sites) * _head_width(plan)
+    activations = 24 * grid.tokens * hidden  # q, k, v, output, residual and the 4x wide feed-forward layer, in and out
+    return float(BYTES[plan.dtype] * (plan.card.parameters + activations))
+
+
+def _disk(plan: Plan, grid: TokenGrid, points: int) -> float:
+    heads = {p.entry.name: _heads(p.config, max((s.heads for s in plan.sites), default=1)) for p in plan.probes}
+    sites = max(1, len(plan.sites)) * max(1, len(plan.settings.steps) if plan.sites else 1)
+    predictions = sum(heads.values()) if heads else 1
+    return len(plan.clips) * sites * predictions * (STORED_SHARE * points * grid.frames * 8 + 400)
+
+
+def _heads(config: Any, count: int) -> int:
+    return 1 + count if getattr(config, "heads", "mean") == "each" else 1
+
+
+def _flops_per_second(device: str, dtype: str) -> float:
+    """The rate of a square matrix product on this device, now: the best that a forward pass could do."""
+    import torch
+
+    matrix = torch.ones(SAMPLE_SIZE, SAMPLE_SIZE, device=device, dtype=getattr(torch, dtype))
+    _settle(matrix @ matrix)
+    began, products = time.perf_counter(), 0
+    while time.perf_counter() - began < SAMPLE_SECONDS:
+        _settle(matrix @ matrix)
+        products += 1
+    return 2.0 * SAMPLE_SIZE**3 * products / (time.perf_counter() - began)
+
+
+def _settle(result: Any) -> None:
+    result[0, 0].item()  # waits for the device

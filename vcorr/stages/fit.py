@@ -1,0 +1,49 @@
+"""Brings a clip to the size a model reads: resized, cut, its tracks moved along."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from vcorr.errors import UsageError
+from vcorr.geometry import TokenGrid
+from vcorr.records import Clip
+
+RESIZE = "area when smaller, bicubic when larger"
+"""The filters used, for the record of the run."""
+
+
+def fit_clip(clip: Clip, grid: TokenGrid) -> Clip:
+    """The clip at the grid's height, width and frame count; the same object when it already is.
+
+    Queries and tracks are scaled with the pixels; frames beyond the grid's are cut off the end.
+
+    Raises:
+        UsageError: the clip has no video, or fewer frames than the grid.
+    """
+    if clip.video is None:
+        raise UsageError(f"Clip {clip.id} has no video, which this mode needs.")
+    frames, height, width = clip.video.shape[:3]
+    target = (grid.video_frames, round(grid.height), round(grid.width))
+    if frames < target[0]:
+        raise UsageError(f"Clip {clip.id} has {frames} frames; the model reads {target[0]}.")
+    if (frames, height, width) == target:
+        return clip
+    scale = np.array([target[2] / width, target[1] / height], dtype=np.float32)
+    tracks = clip.tracks
+    if tracks is not None:
+        tracks = replace(tracks, xy=tracks.xy[:, : target[0]] * scale, visible=tracks.visible[:, : target[0]])
+    video = resize_video(clip.video[: target[0]], target[1], target[2])
+    return replace(clip, video=video, queries=clip.queries * scale, tracks=tracks)
+
+
+def resize_video(video: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
+    """(T, H, W, 3) uint8 to (T, height, width, 3)."""
+    if video.shape[1:3] == (height, width):
+        return video
+    smaller = height * width < video.shape[1] * video.shape[2]
+    method = cv2.INTER_AREA if smaller else cv2.INTER_CUBIC
+    return np.stack([cv2.resize(frame, (width, height), interpolation=method) for frame in video]).astype(np.uint8)

@@ -1,0 +1,296 @@
+"""From a spec to a plan: every name looked up, every index resolved, every fingerprint known, no weights loaded."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from typing import Any
+
+from vcorr.cards import load_card
+from vcorr.entries import Entry, ModelEntry
+from vcorr.errors import PluginError, UsageError, unknown_name
+from vcorr.protocols import Dataset, VideoModel
+from vcorr.records import Mode, ModelCard, RunSettings, Site
+from vcorr.registry import Registered, Registry
+from vcorr.spec import DEFAULT_STEPS, RunSpec, default_steps, make_config, parse_indices
+from vcorr.store.fingerprint import fingerprint, plain
+
+CAPTURE_VERSION = 1
+"""Raised when what the recorder hands to probes may change; part of every prediction's fingerprint."""
+
+SCORING_VERSION = 1
+"""Raised when floors, ceilings or the time map of the score stage may change."""
+
+NUMERIC_PACKAGES = ("torch", "diffusers", "transformers", "numpy")
+
+
+@dataclass(frozen=True)
+class Part:
+    """A component with the options it was given."""
+
+    registered: Registered[Any]
+    config: Any
+
+    @property
+    def entry(self) -> Entry:
+        """What the plugin said about itself."""
+        entry: Entry = self.registered.entry
+        return entry
+
+    def create(self) -> Any:
+        """A new instance."""
+        return self.entry.create(self.config)
+
+    def identity(self) -> dict[str, Any]:
+        """What of it goes into a fingerprint."""
+        return {"name": self.entry.name, "version": self.entry.version, "config": plain(self.config, self.entry.name)}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A run with nothing left to decide."""
+
+    spec: RunSpec
+    model: Part
+    card: ModelCard | None
+    adapter: VideoModel
+    probes: tuple[Part, ...]
+    metrics: tuple[Part, ...]
+    data: Part
+    dataset: Dataset
+    clips: tuple[str, ...]
+    sites: tuple[Site, ...]
+    settings: RunSettings
+    device: str
+    device_name: str
+    dtype: str
+    weights_id: str
+    versions: Mapping[str, str]
+
+    @property
+    def attention(self) -> str:
+        """What the model's tokens can see, for rows that have no site."""
+        return self.card.attention if self.card else (self.sites[0].attention if self.sites else "none")
+
+    @property
+    def layers(self) -> frozenset[int]:
+        """The chosen layers."""
+        return frozenset(site.layer for site in self.sites)
+
+    def predict_identity(self) -> dict[str, Any]:
+        """Everything that can change a prediction."""
+        return {
+            "capture": CAPTURE_VERSION,
+            "model": self.model.identity(),
+            "weights": self.weights_id,
+            "probes": [probe.identity() for probe in self.probes],
+            "data": {**self.data.identity(), "split": self.dataset.split, "clips": list(self.clips)},
+            "sites": [[site.layer, site.name] for site in self.sites],
+            "settings": plain(self.settings),
+            "device": self.device_name,
+            "dtype": self.dtype,
+            "offload": self.spec.offload,
+            "vae_tiling": self.spec.vae_tiling,
+            "versions": dict(self.versions),
+        }
+
+    def fingerprints(self) -> dict[str, str]:
+        """One a stage. That of the scores covers the predictions' and the tracks'."""
+        predict = fingerprint(self.predict_identity())
+        track = fingerprint({"predict": predict, "tracker": "dataset"})
+        return {"predict": predict, "track": track, "score": score_fingerprint(track, self.metrics, self.spec.variant)}
+
+
+def score_fingerprint(track: str, metrics: Sequence[Part], variant: str) -> str:
+    """The fingerprint of the score stage over tracks and predictions of fingerprint `track`."""
+    return fingerprint(
+        {
+            "track": track,
+            "scoring": SCORING_VERSION,
+            "metrics": [metric.identity() for metric in metrics],
+            "variant": variant,
+        }
+    )
+
+
+def make_plan(spec: RunSpec, registry: Registry) -> Plan:
+    """Resolves a spec.
+
+    Raises:
+        UsageError: an unknown name, an option or index out of range, or something this version cannot do.
+        PluginError: a plugin breaks its contract.
+        MissingError: weights or data are not in reach.
+    """
+    _refuse_unavailable(spec)
+    model = model_part(spec, registry)
+    card = (
+        load_card(model.entry.card, model.entry.label)
+        if isinstance(model.entry, ModelEntry) and model.entry.card
+        else None
+    )
+    adapter: VideoModel = model.create()
+    weights_id = _weights_id(adapter, spec)
+    data = data_part(spec, model, registry)
+    probes = _probe_parts(spec, registry, adapter)
+    metrics = metric_parts(spec, registry)
+    dataset: Dataset = data.create()
+    num_steps = spec.num_steps or int(getattr(adapter, "steps", 1))
+    device, device_name, dtype = _device(spec)
+    return Plan(
+        spec=spec,
+        model=model,
+        card=card,
+        adapter=adapter,
+        probes=probes,
+        metrics=metrics,
+        data=data,
+        dataset=dataset,
+        clips=_clips(dataset, spec.limit, data.entry.label),
+        sites=_sites(adapter, spec.layers, model.entry.label),
+        settings=RunSettings(_mode(spec), _steps(spec.steps, num_steps), num_steps, spec.seed),
+        device=device,
+        device_name=device_name,
+        dtype=dtype,
+        weights_id=weights_id,
+        versions=_versions(),
+    )
+
+
+def model_part(spec: RunSpec, registry: Registry) -> Part:
+    """The model with its options."""
+    if not spec.model:
+        raise UsageError("No model was named.", hint="For example: vcorr run --model tiny --probe qk")
+    return _part(registry.models.get(spec.model), spec.options.get("model", {}), "model")
+
+
+def data_part(spec: RunSpec, model: Part, registry: Registry) -> Part:
+    """The dataset with its options: the one asked for, or the model's own."""
+    assert isinstance(model.entry, ModelEntry)
+    name = spec.data or model.entry.data
+    if not name:
+        raise UsageError(f"{model.entry.label} has no dataset of its own.", hint="Name one: --data sprites")
+    if name.startswith(("video:", "prompts:")):
+        kind = name.split(":")[0]
+        raise UsageError(f"--data {kind}: is not available in this version.", hint="See: vcorr list datasets")
+    return _part(registry.datasets.get(name), spec.options.get("data", {}), "data")
+
+
+def metric_parts(spec: RunSpec, registry: Registry) -> tuple[Part, ...]:
+    """The metrics asked for, or all that are on by default; an option reaches every metric that has it."""
+    names = spec.metric_names or tuple(r.entry.name for r in registry.metrics.all() if r.entry.default)
+    return _shared_options([registry.metrics.get(n) for n in names], spec.options.get("metric", {}), "metric")
+
+
+def _probe_parts(spec: RunSpec, registry: Registry, adapter: VideoModel) -> tuple[Part, ...]:
+    if not adapter.sites():
+        return ()  # answers directly: there is no attention to read
+    if not spec.probes:
+        names = ", ".join(registry.probes.names())
+        raise UsageError("No probe was named.", hint=f"For example: --probe qk. Probes: {names}")
+    return _shared_options([registry.probes.get(n) for n in spec.probes], spec.options.get("probe", {}), "probe")
+
+
+def _part(registered: Registered[Any], options: Mapping[str, Any], part: str) -> Part:
+    return Part(registered, make_config(registered.entry.config_type(), options, part))
+
+
+def _shared_options(found: Sequence[Registered[Any]], options: Mapping[str, Any], part: str) -> tuple[Part, ...]:
+    parts: list[Part] = []
+    used: set[str] = set()
+    for registered in found:
+        config_type = registered.entry.config_type()
+        names = {f.name for f in dataclasses.fields(config_type)} if config_type else set()
+        own = {k: v for k, v in options.items() if k.split(".")[0] in names}
+        used |= own.keys()
+        parts.append(Part(registered, make_config(config_type, own, part)))
+    for key in options:
+        if key not in used:
+            known = sorted(
+                {f"{part}.{f.name}" for p in parts if p.config is not None for f in dataclasses.fields(p.config)}
+            )
+            hint = f"Options here: {', '.join(known) or 'none'}."
+            raise unknown_name("option", f"{part}.{key}", known, hint=hint)
+    return tuple(parts)
+
+
+def _refuse_unavailable(spec: RunSpec) -> None:
+    if spec.mode not in (None, "renoise", "generate"):
+        raise unknown_name("mode", str(spec.mode), ["renoise", "generate"])
+    if spec.variant not in ("corrected", "difftrack"):
+        raise unknown_name("variant", spec.variant, ["corrected", "difftrack"])
+    unavailable = {
+        "--mode generate": spec.mode == "generate",
+        "--set variant=difftrack": spec.variant == "difftrack",
+        f"--executor {spec.executor}": spec.executor != "local",
+        "--offload": spec.offload,
+        "--vae-tiling": spec.vae_tiling,
+    }
+    for flag, asked in unavailable.items():
+        if asked:
+            raise UsageError(f"{flag} is not available in this version.", hint="docs/protocol.md lists what is.")
+
+
+def _weights_id(adapter: VideoModel, spec: RunSpec) -> str:
+    identify = getattr(adapter, "weights_id", None)
+    return str(identify(spec.weights)) if identify else spec.weights
+
+
+def _mode(spec: RunSpec) -> Mode:
+    return "renoise"  # the only mode of this version; `_refuse_unavailable` has sent the other away
+
+
+def _steps(text: str, total: int) -> tuple[int, ...]:
+    return parse_indices(default_steps(total) if text == DEFAULT_STEPS else text, total, "steps")
+
+
+def _sites(adapter: VideoModel, layers: str, label: str) -> tuple[Site, ...]:
+    sites = tuple(adapter.sites())
+    numbers = [site.layer for site in sites]
+    if numbers != list(range(len(numbers))):
+        raise PluginError(f"{label}: its sites have layers {numbers}; they must count up from 0.")
+    if not sites:
+        return ()
+    if layers.strip() in ("last",) or layers.endswith("-spread"):
+        raise UsageError(
+            f"--layers {layers!r} cannot be read.", hint="Write indices and ranges such as '1,5-9', or 'all'."
+        )
+    return tuple(sites[i] for i in parse_indices(layers, len(sites), "layers"))
+
+
+def _clips(dataset: Dataset, limit: int | None, label: str) -> tuple[str, ...]:
+    if limit is not None and limit < 1:
+        raise UsageError(f"--limit must be at least 1, got {limit}.")
+    ids = tuple(dataset.ids())
+    if not ids:
+        raise UsageError(f"{label} has no clips.")
+    if len(set(ids)) != len(ids):
+        raise PluginError(f"{label} names a clip twice.")
+    return ids[:limit]
+
+
+def _device(spec: RunSpec) -> tuple[str, str, str]:
+    """Device to use, its name for the record and the fingerprint, and the dtype."""
+    import torch
+
+    device = spec.device
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        kind = torch.device(device).type
+    except RuntimeError as error:
+        raise UsageError(f"--device {device!r} is not a device.", hint="For example: cpu, cuda, cuda:1") from error
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise UsageError(
+            f"--device {device}: no CUDA device is available here.", hint="Try --device cpu, or: vcorr doctor"
+        )
+    name = torch.cuda.get_device_name(device) if kind == "cuda" else kind
+    dtype = {"cuda": "bfloat16"}.get(kind, "float32") if spec.dtype == "auto" else spec.dtype
+    if dtype not in ("float32", "bfloat16", "float16"):
+        raise unknown_name("dtype", dtype, ["auto", "float32", "bfloat16", "float16"])
+    return device, name, dtype
+
+
+def _versions() -> dict[str, str]:
+    return {name: metadata.version(name) for name in NUMERIC_PACKAGES}

@@ -1,0 +1,164 @@
+"""The score stage: stored predictions against stored tracks. No model, no torch."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from vcorr.errors import StoreError
+from vcorr.geometry import TokenGrid
+from vcorr.metrics.bounds import ceiling_tracks, zero_motion
+from vcorr.metrics.timemap import to_frames
+from vcorr.protocols import Metric
+from vcorr.records import NO_SITE, Readout, Score, Tracks
+from vcorr.stages.predict import STATUS_FAILED, STATUS_NOT_SCORED, STATUS_OK, Row
+
+_Scores = Mapping[str, Score]
+
+
+@dataclass(frozen=True)
+class RowContext:
+    """The columns every score row of a run shares."""
+
+    run: str
+    model: str
+    weights: str
+    dataset: str
+    split: str
+    mode: str
+    variant: str
+    seed: int
+
+
+def score_clip(context: RowContext, metrics: Sequence[Metric], predictions: pa.Table, tracks: pa.Table) -> list[Row]:
+    """The rows of a clip's scores shard: every prediction under every metric, floor and ceiling beside the value.
+
+    A failed clip gives one row (metric "", layer = step = -1, status "failed"); a clip without tracks one with status
+    "not_scored".
+    """
+    rows = predictions.to_pylist()
+    clip_id = rows[0]["clip"] if rows else ""
+    failed = next((row for row in rows if row["status"] == STATUS_FAILED), None)
+    if failed is not None:
+        return [_empty_row(context, clip_id, STATUS_FAILED, failed["error"])]
+    if not tracks.num_rows:
+        return [_empty_row(context, clip_id, STATUS_NOT_SCORED, "the clip has no tracks")]
+    stored = tracks.to_pylist()[0]
+    queries = np.asarray(stored["queries"], dtype=np.float32).reshape(-1, 2)
+    scorer = _ClipScorer(metrics, stored_tracks(stored), queries)
+    return [row for prediction in rows for row in scorer.rows(context, prediction)]
+
+
+def stored_tracks(row: Row) -> Tracks:
+    """The tracks of one row of a tracks table."""
+    shape = (row["points"], row["frames"])
+    xy = np.asarray(row["xy"], dtype=np.float32).reshape(*shape, 2)
+    visible = np.asarray(row["visible"], dtype=np.bool_).reshape(shape)
+    return Tracks(xy, visible, row["tracker"], row["tracker_version"])
+
+
+class _ClipScorer:
+    """Scores of one clip; floors and ceilings are computed once for every grid and read-out that occurs."""
+
+    def __init__(self, metrics: Sequence[Metric], reference: Tracks, queries: NDArray[np.float32]) -> None:
+        self._metrics = metrics
+        self._reference = reference
+        self._queries = queries
+        self._grids: dict[str, TokenGrid] = {}
+        self._bounds: dict[tuple[str, Readout], tuple[_Scores, _Scores]] = {}
+
+    def rows(self, context: RowContext, prediction: Row) -> Iterable[Row]:
+        grid = self._grid(prediction["grid"])
+        xy = np.asarray(prediction["xy"], dtype=np.float32).reshape(prediction["points"], prediction["latents"], 2)
+        self._check(prediction, grid, xy)
+        floors, ceilings = self._bounds_of(prediction["grid"], grid, prediction["readout"])
+        for name, score in self._score(to_frames(xy, grid, self._queries), grid).items():
+            yield {
+                **_row(context, prediction, self._reference.tracker),
+                "metric": name,
+                "value": score.value,
+                "floor": floors[name].value,
+                "ceiling": ceilings[name].value,
+                "n": score.n,
+                "status": STATUS_OK if np.isfinite(score.value) else STATUS_NOT_SCORED,
+                "error": "",
+            }
+
+    def _grid(self, text: str) -> TokenGrid:
+        if text not in self._grids:
+            self._grids[text] = TokenGrid.from_dict(json.loads(text))
+        return self._grids[text]
+
+    def _check(self, prediction: Row, grid: TokenGrid, xy: NDArray[np.float32]) -> None:
+        points, frames = self._reference.visible.shape
+        if (len(xy), grid.video_frames) != (points, frames):
+            raise StoreError(
+                f"Clip {prediction['clip']}: its predictions have {len(xy)} points over {grid.video_frames} frames, its "
+                f"tracks {points} over {frames}.",
+                hint="The shards do not belong together; repeat the run with --reuse never.",
+            )
+
+    def _bounds_of(self, key: str, grid: TokenGrid, readout: Readout) -> tuple[_Scores, _Scores]:
+        if (key, readout) not in self._bounds:
+            still = zero_motion(self._queries, grid.video_frames)
+            best = ceiling_tracks(self._reference.xy, self._queries, grid, readout=readout)
+            self._bounds[key, readout] = (self._score(still, grid), self._score(best, grid))
+        return self._bounds[key, readout]
+
+    def _score(self, tracks: NDArray[np.floating[Any]], grid: TokenGrid) -> dict[str, Score]:
+        return {
+            name: score
+            for metric in self._metrics
+            for name, score in metric.score(tracks, self._reference, grid).items()
+        }
+
+
+def _row(context: RowContext, prediction: Row, tracker: str) -> Row:
+    return {
+        "run": context.run,
+        "model": context.model,
+        "attention": prediction["attention"],
+        "weights": context.weights,
+        "probe": prediction["probe"],
+        "dataset": context.dataset,
+        "split": context.split,
+        "mode": context.mode,
+        "tracker": tracker,
+        "clip": prediction["clip"],
+        "layer": prediction["layer"],
+        "layer_name": prediction["layer_name"],
+        "step": prediction["step"],
+        "noise": prediction["noise"],
+        "head": prediction["head"],
+        "variant": context.variant,
+        "seed": context.seed,
+    }
+
+
+def _empty_row(context: RowContext, clip_id: str, status: str, error: str) -> Row:
+    nothing = {
+        "attention": "",
+        "probe": "",
+        "clip": clip_id,
+        "layer": NO_SITE,
+        "layer_name": "",
+        "step": NO_SITE,
+        "noise": float("nan"),
+        "head": NO_SITE,
+    }
+    return {
+        **_row(context, nothing, ""),
+        "metric": "",
+        "value": float("nan"),
+        "floor": float("nan"),
+        "ceiling": float("nan"),
+        "n": 0,
+        "status": status,
+        "error": error,
+    }

@@ -1,0 +1,62 @@
+"""Fingerprints: a hash over everything that can change numbers. What cannot be hashed is an error, never ignored."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from vcorr.errors import VcorrError
+
+LENGTH = 12
+"""Characters of a fingerprint in a run id."""
+
+
+def fingerprint(values: Mapping[str, Any]) -> str:
+    """Hex SHA-256 of the values in canonical JSON (sorted keys, shortest floats).
+
+    Raises:
+        VcorrError: a value is neither plain data nor a dataclass of plain data; the message names its key.
+    """
+    text = json.dumps(plain(values), sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def plain(value: Any, key: str = "spec") -> Any:
+    """`value` as JSON-ready data: dataclasses as mappings, tuples as lists, NaN as its name.
+
+    Raises:
+        VcorrError: the value has no plain form.
+    """
+    if value is None or isinstance(value, (bool, int, str)):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else repr(value)
+    if isinstance(value, Enum):
+        return plain(value.value, key)
+    if isinstance(value, Path):
+        return str(value)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: plain(getattr(value, f.name), f"{key}.{f.name}") for f in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(k): plain(v, f"{key}.{k}") for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(v, f"{key}[{i}]") for i, v in enumerate(value)]
+    if isinstance(value, (set, frozenset)):
+        return sorted(plain(v, key) for v in value)
+    raise VcorrError(f"{key} is {value!r}, which cannot be part of a fingerprint: only plain values can.")
+
+
+def hash_files(folder: Path, pattern: str = "**/*") -> str:
+    """Hex SHA-256 over the names and contents of the files below `folder`; the identity of weights given by path."""
+    digest = hashlib.sha256()
+    for path in sorted(p for p in folder.glob(pattern) if p.is_file()):
+        digest.update(path.relative_to(folder).as_posix().encode() + b"\0")
+        with path.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()

@@ -1,0 +1,155 @@
+"""A run directory: `run.json` and the shards of three tables. Valid at every instant."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+import pyarrow as pa
+
+from vcorr.errors import StoreError
+from vcorr.store import shards
+from vcorr.store.fingerprint import LENGTH
+from vcorr.store.schema import TableName, schema
+
+RECORD = "run.json"
+RECORD_VERSION = 1
+TABLES: tuple[TableName, ...] = ("predictions", "tracks", "scores")
+
+Status = Literal["started", "partial", "complete", "failed"]
+
+
+@dataclass(frozen=True)
+class RunDirectory:
+    """One run on disk. `path` ends in the run id, a prefix of the fingerprint of its predictions."""
+
+    path: Path
+
+    @property
+    def run_id(self) -> str:
+        """The name of the directory."""
+        return self.path.name
+
+    @classmethod
+    def create(cls, out: Path, fingerprint: str, *, beside: bool = False) -> RunDirectory:
+        """Opens the run of that fingerprint below `out`, made if it is not there.
+
+        Args:
+            out: the folder that holds many runs.
+            fingerprint: of the predictions; its prefix names the run.
+            beside: take a new directory `<run id>-2`, `-3` … instead of one that exists.
+
+        Raises:
+            StoreError: `out` is itself a run, cannot be written, or holds another run under this id.
+        """
+        if (out / RECORD).exists():
+            raise StoreError(
+                f"{out} is itself a run, not a folder of runs.", hint=f"Use --out {out.parent} (the folder above it)."
+            )
+        base = fingerprint[:LENGTH]
+        run = cls(out / (_free_name(out, base) if beside else base))
+        try:
+            for table in TABLES:
+                (run.path / table).mkdir(parents=True, exist_ok=True)
+                shards.remove_temporaries(run.path / table)
+        except OSError as error:
+            raise StoreError(
+                f"{run.path} cannot be written: {error.strerror or error}.",
+                hint="Choose another folder with --out DIR.",
+            ) from error
+        run.check(fingerprint)
+        return run
+
+    @classmethod
+    def open(cls, path: Path) -> RunDirectory:
+        """Opens an existing run.
+
+        Raises:
+            StoreError: there is no run there.
+        """
+        if not (path / RECORD).is_file():
+            inside = sorted(p.parent.name for p in path.glob(f"*/{RECORD}")) if path.is_dir() else []
+            hint = f"It holds runs, though: {', '.join(inside[:5])}." if inside else "Runs are made by: vcorr run"
+            raise StoreError(f"{path} is not a run: it has no {RECORD}.", hint=hint)
+        run = cls(path)
+        run.record()
+        return run
+
+    def check(self, fingerprint: str) -> None:
+        """Refuses a directory whose record tells of another spec.
+
+        Raises:
+            StoreError: the fingerprints disagree.
+        """
+        if not (self.path / RECORD).exists():
+            return
+        found = self.record().get("fingerprints", {}).get("predict")
+        if found != fingerprint:
+            raise StoreError(
+                f"{self.path / RECORD} belongs to another spec (fingerprint {str(found)[:LENGTH]}, this run's is "
+                f"{fingerprint[:LENGTH]}).",
+                hint="Choose another folder with --out DIR, or start beside it with --reuse never.",
+            )
+
+    def record(self) -> dict[str, Any]:
+        """The contents of run.json.
+
+        Raises:
+            StoreError: it is damaged or written by a newer vcorr.
+        """
+        path = self.path / RECORD
+        try:
+            values = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise StoreError(
+                f"{path} cannot be read: {error}.", hint="Choose another folder with --out DIR."
+            ) from error
+        if not isinstance(values, dict) or values.get("record_version", 0) > RECORD_VERSION:
+            raise StoreError(f"{path} was written by a newer vcorr.", hint="Upgrade: pip install --upgrade vcorr")
+        return values
+
+    def write_record(self, values: dict[str, Any], status: Status) -> None:
+        """Writes run.json atomically with the given status and the time."""
+        values = {"record_version": RECORD_VERSION, "run": self.run_id, "status": status, **values}
+        values["updated"] = datetime.now(UTC).isoformat(timespec="seconds")
+        path = self.path / RECORD
+        with shards.atomic_file(path) as temporary:
+            Path(temporary).write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+    def shard(self, table: TableName, clip_id: str) -> Path:
+        """The path of a clip's shard."""
+        return self.path / table / shards.shard_name(clip_id)
+
+    def read(self, table: TableName) -> pa.Table:
+        """All shards of a table, in the order of their names.
+
+        Raises:
+            StoreError: a shard is damaged; the message names it.
+        """
+        found = list(self.iter_shards(table))
+        return pa.concat_tables(found) if found else schema(table).empty_table()
+
+    def iter_shards(self, table: TableName) -> Iterator[pa.Table]:
+        """The shards of a table one after the other, without their stage's metadata."""
+        for path in sorted((self.path / table).glob(f"*{shards.SUFFIX}")):
+            yield shards.read_shard(path, table).replace_schema_metadata(schema(table).metadata)
+
+
+def find_runs(folder: Path) -> list[RunDirectory]:
+    """The runs directly below a folder, or the run itself when the folder is one; sorted by name."""
+    if (folder / RECORD).is_file():
+        return [RunDirectory(folder)]
+    return [RunDirectory(p.parent) for p in sorted(folder.glob(f"*/{RECORD}"))]
+
+
+def _free_name(out: Path, base: str) -> str:
+    if not (out / base).exists():
+        return base
+    number = 2
+    while (out / f"{base}-{number}").exists():
+        number += 1
+    return f"{base}-{number}"

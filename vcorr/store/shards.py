@@ -1,0 +1,120 @@
+"""One atomic Arrow IPC file a clip: either wholly there or not there at all."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import pyarrow as pa
+
+from vcorr.errors import StoreError
+from vcorr.store import schema as schemas
+
+SUFFIX = ".arrow"
+TEMPORARY_SUFFIX = ".tmp"
+
+# A table of layout version v is brought to v + 1 by _UPGRADES[v]; empty while version 1 is the only one released.
+_UPGRADES: dict[int, Callable[[pa.Table], pa.Table]] = {}
+
+
+def shard_name(clip_id: str) -> str:
+    """A file name for a clip id: the id itself where a file system allows it, always reversible or unique."""
+    name = quote(clip_id, safe=" ")
+    if len(name) > 150 or name.startswith("."):
+        name = f"{name[:100].lstrip('.')}-{hashlib.sha256(clip_id.encode()).hexdigest()[:16]}"
+    return name + SUFFIX
+
+
+def write_shard(path: Path, table: schemas.TableName, rows: list[dict[str, Any]], fingerprint: str) -> None:
+    """Writes rows as one shard: a temporary file beside it, then a rename.
+
+    Raises:
+        StoreError: the disk is full or the directory cannot be written; nothing half-written stays behind.
+    """
+    data = pa.Table.from_pylist(rows, schema=schemas.schema(table, fingerprint))
+    options = pa.ipc.IpcWriteOptions(compression="zstd")
+    with atomic_file(path) as temporary, pa.ipc.new_file(temporary, data.schema, options=options) as writer:
+        writer.write_table(data)
+
+
+@contextlib.contextmanager
+def atomic_file(path: Path) -> Iterator[str]:
+    """The name of a temporary file that becomes `path` when the block ends well and disappears when it does not.
+
+    Raises:
+        StoreError: the file system refuses, with what to do about it.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}{TEMPORARY_SUFFIX}")
+    try:
+        yield str(temporary)
+        os.replace(temporary, path)
+    except OSError as error:
+        raise _cannot_write(path, error) from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def read_shard(path: Path, table: schemas.TableName) -> pa.Table:
+    """Reads a shard of this or any earlier layout version.
+
+    Raises:
+        StoreError: the file is missing, damaged, of another table, or written by a newer vcorr.
+    """
+    try:
+        with pa.memory_map(str(path)) as source, pa.ipc.open_file(source) as reader:
+            found = reader.read_all()
+    except FileNotFoundError as error:
+        raise StoreError(f"{path} does not exist.") from error
+    except (pa.ArrowInvalid, OSError) as error:
+        raise StoreError(
+            f"{path} is damaged and cannot be read ({_first_line(error)}).",
+            hint="Delete that file and repeat the command that made the run: only its clip is computed again.",
+        ) from error
+    return _upgraded(path, found, table)
+
+
+def fingerprint_of(table: pa.Table) -> str:
+    """The fingerprint a shard was written under."""
+    return str((table.schema.metadata or {}).get(schemas.FINGERPRINT_KEY, b"").decode())
+
+
+def remove_temporaries(folder: Path) -> None:
+    """Deletes what an interrupted write left behind."""
+    for leftover in folder.glob(f".*{TEMPORARY_SUFFIX}"):
+        leftover.unlink(missing_ok=True)
+
+
+def _upgraded(path: Path, table: pa.Table, name: schemas.TableName) -> pa.Table:
+    metadata = table.schema.metadata or {}
+    if metadata.get(schemas.TABLE_KEY, b"").decode() != name or schemas.VERSION_KEY not in metadata:
+        raise StoreError(f"{path} is not a vcorr {name} table.")
+    version = int(metadata[schemas.VERSION_KEY])
+    if version > schemas.SCHEMA_VERSION:
+        raise StoreError(
+            f"{path} has layout version {version}; this vcorr reads up to {schemas.SCHEMA_VERSION}.",
+            hint="Upgrade: pip install --upgrade vcorr",
+        )
+    for step in range(version, schemas.SCHEMA_VERSION):
+        table = _UPGRADES[step](table)
+    return table
+
+
+def _cannot_write(path: Path, error: OSError) -> StoreError:
+    if error.errno == errno.ENOSPC:
+        return StoreError(
+            f"The disk is full: {path} could not be written.", hint="Free some space, or choose --out DIR."
+        )
+    return StoreError(
+        f"{path} cannot be written: {error.strerror or error}.", hint="Choose another folder with --out DIR."
+    )
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
