@@ -1,0 +1,112 @@
+"""`vcorr list` and `vcorr show`."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import Any
+
+import click
+
+KINDS = ("models", "probes", "metrics", "datasets", "trackers", "guidances")
+
+
+@click.command("list", short_help="What is installed: models, probes, metrics, datasets, trackers, plugins.")
+@click.argument("kind", required=False, type=click.Choice([*KINDS, "plugins"]))
+@click.option("--json", "as_json", is_flag=True, help="As JSON on standard output.")
+def list_(kind: str | None, as_json: bool) -> None:
+    """What is installed.
+
+    \b
+    For example:
+      vcorr list models
+      vcorr list plugins     every plugin with its version, state and reason
+    """
+    from vcorr.cli import render
+
+    kinds = [kind] if kind else [*KINDS, "plugins"]
+    found = {k: _plugins() if k == "plugins" else _entries(k) for k in kinds}
+    if as_json:
+        click.echo(json.dumps(found[kind] if kind else found, indent=2))
+        return
+    for name, rows in found.items():
+        if rows or kind:
+            render.console().print(render.listing(name, rows))
+
+
+@click.command(short_help="Everything known about one model, probe, metric, dataset or tracker.")
+@click.argument("kind", type=click.Choice([k.removesuffix("s") for k in KINDS]))
+@click.argument("name")
+@click.option("--json", "as_json", is_flag=True, help="As JSON on standard output.")
+def show(kind: str, name: str, as_json: bool) -> None:
+    """Everything known about one entry: its card, its options and their defaults, who brought it.
+
+    \b
+    For example:
+      vcorr show model tiny
+    """
+    from vcorr.cli import render
+
+    facts = describe(kind, name)
+    if as_json:
+        click.echo(json.dumps(facts, indent=2, ensure_ascii=False))
+    else:
+        render.console().print(render.facts(facts))
+
+
+def describe(kind: str, name: str) -> dict[str, Any]:
+    """What `vcorr show` says, as plain values."""
+    from vcorr.cards import load_card
+    from vcorr.entries import ModelEntry
+    from vcorr.registry import installed
+    from vcorr.store.fingerprint import plain
+
+    registered = installed().catalogue(kind).get(name)
+    entry = registered.entry
+    facts: dict[str, Any] = {"kind": kind, "name": name, "summary": entry.summary, "version": entry.version}
+    facts["plugin"] = registered.source.label
+    if isinstance(entry, ModelEntry):
+        facts["default data"] = entry.data
+        if entry.card:
+            card = load_card(entry.card, entry.label)
+            facts["card"] = {k: v for k, v in plain(card).items() if v not in (None, {}, "") and k != "name"}
+    config = entry.config_type()
+    if config is not None:
+        facts["options"] = {f.name: plain(_default(f)) for f in dataclasses.fields(config)}
+    return facts
+
+
+def _default(field: dataclasses.Field[Any]) -> Any:
+    if field.default is not dataclasses.MISSING:
+        return field.default
+    return field.default_factory() if field.default_factory is not dataclasses.MISSING else "required"
+
+
+def _entries(kind: str) -> list[dict[str, Any]]:
+    from vcorr.registry import installed
+
+    return [
+        {
+            "name": registered.entry.name,
+            "summary": registered.entry.summary,
+            "version": registered.entry.version,
+            "plugin": registered.source.label,
+        }
+        for registered in installed().catalogue(kind).all()
+    ]
+
+
+def _plugins() -> list[dict[str, Any]]:
+    from vcorr.registry import installed
+
+    return [
+        {
+            "name": report.source.name,
+            "distribution": report.source.distribution,
+            "version": report.source.version,
+            "state": report.state,
+            "reasons": report.reasons,
+            "provides": report.provides,
+        }
+        for report in installed().plugins
+    ]

@@ -1,0 +1,70 @@
+"""The program: the group of commands, and the one place where errors become messages and exit codes."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import NoReturn
+
+import click
+
+from vcorr.cli import board, doctor, listing, run, score
+from vcorr.errors import EXIT_INTERRUPTED, VcorrError
+
+DEBUG_FLAG = "--debug"
+
+
+@click.group(
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+    epilog="Add --debug to any command for the full traceback of an error.",
+)
+@click.version_option(package_name="vcorr", prog_name="vcorr")
+def cli() -> None:
+    """Measure where, when and how well a video model knows which point is which.
+
+    \b
+    Start here; it works offline and without a GPU:
+      vcorr run --model tiny --probe qk --limit 8
+    """
+
+
+for _command in (run.run, score.score, listing.list_, listing.show, doctor.doctor, board.board):
+    cli.add_command(_command)
+
+
+def main(argv: Sequence[str] | None = None) -> NoReturn:
+    """Runs the program and exits with its code (docs/cli.md)."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    debug = DEBUG_FLAG in arguments
+    sys.exit(_invoke([a for a in arguments if a != DEBUG_FLAG], debug))
+
+
+def _invoke(arguments: list[str], debug: bool) -> int:
+    try:
+        result = cli.main(arguments, prog_name="vcorr", standalone_mode=False)
+        return int(result) if isinstance(result, int) else 0
+    except click.exceptions.Exit as error:
+        return error.exit_code
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("Interrupted.", err=True)
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # the reader of our output went away (vcorr list | head): not an error, and nothing more to say
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except VcorrError as error:
+        if debug:
+            traceback.print_exc()
+        _show(error)
+        return error.exit_code
+
+
+def _show(error: VcorrError) -> None:
+    click.echo(f"{click.style('Error:', fg='red', bold=True)} {error.message}", err=True)
+    if error.hint:
+        click.echo(error.hint, err=True)

@@ -1,0 +1,17 @@
+"""Keeps the libraries' own chatter and downloads out of our commands."""
+
+from __future__ import annotations
+
+import os
+
+
+def quiet_libraries() -> None:
+    """Nothing is fetched behind the user's back, and progress bars and advice of the libraries stay off the terminal.
+
+    Must be called before diffusers, transformers or huggingface_hub are imported: they read these once.
+    """
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")

@@ -1,0 +1,252 @@
+"""Everything the commands print for people, with rich; values are rounded here and nowhere else."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from rich import box
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from vcorr.doctor import Finding
+    from vcorr.stages.estimate import Estimate
+    from vcorr.stages.plan import Plan
+    from vcorr.stages.run import Outcome
+    from vcorr.stats.summary import BestSite, SiteSummary
+    from vcorr.store.rundir import RunDirectory
+
+PIPE_WIDTH = 120
+"""Columns when the output is not a terminal: tables must not be squeezed into the 80 a pipe pretends to have."""
+
+
+def console(*, stderr: bool = False) -> Console:
+    """A console that writes plain text when its stream is not a terminal."""
+    stream = sys.stderr if stderr else sys.stdout
+    return Console(stderr=stderr, width=None if stream.isatty() else PIPE_WIDTH, highlight=False)
+
+
+def number(value: float, digits: int = 3) -> str:
+    """A value for a table: NaN as a dash."""
+    return "–" if math.isnan(value) else f"{value:.{digits}f}"
+
+
+def size(count: float) -> str:
+    """Bytes for people."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} TB"
+
+
+def duration(seconds: float) -> str:
+    """Seconds for people."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
+# ------------------------------------------------------------------------------------------------------------ run, score
+
+
+def outcome(done: Outcome, best: Sequence[BestSite]) -> None:
+    """The end of a run: its best sites, what failed, where the results lie."""
+    out = console()
+    if best:
+        out.print(best_table(best))
+    clips = f"{done.clips - len(done.failed)} of {done.clips} clips" + (
+        f", {done.reused} reused" if done.reused else ""
+    )
+    out.print(f"{clips} in {duration(done.seconds)}.")
+    for clip in done.failed[:5]:
+        out.print(Text(f"Failed: clip {clip}; the reason is in the error column of its scores."))
+    if len(done.failed) > 5:
+        out.print(f"… and {len(done.failed) - 5} more failed clips.")
+    _say_path("Results", done.run.path)
+
+
+def scored(run: RunDirectory, clips: int, best: Sequence[BestSite]) -> None:
+    """The end of a re-scoring."""
+    out = console()
+    if best:
+        out.print(best_table(best))
+    out.print(f"{clips} clips scored again.")
+    _say_path("Results", run.path)
+
+
+def best_table(best: Sequence[BestSite]) -> RenderableType:
+    """One row a probe: its best site with value, floor, ceiling, skill and interval."""
+    table = Table(
+        box=box.SIMPLE_HEAD, pad_edge=False, title=f"Best sites by {best[0].summary.metric}", title_justify="left"
+    )
+    for name in ("probe", "layer", "step", "noise", "head"):
+        table.add_column(name, justify="left" if name == "probe" else "right")
+    for name in ("value", "floor", "ceiling", "skill", "95 % interval", "regret", "clips"):
+        table.add_column(name, justify="right")
+    for found in best:
+        s = found.summary
+        table.add_row(
+            Text(s.probe),
+            *(_index(i) for i in (s.layer, s.step)),
+            number(s.noise, 2),
+            "mean" if s.head < 0 else str(s.head),
+            *(number(v) for v in (s.value, s.floor, s.ceiling)),
+            Text(number(s.skill), style="bold"),
+            f"{number(s.skill_low)} … {number(s.skill_high)}",
+            number(found.regret),
+            str(s.clips),
+        )
+    return Group(table, Text(_how_chosen(best), style="dim"), _random_warning(best))
+
+
+def outcome_dict(done: Outcome, best: Sequence[BestSite], sites: Sequence[SiteSummary]) -> dict[str, Any]:
+    """What `vcorr run --json` prints."""
+    return {
+        "run": done.run.run_id,
+        "path": str(done.run.path),
+        "status": done.status,
+        "clips": done.clips,
+        "reused": done.reused,
+        "failed": list(done.failed),
+        "seconds": round(done.seconds, 3),
+        **scores_dict(best, sites),
+    }
+
+
+def scores_dict(best: Sequence[BestSite], sites: Sequence[SiteSummary]) -> dict[str, Any]:
+    """Best sites and every site, as plain values."""
+    return {"best": [b.to_dict() for b in best], "sites": [s.to_dict() for s in sites]}
+
+
+def _how_chosen(best: Sequence[BestSite]) -> str:
+    halves = max(b.chosen_on for b in best)
+    skill = "skill = (value - floor) / (ceiling - floor); floor: nothing moves; ceiling: best answer the tokens allow."
+    if not halves:
+        return skill
+    return f"Sites chosen on {halves} clips, reported on the others; regret against the best choice there.\n{skill}"
+
+
+def _random_warning(best: Sequence[BestSite]) -> Text:
+    if not any(b.summary.weights.startswith("random") for b in best):
+        return Text("")
+    return Text(
+        "Random weights: these numbers say nothing about the released model and never reach a board.", style="yellow"
+    )
+
+
+def _index(value: int) -> str:
+    return "–" if value < 0 else str(value)
+
+
+def _say_path(label: str, path: Any) -> None:
+    # no wrapping: a path must stay in one piece to be copied
+    console().print(Text(f"{label}: {path}"), soft_wrap=True)
+
+
+# --------------------------------------------------------------------------------------------------------------- dry run
+
+
+def plan_table(plan: Plan, found: Estimate) -> RenderableType:
+    """What `--dry-run` says."""
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(style="dim")
+    table.add_column(overflow="fold")
+    steps = ", ".join(str(s) for s in plan.settings.steps)
+    rows = {
+        "model": f"{plan.model.entry.name}  (weights {plan.weights_id})",
+        "data": f"{plan.data.entry.name}, split {plan.dataset.split}: {len(plan.clips)} clips",
+        "probes": ", ".join(p.entry.name for p in plan.probes) or "none: this model answers directly",
+        "layers": f"{len(plan.sites)}: {_ranges([s.layer for s in plan.sites])}" if plan.sites else "none",
+        "steps": f"{len(plan.settings.steps)} of {plan.settings.num_steps}: {steps}",
+        "metrics": ", ".join(m.entry.name for m in plan.metrics),
+        "device": f"{plan.device_name}, {plan.dtype}",
+        "run": str(found.path) + ("  (exists: it would be continued)" if found.exists else ""),
+        "time": found.time_text(),
+        "memory": found.memory_text(),
+        "disk": f"about {size(found.disk_bytes)}",
+    }
+    for name, value in rows.items():
+        table.add_row(name, Text(value))
+    return table
+
+
+def _ranges(numbers: Sequence[int]) -> str:
+    parts: list[list[int]] = []
+    for n in numbers:
+        if parts and parts[-1][-1] == n - 1:
+            parts[-1].append(n)
+        else:
+            parts.append([n])
+    return ", ".join(str(p[0]) if len(p) == 1 else f"{p[0]}-{p[-1]}" for p in parts)
+
+
+# ------------------------------------------------------------------------------------------------------------ list, show
+
+
+def listing(kind: str, rows: Sequence[Mapping[str, Any]]) -> RenderableType:
+    """One kind of entries, or the plugins."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title=kind, title_justify="left", title_style="bold")
+    if kind == "plugins":
+        for name in ("plugin", "version", "state", "provides"):
+            table.add_column(name, overflow="fold")
+        for row in rows:
+            provides = Text("\n".join(row["reasons"]) or f"{len(row['provides'])} entries")
+            table.add_row(Text(_plugin_name(row)), Text(row["version"]), _state(row["state"]), provides)
+        return table
+    for name in ("name", "summary", "plugin"):
+        table.add_column(name, overflow="fold", no_wrap=name != "summary")
+    for row in rows:
+        table.add_row(Text(row["name"], style="bold"), Text(row["summary"]), Text(row["plugin"], style="dim"))
+    return table
+
+
+def facts(values: Mapping[str, Any]) -> RenderableType:
+    """Nested facts as indented lines."""
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(overflow="fold")
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            table.add_row(Text(key, style="bold"), "")
+            for inner, v in value.items():
+                table.add_row(Text(f"  {inner}"), _fact(v))
+        else:
+            table.add_row(Text(key), _fact(value))
+    return table
+
+
+def _fact(value: Any) -> Text:
+    if isinstance(value, Mapping):
+        return Text("\n".join(f"{k}: {v}" for k, v in value.items()))
+    if isinstance(value, list):
+        return Text(", ".join(str(v) for v in value))
+    return Text(str(value))
+
+
+def _plugin_name(row: Mapping[str, Any]) -> str:
+    same = row["name"] == row["distribution"]
+    return str(row["distribution"]) if same else f"{row['distribution']} ({row['name']})"
+
+
+def _state(state: str) -> Text:
+    return Text(state, style={"ok": "green", "warning": "yellow", "broken": "red"}.get(state, "dim"))
+
+
+# --------------------------------------------------------------------------------------------------------------- doctor
+
+
+def findings(found: Sequence[Finding]) -> RenderableType:
+    """What `vcorr doctor` says."""
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column()
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(overflow="fold")
+    for f in found:
+        table.add_row(Text("ok" if f.ok else "!!", style="green" if f.ok else "red"), Text(f.what), Text(f.detail))
+    return table

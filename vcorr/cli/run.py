@@ -1,0 +1,138 @@
+"""`vcorr run`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from vcorr.errors import EXIT_OK, EXIT_SOME_FAILED
+
+if TYPE_CHECKING:
+    from vcorr.stages.plan import Plan
+    from vcorr.stages.run import Outcome
+
+_FLAGS = (
+    "model",
+    "probe",
+    "data",
+    "mode",
+    "layers",
+    "steps",
+    "limit",
+    "seed",
+    "device",
+    "dtype",
+    "weights",
+    "executor",
+)
+
+
+@click.command(short_help="Probe a model on a dataset and score what its attention knows.")
+@click.option("--model", "-m", metavar="NAME", help="Model to probe; see: vcorr list models.")
+@click.option("--probe", "-p", metavar="P[,P]", help="Probes, all read in one pass; see: vcorr list probes.")
+@click.option("--data", metavar="NAME", help="Dataset; the model's own unless given.")
+@click.option("--mode", metavar="renoise|generate", help="renoise: one noised forward pass a step over a real video.")
+@click.option("--layers", metavar="1,5-9", help="Layers to read.  [default: all]")
+@click.option(
+    "--steps", metavar="0,10-20", help="Steps: indices and ranges, 'last', 'all', 'N-spread'.  [default: 8-spread]"
+)
+@click.option("--limit", type=int, metavar="N", help="Only the first N clips.")
+@click.option("--seed", type=int, metavar="S", help="Seed of the noise.  [default: 42]")
+@click.option("--out", type=click.Path(path_type=Path), default=Path("runs"), show_default=True, help="Folder of runs.")
+@click.option("--device", metavar="DEVICE", help="cpu, cuda, cuda:1 ...  [default: cuda if there is one]")
+@click.option(
+    "--dtype", metavar="DTYPE", help="float32, bfloat16 or float16.  [default: bfloat16 on cuda, else float32]"
+)
+@click.option(
+    "--weights", metavar="hub|random|PATH", help="Weights: the released ones, seeded random ones, or a folder."
+)
+@click.option("--offload", is_flag=True, help="Keep parts of the model on the CPU while they are not used.")
+@click.option("--vae-tiling", is_flag=True, help="Encode the video tile by tile.")
+@click.option(
+    "--reuse",
+    type=click.Choice(["never", "matching", "only"]),
+    default="matching",
+    show_default=True,
+    help="Earlier results: go on from them (matching), compute nothing (only), or start beside them (never).",
+)
+@click.option("--executor", metavar="local|ray", help="Where the work runs.  [default: local]")
+@click.option(
+    "--config", type=click.Path(path_type=Path, dir_okay=False), help="YAML file with the same keys as the flags."
+)
+@click.option(
+    "--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Any option, e.g. --set probe.heads=each."
+)
+@click.option("--dry-run", is_flag=True, help="Say what would run, and what it would take; run nothing.")
+@click.option("--json", "as_json", is_flag=True, help="Results as JSON on standard output.")
+def run(
+    out: Path,
+    reuse: str,
+    config: Path | None,
+    assignments: tuple[str, ...],
+    dry_run: bool,
+    as_json: bool,
+    offload: bool,
+    vae_tiling: bool,
+    **flags: Any,
+) -> int:
+    """Probe a model on a dataset and score what its attention knows.
+
+    \b
+    A first run, offline and on any machine:
+      vcorr run --model tiny --probe qk --limit 8
+    Several probes in one pass, each head on its own:
+      vcorr run --model tiny --probe qk,feature,feature-fair --set probe.heads=each
+
+    Every clip's numbers are on disk before the next clip begins: repeat the command to go on after an interruption.
+    """
+    from vcorr.cli.quiet import quiet_libraries
+    from vcorr.registry import installed
+    from vcorr.spec import build_spec
+    from vcorr.stages.plan import make_plan
+
+    quiet_libraries()
+    given = {name: flags[name] for name in _FLAGS}
+    given |= {"offload": offload or None, "vae_tiling": vae_tiling or None}
+    plan = make_plan(build_spec(given, config_file=config, assignments=assignments), installed())
+    if dry_run:
+        return _say_plan(plan, out, as_json)
+    return _run(plan, out, reuse, as_json)
+
+
+def _say_plan(plan: Plan, out: Path, as_json: bool) -> int:
+    from vcorr.cli import render
+    from vcorr.stages.estimate import estimate
+
+    found = estimate(plan, out)
+    if as_json:
+        click.echo(json.dumps(found.to_dict(), indent=2))
+    else:
+        render.console().print(render.plan_table(plan, found))
+    return EXIT_OK
+
+
+def _run(plan: Plan, out: Path, reuse: str, as_json: bool) -> int:
+    from vcorr.cli import progress
+    from vcorr.stages.run import Reuse, execute
+
+    with progress.events(plan) as events:
+        outcome = execute(plan, out, reuse=Reuse(reuse), events=events, command=["vcorr", *sys.argv[1:]])
+    _say_outcome(plan, outcome, as_json)
+    return EXIT_SOME_FAILED if outcome.failed else EXIT_OK
+
+
+def _say_outcome(plan: Plan, outcome: Outcome, as_json: bool) -> None:
+    from vcorr.cli import render
+    from vcorr.stats.summary import best_sites, summarise
+
+    scores = outcome.run.read("scores")
+    wanted = set(plan.clips)
+    best = best_sites(scores.filter([clip in wanted for clip in scores["clip"].to_pylist()]))
+    if as_json:
+        click.echo(json.dumps(render.outcome_dict(outcome, best, summarise(scores)), indent=2))
+    else:
+        render.outcome(outcome, best)
