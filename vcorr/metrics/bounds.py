@@ -1,0 +1,104 @@
+"""Floors and ceilings: what standing still scores, and the best a read-out could have answered (PROTOCOL section 5)."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from vcorr.errors import UsageError, unknown_name
+from vcorr.geometry import TokenGrid
+from vcorr.metrics.timemap import to_frames
+from vcorr.records import Readout
+
+READOUTS = ("token", "free")
+
+
+def zero_motion(queries: ArrayLike, frames: int) -> NDArray[np.float32]:
+    """The floor: every point stays at its query.
+
+    Args:
+        queries: (N, 2) pixels.
+        frames: T (or F, for latent times).
+
+    Returns:
+        (N, frames, 2) float32 pixels.
+    """
+    return np.repeat(np.asarray(queries, dtype=np.float32)[:, None], frames, axis=1)
+
+
+def token_oracle(
+    reference: ArrayLike, queries: ArrayLike, grid: TokenGrid, *, readout: Readout = "token"
+) -> NDArray[np.float32]:
+    """The best answer the read-out could have given at every latent time.
+
+    The reference at a latent time is its track, interpolated linearly at the middle of the latent's span. Read-out
+    "token" can answer query + centre(y) - centre(x*), x* the token under the query and y any token of the grid:
+    whole-token motions that end on the grid. Those positions are a product of places in x and places in y, so the one
+    nearest in each is the nearest in pixels and in strides alike: the reference's displacement is rounded to whole
+    tokens in x and in y and clipped to the tokens that exist. Read-out "free" can answer any position: the reference
+    itself.
+
+    Args:
+        reference: (N, T, 2) pixels, T the grid's video frames. Frames in which a point is NaN or infinite are filled
+            linearly from its finite ones; a point that has none stays at its query.
+        queries: (N, 2) pixels in frame 0, inside the frame.
+        grid: the grid the predictions were read from.
+        readout: "token" or "free".
+
+    Returns:
+        (N, F, 2) float32 pixels; [:, 0] is the query.
+
+    Raises:
+        UsageError: shapes do not belong together, a query lies outside the frame, or the read-out is unknown.
+    """
+    if readout not in READOUTS:
+        raise unknown_name("readout", str(readout), READOUTS)
+    points = grid.check_inside(queries)
+    best = _at_latent_times(_checked_reference(reference, points, grid), grid)
+    if readout == "token":
+        best = _nearest_reachable(best, points, grid)
+    best[:, 0] = points
+    return best.astype(np.float32)
+
+
+def ceiling_tracks(
+    reference: ArrayLike, queries: ArrayLike, grid: TokenGrid, *, readout: Readout = "token"
+) -> NDArray[np.float32]:
+    """The ceiling: `token_oracle` brought to frames by the time map that predictions go through, (N, T, 2) pixels."""
+    return to_frames(token_oracle(reference, queries, grid, readout=readout), grid, queries)
+
+
+def _checked_reference(reference: ArrayLike, points: NDArray[np.float64], grid: TokenGrid) -> NDArray[np.float64]:
+    tracks = np.asarray(reference, dtype=np.float64)
+    expected = (len(points), grid.video_frames, 2)
+    if tracks.shape != expected:
+        raise UsageError(f"reference: expected shape (N, T, 2) = {expected}, got {tracks.shape}.")
+    finite = np.isfinite(tracks[..., 0]) & np.isfinite(tracks[..., 1])
+    if finite.all():
+        return tracks
+    filled = tracks.copy()
+    frames = np.arange(grid.video_frames)
+    for point in np.flatnonzero(~finite.all(axis=1)):
+        known = frames[finite[point]]
+        for axis in range(2):
+            filled[point, :, axis] = (
+                np.interp(frames, known, tracks[point, known, axis]) if len(known) else points[point, axis]
+            )
+    return filled
+
+
+def _at_latent_times(tracks: NDArray[np.float64], grid: TokenGrid) -> NDArray[np.float64]:
+    before = np.floor(grid.latent_times).astype(np.int64)
+    after = np.ceil(grid.latent_times).astype(np.int64)
+    fraction = (grid.latent_times - before)[:, None]
+    return np.asarray(tracks[:, before] + fraction * (tracks[:, after] - tracks[:, before]))
+
+
+def _nearest_reachable(
+    target: NDArray[np.float64], points: NDArray[np.float64], grid: TokenGrid
+) -> NDArray[np.float64]:
+    start = np.stack(np.divmod(grid.tokens_at(points), grid.cols), axis=-1)[:, None]  # (N, 1, 2) as (row, column)
+    moved = np.rint(grid.in_strides(target - points[:, None]))[..., ::-1]
+    end = np.clip(start + moved, 0, [grid.rows - 1, grid.cols - 1])
+    offset = grid.token_centres(end[..., 0], end[..., 1]) - grid.token_centres(start[..., 0], start[..., 1])
+    return np.asarray(points[:, None] + offset)
