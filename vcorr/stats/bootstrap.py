@@ -1,0 +1,238 @@
+"""Skill and bootstrap intervals over clips (PROTOCOL section 5).
+
+Videos are the unit: a resample draws as many clips as there are, with replacement, and takes them for every site alike.
+Values are (clips, ...); whatever follows the first axis (sites: layer x step x head, say) is kept. NaN means "not
+scored": such a clip is left out of that site's mean, in the estimate and in every resample, and counted.
+
+A resample is a row of counts, how often each clip was drawn, so all means of all sites are one matrix product.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from vcorr.errors import UsageError
+
+Floats = NDArray[np.float64]
+
+SKILL_MIN_RANGE = 0.02
+"""Skill is NaN where ceiling and floor are closer than this: there is nothing to be good at."""
+_SITES_AT_ONCE = 512
+
+
+class Bounded(NamedTuple):
+    """Scores with their floors and ceilings, each (clips, ...) of one shape."""
+
+    score: ArrayLike
+    floor: ArrayLike
+    ceiling: ArrayLike
+
+
+@dataclass(frozen=True)
+class Interval:
+    """An estimate with its percentile interval: arrays of the values' shape without its first axis.
+
+    estimate: of the clips as they are; NaN where no clip counts. low, high: the interval's ends; NaN where the estimate
+    is NaN or fewer than two clips count, since one clip says nothing about other clips. n: clips that count. left_out:
+    clips that do not, because they are NaN. level: the interval's nominal coverage.
+    """
+
+    estimate: Floats
+    low: Floats
+    high: Floats
+    n: NDArray[np.int64]
+    left_out: NDArray[np.int64]
+    level: float
+
+
+def skill(score_mean: ArrayLike, floor_mean: ArrayLike, ceiling_mean: ArrayLike) -> Floats:
+    """(score - floor) / (ceiling - floor) of means over clips; NaN where ceiling - floor is under 0.02.
+
+    Args:
+        score_mean: mean scores.
+        floor_mean: mean floors.
+        ceiling_mean: mean ceilings; the three broadcast against each other.
+    """
+    score, floor, ceiling = (np.asarray(value, dtype=np.float64) for value in (score_mean, floor_mean, ceiling_mean))
+    span = ceiling - floor
+    usable = span >= SKILL_MIN_RANGE  # false for NaN as well
+    return np.asarray(np.where(usable, (score - floor) / np.where(usable, span, 1.0), np.nan))
+
+
+def bootstrap_mean(values: ArrayLike, *, resamples: int = 2000, seed: int = 0, level: float = 0.95) -> Interval:
+    """The mean over clips with its bootstrap percentile interval.
+
+    Source: Efron and Tibshirani, An Introduction to the Bootstrap (1993), chapter 13.
+
+    Args:
+        values: (clips, ...), NaN where not scored.
+        resamples: how many.
+        seed: of the resampling; the same seed and number of clips draw the same clips.
+        level: nominal coverage.
+
+    Raises:
+        UsageError: no clip, an infinite value, or an option out of range.
+    """
+    return _bootstrap([_clips_first("values", values)], np.asarray, resamples, seed, level)
+
+
+def bootstrap_skill(
+    score: ArrayLike,
+    floor: ArrayLike,
+    ceiling: ArrayLike,
+    *,
+    resamples: int = 2000,
+    seed: int = 0,
+    level: float = 0.95,
+) -> Interval:
+    """Skill with its bootstrap interval: means over the clips first, floor and ceiling resampled with the score.
+
+    A clip counts where all three are numbers. Resamples without skill (a range under 0.02) are left out.
+
+    Args:
+        score: (clips, ...).
+        floor: of the same shape.
+        ceiling: of the same shape.
+        resamples: how many.
+        seed: of the resampling.
+        level: nominal coverage.
+
+    Raises:
+        UsageError: shapes differ, an infinite value, or an option out of range.
+    """
+    arrays = _same_shape({"score": score, "floor": floor, "ceiling": ceiling})
+    return _bootstrap(arrays, skill, resamples, seed, level)
+
+
+def paired_difference(
+    a: ArrayLike, b: ArrayLike, *, resamples: int = 2000, seed: int = 0, level: float = 0.95
+) -> Interval:
+    """mean(a) - mean(b) with its interval, paired: on the clips where both are numbers, resampled together.
+
+    Args:
+        a: (clips, ...).
+        b: of the same shape, the same clips in the same order.
+        resamples: how many.
+        seed: of the resampling.
+        level: nominal coverage.
+
+    Raises:
+        UsageError: shapes differ, an infinite value, or an option out of range.
+    """
+    return _bootstrap(_same_shape({"a": a, "b": b}), np.subtract, resamples, seed, level)
+
+
+def paired_skill_difference(
+    a: Bounded, b: Bounded, *, resamples: int = 2000, seed: int = 0, level: float = 0.95
+) -> Interval:
+    """skill(a) - skill(b) with its interval, paired: on the clips where all six values are numbers.
+
+    Args:
+        a: one row, (clips, ...) each.
+        b: the other, the same clips in the same order.
+        resamples: how many.
+        seed: of the resampling.
+        level: nominal coverage.
+
+    Raises:
+        UsageError: shapes differ, an infinite value, or an option out of range.
+    """
+    named = {f"{row}.{field}": value for row, x in (("a", a), ("b", b)) for field, value in x._asdict().items()}
+
+    def difference(*means: Floats) -> Floats:
+        return skill(*means[:3]) - skill(*means[3:])
+
+    return _bootstrap(_same_shape(named), difference, resamples, seed, level)
+
+
+def clip_means(arrays: list[Floats]) -> tuple[list[Floats], NDArray[np.int64]]:
+    """Means over the clips where all `arrays`, (clips, ...), are numbers, and how many clips those are."""
+    once = np.ones((1, len(arrays[0])))
+    means, n = _weighted_means([array.reshape(len(array), -1) for array in arrays], once)
+    shape = arrays[0].shape[1:]
+    return [mean.reshape(shape) for mean in means], n.astype(np.int64).reshape(shape)
+
+
+def resample_counts(clips: int, resamples: int, seed: int) -> Floats:
+    """(resamples, clips): how often each resample draws each clip; every row sums to `clips`."""
+    generator = np.random.default_rng(seed)
+    return generator.multinomial(clips, np.full(clips, 1 / clips), size=resamples).astype(np.float64)
+
+
+def _bootstrap(
+    arrays: list[Floats], statistic: Callable[..., Any], resamples: int, seed: int, level: float
+) -> Interval:
+    """The interval of `statistic`, a function of the arrays' means over clips."""
+    _check_options(resamples, level)
+    clips, shape = len(arrays[0]), arrays[0].shape[1:]
+    means, n = clip_means(arrays)
+    estimate = np.asarray(statistic(*means), dtype=np.float64)
+    counts = resample_counts(clips, resamples, seed)
+    ends = [_ends(sites, counts, statistic, level) for sites in _chunks(arrays)]
+    low, high = np.concatenate([np.empty((2, 0)), *ends], axis=1).reshape(2, *shape)
+    unsure = (n < 2) | np.isnan(estimate)
+    return Interval(estimate, np.where(unsure, np.nan, low), np.where(unsure, np.nan, high), n, clips - n, level)
+
+
+def _ends(sites: list[Floats], counts: Floats, statistic: Callable[..., Any], level: float) -> Floats:
+    """(2, S): lower and upper end for arrays of (clips, S)."""
+    means, _ = _weighted_means(sites, counts)
+    tail = (1 - level) / 2
+    return _nan_quantiles(np.asarray(statistic(*means), dtype=np.float64), [tail, 1 - tail])
+
+
+def _weighted_means(arrays: list[Floats], counts: Floats) -> tuple[list[Floats], Floats]:
+    """Means, (S, B) each, of arrays (clips, S) over the clips where all are numbers, and the counts' sums there."""
+    valid = np.logical_and.reduce([np.isfinite(array) for array in arrays])
+    drawn = valid.T.astype(np.float64) @ counts.T
+    some = drawn > 0
+    divisor = np.where(some, drawn, 1.0)
+    sums = (np.where(valid, array, 0.0).T @ counts.T for array in arrays)
+    return [np.where(some, total / divisor, np.nan) for total in sums], drawn
+
+
+def _nan_quantiles(values: Floats, levels: list[float]) -> Floats:
+    """Linearly interpolated quantiles along the last axis of (S, B), NaN left out: (len(levels), S)."""
+    ordered = np.sort(values, axis=-1)  # NaN sorts last
+    last = np.maximum(np.isfinite(values).sum(axis=-1) - 1, 0)
+    position = np.asarray(levels)[:, None] * last
+    below = np.floor(position).astype(np.int64)
+    site = np.arange(len(values))
+    start, end = ordered[site, below], ordered[site, np.minimum(below + 1, last)]
+    return np.asarray(start + (position - below) * (end - start))
+
+
+def _chunks(arrays: list[Floats]) -> Iterator[list[Floats]]:
+    """The arrays as (clips, S) pieces of so few sites that their resamples fit into memory."""
+    sites = [array.reshape(len(array), -1) for array in arrays]
+    for start in range(0, sites[0].shape[1], _SITES_AT_ONCE):
+        yield [array[:, start : start + _SITES_AT_ONCE] for array in sites]
+
+
+def _same_shape(named: dict[str, ArrayLike]) -> list[Floats]:
+    arrays = {name: _clips_first(name, value) for name, value in named.items()}
+    if len({array.shape for array in arrays.values()}) > 1:
+        listing = ", ".join(f"{name} {array.shape}" for name, array in arrays.items())
+        raise UsageError(f"Values of the same clips must have one shape (clips, ...), got {listing}.")
+    return list(arrays.values())
+
+
+def _clips_first(name: str, values: ArrayLike) -> Floats:
+    array = np.asarray(values, dtype=np.float64)
+    if array.ndim == 0 or not len(array):
+        raise UsageError(f"{name}: expected (clips, ...) with at least one clip, got shape {array.shape}.")
+    if np.isinf(array).any():
+        raise UsageError(f"{name}: infinite values cannot be averaged; NaN means 'not scored'.")
+    return array
+
+
+def _check_options(resamples: int, level: float) -> None:
+    if isinstance(resamples, bool) or not isinstance(resamples, int) or resamples < 1:
+        raise UsageError(f"resamples: expected a whole number of at least 1, got {resamples!r}.")
+    if not 0 < level < 1:
+        raise UsageError(f"level: expected a number between 0 and 1, got {level!r}.")

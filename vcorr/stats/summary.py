@@ -1,0 +1,237 @@
+"""From score tables to what people read: one summary a site, and the best site of every probe.
+
+Everything here starts from rows of the `scores` table (docs/results-format.md), of one run or of many.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, cast
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from vcorr.stats.bootstrap import Floats, bootstrap_mean, bootstrap_skill, skill
+from vcorr.stats.choice import Choice, choose_and_report
+
+PRIMARY_METRIC = "matching_accuracy"
+
+ROW_KEYS = ("run", "model", "weights", "probe", "dataset", "split", "mode", "tracker", "metric", "variant", "seed")
+SITE_KEYS = ("layer", "layer_name", "step", "noise", "head", "attention")
+
+
+@dataclass(frozen=True)
+class Series:
+    """All sites of one run, probe and metric over its clips: what belongs into one heat map.
+
+    sites: one mapping of `SITE_KEYS` a site, ordered by layer, step and head. clips: ids, sorted. score, floor, ceiling:
+    (clips, sites), NaN where not scored. failed: clips of the run that failed.
+    """
+
+    key: dict[str, Any]
+    sites: tuple[dict[str, Any], ...]
+    clips: tuple[str, ...]
+    score: Floats
+    floor: Floats
+    ceiling: Floats
+    failed: int
+
+    @property
+    def skill(self) -> Floats:
+        """(sites,): skill from the means over all clips; NaN where floor and ceiling are NaN."""
+        with np.errstate(invalid="ignore"):
+            usable = np.isfinite(self.score)
+            means = [_masked_mean(array, usable) for array in (self.score, self.floor, self.ceiling)]
+        return skill(*means)
+
+
+@dataclass(frozen=True)
+class SiteSummary:
+    """One site over the clips of its run. Values are means over clips, intervals 95 % bootstrap over clips.
+
+    clips: how many count; not_scored: how many were left out as NaN; failed: how many could not be run.
+    """
+
+    model: str
+    weights: str
+    probe: str
+    metric: str
+    layer: int
+    layer_name: str
+    step: int
+    noise: float
+    head: int
+    value: float
+    value_low: float
+    value_high: float
+    floor: float
+    ceiling: float
+    skill: float
+    skill_low: float
+    skill_high: float
+    clips: int
+    not_scored: int
+    failed: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON: NaN as None."""
+        return {k: None if isinstance(v, float) and math.isnan(v) else v for k, v in asdict(self).items()}
+
+
+@dataclass(frozen=True)
+class BestSite:
+    """The best site of one run, probe and metric.
+
+    summary: the chosen site on the clips it is reported on. regret: how much skill the best choice in hindsight would have
+    had more there. chosen_on: clips that chose; 0 when there were too few clips to keep halves apart, and the site was
+    chosen on the very clips it is reported on.
+    """
+
+    key: dict[str, Any]
+    summary: SiteSummary
+    regret: float
+    chosen_on: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {
+            **self.summary.to_dict(),
+            "regret": None if math.isnan(self.regret) else self.regret,
+            "chosen_on": self.chosen_on,
+        }
+
+
+MIN_CLIPS_FOR_HALVES = 4
+
+
+def series(scores: pa.Table, *, metric: str | None = None) -> list[Series]:
+    """The series of a scores table, ordered by run, probe and metric; of one metric only when it is named."""
+    failed = _failed_clips(scores)
+    rows = scores.filter(pc.not_equal(scores["metric"], ""))
+    if metric is not None:
+        rows = rows.filter(pc.equal(rows["metric"], metric))
+    return [_series(key, part, failed.get(key["run"], 0)) for key, part in _groups(rows, ROW_KEYS)]
+
+
+def summarise(scores: pa.Table, *, metric: str | None = PRIMARY_METRIC) -> list[SiteSummary]:
+    """Every site of a scores table under one metric (None: under all of them)."""
+    return [summary for s in series(scores, metric=metric) for summary in site_summaries(s)]
+
+
+def site_summaries(
+    s: Series, *, sites: Sequence[int] | None = None, clips: Sequence[str] | None = None
+) -> list[SiteSummary]:
+    """Summaries of the sites (indices; None for all) of one series, over some of its clips (None for all)."""
+    columns = list(range(len(s.sites))) if sites is None else list(sites)
+    rows = [i for i, clip in enumerate(s.clips) if clips is None or clip in set(clips)]
+    score, floor, ceiling = (array[np.ix_(rows, columns)] for array in (s.score, s.floor, s.ceiling))
+    values = bootstrap_mean(score)
+    skills = bootstrap_skill(score, floor, ceiling)
+    used = np.isfinite(score)
+    floors, ceilings = _masked_mean(floor, used), _masked_mean(ceiling, used)
+    return [
+        SiteSummary(
+            model=s.key["model"],
+            weights=s.key["weights"],
+            probe=s.key["probe"],
+            metric=s.key["metric"],
+            **{k: s.sites[site][k] for k in ("layer", "layer_name", "step", "noise", "head")},
+            value=float(values.estimate[i]),
+            value_low=float(values.low[i]),
+            value_high=float(values.high[i]),
+            floor=float(floors[i]),
+            ceiling=float(ceilings[i]),
+            skill=float(skills.estimate[i]),
+            skill_low=float(skills.low[i]),
+            skill_high=float(skills.high[i]),
+            clips=int(values.n[i]),
+            not_scored=int(values.left_out[i]),
+            failed=s.failed,
+        )
+        for i, site in enumerate(columns)
+    ]
+
+
+def best_sites(scores: pa.Table, *, metric: str = PRIMARY_METRIC) -> list[BestSite]:
+    """The best site of every run and probe: chosen on one half of the clips, reported on the other."""
+    found = [best_site(s) for s in series(scores, metric=metric)]
+    return [best for best in found if best is not None]
+
+
+def best_site(s: Series) -> BestSite | None:
+    """The best site of one series; None when nothing was scored. A single site is reported on all clips."""
+    if len(s.sites) == 1:
+        return BestSite(s.key, site_summaries(s)[0], 0.0, 0)
+    if len(s.clips) >= MIN_CLIPS_FOR_HALVES:
+        return _chosen_on_half(s)
+    values = s.skill
+    if np.isnan(values).all():
+        return None
+    return BestSite(s.key, site_summaries(s, sites=[int(np.nanargmax(values))])[0], math.nan, 0)
+
+
+def _chosen_on_half(s: Series) -> BestSite | None:
+    choice: Choice = choose_and_report(s.clips, s.score, floor=s.floor, ceiling=s.ceiling)
+    if choice.site is None:
+        return None
+    summary = site_summaries(s, sites=[choice.site], clips=choice.reported_on)[0]
+    return BestSite(s.key, summary, choice.regret, len(choice.chosen_on))
+
+
+def _series(key: dict[str, Any], rows: pa.Table, failed: int) -> Series:
+    sites = sorted((dict(site) for site, _ in _groups(rows, SITE_KEYS)), key=_site_id)
+    clips = sorted(set(rows["clip"].to_pylist()))
+    column = {_site_id(site): i for i, site in enumerate(sites)}
+    line = {clip: i for i, clip in enumerate(clips)}
+    at_row = np.array([line[clip] for clip in rows["clip"].to_pylist()], dtype=np.int64)
+    wanted = zip(*(rows[name].to_pylist() for name in ("layer", "step", "head")), strict=True)
+    at_column = np.array([column[site] for site in wanted], dtype=np.int64)
+
+    def spread(name: str) -> Floats:
+        grid = np.full((len(clips), len(sites)), np.nan)
+        grid[at_row, at_column] = rows[name].to_numpy()
+        return grid
+
+    return Series(key, tuple(sites), tuple(clips), spread("value"), spread("floor"), spread("ceiling"), failed)
+
+
+def _groups(rows: pa.Table, names: Sequence[str]) -> Iterable[tuple[dict[str, Any], pa.Table]]:
+    """The rows by equal values of `names`, in order of those values. NaN equals NaN here, as Arrow's dictionaries have it."""
+    if not rows.num_rows:
+        return []
+    codes = np.zeros(rows.num_rows, dtype=np.int64)
+    for name in names:
+        encoded = rows[name].combine_chunks().dictionary_encode(null_encoding="encode")
+        codes = codes * len(encoded.dictionary) + encoded.indices.to_numpy(zero_copy_only=False)
+        codes = np.unique(codes, return_inverse=True)[1]
+    order = np.argsort(codes, kind="stable")
+    starts = np.flatnonzero(np.diff(codes[order], prepend=-1))
+    bounds = [*starts.tolist(), len(order)]
+    groups = []
+    for begin, end in zip(bounds[:-1], bounds[1:], strict=True):
+        part = rows.take(pa.array(order[begin:end]))
+        groups.append(({name: part[name][0].as_py() for name in names}, part))
+    return sorted(groups, key=lambda g: tuple(str(g[0][name]) for name in names))
+
+
+def _site_id(site: dict[str, Any]) -> tuple[int, int, int]:
+    return site["layer"], site["step"], site["head"]
+
+
+def _failed_clips(scores: pa.Table) -> dict[str, int]:
+    failed = scores.filter(pc.equal(scores["status"], "failed"))
+    counts: dict[str, int] = {}
+    for run in cast("list[str]", failed["run"].to_pylist()):
+        counts[run] = counts.get(run, 0) + 1
+    return counts
+
+
+def _masked_mean(values: Floats, used: NDArray[np.bool_]) -> Floats:
+    counts = used.sum(axis=0)
+    total = np.where(used, np.nan_to_num(values), 0.0).sum(axis=0)
+    mean = np.where(counts > 0, total / np.maximum(counts, 1), np.nan)
+    return np.asarray(np.where(np.isnan(np.where(used, values, 0.0)).any(axis=0), np.nan, mean))
