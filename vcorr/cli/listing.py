@@ -66,10 +66,11 @@ def describe(kind: str, name: str) -> dict[str, Any]:
     facts: dict[str, Any] = {"kind": kind, "name": name, "summary": entry.summary, "version": entry.version}
     facts["plugin"] = registered.source.label
     if isinstance(entry, ModelEntry):
-        facts["default data"] = entry.data
+        facts["default data"] = entry.data or "none of its own: name one with --data"
         if entry.card:
             card = load_card(entry.card, entry.label)
-            facts["card"] = {k: v for k, v in plain(card).items() if v not in (None, {}, "") and k != "name"}
+            fields = {**plain(card), **plain(card.extra)}
+            facts["card"] = {k: v for k, v in fields.items() if v not in (None, "") and k not in ("name", "extra")}
     config = entry.config_type()
     if config is not None:
         facts["options"] = {f.name: plain(_default(f)) for f in dataclasses.fields(config)}

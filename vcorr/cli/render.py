@@ -222,11 +222,17 @@ def facts(values: Mapping[str, Any]) -> RenderableType:
 
 
 def _fact(value: Any) -> Text:
+    if isinstance(value, list) and any(isinstance(v, Mapping) for v in value):
+        return Text("\n".join(_inline(v) for v in value))
+    return Text(_inline(value))
+
+
+def _inline(value: Any) -> str:
     if isinstance(value, Mapping):
-        return Text("\n".join(f"{k}: {v}" for k, v in value.items()))
+        return ", ".join(f"{k} {_inline(v)}" for k, v in value.items())
     if isinstance(value, list):
-        return Text(", ".join(str(v) for v in value))
-    return Text(str(value))
+        return ", ".join(_inline(v) for v in value)
+    return str(value)
 
 
 def _plugin_name(row: Mapping[str, Any]) -> str:

@@ -79,18 +79,18 @@ def _forward_flops(plan: Plan, grid: TokenGrid) -> float | None:
     """2 x parameters x tokens for the matrices, 4 x tokens^2 x width for each layer's attention product."""
     if plan.card is None or not plan.card.parameters or not plan.sites:
         return None
-    width = sum(site.heads for site in plan.adapter.sites()) * _head_width(plan)
+    width = sum(site.heads for site in plan.adapter.sites()) * _head_dim(plan)
     return 2.0 * plan.card.parameters * grid.tokens + 4.0 * grid.tokens**2 * width
 
 
-def _head_width(plan: Plan) -> int:
-    return int(plan.card.extra.get("head_width", 64)) if plan.card else 64
+def _head_dim(plan: Plan) -> int:
+    return int(plan.card.extra.get("head_dim", 64)) if plan.card else 64
 
 
 def _memory(plan: Plan, grid: TokenGrid) -> float | None:
     if plan.card is None or not plan.card.parameters or not plan.sites:
         return None
-    hidden = max(site.heads for site in plan.sites) * _head_width(plan)
+    hidden = max(site.heads for site in plan.sites) * _head_dim(plan)
     activations = 24 * grid.tokens * hidden  # q, k, v, output, residual and the 4x wide feed-forward layer, in and out
     return float(BYTES[plan.dtype] * (plan.card.parameters + activations))
 

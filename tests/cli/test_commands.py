@@ -1,0 +1,189 @@
+"""The commands as a user types them, in this process, on plugins whose answers are known."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from vcorr.cli import main as program
+
+
+class Ended(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def vcorr(plugins, capsys, monkeypatch, tmp_path) -> Callable[..., Ended]:
+    """Runs a command line; returns its exit code and what it printed."""
+    plugins()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "160")
+
+    def run(*arguments: str) -> Ended:
+        with pytest.raises(SystemExit) as ended:
+            program.main(arguments)
+        captured = capsys.readouterr()
+        return Ended(int(ended.value.code or 0), captured.out, captured.err)
+
+    return run
+
+
+RUN = ("run", "--model", "sliding-model", "--probe", "qk", "--steps", "last")
+
+
+def test_a_run_ends_with_its_best_site_and_where_the_results_lie(vcorr) -> None:
+    ended = vcorr(*RUN)
+    assert ended.code == 0
+    assert "1.000 … 1.000" in ended.out
+    path = Path(ended.out.splitlines()[-1].removeprefix("Results: "))
+    assert (path / "run.json").is_file()
+    assert len(list((path / "scores").glob("*.arrow"))) == 4
+
+
+def test_json_is_all_that_is_on_standard_output(vcorr) -> None:
+    found = json.loads(vcorr(*RUN, "--json").out)
+    assert found["status"] == "complete"
+    assert [(s["layer"], s["value"], s["skill"]) for s in found["sites"]] == [(0, 1.0, 1.0), (1, 0.0, 0.0)]
+    (best,) = found["best"]
+    assert (best["layer"], best["clips"], best["chosen_on"], best["regret"]) == (0, 2, 2, 0.0)
+
+
+def test_a_failed_clip_gives_exit_code_one(vcorr) -> None:
+    ended = vcorr(*RUN, "--set", "data.fail=slide-1")
+    assert ended.code == 1
+    assert "ValueError: slide-1 is broken" in ended.err
+    assert "Failed: clip slide-1" in ended.out
+    assert "3 of 4 clips" in ended.out
+
+
+def test_a_second_run_says_what_it_reused(vcorr) -> None:
+    vcorr(*RUN)
+    assert "4 reused" in vcorr(*RUN).out
+
+
+def test_a_limited_run_reports_its_own_clips(vcorr) -> None:
+    assert "2 of 2 clips" in vcorr(*RUN, "--limit", "2").out
+
+
+def test_dry_run_touches_nothing(vcorr, tmp_path) -> None:
+    ended = vcorr(*RUN, "--dry-run")
+    assert ended.code == 0
+    assert "4 clips" in ended.out
+    assert "4 forward passes" in ended.out
+    assert list(tmp_path.iterdir()) == []
+    found = json.loads(vcorr(*RUN, "--dry-run", "--json").out)
+    assert found["forward_passes"] == 4
+    assert not found["exists"]
+
+
+def test_a_config_file_is_a_run(vcorr, tmp_path) -> None:
+    (tmp_path / "run.yaml").write_text("model: sliding-model\nprobe: qk\nsteps: last\nlimit: 1\nset: {probe.heads: each}\n")
+    found = json.loads(vcorr("run", "--config", "run.yaml", "--json").out)
+    assert {s["head"] for s in found["sites"]} == {-1, 0, 1}
+
+
+def test_scoring_again_needs_only_the_run(vcorr) -> None:
+    path = vcorr(*RUN).out.splitlines()[-1].removeprefix("Results: ")
+    ended = vcorr("score", path, "--set", "metrics=pck", "--set", "metric.thresholds=[2,5]")
+    assert ended.code == 0
+    assert "4 clips scored again" in ended.out
+    (found,) = json.loads(vcorr("score", path, "--json").out)
+    assert found["best"][0]["metric"] == "matching_accuracy"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (("run", "--model", "sliding"), 2, "Did you mean 'sliding-model'?"),
+        (("run",), 2, "vcorr run --model tiny --probe qk"),
+        ((*RUN, "--set", "probe.heads"), 2, "not KEY=VALUE"),
+        ((*RUN, "--set", "probe.heads=17,"), 2, "heads"),
+        ((*RUN, "--layers", "9"), 2, "layers 0-1"),
+        ((*RUN, "--steps", "a"), 2, "0,10-20"),
+        ((*RUN, "--limit", "x"), 2, "not a valid integer"),
+        ((*RUN, "--reuse", "maybe"), 2, "never"),
+        ((*RUN, "--reuse", "only"), 2, "no such run"),
+        ((*RUN, "--weights", "missing"), 4, "Fetch them."),
+        ((*RUN, "--mode", "generate"), 2, "not available in this version"),
+        (("score", "nowhere"), 2, "is not a run"),
+        (("show", "model", "sliding-modle"), 2, "Did you mean 'sliding-model'?"),
+        (("list", "modles"), 2, "models"),
+        (("board", "open", "--out", "nowhere"), 4, "vcorr board build"),
+        (("nonsense",), 2, "No such command"),
+    ],
+)
+def test_bad_input_is_one_message_with_its_exit_code(vcorr, tmp_path, arguments, code, message) -> None:
+    ended = vcorr(*arguments)
+    assert ended.code == code
+    assert message in ended.err
+    assert "Traceback" not in ended.err
+    assert not list(tmp_path.rglob("*.arrow"))
+
+
+def test_debug_shows_the_traceback(vcorr) -> None:
+    assert "Traceback" in vcorr("run", "--model", "nobody", "--debug").err
+
+
+def test_an_out_that_cannot_be_written(vcorr, tmp_path) -> None:
+    (tmp_path / "file").write_text("")
+    ended = vcorr(*RUN, "--out", "file/runs")
+    assert ended.code == 2
+    assert "cannot be written" in ended.err
+
+
+def test_a_run_directory_of_another_spec_is_refused(vcorr) -> None:
+    path = Path(vcorr(*RUN).out.splitlines()[-1].removeprefix("Results: "))
+    record = json.loads((path / "run.json").read_text())
+    record["fingerprints"]["predict"] = "0" * 64
+    (path / "run.json").write_text(json.dumps(record))
+    ended = vcorr(*RUN)
+    assert ended.code == 2
+    assert "another spec" in ended.err
+
+
+def test_a_damaged_shard_stops_scoring_with_its_name(vcorr) -> None:
+    path = Path(vcorr(*RUN).out.splitlines()[-1].removeprefix("Results: "))
+    (path / "predictions" / "slide-2.arrow").write_bytes(b"no")
+    ended = vcorr("score", str(path))
+    assert ended.code == 2
+    assert "slide-2.arrow is damaged" in ended.err
+
+
+def test_lists_name_what_is_installed(vcorr) -> None:
+    found = json.loads(vcorr("list", "--json").out)
+    assert "sliding-model" in [m["name"] for m in found["models"]]
+    assert {"qk", "feature", "feature-fair"} <= {p["name"] for p in found["probes"]}
+    assert [p["state"] for p in found["plugins"]] == ["ok", "ok"]
+    assert "sliding-model" in vcorr("list", "models").out
+
+
+def test_show_gives_options_and_their_defaults(vcorr) -> None:
+    facts = json.loads(vcorr("show", "probe", "qk", "--json").out)
+    assert facts["options"]["heads"] == "mean"
+    assert "sharpness" in vcorr("show", "model", "sliding-model").out
+    card = json.loads(vcorr("show", "model", "token-patches", "--json").out)["card"]
+    assert card["attention"] == "none"
+
+
+def test_doctor_finds_this_installation_well(vcorr) -> None:
+    ended = vcorr("doctor", "--json")
+    findings = {f["what"]: f for f in json.loads(ended.out)}
+    assert findings["capture"]["ok"]
+    assert findings["torch"]["ok"]
+
+
+def test_the_flags_of_run_are_those_of_the_contract() -> None:
+    from vcorr.cli.run import run
+
+    flags = {option for parameter in run.params for option in parameter.opts if option.startswith("--")}
+    assert flags == {
+        *("--model", "--probe", "--data", "--mode", "--layers", "--steps", "--limit", "--seed", "--out", "--device"),
+        *("--dtype", "--weights", "--offload", "--vae-tiling", "--reuse", "--executor", "--config", "--set"),
+        *("--dry-run", "--json"),
+    }

@@ -1,0 +1,132 @@
+"""The program as a process: killed, interrupted, resumed; and what it must not import."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from conftest import process_environment
+from support import sliding
+from support.distributions import install
+
+from vcorr.store.rundir import find_runs
+
+RUN = ("run", "--model", "sliding-model", "--probe", "qk", "--steps", "last", "--set", "data.clips=40")
+
+
+@pytest.fixture
+def packages(tmp_path: Path) -> Path:
+    """A folder with the test plugin installed as a distribution."""
+    folder = tmp_path / "packages"
+    folder.mkdir()
+    install(folder, "vcorr-sliding", Path(sliding.__file__).read_text())
+    return folder
+
+
+def start(folder: Path, packages: Path, marker: Path) -> subprocess.Popen[str]:
+    """A run whose clips wait, in turn, for somebody to read them from the fifo `marker`."""
+    os.mkfifo(marker)
+    return subprocess.Popen(
+        [sys.executable, "-m", "vcorr", *RUN, "--set", f"model.marker={marker}"],
+        cwd=folder,
+        env=process_environment(packages),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def tables_of(folder: Path) -> dict[str, pa.Table]:
+    (found,) = find_runs(folder / "runs")
+    return {name: found.read(name).drop(["run"]) for name in ("predictions", "tracks", "scores")}
+
+
+@pytest.mark.parametrize(("signum", "code"), [(signal.SIGKILL, -9), (signal.SIGINT, 130)])
+def test_a_stopped_run_loses_the_clip_in_flight_and_resumes(tmp_path, packages, vcorr_program, signum, code) -> None:
+    marker = tmp_path / "marker"
+    process = start(tmp_path, packages, marker)
+    for _ in range(3):  # opening the fifo waits until the next clip has begun
+        with marker.open() as file:
+            begun = file.read().split()
+    process.send_signal(signum)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == code, err
+    (stopped,) = find_runs(tmp_path / "runs")
+    kept = {p.stem for p in (stopped.path / "predictions").glob("*.arrow")}
+    assert kept >= {"slide-0", "slide-1"}
+    assert len(begun) >= 1
+    assert len(kept) < 40
+    for table in ("predictions", "tracks", "scores"):
+        stopped.read(table)
+    if signum == signal.SIGINT:
+        assert "Interrupted" in err
+        assert stopped.record()["status"] == "partial"
+
+    marker.unlink()
+    marker.touch()
+    resumed = vcorr_program(*RUN, "--set", f"model.marker={marker}", "--json", path=packages)
+    assert resumed.returncode == 0, resumed.stderr
+    assert json.loads(resumed.stdout)["reused"] == len(kept)
+    assert len(marker.read_text().split()) == 40 - len(kept)
+
+    (tmp_path / "calm").mkdir()
+    calm = vcorr_program(*RUN, "--set", f"model.marker={marker}", path=packages, cwd=tmp_path / "calm")
+    assert calm.returncode == 0, calm.stderr
+    undisturbed = tables_of(tmp_path / "calm")
+    assert all(table.equals(undisturbed[name]) for name, table in tables_of(tmp_path).items())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "banned"),
+    [
+        (["--help"], {"torch", "numpy", "pyarrow", "rich", "omegaconf"}),
+        (["list"], {"torch", "diffusers", "transformers", "pyarrow", "cv2"}),
+        (["show", "model", "token-patches"], {"torch", "diffusers"}),
+    ],
+)
+def test_what_commands_do_not_import(packages, arguments, banned) -> None:
+    code = (
+        "import sys\nfrom vcorr.cli.main import main\ntry:\n main(sys.argv[1:])\nexcept SystemExit as end:\n"
+        " assert not end.code\nprint('LOADED', *sorted(m for m in sys.modules if '.' not in m))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=process_environment(packages),
+    )
+    loaded = set(done.stdout.split("LOADED")[-1].split())
+    assert "click" in loaded
+    assert not loaded & banned
+
+
+def test_a_broken_plugin_does_not_stop_the_program(tmp_path, packages, vcorr_program) -> None:
+    install(packages, "vcorr-broken", "raise RuntimeError('no luck')")
+    listed = vcorr_program("list", "plugins", "--json", path=packages)
+    states = {p["distribution"]: (p["state"], p["reasons"]) for p in json.loads(listed.stdout)}
+    assert states["vcorr-broken"] == ("broken", ["RuntimeError: no luck"])
+    assert vcorr_program("run", *RUN[1:-1], "data.clips=1", path=packages).returncode == 0
+
+
+def test_a_closed_pipe_is_not_an_error(packages) -> None:
+    command = f"{sys.executable} -m vcorr list | head -1"
+    done = subprocess.run(
+        ["bash", "-o", "pipefail", "-c", command],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=process_environment(packages),
+    )
+    assert "Traceback" not in done.stderr
+
+
+def test_python_m_vcorr_is_the_program(vcorr_program) -> None:
+    done = vcorr_program("--version")
+    assert done.stdout.startswith("vcorr, version ")
