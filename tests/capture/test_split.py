@@ -1,0 +1,111 @@
+"""A call cut into the conditional branch, video and text: views of the right elements."""
+
+import pytest
+import torch
+
+from vcorr.capture import TokenLayout
+from vcorr.capture.split import PARTS, check_layout, split_call
+from vcorr.capture.tap import AttentionCall
+from vcorr.errors import CaptureError, PluginError
+from vcorr.geometry import TokenGrid
+from vcorr.records import Site
+
+GRID = TokenGrid(frames=2, rows=3, cols=4, stride=(8, 8))
+SITE = Site(0, "attn")
+VIDEO = GRID.tokens
+
+
+def made(batch, tokens, heads=2, width=3, kv_heads=None, keys=None):
+    def tensor(count, length):
+        return torch.randn(batch, length, count, width).transpose(1, 2)  # as models stride it
+
+    q, out = tensor(heads, tokens), tensor(heads, tokens)
+    k, v = tensor(kv_heads or heads, keys or tokens), tensor(kv_heads or heads, keys or tokens)
+    return AttentionCall("attn", q, k, v, out)
+
+
+def split(call, layout, **changes):
+    return split_call(call, SITE, GRID, layout, **{"step": 3, "noise": 0.5, **changes})
+
+
+@pytest.mark.parametrize(("text", "start"), [("before", 5), ("after", 0), ("none", 0)])
+def test_video_tokens_are_the_right_ones(text, start):
+    call = made(1, VIDEO + (0 if text == "none" else 5))
+    capture = split(call, TokenLayout(text))
+    for part in ("q", "k", "v", "out"):
+        seen, whole = getattr(capture, part), getattr(call, part)
+        assert seen.shape == (2, 2, 3, 4, 3)
+        assert seen.untyped_storage().data_ptr() == whole.untyped_storage().data_ptr()
+        frame, row, col = 1, 2, 3
+        assert torch.equal(seen[:, frame, row, col], whole[0, :, start + (frame * 3 + row) * 4 + col])
+    n = 0 if text == "none" else 5
+    assert capture.k_text.shape == (2, n, 3)
+    if text == "before":
+        assert torch.equal(capture.k_text, call.k[0, :, :5])
+    if text == "after":
+        assert torch.equal(capture.k_text, call.k[0, :, VIDEO:])
+    assert (capture.site, capture.grid, capture.step, capture.noise) == (SITE, GRID, 3, 0.5)
+
+
+@pytest.mark.parametrize("branches", [("uncond", "cond"), ("cond", "uncond"), ("cond", "uncond", "uncond-image")])
+def test_conditional_row_is_read(branches):
+    call = made(len(branches), VIDEO)
+    capture = split(call, TokenLayout("none", branches))
+    row = branches.index("cond")
+    assert torch.equal(capture.q.flatten(1, 3), call.q[row])
+    assert torch.equal(capture.k.flatten(1, 3), call.k[row])
+
+
+def test_batch_of_one_is_the_conditional_branch():
+    call = made(1, VIDEO)
+    assert torch.equal(split(call, TokenLayout("none", ("uncond", "cond"))).q.flatten(1, 3), call.q[0])
+
+
+@pytest.mark.parametrize("needs", [frozenset(), frozenset({"q"}), frozenset({"k", "out"}), PARTS])
+def test_only_what_is_needed_is_there(needs):
+    capture = split(made(1, VIDEO), TokenLayout(), needs=needs)
+    assert {part for part in PARTS if getattr(capture, part) is not None} == needs
+    assert (capture.k_text is not None) == ("k" in needs)
+
+
+def test_grouped_queries_share_keys_as_torch_does():
+    call = made(1, VIDEO, heads=4, kv_heads=2)
+    capture = split(call, TokenLayout())
+    k, v = capture.k.flatten(1, 3), capture.v.flatten(1, 3)
+    expected = torch.nn.functional.scaled_dot_product_attention(call.q, call.k, call.v, enable_gqa=True)
+    torch.testing.assert_close(torch.nn.functional.scaled_dot_product_attention(call.q[0], k, v), expected[0])
+
+
+@pytest.mark.parametrize(
+    ("call", "layout", "message"),
+    [
+        (made(1, VIDEO - 1), TokenLayout("before"), r"23 tokens, the grid 2 x 3 x 4 = 24 video tokens"),
+        (made(1, VIDEO + 7), TokenLayout("none"), r"31 tokens.*declares no text(.|\n)*other 7"),
+        (made(2, VIDEO), TokenLayout("none"), r"holds 2 rows, the layout declares 1 branch"),
+        (made(4, VIDEO), TokenLayout("none", ("uncond", "cond")), r"holds 4 rows"),
+        (made(1, VIDEO, keys=5), TokenLayout("none"), r"24 queries attend to 5 keys"),
+        (made(1, VIDEO, heads=3, kv_heads=2), TokenLayout("none"), r"3 query heads do not share 2"),
+        (
+            AttentionCall("attn", *(torch.zeros(2, VIDEO, 3) for _ in range(4))),
+            TokenLayout("none"),
+            r"q must have shape \(B, H, N, D\)",
+        ),
+    ],
+)
+def test_other_layouts_than_declared_are_refused_with_numbers(call, layout, message):
+    with pytest.raises(CaptureError, match=message):
+        split(call, layout)
+
+
+@pytest.mark.parametrize(
+    "layout",
+    [
+        TokenLayout(branches=()),
+        TokenLayout(branches=("uncond",)),
+        TokenLayout(branches=("cond", "cond")),
+        TokenLayout("left"),
+    ],
+)
+def test_layouts_that_make_no_sense_are_refused(layout):
+    with pytest.raises(PluginError, match="TokenLayout"):
+        check_layout(layout)

@@ -1,0 +1,209 @@
+"""The model suite passes an adapter that keeps the contract and names what a careless one breaks."""
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import nn
+
+from vcorr.capture import TokenLayout
+from vcorr.geometry import TokenGrid
+from vcorr.records import RunSettings, Site
+from vcorr.testing import assert_passed, check_model, random_clip
+
+TEXT = 2
+
+
+class Attention(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.qkv = nn.Linear(8, 24)
+
+    def forward(self, x):
+        q, k, v = self.qkv(x).unflatten(-1, (3, 2, 4)).permute(2, 0, 3, 1, 4)
+        return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+
+
+class Denoiser(nn.Module):
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.embed, self.text = nn.Linear(3, 8), nn.Parameter(torch.randn(1, TEXT, 8))
+        self.blocks = nn.ModuleList(Attention() for _ in range(2))
+
+    def forward(self, tokens):
+        x = torch.cat([self.text, self.embed(tokens)], dim=1)
+        for block in self.blocks:
+            x = x + block(x)
+        return (x,)
+
+
+class Adapter:
+    """A pixel-space model: tokens are means of 8x8 pixels, every second frame."""
+
+    steps = 3
+
+    def sites(self):
+        return [Site(layer, f"blocks.{layer}", heads=2) for layer in range(2)]
+
+    def grid(self, clip, site):
+        frames, height, width, _ = clip.video.shape
+        return TokenGrid(frames=frames // 2 + 1, rows=height // 8, cols=width // 8, stride=(8, 8), temporal_ratio=2)
+
+    def load(self, device, dtype, weights):
+        self.denoiser = Denoiser().to(device, getattr(torch, dtype)).eval()
+
+    def tokens(self, clip):
+        video = torch.from_numpy(clip.video[::2]).float().permute(0, 3, 1, 2) / 255
+        return F.avg_pool2d(video, 8).permute(0, 2, 3, 1).flatten(0, 2)[None]
+
+    def noise(self, step, settings, like):
+        generator = torch.Generator().manual_seed(1000 * settings.seed + step)
+        return torch.randn(like.shape, generator=generator)
+
+    def level(self, step, settings):
+        return 1 - step / settings.num_steps
+
+    def run(self, clip, settings, recorder):
+        tokens = self.tokens(clip)
+        with torch.no_grad(), self.attach(clip, recorder):
+            for step in settings.steps:
+                level = self.level(step, settings)
+                with recorder.step(step, noise=level):
+                    self.denoiser((1 - level) * tokens + level * self.noise(step, settings, tokens))
+
+    def attach(self, clip, recorder):
+        return recorder.attach(self.denoiser, self.sites(), TokenLayout("before"), lambda site: self.grid(clip, site))
+
+
+class Unsorted(Adapter):
+    def sites(self):
+        return super().sites()[::-1]
+
+
+class LateSites(Adapter):
+    def sites(self):
+        return [Site(i, f"blocks.{i}") for i in range(len(self.denoiser.blocks))]
+
+
+class Unseeded(Adapter):
+    def noise(self, step, settings, like):
+        return torch.randn(like.shape)
+
+
+class Sequential(Adapter):
+    """Noise of a step depends on which steps ran before it."""
+
+    def run(self, clip, settings, recorder):
+        self.generator = torch.Generator().manual_seed(settings.seed)
+        super().run(clip, settings, recorder)
+
+    def noise(self, step, settings, like):
+        return torch.randn(like.shape, generator=self.generator)
+
+
+class Upside(Adapter):
+    def level(self, step, settings):
+        return step / settings.num_steps
+
+
+class Smaller(Adapter):
+    def grid(self, clip, site):
+        frames, height, width, _ = clip.video.shape
+        return TokenGrid(frames=frames // 2 + 1, rows=height // 8 - 1, cols=width // 8, stride=(8, 8), temporal_ratio=2)
+
+
+class Leaves(Adapter):
+    def run(self, clip, settings, recorder):
+        with self.attach(clip, recorder):
+            self.denoiser.blocks[0].register_forward_hook(lambda *_: None)
+            with recorder.step(0):
+                self.denoiser(self.tokens(clip))
+
+
+class Swallows(Adapter):
+    def run(self, clip, settings, recorder):
+        try:
+            super().run(clip, settings, recorder)
+        except Exception:
+            return np.zeros(3)
+
+
+class Reacts(Adapter):
+    """Computes something else when it is probed."""
+
+    def run(self, clip, settings, recorder):
+        self.denoiser.text.data.fill_(len(recorder._probes))
+        super().run(clip, settings, recorder)
+
+
+class WrongHeads(Adapter):
+    def sites(self):
+        return [Site(layer, f"blocks.{layer}", heads=3) for layer in range(2)]
+
+
+class Still:
+    def sites(self):
+        return ()
+
+    def grid(self, clip, site):
+        frames, height, width, _ = clip.video.shape
+        return TokenGrid(frames=frames, rows=height // 8, cols=width // 8, stride=(8, 8))
+
+    def load(self, device, dtype, weights):
+        pass
+
+    def run(self, clip, settings, recorder):
+        grid = self.grid(clip, None)
+        recorder.answer(np.repeat(clip.queries[:, None], grid.frames, axis=1), grid)
+
+
+@pytest.fixture
+def clip():
+    return random_clip(5, 24, 32)
+
+
+def failed(report):
+    return {check.name for check in report.failures}
+
+
+def test_a_right_adapter_passes(clip):
+    assert_passed(check_model(Adapter(), clip, plugin="vcorr.builtin", text_tokens=TEXT))
+    assert_passed(check_model(Adapter, clip, settings=RunSettings(steps=(1,), num_steps=4)))
+
+
+def test_a_model_without_sites_passes(clip):
+    assert_passed(check_model(Still(), clip))
+
+
+def test_built_in_baselines_pass(clip):
+    from vcorr.builtin import vcorr_models
+
+    for entry in vcorr_models():
+        assert_passed(check_model(entry, clip))
+
+
+@pytest.mark.parametrize(
+    ("adapter", "names"),
+    [
+        (Unsorted, {"sites are known before loading", "runs"}),
+        (LateSites, {"sites are known before loading"}),
+        (Unseeded, {"same seed, same result", "the output is bit-identical under probes"}),
+        (Sequential, {"a step does not depend on the other steps"}),
+        (Upside, {"noise falls from step to step"}),
+        (Smaller, {"the grid fits the clip", "sequences hold the same text everywhere"}),
+        (Leaves, {"nothing is left behind", "one prediction a site and step"}),
+        (Swallows, {"nothing is left behind after an error"}),
+        (Reacts, {"the output is bit-identical under probes"}),
+        (WrongHeads, {"one prediction a site and step"}),
+    ],
+)
+def test_a_careless_adapter_is_told_where(clip, adapter, names):
+    assert names <= failed(check_model(adapter(), clip, text_tokens=TEXT))
+
+
+def test_a_heavy_plugin_is_named(clip):
+    report = check_model(Still(), clip, plugin="torch.version")
+    assert failed(report) == {"importing the plugin stays light"}
+    assert "imports torch" in report.failures[0].reason
+    assert "No module named" in check_model(Still(), clip, plugin="no_such_plugin").failures[0].reason

@@ -1,0 +1,220 @@
+"""The suites pass what is right, and name what is wrong."""
+
+import numpy as np
+import pytest
+import torch
+
+from vcorr.errors import UsageError
+from vcorr.functional import match
+from vcorr.records import Clip, Score, Tracks
+from vcorr.testing import assert_passed, check_dataset, check_metric, check_probe, check_tracker, random_clip
+
+
+def failed(report):
+    return {check.name for check in report.failures}
+
+
+# ------------------------------------------------------------------------------------------------------------- probes
+
+
+class KeyKey:
+    needs = frozenset({"k"})
+
+    def read(self, capture, queries):
+        return {-1: match(capture.k, capture.k, capture.grid, queries)}
+
+
+class Stays(KeyKey):
+    def read(self, capture, queries):
+        return {-1: queries[:, None].expand(-1, capture.grid.frames, -1)}
+
+
+class Exchanged(KeyKey):
+    """x and y the wrong way round on the way out."""
+
+    def read(self, capture, queries):
+        xy = match(capture.k, capture.k, capture.grid, queries)
+        return {-1: torch.cat([xy[:, :1], (xy[:, 1:] - xy[:, :1]).flip(-1) + xy[:, :1]], 1)}
+
+
+class Undeclared(KeyKey):
+    needs = frozenset({"q"})
+
+
+class Writes(KeyKey):
+    def read(self, capture, queries):
+        answer = super().read(capture, queries)
+        capture.k.mul_(2)
+        torch.rand(1)
+        return answer
+
+
+class Averages(KeyKey):
+    def read(self, capture, queries):
+        xy = super().read(capture, queries)[-1]
+        return {-1: torch.cat([xy[:, :1], xy[:, 1:].mean(0, keepdim=True).expand(len(xy), -1, -1)], 1)}
+
+
+class Flat(KeyKey):
+    def read(self, capture, queries):
+        return {5: super().read(capture, queries)[-1][:, 1:]}
+
+
+def test_a_right_probe_passes():
+    assert_passed(check_probe(KeyKey()))
+    assert "one query does not depend on another" in {check.name for check in check_probe(KeyKey)}
+
+
+@pytest.mark.parametrize(
+    ("probe", "names"),
+    [
+        (Stays, {"finds a known motion"}),
+        (Exchanged, {"finds a known motion"}),
+        (Writes, {"tensors and random state are left alone"}),
+        (Averages, {"one query does not depend on another", "finds a still picture", "finds a known motion"}),
+    ],
+)
+def test_a_wrong_probe_is_told_where(probe, names):
+    assert names <= failed(check_probe(probe()))
+    assert not check_probe(probe(), skip=["finds a still picture"]).passed
+
+
+def test_a_probe_that_reads_what_it_does_not_need_fails():
+    assert "answers have the right form in float32" in failed(check_probe(Undeclared()))
+
+
+def test_a_probe_of_the_wrong_shape_fails():
+    report = check_probe(Flat(), dtypes=["float16"])
+    assert {"answers have the right form in float16", "takes a single latent frame"} <= failed(report)
+
+
+def test_needs_are_checked():
+    probe = KeyKey()
+    probe.needs = frozenset({"hidden"})
+    assert "needs are known" in failed(check_probe(probe))
+
+
+# ------------------------------------------------------------------------------------------------------------ metrics
+
+
+class MeanDistance:
+    """Mean distance over visible pairs after frame 0."""
+
+    higher_is_better = False
+
+    def score(self, tracks, reference, grid):
+        pairs = reference.visible & (np.arange(reference.visible.shape[1]) > 0)
+        error = np.linalg.norm(tracks - reference.xy, axis=-1)[pairs]
+        return {"mean_error": Score(float(error.mean()) if error.size else float("nan"), int(pairs.sum()))}
+
+
+class Backwards(MeanDistance):
+    higher_is_better = True
+
+
+class Hidden(MeanDistance):
+    def score(self, tracks, reference, grid):
+        error = np.linalg.norm(tracks - reference.xy, axis=-1)
+        return {"mean_error": Score(float(error.mean()), int(error.size))}
+
+
+class Ordered(MeanDistance):
+    def score(self, tracks, reference, grid):
+        return super().score(tracks[:5], Tracks(reference.xy[:5], reference.visible[:5], "exact"), grid)
+
+
+class Zero(MeanDistance):
+    def score(self, tracks, reference, grid):
+        scores = super().score(tracks, reference, grid)
+        return scores if reference.visible.any() else {}
+
+
+class Numpy(MeanDistance):
+    def score(self, tracks, reference, grid):
+        tracks += 0.0001
+        return {"mean error": Score(np.float32(1), np.int64(3))}
+
+
+def test_a_right_metric_passes():
+    assert_passed(check_metric(MeanDistance()))
+
+
+@pytest.mark.parametrize(
+    ("metric", "names"),
+    [
+        (Backwards, {"perfect tracks are best"}),
+        (Hidden, {"nothing visible is NaN with n = 0", "hidden positions of the reference are not read"}),
+        (Ordered, {"the order of the points does not matter", "n counts what was scored"}),
+        (Zero, {"columns do not change with the data"}),
+        (Numpy, {"scores have the right form", "tracks are left alone"}),
+    ],
+)
+def test_a_wrong_metric_is_told_where(metric, names):
+    assert names <= failed(check_metric(metric()))
+
+
+def test_built_in_metrics_pass():
+    from vcorr.builtin import vcorr_metrics
+
+    for entry in vcorr_metrics():
+        assert_passed(check_metric(entry))
+
+
+# ----------------------------------------------------------------------------------------------- datasets and trackers
+
+
+class Noise:
+    split = "test"
+
+    def ids(self):
+        return ("noise-0", "noise-1", "noise-2")
+
+    def clip(self, clip_id):
+        return random_clip(3, 16, 24, seed=int(clip_id[-1]))
+
+
+class Careless(Noise):
+    def ids(self):
+        return ("noise-0", "noise-0")
+
+    def clip(self, clip_id):
+        clip = random_clip(3, 16, 64, seed=np.random.default_rng().integers(2**31))
+        return Clip(id="other", prompt="", queries=clip.queries[:, ::-1].copy(), video=clip.video, tracks=clip.tracks)
+
+
+def test_datasets():
+    assert_passed(check_dataset(Noise()))
+    assert failed(check_dataset(Careless())) == {
+        "ids are different names",
+        "clips carry their id",
+        "queries are inside the frame",
+        "tracks start at the queries",
+        "same id, same clip",
+    }
+
+
+class Frozen:
+    def track(self, video, queries):
+        xy = np.repeat(queries[:, None], len(video), axis=1)
+        return Tracks(xy, np.ones(xy.shape[:2], dtype=bool), tracker="frozen")
+
+
+class Drifting:
+    calls = 0
+
+    def track(self, video, queries):
+        self.calls += 1
+        video[:] = 0
+        xy = np.repeat(queries[:, None], len(video) + 1, axis=1) + np.float32(self.calls)
+        return Tracks(xy.astype(np.float64), np.ones(xy.shape[:2], dtype=bool), tracker="")
+
+
+def test_trackers():
+    assert_passed(check_tracker(Frozen()))
+    assert_passed(check_tracker(Frozen, clip=random_clip(4, 32, 32)))
+    assert len(failed(check_tracker(Drifting()))) == 5
+
+
+def test_unknown_checks_cannot_be_skipped():
+    with pytest.raises(UsageError, match="finds a known motion"):
+        check_probe(KeyKey(), skip=["finds a known motoin"])

@@ -1,0 +1,1 @@
+"""The built-in probes: `config` holds their options and imports no torch, `builtin` the probes themselves."""

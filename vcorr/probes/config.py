@@ -1,0 +1,59 @@
+"""Options of the built-in probes; no torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from vcorr.errors import UsageError
+from vcorr.records import HEAD_MEAN
+
+HeadChoice = Literal["mean", "each"] | tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class ProbeConfig:
+    """Which heads a probe reads, and how it reads positions off the correlation.
+
+    heads: "mean" (one answer from all heads together), "each" (that answer and one of every head alone), or chosen
+    heads by comma, "0,3" (one answer from these together). An answer from several heads is stored under head -1,
+    whether from all or from chosen ones (the options are part of the run); an answer from one chosen head under that
+    head.
+    radius: 0 answers with the centre of the best token; r > 0 with the mean of the centres within r tokens of it,
+    weighted with the correlation. `feature`, whose scores are not weights, takes 0 only.
+
+    Raises:
+        UsageError: an option cannot be used.
+    """
+
+    heads: str = "mean"
+    radius: int = 0
+
+    def __post_init__(self) -> None:
+        parse_heads(self.heads)
+        if isinstance(self.radius, bool) or not isinstance(self.radius, int) or self.radius < 0:
+            raise UsageError(f"radius: expected a whole number of tokens of at least 0, got {self.radius!r}.")
+
+
+def parse_heads(heads: str) -> HeadChoice:
+    """What the option `heads` means: "mean", "each", or the chosen heads.
+
+    Raises:
+        UsageError: it is none of these.
+    """
+    if heads == "mean":
+        return "mean"
+    if heads == "each":
+        return "each"
+    parts = [part.strip() for part in heads.split(",")] if isinstance(heads, str) else []
+    if not parts or not all(part.isascii() and part.isdigit() for part in parts):
+        raise UsageError(f"heads: expected 'mean', 'each', or heads counted from 0 as in '0,3', got {heads!r}.")
+    chosen = tuple(int(part) for part in parts)
+    if len(set(chosen)) != len(chosen):
+        raise UsageError(f"heads: {heads!r} names a head twice.")
+    return chosen
+
+
+def head_column(chosen: tuple[int, ...]) -> int:
+    """The head that the answer of `chosen` heads together is stored under."""
+    return chosen[0] if len(chosen) == 1 else HEAD_MEAN

@@ -1,0 +1,27 @@
+"""Checks for plugin authors: the contracts of vcorr's hooks, to which its own plugins are held (docs/testing.md).
+
+Every ``check_*`` takes an entry, a class or an object, runs a list of named checks and returns a `Report`::
+
+    from vcorr.testing import assert_passed, check_metric
+
+    def test_my_metric():
+        assert_passed(check_metric(MyMetric()))
+"""
+
+from vcorr.testing.data import check_dataset, check_tracker, random_clip
+from vcorr.testing.metric import check_metric
+from vcorr.testing.model import check_model
+from vcorr.testing.probe import check_probe
+from vcorr.testing.report import Check, Report, assert_passed
+
+__all__ = [
+    "Check",
+    "Report",
+    "assert_passed",
+    "check_dataset",
+    "check_metric",
+    "check_model",
+    "check_probe",
+    "check_tracker",
+    "random_clip",
+]

@@ -1,0 +1,175 @@
+"""The contract of probes, checked on made-up attention with known answers.
+
+Axes: H heads, F x h x w video tokens, d head width, N query points.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vcorr.capture.records import Capture, TokenLayout
+from vcorr.capture.split import PARTS, split_call
+from vcorr.capture.tap import AttentionCall
+from vcorr.geometry import TokenGrid
+from vcorr.records import HEAD_MEAN, Site
+from vcorr.testing.report import CheckFunction, Report, expect, make, run_checks
+
+HEADS, WIDTH, TEXT = 4, 32, 3
+SHIFT = (2, 1)
+"""Columns and rows the known motion moves in each latent frame."""
+GRID = TokenGrid(frames=3, rows=5, cols=7, stride=(16, 8), temporal_ratio=4)
+QUERIES = ((3.0, 2.0), (20.5, 9.25), (47.0, 23.0), (8.0, 20.0))
+"""Inside tokens the known motion does not push out of the frame."""
+
+
+def check_probe(
+    probe: Any,
+    *,
+    config: Any = None,
+    device: str = "cpu",
+    dtypes: Collection[str] = ("float32", "bfloat16"),
+    skip: Collection[str] = (),
+) -> Report:
+    """Checks a probe against the contract of `vcorr.protocols.Probe`.
+
+    Args:
+        probe: a ProbeEntry, a class, or the probe itself.
+        config: its options; the defaults when None.
+        device: where the tensors are.
+        dtypes: of the tensors; every one is checked.
+        skip: names of checks to leave out. A probe that finds points by other means than similarity of tokens leaves
+            out "finds a still picture" and "finds a known motion".
+    """
+    label, made = make(probe, config)
+    suite = _ProbeSuite(made, device)
+    checks: list[tuple[str, CheckFunction]] = [("needs are known", suite.needs)]
+    for name in dtypes:
+        dtype = getattr(torch, name)
+        checks.append((f"answers have the right form in {name}", partial(suite.form, dtype)))
+    checks += [
+        ("frame 0 is the query", suite.first_frame),
+        ("finds a still picture", lambda: suite.motion((0, 0))),
+        ("finds a known motion", lambda: suite.motion(SHIFT)),
+        ("one query does not depend on another", suite.independent),
+        ("takes a single latent frame", suite.single_frame),
+        ("same tensors, same answer", suite.repeat),
+        ("tensors and random state are left alone", suite.untouched),
+    ]
+    return run_checks(label, checks, skip)
+
+
+class _ProbeSuite:
+    def __init__(self, probe: Any, device: str) -> None:
+        self._probe = probe
+        self._device = device
+        self._queries = torch.tensor(QUERIES)
+
+    def needs(self) -> str:
+        needs: Any = getattr(self._probe, "needs", None)
+        expect(isinstance(needs, frozenset), f"needs must be a frozenset, got {needs!r}.")
+        expect(bool(needs) and needs <= PARTS, f"needs must name some of {sorted(PARTS)}, got {sorted(needs)}.")
+        readout = getattr(self._probe, "readout", "token")
+        expect(readout in ("token", "free"), f"readout must be 'token' or 'free', got {readout!r}.")
+        return f"needs {', '.join(sorted(needs))}"
+
+    def form(self, dtype: torch.dtype) -> str:
+        answers = self._read(self._random(dtype))
+        for head, xy in answers.items():
+            expect(isinstance(head, int) and HEAD_MEAN <= head < HEADS, f"head {head!r} is not -1 or a head.")
+            expected = (len(QUERIES), GRID.frames, 2)
+            expect(isinstance(xy, Tensor) and tuple(xy.shape) == expected, f"head {head}: not a tensor {expected}.")
+            expect(xy.is_floating_point(), f"head {head}: positions must be floating point, got {xy.dtype}.")
+            expect(xy.device.type == torch.device(self._device).type, f"head {head}: moved to {xy.device}.")
+            expect(bool(xy.isfinite().all()), f"head {head}: a position is not finite.")
+        return f"heads {sorted(answers)}"
+
+    def first_frame(self) -> None:
+        for head, xy in self._read(self._random()).items():
+            expect(torch.equal(xy[:, 0].cpu().float(), self._queries), f"head {head}: [:, 0] is not the query.")
+
+    def motion(self, shift: tuple[int, int]) -> None:
+        # tokens are found again exactly; a refined position may lean towards neighbours, by less than half a token
+        free = getattr(self._probe, "readout", "token") == "free"
+        tolerance = [side / 2 if free else 1e-3 for side in GRID.stride]
+        step = torch.tensor([shift[0] * GRID.stride[0], shift[1] * GRID.stride[1]])
+        expected = self._queries[:, None] + torch.arange(GRID.frames)[None, :, None] * step
+        for head, xy in self._read(self._moving(shift)).items():
+            off = (xy.cpu().float() - expected).abs()
+            worst = off.flatten(0, 1).amax(0)
+            expect(
+                bool((worst <= torch.tensor(tolerance)).all()),
+                f"head {head}: off by up to {worst.tolist()} px in (x, y).",
+            )
+
+    def independent(self) -> None:
+        capture = self._random()
+        together = self._read(capture)
+        for index in range(len(QUERIES)):
+            for head, xy in self._read(capture, self._queries[index : index + 1]).items():
+                close = torch.allclose(xy[0], together[head][index], atol=1e-2)
+                expect(close, f"head {head}: query {index} by itself is answered otherwise.")
+
+    def single_frame(self) -> None:
+        grid = TokenGrid(frames=1, rows=GRID.rows, cols=GRID.cols, stride=GRID.stride)
+        for head, xy in self._read(self._capture(*self._noise(grid), grid=grid)).items():
+            expect(tuple(xy.shape) == (len(QUERIES), 1, 2), f"head {head}: shape {tuple(xy.shape)}.")
+
+    def repeat(self) -> None:
+        capture = self._random()
+        first, second = self._read(capture), self._read(capture)
+        expect(first.keys() == second.keys(), "other heads the second time.")
+        expect(all(torch.equal(first[head], second[head]) for head in first), "other positions the second time.")
+
+    def untouched(self) -> None:
+        capture = self._random()
+        tensors = {part: getattr(capture, part) for part in PARTS if getattr(capture, part) is not None}
+        before = {part: tensor.clone() for part, tensor in tensors.items()}
+        state = torch.random.get_rng_state()
+        self._read(capture)
+        for part, tensor in tensors.items():
+            expect(torch.equal(tensor, before[part]), f"{part} was written to: the model would compute with it.")
+        expect(torch.equal(state, torch.random.get_rng_state()), "random numbers were drawn: the model's would change.")
+
+    def _read(self, capture: Capture, queries: Tensor | None = None) -> Mapping[int, Tensor]:
+        with torch.no_grad():
+            answers = self._probe.read(capture, self._queries if queries is None else queries)
+        expect(
+            isinstance(answers, Mapping) and bool(answers), f"read() must return a mapping of heads, got {answers!r}."
+        )
+        found: Mapping[int, Tensor] = answers
+        return found
+
+    def _random(self, dtype: torch.dtype = torch.float32) -> Capture:
+        return self._capture(*self._noise(GRID), grid=GRID, dtype=dtype)
+
+    def _noise(self, grid: TokenGrid) -> list[Tensor]:
+        generator = torch.Generator().manual_seed(0)
+        return [torch.randn(grid.tokens, HEADS, WIDTH, generator=generator) for _ in range(4)]
+
+    def _moving(self, shift: tuple[int, int]) -> Capture:
+        """Tokens with random features, all moving by `shift` a frame and going round at the edges."""
+        picture = torch.randn(GRID.rows, GRID.cols, HEADS, WIDTH, generator=torch.Generator().manual_seed(1))
+        # of one length, so that nothing is more like a token than the token itself; long, so that softmax is sharp
+        picture = picture / picture.norm(dim=-1, keepdim=True) * 3 * WIDTH**0.5
+        frames = [picture.roll((shift[1] * j, shift[0] * j), dims=(0, 1)) for j in range(GRID.frames)]
+        tokens = torch.stack(frames).flatten(0, 2)
+        return self._capture(tokens, tokens, tokens, tokens, grid=GRID)
+
+    def _capture(
+        self, q: Tensor, k: Tensor, v: Tensor, out: Tensor, *, grid: TokenGrid, dtype: torch.dtype = torch.float32
+    ) -> Capture:
+        """Tokens (N, H, d) as a capture, strided as models stride them and with text before."""
+
+        def sequence(tokens: Tensor) -> Tensor:
+            padded = torch.cat([tokens.new_ones(TEXT, HEADS, WIDTH), tokens])
+            return padded.to(self._device, dtype)[None].transpose(1, 2)
+
+        call = AttentionCall("attn", q=sequence(q), k=sequence(k), v=sequence(v), out=sequence(out))
+        site = Site(0, "attn", HEADS)
+        needs = frozenset(getattr(self._probe, "needs", ()))
+        return split_call(call, site, grid, TokenLayout("before"), step=0, noise=0.5, needs=needs)
