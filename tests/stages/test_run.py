@@ -258,3 +258,19 @@ def test_run_json_tells_what_was_run(found, tmp_path) -> None:
     assert record["device"]["name"] == "cpu"
     assert record["status"] == "complete"
     assert record["plugins"]["probe 'qk'"] == "vcorr 0"
+
+
+def test_a_model_that_skips_a_step_is_a_plugin_error_not_a_gap(found, tmp_path, monkeypatch) -> None:
+    from support import sliding
+
+    whole = sliding.SlidingModel.run
+
+    def lazy(self, clip, settings, recorder):
+        from dataclasses import replace
+
+        whole(self, clip, replace(settings, steps=settings.steps[:1]), recorder)
+
+    monkeypatch.setattr(sliding.SlidingModel, "run", lazy)
+    with pytest.raises(vcorr.PluginError, match="no prediction for layer 0 at step 9 .2 missing"):
+        run(found, tmp_path)
+    assert not list(tmp_path.rglob("predictions/*.arrow"))

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from vcorr.errors import PluginError
 from vcorr.protocols import Probe
 from vcorr.records import NO_SITE, Clip, Prediction
 from vcorr.stages.fit import fit_clip
@@ -35,7 +36,27 @@ def predict_clip(
     clip = fit_clip(clip, plan.adapter.grid(clip, first_site))
     recorder = Recorder(probes, clip.queries, layers=plan.layers, on_step=on_step)
     plan.adapter.run(clip, plan.settings, recorder)
-    return clip, recorder.predictions
+    predictions = recorder.predictions
+    _check_complete(plan, predictions)
+    return clip, predictions
+
+
+def _check_complete(plan: Plan, predictions: Sequence[Prediction]) -> None:
+    """Every chosen site at every chosen step must have answered: a row that is missing would be a silent gap.
+
+    Raises:
+        PluginError: one did not.
+    """
+    found = {(p.layer, p.step) for p in predictions}
+    expected = {(site.layer, step) for site in plan.sites for step in plan.settings.steps}
+    missing = sorted((expected or {(NO_SITE, NO_SITE)}) - found)
+    if missing:
+        layer, step = missing[0]
+        where = f"layer {layer} at step {step}" if layer >= 0 else "the clip"
+        raise PluginError(
+            f"{plan.model.entry.label} made no prediction for {where} ({len(missing)} missing in all).",
+            hint="Its adapter must run every step of settings.steps inside recorder.step(), or call recorder.answer().",
+        )
 
 
 def prediction_rows(run: str, clip_id: str, predictions: Sequence[Prediction]) -> list[Row]:

@@ -230,8 +230,6 @@ class _Worker:
         began = time.monotonic()
         try:
             clip, predictions = predict.predict_clip(self._plan, self._probes, clip_id, self._events.step_done)
-            if not predictions:
-                raise PluginError(f"{self._plan.model.entry.label} made no prediction for clip {clip_id}.")
         except (PluginError, MissingError, StoreError):
             raise
         except Exception as error:
