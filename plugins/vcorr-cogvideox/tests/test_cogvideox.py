@@ -1,0 +1,285 @@
+"""CogVideoX through its adapter, at sizes a CPU runs in a second."""
+
+import dataclasses
+import os
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+from diffusers import CogVideoXPipeline
+from transformers import T5Config, T5EncoderModel, T5Tokenizer
+from vcorr_cogvideox import plugin
+from vcorr_cogvideox.model import CogVideoX, CogVideoXConfig
+
+from vcorr import Clip, MissingError, RunSettings, UsageError
+from vcorr.capture.recorder import Recorder
+from vcorr.cards import load_card
+from vcorr.functional import match
+from vcorr.testing import assert_passed, check_model
+
+SMALL = CogVideoXConfig(
+    height=64,
+    width=96,
+    frames=9,
+    num_layers=2,
+    num_attention_heads=2,
+    attention_head_dim=16,
+    text_embed_dim=24,
+    max_text_seq_length=6,
+    time_embed_dim=8,
+    latent_channels=4,
+    vae_channels=(8, 8, 8, 8),
+    vae_layers_per_block=1,
+    vae_norm_groups=4,
+)
+
+
+class QueryKey:
+    needs = frozenset({"q", "k"})
+
+    def read(self, capture, queries):
+        return {-1: match(capture.q, capture.k, capture.grid, queries)}
+
+
+class Stop(Exception):  # noqa: N818
+    """Ends a pipeline at its first forward pass."""
+
+
+def make_clip(clip_id="clip", frames=9):
+    video = np.random.default_rng(0).integers(0, 256, (frames, 64, 96, 3), dtype=np.uint8)
+    queries = np.array([[10.5, 20.5], [70.25, 40.0], [0, 64]], dtype=np.float32)
+    return Clip(id=clip_id, prompt="a red disk", queries=queries, video=video)
+
+
+def run(model, steps, clip=None, seed=42):
+    """Predictions, and the arguments of every forward pass."""
+    clip, calls = clip or make_clip(), []
+    hook = model.pipe.transformer.register_forward_pre_hook(
+        lambda module, args, kwargs: calls.append(kwargs), with_kwargs=True
+    )
+    recorder = Recorder({"qk": QueryKey()}, clip.queries)
+    try:
+        model.run(clip, RunSettings("renoise", steps, 50, seed), recorder)
+    finally:
+        hook.remove()
+    return recorder.predictions, calls
+
+
+def pipelines_call(pipe, **arguments):
+    """The arguments of the first forward pass that the pipeline itself makes."""
+    seen = {}
+
+    def stop(module, args, kwargs):
+        seen.update(kwargs)
+        raise Stop
+
+    hook = pipe.transformer.register_forward_pre_hook(stop, with_kwargs=True)
+    with pytest.raises(Stop):
+        pipe(height=64, width=96, num_frames=9, num_inference_steps=50, guidance_scale=1.0, **arguments)
+    hook.remove()
+    return seen
+
+
+def assert_same_call(ours, theirs):
+    assert ours.keys() == theirs.keys()
+    for name, value in ours.items():
+        if isinstance(value, tuple):
+            assert all(torch.equal(a, b) for a, b in zip(value, theirs[name], strict=True)), name
+        elif isinstance(value, torch.Tensor):
+            assert torch.equal(value, theirs[name]), name
+        else:
+            assert value == theirs[name], name
+
+
+@pytest.fixture(scope="module")
+def model():
+    model = CogVideoX(SMALL)
+    model.load("cpu", "float32", "random")
+    return model
+
+
+def test_the_2b_is_described_without_loading_anything():
+    (entry,) = plugin.vcorr_models()
+    model = entry.create()
+    sites = model.sites()
+    assert (entry.name, model.steps, len(sites)) == ("cogvideox", 50, 30)
+    assert (sites[17].name, sites[17].heads, sites[17].attention) == ("transformer_blocks.17.attn1", 30, "full3d")
+    video = np.zeros((49, 480, 720, 3), dtype=np.uint8)
+    grid = model.grid(dataclasses.replace(make_clip(), video=video), sites[0])
+    assert (grid.frames, grid.rows, grid.cols, grid.stride) == (13, 30, 45, (16, 16))
+    assert (grid.video_frames, grid.temporal_ratio, grid.causal) == (49, 4, True)
+    assert grid.tokens == 17550
+
+
+def test_the_card_agrees_with_the_configuration():
+    config, card = CogVideoXConfig(), load_card(CogVideoX.card, "card")
+    assert card.resolution == (config.height, config.width)
+    assert card.frames == config.frames
+    assert (card.extra["layers"], card.extra["heads"]) == (config.num_layers, config.num_attention_heads)
+    assert card.extra["text_tokens"] == config.max_text_seq_length
+    assert len(card.revision) == 40
+    with torch.device("meta"):
+        from vcorr_cogvideox.networks import build_transformer
+
+        transformer = build_transformer(config)
+    assert card.parameters == sum(p.numel() for p in transformer.parameters())
+
+
+def test_a_prediction_for_every_site_step_and_probe(model):
+    predictions, calls = run(model, (0, 25, 49))
+    assert sorted((p.probe, p.layer, p.step) for p in predictions) == [
+        ("qk", layer, step) for layer in (0, 1) for step in (0, 25, 49)
+    ]
+    assert len(calls) == 3
+    assert {p.noise for p in predictions if p.step == 0} == {1.0}
+    assert all(p.xy.shape == (3, 3, 2) and np.array_equal(p.xy[:, 0], make_clip().queries) for p in predictions)
+
+
+def test_the_noise_of_a_step_does_not_depend_on_the_other_steps_or_clips(model):
+    alone, among = run(model, (25,))[1][0], run(model, (0, 25))[1]
+    assert torch.equal(alone["hidden_states"], among[1]["hidden_states"])
+    assert not torch.equal(alone["hidden_states"], run(model, (25,), make_clip("b"))[1][0]["hidden_states"])
+    assert not torch.equal(alone["hidden_states"], run(model, (25,), seed=1)[1][0]["hidden_states"])
+
+
+def test_nothing_of_the_video_is_left_at_the_first_step(model):
+    other = np.zeros_like(make_clip().video)
+    black = dataclasses.replace(make_clip(), video=other)
+    assert torch.equal(run(model, (0,))[1][0]["hidden_states"], run(model, (0,), black)[1][0]["hidden_states"])
+
+
+def test_passes_are_what_the_pipeline_makes(model):
+    ours = run(model, (0,))[1][0]
+    theirs = pipelines_call(model.pipe, prompt_embeds=ours["encoder_hidden_states"], latents=ours["hidden_states"])
+    assert_same_call(ours, theirs)
+
+
+def test_rotary_tables_are_the_pipelines():
+    model = CogVideoX(dataclasses.replace(SMALL, rotary=True))
+    model.load("cpu", "float32", "random")
+    ours = run(model, (0,))[1][0]
+    theirs = pipelines_call(model.pipe, prompt_embeds=ours["encoder_hidden_states"], latents=ours["hidden_states"])
+    assert ours["image_rotary_emb"][0].shape == (3 * 4 * 6, 16)
+    assert_same_call(ours, theirs)
+
+
+def test_latents_are_the_mean_times_the_scaling_factor(model):
+    pixels = torch.from_numpy(make_clip().video).float().permute(3, 0, 1, 2)[None] / 127.5 - 1
+    with torch.no_grad():
+        expected = model.pipe.vae.encode(pixels).latent_dist.mean * SMALL.scaling_factor
+        found = model.encode(make_clip().video)
+    assert found.shape == (1, 4, 3, 8, 12)
+    assert torch.equal(found, expected)
+
+
+def test_random_prompts_differ_by_their_text(model):
+    clip, grid = make_clip(), model.grid(make_clip(), None)
+    one, same, other = (
+        model.condition(prompt, grid)["encoder_hidden_states"] for prompt in (clip.prompt, clip.prompt, "")
+    )
+    assert one.shape == (1, 6, 24)
+    assert torch.equal(one, same)
+    assert not torch.equal(one, other)
+
+
+def test_the_empty_prompt_ignores_the_caption():
+    model = CogVideoX(dataclasses.replace(SMALL, prompt="empty"))
+    model.load("cpu", "float32", "random")
+    found = run(model, (0,))[1][0]["encoder_hidden_states"]
+    assert torch.equal(found, model.condition("", model.grid(make_clip(), None))["encoder_hidden_states"])
+
+
+@pytest.fixture(scope="module")
+def saved(model, tmp_path_factory):
+    """A pipeline folder as `save_pretrained` writes it, with a small text encoder."""
+    config = T5Config(
+        vocab_size=8, d_model=24, d_kv=4, d_ff=8, num_layers=1, num_heads=2, is_encoder_decoder=False, use_cache=False
+    )
+    words = ["<pad>", "</s>", "<unk>", "\u2581a", "\u2581red", "\u2581disk"]
+    pipe = CogVideoXPipeline(
+        tokenizer=T5Tokenizer(vocab=[(word, 0.0) for word in words], extra_ids=0),
+        text_encoder=T5EncoderModel(config).eval(),
+        vae=model.pipe.vae,
+        transformer=model.pipe.transformer,
+        scheduler=model.pipe.scheduler,
+    )
+    folder = tmp_path_factory.mktemp("saved")
+    pipe.save_pretrained(folder)
+    return folder
+
+
+def test_a_saved_pipeline_encodes_the_caption_itself(model, saved):
+    loaded = CogVideoX(SMALL)
+    loaded.load("cpu", "float32", str(saved))
+    assert loaded.weights_id(str(saved)).startswith("path:")
+    ours = run(loaded, (0,))[1][0]
+    assert_same_call(
+        ours,
+        pipelines_call(loaded.pipe, prompt="a red disk", latents=ours["hidden_states"], max_sequence_length=6),
+    )
+    assert torch.equal(ours["hidden_states"], run(model, (0,))[1][0]["hidden_states"])
+
+
+def test_loading_is_quiet_and_keeps_the_progress_bars_as_they_were(saved, capfd):
+    from diffusers.utils import logging
+
+    CogVideoX(SMALL).load("cpu", "float32", str(saved))
+    assert capfd.readouterr() == ("", "")
+    assert logging.is_progress_bar_enabled()
+
+
+def test_weights_of_other_sizes_are_refused_with_the_options_that_fit(saved):
+    other = CogVideoX(dataclasses.replace(SMALL, num_layers=3, vae_channels=(8, 8, 8)))
+    with pytest.raises(UsageError, match="num_layers=2") as caught:
+        other.load("cpu", "float32", str(saved))
+    assert "--set model.num_layers=2" in str(caught.value)
+    assert "--set model.vae_channels='[8,8,8,8]'" in str(caught.value)
+
+
+def test_a_pipeline_with_damaged_weights_is_refused(saved, tmp_path):
+    import shutil
+
+    folder = tmp_path / "damaged"
+    shutil.copytree(saved, folder)
+    (folder / "vae" / "diffusion_pytorch_model.safetensors").write_bytes(b"not safetensors")
+    with pytest.raises(UsageError, match="cannot be loaded as a CogVideoXPipeline"):
+        CogVideoX(SMALL).load("cpu", "float32", str(folder))
+
+
+def test_missing_weights_are_reported_at_once_and_without_torch(tmp_path):
+    code = (
+        "import sys\n"
+        "from vcorr.errors import MissingError\n"
+        "from vcorr_cogvideox.plugin import vcorr_models\n"
+        "model = vcorr_models()[0].create()\n"
+        "assert len(model.sites()) == 30\n"
+        "try:\n"
+        "    model.weights_id('hub')\n"
+        "except MissingError as error:\n"
+        "    print(error, error.exit_code)\n"
+        "assert not {'torch', 'diffusers', 'transformers'} & set(sys.modules)\n"
+    )
+    environment = os.environ | {"HF_HOME": str(tmp_path)}
+    environment.pop("HF_HUB_CACHE", None)
+    begin = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-c", code], check=True, capture_output=True, text=True, env=environment, timeout=60
+    )
+    assert time.monotonic() - begin < 5
+    for part in ("CogVideoX-2B", "13.8 GB", "hf download zai-org/CogVideoX-2b --revision 1137dac", "--weights random"):
+        assert part in done.stdout
+    assert done.stdout.rstrip().endswith("4")
+
+
+def test_loading_without_weights_in_reach(tmp_path, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(MissingError, match="zai-org/CogVideoX-2b"):
+        CogVideoX(CogVideoXConfig()).load("cpu", "float32", "hub")
+
+
+def test_the_adapter_passes_the_contract_of_models():
+    (entry,) = plugin.vcorr_models()
+    assert_passed(check_model(entry, make_clip(), config=SMALL, plugin="vcorr_cogvideox.plugin", text_tokens=6))

@@ -1,0 +1,1 @@
+"""CogVideoX for vcorr."""

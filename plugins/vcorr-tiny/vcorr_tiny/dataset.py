@@ -1,0 +1,97 @@
+"""The dataset `sprites`: procedural videos with exact tracks and visibility, rendered on the CPU on demand."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vcorr import Clip, Tracks, UsageError
+from vcorr.errors import unknown_name
+
+SPLITS = ("train", "validation", "test")
+FPS = 8.0
+MARGIN = 1 / 64
+"""Distance of the outermost query points from the border, as a share of the video's width."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpritesConfig:
+    """Options of `sprites`.
+
+    split: "train", "validation" or "test"; no two splits share a seed, and the embedded model has seen only "train".
+    clips: how many there are, test-0000 to test-0063 for instance; a clip is the same whatever their number. grid:
+    query points along one side of the regular grid in frame 0. size: pixels along one side of the square videos.
+    frames: of a clip.
+    """
+
+    split: str = "test"
+    clips: int = 64
+    grid: int = 20
+    size: int = 128
+    frames: int = 17
+
+
+class Sprites:
+    """Clips of textured sprites that move and hide each other before a moving background (`vcorr.protocols.Dataset`).
+
+    Raises:
+        UsageError: an option is out of range.
+    """
+
+    def __init__(self, config: SpritesConfig) -> None:
+        if config.split not in SPLITS:
+            raise unknown_name("split of sprites", config.split, SPLITS)
+        for name, least in (("clips", 1), ("grid", 1), ("size", 16), ("frames", 1)):
+            if getattr(config, name) < least:
+                raise UsageError(f"data.{name} must be at least {least}, got {getattr(config, name)}.")
+        self.config = config
+        self.split = config.split
+
+    def ids(self) -> Sequence[str]:
+        """The ids "<split>-0000" and on."""
+        return tuple(f"{self.split}-{index:04d}" for index in range(self.config.clips))
+
+    def clip(self, clip_id: str) -> Clip:
+        """Renders the clip.
+
+        Raises:
+            UsageError: there is no such clip.
+        """
+        if clip_id not in self.ids():
+            raise UsageError(
+                f"sprites has no clip {clip_id!r}.", hint=f"Its ids run from {self.ids()[0]} to {self.ids()[-1]}."
+            )
+        import torch
+
+        from vcorr_tiny.sprites.clips import frames_of, scene
+
+        config = self.config
+        drawn = scene(config.split, int(clip_id.rsplit("-", 1)[1]), config.size, config.frames)
+        queries = query_grid(config.grid, config.size, config.size)
+        tracks = drawn.tracks(torch.from_numpy(queries))
+        return Clip(
+            id=clip_id,
+            prompt=drawn.captions()[0],
+            queries=queries,
+            video=frames_of(drawn).numpy(),
+            tracks=Tracks(tracks.xy[0].numpy(), tracks.visible[0].numpy(), tracker="exact"),
+            fps=FPS,
+        )
+
+
+def query_grid(side: int, height: int, width: int) -> NDArray[np.float32]:
+    """(side², 2) pixels (x, y): a regular grid, row by row, its outermost points `MARGIN` of the width from every
+    border.
+
+    A grid of one point is the centre.
+    """
+    if side == 1:
+        return np.array([[width / 2, height / 2]], dtype=np.float32)
+    margin = width * MARGIN
+    y, x = np.meshgrid(
+        np.linspace(margin, height - margin, side), np.linspace(margin, width - margin, side), indexing="ij"
+    )
+    return np.stack([x, y], axis=-1).reshape(-1, 2).astype(np.float32)

@@ -1,0 +1,101 @@
+"""The embedded model and its untrained twin, through the adapter of the big CogVideoX models."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from vcorr_cogvideox.model import CogVideoX, CogVideoXConfig
+
+from vcorr import MissingError, UsageError
+from vcorr.diffusion import WeightsSource, check_pipeline_folder, folder_identity
+from vcorr.diffusion.weights import HUB, random_seed
+
+PIPELINE = Path(__file__).parent / "pipe"
+"""The pipeline folder that ships with this package."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TinyModelConfig(CogVideoXConfig):
+    """Options of `tiny` and `tiny-untrained`: those of `cogvideox`, with the sizes of the embedded model."""
+
+    height: int = 128
+    width: int = 128
+    frames: int = 17
+    num_layers: int = 10
+    num_attention_heads: int = 4
+    text_embed_dim: int = 64
+    max_text_seq_length: int = 32
+    time_embed_dim: int = 64
+    rotary: bool = True
+    vae_channels: tuple[int, ...] = (16, 32, 64)
+    vae_layers_per_block: int = 1
+    vae_norm_groups: int = 8
+    scaling_factor: float = 1.0
+    snr_shift_scale: float = 1.0
+
+
+class Tiny(CogVideoX):
+    """The embedded model: `--weights hub` is the pipeline folder inside this package."""
+
+    card: ClassVar[str] = "vcorr_tiny:cards/tiny.yaml"
+
+    def locate(self, weights: str) -> WeightsSource:
+        """The packaged folder for "hub"; random weights and paths as everywhere."""
+        if weights != HUB:
+            return super().locate(weights)
+        if not PIPELINE.is_dir():
+            raise MissingError(
+                "This installation of vcorr-tiny is without its weights.",
+                hint="Install it again, or train them: python -m vcorr_tiny.train --help",
+            )
+        check_pipeline_folder(PIPELINE, self.pipeline_class)
+        return WeightsSource("embedded", f"embedded:{folder_identity(PIPELINE)}", PIPELINE)
+
+    def build(self, seed: int) -> Any:
+        """The networks that training starts from, text encoder included, with open gates: every attention counts."""
+        from vcorr_tiny.networks import TinyConfig, build_pipeline
+
+        config = self.config
+        if config.height != config.width:
+            raise UsageError(
+                f"Random weights of this model are built for square videos, not {config.height}x{config.width} pixels.",
+                hint="Give model.height and model.width the same value.",
+            )
+        sizes = TinyConfig(
+            size=config.height,
+            frames=config.frames,
+            vae_channels=config.vae_channels,
+            latent_channels=config.latent_channels,
+            layers=config.num_layers,
+            heads=config.num_attention_heads,
+            head_dim=config.attention_head_dim,
+            patch=config.patch_size,
+            time_embed_dim=config.time_embed_dim,
+            text_dim=config.text_embed_dim,
+        )
+        return build_pipeline(sizes, seed)
+
+
+class TinyUntrained(Tiny):
+    """`tiny` with an untrained denoiser and text encoder, drawn from the seed 0 or that of `--weights random:SEED`.
+
+    The autoencoder is the trained one: a random one would hand the denoiser other latents, and at the same step more noise,
+    so that the comparison would be of two inputs and not of two networks.
+    """
+
+    card: ClassVar[str] = "vcorr_tiny:cards/tiny-untrained.yaml"
+
+    def locate(self, weights: str) -> WeightsSource:
+        """Random weights, whatever is not a path; there is nothing to load for this model."""
+        seed = 0 if weights == HUB else random_seed(weights)
+        return WeightsSource("random", f"random:{seed}", seed=seed)
+
+    def build(self, seed: int) -> Any:
+        """Random networks around the trained autoencoder."""
+        from diffusers import AutoencoderKLCogVideoX
+
+        pipe = super().build(seed)
+        pipe.register_modules(vae=AutoencoderKLCogVideoX.from_pretrained(PIPELINE / "vae", local_files_only=True).eval())
+        return pipe

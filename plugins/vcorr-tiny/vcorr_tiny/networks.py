@@ -1,0 +1,195 @@
+"""The networks of the embedded model: stock CogVideoX classes at a hundredth of their size.
+
+Nothing here is a class of our own, so a saved pipeline loads with ``CogVideoXPipeline.from_pretrained`` alone.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from diffusers import (
+    AutoencoderKLCogVideoX,
+    CogVideoXDDIMScheduler,
+    CogVideoXPipeline,
+    CogVideoXTransformer3DModel,
+)
+from diffusers.models.embeddings import get_3d_rotary_pos_embed
+from torch import Tensor, nn
+from transformers import T5Config, T5EncoderModel, T5Tokenizer
+
+from vcorr_tiny.sprites.words import CAPTION_TOKENS, SPECIAL, TOKENS, WORDS
+
+
+@dataclass(frozen=True)
+class TinyConfig:
+    """Sizes of the video, of the autoencoder (VAE) and of the diffusion transformer (DiT)."""
+
+    size: int = 128
+    """Side of the square videos, pixels."""
+    frames: int = 17
+    """Frames of a video; the first is a latent frame of its own, every further four share one."""
+    vae_channels: tuple[int, ...] = (16, 32, 64)
+    latent_channels: int = 16
+    layers: int = 10
+    heads: int = 4
+    head_dim: int = 64
+    patch: int = 2
+    """Side of a token in latent pixels."""
+    time_embed_dim: int = 64
+    text_dim: int = 64
+    text_layers: int = 2
+
+    @property
+    def compression(self) -> int:
+        """Pixels along one side of a latent pixel."""
+        return int(2 ** (len(self.vae_channels) - 1))
+
+    @property
+    def latent_size(self) -> int:
+        """Side of a latent frame."""
+        return self.size // self.compression
+
+    @property
+    def latent_frames(self) -> int:
+        """Latent frames of a video."""
+        return (self.frames - 1) // 4 + 1
+
+    @property
+    def grid(self) -> int:
+        """Tokens along one side of a latent frame."""
+        return self.latent_size // self.patch
+
+    @property
+    def stride(self) -> int:
+        """Pixels along one side of a token."""
+        return self.size // self.grid
+
+
+def build_vae(config: TinyConfig) -> AutoencoderKLCogVideoX:
+    """A causal video autoencoder, 4x4 in space (with three channel widths) and 4x in time."""
+    depth = len(config.vae_channels)
+    return AutoencoderKLCogVideoX(
+        down_block_types=("CogVideoXDownBlock3D",) * depth,
+        up_block_types=("CogVideoXUpBlock3D",) * depth,
+        block_out_channels=config.vae_channels,
+        latent_channels=config.latent_channels,
+        layers_per_block=1,
+        norm_num_groups=8,
+        sample_height=config.size,
+        sample_width=config.size,
+        scaling_factor=1.0,
+        temporal_compression_ratio=4,
+    )
+
+
+def build_transformer(config: TinyConfig, zero_gates: bool = False) -> CogVideoXTransformer3DModel:
+    """The diffusion transformer with random weights.
+
+    zero_gates: start every block as the identity (adaLN-Zero), which trains better. diffusers does not do so by
+    itself, and a network left like that has no attention worth probing: the untrained twin keeps the gates random.
+    """
+    transformer = CogVideoXTransformer3DModel(
+        num_attention_heads=config.heads,
+        attention_head_dim=config.head_dim,
+        in_channels=config.latent_channels,
+        out_channels=config.latent_channels,
+        # The default of 512 would cost 2.4 M parameters a layer in the modulations alone.
+        time_embed_dim=config.time_embed_dim,
+        text_embed_dim=config.text_dim,
+        num_layers=config.layers,
+        sample_width=config.latent_size,
+        sample_height=config.latent_size,
+        sample_frames=config.frames,
+        patch_size=config.patch,
+        max_text_seq_length=CAPTION_TOKENS,
+        use_rotary_positional_embeddings=True,
+    )
+    if zero_gates:
+        for block in transformer.transformer_blocks:
+            _zero(block.norm1.linear)
+            _zero(block.norm2.linear)
+        _zero(transformer.norm_out.linear)
+        _zero(transformer.proj_out)
+    return transformer
+
+
+def _zero(linear: nn.Linear) -> None:
+    nn.init.zeros_(linear.weight)
+    nn.init.zeros_(linear.bias)
+
+
+def build_text_encoder(config: TinyConfig) -> T5EncoderModel:
+    """A small T5 encoder over the captions' closed vocabulary."""
+    return T5EncoderModel(
+        T5Config(
+            vocab_size=64,
+            d_model=config.text_dim,
+            d_kv=16,
+            d_ff=2 * config.text_dim,
+            num_layers=config.text_layers,
+            num_heads=4,
+            feed_forward_proj="gated-gelu",
+            is_encoder_decoder=False,
+            use_cache=False,
+            dropout_rate=0.0,
+            pad_token_id=TOKENS["<pad>"],
+            eos_token_id=TOKENS["</s>"],
+        )
+    )
+
+
+def build_tokenizer() -> T5Tokenizer:
+    """A word-level tokenizer whose ids are ``sprites.words.TOKENS``."""
+    # A leading U+2581 marks the start of a word for T5; equal scores leave no choice between segmentations.
+    vocabulary = [(word, 0.0) for word in SPECIAL] + [(f"\u2581{word}", -2.0) for word in WORDS]
+    return T5Tokenizer(vocab=vocabulary, extra_ids=0, model_max_length=CAPTION_TOKENS)
+
+
+def build_scheduler() -> CogVideoXDDIMScheduler:
+    """v-prediction with zero terminal signal-to-noise ratio, as CogVideoX, without its shift."""
+    return CogVideoXDDIMScheduler(
+        num_train_timesteps=1000,
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule="scaled_linear",
+        clip_sample=False,
+        set_alpha_to_one=True,
+        prediction_type="v_prediction",
+        rescale_betas_zero_snr=True,
+        snr_shift_scale=1.0,
+        timestep_spacing="trailing",
+    )
+
+
+def assemble(
+    vae: AutoencoderKLCogVideoX, transformer: CogVideoXTransformer3DModel, text_encoder: T5EncoderModel
+) -> CogVideoXPipeline:
+    """The pipeline of the given networks with the tiny tokenizer and scheduler."""
+    return CogVideoXPipeline(
+        tokenizer=build_tokenizer(),
+        text_encoder=text_encoder,
+        vae=vae,
+        transformer=transformer,
+        scheduler=build_scheduler(),
+    )
+
+
+def build_pipeline(config: TinyConfig | None = None, seed: int = 0, zero_gates: bool = False) -> CogVideoXPipeline:
+    """A pipeline with random weights from ``seed``: by default the untrained twin of the embedded model."""
+    config = config or TinyConfig()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        networks = build_vae(config), build_transformer(config, zero_gates), build_text_encoder(config)
+    return assemble(*(network.eval() for network in networks))
+
+
+def rotary_tables(config: TinyConfig, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Cosines and sines of the rotary embedding, each (video tokens, head_dim), as the pipeline makes them."""
+    side = config.grid
+    tables = get_3d_rotary_pos_embed(
+        embed_dim=config.head_dim,
+        crops_coords=((0, 0), (side, side)),
+        grid_size=(side, side),
+        temporal_size=config.latent_frames,
+        device=device,
+    )
+    return tables[0], tables[1]

@@ -1,0 +1,43 @@
+"""The plugin: the models `tiny` and `tiny-untrained` and the dataset `sprites`. Imports neither torch nor diffusers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from vcorr import DatasetEntry, ModelEntry, hookimpl
+
+
+@hookimpl
+def vcorr_models() -> Iterable[ModelEntry]:
+    """The embedded model and its untrained twin."""
+    return [
+        ModelEntry(
+            name="tiny",
+            summary="Embedded CogVideoX of 10 layers, trained on sprites; runs on a CPU, no download.",
+            factory="vcorr_tiny.model:Tiny",
+            config="vcorr_tiny.model:TinyModelConfig",
+            card="vcorr_tiny:cards/tiny.yaml",
+            data="sprites",
+        ),
+        ModelEntry(
+            name="tiny-untrained",
+            summary="The same networks as tiny with random weights: what its architecture alone can do.",
+            factory="vcorr_tiny.model:TinyUntrained",
+            config="vcorr_tiny.model:TinyModelConfig",
+            card="vcorr_tiny:cards/tiny-untrained.yaml",
+            data="sprites",
+        ),
+    ]
+
+
+@hookimpl
+def vcorr_datasets() -> Iterable[DatasetEntry]:
+    """The procedural videos."""
+    return [
+        DatasetEntry(
+            name="sprites",
+            summary="Procedural videos of moving layers with exact tracks; 64 held-out clips of 17 frames, 128x128.",
+            factory="vcorr_tiny.dataset:Sprites",
+            config="vcorr_tiny.dataset:SpritesConfig",
+        )
+    ]

@@ -1,0 +1,125 @@
+"""Train the embedded model.
+
+``python -m vcorr_tiny.train run --out runs/tiny --vae-seconds 300 --dit-seconds 820`` is how the shipped weights were
+made, on an H200. The same command continues a run that was stopped (by ``--stop-after``, say) from the checkpoint in
+``--state``. When both stages are finished it measures the model, draws sample sheets and writes the pipeline folder;
+``evaluate``, ``sheets`` and ``export`` do each of these alone.
+"""
+
+import argparse
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from vcorr_tiny.networks import TinyConfig
+from vcorr_tiny.training.dit import DitSettings
+from vcorr_tiny.training.run import Log, Run
+from vcorr_tiny.training.session import Session
+from vcorr_tiny.training.vae import VaeSettings
+
+SMALL = TinyConfig(size=32, frames=9, vae_channels=(8, 8, 8), latent_channels=4, layers=2, heads=2, head_dim=32)
+"""A model that trains a few steps on a CPU in seconds, for tests; its videos are too small to look at."""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m vcorr_tiny.train", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    run = commands.add_parser("run", help="train, continuing from --state if it holds a checkpoint")
+    evaluate = commands.add_parser("evaluate", help="matching and reconstruction of a checkpoint, as JSON")
+    sheets = commands.add_parser("sheets", help="sample, reconstruction and data sheets of a checkpoint")
+    export = commands.add_parser("export", help="write the pipeline folder of a checkpoint")
+    for command in (run, evaluate, sheets, export):
+        _add_common(command)
+    _add_training(run)
+    for command in (run, evaluate):
+        command.add_argument("--clips", type=int, default=128, help="validation videos of the final measurement")
+    for command in (run, sheets):
+        command.add_argument("--sample-steps", type=int, default=30, help="denoising steps of samples; 0: no sheets")
+    return parser
+
+
+def _add_common(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--out", type=Path, required=True, help="folder for log.jsonl, sheets and the pipeline")
+    parser.add_argument("--state", type=Path, help="checkpoint folder (default: OUT/state)")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--small", action="store_true", help="the few-second test size")
+
+
+def _add_training(parser: argparse.ArgumentParser) -> None:
+    vae, dit = VaeSettings(), DitSettings()
+    parser.add_argument("--vae-seconds", type=float, default=0.0, help="budget of the autoencoder stage")
+    parser.add_argument("--vae-steps", type=int, default=0, help="the same in steps; whichever ends first")
+    parser.add_argument("--dit-seconds", type=float, default=0.0, help="budget of the transformer stage")
+    parser.add_argument("--dit-steps", type=int, default=0, help="the same in steps; whichever ends first")
+    parser.add_argument("--stop-after", type=float, default=float("inf"), help="seconds after which to save and stop")
+    parser.add_argument("--vae-batch", type=int, default=vae.batch)
+    parser.add_argument("--dit-batch", type=int, default=dit.batch)
+    parser.add_argument("--pool", type=int, default=dit.pool, help="encoded videos kept for drawing batches")
+    parser.add_argument("--fresh", type=int, default=dit.fresh, help="videos encoded anew every step")
+    parser.add_argument("--log-every", type=int, default=vae.log_every, help="steps between log records")
+    parser.add_argument("--measure-every", type=int, default=500, help="steps between measurements; 0: only at the end")
+    parser.add_argument("--measure-clips", type=int, default=32, help="validation videos of each of them")
+    parser.add_argument("--no-compile", action="store_true")
+    parser.add_argument("--compact", type=Path, help="also save a half-precision checkpoint without moments here")
+
+
+def make_run(arguments: argparse.Namespace) -> Run:
+    """The settings that all commands share."""
+    torch.backends.cuda.matmul.allow_tf32 = True
+    torch.backends.cudnn.allow_tf32 = True
+    torch.backends.cudnn.benchmark = True
+    run = Run(
+        config=SMALL if arguments.small else TinyConfig(),
+        seed=arguments.seed,
+        device=torch.device(arguments.device),
+        log=Log(arguments.out / "log.jsonl"),
+    )
+    return replace(run, deadline=time.monotonic() + getattr(arguments, "stop_after", float("inf")))
+
+
+def make_session(arguments: argparse.Namespace) -> Session:
+    """The session of a command, continued from its checkpoint where there is one."""
+    session = Session(make_run(arguments), arguments.state or arguments.out / "state")
+    if arguments.command == "run":
+        session.vae_budget.steps, session.vae_budget.seconds = arguments.vae_steps, arguments.vae_seconds
+        session.dit_budget.steps, session.dit_budget.seconds = arguments.dit_steps, arguments.dit_seconds
+        session.vae_settings = VaeSettings(batch=arguments.vae_batch, log_every=arguments.log_every)
+        session.dit_settings = DitSettings(
+            batch=arguments.dit_batch,
+            pool=arguments.pool,
+            fresh=arguments.fresh,
+            log_every=arguments.log_every,
+            compile=not arguments.no_compile,
+        )
+    session.resume()
+    return session
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Entry point."""
+    arguments = build_parser().parse_args(argv)
+    session = make_session(arguments)
+    finished = True
+    if arguments.command == "run":
+        finished = session.train(arguments.measure_every, arguments.measure_clips)
+        session.save(session.state)
+        if arguments.compact:
+            session.save(arguments.compact, compact=True)
+    if finished and arguments.command in ("run", "export"):
+        session.export(arguments.out / "pipe")
+    if finished and arguments.command in ("run", "evaluate"):
+        results = session.evaluate(arguments.clips)
+        (arguments.out / "evaluation.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    if finished and arguments.command in ("run", "sheets") and arguments.sample_steps:
+        session.draw_sheets(arguments.out, arguments.sample_steps)
+    session.run.log.write("finished" if finished else "paused")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,121 @@
+"""Noise levels: against the slow formula, at both ends, and for both kinds of schedulers."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from diffusers import (
+    CogVideoXDDIMScheduler,
+    DDIMScheduler,
+    EDMEulerScheduler,
+    FlowMatchEulerDiscreteScheduler,
+    UniPCMultistepScheduler,
+)
+
+from vcorr import PluginError, UsageError
+from vcorr.diffusion.schedule import NoiseSchedule, noise_schedule
+
+COGVIDEOX = {
+    "beta_schedule": "scaled_linear",
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "prediction_type": "v_prediction",
+    "rescale_betas_zero_snr": True,
+    "snr_shift_scale": 3.0,
+    "timestep_spacing": "trailing",
+}
+
+
+def slow_alphas_cumprod(shift):
+    """CogVideoX's alpha² at all 1000 training timesteps, step by step in Python floats."""
+    product, kept = 1.0, []
+    for t in range(1000):
+        root = 0.00085**0.5 + (0.012**0.5 - 0.00085**0.5) * t / 999
+        product *= 1 - root**2
+        kept.append(product / (shift + (1 - shift) * product))
+    roots = [math.sqrt(x) for x in kept]
+    return [((r - roots[-1]) * roots[0] / (roots[0] - roots[-1])) ** 2 for r in roots]
+
+
+def test_cogvideox_levels_are_those_of_the_formula():
+    schedule = noise_schedule(CogVideoXDDIMScheduler(**COGVIDEOX), 50)
+    assert schedule.timesteps.tolist() == list(range(999, 0, -20))
+    kept = slow_alphas_cumprod(3.0)
+    for step, t in enumerate(schedule.timesteps.tolist()):
+        alpha, sigma = math.sqrt(kept[t]), math.sqrt(1 - kept[t])
+        assert schedule.alphas[step] == pytest.approx(alpha, abs=1e-6)
+        assert schedule.sigmas[step] == pytest.approx(sigma, abs=1e-6)
+        assert schedule.noise[step] == pytest.approx(sigma / (alpha + sigma), abs=1e-6)
+
+
+def test_zero_terminal_signal_is_noise_alone():
+    schedule = noise_schedule(CogVideoXDDIMScheduler(**COGVIDEOX), 50)
+    assert schedule.noise[0] == 1.0
+    latents, epsilon = torch.full((1, 2, 3, 4, 4), 7.0), torch.randn(1, 2, 3, 4, 4)
+    assert torch.equal(schedule.add_noise(latents, epsilon, 0), epsilon)
+
+
+@pytest.mark.parametrize(
+    "scheduler",
+    [
+        CogVideoXDDIMScheduler(**COGVIDEOX),
+        DDIMScheduler(timestep_spacing="linspace"),
+        FlowMatchEulerDiscreteScheduler(shift=5.0),
+        UniPCMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0),
+    ],
+    ids=lambda s: type(s).__name__,
+)
+def test_step_0_is_the_noisiest_and_levels_fall(scheduler):
+    schedule = noise_schedule(scheduler, 20)
+    assert len(schedule) == 20
+    assert ((schedule.noise >= 0) & (schedule.noise <= 1)).all()
+    assert (np.diff(schedule.noise) < 0).all()
+    assert (np.diff(schedule.timesteps.numpy()) < 0).all()
+
+
+def test_flow_matching_uses_its_own_sigma():
+    scheduler = FlowMatchEulerDiscreteScheduler(shift=3.0)
+    schedule = noise_schedule(scheduler, 10)
+    assert np.allclose(schedule.noise, schedule.timesteps.numpy() / 1000, atol=1e-6)
+    assert np.allclose(schedule.alphas + schedule.sigmas, 1)
+    assert schedule.noise[0] == pytest.approx(1)
+
+
+def test_options_reach_the_scheduler_and_the_scheduler_is_left_alone():
+    scheduler = FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True)
+    before = scheduler.timesteps.clone()
+    low, high = (noise_schedule(scheduler, 10, mu=mu).noise for mu in (0.5, 1.5))
+    assert (high[1:] > low[1:]).all()
+    assert torch.equal(scheduler.timesteps, before)
+
+
+def test_more_steps_than_the_scheduler_has():
+    with pytest.raises(UsageError, match="cannot make 2000 steps"):
+        noise_schedule(CogVideoXDDIMScheduler(**COGVIDEOX), 2000)
+
+
+def test_an_unknown_kind_of_scheduler_is_refused():
+    with pytest.raises(PluginError, match="EDMEulerScheduler"):
+        noise_schedule(EDMEulerScheduler(), 10)
+
+
+@pytest.mark.parametrize("step", [-1, 10, 99])
+def test_steps_out_of_range(step):
+    schedule = noise_schedule(FlowMatchEulerDiscreteScheduler(), 10)
+    with pytest.raises(UsageError, match="10 steps, 0 to 9"):
+        schedule.check(step)
+
+
+def test_a_schedule_of_unequal_lengths_is_refused():
+    with pytest.raises(PluginError, match="2 timesteps, 3 alphas"):
+        NoiseSchedule(torch.zeros(2), np.zeros(3), np.zeros(2))
+
+
+def test_noise_is_mixed_in_float32_and_keeps_the_dtype():
+    schedule = noise_schedule(CogVideoXDDIMScheduler(**COGVIDEOX), 50)
+    latents, epsilon = torch.randn(1, 2, 1, 2, 2).bfloat16(), torch.randn(1, 2, 1, 2, 2)
+    mixed = schedule.add_noise(latents, epsilon, 25)
+    expected = schedule.alphas[25] * latents.double() + schedule.sigmas[25] * epsilon.double()
+    assert mixed.dtype == torch.bfloat16
+    assert torch.equal(mixed, expected.float().bfloat16())

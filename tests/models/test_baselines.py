@@ -1,0 +1,167 @@
+"""Baselines by construction: what moves by what they can find is found exactly."""
+
+import cv2
+import numpy as np
+import pytest
+
+from vcorr import Clip, RunSettings, UsageError
+from vcorr.cards import load_card
+from vcorr.models import ENTRIES
+from vcorr.models.baselines import BaselineConfig, DenseSearch, TokenPatches, ZeroMotion
+from vcorr.testing import assert_passed, check_model
+
+SIDE, FRAMES = 96, 4
+
+
+class Recorder:
+    """Keeps the one answer."""
+
+    def answer(self, xy, grid, *, name="", readout="token"):
+        self.xy, self.grid, self.readout = xy, grid, readout
+
+
+def moving_clip(dx, dy, queries, seed=0):
+    """Noise that moves by (dx, dy) pixels a frame; it wraps around, so that every window has a place in every frame."""
+    picture = np.random.default_rng(seed).integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8)
+    video = np.stack([np.roll(picture, (dy * t, dx * t), axis=(0, 1)) for t in range(FRAMES)])
+    return Clip(id="clip", prompt="", queries=np.asarray(queries, dtype=np.float32), video=video)
+
+
+def answer(model, clip):
+    recorder = Recorder()
+    model.run(clip, RunSettings(), recorder)
+    return recorder
+
+
+def truth(clip, dx, dy):
+    return clip.queries[:, None] + np.arange(FRAMES)[None, :, None] * np.array([dx, dy])
+
+
+INNER = [[30.3, 40.7], [48.0, 48.0], [41.9, 52.1]]
+
+
+@pytest.mark.parametrize(("dx", "dy"), [(8, 0), (0, -8), (-8, 8), (0, 0)])
+def test_token_patches_find_whole_tokens(dx, dy):
+    clip = moving_clip(dx, dy, INNER)
+    found = answer(TokenPatches(BaselineConfig()), clip)
+    assert found.readout == "token"
+    assert np.abs(found.xy - truth(clip, dx, dy)).max() < 1e-5
+
+
+@pytest.mark.parametrize(("dx", "dy"), [(2, 0), (0, -4), (-6, 2), (8, 8), (0, 0)])
+def test_dense_search_finds_every_second_pixel(dx, dy):
+    clip = moving_clip(dx, dy, INNER)
+    found = answer(DenseSearch(BaselineConfig()), clip)
+    assert found.readout == "free"
+    assert np.abs(found.xy - truth(clip, dx, dy)).max() < 1e-5
+
+
+def test_dense_search_is_at_most_a_pixel_off_for_odd_motion_of_smooth_video():
+    noise = np.random.default_rng(0).uniform(0, 255, (SIDE, SIDE, 3))
+    picture = cv2.normalize(cv2.GaussianBlur(noise, (0, 0), 4), None, 0, 255, cv2.NORM_MINMAX).round().astype(np.uint8)
+    video = np.stack([np.roll(picture, 3 * t, axis=1) for t in range(FRAMES)])
+    clip = Clip(id="c", prompt="", queries=np.float32([[40, 40]]), video=video)
+    error = answer(DenseSearch(BaselineConfig()), clip).xy - truth(clip, 3, 0)
+    assert 0 < np.abs(error).max() <= 1
+
+
+def test_zero_motion_stays():
+    clip = moving_clip(5, 3, INNER)
+    found = answer(ZeroMotion(BaselineConfig()), clip)
+    assert np.array_equal(found.xy, np.repeat(clip.queries[:, None], FRAMES, axis=1))
+
+
+@pytest.mark.parametrize("baseline", [ZeroMotion, TokenPatches, DenseSearch])
+@pytest.mark.parametrize("stride", [8, 16])
+def test_answers_stay_inside_the_frame_and_begin_at_the_query(baseline, stride):
+    corners = [[0, 0], [SIDE, 0], [0, SIDE], [SIDE, SIDE], [0.2, 50], [95.9, 95.9]]
+    clip = moving_clip(7, 5, corners)
+    found = answer(baseline(BaselineConfig(stride=stride)), clip)
+    assert found.xy.dtype == np.float32
+    assert found.xy.shape == (len(corners), FRAMES, 2)
+    assert np.array_equal(found.xy[:, 0], clip.queries)
+    assert ((found.xy >= 0) & (found.xy <= SIDE)).all()
+    assert (found.grid.frames, found.grid.video_frames, found.grid.temporal_ratio) == (FRAMES, FRAMES, 1)
+    assert found.grid.stride == (stride, stride)
+
+
+@pytest.mark.parametrize("baseline", [TokenPatches, DenseSearch])
+def test_a_video_without_texture_is_answered_by_standing_still(baseline):
+    video = np.full((FRAMES, SIDE, SIDE, 3), 90, dtype=np.uint8)
+    clip = Clip(id="c", prompt="", queries=np.float32(INNER), video=video)
+    assert np.array_equal(answer(baseline(BaselineConfig()), clip).xy, truth(clip, 0, 0).astype(np.float32))
+
+
+@pytest.mark.parametrize("stride", [8, 16])
+def test_answers_are_those_of_a_slow_search(stride):
+    rng = np.random.default_rng(1)
+    video = rng.integers(0, 256, (2, 32, 48, 3), dtype=np.uint8)
+    queries = rng.uniform([0, 0], [48, 32], (12, 2)).astype(np.float32)
+    clip = Clip(id="c", prompt="", queries=queries, video=video)
+    dense = answer(DenseSearch(BaselineConfig(stride=stride)), clip).xy[:, 1]
+    tokens = answer(TokenPatches(BaselineConfig(stride=stride)), clip).xy[:, 1]
+    pixels = video.astype(int)
+
+    def best(x0, y0, places):
+        def cost(place):
+            x, y = place
+            a, b = pixels[0, y0 : y0 + stride, x0 : x0 + stride], pixels[1, y : y + stride, x : x + stride]
+            return ((a - b) ** 2).sum(), (x - x0) ** 2 + (y - y0) ** 2
+
+        x, y = min(places, key=cost)
+        return x - x0, y - y0
+
+    for n, (qx, qy) in enumerate(queries.astype(float)):
+        x0 = int(np.clip(np.floor(qx - stride / 2 + 0.5), 0, 48 - stride))
+        y0 = int(np.clip(np.floor(qy - stride / 2 + 0.5), 0, 32 - stride))
+        every = [(x, y) for y in range(y0 % 2, 33 - stride, 2) for x in range(x0 % 2, 49 - stride, 2)]
+        assert np.allclose(dense[n], queries[n] + best(x0, y0, every))
+        c0, r0 = int(qx // stride), int(qy // stride)
+        grid = [(c * stride, r * stride) for r in range(32 // stride) for c in range(48 // stride)]
+        assert np.allclose(tokens[n], queries[n] + best(c0 * stride, r0 * stride, grid))
+
+
+def test_points_do_not_depend_on_each_other():
+    clip = moving_clip(3, 1, INNER)
+    for baseline in (TokenPatches, DenseSearch):
+        together = answer(baseline(BaselineConfig()), clip).xy
+        alone = [answer(baseline(BaselineConfig()), clip.with_queries(clip.queries[n : n + 1])).xy[0] for n in range(3)]
+        assert np.array_equal(together, np.stack(alone))
+
+
+def test_the_grid_asks_for_whole_tokens():
+    video = np.zeros((3, 37, 50, 3), dtype=np.uint8)
+    clip = Clip(id="c", prompt="", queries=np.zeros((1, 2), np.float32), video=video)
+    grid = ZeroMotion(BaselineConfig()).grid(clip, None)
+    assert (grid.rows, grid.cols, grid.height, grid.width, grid.video_frames) == (4, 6, 32, 48, 3)
+    with pytest.raises(UsageError, match="does not divide"):
+        answer(ZeroMotion(BaselineConfig()), clip)
+
+
+@pytest.mark.parametrize("baseline", [ZeroMotion, TokenPatches, DenseSearch])
+def test_what_cannot_be_answered_is_refused(baseline):
+    model = baseline(BaselineConfig())
+    clip = moving_clip(0, 0, INNER)
+    with pytest.raises(UsageError, match="generate"):
+        model.run(clip, RunSettings(mode="generate"), Recorder())
+    with pytest.raises(UsageError, match="outside the frame"):
+        answer(model, clip.with_queries(np.float32([[97, 5]])))
+    with pytest.raises(UsageError, match="no video"):
+        answer(model, Clip(id="c", prompt="p", queries=np.zeros((1, 2), np.float32)))
+    with pytest.raises(UsageError, match="stride"):
+        baseline(BaselineConfig(stride=0))
+
+
+@pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry.name)
+def test_baselines_pass_the_contract_of_models(entry):
+    assert_passed(check_model(entry, moving_clip(2, 0, INNER), plugin="vcorr.models"))
+
+
+def test_entries_and_cards():
+    assert [entry.name for entry in ENTRIES] == ["zero-motion", "token-patches", "dense-search"]
+    for entry in ENTRIES:
+        model = entry.create()
+        assert list(model.sites()) == []
+        assert model.weights_id("hub") == "none"
+        card = load_card(entry.card, entry.label)
+        assert (card.name, card.attention, card.extra["kind"]) == (entry.name, "none", "baseline")

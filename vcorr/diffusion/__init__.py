@@ -1,0 +1,22 @@
+"""What adapters of diffusers video models have in common: weights, noise schedule, latents and the renoise loop.
+
+A new model is a subclass of `DiffusersVideoModel`: the pipeline's class, the names of its attention modules, its token
+layout, its compression, and how one forward pass is called (see that class for the list). Importing this package
+imports neither torch nor diffusers, so that models can be listed, and missing weights reported, at once.
+"""
+
+from __future__ import annotations
+
+from vcorr.diffusion.adapter import Compression, DiffusersVideoModel, VideoConfig, attention_sites
+from vcorr.diffusion.weights import WeightsSource, check_pipeline_folder, folder_identity, locate_weights
+
+__all__ = [
+    "Compression",
+    "DiffusersVideoModel",
+    "VideoConfig",
+    "WeightsSource",
+    "attention_sites",
+    "check_pipeline_folder",
+    "folder_identity",
+    "locate_weights",
+]

@@ -1,0 +1,78 @@
+"""Videos to latents, and the noise that is added to them.
+
+Shape legend: T video frames, H x W pixels, C latent channels, F x h x w latents.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+
+def to_model_range(video: NDArray[np.uint8], device: str | torch.device, dtype: torch.dtype) -> Tensor:
+    """(T, H, W, 3) uint8 RGB to (1, 3, T, H, W) in [-1, 1]."""
+    pixels = torch.from_numpy(np.ascontiguousarray(video)).to(device).float() / 127.5 - 1
+    return pixels.permute(3, 0, 1, 2)[None].to(dtype).contiguous()
+
+
+def encode_video(vae: Any, video: NDArray[np.uint8]) -> Tensor:
+    """The latents of a video in its model's own units: the mean of the posterior, shifted and scaled as the pipeline
+    does.
+
+    Args:
+        vae: a diffusers video autoencoder; its device and dtype are used.
+        video: (T, H, W, 3) uint8 RGB of a size it takes.
+
+    Returns:
+        (1, C, F, h, w) in the autoencoder's dtype.
+    """
+    parameter = next(vae.parameters())
+    pixels = to_model_range(video, parameter.device, parameter.dtype)
+    return normalise_latents(vae, vae.encode(pixels).latent_dist.mode())
+
+
+def normalise_latents(vae: Any, latents: Tensor) -> Tensor:
+    """(x - mean) / std, then (x - shift) · scale, each where the autoencoder has such values.
+
+    mean and std, one value a channel, are a list in the configuration or a buffer of the autoencoder.
+    """
+    mean, std = (_per_channel(vae, name, latents) for name in ("latents_mean", "latents_std"))
+    if mean is not None and std is not None:
+        latents = (latents - mean) / std
+    shift, scale = vae.config.get("shift_factor"), vae.config.get("scaling_factor")
+    if shift is not None:
+        latents = latents - shift
+    return latents if scale is None else latents * scale
+
+
+def clip_noise(shape: Sequence[int], seed: int, clip_id: str) -> Tensor:
+    """The noise of a clip: standard normal of `shape`, float32 on the CPU.
+
+    It depends on the seed, the clip's id and the shape alone: not on the steps, other clips, the device or the dtype.
+    """
+    generator = torch.Generator("cpu").manual_seed(stable_seed(seed, clip_id))
+    return torch.randn(tuple(shape), generator=generator, dtype=torch.float32)
+
+
+def stable_seed(*parts: object) -> int:
+    """A seed made from the text of `parts`; the same in every process.
+
+    32 bits, because torch's generator on the CPU reads no more of a seed.
+    """
+    text = "\0".join(str(part) for part in parts)
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big")
+
+
+def _per_channel(vae: Any, name: str, like: Tensor) -> Tensor | None:
+    values = vae.config.get(name)
+    if values is None:
+        values = dict(vae.named_buffers()).get(name)
+    if values is None:
+        return None
+    return torch.as_tensor(values).to(like.device, like.dtype).view(1, -1, 1, 1, 1)

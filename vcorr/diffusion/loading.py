@@ -1,0 +1,100 @@
+"""Loads pipelines from local folders: safetensors only, never a download, quietly."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from vcorr.errors import MissingError, UsageError, unknown_name
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def torch_dtype(name: str) -> torch.dtype:
+    """The dtype of that name.
+
+    Raises:
+        UsageError: models do not run in it.
+    """
+    if name not in DTYPES:
+        raise unknown_name("dtype", name, DTYPES)
+    return DTYPES[name]
+
+
+def load_pipeline(class_name: str, folder: Path, dtype: torch.dtype) -> Any:
+    """The diffusers pipeline saved in `folder`, on the CPU.
+
+    Raises:
+        MissingError: this diffusers has no such pipeline, or a package the pipeline needs is missing.
+        UsageError: the folder's files do not make such a pipeline.
+    """
+    pipeline_class = pipeline_type(class_name)
+    with quiet_loading():
+        try:
+            return pipeline_class.from_pretrained(
+                folder,
+                dtype=dtype,
+                local_files_only=True,
+                use_safetensors=True,
+                # Said explicitly, because diffusers otherwise complains when accelerate is not there.
+                low_cpu_mem_usage=find_spec("accelerate") is not None,
+            )
+        except ImportError as error:
+            raise MissingError(f"{class_name} needs a package that is not installed: {error}") from error
+        except (OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
+            # What a damaged or foreign folder raises depends on the file and on the library that reads it.
+            raise UsageError(f"{folder} cannot be loaded as a {class_name}: {error}") from error
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Seeds torch's generator on the CPU while networks are built; its state is restored."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        yield
+
+
+def cast_pipeline(pipe: Any, dtype: torch.dtype) -> None:
+    """Brings every network of a pipeline with random weights to `dtype`; there are no parts to keep in float32."""
+    for component in pipe.components.values():
+        if isinstance(component, nn.Module):
+            nn.Module.to(component, dtype=dtype)
+
+
+def pipeline_type(class_name: str) -> Any:
+    """The pipeline class of that name in the installed diffusers.
+
+    Raises:
+        MissingError: it has none.
+    """
+    import diffusers
+
+    found = getattr(diffusers, class_name, None)
+    if found is None:
+        raise MissingError(
+            f"diffusers {diffusers.__version__} has no {class_name}.", hint="Install the version that vcorr asks for."
+        )
+    return found
+
+
+@contextmanager
+def quiet_loading() -> Iterator[None]:
+    """Keeps the libraries' own progress bars off while weights load; how they stood is restored."""
+    from diffusers.utils import logging as diffusers_logging
+    from transformers.utils import logging as transformers_logging
+
+    libraries = [(x, x.is_progress_bar_enabled()) for x in (diffusers_logging, transformers_logging)]
+    for library, _ in libraries:
+        library.disable_progress_bar()
+    try:
+        yield
+    finally:
+        for library, enabled in libraries:
+            if enabled:
+                library.enable_progress_bar()

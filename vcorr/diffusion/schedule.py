@@ -1,0 +1,107 @@
+"""Noise levels of a scheduler's steps, as data: z = alpha x + sigma eps."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from vcorr.errors import PluginError, UsageError
+
+
+@dataclass(frozen=True)
+class NoiseSchedule:
+    """The steps a scheduler samples with, noisiest first.
+
+    timesteps: (S,) what the denoiser is given at each step, in the scheduler's own dtype and on its device.
+    alphas, sigmas: (S,) float64, the weights of signal and noise in z = alpha x + sigma eps.
+    """
+
+    timesteps: Tensor
+    alphas: NDArray[np.float64]
+    sigmas: NDArray[np.float64]
+
+    def __post_init__(self) -> None:
+        if not len(self.timesteps) == len(self.alphas) == len(self.sigmas):
+            raise PluginError(
+                f"A noise schedule has {len(self.timesteps)} timesteps, {len(self.alphas)} alphas and "
+                f"{len(self.sigmas)} sigmas."
+            )
+
+    def __len__(self) -> int:
+        return len(self.timesteps)
+
+    @property
+    def noise(self) -> NDArray[np.float64]:
+        """(S,) sigma / (alpha + sigma), in [0, 1]; 1 where nothing of the signal is left."""
+        return self.sigmas / (self.alphas + self.sigmas)
+
+    def add_noise(self, latents: Tensor, epsilon: Tensor, step: int) -> Tensor:
+        """Noisy latents of that step, alpha x + sigma eps: computed in float32, in the dtype of `latents`.
+
+        Raises:
+            UsageError: there is no such step.
+        """
+        self.check(step)
+        alpha, sigma = float(self.alphas[step]), float(self.sigmas[step])
+        return (alpha * latents.float() + sigma * epsilon.to(latents.device).float()).to(latents.dtype)
+
+    def check(self, step: int) -> None:
+        """Raises UsageError unless `step` is one of the schedule's, 0-based."""
+        if not 0 <= step < len(self):
+            raise UsageError(f"Step {step} does not exist: the scheduler has {len(self)} steps, 0 to {len(self) - 1}.")
+
+
+def noise_schedule(scheduler: Any, num_steps: int, device: str = "cpu", **options: Any) -> NoiseSchedule:
+    """The schedule of a diffusers scheduler for `num_steps` sampling steps. The scheduler itself is left as it was.
+
+    Args:
+        scheduler: a diffusers scheduler; flow matching (by its sigmas) or with `alphas_cumprod` and whole timesteps
+            (DDPM, DDIM and their kin).
+        num_steps: S, the sampling steps.
+        device: where the timesteps are put.
+        **options: passed on to `set_timesteps`, e.g. `mu` for schedulers that shift by resolution.
+
+    Raises:
+        UsageError: the scheduler cannot make that many steps.
+        PluginError: the scheduler is of neither kind.
+    """
+    own = type(scheduler).from_config(scheduler.config)
+    try:
+        own.set_timesteps(num_steps, device=device, **options)
+    except ValueError as error:
+        raise UsageError(f"{type(own).__name__} cannot make {num_steps} steps: {error}") from error
+    if _is_flow_matching(own):
+        return _flow_schedule(own)
+    if hasattr(own, "alphas_cumprod") and not own.timesteps.is_floating_point():
+        return _ddim_schedule(own)
+    raise PluginError(
+        f"The noise levels of {type(own).__name__} cannot be read: it is neither flow matching nor has it whole "
+        "timesteps and alphas_cumprod.",
+        hint="The model's adapter has to override `schedule`.",
+    )
+
+
+def _is_flow_matching(scheduler: Any) -> bool:
+    config = scheduler.config
+    flow_prediction = config.get("prediction_type") == "flow_prediction"
+    return type(scheduler).__name__.startswith("FlowMatch") or bool(config.get("use_flow_sigmas")) or flow_prediction
+
+
+def _flow_schedule(scheduler: Any) -> NoiseSchedule:
+    # One sigma a timestep; what follows is the level the last step arrives at.
+    sigmas = _float64(scheduler.sigmas)[: len(scheduler.timesteps)]
+    return NoiseSchedule(scheduler.timesteps, 1 - sigmas, sigmas)
+
+
+def _ddim_schedule(scheduler: Any) -> NoiseSchedule:
+    kept = _float64(scheduler.alphas_cumprod)[scheduler.timesteps.cpu().numpy()]
+    return NoiseSchedule(scheduler.timesteps, np.sqrt(kept), np.sqrt(1 - kept))
+
+
+def _float64(values: Any) -> NDArray[np.float64]:
+    return torch.as_tensor(values).detach().cpu().to(torch.float64).numpy()

@@ -1,0 +1,224 @@
+"""Finds the weights behind `--weights` without loading them, and says what is missing and how to get it.
+
+Nothing here imports torch or diffusers and nothing opens a connection: the answer has to come at once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from vcorr.errors import MissingError, PluginError, UsageError
+from vcorr.records import ModelCard
+from vcorr.store.fingerprint import hash_files
+
+HUB, RANDOM = "hub", "random"
+
+INDEX = "model_index.json"
+IDENTITY_PATTERNS = ("**/*.safetensors", "**/*.json", "**/*.model", "**/*.txt")
+"""The files of a pipeline folder that decide numbers: weights, configurations, vocabularies."""
+IDENTITY_LENGTH = 16
+
+_LIBRARIES = ("diffusers", "transformers")
+_PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
+_RANDOM = re.compile(r"random(:(?P<seed>[0-9]{1,18}))?")
+_LISTED = 4
+
+
+@dataclass(frozen=True)
+class WeightsSource:
+    """Where weights come from.
+
+    kind: "hub" (the pinned revision in the local cache), "path" (a pipeline folder), "embedded" (a folder inside a
+    plugin) or "random". folder: the pipeline folder, None for random weights. identity: what goes into rows and
+    fingerprints. seed: of random weights.
+    """
+
+    kind: Literal["hub", "path", "embedded", "random"]
+    identity: str
+    folder: Path | None = None
+    seed: int = 0
+
+    @property
+    def is_random(self) -> bool:
+        """Whether the weights are random; results of such runs are marked and never reach a board."""
+        return self.kind == RANDOM
+
+
+def locate_weights(weights: str, card: ModelCard, pipeline_class: str) -> WeightsSource:
+    """The source that the value of `--weights` names.
+
+    Args:
+        weights: "hub", "random", "random:SEED", or the path of a pipeline folder.
+        card: of the model; its `hub_id`, `revision` and `download_gb` say what "hub" means, and the list `hub_aliases`
+            among its extra fields under which other ids the same revision may lie in the cache.
+        pipeline_class: class name that a pipeline folder has to name.
+
+    Raises:
+        MissingError: the weights are not in reach, or only in part.
+        UsageError: the path is a folder of another kind, or holds pickles in place of safetensors.
+    """
+    if weights == HUB:
+        return _hub_source(card, pipeline_class)
+    if weights.partition(":")[0] == RANDOM:
+        seed = random_seed(weights)
+        return WeightsSource("random", f"{RANDOM}:{seed}", seed=seed)
+    folder = Path(weights).expanduser()
+    if not folder.exists():
+        raise MissingError(
+            f"--weights {weights!r}: there is no such folder.",
+            hint='Give the path of a pipeline folder, "hub" for the released weights, or "random" for random ones.',
+        )
+    check_pipeline_folder(folder, pipeline_class)
+    return WeightsSource("path", f"path:{folder_identity(folder)}", folder)
+
+
+def random_seed(weights: str) -> int:
+    """The seed of "random" (0) or "random:SEED".
+
+    Raises:
+        UsageError: what follows the colon is not a whole number of at least 0.
+    """
+    match = _RANDOM.fullmatch(weights)
+    if match is None:
+        raise UsageError(
+            f"--weights {weights!r}: the seed must be a whole number of at least 0.",
+            hint="For example: --weights random:1",
+        )
+    return int(match["seed"] or 0)
+
+
+def folder_identity(folder: Path) -> str:
+    """Prefix of a SHA-256 over names and contents of a pipeline folder's weights, configurations and vocabularies."""
+    digest = hashlib.sha256()
+    for pattern in IDENTITY_PATTERNS:
+        digest.update(hash_files(folder, pattern).encode())
+    return digest.hexdigest()[:IDENTITY_LENGTH]
+
+
+def check_pipeline_folder(folder: Path, pipeline_class: str) -> None:
+    """Checks that `folder` holds a complete pipeline of that class, in safetensors, with no code of its own.
+
+    Raises:
+        UsageError: it is not such a folder, or its weights are pickles.
+        MissingError: files of it are missing.
+    """
+    index = _read_index(folder)
+    found = index.get("_class_name")
+    if found != pipeline_class:
+        raise UsageError(
+            f"{folder} holds a {found}; this model needs a {pipeline_class}.", hint="Check --weights and --model."
+        )
+    missing: list[str] = []
+    for name, (library, class_name) in _components(index):
+        if library not in _LIBRARIES:
+            raise UsageError(
+                f"{folder / INDEX}: component {name!r} is {library}.{class_name}.",
+                hint=f"Only classes of {' and '.join(_LIBRARIES)} are loaded, no code from elsewhere.",
+            )
+        missing += _missing_files(folder, name)
+    if missing:
+        raise MissingError(
+            f"The pipeline in {folder} is incomplete: {_listing(missing)} missing.", hint="Copy or download it again."
+        )
+
+
+def _hub_source(card: ModelCard, pipeline_class: str) -> WeightsSource:
+    if not card.hub_id or not card.revision:
+        raise PluginError(f"The model card of {card.name!r} names no hub_id and revision: no weights to look for.")
+    folder = _cached_snapshot(card)
+    if folder is None:
+        raise _missing_from_cache(card, "are not in the local Hugging Face cache")
+    try:
+        check_pipeline_folder(folder, pipeline_class)
+    except MissingError as error:
+        raise _missing_from_cache(card, "are only partly in the local Hugging Face cache") from error
+    return WeightsSource("hub", f"hub:{card.hub_id}@{card.revision}", folder)
+
+
+def _cached_snapshot(card: ModelCard) -> Path | None:
+    from huggingface_hub import try_to_load_from_cache
+
+    for hub_id in (card.hub_id, *card.extra.get("hub_aliases", ())):
+        found = try_to_load_from_cache(str(hub_id), INDEX, revision=card.revision)
+        if isinstance(found, str):
+            return Path(found).parent
+    return None
+
+
+def _missing_from_cache(card: ModelCard, what: str) -> MissingError:
+    size = f", about {card.download_gb:g} GB" if card.download_gb else ""
+    return MissingError(
+        f"The weights of {card.title} {what}: {card.hub_id}, revision {card.revision}{size}.",
+        hint=(
+            f"Get them:            hf download {card.hub_id} --revision {card.revision}\n"
+            "Do without them:     --weights random  (seeded random weights, to try things out)\n"
+            "Have them elsewhere: --weights PATH    (the folder that holds model_index.json)"
+        ),
+    )
+
+
+def _read_index(folder: Path) -> dict[str, Any]:
+    path = folder / INDEX
+    try:
+        index = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(
+            f"{folder} is not a pipeline folder: it has no readable {INDEX}.",
+            hint="--weights takes a folder as `pipeline.save_pretrained` or `hf download --local-dir` writes it.",
+        ) from error
+    except ValueError as error:
+        raise UsageError(f"{path} is not valid JSON: {error}.") from error
+    if not isinstance(index, dict):
+        raise UsageError(f"{path} must be a JSON object.")
+    return index
+
+
+def _components(index: dict[str, Any]) -> Iterator[tuple[str, tuple[str, str]]]:
+    """The components of a pipeline index, without those that are switched off (null)."""
+    for name, value in index.items():
+        if isinstance(value, list) and len(value) == 2 and value[0] is not None:
+            yield name, (str(value[0]), str(value[1]))
+
+
+def _missing_files(folder: Path, name: str) -> list[str]:
+    """Files of one component that should be there and are not, relative to the pipeline's folder."""
+    component = folder / name
+    if not any(component.glob("*config.json")):
+        return [f"{name}/"]
+    if not (component / "config.json").exists():
+        return []  # tokenizers and schedulers are configured by files of other names and have no weights
+    missing = [file for index in component.glob("*.safetensors.index.json") for file in _missing_shards(index)]
+    if not missing and not any(file.exists() for file in component.glob("*.safetensors")):
+        _refuse_pickles(component)
+        return [f"{name}/*.safetensors"]
+    return [f"{name}/{file}" for file in missing]
+
+
+def _missing_shards(index: Path) -> list[str]:
+    """Shards that a sharded checkpoint's index names and that are not beside it (a dangling link counts as missing)."""
+    try:
+        shards = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+    except (OSError, ValueError, KeyError, AttributeError) as error:
+        raise UsageError(f"{index} cannot be read as the index of a sharded checkpoint: {error}.") from error
+    return sorted(shard for shard in shards if not (index.parent / shard).exists())
+
+
+def _refuse_pickles(component: Path) -> None:
+    pickles = sorted(file.name for file in component.iterdir() if file.suffix in _PICKLES)
+    if pickles:
+        raise UsageError(
+            f"{component} holds its weights as pickles ({_listing(pickles)}), which can run code when they are read.",
+            hint="Only safetensors are loaded. Convert them where you trust them: "
+            "pipeline.save_pretrained(FOLDER, safe_serialization=True)",
+        )
+
+
+def _listing(names: list[str]) -> str:
+    more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
+    return ", ".join(names[:_LISTED]) + more
