@@ -28,7 +28,9 @@ def test_flags_override_the_file_and_assignments_override_flags(tmp_path: Path) 
     assert spec.options == {"probe": {"heads": "each", "radius": 1}, "model": {"height": 64}}
 
 
-@pytest.mark.parametrize(("text", "expected"), [("layers: 3", "3"), ("layers: [1, 4]", "1,4"), ("layers: 1,5-9", "1,5-9")])
+@pytest.mark.parametrize(
+    ("text", "expected"), [("layers: 3", "3"), ("layers: [1, 4]", "1,4"), ("layers: 1,5-9", "1,5-9")]
+)
 def test_layers_in_a_file_may_be_numbers_lists_or_text(tmp_path: Path, text: str, expected: str) -> None:
     path = tmp_path / "run.yaml"
     path.write_text(f"model: tiny\n{text}\n")
@@ -54,7 +56,12 @@ def test_malformed_assignments_say_what_to_type(assignment: str, message: str) -
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("modle: tiny", "Did you mean 'mode' or 'model'"), ("- a\n- b", "must hold keys"), ("a: [", "not valid YAML"), ("set: 3", "'set'")],
+    [
+        ("modle: tiny", "Did you mean 'mode' or 'model'"),
+        ("- a\n- b", "must hold keys"),
+        ("a: [", "not valid YAML"),
+        ("set: 3", "'set'"),
+    ],
 )
 def test_bad_config_files(tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / "run.yaml"

@@ -1,7 +1,7 @@
 """vcorr: where, when and how well video diffusion models know which point is which.
 
-Importing this package is cheap: everything below is loaded on first use, and nothing here imports torch until a function
-that computes with tensors is touched.
+Importing this package is cheap: everything below is loaded on first use, and nothing here imports torch until a
+function that computes with tensors is touched.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Entries: what plugins hand over. Frozen records of plain values; nothing heavy is imported until `factory` is resolved."""
+"""Entries: what plugins hand over. Frozen plain values; nothing heavy is imported until `factory` is resolved."""
 
 from __future__ import annotations
 
@@ -121,7 +121,10 @@ class DatasetEntry(Entry):
 
 @dataclass(frozen=True, kw_only=True)
 class TrackerEntry(Entry):
-    """A point tracker: the factory makes a `vcorr.protocols.Tracker`. licence: shown in lists and kept with its tracks."""
+    """A point tracker: the factory makes a `vcorr.protocols.Tracker`.
+
+    licence: shown in lists and kept with its tracks.
+    """
 
     kind: ClassVar[str] = "tracker"
 

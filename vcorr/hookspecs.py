@@ -181,7 +181,7 @@ def vcorr_guidances() -> Iterable[GuidanceEntry]:  # type: ignore[empty-body]
 
         @vcorr.hookimpl
         def vcorr_guidances():
-            return [vcorr.GuidanceEntry(name="nothing", summary="Leaves sampling alone.", factory=f"{__name__}:Nothing")]
+            return [vcorr.GuidanceEntry(name="nothing", summary="Does nothing.", factory=f"{__name__}:Nothing")]
 
     Returns:
         Entries.

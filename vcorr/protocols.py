@@ -1,4 +1,4 @@
-"""What the objects behind the entries can do. Protocols, not base classes: a plugin needs no vcorr type in its ancestry.
+"""What the objects behind the entries can do. Protocols, not base classes: a plugin need not inherit from vcorr.
 
 Importing this module imports neither torch nor any model; tensor types are named for the type checker only.
 """
@@ -28,8 +28,8 @@ class VideoModel(Protocol):
     Beside these methods an adapter may have:
 
     - ``steps: int``, the scheduler steps it samples with by default (1 when absent);
-    - ``weights_id(weights: str) -> str``, what identifies the weights behind `--weights` (a hub revision, a content hash,
-      "random"), without loading them; raises `vcorr.MissingError` at once when they are not in reach. Absent: the
+    - ``weights_id(weights: str) -> str``, what identifies the weights behind `--weights` (a hub revision, a content
+      hash, "random"), without loading them; raises `vcorr.MissingError` at once when they are not in reach. Absent: the
       `--weights` value itself.
     """
 
@@ -40,8 +40,8 @@ class VideoModel(Protocol):
     def grid(self, clip: Clip, site: Site | None) -> TokenGrid:
         """How the tokens of `site` lie over `clip` as this model would read it.
 
-        The grid's height, width and video_frames are the size the model takes: the runner resizes and cuts the clip to it.
-        `site` is None for models without sites.
+        The grid's height, width and video_frames are the size the model takes: the runner resizes and cuts the clip to
+        it. `site` is None for models without sites.
 
         Raises:
             UsageError: the model cannot take such a clip; the message says which sizes it takes.
@@ -69,8 +69,8 @@ class VideoModel(Protocol):
 class Probe(Protocol):
     """A descriptor: reduces the tensors of one attention call to positions, inside the forward pass.
 
-    Beside these it may have ``readout``, which its predictions carry: "token" (when absent), or "free" when it can answer
-    other than whole-token motions.
+    Beside these it may have ``readout``, which its predictions carry: "token" (when absent), or "free" when it can
+    answer other than whole-token motions.
     """
 
     needs: frozenset[str]

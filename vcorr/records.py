@@ -28,8 +28,8 @@ HEAD_MEAN = -1
 class Site:
     """One attention module of a model.
 
-    `layer` counts from 0 in the order of execution, `name` is the module's path inside the denoiser, `heads` the number of
-    its attention heads (0 when unknown before loading), `attention` what its tokens can see.
+    `layer` counts from 0 in the order of execution, `name` is the module's path inside the denoiser, `heads` the number
+    of its attention heads (0 when unknown before loading), `attention` what its tokens can see.
     """
 
     layer: int
@@ -90,8 +90,8 @@ class Clip:
             expected = (len(self.queries), len(self.video), 2)
             if self.tracks.xy.shape != expected:
                 raise UsageError(
-                    f"Clip {self.id}: tracks have shape {self.tracks.xy.shape}; {expected[0]} queries and {expected[1]} "
-                    f"frames need {expected}."
+                    f"Clip {self.id}: tracks have shape {self.tracks.xy.shape}; {expected[0]} queries and "
+                    f"{expected[1]} frames need {expected}."
                 )
 
     def with_queries(self, queries: NDArray[np.float32]) -> Clip:
@@ -118,9 +118,9 @@ class RunSettings:
 class Prediction:
     """What one probe answered at one site: where each query point is at every latent time.
 
-    xy: (N, F, 2) float32 pixels, [:, 0] the query. layer, step, head: -1 where they do not apply (docs/results-format.md).
-    noise: sigma / (alpha + sigma) in [0, 1] of the step, NaN without noise. readout: "token" when only whole-token
-    motions can be answered (the ceiling then is the token oracle), "free" when any position can.
+    xy: (N, F, 2) float32 pixels, [:, 0] the query. layer, step, head: -1 where they do not apply
+    (docs/results-format.md). noise: sigma / (alpha + sigma) in [0, 1] of the step, NaN without noise. readout: "token"
+    when only whole-token motions can be answered (the ceiling then is the token oracle), "free" when any position can.
     """
 
     probe: str

@@ -1,7 +1,7 @@
 """Finds plugins, keeps what they registered, and says clearly what is wrong with the ones that do not work.
 
-One broken plugin never stops the others: it is listed with its reason. Two providers of one name make that name an error
-that names both; every other name goes on working.
+One broken plugin never stops the others: it is listed with its reason. Two providers of one name make that name an
+error that names both; every other name goes on working.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ E = TypeVar("E", bound=Entry)
 State = Literal["ok", "warning", "broken", "blocked"]
 
 SELECT_VARIABLE = "VCORR_PLUGINS"
-"""Environment variable: "a,b" loads only those plugins (and the built-ins), "-a" blocks one, "" leaves the built-ins."""
+"""Environment variable: "a,b" loads only those plugins beside the built-ins, "-a" blocks one, "" blocks all."""
 
 BUILTIN = "builtin"
 
@@ -159,7 +159,8 @@ class Registry:
         Raises:
             UsageError: there is no such kind.
         """
-        catalogues: Mapping[str, Catalogue[Entry]] = {c.kind: c for c in vars(self).values() if isinstance(c, Catalogue)}
+        found = [c for c in vars(self).values() if isinstance(c, Catalogue)]
+        catalogues: Mapping[str, Catalogue[Entry]] = {c.kind: c for c in found}
         singular = kind.removesuffix("s")
         if singular not in catalogues:
             raise unknown_name("kind", kind, [f"{k}s" for k in catalogues])

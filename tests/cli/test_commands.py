@@ -83,7 +83,8 @@ def test_dry_run_touches_nothing(vcorr, tmp_path) -> None:
 
 
 def test_a_config_file_is_a_run(vcorr, tmp_path) -> None:
-    (tmp_path / "run.yaml").write_text("model: sliding-model\nprobe: qk\nsteps: last\nlimit: 1\nset: {probe.heads: each}\n")
+    text = "model: sliding-model\nprobe: qk\nsteps: last\nlimit: 1\nset: {probe.heads: each}\n"
+    (tmp_path / "run.yaml").write_text(text)
     found = json.loads(vcorr("run", "--config", "run.yaml", "--json").out)
     assert {s["head"] for s in found["sites"]} == {-1, 0, 1}
 

@@ -48,7 +48,9 @@ def test_entries_carry_their_provenance() -> None:
     assert report_of(found, "dist-a").provides == ["model:one"]
 
 
-@pytest.mark.parametrize("error", [ImportError("no such thing"), RuntimeError("boom"), SystemExit(3), SyntaxError("bad")])
+@pytest.mark.parametrize(
+    "error", [ImportError("no such thing"), RuntimeError("boom"), SystemExit(3), SyntaxError("bad")]
+)
 def test_a_plugin_that_cannot_be_imported_is_listed_and_the_rest_works(error: BaseException) -> None:
     good = source(make_module("a", vcorr_models=model_hook("one")), "good")
     found = registry.Registry([failing_source(error), good])
@@ -133,13 +135,21 @@ def test_unknown_names_get_the_nearest_one() -> None:
 
 @pytest.mark.parametrize(
     ("selection", "loaded"),
-    [(None, {"a", "b"}), ("", set()), ("dist-a", {"a"}), ("-dist-a", {"b"}), ("dist-a,dist-b", {"a", "b"}), ("nobody", set())],
+    [
+        (None, {"a", "b"}),
+        ("", set()),
+        ("dist-a", {"a"}),
+        ("-dist-a", {"b"}),
+        ("dist-a,dist-b", {"a", "b"}),
+        ("nobody", set()),
+    ],
 )
 def test_selection(selection: str | None, loaded: set[str]) -> None:
     sources = [source(make_module(n, vcorr_models=model_hook(n)), f"dist-{n}") for n in ("a", "b")]
     found = registry.Registry(sources, selection=selection)
     assert set(found.models.names()) == loaded
-    assert {r.source.distribution for r in found.plugins if r.state == "blocked"} == {f"dist-{n}" for n in {"a", "b"} - loaded}
+    blocked = {r.source.distribution for r in found.plugins if r.state == "blocked"}
+    assert blocked == {f"dist-{n}" for n in {"a", "b"} - loaded}
 
 
 @pytest.mark.parametrize("name", ["", "Upper", "with space", "-lead", "trail-", "ümlaut", 3])

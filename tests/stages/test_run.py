@@ -271,6 +271,6 @@ def test_a_model_that_skips_a_step_is_a_plugin_error_not_a_gap(found, tmp_path, 
         whole(self, clip, replace(settings, steps=settings.steps[:1]), recorder)
 
     monkeypatch.setattr(sliding.SlidingModel, "run", lazy)
-    with pytest.raises(vcorr.PluginError, match="no prediction for layer 0 at step 9 .2 missing"):
+    with pytest.raises(vcorr.PluginError, match=r"no prediction for layer 0 at step 9 \(2 missing"):
         run(found, tmp_path)
     assert not list(tmp_path.rglob("predictions/*.arrow"))

@@ -43,8 +43,8 @@ def test_a_shard_is_read_back_and_tells_its_layout(run: rundir.RunDirectory) -> 
 
 def test_the_contract_columns_come_first_and_in_order() -> None:
     contract = (
-        "run model attention weights probe dataset split mode tracker clip layer layer_name step noise head metric variant "
-        "value floor ceiling n seed status error"
+        "run model attention weights probe dataset split mode tracker clip layer layer_name step noise head metric "
+        "variant value floor ceiling n seed status error"
     )
     assert schema.SCORES.names == contract.split()
 

@@ -1,4 +1,4 @@
-"""Makes installed distributions in a folder: a module, metadata and an entry point, found through sys.path as pip's are."""
+"""Makes installed distributions in a folder: module, metadata and entry point, found on sys.path as pip's are."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ GOOD = "Exact whole-token motion, seen by attention"
 
 
 def install(folder: Path, distribution: str, source: str, *, version: str = "1.0", entry_point: str = "") -> Path:
-    """Puts module `distribution` (dashes as underscores) with its entry point into `folder`; returns the module's file."""
+    """Puts a module named like the distribution, with its entry point, into `folder`; returns the module's file."""
     module = distribution.replace("-", "_")
     path = folder / f"{module}.py"
     path.write_text(textwrap.dedent(source))

@@ -1,7 +1,7 @@
 """A plugin for the tests: pictures that slide by whole tokens, and a model whose attention sees exactly that.
 
-Layer 0 has the pixels of a token as query and key, so it matches perfectly; layer 1 sees only where the token is, so it says
-that nothing moves. With `--set data.fail=ID` that clip cannot be loaded.
+Layer 0 has the pixels of a token as query and key, so it matches perfectly; layer 1 sees only where the token is, so it
+says that nothing moves. With `--set data.fail=ID` that clip cannot be loaded.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How a run shows its progress: a live bar on a terminal, plain lines elsewhere. On stderr, so that --json stays clean."""
+"""How a run shows its progress, on stderr so that --json stays clean: a live bar on a terminal, else plain lines."""
 
 from __future__ import annotations
 

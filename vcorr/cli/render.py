@@ -52,7 +52,7 @@ def duration(seconds: float) -> str:
     return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
-# ------------------------------------------------------------------------------------------------------------ run, score
+# ---------------------------------------------------------------------------------------------------------- run, score
 
 
 def outcome(done: Outcome, best: Sequence[BestSite]) -> None:
@@ -149,7 +149,7 @@ def _say_path(label: str, path: Any) -> None:
     console().print(Text(f"{label}: {path}"), soft_wrap=True)
 
 
-# --------------------------------------------------------------------------------------------------------------- dry run
+# ------------------------------------------------------------------------------------------------------------- dry run
 
 
 def plan_table(plan: Plan, found: Estimate) -> RenderableType:
@@ -186,7 +186,7 @@ def _ranges(numbers: Sequence[int]) -> str:
     return ", ".join(str(p[0]) if len(p) == 1 else f"{p[0]}-{p[-1]}" for p in parts)
 
 
-# ------------------------------------------------------------------------------------------------------------ list, show
+# ---------------------------------------------------------------------------------------------------------- list, show
 
 
 def listing(kind: str, rows: Sequence[Mapping[str, Any]]) -> RenderableType:

@@ -47,7 +47,8 @@ class Estimate:
 
         if self.seconds is None:
             return f"{self.forward_passes} forward passes; the model card does not say how large they are"
-        return f"about {duration(self.seconds)} for {self.forward_passes} forward passes, from this device's speed just now"
+        passes = f"{self.forward_passes} forward passes"
+        return f"at least {duration(self.seconds)} for {passes}, from this device's speed just now"
 
     def memory_text(self) -> str:
         """For people."""

@@ -99,8 +99,8 @@ class _ClipScorer:
         points, frames = self._reference.visible.shape
         if (len(xy), grid.video_frames) != (points, frames):
             raise StoreError(
-                f"Clip {prediction['clip']}: its predictions have {len(xy)} points over {grid.video_frames} frames, its "
-                f"tracks {points} over {frames}.",
+                f"Clip {prediction['clip']}: its predictions have {len(xy)} points over {grid.video_frames} frames, "
+                f"its tracks {points} over {frames}.",
                 hint="The shards do not belong together; repeat the run with --reuse never.",
             )
 

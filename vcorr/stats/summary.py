@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from typing import Any, cast
 
 import numpy as np
@@ -28,8 +29,8 @@ SITE_KEYS = ("layer", "layer_name", "step", "noise", "head", "attention")
 class Series:
     """All sites of one run, probe and metric over its clips: what belongs into one heat map.
 
-    sites: one mapping of `SITE_KEYS` a site, ordered by layer, step and head. clips: ids, sorted. score, floor, ceiling:
-    (clips, sites), NaN where not scored. failed: clips of the run that failed.
+    sites: one mapping of `SITE_KEYS` a site, ordered by layer, step and head. clips: ids, sorted. score, floor,
+    ceiling: (clips, sites), NaN where not scored. failed: clips of the run that failed.
     """
 
     key: dict[str, Any]
@@ -86,9 +87,9 @@ class SiteSummary:
 class BestSite:
     """The best site of one run, probe and metric.
 
-    summary: the chosen site on the clips it is reported on. regret: how much skill the best choice in hindsight would have
-    had more there. chosen_on: clips that chose; 0 when there were too few clips to keep halves apart, and the site was
-    chosen on the very clips it is reported on.
+    summary: the chosen site on the clips it is reported on. regret: how much skill the best choice in hindsight would
+    have had more there. chosen_on: clips that chose; 0 when there were too few clips to keep halves apart, and the site
+    was chosen on the very clips it is reported on.
     """
 
     key: dict[str, Any]
@@ -200,7 +201,7 @@ def _series(key: dict[str, Any], rows: pa.Table, failed: int) -> Series:
 
 
 def _groups(rows: pa.Table, names: Sequence[str]) -> Iterable[tuple[dict[str, Any], pa.Table]]:
-    """The rows by equal values of `names`, in order of those values. NaN equals NaN here, as Arrow's dictionaries have it."""
+    """The rows by equal values of `names`, in order of those values; NaN equals NaN, as in Arrow's dictionaries."""
     if not rows.num_rows:
         return []
     codes = np.zeros(rows.num_rows, dtype=np.int64)
@@ -210,9 +211,9 @@ def _groups(rows: pa.Table, names: Sequence[str]) -> Iterable[tuple[dict[str, An
         codes = np.unique(codes, return_inverse=True)[1]
     order = np.argsort(codes, kind="stable")
     starts = np.flatnonzero(np.diff(codes[order], prepend=-1))
-    bounds = [*starts.tolist(), len(order)]
+    bounds = pairwise([*starts.tolist(), len(order)])
     groups = []
-    for begin, end in zip(bounds[:-1], bounds[1:], strict=True):
+    for begin, end in bounds:
         part = rows.take(pa.array(order[begin:end]))
         groups.append(({name: part[name][0].as_py() for name in names}, part))
     return sorted(groups, key=lambda g: tuple(str(g[0][name]) for name in names))

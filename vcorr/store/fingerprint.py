@@ -27,7 +27,7 @@ def fingerprint(values: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def plain(value: Any, key: str = "spec") -> Any:
+def plain(value: Any, key: str = "spec") -> Any:  # noqa: PLR0911  # one return a kind of value reads best
     """`value` as JSON-ready data: dataclasses as mappings, tuples as lists, NaN as its name.
 
     Raises:

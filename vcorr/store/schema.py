@@ -95,12 +95,13 @@ _SCHEMAS: dict[TableName, pa.Schema] = {"predictions": PREDICTIONS, "tracks": TR
 _UNITS: dict[TableName, str] = {
     "predictions": "xy: pixels (x right, y down, outer corner of the first pixel at 0); noise: sigma/(alpha+sigma)",
     "tracks": "xy, queries, height, width: pixels (x right, y down, outer corner of the first pixel at 0)",
-    "scores": "value, floor, ceiling: fractions in [0, 1]; noise: sigma/(alpha+sigma); layer, step, head: 0-based, -1 none",
+    "scores": "value, floor, ceiling: fractions in [0, 1]; noise: sigma/(alpha+sigma); "
+    "layer, step, head: 0-based, -1 where there is none",
 }
 
 
 def schema(table: TableName, fingerprint: str = "") -> pa.Schema:
-    """The schema of a table with its metadata: layout version, units, and the fingerprint of the stage that wrote it."""
+    """The schema of a table with its metadata: layout version, units, fingerprint of the stage that wrote it."""
     return _SCHEMAS[table].with_metadata(
         {
             VERSION_KEY: str(SCHEMA_VERSION),

@@ -1,8 +1,9 @@
 """The findings of the embedded model, measured: ``python -m vcorr_tiny.findings``.
 
-Runs the embedded model, its untrained twin and the baselines on the same held-out clips through the command line, as a user
-would, and checks each statement on the tables: every comparison is paired on the same clips, and where a site has to be
-chosen it is chosen on one half of the clips and reported on the other. Ends with exit code 1 when a statement fails.
+Runs the embedded model, its untrained twin and the baselines on the same held-out clips through the command line, as a
+user would, and checks each statement on the tables: every comparison is paired on the same clips, and where a site has
+to be chosen it is chosen on one half of the clips and reported on the other. Ends with exit code 1 when a statement
+fails.
 """
 
 from __future__ import annotations
@@ -193,7 +194,7 @@ def _vcorr(arguments: Sequence[str]) -> None:
         raise VcorrError(f"vcorr {' '.join(arguments)} ended with exit code {done.returncode}.")
 
 
-# ------------------------------------------------------------------------------------------------------------ what is said
+# --------------------------------------------------------------------------------------------------------- what is said
 
 
 def statement_table(found: Sequence[Statement]) -> str:
@@ -282,9 +283,10 @@ def head_table(results: Results) -> str:
     value = {(site["layer"], site["head"]): v for site, v in zip(s.sites, s.skill, strict=True) if site["step"] == last}
     heads = sorted({head for _, head in value if head >= 0})
     lines = [f"| layer | {' | '.join(f'head {h}' for h in heads)} | mean |", "| ---: |" + " ---: |" * (len(heads) + 1)]
-    for layer in sorted({layer for layer, _ in value}):
-        cells = [f"{value[layer, head]:.3f}" for head in [*heads, -1]]
-        lines.append(f"| {layer} | {' | '.join(cells)} |")
+    lines += [
+        f"| {layer} | " + " | ".join(f"{value[layer, head]:.3f}" for head in [*heads, -1]) + " |"
+        for layer in sorted({layer for layer, _ in value})
+    ]
     return "\n".join(lines)
 
 

@@ -81,8 +81,8 @@ class Tiny(CogVideoX):
 class TinyUntrained(Tiny):
     """`tiny` with an untrained denoiser and text encoder, drawn from the seed 0 or that of `--weights random:SEED`.
 
-    The autoencoder is the trained one: a random one would hand the denoiser other latents, and at the same step more noise,
-    so that the comparison would be of two inputs and not of two networks.
+    The autoencoder is the trained one: a random one would hand the denoiser other latents, and at the same step more
+    noise, so that the comparison would be of two inputs and not of two networks.
     """
 
     card: ClassVar[str] = "vcorr_tiny:cards/tiny-untrained.yaml"
@@ -97,5 +97,6 @@ class TinyUntrained(Tiny):
         from diffusers import AutoencoderKLCogVideoX
 
         pipe = super().build(seed)
-        pipe.register_modules(vae=AutoencoderKLCogVideoX.from_pretrained(PIPELINE / "vae", local_files_only=True).eval())
+        vae = AutoencoderKLCogVideoX.from_pretrained(PIPELINE / "vae", local_files_only=True)
+        pipe.register_modules(vae=vae.eval())
         return pipe

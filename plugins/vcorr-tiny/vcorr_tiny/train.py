@@ -18,7 +18,7 @@ import torch
 from vcorr_tiny.networks import TinyConfig
 from vcorr_tiny.training.dit import DitSettings
 from vcorr_tiny.training.run import Log, Run
-from vcorr_tiny.training.session import Session
+from vcorr_tiny.training.stages import Training
 from vcorr_tiny.training.vae import VaeSettings
 
 SMALL = TinyConfig(size=32, frames=9, vae_channels=(8, 8, 8), latent_channels=4, layers=2, heads=2, head_dim=32)
@@ -83,42 +83,42 @@ def make_run(arguments: argparse.Namespace) -> Run:
     return replace(run, deadline=time.monotonic() + getattr(arguments, "stop_after", float("inf")))
 
 
-def make_session(arguments: argparse.Namespace) -> Session:
-    """The session of a command, continued from its checkpoint where there is one."""
-    session = Session(make_run(arguments), arguments.state or arguments.out / "state")
+def make_training(arguments: argparse.Namespace) -> Training:
+    """The training state of a command, continued from its checkpoint where there is one."""
+    training = Training(make_run(arguments), arguments.state or arguments.out / "state")
     if arguments.command == "run":
-        session.vae_budget.steps, session.vae_budget.seconds = arguments.vae_steps, arguments.vae_seconds
-        session.dit_budget.steps, session.dit_budget.seconds = arguments.dit_steps, arguments.dit_seconds
-        session.vae_settings = VaeSettings(batch=arguments.vae_batch, log_every=arguments.log_every)
-        session.dit_settings = DitSettings(
+        training.vae_budget.steps, training.vae_budget.seconds = arguments.vae_steps, arguments.vae_seconds
+        training.dit_budget.steps, training.dit_budget.seconds = arguments.dit_steps, arguments.dit_seconds
+        training.vae_settings = VaeSettings(batch=arguments.vae_batch, log_every=arguments.log_every)
+        training.dit_settings = DitSettings(
             batch=arguments.dit_batch,
             pool=arguments.pool,
             fresh=arguments.fresh,
             log_every=arguments.log_every,
             compile=not arguments.no_compile,
         )
-    session.resume()
-    return session
+    training.resume()
+    return training
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Entry point."""
     arguments = build_parser().parse_args(argv)
-    session = make_session(arguments)
+    training = make_training(arguments)
     finished = True
     if arguments.command == "run":
-        finished = session.train(arguments.measure_every, arguments.measure_clips)
-        session.save(session.state)
+        finished = training.train(arguments.measure_every, arguments.measure_clips)
+        training.save(training.state)
         if arguments.compact:
-            session.save(arguments.compact, compact=True)
+            training.save(arguments.compact, compact=True)
     if finished and arguments.command in ("run", "export"):
-        session.export(arguments.out / "pipe")
+        training.export(arguments.out / "pipe")
     if finished and arguments.command in ("run", "evaluate"):
-        results = session.evaluate(arguments.clips)
+        results = training.evaluate(arguments.clips)
         (arguments.out / "evaluation.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     if finished and arguments.command in ("run", "sheets") and arguments.sample_steps:
-        session.draw_sheets(arguments.out, arguments.sample_steps)
-    session.run.log.write("finished" if finished else "paused")
+        training.draw_sheets(arguments.out, arguments.sample_steps)
+    training.run.log.write("finished" if finished else "paused")
 
 
 if __name__ == "__main__":
