@@ -1,0 +1,224 @@
+"""The embedded model, its twin and its dataset, as vcorr sees them."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from vcorr_tiny import model as tiny_model
+from vcorr_tiny.dataset import Sprites, SpritesConfig, query_grid
+from vcorr_tiny.model import Tiny, TinyModelConfig, TinyUntrained
+from vcorr_tiny.plugin import vcorr_datasets, vcorr_models
+
+from vcorr import MissingError, RunSettings, UsageError
+from vcorr.capture.recorder import Recorder
+from vcorr.cards import load_card
+from vcorr.functional import match
+from vcorr.testing import assert_passed, check_dataset, check_model
+
+
+class QueryKey:
+    needs = frozenset({"q", "k"})
+
+    def read(self, capture, queries):
+        return {-1: match(capture.q, capture.k, capture.grid, queries)}
+
+
+class Stop(Exception):  # noqa: N818
+    """Ends a pipeline at its first forward pass."""
+
+
+@pytest.fixture(scope="module")
+def untrained():
+    model = TinyUntrained(TinyModelConfig())
+    model.load("cpu", "float32", "hub")
+    return model
+
+
+@pytest.fixture(scope="module")
+def clip():
+    return Sprites(SpritesConfig(grid=4)).clip("test-0000")
+
+
+def test_the_plugin_imports_nothing_heavy():
+    code = (
+        "import sys\n"
+        "from vcorr_tiny.plugin import vcorr_datasets, vcorr_models\n"
+        "for entry in vcorr_models():\n"
+        "    assert len(entry.create().sites()) == 10\n"
+        "assert len(vcorr_datasets()[0].create().ids()) == 64\n"
+        "assert not {'torch', 'diffusers', 'transformers'} & set(sys.modules)\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_entries_and_cards():
+    assert [(e.name, e.data) for e in vcorr_models()] == [("tiny", "sprites"), ("tiny-untrained", "sprites")]
+    assert [e.name for e in vcorr_datasets()] == ["sprites"]
+    config = TinyModelConfig()
+    for entry in vcorr_models():
+        card = load_card(entry.card, entry.label)
+        assert (card.name, card.resolution, card.frames) == (entry.name, (config.height, config.width), config.frames)
+        assert (card.extra["layers"], card.extra["heads"]) == (config.num_layers, config.num_attention_heads)
+        assert card.extra["text_tokens"] == config.max_text_seq_length
+
+
+def test_the_grid_of_the_embedded_model(clip):
+    model = Tiny(TinyModelConfig())
+    grid = model.grid(clip, model.sites()[0])
+    assert (grid.frames, grid.rows, grid.cols, grid.stride, grid.video_frames) == (5, 16, 16, (8, 8), 17)
+    assert model.steps == 50
+
+
+def test_the_twin_has_the_sizes_of_the_card(untrained):
+    card = load_card(TinyUntrained.card, "card")
+    assert sum(p.numel() for p in untrained.pipe.transformer.parameters()) == card.parameters
+    assert untrained.weights_id("hub") == untrained.weights_id("random") == "random:0"
+    assert untrained.weights_id("random:3") == "random:3"
+
+
+def test_the_twin_takes_no_weights(tmp_path):
+    with pytest.raises(UsageError, match="random"):
+        TinyUntrained(TinyModelConfig()).weights_id(str(tmp_path))
+
+
+def test_the_twin_answers_at_every_site_and_step(untrained, clip):
+    recorder = Recorder({"qk": QueryKey()}, clip.queries)
+    untrained.run(clip, RunSettings("renoise", (0, 49), 50), recorder)
+    assert sorted((p.layer, p.step) for p in recorder.predictions) == [(i, s) for i in range(10) for s in (0, 49)]
+
+
+def test_passes_are_what_the_pipeline_makes_from_the_caption(untrained, clip):
+    calls = []
+    pipe = untrained.pipe
+
+    def keep(module, args, kwargs):
+        calls.append(kwargs)
+        if len(calls) == 2:
+            raise Stop
+
+    hook = pipe.transformer.register_forward_pre_hook(keep, with_kwargs=True)
+    untrained.run(clip, RunSettings("renoise", (0,), 50), Recorder({"qk": QueryKey()}, clip.queries))
+    with pytest.raises(Stop):
+        pipe(
+            clip.prompt,
+            height=128,
+            width=128,
+            num_frames=17,
+            num_inference_steps=50,
+            guidance_scale=1.0,
+            latents=calls[0]["hidden_states"],
+            max_sequence_length=32,
+        )
+    hook.remove()
+    ours, theirs = calls
+    assert ours.keys() == theirs.keys()
+    for name in ("hidden_states", "encoder_hidden_states", "timestep"):
+        assert torch.equal(ours[name], theirs[name]), name
+    for a, b in zip(ours["image_rotary_emb"], theirs["image_rotary_emb"], strict=True):
+        assert torch.equal(a, b)
+    assert (theirs["attention_kwargs"], theirs["return_dict"]) == (None, False)
+
+
+def test_a_saved_pipeline_is_an_embedded_one(untrained, clip, tmp_path, monkeypatch):
+    untrained.pipe.save_pretrained(tmp_path / "pipe")
+    monkeypatch.setattr(tiny_model, "PIPELINE", tmp_path / "pipe")
+    model = Tiny(TinyModelConfig())
+    assert model.weights_id("hub").startswith("embedded:")
+    assert model.weights_id(str(tmp_path / "pipe")).startswith("path:")
+    assert model.weights_id("hub").split(":")[1] == model.weights_id(str(tmp_path / "pipe")).split(":")[1]
+    model.load("cpu", "float32", "hub")
+    xy = []
+    for each in (model, untrained):
+        recorder = Recorder({"qk": QueryKey()}, clip.queries)
+        each.run(clip, RunSettings("renoise", (40,), 50), recorder)
+        xy.append(np.stack([p.xy for p in recorder.predictions]))
+    assert np.array_equal(*xy)
+
+
+def test_the_packaged_weights_load_and_fit_the_configuration(clip):
+    model = Tiny(TinyModelConfig())
+    model.load("cpu", "float32", "hub")
+    assert not model.locate("hub").is_random
+    with torch.no_grad():
+        latents = model.encode(clip.video)
+    assert latents.shape == (1, 16, 5, 32, 32)
+    assert 0.5 < latents.std() < 2  # near the unit variance that the noise levels take for granted
+
+
+def test_an_installation_without_weights_says_so(tmp_path, monkeypatch):
+    monkeypatch.setattr(tiny_model, "PIPELINE", tmp_path / "pipe")
+    with pytest.raises(MissingError, match="without its weights"):
+        Tiny(TinyModelConfig()).weights_id("hub")
+
+
+def test_random_weights_are_for_square_videos():
+    with pytest.raises(UsageError, match="square"):
+        Tiny(TinyModelConfig(width=256)).load("cpu", "float32", "random")
+
+
+@pytest.mark.parametrize("entry", vcorr_models(), ids=lambda entry: entry.name)
+def test_the_models_pass_the_contract(entry):
+    small = TinyModelConfig(height=64, width=64, frames=9, num_layers=2)
+    clip = Sprites(SpritesConfig(size=64, frames=9, grid=4)).clip("test-0001")
+    assert_passed(check_model(entry, clip, config=small, plugin="vcorr_tiny.plugin", text_tokens=32))
+
+
+# ------------------------------------------------------------------------------------------------------------- sprites
+
+
+def test_clips_have_exact_tracks(clip):
+    assert (clip.id, clip.video.shape, clip.video.dtype) == ("test-0000", (17, 128, 128, 3), np.uint8)
+    assert (clip.tracks.tracker, clip.tracks.xy.dtype, clip.tracks.visible.shape) == ("exact", np.float32, (16, 17))
+    assert np.array_equal(clip.tracks.xy[:, 0], clip.queries)
+    assert clip.tracks.visible[:, 0].all()
+    assert "camera" in clip.prompt
+
+
+def test_a_clip_is_the_same_every_time_and_whatever_else_there_is(clip):
+    again = Sprites(SpritesConfig(grid=4, clips=1)).clip("test-0000")
+    assert np.array_equal(again.video, clip.video)
+    assert np.array_equal(again.tracks.xy, clip.tracks.xy)
+    other = Sprites(SpritesConfig(grid=4, split="validation")).clip("validation-0000")
+    assert not np.array_equal(other.video, clip.video)
+
+
+def test_ids():
+    data = Sprites(SpritesConfig())
+    assert (data.split, len(data.ids()), data.ids()[0], data.ids()[-1]) == ("test", 64, "test-0000", "test-0063")
+
+
+def test_the_query_grid_keeps_its_margin():
+    grid = query_grid(20, 128, 128)
+    assert grid.shape == (400, 2)
+    assert grid.min() == 2
+    assert grid.max() == 126
+    assert grid[1, 0] > grid[0, 0]
+    assert grid[1, 1] == grid[0, 1]
+    assert query_grid(1, 100, 60).tolist() == [[30, 50]]
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"split": "tset"}, "Did you mean 'test'"),
+        ({"clips": 0}, "clips"),
+        ({"grid": 0}, "grid"),
+        ({"size": 8}, "size"),
+        ({"frames": 0}, "frames"),
+    ],
+)
+def test_options_out_of_range(options, reason):
+    with pytest.raises(UsageError, match=reason):
+        Sprites(SpritesConfig(**options))
+
+
+@pytest.mark.parametrize("clip_id", ["test-0064", "train-0000", "test-7", ""])
+def test_unknown_clips(clip_id):
+    with pytest.raises(UsageError, match="no clip"):
+        Sprites(SpritesConfig()).clip(clip_id)
+
+
+def test_the_dataset_passes_the_contract():
+    assert_passed(check_dataset(vcorr_datasets()[0], config=SpritesConfig(clips=2)))

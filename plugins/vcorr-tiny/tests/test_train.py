@@ -1,0 +1,139 @@
+"""The training script, at the size of a few seconds: it runs, logs, resumes exactly and writes a loadable pipeline."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from diffusers import CogVideoXPipeline
+from vcorr_tiny.networks import TinyConfig, build_pipeline
+from vcorr_tiny.train import SMALL, main
+from vcorr_tiny.training.dit import DitSettings
+from vcorr_tiny.training.optim import orthogonalise
+from vcorr_tiny.training.parts import load_parts, save_parts
+from vcorr_tiny.training.run import Log, Run
+from vcorr_tiny.training.stages import Training
+from vcorr_tiny.training.vae import VaeSettings
+
+STEPS = 4
+
+
+@dataclass
+class Interrupted(Run):
+    """A run that is out of time after so many looks at the clock, that is steps."""
+
+    looks: int = 10**9
+
+    @property
+    def out_of_time(self) -> bool:
+        self.looks -= 1
+        return self.looks < 0
+
+
+def training_at(folder: Path, looks: int = 10**9) -> Training:
+    run = Interrupted(SMALL, 0, torch.device("cpu"), Log(folder / "log.jsonl"), looks=looks)
+    training = Training(run, folder / "state")
+    training.vae_budget.steps = training.dit_budget.steps = STEPS
+    training.vae_settings = VaeSettings(batch=2, log_every=2)
+    training.dit_settings = DitSettings(batch=4, pool=6, fresh=2, log_every=2)
+    training.resume()
+    return training
+
+
+def train_in_pieces(folder: Path, looks: list[int]) -> dict[str, torch.Tensor]:
+    """Train with an interruption after each of ``looks``, then to the end; the final checkpoint."""
+    for look in looks:
+        training = training_at(folder, look)
+        assert not training.train()
+        training.save(training.state)
+    training = training_at(folder)
+    assert training.train()
+    training.save(training.state)
+    return load_parts(training.state)[0]
+
+
+def records(folder: Path, kind: str) -> list[dict[str, Any]]:
+    lines = (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()
+    return [record for record in map(json.loads, lines) if record["kind"] == kind]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, torch.Tensor]:
+    """The last checkpoint of an uninterrupted run."""
+    return train_in_pieces(tmp_path_factory.mktemp("whole"), [])
+
+
+@pytest.mark.parametrize("looks", [[STEPS + 2], [0, 3, 4]])
+def test_an_interrupted_run_ends_with_the_same_weights(
+    tmp_path: Path, whole: dict[str, torch.Tensor], looks: list[int]
+) -> None:
+    pieces = train_in_pieces(tmp_path, looks)
+    assert whole.keys() == pieces.keys()
+    assert all(torch.equal(whole[name], pieces[name]) for name in whole)
+
+
+def test_the_command_line_trains_logs_and_writes_a_pipeline(tmp_path: Path) -> None:
+    sizes = "--vae-steps 2 --dit-steps 4 --vae-batch 2 --dit-batch 4 --pool 6 --fresh 2 --clips 2 --measure-clips 2"
+    options = f"--small --device cpu --log-every 2 --measure-every 2 --sample-steps 2 {sizes}".split()
+    main(["run", "--out", str(tmp_path), "--compact", str(tmp_path / "compact"), *options])
+
+    assert [record["step"] for record in records(tmp_path, "vae")] == [2]
+    assert [record["step"] for record in records(tmp_path, "dit")] == [2, 4]
+    assert all({"seconds", "loss", "rate"} <= record.keys() for record in records(tmp_path, "dit"))
+    (quality,) = records(tmp_path, "vae-quality")
+    assert quality["psnr"] > 0
+    (matching,) = records(tmp_path, "matching")
+    assert {len(layers) for layers in matching["query_key"].values()} == {SMALL.layers}
+    evaluation = json.loads((tmp_path / "evaluation.json").read_text(encoding="utf-8"))
+    assert evaluation["matching"]["baselines"]["zero_motion"]["skill"] == 0
+    assert evaluation["matching"]["baselines"]["oracle"]["skill"] == pytest.approx(1)
+    assert {path.name for path in tmp_path.glob("*.png")} == {"tiny-data.png", "tiny-vae.png", "tiny-samples.png"}
+
+    compact, facts = load_parts(tmp_path / "compact")
+    assert {value.dtype for value in compact.values()} == {torch.bfloat16}
+    assert facts["dit_steps"] == 4
+    pipeline = CogVideoXPipeline.from_pretrained(tmp_path / "pipe")
+    trained = pipeline.transformer.proj_out.weight
+    assert torch.equal(trained, compact["average/transformer.proj_out.weight"].float())
+    assert pipeline.vae.config.scaling_factor == facts["scaling"]
+    assert not any(path.suffix in {".bin", ".pt", ".pkl"} for path in tmp_path.rglob("*"))
+
+
+def test_parts_stay_small_and_come_back_as_they_were(tmp_path: Path) -> None:
+    tensors = {f"layer-{index}": torch.randn(100, 10) for index in range(7)}
+    paths = save_parts(tmp_path, tensors, {"steps": 3}, part_bytes=9000)
+    assert [path.name for path in paths] == [f"part-{index:02d}.safetensors" for index in range(4)]
+    assert all(path.stat().st_size < 10_000 for path in paths)
+    loaded, facts = load_parts(tmp_path)
+    assert facts == {"steps": 3}
+    assert loaded.keys() == tensors.keys()
+    assert all(torch.equal(loaded[name], tensors[name]) for name in tensors)
+    paths[1].unlink()
+    with pytest.raises(FileNotFoundError, match="3 of 4 parts"):
+        load_parts(tmp_path)
+
+
+def test_a_new_checkpoint_replaces_every_part_of_the_old_one(tmp_path: Path) -> None:
+    save_parts(tmp_path, {str(index): torch.zeros(100) for index in range(5)}, {}, part_bytes=400)
+    save_parts(tmp_path, {"only": torch.ones(3)}, {}, part_bytes=400)
+    assert load_parts(tmp_path)[0].keys() == {"only"}
+
+
+def test_newton_schulz_brings_singular_values_near_one() -> None:
+    matrices = torch.randn(3, 24, 8, generator=torch.Generator().manual_seed(0))
+    values = torch.linalg.svdvals(orthogonalise(matrices))
+    assert values.min() > 0.5
+    assert values.max() < 1.3
+
+
+def test_the_untrained_twin_is_seeded_and_has_open_gates() -> None:
+    config = TinyConfig(size=32, frames=9, vae_channels=(8, 8, 8), latent_channels=4, layers=1, heads=2, head_dim=32)
+    state = torch.random.get_rng_state()
+    twin, again, other = (build_pipeline(config, seed).transformer.proj_out.weight for seed in (1, 1, 2))
+    assert torch.equal(torch.random.get_rng_state(), state)
+    assert torch.equal(twin, again)
+    assert not torch.equal(twin, other)
+    assert twin.abs().max() > 0
+    assert build_pipeline(config, 1, zero_gates=True).transformer.proj_out.weight.abs().max() == 0

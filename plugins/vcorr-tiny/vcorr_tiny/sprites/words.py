@@ -1,0 +1,51 @@
+"""The closed vocabulary of the sprite captions, and captions as token ids.
+
+A caption names every sprite and the camera: ``red striped disk right . camera pans-left``. Every word is one token, so
+token ids can be made from scene indices on any device without a tokenizer.
+"""
+
+from collections.abc import Iterable
+
+COLOURS = ("red", "green", "blue", "yellow", "purple", "orange", "cyan", "white", "gray")
+PATTERNS = ("plain", "striped", "checked", "dotted", "rough")
+SHAPES = ("disk", "square", "triangle", "hexagon", "star", "blob")
+MOVES = ("still", "left", "right", "up", "down")
+CAMERAS = ("static", "pans-left", "pans-right", "pans-up", "pans-down", "zooms-in", "zooms-out")
+
+RGB = (
+    (0.85, 0.12, 0.12),
+    (0.12, 0.62, 0.18),
+    (0.13, 0.28, 0.88),
+    (0.92, 0.82, 0.12),
+    (0.55, 0.18, 0.70),
+    (0.96, 0.50, 0.08),
+    (0.12, 0.76, 0.82),
+    (0.93, 0.93, 0.93),
+    (0.34, 0.34, 0.37),
+)
+"""Red, green and blue in [0, 1] of each of ``COLOURS``."""
+
+DIRECTIONS = ((0.0, 0.0), (-1.0, 0.0), (1.0, 0.0), (0.0, -1.0), (0.0, 1.0))
+"""Unit screen direction (x right, y down) of each of ``MOVES``; the first five of ``CAMERAS`` share the order."""
+
+PAD, END, UNKNOWN = "<pad>", "</s>", "<unk>"
+SPECIAL = (PAD, END, UNKNOWN)
+WORDS = ("camera", ".", *COLOURS, *PATTERNS, *SHAPES, *MOVES, *CAMERAS)
+TOKENS = {word: index for index, word in enumerate((*SPECIAL, *WORDS))}
+"""Token id of every word; ids are dense from 0, the pad."""
+
+CAPTION_TOKENS = 32
+"""Length that captions are padded to; the longest one (four sprites) has 23 tokens with its end mark."""
+
+
+def words_of(token_ids: Iterable[int]) -> str:
+    """The caption spelled by ``token_ids``, without padding and end mark."""
+    spelling = {index: word for word, index in TOKENS.items()}
+    return " ".join(spelling[int(token)] for token in token_ids if int(token) >= len(SPECIAL))
+
+
+def ids_of(caption: str, length: int = CAPTION_TOKENS) -> list[int]:
+    """Token ids of ``caption`` with its end mark, padded with 0 to ``length``; unknown words become ``<unk>``."""
+    ids = [TOKENS.get(word, TOKENS[UNKNOWN]) for word in caption.split()]
+    ids = [*ids[: length - 1], TOKENS[END]]
+    return ids + [TOKENS[PAD]] * (length - len(ids))

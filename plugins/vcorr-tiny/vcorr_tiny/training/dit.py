@@ -1,0 +1,238 @@
+"""Stage two: the diffusion transformer and its text encoder, on latents of endless rendered videos.
+
+Legend: B videos a step, F latent frames, C latent channels, h and w latent sides, L caption tokens.
+"""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from diffusers import AutoencoderKLCogVideoX, CogVideoXTransformer3DModel
+from torch import Tensor, nn
+from transformers import T5EncoderModel
+
+from vcorr_tiny.networks import TinyConfig, build_scheduler, build_text_encoder, build_transformer, rotary_tables
+from vcorr_tiny.sprites.scenes import Scenes
+from vcorr_tiny.sprites.words import CAPTION_TOKENS, END, TOKENS
+from vcorr_tiny.training.attention import choose_attention
+from vcorr_tiny.training.optim import Optimiser
+from vcorr_tiny.training.run import DIT_DATA, DIT_NOISE, Budget, Run
+from vcorr_tiny.training.vae import encode, under
+
+NOISE_BINS = 10
+"""The loss is logged in this many equal parts of the noise range."""
+
+
+@dataclass(frozen=True)
+class DitSettings:
+    """What may be tuned in the transformer stage."""
+
+    batch: int = 128
+    pool: int = 12288
+    """Encoded videos kept for drawing batches."""
+    fresh: int = 16
+    """Videos rendered and encoded anew every step; they replace the oldest of the pool."""
+    rate: float = 1e-3
+    warmup: int = 200
+    decay_share: float = 0.22
+    """Last part of the stage, in which the rate falls linearly to 2 %."""
+    average: float = 0.9985
+    """Decay of the moving average of the weights, which is what is kept in the end."""
+    caption_drop: float = 0.12
+    compile: bool = True
+    log_every: int = 50
+
+
+class LatentPool:
+    """A ring of encoded videos, refreshed chunk by chunk while training goes on.
+
+    Before step s it holds chunks s, s + 1, … of ``fresh`` videos each, every chunk drawn from its own seed: the pool is
+    a function of the step, so a resumed run sees what an uninterrupted one would have seen.
+    """
+
+    def __init__(self, run: Run, settings: DitSettings, vae: AutoencoderKLCogVideoX, step: int) -> None:
+        config = run.config
+        self.run, self.vae, self.fresh = run, vae, settings.fresh
+        self.chunks = max(1, settings.pool // settings.fresh)
+        count, side = self.chunks * settings.fresh, config.latent_size
+        shape = (count, config.latent_frames, config.latent_channels, side, side)
+        self.latents = torch.empty(shape, dtype=run.working_dtype, device=run.device)
+        self.token_ids = torch.zeros((count, CAPTION_TOKENS), dtype=torch.int64, device=run.device)
+        for chunk in range(step, step + self.chunks):
+            self._fill(chunk)
+
+    def advance(self, step: int) -> None:
+        """Replace the oldest chunk, as step ``step`` does before it draws."""
+        self._fill(step + self.chunks)
+
+    def draw(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Random latents (count, F, C, h, w) float32 and token ids (count, L)."""
+        chosen = torch.randint(0, len(self.latents), (count,), generator=generator, device=self.run.device)
+        return self.latents[chosen].float(), self.token_ids[chosen]
+
+    @torch.no_grad()
+    def _fill(self, chunk: int) -> None:
+        config, place = self.run.config, chunk % self.chunks * self.fresh
+        scenes = Scenes(self.fresh, self.run.generator(DIT_DATA, chunk), config.size, config.frames)
+        self.latents[place : place + self.fresh] = encode(self.vae, scenes.render()).to(self.latents.dtype)
+        self.token_ids[place : place + self.fresh] = scenes.token_ids()
+
+
+class Denoiser(nn.Module):
+    """Transformer and text encoder together, from token ids to the predicted velocity."""
+
+    def __init__(self, config: TinyConfig, zero_gates: bool = True) -> None:
+        super().__init__()
+        self.transformer: CogVideoXTransformer3DModel = build_transformer(config, zero_gates)
+        self.text_encoder: T5EncoderModel = build_text_encoder(config)
+
+    def forward(self, noisy: Tensor, token_ids: Tensor, timestep: Tensor, rotary: tuple[Tensor, Tensor]) -> Tensor:
+        """Velocity (B, F, C, h, w) for noisy latents of the same shape at timesteps (B,)."""
+        text = self.text_encoder(token_ids)[0]
+        output: Tensor = self.transformer(
+            hidden_states=noisy,
+            encoder_hidden_states=text,
+            timestep=timestep,
+            image_rotary_emb=rotary,
+            return_dict=False,
+        )[0]
+        return output
+
+
+@dataclass(frozen=True)
+class Noiser:
+    """Variance-preserving noise: z_t = sqrt(a)·z + sqrt(1 - a)·e, velocity sqrt(a)·e - sqrt(1 - a)·z."""
+
+    signal: Tensor
+    """The scheduler's cumulative alphas a, (1000,)."""
+
+    def __call__(self, latents: Tensor, noise: Tensor, timestep: Tensor) -> tuple[Tensor, Tensor]:
+        """(noisy latents, velocity) for timesteps (B,)."""
+        kept = self.signal[timestep].view(-1, 1, 1, 1, 1)
+        noisy = kept.sqrt() * latents + (1 - kept).sqrt() * noise
+        return noisy, kept.sqrt() * noise - (1 - kept).sqrt() * latents
+
+
+def make_noiser(device: torch.device) -> Noiser:
+    """The pipeline's own noise levels."""
+    return Noiser(build_scheduler().alphas_cumprod.float().to(device))
+
+
+def empty_caption(device: torch.device) -> Tensor:
+    """Token ids (L,) of the empty prompt."""
+    ids = torch.zeros(CAPTION_TOKENS, dtype=torch.int64, device=device)
+    ids[0] = TOKENS[END]
+    return ids
+
+
+class DitTrainer:
+    """Trains the denoiser and keeps a moving average of its weights."""
+
+    def __init__(self, run: Run, budget: Budget, settings: DitSettings | None = None) -> None:
+        self.run, self.budget, self.settings = run, budget, settings or DitSettings()
+        torch.manual_seed(run.seed + 1)
+        self.model = Denoiser(run.config).to(run.device).train()
+        self.named = dict(self.model.named_parameters())
+        self.average = {name: p.detach().clone() for name, p in self.named.items()}
+        inside = [name for name in self.named if ".attn1.to_" in name or ".ff.net." in name]
+        matrices = [name for name in inside if name.startswith("transformer.") and self.named[name].ndim == 2]
+        self.optimiser = Optimiser(self.named, matrices, betas=(0.9, 0.97))
+        self.noiser = make_noiser(run.device)
+        self.rotary = rotary_tables(run.config, run.device)
+        self.empty = empty_caption(run.device)
+        if self.settings.compile and run.device.type == "cuda":
+            choose_attention(run, self.settings.batch)
+            torch._dynamo.config.cache_size_limit = 64
+            for block in self.model.transformer.transformer_blocks:
+                block.compile()
+
+    def train(self, pool: LatentPool, pause_every: int = 0) -> bool:
+        """Train until the budget, the invocation or a pause ends; whether the stage is finished.
+
+        pause_every: return also after each step that is a multiple of it, for the caller to look at the model.
+        """
+        sums = torch.zeros((2, NOISE_BINS), device=self.run.device)
+        while not self.budget.finished and not self.run.out_of_time:
+            began = time.monotonic()
+            sums += self.step(pool)
+            self.budget.done += 1
+            if self.budget.done % self.settings.log_every == 0:
+                self._log(sums)
+                sums.zero_()
+            self.budget.spent += time.monotonic() - began
+            if pause_every and self.budget.done % pause_every == 0:
+                break
+        return self.budget.finished
+
+    def step(self, pool: LatentPool) -> Tensor:
+        """One optimiser step; sums of squared velocity errors and their counts by noise, cleanest first, (2, bins)."""
+        batch, device = self.settings.batch, self.run.device
+        generator = self.run.generator(DIT_NOISE, self.budget.done)
+        pool.advance(self.budget.done)
+        latents, token_ids = pool.draw(batch, generator)
+        # Stratified: one timestep in each of B equal parts of the range.
+        jitter = torch.rand(batch, generator=generator, device=device)
+        places = (torch.arange(batch, device=device) + jitter) / batch
+        timestep = (places * len(self.noiser.signal)).long().clamp(max=len(self.noiser.signal) - 1)
+        noise = torch.randn(latents.shape, generator=generator, device=device)
+        dropped = torch.rand(batch, generator=generator, device=device) < self.settings.caption_drop
+        token_ids = torch.where(dropped[:, None], self.empty, token_ids)
+        noisy, velocity = self.noiser(latents, noise, timestep)
+        with self.run.autocast():
+            predicted = self.model(noisy, token_ids, timestep, self.rotary)
+        errors = (predicted.float() - velocity).square().mean(dim=(1, 2, 3, 4))
+        errors.mean().backward()
+        rate = self.settings.rate * self._rate()
+        self.optimiser.step(rate, rate)
+        self._average()
+        return self._binned(errors.detach(), timestep)
+
+    def averaged(self) -> Denoiser:
+        """An uncompiled copy with the averaged weights, for evaluation: compiled blocks bake their processors in."""
+        copy = Denoiser(self.run.config).to(self.run.device).eval()
+        copy.load_state_dict(self.average, strict=False)
+        return copy.requires_grad_(False)
+
+    def state(self) -> dict[str, Tensor]:
+        """Everything needed to go on exactly from here, given the same autoencoder."""
+        tensors = {f"dit/{name}": p.detach() for name, p in self.named.items()}
+        tensors |= {f"average/{name}": value for name, value in self.average.items()}
+        return tensors | {f"dit-optimiser/{name}": value for name, value in self.optimiser.state().items()}
+
+    @torch.no_grad()
+    def restore(self, tensors: Mapping[str, Tensor]) -> None:
+        """Go on from ``state``; without moments, as in a compact checkpoint, they start afresh."""
+        weights, averages = under("dit/", tensors), under("average/", tensors)
+        for name, parameter in self.named.items():
+            parameter.copy_(weights[name])
+            self.average[name].copy_(averages[name])
+        self.optimiser.restore(under("dit-optimiser/", tensors))
+
+    def _rate(self) -> float:
+        """Warm-up, a plateau and a linear fall, as a factor."""
+        left = (1 - self.budget.progress) / self.settings.decay_share
+        return min(1.0, (self.budget.done + 1) / self.settings.warmup, max(0.02, left))
+
+    @torch.no_grad()
+    def _average(self) -> None:
+        done = self.budget.done + 1
+        decay = min(self.settings.average, (1 + done) / (20 + done))
+        torch._foreach_lerp_(list(self.average.values()), list(self.named.values()), 1 - decay)
+
+    def _binned(self, errors: Tensor, timestep: Tensor) -> Tensor:
+        bins = timestep * NOISE_BINS // len(self.noiser.signal)
+        values = torch.stack([errors, torch.ones_like(errors)])
+        return torch.zeros((2, NOISE_BINS), device=errors.device).index_add_(1, bins, values)
+
+    def _log(self, sums: Tensor) -> None:
+        errors, counts = sums.unbind(0)
+        by_noise = (errors / counts.clamp(min=1)).tolist()
+        self.run.log.write(
+            "dit",
+            step=self.budget.done,
+            seconds=self.budget.spent,
+            loss=float(errors.sum() / counts.sum()),
+            by_noise=[round(value, 4) for value in by_noise],
+            rate=self.settings.rate * self._rate(),
+        )

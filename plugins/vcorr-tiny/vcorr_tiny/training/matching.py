@@ -1,0 +1,230 @@
+"""Correspondence in the attention of a denoiser, on held-out videos with exact tracks.
+
+This is the trainer's own short measurement, kept apart from the benchmark that the weights are made for: queries are
+the token centres of frame 0, the truth of latent frame j >= 1 is the mean of the exact track over the four frames it
+covers, a point counts where it is visible in all four and in frame 0.
+
+Legend: n videos, F latent frames, J = F - 1 target frames, P tokens a frame, H heads, d head width, L text tokens.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from diffusers import AutoencoderKLCogVideoX
+from diffusers.models.attention_processor import Attention
+from diffusers.models.embeddings import apply_rotary_emb
+from torch import Tensor
+from torch.nn import functional
+
+from vcorr_tiny.networks import TinyConfig, rotary_tables
+from vcorr_tiny.sprites.draws import seed_of
+from vcorr_tiny.sprites.scenes import Scenes
+from vcorr_tiny.training.dit import Denoiser, empty_caption, make_noiser
+from vcorr_tiny.training.run import Run
+from vcorr_tiny.training.vae import encode
+
+TIMESTEPS = (20, 100, 250, 450, 650, 850, 980)
+Scores = dict[str, list[float]]
+
+
+@dataclass(frozen=True)
+class Truth:
+    """Where the frame-0 tokens go: xy (n, J, P, 2) pixels; valid and moving (n, J, P) bool.
+
+    moving: valid, and moved by more than one token stride.
+    """
+
+    xy: Tensor
+    valid: Tensor
+    moving: Tensor
+
+
+@dataclass(frozen=True)
+class Hits:
+    """Matches within a threshold, as shares of the points, averaged over videos.
+
+    half_stride: all valid points, half a stride; moving: moving points, one stride.
+    """
+
+    half_stride: float
+    moving: float
+
+
+class Tap:
+    """The stock CogVideoX attention processor, with the matches of its queries and keys read off on the way."""
+
+    def __init__(self, config: TinyConfig) -> None:
+        self.config = config
+        self.query_key = torch.empty(0)
+        self.feature = torch.empty(0)
+
+    def __call__(
+        self,
+        attn: Attention,
+        hidden_states: Tensor,
+        encoder_hidden_states: Tensor,
+        attention_mask: Tensor | None = None,
+        image_rotary_emb: tuple[Tensor, Tensor] | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Attention over text and video tokens, as in diffusers; masks are not used by CogVideoX."""
+        length = encoder_hidden_states.shape[1]
+        both = torch.cat([encoder_hidden_states, hidden_states], 1)
+        shape = (both.shape[0], -1, attn.heads, self.config.head_dim)
+        query, key, value = (to(both).view(shape).transpose(1, 2) for to in (attn.to_q, attn.to_k, attn.to_v))
+        query, key = (
+            torch.cat([x[:, :, :length], apply_rotary_emb(x[:, :, length:], image_rotary_emb)], 2).to(value.dtype)
+            for x in (attn.norm_q(query), attn.norm_k(key))
+        )
+        output = functional.scaled_dot_product_attention(query, key, value)
+        self.query_key = self._matches(query[:, :, length:], key[:, :, length:])
+        self.feature = self._matches(output[:, :, length:], output[:, :, length:])
+        joined = output.transpose(1, 2).flatten(2)
+        joined = attn.to_out[1](attn.to_out[0](joined))
+        return joined[:, length:], joined[:, :length]
+
+    def _matches(self, query: Tensor, key: Tensor) -> Tensor:
+        """Best token (n, J, P) in each later frame: both directions, softmax per head and frame, head mean."""
+        frames, tokens = self.config.latent_frames, self.config.grid**2
+        queries, keys = (x.float().reshape(*x.shape[:2], frames, tokens, -1) for x in (query, key))
+        scale = self.config.head_dim**-0.5
+        best = []
+        for frame in range(1, frames):
+            there = torch.softmax(queries[:, :, 0] @ keys[:, :, frame].mT * scale, -1)
+            back = torch.softmax(queries[:, :, frame] @ keys[:, :, 0].mT * scale, -1)
+            best.append((there + back.mT).mean(1).argmax(-1))
+        return torch.stack(best, 1)
+
+
+def token_centres(config: TinyConfig, device: torch.device) -> Tensor:
+    """Pixels (P, 2) of the token centres, row by row."""
+    axis = (torch.arange(config.grid, device=device) + 0.5) * config.stride
+    return torch.stack(torch.meshgrid(axis, axis, indexing="xy"), -1).reshape(-1, 2)
+
+
+def truth_of(config: TinyConfig, scenes: Scenes) -> Truth:
+    """The exact answer for the token centres of frame 0."""
+    centres = token_centres(config, scenes.device)
+    tracks = scenes.tracks(centres)
+    spans = [slice(4 * frame - 3, 4 * frame + 1) for frame in range(1, config.latent_frames)]
+    xy = torch.stack([tracks.xy[:, :, span].mean(2) for span in spans], 1)
+    valid = torch.stack([tracks.visible[:, :, span].all(2) for span in spans], 1) & tracks.visible[:, None, :, 0]
+    moving = valid & ((xy - centres).norm(dim=-1) > config.stride)
+    return Truth(xy, valid, moving)
+
+
+def hits(config: TinyConfig, tokens: Tensor, truth: Truth) -> Hits:
+    """Score the matched tokens (n, J, P)."""
+    distance = (token_centres(config, tokens.device)[tokens] - truth.xy).norm(dim=-1)
+    near = _share(distance < config.stride / 2, truth.valid)
+    return Hits(near, _share(distance < config.stride, truth.moving))
+
+
+def _share(hit: Tensor, among: Tensor) -> float:
+    """Mean over videos of the share of points that hit; videos without such points are left out."""
+    counts = among.sum((1, 2))
+    shares = (hit & among).sum((1, 2)) / counts
+    return float(shares[counts > 0].mean())
+
+
+def baselines(config: TinyConfig, videos: Tensor, truth: Truth) -> dict[str, Hits]:
+    """Standing still, the best token there is, and the nearest patch of pixels (squared distance)."""
+    count, tokens, stride = len(videos), config.grid**2, config.stride
+    still = torch.arange(tokens, device=videos.device).expand(count, config.latent_frames - 1, tokens)
+    distance = torch.cdist(truth.xy.reshape(-1, 2), token_centres(config, videos.device))
+    patches = functional.unfold(videos.transpose(1, 2).flatten(0, 1), stride, stride=stride).mT
+    patches = patches.reshape(count, config.frames, *patches.shape[1:])
+    middles = range(3, config.frames, 4)
+    nearest = torch.stack([torch.cdist(patches[:, 0], patches[:, frame]).argmin(-1) for frame in middles], 1)
+    matched = {"zero_motion": still, "oracle": distance.argmin(-1).view(still.shape), "pixels": nearest}
+    return {name: hits(config, tokens_of, truth) for name, tokens_of in matched.items()}
+
+
+@torch.no_grad()
+def measure(
+    run: Run,
+    vae: AutoencoderKLCogVideoX,
+    model: Denoiser,
+    count: int = 32,
+    timesteps: Sequence[int] = TIMESTEPS,
+    captions: bool = True,
+) -> dict[str, object]:
+    """Matching per layer and timestep on ``count`` validation videos; ``model`` must not be compiled.
+
+    Returns shares in [0, 1]: ``query_key`` and ``feature`` (skill at half a stride, all visible points), ``moving``
+    (query-key hits within one stride, moving points), each {timestep: one value a layer}; ``loss`` {timestep: value};
+    ``baselines``. Skill is (score - zero motion) / (oracle - zero motion).
+    """
+    config, total = run.config, 0
+    taps = [Tap(config) for _ in model.transformer.transformer_blocks]
+    for block, tap in zip(model.transformer.transformer_blocks, taps, strict=True):
+        block.attn1.set_processor(tap)
+    sums: dict[str, Tensor] = {}
+    for number, size in enumerate(_batches(count, 32)):
+        for name, value in _measure_batch(run, vae, model, taps, size, number, timesteps, captions).items():
+            sums[name] = sums.get(name, torch.zeros_like(value)) + value * size
+        total += size
+    return _summary({name: value / total for name, value in sums.items()}, timesteps)
+
+
+def _batches(count: int, size: int) -> list[int]:
+    return [min(size, count - start) for start in range(0, count, size)]
+
+
+def _measure_batch(
+    run: Run,
+    vae: AutoencoderKLCogVideoX,
+    model: Denoiser,
+    taps: list[Tap],
+    size: int,
+    number: int,
+    timesteps: Sequence[int],
+    captions: bool,
+) -> dict[str, Tensor]:
+    """Mean scores of one batch: tables (timesteps, layers) and baselines (2,)."""
+    config = run.config
+    # Number 0 is what the autoencoder's quality is measured on.
+    generator = torch.Generator(run.device).manual_seed(seed_of("validation", 1 + number))
+    scenes = Scenes(size, generator, config.size, config.frames)
+    videos, truth = scenes.render(), truth_of(config, scenes)
+    latents = encode(vae, videos)
+    token_ids = scenes.token_ids() if captions else empty_caption(run.device).expand(size, -1)
+    noiser, rotary = make_noiser(run.device), rotary_tables(config, run.device)
+    rows: dict[str, list[list[float]]] = {name: [] for name in ("query_key", "feature", "moving", "loss")}
+    for value in timesteps:
+        timestep = torch.full((size,), value, device=run.device)
+        noise = torch.randn(latents.shape, generator=generator, device=run.device)
+        noisy, velocity = noiser(latents, noise, timestep)
+        with run.autocast():
+            predicted = model(noisy, token_ids, timestep, rotary)
+        scores = [hits(config, tap.query_key, truth) for tap in taps]
+        rows["query_key"].append([score.half_stride for score in scores])
+        rows["moving"].append([score.moving for score in scores])
+        rows["feature"].append([hits(config, tap.feature, truth).half_stride for tap in taps])
+        rows["loss"].append([float((predicted.float() - velocity).square().mean())])
+    floors = baselines(config, videos, truth)
+    tables = {name: torch.tensor(values) for name, values in rows.items()}
+    return tables | {f"baseline/{name}": torch.tensor([s.half_stride, s.moving]) for name, s in floors.items()}
+
+
+def _summary(means: dict[str, Tensor], timesteps: Sequence[int]) -> dict[str, object]:
+    """Raw means as skills and named rows."""
+    floor, ceiling = means["baseline/zero_motion"][0], means["baseline/oracle"][0]
+
+    def table(values: Tensor) -> Scores:
+        return {str(t): [round(v, 4) for v in row] for t, row in zip(timesteps, values.tolist(), strict=True)}
+
+    def skill(values: Tensor) -> Tensor:
+        return (values - floor) / (ceiling - floor)
+
+    names = [name.removeprefix("baseline/") for name in means if name.startswith("baseline/")]
+    return {
+        "query_key": table(skill(means["query_key"])),
+        "feature": table(skill(means["feature"])),
+        "moving": table(means["moving"]),
+        "loss": {str(t): value for t, (value,) in zip(timesteps, means["loss"].tolist(), strict=True)},
+        "baselines": {
+            name: {"half_stride": float(half), "skill": float(skill(half)), "moving": float(moving)}
+            for name, (half, moving) in ((name, means[f"baseline/{name}"]) for name in names)
+        },
+    }
