@@ -66,18 +66,58 @@ class VideoModel(Protocol):
 
 
 @runtime_checkable
+class Rows(Protocol):
+    """Attention rows of N query points over F latent frames, reduced; `vcorr.functional.AttentionRows` is one.
+
+    The fields and their shapes are those of `vcorr.records.RowsPrediction`, as tensors.
+    """
+
+    @property
+    def peak_cross(self) -> Tensor:
+        """(N, F - 1)."""
+        ...
+
+    @property
+    def peak_self(self) -> Tensor:
+        """(N,)."""
+        ...
+
+    @property
+    def peak_text(self) -> Tensor:
+        """(N,)."""
+        ...
+
+    @property
+    def sum_cross(self) -> Tensor:
+        """(N,)."""
+        ...
+
+    @property
+    def sum_self(self) -> Tensor:
+        """(N,)."""
+        ...
+
+    @property
+    def sum_text(self) -> Tensor:
+        """(N,)."""
+        ...
+
+
+@runtime_checkable
 class Probe(Protocol):
-    """A descriptor: reduces the tensors of one attention call to positions, inside the forward pass.
+    """A descriptor: reduces the tensors of one attention call to positions or rows, inside the forward pass.
 
     Beside these it may have ``readout``, which its predictions carry: "token" (when absent), or "free" when it can
     answer other than whole-token motions.
     """
 
     needs: frozenset[str]
-    """Which of "q", "k", "v", "out" it reads."""
+    """What it reads: "q", "k", "v", "out" of the call; "q_unrotated", "k_unrotated", the same before the rotary
+    embedding; "hidden", the output of the block; "mask", which text tokens are real. See `vcorr.capture.Capture`.
+    """
 
-    def read(self, capture: Capture, queries: Tensor) -> Mapping[int, Tensor]:
-        """Positions per head: {head (-1 = the mean over heads): (N, F, 2) pixels, [:, 0] the query}.
+    def read(self, capture: Capture, queries: Tensor) -> Mapping[int, Tensor | Rows]:
+        """Per head (-1 = the mean over heads) either positions, (N, F, 2) pixels with [:, 0] the query, or `Rows`.
 
         `queries`: (N, 2) float32 pixels in frame 0, inside the grid, on the CPU whatever the device of the capture, so
         that looking at them waits for nothing. Called without gradients and outside autocast.

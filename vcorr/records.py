@@ -18,10 +18,30 @@ from vcorr.geometry import TokenGrid
 Mode = Literal["renoise", "generate"]
 Attention = Literal["full3d", "factorised", "linear", "none"]
 Readout = Literal["token", "free"]
+Axes = Literal["bhnd", "bnhd", "bnc"]
+"""Order of the axes of queries or keys: b batch, h heads, n tokens, d head width, c = h*d heads side by side."""
 
 NO_SITE = -1
 """Layer and step of answers that come from no attention site (baselines), and head of a mean over heads."""
 HEAD_MEAN = -1
+
+
+@dataclass(frozen=True)
+class Unrotated:
+    """Where queries and keys can be read before the rotary embedding turns them.
+
+    q, k: submodules of the attention module, as paths inside it, whose outputs they are: the query-key norm where it
+    comes before the embedding, else the projections. axes: of these outputs. They may hold the video tokens alone or
+    the whole sequence of the attention call.
+    """
+
+    q: str = "norm_q"
+    k: str = "norm_k"
+    axes: Axes = "bhnd"
+
+    def __post_init__(self) -> None:
+        if self.axes not in ("bhnd", "bnhd", "bnc"):
+            raise UsageError(f"Unrotated: axes must be 'bhnd', 'bnhd' or 'bnc', got {self.axes!r}.")
 
 
 @dataclass(frozen=True)
@@ -30,12 +50,20 @@ class Site:
 
     `layer` counts from 0 in the order of execution, `name` is the module's path inside the denoiser, `heads` the number
     of its attention heads (0 when unknown before loading), `attention` what its tokens can see.
+
+    `block` is the path, inside the denoiser, of the module whose output is the hidden state after this attention (""
+    when there is none to read); where it puts out several tensors, `block_output` is the index of the one with the
+    video tokens. `unrotated` says where q and k are before the rotary embedding; None when there is none, or it cannot
+    be undone.
     """
 
     layer: int
     name: str
     heads: int = 0
     attention: Attention = "full3d"
+    block: str = ""
+    block_output: int = 0
+    unrotated: Unrotated | None = None
 
 
 @dataclass(frozen=True)
@@ -68,6 +96,8 @@ class Clip:
     """One item of a dataset: a video or a prompt, query points in frame 0, and, where known, their tracks.
 
     video: (T, H, W, 3) uint8 RGB, or None for prompt-only items. queries: (N, 2) float32 pixels in frame 0.
+    query_side: points along one side of the regular grid laid over the frame the model makes, for clips without a video
+    of their own, whose queries then are empty; 0 when the queries are given. `vcorr.datasets.place_queries` lays it.
     """
 
     id: str
@@ -76,10 +106,13 @@ class Clip:
     video: NDArray[np.uint8] | None = None
     tracks: Tracks | None = None
     fps: float = 8.0
+    query_side: int = 0
 
     def __post_init__(self) -> None:
         if self.queries.ndim != 2 or self.queries.shape[1] != 2:
             raise UsageError(f"Clip {self.id}: queries must have shape (N, 2), got {self.queries.shape}.")
+        if self.query_side < 0 or (self.query_side and len(self.queries)):
+            raise UsageError(f"Clip {self.id}: query_side is for clips without queries, and at least 0.")
         if self.video is not None and (
             self.video.ndim != 4 or self.video.shape[3] != 3 or self.video.dtype != np.uint8
         ):
@@ -96,7 +129,7 @@ class Clip:
 
     def with_queries(self, queries: NDArray[np.float32]) -> Clip:
         """The clip with other query points and no tracks."""
-        return replace(self, queries=queries, tracks=None)
+        return replace(self, queries=queries, tracks=None, query_side=0)
 
 
 @dataclass(frozen=True)
@@ -105,13 +138,16 @@ class RunSettings:
 
     mode: "renoise" (encode the clip's video, add the noise of each chosen step, one forward pass a step) or "generate".
     steps: 0-based indices into the scheduler's `num_steps` timesteps, ascending; 0 is the noisiest.
-    seed: of the noise; the same seed and clip give the same noise whatever else is chosen.
+    seed: of the noise; the same seed and clip give the same noise whatever else is chosen. In generate mode every clip
+    is sampled with the same seed. guidance: strength of classifier-free guidance in generate mode, 1 for none; None for
+    the pipeline's own default.
     """
 
     mode: Mode = "renoise"
     steps: tuple[int, ...] = (0,)
     num_steps: int = 1
     seed: int = 42
+    guidance: float | None = None
 
 
 @dataclass(frozen=True)
@@ -133,6 +169,35 @@ class Prediction:
     noise: float = float("nan")
     attention: Attention = "none"
     readout: Readout = "token"
+
+
+@dataclass(frozen=True)
+class RowsPrediction:
+    """What one probe read of one site's attention: where the rows of the query points' tokens put their weight.
+
+    A row is the softmax over all tokens of the sequence, text and video, in the mean over heads, so everything is in
+    [0, 1]; sum_cross + sum_self + sum_text = 1. N query points, F latent frames:
+
+    peak_cross: (N, F - 1) float32, the largest weight on a token of each later latent frame. peak_self, peak_text: (N,)
+    the largest on a token of the first latent frame, and of the text. sum_cross, sum_self, sum_text: (N,) the weight on
+    all later frames, on the first, and on the text together. Text is NaN where the sequence holds none.
+    layer, layer_name, step, head, noise, attention: as in `Prediction`.
+    """
+
+    probe: str
+    peak_cross: NDArray[np.float32]
+    peak_self: NDArray[np.float32]
+    peak_text: NDArray[np.float32]
+    sum_cross: NDArray[np.float32]
+    sum_self: NDArray[np.float32]
+    sum_text: NDArray[np.float32]
+    grid: TokenGrid
+    layer: int = NO_SITE
+    layer_name: str = ""
+    step: int = NO_SITE
+    head: int = HEAD_MEAN
+    noise: float = float("nan")
+    attention: Attention = "none"
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,9 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 
 from vcorr.capture import TokenLayout
+from vcorr.capture.recorder import Recorder
 from vcorr.geometry import TokenGrid
-from vcorr.records import Site
+from vcorr.records import Site, Unrotated
 
 FRAMES, ROWS, COLS, TEXT = 3, 4, 6, 5
 GRID = TokenGrid(frames=FRAMES, rows=ROWS, cols=COLS, stride=(16, 16), temporal_ratio=4)
@@ -26,10 +27,14 @@ class Tiny:
     names: list[str]
     grid: TokenGrid = GRID
     extra: dict = field(default_factory=dict)
+    unrotated: Unrotated = field(default_factory=Unrotated)
 
     @property
     def sites(self):
-        return [Site(layer, name, heads=2) for layer, name in enumerate(self.names)]
+        return [
+            Site(layer, name, heads=2, block=name.rpartition(".")[0], unrotated=self.unrotated)
+            for layer, name in enumerate(self.names)
+        ]
 
     def __call__(self):
         with torch.no_grad():
@@ -95,7 +100,7 @@ def hunyuan():
         "guidance": torch.tensor([6000.0]),
     }
     names = ["transformer_blocks.0.attn", "single_transformer_blocks.0.attn"]
-    return Tiny(module, inputs, TokenLayout("after"), names)
+    return Tiny(module, inputs, TokenLayout("after"), names, unrotated=Unrotated(axes="bnhd"))
 
 
 def wan():
@@ -118,7 +123,8 @@ def wan():
         "timestep": torch.tensor([500]),
         "encoder_hidden_states": random(1, TEXT, 8),
     }
-    return Tiny(module, inputs, TokenLayout("none"), ["blocks.0.attn1", "blocks.1.attn1"])
+    names = ["blocks.0.attn1", "blocks.1.attn1"]
+    return Tiny(module, inputs, TokenLayout("none"), names, unrotated=Unrotated(axes="bnc"))
 
 
 def ltx():
@@ -144,7 +150,7 @@ def ltx():
         "width": COLS,
     }
     names = ["transformer_blocks.0.attn1", "transformer_blocks.1.attn1"]
-    return Tiny(module, inputs, TokenLayout("none", ("uncond", "cond")), names)
+    return Tiny(module, inputs, TokenLayout("none", ("uncond", "cond")), names, unrotated=Unrotated(axes="bnc"))
 
 
 FAMILIES = {"cogvideox": cogvideox, "hunyuan": hunyuan, "wan": wan, "ltx": ltx}
@@ -195,3 +201,34 @@ def hooks_of():
 @pytest.fixture
 def original():
     return ORIGINAL
+
+
+class Spy:
+    """Answers the queries themselves and keeps what it was shown."""
+
+    def __init__(self, *needs, heads=(-1,)):
+        self.needs, self.heads, self.captures = frozenset(needs or ("q",)), heads, []
+
+    def read(self, capture, queries):
+        self.captures.append(capture)
+        return {head: queries[:, None].expand(-1, capture.grid.frames, -1) for head in self.heads}
+
+
+@pytest.fixture
+def spy():
+    """Makes spies: spy("q", "k", heads=(-1, 0))."""
+    return Spy
+
+
+@pytest.fixture
+def run():
+    """Runs one pass of a model under a recorder of the given probes and returns the recorder."""
+
+    def run_once(tiny, probes, queries, *, sites=None, call=None, **options):
+        recorder = Recorder(probes, queries, **options)
+        sites = tiny.sites if sites is None else sites
+        with recorder.attach(tiny.module, sites, tiny.layout, tiny.grid), recorder.step(0, noise=0.5):
+            (call or tiny)()
+        return recorder
+
+    return run_once

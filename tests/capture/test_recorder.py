@@ -310,7 +310,7 @@ def asked(cog, recorder):
     return recorder.predictions
 
 
-@pytest.mark.parametrize("needs", ["q", {"q", "hidden"}, None])
+@pytest.mark.parametrize("needs", ["q", {"q", "logits"}, None])
 def test_needs_that_do_not_exist_are_refused(queries, needs):
     probe = Spy()
     probe.needs = needs

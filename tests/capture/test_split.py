@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from vcorr.capture import TokenLayout
-from vcorr.capture.split import PARTS, check_layout, split_call
+from vcorr.capture.split import CALL_PARTS, PARTS, check_layout, split_call
 from vcorr.capture.tap import AttentionCall
 from vcorr.errors import CaptureError, PluginError
 from vcorr.geometry import TokenGrid
@@ -61,10 +61,10 @@ def test_batch_of_one_is_the_conditional_branch():
     assert torch.equal(split(call, TokenLayout("none", ("uncond", "cond"))).q.flatten(1, 3), call.q[0])
 
 
-@pytest.mark.parametrize("needs", [frozenset(), frozenset({"q"}), frozenset({"k", "out"}), PARTS])
+@pytest.mark.parametrize("needs", [frozenset(), frozenset({"q"}), frozenset({"k", "out"}), CALL_PARTS])
 def test_only_what_is_needed_is_there(needs):
     capture = split(made(1, VIDEO), TokenLayout(), needs=needs)
-    assert {part for part in PARTS if getattr(capture, part) is not None} == needs
+    assert {part for part in PARTS - {"mask"} if getattr(capture, part) is not None} == needs
     assert (capture.k_text is not None) == ("k" in needs)
 
 

@@ -8,56 +8,68 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
+from vcorr.capture.modules import shorten
+from vcorr.capture.outputs import watch_outputs
+from vcorr.capture.reading import Answer, ask, probe_needs, to_records
 from vcorr.capture.records import Capture, TokenLayout
-from vcorr.capture.split import CONDITIONAL, PARTS, check_layout, split_call
-from vcorr.capture.tap import AttentionCall, Tap, shorten
+from vcorr.capture.split import (
+    CONDITIONAL,
+    UNROTATED,
+    check_layout,
+    conditional_row,
+    hidden_capture,
+    mask_of,
+    split_call,
+)
+from vcorr.capture.tap import AttentionCall, Tap, unheard
 from vcorr.errors import CaptureError, PluginError, UsageError
 from vcorr.geometry import TokenGrid
 from vcorr.protocols import Probe
-from vcorr.records import HEAD_MEAN, Attention, Prediction, Readout, Site
+from vcorr.records import Attention, Prediction, Readout, RowsPrediction, Site
 
 DIRECT = "direct"
 """The probe named in answers that a model gave itself, without attention."""
-
-
-@dataclass(frozen=True)
-class _Answer:
-    """One probe's answer at one site, still on the device."""
-
-    xy: Tensor
-    probe: str
-    readout: Readout
-    head: int
-    site: Site
-    grid: TokenGrid
-    step: int
-    noise: float
+HIDDEN = "hidden"
 
 
 @dataclass(frozen=True)
 class _Attached:
-    """What `attach` watches: the tap, and each tapped site with its grid by module name."""
+    """What `attach` watches: the tap, each tapped site with its grid by module name, and by the name of other modules
+    which sites' hidden state (`blocks`), or which site's q or k before the rotary embedding (`unrotated`), they put
+    out.
+    """
 
     tap: Tap
-    sites: Mapping[str, tuple[Site, TokenGrid]]
     layout: TokenLayout
+    sites: Mapping[str, tuple[Site, TokenGrid]]
+    blocks: Mapping[str, Sequence[str]]
+    unrotated: Mapping[str, tuple[str, str]]
 
 
 @dataclass
 class _Step:
-    """The denoising step that runs now, the sites it has read and what they answered."""
+    """The denoising step that runs now, what it has read and what that was answered.
+
+    attended, passed: names of the sites whose attention and whose block have run. unrotated: q and k by site, until
+    its attention runs. held: captures by (site, probe) of probes that also want the block's output.
+    """
 
     index: int
     noise: float
-    seen: set[str] = field(default_factory=set)
-    answers: list[_Answer] = field(default_factory=list)
+    attended: set[str] = field(default_factory=set)
+    passed: set[str] = field(default_factory=set)
+    unrotated: dict[str, dict[str, Tensor]] = field(default_factory=dict)
+    held: dict[tuple[str, str], Capture] = field(default_factory=dict)
+    answers: list[Answer] = field(default_factory=list)
+    masks: list[Tensor] = field(default_factory=list)
 
 
 class Recorder:
@@ -81,7 +93,7 @@ class Recorder:
 
     Raises:
         UsageError: the queries have another shape or are not finite.
-        PluginError: a probe needs something else than "q", "k", "v", "out".
+        PluginError: a probe needs something that cannot be had.
     """
 
     def __init__(
@@ -94,7 +106,7 @@ class Recorder:
     ) -> None:
         self._on_step = on_step
         self._probes = dict(probes)
-        self._needs = {name: _needs(name, probe) for name, probe in self._probes.items()}
+        self._needs = {name: probe_needs(name, probe) for name, probe in self._probes.items()}
         self._queries = _checked_queries(queries)
         self._points = torch.from_numpy(self._queries)
         self._layers = None if layers is None else frozenset(layers)
@@ -103,8 +115,9 @@ class Recorder:
         self._step: _Step | None = None
         self._steps_done: set[int] = set()
         self._branch = CONDITIONAL
-        self._answers: list[_Answer] = []
-        self._predictions: list[Prediction] = []
+        self._answers: list[Answer] = []
+        self._masks: list[Tensor] = []
+        self._records: list[Prediction | RowsPrediction] = []
 
     # -------------------------------------------------------------------------------------------------------- adapters
 
@@ -125,7 +138,8 @@ class Recorder:
             grid: of all sites, or a function of the site.
 
         Raises:
-            UsageError: a chosen layer does not exist, or a query lies outside the grid.
+            UsageError: a chosen layer does not exist, a query lies outside the grid, or a probe reads what a site does
+                not say where to find.
             CaptureError: a site's module does not exist, its attention could not be seen, no step ran, or blocks are
                 nested.
             PluginError: sites or layout contradict themselves.
@@ -137,9 +151,13 @@ class Recorder:
         chosen = {site.name: (site, grid_of(site)) for site in self._choose(sites)}
         for _, site_grid in chosen.values():
             self._check_inside(site_grid)
+        blocks, unrotated = self._blocks(module, chosen), self._unrotated(module, chosen)
         before = len(self._steps_done)
-        with Tap(module, chosen if self._probes else (), self._observe) as tap:
-            self._attached = _Attached(tap, chosen, layout)
+        with (
+            Tap(module, chosen if self._calling else (), self._observe) as tap,
+            watch_outputs(module, {**blocks, **unrotated}, self._see_output),
+        ):
+            self._attached = _Attached(tap, layout, chosen, blocks, unrotated)
             try:
                 yield
             finally:
@@ -218,31 +236,40 @@ class Recorder:
         if not np.isfinite(positions).all():
             raise PluginError("recorder.answer(): a position is NaN or infinite.")
         self._collect()
-        self._predictions.append(
-            Prediction(DIRECT, positions, grid, layer_name=name, readout=readout, attention=attention)
-        )
+        self._records.append(Prediction(DIRECT, positions, grid, layer_name=name, readout=readout, attention=attention))
 
     # --------------------------------------------------------------------------------------------------------- results
 
     @property
-    def predictions(self) -> list[Prediction]:
-        """All answers so far, in order of execution, brought to the CPU on first use.
+    def answers(self) -> list[Prediction | RowsPrediction]:
+        """All that was answered so far, in order of execution, brought to the CPU on first use.
 
         Raises:
             PluginError: a probe answered NaN or infinity.
+            CaptureError: rows were read of attention whose mask hides more than text, so that they are not the model's.
         """
         self._collect()
-        return list(self._predictions)
+        return list(self._records)
+
+    @property
+    def predictions(self) -> list[Prediction]:
+        """The positions among the answers."""
+        return [record for record in self.answers if isinstance(record, Prediction)]
+
+    @property
+    def rows(self) -> list[RowsPrediction]:
+        """The attention rows among the answers."""
+        return [record for record in self.answers if isinstance(record, RowsPrediction)]
 
     def _collect(self) -> None:
-        arrays = _to_numpy([answer.xy for answer in self._answers])
-        for answer, xy in zip(self._answers, arrays, strict=True):
-            if not np.isfinite(xy).all():
-                raise PluginError(
-                    f"Probe {answer.probe!r} answered NaN or infinity at layer {answer.site.layer}, step "
-                    f"{answer.step}, head {answer.head}."
-                )
-            self._predictions.append(_prediction(answer, xy))
+        if self._masks and not bool(torch.stack([plain.cpu() for plain in self._masks]).all()):
+            raise CaptureError(
+                "The attention mask hides video tokens, or not the same text from every video token and head; rows of "
+                "such attention cannot be read.",
+                hint="Leave out the probe 'attention' for this model.",
+            )
+        self._masks.clear()
+        self._records.extend(to_records(self._answers))
         self._answers.clear()
 
     # ---------------------------------------------------------------------------------------------------------- checks
@@ -260,6 +287,47 @@ class Recorder:
                 hint=f"It has {len(layers)} layers" + (f", {layers[0]} to {layers[-1]}." if layers else "."),
             )
         return [site for site in sites if site.layer in self._layers]
+
+    @property
+    def _calling(self) -> list[str]:
+        """The probes that read an attention call: all but those that want the hidden state alone."""
+        return [name for name, needs in self._needs.items() if needs != {HIDDEN}]
+
+    @property
+    def _hiding(self) -> list[str]:
+        """The probes that read the hidden state."""
+        return [name for name, needs in self._needs.items() if HIDDEN in needs]
+
+    def _blocks(self, module: nn.Module, chosen: Mapping[str, tuple[Site, TokenGrid]]) -> dict[str, list[str]]:
+        """The sites of each block whose output a probe reads."""
+        blocks: dict[str, list[str]] = {}
+        for name in self._hiding[:1]:
+            for site, _ in chosen.values():
+                if not site.block:
+                    raise UsageError(
+                        f"Probe {name!r} reads the output of a block; {type(module).__name__} does not say which one "
+                        f"it is for {site.name}.",
+                        hint="The model's adapter says so in Site(..., block=...).",
+                    )
+                blocks.setdefault(site.block, []).append(site.name)
+        return blocks
+
+    def _unrotated(self, module: nn.Module, chosen: Mapping[str, tuple[Site, TokenGrid]]) -> dict[str, tuple[str, str]]:
+        """The site, and "q" or "k", of each module whose output a probe reads before the rotary embedding."""
+        wanted = [name for name, needs in self._needs.items() if needs & UNROTATED.keys()]
+        parts = {UNROTATED[part] for needs in self._needs.values() for part in needs & UNROTATED.keys()}
+        modules: dict[str, tuple[str, str]] = {}
+        for site, _ in chosen.values() if wanted else ():
+            if site.unrotated is None:
+                raise UsageError(
+                    f"Probe {wanted[0]!r} reads q and k before the rotary embedding; {type(module).__name__} does not "
+                    f"say where they are for {site.name}.",
+                    hint="Leave out --set probe.rotary=false: the model has no rotary embedding, or its adapter does "
+                    "not say in Site(..., unrotated=...) how to undo it.",
+                )
+            for part in sorted(parts):
+                modules[f"{site.name}.{getattr(site.unrotated, part)}"] = (site.name, part)
+        return modules
 
     def _check_inside(self, grid: TokenGrid) -> None:
         if grid not in self._fitting:
@@ -283,8 +351,8 @@ class Recorder:
 
     def _finish(self, now: _Step, attached: _Attached) -> None:
         attached.tap.check()
-        missing = [name for name in attached.sites if name not in now.seen] if self._probes else []
-        if missing and not now.seen:
+        missing = self._missing(now, attached)
+        if missing and not now.attended and not now.passed:
             raise CaptureError(
                 f"Step {now.index}: none of the {len(missing)} tapped modules ran for the conditional branch.",
                 hint="Run the denoiser given to recorder.attach() inside recorder.step(), in the same thread.",
@@ -293,8 +361,15 @@ class Recorder:
             raise CaptureError(f"Step {now.index}: {len(missing)} tapped module(s) did not run: {shorten(missing)}.")
         self._steps_done.add(int(now.index))
         self._answers.extend(now.answers)
+        self._masks.extend(now.masks)
         if self._on_step is not None:
             self._on_step()
+
+    def _missing(self, now: _Step, attached: _Attached) -> list[str]:
+        calls = [name for name in attached.sites if name not in now.attended] if self._calling else []
+        return calls + [
+            block for block, sites in attached.blocks.items() if any(name not in now.passed for name in sites)
+        ]
 
     # --------------------------------------------------------------------------------------------------------- reading
 
@@ -302,51 +377,69 @@ class Recorder:
         now, attached = self._step, self._attached
         if now is None or attached is None or self._branch != CONDITIONAL:
             return
-        if call.name in now.seen:
-            raise CaptureError(
-                f"Step {now.index}: {call.name} computed attention twice.",
-                hint="One call a site and step is read: put other guidance passes inside recorder.branch('uncond'); "
-                "a model that attends sample by sample must be run with a batch of one.",
-            )
-        now.seen.add(call.name)
+        _once(now, call.name, now.attended, "computed attention")
         site, grid = attached.sites[call.name]
-        # the probe computes in the precision it chose, whatever the model runs in, and leaves no graph behind
-        with torch.no_grad(), torch.autocast(call.q.device.type, enabled=False):
-            for name, probe in self._probes.items():
-                needs = self._needs[name]
-                capture = split_call(call, site, grid, attached.layout, step=now.index, noise=now.noise, needs=needs)
-                now.answers.extend(self._read(name, probe, capture))
+        unrotated = now.unrotated.pop(call.name, {})
+        with _quietly(call.q):
+            if any("mask" in needs for needs in self._needs.values()):
+                mask = mask_of(call, grid, attached.layout)
+                now.masks.extend([] if mask is None else [mask.plain])
+            for name in self._calling:
+                capture = split_call(
+                    call,
+                    site,
+                    grid,
+                    attached.layout,
+                    step=now.index,
+                    noise=now.noise,
+                    needs=self._needs[name],
+                    unrotated=unrotated,
+                )
+                if HIDDEN in self._needs[name]:
+                    now.held[site.name, name] = capture
+                else:
+                    now.answers.extend(ask(name, self._probes[name], capture, self._points))
 
-    def _read(self, name: str, probe: Probe, capture: Capture) -> Iterator[_Answer]:
-        answers = probe.read(capture, self._points)  # on the CPU, where checking them waits for no device
-        if not isinstance(answers, Mapping) or not answers:
-            raise PluginError(f"Probe {name!r} must return a mapping of heads to positions, got {answers!r}.")
-        readout: Readout = getattr(probe, "readout", "token")
-        for head, xy in answers.items():
-            self._check_answer(name, head, xy, capture.grid)
-            # a copy: an answer that is a view would keep what it is a view of
-            positions = xy.detach().to(torch.float32, copy=True)
-            yield _Answer(
-                positions, name, readout, int(head), capture.site, capture.grid, int(capture.step), capture.noise
-            )
+    def _see_output(self, module: str, output: Any) -> None:
+        now, attached = self._step, self._attached
+        if now is None or attached is None or self._branch != CONDITIONAL:
+            return
+        if module in attached.unrotated:
+            site, part = attached.unrotated[module]
+            if not isinstance(output, Tensor):
+                raise CaptureError(f"{module}: put out {type(output).__name__} in place of a tensor.")
+            # a copy: models write the rotated values over these
+            row = conditional_row(module, output, attached.layout).detach().clone()
+            now.unrotated.setdefault(site, {})[part] = row
+        for name in attached.blocks.get(module, ()):
+            self._see_hidden(now, attached, name, output)
 
-    def _check_answer(self, name: str, head: int, xy: Tensor, grid: TokenGrid) -> None:
-        if isinstance(head, bool) or not isinstance(head, (int, np.integer)) or head < HEAD_MEAN:
-            raise PluginError(f"Probe {name!r}: heads are -1 (the mean) or counted from 0, got {head!r}.")
-        expected = (len(self._queries), grid.frames, 2)
-        if not isinstance(xy, Tensor) or tuple(xy.shape) != expected:
-            got = tuple(xy.shape) if isinstance(xy, Tensor) else type(xy).__name__
-            raise PluginError(
-                f"Probe {name!r}: {expected[0]} queries and {expected[1]} latent frames need a tensor of shape "
-                f"{expected}, got {got}."
-            )
+    def _see_hidden(self, now: _Step, attached: _Attached, site_name: str, output: Any) -> None:
+        site, grid = attached.sites[site_name]
+        _once(now, site_name, now.passed, f"ran ({site.block})")
+        capture = hidden_capture(output, site, grid, attached.layout, step=now.index, noise=now.noise)
+        with unheard(), _quietly(capture.hidden):
+            for name in self._hiding:
+                held = now.held.pop((site_name, name), None)
+                whole = capture if held is None else replace(held, hidden=capture.hidden)
+                now.answers.extend(ask(name, self._probes[name], whole, self._points))
 
 
-def _needs(name: str, probe: Probe) -> frozenset[str]:
-    needs = getattr(probe, "needs", None)
-    if not isinstance(needs, (frozenset, set)) or not needs <= PARTS:
-        raise PluginError(f"Probe {name!r}: needs must be a frozenset of {sorted(PARTS)}, got {needs!r}.")
-    return frozenset(needs)
+@contextmanager
+def _quietly(tensor: Tensor) -> Iterator[None]:
+    """The probe computes in the precision it chose, whatever the model runs in, and leaves no graph behind."""
+    with torch.no_grad(), torch.autocast(tensor.device.type, enabled=False):
+        yield
+
+
+def _once(now: _Step, name: str, seen: set[str], what: str) -> None:
+    if name in seen:
+        raise CaptureError(
+            f"Step {now.index}: {name} {what} twice.",
+            hint="One call a site and step is read: put other guidance passes inside recorder.branch('uncond'); "
+            "a model that attends sample by sample must be run with a batch of one.",
+        )
+    seen.add(name)
 
 
 def _checked_queries(queries: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -354,30 +447,3 @@ def _checked_queries(queries: NDArray[np.float32]) -> NDArray[np.float32]:
     if points.ndim != 2 or points.shape[1] != 2 or not np.isfinite(points).all():
         raise UsageError(f"Queries must be finite pixels of shape (N, 2), got {points.shape}.")
     return points
-
-
-def _prediction(answer: _Answer, xy: NDArray[np.float32]) -> Prediction:
-    return Prediction(
-        probe=answer.probe,
-        xy=xy,
-        grid=answer.grid,
-        layer=answer.site.layer,
-        layer_name=answer.site.name,
-        step=answer.step,
-        head=answer.head,
-        noise=answer.noise,
-        attention=answer.site.attention,
-        readout=answer.readout,
-    )
-
-
-def _to_numpy(tensors: Sequence[Tensor]) -> list[NDArray[np.float32]]:
-    """One transfer for all tensors of one device and shape, in place of one for each."""
-    groups: dict[tuple[torch.device, torch.Size], list[int]] = {}
-    for index, tensor in enumerate(tensors):
-        groups.setdefault((tensor.device, tensor.shape), []).append(index)
-    arrays: dict[int, NDArray[np.float32]] = {}
-    for members in groups.values():
-        stacked = torch.stack([tensors[index] for index in members]).cpu().numpy()
-        arrays.update(zip(members, stacked, strict=True))
-    return [arrays[index] for index in range(len(tensors))]

@@ -1,6 +1,7 @@
 """What a tapped attention call hands to the probes.
 
-Shape legend: B batch, H heads, N tokens of the whole sequence, F x h x w video tokens, n text tokens, d head width.
+Shape legend: B batch, H heads, N tokens of the whole sequence, F x h x w video tokens, n text tokens, d head width, c
+width of the hidden state.
 """
 
 from __future__ import annotations
@@ -38,6 +39,10 @@ class Capture:
     projection, same shape. k_text: (H, n, d), keys of the text tokens (n may be 0). Tensors the probe did not ask for
     are None; k_text comes with k.
     step: 0-based index of the scheduler's timestep. noise: sigma / (alpha + sigma), NaN without noise.
+    hidden: (F, h, w, c), the output of the block the attention is in. q_unrotated, k_unrotated: q and k before the
+    rotary embedding, of their shapes.
+    key_mask: (n,) bool, True where a text token is real and not padding; None when the model masks nothing, and when
+    the probe did not ask for "mask". scale: of the dot products inside the softmax; None means 1/sqrt(d).
     All tensors are views into the model's own memory: read them, never write.
     """
 
@@ -50,3 +55,9 @@ class Capture:
     v: Tensor
     out: Tensor
     k_text: Tensor
+    # the type is that of what a probe asked for; nobody asked for what is left None
+    hidden: Tensor = None  # type: ignore[assignment]
+    q_unrotated: Tensor = None  # type: ignore[assignment]
+    k_unrotated: Tensor = None  # type: ignore[assignment]
+    key_mask: Tensor | None = None
+    scale: float | None = None

@@ -1,26 +1,33 @@
-"""From an attention call to a `Capture`: the conditional branch of the batch, video tokens apart from text tokens.
+"""From what a model computed to a `Capture`: the conditional branch of the batch, video tokens apart from text tokens.
 
 Everything is a view; only the keys and values of grouped-query attention are repeated, of that one branch, to one per
 query head.
 
-Shape legend: B batch, H heads, N tokens of the whole sequence, F x h x w video tokens, n text tokens, D = d head width.
+Shape legend: B batch, H heads, N tokens of the whole sequence, F x h x w video tokens, n text tokens, D = d head width,
+C = c width of a block's output.
 """
 
 from __future__ import annotations
 
-from typing import cast
+from collections.abc import Mapping
+from typing import Any, cast
 
 from torch import Tensor
 
+from vcorr.capture.mask import TextMask, text_mask
 from vcorr.capture.records import Capture, TokenLayout
 from vcorr.capture.tap import AttentionCall
 from vcorr.errors import CaptureError, PluginError
 from vcorr.geometry import TokenGrid
-from vcorr.records import Site
+from vcorr.records import Axes, Site
 
 CONDITIONAL = "cond"
-PARTS = frozenset({"q", "k", "v", "out"})
-"""The tensors of an attention call a probe may need."""
+CALL_PARTS = frozenset({"q", "k", "v", "out"})
+"""The tensors of an attention call."""
+UNROTATED = {"q_unrotated": "q", "k_unrotated": "k"}
+"""What is read before the rotary embedding, and what it becomes after it."""
+PARTS = CALL_PARTS | UNROTATED.keys() | {"hidden", "mask"}
+"""What a probe may need."""
 
 
 def check_layout(layout: TokenLayout) -> None:
@@ -41,7 +48,8 @@ def split_call(
     *,
     step: int,
     noise: float,
-    needs: frozenset[str] = PARTS,
+    needs: frozenset[str] = CALL_PARTS,
+    unrotated: Mapping[str, Tensor] | None = None,
 ) -> Capture:
     """What the probes read of one attention call.
 
@@ -52,24 +60,35 @@ def split_call(
         layout: where the text and the conditional branch are.
         step: 0-based index of the scheduler's timestep.
         noise: sigma / (alpha + sigma) of the step, NaN without noise.
-        needs: which of "q", "k", "v", "out" to fill; the others, and without "k" also k_text, are None.
+        needs: which of `PARTS` to fill; the others, and without "k" also k_text, are None.
+        unrotated: q and k before the rotary embedding as `conditional_row` gave them, by "q" and "k"; what `needs` asks
+            for must be there.
 
     Raises:
         CaptureError: the tensors do not have the batch, the tokens or the heads that the adapter declared.
     """
-    row = _conditional_row(call, layout)
-    q = call.q[row]
+    row = _call_row(call, layout)
     tokens, text = _ranges(call, grid, layout)
-    heads = q.shape[0]
+    heads = call.q.shape[1]
 
     def video(part: str, whole: Tensor) -> Tensor:
         if part not in needs:
             return cast(Tensor, None)  # the record types what probes asked for; nobody asked for this one
-        one = _per_head(call, _row(whole, row), heads)
-        # splitting a dimension keeps a view a view, however the model strides its memory
-        return one[:, tokens].view(heads, grid.frames, grid.rows, grid.cols, one.shape[-1])
+        return _on_grid(_per_head(call, _row(whole, row), heads)[:, tokens], grid)
+
+    def turned_back(part: str) -> Tensor:
+        if part not in needs:
+            return cast(Tensor, None)
+        before = (unrotated or {}).get(UNROTATED[part])
+        if before is None:
+            raise CaptureError(
+                f"{call.name}: its module for {UNROTATED[part]} before the rotary embedding did not run.",
+                hint="Check Site.unrotated: the modules it names must run before the attention is computed.",
+            )
+        return _on_grid(_per_head(call, _split_unrotated(call, site, tokens, before), heads), grid)
 
     k_text = _per_head(call, _row(call.k, row), heads)[:, text] if "k" in needs else cast(Tensor, None)
+    mask = text_mask(call, row, tokens, text) if "mask" in needs else None
     return Capture(
         site=site,
         grid=grid,
@@ -80,22 +99,122 @@ def split_call(
         v=video("v", call.v),
         out=video("out", call.out),
         k_text=k_text,
+        q_unrotated=turned_back("q_unrotated"),
+        k_unrotated=turned_back("k_unrotated"),
+        key_mask=None if mask is None else mask.real,
+        scale=call.scale,
     )
 
 
-def _conditional_row(call: AttentionCall, layout: TokenLayout) -> int:
-    if call.q.ndim != 4:
-        raise CaptureError(f"{call.name}: q must have shape (B, H, N, D), got {tuple(call.q.shape)}.")
-    batch = call.q.shape[0]
+def mask_of(call: AttentionCall, grid: TokenGrid, layout: TokenLayout) -> TextMask | None:
+    """What the mask of a call hides of the text; None without a mask. Raises as `split_call`."""
+    return text_mask(call, _call_row(call, layout), *_ranges(call, grid, layout))
+
+
+def hidden_capture(
+    output: Any, site: Site, grid: TokenGrid, layout: TokenLayout, *, step: int, noise: float
+) -> Capture:
+    """A capture with the hidden state alone, (F, h, w, c).
+
+    Args:
+        output: of the block: a tensor (B, N, C), or several of which the site says the one to read. It holds the video
+            tokens alone or the whole sequence.
+        site: which block.
+        grid: of the video tokens.
+        layout: where the text and the conditional branch are.
+        step: 0-based index of the scheduler's timestep.
+        noise: sigma / (alpha + sigma) of the step, NaN without noise.
+
+    Raises:
+        CaptureError: the output has another form, batch or number of tokens than the adapter declared.
+    """
+    tensor = output
+    if isinstance(output, (tuple, list)):
+        tensor = output[site.block_output] if 0 <= site.block_output < len(output) else None
+    if not isinstance(tensor, Tensor) or tensor.ndim != 3:
+        found = tuple(tensor.shape) if isinstance(tensor, Tensor) else type(output).__name__
+        raise CaptureError(
+            f"{site.block}: its output number {site.block_output} must be a tensor (B, N, C), got {found}.",
+            hint="Site.block names the module whose output is the hidden state, Site.block_output which tensor of it.",
+        )
+    hidden = conditional_row(site.block, tensor, layout)
+    total, text = hidden.shape[0], hidden.shape[0] - grid.tokens
+    if text < 0 or (text and layout.text == "none"):
+        raise CaptureError(
+            f"{site.block}: its output holds {total} tokens, the grid has {grid.tokens} and the text is "
+            f"{layout.text!r}.",
+            hint="Site.block_output says which of several outputs holds the video tokens.",
+        )
+    video = hidden[text:] if layout.text == "before" else hidden[: grid.tokens]
+    none = cast(Tensor, None)
+    return Capture(
+        site=site,
+        grid=grid,
+        step=step,
+        noise=noise,
+        q=none,
+        k=none,
+        v=none,
+        out=none,
+        k_text=none,
+        hidden=video.view(grid.frames, grid.rows, grid.cols, video.shape[-1]),
+    )
+
+
+def conditional_row(name: str, tensor: Tensor, layout: TokenLayout) -> Tensor:
+    """The conditional branch of a tensor (B, ...): one row of it.
+
+    Raises:
+        CaptureError: the batch is not that of the layout.
+    """
+    batch = tensor.shape[0]
     if batch == 1:
-        return 0
+        return tensor[0]
     if batch != len(layout.branches):
         raise CaptureError(
-            f"{call.name}: the batch holds {batch} rows, the layout declares {len(layout.branches)} branch(es) "
+            f"{name}: the batch holds {batch} rows, the layout declares {len(layout.branches)} branch(es) "
             f"{layout.branches!r}.",
             hint="Run one clip at a time, and list all guidance branches in batch order in TokenLayout.branches.",
         )
-    return layout.branches.index(CONDITIONAL)
+    return tensor[layout.branches.index(CONDITIONAL)]
+
+
+def _split_unrotated(call: AttentionCall, site: Site, tokens: slice, one: Tensor) -> Tensor:
+    """One row of a norm's or projection's output to (H_kv, F*h*w, d), by the axes the site declares."""
+    total, width = call.q.shape[-2:]
+    found = _heads_first(one, site.unrotated.axes if site.unrotated is not None else "bhnd", width)
+    if found is not None and found.shape[1] == tokens.stop - tokens.start:
+        return found
+    if found is not None and found.shape[1] == total:
+        return found[:, tokens]
+    raise CaptureError(
+        f"{call.name}: what the site says to be q or k before the rotary embedding has shape {tuple(one.shape)}; "
+        f"attention sees {tuple(call.q.shape[1:])}.",
+        hint="Check Site.unrotated: the modules, and the axes of what they put out.",
+    )
+
+
+def _heads_first(one: Tensor, axes: Axes, width: int) -> Tensor | None:
+    """(H, N, d) from one row of a tensor with the given axes; None when it does not have them."""
+    if one.ndim != (2 if axes == "bnc" else 3) or one.shape[-1] % width:
+        return None
+    if axes == "bnc":
+        return one.view(one.shape[0], -1, width).transpose(0, 1)
+    if one.shape[-1] != width:
+        return None
+    return one.transpose(0, 1) if axes == "bnhd" else one
+
+
+def _on_grid(tokens: Tensor, grid: TokenGrid) -> Tensor:
+    # splitting a dimension keeps a view a view, however the model strides its memory
+    return tokens.view(tokens.shape[0], grid.frames, grid.rows, grid.cols, tokens.shape[-1])
+
+
+def _call_row(call: AttentionCall, layout: TokenLayout) -> int:
+    if call.q.ndim != 4:
+        raise CaptureError(f"{call.name}: q must have shape (B, H, N, D), got {tuple(call.q.shape)}.")
+    conditional_row(call.name, call.q, layout)
+    return layout.branches.index(CONDITIONAL) if call.q.shape[0] > 1 else 0
 
 
 def _ranges(call: AttentionCall, grid: TokenGrid, layout: TokenLayout) -> tuple[slice, slice]:

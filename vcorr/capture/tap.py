@@ -15,22 +15,20 @@ Shape legend: B batch, H heads, N tokens, D head width.
 
 from __future__ import annotations
 
-import difflib
 import functools
 import threading
 from collections.abc import Callable, Collection, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
-import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
+from vcorr.capture.modules import Shared, eager, find_all, shorten
 from vcorr.errors import CaptureError
 
-_SHOWN = 6
 _ARGUMENTS = ("query", "key", "value", "attn_mask", "dropout_p", "is_causal")
 _SILENT_HINT = (
     "Make them call torch's attention: model.set_attention_backend('native'), set_attn_processor(AttnProcessor2_0()) "
@@ -99,7 +97,7 @@ class Tap:
     def __enter__(self) -> Tap:
         if self._open is not None:
             raise CaptureError("This tap is open already; make a second one to nest them.")
-        targets, compiled = _find_all(self._module, self._names)
+        targets, compiled = find_all(self._module, self._names)
         self._thread = threading.get_ident()
         self._running.clear()
         self._silent.clear()
@@ -107,7 +105,7 @@ class Tap:
             for name, target in targets.items():
                 self._hook(stack, name, target)
             if compiled:
-                stack.enter_context(_eager.use())
+                stack.enter_context(eager.use())
             stack.enter_context(_patch.use())
             # the list itself is kept: the tap may be closed by another thread than its own
             listening = _here.taps
@@ -190,36 +188,19 @@ def _tell(args: tuple[Any, ...], kwargs: dict[str, Any], out: Tensor) -> None:
     if not _here.taps or _here.observing:
         return
     arguments = {**dict(zip(_ARGUMENTS, args, strict=False)), **kwargs}
-    _here.observing = True
-    try:
+    with unheard():
         for tap in tuple(_here.taps):
             tap._see(arguments, out)
+
+
+@contextmanager
+def unheard() -> Iterator[None]:
+    """Attention that this thread computes inside is seen by no tap."""
+    before, _here.observing = _here.observing, True
+    try:
+        yield
     finally:
-        _here.observing = False
-
-
-class _Shared:
-    """A change of global state that lasts while anybody uses it: made by the first user, undone after the last."""
-
-    def __init__(self, change: Callable[[], AbstractContextManager[Any]]) -> None:
-        self._change = change
-        self._lock = threading.Lock()
-        self._users = 0
-        self._undo = ExitStack()
-
-    @contextmanager
-    def use(self) -> Iterator[None]:
-        with self._lock:
-            if not self._users:
-                self._undo.enter_context(self._change())
-            self._users += 1
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._users -= 1
-                if not self._users:
-                    self._undo.close()
+        _here.observing = before
 
 
 @contextmanager
@@ -244,62 +225,10 @@ def _patched() -> Iterator[None]:
             F.scaled_dot_product_attention = original
 
 
-def _eagerly() -> AbstractContextManager[Any]:
-    if not hasattr(torch.compiler, "set_stance"):
-        raise CaptureError(
-            f"A torch.compile'd model cannot be tapped with torch {torch.__version__}.",
-            hint="Upgrade torch to 2.6 or later, or leave out torch.compile.",
-        )
-    stance: AbstractContextManager[Any] = torch.compiler.set_stance("force_eager")
-    return stance
-
-
-_patch = _Shared(_patched)
-_eager = _Shared(_eagerly)
-
-
-def _find_all(module: nn.Module, names: tuple[str, ...]) -> tuple[dict[str, nn.Module], bool]:
-    """The modules of those names, and whether one on the way to them is compiled."""
-    found: dict[str, nn.Module] = {}
-    compiled = False
-    for name in names:
-        target, on_the_way = _find(module, name)
-        if target is None:
-            raise _unknown_module(module, name)
-        found[name] = target
-        compiled = compiled or on_the_way
-    return found, compiled
-
-
-def _find(module: nn.Module, name: str) -> tuple[nn.Module | None, bool]:
-    compiled = False
-    parts = [part for part in name.split(".") if part and part != "_orig_mod"]
-    current: nn.Module | None = module
-    for part in [*parts, None]:
-        while current is not None and "_orig_mod" in current._modules:  # torch.compile(module) wraps the module
-            current, compiled = current._modules["_orig_mod"], True
-        if current is None:
-            break
-        compiled = compiled or getattr(current, "_compiled_call_impl", None) is not None  # module.compile()
-        current = current if part is None else current._modules.get(part)
-    return current, compiled
-
-
-def _unknown_module(module: nn.Module, name: str) -> CaptureError:
-    known = [path.replace("_orig_mod.", "") for path, _ in module.named_modules() if path]
-    near = difflib.get_close_matches(name, known, n=3, cutoff=0.4)
-    hint = f"Nearest: {', '.join(near)}." if near else "Names are the paths of model.named_modules()."
-    return CaptureError(f"{type(module).__name__} has no module {name!r} to tap.", hint=hint)
+_patch = Shared(_patched)
 
 
 def _describe(module: nn.Module) -> str:
     processor = getattr(module, "processor", None)
     kind = type(module).__name__
     return kind if processor is None else f"{kind} with {type(processor).__name__}"
-
-
-def shorten(names: Iterator[str] | Collection[str]) -> str:
-    """The first few names, comma separated, and how many more there are."""
-    listed = list(names)
-    rest = len(listed) - _SHOWN
-    return ", ".join(listed[:_SHOWN]) + (f" and {rest} more" if rest > 0 else "")

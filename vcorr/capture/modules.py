@@ -1,0 +1,101 @@
+"""Finding modules by name, also inside compiled models, and changes of global state that several users share."""
+
+from __future__ import annotations
+
+import difflib
+import threading
+from collections.abc import Callable, Collection, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+
+from vcorr.errors import CaptureError
+
+_SHOWN = 6
+
+
+class Shared:
+    """A change of global state that lasts while anybody uses it: made by the first user, undone after the last."""
+
+    def __init__(self, change: Callable[[], AbstractContextManager[Any]]) -> None:
+        self._change = change
+        self._lock = threading.Lock()
+        self._users = 0
+        self._undo = ExitStack()
+
+    @contextmanager
+    def use(self) -> Iterator[None]:
+        """Makes the change last while the block runs."""
+        with self._lock:
+            if not self._users:
+                self._undo.enter_context(self._change())
+            self._users += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._users -= 1
+                if not self._users:
+                    self._undo.close()
+
+
+def _eagerly() -> AbstractContextManager[Any]:
+    if not hasattr(torch.compiler, "set_stance"):
+        raise CaptureError(
+            f"A torch.compile'd model cannot be tapped with torch {torch.__version__}.",
+            hint="Upgrade torch to 2.6 or later, or leave out torch.compile.",
+        )
+    stance: AbstractContextManager[Any] = torch.compiler.set_stance("force_eager")
+    return stance
+
+
+eager = Shared(_eagerly)
+"""While anybody uses it, modules under torch.compile run as they were written."""
+
+
+def find_all(module: nn.Module, names: Collection[str]) -> tuple[dict[str, nn.Module], bool]:
+    """The modules of those names, and whether one on the way to them is compiled.
+
+    Raises:
+        CaptureError: there is no module of a name; the message names the nearest ones.
+    """
+    found: dict[str, nn.Module] = {}
+    compiled = False
+    for name in names:
+        target, on_the_way = find(module, name)
+        if target is None:
+            raise _unknown_module(module, name)
+        found[name] = target
+        compiled = compiled or on_the_way
+    return found, compiled
+
+
+def find(module: nn.Module, name: str) -> tuple[nn.Module | None, bool]:
+    """The module of a dotted name, None when there is none, and whether one on the way to it is compiled."""
+    compiled = False
+    parts = [part for part in name.split(".") if part and part != "_orig_mod"]
+    current: nn.Module | None = module
+    for part in [*parts, None]:
+        while current is not None and "_orig_mod" in current._modules:  # torch.compile(module) wraps the module
+            current, compiled = current._modules["_orig_mod"], True
+        if current is None:
+            break
+        compiled = compiled or getattr(current, "_compiled_call_impl", None) is not None  # module.compile()
+        current = current if part is None else current._modules.get(part)
+    return current, compiled
+
+
+def _unknown_module(module: nn.Module, name: str) -> CaptureError:
+    known = [path.replace("_orig_mod.", "") for path, _ in module.named_modules() if path]
+    near = difflib.get_close_matches(name, known, n=3, cutoff=0.4)
+    hint = f"Nearest: {', '.join(near)}." if near else "Names are the paths of model.named_modules()."
+    return CaptureError(f"{type(module).__name__} has no module {name!r} to tap.", hint=hint)
+
+
+def shorten(names: Iterator[str] | Collection[str]) -> str:
+    """The first few names, comma separated, and how many more there are."""
+    listed = list(names)
+    rest = len(listed) - _SHOWN
+    return ", ".join(listed[:_SHOWN]) + (f" and {rest} more" if rest > 0 else "")

@@ -1,0 +1,47 @@
+"""Sees what chosen modules put out, by ordinary forward hooks."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Collection, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+from torch import nn
+
+from vcorr.capture.modules import eager, find_all
+
+OutputObserver = Callable[[str, Any], None]
+"""Called with the module's name and its output, which is the model's own: read it, never write."""
+
+
+@contextmanager
+def watch_outputs(module: nn.Module, names: Collection[str], observer: OutputObserver) -> Iterator[None]:
+    """Shows what `module`'s submodules `names` put out to `observer` while the block runs.
+
+    Only what the calling thread runs is seen. Compiled modules run eagerly meanwhile, as under `Tap`.
+
+    Args:
+        module: the model, compiled or not.
+        names: dotted paths inside it.
+        observer: called right after each module has run; what it raises passes through the model.
+
+    Raises:
+        CaptureError: a name is unknown.
+    """
+    targets, compiled = find_all(module, names)
+    thread = threading.get_ident()
+
+    def hook(name: str) -> Callable[[nn.Module, Any, Any], None]:
+        def see(_: nn.Module, args: Any, output: Any) -> None:
+            if threading.get_ident() == thread:
+                observer(name, output)
+
+        return see
+
+    with ExitStack() as stack:
+        if compiled:
+            stack.enter_context(eager.use())
+        for name, target in targets.items():
+            stack.callback(target.register_forward_hook(hook(name)).remove)
+        yield
