@@ -93,7 +93,7 @@ def test_a_missing_latent_reaches_only_the_frames_beside_it():
         ((np.zeros((2, 13, 2)), GRIDS[0], np.zeros((2, 3))), {}, "queries: expected shape"),
         ((np.zeros((2, 13, 2)), GRIDS[0], torch.zeros(2)), {}, "queries: expected shape"),
         ((np.zeros((2, 13, 2)), GRIDS[0], np.zeros((2, 2))), {"video_frames": 0}, "video_frames"),
-        ((np.zeros((2, 13, 2)), GRIDS[0], np.zeros((2, 2))), {"variant": "difftrack"}, "not available"),
+        ((np.zeros((2, 13, 2)), GRIDS[0], np.zeros((2, 2))), {"variant": "stretched"}, "Unknown variant"),
     ],
 )
 def test_latent_to_frames_refusals(arguments, options, message):
@@ -141,7 +141,6 @@ def test_the_whole_way_on_a_known_motion():
         ({"visible": torch.ones(2, 3)}, "visible: expected bool"),
         ({"threshold": 0}, "threshold: expected"),
         ({"threshold": float("nan")}, "threshold: expected"),
-        ({"variant": "difftrack"}, "not available"),
         ({"variant": "diftrack"}, "Did you mean 'difftrack'"),
     ],
 )
@@ -167,6 +166,12 @@ def test_accuracy_refusals(changes, message):
             "tracks reference visible grid",
             {"variant": "corrected", "threshold": None, "moving": False},
         ),
+        ("attention_rows", "q k k_text grid queries", {"variant": "corrected", "key_mask": None}),
+        ("confidence_score", "rows visible grid", {"variant": "corrected"}),
+        ("attention_score", "rows visible", {"variant": "corrected"}),
+        ("harmonic_mean", "accuracy confidence attention", {"variant": "corrected"}),
+        ("tapvid", "query_points_tyx occluded tracks pred_occluded pred_tracks", {"mode": inspect.Parameter.empty}),
+        ("cross_frame_attention", "q k v grid n_text", {"text_first": True, "variant": "corrected"}),
     ],
 )
 def test_signatures_are_the_contract(name, positional, keywords):
@@ -175,9 +180,40 @@ def test_signatures_are_the_contract(name, positional, keywords):
     assert {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY} == keywords
 
 
-def test_names_of_later_versions_say_so():
-    with pytest.raises(AttributeError, match="a later one brings it"):
-        functional.attention_rows  # noqa: B018
-    with pytest.raises(AttributeError, match="no attribute 'mach'"):
-        functional.mach  # noqa: B018
-    assert not hasattr(functional, "tapvid")
+def test_rows_are_the_contract():
+    fields = "peak_cross peak_self peak_text sum_cross sum_self sum_text"
+    assert list(functional.AttentionRows._fields) == fields.split()
+
+
+@pytest.mark.parametrize("video_frames", [None, 1, 7, 60])
+@pytest.mark.parametrize("grid", GRIDS, ids=str)
+def test_stretched_time_against_torch_interpolate(grid, video_frames):
+    xy = torch.rand(5, grid.frames, 2, generator=torch.Generator().manual_seed(0)) * 100
+    frames = video_frames or grid.video_frames
+    expected = torch.nn.functional.interpolate(xy.mT, size=frames, mode="linear", align_corners=False).mT
+    got = latent_to_frames(xy, grid, xy[:, 0], variant="difftrack", video_frames=video_frames)
+    torch.testing.assert_close(got, expected, atol=1e-3, rtol=0)
+    arrays = to_frames(xy.numpy(), grid, xy[:, 0].numpy(), variant="difftrack", video_frames=video_frames)
+    np.testing.assert_allclose(arrays, expected.numpy(), atol=1e-3)
+
+
+@fast
+@given(seed=st.integers(0, 10_000), moving=st.booleans(), threshold=st.sampled_from([None, 6.0]))
+def test_difftrack_accuracy_pools_everything(seed, moving, threshold):
+    generator = np.random.default_rng(seed)
+    grid = TokenGrid(frames=6, rows=4, cols=4, stride=(8, 16))
+    reference = generator.uniform(0, 32, (5, 6, 2))
+    tracks = reference + generator.normal(0, 5, reference.shape)
+    tracks[:, 0] = reference[:, 0]
+    visible = generator.random((5, 6)) < 0.7
+    reference[~visible] = np.nan
+    reference[~visible[:, 0], 0] = np.inf
+    hits = []
+    for n, t in zip(*np.nonzero(visible), strict=True):
+        moved = reference[n, t] - reference[n, 0]
+        if moving and not np.hypot(moved[0] / 8, moved[1] / 16) > 1:
+            continue
+        dx, dy = tracks[n, t] - reference[n, t]
+        hits.append(np.hypot(dx / 8, dy / 16) < 0.5 if threshold is None else np.hypot(dx, dy) < threshold)
+    got = matching_accuracy(tracks, reference, visible, grid, variant="difftrack", moving=moving, threshold=threshold)
+    np.testing.assert_allclose(got, np.mean(hits) if hits else np.nan)

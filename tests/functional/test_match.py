@@ -10,6 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import vcorr.functional.blocks as blocks
 import vcorr.functional.matching as matching
 from vcorr import TokenGrid, UsageError
 from vcorr.functional import match, match_features
@@ -102,7 +103,7 @@ def test_heads(case, data, radius):
 def test_blocks_do_not_change_the_answer(monkeypatch, block, heads):
     q, k, grid, queries = random_case(3, 4, 3, 4, 5, 8, 30)
     whole = match(q, k, grid, queries, heads=heads, radius=1)
-    monkeypatch.setattr(matching, "BLOCK", block)
+    monkeypatch.setattr(blocks, "BLOCK", block)
     torch.testing.assert_close(match(q, k, grid, queries, heads=heads, radius=1), whole, atol=1e-3, rtol=0)
 
 
@@ -111,10 +112,10 @@ def test_blocks_do_not_change_the_answer(monkeypatch, block, heads):
 )
 def test_blocks_cover_everything_once_and_stay_small(heads, rows, cols):
     seen = 0
-    for a, r in matching.blocks(heads, rows, cols):
+    for a, r in blocks.blocks(heads, rows, cols):
         pieces = (a.stop - a.start) * (r.stop - r.start)
         seen += pieces
-        assert pieces * cols <= max(matching.BLOCK, cols)
+        assert pieces * cols <= max(blocks.BLOCK, cols)
     assert seen == heads * rows
 
 
@@ -181,6 +182,18 @@ def test_queries_do_not_influence_each_other(case, data):
     torch.testing.assert_close(match(q, k, grid, queries[order], radius=1), together[list(order)], atol=1e-3, rtol=0)
     alone = torch.cat([match(q, k, grid, queries[n : n + 1], radius=1) for n in range(6)])
     torch.testing.assert_close(alone, together, atol=1e-3, rtol=0)
+
+
+@pytest.mark.parametrize("block", [7, 60, 10_000])
+@pytest.mark.parametrize("variant", ["corrected", "difftrack"])
+def test_each_head_and_their_mean_in_one_pass(monkeypatch, block, variant):
+    q, k, grid, queries = random_case(14, 3, 3, 4, 5, 8, 20)
+    monkeypatch.setattr(blocks, "BLOCK", block)
+    points = locate_queries(grid, queries, "cpu", variant=variant)
+    both = matching.match_tokens(q, k, grid, points, heads="each", with_mean=True, variant=variant)
+    assert both.shape == (4, 20, 3, 2)
+    torch.testing.assert_close(both[:-1], match(q, k, grid, queries, heads="each", variant=variant), atol=1e-3, rtol=0)
+    torch.testing.assert_close(both[-1], match(q, k, grid, queries, variant=variant), atol=1e-3, rtol=0)
 
 
 def test_duplicate_queries_get_the_same_answer():
@@ -316,7 +329,8 @@ def bad(**changes):
         ({"radius": 0.5}, r"radius: expected"),
         ({"scale": math.nan}, r"scale: expected"),
         ({"scale": -1.0}, r"scale: expected"),
-        ({"variant": "difftrack"}, r"'difftrack' is not available in this version"),
+        ({"variant": "difftrack", "radius": 1}, r"radius: the field read-out"),
+        ({"variant": None}, r"Unknown variant 'None'"),
         ({"variant": "correct"}, r"(?s)Unknown variant 'correct'.*corrected.*corrected, difftrack"),
     ],
 )
@@ -330,16 +344,5 @@ def test_features_that_do_not_fit(f):
     grid = TokenGrid(frames=3, rows=4, cols=5, stride=(16, 16))
     with pytest.raises(UsageError, match="f: expected"):
         match_features(f, grid, [[1, 1]])
-    with pytest.raises(UsageError, match="difftrack"):
+    with pytest.raises(UsageError, match="f: expected"):
         match_features(f, grid, [[1, 1]], variant="difftrack")
-
-
-def test_agrees_with_the_published_code(pytestconfig):
-    # matched token of frame 1 for every token of frame 0, by the published DiffTrack code (arXiv 2506.17220) in float32
-    # on a field that moves by (2, -1) tokens; its second softmax leaves the argmax alone there
-    stored = np.load(pytestconfig.rootpath / "tests" / "data" / "difftrack_a_shift_small.npz")
-    q, k = (torch.from_numpy(stored[name].astype(np.float32) / 32).reshape(2, 30, 45, 2, 16) for name in ("q", "k"))
-    q, k = (2 * q).permute(3, 0, 1, 2, 4), k.permute(3, 0, 1, 2, 4)
-    grid = TokenGrid(frames=2, rows=30, cols=45, stride=(16, 16))
-    got = match(q, k, grid, grid.centres)[:, 1]
-    np.testing.assert_array_equal(grid.tokens_at(got.numpy()), stored["match"])

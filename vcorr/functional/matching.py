@@ -1,7 +1,8 @@
 """Matching kernels in plain torch (PROTOCOL section 3), on queries that were checked before.
 
 Nothing here waits for the device or branches on a tensor's values. Intermediate matrices are built block by block, so
-that the extra memory stays under 300 MB whatever the number of heads and tokens. All arithmetic is float32.
+that the extra memory stays under 300 MB whatever the number of heads and tokens. All arithmetic is float32, except in
+the published code's variant (`vcorr.functional.difftrack`).
 
 Axes: A heads that take part, U distinct query tokens, P = h*w tokens of a frame, d width of a head.
 """
@@ -10,9 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from itertools import product
 from typing import Literal
 
 import numpy as np
@@ -20,13 +19,13 @@ import torch
 from torch import Tensor
 
 from vcorr.errors import UsageError
+from vcorr.functional.blocks import MEAN, Piece, blocks, check_tokens, plain_precision, row_slices
+from vcorr.functional.difftrack import FieldLanding, RoundedCosts, sampled_field
 from vcorr.functional.queries import QueryTokens, upload
 from vcorr.geometry import TokenGrid
+from vcorr.metrics.variants import Switches, Variant, switches_of
 
 Heads = Literal["mean", "each"] | int | Sequence[int]
-
-BLOCK = 1 << 24
-"""Elements of one intermediate matrix: 64 MiB of float32, of which at most four are alive at once."""
 
 
 def match_tokens(
@@ -39,25 +38,33 @@ def match_tokens(
     heads: Heads = "mean",
     radius: int = 0,
     scale: float | None = None,
+    variant: Variant = "corrected",
+    with_mean: bool = False,
 ) -> Tensor:
-    """`vcorr.functional.match` on queries that were located before: no host synchronisation.
+    """`vcorr.functional.match` on queries that were located before, for the same variant: no host synchronisation.
+
+    with_mean: "each" returns (H + 1, N, F, 2), the mean over all heads last (so that index -1 means it, as in every
+    table), for one pass instead of two.
 
     Raises:
         UsageError: q, k or an option cannot be used; the message names it.
     """
-    _check_tokens("q", q, grid)
-    _check_tokens("k", k, grid)
+    check_tokens("q", q, grid)
+    check_tokens("k", k, grid)
     if k.shape != q.shape or k.device != q.device:
         raise UsageError(f"k: expected q's shape {tuple(q.shape)} on {q.device}, got {tuple(k.shape)} on {k.device}.")
+    switches = switches_of(variant)
     chosen = chosen_heads(heads, q.shape[0])
-    costs = _Costs(_take_heads(q, chosen), _take_heads(k, chosen), points.tokens, symmetric, _checked_scale(scale, q))
-    landing = _Landing.of(grid, _checked_radius(radius), q.device)
-    with _plain_float32(q.device):
-        offsets = _offsets(costs, landing, grid.frames, each=heads == "each")
+    kind = RoundedCosts if switches.second_softmax else _Costs
+    factor = _checked_scale(scale, q, switches)
+    costs = kind(_take_heads(q, chosen), _take_heads(k, chosen), points.tokens, symmetric, factor)
+    landing = _landing(grid, points, _checked_radius(radius), q.device)
+    with plain_precision(q.device):
+        offsets = _offsets(costs, landing, grid.frames, each=heads == "each", with_mean=with_mean or heads != "each")
     return _answers(offsets, points)
 
 
-def match_feature_tokens(f: Tensor, grid: TokenGrid, points: QueryTokens) -> Tensor:
+def match_feature_tokens(f: Tensor, grid: TokenGrid, points: QueryTokens, *, variant: Variant = "corrected") -> Tensor:
     """`vcorr.functional.match_features` on queries that were located before: no host synchronisation.
 
     Raises:
@@ -68,11 +75,14 @@ def match_feature_tokens(f: Tensor, grid: TokenGrid, points: QueryTokens) -> Ten
             f"f: expected a floating point tensor (F, h, w, c) with ({grid.frames}, {grid.rows}, {grid.cols}) first, "
             f"got {f.dtype} of shape {tuple(f.shape)}."
         )
-    # one head, one way, unscaled: softmax rises with its logits, so its argmax is the largest dot product
-    costs = _Costs(f[None], f[None], points.tokens, symmetric=False, scale=1.0, softmax=False)
-    landing = _Landing.of(grid, 0, f.device)
-    with _plain_float32(f.device):
-        offsets = _offsets(costs, landing, grid.frames, each=False)
+    # one head, one way, unscaled
+    if switches_of(variant).second_softmax:
+        costs: _Costs | RoundedCosts = RoundedCosts(f[None], f[None], points.tokens, symmetric=False, scale=1.0)
+    else:  # softmax rises with its logits, so its argmax is the largest dot product
+        costs = _Costs(f[None], f[None], points.tokens, symmetric=False, scale=1.0, softmax=False)
+    landing = _landing(grid, points, 0, f.device)
+    with plain_precision(f.device):
+        offsets = _offsets(costs, landing, grid.frames, each=False, with_mean=True)
     return _answers(offsets, points)
 
 
@@ -114,7 +124,23 @@ class _Costs:
     def heads(self) -> int:
         return self.q.shape[0]
 
-    def normaliser(self, frame: int) -> Tensor | None:
+    def pieces(self, frame: int, *, each: bool, with_mean: bool) -> Iterator[Piece]:
+        """C of every query token, up to a positive factor: of each head by itself, of the mean over heads, or both."""
+        normaliser = self._normaliser(frame)
+        tokens = self.q.shape[2] * self.q.shape[3]
+        for x in row_slices(len(self.tokens), tokens):
+            total: Tensor | None = None
+            for a, _ in blocks(self.heads, x.stop - x.start, tokens):
+                rows = self._rows(frame, a, x, normaliser)
+                if each:
+                    yield a, x, rows
+                if with_mean:
+                    part = rows.sum(dim=0)
+                    total = part if total is None else total.add_(part)
+            if total is not None:
+                yield MEAN, x, total
+
+    def _normaliser(self, frame: int) -> Tensor | None:
         """(A, P): log-sum-exp over the tokens x of frame 1 of qj(y)·k1(x), which the reverse softmax divides by."""
         if not self.symmetric:
             return None
@@ -125,7 +151,7 @@ class _Costs:
             total[a, y] = torch.logsumexp(self._logits(q[a, y], k[a]), dim=-1)
         return total
 
-    def rows(self, frame: int, heads: slice, queries: slice, normaliser: Tensor | None) -> Tensor:
+    def _rows(self, frame: int, heads: slice, queries: slice, normaliser: Tensor | None) -> Tensor:
         """C(x, y), (A, U, P) of the given heads and query tokens before the mean over heads; symmetric, twice that."""
         x = self.tokens[queries]
         q1, k1 = (tensor[heads, 0].flatten(1, 2).index_select(1, x) for tensor in (self.q, self.k))
@@ -183,49 +209,35 @@ class _Landing:
         )
 
 
-def _offsets(costs: _Costs, landing: _Landing, frames: int, *, each: bool) -> Tensor:
-    """Motion of every query token in pixels, (U, F, 2), or (A, U, F, 2) for `each` head by itself; 0 in frame 0."""
-    queries, tokens = len(costs.tokens), len(landing.centres)
-    lead = (costs.heads,) if each else ()
-    out = torch.zeros(*lead, queries, frames, 2, dtype=torch.float32, device=costs.q.device)
+def _offsets(
+    costs: _Costs | RoundedCosts, landing: _Landing | FieldLanding, frames: int, *, each: bool, with_mean: bool
+) -> Tensor:
+    """What the landing reads off C for every query token, in pixels; 0 in frame 0.
+
+    (U, F, 2) of the mean over heads, (A, U, F, 2) for `each` head by itself, with the mean behind them if asked for.
+    """
+    lead = (costs.heads + with_mean,) if each else ()
+    out = torch.zeros(*lead, len(costs.tokens), frames, 2, dtype=torch.float32, device=costs.q.device)
     for frame in range(1, frames):
-        normaliser = costs.normaliser(frame)
-        if each:
-            for a, x in blocks(costs.heads, queries, tokens):
-                out[a, x, frame] = landing.offsets(costs.rows(frame, a, x, normaliser), costs.tokens[x])
-        else:
-            for _, x in blocks(1, queries, tokens):
-                out[x, frame] = landing.offsets(_summed(costs, frame, x, tokens, normaliser), costs.tokens[x])
+        for a, x, cost in costs.pieces(frame, each=each, with_mean=with_mean):
+            target = out[a] if each else out
+            target[..., x, frame, :] = landing.offsets(cost, costs.tokens[x])
     return out
 
 
-def _summed(costs: _Costs, frame: int, queries: slice, tokens: int, normaliser: Tensor | None) -> Tensor:
-    """(U, P): C of the given query tokens summed over the heads."""
-    total: Tensor | None = None
-    for a, _ in blocks(costs.heads, queries.stop - queries.start, tokens):
-        part = costs.rows(frame, a, queries, normaliser).sum(dim=0)
-        total = part if total is None else total.add_(part)
-    assert total is not None  # chosen_heads never returns none
-    return total
-
-
 def _answers(offsets: Tensor, points: QueryTokens) -> Tensor:
-    """From motions of the distinct tokens, (..., U, F, 2), to positions of the queries, (..., N, F, 2)."""
+    """From what was read off for the distinct tokens, (..., U, F, 2), to positions of the queries, (..., N, F, 2)."""
+    if points.weights is not None:
+        return sampled_field(offsets, points.xy, points.index, points.weights)
     return points.xy[:, None] + offsets.index_select(offsets.ndim - 3, points.index)
 
 
-def blocks(heads: int, rows: int, cols: int) -> Iterator[tuple[slice, slice]]:
-    """Slices over heads and rows that cut heads x rows x cols into pieces of at most `BLOCK` elements.
-
-    One row of one head is the smallest piece; whole heads are kept together where they fit.
-    """
-    row_step = max(1, min(rows, BLOCK // cols))
-    head_step = max(1, min(heads, BLOCK // (row_step * cols)))
-    return product(_slices(heads, head_step), _slices(rows, row_step))
-
-
-def _slices(length: int, step: int) -> list[slice]:
-    return [slice(start, min(start + step, length)) for start in range(0, length, step)]
+def _landing(grid: TokenGrid, points: QueryTokens, radius: int, device: torch.device) -> _Landing | FieldLanding:
+    if points.weights is None:
+        return _Landing.of(grid, radius, device)
+    if radius:
+        raise UsageError(f"radius: the field read-out of difftrack has none, got {radius}.")
+    return FieldLanding.of(grid, device)
 
 
 def _take_heads(tensor: Tensor, chosen: tuple[int, ...]) -> Tensor:
@@ -235,31 +247,15 @@ def _take_heads(tensor: Tensor, chosen: tuple[int, ...]) -> Tensor:
     return torch.stack([tensor[head] for head in chosen])  # indexing with a list would wait for the device
 
 
-def _check_tokens(name: str, value: Tensor, grid: TokenGrid) -> None:
-    if not isinstance(value, Tensor) or not value.is_floating_point():
-        kind = value.dtype if isinstance(value, Tensor) else type(value).__name__
-        raise UsageError(f"{name}: expected a floating point torch tensor, got {kind}.")
-    if value.ndim != 5 or value.shape[1:4] != (grid.frames, grid.rows, grid.cols) or 0 in value.shape:
-        raise UsageError(
-            f"{name}: expected shape (H, F, h, w, d) with ({grid.frames}, {grid.rows}, {grid.cols}) in the middle, got "
-            f"{tuple(value.shape)}."
-        )
-
-
 def _checked_radius(radius: int) -> int:
     if isinstance(radius, bool) or not isinstance(radius, int) or radius < 0:
         raise UsageError(f"radius: expected a whole number of tokens of at least 0, got {radius!r}.")
     return radius
 
 
-def _checked_scale(scale: float | None, q: Tensor) -> float:
+def _checked_scale(scale: float | None, q: Tensor, switches: Switches) -> float:
     if scale is None:
-        return float(q.shape[-1] ** -0.5)
+        return float((q.shape[-1] if switches.scale == "width" else q.shape[0]) ** -0.5)
     if not (math.isfinite(scale) and scale > 0):
         raise UsageError(f"scale: expected a positive number or None for 1/sqrt(d), got {scale!r}.")
     return float(scale)
-
-
-def _plain_float32(device: torch.device) -> AbstractContextManager[object]:
-    """Inside a model's forward pass autocast may be on: it would bring the products back to half precision."""
-    return torch.autocast(device.type, enabled=False)

@@ -11,22 +11,28 @@ from torch import Tensor
 
 from vcorr.errors import UsageError
 from vcorr.geometry import TokenGrid
+from vcorr.metrics.difftrack import field_samples
+from vcorr.metrics.variants import Variant, switches_of
 
 
 @dataclass(frozen=True)
 class QueryTokens:
     """Checked query points on the device that matches them.
 
-    xy: (N, 2) float32 pixels. tokens: (U,) int64, the distinct tokens under the queries, ascending row-major indices.
-    index: (N,) int64, which of `tokens` each query reads.
+    xy: (N, 2) float32 pixels. tokens: (U,) int64, the distinct tokens that are read, ascending row-major indices.
+    index: (N,) int64, which of `tokens` each query reads. weights: None; or, for the field read-out of difftrack,
+    (N, 4) float32 weights of the four tokens beside each query, and index is (N, 4) as well.
     """
 
     xy: Tensor
     tokens: Tensor
     index: Tensor
+    weights: Tensor | None = None
 
 
-def locate_queries(grid: TokenGrid, queries: Tensor | ArrayLike, device: torch.device | str) -> QueryTokens:
+def locate_queries(
+    grid: TokenGrid, queries: Tensor | ArrayLike, device: torch.device | str, *, variant: Variant = "corrected"
+) -> QueryTokens:
     """Checks queries and looks up their tokens; the result can be used for every layer and step on the same grid.
 
     The work is done on the CPU. Queries that live there are uploaded without waiting for the device; queries that live
@@ -36,16 +42,30 @@ def locate_queries(grid: TokenGrid, queries: Tensor | ArrayLike, device: torch.d
         grid: the token grid.
         queries: (N, 2) raster pixels in frame 0.
         device: where q and k are.
+        variant: "corrected", "difftrack" or `Switches` (`readout`).
 
     Raises:
         UsageError: not an (N, 2) array of numbers, or a position that is not finite or outside the frame.
     """
+    points = checked_points(grid, queries)
+    if switches_of(variant).readout == "field":
+        return _locate_samples(grid, points, device)
+    tokens, index = np.unique(grid.tokens_at(points), return_inverse=True)
+    return QueryTokens(upload(points, device), upload(tokens, device), upload(index, device))
+
+
+def checked_points(grid: TokenGrid, queries: Tensor | ArrayLike) -> NDArray[np.float32]:
+    """Queries as an (N, 2) float32 array in host memory, all inside the frame.
+
+    Raises:
+        UsageError: they are not.
+    """
     points = as_points(queries)
     try:
-        tokens, index = np.unique(grid.tokens_at(points), return_inverse=True)
+        grid.check_inside(points)
     except UsageError as error:
         raise UsageError(f"queries: {error.message}", hint=error.hint) from error
-    return QueryTokens(upload(points, device), upload(tokens, device), upload(index, device))
+    return points
 
 
 def as_points(queries: Tensor | ArrayLike) -> NDArray[np.float32]:
@@ -69,3 +89,13 @@ def upload(array: ArrayLike, device: torch.device | str) -> Tensor:
     """A copy of a small host array on `device`, without waiting for the device's queue."""
     # the copy owns its memory: the caller may change the array afterwards
     return torch.from_numpy(np.array(array)).to(device, non_blocking=True)
+
+
+def _locate_samples(grid: TokenGrid, points: NDArray[np.float32], device: torch.device | str) -> QueryTokens:
+    samples = field_samples(grid, points)
+    (cols, rows), (across, down) = samples.corners.transpose(1, 0, 2), samples.weights.transpose(1, 0, 2)
+    beside = (rows[:, :, None] * grid.cols + cols[:, None]).reshape(-1, 4)
+    weights = (down[:, :, None] * across[:, None]).reshape(-1, 4).astype(np.float32)
+    tokens, index = np.unique(beside, return_inverse=True)
+    index = index.reshape(beside.shape)  # numpy 2.0 and later disagree about its shape
+    return QueryTokens(upload(points, device), upload(tokens, device), upload(index, device), upload(weights, device))

@@ -1,22 +1,31 @@
 """Scores of predicted tracks against reference tracks, and the floor and ceiling beside each of them. numpy only."""
 
-from vcorr.metrics.accuracy import Share, accuracy, scored_pairs, shares_within
+from vcorr.metrics.accuracy import accuracy
 from vcorr.metrics.bounds import ceiling_tracks, token_oracle, zero_motion
 from vcorr.metrics.builtin import MatchingAccuracy, MatchingAccuracyConfig, Pck, PckConfig
+from vcorr.metrics.pairs import Pairs, PairsMemo, Share, scored_pairs
 from vcorr.metrics.timemap import FrameMap, frame_map, to_frames
+from vcorr.metrics.variants import CORRECTED, DIFFTRACK, DIFFTRACK_TAPVID, Switches, Variant, switches_of
 
 __all__ = [
+    "CORRECTED",
+    "DIFFTRACK",
+    "DIFFTRACK_TAPVID",
     "FrameMap",
     "MatchingAccuracy",
     "MatchingAccuracyConfig",
+    "Pairs",
+    "PairsMemo",
     "Pck",
     "PckConfig",
     "Share",
+    "Switches",
+    "Variant",
     "accuracy",
     "ceiling_tracks",
     "frame_map",
     "scored_pairs",
-    "shares_within",
+    "switches_of",
     "to_frames",
     "token_oracle",
     "zero_motion",

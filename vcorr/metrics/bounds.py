@@ -7,7 +7,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from vcorr.errors import UsageError, unknown_name
 from vcorr.geometry import TokenGrid
+from vcorr.metrics.difftrack import field_samples
 from vcorr.metrics.timemap import to_frames
+from vcorr.metrics.variants import Variant, switches_of
 from vcorr.records import Readout
 
 READOUTS = ("token", "free")
@@ -27,7 +29,12 @@ def zero_motion(queries: ArrayLike, frames: int) -> NDArray[np.float32]:
 
 
 def token_oracle(
-    reference: ArrayLike, queries: ArrayLike, grid: TokenGrid, *, readout: Readout = "token"
+    reference: ArrayLike,
+    queries: ArrayLike,
+    grid: TokenGrid,
+    *,
+    readout: Readout = "token",
+    variant: Variant = "corrected",
 ) -> NDArray[np.float32]:
     """The best answer the read-out could have given at every latent time.
 
@@ -36,7 +43,8 @@ def token_oracle(
     whole-token motions that end on the grid. Those positions are a product of places in x and places in y, so the one
     nearest in each is the nearest in pixels and in strides alike: the reference's displacement is rounded to whole
     tokens in x and in y and clipped to the tokens that exist. Read-out "free" can answer any position: the reference
-    itself.
+    itself. The token read-out of difftrack is a sampled field; its oracle lets the four tokens beside the query move by
+    the one whole-token motion that brings the answer nearest to the reference.
 
     Args:
         reference: (N, T, 2) pixels, T the grid's video frames. Frames in which a point is NaN or infinite are filled
@@ -44,6 +52,7 @@ def token_oracle(
         queries: (N, 2) pixels in frame 0, inside the frame.
         grid: the grid the predictions were read from.
         readout: "token" or "free".
+        variant: "corrected", "difftrack" or `Switches` (`readout`).
 
     Returns:
         (N, F, 2) float32 pixels; [:, 0] is the query.
@@ -56,16 +65,23 @@ def token_oracle(
     points = grid.check_inside(queries)
     best = _at_latent_times(_checked_reference(reference, points, grid), grid)
     if readout == "token":
-        best = _nearest_reachable(best, points, grid)
+        nearest = _nearest_reachable if switches_of(variant).readout == "token" else _nearest_of_field
+        best = nearest(best, points, grid)
     best[:, 0] = points
     return best.astype(np.float32)
 
 
 def ceiling_tracks(
-    reference: ArrayLike, queries: ArrayLike, grid: TokenGrid, *, readout: Readout = "token"
+    reference: ArrayLike,
+    queries: ArrayLike,
+    grid: TokenGrid,
+    *,
+    readout: Readout = "token",
+    variant: Variant = "corrected",
 ) -> NDArray[np.float32]:
     """The ceiling: `token_oracle` brought to frames by the time map that predictions go through, (N, T, 2) pixels."""
-    return to_frames(token_oracle(reference, queries, grid, readout=readout), grid, queries)
+    best = token_oracle(reference, queries, grid, readout=readout, variant=variant)
+    return to_frames(best, grid, queries, variant=variant)
 
 
 def _checked_reference(reference: ArrayLike, points: NDArray[np.float64], grid: TokenGrid) -> NDArray[np.float64]:
@@ -102,3 +118,19 @@ def _nearest_reachable(
     end = np.clip(start + moved, 0, [grid.rows - 1, grid.cols - 1])
     offset = grid.token_centres(end[..., 0], end[..., 1]) - grid.token_centres(start[..., 0], start[..., 1])
     return np.asarray(points[:, None] + offset)
+
+
+def _nearest_of_field(target: NDArray[np.float64], points: NDArray[np.float64], grid: TokenGrid) -> NDArray[np.float64]:
+    # A field of token positions that all moved by m answers weight_x * weight_y * (start + m) in each direction: the
+    # sampling is separable, and its weights add up to less than 1 where it reaches beyond the last token.
+    samples = field_samples(grid, points)
+    weight = samples.weights.sum(axis=-1)  # (N, 2) in x and in y
+    start = (samples.weights * samples.corners).sum(axis=-1) / weight
+    total = weight.prod(axis=-1)[:, None, None]
+    size = np.array([grid.cols, grid.rows])
+    wanted = grid.in_strides(target) / total - start[:, None]
+    inside = samples.weights > 0
+    first = np.where(inside, samples.corners, size[:, None]).min(axis=-1)
+    last = np.where(inside, samples.corners, 0).max(axis=-1)
+    moved = np.clip(np.rint(wanted), -first[:, None], (size - 1 - last)[:, None])
+    return np.asarray(total * (start[:, None] + moved) * grid.stride)

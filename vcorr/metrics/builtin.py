@@ -9,8 +9,9 @@ import numpy as np
 
 from vcorr.errors import UsageError
 from vcorr.geometry import TokenGrid
-from vcorr.metrics.accuracy import Floats, accuracy, check_tracks, scored_pairs, shares_within
-from vcorr.metrics.variants import check_variant
+from vcorr.metrics.accuracy import HALF_A_STRIDE
+from vcorr.metrics.pairs import Floats, PairsMemo
+from vcorr.metrics.variants import switches_of
 from vcorr.records import Score, Tracks
 
 PCK_SIDE = 256
@@ -19,23 +20,25 @@ PCK_SIDE = 256
 
 @dataclass(frozen=True)
 class MatchingAccuracyConfig:
-    """variant: "corrected" (points visible in the query frame, without the query frame itself)."""
+    """variant: "corrected" (points visible in the query frame, without the query frame itself) or "difftrack" (all
+    visible points of all frames).
+    """
 
     variant: str = "corrected"
 
     def __post_init__(self) -> None:
-        check_variant(self.variant, "metric 'matching-accuracy'")
+        switches_of(self.variant)
 
 
 @dataclass(frozen=True)
 class PckConfig:
-    """thresholds: distances in pixels of a 256x256 frame, each a column. variant: "corrected"."""
+    """thresholds: distances in pixels of a 256x256 frame, each a column. variant: as of `MatchingAccuracyConfig`."""
 
     thresholds: tuple[float, ...] = (1, 2, 4, 8, 16)
     variant: str = "corrected"
 
     def __post_init__(self) -> None:
-        check_variant(self.variant, "metric 'pck'")
+        switches_of(self.variant)
         usable = all(math.isfinite(threshold) and threshold > 0 for threshold in self.thresholds)
         if not self.thresholds or not usable or len(set(self.thresholds)) != len(self.thresholds):
             raise UsageError(
@@ -53,12 +56,19 @@ class MatchingAccuracy:
 
     def __init__(self, config: MatchingAccuracyConfig | None = None) -> None:
         self.variant = (config or MatchingAccuracyConfig()).variant
+        self._memo = PairsMemo(self.variant)
 
     def score(self, tracks: Floats, reference: Tracks, grid: TokenGrid) -> dict[str, Score]:
-        """Scores (N, T, 2) pixels against `reference`; see `vcorr.metrics.accuracy.accuracy`."""
+        """Scores (N, T, 2) pixels against `reference`; see `vcorr.metrics.accuracy.accuracy`.
+
+        Raises:
+            UsageError: tracks and reference differ in shape.
+        """
+        pairs = self._memo.pairs(reference, grid)
+        squares = pairs.squared_distances(tracks, np.array(grid.stride))
         scores = {}
         for suffix, moving in (("", False), ("_moving", True)):
-            share = accuracy(tracks, reference.xy, reference.visible, grid, variant=self.variant, moving=moving)
+            share = pairs.shares(squares, [HALF_A_STRIDE], moving=moving)[0]
             scores[f"matching_accuracy{suffix}"] = Score(share.value, share.pairs)
         return scores
 
@@ -76,6 +86,7 @@ class Pck:
         config = config or PckConfig()
         self.variant = config.variant
         self.thresholds = config.thresholds
+        self._memo = PairsMemo(self.variant)
 
     def score(self, tracks: Floats, reference: Tracks, grid: TokenGrid) -> dict[str, Score]:
         """Scores (N, T, 2) pixels of the grid's W x H frame against `reference`.
@@ -83,12 +94,11 @@ class Pck:
         Raises:
             UsageError: tracks and reference differ in shape.
         """
-        check_tracks(tracks, reference.xy, reference.visible)
-        scale = PCK_SIDE / np.array([grid.width, grid.height])
+        pairs = self._memo.pairs(reference, grid)
+        squares = pairs.squared_distances(tracks, np.array([grid.width, grid.height]) / PCK_SIDE)
         scores = {}
         for suffix, moving in (("", False), ("_moving", True)):
-            pairs = scored_pairs(reference.xy, reference.visible, grid, moving=moving)
-            offsets = (tracks[pairs].astype(np.float64) - reference.xy[pairs]) * scale
-            for threshold, share in zip(self.thresholds, shares_within(offsets, self.thresholds), strict=True):
+            shares = pairs.shares(squares, self.thresholds, moving=moving)
+            for threshold, share in zip(self.thresholds, shares, strict=True):
                 scores[f"pck_{threshold:g}{suffix}"] = Score(share.value, share.pairs)
         return scores

@@ -9,6 +9,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from vcorr.errors import UsageError
 from vcorr.geometry import TokenGrid
+from vcorr.metrics.difftrack import stretched_positions
+from vcorr.metrics.variants import Variant, switches_of
 
 
 @dataclass(frozen=True)
@@ -24,8 +26,11 @@ class FrameMap:
     fraction: NDArray[np.float64]
 
 
-def frame_map(grid: TokenGrid, video_frames: int | None = None) -> FrameMap:
-    """The neighbours of every frame: linear between the latents' centres, held outside them (PROTOCOL section 1).
+def frame_map(grid: TokenGrid, video_frames: int | None = None, *, variant: Variant = "corrected") -> FrameMap:
+    """The neighbours of every frame (PROTOCOL section 1).
+
+    corrected: linear between the latents' centres, held outside them. difftrack: frame t of T lies at latent
+    (t + 0.5) F/T - 0.5, held outside 0 .. F-1, whatever the latents' times are.
 
     Interpolating as value(before) + fraction * (value(after) - value(before)) answers a point that stands still
     exactly, which a weighted sum does not promise in floating point.
@@ -33,23 +38,39 @@ def frame_map(grid: TokenGrid, video_frames: int | None = None) -> FrameMap:
     Args:
         grid: gives the latents' times.
         video_frames: T; the grid's own when None.
+        variant: "corrected", "difftrack" or `Switches` (`time_map`).
     """
     weights = grid.time_weights(video_frames)
+    if switches_of(variant).time_map == "stretched":
+        return _stretched(grid.frames, len(weights))
     before = (weights > 0).argmax(axis=1)
     fraction = 1.0 - weights[np.arange(len(weights)), before]
     after = np.minimum(before + (fraction > 0), grid.frames - 1)
     return FrameMap(before, after, fraction)
 
 
+def _stretched(latents: int, frames: int) -> FrameMap:
+    position = stretched_positions(latents, frames)
+    before = np.floor(position).astype(np.int64)
+    return FrameMap(before, np.minimum(before + 1, latents - 1), position - before)
+
+
 def to_frames(
-    xy: ArrayLike, grid: TokenGrid, queries: ArrayLike, *, video_frames: int | None = None
+    xy: ArrayLike,
+    grid: TokenGrid,
+    queries: ArrayLike,
+    *,
+    variant: Variant = "corrected",
+    video_frames: int | None = None,
 ) -> NDArray[np.float32]:
     """Positions at latent times brought to frames.
 
     Args:
         xy: (..., N, F, 2) pixels at the grid's latent times.
         grid: gives the latents' times.
-        queries: (N, 2) pixels in frame 0, which frame 0 of the result repeats exactly.
+        queries: (N, 2) pixels in frame 0, which frame 0 of the result repeats exactly in corrected; difftrack reads
+            frame 0 off the latents like any other.
+        variant: "corrected", "difftrack" or `Switches` (`time_map`).
         video_frames: T; the grid's own when None.
 
     Returns:
@@ -58,12 +79,14 @@ def to_frames(
     Raises:
         UsageError: the shapes do not belong together.
     """
+    switches = switches_of(variant)
     positions, points = np.asarray(xy, dtype=np.float64), np.asarray(queries, dtype=np.float64)
     check_latent_tracks(positions.shape, points.shape, grid)
-    times = frame_map(grid, video_frames)
+    times = frame_map(grid, video_frames, variant=switches)
     start = positions[..., times.before, :]
     tracks = start + times.fraction[:, None] * (positions[..., times.after, :] - start)
-    tracks[..., 0, :] = points
+    if switches.time_map == "centres":
+        tracks[..., 0, :] = points
     return tracks.astype(np.float32)
 
 

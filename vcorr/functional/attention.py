@@ -1,0 +1,154 @@
+"""Attention rows of query points, and the peaks and sums of their segments (PROTOCOL section 4)."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+from numpy.typing import ArrayLike
+from torch import Tensor
+
+from vcorr.errors import UsageError
+from vcorr.functional.blocks import blocks, check_tokens, plain_precision
+from vcorr.functional.queries import QueryTokens, checked_points, locate_queries, upload
+from vcorr.geometry import TokenGrid
+from vcorr.metrics.difftrack import exchanged_tokens
+from vcorr.metrics.variants import Variant, switches_of
+
+
+class AttentionRows(NamedTuple):
+    """Head-mean attention of N query points of frame 1, summed up by segment; float32 probabilities in [0, 1].
+
+    peak_cross: (N, F-1), the largest among the tokens of every later frame. peak_self, peak_text: (N,), among the
+    tokens of frame 1 and of the text. sum_cross, sum_self, sum_text: (N,), all of later frames, frame 1, the text;
+    together 1. Without text tokens the two of the text are NaN.
+    """
+
+    peak_cross: Tensor
+    peak_self: Tensor
+    peak_text: Tensor
+    sum_cross: Tensor
+    sum_self: Tensor
+    sum_text: Tensor
+
+
+@torch.no_grad()
+def attention_rows(
+    q: Tensor,
+    k: Tensor,
+    k_text: Tensor,
+    grid: TokenGrid,
+    queries: Tensor | ArrayLike,
+    *,
+    variant: Variant = "corrected",
+    key_mask: Tensor | None = None,
+) -> AttentionRows:
+    """Where the attention of each query point goes: one softmax over all tokens, text and video, then the head mean.
+
+    Source: DiffTrack (arXiv 2506.17220), confidence and attention; PROTOCOL section 4. Computed in float32.
+
+    Args:
+        q: (H, F, h, w, d) queries as they enter the attention product, float32, bfloat16 or float16.
+        k: keys of the video tokens, likewise, of q's shape and on its device.
+        k_text: (H, n, d) keys of the text tokens; n may be 0.
+        grid: the tokens' grid, F x h x w.
+        queries: (N, 2) raster pixels in frame 0, inside the frame; keep them on the CPU in a hot loop.
+        variant: "corrected": the row of the token under the query, padded text left out. "difftrack": the row and
+            column exchanged and rounded, padded text included. Or `Switches` (`lookup`, `pooling`).
+        key_mask: (n,) bool, True for real text tokens, False for padding; None means all are real.
+
+    Returns:
+        `AttentionRows` on q's device.
+
+    Raises:
+        UsageError: an argument cannot be used; the message names it.
+    """
+    if not isinstance(q, Tensor):
+        raise UsageError(f"q: expected a floating point torch tensor, got {type(q).__name__}.")
+    points = locate_rows(grid, queries, q.device, variant=variant)
+    return attention_token_rows(q, k, k_text, grid, points, variant=variant, key_mask=key_mask)
+
+
+def locate_rows(
+    grid: TokenGrid, queries: Tensor | ArrayLike, device: torch.device | str, *, variant: Variant = "corrected"
+) -> QueryTokens:
+    """The tokens whose attention rows are read; like `vcorr.functional.queries.locate_queries`, once for all sites.
+
+    Raises:
+        UsageError: queries that are not (N, 2) positions inside the frame.
+    """
+    if switches_of(variant).lookup == "own":
+        return locate_queries(grid, queries, device)
+    points = checked_points(grid, queries)
+    tokens = upload(exchanged_tokens(grid, points), device)
+    return QueryTokens(upload(points, device), tokens, torch.arange(len(tokens), device=device))
+
+
+@torch.no_grad()
+def attention_token_rows(
+    q: Tensor,
+    k: Tensor,
+    k_text: Tensor,
+    grid: TokenGrid,
+    points: QueryTokens,
+    *,
+    variant: Variant = "corrected",
+    key_mask: Tensor | None = None,
+) -> AttentionRows:
+    """`attention_rows` on queries that `locate_rows` located before: no host synchronisation.
+
+    Raises:
+        UsageError: q, k, k_text or key_mask cannot be used; the message names it.
+    """
+    _check(q, k, k_text, key_mask, grid)
+    hidden = None
+    if key_mask is not None and switches_of(variant).pooling == "queries":
+        hidden = ~key_mask.to(q.device)
+    with plain_precision(q.device):
+        rows = _mean_rows(q, k, k_text, points.tokens, hidden)
+    text, video = rows[:, : k_text.shape[1]], rows[:, k_text.shape[1] :]
+    video = video.reshape(len(rows), grid.frames, grid.tokens_per_frame)
+    none = torch.full_like(rows[:, 0], math.nan)
+    peak_text, sum_text = (text.amax(1), text.sum(1)) if text.shape[1] else (none, none)
+    if hidden is not None and text.shape[1]:
+        peak_text, sum_text = (value.masked_fill(hidden.all(), math.nan) for value in (peak_text, sum_text))
+    peak = video.amax(2)
+    read = (peak[:, 1:], peak[:, 0], peak_text, video[:, 1:].sum((1, 2)), video[:, 0].sum(1), sum_text)
+    return AttentionRows(*(value.index_select(0, points.index) for value in read))
+
+
+def _mean_rows(q: Tensor, k: Tensor, k_text: Tensor, tokens: Tensor, hidden: Tensor | None) -> Tensor:
+    """(U, n + F*h*w): softmax over all tokens, text first, averaged over heads. hidden: (n,) text left out."""
+    heads, text = q.shape[0], k_text.shape[1]
+    width = text + math.prod(q.shape[1:4])
+    total = torch.zeros(len(tokens), width, dtype=torch.float32, device=q.device)
+    unused = torch.empty(1, 1, 1, dtype=torch.float32, device=q.device)
+    for a, x in blocks(heads, len(tokens), width):
+        left = q[a, 0].flatten(1, 2).index_select(1, tokens[x]).float()
+        right = torch.cat([k_text[a].float(), k[a].flatten(1, 3).float()], dim=1)
+        # scaled after the product: half precision inputs stay exact also where the device may use TF32
+        logits = torch.baddbmm(unused, left, right.mT, beta=0, alpha=q.shape[-1] ** -0.5)
+        if hidden is not None:
+            logits[..., :text].masked_fill_(hidden, -math.inf)
+        total[x] += logits.softmax(dim=-1).sum(dim=0)
+    return total / heads
+
+
+def _check(q: Tensor, k: Tensor, k_text: Tensor, key_mask: Tensor | None, grid: TokenGrid) -> None:
+    check_tokens("q", q, grid)
+    check_tokens("k", k, grid)
+    if k.shape != q.shape or k.device != q.device:
+        raise UsageError(f"k: expected q's shape {tuple(q.shape)} on {q.device}, got {tuple(k.shape)} on {k.device}.")
+    fits = isinstance(k_text, Tensor) and k_text.ndim == 3 and k_text.shape[::2] == q.shape[::4]
+    if not fits or not k_text.is_floating_point() or k_text.device != q.device:
+        found = f"{k_text.dtype} {tuple(k_text.shape)}" if isinstance(k_text, Tensor) else type(k_text).__name__
+        raise UsageError(
+            f"k_text: expected floating point (H, n, d) with H = {q.shape[0]} and d = {q.shape[-1]} on {q.device}, got "
+            f"{found}."
+        )
+    if key_mask is None:
+        return
+    if not isinstance(key_mask, Tensor) or key_mask.dtype != torch.bool or key_mask.shape != k_text.shape[1:2]:
+        found = f"{key_mask.dtype} {tuple(key_mask.shape)}" if isinstance(key_mask, Tensor) else type(key_mask).__name__
+        raise UsageError(f"key_mask: expected a bool tensor of shape ({k_text.shape[1]},), got {found}.")

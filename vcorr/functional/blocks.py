@@ -1,0 +1,66 @@
+"""What every kernel of the functional API needs: checks of tensors, and loops cut into pieces that fit in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from itertools import product
+
+import torch
+from torch import Tensor
+
+from vcorr.errors import UsageError
+from vcorr.geometry import TokenGrid
+
+BLOCK = 1 << 24
+"""Elements of one intermediate matrix: 64 MiB of float32, of which at most four are alive at once."""
+
+MEAN = -1
+"""In a `Piece`, in place of heads: the rows are those of the mean over all heads."""
+
+Piece = tuple[slice | int, slice, Tensor]
+"""Heads (or MEAN), query tokens, and their rows of the correlation, (A, U, P) or (U, P)."""
+
+
+def blocks(heads: int, rows: int, cols: int) -> Iterator[tuple[slice, slice]]:
+    """Slices over heads and rows that cut heads x rows x cols into pieces of at most `BLOCK` elements.
+
+    One row of one head is the smallest piece; whole heads are kept together where they fit.
+    """
+    row_step = _rows_at_once(rows, cols)
+    head_step = max(1, min(heads, BLOCK // (row_step * cols)))
+    return product(_slices(heads, head_step), _slices(rows, row_step))
+
+
+def row_slices(rows: int, cols: int) -> list[slice]:
+    """Slices over rows that cut rows x cols into pieces of at most `BLOCK` elements; one row is the smallest."""
+    return _slices(rows, _rows_at_once(rows, cols))
+
+
+def _rows_at_once(rows: int, cols: int) -> int:
+    return max(1, min(rows, BLOCK // cols))
+
+
+def _slices(length: int, step: int) -> list[slice]:
+    return [slice(start, min(start + step, length)) for start in range(0, length, step)]
+
+
+def check_tokens(name: str, value: Tensor, grid: TokenGrid) -> None:
+    """Checks that `value` is (H, F, h, w, d) on the grid.
+
+    Raises:
+        UsageError: the message begins with `name`.
+    """
+    if not isinstance(value, Tensor) or not value.is_floating_point():
+        kind = value.dtype if isinstance(value, Tensor) else type(value).__name__
+        raise UsageError(f"{name}: expected a floating point torch tensor, got {kind}.")
+    if value.ndim != 5 or value.shape[1:4] != (grid.frames, grid.rows, grid.cols) or 0 in value.shape:
+        raise UsageError(
+            f"{name}: expected shape (H, F, h, w, d) with ({grid.frames}, {grid.rows}, {grid.cols}) in the middle, got "
+            f"{tuple(value.shape)}."
+        )
+
+
+def plain_precision(device: torch.device) -> AbstractContextManager[object]:
+    """Inside a model's forward pass autocast may be on: it would bring the products back to half precision."""
+    return torch.autocast(device.type, enabled=False)

@@ -1,0 +1,197 @@
+"""Scores of one clip on tensors or arrays: the arithmetic is in `vcorr.metrics`, which needs no torch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+
+from vcorr.errors import UsageError
+from vcorr.functional.attention import AttentionRows
+from vcorr.geometry import TokenGrid
+from vcorr.metrics import attention as scores
+from vcorr.metrics.accuracy import accuracy
+from vcorr.metrics.tapvid import QueryMode
+from vcorr.metrics.tapvid import tapvid as tapvid_of_arrays
+from vcorr.metrics.variants import Variant, switches_of
+
+
+def matching_accuracy(
+    tracks: Tensor | ArrayLike,
+    reference: Tensor | ArrayLike,
+    visible: Tensor | ArrayLike,
+    grid: TokenGrid,
+    *,
+    variant: Variant = "corrected",
+    threshold: float | None = None,
+    moving: bool = False,
+) -> float:
+    """The share of visible (point, frame) pairs of a clip whose track is close to the reference, pooled in the clip.
+
+    corrected: only points visible in the query frame (frame 0) count, and the query frame itself does not. difftrack:
+    every visible point in every frame.
+    Source: DiffTrack (arXiv 2506.17220), matching accuracy; PROTOCOL section 4. `vcorr.metrics.accuracy` is the same on
+    numpy arrays and tells how many pairs there were.
+
+    Args:
+        tracks: (N, T, 2) pixels. A position that is NaN is a miss.
+        reference: (N, T, 2) pixels, finite where visible.
+        visible: (N, T) bool, True where the point can be seen.
+        grid: the grid the tracks were read from.
+        variant: "corrected", "difftrack" or `Switches` (`pooling`).
+        threshold: None for half a stride, hypot(dx/sx, dy/sy) < 1/2; else pixels, hypot(dx, dy) < threshold.
+        moving: only pairs whose reference moved more than one stride since the query frame.
+
+    Returns:
+        In [0, 1]; NaN when no pair counts.
+
+    Raises:
+        UsageError: an argument cannot be used; the message names it.
+    """
+    share = accuracy(
+        _numbers("tracks", tracks, "(N, T, 2)"),
+        _numbers("reference", reference, "(N, T, 2)"),
+        _array(visible),
+        grid,
+        variant=variant,
+        threshold=threshold,
+        moving=moving,
+    )
+    return share.value
+
+
+def confidence_score(
+    rows: AttentionRows, visible: Tensor | ArrayLike, grid: TokenGrid, *, variant: Variant = "corrected"
+) -> dict[str, float]:
+    """How sure the attention of the query points is: the mean peak over later frames, frame 1 and the text.
+
+    corrected: points visible in the query frame; "cross" averages a point over the later latents in whose frames it is
+    visible throughout, and leaves out points without such a latent. difftrack: all points, and a point without such a
+    latent counts as 0. Source: DiffTrack (arXiv 2506.17220), confidence score; PROTOCOL section 4.
+
+    Args:
+        rows: of N points, from `attention_rows`.
+        visible: (N, T) bool, True where the point can be seen, T the grid's video frames.
+        grid: says which frames a latent covers.
+        variant: "corrected", "difftrack" or `Switches` (`pooling`).
+
+    Returns:
+        "cross", "self" and "text", each in [0, 1]; NaN when no point counts, and for the text without text tokens.
+
+    Raises:
+        UsageError: shapes do not belong together.
+    """
+    cross, own, text = (
+        _numbers("rows", peak, "(N, ...)") for peak in (rows.peak_cross, rows.peak_self, rows.peak_text)
+    )
+    means = scores.confidence(cross, own, text, _array(visible), grid, variant=variant)
+    return {name: mean.value for name, mean in means.items()}
+
+
+def attention_score(
+    rows: AttentionRows, visible: Tensor | ArrayLike, *, variant: Variant = "corrected"
+) -> dict[str, float]:
+    """Where the attention of the query points goes: the mean sum over later frames, frame 1 and the text.
+
+    The mean over points visible in the query frame, in both variants, which differ in the rows themselves.
+    Source: DiffTrack (arXiv 2506.17220), attention score; PROTOCOL section 4.
+
+    Args:
+        rows: of N points, from `attention_rows`.
+        visible: (N, T) bool, True where the point can be seen.
+        variant: "corrected", "difftrack" or `Switches`.
+
+    Returns:
+        "cross", "self" and "text", together 1; NaN when no point counts, and for the text without text tokens.
+
+    Raises:
+        UsageError: shapes do not belong together.
+    """
+    switches_of(variant)
+    cross, own, text = (_numbers("rows", value, "(N,)") for value in (rows.sum_cross, rows.sum_self, rows.sum_text))
+    return {name: mean.value for name, mean in scores.attention(cross, own, text, _array(visible)).items()}
+
+
+def harmonic_mean(
+    accuracy: Tensor | ArrayLike,
+    confidence: Tensor | ArrayLike,
+    attention: Tensor | ArrayLike,
+    *,
+    variant: Variant = "corrected",
+) -> Tensor | NDArray[np.float64]:
+    """3/(1/a + 1/c + 1/s) of three tables, each first brought to [0, 1] by its own smallest and largest value.
+
+    A cell that is the smallest of one table, and a whole table of equal values, give 0. corrected: NaN cells stay NaN
+    and are left out of smallest and largest. difftrack: one NaN anywhere makes every cell 0.
+    Source: DiffTrack (arXiv 2506.17220), its choice of layers; PROTOCOL section 4.
+
+    Args:
+        accuracy: (L, S) clip means of the matching accuracy.
+        confidence: (L, S), of confidence_cross.
+        attention: (L, S), of attention_cross.
+        variant: "corrected", "difftrack" or `Switches` (`pooling`).
+
+    Returns:
+        (L, S) float64 in [0, 1]: a tensor if `accuracy` is one, else an array.
+
+    Raises:
+        UsageError: shapes differ, or a value is infinite.
+    """
+    named = {"accuracy": accuracy, "confidence": confidence, "attention": attention}
+    tables = {name: _numbers(name, table, "(L, S)") for name, table in named.items()}
+    mean = scores.harmonic_mean(**tables, variant=variant)
+    return torch.from_numpy(mean).to(accuracy.device) if isinstance(accuracy, Tensor) else mean
+
+
+def tapvid(
+    query_points_tyx: Tensor | ArrayLike,
+    occluded: Tensor | ArrayLike,
+    tracks: Tensor | ArrayLike,
+    pred_occluded: Tensor | ArrayLike,
+    pred_tracks: Tensor | ArrayLike,
+    *,
+    mode: QueryMode,
+) -> dict[str, float]:
+    """TAP-Vid's metrics of one video, under its own names: `vcorr.metrics.tapvid.tapvid` on tensors or arrays.
+
+    Source: TAP-Vid (arXiv 2211.03726) and its public evaluation; PROTOCOL section 6.
+
+    Args:
+        query_points_tyx: (N, 3) as (t, y, x).
+        occluded: (N, T) bool, True where the reference cannot be seen.
+        tracks: (N, T, 2) reference, (x, y) pixels of a 256x256 frame.
+        pred_occluded: (N, T) bool.
+        pred_tracks: (N, T, 2), likewise.
+        mode: "first": the frames strictly after a point's query frame count. "strided": all but the query frame.
+
+    Returns:
+        In [0, 1], NaN where nothing counts: "occlusion_accuracy", "pts_within_x" and "jaccard_x" for x in 1, 2, 4, 8,
+        16, and their means "average_pts_within_thresh" and "average_jaccard".
+
+    Raises:
+        UsageError: shapes or dtypes do not belong together, an unknown mode, or a query frame outside the video.
+    """
+    return tapvid_of_arrays(
+        _numbers("query_points_tyx", query_points_tyx, "(N, 3)"),
+        _array(occluded),
+        _numbers("tracks", tracks, "(N, T, 2)"),
+        _array(pred_occluded),
+        _numbers("pred_tracks", pred_tracks, "(N, T, 2)"),
+        mode=mode,
+    )
+
+
+def _array(value: Tensor | ArrayLike) -> NDArray[Any]:
+    return value.detach().cpu().numpy() if isinstance(value, Tensor) else np.asarray(value)
+
+
+def _numbers(name: str, value: Tensor | ArrayLike, shape: str) -> NDArray[np.float64]:
+    if isinstance(value, Tensor):
+        value = value.detach().to("cpu", torch.float64).numpy()
+    try:
+        return np.asarray(value, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"{name}: expected numbers of shape {shape}, got {type(value).__name__}.") from error

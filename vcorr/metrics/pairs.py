@@ -1,0 +1,139 @@
+"""Which (point, frame) pairs of a clip count, and how far predicted tracks are from the reference there.
+
+Arrays: N points, T frames, P pairs that count. Positions are (x, y) raster pixels. Everything about pairs depends on
+the reference alone: a metric that scores many predictions of one clip remembers it (`PairsMemo`).
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vcorr.errors import UsageError
+from vcorr.geometry import TokenGrid
+from vcorr.metrics.variants import Variant, switches_of
+from vcorr.records import Tracks
+
+Floats = NDArray[np.floating[Any]]
+
+
+class Share(NamedTuple):
+    """The share of pairs that hit, in [0, 1] (NaN when there is no pair), and how many pairs it is a share of."""
+
+    value: float
+    pairs: int
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """The pairs that count, those of moving points first.
+
+    shape: (N, T, 2), what tracks must have. index: (P,) int64 into the N*T points and frames, row-major. xy: (P, 2)
+    float64 pixels, the reference there. moving: how many of them moved more than one stride since the query frame.
+    """
+
+    shape: tuple[int, ...]
+    index: NDArray[np.int64]
+    xy: NDArray[np.float64]
+    moving: int
+
+    @classmethod
+    def of(cls, reference: Floats, visible: NDArray[np.bool_], grid: TokenGrid, variant: Variant) -> Pairs:
+        """The pairs of a reference that `check_reference` accepts; see `scored_pairs`."""
+        pairs = scored_pairs(reference, visible, grid, variant=variant)
+        moved = scored_pairs(reference, visible, grid, variant=variant, moving=True)
+        moving, still = np.flatnonzero(moved), np.flatnonzero(pairs & ~moved)
+        index = np.concatenate([moving, still])
+        return cls(reference.shape, index, reference.reshape(-1, 2)[index].astype(np.float64), len(moving))
+
+    def squared_distances(self, tracks: Floats, unit: NDArray[np.float64]) -> NDArray[np.float64]:
+        """(P,) squares of |track - reference| / unit, with unit (2,) pixels in x and in y. NaN where a track is NaN.
+
+        Raises:
+            UsageError: tracks and reference differ in shape.
+        """
+        if tracks.shape != self.shape:
+            raise UsageError(f"tracks: expected the reference's shape {self.shape}, got {tracks.shape}.")
+        offsets = tracks.reshape(-1, 2).take(self.index, axis=0) - self.xy
+        offsets /= unit
+        offsets *= offsets
+        return offsets[:, 0] + offsets[:, 1]
+
+    def shares(self, squares: NDArray[np.float64], limits: Sequence[float], *, moving: bool) -> list[Share]:
+        """For each limit the share of distances strictly below it, over all pairs or over the moving ones."""
+        counted = squares[: self.moving] if moving else squares
+        if not len(counted):
+            return [Share(float("nan"), 0) for _ in limits]
+        return [Share(np.count_nonzero(counted < limit * limit) / len(counted), len(counted)) for limit in limits]
+
+
+class PairsMemo:
+    """`Pairs` of the reference asked for last, kept for as long as it lives: its arrays are not to change meanwhile."""
+
+    def __init__(self, variant: Variant) -> None:
+        self._switches = switches_of(variant)
+        self._last: tuple[weakref.ref[Tracks] | None, dict[TokenGrid, Pairs]] = (None, {})
+
+    def pairs(self, reference: Tracks, grid: TokenGrid) -> Pairs:
+        """The pairs of `reference` that count on `grid`."""
+        known, pairs = self._last
+        if known is None or known() is not reference:
+            pairs = {}
+            self._last = (weakref.ref(reference), pairs)  # one assignment: threads may share a metric
+        if grid not in pairs:
+            pairs[grid] = Pairs.of(reference.xy, reference.visible, grid, self._switches)
+        return pairs[grid]
+
+
+def scored_pairs(
+    reference: Floats,
+    visible: NDArray[np.bool_],
+    grid: TokenGrid,
+    *,
+    variant: Variant = "corrected",
+    moving: bool = False,
+) -> NDArray[np.bool_]:
+    """The pairs that count, (N, T) bool.
+
+    corrected: a point counts where it is visible, if it is visible in the query frame (frame 0); the query frame itself
+    does not count, since its answer is given. difftrack: every visible point in every frame.
+
+    Args:
+        reference: (N, T, 2) pixels; may be anything, NaN included, where `visible` is False.
+        visible: (N, T) bool, True where the point can be seen.
+        grid: gives the stride.
+        variant: "corrected", "difftrack" or `Switches` (`pooling`).
+        moving: only pairs whose reference is more than one stride, hypot(dx/sx, dy/sy) > 1, from where it was in the
+            query frame.
+    """
+    pairs = visible.copy()
+    if switches_of(variant).pooling == "queries":
+        pairs &= visible[:, :1]
+        pairs[:, :1] = False
+    if moving:
+        point, frame = np.nonzero(pairs)
+        with np.errstate(invalid="ignore"):  # a point hidden in the query frame may have any position there
+            offsets = grid.in_strides(reference[point, frame].astype(np.float64) - reference[point, 0])
+        pairs[point, frame] = np.hypot(offsets[:, 0], offsets[:, 1]) > 1
+    return pairs
+
+
+def check_reference(reference: Floats, visible: NDArray[np.bool_]) -> None:
+    """Checks that reference and visibility belong together.
+
+    Raises:
+        UsageError: the message names the argument.
+    """
+    if reference.ndim != 3 or reference.shape[-1] != 2:
+        raise UsageError(f"reference: expected shape (N, T, 2), got {reference.shape}.")
+    if visible.shape != reference.shape[:2] or visible.dtype != np.bool_:
+        raise UsageError(
+            f"visible: expected bool of shape {reference.shape[:2]}, got {visible.dtype} of shape {visible.shape}."
+        )
+    if not np.isfinite(reference[visible]).all():
+        raise UsageError("reference: NaN or infinite at a visible point.")
