@@ -16,27 +16,32 @@ def vcorr_models() -> list[ModelEntry]:
 
 @hookimpl
 def vcorr_probes() -> list[ProbeEntry]:
-    """The descriptors of DiffTrack, and features treated like them."""
-    config = "vcorr.probes.config:ProbeConfig"
+    """The descriptors of DiffTrack, others treated like them, and attention rows."""
+    probes = {
+        "qk": ("builtin:QueryKey", "Query-key matching: symmetric softmax, mean over heads, argmax."),
+        "kk": ("builtin:KeyKey", "Keys matched with keys, exactly as queries and keys are."),
+        "qq": ("builtin:QueryQuery", "Queries matched with queries, exactly as queries and keys are."),
+        "vv": ("builtin:ValueValue", "Values matched with values, exactly as queries and keys are."),
+        "feature": (
+            "builtin:Feature",
+            "Attention output, one way, raw dot product (DiffTrack's intermediate feature).",
+        ),
+        "feature-fair": ("builtin:FeatureFair", "Attention output, matched exactly as queries and keys are."),
+        "hidden": ("builtin:Hidden", "Output of the block, one way, raw dot product."),
+        "hidden-fair": ("builtin:HiddenFair", "Output of the block, matched exactly as queries and keys are."),
+        "attention": (
+            "attention:Attention",
+            "Attention rows of the query points: peaks and sums over later frames, the first, and the text.",
+        ),
+    }
     return [
         ProbeEntry(
-            name="qk",
-            summary="Query-key matching: symmetric softmax, mean over heads, argmax.",
-            factory="vcorr.probes.builtin:QueryKey",
-            config=config,
-        ),
-        ProbeEntry(
-            name="feature",
-            summary="Attention output, one way, raw dot product (DiffTrack's intermediate feature).",
-            factory="vcorr.probes.builtin:Feature",
-            config=config,
-        ),
-        ProbeEntry(
-            name="feature-fair",
-            summary="Attention output, matched exactly as queries and keys are.",
-            factory="vcorr.probes.builtin:FeatureFair",
-            config=config,
-        ),
+            name=name,
+            summary=summary,
+            factory=f"vcorr.probes.{factory}",
+            config="vcorr.probes.config:ProbeConfig",
+        )
+        for name, (factory, summary) in probes.items()
     ]
 
 

@@ -1,4 +1,6 @@
-"""qk, feature and feature-fair keep the probe contract and read the heads they are asked for."""
+"""The probes keep the probe contract and read what they are asked for."""
+
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,7 +11,8 @@ from vcorr.capture.records import Capture
 from vcorr.errors import UsageError
 from vcorr.functional import match, match_features
 from vcorr.geometry import TokenGrid
-from vcorr.probes.builtin import Feature, FeatureFair, QueryKey
+from vcorr.probes.attention import Attention
+from vcorr.probes.builtin import Feature, FeatureFair, Hidden, HiddenFair, KeyKey, QueryKey, QueryQuery, ValueValue
 from vcorr.probes.config import ProbeConfig
 from vcorr.records import Site
 from vcorr.testing import assert_passed, check_probe
@@ -17,22 +20,46 @@ from vcorr.testing import assert_passed, check_probe
 GRID = TokenGrid(frames=3, rows=4, cols=5, stride=(16, 8))
 QUERIES = torch.tensor([[3.0, 4.0], [40.5, 20.25], [80.0, 32.0]])
 HEADS = 4
+SOFTMAX = (QueryKey, KeyKey, QueryQuery, ValueValue, FeatureFair, HiddenFair)
+HEADED = (*SOFTMAX, Feature, Attention)
 
 
 @pytest.fixture
 def capture():
     generator = torch.Generator().manual_seed(0)
-    tensors = {part: torch.randn(HEADS, 3, 4, 5, 8, generator=generator) for part in ("q", "k", "v", "out")}
-    return Capture(Site(0, "attn"), GRID, 0, 0.5, **tensors, k_text=torch.zeros(HEADS, 0, 8))
+    parts = ("q", "k", "v", "out", "q_unrotated", "k_unrotated")
+    tensors = {part: torch.randn(HEADS, 3, 4, 5, 8, generator=generator) for part in parts}
+    hidden = torch.randn(3, 4, 5, HEADS * 6, generator=generator)
+    k_text = torch.randn(HEADS, 3, 8, generator=generator)
+    return Capture(Site(0, "attn", HEADS, block="block"), GRID, 0, 0.5, **tensors, k_text=k_text, hidden=hidden)
 
 
-@pytest.mark.parametrize("entry", vcorr_probes(), ids=lambda entry: entry.name)
-@pytest.mark.parametrize("heads", ["mean", "each", "2", "0,3"])
+ENTRIES = [
+    (entry, heads)
+    for entry in vcorr_probes()
+    for heads in ("mean", "each", "2", "0,3")
+    if entry.name != "hidden" or heads in ("mean", "each")
+]
+
+
+@pytest.mark.parametrize(("entry", "heads"), ENTRIES, ids=lambda value: getattr(value, "name", value))
 def test_contract(entry, heads):
     assert_passed(check_probe(entry, config=ProbeConfig(heads=heads), dtypes=["float32", "bfloat16", "float16"]))
 
 
-@pytest.mark.parametrize("probe", [QueryKey, FeatureFair])
+@pytest.mark.parametrize("probe", [QueryKey, KeyKey, QueryQuery])
+def test_contract_without_rotary_embedding(probe):
+    made = probe(ProbeConfig(rotary=False))
+    assert made.needs == {f"{part}_unrotated" for part in probe.needs}
+    assert_passed(check_probe(made))
+
+
+@pytest.mark.parametrize("probe", SOFTMAX)
+def test_contract_one_way(probe):
+    assert_passed(check_probe(probe(ProbeConfig(symmetric=False))))
+
+
+@pytest.mark.parametrize("probe", SOFTMAX)
 def test_contract_with_a_radius(probe):
     made = probe(ProbeConfig(radius=1))
     assert made.readout == "free"
@@ -43,11 +70,14 @@ def test_contract_with_a_radius(probe):
 def test_needs():
     assert QueryKey.needs == {"q", "k"}
     assert Feature.needs == FeatureFair.needs == {"out"}
+    assert Hidden.needs == HiddenFair.needs == {"hidden"}
+    assert (KeyKey.needs, QueryQuery.needs, ValueValue.needs) == ({"k"}, {"q"}, {"v"})
+    assert Attention.needs == {"q", "k", "mask"}
 
 
 @pytest.mark.parametrize(("heads", "keys"), [("mean", [-1]), ("each", [-1, 0, 1, 2, 3]), ("2", [2]), ("0, 3", [-1])])
 def test_heads_that_are_stored(capture, heads, keys):
-    for probe in (QueryKey, Feature, FeatureFair):
+    for probe in HEADED:
         assert list(probe(ProbeConfig(heads=heads)).read(capture, QUERIES)) == keys
 
 
@@ -93,6 +123,79 @@ def test_feature_fair_treats_features_as_qk_treats_queries_and_keys(capture):
     assert torch.equal(answer, match(capture.out, capture.out, GRID, QUERIES))
 
 
+@pytest.mark.parametrize(("probe", "part"), [(KeyKey, "k"), (QueryQuery, "q"), (ValueValue, "v")])
+def test_one_tensor_is_matched_with_itself_as_qk_does(capture, probe, part):
+    tensor = getattr(capture, part)
+    assert torch.equal(probe().read(capture, QUERIES)[-1], match(tensor, tensor, GRID, QUERIES))
+    one_way = probe(ProbeConfig(symmetric=False, radius=1)).read(capture, QUERIES)[-1]
+    assert torch.equal(one_way, match(tensor, tensor, GRID, QUERIES, radius=1, symmetric=False))
+
+
+def test_without_rotary_embedding_other_tensors_are_read(capture):
+    q, k = capture.q_unrotated, capture.k_unrotated
+    config = ProbeConfig(rotary=False)
+    assert torch.equal(QueryKey(config).read(capture, QUERIES)[-1], match(q, k, GRID, QUERIES))
+    assert torch.equal(KeyKey(config).read(capture, QUERIES)[-1], match(k, k, GRID, QUERIES))
+    assert torch.equal(QueryQuery(config).read(capture, QUERIES)[-1], match(q, q, GRID, QUERIES))
+
+
+def test_the_scale_of_the_model_is_that_of_q_and_k_alone(capture):
+    scaled = replace(capture, scale=2.5)
+    for probe in (QueryKey, KeyKey, QueryQuery):
+        left, right = (getattr(capture, part) for part in (probe.left, probe.right))
+        expected = match(left, right, GRID, QUERIES, scale=2.5)
+        assert torch.equal(probe().read(scaled, QUERIES)[-1], expected)
+    for probe in (ValueValue, FeatureFair, Feature, Hidden, HiddenFair):
+        assert torch.equal(probe().read(scaled, QUERIES)[-1], probe().read(capture, QUERIES)[-1])
+
+
+def test_hidden_is_one_raw_dot_product_over_all_channels(capture):
+    answers = Hidden(ProbeConfig("each")).read(capture, QUERIES)
+    assert list(answers) == [-1]
+    assert torch.equal(answers[-1], match_features(capture.hidden, GRID, QUERIES))
+
+
+def test_hidden_fair_cuts_the_channels_into_slices(capture):
+    slices = torch.stack([capture.hidden[..., 6 * head : 6 * head + 6] for head in range(HEADS)])
+    assert torch.equal(HiddenFair().read(capture, QUERIES)[-1], match(slices, slices, GRID, QUERIES))
+    for heads in (0, 5):
+        with pytest.raises(UsageError, match=f"declares {heads} heads"):
+            HiddenFair().read(replace(capture, site=Site(0, "attn", heads, block="block")), QUERIES)
+
+
+def test_attention_is_the_softmax_of_the_model(capture):
+    """Against torch's own attention: values of one hot tokens make its output the weights."""
+    k = torch.cat([capture.k_text, capture.k.flatten(1, 3)], dim=1)
+    queries = capture.q[:, 0].flatten(1, 2)[:, GRID.tokens_at(QUERIES.numpy())]
+    real = torch.tensor([True, False, True])
+    mask = torch.cat([real, torch.ones(GRID.tokens, dtype=torch.bool)])
+    one_hot = torch.eye(k.shape[1]).expand(HEADS, -1, -1)
+    for scale in (None, 0.5, 8**-0.5):
+        weights = torch.nn.functional.scaled_dot_product_attention(
+            queries, k, one_hot, attn_mask=mask.expand(len(QUERIES), -1), scale=scale
+        )
+        seen = replace(capture, key_mask=real, scale=scale)
+        for heads, chosen in (("mean", [0, 1, 2, 3]), ("0,3", [0, 3])):
+            mean = weights[chosen].mean(0)
+            video = mean[:, 3:].unflatten(1, (3, 20))
+            rows = Attention(ProbeConfig(heads)).read(seen, QUERIES)[-1]
+            torch.testing.assert_close(rows.peak_cross, video[:, 1:].amax(2))
+            torch.testing.assert_close(rows.peak_self, video[:, 0].amax(1))
+            torch.testing.assert_close(rows.peak_text, mean[:, :3].amax(1))
+            torch.testing.assert_close(rows.sum_cross, video[:, 1:].sum((1, 2)))
+            torch.testing.assert_close(rows.sum_self, video[:, 0].sum(1))
+            torch.testing.assert_close(rows.sum_text, mean[:, :3].sum(1))
+    each = Attention(ProbeConfig("each")).read(capture, QUERIES)
+    assert list(each) == [-1, 0, 1, 2, 3]
+    torch.testing.assert_close(torch.stack([each[h].sum_self for h in range(HEADS)]).mean(0), each[-1].sum_self)
+
+
+def test_attention_without_text(capture):
+    rows = Attention().read(replace(capture, k_text=capture.k_text[:, :0]), QUERIES)[-1]
+    assert rows.sum_text.isnan().all()
+    torch.testing.assert_close(rows.sum_cross + rows.sum_self, torch.ones(3))
+
+
 @pytest.mark.parametrize("heads", ["", "all", "-1", "0,,2", "1.5", "0,0", "²"])
 def test_heads_that_make_no_sense_are_refused(heads):
     with pytest.raises(UsageError, match="heads"):
@@ -105,12 +208,34 @@ def test_radii_that_make_no_sense_are_refused(radius):
         ProbeConfig(radius=radius)
 
 
-def test_feature_has_no_radius():
-    with pytest.raises(UsageError, match="feature-fair"):
-        Feature(ProbeConfig(radius=1))
+@pytest.mark.parametrize("option", ["rotary", "symmetric"])
+def test_switches_must_be_switches(option):
+    with pytest.raises(UsageError, match=option):
+        ProbeConfig(**{option: 1})
 
 
-@pytest.mark.parametrize("probe", [QueryKey, Feature, FeatureFair])
+@pytest.mark.parametrize(
+    ("probe", "options", "message"),
+    [
+        (Feature, {"radius": 1}, "'feature' cannot be given this 'radius'(.|\n)*'feature-fair'"),
+        (Feature, {"rotary": False}, "'feature' cannot be given this 'rotary'(.|\n)*'qk', 'kk' and 'qq'"),
+        (FeatureFair, {"rotary": False}, "'feature-fair' cannot be given this 'rotary'"),
+        (ValueValue, {"rotary": False}, "'vv' cannot be given this 'rotary'"),
+        (Hidden, {"radius": 2}, "'hidden' cannot be given this 'radius'(.|\n)*'hidden-fair'"),
+        (Hidden, {"rotary": False}, "'hidden' cannot be given this 'rotary'"),
+        (Hidden, {"heads": "0,3"}, "'hidden' cannot be given this 'heads'(.|\n)*'hidden-fair'"),
+        (HiddenFair, {"rotary": False}, "'hidden-fair' cannot be given this 'rotary'"),
+        (Attention, {"radius": 1}, "'attention' cannot be given this 'radius'"),
+        (Attention, {"rotary": False}, "'attention' cannot be given this 'rotary'"),
+        (Attention, {"symmetric": False}, "'attention' cannot be given this 'symmetric'"),
+    ],
+)
+def test_options_a_probe_does_not_have_are_refused(probe, options, message):
+    with pytest.raises(UsageError, match=message):
+        probe(ProbeConfig(**options))
+
+
+@pytest.mark.parametrize("probe", HEADED)
 def test_heads_that_are_not_there_are_refused(capture, probe):
     with pytest.raises(UsageError, match="out of range"):
         probe(ProbeConfig("1,4")).read(capture, QUERIES)

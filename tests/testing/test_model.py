@@ -8,7 +8,7 @@ from torch import nn
 
 from vcorr.capture import TokenLayout
 from vcorr.geometry import TokenGrid
-from vcorr.records import RunSettings, Site
+from vcorr.records import RunSettings, Site, Unrotated
 from vcorr.testing import assert_passed, check_model, random_clip
 
 TEXT = 2
@@ -137,6 +137,19 @@ class Reacts(Adapter):
         super().run(clip, settings, recorder)
 
 
+class SaysMore(Adapter):
+    """Its blocks are their own attention, and have no rotary embedding to undo."""
+
+    def sites(self):
+        plain = Unrotated("qkv", "qkv", "bnc")
+        return [Site(i, f"blocks.{i}", heads=2, block=f"blocks.{i}", unrotated=plain) for i in range(2)]
+
+
+class SaysWrong(Adapter):
+    def sites(self):
+        return [Site(layer, f"blocks.{layer}", heads=2, block="embed.weight") for layer in range(2)]
+
+
 class WrongHeads(Adapter):
     def sites(self):
         return [Site(layer, f"blocks.{layer}", heads=3) for layer in range(2)]
@@ -176,6 +189,12 @@ def test_a_model_without_sites_passes(clip):
     assert_passed(check_model(Still(), clip))
 
 
+def test_hidden_states_that_sites_name_are_read(clip):
+    report = check_model(SaysMore(), clip)
+    assert failed(report) == {"what sites say beside attention can be read"}
+    assert "6 key and value heads" in report.failures[0].reason
+
+
 def test_built_in_baselines_pass(clip):
     from vcorr.builtin import vcorr_models
 
@@ -196,6 +215,8 @@ def test_built_in_baselines_pass(clip):
         (Swallows, {"nothing is left behind after an error"}),
         (Reacts, {"the output is bit-identical under probes"}),
         (WrongHeads, {"one prediction a site and step"}),
+        (SaysMore, {"what sites say beside attention can be read"}),  # q, k and v come out of one projection
+        (SaysWrong, {"what sites say beside attention can be read"}),
     ],
 )
 def test_a_careless_adapter_is_told_where(clip, adapter, names):

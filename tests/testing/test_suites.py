@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from vcorr.errors import UsageError
-from vcorr.functional import match
+from vcorr.functional import attention_rows, match
 from vcorr.records import Clip, Score, Tracks
 from vcorr.testing import assert_passed, check_dataset, check_metric, check_probe, check_tracker, random_clip
 
@@ -90,8 +90,28 @@ def test_a_probe_of_the_wrong_shape_fails():
 
 def test_needs_are_checked():
     probe = KeyKey()
-    probe.needs = frozenset({"hidden"})
+    probe.needs = frozenset({"logits"})
     assert "needs are known" in failed(check_probe(probe))
+
+
+class RowsOf:
+    needs = frozenset({"q", "k", "mask"})
+
+    def __init__(self, **changes):
+        self.changes = changes
+
+    def read(self, capture, queries):
+        rows = attention_rows(capture.q, capture.k, capture.k_text, capture.grid, queries, key_mask=capture.key_mask)
+        return {-1: rows._replace(**{name: change(getattr(rows, name)) for name, change in self.changes.items()})}
+
+
+def test_rows_are_checked_for_their_form():
+    assert_passed(check_probe(RowsOf()))
+    form = {"answers have the right form in float32", "answers have the right form in bfloat16"}
+    assert failed(check_probe(RowsOf(peak_cross=lambda peak: peak[:, :1]))) == form
+    assert failed(check_probe(RowsOf(sum_self=lambda total: total + 0.5))) == form
+    assert failed(check_probe(RowsOf(peak_text=lambda peak: peak + 2))) == form
+    assert failed(check_probe(RowsOf(peak_self=lambda peak: -peak))) == form
 
 
 # ------------------------------------------------------------------------------------------------------------ metrics

@@ -1,1 +1,1 @@
-"""The built-in probes: `config` holds their options and imports no torch, `builtin` the probes themselves."""
+"""The built-in probes: `config` holds their options and imports no torch; `builtin` matches, `attention` reads rows."""

@@ -1,10 +1,12 @@
-"""Probes of one attention call: `qk`, `feature` and `feature-fair` (PROTOCOL sections 2 and 3).
+"""The probes that match: `qk`, `kk`, `qq`, `vv`, `feature`, `hidden` and their fair twins (PROTOCOL sections 2 and 3).
 
-Axes: H heads, F x h x w video tokens, d head width, N query points. Answers are {head: (N, F, 2) pixels}, -1 for
-several heads together.
+Axes: H heads, F x h x w video tokens, d head width, c width of the hidden state, N query points. Answers are {head:
+(N, F, 2) pixels}, -1 for several heads together.
 """
 
 from __future__ import annotations
+
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -13,17 +15,39 @@ from vcorr.capture.records import Capture
 from vcorr.errors import UsageError
 from vcorr.functional import match, match_features
 from vcorr.geometry import TokenGrid
-from vcorr.probes.config import ProbeConfig, head_column, parse_heads
+from vcorr.probes.config import ProbeConfig, head_column, parse_heads, refuse
 from vcorr.records import HEAD_MEAN, Readout
 
 
-class QueryKey:
-    """`qk`: queries of frame 0 match keys of the later frames and the other way round, softmax per head and frame."""
+class SoftmaxMatch:
+    """Two tensors of an attention call matched as DiffTrack matches queries and keys: softmax per head and frame, both
+    ways, mean over heads.
 
-    needs = frozenset({"q", "k"})
+    Subclasses say `name`, and which tensors in `left` and `right`. Only those of `q` and `k` can be read without the
+    rotary embedding, and take the scale of the model's attention; all others are scaled by 1/sqrt(d).
+
+    Raises:
+        UsageError: an option is given that this probe does not have.
+    """
+
+    name: ClassVar[str]
+    left: ClassVar[str]
+    right: ClassVar[str]
+    needs: frozenset[str]
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        cls.needs = frozenset({cls.left, cls.right})
 
     def __init__(self, config: ProbeConfig | None = None) -> None:
         self._config = config or ProbeConfig()
+        parts = (self.left, self.right)
+        self._turned = {"q", "k"}.issuperset(parts)
+        if not self._config.rotary:
+            refuse(not self._turned, self.name, "rotary", "'qk', 'kk' and 'qq' have it: only q and k are rotated.")
+            parts = (f"{self.left}_unrotated", f"{self.right}_unrotated")
+        self._parts = parts
+        self.needs = frozenset(parts)
 
     @property
     def readout(self) -> Readout:
@@ -36,36 +60,68 @@ class QueryKey:
         Raises:
             UsageError: a chosen head does not exist.
         """
-        return _match(capture.q, capture.k, capture.grid, queries, self._config)
+        left, right = (self._tensor(capture, part) for part in self._parts)
+        scale = capture.scale if self._turned else None
+        return _match(left, right, capture.grid, queries, self._config, scale)
+
+    def _tensor(self, capture: Capture, part: str) -> Tensor:
+        tensor: Tensor = getattr(capture, part)
+        return tensor
 
 
-class FeatureFair:
+class QueryKey(SoftmaxMatch):
+    """`qk`: queries of frame 0 match keys of the later frames and the other way round."""
+
+    name, left, right = "qk", "q", "k"
+
+
+class KeyKey(SoftmaxMatch):
+    """`kk`: keys match keys."""
+
+    name, left, right = "kk", "k", "k"
+
+
+class QueryQuery(SoftmaxMatch):
+    """`qq`: queries match queries."""
+
+    name, left, right = "qq", "q", "q"
+
+
+class ValueValue(SoftmaxMatch):
+    """`vv`: values match values."""
+
+    name, left, right = "vv", "v", "v"
+
+
+class FeatureFair(SoftmaxMatch):
     """`feature-fair`: the attention output matches itself per head and symmetrically, so that it compares with `qk`."""
 
-    needs = frozenset({"out"})
+    name, left, right = "feature-fair", "out", "out"
 
-    def __init__(self, config: ProbeConfig | None = None) -> None:
-        self._config = config or ProbeConfig()
 
-    @property
-    def readout(self) -> Readout:
-        """What positions can be answered: those of whole tokens, unless a radius refines them."""
-        return "free" if self._config.radius else "token"
+class HiddenFair(SoftmaxMatch):
+    """`hidden-fair`: the block's output matches itself as `feature-fair` does, cut into as many slices as there are
+    heads.
+    """
 
-    def read(self, capture: Capture, queries: Tensor) -> dict[int, Tensor]:
-        """Positions per head; see `vcorr.protocols.Probe`.
+    name, left, right = "hidden-fair", "hidden", "hidden"
 
-        Raises:
-            UsageError: a chosen head does not exist.
-        """
-        return _match(capture.out, capture.out, capture.grid, queries, self._config)
+    def _tensor(self, capture: Capture, part: str) -> Tensor:
+        hidden, heads = capture.hidden, capture.site.heads
+        if heads < 1 or hidden.shape[-1] % heads:
+            raise UsageError(
+                f"Probe 'hidden-fair' cuts the {hidden.shape[-1]} channels of {capture.site.block} into one slice a "
+                f"head; its site declares {heads} heads.",
+                hint="The model's adapter says so in Site(..., heads=...).",
+            )
+        return hidden.view(*hidden.shape[:3], heads, -1).permute(3, 0, 1, 2, 4)
 
 
 class Feature:
     """`feature`: the attention output before its projection, heads side by side, matches itself by raw dot product.
 
     Raises:
-        UsageError: a radius is asked for; raw dot products are no weights to average positions with.
+        UsageError: an option is given that this probe does not have.
     """
 
     needs = frozenset({"out"})
@@ -73,11 +129,7 @@ class Feature:
 
     def __init__(self, config: ProbeConfig | None = None) -> None:
         self._config = config or ProbeConfig()
-        if self._config.radius:
-            raise UsageError(
-                f"Probe 'feature' has no radius, got {self._config.radius}.",
-                hint="'feature-fair' and 'qk' have one: their correlation is a softmax.",
-            )
+        _refuse_softmax_options("feature", self._config)
 
     def read(self, capture: Capture, queries: Tensor) -> dict[int, Tensor]:
         """Positions per head; see `vcorr.protocols.Probe`.
@@ -87,27 +139,64 @@ class Feature:
         """
         out, grid, chosen = capture.out, capture.grid, parse_heads(self._config.heads)
         if isinstance(chosen, tuple):
-            return {head_column(chosen): match_features(_side_by_side(_take(out, chosen)), grid, queries)}
+            return {head_column(chosen): match_features(_side_by_side(take_heads(out, chosen)), grid, queries)}
         answers = {HEAD_MEAN: match_features(_side_by_side(out), grid, queries)}
         if chosen == "each":
             answers.update({head: match_features(one, grid, queries) for head, one in enumerate(out)})
         return answers
 
 
-def _match(q: Tensor, k: Tensor, grid: TokenGrid, queries: Tensor, config: ProbeConfig) -> dict[int, Tensor]:
-    chosen, radius = parse_heads(config.heads), config.radius
+class Hidden:
+    """`hidden`: the output of the block, all its channels, matches itself by raw dot product. It has no heads.
+
+    Raises:
+        UsageError: an option is given that this probe does not have.
+    """
+
+    needs = frozenset({"hidden"})
+    readout: Readout = "token"
+
+    def __init__(self, config: ProbeConfig | None = None) -> None:
+        self._config = config or ProbeConfig()
+        _refuse_softmax_options("hidden", self._config)
+        chosen = isinstance(parse_heads(self._config.heads), tuple)
+        refuse(chosen, "hidden", "heads", "'hidden-fair' has it: it cuts the channels into one slice a head.")
+
+    def read(self, capture: Capture, queries: Tensor) -> dict[int, Tensor]:
+        """Positions, under head -1 alone; see `vcorr.protocols.Probe`."""
+        return {HEAD_MEAN: match_features(capture.hidden, capture.grid, queries)}
+
+
+def take_heads(tensor: Tensor, chosen: tuple[int, ...]) -> Tensor:
+    """The chosen heads of a tensor (H, ...).
+
+    Raises:
+        UsageError: one does not exist.
+    """
+    if max(chosen) >= len(tensor):
+        raise UsageError(
+            f"heads: {max(chosen)} is out of range: there are {len(tensor)} heads, 0 to {len(tensor) - 1}."
+        )
+    return torch.stack([tensor[head] for head in chosen])  # indexing with a list would wait for the device
+
+
+def _refuse_softmax_options(name: str, config: ProbeConfig) -> None:
+    refuse(bool(config.radius), name, "radius", f"'{name}-fair' and 'qk' have it: their correlation is a softmax.")
+    refuse(not config.rotary, name, "rotary", "'qk', 'kk' and 'qq' have it: only q and k are rotated.")
+
+
+def _match(
+    q: Tensor, k: Tensor, grid: TokenGrid, queries: Tensor, config: ProbeConfig, scale: float | None
+) -> dict[int, Tensor]:
+    chosen, radius, both = parse_heads(config.heads), config.radius, config.symmetric
     if isinstance(chosen, tuple):
-        return {head_column(chosen): match(q, k, grid, queries, heads=chosen, radius=radius)}
-    answers = {HEAD_MEAN: match(q, k, grid, queries, radius=radius)}
+        together = match(q, k, grid, queries, heads=chosen, radius=radius, symmetric=both, scale=scale)
+        return {head_column(chosen): together}
+    answers = {HEAD_MEAN: match(q, k, grid, queries, radius=radius, symmetric=both, scale=scale)}
     if chosen == "each":
-        answers.update(enumerate(match(q, k, grid, queries, heads="each", radius=radius)))
+        each = match(q, k, grid, queries, heads="each", radius=radius, symmetric=both, scale=scale)
+        answers.update(enumerate(each))
     return answers
-
-
-def _take(out: Tensor, chosen: tuple[int, ...]) -> Tensor:
-    if max(chosen) >= len(out):
-        raise UsageError(f"heads: {max(chosen)} is out of range: there are {len(out)} heads, 0 to {len(out) - 1}.")
-    return torch.stack([out[head] for head in chosen])  # indexing with a list would wait for the device
 
 
 def _side_by_side(out: Tensor) -> Tensor:

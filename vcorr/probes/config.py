@@ -13,14 +13,18 @@ HeadChoice = Literal["mean", "each"] | tuple[int, ...]
 
 @dataclass(frozen=True)
 class ProbeConfig:
-    """Which heads a probe reads, and how it reads positions off the correlation.
+    """Which heads a probe reads, before or after the rotary embedding, and how it reads positions off the correlation.
 
     heads: "mean" (one answer from all heads together), "each" (that answer and one of every head alone), or chosen
     heads by comma, "0,3" (one answer from these together). An answer from several heads is stored under head -1,
     whether from all or from chosen ones (the options are part of the run); an answer from one chosen head under that
     head.
     radius: 0 answers with the centre of the best token; r > 0 with the mean of the centres within r tokens of it,
-    weighted with the correlation. `feature`, whose scores are not weights, takes 0 only.
+    weighted with the correlation. `feature` and `hidden`, whose scores are not weights, take 0 only.
+    rotary: False reads q and k before the rotary embedding, so that only content is matched and not places. `qk`, `kk`
+    and `qq` only, on models whose adapter says where these are.
+    symmetric: False leaves out the reverse softmax, from frame 0 back. `feature` and `hidden` are one way in any case.
+    `attention` matches nothing: it takes neither radius nor False for the last two.
 
     Raises:
         UsageError: an option cannot be used.
@@ -28,9 +32,14 @@ class ProbeConfig:
 
     heads: str = "mean"
     radius: int = 0
+    rotary: bool = True
+    symmetric: bool = True
 
     def __post_init__(self) -> None:
         parse_heads(self.heads)
+        for name in ("rotary", "symmetric"):
+            if not isinstance(getattr(self, name), bool):
+                raise UsageError(f"{name}: expected true or false, got {getattr(self, name)!r}.")
         if isinstance(self.radius, bool) or not isinstance(self.radius, int) or self.radius < 0:
             raise UsageError(f"radius: expected a whole number of tokens of at least 0, got {self.radius!r}.")
 
@@ -57,3 +66,9 @@ def parse_heads(heads: str) -> HeadChoice:
 def head_column(chosen: tuple[int, ...]) -> int:
     """The head that the answer of `chosen` heads together is stored under."""
     return chosen[0] if len(chosen) == 1 else HEAD_MEAN
+
+
+def refuse(asked: bool, probe: str, option: str, hint: str) -> None:
+    """Raises UsageError when a value of an option was `asked` for that the probe cannot be given."""
+    if asked:
+        raise UsageError(f"Probe {probe!r} cannot be given this {option!r}.", hint=hint)

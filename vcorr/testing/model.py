@@ -75,6 +75,7 @@ def check_model(
         ("same seed, same result", suite.repeat),
         ("a step does not depend on the other steps", suite.steps),
         ("only chosen layers are read", suite.layers),
+        ("what sites say beside attention can be read", suite.beside),
     ]
     if plugin is not None:
         checks.insert(0, ("importing the plugin stays light", lambda: _light(plugin)))
@@ -102,6 +103,19 @@ class _Reader:
         trace = torch.stack([sums[0] + sums[1], sums[2] + sums[3]], dim=-1)
         trace[0] = 0
         return {-1: queries.to(trace.device)[:, None] + trace}
+
+
+class _Beside:
+    """A probe of one thing that is not in the attention call; answers that nothing moves."""
+
+    def __init__(self, part: str) -> None:
+        self._part = part
+        self.needs = frozenset({part})
+
+    def read(self, capture: Capture, queries: Tensor) -> dict[int, Tensor]:
+        tensor = getattr(capture, self._part)
+        expect(bool(tensor.isfinite().all()), f"{self._part} of {capture.site.name} is not finite.")
+        return {-1: queries[:, None].expand(-1, capture.grid.frames, -1)}
 
 
 class _Failing(_Reader):
@@ -266,6 +280,20 @@ class _ModelSuite:
         got = {prediction.layer for prediction in witness.predictions}
         expect(got == {chosen}, f"layer {chosen} was chosen, {sorted(got)} were read.")
         return None
+
+    def beside(self) -> str:
+        needs = {
+            "hidden": [site.layer for site in self._sites if site.block],
+            "q_unrotated": [site.layer for site in self._sites if site.unrotated],
+            "k_unrotated": [site.layer for site in self._sites if site.unrotated],
+        }
+        for part, layers in needs.items():
+            if layers:
+                witness = _Witness({part: _Beside(part)}, self._clip, layers=layers)
+                self._run(witness)
+                got = {prediction.layer for prediction in witness.predictions}
+                expect(got == set(layers), f"{part}: layers {sorted(layers)} have it, {sorted(got)} were read.")
+        return ", ".join(f"{part} of {len(layers)} layers" for part, layers in needs.items() if layers) or "nothing"
 
     # ---------------------------------------------------------------------------------------------------------- shared
 

@@ -6,20 +6,24 @@ Axes: H heads, F x h x w video tokens, d head width, N query points.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from vcorr.capture.reading import ROW_PARTS
 from vcorr.capture.records import Capture, TokenLayout
-from vcorr.capture.split import PARTS, split_call
+from vcorr.capture.split import PARTS, hidden_capture, split_call
 from vcorr.capture.tap import AttentionCall
 from vcorr.geometry import TokenGrid
-from vcorr.records import HEAD_MEAN, Site
+from vcorr.protocols import Rows
+from vcorr.records import HEAD_MEAN, Site, Unrotated
 from vcorr.testing.report import CheckFunction, Report, expect, make, run_checks
 
 HEADS, WIDTH, TEXT = 4, 32, 3
+TENSORS = PARTS - {"mask"}
 SHIFT = (2, 1)
 """Columns and rows the known motion moves in each latent frame."""
 GRID = TokenGrid(frames=3, rows=5, cols=7, stride=(16, 8), temporal_ratio=4)
@@ -44,6 +48,8 @@ def check_probe(
         dtypes: of the tensors; every one is checked.
         skip: names of checks to leave out. A probe that finds points by other means than similarity of tokens leaves
             out "finds a still picture" and "finds a known motion".
+
+    Rows that a probe answers are held to their form alone; the checks of positions pass over them.
     """
     label, made = make(probe, config)
     suite = _ProbeSuite(made, device)
@@ -79,17 +85,32 @@ class _ProbeSuite:
 
     def form(self, dtype: torch.dtype) -> str:
         answers = self._read(self._random(dtype))
-        for head, xy in answers.items():
+        for head, answer in answers.items():
             expect(isinstance(head, int) and HEAD_MEAN <= head < HEADS, f"head {head!r} is not -1 or a head.")
-            expected = (len(QUERIES), GRID.frames, 2)
-            expect(isinstance(xy, Tensor) and tuple(xy.shape) == expected, f"head {head}: not a tensor {expected}.")
-            expect(xy.is_floating_point(), f"head {head}: positions must be floating point, got {xy.dtype}.")
-            expect(xy.device.type == torch.device(self._device).type, f"head {head}: moved to {xy.device}.")
-            expect(bool(xy.isfinite().all()), f"head {head}: a position is not finite.")
+            if isinstance(answer, Tensor):
+                self._expect_tensor(f"head {head}", answer, (len(QUERIES), GRID.frames, 2))
+            else:
+                self._expect_rows(head, answer)
         return f"heads {sorted(answers)}"
 
+    def _expect_rows(self, head: int, rows: Rows) -> None:
+        expect(isinstance(rows, Rows), f"head {head}: neither positions nor rows, but {type(rows).__name__}.")
+        shapes = {"peak_cross": (len(QUERIES), GRID.frames - 1), **dict.fromkeys(ROW_PARTS, (len(QUERIES),))}
+        for part, shape in shapes.items():
+            self._expect_tensor(f"head {head}, {part}", getattr(rows, part), shape)
+            inside = (getattr(rows, part) >= 0) & (getattr(rows, part) <= 1.001)
+            expect(bool(inside.all()), f"head {head}, {part}: weights of attention are between 0 and 1.")
+        total = rows.sum_cross + rows.sum_self + rows.sum_text
+        expect(bool((total - 1).abs().max() < 1e-2), f"head {head}: the sums of a row are {total.tolist()}, not 1.")
+
+    def _expect_tensor(self, what: str, tensor: Tensor, expected: tuple[int, ...]) -> None:
+        expect(isinstance(tensor, Tensor) and tuple(tensor.shape) == expected, f"{what}: not a tensor {expected}.")
+        expect(tensor.is_floating_point(), f"{what}: must be floating point, got {tensor.dtype}.")
+        expect(tensor.device.type == torch.device(self._device).type, f"{what}: moved to {tensor.device}.")
+        expect(bool(tensor.isfinite().all()), f"{what}: a value is not finite.")
+
     def first_frame(self) -> None:
-        for head, xy in self._read(self._random()).items():
+        for head, xy in self._positions(self._random()).items():
             expect(torch.equal(xy[:, 0].cpu().float(), self._queries), f"head {head}: [:, 0] is not the query.")
 
     def motion(self, shift: tuple[int, int]) -> None:
@@ -98,7 +119,7 @@ class _ProbeSuite:
         tolerance = [side / 2 if free else 1e-3 for side in GRID.stride]
         step = torch.tensor([shift[0] * GRID.stride[0], shift[1] * GRID.stride[1]])
         expected = self._queries[:, None] + torch.arange(GRID.frames)[None, :, None] * step
-        for head, xy in self._read(self._moving(shift)).items():
+        for head, xy in self._positions(self._moving(shift)).items():
             off = (xy.cpu().float() - expected).abs()
             worst = off.flatten(0, 1).amax(0)
             expect(
@@ -108,26 +129,31 @@ class _ProbeSuite:
 
     def independent(self) -> None:
         capture = self._random()
-        together = self._read(capture)
+        together = self._positions(capture)
         for index in range(len(QUERIES)):
-            for head, xy in self._read(capture, self._queries[index : index + 1]).items():
+            for head, xy in self._positions(capture, self._queries[index : index + 1]).items():
                 close = torch.allclose(xy[0], together[head][index], atol=1e-2)
                 expect(close, f"head {head}: query {index} by itself is answered otherwise.")
 
     def single_frame(self) -> None:
         grid = TokenGrid(frames=1, rows=GRID.rows, cols=GRID.cols, stride=GRID.stride)
-        for head, xy in self._read(self._capture(*self._noise(grid), grid=grid)).items():
+        for head, xy in self._positions(self._capture(*self._noise(grid), grid=grid)).items():
             expect(tuple(xy.shape) == (len(QUERIES), 1, 2), f"head {head}: shape {tuple(xy.shape)}.")
 
     def repeat(self) -> None:
         capture = self._random()
         first, second = self._read(capture), self._read(capture)
         expect(first.keys() == second.keys(), "other heads the second time.")
-        expect(all(torch.equal(first[head], second[head]) for head in first), "other positions the second time.")
+        same = all(
+            torch.equal(one, other)
+            for head in first
+            for one, other in zip(*map(_parts, (first[head], second[head])), strict=True)
+        )
+        expect(same, "other answers the second time.")
 
     def untouched(self) -> None:
         capture = self._random()
-        tensors = {part: getattr(capture, part) for part in PARTS if getattr(capture, part) is not None}
+        tensors = {part: getattr(capture, part) for part in TENSORS if getattr(capture, part) is not None}
         before = {part: tensor.clone() for part, tensor in tensors.items()}
         state = torch.random.get_rng_state()
         self._read(capture)
@@ -135,13 +161,16 @@ class _ProbeSuite:
             expect(torch.equal(tensor, before[part]), f"{part} was written to: the model would compute with it.")
         expect(torch.equal(state, torch.random.get_rng_state()), "random numbers were drawn: the model's would change.")
 
-    def _read(self, capture: Capture, queries: Tensor | None = None) -> Mapping[int, Tensor]:
+    def _positions(self, capture: Capture, queries: Tensor | None = None) -> Mapping[int, Tensor]:
+        return {head: xy for head, xy in self._read(capture, queries).items() if isinstance(xy, Tensor)}
+
+    def _read(self, capture: Capture, queries: Tensor | None = None) -> Mapping[int, Tensor | Rows]:
         with torch.no_grad():
             answers = self._probe.read(capture, self._queries if queries is None else queries)
         expect(
             isinstance(answers, Mapping) and bool(answers), f"read() must return a mapping of heads, got {answers!r}."
         )
-        found: Mapping[int, Tensor] = answers
+        found: Mapping[int, Tensor | Rows] = answers
         return found
 
     def _random(self, dtype: torch.dtype = torch.float32) -> Capture:
@@ -163,13 +192,28 @@ class _ProbeSuite:
     def _capture(
         self, q: Tensor, k: Tensor, v: Tensor, out: Tensor, *, grid: TokenGrid, dtype: torch.dtype = torch.float32
     ) -> Capture:
-        """Tokens (N, H, d) as a capture, strided as models stride them and with text before."""
+        """Tokens (N, H, d) as a capture, strided as models stride them, with text before of which the first is padding.
+
+        Before the rotary embedding q and k are the same; the hidden state is `out` with its heads side by side.
+        """
 
         def sequence(tokens: Tensor) -> Tensor:
             padded = torch.cat([tokens.new_ones(TEXT, HEADS, WIDTH), tokens])
             return padded.to(self._device, dtype)[None].transpose(1, 2)
 
-        call = AttentionCall("attn", q=sequence(q), k=sequence(k), v=sequence(v), out=sequence(out))
-        site = Site(0, "attn", HEADS)
+        mask = torch.arange(TEXT + grid.tokens, device=self._device)[None, None, None] > 0
+        call = AttentionCall("attn", q=sequence(q), k=sequence(k), v=sequence(v), out=sequence(out), mask=mask)
+        site, layout = Site(0, "attn", HEADS, block="block", unrotated=Unrotated()), TokenLayout("before")
         needs = frozenset(getattr(self._probe, "needs", ()))
-        return split_call(call, site, grid, TokenLayout("before"), step=0, noise=0.5, needs=needs)
+        unrotated = {"q": call.q[0], "k": call.k[0]}
+        capture = split_call(call, site, grid, layout, step=0, noise=0.5, needs=needs - {"hidden"}, unrotated=unrotated)
+        if "hidden" not in needs:
+            return capture
+        side_by_side = call.out.transpose(1, 2).flatten(2)
+        return replace(capture, hidden=hidden_capture(side_by_side, site, grid, layout, step=0, noise=0.5).hidden)
+
+
+def _parts(answer: Tensor | Rows) -> list[Tensor]:
+    if isinstance(answer, Tensor):
+        return [answer]
+    return [getattr(answer, part) for part in ("peak_cross", *ROW_PARTS)]

@@ -1,0 +1,59 @@
+"""The probe `attention`: where the attention of the query points goes, reduced inside the pass (PROTOCOL section 4).
+
+Axes: H heads, F x h x w video tokens, n text tokens, d head width, N query points.
+"""
+
+from __future__ import annotations
+
+import math
+
+from torch import Tensor
+
+from vcorr.capture.records import Capture
+from vcorr.functional import AttentionRows, attention_rows
+from vcorr.probes.builtin import take_heads
+from vcorr.probes.config import ProbeConfig, head_column, parse_heads, refuse
+from vcorr.records import HEAD_MEAN
+
+
+class Attention:
+    """`attention`: peaks and sums of the attention rows of the query points over later frames, the first, and the text.
+
+    Padding is left out where the model masks it. The confidence and attention scores are made of these rows.
+
+    Raises:
+        UsageError: an option is given that this probe does not have.
+    """
+
+    needs = frozenset({"q", "k", "mask"})
+
+    def __init__(self, config: ProbeConfig | None = None) -> None:
+        self._config = config or ProbeConfig()
+        hint = "It reads the rows the model computes with, and matches nothing."
+        refuse(bool(self._config.radius), "attention", "radius", hint)
+        refuse(not self._config.rotary, "attention", "rotary", hint)
+        refuse(not self._config.symmetric, "attention", "symmetric", hint)
+
+    def read(self, capture: Capture, queries: Tensor) -> dict[int, AttentionRows]:
+        """Rows per head; see `vcorr.protocols.Probe`.
+
+        Raises:
+            UsageError: a chosen head does not exist.
+        """
+        chosen = parse_heads(self._config.heads)
+        if isinstance(chosen, tuple):
+            return {head_column(chosen): _rows(capture, queries, chosen)}
+        answers = {HEAD_MEAN: _rows(capture, queries)}
+        if chosen == "each":
+            answers.update({head: _rows(capture, queries, (head,)) for head in range(capture.q.shape[0])})
+        return answers
+
+
+def _rows(capture: Capture, queries: Tensor, heads: tuple[int, ...] | None = None) -> AttentionRows:
+    q, k, text = capture.q, capture.k, capture.k_text
+    if heads is not None:
+        q, k, text = (take_heads(tensor, heads) for tensor in (q, k, text))
+    factor = 1.0 if capture.scale is None else capture.scale * math.sqrt(q.shape[-1])
+    if not math.isclose(factor, 1.0, rel_tol=1e-6):
+        q = q.float() * factor  # the rows are computed with 1/sqrt(d)
+    return attention_rows(q, k, text, capture.grid, queries, key_mask=capture.key_mask)
