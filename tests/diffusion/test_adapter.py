@@ -7,7 +7,7 @@ from support.ltx import LTX, LTXConfig
 
 from vcorr import Clip, MissingError, PluginError, RunSettings, UsageError
 from vcorr.capture.recorder import Recorder
-from vcorr.diffusion import Compression, DiffusersVideoModel, VideoConfig
+from vcorr.diffusion import DiffusersVideoModel, VideoConfig
 from vcorr.functional import match
 from vcorr.testing import assert_passed, check_model
 
@@ -159,7 +159,8 @@ def test_missing_weights(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("clip", "settings", "reason"),
     [
-        (make_clip(), RunSettings("generate", (0,), 10), "'generate' is not available"),
+        (make_clip(), RunSettings("dream", (0,), 10), "'dream' is not available"),
+        (make_clip(), RunSettings("generate", (10,), 10), "10 steps, 0 to 9"),
         (make_clip(), RunSettings("renoise", (10,), 10), "10 steps, 0 to 9"),
         (make_clip(height=32), RunSettings("renoise", (0,), 10), "the model reads 9 frames of 64x96"),
         (make_clip(frames=10), RunSettings("renoise", (0,), 10), "is 10 frames of"),
@@ -177,15 +178,25 @@ def test_clips_are_read_as_far_as_they_fill_latents(frames, read):
     assert LTX(LTXConfig()).grid(make_clip(frames=frames), None).video_frames == read
 
 
-@pytest.mark.parametrize(("option", "value"), [("height", 62), ("width", 0), ("frames", 10)])
-def test_sizes_that_do_not_divide_are_refused(option, value):
-    with pytest.raises(UsageError, match=r"divide|frames"):
-        LTX(LTXConfig(**{option: value})).grid(make_clip(frames=20), None)
+@pytest.mark.parametrize(
+    ("option", "value", "reason"),
+    [
+        ("height", 62, "for example 60 or 64"),
+        ("width", 0, "for example 4 or 8"),
+        ("frames", 10, "9 and 13"),
+        ("frames", 1, "5 and more, in steps of 4"),
+    ],
+)
+def test_sizes_the_model_does_not_take_are_refused_with_those_it_takes(option, value, reason):
+    model = LTX(LTXConfig(**{option: value}))
+    for clip in (make_clip(frames=20), Clip(id="p", prompt="p", queries=np.zeros((0, 2), np.float32))):
+        with pytest.raises(UsageError, match=reason):
+            model.grid(clip, None)
 
 
-def test_a_token_may_span_more_than_a_latent():
-    pack = Compression(spatial=8, temporal=4, patch=2, temporal_patch=2, causal=False)
-    assert (pack.stride, pack.temporal_ratio) == (16, 8)
+def test_a_clip_without_video_has_the_configured_size():
+    grid = LTX(LTXConfig()).grid(Clip(id="p", prompt="p", queries=np.zeros((0, 2), np.float32)), None)
+    assert (grid.video_frames, grid.height, grid.width) == (9, 64, 96)
 
 
 def test_an_unfinished_subclass_is_told_what_it_lacks():

@@ -60,6 +60,17 @@ class LTX(DiffusersVideoModel[LTXConfig]):
             "rope_interpolation_scale": (4 / 25, 4, 4),
         }
 
+    def call_inputs(self, clip, grid):
+        import torch
+
+        text, mask = torch.ones(1, TEXT_TOKENS, TEXT_WIDTH), torch.ones(1, TEXT_TOKENS)
+        return {
+            "prompt_embeds": text,
+            "prompt_attention_mask": mask,
+            "negative_prompt_embeds": -text,
+            "negative_prompt_attention_mask": mask,
+        }
+
     def inputs(self, latents, timestep, condition):
         packed = self.pipe._pack_latents(latents, 1, 1)
         return {

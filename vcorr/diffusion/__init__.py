@@ -1,4 +1,4 @@
-"""What adapters of diffusers video models have in common: weights, noise schedule, latents and the renoise loop.
+"""What adapters of diffusers video models have in common: weights, noise schedule, latents, renoising and sampling.
 
 A new model is a subclass of `DiffusersVideoModel`: the pipeline's class, the names of its attention modules, its token
 layout, its compression, and how one forward pass is called (see that class for the list). Importing this package
@@ -7,7 +7,8 @@ imports neither torch nor diffusers, so that models can be listed, and missing w
 
 from __future__ import annotations
 
-from vcorr.diffusion.adapter import Compression, DiffusersVideoModel, VideoConfig, attention_sites
+from vcorr.diffusion.adapter import DiffusersVideoModel, VideoConfig
+from vcorr.diffusion.layout import Compression, attention_sites
 from vcorr.diffusion.weights import WeightsSource, check_pipeline_folder, folder_identity, locate_weights
 
 __all__ = [

@@ -5,24 +5,27 @@ Shape legend: T video frames, H x W pixels, C latent channels, F x h x w latents
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vcorr.cards import load_card
+from vcorr.diffusion.layout import Compression
 from vcorr.diffusion.weights import WeightsSource, locate_weights
 from vcorr.errors import PluginError, UsageError
-from vcorr.geometry import TokenGrid, latent_frames
-from vcorr.records import Attention, Clip, ModelCard, RunSettings, Site
+from vcorr.geometry import TokenGrid
+from vcorr.records import Clip, ModelCard, RunSettings, Site
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
     from vcorr.capture.recorder import Recorder
-    from vcorr.capture.records import TextPlace
+    from vcorr.capture.records import TextPlace, TokenLayout
     from vcorr.diffusion.schedule import NoiseSchedule
 
 PromptUse = Literal["caption", "empty"]
@@ -34,43 +37,27 @@ C = TypeVar("C", bound="VideoConfig")
 class VideoConfig:
     """Options every video diffusion model has (`--set model.KEY=VALUE`).
 
-    height, width: pixels the model reads; clips are resized to it. frames: the most video frames it reads; a shorter
-    clip is read as far as its frames fill whole latents. prompt: "caption" gives the clip's own text, "empty" none.
+    height, width: pixels the model reads or makes; clips are resized to it. frames: the most video frames it reads, and
+    those it makes; a shorter clip is read as far as its frames fill whole latents. prompt: "caption" gives the clip's
+    own text, "empty" none. lora: path of a safetensors file with low-rank weights, merged in when the model is loaded.
+    offload: networks stay in CPU memory and come to the GPU only while they run. vae_tiling: the autoencoder works tile
+    by tile, which takes less memory and changes pixels slightly.
     """
 
     height: int
     width: int
     frames: int
     prompt: PromptUse = "caption"
-
-
-@dataclass(frozen=True)
-class Compression:
-    """How pixels become tokens.
-
-    spatial, temporal: of the autoencoder, pixels and frames a latent covers. patch, temporal_patch: latents a token
-    covers in space and in time. causal: whether the first latent holds the first frame alone.
-    """
-
-    spatial: int = 8
-    temporal: int = 4
-    patch: int = 2
-    temporal_patch: int = 1
-    causal: bool = True
-
-    @property
-    def stride(self) -> int:
-        """Pixels a token covers, in x and in y."""
-        return self.spatial * self.patch
-
-    @property
-    def temporal_ratio(self) -> int:
-        """Frames a token covers."""
-        return self.temporal * self.temporal_patch
+    lora: str | None = None
+    offload: bool = False
+    vae_tiling: bool = False
 
 
 class DiffusersVideoModel(Generic[C]):
-    """A diffusers video pipeline as a `vcorr.protocols.VideoModel`: renoise mode, one conditional forward pass a step.
+    """A diffusers video pipeline as a `vcorr.protocols.VideoModel`.
+
+    In renoise mode it makes one conditional forward pass a step; in generate mode it calls the pipeline itself, which
+    samples with its own scheduler, loop and guidance, and reads the chosen steps on the way.
 
     A subclass says, as class attributes, `pipeline_class`, `card`, `text` and `branches` (see
     `vcorr.capture.records.TokenLayout`) and, where they differ, `denoiser` and `steps`; and has these methods:
@@ -81,13 +68,16 @@ class DiffusersVideoModel(Generic[C]):
     - `condition(prompt, grid)`: what all steps of a clip share, text embeddings and rotary tables for instance;
     - `inputs(latents, timestep, condition)`: the keyword arguments of the denoiser.
 
-    Where a model is unlike most, it also overrides `grid`, `encode`, `schedule`, `locate` or `loaded_sizes`. Inside
-    `condition`, `encode`, `schedule` and `inputs`, the loaded pipeline is `self.pipe`; `self.device` is where it is.
+    Where a model is unlike most, it also overrides `grid`, `encode`, `schedule`, `locate`, `loaded_sizes`,
+    `text_limit`, `clip_condition` or `call_inputs`. Inside the methods that are called with a clip or with latents, the
+    loaded pipeline is `self.pipe`; `self.device` is where it computes.
     Subclasses import torch and diffusers inside methods only, so that their sites are known without loading anything.
     """
 
     pipeline_class: ClassVar[str]
-    """Class name in diffusers, e.g. "LTXPipeline"."""
+    """Class name in diffusers, e.g. "LTXPipeline", or "package.module:Class" of a pipeline of the plugin's own."""
+    saved_as: ClassVar[tuple[str, ...]] = ()
+    """Class names that a folder of its weights may carry; `pipeline_class` alone when empty."""
     card: ClassVar[str]
     """Model card, "package:path/in/package.yaml"."""
     denoiser: ClassVar[str] = "transformer"
@@ -96,6 +86,11 @@ class DiffusersVideoModel(Generic[C]):
     """Where text tokens stand in the sequence that attention sees."""
     branches: ClassVar[tuple[str, ...]] = ("cond",)
     """Guidance branches in the order the pipeline batches them; renoise mode runs the conditional one alone."""
+    passes: ClassVar[tuple[str, ...]] = ()
+    """Branches in the order of a step's passes, for pipelines that run one pass a branch and do not label them with
+    `denoiser.cache_context`; those that do, and those that batch or have no guidance, leave it empty."""
+    guidance_argument: ClassVar[str] = "guidance_scale"
+    """What the pipeline's call names the strength of guidance."""
     steps: int = 50
     """Sampling steps by default."""
 
@@ -142,19 +137,21 @@ class DiffusersVideoModel(Generic[C]):
         for name in ("height", "width"):
             _check_divides(name, getattr(config, name), pack.stride)
         frames = self._frames(clip)
+        tokens, spans = pack.time(frames)
         return TokenGrid(
-            frames=latent_frames(frames, pack.temporal_ratio, causal=pack.causal),
+            frames=tokens,
             rows=config.height // pack.stride,
             cols=config.width // pack.stride,
             stride=(pack.stride, pack.stride),
             video_frames=frames,
             temporal_ratio=pack.temporal_ratio,
             causal=pack.causal,
+            spans=spans,
         )
 
     def locate(self, weights: str) -> WeightsSource:
         """The source that `--weights` names, found without loading it; raises as `vcorr.diffusion.locate_weights`."""
-        return locate_weights(weights, self.model_card(), self.pipeline_class)
+        return locate_weights(weights, self.model_card(), self.saved_as or (self.pipeline_class,))
 
     def loaded_sizes(self) -> Mapping[str, Any]:
         """Sizes of the loaded pipeline by the name of the option that has to agree with them."""
@@ -164,13 +161,25 @@ class DiffusersVideoModel(Generic[C]):
         """(T, H, W, 3) uint8 RGB to (1, C, F, h, w), in the units the denoiser was trained with."""
         from vcorr.diffusion.latents import encode_video
 
-        return encode_video(self.pipe.vae, video)
+        return encode_video(self.pipe.vae, video, self.device)
 
     def schedule(self, num_steps: int, grid: TokenGrid) -> NoiseSchedule:
         """The scheduler's steps and their noise levels."""
         from vcorr.diffusion.schedule import noise_schedule
 
         return noise_schedule(self.pipe.scheduler, num_steps, self.device)
+
+    def text_limit(self) -> int | None:
+        """The most tokens of a prompt the text encoder reads; None when it reads any number."""
+        return None
+
+    def clip_condition(self, clip: Clip, grid: TokenGrid, seed: int) -> Any:
+        """What every step of renoise mode is conditioned on: `condition` of the prompt, unless the clip gives more."""
+        return self.condition(self.prompt(clip), grid)
+
+    def call_inputs(self, clip: Clip, grid: TokenGrid) -> Mapping[str, Any]:
+        """Arguments of the pipeline's call in generate mode beside size, steps, generator, guidance and callback."""
+        return {"prompt": self.prompt(clip)}
 
     # ------------------------------------------------------------------------------------------------------ contract
 
@@ -181,34 +190,43 @@ class DiffusersVideoModel(Generic[C]):
     def weights_id(self, weights: str) -> str:
         """What identifies the weights: "hub:ID@REVISION", "path:HASH", "embedded:HASH" or "random:SEED".
 
-        Imports neither torch nor diffusers. Raises as `locate`.
+        "+lora:HASH" follows where low-rank weights are merged in. Imports neither torch nor diffusers. Raises as
+        `locate`, and when the file of `model.lora` cannot be used.
         """
-        return self.locate(weights).identity
+        identity = self.locate(weights).identity
+        if self.config.lora is None:
+            return identity
+        from vcorr.diffusion.options import lora_identity
+
+        return f"{identity}+lora:{lora_identity(self.config.lora)}"
 
     def load(self, device: str, dtype: str, weights: str) -> None:
         """Loads the pipeline. Never downloads.
 
         Raises:
             MissingError: the weights or a package are not in reach.
-            UsageError: the weights are of another kind or size than the configuration says.
+            UsageError: the weights are of another kind or size than the configuration says, or an option cannot be had.
         """
         source = self.locate(weights)
-        from vcorr.diffusion.loading import cast_pipeline, load_pipeline, seeded, torch_dtype
+        from vcorr.diffusion.loading import torch_dtype
+        from vcorr.diffusion.options import lora_file, place
 
         kind = torch_dtype(dtype)
-        if source.folder is None:
-            with seeded(source.seed):
-                pipe = self.build(source.seed)
-            cast_pipeline(pipe, kind)
-        else:
-            pipe = load_pipeline(self.pipeline_class, source.folder, kind)
-        self._pipe, self.device = pipe, device
+        if self.config.lora is not None:
+            lora_file(self.config.lora)  # a wrong path is told before gigabytes are read
+        self._pipe, self.device = self._loaded(source, kind), device
         try:
             self._check_sizes(weights)
-            pipe.to(device)
+            self._apply_options()
+            place(self._pipe, device, offload=self.config.offload)
         except BaseException:
             self._pipe = None
             raise
+
+    def adopt(self, pipe: Any, device: str) -> None:
+        """Uses a pipeline that was built elsewhere and is on `device` already, in place of `load`."""
+        self._pipe, self.device = pipe, device
+        pipe.set_progress_bar_config(disable=True)
 
     @property
     def pipe(self) -> Any:
@@ -221,55 +239,159 @@ class DiffusersVideoModel(Generic[C]):
             raise PluginError(f"{type(self).__name__} was used before its weights were loaded: call load(...) first.")
         return self._pipe
 
-    def run(self, clip: Clip, settings: RunSettings, recorder: Recorder) -> None:
-        """Encodes the clip, adds the noise of each chosen step, and makes one conditional forward pass a step.
+    def run(self, clip: Clip, settings: RunSettings, recorder: Recorder) -> NDArray[np.uint8] | None:
+        """Runs the model on the clip.
 
-        The noise eps is drawn once a clip, from the seed and the clip's id alone, and is the same at every step.
+        Renoise mode encodes the clip, adds the noise of each chosen step, and makes one conditional forward pass for
+        it; the noise eps is drawn once a clip, from the seed and the clip's id alone, and is the same at every step.
+
+        Generate mode calls the pipeline at the configured size, with a generator seeded with `settings.seed` itself,
+        whatever the clip; of a clip's video only frame 0 is looked at, by models that start from an image.
+
+        Returns:
+            The sampled video, (T, H, W, 3) uint8, in generate mode; None in renoise mode.
 
         Raises:
-            UsageError: another mode than renoise, a step that does not exist, or a clip of another size than `grid`.
+            UsageError: an unknown mode, a step that does not exist, a prompt that is too long, or a clip of another
+                size than `grid`.
         """
+        if settings.mode == "generate":
+            return self._generate(clip, settings, recorder)
+        if settings.mode != "renoise":
+            raise UsageError(f"Mode {settings.mode!r} is not available.", hint="There are renoise and generate.")
+        self._renoise(clip, settings, recorder)
+        return None
+
+    def prompt(self, clip: Clip) -> str:
+        """The text the model is given for a clip.
+
+        Raises:
+            UsageError: the text encoder would cut it.
+        """
+        prompt = clip.prompt if self.config.prompt == "caption" else ""
+        tokenizer, limit = getattr(self.pipe, "tokenizer", None), self.text_limit()
+        if tokenizer is None or limit is None:
+            return prompt
+        count = len(tokenizer(prompt, verbose=False).input_ids)
+        if count > limit:
+            raise UsageError(
+                f"The prompt of clip {clip.id} has {count} tokens; {self.model_card().title} reads {limit}.",
+                hint="Shorten it, or leave it out: --set model.prompt=empty",
+            )
+        return prompt
+
+    # -------------------------------------------------------------------------------------------------------- the modes
+
+    def _renoise(self, clip: Clip, settings: RunSettings, recorder: Recorder) -> None:
         import torch
 
-        from vcorr.capture.records import TokenLayout
         from vcorr.diffusion.latents import clip_noise
 
-        grid, video = self._checked(clip, settings)
+        grid, video = self._checked(clip)
         module = getattr(self.pipe, self.denoiser)
         with torch.no_grad():
-            schedule = self.schedule(settings.num_steps, grid)
-            for step in settings.steps:
-                schedule.check(step)
+            schedule = self._schedule(settings, grid)
+            condition = self.clip_condition(clip, grid, settings.seed)
             latents = self.encode(video)
             epsilon = clip_noise(latents.shape, settings.seed, clip.id).to(latents.device)
-            condition = self.condition(clip.prompt if self.config.prompt == "caption" else "", grid)
-            with recorder.attach(module, self.sites(), TokenLayout(self.text, self.branches), grid):
+            with recorder.attach(module, self.sites(), self._layout(), grid):
                 for step in settings.steps:
                     noisy = schedule.add_noise(latents, epsilon, step)
                     with recorder.step(step, noise=float(schedule.noise[step])):
                         module(**self.inputs(noisy, schedule.timesteps[step], condition))
+        self.pipe.maybe_free_model_hooks()
+
+    def _generate(self, clip: Clip, settings: RunSettings, recorder: Recorder) -> NDArray[np.uint8]:
+        import torch
+
+        from vcorr.diffusion.loading import seeded
+        from vcorr.diffusion.sampling import SamplingWatch, frames_of, sampling_generator
+
+        grid = self.grid(replace(clip, video=None, tracks=None), None)
+        schedule = self._schedule(settings, grid)
+        module = getattr(self.pipe, self.denoiser)
+        noise = {step: float(schedule.noise[step]) for step in settings.steps}
+        watch = SamplingWatch(module, recorder, noise, self.passes)
+        # a pipeline that draws from torch's own generator, against its promise, repeats as well
+        with torch.no_grad(), seeded(settings.seed):
+            call = {
+                **self.call_inputs(clip, grid),
+                "height": round(grid.height),
+                "width": round(grid.width),
+                "num_frames": grid.video_frames,
+                "num_inference_steps": settings.num_steps,
+                "generator": sampling_generator(settings.seed),
+                "output_type": "np",
+                "callback_on_step_end": watch.step_ended,
+                **self._guidance(settings),
+            }
+            with watch, recorder.attach(module, self.sites(), self._layout(), grid):
+                output = self.pipe(**call)
+        watch.check(schedule.timesteps)
+        return frames_of(output, grid)
+
+    def _schedule(self, settings: RunSettings, grid: TokenGrid) -> NoiseSchedule:
+        schedule = self.schedule(settings.num_steps, grid)
+        for step in settings.steps:
+            schedule.check(step)
+        return schedule
+
+    def _layout(self) -> TokenLayout:
+        from vcorr.capture.records import TokenLayout
+
+        return TokenLayout(self.text, self.branches)
+
+    def _guidance(self, settings: RunSettings) -> Mapping[str, float]:
+        strength = settings.guidance
+        if strength is None:
+            return {}
+        if not (math.isfinite(strength) and strength >= 0):
+            raise UsageError(f"Guidance must be a number of at least 0, got {strength}.", hint="1 means none.")
+        return {self.guidance_argument: strength}
+
+    # ---------------------------------------------------------------------------------------------------------- loading
+
+    def _loaded(self, source: WeightsSource, kind: torch.dtype) -> Any:
+        from vcorr.diffusion.loading import cast_pipeline, load_pipeline, seeded
+
+        if source.folder is not None:
+            return load_pipeline(self.pipeline_class, source.folder, kind)
+        with seeded(source.seed):
+            pipe = self.build(source.seed)
+        cast_pipeline(pipe, kind)
+        return pipe
+
+    def _apply_options(self) -> None:
+        from vcorr.diffusion.options import merge_lora, tile_autoencoder
+
+        self.pipe.set_progress_bar_config(disable=True)
+        if self.config.lora is not None:
+            merge_lora(self.pipe, self.config.lora)
+        if self.config.vae_tiling:
+            tile_autoencoder(self.pipe)
+
+    # ----------------------------------------------------------------------------------------------------------- checks
 
     def _frames(self, clip: Clip) -> int:
         """Frames to read: as configured, or as many of a shorter clip as fill whole latents."""
         pack, frames = self.compression, self.config.frames
+        if frames < pack.least_frames:
+            raise UsageError(
+                f"model.frames={frames} leaves no latent to match to.",
+                hint=f"{self.model_card().title} takes {pack.least_frames} and more, in steps of {pack.frame_step}.",
+            )
         if clip.video is None or len(clip.video) >= frames:
             return frames
-        lead, ratio = int(pack.causal), pack.temporal_ratio
-        fits = (len(clip.video) - lead) // ratio * ratio + lead
-        least = ratio + lead if pack.causal else 2 * ratio
-        if fits < least:
+        lead = int(pack.causal)
+        fits = (len(clip.video) - lead) // pack.frame_step * pack.frame_step + lead
+        if fits < pack.least_frames:
             raise UsageError(
-                f"Clip {clip.id} has {len(clip.video)} frames; {self.model_card().title} needs at least {least} to "
-                "have a latent to match to."
+                f"Clip {clip.id} has {len(clip.video)} frames; {self.model_card().title} needs at least "
+                f"{pack.least_frames} to have a latent to match to."
             )
         return fits
 
-    def _checked(self, clip: Clip, settings: RunSettings) -> tuple[TokenGrid, NDArray[np.uint8]]:
-        if settings.mode != "renoise":
-            raise UsageError(
-                f"Mode {settings.mode!r} is not available for this model yet.",
-                hint="Use --mode renoise, on data with video.",
-            )
+    def _checked(self, clip: Clip) -> tuple[TokenGrid, NDArray[np.uint8]]:
         grid = self.grid(clip, None)
         if clip.video is None:
             raise UsageError(
@@ -294,11 +416,6 @@ class DiffusersVideoModel(Generic[C]):
             found = ", ".join(f"{k}={v!r} (configured: {getattr(self.config, k)!r})" for k, v in wrong.items())
             options = " ".join(f"--set model.{k}={_option(v)}" for k, v in wrong.items())
             raise UsageError(f"--weights {weights!r} has other sizes than configured: {found}.", hint=f"Add: {options}")
-
-
-def attention_sites(pattern: str, count: int, heads: int, attention: Attention = "full3d") -> tuple[Site, ...]:
-    """Sites 0 to `count` - 1, each named `pattern` with its number in place of "{}", e.g. "blocks.{}.attn1"."""
-    return tuple(Site(layer, pattern.format(layer), heads, attention) for layer in range(count))
 
 
 def _check_divides(name: str, pixels: int, stride: int) -> None:

@@ -21,19 +21,20 @@ def to_model_range(video: NDArray[np.uint8], device: str | torch.device, dtype: 
     return pixels.permute(3, 0, 1, 2)[None].to(dtype).contiguous()
 
 
-def encode_video(vae: Any, video: NDArray[np.uint8]) -> Tensor:
+def encode_video(vae: Any, video: NDArray[np.uint8], device: str | torch.device | None = None) -> Tensor:
     """The latents of a video in its model's own units: the mean of the posterior, shifted and scaled as the pipeline
     does.
 
     Args:
-        vae: a diffusers video autoencoder; its device and dtype are used.
+        vae: a diffusers video autoencoder; its dtype is used.
         video: (T, H, W, 3) uint8 RGB of a size it takes.
+        device: where it computes, which differs from where its weights lie while it is offloaded; there when None.
 
     Returns:
         (1, C, F, h, w) in the autoencoder's dtype.
     """
     parameter = next(vae.parameters())
-    pixels = to_model_range(video, parameter.device, parameter.dtype)
+    pixels = to_model_range(video, parameter.device if device is None else device, parameter.dtype)
     return normalise_latents(vae, vae.encode(pixels).latent_dist.mode())
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from vcorr.entries import resolve
 from vcorr.errors import MissingError, UsageError, unknown_name
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -68,12 +69,15 @@ def cast_pipeline(pipe: Any, dtype: torch.dtype) -> None:
 
 
 def pipeline_type(class_name: str) -> Any:
-    """The pipeline class of that name in the installed diffusers.
+    """The pipeline class of that name in the installed diffusers, or "package.module:Class" of a plugin.
 
     Raises:
-        MissingError: it has none.
+        MissingError: diffusers has none of that name.
     """
     import diffusers
+
+    if ":" in class_name:
+        return resolve(class_name, "The pipeline class")
 
     found = getattr(diffusers, class_name, None)
     if found is None:

@@ -50,14 +50,15 @@ class WeightsSource:
         return self.kind == RANDOM
 
 
-def locate_weights(weights: str, card: ModelCard, pipeline_class: str) -> WeightsSource:
+def locate_weights(weights: str, card: ModelCard, pipeline_class: str | tuple[str, ...]) -> WeightsSource:
     """The source that the value of `--weights` names.
 
     Args:
         weights: "hub", "random", "random:SEED", or the path of a pipeline folder.
         card: of the model; its `hub_id`, `revision` and `download_gb` say what "hub" means, and the list `hub_aliases`
-            among its extra fields under which other ids the same revision may lie in the cache.
-        pipeline_class: class name that a pipeline folder has to name.
+            among its extra fields under which other ids the same revision may lie in the cache. Without a revision it
+            is whatever the cache holds of the main branch, and the identity says which that is.
+        pipeline_class: class name, or names, of which a pipeline folder has to carry one.
 
     Raises:
         MissingError: the weights are not in reach, or only in part.
@@ -101,8 +102,8 @@ def folder_identity(folder: Path) -> str:
     return digest.hexdigest()[:IDENTITY_LENGTH]
 
 
-def check_pipeline_folder(folder: Path, pipeline_class: str) -> None:
-    """Checks that `folder` holds a complete pipeline of that class, in safetensors, with no code of its own.
+def check_pipeline_folder(folder: Path, pipeline_class: str | tuple[str, ...]) -> None:
+    """Checks that `folder` holds a complete pipeline of such a class, in safetensors, with no code of its own.
 
     Raises:
         UsageError: it is not such a folder, or its weights are pickles.
@@ -110,9 +111,11 @@ def check_pipeline_folder(folder: Path, pipeline_class: str) -> None:
     """
     index = _read_index(folder)
     found = index.get("_class_name")
-    if found != pipeline_class:
+    accepted = (pipeline_class,) if isinstance(pipeline_class, str) else pipeline_class
+    if found not in accepted:
         raise UsageError(
-            f"{folder} holds a {found}; this model needs a {pipeline_class}.", hint="Check --weights and --model."
+            f"{folder} holds a {found}; this model needs a {' or '.join(accepted)}.",
+            hint="Check --weights and --model.",
         )
     missing: list[str] = []
     for name, (library, class_name) in _components(index):
@@ -128,9 +131,9 @@ def check_pipeline_folder(folder: Path, pipeline_class: str) -> None:
         )
 
 
-def _hub_source(card: ModelCard, pipeline_class: str) -> WeightsSource:
-    if not card.hub_id or not card.revision:
-        raise PluginError(f"The model card of {card.name!r} names no hub_id and revision: no weights to look for.")
+def _hub_source(card: ModelCard, pipeline_class: str | tuple[str, ...]) -> WeightsSource:
+    if not card.hub_id:
+        raise PluginError(f"The model card of {card.name!r} names no hub_id: no weights to look for.")
     folder = _cached_snapshot(card)
     if folder is None:
         raise _missing_from_cache(card, "are not in the local Hugging Face cache")
@@ -138,7 +141,7 @@ def _hub_source(card: ModelCard, pipeline_class: str) -> WeightsSource:
         check_pipeline_folder(folder, pipeline_class)
     except MissingError as error:
         raise _missing_from_cache(card, "are only partly in the local Hugging Face cache") from error
-    return WeightsSource("hub", f"hub:{card.hub_id}@{card.revision}", folder)
+    return WeightsSource("hub", f"hub:{card.hub_id}@{card.revision or folder.name}", folder)
 
 
 def _cached_snapshot(card: ModelCard) -> Path | None:
@@ -153,10 +156,12 @@ def _cached_snapshot(card: ModelCard) -> Path | None:
 
 def _missing_from_cache(card: ModelCard, what: str) -> MissingError:
     size = f", about {card.download_gb:g} GB" if card.download_gb else ""
+    revision = f"revision {card.revision}" if card.revision else "any revision"
+    option = f" --revision {card.revision}" if card.revision else ""
     return MissingError(
-        f"The weights of {card.title} {what}: {card.hub_id}, revision {card.revision}{size}.",
+        f"The weights of {card.title} {what}: {card.hub_id}, {revision}{size}.",
         hint=(
-            f"Get them:            hf download {card.hub_id} --revision {card.revision}\n"
+            f"Get them:            hf download {card.hub_id}{option}\n"
             "Do without them:     --weights random  (seeded random weights, to try things out)\n"
             "Have them elsewhere: --weights PATH    (the folder that holds model_index.json)"
         ),

@@ -1,0 +1,56 @@
+"""From frames to tokens, against the slow way: number the latents, pad, group."""
+
+import pytest
+
+from vcorr import TokenGrid, UsageError
+from vcorr.diffusion import Compression, attention_sites
+from vcorr.records import Unrotated
+
+PADDED = Compression(spatial=8, temporal=4, patch=2, temporal_patch=2, front_padded=True)
+
+
+def slow_spans(frames):
+    """Frames of each token of CogVideoX-1.5, latent by latent."""
+    latents = [(0, 0)] + [(first, first + 3) for first in range(1, frames, 4)]
+    padded = [None] * (len(latents) % 2) + latents
+    pairs = [[latent for latent in padded[i : i + 2] if latent] for i in range(0, len(padded), 2)]
+    return tuple((pair[0][0], pair[-1][1]) for pair in pairs)
+
+
+def test_a_token_may_span_more_than_a_latent():
+    pack = Compression(spatial=8, temporal=4, patch=2, temporal_patch=2, causal=False)
+    assert (pack.stride, pack.temporal_ratio, pack.frame_step, pack.least_frames) == (16, 8, 8, 16)
+    assert pack.time(24) == (3, None)
+    assert pack.padding(24) == 0
+
+
+@pytest.mark.parametrize("frames", [9, 13, 17, 49, 81, 85, 161])
+def test_front_padding(frames):
+    tokens, spans = PADDED.time(frames)
+    assert spans == slow_spans(frames)
+    assert tokens == len(spans)
+    grid = TokenGrid(tokens, 2, 3, (16, 16), video_frames=frames, temporal_ratio=8, spans=spans)
+    assert [grid.latent_at(frame) for frame in range(frames)] == sorted(grid.latent_at(f) for f in range(frames))
+
+
+@pytest.mark.parametrize(
+    ("frames", "first", "later"),
+    [(81, (0, 0), lambda j: (8 * j - 7, 8 * j)), (85, (0, 4), lambda j: (8 * j - 3, 8 * j + 4))],
+)
+def test_front_padding_by_formula(frames, first, later):
+    spans = PADDED.time(frames)[1]
+    assert spans == (first, *(later(j) for j in range(1, 11)))
+    assert PADDED.padding(frames) == (1 if frames == 81 else 0)
+
+
+def test_lengths_of_padded_video():
+    assert (PADDED.frame_step, PADDED.least_frames) == (4, 9)
+    with pytest.raises(UsageError, match="81 and 85"):
+        PADDED.time(83)
+
+
+def test_sites_name_their_blocks():
+    one, two = attention_sites("b.{}.attn", 2, 3, block="b.{}", block_output=1, unrotated=Unrotated())
+    assert (one.name, one.block, one.block_output, one.heads) == ("b.0.attn", "b.0", 1, 3)
+    assert (two.layer, two.block, two.unrotated) == (1, "b.1", Unrotated())
+    assert attention_sites("b.{}.attn", 1, 3)[0].block == ""

@@ -1,0 +1,90 @@
+"""Options of a loaded pipeline: low-rank weights merged in, offloading, a tiled autoencoder."""
+
+from __future__ import annotations
+
+import hashlib
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from vcorr.errors import MissingError, UsageError
+
+_IDENTITY_LENGTH = 16
+
+
+def lora_file(path: str) -> Path:
+    """The file that `--set model.lora=PATH` names.
+
+    Raises:
+        MissingError: there is no such file.
+        UsageError: it is not a safetensors file.
+    """
+    file = Path(path).expanduser()
+    if not file.is_file():
+        raise MissingError(f"model.lora={path}: there is no such file.", hint="Give the path of a .safetensors file.")
+    if file.suffix != ".safetensors":
+        raise UsageError(
+            f"model.lora={path} is no .safetensors file; pickles can run code when they are read.",
+            hint="Convert it where you trust it: safetensors.torch.save_file(torch.load(...), 'lora.safetensors')",
+        )
+    return file
+
+
+def lora_identity(path: str) -> str:
+    """What identifies the file in rows and fingerprints: a prefix of the SHA-256 of its contents."""
+    with lora_file(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:_IDENTITY_LENGTH]
+
+
+def merge_lora(pipe: Any, path: str) -> None:
+    """Merges the low-rank weights of a file into the pipeline's own, at full strength.
+
+    Raises:
+        MissingError: the file or the package peft is not there.
+        UsageError: the pipeline takes none, or the file does not fit it.
+    """
+    file = lora_file(path)
+    if not hasattr(pipe, "load_lora_weights"):
+        raise UsageError(f"{type(pipe).__name__} takes no low-rank weights.", hint="Leave out model.lora.")
+    if find_spec("peft") is None:
+        raise MissingError("model.lora needs the package peft.", hint="pip install peft")
+    try:
+        pipe.load_lora_weights(str(file.parent), weight_name=file.name, local_files_only=True, use_safetensors=True)
+        pipe.fuse_lora()
+        pipe.unload_lora_weights()
+    except (ValueError, RuntimeError, KeyError, OSError) as error:
+        # What a foreign file raises depends on its keys and on the library that reads them.
+        raise UsageError(f"model.lora={path} does not fit {type(pipe).__name__}: {error}") from error
+
+
+def place(pipe: Any, device: str, *, offload: bool) -> None:
+    """Brings the pipeline to the device, or, offloaded, lets each network come to it only while it runs.
+
+    Raises:
+        UsageError: there is nothing to offload to, or the pipeline does not say in which order.
+        MissingError: the package accelerate is not there.
+    """
+    if not offload:
+        pipe.to(device)
+        return
+    if device == "cpu":
+        raise UsageError(
+            "Offloading keeps networks in CPU memory until the GPU needs them; the device is the CPU already.",
+            hint="Leave out --offload, or give --device cuda.",
+        )
+    if find_spec("accelerate") is None:
+        raise MissingError("Offloading needs the package accelerate.", hint="pip install accelerate")
+    if pipe.model_cpu_offload_seq is None:
+        raise UsageError(f"{type(pipe).__name__} cannot be offloaded.", hint="Leave out --offload.")
+    pipe.enable_model_cpu_offload(device=device)
+
+
+def tile_autoencoder(pipe: Any) -> None:
+    """Lets the autoencoder work tile by tile, with less memory and slightly other pixels.
+
+    Raises:
+        UsageError: it cannot.
+    """
+    if not hasattr(pipe.vae, "enable_tiling"):
+        raise UsageError(f"{type(pipe.vae).__name__} cannot work in tiles.", hint="Leave out --vae-tiling.")
+    pipe.vae.enable_tiling()
