@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vcorr.entries import MetricEntry, ModelEntry, ProbeEntry
+from vcorr.entries import DatasetEntry, MetricEntry, ModelEntry, ProbeEntry, TrackerEntry
 from vcorr.hookspecs import hookimpl
 
 
@@ -64,3 +64,19 @@ def vcorr_metrics() -> list[MetricEntry]:
             default=True,
         ),
     ]
+
+
+@hookimpl
+def vcorr_datasets() -> list[DatasetEntry]:
+    """The user's own videos and prompts."""
+    from vcorr.datasets import ENTRIES
+
+    return list(ENTRIES)
+
+
+@hookimpl
+def vcorr_trackers() -> list[TrackerEntry]:
+    """Trackers without weights."""
+    from vcorr.trackers import ENTRIES
+
+    return list(ENTRIES)

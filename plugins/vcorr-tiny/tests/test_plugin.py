@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from vcorr_tiny import model as tiny_model
-from vcorr_tiny.dataset import Sprites, SpritesConfig, query_grid
+from vcorr_tiny.dataset import Sprites, SpritesConfig
 from vcorr_tiny.model import Tiny, TinyModelConfig, TinyUntrained
 from vcorr_tiny.plugin import vcorr_datasets, vcorr_models
 
@@ -187,16 +187,6 @@ def test_a_clip_is_the_same_every_time_and_whatever_else_there_is(clip):
 def test_ids():
     data = Sprites(SpritesConfig())
     assert (data.split, len(data.ids()), data.ids()[0], data.ids()[-1]) == ("test", 64, "test-0000", "test-0063")
-
-
-def test_the_query_grid_keeps_its_margin():
-    grid = query_grid(20, 128, 128)
-    assert grid.shape == (400, 2)
-    assert grid.min() == 2
-    assert grid.max() == 126
-    assert grid[1, 0] > grid[0, 0]
-    assert grid[1, 1] == grid[0, 1]
-    assert query_grid(1, 100, 60).tolist() == [[30, 50]]
 
 
 @pytest.mark.parametrize(

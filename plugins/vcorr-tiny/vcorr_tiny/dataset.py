@@ -5,16 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
-
 from vcorr import Clip, Tracks, UsageError
+from vcorr.datasets import query_grid
 from vcorr.errors import unknown_name
 
 SPLITS = ("train", "validation", "test")
 FPS = 8.0
-MARGIN = 1 / 64
-"""Distance of the outermost query points from the border, as a share of the video's width."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,18 +76,3 @@ class Sprites:
             tracks=Tracks(tracks.xy[0].numpy(), tracks.visible[0].numpy(), tracker="exact"),
             fps=FPS,
         )
-
-
-def query_grid(side: int, height: int, width: int) -> NDArray[np.float32]:
-    """(side², 2) pixels (x, y): a regular grid, row by row, its outermost points `MARGIN` of the width from every
-    border.
-
-    A grid of one point is the centre.
-    """
-    if side == 1:
-        return np.array([[width / 2, height / 2]], dtype=np.float32)
-    margin = width * MARGIN
-    y, x = np.meshgrid(
-        np.linspace(margin, height - margin, side), np.linspace(margin, width - margin, side), indexing="ij"
-    )
-    return np.stack([x, y], axis=-1).reshape(-1, 2).astype(np.float32)

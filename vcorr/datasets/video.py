@@ -1,0 +1,137 @@
+"""The dataset `video`: the user's own files. Nobody knows their motion; a tracker makes the reference tracks."""
+
+from __future__ import annotations
+
+import glob
+import hashlib
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from vcorr.datasets.config import VideoConfig
+from vcorr.datasets.queries import query_grid
+from vcorr.errors import MissingError, UsageError, unknown_name
+from vcorr.records import Clip
+from vcorr.video.reader import ReadVideo, read_video
+
+SUFFIXES = (".avi", ".gif", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ts", ".webm", ".wmv")
+"""What is taken for a video in a folder; a file named by itself may have any suffix."""
+
+
+class VideoFiles:
+    """Clips from files, with query points on a regular grid over the first frame (`vcorr.protocols.Dataset`).
+
+    Every file is opened and its first frames are decoded when the dataset is made, so that a file that cannot be read
+    is refused before a model is loaded.
+
+    Raises:
+        MissingError: there is no such file.
+        UsageError: a file cannot be read, or an option is out of range.
+    """
+
+    split = "own"
+
+    def __init__(self, config: VideoConfig) -> None:
+        if not config.path:
+            raise UsageError("No video was named.", hint="For example: --data video:clip.mp4")
+        for name, least in (("frames", 0), ("fps", 0), ("start", 0), ("grid", 1), ("max_side", 0)):
+            if not getattr(config, name) >= least:
+                raise UsageError(f"data.{name} must be at least {least}, got {getattr(config, name)}.")
+        if config.frames == 1:
+            raise UsageError("data.frames must be at least 2, or 0 for all: there is no motion in one frame.")
+        self.config = config
+        self._files = _named(find_videos(config.path))
+        for path in self._files.values():
+            self._read(path, frames=2)
+
+    def ids(self) -> Sequence[str]:
+        """The names of the files, without suffix where that is unique."""
+        return tuple(self._files)
+
+    def clip(self, clip_id: str) -> Clip:
+        """Reads the clip, at its own size; a model's size is the runner's business.
+
+        Raises:
+            UsageError: there is no such clip, or its file is damaged.
+        """
+        read = self._read(self._path(clip_id), self.config.frames)
+        height, width = read.frames.shape[1:3]
+        return Clip(
+            id=clip_id,
+            prompt=self.config.prompt,
+            queries=query_grid(self.config.grid, height, width),
+            video=read.frames,
+            fps=read.fps,
+        )
+
+    def notes(self, clip_id: str) -> Sequence[str]:
+        """What was done to the clip when it was read, one sentence each. Reads it.
+
+        Raises:
+            UsageError: there is no such clip, or its file is damaged.
+        """
+        return self._read(self._path(clip_id), self.config.frames).info.notes()
+
+    def identity(self) -> Mapping[str, Any]:
+        """What the clips are made of: the SHA-256 of every file. Where the files lie does not matter."""
+        return {"files": self._hashes}
+
+    @cached_property
+    def _hashes(self) -> dict[str, str]:
+        return {clip_id: _file_hash(path) for clip_id, path in self._files.items()}
+
+    def _path(self, clip_id: str) -> Path:
+        if clip_id not in self._files:
+            raise unknown_name("clip", clip_id, self._files)
+        return self._files[clip_id]
+
+    def _read(self, path: Path, frames: int) -> ReadVideo:
+        config = self.config
+        return read_video(
+            path,
+            max_frames=frames or None,
+            fps=config.fps or None,
+            start=config.start,
+            max_side=config.max_side,
+        )
+
+
+def find_videos(text: str) -> tuple[Path, ...]:
+    """The files meant by a path: a file, the videos directly in a folder, or what matches a pattern; sorted by name.
+
+    Raises:
+        MissingError: there is none.
+    """
+    path = Path(text).expanduser()
+    if path.is_dir():
+        found = [p for p in path.iterdir() if p.suffix.lower() in SUFFIXES and p.is_file()]
+        missing = f"The folder {text} holds no videos ({', '.join(SUFFIXES)})."
+    elif glob.has_magic(text) and not path.exists():
+        found = [p for p in map(Path, glob.glob(str(path), recursive=True)) if p.is_file()]
+        missing = f"No file matches {text}."
+    else:
+        found, missing = [path], ""
+    if not found:
+        raise MissingError(missing, hint="Name a file, a folder of videos or a pattern: --data video:PATH")
+    return tuple(sorted(found))
+
+
+def _named(paths: Sequence[Path]) -> dict[str, Path]:
+    """Files by id: the shortest of name without suffix, name, and whole path that no other file shares."""
+    named: dict[str, Path] = {}
+    forms = [lambda p: p.stem, lambda p: p.name, Path.as_posix]
+    counts = [Counter(form(path) for path in paths) for form in forms]
+    for path in paths:
+        form = next(f for f, count in zip(forms, counts, strict=True) if count[f(path)] == 1)
+        named[form(path)] = path
+    return named
+
+
+def _file_hash(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise MissingError(f"{path} cannot be read: {error.strerror or error}.") from error

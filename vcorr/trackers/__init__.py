@@ -1,0 +1,35 @@
+"""Point trackers without weights, for pseudo tracks of videos whose motion nobody knows.
+
+A dataset's own tracks carry the tracker name `EXACT`: it is no algorithm, and a run uses them as they are.
+"""
+
+from __future__ import annotations
+
+from vcorr.entries import TrackerEntry
+from vcorr.trackers.config import DIS_VERSION, LK_VERSION
+
+EXACT = "exact"
+"""Tracker name on tracks that are known by construction."""
+
+_LICENCE = "Apache-2.0 (OpenCV)"
+
+ENTRIES: tuple[TrackerEntry, ...] = (
+    TrackerEntry(
+        name="dis",
+        summary="DIS optical flow chained from frame to frame, visible while flow and way back agree.",
+        factory="vcorr.trackers.dis:Dis",
+        config="vcorr.trackers.config:DisConfig",
+        version=DIS_VERSION,
+        licence=_LICENCE,
+    ),
+    TrackerEntry(
+        name="lk",
+        summary="Pyramidal Lucas-Kanade on the points alone, visible while a step and its way back agree.",
+        factory="vcorr.trackers.lk:Lk",
+        config="vcorr.trackers.config:LkConfig",
+        version=LK_VERSION,
+        licence=_LICENCE,
+    ),
+)
+
+__all__ = ["ENTRIES", "EXACT"]

@@ -1,0 +1,148 @@
+"""Following points from frame to frame: what the trackers share.
+
+Positions are raster pixels with (0, 0) the outer corner of the first pixel. OpenCV puts (0, 0) at that pixel's centre:
+`to_opencv` and `from_opencv` are the only places that know.
+
+A point that is lost stays lost: chained steps cannot tell a point that reappears from whatever hid it, and a reference
+that is wrong is worse than one that is short. From then on its position is the last one seen.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol, TypeAlias
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from vcorr.errors import UsageError
+from vcorr.records import Tracks
+
+Floats: TypeAlias = NDArray[np.float32]
+Bools: TypeAlias = NDArray[np.bool_]
+
+LEAST_SIDE = 16
+"""Pixels the shorter side of a frame must have; OpenCV's pyramids need about as many."""
+
+THRESHOLD_SIDE = 256
+"""Thresholds are pixels of a frame of this height and width."""
+
+
+class Motion(Protocol):
+    """Steps between neighbouring frames of one video, for any points (N, 2) pixels."""
+
+    def forward(self, frame: int, xy: Floats) -> tuple[Floats, Bools]:
+        """Where points of `frame` are in the next one, and (N,) True where the step could be computed."""
+        ...
+
+    def backward(self, frame: int, xy: Floats) -> tuple[Floats, Bools]:
+        """Where points of the frame after `frame` are in `frame`, and (N,) True where the step could be computed."""
+        ...
+
+
+@dataclass(frozen=True)
+class Limits:
+    """When a point is lost.
+
+    step, cycle: pixels of a 256x256 frame, as in the options; cycle 0 is no check. height, width: of the frames.
+    """
+
+    step: float
+    cycle: float
+    height: int
+    width: int
+
+    def inside(self, xy: Floats) -> Bools:
+        """(N,) True for points (N, 2) in the frame, its border included."""
+        return np.asarray(((xy >= 0) & (xy <= [self.width, self.height])).all(axis=1), dtype=bool)
+
+    def within(self, first: Floats, second: Floats, limit: float) -> Bools:
+        """(N,) True where two points (N, 2) are at most `limit` apart."""
+        unit = np.array([THRESHOLD_SIDE / self.width, THRESHOLD_SIDE / self.height])
+        return np.asarray(np.linalg.norm((first - second) * unit, axis=1) <= limit, dtype=bool)
+
+
+def follow(motion: Motion, frames: int, queries: Floats, limits: Limits) -> tuple[Floats, Bools]:
+    """Chains the steps: positions (N, T, 2) and visibility (N, T) of queries (N, 2) in frame 0."""
+    xy = np.repeat(queries[:, None].astype(np.float32), frames, axis=1)
+    visible = np.repeat(limits.inside(queries)[:, None], frames, axis=1)
+    for frame in range(frames - 1):
+        here = xy[:, frame]
+        landed, found = motion.forward(frame, here)
+        returned, found_back = motion.backward(frame, landed)
+        kept = visible[:, frame] & found & found_back & limits.inside(landed)
+        kept &= limits.within(returned, here, limits.step)
+        if limits.cycle:
+            kept &= limits.within(_rewound(motion, frame, returned), queries, limits.cycle)
+        xy[:, frame + 1] = np.where(kept[:, None], landed, here)
+        visible[:, frame + 1] = kept
+    return xy, visible
+
+
+def _rewound(motion: Motion, frame: int, xy: Floats) -> Floats:
+    """Points of `frame`, followed back to frame 0."""
+    for earlier in range(frame - 1, -1, -1):
+        xy, _ = motion.backward(earlier, xy)
+    return xy
+
+
+def check_input(video: NDArray[np.uint8], queries: Floats) -> None:
+    """Refuses what cannot be tracked.
+
+    Raises:
+        UsageError: not a uint8 video (T, H, W, 3), frames too small, or queries that are not finite (N, 2) positions.
+    """
+    if video.ndim != 4 or video.shape[3] != 3 or video.dtype != np.uint8 or not len(video):
+        raise UsageError(f"Tracking needs a uint8 video of shape (T, H, W, 3), got {video.dtype} {video.shape}.")
+    if min(video.shape[1:3]) < LEAST_SIDE:
+        raise UsageError(
+            f"Frames of {video.shape[2]}x{video.shape[1]} pixels are too small to track in: {LEAST_SIDE} are needed."
+        )
+    if queries.ndim != 2 or queries.shape[1] != 2 or not np.isfinite(queries).all():
+        raise UsageError(f"Queries must be finite positions of shape (N, 2), got shape {queries.shape}.")
+
+
+def grey_frames(video: NDArray[np.uint8], max_side: int) -> tuple[list[NDArray[np.uint8]], Floats]:
+    """Grey frames whose longer side has at most `max_side` pixels (0: any), and their size over the video's, (x, y)."""
+    height, width = video.shape[1:3]
+    ratio = min(1.0, max_side / max(height, width)) if max_side else 1.0
+    size = (max(LEAST_SIDE, round(width * ratio)), max(LEAST_SIDE, round(height * ratio)))
+    grey = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in video]
+    if ratio < 1:
+        grey = [cv2.resize(frame, size, interpolation=cv2.INTER_AREA) for frame in grey]
+    found = np.array([grey[0].shape[1] / width, grey[0].shape[0] / height], dtype=np.float32)
+    return [np.ascontiguousarray(frame, dtype=np.uint8) for frame in grey], found
+
+
+def track_with(
+    motion: Motion, limits: Limits, frames: int, queries: Floats, scale: Floats, tracker: str, version: int
+) -> Tracks:
+    """Follows `queries` in a video tracked at `scale` times its size, and gives the tracks in its own pixels."""
+    xy, visible = follow(motion, frames, queries.astype(np.float32) * scale, limits)
+    xy = (xy / scale).astype(np.float32)
+    xy[:, 0] = queries
+    return Tracks(xy, visible, tracker, version)
+
+
+def to_opencv(xy: Floats) -> Floats:
+    """Raster positions in OpenCV's convention, where whole numbers are the centres of pixels."""
+    return (xy - 0.5).astype(np.float32)
+
+
+def from_opencv(xy: Floats) -> Floats:
+    """OpenCV's positions in raster coordinates."""
+    return (xy + 0.5).astype(np.float32)
+
+
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """OpenCV on one thread: DIS splits a frame into as many stripes as there are threads, and each moves its answer."""
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    try:
+        yield
+    finally:
+        cv2.setNumThreads(before)

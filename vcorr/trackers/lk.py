@@ -1,0 +1,79 @@
+"""The tracker `lk`: pyramidal Lucas-Kanade (Bouguet 2001; OpenCV) on the points alone, chained."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from vcorr.errors import UsageError
+from vcorr.records import Tracks
+from vcorr.trackers.chain import (
+    Bools,
+    Floats,
+    Limits,
+    check_input,
+    from_opencv,
+    grey_frames,
+    one_thread,
+    to_opencv,
+    track_with,
+)
+from vcorr.trackers.config import LK_VERSION, LkConfig
+
+_STOP = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 30, 0.01)
+
+
+class Lk:
+    """Window matching of every point by itself (`vcorr.protocols.Tracker`). Points without texture are lost at once.
+
+    Raises:
+        UsageError: an option is out of range.
+    """
+
+    def __init__(self, config: LkConfig) -> None:
+        if config.window < 3 or not 0 <= config.levels <= 8:
+            raise UsageError("lk: window must be at least 3 pixels, levels 0 to 8.")
+        if config.threshold <= 0 or config.cycle < 0 or config.max_side < 0:
+            raise UsageError("lk: threshold must be positive, cycle and max_side at least 0.")
+        self.config = config
+
+    def track(self, video: NDArray[np.uint8], queries: Floats) -> Tracks:
+        """Tracks (N, T) of queries (N, 2) pixels in frame 0 of a video (T, H, W, 3) uint8.
+
+        Raises:
+            UsageError: a video or queries that cannot be tracked.
+        """
+        check_input(video, queries)
+        with one_thread():
+            frames, scale = grey_frames(video, self.config.max_side)
+            limits = Limits(self.config.threshold, self.config.cycle, *frames[0].shape)
+            motion = _Windows(frames, self.config)
+            return track_with(motion, limits, len(frames), queries, scale, "lk", LK_VERSION)
+
+
+class _Windows:
+    """Steps of single points between neighbouring frames."""
+
+    def __init__(self, frames: list[NDArray[np.uint8]], config: LkConfig) -> None:
+        self._frames = frames
+        self._window = (config.window, config.window)
+        self._levels = config.levels
+        self._algorithm: Any = cv2.calcOpticalFlowPyrLK  # its stub does not know that nextPts may be None
+
+    def forward(self, frame: int, xy: Floats) -> tuple[Floats, Bools]:
+        return self._step(self._frames[frame], self._frames[frame + 1], xy)
+
+    def backward(self, frame: int, xy: Floats) -> tuple[Floats, Bools]:
+        return self._step(self._frames[frame + 1], self._frames[frame], xy)
+
+    def _step(self, first: NDArray[np.uint8], second: NDArray[np.uint8], xy: Floats) -> tuple[Floats, Bools]:
+        if not len(xy):
+            return xy, np.ones(0, dtype=bool)
+        place = to_opencv(xy)[:, None]
+        found, status, _ = self._algorithm(
+            first, second, place, None, winSize=self._window, maxLevel=self._levels, criteria=_STOP
+        )
+        return from_opencv(found[:, 0]), status[:, 0] > 0
