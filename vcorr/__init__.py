@@ -25,13 +25,17 @@ if TYPE_CHECKING:
     from vcorr.errors import VcorrError as VcorrError
     from vcorr.geometry import TokenGrid as TokenGrid
     from vcorr.hookspecs import hookimpl as hookimpl
+    from vcorr.layouts import Layout as Layout
+    from vcorr.notebook import record as record
     from vcorr.records import Clip as Clip
     from vcorr.records import ModelCard as ModelCard
     from vcorr.records import Prediction as Prediction
+    from vcorr.records import RowsPrediction as RowsPrediction
     from vcorr.records import RunSettings as RunSettings
     from vcorr.records import Score as Score
     from vcorr.records import Site as Site
     from vcorr.records import Tracks as Tracks
+    from vcorr.records import Unrotated as Unrotated
 
 _HOME = {
     "hookimpl": "hookspecs",
@@ -41,7 +45,12 @@ _HOME = {
         "entries",
     ),
     **dict.fromkeys(("VcorrError", "UsageError", "PluginError", "CaptureError", "MissingError"), "errors"),
-    **dict.fromkeys(("Clip", "Tracks", "Site", "Prediction", "Score", "RunSettings", "ModelCard"), "records"),
+    **dict.fromkeys(
+        ("Clip", "Tracks", "Site", "Unrotated", "Prediction", "RowsPrediction", "Score", "RunSettings", "ModelCard"),
+        "records",
+    ),
+    "Layout": "layouts",
+    "record": "notebook",
 }
 
 __all__ = sorted([*_HOME, "functional"])  # noqa: PLE0605

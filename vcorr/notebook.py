@@ -1,0 +1,278 @@
+"""`vcorr.record`: the probes on a pipeline of one's own, without plugin or runner (docs/cookbook/record.md).
+
+Shape legend: N query points, F latent frames, T video frames, H x W pixels.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import ExitStack
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from vcorr.capture.labels import branch_of, pass_labels
+from vcorr.capture.modules import eager, find, find_all
+from vcorr.capture.recorder import Recorder
+from vcorr.capture.split import CONDITIONAL
+from vcorr.datasets.queries import query_grid
+from vcorr.errors import UsageError
+from vcorr.geometry import TokenGrid
+from vcorr.layouts import Layout, Placement, place_by_hand, place_by_plugin
+from vcorr.protocols import Probe
+from vcorr.records import Prediction, RowsPrediction, Site
+
+QUERY_SIDE = 20
+"""Query points a side of the frame by default: the paper's grid for videos of objects."""
+
+Noise = Sequence[float] | Callable[[int], float]
+
+
+def record(
+    module: Any,
+    *,
+    layout: Layout | str,
+    probes: str | Sequence[str] | Mapping[str, Probe],
+    layers: Collection[int] | None = None,
+    queries: Any = None,
+    grid: TokenGrid | None = None,
+    size: tuple[int, int, int] | None = None,
+    steps: Collection[int] | None = None,
+    noise: Noise | None = None,
+) -> Recording:
+    """Reads probes at the attention of a model while the block runs it, however it is run.
+
+    ::
+
+        with vcorr.record(pipe.transformer, layout="cogvideox", probes=["qk"], layers=[17]) as rec:
+            pipe(prompt)
+        rec.predictions  # one a layer and step
+
+    Every conditional pass of the module is one step, counted from 0. A pass is conditional unless the pipeline labels
+    it otherwise, ``cache_context("uncond")``, or the layout's `passes` say so; a batch of branches is one pass.
+
+    Args:
+        module: the denoiser, compiled or not, or with a plugin's layout the whole diffusers pipeline, from which the
+            plugin also learns the sizes of the autoencoder.
+        layout: where the tokens are, as a `vcorr.Layout`, or the name of a model that vcorr knows.
+        probes: names as in `vcorr list probes`, or probes by the name their predictions shall carry.
+        layers: indices of the sites to read; None for all.
+        queries: (N, 2) pixels (x, y) in frame 0; a grid of 20 x 20 over the frame when None.
+        grid: how the tokens lie over the video, with a plugin's layout; None to tell it from `size` or from the latents
+            that the pipeline hands to the denoiser.
+        size: (T, H, W) of the video that is made, with a plugin's layout, for models whose latents do not tell.
+        steps: the steps to read; None for all.
+        noise: sigma / (alpha + sigma) in [0, 1] of every step, by index or as a function of it; NaN when None.
+
+    Raises:
+        UsageError: something cannot be used; the message names it. Some things show when the model first runs, and at
+            the end of the block, when a chosen step never came.
+        CaptureError: as `vcorr.capture.recorder.Recorder` raises it.
+    """
+    if isinstance(layout, str):
+        place = place_by_plugin(module, layout, grid=grid, size=size)
+    else:
+        if grid is not None or size is not None:
+            raise UsageError("record(): a vcorr.Layout brings its grid along.", hint="Leave out grid and size.")
+        place = place_by_hand(module, layout)
+    return Recording(place, _made(probes), layers=layers, queries=queries, steps=steps, noise=noise)
+
+
+class Recording:
+    """What `vcorr.record` returns: a block to run the model in, and what was read there."""
+
+    def __init__(
+        self,
+        place: Placement,
+        probes: Mapping[str, Probe],
+        *,
+        layers: Collection[int] | None,
+        queries: Any,
+        steps: Collection[int] | None,
+        noise: Noise | None,
+    ) -> None:
+        self._place = place
+        self._probes = probes
+        self._layers = _indices("layers", layers)
+        self._points = None if queries is None else _points(queries)
+        self._chosen = _indices("steps", steps)
+        self._noise = noise
+        self._open, self._step = ExitStack(), ExitStack()
+        self._recorder: Recorder | None = None
+        self._thread = 0
+        self._label: str | None = None
+        self._passes = self._steps = 0
+        self._used = False
+
+    @property
+    def predictions(self) -> list[Prediction]:
+        """The positions the probes answered: one record a step, layer, probe and head."""
+        return [] if self._recorder is None else self._recorder.predictions
+
+    @property
+    def rows(self) -> list[RowsPrediction]:
+        """What the probe `attention` read, likewise."""
+        return [] if self._recorder is None else self._recorder.rows
+
+    @property
+    def sites(self) -> tuple[Site, ...]:
+        """The attention modules, by layer."""
+        return self._place.sites
+
+    @property
+    def grid(self) -> TokenGrid:
+        """How the tokens lie over the video.
+
+        Raises:
+            UsageError: the model has not run, and only its latents tell.
+        """
+        if self._place.grid is None:
+            raise UsageError("The grid is known once the model has run.", hint="Or give grid= or size= to record().")
+        return self._place.grid
+
+    @property
+    def queries(self) -> NDArray[np.float32]:
+        """(N, 2) pixels (x, y) in frame 0."""
+        if self._points is None:
+            self._points = query_grid(QUERY_SIDE, round(self.grid.height), round(self.grid.width))
+        return self._points
+
+    @property
+    def steps(self) -> int:
+        """How many steps the model has made, read or not."""
+        return self._steps
+
+    def __enter__(self) -> Recording:
+        if self._used:
+            raise UsageError("A recording is made once.", hint="Call vcorr.record(...) again.")
+        self._used, self._thread = True, threading.get_ident()
+        module = self._place.module
+        _, compiled = find_all(module, ["", *(site.name for site in self._place.sites)])
+        inner, _ = find(module, "")
+        assert inner is not None  # the empty name is the module itself
+        with ExitStack() as stack:
+            if compiled or hasattr(torch.compiler, "set_stance"):
+                stack.enter_context(eager.use())  # the pipeline may run a compiled wrapper of this very module
+            stack.enter_context(pass_labels(inner, self._labelled))
+            stack.callback(inner.register_forward_pre_hook(self._before, with_kwargs=True).remove)
+            stack.callback(inner.register_forward_hook(self._after, always_call=True).remove)
+            if self._place.grid is not None:
+                self._attach(stack)
+            self._open = stack.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        mine = None if kind is not None else self._unfinished()
+        if mine is not None:
+            kind, error = type(mine), mine
+        self._step.__exit__(kind, error, trace)
+        self._open.__exit__(kind, error, trace)
+        if mine is not None:
+            raise mine
+
+    def _unfinished(self) -> UsageError | None:
+        name = type(self._place.module).__name__
+        if not self._steps:
+            return UsageError(
+                f"record(): {name} was not run inside the block, or by another thread, or for no conditional branch.",
+                hint="Give record() the module that the pipeline itself calls, and run the pipeline inside the block.",
+            )
+        missing = sorted(step for step in self._chosen or () if step >= self._steps)
+        if missing:
+            return UsageError(
+                f"record(): step {missing[0]} never came; {name} made {self._steps} steps, counted from 0."
+            )
+        return None
+
+    # --------------------------------------------------------------------------------------------------------- running
+
+    def _before(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        if threading.get_ident() != self._thread or self._branch() != CONDITIONAL:
+            return
+        step = self._steps
+        self._steps += 1
+        if self._chosen is not None and step not in self._chosen:
+            return
+        if self._recorder is None:
+            self._place = self._place.measured(args, kwargs)
+            self._attach(self._open)
+        assert self._recorder is not None  # just attached
+        self._step.enter_context(self._recorder.step(step, noise=self._level(step)))
+
+    def _after(self, module: nn.Module, args: Any, result: Any) -> None:
+        if threading.get_ident() != self._thread:
+            return
+        if result is None:  # the pass failed: what the step has read is no answer
+            failed = _FailedPassError()
+            self._step.__exit__(_FailedPassError, failed, None)
+        else:
+            self._step.close()
+
+    def _attach(self, stack: ExitStack) -> None:
+        place = self._place
+        recorder = Recorder(self._probes, self.queries, layers=self._layers)
+        stack.enter_context(recorder.attach(place.module, place.sites, place.layout, self.grid))
+        self._recorder = recorder
+
+    def _branch(self) -> str:
+        index = self._passes
+        self._passes += 1
+        if self._label is not None:
+            return branch_of(self._label)
+        passes = self._place.passes
+        return passes[index % len(passes)] if passes else CONDITIONAL
+
+    def _labelled(self, label: str | None) -> None:
+        self._label = label
+
+    def _level(self, step: int) -> float:
+        if self._noise is None:
+            return math.nan
+        if callable(self._noise):
+            return float(self._noise(step))
+        if step >= len(self._noise):
+            raise UsageError(f"record(): noise has {len(self._noise)} levels; step {step} has come.")
+        return float(self._noise[step])
+
+
+class _FailedPassError(Exception):
+    """Tells the recorder that a pass ended in an error, which is on its way already."""
+
+
+def _made(probes: str | Sequence[str] | Mapping[str, Probe]) -> dict[str, Probe]:
+    if isinstance(probes, Mapping):
+        made = dict(probes)
+    else:
+        from vcorr.registry import installed
+
+        registry = installed()
+        names = [probes] if isinstance(probes, str) else list(probes)
+        made = {name: registry.probes.get(name).entry.create() for name in names}
+    if not made:
+        raise UsageError("record(): no probe was named.", hint='For example: probes=["qk"]')
+    return made
+
+
+def _points(queries: Any) -> NDArray[np.float32]:
+    points = np.asarray(queries.detach().cpu() if isinstance(queries, torch.Tensor) else queries, dtype=np.float32)
+    if points.ndim != 2 or points.shape[1] != 2 or not len(points):
+        raise UsageError(f"record(): queries must be (N, 2) pixels (x, y), got shape {points.shape}.")
+    return points
+
+
+def _indices(name: str, values: Collection[int] | None) -> frozenset[int] | None:
+    if values is None:
+        return None
+    wrong = [v for v in values if isinstance(v, bool) or not isinstance(v, (int, np.integer)) or v < 0]
+    if wrong or not len(values):
+        what = f"got {wrong[0]!r}" if wrong else "got none"
+        raise UsageError(f"record(): {name} must be indices counted from 0, or None for all; {what}.")
+    return frozenset(int(v) for v in values)
