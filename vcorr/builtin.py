@@ -63,6 +63,19 @@ def vcorr_metrics() -> list[MetricEntry]:
             config="vcorr.metrics.builtin:PckConfig",
             default=True,
         ),
+        MetricEntry(
+            name="confidence",
+            summary="Largest attention weight on later frames, the first frame and the text; of probe attention.",
+            factory="vcorr.metrics.builtin:Confidence",
+            config="vcorr.metrics.builtin:AttentionConfig",
+            default=True,
+        ),
+        MetricEntry(
+            name="attention",
+            summary="Attention weight on later frames, the first frame and the text together; of probe attention.",
+            factory="vcorr.metrics.builtin:AttentionScore",
+            default=True,
+        ),
     ]
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vcorr.geometry import TokenGrid
-from vcorr.records import Clip, RunSettings, Score, Site, Tracks
+from vcorr.records import Clip, RowsPrediction, RunSettings, Score, Site, Tracks
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -133,6 +133,17 @@ class Metric(Protocol):
 
     def score(self, tracks: NDArray[np.floating[Any]], reference: Tracks, grid: TokenGrid) -> Mapping[str, Score]:
         """One score a column: tracks (N, T, 2) pixels against `reference`, on the grid the tracks were read from."""
+        ...
+
+
+@runtime_checkable
+class RowMetric(Protocol):
+    """A score of attention rows; numpy only. A metric has either this method or `Metric.score`."""
+
+    higher_is_better: bool
+
+    def score_rows(self, rows: RowsPrediction, reference: Tracks, grid: TokenGrid) -> Mapping[str, Score]:
+        """One score a column, of the rows of one site for the points of `reference`."""
         ...
 
 

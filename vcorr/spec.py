@@ -17,7 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from vcorr.errors import UsageError, unknown_name
 
-COMPONENTS = ("model", "data", "probe", "metric")
+COMPONENTS = ("model", "data", "probe", "metric", "tracker")
 """Parts whose own options `--set PART.KEY=VALUE` reaches."""
 
 DEFAULT_STEPS = "8-spread"
@@ -34,10 +34,12 @@ class RunSpec:
     model: str = ""
     probe: str = ""
     data: str | None = None
+    prompt: str | None = None
     mode: str | None = None
     layers: str = "all"
     steps: str = DEFAULT_STEPS
     num_steps: int | None = None
+    guidance: float | None = None
     limit: int | None = None
     seed: int = 42
     device: str = "auto"
@@ -46,6 +48,8 @@ class RunSpec:
     offload: bool = False
     vae_tiling: bool = False
     metrics: str = ""
+    tracker: str | None = None
+    save_videos: bool = False
     variant: str = "corrected"
     executor: str = "local"
     options: dict[str, dict[str, Any]] = field(default_factory=dict)

@@ -111,7 +111,9 @@ def test_scoring_again_needs_only_the_run(vcorr) -> None:
         ((*RUN, "--reuse", "maybe"), 2, "never"),
         ((*RUN, "--reuse", "only"), 2, "no such run"),
         ((*RUN, "--weights", "missing"), 4, "Fetch them."),
-        ((*RUN, "--mode", "generate"), 2, "not available in this version"),
+        ((*RUN, "--executor", "ray"), 2, "not available in this version"),
+        ((*RUN, "--data", "video:nowhere.mp4"), 4, "nowhere.mp4"),
+        ((*RUN, "--data", "prompts:nowhere.txt"), 4, "nowhere.txt"),
         (("score", "nowhere"), 2, "is not a run"),
         (("show", "model", "sliding-modle"), 2, "Did you mean 'sliding-model'?"),
         (("list", "modles"), 2, "models"),
@@ -184,7 +186,8 @@ def test_the_flags_of_run_are_those_of_the_contract() -> None:
 
     flags = {option for parameter in run.params for option in parameter.opts if option.startswith("--")}
     assert flags == {
-        *("--model", "--probe", "--data", "--mode", "--layers", "--steps", "--limit", "--seed", "--out", "--device"),
+        *("--model", "--probe", "--data", "--prompt", "--mode", "--layers", "--steps", "--limit", "--seed", "--out"),
+        *("--device", "--save-videos"),
         *("--dtype", "--weights", "--offload", "--vae-tiling", "--reuse", "--executor", "--config", "--set"),
         *("--dry-run", "--json"),
     }

@@ -36,7 +36,7 @@ class SlidingModel:
         return (vcorr.Site(0, "see.attend", 2), vcorr.Site(1, "stay.attend", 2))
 
     def grid(self, clip, site):
-        frames, height, width, _ = clip.video.shape
+        frames, height, width = (FRAMES, SIDE, SIDE) if clip.video is None else clip.video.shape[:3]
         return vcorr.TokenGrid(frames=frames, rows=height // STRIDE, cols=width // STRIDE, stride=(STRIDE, STRIDE))
 
     def load(self, device, dtype, weights):
@@ -52,12 +52,15 @@ class SlidingModel:
         if self.config.marker:
             with open(self.config.marker, "a", encoding="utf-8") as file:
                 file.write(clip.id + "\n")
+        generating = settings.mode == "generate"
+        video = slide(settings.seed)[0] if generating else clip.video
         grid = self.grid(clip, None)
-        pixels = torch.from_numpy(clip.video).float().div(255).sub(0.5)
+        pixels = torch.from_numpy(video).float().div(255).sub(0.5)
         with torch.no_grad(), recorder.attach(self.network, self.sites(), TokenLayout(), grid):
             for step in settings.steps:
                 with recorder.step(step, noise=1 - (step + 1) / settings.num_steps):
                     self.network(pixels)
+        return video if generating else None
 
 
 def _network(sharpness):
@@ -102,6 +105,14 @@ def _network(sharpness):
     return Network()
 
 
+def slide(seed):
+    """A picture that slides right by one token a frame: (T, H, W, 3) uint8, and the picture."""
+    wide = SIDE + SHIFT * FRAMES
+    picture = np.random.default_rng(seed).integers(0, 256, (SIDE, wide, 3), dtype=np.uint8)
+    starts = [SHIFT * (FRAMES - 1 - t) for t in range(FRAMES)]
+    return np.stack([picture[:, s : s + SIDE] for s in starts]), picture
+
+
 @dataclass
 class DataConfig:
     """Options of the dataset."""
@@ -124,10 +135,7 @@ class SlidingData:
     def clip(self, clip_id):
         if clip_id == self.config.fail:
             raise ValueError(f"{clip_id} is broken")
-        wide = SIDE + SHIFT * FRAMES
-        picture = np.random.default_rng(int(clip_id.split("-")[1])).integers(0, 256, (SIDE, wide, 3), dtype=np.uint8)
-        starts = [SHIFT * (FRAMES - 1 - t) for t in range(FRAMES)]
-        video = np.stack([picture[:, s : s + SIDE] for s in starts])
+        video = slide(int(clip_id.split("-")[1]))[0]
         ys, xs = np.meshgrid(np.arange(4.5, SIDE, 12), np.arange(3.5, SIDE - SHIFT * (FRAMES - 1), 7))
         queries = np.stack([xs.ravel(), ys.ravel()], axis=-1).astype(np.float32)
         xy = queries[:, None] + np.arange(FRAMES, dtype=np.float32)[None, :, None] * np.float32([SHIFT, 0])

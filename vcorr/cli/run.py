@@ -35,6 +35,7 @@ _FLAGS = (
 @click.option("--model", "-m", metavar="NAME", help="Model to probe; see: vcorr list models.")
 @click.option("--probe", "-p", metavar="P[,P]", help="Probes, all read in one pass; see: vcorr list probes.")
 @click.option("--data", metavar="NAME", help="Dataset; the model's own unless given.")
+@click.option("--prompt", metavar="TEXT", help="Generate from this one prompt.")
 @click.option("--mode", metavar="renoise|generate", help="renoise: one noised forward pass a step over a real video.")
 @click.option("--layers", metavar="1,5-9", help="Layers to read.  [default: all]")
 @click.option(
@@ -61,11 +62,12 @@ _FLAGS = (
 )
 @click.option("--executor", metavar="local|ray", help="Where the work runs.  [default: local]")
 @click.option(
-    "--config", type=click.Path(path_type=Path, dir_okay=False), help="YAML file with the same keys as the flags."
+    "--config", type=click.Path(path_type=Path, dir_okay=False), help="YAML file: flags that describe the run, and set."
 )
 @click.option(
     "--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Any option, e.g. --set probe.heads=each."
 )
+@click.option("--save-videos", is_flag=True, help="Draw query, predicted and reference tracks over every clip, as mp4.")
 @click.option("--dry-run", is_flag=True, help="Say what would run, and what it would take; run nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Results as JSON on standard output.")
 def run(
@@ -77,6 +79,7 @@ def run(
     as_json: bool,
     offload: bool,
     vae_tiling: bool,
+    save_videos: bool,
     **flags: Any,
 ) -> int:
     """Probe a model on a dataset and score what its attention knows.
@@ -96,7 +99,7 @@ def run(
 
     quiet_libraries()
     given = {name: flags[name] for name in _FLAGS}
-    given |= {"offload": offload or None, "vae_tiling": vae_tiling or None}
+    given |= {"offload": offload or None, "vae_tiling": vae_tiling or None, "save_videos": save_videos or None}
     plan = make_plan(build_spec(given, config_file=config, assignments=assignments), installed())
     if dry_run:
         return _say_plan(plan, out, as_json)

@@ -10,9 +10,10 @@ import numpy as np
 from vcorr.errors import UsageError
 from vcorr.geometry import TokenGrid
 from vcorr.metrics.accuracy import HALF_A_STRIDE
+from vcorr.metrics.attention import attention, confidence
 from vcorr.metrics.pairs import Floats, PairsMemo
 from vcorr.metrics.variants import switches_of
-from vcorr.records import Score, Tracks
+from vcorr.records import RowsPrediction, Score, Tracks
 
 PCK_SIDE = 256
 """Side of the square frame in whose pixels the pck thresholds are given (as in TAP-Vid)."""
@@ -23,6 +24,16 @@ class MatchingAccuracyConfig:
     """variant: "corrected" (points visible in the query frame, without the query frame itself) or "difftrack" (all
     visible points of all frames).
     """
+
+    variant: str = "corrected"
+
+    def __post_init__(self) -> None:
+        switches_of(self.variant)
+
+
+@dataclass(frozen=True)
+class AttentionConfig:
+    """variant: which points count, and as what a point without a visible later latent (`Switches.pooling`)."""
 
     variant: str = "corrected"
 
@@ -102,3 +113,35 @@ class Pck:
             for threshold, share in zip(self.thresholds, shares, strict=True):
                 scores[f"pck_{threshold:g}{suffix}"] = Score(share.value, share.pairs)
         return scores
+
+
+class Confidence:
+    """`confidence_cross`, `_self`, `_text`: how sure the attention of the query points is (PROTOCOL section 4).
+
+    Meets `vcorr.protocols.RowMetric`: it scores the rows of the probe `attention`. n is the number of points.
+    """
+
+    higher_is_better = True
+
+    def __init__(self, config: AttentionConfig | None = None) -> None:
+        self.variant = (config or AttentionConfig()).variant
+
+    def score_rows(self, rows: RowsPrediction, reference: Tracks, grid: TokenGrid) -> dict[str, Score]:
+        """Scores the rows of one site; see `vcorr.metrics.attention.confidence`."""
+        peaks = (rows.peak_cross, rows.peak_self, rows.peak_text)
+        means = confidence(*peaks, reference.visible, grid, variant=self.variant)
+        return {f"confidence_{part}": Score(mean.value, mean.points) for part, mean in means.items()}
+
+
+class AttentionScore:
+    """`attention_cross`, `_self`, `_text`: where the attention of the query points goes (PROTOCOL section 4).
+
+    Meets `vcorr.protocols.RowMetric`. n is the number of points.
+    """
+
+    higher_is_better = True
+
+    def score_rows(self, rows: RowsPrediction, reference: Tracks, grid: TokenGrid) -> dict[str, Score]:
+        """Scores the rows of one site; see `vcorr.metrics.attention.attention`."""
+        means = attention(rows.sum_cross, rows.sum_self, rows.sum_text, reference.visible)
+        return {f"attention_{part}": Score(mean.value, mean.points) for part, mean in means.items()}

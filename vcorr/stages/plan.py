@@ -9,12 +9,14 @@ from importlib import metadata
 from typing import Any
 
 from vcorr.cards import load_card
+from vcorr.datasets.notes import fit_notes
 from vcorr.entries import Entry, ModelEntry
-from vcorr.errors import PluginError, UsageError, unknown_name
+from vcorr.errors import MissingError, PluginError, UsageError, unknown_name
 from vcorr.protocols import Dataset, VideoModel
-from vcorr.records import Mode, ModelCard, RunSettings, Site
+from vcorr.records import Clip, Mode, ModelCard, RunSettings, Site
 from vcorr.registry import Registered, Registry
 from vcorr.spec import DEFAULT_STEPS, RunSpec, default_steps, make_config, parse_indices
+from vcorr.stages.fit import RESIZE
 from vcorr.store.fingerprint import fingerprint, plain
 
 CAPTURE_VERSION = 1
@@ -22,6 +24,11 @@ CAPTURE_VERSION = 1
 
 SCORING_VERSION = 1
 """Raised when floors, ceilings or the time map of the score stage may change."""
+
+DEFAULT_TRACKER = "dis"
+PROMPTS = "prompts"
+DATA_WITH_PATH = {"video": "video:clip.mp4", "prompts": "prompts:prompts.txt"}
+"""Datasets that `--data NAME:PATH` gives a path, with an example."""
 
 NUMERIC_PACKAGES = ("torch", "diffusers", "transformers", "numpy")
 
@@ -50,7 +57,11 @@ class Part:
 
 @dataclass(frozen=True)
 class Plan:
-    """A run with nothing left to decide."""
+    """A run with nothing left to decide.
+
+    fitted: how clips are brought to the model's size, empty when they have it. tracker: None where the dataset's own
+    tracks are the reference.
+    """
 
     spec: RunSpec
     model: Part
@@ -60,8 +71,10 @@ class Plan:
     metrics: tuple[Part, ...]
     data: Part
     dataset: Dataset
+    tracker: Part | None
     clips: tuple[str, ...]
     sites: tuple[Site, ...]
+    fitted: str
     settings: RunSettings
     device: str
     device_name: str
@@ -80,26 +93,25 @@ class Plan:
         return frozenset(site.layer for site in self.sites)
 
     def predict_identity(self) -> dict[str, Any]:
-        """Everything that can change a prediction."""
+        """Everything that can change a prediction. Which clips are run is not part of it: more clips extend a run."""
         return {
             "capture": CAPTURE_VERSION,
             "model": self.model.identity(),
             "weights": self.weights_id,
             "probes": [probe.identity() for probe in self.probes],
-            "data": {**self.data.identity(), "split": self.dataset.split, "clips": list(self.clips)},
+            "data": {**self.data.identity(), "split": self.dataset.split, "content": _content(self.dataset)},
+            "resize": RESIZE,
             "sites": [[site.layer, site.name] for site in self.sites],
             "settings": plain(self.settings),
             "device": self.device_name,
             "dtype": self.dtype,
-            "offload": self.spec.offload,
-            "vae_tiling": self.spec.vae_tiling,
             "versions": dict(self.versions),
         }
 
     def fingerprints(self) -> dict[str, str]:
         """One a stage. That of the scores covers the predictions' and the tracks'."""
         predict = fingerprint(self.predict_identity())
-        track = fingerprint({"predict": predict, "tracker": "dataset"})
+        track = fingerprint({"predict": predict, "tracker": self.tracker.identity() if self.tracker else "dataset"})
         return {"predict": predict, "track": track, "score": score_fingerprint(track, self.metrics, self.spec.variant)}
 
 
@@ -136,6 +148,11 @@ def make_plan(spec: RunSpec, registry: Registry) -> Plan:
     probes = _probe_parts(spec, registry, adapter)
     metrics = metric_parts(spec, registry)
     dataset: Dataset = data.create()
+    sites = _sites(adapter, spec.layers, model.entry.label)
+    clips = _clips(dataset, spec.limit, data.entry.label)
+    first = _first_clip(dataset, clips[0])
+    mode = _mode(spec, first)
+    fitted = _preflight(adapter, probes, sites, first if mode == "renoise" else None)
     num_steps = spec.num_steps or int(getattr(adapter, "steps", 1))
     device, device_name, dtype = _device(spec)
     return Plan(
@@ -147,9 +164,11 @@ def make_plan(spec: RunSpec, registry: Registry) -> Plan:
         metrics=metrics,
         data=data,
         dataset=dataset,
-        clips=_clips(dataset, spec.limit, data.entry.label),
-        sites=_sites(adapter, spec.layers, model.entry.label),
-        settings=RunSettings(_mode(spec), _steps(spec.steps, num_steps), num_steps, spec.seed),
+        tracker=_tracker_part(spec, registry, mode, first),
+        clips=clips,
+        sites=sites,
+        fitted=fitted,
+        settings=RunSettings(mode, _steps(spec.steps, num_steps), num_steps, spec.seed, spec.guidance),
         device=device,
         device_name=device_name,
         dtype=dtype,
@@ -162,19 +181,44 @@ def model_part(spec: RunSpec, registry: Registry) -> Part:
     """The model with its options."""
     if not spec.model:
         raise UsageError("No model was named.", hint="For example: vcorr run --model tiny --probe qk")
-    return _part(registry.models.get(spec.model), spec.options.get("model", {}), "model")
+    registered = registry.models.get(spec.model)
+    options = dict(spec.options.get("model", {}))
+    for flag in ("offload", "vae_tiling"):
+        if getattr(spec, flag):
+            options[flag] = True
+    return _part(registered, options, "model")
 
 
 def data_part(spec: RunSpec, model: Part, registry: Registry) -> Part:
     """The dataset with its options: the one asked for, or the model's own."""
     assert isinstance(model.entry, ModelEntry)
-    name = spec.data or model.entry.data
-    if not name:
-        raise UsageError(f"{model.entry.label} has no dataset of its own.", hint="Name one: --data sprites")
-    if name.startswith(("video:", "prompts:")):
-        kind = name.split(":")[0]
-        raise UsageError(f"--data {kind}: is not available in this version.", hint="See: vcorr list datasets")
-    return _part(registry.datasets.get(name), spec.options.get("data", {}), "data")
+    name, options = _data_name(spec, model.entry), dict(spec.options.get("data", {}))
+    kind, colon, path = name.partition(":")
+    if colon and kind in DATA_WITH_PATH:
+        if not path:
+            raise UsageError(f"--data {name} names no file.", hint=f"For example: --data {DATA_WITH_PATH[kind]}")
+        name, options = kind, {"path": path, **options}
+    if spec.prompt is not None:
+        options = {"text": spec.prompt, **options}
+    return _part(registry.datasets.get(name), options, "data")
+
+
+def _data_name(spec: RunSpec, entry: ModelEntry) -> str:
+    if spec.prompt is not None:
+        if spec.data is not None:
+            raise UsageError("--prompt and --data exclude each other.", hint="A prompt is a dataset of one clip.")
+        return PROMPTS
+    if spec.data:
+        return spec.data
+    return PROMPTS if spec.mode == "generate" and not entry.data else entry.data or PROMPTS
+
+
+def _tracker_part(spec: RunSpec, registry: Registry, mode: Mode, first: Clip | None) -> Part | None:
+    """The tracker that was named; none where the videos come with tracks of their own, else the default one."""
+    own = mode == "renoise" and (first is None or first.tracks is not None)
+    if spec.tracker is None and own:
+        return None
+    return _part(registry.trackers.get(spec.tracker or DEFAULT_TRACKER), spec.options.get("tracker", {}), "tracker")
 
 
 def metric_parts(spec: RunSpec, registry: Registry) -> tuple[Part, ...]:
@@ -221,15 +265,36 @@ def _refuse_unavailable(spec: RunSpec) -> None:
     if spec.variant not in ("corrected", "difftrack"):
         raise unknown_name("variant", spec.variant, ["corrected", "difftrack"])
     unavailable = {
-        "--mode generate": spec.mode == "generate",
         "--set variant=difftrack": spec.variant == "difftrack",
         f"--executor {spec.executor}": spec.executor != "local",
-        "--offload": spec.offload,
-        "--vae-tiling": spec.vae_tiling,
     }
     for flag, asked in unavailable.items():
         if asked:
             raise UsageError(f"{flag} is not available in this version.", hint="docs/protocol.md lists what is.")
+
+
+def _first_clip(dataset: Dataset, clip_id: str) -> Clip | None:
+    """The first clip, or None when it cannot be loaded: then it will fail as a clip, and the others may not."""
+    try:
+        return dataset.clip(clip_id)
+    except (PluginError, MissingError):
+        raise
+    except Exception:
+        return None
+
+
+def _preflight(adapter: VideoModel, probes: Sequence[Part], sites: Sequence[Site], clip: Clip | None) -> str:
+    """Tries on the first clip what every clip needs, so that a wrong option is one error and not a failure a clip.
+
+    Returns:
+        How the clip is brought to the model's size, for the user; empty when it has that size.
+    """
+    for part in probes:
+        part.create()
+        check = getattr(part.config, "check_sites", None)
+        if check is not None:
+            check(sites)
+    return "" if clip is None else " ".join(fit_notes(clip, adapter.grid(clip, sites[0] if sites else None)))
 
 
 def _weights_id(adapter: VideoModel, spec: RunSpec) -> str:
@@ -237,8 +302,13 @@ def _weights_id(adapter: VideoModel, spec: RunSpec) -> str:
     return str(identify(spec.weights)) if identify else spec.weights
 
 
-def _mode(spec: RunSpec) -> Mode:
-    return "renoise"  # the only mode of this version; `_refuse_unavailable` has sent the other away
+def _mode(spec: RunSpec, first: Clip | None) -> Mode:
+    """The mode that was named, else renoise where there is a video to add noise to."""
+    has_video = first is None or first.video is not None
+    mode = spec.mode or ("renoise" if has_video else "generate")
+    if mode == "renoise" and not has_video:
+        raise UsageError("--mode renoise needs videos, and this data has prompts only.", hint="Leave --mode out.")
+    return "generate" if mode == "generate" else "renoise"
 
 
 def _steps(text: str, total: int) -> tuple[int, ...]:
@@ -290,6 +360,12 @@ def _device(spec: RunSpec) -> tuple[str, str, str]:
     if dtype not in ("float32", "bfloat16", "float16"):
         raise unknown_name("dtype", dtype, ["auto", "float32", "bfloat16", "float16"])
     return device, name, dtype
+
+
+def _content(dataset: Dataset) -> Any:
+    """What identifies the files behind a dataset; nothing for data that its options describe wholly."""
+    identify = getattr(dataset, "identity", None)
+    return plain(identify()) if identify else None
 
 
 def _versions() -> dict[str, str]:

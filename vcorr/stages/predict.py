@@ -4,44 +4,87 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from vcorr.datasets.queries import query_grid
 from vcorr.errors import PluginError
+from vcorr.geometry import TokenGrid
 from vcorr.protocols import Probe
-from vcorr.records import NO_SITE, Clip, Prediction
+from vcorr.records import NO_SITE, Clip, Prediction, RowsPrediction, Tracks
 from vcorr.stages.fit import fit_clip
 from vcorr.stages.plan import Plan
 
 Row = dict[str, Any]
+
+POSITIONS, ROWS = "positions", "rows"
+"""Kinds of predictions: where points went, and where attention rows put their weight."""
+
+DEFAULT_QUERY_SIDE = 20
+"""Query points along one side of the grid laid over a generated video, when its dataset says nothing (as DiffTrack)."""
+
+ROW_FIELDS = ("peak_self", "peak_text", "sum_cross", "sum_self", "sum_text")
+NOTHING = np.zeros(0, dtype=np.float32)
 
 STATUS_OK = "ok"
 STATUS_FAILED = "failed"
 STATUS_NOT_SCORED = "not_scored"
 
 
+@dataclass(frozen=True)
+class Predicted:
+    """What the model made of a clip. clip: as the model read it, its video the generated one in generate mode."""
+
+    clip: Clip
+    answers: list[Prediction | RowsPrediction]
+
+
 def predict_clip(
     plan: Plan, probes: dict[str, Probe], clip_id: str, on_step: Callable[[], None] = lambda: None
-) -> tuple[Clip, list[Prediction]]:
-    """Runs the model on one clip. `on_step` is called as each step ends.
-
-    Returns:
-        The clip at the size the model read it, and the predictions in the order they were made.
-    """
+) -> Predicted:
+    """Runs the model on one clip. `on_step` is called as each step ends."""
     from vcorr.capture.recorder import Recorder
 
-    clip = plan.dataset.clip(clip_id)
-    first_site = plan.sites[0] if plan.sites else None
-    clip = fit_clip(clip, plan.adapter.grid(clip, first_site))
+    clip, grid = prepare_clip(plan, clip_id)
     recorder = Recorder(probes, clip.queries, layers=plan.layers, on_step=on_step)
-    plan.adapter.run(clip, plan.settings, recorder)
-    predictions = recorder.predictions
-    _check_complete(plan, predictions)
-    return clip, predictions
+    video = plan.adapter.run(clip, plan.settings, recorder)
+    answers = recorder.answers
+    _check_complete(plan, answers)
+    if plan.settings.mode == "generate":
+        clip = replace(clip, video=_checked_video(plan, video, grid), tracks=None)
+    return Predicted(clip, answers)
 
 
-def _check_complete(plan: Plan, predictions: Sequence[Prediction]) -> None:
+def prepare_clip(plan: Plan, clip_id: str) -> tuple[Clip, TokenGrid]:
+    """The clip as the model will read it, and how its first site lies over it.
+
+    In generate mode a dataset's videos give their first frame to models that continue an image, and nothing to others.
+    """
+    clip = plan.dataset.clip(clip_id)
+    if plan.settings.mode == "generate":
+        keep = clip.video if getattr(plan.adapter, "needs_image", False) else None
+        clip = replace(clip, video=keep, tracks=None)
+    grid = plan.adapter.grid(clip, plan.sites[0] if plan.sites else None)
+    if clip.video is not None and plan.settings.mode == "renoise":
+        clip = fit_clip(clip, grid)
+    if plan.settings.mode == "generate":
+        side = clip.query_side or DEFAULT_QUERY_SIDE
+        clip = clip.with_queries(query_grid(side, round(grid.height), round(grid.width)))
+    return clip, grid
+
+
+def _checked_video(plan: Plan, video: NDArray[np.uint8] | None, grid: TokenGrid) -> NDArray[np.uint8]:
+    expected = (grid.video_frames, round(grid.height), round(grid.width), 3)
+    if video is None or video.shape != expected or video.dtype != np.uint8:
+        got = "nothing" if video is None else f"{video.dtype} {video.shape}"
+        raise PluginError(f"{plan.model.entry.label} must return its video as uint8 {expected}, got {got}.")
+    return video
+
+
+def _check_complete(plan: Plan, predictions: Sequence[Prediction | RowsPrediction]) -> None:
     """Every chosen site at every chosen step must have answered: a row that is missing would be a silent gap.
 
     Raises:
@@ -59,7 +102,7 @@ def _check_complete(plan: Plan, predictions: Sequence[Prediction]) -> None:
         )
 
 
-def prediction_rows(run: str, clip_id: str, predictions: Sequence[Prediction]) -> list[Row]:
+def prediction_rows(run: str, clip_id: str, answers: Sequence[Prediction | RowsPrediction]) -> list[Row]:
     """The rows of a clip's predictions shard."""
     return [
         {
@@ -72,25 +115,39 @@ def prediction_rows(run: str, clip_id: str, predictions: Sequence[Prediction]) -
             "step": p.step,
             "noise": p.noise,
             "head": p.head,
-            "readout": p.readout,
             "grid": json.dumps(p.grid.to_dict()),
-            "points": p.xy.shape[0],
-            "latents": p.xy.shape[1],
-            "xy": np.ascontiguousarray(p.xy, dtype=np.float32).ravel(),
+            "latents": p.grid.frames,
+            **_answer_columns(p),
             "status": STATUS_OK,
             "error": "",
         }
-        for p in predictions
+        for p in answers
     ]
+
+
+def _answer_columns(answer: Prediction | RowsPrediction) -> Row:
+    if isinstance(answer, RowsPrediction):
+        return {"kind": ROWS, "readout": "", "points": len(answer.sum_self), "xy": NOTHING, "rows": pack_rows(answer)}
+    xy = np.ascontiguousarray(answer.xy, dtype=np.float32).ravel()
+    return {"kind": POSITIONS, "readout": answer.readout, "points": len(answer.xy), "xy": xy, "rows": NOTHING}
+
+
+def pack_rows(rows: RowsPrediction) -> NDArray[np.float32]:
+    """Attention rows as the column `rows` holds them: (N, F - 1 + 5) row-major.
+
+    A point has the F - 1 peaks over later latents, then peak_self, peak_text, sum_cross, sum_self, sum_text.
+    """
+    single = [getattr(rows, name) for name in ROW_FIELDS]
+    return np.concatenate([rows.peak_cross, np.stack(single, axis=1)], axis=1).astype(np.float32).ravel()
 
 
 def failure_row(run: str, clip_id: str, error: BaseException) -> Row:
     """The one row of a clip that could not be predicted."""
-    empty = np.zeros(0, dtype=np.float32)
     return {
         "run": run,
         "clip": clip_id,
         "probe": "",
+        "kind": "",
         "attention": "",
         "layer": NO_SITE,
         "layer_name": "",
@@ -101,16 +158,16 @@ def failure_row(run: str, clip_id: str, error: BaseException) -> Row:
         "grid": "",
         "points": 0,
         "latents": 0,
-        "xy": empty,
+        "xy": NOTHING,
+        "rows": NOTHING,
         "status": STATUS_FAILED,
         "error": error_code(error),
     }
 
 
-def track_rows(run: str, plan: Plan, clip: Clip) -> list[Row]:
-    """The row of a clip's tracks shard; a clip without tracks has none."""
-    if clip.tracks is None or clip.video is None:
-        return []
+def track_rows(run: str, plan: Plan, clip: Clip, tracks: Tracks, video: str) -> list[Row]:
+    """The row of a clip's tracks shard. video: hash of the generated video the tracks belong to, "" for data's own."""
+    assert clip.video is not None
     frames, height, width = clip.video.shape[:3]
     return [
         {
@@ -119,15 +176,16 @@ def track_rows(run: str, plan: Plan, clip: Clip) -> list[Row]:
             "dataset": plan.data.entry.name,
             "split": plan.dataset.split,
             "prompt": clip.prompt,
-            "tracker": clip.tracks.tracker,
-            "tracker_version": clip.tracks.version,
+            "tracker": tracks.tracker,
+            "tracker_version": tracks.version,
+            "video": video,
             "height": height,
             "width": width,
             "frames": frames,
             "points": len(clip.queries),
             "queries": clip.queries.ravel(),
-            "xy": clip.tracks.xy.ravel(),
-            "visible": clip.tracks.visible.ravel(),
+            "xy": tracks.xy.ravel(),
+            "visible": tracks.visible.ravel(),
         }
     ]
 

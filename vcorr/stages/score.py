@@ -15,9 +15,9 @@ from vcorr.errors import StoreError
 from vcorr.geometry import TokenGrid
 from vcorr.metrics.bounds import ceiling_tracks, zero_motion
 from vcorr.metrics.timemap import to_frames
-from vcorr.protocols import Metric
-from vcorr.records import NO_SITE, Readout, Score, Tracks
-from vcorr.stages.predict import STATUS_FAILED, STATUS_NOT_SCORED, STATUS_OK, Row
+from vcorr.protocols import Metric, RowMetric
+from vcorr.records import NO_SITE, Readout, RowsPrediction, Score, Tracks
+from vcorr.stages.predict import ROW_FIELDS, ROWS, STATUS_FAILED, STATUS_NOT_SCORED, STATUS_OK, Row
 
 _Scores = Mapping[str, Score]
 
@@ -36,7 +36,9 @@ class RowContext:
     seed: int
 
 
-def score_clip(context: RowContext, metrics: Sequence[Metric], predictions: pa.Table, tracks: pa.Table) -> list[Row]:
+def score_clip(
+    context: RowContext, metrics: Sequence[Metric | RowMetric], predictions: pa.Table, tracks: pa.Table
+) -> list[Row]:
     """The rows of a clip's scores shard: every prediction under every metric, floor and ceiling beside the value.
 
     A failed clip gives one row (metric "", layer = step = -1, status "failed"); a clip without tracks one with status
@@ -63,10 +65,18 @@ def stored_tracks(row: Row) -> Tracks:
     return Tracks(xy, visible, row["tracker"], row["tracker_version"])
 
 
+def unpack_rows(prediction: Row, grid: TokenGrid) -> RowsPrediction:
+    """The attention rows of one row of a predictions table; the inverse of `pack_rows`."""
+    columns = grid.frames - 1 + len(ROW_FIELDS)
+    packed = np.asarray(prediction["rows"], dtype=np.float32).reshape(prediction["points"], columns)
+    single = dict(zip(ROW_FIELDS, packed[:, grid.frames - 1 :].T, strict=True))
+    return RowsPrediction(prediction["probe"], packed[:, : grid.frames - 1], grid=grid, **single)
+
+
 class _ClipScorer:
     """Scores of one clip; floors and ceilings are computed once for every grid and read-out that occurs."""
 
-    def __init__(self, metrics: Sequence[Metric], reference: Tracks, queries: NDArray[np.float32]) -> None:
+    def __init__(self, metrics: Sequence[Metric | RowMetric], reference: Tracks, queries: NDArray[np.float32]) -> None:
         self._metrics = metrics
         self._reference = reference
         self._queries = queries
@@ -75,6 +85,9 @@ class _ClipScorer:
 
     def rows(self, context: RowContext, prediction: Row) -> Iterable[Row]:
         grid = self._grid(prediction["grid"])
+        if prediction["kind"] == ROWS:
+            yield from self._attention(context, prediction, grid)
+            return
         xy = np.asarray(prediction["xy"], dtype=np.float32).reshape(prediction["points"], prediction["latents"], 2)
         self._check(prediction, grid, xy)
         floors, ceilings = self._bounds_of(prediction["grid"], grid, prediction["readout"])
@@ -89,6 +102,24 @@ class _ClipScorer:
                 "status": STATUS_OK if np.isfinite(score.value) else STATUS_NOT_SCORED,
                 "error": "",
             }
+
+    def _attention(self, context: RowContext, prediction: Row, grid: TokenGrid) -> Iterable[Row]:
+        """Scores of attention rows; they have neither floor nor ceiling."""
+        rows = unpack_rows(prediction, grid)
+        for metric in self._metrics:
+            if not isinstance(metric, RowMetric):
+                continue
+            for name, score in metric.score_rows(rows, self._reference, grid).items():
+                yield {
+                    **_row(context, prediction, self._reference.tracker),
+                    "metric": name,
+                    "value": score.value,
+                    "floor": float("nan"),
+                    "ceiling": float("nan"),
+                    "n": score.n,
+                    "status": STATUS_OK if np.isfinite(score.value) else STATUS_NOT_SCORED,
+                    "error": "",
+                }
 
     def _grid(self, text: str) -> TokenGrid:
         if text not in self._grids:
@@ -115,6 +146,7 @@ class _ClipScorer:
         return {
             name: score
             for metric in self._metrics
+            if not isinstance(metric, RowMetric)
             for name, score in metric.score(tracks, self._reference, grid).items()
         }
 

@@ -55,6 +55,7 @@ PREDICTIONS = pa.schema(
         ("run", _TEXT),
         ("clip", _TEXT),
         ("probe", _TEXT),
+        ("kind", _TEXT),
         ("attention", _TEXT),
         ("layer", pa.int32()),
         ("layer_name", _TEXT),
@@ -66,6 +67,7 @@ PREDICTIONS = pa.schema(
         ("points", pa.int32()),
         ("latents", pa.int32()),
         ("xy", _XY),
+        ("rows", _XY),
         ("status", _TEXT),
         ("error", _TEXT),
     ]
@@ -80,6 +82,7 @@ TRACKS = pa.schema(
         ("prompt", _TEXT),
         ("tracker", _TEXT),
         ("tracker_version", pa.int32()),
+        ("video", _TEXT),
         ("height", pa.int32()),
         ("width", pa.int32()),
         ("frames", pa.int32()),

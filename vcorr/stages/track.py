@@ -1,0 +1,75 @@
+"""The track stage: reference tracks for the video a model read or made. Needs no model."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from vcorr.errors import PluginError
+from vcorr.protocols import Tracker
+from vcorr.records import Clip, Tracks
+from vcorr.stages.plan import Plan
+from vcorr.stages.predict import Row, prepare_clip, track_rows
+from vcorr.store.rundir import RunDirectory
+from vcorr.store.shards import SUFFIX, read_shard, shard_name
+from vcorr.video.lossless import SUFFIX as VIDEO_SUFFIX
+from vcorr.video.lossless import read_lossless, video_hash, write_lossless
+
+VIDEOS = "videos"
+"""Folder of a run that holds generated videos, bit-exactly."""
+
+
+def video_path_name(clip_id: str) -> str:
+    """File name of a clip's generated video."""
+    return shard_name(clip_id).removesuffix(SUFFIX) + VIDEO_SUFFIX
+
+
+def keep_video(run: RunDirectory, clip: Clip) -> str:
+    """Stores a generated video bit-exactly in the run; returns its hash."""
+    assert clip.video is not None
+    folder = run.path / VIDEOS
+    folder.mkdir(exist_ok=True)
+    return write_lossless(folder / video_path_name(clip.id), clip.video, clip.fps)
+
+
+def stored_clip(plan: Plan, run: RunDirectory, clip_id: str) -> Clip:
+    """A clip as the model read it, or with the video that it generated, without running it again.
+
+    Raises:
+        StoreError: the generated video is missing or damaged.
+    """
+    clip, _ = prepare_clip(plan, clip_id)
+    if plan.settings.mode == "renoise":
+        return clip
+    video = read_lossless(run.path / VIDEOS / video_path_name(clip_id), _stored_hash(run, clip_id))
+    return replace(clip, video=video, tracks=None)
+
+
+def _stored_hash(run: RunDirectory, clip_id: str) -> str:
+    """The hash of the video that a clip's tracks belong to; "" when they were never made."""
+    path = run.shard("tracks", clip_id)
+    rows = read_shard(path, "tracks").to_pylist() if path.exists() else []
+    return str(rows[0]["video"]) if rows else ""
+
+
+def rows_of_tracks(plan: Plan, run: RunDirectory, clip: Clip, tracker: Tracker | None) -> list[Row]:
+    """The rows of a clip's tracks shard: its own tracks, or those that `tracker` finds; none when there are neither.
+
+    Raises:
+        PluginError: the tracker returned tracks of another shape.
+    """
+    if clip.video is None:
+        return []
+    tracks = clip.tracks if tracker is None else _tracked(tracker, clip)
+    if tracks is None:
+        return []
+    generated = plan.settings.mode == "generate"
+    return track_rows(run.run_id, plan, clip, tracks, video_hash(clip.video) if generated else "")
+
+
+def _tracked(tracker: Tracker, clip: Clip) -> Tracks:
+    assert clip.video is not None
+    tracks = tracker.track(clip.video, clip.queries)
+    expected = (len(clip.queries), len(clip.video), 2)
+    if tracks.xy.shape != expected:
+        raise PluginError(f"Tracker {tracks.tracker!r} must return tracks of shape {expected}, got {tracks.xy.shape}.")
+    return tracks

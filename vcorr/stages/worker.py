@@ -1,0 +1,194 @@
+"""One pass over the clips of a plan: predict, track, score, each shard on disk before the next clip begins."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from vcorr.errors import MissingError, PluginError, StoreError
+from vcorr.protocols import Metric, Probe, RowMetric, Tracker
+from vcorr.stages import predict, score, track
+from vcorr.stages.events import Events
+from vcorr.stages.plan import Plan
+from vcorr.store import shards
+from vcorr.store.rundir import RunDirectory
+from vcorr.store.schema import TableName
+
+
+class Worker:
+    """Works off a plan's clips in order; loads the model when the first clip needs it.
+
+    Args:
+        plan: what to do.
+        run: where results lie.
+        events: told what happens.
+        fingerprints: of the stages.
+        compute: False when nothing may be computed that needs the model.
+    """
+
+    def __init__(
+        self, plan: Plan, run: RunDirectory, events: Events, fingerprints: dict[str, str], *, compute: bool
+    ) -> None:
+        self._plan = plan
+        self._run = run
+        self._compute_allowed = compute
+        self._fingerprints = fingerprints
+        self._metrics: list[Metric | RowMetric] = [metric.create() for metric in plan.metrics]
+        self._tracker: Tracker | None = plan.tracker.create() if plan.tracker else None
+        self._probes: dict[str, Probe] = {}
+        self._loaded = False
+        self._context = score.RowContext(run=run.run_id, **shared_columns(plan))
+        self._started = time.monotonic()
+        self.events = events
+        self.reused = 0
+        self.done = 0
+        self.failed: list[str] = []
+        self.model_seconds = 0.0
+
+    @property
+    def seconds(self) -> float:
+        """Since the worker was made."""
+        return time.monotonic() - self._started
+
+    def run(self) -> None:
+        """Every clip, in order."""
+        for clip_id in self._plan.clips:
+            if self._predicted(clip_id):
+                self.reused += 1
+                self._refresh(clip_id)
+                self.events.clip_done(clip_id, reused=True)
+            elif not self._compute_allowed:
+                raise StoreError(
+                    f"Clip {clip_id} has no usable predictions in {self._run.path}, and --reuse only computes nothing.",
+                    hint="Leave --reuse out to compute what is missing.",
+                )
+            else:
+                self._compute(clip_id)
+            self.done += 1
+
+    def progress(self) -> dict[str, Any]:
+        """What run.json says about how far it came."""
+        computed = self.done - self.reused
+        there = {path.name for path in (self._run.path / "predictions").glob(f"*{shards.SUFFIX}")}
+        wanted = {shards.shard_name(clip_id) for clip_id in self._plan.clips}
+        return {
+            "clips": {
+                "total": len(there | wanted),
+                "done": len(there),
+                "failed": len(self.failed),
+                "reused": self.reused,
+            },
+            "seconds": {
+                "total": round(self.seconds, 3),
+                "per_computed_clip": round(self.model_seconds / computed, 3) if computed else None,
+            },
+        }
+
+    def _predicted(self, clip_id: str) -> bool:
+        """Whether a clip's predictions are there, whole, of this spec and not a failure."""
+        path = self._run.shard("predictions", clip_id)
+        if not path.exists():
+            return False
+        try:
+            found = shards.read_shard(path, "predictions")
+        except StoreError as error:
+            if not self._compute_allowed:
+                raise
+            self.events.note(f"{error.message} It is computed again.")
+            return False
+        if shards.fingerprint_of(found) != self._fingerprints["predict"]:
+            self.events.note(f"{path} is of another spec. It is computed again.")
+            return False
+        return found.num_rows > 0 and bool(found["status"][0].as_py() == predict.STATUS_OK)
+
+    def _refresh(self, clip_id: str) -> None:
+        """Makes tracks and scores of a kept clip anew where they are missing, damaged or of another spec."""
+        if not self._fresh("tracks", clip_id, "track"):
+            clip = track.stored_clip(self._plan, self._run, clip_id)
+            self._write("tracks", clip_id, track.rows_of_tracks(self._plan, self._run, clip, self._tracker), "track")
+            self._score(clip_id)
+        elif not self._fresh("scores", clip_id, "score"):
+            self._score(clip_id)
+
+    def _fresh(self, table: TableName, clip_id: str, stage: str) -> bool:
+        try:
+            found = shards.read_shard(self._run.shard(table, clip_id), table)
+        except StoreError:
+            return False
+        return shards.fingerprint_of(found) == self._fingerprints[stage]
+
+    def _compute(self, clip_id: str) -> None:
+        self._load()
+        self.events.clip_started(clip_id)
+        began = time.monotonic()
+        try:
+            predicted = predict.predict_clip(self._plan, self._probes, clip_id, self.events.step_done)
+            self.model_seconds += time.monotonic() - began
+            if self._plan.settings.mode == "generate":
+                track.keep_video(self._run, predicted.clip)
+            tracks = track.rows_of_tracks(self._plan, self._run, predicted.clip, self._tracker)
+        except (PluginError, MissingError, StoreError):
+            raise
+        except Exception as error:
+            self._store_failure(clip_id, error)
+            return
+        # Predictions last but for the scores: a predictions shard that is there means that its clip is complete
+        self._write("tracks", clip_id, tracks, "track")
+        rows = predict.prediction_rows(self._run.run_id, clip_id, predicted.answers)
+        self._write("predictions", clip_id, rows, "predict")
+        self._score(clip_id)
+        self.events.clip_done(clip_id, reused=False)
+
+    def _load(self) -> None:
+        if self._loaded:
+            return
+        plan = self._plan
+        plan.adapter.load(plan.device, plan.dtype, plan.spec.weights)
+        self._probes = {probe.entry.name: probe.create() for probe in plan.probes}
+        self._loaded = True
+
+    def _store_failure(self, clip_id: str, error: Exception) -> None:
+        row = predict.failure_row(self._run.run_id, clip_id, error)
+        self._write("tracks", clip_id, [], "track")
+        self._write("predictions", clip_id, [row], "predict")
+        self._score(clip_id)
+        self.failed.append(clip_id)
+        self.events.clip_failed(clip_id, row["error"])
+
+    def _write(self, table: TableName, clip_id: str, rows: list[predict.Row], stage: str) -> None:
+        shards.write_shard(self._run.shard(table, clip_id), table, rows, self._fingerprints[stage])
+
+    def _score(self, clip_id: str) -> None:
+        score_shard(self._run, shards.shard_name(clip_id), self._context, self._metrics, self._fingerprints["score"])
+
+
+def score_shard(
+    run: RunDirectory,
+    name: str,
+    context: score.RowContext,
+    metrics: Sequence[Metric | RowMetric],
+    fingerprint: str,
+) -> None:
+    """Scores one clip's stored predictions against its stored tracks.
+
+    Raises:
+        StoreError: one of the shards is damaged.
+    """
+    predictions = shards.read_shard(run.path / "predictions" / name, "predictions")
+    tracks = shards.read_shard(run.path / "tracks" / name, "tracks")
+    rows = score.score_clip(context, metrics, predictions, tracks)
+    shards.write_shard(run.path / "scores" / name, "scores", rows, fingerprint)
+
+
+def shared_columns(plan: Plan) -> dict[str, Any]:
+    """The columns every score row of a run shares, but for the run itself."""
+    return {
+        "model": plan.model.entry.name,
+        "weights": plan.weights_id,
+        "dataset": plan.data.entry.name,
+        "split": plan.dataset.split,
+        "mode": plan.settings.mode,
+        "variant": plan.spec.variant,
+        "seed": plan.settings.seed,
+    }
