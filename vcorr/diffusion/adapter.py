@@ -91,6 +91,8 @@ class DiffusersVideoModel(Generic[C]):
     `denoiser.cache_context`; those that do, and those that batch or have no guidance, leave it empty."""
     guidance_argument: ClassVar[str] = "guidance_scale"
     """What the pipeline's call names the strength of guidance."""
+    needs_image: ClassVar[bool] = False
+    """Whether sampling starts from an image, frame 0 of the clip's video."""
     steps: int = 50
     """Sampling steps by default."""
 

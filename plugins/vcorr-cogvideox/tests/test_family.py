@@ -371,7 +371,7 @@ def test_cards_agree_with_the_configurations(name):
     assert card.extra["text_tokens"] == config.max_text_seq_length
     assert card.extra["patch"]["temporal"] == config.temporal_patch
     assert len(card.revision) == 40
-    assert entry.create().card == entry.card
+    assert (entry.create().card, entry.create().needs_image) == (entry.card, "i2v" in name)
     with torch.device("meta"):
         transformer = build_transformer(config, in_channels=32 if "i2v" in name else None)
     assert card.parameters == sum(p.numel() for p in transformer.parameters())

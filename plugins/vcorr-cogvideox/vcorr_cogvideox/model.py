@@ -246,6 +246,7 @@ class CogVideoXImageToVideo(CogVideoX):
 
     pipeline_class: ClassVar[str] = "CogVideoXImageToVideoPipeline"
     card: ClassVar[str] = "vcorr_cogvideox:cards/cogvideox-5b-i2v.yaml"
+    needs_image: ClassVar[bool] = True
 
     def build(self, seed: int) -> Any:
         """The pipeline with random weights and without text encoder."""
