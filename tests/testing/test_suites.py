@@ -173,6 +173,27 @@ def test_a_wrong_metric_is_told_where(metric, names):
     assert names <= failed(check_metric(metric()))
 
 
+class OfRows:
+    """Mean weight on later frames of the points visible at first."""
+
+    higher_is_better = True
+
+    def score_rows(self, rows, reference, grid):
+        seen = reference.visible[:, 0]
+        return {"cross": Score(float(rows.sum_cross[seen].mean()) if seen.any() else float("nan"), int(seen.sum()))}
+
+
+class Writes(OfRows):
+    def score_rows(self, rows, reference, grid):
+        rows.sum_cross[:] = np.sort(rows.sum_cross)
+        return super().score_rows(rows, reference, grid)
+
+
+def test_metrics_of_rows():
+    assert_passed(check_metric(OfRows()))
+    assert "tracks are left alone" in failed(check_metric(Writes()))
+
+
 def test_built_in_metrics_pass():
     from vcorr.builtin import vcorr_metrics
 

@@ -262,7 +262,10 @@ class Recorder:
         return [record for record in self.answers if isinstance(record, RowsPrediction)]
 
     def _collect(self) -> None:
-        if self._masks and not bool(torch.stack([plain.cpu() for plain in self._masks]).all()):
+        by_device: dict[torch.device, list[Tensor]] = {}
+        for plain in self._masks:
+            by_device.setdefault(plain.device, []).append(plain)
+        if not all(bool(torch.stack(group).all()) for group in by_device.values()):
             raise CaptureError(
                 "The attention mask hides video tokens, or not the same text from every video token and head; rows of "
                 "such attention cannot be read.",

@@ -1,4 +1,4 @@
-"""The contract of metrics, checked on made-up tracks. N points, T frames; positions are (x, y) pixels."""
+"""The contract of metrics, checked on made-up tracks or rows. N points, T frames; positions are (x, y) pixels."""
 
 from __future__ import annotations
 
@@ -10,31 +10,33 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vcorr.geometry import TokenGrid
-from vcorr.records import Score, Tracks
+from vcorr.records import RowsPrediction, Score, Tracks
 from vcorr.testing.report import Report, expect, make, run_checks
 
 POINTS = 24
 GRID = TokenGrid(frames=4, rows=8, cols=12, stride=(16, 16), temporal_ratio=4)
 ERRORS = (0.5, 2.0, 8.0, 32.0)
 """Pixels by which worse and worse tracks are off."""
+ROW_FIELDS = ("peak_cross", "peak_self", "peak_text", "sum_cross", "sum_self", "sum_text")
 
 
 def check_metric(metric: Any, *, config: Any = None, skip: Collection[str] = ()) -> Report:
-    """Checks a metric against the contract of `vcorr.protocols.Metric`.
+    """Checks a metric against the contract of `vcorr.protocols.Metric`, or of `RowMetric` when it has `score_rows`.
 
     Args:
         metric: a MetricEntry, a class, or the metric itself.
         config: its options; the defaults when None.
         skip: names of checks to leave out. A metric that does not compare positions leaves out "perfect tracks are
-            best".
+            best"; one of rows does not have that check.
     """
     label, made = make(metric, config)
-    suite = _MetricSuite(made)
+    of_rows = hasattr(made, "score_rows")
+    suite = _RowMetricSuite(made) if of_rows else _MetricSuite(made)
     return run_checks(
         label,
         [
             ("scores have the right form", suite.form),
-            ("perfect tracks are best", suite.perfect),
+            *([] if of_rows else [("perfect tracks are best", suite.perfect)]),
             ("the order of the points does not matter", suite.permuted),
             ("n counts what was scored", suite.counted),
             ("nothing visible is NaN with n = 0", suite.nothing_visible),
@@ -150,6 +152,34 @@ class _MetricSuite:
     ) -> Mapping[str, Score]:
         scores: Mapping[str, Score] = self._metric.score(tracks, Tracks(xy, visible, tracker="exact"), GRID)
         return scores
+
+
+class _RowMetricSuite(_MetricSuite):
+    """Instead of tracks the metric is given rows that are made of them, point by point."""
+
+    def untouched(self) -> None:
+        rows, xy, visible = _rows(self._xy), self._xy.copy(), self._visible.copy()
+        self._metric.score_rows(rows, Tracks(xy, visible, tracker="exact"), GRID)
+        before = _rows(self._xy)
+        same = all(np.array_equal(getattr(rows, part), getattr(before, part)) for part in ROW_FIELDS)
+        same = same and np.array_equal(xy, self._xy) and np.array_equal(visible, self._visible)
+        expect(same, "an array was written to.")
+
+    def _score(
+        self, tracks: NDArray[np.float32], xy: NDArray[np.float32], visible: NDArray[np.bool_]
+    ) -> Mapping[str, Score]:
+        scores: Mapping[str, Score] = self._metric.score_rows(_rows(tracks), Tracks(xy, visible, tracker="exact"), GRID)
+        return scores
+
+
+def _rows(tracks: NDArray[np.float32]) -> RowsPrediction:
+    """Rows that could be: weights between 0 and 1, sums of 1, no sum under its peaks."""
+    place = tracks[:, : GRID.frames, 0] / np.float32(GRID.width)
+    weights = np.exp(np.sin(8 * place[:, :3]))
+    cross, own, text = (weights / weights.sum(axis=1, keepdims=True)).T
+    share = (1.5 + np.cos(8 * place)) / (4 * GRID.frames)
+    peaks = cross[:, None] * share[:, 1:]
+    return RowsPrediction("attention", peaks, own * share[:, 0], text * share[:, 0], cross, own, text, GRID)
 
 
 def _expect_same(first: Mapping[str, Score], second: Mapping[str, Score], case: str) -> None:
