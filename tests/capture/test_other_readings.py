@@ -1,5 +1,7 @@
 """Beside the attention call: q and k before the rotary embedding, and the hidden state of the block."""
 
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
@@ -233,3 +235,15 @@ def test_offload_by_accelerate_is_read_alike(cog, queries, spy, run):
     for one, other in zip(found.captures, expected.captures, strict=True):
         for part in needs:
             assert torch.equal(getattr(one, part), getattr(other, part))
+
+
+def test_sites_can_be_checked_before_anything_is_loaded():
+    code = (
+        "import sys; from vcorr.capture.needs import check_sites; from vcorr import Site, UsageError\n"
+        "check_sites({'qk': frozenset({'q', 'k'})}, [Site(0, 'attn')], 'mine')\n"
+        "try: check_sites({'hidden': frozenset({'hidden'})}, [Site(0, 'attn')], 'mine')\n"
+        "except UsageError as error: print(error.message)\n"
+        "assert 'torch' not in sys.modules"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "mine does not say which one it is for attn" in done.stdout

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from vcorr.capture import TokenLayout
-from vcorr.capture.split import CALL_PARTS, PARTS, check_layout, split_call
+from vcorr.capture.needs import CALL_PARTS, PARTS
+from vcorr.capture.split import check_layout, split_call
 from vcorr.capture.tap import AttentionCall
 from vcorr.errors import CaptureError, PluginError
 from vcorr.geometry import TokenGrid

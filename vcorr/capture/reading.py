@@ -14,8 +14,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from vcorr.capture.needs import PARTS
 from vcorr.capture.records import Capture
-from vcorr.capture.split import PARTS
 from vcorr.errors import PluginError
 from vcorr.geometry import TokenGrid
 from vcorr.protocols import Probe, Rows

@@ -17,12 +17,12 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
 from vcorr.capture.modules import shorten
+from vcorr.capture.needs import HIDDEN, MASK, UNROTATED, check_sites
 from vcorr.capture.outputs import watch_outputs
 from vcorr.capture.reading import Answer, ask, probe_needs, to_records
 from vcorr.capture.records import Capture, TokenLayout
 from vcorr.capture.split import (
     CONDITIONAL,
-    UNROTATED,
     check_layout,
     conditional_row,
     hidden_capture,
@@ -37,7 +37,6 @@ from vcorr.records import Attention, Prediction, Readout, RowsPrediction, Site
 
 DIRECT = "direct"
 """The probe named in answers that a model gave itself, without attention."""
-HIDDEN = "hidden"
 
 
 @dataclass(frozen=True)
@@ -148,10 +147,12 @@ class Recorder:
             raise CaptureError("recorder.attach() is open already: attach one denoiser after the other.")
         check_layout(layout)
         grid_of = (lambda site: grid) if isinstance(grid, TokenGrid) else grid
-        chosen = {site.name: (site, grid_of(site)) for site in self._choose(sites)}
+        read = self._choose(sites)
+        check_sites(self._needs, read, type(module).__name__)
+        chosen = {site.name: (site, grid_of(site)) for site in read}
         for _, site_grid in chosen.values():
             self._check_inside(site_grid)
-        blocks, unrotated = self._blocks(module, chosen), self._unrotated(module, chosen)
+        blocks, unrotated = self._blocks(read), self._unrotated(read)
         before = len(self._steps_done)
         with (
             Tap(module, chosen if self._calling else (), self._observe) as tap,
@@ -301,36 +302,17 @@ class Recorder:
         """The probes that read the hidden state."""
         return [name for name, needs in self._needs.items() if HIDDEN in needs]
 
-    def _blocks(self, module: nn.Module, chosen: Mapping[str, tuple[Site, TokenGrid]]) -> dict[str, list[str]]:
+    def _blocks(self, sites: Sequence[Site]) -> dict[str, list[str]]:
         """The sites of each block whose output a probe reads."""
         blocks: dict[str, list[str]] = {}
-        for name in self._hiding[:1]:
-            for site, _ in chosen.values():
-                if not site.block:
-                    raise UsageError(
-                        f"Probe {name!r} reads the output of a block; {type(module).__name__} does not say which one "
-                        f"it is for {site.name}.",
-                        hint="The model's adapter says so in Site(..., block=...).",
-                    )
-                blocks.setdefault(site.block, []).append(site.name)
+        for site in sites if self._hiding else ():
+            blocks.setdefault(site.block, []).append(site.name)
         return blocks
 
-    def _unrotated(self, module: nn.Module, chosen: Mapping[str, tuple[Site, TokenGrid]]) -> dict[str, tuple[str, str]]:
+    def _unrotated(self, sites: Sequence[Site]) -> dict[str, tuple[str, str]]:
         """The site, and "q" or "k", of each module whose output a probe reads before the rotary embedding."""
-        wanted = [name for name, needs in self._needs.items() if needs & UNROTATED.keys()]
-        parts = {UNROTATED[part] for needs in self._needs.values() for part in needs & UNROTATED.keys()}
-        modules: dict[str, tuple[str, str]] = {}
-        for site, _ in chosen.values() if wanted else ():
-            if site.unrotated is None:
-                raise UsageError(
-                    f"Probe {wanted[0]!r} reads q and k before the rotary embedding; {type(module).__name__} does not "
-                    f"say where they are for {site.name}.",
-                    hint="Leave out --set probe.rotary=false: the model has no rotary embedding, or its adapter does "
-                    "not say in Site(..., unrotated=...) how to undo it.",
-                )
-            for part in sorted(parts):
-                modules[f"{site.name}.{getattr(site.unrotated, part)}"] = (site.name, part)
-        return modules
+        parts = sorted({UNROTATED[part] for needs in self._needs.values() for part in needs & UNROTATED.keys()})
+        return {f"{site.name}.{getattr(site.unrotated, part)}": (site.name, part) for site in sites for part in parts}
 
     def _check_inside(self, grid: TokenGrid) -> None:
         if grid not in self._fitting:
@@ -384,7 +366,7 @@ class Recorder:
         site, grid = attached.sites[call.name]
         unrotated = now.unrotated.pop(call.name, {})
         with _quietly(call.q):
-            if any("mask" in needs for needs in self._needs.values()):
+            if any(MASK in needs for needs in self._needs.values()):
                 mask = mask_of(call, grid, attached.layout)
                 now.masks.extend([] if mask is None else [mask.plain])
             for name in self._calling:

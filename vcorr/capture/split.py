@@ -15,6 +15,7 @@ from typing import Any, cast
 from torch import Tensor
 
 from vcorr.capture.mask import TextMask, text_mask
+from vcorr.capture.needs import CALL_PARTS, UNROTATED
 from vcorr.capture.records import Capture, TokenLayout
 from vcorr.capture.tap import AttentionCall
 from vcorr.errors import CaptureError, PluginError
@@ -22,12 +23,6 @@ from vcorr.geometry import TokenGrid
 from vcorr.records import Axes, Site
 
 CONDITIONAL = "cond"
-CALL_PARTS = frozenset({"q", "k", "v", "out"})
-"""The tensors of an attention call."""
-UNROTATED = {"q_unrotated": "q", "k_unrotated": "k"}
-"""What is read before the rotary embedding, and what it becomes after it."""
-PARTS = CALL_PARTS | UNROTATED.keys() | {"hidden", "mask"}
-"""What a probe may need."""
 
 
 def check_layout(layout: TokenLayout) -> None:

@@ -13,9 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from vcorr.capture.needs import PARTS
 from vcorr.capture.reading import ROW_PARTS
 from vcorr.capture.records import Capture, TokenLayout
-from vcorr.capture.split import PARTS, hidden_capture, split_call
+from vcorr.capture.split import hidden_capture, split_call
 from vcorr.capture.tap import AttentionCall
 from vcorr.geometry import TokenGrid
 from vcorr.protocols import Rows

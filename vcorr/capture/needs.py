@@ -1,0 +1,44 @@
+"""What probes may need of a site, and whether the sites of a model say where it is. Imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from vcorr.errors import UsageError
+from vcorr.records import Site
+
+CALL_PARTS = frozenset({"q", "k", "v", "out"})
+"""The tensors of an attention call."""
+UNROTATED = {"q_unrotated": "q", "k_unrotated": "k"}
+"""What is read before the rotary embedding, and what it becomes after it."""
+HIDDEN = "hidden"
+"""The output of the block the attention is in."""
+MASK = "mask"
+"""Which text tokens the mask of the call leaves."""
+PARTS = CALL_PARTS | UNROTATED.keys() | {HIDDEN, MASK}
+"""What a probe may need."""
+
+
+def check_sites(needs: Mapping[str, frozenset[str]], sites: Iterable[Site], model: str) -> None:
+    """Raises UsageError when a probe needs what a site does not say where to find.
+
+    Args:
+        needs: of each probe, by its name.
+        sites: those that will be read.
+        model: how the message names it.
+    """
+    hidden = next((name for name, parts in needs.items() if HIDDEN in parts), None)
+    turned = next((name for name, parts in needs.items() if parts & UNROTATED.keys()), None)
+    for site in sites:
+        if hidden is not None and not site.block:
+            raise UsageError(
+                f"Probe {hidden!r} reads the output of a block; {model} does not say which one it is for {site.name}.",
+                hint="The model's adapter says so in Site(..., block=...).",
+            )
+        if turned is not None and site.unrotated is None:
+            raise UsageError(
+                f"Probe {turned!r} reads q and k before the rotary embedding; {model} does not say where they are for "
+                f"{site.name}.",
+                hint="Leave out --set probe.rotary=false: the model has no rotary embedding, or its adapter does not "
+                "say in Site(..., unrotated=...) how to undo it.",
+            )
