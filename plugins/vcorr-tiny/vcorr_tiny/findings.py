@@ -236,8 +236,10 @@ def layer_table(results: Results, probe: str = "qk") -> str:
     value = {(site["layer"], site["step"]): v for site, v in zip(s.sites, s.skill, strict=True)}
     head = " | ".join(f"{step} ({noise[step]:.2f})" for step in steps)
     lines = [f"| layer | {head} |", "| ---: |" + " ---: |" * len(steps)]
-    for layer in sorted({site["layer"] for site in s.sites}):
-        lines.append(f"| {layer} | " + " | ".join(f"{value[layer, step]:.3f}" for step in steps) + " |")
+    lines += [
+        f"| {layer} | " + " | ".join(f"{value[layer, step]:.3f}" for step in steps) + " |"
+        for layer in sorted({site["layer"] for site in s.sites})
+    ]
     return "\n".join(lines)
 
 
