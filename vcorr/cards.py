@@ -11,6 +11,14 @@ import yaml
 from vcorr.errors import PluginError
 from vcorr.records import Attention, ModelCard
 
+FORMS: dict[str, tuple[type | tuple[type, ...], str]] = {
+    **dict.fromkeys(("name", "title", "summary", "licence", "hub_id", "revision"), (str, "text")),
+    **dict.fromkeys(("parameters", "frames"), (int, "a whole number")),
+    "download_gb": ((int, float), "a number of gigabytes"),
+    "resolution": (list, "[height, width]"),
+}
+"""Fields with a form of their own: the type, and how to say it."""
+
 REQUIRED = ("name", "title", "summary", "attention", "licence")
 
 
@@ -45,6 +53,13 @@ def parse_card(text: str, label: str) -> ModelCard:
         raise PluginError(f"{label} lacks {', '.join(missing)}.")
     if values["attention"] not in get_args(Attention):
         raise PluginError(f"{label}: attention is {values['attention']!r}; it must be one of {get_args(Attention)}.")
+    for name, (kind, words) in FORMS.items():
+        value = values.get(name)
+        if value is not None and (isinstance(value, bool) or not isinstance(value, kind)):
+            raise PluginError(f"{label}: {name} must be {words}, got {value!r}.")
+    resolution = values.get("resolution")
+    if resolution is not None and (len(resolution) != 2 or not all(isinstance(side, int) for side in resolution)):
+        raise PluginError(f"{label}: resolution must be [height, width] in pixels, got {resolution!r}.")
     known = {f.name for f in dataclasses.fields(ModelCard)} - {"extra"}
     return ModelCard(
         **{k: _plain(v) for k, v in values.items() if k in known},

@@ -49,6 +49,10 @@ class CaptureError(PluginError):
     """Attention that ran but could not be seen, or did not have the layout its adapter declared (exit code 3)."""
 
 
+class NumericalError(VcorrError):
+    """A model or probe that answered NaN or infinity for one clip; the clip counts as failed, the run goes on."""
+
+
 class MissingError(VcorrError):
     """Weights, data or an optional package that are not in reach (exit code 4)."""
 

@@ -86,7 +86,6 @@ def test_what_changes_numbers_changes_the_run(found, tmp_path) -> None:
         {"steps": "0"},
         {"layers": "0"},
         {"probe": "feature"},
-        {"limit": 1},
         {"num_steps": 12},
         {"weights": "random"},
         {"dtype": "bfloat16"},
@@ -274,3 +273,65 @@ def test_a_model_that_skips_a_step_is_a_plugin_error_not_a_gap(found, tmp_path, 
     with pytest.raises(vcorr.PluginError, match=r"no prediction for layer 0 at step 9 \(2 missing"):
         run(found, tmp_path)
     assert not list(tmp_path.rglob("predictions/*.arrow"))
+
+
+def test_more_clips_extend_a_run_and_fewer_leave_it_whole(found, tmp_path) -> None:
+    first = run(found, tmp_path, limit=2, **marked(tmp_path))
+    more = run(found, tmp_path, limit=3, **marked(tmp_path))
+    assert (more.run, more.reused, more.clips) == (first.run, 2, 3)
+    fewer = run(found, tmp_path, limit=1, **marked(tmp_path))
+    assert (fewer.run, fewer.reused) == (first.run, 1)
+    assert computed(tmp_path) == ["slide-0", "slide-1", "slide-2"]
+    assert fewer.run.record()["clips"] == {"total": 3, "done": 3, "failed": 0, "reused": 1}
+
+
+@pytest.mark.parametrize("heads", ["2", "0,7"])
+def test_a_head_that_is_not_there_is_said_before_anything_runs(found, heads) -> None:
+    with pytest.raises(vcorr.UsageError, match="layer 0 has 2 heads"):
+        make_plan(spec(options={"probe": {"heads": heads}}), found)
+
+
+def test_nan_fails_the_clip_and_not_the_run(found, tmp_path, monkeypatch) -> None:
+    from support import sliding
+
+    answers = iter([float("nan"), 1.0, 1.0, 1.0])
+
+    def poison(network, pixels):
+        return (pixels * next(answers),)
+
+    load = sliding.SlidingModel.load
+
+    def loaded(self, *arguments):
+        load(self, *arguments)
+        self.network.register_forward_pre_hook(lambda module, inputs: poison(module, *inputs))
+
+    monkeypatch.setattr(sliding.SlidingModel, "load", loaded)
+    outcome = run(found, tmp_path, steps="last", layers="0")
+    assert outcome.failed == ("slide-0",)
+    errors = [r["error"] for r in outcome.run.read("scores").to_pylist() if r["status"] == "failed"]
+    assert errors[0].startswith("NumericalError: Probe 'qk' answered NaN")
+
+
+def test_a_full_disk_is_what_the_user_hears_of(found, tmp_path, monkeypatch) -> None:
+    import errno
+
+    whole = shards.write_shard
+
+    def full(path, table, rows, fingerprint):
+        if path.name == "slide-1.arrow":
+            monkeypatch.setattr(shards.os, "replace", raise_full)
+        whole(path, table, rows, fingerprint)
+
+    def raise_full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(shards, "write_shard", full)
+    with pytest.raises(StoreError, match=r"The disk is full: .*slide-1\.arrow"):
+        run(found, tmp_path)
+
+
+def test_other_metrics_alone_still_give_best_sites(found, tmp_path) -> None:
+    from vcorr.stats.summary import best_sites
+
+    scores = run(found, tmp_path, metrics="pck").run.read("scores")
+    assert [b.summary.metric for b in best_sites(scores)] == ["pck_1"]

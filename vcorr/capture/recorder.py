@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from vcorr.capture.records import Capture, TokenLayout
 from vcorr.capture.split import CONDITIONAL, PARTS, check_layout, split_call
 from vcorr.capture.tap import AttentionCall, Tap, shorten
-from vcorr.errors import CaptureError, PluginError, UsageError
+from vcorr.errors import CaptureError, NumericalError, PluginError, UsageError
 from vcorr.geometry import TokenGrid
 from vcorr.protocols import Probe
 from vcorr.records import HEAD_MEAN, Attention, Prediction, Readout, Site
@@ -229,7 +229,7 @@ class Recorder:
         """All answers so far, in order of execution, brought to the CPU on first use.
 
         Raises:
-            PluginError: a probe answered NaN or infinity.
+            NumericalError: a probe answered NaN or infinity.
         """
         self._collect()
         return list(self._predictions)
@@ -238,9 +238,10 @@ class Recorder:
         arrays = _to_numpy([answer.xy for answer in self._answers])
         for answer, xy in zip(self._answers, arrays, strict=True):
             if not np.isfinite(xy).all():
-                raise PluginError(
+                raise NumericalError(
                     f"Probe {answer.probe!r} answered NaN or infinity at layer {answer.site.layer}, step "
-                    f"{answer.step}, head {answer.head}."
+                    f"{answer.step}, head {answer.head}.",
+                    hint="The model overflowed, probably: try --dtype bfloat16 or float32.",
                 )
             self._predictions.append(_prediction(answer, xy))
         self._answers.clear()

@@ -10,8 +10,8 @@ def quiet_libraries() -> None:
 
     Must be called before torch, diffusers, transformers or huggingface_hub are imported: they read these once.
     """
-    # torch's CPU threads spin while they wait for each other. With another process on the same cores that costs up to ten
-    # times the run; sleeping instead costs next to nothing on an idle machine.
+    # torch's CPU threads spin while they wait for each other. With another process on the same cores that costs up to
+    # ten times the run; sleeping instead costs next to nothing on an idle machine.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ["HF_HUB_OFFLINE"] = "1"
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")

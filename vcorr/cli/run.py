@@ -61,7 +61,7 @@ _FLAGS = (
 )
 @click.option("--executor", metavar="local|ray", help="Where the work runs.  [default: local]")
 @click.option(
-    "--config", type=click.Path(path_type=Path, dir_okay=False), help="YAML file with the same keys as the flags."
+    "--config", type=click.Path(path_type=Path, dir_okay=False), help="YAML file: flags that describe the run, and set."
 )
 @click.option(
     "--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Any option, e.g. --set probe.heads=each."

@@ -252,6 +252,7 @@ class DiffusersVideoModel(Generic[C]):
     def _frames(self, clip: Clip) -> int:
         """Frames to read: as configured, or as many of a shorter clip as fill whole latents."""
         pack, frames = self.compression, self.config.frames
+        latent_frames(frames, pack.temporal_ratio, causal=pack.causal)  # refuses an option that does not divide
         if clip.video is None or len(clip.video) >= frames:
             return frames
         lead, ratio = int(pack.causal), pack.temporal_ratio

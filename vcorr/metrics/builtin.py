@@ -24,7 +24,7 @@ class MatchingAccuracyConfig:
     variant: str = "corrected"
 
     def __post_init__(self) -> None:
-        check_variant(self.variant, "metric 'matching-accuracy'")
+        check_variant(self.variant, "metric 'matching_accuracy'")
 
 
 @dataclass(frozen=True)

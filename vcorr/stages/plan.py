@@ -10,11 +10,12 @@ from typing import Any
 
 from vcorr.cards import load_card
 from vcorr.entries import Entry, ModelEntry
-from vcorr.errors import PluginError, UsageError, unknown_name
+from vcorr.errors import MissingError, PluginError, UsageError, unknown_name
 from vcorr.protocols import Dataset, VideoModel
-from vcorr.records import Mode, ModelCard, RunSettings, Site
+from vcorr.records import Clip, Mode, ModelCard, RunSettings, Site
 from vcorr.registry import Registered, Registry
 from vcorr.spec import DEFAULT_STEPS, RunSpec, default_steps, make_config, parse_indices
+from vcorr.stages.fit import RESIZE, describe_fit
 from vcorr.store.fingerprint import fingerprint, plain
 
 CAPTURE_VERSION = 1
@@ -50,7 +51,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Plan:
-    """A run with nothing left to decide."""
+    """A run with nothing left to decide. fitted: how clips are brought to the model's size, empty when they have it."""
 
     spec: RunSpec
     model: Part
@@ -62,6 +63,7 @@ class Plan:
     dataset: Dataset
     clips: tuple[str, ...]
     sites: tuple[Site, ...]
+    fitted: str
     settings: RunSettings
     device: str
     device_name: str
@@ -80,13 +82,14 @@ class Plan:
         return frozenset(site.layer for site in self.sites)
 
     def predict_identity(self) -> dict[str, Any]:
-        """Everything that can change a prediction."""
+        """Everything that can change a prediction. Which clips are run is not part of it: more clips extend a run."""
         return {
             "capture": CAPTURE_VERSION,
             "model": self.model.identity(),
             "weights": self.weights_id,
             "probes": [probe.identity() for probe in self.probes],
-            "data": {**self.data.identity(), "split": self.dataset.split, "clips": list(self.clips)},
+            "data": {**self.data.identity(), "split": self.dataset.split},
+            "resize": RESIZE,
             "sites": [[site.layer, site.name] for site in self.sites],
             "settings": plain(self.settings),
             "device": self.device_name,
@@ -136,6 +139,9 @@ def make_plan(spec: RunSpec, registry: Registry) -> Plan:
     probes = _probe_parts(spec, registry, adapter)
     metrics = metric_parts(spec, registry)
     dataset: Dataset = data.create()
+    sites = _sites(adapter, spec.layers, model.entry.label)
+    clips = _clips(dataset, spec.limit, data.entry.label)
+    fitted = _preflight(adapter, probes, sites, _first_clip(dataset, clips[0]))
     num_steps = spec.num_steps or int(getattr(adapter, "steps", 1))
     device, device_name, dtype = _device(spec)
     return Plan(
@@ -147,8 +153,9 @@ def make_plan(spec: RunSpec, registry: Registry) -> Plan:
         metrics=metrics,
         data=data,
         dataset=dataset,
-        clips=_clips(dataset, spec.limit, data.entry.label),
-        sites=_sites(adapter, spec.layers, model.entry.label),
+        clips=clips,
+        sites=sites,
+        fitted=fitted,
         settings=RunSettings(_mode(spec), _steps(spec.steps, num_steps), num_steps, spec.seed),
         device=device,
         device_name=device_name,
@@ -230,6 +237,30 @@ def _refuse_unavailable(spec: RunSpec) -> None:
     for flag, asked in unavailable.items():
         if asked:
             raise UsageError(f"{flag} is not available in this version.", hint="docs/protocol.md lists what is.")
+
+
+def _first_clip(dataset: Dataset, clip_id: str) -> Clip | None:
+    """The first clip, or None when it cannot be loaded: then it will fail as a clip, and the others may not."""
+    try:
+        return dataset.clip(clip_id)
+    except (PluginError, MissingError):
+        raise
+    except Exception:
+        return None
+
+
+def _preflight(adapter: VideoModel, probes: Sequence[Part], sites: Sequence[Site], clip: Clip | None) -> str:
+    """Tries on the first clip what every clip needs, so that a wrong option is one error and not a failure a clip.
+
+    Returns:
+        How the clip has to be brought to the model's size, for the user; empty when it has that size.
+    """
+    for part in probes:
+        part.create()
+        check = getattr(part.config, "check_sites", None)
+        if check is not None:
+            check(sites)
+    return "" if clip is None else describe_fit(clip, adapter.grid(clip, sites[0] if sites else None))
 
 
 def _weights_id(adapter: VideoModel, spec: RunSpec) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import platform
 import subprocess
 import sys
@@ -104,13 +105,18 @@ def execute(
     run = _directory(plan, out, reuse, fingerprints["predict"])
     worker = _Worker(plan, run, reuse, events or Silent(), fingerprints)
     record = _record(plan, fingerprints, command)
-    run.write_record({**record, "clips": {"total": len(plan.clips)}}, "started")
-    status: Status = "partial"
+    run.write_record({**record, **worker.progress()}, "started")
+    if plan.fitted:
+        worker.events.note(f"Clips are {plan.fitted}.")
     try:
         worker.run()
-        status = _status(len(plan.clips), len(worker.failed))
-    finally:
-        run.write_record({**record, **worker.progress()}, status)
+    except BaseException:
+        # whatever ended the run is what the user has to hear of, not that the record could not be written either
+        with contextlib.suppress(StoreError):
+            run.write_record({**record, **worker.progress()}, "partial")
+        raise
+    status = _status(len(plan.clips), len(worker.failed))
+    run.write_record({**record, **worker.progress()}, status)
     return Outcome(run, status, len(plan.clips), worker.reused, tuple(worker.failed), worker.seconds)
 
 
@@ -148,7 +154,7 @@ class _Worker:
         self._plan = plan
         self._run = run
         self._reuse = reuse
-        self._events = events
+        self.events = events
         self._fingerprints = fingerprints
         self._metrics: list[Metric] = [metric.create() for metric in plan.metrics]
         self._probes: dict[str, Probe] = {}
@@ -169,7 +175,7 @@ class _Worker:
             if self._usable(clip_id):
                 self.reused += 1
                 self._rescore_if_stale(clip_id)
-                self._events.clip_done(clip_id, reused=True)
+                self.events.clip_done(clip_id, reused=True)
             elif self._reuse is Reuse.ONLY:
                 raise StoreError(
                     f"Clip {clip_id} has no usable predictions in {self._run.path}, and --reuse only computes nothing.",
@@ -182,10 +188,12 @@ class _Worker:
     def progress(self) -> dict[str, Any]:
         """What run.json says about how far it came."""
         computed = self.done - self.reused
+        there = {path.name for path in (self._run.path / "predictions").glob(f"*{shards.SUFFIX}")}
+        wanted = {shards.shard_name(clip_id) for clip_id in self._plan.clips}
         return {
             "clips": {
-                "total": len(self._plan.clips),
-                "done": self.done,
+                "total": len(there | wanted),
+                "done": len(there),
                 "failed": len(self.failed),
                 "reused": self.reused,
             },
@@ -208,10 +216,10 @@ class _Worker:
         except StoreError as error:
             if self._reuse is Reuse.ONLY:
                 raise
-            self._events.note(f"{error.message} It is computed again.")
+            self.events.note(f"{error.message} It is computed again.")
             return False
         if shards.fingerprint_of(found) != self._fingerprints["predict"]:
-            self._events.note(f"{path} is of another spec. It is computed again.")
+            self.events.note(f"{path} is of another spec. It is computed again.")
             return False
         return tracks.exists() and found.num_rows > 0 and found["status"][0].as_py() == predict.STATUS_OK
 
@@ -226,10 +234,10 @@ class _Worker:
 
     def _compute(self, clip_id: str) -> None:
         self._load()
-        self._events.clip_started(clip_id)
+        self.events.clip_started(clip_id)
         began = time.monotonic()
         try:
-            clip, predictions = predict.predict_clip(self._plan, self._probes, clip_id, self._events.step_done)
+            clip, predictions = predict.predict_clip(self._plan, self._probes, clip_id, self.events.step_done)
         except (PluginError, MissingError, StoreError):
             raise
         except Exception as error:
@@ -238,7 +246,7 @@ class _Worker:
         finally:
             self.model_seconds += time.monotonic() - began
         self._store(clip, predict.prediction_rows(self._run.run_id, clip_id, predictions))
-        self._events.clip_done(clip_id, reused=False)
+        self.events.clip_done(clip_id, reused=False)
 
     def _load(self) -> None:
         if self._loaded:
@@ -263,7 +271,7 @@ class _Worker:
         shards.write_shard(self._run.shard("predictions", clip_id), "predictions", [row], prints["predict"])
         self._score(clip_id)
         self.failed.append(clip_id)
-        self._events.clip_failed(clip_id, row["error"])
+        self.events.clip_failed(clip_id, row["error"])
 
     def _score(self, clip_id: str) -> None:
         name = shards.shard_name(clip_id)
@@ -325,6 +333,7 @@ def _record(plan: Plan, fingerprints: dict[str, str], command: Sequence[str]) ->
         "resolved": plan.predict_identity(),
         "metrics": [metric.identity() for metric in plan.metrics],
         "row_context": _shared_columns(plan),
+        "fitted": plan.fitted,
         "card": plain(plan.card),
         "plugins": _plugins([plan.model, plan.data, *plan.probes, *plan.metrics]),
         "fingerprints": fingerprints,

@@ -118,9 +118,16 @@ def series(scores: pa.Table, *, metric: str | None = None) -> list[Series]:
     return [_series(key, part, failed.get(key["run"], 0)) for key, part in _groups(rows, ROW_KEYS)]
 
 
-def summarise(scores: pa.Table, *, metric: str | None = PRIMARY_METRIC) -> list[SiteSummary]:
-    """Every site of a scores table under one metric (None: under all of them)."""
-    return [summary for s in series(scores, metric=metric) for summary in site_summaries(s)]
+def main_metric(scores: pa.Table) -> str:
+    """The metric that summaries show: `matching_accuracy`, or the first of those that were computed instead."""
+    found = sorted(set(scores["metric"].to_pylist()) - {""})
+    return PRIMARY_METRIC if PRIMARY_METRIC in found or not found else found[0]
+
+
+def summarise(scores: pa.Table, *, metric: str | None = None) -> list[SiteSummary]:
+    """Every site of a scores table under one metric; None for the main one."""
+    shown = metric or main_metric(scores)
+    return [summary for s in series(scores, metric=shown) for summary in site_summaries(s)]
 
 
 def site_summaries(
@@ -157,9 +164,12 @@ def site_summaries(
     ]
 
 
-def best_sites(scores: pa.Table, *, metric: str = PRIMARY_METRIC) -> list[BestSite]:
-    """The best site of every run and probe: chosen on one half of the clips, reported on the other."""
-    found = [best_site(s) for s in series(scores, metric=metric)]
+def best_sites(scores: pa.Table, *, metric: str | None = None) -> list[BestSite]:
+    """The best site of every run and probe under one metric (None: the main one).
+
+    It is chosen on one half of the clips and reported on the other.
+    """
+    found = [best_site(s) for s in series(scores, metric=metric or main_metric(scores))]
     return [best for best in found if best is not None]
 
 
