@@ -204,7 +204,8 @@ def statement_table(found: Sequence[Statement]) -> str:
     for s in found:
         needed = "–" if s.bar is None else f"≥ {s.bar:g}" if s.bar else "> 0"
         span = f"{float(s.interval.low):.3f} … {float(s.interval.high):.3f}"
-        lines.append(f"| {s.text} | {s.value:.3f} | {span} | {needed} | {'yes' if s.holds else 'no'} |")
+        holds = "–" if s.bar is None else "yes" if s.holds else "no"
+        lines.append(f"| {s.text} | {s.value:.3f} | {span} | {needed} | {holds} |")
     return "\n".join(lines)
 
 
