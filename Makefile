@@ -20,8 +20,8 @@ $(STAMP): pyproject.toml constraints.txt $(PLUGINS)
 	@touch $@
 
 demo: $(STAMP)
-	$(BIN)/vcorr run --model tiny --probe qk,feature,feature-fair --data sprites --limit 12 --out $(DEMO_RUNS)
-	$(BIN)/vcorr run --model token-patches --data sprites --limit 12 --out $(DEMO_RUNS)
+	$(BIN)/vcorr run --model tiny --probe qk,feature,feature-fair --data sprites --limit 16 --out $(DEMO_RUNS)
+	$(BIN)/vcorr run --model token-patches --data sprites --limit 16 --out $(DEMO_RUNS)
 	$(BIN)/vcorr board build --results $(DEMO_RUNS) --out $(DEMO_SITE)
 
 test: $(STAMP)

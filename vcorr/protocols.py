@@ -149,7 +149,13 @@ class RowMetric(Protocol):
 
 @runtime_checkable
 class Dataset(Protocol):
-    """Clips by id. `split` goes into every row."""
+    """Clips by id. `split` goes into every row.
+
+    Beside these a dataset may have:
+
+    - ``identity() -> Mapping``, plain values that identify the files behind it (content hashes) for the fingerprint;
+    - ``notes(clip_id) -> Sequence[str]``, sentences the user should read about a clip: that it was cut, for instance.
+    """
 
     split: str
 

@@ -6,7 +6,7 @@ import torch
 from vcorr.capture import TokenLayout
 from vcorr.capture.split import mask_of, split_call
 from vcorr.capture.tap import AttentionCall
-from vcorr.errors import CaptureError, PluginError
+from vcorr.errors import CaptureError, NumericalError, PluginError
 from vcorr.geometry import TokenGrid
 from vcorr.records import RowsPrediction, Site
 
@@ -163,12 +163,22 @@ def test_rows_without_text(cog, queries, run):
     [
         ({"peak_cross": torch.zeros(3, 3)}, r"peak_cross of its rows must be a tensor of shape \(3, 2\), got \(3, 3\)"),
         ({"sum_self": [0.0] * 3}, "sum_self of its rows must be a tensor .* got list"),
-        ({"sum_self": torch.full((3,), torch.nan)}, "NaN or infinity as sum_self at layer 0, step 0, head -1"),
-        ({"sum_text": torch.tensor([0.0, torch.nan, 0.0])}, "NaN or infinity as sum_text"),
     ],
 )
 def test_rows_that_break_the_contract_are_refused(cog, queries, run, change, message):
     with pytest.raises(PluginError, match=message):
+        assert run(cog, {"rows": RowReader(**change)}, queries).rows
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"sum_self": torch.full((3,), torch.nan)}, "NaN or infinity as sum_self at layer 0, step 0, head -1"),
+        ({"sum_text": torch.tensor([0.0, torch.nan, 0.0])}, "NaN or infinity as sum_text"),
+    ],
+)
+def test_rows_that_are_not_finite_say_where(cog, queries, run, change, message):
+    with pytest.raises(NumericalError, match=message):
         assert run(cog, {"rows": RowReader(**change)}, queries).rows
 
 

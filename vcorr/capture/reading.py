@@ -16,7 +16,7 @@ from torch import Tensor
 
 from vcorr.capture.needs import PARTS
 from vcorr.capture.records import Capture
-from vcorr.errors import PluginError
+from vcorr.errors import NumericalError, PluginError
 from vcorr.geometry import TokenGrid
 from vcorr.protocols import Probe, Rows
 from vcorr.records import HEAD_MEAN, Prediction, Readout, RowsPrediction, Site
@@ -84,7 +84,7 @@ def to_records(answers: Sequence[Answer]) -> list[Prediction | RowsPrediction]:
     """The answers as records on the CPU, in their order.
 
     Raises:
-        PluginError: an answer holds NaN or infinity where it must not.
+        NumericalError: an answer holds NaN or infinity where it must not.
     """
     arrays = _to_numpy([answer.values for answer in answers])
     return [
@@ -123,7 +123,7 @@ def _packed(name: str, rows: Any, points: int, grid: TokenGrid) -> Tensor:
 
 def _prediction(answer: Answer, xy: NDArray[np.float32]) -> Prediction:
     if not np.isfinite(xy).all():
-        raise PluginError(f"Probe {answer.probe!r} answered NaN or infinity at {answer.place}.")
+        raise _not_finite(answer, "")
     return Prediction(
         probe=answer.probe,
         xy=xy,
@@ -145,7 +145,7 @@ def _rows(answer: Answer, packed: NDArray[np.float32]) -> RowsPrediction:
     for part, values in parts.items():
         missing = np.isnan(values).all() and part in TEXT_PARTS  # a sequence without text
         if not missing and not np.isfinite(values).all():
-            raise PluginError(f"Probe {answer.probe!r} answered NaN or infinity as {part} at {answer.place}.")
+            raise _not_finite(answer, f" as {part}")
     return RowsPrediction(
         probe=answer.probe,
         **{part: np.ascontiguousarray(values) for part, values in parts.items()},
@@ -156,6 +156,13 @@ def _rows(answer: Answer, packed: NDArray[np.float32]) -> RowsPrediction:
         head=answer.head,
         noise=answer.noise,
         attention=answer.site.attention,
+    )
+
+
+def _not_finite(answer: Answer, part: str = "") -> NumericalError:
+    return NumericalError(
+        f"Probe {answer.probe!r} answered NaN or infinity{part} at {answer.place}.",
+        hint="The model overflowed, probably: try --dtype bfloat16 or float32.",
     )
 
 

@@ -246,7 +246,7 @@ class Recorder:
         """All that was answered so far, in order of execution, brought to the CPU on first use.
 
         Raises:
-            PluginError: a probe answered NaN or infinity.
+            NumericalError: a probe answered NaN or infinity.
             CaptureError: rows were read of attention whose mask hides more than text, so that they are not the model's.
         """
         self._collect()

@@ -57,7 +57,7 @@ def show(kind: str, name: str, as_json: bool) -> None:
 def describe(kind: str, name: str) -> dict[str, Any]:
     """What `vcorr show` says, as plain values."""
     from vcorr.cards import load_card
-    from vcorr.entries import ModelEntry
+    from vcorr.entries import ModelEntry, TrackerEntry
     from vcorr.registry import installed
     from vcorr.store.fingerprint import plain
 
@@ -71,6 +71,8 @@ def describe(kind: str, name: str) -> dict[str, Any]:
             card = load_card(entry.card, entry.label)
             fields = {**plain(card), **plain(card.extra)}
             facts["card"] = {k: v for k, v in fields.items() if v not in (None, "") and k not in ("name", "extra")}
+    if isinstance(entry, TrackerEntry) and entry.licence:
+        facts["licence"] = entry.licence
     config = entry.config_type()
     if config is not None:
         facts["options"] = {f.name: plain(_default(f)) for f in dataclasses.fields(config)}

@@ -19,6 +19,7 @@ _FLAGS = (
     "model",
     "probe",
     "data",
+    "prompt",
     "mode",
     "layers",
     "steps",

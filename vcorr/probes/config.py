@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from vcorr.errors import UsageError
-from vcorr.records import HEAD_MEAN
+from vcorr.records import HEAD_MEAN, Site
 
 HeadChoice = Literal["mean", "each"] | tuple[int, ...]
 
@@ -42,6 +43,19 @@ class ProbeConfig:
                 raise UsageError(f"{name}: expected true or false, got {getattr(self, name)!r}.")
         if isinstance(self.radius, bool) or not isinstance(self.radius, int) or self.radius < 0:
             raise UsageError(f"radius: expected a whole number of tokens of at least 0, got {self.radius!r}.")
+
+    def check_sites(self, sites: Sequence[Site]) -> None:
+        """Checks the chosen heads against the sites before anything runs; sites of unknown head count pass.
+
+        Raises:
+            UsageError: a site has fewer heads.
+        """
+        chosen = parse_heads(self.heads)
+        for site in sites:
+            if isinstance(chosen, tuple) and site.heads and max(chosen) >= site.heads:
+                raise UsageError(
+                    f"probe.heads={self.heads}: layer {site.layer} has {site.heads} heads, 0 to {site.heads - 1}."
+                )
 
 
 def parse_heads(heads: str) -> HeadChoice:

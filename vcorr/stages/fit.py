@@ -40,6 +40,20 @@ def fit_clip(clip: Clip, grid: TokenGrid) -> Clip:
     return replace(clip, video=video, queries=clip.queries * scale, tracks=tracks)
 
 
+def describe_fit(clip: Clip, grid: TokenGrid) -> str:
+    """What `fit_clip` would do to a clip, in words; empty when nothing."""
+    if clip.video is None:
+        return ""
+    frames, height, width = clip.video.shape[:3]
+    target = (round(grid.height), round(grid.width))
+    parts = []
+    if (height, width) != target:
+        parts.append(f"resized from {height}x{width} to {target[0]}x{target[1]}")
+    if frames > grid.video_frames:
+        parts.append(f"cut from {frames} to {grid.video_frames} frames")
+    return " and ".join(parts)
+
+
 def resize_video(video: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
     """(T, H, W, 3) uint8 to (T, height, width, 3)."""
     if video.shape[1:3] == (height, width):

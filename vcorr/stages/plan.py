@@ -99,7 +99,7 @@ class Plan:
             "model": self.model.identity(),
             "weights": self.weights_id,
             "probes": [probe.identity() for probe in self.probes],
-            "data": {**self.data.identity(), "split": self.dataset.split, "content": _content(self.dataset)},
+            "data": _data_identity(self.data, self.dataset),
             "resize": RESIZE,
             "sites": [[site.layer, site.name] for site in self.sites],
             "settings": plain(self.settings),
@@ -362,10 +362,14 @@ def _device(spec: RunSpec) -> tuple[str, str, str]:
     return device, name, dtype
 
 
-def _content(dataset: Dataset) -> Any:
-    """What identifies the files behind a dataset; nothing for data that its options describe wholly."""
+def _data_identity(data: Part, dataset: Dataset) -> dict[str, Any]:
+    """A dataset's part of the fingerprint. Files are known by their contents, wherever they lie."""
+    values = {**data.identity(), "split": dataset.split}
     identify = getattr(dataset, "identity", None)
-    return plain(identify()) if identify else None
+    if identify is not None:
+        values["content"] = plain(identify())
+        values["config"] = {k: v for k, v in values["config"].items() if k != "path"}
+    return values
 
 
 def _versions() -> dict[str, str]:

@@ -15,7 +15,7 @@ from vcorr.errors import PluginError
 from vcorr.geometry import TokenGrid
 from vcorr.protocols import Probe
 from vcorr.records import NO_SITE, Clip, Prediction, RowsPrediction, Tracks
-from vcorr.stages.fit import fit_clip
+from vcorr.stages.fit import fit_clip, resize_video
 from vcorr.stages.plan import Plan
 
 Row = dict[str, Any]
@@ -67,10 +67,15 @@ def prepare_clip(plan: Plan, clip_id: str) -> tuple[Clip, TokenGrid]:
     if plan.settings.mode == "generate":
         keep = clip.video if getattr(plan.adapter, "needs_image", False) else None
         clip = replace(clip, video=keep, tracks=None)
-    grid = plan.adapter.grid(clip, plan.sites[0] if plan.sites else None)
-    if clip.video is not None and plan.settings.mode == "renoise":
+    generating = plan.settings.mode == "generate"
+    # what a model makes has its own size, whatever the video is like that gives its first frame
+    sized = replace(clip, video=None) if generating else clip
+    grid = plan.adapter.grid(sized, plan.sites[0] if plan.sites else None)
+    if not generating:
         clip = fit_clip(clip, grid)
-    if plan.settings.mode == "generate":
+    if generating:
+        if clip.video is not None:
+            clip = replace(clip, video=resize_video(clip.video, round(grid.height), round(grid.width)))
         side = clip.query_side or DEFAULT_QUERY_SIDE
         clip = clip.with_queries(query_grid(side, round(grid.height), round(grid.width)))
     return clip, grid

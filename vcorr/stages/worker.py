@@ -120,6 +120,7 @@ class Worker:
 
     def _compute(self, clip_id: str) -> None:
         self._load()
+        self._say_notes(clip_id)
         self.events.clip_started(clip_id)
         began = time.monotonic()
         try:
@@ -139,6 +140,12 @@ class Worker:
         self._write("predictions", clip_id, rows, "predict")
         self._score(clip_id)
         self.events.clip_done(clip_id, reused=False)
+
+    def _say_notes(self, clip_id: str) -> None:
+        """What a dataset has to say about reading a clip: that it was cut, say, or resized."""
+        notes = getattr(self._plan.dataset, "notes", None)
+        for note in notes(clip_id) if notes else ():
+            self.events.note(note)
 
     def _load(self) -> None:
         if self._loaded:

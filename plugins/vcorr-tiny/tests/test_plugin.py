@@ -74,8 +74,12 @@ def test_the_grid_of_the_embedded_model(clip):
 def test_the_twin_has_the_sizes_of_the_card(untrained):
     card = load_card(TinyUntrained.card, "card")
     assert sum(p.numel() for p in untrained.pipe.transformer.parameters()) == card.parameters
-    assert untrained.weights_id("hub") == untrained.weights_id("random") == "random:0"
-    assert untrained.weights_id("random:3") == "random:3"
+    identity = untrained.weights_id("hub")
+    assert identity == untrained.weights_id("random")
+    assert identity.startswith("random:0+vae:")  # the trained autoencoder is part of it
+    with pytest.raises(UsageError, match="untrained by definition"):
+        untrained.weights_id("some/folder")
+    assert untrained.weights_id("random:3").startswith("random:3+vae:")
 
 
 def test_the_twin_takes_no_weights(tmp_path):

@@ -10,7 +10,7 @@ from vcorr_cogvideox.model import CogVideoX, CogVideoXConfig
 
 from vcorr import MissingError, UsageError
 from vcorr.diffusion import WeightsSource, check_pipeline_folder, folder_identity
-from vcorr.diffusion.weights import HUB, random_seed
+from vcorr.diffusion.weights import HUB, RANDOM, random_seed
 
 PIPELINE = Path(__file__).parent / "pipe"
 """The pipeline folder that ships with this package."""
@@ -46,10 +46,7 @@ class Tiny(CogVideoX):
         if weights != HUB:
             return super().locate(weights)
         if not PIPELINE.is_dir():
-            raise MissingError(
-                "This installation of vcorr-tiny is without its weights.",
-                hint="Install it again, or train them: python -m vcorr_tiny.train --help",
-            )
+            raise _without_weights()
         check_pipeline_folder(PIPELINE, self.pipeline_class)
         return WeightsSource("embedded", f"embedded:{folder_identity(PIPELINE)}", PIPELINE)
 
@@ -88,15 +85,36 @@ class TinyUntrained(Tiny):
     card: ClassVar[str] = "vcorr_tiny:cards/tiny-untrained.yaml"
 
     def locate(self, weights: str) -> WeightsSource:
-        """Random weights, whatever is not a path; there is nothing to load for this model."""
+        """Random weights of the seed, and the trained autoencoder: both are part of the identity.
+
+        Raises:
+            UsageError: `weights` is a path; this model has no trained denoiser to load.
+            MissingError: the packaged autoencoder is not there.
+        """
+        if weights != HUB and not weights.startswith(RANDOM):
+            raise UsageError(
+                f"--weights {weights!r}: this model is untrained by definition.",
+                hint="Leave --weights out, choose a seed with --weights random:SEED, or take --model tiny.",
+            )
         seed = 0 if weights == HUB else random_seed(weights)
-        return WeightsSource("random", f"random:{seed}", seed=seed)
+        if not (PIPELINE / "vae").is_dir():
+            raise _without_weights()
+        return WeightsSource("random", f"random:{seed}+vae:{folder_identity(PIPELINE / 'vae')}", seed=seed)
 
     def build(self, seed: int) -> Any:
         """Random networks around the trained autoencoder."""
         from diffusers import AutoencoderKLCogVideoX
 
         pipe = super().build(seed)
-        vae = AutoencoderKLCogVideoX.from_pretrained(PIPELINE / "vae", local_files_only=True)
+        folder = PIPELINE / "vae"
+        # without accelerate diffusers would say so at every load, were it not told
+        vae = AutoencoderKLCogVideoX.from_pretrained(folder, local_files_only=True, low_cpu_mem_usage=False)
         pipe.register_modules(vae=vae.eval())
         return pipe
+
+
+def _without_weights() -> MissingError:
+    return MissingError(
+        "This installation of vcorr-tiny is without its weights.",
+        hint="Install it again, or train them: python -m vcorr_tiny.train --help",
+    )

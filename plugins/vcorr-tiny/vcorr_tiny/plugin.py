@@ -21,7 +21,7 @@ def vcorr_models() -> Iterable[ModelEntry]:
         ),
         ModelEntry(
             name="tiny-untrained",
-            summary="The same networks as tiny with random weights: what its architecture alone can do.",
+            summary="tiny with random weights, its autoencoder apart: what the architecture alone can do.",
             factory="vcorr_tiny.model:TinyUntrained",
             config="vcorr_tiny.model:TinyModelConfig",
             card="vcorr_tiny:cards/tiny-untrained.yaml",

@@ -1,0 +1,168 @@
+"""The board in a real browser, opened from disk as its readers do."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import sync_playwright
+
+from vcorr.board.build import build_site
+
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+@pytest.fixture(scope="module")
+def browser():
+    found = shutil.which("chromium") or shutil.which("chromium-browser") or "/usr/bin/chromium"
+    if not Path(found).exists():
+        if os.environ.get("CI"):
+            pytest.fail("CI must test the board in a browser: install chromium.")
+        pytest.skip("no chromium here: apt-get install chromium")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=found, headless=True, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def open_page(browser):
+    """Opens a page and, at the end of the test, checks that it complained about nothing and asked only the disk."""
+    complaints, requests, contexts = [], [], []
+
+    def open_page(path, **options):
+        context = browser.new_context(**{"viewport": {"width": 1360, "height": 900}, **options})
+        contexts.append(context)
+        page = context.new_page()
+        page.on("console", lambda message: complaints.append(f"{message.type}: {message.text}"))
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on("requestfailed", lambda request: complaints.append(f"failed: {request.url}"))
+        page.on("request", lambda request: requests.append(request.url))
+        page.goto(path.as_uri())
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert complaints == []
+    assert requests
+    assert [url for url in requests if not url.startswith(("file:", "data:", "blob:"))] == []
+
+
+def ranks(page):
+    return page.locator("table.sortable tbody tr:visible td.rank").all_inner_texts()
+
+
+def test_ranking_sorts_and_filters(site, open_page):
+    page = open_page(site / "index.html")
+    assert ranks(page) == ["1", "2", "3", "4", "5"]
+    skill = page.get_by_role("columnheader", name="Skill, all points")
+    skill.get_by_role("button").click()
+    assert skill.get_attribute("aria-sort") == "descending"
+    assert ranks(page) == ["1", "2", "3", "4", "5"]
+    skill.get_by_role("button").click()
+    assert skill.get_attribute("aria-sort") == "ascending"
+    assert ranks(page) == ["5", "4", "3", "2", "1"]
+    page.get_by_role("columnheader", name="Model").get_by_role("button").click()
+    assert skill.get_attribute("aria-sort") is None
+    assert ranks(page)[0] == "3"  # "Made-Up-Baseline" begins the alphabet
+    page.get_by_role("checkbox", name="baselines").uncheck()
+    assert "3" not in ranks(page)
+    page.get_by_role("searchbox").fill("good feature")
+    assert ranks(page) == ["2"]
+    assert page.locator(".count").inner_text() == "1 of 5 rows"
+
+
+def test_rows_without_a_value_stay_last(tmp_path, no_plugins, make_run, open_page):
+    make_run(tmp_path / "runs", "aaaaaaaaaaaa", "made-up-one", layers=2, steps=2, clips=4, probes=("qk",))
+    only = ("matching_accuracy",)
+    make_run(tmp_path / "runs", "bbbbbbbbbbbb", "made-up-two", layers=2, steps=2, clips=4, probes=("qk",), metrics=only)
+    page = open_page(build_site(tmp_path / "runs", tmp_path / "site", registry=no_plugins))
+    header = page.get_by_role("columnheader", name="Skill, moving points")
+    for _ in range(2):
+        header.get_by_role("button").click()
+        assert page.locator("tbody tr th a").all_inner_texts()[:2] == ["Made-Up-One", "Made-Up-Two"]
+
+
+def test_model_page_draws_its_charts(site, open_page):
+    page = open_page(site / "index.html")
+    page.get_by_role("link", name="Made-Up-Good").first.click()
+    page.wait_for_selector(".panel:not([hidden]) .chart svg.marks")
+    page.wait_for_function("[...document.querySelectorAll('.chart')].filter(c => c.dataset.drawn).length === 5")
+    assert page.locator("h1").inner_text() == "Made-Up-Good"
+    assert page.locator(".panel:visible .chart svg.marks").count() == 5
+    first = page.locator(".panel:visible .chart").first
+    assert first.locator(".mark-text.role-mark text").count() == 20  # 5 layers x 4 steps carry their numbers
+    assert first.get_by_label("Skill of qk by layer and denoising step").count() == 1
+    page.get_by_text("Moving points").and_(page.locator("label span")).click()
+    page.wait_for_function("[...document.querySelectorAll('.chart')].filter(c => c.dataset.drawn).length === 10")
+    assert page.locator(".panel:visible .chart svg.marks").count() == 5
+
+
+def test_a_cell_tells_its_numbers(site, open_page):
+    page = open_page(site / "models" / "made-up-good.html")
+    page.wait_for_selector(".panel:not([hidden]) .chart svg.marks")
+    page.locator(".panel:visible .chart").first.locator(".mark-text.role-mark text").first.hover()
+    page.wait_for_selector("#vg-tooltip-element.visible")
+    tip = page.locator("#vg-tooltip-element").inner_text()
+    for word in ("blocks.0.attn", "layer", "step", "noise", "value", "floor", "ceiling", "skill", "clips"):
+        assert word in tip
+
+
+def test_sites_without_a_score_are_grey_with_a_dash(tmp_path, no_plugins, make_run, open_page):
+    options = {"layers": 2, "steps": 2, "clips": 4, "probes": ("qk",), "floor": float("nan")}
+    make_run(tmp_path / "runs", "aaaaaaaaaaaa", "made-up", **options)
+    site = build_site(tmp_path / "runs", tmp_path / "site", registry=no_plugins).parent
+    page = open_page(site / "models" / "made-up.html")
+    page.wait_for_selector(".chart svg.marks")
+    first = page.locator(".panel:visible .chart").first
+    assert first.locator(".mark-text.role-mark text").all_text_contents() == ["–"] * 4
+    assert first.locator('.mark-rect path[fill="#888"]').count() == 4
+
+
+def test_evil_names_do_nothing(tmp_path, no_plugins, make_run, open_page):
+    evil = "<script>document.title='taken'</script><img src=x onerror=\"document.title='taken'\">"
+    options = {"layers": 2, "steps": 2, "clips": 4, "heads": 2, "probes": (evil,), "split": evil}
+    make_run(tmp_path / "runs", "aaaaaaaaaaaa", evil, **options)
+    site = build_site(tmp_path / "runs", tmp_path / "site", registry=no_plugins).parent
+    page = open_page(site / "index.html")
+    assert page.title() == "Ranking · vcorr"
+    page.locator("tbody th a").first.click()
+    page.wait_for_selector(".chart svg.marks")
+    page.locator(".panel:visible .chart").first.locator(".mark-text.role-mark text").first.hover()
+    page.wait_for_selector("#vg-tooltip-element.visible")
+    assert page.title() != "taken"
+    assert page.locator("img").count() == 0
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [390, 1360])
+def test_fits_the_screen_and_follows_the_theme(site, open_page, scheme, width):
+    options = {"viewport": {"width": width, "height": 800}, "color_scheme": scheme}
+    for path in (site / "index.html", site / "models" / "made-up-good.html", site / "downloads.html"):
+        page = open_page(path, **options)
+        if page.locator(".chart").count():
+            page.wait_for_selector(".panel:not([hidden]) .chart svg.marks")
+        room = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+        assert room <= 0, path
+        paper = page.evaluate("getComputedStyle(document.body).backgroundColor")
+        assert (paper == "rgb(20, 23, 26)") == (scheme == "dark")
+    before = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    page.get_by_role("button", name="Light" if scheme == "dark" else "Dark", exact=True).click()
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") != before
+
+
+def test_readable_without_scripts(site, open_page):
+    page = open_page(site / "index.html", java_script_enabled=False)
+    assert page.locator("tbody td.rank").all_inner_texts() == ["1", "2", "3", "4", "5"]
+    assert page.locator(".controls").is_hidden()

@@ -1,0 +1,326 @@
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import re
+from html.parser import HTMLParser
+from urllib.parse import unquote, urlparse
+
+import pyarrow as pa
+import pytest
+
+from vcorr.board.build import MARKER, build_site
+from vcorr.board.paths import slug
+from vcorr.errors import MissingError, StoreError, UsageError
+from vcorr.stats.summary import best_sites
+from vcorr.store.rundir import RunDirectory
+from vcorr.store.schema import FINGERPRINT_KEY, VERSION_KEY
+
+EVIL = "<script>alert(1)</script>"
+EVIL_TEXT = "</script><img src=x onerror=alert(2)>\"'&<!--"
+
+
+class Page(HTMLParser):
+    """What a browser would make of a page: its elements, links and text outside of scripts."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.links, self.fetched, self.text, self.json, self.inside = [], [], [], [], [], ""
+        self.attributes = []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        attributes = dict(attrs)
+        self.attributes += attributes
+        if tag == "a":
+            self.links.append(attributes["href"])
+        elif "href" in attributes or "src" in attributes:
+            self.fetched.append(attributes.get("href") or attributes.get("src"))
+        self.inside = attributes.get("type", "script") if tag == "script" else ""
+
+    def handle_endtag(self, tag):
+        self.inside = ""
+
+    def handle_data(self, data):
+        if self.inside == "application/json":
+            self.json.append(json.loads(data))
+        elif not self.inside:
+            self.text.append(data)
+
+
+def pages(site):
+    return {str(path.relative_to(site)): Page(path.read_text("utf-8")) for path in sorted(site.rglob("*.html"))}
+
+
+def digests(folder):
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+def test_says_where_the_first_page_is(results, tmp_path, no_plugins):
+    out = tmp_path / "deep" / "er" / "site"
+    assert build_site(results, out, registry=no_plugins) == out / "index.html"
+    assert (out / "index.html").is_file()
+    assert [path.name for path in out.parent.iterdir()] == ["site"]
+
+
+def test_every_link_is_relative_and_leads_somewhere(site):
+    for name, page in pages(site).items():
+        for link in [*page.links, *page.fetched]:
+            address = urlparse(link)
+            if link in page.links and link == "https://example.org/made-up":
+                continue  # the model's homepage, which is a link in text
+            assert not address.scheme, (name, link)
+            assert not address.netloc, (name, link)
+            assert not link.startswith("/"), (name, link)
+            if address.path:
+                assert ((site / name).parent / unquote(address.path)).resolve().is_file(), (name, link)
+
+
+def test_nothing_asks_the_network(site):
+    for path in [*site.rglob("*.html"), site / "assets/board.js", site / "assets/charts.js", site / "assets/style.css"]:
+        text = path.read_text("utf-8").replace("https://example.org/made-up", "")
+        assert not re.search(r"https?:|//[a-z]+\.|\bfetch\(|XMLHttpRequest|@import|import\(|type=.module", text), path
+
+
+def test_the_library_is_written_once_and_asks_for_nothing_by_itself(site):
+    library = (site / "assets" / "vega.js").read_text("utf-8")
+    assert "window.vegaEmbed" in library
+    assert not re.search(r"\bimport\s*[({*\"']|\bexport\s*\{|jsdelivr|unpkg", library)
+    assert len(library) < 1_500_000
+    assert [path.name for path in site.rglob("*vega*")] == ["vega.js"]
+
+
+def test_the_ranking_page(site):
+    page = pages(site)["index.html"]
+    text = " ".join(" ".join(page.text).split())
+    assert text.index("Made-Up-Good") < text.index("Made-Up-Baseline") < text.index("Made-Up-Poor")
+    assert text.index("Left out") < text.index("Made-Up-Random")
+    assert "The score of answering that nothing ever moves." in text
+    assert "dataset sprites" in text
+    assert "hub:made-up/model@01234567 " in text
+
+
+def test_the_model_page(site):
+    page = pages(site)["models/made-up-good.html"]
+    text = " ".join(" ".join(page.text).split())
+    for part in ("Apache-2.0", "10 001 600", "temporal 4, height 8", "qk: rank 1 of 5", "ab" * 32, "torch", "x86_64"):
+        assert part.replace(" ", "\u202f") in text or part in text, part
+    assert "vcorr run --model made-up-good --probe qk,feature" in text
+    (specs,) = page.json
+    # both metrics: a map and a head map a probe, and one line chart
+    assert len(specs) == 2 * (2 + 2 + 1)
+    cells = [spec["datasets"]["cells"] for spec in specs.values()]
+    assert sorted({len(c) for c in cells}) == [8, 10, 20]
+    for spec in specs.values():
+        assert "$schema" not in spec
+    # one scale in every picture, so that pictures compare
+    assert set(re.findall(r'"domain": (.*?])', json.dumps(specs))) == {"[0, 1]", "[0.0, 1.0]"}
+    assert sum(cell["chosen"] for cell in cells[0]) == 1
+
+
+def test_a_baseline_has_no_charts(site):
+    page = pages(site)["models/made-up-baseline.html"]
+    assert page.json == []
+    assert "../assets/vega.js" not in page.fetched
+
+
+def test_random_weights_have_a_page_that_says_so(site):
+    text = " ".join(pages(site)["models/made-up-random.html"].text)
+    assert "Random weights: these numbers show how the measurement behaves" in text
+
+
+def test_downloads_hold_all_the_rows(site, pristine_results):
+    for run in ("aaaaaaaaaaaa", "dddddddddddd"):
+        with pa.ipc.open_file(str(site / "data" / f"{run}.arrow")) as reader:
+            table = reader.read_all()
+        whole = RunDirectory(pristine_results / run).read("scores")
+        assert table.num_rows == whole.num_rows > 0
+        assert repr(table.to_pylist()) == repr(whole.to_pylist())  # as text, NaN equals NaN
+        assert table.schema.metadata[VERSION_KEY] == b"1"
+        assert table.schema.metadata[FINGERPRINT_KEY] == b"ef" * 32
+
+
+def test_the_table_of_best_sites(site, pristine_results):
+    with (site / "data" / "best_sites.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 2 * (2 + 2 + 2 + 1)
+    (best,) = [
+        b for b in best_sites(RunDirectory(pristine_results / "aaaaaaaaaaaa").read("scores")) if b.key["probe"] == "qk"
+    ]
+    (row,) = [r for r in rows if (r["run"], r["probe"], r["metric"]) == ("aaaaaaaaaaaa", "qk", "matching_accuracy")]
+    assert float(row["skill"]) == best.summary.skill
+    assert int(row["layer"]) == best.summary.layer
+    baseline = [r for r in rows if r["model"] == "made-up-baseline"]
+    assert {r["noise"] for r in baseline} == {""}
+
+
+def test_the_same_runs_give_the_same_bytes(results, tmp_path, no_plugins):
+    one = build_site(results, tmp_path / "one", registry=no_plugins).parent
+    two = build_site(results, tmp_path / "two", registry=no_plugins).parent
+    assert digests(one) == digests(two)
+    build_site(results, tmp_path / "one", registry=no_plugins)
+    assert digests(one) == digests(two)
+
+
+def test_everything_from_plugins_and_tables_is_escaped(tmp_path, no_plugins, make_run, record_of):
+    record = record_of(EVIL, 4)
+    record["card"] = {
+        "title": EVIL,
+        "summary": EVIL_TEXT,
+        "homepage": "javascript:alert(3)",
+        "extra": {EVIL: EVIL_TEXT, "list": [EVIL]},
+    }
+    record["command"] = ["vcorr", EVIL, EVIL_TEXT]
+    record["versions"] = {EVIL: EVIL_TEXT}
+    record["device"] = {"name": EVIL_TEXT}
+    columns = dict.fromkeys(("weights", "dataset", "split", "mode", "tracker", "variant", "attention"), EVIL_TEXT)
+    make_run(
+        tmp_path / "runs",
+        "aaaaaaaaaaaa",
+        EVIL,
+        probes=(EVIL, EVIL_TEXT),
+        layers=2,
+        steps=2,
+        clips=4,
+        heads=2,
+        record=record,
+        **columns,
+    )
+    make_run(tmp_path / "runs", "bbbbbbbbbbbb", EVIL_TEXT, layers=1, steps=1, clips=1, weights="random" + EVIL)
+    site = build_site(tmp_path / "runs", tmp_path / "site", registry=no_plugins).parent
+    for name, page in pages(site).items():
+        scripts = page.tags.count("script")
+        expected = 1 + (3 if page.json else 0)
+        assert scripts == expected, name
+        assert "img" not in page.tags, name
+        assert "onerror" not in page.attributes, name
+        assert not any(link.startswith("javascript") for link in page.links), name
+    page = pages(site)[f"models/{slug(EVIL)}.html"]
+    assert EVIL in "".join(page.text)
+    assert any(EVIL in spec["description"] for spec in page.json[0].values())
+    raw = (site / "models" / f"{slug(EVIL)}.html").read_text("utf-8")
+    inside = raw[raw.index('id="charts">') + len('id="charts">') :]
+    assert "<" not in inside[: inside.index("</script>")]
+
+
+def test_names_that_no_file_may_have():
+    assert slug("tiny-2.5_b") == "tiny-2.5_b"
+    names = ["../../etc/passwd", "..", "", "A", "a", "ä", "a/b", "a\\b", "con:x", "a b", "x" * 300, "<script>"]
+    slugs = [slug(name) for name in names]
+    assert len(set(slugs)) == len(names)
+    for found in slugs:
+        assert re.fullmatch(r"[a-z0-9_][a-z0-9._-]{0,99}", found), found
+
+
+def test_numbers_that_are_not_there(tmp_path, no_plugins, make_run):
+    make_run(tmp_path / "runs", "aaaaaaaaaaaa", "made-up-nan", layers=2, steps=2, clips=4, floor=float("nan"))
+    site = build_site(tmp_path / "runs", tmp_path / "site", registry=no_plugins).parent
+    page = pages(site)["models/made-up-nan.html"]
+    cells = next(iter(page.json[0].values()))["datasets"]["cells"]
+    assert {cell["skill"] for cell in cells} == {None}
+    assert {cell["label"] for cell in cells} == {"–"}
+    assert "nan" not in " ".join(page.text).replace("made-up-nan", "").replace("Made-Up-Nan", "").lower().split()
+
+
+def test_a_record_that_says_little(tmp_path, no_plugins, make_run):
+    record = {"card": None, "fingerprints": "?", "clips": None, "versions": [], "command": "vcorr"}
+    make_run(tmp_path / "runs", "aaaaaaaaaaaa", "made-up", layers=2, steps=2, clips=4, record=record)
+    site = build_site(tmp_path / "runs", tmp_path / "site", registry=no_plugins).parent
+    assert "made-up" in "".join(pages(site)["models/made-up.html"].text)
+
+
+def test_failed_and_partial_are_said(tmp_path, no_plugins, make_run):
+    make_run(tmp_path / "runs", "aaaaaaaaaaaa", "made-up", layers=2, steps=2, clips=33, failed=2, status="partial")
+    site = build_site(tmp_path / "runs", tmp_path / "site", registry=no_plugins).parent
+    text = " ".join(" ".join(pages(site)["index.html"].text).split())
+    assert "partial" in text
+    assert "16 of 33" in text
+    assert "2 failed" in text
+
+
+# ------------------------------------------------------------------------------------------------------ where it writes
+
+
+def test_leaves_other_folders_alone(results, tmp_path, no_plugins):
+    out = tmp_path / "thesis"
+    out.mkdir()
+    (out / "chapter.tex").write_text("years of work", encoding="utf-8")
+    for marker in (None, "{}", "not json"):
+        if marker is not None:
+            (out / MARKER).write_text(marker, encoding="utf-8")
+        with pytest.raises(UsageError, match="is not a board, and is left as it is"):
+            build_site(results, out, registry=no_plugins)
+    assert (out / "chapter.tex").read_text(encoding="utf-8") == "years of work"
+    file = tmp_path / "file"
+    file.write_text("x", encoding="utf-8")
+    with pytest.raises(UsageError, match="is not a board"):
+        build_site(results, file, registry=no_plugins)
+
+
+def test_never_replaces_the_results(results, no_plugins):
+    before = digests(results)
+    for out in (results, results.parent, results / "aaaaaaaaaaaa"):
+        with pytest.raises(UsageError):
+            build_site(results, out, registry=no_plugins)
+    assert digests(results) == before
+
+
+def test_an_empty_folder_and_an_earlier_board_are_taken(results, tmp_path, no_plugins, make_run):
+    out = tmp_path / "site"
+    out.mkdir()
+    build_site(results, out, registry=no_plugins)
+    make_run(results, "eeeeeeeeeeee", "made-up-new", layers=2, steps=2, clips=2)
+    build_site(results, out, registry=no_plugins)
+    assert (out / "models" / "made-up-new.html").is_file()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["runs", "site"]
+
+
+def test_a_build_that_fails_leaves_the_board_as_it_was(results, tmp_path, no_plugins):
+    out = build_site(results, tmp_path / "site", registry=no_plugins).parent
+    before = digests(out)
+    shard = results / "bbbbbbbbbbbb" / "scores" / "clip-003.arrow"
+    shard.write_bytes(shard.read_bytes()[:100])
+    with pytest.raises(StoreError, match=r"bbbbbbbbbbbb/scores/clip-003\.arrow is damaged"):
+        build_site(results, out, registry=no_plugins)
+    assert digests(out) == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["runs", "site"]
+
+
+def test_a_damaged_record_is_named(results, tmp_path, no_plugins):
+    (results / "bbbbbbbbbbbb" / "run.json").write_text("{", encoding="utf-8")
+    with pytest.raises(StoreError, match=r"bbbbbbbbbbbb/run\.json cannot be read"):
+        build_site(results, tmp_path / "site", registry=no_plugins)
+    assert not (tmp_path / "site").exists()
+
+
+def test_a_folder_that_cannot_be_written(results, tmp_path, no_plugins):
+    (tmp_path / "file").write_text("x", encoding="utf-8")
+    with pytest.raises(StoreError, match="cannot be written"):
+        build_site(results, tmp_path / "file" / "site", registry=no_plugins)
+
+
+def test_no_results(tmp_path, no_plugins, results):
+    (tmp_path / "empty").mkdir()
+    for folder, message in (("nowhere", "does not exist"), ("empty", "holds no runs"), (".", "holds no runs, but")):
+        with pytest.raises(MissingError, match=message) as caught:
+            build_site(tmp_path / folder, tmp_path / "site", registry=no_plugins)
+        assert "vcorr " in caught.value.hint
+        assert caught.value.exit_code == 4
+    assert str(results) in str(caught.value)
+
+
+def test_boards_of_ones_own(results, tmp_path, no_plugins):
+    board = tmp_path / "mine.yaml"
+    board.write_text(
+        "{title: Mine, datasets: [davis], primary: pck_4, metrics: [{name: pck_4, title: P}]}", encoding="utf-8"
+    )
+    site = build_site(results, tmp_path / "site", boards=[board], registry=no_plugins).parent
+    text = " ".join(" ".join(pages(site)["index.html"].text).split())
+    assert "Nothing to rank yet: every run was left out" in text
+    assert "no board ranks the dataset sprites" in text

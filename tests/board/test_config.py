@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from vcorr import UsageError
+from vcorr.board.config import boards_of, builtin_boards, load_board, metric_names, parse_board
+
+ROOT = Path(__file__).parents[2]
+
+GOOD = """
+title: A board
+datasets: [sprites, davis]
+metrics:
+  - {name: matching_accuracy, title: All points}
+  - {name: pck_4, title: Four pixels, summary: Within four pixels.}
+primary: matching_accuracy
+admission: {min_clips: 8}
+"""
+
+
+def test_reads_a_board():
+    board = parse_board(GOOD, "Board x")
+    assert board.datasets == ("sprites", "davis")
+    assert board.primary_column.title == "All points"
+    assert board.admission.min_clips == 8
+    assert metric_names([board, *builtin_boards()]) == ("matching_accuracy", "pck_4", "matching_accuracy_moving")
+
+
+def test_boards_of_the_package_are_linked_and_valid():
+    linked = sorted(path.name for path in (ROOT / "leaderboards").glob("*.yaml"))
+    inside = sorted(path.name for path in (ROOT / "vcorr" / "board" / "boards").glob("*.yaml"))
+    assert linked == inside
+    for name in linked:
+        path = ROOT / "leaderboards" / name
+        assert path.is_symlink()
+        assert not path.readlink().is_absolute()
+        load_board(path)
+    assert [board.datasets for board in builtin_boards()] == [("sprites",), ()]
+
+
+def test_a_dataset_goes_to_the_board_that_names_it_else_to_any():
+    sprites, rest = builtin_boards()
+    assert boards_of("sprites", [rest, sprites]) == [sprites]
+    assert boards_of("davis", [rest, sprites]) == [rest]
+    assert boards_of("davis", [sprites]) == []
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("title: A board", "titel: A board", "Unknown key in Board x: 'titel'. Did you mean 'title'?"),
+        ("title: A board", "", "Board x lacks title"),
+        ("title: A board", "title: 3", "title must be text, got 3"),
+        ("[sprites, davis]", "sprites", "datasets must be a list of dataset names, or the word any"),
+        ("primary: matching_accuracy", "primary: pck_5", "Unknown primary metric in Board x: 'pck_5'"),
+        ("name: pck_4", "name: matching_accuracy", "names a metric twice"),
+        ("name: pck_4, ", "", "metrics[1] lacks name"),
+        ("min_clips: 8", "min_clips: 0", "min_clips must be a whole number of at least 1, got 0"),
+        ("min_clips: 8", "min_clips: yes", "min_clips must be a whole number"),
+        ("min_clips: 8", "max_clips: 8", "Unknown key in Board x: admission: 'max_clips'"),
+        ("title: A board", "title: [", "is not valid YAML"),
+    ],
+)
+def test_says_what_is_wrong(old, new, message):
+    assert old in GOOD
+    with pytest.raises(UsageError) as caught:
+        parse_board(GOOD.replace(old, new), "Board x")
+    assert message in str(caught.value)
+
+
+def test_a_file_that_is_not_there(tmp_path):
+    with pytest.raises(UsageError, match=r"nowhere\.yaml cannot be read"):
+        load_board(tmp_path / "nowhere.yaml")
+    with pytest.raises(UsageError, match="must be a mapping"):
+        parse_board("- a list", "Board x")

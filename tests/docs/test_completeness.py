@@ -1,0 +1,117 @@
+"""Whatever users can type or read is on a page: enumerated from the code, looked for in the text."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import click
+import pytest
+from support.pages import ROOT, read
+
+import vcorr
+from vcorr import builtin, errors, functional, testing
+from vcorr.cli.main import cli
+from vcorr.functional import _LATER
+from vcorr.geometry import TokenGrid
+from vcorr.records import Tracks
+from vcorr.registry import HOOKS, SELECT_VARIABLE
+from vcorr.spec import COMPONENTS
+from vcorr.stages.run import Reuse
+from vcorr.store.rundir import TABLES
+from vcorr.store.schema import schema
+
+
+def page(name: str) -> str:
+    return read(ROOT / "docs" / f"{name}.md")
+
+
+def missing(names: list[str], text: str) -> list[str]:
+    """The names that are nowhere in the text as words of their own."""
+    return [name for name in names if not re.search(rf"(?<![\w-]){re.escape(name)}(?![\w-])", text)]
+
+
+def all_commands(group: click.Group) -> Iterator[click.Command]:
+    for command in group.commands.values():
+        yield command
+        if isinstance(command, click.Group):
+            yield from all_commands(command)
+
+
+def test_hooks_and_their_variable() -> None:
+    assert missing([*HOOKS, SELECT_VARIABLE], page("plugins")) == []
+
+
+def test_flags() -> None:
+    flags = {opt for command in all_commands(cli) for p in command.params for opt in p.opts if opt.startswith("--")}
+    assert [flag for flag in sorted(flags) if flag not in page("cli")] == []
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_columns(table) -> None:
+    section = page("results-format").split(f"## {table}\n")[1].split("\n## ")[0]
+    assert missing([f"`{field.name}`"[1:-1] for field in schema(table)], section) == []
+
+
+def test_metric_columns() -> None:
+    tracks = Tracks(*still(), tracker="exact")
+    grid = TokenGrid(frames=2, rows=2, cols=2, stride=(8, 8))
+    columns = [name for entry in builtin.vcorr_metrics() for name in entry.create().score(tracks.xy, tracks, grid)]
+    # the table of the page shortens the row of moving thresholds to its ends
+    said = page("protocol").replace(
+        "`pck_1_moving` … `pck_16_moving`", " ".join(f"pck_{t}_moving" for t in (1, 2, 4, 8, 16))
+    )
+    assert missing(columns, said) == []
+
+
+def still():
+    import numpy as np
+
+    return np.full((1, 2, 2), 4, dtype=np.float32), np.ones((1, 2), dtype=bool)
+
+
+def test_names_of_the_built_ins() -> None:
+    entries = [*builtin.vcorr_models(), *builtin.vcorr_probes(), *builtin.vcorr_metrics()]
+    assert missing([entry.name for entry in entries], page("protocol")) == []
+
+
+def test_functions() -> None:
+    assert missing([*functional.__all__, *_LATER], page("functional")) == []
+    assert missing([name for name in testing.__all__ if name != "Check"], page("testing")) == []
+
+
+def test_exit_codes() -> None:
+    codes = [str(value) for name, value in vars(errors).items() if name.startswith("EXIT_")]
+    for name in ("cli", "first-run"):
+        assert missing(codes, page(name)) == []
+
+
+def test_reuse_policies_run_states_and_components() -> None:
+    assert missing([policy.value for policy in Reuse], page("results-format")) == []
+    assert missing(["started", "partial", "complete", "failed"], page("results-format")) == []
+    assert [part for part in COMPONENTS if f"`{part}.KEY`" not in page("cli")] == []
+
+
+def test_fields_of_run_json(tmp_path) -> None:
+    import json
+
+    from support import sliding
+
+    from vcorr import registry
+    from vcorr.spec import RunSpec
+    from vcorr.stages.plan import make_plan
+    from vcorr.stages.run import execute
+
+    found = registry.Registry(
+        [registry.PluginSource(m.__name__, m.__name__, "1", lambda m=m: m) for m in (builtin, sliding)]
+    )
+    spec = RunSpec(model="sliding-model", probe="qk", steps="last", limit=1, options={"data": {"clips": 1}})
+    record = json.loads((execute(make_plan(spec, found), tmp_path).run.path / "run.json").read_text())
+    section = page("results-format").split("## run.json")[1].split("\n## ")[0]
+    assert [field for field in record if f"`{field}`" not in section] == []
+
+
+def test_errors_of_the_package() -> None:
+    public = [name for name in vcorr.__all__ if name.endswith("Error")]
+    text = page("plugins") + page("capture")
+    assert missing([name for name in public if name != "VcorrError"], text) == []

@@ -1,0 +1,42 @@
+"""What is generated is fresh: tables, help texts, examples, and the outputs of cheap commands."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+
+import pytest
+from support.pages import name_of, pages, read
+
+from vcorr.entries import Entry
+from vcorr.records import ModelCard
+from vcorr.registry import HOOKS
+from vcorr.store.rundir import TABLES
+from vcorr.store.schema import schema
+
+WITH_PARTS = [page for page in pages() if "<!-- end -->" in read(page)]
+
+
+@pytest.mark.parametrize("page", WITH_PARTS, ids=name_of)
+def test_generated_parts_are_fresh(page, generate, monkeypatch, tmp_path) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert read(page) == generate.rendered(page), "stale; write it anew: python docs/generate.py"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_every_part_is_on_a_page(generate) -> None:
+    text = "".join(read(page) for page in WITH_PARTS)
+    assert [name for name in generate.PARTS if f"<!-- generated: {name} -->" not in text] == []
+
+
+def test_every_output_is_filled_in(generate) -> None:
+    found = [match for page in WITH_PARTS for match in generate.BLOCK.finditer(read(page))]
+    empty = [match[3] for match in found if "```" not in match[0] and match[2] != "generated"]
+    assert empty == [], "fill them in: python docs/generate.py --run"
+
+
+def test_the_generator_explains_every_field_and_nothing_else(generate) -> None:
+    columns = {field.name for table in TABLES for field in schema(table)}
+    assert set(generate.COLUMNS) | {"xy"} == columns
+    assert set(generate.CARD_FIELDS) == {f.name for f in fields(ModelCard)} - {"extra"}
+    assert set(generate.CARD_EXTRAS) >= {key for card in generate.shipped_cards() for key in card.extra}
+    assert set(generate.ENTRY_FIELDS) == {f.name for kind in (Entry, *HOOKS.values()) for f in fields(kind)}

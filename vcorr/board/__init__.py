@@ -1,0 +1,1 @@
+"""The leaderboard: a folder of static pages made from run directories (docs/board.md)."""

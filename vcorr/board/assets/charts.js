@@ -1,0 +1,67 @@
+"use strict";
+// Draws the charts of a model page from the specifications inside it, in the colours of the page.
+(function () {
+  const specs = JSON.parse(document.getElementById("charts").textContent);
+  const views = new Map();
+
+  function colours() {
+    const style = getComputedStyle(document.documentElement);
+    const of = (name) => style.getPropertyValue(name).trim();
+    const axis = {
+      labelColor: of("--quiet"), titleColor: of("--quiet"), domainColor: of("--line"), tickColor: of("--line"),
+      gridColor: of("--line"), titleFontWeight: "normal", labelFontSize: 11, titleFontSize: 11.5,
+    };
+    return {
+      background: null,
+      font: of("--sans"),
+      view: { stroke: null },
+      axis,
+      axisBand: { domain: false, ticks: false, labelPadding: 5 },
+      legend: { labelColor: of("--quiet"), titleColor: of("--quiet"), titleFontWeight: "normal", labelFontSize: 11, titleFontSize: 11.5 },
+      range: { category: [1, 2, 3, 4, 5, 6].map((i) => of(`--series-${i}`)) },
+    };
+  }
+
+  async function draw(place) {
+    const id = place.dataset.chart;
+    try {
+      if (views.has(id)) views.get(id).finalize();
+      views.delete(id);
+      const actions = { export: true, source: false, compiled: false, editor: false };
+      // vega-embed keeps what it is given, so every drawing gets a copy
+      const result = await vegaEmbed(place, structuredClone(specs[id]), { mode: "vega-lite", actions, config: colours() });
+      views.set(id, result);
+      place.dataset.drawn = "yes";
+    } catch (error) {
+      place.textContent = `The chart could not be drawn: ${error.message}`;
+      place.classList.add("error");
+      console.error(error);
+    }
+  }
+
+  const inSight = (place) => place.offsetParent !== null;
+
+  function drawVisible() {
+    const waiting = Array.from(document.querySelectorAll(".chart")).filter((p) => !p.dataset.drawn && inSight(p));
+    return Promise.all(waiting.map(draw));
+  }
+
+  function setUpSwitch(maps) {
+    const choices = maps.querySelector(".switch");
+    const panels = Array.from(maps.querySelectorAll(".panel"));
+    const choose = () => {
+      const chosen = choices.querySelector("input:checked").value;
+      for (const panel of panels) panel.hidden = panel.dataset.panel !== chosen;
+      drawVisible();
+    };
+    choices.hidden = panels.length < 2;
+    choices.addEventListener("change", choose);
+    choose();
+  }
+
+  document.addEventListener("vcorr-theme", () => {
+    for (const place of document.querySelectorAll(".chart")) delete place.dataset.drawn;
+    drawVisible();
+  });
+  document.querySelectorAll(".maps").forEach(setUpSwitch);
+})();
