@@ -6,15 +6,16 @@ import re
 from collections.abc import Iterator
 
 import click
+import numpy as np
 import pytest
 from support.pages import ROOT, read
 
 import vcorr
 from vcorr import builtin, errors, functional, testing
 from vcorr.cli.main import cli
-from vcorr.functional import _LATER
 from vcorr.geometry import TokenGrid
-from vcorr.records import Tracks
+from vcorr.protocols import RowMetric
+from vcorr.records import RowsPrediction, Tracks
 from vcorr.registry import HOOKS, SELECT_VARIABLE
 from vcorr.spec import COMPONENTS
 from vcorr.stages.run import Reuse
@@ -56,7 +57,14 @@ def test_columns(table) -> None:
 def test_metric_columns() -> None:
     tracks = Tracks(*still(), tracker="exact")
     grid = TokenGrid(frames=2, rows=2, cols=2, stride=(8, 8))
-    columns = [name for entry in builtin.vcorr_metrics() for name in entry.create().score(tracks.xy, tracks, grid)]
+    nothing = np.zeros(1, dtype=np.float32)
+    rows = RowsPrediction("attention", np.zeros((1, 1), dtype=np.float32), *[nothing] * 5, grid=grid)
+    columns: list[str] = []
+    for metric in (entry.create() for entry in builtin.vcorr_metrics()):
+        if isinstance(metric, RowMetric):
+            columns += metric.score_rows(rows, tracks, grid)
+        else:
+            columns += metric.score(tracks.xy, tracks, grid)
     # the table of the page shortens the row of moving thresholds to its ends
     said = page("protocol").replace(
         "`pck_1_moving` … `pck_16_moving`", " ".join(f"pck_{t}_moving" for t in (1, 2, 4, 8, 16))
@@ -65,8 +73,6 @@ def test_metric_columns() -> None:
 
 
 def still():
-    import numpy as np
-
     return np.full((1, 2, 2), 4, dtype=np.float32), np.ones((1, 2), dtype=bool)
 
 
@@ -76,7 +82,7 @@ def test_names_of_the_built_ins() -> None:
 
 
 def test_functions() -> None:
-    assert missing([*functional.__all__, *_LATER], page("functional")) == []
+    assert missing(functional.__all__, page("functional")) == []
     assert missing([name for name in testing.__all__ if name != "Check"], page("testing")) == []
 
 

@@ -84,7 +84,7 @@ def test_a_video_that_is_not_the_one_that_was_made_is_refused(found, tmp_path) -
     first = run(found, tmp_path)
     (path,) = (first.run.path / "videos").iterdir()
     write_lossless(path, sliding.slide(7)[0], 8)
-    with pytest.raises(StoreError, match="hash|not the video"):
+    with pytest.raises(StoreError, match=r"hash|not the video"):
         run(found, tmp_path, tracker="lk")
 
 

@@ -255,7 +255,13 @@ def test_results_are_read_by_their_users_as_they_are(found, tmp_path) -> None:
 def test_run_json_tells_what_was_run(found, tmp_path) -> None:
     record = run(found, tmp_path, limit=1).run.record()
     assert record["spec"]["model"] == "sliding-model"
-    assert record["resolved"]["settings"] == {"mode": "renoise", "steps": [0, 9], "num_steps": 10, "seed": 42}
+    assert record["resolved"]["settings"] == {
+        "mode": "renoise",
+        "steps": [0, 9],
+        "num_steps": 10,
+        "seed": 42,
+        "guidance": None,
+    }
     assert set(record["versions"]) >= {"vcorr", "python", "torch", "diffusers", "transformers", "numpy"}
     assert record["device"]["name"] == "cpu"
     assert record["status"] == "complete"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich import box
@@ -55,7 +56,7 @@ def duration(seconds: float) -> str:
 # ---------------------------------------------------------------------------------------------------------- run, score
 
 
-def outcome(done: Outcome, best: Sequence[BestSite]) -> None:
+def outcome(done: Outcome, best: Sequence[BestSite], videos: Sequence[Path] = ()) -> None:
     """The end of a run: its best sites, what failed, where the results lie."""
     out = console()
     if best:
@@ -68,6 +69,8 @@ def outcome(done: Outcome, best: Sequence[BestSite]) -> None:
         out.print(Text(f"Failed: clip {clip}; the reason is in the error column of its scores."))
     if len(done.failed) > 5:
         out.print(f"… and {len(done.failed) - 5} more failed clips.")
+    if videos:
+        _say_path("Overlays", videos[0].parent)
     _say_path("Results", done.run.path)
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +16,7 @@ from vcorr.errors import EXIT_OK, EXIT_SOME_FAILED
 if TYPE_CHECKING:
     from vcorr.stages.plan import Plan
     from vcorr.stages.run import Outcome
+    from vcorr.stats.summary import BestSite
 
 _FLAGS = (
     "model",
@@ -136,7 +139,17 @@ def _say_outcome(plan: Plan, outcome: Outcome, as_json: bool) -> None:
     scores = outcome.run.read("scores")
     wanted = set(plan.clips)
     best = best_sites(scores.filter([clip in wanted for clip in scores["clip"].to_pylist()]))
+    videos = _draw_videos(plan, outcome, best) if plan.spec.save_videos else []
     if as_json:
-        click.echo(json.dumps(render.outcome_dict(outcome, best, summarise(scores)), indent=2))
+        found = render.outcome_dict(outcome, best, summarise(scores))
+        click.echo(json.dumps({**found, "videos": [str(path) for path in videos]}, indent=2))
     else:
-        render.outcome(outcome, best)
+        render.outcome(outcome, best, videos)
+
+
+def _draw_videos(plan: Plan, outcome: Outcome, best: Sequence[BestSite]) -> list[Path]:
+    """Overlays of the best site of the probe that scored best; none when nothing was scored."""
+    from vcorr.stages.overlay import draw_overlays
+
+    drawable = [b.summary for b in best if not math.isnan(b.summary.value)]
+    return draw_overlays(plan, outcome.run, max(drawable, key=lambda s: s.value)) if drawable else []

@@ -60,7 +60,7 @@ def matching_accuracy(
         threshold=threshold,
         moving=moving,
     )
-    return share.value
+    return float(share.value)
 
 
 def confidence_score(
@@ -88,7 +88,7 @@ def confidence_score(
         _numbers("rows", peak, "(N, ...)") for peak in (rows.peak_cross, rows.peak_self, rows.peak_text)
     )
     means = scores.confidence(cross, own, text, _array(visible), grid, variant=variant)
-    return {name: mean.value for name, mean in means.items()}
+    return {name: float(mean.value) for name, mean in means.items()}
 
 
 def attention_score(
@@ -112,7 +112,7 @@ def attention_score(
     """
     switches_of(variant)
     cross, own, text = (_numbers("rows", value, "(N,)") for value in (rows.sum_cross, rows.sum_self, rows.sum_text))
-    return {name: mean.value for name, mean in scores.attention(cross, own, text, _array(visible)).items()}
+    return {name: float(mean.value) for name, mean in scores.attention(cross, own, text, _array(visible)).items()}
 
 
 def harmonic_mean(

@@ -9,6 +9,7 @@ from typing import Any
 
 from vcorr.geometry import TokenGrid
 from vcorr.stages.plan import Plan
+from vcorr.stages.predict import prepare_clip
 from vcorr.store.fingerprint import LENGTH
 from vcorr.store.rundir import RunDirectory
 
@@ -61,8 +62,7 @@ class Estimate:
 
 def estimate(plan: Plan, out: Path) -> Estimate:
     """Estimates a plan. Loads the first clip (for its size), never the model."""
-    clip = plan.dataset.clip(plan.clips[0])
-    grid = plan.adapter.grid(clip, plan.sites[0] if plan.sites else None)
+    clip, grid = prepare_clip(plan, plan.clips[0])
     passes = len(plan.clips) * (len(plan.settings.steps) if plan.sites else 0)
     run = RunDirectory(out / plan.fingerprints()["predict"][:LENGTH])
     flops = _forward_flops(plan, grid)

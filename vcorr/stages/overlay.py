@@ -1,0 +1,67 @@
+"""Draws what a run found over its videos: query, predicted and reference tracks, one mp4 a clip."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow.compute as pc
+
+from vcorr.geometry import TokenGrid
+from vcorr.metrics.timemap import to_frames
+from vcorr.stages.plan import Plan
+from vcorr.stages.predict import POSITIONS, STATUS_OK, Row
+from vcorr.stages.score import stored_tracks
+from vcorr.stages.track import VIDEOS, stored_clip
+from vcorr.stats.summary import SiteSummary
+from vcorr.store.rundir import RunDirectory
+from vcorr.store.shards import SUFFIX, read_shard, shard_name
+from vcorr.video.overlay import write_overlay
+
+
+def draw_overlays(plan: Plan, run: RunDirectory, best: SiteSummary) -> list[Path]:
+    """One mp4 a clip that has tracks and was predicted: `videos/<clip>-<probe>.mp4`, of the site `best`.
+
+    Raises:
+        StoreError: a shard or a video is damaged, or the files cannot be written.
+    """
+    (run.path / VIDEOS).mkdir(exist_ok=True)
+    drawn = [_draw(plan, run, best, clip_id) for clip_id in plan.clips]
+    return [path for path in drawn if path is not None]
+
+
+def _draw(plan: Plan, run: RunDirectory, best: SiteSummary, clip_id: str) -> Path | None:
+    tracks = read_shard(run.shard("tracks", clip_id), "tracks").to_pylist()
+    answer = _answer(run, best, clip_id)
+    if not tracks or answer is None:
+        return None
+    clip = stored_clip(plan, run, clip_id)
+    assert clip.video is not None
+    path = run.path / VIDEOS / f"{shard_name(clip_id).removesuffix(SUFFIX)}-{best.probe}.mp4"
+    where = f"layer {best.layer}, step {best.step}" if best.layer >= 0 else best.probe
+    write_overlay(
+        path,
+        clip.video,
+        fps=clip.fps,
+        queries=clip.queries,
+        predicted=_frames(answer, clip.queries),
+        reference=stored_tracks(tracks[0]),
+        title=f"{best.model} {best.probe}: {where}",
+    )
+    return path
+
+
+def _answer(run: RunDirectory, best: SiteSummary, clip_id: str) -> Row | None:
+    table = read_shard(run.shard("predictions", clip_id), "predictions")
+    wanted = {"status": STATUS_OK, "kind": POSITIONS, "probe": best.probe, "layer": best.layer, "step": best.step}
+    for column, value in {**wanted, "head": best.head}.items():
+        table = table.filter(pc.equal(table[column], value))
+    rows: list[Row] = table.to_pylist()
+    return rows[0] if rows else None
+
+
+def _frames(answer: Row, queries: np.ndarray) -> np.ndarray:
+    grid = TokenGrid.from_dict(json.loads(answer["grid"]))
+    xy = np.asarray(answer["xy"], dtype=np.float32).reshape(answer["points"], answer["latents"], 2)
+    return to_frames(xy, grid, queries)
