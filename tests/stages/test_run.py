@@ -344,3 +344,9 @@ def test_other_metrics_alone_still_give_best_sites(found, tmp_path) -> None:
 
     scores = run(found, tmp_path, metrics="pck").run.read("scores")
     assert [b.summary.metric for b in best_sites(scores)] == ["pck_1"]
+
+
+@pytest.mark.parametrize(("probe", "options"), [("hidden", {}), ("qk", {"rotary": False})])
+def test_what_the_sites_cannot_give_is_said_before_anything_runs(found, probe, options) -> None:
+    with pytest.raises(vcorr.UsageError, match="SlidingModel does not say"):
+        make_plan(spec(probe=probe, options={"probe": options}), found)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import metadata
 from typing import Any
 
+from vcorr.capture.needs import check_sites
 from vcorr.cards import load_card
 from vcorr.datasets.notes import fit_notes
 from vcorr.entries import Entry, ModelEntry
@@ -152,7 +153,8 @@ def make_plan(spec: RunSpec, registry: Registry) -> Plan:
     clips = _clips(dataset, spec.limit, data.entry.label)
     first = _first_clip(dataset, clips[0])
     mode = _mode(spec, first)
-    fitted = _preflight(adapter, probes, sites, first if mode == "renoise" else None)
+    sized = replace(first, video=None, tracks=None) if first and mode == "generate" else first
+    fitted = _preflight(adapter, probes, sites, sized)
     num_steps = spec.num_steps or int(getattr(adapter, "steps", 1))
     device, device_name, dtype = _device(spec)
     return Plan(
@@ -289,8 +291,9 @@ def _preflight(adapter: VideoModel, probes: Sequence[Part], sites: Sequence[Site
     Returns:
         How the clip is brought to the model's size, for the user; empty when it has that size.
     """
+    needs = {part.entry.name: frozenset(part.create().needs) for part in probes}
+    check_sites(needs, sites, type(adapter).__name__)
     for part in probes:
-        part.create()
         check = getattr(part.config, "check_sites", None)
         if check is not None:
             check(sites)

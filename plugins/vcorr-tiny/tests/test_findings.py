@@ -1,0 +1,89 @@
+"""The findings command on made-up scores whose answers are known."""
+
+from pathlib import Path
+
+import pytest
+from vcorr_tiny import findings, generated
+
+from vcorr.store.rundir import RunDirectory
+from vcorr.store.shards import write_shard
+
+CLIPS = [f"test-{i:04d}" for i in range(8)]
+RECORD = {"fingerprints": {"predict": "a" * 64}, "clips": {"total": len(CLIPS)}}
+
+
+def row(clip: str, **columns) -> dict:
+    """A score row; floor 0 and ceiling 1 unless told otherwise."""
+    texts = ("run", "attention", "weights", "dataset", "split", "mode", "tracker", "variant", "error", "layer_name")
+    numbers = {"head": -1, "n": 100, "seed": 42, "noise": 0.5, "floor": 0.0, "ceiling": 1.0}
+    return {**dict.fromkeys(texts, ""), **numbers, "clip": clip, "status": "ok", **columns}
+
+
+def make_run(folder: Path, name: str, rows) -> RunDirectory:
+    """A complete run with the rows that `rows(clip)` gives."""
+    run = RunDirectory.create(folder, name * 64)
+    for clip in CLIPS:
+        write_shard(run.shard("scores", clip), "scores", rows(clip), "f")
+    run.write_record({**RECORD, "fingerprints": {"predict": name * 64}}, "complete")
+    return run
+
+
+def grid_of(model: str, probe: str, values: dict[tuple[int, int], float], metric: str):
+    """Rows of one clip: {(layer, step): value}."""
+    return lambda clip: [
+        row(clip, model=model, probe=probe, metric=metric, layer=layer, step=step, value=value)
+        for (layer, step), value in values.items()
+    ]
+
+
+@pytest.fixture
+def results(tmp_path) -> findings.Results:
+    good = {(0, 0): 0.1, (0, 49): 0.2, (1, 0): 0.3, (1, 49): 0.9}
+    poor = {site: value / 2 for site, value in good.items()}
+    series = {"a": ("tiny", "qk", good), "b": ("tiny", "feature-fair", poor), "c": ("tiny", "feature", poor)}
+    series["d"] = ("tiny-untrained", "qk", poor)
+    alone = {"zero-motion": 0.0, "token-patches": 0.5, "dense-search": 0.95}
+    for name, (model, value) in zip("123", alone.items(), strict=True):
+        series[name] = (model, "direct", {(-1, -1): value})
+    for name, (model, probe, values) in series.items():
+        both = [grid_of(model, probe, values, metric) for metric in (findings.METRIC, findings.MOVING)]
+        make_run(tmp_path, name, lambda clip, both=both: [r for one in both for r in one(clip)])
+    return findings.read_results(tmp_path, len(CLIPS))
+
+
+def test_statements_are_the_differences_of_what_was_measured(results) -> None:
+    found = {s.text: s for s in findings.statements(results)}
+    values = [round(s.value, 6) for s in found.values()]
+    assert values[:5] == [0.9, 0.7, 0.6, 0.45, 0.45]
+    dense = found["Best query-key site against dense-search, accuracy over all visible points"]
+    assert (round(dense.value, 6), dense.bar) == (-0.05, None)
+    assert all(s.holds for s in found.values() if s.bar is not None)
+
+
+def test_a_statement_that_fails_says_so(results) -> None:
+    (best, *_) = findings.statements(results)
+    assert not findings.Statement(best.text, best.interval, 0.95, 4).holds
+    assert "| no |" in findings.statement_table([findings.Statement(best.text, best.interval, 0.95, 4)])
+
+
+def test_tables_name_random_weights_and_rank_by_skill(results) -> None:
+    lines = findings.best_table(results, findings.METRIC).splitlines()[2:]
+    assert [line.split(" | ")[0].strip("| ") for line in lines][:3] == ["dense-search", "tiny", "token-patches"]
+    assert findings.layer_table(results).splitlines()[3].startswith("| 1 | 0.300 | 0.900 |")
+
+
+def test_blocks_of_a_page_are_replaced_between_their_markers() -> None:
+    page = "a <!-- x --> old <!-- /x --> b"
+    assert findings.fill(page, "x", "new") == "a <!-- x -->\n\nnew\n\n<!-- /x --> b"
+    with pytest.raises(Exception, match="no block"):
+        findings.fill(page, "y", "new")
+
+
+def test_the_harmonic_mean_ranks_the_layers_of_a_generated_run(tmp_path) -> None:
+    low_high = {(0, 0): 0.1, (0, 1): 0.2, (1, 0): 0.3, (1, 1): 0.9}
+    parts = [("qk", findings.METRIC), ("attention", "confidence_cross"), ("attention", "attention_cross")]
+    rows = [grid_of("tiny", probe, low_high, metric) for probe, metric in parts]
+    run = make_run(tmp_path, "e", lambda clip: [r for one in rows for r in one(clip)])
+    last = generated.tables(run)["generated-last"].splitlines()
+    assert last[-1] == "| 1 | 0.9000 | 0.9000 | 0.9000 | 1.0000 |"
+    assert last[-2] == "| 0 | 0.2000 | 0.2000 | 0.2000 | 0.1250 |"
