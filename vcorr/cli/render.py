@@ -170,13 +170,26 @@ def plan_table(plan: Plan, found: Estimate) -> RenderableType:
         "metrics": ", ".join(m.entry.name for m in plan.metrics),
         "device": f"{plan.device_name}, {plan.dtype}",
         "run": str(found.path) + ("  (exists: it would be continued)" if found.exists else ""),
-        "time": found.time_text(),
-        "memory": found.memory_text(),
+        "time": _time(found),
+        "memory": _memory(found),
         "disk": f"about {size(found.disk_bytes)}",
     }
     for name, value in rows.items():
         table.add_row(name, Text(value))
     return table
+
+
+def _time(found: Estimate) -> str:
+    passes = f"{found.forward_passes} forward passes"
+    if found.seconds is None:
+        return f"{passes}; the model card does not say how large they are"
+    return f"at least {duration(found.seconds)} for {passes}, from this device's speed just now"
+
+
+def _memory(found: Estimate) -> str:
+    return (
+        "unknown" if found.memory_bytes is None else f"about {size(found.memory_bytes)} for the denoiser and one pass"
+    )
 
 
 def _ranges(numbers: Sequence[int]) -> str:

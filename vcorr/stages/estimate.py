@@ -42,23 +42,6 @@ class Estimate:
             "disk_bytes": round(self.disk_bytes),
         }
 
-    def time_text(self) -> str:
-        """For people."""
-        from vcorr.cli.render import duration
-
-        if self.seconds is None:
-            return f"{self.forward_passes} forward passes; the model card does not say how large they are"
-        passes = f"{self.forward_passes} forward passes"
-        return f"at least {duration(self.seconds)} for {passes}, from this device's speed just now"
-
-    def memory_text(self) -> str:
-        """For people."""
-        from vcorr.cli.render import size
-
-        return (
-            "unknown" if self.memory_bytes is None else f"about {size(self.memory_bytes)} for the denoiser and one pass"
-        )
-
 
 def estimate(plan: Plan, out: Path) -> Estimate:
     """Estimates a plan. Loads the first clip (for its size), never the model."""
