@@ -75,7 +75,6 @@ def test_code_runs(page, namespace) -> None:
 
 @pytest.mark.parametrize(("page", "block"), OPTIONAL, ids=[f"{name_of(p)}-{needed(b)}" for p, b in OPTIONAL])
 def test_code_runs_with_other_packages(page, block, namespace) -> None:
-    pytest.importorskip(needed(block))
     execute_block(page, block, namespace)
 
 

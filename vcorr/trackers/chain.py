@@ -10,7 +10,7 @@ that is wrong is worse than one that is short. From then on its position is the 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
@@ -29,6 +29,22 @@ LEAST_SIDE = 16
 
 THRESHOLD_SIDE = 256
 """Thresholds are pixels of a frame of this height and width."""
+
+
+class ChainOptions(Protocol):
+    """The options every chained tracker has (`vcorr.trackers.config` says what they mean)."""
+
+    @property
+    def threshold(self) -> float:
+        """Pixels of a 256x256 frame."""
+
+    @property
+    def cycle(self) -> float:
+        """The same, for the way back over all frames; 0 for none."""
+
+    @property
+    def max_side(self) -> int:
+        """Pixels of the longer side that is tracked; 0 for the video's own."""
 
 
 class Motion(Protocol):
@@ -118,10 +134,25 @@ def grey_frames(video: NDArray[np.uint8], max_side: int) -> tuple[list[NDArray[n
 
 
 def track_with(
-    motion: Motion, limits: Limits, frames: int, queries: Floats, scale: Floats, tracker: str, version: int
+    make_motion: Callable[[list[NDArray[np.uint8]]], Motion],
+    video: NDArray[np.uint8],
+    queries: Floats,
+    options: ChainOptions,
+    tracker: str,
+    version: int,
 ) -> Tracks:
-    """Follows `queries` in a video tracked at `scale` times its size, and gives the tracks in its own pixels."""
-    xy, visible = follow(motion, frames, queries.astype(np.float32) * scale, limits)
+    """Follows queries (N, 2) pixels in frame 0 through a video (T, H, W, 3) uint8, on one thread.
+
+    make_motion: from the grey frames, at the size they are tracked in, to what moves points between them.
+
+    Raises:
+        UsageError: a video or queries that cannot be tracked.
+    """
+    check_input(video, queries)
+    with one_thread():
+        frames, scale = grey_frames(video, options.max_side)
+        limits = Limits(options.threshold, options.cycle, *frames[0].shape)
+        xy, visible = follow(make_motion(frames), len(frames), queries.astype(np.float32) * scale, limits)
     xy = (xy / scale).astype(np.float32)
     xy[:, 0] = queries
     return Tracks(xy, visible, tracker, version)

@@ -13,10 +13,6 @@ from vcorr.records import Tracks
 from vcorr.trackers.chain import (
     Bools,
     Floats,
-    Limits,
-    check_input,
-    grey_frames,
-    one_thread,
     to_opencv,
     track_with,
 )
@@ -46,12 +42,7 @@ class Dis:
         Raises:
             UsageError: a video or queries that cannot be tracked.
         """
-        check_input(video, queries)
-        with one_thread():
-            frames, scale = grey_frames(video, self.config.max_side)
-            limits = Limits(self.config.threshold, self.config.cycle, *frames[0].shape)
-            motion = _Flow(frames, self.config)
-            return track_with(motion, limits, len(frames), queries, scale, "dis", DIS_VERSION)
+        return track_with(lambda frames: _Flow(frames, self.config), video, queries, self.config, "dis", DIS_VERSION)
 
 
 class _Flow:

@@ -13,11 +13,7 @@ from vcorr.records import Tracks
 from vcorr.trackers.chain import (
     Bools,
     Floats,
-    Limits,
-    check_input,
     from_opencv,
-    grey_frames,
-    one_thread,
     to_opencv,
     track_with,
 )
@@ -46,12 +42,7 @@ class Lk:
         Raises:
             UsageError: a video or queries that cannot be tracked.
         """
-        check_input(video, queries)
-        with one_thread():
-            frames, scale = grey_frames(video, self.config.max_side)
-            limits = Limits(self.config.threshold, self.config.cycle, *frames[0].shape)
-            motion = _Windows(frames, self.config)
-            return track_with(motion, limits, len(frames), queries, scale, "lk", LK_VERSION)
+        return track_with(lambda frames: _Windows(frames, self.config), video, queries, self.config, "lk", LK_VERSION)
 
 
 class _Windows:

@@ -298,7 +298,6 @@ def test_offloading_needs_accelerate(monkeypatch):
 
 @pytest.mark.parametrize("name", ["cogvideox-5b", "cogvideox-5b-i2v"])
 def test_offloaded_networks_are_captured(name):
-    pytest.importorskip("accelerate")
     model, other, clip = loaded(name), loaded(name), make_clip(9)
     other.pipe.enable_model_cpu_offload(device="cpu")  # the hooks are those of a GPU
     for mode in ("renoise", "generate"):
@@ -318,7 +317,6 @@ def lora(tmp_path):
 
 
 def test_low_rank_weights_are_merged_and_part_of_the_identity(lora):
-    pytest.importorskip("peft")
     file, change = lora
     plain, tuned = loaded("cogvideox-5b"), loaded("cogvideox-5b", lora=str(file))
     before, after = (m.pipe.transformer.transformer_blocks[1].attn1.to_q.weight for m in (plain, tuned))
@@ -351,7 +349,6 @@ def test_low_rank_weights_that_cannot_be_had(lora, tmp_path, monkeypatch):
 
 
 def test_low_rank_weights_of_another_model_are_refused(tmp_path):
-    pytest.importorskip("peft")
     file = tmp_path / "lora.safetensors"
     save_file({"something.else": torch.zeros(2)}, file)
     with pytest.raises(UsageError, match="does not fit CogVideoXPipeline"):
