@@ -8,8 +8,20 @@ import torch
 from diffusers import (
     CogVideoXDDIMScheduler,
     DDIMScheduler,
+    DDPMScheduler,
+    DEISMultistepScheduler,
+    DPMSolverMultistepScheduler,
+    DPMSolverSinglestepScheduler,
+    EDMDPMSolverMultistepScheduler,
     EDMEulerScheduler,
+    EulerAncestralDiscreteScheduler,
+    EulerDiscreteScheduler,
     FlowMatchEulerDiscreteScheduler,
+    FlowMatchHeunDiscreteScheduler,
+    HeunDiscreteScheduler,
+    KDPM2DiscreteScheduler,
+    LCMScheduler,
+    PNDMScheduler,
     UniPCMultistepScheduler,
 )
 
@@ -25,6 +37,9 @@ COGVIDEOX = {
     "snr_shift_scale": 3.0,
     "timestep_spacing": "trailing",
 }
+
+
+BETAS = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012}
 
 
 def slow_alphas_cumprod(shift):
@@ -96,8 +111,75 @@ def test_more_steps_than_the_scheduler_has():
 
 
 def test_an_unknown_kind_of_scheduler_is_refused():
-    with pytest.raises(PluginError, match="EDMEulerScheduler"):
-        noise_schedule(EDMEulerScheduler(), 10)
+    with pytest.raises(PluginError, match="KDPM2DiscreteScheduler"):
+        noise_schedule(KDPM2DiscreteScheduler(), 10)
+
+
+FAMILIES = {
+    "euler": EulerDiscreteScheduler(**BETAS),
+    "euler continuous": EulerDiscreteScheduler(
+        **BETAS, use_karras_sigmas=True, timestep_type="continuous", prediction_type="v_prediction"
+    ),
+    "euler ancestral": EulerAncestralDiscreteScheduler(**BETAS),
+    "heun": HeunDiscreteScheduler(**BETAS),
+    "dpm-solver": DPMSolverMultistepScheduler(**BETAS),
+    "dpm-solver karras": DPMSolverMultistepScheduler(**BETAS, use_karras_sigmas=True),
+    "dpm-solver flow": DPMSolverMultistepScheduler(
+        **BETAS, use_flow_sigmas=True, flow_shift=3.0, prediction_type="flow_prediction"
+    ),
+    "dpm-solver single": DPMSolverSinglestepScheduler(**BETAS, lower_order_final=True),
+    "unipc": UniPCMultistepScheduler(**BETAS),
+    "unipc karras": UniPCMultistepScheduler(**BETAS, use_karras_sigmas=True),
+    "deis": DEISMultistepScheduler(**BETAS),
+    "ddim": DDIMScheduler(**BETAS),
+    "ddpm": DDPMScheduler(**BETAS),
+    "pndm": PNDMScheduler(**BETAS),
+    "lcm": LCMScheduler(**BETAS),
+    "edm euler": EDMEulerScheduler(),
+    "edm dpm-solver": EDMDPMSolverMultistepScheduler(sigma_data=1.0),
+    "flow heun": FlowMatchHeunDiscreteScheduler(shift=2.0),
+}
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_noisy_latents_are_what_the_scheduler_itself_feeds_the_denoiser(name):
+    scheduler = FAMILIES[name]
+    schedule = noise_schedule(scheduler, 6)
+    latents, epsilon = torch.randn(2, 1, 2, 3, 4, 4, generator=torch.Generator().manual_seed(0))
+    scheduler.set_timesteps(6)
+    assert torch.equal(scheduler.timesteps, schedule.timesteps)
+    for step, timestep in enumerate(scheduler.timesteps[:6]):
+        add = scheduler.add_noise if hasattr(scheduler, "add_noise") else None
+        noisy = (
+            add(latents, epsilon, timestep[None]) if add else scheduler.scale_noise(latents, timestep[None], epsilon)
+        )
+        scheduler._step_index = None  # as a loop arrives at this timestep
+        fed = scheduler.scale_model_input(noisy, timestep) if hasattr(scheduler, "scale_model_input") else noisy
+        assert torch.allclose(schedule.add_noise(latents, epsilon, step), fed, atol=1e-5)
+        scheduler._step_index = None
+    noise = schedule.noise[: len(schedule)]
+    assert ((noise > 0) & (noise <= 1)).all()
+    assert (np.diff(noise) <= 1e-9).all()
+
+
+def test_edm_noise_is_sigma_over_one_plus_sigma():
+    scheduler = EDMEulerScheduler(sigma_min=0.002, sigma_max=80, sigma_data=0.5)
+    scheduler.set_timesteps(10)
+    sigmas = scheduler.sigmas[:10].double().numpy()
+    assert np.allclose(noise_schedule(scheduler, 10).noise, sigmas / (1 + sigmas))
+
+
+def test_flow_matching_that_counts_from_noise_to_signal():
+    scheduler = FlowMatchEulerDiscreteScheduler(invert_sigmas=True)
+    schedule = noise_schedule(scheduler, 8)
+    clean, epsilon = torch.randn(2, 1, 2, 3, 4, 4, generator=torch.Generator().manual_seed(0))
+    scheduler.set_timesteps(8)
+    sample = schedule.add_noise(clean, epsilon, 0)
+    for step, timestep in enumerate(scheduler.timesteps):  # a denoiser that knows the way: velocity = clean - epsilon
+        assert torch.allclose(sample, schedule.add_noise(clean, epsilon, step), atol=1e-5)
+        sample = scheduler.step(clean - epsilon, timestep, sample).prev_sample
+    assert torch.allclose(sample, clean, atol=1e-5)
+    assert schedule.noise[0] == pytest.approx(1)
 
 
 @pytest.mark.parametrize("step", [-1, 10, 99])

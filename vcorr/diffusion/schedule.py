@@ -59,31 +59,47 @@ class NoiseSchedule:
 def noise_schedule(scheduler: Any, num_steps: int, device: str = "cpu", **options: Any) -> NoiseSchedule:
     """The schedule of a diffusers scheduler for `num_steps` sampling steps. The scheduler itself is left as it was.
 
+    What is described is what the pipeline's loop feeds the denoiser, after `scale_model_input`:
+
+    - flow matching: z = (1 - s) x + s eps with its own sigma s, whichever way the scheduler counts it;
+    - sigmas that the scheduler keeps (Euler, ancestral, Heun, LMS, DPM-Solver, UniPC, DEIS, with Karras or other spacing
+      and timesteps that need not be whole): z = (x + s eps) / sqrt(s^2 + 1);
+    - EDM: z = (x + s eps) / sqrt(s^2 + d^2), with d the scheduler's `sigma_data`;
+    - `alphas_cumprod` at whole timesteps (DDPM, DDIM, PNDM and their kin).
+
     Args:
-        scheduler: a diffusers scheduler; flow matching (by its sigmas) or with `alphas_cumprod` and whole timesteps
-            (DDPM, DDIM and their kin).
+        scheduler: a diffusers scheduler of one of these kinds.
         num_steps: S, the sampling steps.
         device: where the timesteps are put.
         **options: passed on to `set_timesteps`, e.g. `mu` for schedulers that shift by resolution.
 
     Raises:
         UsageError: the scheduler cannot make that many steps.
-        PluginError: the scheduler is of neither kind.
+        PluginError: the scheduler is of none of these kinds.
     """
     own = type(scheduler).from_config(scheduler.config)
     try:
         own.set_timesteps(num_steps, device=device, **options)
     except ValueError as error:
         raise UsageError(f"{type(own).__name__} cannot make {num_steps} steps: {error}") from error
-    if _is_flow_matching(own):
-        return _flow_schedule(own)
+    if _keeps_sigmas(own):
+        return _flow_schedule(own) if _is_flow_matching(own) else _sigma_schedule(own)
     if hasattr(own, "alphas_cumprod") and not own.timesteps.is_floating_point():
-        return _ddim_schedule(own)
+        return _cumulative_schedule(own)
     raise PluginError(
-        f"The noise levels of {type(own).__name__} cannot be read: it is neither flow matching nor has it whole "
-        "timesteps and alphas_cumprod.",
+        f"The noise levels of {type(own).__name__} cannot be read: it keeps neither one sigma a timestep nor "
+        "alphas_cumprod for whole timesteps.",
         hint="The model's adapter has to override `schedule`.",
     )
+
+
+def _keeps_sigmas(scheduler: Any) -> bool:
+    """Whether there is a sigma for every timestep, and one more that the last step arrives at.
+
+    Schedulers that denoise at sigmas between theirs at every other step (DPM2) do not say which at what timestep.
+    """
+    sigmas, between = getattr(scheduler, "sigmas", None), getattr(scheduler, "sigmas_interpol", None)
+    return sigmas is not None and between is None and len(sigmas) == len(scheduler.timesteps) + 1
 
 
 def _is_flow_matching(scheduler: Any) -> bool:
@@ -93,14 +109,27 @@ def _is_flow_matching(scheduler: Any) -> bool:
 
 
 def _flow_schedule(scheduler: Any) -> NoiseSchedule:
-    # One sigma a timestep; what follows is the level the last step arrives at.
-    sigmas = _float64(scheduler.sigmas)[: len(scheduler.timesteps)]
+    sigmas = _sigmas(scheduler)
+    if scheduler.config.get("invert_sigmas"):  # counted from noise to signal
+        sigmas = 1 - sigmas
     return NoiseSchedule(scheduler.timesteps, 1 - sigmas, sigmas)
 
 
-def _ddim_schedule(scheduler: Any) -> NoiseSchedule:
+def _sigma_schedule(scheduler: Any) -> NoiseSchedule:
+    sigmas = _sigmas(scheduler)
+    spread = scheduler.config.sigma_data if hasattr(scheduler, "precondition_inputs") else 1.0
+    scale = 1 / np.sqrt(sigmas**2 + spread**2)
+    return NoiseSchedule(scheduler.timesteps, scale, sigmas * scale)
+
+
+def _cumulative_schedule(scheduler: Any) -> NoiseSchedule:
     kept = _float64(scheduler.alphas_cumprod)[scheduler.timesteps.cpu().numpy()]
     return NoiseSchedule(scheduler.timesteps, np.sqrt(kept), np.sqrt(1 - kept))
+
+
+def _sigmas(scheduler: Any) -> NDArray[np.float64]:
+    """Those of the timesteps, without the level the last step arrives at."""
+    return _float64(scheduler.sigmas)[: len(scheduler.timesteps)]
 
 
 def _float64(values: Any) -> NDArray[np.float64]:
