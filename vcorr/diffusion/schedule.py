@@ -62,8 +62,8 @@ def noise_schedule(scheduler: Any, num_steps: int, device: str = "cpu", **option
     What is described is what the pipeline's loop feeds the denoiser, after `scale_model_input`:
 
     - flow matching: z = (1 - s) x + s eps with its own sigma s, whichever way the scheduler counts it;
-    - sigmas that the scheduler keeps (Euler, ancestral, Heun, LMS, DPM-Solver, UniPC, DEIS, with Karras or other spacing
-      and timesteps that need not be whole): z = (x + s eps) / sqrt(s^2 + 1);
+    - sigmas that the scheduler keeps (Euler, ancestral, Heun, LMS, DPM-Solver, UniPC, DEIS; with Karras' or another
+      spacing, at timesteps that need not be whole): z = (x + s eps) / sqrt(s^2 + 1);
     - EDM: z = (x + s eps) / sqrt(s^2 + d^2), with d the scheduler's `sigma_data`;
     - `alphas_cumprod` at whole timesteps (DDPM, DDIM, PNDM and their kin).
 
