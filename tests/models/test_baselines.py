@@ -7,7 +7,14 @@ import pytest
 from vcorr import Clip, RunSettings, UsageError
 from vcorr.cards import load_card
 from vcorr.models import ENTRIES
-from vcorr.models.baselines import BaselineConfig, DenseSearch, TokenPatches, ZeroMotion
+from vcorr.models.baselines import (
+    BaselineConfig,
+    DenseSearch,
+    NearestColour,
+    RandomToken,
+    TokenPatches,
+    ZeroMotion,
+)
 from vcorr.testing import assert_passed, check_model
 
 SIDE, FRAMES = 96, 4
@@ -27,9 +34,9 @@ def moving_clip(dx, dy, queries, seed=0):
     return Clip(id="clip", prompt="", queries=np.asarray(queries, dtype=np.float32), video=video)
 
 
-def answer(model, clip):
+def answer(model, clip, seed=42):
     recorder = Recorder()
-    model.run(clip, RunSettings(), recorder)
+    model.run(clip, RunSettings(seed=seed), recorder)
     return recorder
 
 
@@ -40,10 +47,11 @@ def truth(clip, dx, dy):
 INNER = [[30.3, 40.7], [48.0, 48.0], [41.9, 52.1]]
 
 
+@pytest.mark.parametrize("baseline", [TokenPatches, NearestColour])
 @pytest.mark.parametrize(("dx", "dy"), [(8, 0), (0, -8), (-8, 8), (0, 0)])
-def test_token_patches_find_whole_tokens(dx, dy):
+def test_token_searches_find_whole_tokens(dx, dy, baseline):
     clip = moving_clip(dx, dy, INNER)
-    found = answer(TokenPatches(BaselineConfig()), clip)
+    found = answer(baseline(BaselineConfig()), clip)
     assert found.readout == "token"
     assert np.abs(found.xy - truth(clip, dx, dy)).max() < 1e-5
 
@@ -71,7 +79,7 @@ def test_zero_motion_stays():
     assert np.array_equal(found.xy, np.repeat(clip.queries[:, None], FRAMES, axis=1))
 
 
-@pytest.mark.parametrize("baseline", [ZeroMotion, TokenPatches, DenseSearch])
+@pytest.mark.parametrize("baseline", [ZeroMotion, RandomToken, NearestColour, TokenPatches, DenseSearch])
 @pytest.mark.parametrize("stride", [8, 16])
 def test_answers_stay_inside_the_frame_and_begin_at_the_query(baseline, stride):
     corners = [[0, 0], [SIDE, 0], [0, SIDE], [SIDE, SIDE], [0.2, 50], [95.9, 95.9]]
@@ -85,7 +93,7 @@ def test_answers_stay_inside_the_frame_and_begin_at_the_query(baseline, stride):
     assert found.grid.stride == (stride, stride)
 
 
-@pytest.mark.parametrize("baseline", [TokenPatches, DenseSearch])
+@pytest.mark.parametrize("baseline", [NearestColour, TokenPatches, DenseSearch])
 def test_a_video_without_texture_is_answered_by_standing_still(baseline):
     video = np.full((FRAMES, SIDE, SIDE, 3), 90, dtype=np.uint8)
     clip = Clip(id="c", prompt="", queries=np.float32(INNER), video=video)
@@ -121,12 +129,67 @@ def test_answers_are_those_of_a_slow_search(stride):
         assert np.allclose(tokens[n], queries[n] + best(c0 * stride, r0 * stride, grid))
 
 
-def test_points_do_not_depend_on_each_other():
+@pytest.mark.parametrize("baseline", [RandomToken, NearestColour, TokenPatches, DenseSearch])
+def test_points_do_not_depend_on_each_other(baseline):
     clip = moving_clip(3, 1, INNER)
-    for baseline in (TokenPatches, DenseSearch):
-        together = answer(baseline(BaselineConfig()), clip).xy
-        alone = [answer(baseline(BaselineConfig()), clip.with_queries(clip.queries[n : n + 1])).xy[0] for n in range(3)]
-        assert np.array_equal(together, np.stack(alone))
+    together = answer(baseline(BaselineConfig()), clip).xy
+    alone = [answer(baseline(BaselineConfig()), clip.with_queries(clip.queries[n : n + 1])).xy[0] for n in range(3)]
+    assert np.array_equal(together, np.stack(alone))
+
+
+def test_nearest_colour_sees_means_alone():
+    """Pixels of a token in another order have the same mean; one brighter pixel makes another token nearer."""
+    rng = np.random.default_rng(3)
+    tokens = rng.integers(0, 255, (2, 4, 64, 3), dtype=np.uint8)  # two frames of 2 x 2 tokens
+    tokens[1] = rng.permuted(tokens[0], axis=1)[[3, 2, 1, 0]]
+    queries = np.float32([[1, 1], [9, 1], [1, 9], [9, 9]])
+    stay = queries[[3, 2, 1, 0]]
+
+    def clip():
+        video = tokens.reshape(2, 2, 2, 8, 8, 3).transpose(0, 1, 3, 2, 4, 5).reshape(2, 16, 16, 3)
+        return Clip(id="c", prompt="", queries=queries, video=np.ascontiguousarray(video))
+
+    assert np.array_equal(answer(NearestColour(BaselineConfig()), clip()).xy[:, 1], stay)
+    tokens[:] = 100
+    tokens[1, :3, 0, 0] = 101  # by a 64th of a level of one channel
+    assert np.array_equal(answer(NearestColour(BaselineConfig()), clip()).xy[:, 1], queries[[3, 3, 3, 3]])
+
+
+class TestRandomToken:
+    SEVERAL = np.random.default_rng(0).uniform(0, SIDE, (300, 2)).astype(np.float32)
+
+    def xy(self, clip, seed=42, stride=8):
+        return answer(RandomToken(BaselineConfig(stride=stride)), clip, seed).xy
+
+    def test_every_token_is_drawn_equally_often(self):
+        clip = moving_clip(0, 0, self.SEVERAL)
+        tokens = answer(RandomToken(BaselineConfig(stride=32)), clip).grid.tokens_at(self.xy(clip, stride=32)[:, 1:])
+        counts = np.bincount(tokens.ravel(), minlength=9)
+        assert len(counts) == 9
+        assert ((counts - 100) ** 2 / 100).sum() < 26.1  # chi squared of 8 degrees, one in a thousand
+
+    def test_keeps_the_place_inside_the_token(self):
+        moves = self.xy(moving_clip(0, 0, self.SEVERAL)) - self.SEVERAL[:, None]
+        assert np.abs(moves / 8 - (moves / 8).round()).max() < 1e-5
+
+    def test_depends_on_seed_clip_and_position_alone(self):
+        clip = moving_clip(0, 0, self.SEVERAL)
+        expected = self.xy(clip)
+        assert np.array_equal(self.xy(moving_clip(5, 3, self.SEVERAL, seed=7)), expected)
+        order = np.random.default_rng(1).permutation(300)
+        assert np.array_equal(self.xy(clip.with_queries(self.SEVERAL[order])), expected[order])
+        shorter = Clip(id="clip", prompt="", queries=self.SEVERAL, video=clip.video[:3])
+        assert np.array_equal(self.xy(shorter), expected[:, :3])
+        other = Clip(id="other", prompt="", queries=self.SEVERAL, video=clip.video)
+        for changed in (self.xy(clip, seed=43), self.xy(other)):
+            assert (changed[:, 1:] == expected[:, 1:]).all(axis=-1).mean() < 0.05
+
+    def test_what_is_drawn_is_for_ever_the_same(self):
+        clip = moving_clip(0, 0, [[4, 4], [50.5, 20.25]])
+        assert self.xy(clip)[:, 1:].tolist() == [
+            [[68.0, 76.0], [28.0, 52.0], [36.0, 12.0]],
+            [[50.5, 60.25], [66.5, 36.25], [18.5, 60.25]],
+        ]
 
 
 def test_the_grid_asks_for_whole_tokens():
@@ -138,7 +201,7 @@ def test_the_grid_asks_for_whole_tokens():
         answer(ZeroMotion(BaselineConfig()), clip)
 
 
-@pytest.mark.parametrize("baseline", [ZeroMotion, TokenPatches, DenseSearch])
+@pytest.mark.parametrize("baseline", [ZeroMotion, RandomToken, NearestColour, TokenPatches, DenseSearch])
 def test_what_cannot_be_answered_is_refused(baseline):
     model = baseline(BaselineConfig())
     clip = moving_clip(0, 0, INNER)
@@ -158,7 +221,8 @@ def test_baselines_pass_the_contract_of_models(entry):
 
 
 def test_entries_and_cards():
-    assert [entry.name for entry in ENTRIES] == ["zero-motion", "token-patches", "dense-search"]
+    names = ["zero-motion", "random-token", "nearest-colour", "token-patches", "dense-search"]
+    assert [entry.name for entry in ENTRIES] == names
     for entry in ENTRIES:
         model = entry.create()
         assert list(model.sites()) == []

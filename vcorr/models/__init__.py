@@ -4,31 +4,28 @@ from __future__ import annotations
 
 from vcorr.entries import ModelEntry
 
-_CONFIG = "vcorr.models.baselines:BaselineConfig"
+_SUMMARIES = {
+    "zero-motion": ("ZeroMotion", "every point stays where it is."),
+    "random-token": ("RandomToken", "a token drawn uniformly for every point and frame."),
+    "nearest-colour": ("NearestColour", "the token whose mean colour is nearest to that of the query's token."),
+    "token-patches": (
+        "TokenPatches",
+        "the pixel patch under the query's token against the patches of all tokens, by L2.",
+    ),
+    "dense-search": (
+        "DenseSearch",
+        "the pixel window around the query against windows every 2 px of the whole frame, by L2.",
+    ),
+}
 
-ENTRIES: tuple[ModelEntry, ...] = (
+ENTRIES: tuple[ModelEntry, ...] = tuple(
     ModelEntry(
-        name="zero-motion",
-        summary="Baseline: every point stays where it is.",
-        factory="vcorr.models.baselines:ZeroMotion",
-        config=_CONFIG,
-        card="vcorr.models:cards/zero-motion.yaml",
+        name=name,
+        summary=f"Baseline: {summary}",
+        factory=f"vcorr.models.baselines:{factory}",
+        config="vcorr.models.baselines:BaselineConfig",
+        card=f"vcorr.models:cards/{name}.yaml",
         data="sprites",
-    ),
-    ModelEntry(
-        name="token-patches",
-        summary="Baseline: the pixel patch under the query's token against the patches of all tokens, by L2.",
-        factory="vcorr.models.baselines:TokenPatches",
-        config=_CONFIG,
-        card="vcorr.models:cards/token-patches.yaml",
-        data="sprites",
-    ),
-    ModelEntry(
-        name="dense-search",
-        summary="Baseline: the pixel window around the query against windows every 2 px of the whole frame, by L2.",
-        factory="vcorr.models.baselines:DenseSearch",
-        config=_CONFIG,
-        card="vcorr.models:cards/dense-search.yaml",
-        data="sprites",
-    ),
+    )
+    for name, (factory, summary) in _SUMMARIES.items()
 )

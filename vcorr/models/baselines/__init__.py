@@ -1,0 +1,19 @@
+"""Baselines: what can be answered from the pixels of the video alone, or from nothing, without any model. numpy only.
+
+All of them answer once a video frame, on a grid whose latents are the frames, and at the size the clip has.
+"""
+
+from vcorr.models.baselines.base import Baseline, BaselineConfig
+from vcorr.models.baselines.dense import DenseSearch
+from vcorr.models.baselines.ignorant import RandomToken, ZeroMotion
+from vcorr.models.baselines.tokens import NearestColour, TokenPatches
+
+__all__ = [
+    "Baseline",
+    "BaselineConfig",
+    "DenseSearch",
+    "NearestColour",
+    "RandomToken",
+    "TokenPatches",
+    "ZeroMotion",
+]
