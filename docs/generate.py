@@ -24,6 +24,8 @@ from pathlib import Path
 from typing import Any
 
 FOLDER = Path(__file__).resolve().parent
+OWN = {"vcorr", *(project.parent.name for project in FOLDER.parent.glob("plugins/*/pyproject.toml"))}
+"""The distributions of this repository."""
 BLOCK = re.compile(r"(<!-- (generated|checked output|output): (.+?) -->\n).*?(<!-- end -->)", re.DOTALL)
 WIDTH = 100
 MANY = 5
@@ -181,7 +183,7 @@ def options_of(kind: str) -> Callable[[], str]:
 
         rows = []
         for registered in installed().catalogue(kind).all():
-            if registered.source.distribution not in ("vcorr", "vcorr-tiny", "vcorr-cogvideox"):
+            if registered.source.distribution not in OWN:
                 continue
             options = describe(kind, registered.entry.name).get("options", {})
             listed = ", ".join(f"`{key}={_short(value)}`" for key, value in options.items()) or "none"

@@ -8,7 +8,14 @@ import numpy as np
 import pytest
 import torch
 
-from vcorr.diffusion.latents import clip_noise, encode_video, normalise_latents, stable_seed, to_model_range
+from vcorr.diffusion.latents import (
+    clip_noise,
+    encode_video,
+    normalise_latents,
+    prompt_noise,
+    stable_seed,
+    to_model_range,
+)
 
 
 class Autoencoder(torch.nn.Module):
@@ -80,3 +87,10 @@ def test_seeds_are_the_same_in_every_process():
 
 def test_parts_of_a_seed_do_not_run_together():
     assert stable_seed(1, "23") != stable_seed(12, "3")
+
+
+def test_stand_ins_of_prompts_differ_by_text_and_part():
+    one = prompt_noise((1, 4, 8), "a red disk")
+    assert torch.equal(one, prompt_noise((1, 4, 8), "a red disk"))
+    assert not torch.equal(one, prompt_noise((1, 4, 8), ""))
+    assert not torch.equal(one, prompt_noise((1, 4, 8), "a red disk", "pooled"))

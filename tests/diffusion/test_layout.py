@@ -54,3 +54,9 @@ def test_sites_name_their_blocks():
     assert (one.name, one.block, one.block_output, one.heads) == ("b.0.attn", "b.0", 1, 3)
     assert (two.layer, two.block, two.unrotated) == (1, "b.1", Unrotated())
     assert attention_sites("b.{}.attn", 1, 3)[0].block == ""
+
+
+def test_sites_of_a_second_kind_go_on_counting():
+    sites = attention_sites("a.{}.attn", 2, 3) + attention_sites("b.{}.attn", 2, 3, first=2, block="b.{}")
+    assert [site.layer for site in sites] == [0, 1, 2, 3]
+    assert [(site.name, site.block) for site in sites[2:]] == [("b.0.attn", "b.0"), ("b.1.attn", "b.1")]

@@ -61,6 +61,16 @@ def clip_noise(shape: Sequence[int], seed: int, clip_id: str) -> Tensor:
     return torch.randn(tuple(shape), generator=generator, dtype=torch.float32)
 
 
+def prompt_noise(shape: Sequence[int], prompt: str, part: str = "prompt") -> Tensor:
+    """A stand-in for a prompt embedding where there is no text encoder: float32 standard normal of `shape`.
+
+    It is seeded by the prompt's text, so that other prompts give other embeddings, and by `part`, for models with
+    several.
+    """
+    generator = torch.Generator("cpu").manual_seed(stable_seed(part, prompt))
+    return torch.randn(tuple(shape), generator=generator)
+
+
 def stable_seed(*parts: object) -> int:
     """A seed made from the text of `parts`; the same in every process.
 

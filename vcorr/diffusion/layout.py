@@ -72,23 +72,25 @@ def attention_sites(
     heads: int,
     attention: Attention = "full3d",
     *,
+    first: int = 0,
     block: str = "",
     block_output: int = 0,
     unrotated: Unrotated | None = None,
 ) -> tuple[Site, ...]:
-    """Sites 0 to `count` - 1, each named `pattern` with its number in place of "{}", e.g. "blocks.{}.attn1".
+    """`count` sites, each named `pattern` with its number from 0 in place of "{}", e.g. "blocks.{}.attn1".
 
+    Their layers count from `first`, which is the number of sites before them in models with blocks of several kinds.
     `block` is the pattern of the modules that put out the hidden states; see `vcorr.records.Site` for the others.
     """
     return tuple(
         Site(
-            layer,
-            pattern.format(layer),
+            first + index,
+            pattern.format(index),
             heads,
             attention,
-            block=block.format(layer),
+            block=block.format(index),
             block_output=block_output,
             unrotated=unrotated,
         )
-        for layer in range(count)
+        for index in range(count)
     )

@@ -9,6 +9,7 @@ Every ``check_*`` takes an entry, a class or an object, runs a list of named che
 """
 
 from vcorr.testing.data import check_dataset, check_tracker, random_clip
+from vcorr.testing.impulse import find_impulse, make_local
 from vcorr.testing.metric import check_metric
 from vcorr.testing.model import check_model
 from vcorr.testing.probe import check_probe
@@ -23,5 +24,7 @@ __all__ = [
     "check_model",
     "check_probe",
     "check_tracker",
+    "find_impulse",
+    "make_local",
     "random_clip",
 ]

@@ -197,10 +197,10 @@ class CogVideoX(DiffusersVideoModel[CogVideoXConfig]):
         pipe = self.pipe
         tokens = self.text_limit()
         if pipe.text_encoder is None:
-            from vcorr_cogvideox.networks import random_prompt
+            from vcorr.diffusion.latents import prompt_noise
 
             shape = (1, tokens, pipe.transformer.config.text_embed_dim)
-            return random_prompt(shape, prompt).to(self.device, pipe.transformer.dtype)
+            return prompt_noise(shape, prompt).to(self.device, pipe.transformer.dtype)
         embedding: Tensor = pipe.encode_prompt(
             prompt, do_classifier_free_guidance=False, max_sequence_length=tokens, device=self.device
         )[0]

@@ -5,7 +5,6 @@ Shape legend: B batch, T video frames, H x W pixels, C latent channels, F x h x 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -18,7 +17,6 @@ from diffusers import (
 )
 from torch import Tensor
 
-from vcorr.diffusion.latents import stable_seed
 from vcorr.diffusion.loading import pipeline_type
 from vcorr_cogvideox.model import CogVideoXConfig
 
@@ -131,9 +129,3 @@ def build_scheduler(config: CogVideoXConfig) -> Any:
         snr_shift_scale=config.snr_shift_scale,
         timestep_spacing="trailing",
     )
-
-
-def random_prompt(shape: Sequence[int], prompt: str) -> Tensor:
-    """A stand-in for a prompt embedding: float32 standard normal of `shape`, seeded by the prompt's text."""
-    generator = torch.Generator("cpu").manual_seed(stable_seed("prompt", prompt))
-    return torch.randn(tuple(shape), generator=generator)

@@ -1,0 +1,311 @@
+"""HunyuanVideo through its adapter, at sizes a CPU runs in a second."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from diffusers import HunyuanVideoPipeline
+from vcorr_hunyuanvideo import plugin
+from vcorr_hunyuanvideo.model import HunyuanVideo, HunyuanVideoConfig
+from vcorr_hunyuanvideo.networks import build_transformer
+
+from vcorr import Clip, MissingError, RunSettings, UsageError
+from vcorr.capture.recorder import Recorder
+from vcorr.cards import load_card
+from vcorr.errors import CaptureError
+from vcorr.probes.attention import Attention
+from vcorr.testing import assert_passed, check_model, find_impulse, make_local
+
+SMALL = HunyuanVideoConfig(
+    height=64,
+    width=96,
+    frames=9,
+    num_layers=1,
+    num_single_layers=2,
+    num_refiner_layers=1,
+    num_attention_heads=2,
+    attention_head_dim=12,
+    rope_axes=(4, 4, 4),
+    text_embed_dim=16,
+    pooled_dim=8,
+    max_text_seq_length=6,
+    latent_channels=4,
+    vae_channels=(8, 8, 8, 8),
+    vae_layers_per_block=1,
+    vae_norm_groups=4,
+)
+NUM_STEPS = 3
+NO_CLIP = Clip("p", "p", np.zeros((0, 2), np.float32))
+
+
+def loaded(**options):
+    model = HunyuanVideo(dataclasses.replace(SMALL, **options))
+    model.load("cpu", "float32", "random")
+    return model
+
+
+@pytest.fixture(scope="module")
+def model():
+    return loaded()
+
+
+def test_the_true_size_is_described_without_loading_anything():
+    model = plugin.vcorr_models()[0].create()
+    sites = model.sites()
+    assert [site.layer for site in sites] == list(range(60))
+    assert [sites[layer].name for layer in (0, 19, 20, 59)] == [
+        "transformer_blocks.0.attn",
+        "transformer_blocks.19.attn",
+        "single_transformer_blocks.0.attn",
+        "single_transformer_blocks.39.attn",
+    ]
+    assert {site.heads for site in sites} == {24}
+    grid = model.grid(NO_CLIP, sites[0])
+    assert (grid.frames, grid.rows, grid.cols, grid.stride, grid.causal) == (13, 30, 45, (16, 16), True)
+
+
+def test_the_card_agrees_with_the_configuration():
+    entry = plugin.vcorr_models()[0]
+    config, card = entry.config_type()(), load_card(entry.card, entry.label)
+    assert (card.name, card.revision) == ("hunyuanvideo", "e8c2aaa66fe3742a32c11a6766aecbf07c56e773")
+    assert card.extra["layers"] == config.num_layers + config.num_single_layers
+    assert (card.extra["heads"], card.extra["head_dim"]) == (config.num_attention_heads, config.attention_head_dim)
+    assert card.extra["text_tokens"] == config.max_text_seq_length
+    with torch.device("meta"):
+        assert card.parameters == sum(p.numel() for p in build_transformer(config).parameters())
+
+
+# --------------------------------------------------------------------------------------------------------------- modes
+
+
+def test_every_site_of_both_kinds_is_read_in_both_modes(model, run, make_clip):
+    clip = make_clip()
+    for mode in ("renoise", "generate"):
+        done = run(model, clip, RunSettings(mode, (0, 2), NUM_STEPS))
+        assert sorted((p.layer, p.step) for p in done.predictions) == [(x, s) for x in (0, 1, 2) for s in (0, 2)]
+        assert {p.layer_name for p in done.predictions} == {site.name for site in model.sites()}
+        assert {p.grid for p in done.predictions} == {model.grid(clip, None)}
+        assert (done.video is None) == (mode == "renoise")
+    assert (done.video.shape, done.video.dtype) == (clip.video.shape, np.uint8)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_renoise_passes_are_what_the_pipeline_makes(dtype, run, make_clip, passes_of, assert_same_call):
+    model = HunyuanVideo(SMALL)
+    model.load("cpu", dtype, "random")
+    done = run(model, make_clip(), RunSettings("renoise", (0, 1), NUM_STEPS))
+    grid = model.grid(make_clip(), None)
+    theirs = passes_of(
+        model.pipe,
+        **model.call_inputs(make_clip(), grid),
+        latents=done.calls[0]["hidden_states"],
+        height=64,
+        width=96,
+        num_frames=9,
+        num_inference_steps=NUM_STEPS,
+    )
+    assert_same_call(done.calls[0], theirs[0])
+    # the latents of a later step are the sampler's own there, and the clip's with noise here
+    assert done.calls[1]["hidden_states"].dtype == theirs[1]["hidden_states"].dtype
+    assert_same_call(done.calls[1] | {"hidden_states": 0}, theirs[1] | {"hidden_states": 0})
+
+
+def test_the_video_is_the_pipelines_own(model, run, make_clip):
+    clip = make_clip()
+    done = run(model, clip, RunSettings("generate", (1,), NUM_STEPS, seed=7, guidance=3.0))
+    arguments = {**model.call_inputs(clip, model.grid(clip, None)), "guidance_scale": 3.0}
+    output = model.pipe(
+        **arguments,
+        height=64,
+        width=96,
+        num_frames=9,
+        num_inference_steps=NUM_STEPS,
+        generator=torch.Generator("cpu").manual_seed(7),
+        output_type="np",
+    )
+    assert np.array_equal(done.video, np.rint(output.frames[0] * 255).astype(np.uint8))
+    assert {float(call["guidance"]) for call in done.calls} == {3000.0}
+
+
+def test_noise_levels_are_the_shifted_sigmas(model):
+    schedule = model.schedule(30, model.grid(NO_CLIP, None))
+    even = 1 - np.arange(30) / 30
+    shifted = 7 * even / (1 + 6 * even)
+    assert np.allclose(schedule.noise, shifted, atol=1e-6)
+    assert np.allclose(schedule.timesteps.numpy(), 1000 * shifted, atol=1e-2)
+
+
+def test_the_conditional_pass_is_read_under_true_guidance(run, make_clip):
+    guided, clip = loaded(true_cfg_scale=4.0, negative_prompt="blurred and grey"), make_clip()
+    settings = RunSettings("generate", (0,), 2)
+    done = run(guided, clip, settings)
+    assert len(done.calls) == 4  # two passes a step
+    cond, uncond = done.calls[:2]
+    assert not torch.equal(cond["encoder_hidden_states"], uncond["encoder_hidden_states"])
+    assert torch.equal(cond["encoder_hidden_states"], guided.condition(clip.prompt, None)["encoder_hidden_states"])
+    # the first step starts from the same noise without guidance, where there is but the conditional pass
+    alone = run(loaded(), clip, settings)
+    assert len(alone.calls) == 2
+    for key, seen in done.captures.items():
+        assert torch.equal(seen["q"], alone.captures[key]["q"])
+
+
+def test_the_contract_of_models(make_clip):
+    for mode in ("renoise", "generate"):
+        report = check_model(
+            plugin.vcorr_models()[0],
+            make_clip(5, 32, 32, queries=np.array([[10.5, 20.5], [0, 32]], dtype=np.float32)),
+            config=dataclasses.replace(SMALL, height=32, width=32, frames=5),
+            settings=RunSettings(mode, (0, 1), 2),
+            plugin="vcorr_hunyuanvideo.plugin" if mode == "renoise" else None,
+            text_tokens=6,
+        )
+        assert_passed(report)
+
+
+# ---------------------------------------------------------------------------------------------------------------- text
+
+
+@pytest.mark.parametrize(("prompt", "real"), [("a red disk", 4), ("", 1), ("one two three four five six seven", 6)])
+def test_padded_text_is_known_to_the_probes(model, run, make_clip, prompt, real):
+    done = run(model, make_clip(prompt=prompt), RunSettings("renoise", (2,), NUM_STEPS))
+    for seen in done.captures.values():
+        assert seen["k_text"].shape[1] == 6
+        assert seen["key_mask"].tolist() == [True] * real + [False] * (6 - real)
+
+
+def test_attention_rows_leave_padding_out(model, run, make_clip):
+    """The share of the text is that of a softmax over video and real text alone."""
+    clip, settings = make_clip(), RunSettings("renoise", (2,), NUM_STEPS)
+    recorder = Recorder({"attention": Attention()}, clip.queries[:1])
+    model.run(clip, settings, recorder)
+    for layer, seen in run(model, clip, settings).captures.items():
+        rows = next(row for row in recorder.rows if row.layer == layer[0])
+        query = seen["q"][:, 0, 1, 0]  # (10.5, 20.5) lies in row 1, column 0
+        keys = torch.cat([seen["k"].flatten(1, 3), seen["k_text"][:, :4]], dim=1)
+        weights = (torch.einsum("hd,hnd->hn", query, keys) / 12**0.5).softmax(-1).mean(0)
+        assert float(rows.sum_text[0]) == pytest.approx(float(weights[-4:].sum()), abs=1e-5)
+
+
+@pytest.mark.parametrize("token", [(0, 0, 0), (1, 2, 4), (2, 3, 5)])
+def test_an_impulse_in_pixels_is_found_at_its_token(local, make_clip, token):
+    assert find_impulse(local, make_clip(), token, step=NUM_STEPS - 1, num_steps=NUM_STEPS) == token
+
+
+@pytest.fixture(scope="module")
+def local():
+    """The model with an autoencoder that keeps changes where they are."""
+    model = loaded()
+    make_local(model.pipe.vae)
+    return model
+
+
+# ------------------------------------------------------------------------------------------------------------- loading
+
+
+@pytest.fixture(scope="module")
+def saved(model, tmp_path_factory):
+    """A pipeline folder with small text encoders, as `save_pretrained` writes it."""
+    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer, LlamaConfig, LlamaModel, LlamaTokenizerFast
+
+    folder = tmp_path_factory.mktemp("saved")
+    words = ["<unk>", "<s>", "</s>", "a", "red", "disk"]
+    llama = LlamaTokenizerFast(vocab={word: n for n, word in enumerate(words)}, merges=[])
+    llama.pad_token = "</s>"
+    clip_words = ["<|startoftext|>", "<|endoftext|>", "a</w>", "red</w>"]
+    clip = CLIPTokenizer(vocab={word: n for n, word in enumerate(clip_words)}, merges=[])
+    pipe = HunyuanVideoPipeline(
+        tokenizer=llama,
+        text_encoder=LlamaModel(
+            LlamaConfig(
+                vocab_size=8,
+                hidden_size=16,
+                intermediate_size=16,
+                num_hidden_layers=3,
+                num_attention_heads=2,
+                num_key_value_heads=2,
+            )
+        ).eval(),
+        tokenizer_2=clip,
+        text_encoder_2=CLIPTextModel(
+            CLIPTextConfig(
+                vocab_size=8,
+                hidden_size=8,
+                intermediate_size=8,
+                num_hidden_layers=1,
+                num_attention_heads=2,
+                max_position_embeddings=77,
+                projection_dim=8,
+            )
+        ).eval(),
+        vae=model.pipe.vae,
+        transformer=model.pipe.transformer,
+        scheduler=model.pipe.scheduler,
+    )
+    pipe.save_pretrained(folder)
+    return folder
+
+
+def test_a_saved_pipeline_encodes_the_caption_itself(model, saved, run, make_clip, passes_of, assert_same_call):
+    again = HunyuanVideo(SMALL)
+    again.load("cpu", "float32", str(saved))
+    done = run(again, make_clip(), RunSettings("renoise", (0,), NUM_STEPS))
+    plain = run(model, make_clip(), RunSettings("renoise", (0,), NUM_STEPS))
+    assert torch.equal(done.calls[0]["hidden_states"], plain.calls[0]["hidden_states"])
+    theirs = passes_of(
+        again.pipe,
+        prompt="a red disk",
+        max_sequence_length=6,
+        latents=done.calls[0]["hidden_states"],
+        height=64,
+        width=96,
+        num_frames=9,
+        num_inference_steps=NUM_STEPS,
+    )
+    assert_same_call(done.calls[0], theirs[0])
+    assert run(again, make_clip(), RunSettings("generate", (0,), 2)).video.shape == (9, 64, 96, 3)
+
+
+def test_weights_of_other_sizes_are_refused_with_the_options_that_fit(saved):
+    other = HunyuanVideo(dataclasses.replace(SMALL, num_single_layers=3))
+    with pytest.raises(UsageError, match=r"--set model\.num_single_layers=2"):
+        other.load("cpu", "float32", str(saved))
+
+
+def test_missing_weights_are_named(tmp_path, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(MissingError, match="hf download hunyuanvideo-community/HunyuanVideo --revision e8c2aaa"):
+        plugin.vcorr_models()[0].create().weights_id("hub")
+
+
+# ----------------------------------------------------------------------------------------------------------- bad input
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [({"height": 72}, "64 or 80"), ({"frames": 7}, "5 and 9"), ({"frames": 3}, "5 and more, in steps of 4")],
+)
+def test_sizes_the_model_does_not_take(options, reason):
+    with pytest.raises(UsageError, match=reason):
+        HunyuanVideo(dataclasses.replace(SMALL, **options)).grid(NO_CLIP, None)
+
+
+def test_rotary_axes_have_to_fill_a_head():
+    with pytest.raises(UsageError, match=r"adds up to 128, not to model\.attention_head_dim=64"):
+        HunyuanVideoConfig(attention_head_dim=64)
+
+
+def test_an_attention_that_cannot_be_seen_is_named(make_clip):
+    class Blind:
+        """A processor with attention of its own."""
+
+        def __call__(self, attn, hidden_states, encoder_hidden_states=None, **rest):
+            return hidden_states, encoder_hidden_states
+
+    blind = loaded()
+    blind.pipe.transformer.transformer_blocks[0].attn.processor = Blind()
+    with pytest.raises(CaptureError, match=r"transformer_blocks\.0\.attn(.|\n)*set_attention_backend\('native'\)"):
+        blind.run(
+            make_clip(), RunSettings("renoise", (0,), NUM_STEPS), Recorder({"a": Attention()}, make_clip().queries)
+        )

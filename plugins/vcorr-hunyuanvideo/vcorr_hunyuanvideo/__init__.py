@@ -1,0 +1,1 @@
+"""HunyuanVideo for vcorr."""

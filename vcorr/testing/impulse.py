@@ -1,0 +1,99 @@
+"""Does a change of pixels arrive at the token that should hold them? Checks grid, token order and latent time at once.
+
+Shape legend: H heads, F x h x w video tokens, d head width, T video frames.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from vcorr.capture.recorder import Recorder
+from vcorr.errors import UsageError
+from vcorr.geometry import TokenGrid
+from vcorr.records import Clip, RunSettings
+
+_CONVOLUTIONS = (nn.Conv2d, nn.Conv3d)
+
+
+def make_local(autoencoder: nn.Module) -> None:
+    """Makes every convolution of an autoencoder pass on the pixel and frame it stands at, averaged over channels.
+
+    With random weights a causal autoencoder of many layers smears a change over later frames and neighbouring latents,
+    so that nothing can be said about where it belongs. Its architecture stays: strides, padding and causality decide
+    where a change ends up. Attention inside it is switched off.
+    """
+    with torch.no_grad():
+        for module in autoencoder.modules():
+            if not isinstance(module, (*_CONVOLUTIONS, nn.Linear)):
+                continue
+            module.weight.zero_()
+            if module.bias is not None:
+                module.bias.zero_()
+            if isinstance(module, _CONVOLUTIONS):
+                sides = module.weight.shape[2:]
+                # a causal convolution over time stands at its last element
+                place = ((-1,) if len(sides) == len("thw") else ()) + tuple(side // 2 for side in sides[-2:])
+                module.weight[(slice(None), slice(None), *place)] = 1 / module.weight.shape[1]
+
+
+def find_impulse(model: Any, clip: Clip, token: tuple[int, int, int], step: int, num_steps: int) -> tuple[int, ...]:
+    """Where the queries of the first layer change most when the pixels of one token do, in renoise mode.
+
+    Args:
+        model: a loaded adapter.
+        clip: with a video of the size the model reads.
+        token: (latent frame, row, column) whose pixels are inverted, in all frames it covers.
+        step: the step that is run; the last one has the least noise.
+        num_steps: sampling steps.
+
+    Returns:
+        (latent frame, row, column).
+
+    Raises:
+        UsageError: the clip has no video.
+    """
+    grid = model.grid(clip, model.sites()[0])
+    before, after = (_first_queries(model, each, step, num_steps) for each in (clip, _inverted(clip, grid, token)))
+    change = (before - after).float().norm(dim=-1).sum(dim=0)  # (F, h, w)
+    return tuple(int(index) for index in np.unravel_index(int(change.argmax()), change.shape))
+
+
+def _inverted(clip: Clip, grid: TokenGrid, token: tuple[int, int, int]) -> Clip:
+    if clip.video is None:
+        raise UsageError(
+            f"Clip {clip.id} has no pixels to change.", hint="vcorr.testing.random_clip makes one that has."
+        )
+    latent, row, col = token
+    first, last = (int(frame) for frame in grid.time_spans[latent])
+    width, height = grid.stride
+    area = (
+        slice(first, last + 1),
+        slice(round(row * height), round((row + 1) * height)),
+        slice(round(col * width), round((col + 1) * width)),
+    )
+    video = clip.video.copy()
+    video[area] = 255 - video[area]
+    return replace(clip, video=video)
+
+
+def _first_queries(model: Any, clip: Clip, step: int, num_steps: int) -> Tensor:
+    probe = _Queries()
+    recorder = Recorder({"queries": probe}, clip.queries, layers={model.sites()[0].layer})
+    model.run(clip, RunSettings("renoise", (step,), num_steps), recorder)
+    return probe.queries
+
+
+class _Queries:
+    """Keeps the queries it is shown; answers that nothing moves."""
+
+    needs = frozenset({"q"})
+    queries: Tensor
+
+    def read(self, capture: Any, queries: Tensor) -> dict[int, Tensor]:
+        self.queries = capture.q.detach().clone()
+        return {-1: queries[:, None].expand(-1, capture.grid.frames, -1)}
