@@ -37,8 +37,8 @@ def make_local(autoencoder: nn.Module) -> None:
             if isinstance(module, _CONVOLUTIONS):
                 sides = module.weight.shape[2:]
                 # a causal convolution over time stands at its last element
-                place = ((-1,) if len(sides) == len("thw") else ()) + tuple(side // 2 for side in sides[-2:])
-                module.weight[(slice(None), slice(None), *place)] = 1 / module.weight.shape[1]
+                place = ([-1] if len(sides) == len("thw") else []) + [side // 2 for side in sides[-2:]]
+                module.weight[(..., *place)] = 1 / module.weight.shape[1]
 
 
 def find_impulse(model: Any, clip: Clip, token: tuple[int, int, int], step: int, num_steps: int) -> tuple[int, ...]:
