@@ -35,10 +35,11 @@ def make_local(autoencoder: nn.Module) -> None:
             if module.bias is not None:
                 module.bias.zero_()
             if isinstance(module, _CONVOLUTIONS):
-                sides = module.weight.shape[2:]
+                height, width = module.weight.shape[-2:]
+                middle = module.weight[..., height // 2, width // 2]
                 # a causal convolution over time stands at its last element
-                place = ([-1] if len(sides) == len("thw") else []) + [side // 2 for side in sides[-2:]]
-                module.weight[(..., *place)] = 1 / module.weight.shape[1]
+                here = middle[..., -1] if isinstance(module, nn.Conv3d) else middle
+                here.fill_(1 / module.weight.shape[1])
 
 
 def find_impulse(model: Any, clip: Clip, token: tuple[int, int, int], step: int, num_steps: int) -> tuple[int, ...]:
