@@ -44,7 +44,7 @@ COLUMNS = {
     "clip": "Id of the clip.",
     "layer": "Attention layer, from 0 in the order of execution; -1 without a site.",
     "layer_name": "Path of the attention module inside the denoiser.",
-    "step": "Index into the scheduler's timesteps, 0 the noisiest; -1 without a site.",
+    "step": "Index into the scheduler's timesteps, 0 the noisiest; -1 without a site or without noise.",
     "noise": "sigma / (alpha + sigma) of the step; NaN without noise.",
     "head": "Attention head, from 0; -1 for the answer of several heads together.",
     "metric": "Name of the score, a column of a metric; empty in the one row of a clip that failed or has no tracks.",

@@ -17,7 +17,7 @@ from vcorr.capture.records import TextPlace, TokenLayout
 from vcorr.capture.split import check_layout
 from vcorr.errors import PluginError, UsageError
 from vcorr.geometry import TokenGrid
-from vcorr.records import Attention, Clip, Site, Unrotated
+from vcorr.records import Attention, BlockAxes, Clip, Factorised, Site, Unrotated
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,8 @@ class Layout:
         attention: what the tokens of a site can see.
         block: the modules that put out the hidden state, as a pattern that takes the site's number, for `hidden`.
         block_output: which of their outputs holds the video tokens.
+        block_axes: the axes of that output.
+        factorised: how sites that see space or time alone lay out their tokens.
         unrotated: where q and k are before the rotary embedding, for probes with `rotary=False`.
     """
 
@@ -49,6 +51,8 @@ class Layout:
     block: str = ""
     block_output: int = 0
     unrotated: Unrotated | None = None
+    factorised: Factorised | None = None
+    block_axes: BlockAxes = "bnc"
 
 
 @dataclass(frozen=True)
@@ -210,6 +214,8 @@ def _sites(module: nn.Module, layout: Layout) -> tuple[Site, ...]:
                 block=layout.block.format(number),
                 block_output=layout.block_output,
                 unrotated=layout.unrotated,
+                factorised=layout.factorised,
+                block_axes=layout.block_axes,
             )
             for layer, (name, number) in enumerate(named)
         ]

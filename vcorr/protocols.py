@@ -27,7 +27,8 @@ class VideoModel(Protocol):
 
     Beside these methods an adapter may have:
 
-    - ``steps: int``, the scheduler steps it samples with by default (1 when absent);
+    - ``steps: int``, the scheduler steps it samples with by default (1 when absent); 0 for a model without noise, which
+      has no steps: its one pass a clip runs inside ``recorder.step(-1)``;
     - ``weights_id(weights: str) -> str``, what identifies the weights behind `--weights` (a hub revision, a content
       hash, "random"), without loading them; raises `vcorr.MissingError` at once when they are not in reach. Absent: the
       `--weights` value itself.

@@ -21,8 +21,17 @@ Readout = Literal["token", "free"]
 Axes = Literal["bhnd", "bnhd", "bnc"]
 """Order of the axes of queries or keys: b batch, h heads, n tokens, d head width, c = h*d heads side by side."""
 
+BlockAxes = Literal["bnc", "fnc", "fchw"]
+"""Order of the axes of a block's output: "bnc" with the rows of the attention call, "fnc" with a row a frame whatever
+those are, "fchw" with a map of c channels a frame."""
+BatchRow = Literal["frame", "place"]
+BatchOrder = Literal["branch", "row"]
+
 NO_SITE = -1
-"""Layer and step of answers that come from no attention site (baselines), and head of a mean over heads."""
+"""Layer and step of answers that come from no attention site (baselines), and head of a mean over heads.
+
+The step is also -1 for models without noise, which have no steps.
+"""
 HEAD_MEAN = -1
 
 
@@ -45,16 +54,37 @@ class Unrotated:
 
 
 @dataclass(frozen=True)
+class Factorised:
+    """How attention that sees space and time apart spreads the tokens of a video over the rows of its batch.
+
+    row: what one row of the batch holds: "frame", the h*w tokens of a frame (spatial attention), or "place", the F
+    tokens of a place (temporal attention).
+    order: what lies together in a batch of several guidance branches: "branch", all rows of one branch, or "row", the
+    branches of one frame or place.
+    """
+
+    row: BatchRow
+    order: BatchOrder = "branch"
+
+    def __post_init__(self) -> None:
+        if self.row not in ("frame", "place"):
+            raise UsageError(f"Factorised: row must be 'frame' or 'place', got {self.row!r}.")
+        if self.order not in ("branch", "row"):
+            raise UsageError(f"Factorised: order must be 'branch' or 'row', got {self.order!r}.")
+
+
+@dataclass(frozen=True)
 class Site:
     """One attention module of a model.
 
     `layer` counts from 0 in the order of execution, `name` is the module's path inside the denoiser, `heads` the number
-    of its attention heads (0 when unknown before loading), `attention` what its tokens can see.
+    of its attention heads (0 when unknown before loading), `attention` what its tokens can see. `factorised` says how
+    attention over space or time alone lays out its tokens; None where one row of the batch holds the whole video.
 
     `block` is the path, inside the denoiser, of the module whose output is the hidden state after this attention (""
     when there is none to read); where it puts out several tensors, `block_output` is the index of the one with the
-    video tokens. `unrotated` says where q and k are before the rotary embedding; None when there is none, or it cannot
-    be undone.
+    video tokens, and `block_axes` says which axes that has. `unrotated` says where q and k are before the rotary
+    embedding; None when there is none, or it cannot be undone.
     """
 
     layer: int
@@ -64,6 +94,17 @@ class Site:
     block: str = ""
     block_output: int = 0
     unrotated: Unrotated | None = None
+    factorised: Factorised | None = None
+    block_axes: BlockAxes = "bnc"
+
+    def __post_init__(self) -> None:
+        if self.factorised is not None and self.attention == "full3d":
+            raise UsageError(
+                f"Site {self.name}: its tokens see one {self.factorised.row} at a time, which is not full3d attention.",
+                hint='Say Site(..., attention="factorised", factorised=...).',
+            )
+        if self.block_axes not in ("bnc", "fnc", "fchw"):
+            raise UsageError(f"Site: block_axes must be 'bnc', 'fnc' or 'fchw', got {self.block_axes!r}.")
 
 
 @dataclass(frozen=True)

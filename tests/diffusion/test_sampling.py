@@ -212,6 +212,42 @@ def test_passes_without_labels_are_told_by_their_order(order, passes, told):
     assert not denoiser._forward_pre_hooks
 
 
+class Scheduler:
+    def step(self, prediction, timestep, sample):
+        return sample - prediction
+
+
+class Pipe:
+    """A pipeline that tells nobody when a step ends."""
+
+    def __init__(self):
+        self.scheduler, self.denoiser = Scheduler(), Denoiser()
+
+    def __call__(self, steps, passes=1):
+        latents = torch.ones(1, 1, 4, 4)
+        for index in range(steps):
+            for _ in range(passes):
+                prediction = self.denoiser(latents)
+            latents = self.scheduler.step(prediction, torch.tensor(9 - index), latents)
+        return latents
+
+
+def test_without_a_callback_the_scheduler_tells_the_end_of_a_step():
+    pipe, log = Pipe(), Log()
+    watch = SamplingWatch(pipe.denoiser, log, {0: 0.9, 2: 0.5}, ("uncond", "cond"))
+    with torch.no_grad():
+        plain = pipe(3, 2)
+        with watch, watch.told_by(pipe) as told:
+            assert told == {}
+            assert torch.equal(plain, pipe(3, 2, **told))
+    assert log.events == ["step 0 at 0.9", "uncond", "cond", "end", "step 2 at 0.5", "uncond", "cond", "end"]
+    watch.check(torch.tensor([9, 8, 7]))
+    assert "step" not in vars(pipe.scheduler)
+    with pytest.raises(ZeroDivisionError), SamplingWatch(pipe.denoiser, log, {}).told_by(pipe):
+        raise ZeroDivisionError
+    assert "step" not in vars(pipe.scheduler)
+
+
 def test_passes_nobody_told_apart_are_refused():
     denoiser = Denoiser()
     recorder = Recorder({"keeper": Keeper()}, np.zeros((1, 2), dtype=np.float32))

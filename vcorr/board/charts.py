@@ -54,7 +54,8 @@ def site_map(s: Series, best: BestSite | None) -> Spec | None:
         return None
     mark = (best.summary.layer, best.summary.step) if best else None
     cells = [_cell(x, chosen=(x.layer, x.step) == mark) for x in site_summaries(s, sites=wanted)]
-    title = "step (0 is the noisiest)"
+    stepless = all(s.sites[i]["step"] == NO_SITE for i in wanted)
+    title = "no steps: the model adds no noise" if stepless else "step (0 is the noisiest)"
     return _heat_map(cells, "step", title, f"Skill of {s.key['probe']} by layer and denoising step")
 
 
@@ -87,7 +88,8 @@ def _cell(x: SiteSummary, *, chosen: bool) -> dict[str, Any]:
     interval = "–" if values["skill_low"] is None else f"{x.skill_low:.3f} … {x.skill_high:.3f}"
     label = "–" if math.isnan(x.skill) else f"{round(x.skill, 2) + 0.0:.2f}"  # no -0.00
     head = "mean" if x.head == HEAD_MEAN else x.head
-    return {**values, "interval": interval, "chosen": chosen, "head": head, "label": label}
+    step = "none" if x.step == NO_SITE else x.step
+    return {**values, "interval": interval, "chosen": chosen, "head": head, "step": step, "label": label}
 
 
 def _heat_map(cells: list[dict[str, Any]], column: str, title: str, description: str) -> Spec:

@@ -11,6 +11,7 @@ from vcorr.board.charts import Spec, head_map, noise_lines, site_map
 from vcorr.board.config import BoardConfig, MetricColumn, boards_of
 from vcorr.board.data import GROUP_KEYS, BoardRun
 from vcorr.board.render import fact
+from vcorr.records import NO_SITE
 from vcorr.stats.summary import BestSite, Series
 
 _SHOWN_APART = ("name", "title", "summary")
@@ -131,8 +132,8 @@ def _metric_view(run: BoardRun, column: MetricColumn, found: list[Series], specs
         best = run.best_of(s)
         probe = str(s.key["probe"])
         add(view.maps, site_map(s, best), probe, _map_caption(s, best))
-        at = f"at step {best.summary.step}" if best else ""
-        add(view.heads, head_map(s, best), f"{probe}, single heads", f"Layer by head {at}.")
+        at = f" at step {best.summary.step}" if best and best.summary.step != NO_SITE else ""
+        add(view.heads, head_map(s, best), f"{probe}, single heads", f"Layer by head{at}.")
     pairs = [(s, best) for s in found if (best := run.best_of(s)) is not None]
     add(
         view.lines, noise_lines(pairs), "Skill against noise", "Each probe at its best layer; bands are 95 % intervals."
@@ -146,7 +147,8 @@ def _map_caption(s: Series, best: BestSite | None) -> str:
         return clips
     x = best.summary
     which = "" if x.head < 0 else f" Head {x.head} alone."
-    return f"{clips}{which} Framed: the chosen site, layer {x.layer}, step {x.step}."
+    step = "" if x.step == NO_SITE else f", step {x.step}"
+    return f"{clips}{which} Framed: the chosen site, layer {x.layer}{step}."
 
 
 def provenance(run: BoardRun) -> list[tuple[str, str]]:

@@ -28,12 +28,19 @@ def check_sites(needs: Mapping[str, frozenset[str]], sites: Iterable[Site], mode
         model: how the message names it.
     """
     hidden = next((name for name, parts in needs.items() if HIDDEN in parts), None)
+    rows = next((name for name, parts in needs.items() if MASK in parts), None)
     turned = next((name for name, parts in needs.items() if parts & UNROTATED.keys()), None)
     for site in sites:
         if hidden is not None and not site.block:
             raise UsageError(
                 f"Probe {hidden!r} reads the output of a block; {model} does not say which one it is for {site.name}.",
                 hint="The model's adapter says so in Site(..., block=...).",
+            )
+        if rows is not None and site.factorised is not None:
+            raise UsageError(
+                f"Probe {rows!r} reads rows of attention over all tokens of a video; {site.name} of {model} has none: "
+                f"its attention is factorised, and sees one {site.factorised.row} at a time.",
+                hint=f"Leave out the probe {rows!r}; those that match can be read.",
             )
         if turned is not None and site.unrotated is None:
             raise UsageError(

@@ -16,6 +16,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
+from vcorr.capture.chunks import Chunks, FramesSeen
 from vcorr.capture.modules import shorten
 from vcorr.capture.needs import HIDDEN, MASK, UNROTATED, check_sites
 from vcorr.capture.outputs import watch_outputs
@@ -24,7 +25,8 @@ from vcorr.capture.records import Capture, TokenLayout
 from vcorr.capture.split import (
     CONDITIONAL,
     check_layout,
-    conditional_row,
+    conditional_rows,
+    frames_in,
     hidden_capture,
     mask_of,
     split_call,
@@ -33,7 +35,7 @@ from vcorr.capture.tap import AttentionCall, Tap, unheard
 from vcorr.errors import CaptureError, PluginError, UsageError
 from vcorr.geometry import TokenGrid
 from vcorr.protocols import Probe
-from vcorr.records import Attention, Prediction, Readout, RowsPrediction, Site
+from vcorr.records import NO_SITE, Attention, Prediction, Readout, RowsPrediction, Site
 
 DIRECT = "direct"
 """The probe named in answers that a model gave itself, without attention."""
@@ -57,14 +59,16 @@ class _Attached:
 class _Step:
     """The denoising step that runs now, what it has read and what that was answered.
 
-    attended, passed: names of the sites whose attention and whose block have run. unrotated: q and k by site, until
-    its attention runs. held: captures by (site, probe) of probes that also want the block's output.
+    attended, passed: the frames of each site whose attention and whose block have run. chunks: joins those that come
+    one part after the other. unrotated: q and k by site, until its attention runs. held: captures by (site, probe) of
+    probes that also want the block's output.
     """
 
     index: int
     noise: float
-    attended: set[str] = field(default_factory=set)
-    passed: set[str] = field(default_factory=set)
+    attended: FramesSeen
+    passed: FramesSeen
+    chunks: Chunks = field(default_factory=Chunks)
     unrotated: dict[str, dict[str, Tensor]] = field(default_factory=dict)
     held: dict[tuple[str, str], Capture] = field(default_factory=dict)
     answers: list[Answer] = field(default_factory=list)
@@ -173,8 +177,10 @@ class Recorder:
     def step(self, step: int, *, noise: float = math.nan) -> Iterator[None]:
         """One denoising step: every tapped site has to run exactly once for the conditional branch.
 
+        Sites whose rows hold a frame each may run several times instead, for some of the frames, in their order.
+
         Args:
-            step: 0-based index into the scheduler's timesteps.
+            step: 0-based index into the scheduler's timesteps; -1 for a model without noise, which has no steps.
             noise: sigma / (alpha + sigma) in [0, 1], NaN for a model without noise.
 
         Raises:
@@ -183,7 +189,7 @@ class Recorder:
             PluginError: step or noise is out of range.
         """
         attached = self._begin(step, noise)
-        self._step = now = _Step(step, float(noise))
+        self._step = now = _Step(step, float(noise), FramesSeen(step), FramesSeen(step))
         try:
             yield
         finally:
@@ -324,8 +330,13 @@ class Recorder:
             raise CaptureError("recorder.step() needs a recorder.attach() around it.")
         if self._step is not None:
             raise CaptureError(f"recorder.step({step}) is inside recorder.step({self._step.index}).")
-        if isinstance(step, bool) or not isinstance(step, (int, np.integer)) or step < 0:
+        if isinstance(step, bool) or not isinstance(step, (int, np.integer)) or step < NO_SITE:
             raise PluginError(f"recorder.step(): step must be a whole number of at least 0, got {step!r}.")
+        if step == NO_SITE and not math.isnan(noise):
+            raise PluginError(
+                f"recorder.step(-1) is for models without noise; noise must be NaN, got {noise!r}.",
+                hint="Steps count from 0, the noisiest.",
+            )
         if not (math.isnan(noise) or 0 <= noise <= 1):
             raise PluginError(
                 f"recorder.step({step}): noise must be sigma/(alpha + sigma) in [0, 1] or NaN, got {noise!r}."
@@ -351,10 +362,14 @@ class Recorder:
             self._on_step()
 
     def _missing(self, now: _Step, attached: _Attached) -> list[str]:
-        calls = [name for name in attached.sites if name not in now.attended] if self._calling else []
-        return calls + [
-            block for block, sites in attached.blocks.items() if any(name not in now.passed for name in sites)
+        frames = {name: grid.frames for name, (_, grid) in attached.sites.items()}
+        calls = [now.attended.missing(name, total) for name, total in frames.items()] if self._calling else []
+        blocks = [
+            now.passed.missing(name, frames[name]).replace(name, block)
+            for block, sites in attached.blocks.items()
+            for name in sites
         ]
+        return [name for name in dict.fromkeys([*calls, *blocks]) if name]
 
     # --------------------------------------------------------------------------------------------------------- reading
 
@@ -362,15 +377,16 @@ class Recorder:
         now, attached = self._step, self._attached
         if now is None or attached is None or self._branch != CONDITIONAL:
             return
-        _once(now, call.name, now.attended, "computed attention")
         site, grid = attached.sites[call.name]
+        held = frames_in(call.q, site, grid, attached.layout)
+        frames = now.attended.take(call.name, held, grid.frames, "computed attention")
         unrotated = now.unrotated.pop(call.name, {})
         with _quietly(call.q):
             if any(MASK in needs for needs in self._needs.values()):
                 mask = mask_of(call, grid, attached.layout)
                 now.masks.extend([] if mask is None else [mask.plain])
             for name in self._calling:
-                capture = split_call(
+                part = split_call(
                     call,
                     site,
                     grid,
@@ -380,6 +396,9 @@ class Recorder:
                     needs=self._needs[name],
                     unrotated=unrotated,
                 )
+                capture = now.chunks.join(("call", site.name, name), part, frames)
+                if capture is None:
+                    continue
                 if HIDDEN in self._needs[name]:
                     now.held[site.name, name] = capture
                 else:
@@ -393,16 +412,20 @@ class Recorder:
             site, part = attached.unrotated[module]
             if not isinstance(output, Tensor):
                 raise CaptureError(f"{module}: put out {type(output).__name__} in place of a tensor.")
+            known, grid = attached.sites[site]
+            rows = conditional_rows(module, output, known.factorised, grid, attached.layout)
             # a copy: models write the rotated values over these
-            row = conditional_row(module, output, attached.layout).detach().clone()
-            now.unrotated.setdefault(site, {})[part] = row
+            now.unrotated.setdefault(site, {})[part] = rows.detach().clone()
         for name in attached.blocks.get(module, ()):
             self._see_hidden(now, attached, name, output)
 
     def _see_hidden(self, now: _Step, attached: _Attached, site_name: str, output: Any) -> None:
         site, grid = attached.sites[site_name]
-        _once(now, site_name, now.passed, f"ran ({site.block})")
-        capture = hidden_capture(output, site, grid, attached.layout, step=now.index, noise=now.noise)
+        part = hidden_capture(output, site, grid, attached.layout, step=now.index, noise=now.noise)
+        frames = now.passed.take(site_name, part.hidden.shape[0], grid.frames, f"ran ({site.block})")
+        capture = now.chunks.join(("hidden", site_name), part, frames)
+        if capture is None:
+            return
         with unheard(), _quietly(capture.hidden):
             for name in self._hiding:
                 held = now.held.pop((site_name, name), None)
@@ -415,16 +438,6 @@ def _quietly(tensor: Tensor) -> Iterator[None]:
     """The probe computes in the precision it chose, whatever the model runs in, and leaves no graph behind."""
     with torch.no_grad(), torch.autocast(tensor.device.type, enabled=False):
         yield
-
-
-def _once(now: _Step, name: str, seen: set[str], what: str) -> None:
-    if name in seen:
-        raise CaptureError(
-            f"Step {now.index}: {name} {what} twice.",
-            hint="One call a site and step is read: put other guidance passes inside recorder.branch('uncond'); "
-            "a model that attends sample by sample must be run with a batch of one.",
-        )
-    seen.add(name)
 
 
 def _checked_queries(queries: NDArray[np.float32]) -> NDArray[np.float32]:

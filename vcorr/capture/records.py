@@ -25,10 +25,16 @@ class TokenLayout:
     text: where text tokens stand in the sequence relative to the video tokens ("none": the sequence is video only).
     branches: the guidance branches in batch order when the batch holds more than one, e.g. ("uncond", "cond"); "cond"
     must be among them and is the one that is read. A batch of one is the conditional branch itself.
+    text_tokens: how many text tokens stand there, for models that always have the same number (the class token and the
+    registers of an image backbone); None for whatever is left of the sequence.
+
+    Where attention is factorised (`Site.factorised`), this is said of each row that holds a frame; rows that hold a
+    place never hold text.
     """
 
     text: TextPlace = "none"
     branches: tuple[str, ...] = ("cond",)
+    text_tokens: int | None = None
 
 
 @dataclass(frozen=True)
@@ -36,14 +42,15 @@ class Capture:
     """One attention call of the conditional branch, text set apart, exactly as the model computed with it.
 
     q, k, v: after query-key norm and rotary embedding, (H, F, h, w, d). out: the attention output before its output
-    projection, same shape. k_text: (H, n, d), keys of the text tokens (n may be 0). Tensors the probe did not ask for
-    are None; k_text comes with k.
+    projection, same shape. k_text: (H, n, d), keys of the text tokens (n may be 0); of the first frame, where every
+    frame has its own. Tensors the probe did not ask for are None; k_text comes with k.
     step: 0-based index of the scheduler's timestep. noise: sigma / (alpha + sigma), NaN without noise.
     hidden: (F, h, w, c), the output of the block the attention is in. q_unrotated, k_unrotated: q and k before the
     rotary embedding, of their shapes.
     key_mask: (n,) bool, True where a text token is real and not padding; None when the model masks nothing, and when
     the probe did not ask for "mask". scale: of the dot products inside the softmax; None means 1/sqrt(d).
-    All tensors are views into the model's own memory: read them, never write.
+    All tensors are views into the model's own memory, or copies where the frames come in several calls: read them,
+    never write.
     """
 
     site: Site

@@ -166,7 +166,9 @@ def plan_table(plan: Plan, found: Estimate) -> RenderableType:
         "data": f"{plan.data.entry.name}, split {plan.dataset.split}: {len(plan.clips)} clips",
         "probes": ", ".join(p.entry.name for p in plan.probes) or "none: this model answers directly",
         "layers": f"{len(plan.sites)}: {_ranges([s.layer for s in plan.sites])}" if plan.sites else "none",
-        "steps": f"{len(plan.settings.steps)} of {plan.settings.num_steps}: {steps}",
+        "steps": f"{len(plan.settings.steps)} of {plan.settings.num_steps}: {steps}"
+        if plan.settings.num_steps
+        else "none: this model adds no noise",
         "metrics": ", ".join(m.entry.name for m in plan.metrics),
         "device": f"{plan.device_name}, {plan.dtype}",
         "run": str(found.path) + ("  (exists: it would be continued)" if found.exists else ""),

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar
 
 import numpy as np
@@ -68,9 +69,9 @@ class DiffusersVideoModel(Generic[C]):
     - `condition(prompt, grid)`: what all steps of a clip share, text embeddings and rotary tables for instance;
     - `inputs(latents, timestep, condition)`: the keyword arguments of the denoiser.
 
-    Where a model is unlike most, it also overrides `grid`, `encode`, `schedule`, `locate`, `loaded_sizes`,
-    `text_limit`, `clip_condition` or `call_inputs`. Inside the methods that are called with a clip or with latents, the
-    loaded pipeline is `self.pipe`; `self.device` is where it computes.
+    Where a model is unlike most, it also overrides `grid`, `compression_at`, `encode`, `schedule`, `locate`,
+    `loaded_sizes`, `text_limit`, `clip_condition` or `call_inputs`. Inside the methods that are called with a clip or
+    with latents, the loaded pipeline is `self.pipe`; `self.device` is where it computes.
     Subclasses import torch and diffusers inside methods only, so that their sites are known without loading anything.
     """
 
@@ -135,7 +136,7 @@ class DiffusersVideoModel(Generic[C]):
         Raises:
             UsageError: height, width or frames do not divide into tokens, or the clip is too short for two latents.
         """
-        config, pack = self.config, self.compression
+        config, pack = self.config, self.compression_at(site)
         for name in ("height", "width"):
             _check_divides(name, getattr(config, name), pack.stride)
         frames = self._frames(clip)
@@ -150,6 +151,10 @@ class DiffusersVideoModel(Generic[C]):
             causal=pack.causal,
             spans=spans,
         )
+
+    def compression_at(self, site: Site | None) -> Compression:
+        """How pixels become tokens at a site; at all of them alike unless the network has several resolutions."""
+        return self.compression
 
     def locate(self, weights: str) -> WeightsSource:
         """The source that `--weights` names, found without loading it; raises as `vcorr.diffusion.locate_weights`."""
@@ -296,7 +301,7 @@ class DiffusersVideoModel(Generic[C]):
             condition = self.clip_condition(clip, grid, settings.seed)
             latents = self.encode(video)
             epsilon = clip_noise(latents.shape, settings.seed, clip.id).to(latents.device)
-            with recorder.attach(module, self.sites(), self._layout(), grid):
+            with recorder.attach(module, self.sites(), self._layout(), partial(self.grid, clip)):
                 for step in settings.steps:
                     noisy = schedule.add_noise(latents, epsilon, step)
                     with recorder.step(step, noise=float(schedule.noise[step])):
@@ -309,7 +314,8 @@ class DiffusersVideoModel(Generic[C]):
         from vcorr.diffusion.loading import seeded
         from vcorr.diffusion.sampling import SamplingWatch, frames_of, sampling_generator
 
-        grid = self.grid(replace(clip, video=None, tracks=None), None)
+        made = replace(clip, video=None, tracks=None)
+        grid = self.grid(made, None)
         schedule = self._schedule(settings, grid)
         module = getattr(self.pipe, self.denoiser)
         noise = {step: float(schedule.noise[step]) for step in settings.steps}
@@ -324,11 +330,14 @@ class DiffusersVideoModel(Generic[C]):
                 "num_inference_steps": settings.num_steps,
                 "generator": sampling_generator(settings.seed),
                 "output_type": "np",
-                "callback_on_step_end": watch.step_ended,
                 **self._guidance(settings),
             }
-            with watch, recorder.attach(module, self.sites(), self._layout(), grid):
-                output = self.pipe(**call)
+            with (
+                watch,
+                watch.told_by(self.pipe) as told,
+                recorder.attach(module, self.sites(), self._layout(), partial(self.grid, made)),
+            ):
+                output = self.pipe(**call, **told)
         watch.check(schedule.timesteps)
         return frames_of(output, grid)
 

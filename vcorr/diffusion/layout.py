@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from vcorr.geometry import Span, TokenGrid, latent_frames
-from vcorr.records import Attention, Site, Unrotated
+from vcorr.records import Attention, BlockAxes, Factorised, Site, Unrotated
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,9 @@ def attention_sites(
     first: int = 0,
     block: str = "",
     block_output: int = 0,
+    block_axes: BlockAxes = "bnc",
     unrotated: Unrotated | None = None,
+    factorised: Factorised | None = None,
 ) -> tuple[Site, ...]:
     """`count` sites, each named `pattern` with its number from 0 in place of "{}", e.g. "blocks.{}.attn1".
 
@@ -90,7 +92,9 @@ def attention_sites(
             attention,
             block=block.format(index),
             block_output=block_output,
+            block_axes=block_axes,
             unrotated=unrotated,
+            factorised=factorised,
         )
         for index in range(count)
     )

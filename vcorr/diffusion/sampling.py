@@ -5,6 +5,8 @@ Shape legend: T video frames, H x W pixels, S sampling steps.
 
 from __future__ import annotations
 
+import functools
+import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from types import TracebackType
@@ -30,10 +32,10 @@ class SamplingWatch:
     """Opens `recorder.step` around the denoiser's passes of the chosen steps, and of these only.
 
     A step begins with the first pass of the denoiser after the last step ended, and ends with the pipeline's callback,
-    `step_ended`. The branch of a pass is read from the label the pipeline gives it (`denoiser.cache_context("cond")`);
-    without a label, from `passes`, by its number within the step; without both it is the conditional one. A batch of
-    branches is not this class's concern: `TokenLayout.branches` says which row is read, and a batch of one is the
-    conditional branch itself.
+    `step_ended`, or, for pipelines without it, with the step of their scheduler; `told_by` sees to either. The branch
+    of a pass is read from the label the pipeline gives it (`denoiser.cache_context("cond")`); without a label, from
+    `passes`, by its number within the step; without both it is the conditional one. A batch of branches is not this
+    class's concern: `TokenLayout.branches` says which row is read, and a batch of one is the conditional branch itself.
 
     Args:
         denoiser: the module whose passes count.
@@ -70,6 +72,29 @@ class SamplingWatch:
             self._step.__exit__(kind, error, trace)
         finally:
             self._outer.close()
+
+    @contextmanager
+    def told_by(self, pipe: Any) -> Iterator[dict[str, Any]]:
+        """Arguments of the pipeline's call with which this watch is told of the end of every step.
+
+        While the block runs, a pipeline whose call takes no `callback_on_step_end` tells it by its scheduler's `step`.
+        """
+        if "callback_on_step_end" in inspect.signature(type(pipe).__call__).parameters:
+            yield {"callback_on_step_end": self.step_ended}
+            return
+        scheduler, own = pipe.scheduler, pipe.scheduler.step
+
+        @functools.wraps(own)
+        def step(model_output: Any, timestep: Any, *args: Any, **kwargs: Any) -> Any:
+            result = own(model_output, timestep, *args, **kwargs)
+            self.step_ended(pipe, self._index, timestep, {})
+            return result
+
+        scheduler.step = step
+        try:
+            yield {}
+        finally:
+            del scheduler.step
 
     def step_ended(self, pipe: Any, index: int, timestep: Any, tensors: Mapping[str, Any]) -> dict[str, Any]:
         """The pipeline's `callback_on_step_end`; changes nothing."""

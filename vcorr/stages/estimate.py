@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from vcorr.geometry import TokenGrid
+from vcorr.records import Clip, Site
 from vcorr.stages.plan import Plan
 from vcorr.stages.predict import prepare_clip
 from vcorr.store.fingerprint import LENGTH
@@ -46,9 +47,10 @@ class Estimate:
 def estimate(plan: Plan, out: Path) -> Estimate:
     """Estimates a plan. Loads the first clip (for its size), never the model."""
     clip, grid = prepare_clip(plan, plan.clips[0])
+    sized = clip if plan.settings.mode == "renoise" else replace(clip, video=None)
     passes = len(plan.clips) * (len(plan.settings.steps) if plan.sites else 0)
     run = RunDirectory(out / plan.fingerprints()["predict"][:LENGTH])
-    flops = _forward_flops(plan, grid)
+    flops = _forward_flops(plan, sized)
     return Estimate(
         path=run.path,
         exists=run.path.exists(),
@@ -59,12 +61,26 @@ def estimate(plan: Plan, out: Path) -> Estimate:
     )
 
 
-def _forward_flops(plan: Plan, grid: TokenGrid) -> float | None:
-    """2 x parameters x tokens for the matrices, 4 x tokens^2 x width for each layer's attention product."""
+def _forward_flops(plan: Plan, clip: Clip) -> float | None:
+    """2 x parameters x tokens for the matrices, and the attention product of every layer.
+
+    Where sites have grids of several resolutions, the parameters are taken to be spread evenly over the sites.
+    """
+    sites = plan.adapter.sites()
     if plan.card is None or not plan.card.parameters or not plan.sites:
         return None
-    width = sum(site.heads for site in plan.adapter.sites()) * _head_dim(plan)
-    return 2.0 * plan.card.parameters * grid.tokens + 4.0 * grid.tokens**2 * width
+    grids = [plan.adapter.grid(clip, site) for site in sites]
+    tokens = sum(grid.tokens for grid in grids) / len(grids)
+    products = sum(_product(site, grid) * site.heads for site, grid in zip(sites, grids, strict=True))
+    return 2.0 * plan.card.parameters * tokens + products * _head_dim(plan)
+
+
+def _product(site: Site, grid: TokenGrid) -> float:
+    """4 x pairs of tokens that see each other: floating point operations of one layer's attention a unit of width."""
+    if site.factorised is None:
+        return 4.0 * grid.tokens**2
+    seen = grid.tokens_per_frame if site.factorised.row == "frame" else grid.frames
+    return 4.0 * grid.tokens * seen
 
 
 def _head_dim(plan: Plan) -> int:

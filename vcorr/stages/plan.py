@@ -13,8 +13,9 @@ from vcorr.cards import load_card
 from vcorr.datasets.notes import fit_notes
 from vcorr.entries import Entry, ModelEntry
 from vcorr.errors import MissingError, PluginError, UsageError, unknown_name
+from vcorr.geometry import TokenGrid
 from vcorr.protocols import Dataset, VideoModel
-from vcorr.records import Clip, Mode, ModelCard, RunSettings, Site
+from vcorr.records import NO_SITE, Clip, Mode, ModelCard, RunSettings, Site
 from vcorr.registry import Registered, Registry
 from vcorr.spec import DEFAULT_STEPS, RunSpec, default_steps, make_config, parse_indices
 from vcorr.stages.fit import RESIZE
@@ -153,9 +154,9 @@ def make_plan(spec: RunSpec, registry: Registry) -> Plan:
     clips = _clips(dataset, spec.limit, data.entry.label)
     first = _first_clip(dataset, clips[0])
     mode = _mode(spec, first)
+    steps, num_steps = _chosen_steps(spec, adapter, mode, model.entry.label)
     sized = replace(first, video=None, tracks=None) if first and mode == "generate" else first
     fitted = _preflight(adapter, probes, sites, sized)
-    num_steps = spec.num_steps or int(getattr(adapter, "steps", 1))
     device, device_name, dtype = _device(spec)
     return Plan(
         spec=spec,
@@ -170,7 +171,7 @@ def make_plan(spec: RunSpec, registry: Registry) -> Plan:
         clips=clips,
         sites=sites,
         fitted=fitted,
-        settings=RunSettings(mode, _steps(spec.steps, num_steps), num_steps, spec.seed, spec.guidance),
+        settings=RunSettings(mode, steps, num_steps, spec.seed, spec.guidance),
         device=device,
         device_name=device_name,
         dtype=dtype,
@@ -297,7 +298,21 @@ def _preflight(adapter: VideoModel, probes: Sequence[Part], sites: Sequence[Site
         check = getattr(part.config, "check_sites", None)
         if check is not None:
             check(sites)
-    return "" if clip is None else " ".join(fit_notes(clip, adapter.grid(clip, sites[0] if sites else None)))
+    return "" if clip is None else " ".join(fit_notes(clip, _common_grid(adapter, sites, clip)))
+
+
+def _common_grid(adapter: VideoModel, sites: Sequence[Site], clip: Clip) -> TokenGrid:
+    """The grid of the first site, after checking that those of all cover the same pixels and frames."""
+    first, *others = [adapter.grid(clip, site) for site in sites] or [adapter.grid(clip, None)]
+    for site, grid in zip(sites[1:], others, strict=True):
+        if (grid.height, grid.width, grid.video_frames) != (first.height, first.width, first.video_frames):
+            raise PluginError(
+                f"{type(adapter).__name__}: the grid of {site.name} covers {grid.video_frames} frames of "
+                f"{grid.height:g}x{grid.width:g} pixels, that of {sites[0].name} {first.video_frames} of "
+                f"{first.height:g}x{first.width:g}.",
+                hint="Grids may differ in tokens and stride; a clip has one size.",
+            )
+    return first
 
 
 def _weights_id(adapter: VideoModel, spec: RunSpec) -> str:
@@ -314,8 +329,25 @@ def _mode(spec: RunSpec, first: Clip | None) -> Mode:
     return "generate" if mode == "generate" else "renoise"
 
 
-def _steps(text: str, total: int) -> tuple[int, ...]:
-    return parse_indices(default_steps(total) if text == DEFAULT_STEPS else text, total, "steps")
+def _chosen_steps(spec: RunSpec, adapter: VideoModel, mode: Mode, label: str) -> tuple[tuple[int, ...], int]:
+    """The steps to read and how many there are; for a model without noise "no step", and none."""
+    usual = int(getattr(adapter, "steps", 1))
+    if usual:
+        total = spec.num_steps or usual
+        text = default_steps(total) if spec.steps == DEFAULT_STEPS else spec.steps
+        return parse_indices(text, total, "steps"), total
+    asked = {
+        "--steps": spec.steps != DEFAULT_STEPS,
+        "--num-steps": spec.num_steps,
+        "--mode generate": mode == "generate",
+    }
+    for flag, given in asked.items():
+        if given:
+            raise UsageError(
+                f"{label} adds no noise to a video and removes none: it has no steps and generates nothing.",
+                hint=f"Leave out {flag}.",
+            )
+    return (NO_SITE,), 0
 
 
 def _sites(adapter: VideoModel, layers: str, label: str) -> tuple[Site, ...]:

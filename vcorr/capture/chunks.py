@@ -1,0 +1,95 @@
+"""Frames that come in several calls: image backbones take a video a few frames at a time.
+
+Shape legend: H heads, F x h x w video tokens, f <= F of the frames, d head width, c width of a block's output.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vcorr.capture.records import Capture
+from vcorr.errors import CaptureError
+
+_PER_HEAD = ("q", "k", "v", "out", "q_unrotated", "k_unrotated")
+
+
+class FramesSeen:
+    """How many frames of each site have come in the running step, in their order.
+
+    Args:
+        step: its index, for messages.
+    """
+
+    def __init__(self, step: int) -> None:
+        self._step = step
+        self._seen: dict[str, int] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._seen)
+
+    def take(self, name: str, frames: int, total: int, what: str) -> slice:
+        """Where the next `frames` of a site's `total` stand.
+
+        Raises:
+            CaptureError: there are no more to come; the message says that the site did `what` twice.
+        """
+        first = self._seen.get(name, 0)
+        if first + frames > total:
+            came = "twice" if frames == total else f"for {first + frames} frames in all; the grid has {total}"
+            raise CaptureError(
+                f"Step {self._step}: {name} {what} {came}.",
+                hint="One call a site and step is read: put other guidance passes inside recorder.branch('uncond'); "
+                "a model that attends sample by sample must be run with a batch of one.",
+            )
+        self._seen[name] = first + frames
+        return slice(first, first + frames)
+
+    def missing(self, name: str, total: int) -> str:
+        """The site, with how many of its `total` frames came where some did; "" when all have."""
+        seen = self._seen.get(name, 0)
+        if seen == total:
+            return ""
+        return f"{name} ({seen} of {total} frames came)" if seen else name
+
+
+class Chunks:
+    """Joins the captures of one site whose frames come in several calls."""
+
+    def __init__(self) -> None:
+        self._open: dict[tuple[str, ...], dict[str, Tensor]] = {}
+
+    def join(self, key: tuple[str, ...], part: Capture, frames: slice) -> Capture | None:
+        """The capture of all frames once the last has come, None before; what comes at once is handed on as it is.
+
+        Args:
+            key: tells captures that belong together from others.
+            part: of the frames `frames`.
+            frames: a slice of those of the grid, the first unless this key is known.
+        """
+        total = part.grid.frames
+        if frames == slice(0, total):
+            return part
+        parts = self._open.setdefault(key, {})
+        for name, tensor, axis in _tensors(part):
+            if name not in parts:
+                shape = [*tensor.shape]
+                shape[axis] = total
+                parts[name] = torch.empty(shape, dtype=tensor.dtype, device=tensor.device)
+            parts[name].narrow(axis, frames.start, frames.stop - frames.start).copy_(tensor)
+        if frames.start == 0 and part.k_text is not None:
+            parts["k_text"] = part.k_text.clone()
+        if frames.stop < total:
+            return None
+        joined: dict[str, Any] = dict(self._open.pop(key))
+        return replace(part, **joined)
+
+
+def _tensors(capture: Capture) -> list[tuple[str, Tensor, int]]:
+    """The tensors that hold frames, each with the axis they are on."""
+    per_head = [(name, getattr(capture, name), 1) for name in _PER_HEAD]
+    found = [*per_head, ("hidden", capture.hidden, 0)]
+    return [(name, tensor, axis) for name, tensor, axis in found if tensor is not None]
