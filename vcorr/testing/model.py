@@ -254,9 +254,7 @@ class _ModelSuite:
 
     def text(self, expected: int | None) -> str:
         counts = {
-            count
-            for (layer, _), count in self._probed[1].text.items()
-            if not _is_temporal(self._sites_by_layer[layer])
+            count for (layer, _), count in self._probed[1].text.items() if not _is_temporal(self._sites_by_layer[layer])
         }
         expect(len(counts) <= 1, f"the number of text tokens differs between sites or steps: {sorted(counts)}.")
         if expected is not None:
