@@ -5,7 +5,8 @@
 
 Between `<!-- generated: NAME -->` and `<!-- end -->` stands what `PARTS[NAME]()` returns. Between
 `<!-- output: COMMAND -->` and `<!-- end -->` stands what the command prints: with `checked output` it is cheap and
-is run every time, with plain `output` only by --run. tests/docs fails when one of the former two is stale.
+is run every time, with plain `output` only by --run. tests/docs fails when one of the former two is stale. Of several
+commands, joined by ` && `, the last one's output is shown.
 """
 
 from __future__ import annotations
@@ -355,7 +356,7 @@ def rendered(page: Path, *, run: bool = False) -> str:
             return f"{head}{PARTS[name]()}{end}"
         if kind == "output" and not run:
             return match.group()
-        text, code = _command_output(name)
+        text, code = [_command_output(command) for command in name.split(" && ")][-1]
         ending = f"\n[exit code {code}]" if code else ""
         return f"{head}```text\n{text}{ending}\n```\n{end}"
 

@@ -13,7 +13,7 @@ import pytest
 from vcorr.board.build import MARKER, build_site
 from vcorr.board.paths import slug
 from vcorr.errors import MissingError, StoreError, UsageError
-from vcorr.stats.summary import best_sites
+from vcorr.stats.summary import best_site, series
 from vcorr.store.rundir import RunDirectory
 from vcorr.store.schema import FINGERPRINT_KEY, VERSION_KEY
 
@@ -150,9 +150,8 @@ def test_the_table_of_best_sites(site, pristine_results):
     with (site / "data" / "best_sites.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 2 * (2 + 2 + 2 + 1)
-    (best,) = [
-        b for b in best_sites(RunDirectory(pristine_results / "aaaaaaaaaaaa").read("scores")) if b.key["probe"] == "qk"
-    ]
+    scores = RunDirectory(pristine_results / "aaaaaaaaaaaa").read("scores")
+    (best,) = [best_site(s) for s in series(scores, metric="matching_accuracy") if s.key["probe"] == "qk"]
     (row,) = [r for r in rows if (r["run"], r["probe"], r["metric"]) == ("aaaaaaaaaaaa", "qk", "matching_accuracy")]
     assert float(row["skill"]) == best.summary.skill
     assert int(row["layer"]) == best.summary.layer

@@ -128,11 +128,19 @@ def scores_dict(best: Sequence[BestSite], sites: Sequence[SiteSummary]) -> dict[
 
 
 def _how_chosen(best: Sequence[BestSite]) -> str:
+    lines = [
+        "skill = (value - floor) / (ceiling - floor); floor: nothing moves; ceiling: best answer the tokens allow."
+    ]
+    single = max((b.candidates for b in best if b.heads == "single"), default=0)
+    if single:
+        means = max((b.candidates for b in best if b.heads == "mean"), default=0)
+        lines.insert(0, f"Chosen apart: the best of {means} means over heads, and the best of {single} single heads.")
     halves = max(b.chosen_on for b in best)
-    skill = "skill = (value - floor) / (ceiling - floor); floor: nothing moves; ceiling: best answer the tokens allow."
-    if not halves:
-        return skill
-    return f"Sites chosen on {halves} clips, reported on the others; regret against the best choice there.\n{skill}"
+    if halves:
+        lines.insert(
+            0, f"Sites chosen on {halves} clips, reported on the others; regret against the best choice there."
+        )
+    return "\n".join(lines)
 
 
 def _random_warning(best: Sequence[BestSite]) -> Text:

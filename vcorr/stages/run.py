@@ -20,7 +20,7 @@ from vcorr.registry import Registry
 from vcorr.spec import RunSpec
 from vcorr.stages import score
 from vcorr.stages.events import Events, Silent
-from vcorr.stages.plan import Part, Plan, metric_parts, score_fingerprint
+from vcorr.stages.plan import SCORING_VERSION, Part, Plan, metric_parts, score_fingerprint
 from vcorr.stages.worker import Worker, score_shard, shared_columns
 from vcorr.store import shards
 from vcorr.store.fingerprint import plain
@@ -103,6 +103,7 @@ def rescore(run: RunDirectory, registry: Registry, spec: RunSpec) -> int:
         score_shard(run, path.name, context, objects, fingerprint)
     record["fingerprints"]["score"] = fingerprint
     record["metrics"] = [metric.identity() for metric in metrics]
+    record["scoring"] = SCORING_VERSION
     run.write_record(record, record["status"])
     return len(paths)
 
@@ -136,6 +137,7 @@ def _record(plan: Plan, fingerprints: dict[str, str], command: Sequence[str]) ->
         "spec": plain(plan.spec),
         "resolved": plan.predict_identity(),
         "metrics": [metric.identity() for metric in plan.metrics],
+        "scoring": SCORING_VERSION,
         "row_context": shared_columns(plan),
         "fitted": plan.fitted,
         "card": plain(plan.card),

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from vcorr.errors import UsageError
 from vcorr.stats.bootstrap import Floats, Interval, bootstrap_mean, bootstrap_skill, clip_means, skill
@@ -69,8 +69,7 @@ def choose_and_report(
     """
     arrays = _checked(clip_ids, score, floor, ceiling)
     sign = 1.0 if higher_is_better or len(arrays) == 3 else -1.0
-    order = sorted(range(len(clip_ids)), key=lambda clip: clip_ids[clip])
-    choosing, reporting = np.array(order[0::2]), np.array(order[1::2])
+    choosing, reporting = halves(clip_ids)
     chosen, hindsight = (_values([array[half] for array in arrays]) for half in (choosing, reporting))
     site, best = _best(sign * chosen), _best(sign * hindsight)
     held_out = [array[reporting, site] if site is not None else np.full(len(reporting), np.nan) for array in arrays]
@@ -84,6 +83,12 @@ def choose_and_report(
         best_value=_at(hindsight, best),
         regret=sign * (_at(hindsight, best) - _at(hindsight, site)),
     )
+
+
+def halves(clip_ids: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Indices of the clips that choose and of those that report: by sorted id, every other one."""
+    order = np.array(sorted(range(len(clip_ids)), key=lambda clip: clip_ids[clip]), dtype=np.int64)
+    return order[0::2], order[1::2]
 
 
 def _values(arrays: list[Floats]) -> Floats:

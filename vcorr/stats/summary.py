@@ -7,19 +7,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from vcorr.records import HEAD_MEAN
 from vcorr.stats.bootstrap import Floats, bootstrap_mean, bootstrap_skill, skill
 from vcorr.stats.choice import Choice, choose_and_report
 
 PRIMARY_METRIC = "matching_accuracy"
+
+Heads = Literal["mean", "single"]
+"""Sites of the mean over heads, and sites of one head alone."""
 
 ROW_KEYS = ("run", "model", "weights", "probe", "dataset", "split", "mode", "tracker", "metric", "variant", "seed")
 SITE_KEYS = ("layer", "layer_name", "step", "noise", "head", "attention")
@@ -48,6 +52,23 @@ class Series:
             usable = np.isfinite(self.score)
             means = [_masked_mean(array, usable) for array in (self.score, self.floor, self.ceiling)]
         return skill(*means)
+
+    def restricted(self, sites: Sequence[int]) -> Series:
+        """The series of some of its sites, by their indices."""
+        score, floor, ceiling = (array[:, list(sites)] for array in (self.score, self.floor, self.ceiling))
+        return replace(self, sites=tuple(self.sites[i] for i in sites), score=score, floor=floor, ceiling=ceiling)
+
+    def by_heads(self) -> dict[str, Series]:
+        """Its sites of the mean over heads ("mean") and those of one head ("single"); what was recorded of them."""
+        kinds: dict[str, list[int]] = {"mean": [], "single": []}
+        for i, site in enumerate(self.sites):
+            kinds[heads_of(site["head"])].append(i)
+        return {kind: self.restricted(sites) for kind, sites in kinds.items() if sites}
+
+
+def heads_of(head: int) -> Heads:
+    """The kind of a value of the column `head`."""
+    return "mean" if head == HEAD_MEAN else "single"
 
 
 @dataclass(frozen=True)
@@ -89,13 +110,20 @@ class BestSite:
 
     summary: the chosen site on the clips it is reported on. regret: how much skill the best choice in hindsight would
     have had more there. chosen_on: clips that chose; 0 when there were too few clips to keep halves apart, and the site
-    was chosen on the very clips it is reported on.
+    was chosen on the very clips it is reported on. candidates: sites it was chosen among: the more there are, the
+    luckier the best one is on the clips that chose.
     """
 
     key: dict[str, Any]
     summary: SiteSummary
     regret: float
     chosen_on: int
+    candidates: int
+
+    @property
+    def heads(self) -> Heads:
+        """Whether its site is the mean over heads or a single one."""
+        return heads_of(self.summary.head)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -103,6 +131,8 @@ class BestSite:
             **self.summary.to_dict(),
             "regret": None if math.isnan(self.regret) else self.regret,
             "chosen_on": self.chosen_on,
+            "candidates": self.candidates,
+            "heads": self.heads,
         }
 
 
@@ -167,22 +197,25 @@ def site_summaries(
 def best_sites(scores: pa.Table, *, metric: str | None = None) -> list[BestSite]:
     """The best site of every run and probe under one metric (None: the main one).
 
-    It is chosen on one half of the clips and reported on the other.
+    It is chosen on one half of the clips and reported on the other. Where single heads were recorded, the best of the
+    means over heads comes first and the best single head after it: the best of hundreds of heads is another claim than
+    the best of a few layers, and the two are never mixed.
     """
-    found = [best_site(s) for s in series(scores, metric=metric or main_metric(scores))]
-    return [best for best in found if best is not None]
+    found = series(scores, metric=metric or main_metric(scores))
+    bests = [best_site(part) for s in found for part in s.by_heads().values()]
+    return [best for best in bests if best is not None]
 
 
 def best_site(s: Series) -> BestSite | None:
-    """The best site of one series; None when nothing was scored. A single site is reported on all clips."""
+    """The best of all sites of one series; None when nothing was scored. A single site is reported on all clips."""
     if len(s.sites) == 1:
-        return BestSite(s.key, site_summaries(s)[0], 0.0, 0)
+        return BestSite(s.key, site_summaries(s)[0], 0.0, 0, 1)
     if len(s.clips) >= MIN_CLIPS_FOR_HALVES:
         return _chosen_on_half(s)
     values = s.skill
     if np.isnan(values).all():
         return None
-    return BestSite(s.key, site_summaries(s, sites=[int(np.nanargmax(values))])[0], math.nan, 0)
+    return BestSite(s.key, site_summaries(s, sites=[int(np.nanargmax(values))])[0], math.nan, 0, len(s.sites))
 
 
 def _chosen_on_half(s: Series) -> BestSite | None:
@@ -190,7 +223,7 @@ def _chosen_on_half(s: Series) -> BestSite | None:
     if choice.site is None:
         return None
     summary = site_summaries(s, sites=[choice.site], clips=choice.reported_on)[0]
-    return BestSite(s.key, summary, choice.regret, len(choice.chosen_on))
+    return BestSite(s.key, summary, choice.regret, len(choice.chosen_on), len(s.sites))
 
 
 def _series(key: dict[str, Any], rows: pa.Table, failed: int) -> Series:

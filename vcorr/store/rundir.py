@@ -66,13 +66,15 @@ class RunDirectory:
 
     @classmethod
     def open(cls, path: Path) -> RunDirectory:
-        """Opens an existing run.
+        """Opens an existing run, given as its directory or as a folder that holds no other run.
 
         Raises:
-            StoreError: there is no run there.
+            StoreError: there is no run there, or there are several.
         """
         if not (path / RECORD).is_file():
             inside = sorted(p.parent.name for p in path.glob(f"*/{RECORD}")) if path.is_dir() else []
+            if len(inside) == 1:
+                return cls.open(path / inside[0])
             hint = f"It holds runs, though: {', '.join(inside[:5])}." if inside else "Runs are made by: vcorr run"
             raise StoreError(f"{path} is not a run: it has no {RECORD}.", hint=hint)
         run = cls(path)

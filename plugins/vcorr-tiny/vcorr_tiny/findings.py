@@ -246,9 +246,7 @@ def layer_table(results: Results, probe: str = "qk") -> str:
 
 
 def _head_means(s: Series) -> Series:
-    keep = [i for i, site in enumerate(s.sites) if site["head"] < 0]
-    parts = (array[:, keep] for array in (s.score, s.floor, s.ceiling))
-    return Series(s.key, tuple(s.sites[i] for i in keep), s.clips, *parts, s.failed)
+    return s.by_heads()["mean"]
 
 
 def fill(text: str, name: str, content: str) -> str:

@@ -1,0 +1,299 @@
+"""Two series on the same clips: which sites stand for them, and how far apart they are (docs/statistics.md)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vcorr.errors import UsageError
+from vcorr.records import HEAD_MEAN
+from vcorr.stats.bootstrap import Bounded, Floats, Interval, paired_difference, paired_skill_difference, skill
+from vcorr.stats.choice import choose_and_report, halves
+from vcorr.stats.summary import MIN_CLIPS_FOR_HALVES, Series, heads_of
+
+MIN_CLIPS = 2
+"""Fewer clips than this say nothing about other clips."""
+STRATUM_MARK = "@"
+"""Between a metric and the stratum of pairs it is restricted to, in the names of columns."""
+
+
+class SiteId(NamedTuple):
+    """A site as people write it: LAYER:STEP, or LAYER:STEP:HEAD for one head alone."""
+
+    layer: int
+    step: int
+    head: int = HEAD_MEAN
+
+    def __str__(self) -> str:
+        return f"{self.layer}:{self.step}" + ("" if self.head == HEAD_MEAN else f":{self.head}")
+
+
+def parse_site(text: str) -> SiteId:
+    """Reads LAYER:STEP or LAYER:STEP:HEAD.
+
+    Raises:
+        UsageError: it is neither.
+    """
+    parts = text.strip().split(":")
+    if len(parts) not in (2, 3) or not all(part.isdecimal() for part in parts):
+        raise UsageError(
+            f"{text!r} is not a site.",
+            hint="Write LAYER:STEP, such as 7:49, or LAYER:STEP:HEAD for one head alone.",
+        )
+    return SiteId(*map(int, parts))
+
+
+@dataclass(frozen=True)
+class Side:
+    """One side of a comparison. value, skill: means over the clips of the comparison.
+
+    layer, step, head: -1 where they do not apply. chosen_on: clips the site was chosen on, 0 when it was given or is
+    the only one. candidates: sites it was chosen among. regret: by how much the best choice in hindsight would have
+    been better on the other half of the clips; 0 for a site that is the only one, NaN for one that was given.
+    """
+
+    run: str
+    model: str
+    weights: str
+    probe: str
+    layer: int
+    layer_name: str
+    step: int
+    noise: float
+    head: int
+    value: float
+    skill: float
+    chosen_on: int
+    candidates: int
+    regret: float
+
+    @property
+    def site(self) -> SiteId:
+        """Where it was read."""
+        return SiteId(self.layer, self.step, self.head)
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A - B with its 95 % interval over clips; NaN where there is none."""
+
+    estimate: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, interval: Interval) -> Difference:
+        """The difference behind an interval of shape ()."""
+        return cls(float(interval.estimate), float(interval.low), float(interval.high))
+
+
+@dataclass(frozen=True)
+class PairedRow:
+    """A and B under one metric and variant, on the same clips.
+
+    heads: "mean" or "single", what the sites were chosen among, or "given". difference: of the values.
+    skill_difference: of the skills. clips: clips that count, both sides having a score. not_scored: clips that do not.
+    """
+
+    metric: str
+    variant: str
+    heads: str
+    a: Side
+    b: Side
+    difference: Difference
+    skill_difference: Difference
+    clips: int
+    not_scored: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON: NaN as None."""
+        plain: dict[str, Any] = _without_nan(asdict(self))
+        return plain
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """What one side brings: the series to report, the series to choose its site by, and the site if it was given.
+
+    The two series differ for strata alone: a metric in one stratum is reported at the site that is best over all pairs.
+    """
+
+    reported: Series
+    chosen_by: Series
+    given: SiteId | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether a site has to be chosen."""
+        return self.given is None and len(self.chosen_by.sites) > 1
+
+
+@dataclass(frozen=True)
+class _Pick:
+    site: SiteId
+    chosen_on: int
+    candidates: int
+    regret: float
+
+
+class NothingToChooseBy(Exception):  # noqa: N818  # an answer to the caller, never shown as an error
+    """No site has skill on the clips that choose; the message says it in words."""
+
+
+def pair(a: Candidates, b: Candidates, clips: Sequence[str], heads: str) -> PairedRow:
+    """Compares two series on the clips both have.
+
+    Sites that have to be chosen are chosen on every other clip, and everything is reported on the clips between; with
+    nothing to choose it is reported on all.
+
+    Args:
+        a: one side.
+        b: the other.
+        clips: ids of clips that both series have.
+        heads: kind of the sites, for the row.
+
+    Raises:
+        UsageError: too few clips, or a given site that was not recorded.
+        NothingToChooseBy: neither value nor skill can choose.
+    """
+    ids = sorted(clips)
+    choosing = a.is_open or b.is_open
+    _check_enough(len(ids), choosing)
+    picks = [_pick(side, ids) for side in (a, b)]
+    reporting = [ids[i] for i in halves(ids)[1]] if choosing else ids
+    scores = [_at(side.reported, pick.site, reporting) for side, pick in zip((a, b), picks, strict=True)]
+    difference = paired_difference(scores[0].score, scores[1].score)
+    used = np.isfinite(np.asarray(scores[0].score) + np.asarray(scores[1].score))
+    return PairedRow(
+        metric=a.reported.key["metric"],
+        variant=a.reported.key["variant"],
+        heads=heads,
+        a=_side(a.reported, picks[0], scores[0], used),
+        b=_side(b.reported, picks[1], scores[1], used),
+        difference=Difference.of(difference),
+        skill_difference=Difference.of(paired_skill_difference(*scores)),
+        clips=int(difference.n),
+        not_scored=int(difference.left_out),
+    )
+
+
+def sides_by_heads(
+    a: Series, b: Series, site_a: SiteId | None = None, site_b: SiteId | None = None
+) -> dict[str, tuple[Series, Series]]:
+    """What is compared with what: means over heads with means over heads, single heads with single heads.
+
+    A side that has one site alone (a baseline, say) goes with either kind of the other; two given sites go with each
+    other whatever they are. Empty when the sides have no kind in common.
+    """
+    if site_a is not None and site_b is not None:
+        return {"given": (a, b)}
+    lone = len(a.sites) == 1, len(b.sites) == 1
+    parts = _kinds(a, site_a), _kinds(b, site_b)
+    found: dict[str, tuple[Series, Series]] = {}
+    for kind in ("mean",) if all(lone) else ("mean", "single"):
+        left, right = (s if alone else part.get(kind) for s, alone, part in zip((a, b), lone, parts, strict=True))
+        if left is not None and right is not None:
+            found[kind] = (left, right)
+    return found
+
+
+def _kinds(s: Series, given: SiteId | None) -> dict[str, Series]:
+    return s.by_heads() if given is None else {heads_of(given.head): s}
+
+
+def _check_enough(clips: int, choosing: bool) -> None:
+    if choosing and clips < MIN_CLIPS_FOR_HALVES:
+        raise UsageError(
+            f"{_count(clips)} in common, too few to choose sites on one half and compare on the other: that takes at "
+            f"least {MIN_CLIPS_FOR_HALVES}.",
+            hint="Give the sites, --site-a LAYER:STEP --site-b LAYER:STEP, or run both on more clips (--limit).",
+        )
+    if clips < MIN_CLIPS:
+        raise UsageError(
+            f"{_count(clips)} in common: a difference on it says nothing about other clips.",
+            hint="Run both on more clips (--limit).",
+        )
+
+
+def _count(clips: int) -> str:
+    return f"Only {clips} clip{'' if clips == 1 else 's'}"
+
+
+def _pick(side: Candidates, clips: Sequence[str]) -> _Pick:
+    if side.given is not None:
+        _column(side.reported, side.given)
+        return _Pick(side.given, 0, 1, math.nan)
+    sites = [_site_id(site) for site in side.chosen_by.sites]
+    if len(sites) == 1:
+        return _Pick(sites[0], 0, 1, 0.0)
+    by, rows = side.chosen_by, _lines(side.chosen_by, clips)
+    choice = choose_and_report(clips, by.score[rows], floor=by.floor[rows], ceiling=by.ceiling[rows])
+    if choice.site is None:
+        raise NothingToChooseBy(
+            f"no skill to choose a site by: {by.key['metric']} has no floor and ceiling, or they are too close"
+        )
+    return _Pick(sites[choice.site], len(choice.chosen_on), len(sites), choice.regret)
+
+
+def _side(s: Series, pick: _Pick, scores: Bounded, used: NDArray[np.bool_]) -> Side:
+    site = s.sites[_column(s, pick.site)]
+    value, floor, ceiling = (_mean(np.asarray(part)[used]) for part in scores)
+    return Side(
+        **{name: s.key[name] for name in ("run", "model", "weights", "probe")},
+        **{name: site[name] for name in ("layer", "layer_name", "step", "noise", "head")},
+        value=value,
+        skill=float(skill(value, floor, ceiling)),
+        chosen_on=pick.chosen_on,
+        candidates=pick.candidates,
+        regret=pick.regret,
+    )
+
+
+def _at(s: Series, site: SiteId, clips: Sequence[str]) -> Bounded:
+    rows, column = _lines(s, clips), _column(s, site)
+    return Bounded(s.score[rows, column], s.floor[rows, column], s.ceiling[rows, column])
+
+
+def _lines(s: Series, clips: Sequence[str]) -> list[int]:
+    line = {clip: i for i, clip in enumerate(s.clips)}
+    return [line[clip] for clip in clips]
+
+
+def _column(s: Series, wanted: SiteId) -> int:
+    known = [_site_id(site) for site in s.sites]
+    if wanted in known:
+        return known.index(wanted)
+    raise UsageError(
+        f"Run {s.key['run']} has no site {wanted} of probe {s.key['probe']}.", hint=f"It recorded {_described(known)}."
+    )
+
+
+def _described(sites: Sequence[SiteId]) -> str:
+    if all(site.layer < 0 for site in sites):
+        return "no sites: it answers without attention, and nothing has to be chosen"
+    axes = {name: sorted({getattr(site, name) for site in sites}) for name in SiteId._fields}
+    heads = ["mean" if head == HEAD_MEAN else str(head) for head in axes["head"]]
+    return f"layers {_listed(axes['layer'])}, steps {_listed(axes['step'])}, heads {', '.join(heads)}"
+
+
+def _listed(numbers: Sequence[int]) -> str:
+    return ", ".join(map(str, numbers))
+
+
+def _site_id(site: dict[str, Any]) -> SiteId:
+    return SiteId(site["layer"], site["step"], site["head"])
+
+
+def _mean(values: Floats) -> float:
+    return float(values.mean()) if len(values) else math.nan
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _without_nan(part) for name, part in value.items()}
+    return None if isinstance(value, float) and math.isnan(value) else value
