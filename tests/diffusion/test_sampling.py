@@ -206,7 +206,7 @@ def sample(denoiser, watch, steps, passes):
 )
 def test_passes_without_labels_are_told_by_their_order(order, passes, told):
     denoiser, log = Denoiser(), Log()
-    sample(denoiser, SamplingWatch(denoiser, log, {1: 0.5}, order), 3, passes)
+    sample(denoiser, SamplingWatch([denoiser] * 3, log, {1: 0.5}, order), 3, passes)
     assert log.events == ["step 1 at 0.5", *told, "end"]
     assert not denoiser._forward_hooks
     assert not denoiser._forward_pre_hooks
@@ -234,7 +234,7 @@ class Pipe:
 
 def test_without_a_callback_the_scheduler_tells_the_end_of_a_step():
     pipe, log = Pipe(), Log()
-    watch = SamplingWatch(pipe.denoiser, log, {0: 0.9, 2: 0.5}, ("uncond", "cond"))
+    watch = SamplingWatch([pipe.denoiser] * 3, log, {0: 0.9, 2: 0.5}, ("uncond", "cond"))
     with torch.no_grad():
         plain = pipe(3, 2)
         with watch, watch.told_by(pipe) as told:
@@ -243,7 +243,7 @@ def test_without_a_callback_the_scheduler_tells_the_end_of_a_step():
     assert log.events == ["step 0 at 0.9", "uncond", "cond", "end", "step 2 at 0.5", "uncond", "cond", "end"]
     watch.check(torch.tensor([9, 8, 7]))
     assert "step" not in vars(pipe.scheduler)
-    with pytest.raises(ZeroDivisionError), SamplingWatch(pipe.denoiser, log, {}).told_by(pipe):
+    with pytest.raises(ZeroDivisionError), SamplingWatch([pipe.denoiser], log, {}).told_by(pipe):
         raise ZeroDivisionError
     assert "step" not in vars(pipe.scheduler)
 
@@ -251,7 +251,7 @@ def test_without_a_callback_the_scheduler_tells_the_end_of_a_step():
 def test_passes_nobody_told_apart_are_refused():
     denoiser = Denoiser()
     recorder = Recorder({"keeper": Keeper()}, np.zeros((1, 2), dtype=np.float32))
-    watch = SamplingWatch(denoiser, recorder, {0: 0.5})
+    watch = SamplingWatch([denoiser], recorder, {0: 0.5})
     sites, grid = [Site(0, "attn", 1)], TokenGrid(2, 1, 2, (8, 8), temporal_ratio=1)
     with pytest.raises(CaptureError, match="twice"), recorder.attach(denoiser, sites, TokenLayout(), grid):
         sample(denoiser, watch, 1, 2)

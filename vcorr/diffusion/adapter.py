@@ -9,6 +9,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import partial
+from itertools import groupby
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar
 
 import numpy as np
@@ -69,9 +70,9 @@ class DiffusersVideoModel(Generic[C]):
     - `condition(prompt, grid)`: what all steps of a clip share, text embeddings and rotary tables for instance;
     - `inputs(latents, timestep, condition)`: the keyword arguments of the denoiser.
 
-    Where a model is unlike most, it also overrides `grid`, `compression_at`, `encode`, `schedule`, `locate`,
-    `loaded_sizes`, `text_limit`, `clip_condition` or `call_inputs`. Inside the methods that are called with a clip or
-    with latents, the loaded pipeline is `self.pipe`; `self.device` is where it computes.
+    Where a model is unlike most, it also overrides `grid`, `compression_at`, `denoiser_at`, `encode`, `schedule`,
+    `locate`, `loaded_sizes`, `text_limit`, `clip_condition` or `call_inputs`. Inside the methods that are called with a
+    clip or with latents, the loaded pipeline is `self.pipe`; `self.device` is where it computes.
     Subclasses import torch and diffusers inside methods only, so that their sites are known without loading anything.
     """
 
@@ -175,6 +176,13 @@ class DiffusersVideoModel(Generic[C]):
         from vcorr.diffusion.schedule import noise_schedule
 
         return noise_schedule(self.pipe.scheduler, num_steps, self.device)
+
+    def denoiser_at(self, timestep: float) -> str:
+        """The component of the pipeline that runs at a timestep: `denoiser`, unless several take turns.
+
+        They have the same sites; those of a step are the sites of the component that runs in it.
+        """
+        return self.denoiser
 
     def text_limit(self) -> int | None:
         """The most tokens of a prompt the text encoder reads; None when it reads any number."""
@@ -295,17 +303,20 @@ class DiffusersVideoModel(Generic[C]):
         from vcorr.diffusion.latents import clip_noise
 
         grid, video = self._checked(clip)
-        module = getattr(self.pipe, self.denoiser)
         with torch.no_grad():
             schedule = self._schedule(settings, grid)
             condition = self.clip_condition(clip, grid, settings.seed)
             latents = self.encode(video)
             epsilon = clip_noise(latents.shape, settings.seed, clip.id).to(latents.device)
-            with recorder.attach(module, self.sites(), self._layout(), partial(self.grid, clip)):
-                for step in settings.steps:
-                    noisy = schedule.add_noise(latents, epsilon, step)
-                    with recorder.step(step, noise=float(schedule.noise[step])):
-                        module(**self.inputs(noisy, schedule.timesteps[step], condition))
+            denoisers = self._denoisers(schedule)
+            for _, stretch in groupby(settings.steps, key=lambda step: id(denoisers[step])):
+                steps = list(stretch)
+                module = denoisers[steps[0]]
+                with recorder.attach(module, self.sites(), self._layout(), partial(self.grid, clip)):
+                    for step in steps:
+                        noisy = schedule.add_noise(latents, epsilon, step)
+                        with recorder.step(step, noise=float(schedule.noise[step])):
+                            module(**self.inputs(noisy, schedule.timesteps[step], condition))
         self.pipe.maybe_free_model_hooks()
 
     def _generate(self, clip: Clip, settings: RunSettings, recorder: Recorder) -> NDArray[np.uint8]:
@@ -317,9 +328,14 @@ class DiffusersVideoModel(Generic[C]):
         made = replace(clip, video=None, tracks=None)
         grid = self.grid(made, None)
         schedule = self._schedule(settings, grid)
-        module = getattr(self.pipe, self.denoiser)
         noise = {step: float(schedule.noise[step]) for step in settings.steps}
-        watch = SamplingWatch(module, recorder, noise, self.passes)
+        watch = SamplingWatch(
+            self._denoisers(schedule),
+            recorder,
+            noise,
+            self.passes,
+            lambda module: recorder.attach(module, self.sites(), self._layout(), partial(self.grid, made)),
+        )
         # a pipeline that draws from torch's own generator, against its promise, repeats as well
         with torch.no_grad(), seeded(settings.seed):
             call = {
@@ -332,11 +348,7 @@ class DiffusersVideoModel(Generic[C]):
                 "output_type": "np",
                 **self._guidance(settings),
             }
-            with (
-                watch,
-                watch.told_by(self.pipe) as told,
-                recorder.attach(module, self.sites(), self._layout(), partial(self.grid, made)),
-            ):
+            with watch, watch.told_by(self.pipe) as told:
                 output = self.pipe(**call, **told)
         watch.check(schedule.timesteps)
         return frames_of(output, grid)
@@ -346,6 +358,10 @@ class DiffusersVideoModel(Generic[C]):
         for step in settings.steps:
             schedule.check(step)
         return schedule
+
+    def _denoisers(self, schedule: NoiseSchedule) -> list[torch.nn.Module]:
+        """The module that runs at each step."""
+        return [getattr(self.pipe, self.denoiser_at(float(timestep))) for timestep in schedule.timesteps]
 
     def _layout(self) -> TokenLayout:
         from vcorr.capture.records import TokenLayout

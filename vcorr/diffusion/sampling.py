@@ -1,4 +1,4 @@
-"""Watches a diffusers pipeline while it samples: the step and the guidance branch of every pass of its denoiser.
+"""Watches a diffusers pipeline while it samples: the step and the guidance branch of every pass of its denoisers.
 
 Shape legend: T video frames, H x W pixels, S sampling steps.
 """
@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import functools
 import inspect
+import itertools
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -17,19 +19,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from vcorr.capture.labels import branch_of, pass_labels
+from vcorr.capture.split import CONDITIONAL
 from vcorr.errors import PluginError, UsageError
 from vcorr.geometry import TokenGrid
 
 if TYPE_CHECKING:
     from vcorr.capture.recorder import Recorder
 
-CONDITIONAL = "cond"
-BATCHED = "cond_uncond"
-"""What diffusers labels a pass that holds all branches in one batch; the token layout says which row is which."""
-
 
 class SamplingWatch:
-    """Opens `recorder.step` around the denoiser's passes of the chosen steps, and of these only.
+    """Opens `recorder.step` around the denoisers' passes of the chosen steps, and of these only.
 
     A step begins with the first pass of the denoiser after the last step ended, and ends with the pipeline's callback,
     `step_ended`, or, for pipelines without it, with the step of their scheduler; `told_by` sees to either. The branch
@@ -38,30 +38,42 @@ class SamplingWatch:
     class's concern: `TokenLayout.branches` says which row is read, and a batch of one is the conditional branch itself.
 
     Args:
-        denoiser: the module whose passes count.
+        denoisers: of every step the module that runs in it, mostly the same one for all.
         recorder: told of the chosen steps.
         noise: sigma / (alpha + sigma) of each chosen step, by its 0-based index.
         passes: branches in the order of the passes of a step, for pipelines that run them one after the other without
             labels.
+        attach: opens the recorder's `attach` on a denoiser. It stays open over the steps in a row that this denoiser
+            runs, if a chosen one is among them.
     """
 
     def __init__(
-        self, denoiser: nn.Module, recorder: Recorder, noise: Mapping[int, float], passes: Sequence[str] = ()
+        self,
+        denoisers: Sequence[nn.Module],
+        recorder: Recorder,
+        noise: Mapping[int, float],
+        passes: Sequence[str] = (),
+        attach: Callable[[nn.Module], AbstractContextManager[Any]] = nullcontext,
     ) -> None:
-        self._denoiser = denoiser
+        self._denoisers = tuple(denoisers)
         self._recorder = recorder
         self._noise = dict(noise)
         self._passes = tuple(passes)
-        self._outer, self._step, self._pass = ExitStack(), ExitStack(), ExitStack()
+        self._attach = attach
+        self._stretches = _stretches(self._denoisers, self._noise)
+        self._outer, self._attached, self._step, self._pass = ExitStack(), ExitStack(), ExitStack(), ExitStack()
         self._index, self._passes_run = 0, 0
         self._label: str | None = None
         self._timesteps: list[Any] = []
 
     def __enter__(self) -> SamplingWatch:
         with ExitStack() as stack:
-            stack.callback(self._denoiser.register_forward_pre_hook(self._before).remove)
-            stack.callback(self._denoiser.register_forward_hook(self._after, always_call=True).remove)
-            stack.enter_context(_relabelled(self._denoiser, self._labelled))
+            for denoiser in dict.fromkeys(self._denoisers):
+                before = functools.partial(self._before, denoiser)
+                stack.callback(denoiser.register_forward_pre_hook(before).remove)
+                stack.callback(denoiser.register_forward_hook(self._after, always_call=True).remove)
+                stack.enter_context(pass_labels(denoiser, self._labelled))
+            self._enter_stretch(0)
             self._outer = stack.pop_all()
         return self
 
@@ -71,7 +83,10 @@ class SamplingWatch:
         try:
             self._step.__exit__(kind, error, trace)
         finally:
-            self._outer.close()
+            try:
+                self._attached.__exit__(*sys.exc_info())
+            finally:
+                self._outer.close()
 
     @contextmanager
     def told_by(self, pipe: Any) -> Iterator[dict[str, Any]]:
@@ -97,10 +112,17 @@ class SamplingWatch:
             del scheduler.step
 
     def step_ended(self, pipe: Any, index: int, timestep: Any, tensors: Mapping[str, Any]) -> dict[str, Any]:
-        """The pipeline's `callback_on_step_end`; changes nothing."""
+        """The pipeline's `callback_on_step_end`; changes nothing.
+
+        Raises:
+            PluginError: no denoiser of the adapter's ran in a chosen step.
+        """
+        if index in self._noise and not self._passes_run:
+            raise _another_denoiser(index)
         self._step.close()
         self._timesteps.append(timestep)
         self._index, self._passes_run = index + 1, 0
+        self._enter_stretch(index + 1)
         return {}
 
     def check(self, timesteps: Tensor) -> None:
@@ -114,9 +136,20 @@ class SamplingWatch:
                 hint="The adapter's `schedule` has to set its scheduler up as the pipeline's call does.",
             )
 
-    def _before(self, module: nn.Module, args: Any) -> None:
+    def _enter_stretch(self, index: int) -> None:
+        """Attaches to the denoiser that takes over at a step, if it runs a chosen one, in place of the one before."""
+        if index not in self._stretches:
+            return
+        self._attached.close()
+        denoiser = self._stretches[index]
+        if denoiser is not None:
+            self._attached.enter_context(self._attach(denoiser))
+
+    def _before(self, denoiser: nn.Module, module: nn.Module, args: Any) -> None:
         if self._index not in self._noise:
             return
+        if denoiser is not self._denoisers[self._index]:
+            raise _another_denoiser(self._index)
         if not self._passes_run:
             self._step.enter_context(self._recorder.step(self._index, noise=self._noise[self._index]))
         self._pass.enter_context(self._recorder.branch(self._branch()))
@@ -127,16 +160,11 @@ class SamplingWatch:
 
     def _branch(self) -> str:
         if self._label is not None:
-            return CONDITIONAL if self._label == BATCHED else self._label
+            return branch_of(self._label)
         return self._passes[self._passes_run % len(self._passes)] if self._passes else CONDITIONAL
 
-    @contextmanager
-    def _labelled(self, name: str) -> Iterator[None]:
-        before, self._label = self._label, name
-        try:
-            yield
-        finally:
-            self._label = before
+    def _labelled(self, name: str | None) -> None:
+        self._label = name
 
 
 def frames_of(output: Any, grid: TokenGrid) -> NDArray[np.uint8]:
@@ -167,24 +195,22 @@ def sampling_generator(seed: int) -> torch.Generator:
     return torch.Generator("cpu").manual_seed(seed)
 
 
-@contextmanager
-def _relabelled(denoiser: nn.Module, labelled: Callable[[str], Any]) -> Iterator[None]:
-    """Lets `labelled` know the names given to `denoiser.cache_context` while the block runs."""
-    original = getattr(denoiser, "cache_context", None)
-    if original is None:
-        yield
-        return
+def _another_denoiser(step: int) -> PluginError:
+    return PluginError(
+        f"Step {step} runs another denoiser of the pipeline than the adapter tells for its timestep.",
+        hint="The adapter's `denoiser_at` has to name the component that the pipeline runs.",
+    )
 
-    @contextmanager
-    def cache_context(name: str, **fields: Any) -> Iterator[None]:
-        with labelled(name), original(name, **fields):
-            yield
 
-    denoiser.cache_context = cache_context  # type: ignore[assignment]
-    try:
-        yield
-    finally:
-        del denoiser.cache_context
+def _stretches(denoisers: Sequence[nn.Module], chosen: Mapping[int, float]) -> dict[int, nn.Module | None]:
+    """The denoiser that takes over at a step, by that step's index; None where no chosen step follows until the next
+    change.
+    """
+    stretches: dict[int, nn.Module | None] = {}
+    for _, steps in itertools.groupby(range(len(denoisers)), key=lambda step: id(denoisers[step])):
+        run = list(steps)
+        stretches[run[0]] = denoisers[run[0]] if chosen.keys() & run else None
+    return stretches
 
 
 def _ends(timesteps: Sequence[float]) -> str:
