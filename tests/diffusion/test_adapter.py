@@ -181,8 +181,8 @@ def test_clips_are_read_as_far_as_they_fill_latents(frames, read):
 @pytest.mark.parametrize(
     ("option", "value", "reason"),
     [
-        ("height", 62, "for example 60 or 64"),
-        ("width", 0, "for example 4 or 8"),
+        ("height", 62, "60 and 64"),
+        ("width", 0, "nearest: 4"),
         ("frames", 10, "9 and 13"),
         ("frames", 1, "5 and more, in steps of 4"),
     ],

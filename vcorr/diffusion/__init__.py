@@ -8,12 +8,15 @@ imports neither torch nor diffusers, so that models can be listed, and missing w
 from __future__ import annotations
 
 from vcorr.diffusion.adapter import DiffusersVideoModel, VideoConfig
-from vcorr.diffusion.layout import Compression, attention_sites
+from vcorr.diffusion.layout import Compression, Sizes, attention_sites
+from vcorr.diffusion.text import PromptEncoding
 from vcorr.diffusion.weights import WeightsSource, check_pipeline_folder, folder_identity, locate_weights
 
 __all__ = [
     "Compression",
     "DiffusersVideoModel",
+    "PromptEncoding",
+    "Sizes",
     "VideoConfig",
     "WeightsSource",
     "attention_sites",

@@ -16,7 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vcorr.cards import load_card
-from vcorr.diffusion.layout import Compression
+from vcorr.diffusion.checks import check_loaded, check_size, frames_to_read, size_in_words
+from vcorr.diffusion.layout import Compression, Sizes
+from vcorr.diffusion.text import PromptEncoding
 from vcorr.diffusion.weights import WeightsSource, locate_weights
 from vcorr.errors import PluginError, UsageError
 from vcorr.geometry import TokenGrid
@@ -43,7 +45,8 @@ class VideoConfig:
     those it makes; a shorter clip is read as far as its frames fill whole latents. prompt: "caption" gives the clip's
     own text, "empty" none. lora: path of a safetensors file with low-rank weights, merged in when the model is loaded.
     offload: networks stay in CPU memory and come to the GPU only while they run. vae_tiling: the autoencoder works tile
-    by tile, which takes less memory and changes pixels slightly.
+    by tile, which takes less memory and changes pixels slightly; vae_slicing: item by item of its batch, which changes
+    nothing and helps autoencoders of images, whose batch is the frames.
     """
 
     height: int
@@ -53,6 +56,7 @@ class VideoConfig:
     lora: str | None = None
     offload: bool = False
     vae_tiling: bool = False
+    vae_slicing: bool = False
 
 
 class DiffusersVideoModel(Generic[C]):
@@ -70,9 +74,10 @@ class DiffusersVideoModel(Generic[C]):
     - `condition(prompt, grid)`: what all steps of a clip share, text embeddings and rotary tables for instance;
     - `inputs(latents, timestep, condition)`: the keyword arguments of the denoiser.
 
-    Where a model is unlike most, it also overrides `grid`, `compression_at`, `denoiser_at`, `encode`, `schedule`,
-    `locate`, `loaded_sizes`, `text_limit`, `clip_condition` or `call_inputs`. Inside the methods that are called with a
-    clip or with latents, the loaded pipeline is `self.pipe`; `self.device` is where it computes.
+    One whose pipeline takes `prompt_embeds` also says its `encoding`, and uses `embed` in `condition`. Where a model is
+    unlike most, it also overrides `grid`, `compression_at`, `denoiser_at`, `sizes`, `encode`, `schedule`, `locate`,
+    `loaded_sizes`, `text_limit`, `clip_condition` or `call_inputs`. Inside the methods that are called with a clip or
+    with latents, the loaded pipeline is `self.pipe`; `self.device` is where it computes.
     Subclasses import torch and diffusers inside methods only, so that their sites are known without loading anything.
     """
 
@@ -93,6 +98,8 @@ class DiffusersVideoModel(Generic[C]):
     `denoiser.cache_context`; those that do, and those that batch or have no guidance, leave it empty."""
     guidance_argument: ClassVar[str] = "guidance_scale"
     """What the pipeline's call names the strength of guidance."""
+    frames_argument: ClassVar[str] = "num_frames"
+    """What the pipeline's call names the number of video frames."""
     needs_image: ClassVar[bool] = False
     """Whether sampling starts from an image, frame 0 of the clip's video."""
     steps: int = 50
@@ -135,12 +142,13 @@ class DiffusersVideoModel(Generic[C]):
         """How tokens lie over `clip` at the size this model reads it.
 
         Raises:
-            UsageError: height, width or frames do not divide into tokens, or the clip is too short for two latents.
+            UsageError: the model does not take the configured height, width or frames, or the clip is too short.
         """
         config, pack = self.config, self.compression_at(site)
-        for name in ("height", "width"):
-            _check_divides(name, getattr(config, name), pack.stride)
-        frames = self._frames(clip)
+        allowed, title = self.sizes(site), self.model_card().title
+        for name, sizes in allowed.items():
+            check_size(name, getattr(config, name), sizes, title)
+        frames = frames_to_read(clip, config.frames, allowed["frames"], title)
         tokens, spans = pack.time(frames)
         return TokenGrid(
             frames=tokens,
@@ -157,13 +165,28 @@ class DiffusersVideoModel(Generic[C]):
         """How pixels become tokens at a site; at all of them alike unless the network has several resolutions."""
         return self.compression
 
+    def sizes(self, site: Site | None) -> Mapping[str, Sizes]:
+        """The height, width and frames that can be read at a site; whatever divides into tokens unless told otherwise."""
+        pack = self.compression_at(site)
+        side = Sizes(pack.stride, pack.stride)
+        return {"height": side, "width": side, "frames": Sizes(pack.least_frames, pack.frame_step)}
+
+    @property
+    def encoding(self) -> PromptEncoding | None:
+        """How the pipeline encodes prompts; None when the model has no text, or does it in a way of its own."""
+        return None
+
     def locate(self, weights: str) -> WeightsSource:
         """The source that `--weights` names, found without loading it; raises as `vcorr.diffusion.locate_weights`."""
         return locate_weights(weights, self.model_card(), self.saved_as or (self.pipeline_class,))
 
     def loaded_sizes(self) -> Mapping[str, Any]:
-        """Sizes of the loaded pipeline by the name of the option that has to agree with them."""
-        return {}
+        """Sizes of the loaded pipeline by the name of the option that has to agree with them.
+
+        They are the options that the denoiser's own configuration has by the same name, e.g. `num_layers`.
+        """
+        found = getattr(self.pipe, self.denoiser).config
+        return {field.name: _plain(found[field.name]) for field in fields(self.config) if field.name in found}
 
     def encode(self, video: NDArray[np.uint8]) -> Tensor:
         """(T, H, W, 3) uint8 RGB to (1, C, F, h, w), in the units the denoiser was trained with."""
@@ -186,7 +209,7 @@ class DiffusersVideoModel(Generic[C]):
 
     def text_limit(self) -> int | None:
         """The most tokens of a prompt the text encoder reads; None when it reads any number."""
-        return None
+        return None if self.encoding is None else self.encoding.tokens
 
     def clip_condition(self, clip: Clip, grid: TokenGrid, seed: int) -> Any:
         """What every step of renoise mode is conditioned on: `condition` of the prompt, unless the clip gives more."""
@@ -194,7 +217,20 @@ class DiffusersVideoModel(Generic[C]):
 
     def call_inputs(self, clip: Clip, grid: TokenGrid) -> Mapping[str, Any]:
         """Arguments of the pipeline's call in generate mode beside size, steps, generator, guidance and callback."""
-        return {"prompt": self.prompt(clip)}
+        prompt = self.prompt(clip)
+        if self.encoding is None:
+            return {"prompt": prompt}
+        return self.encoding.call_inputs(self.pipe, prompt, self.device, self._dtype)
+
+    def embed(self, prompt: str) -> dict[str, Tensor]:
+        """The prompt's embedding, (1, n, c), and mask, (1, n), by the names the pipeline's call has for them.
+
+        Raises:
+            PluginError: the model does not say its `encoding`.
+        """
+        if self.encoding is None:
+            raise _unanswered(self, "encoding")
+        return self.encoding.embed(self.pipe, prompt, self.device, self._dtype)
 
     # ------------------------------------------------------------------------------------------------------ contract
 
@@ -231,8 +267,8 @@ class DiffusersVideoModel(Generic[C]):
             lora_file(self.config.lora)  # a wrong path is told before gigabytes are read
         self._pipe, self.device = self._loaded(source, kind), device
         try:
-            self._check_sizes(weights)
-            self._apply_options()
+            check_loaded(self.config, self.loaded_sizes(), weights)
+            self._prepare()
             place(self._pipe, device, offload=self.config.offload)
         except BaseException:
             self._pipe = None
@@ -241,6 +277,7 @@ class DiffusersVideoModel(Generic[C]):
     def adopt(self, pipe: Any, device: str) -> None:
         """Uses a pipeline that was built elsewhere and is on `device` already, in place of `load`."""
         self._pipe, self.device = pipe, device
+        self._let_attention_be_seen()
         pipe.set_progress_bar_config(disable=True)
 
     @property
@@ -342,7 +379,7 @@ class DiffusersVideoModel(Generic[C]):
                 **self.call_inputs(clip, grid),
                 "height": round(grid.height),
                 "width": round(grid.width),
-                "num_frames": grid.video_frames,
+                self.frames_argument: grid.video_frames,
                 "num_inference_steps": settings.num_steps,
                 "generator": sampling_generator(settings.seed),
                 "output_type": "np",
@@ -388,35 +425,29 @@ class DiffusersVideoModel(Generic[C]):
         cast_pipeline(pipe, kind)
         return pipe
 
-    def _apply_options(self) -> None:
-        from vcorr.diffusion.options import merge_lora, tile_autoencoder
+    def _prepare(self) -> None:
+        from vcorr.diffusion.options import merge_lora, slice_autoencoder, tile_autoencoder
 
         self.pipe.set_progress_bar_config(disable=True)
+        self._let_attention_be_seen()
         if self.config.lora is not None:
             merge_lora(self.pipe, self.config.lora)
         if self.config.vae_tiling:
             tile_autoencoder(self.pipe)
+        if self.config.vae_slicing:
+            slice_autoencoder(self.pipe)
+
+    def _let_attention_be_seen(self) -> None:
+        from vcorr.diffusion.backend import use_torch_attention
+
+        use_torch_attention(getattr(self.pipe, self.denoiser), [site.name for site in self.sites()])
+
+    @property
+    def _dtype(self) -> torch.dtype:
+        found: torch.dtype = getattr(self.pipe, self.denoiser).dtype
+        return found
 
     # ----------------------------------------------------------------------------------------------------------- checks
-
-    def _frames(self, clip: Clip) -> int:
-        """Frames to read: as configured, or as many of a shorter clip as fill whole latents."""
-        pack, frames = self.compression, self.config.frames
-        if frames < pack.least_frames:
-            raise UsageError(
-                f"model.frames={frames} leaves no latent to match to.",
-                hint=f"{self.model_card().title} takes {pack.least_frames} and more, in steps of {pack.frame_step}.",
-            )
-        if clip.video is None or len(clip.video) >= frames:
-            return frames
-        lead = int(pack.causal)
-        fits = (len(clip.video) - lead) // pack.frame_step * pack.frame_step + lead
-        if fits < pack.least_frames:
-            raise UsageError(
-                f"Clip {clip.id} has {len(clip.video)} frames; {self.model_card().title} needs at least "
-                f"{pack.least_frames} to have a latent to match to."
-            )
-        return fits
 
     def _checked(self, clip: Clip) -> tuple[TokenGrid, NDArray[np.uint8]]:
         grid = self.grid(clip, None)
@@ -427,40 +458,14 @@ class DiffusersVideoModel(Generic[C]):
         expected = (grid.video_frames, round(grid.height), round(grid.width))
         if clip.video.shape[:3] != expected:
             raise UsageError(
-                f"Clip {clip.id} is {_size(clip.video.shape)}; the model reads {_size(expected)}.",
+                f"Clip {clip.id} is {size_in_words(clip.video.shape)}; the model reads {size_in_words(expected)}.",
                 hint="vcorr.stages.fit.fit_clip(clip, model.grid(clip, None)) brings it to that size.",
             )
         return grid, clip.video
 
-    def _check_sizes(self, weights: str) -> None:
-        known = {field.name for field in fields(self.config)}
-        wrong = {
-            name: value
-            for name, value in self.loaded_sizes().items()
-            if name in known and getattr(self.config, name) != value
-        }
-        if wrong:
-            found = ", ".join(f"{k}={v!r} (configured: {getattr(self.config, k)!r})" for k, v in wrong.items())
-            options = " ".join(f"--set model.{k}={_option(v)}" for k, v in wrong.items())
-            raise UsageError(f"--weights {weights!r} has other sizes than configured: {found}.", hint=f"Add: {options}")
 
-
-def _check_divides(name: str, pixels: int, stride: int) -> None:
-    if pixels < 1 or pixels % stride:
-        below = max(pixels // stride, 1) * stride
-        raise UsageError(
-            f"model.{name}={pixels} does not divide into tokens of {stride} pixels.",
-            hint=f"Multiples of {stride} do, for example {below} or {below + stride}.",
-        )
-
-
-def _size(shape: Sequence[int]) -> str:
-    frames, height, width = shape[:3]
-    return f"{frames} frames of {height}x{width} pixels"
-
-
-def _option(value: Any) -> str:
-    return f"'[{','.join(map(str, value))}]'" if isinstance(value, (tuple, list)) else str(value).lower()
+def _plain(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
 
 
 def _unanswered(model: object, name: str) -> PluginError:

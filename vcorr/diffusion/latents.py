@@ -41,7 +41,8 @@ def encode_video(vae: Any, video: NDArray[np.uint8], device: str | torch.device 
 def normalise_latents(vae: Any, latents: Tensor) -> Tensor:
     """(x - mean) / std, then (x - shift) · scale, each where the autoencoder has such values.
 
-    mean and std, one value a channel, are a list in the configuration or a buffer of the autoencoder.
+    mean and std are a list in the configuration or a buffer of the autoencoder, of one value a channel, or of one a
+    channel and latent frame, for as many frames as there may be.
     """
     mean, std = (_per_channel(vae, name, latents) for name in ("latents_mean", "latents_std"))
     if mean is not None and std is not None:
@@ -86,4 +87,6 @@ def _per_channel(vae: Any, name: str, like: Tensor) -> Tensor | None:
         values = dict(vae.named_buffers()).get(name)
     if values is None:
         return None
-    return torch.as_tensor(values).to(like.device, like.dtype).view(1, -1, 1, 1, 1)
+    channels, frames = like.shape[1:3]
+    each = torch.as_tensor(values).to(like.device, like.dtype).view(1, channels, -1, 1, 1)
+    return each[:, :, :frames]

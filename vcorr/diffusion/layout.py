@@ -9,6 +9,38 @@ from vcorr.records import Attention, BlockAxes, Factorised, Site, Unrotated
 
 
 @dataclass(frozen=True)
+class Sizes:
+    """Sizes a model takes: `first` and every `step` more, up to `last` where there is an end."""
+
+    first: int
+    step: int
+    last: int | None = None
+
+    def __contains__(self, size: int) -> bool:
+        return size == self.fitting(size)
+
+    def __str__(self) -> str:
+        if self.last == self.first:
+            return f"{self.first} and no other"
+        more = "and more" if self.last is None else f"to {self.last}"
+        return f"{self.first} {more}, in steps of {self.step}"
+
+    def fitting(self, most: int) -> int | None:
+        """The largest of at most `most`; None when all are larger."""
+        if most < self.first:
+            return None
+        within = most if self.last is None else min(most, self.last)
+        return self.first + (within - self.first) // self.step * self.step
+
+    def nearest(self, size: int) -> tuple[int, ...]:
+        """The next smaller and the next larger ones of a size that is not among them."""
+        below = self.fitting(size)
+        above = self.first if below is None else below + self.step
+        fits = self.last is None or above <= self.last
+        return tuple(found for found in (below, above if fits else None) if found is not None)
+
+
+@dataclass(frozen=True)
 class Compression:
     """How pixels become tokens.
 

@@ -62,10 +62,12 @@ def seeded(seed: int) -> Iterator[None]:
 
 
 def cast_pipeline(pipe: Any, dtype: torch.dtype) -> None:
-    """Brings every network of a pipeline with random weights to `dtype`; there are no parts to keep in float32."""
+    """Brings every network of a pipeline with random weights to `dtype`, in evaluation mode; there are no parts to keep
+    in float32.
+    """
     for component in pipe.components.values():
         if isinstance(component, nn.Module):
-            nn.Module.to(component, dtype=dtype)
+            nn.Module.to(component, dtype=dtype).eval()
 
 
 def pipeline_type(class_name: str) -> Any:

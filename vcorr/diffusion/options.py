@@ -1,4 +1,4 @@
-"""Options of a loaded pipeline: low-rank weights merged in, offloading, a tiled autoencoder."""
+"""Options of a loaded pipeline: low-rank weights merged in, offloading, a tiled or sliced autoencoder."""
 
 from __future__ import annotations
 
@@ -85,6 +85,17 @@ def tile_autoencoder(pipe: Any) -> None:
     Raises:
         UsageError: it cannot.
     """
-    if not hasattr(pipe.vae, "enable_tiling"):
+    if not hasattr(pipe.vae, "use_tiling"):
         raise UsageError(f"{type(pipe.vae).__name__} cannot work in tiles.", hint="Leave out --vae-tiling.")
     pipe.vae.enable_tiling()
+
+
+def slice_autoencoder(pipe: Any) -> None:
+    """Lets the autoencoder work item by item of its batch, with less memory and the same pixels.
+
+    Raises:
+        UsageError: it cannot.
+    """
+    if not hasattr(pipe.vae, "use_slicing"):
+        raise UsageError(f"{type(pipe.vae).__name__} cannot work in slices.", hint="Leave out model.vae_slicing.")
+    pipe.vae.enable_slicing()

@@ -215,7 +215,7 @@ def test_the_true_size_of_1_5_without_loading_anything():
         ("cogvideox-1.5-5b", {"frames": 7}, None, "9 and more, in steps of 4"),
         ("cogvideox-1.5-5b", {"frames": 15}, None, "13 and 17"),
         ("cogvideox-1.5-5b", {"width": 144}, None, "at most 128"),
-        ("cogvideox-5b", {"height": 72}, None, "64 or 80"),
+        ("cogvideox-5b", {"height": 72}, None, "64 and 80"),
         ("cogvideox-5b-i2v", {}, make_clip(5), "positions of 9 frames and takes no other number; this clip has 5"),
     ],
 )

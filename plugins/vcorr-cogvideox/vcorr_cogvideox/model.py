@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 class CogVideoXConfig(VideoConfig):
     """Options of the CogVideoX models; the defaults are CogVideoX-2B's.
 
-    All but those of every model (height, width, frames, prompt, lora, offload, vae_tiling) are sizes of the networks:
-    `--weights random` builds them as they are given here, and weights from elsewhere must agree with those that decide
-    where the tokens are.
+    All but those of every model (height, width, frames, prompt, lora, offload, vae_tiling, vae_slicing) are sizes of
+    the networks: `--weights random` builds them as they are given here, and weights from elsewhere must agree with
+    those that decide where the tokens are.
 
     num_layers, num_attention_heads, attention_head_dim: of the transformer. patch_size: latents a token covers in x
     and y; temporal_patch: in time. text_embed_dim: width of the prompt embedding. max_text_seq_length: its tokens,

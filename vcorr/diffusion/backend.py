@@ -1,0 +1,47 @@
+"""Brings a denoiser's attention to torch's own function, where the tap can see it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from torch import nn
+
+from vcorr.capture.modules import find
+
+LEGACY = frozenset({"AttnProcessor", "SlicedAttnProcessor", "XFormersAttnProcessor"})
+"""Processors of diffusers' `Attention` that compute attention by hand or through xformers; `AttnProcessor2_0` computes
+the same through torch."""
+
+HEARD = ("native", "_native")
+"""How the names of the backends begin that call torch's function."""
+
+
+def use_torch_attention(denoiser: nn.Module, names: Iterable[str]) -> None:
+    """Switches the attention modules `names` to torch's function where they, or the environment, chose another.
+
+    What cannot be switched is left as it is: the tap refuses it by name once it has run.
+    """
+    modules = [module for module in (find(denoiser, name)[0] for name in names) if module is not None]
+    for module in modules:
+        _replace_legacy(module)
+    silent = any(not _heard(getattr(module, "processor", None)) for module in modules)
+    if silent and hasattr(denoiser, "set_attention_backend"):
+        denoiser.set_attention_backend("native")
+
+
+def _replace_legacy(module: Any) -> None:
+    if type(getattr(module, "processor", None)).__name__ in LEGACY:
+        from diffusers.models.attention_processor import AttnProcessor2_0
+
+        module.set_processor(AttnProcessor2_0())
+
+
+def _heard(processor: Any) -> bool:
+    """Whether a processor that dispatches to diffusers' backends goes to one that calls torch's function."""
+    if not hasattr(processor, "_attention_backend"):
+        return True
+    from diffusers.models.attention_dispatch import _AttentionBackendRegistry
+
+    chosen = processor._attention_backend or _AttentionBackendRegistry.get_active_backend()[0]
+    return str(getattr(chosen, "value", chosen)).startswith(HEARD)

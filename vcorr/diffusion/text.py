@@ -1,0 +1,65 @@
+"""Prompts as embeddings: by the pipeline's own text encoder, or seeded noise where random weights come without one.
+
+Shape legend: n text tokens, c width of an embedding.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class PromptEncoding:
+    """How a pipeline encodes a prompt, as data.
+
+    tokens: n, what prompts are padded to, and the most the text encoder reads. width: c. mask: the place of the mask in
+    what the pipeline's `encode_prompt` returns, None when the model takes none; the embedding comes first. options:
+    arguments of `encode_prompt`, and of the pipeline's call as far as it has them, so that both read a prompt alike.
+    """
+
+    tokens: int
+    width: int
+    mask: int | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def embed(self, pipe: Any, prompt: str, device: str, dtype: torch.dtype) -> dict[str, Tensor]:
+        """The embedding, (1, n, c), and the mask, (1, n), by the names that the pipeline's call has for them.
+
+        Without a text encoder they are a stand-in made from the prompt's text: see `prompt_noise` and `random_mask`.
+        """
+        from vcorr.diffusion.latents import prompt_noise
+
+        if pipe.text_encoder is None:
+            embedding, mask = prompt_noise((1, self.tokens, self.width), prompt), random_mask(self.tokens, prompt)
+            embedding = embedding.to(device, dtype)
+        else:
+            encoded = pipe.encode_prompt(prompt, do_classifier_free_guidance=False, device=device, **self.options)
+            embedding, mask = encoded[0], encoded[self.mask or 0]
+        return {"prompt_embeds": embedding} | (
+            {} if self.mask is None else {"prompt_attention_mask": mask.to(embedding.device)}
+        )
+
+    def call_inputs(self, pipe: Any, prompt: str, device: str, dtype: torch.dtype) -> dict[str, Any]:
+        """What the pipeline's call is given: the prompt, or without a text encoder the stand-ins of it and of ""."""
+        if pipe.text_encoder is not None:
+            known = inspect.signature(type(pipe).__call__).parameters
+            return {"prompt": prompt, **{name: value for name, value in self.options.items() if name in known}}
+        unconditional = self.embed(pipe, "", device, dtype)
+        return {
+            **self.embed(pipe, prompt, device, dtype),
+            **{f"negative_{name}": value for name, value in unconditional.items()},
+        }
+
+
+def random_mask(tokens: int, prompt: str) -> Tensor:
+    """(1, tokens) bool, as of a tokenizer with one token a word and one that ends the text; the rest is padding."""
+    import torch
+
+    return torch.arange(tokens)[None] < len(prompt.split()) + 1
