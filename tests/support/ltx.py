@@ -37,15 +37,9 @@ class LTX(DiffusersVideoModel[LTXConfig]):
         return random_pipeline(self.config)
 
     def schedule(self, num_steps, grid):
-        import numpy as np
-        from diffusers.pipelines.ltx.pipeline_ltx import calculate_shift
+        from vcorr.diffusion.schedule import shifted_schedule
 
-        from vcorr.diffusion.schedule import noise_schedule
-
-        sigmas = np.linspace(1.0, 1 / num_steps, num_steps)
-        return noise_schedule(
-            self.pipe.scheduler, num_steps, self.device, sigmas=sigmas, mu=calculate_shift(grid.tokens)
-        )
+        return shifted_schedule(self.pipe.scheduler, num_steps, grid.tokens, self.device)
 
     def condition(self, prompt, grid):
         import torch

@@ -1,0 +1,1 @@
+"""Video diffusion transformers of diffusers for vcorr, one module a model."""
