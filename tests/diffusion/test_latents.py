@@ -94,3 +94,12 @@ def test_stand_ins_of_prompts_differ_by_text_and_part():
     assert torch.equal(one, prompt_noise((1, 4, 8), "a red disk"))
     assert not torch.equal(one, prompt_noise((1, 4, 8), ""))
     assert not torch.equal(one, prompt_noise((1, 4, 8), "a red disk", "pooled"))
+
+
+def test_means_may_differ_between_latent_frames():
+    frames, channels = 5, 2
+    means = torch.arange(float(channels * frames))
+    vae = Autoencoder(latents_mean=means.tolist(), latents_std=[2.0] * (channels * frames))
+    latents = torch.zeros(1, channels, 3, 1, 1)
+    found = normalise_latents(vae, latents)
+    assert found[0, :, :, 0, 0].tolist() == (-means.view(channels, frames)[:, :3] / 2).tolist()

@@ -3,7 +3,7 @@
 import pytest
 
 from vcorr import TokenGrid, UsageError
-from vcorr.diffusion import Compression, attention_sites
+from vcorr.diffusion import Compression, Sizes, attention_sites
 from vcorr.records import Unrotated
 
 PADDED = Compression(spatial=8, temporal=4, patch=2, temporal_patch=2, front_padded=True)
@@ -60,3 +60,19 @@ def test_sites_of_a_second_kind_go_on_counting():
     sites = attention_sites("a.{}.attn", 2, 3) + attention_sites("b.{}.attn", 2, 3, first=2, block="b.{}")
     assert [site.layer for site in sites] == [0, 1, 2, 3]
     assert [(site.name, site.block) for site in sites[2:]] == [("b.0.attn", "b.0"), ("b.1.attn", "b.1")]
+
+
+def test_sizes_against_a_list_of_them():
+    sizes, listed = Sizes(24, 16, 88), [24, 40, 56, 72, 88]
+    assert [n for n in range(130) if n in sizes] == listed
+    for size in range(130):
+        below, above = ([n for n in listed if n <= size], [n for n in listed if n > size])
+        assert sizes.fitting(size) == (below[-1] if below else None)
+        if size not in sizes:
+            assert list(sizes.nearest(size)) == below[-1:] + above[:1]
+
+
+def test_sizes_in_words():
+    assert str(Sizes(9, 8)) == "9 and more, in steps of 8"
+    assert str(Sizes(24, 16, 88)) == "24 to 88, in steps of 16"
+    assert str(Sizes(16, 1, 16)) == "16 and no other"

@@ -377,7 +377,7 @@ def test_size_of_the_video_and_grid_are_taken_as_told(cookbook):
     rec = vcorr.record(transformer, layout="cogvideox", probes="qk", size=(9, 64, 96))
     assert rec.grid == vcorr.TokenGrid(frames=3, rows=4, cols=6, stride=(16, 16), temporal_ratio=4)
     assert vcorr.record(transformer, layout="cogvideox", probes="qk", grid=GRID).grid is GRID
-    with pytest.raises(UsageError, match="does not divide"):
+    with pytest.raises(UsageError, match="does not fit"):
         vcorr.record(transformer, layout="cogvideox", probes="qk", size=(9, 60, 96))
     with pytest.raises(UsageError, match="size must be"):
         vcorr.record(transformer, layout="cogvideox", probes="qk", size=(9, 60))

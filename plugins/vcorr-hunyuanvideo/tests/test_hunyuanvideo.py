@@ -284,7 +284,7 @@ def test_missing_weights_are_named(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(
     ("options", "reason"),
-    [({"height": 72}, "64 or 80"), ({"frames": 7}, "5 and 9"), ({"frames": 3}, "5 and more, in steps of 4")],
+    [({"height": 72}, "64 and 80"), ({"frames": 7}, "5 and 9"), ({"frames": 3}, "5 and more, in steps of 4")],
 )
 def test_sizes_the_model_does_not_take(options, reason):
     with pytest.raises(UsageError, match=reason):
