@@ -166,7 +166,7 @@ class DiffusersVideoModel(Generic[C]):
         return self.compression
 
     def sizes(self, site: Site | None) -> Mapping[str, Sizes]:
-        """The height, width and frames that can be read at a site; whatever divides into tokens unless told otherwise."""
+        """The height, width and frames that can be read at a site; whatever divides into tokens, unless overridden."""
         pack = self.compression_at(site)
         side = Sizes(pack.stride, pack.stride)
         return {"height": side, "width": side, "frames": Sizes(pack.least_frames, pack.frame_step)}
