@@ -439,8 +439,10 @@ class DiffusersVideoModel(Generic[C]):
 
     def _let_attention_be_seen(self) -> None:
         from vcorr.diffusion.backend import use_torch_attention
+        from vcorr.diffusion.loading import networks
 
-        use_torch_attention(getattr(self.pipe, self.denoiser), [site.name for site in self.sites()])
+        for network in networks(self.pipe):  # several may have the sites, and take turns
+            use_torch_attention(network, [site.name for site in self.sites()])
 
     @property
     def _dtype(self) -> torch.dtype:

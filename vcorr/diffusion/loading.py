@@ -65,9 +65,13 @@ def cast_pipeline(pipe: Any, dtype: torch.dtype) -> None:
     """Brings every network of a pipeline with random weights to `dtype`, in evaluation mode; there are no parts to keep
     in float32.
     """
-    for component in pipe.components.values():
-        if isinstance(component, nn.Module):
-            nn.Module.to(component, dtype=dtype).eval()
+    for network in networks(pipe):
+        nn.Module.to(network, dtype=dtype).eval()
+
+
+def networks(pipe: Any) -> list[nn.Module]:
+    """The components of a pipeline that compute."""
+    return [component for component in pipe.components.values() if isinstance(component, nn.Module)]
 
 
 def pipeline_type(class_name: str) -> Any:
