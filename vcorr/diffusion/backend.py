@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from torch import nn
-
 from vcorr.capture.modules import find
 
 LEGACY = frozenset({"AttnProcessor", "SlicedAttnProcessor", "XFormersAttnProcessor"})
@@ -17,7 +15,7 @@ HEARD = ("native", "_native")
 """How the names of the backends begin that call torch's function."""
 
 
-def use_torch_attention(denoiser: nn.Module, names: Iterable[str]) -> None:
+def use_torch_attention(denoiser: Any, names: Iterable[str]) -> None:
     """Switches the attention modules `names` to torch's function where they, or the environment, chose another.
 
     What cannot be switched is left as it is: the tap refuses it by name once it has run.
