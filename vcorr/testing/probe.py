@@ -207,7 +207,7 @@ class _ProbeSuite:
         call = AttentionCall("attn", q=sequence(q), k=sequence(k), v=sequence(v), out=sequence(out), mask=mask)
         site, layout = Site(0, "attn", HEADS, block="block", unrotated=Unrotated()), TokenLayout("before")
         needs = frozenset(getattr(self._probe, "needs", ()))
-        unrotated = {"q": call.q[0], "k": call.k[0]}
+        unrotated = {"q": call.q, "k": call.k}
         capture = split_call(
             call,
             site,
