@@ -1,0 +1,224 @@
+"""Where weights come from: a folder of the release, the cache of the hub, a saved pipeline, or nowhere."""
+
+import os
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from vcorr_opensora import plugin
+from vcorr_opensora.model import OpenSora2, OpenSora2Config
+
+from vcorr import MissingError, RunSettings, UsageError
+from vcorr.capture.recorder import Recorder
+
+SMALL = OpenSora2Config(
+    height=32,
+    width=48,
+    frames=5,
+    num_layers=1,
+    num_single_layers=2,
+    num_attention_heads=2,
+    attention_head_dim=32,
+    text_embed_dim=24,
+    pooled_embed_dim=12,
+    max_text_seq_length=40,
+    latent_channels=4,
+)
+HUB = "hpcai-tech/Open-Sora-v2"
+ENCODERS = ("google/t5-v1_1-xxl", "openai/clip-vit-large-patch14")
+
+
+def loaded(weights, **options):
+    model = OpenSora2(SMALL)
+    model.load("cpu", "float32", str(weights))
+    return model
+
+
+def sampled(model, clip):
+    return model.run(clip, RunSettings("generate", (0,), 2), Recorder({}, clip.queries))
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    """An empty cache of the hub; puts a folder's files into it as a repository's snapshot."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+
+    def put(hub_id, folder, revision="a" * 40):
+        repository = tmp_path / "hub" / f"models--{hub_id.replace('/', '--')}"
+        shutil.copytree(folder, repository / "snapshots" / revision)
+        (repository / "refs").mkdir()
+        (repository / "refs" / "main").write_text(revision)
+        return repository / "snapshots" / revision
+
+    return put
+
+
+@pytest.fixture(scope="module")
+def own(release):
+    """The model on the release's folder."""
+    return loaded(release)
+
+
+def test_a_folder_of_the_release_runs(own, clip):
+    pipe = own.pipe
+    assert type(pipe.text_encoder).__name__ == "T5EncoderModel"
+    assert type(pipe.text_encoder_2).__name__ == "CLIPTextModel"
+    video = sampled(own, clip)
+    assert video.shape == (5, 32, 48, 3)
+    text = pipe.encode_prompt("a red disk. 24 FPS. 4 motion score.", 40)
+    assert torch.equal(own.condition(own.prompt(clip), own.grid(clip, None))["text"].tokens, text.tokens)
+    assert (text.tokens.shape, text.pooled.shape) == ((1, 40, 24), (1, 12))
+
+
+def test_prompts_reach_both_encoders(own):
+    one, same, other = (own.pipe.encode_prompt(prompt, 40) for prompt in ("a red disk", "a red disk", "disk"))
+    assert torch.equal(one.tokens, same.tokens)
+    assert torch.equal(one.pooled, same.pooled)
+    assert not torch.equal(one.tokens, other.tokens)
+    assert not torch.equal(one.pooled, other.pooled)
+
+
+def test_a_prompt_the_text_encoder_would_cut_is_refused(own, clip):
+    import dataclasses
+
+    long = dataclasses.replace(clip, prompt="a red disk " * 9)
+    with pytest.raises(UsageError, match=r"The prompt of clip clip has \d+ tokens; Open-Sora 2.0 reads 40"):
+        own.prompt(long)
+
+
+def test_loading_is_quiet(release, capfd):
+    loaded(release)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_saved_pipeline_is_the_same_model(own, clip, tmp_path):
+    own.pipe.save_pretrained(tmp_path)
+    again = loaded(tmp_path)
+    assert np.array_equal(sampled(own, clip), sampled(again, clip))
+    assert again.pipe.vae.use_tiling
+    assert not again.pipe.vae.use_framewise_decoding
+
+
+def test_the_identity_of_a_folder_is_that_of_its_parts(release, tmp_path):
+    folder = tmp_path / "copy"
+    shutil.copytree(release, folder)
+    before = OpenSora2(SMALL).weights_id(str(release))
+    assert before.startswith("path:")
+    (folder / "flux1-dev.safetensors").write_bytes(b"another model")
+    assert OpenSora2(SMALL).weights_id(str(folder)) == before
+    with (folder / "google" / "t5-v1_1-xxl" / "config.json").open("a") as file:
+        file.write("\n")
+    assert OpenSora2(SMALL).weights_id(str(folder)) != before
+
+
+def test_the_release_in_the_cache_is_found(own, release, cache, clip):
+    cache(HUB, release)
+    assert OpenSora2(SMALL).weights_id("hub") == f"hub:{HUB}@{'a' * 40}"
+    assert np.array_equal(sampled(loaded("hub"), clip), sampled(own, clip))
+
+
+def test_text_encoders_come_from_their_own_repositories_where_copies_are_missing(own, release, cache, clip, tmp_path):
+    for name in ENCODERS:
+        cache(name, release / name, "b" * 40)
+    alone = tmp_path / "alone"
+    alone.mkdir()
+    for file in release.glob("*.safetensors"):
+        shutil.copy(file, alone)
+    assert np.array_equal(sampled(loaded(alone), clip), sampled(own, clip))
+    cache(HUB, alone)
+    encoders = "".join(f"+{name}@{'b' * 40}" for name in ENCODERS)
+    assert OpenSora2(SMALL).weights_id("hub") == f"hub:{HUB}@{'a' * 40}{encoders}"
+
+
+def test_pickles_are_refused_and_a_copy_in_safetensors_is_taken_instead(
+    release, cache, write_release, write_encoders, tmp_path, clip
+):
+    folder = tmp_path / "pickled"
+    write_release(folder)
+    write_encoders(*(folder / name for name in ENCODERS), pickled=True)
+    with pytest.raises(UsageError, match=r"text_encoder as pickles \(pytorch_model\.bin\)(.|\n)*hf download city96"):
+        OpenSora2(SMALL).weights_id(str(folder))
+    copy = cache("city96/t5-v1_1-xxl-encoder-bf16", release / ENCODERS[0])
+    (copy / "spiece.model").unlink()  # the tokenizer beside the pickle serves
+    assert sampled(loaded(folder), clip).shape == (5, 32, 48, 3)
+
+
+def test_an_encoder_with_missing_tensors_is_refused(release, tmp_path):
+    from safetensors.torch import load_file, save_file
+
+    folder = tmp_path / "copy"
+    shutil.copytree(release, folder)
+    file = folder / ENCODERS[1] / "model.safetensors"
+    state = load_file(file)
+    lost = next(name for name in state if name.startswith("text_model") and name.endswith("q_proj.weight"))
+    save_file({name: tensor for name, tensor in state.items() if name != lost}, file, metadata={"format": "pt"})
+    with pytest.raises(UsageError, match=r"no complete CLIPTextModel: it lacks .*q_proj\.weight"):
+        loaded(folder)
+
+
+def test_lost_shards_make_an_encoder_incomplete(release, cache, tmp_path):
+    folder = tmp_path / "copy"
+    shutil.copytree(release, folder)
+    index = folder / ENCODERS[0] / "model.safetensors.index.json"
+    index.write_text('{"weight_map": {"a": "model-00002-of-00002.safetensors"}}')
+    with pytest.raises(MissingError, match=r"google/t5-v1_1-xxl \(text_encoder\), about 19 GB"):
+        OpenSora2(SMALL).weights_id(str(folder))
+    index.write_text("{}")
+    with pytest.raises(UsageError, match="cannot be read as the index"):
+        OpenSora2(SMALL).weights_id(str(folder))
+
+
+def test_an_incomplete_cache_names_what_is_missing(release, cache):
+    folder = cache(HUB, release)
+    (folder / "hunyuan_vae.safetensors").unlink()
+    with pytest.raises(MissingError, match=r"hunyuan_vae\.safetensors \(vae\), about 1 GB") as caught:
+        OpenSora2(SMALL).weights_id("hub")
+    assert "transformer" not in str(caught.value)
+
+
+def test_weights_of_other_sizes_are_refused_with_the_options_that_fit(release):
+    import dataclasses
+
+    other = OpenSora2(dataclasses.replace(SMALL, num_single_layers=38, num_attention_heads=24))
+    with pytest.raises(UsageError, match="num_single_layers=2") as caught:
+        other.load("cpu", "float32", str(release))
+    assert "--set model.num_attention_heads=2" in str(caught.value)
+
+
+def test_a_folder_of_something_else_is_refused(tmp_path):
+    with pytest.raises(UsageError, match="not a pipeline folder"):
+        OpenSora2(SMALL).weights_id(str(tmp_path))
+    with pytest.raises(MissingError, match="no such folder"):
+        OpenSora2(SMALL).weights_id(str(tmp_path / "none"))
+
+
+@pytest.mark.parametrize("entry", plugin.VARIANTS, ids=lambda entry: entry.name)
+def test_missing_weights_are_reported_at_once_and_without_torch(entry, tmp_path):
+    code = (
+        "import sys\n"
+        "from vcorr.errors import MissingError\n"
+        "from vcorr_opensora.plugin import vcorr_models\n"
+        f"model = [entry for entry in vcorr_models() if entry.name == {entry.name!r}][0].create()\n"
+        "assert len(model.sites()) == 57\n"
+        "try:\n"
+        "    model.weights_id('hub')\n"
+        "except MissingError as error:\n"
+        "    print(error, error.exit_code)\n"
+        "assert not {'torch', 'diffusers', 'transformers'} & set(sys.modules)\n"
+    )
+    environment = os.environ | {"HF_HOME": str(tmp_path)}
+    environment.pop("HF_HUB_CACHE", None)
+    done = subprocess.run(
+        [sys.executable, "-c", code], check=True, capture_output=True, text=True, env=environment, timeout=120
+    )
+    for part in (
+        "Open_Sora_v2.safetensors (transformer), about 23.8 GB",
+        "google/t5-v1_1-xxl (text_encoder), about 19 GB",
+        f"hf download {HUB} --exclude 'flux1-dev*'",
+        "--weights random",
+    ):
+        assert part in done.stdout
+    assert done.stdout.rstrip().endswith("4")

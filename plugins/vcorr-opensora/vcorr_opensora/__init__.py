@@ -1,0 +1,1 @@
+"""Open-Sora for vcorr."""

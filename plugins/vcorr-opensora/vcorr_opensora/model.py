@@ -1,0 +1,232 @@
+"""The adapters of Open-Sora 2.0.
+
+Full 3D attention over text and video tokens, text first, in 19 blocks with a stream for each and 38 with one for both.
+Batches guidance as (with text and image, with the image alone, with neither). The autoencoder is HunyuanVideo's:
+causal, the first frame a latent of its own, every four frames after it share one.
+
+Shape legend: T video frames, H x W pixels, C latent channels, F x h x w latents.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from vcorr import Clip, Site, TokenGrid, UsageError
+from vcorr.diffusion import Compression, DiffusersVideoModel, VideoConfig, WeightsSource, attention_sites
+from vcorr.records import Unrotated
+from vcorr_opensora import released
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from vcorr.diffusion.schedule import NoiseSchedule
+    from vcorr_opensora.pipeline import Text
+
+
+@dataclass(frozen=True, kw_only=True)
+class OpenSora2Config(VideoConfig):
+    """Options of Open-Sora 2.0; the defaults are those of the release.
+
+    Released sizes of video are 192x336 and 576x1024, upright and others too, up to 129 frames. `vae_tiling` lets the
+    autoencoder work in tiles of time as well; tiles of 256 pixels are as released.
+
+    fps, motion_score: what the prompt is told, as the released sampler does it: "... 24 FPS. 4 motion score."; 0 leaves
+    a part out. image_guidance: strength of guidance by the image, of the image-to-video model.
+
+    The rest are sizes of the networks: `--weights random` builds them as they are given here, and weights from
+    elsewhere must agree with those that decide where the tokens are. num_layers, num_single_layers: blocks with two
+    streams and with one. num_attention_heads, attention_head_dim: of both. text_embed_dim, pooled_embed_dim: widths of
+    the prompt's embeddings. max_text_seq_length: text tokens, padding included. latent_channels, vae_channels (one
+    width a resolution level), vae_layers_per_block, vae_norm_groups: of the autoencoder.
+    """
+
+    height: int = 192
+    width: int = 336
+    frames: int = 129
+    fps: int = 24
+    motion_score: int = 4
+    image_guidance: float = 3.0
+    num_layers: int = 19
+    num_single_layers: int = 38
+    num_attention_heads: int = 24
+    attention_head_dim: int = 128
+    text_embed_dim: int = 4096
+    pooled_embed_dim: int = 768
+    max_text_seq_length: int = 512
+    latent_channels: int = 16
+    vae_channels: tuple[int, ...] = (128, 256, 512, 512)
+    vae_layers_per_block: int = 2
+    vae_norm_groups: int = 32
+
+
+class OpenSora2(DiffusersVideoModel[OpenSora2Config]):
+    """Open-Sora 2.0, text to video, through a pipeline of this plugin.
+
+    Random weights come without the text encoders, whose 4.9 billion parameters would only turn the prompt into other
+    random numbers: the prompt's embeddings are then standard normal noise, seeded by its text.
+    """
+
+    pipeline_class: ClassVar[str] = "vcorr_opensora.pipeline:OpenSoraPipeline"
+    saved_as: ClassVar[tuple[str, ...]] = ("OpenSoraPipeline",)
+    card: ClassVar[str] = "vcorr_opensora:cards/open-sora-2.0.yaml"
+    text = "before"
+    branches = ("cond", "uncond", "uncond_without_image")
+
+    def sites(self) -> Sequence[Site]:
+        """The joint attention of every block, those with two streams first."""
+        config = self.config
+        double, single = (
+            attention_sites(
+                f"{blocks}.{{}}.attn",
+                count,
+                config.num_attention_heads,
+                block=f"{blocks}.{{}}",
+                block_output=1,  # blocks put out text, then video
+                unrotated=Unrotated(axes="bnhd"),
+            )
+            for blocks, count in (
+                ("transformer_blocks", config.num_layers),
+                ("single_transformer_blocks", config.num_single_layers),
+            )
+        )
+        return (*double, *(replace(site, layer=len(double) + site.layer) for site in single))
+
+    @property
+    def compression(self) -> Compression:
+        """4x8x8 and patches of 2x2."""
+        return Compression(spatial=8, temporal=4, patch=2)
+
+    def build(self, seed: int) -> Any:
+        """The pipeline with random weights and without text encoders."""
+        from vcorr_opensora.networks import build_pipeline
+
+        return build_pipeline(self.config)
+
+    def locate(self, weights: str) -> WeightsSource:
+        """As of every model; folders may also be laid out as the release is, and so is the hub's repository."""
+        folder = Path(weights).expanduser()
+        if weights == "hub":
+            return released.hub_source(self.model_card())
+        if released.is_released(folder):
+            return released.folder_source(self.model_card(), folder)
+        return super().locate(weights)
+
+    def load(self, device: str, dtype: str, weights: str) -> None:
+        """Loads the pipeline; see the base class."""
+        super().load(device, dtype, weights)
+        if self.config.vae_tiling:
+            self.pipe.vae.use_framewise_encoding = self.pipe.vae.use_framewise_decoding = True
+
+    def loaded_sizes(self) -> Mapping[str, Any]:
+        """The sizes that decide where sites and tokens are."""
+        transformer, vae = self.pipe.transformer.config, self.pipe.vae.config
+        return {
+            "num_layers": transformer.num_layers,
+            "num_single_layers": transformer.num_single_layers,
+            "num_attention_heads": transformer.num_attention_heads,
+            "attention_head_dim": transformer.attention_head_dim,
+            "text_embed_dim": transformer.joint_attention_dim,
+            "pooled_embed_dim": transformer.pooled_projection_dim,
+            "latent_channels": vae.latent_channels,
+        }
+
+    def schedule(self, num_steps: int, grid: TokenGrid) -> NoiseSchedule:
+        """The scheduler's steps, shifted by the size of the video, and their noise levels."""
+        from vcorr.diffusion.schedule import noise_schedule
+
+        arguments = self.pipe.schedule_arguments(num_steps, grid.frames, grid.tokens_per_frame)
+        return noise_schedule(self.pipe.scheduler, num_steps, self.device, **arguments)
+
+    def text_limit(self) -> int:
+        """The text tokens of the transformer."""
+        return self.config.max_text_seq_length
+
+    def prompt(self, clip: Clip) -> str:
+        """The clip's text with what the release appends to it; see the base class."""
+        return super().prompt(replace(clip, prompt=described(clip.prompt, self.config.fps, self.config.motion_score)))
+
+    def condition(self, prompt: str, grid: TokenGrid) -> Mapping[str, Any]:
+        """The encoded prompt, and no image."""
+        return {"text": self._text(prompt), "image": None}
+
+    def inputs(self, latents: Tensor, timestep: Tensor, condition: Any) -> Mapping[str, Any]:
+        """What the pipeline's loop passes to the transformer, for a batch of one."""
+        from vcorr_opensora.sampling import image_condition
+
+        seen = image_condition(latents, condition["image"])
+        inputs: Mapping[str, Any] = self.pipe.transformer_inputs(latents, seen, condition["text"], timestep)
+        return inputs
+
+    def call_inputs(self, clip: Clip, grid: TokenGrid) -> Mapping[str, Any]:
+        """The encoded prompts, or their stand-ins where there are no text encoders."""
+        return {"text": self._text(self.prompt(clip)), "negative_text": self._text("")}
+
+    def _text(self, prompt: str) -> Text:
+        from vcorr_opensora.networks import random_text
+        from vcorr_opensora.pipeline import Text
+
+        if self.pipe.text_encoder is not None:
+            encoded: Text = self.pipe.encode_prompt(prompt, self.text_limit())
+            return encoded
+        text, dtype = random_text(self.config, prompt), self.pipe.transformer.dtype
+        return Text(text.tokens.to(self.device, dtype), text.pooled.to(self.device, dtype))
+
+
+class OpenSora2ImageToVideo(OpenSora2):
+    """Open-Sora 2.0, image to video: the same weights, told the latents of the first frame.
+
+    The image is frame 0 of the clip's video, in both modes; its latents are a sample of the autoencoder's posterior,
+    drawn from the seed.
+    """
+
+    card: ClassVar[str] = "vcorr_opensora:cards/open-sora-2.0-i2v.yaml"
+    needs_image: ClassVar[bool] = True
+
+    def clip_condition(self, clip: Clip, grid: TokenGrid, seed: int) -> Mapping[str, Any]:
+        """As `condition`, and the image's latents, (1, C, 1, h, w)."""
+        from vcorr.diffusion.sampling import sampling_generator
+
+        size = (round(grid.height), round(grid.width))
+        latents = self.pipe.encode_image(self._image(clip, grid), *size, sampling_generator(seed))
+        return {**self.condition(self.prompt(clip), grid), "image": latents}
+
+    def call_inputs(self, clip: Clip, grid: TokenGrid) -> Mapping[str, Any]:
+        """The prompts, the image, and how strongly it guides."""
+        image = self._image(clip, grid)
+        return {**super().call_inputs(clip, grid), "image": image, "image_guidance_scale": self.config.image_guidance}
+
+    def _image(self, clip: Clip, grid: TokenGrid) -> Any:
+        from PIL import Image
+
+        size = (round(grid.height), round(grid.width))
+        if clip.video is None:
+            raise UsageError(
+                f"Clip {clip.id} has no image, which {self.model_card().title} starts from.",
+                hint="Choose data with video, whose first frame is the image, or --model open-sora-2.0.",
+            )
+        if clip.video.shape[1:3] != size:
+            height, width = clip.video.shape[1:3]
+            raise UsageError(
+                f"The image of clip {clip.id} is {height}x{width} pixels; the model takes {size[0]}x{size[1]}.",
+                hint=f"Resize it, or ask for its size: --set model.height={height} --set model.width={width}",
+            )
+        return Image.fromarray(clip.video[0])
+
+
+def described(prompt: str, fps: int, motion_score: int) -> str:
+    """A prompt as the model was trained to read it: a sentence, then the frames a second and a score of its motion.
+
+    An empty prompt stays empty; so does a part that is 0, and frames a second that the prompt tells itself.
+    """
+    sentence = prompt.strip()
+    if not sentence:
+        return sentence
+    if not sentence.endswith("."):
+        sentence += "."
+    if fps and not re.search(r"\d FPS\.$", sentence):
+        sentence += f" {fps} FPS."
+    return f"{sentence} {motion_score} motion score." if motion_score else sentence
