@@ -16,7 +16,7 @@ from vcorr import Clip, RunSettings, UsageError
 from vcorr.capture.recorder import Recorder
 from vcorr.cards import load_card
 from vcorr.cli import main as program
-from vcorr.testing import assert_passed, check_model
+from vcorr.testing import assert_passed, check_model, find_impulse, make_local, random_clip
 
 SIZES = {
     "height": 32,
@@ -148,6 +148,14 @@ def test_the_branch_that_is_read_is_the_conditional_one(model, clip):
     alone, guided, empty = first_step(1.0), first_step(7.5), first_step(1.0, "empty")
     assert np.allclose(guided, alone, atol=1e-5)
     assert not np.allclose(alone, empty, atol=1e-4)
+
+
+@pytest.mark.parametrize("token", [(0, 1, 0), (2, 0, 2)])
+def test_pixels_arrive_at_their_token(token):
+    clip = random_clip(9, 32, 48)
+    model = loaded("open-sora-2.0")
+    make_local(model.pipe.vae)
+    assert find_impulse(model, clip, token, NUM_STEPS - 1, NUM_STEPS) == token
 
 
 def test_renoise_passes_are_what_the_pipeline_makes(model, clip):
@@ -331,7 +339,7 @@ def test_only_the_image_to_video_model_is_told_a_frame(text_model, image_model, 
 def test_an_image_is_needed_and_has_to_fit(image_model, clip):
     assert [ENTRIES[name].create().needs_image for name in NAMES] == [False, True]
     nothing = Clip("p", "p", np.zeros((0, 2), np.float32))
-    with pytest.raises(UsageError, match=r"Clip p has no image, which Open-Sora 2\.0, image to video, starts from"):
+    with pytest.raises(UsageError, match=r"Clip p has no image, which Open-Sora 2\.0 \(image to video\) starts from"):
         run(image_model, nothing, RunSettings("generate", (0,), NUM_STEPS))
     with pytest.raises(UsageError, match=r"image of clip clip is 16x48 pixels; the model takes 32x48"):
         run(image_model, dataclasses.replace(clip, video=clip.video[:, :16]), RunSettings("generate", (0,), NUM_STEPS))

@@ -216,7 +216,7 @@ def test_missing_weights_are_reported_at_once_and_without_torch(entry, tmp_path)
     )
     for part in (
         "Open_Sora_v2.safetensors (transformer), about 23.8 GB",
-        "google/t5-v1_1-xxl (text_encoder), about 19 GB",
+        "google/t5-v1_1-xxl (text_encoder, tokenizer), about 19 GB",
         f"hf download {HUB} --exclude 'flux1-dev*'",
         "--weights random",
     ):

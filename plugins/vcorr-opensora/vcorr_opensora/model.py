@@ -79,21 +79,23 @@ class OpenSora2(DiffusersVideoModel[OpenSora2Config]):
     def sites(self) -> Sequence[Site]:
         """The joint attention of every block, those with two streams first."""
         config = self.config
-        double, single = (
-            attention_sites(
-                f"{blocks}.{{}}.attn",
+        kinds = (
+            ("transformer_blocks.{}", config.num_layers, 0),
+            ("single_transformer_blocks.{}", config.num_single_layers, config.num_layers),
+        )
+        return tuple(
+            site
+            for block, count, first in kinds
+            for site in attention_sites(
+                f"{block}.attn",
                 count,
                 config.num_attention_heads,
-                block=f"{blocks}.{{}}",
+                first=first,
+                block=block,
                 block_output=1,  # blocks put out text, then video
                 unrotated=Unrotated(axes="bnhd"),
             )
-            for blocks, count in (
-                ("transformer_blocks", config.num_layers),
-                ("single_transformer_blocks", config.num_single_layers),
-            )
         )
-        return (*double, *(replace(site, layer=len(double) + site.layer) for site in single))
 
     @property
     def compression(self) -> Compression:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from diffusers import AutoencoderKLHunyuanVideo, FlowMatchEulerDiscreteScheduler, FluxTransformer2DModel
 
-from vcorr.diffusion.latents import stable_seed
+from vcorr.diffusion.latents import prompt_noise
 from vcorr_opensora.model import OpenSora2Config
 from vcorr_opensora.pipeline import SCHEDULER, OpenSoraPipeline, Text
 from vcorr_opensora.sampling import PATCH, rotary_axes
@@ -50,8 +49,7 @@ def build_vae(config: OpenSora2Config) -> Any:
 
 def random_text(config: OpenSora2Config, prompt: str) -> Text:
     """A stand-in for an encoded prompt: float32 standard normal, seeded by the prompt's text."""
-    generator = torch.Generator("cpu").manual_seed(stable_seed("prompt", prompt))
     return Text(
-        tokens=torch.randn(1, config.max_text_seq_length, config.text_embed_dim, generator=generator),
-        pooled=torch.randn(1, config.pooled_embed_dim, generator=generator),
+        tokens=prompt_noise((1, config.max_text_seq_length, config.text_embed_dim), prompt),
+        pooled=prompt_noise((1, config.pooled_embed_dim), prompt, "pooled"),
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -138,9 +138,11 @@ def _refuse_pickles(part: Part, folder: Path) -> None:
             )
 
 
-def _missing(card: ModelCard, parts: tuple[Part, ...] | list[Part], where: str) -> MissingError:
-    lines = [f"  {part.path} ({part.name}), about {part.gb:g} GB" for part in parts if part.gb >= 0.1]
-    lines += [f"  {part.path} ({part.name})" for part in parts if part.gb < 0.1]
+def _missing(card: ModelCard, parts: Sequence[Part], where: str) -> MissingError:
+    lines = [
+        f"  {path} ({', '.join(part.name for part in parts if part.path == path)}), about {size:.3g} GB"
+        for path, size in _sizes(parts).items()
+    ]
     revision = f" --revision {card.revision}" if card.revision else ""
     encoders = sorted({part.repositories[0] for part in parts if part.repositories})
     elsewhere = f"\nText encoders are also taken from {' and '.join(encoders)} in the cache." if encoders else ""
@@ -152,6 +154,14 @@ def _missing(card: ModelCard, parts: tuple[Part, ...] | list[Part], where: str) 
             f"Have them elsewhere: --weights PATH    (the folder that holds {TRANSFORMER}){elsewhere}"
         ),
     )
+
+
+def _sizes(parts: Sequence[Part]) -> Mapping[str, float]:
+    """Gigabytes by path; an encoder and its tokenizer share one."""
+    sizes: dict[str, float] = {}
+    for part in parts:
+        sizes[part.path] = sizes.get(part.path, 0) + part.gb
+    return sizes
 
 
 def _cached(hub_id: str, name: str, revision: str | None = None) -> Path | None:
