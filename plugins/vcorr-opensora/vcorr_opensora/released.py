@@ -39,7 +39,8 @@ class Part:
 
 _T5 = ("google/t5-v1_1-xxl", "city96/t5-v1_1-xxl-encoder-bf16", "mcmonkey/google_t5-v1_1-xxl_encoderonly")
 _CLIP = ("openai/clip-vit-large-patch14",)
-_ENCODER = (("config.json",), ("*.safetensors",))
+_WEIGHTS = "*.safetensors"
+_ENCODER = (("config.json",), (_WEIGHTS,))
 
 TRANSFORMER = "Open_Sora_v2.safetensors"
 PARTS = (
@@ -109,7 +110,8 @@ def _complete(part: Part, path: Path) -> bool:
     if not part.needs:
         return path.is_file()
     there = all(any(_files(path, pattern) for pattern in group) for group in part.needs)
-    return there and not any(_lost_shards(index) for index in path.glob("*.safetensors.index.json"))
+    indices = path.glob("*.safetensors.index.json") if _WEIGHTS in sum(part.needs, ()) else ()
+    return there and not any(_lost_shards(index) for index in indices)
 
 
 def _files(folder: Path, pattern: str) -> list[Path]:
@@ -128,7 +130,7 @@ def _lost_shards(index: Path) -> list[str]:
 def _refuse_pickles(part: Part, folder: Path) -> None:
     for path in _candidates(part, folder):
         pickles = sorted(file.name for file in _files(path, "*") if file.suffix in _PICKLES)
-        if pickles and "*.safetensors" in sum(part.needs, ()):
+        if pickles and _WEIGHTS in sum(part.needs, ()):
             copies = "".join(f"  hf download {hub_id}\n" for hub_id in part.repositories[1:])
             raise UsageError(
                 f"{path} holds the {part.name} as pickles ({', '.join(pickles)}), which can run code when they are "
