@@ -66,6 +66,8 @@ COLUMNS = {
     "video": "Hash of the generated video that the tracks belong to; empty for the data's own videos.",
     "prompt": "Text of the clip.",
     "tracker_version": "Version of the tracker.",
+    "licence": "Licence of the tracker, which its tracks and whatever is computed from them come under; empty for the "
+    "dataset's own tracks.",
     "height": "H, of the video as the model read it.",
     "width": "W, of the video as the model read it.",
     "frames": "T, video frames as the model read them.",
@@ -136,6 +138,7 @@ ENTRY_FIELDS = {
     "data": "Dataset used when `--data` is not given.",
     "default": "Whether every run computes the metric unless `--set metrics=...` chooses others.",
     "licence": "Shown in lists and kept with the tracks.",
+    "notice": "Said once in every run that uses it.",
 }
 
 

@@ -123,12 +123,14 @@ class DatasetEntry(Entry):
 class TrackerEntry(Entry):
     """A point tracker: the factory makes a `vcorr.protocols.Tracker`.
 
-    licence: shown in lists and kept with its tracks.
+    licence: shown in lists and kept with its tracks. notice: said once in every run that uses it, such as the terms
+    its tracks come under.
     """
 
     kind: ClassVar[str] = "tracker"
 
     licence: str = ""
+    notice: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

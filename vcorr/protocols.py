@@ -172,7 +172,12 @@ class Dataset(Protocol):
 
 @runtime_checkable
 class Tracker(Protocol):
-    """A point tracker: video (T, H, W, 3) uint8 and queries (N, 2) pixels in frame 0 to tracks."""
+    """A point tracker: video (T, H, W, 3) uint8 and queries (N, 2) pixels in frame 0 to tracks.
+
+    Beside this it may have ``identity() -> Mapping``, plain values that identify the files behind it (content hashes)
+    for the fingerprint; values named like an option take its place there. It is called before anything runs, and
+    raises `vcorr.MissingError` when weights or a package are not in reach.
+    """
 
     def track(self, video: NDArray[np.uint8], queries: NDArray[np.float32]) -> Tracks:
         """Tracks of every query over every frame; [:, 0] is the query."""

@@ -37,7 +37,7 @@ def test_a_shard_is_read_back_and_tells_its_layout(run: rundir.RunDirectory) -> 
     assert table["value"].to_pylist() == [0.5]
     assert table.schema.field("value").type == pa.float32()
     assert shards.fingerprint_of(table) == "f"
-    assert table.schema.metadata[schema.VERSION_KEY] == b"1"
+    assert table.schema.metadata[schema.VERSION_KEY] == str(schema.SCHEMA_VERSION).encode()
     assert b"fractions" in table.schema.metadata[schema.UNITS_KEY]
 
 
@@ -77,6 +77,20 @@ def test_a_shard_of_another_table_or_a_newer_layout_is_refused(run: rundir.RunDi
         writer.write_table(newer.empty_table())
     with pytest.raises(StoreError, match="layout version 99"):
         shards.read_shard(path, "scores")
+
+
+def test_tracks_of_the_first_layout_name_no_licence(run: rundir.RunDirectory) -> None:
+    path, now = run.shard("tracks", "c"), schema.schema("tracks", "f")
+    old = pa.schema([field for field in now if field.name != "licence"]).with_metadata(
+        {**now.metadata, schema.VERSION_KEY: b"1"}
+    )
+    empty = {field.name: [0 if pa.types.is_integer(field.type) else None] for field in old}
+    with pa.ipc.new_file(str(path), old) as writer:
+        writer.write_table(pa.table({**empty, "clip": ["c"]}, schema=old))
+    found = shards.read_shard(path, "tracks")
+    assert found.schema.equals(now, check_metadata=True)
+    assert (found["clip"].to_pylist(), found["licence"].to_pylist()) == (["c"], [""])
+    assert shards.fingerprint_of(found) == "f"
 
 
 def test_a_full_disk_leaves_no_file_behind(run: rundir.RunDirectory, monkeypatch: pytest.MonkeyPatch) -> None:

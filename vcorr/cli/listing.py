@@ -71,8 +71,8 @@ def describe(kind: str, name: str) -> dict[str, Any]:
             card = load_card(entry.card, entry.label)
             fields = {**plain(card), **plain(card.extra)}
             facts["card"] = {k: v for k, v in fields.items() if v not in (None, "") and k not in ("name", "extra")}
-    if isinstance(entry, TrackerEntry) and entry.licence:
-        facts["licence"] = entry.licence
+    if isinstance(entry, TrackerEntry):
+        facts |= {key: text for key in ("licence", "notice") if (text := getattr(entry, key))}
     config = entry.config_type()
     if config is not None:
         facts["options"] = {f.name: plain(_default(f)) for f in dataclasses.fields(config)}
@@ -86,6 +86,7 @@ def _default(field: dataclasses.Field[Any]) -> Any:
 
 
 def _entries(kind: str) -> list[dict[str, Any]]:
+    from vcorr.entries import TrackerEntry
     from vcorr.registry import installed
 
     return [
@@ -94,6 +95,7 @@ def _entries(kind: str) -> list[dict[str, Any]]:
             "summary": registered.entry.summary,
             "version": registered.entry.version,
             "plugin": registered.source.label,
+            **({"licence": registered.entry.licence} if isinstance(registered.entry, TrackerEntry) else {}),
         }
         for registered in installed().catalogue(kind).all()
     ]

@@ -225,10 +225,12 @@ def listing(kind: str, rows: Sequence[Mapping[str, Any]]) -> RenderableType:
             provides = Text("\n".join(row["reasons"]) or f"{len(row['provides'])} entries")
             table.add_row(Text(_plugin_name(row)), Text(row["version"]), _state(row["state"]), provides)
         return table
-    for name in ("name", "summary", "plugin"):
-        table.add_column(name, overflow="fold", no_wrap=name != "summary")
+    licensed = any("licence" in row for row in rows)
+    for name in ("name", "summary", *(["licence"] if licensed else []), "plugin"):
+        table.add_column(name, overflow="fold", no_wrap=name in ("name", "plugin"))
     for row in rows:
-        table.add_row(Text(row["name"], style="bold"), Text(row["summary"]), Text(row["plugin"], style="dim"))
+        licence = [Text(row["licence"])] if licensed else []
+        table.add_row(Text(row["name"], style="bold"), Text(row["summary"]), *licence, Text(row["plugin"], style="dim"))
     return table
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from vcorr.capture.needs import check_sites
 from vcorr.cards import load_card
 from vcorr.datasets.notes import fit_notes
-from vcorr.entries import Entry, ModelEntry
+from vcorr.entries import Entry, ModelEntry, TrackerEntry
 from vcorr.errors import MissingError, PluginError, UsageError, unknown_name
 from vcorr.geometry import TokenGrid
 from vcorr.protocols import Dataset, VideoModel
@@ -62,7 +62,7 @@ class Plan:
     """A run with nothing left to decide.
 
     fitted: how clips are brought to the model's size, empty when they have it. tracker: None where the dataset's own
-    tracks are the reference.
+    tracks are the reference. tracker_files: what identifies the files behind the tracker.
     """
 
     spec: RunSpec
@@ -74,6 +74,7 @@ class Plan:
     data: Part
     dataset: Dataset
     tracker: Part | None
+    tracker_files: Mapping[str, Any]
     clips: tuple[str, ...]
     sites: tuple[Site, ...]
     fitted: str
@@ -88,6 +89,18 @@ class Plan:
     def attention(self) -> str:
         """What the model's tokens can see, for rows that have no site."""
         return self.card.attention if self.card else (self.sites[0].attention if self.sites else "none")
+
+    @property
+    def licence(self) -> str:
+        """That of the tracker, which its tracks come under; "" for the dataset's own."""
+        entry = self.tracker.entry if self.tracker else None
+        return entry.licence if isinstance(entry, TrackerEntry) else ""
+
+    @property
+    def notice(self) -> str:
+        """What the tracker has to say in every run."""
+        entry = self.tracker.entry if self.tracker else None
+        return entry.notice if isinstance(entry, TrackerEntry) else ""
 
     @property
     def layers(self) -> frozenset[int]:
@@ -110,10 +123,17 @@ class Plan:
             "versions": dict(self.versions),
         }
 
+    def tracker_identity(self) -> dict[str, Any] | None:
+        """What can change the tracks beside the video; None where they are the dataset's own."""
+        if self.tracker is None:
+            return None
+        values = self.tracker.identity()
+        return {**values, "config": {**(values["config"] or {}), **self.tracker_files}}
+
     def fingerprints(self) -> dict[str, str]:
         """One a stage. That of the scores covers the predictions' and the tracks'."""
         predict = fingerprint(self.predict_identity())
-        track = fingerprint({"predict": predict, "tracker": self.tracker.identity() if self.tracker else "dataset"})
+        track = fingerprint({"predict": predict, "tracker": self.tracker_identity() or "dataset"})
         return {"predict": predict, "track": track, "score": score_fingerprint(track, self.metrics, self.spec.variant)}
 
 
@@ -158,6 +178,7 @@ def make_plan(spec: RunSpec, registry: Registry) -> Plan:
     sized = replace(first, video=None, tracks=None) if first and mode == "generate" else first
     fitted = _preflight(adapter, probes, sites, sized)
     device, device_name, dtype = _device(spec)
+    tracker = _tracker_part(spec, registry, mode, first)
     return Plan(
         spec=spec,
         model=model,
@@ -167,7 +188,8 @@ def make_plan(spec: RunSpec, registry: Registry) -> Plan:
         metrics=metrics,
         data=data,
         dataset=dataset,
-        tracker=_tracker_part(spec, registry, mode, first),
+        tracker=tracker,
+        tracker_files=_tracker_files(tracker),
         clips=clips,
         sites=sites,
         fitted=fitted,
@@ -222,6 +244,11 @@ def _tracker_part(spec: RunSpec, registry: Registry, mode: Mode, first: Clip | N
     if spec.tracker is None and own:
         return None
     return _part(registry.trackers.get(spec.tracker or DEFAULT_TRACKER), spec.options.get("tracker", {}), "tracker")
+
+
+def _tracker_files(tracker: Part | None) -> Mapping[str, Any]:
+    identify = getattr(tracker.create(), "identity", None) if tracker else None
+    return dict(plain(identify())) if identify else {}
 
 
 def metric_parts(spec: RunSpec, registry: Registry) -> tuple[Part, ...]:

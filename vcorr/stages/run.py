@@ -70,6 +70,8 @@ def execute(
     run.write_record({**record, **worker.progress()}, "started")
     if plan.fitted:
         worker.events.note(plan.fitted)
+    if plan.notice:
+        worker.events.note(plan.notice)
     try:
         worker.run()
     except BaseException:
@@ -144,7 +146,7 @@ def _record(plan: Plan, fingerprints: dict[str, str], command: Sequence[str]) ->
         "plugins": _plugins(
             [plan.model, plan.data, *plan.probes, *plan.metrics, *([plan.tracker] if plan.tracker else [])]
         ),
-        "tracker": plan.tracker.identity() if plan.tracker else None,
+        "tracker": {**(plan.tracker_identity() or {}), "licence": plan.licence} if plan.tracker else None,
         "fingerprints": fingerprints,
         "versions": {"vcorr": metadata.version("vcorr"), "python": platform.python_version(), **plan.versions},
         "git": _git_revision(),

@@ -9,7 +9,7 @@ from typing import Literal
 
 import pyarrow as pa
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 TableName = Literal["predictions", "tracks", "scores"]
 
@@ -82,6 +82,7 @@ TRACKS = pa.schema(
         ("prompt", _TEXT),
         ("tracker", _TEXT),
         ("tracker_version", pa.int32()),
+        ("licence", _TEXT),
         ("video", _TEXT),
         ("height", pa.int32()),
         ("width", pa.int32()),

@@ -6,7 +6,7 @@ import contextlib
 import errno
 import hashlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -15,12 +15,10 @@ import pyarrow as pa
 
 from vcorr.errors import StoreError
 from vcorr.store import schema as schemas
+from vcorr.store.upgrades import upgraded
 
 SUFFIX = ".arrow"
 TEMPORARY_SUFFIX = ".tmp"
-
-# A table of layout version v is brought to v + 1 by _UPGRADES[v]; empty while version 1 is the only one released.
-_UPGRADES: dict[int, Callable[[pa.Table], pa.Table]] = {}
 
 
 def shard_name(clip_id: str) -> str:
@@ -101,9 +99,7 @@ def _upgraded(path: Path, table: pa.Table, name: schemas.TableName) -> pa.Table:
             f"{path} has layout version {version}; this vcorr reads up to {schemas.SCHEMA_VERSION}.",
             hint="Upgrade: pip install --upgrade vcorr",
         )
-    for step in range(version, schemas.SCHEMA_VERSION):
-        table = _UPGRADES[step](table)
-    return table
+    return upgraded(table, name, version)
 
 
 def _cannot_write(path: Path, error: OSError) -> StoreError:
