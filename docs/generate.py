@@ -135,7 +135,7 @@ ENTRY_FIELDS = {
     "config": "Dataclass of the options, or its import string, or None for no options.",
     "api_version": "Version of the hooks the entry was written for. Leave it alone.",
     "card": '`"package:path/in/package.yaml"` of the model card.',
-    "data": "Dataset used when `--data` is not given.",
+    "data": "Dataset used when `--data` is not given; of `difftrack:`, as soon as it is imported, prompts until then.",
     "default": "Whether every run computes the metric unless `--set metrics=...` chooses others.",
     "licence": "Shown in lists and kept with the tracks.",
     "notice": "Said once in every run that uses it.",
@@ -209,6 +209,14 @@ def columns_of(table: Any) -> Callable[[], str]:
         return _table(("column", "type", "unit", "meaning"), rows)
 
     return part
+
+
+def dataset_columns() -> str:
+    """The columns of a dataset folder's table."""
+    from vcorr.datasets import table
+
+    rows = [(f"`{f.name}`", f"{f.type}", table.MEANINGS[f.name]) for f in table.COLUMNS]
+    return _table(("column", "type", "meaning"), rows)
 
 
 def schema_metadata() -> str:
@@ -334,6 +342,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "scores columns": columns_of("scores"),
     "predictions columns": columns_of("predictions"),
     "tracks columns": columns_of("tracks"),
+    "dataset columns": dataset_columns,
     "schema metadata": schema_metadata,
     "hooks": hooks,
     "entries": entries,
@@ -398,6 +407,7 @@ def _command_output(line: str) -> tuple[str, int]:
     before = dict(os.environ)
     os.environ.update(word.split("=", 1) for word in words[:program])
     os.environ["HF_HUB_CACHE"] = str(Path.cwd() / "no-cache")
+    os.environ["VCORR_HOME"] = str(Path.cwd() / "no-home")
     installed.cache_clear()
     try:
         return _printed(words[program + 1 :])

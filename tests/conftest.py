@@ -12,6 +12,7 @@ import pytest
 from support import sliding
 
 from vcorr import builtin, registry
+from vcorr.datasets.home import HOME_VARIABLE
 
 
 @pytest.fixture
@@ -52,7 +53,8 @@ def vcorr_program(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[s
 
 def process_environment(path: Path | None = None) -> dict[str, str]:
     """The environment of a program under test; `path` is searched for modules and distributions first."""
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("VCORR_")}
+    kept = {HOME_VARIABLE}  # set for every test: what the developer has imported is not there
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("VCORR_") or k in kept}
     environment |= {"OMP_NUM_THREADS": "1", "COLUMNS": "120"}
     if path is not None:
         environment["PYTHONPATH"] = os.pathsep.join([str(path), environment.get("PYTHONPATH", "")])
@@ -60,8 +62,9 @@ def process_environment(path: Path | None = None) -> dict[str, str]:
 
 
 @pytest.fixture(autouse=True)
-def _quiet_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """No test reaches a hub, and none changes the environment of the next."""
+def _quiet_environment(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """No test reaches a hub or sees what is imported here, and none changes the environment of the next."""
+    monkeypatch.setenv(HOME_VARIABLE, str(tmp_path_factory.getbasetemp() / "home-of-nobody"))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.delenv(registry.SELECT_VARIABLE, raising=False)
     yield

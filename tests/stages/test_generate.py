@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from support import sliding
+from support import knowing, sliding
 
-import vcorr
 from vcorr.errors import StoreError
 from vcorr.spec import RunSpec
 from vcorr.stages.plan import make_plan
@@ -14,33 +13,9 @@ from vcorr.stages.run import Reuse, execute, rescore
 from vcorr.video.lossless import read_lossless, video_hash, write_lossless
 
 
-class Knowing:
-    """A tracker that knows how the test model's videos move."""
-
-    def track(self, video, queries):
-        steps = np.arange(len(video), dtype=np.float32)[None, :, None]
-        xy = queries[:, None] + steps * np.float32([sliding.SHIFT, 0])
-        visible = (xy[..., 0] < video.shape[2]) & (xy[..., 0] >= 0)
-        return vcorr.Tracks(xy, visible, tracker="knowing")
-
-
 @pytest.fixture
-def found(plugins, monkeypatch):
-    import sys
-    import types
-
-    module = types.ModuleType("knowing_plugin")
-    module.Knowing, module.vcorr_trackers = Knowing, _hook("knowing_plugin")
-    monkeypatch.setitem(sys.modules, "knowing_plugin", module)
-    return plugins(module)
-
-
-def _hook(module):
-    @vcorr.hookimpl
-    def vcorr_trackers():
-        return [vcorr.TrackerEntry(name="knowing", summary="", factory=f"{module}:Knowing")]
-
-    return vcorr_trackers
+def found(plugins):
+    return plugins(knowing)
 
 
 def spec(out, **changes) -> RunSpec:

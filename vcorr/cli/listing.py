@@ -66,7 +66,7 @@ def describe(kind: str, name: str) -> dict[str, Any]:
     facts: dict[str, Any] = {"kind": kind, "name": name, "summary": entry.summary, "version": entry.version}
     facts["plugin"] = registered.source.label
     if isinstance(entry, ModelEntry):
-        facts["default data"] = entry.data or "none of its own: name one with --data"
+        facts["default data"] = _default_data(entry.data)
         if entry.card:
             card = load_card(entry.card, entry.label)
             fields = {**plain(card), **plain(card.extra)}
@@ -77,6 +77,14 @@ def describe(kind: str, name: str) -> dict[str, Any]:
     if config is not None:
         facts["options"] = {f.name: plain(_default(f)) for f in dataclasses.fields(config)}
     return facts
+
+
+def _default_data(name: str | None) -> str:
+    from vcorr.datasets.home import is_within_reach
+
+    if name is None:
+        return "none of its own: prompts, or what --data names"
+    return name if is_within_reach(name) else f"{name}, once imported; until then prompts"
 
 
 def _default(field: dataclasses.Field[Any]) -> Any:

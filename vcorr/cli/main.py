@@ -10,7 +10,7 @@ from typing import NoReturn
 
 import click
 
-from vcorr.cli import board, compare, doctor, listing, run, score
+from vcorr.cli import board, compare, dataset, doctor, listing, run, score
 from vcorr.errors import EXIT_INTERRUPTED, VcorrError
 
 DEBUG_FLAG = "--debug"
@@ -30,7 +30,16 @@ def cli() -> None:
     """
 
 
-for _command in (run.run, score.score, compare.compare, listing.list_, listing.show, doctor.doctor, board.board):
+for _command in (
+    run.run,
+    score.score,
+    compare.compare,
+    dataset.dataset,
+    listing.list_,
+    listing.show,
+    doctor.doctor,
+    board.board,
+):
     cli.add_command(_command)
 
 

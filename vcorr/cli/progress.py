@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
@@ -19,11 +19,12 @@ PLAIN_EVERY_SECONDS = 10.0
 
 
 @contextlib.contextmanager
-def events(plan: Plan) -> Iterator[Events]:
-    """The events of a run, shown as the terminal allows."""
+def events(plan: Plan, clips: Sequence[str] | None = None) -> Iterator[Events]:
+    """The events of a run, shown as the terminal allows. clips: those that will be worked on, when not the plan's."""
     steps = max(1, len(plan.settings.steps) if plan.sites else 1)
+    total = len(plan.clips if clips is None else clips)
     if not console(stderr=True).is_terminal:
-        yield Plain(len(plan.clips))
+        yield Plain(total)
         return
     bar = Progress(
         TextColumn("{task.description}"),
@@ -35,7 +36,7 @@ def events(plan: Plan) -> Iterator[Events]:
         transient=True,
     )
     with bar:
-        yield Live(bar, bar.add_task(plan.model.entry.name, total=len(plan.clips), detail="loading"), steps)
+        yield Live(bar, bar.add_task(plan.model.entry.name, total=total, detail="loading"), steps)
 
 
 class Live:

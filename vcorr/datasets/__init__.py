@@ -1,4 +1,4 @@
-"""The user's own videos and prompts as datasets, and the query points laid over them.
+"""The user's own videos, prompts and dataset folders as datasets, and the query points laid over them.
 
 `query_grid` and `place_queries` are loaded on first use, so that listing the datasets needs no numpy.
 """
@@ -27,6 +27,18 @@ ENTRIES: tuple[DatasetEntry, ...] = (
         summary="Prompts to generate from: a short built-in list, or a file with one a line, --data prompts:FILE.",
         factory="vcorr.datasets.prompts:Prompts",
         config="vcorr.datasets.config:PromptsConfig",
+    ),
+    DatasetEntry(
+        name="folder",
+        summary="A folder in the project's own format, with videos and their tracks: --data DIR.",
+        factory="vcorr.datasets.stored:StoredDataset",
+        config="vcorr.datasets.config:FolderConfig",
+    ),
+    DatasetEntry(
+        name="difftrack",
+        summary="The paper's prompts and query grids, once imported: --data difftrack:cogvideox_t2v_2b/fg.",
+        factory="vcorr.datasets.stored:difftrack",
+        config="vcorr.datasets.config:DiffTrackConfig",
     ),
 )
 

@@ -1,4 +1,4 @@
-"""Options of the datasets `video` and `prompts`."""
+"""Options of the built-in datasets."""
 
 from __future__ import annotations
 
@@ -39,3 +39,23 @@ class PromptsConfig:
     subset: str = ""
     grid: int = 0
     limit: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class FolderConfig:
+    """Options of `folder`.
+
+    path: a folder made by `vcorr dataset build` or `import`, or got from the hub.
+    """
+
+    path: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DiffTrackConfig:
+    """Options of `difftrack`.
+
+    path: the model and set among those imported, such as "cogvideox_t2v_2b/fg".
+    """
+
+    path: str = ""

@@ -91,7 +91,12 @@ class Prompts:
 
 
 def read_prompts(path: Path) -> tuple[str, ...]:
-    """The prompts of a UTF-8 file, one a line, without blank lines and the white space around them.
+    """The prompts of a UTF-8 file, one a line, without blank lines; raises as `read_lines`."""
+    return tuple(line for line in read_lines(path) if line)
+
+
+def read_lines(path: Path) -> list[str]:
+    """The lines of a UTF-8 file of prompts, without the white space around them and what is blank at the end.
 
     Raises:
         MissingError: there is no such file.
@@ -113,10 +118,10 @@ def read_prompts(path: Path) -> tuple[str, ...]:
         ) from error
     if "\0" in text:
         raise UsageError(f"The prompt file {path} is not text: it holds zero bytes.", hint="Save it as UTF-8.")
-    prompts = tuple(line.strip() for line in text.split("\n") if line.strip())
-    if not prompts:
+    lines = [line.strip() for line in text.rstrip().split("\n")]
+    if not any(lines):
         raise UsageError(f"The prompt file {path} is empty.", hint="Write one prompt a line.")
-    return prompts
+    return lines
 
 
 def _items(config: PromptsConfig) -> tuple[str, dict[str, _Item]]:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 from vcorr.capture.needs import check_sites
 from vcorr.cards import load_card
+from vcorr.datasets.home import IMPORTS, is_within_reach
 from vcorr.datasets.notes import fit_notes
 from vcorr.entries import Entry, ModelEntry, TrackerEntry
 from vcorr.errors import MissingError, PluginError, UsageError, unknown_name
@@ -29,7 +32,15 @@ SCORING_VERSION = 1
 
 DEFAULT_TRACKER = "dis"
 PROMPTS = "prompts"
-DATA_WITH_PATH = {"video": "video:clip.mp4", "prompts": "prompts:prompts.txt"}
+PAPER_PROMPTS = "difftrack:cogvideox_t2v_2b/fg"
+"""What models without data of their own generate from, once it is imported."""
+FOLDER = "folder"
+DATA_WITH_PATH = {
+    "video": "video:clip.mp4",
+    "prompts": "prompts:prompts.txt",
+    FOLDER: "folder:built/my-dataset",
+    "difftrack": "difftrack:cogvideox_t2v_2b/fg",
+}
 """Datasets that `--data NAME:PATH` gives a path, with an example."""
 
 NUMERIC_PACKAGES = ("torch", "diffusers", "transformers", "numpy")
@@ -149,8 +160,13 @@ def score_fingerprint(track: str, metrics: Sequence[Part], variant: str) -> str:
     )
 
 
-def make_plan(spec: RunSpec, registry: Registry) -> Plan:
+def make_plan(spec: RunSpec, registry: Registry, *, probing: bool = True) -> Plan:
     """Resolves a spec.
+
+    Args:
+        spec: what was asked for.
+        registry: where the names are looked up.
+        probing: False for videos alone: no probe is needed then, and those named are not looked at.
 
     Raises:
         UsageError: an unknown name, an option or index out of range, or something this version cannot do.
@@ -167,7 +183,7 @@ def make_plan(spec: RunSpec, registry: Registry) -> Plan:
     adapter: VideoModel = model.create()
     weights_id = _weights_id(adapter, spec)
     data = data_part(spec, model, registry)
-    probes = _probe_parts(spec, registry, adapter)
+    probes = _probe_parts(spec, registry, adapter) if probing else ()
     metrics = metric_parts(spec, registry)
     dataset: Dataset = data.create()
     sites = _sites(adapter, spec.layers, model.entry.label)
@@ -175,6 +191,8 @@ def make_plan(spec: RunSpec, registry: Registry) -> Plan:
     first = _first_clip(dataset, clips[0])
     mode = _mode(spec, first)
     steps, num_steps = _chosen_steps(spec, adapter, mode, model.entry.label)
+    if mode == "generate":
+        _check_image(adapter, model, data, first)
     sized = replace(first, video=None, tracks=None) if first and mode == "generate" else first
     fitted = _preflight(adapter, probes, sites, sized)
     device, device_name, dtype = _device(spec)
@@ -218,6 +236,8 @@ def data_part(spec: RunSpec, model: Part, registry: Registry) -> Part:
     """The dataset with its options: the one asked for, or the model's own."""
     assert isinstance(model.entry, ModelEntry)
     name, options = _data_name(spec, model.entry), dict(spec.options.get("data", {}))
+    if name not in registry.datasets.names() and _is_path(name):
+        name = f"{FOLDER}:{name}"
     kind, colon, path = name.partition(":")
     if colon and kind in DATA_WITH_PATH:
         if not path:
@@ -235,7 +255,12 @@ def _data_name(spec: RunSpec, entry: ModelEntry) -> str:
         return PROMPTS
     if spec.data:
         return spec.data
-    return PROMPTS if spec.mode == "generate" and not entry.data else entry.data or PROMPTS
+    return next(name for name in (entry.data, PAPER_PROMPTS, PROMPTS) if name and is_within_reach(name))
+
+
+def _is_path(name: str) -> bool:
+    """Whether `--data` means a folder: names of datasets hold no slash, and what comes after a colon is no folder."""
+    return ":" not in name and ("/" in name or os.sep in name or Path(name).is_dir())
 
 
 def _tracker_part(spec: RunSpec, registry: Registry, mode: Mode, first: Clip | None) -> Part | None:
@@ -348,11 +373,13 @@ def _weights_id(adapter: VideoModel, spec: RunSpec) -> str:
 
 
 def _mode(spec: RunSpec, first: Clip | None) -> Mode:
-    """The mode that was named, else renoise where there is a video to add noise to."""
-    has_video = first is None or first.video is not None
+    """The mode that was named, else renoise where there is a video to add noise to; one frame is an image."""
+    has_video = first is None or (first.video is not None and len(first.video) > 1)
     mode = spec.mode or ("renoise" if has_video else "generate")
     if mode == "renoise" and not has_video:
-        raise UsageError("--mode renoise needs videos, and this data has prompts only.", hint="Leave --mode out.")
+        raise UsageError(
+            "--mode renoise needs videos, and this data has prompts or images only.", hint="Leave --mode out."
+        )
     return "generate" if mode == "generate" else "renoise"
 
 
@@ -375,6 +402,15 @@ def _chosen_steps(spec: RunSpec, adapter: VideoModel, mode: Mode, label: str) ->
                 hint=f"Leave out {flag}.",
             )
     return (NO_SITE,), 0
+
+
+def _check_image(adapter: VideoModel, model: Part, data: Part, first: Clip | None) -> None:
+    """What an image-to-video model cannot start from is one error, not a failure a clip."""
+    if getattr(adapter, "needs_image", False) and first is not None and first.video is None:
+        raise MissingError(
+            f"{model.entry.label} starts from an image, and {data.entry.label} has none.",
+            hint=f"Choose data with images or videos. {IMPORTS['difftrack']}",
+        )
 
 
 def _sites(adapter: VideoModel, layers: str, label: str) -> tuple[Site, ...]:

@@ -54,8 +54,21 @@ def predict_clip(
     answers = recorder.answers
     _check_complete(plan, answers)
     if plan.settings.mode == "generate":
-        clip = replace(clip, video=_checked_video(plan, video, grid), tracks=None)
+        clip = _generated(plan, clip, video, grid)
     return Predicted(clip, answers)
+
+
+def sample_clip(plan: Plan, clip_id: str, on_step: Callable[[], None] = lambda: None) -> tuple[Clip, TokenGrid]:
+    """Generates a clip's video and reads nothing on the way; also returns how the model's tokens lie over it."""
+    from vcorr.capture.recorder import Recorder
+
+    clip, grid = prepare_clip(plan, clip_id)
+    recorder = Recorder({}, clip.queries, layers=frozenset(), on_step=on_step)
+    return _generated(plan, clip, plan.adapter.run(clip, plan.settings, recorder), grid), grid
+
+
+def _generated(plan: Plan, clip: Clip, video: NDArray[np.uint8] | None, grid: TokenGrid) -> Clip:
+    return replace(clip, video=_checked_video(plan, video, grid), tracks=None)
 
 
 def prepare_clip(plan: Plan, clip_id: str) -> tuple[Clip, TokenGrid]:

@@ -59,14 +59,19 @@ def rows_of_tracks(plan: Plan, run: RunDirectory, clip: Clip, tracker: Tracker |
     """
     if clip.video is None:
         return []
-    tracks = clip.tracks if tracker is None else _tracked(tracker, clip)
+    tracks = clip.tracks if tracker is None else tracked(tracker, clip)
     if tracks is None:
         return []
     generated = plan.settings.mode == "generate"
     return track_rows(run.run_id, plan, clip, tracks, video_hash(clip.video) if generated else "")
 
 
-def _tracked(tracker: Tracker, clip: Clip) -> Tracks:
+def tracked(tracker: Tracker, clip: Clip) -> Tracks:
+    """What a tracker says about the queries of a clip with video.
+
+    Raises:
+        PluginError: it returned tracks of another shape.
+    """
     assert clip.video is not None
     tracks = tracker.track(clip.video, clip.queries)
     expected = (len(clip.queries), len(clip.video), 2)

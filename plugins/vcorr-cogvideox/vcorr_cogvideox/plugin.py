@@ -7,14 +7,18 @@ from collections.abc import Iterable
 from vcorr import ModelEntry, hookimpl
 
 
-def _entry(name: str, summary: str, model: str, config: str, card: str = "") -> ModelEntry:
-    """The entry of a model whose classes are in `vcorr_cogvideox.model`; its card has its name unless told."""
+def _entry(name: str, summary: str, model: str, config: str, data: str, card: str = "") -> ModelEntry:
+    """The entry of a model whose classes are in `vcorr_cogvideox.model`; its card has its name unless told.
+
+    data: the model of DiffTrack's dataset whose prompts (and images) fit it.
+    """
     return ModelEntry(
         name=name,
         summary=summary,
         factory=f"vcorr_cogvideox.model:{model}",
         config=f"vcorr_cogvideox.model:{config}",
         card=f"vcorr_cogvideox:cards/{card or name}.yaml",
+        data=f"difftrack:{data}/fg",
     )
 
 
@@ -24,30 +28,35 @@ VARIANTS = (
         "CogVideoX-2B: text to video, 49 frames of 480x720, full 3D attention in 30 layers.",
         "CogVideoX",
         "CogVideoXConfig",
+        "cogvideox_t2v_2b",
     ),
     _entry(
         "cogvideox-5b",
         "CogVideoX-5B: text to video, 49 frames of 480x720, full 3D attention in 42 layers.",
         "CogVideoX5B",
         "CogVideoX5BConfig",
+        "cogvideox_t2v_5b",
     ),
     _entry(
         "cogvideox-1.5-5b",
         "CogVideoX1.5-5B: text to video, 81 frames of 768x1360, two latents a token, 42 layers.",
         "CogVideoX15",
         "CogVideoX15Config",
+        "cogvideox_t2v_5b",
     ),
     _entry(
         "cogvideox-2b-i2v",
         "CogVideoX-2B-I2V: image to video, by the community; 49 frames of 480x720, 30 layers.",
         "CogVideoX2BImageToVideo",
         "CogVideoXConfig",
+        "cogvideox_i2v_2b",
     ),
     _entry(
         "cogvideox-i2v",
         "Another name of cogvideox-2b-i2v, the image-to-video model beside cogvideox.",
         "CogVideoX2BImageToVideo",
         "CogVideoXConfig",
+        "cogvideox_i2v_2b",
         card="cogvideox-2b-i2v",
     ),
     _entry(
@@ -55,12 +64,14 @@ VARIANTS = (
         "CogVideoX-5B-I2V: image to video, 49 frames of 480x720, full 3D attention in 42 layers.",
         "CogVideoXImageToVideo",
         "CogVideoX5BImageConfig",
+        "cogvideox_i2v_5b",
     ),
     _entry(
         "cogvideox-1.5-5b-i2v",
         "CogVideoX1.5-5B-I2V: image to video, 81 frames of 768x1360, two latents a token, 42 layers.",
         "CogVideoX15ImageToVideo",
         "CogVideoX15ImageConfig",
+        "cogvideox_i2v_5b",
     ),
 )
 """One entry a model. Sizes are the defaults of its config; a variant that differs in sizes alone is a subclass of

@@ -1,0 +1,229 @@
+"""`vcorr dataset` as users type it, and its data in runs; in this process and as processes killed and resumed."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import process_environment
+from support import knowing, sliding
+from support.difftrack import make_set
+from support.distributions import install
+from support.folders import make_folder, row
+
+from vcorr.cli import main as program
+from vcorr.datasets.folder import DatasetFolder
+from vcorr.store.shards import read_shard
+
+BUILD = ("dataset", "build", "--model", "sliding-model", "--prompts", "prompts.txt", "--tracker", "knowing")
+RUN = ("run", "--model", "sliding-model", "--probe", "qk", "--steps", "last")
+
+
+@pytest.fixture
+def vcorr(plugins, capsys, monkeypatch, tmp_path):
+    """Runs a command line in a folder with prompts.txt; returns its exit code and what it printed."""
+    plugins(knowing)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("VCORR_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("COLUMNS", "160")
+    (tmp_path / "prompts.txt").write_text("a picture\nanother\n")
+
+    def run(*arguments: str):
+        with pytest.raises(SystemExit) as ended:
+            program.main(arguments)
+        captured = capsys.readouterr()
+        return int(ended.value.code or 0), captured.out, captured.err
+
+    return run
+
+
+def read_table(path):
+    (row,) = read_shard(path, "tracks").to_pylist()
+    return row
+
+
+def test_build_show_and_run(vcorr):
+    code, out, _ = vcorr(*BUILD)
+    assert code == 0
+    assert "2 clips kept, 0 rejected, 0 failed." in out
+    path = out.splitlines()[-1].removeprefix("Dataset: ")
+    assert path.startswith("built/sliding-model-")
+    assert "2 there already" in vcorr(*BUILD)[1]
+    code, out, _ = vcorr("dataset", "show", path)
+    assert code == 0
+    assert "5 frames of 64x64" in out
+    assert "prompt-0001-seed42" in out
+    assert "CC0-1.0" in out
+    code, out, _ = vcorr(*RUN, "--data", path, "--json")
+    assert code == 0
+    assert {s["value"] for s in json.loads(out)["sites"] if s["layer"] == 0} == {1.0}
+    assert vcorr(*RUN, "--data", f"folder:{path}", "--json")[1].count('"reused": 2')
+
+
+def test_what_is_rejected_is_printed_with_its_reason(vcorr):
+    code, out, err = vcorr(*BUILD, "--min-visible", "0.9", "--out", "strict")
+    assert code == 0
+    assert "0 clips kept, 2 rejected" in out
+    assert out.count("of the points and frames can be seen, under 0.9") == 2
+    assert err.count("is rejected") == 2
+    shown = json.loads(vcorr("dataset", "show", "strict", "--json")[1])
+    assert (shown["usable"], shown["rejected"], [c["status"] for c in shown["clips"]]) == (0, 2, ["rejected"] * 2)
+    code, _, err = vcorr(*RUN, "--data", "strict")
+    assert code == 2
+    assert "vcorr dataset show strict" in err
+
+
+def test_a_failed_clip_gives_exit_code_one(vcorr, monkeypatch):
+    monkeypatch.setattr(sliding.SlidingModel, "run", lambda *_: 1 / 0)
+    code, out, err = vcorr(*BUILD, "--json")
+    assert code == 1
+    assert {(c["status"], c["reason"]) for c in json.loads(out)["clips"]} == {
+        ("failed", "ZeroDivisionError: division by zero")
+    }
+    assert "failed: ZeroDivisionError" in err
+
+
+def test_imported_prompts_are_used_by_name(vcorr, tmp_path):
+    make_set(tmp_path / "source", clips=3)
+    code, out, _ = vcorr("dataset", "import", "difftrack", "source")
+    assert code == 0
+    assert "cogvideox_t2v_2b/fg: 3 prompts, 3 with tracks   --data difftrack:cogvideox_t2v_2b/fg" in out
+    assert "the tracks are no reference" in vcorr("dataset", "show", "difftrack:cogvideox_t2v_2b/fg")[1]
+    command = (*RUN, "--data", "difftrack:cogvideox_t2v_2b/fg", "--set", "tracker=knowing", "--json")
+    code, out, _ = vcorr(*command)
+    found = json.loads(out)
+    assert (code, found["clips"]) == (0, 3)
+    # scored against the tracks of the videos that the run made: DiffTrack's are of other videos
+    assert {s["value"] for s in found["sites"] if s["layer"] == 0} == {1.0}
+    tracks = read_table(next(Path(found["path"]).glob("tracks/*.arrow")))
+    assert (tracks["tracker"], tracks["split"], tracks["points"]) == ("knowing", "cogvideox_t2v_2b/fg", 400)
+
+
+def test_import_elsewhere_is_named_by_its_path(vcorr, tmp_path):
+    make_set(tmp_path / "source", scenes="bg")
+    _, out, _ = vcorr("dataset", "import", "difftrack", "source", "--out", "there", "--json")
+    (found,) = json.loads(out)
+    assert (found["path"], found["clips"]) == ("there/cogvideox_t2v_2b/bg", 2)
+    assert json.loads(vcorr("dataset", "show", "there/cogvideox_t2v_2b/bg", "--json")[1])["points"] == "100"
+    assert vcorr(*RUN, "--data", "there/cogvideox_t2v_2b/bg", "--limit", "1")[0] == 0
+
+
+def test_imported_prompts_can_be_built_from(vcorr, tmp_path):
+    make_set(tmp_path / "source", scenes="bg")
+    vcorr("dataset", "import", "difftrack", "source")
+    arguments = [*BUILD, "--limit", "1", "--json"]
+    arguments[arguments.index("prompts.txt")] = "difftrack:cogvideox_t2v_2b/bg"
+    (clip,) = json.loads(vcorr(*arguments)[1])["clips"]
+    assert (clip["clip"], clip["points"], clip["prompt"]) == ("000-seed42", 100, "a thing, number 0")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        ((*BUILD, "--min-moving", "2"), 2, "--min-moving must be a share in [0, 1]"),
+        ((*BUILD, "--seeds", "a"), 2, "seeds are whole numbers"),
+        ((*BUILD, "--seeds", ","), 2, "--seeds"),
+        ((*BUILD, "--limit", "0"), 2, "--limit must be at least 1"),
+        ((*BUILD, "--tracker", "knowin"), 2, "Did you mean 'knowing'?"),
+        ((*BUILD, "--prompts", "nowhere.txt"), 4, "nowhere.txt does not exist"),
+        ((*BUILD, "--prompts", "empty.txt"), 2, "empty.txt is empty"),
+        ((*BUILD, "--weights", "missing"), 4, "Fetch them."),
+        ((*BUILD, "--out", "home"), 2, "home is not empty, and no dataset"),
+        (("dataset", "import", "diftrack", "x"), 2, "Did you mean 'difftrack'?"),
+        (("dataset", "import", "difftrack", "nowhere"), 4, "nowhere does not exist"),
+        (("dataset", "show", "nowhere"), 4, "neither a folder nor the name of an imported dataset"),
+        (("dataset", "show", "difftrack:a/fg"), 4, "vcorr dataset import difftrack DiffTrack/dataset"),
+        (("dataset", "show", "home"), 2, "home is not a dataset folder"),
+        ((*RUN, "--data", "home"), 2, "--data video:home"),
+        ((*RUN, "--data", "./nowhere"), 4, "./nowhere is neither"),
+        ((*RUN, "--data", "difftrack:a/fg"), 4, "vcorr dataset import difftrack"),
+        ((*RUN, "--data", "difftrack"), 4, "vcorr dataset import difftrack"),
+        ((*RUN, "--data", "folder:"), 2, "folder:built/my-dataset"),
+        ((*RUN, "--data", "small", "--mode", "renoise"), 2, "--mode renoise needs videos"),
+    ],
+)
+def test_bad_input_is_one_message_with_its_exit_code(vcorr, tmp_path, arguments, code, message):
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "file").touch()
+    (tmp_path / "empty.txt").write_text("\n \n")
+    DatasetFolder.create(tmp_path / "small", "f" * 64).write(row())
+    found, _, err = vcorr(*arguments)
+    assert found == code
+    assert message in err
+    assert "Traceback" not in err
+
+
+def test_a_dataset_whose_video_was_exchanged_is_refused_before_anything_runs(vcorr, tmp_path):
+    from vcorr.video.lossless import write_lossless
+
+    make_folder(tmp_path / "small")
+    write_lossless(tmp_path / "small/videos/clip-1.mkv", sliding.slide(5)[0], 8)
+    code, _, err = vcorr(*RUN, "--data", "small")
+    assert code == 2
+    assert "Clip clip-1: its tracks were made on another video than small/videos/clip-1.mkv holds" in err
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_clip_the_model_cannot_take_is_a_failed_row(vcorr, tmp_path, monkeypatch):
+    make_folder(tmp_path / "small")
+    calm = sliding.SlidingModel.grid
+
+    def demanding(self, clip, site):
+        if clip.id == "clip-1":
+            raise ValueError(f"Clip {clip.id} has {len(clip.video)} frames, too few for one latent.")
+        return calm(self, clip, site)
+
+    monkeypatch.setattr(sliding.SlidingModel, "grid", demanding)
+    code, out, err = vcorr(*RUN, "--data", "small", "--json")
+    assert code == 1
+    assert json.loads(out)["failed"] == ["clip-1"]
+    assert "clip-1 has 5 frames, too few" in err
+
+
+@pytest.mark.parametrize(("signum", "code"), [(signal.SIGKILL, -9), (signal.SIGINT, 130)])
+def test_a_stopped_build_loses_the_clip_in_flight_and_resumes(tmp_path, vcorr_program, signum, code):
+    packages = tmp_path / "packages"
+    packages.mkdir()
+    install(packages, "vcorr-sliding", Path(sliding.__file__).read_text())
+    (tmp_path / "prompts.txt").write_text("\n".join(f"picture {n}" for n in range(5)))
+    marker, built = tmp_path / "marker", tmp_path / "set"
+    command = [*BUILD[:-1], "lk", "--out", "set", "--min-moving", "0", "--min-visible", "0"]
+    command += ["--set", f"model.marker={marker}"]
+    os.mkfifo(marker)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "vcorr", *command],
+        cwd=tmp_path,
+        env=process_environment(packages),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    for _ in range(3):  # opening the fifo waits until the next clip has begun
+        with marker.open() as file:
+            assert file.read()
+    process.send_signal(signum)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == code, err
+    kept = DatasetFolder.open(built).rows()
+    assert len(kept) in (2, 3)
+    assert DatasetFolder(built).record()["status"] == ("partial" if signum == signal.SIGINT else "started")
+    assert "path: data/*.parquet" in (built / "README.md").read_text()
+
+    marker.unlink()
+    marker.touch()
+    resumed = vcorr_program(*command, "--json", path=packages)
+    assert resumed.returncode == 0, resumed.stderr
+    assert json.loads(resumed.stdout)["reused"] == len(kept)
+    assert len(marker.read_text().split()) == 5 - len(kept)
+    whole = DatasetFolder.open(built)
+    assert [r.prompt for r in whole.rows()] == [f"picture {n}" for n in range(5)]
+    assert not list(built.rglob(".*"))
+    for found in whole.rows():
+        whole.check_video(found)
+        assert np.isfinite(found.xy).all()

@@ -1,0 +1,250 @@
+"""Dataset folders: what is written is read, what does not hold together is refused with its reason."""
+
+import dataclasses
+import shutil
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support import sliding
+from support.folders import QUERIES, make_folder, row, with_video
+
+from vcorr.datasets.config import FolderConfig
+from vcorr.datasets.folder import DatasetFolder
+from vcorr.datasets.stored import StoredDataset
+from vcorr.datasets.table import COLUMNS, ClipRow, read_rows, write_row
+from vcorr.errors import MissingError, StoreError, UsageError
+from vcorr.testing import assert_passed, check_dataset
+from vcorr.video.lossless import encode, read_lossless, write_lossless
+
+
+def stored(path):
+    return StoredDataset(FolderConfig(path=str(path)))
+
+
+def test_clips_come_back_with_video_and_tracks(tmp_path):
+    made = make_folder(tmp_path / "small")
+    data = stored(tmp_path / "small")
+    assert (data.split, data.ids()) == ("small", ("clip-0", "clip-1"))
+    clip, kept = data.clip("clip-1"), made.rows()[1]
+    assert (clip.video == sliding.slide(1)[0]).all()
+    assert (clip.queries == QUERIES).all()
+    assert (clip.tracks.xy == kept.xy).all()
+    assert (clip.tracks.visible == kept.visible).all()
+    assert (clip.tracks.tracker, clip.prompt) == ("exact", "a sliding picture")
+    assert_passed(check_dataset(data))
+    with pytest.raises(UsageError, match="Did you mean 'clip-1'"):
+        data.clip("clip-11")
+
+
+@settings(max_examples=30, deadline=None)
+@given(data=st.data(), points=st.integers(1, 5), frames=st.integers(1, 6))
+def test_any_valid_row_comes_back_as_it_was(tmp_path_factory, data, points, frames):
+    coordinate = st.floats(-1e4, 1e4, width=32)
+    xy = np.float32(data.draw(st.lists(coordinate, min_size=points * frames * 2, max_size=points * frames * 2)))
+    xy = xy.reshape(points, frames, 2)
+    inside = np.abs(xy[:, 0]) % 64
+    visible = np.array(data.draw(st.lists(st.booleans(), min_size=points * frames, max_size=points * frames)))
+    text = st.text(st.characters(exclude_categories=["Cs"]), max_size=9)
+    given_row = row(
+        prompt=data.draw(text),
+        reason=data.draw(text),
+        seed=data.draw(st.integers(-(2**63), 2**63 - 1)),
+        frames=frames,
+        queries=inside,
+        xy=xy,
+        visible=visible.reshape(points, frames),
+    )
+    path = tmp_path_factory.mktemp("rows") / "row.parquet"
+    write_row(path, given_row)
+    (found,) = read_rows(path)
+    for field in dataclasses.fields(ClipRow):
+        np.testing.assert_array_equal(getattr(found, field.name), getattr(given_row, field.name), strict=True)
+    assert found.identity() == given_row.identity()
+
+
+def test_the_datasets_library_loads_the_folder(tmp_path):
+    import datasets
+
+    datasets.disable_progress_bars()
+    made = make_folder(tmp_path / "small", clips=3)
+    found = datasets.load_dataset(str(made.path), split="test", cache_dir=str(tmp_path / "cache"))
+    assert found.column_names == COLUMNS.names
+    assert found["clip"][:] == ["clip-0", "clip-1", "clip-2"]
+    kept = made.rows()[1]
+    assert np.float32(found[1]["xy"]).tolist() == kept.xy.ravel().tolist()
+    assert found[1]["visible"] == kept.visible.ravel().tolist()
+
+
+def test_a_folder_that_was_moved_and_copied_is_the_same_data(tmp_path):
+    made = make_folder(tmp_path / "small")
+    before = stored(made.path).identity()
+    shutil.copytree(made.path, tmp_path / "copy")
+    assert stored(tmp_path / "copy").identity() == before
+    first = made.rows()[0]
+    made.write(dataclasses.replace(first, xy=first.xy + np.float32(1)))
+    assert stored(made.path).identity() != before
+
+
+@pytest.mark.parametrize(
+    "change", [{"prompt": "x"}, {"query_side": 2}, {"fps": 3.0}, {"visible": np.zeros((3, 5), bool)}]
+)
+def test_whatever_a_run_reads_is_part_of_the_identity(change):
+    assert dataclasses.replace(row(), **change).identity() != row().identity()
+
+
+def test_a_video_that_is_not_the_one_of_the_tracks_is_refused(tmp_path):
+    made = make_folder(tmp_path / "small")
+    write_lossless(made.path / "videos/clip-1.mkv", sliding.slide(9)[0], 8)
+    with pytest.raises(StoreError, match="tracks were made on another video") as refused:
+        stored(made.path)
+    assert "Clip clip-1" in str(refused.value)
+    assert "videos/clip-1.mkv" in str(refused.value)
+
+
+def test_one_changed_pixel_is_another_video(tmp_path):
+    made = make_folder(tmp_path / "small")
+    video = read_lossless(made.path / "videos/clip-0.mkv").copy()
+    video[2, 3, 4, 0] ^= 1
+    write_lossless(made.path / "videos/clip-0.mkv", video, 8)
+    with pytest.raises(StoreError, match="Clip clip-0"):
+        stored(made.path)
+
+
+def test_the_same_frames_in_another_file_are_the_same_video(tmp_path):
+    made = make_folder(tmp_path / "small")
+    path, before = made.path / "videos/clip-0.mkv", (made.path / "videos/clip-0.mkv").read_bytes()
+    options = {"level": "3", "slices": "9", "slicecrc": "1"}
+    encode(str(path), sliding.slide(0)[0], 8, codec="ffv1", pixels="bgr0", container="matroska", options=options)
+    assert path.read_bytes() != before
+    assert (stored(made.path).clip("clip-0").video == sliding.slide(0)[0]).all()
+
+
+def test_a_damaged_or_missing_video(tmp_path):
+    made = make_folder(tmp_path / "small")
+    path = made.path / "videos/clip-1.mkv"
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(StoreError, match=r"Clip clip-1: .*clip-1\.mkv"):
+        stored(made.path)
+    path.unlink()
+    with pytest.raises(MissingError, match=r"Clip clip-1: its video .*clip-1\.mkv is missing"):
+        stored(made.path)
+
+
+def test_tracks_without_their_video_are_no_reference(tmp_path):
+    folder = make_folder(tmp_path / "small", clips=1)
+    folder.write(row("clip-0"))
+    clip = stored(folder.path).clip("clip-0")
+    assert (clip.video, clip.tracks, len(clip.queries)) == (None, None, 0)
+
+
+def test_rejected_and_failed_clips_are_kept_but_not_used(tmp_path):
+    folder = make_folder(tmp_path / "small")
+    folder.write(with_video(folder, row("clip-2", status="rejected", reason="nothing moves")))
+    folder.write(
+        ClipRow(dataset="small", split="test", clip="clip-3", prompt="", model="m", status="failed", reason="e")
+    )
+    assert stored(folder.path).ids() == ("clip-0", "clip-1")
+    assert [r.status for r in folder.rows()] == ["ok", "ok", "rejected", "failed"]
+    for number in (0, 1):
+        folder.row_path(f"clip-{number}").unlink()
+    with pytest.raises(UsageError, match="no clip that can be used"):
+        stored(folder.path)
+
+
+NAN = row().xy.copy()
+NAN[1, 2] = np.nan
+FAR = QUERIES.copy()
+FAR[2, 1] = 64.5
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"frames": 6}, "xy has 5 frames, and the clip 6"),
+        ({"xy": row().xy[:, :4]}, r"visible has shape \(3, 5\), and xy \(3, 4, 2\)"),
+        ({"xy": row().xy[:2]}, r"xy has shape \(2, 5, 2\); 3 query points"),
+        ({"visible": np.ones((3, 5), np.uint8)}, "visible is of type uint8"),
+        ({"xy": NAN}, "xy holds 1 positions that are NaN or infinite"),
+        ({"xy": np.where(np.isnan(NAN), np.inf, NAN)}, "xy holds 1 positions that are NaN or infinite"),
+        (
+            {"queries": FAR},
+            r"1 of 3 query points lie outside the frame of 64 x 64 pixels, the first at \(x=60.25, y=64.5\)",
+        ),
+        ({"query_side": 2}, "query_side is 2, but there are 3 query points"),
+        ({"status": "fine"}, "status is 'fine'"),
+        ({"video": "../../secret.mkv"}, "must be a path inside the dataset's folder"),
+        ({"image": "/etc/passwd"}, "must be a path inside the dataset's folder"),
+    ],
+)
+def test_a_row_that_contradicts_itself_is_not_written(tmp_path, change, message):
+    with pytest.raises(UsageError, match=message) as refused:
+        write_row(tmp_path / "row.parquet", row("clip-7", **change))
+    assert "clip clip-7" in str(refused.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def changed(path, **columns):
+    """Rewrites a row's file as somebody else's program might have."""
+    table = pq.read_table(path)
+    for name, values in columns.items():
+        table = table.set_column(table.schema.get_field_index(name), name, values)
+    pq.write_table(table, path)
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({"xy": pa.array([[1.0] * 28], pa.list_(pa.float32()))}, r"xy holds 28 values; .* need 30, \(3, 5, 2\)"),
+        ({"xy": pa.array([[float("inf")] * 30], pa.list_(pa.float32()))}, "xy holds 15 positions that are NaN"),
+        ({"xy": pa.array([[None] * 30], pa.list_(pa.float32()))}, "xy has an empty value"),
+        ({"visible": pa.array([[1] * 15], pa.list_(pa.uint8()))}, r"'visible' is of type list<item: uint8>"),
+        ({"visible": pa.array([[True] * 14], pa.list_(pa.bool_()))}, "visible holds 14 values"),
+        ({"queries": pa.array([[99.0] * 6], pa.list_(pa.float32()))}, "3 of 3 query points lie outside"),
+        ({"frames": pa.array(["5"], pa.string())}, "'frames' is of type string; it must be int32"),
+        ({"prompt": pa.array([None], pa.string())}, "prompt is empty"),
+    ],
+)
+def test_a_file_of_somebody_else_is_checked_as_well(tmp_path, columns, message):
+    made = make_folder(tmp_path / "small")
+    changed(made.row_path("clip-1"), **columns)
+    with pytest.raises(UsageError, match=message) as refused:
+        stored(made.path)
+    assert "clip-1.parquet" in str(refused.value)
+
+
+def test_files_that_are_no_table_of_ours(tmp_path):
+    made = make_folder(tmp_path / "small")
+    path = made.row_path("clip-1")
+    pq.write_table(pq.read_table(path).drop(["visible"]), path)
+    with pytest.raises(UsageError, match="lacks the column 'visible'"):
+        stored(made.path)
+    newer = pq.read_table(made.row_path("clip-0")).replace_schema_metadata({"vcorr.schema_version": "99"})
+    pq.write_table(newer, path)
+    with pytest.raises(StoreError, match="layout version 99"):
+        stored(made.path)
+    path.write_bytes(b"PAR1")
+    with pytest.raises(StoreError, match=r"clip-1\.parquet is damaged"):
+        stored(made.path)
+
+
+def test_a_folder_of_something_else(tmp_path):
+    with pytest.raises(UsageError, match="--data video:"):
+        stored(tmp_path)
+    with pytest.raises(MissingError, match="neither a folder nor the name"):
+        stored(tmp_path / "nowhere")
+    with pytest.raises(UsageError, match="No dataset folder"):
+        stored("")
+    (tmp_path / "file").touch()
+    with pytest.raises(StoreError, match="is not empty, and no dataset"):
+        DatasetFolder.create(tmp_path, "f" * 64)
+
+
+def test_clips_of_two_datasets_in_one_folder(tmp_path):
+    folder = make_folder(tmp_path / "small")
+    folder.write(with_video(folder, row("clip-2", dataset="other")))
+    with pytest.raises(UsageError, match="do not agree on 'dataset': 'other', 'small'"):
+        stored(folder.path)

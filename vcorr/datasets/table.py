@@ -1,0 +1,321 @@
+"""The table of a dataset folder: one row a clip, in Parquet, and what makes a row valid.
+
+Arrays: N query points, T video frames; positions are (x, y) raster pixels, stored flattened row-major.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from vcorr.errors import StoreError, UsageError
+from vcorr.records import Tracks
+from vcorr.store.schema import TABLE_KEY, UNITS_KEY, VERSION_KEY
+from vcorr.store.shards import atomic_file
+
+TABLE_VERSION = 1
+SUFFIX = ".parquet"
+
+OK, REJECTED, FAILED = "ok", "rejected", "failed"
+STATUSES = (OK, REJECTED, FAILED)
+
+_TEXT = pa.string()
+_ARRAYS = ("queries", "xy", "visible")
+
+COLUMNS = pa.schema(
+    [
+        ("dataset", _TEXT),
+        ("split", _TEXT),
+        ("clip", _TEXT),
+        ("status", _TEXT),
+        ("reason", _TEXT),
+        ("prompt", _TEXT),
+        ("model", _TEXT),
+        ("weights", _TEXT),
+        ("seed", pa.int64()),
+        ("num_steps", pa.int32()),
+        ("frames", pa.int32()),
+        ("height", pa.int32()),
+        ("width", pa.int32()),
+        ("fps", pa.float32()),
+        ("query_side", pa.int32()),
+        ("points", pa.int32()),
+        ("queries", pa.list_(pa.float32())),
+        ("xy", pa.list_(pa.float32())),
+        ("visible", pa.list_(pa.bool_())),
+        ("tracker", _TEXT),
+        ("tracker_version", pa.int32()),
+        ("tracker_licence", _TEXT),
+        ("video", _TEXT),
+        ("video_sha256", _TEXT),
+        ("file_sha256", _TEXT),
+        ("image", _TEXT),
+        ("image_sha256", _TEXT),
+        ("moving_share", pa.float32()),
+        ("visible_share", pa.float32()),
+    ]
+)
+
+MEANINGS = {
+    "dataset": "Name of the dataset.",
+    "split": "Its split, as `load_dataset` names it.",
+    "clip": "Id of the clip.",
+    "status": "`ok`; `rejected` by the filters; `failed` while it was made.",
+    "reason": "Why it was rejected or failed, or what else there is to say.",
+    "prompt": "Text the video is made from.",
+    "model": "Model that made the video.",
+    "weights": "What identifies its weights; `random:SEED` for random ones.",
+    "seed": "Seed of the sampling.",
+    "num_steps": "Sampling steps.",
+    "frames": "T, frames of the video.",
+    "height": "H, of the video.",
+    "width": "W, of the video.",
+    "fps": "Frames a second.",
+    "query_side": "Query points along one side of their regular grid; 0 for other points.",
+    "points": "N, query points; 0 for a clip without tracks.",
+    "queries": "Query points in frame 0: N x (x, y) pixels, row-major.",
+    "xy": "Positions of the points in every frame: N x T x (x, y) pixels, row-major.",
+    "visible": "N x T, row-major; true where the point can be seen.",
+    "tracker": "Who made the tracks; `exact` where they are known by construction.",
+    "tracker_version": "Version of the tracker.",
+    "tracker_licence": "Licence of the tracker.",
+    "video": "Path of the video inside the folder; empty where there is none.",
+    "video_sha256": "Hash of the frames the tracks were made on, as `vcorr.video.video_hash` computes it.",
+    "file_sha256": "SHA-256 of the video's file.",
+    "image": "Path of the first frame, for models that start from an image; empty where there is none.",
+    "image_sha256": "SHA-256 of that file.",
+    "moving_share": "Of the points visible in frame 0 the share seen more than one token stride from there later.",
+    "visible_share": "Share of the points in all frames that can be seen.",
+}
+"""What each column holds."""
+
+_METADATA = {
+    VERSION_KEY: str(TABLE_VERSION),
+    TABLE_KEY: "dataset",
+    UNITS_KEY: "xy, queries, height, width: pixels (x right, y down, outer corner of the first pixel at 0); "
+    "moving_share, visible_share: fractions in [0, 1]",
+}
+
+
+def _no_points() -> NDArray[np.float32]:
+    return np.zeros((0, 2), dtype=np.float32)
+
+
+def _no_tracks() -> NDArray[np.float32]:
+    return np.zeros((0, 0, 2), dtype=np.float32)
+
+
+def _no_visibility() -> NDArray[np.bool_]:
+    return np.zeros((0, 0), dtype=np.bool_)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ClipRow:
+    """One clip of a dataset folder.
+
+    status: "ok"; "rejected" by the filters or "failed" while it was made, with the reason. frames, height, width: of
+    the video, which the tracks belong to. queries: (N, 2). xy: (N, T, 2). visible: (N, T), true where the point can be
+    seen. N is 0 for a clip without tracks. query_side: points along one side of the regular grid they are on, row by
+    row; 0 for other points. video, image: paths of files in the folder, "" for none. video_sha256:
+    `vcorr.video.video_hash` of the frames the tracks were made on, file_sha256: of the video's file. moving_share,
+    visible_share: what the filters looked at, NaN where they did not.
+    """
+
+    dataset: str
+    split: str
+    clip: str
+    prompt: str
+    model: str
+    weights: str = ""
+    seed: int = 0
+    num_steps: int = 0
+    frames: int = 0
+    height: int = 0
+    width: int = 0
+    fps: float = 8.0
+    status: str = OK
+    reason: str = ""
+    query_side: int = 0
+    queries: NDArray[np.float32] = dataclasses.field(default_factory=_no_points)
+    xy: NDArray[np.float32] = dataclasses.field(default_factory=_no_tracks)
+    visible: NDArray[np.bool_] = dataclasses.field(default_factory=_no_visibility)
+    tracker: str = ""
+    tracker_version: int = 0
+    tracker_licence: str = ""
+    video: str = ""
+    video_sha256: str = ""
+    file_sha256: str = ""
+    image: str = ""
+    image_sha256: str = ""
+    moving_share: float = float("nan")
+    visible_share: float = float("nan")
+
+    @property
+    def tracks(self) -> Tracks:
+        """Queries moved along, as the runner takes them."""
+        return Tracks(self.xy, self.visible, self.tracker, self.tracker_version)
+
+    def identity(self) -> str:
+        """Hex SHA-256 of what a run reads of the clip. Who made it, and in which file it lies, is not part of it."""
+        digest = hashlib.sha256()
+        words = [self.prompt, self.video_sha256, self.image_sha256, self.query_side, self.fps, self.tracker]
+        digest.update(json.dumps(words).encode())
+        for name in _ARRAYS:
+            digest.update(np.ascontiguousarray(getattr(self, name)).tobytes())
+        return digest.hexdigest()
+
+
+def write_row(path: Path, row: ClipRow) -> None:
+    """Writes a row as one Parquet file; atomic.
+
+    Raises:
+        UsageError: the row contradicts itself; the message names clip and column.
+        StoreError: the file cannot be written.
+    """
+    check_row(row, f"clip {row.clip}")
+    arrays = {name: getattr(row, name).ravel() for name in _ARRAYS}
+    plain = {f.name: getattr(row, f.name) for f in dataclasses.fields(row) if f.name not in _ARRAYS}
+    values = {**plain, **arrays, "points": len(row.queries)}
+    table = pa.Table.from_pylist([values], schema=COLUMNS.with_metadata(_METADATA))
+    with atomic_file(path) as temporary:
+        pq.write_table(table, temporary, compression="zstd")
+
+
+def read_rows(path: Path) -> Iterator[ClipRow]:
+    """The rows of one Parquet file, each checked.
+
+    Raises:
+        StoreError: the file is damaged, or of a newer vcorr.
+        UsageError: a column is missing or of another type, or a row contradicts itself; the message names file, clip
+            and column.
+    """
+    try:
+        table = pq.read_table(path)
+    except (pa.ArrowException, OSError) as error:
+        raise StoreError(f"{path} is damaged and cannot be read ({str(error).splitlines()[0]}).") from error
+    version = int((table.schema.metadata or {}).get(VERSION_KEY, b"1"))
+    if version > TABLE_VERSION:
+        raise StoreError(
+            f"{path} has layout version {version}; this vcorr reads up to {TABLE_VERSION}.",
+            hint="Upgrade: pip install --upgrade vcorr",
+        )
+    _check_columns(path, table.schema)
+    for values in table.select(COLUMNS.names).to_pylist():
+        yield _row(values, path)
+
+
+def _check_columns(path: Path, schema: pa.Schema) -> None:
+    for field in COLUMNS:
+        if field.name not in schema.names:
+            raise UsageError(f"{path} lacks the column {field.name!r}.", hint="docs/datasets.md lists the columns.")
+        found = _narrow(schema.field(field.name).type)
+        if found != field.type:
+            raise UsageError(
+                f"{path}: the column {field.name!r} is of type {found}; it must be {field.type}.",
+                hint="docs/datasets.md lists the columns.",
+            )
+
+
+def _narrow(found: pa.DataType) -> pa.DataType:
+    """The type without the wider offsets that some writers choose."""
+    if pa.types.is_large_string(found):
+        return pa.string()
+    if pa.types.is_list(found) or pa.types.is_large_list(found):
+        return pa.list_(found.value_type)
+    return found
+
+
+def _row(values: Mapping[str, Any], path: Path) -> ClipRow:
+    where = f"{path}: clip {values['clip']}"
+    missing = [name for name, value in values.items() if value is None]
+    if missing:
+        raise UsageError(f"{where}: {missing[0]} is empty.")
+    points, frames = values["points"], values["frames"] if values["xy"] else 0
+    shapes: dict[str, tuple[tuple[int, ...], type]] = {
+        "queries": ((points, 2), np.float32),
+        "xy": ((points, frames, 2), np.float32),
+        "visible": ((points, frames), np.bool_),
+    }
+    arrays = {name: _shaped(values[name], shape, dtype, f"{where}: {name}") for name, (shape, dtype) in shapes.items()}
+    row = ClipRow(**{**{k: v for k, v in values.items() if k != "points"}, **arrays})
+    check_row(row, where)
+    return row
+
+
+def _shaped(values: list[Any], shape: tuple[int, ...], dtype: type, where: str) -> NDArray[Any]:
+    if None in values:
+        raise UsageError(f"{where} has an empty value.")
+    if len(values) != int(np.prod(shape)):
+        raise UsageError(
+            f"{where} holds {len(values)} values; the clip's points and frames need {int(np.prod(shape))}, {shape}."
+        )
+    return np.asarray(values, dtype=dtype).reshape(shape)
+
+
+def check_row(row: ClipRow, where: str) -> None:
+    """Checks that a row can be used; `where` begins the message.
+
+    Raises:
+        UsageError: the column that is wrong, and how.
+    """
+    if row.status not in STATUSES:
+        raise UsageError(f"{where}: status is {row.status!r}; it must be one of {', '.join(STATUSES)}.")
+    for name in ("video", "image"):
+        _check_path(getattr(row, name), f"{where}: {name}")
+    check_tracks(row.queries, row.xy, row.visible, where)
+    if len(row.queries):
+        if row.xy.shape[1] != row.frames:
+            raise UsageError(f"{where}: xy has {row.xy.shape[1]} frames, and the clip {row.frames}.")
+        check_inside(row.queries, row.height, row.width, where)
+    if row.query_side and len(row.queries) not in (0, row.query_side**2):
+        raise UsageError(f"{where}: query_side is {row.query_side}, but there are {len(row.queries)} query points.")
+
+
+def _check_path(text: str, where: str) -> None:
+    path = Path(text)
+    if path.is_absolute() or ".." in path.parts:
+        raise UsageError(f"{where} is {text!r}; it must be a path inside the dataset's folder.")
+
+
+def check_tracks(queries: NDArray[np.float32], xy: NDArray[np.float32], visible: NDArray[np.bool_], where: str) -> None:
+    """Checks queries (N, 2), positions (N, T, 2) and visibility (N, T) against each other.
+
+    Raises:
+        UsageError: a shape or type that does not fit, or a position that is not finite.
+    """
+    if xy.ndim != 3 or xy.shape[2] != 2 or len(xy) != len(queries):
+        raise UsageError(f"{where}: xy has shape {xy.shape}; {len(queries)} query points need (N, T, 2).")
+    if visible.dtype != np.bool_:
+        raise UsageError(f"{where}: visible is of type {visible.dtype}; it must be bool, true where a point is seen.")
+    if visible.shape != xy.shape[:2]:
+        raise UsageError(f"{where}: visible has shape {visible.shape}, and xy {xy.shape}.")
+    for name, values in (("queries", queries), ("xy", xy)):
+        if not np.isfinite(values).all():
+            count = int((~np.isfinite(values)).any(axis=-1).sum())
+            raise UsageError(f"{where}: {name} holds {count} positions that are NaN or infinite.")
+
+
+def check_inside(queries: NDArray[np.float32], height: int, width: int, where: str) -> None:
+    """Checks that query points (N, 2) are inside a frame.
+
+    Raises:
+        UsageError: one is not.
+    """
+    outside = ((queries < 0) | (queries > [width, height])).any(axis=1)
+    if outside.any():
+        x, y = queries[int(outside.argmax())]
+        raise UsageError(
+            f"{where}: {int(outside.sum())} of {len(queries)} query points lie outside the frame of {width} x {height} "
+            f"pixels, the first at (x={x:g}, y={y:g}).",
+            hint="Are x and y exchanged?",
+        )
