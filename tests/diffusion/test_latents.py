@@ -9,8 +9,11 @@ import pytest
 import torch
 
 from vcorr.diffusion.latents import (
+    FRAMES_AT_ONCE,
     clip_noise,
+    encode_frames,
     encode_video,
+    in_float32,
     normalise_latents,
     prompt_noise,
     stable_seed,
@@ -42,6 +45,37 @@ def test_pixels_span_minus_one_to_one():
 def test_the_mean_of_the_posterior_is_scaled():
     video = np.full((1, 4, 4, 3), 255, dtype=np.uint8)
     assert torch.equal(encode_video(Autoencoder(scaling_factor=0.5), video), torch.full((1, 3, 1, 2, 2), 0.5))
+
+
+class ImageAutoencoder(Autoencoder):
+    """The same of single images; keeps how many it was given at a time, and in which dtype."""
+
+    def __init__(self, **config):
+        super().__init__(**config)
+        self.seen = []
+
+    def encode(self, pixels):
+        self.seen.append((len(pixels), pixels.dtype))
+        mean = torch.nn.functional.avg_pool2d(pixels, 2)
+        return SimpleNamespace(latent_dist=SimpleNamespace(mode=lambda: mean))
+
+
+def test_frames_are_encoded_one_by_one_and_a_few_at_a_time():
+    video = np.random.default_rng(0).integers(0, 256, (FRAMES_AT_ONCE + 3, 4, 6, 3), dtype=np.uint8)
+    vae = ImageAutoencoder(scaling_factor=0.5)
+    latents = encode_frames(vae, video)
+    assert torch.equal(latents, encode_video(Autoencoder(scaling_factor=0.5), video))
+    assert [count for count, _ in vae.seen] == [FRAMES_AT_ONCE, 3]
+
+
+@pytest.mark.parametrize(("upcast", "inside"), [(True, torch.float32), (False, torch.float16)])
+def test_an_autoencoder_that_overflows_computes_in_float32(upcast, inside):
+    vae = ImageAutoencoder(force_upcast=upcast).half()
+    assert encode_frames(vae, np.zeros((2, 4, 4, 3), dtype=np.uint8)).dtype == torch.float16
+    assert {dtype for _, dtype in vae.seen} == {inside}
+    with pytest.raises(ZeroDivisionError), in_float32(vae):
+        raise ZeroDivisionError
+    assert vae.weight.dtype == torch.float16
 
 
 @pytest.mark.parametrize(

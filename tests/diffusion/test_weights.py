@@ -9,6 +9,7 @@ import pytest
 
 from vcorr import MissingError, ModelCard, PluginError, UsageError
 from vcorr.diffusion import check_pipeline_folder, folder_identity, locate_weights
+from vcorr.diffusion.weights import locate_component
 
 REVISION = "0123456789abcdef0123456789abcdef01234567"
 CARD = ModelCard(
@@ -82,6 +83,22 @@ def test_a_snapshot_under_the_former_name_is_found(cache):
     former = Path(str(cache).replace("owner--some", "former--some"))
     write_pipeline(former)
     assert locate("hub").folder == former
+
+
+def test_a_network_in_a_repository_of_its_own(cache):
+    reason = rf"weights of the part (.|\n)*hf download owner/some --revision {REVISION}"
+    for missing in ("config.json", "diffusion_pytorch_model.safetensors"):
+        with pytest.raises(MissingError, match=reason):
+            locate_component("the part", "owner/some", REVISION)
+        cache.mkdir(parents=True, exist_ok=True)
+        (cache / missing).write_text("{}")
+    assert locate_component("the part", "owner/some", REVISION) == cache
+
+
+def test_components_of_diffusers_own_pipelines_are_no_code_from_elsewhere(tmp_path):
+    index = INDEX | {"safety_checker": ["stable_diffusion", "StableDiffusionSafetyChecker"]}
+    files = {"safety_checker/config.json": "{}", "safety_checker/model.safetensors": "weights"}
+    locate(write_pipeline(tmp_path, **files, **{"model_index.json": json.dumps(index)}))
 
 
 def test_an_interrupted_download_is_reported_as_partial(cache):

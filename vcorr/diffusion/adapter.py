@@ -76,8 +76,8 @@ class DiffusersVideoModel(Generic[C]):
 
     One whose pipeline takes `prompt_embeds` also says its `encoding`, and uses `embed` in `condition`. Where a model is
     unlike most, it also overrides `grid`, `compression_at`, `denoiser_at`, `sizes`, `encode`, `schedule`, `locate`,
-    `loaded_sizes`, `text_limit`, `clip_condition` or `call_inputs`. Inside the methods that are called with a clip or
-    with latents, the loaded pipeline is `self.pipe`; `self.device` is where it computes.
+    `read`, `loaded_sizes`, `text_limit`, `clip_condition` or `call_inputs`. Inside the methods that are called with a
+    clip or with latents, the loaded pipeline is `self.pipe`; `self.device` is where it computes.
     Subclasses import torch and diffusers inside methods only, so that their sites are known without loading anything.
     """
 
@@ -179,6 +179,13 @@ class DiffusersVideoModel(Generic[C]):
     def locate(self, weights: str) -> WeightsSource:
         """The source that `--weights` names, found without loading it; raises as `vcorr.diffusion.locate_weights`."""
         return locate_weights(weights, self.model_card(), self.saved_as or (self.pipeline_class,))
+
+    def read(self, source: WeightsSource, dtype: torch.dtype) -> Any:
+        """The pipeline whose weights lie in the folder that `locate` found, on the CPU."""
+        from vcorr.diffusion.loading import load_pipeline
+
+        assert source.folder is not None  # random weights are built
+        return load_pipeline(self.pipeline_class, source.folder, dtype)
 
     def loaded_sizes(self) -> Mapping[str, Any]:
         """Sizes of the loaded pipeline by the name of the option that has to agree with them.
@@ -416,10 +423,10 @@ class DiffusersVideoModel(Generic[C]):
     # ---------------------------------------------------------------------------------------------------------- loading
 
     def _loaded(self, source: WeightsSource, kind: torch.dtype) -> Any:
-        from vcorr.diffusion.loading import cast_pipeline, load_pipeline, seeded
+        from vcorr.diffusion.loading import cast_pipeline, seeded
 
         if source.folder is not None:
-            return load_pipeline(self.pipeline_class, source.folder, kind)
+            return self.read(source, kind)
         with seeded(source.seed):
             pipe = self.build(source.seed)
         cast_pipeline(pipe, kind)

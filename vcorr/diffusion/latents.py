@@ -6,13 +6,17 @@ Shape legend: T video frames, H x W pixels, C latent channels, F x h x w latents
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+
+FRAMES_AT_ONCE = 8
+"""Frames that an autoencoder of images is given together."""
 
 
 def to_model_range(video: NDArray[np.uint8], device: str | torch.device, dtype: torch.dtype) -> Tensor:
@@ -36,6 +40,41 @@ def encode_video(vae: Any, video: NDArray[np.uint8], device: str | torch.device 
     parameter = next(vae.parameters())
     pixels = to_model_range(video, parameter.device if device is None else device, parameter.dtype)
     return normalise_latents(vae, vae.encode(pixels).latent_dist.mode())
+
+
+def encode_frames(vae: Any, video: NDArray[np.uint8], device: str | torch.device | None = None) -> Tensor:
+    """The latents of a video, each frame by itself, as `encode_video` gives them, from an autoencoder of images.
+
+    Frames go through it a few at a time. One that overflows in float16, and says so (`force_upcast`), computes in
+    float32, as pipelines have it.
+
+    Args:
+        vae: a diffusers image autoencoder.
+        video: (T, H, W, 3) uint8 RGB of a size it takes.
+        device: as of `encode_video`.
+
+    Returns:
+        (1, C, T, h, w) in the autoencoder's dtype.
+    """
+    parameter = next(vae.parameters())
+    kept, place = parameter.dtype, parameter.device if device is None else device
+    with in_float32(vae):
+        frames = to_model_range(video, place, next(vae.parameters()).dtype)[0].transpose(0, 1)
+        latents = torch.cat([vae.encode(some).latent_dist.mode() for some in _in_parts(frames)])
+    return normalise_latents(vae, latents.to(kept).transpose(0, 1)[None])
+
+
+@contextmanager
+def in_float32(vae: Any) -> Iterator[None]:
+    """Lets an autoencoder that overflows in float16, and says so, compute in float32 while the block runs."""
+    upcast = next(vae.parameters()).dtype == torch.float16 and bool(vae.config.get("force_upcast"))
+    if upcast:
+        vae.to(dtype=torch.float32)
+    try:
+        yield
+    finally:
+        if upcast:
+            vae.to(dtype=torch.float16)
 
 
 def normalise_latents(vae: Any, latents: Tensor) -> Tensor:
@@ -79,6 +118,10 @@ def stable_seed(*parts: object) -> int:
     """
     text = "\0".join(str(part) for part in parts)
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big")
+
+
+def _in_parts(frames: Tensor) -> Iterator[Tensor]:
+    return (frames[first : first + FRAMES_AT_ONCE] for first in range(0, len(frames), FRAMES_AT_ONCE))
 
 
 def _per_channel(vae: Any, name: str, like: Tensor) -> Tensor | None:

@@ -28,8 +28,8 @@ def torch_dtype(name: str) -> torch.dtype:
     return DTYPES[name]
 
 
-def load_pipeline(class_name: str, folder: Path, dtype: torch.dtype) -> Any:
-    """The diffusers pipeline saved in `folder`, on the CPU.
+def load_pipeline(class_name: str, folder: Path, dtype: torch.dtype, **components: Any) -> Any:
+    """The diffusers pipeline saved in `folder`, on the CPU; `components` take the place of those in it, or join them.
 
     Raises:
         MissingError: this diffusers has no such pipeline, or a package the pipeline needs is missing.
@@ -45,6 +45,7 @@ def load_pipeline(class_name: str, folder: Path, dtype: torch.dtype) -> Any:
                 use_safetensors=True,
                 # Said explicitly, because diffusers otherwise complains when accelerate is not there.
                 low_cpu_mem_usage=find_spec("accelerate") is not None,
+                **components,
             )
         except ImportError as error:
             raise MissingError(f"{class_name} needs a package that is not installed: {error}") from error

@@ -25,6 +25,8 @@ IDENTITY_PATTERNS = ("**/*.safetensors", "**/*.json", "**/*.model", "**/*.txt")
 IDENTITY_LENGTH = 16
 
 _LIBRARIES = ("diffusers", "transformers")
+_PIPELINE_MODULES = ("stable_diffusion",)
+"""Modules of diffusers' own pipelines that components of released folders are said to be of."""
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 _RANDOM = re.compile(r"random(:(?P<seed>[0-9]{1,18}))?")
 _LISTED = 4
@@ -119,7 +121,7 @@ def check_pipeline_folder(folder: Path, pipeline_class: str | tuple[str, ...]) -
         )
     missing: list[str] = []
     for name, (library, class_name) in _components(index):
-        if library not in _LIBRARIES:
+        if library not in (*_LIBRARIES, *_PIPELINE_MODULES):
             raise UsageError(
                 f"{folder / INDEX}: component {name!r} is {library}.{class_name}.",
                 hint=f"Only classes of {' and '.join(_LIBRARIES)} are loaded, no code from elsewhere.",
@@ -129,6 +131,31 @@ def check_pipeline_folder(folder: Path, pipeline_class: str | tuple[str, ...]) -
         raise MissingError(
             f"The pipeline in {folder} is incomplete: {_listing(missing)} missing.", hint="Copy or download it again."
         )
+
+
+def locate_component(title: str, hub_id: str, revision: str | None) -> Path:
+    """The folder of a single network, configuration and safetensors, in the local Hugging Face cache.
+
+    Args:
+        title: how messages call it.
+        hub_id: of the repository.
+        revision: None for whatever the cache holds of the main branch.
+
+    Raises:
+        MissingError: it is not there.
+        UsageError: its weights are pickles.
+    """
+    from huggingface_hub import try_to_load_from_cache
+
+    found = try_to_load_from_cache(hub_id, "config.json", revision=revision)
+    folder = Path(found).parent if isinstance(found, str) else None
+    if folder is None or _missing_files(folder, "."):
+        option = f" --revision {revision}" if revision else ""
+        raise MissingError(
+            f"The weights of {title} are not in the local Hugging Face cache: {hub_id}.",
+            hint=f"Get them: hf download {hub_id}{option}",
+        )
+    return folder
 
 
 def _hub_source(card: ModelCard, pipeline_class: str | tuple[str, ...]) -> WeightsSource:
