@@ -19,6 +19,10 @@ def vcorr_probes() -> list[ProbeEntry]:
     """The descriptors of DiffTrack, others treated like them, and attention rows."""
     probes = {
         "qk": ("builtin:QueryKey", "Query-key matching: symmetric softmax, mean over heads, argmax."),
+        "qk-position": (
+            "builtin:QueryKeyPosition",
+            "Baseline: as qk, all content replaced by its mean: what positions alone answer.",
+        ),
         "kk": ("builtin:KeyKey", "Keys matched with keys, exactly as queries and keys are."),
         "qq": ("builtin:QueryQuery", "Queries matched with queries, exactly as queries and keys are."),
         "vv": ("builtin:ValueValue", "Values matched with values, exactly as queries and keys are."),

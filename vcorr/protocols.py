@@ -114,7 +114,8 @@ class Probe(Protocol):
 
     needs: frozenset[str]
     """What it reads: "q", "k", "v", "out" of the call; "q_unrotated", "k_unrotated", the same before the rotary
-    embedding; "hidden", the output of the block; "mask", which text tokens are real. See `vcorr.capture.Capture`.
+    embedding; "q_position", "k_position", the same of positions alone; "hidden", the output of the block; "mask",
+    which text tokens are real. See `vcorr.capture.Capture`.
     """
 
     def read(self, capture: Capture, queries: Tensor) -> Mapping[int, Tensor | Rows]:

@@ -183,6 +183,30 @@ def restored():
     assert F.scaled_dot_product_attention is ORIGINAL
 
 
+@pytest.fixture
+def rotated_as_diffusers_does():
+    """Brings (H, F, h, w, d) before the rotary embedding through the model's own function for it."""
+    from diffusers.models.embeddings import apply_rotary_emb
+    from diffusers.models.transformers import transformer_ltx
+
+    def rotate(tiny, tokens):
+        one = tokens.flatten(1, 3)[None]  # (1, H, N, d)
+        name = type(tiny.module).__name__
+        if name.startswith("Cog"):
+            return apply_rotary_emb(one, tiny.extra["rotary"])[0]
+        if name.startswith("Hunyuan"):
+            return apply_rotary_emb(one, tiny.module.rope(tiny.inputs["hidden_states"]))[0]
+        if name.startswith("LTX"):
+            sizes = (tiny.inputs[key] for key in ("num_frames", "height", "width"))
+            table = tiny.module.rope(tiny.inputs["hidden_states"][:1], *sizes, None)
+            flat = transformer_ltx.apply_rotary_emb(one.transpose(1, 2).flatten(2), table)
+            return flat.unflatten(2, (2, -1)).transpose(1, 2)[0]
+        cos, sin = (table.transpose(1, 2) for table in tiny.module.rope(tiny.inputs["hidden_states"]))  # Wan
+        return apply_rotary_emb(one, (cos[0, 0], sin[0, 0]))[0]
+
+    return rotate
+
+
 def hooks(module):
     """All forward hooks in the tree."""
     return [

@@ -241,7 +241,8 @@ def test_hidden_states_of_another_form_are_refused():
 
 def test_rows_over_all_tokens_are_refused_by_name():
     needs = {"qk": QueryKey.needs, "attention": AttentionProbe.needs}
-    with pytest.raises(UsageError, match=r"'attention' reads rows.*attend of Net has none(.|\n)*one place at a time"):
+    message = r"'attention' reads attention .*attend of Net has none(.|\n)*one place at a time"
+    with pytest.raises(UsageError, match=message):
         check_sites(needs, [site(PLACE)], "Net")
     with pytest.raises(UsageError, match="one frame at a time"):
         record(AttentionProbe(), site(FRAME), TokenLayout(), video())

@@ -14,27 +14,7 @@ from vcorr.errors import CaptureError, UsageError
 from vcorr.records import Unrotated
 
 
-def rotated_as_diffusers_does(tiny, tokens):
-    """(H, F, h, w, d) before the rotary embedding, brought through the model's own function for it."""
-    from diffusers.models.embeddings import apply_rotary_emb
-    from diffusers.models.transformers import transformer_ltx
-
-    one = tokens.flatten(1, 3)[None]  # (1, H, N, d)
-    name = type(tiny.module).__name__
-    if name.startswith("Cog"):
-        return apply_rotary_emb(one, tiny.extra["rotary"])[0]
-    if name.startswith("Hunyuan"):
-        return apply_rotary_emb(one, tiny.module.rope(tiny.inputs["hidden_states"]))[0]
-    if name.startswith("LTX"):
-        sizes = (tiny.inputs[key] for key in ("num_frames", "height", "width"))
-        table = tiny.module.rope(tiny.inputs["hidden_states"][:1], *sizes, None)
-        flat = transformer_ltx.apply_rotary_emb(one.transpose(1, 2).flatten(2), table)
-        return flat.unflatten(2, (2, -1)).transpose(1, 2)[0]
-    cos, sin = (table.transpose(1, 2) for table in tiny.module.rope(tiny.inputs["hidden_states"]))  # Wan
-    return apply_rotary_emb(one, (cos[0, 0], sin[0, 0]))[0]
-
-
-def test_q_and_k_before_the_rotary_embedding(tiny, queries, spy, run):
+def test_q_and_k_before_the_rotary_embedding(tiny, queries, spy, run, rotated_as_diffusers_does):
     probe, plain = spy("q", "k", "q_unrotated", "k_unrotated"), tiny()
     outputs = []
     run(tiny, {"spy": probe}, queries, call=lambda: outputs.append(tiny()))

@@ -12,7 +12,17 @@ from vcorr.errors import UsageError
 from vcorr.functional import match, match_features
 from vcorr.geometry import TokenGrid
 from vcorr.probes.attention import Attention
-from vcorr.probes.builtin import Feature, FeatureFair, Hidden, HiddenFair, KeyKey, QueryKey, QueryQuery, ValueValue
+from vcorr.probes.builtin import (
+    Feature,
+    FeatureFair,
+    Hidden,
+    HiddenFair,
+    KeyKey,
+    QueryKey,
+    QueryKeyPosition,
+    QueryQuery,
+    ValueValue,
+)
 from vcorr.probes.config import ProbeConfig
 from vcorr.records import Site
 from vcorr.testing import assert_passed, check_probe
@@ -20,14 +30,14 @@ from vcorr.testing import assert_passed, check_probe
 GRID = TokenGrid(frames=3, rows=4, cols=5, stride=(16, 8))
 QUERIES = torch.tensor([[3.0, 4.0], [40.5, 20.25], [80.0, 32.0]])
 HEADS = 4
-SOFTMAX = (QueryKey, KeyKey, QueryQuery, ValueValue, FeatureFair, HiddenFair)
+SOFTMAX = (QueryKey, QueryKeyPosition, KeyKey, QueryQuery, ValueValue, FeatureFair, HiddenFair)
 HEADED = (*SOFTMAX, Feature, Attention)
 
 
 @pytest.fixture
 def capture():
     generator = torch.Generator().manual_seed(0)
-    parts = ("q", "k", "v", "out", "q_unrotated", "k_unrotated")
+    parts = ("q", "k", "v", "out", "q_unrotated", "k_unrotated", "q_position", "k_position")
     tensors = {part: torch.randn(HEADS, 3, 4, 5, 8, generator=generator) for part in parts}
     hidden = torch.randn(3, 4, 5, HEADS * 6, generator=generator)
     k_text = torch.randn(HEADS, 3, 8, generator=generator)
@@ -221,6 +231,7 @@ def test_switches_must_be_switches(option):
         (Feature, {"rotary": False}, "'feature' cannot be given this 'rotary'(.|\n)*'qk', 'kk' and 'qq'"),
         (FeatureFair, {"rotary": False}, "'feature-fair' cannot be given this 'rotary'"),
         (ValueValue, {"rotary": False}, "'vv' cannot be given this 'rotary'"),
+        (QueryKeyPosition, {"rotary": False}, "'qk-position' cannot be given this 'rotary'"),
         (Hidden, {"radius": 2}, "'hidden' cannot be given this 'radius'(.|\n)*'hidden-fair'"),
         (Hidden, {"rotary": False}, "'hidden' cannot be given this 'rotary'"),
         (Hidden, {"heads": "0,3"}, "'hidden' cannot be given this 'heads'(.|\n)*'hidden-fair'"),

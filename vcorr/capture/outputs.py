@@ -10,6 +10,7 @@ from typing import Any
 from torch import nn
 
 from vcorr.capture.modules import eager, find_all
+from vcorr.capture.tap import rehearsing
 
 OutputObserver = Callable[[str, Any], None]
 """Called with the module's name and its output, which is the model's own: read it, never write."""
@@ -34,7 +35,7 @@ def watch_outputs(module: nn.Module, names: Collection[str], observer: OutputObs
 
     def hook(name: str) -> Callable[[nn.Module, Any, Any], None]:
         def see(_: nn.Module, args: Any, output: Any) -> None:
-            if threading.get_ident() == thread:
+            if threading.get_ident() == thread and not rehearsing():
                 observer(name, output)
 
         return see

@@ -6,7 +6,7 @@ Shape legend: N query points, F latent frames, T video frames.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -18,8 +18,9 @@ from torch import Tensor, nn
 
 from vcorr.capture.chunks import Chunks, FramesSeen
 from vcorr.capture.modules import shorten
-from vcorr.capture.needs import HIDDEN, MASK, UNROTATED, check_sites
+from vcorr.capture.needs import HIDDEN, MASK, POSITIONS, UNROTATED, check_sites
 from vcorr.capture.outputs import watch_outputs
+from vcorr.capture.positions import watch_positions
 from vcorr.capture.reading import Answer, ask, probe_needs, to_records
 from vcorr.capture.records import Capture, TokenLayout
 from vcorr.capture.split import (
@@ -60,8 +61,8 @@ class _Step:
     """The denoising step that runs now, what it has read and what that was answered.
 
     attended, passed: the frames of each site whose attention and whose block have run. chunks: joins those that come
-    one part after the other. unrotated: q and k by site, until its attention runs. held: captures by (site, probe) of
-    probes that also want the block's output.
+    one part after the other. unrotated, positions: q and k by site, until its attention runs. held: captures by (site,
+    probe) of probes that also want the block's output.
     """
 
     index: int
@@ -70,6 +71,7 @@ class _Step:
     passed: FramesSeen
     chunks: Chunks = field(default_factory=Chunks)
     unrotated: dict[str, dict[str, Tensor]] = field(default_factory=dict)
+    positions: dict[str, AttentionCall] = field(default_factory=dict)
     held: dict[tuple[str, str], Capture] = field(default_factory=dict)
     answers: list[Answer] = field(default_factory=list)
     masks: list[Tensor] = field(default_factory=list)
@@ -161,6 +163,7 @@ class Recorder:
         with (
             Tap(module, chosen if self._calling else (), self._observe) as tap,
             watch_outputs(module, {**blocks, **unrotated}, self._see_output),
+            watch_positions(module, self._placed(chosen.values()), layout, self._reading, self._see_positions),
         ):
             self._attached = _Attached(tap, layout, chosen, blocks, unrotated)
             try:
@@ -320,6 +323,10 @@ class Recorder:
         parts = sorted({UNROTATED[part] for needs in self._needs.values() for part in needs & UNROTATED.keys()})
         return {f"{site.name}.{getattr(site.unrotated, part)}": (site.name, part) for site in sites for part in parts}
 
+    def _placed(self, chosen: Iterable[tuple[Site, TokenGrid]]) -> list[tuple[Site, TokenGrid]]:
+        """The sites at which a probe reads positions alone: all or none."""
+        return list(chosen) if any(needs & POSITIONS.keys() for needs in self._needs.values()) else []
+
     def _check_inside(self, grid: TokenGrid) -> None:
         if grid not in self._fitting:
             grid.check_inside(self._queries)
@@ -380,7 +387,7 @@ class Recorder:
         site, grid = attached.sites[call.name]
         held = frames_in(call.q, site, grid, attached.layout)
         frames = now.attended.take(call.name, held, grid.frames, "computed attention")
-        unrotated = now.unrotated.pop(call.name, {})
+        unrotated, positions = now.unrotated.pop(call.name, {}), now.positions.pop(call.name, None)
         with _quietly(call.q):
             if any(MASK in needs for needs in self._needs.values()):
                 mask = mask_of(call, grid, attached.layout)
@@ -395,6 +402,7 @@ class Recorder:
                     noise=now.noise,
                     needs=self._needs[name],
                     unrotated=unrotated,
+                    positions=positions,
                 )
                 capture = now.chunks.join(("call", site.name, name), part, frames)
                 if capture is None:
@@ -403,6 +411,13 @@ class Recorder:
                     now.held[site.name, name] = capture
                 else:
                     now.answers.extend(ask(name, self._probes[name], capture, self._points))
+
+    def _reading(self) -> bool:
+        return self._step is not None and self._branch == CONDITIONAL
+
+    def _see_positions(self, site: str, call: AttentionCall) -> None:
+        if self._step is not None:
+            self._step.positions[site] = call
 
     def _see_output(self, module: str, output: Any) -> None:
         now, attached = self._step, self._attached

@@ -46,7 +46,8 @@ class Capture:
     frame has its own. Tensors the probe did not ask for are None; k_text comes with k.
     step: 0-based index of the scheduler's timestep. noise: sigma / (alpha + sigma), NaN without noise.
     hidden: (F, h, w, c), the output of the block the attention is in. q_unrotated, k_unrotated: q and k before the
-    rotary embedding, of their shapes.
+    rotary embedding, of their shapes. q_position, k_position: what q and k would be if all video tokens had the same
+    content, its mean: the rotary embedding alone.
     key_mask: (n,) bool, True where a text token is real and not padding; None when the model masks nothing, and when
     the probe did not ask for "mask". scale: of the dot products inside the softmax; None means 1/sqrt(d).
     All tensors are views into the model's own memory, or copies where the frames come in several calls: read them,
@@ -66,5 +67,7 @@ class Capture:
     hidden: Tensor = None  # type: ignore[assignment]
     q_unrotated: Tensor = None  # type: ignore[assignment]
     k_unrotated: Tensor = None  # type: ignore[assignment]
+    q_position: Tensor = None  # type: ignore[assignment]
+    k_position: Tensor = None  # type: ignore[assignment]
     key_mask: Tensor | None = None
     scale: float | None = None

@@ -16,7 +16,7 @@ from typing import Any, cast
 from torch import Tensor
 
 from vcorr.capture.mask import TextMask, text_mask
-from vcorr.capture.needs import CALL_PARTS, UNROTATED
+from vcorr.capture.needs import CALL_PARTS, POSITIONS, UNROTATED
 from vcorr.capture.records import Capture, TokenLayout
 from vcorr.capture.rows import CONDITIONAL, channels_on_grid, conditional_rows, heads_on_grid, tokens_of_a_row
 from vcorr.capture.tap import AttentionCall
@@ -63,6 +63,7 @@ def split_call(
     noise: float,
     needs: frozenset[str] = CALL_PARTS,
     unrotated: Mapping[str, Tensor] | None = None,
+    positions: AttentionCall | None = None,
 ) -> Capture:
     """What the probes read of one attention call.
 
@@ -76,6 +77,7 @@ def split_call(
         needs: which of `PARTS` to fill; the others, and without "k" also k_text, are None.
         unrotated: q and k before the rotary embedding as `conditional_rows` gave them, by "q" and "k"; what `needs`
             asks for must be there.
+        positions: what the call would be of positions alone, if `needs` asks for that.
 
     Raises:
         CaptureError: the tensors do not have the batch, the tokens or the heads that the adapter declared.
@@ -101,6 +103,13 @@ def split_call(
         turned = heads_on_grid(_split_unrotated(call, site, tokens, before), site.factorised, grid)
         return _per_head(call, turned, heads)
 
+    def placed(part: str) -> Tensor:
+        if part not in needs:
+            return cast(Tensor, None)
+        if positions is None:
+            raise CaptureError(f"{call.name}: what it computes of positions alone was not seen.")
+        return video(part, getattr(positions, POSITIONS[part]))
+
     k_text = _per_head(call, rows(call.k)[0, :, text], heads) if "k" in needs else cast(Tensor, None)
     mask = text_mask(call, _joint_row(call, layout), tokens, text) if "mask" in needs else None
     return Capture(
@@ -115,6 +124,8 @@ def split_call(
         k_text=k_text,
         q_unrotated=turned_back("q_unrotated"),
         k_unrotated=turned_back("k_unrotated"),
+        q_position=placed("q_position"),
+        k_position=placed("k_position"),
         key_mask=None if mask is None else mask.real,
         scale=call.scale,
     )

@@ -159,26 +159,33 @@ class Tap:
             return
         run = self._running[-1]
         run.calls += 1
-        self._observer(
-            AttentionCall(
-                name=run.name,
-                q=arguments["query"],
-                k=arguments["key"],
-                v=arguments["value"],
-                out=out,
-                mask=arguments.get("attn_mask"),
-                scale=arguments.get("scale"),
-                causal=bool(arguments.get("is_causal", False)),
-            )
-        )
+        self._observer(_call(run.name, arguments, out))
+
+
+def _named(args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+    return {**dict(zip(_ARGUMENTS, args, strict=False)), **kwargs}
+
+
+def _call(name: str, arguments: dict[str, Any], out: Tensor) -> AttentionCall:
+    return AttentionCall(
+        name=name,
+        q=arguments["query"],
+        k=arguments["key"],
+        v=arguments["value"],
+        out=out,
+        mask=arguments.get("attn_mask"),
+        scale=arguments.get("scale"),
+        causal=bool(arguments.get("is_causal", False)),
+    )
 
 
 class _Here(threading.local):
-    """The taps this thread opened, and whether one of their observers is at work."""
+    """The taps this thread opened, whether one of their observers is at work, and who is shown rehearsed attention."""
 
     def __init__(self) -> None:
         self.taps: list[Tap] = []
         self.observing = False
+        self.rehearsal: tuple[str, Observer] | None = None
 
 
 _here = _Here()
@@ -187,7 +194,7 @@ _here = _Here()
 def _tell(args: tuple[Any, ...], kwargs: dict[str, Any], out: Tensor) -> None:
     if not _here.taps or _here.observing:
         return
-    arguments = {**dict(zip(_ARGUMENTS, args, strict=False)), **kwargs}
+    arguments = _named(args, kwargs)
     with unheard():
         for tap in tuple(_here.taps):
             tap._see(arguments, out)
@@ -204,12 +211,41 @@ def unheard() -> Iterator[None]:
 
 
 @contextmanager
+def rehearsal(name: str, observer: Observer) -> Iterator[None]:
+    """Attention that this thread would compute inside is shown to `observer` under that name in place of being
+    computed: zeros come out, and no tap sees it.
+    """
+    before = _here.rehearsal
+    with _patch.use():
+        _here.rehearsal = (name, observer)
+        try:
+            yield
+        finally:
+            _here.rehearsal = before
+
+
+def rehearsing() -> bool:
+    """Whether this thread is inside `rehearsal`."""
+    return _here.rehearsal is not None
+
+
+def _rehearsed(name: str, observer: Observer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
+    arguments = _named(args, kwargs)
+    q, v = arguments["query"], arguments["value"]
+    call = _call(name, arguments, q.new_zeros(*q.shape[:-1], v.shape[-1]))
+    observer(call)
+    return call.out
+
+
+@contextmanager
 def _patched() -> Iterator[None]:
     original = F.scaled_dot_product_attention
     live = True
 
     @functools.wraps(original)
     def scaled_dot_product_attention(*args: Any, **kwargs: Any) -> Tensor:
+        if live and _here.rehearsal is not None:
+            return _rehearsed(*_here.rehearsal, args, kwargs)
         out = original(*args, **kwargs)
         if live:
             _tell(args, kwargs, out)

@@ -1,4 +1,5 @@
-"""The probes that match: `qk`, `kk`, `qq`, `vv`, `feature`, `hidden` and their fair twins (PROTOCOL sections 2 and 3).
+"""The probes that match: `qk`, `qk-position`, `kk`, `qq`, `vv`, `feature`, `hidden` and the fair twins of the last two
+(PROTOCOL sections 2, 3 and 5).
 
 Axes: H heads, F x h x w video tokens, d head width, c width of the hidden state, N query points. Answers are {head:
 (N, F, 2) pixels}, -1 for several heads together.
@@ -23,8 +24,9 @@ class SoftmaxMatch:
     """Two tensors of an attention call matched as DiffTrack matches queries and keys: softmax per head and frame, both
     ways, mean over heads.
 
-    Subclasses say `name`, and which tensors in `left` and `right`. Only those of `q` and `k` can be read without the
-    rotary embedding, and take the scale of the model's attention; all others are scaled by 1/sqrt(d).
+    Subclasses say `name`, which tensors in `left` and `right`, and in `scaled` whether they are queries and keys, which
+    take the scale of the model's attention; all others are scaled by 1/sqrt(d). Only `q` and `k` can be read without
+    the rotary embedding.
 
     Raises:
         UsageError: an option is given that this probe does not have.
@@ -33,6 +35,7 @@ class SoftmaxMatch:
     name: ClassVar[str]
     left: ClassVar[str]
     right: ClassVar[str]
+    scaled: ClassVar[bool] = False
     needs: frozenset[str]
 
     def __init_subclass__(cls) -> None:
@@ -42,9 +45,9 @@ class SoftmaxMatch:
     def __init__(self, config: ProbeConfig | None = None) -> None:
         self._config = config or ProbeConfig()
         parts = (self.left, self.right)
-        self._turned = {"q", "k"}.issuperset(parts)
         if not self._config.rotary:
-            refuse(not self._turned, self.name, "rotary", "'qk', 'kk' and 'qq' have it: only q and k are rotated.")
+            turned = {"q", "k"}.issuperset(parts)
+            refuse(not turned, self.name, "rotary", "'qk', 'kk' and 'qq' have it: only q and k are rotated.")
             parts = (f"{self.left}_unrotated", f"{self.right}_unrotated")
         self._parts = parts
         self.needs = frozenset(parts)
@@ -61,7 +64,7 @@ class SoftmaxMatch:
             UsageError: a chosen head does not exist.
         """
         left, right = (self._tensor(capture, part) for part in self._parts)
-        scale = capture.scale if self._turned else None
+        scale = capture.scale if self.scaled else None
         return _match(left, right, capture.grid, queries, self._config, scale)
 
     def _tensor(self, capture: Capture, part: str) -> Tensor:
@@ -72,19 +75,27 @@ class SoftmaxMatch:
 class QueryKey(SoftmaxMatch):
     """`qk`: queries of frame 0 match keys of the later frames and the other way round."""
 
-    name, left, right = "qk", "q", "k"
+    name, left, right, scaled = "qk", "q", "k", True
+
+
+class QueryKeyPosition(SoftmaxMatch):
+    """`qk-position`: as `qk`, with the content of all tokens replaced by its mean, so that positions alone match: what
+    the rotary embedding answers without any picture.
+    """
+
+    name, left, right, scaled = "qk-position", "q_position", "k_position", True
 
 
 class KeyKey(SoftmaxMatch):
     """`kk`: keys match keys."""
 
-    name, left, right = "kk", "k", "k"
+    name, left, right, scaled = "kk", "k", "k", True
 
 
 class QueryQuery(SoftmaxMatch):
     """`qq`: queries match queries."""
 
-    name, left, right = "qq", "q", "q"
+    name, left, right, scaled = "qq", "q", "q", True
 
 
 class ValueValue(SoftmaxMatch):

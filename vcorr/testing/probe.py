@@ -195,7 +195,8 @@ class _ProbeSuite:
     ) -> Capture:
         """Tokens (N, H, d) as a capture, strided as models stride them, with text before of which the first is padding.
 
-        Before the rotary embedding q and k are the same; the hidden state is `out` with its heads side by side.
+        Before the rotary embedding q and k are the same, and of positions alone too; the hidden state is `out` with its
+        heads side by side.
         """
 
         def sequence(tokens: Tensor) -> Tensor:
@@ -206,8 +207,18 @@ class _ProbeSuite:
         call = AttentionCall("attn", q=sequence(q), k=sequence(k), v=sequence(v), out=sequence(out), mask=mask)
         site, layout = Site(0, "attn", HEADS, block="block", unrotated=Unrotated()), TokenLayout("before")
         needs = frozenset(getattr(self._probe, "needs", ()))
-        unrotated = {"q": call.q[0], "k": call.k[0]}
-        capture = split_call(call, site, grid, layout, step=0, noise=0.5, needs=needs - {"hidden"}, unrotated=unrotated)
+        unrotated = {"q": call.q, "k": call.k}
+        capture = split_call(
+            call,
+            site,
+            grid,
+            layout,
+            step=0,
+            noise=0.5,
+            needs=needs - {"hidden"},
+            unrotated=unrotated,
+            positions=call,
+        )
         if "hidden" not in needs:
             return capture
         side_by_side = call.out.transpose(1, 2).flatten(2)

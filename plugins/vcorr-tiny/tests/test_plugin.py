@@ -15,6 +15,7 @@ from vcorr import MissingError, RunSettings, UsageError
 from vcorr.capture.recorder import Recorder
 from vcorr.cards import load_card
 from vcorr.functional import match
+from vcorr.probes.builtin import QueryKeyPosition
 from vcorr.testing import assert_passed, check_dataset, check_model
 
 
@@ -149,6 +150,16 @@ def test_the_packaged_weights_load_and_fit_the_configuration(clip):
         latents = model.encode(clip.video)
     assert latents.shape == (1, 16, 5, 32, 32)
     assert 0.5 < latents.std() < 2  # near the unit variance that the noise levels take for granted
+
+
+def test_positions_alone_answer_that_points_stay_where_query_key_matching_follows_them(clip):
+    model = Tiny(TinyModelConfig())
+    model.load("cpu", "float32", "hub")
+    recorder = Recorder({"qk": QueryKey(), "position": QueryKeyPosition()}, clip.queries, layers={8})
+    model.run(clip, RunSettings(steps=(49,), num_steps=50), recorder)
+    found = {prediction.probe: prediction.xy for prediction in recorder.predictions}
+    assert np.array_equal(found["position"], np.repeat(clip.queries[:, None], 5, axis=1))
+    assert (found["qk"] != found["position"]).any(axis=-1)[:, 1:].mean() > 0.2
 
 
 def test_an_installation_without_weights_says_so(tmp_path, monkeypatch):
