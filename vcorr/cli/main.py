@@ -10,7 +10,7 @@ from typing import NoReturn
 
 import click
 
-from vcorr.cli import board, compare, dataset, doctor, listing, run, score
+from vcorr.cli import bench, board, compare, dataset, doctor, listing, run, score
 from vcorr.errors import EXIT_INTERRUPTED, VcorrError
 
 DEBUG_FLAG = "--debug"
@@ -39,6 +39,7 @@ for _command in (
     listing.show,
     doctor.doctor,
     board.board,
+    bench.bench,
 ):
     cli.add_command(_command)
 

@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
+    from vcorr.bench.overhead import Overhead
     from vcorr.doctor import Finding
     from vcorr.stages.estimate import Estimate
     from vcorr.stages.plan import Plan
@@ -284,3 +285,22 @@ def findings(found: Sequence[Finding]) -> RenderableType:
     for f in found:
         table.add_row(Text("ok" if f.ok else "!!", style="green" if f.ok else "red"), Text(f.what), Text(f.detail))
     return table
+
+
+# ---------------------------------------------------------------------------------------------------------------- bench
+
+
+def overhead_table(found: Sequence[Overhead]) -> RenderableType:
+    """What `vcorr bench overhead` measured, one row a model; then what could not be measured, and why."""
+    first = found[0]
+    title = f"{first.probes} on {first.device}, {first.dtype}"
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title=title, title_justify="left")
+    table.add_column("model", overflow="fold")
+    for name in ("video", "tokens", "batch", "layers", "plain ms", "probed ms", "ratio", "plain GiB", "probed GiB"):
+        table.add_column(name, justify="right")
+    for one in found:
+        times = (number(one.plain_ms, 1), number(one.probed_ms, 1), number(one.ratio))
+        sizes = (one.size, *(str(count) if count else "–" for count in (one.tokens, one.batch, one.layers)))
+        table.add_row(Text(one.model), *sizes, *times, number(one.plain_gib, 1), number(one.probed_gib, 1))
+    failed = [Text(f"{one.model}: {one.error}", style="red") for one in found if one.error]
+    return Group(table, *failed)

@@ -183,7 +183,7 @@ def make_plan(spec: RunSpec, registry: Registry, *, probing: bool = True) -> Pla
     adapter: VideoModel = model.create()
     weights_id = _weights_id(adapter, spec)
     data = data_part(spec, model, registry)
-    probes = _probe_parts(spec, registry, adapter) if probing else ()
+    probes = probe_parts(spec, registry, adapter) if probing else ()
     metrics = metric_parts(spec, registry)
     dataset: Dataset = data.create()
     sites = _sites(adapter, spec.layers, model.entry.label)
@@ -195,7 +195,7 @@ def make_plan(spec: RunSpec, registry: Registry, *, probing: bool = True) -> Pla
         _check_image(adapter, model, data, first)
     sized = replace(first, video=None, tracks=None) if first and mode == "generate" else first
     fitted = _preflight(adapter, probes, sites, sized)
-    device, device_name, dtype = _device(spec)
+    device, device_name, dtype = chosen_device(spec)
     tracker = _tracker_part(spec, registry, mode, first)
     return Plan(
         spec=spec,
@@ -282,7 +282,12 @@ def metric_parts(spec: RunSpec, registry: Registry) -> tuple[Part, ...]:
     return _shared_options([registry.metrics.get(n) for n in names], spec.options.get("metric", {}), "metric")
 
 
-def _probe_parts(spec: RunSpec, registry: Registry, adapter: VideoModel) -> tuple[Part, ...]:
+def probe_parts(spec: RunSpec, registry: Registry, adapter: VideoModel) -> tuple[Part, ...]:
+    """The probes a spec names, with their options; none for a model that answers directly.
+
+    Raises:
+        UsageError: none is named, or an unknown one or an option that none of them has.
+    """
     if not adapter.sites():
         return ()  # answers directly: there is no attention to read
     if not spec.probes:
@@ -438,8 +443,12 @@ def _clips(dataset: Dataset, limit: int | None, label: str) -> tuple[str, ...]:
     return ids[:limit]
 
 
-def _device(spec: RunSpec) -> tuple[str, str, str]:
-    """Device to use, its name for the record and the fingerprint, and the dtype."""
+def chosen_device(spec: RunSpec) -> tuple[str, str, str]:
+    """Device to use, its name for the record and the fingerprint, and the dtype.
+
+    Raises:
+        UsageError: there is no such device or dtype.
+    """
     import torch
 
     device = spec.device

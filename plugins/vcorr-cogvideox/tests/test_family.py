@@ -1,13 +1,12 @@
 """Every member of the family on a small configuration: both modes, and the same passes as its pipeline makes."""
 
 import dataclasses
-import json
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
-from vcorr_cogvideox import bench, plugin
+from vcorr_cogvideox import plugin
 from vcorr_cogvideox.model import CogVideoX5B, CogVideoX15, CogVideoXImageToVideo
 from vcorr_cogvideox.networks import build_transformer
 
@@ -398,28 +397,3 @@ def test_a_card_without_revision_takes_what_the_cache_has(with_text, tmp_path, m
     (repository / "refs").mkdir()
     (repository / "refs" / "main").write_text("a" * 40)
     assert locate_weights("hub", card, "CogVideoXPipeline").identity == "hub:owner/some@" + "a" * 40
-
-
-# ---------------------------------------------------------------------------------------------------------------- bench
-
-
-def sizes_as_options():
-    return [word for key, value in SIZES.items() for word in ("--set", f"{key}={json.dumps(value)}")]
-
-
-def test_the_bench_prints_a_table(capsys):
-    arguments = ["--models", "cogvideox,cogvideox-5b-i2v", "--device", "cpu", "--pairs", "1", "--points", "9"]
-    assert bench.main([*arguments, *sizes_as_options(), "--set", "frames=9"]) == 0
-    head, *rows = capsys.readouterr().out.splitlines()
-    assert head.split()[:4] == ["model", "video", "tokens", "batch"]
-    assert [row.split()[0] for row in rows] == ["cogvideox", "cogvideox-5b-i2v"]
-    assert [row.split()[6:9] for row in rows] == [["78", "2", "2"]] * 2
-
-
-@pytest.mark.parametrize(
-    ("arguments", "reason"),
-    [(["--models", "cog"], "Unknown model"), (["--probe", "nix"], "nix"), (["--set", "frames"], "KEY=VALUE")],
-)
-def test_the_bench_refuses(arguments, reason, capsys):
-    assert bench.main(["--device", "cpu", *sizes_as_options(), "--set", "frames=9", *arguments]) == 2
-    assert reason in capsys.readouterr().err

@@ -1,0 +1,1 @@
+"""What probing costs: plain and probed passes side by side, at true size, without any weights."""
