@@ -347,7 +347,7 @@ def test_an_image_is_needed_and_has_to_fit(image_model, clip):
 
 @pytest.mark.parametrize(
     ("options", "reason"),
-    [({"height": 40}, "32 or 48"), ({"frames": 8}, "5 and 9"), ({"frames": 1}, "5 and more, in steps of 4")],
+    [({"height": 40}, "32 and 48"), ({"frames": 8}, "5 and 9"), ({"frames": 1}, "5 and more, in steps of 4")],
 )
 def test_sizes_the_model_does_not_take(options, reason):
     model = ENTRIES["open-sora-2.0"].create(dataclasses.replace(SMALL, **options))
