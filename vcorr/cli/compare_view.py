@@ -14,7 +14,8 @@ from rich.text import Text
 from vcorr.cli.render import console, number
 
 if TYPE_CHECKING:
-    from vcorr.stages.compare import ComparedRun, Comparison
+    from vcorr.stages.compare import Comparison
+    from vcorr.stages.stored import RunFacts
     from vcorr.stats.paired import Difference, PairedRow, Side
 
 _CLIPS_NAMED = 4
@@ -46,7 +47,7 @@ def comparison_dict(found: Comparison) -> dict[str, Any]:
     }
 
 
-def _run_dict(found: Comparison, side: ComparedRun) -> dict[str, Any]:
+def _run_dict(found: Comparison, side: RunFacts) -> dict[str, Any]:
     return {
         "path": side.path,
         "run": side.run,

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from pathlib import Path
 from typing import Any
 
 import click
 
 KINDS = ("models", "probes", "metrics", "datasets", "trackers", "guidances")
+RUN = "run"
 
 
 @click.command("list", short_help="What is installed: models, probes, metrics, datasets, trackers, plugins.")
@@ -34,24 +36,42 @@ def list_(kind: str | None, as_json: bool) -> None:
             render.console().print(render.listing(name, rows))
 
 
-@click.command(short_help="Everything known about one model, probe, metric, dataset or tracker.")
-@click.argument("kind", type=click.Choice([k.removesuffix("s") for k in KINDS]))
+@click.command(short_help="Everything known about one model, probe, metric, dataset or tracker, or about a run.")
+@click.argument("kind", type=click.Choice([*(k.removesuffix("s") for k in KINDS), RUN]))
 @click.argument("name")
 @click.option("--json", "as_json", is_flag=True, help="As JSON on standard output.")
 def show(kind: str, name: str, as_json: bool) -> None:
     """Everything known about one entry: its card, its options and their defaults, who brought it.
 
+    Of a run, NAME is its folder: what it was, its best sites, how stable their ranking is, and scores by strata.
+
     \b
     For example:
       vcorr show model tiny
+      vcorr show run runs/3f2a81c09d17
     """
     from vcorr.cli import render
 
+    if kind == RUN:
+        _show_run(Path(name), as_json)
+        return
     facts = describe(kind, name)
     if as_json:
         click.echo(json.dumps(facts, indent=2, ensure_ascii=False))
     else:
         render.console().print(render.facts(facts))
+
+
+def _show_run(path: Path, as_json: bool) -> None:
+    from vcorr.cli import run_view
+    from vcorr.stages.overview import overview
+    from vcorr.store.rundir import RunDirectory
+
+    found = overview(RunDirectory.open(path))
+    if as_json:
+        click.echo(json.dumps(run_view.overview_dict(found), indent=2, ensure_ascii=False))
+    else:
+        run_view.overview(found)
 
 
 def describe(kind: str, name: str) -> dict[str, Any]:

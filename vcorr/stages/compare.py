@@ -8,12 +8,9 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
 
-import pyarrow as pa
-import pyarrow.compute as pc
-
-from vcorr.errors import StoreError, UsageError, unknown_name
+from vcorr.errors import UsageError, unknown_name
 from vcorr.stages.comparable import check_comparable, check_same_tracks, settings_apart, stride_note
-from vcorr.stages.predict import STATUS_FAILED
+from vcorr.stages.stored import RunFacts, StoredScores, load_scores
 from vcorr.stats.paired import (
     STRATUM_MARK,
     Candidates,
@@ -26,7 +23,6 @@ from vcorr.stats.paired import (
 )
 from vcorr.stats.summary import PRIMARY_METRIC, Series, series
 from vcorr.store.rundir import RunDirectory
-from vcorr.store.schema import schema
 
 DIRECT = "direct"
 """Probe of models that answer without attention: it is compared with every probe."""
@@ -48,25 +44,6 @@ class Question:
 
 
 @dataclass(frozen=True)
-class ComparedRun:
-    """One of the two runs. clips: ids that have scores. failed, untracked: ids that have none, and why."""
-
-    path: str
-    run: str
-    status: str
-    model: str
-    weights: str
-    clips: tuple[str, ...]
-    failed: tuple[str, ...]
-    untracked: tuple[str, ...]
-
-    @property
-    def is_random(self) -> bool:
-        """Whether its weights are random: its numbers say nothing about a released model."""
-        return self.weights.startswith("random")
-
-
-@dataclass(frozen=True)
 class LeftOut:
     """A comparison that could not be made, and why."""
 
@@ -83,15 +60,15 @@ class Comparison:
     variant, pair of probes and kind of heads. notes: sentences a reader must see.
     """
 
-    a: ComparedRun
-    b: ComparedRun
+    a: RunFacts
+    b: RunFacts
     settings: dict[str, tuple[Any, Any]]
     clips: tuple[str, ...]
     rows: tuple[PairedRow, ...]
     left_out: tuple[LeftOut, ...]
     notes: tuple[str, ...]
 
-    def only_in(self, side: ComparedRun) -> tuple[str, ...]:
+    def only_in(self, side: RunFacts) -> tuple[str, ...]:
         """Clips scored on one side alone."""
         return tuple(clip for clip in side.clips if clip not in set(self.clips))
 
@@ -101,14 +78,6 @@ class _Key(NamedTuple):
     variant: str
     probe: str
     tracker: str
-
-
-@dataclass(frozen=True)
-class _Loaded:
-    directory: RunDirectory
-    facts: ComparedRun
-    metrics: frozenset[str]
-    scores: pa.Table
 
 
 def compare_runs(a: RunDirectory, b: RunDirectory, question: Question | None = None) -> Comparison:
@@ -122,7 +91,7 @@ def compare_runs(a: RunDirectory, b: RunDirectory, question: Question | None = N
     sites = [_sites("--site-a", asked.sites_a), _sites("--site-b", asked.sites_b)]
     check_comparable(a, b)
     wanted = _wanted(asked.metrics)
-    sides = [_load(run, wanted) for run in (a, b)]
+    sides = [load_scores(run, wanted) for run in (a, b)]
     _check_known(asked.metrics, sides)
     clips = _in_common(sides)
     check_same_tracks(a, b, clips)
@@ -141,45 +110,7 @@ def compare_runs(a: RunDirectory, b: RunDirectory, question: Question | None = N
     )
 
 
-# ------------------------------------------------------------------------------------------------------------- loading
-
-
-def _load(run: RunDirectory, wanted: Callable[[str], bool]) -> _Loaded:
-    record = run.record()
-    names: set[str] = set()
-    kept = []
-    for shard in run.iter_shards("scores"):
-        here = set(pc.unique(shard["metric"]).to_pylist())
-        names |= here
-        keep = pa.array(sorted(name for name in here if not name or wanted(name)), pa.string())
-        kept.append(shard.filter(pc.is_in(shard["metric"], keep)))
-    scores = pa.concat_tables(kept) if kept else schema("scores").empty_table()
-    if not names:
-        raise StoreError(f"{run.path} has no scores yet.", hint="Finish it first: repeat its vcorr run command.")
-    return _Loaded(run, _facts(run, record, scores), frozenset(names - {""}), scores)
-
-
-def _facts(run: RunDirectory, record: dict[str, Any], scores: pa.Table) -> ComparedRun:
-    context = record.get("row_context") or {}
-    scored = pc.not_equal(scores["metric"], "")
-    failed = pc.equal(scores["status"], STATUS_FAILED)
-    return ComparedRun(
-        path=str(run.path),
-        run=run.run_id,
-        status=str(record.get("status", "")),
-        model=str(context.get("model", "")),
-        weights=str(context.get("weights", "")),
-        clips=_ids(scores, scored),
-        failed=_ids(scores, failed),
-        untracked=_ids(scores, pc.and_(pc.invert(scored), pc.invert(failed))),
-    )
-
-
-def _ids(scores: pa.Table, mask: Any) -> tuple[str, ...]:
-    return tuple(sorted(set(scores.filter(mask)["clip"].to_pylist())))
-
-
-def _in_common(sides: Sequence[_Loaded]) -> tuple[str, ...]:
+def _in_common(sides: Sequence[StoredScores]) -> tuple[str, ...]:
     a, b = (side.facts for side in sides)
     common = tuple(sorted(set(a.clips) & set(b.clips)))
     if not common:
@@ -209,7 +140,7 @@ def _matches(name: str, patterns: Sequence[str]) -> bool:
     return not patterns or any(fnmatchcase(name, pattern) for pattern in patterns)
 
 
-def _check_known(patterns: Sequence[str], sides: Sequence[_Loaded]) -> None:
+def _check_known(patterns: Sequence[str], sides: Sequence[StoredScores]) -> None:
     common = sides[0].metrics & sides[1].metrics
     for pattern in patterns:
         if not any(fnmatchcase(name, pattern) for name in common):
@@ -327,7 +258,7 @@ def _key(s: Series) -> _Key:
 # --------------------------------------------------------------------------------------------------------------- words
 
 
-def _nothing(sides: Sequence[_Loaded], found: Sequence[dict[_Key, Series]], left_out: Sequence[LeftOut]) -> str:
+def _nothing(sides: Sequence[StoredScores], found: Sequence[dict[_Key, Series]], left_out: Sequence[LeftOut]) -> str:
     if left_out:
         first = left_out[0]
         return f"Nothing could be compared. {first.metric}, {first.probe}: {first.reason}."
@@ -339,7 +270,7 @@ def _nothing(sides: Sequence[_Loaded], found: Sequence[dict[_Key, Series]], left
     return f"The two runs have no metric, variant and probe in common: {'. '.join(said)}."
 
 
-def _notes(sides: Sequence[_Loaded]) -> list[str]:
+def _notes(sides: Sequence[StoredScores]) -> list[str]:
     notes = [
         f"{name}: random weights ({side.facts.weights}). Its numbers say nothing about a released model."
         for name, side in zip("AB", sides, strict=True)

@@ -1,4 +1,4 @@
-"""Skill, intervals over clips, paired comparison and the honest choice of a site (PROTOCOL section 5). numpy only."""
+"""Skill, intervals over clips, paired comparison, the honest choice of a site, stable rankings. numpy only."""
 
 from vcorr.stats.bootstrap import (
     Bounded,
@@ -10,15 +10,19 @@ from vcorr.stats.bootstrap import (
     skill,
 )
 from vcorr.stats.choice import Choice, choose_and_report
+from vcorr.stats.stability import Stability, kendall_tau, rank_stability
 
 __all__ = [
     "Bounded",
     "Choice",
     "Interval",
+    "Stability",
     "bootstrap_mean",
     "bootstrap_skill",
     "choose_and_report",
+    "kendall_tau",
     "paired_difference",
     "paired_skill_difference",
+    "rank_stability",
     "skill",
 ]

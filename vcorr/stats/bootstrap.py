@@ -153,7 +153,7 @@ def paired_skill_difference(
 def clip_means(arrays: list[Floats]) -> tuple[list[Floats], NDArray[np.int64]]:
     """Means over the clips where all `arrays`, (clips, ...), are numbers, and how many clips those are."""
     once = np.ones((1, len(arrays[0])))
-    means, n = _weighted_means([array.reshape(len(array), -1) for array in arrays], once)
+    means, n = weighted_means([array.reshape(len(array), -1) for array in arrays], once)
     shape = arrays[0].shape[1:]
     return [mean.reshape(shape) for mean in means], n.astype(np.int64).reshape(shape)
 
@@ -181,12 +181,12 @@ def _bootstrap(
 
 def _ends(sites: list[Floats], counts: Floats, statistic: Callable[..., Any], level: float) -> Floats:
     """(2, S): lower and upper end for arrays of (clips, S)."""
-    means, _ = _weighted_means(sites, counts)
+    means, _ = weighted_means(sites, counts)
     tail = (1 - level) / 2
     return _nan_quantiles(np.asarray(statistic(*means), dtype=np.float64), [tail, 1 - tail])
 
 
-def _weighted_means(arrays: list[Floats], counts: Floats) -> tuple[list[Floats], Floats]:
+def weighted_means(arrays: list[Floats], counts: Floats) -> tuple[list[Floats], Floats]:
     """Means, (S, B) each, of arrays (clips, S) over the clips where all are numbers, and the counts' sums there."""
     valid = np.logical_and.reduce([np.isfinite(array) for array in arrays])
     drawn = valid.T.astype(np.float64) @ counts.T

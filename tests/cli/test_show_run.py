@@ -1,0 +1,77 @@
+"""`vcorr show run` as a user types it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from vcorr.store import shards
+
+RUN = ("run", "--model", "sliding-model", "--probe", "qk", "--steps", "0,9", "--json")
+
+
+def made(vcorr, *arguments) -> str:
+    return json.loads(vcorr(*RUN, *arguments).out)["path"]
+
+
+def test_a_run_is_told_with_its_rankings(vcorr) -> None:
+    path = made(vcorr)
+    ended = vcorr("show", "run", path)
+    assert (ended.code, ended.err) == (0, "")
+    lines = [" ".join(line.split()) for line in ended.out.splitlines()]
+    assert "model sliding-model" in lines
+    assert "clips 4" in lines
+    assert not any(line.startswith("failed") for line in lines)
+    assert "qk 2 layers at step 0 0 100 % – 1.00 1.00 … 1.00 1.00" in lines
+    # both steps are alike here: the first is taken, and the second ties with it
+    assert "qk 4 layers and steps 0:0 100 % – 1.00 1.00 … 1.00 1.00" in lines
+
+
+def test_a_folder_of_one_run_stands_for_it(vcorr) -> None:
+    path = made(vcorr)
+    assert vcorr("show", "run", str(Path(path).parent)).out == vcorr("show", "run", path).out
+
+
+def test_json_is_all_that_is_on_standard_output(vcorr) -> None:
+    found = json.loads(vcorr("show", "run", made(vcorr, "--set", "probe.heads=each"), "--json").out)
+    assert found["clips"] == 4
+    assert "matching_accuracy" in found["metrics"]
+    assert [(best["heads"], best["candidates"]) for best in found["best"]] == [("mean", 4), ("single", 8)]
+    layers, sites = found["rankings"]
+    assert (layers["ranked"], layers["count"], sites["ranked"], sites["count"]) == ("layers", 2, "sites", 4)
+    assert layers["best"] == {"layer": 0, "step": 0}
+    assert (layers["tau"], layers["tau_halves"], layers["stays_best"]) == (1, 1, 1)
+    assert layers["winners"] == [{"layer": 0, "step": 0, "share": 1.0}]
+
+
+def test_a_ranking_that_depends_on_the_clips(vcorr) -> None:
+    path = Path(made(vcorr))
+    for i, name in enumerate(sorted((path / "scores").glob("*.arrow"))):
+        rows = shards.read_shard(name, "scores").to_pylist()
+        for row in rows:  # layer 0 is the better one on three clips of four, and much worse on the last
+            row["value"] = {0: 0.6 if i < 3 else 0.0, 1: 0.5}[row["layer"]]
+        shards.write_shard(name, "scores", rows, "f")
+    layers = json.loads(vcorr("show", "run", str(path), "--json").out)["rankings"][0]
+    assert layers["best"]["layer"] == 1
+    shares = {winner["layer"]: winner["share"] for winner in layers["winners"]}
+    # layer 0 wins where the last clip is not drawn: (3/4)^4 of the resamples
+    assert abs(shares[0] - 0.75**4) < 0.05
+    assert layers["stays_best"] == shares[1]
+    assert abs(layers["tau"] - (shares[1] - shares[0])) < 1e-9
+
+
+def test_a_baseline_and_a_run_that_failed(vcorr) -> None:
+    path = json.loads(vcorr("run", "--model", "zero-motion", "--data", "token-slide", "--json").out)["path"]
+    found = json.loads(vcorr("show", "run", path, "--json").out)
+    assert found["rankings"] == []
+    assert found["best"][0]["skill"] == 0
+    path = made(vcorr, "--set", "data.clips=1", "--set", "data.fail=slide-0")
+    ended = vcorr("show", "run", path)
+    assert ended.code == 0
+    assert ["failed", "slide-0"] in [line.split() for line in ended.out.splitlines()]
+
+
+def test_what_is_no_run(vcorr) -> None:
+    ended = vcorr("show", "run", "nowhere")
+    assert ended.code == 2
+    assert "nowhere is not a run" in ended.err

@@ -1,0 +1,134 @@
+"""What `vcorr show run` prints."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from vcorr.cli import render
+from vcorr.cli.render import number
+
+if TYPE_CHECKING:
+    from vcorr.stages.overview import Overview, Ranking
+
+_WINNERS_SHOWN = 3
+
+
+def overview(found: Overview) -> None:
+    """What the run was, its best sites, and how stable their ranking is."""
+    out = render.console()
+    out.print(render.facts({name: value for name, value in _facts(found).items() if value not in ([], "")}))
+    if found.best:
+        out.print()
+        out.print(render.best_table(found.best))
+    if found.rankings:
+        out.print(_rankings_table(found.rankings))
+        out.print(Text(_RANKINGS_EXPLAINED, style="dim"))
+
+
+_RANKINGS_EXPLAINED = (
+    "Over 1000 resamples of the clips. stays best: share of them in which the best of all clips is the best. tau:\n"
+    "Kendall's, between the ranking over all clips and over a resample. tau, halves: between two halves of the clips."
+)
+
+
+def overview_dict(found: Overview) -> dict[str, Any]:
+    """What `vcorr show run --json` prints."""
+    return {
+        **_facts(found),
+        "metrics": list(found.metrics),
+        "best": [best.to_dict() for best in found.best],
+        "rankings": [_ranking_dict(ranking) for ranking in found.rankings],
+    }
+
+
+def _facts(found: Overview) -> dict[str, Any]:
+    record, facts = found.record, found.facts
+    context = record.get("row_context") or {}
+    tracker = record.get("tracker")
+    return {
+        "run": facts.run,
+        "path": facts.path,
+        "status": facts.status,
+        "model": facts.model,
+        "weights": facts.weights,
+        "data": f"{context.get('dataset', '')}, split {context.get('split', '')}",
+        "mode": context.get("mode", ""),
+        "tracks": tracker["name"] if tracker else "the data's own",
+        "clips": len(facts.clips),
+        "failed": list(facts.failed),
+        "without tracks": list(facts.untracked),
+        "started": record.get("started", ""),
+        "command": " ".join(record.get("command") or []),
+    }
+
+
+def _rankings_table(rankings: Iterable[Ranking]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title="How stable the rankings are", title_justify="left")
+    for name in ("probe", "ranked", "best", "stays best", "next"):
+        table.add_column(name, justify="right" if name == "stays best" else "left")
+    for name in ("tau", "95 % interval", "tau, halves"):
+        table.add_column(name, justify="right")
+    for ranking in rankings:
+        s = ranking.stability
+        table.add_row(
+            Text(ranking.probe if ranking.variant == "corrected" else f"{ranking.probe} ({ranking.variant})"),
+            _ranked(ranking),
+            _site(ranking, ranking.best),
+            Text(_share(s.stays_best), style="bold"),
+            _others(ranking),
+            number(s.tau, 2),
+            f"{number(s.tau_low, 2)} … {number(s.tau_high, 2)}",
+            number(s.tau_halves, 2),
+        )
+    return table
+
+
+def _ranked(ranking: Ranking) -> str:
+    if ranking.ranked == "layers":
+        return f"{len(ranking.sites)} layers at step {ranking.step}"
+    return f"{len(ranking.sites)} layers and steps"
+
+
+def _site(ranking: Ranking, site: dict[str, Any]) -> str:
+    return str(site["layer"]) if ranking.ranked == "layers" else f"{site['layer']}:{site['step']}"
+
+
+def _others(ranking: Ranking) -> str:
+    others = [(site, share) for site, share in ranking.winners() if site is not ranking.best]
+    shown = [f"{_site(ranking, site)} {_share(share)}" for site, share in others[:_WINNERS_SHOWN]]
+    return ", ".join(shown) + (" …" if len(others) > _WINNERS_SHOWN else "") or "–"
+
+
+def _share(value: float) -> str:
+    if math.isnan(value):
+        return "–"
+    if 0 < value < 1 and round(100 * value) in (0, 100):
+        return "< 1 %" if value < 0.5 else "> 99 %"  # neither never nor always
+    return f"{100 * value:.0f} %"
+
+
+def _ranking_dict(ranking: Ranking) -> dict[str, Any]:
+    s = ranking.stability
+    numbers = {name: getattr(s, name) for name in ("tau", "tau_low", "tau_high", "tau_halves", "stays_best")}
+    return {
+        "probe": ranking.probe,
+        "variant": ranking.variant,
+        "metric": ranking.metric,
+        "ranked": ranking.ranked,
+        "step": ranking.step,
+        "count": len(ranking.sites),
+        "best": _site_dict(ranking.best),
+        **{name: None if math.isnan(value) else value for name, value in numbers.items()},
+        "winners": [{**_site_dict(site), "share": share} for site, share in ranking.winners()],
+        "resamples_left_out": s.left_out,
+    }
+
+
+def _site_dict(site: dict[str, Any]) -> dict[str, Any]:
+    return {name: site[name] for name in ("layer", "step")}

@@ -1,0 +1,176 @@
+"""How much of a ranking of sites is the clips' luck: the ranking again, over resampled clips (docs/statistics.md)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from vcorr.errors import UsageError
+from vcorr.stats.bootstrap import Floats, clip_means, resample_counts, skill, weighted_means
+from vcorr.stats.choice import halves
+
+RESAMPLES = 1000
+"""Enough for two digits of a share; rankings of thousands of sites then still take seconds."""
+
+
+@dataclass(frozen=True)
+class Stability:
+    """The ranking of S sites by skill, over all clips and over resampled ones.
+
+    values: (S,) skills over all clips, NaN for sites that have none: they are not ranked. best: index of the best.
+    tau: mean Kendall's tau-b between the ranking over all clips and that of a resample; tau_low, tau_high: its 95 %
+    percentile interval. tau_halves: tau-b between the rankings of two disjoint halves of the clips, those of
+    `choose_and_report`. stays_best: share of resamples in which `best` is the best. wins: (S,) that share for every
+    site. left_out: resamples in which a ranked site has no skill. All are NaN where they are not known: with fewer than
+    two ranked sites or two clips.
+    """
+
+    values: Floats
+    best: int
+    tau: float
+    tau_low: float
+    tau_high: float
+    tau_halves: float
+    stays_best: float
+    wins: Floats
+    left_out: int
+
+
+def rank_stability(
+    clip_ids: Sequence[str],
+    score: ArrayLike,
+    floor: ArrayLike,
+    ceiling: ArrayLike,
+    *,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+    level: float = 0.95,
+) -> Stability:
+    """Ranks sites by skill over all clips and over resamples of them.
+
+    Args:
+        clip_ids: one id a clip.
+        score: (clips, S).
+        floor: of the same shape.
+        ceiling: of the same shape.
+        resamples: how many.
+        seed: of the resampling, as everywhere in `vcorr.stats`.
+        level: nominal coverage of the interval.
+
+    Raises:
+        UsageError: shapes do not belong together, or no site has skill.
+    """
+    arrays = [np.asarray(part, dtype=np.float64) for part in (score, floor, ceiling)]
+    if arrays[0].ndim != 2 or {array.shape for array in arrays} != {(len(clip_ids), arrays[0].shape[1])}:
+        raise UsageError(f"score, floor and ceiling: expected (clips, sites), got {[a.shape for a in arrays]}.")
+    values = skill(*clip_means(arrays)[0])
+    ranked = np.flatnonzero(np.isfinite(values))
+    if not len(ranked):
+        raise UsageError("No site has skill: floor and ceiling are too close, or there are none.")
+    drawn, left_out = _resampled([array[:, ranked] for array in arrays], resamples, seed)
+    taus = kendall_tau(values[ranked], drawn)
+    wins = np.full(len(values), np.nan)
+    wins[ranked] = np.bincount(drawn.argmax(axis=1), minlength=len(ranked)) / len(drawn) if len(drawn) else np.nan
+    best = int(np.nanargmax(values))
+    return Stability(
+        values=values,
+        best=best,
+        tau=_mean(taus),
+        tau_low=_quantile(taus, (1 - level) / 2),
+        tau_high=_quantile(taus, (1 + level) / 2),
+        tau_halves=_between_halves(clip_ids, [array[:, ranked] for array in arrays]),
+        stays_best=float(wins[best]),
+        wins=wins,
+        left_out=left_out,
+    )
+
+
+def kendall_tau(x: ArrayLike, y: ArrayLike) -> Floats:
+    """Kendall's tau-b between one ranking and each of many: (concordant - discordant) pairs, corrected for ties.
+
+    Source: Kendall, Rank Correlation Methods (1948), chapter 3; counted by merging, as Knight (1966) does: among items
+    sorted by x, and by y within ties of x, the discordant pairs are the inversions of y.
+
+    Args:
+        x: (S,) finite.
+        y: (B, S) finite.
+
+    Returns:
+        (B,) in [-1, 1]; NaN where all of x or all of y are equal, or S < 2.
+    """
+    first, others = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
+    first = np.broadcast_to(first, others.shape)
+    order = np.lexsort((others, first), axis=-1)
+    first, others = (np.take_along_axis(values, order, axis=-1) for values in (first, others))
+    pairs = math.comb(others.shape[-1], 2)
+    tied_x, tied_y = _tied_pairs(_repeats(first)), _tied_pairs(_repeats(np.sort(others, axis=-1)))
+    tied_both = _tied_pairs(_repeats(first) & _repeats(others))
+    discordant = _inversions(others)
+    concordant = pairs - tied_x - tied_y + tied_both - discordant
+    scale = np.sqrt((pairs - tied_x).astype(np.float64) * (pairs - tied_y))
+    return np.where(scale > 0, (concordant - discordant) / np.where(scale > 0, scale, 1.0), np.nan)
+
+
+def _repeats(ordered: Floats) -> NDArray[np.bool_]:
+    """(B, S): whether a value equals the one before it."""
+    same = np.zeros(ordered.shape, dtype=np.bool_)
+    same[:, 1:] = ordered[:, 1:] == ordered[:, :-1]
+    return same
+
+
+def _tied_pairs(repeats: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """(B,): pairs inside runs of equal values. The i-th of a run, from 0, is tied with i before it."""
+    place = np.arange(repeats.shape[-1])
+    start = np.maximum.accumulate(np.where(repeats, 0, place), axis=-1)
+    return np.asarray((place - start).sum(axis=-1), dtype=np.int64)
+
+
+def _inversions(values: Floats) -> NDArray[np.int64]:
+    """(B,): pairs i < j of a row with values[i] > values[j], by merging blocks of 1, 2, 4, … sorted values."""
+    rows, items = values.shape
+    width = 1 << max(items - 1, 0).bit_length()
+    blocks = np.full((rows, width), np.inf)  # what is filled up comes last and is greater than nothing after it
+    blocks[:, :items] = values
+    count = np.zeros(rows, dtype=np.int64)
+    half = 1
+    while half < width:
+        blocks = blocks.reshape(rows, width // (2 * half), 2 * half)
+        order = np.argsort(blocks, axis=-1, kind="stable")
+        from_left = order < half
+        # each value of the right half jumps over those of the left that are still to come
+        jumped = half - np.cumsum(from_left, axis=-1)
+        count += np.where(from_left, 0, jumped).sum(axis=(1, 2))
+        blocks = np.take_along_axis(blocks, order, axis=-1)
+        half *= 2
+    return count
+
+
+def _resampled(arrays: list[Floats], resamples: int, seed: int) -> tuple[Floats, int]:
+    """Skills of resamples, (B, S), without those in which a site has none; and how many those are."""
+    means, _ = weighted_means(arrays, resample_counts(len(arrays[0]), resamples, seed))
+    values = skill(*means).T
+    enough = len(arrays[0]) > 1  # one clip says nothing about other clips
+    whole = np.asarray(np.isfinite(values).all(axis=1) & enough)
+    return values[whole], int((~whole).sum())
+
+
+def _between_halves(clip_ids: Sequence[str], arrays: list[Floats]) -> float:
+    if len(clip_ids) < 2:
+        return math.nan
+    one, two = (skill(*clip_means([array[half] for array in arrays])[0]) for half in halves(clip_ids))
+    both = np.isfinite(one) & np.isfinite(two)
+    return float(kendall_tau(one[both], two[both][None])[0])
+
+
+def _mean(values: Floats) -> float:
+    known = values[np.isfinite(values)]
+    return float(known.mean()) if len(known) else math.nan
+
+
+def _quantile(values: Floats, level: float) -> float:
+    known = values[np.isfinite(values)]
+    return float(np.quantile(known, level)) if len(known) else math.nan
