@@ -422,8 +422,9 @@ def _printed(arguments: list[str]) -> tuple[str, int]:
     from vcorr.cli.main import main as program
 
     out, code = io.StringIO(), 0
-    before = os.environ.get("COLUMNS")
+    before, line = os.environ.get("COLUMNS"), sys.argv
     os.environ["COLUMNS"] = str(WIDTH)
+    sys.argv = ["vcorr", *arguments]
     try:
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(out):
             try:
@@ -431,6 +432,7 @@ def _printed(arguments: list[str]) -> tuple[str, int]:
             except SystemExit as end:
                 code = int(end.code or 0)
     finally:
+        sys.argv = line
         os.environ.pop("COLUMNS") if before is None else os.environ.update(COLUMNS=before)
     lines = [line.rstrip() for line in out.getvalue().splitlines()]
     return "\n".join(lines).strip("\n"), code
