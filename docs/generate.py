@@ -121,6 +121,8 @@ CARD_EXTRAS = {
     "licence_link": "The licence's text.",
     "notes": "What else one should know.",
     "time_map": "Which frames a latent covers, where that is unusual.",
+    "token_sizes": "Pixels a token covers, of each resolution of a UNet.",
+    "motion_adapter": "Repository and revision of the motion modules, where they are not part of the model's own.",
     "citation": "How to cite it.",
     "kind": "`baseline` for models without a network.",
     "method": "What a baseline does, exactly.",

@@ -1,0 +1,447 @@
+"""Every model on a small configuration: both modes, and the same passes as its pipeline makes."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+import torch
+from vcorr_unet import networks
+from vcorr_unet.structure import unet_blocks
+
+from vcorr import Clip, MissingError, RunSettings, TokenGrid, UsageError
+from vcorr.capture.recorder import Recorder
+from vcorr.capture.tap import Tap
+from vcorr.cards import load_card
+from vcorr.testing import assert_passed, check_model
+
+KINDS = ["svd", "modelscope", "animatediff"]
+TEXT = ["modelscope", "animatediff"]
+NUM_STEPS = 3
+UNETS = {
+    "svd": networks.svd_unet,
+    "svd-xt": networks.svd_unet,
+    "modelscope": networks.text_to_video_unet,
+    "zeroscope": networks.text_to_video_unet,
+    "animatediff": networks.animatediff_unet,
+}
+
+
+class Keeper:
+    """A probe that keeps queries, by layer and step."""
+
+    needs = frozenset({"q"})
+
+    def __init__(self):
+        self.seen = {}
+
+    def read(self, capture, queries):
+        self.seen[capture.site.layer, capture.step] = capture.q.clone()
+        return {-1: queries[:, None].expand(-1, capture.grid.frames, 2)}
+
+
+class Stop(Exception):  # noqa: N818
+    """Ends a pipeline at its first forward pass."""
+
+
+def run(model, clip, settings):
+    """The video, what the keeper saw, and the arguments of every pass."""
+    calls, keeper = [], Keeper()
+    hook = model.pipe.unet.register_forward_pre_hook(
+        lambda module, args, kwargs: calls.append(bound(args, kwargs)), with_kwargs=True
+    )
+    try:
+        video = model.run(clip, settings, Recorder({"keeper": keeper}, clip.queries))
+    finally:
+        hook.remove()
+    return video, keeper.seen, calls
+
+
+def bound(args, kwargs):
+    """The arguments of a pass by name."""
+    return {**dict(zip(("sample", "timestep"), args, strict=False)), **kwargs}
+
+
+def first_call(model, clip, **arguments):
+    """The arguments of the first pass that the pipeline itself makes, without guidance."""
+    seen, grid = {}, model.grid(clip, None)
+
+    def stop(module, args, kwargs):
+        seen.update(bound(args, kwargs))
+        raise Stop
+
+    hook = model.pipe.unet.register_forward_pre_hook(stop, with_kwargs=True)
+    call = {
+        **model.call_inputs(clip, grid),
+        "height": round(grid.height),
+        "width": round(grid.width),
+        "num_frames": grid.video_frames,
+        "num_inference_steps": NUM_STEPS,
+        model.guidance_argument: 1.0,
+        "generator": torch.Generator().manual_seed(42),
+    }
+    with pytest.raises(Stop):
+        model.pipe(**call, **arguments)
+    hook.remove()
+    return seen
+
+
+# --------------------------------------------------------------------------------------------------------- the contract
+
+
+@pytest.mark.parametrize("mode", ["renoise", "generate"])
+def test_the_contract(name, mode, entries, small, make_clip):
+    settings = RunSettings(mode, (0, 2), NUM_STEPS)
+    plugin = "vcorr_unet.plugin" if (name, mode) == ("svd", "renoise") else None
+    report = check_model(
+        entries[name], make_clip(), config=small(name), settings=settings, plugin=plugin, text_tokens=0
+    )
+    assert_passed(report)
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_renoised_passes_are_those_of_the_pipeline(name, loaded, make_clip):
+    model, clip = loaded(name), make_clip()
+    ours = run(model, clip, RunSettings("renoise", (0,), NUM_STEPS))[2][0]
+    latents = ours["sample"] if name != "svd" else ours["sample"][:, :, :4]
+    scheduler = model.pipe.scheduler
+    scheduler.set_timesteps(NUM_STEPS)
+    # the pipeline multiplies by the first factor, and its scheduler divides by the second
+    factor = scheduler.init_noise_sigma
+    scale = (scheduler.sigmas[0] ** 2 + 1) ** 0.5 if name == "svd" else 1.0
+    theirs = first_call(model, clip, latents=latents * scale / factor)
+    torch.testing.assert_close(ours["sample"], theirs["sample"])
+    for key in ("timestep", "encoder_hidden_states", "added_time_ids"):
+        if key in ours:
+            assert torch.equal(ours[key], theirs[key]), key
+    plain = {key: value for key, value in theirs.items() if key not in ours}
+    assert all(value is None for value in plain.values()), plain
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_the_conditional_rows_are_read_under_guidance(name, loaded, make_clip):
+    model, clip, calls = loaded(name), make_clip(), []
+    sites, differing = model.sites(), []
+    with Tap(model.pipe.unet, [site.name for site in sites], lambda call: calls.append((call.name, call.q.clone()))):
+        _, seen, _ = run(model, clip, RunSettings("generate", (1,), 2, guidance=4.0))
+    assert [name for name, _ in calls] == [site.name for site in sites] * 2  # layers count in the order of execution
+    for site, (_, q) in zip(sites, calls[len(sites) :], strict=True):
+        grid, found = model.grid(clip, site), seen[site.layer, 1]
+        rows = q[len(q) // 2 :]  # unconditional first
+        for frame in range(grid.frames):
+            for place in (0, 1, grid.tokens_per_frame - 1):
+                row, token = (frame, place) if site.factorised.row == "frame" else (place, frame)
+                mine = found[:, frame, place // grid.cols, place % grid.cols]
+                assert torch.equal(mine, rows[row, :, token]), (site.name, frame, place)
+        differing.append(not torch.equal(rows, q[: len(q) // 2]))
+    # the first ones run before the network has looked at its condition
+    assert sum(differing) >= len(sites) - 5
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_hidden_states_are_those_after_the_attention(name, loaded, make_clip):
+    """In the one order that all models put out in the end: frame by frame."""
+    model, clip = loaded(name), make_clip()
+    seen, outputs = {}, {}
+
+    class Hidden(Keeper):
+        needs = frozenset({"hidden"})
+
+        def read(self, capture, queries):
+            seen[capture.site.name] = capture.hidden.clone()
+            return {-1: queries[:, None].expand(-1, capture.grid.frames, 2)}
+
+    wanted = [site for site in model.sites() if site.name.startswith("up_blocks.1")]
+    modules = dict(model.pipe.unet.named_modules())
+    hooks = [
+        modules[site.block].register_forward_hook(lambda m, a, out, name=site.name: outputs.update({name: out}))
+        for site in wanted
+    ]
+    recorder = Recorder({"hidden": Hidden()}, clip.queries, layers={site.layer for site in wanted})
+    model.run(clip, RunSettings("renoise", (1,), NUM_STEPS), recorder)
+    for hook in hooks:
+        hook.remove()
+    for site in wanted:
+        grid, out = model.grid(clip, site), outputs[site.name]
+        frames = out if len(out) == grid.frames else out.transpose(0, 1)
+        assert torch.equal(seen[site.name].flatten(1, 2), frames)
+
+
+# --------------------------------------------------------------------------------------------------------------- layout
+
+
+def test_every_self_attention_is_a_site(name, entries):
+    entry = entries[name]
+    config, model = entry.config_type()(), entry.create()
+    with torch.device("meta"):
+        modules = dict(UNETS[name](config).named_modules())
+    cross = ".temporal_transformer_blocks.0.attn2" if name.startswith("svd") else ".attentions."
+    known = {site.name for site in model.sites()}
+    attention = {path for path in modules if path.endswith((".attn1", ".attn2"))}
+    assert known <= attention
+    left = {path for path in attention - known if not path.endswith(".attn2") or cross not in path}
+    assert {path for path in left if ".attentions." not in path} == set()
+    assert all(path.endswith(".attn2") for path in left)
+    for site in model.sites():
+        assert modules[site.name].heads == site.heads
+        assert site.block in modules
+        assert site.attention == "factorised"
+
+
+@pytest.mark.parametrize(
+    ("name", "counts", "size"),
+    [
+        ("svd", (16, 16), (14, 72, 128)),
+        ("svd-xt", (16, 16), (25, 72, 128)),
+        ("modelscope", (16, 34), (16, 32, 32)),
+        ("zeroscope", (16, 34), (24, 40, 72)),
+        ("animatediff", (16, 42), (16, 64, 64)),
+    ],
+)
+def test_each_resolution_has_its_grid(name, counts, size, entries):
+    model, clip = entries[name].create(), Clip("p", "p", np.zeros((0, 2), np.float32))
+    sites = model.sites()
+    assert tuple(sum(s.factorised.row == row for s in sites) for row in ("frame", "place")) == counts
+    frames, rows, cols = size
+    grids = {level: TokenGrid(frames, rows >> level, cols >> level, (8 << level, 8 << level)) for level in range(4)}
+    assert {model.grid(clip, site) for site in sites} == set(grids.values())
+    deepest = model.grid(clip, next(site for site in sites if site.name.startswith("mid_block")))
+    assert deepest == grids[3]
+    assert model.grid(clip, None) == model.grid(clip, sites[0]) == grids[0]
+    assert model.grid(clip, next(site for site in sites if site.name.startswith("up_blocks.3"))) == grids[0]
+    assert (grids[0].time_spans == np.arange(frames)[:, None]).all()
+
+
+def test_blocks_run_down_and_up_again():
+    blocks = [(block.name, block.level, block.layers, block.spatial) for block in unet_blocks(2, 3)]
+    assert blocks == [
+        ("down_blocks.0", 0, 3, True),
+        ("down_blocks.1", 1, 3, False),
+        ("mid_block", 1, 1, True),
+        ("up_blocks.0", 1, 4, False),
+        ("up_blocks.1", 0, 4, True),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "reason"),
+    [
+        ("svd", {"height": 36}, r"height=36 (.|\n)*nearest: 32 and 40"),
+        ("modelscope", {"width": 50}, r"width=50 (.|\n)*nearest: 48 and 56"),
+        ("zeroscope", {"frames": 1}, r"frames=1 (.|\n)*nearest: 2"),
+        ("animatediff", {"frames": 33}, r"frames=33 (.|\n)*nearest: 32"),
+    ],
+)
+def test_sizes_the_model_does_not_take(name, options, reason, entries, small):
+    model = entries[name].create(small(name, **options))
+    with pytest.raises(UsageError, match=reason):
+        model.grid(Clip("p", "p", np.zeros((0, 2), np.float32)), None)
+
+
+def test_a_shorter_clip_is_read_as_it_is(loaded, make_clip):
+    model, clip = loaded("animatediff"), make_clip(frames=2)
+    _, seen, calls = run(model, clip, RunSettings("renoise", (0,), NUM_STEPS))
+    assert calls[0]["sample"].shape == (1, 4, 2, 8, 12)
+    assert len(seen) == len(model.sites())
+
+
+# ------------------------------------------------------------------------------------------------- noise and guidance
+
+
+def test_noise_of_edm(loaded, make_clip):
+    model, clip = loaded("svd"), make_clip()
+    schedule = model.schedule(25, model.grid(clip, None))
+    sigmas = schedule.sigmas / schedule.alphas
+    assert sigmas[0] == pytest.approx(700)
+    assert sigmas[-1] == pytest.approx(0.002)
+    assert schedule.noise == pytest.approx(sigmas / (1 + sigmas))
+    timesteps = schedule.timesteps.double().numpy()
+    assert timesteps == pytest.approx(0.25 * np.log(sigmas), rel=1e-5)
+    assert timesteps[-1] < 0
+
+
+def test_guidance_rises_over_the_frames(loaded, make_clip):
+    model, clip = loaded("svd"), make_clip()
+    run(model, clip, RunSettings("generate", (0,), 2, guidance=2.0))
+    assert model.pipe.guidance_scale.flatten().tolist() == pytest.approx([1.0, 1.5, 2.0])
+    _, _, calls = run(model, clip, RunSettings("generate", (0,), 2))
+    assert len(calls[0]["sample"]) == 2
+    assert model.pipe.guidance_scale.flatten().tolist() == pytest.approx([1.0, 2.0, 3.0])
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_without_guidance_the_batch_is_the_conditional_branch(name, loaded, make_clip):
+    model, clip = loaded(name), make_clip()
+    _, seen, calls = run(model, clip, RunSettings("generate", (1,), 2, guidance=1.0))
+    assert {len(call["sample"]) for call in calls} == {1}
+    assert len(seen) == len(model.sites())
+
+
+# ---------------------------------------------------------------------------------------------------------------- image
+
+
+def test_an_image_is_needed_and_has_to_fit(loaded, make_clip):
+    model = loaded("svd")
+    nothing = Clip("p", "p", np.zeros((0, 2), np.float32))
+    with pytest.raises(UsageError, match="Clip p has no image, which Stable Video Diffusion starts from"):
+        run(model, nothing, RunSettings("generate", (0,), 2))
+    with pytest.raises(UsageError, match="image of clip clip is 24x48 pixels; the model takes 32x48"):
+        run(model, make_clip(height=24), RunSettings("generate", (0,), 2))
+
+
+def test_the_first_frame_alone_is_the_image(loaded, make_clip):
+    model, clip = loaded("svd"), make_clip()
+    later = dataclasses.replace(clip, video=np.concatenate([clip.video[:1], clip.video[1:] // 2]))
+    first = dataclasses.replace(clip, video=np.concatenate([clip.video[:1] // 2, clip.video[1:]]))
+    one, same, other = (run(model, each, RunSettings("generate", (0,), 2))[2][0] for each in (clip, later, first))
+    assert torch.equal(one["sample"], same["sample"])
+    assert not torch.equal(one["sample"][1, :, 4:], other["sample"][1, :, 4:])
+    assert not torch.equal(one["encoder_hidden_states"][1], other["encoder_hidden_states"][1])
+    image = one["sample"][1, :, 4:]
+    assert torch.equal(image, image[:1].expand_as(image))  # the same in every frame
+    assert not one["sample"][0, :, 4:].any()  # and none in the unconditional branch
+
+
+def test_latents_of_a_video_are_scaled_and_those_of_its_image_are_not(loaded, make_clip):
+    model, clip = loaded("svd", noise_aug_strength=0.0), make_clip()
+    with torch.no_grad():
+        video = model.encode(clip.video)
+        image = model.clip_condition(clip, model.grid(clip, None), 0)["image"]
+    torch.testing.assert_close(image[0, 0] * networks.SCALE, video[0, :, 0])
+
+
+# -------------------------------------------------------------------------------------------------------------- weights
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_a_saved_pipeline_is_read(name, loaded, entries, small, make_clip, with_text, tmp_path):
+    model = entries[name].create(small(name))
+    model.load("cpu", "float32", "random:3")
+    if name in TEXT:
+        with_text(model.pipe)
+    model.pipe.save_pretrained(tmp_path)
+    again = entries[name].create(small(name))
+    again.load("cpu", "float32", str(tmp_path))
+    settings = RunSettings("renoise", (1,), NUM_STEPS)
+    one, other = (run(each, make_clip(), settings)[1] for each in (model, again))
+    assert all(torch.equal(one[site], other[site]) for site in one)
+    if name in TEXT:
+        with pytest.raises(UsageError, match=r"8 tokens; .* reads 6"):
+            again.prompt(make_clip(prompt="a red disk a red disk"))
+    with pytest.raises(UsageError, match=r"--set model\.layers_per_block=1"):
+        entries[name].create(small(name, layers_per_block=2)).load("cpu", "float32", str(tmp_path))
+
+
+@pytest.fixture
+def repositories(entries, small, with_text, tmp_path, monkeypatch):
+    """A hub cache with Stable Diffusion and the motion modules, small; the networks of both."""
+    from diffusers import MotionAdapter, PNDMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    card, config = load_card(entries["animatediff"].card, "card"), small("animatediff")
+    unet = UNet2DConditionModel(
+        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
+        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
+        block_out_channels=config.block_out_channels,
+        layers_per_block=config.layers_per_block,
+        cross_attention_dim=config.cross_attention_dim,
+        attention_head_dim=config.num_attention_heads,
+    )
+    adapter = MotionAdapter(
+        block_out_channels=config.block_out_channels,
+        motion_layers_per_block=config.layers_per_block,
+        motion_num_attention_heads=config.motion_num_attention_heads,
+    )
+    plain = StableDiffusionPipeline(
+        vae=networks.image_vae(config),
+        text_encoder=None,
+        tokenizer=None,
+        unet=unet,
+        scheduler=PNDMScheduler(skip_prk_steps=True, steps_offset=1),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+    modules = card.extra["motion_adapter"]
+    folders = [
+        tmp_path / f"models--{hub_id.replace('/', '--')}" / "snapshots" / revision
+        for hub_id, revision in ((card.hub_id, card.revision), (modules["hub_id"], modules["revision"]))
+    ]
+    with_text(plain).save_pretrained(folders[0])
+    return unet, adapter, folders[1]
+
+
+def test_animatediff_comes_from_two_repositories(repositories, entries, small, make_clip):
+    unet, adapter, folder = repositories
+    model = entries["animatediff"].create(small("animatediff"))
+    with pytest.raises(MissingError, match=r"the motion modules of AnimateDiff(.|\n)*hf download guoyww/animatediff"):
+        model.weights_id("hub")
+    adapter.save_pretrained(folder)
+    stable, motion = model.weights_id("hub").split("+")
+    assert stable.startswith("hub:stable-diffusion-v1-5/stable-diffusion-v1-5@451f4fe")
+    assert motion.startswith("guoyww/animatediff-motion-adapter-v1-5-2@6167b88")
+    model.load("cpu", "float32", "hub")
+    loaded, path = model.pipe.unet, "down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q.weight"
+    assert torch.equal(loaded.get_parameter(path), unet.get_parameter(path))
+    path = "motion_modules.0.transformer_blocks.0.attn1.to_q.weight"
+    expected = adapter.down_blocks[0].get_parameter(path)
+    assert torch.equal(loaded.down_blocks[0].get_parameter(path), expected)
+    assert type(model.pipe.scheduler).__name__ == "DDIMScheduler"
+    for mode in ("renoise", "generate"):
+        assert len(run(model, make_clip(), RunSettings(mode, (0,), 2))[1]) == len(model.sites())
+
+
+def test_missing_weights_are_named(name, entries, tmp_path, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    card = load_card(entries[name].card, name)
+    with pytest.raises(MissingError, match=f"hf download {card.hub_id} --revision {card.revision}"):
+        entries[name].create().weights_id("hub")
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_half_precision(name, entries, small, make_clip):
+    model = entries[name].create(small(name))
+    model.load("cpu", "bfloat16", "random")
+    assert {p.dtype for p in model.pipe.unet.parameters()} == {torch.bfloat16}
+    for mode in ("renoise", "generate"):
+        assert len(run(model, make_clip(), RunSettings(mode, (0,), 2))[1]) == len(model.sites())
+
+
+def test_cards_agree_with_the_configurations(name, entries):
+    entry = entries[name]
+    config, model, card = entry.config_type()(), entry.create(), load_card(entry.card, entry.label)
+    assert (card.name, card.resolution, card.frames) == (name, (config.height, config.width), config.frames)
+    assert card.attention == "factorised"
+    assert card.extra["layers"] == len(model.sites())
+    heads = card.extra["heads"]
+    assert (heads if isinstance(heads, list) else [heads] * 4) == list(config.spatial_heads)
+    assert card.extra["token_sizes"] == [8, 16, 32, 64]
+    assert len(card.revision) == 40
+    assert (entry.create().card, model.needs_image) == (entry.card, name.startswith("svd"))
+    with torch.device("meta"):
+        assert card.parameters == sum(p.numel() for p in UNETS[name](config).parameters())
+
+
+# ------------------------------------------------------------------------------------------------------- through a run
+
+
+def test_a_run_has_floors_and_ceilings_of_every_resolution(small, tmp_path):
+    from vcorr.registry import installed
+    from vcorr.spec import RunSpec
+    from vcorr.stages.plan import make_plan
+    from vcorr.stages.run import execute
+
+    config = dataclasses.asdict(small("modelscope", height=64, width=64))
+    options = {"model": {key: value for key, value in config.items() if value is not None}}
+    spec = RunSpec(model="modelscope", probe="qk", data="sprites", limit=1, steps="last", num_steps=4, weights="random")
+    outcome = execute(make_plan(dataclasses.replace(spec, options=options), installed()), tmp_path)
+    assert outcome.status == "complete"
+    rows = [r for r in outcome.run.read("scores").to_pylist() if r["metric"] == "matching_accuracy"]
+    grids = {p["layer"]: json.loads(p["grid"])["stride"][0] for p in outcome.run.read("predictions").to_pylist()}
+    assert set(grids.values()) == {4.0, 8.0}
+    assert {r["attention"] for r in rows} == {"factorised"}
+    bounds = {stride: {(r["floor"], r["ceiling"]) for r in rows if grids[r["layer"]] == stride} for stride in (4, 8)}
+    assert all(len(each) == 1 for each in bounds.values())
+    assert bounds[4] != bounds[8]
+    with pytest.raises(UsageError, match="'attention' reads"):
+        make_plan(dataclasses.replace(spec, options=options, probe="attention"), installed())

@@ -1,0 +1,1 @@
+"""Video UNets for vcorr: Stable Video Diffusion, ModelScope, ZeroScope and AnimateDiff."""
