@@ -79,11 +79,39 @@ def test_blocks_of_a_page_are_replaced_between_their_markers() -> None:
         findings.fill(page, "y", "new")
 
 
-def test_the_harmonic_mean_ranks_the_layers_of_a_generated_run(tmp_path) -> None:
-    low_high = {(0, 0): 0.1, (0, 1): 0.2, (1, 0): 0.3, (1, 1): 0.9}
-    parts = [("qk", findings.METRIC), ("attention", "confidence_cross"), ("attention", "attention_cross")]
-    rows = [grid_of("tiny", probe, low_high, metric) for probe, metric in parts]
-    run = make_run(tmp_path, "e", lambda clip: [r for one in rows for r in one(clip)])
-    last = generated.tables(run)["generated-last"].splitlines()
-    assert last[-1] == "| 1 | 0.9000 | 0.9000 | 0.9000 | 1.0000 |"
-    assert last[-2] == "| 0 | 0.2000 | 0.2000 | 0.2000 | 0.1250 |"
+QK = {(0, 0): 0.1, (0, 1): 0.2, (1, 0): 0.3, (1, 1): 0.9, (2, 0): 0.2, (2, 1): 0.4}
+
+
+@pytest.fixture
+def sampled(tmp_path):
+    """Scores of a run whose layer 1 matches, and of the same run under a tracker that finds half of it."""
+    parts = [("attention", "confidence_cross"), ("attention", "attention_cross"), ("qk", findings.METRIC)]
+    falling = {site: 1 - value for site, value in QK.items()}
+    half = {site: value / 2 for site, value in QK.items()}
+    rows = [grid_of("tiny", probe, QK, metric) for probe, metric in parts]
+    rows += [grid_of("tiny", "attention", falling, "attention_text")]
+    rows += [grid_of("tiny", "feature-fair", half, findings.METRIC)]
+    first = make_run(tmp_path, "e", lambda clip: [r for one in rows for r in one(clip)])
+    second = make_run(tmp_path, "f", grid_of("tiny", "qk", half, findings.METRIC))
+    return first.read("scores"), second.read("scores")
+
+
+def test_the_harmonic_mean_ranks_the_layers_of_a_generated_run(sampled) -> None:
+    last = generated.tables(*sampled)["generated-last"].splitlines()
+    assert last[-2] == "| 1 | 0.9000 | 0.9000 | 0.9000 | 1.0000 |"
+    assert last[-3] == "| 0 | 0.2000 | 0.2000 | 0.2000 | 0.1250 |"
+
+
+def test_statements_of_sampling_are_the_differences_of_what_was_measured(sampled) -> None:
+    found = generated.statements(*map(generated.measures_of, sampled))
+    # features, median layer (2), first step, middle step (the last of two), others, others, growth, growth, text, lk
+    expected = [0.45, 0.5, 0.6, 0.0, 0.6, 0.6, 0.6, 0.6, 0.6, 0.25]
+    assert [round(s.value, 6) for s in found] == expected
+    assert [s.holds for s in found] == [value > 0 for value in expected]
+
+
+def test_trackers_that_rank_alike_agree_wholly(sampled) -> None:
+    first, second = map(generated.measures_of, sampled)
+    assert generated.tracker_agreement(first, second) == pytest.approx(1)
+    upside_down = {key: s.__class__(**{**vars(s), "score": 1 - s.score}) for key, s in second.items()}
+    assert generated.tracker_agreement(first, upside_down) == pytest.approx(-1)

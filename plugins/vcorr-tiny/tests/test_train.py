@@ -101,6 +101,31 @@ def test_the_command_line_trains_logs_and_writes_a_pipeline(tmp_path: Path) -> N
     assert not any(path.suffix in {".bin", ".pt", ".pkl"} for path in tmp_path.rglob("*"))
 
 
+def test_a_finished_pipeline_is_trained_on_around_its_autoencoder(tmp_path: Path) -> None:
+    sizes = "--dit-batch 4 --pool 6 --fresh 2 --measure-every 0 --clips 2 --sample-steps 0"
+    options = f"--small --device cpu {sizes}".split()
+    main(["run", "--out", str(tmp_path / "a"), "--vae-steps", "1", "--vae-batch", "2", "--dit-steps", "1", *options])
+    before = CogVideoXPipeline.from_pretrained(tmp_path / "a" / "pipe")
+
+    start = ["--from", str(tmp_path / "a" / "pipe"), "--seed", "1"]
+    main(["run", "--out", str(tmp_path / "b"), *start, "--dit-steps", "40", *options])
+
+    after = CogVideoXPipeline.from_pretrained(tmp_path / "b" / "pipe")
+    assert after.vae.config.scaling_factor == before.vae.config.scaling_factor
+    assert all(torch.equal(a, b) for a, b in zip(after.vae.parameters(), before.vae.parameters(), strict=True))
+    first = "transformer_blocks.0.attn1.to_q.weight"
+    moved, origin = (pipe.transformer.state_dict()[first] for pipe in (after, before))
+    assert not torch.equal(moved, origin)
+    # a fresh start would be as far from the first weights as two random draws are
+    assert (moved - origin).norm() < 0.5 * origin.norm()
+
+    main(
+        ["run", "--out", str(tmp_path / "b"), *start, "--dit-steps", "40", *options]
+    )  # a checkpoint goes before --from
+    again = CogVideoXPipeline.from_pretrained(tmp_path / "b" / "pipe")
+    assert torch.equal(again.transformer.state_dict()[first], moved)
+
+
 def test_parts_stay_small_and_come_back_as_they_were(tmp_path: Path) -> None:
     tensors = {f"layer-{index}": torch.randn(100, 10) for index in range(7)}
     paths = save_parts(tmp_path, tensors, {"steps": 3}, part_bytes=9000)

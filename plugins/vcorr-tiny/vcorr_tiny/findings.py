@@ -94,7 +94,7 @@ def statements(results: Results) -> list[Statement]:
     """Every finding, each with its interval."""
     qk = results.get("tiny", "qk")
     fair, raw = results.get("tiny", "feature-fair"), results.get("tiny", "feature")
-    chosen, halves = _choose(qk)
+    chosen, halves = choose(qk)
     last, first = max(s["step"] for s in qk.sites), min(s["step"] for s in qk.sites)
     worst = _worst(qk, last)
     at = halves[1]
@@ -102,25 +102,25 @@ def statements(results: Results) -> list[Statement]:
         Statement("Skill of the best query-key site", _skill(qk, chosen, at), 0.5, len(at)),
         Statement(
             "Best against worst layer, skill at the cleanest step",
-            _gap(qk, (chosen[0], last), qk, (worst, last), at),
+            gap(qk, (chosen[0], last), qk, (worst, last), at),
             0.2,
             len(at),
         ),
         Statement(
             "Fall of the best layer's skill from the cleanest to the noisiest step",
-            _gap(qk, (chosen[0], last), qk, (chosen[0], first), at),
+            gap(qk, (chosen[0], last), qk, (chosen[0], first), at),
             0.2,
             len(at),
         ),
         Statement(
             "Query-key against features treated alike, best site of each, skill",
-            _gap(qk, chosen, fair, _choose(fair)[0], at),
+            gap(qk, chosen, fair, choose(fair)[0], at),
             0.0,
             len(at),
         ),
         Statement(
             "Query-key against the paper's one-way features, best site of each, skill",
-            _gap(qk, chosen, raw, _choose(raw)[0], at),
+            gap(qk, chosen, raw, choose(raw)[0], at),
             0.0,
             len(at),
         ),
@@ -141,10 +141,10 @@ def _against(results: Results, qk: Series, chosen: Site, at: Sequence[str], mode
 def _against_twin(results: Results, qk: Series, chosen: Site, at: Sequence[str]) -> Statement:
     twin = results.get("tiny-untrained", "qk")
     text = "Best query-key site against the best of the untrained twin, skill"
-    return Statement(text, _gap(qk, chosen, twin, _choose(twin)[0], at), 0.0, len(at))
+    return Statement(text, gap(qk, chosen, twin, choose(twin)[0], at), 0.0, len(at))
 
 
-def _choose(s: Series) -> tuple[Site, tuple[tuple[str, ...], tuple[str, ...]]]:
+def choose(s: Series) -> tuple[Site, tuple[tuple[str, ...], tuple[str, ...]]]:
     """The best site by skill on the first, third, ... clip, and the two halves."""
     choosing, reporting = s.clips[0::2], s.clips[1::2]
     means = [i for i, site in enumerate(s.sites) if site["head"] < 0]
@@ -176,7 +176,8 @@ def _skill(s: Series, site: Site, clips: Sequence[str]) -> Interval:
     return bootstrap_skill(*_bounded(s, site, clips))
 
 
-def _gap(a: Series, site_a: Site, b: Series, site_b: Site, clips: Sequence[str]) -> Interval:
+def gap(a: Series, site_a: Site, b: Series, site_b: Site, clips: Sequence[str]) -> Interval:
+    """How much more skill `a` has at its site than `b` at its own, paired by clip."""
     return paired_skill_difference(_bounded(a, site_a, clips), _bounded(b, site_b, clips))
 
 

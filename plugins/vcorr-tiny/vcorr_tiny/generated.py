@@ -1,7 +1,9 @@
 """What the embedded model knows while it generates: ``python -m vcorr_tiny.generated --out runs/generated``.
 
-Samples videos from the captions of held-out clips through the command line, probing on the way, tracks them with `dis`,
-and prints matching, confidence and attention per layer and step, with the harmonic mean that ranks them.
+Samples videos from the captions of held-out clips through the command line, probing on the way, and tracks them with
+`dis` and, for a second opinion, with `lk`. Prints which of DiffTrack's statements (arXiv 2506.17220, section 4 and
+abstract) hold here, with intervals, then matching, confidence and attention per layer and step, and the harmonic mean
+that ranks them.
 """
 
 from __future__ import annotations
@@ -13,40 +15,130 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from vcorr.errors import VcorrError
 from vcorr.metrics.attention import harmonic_mean
+from vcorr.stats import Interval, paired_difference
+from vcorr.stats.stability import kendall_tau
 from vcorr.stats.summary import Series, best_sites, series
-from vcorr.store.rundir import RunDirectory, find_runs
-from vcorr_tiny.findings import METRIC, fill
+from vcorr.store.rundir import find_runs
+from vcorr_tiny.findings import METRIC, Site, Statement, choose, fill, gap, statement_table
 
 RUN = ("run", "--model", "tiny", "--probe", "qk,feature-fair,attention", "--mode", "generate", "--data", "sprites")
 SETTINGS = ("--set", "num_steps=20", "--set", "guidance=2")
-CLIPS = 16
+CLIPS = 64
+TRACKER, SECOND_TRACKER = "dis", "lk"
 
 Table = NDArray[np.float64]
+Measures = dict[tuple[str, str], Series]
+"""Series by probe and metric."""
 
 
-def run(out: Path, limit: int) -> RunDirectory:
-    """Generates and probes through the command line; what is there already is reused."""
-    command = [sys.executable, "-m", "vcorr", *RUN, *SETTINGS, "--limit", str(limit), "--out", str(out)]
+def run(out: Path, limit: int, tracker: str, device: str) -> pa.Table:
+    """Generates, probes and tracks through the command line; what is there already is reused. Returns the scores."""
+    options = ["--limit", str(limit), "--out", str(out), "--device", device, "--dtype", "float32"]
+    command = [sys.executable, "-m", "vcorr", *RUN, *SETTINGS, *options, "--set", f"tracker={tracker}"]
     if subprocess.run(command, check=False).returncode:
         raise VcorrError(f"{' '.join(command[2:])} did not end well.")
-    return max(find_runs(out), key=lambda found: found.record()["updated"])
+    return max(find_runs(out), key=lambda found: found.record()["updated"]).read("scores")
 
 
-def tables(found: RunDirectory) -> dict[str, str]:
-    """The blocks of docs/findings.md, by name."""
-    scores = found.read("scores")
-    of = {(s.key["probe"], s.key["metric"]): s for s in series(scores)}
+def measures_of(scores: pa.Table) -> Measures:
+    """The series of a run."""
+    return {(s.key["probe"], s.key["metric"]): s for s in series(scores)}
+
+
+def statements(first: Measures, second: Measures) -> list[Statement]:
+    """What the paper says of the models it read, measured here: above zero means that it holds.
+
+    The best site is chosen on one half of the clips; everything is reported on the other, paired by clip. `second` are
+    the scores of the same videos under another tracker.
+    """
+    qk, fair = first["qk", METRIC], first["feature-fair", METRIC]
+    (layer, step), (choosing, at) = choose(qk)
+    steps = sorted({site["step"] for site in qk.sites})
+    begin, middle, end = steps[0], steps[len(steps) // 2], steps[-1]
+    median = _median_layer(qk, end, choosing)
+    confidence, attention = first["attention", "confidence_cross"], first["attention", "attention_cross"]
+    found = {
+        "Queries and keys match better than features treated alike (skill, best site of each)": gap(
+            qk, (layer, step), fair, choose(fair)[0], at
+        ),
+        "Few layers match: the best against the median one (skill, last step)": gap(
+            qk, (layer, end), qk, (median, end), at
+        ),
+        "Matching grows over sampling: last against first step (skill, best layer)": gap(
+            qk, (layer, end), qk, (layer, begin), at
+        ),
+        "It still grows in the second half: last against middle step (skill, best layer)": gap(
+            qk, (layer, end), qk, (layer, middle), at
+        ),
+        "The layer that matches is more confident than the mean of the others (last step)": _against_others(
+            confidence, layer, end, at
+        ),
+        "It attends to later frames more than the mean of the others does (last step)": _against_others(
+            attention, layer, end, at
+        ),
+        "Its attention to later frames grows over sampling: last against first step": _change(
+            attention, layer, (end, begin), at
+        ),
+        "Its confidence grows over sampling: last against first step": _change(confidence, layer, (end, begin), at),
+        "Its attention to the text falls over sampling: first against last step": _change(
+            first["attention", "attention_text"], layer, (begin, end), at
+        ),
+        f"Not an artefact of the tracker: skill under {SECOND_TRACKER}, best site against the median layer": gap(
+            second["qk", METRIC], (layer, end), second["qk", METRIC], (median, end), at
+        ),
+    }
+    return [Statement(text, interval, 0.0, len(at)) for text, interval in found.items()]
+
+
+def tracker_agreement(first: Measures, second: Measures) -> float:
+    """Kendall's tau-b between the rankings of all layers and steps that two trackers give."""
+    a, b = (measures["qk", METRIC].skill for measures in (first, second))
+    return float(kendall_tau(a, b[None])[0])
+
+
+def _median_layer(s: Series, step: int, clips: Sequence[str]) -> int:
+    """The layer in the middle of the ranking by mean score at a step; of an even number, the better one."""
+    means = {
+        site["layer"]: np.nanmean(_column(s, (site["layer"], step), clips)) for site in s.sites if site["step"] == step
+    }
+    ranked = sorted(means, key=lambda layer: means[layer])
+    return int(ranked[len(ranked) // 2])
+
+
+def _against_others(s: Series, layer: int, step: int, clips: Sequence[str]) -> Interval:
+    others = [site["layer"] for site in s.sites if site["step"] == step and site["layer"] != layer]
+    mean = np.mean([_column(s, (other, step), clips) for other in others], axis=0)
+    return paired_difference(_column(s, (layer, step), clips), mean)
+
+
+def _change(s: Series, layer: int, steps: tuple[int, int], clips: Sequence[str]) -> Interval:
+    more, less = (_column(s, (layer, step), clips) for step in steps)
+    return paired_difference(more, less)
+
+
+def _column(s: Series, site: Site, clips: Sequence[str]) -> Table:
+    """(clips,): the scores at one layer and step."""
+    column = next(i for i, x in enumerate(s.sites) if (x["layer"], x["step"]) == site)
+    return np.asarray(s.score[[s.clips.index(clip) for clip in clips], column])
+
+
+def tables(scores: pa.Table, second: pa.Table) -> dict[str, str]:
+    """The blocks of docs/findings.md, by name; `second` are the scores under the second tracker."""
+    of, others = measures_of(scores), measures_of(second)
     qk, confidence = of["qk", METRIC], of["attention", "confidence_cross"]
     attention = of["attention", "attention_cross"]
     measures = {"accuracy": _means(qk), "confidence": _means(confidence), "attention": _means(attention)}
     ranking = harmonic_mean(**measures)
     last = ranking.shape[1] - 1
     return {
-        "generated-best": _best(found),
+        "generated-statements": statement_table(statements(of, others)),
+        "generated-trackers": _agreement(tracker_agreement(of, others)),
+        "generated-best": _best(scores),
         "generated-layers": _grid_table(qk, qk.skill.reshape(ranking.shape)),
         "generated-last": _last_table({**measures, "harmonic mean": ranking}, last),
     }
@@ -74,12 +166,17 @@ def _last_table(measures: dict[str, Table], step: int) -> str:
     return "\n".join([head, "| ---: |" + " ---: |" * len(measures), *rows])
 
 
-def _best(found: RunDirectory) -> str:
+def _agreement(tau: float) -> str:
+    trackers = f"`{TRACKER}` and under `{SECOND_TRACKER}`"
+    return f"All layers and steps, ranked by skill under {trackers}: Kendall's tau-b {tau:.3f}."
+
+
+def _best(scores: pa.Table) -> str:
     lines = [
         "| probe | layer | step (noise) | value | floor | ceiling | skill | 95 % interval | regret | clips |",
         "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
-    for best in best_sites(found.read("scores"), metric=METRIC):
+    for best in best_sites(scores, metric=METRIC):
         s = best.summary
         values = f"{s.value:.3f} | {s.floor:.3f} | {s.ceiling:.3f} | {s.skill:.3f}"
         span = f"{s.skill_low:.3f} … {s.skill_high:.3f}"
@@ -96,8 +193,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=Path("runs/generated"), help="folder of the runs")
     parser.add_argument("--limit", type=int, default=CLIPS, help="clips (default: %(default)s)")
     parser.add_argument("--docs", type=Path, help="docs folder whose findings.md is brought up to date")
+    parser.add_argument("--device", default="cpu", help="where to sample (default: %(default)s)")
     options = parser.parse_args(arguments)
-    blocks = tables(run(options.out, options.limit))
+    # the default tracker last, so that its scores are what the run is left with
+    second, first = (run(options.out, options.limit, name, options.device) for name in (SECOND_TRACKER, TRACKER))
+    blocks = tables(first, second)
     if options.docs:
         page = options.docs / "findings.md"
         text = page.read_text(encoding="utf-8")

@@ -4,6 +4,8 @@
 made, on an H200. The same command continues a run that was stopped (by ``--stop-after``, say) from the checkpoint in
 ``--state``. When both stages are finished it measures the model, draws sample sheets and writes the pipeline folder;
 ``evaluate``, ``sheets`` and ``export`` do each of these alone.
+
+``run --from FOLDER`` trains the denoiser of a finished pipeline on, around its autoencoder as it is.
 """
 
 import argparse
@@ -53,6 +55,9 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
 
 def _add_training(parser: argparse.ArgumentParser) -> None:
     vae, dit = VaeSettings(), DitSettings()
+    parser.add_argument(
+        "--from", dest="start", type=Path, help="pipeline folder to begin with, unless --state has more"
+    )
     parser.add_argument("--vae-seconds", type=float, default=0.0, help="budget of the autoencoder stage")
     parser.add_argument("--vae-steps", type=int, default=0, help="the same in steps; whichever ends first")
     parser.add_argument("--dit-seconds", type=float, default=0.0, help="budget of the transformer stage")
@@ -97,6 +102,8 @@ def make_training(arguments: argparse.Namespace) -> Training:
             log_every=arguments.log_every,
             compile=not arguments.no_compile,
         )
+    if getattr(arguments, "start", None) and not training.has_checkpoint:
+        training.start_from(arguments.start)
     training.resume()
     return training
 

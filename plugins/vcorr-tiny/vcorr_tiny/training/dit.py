@@ -209,6 +209,13 @@ class DitTrainer:
             self.average[name].copy_(averages[name])
         self.optimiser.restore(under("dit-optimiser/", tensors))
 
+    @torch.no_grad()
+    def start_from(self, weights: Mapping[str, Tensor]) -> None:
+        """Begin with the weights of a finished model in place of random ones."""
+        for name, parameter in self.named.items():
+            parameter.copy_(weights[name])
+            self.average[name].copy_(weights[name])
+
     def _rate(self) -> float:
         """Warm-up, a plateau and a linear fall, as a factor."""
         left = (1 - self.budget.progress) / self.settings.decay_share

@@ -42,12 +42,27 @@ class Training:
         self.vae_settings, self.dit_settings = VaeSettings(), DitSettings()
         self.vae: AutoencoderKLCogVideoX | None = None
         self.saved: dict[str, Tensor] = {}
+        self.beginning: dict[str, Tensor] = {}
         self.vae_trainer: VaeTrainer | None = None
         self.dit_trainer: DitTrainer | None = None
 
+    @property
+    def has_checkpoint(self) -> bool:
+        """Whether there is something to resume."""
+        return any(self.state.glob("part-*.safetensors"))
+
+    def start_from(self, folder: Path) -> None:
+        """Begin with a finished pipeline: its autoencoder stays as it is, its denoiser is trained on."""
+        pipeline = CogVideoXPipeline.from_pretrained(folder)
+        self.vae = self._finished_vae(pipeline.vae.state_dict(), pipeline.vae.config.scaling_factor)
+        for part in ("transformer", "text_encoder"):
+            weights = getattr(pipeline, part).state_dict()
+            self.beginning |= {f"{part}.{name}": value for name, value in weights.items()}
+        self.run.log.write("started-from", scaling=pipeline.vae.config.scaling_factor)
+
     def resume(self) -> None:
         """Take up the checkpoint in the state folder, if there is one."""
-        if not any(self.state.glob("part-*.safetensors")):
+        if not self.has_checkpoint:
             return
         self.saved, facts = load_parts(self.state, self.run.device)
         self.vae_budget.done, self.vae_budget.spent = int(facts["vae_steps"]), facts["vae_seconds"]
@@ -160,7 +175,9 @@ class Training:
         trainer = DitTrainer(run, budget, self.dit_settings)
         if budget.done:
             trainer.restore(self.saved)
-        self.saved = {}
+        elif self.beginning:
+            trainer.start_from(self.beginning)
+        self.saved, self.beginning = {}, {}
         self.dit_trainer = trainer
         if budget.finished or run.out_of_time:
             return budget.finished
