@@ -66,8 +66,8 @@ COLUMNS = {
     "video": "Hash of the generated video that the tracks belong to; empty for the data's own videos.",
     "prompt": "Text of the clip.",
     "tracker_version": "Version of the tracker.",
-    "licence": "Licence of the tracker, which its tracks and whatever is computed from them come under; empty for the "
-    "dataset's own tracks.",
+    "licence": "Licence of the tracker, which its tracks and whatever is computed from them come under; empty for "
+    "tracks of a dataset that does not say.",
     "height": "H, of the video as the model read it.",
     "width": "W, of the video as the model read it.",
     "frames": "T, video frames as the model read them.",

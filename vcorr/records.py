@@ -112,13 +112,15 @@ class Tracks:
     """Where the query points are in every frame.
 
     xy: (N, T, 2) float32 pixels, [:, 0] the query itself. visible: (N, T) bool, True where the point can be seen.
-    tracker: who says so ("exact" for tracks known by construction). version: of that tracker.
+    tracker: who says so ("exact" for tracks known by construction). version: of that tracker. licence: what a dataset
+    says its tracks come under; that of a tracker in the run is its entry's.
     """
 
     xy: NDArray[np.float32]
     visible: NDArray[np.bool_]
     tracker: str
     version: int = 1
+    licence: str = ""
 
     def __post_init__(self) -> None:
         if self.xy.ndim != 3 or self.xy.shape[-1] != 2:

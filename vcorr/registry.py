@@ -51,12 +51,13 @@ HOOKS: dict[str, type[Entry]] = {
 
 @dataclass(frozen=True)
 class PluginSource:
-    """One entry point: where a plugin comes from and how to import it."""
+    """One entry point: where a plugin comes from and how to import it; package: the one its module is in."""
 
     name: str
     distribution: str
     version: str
     load: Callable[[], object]
+    package: str = ""
 
     @property
     def label(self) -> str:
@@ -205,9 +206,9 @@ def entry_point_sources() -> list[PluginSource]:
     sources = []
     for point in metadata.entry_points(group=hookspecs.GROUP):
         dist = point.dist
-        sources.append(
-            PluginSource(point.name, dist.name if dist else "unknown", dist.version if dist else "0", point.load)
-        )
+        name, version = (dist.name, dist.version) if dist else ("unknown", "0")
+        package = point.module.partition(".")[0]
+        sources.append(PluginSource(point.name, name, version, point.load, package))
     return sources
 
 
@@ -219,7 +220,8 @@ def installed() -> Registry:
 
 def module_source(module: ModuleType, *, distribution: str = "", version: str = "0") -> PluginSource:
     """A plugin source for a module that is already imported, for tests and notebooks."""
-    return PluginSource(module.__name__, distribution or module.__name__, version, lambda: module)
+    package = module.__name__.partition(".")[0]
+    return PluginSource(module.__name__, distribution or module.__name__, version, lambda: module, package)
 
 
 def _selected(source: PluginSource, selection: str | None) -> bool:

@@ -76,7 +76,7 @@ def build_spec(
     Raises:
         UsageError: an unknown key (the nearest is suggested), a value of the wrong type, or a malformed assignment.
     """
-    from_file = _read_config(config_file) if config_file else {}
+    from_file = read_config(config_file) if config_file else {}
     file_assignments = _file_assignments(from_file.pop("set", {}), config_file)
     values: dict[str, Any] = {**from_file, **{k: v for k, v in flags.items() if v is not None}}
     for name in values:
@@ -165,7 +165,12 @@ def default_steps(total: int) -> str:
     return DEFAULT_STEPS if total >= 8 else "all"
 
 
-def _read_config(path: Path) -> dict[str, Any]:
+def read_config(path: Path) -> dict[str, Any]:
+    """The keys and values of a config file, "-" in keys written as "_".
+
+    Raises:
+        UsageError: it cannot be read, or is not a mapping in YAML.
+    """
     try:
         values = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
     except OSError as error:

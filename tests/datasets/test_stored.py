@@ -34,7 +34,7 @@ def test_clips_come_back_with_video_and_tracks(tmp_path):
     assert (clip.queries == QUERIES).all()
     assert (clip.tracks.xy == kept.xy).all()
     assert (clip.tracks.visible == kept.visible).all()
-    assert (clip.tracks.tracker, clip.prompt) == ("exact", "a sliding picture")
+    assert (clip.tracks.tracker, clip.tracks.licence, clip.prompt) == ("exact", "CC0-1.0", "a sliding picture")
     assert_passed(check_dataset(data))
     with pytest.raises(UsageError, match="Did you mean 'clip-1'"):
         data.clip("clip-11")

@@ -11,10 +11,11 @@ import click
 
 KINDS = ("models", "probes", "metrics", "datasets", "trackers", "guidances")
 RUN = "run"
+CONFIGS, PLUGINS = "configs", "plugins"
 
 
-@click.command("list", short_help="What is installed: models, probes, metrics, datasets, trackers, plugins.")
-@click.argument("kind", required=False, type=click.Choice([*KINDS, "plugins"]))
+@click.command("list", short_help="What is installed: models, probes, metrics, datasets, trackers, configs, plugins.")
+@click.argument("kind", required=False, type=click.Choice([*KINDS, CONFIGS, PLUGINS]))
 @click.option("--json", "as_json", is_flag=True, help="As JSON on standard output.")
 def list_(kind: str | None, as_json: bool) -> None:
     """What is installed.
@@ -26,8 +27,9 @@ def list_(kind: str | None, as_json: bool) -> None:
     """
     from vcorr.cli import render
 
-    kinds = [kind] if kind else [*KINDS, "plugins"]
-    found = {k: _plugins() if k == "plugins" else _entries(k) for k in kinds}
+    others = {CONFIGS: _configs, PLUGINS: _plugins}
+    kinds = [kind] if kind else [*KINDS, *others]
+    found = {k: others[k]() if k in others else _entries(k) for k in kinds}
     if as_json:
         click.echo(json.dumps(found[kind] if kind else found, indent=2))
         return
@@ -36,8 +38,10 @@ def list_(kind: str | None, as_json: bool) -> None:
             render.console().print(render.listing(name, rows))
 
 
-@click.command(short_help="Everything known about one model, probe, metric, dataset or tracker, or about a run.")
-@click.argument("kind", type=click.Choice([*(k.removesuffix("s") for k in KINDS), RUN]))
+@click.command(
+    short_help="Everything known about one model, probe, metric, dataset, tracker or config, or about a run."
+)
+@click.argument("kind", type=click.Choice([*(k.removesuffix("s") for k in (*KINDS, CONFIGS)), RUN]))
 @click.argument("name")
 @click.option("--json", "as_json", is_flag=True, help="As JSON on standard output.")
 def show(kind: str, name: str, as_json: bool) -> None:
@@ -55,7 +59,7 @@ def show(kind: str, name: str, as_json: bool) -> None:
     if kind == RUN:
         _show_run(Path(name), as_json)
         return
-    facts = describe(kind, name)
+    facts = describe_config(name) if f"{kind}s" == CONFIGS else describe(kind, name)
     if as_json:
         click.echo(json.dumps(facts, indent=2, ensure_ascii=False))
     else:
@@ -87,6 +91,8 @@ def describe(kind: str, name: str) -> dict[str, Any]:
     facts["plugin"] = registered.source.label
     if isinstance(entry, ModelEntry):
         facts["default data"] = _default_data(entry.data)
+        if named := _configs_of(name):
+            facts["configs"] = named
         if entry.card:
             card = load_card(entry.card, entry.label)
             fields = {**plain(card), **plain(card.extra)}
@@ -97,6 +103,33 @@ def describe(kind: str, name: str) -> dict[str, Any]:
     if config is not None:
         facts["options"] = {f.name: plain(_default(f)) for f in dataclasses.fields(config)}
     return facts
+
+
+def describe_config(name: str) -> dict[str, Any]:
+    """What `vcorr show config` says: where it comes from, and what it asks for."""
+    from vcorr.recipes import find_recipe
+    from vcorr.registry import installed
+    from vcorr.spec import read_config
+
+    found = find_recipe(name, installed())
+    return {
+        "kind": "config",
+        "name": name,
+        "summary": found.summary,
+        "plugin": found.source.label,
+        "path": str(found.path),
+        "command": f"vcorr run --config {name}",
+        "keys": read_config(found.path),
+    }
+
+
+def _configs_of(model: str) -> list[str]:
+    """The names of the recipes of a model."""
+    from vcorr.recipes import recipes
+    from vcorr.registry import installed
+    from vcorr.spec import read_config
+
+    return [recipe.name for recipe in recipes(installed()) if read_config(recipe.path).get("model") == model]
 
 
 def _default_data(name: str | None) -> str:
@@ -127,6 +160,14 @@ def _entries(kind: str) -> list[dict[str, Any]]:
         }
         for registered in installed().catalogue(kind).all()
     ]
+
+
+def _configs() -> list[dict[str, Any]]:
+    from vcorr.recipes import recipes
+    from vcorr.registry import installed
+
+    found = recipes(installed())
+    return [{"name": recipe.name, "summary": recipe.summary, "plugin": recipe.source.label} for recipe in found]
 
 
 def _plugins() -> list[dict[str, Any]]:

@@ -66,7 +66,7 @@ _FLAGS = (
 )
 @click.option("--executor", metavar="local|ray", help="Where the work runs.  [default: local]")
 @click.option(
-    "--config", type=click.Path(path_type=Path, dir_okay=False), help="YAML file: flags that describe the run, and set."
+    "--config", metavar="FILE|NAME", help="A run as YAML: a file, or one that a plugin ships; see: vcorr list configs."
 )
 @click.option(
     "--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Any option, e.g. --set probe.heads=each."
@@ -77,7 +77,7 @@ _FLAGS = (
 def run(
     out: Path,
     reuse: str,
-    config: Path | None,
+    config: str | None,
     assignments: tuple[str, ...],
     dry_run: bool,
     as_json: bool,
@@ -97,6 +97,7 @@ def run(
     Every clip's numbers are on disk before the next clip begins: repeat the command to go on after an interruption.
     """
     from vcorr.cli.quiet import quiet_libraries
+    from vcorr.recipes import config_path
     from vcorr.registry import installed
     from vcorr.spec import build_spec
     from vcorr.stages.plan import make_plan
@@ -104,7 +105,8 @@ def run(
     quiet_libraries()
     given = {name: flags[name] for name in _FLAGS}
     given |= {"offload": offload or None, "vae_tiling": vae_tiling or None, "save_videos": save_videos or None}
-    plan = make_plan(build_spec(given, config_file=config, assignments=assignments), installed())
+    file = config_path(config, installed()) if config else None
+    plan = make_plan(build_spec(given, config_file=file, assignments=assignments), installed())
     if dry_run:
         return _say_plan(plan, out, as_json)
     return _run(plan, out, reuse, as_json)

@@ -163,7 +163,7 @@ class ClipRow:
     @property
     def tracks(self) -> Tracks:
         """Queries moved along, as the runner takes them."""
-        return Tracks(self.xy, self.visible, self.tracker, self.tracker_version)
+        return Tracks(self.xy, self.visible, self.tracker, self.tracker_version, self.tracker_licence)
 
     def identity(self) -> str:
         """Hex SHA-256 of what a run reads of the clip. Who made it, and in which file it lies, is not part of it."""

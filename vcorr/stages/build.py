@@ -14,7 +14,6 @@ from vcorr.datasets.card import card
 from vcorr.datasets.filters import Filters, judge
 from vcorr.datasets.folder import CARD, VIDEOS, DatasetFolder, file_hash
 from vcorr.datasets.table import FAILED, REJECTED, ClipRow, read_rows
-from vcorr.entries import TrackerEntry
 from vcorr.errors import MissingError, PluginError, StoreError, UsageError, VcorrError
 from vcorr.geometry import TokenGrid
 from vcorr.protocols import Tracker
@@ -61,12 +60,11 @@ class Built:
 
 def build_fingerprint(plan: Plan) -> str:
     """Of everything that can change a clip; which prompts, seeds and filters were asked for is not part of it."""
-    assert plan.tracker is not None
     values = plan.predict_identity()
     settings = {k: v for k, v in values["settings"].items() if k not in ("seed", "steps")}
     for name in ("capture", "probes", "sites"):  # nothing is read while the video is made
         del values[name]
-    return fingerprint({**values, "settings": settings, "tracker": plan.tracker.identity()})
+    return fingerprint({**values, "settings": settings, "tracker": plan.tracker_identity()})
 
 
 def default_folder(plan: Plan) -> Path:
@@ -101,6 +99,8 @@ def build(
     record = _record(plan, folder, filters, command)
     folder.write_record(record, "started")
     maker = _Maker(plan, folder, str(record["name"]), filters, events)
+    if plan.notice:
+        events.note(plan.notice)
     rows: list[ClipRow] = []
     try:
         rows.extend(maker.rows(wanted))
@@ -185,7 +185,6 @@ class _Maker:
         path = self._folder.path / name
         (self._folder.path / VIDEOS).mkdir(exist_ok=True)
         digest = write_lossless(path, clip.video, clip.fps)
-        entry = self._plan.tracker.entry
         return replace(
             self._empty(item),
             fps=clip.fps,
@@ -198,7 +197,7 @@ class _Maker:
             width=clip.video.shape[2],
             tracker=tracks.tracker,
             tracker_version=tracks.version,
-            tracker_licence=entry.licence if isinstance(entry, TrackerEntry) else "",
+            tracker_licence=self._plan.licence,
             video=name,
             video_sha256=digest,
             file_sha256=file_hash(path),
@@ -239,7 +238,6 @@ class _Maker:
 
 
 def _record(plan: Plan, folder: DatasetFolder, filters: Filters, command: Sequence[str]) -> dict[str, Any]:
-    assert plan.tracker is not None
     return {
         "name": folder.record().get("name", folder.path.name),  # a folder that was renamed keeps its name
         "kind": "built",
@@ -248,7 +246,7 @@ def _record(plan: Plan, folder: DatasetFolder, filters: Filters, command: Sequen
         "fingerprint": build_fingerprint(plan),
         "spec": plain(plan.spec),
         "resolved": plan.predict_identity(),
-        "tracker": plan.tracker.identity(),
+        "tracker": plan.tracker_identity(),
         "filters": plain(filters),
         "card": plain(plan.card),
         "versions": {"vcorr": metadata.version("vcorr"), **plan.versions},

@@ -196,7 +196,7 @@ def track_rows(run: str, plan: Plan, clip: Clip, tracks: Tracks, video: str) -> 
             "prompt": clip.prompt,
             "tracker": tracks.tracker,
             "tracker_version": tracks.version,
-            "licence": plan.licence,
+            "licence": tracks.licence or plan.licence,
             "video": video,
             "height": height,
             "width": width,

@@ -1,0 +1,134 @@
+"""The recipes that ship with the plugin, through the command line; and the data its models take by themselves."""
+
+import json
+
+import pytest
+from support.difftrack import make_set
+
+from vcorr.cli import main as program
+from vcorr.datasets.difftrack import import_all
+from vcorr.datasets.home import imports_folder
+from vcorr.recipes import find_recipe, recipes
+from vcorr.registry import installed
+from vcorr.spec import read_config
+from vcorr.store.rundir import RunDirectory
+
+MODELS = {
+    "cogvideox-2b": ("cogvideox", "cogvideox_t2v_2b"),
+    "cogvideox-5b": ("cogvideox-5b", "cogvideox_t2v_5b"),
+    "cogvideox-2b-i2v": ("cogvideox-2b-i2v", "cogvideox_i2v_2b"),
+    "cogvideox-5b-i2v": ("cogvideox-5b-i2v", "cogvideox_i2v_5b"),
+}
+NAMES = [f"{model}-{scenes}" for model in MODELS for scenes in ("fg", "bg")]
+SIZES = {
+    "height": 64,
+    "width": 96,
+    "frames": 9,
+    "num_layers": 2,
+    "num_attention_heads": 2,
+    "attention_head_dim": 16,
+    "text_embed_dim": 24,
+    "max_text_seq_length": 6,
+    "time_embed_dim": 8,
+    "latent_channels": 4,
+    "vae_channels": "[8,8,8,8]",
+    "vae_layers_per_block": 1,
+    "vae_norm_groups": 4,
+}
+SMALL = [word for key, value in SIZES.items() for word in ("--set", f"model.{key}={value}")]
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    """A home in which every set the recipes ask for is imported, with one clip."""
+    folder = tmp_path_factory.mktemp("recipes")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("VCORR_HOME", str(folder / "home"))
+        for _, data in MODELS.values():
+            for scenes in ("fg", "bg"):
+                make_set(folder / "source", data, scenes, clips=1, images=int("i2v" in data))
+        list(import_all(folder / "source", imports_folder("difftrack")))
+    return folder / "home"
+
+
+@pytest.fixture
+def vcorr(home, monkeypatch, tmp_path, capsys):
+    """Runs a command line; returns its exit code and what it printed."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("VCORR_HOME", str(home))
+
+    def run(*arguments):
+        with pytest.raises(SystemExit) as ended:
+            program.main(arguments)
+        captured = capsys.readouterr()
+        return int(ended.value.code or 0), captured.out, captured.err
+
+    return run
+
+
+def test_there_is_one_for_every_model_and_set():
+    ours = [r.name for r in recipes(installed()) if r.source.distribution == "vcorr-cogvideox"]
+    assert sorted(ours) == sorted(NAMES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_it_asks_for_what_the_paper_did(name):
+    found = find_recipe(name, installed())
+    keys, (model, data) = read_config(found.path), MODELS[name[:-3]]
+    assert (keys["model"], keys["data"]) == (model, f"difftrack:{data}/{name[-2:]}")
+    assert (keys["probe"], keys["layers"], keys["steps"]) == (["qk", "feature", "attention"], "all", "all")
+    assert (keys["num_steps"], keys["seed"], keys["guidance"], keys["mode"]) == (50, 42, 6, "generate")
+    assert "DiffTrack" in found.summary
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_it_can_be_planned_at_full_size(vcorr, name):
+    code, out, err = vcorr("run", "--config", name, "--weights", "random", "--dry-run", "--json")
+    assert (code, err) == (0, "")
+    assert json.loads(out)["forward_passes"] == 50
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_it_runs_at_a_small_size(vcorr, name):
+    changes = [*SMALL, "--set", "num_steps=2"]
+    code, out, err = vcorr("run", "--config", name, "--weights", "random", *changes, "--json")
+    assert code == 0, err
+    scores = RunDirectory.open(_path(out)).read("scores").to_pylist()
+    assert {(r["layer"], r["step"]) for r in scores} == {(layer, step) for layer in (0, 1) for step in (0, 1)}
+    assert {"matching_accuracy", "confidence_cross", "attention_cross"} <= {r["metric"] for r in scores}
+    assert {(r["dataset"], r["split"]) for r in scores} == {("difftrack", f"{MODELS[name[:-3]][1]}/{name[-2:]}")}
+    tracks = RunDirectory.open(_path(out)).read("tracks").to_pylist()
+    assert [(t["points"], t["frames"]) for t in tracks] == [({"fg": 400, "bg": 100}[name[-2:]], 9)]
+
+
+def _path(out):
+    from pathlib import Path
+
+    return Path(json.loads(out)["path"])
+
+
+DRY = ("--probe", "qk", "--weights", "random", "--dry-run")
+
+
+def test_what_is_imported_is_the_default_data(vcorr, monkeypatch, tmp_path):
+    assert "difftrack, split cogvideox_t2v_2b/fg: 1 clips" in vcorr("run", "--model", "cogvideox", *DRY)[1]
+    assert "difftrack, split cogvideox_i2v_2b/fg" in vcorr("run", "--model", "cogvideox-i2v", *DRY)[1]
+    assert "difftrack:cogvideox_t2v_5b/fg" in vcorr("show", "model", "cogvideox-5b")[1]
+    monkeypatch.setenv("VCORR_HOME", str(tmp_path / "empty"))
+    assert "prompts, split all: 12 clips" in vcorr("run", "--model", "cogvideox", *DRY)[1]
+    assert "once imported; until then prompts" in vcorr("show", "model", "cogvideox-5b")[1]
+
+
+def test_an_image_to_video_model_without_images_says_so_at_once(vcorr, monkeypatch, tmp_path):
+    monkeypatch.setenv("VCORR_HOME", str(tmp_path / "empty"))
+    code, _, err = vcorr("run", "--model", "cogvideox-i2v", *DRY)
+    assert code == 4
+    assert "model 'cogvideox-i2v' starts from an image, and dataset 'prompts' has none" in err
+    code, _, err = vcorr("run", "--config", "cogvideox-2b-fg", "--weights", "random", "--dry-run")
+    assert code == 4
+    assert "vcorr dataset import difftrack" in err
+
+
+def test_models_name_their_recipes(vcorr):
+    shown = json.loads(vcorr("show", "model", "cogvideox-5b-i2v", "--json")[1])
+    assert shown["configs"] == ["cogvideox-5b-i2v-bg", "cogvideox-5b-i2v-fg"]
