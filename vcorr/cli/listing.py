@@ -39,7 +39,7 @@ def list_(kind: str | None, as_json: bool) -> None:
 
 
 @click.command(
-    short_help="Everything known about one model, probe, metric, dataset, tracker or config, or about a run."
+    short_help="Everything known about a model, probe, metric, dataset, tracker, config or run."
 )
 @click.argument("kind", type=click.Choice([*(k.removesuffix("s") for k in (*KINDS, CONFIGS)), RUN]))
 @click.argument("name")
