@@ -38,9 +38,7 @@ def list_(kind: str | None, as_json: bool) -> None:
             render.console().print(render.listing(name, rows))
 
 
-@click.command(
-    short_help="Everything known about a model, probe, metric, dataset, tracker, config or run."
-)
+@click.command(short_help="Everything known about a model, probe, metric, dataset, tracker, config or run.")
 @click.argument("kind", type=click.Choice([*(k.removesuffix("s") for k in (*KINDS, CONFIGS)), RUN]))
 @click.argument("name")
 @click.option("--json", "as_json", is_flag=True, help="As JSON on standard output.")
