@@ -8,6 +8,7 @@ imports neither torch nor diffusers, so that models can be listed, and missing w
 from __future__ import annotations
 
 from vcorr.diffusion.adapter import DiffusersVideoModel, VideoConfig
+from vcorr.diffusion.images import starting_image
 from vcorr.diffusion.layout import Compression, Sizes, attention_sites
 from vcorr.diffusion.text import PromptEncoding
 from vcorr.diffusion.weights import WeightsSource, check_pipeline_folder, folder_identity, locate_weights
@@ -23,4 +24,5 @@ __all__ = [
     "check_pipeline_folder",
     "folder_identity",
     "locate_weights",
+    "starting_image",
 ]

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from vcorr import Clip, Site, TokenGrid, UsageError
-from vcorr.diffusion import Compression, DiffusersVideoModel, VideoConfig, attention_sites
+from vcorr.diffusion import Compression, DiffusersVideoModel, VideoConfig, attention_sites, starting_image
 from vcorr.records import Unrotated
 
 if TYPE_CHECKING:
@@ -279,21 +279,7 @@ class CogVideoXImageToVideo(CogVideoX):
         return {**super().call_inputs(clip, grid), "image": self._image(clip, grid)}
 
     def _image(self, clip: Clip, grid: TokenGrid) -> Any:
-        from PIL import Image
-
-        size = (round(grid.height), round(grid.width))
-        if clip.video is None:
-            raise UsageError(
-                f"Clip {clip.id} has no image, which {self.model_card().title} starts from.",
-                hint="Choose data with video, whose first frame is the image, or a text-to-video model.",
-            )
-        if clip.video.shape[1:3] != size:
-            height, width = clip.video.shape[1:3]
-            raise UsageError(
-                f"The image of clip {clip.id} is {height}x{width} pixels; the model takes {size[0]}x{size[1]}.",
-                hint=f"Resize it, or ask for its size: --set model.height={height} --set model.width={width}",
-            )
-        return Image.fromarray(clip.video[0])
+        return starting_image(clip, grid, self.model_card().title)
 
     def _image_latents(self, clip: Clip, grid: TokenGrid, seed: int) -> Tensor:
         from vcorr.diffusion.sampling import sampling_generator

@@ -15,8 +15,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from vcorr import Clip, Site, TokenGrid, UsageError
-from vcorr.diffusion import Compression, DiffusersVideoModel, VideoConfig, WeightsSource, attention_sites
+from vcorr import Clip, Site, TokenGrid
+from vcorr.diffusion import (
+    Compression,
+    DiffusersVideoModel,
+    VideoConfig,
+    WeightsSource,
+    attention_sites,
+    starting_image,
+)
 from vcorr.records import Unrotated
 from vcorr_opensora import released
 
@@ -202,21 +209,7 @@ class OpenSora2ImageToVideo(OpenSora2):
         return {**super().call_inputs(clip, grid), "image": image, "image_guidance_scale": self.config.image_guidance}
 
     def _image(self, clip: Clip, grid: TokenGrid) -> Any:
-        from PIL import Image
-
-        size = (round(grid.height), round(grid.width))
-        if clip.video is None:
-            raise UsageError(
-                f"Clip {clip.id} has no image, which {self.model_card().title} starts from.",
-                hint="Choose data with video, whose first frame is the image, or --model open-sora-2.0.",
-            )
-        if clip.video.shape[1:3] != size:
-            height, width = clip.video.shape[1:3]
-            raise UsageError(
-                f"The image of clip {clip.id} is {height}x{width} pixels; the model takes {size[0]}x{size[1]}.",
-                hint=f"Resize it, or ask for its size: --set model.height={height} --set model.width={width}",
-            )
-        return Image.fromarray(clip.video[0])
+        return starting_image(clip, grid, self.model_card().title)
 
 
 def described(prompt: str, fps: int, motion_score: int) -> str:

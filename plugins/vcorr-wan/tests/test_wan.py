@@ -1,0 +1,348 @@
+"""Every Wan model through its adapter, at sizes a CPU runs in a second."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from vcorr_wan import plugin
+from vcorr_wan.networks import build_transformer
+
+from vcorr import Clip, MissingError, RunSettings, UsageError
+from vcorr.cards import load_card
+from vcorr.testing import assert_passed, check_model, find_impulse, make_local
+
+ENTRIES = {entry.name: entry for entry in plugin.vcorr_models()}
+TEXT = [name for name in ENTRIES if "i2v" not in name]
+IMAGE = [name for name in ENTRIES if "i2v" in name]
+TWO_STAGE = [name for name in ENTRIES if "a14b" in name]
+SIZES = {
+    "height": 64,
+    "width": 96,
+    "frames": 9,
+    "num_layers": 2,
+    "num_attention_heads": 2,
+    "attention_head_dim": 12,
+    "ffn_dim": 16,
+    "freq_dim": 16,
+    "text_dim": 8,
+    "rope_max_seq_len": 16,
+    "latent_channels": 4,
+    "vae_dim": 4,
+}
+NUM_STEPS = 5
+NO_CLIP = Clip("p", "p", np.zeros((0, 2), np.float32))
+
+
+def small(name, **options):
+    kind = ENTRIES[name].config_type()
+    more = {"image_dim": 8} if kind().image_dim else {}
+    more |= {"vae_decoder_dim": 8} if kind().vae_decoder_dim else {}
+    return kind(**SIZES | more | options)
+
+
+def loaded(name, dtype="float32", **options):
+    model = ENTRIES[name].create(small(name, **options))
+    model.load("cpu", dtype, "random")
+    return model
+
+
+@pytest.fixture(scope="module")
+def models():
+    """Each model once."""
+    made = {}
+
+    def get(name):
+        if name not in made:
+            made[name] = loaded(name)
+        return made[name]
+
+    return get
+
+
+# --------------------------------------------------------------------------------------------------------------- facts
+
+
+@pytest.mark.parametrize("name", ENTRIES)
+def test_cards_agree_with_the_configurations(name):
+    entry = ENTRIES[name]
+    config, card = entry.config_type()(), load_card(entry.card, entry.label)
+    assert (card.name, card.resolution, card.frames) == (name, (config.height, config.width), config.frames)
+    assert (card.extra["layers"], card.extra["heads"]) == (config.num_layers, config.num_attention_heads)
+    assert card.extra["head_dim"] == config.attention_head_dim
+    assert card.extra["vae"]["channels"] == config.latent_channels
+    assert card.extra["vae"]["height"] == 8 * config.vae_patch
+    assert card.revision is None or len(card.revision) == 40
+    assert (entry.create().card, entry.create().needs_image) == (entry.card, name in IMAGE)
+    channels = config.latent_channels * 2 + 4 if name in IMAGE and not config.expand_timesteps else None
+    with torch.device("meta"):
+        transformer = build_transformer(config, channels or config.latent_channels)
+    assert card.parameters == sum(p.numel() for p in transformer.parameters())
+
+
+@pytest.mark.parametrize(
+    ("name", "grid", "layers"),
+    [
+        ("wan2.1-1.3b", (21, 30, 52, 16), 30),
+        ("wan2.1-14b-i2v-720p", (21, 45, 80, 16), 40),
+        ("wan2.2-a14b", (21, 30, 52, 16), 40),
+        ("wan2.2-5b", (31, 22, 40, 32), 30),
+    ],
+)
+def test_the_true_size_without_loading_anything(name, grid, layers):
+    model = ENTRIES[name].create()
+    found = model.grid(NO_CLIP, model.sites()[0])
+    assert (found.frames, found.rows, found.cols, found.stride[0], found.causal) == (*grid, True)
+    assert [site.layer for site in model.sites()] == list(range(layers))
+    assert model.sites()[-1].name == f"blocks.{layers - 1}.attn1"
+
+
+def test_noise_levels_are_the_shifted_sigmas(models):
+    model = models("wan2.1-1.3b")
+    schedule = model.schedule(50, model.grid(NO_CLIP, None))
+    even = np.linspace(1, 1 / 1000, 51)[:-1]
+    shifted = 3 * even / (1 + 2 * even)
+    assert np.allclose(schedule.noise, shifted, atol=2e-3)
+    assert np.allclose(schedule.timesteps.numpy(), 1000 * schedule.noise, atol=1)
+
+
+# --------------------------------------------------------------------------------------------------------------- modes
+
+
+@pytest.mark.parametrize("name", ENTRIES)
+def test_both_modes(name, models, run, make_clip):
+    model, clip = models(name), make_clip()
+    wanted = [(layer, step) for layer in (0, 1) for step in (0, NUM_STEPS - 1)]
+    for mode in ("renoise", "generate"):
+        done = run(model, clip, RunSettings(mode, (0, NUM_STEPS - 1), NUM_STEPS))
+        assert sorted((p.layer, p.step) for p in done.predictions) == wanted
+        assert {p.grid for p in done.predictions} == {model.grid(clip, None)}
+        assert (done.video is None) == (mode == "renoise")
+        assert all(seen["k_text"].shape[1] == 0 and seen["key_mask"] is None for seen in done.captures.values())
+    assert (done.video.shape, done.video.dtype) == (clip.video.shape, np.uint8)
+
+
+@pytest.mark.parametrize("name", ENTRIES)
+def test_renoise_passes_are_what_the_pipeline_makes(name, models, run, make_clip, passes_of, assert_same_call):
+    model, clip = models(name), make_clip()
+    done = run(model, clip, RunSettings("renoise", (0,), NUM_STEPS))
+    latents = done.calls[0]["hidden_states"][:, :4]
+    theirs = passes_of(
+        model.pipe,
+        **model.call_inputs(clip, model.grid(clip, None)) | {"guidance_scale": 1.0},
+        latents=latents,
+        height=64,
+        width=96,
+        num_frames=9,
+        num_inference_steps=NUM_STEPS,
+        generator=torch.Generator("cpu").manual_seed(1),
+    )
+    ours = {"encoder_hidden_states_image": None} | done.calls[0] if name in IMAGE else done.calls[0]
+    assert_same_call(ours, theirs[0])
+
+
+@pytest.mark.parametrize("name", ["wan2.1-1.3b", "wan2.2-a14b", "wan2.2-5b-i2v"])
+def test_the_video_is_the_pipelines_own(name, models, run, make_clip):
+    model, clip = models(name), make_clip()
+    video = run(model, clip, RunSettings("generate", (1,), NUM_STEPS, seed=7, guidance=3.0)).video
+    output = model.pipe(
+        **model.call_inputs(clip, model.grid(clip, None)) | {"guidance_scale": 3.0},
+        height=64,
+        width=96,
+        num_frames=9,
+        num_inference_steps=NUM_STEPS,
+        generator=torch.Generator("cpu").manual_seed(7),
+        output_type="np",
+    )
+    assert np.array_equal(video, np.rint(output.frames[0] * 255).astype(np.uint8))
+
+
+@pytest.mark.parametrize("name", ["wan2.1-14b", "wan2.1-14b-i2v-480p"])
+def test_the_conditional_pass_is_the_one_that_is_read(name, models, run, make_clip):
+    model, clip = models(name), make_clip()
+    guided = run(model, clip, RunSettings("generate", (0,), 2))
+    alone = run(model, clip, RunSettings("generate", (0,), 2, guidance=1.0))
+    assert (len(guided.calls), len(alone.calls)) == (4, 2)
+    cond, uncond = (call["encoder_hidden_states"] for call in guided.calls[:2])
+    assert torch.equal(cond, model.condition(clip.prompt, None)["encoder_hidden_states"])
+    assert not torch.equal(cond, uncond)
+    # layer 1 has been through the cross-attention of layer 0, so that another prompt shows in it
+    assert torch.equal(guided.captures[1, 0]["q"], alone.captures[1, 0]["q"])
+    other = run(model, dataclasses.replace(clip, prompt=""), RunSettings("generate", (0,), 2, guidance=1.0))
+    assert not torch.equal(other.captures[1, 0]["q"], alone.captures[1, 0]["q"])
+
+
+@pytest.mark.parametrize("name", ["wan2.1-1.3b", "wan2.2-a14b-i2v"])
+@pytest.mark.parametrize("mode", ["renoise", "generate"])
+def test_the_contract_of_models(name, mode, make_clip):
+    report = check_model(
+        ENTRIES[name],
+        make_clip(5, 32, 32, queries=np.array([[10.5, 20.5], [0, 32]], dtype=np.float32)),
+        config=small(name, height=32, width=32, frames=5),
+        settings=RunSettings(mode, (0, 3), 4),
+        plugin="vcorr_wan.plugin" if name == "wan2.1-1.3b" and mode == "renoise" else None,
+        text_tokens=0,
+    )
+    assert_passed(report)
+
+
+@pytest.mark.parametrize(("name", "tokens"), [("wan2.1-1.3b", (4, 6)), ("wan2.2-5b", (2, 3))])
+def test_an_impulse_in_pixels_is_found_at_its_token(name, tokens, make_clip):
+    model = loaded(name)
+    make_local(model.pipe.vae)
+    rows, cols = tokens
+    assert (model.grid(NO_CLIP, None).rows, model.grid(NO_CLIP, None).cols) == tokens
+    for token in ((0, 0, 0), (1, rows // 2, cols - 1), (2, rows - 1, 1)):
+        assert find_impulse(model, make_clip(), token, step=NUM_STEPS - 1, num_steps=NUM_STEPS) == token
+
+
+def test_bfloat16(run, make_clip):
+    model = loaded("wan2.2-5b", "bfloat16")
+    for mode in ("renoise", "generate"):
+        done = run(model, make_clip(), RunSettings(mode, (1,), 2))
+        assert len(done.predictions) == 2
+        assert {call["hidden_states"].dtype for call in done.calls} == {torch.bfloat16}
+
+
+# ----------------------------------------------------------------------------------------------------- two transformers
+
+
+@pytest.mark.parametrize("name", TWO_STAGE)
+def test_the_second_transformer_runs_below_the_boundary(name, models, run, make_clip):
+    model, clip = models(name), make_clip()
+    timesteps = model.schedule(NUM_STEPS, model.grid(clip, None)).timesteps.tolist()
+    boundary = 1000 * model.config.boundary_ratio
+    late = sum(timestep < boundary for timestep in timesteps)
+    assert 0 < late < NUM_STEPS
+    for mode, passes in (("renoise", 1), ("generate", 2)):
+        settings = RunSettings(mode, tuple(range(NUM_STEPS)), NUM_STEPS)
+        assert len(run(model, clip, settings, "transformer").calls) == passes * (NUM_STEPS - late)
+        assert len(run(model, clip, settings, "transformer_2").calls) == passes * late
+
+
+def test_each_transformer_has_its_strength_of_guidance(models, make_clip):
+    call = models("wan2.2-a14b").call_inputs(make_clip(), None)
+    assert (call["guidance_scale"], call["guidance_scale_2"]) == (4.0, 3.0)
+    assert "guidance_scale_2" not in models("wan2.1-14b").call_inputs(make_clip(), None)
+
+
+# --------------------------------------------------------------------------------------------------------------- image
+
+
+@pytest.mark.parametrize("name", IMAGE)
+def test_an_image_is_needed_and_has_to_fit(name, models, run, make_clip):
+    model = models(name)
+    with pytest.raises(UsageError, match="Clip p has no image, which Wan 2"):
+        run(model, NO_CLIP, RunSettings("generate", (0,), NUM_STEPS))
+    with pytest.raises(UsageError, match="image of clip clip is 32x96 pixels; the model takes 64x96"):
+        run(model, make_clip(1, height=32), RunSettings("generate", (0,), NUM_STEPS))
+
+
+@pytest.mark.parametrize("name", IMAGE)
+def test_what_is_seen_of_the_image(name, models, run, make_clip):
+    """Frame 0 alone, in every pass: in the further channels, or in place of the first latent frame."""
+    model, clip = models(name), make_clip()
+    later = dataclasses.replace(clip, video=np.concatenate([clip.video[:1], clip.video[1:] // 2]))
+    other = dataclasses.replace(clip, video=clip.video // 2)
+    settings = RunSettings("generate", (0,), 2)
+    one, same, differs = (run(model, each, settings).calls[0] for each in (clip, later, other))
+    assert torch.equal(one["hidden_states"], same["hidden_states"])
+    assert not torch.equal(one["hidden_states"], differs["hidden_states"])
+    if model.config.expand_timesteps:
+        assert one["timestep"].reshape(3, -1)[0].unique().tolist() == [0]
+        assert len(one["timestep"].reshape(3, -1)[1:].unique()) == 1
+        return
+    mask = one["hidden_states"][0, 4:8]
+    assert bool((mask[:, 0] == 1).all())
+    assert bool((mask[:, 1:] == 0).all())
+    seen = one["encoder_hidden_states_image"]
+    assert (seen is None) == (not model.config.image_dim)
+    assert seen is None or not torch.equal(seen, differs["encoder_hidden_states_image"])
+
+
+# ------------------------------------------------------------------------------------------------------------- loading
+
+
+@pytest.fixture
+def with_text():
+    """Gives a pipeline a text encoder small enough for tests."""
+    from transformers import T5Tokenizer, UMT5Config, UMT5EncoderModel
+
+    words = ["<pad>", "</s>", "<unk>", "\u2581a", "\u2581red", "\u2581disk"]
+    config = UMT5Config(
+        vocab_size=8, d_model=8, d_kv=4, d_ff=8, num_layers=1, num_heads=2, is_encoder_decoder=False, use_cache=False
+    )
+
+    def give(pipe):
+        pipe.register_modules(
+            tokenizer=T5Tokenizer(vocab=[(word, 0.0) for word in words], extra_ids=0),
+            text_encoder=UMT5EncoderModel(config).eval(),
+        )
+        return pipe
+
+    return give
+
+
+@pytest.mark.parametrize("name", ["wan2.2-a14b", "wan2.2-5b-i2v"])
+def test_a_saved_pipeline_encodes_the_caption_itself(
+    name, with_text, tmp_path, run, make_clip, passes_of, assert_same_call
+):
+    pipe = with_text(loaded(name).pipe)
+    if name in IMAGE:  # the released folder of this model says WanPipeline
+        from diffusers import WanPipeline
+
+        parts = {n: part for n, part in pipe.components.items() if not n.startswith("image_")}
+        pipe = WanPipeline(**parts, expand_timesteps=True)
+    pipe.save_pretrained(tmp_path)
+    again, clip = ENTRIES[name].create(small(name)), make_clip()
+    again.load("cpu", "float32", str(tmp_path))
+    assert again.weights_id(str(tmp_path)).startswith("path:")
+    done = run(again, clip, RunSettings("renoise", (0,), NUM_STEPS))
+    theirs = passes_of(
+        again.pipe,
+        prompt="a red disk",
+        latents=done.calls[0]["hidden_states"][:, :4],
+        height=64,
+        width=96,
+        num_frames=9,
+        num_inference_steps=NUM_STEPS,
+        **({"image": again._image(clip, again.grid(clip, None))} if name in IMAGE else {}),
+    )
+    assert_same_call(done.calls[0], theirs[0])
+    assert run(again, clip, RunSettings("generate", (0,), 2)).video.shape == (9, 64, 96, 3)
+    other = ENTRIES[name].create(small(name, num_layers=3))
+    with pytest.raises(UsageError, match=r"--set model\.num_layers=2"):
+        other.load("cpu", "float32", str(tmp_path))
+
+
+def test_a_folder_with_one_transformer_is_not_taken_for_one_with_two(with_text, tmp_path):
+    with_text(loaded("wan2.1-14b").pipe).save_pretrained(tmp_path)
+    with pytest.raises(UsageError, match=r"--set model\.boundary_ratio=0\.0"):
+        ENTRIES["wan2.2-a14b"].create(small("wan2.2-a14b")).load("cpu", "float32", str(tmp_path))
+
+
+@pytest.mark.parametrize("name", ENTRIES)
+def test_missing_weights_are_named(name, tmp_path, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    card = load_card(ENTRIES[name].card, name)
+    command = f"hf download {card.hub_id}" + (f" --revision {card.revision}" if card.revision else "")
+    with pytest.raises(MissingError, match=command):
+        ENTRIES[name].create().weights_id("hub")
+
+
+# ----------------------------------------------------------------------------------------------------------- bad input
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "reason"),
+    [
+        ("wan2.1-1.3b", {"height": 72}, "64 and 80"),
+        ("wan2.1-1.3b", {"frames": 7}, "5 and 9"),
+        ("wan2.1-1.3b", {"frames": 69}, r"5 to 61, in steps of 4(.|\n)*61"),
+        ("wan2.1-1.3b", {"width": 272}, r"16 to 256, in steps of 16(.|\n)*256"),
+        ("wan2.2-5b", {"height": 48}, "32 and 64"),
+    ],
+)
+def test_sizes_the_model_does_not_take(name, options, reason):
+    with pytest.raises(UsageError, match=reason):
+        ENTRIES[name].create(small(name, **options)).grid(NO_CLIP, None)

@@ -1,0 +1,78 @@
+"""The plugin: which Wan models there are. Imports neither torch nor diffusers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from vcorr import ModelEntry, hookimpl
+
+
+def _entry(name: str, summary: str, model: str, config: str) -> ModelEntry:
+    """The entry of a model whose classes are in `vcorr_wan.model` and whose card has its name."""
+    return ModelEntry(
+        name=name,
+        summary=summary,
+        factory=f"vcorr_wan.model:{model}",
+        config=f"vcorr_wan.model:{config}",
+        card=f"vcorr_wan:cards/{name}.yaml",
+    )
+
+
+VARIANTS = (
+    _entry(
+        "wan2.1-1.3b",
+        "Wan 2.1 1.3B: text to video, 81 frames of 480x832, full 3D self-attention in 30 layers.",
+        "Wan",
+        "WanConfig",
+    ),
+    _entry(
+        "wan2.1-14b",
+        "Wan 2.1 14B: text to video, 81 frames of 480x832 unless told, full 3D self-attention in 40 layers.",
+        "Wan14B",
+        "Wan14BConfig",
+    ),
+    _entry(
+        "wan2.1-14b-i2v-480p",
+        "Wan 2.1 14B I2V: image to video, 81 frames of 480x832, 40 layers.",
+        "WanImageToVideo",
+        "Wan14BImageConfig",
+    ),
+    _entry(
+        "wan2.1-14b-i2v-720p",
+        "Wan 2.1 14B I2V: image to video, 81 frames of 720x1280, 40 layers.",
+        "WanImageToVideo720",
+        "Wan14BImage720Config",
+    ),
+    _entry(
+        "wan2.2-a14b",
+        "Wan 2.2 A14B: text to video, 81 frames of 480x832 unless told, two transformers of 40 layers taking turns.",
+        "WanA14B",
+        "WanA14BConfig",
+    ),
+    _entry(
+        "wan2.2-a14b-i2v",
+        "Wan 2.2 A14B I2V: image to video, 81 frames of 480x832 unless told, two transformers of 40 layers.",
+        "WanA14BImageToVideo",
+        "WanA14BImageConfig",
+    ),
+    _entry(
+        "wan2.2-5b",
+        "Wan 2.2 TI2V 5B from text: 121 frames of 704x1280, tokens of 32 pixels, 30 layers.",
+        "Wan5B",
+        "Wan5BConfig",
+    ),
+    _entry(
+        "wan2.2-5b-i2v",
+        "Wan 2.2 TI2V 5B from an image and text: 121 frames of 704x1280, tokens of 32 pixels, 30 layers.",
+        "Wan5BImageToVideo",
+        "Wan5BConfig",
+    ),
+)
+"""One entry a model. Sizes are the defaults of its config; a variant that differs in sizes alone is a subclass of a
+config with other defaults and one of an adapter with another card."""
+
+
+@hookimpl
+def vcorr_models() -> Iterable[ModelEntry]:
+    """The Wan models."""
+    return VARIANTS
