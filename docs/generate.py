@@ -25,6 +25,10 @@ from pathlib import Path
 from typing import Any
 
 FOLDER = Path(__file__).resolve().parent
+sys.path.insert(0, str(FOLDER))  # also when it is loaded from elsewhere, as the tests do
+
+import model_pages  # noqa: E402
+
 OWN = {"vcorr", *(project.parent.name for project in FOLDER.parent.glob("plugins/*/pyproject.toml"))}
 """The distributions of this repository."""
 BLOCK = re.compile(r"(<!-- (generated|checked output|output): (.+?) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -291,14 +295,14 @@ def suites() -> str:
 
 def card_fields() -> str:
     """The fields of a model card that have a place of their own."""
-    from vcorr.cards import REQUIRED
+    from vcorr.cards import card_schema
     from vcorr.records import ModelCard
 
     rows = []
     for field in dataclasses.fields(ModelCard):
         if field.name != "extra":
             kind = str(field.type).replace(" | None", "").replace("Attention", "text").replace("str", "text")
-            required = "required" if field.name in REQUIRED else "optional"
+            required = "required" if field.name in card_schema()["required"] else "optional"
             rows.append(
                 (
                     f"`{field.name}`",
@@ -318,10 +322,7 @@ def card_extras() -> str:
 
 def shipped_cards() -> list[Any]:
     """The cards in model_cards/."""
-    from vcorr.cards import parse_card
-
-    paths = sorted((FOLDER.parent / "model_cards").glob("*.yaml"))
-    return [parse_card(path.read_text(encoding="utf-8"), path.name) for path in paths]
+    return list(model_pages.shipped().values())
 
 
 def attention_kinds() -> str:
@@ -353,6 +354,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "card fields": card_fields,
     "card extras": card_extras,
     "attention kinds": attention_kinds,
+    "model list": model_pages.models_table,
 }
 
 
@@ -386,6 +388,18 @@ def main(arguments: list[str]) -> None:
             if text != page.read_text(encoding="utf-8"):
                 page.write_text(text, encoding="utf-8")
                 sys.stdout.write(f"{page.name}\n")
+        _write_model_pages(FOLDER / model_pages.FOLDER)
+
+
+def _write_model_pages(folder: Path) -> None:
+    """The folder holds the page of every shipped card and nothing else."""
+    wanted = model_pages.model_pages()
+    folder.mkdir(exist_ok=True)
+    for page in folder.glob("*.md"):
+        if page.name not in wanted:
+            page.unlink()
+    for name, text in wanted.items():
+        (folder / name).write_text(text, encoding="utf-8")
 
 
 @contextlib.contextmanager

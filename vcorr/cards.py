@@ -1,25 +1,20 @@
-"""Model cards: one validated YAML a model, packaged with the plugin that brings it."""
+"""Model cards: one validated YAML a model, packaged with the plugin that brings the model."""
 
 from __future__ import annotations
 
 import dataclasses
+import json
+from functools import cache
 from importlib import resources
-from typing import Any, get_args
+from typing import Any
 
 import yaml
 
 from vcorr.errors import PluginError
-from vcorr.records import Attention, ModelCard
+from vcorr.records import ModelCard
 
-FORMS: dict[str, tuple[type | tuple[type, ...], str]] = {
-    **dict.fromkeys(("name", "title", "summary", "licence", "hub_id", "revision"), (str, "text")),
-    **dict.fromkeys(("parameters", "frames"), (int, "a whole number")),
-    "download_gb": ((int, float), "a number of gigabytes"),
-    "resolution": (list, "[height, width]"),
-}
-"""Fields with a form of their own: the type, and how to say it."""
-
-REQUIRED = ("name", "title", "summary", "attention", "licence")
+SCHEMA = "model_card.schema.json"
+"""The JSON schema of a card, a file of this package (docs/model-cards.md)."""
 
 
 def load_card(reference: str, label: str) -> ModelCard:
@@ -48,23 +43,37 @@ def parse_card(text: str, label: str) -> ModelCard:
         raise PluginError(f"{label} is not valid YAML: {error}") from error
     if not isinstance(values, dict):
         raise PluginError(f"{label} must be a mapping of fields.")
-    missing = [name for name in REQUIRED if not values.get(name)]
+    missing = [name for name in card_schema()["required"] if not values.get(name)]
     if missing:
         raise PluginError(f"{label} lacks {', '.join(missing)}.")
-    if values["attention"] not in get_args(Attention):
-        raise PluginError(f"{label}: attention is {values['attention']!r}; it must be one of {get_args(Attention)}.")
-    for name, (kind, words) in FORMS.items():
-        value = values.get(name)
-        if value is not None and (isinstance(value, bool) or not isinstance(value, kind)):
-            raise PluginError(f"{label}: {name} must be {words}, got {value!r}.")
-    resolution = values.get("resolution")
-    if resolution is not None and (len(resolution) != 2 or not all(isinstance(side, int) for side in resolution)):
-        raise PluginError(f"{label}: resolution must be [height, width] in pixels, got {resolution!r}.")
+    _check(values, label)
     known = {f.name for f in dataclasses.fields(ModelCard)} - {"extra"}
     return ModelCard(
         **{k: _plain(v) for k, v in values.items() if k in known},
         extra={k: v for k, v in values.items() if k not in known},
     )
+
+
+@cache
+def card_schema() -> dict[str, Any]:
+    """The JSON schema that every card is held against."""
+    found: dict[str, Any] = json.loads(resources.files("vcorr").joinpath(SCHEMA).read_text(encoding="utf-8"))
+    return found
+
+
+def _check(values: dict[str, Any], label: str) -> None:
+    """Raises PluginError for the field that is furthest from its form."""
+    from jsonschema import Draft202012Validator
+    from jsonschema.exceptions import best_match
+
+    # a field that is left empty is a field that is not there
+    given = {name: value for name, value in values.items() if value is not None}
+    error = best_match(Draft202012Validator(card_schema()).iter_errors(given))
+    if error is not None:
+        place = error.json_path.removeprefix("$.")
+        raise PluginError(
+            f"{label}: {place}: {error.message}.", hint="docs/model-cards.md has the form of every field."
+        )
 
 
 def _plain(value: Any) -> Any:

@@ -40,3 +40,9 @@ def test_the_generator_explains_every_field_and_nothing_else(generate) -> None:
     assert set(generate.CARD_FIELDS) == {f.name for f in fields(ModelCard)} - {"extra"}
     assert set(generate.CARD_EXTRAS) >= {key for card in generate.shipped_cards() for key in card.extra}
     assert set(generate.ENTRY_FIELDS) == {f.name for kind in (Entry, *HOOKS.values()) for f in fields(kind)}
+
+
+def test_every_card_has_a_fresh_page_and_every_page_a_card(generate) -> None:
+    folder = generate.FOLDER / generate.model_pages.FOLDER
+    found = {page.name: read(page) for page in folder.glob("*.md")}
+    assert found == generate.model_pages.model_pages(), "stale; write them anew: python docs/generate.py"

@@ -1,0 +1,166 @@
+"""A page for every model card that comes with the repository, and the page that lists them; used by generate.py."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from vcorr.cards import parse_card
+from vcorr.records import ModelCard
+
+ROOT = Path(__file__).resolve().parents[1]
+FOLDER = "models"
+
+SIZES = {
+    "attention": "attention",
+    "parameters": "parameters of the denoiser",
+    "layers": "attention layers",
+    "heads": "heads",
+    "head_dim": "width of a head",
+    "resolution": "height, width",
+    "frames": "frames",
+    "fps": "frames a second",
+    "text_tokens": "text tokens",
+    "text_encoder": "text encoder",
+    "vae": "autoencoder",
+    "patch": "latents a token covers",
+    "token_sizes": "pixels a token covers",
+    "time_map": "frames a latent covers",
+    "position": "position",
+    "scheduler": "scheduler",
+    "guidance": "guidance",
+    "image": "first frame",
+}
+"""Fields of the first table, in this order."""
+
+WEIGHTS = {
+    "hub_id": "repository",
+    "revision": "revision",
+    "hub_aliases": "also as",
+    "motion_adapter": "motion modules",
+    "download_gb": "download (GB)",
+    "released_dtype": "released as",
+    "weights": "weights",
+    "random_weights": "`--weights random`",
+    "licence": "licence",
+    "licence_link": "its text",
+    "training_data": "training data",
+    "homepage": "more",
+}
+"""Fields of the table about weights."""
+
+APART = ("name", "title", "summary", "matching_layers", "reported", "citation", "notes", "limits", "kind", "method")
+"""Fields with a place of their own on the page."""
+
+
+def shipped() -> dict[Path, ModelCard]:
+    """The cards in model_cards/ by their paths."""
+    paths = sorted((ROOT / "model_cards").glob("*.yaml"))
+    return {path: parse_card(path.read_text(encoding="utf-8"), path.name) for path in paths}
+
+
+def model_pages() -> dict[str, str]:
+    """Every page by its name in docs/models/."""
+    return {f"{card.name}.md": _page(card, _plugin(path)) for path, card in shipped().items()}
+
+
+def models_table() -> str:
+    """The list of all models, baselines last."""
+    cards = sorted(shipped().items(), key=lambda item: (item[1].extra.get("kind") == "baseline", item[1].name))
+    rows = [
+        (
+            f"[`{card.name}`]({FOLDER}/{card.name}.md)",
+            card.title,
+            card.attention,
+            str(card.extra.get("layers", "–")),
+            _count(card.parameters),
+            _plugin(path),
+        )
+        for path, card in cards
+    ]
+    return _table(("name", "model", "attention", "layers", "parameters", "comes with"), rows)
+
+
+def _page(card: ModelCard, plugin: str) -> str:
+    facts = _facts(card)
+    known = {*SIZES, *WEIGHTS, *APART}
+    others = {name: name.replace("_", " ") for name in facts if name not in known}
+    parts = [
+        f"# {card.title}\n\n{card.summary}",
+        f"`{card.name}` comes with {plugin}.\n\n```sh\n{_command(card)}\n```",
+        _section("", _fact_table(facts, {**SIZES, **others})),
+        _section("Weights", _fact_table(facts, WEIGHTS)),
+        _section("Method", facts.get("method")),
+        _section("Layers that match, as reported", _matching(card)),
+        _section("Numbers reported elsewhere", _reported(card)),
+        _section("Notes", facts.get("notes")),
+        _section("Limits", facts.get("limits")),
+        _section("Citation", facts.get("citation")),
+        "Options and their defaults: `vcorr show model " + card.name + "`. [All models](../models.md).",
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _facts(card: ModelCard) -> dict[str, Any]:
+    values = {name: value for name, value in vars(card).items() if name != "extra"}
+    return {name: value for name, value in {**values, **card.extra}.items() if value not in (None, "")}
+
+
+def _command(card: ModelCard) -> str:
+    if card.attention == "none" and card.extra.get("kind") == "baseline":
+        return f"vcorr run --model {card.name} --data sprites"
+    return f"vcorr run --model {card.name} --probe qk --data sprites"
+
+
+def _fact_table(facts: Mapping[str, Any], labels: Mapping[str, str]) -> str:
+    rows = [(label, _said(facts[name], name)) for name, label in labels.items() if name in facts]
+    return _table(("fact", "value"), rows) if rows else ""
+
+
+def _said(value: Any, name: str) -> str:
+    if name == "hub_id":
+        return f"[{value}](https://huggingface.co/{value})"
+    if name == "parameters":
+        return f"{value:,}"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {_said(inner, '')}" for key, inner in value.items())
+    if isinstance(value, (list, tuple)):
+        return ", ".join(_said(inner, "") for inner in value)
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return str(value)
+
+
+def _matching(card: ModelCard) -> str:
+    found = card.extra.get("matching_layers", ())
+    return "\n".join(f"- {', '.join(map(str, one['layers']))}: {one['source']}" for one in found)
+
+
+def _reported(card: ModelCard) -> str:
+    rows = [(r["benchmark"], r["metric"], f"{r['value']:g}", r["source"]) for r in card.extra.get("reported", ())]
+    return _table(("benchmark", "metric", "in percent, as published", "source"), rows) if rows else ""
+
+
+def _section(title: str, text: str | None) -> str:
+    if not text:
+        return ""
+    return f"## {title}\n\n{text.strip()}" if title else text.strip()
+
+
+def _plugin(path: Path) -> str:
+    """The distribution a card belongs to: the folder its link leads into."""
+    parts = path.resolve().relative_to(ROOT).parts
+    return f"`{parts[1]}`" if parts[0] == "plugins" else "`vcorr`"
+
+
+def _count(parameters: int | None) -> str:
+    if parameters is None:
+        return "–"
+    return f"{parameters / 1e9:.1f} B" if parameters >= 1e9 else f"{parameters / 1e6:.0f} M"
+
+
+def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
+    cells = [tuple(cell.replace("|", "\\|").replace("\n", " ").strip() for cell in row) for row in rows]
+    lines = [head, ("---",) * len(head), *cells]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines).replace("|  |", "| |") + "\n"
