@@ -3,15 +3,11 @@
 import json
 
 import pytest
-from support.difftrack import make_set
+from support.recipes import Shell, check_small_run, import_sets, planned_passes
 
-from vcorr.cli import main as program
-from vcorr.datasets.difftrack import import_all
-from vcorr.datasets.home import imports_folder
 from vcorr.recipes import find_recipe, recipes
 from vcorr.registry import installed
 from vcorr.spec import read_config
-from vcorr.store.rundir import RunDirectory
 
 MODELS = {
     "cogvideox-2b": ("cogvideox", "cogvideox_t2v_2b"),
@@ -35,35 +31,16 @@ SIZES = {
     "vae_layers_per_block": 1,
     "vae_norm_groups": 4,
 }
-SMALL = [word for key, value in SIZES.items() for word in ("--set", f"model.{key}={value}")]
 
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory):
-    """A home in which every set the recipes ask for is imported, with one clip."""
-    folder = tmp_path_factory.mktemp("recipes")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("VCORR_HOME", str(folder / "home"))
-        for _, data in MODELS.values():
-            for scenes in ("fg", "bg"):
-                make_set(folder / "source", data, scenes, clips=1, images=int("i2v" in data))
-        list(import_all(folder / "source", imports_folder("difftrack")))
-    return folder / "home"
+    return import_sets(tmp_path_factory.mktemp("recipes"), [data for _, data in MODELS.values()])
 
 
 @pytest.fixture
 def vcorr(home, monkeypatch, tmp_path, capsys):
-    """Runs a command line; returns its exit code and what it printed."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("VCORR_HOME", str(home))
-
-    def run(*arguments):
-        with pytest.raises(SystemExit) as ended:
-            program.main(arguments)
-        captured = capsys.readouterr()
-        return int(ended.value.code or 0), captured.out, captured.err
-
-    return run
+    return Shell(home, tmp_path, monkeypatch, capsys)
 
 
 def test_there_is_one_for_every_model_and_set():
@@ -83,28 +60,12 @@ def test_it_asks_for_what_the_paper_did(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_it_can_be_planned_at_full_size(vcorr, name):
-    code, out, err = vcorr("run", "--config", name, "--weights", "random", "--dry-run", "--json")
-    assert (code, err) == (0, "")
-    assert json.loads(out)["forward_passes"] == 50
+    assert planned_passes(vcorr, name) == 50
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_it_runs_at_a_small_size(vcorr, name):
-    changes = [*SMALL, "--set", "num_steps=2"]
-    code, out, err = vcorr("run", "--config", name, "--weights", "random", *changes, "--json")
-    assert code == 0, err
-    scores = RunDirectory.open(_path(out)).read("scores").to_pylist()
-    assert {(r["layer"], r["step"]) for r in scores} == {(layer, step) for layer in (0, 1) for step in (0, 1)}
-    assert {"matching_accuracy", "confidence_cross", "attention_cross"} <= {r["metric"] for r in scores}
-    assert {(r["dataset"], r["split"]) for r in scores} == {("difftrack", f"{MODELS[name[:-3]][1]}/{name[-2:]}")}
-    tracks = RunDirectory.open(_path(out)).read("tracks").to_pylist()
-    assert [(t["points"], t["frames"]) for t in tracks] == [({"fg": 400, "bg": 100}[name[-2:]], 9)]
-
-
-def _path(out):
-    from pathlib import Path
-
-    return Path(json.loads(out)["path"])
+    check_small_run(vcorr, name, f"{MODELS[name[:-3]][1]}/{name[-2:]}", SIZES, layers=2)
 
 
 DRY = ("--probe", "qk", "--weights", "random", "--dry-run")

@@ -13,6 +13,7 @@ VARIANTS = (
         factory="vcorr_hunyuanvideo.model:HunyuanVideo",
         config="vcorr_hunyuanvideo.model:HunyuanVideoConfig",
         card="vcorr_hunyuanvideo:cards/hunyuanvideo.yaml",
+        data="difftrack:hunyuan_t2v/fg",
     ),
 )
 """One entry a model. Sizes are the defaults of its config."""
