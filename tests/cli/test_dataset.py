@@ -94,6 +94,9 @@ def test_imported_prompts_are_used_by_name(vcorr, tmp_path):
     code, out, _ = vcorr("dataset", "import", "difftrack", "source")
     assert code == 0
     assert "cogvideox_t2v_2b/fg: 3 prompts, 3 with tracks   --data difftrack:cogvideox_t2v_2b/fg" in out
+    assert json.loads(vcorr("show", "dataset", "difftrack", "--json")[1])["imported"] == [
+        "difftrack:cogvideox_t2v_2b/fg"
+    ]
     assert "the tracks are no reference" in vcorr("dataset", "show", "difftrack:cogvideox_t2v_2b/fg")[1]
     command = (*RUN, "--data", "difftrack:cogvideox_t2v_2b/fg", "--set", "tracker=knowing", "--json")
     code, out, _ = vcorr(*command)

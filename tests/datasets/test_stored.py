@@ -50,7 +50,7 @@ def test_any_valid_row_comes_back_as_it_was(tmp_path_factory, data, points, fram
     visible = np.array(data.draw(st.lists(st.booleans(), min_size=points * frames, max_size=points * frames)))
     text = st.text(st.characters(exclude_categories=["Cs"]), max_size=9)
     given_row = row(
-        prompt=data.draw(text),
+        prompt="p" + data.draw(text),
         reason=data.draw(text),
         seed=data.draw(st.integers(-(2**63), 2**63 - 1)),
         frames=frames,
@@ -77,6 +77,23 @@ def test_the_datasets_library_loads_the_folder(tmp_path):
     kept = made.rows()[1]
     assert np.float32(found[1]["xy"]).tolist() == kept.xy.ravel().tolist()
     assert found[1]["visible"] == kept.visible.ravel().tolist()
+
+
+def test_one_file_may_hold_many_clips(tmp_path):
+    import datasets
+
+    datasets.disable_progress_bars()
+    made = make_folder(tmp_path / "small", clips=3)
+    before = stored(made.path).identity()
+    whole = datasets.load_dataset(str(made.path), split="test", cache_dir=str(tmp_path / "cache"))
+    for path in (made.path / "data").iterdir():
+        path.unlink()
+    whole.to_parquet(str(made.path / "data" / "test.parquet"))
+    data = stored(made.path)
+    assert data.identity() == before
+    clip = data.clip("clip-2")
+    assert (clip.video == sliding.slide(2)[0]).all()
+    assert all(array.flags.writeable for array in (clip.queries, clip.tracks.xy, clip.tracks.visible))
 
 
 def test_a_folder_that_was_moved_and_copied_is_the_same_data(tmp_path):
@@ -176,6 +193,11 @@ FAR[2, 1] = 64.5
         ),
         ({"query_side": 2}, "query_side is 2, but there are 3 query points"),
         ({"status": "fine"}, "status is 'fine'"),
+        ({"prompt": " "}, "prompt is empty, and there is no video either"),
+        (
+            {"video": "v.mkv", "frames": 1, "xy": row().xy[:, :1], "visible": row().visible[:, :1]},
+            "frames is 1; a video",
+        ),
         ({"video": "../../secret.mkv"}, "must be a path inside the dataset's folder"),
         ({"image": "/etc/passwd"}, "must be a path inside the dataset's folder"),
     ],
@@ -206,6 +228,7 @@ def changed(path, **columns):
         ({"queries": pa.array([[99.0] * 6], pa.list_(pa.float32()))}, "3 of 3 query points lie outside"),
         ({"frames": pa.array(["5"], pa.string())}, "'frames' is of type string; it must be int32"),
         ({"prompt": pa.array([None], pa.string())}, "prompt is empty"),
+        ({"xy": pa.array([None], pa.list_(pa.float32()))}, "xy is empty"),
     ],
 )
 def test_a_file_of_somebody_else_is_checked_as_well(tmp_path, columns, message):

@@ -95,6 +95,8 @@ def describe(kind: str, name: str) -> dict[str, Any]:
             card = load_card(entry.card, entry.label)
             fields = {**plain(card), **plain(card.extra)}
             facts["card"] = {k: v for k, v in fields.items() if v not in (None, "") and k not in ("name", "extra")}
+    if kind == "dataset" and (sets := _imported(name)):
+        facts["imported"] = sets
     if isinstance(entry, TrackerEntry):
         facts |= {key: text for key in ("licence", "notice") if (text := getattr(entry, key))}
     config = entry.config_type()
@@ -119,6 +121,12 @@ def describe_config(name: str) -> dict[str, Any]:
         "command": f"vcorr run --config {name}",
         "keys": read_config(found.path),
     }
+
+
+def _imported(dataset: str) -> list[str]:
+    from vcorr.datasets.home import imported_names
+
+    return [name for name in imported_names() if name.startswith(f"{dataset}:")]
 
 
 def _configs_of(model: str) -> list[str]:

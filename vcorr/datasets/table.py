@@ -210,8 +210,9 @@ def read_rows(path: Path) -> Iterator[ClipRow]:
             hint="Upgrade: pip install --upgrade vcorr",
         )
     _check_columns(path, table.schema)
-    for values in table.select(COLUMNS.names).to_pylist():
-        yield _row(values, path)
+    plain = table.select([n for n in COLUMNS.names if n not in _ARRAYS]).to_pylist()
+    for index, values in enumerate(plain):
+        yield _row(values, {name: table[name][index].values for name in _ARRAYS}, path)
 
 
 def _check_columns(path: Path, schema: pa.Schema) -> None:
@@ -235,31 +236,28 @@ def _narrow(found: pa.DataType) -> pa.DataType:
     return found
 
 
-def _row(values: Mapping[str, Any], path: Path) -> ClipRow:
+def _row(values: Mapping[str, Any], lists: Mapping[str, pa.Array | None], path: Path) -> ClipRow:
     where = f"{path}: clip {values['clip']}"
-    missing = [name for name, value in values.items() if value is None]
+    missing = [name for name, value in {**values, **lists}.items() if value is None]
     if missing:
         raise UsageError(f"{where}: {missing[0]} is empty.")
-    points, frames = values["points"], values["frames"] if values["xy"] else 0
-    shapes: dict[str, tuple[tuple[int, ...], type]] = {
-        "queries": ((points, 2), np.float32),
-        "xy": ((points, frames, 2), np.float32),
-        "visible": ((points, frames), np.bool_),
-    }
-    arrays = {name: _shaped(values[name], shape, dtype, f"{where}: {name}") for name, (shape, dtype) in shapes.items()}
+    points, frames = values["points"], values["frames"] if lists["xy"] else 0
+    shapes = {"queries": (points, 2), "xy": (points, frames, 2), "visible": (points, frames)}
+    arrays = {name: _shaped(lists[name], shape, f"{where}: {name}") for name, shape in shapes.items()}
     row = ClipRow(**{**{k: v for k, v in values.items() if k != "points"}, **arrays})
     check_row(row, where)
     return row
 
 
-def _shaped(values: list[Any], shape: tuple[int, ...], dtype: type, where: str) -> NDArray[Any]:
-    if None in values:
+def _shaped(values: Any, shape: tuple[int, ...], where: str) -> NDArray[Any]:
+    if values.null_count:
         raise UsageError(f"{where} has an empty value.")
     if len(values) != int(np.prod(shape)):
         raise UsageError(
             f"{where} holds {len(values)} values; the clip's points and frames need {int(np.prod(shape))}, {shape}."
         )
-    return np.asarray(values, dtype=dtype).reshape(shape)
+    found: NDArray[Any] = values.to_numpy(zero_copy_only=False).reshape(shape)
+    return found.copy()  # Arrow's memory is read-only, which torch warns of
 
 
 def check_row(row: ClipRow, where: str) -> None:
@@ -272,6 +270,10 @@ def check_row(row: ClipRow, where: str) -> None:
         raise UsageError(f"{where}: status is {row.status!r}; it must be one of {', '.join(STATUSES)}.")
     for name in ("video", "image"):
         _check_path(getattr(row, name), f"{where}: {name}")
+    if row.status == OK and not (row.video or row.prompt.strip()):
+        raise UsageError(f"{where}: prompt is empty, and there is no video either.")
+    if row.video and row.frames < 2:
+        raise UsageError(f"{where}: frames is {row.frames}; a video has at least 2, and one frame alone is an image.")
     check_tracks(row.queries, row.xy, row.visible, where)
     if len(row.queries):
         if row.xy.shape[1] != row.frames:
