@@ -19,6 +19,7 @@ from support.folders import make_folder, row
 
 from vcorr.cli import main as program
 from vcorr.datasets.folder import DatasetFolder
+from vcorr.errors import UsageError
 from vcorr.store.shards import read_shard
 
 BUILD = ("dataset", "build", "--model", "sliding-model", "--prompts", "prompts.txt", "--tracker", "knowing")
@@ -173,20 +174,36 @@ def test_a_dataset_whose_video_was_exchanged_is_refused_before_anything_runs(vco
     assert not (tmp_path / "runs").exists()
 
 
-def test_a_clip_the_model_cannot_take_is_a_failed_row(vcorr, tmp_path, monkeypatch):
+@pytest.mark.parametrize("short", ["clip-0", "clip-1"])
+def test_a_clip_the_model_cannot_take_is_a_failed_row(vcorr, tmp_path, monkeypatch, short):
     make_folder(tmp_path / "small")
     calm = sliding.SlidingModel.grid
 
     def demanding(self, clip, site):
-        if clip.id == "clip-1":
-            raise ValueError(f"Clip {clip.id} has {len(clip.video)} frames, too few for one latent.")
+        if clip.id == short and clip.video is not None:
+            raise UsageError(f"Clip {clip.id} has {len(clip.video)} frames, too few for one latent.")
         return calm(self, clip, site)
 
     monkeypatch.setattr(sliding.SlidingModel, "grid", demanding)
     code, out, err = vcorr(*RUN, "--data", "small", "--json")
     assert code == 1
-    assert json.loads(out)["failed"] == ["clip-1"]
-    assert "clip-1 has 5 frames, too few" in err
+    assert json.loads(out)["failed"] == [short]
+    assert f"{short} has 5 frames, too few" in err
+    # alone it is an error at once, before anything is loaded
+    (tmp_path / "small" / "data" / f"clip-{1 - int(short[-1])}.parquet").unlink()
+    code, _, err = vcorr(*RUN, "--data", "small", "--weights", "missing")
+    assert (code, f"{short} has 5 frames" in err) == (2, True)
+
+
+def test_options_that_fit_no_clip_are_one_error(vcorr, tmp_path, monkeypatch):
+    make_folder(tmp_path / "small")
+
+    def refusing(self, clip, site):
+        raise UsageError("model.height does not divide.")
+
+    monkeypatch.setattr(sliding.SlidingModel, "grid", refusing)
+    code, _, err = vcorr(*RUN, "--data", "small")
+    assert (code, "does not divide" in err, (tmp_path / "runs").exists()) == (2, True, False)
 
 
 @pytest.mark.parametrize(("signum", "code"), [(signal.SIGKILL, -9), (signal.SIGINT, 130)])

@@ -194,7 +194,7 @@ def make_plan(spec: RunSpec, registry: Registry, *, probing: bool = True) -> Pla
     if mode == "generate":
         _check_image(adapter, model, data, first)
     sized = replace(first, video=None, tracks=None) if first and mode == "generate" else first
-    fitted = _preflight(adapter, probes, sites, sized)
+    fitted = _preflight(adapter, probes, sites, sized, alone=len(clips) == 1)
     device, device_name, dtype = chosen_device(spec)
     tracker = _tracker_part(spec, registry, mode, first)
     return Plan(
@@ -343,8 +343,12 @@ def _first_clip(dataset: Dataset, clip_id: str) -> Clip | None:
         return None
 
 
-def _preflight(adapter: VideoModel, probes: Sequence[Part], sites: Sequence[Site], clip: Clip | None) -> str:
+def _preflight(
+    adapter: VideoModel, probes: Sequence[Part], sites: Sequence[Site], clip: Clip | None, *, alone: bool
+) -> str:
     """Tries on the first clip what every clip needs, so that a wrong option is one error and not a failure a clip.
+
+    A clip that is itself the reason will fail as a clip, unless it is all there is.
 
     Returns:
         How the clip is brought to the model's size, for the user; empty when it has that size.
@@ -355,7 +359,23 @@ def _preflight(adapter: VideoModel, probes: Sequence[Part], sites: Sequence[Site
         check = getattr(part.config, "check_sites", None)
         if check is not None:
             check(sites)
-    return "" if clip is None else " ".join(fit_notes(clip, _common_grid(adapter, sites, clip)))
+    try:
+        return "" if clip is None else " ".join(fit_notes(clip, _common_grid(adapter, sites, clip)))
+    except UsageError:
+        if alone or not _takes_without_video(adapter, sites, clip):
+            raise
+        return ""
+
+
+def _takes_without_video(adapter: VideoModel, sites: Sequence[Site], clip: Clip | None) -> bool:
+    """Whether a clip's video is why the model does not take it: its options fit, or it would refuse any clip."""
+    if clip is None or clip.video is None:
+        return False
+    try:
+        _common_grid(adapter, sites, replace(clip, video=None, tracks=None))
+    except UsageError:
+        return False
+    return True
 
 
 def _common_grid(adapter: VideoModel, sites: Sequence[Site], clip: Clip) -> TokenGrid:
