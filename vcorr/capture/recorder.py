@@ -23,6 +23,7 @@ from vcorr.capture.outputs import watch_outputs
 from vcorr.capture.positions import watch_positions
 from vcorr.capture.reading import Answer, ask, probe_needs, to_records
 from vcorr.capture.records import Capture, TokenLayout
+from vcorr.capture.rows import holds_conditional
 from vcorr.capture.split import (
     CONDITIONAL,
     check_layout,
@@ -382,7 +383,12 @@ class Recorder:
 
     def _observe(self, call: AttentionCall) -> None:
         now, attached = self._step, self._attached
-        if now is None or attached is None or self._branch != CONDITIONAL:
+        if (
+            now is None
+            or attached is None
+            or self._branch != CONDITIONAL
+            or not holds_conditional(call, attached.layout)
+        ):
             return
         site, grid = attached.sites[call.name]
         held = frames_in(call.q, site, grid, attached.layout)

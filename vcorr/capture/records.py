@@ -27,6 +27,8 @@ class TokenLayout:
     must be among them and is the one that is read. A batch of one is the conditional branch itself.
     text_tokens: how many text tokens stand there, for models that always have the same number (the class token and the
     registers of an image backbone); None for whatever is left of the sequence.
+    per_sample: each row of the batch is attended to in a call of its own, in their order, as in models whose rows
+    differ in length; `branches` then says which call is read.
 
     Where attention is factorised (`Site.factorised`), this is said of each row that holds a frame; rows that hold a
     place never hold text.
@@ -35,6 +37,7 @@ class TokenLayout:
     text: TextPlace = "none"
     branches: tuple[str, ...] = ("cond",)
     text_tokens: int | None = None
+    per_sample: bool = False
 
 
 @dataclass(frozen=True)

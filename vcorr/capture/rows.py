@@ -12,6 +12,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from vcorr.capture.records import TokenLayout
+from vcorr.capture.tap import AttentionCall
 from vcorr.errors import CaptureError
 from vcorr.geometry import TokenGrid
 from vcorr.records import Factorised
@@ -43,6 +44,23 @@ def conditional_rows(
         + (f" of {count} {factorised.row}s each." if factorised else "."),
         hint="Run one clip at a time, and list all guidance branches in batch order in TokenLayout.branches.",
     )
+
+
+def holds_conditional(call: AttentionCall, layout: TokenLayout) -> bool:
+    """Whether the conditional branch is in a call: always, unless every row of the batch has a call of its own.
+
+    Raises:
+        CaptureError: rows have calls of their own, and there are not as many as branches.
+    """
+    if not layout.per_sample or call.batch == 1:
+        return True
+    if call.batch != len(layout.branches) or call.number >= len(layout.branches):
+        raise CaptureError(
+            f"{call.name}: call {call.number + 1} for a batch of {call.batch}; the layout declares a call for each of "
+            f"{len(layout.branches)} branch(es) {layout.branches!r}.",
+            hint="Run one clip at a time, and check TokenLayout.per_sample and TokenLayout.branches.",
+        )
+    return layout.branches[call.number] == CONDITIONAL
 
 
 def tokens_of_a_row(factorised: Factorised | None, grid: TokenGrid) -> int:

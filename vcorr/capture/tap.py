@@ -19,7 +19,7 @@ import functools
 import threading
 from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any
 
@@ -44,7 +44,8 @@ class AttentionCall:
 
     name: of the innermost tapped module that was running. q: (B, H, N, D); k, v: (B, H_kv, N_kv, D), with H_kv < H
     under grouped queries. out: (B, H, N, D), before the output projection. mask, scale, causal: as passed (scale None
-    means 1/sqrt(D)).
+    means 1/sqrt(D)). number: of the call among those of one run of the module, from 0. batch: rows of the batch that
+    the module was given; None when it was given no tensor.
     The tensors are the model's own: read them, never write.
     """
 
@@ -56,6 +57,8 @@ class AttentionCall:
     mask: Tensor | None = None
     scale: float | None = None
     causal: bool = False
+    number: int = 0
+    batch: int | None = None
 
 
 Observer = Callable[[AttentionCall], None]
@@ -66,6 +69,7 @@ class _Run:
     """A tapped module that is running now."""
 
     name: str
+    batch: int | None
     calls: int = 0
 
 
@@ -133,15 +137,15 @@ class Tap:
             )
 
     def _hook(self, stack: ExitStack, name: str, target: nn.Module) -> None:
-        def enter(module: nn.Module, args: Any) -> None:
+        def enter(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
             if threading.get_ident() == self._thread:
-                self._running.append(_Run(name))
+                self._running.append(_Run(name, _batch(args, kwargs)))
 
         def leave(module: nn.Module, args: Any, result: Any) -> None:
             if threading.get_ident() == self._thread:
                 self._leave(name, module, failed=result is None)
 
-        stack.callback(target.register_forward_pre_hook(enter).remove)
+        stack.callback(target.register_forward_pre_hook(enter, with_kwargs=True).remove)
         # also after an exception, which torch announces by a result of None
         stack.callback(target.register_forward_hook(leave, always_call=True).remove)
 
@@ -159,7 +163,7 @@ class Tap:
             return
         run = self._running[-1]
         run.calls += 1
-        self._observer(_call(run.name, arguments, out))
+        self._observer(replace(_call(run.name, arguments, out), number=run.calls - 1, batch=run.batch))
 
 
 def _named(args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
@@ -262,6 +266,12 @@ def _patched() -> Iterator[None]:
 
 
 _patch = Shared(_patched)
+
+
+def _batch(args: tuple[Any, ...], kwargs: dict[str, Any]) -> int | None:
+    given = (value for value in (*args, *kwargs.values()) if isinstance(value, Tensor) and value.ndim)
+    first = next(given, None)
+    return None if first is None else first.shape[0]
 
 
 def _describe(module: nn.Module) -> str:

@@ -93,6 +93,8 @@ class DiffusersVideoModel(Generic[C]):
     """Where text tokens stand in the sequence that attention sees."""
     branches: ClassVar[tuple[str, ...]] = ("cond",)
     """Guidance branches in the order the pipeline batches them; renoise mode runs the conditional one alone."""
+    per_sample: ClassVar[bool] = False
+    """Whether every row of the batch is attended to in a call of its own, in their order."""
     passes: ClassVar[tuple[str, ...]] = ()
     """Branches in the order of a step's passes, for pipelines that run one pass a branch and do not label them with
     `denoiser.cache_context`; those that do, and those that batch or have no guidance, leave it empty."""
@@ -410,7 +412,7 @@ class DiffusersVideoModel(Generic[C]):
     def _layout(self) -> TokenLayout:
         from vcorr.capture.records import TokenLayout
 
-        return TokenLayout(self.text, self.branches)
+        return TokenLayout(self.text, self.branches, per_sample=self.per_sample)
 
     def _guidance(self, settings: RunSettings) -> Mapping[str, float]:
         strength = settings.guidance
