@@ -43,7 +43,7 @@ class FramesSeen:
             raise CaptureError(
                 f"Step {self._step}: {name} {what} {came}.",
                 hint="One call a site and step is read: put other guidance passes inside recorder.branch('uncond'); "
-                "a model that attends sample by sample must be run with a batch of one.",
+                "a model that attends to the rows of a batch one by one says so: TokenLayout(per_sample=True).",
             )
         self._seen[name] = first + frames
         return slice(first, first + frames)

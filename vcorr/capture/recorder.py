@@ -383,12 +383,9 @@ class Recorder:
 
     def _observe(self, call: AttentionCall) -> None:
         now, attached = self._step, self._attached
-        if (
-            now is None
-            or attached is None
-            or self._branch != CONDITIONAL
-            or not holds_conditional(call, attached.layout)
-        ):
+        if now is None or attached is None or self._branch != CONDITIONAL:
+            return
+        if not holds_conditional(call, attached.layout):
             return
         site, grid = attached.sites[call.name]
         held = frames_in(call.q, site, grid, attached.layout)
