@@ -48,13 +48,15 @@ class PromptEncoding:
 
     def call_inputs(self, pipe: Any, prompt: str, device: str, dtype: torch.dtype) -> dict[str, Any]:
         """What the pipeline's call is given: the prompt, or without a text encoder the stand-ins of it and of ""."""
+        known = inspect.signature(type(pipe).__call__).parameters
         if pipe.text_encoder is not None:
-            known = inspect.signature(type(pipe).__call__).parameters
             return {"prompt": prompt, **{name: value for name, value in self.options.items() if name in known}}
         unconditional = self.embed(pipe, "", device, dtype)
         return {
             **self.embed(pipe, prompt, device, dtype),
             **{f"negative_{name}": value for name, value in unconditional.items()},
+            # some pipelines have a text here by default, and refuse both
+            **({"negative_prompt": None} if "negative_prompt" in known else {}),
         }
 
 

@@ -20,26 +20,39 @@ from vcorr.records import Clip, RunSettings
 _CONVOLUTIONS = (nn.Conv2d, nn.Conv3d)
 
 
-def make_local(autoencoder: nn.Module) -> None:
+def make_local(autoencoder: nn.Module, *, causal: bool = True) -> None:
     """Makes every convolution of an autoencoder pass on the pixel and frame it stands at, averaged over channels.
 
     With random weights a causal autoencoder of many layers smears a change over later frames and neighbouring latents,
     so that nothing can be said about where it belongs. Its architecture stays: strides, padding and causality decide
-    where a change ends up. Attention inside it is switched off.
+    where a change ends up. Attention inside it is switched off; other linear layers pass on the mean of their input.
+
+    Args:
+        autoencoder: changed in place.
+        causal: whether a convolution over time stands at its last element, else at its middle one.
     """
     with torch.no_grad():
         for module in autoencoder.modules():
-            if not isinstance(module, (*_CONVOLUTIONS, nn.Linear)):
-                continue
-            module.weight.zero_()
-            if module.bias is not None:
-                module.bias.zero_()
-            if isinstance(module, _CONVOLUTIONS):
-                height, width = module.weight.shape[-2:]
-                middle = module.weight[..., height // 2, width // 2]
-                # a causal convolution over time stands at its last element
-                here = middle[..., -1] if isinstance(module, nn.Conv3d) else middle
-                here.fill_(1 / module.weight.shape[1])
+            if isinstance(module, (*_CONVOLUTIONS, nn.Linear)):
+                _pass_on(module, causal)
+        for module in autoencoder.modules():
+            if "Attention" in type(module).__name__:
+                for linear in (part for part in module.modules() if isinstance(part, nn.Linear)):
+                    linear.weight.zero_()
+
+
+def _pass_on(module: nn.Conv2d | nn.Conv3d | nn.Linear, causal: bool) -> None:
+    if module.bias is not None:
+        module.bias.zero_()
+    if isinstance(module, nn.Linear):
+        module.weight.fill_(1 / module.in_features)
+        return
+    module.weight.zero_()
+    height, width = module.weight.shape[-2:]
+    here = module.weight[..., height // 2, width // 2]
+    if isinstance(module, nn.Conv3d):
+        here = here[..., -1 if causal else here.shape[-1] // 2]
+    here.fill_(1 / module.weight.shape[1])
 
 
 def find_impulse(model: Any, clip: Clip, token: tuple[int, int, int], step: int, num_steps: int) -> tuple[int, ...]:

@@ -1,0 +1,1 @@
+"""The models at sizes a CPU runs in a moment."""
