@@ -11,7 +11,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from vcorr.capture.modules import eager, find_all
 from vcorr.capture.records import TokenLayout
+from vcorr.capture.rows import holds_conditional
 from vcorr.capture.tap import AttentionCall, rehearsal, rehearsing
 from vcorr.errors import CaptureError
 from vcorr.geometry import TokenGrid
@@ -97,14 +98,15 @@ class _Stage:
                 f"{min(missing)}: named for q or k before the rotary embedding, it did not run.",
                 hint="Check Site.unrotated: the modules it names must run before the attention is computed.",
             )
-        return calls[:1]
+        numbered = (replace(call, number=number, batch=len(calls)) for number, call in enumerate(calls))
+        return [call for call in numbered if holds_conditional(call, self.layout)][:1]
 
     def _leveller(self, name: str, levelled: set[str]) -> Callable[[nn.Module, Any, Any], Tensor]:
-        def replace(_: nn.Module, args: Any, output: Any) -> Tensor:
+        def level(_: nn.Module, args: Any, output: Any) -> Tensor:
             levelled.add(name)
             return self._level(name, output)
 
-        return replace
+        return level
 
     def _level(self, name: str, output: Any) -> Tensor:
         """The output with every video token replaced by their mean, taken in float32; text is left as it is."""

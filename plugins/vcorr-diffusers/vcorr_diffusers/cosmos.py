@@ -1,4 +1,4 @@
-"""Cosmos 1, text to world: full 3D self-attention, EDM noise, and guidance as two passes without a label, cond first."""
+"""Cosmos 1, text to world: full 3D self-attention, EDM noise, guidance as two passes without a label, cond first."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The stand-in for Cosmos' guardrail beside random weights, which make noise and nothing that could be unsafe.
 
-The pipeline refuses to run without a guardrail, rightly: the licence of the released weights asks for it. Pipelines with
-released weights keep their own, from the package `cosmos_guardrail`.
+The pipeline refuses to run without a guardrail, rightly: the licence of the released weights asks for it. Pipelines
+with released weights keep their own, from the package `cosmos_guardrail`.
 """
 
 from __future__ import annotations

@@ -1,1 +1,0 @@
-"""The models at sizes a CPU runs in a moment."""

@@ -1,0 +1,204 @@
+"""Every model on a small configuration: the contract in both modes, and the passes its own pipeline makes."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from vcorr_diffusers import plugin
+
+from vcorr import Clip, RunSettings
+from vcorr.capture.recorder import Recorder
+from vcorr.testing import assert_passed, check_model, find_impulse, make_local
+
+NUM_STEPS = 4
+TEXT_TOKENS = {"mochi": 4, "easyanimate": 6}  # Mochi's words and the end of the text; the padding is left out
+pytestmark = pytest.mark.filterwarnings("ignore:In CPU autocast")  # Mochi's rotary embedding asks for float32
+
+
+TRANSFORMER = {"num_layers": 2, "num_attention_heads": 2, "attention_head_dim": 16, "text_tokens": 6}
+IMAGES = {"vae_channels": (8, 8, 8, 8), "vae_layers_per_block": 1, "vae_norm_groups": 4}
+SMALL = {
+    "ltx-video": TRANSFORMER
+    | {"height": 64, "width": 96, "frames": 17, "caption_channels": 16}
+    | {"vae_channels": (8, 8, 8, 8), "vae_layers": (1,) * 5},
+    "mochi": TRANSFORMER
+    | {"height": 48, "width": 64, "frames": 13, "text_embed_dim": 16, "pooled_projection_dim": 24}
+    | {"vae_channels": (32,) * 4, "decoder_channels": (32,) * 4, "vae_layers": (1,) * 5},
+    "cosmos-7b": TRANSFORMER
+    | {"height": 64, "width": 96, "frames": 17, "text_embed_dim": 16, "adaln_lora_dim": 4, "max_size": (4, 12, 16)}
+    | {"padding_mask": False, "vae_channels": (8,) * 4, "decoder_channels": (8,) * 4, "vae_layers": 1},
+    "allegro": TRANSFORMER
+    | {"height": 128, "width": 128, "frames": 24, "attention_head_dim": 24, "caption_channels": 16}
+    | {"vae_channels": (4,) * 4, "vae_layers_per_block": 1, "vae_norm_groups": 2, "vae_tile": 128},
+    "easyanimate": TRANSFORMER
+    | {"height": 48, "width": 64, "frames": 9, "mmdit_layers": 1, "time_embed_dim": 16, "text_embed_dim": 16}
+    | IMAGES,
+}
+"""Options by model; those that differ in sizes alone are tested by one of them."""
+
+ENTRIES = {entry.name: entry for entry in plugin.vcorr_models()}
+
+
+def small(name, **options):
+    """The configuration of a model at the small size."""
+    return ENTRIES[name].config_type()(**SMALL[name] | options)
+
+
+def loaded(name, dtype="float32", **options):
+    """The model with random weights at the small size."""
+    model = ENTRIES[name].create(small(name, **options))
+    model.load("cpu", dtype, "random:3")
+    return model
+
+
+def make_clip(config, prompt="a red disk"):
+    """A clip of the size of a configuration."""
+    shape = (config.frames, config.height, config.width, 3)
+    video = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    queries = np.array([[10.5, 20.5], [40.25, 30.0]], dtype=np.float32)
+    return Clip(id="clip", prompt=prompt, queries=queries, video=video)
+
+
+@pytest.fixture(scope="module", params=SMALL)
+def model(request):
+    """Every model in turn, loaded."""
+    return loaded(request.param)
+
+
+class Keep:
+    """Keeps what it is shown; answers that nothing moves."""
+
+    needs = frozenset({"q", "k"})
+
+    def __init__(self):
+        self.q, self.text = {}, {}
+
+    def read(self, capture, queries):
+        self.q[capture.site.layer, capture.step] = capture.q.clone()
+        self.text[capture.site.layer, capture.step] = capture.k_text.clone()
+        return {-1: queries[:, None].expand(-1, capture.grid.frames, -1)}
+
+
+class Stop(Exception):  # noqa: N818
+    """Ends a pipeline at its first forward pass."""
+
+
+def run(model, clip, settings):
+    """The video, what was read, and the arguments of every pass."""
+    calls, keep = [], Keep()
+    hook = model.pipe.transformer.register_forward_pre_hook(
+        lambda module, args, kwargs: calls.append((args, kwargs)), with_kwargs=True
+    )
+    recorder = Recorder({"keep": keep}, clip.queries)
+    try:
+        video = model.run(clip, settings, recorder)
+    finally:
+        hook.remove()
+    return video, keep, calls
+
+
+def name_of(model):
+    return model.model_card().name
+
+
+def size_of(grid):
+    return {"height": round(grid.height), "width": round(grid.width), "num_frames": grid.video_frames}
+
+
+@pytest.mark.parametrize("mode", ["renoise", "generate"])
+@pytest.mark.parametrize("name", SMALL)
+def test_the_contract_of_models(name, mode):
+    config = small(name)
+    report = check_model(
+        ENTRIES[name],
+        make_clip(config),
+        config=config,
+        settings=RunSettings(mode, (0, 2), NUM_STEPS),
+        plugin="vcorr_diffusers.plugin" if mode == "renoise" else None,
+        text_tokens=TEXT_TOKENS.get(name, 0),
+    )
+    assert_passed(report)
+
+
+def test_renoise_passes_are_what_the_pipeline_makes(model):
+    clip = make_clip(model.config)
+    grid, first = model.grid(clip, None), {}
+
+    def stop(module, args, kwargs):
+        names = ("hidden_states", "timestep")  # EasyAnimate's pipeline passes these by place
+        first.update(zip(names, args, strict=False), **kwargs)
+        raise Stop
+
+    with torch.no_grad():
+        schedule = model.schedule(NUM_STEPS, grid)
+        latents = model.encode(clip.video)
+        # what the pipeline starts from, so that both feed the same at the first step
+        pure = torch.randn(latents.shape, generator=torch.Generator().manual_seed(0))
+        fed = schedule.add_noise(torch.zeros_like(latents), pure, 0)
+        ours = dict(model.inputs(fed, schedule.timesteps[0], model.condition(clip.prompt, grid)))
+    hook = model.pipe.transformer.register_forward_pre_hook(stop, with_kwargs=True)
+    given = {**model.call_inputs(clip, grid), "guidance_scale": 1.0, "num_inference_steps": NUM_STEPS}
+    start = model.pipe._pack_latents(pure) if name_of(model) == "ltx-video" else pure
+    with pytest.raises(Stop):
+        model.pipe(
+            height=round(grid.height), width=round(grid.width), num_frames=grid.video_frames, latents=start, **given
+        )
+    hook.remove()
+    assert ours.keys() == first.keys()
+    flat_ours, flat_theirs = (torch.utils._pytree.tree_leaves(call) for call in (ours, {k: first[k] for k in ours}))
+    for mine, theirs in zip(flat_ours, flat_theirs, strict=True):
+        if isinstance(mine, torch.Tensor):
+            assert mine.dtype == theirs.dtype
+            assert torch.allclose(mine, theirs, atol=2e-5)
+        else:
+            assert mine == theirs
+
+
+def test_the_conditional_branch_is_the_conditional_one(model):
+    clip, settings = make_clip(model.config), RunSettings("generate", (0,), NUM_STEPS, guidance=5.0)
+    read = run(model, clip, settings)[1]
+    other_prompt = run(model, dataclasses.replace(clip, prompt="blue"), settings)[1]
+    given = model.call_inputs
+    model.call_inputs = lambda clip, grid: (
+        given(clip, grid)
+        | {
+            name: value + 1 if name == "negative_prompt_embeds" else value
+            for name, value in given(clip, grid).items()
+            if name.startswith("negative_prompt_")
+        }
+    )
+    try:
+        other_negative, calls = run(model, clip, settings)[1:]
+    finally:
+        del model.call_inputs
+    last = (1, 0)
+    assert torch.equal(read.q[last], other_negative.q[last])
+    assert torch.equal(read.text[last], other_negative.text[last])
+    assert not torch.equal(read.q[last], other_prompt.q[last])
+    assert len(calls) == (2 * NUM_STEPS if model.passes else NUM_STEPS)
+
+
+def test_the_video_is_the_pipelines_own_and_repeats(model):
+    clip = make_clip(model.config)
+    grid = model.grid(clip, None)
+    video = run(model, clip, RunSettings("generate", (1,), NUM_STEPS, seed=7, guidance=3.0))[0]
+    output = model.pipe(
+        **model.call_inputs(clip, grid),
+        **size_of(grid),
+        num_inference_steps=NUM_STEPS,
+        guidance_scale=3.0,
+        generator=torch.Generator("cpu").manual_seed(7),
+        output_type="np",
+    )
+    assert np.array_equal(video, np.rint(output.frames[0].clip(0, 1) * 255).astype(np.uint8))
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_an_impulse_in_pixels_is_found_at_its_token(name):
+    model = loaded(name)
+    make_local(model.pipe.vae, causal=model.compression.causal)
+    clip = make_clip(model.config)
+    grid = model.grid(clip, None)
+    for token in ((0, 0, 0), (1, 1, 2), (grid.frames - 1, grid.rows - 1, 0)):
+        assert find_impulse(model, clip, token, NUM_STEPS - 1, NUM_STEPS) == token
