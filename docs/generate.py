@@ -334,6 +334,12 @@ def attention_kinds() -> str:
     return ", ".join(f"`{kind}`" for kind in get_args(Attention)) + "\n"
 
 
+def ltx_adapter() -> str:
+    """The adapter of LTX-Video as it is."""
+    source = FOLDER.parent / "plugins" / "vcorr-diffusers" / "vcorr_diffusers" / "ltx.py"
+    return f"```python\n{source.read_text(encoding='utf-8')}```\n"
+
+
 PARTS: dict[str, Callable[[], str]] = {
     "cli": cli,
     "exit codes": exit_codes,
@@ -354,6 +360,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "card fields": card_fields,
     "card extras": card_extras,
     "attention kinds": attention_kinds,
+    "ltx adapter": ltx_adapter,
     "model list": model_pages.models_table,
 }
 

@@ -1,0 +1,181 @@
+"""What the models say of themselves: cards, true sizes, sizes that do not fit, weights that are missing or do not."""
+
+import ast
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import vcorr_diffusers
+from vcorr_diffusers import plugin
+from vcorr_diffusers.ltx import LTX, LTXConfig
+
+from vcorr import Clip, MissingError, RunSettings, UsageError
+from vcorr.capture.recorder import Recorder
+from vcorr.cards import load_card
+
+ENTRIES = {entry.name: entry for entry in plugin.vcorr_models()}
+SMALL_LTX = {
+    "height": 64,
+    "width": 96,
+    "frames": 17,
+    "num_layers": 1,
+    "num_attention_heads": 2,
+    "attention_head_dim": 16,
+    "text_tokens": 6,
+    "caption_channels": 16,
+    "vae_channels": (8, 8, 8, 8),
+    "vae_layers": (1,) * 5,
+}
+TRUE_GRIDS = {
+    "ltx-video": (21, 16, 22, 32),
+    "mochi": (28, 30, 53, 16),
+    "cosmos-7b": (16, 44, 80, 16),
+    "cosmos-14b": (16, 44, 80, 16),
+    "allegro": (22, 45, 80, 16),
+    "easyanimate": (13, 32, 32, 16),
+}
+NOTHING = Clip("p", "p", np.zeros((0, 2), np.float32))
+
+
+@pytest.mark.parametrize("name", ENTRIES)
+def test_the_true_size_without_loading_anything(name):
+    model = ENTRIES[name].create()
+    grid = model.grid(NOTHING, model.sites()[0])
+    assert (grid.frames, grid.rows, grid.cols, grid.stride[0]) == TRUE_GRIDS[name]
+    assert grid.causal == (name != "allegro")
+
+
+@pytest.mark.parametrize("name", ENTRIES)
+def test_cards_agree_with_the_configurations(name):
+    entry = ENTRIES[name]
+    config, card, model = entry.config_type()(), load_card(entry.card, entry.label), entry.create()
+    assert (card.name, card.resolution, card.frames) == (name, (config.height, config.width), config.frames)
+    assert (card.extra["layers"], card.extra["heads"]) == (len(model.sites()), config.num_attention_heads)
+    assert card.extra["head_dim"] == config.attention_head_dim
+    assert card.extra["text_tokens"] == (0 if model.text == "none" else config.text_tokens)
+    pack, vae = model.compression, card.extra["vae"]
+    assert (vae["temporal"], vae["height"], vae["causal"]) == (pack.temporal, pack.spatial, pack.causal)
+    assert {site.attention for site in model.sites()} == {card.attention}
+    with torch.device("meta"):
+        pipe = model.build(0)
+    assert card.parameters == sum(p.numel() for p in pipe.transformer.parameters())
+
+
+@pytest.mark.parametrize("name", ENTRIES)
+def test_missing_weights_are_named(name, tmp_path, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    card = load_card(ENTRIES[name].card, name)
+    with pytest.raises(MissingError, match=f"hf download {card.hub_id}"):
+        ENTRIES[name].create().weights_id("hub")
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "reason"),
+    [
+        ("ltx-video", {"height": 500}, r"480 and 512"),
+        ("ltx-video", {"frames": 160}, r"153 and 161"),
+        ("mochi", {"frames": 84}, r"79 and 85"),
+        ("cosmos-7b", {"height": 2000}, r"to 1920(.|\n)*nearest: 1920"),
+        ("cosmos-7b", {"frames": 1025}, r"9 to 1017(.|\n)*nearest: 1017"),
+        ("allegro", {"frames": 90}, r"24 and more, in steps of 16(.|\n)*88 and 104"),
+        ("allegro", {"height": 700}, r"320 and more, in steps of 200(.|\n)*520 and 720"),
+        ("allegro", {"width": 1000}, r"800 and 1040"),
+        ("easyanimate", {"width": 500}, r"496 and 512"),
+    ],
+)
+def test_sizes_that_do_not_fit_are_refused_with_the_nearest_that_do(name, options, reason):
+    entry = ENTRIES[name]
+    with pytest.raises(UsageError, match=reason):
+        entry.create(entry.config_type()(**options)).grid(NOTHING, None)
+
+
+@pytest.mark.parametrize(("frames", "read"), [(200, 88), (87, 72), (24, 24)])
+def test_allegro_reads_what_its_tiles_cover(frames, read):
+    clip = Clip("c", "", np.zeros((0, 2), np.float32), np.zeros((frames, 4, 4, 3), np.uint8))
+    assert ENTRIES["allegro"].create().grid(clip, None).video_frames == read
+
+
+def test_a_clip_too_short_is_refused():
+    clip = Clip("c", "", np.zeros((0, 2), np.float32), np.zeros((23, 4, 4, 3), np.uint8))
+    with pytest.raises(UsageError, match="Clip c has 23 frames; Allegro needs at least 24"):
+        ENTRIES["allegro"].create().grid(clip, None)
+
+
+def test_cosmos_says_what_its_padding_mask_needs(monkeypatch):
+    monkeypatch.setattr("vcorr_diffusers.cosmos.find_spec", lambda name: None)
+    with pytest.raises(MissingError, match=r"torchvision(.|\n)*model\.padding_mask=false"):
+        ENTRIES["cosmos-7b"].create().load("cpu", "float32", "random")
+
+
+# ------------------------------------------------------------------------------------------------ weights from a folder
+
+
+@pytest.fixture(scope="module")
+def saved(with_text, tmp_path_factory):
+    """LTX-Video as `hf download` would leave it, small, with a text encoder."""
+    model = LTX(LTXConfig(**SMALL_LTX))
+    model.load("cpu", "float32", "random")
+    folder = tmp_path_factory.mktemp("ltx")
+    with_text(model.pipe).save_pretrained(folder)
+    return folder
+
+
+def test_weights_from_a_folder_encode_the_prompt_themselves_in_both_modes(saved):
+    model = LTX(LTXConfig(**SMALL_LTX))
+    model.load("cpu", "bfloat16", str(saved))
+    clip = Clip("c", "a red disk", np.array([[4, 4]], np.float32), np.zeros((17, 64, 96, 3), np.uint8))
+    seen = []
+    model.pipe.transformer.register_forward_pre_hook(lambda m, a, kwargs: seen.append(kwargs), with_kwargs=True)
+    for mode in ("renoise", "generate"):
+        recorder = Recorder({"still": Still()}, clip.queries)
+        model.run(clip, RunSettings(mode, (0,), 2), recorder)
+        assert len(recorder.predictions) == 1
+    ours, pipelines = (seen[0], seen[1])
+    assert torch.equal(ours["encoder_hidden_states"][0], pipelines["encoder_hidden_states"][1])
+    assert ours["encoder_attention_mask"][0].sum() == 4
+    assert {p.dtype for p in model.pipe.transformer.parameters()} == {torch.bfloat16}
+
+
+def test_a_prompt_the_text_encoder_would_cut_is_refused(saved):
+    model = LTX(LTXConfig(**SMALL_LTX))
+    model.load("cpu", "float32", str(saved))
+    with pytest.raises(UsageError, match="8 tokens; LTX-Video reads 6"):
+        model.prompt(Clip("c", "a red disk a red disk a", np.zeros((0, 2), np.float32)))
+
+
+def test_weights_of_other_sizes_are_refused_with_the_options_that_fit(saved):
+    other = LTX(LTXConfig(**SMALL_LTX | {"num_layers": 3}))
+    with pytest.raises(UsageError, match=r"num_layers=1 \(configured: 3\)(.|\n)*--set model.num_layers=1"):
+        other.load("cpu", "float32", str(saved))
+
+
+class Still:
+    needs = frozenset({"q"})
+
+    def read(self, capture, queries):
+        return {-1: queries[:, None].expand(-1, capture.grid.frames, -1)}
+
+
+# ---------------------------------------------------------------------------------------------------------- sixty lines
+
+
+def test_ltx_is_about_sixty_lines():
+    source = (Path(vcorr_diffusers.__file__).parent / "ltx.py").read_text(encoding="utf-8")
+    assert len(lines_of_code(source)) <= 66
+
+
+def lines_of_code(source):
+    """Numbers of the lines that are neither empty, nor comment, nor docstring."""
+    documented = (ast.Module, ast.ClassDef, ast.FunctionDef)
+    docstrings = {
+        line
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, documented) and ast.get_docstring(node) is not None
+        for line in range(node.body[0].lineno, node.body[0].end_lineno + 1)
+    }
+    return [
+        number
+        for number, line in enumerate(source.splitlines(), 1)
+        if line.strip() and not line.lstrip().startswith("#") and number not in docstrings
+    ]
