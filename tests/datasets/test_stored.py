@@ -79,6 +79,20 @@ def test_the_datasets_library_loads_the_folder(tmp_path):
     assert found[1]["visible"] == kept.visible.ravel().tolist()
 
 
+def test_the_card_is_one_the_hub_reads(tmp_path):
+    from huggingface_hub import DatasetCard
+
+    made = make_folder(tmp_path / "small")
+    found = DatasetCard.load(made.path / "README.md")
+    assert found.data.to_dict()["configs"] == [
+        {"config_name": "default", "data_files": [{"split": "test", "path": "data/*.parquet"}]}
+    ]
+    assert found.data.pretty_name == "small"
+    for said in ("clips: 2 ok; 2 with a video", "5 frames of 64 x 64", "tracker: exact, licence CC0-1.0", "random:0"):
+        assert said in found.text
+    assert [name for name in COLUMNS.names if f"- `{name}` (" not in found.text] == []
+
+
 def test_one_file_may_hold_many_clips(tmp_path):
     import datasets
 

@@ -87,12 +87,16 @@ def _facts(folder: DatasetFolder, rows: Sequence[ClipRow]) -> dict[str, Any]:
         "weights": _each(row.weights for row in rows),
         "seeds": _each(str(row.seed) for row in rows),
         "steps": _each(str(row.num_steps) for row in rows),
-        "tracker": _each(f"{row.tracker} (version {row.tracker_version})" for row in rows if row.tracker),
+        "tracker": _each(_tracker(row) for row in rows),
         "licence of the tracker": _each(row.tracker_licence for row in rows),
     }
     if facts["tracks"] and not facts["videos"]:
         facts["note"] = "The videos are not here, so the tracks are no reference: the prompts are what is used."
     return facts
+
+
+def _tracker(row: ClipRow) -> str:
+    return f"{row.tracker} (version {row.tracker_version})" if row.tracker_version else row.tracker
 
 
 def _each(values: Any) -> str:

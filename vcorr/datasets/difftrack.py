@@ -209,7 +209,6 @@ def _row(source: SourceSet, clip: str, prompt: str, tracks_file: Path | None, vi
         xy=xy,
         visible=visible,
         tracker=TRACKER,
-        tracker_version=1,
         tracker_licence=TRACKER_LICENCE,
         visible_share=float(visible.mean()),
     )

@@ -87,7 +87,7 @@ MEANINGS = {
     "xy": "Positions of the points in every frame: N x T x (x, y) pixels, row-major.",
     "visible": "N x T, row-major; true where the point can be seen.",
     "tracker": "Who made the tracks; `exact` where they are known by construction.",
-    "tracker_version": "Version of the tracker.",
+    "tracker_version": "Version of the tracker; 0 where it is not known.",
     "tracker_licence": "Licence of the tracker.",
     "video": "Path of the video inside the folder; empty where there is none.",
     "video_sha256": "Hash of the frames the tracks were made on, as `vcorr.video.video_hash` computes it.",
