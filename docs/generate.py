@@ -53,7 +53,8 @@ COLUMNS = {
     "noise": "sigma / (alpha + sigma) of the step; NaN without noise.",
     "head": "Attention head, from 0; -1 for the answer of several heads together.",
     "metric": "Name of the score, a column of a metric; empty in the one row of a clip that failed or has no tracks.",
-    "variant": "`corrected` (the only variant of this version).",
+    "variant": "`corrected` or `difftrack`: under which it was scored; in `predictions`, under which it was read.",
+    "switches": "Switches flipped off the variant, as in `time_map=stretched+scale=heads`; empty for none.",
     "value": "The score; NaN means not scored.",
     "floor": "What standing still scores on the same pairs.",
     "ceiling": "What the best answer the read-out can give scores on the same pairs.",
@@ -85,6 +86,17 @@ UNITS = {
     **dict.fromkeys(("xy", "queries", "height", "width"), "pixels"),
     "n": "count",
 }
+
+SWITCH_SOURCES = {
+    "readout": "`AP` 3242-3249, `evaluate_tapvid.py` 331-351; the margin also in `utils/matching.py` 56",
+    "time_map": "`utils/track_vis.py` 18; always to 49 frames, `AP` 3256 and 3290",
+    "lookup": "`AP` 3308-3316; HunyuanVideo: `transformer_hunyuan_video.py` 238-246",
+    "pooling": "`utils/evaluation.py` 196-205, `utils/confidence_attention_score.py` 110-131, `utils/harmonic_mean.py`",
+    "second_softmax": "`AP` 3230-3238 and 3274, `evaluate_tapvid.py` 310-317 and 346, `utils/matching.py` 183-184",
+    "scale": "`evaluate_tapvid.py` 305-309, which takes the heads for the width",
+    "guidance_mask": "`AP` 1841-1845",
+}
+"""Where in the published code a switch comes from."""
 
 CARD_FIELDS = {
     "name": "The name typed after `--model`.",
@@ -184,6 +196,21 @@ def config_keys() -> str:
     return _table(("key", "default"), [(f"`{f.name}`", f"`{f.default!r}`") for f in known])
 
 
+def switches() -> str:
+    """The switches between the variants, from the dataclass and its docstring."""
+    from vcorr.variants import VARIANTS, Switches, switch_values
+
+    said = _arguments(Switches)
+    rows = []
+    for name, values in switch_values().items():
+        flipped = "yes" if getattr(VARIANTS["difftrack"], name) == values[1] else "no"
+        first, second = (f"`{str(value).lower()}`" for value in values)
+        text = re.sub(r'"(\w+)"', r"`\1`", said[name]).replace("`corrected`", "corrected")
+        rows.append((f"`{name}`", first, second, flipped, text, SWITCH_SOURCES[name]))
+    head = ("switch", "corrected", "flipped", "in `difftrack`", "what they mean", "in the public code")
+    return _table(head, rows)
+
+
 def options_of(kind: str) -> Callable[[], str]:
     """A part: the options of the components of one kind that come with the repository."""
 
@@ -268,7 +295,7 @@ def protocols() -> str:
     from vcorr import protocols as module
 
     parts = []
-    for name in ("VideoModel", "Probe", "Metric", "Dataset", "Tracker", "Page"):
+    for name in ("VideoModel", "Probe", "VariantProbe", "Metric", "Dataset", "Tracker", "Page"):
         protocol = getattr(module, name)
         members = [f"{key}: {text}" for key, text in inspect.get_annotations(protocol).items()]
         methods = [m for m in vars(protocol).values() if inspect.isfunction(m) and not m.__name__.startswith("_")]
@@ -344,6 +371,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "cli": cli,
     "exit codes": exit_codes,
     "config keys": config_keys,
+    "switches": switches,
     "probes": options_of("probe"),
     "metrics": options_of("metric"),
     "models": options_of("model"),
@@ -510,6 +538,13 @@ def _returned(entry: str, rest: str) -> str:
 def _paragraphs(thing: Any) -> list[str]:
     text = (inspect.getdoc(thing) or "").split("\nArgs:")[0].split("\nReturns:")[0].split("\nRaises:")[0]
     return text.strip().split("\n\n")
+
+
+def _arguments(thing: Any) -> dict[str, str]:
+    """What the section Args of a docstring says of each, on one line."""
+    section = (inspect.getdoc(thing) or "").split("\nArgs:\n")[1].split("\nRaises:")[0]
+    parts = re.split(r"^    (\w+): ", section, flags=re.MULTILINE)[1:]
+    return {name: " ".join(text.split()) for name, text in zip(parts[::2], parts[1::2], strict=True)}
 
 
 def _signature(method: Any) -> str:

@@ -57,7 +57,6 @@ def vcorr_metrics() -> list[MetricEntry]:
             name="matching_accuracy",
             summary="Share of visible points within half a token of the reference.",
             factory="vcorr.metrics.builtin:MatchingAccuracy",
-            config="vcorr.metrics.builtin:MatchingAccuracyConfig",
             default=True,
         ),
         MetricEntry(
@@ -71,7 +70,6 @@ def vcorr_metrics() -> list[MetricEntry]:
             name="confidence",
             summary="Largest attention weight on later frames, the first frame and the text; of probe attention.",
             factory="vcorr.metrics.builtin:Confidence",
-            config="vcorr.metrics.builtin:AttentionConfig",
             default=True,
         ),
         MetricEntry(

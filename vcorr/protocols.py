@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from vcorr.geometry import TokenGrid
 from vcorr.records import Clip, RowsPrediction, RunSettings, Score, Site, Tracks
+from vcorr.variants import PredictionKind, Switches
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -109,7 +110,8 @@ class Probe(Protocol):
     """A descriptor: reduces the tensors of one attention call to positions or rows, inside the forward pass.
 
     Beside these it may have ``readout``, which its predictions carry: "token" (when absent), or "free" when it can
-    answer other than whole-token motions.
+    answer other than whole-token motions. A probe like this answers in the variant `corrected` alone; one that answers
+    in others as well is a `VariantProbe`.
     """
 
     needs: frozenset[str]
@@ -128,8 +130,30 @@ class Probe(Protocol):
 
 
 @runtime_checkable
+class VariantProbe(Probe, Protocol):
+    """A probe that answers under any variant, under several from one reading of a site (docs/switches.md).
+
+    ``answers`` is "positions" or "rows", and so says which switches change its answers: `vcorr.variants.READ_WITH`.
+    Beside these it may have ``check_variants(variants: Sequence[Switches]) -> None``, which raises `vcorr.UsageError`
+    when its options make no sense under one of them, before anything is loaded.
+    """
+
+    answers: PredictionKind
+
+    def read_each(
+        self, capture: Capture, queries: Tensor, variants: Sequence[Switches]
+    ) -> Sequence[Mapping[int, Tensor | Rows]]:
+        """What `read` answers, once for each of the variants and in their order."""
+        ...
+
+
+@runtime_checkable
 class Metric(Protocol):
-    """A score of predicted tracks against a reference; numpy only, no model, no torch."""
+    """A score of predicted tracks against a reference; numpy only, no model, no torch.
+
+    Beside these it may have ``under(variant: Switches) -> Metric``, the same metric under another variant
+    (docs/switches.md); one without it scores the rows of every variant alike.
+    """
 
     higher_is_better: bool
 
@@ -140,7 +164,9 @@ class Metric(Protocol):
 
 @runtime_checkable
 class RowMetric(Protocol):
-    """A score of attention rows; numpy only. A metric has either this method or `Metric.score`."""
+    """A score of attention rows; numpy only. A metric has either this method or `Metric.score`; it too may have
+    `under`.
+    """
 
     higher_is_better: bool
 

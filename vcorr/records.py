@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from vcorr.errors import UsageError
 from vcorr.geometry import TokenGrid
+from vcorr.variants import DEFAULT_VARIANT, NamedVariant
 
 Mode = Literal["renoise", "generate"]
 Attention = Literal["full3d", "factorised", "linear", "none"]
@@ -200,6 +201,7 @@ class Prediction:
     xy: (N, F, 2) float32 pixels, [:, 0] the query. layer, step, head: -1 where they do not apply
     (docs/results-format.md). noise: sigma / (alpha + sigma) in [0, 1] of the step, NaN without noise. readout: "token"
     when only whole-token motions can be answered (the ceiling then is the token oracle), "free" when any position can.
+    variant: under which the positions were read; answers that come from no attention site depend on none.
     """
 
     probe: str
@@ -212,6 +214,7 @@ class Prediction:
     noise: float = float("nan")
     attention: Attention = "none"
     readout: Readout = "token"
+    variant: NamedVariant = DEFAULT_VARIANT
 
 
 @dataclass(frozen=True)
@@ -224,7 +227,7 @@ class RowsPrediction:
     peak_cross: (N, F - 1) float32, the largest weight on a token of each later latent frame. peak_self, peak_text: (N,)
     the largest on a token of the first latent frame, and of the text. sum_cross, sum_self, sum_text: (N,) the weight on
     all later frames, on the first, and on the text together. Text is NaN where the sequence holds none.
-    layer, layer_name, step, head, noise, attention: as in `Prediction`.
+    layer, layer_name, step, head, noise, attention, variant: as in `Prediction`.
     """
 
     probe: str
@@ -241,6 +244,7 @@ class RowsPrediction:
     head: int = HEAD_MEAN
     noise: float = float("nan")
     attention: Attention = "none"
+    variant: NamedVariant = DEFAULT_VARIANT
 
 
 @dataclass(frozen=True)

@@ -216,7 +216,7 @@ def _assignment(text: str) -> tuple[str, str, Any]:
 
 def _typed(values: dict[str, Any], options: dict[str, dict[str, Any]]) -> RunSpec:
     # layers: 3 and steps: 10 are numbers to YAML but lists of one index to us
-    for key in ("layers", "steps", "probe", "metrics"):
+    for key in ("layers", "steps", "probe", "metrics", "variant"):
         if isinstance(values.get(key), (int, list, tuple)) and not isinstance(values[key], bool):
             given = values[key]
             values[key] = ",".join(str(v) for v in given) if isinstance(given, (list, tuple)) else str(given)

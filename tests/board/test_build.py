@@ -15,7 +15,7 @@ from vcorr.board.paths import slug
 from vcorr.errors import MissingError, StoreError, UsageError
 from vcorr.stats.summary import best_site, series
 from vcorr.store.rundir import RunDirectory
-from vcorr.store.schema import FINGERPRINT_KEY, VERSION_KEY
+from vcorr.store.schema import FINGERPRINT_KEY, SCHEMA_VERSION, VERSION_KEY
 
 EVIL = "<script>alert(1)</script>"
 EVIL_TEXT = "</script><img src=x onerror=alert(2)>\"'&<!--"
@@ -142,7 +142,7 @@ def test_downloads_hold_all_the_rows(site, pristine_results):
         whole = RunDirectory(pristine_results / run).read("scores")
         assert table.num_rows == whole.num_rows > 0
         assert repr(table.to_pylist()) == repr(whole.to_pylist())  # as text, NaN equals NaN
-        assert table.schema.metadata[VERSION_KEY] == b"1"
+        assert table.schema.metadata[VERSION_KEY] == str(SCHEMA_VERSION).encode()
         assert table.schema.metadata[FINGERPRINT_KEY] == b"ef" * 32
 
 

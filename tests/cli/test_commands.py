@@ -164,3 +164,49 @@ def test_the_flags_of_run_are_those_of_the_contract() -> None:
         *("--dtype", "--weights", "--offload", "--vae-tiling", "--reuse", "--executor", "--config", "--set"),
         *("--dry-run", "--json"),
     }
+
+
+def test_a_known_motion_scores_one_and_a_point_moved_takes_away_its_share(vcorr) -> None:
+    def score(moved: float) -> float:
+        found = json.loads(vcorr(*RUN, "--layers", "0", "--set", f"data.moved={moved}", "--json").out)
+        (site,) = found["sites"]
+        return site["value"]
+
+    points = 5 * 5
+    assert score(0) == 1
+    assert score(3.9) == 1  # within half a token of eight pixels
+    assert score(4.1) == pytest.approx(1 - 1 / points, abs=1e-7)
+
+
+def test_both_variants_come_apart_in_table_and_json(vcorr) -> None:
+    ended = vcorr(*RUN, "--set", "variant=both")
+    header, *lines = [line.split() for line in ended.out.splitlines() if "qk" in line or "probe" in line]
+    assert header[:2] == ["probe", "variant"]
+    assert [line[:2] for line in lines] == [["qk", "corrected"], ["qk", "difftrack"]]
+    found = json.loads(vcorr(*RUN, "--set", "variant=both", "--json").out)
+    assert [(b["variant"], b["switches"]) for b in found["best"]] == [("corrected", ""), ("difftrack", "")]
+    assert len(found["sites"]) == 4
+    assert "variant" not in vcorr(*RUN).out  # nothing to tell apart
+
+
+def test_scoring_again_keeps_the_variants_of_the_run_unless_told_otherwise(vcorr) -> None:
+    path = vcorr(*RUN, "--set", "variant=both").out.splitlines()[-1].removeprefix("Results: ")
+
+    def variants(*arguments: str) -> set[str]:
+        (found,) = json.loads(vcorr("score", path, *arguments, "--json").out)
+        return {site["variant"] for site in found["sites"]}
+
+    assert variants("--set", "metrics=pck") == {"corrected", "difftrack"}
+    assert variants("--set", "variant=difftrack") == {"difftrack"}
+    assert variants() == {"corrected", "difftrack"}
+
+
+def test_scoring_again_in_a_variant_that_was_not_read_says_what_to_type(vcorr) -> None:
+    path = vcorr(*RUN).out.splitlines()[-1].removeprefix("Results: ")
+    ended = vcorr("score", path, "--set", "variant=difftrack")
+    assert ended.code == 2
+    assert "'difftrack' reads other positions off the model" in ended.err
+    assert "--set variant=corrected,difftrack" in ended.err
+    switched = vcorr("score", path, "--set", "variant=corrected+time_map=stretched", "--json")
+    (found,) = json.loads(switched.out)
+    assert [b["switches"] for b in found["best"]] == ["time_map=stretched"]

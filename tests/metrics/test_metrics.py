@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vcorr import TokenGrid, Tracks, UsageError
-from vcorr.metrics import MatchingAccuracy, MatchingAccuracyConfig, Pck, PckConfig, accuracy
+from vcorr.metrics import MatchingAccuracy, Pck, PckConfig, accuracy
 from vcorr.protocols import Metric
 
 fast = settings(max_examples=60, deadline=None, derandomize=True)
@@ -204,16 +204,14 @@ def test_arguments_are_left_alone():
 
 
 def test_metrics_meet_the_protocol_and_refuse_bad_options():
-    for metric in (MatchingAccuracy(), Pck(), MatchingAccuracy(MatchingAccuracyConfig()), Pck(PckConfig())):
+    for metric in (MatchingAccuracy(), Pck(), Pck(PckConfig()), MatchingAccuracy(variant="difftrack")):
         assert isinstance(metric, Metric)
         assert metric.higher_is_better
-        assert metric.variant == "corrected"
         with pytest.raises(UsageError, match="tracks: expected"):
             metric.score(np.zeros((5, 4, 2)), five_points(), GRID)
-    for config in (MatchingAccuracyConfig, PckConfig):
-        assert config(variant="difftrack").variant == "difftrack"
-        with pytest.raises(UsageError, match="Unknown variant"):
-            config(variant="corect")
+    for metric_type in (MatchingAccuracy, Pck):
+        with pytest.raises(UsageError, match="Unknown variant 'corect'"):
+            metric_type(variant="corect")
     for thresholds in ((), (0,), (1, -2), (2, 2), (math.nan,), (math.inf,)):
         with pytest.raises(UsageError, match="thresholds"):
             PckConfig(thresholds=thresholds)

@@ -224,7 +224,7 @@ def test_missing_weights_end_the_run_before_a_clip_is_marked_failed(found, tmp_p
         ({"steps": "10"}, "steps 0-9"),
         ({"limit": 0}, "limit"),
         ({"mode": "denoise"}, "Unknown mode"),
-        ({"variant": "difftrack"}, "not available"),
+        ({"variant": "diftrack"}, "Did you mean 'difftrack'"),
         ({"executor": "ray"}, "not available"),
         ({"device": "tpu9"}, "device"),
         ({"dtype": "int8"}, "Unknown dtype"),

@@ -115,10 +115,11 @@ def slide(seed):
 
 @dataclass
 class DataConfig:
-    """Options of the dataset."""
+    """Options of the dataset. moved: pixels by which the reference of the first point is off, after frame 0."""
 
     clips: int = 4
     fail: str = ""
+    moved: float = 0.0
 
 
 class SlidingData:
@@ -139,6 +140,7 @@ class SlidingData:
         ys, xs = np.meshgrid(np.arange(4.5, SIDE, 12), np.arange(3.5, SIDE - SHIFT * (FRAMES - 1), 7))
         queries = np.stack([xs.ravel(), ys.ravel()], axis=-1).astype(np.float32)
         xy = queries[:, None] + np.arange(FRAMES, dtype=np.float32)[None, :, None] * np.float32([SHIFT, 0])
+        xy[0, 1:, 1] += self.config.moved
         tracks = vcorr.Tracks(xy, np.ones(xy.shape[:2], dtype=bool), tracker="exact")
         return vcorr.Clip(id=clip_id, prompt="a sliding picture", queries=queries, video=video, tracks=tracks)
 

@@ -100,7 +100,7 @@ class _Site:
             ranked = sum(row.rank is not None for row in ranking.rows)
             for row in ranking.rows:
                 place = f"rank {row.rank} of {ranked}" if row.rank else f"not ranked: {row.unranked}"
-                places.setdefault(row.run.run_id, []).append(f"{row.series.key['probe']}: {place}")
+                places.setdefault(row.run.run_id, []).append(f"{row.series.name}: {place}")
         for left in self._board.left_out:
             subject = f"{left.probe} left out" if left.probe else "left out"
             places.setdefault(left.run.run_id, []).append(f"{subject}: {left.reason}")

@@ -56,7 +56,7 @@ def site_map(s: Series, best: BestSite | None) -> Spec | None:
     cells = [_cell(x, chosen=(x.layer, x.step) == mark) for x in site_summaries(s, sites=wanted)]
     stepless = all(s.sites[i]["step"] == NO_SITE for i in wanted)
     title = "no steps: the model adds no noise" if stepless else "step (0 is the noisiest)"
-    return _heat_map(cells, "step", title, f"Skill of {s.key['probe']} by layer and denoising step")
+    return _heat_map(cells, "step", title, f"Skill of {s.name} by layer and denoising step")
 
 
 def head_map(s: Series, best: BestSite | None) -> Spec | None:
@@ -68,7 +68,7 @@ def head_map(s: Series, best: BestSite | None) -> Spec | None:
         return None
     mark = (best.summary.layer, best.summary.head)
     cells = [_cell(x, chosen=(x.layer, x.head) == mark) for x in site_summaries(s, sites=wanted)]
-    return _heat_map(cells, "head", "head", f"Skill of {s.key['probe']} by layer and head")
+    return _heat_map(cells, "head", "head", f"Skill of {s.name} by layer and head")
 
 
 def noise_lines(pairs: Sequence[tuple[Series, BestSite]]) -> Spec | None:
@@ -77,7 +77,7 @@ def noise_lines(pairs: Sequence[tuple[Series, BestSite]]) -> Spec | None:
     for s, best in pairs:
         place = (best.summary.layer, best.summary.head)
         wanted = [i for i, x in enumerate(s.sites) if (x["layer"], x["head"]) == place and math.isfinite(x["noise"])]
-        label = f"{s.key['probe']}, layer {place[0]}"
+        label = f"{s.name}, layer {place[0]}"
         cells += [{**_cell(x, chosen=False), "line": label} for x in site_summaries(s, sites=wanted)]
     return _lines(cells) if len({cell["noise"] for cell in cells}) > 1 else None
 

@@ -96,11 +96,15 @@ def _run_view(run: BoardRun, boards: Sequence[BoardConfig], places: list[str], s
     order = _probe_order(run)
     metrics = []
     for column in columns.values():
-        found = sorted((s for s in run.series if s.key["metric"] == column.name), key=lambda s: order[s.key["probe"]])
+        found = [s for s in run.series if s.key["metric"] == column.name]
+        found.sort(key=lambda s: (order[s.key["probe"]], s.variant_text))
         view = _metric_view(run, column, found, specs)
         if view.charts:
             metrics.append(view)
-    shown = sorted((b for b in run.best if b.key["metric"] in columns), key=lambda b: order[b.key["probe"]])
+    shown = sorted(
+        (b for b in run.best if b.key["metric"] in columns),
+        key=lambda b: (order[b.key["probe"]], b.summary.variant_text),
+    )
     best = [(columns[b.key["metric"]].title, b) for b in shown]
     return RunView(run, _heading(run), places, best, metrics, provenance(run))
 
@@ -130,10 +134,9 @@ def _metric_view(run: BoardRun, column: MetricColumn, found: list[Series], specs
 
     for s in found:
         best = run.best_of(s)
-        probe = str(s.key["probe"])
-        add(view.maps, site_map(s, best), probe, _map_caption(s, best))
+        add(view.maps, site_map(s, best), s.name, _map_caption(s, best))
         at = f" at step {best.summary.step}" if best and best.summary.step != NO_SITE else ""
-        add(view.heads, head_map(s, best), f"{probe}, single heads", f"Layer by head{at}.")
+        add(view.heads, head_map(s, best), f"{s.name}, single heads", f"Layer by head{at}.")
     pairs = [(s, best) for s in found if (best := run.best_of(s)) is not None]
     add(
         view.lines, noise_lines(pairs), "Skill against noise", "Each probe at its best layer; bands are 95 % intervals."

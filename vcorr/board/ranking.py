@@ -94,8 +94,11 @@ def _rankings(board: BoardConfig, runs: Iterable[BoardRun]) -> tuple[list[Rankin
             if s.key["metric"] != board.primary:
                 continue
             row = _row(board, run, s)
-            if row is None:
-                left_out.append(LeftOut(run, "nothing could be scored", s.key["probe"]))
+            if s.key.get("switches"):
+                reason = f"flipped switches ({s.key['switches']}): numbers of neither variant"
+                left_out.append(LeftOut(run, reason, s.name))
+            elif row is None:
+                left_out.append(LeftOut(run, "nothing could be scored", s.name))
             else:
                 groups.setdefault(tuple(s.key[key] for key in GROUP_KEYS), []).append(row)
     rankings = []
@@ -129,7 +132,7 @@ def _one_a_probe(rows: list[Row]) -> tuple[list[Row], list[LeftOut]]:
         first = kept.setdefault(_identity(row), row)
         if first is not row:
             reason = f"run {first.run.run_id} measured the same with more clips, or later"
-            repeated.append(LeftOut(row.run, reason, row.series.key["probe"]))
+            repeated.append(LeftOut(row.run, reason, row.series.name))
     return list(kept.values()), repeated
 
 

@@ -18,8 +18,9 @@ from vcorr.capture.needs import PARTS
 from vcorr.capture.records import Capture
 from vcorr.errors import NumericalError, PluginError
 from vcorr.geometry import TokenGrid
-from vcorr.protocols import Probe, Rows
+from vcorr.protocols import Probe, Rows, VariantProbe
 from vcorr.records import HEAD_MEAN, Prediction, Readout, RowsPrediction, Site
+from vcorr.variants import DEFAULT_VARIANT, NamedVariant
 
 ROW_PARTS = ("peak_self", "peak_text", "sum_cross", "sum_self", "sum_text")
 """The parts of `vcorr.protocols.Rows` with one number a query point, in the order they are packed after peak_cross."""
@@ -36,6 +37,7 @@ class Answer:
     values: Tensor
     rows: bool
     probe: str
+    variant: NamedVariant
     readout: Readout
     head: int
     site: Site
@@ -61,23 +63,40 @@ def probe_needs(name: str, probe: Probe) -> frozenset[str]:
     return frozenset(needs)
 
 
-def ask(name: str, probe: Probe, capture: Capture, points: Tensor) -> Iterator[Answer]:
+def ask(
+    name: str, probe: Probe, capture: Capture, points: Tensor, variants: Sequence[NamedVariant] = (DEFAULT_VARIANT,)
+) -> Iterator[Answer]:
     """The probe's answers for one capture and queries (N, 2) on the CPU, where checking them waits for no device.
+
+    variants: under which it is asked; a probe that is no `VariantProbe` can be asked under `corrected` alone.
 
     Raises:
         PluginError: an answer has another form than the protocol says.
     """
-    answers = probe.read(capture, points)
-    if not isinstance(answers, Mapping) or not answers:
-        raise PluginError(f"Probe {name!r} must return a mapping of heads to answers, got {answers!r}.")
     readout: Readout = getattr(probe, "readout", "token")
-    for head, answer in answers.items():
-        _check_head(name, head)
-        rows = not isinstance(answer, Tensor) and isinstance(answer, Rows)
-        values = (_packed if rows else _positions)(name, answer, len(points), capture.grid)
-        # a copy: an answer that is a view would keep what it is a view of
-        kept = values.detach().to(torch.float32, copy=True)
-        yield Answer(kept, rows, name, readout, int(head), capture.site, capture.grid, int(capture.step), capture.noise)
+    for variant, answers in zip(variants, _asked(name, probe, capture, points, variants), strict=True):
+        if not isinstance(answers, Mapping) or not answers:
+            raise PluginError(f"Probe {name!r} must return a mapping of heads to answers, got {answers!r}.")
+        for head, answer in answers.items():
+            _check_head(name, head)
+            rows = not isinstance(answer, Tensor) and isinstance(answer, Rows)
+            values = (_packed if rows else _positions)(name, answer, len(points), capture.grid)
+            # a copy: an answer that is a view would keep what it is a view of
+            kept = values.detach().to(torch.float32, copy=True)
+            place = (capture.site, capture.grid, int(capture.step), capture.noise)
+            yield Answer(kept, rows, name, variant, readout, int(head), *place)
+
+
+def _asked(
+    name: str, probe: Probe, capture: Capture, points: Tensor, variants: Sequence[NamedVariant]
+) -> Sequence[Any]:
+    if tuple(variants) == (DEFAULT_VARIANT,):
+        return [probe.read(capture, points)]
+    assert isinstance(probe, VariantProbe)  # what a run asks of its probes was checked when it was planned
+    answers = probe.read_each(capture, points, [variant.values for variant in variants])
+    if len(answers) != len(variants):
+        raise PluginError(f"Probe {name!r}: read_each must answer {len(variants)} variants, got {len(answers)}.")
+    return answers
 
 
 def to_records(answers: Sequence[Answer]) -> list[Prediction | RowsPrediction]:
@@ -135,6 +154,7 @@ def _prediction(answer: Answer, xy: NDArray[np.float32]) -> Prediction:
         noise=answer.noise,
         attention=answer.site.attention,
         readout=answer.readout,
+        variant=answer.variant,
     )
 
 
@@ -156,6 +176,7 @@ def _rows(answer: Answer, packed: NDArray[np.float32]) -> RowsPrediction:
         head=answer.head,
         noise=answer.noise,
         attention=answer.site.attention,
+        variant=answer.variant,
     )
 
 

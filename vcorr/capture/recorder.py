@@ -38,6 +38,7 @@ from vcorr.errors import CaptureError, PluginError, UsageError
 from vcorr.geometry import TokenGrid
 from vcorr.protocols import Probe
 from vcorr.records import NO_SITE, Attention, Prediction, Readout, RowsPrediction, Site
+from vcorr.variants import DEFAULT_VARIANT, NamedVariant
 
 DIRECT = "direct"
 """The probe named in answers that a model gave itself, without attention."""
@@ -96,6 +97,7 @@ class Recorder:
         queries: (N, 2) pixels (x, y) in frame 0.
         layers: the layers to tap; None for all.
         on_step: called as each step ends, for progress.
+        variants: under which a probe is asked, by its name; `corrected` when it is not there.
 
     Raises:
         UsageError: the queries have another shape or are not finite.
@@ -109,9 +111,11 @@ class Recorder:
         *,
         layers: Collection[int] | None = None,
         on_step: Callable[[], None] | None = None,
+        variants: Mapping[str, Sequence[NamedVariant]] | None = None,
     ) -> None:
         self._on_step = on_step
         self._probes = dict(probes)
+        self._variants = {name: (variants or {}).get(name, (DEFAULT_VARIANT,)) for name in self._probes}
         self._needs = {name: probe_needs(name, probe) for name, probe in self._probes.items()}
         self._queries = _checked_queries(queries)
         self._points = torch.from_numpy(self._queries)
@@ -413,7 +417,10 @@ class Recorder:
                 if HIDDEN in self._needs[name]:
                     now.held[site.name, name] = capture
                 else:
-                    now.answers.extend(ask(name, self._probes[name], capture, self._points))
+                    now.answers.extend(self._ask(name, capture))
+
+    def _ask(self, name: str, capture: Capture) -> Iterator[Answer]:
+        return ask(name, self._probes[name], capture, self._points, self._variants[name])
 
     def _reading(self) -> bool:
         return self._step is not None and self._branch == CONDITIONAL
@@ -448,7 +455,7 @@ class Recorder:
             for name in self._hiding:
                 held = now.held.pop((site_name, name), None)
                 whole = capture if held is None else replace(held, hidden=capture.hidden)
-                now.answers.extend(ask(name, self._probes[name], whole, self._points))
+                now.answers.extend(self._ask(name, whole))
 
 
 @contextmanager

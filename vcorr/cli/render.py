@@ -13,6 +13,8 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from vcorr.variants import DEFAULT_VARIANT
+
 if TYPE_CHECKING:
     from vcorr.bench.overhead import Overhead
     from vcorr.doctor import Finding
@@ -89,14 +91,17 @@ def best_table(best: Sequence[BestSite]) -> RenderableType:
     table = Table(
         box=box.SIMPLE_HEAD, pad_edge=False, title=f"Best sites by {best[0].summary.metric}", title_justify="left"
     )
-    for name in ("probe", "layer", "step", "noise", "head"):
-        table.add_column(name, justify="left" if name == "probe" else "right")
+    # there is nothing to tell apart where everything is the default
+    variants = any(found.summary.variant_text != DEFAULT_VARIANT.text for found in best)
+    for name in ("probe", *(["variant"] if variants else []), "layer", "step", "noise", "head"):
+        table.add_column(name, justify="left" if name in ("probe", "variant") else "right", no_wrap=name == "variant")
     for name in ("value", "floor", "ceiling", "skill", "95 % interval", "regret", "clips"):
         table.add_column(name, justify="right")
     for found in best:
         s = found.summary
         table.add_row(
             Text(s.probe),
+            *([Text(s.variant_text.replace("+", "\n+"))] if variants else []),
             *(_index(i) for i in (s.layer, s.step)),
             number(s.noise, 2),
             "mean" if s.head < 0 else str(s.head),
@@ -179,6 +184,7 @@ def plan_table(plan: Plan, found: Estimate) -> RenderableType:
         if plan.settings.num_steps
         else "none: this model adds no noise",
         "metrics": ", ".join(m.entry.name for m in plan.metrics),
+        **({} if plan.variants == (DEFAULT_VARIANT,) else {"variants": ", ".join(v.text for v in plan.variants)}),
         "device": f"{plan.device_name}, {plan.dtype}",
         "run": str(found.path) + ("  (exists: it would be continued)" if found.exists else ""),
         "time": _time(found),

@@ -150,8 +150,11 @@ def _say_outcome(plan: Plan, outcome: Outcome, as_json: bool) -> None:
 
 
 def _draw_videos(plan: Plan, outcome: Outcome, best: Sequence[BestSite]) -> list[Path]:
-    """Overlays of the best site of the probe that scored best; none when nothing was scored."""
+    """Overlays of the best site of the probe that scored best under the run's first variant; none when nothing was
+    scored.
+    """
     from vcorr.stages.overlay import draw_overlays
 
-    drawable = [b.summary for b in best if not math.isnan(b.summary.value)]
+    scored = [b.summary for b in best if not math.isnan(b.summary.value)]
+    drawable = [s for s in scored if s.variant_text == plan.variants[0].text]
     return draw_overlays(plan, outcome.run, max(drawable, key=lambda s: s.value)) if drawable else []

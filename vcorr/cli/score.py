@@ -12,11 +12,12 @@ import click
 @click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="e.g. --set metrics=pck")
 @click.option("--json", "as_json", is_flag=True, help="Results as JSON on standard output.")
 def score(runs: tuple[Path, ...], assignments: tuple[str, ...], as_json: bool) -> int:
-    """Score a run's stored predictions again, with other metrics or thresholds; no model needed.
+    """Score a run's stored predictions again, with other metrics, thresholds or variants; no model needed.
 
     \b
     For example:
       vcorr score runs/3f2a81c09d17 --set metric.thresholds=[0.5,1,2]
+      vcorr score runs/3f2a81c09d17 --set variant=corrected,corrected+time_map=stretched
     """
     import json
 
@@ -28,10 +29,11 @@ def score(runs: tuple[Path, ...], assignments: tuple[str, ...], as_json: bool) -
     from vcorr.stats.summary import best_sites, summarise
     from vcorr.store.rundir import RunDirectory
 
-    spec = build_spec({}, assignments=assignments)
     found = []
     for path in runs:
         run = RunDirectory.open(path)
+        # a run of both variants stays one of both, unless told otherwise
+        spec = build_spec({"variant": run.record().get("spec", {}).get("variant")}, assignments=assignments)
         clips = rescore(run, installed(), spec)
         scores = run.read("scores")
         best = best_sites(scores)

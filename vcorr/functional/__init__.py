@@ -9,7 +9,7 @@ from vcorr.functional.api import latent_to_frames, match, match_features
 from vcorr.functional.attention import AttentionRows, attention_rows
 from vcorr.functional.guidance import cross_frame_attention
 from vcorr.functional.scores import attention_score, confidence_score, harmonic_mean, matching_accuracy, tapvid
-from vcorr.metrics.variants import CORRECTED, DIFFTRACK, DIFFTRACK_TAPVID, Switches, Variant
+from vcorr.variants import CORRECTED, DIFFTRACK, DIFFTRACK_TAPVID, Switches, Variant
 
 __all__ = [
     "CORRECTED",

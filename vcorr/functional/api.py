@@ -12,7 +12,7 @@ from vcorr.functional.matching import Heads, match_feature_tokens, match_tokens
 from vcorr.functional.queries import as_points, locate_queries, upload
 from vcorr.geometry import TokenGrid
 from vcorr.metrics.timemap import check_latent_tracks, frame_map
-from vcorr.metrics.variants import Variant, switches_of
+from vcorr.variants import Variant, switches_of
 
 
 @torch.no_grad()

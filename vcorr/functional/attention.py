@@ -14,7 +14,7 @@ from vcorr.functional.blocks import blocks, check_tokens, plain_precision
 from vcorr.functional.queries import QueryTokens, checked_points, locate_queries, upload
 from vcorr.geometry import TokenGrid
 from vcorr.metrics.difftrack import exchanged_tokens
-from vcorr.metrics.variants import Variant, switches_of
+from vcorr.variants import Variant, switches_of
 
 
 class AttentionRows(NamedTuple):

@@ -9,7 +9,7 @@ from vcorr.errors import UsageError
 from vcorr.functional.blocks import plain_precision
 from vcorr.functional.difftrack import masked_after_softmax
 from vcorr.geometry import TokenGrid
-from vcorr.metrics.variants import Variant, switches_of
+from vcorr.variants import Variant, switches_of
 
 
 def cross_frame_attention(

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -23,9 +23,22 @@ from vcorr.functional.blocks import MEAN, Piece, blocks, check_tokens, plain_pre
 from vcorr.functional.difftrack import FieldLanding, RoundedCosts, sampled_field
 from vcorr.functional.queries import QueryTokens, upload
 from vcorr.geometry import TokenGrid
-from vcorr.metrics.variants import Switches, Variant, switches_of
+from vcorr.variants import Switches, Variant, switches_of
 
 Heads = Literal["mean", "each"] | int | Sequence[int]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One way to read positions off q and k.
+
+    points: the queries, located for this variant (`vcorr.functional.queries.locate_queries`). scale: of the dot
+    products; None for the variant's own.
+    """
+
+    points: QueryTokens
+    variant: Variant = "corrected"
+    scale: float | None = None
 
 
 def match_tokens(
@@ -49,19 +62,50 @@ def match_tokens(
     Raises:
         UsageError: q, k or an option cannot be used; the message names it.
     """
+    reading = Reading(points, variant, scale)
+    return match_readings(q, k, grid, [reading], symmetric=symmetric, heads=heads, radius=radius, with_mean=with_mean)[
+        0
+    ]
+
+
+def match_readings(
+    q: Tensor,
+    k: Tensor,
+    grid: TokenGrid,
+    readings: Sequence[Reading],
+    *,
+    symmetric: bool = True,
+    heads: Heads = "mean",
+    radius: int = 0,
+    with_mean: bool = False,
+) -> list[Tensor]:
+    """`match_tokens` for several readings of one q and k; each gets, to the bit, what it would get by itself.
+
+    What does not depend on the queries, the sums of the reverse softmax over whole frames, is computed once a scale.
+    Only in half precision difftrack needs all of its own: it rounds where corrected does not.
+
+    Raises:
+        UsageError: q, k or an option cannot be used; the message names it.
+    """
     check_tokens("q", q, grid)
     check_tokens("k", k, grid)
     if k.shape != q.shape or k.device != q.device:
         raise UsageError(f"k: expected q's shape {tuple(q.shape)} on {q.device}, got {tuple(k.shape)} on {k.device}.")
-    switches = switches_of(variant)
     chosen = chosen_heads(heads, q.shape[0])
-    kind = RoundedCosts if switches.second_softmax else _Costs
-    factor = _checked_scale(scale, q, switches)
-    costs = kind(_take_heads(q, chosen), _take_heads(k, chosen), points.tokens, symmetric, factor)
-    landing = _landing(grid, points, _checked_radius(radius), q.device)
-    with plain_precision(q.device):
-        offsets = _offsets(costs, landing, grid.frames, each=heads == "each", with_mean=with_mean or heads != "each")
-    return _answers(offsets, points)
+    read_q, read_k, radius = _take_heads(q, chosen), _take_heads(k, chosen), _checked_radius(radius)
+    sums: dict[float, dict[int, Tensor]] = {}
+    answers = []
+    for reading in readings:
+        switches = switches_of(reading.variant)
+        scale = _checked_scale(reading.scale, q, switches)
+        costs = _costs(read_q, read_k, reading.points.tokens, symmetric, scale, switches, sums.setdefault(scale, {}))
+        landing = _landing(grid, reading.points, radius, q.device)
+        with plain_precision(q.device):
+            offsets = _offsets(
+                costs, landing, grid.frames, each=heads == "each", with_mean=with_mean or heads != "each"
+            )
+        answers.append(_answers(offsets, reading.points))
+    return answers
 
 
 def match_feature_tokens(f: Tensor, grid: TokenGrid, points: QueryTokens, *, variant: Variant = "corrected") -> Tensor:
@@ -106,11 +150,27 @@ def chosen_heads(heads: Heads, count: int) -> tuple[int, ...]:
     return chosen
 
 
+def _costs(
+    q: Tensor,
+    k: Tensor,
+    tokens: Tensor,
+    symmetric: bool,
+    scale: float,
+    switches: Switches,
+    sums: dict[int, Tensor],
+) -> _Costs | RoundedCosts:
+    if switches.second_softmax and q.dtype != torch.float32:
+        return RoundedCosts(q, k, tokens, symmetric, scale)
+    return _Costs(q, k, tokens, symmetric, scale, second_softmax=switches.second_softmax, sums=sums)
+
+
 @dataclass(frozen=True)
 class _Costs:
     """Rows of the correlation C of the query tokens, frame by frame and head by head.
 
-    q, k: (A, F, h, w, d). tokens: (U,). softmax False leaves the logits as they are.
+    q, k: (A, F, h, w, d). tokens: (U,). softmax False leaves the logits as they are. second_softmax: takes another one,
+    of C itself, in float32, which is how the published code rounds tensors of float32. sums: by frame what the reverse
+    softmax divides by, filled as it is needed; to be shared by costs that differ in their tokens alone.
     """
 
     q: Tensor
@@ -119,6 +179,8 @@ class _Costs:
     symmetric: bool
     scale: float
     softmax: bool = True
+    second_softmax: bool = False
+    sums: dict[int, Tensor] = field(default_factory=dict)
 
     @property
     def heads(self) -> int:
@@ -126,24 +188,30 @@ class _Costs:
 
     def pieces(self, frame: int, *, each: bool, with_mean: bool) -> Iterator[Piece]:
         """C of every query token, up to a positive factor: of each head by itself, of the mean over heads, or both."""
-        normaliser = self._normaliser(frame)
+        if self.symmetric and frame not in self.sums:
+            self.sums[frame] = self._sums(frame)
+        normaliser = self.sums[frame] if self.symmetric else None
         tokens = self.q.shape[2] * self.q.shape[3]
         for x in row_slices(len(self.tokens), tokens):
             total: Tensor | None = None
             for a, _ in blocks(self.heads, x.stop - x.start, tokens):
                 rows = self._rows(frame, a, x, normaliser)
                 if each:
-                    yield a, x, rows
+                    yield a, x, self._finished(rows, 1)
                 if with_mean:
                     part = rows.sum(dim=0)
                     total = part if total is None else total.add_(part)
             if total is not None:
-                yield MEAN, x, total
+                yield MEAN, x, self._finished(total, self.heads)
 
-    def _normaliser(self, frame: int) -> Tensor | None:
+    def _finished(self, rows: Tensor, heads: int) -> Tensor:
+        """rows: C times the number of directions and of `heads`."""
+        if not self.second_softmax:
+            return rows
+        return torch.softmax(rows / (heads * (2 if self.symmetric else 1)), dim=-1)
+
+    def _sums(self, frame: int) -> Tensor:
         """(A, P): log-sum-exp over the tokens x of frame 1 of qj(y)·k1(x), which the reverse softmax divides by."""
-        if not self.symmetric:
-            return None
         q, k = self.q[:, frame].flatten(1, 2), self.k[:, 0].flatten(1, 2)
         heads, tokens, _ = q.shape
         total = torch.empty(heads, tokens, dtype=torch.float32, device=q.device)

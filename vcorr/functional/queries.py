@@ -12,7 +12,7 @@ from torch import Tensor
 from vcorr.errors import UsageError
 from vcorr.geometry import TokenGrid
 from vcorr.metrics.difftrack import field_samples
-from vcorr.metrics.variants import Variant, switches_of
+from vcorr.variants import Variant, switches_of
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from vcorr.metrics import attention as scores
 from vcorr.metrics.accuracy import accuracy
 from vcorr.metrics.tapvid import QueryMode
 from vcorr.metrics.tapvid import tapvid as tapvid_of_arrays
-from vcorr.metrics.variants import Variant, switches_of
+from vcorr.variants import Variant, switches_of
 
 
 def matching_accuracy(

@@ -2,10 +2,18 @@
 
 from vcorr.metrics.accuracy import accuracy
 from vcorr.metrics.bounds import ceiling_tracks, token_oracle, zero_motion
-from vcorr.metrics.builtin import MatchingAccuracy, MatchingAccuracyConfig, Pck, PckConfig
+from vcorr.metrics.builtin import MatchingAccuracy, Pck, PckConfig
 from vcorr.metrics.pairs import Pairs, PairsMemo, Share, scored_pairs
 from vcorr.metrics.timemap import FrameMap, frame_map, to_frames
-from vcorr.metrics.variants import CORRECTED, DIFFTRACK, DIFFTRACK_TAPVID, Switches, Variant, switches_of
+from vcorr.variants import (
+    CORRECTED,
+    DIFFTRACK,
+    DIFFTRACK_TAPVID,
+    NamedVariant,
+    Switches,
+    Variant,
+    switches_of,
+)
 
 __all__ = [
     "CORRECTED",
@@ -13,7 +21,7 @@ __all__ = [
     "DIFFTRACK_TAPVID",
     "FrameMap",
     "MatchingAccuracy",
-    "MatchingAccuracyConfig",
+    "NamedVariant",
     "Pairs",
     "PairsMemo",
     "Pck",

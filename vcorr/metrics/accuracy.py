@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from vcorr.errors import UsageError
 from vcorr.geometry import TokenGrid
 from vcorr.metrics.pairs import Floats, Pairs, Share, check_reference
-from vcorr.metrics.variants import Variant
+from vcorr.variants import Variant
 
 HALF_A_STRIDE = 0.5
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from vcorr.errors import UsageError
 from vcorr.geometry import TokenGrid
-from vcorr.metrics.variants import Variant, switches_of
+from vcorr.variants import Variant, switches_of
 
 Floats = NDArray[np.floating[Any]]
 

@@ -9,8 +9,8 @@ from vcorr.errors import UsageError, unknown_name
 from vcorr.geometry import TokenGrid
 from vcorr.metrics.difftrack import field_samples
 from vcorr.metrics.timemap import to_frames
-from vcorr.metrics.variants import Variant, switches_of
 from vcorr.records import Readout
+from vcorr.variants import Variant, switches_of
 
 READOUTS = ("token", "free")
 

@@ -12,44 +12,20 @@ from vcorr.geometry import TokenGrid
 from vcorr.metrics.accuracy import HALF_A_STRIDE
 from vcorr.metrics.attention import attention, confidence
 from vcorr.metrics.pairs import Floats, PairsMemo
-from vcorr.metrics.variants import switches_of
 from vcorr.records import RowsPrediction, Score, Tracks
+from vcorr.variants import Switches, Variant, switches_of
 
 PCK_SIDE = 256
 """Side of the square frame in whose pixels the pck thresholds are given (as in TAP-Vid)."""
 
 
 @dataclass(frozen=True)
-class MatchingAccuracyConfig:
-    """variant: "corrected" (points visible in the query frame, without the query frame itself) or "difftrack" (all
-    visible points of all frames).
-    """
-
-    variant: str = "corrected"
-
-    def __post_init__(self) -> None:
-        switches_of(self.variant)
-
-
-@dataclass(frozen=True)
-class AttentionConfig:
-    """variant: which points count, and as what a point without a visible later latent (`Switches.pooling`)."""
-
-    variant: str = "corrected"
-
-    def __post_init__(self) -> None:
-        switches_of(self.variant)
-
-
-@dataclass(frozen=True)
 class PckConfig:
-    """thresholds: distances in pixels of a 256x256 frame, each a column. variant: as of `MatchingAccuracyConfig`."""
+    """thresholds: distances in pixels of a 256x256 frame, each a column."""
 
     thresholds: tuple[float, ...] = (1, 2, 4, 8, 16)
-    variant: str = "corrected"
 
     def __post_init__(self) -> None:
-        switches_of(self.variant)
         usable = all(math.isfinite(threshold) and threshold > 0 for threshold in self.thresholds)
         if not self.thresholds or not usable or len(set(self.thresholds)) != len(self.thresholds):
             raise UsageError(
@@ -60,14 +36,18 @@ class PckConfig:
 class MatchingAccuracy:
     """`matching_accuracy` and `matching_accuracy_moving`: the share of pairs within half a stride (PROTOCOL section 4).
 
-    Values are in [0, 1], NaN when no pair counts; n is the number of pairs.
+    Values are in [0, 1], NaN when no pair counts; n is the number of pairs. variant: which pairs count
+    (`Switches.pooling`).
     """
 
     higher_is_better = True
 
-    def __init__(self, config: MatchingAccuracyConfig | None = None) -> None:
-        self.variant = (config or MatchingAccuracyConfig()).variant
-        self._memo = PairsMemo(self.variant)
+    def __init__(self, *, variant: Variant = "corrected") -> None:
+        self._memo = PairsMemo(variant)
+
+    def under(self, variant: Switches) -> MatchingAccuracy:
+        """The same metric under another variant."""
+        return MatchingAccuracy(variant=variant)
 
     def score(self, tracks: Floats, reference: Tracks, grid: TokenGrid) -> dict[str, Score]:
         """Scores (N, T, 2) pixels against `reference`; see `vcorr.metrics.accuracy.accuracy`.
@@ -93,11 +73,14 @@ class Pck:
 
     higher_is_better = True
 
-    def __init__(self, config: PckConfig | None = None) -> None:
-        config = config or PckConfig()
-        self.variant = config.variant
-        self.thresholds = config.thresholds
-        self._memo = PairsMemo(self.variant)
+    def __init__(self, config: PckConfig | None = None, *, variant: Variant = "corrected") -> None:
+        self._config = config or PckConfig()
+        self.thresholds = self._config.thresholds
+        self._memo = PairsMemo(variant)
+
+    def under(self, variant: Switches) -> Pck:
+        """The same metric under another variant."""
+        return Pck(self._config, variant=variant)
 
     def score(self, tracks: Floats, reference: Tracks, grid: TokenGrid) -> dict[str, Score]:
         """Scores (N, T, 2) pixels of the grid's W x H frame against `reference`.
@@ -118,18 +101,23 @@ class Pck:
 class Confidence:
     """`confidence_cross`, `_self`, `_text`: how sure the attention of the query points is (PROTOCOL section 4).
 
-    Meets `vcorr.protocols.RowMetric`: it scores the rows of the probe `attention`. n is the number of points.
+    Meets `vcorr.protocols.RowMetric`: it scores the rows of the probe `attention`. n is the number of points. variant:
+    which points count, and as what one without a visible later latent (`Switches.pooling`).
     """
 
     higher_is_better = True
 
-    def __init__(self, config: AttentionConfig | None = None) -> None:
-        self.variant = (config or AttentionConfig()).variant
+    def __init__(self, *, variant: Variant = "corrected") -> None:
+        self._switches = switches_of(variant)
+
+    def under(self, variant: Switches) -> Confidence:
+        """The same metric under another variant."""
+        return Confidence(variant=variant)
 
     def score_rows(self, rows: RowsPrediction, reference: Tracks, grid: TokenGrid) -> dict[str, Score]:
         """Scores the rows of one site; see `vcorr.metrics.attention.confidence`."""
         peaks = (rows.peak_cross, rows.peak_self, rows.peak_text)
-        means = confidence(*peaks, reference.visible, grid, variant=self.variant)
+        means = confidence(*peaks, reference.visible, grid, variant=self._switches)
         return {f"confidence_{part}": Score(mean.value, mean.points) for part, mean in means.items()}
 
 

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from vcorr.errors import UsageError
 from vcorr.geometry import TokenGrid
-from vcorr.metrics.variants import Variant, switches_of
 from vcorr.records import Tracks
+from vcorr.variants import Variant, switches_of
 
 Floats = NDArray[np.floating[Any]]
 

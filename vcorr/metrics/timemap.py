@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from vcorr.errors import UsageError
 from vcorr.geometry import TokenGrid
 from vcorr.metrics.difftrack import stretched_positions
-from vcorr.metrics.variants import Variant, switches_of
+from vcorr.variants import Variant, switches_of
 
 
 @dataclass(frozen=True)

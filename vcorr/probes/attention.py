@@ -6,6 +6,7 @@ Axes: H heads, F x h x w video tokens, n text tokens, d head width, N query poin
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from torch import Tensor
 
@@ -14,6 +15,7 @@ from vcorr.functional import AttentionRows, attention_rows
 from vcorr.probes.builtin import take_heads
 from vcorr.probes.config import ProbeConfig, head_column, parse_heads, refuse
 from vcorr.records import HEAD_MEAN
+from vcorr.variants import CORRECTED, PredictionKind, Switches
 
 
 class Attention:
@@ -26,6 +28,7 @@ class Attention:
     """
 
     needs = frozenset({"q", "k", "mask"})
+    answers: PredictionKind = "rows"
 
     def __init__(self, config: ProbeConfig | None = None) -> None:
         self._config = config or ProbeConfig()
@@ -40,20 +43,33 @@ class Attention:
         Raises:
             UsageError: a chosen head does not exist.
         """
+        return self.read_each(capture, queries, [CORRECTED])[0]
+
+    def read_each(
+        self, capture: Capture, queries: Tensor, variants: Sequence[Switches]
+    ) -> list[dict[int, AttentionRows]]:
+        """Rows per head under each variant; see `vcorr.protocols.VariantProbe`.
+
+        Raises:
+            UsageError: a chosen head does not exist.
+        """
         chosen = parse_heads(self._config.heads)
+        heads: dict[int, tuple[int, ...] | None] = {HEAD_MEAN: None}
         if isinstance(chosen, tuple):
-            return {head_column(chosen): _rows(capture, queries, chosen)}
-        answers = {HEAD_MEAN: _rows(capture, queries)}
-        if chosen == "each":
-            answers.update({head: _rows(capture, queries, (head,)) for head in range(capture.q.shape[0])})
-        return answers
+            heads = {head_column(chosen): chosen}
+        elif chosen == "each":
+            heads.update({head: (head,) for head in range(capture.q.shape[0])})
+        return [
+            {column: _rows(capture, queries, together, variant) for column, together in heads.items()}
+            for variant in variants
+        ]
 
 
-def _rows(capture: Capture, queries: Tensor, heads: tuple[int, ...] | None = None) -> AttentionRows:
+def _rows(capture: Capture, queries: Tensor, heads: tuple[int, ...] | None, variant: Switches) -> AttentionRows:
     q, k, text = capture.q, capture.k, capture.k_text
     if heads is not None:
         q, k, text = (take_heads(tensor, heads) for tensor in (q, k, text))
     factor = 1.0 if capture.scale is None else capture.scale * math.sqrt(q.shape[-1])
     if not math.isclose(factor, 1.0, rel_tol=1e-6):
         q = q.float() * factor  # the rows are computed with 1/sqrt(d)
-    return attention_rows(q, k, text, capture.grid, queries, key_mask=capture.key_mask)
+    return attention_rows(q, k, text, capture.grid, queries, variant=variant, key_mask=capture.key_mask)

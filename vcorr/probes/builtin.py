@@ -7,6 +7,7 @@ Axes: H heads, F x h x w video tokens, d head width, c width of the hidden state
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
@@ -14,10 +15,14 @@ from torch import Tensor
 
 from vcorr.capture.records import Capture
 from vcorr.errors import UsageError
-from vcorr.functional import match, match_features
-from vcorr.geometry import TokenGrid
-from vcorr.probes.config import ProbeConfig, head_column, parse_heads, refuse
+from vcorr.functional import match_features
+from vcorr.functional.matching import Reading, match_readings
+from vcorr.functional.queries import locate_queries
+from vcorr.probes.config import HeadChoice, ProbeConfig, head_column, parse_heads, refuse
 from vcorr.records import HEAD_MEAN, Readout
+from vcorr.variants import CORRECTED, PredictionKind, Switches
+
+Answers = dict[int, Tensor]
 
 
 class SoftmaxMatch:
@@ -32,6 +37,7 @@ class SoftmaxMatch:
         UsageError: an option is given that this probe does not have.
     """
 
+    answers: PredictionKind = "positions"
     name: ClassVar[str]
     left: ClassVar[str]
     right: ClassVar[str]
@@ -57,15 +63,51 @@ class SoftmaxMatch:
         """What positions can be answered: those of whole tokens, unless a radius refines them."""
         return "free" if self._config.radius else "token"
 
-    def read(self, capture: Capture, queries: Tensor) -> dict[int, Tensor]:
+    def check_variants(self, variants: Sequence[Switches]) -> None:
+        """Checks the options against variants; see `vcorr.protocols.VariantProbe`.
+
+        Raises:
+            UsageError: a radius, where positions are sampled from a field.
+        """
+        asked = bool(self._config.radius) and any(variant.readout == "field" for variant in variants)
+        hint = "It refines whole tokens; the read-out of difftrack samples a field. Leave the radius out, or say "
+        refuse(asked, self.name, "radius", f"{hint}--set variant=corrected.")
+
+    def read(self, capture: Capture, queries: Tensor) -> Answers:
         """Positions per head; see `vcorr.protocols.Probe`.
 
         Raises:
             UsageError: a chosen head does not exist.
         """
+        return self.read_each(capture, queries, [CORRECTED])[0]
+
+    def read_each(self, capture: Capture, queries: Tensor, variants: Sequence[Switches]) -> list[Answers]:
+        """Positions per head under each variant; see `vcorr.protocols.VariantProbe`.
+
+        Raises:
+            UsageError: a chosen head does not exist.
+        """
         left, right = (self._tensor(capture, part) for part in self._parts)
-        scale = capture.scale if self.scaled else None
-        return _match(left, right, capture.grid, queries, self._config, scale)
+        chosen, own_scale = parse_heads(self._config.heads), capture.scale if self.scaled else None
+        readings = [
+            Reading(
+                locate_queries(capture.grid, queries, left.device, variant=variant),
+                variant,
+                own_scale if variant.scale == "width" else None,
+            )
+            for variant in variants
+        ]
+        found = match_readings(
+            left,
+            right,
+            capture.grid,
+            readings,
+            heads=chosen,
+            radius=self._config.radius,
+            symmetric=self._config.symmetric,
+            with_mean=chosen == "each",
+        )
+        return [_by_head(positions, chosen) for positions in found]
 
     def _tensor(self, capture: Capture, part: str) -> Tensor:
         tensor: Tensor = getattr(capture, part)
@@ -136,25 +178,38 @@ class Feature:
     """
 
     needs = frozenset({"out"})
+    answers: PredictionKind = "positions"
     readout: Readout = "token"
 
     def __init__(self, config: ProbeConfig | None = None) -> None:
         self._config = config or ProbeConfig()
         _refuse_softmax_options("feature", self._config)
 
-    def read(self, capture: Capture, queries: Tensor) -> dict[int, Tensor]:
+    def read(self, capture: Capture, queries: Tensor) -> Answers:
         """Positions per head; see `vcorr.protocols.Probe`.
 
         Raises:
             UsageError: a chosen head does not exist.
         """
-        out, grid, chosen = capture.out, capture.grid, parse_heads(self._config.heads)
+        return self.read_each(capture, queries, [CORRECTED])[0]
+
+    def read_each(self, capture: Capture, queries: Tensor, variants: Sequence[Switches]) -> list[Answers]:
+        """Positions per head under each variant; see `vcorr.protocols.VariantProbe`.
+
+        Raises:
+            UsageError: a chosen head does not exist.
+        """
+        features = self._features(capture.out)
+        return [
+            {head: match_features(f, capture.grid, queries, variant=variant) for head, f in features.items()}
+            for variant in variants
+        ]
+
+    def _features(self, out: Tensor) -> dict[int, Tensor]:
+        chosen = parse_heads(self._config.heads)
         if isinstance(chosen, tuple):
-            return {head_column(chosen): match_features(_side_by_side(take_heads(out, chosen)), grid, queries)}
-        answers = {HEAD_MEAN: match_features(_side_by_side(out), grid, queries)}
-        if chosen == "each":
-            answers.update({head: match_features(one, grid, queries) for head, one in enumerate(out)})
-        return answers
+            return {head_column(chosen): _side_by_side(take_heads(out, chosen))}
+        return {HEAD_MEAN: _side_by_side(out), **(dict(enumerate(out)) if chosen == "each" else {})}
 
 
 class Hidden:
@@ -165,6 +220,7 @@ class Hidden:
     """
 
     needs = frozenset({"hidden"})
+    answers: PredictionKind = "positions"
     readout: Readout = "token"
 
     def __init__(self, config: ProbeConfig | None = None) -> None:
@@ -173,9 +229,15 @@ class Hidden:
         chosen = isinstance(parse_heads(self._config.heads), tuple)
         refuse(chosen, "hidden", "heads", "'hidden-fair' has it: it cuts the channels into one slice a head.")
 
-    def read(self, capture: Capture, queries: Tensor) -> dict[int, Tensor]:
+    def read(self, capture: Capture, queries: Tensor) -> Answers:
         """Positions, under head -1 alone; see `vcorr.protocols.Probe`."""
-        return {HEAD_MEAN: match_features(capture.hidden, capture.grid, queries)}
+        return self.read_each(capture, queries, [CORRECTED])[0]
+
+    def read_each(self, capture: Capture, queries: Tensor, variants: Sequence[Switches]) -> list[Answers]:
+        """Positions under each variant; see `vcorr.protocols.VariantProbe`."""
+        return [
+            {HEAD_MEAN: match_features(capture.hidden, capture.grid, queries, variant=variant)} for variant in variants
+        ]
 
 
 def take_heads(tensor: Tensor, chosen: tuple[int, ...]) -> Tensor:
@@ -196,18 +258,11 @@ def _refuse_softmax_options(name: str, config: ProbeConfig) -> None:
     refuse(not config.rotary, name, "rotary", "'qk', 'kk' and 'qq' have it: only q and k are rotated.")
 
 
-def _match(
-    q: Tensor, k: Tensor, grid: TokenGrid, queries: Tensor, config: ProbeConfig, scale: float | None
-) -> dict[int, Tensor]:
-    chosen, radius, both = parse_heads(config.heads), config.radius, config.symmetric
-    if isinstance(chosen, tuple):
-        together = match(q, k, grid, queries, heads=chosen, radius=radius, symmetric=both, scale=scale)
-        return {head_column(chosen): together}
-    answers = {HEAD_MEAN: match(q, k, grid, queries, radius=radius, symmetric=both, scale=scale)}
+def _by_head(positions: Tensor, chosen: HeadChoice) -> Answers:
+    """positions: of every head and of their mean behind them, (H + 1, N, F, 2), for "each"; else (N, F, 2)."""
     if chosen == "each":
-        each = match(q, k, grid, queries, heads="each", radius=radius, symmetric=both, scale=scale)
-        answers.update(enumerate(each))
-    return answers
+        return {HEAD_MEAN: positions[-1], **dict(enumerate(positions[:-1]))}
+    return {head_column(chosen) if isinstance(chosen, tuple) else HEAD_MEAN: positions}
 
 
 def _side_by_side(out: Tensor) -> Tensor:

@@ -252,7 +252,7 @@ def _clips_of(a: Series, b: Series, clips: Sequence[str]) -> list[str]:
 
 
 def _key(s: Series) -> _Key:
-    return _Key(*(s.key[name] for name in _Key._fields))
+    return _Key(s.key["metric"], s.variant_text, s.key["probe"], s.key["tracker"])
 
 
 # --------------------------------------------------------------------------------------------------------------- words

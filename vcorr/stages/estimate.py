@@ -96,7 +96,8 @@ def _memory(plan: Plan, grid: TokenGrid) -> float | None:
 
 
 def _disk(plan: Plan, grid: TokenGrid, points: int) -> float:
-    heads = {p.entry.name: _heads(p.config, max((s.heads for s in plan.sites), default=1)) for p in plan.probes}
+    most = max((s.heads for s in plan.sites), default=1)
+    heads = {p.entry.name: _heads(p.config, most) * len(plan.readings[p.entry.name]) for p in plan.probes}
     sites = max(1, len(plan.sites)) * max(1, len(plan.settings.steps) if plan.sites else 1)
     predictions = sum(heads.values()) if heads else 1
     return len(plan.clips) * sites * predictions * (STORED_SHARE * points * grid.frames * 8 + 400)

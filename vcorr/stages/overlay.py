@@ -12,11 +12,13 @@ from vcorr.geometry import TokenGrid
 from vcorr.metrics.timemap import to_frames
 from vcorr.stages.plan import Plan
 from vcorr.stages.predict import POSITIONS, STATUS_OK, Row
-from vcorr.stages.score import stored_tracks
+from vcorr.stages.score import read_under, stored_tracks
 from vcorr.stages.track import VIDEOS, stored_clip
+from vcorr.stages.variants import serves
 from vcorr.stats.summary import SiteSummary
 from vcorr.store.rundir import RunDirectory
 from vcorr.store.shards import SUFFIX, read_shard, shard_name
+from vcorr.variants import DEFAULT_VARIANT, NamedVariant
 from vcorr.video.overlay import write_overlay
 
 
@@ -40,14 +42,15 @@ def _draw(plan: Plan, run: RunDirectory, best: SiteSummary, clip_id: str) -> Pat
     assert clip.video is not None
     path = run.path / VIDEOS / f"{shard_name(clip_id).removesuffix(SUFFIX)}-{best.probe}.mp4"
     where = f"layer {best.layer}, step {best.step}" if best.layer >= 0 else best.probe
+    variant = "" if best.variant_text == DEFAULT_VARIANT.text else f", {best.variant_text}"
     write_overlay(
         path,
         clip.video,
         fps=clip.fps,
         queries=clip.queries,
-        predicted=_frames(answer, clip.queries),
+        predicted=_frames(answer, clip.queries, best.variant_text),
         reference=stored_tracks(tracks[0]),
-        title=f"{best.model} {best.probe}: {where}",
+        title=f"{best.model} {best.probe}: {where}{variant}",
     )
     return path
 
@@ -57,11 +60,12 @@ def _answer(run: RunDirectory, best: SiteSummary, clip_id: str) -> Row | None:
     wanted = {"status": STATUS_OK, "kind": POSITIONS, "probe": best.probe, "layer": best.layer, "step": best.step}
     for column, value in {**wanted, "head": best.head}.items():
         table = table.filter(pc.equal(table[column], value))
+    variant = NamedVariant.parse(best.variant_text)
     rows: list[Row] = table.to_pylist()
-    return rows[0] if rows else None
+    return next((row for row in rows if serves(row["kind"], row["layer"], read_under(row), variant)), None)
 
 
-def _frames(answer: Row, queries: np.ndarray) -> np.ndarray:
+def _frames(answer: Row, queries: np.ndarray, variant: str) -> np.ndarray:
     grid = TokenGrid.from_dict(json.loads(answer["grid"]))
     xy = np.asarray(answer["xy"], dtype=np.float32).reshape(answer["points"], answer["latents"], 2)
-    return to_frames(xy, grid, queries)
+    return to_frames(xy, grid, queries, variant=variant)

@@ -17,12 +17,14 @@ from vcorr.datasets.notes import fit_notes
 from vcorr.entries import Entry, ModelEntry, TrackerEntry
 from vcorr.errors import MissingError, PluginError, UsageError, unknown_name
 from vcorr.geometry import TokenGrid
-from vcorr.protocols import Dataset, VideoModel
+from vcorr.protocols import Dataset, Probe, VideoModel
 from vcorr.records import NO_SITE, Clip, Mode, ModelCard, RunSettings, Site
 from vcorr.registry import Registered, Registry
 from vcorr.spec import DEFAULT_STEPS, RunSpec, default_steps, make_config, parse_indices
 from vcorr.stages.fit import RESIZE
+from vcorr.stages.variants import Readings, readings_of, run_variants
 from vcorr.store.fingerprint import fingerprint, plain
+from vcorr.variants import DEFAULT_VARIANT, NamedVariant
 
 CAPTURE_VERSION = 1
 """Raised when what the recorder hands to probes may change; part of every prediction's fingerprint."""
@@ -73,7 +75,8 @@ class Plan:
     """A run with nothing left to decide.
 
     fitted: how clips are brought to the model's size, empty when they have it. tracker: None where the dataset's own
-    tracks are the reference. tracker_files: what identifies the files behind the tracker.
+    tracks are the reference. tracker_files: what identifies the files behind the tracker. variants: what is scored.
+    readings: by probe, the variants it is asked under.
     """
 
     spec: RunSpec
@@ -82,6 +85,8 @@ class Plan:
     adapter: VideoModel
     probes: tuple[Part, ...]
     metrics: tuple[Part, ...]
+    variants: tuple[NamedVariant, ...]
+    readings: Readings
     data: Part
     dataset: Dataset
     tracker: Part | None
@@ -124,7 +129,7 @@ class Plan:
             "capture": CAPTURE_VERSION,
             "model": self.model.identity(),
             "weights": self.weights_id,
-            "probes": [probe.identity() for probe in self.probes],
+            "probes": [self._probe_identity(probe) for probe in self.probes],
             "data": _data_identity(self.data, self.dataset),
             "resize": RESIZE,
             "sites": [[site.layer, site.name] for site in self.sites],
@@ -141,21 +146,28 @@ class Plan:
         values = self.tracker.identity()
         return {**values, "config": {**(values["config"] or {}), **self.tracker_files}}
 
+    def _probe_identity(self, probe: Part) -> dict[str, Any]:
+        """A probe that is asked under `corrected` alone is what it was before there were others."""
+        readings = self.readings[probe.entry.name]
+        if readings == (DEFAULT_VARIANT,):
+            return probe.identity()
+        return {**probe.identity(), "variants": [reading.text for reading in readings]}
+
     def fingerprints(self) -> dict[str, str]:
         """One a stage. That of the scores covers the predictions' and the tracks'."""
         predict = fingerprint(self.predict_identity())
         track = fingerprint({"predict": predict, "tracker": self.tracker_identity() or "dataset"})
-        return {"predict": predict, "track": track, "score": score_fingerprint(track, self.metrics, self.spec.variant)}
+        return {"predict": predict, "track": track, "score": score_fingerprint(track, self.metrics, self.variants)}
 
 
-def score_fingerprint(track: str, metrics: Sequence[Part], variant: str) -> str:
+def score_fingerprint(track: str, metrics: Sequence[Part], variants: Sequence[NamedVariant]) -> str:
     """The fingerprint of the score stage over tracks and predictions of fingerprint `track`."""
     return fingerprint(
         {
             "track": track,
             "scoring": SCORING_VERSION,
             "metrics": [metric.identity() for metric in metrics],
-            "variant": variant,
+            "variant": ",".join(variant.text for variant in variants),
         }
     )
 
@@ -184,6 +196,7 @@ def make_plan(spec: RunSpec, registry: Registry, *, probing: bool = True) -> Pla
     weights_id = _weights_id(adapter, spec)
     data = data_part(spec, model, registry)
     probes = probe_parts(spec, registry, adapter) if probing else ()
+    variants = run_variants(spec.variant)
     metrics = metric_parts(spec, registry)
     dataset: Dataset = data.create()
     sites = _sites(adapter, spec.layers, model.entry.label)
@@ -194,7 +207,8 @@ def make_plan(spec: RunSpec, registry: Registry, *, probing: bool = True) -> Pla
     if mode == "generate":
         _check_image(adapter, model, data, first)
     sized = replace(first, video=None, tracks=None) if first and mode == "generate" else first
-    fitted = _preflight(adapter, probes, sites, sized, alone=len(clips) == 1)
+    made = {part.entry.name: part.create() for part in probes}
+    fitted = _preflight(adapter, probes, made, sites, sized, alone=len(clips) == 1)
     device, device_name, dtype = chosen_device(spec)
     tracker = _tracker_part(spec, registry, mode, first)
     return Plan(
@@ -204,6 +218,8 @@ def make_plan(spec: RunSpec, registry: Registry, *, probing: bool = True) -> Pla
         adapter=adapter,
         probes=probes,
         metrics=metrics,
+        variants=variants,
+        readings=readings_of(variants, made),
         data=data,
         dataset=dataset,
         tracker=tracker,
@@ -322,15 +338,10 @@ def _shared_options(found: Sequence[Registered[Any]], options: Mapping[str, Any]
 def _refuse_unavailable(spec: RunSpec) -> None:
     if spec.mode not in (None, "renoise", "generate"):
         raise unknown_name("mode", str(spec.mode), ["renoise", "generate"])
-    if spec.variant not in ("corrected", "difftrack"):
-        raise unknown_name("variant", spec.variant, ["corrected", "difftrack"])
-    unavailable = {
-        "--set variant=difftrack": spec.variant == "difftrack",
-        f"--executor {spec.executor}": spec.executor != "local",
-    }
-    for flag, asked in unavailable.items():
-        if asked:
-            raise UsageError(f"{flag} is not available in this version.", hint="docs/protocol.md lists what is.")
+    if spec.executor != "local":
+        raise UsageError(
+            f"--executor {spec.executor} is not available in this version.", hint="docs/protocol.md lists what is."
+        )
 
 
 def _first_clip(dataset: Dataset, clip_id: str) -> Clip | None:
@@ -344,7 +355,13 @@ def _first_clip(dataset: Dataset, clip_id: str) -> Clip | None:
 
 
 def _preflight(
-    adapter: VideoModel, probes: Sequence[Part], sites: Sequence[Site], clip: Clip | None, *, alone: bool
+    adapter: VideoModel,
+    probes: Sequence[Part],
+    made: Mapping[str, Probe],
+    sites: Sequence[Site],
+    clip: Clip | None,
+    *,
+    alone: bool,
 ) -> str:
     """Tries on the first clip what every clip needs, so that a wrong option is one error and not a failure a clip.
 
@@ -353,7 +370,7 @@ def _preflight(
     Returns:
         How the clip is brought to the model's size, for the user; empty when it has that size.
     """
-    needs = {part.entry.name: frozenset(part.create().needs) for part in probes}
+    needs = {name: frozenset(probe.needs) for name, probe in made.items()}
     check_sites(needs, sites, type(adapter).__name__)
     for part in probes:
         check = getattr(part.config, "check_sites", None)

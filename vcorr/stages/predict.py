@@ -49,7 +49,7 @@ def predict_clip(
     from vcorr.capture.recorder import Recorder
 
     clip, grid = prepare_clip(plan, clip_id)
-    recorder = Recorder(probes, clip.queries, layers=plan.layers, on_step=on_step)
+    recorder = Recorder(probes, clip.queries, layers=plan.layers, on_step=on_step, variants=plan.readings)
     video = plan.adapter.run(clip, plan.settings, recorder)
     answers = recorder.answers
     _check_complete(plan, answers)
@@ -133,6 +133,8 @@ def prediction_rows(run: str, clip_id: str, answers: Sequence[Prediction | RowsP
             "step": p.step,
             "noise": p.noise,
             "head": p.head,
+            "variant": p.variant.base,
+            "switches": p.variant.switches,
             "grid": json.dumps(p.grid.to_dict()),
             "latents": p.grid.frames,
             **_answer_columns(p),
@@ -172,6 +174,8 @@ def failure_row(run: str, clip_id: str, error: BaseException) -> Row:
         "step": NO_SITE,
         "noise": float("nan"),
         "head": NO_SITE,
+        "variant": "",
+        "switches": "",
         "readout": "",
         "grid": "",
         "points": 0,

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import platform
+import shlex
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import Enum
 from importlib import metadata
@@ -15,16 +16,17 @@ from pathlib import Path
 from typing import Any
 
 from vcorr.errors import StoreError, UsageError
-from vcorr.protocols import Metric, RowMetric
 from vcorr.registry import Registry
 from vcorr.spec import RunSpec
 from vcorr.stages import score
 from vcorr.stages.events import Events, Silent
 from vcorr.stages.plan import SCORING_VERSION, Part, Plan, metric_parts, score_fingerprint
+from vcorr.stages.variants import run_variants, serves
 from vcorr.stages.worker import Worker, score_shard, shared_columns
 from vcorr.store import shards
 from vcorr.store.fingerprint import plain
 from vcorr.store.rundir import RunDirectory, Status
+from vcorr.variants import NamedVariant
 
 
 class Reuse(Enum):
@@ -85,29 +87,56 @@ def execute(
 
 
 def rescore(run: RunDirectory, registry: Registry, spec: RunSpec) -> int:
-    """Scores a run's stored predictions again with the metrics of `spec`; needs no model.
+    """Scores a run's stored predictions again with the metrics and variants of `spec`; needs no model.
 
     Returns:
         The number of clips scored.
 
     Raises:
         StoreError: a shard is damaged or the run holds no predictions.
+        UsageError: the predictions cannot serve a variant: it reads other positions or rows off the model.
     """
     record = run.record()
-    metrics = metric_parts(spec, registry)
-    fingerprint = score_fingerprint(record["fingerprints"]["track"], metrics, spec.variant)
-    context = replace(_stored_context(run, record), variant=spec.variant)
-    objects: list[Metric | RowMetric] = [metric.create() for metric in metrics]
+    metrics, variants = metric_parts(spec, registry), run_variants(spec.variant)
+    fingerprint = score_fingerprint(record["fingerprints"]["track"], metrics, variants)
+    context = _stored_context(run, record)
+    judges = score.judges(variants, [metric.create() for metric in metrics])
     paths = sorted((run.path / "predictions").glob(f"*{shards.SUFFIX}"))
     if not paths:
         raise StoreError(f"{run.path} holds no predictions yet.", hint="Finish it first: repeat its vcorr run command.")
+    _check_served(run, record, paths, variants)
     for path in paths:
-        score_shard(run, path.name, context, objects, fingerprint)
+        score_shard(run, path.name, context, judges, fingerprint)
     record["fingerprints"]["score"] = fingerprint
     record["metrics"] = [metric.identity() for metric in metrics]
     record["scoring"] = SCORING_VERSION
+    record["variants"] = [variant.text for variant in variants]
     run.write_record(record, record["status"])
     return len(paths)
+
+
+def _check_served(
+    run: RunDirectory, record: dict[str, Any], paths: Sequence[Path], variants: Sequence[NamedVariant]
+) -> None:
+    """Refuses a variant for which the model would have to run, before any score is replaced.
+
+    All clips of a run were asked under the same variants, so the first one that did not fail tells.
+    """
+    tables = (shards.read_shard(path, "predictions") for path in paths)
+    answers = next((found for table in tables if (found := score.answers_of(table))), ())
+    for variant in variants:
+        for probe in dict.fromkeys(answer.probe for answer in answers):
+            own = [answer for answer in answers if answer.probe == probe]
+            if any(serves(answer.kind, answer.layer, answer.variant, variant) for answer in own):
+                continue
+            held = list(dict.fromkeys(answer.variant.text for answer in own))
+            wanted = ",".join(dict.fromkeys([*held, *(v.text for v in variants)]))
+            command = shlex.join([*record.get("command", ["vcorr", "run"]), "--set", f"variant={wanted}"])
+            raise UsageError(
+                f"Variant {variant.text!r} reads other {own[0].kind} off the model than {run.path} holds of probe "
+                f"{probe!r}, which are of: {', '.join(held)}.",
+                hint=f"Only the model can give them: {command}",
+            )
 
 
 def _directory(plan: Plan, out: Path, reuse: Reuse, fingerprint: str) -> RunDirectory:
@@ -127,7 +156,8 @@ def _status(total: int, failed: int) -> Status:
 
 def _stored_context(run: RunDirectory, record: dict[str, Any]) -> score.RowContext:
     try:
-        return score.RowContext(run=run.run_id, **record["row_context"])
+        columns = {key: value for key, value in record["row_context"].items() if key != "variant"}  # once a column
+        return score.RowContext(run=run.run_id, **columns)
     except (KeyError, TypeError) as error:
         raise StoreError(f"{run.path}/run.json lacks what scoring needs: {error}.") from error
 
@@ -140,6 +170,7 @@ def _record(plan: Plan, fingerprints: dict[str, str], command: Sequence[str]) ->
         "resolved": plan.predict_identity(),
         "metrics": [metric.identity() for metric in plan.metrics],
         "scoring": SCORING_VERSION,
+        "variants": [variant.text for variant in plan.variants],
         "row_context": shared_columns(plan),
         "fitted": plan.fitted,
         "card": plain(plan.card),

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from vcorr.errors import StoreError
@@ -18,6 +19,8 @@ from vcorr.metrics.timemap import to_frames
 from vcorr.protocols import Metric, RowMetric
 from vcorr.records import NO_SITE, Readout, RowsPrediction, Score, Tracks
 from vcorr.stages.predict import ROW_FIELDS, ROWS, STATUS_FAILED, STATUS_NOT_SCORED, STATUS_OK, Row
+from vcorr.stages.variants import serves
+from vcorr.variants import NamedVariant, Switches
 
 _Scores = Mapping[str, Score]
 
@@ -32,29 +35,71 @@ class RowContext:
     dataset: str
     split: str
     mode: str
-    variant: str
     seed: int
 
 
-def score_clip(
-    context: RowContext, metrics: Sequence[Metric | RowMetric], predictions: pa.Table, tracks: pa.Table
-) -> list[Row]:
-    """The rows of a clip's scores shard: every prediction under every metric, floor and ceiling beside the value.
+@dataclass(frozen=True)
+class Judge:
+    """A variant to score under, with the metrics as they are under it."""
+
+    variant: NamedVariant
+    metrics: tuple[Metric | RowMetric, ...]
+
+
+def judges(variants: Iterable[NamedVariant], metrics: Sequence[Metric | RowMetric]) -> tuple[Judge, ...]:
+    """One a variant. Metrics without `under` are the same under every variant."""
+    return tuple(
+        Judge(
+            variant,
+            tuple(metric.under(variant.values) if hasattr(metric, "under") else metric for metric in metrics),
+        )
+        for variant in variants
+    )
+
+
+def score_clip(context: RowContext, judges: Sequence[Judge], predictions: pa.Table, tracks: pa.Table) -> list[Row]:
+    """The rows of a clip's scores shard: every prediction under every variant that it serves and under every metric,
+    floor and ceiling beside the value.
 
     A failed clip gives one row (metric "", layer = step = -1, status "failed"); a clip without tracks one with status
-    "not_scored".
+    "not_scored". They carry the first variant.
     """
     rows = predictions.to_pylist()
     clip_id = rows[0]["clip"] if rows else ""
     failed = next((row for row in rows if row["status"] == STATUS_FAILED), None)
     if failed is not None:
-        return [_empty_row(context, clip_id, STATUS_FAILED, failed["error"])]
+        return [_empty_row(context, judges[0].variant, clip_id, STATUS_FAILED, failed["error"])]
     if not tracks.num_rows:
-        return [_empty_row(context, clip_id, STATUS_NOT_SCORED, "the clip has no tracks")]
+        return [_empty_row(context, judges[0].variant, clip_id, STATUS_NOT_SCORED, "the clip has no tracks")]
     stored = tracks.to_pylist()[0]
     queries = np.asarray(stored["queries"], dtype=np.float32).reshape(-1, 2)
-    scorer = _ClipScorer(metrics, stored_tracks(stored), queries)
-    return [row for prediction in rows for row in scorer.rows(context, prediction)]
+    reference = stored_tracks(stored)
+    scorers = [_ClipScorer(judge, reference, queries) for judge in judges]
+    return [row for prediction in rows for scorer in scorers for row in scorer.rows(context, prediction)]
+
+
+class AnswerKey(NamedTuple):
+    """What of a prediction says which variants it serves."""
+
+    probe: str
+    kind: str
+    layer: int
+    variant: NamedVariant
+
+
+def answers_of(predictions: pa.Table) -> tuple[AnswerKey, ...]:
+    """The different ones of a predictions table; none of a clip that failed."""
+    table = predictions.filter(pc.equal(predictions["status"], STATUS_OK))
+    columns = (table[name].to_pylist() for name in ("probe", "kind", "layer", "variant", "switches"))
+    keys = dict.fromkeys(zip(*columns, strict=True))
+    return tuple(
+        AnswerKey(probe, kind, layer, NamedVariant(base, switches)) for probe, kind, layer, base, switches in keys
+    )
+
+
+def read_under(prediction: Row) -> NamedVariant:
+    """The variant under which a row of a predictions table was read."""
+    return NamedVariant(prediction["variant"], prediction["switches"])
 
 
 def stored_tracks(row: Row) -> Tracks:
@@ -74,26 +119,35 @@ def unpack_rows(prediction: Row, grid: TokenGrid) -> RowsPrediction:
 
 
 class _ClipScorer:
-    """Scores of one clip; floors and ceilings are computed once for every grid and read-out that occurs."""
+    """Scores of one clip under one variant; floors and ceilings are computed once for every grid and read-out that
+    occurs.
+    """
 
-    def __init__(self, metrics: Sequence[Metric | RowMetric], reference: Tracks, queries: NDArray[np.float32]) -> None:
-        self._metrics = metrics
+    def __init__(self, judge: Judge, reference: Tracks, queries: NDArray[np.float32]) -> None:
+        self._variant = judge.variant
+        self._switches = judge.variant.values
+        self._metrics = judge.metrics
         self._reference = reference
         self._queries = queries
         self._grids: dict[str, TokenGrid] = {}
-        self._bounds: dict[tuple[str, Readout], tuple[_Scores, _Scores]] = {}
+        self._bounds: dict[tuple[str, Readout, str], tuple[_Scores, _Scores]] = {}
 
     def rows(self, context: RowContext, prediction: Row) -> Iterable[Row]:
+        """The rows of one prediction; none where it was read under a variant that cannot serve this one."""
+        read = read_under(prediction)
+        if not serves(prediction["kind"], prediction["layer"], read, self._variant):
+            return
         grid = self._grid(prediction["grid"])
         if prediction["kind"] == ROWS:
             yield from self._attention(context, prediction, grid)
             return
         xy = np.asarray(prediction["xy"], dtype=np.float32).reshape(prediction["points"], prediction["latents"], 2)
         self._check(prediction, grid, xy)
-        floors, ceilings = self._bounds_of(prediction["grid"], grid, prediction["readout"])
-        for name, score in self._score(to_frames(xy, grid, self._queries), grid).items():
+        floors, ceilings = self._bounds_of(prediction["grid"], grid, prediction["readout"], read.values)
+        tracks = to_frames(xy, grid, self._queries, variant=self._switches)
+        for name, score in self._score(tracks, grid).items():
             yield {
-                **_row(context, prediction, self._reference.tracker),
+                **_row(context, self._variant, prediction, self._reference.tracker),
                 "metric": name,
                 "value": score.value,
                 "floor": floors[name].value,
@@ -111,7 +165,7 @@ class _ClipScorer:
                 continue
             for name, score in metric.score_rows(rows, self._reference, grid).items():
                 yield {
-                    **_row(context, prediction, self._reference.tracker),
+                    **_row(context, self._variant, prediction, self._reference.tracker),
                     "metric": name,
                     "value": score.value,
                     "floor": float("nan"),
@@ -135,12 +189,15 @@ class _ClipScorer:
                 hint="The shards do not belong together; repeat the run with --reuse never.",
             )
 
-    def _bounds_of(self, key: str, grid: TokenGrid, readout: Readout) -> tuple[_Scores, _Scores]:
-        if (key, readout) not in self._bounds:
+    def _bounds_of(self, key: str, grid: TokenGrid, readout: Readout, read: Switches) -> tuple[_Scores, _Scores]:
+        """The ceiling is that of the read-out the positions came from, under the time map they go through."""
+        known = (key, readout, read.readout)
+        if known not in self._bounds:
             still = zero_motion(self._queries, grid.video_frames)
-            best = ceiling_tracks(self._reference.xy, self._queries, grid, readout=readout)
-            self._bounds[key, readout] = (self._score(still, grid), self._score(best, grid))
-        return self._bounds[key, readout]
+            switches = replace(self._switches, readout=read.readout)
+            best = ceiling_tracks(self._reference.xy, self._queries, grid, readout=readout, variant=switches)
+            self._bounds[known] = (self._score(still, grid), self._score(best, grid))
+        return self._bounds[known]
 
     def _score(self, tracks: NDArray[np.floating[Any]], grid: TokenGrid) -> dict[str, Score]:
         return {
@@ -151,7 +208,7 @@ class _ClipScorer:
         }
 
 
-def _row(context: RowContext, prediction: Row, tracker: str) -> Row:
+def _row(context: RowContext, variant: NamedVariant, prediction: Row, tracker: str) -> Row:
     return {
         "run": context.run,
         "model": context.model,
@@ -168,12 +225,13 @@ def _row(context: RowContext, prediction: Row, tracker: str) -> Row:
         "step": prediction["step"],
         "noise": prediction["noise"],
         "head": prediction["head"],
-        "variant": context.variant,
+        "variant": variant.base,
+        "switches": variant.switches,
         "seed": context.seed,
     }
 
 
-def _empty_row(context: RowContext, clip_id: str, status: str, error: str) -> Row:
+def _empty_row(context: RowContext, variant: NamedVariant, clip_id: str, status: str, error: str) -> Row:
     nothing = {
         "attention": "",
         "probe": "",
@@ -185,7 +243,7 @@ def _empty_row(context: RowContext, clip_id: str, status: str, error: str) -> Ro
         "head": NO_SITE,
     }
     return {
-        **_row(context, nothing, ""),
+        **_row(context, variant, nothing, ""),
         "metric": "",
         "value": float("nan"),
         "floor": float("nan"),

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from vcorr.errors import MissingError, PluginError, StoreError
-from vcorr.protocols import Metric, Probe, RowMetric, Tracker
+from vcorr.protocols import Probe, Tracker
 from vcorr.stages import predict, score, track
 from vcorr.stages.events import Events
 from vcorr.stages.plan import Plan
@@ -34,7 +34,7 @@ class Worker:
         self._run = run
         self._compute_allowed = compute
         self._fingerprints = fingerprints
-        self._metrics: list[Metric | RowMetric] = [metric.create() for metric in plan.metrics]
+        self._judges = score.judges(plan.variants, [metric.create() for metric in plan.metrics])
         self._tracker: Tracker | None = plan.tracker.create() if plan.tracker else None
         self._probes: dict[str, Probe] = {}
         self._loaded = False
@@ -167,14 +167,14 @@ class Worker:
         shards.write_shard(self._run.shard(table, clip_id), table, rows, self._fingerprints[stage])
 
     def _score(self, clip_id: str) -> None:
-        score_shard(self._run, shards.shard_name(clip_id), self._context, self._metrics, self._fingerprints["score"])
+        score_shard(self._run, shards.shard_name(clip_id), self._context, self._judges, self._fingerprints["score"])
 
 
 def score_shard(
     run: RunDirectory,
     name: str,
     context: score.RowContext,
-    metrics: Sequence[Metric | RowMetric],
+    judges: Sequence[score.Judge],
     fingerprint: str,
 ) -> None:
     """Scores one clip's stored predictions against its stored tracks.
@@ -184,7 +184,7 @@ def score_shard(
     """
     predictions = shards.read_shard(run.path / "predictions" / name, "predictions")
     tracks = shards.read_shard(run.path / "tracks" / name, "tracks")
-    rows = score.score_clip(context, metrics, predictions, tracks)
+    rows = score.score_clip(context, judges, predictions, tracks)
     shards.write_shard(run.path / "scores" / name, "scores", rows, fingerprint)
 
 
@@ -196,6 +196,5 @@ def shared_columns(plan: Plan) -> dict[str, Any]:
         "dataset": plan.data.entry.name,
         "split": plan.dataset.split,
         "mode": plan.settings.mode,
-        "variant": plan.spec.variant,
         "seed": plan.settings.seed,
     }

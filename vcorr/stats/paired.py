@@ -96,7 +96,8 @@ class Difference:
 class PairedRow:
     """A and B under one metric and variant, on the same clips.
 
-    heads: "mean" or "single", what the sites were chosen among, or "given". difference: of the values.
+    variant: with its flipped switches, if any. heads: "mean" or "single", what the sites were chosen among, or "given".
+    difference: of the values.
     skill_difference: of the skills. clips: clips that count, both sides having a score. not_scored: clips that do not.
     """
 
@@ -171,7 +172,7 @@ def pair(a: Candidates, b: Candidates, clips: Sequence[str], heads: str) -> Pair
     used = np.isfinite(np.asarray(scores[0].score) + np.asarray(scores[1].score))
     return PairedRow(
         metric=a.reported.key["metric"],
-        variant=a.reported.key["variant"],
+        variant=a.reported.variant_text,
         heads=heads,
         a=_side(a.reported, picks[0], scores[0], used),
         b=_side(b.reported, picks[1], scores[1], used),

@@ -19,13 +19,17 @@ from numpy.typing import NDArray
 from vcorr.records import HEAD_MEAN
 from vcorr.stats.bootstrap import Floats, bootstrap_mean, bootstrap_skill, skill
 from vcorr.stats.choice import Choice, choose_and_report
+from vcorr.variants import DEFAULT_VARIANT, NamedVariant
 
 PRIMARY_METRIC = "matching_accuracy"
 
 Heads = Literal["mean", "single"]
 """Sites of the mean over heads, and sites of one head alone."""
 
-ROW_KEYS = ("run", "model", "weights", "probe", "dataset", "split", "mode", "tracker", "metric", "variant", "seed")
+ROW_KEYS = (
+    *("run", "model", "weights", "probe", "dataset", "split", "mode", "tracker", "metric", "variant", "switches"),
+    "seed",
+)
 SITE_KEYS = ("layer", "layer_name", "step", "noise", "head", "attention")
 
 
@@ -44,6 +48,17 @@ class Series:
     floor: Floats
     ceiling: Floats
     failed: int
+
+    @property
+    def variant_text(self) -> str:
+        """The variant with its flipped switches, as `--set variant=` takes it."""
+        return NamedVariant(self.key["variant"], self.key.get("switches") or "").text
+
+    @property
+    def name(self) -> str:
+        """The probe, and the variant where it is not the default: tells the series of one run and metric apart."""
+        probe = str(self.key["probe"])
+        return probe if self.variant_text == DEFAULT_VARIANT.text else f"{probe}, {self.variant_text}"
 
     @property
     def skill(self) -> Floats:
@@ -75,13 +90,16 @@ def heads_of(head: int) -> Heads:
 class SiteSummary:
     """One site over the clips of its run. Values are means over clips, intervals 95 % bootstrap over clips.
 
-    clips: how many count; not_scored: how many were left out as NaN; failed: how many could not be run.
+    clips: how many count; not_scored: how many were left out as NaN; failed: how many could not be run. switches: those
+    flipped off the variant (docs/switches.md), "" for none.
     """
 
     model: str
     weights: str
     probe: str
     metric: str
+    variant: str
+    switches: str
     layer: int
     layer_name: str
     step: int
@@ -98,6 +116,11 @@ class SiteSummary:
     clips: int
     not_scored: int
     failed: int
+
+    @property
+    def variant_text(self) -> str:
+        """The variant with its flipped switches, as `--set variant=` takes it."""
+        return NamedVariant(self.variant, self.switches).text
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON: NaN as None."""
@@ -177,6 +200,8 @@ def site_summaries(
             weights=s.key["weights"],
             probe=s.key["probe"],
             metric=s.key["metric"],
+            variant=s.key["variant"],
+            switches=s.key.get("switches") or "",
             **{k: s.sites[site][k] for k in ("layer", "layer_name", "step", "noise", "head")},
             value=float(values.estimate[i]),
             value_low=float(values.low[i]),

@@ -9,7 +9,7 @@ from typing import Literal
 
 import pyarrow as pa
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 TableName = Literal["predictions", "tracks", "scores"]
 
@@ -47,6 +47,7 @@ SCORES = pa.schema(
         ("seed", pa.int64()),
         ("status", _TEXT),
         ("error", _TEXT),
+        ("switches", _TEXT),
     ]
 )
 
@@ -62,6 +63,8 @@ PREDICTIONS = pa.schema(
         ("step", pa.int32()),
         ("noise", pa.float32()),
         ("head", pa.int32()),
+        ("variant", _TEXT),
+        ("switches", _TEXT),
         ("readout", _TEXT),
         ("grid", _TEXT),
         ("points", pa.int32()),

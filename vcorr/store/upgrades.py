@@ -25,5 +25,14 @@ def _with_licence(table: pa.Table, name: schemas.TableName) -> pa.Table:
     return table
 
 
-_STEPS = (_with_licence,)
+def _with_variants(table: pa.Table, name: schemas.TableName) -> pa.Table:
+    """2 to 3: runs could be of `corrected` alone; predictions did not say so, and no switch could be flipped."""
+    if name == "predictions":
+        table = table.append_column("variant", pa.array(["corrected"] * table.num_rows, pa.string()))
+    if name != "tracks":
+        table = table.append_column("switches", pa.array([""] * table.num_rows, pa.string()))
+    return table
+
+
+_STEPS = (_with_licence, _with_variants)
 """_STEPS[v - 1] brings layout v to v + 1."""

@@ -14,9 +14,9 @@ RECORD = {"fingerprints": {"predict": "a" * 64}, "clips": {"total": len(CLIPS)}}
 
 def row(clip: str, **columns) -> dict:
     """A score row; floor 0 and ceiling 1 unless told otherwise."""
-    texts = ("run", "attention", "weights", "dataset", "split", "mode", "tracker", "variant", "error", "layer_name")
+    texts = ("run", "attention", "weights", "dataset", "split", "mode", "tracker", "switches", "error", "layer_name")
     numbers = {"head": -1, "n": 100, "seed": 42, "noise": 0.5, "floor": 0.0, "ceiling": 1.0}
-    return {**dict.fromkeys(texts, ""), **numbers, "clip": clip, "status": "ok", **columns}
+    return {**dict.fromkeys(texts, ""), **numbers, "clip": clip, "status": "ok", "variant": "corrected", **columns}
 
 
 def make_run(folder: Path, name: str, rows) -> RunDirectory:

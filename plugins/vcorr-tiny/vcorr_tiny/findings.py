@@ -21,6 +21,7 @@ from vcorr.errors import StoreError, VcorrError
 from vcorr.stats import Bounded, Interval, paired_difference, paired_skill_difference
 from vcorr.stats.summary import BestSite, Series, best_site, series, site_summaries
 from vcorr.store.rundir import RunDirectory, find_runs
+from vcorr.variants import DEFAULT_VARIANT
 
 METRIC = "matching_accuracy"
 MOVING = "matching_accuracy_moving"
@@ -187,6 +188,7 @@ def _series_of(run: RunDirectory) -> dict[tuple[str, str, str], Series]:
         (s.key["model"], s.key["probe"], s.key["metric"]): s
         for metric in (METRIC, MOVING)
         for s in series(tables, metric=metric)
+        if s.variant_text == DEFAULT_VARIANT.text
     }
 
 

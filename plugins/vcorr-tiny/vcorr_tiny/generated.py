@@ -24,6 +24,7 @@ from vcorr.stats import Interval, paired_difference
 from vcorr.stats.stability import kendall_tau
 from vcorr.stats.summary import Series, best_sites, series
 from vcorr.store.rundir import find_runs
+from vcorr.variants import DEFAULT_VARIANT
 from vcorr_tiny.findings import METRIC, Site, Statement, choose, fill, gap, statement_table
 
 RUN = ("run", "--model", "tiny", "--probe", "qk,feature-fair,attention", "--mode", "generate", "--data", "sprites")
@@ -46,8 +47,8 @@ def run(out: Path, limit: int, tracker: str, device: str) -> pa.Table:
 
 
 def measures_of(scores: pa.Table) -> Measures:
-    """The series of a run."""
-    return {(s.key["probe"], s.key["metric"]): s for s in series(scores)}
+    """The series of a run, in the default variant."""
+    return {(s.key["probe"], s.key["metric"]): s for s in series(scores) if s.variant_text == DEFAULT_VARIANT.text}
 
 
 def statements(first: Measures, second: Measures) -> list[Statement]:
