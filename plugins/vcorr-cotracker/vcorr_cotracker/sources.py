@@ -1,0 +1,148 @@
+"""Where the package cotracker and its weights are, and how they are read. Nothing is ever downloaded here."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import json
+import pickle
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from importlib import metadata, util
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from vcorr import MissingError, UsageError
+
+REVISION = "82e02e8029753ad4ef13cf06be7f4fc5facdda4d"
+"""The commit of CoTracker's repository whose interface this plugin was written for."""
+REPOSITORY = "https://github.com/facebookresearch/co-tracker"
+HUB_REPOSITORY = "facebook/cotracker3"
+HUB_CHECKOUT = "facebookresearch_co-tracker_main"
+"""Folder, in that of torch.hub, where torch.hub.load leaves CoTracker's code."""
+
+
+def predictor_module(file_name: str) -> Any:
+    """The module `cotracker.predictor`: that of the installed package, or of what torch.hub has downloaded.
+
+    Importing it seeds torch's generators; they are put back. `file_name`: of the weights, for the message.
+
+    Raises:
+        MissingError: there is neither.
+    """
+    with _importable(file_name), untouched_generators():
+        return importlib.import_module("cotracker.predictor")
+
+
+def check_package(file_name: str) -> None:
+    """Raises MissingError, with the commands that help, unless cotracker can be imported."""
+    with _importable(file_name):
+        pass
+
+
+def package_version() -> str:
+    """Version and, where pip knows it, commit of the installed package; "torch.hub" for a checkout of torch.hub."""
+    try:
+        found = metadata.distribution("cotracker")
+    except metadata.PackageNotFoundError:
+        return "torch.hub" if util.find_spec("cotracker") is None else "unknown"
+    origin = json.loads(found.read_text("direct_url.json") or "{}")
+    commit = origin.get("vcs_info", {}).get("commit_id", "")
+    return f"{found.version}+{commit}" if commit else found.version
+
+
+def find_checkpoint(given: str, file_name: str) -> Path:
+    """The checkpoint: the path that was given, or the file that Hugging Face's cache or torch.hub holds.
+
+    Raises:
+        MissingError: it is not there.
+    """
+    if given:
+        path = Path(given).expanduser()
+        if not path.is_file():
+            raise MissingError(f"tracker.checkpoint: there is no file {path}.", hint=how_to_get(file_name))
+        return path
+    found = next((path for path in _cached(file_name) if path.is_file()), None)
+    if found is None:
+        raise MissingError(
+            f"CoTracker's weights {file_name} are neither in Hugging Face's cache nor in that of torch.hub.",
+            hint=how_to_get(file_name),
+        )
+    return found
+
+
+def how_to_get(file_name: str) -> str:
+    """The commands that get the package and the weights."""
+    return (
+        f"CoTracker (CC-BY-NC-4.0) is not on PyPI. Get it and its weights:\n"
+        f"  pip install git+{REPOSITORY}@{REVISION}\n"
+        f"  hf download {HUB_REPOSITORY} {file_name}"
+    )
+
+
+def hash_of(path: Path) -> str:
+    """SHA-256 of a file, which is what its tracks depend on."""
+    with path.open("rb") as file:
+        return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
+
+
+def read_weights(path: Path) -> Mapping[str, Tensor]:
+    """The tensors of a checkpoint by name. Pickled files may hold tensors and plain containers only.
+
+    Raises:
+        UsageError: the file holds something else, or cannot be read.
+    """
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, SafetensorError, RuntimeError, ValueError, OSError, EOFError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise UsageError(f"tracker.checkpoint: {path} cannot be read as weights: {reason}") from error
+    inner = state.get("model", state) if isinstance(state, dict) else None
+    if not isinstance(inner, dict) or not all(isinstance(value, Tensor) for value in inner.values()):
+        raise UsageError(f"tracker.checkpoint: {path} holds no dictionary of tensors.")
+    return inner
+
+
+@contextmanager
+def untouched_generators() -> Iterator[None]:
+    """Puts torch's random state back: a model that samples next must not notice that a tracker was loaded."""
+    devices = list(range(torch.cuda.device_count())) if torch.cuda.is_available() else []
+    with torch.random.fork_rng(devices=devices):
+        yield
+
+
+@contextmanager
+def _importable(file_name: str) -> Iterator[None]:
+    """Makes `import cotracker` possible inside, if it can be.
+
+    Raises:
+        MissingError: it cannot.
+    """
+    if "cotracker" in sys.modules or util.find_spec("cotracker") is not None:
+        yield
+        return
+    checkout = Path(torch.hub.get_dir()) / HUB_CHECKOUT
+    if not (checkout / "cotracker").is_dir():
+        raise MissingError("The package cotracker is not installed.", hint=how_to_get(file_name))
+    sys.path.insert(0, str(checkout))
+    try:
+        yield
+    finally:
+        sys.path.remove(str(checkout))
+
+
+def _cached(file_name: str) -> Iterator[Path]:
+    from huggingface_hub import try_to_load_from_cache
+
+    found = try_to_load_from_cache(HUB_REPOSITORY, file_name)
+    if isinstance(found, str):
+        yield Path(found)
+    yield Path(torch.hub.get_dir()) / "checkpoints" / file_name

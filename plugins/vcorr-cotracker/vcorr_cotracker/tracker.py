@@ -1,0 +1,231 @@
+"""The trackers `cotracker3-offline` and `cotracker3-online` (Karaev et al. 2024, arXiv 2410.11831).
+
+The networks of the package `cotracker` are called directly and not through its predictors, which fix the visibility
+thresholds, add a grid of points to given queries unasked, and overwrite what they answer in the query frame.
+
+Shape legend: N points, T frames, S frames of a window, H x W pixels of the video, h x w pixels the network sees.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from contextlib import AbstractContextManager
+from typing import Any, ClassVar, NamedTuple, TypeAlias
+
+import numpy as np
+import torch
+import torch.nn.functional as F  # noqa: N812
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from vcorr import Tracks, UsageError
+from vcorr.datasets import query_grid
+from vcorr.trackers.chain import check_input
+from vcorr_cotracker import sources
+from vcorr_cotracker.config import OFFLINE, ONLINE, VERSION, Config, OfflineConfig, OnlineConfig
+
+Floats: TypeAlias = NDArray[np.float32]
+
+
+class CoTracker(ABC):
+    """What both trackers share (`vcorr.protocols.Tracker`). The network is loaded by the first video and kept.
+
+    Raises:
+        UsageError: an option is out of range.
+    """
+
+    name: ClassVar[str]
+    file_name: ClassVar[str]
+    """Of the checkpoint, as its authors call it."""
+
+    def __init__(self, config: Config) -> None:
+        _check(config, self.name)
+        self.config = config
+        self._loaded: _Network | None = None
+
+    def identity(self) -> dict[str, str]:
+        """What the tracks depend on beside the options: the weights, the package's code, the kind of device.
+
+        Raises:
+            MissingError: the package or the weights are not in reach.
+        """
+        device = self._device.type
+        sources.check_package(self.file_name)
+        checkpoint = sources.find_checkpoint(self.config.checkpoint, self.file_name)
+        return {
+            "checkpoint": sources.hash_of(checkpoint),
+            "package": sources.package_version(),
+            "device": device,
+        }
+
+    def track(self, video: NDArray[np.uint8], queries: Floats) -> Tracks:
+        """Tracks (N, T) of queries (N, 2) pixels in frame 0 of a video (T, H, W, 3) uint8.
+
+        Raises:
+            UsageError: a video or queries that cannot be tracked, or a checkpoint that does not fit.
+            MissingError: the package or the weights are not in reach.
+        """
+        check_input(video, queries)
+        frames, (height, width) = len(video), video.shape[1:3]
+        points = queries.astype(np.float32)
+        xy = np.repeat(points[:, None], frames, axis=1)
+        visible = np.zeros(xy.shape[:2], dtype=bool)
+        if frames > 1 and len(points):
+            self._follow(video, points, xy, visible)
+        xy[:, 0] = points  # the network's answer there is a guess at what was given
+        visible[:, 0] = True
+        visible &= ((xy >= 0) & (xy <= [width, height])).all(axis=-1)
+        return Tracks(xy, visible, self.name, VERSION)
+
+    def _follow(self, video: NDArray[np.uint8], points: Floats, xy: Floats, visible: NDArray[np.bool_]) -> None:
+        """Fills positions (N, T, 2) and visibility (N, T), one group of points after the other."""
+        network = self._network()
+        scale = _Scale(video.shape[1:3], network.size)
+        support = self._support(*video.shape[1:3])
+        with torch.no_grad(), _repeatable():
+            seen = _as_seen(video, network.size, self._device)
+            for group in np.array_split(np.arange(len(points)), math.ceil(len(points) / self.config.points)):
+                asked = scale.queries(np.concatenate([points[group], support]), self._device)
+                tracks, sure = self._ask(network.module, seen, asked)
+                own = slice(0, len(group))
+                xy[group] = scale.pixels(tracks[0, :, own].transpose(0, 1).float().cpu().numpy())
+                visible[group] = (sure[0, :, own] > self.config.visibility).T.cpu().numpy()
+
+    def _support(self, height: int, width: int) -> Floats:
+        side = self.config.support_grid
+        return query_grid(side, height, width) if side else np.zeros((0, 2), dtype=np.float32)
+
+    @abstractmethod
+    def _ask(self, module: nn.Module, video: Tensor, queries: Tensor) -> tuple[Tensor, Tensor]:
+        """Positions (1, T, N, 2) in the network's pixels, and how sure it is (1, T, N) that a point is visible."""
+
+    @abstractmethod
+    def _build(self, predictors: Any) -> Any:
+        """The package's predictor, without weights."""
+
+    @property
+    def _device(self) -> torch.device:
+        name = self.config.device
+        if name == "auto":
+            name = "cuda" if torch.cuda.is_available() else "cpu"
+        try:
+            return torch.device(name)
+        except RuntimeError as error:
+            raise UsageError(f"tracker.device: {name!r} is not a device.", hint="For example: cpu, cuda:1") from error
+
+    def _network(self) -> _Network:
+        if self._loaded is None:
+            self._loaded = self._load()
+        return self._loaded
+
+    def _load(self) -> _Network:
+        path = sources.find_checkpoint(self.config.checkpoint, self.file_name)
+        predictors = sources.predictor_module(self.file_name)
+        weights = sources.read_weights(path)
+        with sources.untouched_generators():
+            predictor = self._build(predictors)
+        try:
+            predictor.model.load_state_dict(weights)
+        except RuntimeError as error:
+            reason = str(error).strip().splitlines()[:2]
+            raise UsageError(
+                f"tracker.checkpoint: {path} does not fit {self.name}: {' '.join(line.strip() for line in reason)}",
+                hint=f"It is made for {self.file_name}; other lengths are set with tracker.window_len.",
+            ) from error
+        height, width = predictor.interp_shape
+        return _Network(predictor.model.to(self._device, torch.float32).eval(), (int(height), int(width)))
+
+
+class Offline(CoTracker):
+    """`cotracker3-offline`: every frame sees every other."""
+
+    name = OFFLINE
+    file_name = "scaled_offline.pth"
+
+    def __init__(self, config: OfflineConfig) -> None:
+        super().__init__(config)
+
+    def _build(self, predictors: Any) -> Any:
+        return predictors.CoTrackerPredictor(checkpoint=None, offline=True, v2=False, window_len=self.config.window_len)
+
+    def _ask(self, module: nn.Module, video: Tensor, queries: Tensor) -> tuple[Tensor, Tensor]:
+        tracks, visible, _, _ = module(video=video, queries=queries, iters=self.config.iterations)
+        return tracks, visible
+
+
+class Online(CoTracker):
+    """`cotracker3-online`: windows that overlap by half, each beginning where the last one ended."""
+
+    name = ONLINE
+    file_name = "scaled_online.pth"
+
+    def __init__(self, config: OnlineConfig) -> None:
+        if config.window_len % 2:
+            raise UsageError(f"tracker.window_len of {ONLINE} must be even, got {config.window_len}.")
+        super().__init__(config)
+
+    def _build(self, predictors: Any) -> Any:
+        return predictors.CoTrackerOnlinePredictor(checkpoint=None, v2=False, window_len=self.config.window_len)
+
+    def _ask(self, module: nn.Module, video: Tensor, queries: Tensor) -> tuple[Tensor, Tensor]:
+        window, frames = self.config.window_len, video.shape[1]
+        module.init_video_online_processing()  # forgets the last video
+        # a window that begins half of one before the end would hold nothing new; the first one is there in any case
+        for first in range(0, max(frames - window // 2, 1), window // 2):
+            tracks, visible, confidence, _ = module(
+                video=video[:, first : first + window], queries=queries, iters=self.config.iterations, is_online=True
+            )
+        return tracks, visible * confidence
+
+
+class _Network(NamedTuple):
+    """The network, and the size (h, w) of the frames it sees."""
+
+    module: nn.Module
+    size: tuple[int, int]
+
+
+class _Scale:
+    """Between pixels of the video and those of the network.
+
+    The network counts from the centre of the first pixel, and its frames are resized with their corner pixels' centres
+    held: the centre of the last pixel stays that of the last pixel.
+    """
+
+    def __init__(self, video: tuple[int, ...], network: tuple[int, int]) -> None:
+        self._factor = np.array([(network[i] - 1) / (video[i] - 1) for i in (1, 0)])  # (x, y)
+
+    def queries(self, xy: Floats, device: torch.device) -> Tensor:
+        """Points (N, 2) of frame 0 as (1, N, 3): frame, x, y."""
+        inner = (xy.astype(np.float64) - 0.5) * self._factor
+        asked = np.concatenate([np.zeros((len(xy), 1)), inner], axis=1).astype(np.float32)
+        return torch.from_numpy(asked)[None].to(device)
+
+    def pixels(self, xy: Floats) -> Floats:
+        """Positions (..., 2) of the network in pixels of the video."""
+        return (xy.astype(np.float64) / self._factor + 0.5).astype(np.float32)
+
+
+def _as_seen(video: NDArray[np.uint8], size: tuple[int, int], device: torch.device) -> Tensor:
+    """(1, T, 3, h, w) float32, 0 to 255; a frame at a time, so that the video is never there in float at full size."""
+    frames = (
+        torch.from_numpy(np.ascontiguousarray(frame)).to(device).permute(2, 0, 1)[None].float() for frame in video
+    )
+    return torch.cat([F.interpolate(frame, size, mode="bilinear", align_corners=True) for frame in frames])[None]
+
+
+def _repeatable() -> AbstractContextManager[Any]:
+    """The same tracks every time: cuDNN chooses no algorithm by how fast it was just now."""
+    flags: AbstractContextManager[Any] = torch.backends.cudnn.flags(
+        enabled=True, benchmark=False, deterministic=True, allow_tf32=False
+    )
+    return flags
+
+
+def _check(config: Config, name: str) -> None:
+    if not 0 <= config.visibility < 1:
+        raise UsageError(f"tracker.visibility of {name} must be at least 0 and below 1, got {config.visibility}.")
+    for key, least in (("support_grid", 0), ("points", 1), ("window_len", 2), ("iterations", 1)):
+        if getattr(config, key) < least:
+            raise UsageError(f"tracker.{key} of {name} must be at least {least}, got {getattr(config, key)}.")
