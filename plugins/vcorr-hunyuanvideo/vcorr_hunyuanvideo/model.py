@@ -70,12 +70,7 @@ class HunyuanVideoConfig(VideoConfig):
     flow_shift: float = 7.0
 
     def __post_init__(self) -> None:
-        if sum(self.rope_axes) != self.attention_head_dim:
-            raise UsageError(
-                f"model.rope_axes={list(self.rope_axes)} adds up to {sum(self.rope_axes)}, not to "
-                f"model.attention_head_dim={self.attention_head_dim}.",
-                hint="For example: --set model.attention_head_dim=16 --set 'model.rope_axes=[4,6,6]'",
-            )
+        check_axes("rope_axes", self.rope_axes, self.attention_head_dim)
 
     @property
     def spatial_compression(self) -> int:
@@ -201,13 +196,22 @@ class HunyuanVideo(DiffusersVideoModel[HunyuanVideoConfig]):
     def _stand_in(self, prompt: str) -> tuple[Tensor, Tensor, Tensor]:
         """(1, n, text_embed_dim), (1, pooled_dim) and the mask (1, n)."""
         from vcorr.diffusion.latents import prompt_noise
-        from vcorr_hunyuanvideo.networks import leading_ones
+        from vcorr.diffusion.text import random_mask
 
         tokens, sizes = self.text_limit(), self.pipe.transformer.config
         parts = (
             prompt_noise((1, tokens, sizes.text_embed_dim), prompt),
             prompt_noise((1, sizes.pooled_projection_dim), prompt, "pooled"),
-            leading_ones(min(len(prompt.split()) + 1, tokens), tokens),
+            random_mask(tokens, prompt),
         )
         embedding, pooled, mask = (part.to(self.device, self.pipe.transformer.dtype) for part in parts)
         return embedding, pooled, mask
+
+
+def check_axes(name: str, axes: Sequence[int], head_dim: int) -> None:
+    """Raises UsageError unless the shares of a head that turn with time, y and x, the option `name`, fill it."""
+    if sum(axes) != head_dim:
+        raise UsageError(
+            f"model.{name}={list(axes)} adds up to {sum(axes)}, not to model.attention_head_dim={head_dim}.",
+            hint=f"For example: --set model.attention_head_dim=16 --set 'model.{name}=[4,6,6]'",
+        )

@@ -6,14 +6,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import torch
 from diffusers import (
     AutoencoderKLHunyuanVideo,
     FlowMatchEulerDiscreteScheduler,
     HunyuanVideoPipeline,
     HunyuanVideoTransformer3DModel,
 )
-from torch import Tensor
 
 from vcorr_hunyuanvideo.model import HunyuanVideoConfig
 
@@ -68,8 +66,3 @@ def even_sigmas(steps: int) -> Sequence[float]:
     """Sigmas from 1 in even steps, the last of them one step above 0: what the pipelines ask their scheduler for."""
     sigmas: Sequence[float] = np.linspace(1.0, 0.0, steps + 1)[:-1]
     return sigmas
-
-
-def leading_ones(count: int, length: int) -> Tensor:
-    """A mask (1, length): `count` ones, then zeros."""
-    return (torch.arange(length) < count).float()[None]

@@ -15,6 +15,22 @@ VARIANTS = (
         card="vcorr_hunyuanvideo:cards/hunyuanvideo.yaml",
         data="difftrack:hunyuan_t2v/fg",
     ),
+    ModelEntry(
+        name="hunyuanvideo-1.5",
+        summary="HunyuanVideo 1.5: text to video, 121 frames of 480x848, full 3D attention in 54 layers.",
+        factory="vcorr_hunyuanvideo.model15:HunyuanVideo15",
+        config="vcorr_hunyuanvideo.model15:HunyuanVideo15Config",
+        card="vcorr_hunyuanvideo:cards/hunyuanvideo-1.5.yaml",
+        data="difftrack:hunyuan_t2v/fg",
+    ),
+    ModelEntry(
+        name="hunyuanvideo-1.5-720p",
+        summary="HunyuanVideo 1.5 for 720p: text to video, 121 frames of 720x1280, 54 layers.",
+        factory="vcorr_hunyuanvideo.model15:HunyuanVideo15For720",
+        config="vcorr_hunyuanvideo.model15:HunyuanVideo15Config720",
+        card="vcorr_hunyuanvideo:cards/hunyuanvideo-1.5-720p.yaml",
+        data="difftrack:hunyuan_t2v/fg",
+    ),
 )
 """One entry a model. Sizes are the defaults of its config."""
 

@@ -8,13 +8,18 @@ from vcorr import ModelEntry, hookimpl
 
 
 def _entry(name: str, summary: str, model: str, config: str) -> ModelEntry:
-    """The entry of a model whose classes are in `vcorr_wan.model` and whose card has its name."""
+    """The entry of a model whose classes are in `vcorr_wan.model` and whose card has its name.
+
+    By default its prompts, and the images of a model that starts from one, are those of the paper's dataset.
+    """
+    prompts = "cogvideox_i2v_5b" if "i2v" in name else "cogvideox_t2v_5b"
     return ModelEntry(
         name=name,
         summary=summary,
         factory=f"vcorr_wan.model:{model}",
         config=f"vcorr_wan.model:{config}",
         card=f"vcorr_wan:cards/{name}.yaml",
+        data=f"difftrack:{prompts}/fg",
     )
 
 

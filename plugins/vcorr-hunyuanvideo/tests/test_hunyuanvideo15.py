@@ -1,0 +1,224 @@
+"""HunyuanVideo 1.5 through its adapter, at sizes a CPU runs in a second."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from vcorr_hunyuanvideo import plugin
+from vcorr_hunyuanvideo.model15 import PASSED_AS, HunyuanVideo15, HunyuanVideo15Config
+from vcorr_hunyuanvideo.networks15 import build_transformer
+
+from vcorr import Clip, MissingError, RunSettings, UsageError
+from vcorr.capture.recorder import Recorder
+from vcorr.cards import load_card
+from vcorr.probes.attention import Attention
+from vcorr.testing import assert_passed, check_model, find_impulse, make_local
+
+ENTRIES = {entry.name: entry for entry in plugin.vcorr_models() if "1.5" in entry.name}
+SMALL = HunyuanVideo15Config(
+    height=64,
+    width=96,
+    frames=9,
+    num_layers=2,
+    num_refiner_layers=1,
+    num_attention_heads=2,
+    attention_head_dim=12,
+    rope_axes_dim=(4, 4, 4),
+    text_embed_dim=16,
+    text_embed_2_dim=8,
+    image_embed_dim=8,
+    text_tokens=6,
+    glyph_tokens=4,
+    image_tokens=3,
+    latent_channels=4,
+    vae_channels=(16, 16, 16, 16, 16),
+    vae_layers_per_block=1,
+)
+TEXT = 6 + 4 + 3
+NUM_STEPS = 3
+NO_CLIP = Clip("p", "p", np.zeros((0, 2), np.float32))
+
+
+def loaded(dtype="float32", **options):
+    model = HunyuanVideo15(dataclasses.replace(SMALL, **options))
+    model.load("cpu", dtype, "random")
+    return model
+
+
+@pytest.fixture(scope="module")
+def model():
+    return loaded()
+
+
+@pytest.mark.parametrize("name", ENTRIES)
+def test_cards_agree_with_the_configurations(name):
+    entry = ENTRIES[name]
+    config, card = entry.config_type()(), load_card(entry.card, entry.label)
+    assert (card.name, card.resolution, card.frames) == (name, (config.height, config.width), config.frames)
+    assert (card.extra["layers"], card.extra["heads"]) == (config.num_layers, config.num_attention_heads)
+    assert card.extra["text_tokens"] == config.text_tokens + config.glyph_tokens + config.image_tokens
+    assert (entry.create().card, len(card.revision)) == (entry.card, 40)
+    with torch.device("meta"):
+        assert card.parameters == sum(p.numel() for p in build_transformer(config).parameters())
+
+
+def test_the_true_size_is_described_without_loading_anything():
+    model = ENTRIES["hunyuanvideo-1.5"].create()
+    grid = model.grid(NO_CLIP, model.sites()[0])
+    assert (grid.frames, grid.rows, grid.cols, grid.stride, grid.causal) == (31, 30, 53, (16, 16), True)
+    assert (len(model.sites()), model.sites()[53].name) == (54, "transformer_blocks.53.attn")
+
+
+def test_both_modes(model, run, make_clip):
+    clip = make_clip()
+    for mode, passes in (("renoise", 1), ("generate", 2)):
+        done = run(model, clip, RunSettings(mode, (0, 2), NUM_STEPS))
+        assert sorted((p.layer, p.step) for p in done.predictions) == [(x, s) for x in (0, 1) for s in (0, 2)]
+        assert {p.grid for p in done.predictions} == {model.grid(clip, None)}
+        assert len(done.calls) == passes * {"renoise": 2, "generate": NUM_STEPS}[mode]
+    assert (done.video.shape, done.video.dtype) == (clip.video.shape, np.uint8)
+    assert "step" not in vars(model.pipe.scheduler)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_renoise_passes_are_what_the_pipeline_makes(dtype, run, make_clip, passes_of, assert_same_call):
+    model, clip = loaded(dtype), make_clip(prompt='a sign that says "red disk"')
+    done = run(model, clip, RunSettings("renoise", (0, 1), NUM_STEPS))
+    theirs = passes_of(
+        model.pipe,
+        **model.call_inputs(clip, model.grid(clip, None)) | {"guidance_scale": 1.0},
+        latents=done.calls[0]["hidden_states"][:, :4],
+        height=64,
+        width=96,
+        num_frames=9,
+        num_inference_steps=NUM_STEPS,
+    )
+    assert len(theirs) == NUM_STEPS  # without guidance there is one pass a step
+    assert_same_call(done.calls[0], theirs[0])
+    assert_same_call(done.calls[1] | {"hidden_states": 0}, theirs[1] | {"hidden_states": 0})
+
+
+def test_the_video_is_the_pipelines_own(model, run, make_clip):
+    clip = make_clip()
+    video = run(model, clip, RunSettings("generate", (1,), NUM_STEPS, seed=7, guidance=3.0)).video
+    output = model.pipe(
+        **model.call_inputs(clip, model.grid(clip, None)) | {"guidance_scale": 3.0},
+        height=64,
+        width=96,
+        num_frames=9,
+        num_inference_steps=NUM_STEPS,
+        generator=torch.Generator("cpu").manual_seed(7),
+        output_type="np",
+    )
+    assert np.array_equal(video, np.rint(output.frames[0] * 255).astype(np.uint8))
+    assert model.pipe.guider.guidance_scale == 6.0
+
+
+def test_the_conditional_pass_is_the_one_that_is_read(model, run, make_clip):
+    clip = make_clip()
+    guided = run(model, clip, RunSettings("generate", (0,), 2))
+    alone = run(model, clip, RunSettings("generate", (0,), 2, guidance=1.0))
+    cond, uncond = (call["encoder_hidden_states"] for call in guided.calls[:2])
+    assert torch.equal(cond, model.condition(clip.prompt, None)["encoder_hidden_states"])
+    assert not torch.equal(cond, uncond)
+    for key, seen in guided.captures.items():
+        assert torch.equal(seen["q"], alone.captures[key]["q"])
+    other = run(model, dataclasses.replace(clip, prompt=""), RunSettings("generate", (0,), 2, guidance=1.0))
+    assert not torch.equal(other.captures[1, 0]["q"], alone.captures[1, 0]["q"])
+
+
+@pytest.mark.parametrize(
+    ("prompt", "real"), [("a red disk", 4), ("", 1), ('it says "red"', 4 + 2), ("a b c d e f g h", 6)]
+)
+def test_text_is_repacked_and_its_padding_known_to_the_probes(model, run, make_clip, prompt, real):
+    """Real tokens first: those of quoted words, then those of the prompt; an image there is not."""
+    done = run(model, make_clip(prompt=prompt), RunSettings("renoise", (2,), NUM_STEPS))
+    for seen in done.captures.values():
+        assert seen["k_text"].shape[1] == TEXT
+        assert seen["key_mask"].tolist() == [True] * real + [False] * (TEXT - real)
+
+
+def test_attention_rows_can_be_read(model, make_clip):
+    clip = make_clip()
+    recorder = Recorder({"attention": Attention()}, clip.queries)
+    model.run(clip, RunSettings("renoise", (2,), NUM_STEPS), recorder)
+    for rows in recorder.rows:
+        assert np.allclose(rows.sum_cross + rows.sum_self + rows.sum_text, 1, atol=1e-5)
+
+
+def test_the_contract_of_models(make_clip):
+    for mode in ("renoise", "generate"):
+        report = check_model(
+            ENTRIES["hunyuanvideo-1.5"],
+            make_clip(5, 32, 32, queries=np.array([[10.5, 20.5], [0, 32]], dtype=np.float32)),
+            config=dataclasses.replace(SMALL, height=32, width=32, frames=5),
+            settings=RunSettings(mode, (0, 1), 2),
+            text_tokens=TEXT,
+        )
+        assert_passed(report)
+
+
+def test_an_impulse_in_pixels_is_found_at_its_token(make_clip):
+    model = loaded()
+    make_local(model.pipe.vae)
+    for token in ((0, 0, 0), (1, 2, 4), (2, 3, 5)):
+        assert find_impulse(model, make_clip(), token, step=NUM_STEPS - 1, num_steps=NUM_STEPS) == token
+
+
+def test_a_saved_pipeline_is_loaded_again(model, run, make_clip, tmp_path):
+    from transformers import (
+        ByT5Tokenizer,
+        Qwen2_5_VLTextConfig,
+        Qwen2_5_VLTextModel,
+        Qwen2Tokenizer,
+        T5Config,
+        T5EncoderModel,
+    )
+
+    words = ["<|endoftext|>", "a", "r", "e", "d"]
+    qwen = Qwen2_5_VLTextConfig(
+        vocab_size=8,
+        hidden_size=16,
+        intermediate_size=16,
+        num_hidden_layers=3,
+        num_attention_heads=2,
+        num_key_value_heads=2,
+        rope_parameters={"rope_type": "default", "mrope_section": [1, 1, 2], "rope_theta": 10000.0},
+    )
+    byt5 = T5Config(
+        vocab_size=384, d_model=8, d_kv=4, d_ff=8, num_layers=1, num_heads=2, is_encoder_decoder=False, use_cache=False
+    )
+    pipe = loaded().pipe
+    pipe.register_modules(
+        tokenizer=Qwen2Tokenizer(vocab={word: n for n, word in enumerate(words)}, merges=[]),
+        text_encoder=Qwen2_5_VLTextModel(qwen).eval(),
+        tokenizer_2=ByT5Tokenizer(),
+        text_encoder_2=T5EncoderModel(byt5).eval(),
+    )
+    pipe.save_pretrained(tmp_path)
+    index = tmp_path / "model_index.json"
+    index.write_text(index.read_text().replace("GuidedPipeline", "HunyuanVideo15Pipeline"))
+    again = HunyuanVideo15(SMALL)
+    again.load("cpu", "float32", str(tmp_path))
+    assert again.weights_id(str(tmp_path)).startswith("path:")
+    again.pipe.tokenizer.chat_template = "{% for m in messages %}{{ m['content'] }}{% endfor %}"
+    encoded = again.condition('it says "red"', None)
+    assert [encoded[name].shape[1] for name in PASSED_AS] == [1000, 1000, 256, 256]
+    assert int(encoded["encoder_attention_mask_2"].sum()) > 1
+    with pytest.raises(UsageError, match=r"--set model\.num_layers=2"):
+        HunyuanVideo15(dataclasses.replace(SMALL, num_layers=3)).load("cpu", "float32", str(tmp_path))
+
+
+@pytest.mark.parametrize("name", ENTRIES)
+def test_missing_weights_are_named(name, tmp_path, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    card = load_card(ENTRIES[name].card, name)
+    with pytest.raises(MissingError, match=f"hf download {card.hub_id} --revision {card.revision}"):
+        ENTRIES[name].create().weights_id("hub")
+
+
+@pytest.mark.parametrize(("options", "reason"), [({"height": 72}, "64 and 80"), ({"frames": 7}, "5 and 9")])
+def test_sizes_the_model_does_not_take(options, reason):
+    with pytest.raises(UsageError, match=reason):
+        HunyuanVideo15(dataclasses.replace(SMALL, **options)).grid(NO_CLIP, None)
