@@ -64,13 +64,15 @@ def estimate(plan: Plan, out: Path) -> Estimate:
 def _forward_flops(plan: Plan, clip: Clip) -> float | None:
     """2 x parameters x tokens for the matrices, and the attention product of every layer.
 
-    Where sites have grids of several resolutions, the parameters are taken to be spread evenly over the sites.
+    Where sites have grids of several resolutions, the parameters are taken to be spread over them as the square of
+    their widths, which is how the matrices grow.
     """
     sites = plan.adapter.sites()
     if plan.card is None or not plan.card.parameters or not plan.sites:
         return None
     grids = [plan.adapter.grid(clip, site) for site in sites]
-    tokens = sum(grid.tokens for grid in grids) / len(grids)
+    shares = [max(site.heads, 1) ** 2 for site in sites]
+    tokens = sum(share * grid.tokens for share, grid in zip(shares, grids, strict=True)) / sum(shares)
     products = sum(_product(site, grid) * site.heads for site, grid in zip(sites, grids, strict=True))
     return 2.0 * plan.card.parameters * tokens + products * _head_dim(plan)
 
