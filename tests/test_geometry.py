@@ -201,3 +201,13 @@ def test_contradictions_are_refused(changes, message):
 def test_from_dict_refuses_unknown_keys():
     with pytest.raises(UsageError, match="Not a token grid"):
         TokenGrid.from_dict({"frames": 1, "rows": 1, "cols": 1, "stride": [8, 8], "step": 1})
+
+
+def test_coarser_tokens_cover_the_same_pixels():
+    grid = TokenGrid(frames=3, rows=4, cols=6, stride=(8, 16), temporal_ratio=4)
+    coarse = grid.coarser(2)
+    assert coarse == TokenGrid(frames=3, rows=2, cols=3, stride=(16, 32), temporal_ratio=4)
+    assert (coarse.width, coarse.height, coarse.video_frames) == (grid.width, grid.height, grid.video_frames)
+    assert grid.coarser(1) == grid
+    with pytest.raises(UsageError, match="4 x 6 tokens do not divide"):
+        grid.coarser(3)

@@ -8,7 +8,7 @@ stride.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, cast
 
@@ -117,6 +117,18 @@ class TokenGrid:
     def in_strides(self, offsets: ArrayLike) -> NDArray[np.float64]:
         """Pixel offsets in token strides: (..., 2) pixels (dx, dy) to (..., 2) as (dx / sx, dy / sy), float64."""
         return np.asarray(np.asarray(offsets, dtype=np.float64) / np.asarray(self.stride))
+
+    def coarser(self, factor: int) -> TokenGrid:
+        """The grid with tokens `factor` times as wide and high, over the same pixels and frames.
+
+        Raises:
+            UsageError: they do not divide.
+        """
+        if self.rows % factor or self.cols % factor:
+            raise UsageError(f"{self.rows} x {self.cols} tokens do not divide into tokens {factor} times as large.")
+        sx, sy = self.stride
+        stride = (sx * factor, sy * factor)
+        return replace(self, rows=self.rows // factor, cols=self.cols // factor, stride=stride)
 
     def check_inside(self, xy: ArrayLike) -> NDArray[np.float64]:
         """`xy` as float64, (..., 2), after checking that every position is finite and inside the frame."""

@@ -6,7 +6,7 @@ Shape legend: B batch, C latent channels, F x h x w latents, T video frames, H x
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import numpy as np
@@ -57,7 +57,10 @@ class Layout:
 
 @dataclass(frozen=True)
 class Placement:
-    """A layout on a module. grid: None when it shows only once the module runs; `measured` tells it then."""
+    """A layout on a module. grid: None when it shows only once the module runs; `measured` tells it then.
+
+    coarseness: how many times as wide and high as the grid's the tokens of a site are, by its name; 1 where not told.
+    """
 
     module: nn.Module
     sites: tuple[Site, ...]
@@ -65,6 +68,12 @@ class Placement:
     grid: TokenGrid | None
     passes: tuple[str, ...] = ()
     compression: Any = None
+    coarseness: Mapping[str, int] = field(default_factory=dict)
+
+    def grid_at(self, site: Site) -> TokenGrid:
+        """How the tokens of a site lie over the video, once that is known."""
+        assert self.grid is not None  # `measured` comes first
+        return self.grid.coarser(self.coarseness.get(site.name, 1))
 
     def measured(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Placement:
         """With the grid, from the arguments of a pass where it was not known before.
@@ -118,7 +127,9 @@ def place_by_plugin(
     entry = installed().models.get(name).entry
     config_type = entry.config_type()
     adapter = entry.create()
-    if config_type is None or not all(hasattr(adapter, part) for part in ("denoiser", "compression", "branches")):
+    if config_type is None or not all(
+        hasattr(adapter, part) for part in ("denoiser", "compression", "compression_at", "branches")
+    ):
         raise UsageError(
             f"{entry.label} has no token layout that another pipeline could share.",
             hint="Tell it by hand: vcorr.Layout(grid=..., sites=...).",
@@ -138,7 +149,9 @@ def place_by_plugin(
         grid = adapter.grid(Clip("record", "", np.zeros((0, 2), np.float32)), None)
     layout = TokenLayout(adapter.text, tuple(adapter.branches))
     passes = tuple(getattr(adapter, "passes", ()))
-    return Placement(denoiser, sites, layout, grid, passes, adapter.compression)
+    base = adapter.compression.patch
+    coarseness = {site.name: adapter.compression_at(site).patch // base for site in sites}
+    return Placement(denoiser, sites, layout, grid, passes, adapter.compression, coarseness)
 
 
 def latent_size(module: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[int, int, int]:
@@ -147,7 +160,7 @@ def latent_size(module: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any
     Raises:
         UsageError: the arguments do not tell.
     """
-    latents = kwargs.get("hidden_states", args[0] if args else None)
+    latents = kwargs.get("hidden_states", kwargs.get("sample", args[0] if args else None))
     if isinstance(latents, Tensor) and latents.ndim == 5:
         channels = getattr(getattr(module, "config", None), "in_channels", None)
         _, first, second, rows, cols = latents.shape
@@ -249,7 +262,8 @@ def _size(size: Sequence[int]) -> tuple[int, int, int]:
 def _sizes_of_module(module: nn.Module) -> dict[str, Any]:
     """What the denoiser's own configuration tells, by diffusers' names."""
     config = getattr(module, "config", None)
-    return dict(config) if isinstance(config, Mapping) else {}
+    found = dict(config) if isinstance(config, Mapping) else {}
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in found.items()}
 
 
 def _sizes_of_pipeline(adapter: Any, pipe: Any) -> dict[str, Any]:

@@ -219,7 +219,7 @@ class Recording:
     def _attach(self, stack: ExitStack) -> None:
         place = self._place
         recorder = Recorder(self._probes, self.queries, layers=self._layers)
-        stack.enter_context(recorder.attach(place.module, place.sites, place.layout, self.grid))
+        stack.enter_context(recorder.attach(place.module, place.sites, place.layout, place.grid_at))
         self._recorder = recorder
 
     def _branch(self) -> str:

@@ -76,7 +76,11 @@ def one_pass(model: DiffusersVideoModel[Any], *, guidance: bool = True, keep_vae
         model.pipe.register_modules(vae=None)
     inputs = dict(model.inputs(latents, timestep, condition))
     rows = len(model.branches) if guidance else 1
-    return Pass(module, {name: _repeated(value, rows) for name, value in inputs.items()}, rows)
+    repeated = {
+        name: torch.cat([value] * rows) if name in model.frame_inputs else _repeated(value, rows)
+        for name, value in inputs.items()
+    }
+    return Pass(module, repeated, rows)
 
 
 def empty_clip(video: Any = None) -> Clip:

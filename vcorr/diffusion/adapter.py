@@ -102,6 +102,8 @@ class DiffusersVideoModel(Generic[C]):
     """What the pipeline's call names the strength of guidance."""
     frames_argument: ClassVar[str] = "num_frames"
     """What the pipeline's call names the number of video frames."""
+    frame_inputs: ClassVar[tuple[str, ...]] = ()
+    """Those of `inputs` that have a row for every frame, where the others have one for the whole video."""
     needs_image: ClassVar[bool] = False
     """Whether sampling starts from an image, frame 0 of the clip's video."""
     steps: int = 50

@@ -9,6 +9,7 @@ import torch
 from vcorr_unet import networks
 from vcorr_unet.structure import unet_blocks
 
+import vcorr
 from vcorr import Clip, MissingError, RunSettings, TokenGrid, UsageError
 from vcorr.capture.recorder import Recorder
 from vcorr.capture.tap import Tap
@@ -165,6 +166,23 @@ def test_hidden_states_are_those_after_the_attention(name, loaded, make_clip):
         grid, out = model.grid(clip, site), outputs[site.name]
         frames = out if len(out) == grid.frames else out.transpose(0, 1)
         assert torch.equal(seen[site.name].flatten(1, 2), frames)
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_a_pass_can_be_timed_with_all_branches(name, entries, small):
+    from vcorr.bench.build import one_pass
+
+    model = entries[name].create(small(name))
+    model.load("cpu", "float32", "random:3")
+    both, one = one_pass(model, keep_vae=True), one_pass(model, guidance=False, keep_vae=True)
+    assert (both.batch, one.batch) == (2, 1)
+    seen = []
+    hook = model.pipe.unet.conv_in.register_forward_hook(lambda module, args, out: seen.append(len(out)))
+    with torch.no_grad():
+        both()
+        one()
+    hook.remove()
+    assert seen == [2 * 3, 3]
 
 
 # --------------------------------------------------------------------------------------------------------------- layout
@@ -445,3 +463,22 @@ def test_a_run_has_floors_and_ceilings_of_every_resolution(small, tmp_path):
     assert bounds[4] != bounds[8]
     with pytest.raises(UsageError, match="'attention' reads"):
         make_plan(dataclasses.replace(spec, options=options, probe="attention"), installed())
+
+
+@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize("whole", [True, False], ids=["pipeline", "unet"])
+def test_a_pipeline_of_ones_own_is_recorded(name, whole, loaded, make_clip):
+    """Each resolution has its grid in a notebook, too, told by the latents alone."""
+    model, clip = loaded(name), make_clip()
+    pipe, grid = model.pipe, model.grid(clip, None)
+    call = {**model.call_inputs(clip, grid), "height": 32, "width": 48, "num_frames": 3, "num_inference_steps": 2}
+    with vcorr.record(pipe if whole else pipe.unet, layout=name, probes=["qk"], queries=clip.queries) as rec:
+        pipe(**call, output_type="latent")
+    stride = 4 if whole else 8  # the network by itself does not tell what its autoencoder compresses
+    expected = {site.layer: grid.coarser(round(model.grid(clip, site).stride[0] / 4)) for site in model.sites()}
+    assert len(rec.predictions) == 2 * len(expected)
+    for prediction in rec.predictions:
+        wanted = expected[prediction.layer]
+        assert (prediction.grid.rows, prediction.grid.cols) == (wanted.rows, wanted.cols)
+        assert prediction.grid.stride[0] * 4 == wanted.stride[0] * stride
+        assert prediction.grid.frames == 3

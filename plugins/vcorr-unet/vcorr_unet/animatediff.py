@@ -55,6 +55,7 @@ class AnimateDiff(TextUNet[AnimateDiffConfig]):
 
     pipeline_class: ClassVar[str] = "AnimateDiffPipeline"
     card: ClassVar[str] = "vcorr_unet:cards/animatediff.yaml"
+    frame_inputs: ClassVar[tuple[str, ...]] = ("encoder_hidden_states",)
     frame_limit: ClassVar[int | None] = 32
     transformers = (
         Transformer("attentions.{}.transformer_blocks.0", Factorised("frame")),
