@@ -151,6 +151,28 @@ def load_vae(path: Path, dtype: torch.dtype) -> Any:
     return _filled(lambda: AutoencoderKLHunyuanVideo(**_vae_sizes(state, path)), state, path)
 
 
+def load_own(kind: Any, path: Path, dtype: torch.dtype) -> Any:
+    """A network of this plugin, whose modules are named as in the released file, on the CPU.
+
+    Args:
+        kind: the network's class; `sizes_in(shapes)` tells its sizes from a file's shapes, `computed` names what a file
+            may lack.
+        path: of the file.
+        dtype: of the network.
+
+    Raises:
+        UsageError: tensors are missing, left over, or of shapes that do not fit together.
+    """
+    with safe_open(path, framework="pt") as file:
+        state = {name: file.get_tensor(name).to(dtype) for name in file.keys()}  # noqa: SIM118
+    try:
+        sizes = kind.sizes_in({name: tuple(tensor.shape) for name, tensor in state.items()})
+    except KeyError as error:
+        raise UsageError(f"{path} lacks {error}: it is no {kind.__name__}.") from error
+    computed = {name: tensor.to(dtype) for name, tensor in kind.computed(sizes).items() if name not in state}
+    return _filled(lambda: kind(**sizes), {**state, **computed}, path)
+
+
 def load_encoder(kind: Any, folder: Path, dtype: torch.dtype) -> Any:
     """A text encoder of that class of transformers, from a folder that may hold more than it, on the CPU.
 

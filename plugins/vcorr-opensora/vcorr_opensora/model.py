@@ -119,9 +119,9 @@ class OpenSora2(DiffusersVideoModel[OpenSora2Config]):
         """As of every model; folders may also be laid out as the release is, and so is the hub's repository."""
         folder = Path(weights).expanduser()
         if weights == "hub":
-            return released.hub_source(self.model_card())
-        if released.is_released(folder):
-            return released.folder_source(self.model_card(), folder)
+            return released.hub_source(released.V2, self.model_card())
+        if released.V2.fills(folder):
+            return released.folder_source(released.V2, self.model_card(), folder)
         return super().locate(weights)
 
     def load(self, device: str, dtype: str, weights: str) -> None:

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from vcorr.cards import load_card
 from vcorr_opensora.checkpoint import load_encoder, load_transformer, load_vae
-from vcorr_opensora.released import is_released, locate_parts
+from vcorr_opensora.released import V2, locate_parts
 from vcorr_opensora.sampling import (
     PATCH,
     guide,
@@ -108,7 +108,7 @@ class OpenSoraPipeline(DiffusionPipeline):  # type: ignore[misc]  # diffusers is
     @classmethod
     def from_pretrained(cls, folder: Any, **options: Any) -> Any:
         """As of every diffusers pipeline; a folder of the release is read with `load_released`."""
-        if is_released(Path(folder)):
+        if V2.fills(Path(folder)):
             return load_released(Path(folder), options.get("dtype", torch.float32))
         return super().from_pretrained(folder, **options)
 
@@ -270,7 +270,7 @@ def load_released(folder: Path, dtype: torch.dtype) -> OpenSoraPipeline:
     """
     from transformers import CLIPTextModel, CLIPTokenizer, T5EncoderModel, T5Tokenizer
 
-    parts = locate_parts(load_card(CARD, "Open-Sora 2.0"), folder)
+    parts = locate_parts(V2, load_card(CARD, "Open-Sora 2.0"), folder)
     return OpenSoraPipeline(
         transformer=load_transformer(parts["transformer"], dtype),
         vae=load_vae(parts["vae"], dtype),

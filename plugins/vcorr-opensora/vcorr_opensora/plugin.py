@@ -28,6 +28,13 @@ VARIANTS = (
         config="vcorr_opensora.model:OpenSora2Config",
         card="vcorr_opensora:cards/open-sora-2.0-i2v.yaml",
     ),
+    ModelEntry(
+        name="open-sora-1.2",
+        summary="Open-Sora 1.2: text to video, 51 frames of 240x432, space and time apart in 28 pairs of layers.",
+        factory="vcorr_opensora.v1.model:OpenSora1",
+        config="vcorr_opensora.v1.model:OpenSora1Config",
+        card="vcorr_opensora:cards/open-sora-1.2.yaml",
+    ),
 )
 
 

@@ -1,8 +1,8 @@
-"""Where the released files of Open-Sora 2.0 are: one folder, or the local cache of the hub. Opens none of them.
+"""Where the released files of Open-Sora are: one folder, or the local cache of the hub. Opens none of them.
 
-The release is four parts in one repository: two files of its own, and copies of two text encoders, which are taken from
-their own repositories where the copies are missing. Imports neither torch nor diffusers, so that what is missing can be
-told at once.
+A release has several parts: networks, text encoders, tokenizers. They lie in one folder, by paths that are those of
+their repositories, or in the cache, each in one of the repositories that have it. Imports neither torch nor diffusers,
+so that what is missing can be told at once.
 """
 
 from __future__ import annotations
@@ -39,56 +39,87 @@ class Part:
 
 _T5 = ("google/t5-v1_1-xxl", "city96/t5-v1_1-xxl-encoder-bf16", "mcmonkey/google_t5-v1_1-xxl_encoderonly")
 _CLIP = ("openai/clip-vit-large-patch14",)
+_V1 = ("hpcai-tech/OpenSora-STDiT-v3", "hpcai-tech/OpenSora-VAE-v1.2")
 _WEIGHTS = "*.safetensors"
 _ENCODER = (("config.json",), (_WEIGHTS,))
+_SENTENCEPIECE = (("tokenizer.json", "spiece.model"),)
 
-TRANSFORMER = "Open_Sora_v2.safetensors"
-PARTS = (
-    Part("transformer", TRANSFORMER, 23.8),
-    Part("vae", "hunyuan_vae.safetensors", 1.0),
-    Part("text_encoder", _T5[0], 19.0, _T5, _ENCODER),
-    Part("tokenizer", _T5[0], 0.001, _T5, (("tokenizer.json", "spiece.model"),)),
-    Part("text_encoder_2", _CLIP[0], 1.7, _CLIP, _ENCODER),
-    Part("tokenizer_2", _CLIP[0], 0.004, _CLIP, (("tokenizer.json", "merges.txt"),)),
+
+@dataclass(frozen=True)
+class Release:
+    """The parts of a model's release.
+
+    marker: the file by which its folder is known; its name is also that of the file in the card's repository.
+    downloads: the commands that get everything.
+    """
+
+    marker: str
+    parts: tuple[Part, ...]
+    downloads: tuple[str, ...]
+
+    def fills(self, folder: Path) -> bool:
+        """Whether a folder is laid out as the release is, rather than as diffusers saves a pipeline."""
+        return (folder / self.marker).exists() and not (folder / "model_index.json").exists()
+
+
+V2 = Release(
+    "Open_Sora_v2.safetensors",
+    (
+        Part("transformer", "Open_Sora_v2.safetensors", 23.8),
+        Part("vae", "hunyuan_vae.safetensors", 1.0),
+        Part("text_encoder", _T5[0], 19.0, _T5, _ENCODER),
+        Part("tokenizer", _T5[0], 0.001, _T5, _SENTENCEPIECE),
+        Part("text_encoder_2", _CLIP[0], 1.7, _CLIP, _ENCODER),
+        Part("tokenizer_2", _CLIP[0], 0.004, _CLIP, (("tokenizer.json", "merges.txt"),)),
+    ),
+    ("hf download hpcai-tech/Open-Sora-v2 --exclude 'flux1-dev*'",),
+)
+V1 = Release(
+    "hpcai-tech/OpenSora-STDiT-v3/model.safetensors",
+    (
+        Part("transformer", _V1[0], 4.8, _V1[:1], (("model.safetensors",),)),
+        Part("vae", _V1[1], 1.6, _V1[1:], (("model.safetensors",),)),
+        Part("text_encoder", _T5[0], 9.5, _T5, _ENCODER),
+        Part("tokenizer", _T5[0], 0.001, _T5, _SENTENCEPIECE),
+    ),
+    (
+        *(f"hf download {hub_id}" for hub_id in (*_V1, _T5[1])),
+        f"hf download {_T5[0]} --include '*.json' 'spiece.model'",
+    ),
 )
 
 
-def is_released(folder: Path) -> bool:
-    """Whether a folder is laid out as the release is, rather than as diffusers saves a pipeline."""
-    return (folder / TRANSFORMER).exists() and not (folder / "model_index.json").exists()
-
-
-def hub_source(card: ModelCard) -> WeightsSource:
+def hub_source(release: Release, card: ModelCard) -> WeightsSource:
     """The release in the local cache of the hub.
 
     Raises:
         MissingError: a part is missing.
         UsageError: a part is there as pickles alone.
     """
-    found = _cached(str(card.hub_id), TRANSFORMER, card.revision)
+    found = _cached(str(card.hub_id), Path(release.marker).name, card.revision)
     if found is None:
-        raise _missing(card, PARTS, "are not in the local Hugging Face cache")
-    parts = locate_parts(card, found.parent)
+        raise _missing(release, card, release.parts, "are not in the local Hugging Face cache")
+    parts = locate_parts(release, card, found.parent)
     origins = sorted({_origin(path) for path in parts.values()} - {_origin(found)})
     return WeightsSource("hub", "+".join([f"hub:{_origin(found)}", *origins]), found.parent)
 
 
-def folder_source(card: ModelCard, folder: Path) -> WeightsSource:
+def folder_source(release: Release, card: ModelCard, folder: Path) -> WeightsSource:
     """The release in a folder of the user's; text encoders may still come from the cache. Raises as `hub_source`."""
     digest = hashlib.sha256()
-    for path in sorted(set(locate_parts(card, folder).values())):
+    for path in sorted(set(locate_parts(release, card, folder).values())):
         digest.update(_content(path).encode())
     return WeightsSource("path", f"path:{digest.hexdigest()[:_IDENTITY_LENGTH]}", folder)
 
 
-def locate_parts(card: ModelCard, folder: Path) -> Mapping[str, Path]:
+def locate_parts(release: Release, card: ModelCard, folder: Path) -> Mapping[str, Path]:
     """The file or folder of every part, by its name. Raises as `hub_source`."""
-    found = {part.name: path for part in PARTS if (path := _locate(part, folder)) is not None}
-    missing = [part for part in PARTS if part.name not in found]
+    found = {part.name: path for part in release.parts if (path := _locate(part, folder)) is not None}
+    missing = [part for part in release.parts if part.name not in found]
     for part in missing:
         _refuse_pickles(part, folder)
     if missing:
-        raise _missing(card, missing, f"are not all in {folder} or the local Hugging Face cache")
+        raise _missing(release, card, missing, f"are not all in {folder} or the local Hugging Face cache")
     return found
 
 
@@ -140,20 +171,19 @@ def _refuse_pickles(part: Part, folder: Path) -> None:
             )
 
 
-def _missing(card: ModelCard, parts: Sequence[Part], where: str) -> MissingError:
+def _missing(release: Release, card: ModelCard, parts: Sequence[Part], where: str) -> MissingError:
     lines = [
         f"  {path} ({', '.join(part.name for part in parts if part.path == path)}), about {size:.3g} GB"
         for path, size in _sizes(parts).items()
     ]
-    revision = f" --revision {card.revision}" if card.revision else ""
     encoders = sorted({part.repositories[0] for part in parts if part.repositories})
-    elsewhere = f"\nText encoders are also taken from {' and '.join(encoders)} in the cache." if encoders else ""
+    elsewhere = f"\nThe cache is searched for {' and '.join(encoders)} as well." if encoders else ""
     return MissingError(
-        f"The weights of {card.title} {where}. Missing of {card.hub_id}:\n" + "\n".join(lines),
+        f"The weights of {card.title} {where}. Missing:\n" + "\n".join(lines),
         hint=(
-            f"Get them:            hf download {card.hub_id}{revision} --exclude 'flux1-dev*'\n"
+            f"Get them:            {(chr(10) + ' ' * 21).join(release.downloads)}\n"
             "Do without them:     --weights random  (seeded random weights, to try things out)\n"
-            f"Have them elsewhere: --weights PATH    (the folder that holds {TRANSFORMER}){elsewhere}"
+            f"Have them elsewhere: --weights PATH    (the folder that holds {release.marker}){elsewhere}"
         ),
     )
 

@@ -1,0 +1,294 @@
+"""The transformer of Open-Sora 1.2 (STDiT3): blocks that see the tokens of a frame, or those of a place, in turns.
+
+Modules are named as in the released files, which therefore load as they are.
+
+Shape legend: B batch, C latent channels, F x h x w latents, S = h/2 * w/2 tokens of a frame, N = F * S, n text tokens,
+D width, H heads, d head width, R rows (frames or places) of L tokens.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Literal
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from diffusers import ConfigMixin, ModelMixin
+from diffusers.configuration_utils import register_to_config
+from torch import Tensor, nn
+
+PATCH = 2
+"""Latents a token covers in x and y."""
+NATIVE_SIDE = 512
+"""Side, in pixels, of the square whose positions are counted without scaling."""
+
+_WAVES = 256
+_EPS = 1e-6
+
+Row = Literal["frame", "place"]
+
+
+class STDiT3(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers is not typed
+    """Latents to their velocity, which points to the video, and a variance that sampling does not use.
+
+    Args:
+        depth: pairs of blocks.
+        num_attention_heads: H.
+        attention_head_dim: d; D = H * d, a multiple of 4.
+        latent_channels: C.
+        text_embed_dim: width of the prompt's embedding.
+        max_text_seq_length: tokens of the embedding that stands for no prompt.
+    """
+
+    @register_to_config
+    def __init__(
+        self,
+        depth: int = 28,
+        num_attention_heads: int = 16,
+        attention_head_dim: int = 72,
+        latent_channels: int = 4,
+        text_embed_dim: int = 4096,
+        max_text_seq_length: int = 300,
+    ) -> None:
+        super().__init__()
+        width = num_attention_heads * attention_head_dim
+        self.width = width
+        self.x_embedder = _Patches(latent_channels, width)
+        self.t_embedder = _Number(width)
+        self.fps_embedder = _Number(width)
+        self.t_block = nn.Sequential(nn.SiLU(), nn.Linear(width, 6 * width))
+        self.y_embedder = _Caption(text_embed_dim, width, max_text_seq_length)
+        self.rope = _Rotary(attention_head_dim)
+        self.spatial_blocks = nn.ModuleList(Block(width, num_attention_heads, "frame") for _ in range(depth))
+        self.temporal_blocks = nn.ModuleList(Block(width, num_attention_heads, "place") for _ in range(depth))
+        self.final_layer = _Final(width, PATCH**2 * 2 * latent_channels)
+
+    @staticmethod
+    def sizes_in(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, int]:
+        """The arguments that give a network of these shapes; raises KeyError where a tensor that tells is missing."""
+        head, tokens = shapes["spatial_blocks.0.attn.q_norm.weight"][0], shapes["y_embedder.y_embedding"]
+        width, channels = shapes["x_embedder.proj.weight"][:2]
+        blocks = {name.split(".")[1] for name in shapes if name.startswith("spatial_blocks.")}
+        return {
+            "depth": len(blocks),
+            "num_attention_heads": width // head,
+            "attention_head_dim": head,
+            "latent_channels": channels,
+            "text_embed_dim": tokens[1],
+            "max_text_seq_length": tokens[0],
+        }
+
+    @staticmethod
+    def computed(sizes: Mapping[str, int]) -> dict[str, Tensor]:
+        """What a file may lack, because it follows from the sizes."""
+        return {"rope.freqs": _frequencies(sizes["attention_head_dim"])}
+
+    @property
+    def null_text(self) -> Tensor:
+        """(1, n, text_embed_dim): what stands for no prompt."""
+        return self.y_embedder.y_embedding[None]
+
+    def forward(
+        self,
+        hidden_states: Tensor,
+        timestep: Tensor,
+        encoder_hidden_states: Tensor,
+        encoder_attention_mask: Tensor,
+        fps: Tensor,
+        height: int,
+        width: int,
+    ) -> Tensor:
+        """(B, C, F, h, w) float32: the velocity.
+
+        Args:
+            hidden_states: (B, C, F, h, w), noisy latents.
+            timestep: (B,), 1000 at pure noise.
+            encoder_hidden_states: (B, n, text_embed_dim).
+            encoder_attention_mask: (B, n) bool, True where a text token is real.
+            fps: (B,), frames a second.
+            height: of the video, in pixels.
+            width: of the video.
+        """
+        dtype = self.x_embedder.proj.weight.dtype
+        frames, rows, cols = hidden_states.shape[2], hidden_states.shape[3] // PATCH, hidden_states.shape[4] // PATCH
+        tokens = self.x_embedder(hidden_states.to(dtype))  # (B, F, S, D)
+        places = sine_positions(rows, cols, self.width, math.sqrt(height * width) / NATIVE_SIDE)
+        x = (tokens + places.to(tokens)).flatten(0, 1)
+        moment = self.t_embedder(timestep.to(dtype)) + self.fps_embedder(fps.to(dtype))
+        modulation = self.t_block(moment).unflatten(-1, (6, 1, 1, -1))
+        text = self.y_embedder(encoder_hidden_states.to(dtype))
+        turns = self.rope(frames)
+        for spatial, temporal in zip(self.spatial_blocks, self.temporal_blocks, strict=True):
+            x = spatial(x, text, encoder_attention_mask, modulation)
+            x = temporal(x, text, encoder_attention_mask, modulation, turns)
+        out = self.final_layer(x.unflatten(0, (-1, frames)).flatten(1, 2), moment)
+        out = out.unflatten(1, (frames, rows, cols)).unflatten(-1, (PATCH, PATCH, -1))
+        latents = out.permute(0, 6, 1, 2, 4, 3, 5).flatten(5, 6).flatten(3, 4)  # (B, 2C, F, h, w)
+        return latents.chunk(2, dim=1)[0].float()
+
+
+class Block(nn.Module):
+    """Attention among the tokens of a frame or of a place, attention to the text, a feed-forward network."""
+
+    def __init__(self, width: int, heads: int, row: Row) -> None:
+        super().__init__()
+        self.row = row
+        self.attn = _SelfAttention(width, heads)
+        self.cross_attn = _CrossAttention(width, heads)
+        self.mlp = _FeedForward(width, 4 * width, width)
+        self.scale_shift_table = nn.Parameter(torch.randn(6, width) / width**0.5)
+
+    def forward(
+        self,
+        x: Tensor,
+        text: Tensor,
+        real: Tensor,
+        modulation: Tensor,
+        turns: tuple[Tensor, Tensor] | None = None,
+    ) -> Tensor:
+        """(B * F, S, D) to the same. modulation: (B, 6, 1, 1, D). turns: of the rotary embedding, (F, d) each."""
+        x = x.unflatten(0, (len(modulation), -1))
+        table = self.scale_shift_table[:, None, None] + modulation
+        shift, scale, gate, shift_mlp, scale_mlp, gate_mlp = table.unbind(1)
+        x = x + gate * self._attend(_normed(x, shift, scale), turns)
+        x = x + self.cross_attn(x.flatten(1, 2), text, real).view_as(x)
+        x = x + gate_mlp * self.mlp(_normed(x, shift_mlp, scale_mlp))
+        return x.flatten(0, 1)
+
+    def _attend(self, x: Tensor, turns: tuple[Tensor, Tensor] | None) -> Tensor:
+        """(B, F, S, D) to the same."""
+        if self.row == "frame":
+            return self.attn(x.flatten(0, 1), turns).view_as(x)
+        places = x.transpose(1, 2)
+        return self.attn(places.flatten(0, 1), turns).view_as(places).transpose(1, 2)
+
+
+class _SelfAttention(nn.Module):
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.qkv = nn.Linear(width, 3 * width)
+        self.q_norm = nn.RMSNorm(width // heads, eps=_EPS)
+        self.k_norm = nn.RMSNorm(width // heads, eps=_EPS)
+        self.proj = nn.Linear(width, width)
+
+    def forward(self, x: Tensor, turns: tuple[Tensor, Tensor] | None) -> Tensor:
+        """(R, L, D) to the same."""
+        q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)  # each (R, H, L, d)
+        q, k = self.q_norm(q), self.k_norm(k)
+        if turns is not None:
+            q, k = _turned(q, *turns), _turned(k, *turns)
+        return self.proj(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
+
+
+class _CrossAttention(nn.Module):
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.q_linear = nn.Linear(width, width)
+        self.kv_linear = nn.Linear(width, 2 * width)
+        self.proj = nn.Linear(width, width)
+
+    def forward(self, x: Tensor, text: Tensor, real: Tensor) -> Tensor:
+        """(B, N, D), (B, n, D) and (B, n) bool to (B, N, D)."""
+        q = self.q_linear(x).unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        k, v = self.kv_linear(text).unflatten(-1, (2, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        out = F.scaled_dot_product_attention(q, k, v, attn_mask=real[:, None, None])
+        return self.proj(out.transpose(1, 2).flatten(2))
+
+
+class _FeedForward(nn.Module):
+    def __init__(self, inputs: int, hidden: int, outputs: int) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(inputs, hidden)
+        self.fc2 = nn.Linear(hidden, outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc2(F.gelu(self.fc1(x), approximate="tanh"))
+
+
+class _Patches(nn.Module):
+    def __init__(self, channels: int, width: int) -> None:
+        super().__init__()
+        self.proj = nn.Conv3d(channels, width, (1, PATCH, PATCH), (1, PATCH, PATCH))
+
+    def forward(self, latents: Tensor) -> Tensor:
+        """(B, C, F, h, w) to (B, F, S, D)."""
+        return self.proj(latents).flatten(3).permute(0, 2, 3, 1)
+
+
+class _Number(nn.Module):
+    """A number as waves, then as a vector."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.mlp = nn.Sequential(nn.Linear(_WAVES, width), nn.SiLU(), nn.Linear(width, width))
+
+    def forward(self, number: Tensor) -> Tensor:
+        """(B,) to (B, D)."""
+        angles = number[:, None].float() * _frequencies(_WAVES, number.device)
+        return self.mlp(torch.cat([angles.cos(), angles.sin()], dim=-1).to(number.dtype))
+
+
+class _Caption(nn.Module):
+    def __init__(self, inputs: int, width: int, tokens: int) -> None:
+        super().__init__()
+        self.y_proj = _FeedForward(inputs, width, width)
+        self.register_buffer("y_embedding", torch.randn(tokens, inputs) / inputs**0.5)
+
+    def forward(self, text: Tensor) -> Tensor:
+        return self.y_proj(text)
+
+
+class _Rotary(nn.Module):
+    def __init__(self, head: int) -> None:
+        super().__init__()
+        self.register_buffer("freqs", _frequencies(head))
+
+    def forward(self, length: int) -> tuple[Tensor, Tensor]:
+        """Cosines and sines of positions 0 to L - 1, (L, d): neighbours turn by the same angle."""
+        places = torch.arange(length, device=self.freqs.device, dtype=self.freqs.dtype)
+        angles = (places[:, None] * self.freqs).repeat_interleave(2, dim=-1)
+        return angles.cos(), angles.sin()
+
+
+class _Final(nn.Module):
+    def __init__(self, width: int, outputs: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(width, outputs)
+        self.scale_shift_table = nn.Parameter(torch.randn(2, width) / width**0.5)
+
+    def forward(self, x: Tensor, moment: Tensor) -> Tensor:
+        shift, scale = (self.scale_shift_table + moment[:, None]).chunk(2, dim=1)
+        return self.linear(_normed(x, shift, scale))
+
+
+def sine_positions(rows: int, cols: int, width: int, scale: float) -> Tensor:
+    """(S, D) float32: sines and cosines of the column, then of the row, as in the released model.
+
+    Positions are those of a square of as many tokens, so that they do not depend on the shape of the video, divided by
+    `scale`, so that they do not on its size.
+    """
+    side = round(math.sqrt(rows * cols))
+    y, x = (torch.arange(count) / scale * side / count for count in (rows, cols))
+    y_waves, x_waves = (
+        torch.cat([angles.sin(), angles.cos()], dim=-1)
+        for angles in (places[:, None] * _frequencies(width // 2) for places in (y, x))
+    )
+    return torch.cat([x_waves.repeat(rows, 1), y_waves.repeat_interleave(cols, dim=0)], dim=-1)
+
+
+def _frequencies(values: int, device: torch.device | str = "cpu") -> Tensor:
+    """(values / 2,) float32: falling from 1 to 1/10000."""
+    return 10000 ** (-torch.arange(0, values, 2, dtype=torch.float32, device=device) / values)
+
+
+def _normed(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
+    return F.layer_norm(x, x.shape[-1:], eps=_EPS) * (1 + scale) + shift
+
+
+def _turned(x: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
+    """Every pair of neighbours (a, b) turned: (a cos - b sin, b cos + a sin)."""
+    a, b = x.unflatten(-1, (-1, 2)).unbind(-1)
+    return (x * cosines + torch.stack([-b, a], dim=-1).flatten(-2) * sines).to(x.dtype)
