@@ -176,8 +176,9 @@ def _missing(release: Release, card: ModelCard, parts: Sequence[Part], where: st
         f"  {path} ({', '.join(part.name for part in parts if part.path == path)}), about {size:.3g} GB"
         for path, size in _sizes(parts).items()
     ]
-    encoders = sorted({part.repositories[0] for part in parts if part.repositories})
-    elsewhere = f"\nThe cache is searched for {' and '.join(encoders)} as well." if encoders else ""
+    commands = " ".join(release.downloads)
+    others = sorted({part.repositories[0] for part in parts if part.repositories} - set(commands.split()))
+    elsewhere = f"\nThe cache is searched for {' and '.join(others)} as well." if others else ""
     return MissingError(
         f"The weights of {card.title} {where}. Missing:\n" + "\n".join(lines),
         hint=(
