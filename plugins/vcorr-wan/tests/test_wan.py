@@ -321,6 +321,14 @@ def test_a_folder_with_one_transformer_is_not_taken_for_one_with_two(with_text, 
         ENTRIES["wan2.2-a14b"].create(small("wan2.2-a14b")).load("cpu", "float32", str(tmp_path))
 
 
+def test_skyreels_for_diffusion_forcing_is_not_taken_for_the_model_with_full_attention(with_text, tmp_path):
+    pipe = with_text(loaded("skyreels-v2-14b-540p").pipe)
+    pipe.transformer.register_to_config(num_frame_per_block=5)
+    pipe.save_pretrained(tmp_path)
+    with pytest.raises(UsageError, match=r"blocks of 5 frames(.|\n)*Skywork/SkyReels-V2-T2V-14B-540P-Diffusers"):
+        ENTRIES["skyreels-v2-14b-540p"].create(small("skyreels-v2-14b-540p")).load("cpu", "float32", str(tmp_path))
+
+
 @pytest.mark.parametrize("name", ENTRIES)
 def test_missing_weights_are_named(name, tmp_path, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))

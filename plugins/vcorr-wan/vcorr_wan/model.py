@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from vcorr import Clip, Site, TokenGrid
+from vcorr import Clip, Site, TokenGrid, UsageError
 from vcorr.diffusion import (
     Compression,
     DiffusersVideoModel,
@@ -130,13 +130,13 @@ class Wan(DiffusersVideoModel[WanConfig]):
             **sizes,
             "image_dim": sizes["image_dim"] or 0,
             "vae_patch": pipe.vae.config.patch_size or 1,
-            "boundary_ratio": pipe.config.boundary_ratio or 0.0,
-            "expand_timesteps": pipe.config.expand_timesteps,
+            "boundary_ratio": pipe.config.get("boundary_ratio") or 0.0,
+            "expand_timesteps": pipe.config.get("expand_timesteps", False),
         }
 
     def denoiser_at(self, timestep: float) -> str:
         """The second transformer, where there is one, below the boundary."""
-        ratio = self.pipe.config.boundary_ratio
+        ratio = self.pipe.config.get("boundary_ratio")
         second = ratio is not None and timestep < ratio * self.pipe.scheduler.config.num_train_timesteps
         return "transformer_2" if second else "transformer"
 
@@ -166,7 +166,7 @@ class Wan(DiffusersVideoModel[WanConfig]):
 
     def _timesteps(self, timestep: Tensor, latents: Tensor, given: int = 0) -> Tensor:
         """(1,), or (1, F*h/2*w/2) for models that are told one for every token: 0 for those of the `given` frames."""
-        if not self.pipe.config.expand_timesteps:
+        if not self.config.expand_timesteps:
             return timestep.expand(1)
         frames, rows, cols = latents.shape[2:]
         each = timestep.float().repeat(frames, rows // PATCH[1] * (cols // PATCH[2]))
@@ -212,7 +212,7 @@ class WanImageToVideo(Wan):
 
         image = condition["image"]
         shared = {name: value for name, value in condition.items() if name != "image"}
-        if not self.pipe.config.expand_timesteps:
+        if not self.config.expand_timesteps:
             return super().inputs(torch.cat([latents.float(), image], dim=1), timestep, shared)
         given = image.shape[2]
         seen = torch.cat([image, latents[:, :, given:].float()], dim=2)
@@ -348,3 +348,49 @@ class Wan5BImageToVideo(WanImageToVideo):
 
     saved_as: ClassVar[tuple[str, ...]] = ("WanPipeline", "WanImageToVideoPipeline")
     card: ClassVar[str] = "vcorr_wan:cards/wan2.2-5b-i2v.yaml"
+
+
+# ----------------------------------------------------------------------------------------- SkyReels V2, built after Wan
+
+
+@dataclass(frozen=True, kw_only=True)
+class SkyReelsConfig(Wan14BConfig):
+    """Options of `skyreels-v2-14b-540p`: those of `wan2.1-14b`, with the values of SkyReels V2."""
+
+    height: int = 544
+    width: int = 960
+    frames: int = 97
+    guidance_scale: float = 6.0
+    flow_shift: float = 8.0
+
+
+class SkyReels(Wan):
+    """SkyReels V2 from text, through diffusers' `SkyReelsV2Pipeline`.
+
+    The models of this family that attend block by block in time ("diffusion forcing") have another pipeline and are not
+    read: their attention is causal, and its rows are no longer those of all frames.
+    """
+
+    pipeline_class: ClassVar[str] = "SkyReelsV2Pipeline"
+    card: ClassVar[str] = "vcorr_wan:cards/skyreels-v2-14b-540p.yaml"
+
+    def build(self, seed: int) -> Any:
+        """The pipeline with random weights and without text encoder."""
+        from vcorr_wan.networks import build_skyreels_pipeline
+
+        return build_skyreels_pipeline(self.config)
+
+    def loaded_sizes(self) -> Mapping[str, Any]:
+        """As of Wan.
+
+        Raises:
+            UsageError: the weights are those of a model that attends block by block in time, or is told its fps.
+        """
+        found = self.pipe.transformer.config
+        if found.num_frame_per_block > 1 or found.inject_sample_info:
+            raise UsageError(
+                f"The transformer attends in blocks of {found.num_frame_per_block} frames, or is told frames a second: "
+                "that is SkyReels V2 for diffusion forcing, whose attention is not that of all frames.",
+                hint=f"Give the weights of {self.model_card().hub_id}.",
+            )
+        return super().loaded_sizes()

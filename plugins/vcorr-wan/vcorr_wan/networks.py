@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from diffusers import (
     AutoencoderKLWan,
+    SkyReelsV2Pipeline,
+    SkyReelsV2Transformer3DModel,
     UniPCMultistepScheduler,
     WanImageToVideoPipeline,
     WanPipeline,
@@ -34,14 +36,19 @@ class StandInImageEncoder(WanImageToVideoPipeline):  # type: ignore[misc]  # dif
 
 def build_pipeline(config: WanConfig) -> Any:
     """A text-to-video pipeline with random weights from torch's generator, without tokenizer and text encoder."""
-    return WanPipeline(**_parts(config, config.latent_channels))
+    return WanPipeline(**_parts(config, config.latent_channels), **_stages(config, config.latent_channels))
 
 
 def build_image_pipeline(config: WanConfig) -> Any:
     """An image-to-video pipeline, as `build_pipeline`, and without image encoder."""
     in_place = config.expand_timesteps  # the image stands in the place of the first latent frame
     channels = config.latent_channels if in_place else 2 * config.latent_channels + MASK_CHANNELS
-    return StandInImageEncoder(**_parts(config, channels))
+    return StandInImageEncoder(**_parts(config, channels), **_stages(config, channels))
+
+
+def build_skyreels_pipeline(config: WanConfig) -> Any:
+    """A text-to-video pipeline of SkyReels V2, as `build_pipeline`."""
+    return SkyReelsV2Pipeline(**_parts(config, config.latent_channels, SkyReelsV2Transformer3DModel))
 
 
 def build_vae(config: WanConfig) -> Any:
@@ -63,9 +70,9 @@ def build_vae(config: WanConfig) -> Any:
     )
 
 
-def build_transformer(config: WanConfig, in_channels: int) -> Any:
+def build_transformer(config: WanConfig, in_channels: int, kind: Any = WanTransformer3DModel) -> Any:
     """The diffusion transformer."""
-    return WanTransformer3DModel(
+    return kind(
         patch_size=PATCH,
         num_attention_heads=config.num_attention_heads,
         attention_head_dim=config.attention_head_dim,
@@ -81,16 +88,23 @@ def build_transformer(config: WanConfig, in_channels: int) -> Any:
     )
 
 
-def _parts(config: WanConfig, in_channels: int) -> dict[str, Any]:
+def _parts(config: WanConfig, in_channels: int, kind: Any = WanTransformer3DModel) -> dict[str, Any]:
+    """What all pipelines are made of."""
     return {
         "tokenizer": None,
         "text_encoder": None,
         "vae": build_vae(config).eval(),
-        "transformer": build_transformer(config, in_channels).eval(),
-        "transformer_2": build_transformer(config, in_channels).eval() if config.boundary_ratio else None,
-        "boundary_ratio": config.boundary_ratio or None,
-        "expand_timesteps": config.expand_timesteps,
+        "transformer": build_transformer(config, in_channels, kind).eval(),
         "scheduler": UniPCMultistepScheduler(
             prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=config.flow_shift
         ),
+    }
+
+
+def _stages(config: WanConfig, in_channels: int) -> dict[str, Any]:
+    """What Wan's own pipelines know of Wan 2.2: the second transformer, and how timesteps are told."""
+    return {
+        "transformer_2": build_transformer(config, in_channels).eval() if config.boundary_ratio else None,
+        "boundary_ratio": config.boundary_ratio or None,
+        "expand_timesteps": config.expand_timesteps,
     }

@@ -72,6 +72,12 @@ VARIANTS = (
         "Wan5BImageToVideo",
         "Wan5BConfig",
     ),
+    _entry(
+        "skyreels-v2-14b-540p",
+        "SkyReels V2 14B: text to video, 97 frames of 544x960, full 3D self-attention in 40 layers.",
+        "SkyReels",
+        "SkyReelsConfig",
+    ),
 )
 """One entry a model. Sizes are the defaults of its config; a variant that differs in sizes alone is a subclass of a
 config with other defaults and one of an adapter with another card."""
