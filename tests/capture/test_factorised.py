@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import nn
 
+import vcorr
 from vcorr.capture import TokenLayout
 from vcorr.capture.needs import check_sites
 from vcorr.capture.recorder import Recorder
@@ -274,3 +275,25 @@ def test_models_without_noise_have_no_step():
     (prediction,) = recorder.predictions
     assert prediction.step == -1
     assert math.isnan(prediction.noise)
+
+
+@pytest.mark.parametrize("row", ["frame", "place"])
+def test_a_layout_told_by_hand(row):
+    factorised, module = Factorised(row), wrapped()
+    layout = vcorr.Layout(
+        grid=GRID,
+        sites="block.attend",
+        branches=BRANCHES,
+        heads=HEADS,
+        attention="factorised",
+        factorised=factorised,
+        block="block",
+        block_axes="bnc",
+    )
+    with vcorr.record(module, layout=layout, probes=["qk", "hidden"], queries=QUERIES) as rec:
+        module(batch([video(7, 0), video(1, 1)], factorised))
+    assert {(p.probe, p.attention) for p in rec.predictions} == {("qk", "factorised"), ("hidden", "factorised")}
+    for prediction in rec.predictions:
+        assert prediction.xy[0].tolist() == [[4.0 + 8 * j, 4.0] for j in range(4)]
+    with pytest.raises(UsageError, match="not full3d"):
+        vcorr.record(module, layout=vcorr.Layout(GRID, "block.attend", factorised=factorised), probes=["qk"])

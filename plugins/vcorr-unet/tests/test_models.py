@@ -230,6 +230,19 @@ def test_each_resolution_has_its_grid(name, counts, size, entries):
     assert (grids[0].time_spans == np.arange(frames)[:, None]).all()
 
 
+@pytest.mark.parametrize(
+    ("name", "spatial"),
+    [
+        ("svd", range(0, 32, 2)),
+        ("modelscope", range(2, 50, 3)),
+        ("animatediff", [0, 3, 6, 9, 12, 15, 22, *range(31, 58, 3)]),
+    ],
+)
+def test_which_layers_are_spatial_is_as_the_readme_says(name, spatial, entries):
+    sites = entries[name].create().sites()
+    assert [site.layer for site in sites if site.factorised.row == "frame"] == list(spatial)
+
+
 def test_blocks_run_down_and_up_again():
     blocks = [(block.name, block.level, block.layers, block.spatial) for block in unet_blocks(2, 3)]
     assert blocks == [
@@ -482,3 +495,33 @@ def test_a_pipeline_of_ones_own_is_recorded(name, whole, loaded, make_clip):
         assert (prediction.grid.rows, prediction.grid.cols) == (wanted.rows, wanted.cols)
         assert prediction.grid.stride[0] * 4 == wanted.stride[0] * stride
         assert prediction.grid.frames == 3
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_a_change_of_pixels_is_seen_at_its_token(name, loaded, make_clip):
+    """From pixels through the autoencoder and the network: frame, row and column, at both resolutions."""
+    model, clip, seen = loaded(name), make_clip(), []
+    frame, x, y = 1, 32, 8  # the corner of a token at either resolution
+    for light in (0, 255):
+        video = np.full_like(clip.video, 127)
+        video[frame, y : y + 8, x : x + 8] = light
+        seen.append(run(model, dataclasses.replace(clip, video=video), RunSettings("renoise", (24,), 25))[1])
+    spatial = [site for site in model.sites() if site.factorised.row == "frame"]
+    for site in (spatial[0], next(site for site in spatial if "mid_block" in site.name)):
+        grid, (dark, bright) = model.grid(clip, site), (each[site.layer, 24] for each in seen)
+        change = (bright - dark).norm(dim=-1).norm(dim=0)  # (F, h, w)
+        found = np.unravel_index(int(change.argmax()), tuple(change.shape))
+        assert found[0] == frame
+        off = np.abs(grid.token_centres(*found[1:]) - [x + 4, y + 4])
+        # convolutions spread the change over neighbours of the tokens under the patch
+        assert (off <= 4 + 1.5 * np.array(grid.stride)).all(), (site.name, found, off)
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_offloaded_networks_are_captured(name, entries, small, loaded, make_clip):
+    other = entries[name].create(small(name))
+    other.load("cpu", "float32", "random:3")
+    other.pipe.enable_model_cpu_offload(device="cpu")  # the hooks are those of a GPU
+    for mode in ("renoise", "generate"):
+        one, two = (run(each, make_clip(), RunSettings(mode, (1,), 2))[1] for each in (loaded(name), other))
+        assert all(torch.equal(one[site], two[site]) for site in one)
