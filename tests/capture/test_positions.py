@@ -182,6 +182,39 @@ def test_compiled_models_are_read_alike(cog, queries, spy, run):
         assert torch.equal(getattr(expected.captures[0], part), getattr(found.captures[0], part))
 
 
+def test_models_whose_forward_was_replaced_are_read_alike(cog, queries, spy, run):
+    """As offloading does, to bring weights to the device right before a module runs."""
+    expected, found, brought = spy(*BOTH), spy(*BOTH), []
+    run(cog, {"spy": expected}, queries)
+    attention = cog.module.transformer_blocks[0].attn1
+    plain = attention.forward
+    attention.forward = lambda *args, **kwargs: brought.append(1) or plain(*args, **kwargs)
+    run(cog, {"spy": found}, queries)
+    assert len(brought) == 2
+    for part in BOTH:
+        assert torch.equal(getattr(expected.captures[0], part), getattr(found.captures[0], part))
+
+
+class RowByRow(Attention):
+    """Attends to each row of the batch in a call of its own."""
+
+    def forward(self, x, places):
+        return torch.cat([super(RowByRow, self).forward(row[None], places) for row in x])
+
+
+@pytest.mark.parametrize(("branches", "row"), [(("uncond", "cond"), 1), (("cond", "uncond"), 0)])
+def test_the_conditional_call_is_read_where_rows_have_calls_of_their_own(branches, row, spy):
+    rows, places = torch.cat([content(0), content(1)]), torch.arange(GRID.tokens).float()
+    alone, probe, model = spy(*BOTH), spy(*BOTH), nn.ModuleList([RowByRow()])
+    answers(rows[row : row + 1], probes={"spy": alone})
+    recorder = Recorder({"spy": probe}, POINTS)
+    layout = TokenLayout("none", branches, per_sample=True)
+    with recorder.attach(model, [SITE], layout, GRID), recorder.step(0):
+        model[0](rows, places)
+    for part in BOTH:
+        torch.testing.assert_close(getattr(alone.captures[0], part), getattr(probe.captures[0], part))
+
+
 def test_models_without_rotary_embedding_are_refused_by_name(cog, queries, run):
     silent = [replace(site, unrotated=None) for site in cog.sites]
     message = r"'mine' reads positions apart .*CogVideoX\w+ .*blocks.0.attn1(.|\n)*sines(.|\n)*cannot be told"
