@@ -61,6 +61,7 @@ def check_small_run(vcorr: Shell, name: str, data: str, sizes: Mapping[str, Any]
     assert {(r["layer"], r["step"]) for r in scores} == {(n, step) for n in range(layers) for step in (0, 1)}
     assert {"matching_accuracy", "confidence_cross", "attention_cross"} <= {r["metric"] for r in scores}
     assert {r["probe"] for r in scores} == {"qk", "feature", "attention"}
+    assert {r["variant"] for r in scores} == {"corrected", "difftrack"}
     assert {(r["dataset"], r["split"], r["status"]) for r in scores if r["metric"] == "matching_accuracy"} == {
         ("difftrack", data, "ok")
     }

@@ -22,7 +22,8 @@ from vcorr.diffusion import DiffusersVideoModel
 from vcorr.errors import UsageError, VcorrError
 from vcorr.registry import Registry
 from vcorr.spec import RunSpec, parse_indices
-from vcorr.stages.plan import Part, chosen_device, model_part, probe_parts
+from vcorr.stages.parts import Part, model_part, probe_parts
+from vcorr.stages.plan import chosen_device
 
 GIB = 2**30
 NOISE = 0.5

@@ -157,7 +157,7 @@ def show(name: str, as_json: bool) -> None:
 
 def _data(prompts: str) -> str:
     """The dataset that `--prompts` means: a file of prompts, unless it has the form of another one's name."""
-    from vcorr.stages.plan import DATA_WITH_PATH
+    from vcorr.stages.data import DATA_WITH_PATH
 
     named = prompts.partition(":")[0] in DATA_WITH_PATH and ":" in prompts
     return prompts if named or Path(prompts).is_dir() else f"prompts:{prompts}"

@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-import dataclasses
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import metadata
-from pathlib import Path
 from typing import Any
 
 from vcorr.capture.needs import check_sites
 from vcorr.cards import load_card
-from vcorr.datasets.home import IMPORTS, is_within_reach
 from vcorr.datasets.notes import fit_notes
-from vcorr.entries import Entry, ModelEntry, TrackerEntry
-from vcorr.errors import MissingError, PluginError, UsageError, unknown_name
+from vcorr.entries import ModelEntry, TrackerEntry
+from vcorr.errors import PluginError, UsageError, unknown_name
 from vcorr.geometry import TokenGrid
 from vcorr.protocols import Dataset, Probe, VideoModel
 from vcorr.records import NO_SITE, Clip, Mode, ModelCard, RunSettings, Site
-from vcorr.registry import Registered, Registry
-from vcorr.spec import DEFAULT_STEPS, RunSpec, default_steps, make_config, parse_indices
+from vcorr.registry import Registry
+from vcorr.spec import DEFAULT_STEPS, RunSpec, default_steps, parse_indices
+from vcorr.stages.data import check_image, chosen_clips, data_identity, data_part, first_clip
 from vcorr.stages.fit import RESIZE
+from vcorr.stages.parts import Part, metric_parts, model_part, probe_parts, tracker_files, tracker_part
 from vcorr.stages.variants import Readings, readings_of, run_variants
 from vcorr.store.fingerprint import fingerprint, plain
 from vcorr.variants import DEFAULT_VARIANT, NamedVariant
@@ -32,42 +30,7 @@ CAPTURE_VERSION = 1
 SCORING_VERSION = 1
 """Raised when floors, ceilings or the time map of the score stage may change."""
 
-DEFAULT_TRACKER = "dis"
-PROMPTS = "prompts"
-PAPER_PROMPTS = "difftrack:cogvideox_t2v_2b/fg"
-"""What models without data of their own generate from, once it is imported."""
-FOLDER = "folder"
-DATA_WITH_PATH = {
-    "video": "video:clip.mp4",
-    "prompts": "prompts:prompts.txt",
-    FOLDER: "folder:built/my-dataset",
-    "difftrack": "difftrack:cogvideox_t2v_2b/fg",
-}
-"""Datasets that `--data NAME:PATH` gives a path, with an example."""
-
 NUMERIC_PACKAGES = ("torch", "diffusers", "transformers", "numpy")
-
-
-@dataclass(frozen=True)
-class Part:
-    """A component with the options it was given."""
-
-    registered: Registered[Any]
-    config: Any
-
-    @property
-    def entry(self) -> Entry:
-        """What the plugin said about itself."""
-        entry: Entry = self.registered.entry
-        return entry
-
-    def create(self) -> Any:
-        """A new instance."""
-        return self.entry.create(self.config)
-
-    def identity(self) -> dict[str, Any]:
-        """What of it goes into a fingerprint."""
-        return {"name": self.entry.name, "version": self.entry.version, "config": plain(self.config, self.entry.name)}
 
 
 @dataclass(frozen=True)
@@ -130,7 +93,7 @@ class Plan:
             "model": self.model.identity(),
             "weights": self.weights_id,
             "probes": [self._probe_identity(probe) for probe in self.probes],
-            "data": _data_identity(self.data, self.dataset),
+            "data": data_identity(self.data, self.dataset),
             "resize": RESIZE,
             "sites": [[site.layer, site.name] for site in self.sites],
             "settings": plain(self.settings),
@@ -194,23 +157,24 @@ def make_plan(spec: RunSpec, registry: Registry, *, probing: bool = True) -> Pla
     )
     adapter: VideoModel = model.create()
     weights_id = _weights_id(adapter, spec)
-    data = data_part(spec, model, registry)
+    needs_image = bool(getattr(adapter, "needs_image", False))
+    data = data_part(spec, model, registry, needs_image=needs_image)
     probes = probe_parts(spec, registry, adapter) if probing else ()
     variants = run_variants(spec.variant)
     metrics = metric_parts(spec, registry)
     dataset: Dataset = data.create()
     sites = _sites(adapter, spec.layers, model.entry.label)
-    clips = _clips(dataset, spec.limit, data.entry.label)
-    first = _first_clip(dataset, clips[0])
+    clips = chosen_clips(dataset, spec.limit, data.entry.label)
+    first = first_clip(dataset, clips[0])
     mode = _mode(spec, first)
     steps, num_steps = _chosen_steps(spec, adapter, mode, model.entry.label)
-    if mode == "generate":
-        _check_image(adapter, model, data, first)
+    if mode == "generate" and needs_image:
+        check_image(model, data, first)
     sized = replace(first, video=None, tracks=None) if first and mode == "generate" else first
     made = {part.entry.name: part.create() for part in probes}
     fitted = _preflight(adapter, probes, made, sites, sized, alone=len(clips) == 1)
     device, device_name, dtype = chosen_device(spec)
-    tracker = _tracker_part(spec, registry, mode, first)
+    tracker = tracker_part(spec, registry, mode, first)
     return Plan(
         spec=spec,
         model=model,
@@ -223,7 +187,7 @@ def make_plan(spec: RunSpec, registry: Registry, *, probing: bool = True) -> Pla
         data=data,
         dataset=dataset,
         tracker=tracker,
-        tracker_files=_tracker_files(tracker),
+        tracker_files=tracker_files(tracker),
         clips=clips,
         sites=sites,
         fitted=fitted,
@@ -236,105 +200,6 @@ def make_plan(spec: RunSpec, registry: Registry, *, probing: bool = True) -> Pla
     )
 
 
-def model_part(spec: RunSpec, registry: Registry) -> Part:
-    """The model with its options."""
-    if not spec.model:
-        raise UsageError("No model was named.", hint="For example: vcorr run --model tiny --probe qk")
-    registered = registry.models.get(spec.model)
-    options = dict(spec.options.get("model", {}))
-    for flag in ("offload", "vae_tiling"):
-        if getattr(spec, flag):
-            options[flag] = True
-    return _part(registered, options, "model")
-
-
-def data_part(spec: RunSpec, model: Part, registry: Registry) -> Part:
-    """The dataset with its options: the one asked for, or the model's own."""
-    assert isinstance(model.entry, ModelEntry)
-    name, options = _data_name(spec, model.entry), dict(spec.options.get("data", {}))
-    if name not in registry.datasets.names() and _is_path(name):
-        name = f"{FOLDER}:{name}"
-    kind, colon, path = name.partition(":")
-    if colon and kind in DATA_WITH_PATH:
-        if not path:
-            raise UsageError(f"--data {name} names no file.", hint=f"For example: --data {DATA_WITH_PATH[kind]}")
-        name, options = kind, {"path": path, **options}
-    if spec.prompt is not None:
-        options = {"text": spec.prompt, **options}
-    return _part(registry.datasets.get(name), options, "data")
-
-
-def _data_name(spec: RunSpec, entry: ModelEntry) -> str:
-    if spec.prompt is not None:
-        if spec.data is not None:
-            raise UsageError("--prompt and --data exclude each other.", hint="A prompt is a dataset of one clip.")
-        return PROMPTS
-    if spec.data:
-        return spec.data
-    return next(name for name in (entry.data, PAPER_PROMPTS, PROMPTS) if name and is_within_reach(name))
-
-
-def _is_path(name: str) -> bool:
-    """Whether `--data` means a folder: names of datasets hold no slash, and what comes after a colon is no folder."""
-    return ":" not in name and ("/" in name or os.sep in name or Path(name).is_dir())
-
-
-def _tracker_part(spec: RunSpec, registry: Registry, mode: Mode, first: Clip | None) -> Part | None:
-    """The tracker that was named; none where the videos come with tracks of their own, else the default one."""
-    own = mode == "renoise" and (first is None or first.tracks is not None)
-    if spec.tracker is None and own:
-        return None
-    return _part(registry.trackers.get(spec.tracker or DEFAULT_TRACKER), spec.options.get("tracker", {}), "tracker")
-
-
-def _tracker_files(tracker: Part | None) -> Mapping[str, Any]:
-    identify = getattr(tracker.create(), "identity", None) if tracker else None
-    return dict(plain(identify())) if identify else {}
-
-
-def metric_parts(spec: RunSpec, registry: Registry) -> tuple[Part, ...]:
-    """The metrics asked for, or all that are on by default; an option reaches every metric that has it."""
-    names = spec.metric_names or tuple(r.entry.name for r in registry.metrics.all() if r.entry.default)
-    return _shared_options([registry.metrics.get(n) for n in names], spec.options.get("metric", {}), "metric")
-
-
-def probe_parts(spec: RunSpec, registry: Registry, adapter: VideoModel) -> tuple[Part, ...]:
-    """The probes a spec names, with their options; none for a model that answers directly.
-
-    Raises:
-        UsageError: none is named, or an unknown one or an option that none of them has.
-    """
-    if not adapter.sites():
-        return ()  # answers directly: there is no attention to read
-    if not spec.probes:
-        names = ", ".join(registry.probes.names())
-        raise UsageError("No probe was named.", hint=f"For example: --probe qk. Probes: {names}")
-    return _shared_options([registry.probes.get(n) for n in spec.probes], spec.options.get("probe", {}), "probe")
-
-
-def _part(registered: Registered[Any], options: Mapping[str, Any], part: str) -> Part:
-    return Part(registered, make_config(registered.entry.config_type(), options, part))
-
-
-def _shared_options(found: Sequence[Registered[Any]], options: Mapping[str, Any], part: str) -> tuple[Part, ...]:
-    parts: list[Part] = []
-    used: set[str] = set()
-    for registered in found:
-        config_type = registered.entry.config_type()
-        names = {f.name for f in dataclasses.fields(config_type)} if config_type else set()
-        own = {k: v for k, v in options.items() if k.split(".")[0] in names}
-        used |= own.keys()
-        parts.append(Part(registered, make_config(config_type, own, part)))
-    for key in options:
-        if key not in used:
-            known = sorted(
-                {f"{part}.{f.name}" for p in parts if p.config is not None for f in dataclasses.fields(p.config)}
-            )
-            hint = f"Options here: {', '.join(known) or 'none'}."
-            raise unknown_name("option", f"{part}.{key}", known, hint=hint)
-    return tuple(parts)
-
-
 def _refuse_unavailable(spec: RunSpec) -> None:
     if spec.mode not in (None, "renoise", "generate"):
         raise unknown_name("mode", str(spec.mode), ["renoise", "generate"])
@@ -342,16 +207,6 @@ def _refuse_unavailable(spec: RunSpec) -> None:
         raise UsageError(
             f"--executor {spec.executor} is not available in this version.", hint="docs/protocol.md lists what is."
         )
-
-
-def _first_clip(dataset: Dataset, clip_id: str) -> Clip | None:
-    """The first clip, or None when it cannot be loaded: then it will fail as a clip, and the others may not."""
-    try:
-        return dataset.clip(clip_id)
-    except (PluginError, MissingError):
-        raise
-    except Exception:
-        return None
 
 
 def _preflight(
@@ -446,15 +301,6 @@ def _chosen_steps(spec: RunSpec, adapter: VideoModel, mode: Mode, label: str) ->
     return (NO_SITE,), 0
 
 
-def _check_image(adapter: VideoModel, model: Part, data: Part, first: Clip | None) -> None:
-    """What an image-to-video model cannot start from is one error, not a failure a clip."""
-    if getattr(adapter, "needs_image", False) and first is not None and first.video is None:
-        raise MissingError(
-            f"{model.entry.label} starts from an image, and {data.entry.label} has none.",
-            hint=f"Choose data with images or videos. {IMPORTS['difftrack']}",
-        )
-
-
 def _sites(adapter: VideoModel, layers: str, label: str) -> tuple[Site, ...]:
     sites = tuple(adapter.sites())
     numbers = [site.layer for site in sites]
@@ -467,17 +313,6 @@ def _sites(adapter: VideoModel, layers: str, label: str) -> tuple[Site, ...]:
             f"--layers {layers!r} cannot be read.", hint="Write indices and ranges such as '1,5-9', or 'all'."
         )
     return tuple(sites[i] for i in parse_indices(layers, len(sites), "layers"))
-
-
-def _clips(dataset: Dataset, limit: int | None, label: str) -> tuple[str, ...]:
-    if limit is not None and limit < 1:
-        raise UsageError(f"--limit must be at least 1, got {limit}.")
-    ids = tuple(dataset.ids())
-    if not ids:
-        raise UsageError(f"{label} has no clips.")
-    if len(set(ids)) != len(ids):
-        raise PluginError(f"{label} names a clip twice.")
-    return ids[:limit]
 
 
 def chosen_device(spec: RunSpec) -> tuple[str, str, str]:
@@ -504,16 +339,6 @@ def chosen_device(spec: RunSpec) -> tuple[str, str, str]:
     if dtype not in ("float32", "bfloat16", "float16"):
         raise unknown_name("dtype", dtype, ["auto", "float32", "bfloat16", "float16"])
     return device, name, dtype
-
-
-def _data_identity(data: Part, dataset: Dataset) -> dict[str, Any]:
-    """A dataset's part of the fingerprint. Files are known by their contents, wherever they lie."""
-    values = {**data.identity(), "split": dataset.split}
-    identify = getattr(dataset, "identity", None)
-    if identify is not None:
-        values["content"] = plain(identify())
-        values["config"] = {k: v for k, v in values["config"].items() if k != "path"}
-    return values
 
 
 def _versions() -> dict[str, str]:

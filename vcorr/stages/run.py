@@ -20,7 +20,8 @@ from vcorr.registry import Registry
 from vcorr.spec import RunSpec
 from vcorr.stages import score
 from vcorr.stages.events import Events, Silent
-from vcorr.stages.plan import SCORING_VERSION, Part, Plan, metric_parts, score_fingerprint
+from vcorr.stages.parts import Part, metric_parts
+from vcorr.stages.plan import SCORING_VERSION, Plan, score_fingerprint
 from vcorr.stages.variants import run_variants, serves
 from vcorr.stages.worker import Worker, score_shard, shared_columns
 from vcorr.store import shards

@@ -54,6 +54,7 @@ def test_it_asks_for_what_the_paper_did(name):
     keys, (model, data) = read_config(found.path), MODELS[name[:-3]]
     assert (keys["model"], keys["data"]) == (model, f"difftrack:{data}/{name[-2:]}")
     assert (keys["probe"], keys["layers"], keys["steps"]) == (["qk", "feature", "attention"], "all", "all")
+    assert keys["variant"] == "both"
     assert (keys["num_steps"], keys["seed"], keys["guidance"], keys["mode"]) == (50, 42, 6, "generate")
     assert "DiffTrack" in found.summary
 

@@ -52,6 +52,7 @@ def test_it_asks_for_what_the_paper_did(name):
     keys = read_config(find_recipe(name, installed()).path)
     assert (keys["model"], keys["data"]) == ("hunyuanvideo", f"difftrack:hunyuan_t2v/{name[-2:]}")
     assert (keys["probe"], keys["layers"], keys["steps"]) == (["qk", "feature", "attention"], "all", "all")
+    assert keys["variant"] == "both"
     assert (keys["num_steps"], keys["seed"], keys["mode"]) == (30, 42, "generate")
 
 

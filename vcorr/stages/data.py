@@ -1,0 +1,115 @@
+"""The data of a run: what `--data` means, which clips of it, and what of it goes into the fingerprint."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from vcorr.datasets.home import IMPORTS, is_within_reach
+from vcorr.entries import ModelEntry
+from vcorr.errors import MissingError, PluginError, UsageError
+from vcorr.protocols import Dataset
+from vcorr.records import Clip
+from vcorr.registry import Registry
+from vcorr.spec import RunSpec
+from vcorr.stages.parts import Part, make_part
+from vcorr.store.fingerprint import plain
+
+PROMPTS = "prompts"
+PAPER_PROMPTS = "difftrack:cogvideox_t2v_2b/fg"
+PAPER_IMAGES = "difftrack:cogvideox_i2v_2b/fg"
+"""What models without data of their own generate from, once it is imported."""
+FOLDER = "folder"
+DATA_WITH_PATH = {
+    "video": "video:clip.mp4",
+    "prompts": "prompts:prompts.txt",
+    FOLDER: "folder:built/my-dataset",
+    "difftrack": "difftrack:cogvideox_t2v_2b/fg",
+}
+"""Datasets that `--data NAME:PATH` gives a path, with an example."""
+
+
+def data_part(spec: RunSpec, model: Part, registry: Registry, *, needs_image: bool) -> Part:
+    """The dataset with its options: the one asked for, or the model's own.
+
+    needs_image: whether the model starts from an image.
+    """
+    assert isinstance(model.entry, ModelEntry)
+    name, options = _data_name(spec, model.entry, needs_image), dict(spec.options.get("data", {}))
+    if name not in registry.datasets.names() and _is_path(name):
+        name = f"{FOLDER}:{name}"
+    kind, colon, path = name.partition(":")
+    if colon and kind in DATA_WITH_PATH:
+        if not path:
+            raise UsageError(f"--data {name} names no file.", hint=f"For example: --data {DATA_WITH_PATH[kind]}")
+        name, options = kind, {"path": path, **options}
+    if spec.prompt is not None:
+        options = {"text": spec.prompt, **options}
+    return make_part(registry.datasets.get(name), options, "data")
+
+
+def _data_name(spec: RunSpec, entry: ModelEntry, needs_image: bool) -> str:
+    if spec.prompt is not None:
+        if spec.data is not None:
+            raise UsageError("--prompt and --data exclude each other.", hint="A prompt is a dataset of one clip.")
+        return PROMPTS
+    if spec.data:
+        return spec.data
+    paper = PAPER_IMAGES if needs_image else PAPER_PROMPTS
+    return next(name for name in (entry.data, paper, PROMPTS) if name and is_within_reach(name))
+
+
+def _is_path(name: str) -> bool:
+    """Whether `--data` means a folder: names of datasets hold no slash, and what comes after a colon is no folder."""
+    return ":" not in name and ("/" in name or os.sep in name or Path(name).is_dir())
+
+
+def first_clip(dataset: Dataset, clip_id: str) -> Clip | None:
+    """The first clip, or None when it cannot be loaded: then it will fail as a clip, and the others may not."""
+    try:
+        return dataset.clip(clip_id)
+    except (PluginError, MissingError):
+        raise
+    except Exception:
+        return None
+
+
+def chosen_clips(dataset: Dataset, limit: int | None, label: str) -> tuple[str, ...]:
+    """The ids of the clips to run.
+
+    Raises:
+        UsageError: there is none, or `limit` is not positive.
+        PluginError: the dataset names one twice.
+    """
+    if limit is not None and limit < 1:
+        raise UsageError(f"--limit must be at least 1, got {limit}.")
+    ids = tuple(dataset.ids())
+    if not ids:
+        raise UsageError(f"{label} has no clips.")
+    if len(set(ids)) != len(ids):
+        raise PluginError(f"{label} names a clip twice.")
+    return ids[:limit]
+
+
+def check_image(model: Part, data: Part, first: Clip | None) -> None:
+    """What an image-to-video model cannot start from is one error, not a failure a clip.
+
+    Raises:
+        MissingError: the first clip has no image.
+    """
+    if first is not None and first.video is None:
+        raise MissingError(
+            f"{model.entry.label} starts from an image, and {data.entry.label} has none.",
+            hint=f"Choose data with images or videos; the paper's are some.\n{IMPORTS['difftrack']}",
+        )
+
+
+def data_identity(data: Part, dataset: Dataset) -> dict[str, Any]:
+    """A dataset's part of the fingerprint. Files are known by their contents, wherever they lie."""
+    values = {**data.identity(), "split": dataset.split}
+    identify = getattr(dataset, "identity", None)
+    if identify is not None:
+        values["content"] = plain(identify())
+        values["config"] = {k: v for k, v in values["config"].items() if k != "path"}
+    return values
