@@ -6,12 +6,14 @@ import numpy as np
 import pytest
 from support import backbone, sliding
 
+from vcorr.cli import run_view
 from vcorr.errors import PluginError, UsageError
 from vcorr.functional import matching_accuracy
 from vcorr.geometry import TokenGrid
 from vcorr.metrics.bounds import ceiling_tracks, zero_motion
 from vcorr.spec import RunSpec
 from vcorr.stages.estimate import estimate
+from vcorr.stages.overview import overview
 from vcorr.stages.plan import make_plan
 from vcorr.stages.run import execute
 from vcorr.stats.summary import best_sites, summarise
@@ -72,9 +74,9 @@ def test_frames_in_parts_answer_as_frames_at_once(found, tmp_path):
     ("changes", "error", "reason"),
     [
         ({"steps": "0"}, UsageError, r"has no steps(.|\n)*Leave out --steps"),
-        ({"num_steps": 3}, UsageError, "Leave out --num-steps"),
+        ({"num_steps": 3}, UsageError, "Leave out --set num_steps"),
         ({"mode": "generate"}, UsageError, "generates nothing"),
-        ({"probe": "qk,attention"}, UsageError, "'attention' reads rows"),
+        ({"probe": "qk,attention"}, UsageError, "'attention' reads"),
         ({"options": {"model": {"pixels_off": 16}}}, PluginError, r"64x48 pixels, that of 0.attend 5 of 64x64"),
     ],
 )
@@ -92,3 +94,12 @@ def test_the_contract(found):
 
 def test_a_dry_run_says_that_there_is_one_pass_a_clip(found, tmp_path):
     assert estimate(make_plan(spec(), found), tmp_path).forward_passes == 2
+
+
+def test_what_people_read_of_it_names_no_step(found, tmp_path, capsys):
+    run = execute(make_plan(spec(), found), tmp_path).run
+    run_view.overview(overview(run))
+    shown = capsys.readouterr().out
+    assert "2 layers" in shown
+    assert "at step" not in shown
+    assert " -1 " not in shown

@@ -12,6 +12,7 @@ from rich.text import Text
 
 from vcorr.cli import render
 from vcorr.cli.render import number
+from vcorr.records import NO_SITE
 
 if TYPE_CHECKING:
     from vcorr.stages.overview import Overview, Ranking
@@ -91,7 +92,8 @@ def _rankings_table(rankings: Iterable[Ranking]) -> Table:
 
 def _ranked(ranking: Ranking) -> str:
     if ranking.ranked == "layers":
-        return f"{len(ranking.sites)} layers at step {ranking.step}"
+        where = "" if ranking.step == NO_SITE else f" at step {ranking.step}"
+        return f"{len(ranking.sites)} layers{where}"
     return f"{len(ranking.sites)} layers and steps"
 
 

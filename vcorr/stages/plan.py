@@ -289,7 +289,7 @@ def _chosen_steps(spec: RunSpec, adapter: VideoModel, mode: Mode, label: str) ->
         return parse_indices(text, total, "steps"), total
     asked = {
         "--steps": spec.steps != DEFAULT_STEPS,
-        "--num-steps": spec.num_steps,
+        "--set num_steps": spec.num_steps is not None,
         "--mode generate": mode == "generate",
     }
     for flag, given in asked.items():

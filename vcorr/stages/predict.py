@@ -113,7 +113,8 @@ def _check_complete(plan: Plan, predictions: Sequence[Prediction | RowsPredictio
     missing = sorted((expected or {(NO_SITE, NO_SITE)}) - found)
     if missing:
         layer, step = missing[0]
-        where = f"layer {layer} at step {step}" if layer >= 0 else "the clip"
+        at = "" if step == NO_SITE else f" at step {step}"
+        where = f"layer {layer}{at}" if layer >= 0 else "the clip"
         raise PluginError(
             f"{plan.model.entry.label} made no prediction for {where} ({len(missing)} missing in all).",
             hint="Its adapter must run every step of settings.steps inside recorder.step(), or call recorder.answer().",

@@ -11,26 +11,29 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vcorr.errors import UsageError
-from vcorr.records import HEAD_MEAN
+from vcorr.records import HEAD_MEAN, NO_SITE
 from vcorr.stats.bootstrap import Bounded, Floats, Interval, paired_difference, paired_skill_difference, skill
 from vcorr.stats.choice import choose_and_report, halves
 from vcorr.stats.summary import MIN_CLIPS_FOR_HALVES, Series, heads_of
 
 MIN_CLIPS = 2
 """Fewer clips than this say nothing about other clips."""
+NO_STEP = "none"
+"""How people write the step of a model without noise."""
 STRATUM_MARK = "@"
 """Between a metric and the stratum of pairs it is restricted to, in the names of columns."""
 
 
 class SiteId(NamedTuple):
-    """A site as people write it: LAYER:STEP, or LAYER:STEP:HEAD for one head alone."""
+    """A site as people write it: LAYER:STEP, or LAYER:STEP:HEAD for one head alone. STEP is "none" without noise."""
 
     layer: int
     step: int
     head: int = HEAD_MEAN
 
     def __str__(self) -> str:
-        return f"{self.layer}:{self.step}" + ("" if self.head == HEAD_MEAN else f":{self.head}")
+        step = NO_STEP if self.step == NO_SITE else self.step
+        return f"{self.layer}:{step}" + ("" if self.head == HEAD_MEAN else f":{self.head}")
 
 
 def parse_site(text: str) -> SiteId:
@@ -39,13 +42,17 @@ def parse_site(text: str) -> SiteId:
     Raises:
         UsageError: it is neither.
     """
-    parts = text.strip().split(":")
-    if len(parts) not in (2, 3) or not all(part.isdecimal() for part in parts):
+    layer, *others = text.strip().split(":")
+    # a model without noise has no step to name
+    stepless = others[:1] == [NO_STEP]
+    parts = [layer, *others[stepless:]]
+    if len(others) not in (1, 2) or not all(part.isdecimal() for part in parts):
         raise UsageError(
             f"{text!r} is not a site.",
             hint="Write LAYER:STEP, such as 7:49, or LAYER:STEP:HEAD for one head alone.",
         )
-    return SiteId(*map(int, parts))
+    numbers = [int(part) for part in parts]
+    return SiteId(numbers[0], NO_SITE, *numbers[1:]) if stepless else SiteId(*numbers)
 
 
 @dataclass(frozen=True)
