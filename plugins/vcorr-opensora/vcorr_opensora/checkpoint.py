@@ -264,16 +264,16 @@ def _stream_layers(released: Released, sizes: Sizes, old: str) -> _Layers:
 
 def _single_layers(released: Released, sizes: Sizes, old: str) -> _Layers:
     """Of a single block."""
-    layers: _Layers = []
-    for suffix in _WEIGHT_BIAS:
-        if sizes.fused:
-            whole, heads = released.take(f"{old}linear1.{suffix}"), ()
-            cuts = [sizes.width] * 3
-        else:
-            heads = tuple(released.take(f"{old}{part}_proj.{suffix}") for part in "qk")
-            whole, cuts = released.take(f"{old}v_mlp.{suffix}"), [sizes.width]
-        layers.append((suffix, (*heads, *whole.split([*cuts, len(whole) - sum(cuts)]))))
-    return layers
+    return [(suffix, _single_parts(released, sizes, old, suffix)) for suffix in _WEIGHT_BIAS]
+
+
+def _single_parts(released: Released, sizes: Sizes, old: str, suffix: str) -> tuple[Tensor, ...]:
+    if sizes.fused:
+        whole = released.take(f"{old}linear1.{suffix}")
+        return (*whole[: 3 * sizes.width].chunk(3), whole[3 * sizes.width :])
+    values = released.take(f"{old}v_mlp.{suffix}")
+    heads = (released.take(f"{old}{part}_proj.{suffix}") for part in "qk")
+    return (*heads, values[: sizes.width], values[sizes.width :])
 
 
 def _projections(layers: _Layers, sizes: Sizes, new: str, names: tuple[str, ...]) -> _Tensors:

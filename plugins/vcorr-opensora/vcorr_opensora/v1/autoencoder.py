@@ -66,6 +66,8 @@ class OpenSoraAutoencoder(ModelMixin, ConfigMixin):  # type: ignore[misc]  # dif
         self.temporal_vae = Temporal(latent_channels, temporal_width, temporal_layers, norm_groups)
         for name, values in self.computed({}).items():
             self.register_buffer(name, values)
+        self.shift: Tensor
+        self.scale: Tensor
 
     @staticmethod
     def sizes_in(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
@@ -87,17 +89,22 @@ class OpenSoraAutoencoder(ModelMixin, ConfigMixin):  # type: ignore[misc]  # dif
         return {name: torch.tensor(values).view(1, -1, 1, 1, 1) for name, values in _NORMALISED.items()}
 
     @property
+    def _image(self) -> Any:
+        """The part for single frames."""
+        return self.spatial_vae["module"]
+
+    @property
     def use_tiling(self) -> bool:
         """Whether the spatial part works tile by tile."""
-        return bool(self.spatial_vae["module"].use_tiling)
+        return bool(self._image.use_tiling)
 
     def enable_tiling(self) -> None:
         """Lets the spatial part work tile by tile."""
-        self.spatial_vae["module"].enable_tiling()
+        self._image.enable_tiling()
 
     def encode(self, video: Tensor) -> Tensor:
         """(B, 3, T, H, W) in [-1, 1] to (B, C, F, h, w): the mean of the posterior, shifted and scaled."""
-        frames = self._by_frame(video, lambda x: self.spatial_vae["module"].encode(x).latent_dist.mode())
+        frames = self._by_frame(video, lambda x: self._image.encode(x).latent_dist.mode())
         coded = [self.temporal_vae.encode(chunk) for chunk in (frames * SPATIAL_SCALE).split(CHUNK, dim=2)]
         return (torch.cat(coded, dim=2) - self.shift) / self.scale
 
@@ -108,7 +115,7 @@ class OpenSoraAutoencoder(ModelMixin, ConfigMixin):  # type: ignore[misc]  # dif
             length = min(CHUNK, num_frames - index * CHUNK)
             made.append(self.temporal_vae.decode(chunk)[:, :, padding_of(length) :])
         frames = torch.cat(made, dim=2) / SPATIAL_SCALE
-        return self._by_frame(frames, lambda x: self.spatial_vae["module"].decode(x).sample)
+        return self._by_frame(frames, lambda x: self._image.decode(x).sample)
 
     def _by_frame(self, video: Tensor, code: Callable[[Tensor], Tensor]) -> Tensor:
         batch = len(video)

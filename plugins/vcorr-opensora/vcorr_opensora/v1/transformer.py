@@ -232,6 +232,8 @@ class _Number(nn.Module):
 
 
 class _Caption(nn.Module):
+    y_embedding: Tensor
+
     def __init__(self, inputs: int, width: int, tokens: int) -> None:
         super().__init__()
         self.y_proj = _FeedForward(inputs, width, width)
@@ -242,6 +244,8 @@ class _Caption(nn.Module):
 
 
 class _Rotary(nn.Module):
+    freqs: Tensor
+
     def __init__(self, head: int) -> None:
         super().__init__()
         self.register_buffer("freqs", _frequencies(head))
