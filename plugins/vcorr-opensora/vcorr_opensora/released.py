@@ -84,7 +84,7 @@ V1 = Release(
     ),
     (
         *(f"hf download {hub_id}" for hub_id in (*_V1, _T5[1])),
-        f"hf download {_T5[0]} --include '*.json' 'spiece.model'",
+        f"hf download {_T5[0]} --include '*.json' --include spiece.model",
     ),
 )
 
