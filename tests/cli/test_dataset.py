@@ -56,6 +56,8 @@ def test_build_show_and_run(vcorr):
     path = out.splitlines()[-1].removeprefix("Dataset: ")
     assert path.startswith("built/sliding-model-")
     assert "2 there already" in vcorr(*BUILD)[1]
+    vcorr(*BUILD, "--weights", "random", "--out", "random")
+    assert "The weights were random" in vcorr("dataset", "show", "random")[1]
     code, out, _ = vcorr("dataset", "show", path)
     assert code == 0
     assert "5 frames of 64x64" in out

@@ -91,6 +91,13 @@ def test_a_built_dataset_is_measured_on_like_any_other(make, found, tmp_path):
     assert {r["value"] for r in scores if r["layer"] == 0} == {1.0}
 
 
+def test_videos_of_random_weights_are_marked(make, tmp_path):
+    make()
+    assert "weights were random" not in (tmp_path / "set" / "README.md").read_text()
+    make(out="random", weights="random")
+    assert "weights were random" in (tmp_path / "random" / "README.md").read_text()
+
+
 def test_repeating_makes_nothing_and_more_of_it_extends_it(make, tmp_path):
     first, _ = make(limit=1)
     again, _ = make(limit=1)

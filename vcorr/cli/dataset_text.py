@@ -14,7 +14,7 @@ from rich.text import Text
 
 from vcorr.cli import render
 from vcorr.datasets.folder import DatasetFolder
-from vcorr.datasets.table import FAILED, OK, REJECTED, ClipRow
+from vcorr.datasets.table import FAILED, OK, RANDOM_NOTE, REJECTED, ClipRow
 
 if TYPE_CHECKING:
     from vcorr.datasets.difftrack import ImportedSet
@@ -92,6 +92,8 @@ def _facts(folder: DatasetFolder, rows: Sequence[ClipRow]) -> dict[str, Any]:
     }
     if facts["tracks"] and not facts["videos"]:
         facts["note"] = "The videos are not here, so the tracks are no reference: the prompts are what is used."
+    if any(row.random_weights for row in rows):
+        facts["note"] = RANDOM_NOTE
     return facts
 
 

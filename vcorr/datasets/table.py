@@ -29,6 +29,8 @@ SUFFIX = ".parquet"
 OK, REJECTED, FAILED = "ok", "rejected", "failed"
 STATUSES = (OK, REJECTED, FAILED)
 
+RANDOM_NOTE = "The weights were random: these videos show nothing, and are for trying things out."
+
 _TEXT = pa.string()
 _ARRAYS = ("queries", "xy", "visible")
 
@@ -164,6 +166,11 @@ class ClipRow:
     def tracks(self) -> Tracks:
         """Queries moved along, as the runner takes them."""
         return Tracks(self.xy, self.visible, self.tracker, self.tracker_version, self.tracker_licence)
+
+    @property
+    def random_weights(self) -> bool:
+        """Whether a model that was never trained made the video."""
+        return self.weights.startswith("random")
 
     def identity(self) -> str:
         """Hex SHA-256 of what a run reads of the clip. Who made it, and in which file it lies, is not part of it."""

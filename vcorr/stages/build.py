@@ -13,7 +13,7 @@ from typing import Any
 from vcorr.datasets.card import card
 from vcorr.datasets.filters import Filters, judge
 from vcorr.datasets.folder import CARD, VIDEOS, DatasetFolder, file_hash
-from vcorr.datasets.table import FAILED, REJECTED, ClipRow, read_rows
+from vcorr.datasets.table import FAILED, RANDOM_NOTE, REJECTED, ClipRow, read_rows
 from vcorr.errors import MissingError, PluginError, StoreError, UsageError, VcorrError
 from vcorr.geometry import TokenGrid
 from vcorr.protocols import Tracker
@@ -227,6 +227,8 @@ class _Maker:
             return
         assert self._plan.tracker is not None
         about = ABOUT.format(model=f"`{rows[0].model}`", tracker=f"`{self._plan.tracker.entry.name}`")
+        if rows[0].random_weights:
+            about += f"\n\n**{RANDOM_NOTE}**"
         licence = self._plan.card.licence if self._plan.card else "unknown"
         origin = {"licence of the model": licence, "made with": f"vcorr {metadata.version('vcorr')}"}
         self._folder.write_text(CARD, card(self._name, rows, about, origin))
