@@ -91,6 +91,7 @@ def first_call(model, clip, **arguments):
 
 
 @pytest.mark.parametrize("mode", ["renoise", "generate"])
+@pytest.mark.parametrize("name", KINDS)
 def test_the_contract(name, mode, entries, small, make_clip):
     settings = RunSettings(mode, (0, 2), NUM_STEPS)
     plugin = "vcorr_unet.plugin" if (name, mode) == ("svd", "renoise") else None
@@ -98,6 +99,15 @@ def test_the_contract(name, mode, entries, small, make_clip):
         entries[name], make_clip(), config=small(name), settings=settings, plugin=plugin, text_tokens=0
     )
     assert_passed(report)
+
+
+@pytest.mark.parametrize("name", ["svd-xt", "zeroscope"])
+def test_models_that_differ_in_size_alone(name, entries, small, make_clip):
+    settings = RunSettings("renoise", (0, 2), NUM_STEPS)
+    assert_passed(check_model(entries[name], make_clip(), config=small(name), settings=settings, text_tokens=0))
+    again = RunSettings("generate", (0, 2), NUM_STEPS)
+    skip = {"same seed, same result", "only chosen layers are read", "what sites say beside attention can be read"}
+    assert_passed(check_model(entries[name], make_clip(), config=small(name), settings=again, skip=skip))
 
 
 @pytest.mark.parametrize("name", KINDS)
@@ -241,6 +251,16 @@ def test_each_resolution_has_its_grid(name, counts, size, entries):
 def test_which_layers_are_spatial_is_as_the_readme_says(name, spatial, entries):
     sites = entries[name].create().sites()
     assert [site.layer for site in sites if site.factorised.row == "frame"] == list(spatial)
+
+
+def test_motion_modules_of_other_versions_are_not_at_the_deepest_level(entries, small, make_clip):
+    config, settings = small("animatediff", use_motion_mid_block=False), RunSettings("renoise", (0,), NUM_STEPS)
+    assert_passed(check_model(entries["animatediff"], make_clip(), config=config, settings=settings))
+    model = entries["animatediff"].create(config)
+    assert len(model.sites()) == len(entries["animatediff"].create(small("animatediff")).sites()) - 2
+    short = entries["animatediff"].create(small("animatediff", frames=5, motion_max_seq_length=4))
+    with pytest.raises(UsageError, match=r"frames=5 (.|\n)*nearest: 4"):
+        short.grid(Clip("p", "p", np.zeros((0, 2), np.float32)), None)
 
 
 def test_blocks_run_down_and_up_again():

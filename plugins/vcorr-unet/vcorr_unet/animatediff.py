@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from vcorr import TokenGrid
 from vcorr.diffusion import WeightsSource
 from vcorr.records import Factorised
-from vcorr_unet.structure import Transformer
+from vcorr_unet.structure import Place, Transformer
 from vcorr_unet.text import TextUNet, TextUNetConfig
 
 if TYPE_CHECKING:
@@ -30,6 +31,8 @@ class AnimateDiffConfig(TextUNetConfig):
     """Options of `animatediff`; see also those of every video UNet.
 
     num_attention_heads: of the attention within frames; motion_num_attention_heads: of that of the motion modules.
+    motion_max_seq_length: frames these know positions of. use_motion_mid_block: whether there is one at the deepest
+    level, as in the version that the card names and not in every other.
     """
 
     height: int = 512
@@ -38,6 +41,8 @@ class AnimateDiffConfig(TextUNetConfig):
     cross_attention_dim: int = 768
     num_attention_heads: int = 8
     motion_num_attention_heads: int = 8
+    motion_max_seq_length: int = 32
+    use_motion_mid_block: bool = True
 
     @property
     def spatial_heads(self) -> tuple[int, ...]:
@@ -56,11 +61,23 @@ class AnimateDiff(TextUNet[AnimateDiffConfig]):
     pipeline_class: ClassVar[str] = "AnimateDiffPipeline"
     card: ClassVar[str] = "vcorr_unet:cards/animatediff.yaml"
     frame_inputs: ClassVar[tuple[str, ...]] = ("encoder_hidden_states",)
-    frame_limit: ClassVar[int | None] = 32
     transformers = (
         Transformer("attentions.{}.transformer_blocks.0", Factorised("frame")),
         Transformer("motion_modules.{}.transformer_blocks.0", Factorised("place"), ("attn1", "attn2"), everywhere=True),
     )
+
+    @cached_property
+    def places(self) -> tuple[Place, ...]:
+        """Every self-attention module, in the order of execution."""
+        every = super().places
+        if self.config.use_motion_mid_block:
+            return every
+        return tuple(place for place in every if not place.name.startswith("mid_block.motion_modules"))
+
+    @property
+    def frame_limit(self) -> int:
+        """Those of the motion modules."""
+        return self.config.motion_max_seq_length
 
     def locate(self, weights: str) -> WeightsSource:
         """The source that `--weights` names; "hub" is two repositories, a path one saved `AnimateDiffPipeline`.

@@ -149,7 +149,8 @@ def animatediff_unet(config: AnimateDiffConfig) -> Any:
         cross_attention_dim=config.cross_attention_dim,
         num_attention_heads=config.num_attention_heads,
         motion_num_attention_heads=config.motion_num_attention_heads,
-        use_motion_mid_block=True,
+        motion_max_seq_length=config.motion_max_seq_length,
+        use_motion_mid_block=config.use_motion_mid_block,
     )
 
 

@@ -70,8 +70,11 @@ class VideoUNet(DiffusersVideoModel[C]):
     branches = ("uncond", "cond")
     transformers: ClassVar[tuple[Transformer, ...]] = ()
     """The transformer blocks of each layer, in the order they run."""
-    frame_limit: ClassVar[int | None] = None
-    """The most frames the network knows positions of."""
+
+    @property
+    def frame_limit(self) -> int | None:
+        """The most frames the network knows positions of; None where it takes any number."""
+        return None
 
     def first_places(self) -> Sequence[Place]:
         """Attention modules that run before the blocks."""
