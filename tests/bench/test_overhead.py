@@ -36,14 +36,18 @@ def registry(plugins):
     return plugins(module)
 
 
+SMALL = ("model.height=32", "model.width=32")
+
+
 def bench(registry, name="ltx", **options):
-    spec = build_spec({"model": name, "probe": "qk", "device": "cpu"} | options.pop("given", {}), **options)
-    return make_bench(spec, registry, BenchOptions(points=9, pairs=2))
+    assignments = (*SMALL, *options.pop("assignments", ()))
+    given = {"model": name, "probe": "qk", "device": "cpu"} | options.pop("given", {})
+    return make_bench(build_spec(given, assignments=assignments), registry, BenchOptions(points=9, pairs=2))
 
 
 def test_plain_and_probed_passes_of_a_model(registry):
     found = bench(registry).run()
-    grid = ltx.LTX(ltx.LTXConfig()).grid(empty_clip(), None)
+    grid = ltx.LTX(ltx.LTXConfig(height=32, width=32)).grid(empty_clip(), None)
     assert (found.model, found.probes, found.layers, found.points) == ("ltx", "qk", 2, 9)
     assert (found.tokens, found.batch, found.error) == (grid.tokens, 2, "")
     assert found.size == f"{grid.video_frames} x {grid.height:.0f} x {grid.width:.0f}"
@@ -58,19 +62,19 @@ def test_some_layers_of_a_smaller_network(registry):
 
 
 def test_weights_are_made_in_their_dtype_and_without_autoencoder():
-    model = build_model(wan.TwoStageWan(wan.WanConfig()), "cpu", "bfloat16")
+    model = build_model(wan.TwoStageWan(wan.WanConfig(height=32, width=32)), "cpu", "bfloat16")
     one = one_pass(model)
     assert {parameter.dtype for parameter in one.module.parameters()} == {torch.bfloat16}
     assert model.pipe.vae is None
     assert one.module is model.pipe.transformer_2  # that of the schedule's middle
     assert torch.get_default_dtype() == torch.float32
-    kept = build_model(wan.TwoStageWan(wan.WanConfig()), "cpu", "bfloat16")
+    kept = build_model(wan.TwoStageWan(wan.WanConfig(height=32, width=32)), "cpu", "bfloat16")
     one_pass(kept, keep_vae=True)
     assert kept.pipe.vae is not None
 
 
 def test_all_branches_of_a_batch_or_one():
-    model = build_model(ltx.LTX(ltx.LTXConfig()), "cpu", "float32")
+    model = build_model(ltx.LTX(ltx.LTXConfig(height=32, width=32)), "cpu", "float32")
     whole, alone = (one_pass(model, guidance=guidance, keep_vae=True) for guidance in (True, False))
     assert (whole.batch, alone.batch) == (2, 1)
     assert (len(whole.inputs["hidden_states"]), len(alone.inputs["hidden_states"])) == (2, 1)
@@ -91,11 +95,12 @@ def run(*arguments):
 
 
 def test_the_table_and_the_json(registry):
-    done = run("--model", "ltx,wan", "--probe", "qk,feature")
+    small = ("--set", "height=32", "--set", "width=32")
+    done = run("--model", "ltx,wan", "--probe", "qk,feature", *small)
     assert done.exit_code == 0
     first = [(line.split() or [""])[0] for line in done.output.splitlines()]
     assert [word for word in first if word in ("ltx", "wan")] == ["ltx", "wan"]
-    found = json.loads(run("--model", "ltx", "--json").stdout)
+    found = json.loads(run("--model", "ltx", "--json", *small).stdout)
     assert [(row["model"], row["layers"], row["plain_gib"]) for row in found] == [("ltx", 2, None)]
 
 
@@ -107,7 +112,7 @@ def test_the_table_and_the_json(registry):
         (["--model", "ltx", "--probe", "nix"], "Unknown probe"),
         (["--model", "ltx", "--layers", "7"], "has layers 0-1"),
         (["--model", "ltx", "--set", "model.nothing=1"], r"model\.nothing"),
-        (["--model", "ltx", "--set", "model.height=33"], "model.height=33"),
+        (["--model", "ltx", "--set", "height=33"], "model.height=33"),
     ],
 )
 def test_what_is_refused_before_anything_is_built(registry, arguments, reason, monkeypatch):

@@ -71,7 +71,7 @@ def test_both_take_turns_where_the_timesteps_say(model):
 def test_a_step_does_not_depend_on_which_others_are_read(model, mode):
     change = first_stage(model)
     together, _ = read(model, mode, tuple(range(NUM_STEPS)))
-    for step in (0, change - 1, change, NUM_STEPS - 1):
+    for step in (change - 1, change):
         for site, queries in read(model, mode, (step,))[0].items():
             assert torch.equal(queries, together[site])
 

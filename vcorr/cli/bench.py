@@ -25,7 +25,7 @@ def bench() -> None:
     "--dtype", metavar="DTYPE", help="float32, bfloat16 or float16.  [default: bfloat16 on cuda, else float32]"
 )
 @click.option(
-    "--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Any option, e.g. --set model.num_layers=2"
+    "--set", "assignments", multiple=True, metavar="KEY=VALUE", help="An option of the model, or e.g. probe.heads=each."
 )
 @click.option("--json", "as_json", is_flag=True, help="Results as JSON on standard output.")
 def overhead(
@@ -47,7 +47,7 @@ def overhead(
     At true size on a GPU; nothing is downloaded:
       vcorr bench overhead --model cogvideox --probe qk
     Two layers of a larger network, read at one of them:
-      vcorr bench overhead --model cogvideox-5b --set model.num_layers=2 --layers 1
+      vcorr bench overhead --model cogvideox-5b --set num_layers=2 --layers 1
 
     A pass is one call of the denoiser, with all guidance branches that the pipeline puts into one batch. Plain and
     probed passes take turns; the table shows medians. Times and memory do not depend on what the weights are, so they
@@ -68,8 +68,9 @@ def overhead(
 
     given = {"probe": probe, "layers": layers, "device": device, "dtype": dtype}
     options = BenchOptions(points, pairs, not no_guidance, keep_vae)
+    named = [text if "." in text.partition("=")[0] else f"model.{text}" for text in assignments]
     benches = [
-        make_bench(build_spec({**given, "model": name}, assignments=assignments), installed(), options)
+        make_bench(build_spec({**given, "model": name}, assignments=named), installed(), options)
         for name in split_names(model)
     ]
     found = [one.run() for one in benches]
