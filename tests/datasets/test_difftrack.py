@@ -9,7 +9,7 @@ from vcorr.datasets.difftrack import find_sets, import_all, import_set, read_set
 from vcorr.datasets.folder import DatasetFolder
 from vcorr.datasets.home import find_folder, imported_names, imports_folder, is_within_reach
 from vcorr.datasets.stored import difftrack
-from vcorr.errors import MissingError, UsageError, VcorrError
+from vcorr.errors import MissingError, StoreError, UsageError, VcorrError
 from vcorr.testing import assert_passed, check_dataset
 
 
@@ -102,6 +102,14 @@ def test_a_failed_import_leaves_the_old_set_alone(tmp_path, home):
     with pytest.raises(UsageError):
         imported(tmp_path / "source", home)
     assert len(difftrack(DiffTrackConfig(path="cogvideox_t2v_2b/fg")).ids()) == 2
+
+
+def test_an_import_onto_its_own_source_is_refused(tmp_path):
+    source = make_set(tmp_path / "source")
+    before = {path: path.read_bytes() for path in source.rglob("*") if path.is_file()}
+    with pytest.raises(StoreError, match="is not empty, and no dataset"):
+        imported(tmp_path / "source", tmp_path / "source")
+    assert {path: path.read_bytes() for path in source.rglob("*") if path.is_file()} == before
 
 
 def test_partial_takes_the_prompts_of_clips_without_files(tmp_path, home):

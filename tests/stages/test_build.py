@@ -148,6 +148,14 @@ def test_a_damaged_row_is_made_again(make, tmp_path):
     assert [row.status for row in again.folder.rows()] == ["ok"] * 2
 
 
+def test_a_build_killed_before_its_first_file_goes_on(make, tmp_path):
+    (tmp_path / "set" / "data").mkdir(parents=True)
+    (tmp_path / "set" / ".dataset.json.1.tmp").touch()
+    built, _ = make()
+    assert len(built.rows) == 2
+    assert not list((tmp_path / "set").glob(".*"))
+
+
 def test_a_clip_that_fails_is_a_row_and_is_tried_again(make, monkeypatch, tmp_path):
     calm = sliding.SlidingModel.run
 

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vcorr.datasets.card import card
-from vcorr.datasets.folder import CARD, DATA, IMAGES, DatasetFolder, file_hash
+from vcorr.datasets.folder import CARD, DATA, IMAGES, DatasetFolder, file_hash, holds_files
 from vcorr.datasets.prompts import OBJECTS_SIDE, SCENES_SIDE, read_lines
 from vcorr.datasets.stored import read_image
 from vcorr.datasets.table import ClipRow, check_inside, check_tracks
@@ -105,8 +105,10 @@ def import_set(source: SourceSet, out: Path, *, partial: bool = False) -> Import
         MissingError: a file is missing.
         StoreError: the folder cannot be written.
     """
-    rows, images = read_set(source, partial=partial)
     place = out / source.model / source.scenes
+    if holds_files(place) and not DatasetFolder(place).has_record():
+        raise StoreError(f"{place} is not empty, and no dataset.", hint="Choose another folder with --out DIR.")
+    rows, images = read_set(source, partial=partial)
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
         _remove_leftovers(place)

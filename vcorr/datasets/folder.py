@@ -47,7 +47,7 @@ class DatasetFolder:
         """
         folder = cls(path)
         found = folder.record().get("fingerprint") if folder.has_record() else None
-        if found is None and path.is_dir() and any(path.iterdir()):
+        if found is None and holds_files(path):
             raise StoreError(f"{path} is not empty, and no dataset.", hint="Choose another folder with --out DIR.")
         if found not in (None, fingerprint):
             raise StoreError(
@@ -157,6 +157,12 @@ class DatasetFolder:
                 "not the one kept with the tracks), so they cannot be its reference.",
                 hint="Get that file again, or make the clip anew: delete its file in data/ and repeat the build.",
             )
+
+
+def holds_files(path: Path) -> bool:
+    """Whether there is any file below a folder; those that an interrupted write left do not count."""
+    files = (found for found in path.rglob("*") if found.is_file())
+    return any(not found.name.endswith(shards.TEMPORARY_SUFFIX) for found in files)
 
 
 def file_stem(clip_id: str) -> str:
