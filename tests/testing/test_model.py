@@ -8,7 +8,7 @@ from torch import nn
 
 from vcorr.capture import TokenLayout
 from vcorr.geometry import TokenGrid
-from vcorr.records import RunSettings, Site, Unrotated
+from vcorr.records import ModelCard, RunSettings, Site, Unrotated
 from vcorr.testing import assert_passed, check_model, random_clip
 
 TEXT = 2
@@ -183,6 +183,19 @@ def failed(report):
 def test_a_right_adapter_passes(clip):
     assert_passed(check_model(Adapter(), clip, plugin="vcorr.builtin", text_tokens=TEXT))
     assert_passed(check_model(Adapter, clip, settings=RunSettings(steps=(1,), num_steps=4)))
+
+
+class Carded(Adapter):
+    """Says one kind of attention on its card and another of its sites."""
+
+    def model_card(self):
+        return ModelCard("carded", "Carded", "A model.", "factorised", "MIT")
+
+
+def test_the_card_and_the_sites_tell_the_same_attention(clip):
+    report = check_model(Carded(), clip)
+    assert failed(report) == {"sites are known before loading"}
+    assert "says 'factorised' attention, the sites have ['full3d']" in report.failures[0].reason
 
 
 def test_a_model_without_sites_passes(clip):

@@ -165,6 +165,7 @@ class _ModelSuite:
         layers, names = [site.layer for site in sites], [site.name for site in sites]
         expect(layers == sorted(set(layers)), f"layers must ascend without repetition, got {layers}.")
         expect(len(set(names)) == len(names), "two sites have one name.")
+        self._expect_card(sites)
         return f"{len(sites)} sites"
 
     def grid(self) -> str:
@@ -296,6 +297,12 @@ class _ModelSuite:
                 got = {prediction.layer for prediction in witness.predictions}
                 expect(got == set(layers), f"{part}: layers {sorted(layers)} have it, {sorted(got)} were read.")
         return ", ".join(f"{part} of {len(layers)} layers" for part, layers in needs.items() if layers) or "nothing"
+
+    def _expect_card(self, sites: Sequence[Site]) -> None:
+        card, kinds = getattr(self._model, "model_card", None), {site.attention for site in sites}
+        if sites and card is not None:
+            said = card().attention
+            expect(said in kinds, f"the model card says {said!r} attention, the sites have {sorted(kinds)}.")
 
     # ---------------------------------------------------------------------------------------------------------- shared
 
