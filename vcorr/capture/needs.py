@@ -30,6 +30,7 @@ def check_sites(needs: Mapping[str, frozenset[str]], sites: Iterable[Site], mode
         model: how the message names it.
     """
     hidden, turned = _who_needs(needs, {HIDDEN}), _who_needs(needs, UNROTATED.keys())
+    rows = _who_needs(needs, {MASK})
     placed, whole = _who_needs(needs, POSITIONS.keys()), _who_needs(needs, {MASK, *POSITIONS})
     for site in sites:
         if hidden is not None and not site.block:
@@ -42,6 +43,12 @@ def check_sites(needs: Mapping[str, frozenset[str]], sites: Iterable[Site], mode
                 f"Probe {whole!r} reads attention over all tokens of a video; {site.name} of {model} has none: "
                 f"its attention is factorised, and sees one {site.factorised.row} at a time.",
                 hint=f"Leave out the probe {whole!r}; those that match what is in the tokens can be read.",
+            )
+        if rows is not None and site.attention == "linear":
+            raise UsageError(
+                f"Probe {rows!r} reads rows of attention; {site.name} of {model} has linear attention, which computes "
+                "none.",
+                hint=f"Leave out the probe {rows!r}; those that match can be read.",
             )
         if turned is not None and site.unrotated is None:
             raise UsageError(

@@ -204,6 +204,25 @@ def _tell(args: tuple[Any, ...], kwargs: dict[str, Any], out: Tensor) -> None:
             tap._see(arguments, out)
 
 
+def listening() -> bool:
+    """Whether a tap of this thread is open, and its observers are not at work."""
+    return bool(_here.taps) and not _here.observing
+
+
+def show(q: Tensor, k: Tensor, v: Tensor, out: Tensor) -> None:
+    """Shows the taps of this thread an attention that is computed otherwise than by torch's function.
+
+    For the adapters of models with linear attention; called inside the forward pass of the attention module.
+
+    Args:
+        q: (B, H, N, D).
+        k: (B, H, N, D).
+        v: (B, H, N, D).
+        out: (B, H, N, D), before the output projection.
+    """
+    _tell((q, k, v), {}, out)
+
+
 @contextmanager
 def unheard() -> Iterator[None]:
     """Attention that this thread computes inside is seen by no tap."""

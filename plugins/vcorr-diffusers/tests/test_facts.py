@@ -34,6 +34,8 @@ TRUE_GRIDS = {
     "cosmos-14b": (16, 44, 80, 16),
     "allegro": (22, 45, 80, 16),
     "easyanimate": (13, 32, 32, 16),
+    "latte": (16, 32, 32, 16),
+    "sana-video": (21, 30, 52, 16),
 }
 NOTHING = Clip("p", "p", np.zeros((0, 2), np.float32))
 
@@ -82,6 +84,7 @@ def test_missing_weights_are_named(name, tmp_path, monkeypatch):
         ("allegro", {"height": 700}, r"320 and more, in steps of 200(.|\n)*520 and 720"),
         ("allegro", {"width": 1000}, r"800 and 1040"),
         ("easyanimate", {"width": 500}, r"496 and 512"),
+        ("sana-video", {"height": 496}, r"480 and 512"),
     ],
 )
 def test_sizes_that_do_not_fit_are_refused_with_the_nearest_that_do(name, options, reason):
@@ -100,6 +103,19 @@ def test_a_clip_too_short_is_refused():
     clip = Clip("c", "", np.zeros((0, 2), np.float32), np.zeros((23, 4, 4, 3), np.uint8))
     with pytest.raises(UsageError, match="Clip c has 23 frames; Allegro needs at least 24"):
         ENTRIES["allegro"].create().grid(clip, None)
+
+
+def test_latte_takes_one_number_of_frames():
+    clip = Clip("c", "", np.zeros((0, 2), np.float32), np.zeros((15, 4, 4, 3), np.uint8))
+    with pytest.raises(UsageError, match="needs at least 16"):
+        ENTRIES["latte"].create().grid(clip, None)
+
+
+def test_latte_attends_over_space_and_over_time_in_turn():
+    sites = ENTRIES["latte"].create().sites()
+    assert [site.factorised.row for site in sites] == ["frame", "place"] * 28
+    assert [site.layer for site in sites] == list(range(56))
+    assert sites[3].name == "temporal_transformer_blocks.1.attn1"
 
 
 def test_cosmos_says_what_its_padding_mask_needs(monkeypatch):

@@ -7,8 +7,11 @@ import pytest
 import torch
 from vcorr_diffusers import plugin
 
-from vcorr import Clip, RunSettings
+from vcorr import Clip, RunSettings, UsageError
 from vcorr.capture.recorder import Recorder
+from vcorr.capture.tap import Tap
+from vcorr.probes.attention import Attention
+from vcorr.probes.builtin import QueryKeyPosition
 from vcorr.testing import assert_passed, check_model, find_impulse, make_local
 
 NUM_STEPS = 4
@@ -34,6 +37,10 @@ SMALL = {
     "easyanimate": TRANSFORMER
     | {"height": 48, "width": 64, "frames": 9, "mmdit_layers": 1, "time_embed_dim": 16, "text_embed_dim": 16}
     | IMAGES,
+    "latte": TRANSFORMER | {"height": 48, "width": 64, "frames": 5, "caption_channels": 16} | IMAGES,
+    "sana-video": TRANSFORMER
+    | {"height": 64, "width": 96, "frames": 9, "caption_channels": 16}
+    | {"vae_width": 4, "vae_levels": (1, 1, 1, 1), "vae_resnets": 1},
 }
 """Options by model; those that differ in sizes alone are tested by one of them."""
 
@@ -102,8 +109,8 @@ def name_of(model):
     return model.model_card().name
 
 
-def size_of(grid):
-    return {"height": round(grid.height), "width": round(grid.width), "num_frames": grid.video_frames}
+def size_of(model, grid):
+    return {"height": round(grid.height), "width": round(grid.width), model.frames_argument: grid.video_frames}
 
 
 @pytest.mark.parametrize("mode", ["renoise", "generate"])
@@ -135,16 +142,18 @@ def test_renoise_passes_are_what_the_pipeline_makes(model):
         latents = model.encode(clip.video)
         # what the pipeline starts from, so that both feed the same at the first step
         pure = torch.randn(latents.shape, generator=torch.Generator().manual_seed(0))
-        fed = schedule.add_noise(torch.zeros_like(latents), pure, 0)
+        # schedulers that keep the variance start from pure noise, though a little signal is left at their first step
+        variance_kept = getattr(model.pipe.scheduler, "init_noise_sigma", 1) == 1
+        fed = pure if variance_kept else schedule.add_noise(torch.zeros_like(latents), pure, 0)
         ours = dict(model.inputs(fed, schedule.timesteps[0], model.condition(clip.prompt, grid)))
-    hook = model.pipe.transformer.register_forward_pre_hook(stop, with_kwargs=True)
     given = {**model.call_inputs(clip, grid), "guidance_scale": 1.0, "num_inference_steps": NUM_STEPS}
     start = model.pipe._pack_latents(pure) if name_of(model) == "ltx-video" else pure
-    with pytest.raises(Stop):
-        model.pipe(
-            height=round(grid.height), width=round(grid.width), num_frames=grid.video_frames, latents=start, **given
-        )
-    hook.remove()
+    hook = model.pipe.transformer.register_forward_pre_hook(stop, with_kwargs=True)
+    try:
+        with pytest.raises(Stop):
+            model.pipe(latents=start, **size_of(model, grid), **given)
+    finally:
+        hook.remove()
     assert ours.keys() == first.keys()
     flat_ours, flat_theirs = (torch.utils._pytree.tree_leaves(call) for call in (ours, {k: first[k] for k in ours}))
     for mine, theirs in zip(flat_ours, flat_theirs, strict=True):
@@ -185,7 +194,7 @@ def test_the_video_is_the_pipelines_own_and_repeats(model):
     video = run(model, clip, RunSettings("generate", (1,), NUM_STEPS, seed=7, guidance=3.0))[0]
     output = model.pipe(
         **model.call_inputs(clip, grid),
-        **size_of(grid),
+        **size_of(model, grid),
         num_inference_steps=NUM_STEPS,
         guidance_scale=3.0,
         generator=torch.Generator("cpu").manual_seed(7),
@@ -202,3 +211,49 @@ def test_an_impulse_in_pixels_is_found_at_its_token(name):
     grid = model.grid(clip, None)
     for token in ((0, 0, 0), (1, 1, 2), (grid.frames - 1, grid.rows - 1, 0)):
         assert find_impulse(model, clip, token, NUM_STEPS - 1, NUM_STEPS) == token
+
+
+def test_linear_attention_is_shown_as_it_is_computed():
+    """out is (q k^T) v of what was shown, times one number a token and head, the sum the model divides by."""
+    model, calls = loaded("sana-video"), []
+    clip = make_clip(model.config)
+    attentions = [site.name for site in model.sites()]
+    recorder = Recorder({}, clip.queries)
+    with Tap(model.pipe.transformer, attentions, calls.append):
+        model.run(clip, RunSettings("renoise", (2,), NUM_STEPS), recorder)
+    assert [call.name for call in calls] == attentions
+    for call in calls:
+        weighted = (call.q.double() @ call.k.double().transpose(-1, -2)) @ call.v.double()
+        ratio = call.out.double() / weighted
+        assert torch.allclose(ratio, ratio[..., :1].expand_as(ratio), rtol=1e-3)
+
+
+def test_rows_of_linear_attention_are_refused():
+    model = loaded("sana-video")
+    clip = make_clip(model.config)
+    recorder = Recorder({"attention": Attention()}, clip.queries)
+    with pytest.raises(UsageError, match=r"linear attention, which computes none"):
+        model.run(clip, RunSettings("renoise", (2,), NUM_STEPS), recorder)
+
+
+def test_rows_of_mochi_leave_the_padding_out_and_positions_are_read():
+    model = loaded("mochi")
+    clip = make_clip(model.config)
+    recorder = Recorder({"attention": Attention(), "position": QueryKeyPosition()}, clip.queries)
+    model.run(clip, RunSettings("generate", (0,), NUM_STEPS, guidance=4.0), recorder)
+    rows = recorder.rows[0]
+    assert np.allclose(rows.sum_cross + rows.sum_self + rows.sum_text, 1, atol=1e-5)
+    assert len(recorder.rows) == 2
+    assert len(recorder.predictions) == 2
+
+
+@pytest.mark.parametrize("name", ["ltx-video", "mochi", "allegro", "latte"])
+def test_half_precision_tiles_slices_and_offload(name):
+    model = loaded(name, dtype="bfloat16", vae_tiling=True, vae_slicing=True)
+    assert model.pipe.vae.use_tiling
+    assert model.pipe.vae.use_slicing
+    model.pipe.enable_model_cpu_offload(device="cpu")  # the hooks are those of a GPU
+    clip = make_clip(model.config)
+    for mode in ("renoise", "generate"):
+        keep = run(model, clip, RunSettings(mode, (0,), 2))[1]
+        assert {q.dtype for q in keep.q.values()} == {torch.bfloat16}

@@ -30,6 +30,8 @@ MODELS = (
         "EasyAnimate 5.1 12B: text to video, 49 frames of 512x512, joint attention in 48 layers.",
         "easyanimate:EasyAnimate",
     ),
+    _entry("latte", "Latte: text to video, 16 frames of 512x512, attention over space or time alone.", "latte:Latte"),
+    _entry("sana-video", "SANA-Video 2B: text to video, 81 frames of 480x832, linear attention.", "sana:SanaVideo"),
 )
 """One entry a model. Sizes are the defaults of its config."""
 
