@@ -49,7 +49,9 @@ def test_the_true_size_without_loading_anything(name):
 
 
 @pytest.mark.parametrize("name", ENTRIES)
-def test_cards_agree_with_the_configurations(name):
+def test_cards_agree_with_the_configurations(name, monkeypatch):
+    # this one keeps a table for the whole process that must not be left on the meta device; its size is not asked for
+    monkeypatch.setattr("diffusers.AutoencoderKLCosmos", lambda **sizes: None)
     entry = ENTRIES[name]
     config, card, model = entry.config_type()(), load_card(entry.card, entry.label), entry.create()
     assert (card.name, card.resolution, card.frames) == (name, (config.height, config.width), config.frames)
