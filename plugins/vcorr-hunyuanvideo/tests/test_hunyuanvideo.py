@@ -10,6 +10,7 @@ from vcorr_hunyuanvideo import plugin
 from vcorr_hunyuanvideo.model import HunyuanVideo, HunyuanVideoConfig
 from vcorr_hunyuanvideo.networks import build_transformer
 
+import vcorr
 from vcorr import Clip, MissingError, RunSettings, UsageError
 from vcorr.capture.recorder import Recorder
 from vcorr.cards import load_card
@@ -26,7 +27,7 @@ SMALL = HunyuanVideoConfig(
     num_refiner_layers=1,
     num_attention_heads=2,
     attention_head_dim=12,
-    rope_axes=(4, 4, 4),
+    rope_axes_dim=(4, 4, 4),
     text_embed_dim=16,
     pooled_dim=8,
     max_text_seq_length=6,
@@ -273,6 +274,15 @@ def test_weights_of_other_sizes_are_refused_with_the_options_that_fit(saved):
         other.load("cpu", "float32", str(saved))
 
 
+def test_a_pipeline_of_ones_own_is_recorded_by_the_models_name(model, make_clip):
+    clip = make_clip()
+    call = model.call_inputs(clip, model.grid(clip, None))
+    with vcorr.record(model.pipe, layout="hunyuanvideo", probes="qk", queries=clip.queries) as recording:
+        model.pipe(**call, height=64, width=96, num_frames=9, num_inference_steps=2, output_type="latent")
+    assert sorted((p.layer, p.step) for p in recording.predictions) == [(x, s) for x in (0, 1, 2) for s in (0, 1)]
+    assert {p.grid for p in recording.predictions} == {model.grid(clip, None)}
+
+
 def test_missing_weights_are_named(tmp_path, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(MissingError, match="hf download hunyuanvideo-community/HunyuanVideo --revision e8c2aaa"):
@@ -292,7 +302,7 @@ def test_sizes_the_model_does_not_take(options, reason):
 
 
 def test_rotary_axes_have_to_fill_a_head():
-    with pytest.raises(UsageError, match=r"adds up to 128, not to model\.attention_head_dim=64"):
+    with pytest.raises(UsageError, match=r"rope_axes_dim=(.|\n)*adds up to 128, not to model\.attention_head_dim=64"):
         HunyuanVideoConfig(attention_head_dim=64)
 
 

@@ -19,7 +19,7 @@ SIZES = {
     "num_refiner_layers": 1,
     "num_attention_heads": 2,
     "attention_head_dim": 12,
-    "rope_axes": "[4,4,4]",
+    "rope_axes_dim": "[4,4,4]",
     "text_embed_dim": 16,
     "pooled_dim": 8,
     "max_text_seq_length": 6,

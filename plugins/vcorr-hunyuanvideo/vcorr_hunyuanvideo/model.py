@@ -37,9 +37,9 @@ class HunyuanVideoConfig(VideoConfig):
     that decide where the tokens are.
 
     num_layers: blocks that keep video and text apart; num_single_layers: those after them, on one sequence.
-    num_refiner_layers: of the text. num_attention_heads, attention_head_dim: of all blocks. rope_axes: how many numbers
-    of a head turn with time, y and x; they add up to attention_head_dim. patch_size: latents a token covers in x and y.
-    text_embed_dim: width of the prompt embedding, pooled_dim: of the pooled one. max_text_seq_length: text tokens,
+    num_refiner_layers: of the text. num_attention_heads, attention_head_dim: of all blocks. rope_axes_dim: how many
+    numbers of a head turn with time, y and x; they add up to attention_head_dim. patch_size: latents a token covers
+    in x and y. text_embed_dim: width of the prompt embedding, pooled_dim: of the pooled one. max_text_seq_length: text tokens,
     padding included. vae_channels: one width a resolution level; the autoencoder shrinks space by 2 between levels.
     temporal_compression: frames a latent covers. scaling_factor: what latents are multiplied by. flow_shift: of the
     noise schedule.
@@ -56,7 +56,7 @@ class HunyuanVideoConfig(VideoConfig):
     num_refiner_layers: int = 2
     num_attention_heads: int = 24
     attention_head_dim: int = 128
-    rope_axes: tuple[int, ...] = (16, 56, 56)
+    rope_axes_dim: tuple[int, ...] = (16, 56, 56)
     patch_size: int = 2
     text_embed_dim: int = 4096
     pooled_dim: int = 768
@@ -70,7 +70,7 @@ class HunyuanVideoConfig(VideoConfig):
     flow_shift: float = 7.0
 
     def __post_init__(self) -> None:
-        check_axes("rope_axes", self.rope_axes, self.attention_head_dim)
+        check_axes("rope_axes_dim", self.rope_axes_dim, self.attention_head_dim)
 
     @property
     def spatial_compression(self) -> int:

@@ -58,7 +58,7 @@ def build_transformer(config: HunyuanVideoConfig) -> Any:
         patch_size=config.patch_size,
         text_embed_dim=config.text_embed_dim,
         pooled_projection_dim=config.pooled_dim,
-        rope_axes_dim=config.rope_axes,
+        rope_axes_dim=config.rope_axes_dim,
     )
 
 
