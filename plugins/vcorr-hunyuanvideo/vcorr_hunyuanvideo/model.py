@@ -38,11 +38,11 @@ class HunyuanVideoConfig(VideoConfig):
 
     num_layers: blocks that keep video and text apart; num_single_layers: those after them, on one sequence.
     num_refiner_layers: of the text. num_attention_heads, attention_head_dim: of all blocks. rope_axes_dim: how many
-    numbers of a head turn with time, y and x; they add up to attention_head_dim. patch_size: latents a token covers
-    in x and y. text_embed_dim: width of the prompt embedding, pooled_dim: of the pooled one. max_text_seq_length: text
+    numbers of a head turn with time, y and x; they add up to attention_head_dim. patch_size: latents a token covers in
+    x and y. text_embed_dim: width of the prompt embedding, pooled_dim: of the pooled one. max_text_seq_length: text
     tokens, padding included. vae_channels: one width a resolution level; the autoencoder shrinks space by 2 between
-    levels. temporal_compression: frames a latent covers. scaling_factor: what latents are multiplied by. flow_shift: of the
-    noise schedule.
+    levels. temporal_compression: frames a latent covers. scaling_factor: what latents are multiplied by. flow_shift: of
+    the noise schedule.
     """
 
     height: int = 480
