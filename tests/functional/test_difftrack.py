@@ -30,6 +30,8 @@ from vcorr.functional import (
     matching_accuracy,
     tapvid,
 )
+from vcorr.functional.matching import Reading, match_readings
+from vcorr.functional.queries import locate_queries
 from vcorr.metrics import ceiling_tracks
 
 fast = settings(max_examples=40, deadline=None, derandomize=True)
@@ -78,9 +80,10 @@ def test_stored_matches_hold_in_both_variants(stored):
 
 
 @pytest.mark.parametrize("descriptor", ["qk", "feat"])
-def test_stored_trajectories(stored, descriptor):
+@pytest.mark.parametrize(("mode", "points"), [("fg", "grid_20"), ("bg", "grid_10")])
+def test_stored_trajectories(stored, descriptor, mode, points):
     text, image = tensors(stored, "a_shift")
-    queries = stored["grid_10"][0]
+    queries = stored[points][0]
     if descriptor == "qk":
         found = match(by_frame(image[0]), by_frame(image[1]), GRID, queries, variant="difftrack")
     else:
@@ -88,9 +91,11 @@ def test_stored_trajectories(stored, descriptor):
         out = torch.nn.functional.scaled_dot_product_attention(q, k, v)[0, :, 8:]
         features = out.permute(1, 0, 2).reshape(3, 30, 45, -1)
         np.testing.assert_allclose(features.reshape(4050, -1)[::9].numpy(), stored["a_shift_sdpa_out_cond_rows"], 1e-4)
+        tokens = GRID.tokens_at(match_features(features, GRID, GRID.centres)[:, 1:].numpy()).T
+        np.testing.assert_array_equal(tokens, stored["a_shift_feat_match"])
         found = match_features(features, GRID, queries, variant="difftrack")
     tracks = latent_to_frames(found, GRID, queries, variant="difftrack", video_frames=49)
-    expected = stored[f"a_shift_bg_trajectory_{descriptor}"][0].transpose(1, 0, 2)
+    expected = stored[f"a_shift_{mode}_trajectory_{descriptor}"][0].transpose(1, 0, 2)
     np.testing.assert_allclose(tracks.numpy(), expected, atol=0.01)
 
 
@@ -269,6 +274,26 @@ def test_features_agree_with_the_formulas(case):
     f = q[0]
     expected = plain_difftrack(f[None], f[None], grid, queries, symmetric=False, scale=1.0)
     torch.testing.assert_close(match_features(f, grid, queries, variant="difftrack"), expected, atol=1e-2, rtol=0)
+
+
+@fast
+@given(case=cases, symmetric=st.booleans(), heads=st.sampled_from(["mean", "each", 0]))
+def test_several_variants_from_one_reading_are_to_the_bit_what_each_is_alone(case, symmetric, heads):
+    q, k, grid, queries = random_case(**case)
+    variants = ["corrected", "difftrack", "corrected+scale=heads", "corrected+second_softmax=true", "corrected"]
+    readings = [Reading(locate_queries(grid, queries, "cpu", variant=v), v) for v in variants]
+    together = match_readings(q, k, grid, readings, symmetric=symmetric, heads=heads)
+    for variant, found in zip(variants, together, strict=True):
+        alone = match(q, k, grid, queries, variant=variant, symmetric=symmetric, heads=heads)
+        assert torch.equal(found, alone)
+
+
+def test_variants_are_spelled_as_runs_spell_them():
+    q, k, grid, queries = random_case(2, 3, 3, 5, 6, 8, 20, dtype=torch.bfloat16)
+    spelled = match(q, k, grid, queries, variant="corrected+readout=field+scale=heads")
+    assert torch.equal(spelled, match(q, k, grid, queries, variant=Switches(readout="field", scale="heads")))
+    with pytest.raises(UsageError, match=r"(?s)Unknown switch 'lokup'. Did you mean 'lookup'\?.*docs/switches.md"):
+        match(q, k, grid, queries, variant="corrected+lokup=own")
 
 
 def test_flat_rows_tie_in_bfloat16_and_fall_to_the_first_token():
