@@ -78,12 +78,14 @@ COLUMNS = {
     "frames": "T, video frames as the model read them.",
     "queries": "Query points in frame 0: N x (x, y), row-major.",
     "visible": "N x T, row-major; true where the point can be seen.",
+    "boundary": "N: distance in frame 0 from the point to the nearest boundary between layers (object, background); "
+    "infinite where there is none, empty where it is not known.",
 }
 """What a column means. `xy` differs between the tables, see `_meaning`."""
 
 UNITS = {
     **dict.fromkeys(("value", "floor", "ceiling", "noise"), "in [0, 1]"),
-    **dict.fromkeys(("xy", "queries", "height", "width"), "pixels"),
+    **dict.fromkeys(("xy", "queries", "boundary", "height", "width"), "pixels"),
     "n": "count",
 }
 

@@ -67,6 +67,12 @@ def vcorr_metrics() -> list[MetricEntry]:
             default=True,
         ),
         MetricEntry(
+            name="strata",
+            summary="matching_accuracy by kind of pair: displacement, frames, occlusion, distance to a boundary.",
+            factory="vcorr.metrics.strata:Strata",
+            config="vcorr.metrics.strata:StrataConfig",
+        ),
+        MetricEntry(
             name="confidence",
             summary="Largest attention weight on later frames, the first frame and the text; of probe attention.",
             factory="vcorr.metrics.builtin:Confidence",

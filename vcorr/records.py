@@ -115,6 +115,8 @@ class Tracks:
     xy: (N, T, 2) float32 pixels, [:, 0] the query itself. visible: (N, T) bool, True where the point can be seen.
     tracker: who says so ("exact" for tracks known by construction). version: of that tracker. licence: what a dataset
     says its tracks come under; that of a tracker in the run is its entry's.
+    boundary: (N,) float32 pixels in frame 0 from the point to the nearest boundary between layers (object, background);
+    NaN where it is not known, infinite where there is none. None where nobody knows.
     """
 
     xy: NDArray[np.float32]
@@ -122,6 +124,7 @@ class Tracks:
     tracker: str
     version: int = 1
     licence: str = ""
+    boundary: NDArray[np.float32] | None = None
 
     def __post_init__(self) -> None:
         if self.xy.ndim != 3 or self.xy.shape[-1] != 2:
@@ -133,6 +136,10 @@ class Tracks:
             )
         if not np.isfinite(self.xy[self.visible]).all():
             raise UsageError("Tracks: xy is NaN or infinite at a visible point.")
+        if self.boundary is not None and self.boundary.shape != self.xy.shape[:1]:
+            raise UsageError(f"Tracks: boundary must have shape {self.xy.shape[:1]}, got {self.boundary.shape}.")
+        if self.boundary is not None and (self.boundary < 0).any():
+            raise UsageError("Tracks: boundary is a distance and cannot be negative.")
 
 
 @dataclass(frozen=True)

@@ -75,3 +75,31 @@ def test_what_is_no_run(vcorr) -> None:
     ended = vcorr("show", "run", "nowhere")
     assert ended.code == 2
     assert "nowhere is not a run" in ended.err
+
+
+def test_strata_are_shown_at_the_best_site(vcorr) -> None:
+    path = made(vcorr)
+    assert f"vcorr score {path} --set metrics=matching_accuracy,pck,strata" in vcorr("show", "run", path).out
+    vcorr("score", path, "--set", "metrics=matching_accuracy,strata")
+    ended = vcorr("show", "run", path)
+    lines = [" ".join(line.split()) for line in ended.out.splitlines()]
+    # one token a frame, four frames: nothing moves less than a stride
+    assert "displacement 2-4 1.000 0.000 1.000 1.000 1.000 … 1.000 2" in lines
+    places = [lines.index(next(x for x in lines if x.startswith(f"displacement {name}"))) for name in ("0-1", "2-4")]
+    assert places == sorted(places)
+    assert "No pair to score in: boundary 0-0.5, boundary 0.5-1," in ended.out
+    (strata,) = json.loads(vcorr("show", "run", path, "--json").out)["strata"]
+    assert (strata["best"]["layer"], strata["strata"]["reappeared:no"]["clips"]) == (0, 2)
+    assert strata["strata"]["reappeared:yes"]["value"] is None
+
+
+def test_strata_of_two_runs_are_compared_at_the_sites_of_their_metric(vcorr) -> None:
+    path = made(vcorr)
+    vcorr("score", path, "--set", "metrics=matching_accuracy,strata")
+    found = json.loads(vcorr("compare", path, path, "--metric", "*@displacement:*", "--json").out)
+    rows = {row["metric"]: row for row in found["rows"]}
+    assert set(rows) == {f"matching_accuracy@displacement:{s}" for s in ("0-1", "1-2", "2-4", "4-8", "8+")}
+    assert rows["matching_accuracy@displacement:2-4"]["a"]["layer"] == 0
+    assert rows["matching_accuracy@displacement:8+"]["difference"]["estimate"] is None
+    plain = json.loads(vcorr("compare", path, path, "--json").out)
+    assert not any("@" in row["metric"] for row in plain["rows"])

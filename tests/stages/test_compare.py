@@ -136,7 +136,7 @@ def edit(*path: str, value: object):
         (edit("scoring", value=9), "version of floors, ceilings and time map: 1 and 9"),
         (
             edit("tracker", value={"name": "dis", "version": 1, "config": {}}),
-            "tracks: the data's own and dis version 1",
+            "tracks: the data's own and dis",
         ),
     ],
 )

@@ -80,17 +80,21 @@ def test_a_shard_of_another_table_or_a_newer_layout_is_refused(run: rundir.RunDi
         shards.read_shard(path, "scores")
 
 
-def test_tracks_of_the_first_layout_name_no_licence(run: rundir.RunDirectory) -> None:
+@pytest.mark.parametrize(("version", "later"), [(1, {"licence": "", "boundary": []}), (2, {"boundary": []})])
+def test_tracks_of_earlier_layouts_are_brought_up_to_date(
+    run: rundir.RunDirectory, version: int, later: dict[str, object]
+) -> None:
     path, now = run.shard("tracks", "c"), schema.schema("tracks", "f")
-    old = pa.schema([field for field in now if field.name != "licence"]).with_metadata(
-        {**now.metadata, schema.VERSION_KEY: b"1"}
+    old = pa.schema([field for field in now if field.name not in later]).with_metadata(
+        {**now.metadata, schema.VERSION_KEY: str(version).encode()}
     )
     empty = {field.name: [0 if pa.types.is_integer(field.type) else None] for field in old}
     with pa.ipc.new_file(str(path), old) as writer:
         writer.write_table(pa.table({**empty, "clip": ["c"]}, schema=old))
     found = shards.read_shard(path, "tracks")
     assert found.schema.equals(now, check_metadata=True)
-    assert (found["clip"].to_pylist(), found["licence"].to_pylist()) == (["c"], [""])
+    assert {name: found[name].to_pylist() for name in later} == {name: [value] for name, value in later.items()}
+    assert found["clip"].to_pylist() == ["c"]
     assert shards.fingerprint_of(found) == "f"
 
 

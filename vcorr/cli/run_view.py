@@ -13,9 +13,10 @@ from rich.text import Text
 from vcorr.cli import render
 from vcorr.cli.render import number
 from vcorr.records import NO_SITE
+from vcorr.stats.summary import PRIMARY_METRIC
 
 if TYPE_CHECKING:
-    from vcorr.stages.overview import Overview, Ranking
+    from vcorr.stages.overview import Overview, Ranking, StrataOf
 
 _WINNERS_SHOWN = 3
 
@@ -30,6 +31,15 @@ def overview(found: Overview) -> None:
     if found.rankings:
         out.print(_rankings_table(found.rankings))
         out.print(Text(_RANKINGS_EXPLAINED, style="dim"))
+    for strata in found.strata:
+        out.print()
+        out.print(_strata_table(strata))
+        empty = [name.replace(":", " ") for name, x in strata.strata.items() if not x.clips]
+        if empty:
+            out.print(Text(f"No pair to score in: {', '.join(empty)}.", style="dim"))
+    if not found.strata and found.metric == PRIMARY_METRIC:
+        how = f"vcorr score {found.facts.path} --set metrics=matching_accuracy,pck,strata"
+        out.print(Text(f"Scores by displacement, time and occlusion: {how}", style="dim"), soft_wrap=True)
 
 
 _RANKINGS_EXPLAINED = (
@@ -45,6 +55,7 @@ def overview_dict(found: Overview) -> dict[str, Any]:
         "metrics": list(found.metrics),
         "best": [best.to_dict() for best in found.best],
         "rankings": [_ranking_dict(ranking) for ranking in found.rankings],
+        "strata": [_strata_dict(strata) for strata in found.strata],
     }
 
 
@@ -78,7 +89,7 @@ def _rankings_table(rankings: Iterable[Ranking]) -> Table:
     for ranking in rankings:
         s = ranking.stability
         table.add_row(
-            Text(ranking.probe if ranking.variant == "corrected" else f"{ranking.probe} ({ranking.variant})"),
+            Text(_name(ranking.probe, ranking.variant)),
             _ranked(ranking),
             _site(ranking, ranking.best),
             Text(_share(s.stays_best), style="bold"),
@@ -88,6 +99,40 @@ def _rankings_table(rankings: Iterable[Ranking]) -> Table:
             number(s.tau_halves, 2),
         )
     return table
+
+
+def _strata_table(found: StrataOf) -> Table:
+    s = found.best.summary
+    layer = "" if s.layer == NO_SITE else f", layer {s.layer}"
+    step = "" if s.step == NO_SITE else f", step {s.step}"
+    where = f"{_name(s.probe, found.variant)}{layer}{step}"
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title=f"{s.metric} by stratum: {where}", title_justify="left")
+    for name in ("stratum", "value", "floor", "ceiling", "skill", "95 % interval", "clips"):
+        table.add_column(name, justify="left" if name == "stratum" else "right")
+    dimension = ""
+    for name, x in {"all pairs": found.whole, **found.strata}.items():
+        if not x.clips:
+            continue
+        if name.split(":")[0] != dimension:
+            dimension = name.split(":")[0]
+            table.add_section()
+        table.add_row(
+            Text(name.replace(":", " ")),
+            *(number(value) for value in (x.value, x.floor, x.ceiling)),
+            Text(number(x.skill), style="bold"),
+            f"{number(x.skill_low)} … {number(x.skill_high)}",
+            str(x.clips),
+        )
+    return table
+
+
+def _strata_dict(found: StrataOf) -> dict[str, Any]:
+    strata = {name: x.to_dict() for name, x in found.strata.items()}
+    return {"variant": found.variant, "best": found.best.to_dict(), "strata": strata}
+
+
+def _name(probe: str, variant: str) -> str:
+    return probe if variant == "corrected" else f"{probe} ({variant})"
 
 
 def _ranked(ranking: Ranking) -> str:

@@ -7,9 +7,9 @@ the reference alone: a metric that scores many predictions of one clip remembers
 from __future__ import annotations
 
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,7 @@ from vcorr.records import Tracks
 from vcorr.variants import Variant, switches_of
 
 Floats = NDArray[np.floating[Any]]
+_T = TypeVar("_T")
 
 
 class Share(NamedTuple):
@@ -72,22 +73,37 @@ class Pairs:
         return [Share(np.count_nonzero(counted < limit * limit) / len(counted), len(counted)) for limit in limits]
 
 
+class ReferenceMemo(Generic[_T]):
+    """What `make` makes of the reference asked for last, kept for as long as it lives.
+
+    The reference's arrays are not to change meanwhile.
+    """
+
+    def __init__(self, make: Callable[[Tracks, TokenGrid], _T]) -> None:
+        self._make = make
+        self._last: tuple[weakref.ref[Tracks] | None, dict[TokenGrid, _T]] = (None, {})
+
+    def get(self, reference: Tracks, grid: TokenGrid) -> _T:
+        """What is made of `reference` on `grid`."""
+        known, made = self._last
+        if known is None or known() is not reference:
+            made = {}
+            self._last = (weakref.ref(reference), made)  # one assignment: threads may share a metric
+        if grid not in made:
+            made[grid] = self._make(reference, grid)
+        return made[grid]
+
+
 class PairsMemo:
-    """`Pairs` of the reference asked for last, kept for as long as it lives: its arrays are not to change meanwhile."""
+    """`Pairs` of the reference asked for last; see `ReferenceMemo`."""
 
     def __init__(self, variant: Variant) -> None:
-        self._switches = switches_of(variant)
-        self._last: tuple[weakref.ref[Tracks] | None, dict[TokenGrid, Pairs]] = (None, {})
+        switches = switches_of(variant)
+        self._memo = ReferenceMemo(lambda tracks, grid: Pairs.of(tracks.xy, tracks.visible, grid, switches))
 
     def pairs(self, reference: Tracks, grid: TokenGrid) -> Pairs:
         """The pairs of `reference` that count on `grid`."""
-        known, pairs = self._last
-        if known is None or known() is not reference:
-            pairs = {}
-            self._last = (weakref.ref(reference), pairs)  # one assignment: threads may share a metric
-        if grid not in pairs:
-            pairs[grid] = Pairs.of(reference.xy, reference.visible, grid, self._switches)
-        return pairs[grid]
+        return self._memo.get(reference, grid)
 
 
 def scored_pairs(

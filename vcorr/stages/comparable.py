@@ -104,16 +104,14 @@ def _data_apart(a: dict[str, Any], b: dict[str, Any]) -> Iterator[_Apart]:
 
 
 def _tracker_apart(a: dict[str, Any], b: dict[str, Any]) -> Iterator[_Apart]:
-    tracker_a, tracker_b = (_tracker(record["tracker"]) for record in (a, b))
-    if tracker_a != tracker_b:
-        yield _Apart("tracks", tracker_a, tracker_b, "Run both with the same tracker: --set tracker=NAME")
-
-
-def _tracker(identity: Mapping[str, Any] | None) -> str:
-    if identity is None:
-        return OWN_TRACKS
-    options = ", ".join(f"{k}={v}" for k, v in (identity.get("config") or {}).items())
-    return f"{identity['name']} version {identity['version']}" + (f" ({options})" if options else "")
+    hint = "Run both with the same tracker: --set tracker=NAME"
+    tracker_a, tracker_b = a["tracker"] or {}, b["tracker"] or {}
+    name_a, name_b = (tracker.get("name", OWN_TRACKS) for tracker in (tracker_a, tracker_b))
+    if name_a != name_b:
+        yield _Apart("tracks", name_a, name_b, hint)
+        return
+    for name, (x, y) in _differing(tracker_a, tracker_b).items():
+        yield _Apart(f"tracker {name_a}, {name}", x, y, hint)
 
 
 def _scoring_apart(a: dict[str, Any], b: dict[str, Any]) -> Iterator[_Apart]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -12,7 +11,6 @@ from vcorr.errors import UsageError, unknown_name
 from vcorr.stages.comparable import check_comparable, check_same_tracks, settings_apart, stride_note
 from vcorr.stages.stored import RunFacts, StoredScores, load_scores
 from vcorr.stats.paired import (
-    STRATUM_MARK,
     Candidates,
     NothingToChooseBy,
     PairedRow,
@@ -21,7 +19,7 @@ from vcorr.stats.paired import (
     parse_site,
     sides_by_heads,
 )
-from vcorr.stats.summary import PRIMARY_METRIC, Series, series
+from vcorr.stats.summary import PRIMARY_METRIC, STRATUM_MARK, Series, natural, series
 from vcorr.store.rundir import RunDirectory
 
 DIRECT = "direct"
@@ -217,13 +215,15 @@ def _key_pairs(found: Sequence[dict[_Key, Series]], asked: Question) -> list[tup
             same = (a.metric, a.variant, a.tracker) == (b.metric, b.variant, b.tracker)
             if same and _belong(a.probe, b.probe, probe_a, probe_b or probe_a):
                 pairs.append((a, b))
-    return sorted(pairs, key=lambda keys: (_rank(keys[0].metric), *keys[0][1:], *keys[1][1:]))
-
-
-def _rank(metric: str) -> tuple[Any, ...]:
-    """Sorts the main metric and its kin first, and numbers in names by size: pck_2 before pck_16."""
-    parts = re.split(r"(\d+)", metric)
-    return not metric.startswith(PRIMARY_METRIC), [int(part) if part.isdigit() else part for part in parts]
+    return sorted(
+        pairs,
+        key=lambda keys: (
+            not keys[0].metric.startswith(PRIMARY_METRIC),
+            natural(keys[0].metric),
+            *keys[0][1:],
+            *keys[1][1:],
+        ),
+    )
 
 
 def _belong(a: str, b: str, probe_a: str, probe_b: str) -> bool:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from vcorr.errors import UsageError
 from vcorr.geometry import TokenGrid
-from vcorr.records import Clip
+from vcorr.records import Clip, Tracks
 
 RESIZE = "area when smaller, bicubic when larger"
 """The filters used, for the record of the run."""
@@ -33,11 +33,15 @@ def fit_clip(clip: Clip, grid: TokenGrid) -> Clip:
     if (frames, height, width) == target:
         return clip
     scale = np.array([target[2] / width, target[1] / height], dtype=np.float32)
-    tracks = clip.tracks
-    if tracks is not None:
-        tracks = replace(tracks, xy=tracks.xy[:, : target[0]] * scale, visible=tracks.visible[:, : target[0]])
+    tracks = None if clip.tracks is None else _fit_tracks(clip.tracks, target[0], scale)
     video = resize_video(clip.video[: target[0]], target[1], target[2])
     return replace(clip, video=video, queries=clip.queries * scale, tracks=tracks)
+
+
+def _fit_tracks(tracks: Tracks, frames: int, scale: NDArray[np.float32]) -> Tracks:
+    # a distance has no direction: where x and y are scaled differently it goes by the area
+    boundary = None if tracks.boundary is None else tracks.boundary * np.sqrt(scale.prod())
+    return replace(tracks, xy=tracks.xy[:, :frames] * scale, visible=tracks.visible[:, :frames], boundary=boundary)
 
 
 def describe_fit(clip: Clip, grid: TokenGrid) -> str:

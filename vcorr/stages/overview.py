@@ -10,8 +10,20 @@ import numpy as np
 
 from vcorr.records import NO_SITE
 from vcorr.stages.stored import RunFacts, load_scores
+from vcorr.stats.choice import halves
 from vcorr.stats.stability import Stability, rank_stability
-from vcorr.stats.summary import PRIMARY_METRIC, BestSite, Series, best_site, main_metric, series
+from vcorr.stats.summary import (
+    PRIMARY_METRIC,
+    STRATUM_MARK,
+    BestSite,
+    Series,
+    SiteSummary,
+    best_site,
+    main_metric,
+    natural,
+    series,
+    site_summaries,
+)
 from vcorr.store.rundir import RunDirectory
 
 Ranked = Literal["sites", "layers"]
@@ -45,6 +57,19 @@ class Ranking:
 
 
 @dataclass(frozen=True)
+class StrataOf:
+    """The strata of a metric at the site of one probe that is best over all pairs, on the clips that did not choose it.
+
+    best: that site. whole: the metric itself. strata: its strata, by the part of the column behind the mark.
+    """
+
+    variant: str
+    best: BestSite
+    whole: SiteSummary
+    strata: dict[str, SiteSummary]
+
+
+@dataclass(frozen=True)
 class Overview:
     """A run. record: its run.json. metrics: every column it was scored by. metric: the one that sites are ranked by."""
 
@@ -54,6 +79,7 @@ class Overview:
     metric: str
     best: tuple[BestSite, ...]
     rankings: tuple[Ranking, ...]
+    strata: tuple[StrataOf, ...]
 
 
 def overview(run: RunDirectory) -> Overview:
@@ -62,7 +88,7 @@ def overview(run: RunDirectory) -> Overview:
     Raises:
         StoreError: it is damaged or has no scores.
     """
-    stored = load_scores(run, lambda name: name == PRIMARY_METRIC)
+    stored = load_scores(run, lambda name: name.split(STRATUM_MARK)[0] == PRIMARY_METRIC)
     if PRIMARY_METRIC not in stored.metrics:
         stored = load_scores(run, lambda name: True)
     metric = main_metric(stored.scores)
@@ -75,6 +101,7 @@ def overview(run: RunDirectory) -> Overview:
         metric=metric,
         best=tuple(best),
         rankings=tuple(_rankings(parts, best)),
+        strata=tuple(_strata(series(stored.scores), best)),
     )
 
 
@@ -83,6 +110,23 @@ def _rankings(parts: Sequence[Series], best: Sequence[BestSite]) -> Iterator[Ran
         if found.heads == "mean":
             part = next(p for p in parts if p.key == found.key and p.sites[0]["head"] < 0)
             yield from _rankings_of(part, found)
+
+
+def _strata(found: Sequence[Series], best: Sequence[BestSite]) -> Iterator[StrataOf]:
+    for chosen in best:
+        mark = chosen.summary.metric + STRATUM_MARK
+        of_probe = [s for s in found if {**s.key, "metric": chosen.summary.metric} == chosen.key]
+        strata = {s.key["metric"].removeprefix(mark): s for s in of_probe if s.key["metric"].startswith(mark)}
+        if chosen.heads == "mean" and strata:
+            at_site = {name: _at_site(strata[name], chosen) for name in sorted(strata, key=natural)}
+            yield StrataOf(chosen.summary.variant_text, chosen, chosen.summary, at_site)
+
+
+def _at_site(s: Series, best: BestSite) -> SiteSummary:
+    wanted = (best.summary.layer, best.summary.step, best.summary.head)
+    site = next(i for i, x in enumerate(s.sites) if (x["layer"], x["step"], x["head"]) == wanted)
+    clips = [s.clips[i] for i in halves(s.clips)[1]] if best.chosen_on else None
+    return site_summaries(s, sites=[site], clips=clips)[0]
 
 
 def _rankings_of(s: Series, best: BestSite) -> Iterator[Ranking]:
@@ -95,5 +139,12 @@ def _rankings_of(s: Series, best: BestSite) -> Iterator[Ranking]:
     for name, part in ranked:
         if np.isfinite(part.skill).sum() > 1:
             stability = rank_stability(part.clips, part.score, part.floor, part.ceiling)
-            key = {column: part.key[column] for column in ("probe", "variant", "metric")}
-            yield Ranking(**key, ranked=name, step=best.summary.step, sites=part.sites, stability=stability)
+            key = {column: part.key[column] for column in ("probe", "metric")}
+            yield Ranking(
+                **key,
+                variant=part.variant_text,
+                ranked=name,
+                step=best.summary.step,
+                sites=part.sites,
+                stability=stability,
+            )

@@ -210,6 +210,7 @@ def track_rows(run: str, plan: Plan, clip: Clip, tracks: Tracks, video: str) -> 
             "queries": clip.queries.ravel(),
             "xy": tracks.xy.ravel(),
             "visible": tracks.visible.ravel(),
+            "boundary": NOTHING if tracks.boundary is None else tracks.boundary,
         }
     ]
 

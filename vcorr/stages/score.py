@@ -107,7 +107,8 @@ def stored_tracks(row: Row) -> Tracks:
     shape = (row["points"], row["frames"])
     xy = np.asarray(row["xy"], dtype=np.float32).reshape(*shape, 2)
     visible = np.asarray(row["visible"], dtype=np.bool_).reshape(shape)
-    return Tracks(xy, visible, row["tracker"], row["tracker_version"])
+    boundary = np.asarray(row["boundary"], dtype=np.float32) if row["boundary"] else None
+    return Tracks(xy, visible, row["tracker"], row["tracker_version"], boundary=boundary)
 
 
 def unpack_rows(prediction: Row, grid: TokenGrid) -> RowsPrediction:

@@ -20,8 +20,6 @@ MIN_CLIPS = 2
 """Fewer clips than this say nothing about other clips."""
 NO_STEP = "none"
 """How people write the step of a model without noise."""
-STRATUM_MARK = "@"
-"""Between a metric and the stratum of pairs it is restricted to, in the names of columns."""
 
 
 class SiteId(NamedTuple):

@@ -6,6 +6,7 @@ Everything here starts from rows of the `scores` table (docs/results-format.md),
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
@@ -22,6 +23,8 @@ from vcorr.stats.choice import Choice, choose_and_report
 from vcorr.variants import DEFAULT_VARIANT, NamedVariant
 
 PRIMARY_METRIC = "matching_accuracy"
+STRATUM_MARK = "@"
+"""Between a metric and the stratum of pairs it is restricted to, in the names of columns."""
 
 Heads = Literal["mean", "single"]
 """Sites of the mean over heads, and sites of one head alone."""
@@ -171,9 +174,14 @@ def series(scores: pa.Table, *, metric: str | None = None) -> list[Series]:
     return [_series(key, part, failed.get(key["run"], 0)) for key, part in _groups(rows, ROW_KEYS)]
 
 
+def natural(name: str) -> list[tuple[int, str]]:
+    """Sorts names by the numbers in them: pck_2 before pck_16."""
+    return [(int(digits or 0), text) for digits, text in re.findall(r"(\d+)|(\D+)", name)]
+
+
 def main_metric(scores: pa.Table) -> str:
     """The metric that summaries show: `matching_accuracy`, or the first of those that were computed instead."""
-    found = sorted(set(scores["metric"].to_pylist()) - {""})
+    found = sorted(set(scores["metric"].to_pylist()) - {""}, key=lambda name: (STRATUM_MARK in name, name))
     return PRIMARY_METRIC if PRIMARY_METRIC in found or not found else found[0]
 
 

@@ -9,7 +9,7 @@ from typing import Literal
 
 import pyarrow as pa
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 TableName = Literal["predictions", "tracks", "scores"]
 
@@ -94,6 +94,7 @@ TRACKS = pa.schema(
         ("queries", _XY),
         ("xy", _XY),
         ("visible", pa.list_(pa.bool_())),
+        ("boundary", _XY),
     ]
 )
 
@@ -101,7 +102,7 @@ _SCHEMAS: dict[TableName, pa.Schema] = {"predictions": PREDICTIONS, "tracks": TR
 
 _UNITS: dict[TableName, str] = {
     "predictions": "xy: pixels (x right, y down, outer corner of the first pixel at 0); noise: sigma/(alpha+sigma)",
-    "tracks": "xy, queries, height, width: pixels (x right, y down, outer corner of the first pixel at 0)",
+    "tracks": "xy, queries, boundary, height, width: pixels (x right, y down, outer corner of the first pixel at 0)",
     "scores": "value, floor, ceiling: fractions in [0, 1]; noise: sigma/(alpha+sigma); "
     "layer, step, head: 0-based, -1 where there is none",
 }

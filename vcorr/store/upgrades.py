@@ -34,5 +34,13 @@ def _with_variants(table: pa.Table, name: schemas.TableName) -> pa.Table:
     return table
 
 
-_STEPS = (_with_licence, _with_variants)
+def _with_boundary(table: pa.Table, name: schemas.TableName) -> pa.Table:
+    """3 to 4: tracks did not say how far points are from a boundary between layers."""
+    if name == "tracks":
+        unknown: list[list[float]] = [[] for _ in range(table.num_rows)]
+        table = table.append_column("boundary", pa.array(unknown, pa.list_(pa.float32())))
+    return table
+
+
+_STEPS = (_with_licence, _with_variants, _with_boundary)
 """_STEPS[v - 1] brings layout v to v + 1."""

@@ -160,3 +160,26 @@ def test_captions_tokens_and_tokenizer_agree() -> None:
     read = tokenizer(captions, padding="max_length", max_length=CAPTION_TOKENS, return_tensors="pt").input_ids
     assert torch.equal(read, ids)
     assert captions[0].count(" . ") == int(scenes.present[0].sum())
+
+
+def test_distances_to_outlines_agree_with_a_picture_of_the_layers():
+    size, fine = 64, 8
+    scene = Scenes(3, torch.Generator().manual_seed(5), size=size, frames=3)
+    axis = (torch.arange(size * fine) + 0.5) / fine
+    points = torch.stack(torch.meshgrid(axis, axis, indexing="xy"), -1).reshape(-1, 2)
+    layers = scene.tracks(points).layer.reshape(3, size * fine, size * fine)
+    queries = torch.rand((40, 2), generator=torch.Generator().manual_seed(0)) * size
+    distance = scene.boundary_distances(queries)
+    for i in range(3):
+        changes = torch.zeros_like(layers[i], dtype=torch.bool)
+        changes[:, 1:] |= layers[i, :, 1:] != layers[i, :, :-1]
+        changes[1:] |= layers[i, 1:] != layers[i, :-1]
+        edges = points.reshape(size * fine, size * fine, 2)[changes]
+        expected = torch.cdist(queries, edges).amin(-1)
+        assert (distance[i] - expected).abs().max() < 0.3
+
+
+def test_distances_where_no_outline_is_seen_are_infinite():
+    scene = Scenes(1, torch.Generator().manual_seed(0), size=32, frames=2)
+    scene.present[:] = False
+    assert torch.isinf(scene.boundary_distances(torch.tensor([[4.0, 4.0]]))).all()

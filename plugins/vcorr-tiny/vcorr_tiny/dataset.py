@@ -67,12 +67,18 @@ class Sprites:
         config = self.config
         drawn = scene(config.split, int(clip_id.rsplit("-", 1)[1]), config.size, config.frames)
         queries = query_grid(config.grid, config.size, config.size)
-        tracks = drawn.tracks(torch.from_numpy(queries))
+        points = torch.from_numpy(queries)
+        tracks = drawn.tracks(points)
         return Clip(
             id=clip_id,
             prompt=drawn.captions()[0],
             queries=queries,
             video=frames_of(drawn).numpy(),
-            tracks=Tracks(tracks.xy[0].numpy(), tracks.visible[0].numpy(), tracker="exact"),
+            tracks=Tracks(
+                tracks.xy[0].numpy(),
+                tracks.visible[0].numpy(),
+                tracker="exact",
+                boundary=drawn.boundary_distances(points)[0].numpy(),
+            ),
             fps=FPS,
         )

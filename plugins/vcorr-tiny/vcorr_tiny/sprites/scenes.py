@@ -29,6 +29,8 @@ from vcorr_tiny.sprites.words import (
 
 EDGE_SHARPNESS = 3.0
 """Slope of the sprites' antialiased edge: the mask is sigmoid(3 · pixels inside the outline)."""
+OUTLINE_POINTS = 720
+"""Points an outline is sampled at for distances to it: closer than half a pixel for the largest sprites."""
 RIM = 0.09
 """Width, in sprite radii, of the dark rim that makes outlines legible."""
 
@@ -123,6 +125,35 @@ class Scenes:
         moved = torch.stack([screen.real + half, screen.imag + half], -1)
         moved[:, :, 0] = xy  # exact, where the way through the layer and back would round
         return Tracks(moved, visible, layer)
+
+    def boundary_distances(self, xy: Tensor) -> Tensor:
+        """Pixels in frame 0 between points and the nearest visible outline of a sprite, (n, N) float32.
+
+        An outline is seen where it lies inside the image and no sprite above covers it; infinite where none is seen.
+
+        Args:
+            xy: (N, 2) for all scenes or (n, N, 2) for each, pixels in frame 0.
+        """
+        half = self.size / 2
+        xy = xy.to(self.device, torch.float32).expand(self.count, *xy.shape[-2:])
+        edges, seen = self._outlines()
+        distance = torch.cdist(xy - half, torch.view_as_real(edges))
+        return distance.masked_fill(~seen[:, None], torch.inf).amin(-1)
+
+    def _outlines(self) -> tuple[Tensor, Tensor]:
+        """Points of all outlines in frame 0, (n, K·OUTLINE_POINTS) complex from the centre, and which are seen."""
+        half = self.size / 2
+        angle = torch.linspace(0, 2 * torch.pi, OUTLINE_POINTS + 1, device=self.device)[:-1].expand(self.count, -1)
+        edges, seen = [], []
+        for sprite in range(self.sprites):
+            reach = outline(self.shape[:, sprite], self.wobble[:, sprite], angle) * self.radius[:, sprite, None]
+            alpha, beta = (values[:, sprite + 1, :1] for values in (self.alpha, self.beta))
+            edge = alpha * torch.polar(reach, angle) + beta
+            covered = [self._inside(above, edge[..., None])[..., 0] for above in range(sprite + 1, self.sprites)]
+            clear = ~torch.stack(covered).any(0) if covered else torch.ones_like(angle, dtype=torch.bool)
+            edges.append(edge)
+            seen.append(clear & self.present[:, sprite, None] & (edge.real.abs() < half) & (edge.imag.abs() < half))
+        return torch.cat(edges, 1), torch.cat(seen, 1)
 
     def token_ids(self, length: int = CAPTION_TOKENS) -> Tensor:
         """Captions as token ids, (n, length) int64, ended by the end mark and padded with 0."""

@@ -1,0 +1,202 @@
+"""Matching accuracy by kind of pair: by construction, against a loop over pairs, through the stages."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support import sliding
+
+from vcorr import TokenGrid, Tracks, UsageError, builtin, registry
+from vcorr.metrics import MatchingAccuracy
+from vcorr.metrics.strata import Strata, StrataConfig
+from vcorr.spec import RunSpec
+from vcorr.stages.plan import make_plan
+from vcorr.stages.run import execute, rescore
+from vcorr.stages.score import stored_tracks
+from vcorr.testing import assert_passed, check_metric
+
+fast = settings(max_examples=40, deadline=None, derandomize=True)
+GRID = TokenGrid(frames=6, rows=8, cols=8, stride=(8, 8))
+CONFIG = StrataConfig(displacement=(1, 2), frames=(1, 3), near=1, boundary=(0.5, 1))
+DIMENSIONS = ("displacement", "frames", "reappeared", "occlusion", "boundary")
+
+
+def clip(seed=0, points=5, frames=6, boundary=True):
+    generator = np.random.default_rng(seed)
+    start = generator.uniform(8, 56, (points, 1, 2))
+    xy = (start + generator.normal(0, 6, (points, 1, 2)) * np.arange(frames)[:, None]).astype(np.float32)
+    visible = generator.random((points, frames)) < 0.7
+    xy[~visible] = np.nan
+    edge = generator.uniform(0, 12, points).astype(np.float32)
+    edge[generator.random(points) < 0.3] = np.nan
+    tracks = Tracks(xy, visible, "exact", boundary=edge if boundary else None)
+    return np.nan_to_num(xy) + generator.normal(0, 3, xy.shape).astype(np.float32), tracks
+
+
+def slow_strata(tracks, reference, n, t):
+    """The strata of one pair, in words."""
+    visible = reference.visible
+    moved = np.hypot(*(reference.xy[n, t] - reference.xy[n, 0]).astype(float)) / 8
+    hidden = [u for u in range(visible.shape[1]) if not visible[n, u]]
+    found = {
+        "displacement": "0-1" if moved <= 1 else "1-2" if moved <= 2 else "2+",
+        "frames": "0-1" if t <= 1 else "1-3" if t <= 3 else "3+",
+        "reappeared": "yes" if any(u < t for u in hidden) else "no",
+        "occlusion": "near" if any(abs(u - t) <= 1 for u in hidden) else "far",
+    }
+    edge = math.nan if reference.boundary is None else reference.boundary[n] / 8
+    if not math.isnan(edge):
+        found["boundary"] = "0-0.5" if edge <= 0.5 else "0.5-1" if edge <= 1 else "1+"
+    return found
+
+
+@fast
+@given(seed=st.integers(0, 10_000), boundary=st.booleans())
+def test_it_agrees_with_the_loop_over_pairs(seed, boundary):
+    tracks, reference = clip(seed, boundary=boundary)
+    right, pairs = {}, {}
+    for n in np.flatnonzero(reference.visible[:, 0]):
+        for t in range(1, 6):
+            if reference.visible[n, t]:
+                hit = np.hypot(*(tracks[n, t] - reference.xy[n, t]).astype(float)) < 4
+                for dimension, label in slow_strata(tracks, reference, n, t).items():
+                    name = f"matching_accuracy@{dimension}:{label}"
+                    pairs[name] = pairs.get(name, 0) + 1
+                    right[name] = right.get(name, 0) + hit
+    scores = Strata(CONFIG).score(tracks, reference, GRID)
+    assert len(scores) == 3 + 3 + 2 + 2 + 3
+    for name, score in scores.items():
+        assert score.n == pairs.get(name, 0)
+        assert score.value == pytest.approx(right[name] / pairs[name]) if score.n else math.isnan(score.value)
+
+
+@fast
+@given(seed=st.integers(0, 10_000), variant=st.sampled_from(["corrected", "difftrack"]))
+def test_the_strata_of_a_dimension_make_up_the_whole(seed, variant):
+    tracks, reference = clip(seed)
+    reference = Tracks(np.nan_to_num(reference.xy), reference.visible, "exact", boundary=np.ones(5, np.float32))
+    whole = MatchingAccuracy() if variant == "corrected" else None
+    scores = Strata(CONFIG, variant=variant).score(tracks, reference, GRID)
+    for dimension in DIMENSIONS:
+        parts = [score for name, score in scores.items() if f"@{dimension}:" in name]
+        pairs = sum(score.n for score in parts)
+        if whole is None:
+            assert pairs == reference.visible.sum(), "difftrack counts every visible pair"
+            continue
+        score = whole.score(tracks, reference, GRID)["matching_accuracy"]
+        assert pairs == score.n
+        if pairs:
+            assert sum(part.value * part.n for part in parts if part.n) / pairs == pytest.approx(score.value)
+
+
+def test_one_wrong_pair_takes_its_share_from_its_strata_alone():
+    xy = np.repeat(np.float32([[8, 8], [20, 20]])[:, None], 6, axis=1)
+    xy[1, :, 0] += 12 * np.arange(6)  # 1.5 strides a frame
+    reference = Tracks(xy, np.ones((2, 6), dtype=bool), "exact")
+    tracks = xy.copy()
+    tracks[1, 1] += 5  # moved 1.5 strides, one frame after the query
+    scores = Strata(CONFIG).score(tracks, reference, GRID)
+    found = {name.split("@")[1]: (score.value, score.n) for name, score in scores.items() if score.n}
+    assert found == {
+        "displacement:0-1": (1, 5),
+        "displacement:1-2": (0, 1),
+        "displacement:2+": (1, 4),
+        "frames:0-1": (0.5, 2),
+        "frames:1-3": (1, 4),
+        "frames:3+": (1, 4),
+        "reappeared:no": (0.9, 10),
+        "occlusion:far": (0.9, 10),
+    }
+
+
+def test_a_point_that_is_hidden_for_a_while():
+    visible = np.ones((1, 6), dtype=bool)
+    visible[0, 3] = False
+    reference = Tracks(np.full((1, 6, 2), 8, dtype=np.float32), visible, "exact")
+    scores = Strata(CONFIG).score(reference.xy, reference, GRID)
+    n = {name.split("@")[1]: score.n for name, score in scores.items()}
+    assert (n["reappeared:no"], n["reappeared:yes"]) == (2, 2)  # frames 1, 2 before it; 4, 5 after it
+    assert (n["occlusion:near"], n["occlusion:far"]) == (2, 2)  # frames 2, 4; 1, 5
+
+
+def test_no_boundary_known_and_none_there():
+    tracks, reference = clip(boundary=False)
+    scores = Strata().score(tracks, reference, GRID)
+    assert {score.n for name, score in scores.items() if "@boundary" in name} == {0}
+    away = Tracks(reference.xy, reference.visible, "exact", boundary=np.full(5, np.inf, np.float32))
+    scores = Strata().score(tracks, away, GRID)
+    assert scores["matching_accuracy@boundary:2+"].n > 0
+
+
+def test_the_contract_of_metrics():
+    # the made-up tracks of the suite have no pair in some strata
+    assert_passed(check_metric(Strata(), skip=("perfect tracks are best", "n counts what was scored")))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"displacement": ()}, "displacement must be rising"),
+        ({"frames": (4, 4)}, "frames must be rising"),
+        ({"frames": (-1, 4)}, "frames must be rising"),
+        ({"boundary": (1, math.inf)}, "boundary must be rising"),
+        ({"near": 0}, "near must be at least 1"),
+    ],
+)
+def test_options_that_make_no_strata(options, message):
+    with pytest.raises(UsageError, match=message):
+        StrataConfig(**options)
+
+
+def test_tracks_refuse_distances_that_are_none():
+    xy, visible = np.zeros((2, 3, 2), np.float32), np.ones((2, 3), dtype=bool)
+    with pytest.raises(UsageError, match=r"boundary must have shape \(2,\)"):
+        Tracks(xy, visible, "exact", boundary=np.zeros(3, np.float32))
+    with pytest.raises(UsageError, match="cannot be negative"):
+        Tracks(xy, visible, "exact", boundary=np.float32([1, -1]))
+
+
+# ---------------------------------------------------------------------------------------------------------- the stages
+
+
+class Edged(sliding.SlidingData):
+    """The sliding pictures, of a boundary at the left border."""
+
+    def clip(self, clip_id):
+        found = super().clip(clip_id)
+        return type(found)(
+            id=found.id,
+            prompt=found.prompt,
+            queries=found.queries,
+            video=found.video,
+            tracks=Tracks(found.tracks.xy, found.tracks.visible, "exact", boundary=found.queries[:, 0]),
+        )
+
+
+def test_floors_and_ceilings_are_per_stratum_and_old_runs_can_be_scored(tmp_path, monkeypatch):
+    monkeypatch.setattr(sliding, "SlidingData", Edged)
+    installed = registry.Registry(
+        [registry.PluginSource(m.__name__, m.__name__, "1", lambda m=m: m) for m in (builtin, sliding)]
+    )
+    spec = RunSpec(model="sliding-model", probe="qk", steps="last", limit=1)
+    run = execute(make_plan(spec, installed), tmp_path).run
+    rescore(run, installed, RunSpec(metrics="strata"))
+    rows = {row["metric"].split("@")[1]: row for row in run.read("scores").to_pylist() if row["layer"] == 1}
+    # everything moves by one stride a frame, and layer 1 stands still: it is its floor, and wrong wherever it moved
+    assert {name for name, row in rows.items() if row["status"] == "not_scored"} == {
+        *("displacement:4-8", "displacement:8+", "frames:4-8", "frames:8-16", "frames:16-32", "frames:32+"),
+        *("reappeared:yes", "occlusion:near", "boundary:0.5-1"),
+    }
+    assert {row["value"] for row in rows.values() if row["n"]} == {0}
+    assert {row["floor"] for row in rows.values() if row["n"]} == {0}
+    assert {row["ceiling"] for row in rows.values() if row["n"]} == {1}
+    assert rows["displacement:0-1"]["n"] == rows["displacement:1-2"]["n"]
+    assert rows["displacement:2-4"]["n"] == 2 * rows["displacement:1-2"]["n"]
+    stored = stored_tracks(run.read("tracks").to_pylist()[0])
+    np.testing.assert_array_equal(stored.boundary, stored.xy[:, 0, 0])
+    expected = int((stored.boundary <= 4).sum()) * 4
+    assert rows["boundary:0-0.5"]["n"] == expected > 0

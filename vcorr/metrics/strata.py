@@ -1,0 +1,167 @@
+"""Matching accuracy by kind of pair (docs/statistics.md): what a mean over all pairs hides.
+
+Arrays: N points, T frames, P pairs that count. A dimension gives every pair a number; its edges cut the pairs into
+strata. One rule for all: a stratum "a-b" holds what is more than a and at most b, the first one also its lower end,
+"b+" what is more than the last edge. A pair whose number is not known is in none.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vcorr.errors import UsageError
+from vcorr.geometry import TokenGrid
+from vcorr.metrics.accuracy import HALF_A_STRIDE
+from vcorr.metrics.pairs import Floats, Pairs, ReferenceMemo
+from vcorr.records import Score, Tracks
+from vcorr.variants import Switches, Variant, switches_of
+
+METRIC = "matching_accuracy"
+NOWHERE = -1
+
+
+@dataclass(frozen=True)
+class StrataConfig:
+    """Where the strata end.
+
+    displacement: in token strides, how far the reference has moved since the query frame. frames: since the query
+    frame. near: frames within which a frame that hides the point makes a pair "near" an occlusion. boundary: in
+    strides, how far the query is from the nearest boundary between layers.
+    """
+
+    displacement: tuple[float, ...] = (1, 2, 4, 8)
+    frames: tuple[float, ...] = (4, 8, 16, 32)
+    near: int = 2
+    boundary: tuple[float, ...] = (0.5, 1, 2)
+
+    def __post_init__(self) -> None:
+        for name in ("displacement", "frames", "boundary"):
+            edges = getattr(self, name)
+            rising = all(a < b for a, b in pairwise(edges))
+            if not edges or not rising or not all(math.isfinite(edge) and edge > 0 for edge in edges):
+                raise UsageError(f"metric 'strata': {name} must be rising positive numbers, got {edges!r}.")
+        if self.near < 1:
+            raise UsageError(f"metric 'strata': near must be at least 1 frame, got {self.near!r}.")
+
+
+@dataclass(frozen=True)
+class _Dimension:
+    """Pairs by one number. of: (reference, grid) -> (N, T), NaN where it is not known."""
+
+    name: str
+    labels: tuple[str, ...]
+    edges: tuple[float, ...]
+    of: Callable[[Tracks, TokenGrid], NDArray[np.float64]]
+
+    def place(self, values: NDArray[np.float64]) -> NDArray[np.int64]:
+        """The stratum of each value, `NOWHERE` for NaN."""
+        return np.where(np.isnan(values), NOWHERE, np.searchsorted(self.edges, values, side="left"))
+
+
+@dataclass(frozen=True)
+class _Placed:
+    """The pairs that count, and for every dimension the stratum of each, (P,)."""
+
+    pairs: Pairs
+    strata: tuple[NDArray[np.int64], ...]
+
+
+class Strata:
+    """`matching_accuracy@DIMENSION:STRATUM`: the matching accuracy of the pairs in one stratum.
+
+    Dimensions: displacement, frames, reappeared (was the point hidden since the query frame?), occlusion (is a frame
+    that hides it near?), boundary (where `Tracks.boundary` is known). Pairs, threshold and variants are those of
+    `matching_accuracy`. Values are in [0, 1], NaN with n = 0 where a clip has no such pair; n is the number of pairs.
+    """
+
+    higher_is_better = True
+
+    def __init__(self, config: StrataConfig | None = None, *, variant: Variant = "corrected") -> None:
+        self._config = config or StrataConfig()
+        self._switches = switches_of(variant)
+        self._dimensions = _dimensions(self._config)
+        self._memo = ReferenceMemo(self._placed)
+
+    def under(self, variant: Switches) -> Strata:
+        """The same metric under another variant."""
+        return Strata(self._config, variant=variant)
+
+    def score(self, tracks: Floats, reference: Tracks, grid: TokenGrid) -> dict[str, Score]:
+        """Scores (N, T, 2) pixels against `reference`.
+
+        Raises:
+            UsageError: tracks and reference differ in shape.
+        """
+        placed = self._memo.get(reference, grid)
+        hits = placed.pairs.squared_distances(tracks, np.array(grid.stride)) < HALF_A_STRIDE**2
+        scores = {}
+        for dimension, strata in zip(self._dimensions, placed.strata, strict=True):
+            for label, score in zip(dimension.labels, _shares(hits, strata, len(dimension.labels)), strict=True):
+                scores[f"{METRIC}@{dimension.name}:{label}"] = score
+        return scores
+
+    def _placed(self, reference: Tracks, grid: TokenGrid) -> _Placed:
+        pairs = Pairs.of(reference.xy, reference.visible, grid, self._switches)
+        values = (dimension.of(reference, grid).ravel()[pairs.index] for dimension in self._dimensions)
+        strata = (dimension.place(value) for dimension, value in zip(self._dimensions, values, strict=True))
+        return _Placed(pairs, tuple(strata))
+
+
+def _dimensions(config: StrataConfig) -> tuple[_Dimension, ...]:
+    return (
+        _Dimension("displacement", _labels(config.displacement), config.displacement, _displacement),
+        _Dimension("frames", _labels(config.frames), config.frames, _frames),
+        _Dimension("reappeared", ("no", "yes"), (0.5,), _hidden_before),
+        _Dimension("occlusion", ("near", "far"), (config.near,), _to_hidden),
+        _Dimension("boundary", _labels(config.boundary), config.boundary, _to_boundary),
+    )
+
+
+def _labels(edges: Sequence[float]) -> tuple[str, ...]:
+    lower = (0.0, *edges[:-1])
+    return (*(f"{a:g}-{b:g}" for a, b in zip(lower, edges, strict=True)), f"{edges[-1]:g}+")
+
+
+def _displacement(reference: Tracks, grid: TokenGrid) -> NDArray[np.float64]:
+    """Strides between the reference and where it was in the query frame."""
+    with np.errstate(invalid="ignore"):  # hidden points may have any position
+        moved = grid.in_strides(reference.xy.astype(np.float64) - reference.xy[:, :1])
+        return np.asarray(np.hypot(moved[..., 0], moved[..., 1]))
+
+
+def _frames(reference: Tracks, grid: TokenGrid) -> NDArray[np.float64]:
+    """Frames since the query frame."""
+    return np.broadcast_to(np.arange(reference.visible.shape[1], dtype=np.float64), reference.visible.shape)
+
+
+def _hidden_before(reference: Tracks, grid: TokenGrid) -> NDArray[np.float64]:
+    """1 where the point was hidden, or out of the frame, at some time since the query frame, else 0."""
+    return np.logical_or.accumulate(~reference.visible, axis=1).astype(np.float64)
+
+
+def _to_hidden(reference: Tracks, grid: TokenGrid) -> NDArray[np.float64]:
+    """Frames to the nearest frame, before or after, in which the point is hidden; infinite when there is none."""
+    time = np.arange(reference.visible.shape[1], dtype=np.float64)
+    last = np.maximum.accumulate(np.where(reference.visible, -np.inf, time), axis=1)
+    following = np.minimum.accumulate(np.where(reference.visible, np.inf, time)[:, ::-1], axis=1)[:, ::-1]
+    return np.asarray(np.minimum(time - last, following - time))
+
+
+def _to_boundary(reference: Tracks, grid: TokenGrid) -> NDArray[np.float64]:
+    """Strides (their geometric mean) from the query to the nearest boundary between layers in the query frame."""
+    unknown = np.full(len(reference.visible), np.nan)
+    distance = unknown if reference.boundary is None else reference.boundary / math.sqrt(math.prod(grid.stride))
+    return np.broadcast_to(distance[:, None].astype(np.float64), reference.visible.shape)
+
+
+def _shares(hits: NDArray[np.bool_], strata: NDArray[np.int64], count: int) -> list[Score]:
+    known = strata != NOWHERE
+    pairs = np.bincount(strata[known], minlength=count)
+    right = np.bincount(strata[known & hits], minlength=count)
+    return [Score(float(r / n) if n else math.nan, int(n)) for r, n in zip(right, pairs, strict=True)]
