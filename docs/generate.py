@@ -190,6 +190,17 @@ def exit_codes() -> str:
     return _table(("code", "meaning"), [(f"`{code}`", text) for code, text in rows])
 
 
+def strata() -> str:
+    """The columns of the metric `strata`, as it is configured unless told otherwise."""
+    from vcorr.metrics.strata import METRIC, Strata
+
+    rows = []
+    for dimension in Strata().dimensions:
+        columns = ", ".join(f"`{METRIC}@{dimension.name}:{label}`" for label in dimension.labels)
+        rows.append((f"`{dimension.name}`", dimension.meaning, columns))
+    return _table(("dimension", "a pair is in a stratum by", "columns"), rows)
+
+
 def config_keys() -> str:
     """The keys of a config file."""
     from vcorr.spec import RunSpec
@@ -376,6 +387,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "switches": switches,
     "probes": options_of("probe"),
     "metrics": options_of("metric"),
+    "strata": strata,
     "models": options_of("model"),
     "datasets": options_of("dataset"),
     "scores columns": columns_of("scores"),

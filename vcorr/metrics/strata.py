@@ -51,10 +51,11 @@ class StrataConfig:
 
 
 @dataclass(frozen=True)
-class _Dimension:
-    """Pairs by one number. of: (reference, grid) -> (N, T), NaN where it is not known."""
+class Dimension:
+    """Pairs by one number. meaning: in words. of: (reference, grid) -> (N, T), NaN where it is not known."""
 
     name: str
+    meaning: str
     labels: tuple[str, ...]
     edges: tuple[float, ...]
     of: Callable[[Tracks, TokenGrid], NDArray[np.float64]]
@@ -85,7 +86,7 @@ class Strata:
     def __init__(self, config: StrataConfig | None = None, *, variant: Variant = "corrected") -> None:
         self._config = config or StrataConfig()
         self._switches = switches_of(variant)
-        self._dimensions = _dimensions(self._config)
+        self.dimensions = _dimensions(self._config)
         self._memo = ReferenceMemo(self._placed)
 
     def under(self, variant: Switches) -> Strata:
@@ -101,25 +102,49 @@ class Strata:
         placed = self._memo.get(reference, grid)
         hits = placed.pairs.squared_distances(tracks, np.array(grid.stride)) < HALF_A_STRIDE**2
         scores = {}
-        for dimension, strata in zip(self._dimensions, placed.strata, strict=True):
+        for dimension, strata in zip(self.dimensions, placed.strata, strict=True):
             for label, score in zip(dimension.labels, _shares(hits, strata, len(dimension.labels)), strict=True):
                 scores[f"{METRIC}@{dimension.name}:{label}"] = score
         return scores
 
     def _placed(self, reference: Tracks, grid: TokenGrid) -> _Placed:
         pairs = Pairs.of(reference.xy, reference.visible, grid, self._switches)
-        values = (dimension.of(reference, grid).ravel()[pairs.index] for dimension in self._dimensions)
-        strata = (dimension.place(value) for dimension, value in zip(self._dimensions, values, strict=True))
+        values = (dimension.of(reference, grid).ravel()[pairs.index] for dimension in self.dimensions)
+        strata = (dimension.place(value) for dimension, value in zip(self.dimensions, values, strict=True))
         return _Placed(pairs, tuple(strata))
 
 
-def _dimensions(config: StrataConfig) -> tuple[_Dimension, ...]:
+def _dimensions(config: StrataConfig) -> tuple[Dimension, ...]:
     return (
-        _Dimension("displacement", _labels(config.displacement), config.displacement, _displacement),
-        _Dimension("frames", _labels(config.frames), config.frames, _frames),
-        _Dimension("reappeared", ("no", "yes"), (0.5,), _hidden_before),
-        _Dimension("occlusion", ("near", "far"), (config.near,), _to_hidden),
-        _Dimension("boundary", _labels(config.boundary), config.boundary, _to_boundary),
+        Dimension(
+            "displacement",
+            "token strides that the reference has moved since the query frame",
+            _labels(config.displacement),
+            config.displacement,
+            _displacement,
+        ),
+        Dimension("frames", "frames since the query frame", _labels(config.frames), config.frames, _frames),
+        Dimension(
+            "reappeared",
+            "whether the point was hidden, or out of the frame, in between",
+            ("no", "yes"),
+            (0.5,),
+            _hidden_before,
+        ),
+        Dimension(
+            "occlusion",
+            f"whether a frame that hides it is within {config.near} frames, before or after",
+            ("near", "far"),
+            (config.near,),
+            _to_hidden,
+        ),
+        Dimension(
+            "boundary",
+            "token strides from the query to the nearest boundary between layers",
+            _labels(config.boundary),
+            config.boundary,
+            _to_boundary,
+        ),
     )
 
 
