@@ -133,8 +133,7 @@ def test_no_boundary_known_and_none_there():
 
 
 def test_the_contract_of_metrics():
-    # the made-up tracks of the suite have no pair in some strata
-    assert_passed(check_metric(Strata(), skip=("perfect tracks are best", "n counts what was scored")))
+    assert_passed(check_metric(Strata()))
 
 
 @pytest.mark.parametrize(
