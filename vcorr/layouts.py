@@ -30,6 +30,7 @@ class Layout:
             of a number that counts from 0 as far as there are modules, or `vcorr.Site` records.
         text: where text tokens stand in the sequence of the attention: "before" or "after" the video tokens, or "none".
         branches: the guidance branches in the order of the batch, where they are run in one; "cond" is read.
+        per_sample: whether every row of the batch is attended to in a call of its own, in the order of `branches`.
         passes: the branches in the order of the passes of a step, where each is a pass of its own that the pipeline
             does not label with `cache_context`.
         heads: of every site; 0 when it does not matter (only `hidden-fair` asks).
@@ -53,6 +54,7 @@ class Layout:
     unrotated: Unrotated | None = None
     factorised: Factorised | None = None
     block_axes: BlockAxes = "bnc"
+    per_sample: bool = False
 
 
 @dataclass(frozen=True)
@@ -98,7 +100,7 @@ def place_by_hand(module: Any, layout: Layout) -> Placement:
     if not isinstance(layout.grid, TokenGrid):
         raise UsageError(f"Layout: grid must be a vcorr.TokenGrid, got {type(layout.grid).__name__}.")
     denoiser = _module(module)
-    tokens = TokenLayout(layout.text, tuple(layout.branches))
+    tokens = TokenLayout(layout.text, tuple(layout.branches), per_sample=layout.per_sample)
     try:
         check_layout(tokens)
     except PluginError as error:
@@ -147,7 +149,8 @@ def place_by_plugin(
     find_all(denoiser, [site.name for site in sites])
     if grid is None and size is not None:
         grid = adapter.grid(Clip("record", "", np.zeros((0, 2), np.float32)), None)
-    layout = TokenLayout(adapter.text, tuple(adapter.branches))
+    one_by_one = bool(getattr(adapter, "per_sample", False))
+    layout = TokenLayout(adapter.text, tuple(adapter.branches), per_sample=one_by_one)
     passes = tuple(getattr(adapter, "passes", ()))
     base = adapter.compression.patch
     coarseness = {site.name: adapter.compression_at(site).patch // base for site in sites}

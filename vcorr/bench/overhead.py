@@ -16,7 +16,7 @@ from torch import Tensor
 
 from vcorr.bench.build import Pass, build_model, empty_clip, one_pass
 from vcorr.capture.recorder import Recorder
-from vcorr.capture.records import Capture, TokenLayout
+from vcorr.capture.records import Capture
 from vcorr.datasets.queries import query_grid
 from vcorr.diffusion import DiffusersVideoModel
 from vcorr.errors import UsageError, VcorrError
@@ -150,7 +150,7 @@ def _compared(
     clip = empty_clip()
     grid = model.grid(clip, None)
     queries = query_grid(max(round(options.points**0.5), 1), round(grid.height), round(grid.width))
-    layout, grids = TokenLayout(model.text, model.branches), partial(model.grid, clip)
+    layout, grids = model.layout(), partial(model.grid, clip)
 
     def probed(asked: Mapping[str, Any]) -> None:
         recorder = Recorder(asked, queries, layers=layers)

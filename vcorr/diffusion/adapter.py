@@ -360,7 +360,7 @@ class DiffusersVideoModel(Generic[C]):
             for _, stretch in groupby(settings.steps, key=lambda step: id(denoisers[step])):
                 steps = list(stretch)
                 module = denoisers[steps[0]]
-                with recorder.attach(module, self.sites(), self._layout(), partial(self.grid, clip)):
+                with recorder.attach(module, self.sites(), self.layout(), partial(self.grid, clip)):
                     for step in steps:
                         noisy = schedule.add_noise(latents, epsilon, step)
                         with recorder.step(step, noise=float(schedule.noise[step])):
@@ -382,7 +382,7 @@ class DiffusersVideoModel(Generic[C]):
             recorder,
             noise,
             self.passes,
-            lambda module: recorder.attach(module, self.sites(), self._layout(), partial(self.grid, made)),
+            lambda module: recorder.attach(module, self.sites(), self.layout(), partial(self.grid, made)),
         )
         # a pipeline that draws from torch's own generator, against its promise, repeats as well
         with torch.no_grad(), seeded(settings.seed):
@@ -411,7 +411,8 @@ class DiffusersVideoModel(Generic[C]):
         """The module that runs at each step."""
         return [getattr(self.pipe, self.denoiser_at(float(timestep))) for timestep in schedule.timesteps]
 
-    def _layout(self) -> TokenLayout:
+    def layout(self) -> TokenLayout:
+        """Where text and guidance branches are in a call of attention."""
         from vcorr.capture.records import TokenLayout
 
         return TokenLayout(self.text, self.branches, per_sample=self.per_sample)

@@ -7,6 +7,7 @@ import pytest
 import torch
 from vcorr_diffusers import plugin
 
+import vcorr
 from vcorr import Clip, RunSettings, UsageError
 from vcorr.capture.recorder import Recorder
 from vcorr.capture.tap import Tap
@@ -257,3 +258,14 @@ def test_half_precision_tiles_slices_and_offload(name):
     for mode in ("renoise", "generate"):
         keep = run(model, clip, RunSettings(mode, (0,), 2))[1]
         assert {q.dtype for q in keep.q.values()} == {torch.bfloat16}
+
+
+def test_a_notebook_records_the_users_own_pipeline(model):
+    clip = make_clip(model.config)
+    grid = model.grid(clip, None)
+    call = {**model.call_inputs(clip, grid), **size_of(model, grid), "output_type": "latent"}
+    size = (grid.video_frames, round(grid.height), round(grid.width))
+    with vcorr.record(model.pipe, layout=name_of(model), probes="qk", layers=[1], size=size) as rec:
+        model.pipe(**call, num_inference_steps=2, guidance_scale=3.0, generator=torch.Generator().manual_seed(0))
+    assert [(p.layer, p.step) for p in rec.predictions] == [(1, 0), (1, 1)]
+    assert all(p.grid == grid for p in rec.predictions)

@@ -73,6 +73,10 @@ class Allegro(DiffusersVideoModel[AllegroConfig]):
         super().load(device, dtype, weights)
         self.pipe.vae.enable_tiling()
 
+    def loaded_sizes(self) -> Mapping[str, Any]:
+        """As in the base class, and the autoencoder's tiles."""
+        return {**super().loaded_sizes(), "vae_tile": self.pipe.vae.config.sample_size}
+
     def condition(self, prompt: str, grid: TokenGrid) -> Mapping[str, Any]:
         """The prompt's embedding and mask, and the rotary tables as the pipeline makes them."""
         text = self.embed(prompt)
