@@ -114,3 +114,14 @@ def test_a_board_of_ones_own(load, tmp_path, make_run):
     assert {s.key["metric"] for run in runs for s in run.series} == {"pck_4"}
     (ranking,), _ = rank(runs, [board])
     assert ranked(ranking) == [(1, "made-up", "qk"), (2, "made-up", "feature")]
+
+
+def test_rows_with_flipped_switches_are_never_ranked(load, tmp_path, make_run):
+    make_run(tmp_path / "runs", "aaaaaaaaaaaa", "made-up-a", clips=4, probes=("qk",), **SMALL)
+    switched = {"switches": "time_map=stretched"}
+    make_run(tmp_path / "runs", "bbbbbbbbbbbb", "made-up-b", clips=4, probes=("qk",), **SMALL, **switched)
+    rankings, left_out = rank(load(tmp_path / "runs"), BOARDS)
+    assert [row.run.model for ranking in rankings for row in ranking.rows] == ["made-up-a"]
+    (left,) = left_out
+    assert (left.run.model, left.probe) == ("made-up-b", "qk, corrected+time_map=stretched")
+    assert left.reason == "flipped switches (time_map=stretched): numbers of neither variant"

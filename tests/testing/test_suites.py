@@ -79,6 +79,44 @@ def test_a_wrong_probe_is_told_where(probe, names):
     assert not check_probe(probe(), skip=["finds a still picture"]).passed
 
 
+class InAll(KeyKey):
+    """Answers under every variant."""
+
+    answers = "positions"
+
+    def read_each(self, capture, queries, variants):
+        return [{-1: match(capture.k, capture.k, capture.grid, queries, variant=variant)} for variant in variants]
+
+
+class OneForAll(InAll):
+    def read_each(self, capture, queries, variants):
+        return super().read_each(capture, queries, [variants[-1]] * len(variants))
+
+
+class TooFew(InAll):
+    def read_each(self, capture, queries, variants):
+        return super().read_each(capture, queries, variants[:1])
+
+
+class Misnamed(InAll):
+    answers = "rows"
+
+
+VARIANTS_CHECK = "answers several variants as each alone"
+
+
+def test_a_probe_that_knows_variants_is_asked_for_them():
+    assert VARIANTS_CHECK not in {check.name for check in check_probe(KeyKey()).checks}
+    report = check_probe(InAll())
+    assert_passed(report)
+    assert VARIANTS_CHECK in {check.name for check in report.checks}
+
+
+@pytest.mark.parametrize("probe", [OneForAll, TooFew, Misnamed])
+def test_a_probe_that_mixes_variants_up_fails(probe):
+    assert failed(check_probe(probe())) == {VARIANTS_CHECK}
+
+
 def test_a_probe_that_reads_what_it_does_not_need_fails():
     assert "answers have the right form in float32" in failed(check_probe(Undeclared()))
 

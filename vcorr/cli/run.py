@@ -93,6 +93,8 @@ def run(
       vcorr run --model tiny --probe qk --limit 8
     Several probes in one pass, each head on its own:
       vcorr run --model tiny --probe qk,feature,feature-fair --set probe.heads=each
+    In the published code's variant beside the corrected one, from the same pass:
+      vcorr run --model tiny --probe qk,attention --set variant=both
 
     Every clip's numbers are on disk before the next clip begins: repeat the command to go on after an interruption.
     """

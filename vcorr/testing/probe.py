@@ -5,7 +5,7 @@ Axes: H heads, F x h x w video tokens, d head width, N query points.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -19,9 +19,10 @@ from vcorr.capture.records import Capture, TokenLayout
 from vcorr.capture.split import hidden_capture, split_call
 from vcorr.capture.tap import AttentionCall
 from vcorr.geometry import TokenGrid
-from vcorr.protocols import Rows
+from vcorr.protocols import Rows, VariantProbe
 from vcorr.records import HEAD_MEAN, Site, Unrotated
 from vcorr.testing.report import CheckFunction, Report, expect, make, run_checks
+from vcorr.variants import CORRECTED, DIFFTRACK, Switches
 
 HEADS, WIDTH, TEXT = 4, 32, 3
 TENSORS = PARTS - {"mask"}
@@ -67,6 +68,8 @@ def check_probe(
         ("same tensors, same answer", suite.repeat),
         ("tensors and random state are left alone", suite.untouched),
     ]
+    if isinstance(made, VariantProbe):
+        checks.append(("answers several variants as each alone", suite.variants))
     return run_checks(label, checks, skip)
 
 
@@ -151,6 +154,32 @@ class _ProbeSuite:
             for one, other in zip(*map(_parts, (first[head], second[head])), strict=True)
         )
         expect(same, "other answers the second time.")
+
+    def variants(self) -> str:
+        """Of a `VariantProbe`: `corrected` is what `read` answers, and no variant depends on which others are asked."""
+        capture, asked = self._random(torch.bfloat16), [CORRECTED, DIFFTRACK]
+        answers = self._probe.answers
+        expect(answers in ("positions", "rows"), f"answers must be 'positions' or 'rows', got {answers!r}.")
+        together = self._read_each(capture, asked)
+        expect(len(together) == len(asked), f"read_each() answered {len(together)} of {len(asked)} variants.")
+        alone = [self._read_each(capture, [variant])[0] for variant in asked]
+        self._expect_same("read_each() of corrected is not what read() answers", together[0], self._read(capture))
+        for one, other in zip(together, alone, strict=True):
+            self._expect_same("read_each() answers a variant otherwise beside another", one, other)
+        kinds = {isinstance(answer, Tensor) for answer in together[0].values()}
+        expect(kinds == {answers == "positions"}, f"answers is {answers!r}, and the answers are others.")
+        return str(answers)
+
+    def _read_each(self, capture: Capture, variants: Sequence[Switches]) -> Sequence[Mapping[int, Tensor | Rows]]:
+        with torch.no_grad():
+            found: Sequence[Mapping[int, Tensor | Rows]] = self._probe.read_each(capture, self._queries, variants)
+        return found
+
+    def _expect_same(self, what: str, one: Mapping[int, Tensor | Rows], other: Mapping[int, Tensor | Rows]) -> None:
+        same = one.keys() == other.keys() and all(
+            torch.equal(a, b) for head in one for a, b in zip(*map(_parts, (one[head], other[head])), strict=True)
+        )
+        expect(same, f"{what}.")
 
     def untouched(self) -> None:
         capture = self._random()
