@@ -52,7 +52,8 @@ COLUMNS = {
     "step": "Index into the scheduler's timesteps, 0 the noisiest; -1 without a site or without noise.",
     "noise": "sigma / (alpha + sigma) of the step; NaN without noise.",
     "head": "Attention head, from 0; -1 for the answer of several heads together.",
-    "metric": "Name of the score, a column of a metric; empty in the one row of a clip that failed or has no tracks.",
+    "metric": "Name of the score, a column of a metric, `NAME@DIMENSION:STRATUM` for one stratum of pairs; empty in "
+    "the one row of a clip that failed or has no tracks.",
     "variant": "`corrected` or `difftrack`: under which it was scored; in `predictions`, under which it was read.",
     "switches": "Switches flipped off the variant, as in `time_map=stretched+scale=heads`; empty for none.",
     "value": "The score; NaN means not scored.",

@@ -101,5 +101,8 @@ def test_strata_of_two_runs_are_compared_at_the_sites_of_their_metric(vcorr) -> 
     assert set(rows) == {f"matching_accuracy@displacement:{s}" for s in ("0-1", "1-2", "2-4", "4-8", "8+")}
     assert rows["matching_accuracy@displacement:2-4"]["a"]["layer"] == 0
     assert rows["matching_accuracy@displacement:8+"]["difference"]["estimate"] is None
+    shown = vcorr("compare", path, path, "--metric", "*@displacement:*").out
+    assert "1.000   1.000   0.000   0.000 … 0.000       2" in shown
+    assert "0.…" not in shown, "long names give way, not numbers"
     plain = json.loads(vcorr("compare", path, path, "--json").out)
     assert not any("@" in row["metric"] for row in plain["rows"])

@@ -104,7 +104,8 @@ def _setting(value: Any) -> str:
 def _rows_table(rows: Iterable[PairedRow]) -> Table:
     """A block a metric; in it two lines a comparison, values and skills."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title="A - B on the same clips", title_justify="left")
-    for name in ("metric, probe", "site A", "site B", ""):
+    table.add_column("metric, probe", overflow="fold")  # where it gets narrow, long names give way and not numbers
+    for name in ("site A", "site B", ""):
         table.add_column(name, no_wrap=True)
     for name in ("A", "B", "A - B", "95 % interval", "clips"):
         table.add_column(name, justify="right", no_wrap=True)
