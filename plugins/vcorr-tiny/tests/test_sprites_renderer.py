@@ -163,7 +163,7 @@ def test_captions_tokens_and_tokenizer_agree() -> None:
 
 
 def test_distances_to_outlines_agree_with_a_picture_of_the_layers():
-    size, fine = 64, 8
+    size, fine = 64, 4
     scene = Scenes(3, torch.Generator().manual_seed(5), size=size, frames=3)
     axis = (torch.arange(size * fine) + 0.5) / fine
     points = torch.stack(torch.meshgrid(axis, axis, indexing="xy"), -1).reshape(-1, 2)
@@ -176,7 +176,7 @@ def test_distances_to_outlines_agree_with_a_picture_of_the_layers():
         changes[1:] |= layers[i, 1:] != layers[i, :-1]
         edges = points.reshape(size * fine, size * fine, 2)[changes]
         expected = torch.cdist(queries, edges).amin(-1)
-        assert (distance[i] - expected).abs().max() < 0.3
+        assert (distance[i] - expected).abs().max() < 0.4
 
 
 def test_distances_where_no_outline_is_seen_are_infinite():
