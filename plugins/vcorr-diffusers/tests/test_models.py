@@ -1,10 +1,12 @@
 """Every model on a small configuration: the contract in both modes, and the passes its own pipeline makes."""
 
 import dataclasses
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from transformers import BatchEncoding
 from vcorr_diffusers import plugin
 
 import vcorr
@@ -269,3 +271,53 @@ def test_a_notebook_records_the_users_own_pipeline(model):
         model.pipe(**call, num_inference_steps=2, guidance_scale=3.0, generator=torch.Generator().manual_seed(0))
     assert [(p.layer, p.step) for p in rec.predictions] == [(1, 0), (1, 1)]
     assert all(p.grid == grid for p in rec.predictions)
+
+
+@pytest.mark.parametrize("name", [name for name in SMALL if name != "easyanimate"])
+def test_prompts_are_encoded_alike_in_both_modes(name, with_text):
+    model = loaded(name)
+    with_text(model.pipe)
+    clip = make_clip(model.config)
+    alone = run(model, clip, RunSettings("renoise", (0,), 2))[2][0][1]
+    guided = run(model, clip, RunSettings("generate", (0,), 2, guidance=3.0))[2][0][1]
+    for part in ("encoder_hidden_states", "encoder_attention_mask"):
+        if part in alone:
+            assert torch.equal(alone[part][0], guided[part][0 if model.passes else 1])
+    assert not torch.equal(alone["encoder_hidden_states"], model.embed("blue")["prompt_embeds"])
+
+
+class ChatTokenizer:
+    """As much of Qwen's as EasyAnimate's pipeline asks for: a token a letter."""
+
+    def apply_chat_template(self, messages, tokenize, add_generation_prompt):
+        return messages[0]["content"][0]["text"]
+
+    def __call__(self, text, max_length, **options):
+        letters = [ord(letter) % 50 for letter in text[0]][:max_length]
+        ids = torch.tensor([letters + [0] * (max_length - len(letters))])
+        return BatchEncoding({"input_ids": ids, "attention_mask": (ids > 0).long()})
+
+
+class ChatEncoder(torch.nn.Module):
+    """Hidden states of two layers: an embedding, and zeros that must not be taken."""
+
+    def __init__(self):
+        super().__init__()
+        self.embedding = torch.nn.Embedding(50, 16)
+        self.dtype, self.device = torch.float32, torch.device("cpu")
+
+    def forward(self, input_ids, attention_mask, output_hidden_states):
+        hidden = self.embedding(input_ids)
+        return SimpleNamespace(hidden_states=(hidden, torch.zeros_like(hidden)))
+
+
+def test_easyanimate_reads_its_prompt_from_a_chat_in_both_modes():
+    model = loaded("easyanimate")
+    model.pipe.tokenizer, model.pipe.text_encoder = ChatTokenizer(), ChatEncoder()
+    clip = make_clip(model.config)
+    alone = run(model, clip, RunSettings("renoise", (0,), 2))[2][0][1]
+    guided = run(model, clip, RunSettings("generate", (0,), 2, guidance=3.0))[2][0][1]
+    text, pair = alone["encoder_hidden_states"], guided["encoder_hidden_states"]
+    assert torch.equal(text[0], pair[1])
+    assert not torch.equal(pair[0], pair[1])
+    assert bool(text.any())

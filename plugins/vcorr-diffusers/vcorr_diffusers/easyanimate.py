@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 class EasyAnimateConfig(VideoConfig):
     """Options of `easyanimate`; the defaults are those of EasyAnimateV5.1-12b-zh.
 
-    mmdit_layers: the first layers, in which text has projections of its own. vae_channels: one width a resolution
-    level.
+    mmdit_layers: the first layers, in which text has projections of its own. text_tokens: of the stand-in for a prompt;
+    a text encoder makes 256. vae_channels: one width a resolution level.
     """
 
     height: int = 512
@@ -58,9 +58,8 @@ class EasyAnimate(DiffusersVideoModel[EasyAnimateConfig]):
 
     @property
     def encoding(self) -> PromptEncoding:
-        """Qwen2-VL with its mask, which the transformer does not use."""
-        tokens = self.config.text_tokens
-        return PromptEncoding(tokens, self.config.text_embed_dim, mask=2, options={"max_sequence_length": tokens})
+        """Qwen2-VL with its mask, which the transformer does not use; always of the length the pipeline's call fixes."""
+        return PromptEncoding(self.config.text_tokens, self.config.text_embed_dim, mask=2)
 
     def text_limit(self) -> None:
         """Not checked: the text encoder is given the prompt inside a chat, which the tokenizer alone does not count."""
