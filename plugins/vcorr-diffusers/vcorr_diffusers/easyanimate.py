@@ -58,7 +58,7 @@ class EasyAnimate(DiffusersVideoModel[EasyAnimateConfig]):
 
     @property
     def encoding(self) -> PromptEncoding:
-        """Qwen2-VL with its mask, which the transformer does not use; always of the length the pipeline's call fixes."""
+        """Qwen2-VL with its mask, which the transformer does not use; its length is fixed by the pipeline."""
         return PromptEncoding(self.config.text_tokens, self.config.text_embed_dim, mask=2)
 
     def text_limit(self) -> None:
