@@ -128,6 +128,8 @@ def test_intervals_cover_as_often_as_they_say():
     interval = bootstrap_mean(clips, resamples=500, seed=3)
     covered = ((interval.low <= 0.5) & (interval.high >= 0.5)).mean()
     assert 0.92 < covered < 0.96
+    few = bootstrap_mean(clips[:8], resamples=500, seed=3)
+    assert 0.86 < ((few.low <= 0.5) & (few.high >= 0.5)).mean() < 0.91, "the figure of docs/statistics.md"
     narrow = bootstrap_mean(clips, resamples=500, seed=3, level=0.5)
     assert (narrow.high - narrow.low < interval.high - interval.low).all()
 
