@@ -12,7 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from vcorr import Clip, TokenGrid, UsageError
+from vcorr import Clip, TokenGrid
+from vcorr.diffusion import starting_image
 from vcorr.records import Factorised
 from vcorr_unet.structure import Transformer
 from vcorr_unet.unet import UNetConfig, VideoUNet
@@ -113,21 +114,7 @@ class SVD(VideoUNet[SVDConfig]):
         }
 
     def _image(self, clip: Clip, grid: TokenGrid) -> Any:
-        from PIL import Image
-
-        size = (round(grid.height), round(grid.width))
-        if clip.video is None:
-            raise UsageError(
-                f"Clip {clip.id} has no image, which {self.model_card().title} starts from.",
-                hint="Choose data with video, whose first frame is the image, or a text-to-video model.",
-            )
-        if clip.video.shape[1:3] != size:
-            height, width = clip.video.shape[1:3]
-            raise UsageError(
-                f"The image of clip {clip.id} is {height}x{width} pixels; the model takes {size[0]}x{size[1]}.",
-                hint=f"Resize it, or ask for its size: --set model.height={height} --set model.width={width}",
-            )
-        return Image.fromarray(clip.video[0])
+        return starting_image(clip, grid, self.model_card().title)
 
     def _image_latents(self, image: Any, grid: TokenGrid, seed: int) -> Tensor:
         """Those of the image with a little noise on it, not scaled as those of a video are, for every frame."""
