@@ -172,8 +172,18 @@ def test_the_conditional_pass_is_the_one_that_is_read(name, models, run, make_cl
     assert not torch.equal(other.captures[1, 0]["q"], alone.captures[1, 0]["q"])
 
 
-@pytest.mark.parametrize("name", ["wan2.1-1.3b", "wan2.2-a14b-i2v"])
-@pytest.mark.parametrize("mode", ["renoise", "generate"])
+@pytest.mark.parametrize(
+    ("name", "mode"),
+    [
+        ("wan2.1-1.3b", "renoise"),
+        ("wan2.1-1.3b", "generate"),
+        ("wan2.1-14b-i2v-480p", "renoise"),
+        ("wan2.2-a14b-i2v", "renoise"),
+        ("wan2.2-a14b-i2v", "generate"),
+        ("wan2.2-5b-i2v", "generate"),
+        ("skyreels-v2-14b-540p", "renoise"),
+    ],
+)
 def test_the_contract_of_models(name, mode, make_clip):
     report = check_model(
         ENTRIES[name],
