@@ -265,10 +265,11 @@ def test_scoring_again_reaches_every_variant_that_the_stored_answers_serve(found
         assert stored.run.record()["variants"] == [v.text for v in run_variants(variant)]
 
 
+COMMAND = ["vcorr", "run", "--set", "variant=corrected", "--model", "sliding-model"]
+
+
 def test_scoring_again_refuses_what_needs_the_model_and_leaves_the_scores(found, tmp_path) -> None:
-    outcome = execute(
-        make_plan(spec(probe="qk"), found), tmp_path, command=["vcorr", "run", "--model", "sliding-model"]
-    )
+    outcome = execute(make_plan(spec(probe="qk"), found), tmp_path, command=COMMAND)
     before = rows_of(outcome)
     with pytest.raises(vcorr.UsageError) as refused:
         again(found, outcome, variant="difftrack+pooling=queries")

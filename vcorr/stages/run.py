@@ -132,12 +132,19 @@ def _check_served(
                 continue
             held = list(dict.fromkeys(answer.variant.text for answer in own))
             wanted = ",".join(dict.fromkeys([*held, *(v.text for v in variants)]))
-            command = shlex.join([*record.get("command", ["vcorr", "run"]), "--set", f"variant={wanted}"])
+            command = shlex.join([*_without_variant(record.get("command", [])), "--set", f"variant={wanted}"])
             raise UsageError(
                 f"Variant {variant.text!r} reads other {own[0].kind} off the model than {run.path} holds of probe "
                 f"{probe!r}, which are of: {', '.join(held)}.",
                 hint=f"Only the model can give them: {command}",
             )
+
+
+def _without_variant(command: Sequence[str]) -> list[str]:
+    """The command line of a run but for the variant it asked for."""
+    words = list(command) or ["vcorr", "run"]
+    asked = [i for i, word in enumerate(words) if word.startswith("variant=") and words[i - 1] == "--set"]
+    return [word for i, word in enumerate(words) if i not in asked and i + 1 not in asked]
 
 
 def _directory(plan: Plan, out: Path, reuse: Reuse, fingerprint: str) -> RunDirectory:
