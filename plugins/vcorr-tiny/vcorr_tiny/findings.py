@@ -27,6 +27,9 @@ METRIC = "matching_accuracy"
 MOVING = "matching_accuracy_moving"
 PROBES = "qk,feature,feature-fair"
 BASELINES = ("zero-motion", "token-patches", "dense-search")
+"""Models without a network that the embedded one is held against."""
+WEAK_BASELINES = ("random-token", "nearest-colour")
+"""Shown in the tables; nothing has to be proved against them."""
 CLIPS = 64
 
 Site = tuple[int, int]
@@ -77,7 +80,7 @@ def run_all(out: Path, limit: int) -> None:
     common = ["--data", "sprites", "--limit", str(limit), "--out", str(out)]
     _vcorr(["run", "--model", "tiny", "--probe", PROBES, "--set", "probe.heads=each", *common])
     _vcorr(["run", "--model", "tiny-untrained", "--probe", PROBES, *common])
-    for model in BASELINES:
+    for model in (*BASELINES, *WEAK_BASELINES):
         _vcorr(["run", "--model", model, *common])
 
 
