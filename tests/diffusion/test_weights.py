@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from vcorr import MissingError, ModelCard, PluginError, UsageError
-from vcorr.diffusion import check_pipeline_folder, folder_identity, locate_weights
+from vcorr.diffusion import check_pipeline_folder, folder_identity, locate_network, locate_weights
 from vcorr.diffusion.weights import locate_component
 
 REVISION = "0123456789abcdef0123456789abcdef01234567"
@@ -185,6 +185,45 @@ def test_the_identity_follows_weights_and_configurations_only(tmp_path):
     (other / "vae" / "config.json").write_text('{"scaling_factor": 2}')
     assert folder_identity(one) == folder_identity(same) != folder_identity(other)
     assert locate(one).identity == f"path:{folder_identity(one)}"
+
+
+def write_network(folder, **changes):
+    files = {"config.json": '{"model_type": "some"}', "model.safetensors": "weights"} | changes
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in files.items():
+        if text is not None:
+            (folder / name).write_text(text)
+    return folder
+
+
+def test_a_single_network_is_found_in_the_cache_and_in_folders(cache, tmp_path):
+    with pytest.raises(MissingError, match="not in the local") as error:
+        locate_network("hub", CARD, "some")
+    assert "config.json" in error.value.hint
+    write_network(cache, **{"model.safetensors": None})
+    with pytest.raises(MissingError, match="only partly"):
+        locate_network("hub", CARD, "some")
+    write_network(cache)
+    found = locate_network("hub", CARD, "some")
+    assert (found.folder, found.identity) == (cache, f"hub:owner/some@{REVISION}")
+    assert locate_network(str(write_network(tmp_path / "own")), CARD, "some").identity.startswith("path:")
+    assert locate_network("random:4", CARD, "some").seed == 4
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "reason"),
+    [
+        ({"config.json": None}, UsageError, "not a network's folder: it has no readable config.json"),
+        ({"config.json": '{"model_type": "other"}'}, UsageError, "type 'other'; this model needs 'some'"),
+        ({"model.safetensors": None}, MissingError, "incomplete"),
+        ({"model.safetensors": None, "pytorch_model.bin": "pickle"}, UsageError, "as pickles"),
+    ],
+)
+def test_folders_that_are_no_such_network(changes, error, reason, tmp_path):
+    with pytest.raises(error, match=reason):
+        locate_network(str(write_network(tmp_path / "own", **changes)), CARD, "some")
+    with pytest.raises(MissingError, match="no such folder"):
+        locate_network(str(tmp_path / "nowhere"), CARD, "some")
 
 
 def test_a_card_without_hub_id_is_the_plugins_mistake():

@@ -11,7 +11,13 @@ from vcorr.diffusion.adapter import DiffusersVideoModel, VideoConfig
 from vcorr.diffusion.images import starting_image
 from vcorr.diffusion.layout import Compression, Sizes, attention_sites
 from vcorr.diffusion.text import PromptEncoding
-from vcorr.diffusion.weights import WeightsSource, check_pipeline_folder, folder_identity, locate_weights
+from vcorr.diffusion.weights import (
+    WeightsSource,
+    check_pipeline_folder,
+    folder_identity,
+    locate_network,
+    locate_weights,
+)
 
 __all__ = [
     "Compression",
@@ -23,6 +29,7 @@ __all__ = [
     "attention_sites",
     "check_pipeline_folder",
     "folder_identity",
+    "locate_network",
     "locate_weights",
     "starting_image",
 ]

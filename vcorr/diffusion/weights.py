@@ -20,6 +20,8 @@ from vcorr.store.fingerprint import hash_files
 HUB, RANDOM = "hub", "random"
 
 INDEX = "model_index.json"
+CONFIG = "config.json"
+"""The file that every pipeline folder has, and the one that the folder of a single network has."""
 IDENTITY_PATTERNS = ("**/*.safetensors", "**/*.json", "**/*.model", "**/*.txt")
 """The files of a pipeline folder that decide numbers: weights, configurations, vocabularies."""
 IDENTITY_LENGTH = 16
@@ -78,6 +80,33 @@ def locate_weights(weights: str, card: ModelCard, pipeline_class: str | tuple[st
             hint='Give the path of a pipeline folder, "hub" for the released weights, or "random" for random ones.',
         )
     check_pipeline_folder(folder, pipeline_class)
+    return WeightsSource("path", f"path:{folder_identity(folder)}", folder)
+
+
+def locate_network(weights: str, card: ModelCard, model_type: str) -> WeightsSource:
+    """As `locate_weights`, for a single network: a folder with config.json and safetensors, as transformers saves it.
+
+    Args:
+        weights: "hub", "random", "random:SEED", or the path of such a folder.
+        card: of the model; its `hub_id`, `revision` and `download_gb` say what "hub" means.
+        model_type: that the folder's config.json has to carry.
+
+    Raises:
+        MissingError: the weights are not in reach, or only in part.
+        UsageError: the path is a folder of another kind, or holds pickles in place of safetensors.
+    """
+    if weights == HUB:
+        return _hub_network(card, model_type)
+    if weights.partition(":")[0] == RANDOM:
+        seed = random_seed(weights)
+        return WeightsSource("random", f"{RANDOM}:{seed}", seed=seed)
+    folder = Path(weights).expanduser()
+    if not folder.exists():
+        raise MissingError(
+            f"--weights {weights!r}: there is no such folder.",
+            hint='Give the path of a model\'s folder, "hub" for the released weights, or "random" for random ones.',
+        )
+    _check_network_folder(folder, model_type)
     return WeightsSource("path", f"path:{folder_identity(folder)}", folder)
 
 
@@ -158,6 +187,33 @@ def locate_component(title: str, hub_id: str, revision: str | None) -> Path:
     return folder
 
 
+def _hub_network(card: ModelCard, model_type: str) -> WeightsSource:
+    if not card.hub_id:
+        raise PluginError(f"The model card of {card.name!r} names no hub_id: no weights to look for.")
+    folder = _cached_snapshot(card, CONFIG)
+    if folder is None:
+        raise _missing_from_cache(card, "are not in the local Hugging Face cache", CONFIG)
+    try:
+        _check_network_folder(folder, model_type)
+    except MissingError as error:
+        raise _missing_from_cache(card, "are only partly in the local Hugging Face cache", CONFIG) from error
+    return WeightsSource("hub", f"hub:{card.hub_id}@{card.revision or folder.name}", folder)
+
+
+def _check_network_folder(folder: Path, model_type: str) -> None:
+    found = _read_index(folder, CONFIG).get("model_type")
+    if found != model_type:
+        raise UsageError(
+            f"{folder} holds a network of the type {found!r}; this model needs {model_type!r}.",
+            hint="Check --weights and --model.",
+        )
+    missing = _missing_files(folder, ".")
+    if missing:
+        raise MissingError(
+            f"The network in {folder} is incomplete: {_listing(missing)} missing.", hint="Copy or download it again."
+        )
+
+
 def _hub_source(card: ModelCard, pipeline_class: str | tuple[str, ...]) -> WeightsSource:
     if not card.hub_id:
         raise PluginError(f"The model card of {card.name!r} names no hub_id: no weights to look for.")
@@ -171,17 +227,17 @@ def _hub_source(card: ModelCard, pipeline_class: str | tuple[str, ...]) -> Weigh
     return WeightsSource("hub", f"hub:{card.hub_id}@{card.revision or folder.name}", folder)
 
 
-def _cached_snapshot(card: ModelCard) -> Path | None:
+def _cached_snapshot(card: ModelCard, file: str = INDEX) -> Path | None:
     from huggingface_hub import try_to_load_from_cache
 
     for hub_id in (card.hub_id, *card.extra.get("hub_aliases", ())):
-        found = try_to_load_from_cache(str(hub_id), INDEX, revision=card.revision)
+        found = try_to_load_from_cache(str(hub_id), file, revision=card.revision)
         if isinstance(found, str):
             return Path(found).parent
     return None
 
 
-def _missing_from_cache(card: ModelCard, what: str) -> MissingError:
+def _missing_from_cache(card: ModelCard, what: str, file: str = INDEX) -> MissingError:
     size = f", about {card.download_gb:g} GB" if card.download_gb else ""
     revision = f"revision {card.revision}" if card.revision else "any revision"
     option = f" --revision {card.revision}" if card.revision else ""
@@ -190,19 +246,19 @@ def _missing_from_cache(card: ModelCard, what: str) -> MissingError:
         hint=(
             f"Get them:            hf download {card.hub_id}{option}\n"
             "Do without them:     --weights random  (seeded random weights, to try things out)\n"
-            "Have them elsewhere: --weights PATH    (the folder that holds model_index.json)"
+            f"Have them elsewhere: --weights PATH    (the folder that holds {file})"
         ),
     )
 
 
-def _read_index(folder: Path) -> dict[str, Any]:
-    path = folder / INDEX
+def _read_index(folder: Path, file: str = INDEX) -> dict[str, Any]:
+    path, kind = folder / file, "pipeline" if file == INDEX else "network's"
     try:
         index = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UsageError(
-            f"{folder} is not a pipeline folder: it has no readable {INDEX}.",
-            hint="--weights takes a folder as `pipeline.save_pretrained` or `hf download --local-dir` writes it.",
+            f"{folder} is not a {kind} folder: it has no readable {file}.",
+            hint="--weights takes a folder as `save_pretrained` or `hf download --local-dir` writes it.",
         ) from error
     except ValueError as error:
         raise UsageError(f"{path} is not valid JSON: {error}.") from error
@@ -247,7 +303,7 @@ def _refuse_pickles(component: Path) -> None:
         raise UsageError(
             f"{component} holds its weights as pickles ({_listing(pickles)}), which can run code when they are read.",
             hint="Only safetensors are loaded. Convert them where you trust them: "
-            "pipeline.save_pretrained(FOLDER, safe_serialization=True)",
+            "load them there and call save_pretrained(FOLDER).",
         )
 
 

@@ -1,0 +1,70 @@
+"""Small configurations of every backbone, and clips for them."""
+
+import numpy as np
+import pytest
+from vcorr_vision import plugin
+
+from vcorr import Clip
+
+ENTRIES = {entry.name: entry for entry in plugin.vcorr_models()}
+SIZES = {"hidden_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2}
+MORE = {
+    "dino-s16": {"patch_size": 8, "image_size": 24, "intermediate_size": 64},
+    "dino-b16": {"patch_size": 8, "image_size": 24, "intermediate_size": 64},
+    "dinov2-b14": {"patch_size": 8, "image_size": 24, "mlp_ratio": 2},
+    "dinov2-b14-reg": {"patch_size": 8, "image_size": 24, "mlp_ratio": 2, "num_register_tokens": 3},
+    "dinov3-b16": {"patch_size": 8, "intermediate_size": 64, "num_register_tokens": 3},
+}
+HEIGHT, WIDTH, FRAMES, PATCH = 32, 48, 4, 8
+SHIFT = (1, 2)
+"""Rows and columns by which the tokens of the shifted clip move from frame to frame."""
+
+
+def small_config(name, **options):
+    return ENTRIES[name].config_type()(**{"height": HEIGHT, "width": WIDTH} | SIZES | MORE[name] | options)
+
+
+def loaded_model(name, weights="random:3", dtype="float32", **options):
+    model = ENTRIES[name].create(small_config(name, **options))
+    model.load("cpu", dtype, weights)
+    return model
+
+
+def shifted_clip(each=1, frames=FRAMES, height=HEIGHT, width=WIDTH):
+    """Noise that moves round and round by whole patches every `each` frames."""
+    picture = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    moves = [(SHIFT[0] * PATCH * (t // each), SHIFT[1] * PATCH * (t // each)) for t in range(frames)]
+    video = np.stack([np.roll(picture, move, axis=(0, 1)) for move in moves])
+    queries = np.array([[10.5, 20.5], [40.25, 12.0], [0, 31], [47.5, 1]], dtype=np.float32)
+    return Clip(id="shift", prompt="", queries=queries, video=video)
+
+
+def shifted_answers(clip, frames):
+    """Where the queries are in every latent frame, (N, F, 2)."""
+    moved = np.arange(frames)[:, None] * np.float32([SHIFT[1] * PATCH, SHIFT[0] * PATCH])
+    return (clip.queries[:, None] + moved) % np.float32([WIDTH, HEIGHT])
+
+
+@pytest.fixture(scope="session")
+def entries():
+    return ENTRIES
+
+
+@pytest.fixture(scope="session")
+def small():
+    return small_config
+
+
+@pytest.fixture(scope="session")
+def loaded():
+    return loaded_model
+
+
+@pytest.fixture(scope="session")
+def make_clip():
+    return shifted_clip
+
+
+@pytest.fixture(scope="session")
+def where():
+    return shifted_answers

@@ -1,0 +1,309 @@
+"""What adapters of backbones have in common: a network without noise that reads pixels and puts out tokens.
+
+Shape legend: T video frames, H x W pixels, F x h x w tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vcorr import Clip, PluginError, RunSettings, Site, TokenGrid, UsageError
+from vcorr.capture.records import TokenLayout
+from vcorr.cards import load_card
+from vcorr.diffusion import Sizes, WeightsSource, attention_sites, locate_network
+from vcorr.diffusion.checks import check_loaded, check_size, frames_to_read, size_in_words
+from vcorr.records import NO_SITE, Factorised, ModelCard, Unrotated
+from vcorr_vision.pixels import IMAGENET, Normalisation
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from vcorr.capture.recorder import Recorder
+
+SEVERAL_FRAMES = Sizes(2, 1)
+"""Frames that an image backbone takes: one to ask about, and one to match to."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class VisionConfig:
+    """Options every backbone has (`--set model.KEY=VALUE`).
+
+    height, width: pixels that are read; clips are resized to it. frames: the most video frames that are read; all of a
+    clip when not given. The others are sizes of the network: `--weights random` builds them as they are given here, and
+    weights from elsewhere must agree with them. hidden_size: width of a token. patch_size: pixels a token covers.
+    """
+
+    height: int = 480
+    width: int = 720
+    frames: int | None = None
+    hidden_size: int = 768
+    num_hidden_layers: int = 12
+    num_attention_heads: int = 12
+    patch_size: int = 16
+
+    def __post_init__(self) -> None:
+        if self.num_attention_heads < 1 or self.hidden_size % self.num_attention_heads:
+            raise UsageError(
+                f"model.hidden_size={self.hidden_size} does not divide among model.num_attention_heads="
+                f"{self.num_attention_heads}.",
+                hint="The width of a token must be a multiple of the number of heads.",
+            )
+
+
+C = TypeVar("C", bound=VisionConfig)
+
+
+class Backbone(Generic[C]):
+    """A transformers backbone as a `vcorr.protocols.VideoModel`: one pass a clip, no steps, nothing generated.
+
+    A subclass says, as class attributes, what a checkpoint is called (`card`, `model_type`, `network_class`), where its
+    attention and its blocks are, and in `network_options` what `--weights random` builds.
+    """
+
+    card: ClassVar[str]
+    """Model card, "package:path/in/package.yaml"."""
+    model_type: ClassVar[str]
+    """What config.json of its folders says."""
+    network_class: ClassVar[str]
+    """Class name in transformers."""
+    attention: ClassVar[str]
+    """Path of a layer's attention module, with "{}" for the number."""
+    block: ClassVar[str]
+    """Path of a layer, whose output is the hidden state."""
+    unrotated: ClassVar[Unrotated | None] = None
+    """Where queries and keys are before the rotary embedding, in networks that have one."""
+    build_options: ClassVar[Mapping[str, Any]] = {}
+    """Arguments of the network's class beside its configuration."""
+    steps: int = 0
+
+    def __init__(self, config: C) -> None:
+        self.config = config
+        self.device = "cpu"
+        self._network: Any = None
+        self._normalisation = IMAGENET
+
+    # ------------------------------------------------------------------------------------------ what a subclass answers
+
+    def network_options(self) -> Mapping[str, Any]:
+        """Options of the network's configuration for random weights."""
+        names = ("hidden_size", "num_hidden_layers", "num_attention_heads", "patch_size")
+        return {name: getattr(self.config, name) for name in names}
+
+    def read_options(self) -> Mapping[str, Any]:
+        """Options of a released network's configuration that depend on the size that is read."""
+        return {}
+
+    def inputs(self, pixels: Tensor) -> Mapping[str, Any]:
+        """Keyword arguments of one pass; pixels: (T, 3, H, W), normalised."""
+        raise PluginError(f"{type(self).__name__} does not say its inputs, which every backbone has to.")
+
+    def loaded_sizes(self) -> Mapping[str, Any]:
+        """Sizes of the loaded network by the name of the option that has to agree with them."""
+        found = self.network.config
+        names = ("hidden_size", "num_hidden_layers", "num_attention_heads", "patch_size", "num_register_tokens")
+        return {name: getattr(found, name) for name in names if hasattr(found, name) and hasattr(self.config, name)}
+
+    # -------------------------------------------------------------------------------------------------------- contract
+
+    def sites(self) -> Sequence[Site]:
+        """The attention modules, from the configuration alone."""
+        config = self.config
+        return attention_sites(
+            self.attention,
+            config.num_hidden_layers,
+            config.num_attention_heads,
+            block=self.block,
+            unrotated=self.unrotated,
+        )
+
+    def grid(self, clip: Clip, site: Site | None) -> TokenGrid:
+        """How tokens lie over `clip`, at every site alike.
+
+        Raises:
+            UsageError: height, width or frames do not fit, or there is no video.
+        """
+        config, title = self.config, self.model_card().title
+        side = Sizes(config.patch_size, config.patch_size)
+        for name in ("height", "width"):
+            check_size(name, getattr(config, name), side, title)
+        frames = self.frames_of(_video(clip, title), clip, title)
+        return TokenGrid(
+            frames=frames // self.tubelet,
+            rows=config.height // config.patch_size,
+            cols=config.width // config.patch_size,
+            stride=(config.patch_size, config.patch_size),
+            video_frames=frames,
+            temporal_ratio=self.tubelet,
+            causal=False,
+        )
+
+    @property
+    def tubelet(self) -> int:
+        """Frames a token covers."""
+        return 1
+
+    def frame_sizes(self) -> Sizes:
+        """Frames that can be read."""
+        return SEVERAL_FRAMES
+
+    def frames_of(self, video: NDArray[np.uint8], clip: Clip, title: str) -> int:
+        """Frames that are read of a clip."""
+        allowed = self.frame_sizes()
+        if self.config.frames is None:
+            return frames_to_read(clip, len(video) + 1, allowed, title)
+        check_size("frames", self.config.frames, allowed, title)
+        return frames_to_read(clip, self.config.frames, allowed, title)
+
+    @property
+    def layout(self) -> TokenLayout:
+        """What stands beside the tokens of the video: nothing."""
+        return TokenLayout()
+
+    def model_card(self) -> ModelCard:
+        """The model's card."""
+        return load_card(self.card, type(self).__name__)
+
+    def locate(self, weights: str) -> WeightsSource:
+        """The source that `--weights` names, found without loading it; raises as `vcorr.diffusion.locate_network`."""
+        return locate_network(weights, self.model_card(), self.model_type)
+
+    def weights_id(self, weights: str) -> str:
+        """What identifies the weights, without loading them; raises as `locate`."""
+        return self.locate(weights).identity
+
+    def load(self, device: str, dtype: str, weights: str) -> None:
+        """Loads the network. Never downloads.
+
+        Raises:
+            MissingError: the weights are not in reach.
+            UsageError: they are of another kind or size than the configuration says.
+        """
+        source = self.locate(weights)
+        from vcorr_vision.loading import build_network, read_network, read_normalisation
+
+        if source.folder is None:
+            self._network = build_network(
+                self.network_class, self.network_options(), dtype, source.seed, self.build_options
+            )
+        else:
+            self._network = read_network(
+                self.network_class, source.folder, dtype, self.read_options(), self.build_options
+            )
+            self._normalisation = read_normalisation(source.folder)
+        try:
+            check_loaded(self.config, self.loaded_sizes(), weights)
+        except BaseException:
+            self._network = None
+            raise
+        self._network.to(device)
+        self.device = device
+
+    @property
+    def network(self) -> Any:
+        """The loaded network.
+
+        Raises:
+            PluginError: nothing is loaded yet.
+        """
+        if self._network is None:
+            raise PluginError(f"{type(self).__name__} was used before its weights were loaded: call load(...) first.")
+        return self._network
+
+    @property
+    def normalisation(self) -> Normalisation:
+        """What the pixels are normalised with: the folder's own, or ImageNet's."""
+        return self._normalisation
+
+    def run(self, clip: Clip, settings: RunSettings, recorder: Recorder) -> None:
+        """One pass over the clip, or several over some of its frames, as the one step of a model without noise.
+
+        Raises:
+            UsageError: a mode that makes videos, or a clip of another size than `grid`.
+        """
+        if settings.mode != "renoise":
+            raise UsageError(
+                f"{self.model_card().title} reads videos and generates none.", hint=f"Leave out --mode {settings.mode}."
+            )
+        import torch
+
+        video, module = self._checked(clip), self.network
+        attached = recorder.attach(module, self.sites(), self.layout, partial(self.grid, clip))
+        with torch.no_grad(), attached, recorder.step(NO_SITE):
+            for frames in self.passes(video):
+                module(**self.inputs(self.normalisation.apply(frames, self.device, module.dtype)))
+
+    def passes(self, video: NDArray[np.uint8]) -> Iterable[NDArray[np.uint8]]:
+        """The frames of each pass: all at once."""
+        return (video,)
+
+    def _checked(self, clip: Clip) -> NDArray[np.uint8]:
+        grid, video = self.grid(clip, None), _video(clip, self.model_card().title)
+        expected = (grid.video_frames, round(grid.height), round(grid.width))
+        if video.shape[:3] != expected:
+            raise UsageError(
+                f"Clip {clip.id} is {size_in_words(video.shape)}; the model reads {size_in_words(expected)}.",
+                hint="vcorr.stages.fit.fit_clip(clip, model.grid(clip, None)) brings it to that size.",
+            )
+        return video
+
+
+def _video(clip: Clip, title: str) -> NDArray[np.uint8]:
+    if clip.video is None:
+        raise UsageError(f"Clip {clip.id} has no video, and {title} makes none.", hint="Choose data with videos.")
+    return clip.video
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageConfig(VisionConfig):
+    """Options of image backbones. batch: frames a pass; all at once when not given.
+
+    Several passes need less memory for one layer, and more for many: what probes read of each waits for the last pass.
+    """
+
+    batch: int | None = None
+
+
+I = TypeVar("I", bound=ImageConfig)  # noqa: E741
+
+
+class ImageBackbone(Backbone[I]):
+    """A backbone that sees one frame at a time; every frame has a class token in front, and is a latent of its own."""
+
+    def sites(self) -> Sequence[Site]:
+        """Attention within frames: what is matched between frames, the network itself never compares."""
+        config = self.config
+        return attention_sites(
+            self.attention,
+            config.num_hidden_layers,
+            config.num_attention_heads,
+            "factorised",
+            block=self.block,
+            unrotated=self.unrotated,
+            factorised=Factorised("frame"),
+        )
+
+    @property
+    def layout(self) -> TokenLayout:
+        """The class token."""
+        return TokenLayout("before", text_tokens=1)
+
+    def inputs(self, pixels: Tensor) -> Mapping[str, Any]:
+        """Frames are the rows of the batch."""
+        return {"pixel_values": pixels}
+
+    def passes(self, video: NDArray[np.uint8]) -> Iterable[NDArray[np.uint8]]:
+        """`batch` frames at a time.
+
+        Raises:
+            UsageError: batch is less than 1.
+        """
+        each = self.config.batch or len(video)
+        if self.config.batch is not None and self.config.batch < 1:
+            raise UsageError(f"model.batch={self.config.batch}: a pass reads at least 1 frame.")
+        return (video[start : start + each] for start in range(0, len(video), each))

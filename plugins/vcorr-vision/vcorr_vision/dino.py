@@ -1,0 +1,63 @@
+"""DINO: the first self-supervised vision transformer of its line, in two sizes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from vcorr_vision.backbone import ImageBackbone, ImageConfig
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class DINOConfig(ImageConfig):
+    """Options of `dino-b16`; see also those of every image backbone.
+
+    image_size: pixels along a side of the square that its table of positions was trained for; it is interpolated to any
+    other size, as transformers does it. intermediate_size: width of the layers between attention.
+    """
+
+    image_size: int = 224
+    intermediate_size: int = 3072
+
+
+class DINO(ImageBackbone[DINOConfig]):
+    """DINO ViT-B/16: one class token in front."""
+
+    card: ClassVar[str] = "vcorr_vision:cards/dino-b16.yaml"
+    model_type: ClassVar[str] = "vit"
+    network_class: ClassVar[str] = "ViTModel"
+    attention: ClassVar[str] = "layers.{}.attention"
+    block: ClassVar[str] = "layers.{}"
+    build_options: ClassVar[Mapping[str, Any]] = {"add_pooling_layer": False}
+
+    def network_options(self) -> Mapping[str, Any]:
+        """The sizes, and those of the table of positions."""
+        config = self.config
+        return {
+            **super().network_options(),
+            "image_size": config.image_size,
+            "intermediate_size": config.intermediate_size,
+        }
+
+    def inputs(self, pixels: Tensor) -> Mapping[str, Any]:
+        """Frames of any size."""
+        return {**super().inputs(pixels), "interpolate_pos_encoding": True}
+
+
+@dataclass(frozen=True, kw_only=True)
+class DINOSmallConfig(DINOConfig):
+    """Options of `dino-s16`; the same ones."""
+
+    hidden_size: int = 384
+    num_attention_heads: int = 6
+    intermediate_size: int = 1536
+
+
+class DINOSmall(DINO):
+    """DINO ViT-S/16."""
+
+    card: ClassVar[str] = "vcorr_vision:cards/dino-s16.yaml"

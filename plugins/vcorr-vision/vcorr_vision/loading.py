@@ -1,0 +1,101 @@
+"""Builds and reads the networks of transformers: safetensors only, never a download, torch's own attention."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import transformers
+from safetensors import SafetensorError
+from transformers.utils import logging
+
+from vcorr import UsageError
+from vcorr.diffusion.loading import quiet_loading, seeded, torch_dtype
+from vcorr_vision.pixels import IMAGENET, Normalisation
+
+ATTENTION = "sdpa"
+"""The implementation that calls torch's function, where it can be seen."""
+PREPROCESSORS = ("preprocessor_config.json", "video_preprocessor_config.json")
+
+
+def build_network(
+    class_name: str, options: Mapping[str, Any], dtype: str, seed: int, build_options: Mapping[str, Any]
+) -> Any:
+    """A network with random weights, on the CPU."""
+    network_class = getattr(transformers, class_name)
+    config = network_class.config_class(**options)
+    config._attn_implementation = ATTENTION
+    with seeded(seed):
+        network = network_class(config, **build_options)
+    return network.to(torch_dtype(dtype)).eval()
+
+
+def read_network(
+    class_name: str, folder: Path, dtype: str, options: Mapping[str, Any], build_options: Mapping[str, Any]
+) -> Any:
+    """The network saved in `folder`, on the CPU; `options` replace some of its own configuration.
+
+    Raises:
+        UsageError: the folder's files do not make such a network, or leave some of it without weights.
+    """
+    network_class = getattr(transformers, class_name)
+    try:
+        with quiet_loading(), _without_report():
+            config = network_class.config_class.from_pretrained(folder, local_files_only=True, **options)
+            network, report = network_class.from_pretrained(
+                folder,
+                config=config,
+                dtype=torch_dtype(dtype),
+                attn_implementation=ATTENTION,
+                local_files_only=True,
+                use_safetensors=True,
+                output_loading_info=True,
+                **build_options,
+            )
+    except (OSError, ValueError, RuntimeError, KeyError, TypeError, SafetensorError) as error:
+        # What a damaged or foreign folder raises depends on the file.
+        raise UsageError(f"{folder} cannot be loaded as a {class_name}: {error}") from error
+    missing = sorted(report["missing_keys"])
+    if missing:
+        raise UsageError(
+            f"{folder} has no weights for {len(missing)} tensors of {class_name}, {missing[0]} for instance.",
+            hint="Check --weights and --model.",
+        )
+    return network.eval()
+
+
+@contextmanager
+def _without_report() -> Iterator[None]:
+    """Keeps transformers from printing which tensors a folder has too many of, or lacks; the latter is an error."""
+    before = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)
+
+
+def read_normalisation(folder: Path) -> Normalisation:
+    """That of the image processor saved beside the network; ImageNet's where there is none.
+
+    Raises:
+        UsageError: the file cannot be read.
+    """
+    for path in (folder / name for name in PREPROCESSORS):
+        if path.exists():
+            return _read(path)
+    return IMAGENET
+
+
+def _read(path: Path) -> Normalisation:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        mean, std = (tuple(map(float, found[name])) for name in ("image_mean", "image_std"))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UsageError(f"{path} does not say image_mean and image_std: {error!r}.") from error
+    if len(mean) != 3 or len(std) != 3 or not all(std):
+        raise UsageError(f"{path}: image_mean and image_std must be three numbers each, got {mean} and {std}.")
+    return Normalisation((mean[0], mean[1], mean[2]), (std[0], std[1], std[2]))
