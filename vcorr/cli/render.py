@@ -88,15 +88,19 @@ def scored(run: RunDirectory, clips: int, best: Sequence[BestSite]) -> None:
 
 def best_table(best: Sequence[BestSite]) -> RenderableType:
     """One row a probe: its best site with value, floor, ceiling, skill and interval."""
-    table = Table(
-        box=box.SIMPLE_HEAD, pad_edge=False, title=f"Best sites by {best[0].summary.metric}", title_justify="left"
-    )
     # there is nothing to tell apart where everything is the default
     variants = any(found.summary.variant_text != DEFAULT_VARIANT.text for found in best)
+    table = Table(
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        padding=(0, 0, 0, 1) if variants else (0, 1),  # one column more has to fit 120 characters
+        title=f"Best sites by {best[0].summary.metric}",
+        title_justify="left",
+    )
     for name in ("probe", *(["variant"] if variants else []), "layer", "step", "noise", "head"):
         table.add_column(name, justify="left" if name in ("probe", "variant") else "right", no_wrap=name == "variant")
     for name in ("value", "floor", "ceiling", "skill", "95 % interval", "regret", "clips"):
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", no_wrap=name == "95 % interval")
     for found in best:
         s = found.summary
         table.add_row(
