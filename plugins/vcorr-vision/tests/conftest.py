@@ -14,6 +14,8 @@ MORE = {
     "dinov2-b14": {"patch_size": 8, "image_size": 24, "mlp_ratio": 2},
     "dinov2-b14-reg": {"patch_size": 8, "image_size": 24, "mlp_ratio": 2, "num_register_tokens": 3},
     "dinov3-b16": {"patch_size": 8, "intermediate_size": 64, "num_register_tokens": 3},
+    "vjepa2-l": {"patch_size": 8, "mlp_ratio": 2.0, "height": 32, "width": 32, "frames": None},
+    "videomae-b": {"patch_size": 8, "intermediate_size": 64, "frames": 6},
 }
 HEIGHT, WIDTH, FRAMES, PATCH = 32, 48, 4, 8
 SHIFT = (1, 2)
@@ -42,7 +44,8 @@ def shifted_clip(each=1, frames=FRAMES, height=HEIGHT, width=WIDTH):
 def shifted_answers(clip, frames):
     """Where the queries are in every latent frame, (N, F, 2)."""
     moved = np.arange(frames)[:, None] * np.float32([SHIFT[1] * PATCH, SHIFT[0] * PATCH])
-    return (clip.queries[:, None] + moved) % np.float32([WIDTH, HEIGHT])
+    height, width = clip.video.shape[1:3]
+    return (clip.queries[:, None] + moved) % np.float32([width, height])
 
 
 @pytest.fixture(scope="session")

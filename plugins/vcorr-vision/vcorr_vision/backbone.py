@@ -26,6 +26,15 @@ if TYPE_CHECKING:
 
     from vcorr.capture.recorder import Recorder
 
+LOADED = (
+    "hidden_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "patch_size",
+    "num_register_tokens",
+    "tubelet_size",
+)
+"""Options that say where sites and tokens are, by the name that the networks' configurations have for them as well."""
 SEVERAL_FRAMES = Sizes(2, 1)
 """Frames that an image backbone takes: one to ask about, and one to match to."""
 
@@ -106,8 +115,8 @@ class Backbone(Generic[C]):
     def loaded_sizes(self) -> Mapping[str, Any]:
         """Sizes of the loaded network by the name of the option that has to agree with them."""
         found = self.network.config
-        names = ("hidden_size", "num_hidden_layers", "num_attention_heads", "patch_size", "num_register_tokens")
-        return {name: getattr(found, name) for name in names if hasattr(found, name) and hasattr(self.config, name)}
+        names = [name for name in LOADED if hasattr(self.config, name)]
+        return {name: getattr(found, name) for name in names}
 
     # -------------------------------------------------------------------------------------------------------- contract
 
@@ -307,3 +316,26 @@ class ImageBackbone(Backbone[I]):
         if self.config.batch is not None and self.config.batch < 1:
             raise UsageError(f"model.batch={self.config.batch}: a pass reads at least 1 frame.")
         return (video[start : start + each] for start in range(0, len(video), each))
+
+
+@dataclass(frozen=True, kw_only=True)
+class VideoConfig(VisionConfig):
+    """Options of video backbones. tubelet_size: frames a token covers."""
+
+    tubelet_size: int = 2
+
+
+V = TypeVar("V", bound=VideoConfig)
+
+
+class VideoBackbone(Backbone[V]):
+    """A backbone whose tokens cover several frames and see all others, those of other frames too, in one pass."""
+
+    @property
+    def tubelet(self) -> int:
+        """That of the configuration."""
+        return self.config.tubelet_size
+
+    def frame_sizes(self) -> Sizes:
+        """Whole tokens: one to ask about, and one to match to."""
+        return Sizes(2 * self.tubelet, self.tubelet)

@@ -28,6 +28,14 @@ MODELS = (
         "dinov2:DINOv2Registers",
     ),
     _entry("dinov3-b16", "DINOv3 ViT-B/16: image backbone, without noise, frame by frame.", "dinov3:DINOv3"),
+    _entry(
+        "vjepa2-l", "V-JEPA 2 ViT-L: video backbone, without noise, full 3D attention in 24 layers.", "vjepa2:VJEPA2"
+    ),
+    _entry(
+        "videomae-b",
+        "VideoMAE ViT-B: video backbone, without noise, 16 frames of 224x224, full 3D attention in 12 layers.",
+        "videomae:VideoMAE",
+    ),
 )
 
 
