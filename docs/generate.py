@@ -155,6 +155,7 @@ ENTRY_FIELDS = {
     "version": "A whole number from 1, part of every fingerprint. Raise it whenever this part's numbers may move.",
     "config": "Dataclass of the options, or its import string, or None for no options.",
     "api_version": "Version of the hooks the entry was written for. Leave it alone.",
+    "check": "Options under which `vcorr plugin check` runs the contract: a size that a CPU runs in seconds.",
     "card": '`"package:path/in/package.yaml"` of the model card.',
     "data": "Dataset used when `--data` is not given; of `difftrack:`, as soon as it is imported, prompts until then.",
     "default": "Whether every run computes the metric unless `--set metrics=...` chooses others.",
@@ -577,6 +578,7 @@ def _parameters(function: Any) -> str:
 def _suite_reports() -> dict[str, Any]:
     import types
 
+    import vcorr
     from vcorr import hookspecs, testing
     from vcorr.metrics import MatchingAccuracy
     from vcorr.probes.builtin import QueryKey
@@ -588,6 +590,13 @@ def _suite_reports() -> dict[str, Any]:
 
     return {
         "check_model": testing.check_model(example("vcorr_models", "Still"), testing.random_clip(3, 16, 16)),
+        "check_reading": testing.check_reading(type(example("vcorr_models", "Still")), testing.random_clip(3, 16, 16)),
+        "check_entry": testing.check_entry(
+            vcorr.ModelEntry(
+                name="tiny", summary="A model.", factory="vcorr_tiny.model:Tiny", card="vcorr_tiny:cards/tiny.yaml"
+            ),
+            plugin="vcorr_tiny.plugin",
+        ),
         "check_probe": testing.check_probe(QueryKey()),
         "check_metric": testing.check_metric(MatchingAccuracy()),
         "check_dataset": testing.check_dataset(example("vcorr_datasets", "Sliding")),

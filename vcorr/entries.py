@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from vcorr.errors import PluginError
@@ -28,6 +29,7 @@ class Entry:
         version: raised by hand whenever the numbers this part produces may move; part of every fingerprint.
         config: dataclass of the options, or its import string, or None.
         api_version: of the hooks this entry was written for.
+        check: options under which its contract is checked (`vcorr plugin check`): a size that a CPU runs in seconds.
 
     Raises:
         PluginError: a field has the wrong form.
@@ -41,6 +43,8 @@ class Entry:
     version: int = 1
     config: type | str | None = None
     api_version: int = HOOK_API_VERSION
+    # how a part is checked is no part of what it is, and a mapping cannot be hashed
+    check: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not _NAME.fullmatch(self.name):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import functools
 import os
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib import metadata
@@ -38,6 +39,9 @@ SELECT_VARIABLE = "VCORR_PLUGINS"
 
 BUILTIN = "builtin"
 
+HEAVY = ("torch", "diffusers", "transformers")
+"""What importing a plugin must not load: every command imports every plugin."""
+
 HOOKS: dict[str, type[Entry]] = {
     "vcorr_models": ModelEntry,
     "vcorr_probes": ProbeEntry,
@@ -51,13 +55,17 @@ HOOKS: dict[str, type[Entry]] = {
 
 @dataclass(frozen=True)
 class PluginSource:
-    """One entry point: where a plugin comes from and how to import it; package: the one its module is in."""
+    """One entry point: where a plugin comes from and how to import it.
+
+    module: its import path. package: the one the module is in.
+    """
 
     name: str
     distribution: str
     version: str
     load: Callable[[], object]
     package: str = ""
+    module: str = ""
 
     @property
     def label(self) -> str:
@@ -109,6 +117,10 @@ class Catalogue(Generic[E]):
     def all(self) -> list[Registered[E]]:
         """Every usable entry, by name."""
         return [claims[0] for _, claims in sorted(self._entries.items()) if len(claims) == 1]
+
+    def claims(self, name: str) -> list[Registered[E]]:
+        """Everything registered under that name: one entry when all is well, several when they clash."""
+        return list(self._entries.get(name, ()))
 
     def get(self, name: str) -> Registered[E]:
         """The entry of that name.
@@ -169,12 +181,15 @@ class Registry:
 
     def _load(self, report: PluginReport) -> None:
         source = report.source
+        before = _heavy_modules()
         try:
             module = source.load()
             self._manager.register(module, name=f"{source.distribution}:{source.name}")
         except (Exception, SystemExit) as error:
             report.worsen("broken", _reason(error))
             return
+        if heavy := sorted(_heavy_modules() - before):
+            report.worsen("warning", f"importing it loads {', '.join(heavy)}, which slows down every command")
         for misspelt in _unknown_hooks(self._manager, module):
             near = difflib.get_close_matches(misspelt, HOOKS, n=1)
             meant = f"; did you mean {near[0]}?" if near else f"; the hooks are {', '.join(HOOKS)}"
@@ -208,7 +223,7 @@ def entry_point_sources() -> list[PluginSource]:
         dist = point.dist
         name, version = (dist.name, dist.version) if dist else ("unknown", "0")
         package = point.module.partition(".")[0]
-        sources.append(PluginSource(point.name, name, version, point.load, package))
+        sources.append(PluginSource(point.name, name, version, point.load, package, point.module))
     return sources
 
 
@@ -221,7 +236,9 @@ def installed() -> Registry:
 def module_source(module: ModuleType, *, distribution: str = "", version: str = "0") -> PluginSource:
     """A plugin source for a module that is already imported, for tests and notebooks."""
     package = module.__name__.partition(".")[0]
-    return PluginSource(module.__name__, distribution or module.__name__, version, lambda: module, package)
+    return PluginSource(
+        module.__name__, distribution or module.__name__, version, lambda: module, package, module.__name__
+    )
 
 
 def _selected(source: PluginSource, selection: str | None) -> bool:
@@ -233,6 +250,10 @@ def _selected(source: PluginSource, selection: str | None) -> bool:
         return False
     wanted = {w for w in words if not w.startswith("-")}
     return bool(names & wanted) if wanted or not words else True
+
+
+def _heavy_modules() -> set[str]:
+    return {name for name in HEAVY if name in sys.modules}
 
 
 def _unknown_hooks(manager: pluggy.PluginManager, module: object) -> list[str]:

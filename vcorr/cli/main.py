@@ -10,7 +10,7 @@ from typing import NoReturn
 
 import click
 
-from vcorr.cli import bench, board, compare, dataset, doctor, listing, run, score
+from vcorr.cli import bench, board, compare, dataset, doctor, listing, plugin, run, score
 from vcorr.errors import EXIT_INTERRUPTED, VcorrError
 
 DEBUG_FLAG = "--debug"
@@ -40,6 +40,7 @@ for _command in (
     doctor.doctor,
     board.board,
     bench.bench,
+    plugin.plugin,
 ):
     cli.add_command(_command)
 

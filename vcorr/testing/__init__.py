@@ -9,10 +9,12 @@ Every ``check_*`` takes an entry, a class or an object, runs a list of named che
 """
 
 from vcorr.testing.data import check_dataset, check_tracker, random_clip
+from vcorr.testing.entry import check_entry
 from vcorr.testing.impulse import find_impulse, make_local
 from vcorr.testing.metric import check_metric
 from vcorr.testing.model import check_model
 from vcorr.testing.probe import check_probe
+from vcorr.testing.reading import check_reading
 from vcorr.testing.report import Check, Report, assert_passed
 
 __all__ = [
@@ -20,9 +22,11 @@ __all__ = [
     "Report",
     "assert_passed",
     "check_dataset",
+    "check_entry",
     "check_metric",
     "check_model",
     "check_probe",
+    "check_reading",
     "check_tracker",
     "find_impulse",
     "make_local",

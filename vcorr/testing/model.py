@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-import subprocess
-import sys
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
@@ -20,12 +18,8 @@ from vcorr.capture.recorder import Recorder
 from vcorr.capture.records import Capture, TokenLayout
 from vcorr.geometry import TokenGrid
 from vcorr.records import NO_SITE, Clip, Prediction, RunSettings, Site
+from vcorr.testing.entry import light
 from vcorr.testing.report import CheckFunction, Report, expect, make, run_checks
-
-HEAVY = ("torch", "diffusers", "transformers")
-_IMPORT = (
-    "import sys, importlib; importlib.import_module(sys.argv[1]); print(*(m for m in sys.argv[2:] if m in sys.modules))"
-)
 
 
 def check_model(
@@ -78,7 +72,7 @@ def check_model(
         ("what sites say beside attention can be read", suite.beside),
     ]
     if plugin is not None:
-        checks.insert(0, ("importing the plugin stays light", lambda: _light(plugin)))
+        checks.insert(0, ("importing the plugin stays light", lambda: light(plugin)))
     return run_checks(label, checks, skip)
 
 
@@ -362,14 +356,6 @@ def _settings(model: Any) -> RunSettings:
     if not steps:
         return RunSettings(steps=(NO_SITE,), num_steps=0)
     return RunSettings(steps=(0, steps - 1) if steps > 1 else (0,), num_steps=steps)
-
-
-def _light(plugin: str) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", _IMPORT, plugin, *HEAVY], capture_output=True, text=True, check=False, timeout=120
-    )
-    expect(done.returncode == 0, f"importing {plugin} failed: {done.stderr.strip().splitlines()[-1:]}")
-    expect(not done.stdout.split(), f"importing {plugin} imports {done.stdout.strip()}; do that where it is used.")
 
 
 def _hooks(module: nn.Module) -> list[tuple[str, str, int]]:

@@ -1,0 +1,1 @@
+"""`vcorr plugin check`: the suites of `vcorr.testing` on everything a plugin brings."""

@@ -1,0 +1,75 @@
+"""`vcorr plugin`: new and check."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+KINDS = ("model", "probe", "metric", "dataset", "tracker", "guidance")
+
+
+@click.group(short_help="Write a plugin of your own, and check whether one keeps the contract.")
+def plugin() -> None:
+    """Plugins: write one, check one (docs/plugins.md). What is installed: vcorr list plugins."""
+
+
+@plugin.command(short_help="Write a complete, tested, installable plugin to start from.")
+@click.argument("name")
+@click.option("--kind", type=click.Choice(KINDS), required=True, help="What it brings.")
+@click.option(
+    "--out", type=click.Path(path_type=Path), default=Path("."), help="Folder to write it in.  [default: this one]"
+)
+def new(name: str, kind: str, out: Path) -> None:
+    """Write a complete, tested, installable plugin to start from: NAME/ with code that works, tests and README.
+
+    \b
+    For example:
+      vcorr plugin new vcorr-mymodel --kind model
+    """
+    from vcorr.registry import installed
+    from vcorr.scaffold.names import new_names
+    from vcorr.scaffold.write import write_plugin
+
+    folder = write_plugin(new_names(name, kind, installed()), out)
+    click.echo(f"Written: {folder}")
+    click.echo(f"Next: pip install -e {folder} && vcorr plugin check {name}")
+
+
+@plugin.command(short_help="Run the contract suites on everything a plugin brings.")
+@click.argument("name")
+@click.option(
+    "--set",
+    "assignments",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Options to check under, e.g. --set model.num_layers=1; over those the plugin itself says.",
+)
+@click.option("--json", "as_json", is_flag=True, help="As JSON on standard output.")
+def check(name: str, assignments: tuple[str, ...], as_json: bool) -> int:
+    """Run the contract suites on everything a plugin brings.
+
+    NAME is a distribution, a plugin, or one entry. Models run with random weights under the small options their entry
+    says (`check`).
+
+    \b
+    For example:
+      vcorr plugin check vcorr-tiny
+      vcorr plugin check ltx-video
+    """
+    from vcorr.check.run import check_plugin
+    from vcorr.check.targets import find_target
+    from vcorr.cli import check_view
+    from vcorr.cli.quiet import quiet_libraries
+    from vcorr.registry import installed
+    from vcorr.spec import build_spec
+
+    quiet_libraries()
+    options = build_spec({}, assignments=assignments).options
+    found = check_plugin(find_target(name, installed()), installed(), options)
+    if as_json:
+        click.echo(json.dumps(check_view.to_dict(found), indent=2, ensure_ascii=False))
+    else:
+        check_view.show(found)
+    return found.exit_code

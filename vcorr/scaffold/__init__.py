@@ -1,0 +1,1 @@
+"""`vcorr plugin new`: distributions written from the templates beside this module, one folder a kind."""
