@@ -1,4 +1,4 @@
-"""What the tests of the adapters share."""
+"""What the tests of the plugins' adapters share."""
 
 import numpy as np
 import pytest
