@@ -7,7 +7,15 @@ from vcorr_vision import plugin
 from vcorr import Clip
 
 ENTRIES = {entry.name: entry for entry in plugin.vcorr_models()}
-SIZES = {"hidden_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2}
+VIT = {"hidden_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2}
+UNET = {
+    "block_out_channels": (32, 64),
+    "layers_per_block": 1,
+    "cross_attention_dim": 16,
+    "vae_channels": (32, 32),
+    "vae_layers_per_block": 1,
+    "text_tokens": 6,
+}
 MORE = {
     "dino-s16": {"patch_size": 8, "image_size": 24, "intermediate_size": 64},
     "dino-b16": {"patch_size": 8, "image_size": 24, "intermediate_size": 64},
@@ -16,6 +24,8 @@ MORE = {
     "dinov3-b16": {"patch_size": 8, "intermediate_size": 64, "num_register_tokens": 3},
     "vjepa2-l": {"patch_size": 8, "mlp_ratio": 2.0, "height": 32, "width": 32, "frames": None},
     "videomae-b": {"patch_size": 8, "intermediate_size": 64, "frames": 6},
+    "dift-sd1.5": {"attention_head_dim": 4},
+    "dift-sd2.1": {"attention_head_dim": (2, 4)},
 }
 HEIGHT, WIDTH, FRAMES, PATCH = 32, 48, 4, 8
 SHIFT = (1, 2)
@@ -23,7 +33,8 @@ SHIFT = (1, 2)
 
 
 def small_config(name, **options):
-    return ENTRIES[name].config_type()(**{"height": HEIGHT, "width": WIDTH} | SIZES | MORE[name] | options)
+    sizes = UNET if name.startswith("dift") else VIT
+    return ENTRIES[name].config_type()(**{"height": HEIGHT, "width": WIDTH} | sizes | MORE[name] | options)
 
 
 def loaded_model(name, weights="random:3", dtype="float32", **options):
@@ -71,3 +82,23 @@ def make_clip():
 @pytest.fixture(scope="session")
 def where():
     return shifted_answers
+
+
+@pytest.fixture(scope="session")
+def with_text():
+    """Gives a pipeline a CLIP text encoder small enough for tests, with the words of "a disk"."""
+    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+    words = ["<|startoftext|>", "<|endoftext|>", *"adisk", "a</w>", "k</w>", "di", "dis", "disk</w>"]
+    merges = [("d", "i"), ("di", "s"), ("dis", "k</w>")]
+    sizes = {"hidden_size": 16, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2}
+
+    def give(pipe):
+        config = CLIPTextConfig(vocab_size=len(words), max_position_embeddings=6, eos_token_id=1, **sizes)
+        vocabulary = {word: index for index, word in enumerate(words)}
+        pipe.register_modules(
+            tokenizer=CLIPTokenizer(vocab=vocabulary, merges=merges, model_max_length=6),
+            text_encoder=CLIPTextModel(config).eval(),
+        )
+
+    return give

@@ -137,6 +137,12 @@ def test_what_a_model_without_noise_refuses(options, reason, capsys):
     assert (code, reason in printed) == (2, True)
 
 
+def test_dift_generates_nothing(capsys):
+    model = ("--model", "dift-sd1.5", "--data", "sprites", "--weights", "random", "--probe", "hidden")
+    code, printed = vcorr(capsys, "run", *model, "--mode", "generate")
+    assert (code, "generates none" in printed) == (2, True)
+
+
 def test_a_run_without_weights_ends_with_4(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))

@@ -36,6 +36,8 @@ MODELS = (
         "VideoMAE ViT-B: video backbone, without noise, 16 frames of 224x224, full 3D attention in 12 layers.",
         "videomae:VideoMAE",
     ),
+    _entry("dift-sd1.5", "DIFT on Stable Diffusion 1.5: an image UNet with noise, frame by frame.", "dift:DIFT15"),
+    _entry("dift-sd2.1", "DIFT on Stable Diffusion 2.1: an image UNet with noise, frame by frame.", "dift:DIFT21"),
 )
 
 
