@@ -36,6 +36,7 @@ class DIFTConfig(VideoConfig):
     of the UNet. layers_per_block: layers of each level. cross_attention_dim: width of the prompt's embedding.
     latent_channels: of the autoencoder. vae_channels: width of each of its levels, between which it halves the
     resolution; vae_layers_per_block: layers of each. text_tokens: what prompts are padded to.
+    attention_head_dim: heads of the attention of every level, or of each, which is what diffusers calls them.
     """
 
     frames: int = 128
@@ -47,6 +48,7 @@ class DIFTConfig(VideoConfig):
     vae_channels: tuple[int, ...] = (128, 256, 512, 512)
     vae_layers_per_block: int = 2
     text_tokens: int = 77
+    attention_head_dim: int | tuple[int, ...] = 8
 
     @property
     def levels(self) -> int:
@@ -56,7 +58,8 @@ class DIFTConfig(VideoConfig):
     @property
     def heads(self) -> tuple[int, ...]:
         """Heads of the attention of each level."""
-        return (1,) * self.levels
+        each = self.attention_head_dim
+        return (each,) * self.levels if isinstance(each, int) else each
 
 
 @dataclass(frozen=True)
@@ -214,16 +217,11 @@ class DIFT(DiffusersVideoModel[C]):
 
 @dataclass(frozen=True, kw_only=True)
 class DIFT15Config(DIFTConfig):
-    """Options of `dift-sd1.5`. attention_head_dim: as diffusers calls the number of heads of every level."""
+    """Options of `dift-sd1.5`: the same number of heads at every level."""
 
     height: int = 512
     width: int = 512
     attention_head_dim: int = 8
-
-    @property
-    def heads(self) -> tuple[int, ...]:
-        """The same number at every level."""
-        return (self.attention_head_dim,) * self.levels
 
 
 class DIFT15(DIFT[DIFT15Config]):
@@ -234,17 +232,12 @@ class DIFT15(DIFT[DIFT15Config]):
 
 @dataclass(frozen=True, kw_only=True)
 class DIFT21Config(DIFTConfig):
-    """Options of `dift-sd2.1`. attention_head_dim: as diffusers calls the number of heads of each level."""
+    """Options of `dift-sd2.1`: heads of each level."""
 
     height: int = 768
     width: int = 768
     cross_attention_dim: int = 1024
     attention_head_dim: tuple[int, ...] = (5, 10, 20, 20)
-
-    @property
-    def heads(self) -> tuple[int, ...]:
-        """That of each level."""
-        return self.attention_head_dim
 
 
 class DIFT21(DIFT[DIFT21Config]):

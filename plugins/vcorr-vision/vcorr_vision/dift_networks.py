@@ -10,7 +10,7 @@ import torch
 from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 
 from vcorr.diffusion.loading import load_pipeline
-from vcorr_vision.dift import DIFT15Config, DIFT21Config
+from vcorr_vision.dift import DIFTConfig
 
 SCALE = 0.18215
 """What latents of Stable Diffusion's autoencoder are multiplied by."""
@@ -18,7 +18,7 @@ UNCHECKED: Mapping[str, Any] = {"safety_checker": None, "feature_extractor": Non
 """No image is made that could be checked."""
 
 
-def build_pipeline(config: DIFT15Config | DIFT21Config, prediction: str, unet_options: Mapping[str, Any]) -> Any:
+def build_pipeline(config: DIFTConfig, prediction: str, unet_options: Mapping[str, Any]) -> Any:
     """The pipeline without tokenizer and text encoder."""
     return StableDiffusionPipeline(
         vae=_vae(config).eval(),
@@ -45,7 +45,7 @@ def read_pipeline(class_name: str, folder: Path, dtype: torch.dtype) -> Any:
     return pipe
 
 
-def _unet(config: DIFT15Config | DIFT21Config, options: Mapping[str, Any]) -> Any:
+def _unet(config: DIFTConfig, options: Mapping[str, Any]) -> Any:
     levels = config.levels
     return UNet2DConditionModel(
         in_channels=config.latent_channels,
@@ -60,7 +60,7 @@ def _unet(config: DIFT15Config | DIFT21Config, options: Mapping[str, Any]) -> An
     )
 
 
-def _vae(config: DIFT15Config | DIFT21Config) -> Any:
+def _vae(config: DIFTConfig) -> Any:
     levels = len(config.vae_channels)
     return AutoencoderKL(
         down_block_types=("DownEncoderBlock2D",) * levels,
