@@ -296,9 +296,16 @@ def _chosen_steps(spec: RunSpec, adapter: VideoModel, mode: Mode, label: str) ->
         if given:
             raise UsageError(
                 f"{label} adds no noise to a video and removes none: it has no steps and generates nothing.",
-                hint=f"Leave out {flag}.",
+                hint=_way_out(flag, spec),
             )
     return (NO_SITE,), 0
+
+
+def _way_out(flag: str, spec: RunSpec) -> str:
+    """How to run a model without noise after all; data without videos asks for generation unasked."""
+    if flag == "--mode generate" and spec.mode is None:
+        return "The data holds prompts or images only: name data with videos, --data NAME (vcorr list datasets)."
+    return f"Leave out {flag}."
 
 
 def _sites(adapter: VideoModel, layers: str, label: str) -> tuple[Site, ...]:

@@ -137,6 +137,11 @@ def test_what_a_model_without_noise_refuses(options, reason, capsys):
     assert (code, reason in printed) == (2, True)
 
 
+def test_data_without_videos(capsys):
+    code, printed = vcorr(capsys, "run", "--model", "vjepa2-l", "--weights", "random", "--probe", "qk")
+    assert (code, "name data with videos" in printed) == (2, True)
+
+
 def test_dift_generates_nothing(capsys):
     model = ("--model", "dift-sd1.5", "--data", "sprites", "--weights", "random", "--probe", "hidden")
     code, printed = vcorr(capsys, "run", *model, "--mode", "generate")
