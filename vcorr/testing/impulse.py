@@ -55,6 +55,21 @@ def _pass_on(module: nn.Conv2d | nn.Conv3d | nn.Linear, causal: bool) -> None:
     here.fill_(1 / module.weight.shape[1])
 
 
+def make_pointwise(denoiser: nn.Module) -> None:
+    """Makes the convolutions of a denoiser see the place they stand at alone, with the weights they have there.
+
+    Patch embeddings, which step as far as they see, stay as they are.
+    """
+    with torch.no_grad():
+        for module in denoiser.modules():
+            if isinstance(module, _CONVOLUTIONS) and tuple(module.kernel_size) != tuple(module.stride):
+                sizes = tuple(module.kernel_size)
+                centre: tuple[Any, ...] = (..., *(size // 2 for size in sizes))
+                kept = module.weight[centre].clone()
+                module.weight.zero_()
+                module.weight[centre] = kept
+
+
 def find_impulse(model: Any, clip: Clip, token: tuple[int, int, int], step: int, num_steps: int) -> tuple[int, ...]:
     """Where the queries of the first layer change most when the pixels of one token do, in renoise mode.
 

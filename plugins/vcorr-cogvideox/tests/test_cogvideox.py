@@ -18,21 +18,7 @@ from vcorr.capture.recorder import Recorder
 from vcorr.functional import match
 from vcorr.testing import assert_passed, check_model
 
-SMALL = CogVideoXConfig(
-    height=64,
-    width=96,
-    frames=9,
-    num_layers=2,
-    num_attention_heads=2,
-    attention_head_dim=16,
-    text_embed_dim=24,
-    max_text_seq_length=6,
-    time_embed_dim=8,
-    latent_channels=4,
-    vae_channels=(8, 8, 8, 8),
-    vae_layers_per_block=1,
-    vae_norm_groups=4,
-)
+SMALL = CogVideoXConfig(**plugin.SMALL)
 
 
 class QueryKey:

@@ -18,24 +18,6 @@ from vcorr.diffusion.options import place
 from vcorr.functional import match
 from vcorr.testing import assert_passed, check_model
 
-SIZES = {
-    "height": 64,
-    "width": 96,
-    "num_layers": 2,
-    "num_attention_heads": 2,
-    "attention_head_dim": 16,
-    "text_embed_dim": 24,
-    "max_text_seq_length": 6,
-    "time_embed_dim": 8,
-    "latent_channels": 4,
-    "vae_channels": (8, 8, 8, 8),
-    "vae_layers_per_block": 1,
-    "vae_norm_groups": 4,
-}
-MORE = {
-    "cogvideox-1.5-5b": {"position_size": (12, 16)},
-    "cogvideox-1.5-5b-i2v": {"position_size": (12, 16), "strength_embed_dim": 8},
-}
 ENTRIES = {entry.name: entry for entry in plugin.vcorr_models() if entry.name != "cogvideox-i2v"}
 CASES = [(name, 9) for name in ENTRIES] + [("cogvideox-1.5-5b", 17)]
 EVEN = ["cogvideox", "cogvideox-1.5-5b", "cogvideox-1.5-5b-i2v"]
@@ -54,7 +36,7 @@ class Stop(Exception):  # noqa: N818
 
 
 def small(name, frames=9, **options):
-    return ENTRIES[name].config_type()(**SIZES | MORE.get(name, {}) | {"frames": frames} | options)
+    return ENTRIES[name].config_type()(**{**ENTRIES[name].check, "frames": frames, **options})
 
 
 def make_clip(frames, height=64, width=96):

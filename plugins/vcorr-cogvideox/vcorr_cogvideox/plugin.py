@@ -2,9 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from vcorr import ModelEntry, hookimpl
+
+SMALL: Mapping[str, Any] = {
+    "height": 64,
+    "width": 96,
+    "frames": 9,
+    "num_layers": 2,
+    "num_attention_heads": 2,
+    "attention_head_dim": 16,
+    "text_embed_dim": 24,
+    "max_text_seq_length": 6,
+    "time_embed_dim": 8,
+    "latent_channels": 4,
+    "vae_channels": (8, 8, 8, 8),
+    "vae_layers_per_block": 1,
+    "vae_norm_groups": 4,
+}
+"""A size that a CPU runs in seconds: for `vcorr plugin check`, and for the tests of this plugin."""
+_MORE: Mapping[str, Mapping[str, Any]] = {
+    "cogvideox-1.5-5b": {"position_size": (12, 16)},
+    "cogvideox-1.5-5b-i2v": {"position_size": (12, 16), "strength_embed_dim": 8},
+}
 
 
 def _entry(name: str, summary: str, model: str, config: str, data: str, card: str = "") -> ModelEntry:
@@ -18,6 +40,7 @@ def _entry(name: str, summary: str, model: str, config: str, data: str, card: st
         factory=f"vcorr_cogvideox.model:{model}",
         config=f"vcorr_cogvideox.model:{config}",
         card=f"vcorr_cogvideox:cards/{card or name}.yaml",
+        check={**SMALL, **_MORE.get(name, {})},
         data=f"difftrack:{data}/fg",
     )
 

@@ -2,9 +2,94 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from vcorr import ModelEntry, hookimpl
+
+_TRANSFORMER = {"num_layers": 2, "num_attention_heads": 2, "attention_head_dim": 16, "text_tokens": 6}
+_COSMOS = {
+    **_TRANSFORMER,
+    "height": 64,
+    "width": 96,
+    "frames": 17,
+    "text_embed_dim": 16,
+    "adaln_lora_dim": 4,
+    "max_size": (4, 12, 16),
+    "padding_mask": False,
+    "vae_channels": (8,) * 4,
+    "decoder_channels": (8,) * 4,
+    "vae_layers": 1,
+}
+SMALL: Mapping[str, Mapping[str, Any]] = {
+    "ltx-video": {
+        **_TRANSFORMER,
+        "height": 64,
+        "width": 96,
+        "frames": 17,
+        "caption_channels": 16,
+        "vae_channels": (8, 8, 8, 8),
+        "vae_layers": (1,) * 5,
+    },
+    "mochi": {
+        **_TRANSFORMER,
+        "height": 48,
+        "width": 64,
+        "frames": 13,
+        "text_embed_dim": 16,
+        "pooled_projection_dim": 24,
+        "vae_channels": (32,) * 4,
+        "decoder_channels": (32,) * 4,
+        "vae_layers": (1,) * 5,
+    },
+    "cosmos-7b": _COSMOS,
+    "cosmos-14b": _COSMOS,
+    "allegro": {
+        **_TRANSFORMER,
+        "height": 128,
+        "width": 128,
+        "frames": 24,
+        "attention_head_dim": 24,
+        "caption_channels": 16,
+        "vae_channels": (4,) * 4,
+        "vae_layers_per_block": 1,
+        "vae_norm_groups": 2,
+        "vae_tile": 128,
+    },
+    "easyanimate": {
+        **_TRANSFORMER,
+        "height": 48,
+        "width": 64,
+        "frames": 9,
+        "mmdit_layers": 1,
+        "time_embed_dim": 16,
+        "text_embed_dim": 16,
+        "vae_channels": (8, 8, 8, 8),
+        "vae_layers_per_block": 1,
+        "vae_norm_groups": 4,
+    },
+    "latte": {
+        **_TRANSFORMER,
+        "height": 48,
+        "width": 64,
+        "frames": 5,
+        "caption_channels": 16,
+        "vae_channels": (8, 8, 8, 8),
+        "vae_layers_per_block": 1,
+        "vae_norm_groups": 4,
+    },
+    "sana-video": {
+        **_TRANSFORMER,
+        "height": 64,
+        "width": 96,
+        "frames": 9,
+        "caption_channels": 16,
+        "vae_width": 4,
+        "vae_levels": (1, 1, 1, 1),
+        "vae_resnets": 1,
+    },
+}
+"""By model, a size that a CPU runs in seconds: for `vcorr plugin check`, and for the tests of this plugin."""
 
 
 def _entry(name: str, summary: str, model: str, config: str = "") -> ModelEntry:
@@ -16,6 +101,7 @@ def _entry(name: str, summary: str, model: str, config: str = "") -> ModelEntry:
         factory=f"vcorr_diffusers.{model}",
         config=f"vcorr_diffusers.{module}:{config or label + 'Config'}",
         card=f"vcorr_diffusers:cards/{name}.yaml",
+        check=SMALL[name],
     )
 
 

@@ -18,24 +18,7 @@ from vcorr.errors import CaptureError
 from vcorr.probes.attention import Attention
 from vcorr.testing import assert_passed, check_model, find_impulse, make_local
 
-SMALL = HunyuanVideoConfig(
-    height=64,
-    width=96,
-    frames=9,
-    num_layers=1,
-    num_single_layers=2,
-    num_refiner_layers=1,
-    num_attention_heads=2,
-    attention_head_dim=12,
-    rope_axes_dim=(4, 4, 4),
-    text_embed_dim=16,
-    pooled_dim=8,
-    max_text_seq_length=6,
-    latent_channels=4,
-    vae_channels=(8, 8, 8, 8),
-    vae_layers_per_block=1,
-    vae_norm_groups=4,
-)
+SMALL = HunyuanVideoConfig(**plugin.SMALL)
 NUM_STEPS = 3
 NO_CLIP = Clip("p", "p", np.zeros((0, 2), np.float32))
 

@@ -16,25 +16,7 @@ from vcorr.probes.attention import Attention
 from vcorr.testing import assert_passed, check_model, find_impulse, make_local
 
 ENTRIES = {entry.name: entry for entry in plugin.vcorr_models() if "1.5" in entry.name}
-SMALL = HunyuanVideo15Config(
-    height=64,
-    width=96,
-    frames=9,
-    num_layers=2,
-    num_refiner_layers=1,
-    num_attention_heads=2,
-    attention_head_dim=12,
-    rope_axes_dim=(4, 4, 4),
-    text_embed_dim=16,
-    text_embed_2_dim=8,
-    image_embed_dim=8,
-    text_tokens=6,
-    glyph_tokens=4,
-    image_tokens=3,
-    latent_channels=4,
-    vae_channels=(16, 16, 16, 16, 16),
-    vae_layers_per_block=1,
-)
+SMALL = HunyuanVideo15Config(**plugin.SMALL_15)
 TEXT = 6 + 4 + 3
 NUM_STEPS = 3
 NO_CLIP = Clip("p", "p", np.zeros((0, 2), np.float32))

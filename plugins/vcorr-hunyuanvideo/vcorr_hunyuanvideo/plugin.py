@@ -2,9 +2,49 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from vcorr import ModelEntry, hookimpl
+
+SMALL: Mapping[str, Any] = {
+    "height": 64,
+    "width": 96,
+    "frames": 9,
+    "num_layers": 1,
+    "num_single_layers": 2,
+    "num_refiner_layers": 1,
+    "num_attention_heads": 2,
+    "attention_head_dim": 12,
+    "rope_axes_dim": (4, 4, 4),
+    "text_embed_dim": 16,
+    "pooled_dim": 8,
+    "max_text_seq_length": 6,
+    "latent_channels": 4,
+    "vae_channels": (8, 8, 8, 8),
+    "vae_layers_per_block": 1,
+    "vae_norm_groups": 4,
+}
+SMALL_15: Mapping[str, Any] = {
+    "height": 64,
+    "width": 96,
+    "frames": 9,
+    "num_layers": 2,
+    "num_refiner_layers": 1,
+    "num_attention_heads": 2,
+    "attention_head_dim": 12,
+    "rope_axes_dim": (4, 4, 4),
+    "text_embed_dim": 16,
+    "text_embed_2_dim": 8,
+    "image_embed_dim": 8,
+    "text_tokens": 6,
+    "glyph_tokens": 4,
+    "image_tokens": 3,
+    "latent_channels": 4,
+    "vae_channels": (16, 16, 16, 16, 16),
+    "vae_layers_per_block": 1,
+}
+"""Sizes that a CPU runs in seconds: for `vcorr plugin check`, and for the tests of this plugin."""
 
 VARIANTS = (
     ModelEntry(
@@ -13,6 +53,7 @@ VARIANTS = (
         factory="vcorr_hunyuanvideo.model:HunyuanVideo",
         config="vcorr_hunyuanvideo.model:HunyuanVideoConfig",
         card="vcorr_hunyuanvideo:cards/hunyuanvideo.yaml",
+        check=SMALL,
         data="difftrack:hunyuan_t2v/fg",
     ),
     ModelEntry(
@@ -21,6 +62,7 @@ VARIANTS = (
         factory="vcorr_hunyuanvideo.model15:HunyuanVideo15",
         config="vcorr_hunyuanvideo.model15:HunyuanVideo15Config",
         card="vcorr_hunyuanvideo:cards/hunyuanvideo-1.5.yaml",
+        check=SMALL_15,
         data="difftrack:hunyuan_t2v/fg",
     ),
     ModelEntry(
@@ -29,6 +71,7 @@ VARIANTS = (
         factory="vcorr_hunyuanvideo.model15:HunyuanVideo15For720",
         config="vcorr_hunyuanvideo.model15:HunyuanVideo15Config720",
         card="vcorr_hunyuanvideo:cards/hunyuanvideo-1.5-720p.yaml",
+        check=SMALL_15,
         data="difftrack:hunyuan_t2v/fg",
     ),
 )

@@ -23,21 +23,7 @@ from vcorr.cli import main as program
 from vcorr.functional import match
 from vcorr.testing import assert_passed, check_model, find_impulse, make_local, random_clip
 
-SIZES = {
-    "height": 32,
-    "width": 48,
-    "frames": 21,
-    "depth": 2,
-    "num_attention_heads": 2,
-    "attention_head_dim": 16,
-    "text_embed_dim": 24,
-    "max_text_seq_length": 40,
-    "vae_channels": (32, 32, 32, 32),
-    "vae_layers_per_block": 1,
-    "temporal_width": 32,
-    "temporal_layers": 1,
-}
-SMALL = OpenSora1Config(**SIZES)
+SMALL = OpenSora1Config(**plugin.SMALL_1)
 ENTRY = {entry.name: entry for entry in plugin.vcorr_models()}["open-sora-1.2"]
 NUM_STEPS = 3
 LAYERS = range(4)
@@ -267,7 +253,7 @@ def test_half_precision_tiles_and_offloading(clip):
 def test_a_video_end_to_end_from_the_command_line(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "prompts.txt").write_text("a red disk\n")
-    sizes = [word for key, value in SIZES.items() for word in ("--set", f"model.{key}={json.dumps(value)}")]
+    sizes = [word for key, value in plugin.SMALL_1.items() for word in ("--set", f"model.{key}={json.dumps(value)}")]
     command = ["run", "--model", "open-sora-1.2", "--probe", "qk,hidden", "--data", "prompts:prompts.txt"]
     options = ["--mode", "generate", "--weights", "random", "--steps", "0,2", "--set", "num_steps=3", "--json"]
     with pytest.raises(SystemExit) as ended:

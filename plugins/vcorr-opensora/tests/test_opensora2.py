@@ -18,23 +18,7 @@ from vcorr.cards import load_card
 from vcorr.cli import main as program
 from vcorr.testing import assert_passed, check_model, find_impulse, make_local, random_clip
 
-SIZES = {
-    "height": 32,
-    "width": 48,
-    "frames": 9,
-    "num_layers": 1,
-    "num_single_layers": 1,
-    "num_attention_heads": 2,
-    "attention_head_dim": 16,
-    "text_embed_dim": 24,
-    "pooled_embed_dim": 12,
-    "max_text_seq_length": 6,
-    "latent_channels": 4,
-    "vae_channels": (8, 8, 8, 8),
-    "vae_layers_per_block": 1,
-    "vae_norm_groups": 4,
-}
-SMALL = OpenSora2Config(**SIZES)
+SMALL = OpenSora2Config(**plugin.SMALL_2)
 ENTRIES = {entry.name: entry for entry in plugin.vcorr_models()}
 NAMES = ["open-sora-2.0", "open-sora-2.0-i2v"]
 NUM_STEPS = 3
@@ -386,7 +370,7 @@ def test_low_rank_weights_are_refused(tmp_path):
 def test_a_video_end_to_end_from_the_command_line(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "prompts.txt").write_text("a red disk\n")
-    sizes = [word for key, value in SIZES.items() for word in ("--set", f"model.{key}={json.dumps(value)}")]
+    sizes = [word for key, value in plugin.SMALL_2.items() for word in ("--set", f"model.{key}={json.dumps(value)}")]
     command = ["run", "--model", "open-sora", "--probe", "qk,hidden", "--data", "prompts:prompts.txt"]
     options = ["--mode", "generate", "--weights", "random", "--steps", "0,2", "--set", "num_steps=3", "--json"]
     with pytest.raises(SystemExit) as ended:

@@ -6,6 +6,9 @@ from collections.abc import Iterable
 
 from vcorr import DatasetEntry, ModelEntry, hookimpl
 
+SMALL = {"height": 64, "width": 64, "frames": 9}
+"""What `vcorr plugin check` runs; the network stays as it is."""
+
 
 @hookimpl
 def vcorr_models() -> Iterable[ModelEntry]:
@@ -18,6 +21,7 @@ def vcorr_models() -> Iterable[ModelEntry]:
             config="vcorr_tiny.model:TinyModelConfig",
             card="vcorr_tiny:cards/tiny.yaml",
             data="sprites",
+            check=SMALL,
         ),
         ModelEntry(
             name="tiny-untrained",
@@ -26,6 +30,7 @@ def vcorr_models() -> Iterable[ModelEntry]:
             config="vcorr_tiny.model:TinyModelConfig",
             card="vcorr_tiny:cards/tiny-untrained.yaml",
             data="sprites",
+            check=SMALL,
         ),
     ]
 

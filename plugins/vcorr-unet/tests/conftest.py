@@ -7,28 +7,11 @@ from vcorr_unet import plugin
 from vcorr import Clip
 
 FRAMES, HEIGHT, WIDTH = 3, 32, 48
-SIZES = {
-    "height": HEIGHT,
-    "width": WIDTH,
-    "frames": FRAMES,
-    "block_out_channels": (32, 64),
-    "layers_per_block": 1,
-    "cross_attention_dim": 16,
-    "vae_channels": (32, 32, 32),
-    "vae_layers_per_block": 1,
-}
-MORE = {
-    "svd": {"num_attention_heads": (2, 4), "time_embed_dim": 8},
-    "svd-xt": {"num_attention_heads": (2, 4), "time_embed_dim": 8},
-    "modelscope": {"attention_head_dim": 8, "text_tokens": 6},
-    "zeroscope": {"attention_head_dim": 8, "text_tokens": 6},
-    "animatediff": {"num_attention_heads": 2, "motion_num_attention_heads": 4, "text_tokens": 6},
-}
 ENTRIES = {entry.name: entry for entry in plugin.vcorr_models()}
 
 
 def small_config(name, **options):
-    return ENTRIES[name].config_type()(**SIZES | MORE[name] | options)
+    return ENTRIES[name].config_type()(**{**ENTRIES[name].check, **options})
 
 
 def loaded_model(name, dtype="float32", weights="random:3", **options):

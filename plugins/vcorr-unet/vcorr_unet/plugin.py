@@ -2,9 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from vcorr import ModelEntry, hookimpl
+
+_SIZES = {
+    "height": 32,
+    "width": 48,
+    "frames": 3,
+    "block_out_channels": (32, 64),
+    "layers_per_block": 1,
+    "cross_attention_dim": 16,
+    "vae_channels": (32, 32, 32),
+    "vae_layers_per_block": 1,
+}
+_IMAGE = {**_SIZES, "num_attention_heads": (2, 4), "time_embed_dim": 8}
+_TEXT = {**_SIZES, "attention_head_dim": 8, "text_tokens": 6}
+SMALL: Mapping[str, Mapping[str, Any]] = {
+    "svd": _IMAGE,
+    "svd-xt": _IMAGE,
+    "modelscope": _TEXT,
+    "zeroscope": _TEXT,
+    "animatediff": {**_SIZES, "num_attention_heads": 2, "motion_num_attention_heads": 4, "text_tokens": 6},
+}
+"""By model, a size that a CPU runs in seconds: for `vcorr plugin check`, and for the tests of this plugin."""
 
 
 def _entry(name: str, summary: str, model: str) -> ModelEntry:
@@ -15,6 +37,7 @@ def _entry(name: str, summary: str, model: str) -> ModelEntry:
         factory=f"vcorr_unet.{model}",
         config=f"vcorr_unet.{model}Config",
         card=f"vcorr_unet:cards/{name}.yaml",
+        check=SMALL[name],
     )
 
 

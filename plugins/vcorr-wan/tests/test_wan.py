@@ -16,29 +16,12 @@ ENTRIES = {entry.name: entry for entry in plugin.vcorr_models()}
 TEXT = [name for name in ENTRIES if "i2v" not in name]
 IMAGE = [name for name in ENTRIES if "i2v" in name]
 TWO_STAGE = [name for name in ENTRIES if "a14b" in name]
-SIZES = {
-    "height": 64,
-    "width": 96,
-    "frames": 9,
-    "num_layers": 2,
-    "num_attention_heads": 2,
-    "attention_head_dim": 12,
-    "ffn_dim": 16,
-    "freq_dim": 16,
-    "text_dim": 8,
-    "rope_max_seq_len": 16,
-    "latent_channels": 4,
-    "vae_dim": 4,
-}
 NUM_STEPS = 5
 NO_CLIP = Clip("p", "p", np.zeros((0, 2), np.float32))
 
 
 def small(name, **options):
-    kind = ENTRIES[name].config_type()
-    more = {"image_dim": 8} if kind().image_dim else {}
-    more |= {"vae_decoder_dim": 8} if kind().vae_decoder_dim else {}
-    return kind(**SIZES | more | options)
+    return ENTRIES[name].config_type()(**{**ENTRIES[name].check, **options})
 
 
 def loaded(name, dtype="float32", **options):
