@@ -78,11 +78,14 @@ class Environment:
         options = ["--quiet", "--disable-pip-version-check", "--no-deps", "--no-build-isolation", "--no-index"]
         self.run("-m", "pip", "install", *options, *map(str, sources))
 
-    def run(self, *arguments: str, check: bool = True, **variables: str) -> subprocess.CompletedProcess[str]:
+    def run(
+        self, *arguments: str, check: bool = True, stdin: str = "", **variables: str
+    ) -> subprocess.CompletedProcess[str]:
         """Runs python in the environment, in its folder."""
         environment = {k: v for k, v in os.environ.items() if k not in ("VCORR_PLUGINS", "PYTHONPATH")}
         done = subprocess.run(
             [self.python, *arguments],
+            input=stdin,
             capture_output=True,
             text=True,
             check=False,

@@ -25,7 +25,9 @@ def read(path: Path) -> str:
 
 def pages() -> list[Path]:
     """Every page people read: of the project, its plugins and its folders of data."""
-    found = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("plugins/*/README.md"), *ROOT.glob("*/README.md")]
+    folders = (".", "docs", "docs/plugins")
+    found = [page for folder in folders for page in (ROOT / folder).glob("*.md")]
+    found += [*ROOT.glob("plugins/*/README.md"), *ROOT.glob("*/README.md")]
     return sorted(set(found))
 
 
