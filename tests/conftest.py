@@ -14,6 +14,9 @@ from support import sliding
 from vcorr import builtin, registry
 from vcorr.datasets.home import HOME_VARIABLE
 
+# before anything imports torch: on a busy machine its spinning threads slow the tests tenfold
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 
 @pytest.fixture
 def plugins(monkeypatch: pytest.MonkeyPatch) -> Callable[..., registry.Registry]:

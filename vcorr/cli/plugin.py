@@ -58,14 +58,15 @@ def check(name: str, assignments: tuple[str, ...], as_json: bool) -> int:
       vcorr plugin check vcorr-tiny
       vcorr plugin check ltx-video
     """
+    from vcorr.cli.quiet import quiet_libraries
+
+    quiet_libraries()  # before the suites, which import torch
     from vcorr.check.run import check_plugin
     from vcorr.check.targets import find_target
     from vcorr.cli import check_view
-    from vcorr.cli.quiet import quiet_libraries
     from vcorr.registry import installed
     from vcorr.spec import build_spec
 
-    quiet_libraries()
     options = build_spec({}, assignments=assignments).options
     found = check_plugin(find_target(name, installed()), installed(), options)
     if as_json:
