@@ -22,7 +22,7 @@ from vcorr.testing.report import Check, Report, expect, run_checks
 
 PARTS = {"dataset": "data"}
 """What `--set PART.KEY` calls a kind, where that is not its name."""
-CLIP = (49, 64, 96)
+CLIP = (25, 64, 96)
 """Frames, height and width of the clip offered to models, which say what they read of it."""
 NUM_STEPS = 4
 

@@ -7,34 +7,13 @@ from vcorr_vision import plugin
 from vcorr import Clip
 
 ENTRIES = {entry.name: entry for entry in plugin.vcorr_models()}
-VIT = {"hidden_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2}
-UNET = {
-    "block_out_channels": (32, 64),
-    "layers_per_block": 1,
-    "cross_attention_dim": 16,
-    "vae_channels": (32, 32),
-    "vae_layers_per_block": 1,
-    "text_tokens": 6,
-}
-MORE = {
-    "dino-s16": {"patch_size": 8, "image_size": 24, "intermediate_size": 64},
-    "dino-b16": {"patch_size": 8, "image_size": 24, "intermediate_size": 64},
-    "dinov2-b14": {"patch_size": 8, "image_size": 24, "mlp_ratio": 2},
-    "dinov2-b14-reg": {"patch_size": 8, "image_size": 24, "mlp_ratio": 2, "num_register_tokens": 3},
-    "dinov3-b16": {"patch_size": 8, "intermediate_size": 64, "num_register_tokens": 3},
-    "vjepa2-l": {"patch_size": 8, "mlp_ratio": 2.0, "height": 32, "width": 32, "frames": None},
-    "videomae-b": {"patch_size": 8, "intermediate_size": 64, "frames": 6},
-    "dift-sd1.5": {"attention_head_dim": 4},
-    "dift-sd2.1": {"attention_head_dim": (2, 4)},
-}
 HEIGHT, WIDTH, FRAMES, PATCH = 32, 48, 4, 8
 SHIFT = (1, 2)
 """Rows and columns by which the tokens of the shifted clip move from frame to frame."""
 
 
 def small_config(name, **options):
-    sizes = UNET if name.startswith("dift") else VIT
-    return ENTRIES[name].config_type()(**{"height": HEIGHT, "width": WIDTH} | sizes | MORE[name] | options)
+    return ENTRIES[name].config_type()(**{**ENTRIES[name].check, **options})
 
 
 def loaded_model(name, weights="random:3", dtype="float32", **options):

@@ -2,9 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from vcorr import ModelEntry, hookimpl
+
+_VIT: Mapping[str, Any] = {
+    "height": 32,
+    "width": 48,
+    "hidden_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+}
+_UNET: Mapping[str, Any] = {
+    "height": 32,
+    "width": 48,
+    "block_out_channels": (32, 64),
+    "layers_per_block": 1,
+    "cross_attention_dim": 16,
+    "vae_channels": (32, 32),
+    "vae_layers_per_block": 1,
+    "text_tokens": 6,
+}
+SMALL: Mapping[str, Mapping[str, Any]] = {
+    "dino-s16": {**_VIT, "patch_size": 8, "image_size": 24, "intermediate_size": 64},
+    "dino-b16": {**_VIT, "patch_size": 8, "image_size": 24, "intermediate_size": 64},
+    "dinov2-b14": {**_VIT, "patch_size": 8, "image_size": 24, "mlp_ratio": 2},
+    "dinov2-b14-reg": {**_VIT, "patch_size": 8, "image_size": 24, "mlp_ratio": 2, "num_register_tokens": 3},
+    "dinov3-b16": {**_VIT, "patch_size": 8, "intermediate_size": 64, "num_register_tokens": 3},
+    "vjepa2-l": {**_VIT, "patch_size": 8, "mlp_ratio": 2.0, "height": 32, "width": 32, "frames": None},
+    "videomae-b": {**_VIT, "patch_size": 8, "intermediate_size": 64, "frames": 6},
+    "dift-sd1.5": {**_UNET, "frames": 4, "attention_head_dim": 4},
+    "dift-sd2.1": {**_UNET, "frames": 4, "attention_head_dim": (2, 4)},
+}
+"""By model, a size that a CPU runs in seconds: for `vcorr plugin check`, and for the tests of this plugin."""
 
 
 def _entry(name: str, summary: str, model: str) -> ModelEntry:
@@ -15,6 +46,7 @@ def _entry(name: str, summary: str, model: str) -> ModelEntry:
         factory=f"vcorr_vision.{model}",
         config=f"vcorr_vision.{model}Config",
         card=f"vcorr_vision:cards/{name}.yaml",
+        check=SMALL[name],
     )
 
 
