@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -68,19 +68,12 @@ def locate_weights(weights: str, card: ModelCard, pipeline_class: str | tuple[st
         MissingError: the weights are not in reach, or only in part.
         UsageError: the path is a folder of another kind, or holds pickles in place of safetensors.
     """
-    if weights == HUB:
-        return _hub_source(card, pipeline_class)
-    if weights.partition(":")[0] == RANDOM:
-        seed = random_seed(weights)
-        return WeightsSource("random", f"{RANDOM}:{seed}", seed=seed)
-    folder = Path(weights).expanduser()
-    if not folder.exists():
-        raise MissingError(
-            f"--weights {weights!r}: there is no such folder.",
-            hint='Give the path of a pipeline folder, "hub" for the released weights, or "random" for random ones.',
-        )
-    check_pipeline_folder(folder, pipeline_class)
-    return WeightsSource("path", f"path:{folder_identity(folder)}", folder)
+    return _located(
+        weights,
+        "a pipeline folder",
+        lambda: _hub_source(card, pipeline_class),
+        lambda folder: check_pipeline_folder(folder, pipeline_class),
+    )
 
 
 def locate_network(weights: str, card: ModelCard, model_type: str) -> WeightsSource:
@@ -95,8 +88,20 @@ def locate_network(weights: str, card: ModelCard, model_type: str) -> WeightsSou
         MissingError: the weights are not in reach, or only in part.
         UsageError: the path is a folder of another kind, or holds pickles in place of safetensors.
     """
+    return _located(
+        weights,
+        "a model's folder",
+        lambda: _hub_network(card, model_type),
+        lambda folder: _check_network_folder(folder, model_type),
+    )
+
+
+def _located(
+    weights: str, what: str, from_hub: Callable[[], WeightsSource], check: Callable[[Path], None]
+) -> WeightsSource:
+    """What `weights` names; `what` is how messages call its folder, `check` raises when it is another one."""
     if weights == HUB:
-        return _hub_network(card, model_type)
+        return from_hub()
     if weights.partition(":")[0] == RANDOM:
         seed = random_seed(weights)
         return WeightsSource("random", f"{RANDOM}:{seed}", seed=seed)
@@ -104,9 +109,9 @@ def locate_network(weights: str, card: ModelCard, model_type: str) -> WeightsSou
     if not folder.exists():
         raise MissingError(
             f"--weights {weights!r}: there is no such folder.",
-            hint='Give the path of a model\'s folder, "hub" for the released weights, or "random" for random ones.',
+            hint=f'Give the path of {what}, "hub" for the released weights, or "random" for random ones.',
         )
-    _check_network_folder(folder, model_type)
+    check(folder)
     return WeightsSource("path", f"path:{folder_identity(folder)}", folder)
 
 
