@@ -44,7 +44,7 @@ COLUMNS = {
     "probe": "Name of the probe; `direct` for models that answer without attention.",
     "dataset": "Name of the dataset.",
     "split": "Split of the dataset.",
-    "mode": "`renoise` (the only mode of this version).",
+    "mode": "`renoise`: noise is added to the clip; `generate`: the video is sampled from the prompt.",
     "tracker": "Who made the reference tracks; `exact` where they are known by construction.",
     "clip": "Id of the clip.",
     "layer": "Attention layer, from 0 in the order of execution; -1 without a site.",

@@ -22,10 +22,10 @@ from vcorr.diffusion import DiffusersVideoModel
 from vcorr.errors import UsageError, VcorrError
 from vcorr.registry import Registry
 from vcorr.spec import RunSpec, parse_indices
+from vcorr.stages.memory import device_peak, forget_peak
 from vcorr.stages.parts import Part, model_part, probe_parts
 from vcorr.stages.plan import chosen_device
 
-GIB = 2**30
 NOISE = 0.5
 """Told to the recorder; no probe's cost depends on it."""
 
@@ -197,15 +197,14 @@ class _Timed:
 
 
 def _timed(run: Callable[[], None], device: str) -> _Timed:
-    cuda = torch.device(device).type == "cuda"
     _settle(device)
-    if cuda:
-        torch.cuda.reset_peak_memory_stats(device)
+    forget_peak(device)
     began = time.perf_counter()
     run()
     _settle(device)
     elapsed = 1000 * (time.perf_counter() - began)
-    return _Timed(elapsed, torch.cuda.max_memory_allocated(device) / GIB if cuda else math.nan)
+    gib = device_peak(device)
+    return _Timed(elapsed, math.nan if gib is None else gib)
 
 
 def _settle(device: str) -> None:

@@ -67,7 +67,9 @@ def outcome(done: Outcome, best: Sequence[BestSite], videos: Sequence[Path] = ()
     clips = f"{done.clips - len(done.failed)} of {done.clips} clips" + (
         f", {done.reused} reused" if done.reused else ""
     )
-    out.print(f"{clips} in {duration(done.seconds)}.")
+    device = done.peak_memory_gib["device"]
+    memory = "" if device is None else f", with at most {device:.1f} GiB allocated on the device"
+    out.print(f"{clips} in {duration(done.seconds)}{memory}.")
     for clip in done.failed[:5]:
         out.print(Text(f"Failed: clip {clip}; the reason is in the error column of its scores."))
     if len(done.failed) > 5:
@@ -128,6 +130,7 @@ def outcome_dict(done: Outcome, best: Sequence[BestSite], sites: Sequence[SiteSu
         "reused": done.reused,
         "failed": list(done.failed),
         "seconds": round(done.seconds, 3),
+        "peak_memory_gib": dict(done.peak_memory_gib),
         **scores_dict(best, sites),
     }
 

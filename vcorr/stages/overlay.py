@@ -16,6 +16,7 @@ from vcorr.stages.score import read_under, stored_tracks
 from vcorr.stages.track import VIDEOS, stored_clip
 from vcorr.stages.variants import serves
 from vcorr.stats.summary import SiteSummary
+from vcorr.store.rows import rows_of
 from vcorr.store.rundir import RunDirectory
 from vcorr.store.shards import SUFFIX, read_shard, shard_name
 from vcorr.variants import DEFAULT_VARIANT, NamedVariant
@@ -34,7 +35,7 @@ def draw_overlays(plan: Plan, run: RunDirectory, best: SiteSummary) -> list[Path
 
 
 def _draw(plan: Plan, run: RunDirectory, best: SiteSummary, clip_id: str) -> Path | None:
-    tracks = read_shard(run.shard("tracks", clip_id), "tracks").to_pylist()
+    tracks = rows_of(read_shard(run.shard("tracks", clip_id), "tracks"))
     answer = _answer(run, best, clip_id)
     if not tracks or answer is None:
         return None
@@ -61,8 +62,7 @@ def _answer(run: RunDirectory, best: SiteSummary, clip_id: str) -> Row | None:
     for column, value in {**wanted, "head": best.head}.items():
         table = table.filter(pc.equal(table[column], value))
     variant = NamedVariant.parse(best.variant_text)
-    rows: list[Row] = table.to_pylist()
-    return next((row for row in rows if serves(row["kind"], row["layer"], read_under(row), variant)), None)
+    return next((row for row in rows_of(table) if serves(row["kind"], row["layer"], read_under(row), variant)), None)
 
 
 def _frames(answer: Row, queries: np.ndarray, variant: str) -> np.ndarray:

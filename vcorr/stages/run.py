@@ -7,7 +7,7 @@ import platform
 import shlex
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import Enum
@@ -43,7 +43,7 @@ class Reuse(Enum):
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a run ended."""
+    """How a run ended. peak_memory_gib: the most held on the "device" and by the "host"'s process, None if unknown."""
 
     run: RunDirectory
     status: Status
@@ -51,6 +51,7 @@ class Outcome:
     reused: int
     failed: tuple[str, ...]
     seconds: float
+    peak_memory_gib: Mapping[str, float | None]
 
 
 def execute(
@@ -84,7 +85,9 @@ def execute(
         raise
     status = _status(len(plan.clips), len(worker.failed))
     run.write_record({**record, **worker.progress()}, status)
-    return Outcome(run, status, len(plan.clips), worker.reused, tuple(worker.failed), worker.seconds)
+    return Outcome(
+        run, status, len(plan.clips), worker.reused, tuple(worker.failed), worker.seconds, worker.peak_memory()
+    )
 
 
 def rescore(run: RunDirectory, registry: Registry, spec: RunSpec) -> int:

@@ -20,6 +20,7 @@ from vcorr.protocols import Metric, RowMetric
 from vcorr.records import NO_SITE, Readout, RowsPrediction, Score, Tracks
 from vcorr.stages.predict import ROW_FIELDS, ROWS, STATUS_FAILED, STATUS_NOT_SCORED, STATUS_OK, Row
 from vcorr.stages.variants import serves
+from vcorr.store.rows import rows_of
 from vcorr.variants import NamedVariant, Switches
 
 _Scores = Mapping[str, Score]
@@ -64,14 +65,14 @@ def score_clip(context: RowContext, judges: Sequence[Judge], predictions: pa.Tab
     A failed clip gives one row (metric "", layer = step = -1, status "failed"); a clip without tracks one with status
     "not_scored". They carry the first variant.
     """
-    rows = predictions.to_pylist()
+    rows = rows_of(predictions)
     clip_id = rows[0]["clip"] if rows else ""
     failed = next((row for row in rows if row["status"] == STATUS_FAILED), None)
     if failed is not None:
         return [_empty_row(context, judges[0].variant, clip_id, STATUS_FAILED, failed["error"])]
     if not tracks.num_rows:
         return [_empty_row(context, judges[0].variant, clip_id, STATUS_NOT_SCORED, "the clip has no tracks")]
-    stored = tracks.to_pylist()[0]
+    stored = rows_of(tracks)[0]
     queries = np.asarray(stored["queries"], dtype=np.float32).reshape(-1, 2)
     reference = stored_tracks(stored)
     scorers = [_ClipScorer(judge, reference, queries) for judge in judges]
@@ -107,7 +108,7 @@ def stored_tracks(row: Row) -> Tracks:
     shape = (row["points"], row["frames"])
     xy = np.asarray(row["xy"], dtype=np.float32).reshape(*shape, 2)
     visible = np.asarray(row["visible"], dtype=np.bool_).reshape(shape)
-    boundary = np.asarray(row["boundary"], dtype=np.float32) if row["boundary"] else None
+    boundary = np.asarray(row["boundary"], dtype=np.float32) if len(row["boundary"]) else None
     return Tracks(xy, visible, row["tracker"], row["tracker_version"], boundary=boundary)
 
 

@@ -10,6 +10,7 @@ from vcorr.errors import MissingError, PluginError, StoreError
 from vcorr.protocols import Probe, Tracker
 from vcorr.stages import predict, score, track
 from vcorr.stages.events import Events
+from vcorr.stages.memory import device_peak, forget_peak, host_peak
 from vcorr.stages.plan import Plan
 from vcorr.store import shards
 from vcorr.store.rundir import RunDirectory
@@ -45,6 +46,7 @@ class Worker:
         self.done = 0
         self.failed: list[str] = []
         self.model_seconds = 0.0
+        self.load_seconds = 0.0
 
     @property
     def seconds(self) -> float:
@@ -67,6 +69,15 @@ class Worker:
                 self._compute(clip_id)
             self.done += 1
 
+    def peak_memory(self) -> dict[str, float | None]:
+        """The most GiB allocated on the device since the weights were loaded, and held by this process; None where
+        that is not known.
+        """
+        device = device_peak(self._plan.device) if self._loaded else None
+        return {
+            name: None if gib is None else round(gib, 3) for name, gib in (("device", device), ("host", host_peak()))
+        }
+
     def progress(self) -> dict[str, Any]:
         """What run.json says about how far it came."""
         computed = self.done - self.reused
@@ -82,7 +93,9 @@ class Worker:
             "seconds": {
                 "total": round(self.seconds, 3),
                 "per_computed_clip": round(self.model_seconds / computed, 3) if computed else None,
+                "load": round(self.load_seconds, 3) if self._loaded else None,
             },
+            "peak_memory_gib": self.peak_memory(),
         }
 
     def _predicted(self, clip_id: str) -> bool:
@@ -151,7 +164,10 @@ class Worker:
         if self._loaded:
             return
         plan = self._plan
+        forget_peak(plan.device)
+        began = time.monotonic()
         plan.adapter.load(plan.device, plan.dtype, plan.spec.weights)
+        self.load_seconds = time.monotonic() - began
         self._probes = {probe.entry.name: probe.create() for probe in plan.probes}
         self._loaded = True
 
