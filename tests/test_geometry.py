@@ -189,6 +189,7 @@ def test_dict_round_trip(grid):
         ({"frames": 2, "spans": ((0, 0), (4, 3))}, "without overlap"),
         ({"frames": 1, "spans": ((-1, 0),)}, "from frame 0 on"),
         ({"frames": 1, "spans": (3,)}, "pairs"),
+        ({"frames": 1, "spans": ((0, 3.5),)}, "pairs"),
         ({"frames": 2, "spans": ((0, 0), (1, 4)), "video_frames": 4}, "only 4 frames"),
     ],
 )

@@ -8,6 +8,7 @@ stride.
 from __future__ import annotations
 
 import math
+import operator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, cast
@@ -18,6 +19,10 @@ from numpy.typing import ArrayLike, NDArray
 from vcorr.errors import UsageError
 
 Span = tuple[int, int]
+
+ROUNDING = 1 + 2.0**-24
+"""A position on the right or lower edge may be off by the rounding of one float32: 22 tokens of 480/22 pixels are a
+little less than 480, and 0.3 in float32 is a little more than three times 0.1."""
 
 
 @dataclass(frozen=True)
@@ -135,7 +140,8 @@ class TokenGrid:
         points = np.asarray(xy, dtype=np.float64)
         if points.ndim == 0 or points.shape[-1] != 2:
             raise UsageError(f"Positions must have shape (..., 2) with (x, y) last, got {points.shape}.")
-        inside = (points >= 0).all(-1) & (points[..., 0] <= self.width) & (points[..., 1] <= self.height)
+        edge = np.array([self.width, self.height]) * ROUNDING
+        inside = ((points >= 0) & (points <= edge)).all(-1)
         if not inside.all():  # NaN compares false, so it ends here as well
             bad = points[~inside][0]
             raise UsageError(
@@ -234,6 +240,26 @@ class TokenGrid:
             )
 
 
+def check_grid(grid: object) -> None:
+    """Checks that an argument called `grid` is one.
+
+    Raises:
+        UsageError: it is not.
+    """
+    if not isinstance(grid, TokenGrid):
+        raise UsageError(f"grid: expected a vcorr.TokenGrid, got {type(grid).__name__}.")
+
+
+def is_positive(value: Any) -> bool:
+    """Whether an argument is a number greater than 0 that a float can hold."""
+    if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
+        return False
+    try:
+        return 0 < float(value) < math.inf
+    except OverflowError:  # an integer
+        return False
+
+
 def latent_frames(video_frames: int, temporal_ratio: int, *, causal: bool = True) -> int:
     """F, the latents that `video_frames` frames make.
 
@@ -263,17 +289,14 @@ def _positive_int(name: str, value: Any) -> int:
 def _stride(value: Any) -> tuple[float, float]:
     if not isinstance(value, (tuple, list)) or len(value) != 2:
         raise UsageError(f"TokenGrid: stride must be a pair (sx, sy) of pixels, got {value!r}.")
-    numbers = [
-        float(v) if isinstance(v, (int, float, np.number)) and not isinstance(v, bool) else math.nan for v in value
-    ]
-    if not all(math.isfinite(v) and v > 0 for v in numbers):
+    if not all(is_positive(pixels) for pixels in value):
         raise UsageError(f"TokenGrid: stride must be a pair of positive pixel counts, got {value!r}.")
-    return numbers[0], numbers[1]
+    return float(value[0]), float(value[1])
 
 
 def _spans(value: Any, frames: int) -> tuple[Span, ...]:
     try:
-        spans = tuple((int(first), int(last)) for first, last in value)
+        spans = tuple((operator.index(first), operator.index(last)) for first, last in value)
     except (TypeError, ValueError) as error:
         raise UsageError(f"TokenGrid: spans must be (first, last) frame pairs, got {value!r}.") from error
     if len(spans) != frames:

@@ -276,6 +276,19 @@ def test_features_agree_with_the_formulas(case):
     torch.testing.assert_close(match_features(f, grid, queries, variant="difftrack"), expected, atol=1e-2, rtol=0)
 
 
+@pytest.mark.parametrize(
+    ("dtype", "other"),
+    [(torch.bfloat16, torch.float32), (torch.float32, torch.bfloat16), (torch.float64, torch.float16)],
+)
+def test_keys_are_read_in_the_dtype_of_queries(dtype, other):
+    q, k, grid, queries = random_case(4, 2, 3, 5, 6, 8, 12)
+    q, k = q.to(dtype), k.to(other)
+    assert torch.equal(
+        match(q, k, grid, queries, variant="difftrack"), match(q, k.to(dtype), grid, queries, variant="difftrack")
+    )
+    torch.testing.assert_close(match(q, k, grid, queries), match(q.float(), k.float(), grid, queries))
+
+
 @fast
 @given(case=cases, symmetric=st.booleans(), heads=st.sampled_from(["mean", "each", 0]))
 def test_several_variants_from_one_reading_are_to_the_bit_what_each_is_alone(case, symmetric, heads):

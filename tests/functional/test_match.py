@@ -266,6 +266,32 @@ def test_large_radius_is_the_mean_over_the_frame():
     np.testing.assert_allclose(got[:, 1], expected, atol=1e-4)
 
 
+@pytest.mark.parametrize("radius", [6, 32_768, 10**9])
+def test_a_radius_beyond_the_frame_is_the_frame(radius):
+    q, k, grid, queries = random_case(11, 1, 2, 4, 5, 8, 10)
+    expected = slow_match(q, k, grid, queries, radius=5)
+    np.testing.assert_allclose(match(q, k, grid, queries, radius=radius).numpy(), expected, atol=1e-3)
+
+
+def test_heads_and_radius_as_numpy_counts_them():
+    q, k, grid, queries = random_case(11, 3, 2, 4, 5, 8, 10)
+    expected = match(q, k, grid, queries, heads=(0, 2))
+    assert torch.equal(match(q, k, grid, queries, heads=tuple(np.array([0, 2]))), expected)
+    assert torch.equal(match(q, k, grid, queries, heads=np.int64(1)), match(q, k, grid, queries, heads=1))
+
+
+def test_corners_of_a_frame_whose_tokens_do_not_come_out_even():
+    # 22 * (480 / 22) is a little less than 480, and 0.3 in float32 more than 3 * 0.1
+    for cols, stride, corner in ((22, (480 / 22, 16), 480.0), (3, (0.1, 16), 0.3)):
+        grid = TokenGrid(frames=2, rows=2, cols=cols, stride=stride)
+        q = torch.randn(1, 2, 2, cols, 4, generator=torch.Generator().manual_seed(0))
+        assert grid.tokens_at([[np.float32(corner), 32]]).tolist() == [2 * cols - 1]
+        for variant in ("corrected", "difftrack"):
+            assert match(q, q, grid, [[corner, 32.0]], variant=variant).isfinite().all()
+        with pytest.raises(UsageError, match="outside the frame"):
+            match(q, q, grid, [[corner * (1 + 1e-6), 32.0]])
+
+
 def test_feature_ties_go_to_the_first_token():
     grid = TokenGrid(frames=2, rows=2, cols=3, stride=(10, 10))
     got = match_features(torch.zeros(2, 2, 3, 4), grid, [[25.0, 15.0]])

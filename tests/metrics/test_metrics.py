@@ -142,6 +142,13 @@ def test_nan_predictions_are_misses_and_no_pair_is_not_scored():
             assert score.n == 0
 
 
+def test_predictions_at_infinity_are_misses_without_a_warning():
+    reference = np.zeros((1, 3, 2))
+    tracks = np.stack([np.zeros(2), np.full(2, np.inf), np.full(2, 1e300)])[None]
+    grid = TokenGrid(frames=3, rows=4, cols=4, stride=(8, 8))
+    assert accuracy(tracks, reference, np.ones((1, 3), bool), grid) == (0.0, 2)
+
+
 def test_pck_is_measured_in_a_256_frame():
     reference = five_points()
     pixel = np.float32([GRID.width / 256, GRID.height / 256])  # one pixel of that frame

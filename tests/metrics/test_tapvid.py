@@ -85,6 +85,27 @@ def test_thresholds_are_strict():
     assert got["average_pts_within_thresh"] == pytest.approx(2 / 5)
 
 
+def test_distances_are_measured_as_precisely_as_the_tracks_are_given():
+    # the public evaluation, fed float32, finds exactly 4 px between the float32 numbers nearest to 1.1 and 5.1
+    query, occluded, tracks, pred_occluded, _ = still()
+    tracks = np.full_like(tracks, 1.1, dtype=np.float32)
+    pred = tracks + np.float32([4, 0])
+
+    def within_4(convert):
+        return tapvid(query, occluded, convert(tracks), pred_occluded, convert(pred), mode="first")["pts_within_4"]
+
+    assert within_4(np.asarray) == within_4(torch.from_numpy) == 0
+    assert within_4(np.float64) == 1
+
+
+def test_infinite_predictions_are_too_far_without_a_warning():
+    query, occluded, tracks, pred_occluded, pred = still(n=1)
+    occluded[0, 2] = True
+    tracks[0, 2], pred[0, 1:3] = np.inf, np.inf
+    pred[0, 3] = 1e300
+    assert tapvid(query, occluded, tracks, pred_occluded, pred, mode="first")["pts_within_16"] == 0
+
+
 def test_a_track_that_is_never_visible_is_only_a_false_positive():
     query, occluded, tracks, pred_occluded, pred = still()
     occluded[1] = True
@@ -121,9 +142,9 @@ def test_a_missing_prediction_is_too_far():
     ("position", "value", "message"),
     [
         (0, np.zeros((2, 2)), "query_points_tyx: expected shape"),
-        (0, np.full((2, 3), 4.0), "query_points: t must be a frame"),
-        (0, np.full((2, 3), -1.0), "query_points: t must be a frame"),
-        (0, np.full((2, 3), np.nan), "query_points: t is NaN"),
+        (0, np.full((2, 3), 4.0), "query_points_tyx: t must be a frame"),
+        (0, np.full((2, 3), -1.0), "query_points_tyx: t must be a frame"),
+        (0, np.full((2, 3), np.nan), "query_points_tyx: t is NaN"),
         (1, np.zeros((2, 4)), "occluded: expected bool"),
         (1, np.zeros(4, bool), "occluded: expected shape"),
         (2, np.zeros((2, 3, 2)), "tracks: expected shape"),

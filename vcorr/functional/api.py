@@ -8,6 +8,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from vcorr.errors import UsageError
+from vcorr.functional.arguments import check_floats, host_numbers
 from vcorr.functional.matching import Heads, match_feature_tokens, match_tokens
 from vcorr.functional.queries import as_points, locate_queries, upload
 from vcorr.geometry import TokenGrid
@@ -57,8 +58,7 @@ def match(
     Raises:
         UsageError: an argument cannot be used; the message names it.
     """
-    if not isinstance(q, Tensor):
-        raise UsageError(f"q: expected a floating point torch tensor, got {type(q).__name__}.")
+    check_floats("q", q)
     points = locate_queries(grid, queries, q.device, variant=variant)
     return match_tokens(
         q, k, grid, points, symmetric=symmetric, heads=heads, radius=radius, scale=scale, variant=variant
@@ -87,8 +87,7 @@ def match_features(
     Raises:
         UsageError: an argument cannot be used; the message names it.
     """
-    if not isinstance(f, Tensor):
-        raise UsageError(f"f: expected a floating point torch tensor, got {type(f).__name__}.")
+    check_floats("f", f)
     return match_feature_tokens(f, grid, locate_queries(grid, queries, f.device, variant=variant), variant=variant)
 
 
@@ -107,10 +106,11 @@ def latent_to_frames(
     `vcorr.metrics.to_frames` is the same on numpy arrays.
 
     Args:
-        xy: (N, F, 2) pixels at the grid's latent times, or (..., N, F, 2).
+        xy: (N, F, 2) pixels at the grid's latent times, or (..., N, F, 2). NaN or infinity in a latent makes the frames
+            it reaches NaN.
         grid: gives the latents' times.
-        queries: (N, 2) pixels in frame 0, which frame 0 of the result repeats exactly in corrected; difftrack reads
-            frame 0 off the latents like any other.
+        queries: (N, 2) finite pixels in frame 0, kept on the CPU as for `match`. Frame 0 of the result repeats them
+            exactly in corrected; difftrack reads frame 0 off the latents like any other.
         variant: "corrected", "difftrack" or `Switches` (`time_map`).
         video_frames: T; the grid's own when None.
 
@@ -121,17 +121,22 @@ def latent_to_frames(
         UsageError: an argument cannot be used; the message names it.
     """
     switches = switches_of(variant)
-    positions = xy.float() if isinstance(xy, Tensor) else upload(np.asarray(xy, dtype=np.float32), "cpu")
+    positions, points = _latent_positions(xy), as_points(queries)
+    check_latent_tracks(tuple(positions.shape), points.shape, grid)
+    if not np.isfinite(points).all():
+        raise UsageError("queries: NaN or infinite.")
     device = positions.device
-    points = (
-        queries.detach().to(device, torch.float32)
-        if isinstance(queries, Tensor)
-        else upload(as_points(queries), device)
-    )
-    check_latent_tracks(tuple(positions.shape), tuple(points.shape), grid)
     times = frame_map(grid, video_frames, variant=switches)
     start, end = (positions.index_select(-2, upload(side, device)) for side in (times.before, times.after))
     tracks = start + upload(times.fraction.astype(np.float32), device)[:, None] * (end - start)
     if switches.time_map == "centres":
-        tracks[..., 0, :] = points
+        tracks[..., 0, :] = upload(points, device)
     return tracks
+
+
+def _latent_positions(xy: Tensor | ArrayLike) -> Tensor:
+    if not isinstance(xy, Tensor):
+        return upload(host_numbers("xy", xy, "(N, F, 2)").astype(np.float32), "cpu")
+    real = xy if xy.is_floating_point() or xy.is_complex() else xy.float()
+    check_floats("xy", real)
+    return real.float()

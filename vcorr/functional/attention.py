@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from vcorr.errors import UsageError
+from vcorr.functional.arguments import check_floats, described
 from vcorr.functional.blocks import blocks, check_tokens, plain_precision
 from vcorr.functional.queries import QueryTokens, checked_points, locate_queries, upload
 from vcorr.geometry import TokenGrid
@@ -64,8 +65,7 @@ def attention_rows(
     Raises:
         UsageError: an argument cannot be used; the message names it.
     """
-    if not isinstance(q, Tensor):
-        raise UsageError(f"q: expected a floating point torch tensor, got {type(q).__name__}.")
+    check_floats("q", q)
     points = locate_rows(grid, queries, q.device, variant=variant)
     return attention_token_rows(q, k, k_text, grid, points, variant=variant, key_mask=key_mask)
 
@@ -140,15 +140,13 @@ def _check(q: Tensor, k: Tensor, k_text: Tensor, key_mask: Tensor | None, grid: 
     check_tokens("k", k, grid)
     if k.shape != q.shape or k.device != q.device:
         raise UsageError(f"k: expected q's shape {tuple(q.shape)} on {q.device}, got {tuple(k.shape)} on {k.device}.")
-    fits = isinstance(k_text, Tensor) and k_text.ndim == 3 and k_text.shape[::2] == q.shape[::4]
-    if not fits or not k_text.is_floating_point() or k_text.device != q.device:
-        found = f"{k_text.dtype} {tuple(k_text.shape)}" if isinstance(k_text, Tensor) else type(k_text).__name__
+    check_floats("k_text", k_text)
+    if k_text.ndim != 3 or k_text.shape[::2] != q.shape[::4] or k_text.device != q.device:
         raise UsageError(
-            f"k_text: expected floating point (H, n, d) with H = {q.shape[0]} and d = {q.shape[-1]} on {q.device}, got "
-            f"{found}."
+            f"k_text: expected shape (H, n, d) with H = {q.shape[0]} and d = {q.shape[-1]} on {q.device}, got "
+            f"{tuple(k_text.shape)} on {k_text.device}."
         )
     if key_mask is None:
         return
     if not isinstance(key_mask, Tensor) or key_mask.dtype != torch.bool or key_mask.shape != k_text.shape[1:2]:
-        found = f"{key_mask.dtype} {tuple(key_mask.shape)}" if isinstance(key_mask, Tensor) else type(key_mask).__name__
-        raise UsageError(f"key_mask: expected a bool tensor of shape ({k_text.shape[1]},), got {found}.")
+        raise UsageError(f"key_mask: expected a bool tensor of shape ({k_text.shape[1]},), got {described(key_mask)}.")

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from vcorr.errors import UsageError
-from vcorr.geometry import TokenGrid
+from vcorr.functional.arguments import check_floats
+from vcorr.geometry import TokenGrid, check_grid
 
 BLOCK = 1 << 24
 """Elements of one intermediate matrix: 64 MiB of float32, of which at most four are alive at once."""
@@ -51,9 +52,8 @@ def check_tokens(name: str, value: Tensor, grid: TokenGrid) -> None:
     Raises:
         UsageError: the message begins with `name`.
     """
-    if not isinstance(value, Tensor) or not value.is_floating_point():
-        kind = value.dtype if isinstance(value, Tensor) else type(value).__name__
-        raise UsageError(f"{name}: expected a floating point torch tensor, got {kind}.")
+    check_floats(name, value)
+    check_grid(grid)
     if value.ndim != 5 or value.shape[1:4] != (grid.frames, grid.rows, grid.cols) or 0 in value.shape:
         raise UsageError(
             f"{name}: expected shape (H, F, h, w, d) with ({grid.frames}, {grid.rows}, {grid.cols}) in the middle, got "

@@ -6,9 +6,10 @@ import torch
 from torch import Tensor
 
 from vcorr.errors import UsageError
+from vcorr.functional.arguments import check_floats
 from vcorr.functional.blocks import plain_precision
 from vcorr.functional.difftrack import masked_after_softmax
-from vcorr.geometry import TokenGrid
+from vcorr.geometry import TokenGrid, check_grid
 from vcorr.variants import Variant, switches_of
 
 
@@ -83,11 +84,11 @@ def _attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 
 
 def _check(q: Tensor, k: Tensor, v: Tensor, grid: TokenGrid, n_text: int) -> None:
+    check_grid(grid)
     if isinstance(n_text, bool) or not isinstance(n_text, int) or n_text < 0:
         raise UsageError(f"n_text: expected a whole number of at least 0, got {n_text!r}.")
     for name, value in (("q", q), ("k", k), ("v", v)):
-        if not isinstance(value, Tensor) or not value.is_floating_point():
-            raise UsageError(f"{name}: expected a floating point torch tensor.")
+        check_floats(name, value)
         if value.ndim != 3 or value.shape[1] != n_text + grid.tokens or 0 in value.shape:
             raise UsageError(
                 f"{name}: expected shape (H, {n_text} text + {grid.tokens} video tokens, d), got {tuple(value.shape)}."

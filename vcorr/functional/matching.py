@@ -19,10 +19,11 @@ import torch
 from torch import Tensor
 
 from vcorr.errors import UsageError
+from vcorr.functional.arguments import check_floats
 from vcorr.functional.blocks import MEAN, Piece, blocks, check_tokens, plain_precision, row_slices
 from vcorr.functional.difftrack import FieldLanding, RoundedCosts, sampled_field
 from vcorr.functional.queries import QueryTokens, upload
-from vcorr.geometry import TokenGrid
+from vcorr.geometry import TokenGrid, check_grid, is_positive
 from vcorr.variants import Switches, Variant, switches_of
 
 Heads = Literal["mean", "each"] | int | Sequence[int]
@@ -114,10 +115,12 @@ def match_feature_tokens(f: Tensor, grid: TokenGrid, points: QueryTokens, *, var
     Raises:
         UsageError: f does not fit the grid.
     """
-    if not f.is_floating_point() or f.ndim != 4 or f.shape[:3] != (grid.frames, grid.rows, grid.cols):
+    check_floats("f", f)
+    check_grid(grid)
+    if f.ndim != 4 or f.shape[:3] != (grid.frames, grid.rows, grid.cols) or not f.shape[3]:
         raise UsageError(
-            f"f: expected a floating point tensor (F, h, w, c) with ({grid.frames}, {grid.rows}, {grid.cols}) first, "
-            f"got {f.dtype} of shape {tuple(f.shape)}."
+            f"f: expected shape (F, h, w, c) with ({grid.frames}, {grid.rows}, {grid.cols}) first, got "
+            f"{tuple(f.shape)}."
         )
     # one head, one way, unscaled
     if switches_of(variant).second_softmax:
@@ -140,14 +143,22 @@ def chosen_heads(heads: Heads, count: int) -> tuple[int, ...]:
         if heads not in ("mean", "each"):
             raise UsageError(f"heads: expected 'mean', 'each', a head or a tuple of heads, got {heads!r}.")
         return tuple(range(count))
-    chosen = (heads,) if isinstance(heads, int) else tuple(heads)
-    if not chosen or any(isinstance(head, bool) or not isinstance(head, int) for head in chosen):
+    chosen = _indices(heads)
+    if not chosen:
         raise UsageError(f"heads: expected 'mean', 'each', a head or a tuple of heads, got {heads!r}.")
     if len(set(chosen)) != len(chosen):
         raise UsageError(f"heads: {chosen} names a head twice.")
     if min(chosen) < 0 or max(chosen) >= count:
         raise UsageError(f"heads: {heads!r} is out of range: there are {count} heads, 0 to {count - 1}.")
     return chosen
+
+
+def _indices(heads: int | Sequence[int]) -> tuple[int, ...]:
+    """Nothing where they are none."""
+    several = heads if isinstance(heads, Sequence) else (heads,)
+    if any(isinstance(head, bool) or not isinstance(head, (int, np.integer)) for head in several):
+        return ()
+    return tuple(int(head) for head in several)
 
 
 def _costs(
@@ -160,7 +171,7 @@ def _costs(
     sums: dict[int, Tensor],
 ) -> _Costs | RoundedCosts:
     if switches.second_softmax and q.dtype != torch.float32:
-        return RoundedCosts(q, k, tokens, symmetric, scale)
+        return RoundedCosts(q, k.to(q.dtype), tokens, symmetric, scale)
     return _Costs(q, k, tokens, symmetric, scale, second_softmax=switches.second_softmax, sums=sums)
 
 
@@ -252,7 +263,8 @@ class _Landing:
     def of(cls, grid: TokenGrid, radius: int, device: torch.device) -> _Landing:
         centres = upload(grid.centres, device)
         rows, cols = np.divmod(np.arange(grid.tokens_per_frame), grid.cols)
-        return cls(centres, upload(rows.astype(np.int16), device), upload(cols.astype(np.int16), device), radius)
+        reach = min(radius, max(grid.rows, grid.cols))  # nothing is farther, and int16 holds no more than 32767
+        return cls(centres, upload(rows.astype(np.int16), device), upload(cols.astype(np.int16), device), reach)
 
     def offsets(self, cost: Tensor, tokens: Tensor) -> Tensor:
         """Motion in pixels, (..., U, 2), that rows (..., U, P) of C mean for the query `tokens`, (U,).
@@ -324,6 +336,6 @@ def _checked_radius(radius: int) -> int:
 def _checked_scale(scale: float | None, q: Tensor, switches: Switches) -> float:
     if scale is None:
         return float((q.shape[-1] if switches.scale == "width" else q.shape[0]) ** -0.5)
-    if not (math.isfinite(scale) and scale > 0):
+    if not is_positive(scale):
         raise UsageError(f"scale: expected a positive number or None for 1/sqrt(d), got {scale!r}.")
     return float(scale)

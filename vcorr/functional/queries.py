@@ -10,7 +10,8 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from vcorr.errors import UsageError
-from vcorr.geometry import TokenGrid
+from vcorr.functional.arguments import host_numbers
+from vcorr.geometry import TokenGrid, check_grid
 from vcorr.metrics.difftrack import field_samples
 from vcorr.variants import Variant, switches_of
 
@@ -61,6 +62,7 @@ def checked_points(grid: TokenGrid, queries: Tensor | ArrayLike) -> NDArray[np.f
         UsageError: they are not.
     """
     points = as_points(queries)
+    check_grid(grid)
     try:
         grid.check_inside(points)
     except UsageError as error:
@@ -74,12 +76,9 @@ def as_points(queries: Tensor | ArrayLike) -> NDArray[np.float32]:
     Raises:
         UsageError: they are not (N, 2) numbers.
     """
-    if isinstance(queries, Tensor):
-        queries = queries.detach().to("cpu", torch.float32).numpy()
-    try:
-        points = np.asarray(queries, dtype=np.float32)
-    except (TypeError, ValueError) as error:
-        raise UsageError(f"queries: expected (N, 2) numbers, got {type(queries).__name__}.") from error
+    numbers = host_numbers("queries", queries, "(N, 2)")
+    with np.errstate(over="ignore"):  # what is too large for float32 is outside any frame, as infinity is
+        points = numbers.astype(np.float32)
     if points.ndim != 2 or points.shape[1] != 2:
         raise UsageError(f"queries: expected shape (N, 2) with (x, y) last, got {points.shape}.")
     return points

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from vcorr.errors import UsageError
+from vcorr.functional.arguments import host_mask, host_numbers
 from vcorr.functional.attention import AttentionRows
 from vcorr.geometry import TokenGrid
 from vcorr.metrics import attention as scores
@@ -52,9 +53,9 @@ def matching_accuracy(
         UsageError: an argument cannot be used; the message names it.
     """
     share = accuracy(
-        _numbers("tracks", tracks, "(N, T, 2)"),
-        _numbers("reference", reference, "(N, T, 2)"),
-        _array(visible),
+        host_numbers("tracks", tracks, "(N, T, 2)"),
+        host_numbers("reference", reference, "(N, T, 2)"),
+        host_mask("visible", visible),
         grid,
         variant=variant,
         threshold=threshold,
@@ -84,10 +85,8 @@ def confidence_score(
     Raises:
         UsageError: shapes do not belong together.
     """
-    cross, own, text = (
-        _numbers("rows", peak, "(N, ...)") for peak in (rows.peak_cross, rows.peak_self, rows.peak_text)
-    )
-    means = scores.confidence(cross, own, text, _array(visible), grid, variant=variant)
+    cross, own, text = _row_parts(rows, "peak_cross", "peak_self", "peak_text")
+    means = scores.confidence(cross, own, text, host_mask("visible", visible), grid, variant=variant)
     return {name: float(mean.value) for name, mean in means.items()}
 
 
@@ -111,8 +110,9 @@ def attention_score(
         UsageError: shapes do not belong together.
     """
     switches_of(variant)
-    cross, own, text = (_numbers("rows", value, "(N,)") for value in (rows.sum_cross, rows.sum_self, rows.sum_text))
-    return {name: float(mean.value) for name, mean in scores.attention(cross, own, text, _array(visible)).items()}
+    cross, own, text = _row_parts(rows, "sum_cross", "sum_self", "sum_text")
+    means = scores.attention(cross, own, text, host_mask("visible", visible))
+    return {name: float(mean.value) for name, mean in means.items()}
 
 
 def harmonic_mean(
@@ -141,7 +141,7 @@ def harmonic_mean(
         UsageError: shapes differ, or a value is infinite.
     """
     named = {"accuracy": accuracy, "confidence": confidence, "attention": attention}
-    tables = {name: _numbers(name, table, "(L, S)") for name, table in named.items()}
+    tables = {name: host_numbers(name, table, "(L, S)") for name, table in named.items()}
     mean = scores.harmonic_mean(**tables, variant=variant)
     return torch.from_numpy(mean).to(accuracy.device) if isinstance(accuracy, Tensor) else mean
 
@@ -175,23 +175,19 @@ def tapvid(
         UsageError: shapes or dtypes do not belong together, an unknown mode, or a query frame outside the video.
     """
     return tapvid_of_arrays(
-        _numbers("query_points_tyx", query_points_tyx, "(N, 3)"),
-        _array(occluded),
-        _numbers("tracks", tracks, "(N, T, 2)"),
-        _array(pred_occluded),
-        _numbers("pred_tracks", pred_tracks, "(N, T, 2)"),
+        host_numbers("query_points_tyx", query_points_tyx, "(N, 3)"),
+        host_mask("occluded", occluded),
+        host_numbers("tracks", tracks, "(N, T, 2)"),
+        host_mask("pred_occluded", pred_occluded),
+        host_numbers("pred_tracks", pred_tracks, "(N, T, 2)"),
         mode=mode,
     )
 
 
-def _array(value: Tensor | ArrayLike) -> NDArray[Any]:
-    return value.detach().cpu().numpy() if isinstance(value, Tensor) else np.asarray(value)
-
-
-def _numbers(name: str, value: Tensor | ArrayLike, shape: str) -> NDArray[np.float64]:
-    if isinstance(value, Tensor):
-        value = value.detach().to("cpu", torch.float64).numpy()
-    try:
-        return np.asarray(value, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise UsageError(f"{name}: expected numbers of shape {shape}, got {type(value).__name__}.") from error
+def _row_parts(rows: AttentionRows, *names: str) -> list[NDArray[np.floating[Any]]]:
+    if not isinstance(rows, AttentionRows):
+        raise UsageError(f"rows: expected the AttentionRows of attention_rows, got {type(rows).__name__}.")
+    parts = [host_numbers(f"rows.{name}", getattr(rows, name), "(N, ...)") for name in names]
+    if parts[1].ndim != 1:
+        raise UsageError(f"rows.{names[1]}: expected shape (N,), got {parts[1].shape}.")
+    return parts

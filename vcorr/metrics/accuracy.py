@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vcorr.errors import UsageError
-from vcorr.geometry import TokenGrid
+from vcorr.geometry import TokenGrid, check_grid, is_positive
 from vcorr.metrics.pairs import Floats, Pairs, Share, check_reference
 from vcorr.variants import Variant
 
@@ -41,8 +41,9 @@ def accuracy(
     Raises:
         UsageError: shapes, dtypes or numbers that cannot be scored, or an unknown variant.
     """
+    check_grid(grid)
     check_reference(reference, visible)
-    if threshold is not None and not (np.isfinite(threshold) and threshold > 0):
+    if threshold is not None and not is_positive(threshold):
         raise UsageError(
             f"threshold: expected a positive number of pixels or None for half a stride, got {threshold!r}."
         )

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vcorr.errors import UsageError
-from vcorr.geometry import TokenGrid
+from vcorr.geometry import TokenGrid, check_grid
 from vcorr.variants import Variant, switches_of
 
 Floats = NDArray[np.floating[Any]]
@@ -53,14 +53,16 @@ def confidence(
     Raises:
         UsageError: shapes do not belong together.
     """
-    check_visible(visible, len(peak_self), grid.video_frames)
-    if peak_cross.shape != (len(visible), grid.frames - 1):
-        raise UsageError(f"rows: peak_cross must be {(len(visible), grid.frames - 1)}, got {peak_cross.shape}.")
+    check_grid(grid)
+    points = len(peak_self)
+    check_visible(visible, points, grid.video_frames)
+    _check_rows(peak_cross=(peak_cross, (points, grid.frames - 1)), peak_text=(peak_text, (points,)))
+    switches = switches_of(variant)
     shown = np.stack([visible[:, first : last + 1].all(axis=1) for first, last in grid.time_spans], axis=1)[:, 1:]
     count = shown.sum(axis=1)
     total = np.where(shown, peak_cross, 0.0).sum(axis=1, dtype=np.float64)
     cross = total / np.maximum(count, 1)
-    if switches_of(variant).pooling == "everything":
+    if switches.pooling == "everything":
         return {"cross": _mean(cross), "self": _mean(peak_self), "text": _mean(peak_text)}
     asked = visible[:, 0]
     answered = asked & (count > 0)
@@ -83,7 +85,9 @@ def attention(
     Raises:
         UsageError: shapes do not belong together.
     """
-    check_visible(visible, len(sum_self), None)
+    points = len(sum_self)
+    check_visible(visible, points, None)
+    _check_rows(sum_cross=(sum_cross, (points,)), sum_text=(sum_text, (points,)))
     asked = visible[:, 0]
     return {"cross": _mean(sum_cross[asked]), "self": _mean(sum_self[asked]), "text": _mean(sum_text[asked])}
 
@@ -112,7 +116,7 @@ def harmonic_mean(
     named = {"accuracy": accuracy, "confidence": confidence, "attention": attention}
     tables = np.stack([_table(name, table, accuracy.shape) for name, table in named.items()])
     unscored = np.isnan(tables)
-    if unscored.any() and switches_of(variant).pooling == "everything":
+    if switches_of(variant).pooling == "everything" and unscored.any():
         return np.zeros(accuracy.shape)
     low = np.where(unscored, np.inf, tables).min(axis=(1, 2), keepdims=True, initial=np.inf)
     high = np.where(unscored, -np.inf, tables).max(axis=(1, 2), keepdims=True, initial=-np.inf)
@@ -134,6 +138,12 @@ def check_visible(visible: NDArray[np.bool_], points: int, frames: int | None) -
     fits = visible.ndim == 2 and visible.shape[1] > 0 and visible.shape == (points, frames or visible.shape[1])
     if not fits or visible.dtype != np.bool_:  # integers would index instead of mask
         raise UsageError(f"visible: expected bool of shape {expected}, got {visible.dtype} of shape {visible.shape}.")
+
+
+def _check_rows(**parts: tuple[Floats, tuple[int, ...]]) -> None:
+    for name, (values, shape) in parts.items():
+        if values.shape != shape:
+            raise UsageError(f"rows.{name}: expected shape {shape}, got {values.shape}.")
 
 
 def _table(name: str, table: Floats, shape: tuple[int, ...]) -> NDArray[np.float64]:

@@ -62,8 +62,9 @@ class Pairs:
             raise UsageError(f"tracks: expected the reference's shape {self.shape}, got {tracks.shape}.")
         offsets = tracks.reshape(-1, 2).take(self.index, axis=0) - self.xy
         offsets /= unit
-        offsets *= offsets
-        return offsets[:, 0] + offsets[:, 1]
+        with np.errstate(over="ignore"):  # too large for a square is too far
+            offsets *= offsets
+            return offsets[:, 0] + offsets[:, 1]
 
     def shares(self, squares: NDArray[np.float64], limits: Sequence[float], *, moving: bool) -> list[Share]:
         """For each limit the share of distances strictly below it, over all pairs or over the moving ones."""

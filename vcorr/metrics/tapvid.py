@@ -18,7 +18,7 @@ THRESHOLDS = (1, 2, 4, 8, 16)
 
 
 def tapvid(
-    query_points: Floats,
+    query_points_tyx: Floats,
     occluded: Bools,
     tracks: Floats,
     pred_occluded: Bools,
@@ -31,7 +31,7 @@ def tapvid(
     Source: TAP-Vid (arXiv 2211.03726) and its public evaluation. The benchmark's number is the mean over videos.
 
     Args:
-        query_points: (N, 3) as (t, y, x); only the frame t is used here.
+        query_points_tyx: (N, 3) as (t, y, x); only the frame t is used here.
         occluded: (N, T) bool, True where the reference cannot be seen.
         tracks: (N, T, 2) reference, (x, y) pixels of a 256x256 frame.
         pred_occluded: (N, T) bool, True where the prediction says it cannot be seen.
@@ -47,11 +47,10 @@ def tapvid(
     Raises:
         UsageError: shapes or dtypes do not belong together, an unknown mode, or a query frame outside the video.
     """
-    _check(query_points, occluded, tracks, pred_occluded, pred_tracks)
-    counted = _counted(query_points[:, 0], occluded.shape[1], mode)
+    _check(query_points_tyx, occluded, tracks, pred_occluded, pred_tracks)
+    counted = _counted(query_points_tyx[:, 0], occluded.shape[1], mode)
     visible, shown = ~occluded & counted, ~pred_occluded & counted
-    offsets = pred_tracks.astype(np.float64) - tracks
-    squares = offsets[..., 0] ** 2 + offsets[..., 1] ** 2
+    squares = _squared_distances(pred_tracks, tracks)
     result = {"occlusion_accuracy": _ratio((occluded == pred_occluded) & counted, counted.sum())}
     for threshold in THRESHOLDS:
         correct = (squares < threshold**2) & visible
@@ -64,19 +63,27 @@ def tapvid(
 
 def _counted(query_frames: Floats, frames: int, mode: QueryMode) -> Bools:
     """(N, T): the frames that count for every point."""
-    if mode not in get_args(QueryMode):
+    if not isinstance(mode, str) or mode not in get_args(QueryMode):
         raise unknown_name("TAP-Vid query mode", str(mode), get_args(QueryMode))
     if not np.isfinite(query_frames).all():
-        raise UsageError("query_points: t is NaN or infinite.")
+        raise UsageError("query_points_tyx: t is NaN or infinite.")
     queried = np.rint(query_frames)[:, None]
     if ((queried < 0) | (queried >= frames)).any():
-        raise UsageError(f"query_points: t must be a frame of the video, 0 to {frames - 1} in the first column.")
+        raise UsageError(f"query_points_tyx: t must be a frame of the video, 0 to {frames - 1} in the first column.")
     time = np.arange(frames)
     return np.asarray(time > queried if mode == "first" else time != queried)
 
 
 def _ratio(hits: Bools, total: np.integer[Any]) -> float:
     return float(hits.sum() / total) if total else float("nan")
+
+
+def _squared_distances(pred_tracks: Floats, tracks: Floats) -> Floats:
+    """(N, T). In the arrays' own precision, as the public evaluation: a distance of 16 in float32 is not below 16."""
+    precision = np.promote_types(np.result_type(pred_tracks, tracks), np.float32)
+    with np.errstate(over="ignore", invalid="ignore"):  # what is NaN or infinite is too far
+        offsets = pred_tracks.astype(precision) - tracks.astype(precision)
+        return np.asarray(offsets[..., 0] ** 2 + offsets[..., 1] ** 2)
 
 
 def _check(query_points: Floats, occluded: Bools, tracks: Floats, pred_occluded: Bools, pred_tracks: Floats) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from vcorr.errors import UsageError
-from vcorr.geometry import TokenGrid
+from vcorr.geometry import TokenGrid, check_grid
 from vcorr.metrics.difftrack import stretched_positions
 from vcorr.variants import Variant, switches_of
 
@@ -96,6 +96,7 @@ def check_latent_tracks(xy: tuple[int, ...], queries: tuple[int, ...], grid: Tok
     Raises:
         UsageError: they do not fit each other or the grid.
     """
+    check_grid(grid)
     if len(queries) != 2 or queries[1] != 2:
         raise UsageError(f"queries: expected shape (N, 2), got {queries}.")
     expected = (queries[0], grid.frames, 2)
