@@ -1,14 +1,11 @@
-"""Models with random weights, made on the device itself in the dtype they run in, and the arguments of one pass.
-
-On a CPU, billions of random numbers take minutes, and in float32 a network of 14 billion parameters would not fit.
+"""Models with random weights, and the arguments of one pass.
 
 Shape legend: T video frames, H x W pixels, C latent channels, F x h x w latents.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from vcorr.diffusion import DiffusersVideoModel
-from vcorr.diffusion.loading import cast_pipeline, torch_dtype
+from vcorr.diffusion.loading import torch_dtype
+from vcorr.diffusion.random_weights import random_pipeline
 from vcorr.errors import PluginError
 from vcorr.geometry import TokenGrid
 from vcorr.records import Clip
@@ -43,10 +41,7 @@ class Pass:
 
 def build_model(model: DiffusersVideoModel[Any], device: str, dtype: str) -> DiffusersVideoModel[Any]:
     """Gives an adapter that has not been loaded its pipeline, with weights made on `device` in `dtype`; returns it."""
-    kind = torch_dtype(dtype)
-    with torch.device(device), _default_dtype(kind):
-        pipe = model.build(0)
-    cast_pipeline(pipe, kind)
+    pipe = random_pipeline(model.build, 0, device, torch_dtype(dtype))
     # what a plugin made elsewhere than on the default device
     pipe.to(device)
     model.adopt(pipe, device)
@@ -104,13 +99,3 @@ def _latent_shape(model: DiffusersVideoModel[Any], grid: TokenGrid) -> tuple[int
             hint=f"Its configuration is asked for {' or '.join(CHANNELS)}.",
         )
     return (1, int(channels), grid.frames * pack.temporal_patch, grid.rows * pack.patch, grid.cols * pack.patch)
-
-
-@contextmanager
-def _default_dtype(kind: torch.dtype) -> Iterator[None]:
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(kind)
-    try:
-        yield
-    finally:
-        torch.set_default_dtype(before)

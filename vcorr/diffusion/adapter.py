@@ -70,7 +70,7 @@ class DiffusersVideoModel(Generic[C]):
 
     - `sites()`: the attention modules, from the configuration alone (`attention_sites` helps);
     - `compression`: a `Compression`;
-    - `build(seed)`: the pipeline with random weights, seeded by the base class, on the CPU in float32;
+    - `build(seed)`: the pipeline with random weights, on torch's default device and dtype, seeded by the base class;
     - `condition(prompt, grid)`: what all steps of a clip share, text embeddings and rotary tables for instance;
     - `inputs(latents, timestep, condition)`: the keyword arguments of the denoiser.
 
@@ -126,7 +126,9 @@ class DiffusersVideoModel(Generic[C]):
         raise _unanswered(self, "compression")
 
     def build(self, seed: int) -> Any:
-        """The pipeline with random weights, on the CPU in float32; torch's generator is already seeded with `seed`."""
+        """The pipeline with random weights, as plain constructors make it: torch's generators are already seeded with
+        `seed`, and its default device and dtype are those the model will run on.
+        """
         raise _unanswered(self, "build")
 
     def condition(self, prompt: str, grid: TokenGrid) -> Any:
@@ -276,7 +278,7 @@ class DiffusersVideoModel(Generic[C]):
         kind = torch_dtype(dtype)
         if self.config.lora is not None:
             lora_file(self.config.lora)  # a wrong path is told before gigabytes are read
-        self._pipe, self.device = self._loaded(source, kind), device
+        self._pipe, self.device = self._loaded(source, kind, device), device
         try:
             check_loaded(self.config, self.loaded_sizes(), weights)
             self._prepare()
@@ -385,7 +387,7 @@ class DiffusersVideoModel(Generic[C]):
             lambda module: recorder.attach(module, self.sites(), self.layout(), partial(self.grid, made)),
         )
         # a pipeline that draws from torch's own generator, against its promise, repeats as well
-        with torch.no_grad(), seeded(settings.seed):
+        with torch.no_grad(), seeded(settings.seed, self.device):
             call = {
                 **self.call_inputs(clip, grid),
                 "height": round(grid.height),
@@ -427,15 +429,13 @@ class DiffusersVideoModel(Generic[C]):
 
     # ---------------------------------------------------------------------------------------------------------- loading
 
-    def _loaded(self, source: WeightsSource, kind: torch.dtype) -> Any:
-        from vcorr.diffusion.loading import cast_pipeline, seeded
+    def _loaded(self, source: WeightsSource, kind: torch.dtype, device: str) -> Any:
+        from vcorr.diffusion.random_weights import random_pipeline
 
         if source.folder is not None:
             return self.read(source, kind)
-        with seeded(source.seed):
-            pipe = self.build(source.seed)
-        cast_pipeline(pipe, kind)
-        return pipe
+        # networks that take turns on a device need not fit into it together
+        return random_pipeline(self.build, source.seed, "cpu" if self.config.offload else device, kind)
 
     def _prepare(self) -> None:
         from vcorr.diffusion.options import merge_lora, slice_autoencoder, tile_autoencoder
