@@ -276,6 +276,23 @@ def test_features_agree_with_the_formulas(case):
     torch.testing.assert_close(match_features(f, grid, queries, variant="difftrack"), expected, atol=1e-2, rtol=0)
 
 
+@pytest.mark.parametrize("stride", [(16, 16), (8, 24)])
+@pytest.mark.parametrize(("h", "w"), [(4, 6), (6, 4), (1, 3), (3, 1)])
+def test_corners_borders_halves_and_duplicates(h, w, stride):
+    q, k, grid, _ = random_case(5, 2, 3, h, w, 8, 0, stride=stride)
+    x, y = np.meshgrid(np.arange(4 * w + 1) / 4, np.arange(4 * h + 1) / 4)
+    queries = np.repeat(np.stack([x, y], axis=-1).reshape(-1, 2) * stride, 2, axis=0).astype(np.float32)
+    got = match(q, k, grid, queries, variant="difftrack")
+    torch.testing.assert_close(got, plain_difftrack(q, k, grid, queries), atol=1e-2, rtol=0)
+    assert torch.equal(got[::2], got[1::2])
+    rows = attention_rows(q, k, torch.zeros(2, 0, 8), grid, queries, variant="difftrack")
+    for (x, y), peak in zip(queries, rows.peak_self, strict=True):
+        # Python rounds half to even as well
+        row, col = (min(round(float(value)), size - 1) for value, size in ((x / stride[0], h), (y / stride[1], w)))
+        weights = torch.softmax(q[:, 0, row, col, None] @ k.flatten(1, 3).mT * 8**-0.5, dim=-1).mean(0)[0]
+        torch.testing.assert_close(peak, weights[: h * w].max())
+
+
 @pytest.mark.parametrize(
     ("dtype", "other"),
     [(torch.bfloat16, torch.float32), (torch.float32, torch.bfloat16), (torch.float64, torch.float16)],

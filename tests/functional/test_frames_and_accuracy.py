@@ -130,6 +130,44 @@ def test_the_whole_way_on_a_known_motion():
     assert matching_accuracy(tracks, reference, np.ones((40, 9), bool), grid, moving=True) == 1.0
 
 
+@fast
+@given(
+    seed=st.integers(0, 10_000),
+    frames=st.integers(2, 4),
+    size=st.tuples(st.integers(2, 5), st.integers(2, 5)),
+    stride=st.sampled_from([(16, 16), (8, 24)]),
+    causal=st.booleans(),
+    share=st.floats(0, 1),
+    moved=st.sampled_from([0.25, 0.75]),
+)
+def test_a_known_warp_scores_one_and_moved_pairs_cost_exactly_their_share(
+    seed, frames, size, stride, causal, share, moved
+):
+    # any warp of whole tokens: every frame shows the tokens of the first in an order of its own
+    generator = np.random.default_rng(seed)
+    grid = TokenGrid(frames=frames, rows=size[0], cols=size[1], stride=stride, temporal_ratio=4, causal=causal)
+    tokens = grid.tokens_per_frame
+    places = np.stack([np.arange(tokens), *(generator.permutation(tokens) for _ in range(frames - 1))])
+    f = torch.zeros(1, frames, tokens, tokens)
+    for j, place in enumerate(places):
+        f[0, j, place] = 9 * torch.eye(tokens)
+    queries = generator.uniform(0, [grid.width, grid.height], (20, 2)).astype(np.float32)
+    start = grid.tokens_at(queries)
+    latent = queries[:, None] + grid.centres[places[:, start]].transpose(1, 0, 2) - grid.centres[start][:, None]
+    reference = slow_frames(latent, grid, queries, grid.video_frames)
+    f = f.unflatten(2, (grid.rows, grid.cols))
+    tracks = latent_to_frames(match(f, f, grid, queries), grid, queries).double().numpy()
+    visible = np.ones(tracks.shape[:2], dtype=bool)
+    assert matching_accuracy(tracks, reference, visible, grid) == 1.0
+    # a distance in strides along any direction; only the later frames count
+    wrong = generator.random((20, grid.video_frames - 1)) < share
+    angle = generator.uniform(0, 2 * np.pi, wrong.shape)
+    offset = moved * np.stack([np.cos(angle), np.sin(angle)], axis=-1) * stride
+    tracks[:, 1:] += np.where(wrong[..., None], offset, 0.0)
+    expected = 1.0 if moved < 0.5 else 1.0 - wrong.mean()
+    assert matching_accuracy(tracks, reference, visible, grid) == pytest.approx(expected, abs=1e-12)
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
