@@ -1,8 +1,11 @@
 """DiffTrack's dataset, imported from a small folder in its layout."""
 
+import pickle
+
 import numpy as np
 import pytest
 from support.difftrack import grid, make_set, tracks, visibility
+from support.folders import make_folder
 
 from vcorr.datasets.config import DiffTrackConfig
 from vcorr.datasets.difftrack import find_sets, import_all, import_set, read_set
@@ -145,6 +148,11 @@ def outside(array):
     return array
 
 
+def uneven(array):
+    array.reshape(1, 49, 20, 20, 2)[..., 7, :, 1] += 3
+    return array
+
+
 TRACKS, SEEN = tracks(grid(20), 1), visibility(400)
 BAD_FILES = [
     ("tracks", np.array([Code()], dtype=object), "pickled objects"),
@@ -157,6 +165,10 @@ BAD_FILES = [
     ("tracks", infinite(TRACKS.copy()), "queries holds 1 positions that are NaN or infinite"),
     ("tracks", outside(TRACKS.copy()), "20 of 400 query points lie outside the frame of 720 x 480"),
     ("tracks", TRACKS[:, :, np.r_[1, 0, 2:400]], "not a regular grid of 20 x 20"),
+    ("tracks", TRACKS[:, :, ::-1], "not a regular grid of 20 x 20"),
+    ("tracks", uneven(TRACKS.copy()), "not a regular grid of 20 x 20"),
+    ("tracks", np.full_like(TRACKS, 5), "not a regular grid of 20 x 20"),
+    ("tracks", TRACKS / np.float32([720, 480]), "not a regular grid|spacing of 0.051 x 0.0504 pixels"),
     ("visibility", SEEN.astype(np.uint8), "uint8; visibility is bool"),
     ("visibility", SEEN[:, :, :399], "399 points over 49 frames"),
     ("visibility", SEEN[:, :48], r"\(1, 48, 400\); visibility is"),
@@ -210,9 +222,16 @@ def test_a_file_cut_off_in_the_middle(tmp_path, home):
         (lambda s: (s / "prompt.txt").write_text("a\n\nb\n"), "line 2 is blank"),
         (lambda s: (s / "prompt.txt").write_text("a\nb\nc\n"), "3 prompts in prompt.txt, but 2 files in tracks"),
         (lambda s: (s / "prompt.txt").write_text("a\n"), "1 prompts in prompt.txt, but 2 files in tracks"),
-        (lambda s: (s / "visibility" / "001.npy").unlink(), "clip 001 is in only one of tracks/ and visibility/"),
+        (
+            lambda s: (s / "visibility" / "001.npy").unlink(),
+            r"visibility/001\.npy is missing, and .*/tracks/001\.npy is",
+        ),
+        (
+            lambda s: (s / "tracks" / "001.npy").unlink(),
+            r"tracks/001\.npy is missing, and .*/visibility/001\.npy is",
+        ),
         (lambda s: (s / "tracks" / "x.npy").touch(), "x.npy: files here are called 000.npy"),
-        (lambda s: (s / "image" / "001.png").unlink(), "but 1 files in image/: image/001 is missing"),
+        (lambda s: (s / "image" / "001.png").unlink(), "but 1 files in image/: image/001.png is missing"),
         (lambda s: (s / "image" / "001.png").write_bytes(b"no"), "001.png cannot be read as an image"),
     ],
 )
@@ -220,6 +239,88 @@ def test_files_that_do_not_belong_together(tmp_path, home, change, message):
     change(make_set(tmp_path / "source", images=2))
     with pytest.raises(VcorrError, match=message):
         imported(tmp_path / "source", home)
+
+
+@pytest.mark.parametrize("folder", ["tracks", "visibility"])
+def test_partial_takes_the_prompt_of_a_clip_with_half_of_its_tracks(tmp_path, home, folder):
+    source = make_set(tmp_path / "source")
+    (source / folder / "001.npy").unlink()
+    (found,) = imported(tmp_path / "source", home, partial=True)
+    assert (found.clips, found.with_tracks) == (2, 1)
+
+
+def test_a_model_that_starts_from_an_image_needs_its_images(tmp_path, home):
+    make_set(tmp_path / "source", "cogvideox_i2v_2b")
+    with pytest.raises(UsageError, match=r"0 files in image/: image/000\.png is missing"):
+        imported(tmp_path / "source", home)
+    assert imported(tmp_path / "source", home, partial=True)[0].images == 0
+
+
+def header(text):
+    """A .npy file of version 1 with that header."""
+    text = text.ljust(117) + "\n"
+    return b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text.encode() + b"\0" * 64
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (header("{'descr': '<f4', 'fortran_order': False, 'shape': (1, 49, 400000000000, 2), }"), "not a whole .npy"),
+        (header("{'descr': '<f4', 'fortran_order': False, 'shape': ("), "not a whole .npy"),
+        (b"", r"is not a .npy file, but empty \(0 bytes\)"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "pointer of Git LFS"),
+        (pickle.dumps({"tracks": [1]}), "pickled objects"),
+        (b"PK\x03\x04", "not a .npy file, but an archive"),
+        (b"x,y\n1,2\n", "not a .npy file, but something else"),
+    ],
+)
+def test_what_is_no_array_is_named_as_what_it_is(tmp_path, home, content, message):
+    path = make_set(tmp_path / "source") / "visibility" / "001.npy"
+    path.write_bytes(content)
+    with pytest.raises(UsageError, match=message) as refused:
+        imported(tmp_path / "source", home)
+    assert str(path) in refused.value.message
+    assert imported_names() == []
+
+
+def test_a_number_float32_cannot_hold_is_infinite(tmp_path, home):
+    source = make_set(tmp_path / "source")
+    huge = TRACKS.astype(np.float64)
+    huge[0, 9, 5, 0] = 1e300
+    np.save(source / "tracks" / "001.npy", huge)
+    with pytest.raises(UsageError, match="xy holds 1 positions that are NaN or infinite"):
+        imported(tmp_path / "source", home)
+
+
+def test_what_a_mac_leaves_beside_the_files_is_no_clip(tmp_path, home):
+    source = make_set(tmp_path / "source", images=2)
+    for folder, suffix in (("tracks", "npy"), ("visibility", "npy"), ("image", "png")):
+        (source / folder / f"._001.{suffix}").write_bytes(b"\0\5\x16\7")
+    assert imported(tmp_path / "source", home)[0].clips == 2
+
+
+def test_an_image_of_a_size_that_is_an_attack_is_refused_in_words(tmp_path, home, monkeypatch):
+    make_set(tmp_path / "source", images=2)
+    for limit in (4000, 1000):  # PIL warns of more pixels than its limit, and refuses twice as many
+        monkeypatch.setattr("PIL.Image.MAX_IMAGE_PIXELS", limit)
+        with pytest.raises(UsageError, match=r"000\.png cannot be read as an image: .*decompression bomb"):
+            imported(tmp_path / "source", home)
+
+
+def test_only_what_was_imported_is_replaced(tmp_path):
+    make_set(tmp_path / "source")
+    place = tmp_path / "out" / "cogvideox_t2v_2b" / "fg"
+    place.parent.mkdir(parents=True)
+    place.write_text("mine")
+    with pytest.raises(StoreError, match="is not empty, and no dataset"):
+        imported(tmp_path / "source", tmp_path / "out")
+    assert place.read_text() == "mine"
+    place.unlink()
+    built = make_folder(place)
+    built.write_record({"kind": "built"}, "complete")
+    with pytest.raises(StoreError, match="holds a dataset that was not imported"):
+        imported(tmp_path / "source", tmp_path / "out")
+    assert len(built.rows()) == 2
 
 
 def test_a_folder_of_something_else(tmp_path, home):

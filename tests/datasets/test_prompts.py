@@ -36,6 +36,11 @@ def test_a_byte_order_mark_is_no_part_of_a_prompt(tmp_path):
     assert from_bytes(tmp_path, b"\xef\xbb\xbfa dog").clip("prompt-0000").prompt == "a dog"
 
 
+def test_lines_end_as_any_system_ends_them(tmp_path):
+    for data in (b"a dog\ra cat\r", b"a dog\r\na cat\r\n", b"a dog\n\ra cat"):
+        assert [from_bytes(tmp_path, data).clip(n).prompt for n in ("prompt-0000", "prompt-0001")] == ["a dog", "a cat"]
+
+
 def test_the_limit(tmp_path):
     assert list(from_bytes(tmp_path, b"a\nb\nc\n", limit=2).ids()) == ["prompt-0000", "prompt-0001"]
 

@@ -188,6 +188,7 @@ def test_rejected_and_failed_clips_are_kept_but_not_used(tmp_path):
 
 NAN = row().xy.copy()
 NAN[1, 2] = np.nan
+NO_TRACKS = {"queries": QUERIES[:0], "xy": row().xy[:0], "visible": row().visible[:0]}
 FAR = QUERIES.copy()
 FAR[2, 1] = 64.5
 
@@ -213,7 +214,12 @@ FAR[2, 1] = 64.5
             "frames is 1; a video",
         ),
         ({"video": "../../secret.mkv"}, "must be a path inside the dataset's folder"),
+        ({"video": "..\\secret.mkv"}, "must be a path inside the dataset's folder"),
         ({"image": "/etc/passwd"}, "must be a path inside the dataset's folder"),
+        ({"query_side": -3}, "query_side is -3; it must be at least 0"),
+        ({"video": "v.mkv", "fps": 0.0}, "fps is 0.0; a video has a positive number"),
+        ({"video": "v.mkv", "fps": float("nan")}, "fps is nan; a video has a positive number"),
+        ({"video": "v.mkv", **NO_TRACKS}, "points is 0, and a video comes with its tracks"),
     ],
 )
 def test_a_row_that_contradicts_itself_is_not_written(tmp_path, change, message):
@@ -243,6 +249,9 @@ def changed(path, **columns):
         ({"frames": pa.array(["5"], pa.string())}, "'frames' is of type string; it must be int32"),
         ({"prompt": pa.array([None], pa.string())}, "prompt is empty"),
         ({"xy": pa.array([None], pa.list_(pa.float32()))}, "xy is empty"),
+        ({"points": pa.array([-1], pa.int32())}, "points is -1; it must be at least 0"),
+        ({"frames": pa.array([-5], pa.int32())}, "frames is -5; it must be at least 0"),
+        ({"clip": pa.array([""])}, "clip is empty; every clip needs an id"),
     ],
 )
 def test_a_file_of_somebody_else_is_checked_as_well(tmp_path, columns, message):
@@ -253,9 +262,108 @@ def test_a_file_of_somebody_else_is_checked_as_well(tmp_path, columns, message):
     assert "clip-1.parquet" in str(refused.value)
 
 
+def shifted(lists):
+    """A list column with its first value changed."""
+    first, *others = lists[0].as_py()
+    return pa.array([[not first if isinstance(first, bool) else first + 0.25, *others]], lists.type)
+
+
+@pytest.mark.parametrize("column", ["queries", "xy", "visible"])
+def test_other_tracks_than_those_that_were_kept_are_refused(tmp_path, column):
+    made = make_folder(tmp_path / "small")
+    path = made.row_path("clip-1")
+    changed(path, **{column: shifted(pq.read_table(path)[column])})
+    with pytest.raises(StoreError, match=r"its tracks are not those that were kept with its video .*hash") as refused:
+        stored(made.path)
+    assert "clip-1.parquet: clip clip-1" in refused.value.message
+
+
+def test_tracks_of_one_video_are_not_those_of_another(tmp_path):
+    """A row whose video was exchanged together with both hashes of it."""
+    made = make_folder(tmp_path / "small")
+    other = made.rows()[0]
+    names = {name: pa.array([getattr(other, name)]) for name in ("video", "video_sha256", "file_sha256")}
+    changed(made.row_path("clip-1"), **names)
+    with pytest.raises(StoreError, match="not those that were kept"):
+        stored(made.path)
+
+
+def test_tracks_that_nobody_vouches_for_are_taken_as_they_are(tmp_path):
+    """Files of layout version 1, and of somebody who leaves the hash out."""
+    made = make_folder(tmp_path / "small")
+    first, second = (made.row_path(f"clip-{n}") for n in range(2))
+    pq.write_table(pq.read_table(first).drop(["tracks_sha256"]).replace_schema_metadata(None), first)
+    changed(second, xy=shifted(pq.read_table(second)["xy"]), tracks_sha256=pa.array([""]))
+    assert stored(made.path).ids() == ("clip-0", "clip-1")
+    current = pq.read_table(second)
+    pq.write_table(current.drop(["tracks_sha256"]), second)
+    with pytest.raises(UsageError, match="lacks the column 'tracks_sha256'"):
+        stored(made.path)
+
+
+def test_one_flipped_bit_anywhere_in_the_values_is_noticed(tmp_path):
+    made = make_folder(tmp_path / "small")
+    path, before = made.row_path("clip-1"), made.rows()[1].identity()
+    whole = path.read_bytes()
+    values = pq.ParquetFile(path).metadata.row_group(0)
+    columns = [values.column(i) for i in range(values.num_columns)]
+    end = max(c.data_page_offset + c.total_compressed_size for c in columns)
+    for place in range(4, end, 37):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 4]) + whole[place + 1 :])
+        try:
+            found = made.rows()[1].identity()
+        except (StoreError, UsageError):
+            continue
+        assert found == before
+
+
+def test_a_video_of_another_size_than_its_row_says(tmp_path):
+    made = make_folder(tmp_path / "small", height=128, width=256)
+    with pytest.raises(UsageError, match=r"height and width say 5, 128 and 256, and its video .* 5 of 64 and 64"):
+        stored(made.path).clip("clip-0")
+
+
+def test_hidden_files_are_no_clips(tmp_path):
+    made = make_folder(tmp_path / "small")
+    (made.path / "data" / "._clip-0.parquet").write_bytes(b"\0\5\x16\7")
+    assert stored(made.path).ids() == ("clip-0", "clip-1")
+
+
+def test_a_clip_that_is_there_twice_is_named(tmp_path):
+    made = make_folder(tmp_path / "small")
+    shutil.copy(made.row_path("clip-1"), made.path / "data" / "copy.parquet")
+    with pytest.raises(UsageError, match="names the clip 'clip-1' twice"):
+        stored(made.path)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("{", "is damaged"), ("[]", "does not say how"), ('{"record_version": "x"}', "does not say how")],
+)
+def test_a_record_that_cannot_be_read_is_told(tmp_path, text, message):
+    made = make_folder(tmp_path / "small")
+    (made.path / "dataset.json").write_text(text)
+    with pytest.raises(StoreError, match=rf"dataset\.json {message}"):
+        made.record()
+
+
 def test_files_that_are_no_table_of_ours(tmp_path):
     made = make_folder(tmp_path / "small")
     path = made.row_path("clip-1")
+    empty = pq.read_table(path).slice(0, 0)
+    pq.write_table(empty, path)
+    with pytest.raises(UsageError, match=r"clip-1\.parquet holds no clip"):
+        stored(made.path)
+    odd = pq.read_table(made.row_path("clip-0")).replace_schema_metadata({"vcorr.schema_version": "new"})
+    pq.write_table(odd, path)
+    with pytest.raises(StoreError, match="layout version 'new', which is no number"):
+        stored(made.path)
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(UsageError, match=r"clip-1\.parquet is a folder"):
+        stored(made.path)
+    path.rmdir()
+    shutil.copy(made.row_path("clip-0"), path)
     pq.write_table(pq.read_table(path).drop(["visible"]), path)
     with pytest.raises(UsageError, match="lacks the column 'visible'"):
         stored(made.path)

@@ -74,7 +74,8 @@ def _facts(folder: DatasetFolder, rows: Sequence[ClipRow]) -> dict[str, Any]:
         "name": rows[0].dataset,
         "split": rows[0].split,
         "path": str(folder.path),
-        "made": f"{record['kind']}, {record['status']}, {record['updated']}" if record else "it does not say how",
+        "made": ", ".join(str(record[key]) for key in ("kind", "status", "updated") if key in record)
+        or "it does not say how",
         "usable": counts[OK],
         "rejected": counts[REJECTED],
         "failed": counts[FAILED],

@@ -26,11 +26,20 @@ from vcorr.datasets.table import ClipRow, check_inside, check_tracks
 from vcorr.errors import MissingError, StoreError, UsageError
 
 PROMPTS, TRACKS, VISIBILITY, IMAGE = "prompt.txt", "tracks", "visibility", "image"
+SUFFIXES = {TRACKS: ".npy", VISIBILITY: ".npy", IMAGE: ".png"}
 SIDES = {"fg": OBJECTS_SIDE, "bg": SCENES_SIDE}
 FRAMES, HEIGHT, WIDTH, FPS = 49, 480, 720, 8.0
 SEED, NUM_STEPS, HUNYUAN_NUM_STEPS = 42, 50, 30
+KIND = "difftrack"
+EVEN = 0.5
+"""Pixels by which the points of a regular grid may be off; the source's are off by less than 0.001."""
+LEAST_SPACING = 8.0
+"""Pixels between neighbours of a grid over a whole frame; a grid of normalised coordinates has less."""
 TRACKER, TRACKER_LICENCE = "cotracker", "CC-BY-NC-4.0"
 SOURCE = "https://github.com/cvlab-kaist/DiffTrack (arXiv 2506.17220)"
+
+_NPY, _ZIP, _PICKLE, _LFS = b"\x93NUMPY", b"PK", b"\x80", b"version https://git-lfs"
+_AGAIN = "Get the file from its source again; arrays of numbers need no pickle."
 
 ABOUT = """\
 Prompts and CoTracker tracks of DiffTrack (Nam et al., *Emergent Temporal Correspondences from Video Diffusion
@@ -52,6 +61,11 @@ class SourceSet:
     def name(self) -> str:
         """As it is named after `difftrack:`."""
         return f"{self.model}/{self.scenes}"
+
+    @property
+    def needs_images(self) -> bool:
+        """Whether its model starts from an image."""
+        return "i2v" in self.model
 
     @property
     def num_steps(self) -> int:
@@ -106,8 +120,7 @@ def import_set(source: SourceSet, out: Path, *, partial: bool = False) -> Import
         StoreError: the folder cannot be written.
     """
     place = out / source.model / source.scenes
-    if holds_files(place) and not DatasetFolder(place).has_record():
-        raise StoreError(f"{place} is not empty, and no dataset.", hint="Choose another folder with --out DIR.")
+    _check_place(place)
     rows, images = read_set(source, partial=partial)
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
@@ -123,6 +136,18 @@ def import_set(source: SourceSet, out: Path, *, partial: bool = False) -> Import
     return ImportedSet(source.name, place, len(rows), with_tracks, len(images))
 
 
+def _check_place(place: Path) -> None:
+    """Only what was imported before may be replaced."""
+    what = "is not empty, and no dataset"
+    if DatasetFolder(place).has_record():
+        if DatasetFolder(place).record().get("kind") == KIND:
+            return
+        what = "holds a dataset that was not imported"
+    elif not holds_files(place):
+        return
+    raise StoreError(f"{place} {what}.", hint="Choose another folder with --out DIR.")
+
+
 def read_set(source: SourceSet, *, partial: bool = False) -> tuple[list[ClipRow], dict[str, Path]]:
     """The rows of a set, and the image files by clip; everything checked.
 
@@ -130,14 +155,12 @@ def read_set(source: SourceSet, *, partial: bool = False) -> tuple[list[ClipRow]
         UsageError, MissingError: as `import_set`.
     """
     prompts = _prompts(source.path / PROMPTS)
-    tracks, visibility = _numbered(source, TRACKS, ".npy"), _numbered(source, VISIBILITY, ".npy")
-    images = _numbered(source, IMAGE, ".png")
-    if tracks.keys() != visibility.keys():
-        odd = min(tracks.keys() ^ visibility.keys())
-        raise MissingError(f"{source.path}: clip {odd} is in only one of {TRACKS}/ and {VISIBILITY}/.")
+    tracks, visibility, images = (_numbered(source, folder) for folder in (TRACKS, VISIBILITY, IMAGE))
+    if not partial:
+        _check_pairs(source, tracks, visibility)
     ids = [f"{number:03d}" for number in range(len(prompts))]
-    for folder, files in ((TRACKS, tracks), (IMAGE, images)):
-        if files or folder == TRACKS:
+    for folder, files in ((TRACKS, tracks), (VISIBILITY, visibility), (IMAGE, images)):
+        if files or folder != IMAGE or source.needs_images:
             _check_count(source, folder, files, ids, partial)
     rows = [
         _row(source, clip, prompt, tracks.get(clip), visibility.get(clip))
@@ -158,10 +181,22 @@ def _prompts(path: Path) -> list[str]:
     return lines
 
 
-def _numbered(source: SourceSet, folder: str, suffix: str) -> dict[str, Path]:
-    found = sorted((source.path / folder).glob(f"*{suffix}"))
+def _check_pairs(source: SourceSet, tracks: dict[str, Path], visibility: dict[str, Path]) -> None:
+    """Tracks say nothing without visibility, nor visibility without tracks."""
+    for folder, files, others in ((VISIBILITY, visibility, tracks), (TRACKS, tracks, visibility)):
+        for clip in sorted(others.keys() - files.keys()):
+            raise MissingError(
+                f"{source.path / folder / (clip + SUFFIXES[folder])} is missing, and {others[clip]} is there.",
+                hint="Import the prompt all the same, without its tracks: --partial",
+            )
+
+
+def _numbered(source: SourceSet, folder: str) -> dict[str, Path]:
+    """The files of a folder by clip; hidden ones, which a Mac leaves beside what it copies, are none of them."""
+    suffix = SUFFIXES[folder]
+    found = sorted(path for path in (source.path / folder).glob(f"*{suffix}") if not path.name.startswith("."))
     for path in found:
-        if not (path.stem.isdecimal() and len(path.stem) == 3):
+        if not (path.stem.isascii() and path.stem.isdecimal() and len(path.stem) == 3):
             raise UsageError(f"{path}: files here are called 000{suffix}, 001{suffix} and so on.")
     return {path.stem: path for path in found}
 
@@ -170,7 +205,7 @@ def _check_count(source: SourceSet, folder: str, files: dict[str, Path], ids: Se
     """Every prompt must have its file, and every file its prompt."""
     extra, missing = sorted(files.keys() - set(ids)), [clip for clip in ids if clip not in files]
     if extra or (missing and not partial):
-        which = f"{files[extra[0]]} has no prompt" if extra else f"{folder}/{missing[0]} is missing"
+        which = f"{files[extra[0]]} has no prompt" if extra else f"{folder}/{missing[0]}{SUFFIXES[folder]} is missing"
         raise UsageError(
             f"{source.path}: {len(ids)} prompts in {PROMPTS}, but {len(files)} files in {folder}/: {which}.",
             hint="" if extra else "Import the prompts all the same, without what is missing: --partial",
@@ -223,7 +258,8 @@ def _tracks(path: Path) -> NDArray[np.float32]:
         raise UsageError(f"{path} has shape {found.shape}; tracks are (1, {FRAMES}, P, 2).")
     if not np.issubdtype(found.dtype, np.floating):
         raise UsageError(f"{path} is of type {found.dtype}; tracks are float32.")
-    return np.ascontiguousarray(found[0].transpose(1, 0, 2), dtype=np.float32)
+    with np.errstate(over="ignore"):  # what float32 cannot hold is infinite, and refused as that
+        return np.ascontiguousarray(found[0].transpose(1, 0, 2), dtype=np.float32)
 
 
 def _visibility(path: Path) -> NDArray[np.bool_]:
@@ -237,27 +273,61 @@ def _visibility(path: Path) -> NDArray[np.bool_]:
 
 
 def _load(path: Path) -> NDArray[Any]:
+    """The array of a .npy file, of which nothing is unpickled."""
     try:
-        found = np.load(path, allow_pickle=False)
-    except (ValueError, EOFError, OSError) as error:
-        if "pickle" in str(error).lower():
-            raise UsageError(
-                f"{path} holds pickled objects, which are never loaded: reading them can run code.",
-                hint="Get the file from its source again; arrays of numbers need no pickle.",
-            ) from error
-        raise UsageError(f"{path} is not a whole .npy file: {str(error).splitlines()[0]}.") from error
-    if not isinstance(found, np.ndarray):
-        raise UsageError(f"{path} is an archive of arrays, not a .npy file.")
-    return found
+        begin = _begin(path)
+        # mapped, so that a header which promises terabytes is refused by the size of the file before they are asked for
+        found = np.load(path, allow_pickle=False, mmap_mode="r") if begin.startswith(_NPY) else None
+    except OSError as error:
+        raise MissingError(f"{path} cannot be read: {error.strerror or error}.") from error
+    except Exception as error:  # numpy raises almost anything over a damaged header
+        if "object" in str(error).lower():
+            raise _pickled(path) from error
+        raise UsageError(f"{path} is not a whole .npy file: {_first_line(error)}.", hint=_AGAIN) from error
+    if found is None:
+        raise _not_npy(path, begin)
+    return np.array(found)
+
+
+def _begin(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(64)
+
+
+def _not_npy(path: Path, begin: bytes) -> UsageError:
+    """The error for a file that is none of numpy's, by what it begins with."""
+    if begin.startswith(_LFS):
+        return UsageError(f"{path} is a pointer of Git LFS, not the file itself.", hint="Get the files: git lfs pull")
+    if begin.startswith(_PICKLE):
+        return _pickled(path)
+    what = "empty (0 bytes)" if not begin else "an archive" if begin.startswith(_ZIP) else "something else"
+    return UsageError(f"{path} is not a .npy file, but {what}.", hint=_AGAIN)
+
+
+def _pickled(path: Path) -> UsageError:
+    return UsageError(f"{path} holds pickled objects, which are never loaded: reading them can run code.", hint=_AGAIN)
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def _check_grid(queries: NDArray[np.float32], side: int, path: Path) -> None:
     """The points of frame 0 must be a regular grid of `side` x `side`, row by row."""
     if len(queries) != side**2:
         raise UsageError(f"{path} has {len(queries)} points; this set's grid is {side} x {side}, {side**2} points.")
-    x, y = queries.reshape(side, side, 2).transpose(2, 0, 1)
-    if np.ptp(x, axis=0).max() > 0.01 or np.ptp(y, axis=1).max() > 0.01:
+    grid = queries.reshape(side, side, 2).astype(np.float64)
+    step = (grid[-1, -1] - grid[0, 0]) / (side - 1)
+    rows, columns = np.indices((side, side))
+    regular = grid[0, 0] + step * np.stack([columns, rows], axis=-1)
+    if np.abs(grid - regular).max() > EVEN or step.min() <= 0:
         raise UsageError(f"{path}: its points in frame 0 are not a regular grid of {side} x {side}, row by row.")
+    if step.min() < LEAST_SPACING:
+        raise UsageError(
+            f"{path}: the grid of its points in frame 0 has a spacing of {step[0]:.3g} x {step[1]:.3g} pixels, and "
+            f"does not cover a frame of {WIDTH} x {HEIGHT}.",
+            hint="Are the coordinates normalised? They must be pixels.",
+        )
 
 
 def _with_image(row: ClipRow, path: Path | None) -> ClipRow:
@@ -279,7 +349,7 @@ def _write(source: SourceSet, folder: DatasetFolder, rows: Sequence[ClipRow], im
     about = ABOUT.format(frames=FRAMES, width=WIDTH, height=HEIGHT, seed=SEED, steps=steps, side=side)
     folder.write_text(CARD, card(f"DiffTrack {source.name}", rows, about, {"source": SOURCE}))
     digest = hashlib.sha256("".join(row.identity() for row in rows).encode()).hexdigest()
-    folder.write_record({"name": source.name, "kind": "difftrack", "source": SOURCE, "fingerprint": digest}, "complete")
+    folder.write_record({"name": source.name, "kind": KIND, "source": SOURCE, "fingerprint": digest}, "complete")
 
 
 def _swap(new: Path, place: Path, old: Path) -> None:

@@ -30,6 +30,7 @@ from vcorr.video.lossless import read_lossless, video_hash
 RECORD_VERSION = 1
 CARD = "README.md"
 DATA, VIDEOS, IMAGES = "data", "videos", "images"
+_WITHOUT_RECORD = "Get the file again, or delete it: the clips can be used without."
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ class DatasetFolder:
         Raises:
             UsageError: there is no dataset.
         """
-        if not any((path / DATA).glob(f"*{SUFFIX}")):
+        if not _tables(path):
             raise UsageError(
                 f"{path} is not a dataset folder: it has no {DATA}/*{SUFFIX}.",
                 hint=f"A folder of videos is named --data video:{path}; datasets are made by: vcorr dataset build",
@@ -95,8 +96,10 @@ class DatasetFolder:
         try:
             values = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
-            raise StoreError(f"{path} cannot be read: {error}.") from error
-        if not isinstance(values, dict) or values.get("record_version", 0) > RECORD_VERSION:
+            raise StoreError(f"{path} is damaged and cannot be read: {error}.", hint=_WITHOUT_RECORD) from error
+        if not isinstance(values, dict) or not isinstance(values.get("record_version", 0), int):
+            raise StoreError(f"{path} does not say how a dataset was made.", hint=_WITHOUT_RECORD)
+        if values.get("record_version", 0) > RECORD_VERSION:
             raise StoreError(f"{path} was written by a newer vcorr.", hint="Upgrade: pip install --upgrade vcorr")
         return values
 
@@ -117,7 +120,7 @@ class DatasetFolder:
         Raises:
             StoreError, UsageError: a file is damaged or a row contradicts itself, as `read_rows` says.
         """
-        return [row for path in sorted((self.path / DATA).glob(f"*{SUFFIX}")) for row in read_rows(path)]
+        return [row for path in _tables(self.path) for row in read_rows(path)]
 
     def row_path(self, clip_id: str) -> Path:
         """Where the row of a clip is written."""
@@ -159,8 +162,15 @@ class DatasetFolder:
             )
 
 
+def _tables(path: Path) -> list[Path]:
+    """The files of the table, by name; hidden ones, which a Mac leaves beside what it copies, are none of it."""
+    return sorted(found for found in (path / DATA).glob(f"*{SUFFIX}") if not found.name.startswith("."))
+
+
 def holds_files(path: Path) -> bool:
-    """Whether there is any file below a folder; those that an interrupted write left do not count."""
+    """Whether a path is a file or has any below it; those that an interrupted write left do not count."""
+    if path.is_file():
+        return True
     files = (found for found in path.rglob("*") if found.is_file())
     return any(not found.name.endswith(shards.TEMPORARY_SUFFIX) for found in files)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -118,7 +119,7 @@ def read_lines(path: Path) -> list[str]:
         ) from error
     if "\0" in text:
         raise UsageError(f"The prompt file {path} is not text: it holds zero bytes.", hint="Save it as UTF-8.")
-    lines = [line.strip() for line in text.rstrip().split("\n")]
+    lines = [line.strip() for line in io.StringIO(text.rstrip(), newline=None)]  # however a system ends its lines
     if not any(lines):
         raise UsageError(f"The prompt file {path} is empty.", hint="Write one prompt a line.")
     return lines

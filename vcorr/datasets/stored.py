@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -46,7 +48,8 @@ class StoredDataset:
         self.split = one_of(usable, "dataset", self._folder.path)
         self._rows = {row.clip: row for row in usable}
         if len(self._rows) < len(usable):
-            raise UsageError(f"{self._folder.path} names a clip twice.")
+            twice, _ = Counter(row.clip for row in usable).most_common(1)[0]
+            raise UsageError(f"{self._folder.path} names the clip {twice!r} twice.")
         for row in usable:
             self._check_files(row)
 
@@ -58,7 +61,7 @@ class StoredDataset:
         """The clip, its video decoded.
 
         Raises:
-            UsageError: there is no such clip.
+            UsageError: there is no such clip, or its video has another size than its row says.
             StoreError: its video is damaged.
         """
         row = self._row(clip_id)
@@ -67,6 +70,13 @@ class StoredDataset:
             nothing = np.zeros((0, 2), dtype=np.float32)
             return Clip(row.clip, row.prompt, nothing, image, fps=row.fps, query_side=row.query_side)
         video = read_lossless(self._folder.path / row.video, row.video_sha256)
+        if video.shape[:3] != (row.frames, row.height, row.width):
+            frames, height, width = video.shape[:3]
+            raise UsageError(
+                f"Clip {row.clip}: frames, height and width say {row.frames}, {row.height} and {row.width}, and its "
+                f"video {self._folder.path / row.video} has {frames} of {height} and {width}; tracks of another size "
+                "cannot be its reference."
+            )
         return Clip(row.clip, row.prompt, row.queries, video, row.tracks, fps=row.fps)
 
     def identity(self) -> Mapping[str, Any]:
@@ -113,9 +123,13 @@ def read_image(path: Path) -> NDArray[np.uint8]:
     from PIL import Image, UnidentifiedImageError
 
     try:
-        with Image.open(path) as image:
-            return np.asarray(image.convert("RGB"))
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(path) as image:
+                return np.asarray(image.convert("RGB"))
     except FileNotFoundError as error:
         raise MissingError(f"The image {path} does not exist.") from error
-    except (UnidentifiedImageError, OSError, SyntaxError) as error:
-        raise UsageError(f"{path} cannot be read as an image: {error}.") from error
+    except UnidentifiedImageError as error:
+        raise UsageError(f"{path} cannot be read as an image: it is none, or of an unknown format.") from error
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise UsageError(f"{path} cannot be read as an image: {str(error).rstrip('.')}.") from error

@@ -23,13 +23,16 @@ from vcorr.records import Tracks
 from vcorr.store.schema import TABLE_KEY, UNITS_KEY, VERSION_KEY
 from vcorr.store.shards import atomic_file
 
-TABLE_VERSION = 1
+TABLE_VERSION = 2
 SUFFIX = ".parquet"
 
 OK, REJECTED, FAILED = "ok", "rejected", "failed"
 STATUSES = (OK, REJECTED, FAILED)
 
 RANDOM_NOTE = "The weights were random: these videos show nothing, and are for trying things out."
+
+TRACKS_HASH = "tracks_sha256"
+"""The column that layout version 1 did not have; a table without it has tracks that nobody vouches for."""
 
 _TEXT = pa.string()
 _ARRAYS = ("queries", "xy", "visible")
@@ -55,6 +58,7 @@ COLUMNS = pa.schema(
         ("queries", pa.list_(pa.float32())),
         ("xy", pa.list_(pa.float32())),
         ("visible", pa.list_(pa.bool_())),
+        (TRACKS_HASH, _TEXT),
         ("tracker", _TEXT),
         ("tracker_version", pa.int32()),
         ("tracker_licence", _TEXT),
@@ -88,6 +92,8 @@ MEANINGS = {
     "queries": "Query points in frame 0: N x (x, y) pixels, row-major.",
     "xy": "Positions of the points in every frame: N x T x (x, y) pixels, row-major.",
     "visible": "N x T, row-major; true where the point can be seen.",
+    TRACKS_HASH: "Hash of `queries`, `xy`, `visible` and the video they belong to, as `ClipRow.tracks_hash` computes "
+    "it; empty for a clip without tracks, or where nobody computed it.",
     "tracker": "Who made the tracks; `exact` where they are known by construction.",
     "tracker_version": "Version of the tracker; 0 where it is not known.",
     "tracker_licence": "Licence of the tracker.",
@@ -172,18 +178,31 @@ class ClipRow:
         """Whether a model that was never trained made the video."""
         return self.weights.startswith("random")
 
+    def tracks_hash(self) -> str:
+        """Hex SHA-256 of the tracks and of which video they are on: `video_sha256`, N and T as "HASH,N,T", then the
+        bytes of queries, xy (float32) and visible, row-major; "" for a clip without tracks.
+        """
+        if not len(self.queries):
+            return ""
+        digest = hashlib.sha256(f"{self.video_sha256},{len(self.xy)},{self.xy.shape[1]}".encode())
+        self._hash_arrays(digest)
+        return digest.hexdigest()
+
     def identity(self) -> str:
         """Hex SHA-256 of what a run reads of the clip. Who made it, and in which file it lies, is not part of it."""
         digest = hashlib.sha256()
         words = [self.prompt, self.video_sha256, self.image_sha256, self.query_side, self.fps, self.tracker]
         digest.update(json.dumps(words).encode())
+        self._hash_arrays(digest)
+        return digest.hexdigest()
+
+    def _hash_arrays(self, digest: Any) -> None:
         for name in _ARRAYS:
             digest.update(np.ascontiguousarray(getattr(self, name)).tobytes())
-        return digest.hexdigest()
 
 
 def write_row(path: Path, row: ClipRow) -> None:
-    """Writes a row as one Parquet file; atomic.
+    """Writes a row as one Parquet file, with the hash of its tracks; atomic.
 
     Raises:
         UsageError: the row contradicts itself; the message names clip and column.
@@ -192,34 +211,55 @@ def write_row(path: Path, row: ClipRow) -> None:
     check_row(row, f"clip {row.clip}")
     arrays = {name: getattr(row, name).ravel() for name in _ARRAYS}
     plain = {f.name: getattr(row, f.name) for f in dataclasses.fields(row) if f.name not in _ARRAYS}
-    values = {**plain, **arrays, "points": len(row.queries)}
+    values = {**plain, **arrays, "points": len(row.queries), TRACKS_HASH: row.tracks_hash()}
     table = pa.Table.from_pylist([values], schema=COLUMNS.with_metadata(_METADATA))
     with atomic_file(path) as temporary:
-        pq.write_table(table, temporary, compression="zstd")
+        pq.write_table(table, temporary, compression="zstd", write_page_checksum=True)
 
 
 def read_rows(path: Path) -> Iterator[ClipRow]:
     """The rows of one Parquet file, each checked.
 
     Raises:
-        StoreError: the file is damaged, or of a newer vcorr.
-        UsageError: a column is missing or of another type, or a row contradicts itself; the message names file, clip
-            and column.
+        StoreError: the file is damaged, of a newer vcorr, or holds other tracks than were kept with the video.
+        UsageError: it holds no row, a column is missing or of another type, or a row contradicts itself; the message
+            names file, clip and column.
     """
-    try:
-        table = pq.read_table(path)
-    except (pa.ArrowException, OSError) as error:
-        raise StoreError(f"{path} is damaged and cannot be read ({str(error).splitlines()[0]}).") from error
-    version = int((table.schema.metadata or {}).get(VERSION_KEY, b"1"))
-    if version > TABLE_VERSION:
-        raise StoreError(
-            f"{path} has layout version {version}; this vcorr reads up to {TABLE_VERSION}.",
-            hint="Upgrade: pip install --upgrade vcorr",
-        )
+    table = _upgraded(path, _read(path))
     _check_columns(path, table.schema)
+    if not table.num_rows:
+        raise UsageError(f"{path} holds no clip.", hint="Delete the file, or get it again.")
     plain = table.select([n for n in COLUMNS.names if n not in _ARRAYS]).to_pylist()
     for index, values in enumerate(plain):
         yield _row(values, {name: table[name][index].values for name in _ARRAYS}, path)
+
+
+def _read(path: Path) -> pa.Table:
+    if path.is_dir():
+        raise UsageError(f"{path} is a folder, not a Parquet file.")
+    try:
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            return file.read()
+    except (pa.ArrowException, OSError) as error:
+        raise StoreError(
+            f"{path} is damaged and cannot be read ({str(error).splitlines()[0]}).",
+            hint="Get that file again, or make its clip anew: delete it and repeat the build.",
+        ) from error
+
+
+def _upgraded(path: Path, table: pa.Table) -> pa.Table:
+    """The table in the layout of now; one that does not say its version is taken for the first one."""
+    said = (table.schema.metadata or {}).get(VERSION_KEY, b"1").decode(errors="replace")
+    if not said.isdecimal():
+        raise StoreError(f"{path} has the layout version {said!r}, which is no number.")
+    if int(said) > TABLE_VERSION:
+        raise StoreError(
+            f"{path} has layout version {said}; this vcorr reads up to {TABLE_VERSION}.",
+            hint="Upgrade: pip install --upgrade vcorr",
+        )
+    if int(said) < 2 and TRACKS_HASH not in table.schema.names:
+        return table.append_column(COLUMNS.field(TRACKS_HASH), pa.array([""] * table.num_rows, _TEXT))
+    return table
 
 
 def _check_columns(path: Path, schema: pa.Schema) -> None:
@@ -248,11 +288,20 @@ def _row(values: Mapping[str, Any], lists: Mapping[str, pa.Array | None], path: 
     missing = [name for name, value in {**values, **lists}.items() if value is None]
     if missing:
         raise UsageError(f"{where}: {missing[0]} is empty.")
+    for name in ("points", "frames"):
+        if values[name] < 0:
+            raise UsageError(f"{where}: {name} is {values[name]}; it must be at least 0.")
     points, frames = values["points"], values["frames"] if lists["xy"] else 0
     shapes = {"queries": (points, 2), "xy": (points, frames, 2), "visible": (points, frames)}
     arrays = {name: _shaped(lists[name], shape, f"{where}: {name}") for name, shape in shapes.items()}
-    row = ClipRow(**{**{k: v for k, v in values.items() if k != "points"}, **arrays})
+    row = ClipRow(**{**{k: v for k, v in values.items() if k not in ("points", TRACKS_HASH)}, **arrays})
     check_row(row, where)
+    if values[TRACKS_HASH] and values[TRACKS_HASH] != row.tracks_hash():
+        raise StoreError(
+            f"{where}: its tracks are not those that were kept with its video (the hash of queries, xy and visible is "
+            f"not {TRACKS_HASH}), so they cannot be its reference.",
+            hint="Get that file again, or make its clip anew: delete it and repeat the build.",
+        )
     return row
 
 
@@ -275,12 +324,17 @@ def check_row(row: ClipRow, where: str) -> None:
     """
     if row.status not in STATUSES:
         raise UsageError(f"{where}: status is {row.status!r}; it must be one of {', '.join(STATUSES)}.")
+    if not row.clip:
+        raise UsageError(f"{where}: clip is empty; every clip needs an id of its own.")
+    for name in ("frames", "height", "width", "query_side"):
+        if getattr(row, name) < 0:
+            raise UsageError(f"{where}: {name} is {getattr(row, name)}; it must be at least 0.")
     for name in ("video", "image"):
         _check_path(getattr(row, name), f"{where}: {name}")
     if row.status == OK and not (row.video or row.prompt.strip()):
         raise UsageError(f"{where}: prompt is empty, and there is no video either.")
-    if row.video and row.frames < 2:
-        raise UsageError(f"{where}: frames is {row.frames}; a video has at least 2, and one frame alone is an image.")
+    if row.video:
+        _check_video_columns(row, where)
     check_tracks(row.queries, row.xy, row.visible, where)
     if len(row.queries):
         if row.xy.shape[1] != row.frames:
@@ -290,9 +344,20 @@ def check_row(row: ClipRow, where: str) -> None:
         raise UsageError(f"{where}: query_side is {row.query_side}, but there are {len(row.queries)} query points.")
 
 
+def _check_video_columns(row: ClipRow, where: str) -> None:
+    if row.frames < 2:
+        raise UsageError(f"{where}: frames is {row.frames}; a video has at least 2, and one frame alone is an image.")
+    if not (np.isfinite(row.fps) and row.fps > 0):
+        raise UsageError(f"{where}: fps is {row.fps}; a video has a positive number of frames a second.")
+    if row.status == OK and not len(row.queries):
+        raise UsageError(
+            f"{where}: points is 0, and a video comes with its tracks here.",
+            hint="Videos without tracks are named --data video:PATH; a tracker makes them.",
+        )
+
+
 def _check_path(text: str, where: str) -> None:
-    path = Path(text)
-    if path.is_absolute() or ".." in path.parts:
+    if Path(text).is_absolute() or ".." in text.replace("\\", "/").split("/"):
         raise UsageError(f"{where} is {text!r}; it must be a path inside the dataset's folder.")
 
 
