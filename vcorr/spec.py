@@ -65,7 +65,8 @@ class RunSpec:
         return tuple(dict.fromkeys(split_names(self.metrics)))
 
 
-_FIELDS = {f.name for f in dataclasses.fields(RunSpec)} - {"options"}
+_DEFAULTS = {f.name: f.default for f in dataclasses.fields(RunSpec) if f.name != "options"}
+_FIELDS = set(_DEFAULTS)
 
 
 def build_spec(
@@ -220,6 +221,10 @@ def _typed(values: dict[str, Any], options: dict[str, dict[str, Any]]) -> RunSpe
         if isinstance(values.get(key), (int, list, tuple)) and not isinstance(values[key], bool):
             given = values[key]
             values[key] = ",".join(str(v) for v in given) if isinstance(given, (list, tuple)) else str(given)
+    for name, default in _DEFAULTS.items():
+        if name in values and values[name] is None and default is not None:
+            given = f"{default!r} is the default" if default != "" else "leave it out for the default"
+            raise UsageError(f"{name} was given no value.", hint=f"Write {name}=VALUE; {given}.")
     try:
         merged = OmegaConf.merge(OmegaConf.structured(RunSpec), OmegaConf.create(values))
         spec = OmegaConf.to_object(merged)

@@ -183,7 +183,8 @@ def _flip(text: str) -> tuple[str, Any]:
         raise unknown_name("switch", name, known, hint=_spelling_hint())
     by_name = {_spelled(choice): choice for choice in known[name]}
     if value not in by_name:
-        raise unknown_name(f"value of the switch {name}:", value, by_name, hint=_spelling_hint())
+        hint = f"It is {name}={f' or {name}='.join(by_name)}. {SWITCHES_PAGE}"
+        raise unknown_name(f"value of the switch {name}:", value, by_name, hint=hint)
     return name, by_name[value]
 
 

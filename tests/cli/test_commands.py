@@ -42,6 +42,9 @@ def test_a_second_run_says_what_it_reused(vcorr) -> None:
 
 def test_a_limited_run_reports_its_own_clips(vcorr) -> None:
     assert "2 of 2 clips" in vcorr(*RUN, "--limit", "2").out
+    vcorr(*RUN)
+    found = json.loads(vcorr(*RUN, "--limit", "2", "--json").out)
+    assert {part["clips"] for part in (*found["best"], *found["sites"])} == {2}
 
 
 def test_dry_run_touches_nothing(vcorr, tmp_path) -> None:
@@ -71,6 +74,15 @@ def test_scoring_again_needs_only_the_run(vcorr) -> None:
     assert found["best"][0]["metric"] == "matching_accuracy"
 
 
+@pytest.mark.parametrize("key", ["model", "probe.heads", "limit", "tracker"])
+def test_scoring_again_refuses_what_it_cannot_change(vcorr, key) -> None:
+    path = vcorr(*RUN).out.splitlines()[-1].removeprefix("Results: ")
+    ended = vcorr("score", path, "--set", f"{key}=1")
+    assert (ended.code, ended.out) == (2, "")
+    assert f"--set {key} changes nothing in stored predictions" in ended.err
+    assert "metrics, metric.KEY and variant" in ended.err
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
@@ -78,6 +90,15 @@ def test_scoring_again_needs_only_the_run(vcorr) -> None:
         (("run",), 2, "vcorr run --model tiny --probe qk"),
         ((*RUN, "--set", "probe.heads"), 2, "not KEY=VALUE"),
         ((*RUN, "--set", "probe.heads=17,"), 2, "heads"),
+        ((*RUN, "--set", "variant=Both"), 2, "Did you mean 'both'?"),
+        ((*RUN, "--set", "variant=both+time_map=stretched"), 2, "corrected+time_map=stretched,difftrack+time_map="),
+        ((*RUN, "--set", "variant=corrected+time_map"), 2, "It is time_map=centres or time_map=stretched."),
+        (
+            (*RUN, "--set", "variant="),
+            2,
+            "variant was given no value.\nWrite variant=VALUE; 'corrected' is the default",
+        ),
+        ((*RUN, "--set", "limit=2.5"), 2, "limit"),
         ((*RUN, "--layers", "9"), 2, "layers 0-1"),
         ((*RUN, "--steps", "a"), 2, "0,10-20"),
         ((*RUN, "--limit", "x"), 2, "not a valid integer"),

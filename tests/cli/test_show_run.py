@@ -23,8 +23,8 @@ def test_a_run_is_told_with_its_rankings(vcorr) -> None:
     assert "clips 4" in lines
     assert not any(line.startswith("failed") for line in lines)
     assert "qk 2 layers at step 0 0 100 % – 1.00 1.00 … 1.00 1.00" in lines
-    # both steps are alike here: the first is taken, and the second ties with it
-    assert "qk 4 layers and steps 0:0 100 % – 1.00 1.00 … 1.00 1.00" in lines
+    # both steps are alike here: the first is taken, and the second shares every resample with it
+    assert "qk 4 layers and steps 0:0 50 % 0:9 50 % 1.00 1.00 … 1.00 1.00" in lines
 
 
 def test_a_folder_of_one_run_stands_for_it(vcorr) -> None:
@@ -47,10 +47,11 @@ def test_json_is_all_that_is_on_standard_output(vcorr) -> None:
 def test_a_ranking_that_depends_on_the_clips(vcorr) -> None:
     path = Path(made(vcorr))
     for i, name in enumerate(sorted((path / "scores").glob("*.arrow"))):
-        rows = shards.read_shard(name, "scores").to_pylist()
+        found = shards.read_shard(name, "scores")
+        rows = found.to_pylist()
         for row in rows:  # layer 0 is the better one on three clips of four, and much worse on the last
             row["value"] = {0: 0.6 if i < 3 else 0.0, 1: 0.5}[row["layer"]]
-        shards.write_shard(name, "scores", rows, "f")
+        shards.write_shard(name, "scores", rows, shards.fingerprint_of(found))
     layers = json.loads(vcorr("show", "run", str(path), "--json").out)["rankings"][0]
     assert layers["best"]["layer"] == 1
     shares = {winner["layer"]: winner["share"] for winner in layers["winners"]}
@@ -71,6 +72,17 @@ def test_a_baseline_and_a_run_that_failed(vcorr) -> None:
     assert ["failed", "slide-0"] in [line.split() for line in ended.out.splitlines()]
 
 
+def test_the_command_of_a_run_can_be_typed_again(vcorr, monkeypatch, tmp_path) -> None:
+    import shlex
+    import sys
+
+    command = [*RUN, "--out", "my runs"]
+    monkeypatch.setattr(sys, "argv", ["vcorr", *command])
+    path = json.loads(vcorr(*command).out)["path"]
+    shown = json.loads(vcorr("show", "run", path, "--json").out)
+    assert shlex.split(shown["command"]) == ["vcorr", *command]
+
+
 def test_what_is_no_run(vcorr) -> None:
     ended = vcorr("show", "run", "nowhere")
     assert ended.code == 2
@@ -78,8 +90,9 @@ def test_what_is_no_run(vcorr) -> None:
 
 
 def test_strata_are_shown_at_the_best_site(vcorr) -> None:
-    path = made(vcorr)
-    assert f"vcorr score {path} --set metrics=matching_accuracy,pck,strata" in vcorr("show", "run", path).out
+    path = made(vcorr, "--set", "metrics=matching_accuracy,attention")
+    # what it was scored by stays
+    assert f"vcorr score {path} --set metrics=matching_accuracy,attention,strata" in vcorr("show", "run", path).out
     vcorr("score", path, "--set", "metrics=matching_accuracy,strata")
     ended = vcorr("show", "run", path)
     lines = [" ".join(line.split()) for line in ended.out.splitlines()]

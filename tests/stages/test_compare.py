@@ -171,8 +171,9 @@ def test_no_clip_in_common(runs, changed) -> None:
     for i in range(5):
         for table in ("scores", "tracks"):
             path = copy.shard(table, f"slide-{i}")
-            rows = [{**row, "clip": f"other-{i}"} for row in shards.read_shard(path, table).to_pylist()]
-            shards.write_shard(path, table, rows, "f")
+            found = shards.read_shard(path, table)
+            rows = [{**row, "clip": f"other-{i}"} for row in found.to_pylist()]
+            shards.write_shard(path, table, rows, shards.fingerprint_of(found))
     with pytest.raises(UsageError, match=r"no clip in common: \w+ has slide-0, .* … slide-5 \(6\); copy has other-0"):
         compare_runs(runs["heads"], copy)
 
@@ -192,8 +193,9 @@ def test_other_metrics_and_other_variants(runs, changed) -> None:
         compare_runs(runs["heads"], copy, Question(("matching_accuracy",)))
     assert all(row.metric.startswith("pck") for row in compare_runs(runs["heads"], copy).rows)
     for path in sorted((copy.path / "scores").glob("*.arrow")):
-        rows = [{**row, "variant": "difftrack"} for row in shards.read_shard(path, "scores").to_pylist()]
-        shards.write_shard(path, "scores", rows, "f")
+        found = shards.read_shard(path, "scores")
+        rows = [{**row, "variant": "difftrack"} for row in found.to_pylist()]
+        shards.write_shard(path, "scores", rows, shards.fingerprint_of(found))
     with pytest.raises(UsageError, match=r"no metric, variant and probe in common: .*corrected.*difftrack"):
         compare_runs(runs["heads"], copy)
 

@@ -114,6 +114,18 @@ def test_the_order_of_clips_does_not_matter_to_the_halves(seed):
     np.testing.assert_allclose(one.values, two.values)
 
 
+def test_sites_that_never_differ_share_what_they_win():
+    score, floor, ceiling = drawn(0, sites=3)
+    score[:, 1] = score[:, 0]
+    score[:, 2] = 0.01
+    found = rank_stability(ids(8), score, floor, ceiling)
+    assert (found.best, found.stays_best) == (0, 0.5)
+    assert found.wins.tolist() == [0.5, 0.5, 0]
+    constant = rank_stability(ids(8), np.full_like(score, 0.3), floor, ceiling)
+    np.testing.assert_allclose(constant.wins, 1 / 3)
+    assert math.isnan(constant.tau), "nothing is ranked where all are equal"
+
+
 def test_sites_and_resamples_without_skill():
     score, floor, ceiling = drawn(0, clips=4)
     score[:, 2] = np.nan
@@ -135,3 +147,5 @@ def test_refusals():
         rank_stability(ids(8), score, floor, floor)
     with pytest.raises(UsageError, match=r"expected \(clips, sites\)"):
         rank_stability(ids(7), score, floor, ceiling)
+    with pytest.raises(UsageError, match="seed: expected a whole number"):
+        rank_stability(ids(8), score, floor, ceiling, seed=-1)

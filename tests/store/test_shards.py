@@ -68,6 +68,56 @@ def test_a_damaged_shard_is_named_with_what_to_do(run: rundir.RunDirectory, cont
         shards.read_shard(path, "scores")
 
 
+def test_whatever_is_wrong_in_a_shard_is_said_and_ends_nothing(run: rundir.RunDirectory) -> None:
+    path = run.shard("predictions", "c")
+    row = {f.name: "" if pa.types.is_string(f.type) else 0 for f in schema.PREDICTIONS} | {"xy": [0.5] * 99, "rows": []}
+    shards.write_shard(path, "predictions", [row | {"clip": f"c{i}", "probe": "qk"} for i in range(9)], "f")
+    whole, generator, refused = path.read_bytes(), np.random.default_rng(0), []
+    for _ in range(300):
+        damaged = bytearray(whole)
+        start = int(generator.integers(len(whole)))
+        damaged[start : start + 8] = generator.bytes(8)
+        path.write_bytes(damaged)
+        try:
+            shards.read_shard(path, "predictions").to_pylist()
+        except StoreError as error:
+            refused.append(error.message)
+    assert len(refused) > 100
+    assert all("c.arrow" in message for message in refused)
+
+
+def test_shards_are_replaced_together_or_not_at_all(run: rundir.RunDirectory) -> None:
+    folder = run.path / "scores"
+    for clip in ("a", "b", "c"):
+        shards.write_shard(run.shard("scores", clip), "scores", [score_row(value=0)], "old")
+
+    def replace(clips: str) -> None:
+        with shards.replaced_together(folder) as staging:
+            for clip in clips:
+                shards.write_shard(staging / f"{clip}.arrow", "scores", [score_row(value=1)], "new")
+            if "x" in clips:
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        replace("abx")
+    assert run.read("scores")["value"].to_pylist() == [0, 0, 0]
+    replace("ab")
+    assert run.read("scores")["value"].to_pylist() == [1, 1, 0]
+    assert sorted(p.name for p in run.path.iterdir()) == ["predictions", "run.json", "scores", "tracks"]
+
+
+def test_a_read_only_run_cannot_be_scored(run: rundir.RunDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
+    def read_only(self: Path, *_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(Path, "mkdir", read_only)
+    with (
+        pytest.raises(StoreError, match=r"scores cannot be written: Read-only file system\.\n.*copied"),
+        shards.replaced_together(run.path / "scores"),
+    ):
+        pass
+
+
 def test_a_shard_of_another_table_or_a_newer_layout_is_refused(run: rundir.RunDirectory) -> None:
     path = run.shard("scores", "c")
     shards.write_shard(path, "scores", [score_row()], "f")
@@ -131,8 +181,12 @@ def test_any_clip_id_has_a_file_of_its_own(run: rundir.RunDirectory, clip: str) 
 def test_leftovers_of_a_killed_write_are_swept(tmp_path: Path, run: rundir.RunDirectory) -> None:
     leftover = run.path / "scores" / ".c.arrow.123.tmp"
     leftover.write_bytes(b"half")
+    staging = run.path / ".scores.123.tmp"
+    staging.mkdir()
+    (staging / "c.arrow").write_bytes(b"half")
     rundir.RunDirectory.create(tmp_path, "a" * 64)
     assert not leftover.exists()
+    assert not staging.exists()
 
 
 def test_a_directory_of_another_spec_is_refused(tmp_path: Path, run: rundir.RunDirectory) -> None:

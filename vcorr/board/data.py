@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from vcorr.records import NO_SITE
+from vcorr.stages.stored import check_scored_alike
 from vcorr.stats.summary import BestSite, Series, best_site, series
 from vcorr.store.rundir import RunDirectory
 from vcorr.store.schema import schema
@@ -107,9 +108,11 @@ def load_run(run: RunDirectory, metrics: Sequence[str], download: Path) -> Board
     """Reads a run and copies its scores table, all shards in one file, to `download`.
 
     Raises:
-        StoreError: run.json or a shard is damaged (the message names it), or the copy cannot be written.
+        StoreError: run.json or a shard is damaged (the message names it), clips are scored otherwise than the rest, or
+            the copy cannot be written.
     """
     record = run.record()
+    check_scored_alike(run)
     scores = _read_scores(run, metrics, download, _fingerprint(record))
     found = tuple(series(scores.kept))
     best = tuple(best for best in map(best_site, found) if best is not None)

@@ -140,9 +140,10 @@ def _say_outcome(plan: Plan, outcome: Outcome, as_json: bool) -> None:
     from vcorr.cli import render
     from vcorr.stats.summary import best_sites, summarise
 
-    scores = outcome.run.read("scores")
     wanted = set(plan.clips)
-    best = best_sites(scores.filter([clip in wanted for clip in scores["clip"].to_pylist()]))
+    scores = outcome.run.read("scores")
+    scores = scores.filter([clip in wanted for clip in scores["clip"].to_pylist()])
+    best = best_sites(scores)
     videos = _draw_videos(plan, outcome, best) if plan.spec.save_videos else []
     if as_json:
         found = render.outcome_dict(outcome, best, summarise(scores))

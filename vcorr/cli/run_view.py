@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -38,7 +39,8 @@ def overview(found: Overview) -> None:
         if empty:
             out.print(Text(f"No pair to score in: {', '.join(empty)}.", style="dim"))
     if not found.strata and found.metric == PRIMARY_METRIC:
-        how = f"vcorr score {found.facts.path} --set metrics=matching_accuracy,pck,strata"
+        metrics = ",".join([*(metric["name"] for metric in found.record.get("metrics") or []), "strata"])
+        how = shlex.join(["vcorr", "score", found.facts.path, "--set", f"metrics={metrics}"])
         out.print(Text(f"Scores by displacement, time and occlusion: {how}", style="dim"), soft_wrap=True)
 
 
@@ -76,7 +78,7 @@ def _facts(found: Overview) -> dict[str, Any]:
         "failed": list(facts.failed),
         "without tracks": list(facts.untracked),
         "started": record.get("started", ""),
-        "command": " ".join(record.get("command") or []),
+        "command": shlex.join(record.get("command") or []),
     }
 
 

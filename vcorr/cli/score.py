@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import click
+
+_KEYS = ("metrics", "metric", "variant")
+"""What of a spec a stored run can still be given."""
 
 
 @click.command(short_help="Score a run's stored predictions again; no model needed.")
@@ -33,7 +38,8 @@ def score(runs: tuple[Path, ...], assignments: tuple[str, ...], as_json: bool) -
     for path in runs:
         run = RunDirectory.open(path)
         # a run of both variants stays one of both, unless told otherwise
-        spec = build_spec({"variant": run.record().get("spec", {}).get("variant")}, assignments=assignments)
+        spec = build_spec({"variant": _given_variant(run.record())}, assignments=assignments)
+        _check_keys(assignments)
         clips = rescore(run, installed(), spec)
         scores = run.read("scores")
         best = best_sites(scores)
@@ -44,3 +50,20 @@ def score(runs: tuple[Path, ...], assignments: tuple[str, ...], as_json: bool) -
     if as_json:
         click.echo(json.dumps(found, indent=2))
     return EXIT_OK
+
+
+def _given_variant(record: Mapping[str, Any]) -> str | None:
+    spec = record.get("spec")
+    return spec.get("variant") if isinstance(spec, dict) else None
+
+
+def _check_keys(assignments: Iterable[str]) -> None:
+    from vcorr.errors import UsageError
+
+    for assignment in assignments:
+        key = assignment.partition("=")[0].strip()
+        if key.partition(".")[0] not in _KEYS:
+            raise UsageError(
+                f"--set {key} changes nothing in stored predictions: they were made with what run.json says of it.",
+                hint="What scoring can be given: metrics, metric.KEY and variant. For all else: vcorr run",
+            )

@@ -22,7 +22,7 @@ from vcorr.stages import score
 from vcorr.stages.events import Events, Silent
 from vcorr.stages.parts import Part, metric_parts
 from vcorr.stages.plan import SCORING_VERSION, Plan, score_fingerprint
-from vcorr.stages.variants import run_variants, serves
+from vcorr.stages.variants import check_used, kinds_at_sites, run_variants, serves
 from vcorr.stages.worker import Worker, score_shard, shared_columns
 from vcorr.store import shards
 from vcorr.store.fingerprint import plain
@@ -93,24 +93,28 @@ def execute(
 def rescore(run: RunDirectory, registry: Registry, spec: RunSpec) -> int:
     """Scores a run's stored predictions again with the metrics and variants of `spec`; needs no model.
 
+    All clips or none: until the last one is scored, every score that was there stays.
+
     Returns:
         The number of clips scored.
 
     Raises:
         StoreError: a shard is damaged or the run holds no predictions.
-        UsageError: the predictions cannot serve a variant: it reads other positions or rows off the model.
+        UsageError: the predictions cannot serve a variant (it reads other positions or rows off the model), or a
+            switch changes nothing in them.
     """
     record = run.record()
     metrics, variants = metric_parts(spec, registry), run_variants(spec.variant)
-    fingerprint = score_fingerprint(record["fingerprints"]["track"], metrics, variants)
-    context = _stored_context(run, record)
+    context, track_print = _stored_context(run, record)
+    fingerprint = score_fingerprint(track_print, metrics, variants)
     judges = score.judges(variants, [metric.create() for metric in metrics])
     paths = sorted((run.path / "predictions").glob(f"*{shards.SUFFIX}"))
     if not paths:
         raise StoreError(f"{run.path} holds no predictions yet.", hint="Finish it first: repeat its vcorr run command.")
     _check_served(run, record, paths, variants)
-    for path in paths:
-        score_shard(run, path.name, context, judges, fingerprint)
+    with shards.replaced_together(run.path / "scores") as scores:
+        for path in paths:
+            score_shard(run, path.name, context, judges, fingerprint, into=scores)
     record["fingerprints"]["score"] = fingerprint
     record["metrics"] = [metric.identity() for metric in metrics]
     record["scoring"] = SCORING_VERSION
@@ -128,6 +132,7 @@ def _check_served(
     """
     tables = (shards.read_shard(path, "predictions") for path in paths)
     answers = next((found for table in tables if (found := score.answers_of(table))), ())
+    check_used(variants, kinds_at_sites((answer.kind, answer.layer) for answer in answers))
     for variant in variants:
         for probe in dict.fromkeys(answer.probe for answer in answers):
             own = [answer for answer in answers if answer.probe == probe]
@@ -165,12 +170,15 @@ def _status(total: int, failed: int) -> Status:
     return "partial" if failed else "complete"
 
 
-def _stored_context(run: RunDirectory, record: dict[str, Any]) -> score.RowContext:
+def _stored_context(run: RunDirectory, record: dict[str, Any]) -> tuple[score.RowContext, str]:
+    """The columns that all score rows share, and the fingerprint of what is scored."""
     try:
         columns = {key: value for key, value in record["row_context"].items() if key != "variant"}  # once a column
-        return score.RowContext(run=run.run_id, **columns)
-    except (KeyError, TypeError) as error:
-        raise StoreError(f"{run.path}/run.json lacks what scoring needs: {error}.") from error
+        return score.RowContext(run=run.run_id, **columns), record["fingerprints"]["track"]
+    except (KeyError, TypeError, AttributeError) as error:
+        raise StoreError(
+            f"{run.path}/run.json lacks what scoring needs: {error}.", hint="Repeat the command that made the run."
+        ) from error
 
 
 def _record(plan: Plan, fingerprints: dict[str, str], command: Sequence[str]) -> dict[str, Any]:

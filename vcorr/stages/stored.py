@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +12,7 @@ import pyarrow.compute as pc
 
 from vcorr.errors import StoreError
 from vcorr.stages.predict import STATUS_FAILED
+from vcorr.store import shards
 from vcorr.store.rundir import RunDirectory
 from vcorr.store.schema import schema
 
@@ -48,9 +50,10 @@ def load_scores(run: RunDirectory, wanted: Callable[[str], bool]) -> StoredScore
     """Reads the rows of the metrics that are `wanted` by name, shard by shard, and those of clips without scores.
 
     Raises:
-        StoreError: the run is damaged or has no scores.
+        StoreError: the run is damaged, has no scores, or has clips that are scored otherwise than the rest.
     """
     record = run.record()
+    check_scored_alike(run)
     names: set[str] = set()
     kept = []
     for shard in run.iter_shards("scores"):
@@ -62,6 +65,38 @@ def load_scores(run: RunDirectory, wanted: Callable[[str], bool]) -> StoredScore
         raise StoreError(f"{run.path} has no scores yet.", hint="Finish it first: repeat its vcorr run command.")
     scores = pa.concat_tables(kept) if kept else schema("scores").empty_table()
     return StoredScores(run, _facts(run, record, scores), frozenset(names - {""}), scores)
+
+
+def check_scored_alike(run: RunDirectory) -> None:
+    """Refuses a run whose clips are not all scored as its run.json says: means over them would be of nothing.
+
+    That is how a command leaves it that was killed while it scored, or that tracked some of the clips alone.
+
+    Raises:
+        StoreError: with how many clips there are of either kind, and what scores all of them alike.
+    """
+    record = run.record()
+    prints = record.get("fingerprints")
+    said = prints.get("score") if isinstance(prints, dict) else None
+    found = [shards.read_fingerprint(path) for path in sorted((run.path / "scores").glob(f"*{shards.SUFFIX}"))]
+    # a shard that cannot be read has no fingerprint; whoever reads it says so better
+    others = sum(print_ not in ("", said) for print_ in found)
+    if said and others:
+        raise StoreError(
+            f"{others} of the {len(found)} clips of {run.path} are scored by other metrics, variants or tracks than "
+            "its run.json says: a command has not got through all of them.",
+            hint=f"This scores all of them alike: {_scoring_command(run, record)}",
+        )
+
+
+def _scoring_command(run: RunDirectory, record: dict[str, Any]) -> str:
+    metrics = ",".join(metric["name"] for metric in record.get("metrics") or [])
+    variants = ",".join(record.get("variants") or [])
+    said = {"metrics": metrics, "variant": variants}
+    words = ["vcorr", "score", str(run.path)]
+    for key, value in said.items():
+        words += ["--set", f"{key}={value}"] if value else []
+    return shlex.join(words)
 
 
 def _facts(run: RunDirectory, record: dict[str, Any], scores: pa.Table) -> RunFacts:

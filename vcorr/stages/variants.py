@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from vcorr.errors import UsageError
+from vcorr.errors import UsageError, unknown_name
 from vcorr.protocols import Probe, VariantProbe
 from vcorr.records import NO_SITE
 from vcorr.variants import DEFAULT_VARIANT, READ_WITH, SWITCHES_PAGE, VARIANTS, NamedVariant, PredictionKind
@@ -32,8 +32,22 @@ def run_variants(text: str) -> tuple[NamedVariant, ...]:
         raise UsageError("No variant was named.", hint=f"For example: --set variant={BOTH}. {SWITCHES_PAGE}")
     spelled = [one for name in names for one in (VARIANTS if name == BOTH else [name])]
     presets = list(VARIANTS)
-    found = {NamedVariant.parse(name) for name in spelled}
+    found = {_parsed(name) for name in spelled}
     return tuple(sorted(found, key=lambda v: (bool(v.switches), presets.index(v.base), v.switches)))
+
+
+def _parsed(name: str) -> NamedVariant:
+    base, plus, flips = (part.strip() for part in name.partition("+"))
+    if base == BOTH:
+        both = ",".join(f"{preset}{plus}{flips}" for preset in VARIANTS)
+        raise UsageError(
+            f"{BOTH!r} stands for {' and '.join(VARIANTS)}: it cannot have switches flipped, as in {name!r}.",
+            hint=f"Write them out: --set variant={both}",
+        )
+    if base not in VARIANTS:
+        hint = f"For example: --set variant={BOTH}, or corrected+time_map=stretched. {SWITCHES_PAGE}"
+        raise unknown_name("variant", base, [*VARIANTS, BOTH], hint=hint)
+    return NamedVariant.parse(name)
 
 
 def readings_of(variants: Sequence[NamedVariant], probes: Mapping[str, Probe]) -> Readings:
@@ -45,7 +59,7 @@ def readings_of(variants: Sequence[NamedVariant], probes: Mapping[str, Probe]) -
         UsageError: a probe that answers in `corrected` alone, options that make no sense under a variant, or a switch
             that nothing in the run depends on.
     """
-    _check_used(variants, probes.values())
+    check_used(variants, {_kind(probe.answers) for probe in probes.values() if isinstance(probe, VariantProbe)})
     return {name: _readings(name, probe, variants) for name, probe in probes.items()}
 
 
@@ -55,6 +69,11 @@ def serves(kind: str, layer: int, read: NamedVariant, variant: NamedVariant) -> 
     Those of no attention site depend on no variant.
     """
     return layer == NO_SITE or read.agrees(variant, READ_WITH[_kind(kind)])
+
+
+def kinds_at_sites(answers: Iterable[tuple[str, int]]) -> set[PredictionKind]:
+    """Of the (kind, layer) of stored answers, the kinds that were read at attention sites."""
+    return {_kind(kind) for kind, layer in answers if layer != NO_SITE}
 
 
 def _readings(name: str, probe: Probe, variants: Sequence[NamedVariant]) -> tuple[NamedVariant, ...]:
@@ -82,9 +101,16 @@ def _corrected_alone(name: str, variants: Sequence[NamedVariant]) -> tuple[Named
     return (DEFAULT_VARIANT,)
 
 
-def _check_used(variants: Iterable[NamedVariant], probes: Iterable[Probe]) -> None:
-    """Refuses a flipped switch that changes nothing: its rows would differ from the variant's in name alone."""
-    kinds = {_kind(probe.answers) for probe in probes if isinstance(probe, VariantProbe)}
+def check_used(variants: Iterable[NamedVariant], kinds: Iterable[PredictionKind]) -> None:
+    """Refuses a flipped switch that changes nothing: its rows would differ from the variant's in name alone.
+
+    Args:
+        variants: what is to be scored.
+        kinds: of the answers that were read at attention sites, or will be.
+
+    Raises:
+        UsageError: a variant has such a switch.
+    """
     used = SCORED_WITH.union(*(READ_WITH[kind] for kind in kinds))
     for variant in variants:
         for name in variant.flipped:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from vcorr.errors import MissingError, PluginError, StoreError
@@ -68,6 +69,7 @@ class Worker:
             else:
                 self._compute(clip_id)
             self.done += 1
+        self._score_others()
 
     def peak_memory(self) -> dict[str, float | None]:
         """The most GiB allocated on the device since the weights were loaded, and held by this process; None where
@@ -124,9 +126,23 @@ class Worker:
         elif not self._fresh("scores", clip_id, "score"):
             self._score(clip_id)
 
+    def _score_others(self) -> None:
+        """Scores the clips that an earlier, longer command left in the run like those of the plan: all scores of a run
+        are of the metrics and variants that its run.json names.
+        """
+        planned = {shards.shard_name(clip_id) for clip_id in self._plan.clips}
+        for path in sorted((self._run.path / "scores").glob(f"*{shards.SUFFIX}")):
+            answered = self._is_of("predictions", path.name, "predict") and self._is_of("tracks", path.name, "track")
+            if path.name not in planned and answered and not self._is_of("scores", path.name, "score"):
+                score_shard(self._run, path.name, self._context, self._judges, self._fingerprints["score"])
+
     def _fresh(self, table: TableName, clip_id: str, stage: str) -> bool:
+        return self._is_of(table, shards.shard_name(clip_id), stage)
+
+    def _is_of(self, table: TableName, name: str, stage: str) -> bool:
+        """Whether a shard is there, whole and of this spec."""
         try:
-            found = shards.read_shard(self._run.shard(table, clip_id), table)
+            found = shards.read_shard(self._run.path / table / name, table)
         except StoreError:
             return False
         return shards.fingerprint_of(found) == self._fingerprints[stage]
@@ -192,8 +208,18 @@ def score_shard(
     context: score.RowContext,
     judges: Sequence[score.Judge],
     fingerprint: str,
+    *,
+    into: Path | None = None,
 ) -> None:
     """Scores one clip's stored predictions against its stored tracks.
+
+    Args:
+        run: where they are.
+        name: of the clip's shards.
+        context: the columns all rows share.
+        judges: variants and metrics.
+        fingerprint: of the scores.
+        into: folder of the scores; None for the run's own.
 
     Raises:
         StoreError: one of the shards is damaged.
@@ -201,7 +227,7 @@ def score_shard(
     predictions = shards.read_shard(run.path / "predictions" / name, "predictions")
     tracks = shards.read_shard(run.path / "tracks" / name, "tracks")
     rows = score.score_clip(context, judges, predictions, tracks)
-    shards.write_shard(run.path / "scores" / name, "scores", rows, fingerprint)
+    shards.write_shard((into or run.path / "scores") / name, "scores", rows, fingerprint)
 
 
 def shared_columns(plan: Plan) -> dict[str, Any]:

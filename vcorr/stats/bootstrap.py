@@ -168,7 +168,7 @@ def _bootstrap(
     arrays: list[Floats], statistic: Callable[..., Any], resamples: int, seed: int, level: float
 ) -> Interval:
     """The interval of `statistic`, a function of the arrays' means over clips."""
-    _check_options(resamples, level)
+    check_options(resamples, seed, level)
     clips, shape = len(arrays[0]), arrays[0].shape[1:]
     means, n = clip_means(arrays)
     estimate = np.asarray(statistic(*means), dtype=np.float64)
@@ -176,14 +176,16 @@ def _bootstrap(
     ends = [_ends(sites, counts, statistic, level) for sites in _chunks(arrays)]
     low, high = np.concatenate([np.empty((2, 0)), *ends], axis=1).reshape(2, *shape)
     unsure = (n < 2) | np.isnan(estimate)
-    return Interval(estimate, np.where(unsure, np.nan, low), np.where(unsure, np.nan, high), n, clips - n, level)
+    low, high = (np.where(unsure, np.nan, end) for end in (low, high))
+    return Interval(estimate, low, high, n, np.asarray(clips - n), level)
 
 
 def _ends(sites: list[Floats], counts: Floats, statistic: Callable[..., Any], level: float) -> Floats:
     """(2, S): lower and upper end for arrays of (clips, S)."""
     means, _ = weighted_means(sites, counts)
-    tail = (1 - level) / 2
-    return _nan_quantiles(np.asarray(statistic(*means), dtype=np.float64), [tail, 1 - tail])
+    values, tail = np.asarray(statistic(*means), dtype=np.float64), (1 - level) / 2
+    # the upper end as the lower end of the negated values: A - B and B - A then mirror each other to the last bit
+    return np.stack([_nan_quantile(values, tail), 0.0 - _nan_quantile(-values, tail)])
 
 
 def weighted_means(arrays: list[Floats], counts: Floats) -> tuple[list[Floats], Floats]:
@@ -196,11 +198,11 @@ def weighted_means(arrays: list[Floats], counts: Floats) -> tuple[list[Floats], 
     return [np.where(some, total / divisor, np.nan) for total in sums], drawn
 
 
-def _nan_quantiles(values: Floats, levels: list[float]) -> Floats:
-    """Linearly interpolated quantiles along the last axis of (S, B), NaN left out: (len(levels), S)."""
+def _nan_quantile(values: Floats, level: float) -> Floats:
+    """(S,): the linearly interpolated quantile along the last axis of (S, B), NaN left out."""
     ordered = np.sort(values, axis=-1)  # NaN sorts last
     last = np.maximum(np.isfinite(values).sum(axis=-1) - 1, 0)
-    position = np.asarray(levels)[:, None] * last
+    position = level * last
     below = np.floor(position).astype(np.int64)
     site = np.arange(len(values))
     start, end = ordered[site, below], ordered[site, np.minimum(below + 1, last)]
@@ -231,8 +233,15 @@ def _clips_first(name: str, values: ArrayLike) -> Floats:
     return array
 
 
-def _check_options(resamples: int, level: float) -> None:
+def check_options(resamples: int, seed: int, level: float) -> None:
+    """Checks the options of a resampling.
+
+    Raises:
+        UsageError: one is out of range; the message names it.
+    """
     if isinstance(resamples, bool) or not isinstance(resamples, int) or resamples < 1:
         raise UsageError(f"resamples: expected a whole number of at least 1, got {resamples!r}.")
+    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
+        raise UsageError(f"seed: expected a whole number of at least 0, got {seed!r}.")
     if not 0 < level < 1:
         raise UsageError(f"level: expected a number between 0 and 1, got {level!r}.")

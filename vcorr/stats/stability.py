@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from vcorr.errors import UsageError
-from vcorr.stats.bootstrap import Floats, clip_means, resample_counts, skill, weighted_means
+from vcorr.stats.bootstrap import Floats, check_options, clip_means, resample_counts, skill, weighted_means
 from vcorr.stats.choice import halves
 
 RESAMPLES = 1000
@@ -24,9 +24,9 @@ class Stability:
     values: (S,) skills over all clips, NaN for sites that have none: they are not ranked. best: index of the best.
     tau: mean Kendall's tau-b between the ranking over all clips and that of a resample; tau_low, tau_high: its 95 %
     percentile interval. tau_halves: tau-b between the rankings of two disjoint halves of the clips, those of
-    `choose_and_report`. stays_best: share of resamples in which `best` is the best. wins: (S,) that share for every
-    site. left_out: resamples in which a ranked site has no skill. All are NaN where they are not known: with fewer than
-    two ranked sites or two clips.
+    `choose_and_report`. stays_best: share of resamples in which `best` is the best; sites that are equally good share
+    a resample. wins: (S,) that share for every site. left_out: resamples in which a ranked site has no skill. All are
+    NaN where they are not known: with fewer than two ranked sites or two clips.
     """
 
     values: Floats
@@ -62,8 +62,9 @@ def rank_stability(
         level: nominal coverage of the interval.
 
     Raises:
-        UsageError: shapes do not belong together, or no site has skill.
+        UsageError: shapes do not belong together, an option is out of range, or no site has skill.
     """
+    check_options(resamples, seed, level)
     arrays = [np.asarray(part, dtype=np.float64) for part in (score, floor, ceiling)]
     if arrays[0].ndim != 2 or {array.shape for array in arrays} != {(len(clip_ids), arrays[0].shape[1])}:
         raise UsageError(f"score, floor and ceiling: expected (clips, sites), got {[a.shape for a in arrays]}.")
@@ -74,7 +75,7 @@ def rank_stability(
     drawn, left_out = _resampled([array[:, ranked] for array in arrays], resamples, seed)
     taus = kendall_tau(values[ranked], drawn)
     wins = np.full(len(values), np.nan)
-    wins[ranked] = np.bincount(drawn.argmax(axis=1), minlength=len(ranked)) / len(drawn) if len(drawn) else np.nan
+    wins[ranked] = _wins(drawn)
     best = int(np.nanargmax(values))
     return Stability(
         values=values,
@@ -156,6 +157,14 @@ def _resampled(arrays: list[Floats], resamples: int, seed: int) -> tuple[Floats,
     enough = len(arrays[0]) > 1  # one clip says nothing about other clips
     whole = np.asarray(np.isfinite(values).all(axis=1) & enough)
     return values[whole], int((~whole).sum())
+
+
+def _wins(drawn: Floats) -> Floats:
+    """(S,): the share of resamples (B, S) in which each site is the best; equal best ones share theirs."""
+    if not len(drawn):
+        return np.full(drawn.shape[1], np.nan)
+    best = drawn == drawn.max(axis=1, keepdims=True)
+    return np.asarray((best / best.sum(axis=1, keepdims=True)).mean(axis=0))
 
 
 def _between_halves(clip_ids: Sequence[str], arrays: list[Floats]) -> float:

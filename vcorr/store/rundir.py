@@ -108,9 +108,12 @@ class RunDirectory:
             values = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise StoreError(
-                f"{path} cannot be read: {error}.", hint="Choose another folder with --out DIR."
+                f"{path} cannot be read: {error}.",
+                hint="Move that run away and repeat the command that made it, or choose another folder with --out DIR.",
             ) from error
-        if not isinstance(values, dict) or values.get("record_version", 0) > RECORD_VERSION:
+        if not isinstance(values, dict) or not isinstance(values.get("record_version", 0), int):
+            raise StoreError(f"{path} is not the record of a run.", hint="Runs are made by: vcorr run")
+        if values.get("record_version", 0) > RECORD_VERSION:
             raise StoreError(f"{path} was written by a newer vcorr.", hint="Upgrade: pip install --upgrade vcorr")
         return values
 

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import hashlib
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ from vcorr.store.upgrades import upgraded
 
 SUFFIX = ".arrow"
 TEMPORARY_SUFFIX = ".tmp"
+_COMPUTE_AGAIN = "Repeat the command that made the run: only that clip is computed again."
+_WRITE_ELSEWHERE = "Choose another folder with --out DIR; a finished run can be copied to where you may write."
 
 
 def shard_name(clip_id: str) -> str:
@@ -59,6 +62,26 @@ def atomic_file(path: Path) -> Iterator[str]:
             temporary.unlink(missing_ok=True)
 
 
+@contextlib.contextmanager
+def replaced_together(folder: Path) -> Iterator[Path]:
+    """A folder for new shards. When the block ends well they take the places of those of the same names in `folder`;
+    when it does not, however many were written, `folder` stays as it was.
+
+    Raises:
+        StoreError: the file system refuses.
+    """
+    staging = folder.with_name(f".{folder.name}.{os.getpid()}{TEMPORARY_SUFFIX}")
+    try:
+        staging.mkdir()
+        yield staging
+        for path in sorted(staging.iterdir()):
+            os.replace(path, folder / path.name)
+    except OSError as error:
+        raise _cannot_write(folder, error) from error
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
 def read_shard(path: Path, table: schemas.TableName) -> pa.Table:
     """Reads a shard of this or any earlier layout version.
 
@@ -68,25 +91,41 @@ def read_shard(path: Path, table: schemas.TableName) -> pa.Table:
     try:
         with pa.memory_map(str(path)) as source, pa.ipc.open_file(source) as reader:
             found = reader.read_all()
+        # Arrow believes the offsets that a file states; wrong ones would end the process where they are first followed
+        found.validate(full=True)
+        return _upgraded(path, found, table)
     except FileNotFoundError as error:
-        raise StoreError(f"{path} does not exist.") from error
-    except (pa.ArrowInvalid, OSError) as error:
+        raise StoreError(f"{path} does not exist.", hint=_COMPUTE_AGAIN) from error
+    except (pa.ArrowException, OSError, ValueError) as error:
         raise StoreError(
-            f"{path} is damaged and cannot be read ({_first_line(error)}).",
-            hint="Delete that file and repeat the command that made the run: only its clip is computed again.",
+            f"{path} is damaged and cannot be read ({_first_line(error)}).", hint=f"Delete that file. {_COMPUTE_AGAIN}"
         ) from error
-    return _upgraded(path, found, table)
 
 
 def fingerprint_of(table: pa.Table) -> str:
     """The fingerprint a shard was written under."""
-    return str((table.schema.metadata or {}).get(schemas.FINGERPRINT_KEY, b"").decode())
+    return _fingerprint(table.schema)
+
+
+def read_fingerprint(path: Path) -> str:
+    """The fingerprint a shard was written under, without reading its rows; "" of one that cannot be read."""
+    try:
+        with pa.memory_map(str(path)) as source, pa.ipc.open_file(source) as reader:
+            return _fingerprint(reader.schema)
+    except (pa.ArrowException, OSError, ValueError):
+        return ""
+
+
+def _fingerprint(schema: pa.Schema) -> str:
+    return str((schema.metadata or {}).get(schemas.FINGERPRINT_KEY, b"").decode())
 
 
 def remove_temporaries(folder: Path) -> None:
     """Deletes what an interrupted write left behind."""
     for leftover in folder.glob(f".*{TEMPORARY_SUFFIX}"):
         leftover.unlink(missing_ok=True)
+    for leftover in folder.parent.glob(f".{folder.name}.*{TEMPORARY_SUFFIX}"):
+        shutil.rmtree(leftover, ignore_errors=True)
 
 
 def _upgraded(path: Path, table: pa.Table, name: schemas.TableName) -> pa.Table:
@@ -99,7 +138,10 @@ def _upgraded(path: Path, table: pa.Table, name: schemas.TableName) -> pa.Table:
             f"{path} has layout version {version}; this vcorr reads up to {schemas.SCHEMA_VERSION}.",
             hint="Upgrade: pip install --upgrade vcorr",
         )
-    return upgraded(table, name, version)
+    found = upgraded(table, name, version)
+    if not found.schema.equals(schemas.schema(name)):
+        raise pa.ArrowInvalid("its columns are not those of the table")
+    return found
 
 
 def _cannot_write(path: Path, error: OSError) -> StoreError:
@@ -107,9 +149,9 @@ def _cannot_write(path: Path, error: OSError) -> StoreError:
         return StoreError(
             f"The disk is full: {path} could not be written.", hint="Free some space, or choose --out DIR."
         )
-    return StoreError(
-        f"{path} cannot be written: {error.strerror or error}.", hint="Choose another folder with --out DIR."
-    )
+    # Arrow's own errors have a number, and its whole story in place of the words for it
+    reason = error.strerror or (os.strerror(error.errno) if error.errno else str(error))
+    return StoreError(f"{path} cannot be written: {reason}.", hint=_WRITE_ELSEWHERE)
 
 
 def _first_line(error: BaseException) -> str:
