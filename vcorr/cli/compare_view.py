@@ -8,9 +8,11 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from rich import box
+from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from vcorr.cli.fit import Column, Row, fitted
 from vcorr.cli.render import console, number
 
 if TYPE_CHECKING:
@@ -101,22 +103,28 @@ def _setting(value: Any) -> str:
     return "–" if value is None else ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
-def _rows_table(rows: Iterable[PairedRow]) -> Table:
+def _rows_table(rows: Iterable[PairedRow]) -> RenderableType:
     """A block a metric; in it two lines a comparison, values and skills."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title="A - B on the same clips", title_justify="left")
-    table.add_column("metric, probe", overflow="fold")  # where it gets narrow, long names give way and not numbers
-    for name in ("site A", "site B", ""):
-        table.add_column(name, no_wrap=True)
-    for name in ("A", "B", "A - B", "95 % interval", "clips"):
-        table.add_column(name, justify="right", no_wrap=True)
+    columns = (
+        Column("metric, probe", is_name=True),
+        Column("site A", is_name=True, gives_way=1),
+        Column("site B", is_name=True, gives_way=1),
+        Column(""),
+        Column("A", gives_way=2),
+        Column("B", gives_way=2),
+        Column("A - B"),
+        Column("95 % interval"),
+        Column("clips", gives_way=0),
+    )
+    cells: list[Row] = []
     for metric, group in groupby(rows, key=_metric):
-        table.add_row(Text(metric, style="bold"))
+        cells.append((Text(metric, style="bold"), *[""] * 8))
         for row in group:
             names = (f"  {_probes(row)}", _site(row.a), _site(row.b), "value")
             values = _numbers(row.a.value, row.b.value, row.difference)
-            table.add_row(*map(Text, names), *values, str(row.clips))
-            table.add_row("", "", "", "skill", *_numbers(row.a.skill, row.b.skill, row.skill_difference))
-    return table
+            cells.append((*map(Text, names), *values, str(row.clips)))
+            cells.append(("", "", "", "skill", *_numbers(row.a.skill, row.b.skill, row.skill_difference), ""))
+    return fitted(console(), "A - B on the same clips", columns, cells)
 
 
 def _numbers(a: float, b: float, difference: Difference) -> list[Text]:

@@ -13,6 +13,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from vcorr.cli.fit import Column, fitted
 from vcorr.variants import DEFAULT_VARIANT
 
 if TYPE_CHECKING:
@@ -92,32 +93,47 @@ def best_table(best: Sequence[BestSite]) -> RenderableType:
     """One row a probe: its best site with value, floor, ceiling, skill and interval."""
     # there is nothing to tell apart where everything is the default
     variants = any(found.summary.variant_text != DEFAULT_VARIANT.text for found in best)
-    table = Table(
-        box=box.SIMPLE_HEAD,
-        pad_edge=False,
-        padding=(0, 0, 0, 1) if variants else (0, 1),  # one column more has to fit 120 characters
-        title=f"Best sites by {best[0].summary.metric}",
-        title_justify="left",
-    )
-    for name in ("probe", *(["variant"] if variants else []), "layer", "step", "noise", "head"):
-        table.add_column(name, justify="left" if name in ("probe", "variant") else "right", no_wrap=name == "variant")
-    for name in ("value", "floor", "ceiling", "skill", "95 % interval", "regret", "clips"):
-        table.add_column(name, justify="right", no_wrap=name == "95 % interval")
-    for found in best:
-        s = found.summary
-        table.add_row(
-            Text(s.probe),
-            *([Text(s.variant_text.replace("+", "\n+"))] if variants else []),
-            *(_index(i) for i in (s.layer, s.step)),
-            number(s.noise, 2),
-            "mean" if s.head < 0 else str(s.head),
-            *(number(v) for v in (s.value, s.floor, s.ceiling)),
-            Text(number(s.skill), style="bold"),
-            f"{number(s.skill_low)} … {number(s.skill_high)}",
-            number(found.regret),
-            str(s.clips),
-        )
+    columns = [column for column in _BEST_COLUMNS if variants or column.name != "variant"]
+    cells = [_best_cells(found) for found in best]
+    rows = [[row[column.name] for column in columns] for row in cells]
+    table = fitted(console(), f"Best sites by {best[0].summary.metric}", columns, rows)
     return Group(table, Text(_how_chosen(best), style="dim"), _random_warning(best))
+
+
+_BEST_COLUMNS = (
+    Column("probe", is_name=True),
+    Column("variant", is_name=True),
+    Column("layer"),
+    Column("step"),
+    Column("noise", gives_way=0),
+    Column("head", gives_way=4),
+    Column("value"),
+    Column("floor", gives_way=1),
+    Column("ceiling", gives_way=1),
+    Column("skill"),
+    Column("95 % interval", gives_way=5),
+    Column("regret", gives_way=3),
+    Column("clips"),
+)
+
+
+def _best_cells(found: BestSite) -> dict[str, Text | str]:
+    s = found.summary
+    return {
+        "probe": Text(s.probe),
+        "variant": Text(s.variant_text.replace("+", "\n+")),
+        "layer": _index(s.layer),
+        "step": _index(s.step),
+        "noise": number(s.noise, 2),
+        "head": "mean" if s.head < 0 else str(s.head),
+        "value": number(s.value),
+        "floor": number(s.floor),
+        "ceiling": number(s.ceiling),
+        "skill": Text(number(s.skill), style="bold"),
+        "95 % interval": f"{number(s.skill_low)} … {number(s.skill_high)}",
+        "regret": number(found.regret),
+        "clips": str(s.clips),
+    }
 
 
 def outcome_dict(done: Outcome, best: Sequence[BestSite], sites: Sequence[SiteSummary]) -> dict[str, Any]:

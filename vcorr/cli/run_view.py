@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 import shlex
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from rich import box
-from rich.table import Table
+from rich.console import RenderableType
 from rich.text import Text
 
 from vcorr.cli import render
+from vcorr.cli.fit import Column, Row, fitted
 from vcorr.cli.render import number
 from vcorr.records import NO_SITE
 from vcorr.stats.summary import PRIMARY_METRIC
@@ -45,7 +45,7 @@ def overview(found: Overview) -> None:
 
 
 _RANKINGS_EXPLAINED = (
-    "Over 1000 resamples of the clips. stays best: share of them in which the best of all clips is the best. tau:\n"
+    "Over 1000 resamples of the clips. stays best: share of them in which the best of all clips is the best. tau: "
     "Kendall's, between the ranking over all clips and over a resample. tau, halves: between two halves of the clips."
 )
 
@@ -82,50 +82,66 @@ def _facts(found: Overview) -> dict[str, Any]:
     }
 
 
-def _rankings_table(rankings: Iterable[Ranking]) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title="How stable the rankings are", title_justify="left")
-    for name in ("probe", "ranked", "best", "stays best", "next"):
-        table.add_column(name, justify="right" if name == "stays best" else "left")
-    for name in ("tau", "95 % interval", "tau, halves"):
-        table.add_column(name, justify="right")
-    for ranking in rankings:
-        s = ranking.stability
-        table.add_row(
-            Text(_name(ranking.probe, ranking.variant)),
-            _ranked(ranking),
-            _site(ranking, ranking.best),
-            Text(_share(s.stays_best), style="bold"),
-            _others(ranking),
-            number(s.tau, 2),
-            f"{number(s.tau_low, 2)} … {number(s.tau_high, 2)}",
-            number(s.tau_halves, 2),
-        )
-    return table
+def _rankings_table(rankings: Iterable[Ranking]) -> RenderableType:
+    columns = (
+        Column("probe", is_name=True),
+        Column("ranked", is_name=True),
+        Column("best", is_name=True),
+        Column("stays best"),
+        Column("next", is_name=True, gives_way=0),
+        Column("tau"),
+        Column("95 % interval", gives_way=2),
+        Column("tau, halves", gives_way=1),
+    )
+    return fitted(render.console(), "How stable the rankings are", columns, [_ranking_cells(r) for r in rankings])
 
 
-def _strata_table(found: StrataOf) -> Table:
+def _ranking_cells(ranking: Ranking) -> tuple[Text | str, ...]:
+    s = ranking.stability
+    return (
+        Text(_name(ranking.probe, ranking.variant)),
+        _ranked(ranking),
+        _site(ranking, ranking.best),
+        Text(_share(s.stays_best), style="bold"),
+        _others(ranking),
+        number(s.tau, 2),
+        f"{number(s.tau_low, 2)} … {number(s.tau_high, 2)}",
+        number(s.tau_halves, 2),
+    )
+
+
+def _strata_table(found: StrataOf) -> RenderableType:
     s = found.best.summary
     layer = "" if s.layer == NO_SITE else f", layer {s.layer}"
     step = "" if s.step == NO_SITE else f", step {s.step}"
     where = f"{_name(s.probe, found.variant)}{layer}{step}"
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title=f"{s.metric} by stratum: {where}", title_justify="left")
-    for name in ("stratum", "value", "floor", "ceiling", "skill", "95 % interval", "clips"):
-        table.add_column(name, justify="left" if name == "stratum" else "right")
+    columns = (
+        Column("stratum", is_name=True),
+        Column("value"),
+        Column("floor", gives_way=0),
+        Column("ceiling", gives_way=0),
+        Column("skill"),
+        Column("95 % interval", gives_way=2),
+        Column("clips"),
+    )
+    return fitted(render.console(), f"{s.metric} by stratum: {where}", columns, list(_strata_rows(found)))
+
+
+def _strata_rows(found: StrataOf) -> Iterator[Row]:
     dimension = ""
     for name, x in {"all pairs": found.whole, **found.strata}.items():
         if not x.clips:
             continue
         if name.split(":")[0] != dimension:
             dimension = name.split(":")[0]
-            table.add_section()
-        table.add_row(
+            yield None
+        yield (
             Text(name.replace(":", " ")),
             *(number(value) for value in (x.value, x.floor, x.ceiling)),
             Text(number(x.skill), style="bold"),
             f"{number(x.skill_low)} … {number(x.skill_high)}",
             str(x.clips),
         )
-    return table
 
 
 def _strata_dict(found: StrataOf) -> dict[str, Any]:
