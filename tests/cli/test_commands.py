@@ -231,3 +231,20 @@ def test_scoring_again_in_a_variant_that_was_not_read_says_what_to_type(vcorr) -
     switched = vcorr("score", path, "--set", "variant=corrected+time_map=stretched", "--json")
     (found,) = json.loads(switched.out)
     assert [b["switches"] for b in found["best"]] == ["time_map=stretched"]
+
+
+def test_scores_without_skill_are_shown_as_well(vcorr) -> None:
+    arguments = ("run", "--model", "sliding-model", "--probe", "attention", "--steps", "last")
+    ended = vcorr(*arguments, "--json")
+    rows = {(site["metric"], site["layer"]): site["value"] for site in json.loads(ended.out)["sites"]}
+    ended = vcorr(*arguments)
+    path = ended.out.splitlines()[-1].removeprefix("Results: ")
+    values = {layer: rows["attention_cross", layer] for layer in (0, 1)}
+    large, small = max((0, 1), key=values.__getitem__), min((0, 1), key=values.__getitem__)
+    line = f"attention_cross attention {values[large]:.3f} {large} 9 {values[small]:.3f} {small} 9 2 4"
+    for text in (ended.out, vcorr("score", path).out, vcorr("show", "run", path).out):
+        assert line in [" ".join(x.split()) for x in text.splitlines()]
+    (found, *_) = json.loads(vcorr("score", path, "--json").out)[0]["without_skill"]
+    assert (found["largest"]["value"], found["largest"]["skill"], found["sites"]) == (values[large], None, 2)
+    assert "Without floor and ceiling" not in vcorr(*RUN).out
+    assert json.loads(vcorr(*RUN, "--json").out)["without_skill"] == []

@@ -6,6 +6,7 @@ import pytest
 
 from vcorr import Clip, RunSettings, UsageError
 from vcorr.cards import load_card
+from vcorr.metrics.accuracy import accuracy
 from vcorr.models import ENTRIES
 from vcorr.models.baselines import (
     BaselineConfig,
@@ -167,6 +168,25 @@ class TestRandomToken:
         counts = np.bincount(tokens.ravel(), minlength=9)
         assert len(counts) == 9
         assert ((counts - 100) ** 2 / 100).sum() < 26.1  # chi squared of 8 degrees, one in a thousand
+
+    def test_its_accuracy_is_that_of_chance(self):
+        """Chance, counted for every pair: of all tokens of the frame, those whose answer would be right."""
+        clip = moving_clip(3, -2, np.random.default_rng(0).uniform(8, SIDE - 8, (50, 2)))
+        reference, visible = truth(clip, 3, -2), np.ones((50, FRAMES), dtype=np.bool_)
+        side = SIDE // 8
+        right = []
+        for (x, y), track in zip(clip.queries, reference, strict=True):
+            places = [(x + 8 * (c - x // 8), y + 8 * (r - y // 8)) for r in range(side) for c in range(side)]
+            for goal_x, goal_y in track[1:]:
+                right.append(sum(np.hypot(px - goal_x, py - goal_y) < 4 for px, py in places) / side**2)
+        found = []
+        for seed in range(200):
+            drawn = answer(RandomToken(BaselineConfig()), clip, seed)
+            found.append(accuracy(drawn.xy, reference, visible, drawn.grid).value)
+        chance = np.mean(right)
+        spread = np.sqrt(np.mean(np.array(right) * (1 - np.array(right))) / len(right) / len(found))
+        assert chance == pytest.approx(np.pi / 4 / side**2, rel=0.2), "a disc of half a token's radius"
+        assert abs(np.mean(found) - chance) < 3 * spread
 
     def test_keeps_the_place_inside_the_token(self):
         moves = self.xy(moving_clip(0, 0, self.SEVERAL)) - self.SEVERAL[:, None]

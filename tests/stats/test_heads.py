@@ -7,7 +7,7 @@ import pytest
 from support.made_up import made_up
 
 from vcorr.cli import render
-from vcorr.stats.summary import best_site, best_sites
+from vcorr.stats.summary import best_site, best_sites, summarise
 from vcorr.store.schema import SCORES
 
 
@@ -52,3 +52,19 @@ def test_the_table_says_what_was_chosen_among_what(bests, capsys) -> None:
     assert "the best of 3 means over heads, and the best of 6 single heads" in capsys.readouterr().out
     out.print(render.best_table(bests[0][:1]))
     assert "single heads" not in capsys.readouterr().out
+
+
+def test_a_step_is_one_site_though_its_noise_depends_on_the_clip() -> None:
+    s = made_up(0, clips=4, layers=2, steps=1)
+    scores = table(s)
+    noise = pa.array([0.1 if clip == s.clips[3] else 0.3 for clip in scores["clip"].to_pylist()], pa.float32())
+    scores = scores.set_column(scores.schema.get_field_index("noise"), "noise", noise)
+    found = summarise(scores)
+    assert [(x.layer, x.clips, x.not_scored, round(x.noise, 6)) for x in found] == [(0, 4, 0, 0.25), (1, 4, 0, 0.25)]
+    assert [best.candidates for best in best_sites(scores)] == [2]
+
+
+@pytest.mark.parametrize(("clips", "flattered"), [(1, True), (3, True), (4, False)])
+def test_few_clips_are_said_to_flatter(clips, flattered, capsys) -> None:
+    render.console().print(render.best_table(best_sites(table(made_up(0, clips=clips)))))
+    assert ("chosen on the very clips" in capsys.readouterr().out) is flattered

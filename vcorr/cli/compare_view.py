@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from itertools import groupby
@@ -158,7 +159,7 @@ def _how(rows: Sequence[PairedRow]) -> list[str]:
     sides = [side for row in rows for side in (row.a, row.b)]
     chosen = max(side.chosen_on for side in sides)
     if chosen:
-        regret = max((side.regret for side in sides if side.chosen_on), default=0.0)
+        regret = max((side.regret for side in sides if not math.isnan(side.regret)), default=math.nan)
         lines.append(
             f"Sites that were not given are chosen by skill on {chosen} clips; everything is reported on the others. "
             f"Largest regret there: {number(regret)}."

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from vcorr.stages.estimate import Estimate
     from vcorr.stages.plan import Plan
     from vcorr.stages.run import Outcome
-    from vcorr.stats.summary import BestSite, SiteSummary
+    from vcorr.stats.summary import BestSite, Extremes, SiteSummary
     from vcorr.store.rundir import RunDirectory
 
 PIPE_WIDTH = 120
@@ -60,11 +60,12 @@ def duration(seconds: float) -> str:
 # ---------------------------------------------------------------------------------------------------------- run, score
 
 
-def outcome(done: Outcome, best: Sequence[BestSite], videos: Sequence[Path] = ()) -> None:
+def outcome(
+    done: Outcome, best: Sequence[BestSite], without_skill: Sequence[Extremes] = (), videos: Sequence[Path] = ()
+) -> None:
     """The end of a run: its best sites, what failed, where the results lie."""
     out = console()
-    if best:
-        out.print(best_table(best))
+    _say_scores(out, best, without_skill)
     clips = f"{done.clips - len(done.failed)} of {done.clips} clips" + (
         f", {done.reused} reused" if done.reused else ""
     )
@@ -80,13 +81,46 @@ def outcome(done: Outcome, best: Sequence[BestSite], videos: Sequence[Path] = ()
     _say_path("Results", done.run.path)
 
 
-def scored(run: RunDirectory, clips: int, best: Sequence[BestSite]) -> None:
+def scored(run: RunDirectory, clips: int, best: Sequence[BestSite], without_skill: Sequence[Extremes] = ()) -> None:
     """The end of a re-scoring."""
     out = console()
-    if best:
-        out.print(best_table(best))
+    _say_scores(out, best, without_skill)
     out.print(f"{clips} clips scored again.")
     _say_path("Results", run.path)
+
+
+def _say_scores(out: Console, best: Sequence[BestSite], without_skill: Sequence[Extremes]) -> None:
+    if best:
+        out.print(best_table(best))
+    if without_skill:
+        out.print(extremes_table(without_skill))
+
+
+def extremes_table(found: Sequence[Extremes]) -> RenderableType:
+    """One row a metric that has no skill: where it is largest and where it is smallest."""
+    columns = (
+        Column("metric", is_name=True),
+        Column("probe", is_name=True, gives_way=2),
+        Column("largest"),
+        Column("at layer"),
+        Column("step"),
+        Column("smallest"),
+        Column("at layer"),
+        Column("step"),
+        Column("sites", gives_way=0),
+        Column("clips", gives_way=1),
+    )
+    table = fitted(console(), "Without floor and ceiling", columns, [_extremes_cells(one) for one in found])
+    note = "Means over all clips, to look at: a metric that has no skill chooses no site, so none is held out."
+    warning = _random_warning([one.largest for one in found])
+    return Group(table, Text(note, style="dim"), *([warning] if warning else []))
+
+
+def _extremes_cells(found: Extremes) -> tuple[str, ...]:
+    large, small = found.largest, found.smallest
+    metric = large.metric if large.variant_text == DEFAULT_VARIANT.text else f"{large.metric} ({large.variant_text})"
+    places = [(number(s.value), _index(s.layer), _index(s.step)) for s in (large, small)]
+    return (metric, large.probe, *places[0], *places[1], str(found.sites), str(large.clips))
 
 
 def best_table(best: Sequence[BestSite]) -> RenderableType:
@@ -97,7 +131,7 @@ def best_table(best: Sequence[BestSite]) -> RenderableType:
     cells = [_best_cells(found) for found in best]
     rows = [[row[column.name] for column in columns] for row in cells]
     table = fitted(console(), f"Best sites by {best[0].summary.metric}", columns, rows)
-    return Group(table, Text(_how_chosen(best), style="dim"), _random_warning(best))
+    return Group(table, Text(_how_chosen(best), style="dim"), _random_warning([found.summary for found in best]))
 
 
 _BEST_COLUMNS = (
@@ -136,7 +170,9 @@ def _best_cells(found: BestSite) -> dict[str, Text | str]:
     }
 
 
-def outcome_dict(done: Outcome, best: Sequence[BestSite], sites: Sequence[SiteSummary]) -> dict[str, Any]:
+def outcome_dict(
+    done: Outcome, best: Sequence[BestSite], sites: Sequence[SiteSummary], without_skill: Sequence[Extremes]
+) -> dict[str, Any]:
     """What `vcorr run --json` prints."""
     return {
         "run": done.run.run_id,
@@ -147,16 +183,24 @@ def outcome_dict(done: Outcome, best: Sequence[BestSite], sites: Sequence[SiteSu
         "failed": list(done.failed),
         "seconds": round(done.seconds, 3),
         "peak_memory_gib": dict(done.peak_memory_gib),
-        **scores_dict(best, sites),
+        **scores_dict(best, sites, without_skill),
     }
 
 
-def scores_dict(best: Sequence[BestSite], sites: Sequence[SiteSummary]) -> dict[str, Any]:
-    """Best sites and every site, as plain values."""
-    return {"best": [b.to_dict() for b in best], "sites": [s.to_dict() for s in sites]}
+def scores_dict(
+    best: Sequence[BestSite], sites: Sequence[SiteSummary], without_skill: Sequence[Extremes]
+) -> dict[str, Any]:
+    """Best sites, every site, and the metrics that have no skill, as plain values."""
+    return {
+        "best": [b.to_dict() for b in best],
+        "sites": [s.to_dict() for s in sites],
+        "without_skill": [one.to_dict() for one in without_skill],
+    }
 
 
 def _how_chosen(best: Sequence[BestSite]) -> str:
+    from vcorr.stats.summary import MIN_CLIPS_FOR_HALVES
+
     lines = [
         "skill = (value - floor) / (ceiling - floor); floor: nothing moves; ceiling: best answer the tokens allow."
     ]
@@ -169,11 +213,17 @@ def _how_chosen(best: Sequence[BestSite]) -> str:
         lines.insert(
             0, f"Sites chosen on {halves} clips, reported on the others; regret against the best choice there."
         )
+    if any(not b.chosen_on and b.candidates > 1 for b in best):
+        lines.insert(
+            0,
+            f"Fewer than {MIN_CLIPS_FOR_HALVES} clips: sites are chosen on the very clips that they are reported on, "
+            "which flatters them.",
+        )
     return "\n".join(lines)
 
 
-def _random_warning(best: Sequence[BestSite]) -> Text:
-    if not any(b.summary.weights.startswith("random") for b in best):
+def _random_warning(shown: Sequence[SiteSummary]) -> Text:
+    if not any(site.weights.startswith("random") for site in shown):
         return Text("")
     return Text(
         "Random weights: these numbers say nothing about the released model and never reach a board.", style="yellow"

@@ -29,6 +29,9 @@ def overview(found: Overview) -> None:
     if found.best:
         out.print()
         out.print(render.best_table(found.best))
+    if found.without_skill:
+        out.print()
+        out.print(render.extremes_table(found.without_skill))
     if found.rankings:
         out.print(_rankings_table(found.rankings))
         out.print(Text(_RANKINGS_EXPLAINED, style="dim"))
@@ -56,6 +59,7 @@ def overview_dict(found: Overview) -> dict[str, Any]:
         **_facts(found),
         "metrics": list(found.metrics),
         "best": [best.to_dict() for best in found.best],
+        "without_skill": [one.to_dict() for one in found.without_skill],
         "rankings": [_ranking_dict(ranking) for ranking in found.rankings],
         "strata": [_strata_dict(strata) for strata in found.strata],
     }

@@ -39,8 +39,10 @@ def check_comparable(a: RunDirectory, b: RunDirectory) -> None:
     if not apart:
         return
     lines = [f"  {x.what}: {_short(x.a)} and {_short(x.b)}" for x in apart]
+    # runs of other tracks alone have the same id
+    names = (a.run_id, b.run_id) if a.run_id != b.run_id else (a.path, b.path)
     raise UsageError(
-        f"Runs {a.run_id} and {b.run_id} measure different things:\n" + "\n".join(lines),
+        f"Runs {names[0]} and {names[1]} measure different things:\n" + "\n".join(lines),
         hint="\n".join(dict.fromkeys(x.hint for x in apart)),
     )
 

@@ -16,9 +16,11 @@ from vcorr.stats.summary import (
     PRIMARY_METRIC,
     STRATUM_MARK,
     BestSite,
+    Extremes,
     Series,
     SiteSummary,
     best_site,
+    extremes,
     main_metric,
     natural,
     series,
@@ -71,7 +73,9 @@ class StrataOf:
 
 @dataclass(frozen=True)
 class Overview:
-    """A run. record: its run.json. metrics: every column it was scored by. metric: the one that sites are ranked by."""
+    """A run. record: its run.json. metrics: every column it was scored by. metric: the one that sites are ranked by.
+    without_skill: the metrics that rank nothing, of a run that has no other.
+    """
 
     facts: RunFacts
     record: Mapping[str, Any]
@@ -80,6 +84,7 @@ class Overview:
     best: tuple[BestSite, ...]
     rankings: tuple[Ranking, ...]
     strata: tuple[StrataOf, ...]
+    without_skill: tuple[Extremes, ...] = ()
 
 
 def overview(run: RunDirectory) -> Overview:
@@ -102,6 +107,7 @@ def overview(run: RunDirectory) -> Overview:
         best=tuple(best),
         rankings=tuple(_rankings(parts, best)),
         strata=tuple(_strata(series(stored.scores), best)),
+        without_skill=tuple(extremes(stored.scores)) if not best else (),
     )
 
 

@@ -33,14 +33,15 @@ ROW_KEYS = (
     *("run", "model", "weights", "probe", "dataset", "split", "mode", "tracker", "metric", "variant", "switches"),
     "seed",
 )
-SITE_KEYS = ("layer", "layer_name", "step", "noise", "head", "attention")
+SITE_KEYS = ("layer", "step", "head")
 
 
 @dataclass(frozen=True)
 class Series:
     """All sites of one run, probe and metric over its clips: what belongs into one heat map.
 
-    sites: one mapping of `SITE_KEYS` a site, ordered by layer, step and head. clips: ids, sorted. score, floor,
+    sites: one mapping a site, of `SITE_KEYS`, layer_name, attention and noise (the mean over clips: schedules may
+    depend on a clip's size), ordered by layer, step and head. clips: ids, sorted. score, floor,
     ceiling: (clips, sites), NaN where not scored. failed: clips of the run that failed.
     """
 
@@ -165,6 +166,22 @@ class BestSite:
 MIN_CLIPS_FOR_HALVES = 4
 
 
+@dataclass(frozen=True)
+class Extremes:
+    """Where a metric without floors and ceilings is largest and smallest, by its means over all clips.
+
+    There is no skill to choose a site by, so nothing is held out: these describe the run, they are not its result.
+    """
+
+    largest: SiteSummary
+    smallest: SiteSummary
+    sites: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {"largest": self.largest.to_dict(), "smallest": self.smallest.to_dict(), "sites": self.sites}
+
+
 def series(scores: pa.Table, *, metric: str | None = None) -> list[Series]:
     """The series of a scores table, ordered by run, probe and metric; of one metric only when it is named."""
     failed = _failed_clips(scores)
@@ -251,6 +268,17 @@ def best_site(s: Series) -> BestSite | None:
     return BestSite(s.key, site_summaries(s, sites=[int(np.nanargmax(values))])[0], math.nan, 0, len(s.sites))
 
 
+def extremes(scores: pa.Table) -> list[Extremes]:
+    """Of every series of a metric that has no ceilings; what was scored nowhere is left out."""
+    return [_extremes(s) for s in series(scores) if np.isnan(s.ceiling).all() and not np.isnan(s.score).all()]
+
+
+def _extremes(s: Series) -> Extremes:
+    means = _masked_mean(s.score, np.isfinite(s.score))
+    largest, smallest = site_summaries(s, sites=[int(np.nanargmax(means)), int(np.nanargmin(means))])
+    return Extremes(largest, smallest, len(s.sites))
+
+
 def _chosen_on_half(s: Series) -> BestSite | None:
     choice: Choice = choose_and_report(s.clips, s.score, floor=s.floor, ceiling=s.ceiling)
     if choice.site is None:
@@ -260,12 +288,12 @@ def _chosen_on_half(s: Series) -> BestSite | None:
 
 
 def _series(key: dict[str, Any], rows: pa.Table, failed: int) -> Series:
-    sites = sorted((dict(site) for site, _ in _groups(rows, SITE_KEYS)), key=_site_id)
+    sites = sorted((_site(site, part) for site, part in _groups(rows, SITE_KEYS)), key=_site_id)
     clips = sorted(set(rows["clip"].to_pylist()))
     column = {_site_id(site): i for i, site in enumerate(sites)}
     line = {clip: i for i, clip in enumerate(clips)}
     at_row = np.array([line[clip] for clip in rows["clip"].to_pylist()], dtype=np.int64)
-    wanted = zip(*(rows[name].to_pylist() for name in ("layer", "step", "head")), strict=True)
+    wanted = zip(*(rows[name].to_pylist() for name in SITE_KEYS), strict=True)
     at_column = np.array([column[site] for site in wanted], dtype=np.int64)
 
     def spread(name: str) -> Floats:
@@ -274,6 +302,11 @@ def _series(key: dict[str, Any], rows: pa.Table, failed: int) -> Series:
         return grid
 
     return Series(key, tuple(sites), tuple(clips), spread("value"), spread("floor"), spread("ceiling"), failed)
+
+
+def _site(key: dict[str, Any], rows: pa.Table) -> dict[str, Any]:
+    names = {name: rows[name][0].as_py() for name in ("layer_name", "attention")}
+    return {**key, **names, "noise": math.fsum(rows["noise"].to_pylist()) / rows.num_rows}
 
 
 def _groups(rows: pa.Table, names: Sequence[str]) -> Iterable[tuple[dict[str, Any], pa.Table]]:
