@@ -22,6 +22,9 @@ COMPONENTS = ("model", "data", "probe", "metric", "tracker")
 
 DEFAULT_STEPS = "8-spread"
 
+SEEDS = range(2**63)
+"""What a seed may be: torch takes more, the tables do not."""
+
 
 @dataclass(frozen=True)
 class RunSpec:
@@ -113,6 +116,12 @@ def make_config(config_type: type | None, options: Mapping[str, Any], part: str)
         return OmegaConf.to_object(merged)
     except OmegaConfBaseException as error:
         raise UsageError(f"{part}.{error.full_key}: {_first_line(error)}.") from error
+
+
+def check_seed(seed: int, flag: str) -> None:
+    """Raises UsageError unless a seed can be used and kept."""
+    if seed not in SEEDS:
+        raise UsageError(f"{flag} {seed} is out of range.", hint=f"Seeds are whole numbers from 0 to {SEEDS[-1]}.")
 
 
 def split_names(text: str) -> list[str]:
@@ -231,6 +240,7 @@ def _typed(values: dict[str, Any], options: dict[str, dict[str, Any]]) -> RunSpe
     except OmegaConfBaseException as error:
         raise UsageError(f"{error.full_key}: {_first_line(error)}.") from error
     assert isinstance(spec, RunSpec)
+    check_seed(spec.seed, "--seed")
     return dataclasses.replace(spec, options=options)
 
 

@@ -129,12 +129,41 @@ def test_imported_prompts_can_be_built_from(vcorr, tmp_path):
     assert (clip["clip"], clip["points"], clip["prompt"]) == ("000-seed42", 100, "a thing, number 0")
 
 
+def test_prompts_as_json_lines(vcorr, tmp_path):
+    (tmp_path / "p.jsonl").write_text('{"prompt": "a picture", "id": 7}\n\n"another\\n one"\n')
+    arguments = [*BUILD, "--json"]
+    arguments[arguments.index("prompts.txt")] = "p.jsonl"
+    assert [c["prompt"] for c in json.loads(vcorr(*arguments)[1])["clips"]] == ["a picture", "another one"]
+
+
+def test_prompts_of_a_dataset_by_its_name(vcorr, tmp_path):
+    arguments = [*BUILD, "--limit", "1", "--json"]
+    arguments[arguments.index("prompts.txt")] = "token-slide"
+    (clip,) = json.loads(vcorr(*arguments)[1])["clips"]
+    assert (clip["clip"], clip["prompt"]) == ("slide-0-seed42", "a sliding picture")
+    (tmp_path / "token-slide").write_text("a file comes first\n")
+    assert json.loads(vcorr(*arguments)[1])["clips"][0]["prompt"] == "a file comes first"
+
+
+def test_a_record_that_says_little_is_shown(vcorr, tmp_path):
+    make_folder(tmp_path / "small").write_text("dataset.json", '{"kind": "built"}')
+    code, out, _ = vcorr("dataset", "show", "small", "--json")
+    assert (code, json.loads(out)["made"]) == (0, "built")
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
         ((*BUILD, "--min-moving", "2"), 2, "--min-moving must be a share in [0, 1]"),
         ((*BUILD, "--seeds", "a"), 2, "seeds are whole numbers"),
         ((*BUILD, "--seeds", ","), 2, "--seeds"),
+        ((*BUILD, "--seeds", "-1"), 2, "--seeds -1 is out of range"),
+        ((*BUILD, "--seeds", str(2**63)), 2, f"whole numbers from 0 to {2**63 - 1}"),
+        ((*BUILD, "--set", f"seed={2**64}"), 2, "--seed 18446744073709551616 is out of range"),
+        ((*BUILD, "--prompts", ""), 2, "--prompts names nothing"),
+        ((*BUILD, "--prompts", "table.csv"), 2, "table.csv is .csv; prompts are read from text"),
+        ((*BUILD, "--prompts", "bad.jsonl"), 2, "bad.jsonl: line 2 is not JSON"),
+        ((*BUILD, "--prompts", "none.jsonl"), 2, "none.jsonl: line 1 holds no prompt"),
         ((*BUILD, "--limit", "0"), 2, "--limit must be at least 1"),
         ((*BUILD, "--tracker", "knowin"), 2, "Did you mean 'knowing'?"),
         ((*BUILD, "--prompts", "nowhere.txt"), 4, "nowhere.txt does not exist"),
@@ -158,6 +187,9 @@ def test_bad_input_is_one_message_with_its_exit_code(vcorr, tmp_path, arguments,
     (tmp_path / "home").mkdir()
     (tmp_path / "home" / "file").touch()
     (tmp_path / "empty.txt").write_text("\n \n")
+    (tmp_path / "table.csv").write_text("id,prompt\n1,a dog\n")
+    (tmp_path / "bad.jsonl").write_text('{"prompt": "a dog"}\na cat\n')
+    (tmp_path / "none.jsonl").write_text('{"text": "a dog"}\n')
     DatasetFolder.create(tmp_path / "small", "f" * 64).write(row())
     found, _, err = vcorr(*arguments)
     assert found == code

@@ -35,6 +35,14 @@ def panned(frames, step, height=96, width=128):
     return np.stack([sheet[y : y + height, x : x + width] for x, y in corners])
 
 
+def test_more_points_than_opencv_reads_at_once():
+    video, queries = panned(3, (1, 0)), query_grid(200, 96, 128)
+    whole = Dis(DisConfig()).track(video, queries)
+    part = Dis(DisConfig()).track(video, queries[-100:])
+    assert np.array_equal(whole.xy[-100:], part.xy)
+    assert np.array_equal(whole.visible[-100:], part.visible)
+
+
 def over_background(frames, step, size=40, top=30, left=8):
     """A textured square that moves by `step` pixels a frame to the right over a background that stands still."""
     video = np.repeat(texture(100, 140, seed=1)[None], frames, axis=0)

@@ -57,7 +57,10 @@ def import_(kind: str, path: Path, out: Path | None, partial: bool, as_json: boo
 @dataset.command(short_help="Sample videos from a model, track them, and keep what is worth measuring on.")
 @click.option("--model", "-m", metavar="NAME", required=True, help="Model that makes the videos.")
 @click.option(
-    "--prompts", metavar="FILE", required=True, help="A file with one prompt a line, or data such as difftrack:..."
+    "--prompts",
+    metavar="FILE",
+    required=True,
+    help="A file with one prompt a line (.jsonl: an object), or data such as difftrack:...",
 )
 @click.option("--tracker", metavar="NAME", help="Tracker that makes the tracks.  [default: dis]")
 @click.option("--seeds", metavar="S[,S]", default="42", show_default=True, help="Every prompt is sampled with each.")
@@ -156,11 +159,17 @@ def show(name: str, as_json: bool) -> None:
 
 
 def _data(prompts: str) -> str:
-    """The dataset that `--prompts` means: a file of prompts, unless it has the form of another one's name."""
+    """The dataset that `--prompts` means: a file of prompts, unless it is another one's name, or has the form of it."""
+    from vcorr.registry import installed
     from vcorr.stages.data import DATA_WITH_PATH
 
-    named = prompts.partition(":")[0] in DATA_WITH_PATH and ":" in prompts
-    return prompts if named or Path(prompts).is_dir() else f"prompts:{prompts}"
+    if not prompts.strip():
+        raise UsageError("--prompts names nothing.", hint="For example: --prompts prompts.txt")
+    kind, colon, _ = prompts.partition(":")
+    if (colon and kind in DATA_WITH_PATH) or Path(prompts).is_dir():
+        return prompts
+    named = not Path(prompts).exists() and prompts in installed().datasets.names()
+    return prompts if named else f"prompts:{prompts}"
 
 
 def _plan(flags: dict[str, object], assignments: tuple[str, ...]) -> Plan:

@@ -28,7 +28,8 @@ class VideoConfig:
 class PromptsConfig:
     """Options of `prompts`.
 
-    path: a UTF-8 file with one prompt a line, blank lines skipped. text: one prompt, in place of a file. subset: of the
+    path: a UTF-8 file with one prompt a line, blank lines skipped; in a .jsonl file a line is an object whose "prompt"
+    it is. text: one prompt, in place of a file. subset: of the
     built-in list, "fg" (an object moves) or "bg" (the camera moves); "" for both. grid: query points along one side of
     the regular grid laid over the generated frames; 0 for the paper's, 20, and 10 for built-in "bg" prompts. limit: the
     first so many prompts; 0 for all.

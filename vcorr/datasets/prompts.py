@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,9 @@ import numpy as np
 from vcorr.datasets.config import PromptsConfig
 from vcorr.errors import MissingError, UsageError, unknown_name
 from vcorr.records import Clip
+
+JSON_LINES = ".jsonl"
+OTHER_TABLES = (".csv", ".tsv", ".json", ".parquet")
 
 OBJECTS_SIDE, SCENES_SIDE = 20, 10
 """Query points along one side of the paper's grids: for videos in which objects move, and in which the camera does."""
@@ -92,8 +96,35 @@ class Prompts:
 
 
 def read_prompts(path: Path) -> tuple[str, ...]:
-    """The prompts of a UTF-8 file, one a line, without blank lines; raises as `read_lines`."""
-    return tuple(line for line in read_lines(path) if line)
+    """The prompts of a UTF-8 file, one a line, without blank lines.
+
+    A line of a .jsonl file is an object whose "prompt" it is, or the prompt itself in quotes.
+
+    Raises:
+        MissingError: as `read_lines`.
+        UsageError: also when it is a table of another kind, or a line of a .jsonl file holds no prompt.
+    """
+    kind = path.suffix.lower()
+    if kind in OTHER_TABLES:
+        raise UsageError(
+            f"The prompt file {path} is {kind}; prompts are read from text, one a line, or from JSON lines (.jsonl).",
+            hint='Write one prompt a line, or one {"prompt": "..."} a line into a file that ends in .jsonl.',
+        )
+    lines = [(number, line) for number, line in enumerate(read_lines(path), 1) if line]
+    if kind != JSON_LINES:
+        return tuple(line for _, line in lines)
+    return tuple(_from_json(line, f"The prompt file {path}: line {number}") for number, line in lines)
+
+
+def _from_json(line: str, where: str) -> str:
+    try:
+        found = json.loads(line)
+    except ValueError as error:
+        raise UsageError(f"{where} is not JSON: {error}.") from error
+    prompt = found.get("prompt") if isinstance(found, dict) else found
+    if not isinstance(prompt, str) or not prompt.strip():
+        raise UsageError(f"{where} holds no prompt.", hint='A line is {"prompt": "..."}; other keys are not read.')
+    return " ".join(prompt.split())  # a prompt is one line, here as in a text file
 
 
 def read_lines(path: Path) -> list[str]:

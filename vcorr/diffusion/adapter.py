@@ -167,6 +167,9 @@ class DiffusersVideoModel(Generic[C]):
             spans=spans,
         )
 
+    def check_makes(self, grid: TokenGrid) -> None:
+        """Raises UsageError where the model reads videos of that size and cannot make any; none, unless overridden."""
+
     def compression_at(self, site: Site | None) -> Compression:
         """How pixels become tokens at a site; at all of them alike unless the network has several resolutions."""
         return self.compression
@@ -377,6 +380,7 @@ class DiffusersVideoModel(Generic[C]):
 
         made = replace(clip, video=None, tracks=None)
         grid = self.grid(made, None)
+        self.check_makes(grid)
         schedule = self._schedule(settings, grid)
         noise = {step: float(schedule.noise[step]) for step in settings.steps}
         watch = SamplingWatch(

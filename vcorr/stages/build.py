@@ -18,6 +18,7 @@ from vcorr.errors import MissingError, PluginError, StoreError, UsageError, Vcor
 from vcorr.geometry import TokenGrid
 from vcorr.protocols import Tracker
 from vcorr.records import Clip
+from vcorr.spec import check_seed
 from vcorr.stages.events import Events
 from vcorr.stages.plan import Plan
 from vcorr.stages.predict import error_code, prepare_clip, sample_clip
@@ -76,10 +77,12 @@ def items(plan: Plan, seeds: Sequence[int]) -> list[Item]:
     """Every prompt with every seed, prompt by prompt.
 
     Raises:
-        UsageError: no seed, or one twice.
+        UsageError: no seed, one twice, or one that cannot be used.
     """
     if not seeds or len(set(seeds)) < len(seeds):
         raise UsageError(f"--seeds {','.join(map(str, seeds))}: name at least one, and each once.")
+    for seed in seeds:
+        check_seed(seed, "--seeds")
     return [Item(prompt_id, seed) for prompt_id in plan.clips for seed in seeds]
 
 

@@ -173,6 +173,8 @@ def make_plan(spec: RunSpec, registry: Registry, *, probing: bool = True) -> Pla
     sized = replace(first, video=None, tracks=None) if first and mode == "generate" else first
     made = {part.entry.name: part.create() for part in probes}
     fitted = _preflight(adapter, probes, made, sites, sized, alone=len(clips) == 1)
+    if mode == "generate":
+        _check_makes(adapter, sites, sized)
     device, device_name, dtype = chosen_device(spec)
     tracker = tracker_part(spec, registry, mode, first)
     return Plan(
@@ -237,6 +239,13 @@ def _preflight(
         if alone or not _takes_without_video(adapter, sites, clip):
             raise
         return ""
+
+
+def _check_makes(adapter: VideoModel, sites: Sequence[Site], clip: Clip | None) -> None:
+    """A size the model cannot make is one error, not a failure a clip."""
+    check = getattr(adapter, "check_makes", None)
+    if check is not None and clip is not None:
+        check(_common_grid(adapter, sites, clip))
 
 
 def _takes_without_video(adapter: VideoModel, sites: Sequence[Site], clip: Clip | None) -> bool:

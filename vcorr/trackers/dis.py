@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import cv2
@@ -17,6 +18,9 @@ from vcorr.trackers.chain import (
     track_with,
 )
 from vcorr.trackers.config import DIS_VERSION, PRESETS, DisConfig
+
+POINTS_AT_ONCE = 1 << 14
+"""OpenCV reads no more than 32766 positions in one call."""
 
 FULL_RESOLUTION_BELOW = 256
 """Pixels of the shorter side under which flow is computed at full resolution, unless the options say otherwise."""
@@ -81,6 +85,6 @@ def _moved(flow: Floats, xy: Floats) -> Floats:
     """Points (N, 2) moved by the flow (h, w, 2) under them, read bilinearly; the border's holds outside."""
     if not len(xy):
         return xy
-    place = to_opencv(xy)
-    step = cv2.remap(flow, place[:, :1], place[:, 1:], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    return (xy + step[:, 0]).astype(np.float32)
+    parts = np.array_split(to_opencv(xy), math.ceil(len(xy) / POINTS_AT_ONCE))
+    steps = [cv2.remap(flow, p[:, :1], p[:, 1:], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE) for p in parts]
+    return (xy + np.concatenate(steps)[:, 0]).astype(np.float32)

@@ -179,12 +179,7 @@ class CogVideoX(DiffusersVideoModel[CogVideoXConfig]):
         }
 
     def call_inputs(self, clip: Clip, grid: TokenGrid) -> Mapping[str, Any]:
-        """The prompt, or its stand-in where there is no text encoder.
-
-        Raises:
-            UsageError: the autoencoder cannot decode so many frames.
-        """
-        self._check_decodes(grid)
+        """The prompt, or its stand-in where there is no text encoder."""
         if self.pipe.text_encoder is not None:
             return {"prompt": self.prompt(clip), "max_sequence_length": self.text_limit()}
         return {
@@ -206,8 +201,12 @@ class CogVideoX(DiffusersVideoModel[CogVideoXConfig]):
         )[0]
         return embedding
 
-    def _check_decodes(self, grid: TokenGrid) -> None:
-        """The autoencoder decodes latents in pairs, and the first frame by itself only among an odd number of them."""
+    def check_makes(self, grid: TokenGrid) -> None:
+        """The autoencoder decodes latents in pairs, and the first frame by itself only among an odd number of them.
+
+        Raises:
+            UsageError: it cannot decode so many frames.
+        """
         ratio, frames = self.config.temporal_compression, grid.video_frames
         latents = (frames - 1) // ratio + 1
         if latents % 2 == 0:

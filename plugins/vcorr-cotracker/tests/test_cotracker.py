@@ -1,5 +1,6 @@
 """The trackers on a package that stands in for cotracker: what the network is given, what becomes of its answers."""
 
+import math
 import pickle
 import shutil
 import subprocess
@@ -249,9 +250,11 @@ class TestSources:
 
         (tmp_path / "evil.pth").write_bytes(pickle.dumps({"sure": Evil()}, protocol=2))
         torch.save({"sure": Evil()}, tmp_path / "evil-too.pth")
-        for name in ("evil.pth", "evil-too.pth"):
-            with pytest.raises(UsageError, match=f"{name} cannot be read as weights"):
+        (tmp_path / "evil-new.pth").write_bytes(pickle.dumps({"sure": Evil()}, protocol=5))
+        for name in ("evil.pth", "evil-too.pth", "evil-new.pth"):
+            with pytest.raises(UsageError, match=f"{name} cannot be read as weights") as refused:
                 self.tracker(checkpoint=str(tmp_path / name)).track(colours(HEIGHT, WIDTH, 3), inner())
+            assert "weights_only" not in str(refused.value)  # torch tells how to read it all the same
         assert not (tmp_path / "ran").exists()
 
     @pytest.mark.parametrize(
@@ -271,8 +274,9 @@ class TestSources:
     def test_what_is_no_checkpoint_is_named(self, tmp_path, stand_in, content, name, message):
         path = tmp_path / name
         path.write_bytes(content) if isinstance(content, bytes) else torch.save(content, path)
-        with pytest.raises(UsageError, match=message):
-            self.tracker(checkpoint=str(path)).track(colours(HEIGHT, WIDTH, 3), inner())
+        for act in (lambda t: t.identity(), lambda t: t.track(colours(HEIGHT, WIDTH, 3), inner())):
+            with pytest.raises(UsageError, match=message):
+                act(self.tracker(checkpoint=str(path)))
 
     def test_without_the_package_the_commands_are_told(self, checkpoint):
         for act in (lambda t: t.identity(), lambda t: t.track(colours(HEIGHT, WIDTH, 3), inner())):
@@ -298,6 +302,7 @@ class TestSources:
         found = self.tracker().identity()
         assert (found["package"], found["checkpoint"][:7], found["device"]) == ("torch.hub", "sha256:", "cpu")
         assert self.tracker().track(colours(HEIGHT, WIDTH, 3), inner()).visible.all()
+        assert self.tracker().identity() == found  # now that it is imported
         assert sys.path == path
 
     def test_what_hugging_face_has_downloaded_is_found(self, tmp_path, stand_in):
@@ -335,6 +340,19 @@ def test_what_cannot_be_tracked_is_refused(make):
         Offline(OfflineConfig(device="tpv")).identity()
 
 
+def test_a_device_that_is_not_there_is_told_at_once(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    with pytest.raises(UsageError, match=r"tracker\.device: there is no cuda:1 here"):
+        Offline(OfflineConfig(device="cuda:1")).identity()
+
+
+@pytest.mark.parametrize("sure", [{"visible": math.nan}, {"confidence": math.inf}])
+def test_answers_that_are_no_numbers_are_refused(checkpoint, stand_in, sure):
+    tracker = Online(OnlineConfig(checkpoint=checkpoint(16, **sure), device="cpu"))
+    with pytest.raises(UsageError, match=r"answered NaN or infinity(.|\n)*tracker\.checkpoint"):
+        tracker.track(colours(HEIGHT, WIDTH, 3), inner())
+
+
 def test_the_plugin_imports_nothing_heavy():
     code = (
         "import sys\n"
@@ -355,6 +373,13 @@ class TestCommandLine:
         assert ended.code == 4
         assert "pip install git+https://github.com/facebookresearch/co-tracker" in ended.err
         assert "hf download facebook/cotracker3 scaled_offline.pth" in ended.err
+        assert not (tmp_path / "runs").exists()
+
+    def test_a_wrong_checkpoint_ends_a_run_before_it_begins(self, vcorr, checkpoint, stand_in, tmp_path):
+        options = ("--set", "tracker=cotracker3-offline", "--set", f"tracker.checkpoint={checkpoint(16)}")
+        ended = vcorr(*self.RUN, *self.GRID, *options)
+        assert ended.code == 2
+        assert "scaled.pth does not fit cotracker3-offline" in ended.err
         assert not (tmp_path / "runs").exists()
 
     def test_a_run_says_the_licence_once_and_keeps_it(self, vcorr, checkpoint, stand_in):

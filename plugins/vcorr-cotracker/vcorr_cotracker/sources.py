@@ -7,6 +7,7 @@ import importlib
 import json
 import pickle
 import sys
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib import metadata, util
@@ -51,10 +52,19 @@ def package_version() -> str:
     try:
         found = metadata.distribution("cotracker")
     except metadata.PackageNotFoundError:
-        return "torch.hub" if util.find_spec("cotracker") is None else "unknown"
+        return "torch.hub" if _comes_from_hub() else "unknown"
     origin = json.loads(found.read_text("direct_url.json") or "{}")
     commit = origin.get("vcs_info", {}).get("commit_id", "")
     return f"{found.version}+{commit}" if commit else found.version
+
+
+def _comes_from_hub() -> bool:
+    """Whether cotracker is that of torch.hub's checkout: the same answer before and after it was imported."""
+    imported = sys.modules.get("cotracker")
+    if imported is None:
+        return util.find_spec("cotracker") is None
+    checkout = Path(torch.hub.get_dir()) / HUB_CHECKOUT
+    return any(Path(place).resolve().is_relative_to(checkout.resolve()) for place in imported.__path__)
 
 
 def find_checkpoint(given: str, file_name: str) -> Path:
@@ -101,8 +111,17 @@ def read_weights(path: Path) -> Mapping[str, Tensor]:
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, SafetensorError, RuntimeError, ValueError, OSError, EOFError) as error:
+        with warnings.catch_warnings():  # torch's advice is about files that are refused below
+            warnings.simplefilter("ignore")
+            state = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        # torch's own message tells how to load it all the same
+        raise UsageError(
+            f"tracker.checkpoint: {path} cannot be read as weights: it is no checkpoint, or holds more than tensors, "
+            "which is never loaded, because reading it can run code.",
+            hint="Get the weights from their source again, or save them as .safetensors.",
+        ) from error
+    except (SafetensorError, RuntimeError, ValueError, OSError, EOFError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise UsageError(f"tracker.checkpoint: {path} cannot be read as weights: {reason}") from error
     inner = state.get("model", state) if isinstance(state, dict) else None

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, TypeAlias
 
 import numpy as np
@@ -49,10 +50,12 @@ class CoTracker(ABC):
 
         Raises:
             MissingError: the package or the weights are not in reach.
+            UsageError: there is no such device, or the checkpoint cannot be read or does not fit.
         """
         device = self._device.type
         sources.check_package(self.file_name)
         checkpoint = sources.find_checkpoint(self.config.checkpoint, self.file_name)
+        self._fitted(checkpoint)  # a wrong file is told at once, and not after a model has sampled a clip
         return {
             "checkpoint": sources.hash_of(checkpoint),
             "package": sources.package_version(),
@@ -88,6 +91,10 @@ class CoTracker(ABC):
             for group in np.array_split(np.arange(len(points)), math.ceil(len(points) / self.config.points)):
                 asked = scale.queries(np.concatenate([points[group], support]), self._device)
                 tracks, sure = self._ask(network.module, seen, asked)
+                if not (torch.isfinite(tracks).all() and torch.isfinite(sure).all()):
+                    raise UsageError(
+                        f"{self.name} answered NaN or infinity.", hint="Are the weights of tracker.checkpoint sound?"
+                    )
                 own = slice(0, len(group))
                 xy[group] = scale.pixels(tracks[0, :, own].transpose(0, 1).float().cpu().numpy())
                 visible[group] = (sure[0, :, own] > self.config.visibility).T.cpu().numpy()
@@ -110,9 +117,12 @@ class CoTracker(ABC):
         if name == "auto":
             name = "cuda" if torch.cuda.is_available() else "cpu"
         try:
-            return torch.device(name)
+            device = torch.device(name)
         except RuntimeError as error:
             raise UsageError(f"tracker.device: {name!r} is not a device.", hint="For example: cpu, cuda:1") from error
+        if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+            raise UsageError(f"tracker.device: there is no {name} here.", hint="Try --set tracker.device=cpu")
+        return device
 
     def _network(self) -> _Network:
         if self._loaded is None:
@@ -120,7 +130,12 @@ class CoTracker(ABC):
         return self._loaded
 
     def _load(self) -> _Network:
-        path = sources.find_checkpoint(self.config.checkpoint, self.file_name)
+        predictor = self._fitted(sources.find_checkpoint(self.config.checkpoint, self.file_name))
+        height, width = predictor.interp_shape
+        return _Network(predictor.model.to(self._device, torch.float32).eval(), (int(height), int(width)))
+
+    def _fitted(self, path: Path) -> Any:
+        """The package's predictor with the weights of a checkpoint."""
         predictors = sources.predictor_module(self.file_name)
         weights = sources.read_weights(path)
         with sources.untouched_generators():
@@ -133,8 +148,7 @@ class CoTracker(ABC):
                 f"tracker.checkpoint: {path} does not fit {self.name}: {' '.join(line.strip() for line in reason)}",
                 hint=f"It is made for {self.file_name}; other lengths are set with tracker.window_len.",
             ) from error
-        height, width = predictor.interp_shape
-        return _Network(predictor.model.to(self._device, torch.float32).eval(), (int(height), int(width)))
+        return predictor
 
 
 class Offline(CoTracker):

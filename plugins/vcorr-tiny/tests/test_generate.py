@@ -9,6 +9,9 @@ from vcorr_tiny.model import Tiny, TinyModelConfig
 from vcorr import Clip, RunSettings, UsageError
 from vcorr.capture.recorder import Recorder
 from vcorr.functional import match
+from vcorr.registry import installed
+from vcorr.spec import RunSpec
+from vcorr.stages.plan import make_plan
 
 PROMPT = Clip(id="p", prompt="a red disk", queries=np.array([[10.5, 20.5], [40, 64]], dtype=np.float32))
 
@@ -48,6 +51,16 @@ def test_the_prompt_and_guidance_count(model):
     without, _ = generate(model, (0,), guidance=1.0)
     assert not np.array_equal(video, other)
     assert not np.array_equal(video, without)
+
+
+def test_a_length_it_cannot_make_is_one_error_before_anything_runs(model):
+    spec = RunSpec(model="tiny", probe="qk", prompt="a red disk", mode="generate", options={"model": {"frames": 5}})
+    with pytest.raises(UsageError, match="cannot make 5 frames in 2 latents"):
+        make_plan(spec, installed())
+    short = Tiny(TinyModelConfig(height=64, width=64, frames=5))
+    short.adopt(model.pipe, "cpu")
+    with pytest.raises(UsageError, match="cannot make 5 frames in 2 latents"):
+        generate(short, (0,))
 
 
 def test_a_prompt_that_is_too_long_is_refused(model):
