@@ -114,3 +114,9 @@ def test_a_spread_has_both_ends_and_no_repeats(total: int, data: st.DataObject) 
     assert len(set(steps)) == len(steps) == count
     assert steps[-1] == total - 1
     assert count == 1 or steps[0] == 0
+
+
+def test_a_config_file_that_nests_a_plain_key(tmp_path) -> None:
+    (tmp_path / "run.yaml").write_text("variant: {a: b}\n")
+    with pytest.raises(vcorr.UsageError, match="variant is one value, and not keys and values"):
+        build_spec({}, config_file=tmp_path / "run.yaml")

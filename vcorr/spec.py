@@ -234,6 +234,8 @@ def _typed(values: dict[str, Any], options: dict[str, dict[str, Any]]) -> RunSpe
         if name in values and values[name] is None and default is not None:
             given = f"{default!r} is the default" if default != "" else "leave it out for the default"
             raise UsageError(f"{name} was given no value.", hint=f"Write {name}=VALUE; {given}.")
+        if isinstance(values.get(name), Mapping):
+            raise UsageError(f"{name} is one value, and not keys and values as in {values[name]!r}.")
     try:
         merged = OmegaConf.merge(OmegaConf.structured(RunSpec), OmegaConf.create(values))
         spec = OmegaConf.to_object(merged)

@@ -55,6 +55,10 @@ def test_dry_run_touches_nothing(vcorr, tmp_path) -> None:
     assert list(tmp_path.iterdir()) == []
     found = json.loads(vcorr(*RUN, "--dry-run", "--json").out)
     assert found["forward_passes"] == 4
+    assert (found["variants"], found["tracker"], found["layers"]) == (["corrected"], None, [0, 1])
+    assert found["clips"] == ["slide-0", "slide-1", "slide-2", "slide-3"]
+    both = json.loads(vcorr(*RUN, "--set", "variant=both", "--dry-run", "--json").out)
+    assert (both["variants"], both["forward_passes"]) == (["corrected", "difftrack"], 4)
     assert not found["exists"]
 
 

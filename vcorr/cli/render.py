@@ -269,6 +269,29 @@ def plan_table(plan: Plan, found: Estimate) -> RenderableType:
     return table
 
 
+def plan_dict(plan: Plan, found: Estimate) -> dict[str, Any]:
+    """What `--dry-run --json` prints."""
+    return {
+        "model": plan.model.entry.name,
+        "weights": plan.weights_id,
+        "data": plan.data.entry.name,
+        "split": plan.dataset.split,
+        "mode": plan.settings.mode,
+        "clips": list(plan.clips),
+        "probes": [probe.entry.name for probe in plan.probes],
+        "layers": sorted({site.layer for site in plan.sites}),
+        "steps": list(plan.settings.steps),
+        "num_steps": plan.settings.num_steps,
+        "metrics": [metric.entry.name for metric in plan.metrics],
+        "variants": [variant.text for variant in plan.variants],
+        "tracker": plan.tracker.entry.name if plan.tracker else None,
+        "seed": plan.settings.seed,
+        "device": plan.device_name,
+        "dtype": plan.dtype,
+        **found.to_dict(),
+    }
+
+
 def _time(found: Estimate) -> str:
     passes = f"{found.forward_passes} forward passes"
     if found.seconds is None:

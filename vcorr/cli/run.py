@@ -120,7 +120,7 @@ def _say_plan(plan: Plan, out: Path, as_json: bool) -> int:
 
     found = estimate(plan, out)
     if as_json:
-        click.echo(json.dumps(found.to_dict(), indent=2))
+        click.echo(json.dumps(render.plan_dict(plan, found), indent=2))
     else:
         render.console().print(render.plan_table(plan, found))
     return EXIT_OK
