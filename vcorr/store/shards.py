@@ -71,6 +71,7 @@ def replaced_together(folder: Path) -> Iterator[Path]:
         StoreError: the file system refuses.
     """
     staging = folder.with_name(f".{folder.name}.{os.getpid()}{TEMPORARY_SUFFIX}")
+    _remove_staging(folder)
     try:
         staging.mkdir()
         yield staging
@@ -124,8 +125,24 @@ def remove_temporaries(folder: Path) -> None:
     """Deletes what an interrupted write left behind."""
     for leftover in folder.glob(f".*{TEMPORARY_SUFFIX}"):
         leftover.unlink(missing_ok=True)
+    _remove_staging(folder)
+
+
+def _remove_staging(folder: Path) -> None:
+    """Deletes the folders of new shards whose processes were killed."""
     for leftover in folder.parent.glob(f".{folder.name}.*{TEMPORARY_SUFFIX}"):
-        shutil.rmtree(leftover, ignore_errors=True)
+        if not _is_running(leftover.name.split(".")[-2]):
+            shutil.rmtree(leftover, ignore_errors=True)
+
+
+def _is_running(process: str) -> bool:
+    try:
+        os.kill(int(process), 0)
+    except PermissionError:
+        return True
+    except (OSError, ValueError, OverflowError):
+        return False
+    return int(process) != os.getpid()
 
 
 def _upgraded(path: Path, table: pa.Table, name: schemas.TableName) -> pa.Table:
