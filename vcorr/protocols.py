@@ -33,8 +33,8 @@ class VideoModel(Protocol):
     - ``weights_id(weights: str) -> str``, what identifies the weights behind `--weights` (a hub revision, a content
       hash, "random"), without loading them; raises `vcorr.MissingError` at once when they are not in reach. Absent: the
       `--weights` value itself;
-    - ``check_makes(grid: TokenGrid) -> None``, which raises `vcorr.UsageError` when the model cannot generate a video of
-      that size, so that it is told before anything runs.
+    - ``check_makes(grid: TokenGrid) -> None``, which raises `vcorr.UsageError` when the model cannot generate a video
+      of that size, so that it is told before anything runs.
     """
 
     def sites(self) -> Sequence[Site]:

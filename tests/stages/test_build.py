@@ -123,10 +123,28 @@ def test_other_thresholds_judge_what_is_there(make, tmp_path):
 
 def test_another_spec_does_not_go_into_the_same_folder(make):
     make()
-    with pytest.raises(StoreError, match="belongs to another dataset"):
+    with pytest.raises(StoreError, match=r"belongs to another dataset(.|\n)*  settings.num_steps: 10 there, 5 now"):
         make(num_steps=5)
-    with pytest.raises(StoreError, match="belongs to another dataset"):
+    with pytest.raises(StoreError, match="belongs to another dataset") as refused:
         make(tracker="lk")
+    told = refused.value.message.splitlines()[1:]
+    assert told == ["  tracker.name: knowing there, lk now"]
+
+
+def test_other_prompts_do_not_go_into_the_same_folder(make, prompts, tmp_path):
+    make()
+    before = {path: path.read_bytes() for path in (tmp_path / "set").rglob("*") if path.is_file()}
+    prompts.write_text("a picture\nyet another picture\n")
+    with pytest.raises(StoreError, match=r"made otherwise:\n  data\.content\.prompts: \w{12}… there, \w{12}… now"):
+        make()
+    assert {path: path.read_bytes() for path in (tmp_path / "set").rglob("*") if path.is_file()} == before
+
+
+def test_a_record_of_something_else_does_not_stand_in_for_a_dataset(make, tmp_path):
+    built, _ = make()
+    built.folder.write_text("dataset.json", '{"fingerprint": "0", "resolved": {"settings": 3}}')
+    with pytest.raises(StoreError, match=r"dataset\.json belongs to another dataset \(fingerprint 0,"):
+        make()
 
 
 def test_a_video_that_was_exchanged_is_made_again(make, tmp_path):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib import metadata
@@ -23,10 +23,12 @@ from vcorr.stages.events import Events
 from vcorr.stages.plan import Plan
 from vcorr.stages.predict import error_code, prepare_clip, sample_clip
 from vcorr.stages.track import tracked
-from vcorr.store.fingerprint import LENGTH, fingerprint, plain
+from vcorr.store.fingerprint import LENGTH, differing, fingerprint, plain
 from vcorr.video.lossless import write_lossless
 
 SPLIT = "test"
+SHOWN = 40
+"""Characters of a value that a message shows whole; hashes are longer."""
 
 ABOUT = """\
 Videos sampled from {model} by `vcorr dataset build`, with point tracks that {tracker} made on exactly these frames.
@@ -61,11 +63,14 @@ class Built:
 
 def build_fingerprint(plan: Plan) -> str:
     """Of everything that can change a clip; which prompts, seeds and filters were asked for is not part of it."""
-    values = plan.predict_identity()
-    settings = {k: v for k, v in values["settings"].items() if k not in ("seed", "steps")}
-    for name in ("capture", "probes", "sites"):  # nothing is read while the video is made
-        del values[name]
-    return fingerprint({**values, "settings": settings, "tracker": plan.tracker_identity()})
+    return fingerprint(_identity(plan.predict_identity(), plan.tracker_identity()))
+
+
+def _identity(resolved: Mapping[str, Any], tracker: Any) -> dict[str, Any]:
+    # nothing is read while the video is made
+    values = {k: v for k, v in resolved.items() if k not in ("capture", "probes", "sites")}
+    settings = {k: v for k, v in resolved["settings"].items() if k not in ("seed", "steps")}
+    return {**values, "settings": settings, "tracker": tracker}
 
 
 def default_folder(plan: Plan) -> Path:
@@ -98,6 +103,7 @@ def build(
         StoreError: `out` holds another dataset, or cannot be written.
         PluginError, MissingError: the dataset is then as far as it came; so after a KeyboardInterrupt.
     """
+    _check_same(plan, DatasetFolder(out))
     folder = DatasetFolder.create(out, build_fingerprint(plan))
     record = _record(plan, folder, filters, command)
     folder.write_record(record, "started")
@@ -115,6 +121,35 @@ def build(
         raise
     folder.write_record(record, "partial" if any(row.status == FAILED for row in rows) else "complete")
     return Built(folder, tuple(rows), maker.reused)
+
+
+def _check_same(plan: Plan, folder: DatasetFolder) -> None:
+    """Refuses a folder whose clips were made otherwise, and says what was otherwise.
+
+    Raises:
+        StoreError: it was.
+    """
+    record = folder.record() if folder.has_record() else {}
+    resolved = record.get("resolved")
+    if not isinstance(resolved, dict) or not isinstance(resolved.get("settings"), dict):
+        return  # made by something else, which `DatasetFolder.create` knows about
+    was = _identity(resolved, record.get("tracker"))
+    apart = differing(was, plain(_identity(plan.predict_identity(), plan.tracker_identity())))
+    for part in ("model", "data", "tracker"):
+        if f"{part}.name" in apart:  # the options of another one say nothing
+            others = {name: pair for name, pair in apart.items() if not name.startswith(f"{part}.")}
+            apart = {f"{part}.name": apart[f"{part}.name"], **others}
+    if apart:
+        lines = [f"  {name}: {_short(there)} there, {_short(here)} now" for name, (there, here) in apart.items()]
+        raise StoreError(
+            f"{folder.path} belongs to another dataset, which was made otherwise:\n" + "\n".join(lines),
+            hint="Repeat the command as it was (dataset.json holds it), or choose another folder with --out DIR.",
+        )
+
+
+def _short(value: Any) -> str:
+    text = "none" if value is None else str(value)
+    return text if len(text) <= SHOWN else f"{text[:LENGTH]}…"
 
 
 class _Maker:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import pyarrow.compute as pc
@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 from vcorr.errors import StoreError, UsageError
 from vcorr.geometry import TokenGrid
 from vcorr.store import shards
+from vcorr.store.fingerprint import differing, flat
 from vcorr.store.rundir import RunDirectory
 
 OWN_TRACKS = "the data's own"
@@ -71,9 +72,9 @@ def check_same_tracks(a: RunDirectory, b: RunDirectory, clips: Sequence[str]) ->
 
 def settings_apart(a: RunDirectory, b: RunDirectory) -> dict[str, tuple[Any, Any]]:
     """What else differs between two runs that are comparable: model, weights, seed, device … name to (A, B)."""
-    flat = [dict(_flat(_settings(_record(run)))) for run in (a, b)]
-    names = [*flat[0], *(name for name in flat[1] if name not in flat[0])]
-    pairs = {name: (flat[0].get(name), flat[1].get(name)) for name in names}
+    sides = [dict(flat(_settings(_record(run)))) for run in (a, b)]
+    names = [*sides[0], *(name for name in sides[1] if name not in sides[0])]
+    pairs = {name: (sides[0].get(name), sides[1].get(name)) for name in names}
     return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
 
 
@@ -96,9 +97,9 @@ def _data_apart(a: dict[str, Any], b: dict[str, Any]) -> Iterator[_Apart]:
         if left[name] != right[name]:
             hint = _REPEAT if name == "version" else _SAME_DATA
             yield _Apart(f"{name} of dataset {left['name']}", left[name], right[name], hint)
-    for name, (x, y) in _differing(left.get("config"), right.get("config")).items():
+    for name, (x, y) in differing(left.get("config"), right.get("config")).items():
         yield _Apart(f"option data.{name}", x, y, _SAME_DATA)
-    for name, (x, y) in _differing(left.get("content"), right.get("content")).items():
+    for name, (x, y) in differing(left.get("content"), right.get("content")).items():
         yield _Apart(f"content of the data ({name})", x, y, _SAME_DATA)
     mode_a, mode_b = (record["row_context"]["mode"] for record in (a, b))
     if mode_a != mode_b:
@@ -112,14 +113,14 @@ def _tracker_apart(a: dict[str, Any], b: dict[str, Any]) -> Iterator[_Apart]:
     if name_a != name_b:
         yield _Apart("tracks", name_a, name_b, hint)
         return
-    for name, (x, y) in _differing(tracker_a, tracker_b).items():
+    for name, (x, y) in differing(tracker_a, tracker_b).items():
         yield _Apart(f"tracker {name_a}, {name}", x, y, hint)
 
 
 def _scoring_apart(a: dict[str, Any], b: dict[str, Any]) -> Iterator[_Apart]:
     left, right = ({metric["name"]: metric for metric in record["metrics"]} for record in (a, b))
     for name in sorted(left.keys() & right.keys()):
-        for field, (x, y) in _differing(left[name], right[name]).items():
+        for field, (x, y) in differing(left[name], right[name]).items():
             yield _Apart(f"metric {name}, {field}", x, y, _RESCORE)
     if a["scoring"] != b["scoring"]:
         yield _Apart("version of floors, ceilings and time map", a["scoring"], b["scoring"], _RESCORE)
@@ -128,23 +129,6 @@ def _scoring_apart(a: dict[str, Any], b: dict[str, Any]) -> Iterator[_Apart]:
 def _settings(record: dict[str, Any]) -> dict[str, Any]:
     resolved = {k: v for k, v in record["resolved"].items() if k not in ("data", "sites")}
     return {**resolved, "vcorr": record.get("versions", {}).get("vcorr")}
-
-
-def _differing(a: Any, b: Any) -> dict[str, tuple[Any, Any]]:
-    left, right = dict(_flat(a or {})), dict(_flat(b or {}))
-    names = sorted(left.keys() | right.keys())
-    return {name: (left.get(name), right.get(name)) for name in names if left.get(name) != right.get(name)}
-
-
-def _flat(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
-    """Nested mappings, and lists of named ones, as dotted names and what they hold."""
-    if isinstance(value, list) and value and all(isinstance(item, Mapping) and "name" in item for item in value):
-        value = {item["name"]: {k: v for k, v in item.items() if k != "name"} for item in value}
-    if not isinstance(value, Mapping):
-        yield name, value
-        return
-    for key, part in value.items():
-        yield from _flat(part, f"{name}.{key}" if name else str(key))
 
 
 def _strides(run: RunDirectory) -> set[tuple[float, float]]:

@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -50,6 +50,24 @@ def plain(value: Any, key: str = "spec") -> Any:  # noqa: PLR0911  # one return 
     if isinstance(value, (set, frozenset)):
         return sorted(plain(v, key) for v in value)
     raise VcorrError(f"{key} is {value!r}, which cannot be part of a fingerprint: only plain values can.")
+
+
+def differing(a: Any, b: Any) -> dict[str, tuple[Any, Any]]:
+    """What differs between two sets of plain values: dotted name to the two values, None for one that is not there."""
+    left, right = dict(flat(a or {})), dict(flat(b or {}))
+    names = sorted(left.keys() | right.keys())
+    return {name: (left.get(name), right.get(name)) for name in names if left.get(name) != right.get(name)}
+
+
+def flat(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+    """Nested mappings, and lists of named ones, as dotted names and what they hold."""
+    if isinstance(value, list) and value and all(isinstance(item, Mapping) and "name" in item for item in value):
+        value = {item["name"]: {k: v for k, v in item.items() if k != "name"} for item in value}
+    if not isinstance(value, Mapping):
+        yield name, value
+        return
+    for key, part in value.items():
+        yield from flat(part, f"{name}.{key}" if name else str(key))
 
 
 def hash_files(folder: Path, pattern: str = "**/*") -> str:
