@@ -207,6 +207,8 @@ def test_other_metrics_and_other_variants(runs, changed) -> None:
         (Question(("pck_3*",)), "Unknown metric"),
         (Question(probe="kk"), "Unknown probe of run A 'kk'"),
         (Question(probe="qk:kk"), "Unknown probe of run B 'kk'"),
+        (Question(probe=":qk"), "--probe ':qk' names one side alone"),
+        (Question(("matching_accuracy@*",)), r"not scored by strata(.|\n)*metrics=matching_accuracy,strata"),
         (Question(sites_a=("7",)), "--site-a: '7' is not a site"),
         (Question(sites_b=("0:1",)), r"has no site 0:1 of probe feature(.|\n)*steps 9"),
         (Question(sites_a=("0:9", "1:9"), sites_b=("0:9",) * 3), "2 sites of A and 3 of B"),
@@ -215,6 +217,20 @@ def test_other_metrics_and_other_variants(runs, changed) -> None:
 def test_questions_that_cannot_be_answered(runs, asked, message) -> None:
     with pytest.raises(UsageError, match=message):
         compare_runs(runs["heads"], runs["heads"], asked)
+
+
+def test_where_nothing_can_be_chosen_sites_are_asked_for(runs) -> None:
+    with pytest.raises(UsageError, match=r"Nothing could be compared.*single heads") as refused:
+        compare_runs(runs["five"], runs["five"], Question(sites_a=("0:9:0",)))
+    assert "--site-a LAYER:STEP" in refused.value.hint
+
+
+def test_runs_of_one_id_are_told_by_their_paths(runs, changed) -> None:
+    other = changed("five", lambda record: record.update(tracker={"name": "dis"}))
+    other = RunDirectory(other.path.rename(other.path.with_name(runs["five"].run_id)))
+    with pytest.raises(UsageError) as refused:
+        compare_runs(runs["five"], other)
+    assert refused.value.message.startswith(f"Runs {runs['five'].path} and {other.path} measure different things")
 
 
 def test_records_and_scores_that_are_missing(changed, runs) -> None:

@@ -96,7 +96,7 @@ def compare_runs(a: RunDirectory, b: RunDirectory, question: Question | None = N
     found = [{_key(s): s for s in series(side.scores)} for side in sides]
     rows, left_out = _rows(found, _site_pairs(*sites), asked, clips)
     if not rows:
-        raise UsageError(_nothing(sides, found, left_out), hint="vcorr score RUN_A RUN_B scores both runs alike.")
+        raise _nothing(sides, found, left_out)
     return Comparison(
         a=sides[0].facts,
         b=sides[1].facts,
@@ -148,7 +148,13 @@ def _check_known(patterns: Sequence[str], sides: Sequence[StoredScores]) -> None
                     f"Only run {one[0]} was scored by {pattern!r}.",
                     hint="Score both alike: vcorr score RUN_A RUN_B --set metrics=…",
                 )
-            raise unknown_name("metric", pattern, common, hint=f"Both runs have: {', '.join(sorted(common))}.")
+            if STRATUM_MARK in pattern and not any(STRATUM_MARK in name for name in common):
+                raise UsageError(
+                    f"The two runs were not scored by strata, as {pattern!r} asks for.",
+                    hint="Score both: vcorr score RUN_A RUN_B --set metrics=matching_accuracy,strata",
+                )
+            listing = ", ".join(sorted(common, key=natural))
+            raise unknown_name("metric", pattern, common, hint=f"Both runs have: {listing}.")
 
 
 def _sites(flag: str, texts: Sequence[str]) -> list[SiteId]:
@@ -205,7 +211,12 @@ def _rows(
 
 def _key_pairs(found: Sequence[dict[_Key, Series]], asked: Question) -> list[tuple[_Key, _Key]]:
     """The series of A and of B that belong together, in the order of A's."""
-    probe_a, _, probe_b = asked.probe.partition(":")
+    probe_a, colon, probe_b = asked.probe.partition(":")
+    if colon and not (probe_a and probe_b):
+        raise UsageError(
+            f"--probe {asked.probe!r} names one side alone.",
+            hint="Write --probe P, or --probe A:B, such as qk:feature.",
+        )
     _check_probes(found, (probe_a, probe_b or probe_a))
     pairs = []
     for a in found[0]:
@@ -258,16 +269,24 @@ def _key(s: Series) -> _Key:
 # --------------------------------------------------------------------------------------------------------------- words
 
 
-def _nothing(sides: Sequence[StoredScores], found: Sequence[dict[_Key, Series]], left_out: Sequence[LeftOut]) -> str:
+def _nothing(
+    sides: Sequence[StoredScores], found: Sequence[dict[_Key, Series]], left_out: Sequence[LeftOut]
+) -> UsageError:
     if left_out:
         first = left_out[0]
-        return f"Nothing could be compared. {first.metric}, {first.probe}: {first.reason}."
+        return UsageError(
+            f"Nothing could be compared. {first.metric}, {first.probe}: {first.reason}.",
+            hint="Give the sites of both: --site-a LAYER:STEP[:HEAD] --site-b LAYER:STEP[:HEAD]",
+        )
     said = []
     for side, keys in zip(sides, found, strict=True):
         listed = {name: sorted({getattr(key, name) for key in keys}) for name in ("variant", "probe", "metric")}
         words = "; ".join(f"{name} {', '.join(values) or 'none'}" for name, values in listed.items())
         said.append(f"{side.facts.run} has {words}")
-    return f"The two runs have no metric, variant and probe in common: {'. '.join(said)}."
+    return UsageError(
+        f"The two runs have no metric, variant and probe in common: {'. '.join(said)}.",
+        hint="vcorr score RUN_A RUN_B scores both runs alike.",
+    )
 
 
 def _notes(sides: Sequence[StoredScores]) -> list[str]:
