@@ -108,6 +108,12 @@ class Site:
             raise UsageError(f"Site: block_axes must be 'bnc', 'fnc' or 'fchw', got {self.block_axes!r}.")
 
 
+def _check_arrays(where: str, **values: Any) -> None:
+    for name, value in values.items():
+        if not isinstance(value, np.ndarray):
+            raise UsageError(f"{where}: {name} must be a numpy array, got {type(value).__name__}.")
+
+
 @dataclass(frozen=True)
 class Tracks:
     """Where the query points are in every frame.
@@ -127,8 +133,11 @@ class Tracks:
     boundary: NDArray[np.float32] | None = None
 
     def __post_init__(self) -> None:
+        _check_arrays("Tracks", xy=self.xy, visible=self.visible)
         if self.xy.ndim != 3 or self.xy.shape[-1] != 2:
             raise UsageError(f"Tracks: xy must have shape (N, T, 2), got {self.xy.shape}.")
+        if self.xy.dtype.kind not in "fiu":
+            raise UsageError(f"Tracks: xy must be float32, got {self.xy.dtype}.")
         if self.visible.shape != self.xy.shape[:2] or self.visible.dtype != np.bool_:
             raise UsageError(
                 f"Tracks: visible must be bool of shape {self.xy.shape[:2]}, got {self.visible.dtype} "
@@ -160,8 +169,11 @@ class Clip:
     query_side: int = 0
 
     def __post_init__(self) -> None:
+        _check_arrays(f"Clip {self.id}", queries=self.queries, **({} if self.video is None else {"video": self.video}))
         if self.queries.ndim != 2 or self.queries.shape[1] != 2:
             raise UsageError(f"Clip {self.id}: queries must have shape (N, 2), got {self.queries.shape}.")
+        if self.queries.dtype.kind not in "fiu" or not np.isfinite(self.queries).all():
+            raise UsageError(f"Clip {self.id}: queries must be finite numbers, got {self._bad_queries()}.")
         if self.query_side < 0 or (self.query_side and len(self.queries)):
             raise UsageError(f"Clip {self.id}: query_side is for clips without queries, and at least 0.")
         if self.video is not None and (
@@ -177,6 +189,11 @@ class Clip:
                     f"Clip {self.id}: tracks have shape {self.tracks.xy.shape}; {expected[0]} queries and "
                     f"{expected[1]} frames need {expected}."
                 )
+
+    def _bad_queries(self) -> str:
+        if self.queries.dtype.kind not in "fiu":
+            return str(self.queries.dtype)
+        return f"NaN or infinity for {int((~np.isfinite(self.queries)).any(axis=1).sum())} of {len(self.queries)}"
 
     def with_queries(self, queries: NDArray[np.float32]) -> Clip:
         """The clip with other query points and no tracks."""

@@ -165,3 +165,18 @@ def test_arguments_out_of_range(tmp_path, arguments):
     path = videos.write(tmp_path / "a.mp4", videos.numbered(3, 32, 32))
     with pytest.raises(UsageError):
         read_video(path, **arguments)
+
+
+def test_a_file_that_was_cut_off_is_told(tmp_path):
+    path = videos.write(tmp_path / "whole.mkv", videos.noise(40, 32, 32))
+    assert read_video(path).info.notes() == ()
+    data = path.read_bytes()
+    short = tmp_path / "short.mkv"
+    short.write_bytes(data[: len(data) // 2])
+    read = read_video(short)
+    (told,) = read.info.notes()
+    assert told.startswith("short.mkv: it says it lasts ")
+    assert told.endswith("ends far before that; it may be cut off.")
+    assert 10 < len(read.frames) < 30
+    asked_for = read_video(short, max_frames=5).info
+    assert not asked_for.promised

@@ -111,6 +111,11 @@ def check_input(video: NDArray[np.uint8], queries: Floats) -> None:
     Raises:
         UsageError: not a uint8 video (T, H, W, 3), frames too small, or queries that are not finite (N, 2) positions.
     """
+    if not isinstance(video, np.ndarray) or not isinstance(queries, np.ndarray):
+        raise UsageError(
+            f"Tracking needs numpy arrays, got {type(video).__name__} for the video and {type(queries).__name__} for "
+            "the queries."
+        )
     if video.ndim != 4 or video.shape[3] != 3 or video.dtype != np.uint8 or not len(video):
         raise UsageError(f"Tracking needs a uint8 video of shape (T, H, W, 3), got {video.dtype} {video.shape}.")
     if min(video.shape[1:3]) < LEAST_SIDE:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,9 @@ ASSUMED_FPS = 25.0
 _EPSILON = 1e-3
 """Seconds by which times may be off: containers count in milliseconds."""
 
+CUT_OFF = 0.2
+"""A file is called cut off when its frames end by more than this share before the time it says it lasts."""
+
 VARIABLE = 0.2
 """A frame rate is called variable when frame times differ by more than this share of their median."""
 
@@ -35,7 +38,8 @@ class VideoInfo:
     says itself, 0 when it does not. fps: of the frames read. stored_fps: of the file, 0 when it does not say.
     more: there were frames left. rotation: degrees counterclockwise they were turned by. variable_rate: the frames read
     are unevenly spaced in time. rate_assumed: the file has no frame rate. pixel_aspect: width of a pixel over its
-    height. size: (width, height) of the frames as read.
+    height. size: (width, height) of the frames as read. promised: seconds the file says it lasts where its frames, all
+    of them read, end far before that; else 0.
     """
 
     path: Path
@@ -51,6 +55,7 @@ class VideoInfo:
     rate_assumed: bool
     pixel_aspect: float
     size: tuple[int, int]
+    promised: float = 0.0
 
     def notes(self) -> tuple[str, ...]:
         """What a reader of the results should know, one sentence each; empty when the video was read as it is."""
@@ -61,6 +66,8 @@ class VideoInfo:
             said.append(f"{name}: the first {self.frames}{total} frames were read.")
         if self.stored_fps and self.fps < 0.99 * self.stored_fps and not self.variable_rate:
             said.append(f"{name}: read at {self.fps:g} of its {self.stored_fps:.4g} frames a second.")
+        if self.promised:
+            said.append(f"{name}: it says it lasts {self.promised:.3g} s, and ends far before that; it may be cut off.")
         if self.rotation:
             said.append(f"{name}: turned upright by {self.rotation} degrees, as its metadata says.")
         if self.size != (self.width, self.height):
@@ -124,7 +131,7 @@ def read_video(
         timed = _timed(files.frames(path, container, stream), rate or ASSUMED_FPS)
         taken = _take(_chosen(timed, start, fps), max_frames, max_side)
         _check_count(path, len(taken.frames), min_frames, start)
-        info = _info(path, stream, taken, fps, rate)
+        info = replace(_info(path, stream, taken, fps, rate), promised=_promised(container, taken, fps or rate))
         return ReadVideo(np.stack(taken.frames), info.fps, info)
 
 
@@ -241,6 +248,18 @@ def _mean_rate(times: list[float], rate: float) -> float:
 def _uneven(times: list[float]) -> bool:
     steps = np.diff(times)
     return len(steps) > 1 and bool(np.ptp(steps) > VARIABLE * np.median(steps))
+
+
+def _promised(container: Any, taken: _Taken, rate: float) -> float:
+    """The seconds a file says it lasts, where its frames end far before; 0 elsewhere.
+
+    A file that was cut off is read to where it ends without an error. Sound may well outlast the pictures.
+    """
+    if taken.more or len(container.streams) != 1 or not container.duration:
+        return 0.0
+    lasts = float(container.duration) / 1e6  # the container counts in microseconds
+    ends = taken.times[-1] + 2 / (rate or ASSUMED_FPS)
+    return lasts if ends < (1 - CUT_OFF) * lasts else 0.0
 
 
 def _info(path: Path, stream: Any, taken: _Taken, fps: float | None, rate: float) -> VideoInfo:
