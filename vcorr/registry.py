@@ -10,11 +10,11 @@ import difflib
 import functools
 import os
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import metadata
 from types import ModuleType
-from typing import Generic, Literal, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
 import pluggy
 
@@ -102,6 +102,7 @@ class Catalogue(Generic[E]):
 
     def __init__(self, kind: str) -> None:
         self.kind = kind
+        self.siblings: Sequence[Catalogue[Any]] = ()
         self._entries: dict[str, list[Registered[E]]] = {}
 
     def add(self, registered: Registered[E]) -> list[Registered[E]]:
@@ -131,7 +132,7 @@ class Catalogue(Generic[E]):
         """
         claims = self._entries.get(name)
         if not claims:
-            raise unknown_name(self.kind, name, self._entries, hint=self._listing())
+            raise unknown_name(self.kind, name, self._entries, hint=self._listing(name))
         if len(claims) > 1:
             raise PluginError(
                 f"The {self.kind} name {name!r} is claimed by {' and by '.join(c.source.label for c in claims)}.",
@@ -139,9 +140,11 @@ class Catalogue(Generic[E]):
             )
         return claims[0]
 
-    def _listing(self) -> str:
+    def _listing(self, name: str) -> str:
         names = ", ".join(self.names()) or "none installed"
-        return f"Known {self.kind}s: {names}. Details: vcorr list {self.kind}s"
+        elsewhere = [other.kind for other in self.siblings if name in other.names()]
+        told = f"{name!r} is a {elsewhere[0]}, not a {self.kind}. " if elsewhere else ""
+        return f"{told}Known {self.kind}s: {names}. Details: vcorr list {self.kind}s"
 
 
 class Registry:
@@ -155,6 +158,9 @@ class Registry:
         self.trackers: Catalogue[TrackerEntry] = Catalogue("tracker")
         self.guidances: Catalogue[GuidanceEntry] = Catalogue("guidance")
         self.pages: Catalogue[PageEntry] = Catalogue("page")
+        catalogues = self._catalogues()
+        for catalogue in catalogues:
+            catalogue.siblings = [other for other in catalogues if other is not catalogue]
         self.plugins: list[PluginReport] = []
         self._manager = pluggy.PluginManager(hookspecs.GROUP)
         self._manager.add_hookspecs(hookspecs)
@@ -172,12 +178,14 @@ class Registry:
         Raises:
             UsageError: there is no such kind.
         """
-        found = [c for c in vars(self).values() if isinstance(c, Catalogue)]
-        catalogues: Mapping[str, Catalogue[Entry]] = {c.kind: c for c in found}
+        catalogues: Mapping[str, Catalogue[Entry]] = {c.kind: c for c in self._catalogues()}
         singular = kind.removesuffix("s")
         if singular not in catalogues:
             raise unknown_name("kind", kind, [f"{k}s" for k in catalogues])
         return catalogues[singular]
+
+    def _catalogues(self) -> list[Catalogue[Any]]:
+        return [c for c in vars(self).values() if isinstance(c, Catalogue)]
 
     def _load(self, report: PluginReport) -> None:
         source = report.source

@@ -92,6 +92,7 @@ def test_scoring_again_refuses_what_it_cannot_change(vcorr, key) -> None:
     [
         (("run", "--model", "sliding"), 2, "Did you mean 'sliding-model'?"),
         (("run",), 2, "vcorr run --model tiny --probe qk"),
+        (("run", "--model", "qk-position"), 2, "'qk-position' is a probe, not a model. Known models:"),
         ((*RUN, "--set", "probe.heads"), 2, "not KEY=VALUE"),
         ((*RUN, "--set", "probe.heads=17,"), 2, "heads"),
         ((*RUN, "--set", "variant=Both"), 2, "Did you mean 'both'?"),
