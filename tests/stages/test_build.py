@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -55,7 +56,9 @@ def make(found, tmp_path, prompts):
         base = {"model": "sliding-model", "data": f"prompts:{prompts}", "mode": "generate", "tracker": "knowing"}
         plan = make_plan(RunSpec(**{**base, "options": options, **changes}), found, probing=False)
         told = Told()
-        return build(plan, items(plan, seeds), filters, tmp_path / out, told), told.notes
+        return build(
+            plan, items(plan, seeds), filters, out if isinstance(out, Path) else tmp_path / out, told
+        ), told.notes
 
     return run
 
@@ -129,6 +132,13 @@ def test_another_spec_does_not_go_into_the_same_folder(make):
         make(tracker="lk")
     told = refused.value.message.splitlines()[1:]
     assert told == ["  tracker.name: knowing there, lk now"]
+
+
+def test_a_dataset_in_the_folder_one_is_in_has_its_name(make, tmp_path, monkeypatch):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    built, _ = make(out=Path())
+    assert {row.dataset for row in built.rows} == {"here"}
 
 
 def test_other_prompts_do_not_go_into_the_same_folder(make, prompts, tmp_path):

@@ -279,7 +279,7 @@ class _Maker:
 
 def _record(plan: Plan, folder: DatasetFolder, filters: Filters, command: Sequence[str]) -> dict[str, Any]:
     return {
-        "name": folder.record().get("name", folder.path.name),  # a folder that was renamed keeps its name
+        "name": folder.record().get("name", folder.path.resolve().name),  # a folder that was renamed keeps its name
         "kind": "built",
         "command": list(command),
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
