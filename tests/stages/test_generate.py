@@ -8,6 +8,7 @@ from support import knowing, sliding
 
 from vcorr.errors import StoreError
 from vcorr.spec import RunSpec
+from vcorr.stages.estimate import estimate
 from vcorr.stages.plan import make_plan
 from vcorr.stages.run import Reuse, execute, rescore
 from vcorr.video.lossless import read_lossless, video_hash, write_lossless
@@ -97,3 +98,12 @@ def test_attention_rows_are_stored_and_scored(found, tmp_path) -> None:
     again = rescore(outcome.run, found, RunSpec(metrics="confidence"))
     assert again == 1
     assert {m.rsplit("_", 1)[0] for m in outcome.run.read("scores")["metric"].to_pylist()} == {"confidence"}
+
+
+def test_a_dry_run_reckons_with_the_videos_that_will_be_kept(found, tmp_path) -> None:
+    kept = estimate(make_plan(spec(tmp_path, limit=2, prompt=None, mode="generate"), found), tmp_path).disk_bytes
+    read = estimate(make_plan(spec(tmp_path, limit=2, prompt=None, mode="generate", steps="0,9"), found), tmp_path)
+    frames, height, width, _ = sliding.slide(42)[0].shape
+    # two steps have twice the predictions of one, and the same videos
+    videos = 2 * kept - read.disk_bytes
+    assert videos == pytest.approx(2 * 0.8 * 3 * frames * height * width, rel=0.01)
