@@ -3,19 +3,24 @@
 import cv2
 import numpy as np
 import pytest
+import torch
+from diffusers.models.embeddings import apply_rotary_emb, get_3d_rotary_pos_embed
 
 from vcorr import Clip, RunSettings, UsageError
 from vcorr.cards import load_card
+from vcorr.geometry import TokenGrid
 from vcorr.metrics.accuracy import accuracy
 from vcorr.models import ENTRIES
 from vcorr.models.baselines import (
     BaselineConfig,
     DenseSearch,
     NearestColour,
+    PositionOnly,
     RandomToken,
     TokenPatches,
     ZeroMotion,
 )
+from vcorr.models.baselines.ignorant import _rotary
 from vcorr.testing import assert_passed, check_model
 
 SIDE, FRAMES = 96, 4
@@ -80,7 +85,7 @@ def test_zero_motion_stays():
     assert np.array_equal(found.xy, np.repeat(clip.queries[:, None], FRAMES, axis=1))
 
 
-@pytest.mark.parametrize("baseline", [ZeroMotion, RandomToken, NearestColour, TokenPatches, DenseSearch])
+@pytest.mark.parametrize("baseline", [ZeroMotion, RandomToken, PositionOnly, NearestColour, TokenPatches, DenseSearch])
 @pytest.mark.parametrize("stride", [8, 16])
 def test_answers_stay_inside_the_frame_and_begin_at_the_query(baseline, stride):
     corners = [[0, 0], [SIDE, 0], [0, SIDE], [SIDE, SIDE], [0.2, 50], [95.9, 95.9]]
@@ -130,7 +135,7 @@ def test_answers_are_those_of_a_slow_search(stride):
         assert np.allclose(tokens[n], queries[n] + best(c0 * stride, r0 * stride, grid))
 
 
-@pytest.mark.parametrize("baseline", [RandomToken, NearestColour, TokenPatches, DenseSearch])
+@pytest.mark.parametrize("baseline", [RandomToken, PositionOnly, NearestColour, TokenPatches, DenseSearch])
 def test_points_do_not_depend_on_each_other(baseline):
     clip = moving_clip(3, 1, INNER)
     together = answer(baseline(BaselineConfig()), clip).xy
@@ -212,6 +217,22 @@ class TestRandomToken:
         ]
 
 
+class TestPositionOnly:
+    def test_it_stands_still_whatever_moves(self):
+        clip = moving_clip(8, -8, [*INNER, [0, 0], [SIDE, SIDE], [8, 16]])
+        assert np.array_equal(answer(PositionOnly(BaselineConfig()), clip).xy, truth(clip, 0, 0).astype(np.float32))
+
+    def test_its_embedding_is_that_of_diffusers_with_the_same_content_in_every_token(self):
+        rows, cols = 5, 7
+        grid = TokenGrid(frames=2, rows=rows, cols=cols, stride=(8, 8))
+        cos, sin = get_3d_rotary_pos_embed(64, ((0, 0), (rows, cols)), (rows, cols), 2)
+        turned = apply_rotary_emb(torch.ones(1, 1, 2 * rows * cols, 64), (cos, sin))[0, 0].double().numpy()
+        theirs = turned[: rows * cols] @ turned[rows * cols :].T  # queries of latent 0, keys of latent 1
+        ours = _rotary(grid) @ _rotary(grid).T
+        time = theirs[0, 0] - ours[0, 0]  # what the latents' angle adds is the same for all tokens
+        np.testing.assert_allclose(theirs - time, ours, atol=1e-4)
+
+
 def test_the_grid_asks_for_whole_tokens():
     video = np.zeros((3, 37, 50, 3), dtype=np.uint8)
     clip = Clip(id="c", prompt="", queries=np.zeros((1, 2), np.float32), video=video)
@@ -221,7 +242,7 @@ def test_the_grid_asks_for_whole_tokens():
         answer(ZeroMotion(BaselineConfig()), clip)
 
 
-@pytest.mark.parametrize("baseline", [ZeroMotion, RandomToken, NearestColour, TokenPatches, DenseSearch])
+@pytest.mark.parametrize("baseline", [ZeroMotion, RandomToken, PositionOnly, NearestColour, TokenPatches, DenseSearch])
 def test_what_cannot_be_answered_is_refused(baseline):
     model = baseline(BaselineConfig())
     clip = moving_clip(0, 0, INNER)
@@ -241,7 +262,7 @@ def test_baselines_pass_the_contract_of_models(entry):
 
 
 def test_entries_and_cards():
-    names = ["zero-motion", "random-token", "nearest-colour", "token-patches", "dense-search"]
+    names = ["zero-motion", "random-token", "position-only", "nearest-colour", "token-patches", "dense-search"]
     assert [entry.name for entry in ENTRIES] == names
     for entry in ENTRIES:
         model = entry.create()

@@ -7,6 +7,7 @@ from vcorr.entries import ModelEntry
 _SUMMARIES = {
     "zero-motion": ("ZeroMotion", "every point stays where it is."),
     "random-token": ("RandomToken", "a token drawn uniformly for every point and frame."),
+    "position-only": ("PositionOnly", "a rotary embedding of tokens that all have the same content."),
     "nearest-colour": ("NearestColour", "the token whose mean colour is nearest to that of the query's token."),
     "token-patches": (
         "TokenPatches",

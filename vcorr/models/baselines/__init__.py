@@ -5,7 +5,7 @@ All of them answer once a video frame, on a grid whose latents are the frames, a
 
 from vcorr.models.baselines.base import Baseline, BaselineConfig
 from vcorr.models.baselines.dense import DenseSearch
-from vcorr.models.baselines.ignorant import RandomToken, ZeroMotion
+from vcorr.models.baselines.ignorant import PositionOnly, RandomToken, ZeroMotion
 from vcorr.models.baselines.tokens import NearestColour, TokenPatches
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     "BaselineConfig",
     "DenseSearch",
     "NearestColour",
+    "PositionOnly",
     "RandomToken",
     "TokenPatches",
     "ZeroMotion",

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from vcorr.geometry import TokenGrid
 from vcorr.models.baselines.base import Baseline
+from vcorr.models.baselines.distances import nearest, squared_distances
 from vcorr.records import Clip
 
 
@@ -39,6 +40,41 @@ class RandomToken(Baseline):
         drawn = drawn.reshape(len(own), grid.frames)  # also without queries
         drawn[:, 0] = own
         return (grid.centres[drawn] - grid.centres[own][:, None]).astype(np.float64)
+
+
+class PositionOnly(Baseline):
+    """A rotary position embedding whose tokens all have the same content: what place alone answers.
+
+    Query and key of a token at row y and column x are the same constant, turned by the angles of y and of x as
+    CogVideoX turns those of a head (`ROTARY_WIDTH` numbers for each, `ROTARY_BASE`); the latent's own angle is the same
+    for all tokens of a frame and changes no match. The key nearest to the query wins, which is where their product is
+    greatest; of equals the token nearest to the query's.
+
+    The probe `qk-position` asks the same of a model's own layers, where queries and keys differ in their mean content.
+    """
+
+    def moves(self, clip: Clip, grid: TokenGrid, seed: int) -> NDArray[np.floating[Any]]:
+        """As in `Baseline`; the same in every frame but the first."""
+        turned = _rotary(grid)
+        own = grid.tokens_at(clip.queries)
+        offsets = (grid.centres[None] - grid.centres[own][:, None]).astype(np.float64)  # (N, r*c, 2)
+        best = nearest(squared_distances(turned[own], turned), (offsets**2).sum(-1))
+        move = np.take_along_axis(offsets, best[:, None, None], axis=1)  # (N, 1, 2)
+        return move * (np.arange(grid.frames) > 0)[None, :, None]
+
+
+ROTARY_WIDTH = 24
+"""Of the 64 numbers of a head, those that turn with the row, and those that turn with the column (Yang et al.,
+CogVideoX, arXiv 2408.06072, section 2.2)."""
+ROTARY_BASE = 10_000.0
+
+
+def _rotary(grid: TokenGrid) -> NDArray[np.float64]:
+    """(r*c, 2 * ROTARY_WIDTH): the constant 1 in every pair of numbers, turned by each token's row and column."""
+    frequencies = ROTARY_BASE ** -(np.arange(0, ROTARY_WIDTH, 2) / ROTARY_WIDTH)
+    rows, cols = np.divmod(np.arange(grid.tokens_per_frame), grid.cols)
+    angles = np.concatenate([rows[:, None] * frequencies, cols[:, None] * frequencies], axis=1)
+    return np.concatenate([np.cos(angles) - np.sin(angles), np.cos(angles) + np.sin(angles)], axis=1)
 
 
 def _draws(name: str, query: NDArray[np.float32], grid: TokenGrid) -> NDArray[np.int64]:
