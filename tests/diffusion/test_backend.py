@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from diffusers.models.attention_dispatch import AttentionBackendName, _AttentionBackendRegistry
 from diffusers.models.attention_processor import AttnProcessor, AttnProcessor2_0, SlicedAttnProcessor
 from support.ltx import LTX, LTXConfig
 from torch import nn
@@ -18,6 +19,12 @@ class Still:
 
     def read(self, capture, queries):
         return {-1: queries[:, None].expand(-1, capture.grid.frames, -1)}
+
+
+@pytest.fixture(autouse=True)
+def _backend_of_the_process(monkeypatch):
+    """`set_attention_backend` of a model chooses for all models of the process as well; it is undone here."""
+    monkeypatch.setattr(_AttentionBackendRegistry, "_active_backend", _AttentionBackendRegistry._active_backend)
 
 
 @pytest.fixture
@@ -46,8 +53,6 @@ def test_another_backend_is_switched_back_when_the_model_is_adopted(ltx):
 
 
 def test_a_backend_chosen_for_everything_is_overruled(ltx, monkeypatch):
-    from diffusers.models.attention_dispatch import AttentionBackendName, _AttentionBackendRegistry
-
     monkeypatch.setattr(_AttentionBackendRegistry, "_active_backend", AttentionBackendName.FLEX)
     use_torch_attention(ltx.pipe.transformer, NAMES)
     assert len(run(ltx)) == 2
