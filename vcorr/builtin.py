@@ -56,12 +56,14 @@ def vcorr_metrics() -> list[MetricEntry]:
         MetricEntry(
             name="matching_accuracy",
             summary="Share of visible points within half a token of the reference.",
+            version=2,
             factory="vcorr.metrics.builtin:MatchingAccuracy",
             default=True,
         ),
         MetricEntry(
             name="pck",
             summary="Share of visible points within 1, 2, 4, 8, 16 pixels of a 256x256 frame.",
+            version=2,
             factory="vcorr.metrics.builtin:Pck",
             config="vcorr.metrics.builtin:PckConfig",
             default=True,
@@ -69,6 +71,7 @@ def vcorr_metrics() -> list[MetricEntry]:
         MetricEntry(
             name="strata",
             summary="matching_accuracy by kind of pair: displacement, frames, occlusion, distance to a boundary.",
+            version=2,
             factory="vcorr.metrics.strata:Strata",
             config="vcorr.metrics.strata:StrataConfig",
         ),

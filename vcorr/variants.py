@@ -28,8 +28,8 @@ class Switches:
             for the row and y for the column.
         pooling: What is pooled over. "queries": points visible in the query frame, real text tokens, table cells that
             are not NaN; the query frame itself does not count. "everything": all points and all frames of the
-            matching accuracy, all points of the confidence score (one that is never seen again as 0), padded text;
-            one NaN zeroes the table of harmonic means.
+            matching accuracy, whose distances are rounded to float32, all points of the confidence score (one that is
+            never seen again as 0), padded text; one NaN zeroes the table of harmonic means.
         second_softmax: False: float32 and one softmax. True: the correlation and a second softmax of it in the
             tensors' own dtype, in whose rounding flat rows become ties that the first token wins.
         scale: Of the dot products, where none is given. "width": 1/sqrt(d). "heads": 1/sqrt(H), in the published code's

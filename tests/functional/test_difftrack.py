@@ -136,6 +136,23 @@ def test_stored_accuracy(stored):
     assert 100 * got == stored["b_edge_pck"].item()
 
 
+def test_distances_around_the_threshold_round_as_the_published_ones():
+    """Points on a circle of 8 px: which of them are nearer is a matter of the last bit of float32."""
+    rng = np.random.default_rng(0)
+    grid = TokenGrid(frames=13, rows=30, cols=45, stride=(16, 16), temporal_ratio=4)
+    angle, reference = rng.uniform(0, 2 * np.pi, (500, 49)), rng.uniform(100, 300, (500, 49, 2)).astype(np.float32)
+    circle = 8 * np.stack([np.cos(angle), np.sin(angle)], axis=-1)
+    tracks = (reference + circle.astype(np.float32)).astype(np.float32)
+    visible = rng.random((500, 49)) < 0.8
+    published = torch.sqrt(torch.sum(torch.square(torch.tensor(tracks) - torch.tensor(reference)), dim=-1)) < 8
+    expected = (published & torch.tensor(visible)).sum() / torch.tensor(visible).sum()
+    got = matching_accuracy(tracks, reference, visible, grid, variant="difftrack")
+    assert got == pytest.approx(expected.item(), abs=1e-7)
+    assert got == matching_accuracy(tracks, reference, visible, grid, variant="difftrack", threshold=8)
+    exact = np.hypot(*np.moveaxis(tracks.astype(np.float64) - reference, -1, 0)) < 8
+    assert abs(exact[visible].mean() - expected.item()) > 1e-4, "float64 would have told"
+
+
 def test_stored_score_tables(stored):
     text, frames, h, w = stored["b_attn_dims"]
     grid = TokenGrid(frames=int(frames), rows=int(h), cols=int(w), stride=(16, 16), temporal_ratio=4)

@@ -36,12 +36,14 @@ class Pairs:
 
     shape: (N, T, 2), what tracks must have. index: (P,) int64 into the N*T points and frames, row-major. xy: (P, 2)
     float64 pixels, the reference there. moving: how many of them moved more than one stride since the query frame.
+    single: whether distances are rounded to float32, as the published code has them.
     """
 
     shape: tuple[int, ...]
     index: NDArray[np.int64]
     xy: NDArray[np.float64]
     moving: int
+    single: bool = False
 
     @classmethod
     def of(cls, reference: Floats, visible: NDArray[np.bool_], grid: TokenGrid, variant: Variant) -> Pairs:
@@ -50,7 +52,8 @@ class Pairs:
         moved = scored_pairs(reference, visible, grid, variant=variant, moving=True)
         moving, still = np.flatnonzero(moved), np.flatnonzero(pairs & ~moved)
         index = np.concatenate([moving, still])
-        return cls(reference.shape, index, reference.reshape(-1, 2)[index].astype(np.float64), len(moving))
+        single = switches_of(variant).pooling == "everything"
+        return cls(reference.shape, index, reference.reshape(-1, 2)[index].astype(np.float64), len(moving), single)
 
     def squared_distances(self, tracks: Floats, unit: NDArray[np.float64]) -> NDArray[np.float64]:
         """(P,) squares of |track - reference| / unit, with unit (2,) pixels in x and in y. NaN where a track is NaN.
@@ -60,7 +63,10 @@ class Pairs:
         """
         if tracks.shape != self.shape:
             raise UsageError(f"tracks: expected the reference's shape {self.shape}, got {tracks.shape}.")
-        offsets = tracks.reshape(-1, 2).take(self.index, axis=0) - self.xy
+        found = tracks.reshape(-1, 2).take(self.index, axis=0)
+        if self.single:
+            return _published_squares(found, self.xy, unit)
+        offsets = found - self.xy
         offsets /= unit
         with np.errstate(over="ignore"):  # too large for a square is too far
             offsets *= offsets
@@ -72,6 +78,18 @@ class Pairs:
         if not len(counted):
             return [Share(float("nan"), 0) for _ in limits]
         return [Share(np.count_nonzero(counted < limit * limit) / len(counted), len(counted)) for limit in limits]
+
+
+def _published_squares(found: Floats, reference: Floats, unit: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Squares of the distances (P, 2) as float32 rounds every operation on the way to them, the root included.
+
+    Source: DiffTrack's published code, utils/evaluation.py, 192-200. A square of 24 bits is exact in float64, so that
+    comparing squares is comparing those distances.
+    """
+    with np.errstate(over="ignore"):
+        offsets = (found.astype(np.float32) - reference.astype(np.float32)) / unit.astype(np.float32)
+        squares = offsets * offsets
+        return np.square(np.sqrt(squares[:, 0] + squares[:, 1]).astype(np.float64))
 
 
 class ReferenceMemo(Generic[_T]):
