@@ -78,12 +78,13 @@ def probe_parts(spec: RunSpec, registry: Registry, adapter: VideoModel) -> tuple
     Raises:
         UsageError: none is named, or an unknown one or an option that none of them has.
     """
+    found = [registry.probes.get(name) for name in spec.probes]
     if not adapter.sites():
         return ()  # answers directly: there is no attention to read
-    if not spec.probes:
+    if not found:
         names = ", ".join(registry.probes.names())
         raise UsageError("No probe was named.", hint=f"For example: --probe qk. Probes: {names}")
-    return _shared_options([registry.probes.get(n) for n in spec.probes], spec.options.get("probe", {}), "probe")
+    return _shared_options(found, spec.options.get("probe", {}), "probe")
 
 
 def make_part(registered: Registered[Any], options: Mapping[str, Any], part: str) -> Part:

@@ -82,6 +82,19 @@ class Plan:
         return entry.notice if isinstance(entry, TrackerEntry) else ""
 
     @property
+    def unused(self) -> str:
+        """What was asked for and does not apply to a model that answers directly."""
+        if self.sites:
+            return ""
+        spec = self.spec
+        asked = {f"--probe {spec.probe}": spec.probe, f"--layers {spec.layers}": spec.layers != "all"}
+        given = [flag for flag, given in asked.items() if given]
+        if not given:
+            return ""
+        verb = "does" if len(given) == 1 else "do"
+        return f"{self.model.entry.label} has no layers and answers directly; {' and '.join(given)} {verb} not apply."
+
+    @property
     def layers(self) -> frozenset[int]:
         """The chosen layers."""
         return frozenset(site.layer for site in self.sites)

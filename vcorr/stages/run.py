@@ -72,10 +72,9 @@ def execute(
     worker = Worker(plan, run, events or Silent(), fingerprints, compute=reuse is not Reuse.ONLY)
     record = _record(plan, fingerprints, command)
     run.write_record({**record, **worker.progress()}, "started")
-    if plan.fitted:
-        worker.events.note(plan.fitted)
-    if plan.notice:
-        worker.events.note(plan.notice)
+    for note in (plan.unused, plan.fitted, plan.notice):
+        if note:
+            worker.events.note(note)
     try:
         worker.run()
     except BaseException:
