@@ -25,7 +25,7 @@ def test_generated_parts_are_fresh(page, generate, monkeypatch, tmp_path) -> Non
 
 def test_every_part_is_on_a_page(generate) -> None:
     text = "".join(read(page) for page in WITH_PARTS)
-    assert [name for name in generate.PARTS if f"<!-- generated: {name} -->" not in text] == []
+    assert [name for name in generate.page_parts.PARTS if f"<!-- generated: {name} -->" not in text] == []
 
 
 def test_every_output_is_filled_in(generate) -> None:
@@ -36,10 +36,12 @@ def test_every_output_is_filled_in(generate) -> None:
 
 def test_the_generator_explains_every_field_and_nothing_else(generate) -> None:
     columns = {field.name for table in TABLES for field in schema(table)}
-    assert set(generate.COLUMNS) | {"xy"} == columns
-    assert set(generate.CARD_FIELDS) == {f.name for f in fields(ModelCard)} - {"extra"}
-    assert set(generate.CARD_EXTRAS) >= {key for card in generate.shipped_cards() for key in card.extra}
-    assert set(generate.ENTRY_FIELDS) == {f.name for kind in (Entry, *HOOKS.values()) for f in fields(kind)}
+    assert set(generate.page_parts.COLUMNS) | {"xy"} == columns
+    assert set(generate.page_parts.CARD_FIELDS) == {f.name for f in fields(ModelCard)} - {"extra"}
+    assert set(generate.page_parts.CARD_EXTRAS) >= {
+        key for card in generate.page_parts.shipped_cards() for key in card.extra
+    }
+    assert set(generate.page_parts.ENTRY_FIELDS) == {f.name for kind in (Entry, *HOOKS.values()) for f in fields(kind)}
 
 
 def test_every_card_has_a_fresh_page_and_every_page_a_card(generate) -> None:

@@ -1,0 +1,364 @@
+"""The generated parts of the pages, by name; used by generate.py."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import model_pages
+from command_output import printed
+from page_words import CARD_EXTRAS, CARD_FIELDS, COLUMNS, ENTRY_FIELDS, SWITCH_SOURCES, UNITS
+
+ROOT = Path(__file__).resolve().parents[1]
+OWN = {"vcorr", *(project.parent.name for project in ROOT.glob("plugins/*/pyproject.toml"))}
+"""The distributions of this repository."""
+MANY = 5
+"""More options than this are left to `vcorr show`."""
+
+
+def cli() -> str:
+    """Every command's --help."""
+    from vcorr.cli.main import cli as root
+
+    names = ["", *_command_names(root)]
+    return "\n".join(
+        f"## vcorr {name}".rstrip() + f"\n\n```text\n{printed([*name.split(), '--help'])[0]}\n```\n" for name in names
+    )
+
+
+def exit_codes() -> str:
+    """The table of exit codes; the numbers come from `vcorr.errors`."""
+    from vcorr import errors
+
+    rows = [
+        (errors.EXIT_OK, "done"),
+        (errors.EXIT_SOME_FAILED, "finished, but some clips failed (all of them, perhaps); each failure is a row"),
+        (errors.EXIT_USAGE, "the command, its options or files cannot be used as they are"),
+        (
+            errors.EXIT_PLUGIN,
+            "a plugin breaks its contract, or attention could not be captured; a finding of `vcorr doctor`",
+        ),
+        (errors.EXIT_MISSING, "weights, data or a package are not in reach"),
+        (errors.EXIT_INTERRUPTED, "interrupted with Ctrl-C; the same command goes on"),
+    ]
+    return _table(("code", "meaning"), [(f"`{code}`", text) for code, text in rows])
+
+
+def strata() -> str:
+    """The columns of the metric `strata`, as it is configured unless told otherwise."""
+    from vcorr.metrics.strata import METRIC, Strata
+
+    rows = []
+    for dimension in Strata().dimensions:
+        columns = ", ".join(f"`{METRIC}@{dimension.name}:{label}`" for label in dimension.labels)
+        rows.append((f"`{dimension.name}`", dimension.meaning, columns))
+    return _table(("dimension", "a pair is in a stratum by", "columns"), rows)
+
+
+def config_keys() -> str:
+    """The keys of a config file."""
+    from vcorr.spec import RunSpec
+
+    known = [f for f in dataclasses.fields(RunSpec) if f.name != "options"]
+    return _table(("key", "default"), [(f"`{f.name}`", f"`{f.default!r}`") for f in known])
+
+
+def switches() -> str:
+    """The switches between the variants, from the dataclass and its docstring."""
+    from vcorr.variants import VARIANTS, Switches, switch_values
+
+    said = _arguments(Switches)
+    rows = []
+    for name, values in switch_values().items():
+        flipped = "yes" if getattr(VARIANTS["difftrack"], name) == values[1] else "no"
+        first, second = (f"`{str(value).lower()}`" for value in values)
+        text = re.sub(r'"(\w+)"', r"`\1`", said[name]).replace("`corrected`", "corrected")
+        rows.append((f"`{name}`", first, second, flipped, text, SWITCH_SOURCES[name]))
+    head = ("switch", "corrected", "flipped", "in `difftrack`", "what they mean", "in the public code")
+    return _table(head, rows)
+
+
+def options_of(kind: str) -> Callable[[], str]:
+    """A part: the options of the components of one kind that come with the repository."""
+
+    def part() -> str:
+        from vcorr.cli.listing import describe
+        from vcorr.registry import installed
+
+        rows = []
+        for registered in installed().catalogue(kind).all():
+            if registered.source.distribution not in OWN:
+                continue
+            options = describe(kind, registered.entry.name).get("options", {})
+            listed = ", ".join(f"`{key}={_short(value)}`" for key, value in options.items()) or "none"
+            if len(options) > MANY:
+                listed = f"`vcorr show {kind} {registered.entry.name}`"
+            rows.append((f"`{registered.entry.name}`", registered.entry.summary, listed))
+        return _table((kind, "what it is", "options and defaults"), rows)
+
+    return part
+
+
+def columns_of(table: Any) -> Callable[[], str]:
+    """A part: the columns of one table."""
+
+    def part() -> str:
+        from vcorr.store.schema import schema
+
+        rows = [(f"`{f.name}`", f"{f.type}", UNITS.get(f.name, ""), _meaning(table, f.name)) for f in schema(table)]
+        return _table(("column", "type", "unit", "meaning"), rows)
+
+    return part
+
+
+def dataset_columns() -> str:
+    """The columns of a dataset folder's table."""
+    from vcorr.datasets import table
+
+    rows = [(f"`{f.name}`", f"{f.type}", table.MEANINGS[f.name]) for f in table.COLUMNS]
+    return _table(("column", "type", "meaning"), rows)
+
+
+def schema_metadata() -> str:
+    """The metadata every shard carries."""
+    from vcorr.store import schema
+
+    rows = [
+        (schema.VERSION_KEY, f"Version of the table's layout, now {schema.SCHEMA_VERSION}."),
+        (schema.TABLE_KEY, "`predictions`, `tracks` or `scores`."),
+        (schema.UNITS_KEY, "Units of the columns, in words."),
+        (schema.FINGERPRINT_KEY, "Fingerprint of the stage that wrote the shard."),
+    ]
+    return _table(("key", "value"), [(f"`{key.decode()}`", text) for key, text in rows])
+
+
+def hooks() -> str:
+    """Every hook with the example of its docstring."""
+    from vcorr import hookspecs
+    from vcorr.registry import HOOKS
+
+    parts = []
+    for name, entry in HOOKS.items():
+        intro, code, returns = _split_example(inspect.getdoc(getattr(hookspecs, name)) or "")
+        parts.append(f"### {name}()\n\n{intro}\n\n```python\n{code}\n```\n\n{_returned(entry.__name__, returns)}\n")
+    return "\n".join(parts)
+
+
+def entries() -> str:
+    """The fields of the entries."""
+    from vcorr.entries import Entry
+    from vcorr.registry import HOOKS
+
+    common = [f.name for f in dataclasses.fields(Entry)]
+    rows = [(f"`{f.name}`", "every entry", _default(f), ENTRY_FIELDS[f.name]) for f in dataclasses.fields(Entry)]
+    for kind in HOOKS.values():
+        own = [f for f in dataclasses.fields(kind) if f.name not in common]
+        rows += [(f"`{f.name}`", f"`{kind.__name__}`", _default(f), ENTRY_FIELDS[f.name]) for f in own]
+    return _table(("field", "of", "default", "meaning"), rows)
+
+
+def protocols() -> str:
+    """What the objects behind the entries can do."""
+    from vcorr import protocols as module
+
+    parts = []
+    for name in ("VideoModel", "Probe", "VariantProbe", "Metric", "Dataset", "Tracker", "Page"):
+        protocol = getattr(module, name)
+        members = [f"{key}: {text}" for key, text in inspect.get_annotations(protocol).items()]
+        methods = [m for m in vars(protocol).values() if inspect.isfunction(m) and not m.__name__.startswith("_")]
+        lines = [*(f"    {member}" for member in members), *(_signature(method) for method in methods)]
+        said = [f"- `{method.__name__}`: {_paragraphs(method)[0]}" for method in methods]
+        text = "\n\n".join(_paragraphs(protocol))
+        listing = "\n".join(lines)
+        parts.append(f"### {name}\n\n{text}\n\n```text\nclass {name}:\n{listing}\n```\n\n" + "\n".join(said) + "\n")
+    return re.sub(r"(?<!`)``(?!`)", "`", "\n".join(parts))
+
+
+def suites() -> str:
+    """The checks of `vcorr.testing`, by running them on small things."""
+    import vcorr.testing as suites_module
+
+    reports = _suite_reports()
+    parts = []
+    for name in sorted(n for n in suites_module.__all__ if n.startswith("check_")):
+        function = getattr(suites_module, name)
+        checks = "\n".join(f"- {check.name}" for check in reports[name])
+        parts.append(f"### {name}\n\n`{name}{_parameters(function)}`\n\n{_paragraphs(function)[0]}\n\n{checks}\n")
+    return "\n".join(parts)
+
+
+def card_fields() -> str:
+    """The fields of a model card that have a place of their own."""
+    from vcorr.cards import card_schema
+    from vcorr.records import ModelCard
+
+    rows = []
+    for field in dataclasses.fields(ModelCard):
+        if field.name != "extra":
+            kind = str(field.type).replace(" | None", "").replace("Attention", "text").replace("str", "text")
+            required = "required" if field.name in card_schema()["required"] else "optional"
+            rows.append(
+                (
+                    f"`{field.name}`",
+                    kind.replace("tuple[int, int]", "list of two int"),
+                    required,
+                    CARD_FIELDS[field.name],
+                )
+            )
+    return _table(("field", "type", "", "meaning"), rows)
+
+
+def card_extras() -> str:
+    """The further fields that the shipped cards use."""
+    used = {name for card in shipped_cards() for name in card.extra}
+    return _table(("field", "meaning"), [(f"`{name}`", CARD_EXTRAS[name]) for name in CARD_EXTRAS if name in used])
+
+
+def shipped_cards() -> list[Any]:
+    """The cards in model_cards/."""
+    return list(model_pages.shipped().values())
+
+
+def attention_kinds() -> str:
+    """The values of `attention`."""
+    from typing import get_args
+
+    from vcorr.records import Attention
+
+    return ", ".join(f"`{kind}`" for kind in get_args(Attention)) + "\n"
+
+
+def ltx_adapter() -> str:
+    """The adapter of LTX-Video as it is."""
+    source = ROOT / "plugins" / "vcorr-diffusers" / "vcorr_diffusers" / "ltx.py"
+    return f"```python\n{source.read_text(encoding='utf-8')}```\n"
+
+
+def _command_names(group: Any, prefix: str = "") -> list[str]:
+    names = []
+    for name, command in group.commands.items():
+        names.append(f"{prefix}{name}")
+        if hasattr(command, "commands"):
+            names += _command_names(command, f"{prefix}{name} ")
+    return names
+
+
+def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+    lines = [head, ("---",) * len(head), *(tuple(cell.replace("|", "\\|") for cell in row) for row in rows)]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines).replace("|  |", "| |") + "\n"
+
+
+def _meaning(table: str, column: str) -> str:
+    if column == "xy":
+        size = {"predictions": "latent frame: N x F", "tracks": "frame: N x T"}[table]
+        return f"Positions of the points in every {size} x (x, y), row-major."
+    if column == "frames" or column in COLUMNS:
+        return COLUMNS[column]
+    raise KeyError(f"docs/page_words.py does not say what the column {column!r} means")
+
+
+def _default(field: dataclasses.Field[Any]) -> str:
+    return "required" if field.default is dataclasses.MISSING else f"`{field.default!r}`"
+
+
+def _short(value: Any) -> str:
+    return "[" + ",".join(f"{v:g}" for v in value) + "]" if isinstance(value, list) else str(value)
+
+
+def _split_example(text: str) -> tuple[str, str, str]:
+    before, after = text.split("::\n", 1)
+    code, returns = after.split("\nReturns:\n")
+    lines = [line[4:] for line in code.strip("\n").splitlines()]
+    # two empty lines before what stands at the margin, as in a file
+    lines = [f"\n{line}" if re.match("class |@", line) else line for line in lines]
+    sentence = " ".join(returns.split()).removeprefix("Entries").strip(" .")
+    intro = before.strip()
+    return (intro + ":" if not intro.endswith(".") and intro else intro), "\n".join(lines).strip(), sentence
+
+
+def _returned(entry: str, rest: str) -> str:
+    return f"Returns `{entry}` records {rest}.".replace(" .", ".")
+
+
+def _paragraphs(thing: Any) -> list[str]:
+    text = (inspect.getdoc(thing) or "").split("\nArgs:")[0].split("\nReturns:")[0].split("\nRaises:")[0]
+    return text.strip().split("\n\n")
+
+
+def _arguments(thing: Any) -> dict[str, str]:
+    """What the section Args of a docstring says of each, on one line."""
+    section = (inspect.getdoc(thing) or "").split("\nArgs:\n")[1].split("\nRaises:")[0]
+    parts = re.split(r"^    (\w+): ", section, flags=re.MULTILINE)[1:]
+    return {name: " ".join(text.split()) for name, text in zip(parts[::2], parts[1::2], strict=True)}
+
+
+def _signature(method: Any) -> str:
+    return f"    def {method.__name__}{inspect.signature(method)}".replace("'", "")
+
+
+def _parameters(function: Any) -> str:
+    shown = [
+        f"{p.name}={p.default!r}" if p.default is not p.empty else p.name
+        for p in inspect.signature(function).parameters.values()
+    ]
+    return "(" + ", ".join(shown) + ")"
+
+
+def _suite_reports() -> dict[str, Any]:
+    import types
+
+    import vcorr
+    from vcorr import hookspecs, testing
+    from vcorr.metrics import MatchingAccuracy
+    from vcorr.probes.builtin import QueryKey
+
+    def example(hook: str, attribute: str) -> Any:
+        module = types.ModuleType(f"docs_{hook}")
+        exec(_split_example(inspect.getdoc(getattr(hookspecs, hook)) or "")[1], module.__dict__)
+        return getattr(module, attribute)()
+
+    return {
+        "check_model": testing.check_model(example("vcorr_models", "Still"), testing.random_clip(3, 16, 16)),
+        "check_reading": testing.check_reading(type(example("vcorr_models", "Still")), testing.random_clip(3, 16, 16)),
+        "check_entry": testing.check_entry(
+            vcorr.ModelEntry(
+                name="tiny", summary="A model.", factory="vcorr_tiny.model:Tiny", card="vcorr_tiny:cards/tiny.yaml"
+            ),
+            plugin="vcorr_tiny.plugin",
+        ),
+        "check_probe": testing.check_probe(QueryKey()),
+        "check_metric": testing.check_metric(MatchingAccuracy()),
+        "check_dataset": testing.check_dataset(example("vcorr_datasets", "Sliding")),
+        "check_tracker": testing.check_tracker(example("vcorr_trackers", "Frozen")),
+    }
+
+
+PARTS: dict[str, Callable[[], str]] = {
+    "cli": cli,
+    "exit codes": exit_codes,
+    "config keys": config_keys,
+    "switches": switches,
+    "probes": options_of("probe"),
+    "metrics": options_of("metric"),
+    "strata": strata,
+    "models": options_of("model"),
+    "datasets": options_of("dataset"),
+    "scores columns": columns_of("scores"),
+    "predictions columns": columns_of("predictions"),
+    "tracks columns": columns_of("tracks"),
+    "dataset columns": dataset_columns,
+    "schema metadata": schema_metadata,
+    "hooks": hooks,
+    "entries": entries,
+    "protocols": protocols,
+    "suites": suites,
+    "card fields": card_fields,
+    "card extras": card_extras,
+    "attention kinds": attention_kinds,
+    "ltx adapter": ltx_adapter,
+    "model list": model_pages.models_table,
+}

@@ -1,0 +1,130 @@
+"""What the generated parts of the pages say in words; used by page_parts.py."""
+
+from __future__ import annotations
+
+COLUMNS = {
+    "run": "Id of the run, the name of its directory.",
+    "model": "Name of the model, as typed after `--model`.",
+    "attention": "What a token can see: `full3d`, `factorised`, `linear` or `none`. Empty in the row of a failed clip.",
+    "weights": "What identifies the weights: `embedded:HASH`, `hub:ID@REVISION`, `path:HASH`, `random:SEED` or `none`.",
+    "probe": "Name of the probe; `direct` for models that answer without attention.",
+    "dataset": "Name of the dataset.",
+    "split": "Split of the dataset.",
+    "mode": "`renoise`: noise is added to the clip; `generate`: the video is sampled from the prompt.",
+    "tracker": "Who made the reference tracks; `exact` where they are known by construction.",
+    "clip": "Id of the clip.",
+    "layer": "Attention layer, from 0 in the order of execution; -1 without a site.",
+    "layer_name": "Path of the attention module inside the denoiser.",
+    "step": "Index into the scheduler's timesteps, 0 the noisiest; -1 without a site or without noise.",
+    "noise": "sigma / (alpha + sigma) of the step; NaN without noise.",
+    "head": "Attention head, from 0; -1 for the answer of several heads together.",
+    "metric": "Name of the score, a column of a metric, `NAME@DIMENSION:STRATUM` for one stratum of pairs; empty in "
+    "the one row of a clip that failed or has no tracks.",
+    "variant": "`corrected` or `difftrack`: under which it was scored; in `predictions`, under which it was read.",
+    "switches": "Switches flipped off the variant, as in `time_map=stretched+scale=heads`; empty for none.",
+    "value": "The score; NaN means not scored.",
+    "floor": "What standing still scores on the same pairs.",
+    "ceiling": "What the best answer the read-out can give scores on the same pairs.",
+    "n": "(point, frame) pairs the value is a share of.",
+    "seed": "Seed of the noise.",
+    "status": "`ok` or `failed`; in `scores` also `not_scored`, for a value that is NaN.",
+    "error": "Kind and first line of the error of a failed clip; else empty.",
+    "readout": "`token`: only motions by whole tokens can be answered. `free`: any position can.",
+    "grid": "The token grid as JSON: `TokenGrid.from_dict(json.loads(grid))`.",
+    "points": "N, the number of query points.",
+    "latents": "F, the number of latent frames.",
+    "kind": "`positions`: where the points went, in `xy`. `rows`: where attention rows put their weight, in `rows`.",
+    "rows": "Attention rows, N x (F - 1 + 5): peaks over later latents, peak_self, peak_text, sum_cross, _self, _text.",
+    "video": "Hash of the generated video that the tracks belong to; empty for the data's own videos.",
+    "prompt": "Text of the clip.",
+    "tracker_version": "Version of the tracker.",
+    "licence": "Licence of the tracker, which its tracks and whatever is computed from them come under; empty for "
+    "tracks of a dataset that does not say.",
+    "height": "H, of the video as the model read it.",
+    "width": "W, of the video as the model read it.",
+    "frames": "T, video frames as the model read them.",
+    "queries": "Query points in frame 0: N x (x, y), row-major.",
+    "visible": "N x T, row-major; true where the point can be seen.",
+    "boundary": "N: distance in frame 0 from the point to the nearest boundary between layers (object, background); "
+    "infinite where there is none, empty where it is not known.",
+}
+"""What a column means. `xy` differs between the tables, see `_meaning`."""
+
+UNITS = {
+    **dict.fromkeys(("value", "floor", "ceiling", "noise"), "in [0, 1]"),
+    **dict.fromkeys(("xy", "queries", "boundary", "height", "width"), "pixels"),
+    "n": "count",
+}
+
+SWITCH_SOURCES = {
+    "readout": "`AP` 3242-3249, `evaluate_tapvid.py` 331-351; the margin also in `utils/matching.py` 56",
+    "time_map": "`utils/track_vis.py` 18; always to 49 frames, `AP` 3256 and 3290",
+    "lookup": "`AP` 3308-3316; HunyuanVideo: `transformer_hunyuan_video.py` 238-246",
+    "pooling": "`utils/evaluation.py` 196-205, `utils/confidence_attention_score.py` 110-131, `utils/harmonic_mean.py`",
+    "second_softmax": "`AP` 3230-3238 and 3274, `evaluate_tapvid.py` 310-317 and 346, `utils/matching.py` 183-184",
+    "scale": "`evaluate_tapvid.py` 305-309, which takes the heads for the width",
+    "guidance_mask": "`AP` 1841-1845",
+}
+"""Where in the published code a switch comes from."""
+
+CARD_FIELDS = {
+    "name": "The name typed after `--model`.",
+    "title": "The name people know.",
+    "summary": "One sentence.",
+    "attention": "What a video token can attend to; one of the values below the table.",
+    "licence": "Of the weights, as an SPDX identifier where there is one.",
+    "hub_id": "Repository on the Hugging Face hub. Without it, `--weights hub` needs an adapter that knows better.",
+    "revision": "Commit of that repository, 40 hexadecimal digits. Branches and tags move; a commit does not.",
+    "download_gb": "Size of the download in gigabytes (10^9 bytes), for the message about missing weights.",
+    "parameters": "Of the denoiser alone. `--dry-run` estimates time and memory from it.",
+    "resolution": "[height, width] in pixels the model was released for.",
+    "frames": "Video frames the model was released for.",
+}
+
+CARD_EXTRAS = {
+    "hub_aliases": "Other ids under which the same revision may lie in the local cache.",
+    "fps": "Frames a second of the released model.",
+    "layers": "Attention layers.",
+    "heads": "Heads of each.",
+    "head_dim": "Width of a head; `--dry-run` uses it (64 when absent).",
+    "text_tokens": "Text tokens in the attention sequence.",
+    "text_encoder": "Which one, and whether it is part of the download.",
+    "vae": "Compression of the autoencoder in time and space, its channels, whether it is causal.",
+    "patch": "Latents a token covers in time and space.",
+    "position": "How tokens know where they are.",
+    "scheduler": "Class, prediction type and default number of steps.",
+    "guidance": "How the pipeline batches its guidance branches.",
+    "released_dtype": "Of the released weights.",
+    "training_data": "What is known about it; a benchmark's clips among it must be said here.",
+    "matching_layers": "Layers others found to match, each list with its source.",
+    "reported": "Published numbers with their source. Never mixed with measured rows.",
+    "random_weights": "What is different under `--weights random`.",
+    "weights": "Where the weights are when they are not on a hub.",
+    "limits": "What its numbers do not say.",
+    "homepage": "Where to read more.",
+    "image": "How an image-to-video model is given its first frame.",
+    "licence_link": "The licence's text.",
+    "notes": "What else one should know.",
+    "time_map": "Which frames a latent covers, where that is unusual.",
+    "token_sizes": "Pixels a token covers, of each resolution of a UNet.",
+    "motion_adapter": "Repository and revision of the motion modules, where they are not part of the model's own.",
+    "citation": "How to cite it.",
+    "kind": "`baseline` for models without a network.",
+    "method": "What a baseline does, exactly.",
+}
+
+ENTRY_FIELDS = {
+    "name": "Lowercase letters, digits, `-`, `_` and `.`; unique among its kind. What users type.",
+    "summary": "One line for lists.",
+    "factory": '`"package.module:Attr"`. Called with the options, or with nothing when `config` is None. '
+    "Resolving it is the first thing that may import torch.",
+    "version": "A whole number from 1, part of every fingerprint. Raise it whenever this part's numbers may move.",
+    "config": "Dataclass of the options, or its import string, or None for no options.",
+    "api_version": "Version of the hooks the entry was written for. Leave it alone.",
+    "check": "Options under which `vcorr plugin check` runs the contract: a size that a CPU runs in seconds.",
+    "card": '`"package:path/in/package.yaml"` of the model card.',
+    "data": "Dataset used when `--data` is not given; of `difftrack:`, as soon as it is imported, prompts until then.",
+    "default": "Whether every run computes the metric unless `--set metrics=...` chooses others.",
+    "licence": "Shown in lists and kept with the tracks.",
+    "notice": "Said once in every run that uses it.",
+}
