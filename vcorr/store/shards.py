@@ -136,6 +136,8 @@ def _remove_staging(folder: Path) -> None:
 
 
 def _is_running(process: str) -> bool:
+    if os.name == "nt":
+        return True  # where signal 0 is no question but Ctrl-C
     try:
         os.kill(int(process), 0)
     except PermissionError:
