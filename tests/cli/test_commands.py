@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
+from support.videos import write
 
 RUN = ("run", "--model", "sliding-model", "--probe", "qk", "--steps", "last")
 
@@ -262,3 +264,16 @@ def test_what_does_not_apply_to_a_baseline_is_said(vcorr) -> None:
     assert "has no layers and answers directly; --probe qk and --layers 2 do not apply." in " ".join(ended.err.split())
     assert "apply" not in vcorr(*still, "--reuse", "never").err
     assert vcorr(*still, "--probe", "nonsense").code == 2
+
+
+def test_points_that_stand_still_are_why_no_site_is_best(vcorr, tmp_path) -> None:
+    picture = np.random.default_rng(0).integers(0, 256, (8, 8, 3)).astype(np.uint8).repeat(8, 0).repeat(8, 1)
+    path = write(tmp_path / "still.mkv", np.stack([picture] * 5), codec="ffv1", pixels="bgr0")
+    run = ("run", "--model", "sliding-model", "--probe", "qk", "--data", f"video:{path}", "--set", "tracker=lk")
+    ended = vcorr(*run)
+    assert ended.code == 0
+    assert "No site has a skill by matching_accuracy: standing still scores 1.000" in " ".join(ended.out.split())
+    assert json.loads(vcorr(*run, "--json").out)["unranked"].startswith("No site has a skill")
+    run_path = ended.out.splitlines()[-1].removeprefix("Results: ")
+    assert "No site has a skill" in vcorr("score", run_path).out
+    assert "No site has a skill" in vcorr("show", "run", run_path).out

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from vcorr.stages.estimate import Estimate
     from vcorr.stages.plan import Plan
     from vcorr.stages.run import Outcome
-    from vcorr.stats.summary import BestSite, Extremes, SiteSummary
+    from vcorr.stats.summary import BestSite, Extremes, Findings, SiteSummary
     from vcorr.store.rundir import RunDirectory
 
 PIPE_WIDTH = 120
@@ -60,12 +60,10 @@ def duration(seconds: float) -> str:
 # ---------------------------------------------------------------------------------------------------------- run, score
 
 
-def outcome(
-    done: Outcome, best: Sequence[BestSite], without_skill: Sequence[Extremes] = (), videos: Sequence[Path] = ()
-) -> None:
+def outcome(done: Outcome, found: Findings, videos: Sequence[Path] = ()) -> None:
     """The end of a run: its best sites, what failed, where the results lie."""
     out = console()
-    _say_scores(out, best, without_skill)
+    _say_findings(out, found)
     clips = f"{done.clips - len(done.failed)} of {done.clips} clips" + (
         f", {done.reused} reused" if done.reused else ""
     )
@@ -81,19 +79,21 @@ def outcome(
     _say_path("Results", done.run.path)
 
 
-def scored(run: RunDirectory, clips: int, best: Sequence[BestSite], without_skill: Sequence[Extremes] = ()) -> None:
+def scored(run: RunDirectory, clips: int, found: Findings) -> None:
     """The end of a re-scoring."""
     out = console()
-    _say_scores(out, best, without_skill)
-    out.print(f"{clips} clips scored again.")
+    _say_findings(out, found)
+    out.print(f"{clips} {'clip' if clips == 1 else 'clips'} scored again.")
     _say_path("Results", run.path)
 
 
-def _say_scores(out: Console, best: Sequence[BestSite], without_skill: Sequence[Extremes]) -> None:
-    if best:
-        out.print(best_table(best))
-    if without_skill:
-        out.print(extremes_table(without_skill))
+def _say_findings(out: Console, found: Findings) -> None:
+    if found.best:
+        out.print(best_table(found.best))
+    if found.unranked:
+        out.print(Text(found.unranked))
+    if found.without_skill:
+        out.print(extremes_table(found.without_skill))
 
 
 def extremes_table(found: Sequence[Extremes]) -> RenderableType:
@@ -170,9 +170,7 @@ def _best_cells(found: BestSite) -> dict[str, Text | str]:
     }
 
 
-def outcome_dict(
-    done: Outcome, best: Sequence[BestSite], sites: Sequence[SiteSummary], without_skill: Sequence[Extremes]
-) -> dict[str, Any]:
+def outcome_dict(done: Outcome, found: Findings, sites: Sequence[SiteSummary]) -> dict[str, Any]:
     """What `vcorr run --json` prints."""
     return {
         "run": done.run.run_id,
@@ -183,18 +181,17 @@ def outcome_dict(
         "failed": list(done.failed),
         "seconds": round(done.seconds, 3),
         "peak_memory_gib": dict(done.peak_memory_gib),
-        **scores_dict(best, sites, without_skill),
+        **scores_dict(found, sites),
     }
 
 
-def scores_dict(
-    best: Sequence[BestSite], sites: Sequence[SiteSummary], without_skill: Sequence[Extremes]
-) -> dict[str, Any]:
-    """Best sites, every site, and the metrics that have no skill, as plain values."""
+def scores_dict(found: Findings, sites: Sequence[SiteSummary]) -> dict[str, Any]:
+    """Best sites or why there are none, every site, and the metrics that have no skill, as plain values."""
     return {
-        "best": [b.to_dict() for b in best],
+        "best": [b.to_dict() for b in found.best],
+        "unranked": found.unranked,
         "sites": [s.to_dict() for s in sites],
-        "without_skill": [one.to_dict() for one in without_skill],
+        "without_skill": [one.to_dict() for one in found.without_skill],
     }
 
 

@@ -138,18 +138,18 @@ def _run(plan: Plan, out: Path, reuse: str, as_json: bool) -> int:
 
 def _say_outcome(plan: Plan, outcome: Outcome, as_json: bool) -> None:
     from vcorr.cli import render
-    from vcorr.stats.summary import best_sites, extremes, summarise
+    from vcorr.stats.summary import Findings, summarise
 
     wanted = set(plan.clips)
     scores = outcome.run.read("scores")
     scores = scores.filter([clip in wanted for clip in scores["clip"].to_pylist()])
-    best, without_skill = best_sites(scores), extremes(scores)
-    videos = _draw_videos(plan, outcome, best) if plan.spec.save_videos else []
+    found = Findings.of(scores)
+    videos = _draw_videos(plan, outcome, found.best) if plan.spec.save_videos else []
     if as_json:
-        found = render.outcome_dict(outcome, best, summarise(scores), without_skill)
-        click.echo(json.dumps({**found, "videos": [str(path) for path in videos]}, indent=2))
+        facts = render.outcome_dict(outcome, found, summarise(scores))
+        click.echo(json.dumps({**facts, "videos": [str(path) for path in videos]}, indent=2))
     else:
-        render.outcome(outcome, best, without_skill, videos)
+        render.outcome(outcome, found, videos)
 
 
 def _draw_videos(plan: Plan, outcome: Outcome, best: Sequence[BestSite]) -> list[Path]:

@@ -29,6 +29,9 @@ def overview(found: Overview) -> None:
     if found.best:
         out.print()
         out.print(render.best_table(found.best))
+    if found.unranked:
+        out.print()
+        out.print(Text(found.unranked))
     if found.without_skill:
         out.print()
         out.print(render.extremes_table(found.without_skill))
@@ -59,6 +62,7 @@ def overview_dict(found: Overview) -> dict[str, Any]:
         **_facts(found),
         "metrics": list(found.metrics),
         "best": [best.to_dict() for best in found.best],
+        "unranked": found.unranked,
         "without_skill": [one.to_dict() for one in found.without_skill],
         "rankings": [_ranking_dict(ranking) for ranking in found.rankings],
         "strata": [_strata_dict(strata) for strata in found.strata],

@@ -31,7 +31,7 @@ def score(runs: tuple[Path, ...], assignments: tuple[str, ...], as_json: bool) -
     from vcorr.registry import installed
     from vcorr.spec import build_spec
     from vcorr.stages.run import rescore
-    from vcorr.stats.summary import best_sites, extremes, summarise
+    from vcorr.stats.summary import Findings, summarise
     from vcorr.store.rundir import RunDirectory
 
     found = []
@@ -42,13 +42,11 @@ def score(runs: tuple[Path, ...], assignments: tuple[str, ...], as_json: bool) -
         _check_keys(assignments)
         clips = rescore(run, installed(), spec)
         scores = run.read("scores")
-        best, without_skill = best_sites(scores), extremes(scores)
+        findings = Findings.of(scores)
         if as_json:
-            found.append(
-                {"run": str(path), "clips": clips, **render.scores_dict(best, summarise(scores), without_skill)}
-            )
+            found.append({"run": str(path), "clips": clips, **render.scores_dict(findings, summarise(scores))})
         else:
-            render.scored(run, clips, best, without_skill)
+            render.scored(run, clips, findings)
     if as_json:
         click.echo(json.dumps(found, indent=2))
     return EXIT_OK

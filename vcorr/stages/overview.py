@@ -25,6 +25,7 @@ from vcorr.stats.summary import (
     natural,
     series,
     site_summaries,
+    why_unranked,
 )
 from vcorr.store.rundir import RunDirectory
 
@@ -74,7 +75,7 @@ class StrataOf:
 @dataclass(frozen=True)
 class Overview:
     """A run. record: its run.json. metrics: every column it was scored by. metric: the one that sites are ranked by.
-    without_skill: the metrics that rank nothing, of a run that has no other.
+    without_skill: the metrics that rank nothing, of a run that has no other. unranked: why no site is the best.
     """
 
     facts: RunFacts
@@ -85,6 +86,7 @@ class Overview:
     rankings: tuple[Ranking, ...]
     strata: tuple[StrataOf, ...]
     without_skill: tuple[Extremes, ...] = ()
+    unranked: str = ""
 
 
 def overview(run: RunDirectory) -> Overview:
@@ -108,6 +110,7 @@ def overview(run: RunDirectory) -> Overview:
         rankings=tuple(_rankings(parts, best)),
         strata=tuple(_strata(series(stored.scores), best)),
         without_skill=tuple(extremes(stored.scores)) if not best else (),
+        unranked="" if best else why_unranked(stored.scores),
     )
 
 

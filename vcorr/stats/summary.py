@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from vcorr.records import HEAD_MEAN
-from vcorr.stats.bootstrap import Floats, bootstrap_mean, bootstrap_skill, skill
+from vcorr.stats.bootstrap import SKILL_MIN_RANGE, Floats, bootstrap_mean, bootstrap_skill, skill
 from vcorr.stats.choice import Choice, choose_and_report
 from vcorr.variants import DEFAULT_VARIANT, NamedVariant
 
@@ -182,6 +182,24 @@ class Extremes:
         return {"largest": self.largest.to_dict(), "smallest": self.smallest.to_dict(), "sites": self.sites}
 
 
+@dataclass(frozen=True)
+class Findings:
+    """What a scores table says at a glance.
+
+    best: see `best_sites`. without_skill: see `extremes`. unranked: see `why_unranked`.
+    """
+
+    best: tuple[BestSite, ...]
+    without_skill: tuple[Extremes, ...]
+    unranked: str
+
+    @classmethod
+    def of(cls, scores: pa.Table) -> Findings:
+        """Those of a scores table."""
+        best = tuple(best_sites(scores))
+        return cls(best, tuple(extremes(scores)), "" if best else why_unranked(scores))
+
+
 def series(scores: pa.Table, *, metric: str | None = None) -> list[Series]:
     """The series of a scores table, ordered by run, probe and metric; of one metric only when it is named."""
     failed = _failed_clips(scores)
@@ -266,6 +284,24 @@ def best_site(s: Series) -> BestSite | None:
     if np.isnan(values).all():
         return None
     return BestSite(s.key, site_summaries(s, sites=[int(np.nanargmax(values))])[0], math.nan, 0, len(s.sites))
+
+
+def why_unranked(scores: pa.Table) -> str:
+    """Why there is no best site by the main metric, for tables in which there is none; "" where the metric has no skill
+    to be best by, or there are no scores at all.
+    """
+    metric = main_metric(scores)
+    found = series(scores, metric=metric)
+    if found and all(np.isnan(s.score).all() for s in found):
+        return f"{metric} could not be scored: in no clip is there a pair of a point and a frame that counts."
+    bounds = [(x.floor, x.ceiling) for s in found for x in site_summaries(s, sites=[0]) if not math.isnan(x.ceiling)]
+    if not bounds:
+        return ""
+    floor, ceiling = bounds[0]
+    return (
+        f"No site has a skill by {metric}: standing still scores {floor:.3f} and the best answer {ceiling:.3f}, nearer "
+        f"than {SKILL_MIN_RANGE:g}. The points hardly move, so nothing tells what follows a motion."
+    )
 
 
 def extremes(scores: pa.Table) -> list[Extremes]:
