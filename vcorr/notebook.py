@@ -27,6 +27,8 @@ from vcorr.geometry import TokenGrid
 from vcorr.layouts import Layout, Placement, place_by_hand, place_by_plugin
 from vcorr.protocols import Probe
 from vcorr.records import Prediction, RowsPrediction, Site
+from vcorr.stages.variants import Readings, readings_of, run_variants
+from vcorr.variants import DEFAULT_VARIANT
 
 QUERY_SIDE = 20
 """Query points a side of the frame by default: the paper's grid for videos of objects."""
@@ -45,6 +47,7 @@ def record(
     size: tuple[int, int, int] | None = None,
     steps: Collection[int] | None = None,
     noise: Noise | None = None,
+    variant: str = DEFAULT_VARIANT.text,
 ) -> Recording:
     """Reads probes at the attention of a model while the block runs it, however it is run.
 
@@ -69,6 +72,9 @@ def record(
         size: (T, H, W) of the video that is made, with a plugin's layout, for models whose latents do not tell.
         steps: the steps to read; None for all.
         noise: sigma / (alpha + sigma) in [0, 1] of every step, by index or as a function of it; NaN when None.
+        variant: as `--set variant=` takes it: "corrected", "difftrack", "both", or one with switches flipped
+            (docs/switches.md). Every prediction says under which it was read; of several there is one each, where
+            they read differently.
 
     Raises:
         UsageError: something cannot be used; the message names it. Some things show when the model first runs, and at
@@ -81,7 +87,9 @@ def record(
         if grid is not None or size is not None:
             raise UsageError("record(): a vcorr.Layout brings its grid along.", hint="Leave out grid and size.")
         place = place_by_hand(module, layout)
-    return Recording(place, _made(probes), layers=layers, queries=queries, steps=steps, noise=noise)
+    made = _made(probes)
+    readings = readings_of(run_variants(variant), made)
+    return Recording(place, made, layers=layers, queries=queries, steps=steps, noise=noise, readings=readings)
 
 
 class Recording:
@@ -96,6 +104,7 @@ class Recording:
         queries: Any,
         steps: Collection[int] | None,
         noise: Noise | None,
+        readings: Readings,
     ) -> None:
         self._place = place
         self._probes = probes
@@ -103,6 +112,7 @@ class Recording:
         self._points = None if queries is None else _points(queries)
         self._chosen = _indices("steps", steps)
         self._noise = noise
+        self._readings = readings
         self._open, self._step = ExitStack(), ExitStack()
         self._recorder: Recorder | None = None
         self._thread = 0
@@ -218,7 +228,7 @@ class Recording:
 
     def _attach(self, stack: ExitStack) -> None:
         place = self._place
-        recorder = Recorder(self._probes, self.queries, layers=self._layers)
+        recorder = Recorder(self._probes, self.queries, layers=self._layers, variants=self._readings)
         stack.enter_context(recorder.attach(place.module, place.sites, place.layout, place.grid_at))
         self._recorder = recorder
 

@@ -100,6 +100,13 @@ assert {p.probe for p in rec.predictions} == {"qk", "content", "fine"}
 assert rec.predictions[0].xy.shape == (1, 3, 2)
 assert [p.noise for p in rec.predictions if p.probe == "qk"] == noise
 
+# %% Variants: as the published code reads it, beside the corrected reading, from one pass
+
+with vcorr.record(pipe.transformer, layout=layout, probes=["qk"], layers=[2], steps=[3], variant="both") as rec:
+    pipe(**prompt, **video)
+
+assert [p.variant.text for p in rec.predictions] == ["corrected", "difftrack"]
+
 # %% A pipeline that runs guidance as two passes: they are labelled, and only the conditional ones are steps
 
 from diffusers import AutoencoderKLWan, UniPCMultistepScheduler, WanPipeline, WanTransformer3DModel  # noqa: E402

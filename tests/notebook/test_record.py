@@ -19,6 +19,7 @@ from vcorr.capture.records import TokenLayout
 from vcorr.datasets.queries import query_grid
 from vcorr.diffusion import Compression
 from vcorr.errors import CaptureError, UsageError
+from vcorr.functional import match
 from vcorr.layouts import latent_size, token_grid
 from vcorr.probes.builtin import QueryKey
 
@@ -141,6 +142,21 @@ def test_queries_are_a_grid_over_the_frame_unless_given(denoiser):
     assert math.isnan(rec.predictions[0].noise)
 
 
+def test_a_variant_is_read_as_the_functions_read_it(denoiser):
+    with record(denoiser, layers=[1], variant="both") as rec:
+        sample(denoiser, steps=1)
+    corrected, published = rec.predictions
+    with record(denoiser, layers=[1], variant="difftrack") as alone:
+        sample(denoiser, steps=1)
+    assert [p.variant.base for p in (corrected, published, *alone.predictions)] == ["corrected", *["difftrack"] * 2]
+    assert np.array_equal(alone.predictions[0].xy, published.xy)
+    assert not np.array_equal(corrected.xy, published.xy)
+    q, k, _ = denoiser.blocks[1].attn.qkv(denoiser.blocks[0](tokens())).unflatten(-1, (3, 2, 4)).permute(2, 0, 3, 1, 4)
+    q, k = (x[0, :, : GRID.tokens].unflatten(1, (2, 3, 4)).detach() for x in (q, k))
+    for variant, found in (("corrected", corrected), ("difftrack", published)):
+        np.testing.assert_allclose(match(q, k, GRID, rec.queries, variant=variant), found.xy, atol=1e-4)
+
+
 def test_labels_still_reach_the_model(denoiser):
     with record(denoiser):
         sample(denoiser, steps=1)
@@ -241,6 +257,7 @@ def test_a_model_that_recovers_from_an_error_goes_on(denoiser):
         ({"steps": [0.5]}, "steps must be indices"),
         ({"queries": np.zeros((3, 3))}, r"queries must be \(N, 2\)"),
         ({"queries": np.zeros((0, 2))}, "queries"),
+        ({"variant": "published"}, "Unknown variant 'published'"),
         ({"layout": 3}, "layout must be a vcorr.Layout"),
         ({"grid": GRID}, "brings its grid"),
         ({"layout": layout(grid=(2, 3, 4))}, "grid must be a vcorr.TokenGrid"),
