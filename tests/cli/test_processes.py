@@ -9,11 +9,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from conftest import process_environment
 from support import sliding
 from support.distributions import install
+from support.videos import write
 
 from vcorr.store.rundir import find_runs
 
@@ -130,3 +132,14 @@ def test_a_closed_pipe_is_not_an_error(packages) -> None:
 def test_python_m_vcorr_is_the_program(vcorr_program) -> None:
     done = vcorr_program("--version")
     assert done.stdout.startswith("vcorr, version ")
+
+
+def test_data_of_the_users_own_is_checked_once_it_is_named(vcorr_program, tmp_path) -> None:
+    ended = vcorr_program("plugin", "check", "dataset:video")
+    assert ended.returncode == 4, ended.stdout
+    assert "not checked: No video was named" in " ".join(ended.stdout.split())
+    assert "FAIL" not in ended.stdout
+    path = write(tmp_path / "a.mkv", np.zeros((5, 64, 64, 3), dtype=np.uint8))
+    ended = vcorr_program("plugin", "check", "dataset:video", "--set", f"data.path={path}")
+    assert ended.returncode == 0, ended.stdout
+    assert "clips carry their id" in ended.stdout

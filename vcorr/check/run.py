@@ -13,7 +13,7 @@ from vcorr.records import Clip, RunSettings
 from vcorr.registry import PluginReport, Registry
 from vcorr.spec import make_config
 from vcorr.testing.data import check_dataset, check_tracker, random_clip
-from vcorr.testing.entry import check_entry, light
+from vcorr.testing.entry import MADE, check_entry, light
 from vcorr.testing.metric import check_metric
 from vcorr.testing.model import check_model
 from vcorr.testing.probe import check_probe
@@ -58,7 +58,11 @@ def check_plugin(target: Target, registry: Registry, options: Options) -> Found:
     seen: dict[str, str] = {}
     for registered in target.entries:
         entry = registered.entry
-        reports.append(check_entry(entry))
+        wants = _wants(entry, options)
+        reports.append(check_entry(entry, skip=[MADE] if _is_the_users(entry) else []))
+        if wants:
+            missing[entry.label] = wants
+            continue
         same = seen.setdefault(_identity(entry), entry.label)
         if same != entry.label or not reports[-1].passed:
             continue  # another name of what is checked already, or not even what its entry says
@@ -98,6 +102,26 @@ def _plugin_report(report: PluginReport, registry: Registry) -> Report:
 def _identity(entry: Entry) -> str:
     """Equal for two names of one part."""
     return repr((entry.kind, entry.factory, entry.config, dict(entry.check)))
+
+
+def _is_the_users(entry: Entry) -> bool:
+    """Whether the entry is for files of the user's own: a dataset that cannot be made before they are named."""
+    return entry.kind == "dataset" and not entry.check and bool(_refusal(entry, {}))
+
+
+def _wants(entry: Entry, options: Options) -> str:
+    """What has to be named before such a dataset can be checked; "" when it is, and for all other entries."""
+    return _refusal(entry, options.get("data", {})) if _is_the_users(entry) else ""
+
+
+def _refusal(entry: Entry, options: Mapping[str, Any]) -> str:
+    try:
+        entry.create(make_config(entry.config_type(), dict(options), "data"))
+    except UsageError as error:
+        return f"{error.message} Name it here: --set data.KEY=VALUE (vcorr show dataset {entry.name})"
+    except Exception:
+        return ""  # the suites say what is wrong
+    return ""
 
 
 def _suites(entry: Entry, options: Options) -> Iterator[Report]:

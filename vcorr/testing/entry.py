@@ -21,6 +21,8 @@ _IMPORT = (
     "import sys, importlib; importlib.import_module(sys.argv[1]); print(*(m for m in sys.argv[2:] if m in sys.modules))"
 )
 
+MADE = "the factory makes what the kind asks for"
+
 PROTOCOLS: dict[str, tuple[type, ...]] = {
     "model": (VideoModel,),
     "probe": (Probe,),
@@ -46,7 +48,7 @@ def check_entry(entry: Entry, *, plugin: str | None = None, skip: Collection[str
         ("the summary is one line", suite.summary),
         ("options are a dataclass that --set can fill", suite.options),
         ("options to check under are options", suite.checked),
-        ("the factory makes what the kind asks for", suite.made),
+        (MADE, suite.made),
     ]
     if isinstance(entry, ModelEntry):
         checks.append(("the card is valid and of this model", suite.card))
