@@ -8,6 +8,7 @@ tokens of a frame, d width of a head, N query points, T video frames. Positions 
 from vcorr.functional.api import latent_to_frames, match, match_features
 from vcorr.functional.attention import AttentionRows, attention_rows
 from vcorr.functional.guidance import cross_frame_attention
+from vcorr.functional.queries import QueryPoints
 from vcorr.functional.scores import attention_score, confidence_score, harmonic_mean, matching_accuracy, tapvid
 from vcorr.variants import CORRECTED, DIFFTRACK, DIFFTRACK_TAPVID, Switches, Variant
 
@@ -16,6 +17,7 @@ __all__ = [
     "DIFFTRACK",
     "DIFFTRACK_TAPVID",
     "AttentionRows",
+    "QueryPoints",
     "Switches",
     "Variant",
     "attention_rows",

@@ -10,7 +10,7 @@ from torch import Tensor
 from vcorr.errors import UsageError
 from vcorr.functional.arguments import check_floats, host_numbers
 from vcorr.functional.matching import Heads, match_feature_tokens, match_tokens
-from vcorr.functional.queries import as_points, locate_queries, upload
+from vcorr.functional.queries import QueryPoints, as_points, locate_queries, upload
 from vcorr.geometry import TokenGrid
 from vcorr.metrics.timemap import check_latent_tracks, frame_map
 from vcorr.variants import Variant, switches_of
@@ -21,7 +21,7 @@ def match(
     q: Tensor,
     k: Tensor,
     grid: TokenGrid,
-    queries: Tensor | ArrayLike,
+    queries: Tensor | ArrayLike | QueryPoints,
     *,
     variant: Variant = "corrected",
     symmetric: bool = True,
@@ -67,7 +67,7 @@ def match(
 
 @torch.no_grad()
 def match_features(
-    f: Tensor, grid: TokenGrid, queries: Tensor | ArrayLike, *, variant: Variant = "corrected"
+    f: Tensor, grid: TokenGrid, queries: Tensor | ArrayLike | QueryPoints, *, variant: Variant = "corrected"
 ) -> Tensor:
     """Where the features of each query point's token are found in every latent frame: one way, raw dot product.
 
@@ -95,7 +95,7 @@ def match_features(
 def latent_to_frames(
     xy: Tensor | ArrayLike,
     grid: TokenGrid,
-    queries: Tensor | ArrayLike,
+    queries: Tensor | ArrayLike | QueryPoints,
     *,
     variant: Variant = "corrected",
     video_frames: int | None = None,

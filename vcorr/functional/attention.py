@@ -12,9 +12,8 @@ from torch import Tensor
 from vcorr.errors import UsageError
 from vcorr.functional.arguments import check_floats, described
 from vcorr.functional.blocks import blocks, check_tokens, plain_precision
-from vcorr.functional.queries import QueryTokens, checked_points, locate_queries, upload
+from vcorr.functional.queries import QueryPoints, QueryTokens, query_points
 from vcorr.geometry import TokenGrid
-from vcorr.metrics.difftrack import exchanged_tokens
 from vcorr.variants import Variant, switches_of
 
 
@@ -40,7 +39,7 @@ def attention_rows(
     k: Tensor,
     k_text: Tensor,
     grid: TokenGrid,
-    queries: Tensor | ArrayLike,
+    queries: Tensor | ArrayLike | QueryPoints,
     *,
     variant: Variant = "corrected",
     key_mask: Tensor | None = None,
@@ -71,18 +70,18 @@ def attention_rows(
 
 
 def locate_rows(
-    grid: TokenGrid, queries: Tensor | ArrayLike, device: torch.device | str, *, variant: Variant = "corrected"
+    grid: TokenGrid,
+    queries: Tensor | ArrayLike | QueryPoints,
+    device: torch.device | str,
+    *,
+    variant: Variant = "corrected",
 ) -> QueryTokens:
     """The tokens whose attention rows are read; like `vcorr.functional.queries.locate_queries`, once for all sites.
 
     Raises:
         UsageError: queries that are not (N, 2) positions inside the frame.
     """
-    if switches_of(variant).lookup == "own":
-        return locate_queries(grid, queries, device)
-    points = checked_points(grid, queries)
-    tokens = upload(exchanged_tokens(grid, points), device)
-    return QueryTokens(upload(points, device), tokens, torch.arange(len(tokens), device=device))
+    return query_points(queries).located_rows(grid, device, variant)
 
 
 @torch.no_grad()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import operator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +14,7 @@ from torch import Tensor
 from vcorr.errors import UsageError
 from vcorr.functional.arguments import host_numbers
 from vcorr.geometry import TokenGrid, check_grid
-from vcorr.metrics.difftrack import field_samples
+from vcorr.metrics.difftrack import exchanged_tokens, field_samples
 from vcorr.variants import Variant, switches_of
 
 
@@ -22,17 +24,99 @@ class QueryTokens:
 
     xy: (N, 2) float32 pixels. tokens: (U,) int64, the distinct tokens that are read, ascending row-major indices.
     index: (N,) int64, which of `tokens` each query reads. weights: None; or, for the field read-out of difftrack,
-    (N, 4) float32 weights of the four tokens beside each query, and index is (N, 4) as well.
+    (N, 4) float32 weights of the four tokens beside each query, and index is (N, 4) as well. latent: the latent frame
+    that the tokens are in, the one that covers the frame of the queries.
     """
 
     xy: Tensor
     tokens: Tensor
     index: Tensor
     weights: Tensor | None = None
+    latent: int = 0
+
+
+class QueryPoints:
+    """Query points of one video frame, as probes get them. Their tokens are looked up once per grid and device.
+
+    Every function of `vcorr.functional` that takes `queries` takes them. What was looked up is kept: a clip's points
+    that are read at 1,500 sites are checked and uploaded once for each grid.
+
+    Args:
+        xy: (N, 2) raster pixels. They are copied to float32 on the CPU.
+        frame: the video frame they are in, counted from 0.
+
+    Attributes:
+        xy: (N, 2) float32 on the CPU: looking at them waits for no device. Not to be written into.
+        frame: the video frame they are in.
+        lookups: how often tokens were looked up, that is how many different look-ups were asked for.
+
+    Raises:
+        UsageError: xy are not (N, 2) numbers, or frame is not a whole number of at least 0.
+    """
+
+    def __init__(self, xy: Tensor | ArrayLike | QueryPoints, frame: int = 0) -> None:
+        self.xy = torch.from_numpy(as_points(xy).copy())
+        self.frame = checked_frame(frame)
+        self.lookups = 0
+        self._located: dict[tuple[TokenGrid, torch.device, str], QueryTokens] = {}
+
+    def __len__(self) -> int:
+        return len(self.xy)
+
+    def __repr__(self) -> str:
+        return f"QueryPoints({len(self)} points in frame {self.frame})"
+
+    def located(self, grid: TokenGrid, device: torch.device | str, variant: Variant = "corrected") -> QueryTokens:
+        """The tokens that matching reads, on `device`; kept for the next call.
+
+        The variants differ in `readout` alone here.
+
+        Raises:
+            UsageError: a point lies outside the frame, or no latent covers the frame.
+        """
+        field = switches_of(variant).readout == "field"
+        return self._lookup(grid, device, "field" if field else "token", _locate_samples if field else _locate_own)
+
+    def located_rows(self, grid: TokenGrid, device: torch.device | str, variant: Variant = "corrected") -> QueryTokens:
+        """The tokens whose attention rows are read, on `device`; kept for the next call.
+
+        The variants differ in `lookup` alone here. Corrected, they are the tokens that matching reads as well, and one
+        look-up serves both.
+
+        Raises:
+            UsageError: a point lies outside the frame, or no latent covers the frame.
+        """
+        own = switches_of(variant).lookup == "own"
+        return self._lookup(grid, device, "token" if own else "exchanged", _locate_own if own else _locate_exchanged)
+
+    def _lookup(self, grid: TokenGrid, device: torch.device | str, kind: str, locate: _Locate) -> QueryTokens:
+        check_grid(grid)
+        key = (grid, torch.device(device), kind)
+        if key not in self._located:
+            points = checked_points(grid, self)
+            self._located[key] = locate(grid, points, device, grid.latent_at(self.frame))
+            self.lookups += 1
+        return self._located[key]
+
+
+_Locate = Callable[[TokenGrid, NDArray[np.float32], torch.device | str, int], QueryTokens]
+
+
+def query_points(queries: Tensor | ArrayLike | QueryPoints) -> QueryPoints:
+    """`queries` as `QueryPoints`: they themselves if they are, else points of frame 0.
+
+    Raises:
+        UsageError: not an (N, 2) array of numbers.
+    """
+    return queries if isinstance(queries, QueryPoints) else QueryPoints(queries)
 
 
 def locate_queries(
-    grid: TokenGrid, queries: Tensor | ArrayLike, device: torch.device | str, *, variant: Variant = "corrected"
+    grid: TokenGrid,
+    queries: Tensor | ArrayLike | QueryPoints,
+    device: torch.device | str,
+    *,
+    variant: Variant = "corrected",
 ) -> QueryTokens:
     """Checks queries and looks up their tokens; the result can be used for every layer and step on the same grid.
 
@@ -41,21 +125,17 @@ def locate_queries(
 
     Args:
         grid: the token grid.
-        queries: (N, 2) raster pixels in frame 0.
+        queries: (N, 2) raster pixels in frame 0, or `QueryPoints`, which keep what was looked up.
         device: where q and k are.
         variant: "corrected", "difftrack" or `Switches` (`readout`).
 
     Raises:
         UsageError: not an (N, 2) array of numbers, or a position that is not finite or outside the frame.
     """
-    points = checked_points(grid, queries)
-    if switches_of(variant).readout == "field":
-        return _locate_samples(grid, points, device)
-    tokens, index = np.unique(grid.tokens_at(points), return_inverse=True)
-    return QueryTokens(upload(points, device), upload(tokens, device), upload(index, device))
+    return query_points(queries).located(grid, device, variant)
 
 
-def checked_points(grid: TokenGrid, queries: Tensor | ArrayLike) -> NDArray[np.float32]:
+def checked_points(grid: TokenGrid, queries: Tensor | ArrayLike | QueryPoints) -> NDArray[np.float32]:
     """Queries as an (N, 2) float32 array in host memory, all inside the frame.
 
     Raises:
@@ -70,12 +150,14 @@ def checked_points(grid: TokenGrid, queries: Tensor | ArrayLike) -> NDArray[np.f
     return points
 
 
-def as_points(queries: Tensor | ArrayLike) -> NDArray[np.float32]:
+def as_points(queries: Tensor | ArrayLike | QueryPoints) -> NDArray[np.float32]:
     """Queries as an (N, 2) float32 array in host memory.
 
     Raises:
         UsageError: they are not (N, 2) numbers.
     """
+    if isinstance(queries, QueryPoints):
+        return np.asarray(queries.xy.numpy())
     numbers = host_numbers("queries", queries, "(N, 2)")
     with np.errstate(over="ignore"):  # what is too large for float32 is outside any frame, as infinity is
         points = numbers.astype(np.float32)
@@ -90,11 +172,41 @@ def upload(array: ArrayLike, device: torch.device | str) -> Tensor:
     return torch.from_numpy(np.array(array)).to(device, non_blocking=True)
 
 
-def _locate_samples(grid: TokenGrid, points: NDArray[np.float32], device: torch.device | str) -> QueryTokens:
+def checked_frame(frame: int) -> int:
+    """A frame of a video, counted from 0.
+
+    Raises:
+        UsageError: it is not a whole number of at least 0.
+    """
+    try:
+        whole = operator.index(frame)
+    except TypeError:
+        whole = -1
+    if isinstance(frame, bool) or whole < 0:
+        raise UsageError(f"query_frame: expected the number of a video frame, counted from 0, got {frame!r}.")
+    return whole
+
+
+def _locate_own(grid: TokenGrid, points: NDArray[np.float32], device: torch.device | str, latent: int) -> QueryTokens:
+    tokens, index = np.unique(grid.tokens_at(points), return_inverse=True)
+    return QueryTokens(upload(points, device), upload(tokens, device), upload(index, device), latent=latent)
+
+
+def _locate_exchanged(
+    grid: TokenGrid, points: NDArray[np.float32], device: torch.device | str, latent: int
+) -> QueryTokens:
+    tokens = upload(exchanged_tokens(grid, points), device)
+    return QueryTokens(upload(points, device), tokens, torch.arange(len(tokens), device=device), latent=latent)
+
+
+def _locate_samples(
+    grid: TokenGrid, points: NDArray[np.float32], device: torch.device | str, latent: int
+) -> QueryTokens:
     samples = field_samples(grid, points)
     (cols, rows), (across, down) = samples.corners.transpose(1, 0, 2), samples.weights.transpose(1, 0, 2)
     beside = (rows[:, :, None] * grid.cols + cols[:, None]).reshape(-1, 4)
     weights = (down[:, :, None] * across[:, None]).reshape(-1, 4).astype(np.float32)
     tokens, index = np.unique(beside, return_inverse=True)
     index = index.reshape(beside.shape)  # numpy 2.0 and later disagree about its shape
-    return QueryTokens(upload(points, device), upload(tokens, device), upload(index, device), upload(weights, device))
+    xy, read, which, shares = (upload(array, device) for array in (points, tokens, index, weights))
+    return QueryTokens(xy, read, which, shares, latent)
