@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import itertools
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -178,6 +179,22 @@ def protocols() -> str:
     return re.sub(r"(?<!`)``(?!`)", "`", "\n".join(parts))
 
 
+def bases() -> str:
+    """The optional members, from the base classes."""
+    from vcorr import bases as module
+
+    parts = []
+    for name in ("VideoModelBase", "ProbeBase", "VariantProbeBase", "MetricBase", "DatasetBase", "TrackerBase"):
+        base = getattr(module, name)
+        said = _attribute_words(base)
+        rows = [(f"`{key}: {kind}`", f"`{getattr(base, key)!r}`", said[key]) for key, kind in _annotated(base)]
+        methods = [member for member in vars(base).values() if inspect.isfunction(member)]
+        rows += [(f"`{_call(method)}`", "", " ".join(_paragraphs(method)[0].split())) for method in methods]
+        text = " ".join(_paragraphs(base)[0].split())
+        parts.append(f"### {name}\n\n{text}\n\n{_table(('member', 'default', 'meaning'), rows)}")
+    return re.sub(r"(?<!`)``(?!`)", "`", "\n".join(parts))
+
+
 def suites() -> str:
     """The checks of `vcorr.testing`, by running them on small things."""
     import vcorr.testing as suites_module
@@ -300,6 +317,31 @@ def _signature(method: Any) -> str:
     return f"    def {method.__name__}{inspect.signature(method)}".replace("'", "")
 
 
+def _call(method: Any) -> str:
+    signature = inspect.signature(method)
+    names = ", ".join(list(signature.parameters)[1:])
+    return f"{method.__name__}({names}) -> {signature.return_annotation}"
+
+
+def _annotated(thing: Any) -> list[tuple[str, str]]:
+    return [(key, str(kind)) for key, kind in inspect.get_annotations(thing).items()]
+
+
+def _attribute_words(thing: Any) -> dict[str, str]:
+    """The strings that stand under the attributes of a class, by the attribute's name."""
+    import ast
+    import textwrap
+
+    (tree,) = ast.parse(textwrap.dedent(inspect.getsource(thing))).body
+    assert isinstance(tree, ast.ClassDef)
+    words = {}
+    for one, other in itertools.pairwise(tree.body):
+        said = isinstance(other, ast.Expr) and isinstance(other.value, ast.Constant)
+        if isinstance(one, ast.AnnAssign) and isinstance(one.target, ast.Name) and said:
+            words[one.target.id] = " ".join(str(other.value.value).split())
+    return words
+
+
 def _parameters(function: Any) -> str:
     shown = [
         f"{p.name}={p.default!r}" if p.default is not p.empty else p.name
@@ -355,6 +397,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "hooks": hooks,
     "entries": entries,
     "protocols": protocols,
+    "bases": bases,
     "suites": suites,
     "card fields": card_fields,
     "card extras": card_extras,

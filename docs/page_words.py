@@ -120,7 +120,10 @@ ENTRY_FIELDS = {
     "Resolving it is the first thing that may import torch.",
     "version": "A whole number from 1, part of every fingerprint. Raise it whenever this part's numbers may move.",
     "config": "Dataclass of the options, or its import string, or None for no options.",
-    "api_version": "Version of the hooks the entry was written for. Leave it alone.",
+    "api_version": (
+        "Version of the hooks the entry was written for. A plugin that states a newer one than the installed vcorr "
+        "knows is listed as broken, with the command that upgrades vcorr."
+    ),
     "check": "Options under which `vcorr plugin check` runs the contract: a size that a CPU runs in seconds.",
     "card": '`"package:path/in/package.yaml"` of the model card.',
     "data": "Dataset used when `--data` is not given; of `difftrack:`, as soon as it is imported, prompts until then.",

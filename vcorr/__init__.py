@@ -11,6 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from vcorr import functional as functional
+    from vcorr.bases import DatasetBase as DatasetBase
+    from vcorr.bases import MetricBase as MetricBase
+    from vcorr.bases import ProbeBase as ProbeBase
+    from vcorr.bases import TrackerBase as TrackerBase
+    from vcorr.bases import VariantProbeBase as VariantProbeBase
+    from vcorr.bases import VideoModelBase as VideoModelBase
     from vcorr.entries import DatasetEntry as DatasetEntry
     from vcorr.entries import GuidanceEntry as GuidanceEntry
     from vcorr.entries import MetricEntry as MetricEntry
@@ -48,6 +54,10 @@ _HOME = {
     **dict.fromkeys(
         ("Clip", "Tracks", "Site", "Unrotated", "Prediction", "RowsPrediction", "Score", "RunSettings", "ModelCard"),
         "records",
+    ),
+    **dict.fromkeys(
+        ("VideoModelBase", "ProbeBase", "VariantProbeBase", "MetricBase", "DatasetBase", "TrackerBase"),
+        "bases",
     ),
     "Layout": "layouts",
     "record": "notebook",

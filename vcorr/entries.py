@@ -56,11 +56,23 @@ class Entry:
             raise PluginError(f"{self.label}: factory must be 'package.module:Attr', got {self.factory!r}.")
         if isinstance(self.version, bool) or not isinstance(self.version, int) or self.version < 1:
             raise PluginError(f"{self.label}: version must be a whole number of at least 1, got {self.version!r}.")
-        if self.api_version != HOOK_API_VERSION:
+        self._check_api_version()
+
+    def _check_api_version(self) -> None:
+        asked = self.api_version
+        if isinstance(asked, bool) or not isinstance(asked, int) or asked < 1:
+            raise PluginError(f"{self.label}: api_version must be a whole number of at least 1, got {asked!r}.")
+        if asked > HOOK_API_VERSION:
             raise PluginError(
-                f"{self.label} was written for version {self.api_version} of the hooks; this vcorr speaks version "
+                f"{self.label} was written for version {asked} of the hooks; the installed vcorr knows them up to "
+                f"version {HOOK_API_VERSION}.",
+                hint="Upgrade vcorr: pip install -U vcorr",
+            )
+        if asked < HOOK_API_VERSION:
+            raise PluginError(
+                f"{self.label} was written for version {asked} of the hooks; the installed vcorr has version "
                 f"{HOOK_API_VERSION}.",
-                hint="Upgrade the plugin or vcorr, whichever is older.",
+                hint="Upgrade the plugin; CHANGELOG.md of vcorr says what changed.",
             )
 
     @property

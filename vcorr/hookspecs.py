@@ -2,7 +2,8 @@
 
 A plugin is a module listed under the entry-point group ``vcorr``. It carries any of these functions, marked with
 `vcorr.hookimpl`; each returns (or yields) entries. Hooks take no arguments, get no registry and change nothing.
-Each docstring below holds the smallest complete plugin of its kind; the tests execute every one of them.
+Each docstring below holds the smallest complete plugin of its kind; the tests execute every one of them. The base
+classes give the optional members their defaults (`vcorr.bases`).
 """
 
 from __future__ import annotations
@@ -36,9 +37,7 @@ def vcorr_models() -> Iterable[ModelEntry]:  # type: ignore[empty-body]
         import numpy as np
         import vcorr
 
-        class Still:
-            steps = 1
-
+        class Still(vcorr.VideoModelBase):
             def sites(self):
                 return ()
 
@@ -71,7 +70,7 @@ def vcorr_probes() -> Iterable[ProbeEntry]:  # type: ignore[empty-body]
         import vcorr
         from vcorr.functional import match
 
-        class KeyKey:
+        class KeyKey(vcorr.ProbeBase):
             needs = frozenset({"k"})
 
             def read(self, capture, queries):
@@ -95,7 +94,7 @@ def vcorr_metrics() -> Iterable[MetricEntry]:  # type: ignore[empty-body]
         import numpy as np
         import vcorr
 
-        class ThreePixels:
+        class ThreePixels(vcorr.MetricBase):
             higher_is_better = True
 
             def score(self, tracks, reference, grid):
@@ -122,7 +121,7 @@ def vcorr_datasets() -> Iterable[DatasetEntry]:  # type: ignore[empty-body]
         import numpy as np
         import vcorr
 
-        class Sliding:
+        class Sliding(vcorr.DatasetBase):
             split = "test"
 
             def ids(self):
@@ -154,7 +153,7 @@ def vcorr_trackers() -> Iterable[TrackerEntry]:  # type: ignore[empty-body]
         import numpy as np
         import vcorr
 
-        class Frozen:
+        class Frozen(vcorr.TrackerBase):
             def track(self, video, queries):
                 xy = np.repeat(queries[:, None], len(video), axis=1)
                 return vcorr.Tracks(xy, np.ones(xy.shape[:2], dtype=bool), tracker="frozen")

@@ -1,4 +1,6 @@
-"""What the objects behind the entries can do. Protocols, not base classes: a plugin need not inherit from vcorr.
+"""What the objects behind the entries must do: the required members, as protocols.
+
+Optional members and their defaults are in `vcorr.bases`, as classes a plugin may inherit from.
 
 Importing this module imports neither torch nor any model; tensor types are named for the type checker only.
 """
@@ -26,15 +28,7 @@ if TYPE_CHECKING:
 class VideoModel(Protocol):
     """An adapter: it knows one model, describes its layout as data and runs it under a recorder.
 
-    Beside these methods an adapter may have:
-
-    - ``steps: int``, the scheduler steps it samples with by default (1 when absent); 0 for a model without noise, which
-      has no steps: its one pass a clip runs inside ``recorder.step(-1)``;
-    - ``weights_id(weights: str) -> str``, what identifies the weights behind `--weights` (a hub revision, a content
-      hash, "random"), without loading them; raises `vcorr.MissingError` at once when they are not in reach. Absent: the
-      `--weights` value itself;
-    - ``check_makes(grid: TokenGrid) -> None``, which raises `vcorr.UsageError` when the model cannot generate a video
-      of that size, so that it is told before anything runs.
+    Optional members, such as the number of steps: `vcorr.VideoModelBase`.
     """
 
     def sites(self) -> Sequence[Site]:
@@ -111,9 +105,8 @@ class Rows(Protocol):
 class Probe(Protocol):
     """A descriptor: reduces the tensors of one attention call to positions or rows, inside the forward pass.
 
-    Beside these it may have ``readout``, which its predictions carry: "token" (when absent), or "free" when it can
-    answer other than whole-token motions. A probe like this answers in the variant `corrected` alone; one that answers
-    in others as well is a `VariantProbe`.
+    A probe like this answers in the variant `corrected` alone; one that answers in others as well is a `VariantProbe`.
+    Optional members, such as its read-out: `vcorr.ProbeBase`.
     """
 
     needs: frozenset[str]
@@ -136,8 +129,7 @@ class VariantProbe(Probe, Protocol):
     """A probe that answers under any variant, under several from one reading of a site (docs/switches.md).
 
     ``answers`` is "positions" or "rows", and so says which switches change its answers: `vcorr.variants.READ_WITH`.
-    Beside these it may have ``check_variants(variants: Sequence[Switches]) -> None``, which raises `vcorr.UsageError`
-    when its options make no sense under one of them, before anything is loaded.
+    `vcorr.VariantProbeBase` derives `read` from `read_each`.
     """
 
     answers: PredictionKind
@@ -153,8 +145,7 @@ class VariantProbe(Probe, Protocol):
 class Metric(Protocol):
     """A score of predicted tracks against a reference; numpy only, no model, no torch.
 
-    Beside these it may have ``under(variant: Switches) -> Metric``, the same metric under another variant
-    (docs/switches.md); one without it scores the rows of every variant alike.
+    Optional member, `under` for other variants: `vcorr.MetricBase`.
     """
 
     higher_is_better: bool
@@ -166,8 +157,9 @@ class Metric(Protocol):
 
 @runtime_checkable
 class RowMetric(Protocol):
-    """A score of attention rows; numpy only. A metric has either this method or `Metric.score`; it too may have
-    `under`.
+    """A score of attention rows; numpy only. A metric has either this method or `Metric.score`.
+
+    Optional member, `under` for other variants: `vcorr.MetricBase`.
     """
 
     higher_is_better: bool
@@ -181,10 +173,7 @@ class RowMetric(Protocol):
 class Dataset(Protocol):
     """Clips by id. `split` goes into every row.
 
-    Beside these a dataset may have:
-
-    - ``identity() -> Mapping``, plain values that identify the files behind it (content hashes) for the fingerprint;
-    - ``notes(clip_id) -> Sequence[str]``, sentences the user should read about a clip: that it was cut, for instance.
+    Optional members, what identifies its files and notes on clips: `vcorr.DatasetBase`.
     """
 
     split: str
@@ -202,9 +191,7 @@ class Dataset(Protocol):
 class Tracker(Protocol):
     """A point tracker: video (T, H, W, 3) uint8 and queries (N, 2) pixels in frame 0 to tracks.
 
-    Beside this it may have ``identity() -> Mapping``, plain values that identify the files behind it (content hashes)
-    for the fingerprint; values named like an option take its place there. It is called before anything runs, and
-    raises `vcorr.MissingError` when weights or a package are not in reach.
+    Optional member, what identifies its files: `vcorr.TrackerBase`.
     """
 
     def track(self, video: NDArray[np.uint8], queries: NDArray[np.float32]) -> Tracks:

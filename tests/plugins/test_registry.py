@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 import vcorr
-from vcorr import registry
+from vcorr import entries, registry
 from vcorr.entries import Entry
 
 
@@ -158,9 +158,35 @@ def test_invalid_names_are_refused(name: object) -> None:
         vcorr.ModelEntry(name=name, summary="", factory="builtins:object")  # type: ignore[arg-type]
 
 
-def test_entries_of_another_hook_version_are_refused() -> None:
-    with pytest.raises(vcorr.PluginError, match="version 99 of the hooks"):
-        vcorr.ModelEntry(name="x", summary="", factory="builtins:object", api_version=99)
+@pytest.mark.parametrize(
+    ("asked", "said"), [(99, "up to version 1.*\n.*pip install -U vcorr"), (0, "at least 1"), ("1", "'1'")]
+)
+def test_entries_of_another_hook_version_are_refused(asked, said) -> None:
+    with pytest.raises(vcorr.PluginError, match=said):
+        vcorr.ModelEntry(name="x", summary="", factory="builtins:object", api_version=asked)
+
+
+def test_an_entry_that_was_written_for_an_older_version_says_that_the_plugin_is_old(monkeypatch) -> None:
+    monkeypatch.setattr(entries, "HOOK_API_VERSION", 2)
+    with pytest.raises(vcorr.PluginError, match=r"version 1 of the hooks(.|\n)*Upgrade the plugin"):
+        vcorr.ModelEntry(name="x", summary="", factory="builtins:object", api_version=1)
+
+
+def test_a_plugin_of_a_newer_hook_version_is_broken_and_the_others_work() -> None:
+    @vcorr.hookimpl
+    def vcorr_models() -> list[vcorr.ModelEntry]:
+        return [vcorr.ModelEntry(name="new", summary="", factory="builtins:object", api_version=99)]
+
+    sources = [source(make_module("new", vcorr_models=vcorr_models), "dist-new")]
+    sources.append(source(make_module("old", vcorr_models=model_hook("old")), "dist-old"))
+    found = registry.Registry(sources)
+    states = {report.source.distribution: (report.state, " ".join(report.reasons)) for report in found.plugins}
+    assert states["dist-new"][0] == "broken"
+    assert (
+        "written for version 99 of the hooks; the installed vcorr knows them up to version 1" in states["dist-new"][1]
+    )
+    assert states["dist-old"] == ("ok", "")
+    assert found.models.names() == ["old"]
 
 
 def test_factories_that_cannot_be_imported_name_the_entry() -> None:

@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from vcorr.bases import ProbeBase, with_defaults
 from vcorr.capture.needs import PARTS
 from vcorr.capture.records import Capture
 from vcorr.errors import NumericalError, PluginError
@@ -73,7 +74,7 @@ def ask(
     Raises:
         PluginError: an answer has another form than the protocol says.
     """
-    readout: Readout = getattr(probe, "readout", "token")
+    readout = with_defaults(probe, ProbeBase).readout
     for variant, answers in zip(variants, _asked(name, probe, capture, points, variants), strict=True):
         if not isinstance(answers, Mapping) or not answers:
             raise PluginError(f"Probe {name!r} must return a mapping of heads to answers, got {answers!r}.")

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from vcorr.bases import DatasetBase
 from vcorr.datasets.card import card
 from vcorr.datasets.folder import CARD, DATA, IMAGES, DatasetFolder, file_hash, holds_files
 from vcorr.datasets.prompts import OBJECTS_SIDE, SCENES_SIDE, read_lines
@@ -74,7 +75,7 @@ class SourceSet:
 
 
 @dataclass(frozen=True)
-class ImportedSet:
+class ImportedSet(DatasetBase):
     """What became of one set. with_tracks: clips that have them, images: clips with a first frame."""
 
     name: str

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from vcorr.bases import DatasetBase
 from vcorr.datasets.config import PromptsConfig
 from vcorr.errors import MissingError, UsageError, unknown_name
 from vcorr.records import Clip
@@ -49,7 +50,7 @@ class _Item:
     side: int
 
 
-class Prompts:
+class Prompts(DatasetBase):
     """Prompts from a file, from the command line, or the built-in list (`vcorr.protocols.Dataset`).
 
     Raises:

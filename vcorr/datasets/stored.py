@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from vcorr.bases import DatasetBase
 from vcorr.datasets.config import DiffTrackConfig, FolderConfig
 from vcorr.datasets.folder import DatasetFolder, file_hash, one_of
 from vcorr.datasets.home import find_folder, imported_folder
@@ -20,7 +21,7 @@ from vcorr.records import Clip
 from vcorr.video.lossless import read_lossless
 
 
-class StoredDataset:
+class StoredDataset(DatasetBase):
     """The usable clips of a dataset folder (`vcorr.protocols.Dataset`); `split` is the dataset's own name.
 
     A clip with a video comes with the tracks that were made on it. One without gives its prompt, and its first frame

@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from vcorr.bases import DatasetBase
 from vcorr.datasets.config import VideoConfig
 from vcorr.datasets.queries import query_grid
 from vcorr.errors import MissingError, UsageError, unknown_name
@@ -20,7 +21,7 @@ SUFFIXES = (".avi", ".gif", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".t
 """What is taken for a video in a folder; a file named by itself may have any suffix."""
 
 
-class VideoFiles:
+class VideoFiles(DatasetBase):
     """Clips from files, with query points on a regular grid over the first frame (`vcorr.protocols.Dataset`).
 
     Every file is opened and its first frames are decoded when the dataset is made, so that a file that cannot be read

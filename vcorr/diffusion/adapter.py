@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from vcorr.bases import VideoModelBase
 from vcorr.cards import load_card
 from vcorr.diffusion.checks import check_loaded, check_size, frames_to_read, size_in_words
 from vcorr.diffusion.layout import Compression, Sizes
@@ -59,7 +60,7 @@ class VideoConfig:
     vae_slicing: bool = False
 
 
-class DiffusersVideoModel(Generic[C]):
+class DiffusersVideoModel(VideoModelBase, Generic[C]):
     """A diffusers video pipeline as a `vcorr.protocols.VideoModel`.
 
     In renoise mode it makes one conditional forward pass a step; in generate mode it calls the pipeline itself, which
@@ -104,7 +105,7 @@ class DiffusersVideoModel(Generic[C]):
     """What the pipeline's call names the number of video frames."""
     frame_inputs: ClassVar[tuple[str, ...]] = ()
     """Those of `inputs` that have a row for every frame, where the others have one for the whole video."""
-    needs_image: ClassVar[bool] = False
+    needs_image: bool = False
     """Whether sampling starts from an image, frame 0 of the clip's video."""
     steps: int = 50
     """Sampling steps by default."""

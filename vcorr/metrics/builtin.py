@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from vcorr.bases import MetricBase
 from vcorr.errors import UsageError
 from vcorr.geometry import TokenGrid
 from vcorr.metrics.accuracy import HALF_A_STRIDE
@@ -33,7 +34,7 @@ class PckConfig:
             )
 
 
-class MatchingAccuracy:
+class MatchingAccuracy(MetricBase):
     """`matching_accuracy` and `matching_accuracy_moving`: the share of pairs within half a stride (PROTOCOL section 4).
 
     Values are in [0, 1], NaN when no pair counts; n is the number of pairs. variant: which pairs count
@@ -64,7 +65,7 @@ class MatchingAccuracy:
         return scores
 
 
-class Pck:
+class Pck(MetricBase):
     """`pck_1` ... `pck_16` and their `_moving` twins: the share of pairs within so many pixels of a 256x256 frame.
 
     Distances are measured after scaling x by 256/W and y by 256/H, and compared strictly. Pairs are those of
@@ -98,7 +99,7 @@ class Pck:
         return scores
 
 
-class Confidence:
+class Confidence(MetricBase):
     """`confidence_cross`, `_self`, `_text`: how sure the attention of the query points is (PROTOCOL section 4).
 
     Meets `vcorr.protocols.RowMetric`: it scores the rows of the probe `attention`. n is the number of points. variant:
@@ -121,7 +122,7 @@ class Confidence:
         return {f"confidence_{part}": Score(mean.value, mean.points) for part, mean in means.items()}
 
 
-class AttentionScore:
+class AttentionScore(MetricBase):
     """`attention_cross`, `_self`, `_text`: where the attention of the query points goes (PROTOCOL section 4).
 
     Meets `vcorr.protocols.RowMetric`. n is the number of points.

@@ -15,6 +15,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from vcorr.bases import MetricBase
 from vcorr.errors import UsageError
 from vcorr.geometry import TokenGrid
 from vcorr.metrics.accuracy import HALF_A_STRIDE
@@ -73,7 +74,7 @@ class _Placed:
     strata: tuple[NDArray[np.int64], ...]
 
 
-class Strata:
+class Strata(MetricBase):
     """`matching_accuracy@DIMENSION:STRATUM`: the matching accuracy of the pairs in one stratum.
 
     Dimensions: displacement, frames, reappeared (was the point hidden since the query frame?), occlusion (is a frame

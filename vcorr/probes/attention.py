@@ -12,13 +12,14 @@ from torch import Tensor
 
 from vcorr.capture.records import Capture
 from vcorr.functional import AttentionRows, attention_rows
+from vcorr.probes.base import BuiltinProbe
 from vcorr.probes.builtin import take_heads
 from vcorr.probes.config import ProbeConfig, head_column, parse_heads, refuse
 from vcorr.records import HEAD_MEAN
-from vcorr.variants import CORRECTED, PredictionKind, Switches
+from vcorr.variants import PredictionKind, Switches
 
 
-class Attention:
+class Attention(BuiltinProbe):
     """`attention`: peaks and sums of the attention rows of the query points over later frames, the first, and the text.
 
     Padding is left out where the model masks it. The confidence and attention scores are made of these rows.
@@ -31,19 +32,11 @@ class Attention:
     answers: PredictionKind = "rows"
 
     def __init__(self, config: ProbeConfig | None = None) -> None:
-        self._config = config or ProbeConfig()
+        super().__init__(config)
         hint = "It reads the rows the model computes with, and matches nothing."
         refuse(bool(self._config.radius), "attention", "radius", hint)
         refuse(not self._config.rotary, "attention", "rotary", hint)
         refuse(not self._config.symmetric, "attention", "symmetric", hint)
-
-    def read(self, capture: Capture, queries: Tensor) -> dict[int, AttentionRows]:
-        """Rows per head; see `vcorr.protocols.Probe`.
-
-        Raises:
-            UsageError: a chosen head does not exist.
-        """
-        return self.read_each(capture, queries, [CORRECTED])[0]
 
     def read_each(
         self, capture: Capture, queries: Tensor, variants: Sequence[Switches]

@@ -18,14 +18,15 @@ from vcorr.errors import UsageError
 from vcorr.functional import match_features
 from vcorr.functional.matching import Reading, match_readings
 from vcorr.functional.queries import locate_queries
+from vcorr.probes.base import BuiltinProbe
 from vcorr.probes.config import HeadChoice, ProbeConfig, head_column, parse_heads, refuse
-from vcorr.records import HEAD_MEAN, Readout
-from vcorr.variants import CORRECTED, PredictionKind, Switches
+from vcorr.records import HEAD_MEAN
+from vcorr.variants import Switches
 
 Answers = dict[int, Tensor]
 
 
-class SoftmaxMatch:
+class SoftmaxMatch(BuiltinProbe):
     """Two tensors of an attention call matched as DiffTrack matches queries and keys: softmax per head and frame, both
     ways, mean over heads.
 
@@ -37,7 +38,6 @@ class SoftmaxMatch:
         UsageError: an option is given that this probe does not have.
     """
 
-    answers: PredictionKind = "positions"
     name: ClassVar[str]
     left: ClassVar[str]
     right: ClassVar[str]
@@ -49,7 +49,7 @@ class SoftmaxMatch:
         cls.needs = frozenset({cls.left, cls.right})
 
     def __init__(self, config: ProbeConfig | None = None) -> None:
-        self._config = config or ProbeConfig()
+        super().__init__(config)
         parts = (self.left, self.right)
         if not self._config.rotary:
             turned = {"q", "k"}.issuperset(parts)
@@ -57,11 +57,7 @@ class SoftmaxMatch:
             parts = (f"{self.left}_unrotated", f"{self.right}_unrotated")
         self._parts = parts
         self.needs = frozenset(parts)
-
-    @property
-    def readout(self) -> Readout:
-        """What positions can be answered: those of whole tokens, unless a radius refines them."""
-        return "free" if self._config.radius else "token"
+        self.readout = "free" if self._config.radius else "token"  # a radius refines whole tokens
 
     def check_variants(self, variants: Sequence[Switches]) -> None:
         """Checks the options against variants; see `vcorr.protocols.VariantProbe`.
@@ -72,14 +68,6 @@ class SoftmaxMatch:
         asked = bool(self._config.radius) and any(variant.readout == "field" for variant in variants)
         hint = "It refines whole tokens; the read-out of difftrack samples a field. Leave the radius out, or say "
         refuse(asked, self.name, "radius", f"{hint}--set variant=corrected.")
-
-    def read(self, capture: Capture, queries: Tensor) -> Answers:
-        """Positions per head; see `vcorr.protocols.Probe`.
-
-        Raises:
-            UsageError: a chosen head does not exist.
-        """
-        return self.read_each(capture, queries, [CORRECTED])[0]
 
     def read_each(self, capture: Capture, queries: Tensor, variants: Sequence[Switches]) -> list[Answers]:
         """Positions per head under each variant; see `vcorr.protocols.VariantProbe`.
@@ -170,7 +158,7 @@ class HiddenFair(SoftmaxMatch):
         return hidden.view(*hidden.shape[:3], heads, -1).permute(3, 0, 1, 2, 4)
 
 
-class Feature:
+class Feature(BuiltinProbe):
     """`feature`: the attention output before its projection, heads side by side, matches itself by raw dot product.
 
     Raises:
@@ -178,20 +166,10 @@ class Feature:
     """
 
     needs = frozenset({"out"})
-    answers: PredictionKind = "positions"
-    readout: Readout = "token"
 
     def __init__(self, config: ProbeConfig | None = None) -> None:
-        self._config = config or ProbeConfig()
+        super().__init__(config)
         _refuse_softmax_options("feature", self._config)
-
-    def read(self, capture: Capture, queries: Tensor) -> Answers:
-        """Positions per head; see `vcorr.protocols.Probe`.
-
-        Raises:
-            UsageError: a chosen head does not exist.
-        """
-        return self.read_each(capture, queries, [CORRECTED])[0]
 
     def read_each(self, capture: Capture, queries: Tensor, variants: Sequence[Switches]) -> list[Answers]:
         """Positions per head under each variant; see `vcorr.protocols.VariantProbe`.
@@ -212,7 +190,7 @@ class Feature:
         return {HEAD_MEAN: _side_by_side(out), **(dict(enumerate(out)) if chosen == "each" else {})}
 
 
-class Hidden:
+class Hidden(BuiltinProbe):
     """`hidden`: the output of the block, all its channels, matches itself by raw dot product. It has no heads.
 
     Raises:
@@ -220,18 +198,16 @@ class Hidden:
     """
 
     needs = frozenset({"hidden"})
-    answers: PredictionKind = "positions"
-    readout: Readout = "token"
 
     def __init__(self, config: ProbeConfig | None = None) -> None:
-        self._config = config or ProbeConfig()
+        super().__init__(config)
         _refuse_softmax_options("hidden", self._config)
         chosen = isinstance(parse_heads(self._config.heads), tuple)
         refuse(chosen, "hidden", "heads", "'hidden-fair' has it: it cuts the channels into one slice a head.")
 
-    def read(self, capture: Capture, queries: Tensor) -> Answers:
-        """Positions, under head -1 alone; see `vcorr.protocols.Probe`."""
-        return self.read_each(capture, queries, [CORRECTED])[0]
+    def answers_per_site(self, heads: int) -> int:
+        """One: the hidden state has no heads."""
+        return 1
 
     def read_each(self, capture: Capture, queries: Tensor, variants: Sequence[Switches]) -> list[Answers]:
         """Positions under each variant; see `vcorr.protocols.VariantProbe`."""

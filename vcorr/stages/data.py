@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from vcorr.bases import DatasetBase, with_defaults
 from vcorr.datasets.home import IMPORTS, is_within_reach
 from vcorr.entries import ModelEntry
 from vcorr.errors import MissingError, PluginError, UsageError
@@ -108,8 +109,8 @@ def check_image(model: Part, data: Part, first: Clip | None) -> None:
 def data_identity(data: Part, dataset: Dataset) -> dict[str, Any]:
     """A dataset's part of the fingerprint. Files are known by their contents, wherever they lie."""
     values = {**data.identity(), "split": dataset.split}
-    identify = getattr(dataset, "identity", None)
-    if identify is not None:
-        values["content"] = plain(identify())
+    content = with_defaults(dataset, DatasetBase).identity()
+    if content is not None:
+        values["content"] = plain(content)
         values["config"] = {k: v for k, v in values["config"].items() if k != "path"}
     return values

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from vcorr.bases import ProbeBase, with_defaults
 from vcorr.geometry import TokenGrid
 from vcorr.records import Clip, Site
 from vcorr.stages.plan import Plan
@@ -102,16 +103,13 @@ def _memory(plan: Plan, grid: TokenGrid) -> float | None:
 
 def _disk(plan: Plan, grid: TokenGrid, points: int) -> float:
     most = max((s.heads for s in plan.sites), default=1)
-    heads = {p.entry.name: _heads(p.config, most) * len(plan.readings[p.entry.name]) for p in plan.probes}
+    made = {p.entry.name: with_defaults(p.create(), ProbeBase) for p in plan.probes}
+    heads = {name: probe.answers_per_site(most) * len(plan.readings[name]) for name, probe in made.items()}
     sites = max(1, len(plan.sites)) * max(1, len(plan.settings.steps) if plan.sites else 1)
     predictions = sum(heads.values()) if heads else 1
     stored = sites * predictions * (STORED_SHARE * points * grid.frames * 8 + 400)
     video = 3 * grid.video_frames * grid.height * grid.width if plan.settings.mode == "generate" else 0
     return len(plan.clips) * (stored + LOSSLESS_SHARE * video)
-
-
-def _heads(config: Any, count: int) -> int:
-    return 1 + count if getattr(config, "heads", "mean") == "each" else 1
 
 
 def _flops_per_second(device: str, dtype: str) -> float:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from vcorr.bases import TrackerBase, with_defaults
 from vcorr.entries import Entry
 from vcorr.errors import UsageError, unknown_name
 from vcorr.protocols import VideoModel
@@ -62,8 +63,7 @@ def tracker_part(spec: RunSpec, registry: Registry, mode: Mode, first: Clip | No
 
 def tracker_files(tracker: Part | None) -> Mapping[str, Any]:
     """What identifies the files behind a tracker; raises `MissingError` when they are not in reach."""
-    identify = getattr(tracker.create(), "identity", None) if tracker else None
-    return dict(plain(identify())) if identify else {}
+    return dict(plain(with_defaults(tracker.create(), TrackerBase).identity())) if tracker else {}
 
 
 def metric_parts(spec: RunSpec, registry: Registry) -> tuple[Part, ...]:

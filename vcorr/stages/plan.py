@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from importlib import metadata
 from typing import Any
 
+from vcorr.bases import ProbeBase, VideoModelBase, with_defaults
 from vcorr.capture.needs import check_sites
 from vcorr.cards import load_card
 from vcorr.datasets.notes import fit_notes
@@ -170,7 +171,7 @@ def make_plan(spec: RunSpec, registry: Registry, *, probing: bool = True) -> Pla
     )
     adapter: VideoModel = model.create()
     weights_id = _weights_id(adapter, spec)
-    needs_image = bool(getattr(adapter, "needs_image", False))
+    needs_image = bool(with_defaults(adapter, VideoModelBase).needs_image)
     data = data_part(spec, model, registry, needs_image=needs_image)
     probes = probe_parts(spec, registry, adapter) if probing else ()
     variants = run_variants(spec.variant)
@@ -185,7 +186,7 @@ def make_plan(spec: RunSpec, registry: Registry, *, probing: bool = True) -> Pla
         check_image(model, data, first)
     sized = replace(first, video=None, tracks=None) if first and mode == "generate" else first
     made = {part.entry.name: part.create() for part in probes}
-    fitted = _preflight(adapter, probes, made, sites, sized, alone=len(clips) == 1)
+    fitted = _preflight(adapter, made, sites, sized, alone=len(clips) == 1)
     if mode == "generate":
         _check_makes(adapter, sites, sized)
     device, device_name, dtype = chosen_device(spec)
@@ -226,7 +227,6 @@ def _refuse_unavailable(spec: RunSpec) -> None:
 
 def _preflight(
     adapter: VideoModel,
-    probes: Sequence[Part],
     made: Mapping[str, Probe],
     sites: Sequence[Site],
     clip: Clip | None,
@@ -242,10 +242,8 @@ def _preflight(
     """
     needs = {name: frozenset(probe.needs) for name, probe in made.items()}
     check_sites(needs, sites, type(adapter).__name__)
-    for part in probes:
-        check = getattr(part.config, "check_sites", None)
-        if check is not None:
-            check(sites)
+    for probe in made.values():
+        with_defaults(probe, ProbeBase).check_sites(sites)
     try:
         return "" if clip is None else " ".join(fit_notes(clip, _common_grid(adapter, sites, clip)))
     except UsageError:
@@ -256,9 +254,8 @@ def _preflight(
 
 def _check_makes(adapter: VideoModel, sites: Sequence[Site], clip: Clip | None) -> None:
     """A size the model cannot make is one error, not a failure a clip."""
-    check = getattr(adapter, "check_makes", None)
-    if check is not None and clip is not None:
-        check(_common_grid(adapter, sites, clip))
+    if clip is not None:
+        with_defaults(adapter, VideoModelBase).check_makes(_common_grid(adapter, sites, clip))
 
 
 def _takes_without_video(adapter: VideoModel, sites: Sequence[Site], clip: Clip | None) -> bool:
@@ -287,8 +284,7 @@ def _common_grid(adapter: VideoModel, sites: Sequence[Site], clip: Clip) -> Toke
 
 
 def _weights_id(adapter: VideoModel, spec: RunSpec) -> str:
-    identify = getattr(adapter, "weights_id", None)
-    return str(identify(spec.weights)) if identify else spec.weights
+    return str(with_defaults(adapter, VideoModelBase).weights_id(spec.weights))
 
 
 def _mode(spec: RunSpec, first: Clip | None) -> Mode:
@@ -304,7 +300,7 @@ def _mode(spec: RunSpec, first: Clip | None) -> Mode:
 
 def _chosen_steps(spec: RunSpec, adapter: VideoModel, mode: Mode, label: str) -> tuple[tuple[int, ...], int]:
     """The steps to read and how many there are; for a model without noise "no step", and none."""
-    usual = int(getattr(adapter, "steps", 1))
+    usual = int(with_defaults(adapter, VideoModelBase).steps)
     if usual:
         total = spec.num_steps or usual
         text = default_steps(total) if spec.steps == DEFAULT_STEPS else spec.steps

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from vcorr.bases import VideoModelBase, with_defaults
 from vcorr.datasets.queries import query_grid
 from vcorr.errors import PluginError
 from vcorr.geometry import TokenGrid
@@ -78,7 +79,7 @@ def prepare_clip(plan: Plan, clip_id: str) -> tuple[Clip, TokenGrid]:
     """
     clip = plan.dataset.clip(clip_id)
     if plan.settings.mode == "generate":
-        keep = clip.video if getattr(plan.adapter, "needs_image", False) else None
+        keep = clip.video if with_defaults(plan.adapter, VideoModelBase).needs_image else None
         clip = replace(clip, video=keep, tracks=None)
     generating = plan.settings.mode == "generate"
     # what a model makes has its own size, whatever the video is like that gives its first frame

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from vcorr.bases import MetricBase, with_defaults
 from vcorr.errors import StoreError
 from vcorr.geometry import TokenGrid
 from vcorr.metrics.bounds import ceiling_tracks, zero_motion
@@ -48,14 +49,20 @@ class Judge:
 
 
 def judges(variants: Iterable[NamedVariant], metrics: Sequence[Metric | RowMetric]) -> tuple[Judge, ...]:
-    """One a variant. Metrics without `under` are the same under every variant."""
+    """One a variant. Metrics without an `under` of their own are the same under every variant."""
     return tuple(
         Judge(
             variant,
-            tuple(metric.under(variant.values) if hasattr(metric, "under") else metric for metric in metrics),
+            tuple(_under(metric, variant.values) for metric in metrics),
         )
         for variant in variants
     )
+
+
+def _under(metric: Metric | RowMetric, variant: Switches) -> Metric | RowMetric:
+    judging: Any = with_defaults(metric, MetricBase).under(variant)
+    found: Metric | RowMetric = judging
+    return found
 
 
 def score_clip(context: RowContext, judges: Sequence[Judge], predictions: pa.Table, tracks: pa.Table) -> list[Row]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
+from vcorr.bases import ProbeBase, with_defaults
 from vcorr.errors import UsageError, unknown_name
 from vcorr.protocols import Probe, VariantProbe
 from vcorr.records import NO_SITE
@@ -84,9 +85,7 @@ def _readings(name: str, probe: Probe, variants: Sequence[NamedVariant]) -> tupl
     for variant in variants:
         if not any(variant.agrees(other, names) for other in found):
             found.append(variant.only(names))
-    check = getattr(probe, "check_variants", None)
-    if check is not None:
-        check([variant.values for variant in found])
+    with_defaults(probe, ProbeBase).check_variants([variant.values for variant in found])
     return tuple(found)
 
 

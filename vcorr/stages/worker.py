@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from vcorr.bases import DatasetBase, with_defaults
 from vcorr.errors import MissingError, PluginError, StoreError
 from vcorr.protocols import Probe, Tracker
 from vcorr.stages import predict, score, track
@@ -172,8 +173,7 @@ class Worker:
 
     def _say_notes(self, clip_id: str) -> None:
         """What a dataset has to say about reading a clip: that it was cut, say, or resized."""
-        notes = getattr(self._plan.dataset, "notes", None)
-        for note in notes(clip_id) if notes else ():
+        for note in with_defaults(self._plan.dataset, DatasetBase).notes(clip_id):
             self.events.note(note)
 
     def _load(self) -> None:

@@ -11,10 +11,10 @@ from typing import Any
 
 from vcorr.cards import load_card
 from vcorr.entries import Entry, ModelEntry, resolve
-from vcorr.protocols import Dataset, Metric, Page, Probe, RowMetric, Tracker, VideoModel
 from vcorr.records import ModelCard
 from vcorr.registry import HEAVY
 from vcorr.spec import make_config
+from vcorr.testing.members import lacking, wrong_members
 from vcorr.testing.report import CheckFunction, Report, expect, run_checks
 
 _IMPORT = (
@@ -22,16 +22,6 @@ _IMPORT = (
 )
 
 MADE = "the factory makes what the kind asks for"
-
-PROTOCOLS: dict[str, tuple[type, ...]] = {
-    "model": (VideoModel,),
-    "probe": (Probe,),
-    "metric": (Metric, RowMetric),
-    "dataset": (Dataset,),
-    "tracker": (Tracker,),
-    "page": (Page,),
-}
-"""What the object behind an entry of a kind can do; one of them. Guidances have none yet."""
 
 
 def check_entry(entry: Entry, *, plugin: str | None = None, skip: Collection[str] = ()) -> Report:
@@ -89,9 +79,10 @@ class _EntrySuite:
         factory = resolve(self._entry.factory, self._entry.label)
         expect(callable(factory), f"{self._entry.factory} cannot be called.")
         made = self._entry.create(make_config(self._type, self._entry.check, self._entry.kind))
-        protocols = PROTOCOLS.get(self._entry.kind, ())
-        if protocols and not any(isinstance(made, protocol) for protocol in protocols):
-            expect(False, f"{type(made).__name__} lacks {', '.join(_lacking(made, protocols[0]))}.")
+        missing = lacking(made, self._entry.kind)
+        expect(not missing, f"{type(made).__name__} lacks {', '.join(missing)}.")
+        wrong = wrong_members(made, self._entry.kind)
+        expect(not wrong, f"{type(made).__name__}: {' '.join(wrong)}")
 
     def card(self) -> str:
         assert isinstance(self._entry, ModelEntry)
@@ -111,9 +102,3 @@ class _EntrySuite:
         missing = dataclasses.MISSING
         needed = {f.name for f in dataclasses.fields(self._type or object) if f.default is missing is f.default_factory}
         return {key: value for key, value in self._entry.check.items() if key in needed}
-
-
-def _lacking(made: Any, protocol: type) -> list[str]:
-    """The members of a protocol that an object does not have."""
-    names = [*protocol.__annotations__, *vars(protocol)]
-    return sorted(name for name in names if not name.startswith("_") and not hasattr(made, name))

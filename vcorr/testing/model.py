@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
+from vcorr.bases import VideoModelBase, with_defaults
 from vcorr.capture.recorder import Recorder
 from vcorr.capture.records import Capture, TokenLayout
 from vcorr.geometry import TokenGrid
@@ -293,9 +294,9 @@ class _ModelSuite:
         return ", ".join(f"{part} of {len(layers)} layers" for part, layers in needs.items() if layers) or "nothing"
 
     def _expect_card(self, sites: Sequence[Site]) -> None:
-        card, kinds = getattr(self._model, "model_card", None), {site.attention for site in sites}
+        card, kinds = with_defaults(self._model, VideoModelBase).model_card(), {site.attention for site in sites}
         if sites and card is not None:
-            said = card().attention
+            said = card.attention
             expect(said in kinds, f"the model card says {said!r} attention, the sites have {sorted(kinds)}.")
 
     # ---------------------------------------------------------------------------------------------------------- shared
@@ -352,7 +353,7 @@ def _is_temporal(site: Site) -> bool:
 
 
 def _settings(model: Any) -> RunSettings:
-    steps = int(getattr(model, "steps", 1))
+    steps = int(with_defaults(model, VideoModelBase).steps)
     if not steps:
         return RunSettings(steps=(NO_SITE,), num_steps=0)
     return RunSettings(steps=(0, steps - 1) if steps > 1 else (0,), num_steps=steps)

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from vcorr.bases import ProbeBase, with_defaults
 from vcorr.capture.needs import PARTS
 from vcorr.capture.reading import ROW_PARTS
 from vcorr.capture.records import Capture, TokenLayout
@@ -84,7 +85,7 @@ class _ProbeSuite:
         needs: Any = getattr(self._probe, "needs", None)
         expect(isinstance(needs, frozenset), f"needs must be a frozenset, got {needs!r}.")
         expect(bool(needs) and needs <= PARTS, f"needs must name some of {sorted(PARTS)}, got {sorted(needs)}.")
-        readout = getattr(self._probe, "readout", "token")
+        readout = with_defaults(self._probe, ProbeBase).readout
         expect(readout in ("token", "free"), f"readout must be 'token' or 'free', got {readout!r}.")
         return f"needs {', '.join(sorted(needs))}"
 
@@ -120,7 +121,7 @@ class _ProbeSuite:
 
     def motion(self, shift: tuple[int, int]) -> None:
         # tokens are found again exactly; a refined position may lean towards neighbours, by less than half a token
-        free = getattr(self._probe, "readout", "token") == "free"
+        free = with_defaults(self._probe, ProbeBase).readout == "free"
         tolerance = [side / 2 if free else 1e-3 for side in GRID.stride]
         step = torch.tensor([shift[0] * GRID.stride[0], shift[1] * GRID.stride[1]])
         expected = self._queries[:, None] + torch.arange(GRID.frames)[None, :, None] * step
@@ -174,9 +175,8 @@ class _ProbeSuite:
 
     def _takes(self, variant: Switches) -> bool:
         """Whether the probe's options make sense under a variant."""
-        check = getattr(self._probe, "check_variants", lambda variants: None)
         try:
-            check([variant])
+            with_defaults(self._probe, ProbeBase).check_variants([variant])
         except UsageError:
             return False
         return True

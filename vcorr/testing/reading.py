@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from vcorr.bases import VideoModelBase, with_defaults
 from vcorr.capture.recorder import Recorder
 from vcorr.entries import Entry
 from vcorr.errors import UsageError
@@ -129,13 +130,13 @@ class _ReadingSuite:
         A model that starts from an image is conditioned on frame 0 everywhere: its first token is of the second latent.
         """
         grid = model.grid(self._clip, model.sites()[0])
-        first = int(getattr(model, "needs_image", False))
+        first = int(with_defaults(model, VideoModelBase).needs_image)
         last = (grid.frames - 1, grid.rows - 1, grid.cols - 1)
         return list(dict.fromkeys([(first, 0, 0), (grid.frames // 2, grid.rows // 2, grid.cols // 3), last]))
 
     def _found(self, model: Any, token: tuple[int, int, int]) -> list[tuple[int, ...]]:
         """Where noise that is inverted is found, and darkness that turns bright: a norm may hide one of the two."""
-        steps = NUM_STEPS if getattr(model, "steps", 1) else 0
+        steps = NUM_STEPS if with_defaults(model, VideoModelBase).steps else 0
         return [find_impulse(model, clip, token, steps - 1, steps) for clip in (self._clip, self._dark)]
 
     def _changes(self, mode: Any) -> bool:
@@ -145,7 +146,7 @@ class _ReadingSuite:
 
     def _read(self, prompt: str, mode: Any) -> Readings:
         clip, keep = replace(self._clip, prompt=prompt), _Keep()
-        steps = NUM_STEPS if getattr(self._whole, "steps", 1) else 0
+        steps = NUM_STEPS if with_defaults(self._whole, VideoModelBase).steps else 0
         settings = RunSettings(mode, (min(0, steps - 1),), steps, guidance=GUIDANCE)
         self._whole.run(clip, settings, Recorder({"keep": keep}, clip.queries))
         return keep.seen

@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from vcorr.bases import TrackerBase
 from vcorr.errors import UsageError, unknown_name
 from vcorr.records import Tracks
 from vcorr.trackers.chain import (
@@ -26,7 +27,7 @@ FULL_RESOLUTION_BELOW = 256
 """Pixels of the shorter side under which flow is computed at full resolution, unless the options say otherwise."""
 
 
-class Dis:
+class Dis(TrackerBase):
     """Dense flow between neighbouring frames, read at the points (`vcorr.protocols.Tracker`).
 
     Raises:

@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from vcorr.bases import TrackerBase
 from vcorr.errors import UsageError
 from vcorr.records import Tracks
 from vcorr.trackers.chain import (
@@ -22,7 +23,7 @@ from vcorr.trackers.config import LK_VERSION, LkConfig
 _STOP = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 30, 0.01)
 
 
-class Lk:
+class Lk(TrackerBase):
     """Window matching of every point by itself (`vcorr.protocols.Tracker`). Points without texture are lost at once.
 
     Raises:

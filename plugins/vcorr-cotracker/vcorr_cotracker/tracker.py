@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from vcorr import Tracks, UsageError
+from vcorr.bases import TrackerBase
 from vcorr.datasets import query_grid
 from vcorr.trackers.chain import check_input
 from vcorr_cotracker import sources
@@ -29,7 +30,7 @@ from vcorr_cotracker.config import OFFLINE, ONLINE, VERSION, Config, OfflineConf
 Floats: TypeAlias = NDArray[np.float32]
 
 
-class CoTracker(ABC):
+class CoTracker(TrackerBase, ABC):
     """What both trackers share (`vcorr.protocols.Tracker`). The network is loaded by the first video and kept.
 
     Raises:

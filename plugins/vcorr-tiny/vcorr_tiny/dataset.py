@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from vcorr import Clip, Tracks, UsageError
+from vcorr.bases import DatasetBase
 from vcorr.datasets import query_grid
 from vcorr.errors import unknown_name
 
@@ -30,7 +31,7 @@ class SpritesConfig:
     frames: int = 17
 
 
-class Sprites:
+class Sprites(DatasetBase):
     """Clips of textured sprites that move and hide each other before a moving background (`vcorr.protocols.Dataset`).
 
     Raises:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vcorr import Clip, PluginError, RunSettings, Site, TokenGrid, UsageError
+from vcorr.bases import VideoModelBase
 from vcorr.capture.records import TokenLayout
 from vcorr.cards import load_card
 from vcorr.diffusion import Sizes, WeightsSource, attention_sites, locate_network
@@ -68,7 +69,7 @@ class VisionConfig:
 C = TypeVar("C", bound=VisionConfig)
 
 
-class Backbone(Generic[C]):
+class Backbone(VideoModelBase, Generic[C]):
     """A transformers backbone as a `vcorr.protocols.VideoModel`: one pass a clip, no steps, nothing generated.
 
     A subclass says, as class attributes, what a checkpoint is called (`card`, `model_type`, `network_class`), where its

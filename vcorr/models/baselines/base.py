@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from vcorr.bases import VideoModelBase
 from vcorr.errors import UsageError
 from vcorr.geometry import TokenGrid
 from vcorr.records import Clip, Readout, RunSettings, Site
@@ -31,10 +32,9 @@ class BaselineConfig:
     stride: int = 8
 
 
-class Baseline(ABC):
+class Baseline(VideoModelBase, ABC):
     """What the baselines share: no sites, no weights, one answer a clip (`vcorr.protocols.VideoModel`)."""
 
-    steps: int = 1
     readout: ClassVar[Readout] = "token"
 
     def __init__(self, config: BaselineConfig) -> None:
@@ -50,7 +50,7 @@ class Baseline(ABC):
         """There are none, whatever `--weights` says."""
         return "none"
 
-    def load(self, device: str, dtype: str, weights: str) -> None:  # noqa: B027  # one of the model's methods
+    def load(self, device: str, dtype: str, weights: str) -> None:  # one of the model's methods
         """Nothing to load."""
 
     def grid(self, clip: Clip, site: Site | None) -> TokenGrid:

@@ -1,0 +1,30 @@
+"""What the built-in probes share: their options, and what these mean for the sites of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from vcorr.bases import VariantProbeBase
+from vcorr.probes.config import ProbeConfig
+from vcorr.records import Site
+
+
+class BuiltinProbe(VariantProbeBase):
+    """A probe with the options of `ProbeConfig`."""
+
+    needs: frozenset[str]
+
+    def __init__(self, config: ProbeConfig | None = None) -> None:
+        self._config = config or ProbeConfig()
+
+    def check_sites(self, sites: Sequence[Site]) -> None:
+        """Checks the chosen heads against the sites; see `vcorr.bases.ProbeBase`.
+
+        Raises:
+            UsageError: a site has fewer heads.
+        """
+        self._config.check_sites(sites)
+
+    def answers_per_site(self, heads: int) -> int:
+        """One, and with heads "each" one per head besides."""
+        return 1 + heads if self._config.heads == "each" else 1
