@@ -1,6 +1,6 @@
 """The probes keep the probe contract and read what they are asked for."""
 
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
@@ -24,7 +24,9 @@ from vcorr.probes.builtin import (
     ValueValue,
 )
 from vcorr.probes.config import ProbeConfig
+from vcorr.probes.heads import Heads
 from vcorr.records import Site
+from vcorr.store.fingerprint import plain
 from vcorr.testing import assert_passed, check_probe
 
 GRID = TokenGrid(frames=3, rows=4, cols=5, stride=(16, 8))
@@ -250,3 +252,37 @@ def test_options_a_probe_does_not_have_are_refused(probe, options, message):
 def test_heads_that_are_not_there_are_refused(capture, probe):
     with pytest.raises(UsageError, match="out of range"):
         probe(ProbeConfig("1,4")).read(capture, QUERIES)
+
+
+# -------------------------------------------------------------------------------------------- options as typed values
+
+
+@pytest.mark.parametrize(
+    ("text", "choice", "column", "count"),
+    [("mean", "mean", -1, 1), ("each", "each", -1, 5), ("2", (2,), 2, 1), ("3, 0", (3, 0), -1, 1)],
+)
+def test_heads_as_a_value(text, choice, column, count):
+    heads = Heads.parse(text)
+    assert (heads.choice, heads.column, heads.count(4)) == (choice, column, count)
+
+
+def test_heads_are_parsed_once_however_often_they_are_asked(capture, monkeypatch):
+    parsed = []
+    parse = Heads.parse
+    monkeypatch.setattr(Heads, "parse", lambda text: parsed.append(text) or parse(text))
+    config = ProbeConfig(heads="0,3")
+    for probe in (QueryKey(config), Feature(config), Attention(config)):
+        probe.check_sites([capture.site])
+        probe.read(capture, QUERIES)
+        probe.read(capture, QUERIES)
+    assert parsed == ["0,3"]
+
+
+def test_the_typed_value_is_no_part_of_the_options():
+    assert [field.name for field in fields(ProbeConfig)] == ["heads", "radius", "rotary", "symmetric"]
+    assert plain(ProbeConfig(heads="0,3")) == {"heads": "0,3", "radius": 0, "rotary": True, "symmetric": True}
+
+
+def test_disk_is_reckoned_with_the_answers_a_probe_gives():
+    each = ProbeConfig(heads="each")
+    assert [probe(each).answers_per_site(8) for probe in (QueryKey, Attention, Hidden)] == [9, 9, 1]

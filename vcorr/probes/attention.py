@@ -14,8 +14,7 @@ from vcorr.capture.records import Capture
 from vcorr.functional import AttentionRows, attention_rows
 from vcorr.probes.base import BuiltinProbe
 from vcorr.probes.builtin import take_heads
-from vcorr.probes.config import ProbeConfig, head_column, parse_heads, refuse
-from vcorr.records import HEAD_MEAN
+from vcorr.probes.config import ProbeConfig, refuse
 from vcorr.variants import PredictionKind, Switches
 
 
@@ -46,11 +45,8 @@ class Attention(BuiltinProbe):
         Raises:
             UsageError: a chosen head does not exist.
         """
-        chosen = parse_heads(self._config.heads)
-        heads: dict[int, tuple[int, ...] | None] = {HEAD_MEAN: None}
-        if isinstance(chosen, tuple):
-            heads = {head_column(chosen): chosen}
-        elif chosen == "each":
+        heads: dict[int, tuple[int, ...] | None] = {self._heads.column: self._heads.chosen or None}
+        if self._heads.each:
             heads.update({head: (head,) for head in range(capture.q.shape[0])})
         return [
             {column: _rows(capture, queries, together, variant) for column, together in heads.items()}

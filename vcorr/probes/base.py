@@ -16,6 +16,7 @@ class BuiltinProbe(VariantProbeBase):
 
     def __init__(self, config: ProbeConfig | None = None) -> None:
         self._config = config or ProbeConfig()
+        self._heads = self._config.head_choice
 
     def check_sites(self, sites: Sequence[Site]) -> None:
         """Checks the chosen heads against the sites; see `vcorr.bases.ProbeBase`.
@@ -23,8 +24,8 @@ class BuiltinProbe(VariantProbeBase):
         Raises:
             UsageError: a site has fewer heads.
         """
-        self._config.check_sites(sites)
+        self._heads.check_sites(sites)
 
     def answers_per_site(self, heads: int) -> int:
         """One, and with heads "each" one per head besides."""
-        return 1 + heads if self._config.heads == "each" else 1
+        return self._heads.count(heads)

@@ -19,7 +19,8 @@ from vcorr.functional import match_features
 from vcorr.functional.matching import Reading, match_readings
 from vcorr.functional.queries import locate_queries
 from vcorr.probes.base import BuiltinProbe
-from vcorr.probes.config import HeadChoice, ProbeConfig, head_column, parse_heads, refuse
+from vcorr.probes.config import ProbeConfig, refuse
+from vcorr.probes.heads import Heads
 from vcorr.records import HEAD_MEAN
 from vcorr.variants import Switches
 
@@ -76,7 +77,7 @@ class SoftmaxMatch(BuiltinProbe):
             UsageError: a chosen head does not exist.
         """
         left, right = (self._tensor(capture, part) for part in self._parts)
-        chosen, own_scale = parse_heads(self._config.heads), capture.scale if self.scaled else None
+        own_scale = capture.scale if self.scaled else None
         readings = [
             Reading(
                 locate_queries(capture.grid, queries, left.device, variant=variant),
@@ -90,12 +91,12 @@ class SoftmaxMatch(BuiltinProbe):
             right,
             capture.grid,
             readings,
-            heads=chosen,
+            heads=self._heads.choice,
             radius=self._config.radius,
             symmetric=self._config.symmetric,
-            with_mean=chosen == "each",
+            with_mean=self._heads.each,
         )
-        return [_by_head(positions, chosen) for positions in found]
+        return [_by_head(positions, self._heads) for positions in found]
 
     def _tensor(self, capture: Capture, part: str) -> Tensor:
         tensor: Tensor = getattr(capture, part)
@@ -184,10 +185,9 @@ class Feature(BuiltinProbe):
         ]
 
     def _features(self, out: Tensor) -> dict[int, Tensor]:
-        chosen = parse_heads(self._config.heads)
-        if isinstance(chosen, tuple):
-            return {head_column(chosen): _side_by_side(take_heads(out, chosen))}
-        return {HEAD_MEAN: _side_by_side(out), **(dict(enumerate(out)) if chosen == "each" else {})}
+        if self._heads.chosen:
+            return {self._heads.column: _side_by_side(take_heads(out, self._heads.chosen))}
+        return {HEAD_MEAN: _side_by_side(out), **(dict(enumerate(out)) if self._heads.each else {})}
 
 
 class Hidden(BuiltinProbe):
@@ -202,8 +202,12 @@ class Hidden(BuiltinProbe):
     def __init__(self, config: ProbeConfig | None = None) -> None:
         super().__init__(config)
         _refuse_softmax_options("hidden", self._config)
-        chosen = isinstance(parse_heads(self._config.heads), tuple)
-        refuse(chosen, "hidden", "heads", "'hidden-fair' has it: it cuts the channels into one slice a head.")
+        refuse(
+            bool(self._heads.chosen),
+            "hidden",
+            "heads",
+            "'hidden-fair' has it: it cuts the channels into one slice a head.",
+        )
 
     def answers_per_site(self, heads: int) -> int:
         """One: the hidden state has no heads."""
@@ -234,11 +238,11 @@ def _refuse_softmax_options(name: str, config: ProbeConfig) -> None:
     refuse(not config.rotary, name, "rotary", "'qk', 'kk' and 'qq' have it: only q and k are rotated.")
 
 
-def _by_head(positions: Tensor, chosen: HeadChoice) -> Answers:
+def _by_head(positions: Tensor, heads: Heads) -> Answers:
     """positions: of every head and of their mean behind them, (H + 1, N, F, 2), for "each"; else (N, F, 2)."""
-    if chosen == "each":
+    if heads.each:
         return {HEAD_MEAN: positions[-1], **dict(enumerate(positions[:-1]))}
-    return {head_column(chosen) if isinstance(chosen, tuple) else HEAD_MEAN: positions}
+    return {heads.column: positions}
 
 
 def _side_by_side(out: Tensor) -> Tensor:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from functools import cached_property
 
 from vcorr.errors import UsageError
-from vcorr.records import HEAD_MEAN, Site
-
-HeadChoice = Literal["mean", "each"] | tuple[int, ...]
+from vcorr.probes.heads import Heads
 
 
 @dataclass(frozen=True)
@@ -37,49 +34,17 @@ class ProbeConfig:
     symmetric: bool = True
 
     def __post_init__(self) -> None:
-        parse_heads(self.heads)
+        self.head_choice  # noqa: B018  # parsed here once; text that cannot be read is refused
         for name in ("rotary", "symmetric"):
             if not isinstance(getattr(self, name), bool):
                 raise UsageError(f"{name}: expected true or false, got {getattr(self, name)!r}.")
         if isinstance(self.radius, bool) or not isinstance(self.radius, int) or self.radius < 0:
             raise UsageError(f"radius: expected a whole number of tokens of at least 0, got {self.radius!r}.")
 
-    def check_sites(self, sites: Sequence[Site]) -> None:
-        """Checks the chosen heads against the sites before anything runs; sites of unknown head count pass.
-
-        Raises:
-            UsageError: a site has fewer heads.
-        """
-        chosen = parse_heads(self.heads)
-        for site in sites:
-            if isinstance(chosen, tuple) and site.heads and max(chosen) >= site.heads:
-                raise UsageError(
-                    f"probe.heads={self.heads}: layer {site.layer} has {site.heads} heads, 0 to {site.heads - 1}."
-                )
-
-
-def parse_heads(heads: str) -> HeadChoice:
-    """What the option `heads` means: "mean", "each", or the chosen heads.
-
-    Raises:
-        UsageError: it is none of these.
-    """
-    if heads == "mean":
-        return "mean"
-    if heads == "each":
-        return "each"
-    parts = [part.strip() for part in heads.split(",")] if isinstance(heads, str) else []
-    if not parts or not all(part.isascii() and part.isdigit() for part in parts):
-        raise UsageError(f"heads: expected 'mean', 'each', or heads counted from 0 as in '0,3', got {heads!r}.")
-    chosen = tuple(int(part) for part in parts)
-    if len(set(chosen)) != len(chosen):
-        raise UsageError(f"heads: {heads!r} names a head twice.")
-    return chosen
-
-
-def head_column(chosen: tuple[int, ...]) -> int:
-    """The head that the answer of `chosen` heads together is stored under."""
-    return chosen[0] if len(chosen) == 1 else HEAD_MEAN
+    @cached_property
+    def head_choice(self) -> Heads:
+        """The option `heads` as a value."""
+        return Heads.parse(self.heads)
 
 
 def refuse(asked: bool, probe: str, option: str, hint: str) -> None:

@@ -1,0 +1,73 @@
+"""The option `heads` of probes as a value: parsed once, asked many times; no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from vcorr.errors import UsageError
+from vcorr.records import HEAD_MEAN, Site
+
+HeadChoice = Literal["mean", "each"] | tuple[int, ...]
+"""As `vcorr.functional.match` takes heads: their mean, each of them, or the mean of these."""
+
+
+@dataclass(frozen=True)
+class Heads:
+    """Which heads a probe reads: the mean over all ("mean"), this mean and each head alone ("each"), or the mean over
+    chosen heads, counted from 0.
+    """
+
+    choice: HeadChoice = "mean"
+
+    @classmethod
+    def parse(cls, text: object) -> Heads:
+        """Heads from "mean", "each", or numbers by comma as in "0,3".
+
+        Raises:
+            UsageError: the text has another form, or names a head twice.
+        """
+        if text == "mean":
+            return cls("mean")
+        if text == "each":
+            return cls("each")
+        parts = [part.strip() for part in text.split(",")] if isinstance(text, str) else []
+        if not parts or not all(part.isascii() and part.isdigit() for part in parts):
+            raise UsageError(f"heads: expected 'mean', 'each', or heads counted from 0 as in '0,3', got {text!r}.")
+        chosen = tuple(int(part) for part in parts)
+        if len(set(chosen)) != len(chosen):
+            raise UsageError(f"heads: {text!r} names a head twice.")
+        return cls(chosen)
+
+    @property
+    def each(self) -> bool:
+        """Whether every head is answered alone, besides their mean."""
+        return self.choice == "each"
+
+    @property
+    def chosen(self) -> tuple[int, ...]:
+        """The chosen heads, which are answered together; empty when all heads are read."""
+        return self.choice if isinstance(self.choice, tuple) else ()
+
+    @property
+    def column(self) -> int:
+        """The head that the answer of several heads together is stored under: -1, or the one head that was chosen."""
+        return self.chosen[0] if len(self.chosen) == 1 else HEAD_MEAN
+
+    def count(self, heads: int) -> int:
+        """How many answers a site with `heads` heads gives."""
+        return 1 + heads if self.each else 1
+
+    def check_sites(self, sites: Sequence[Site]) -> None:
+        """Checks the chosen heads against the sites before anything runs; sites of unknown head count pass.
+
+        Raises:
+            UsageError: a site has fewer heads.
+        """
+        for site in sites:
+            if self.chosen and site.heads and max(self.chosen) >= site.heads:
+                asked = ",".join(str(head) for head in self.chosen)
+                raise UsageError(
+                    f"probe.heads={asked}: layer {site.layer} has {site.heads} heads, 0 to {site.heads - 1}."
+                )
