@@ -213,26 +213,26 @@ def card_fields() -> str:
     from vcorr.cards import card_schema
     from vcorr.records import ModelCard
 
-    rows = []
-    for field in dataclasses.fields(ModelCard):
-        if field.name != "extra":
-            kind = str(field.type).replace(" | None", "").replace("Attention", "text").replace("str", "text")
-            required = "required" if field.name in card_schema()["required"] else "optional"
-            rows.append(
-                (
-                    f"`{field.name}`",
-                    kind.replace("tuple[int, int]", "list of two int"),
-                    required,
-                    CARD_FIELDS[field.name],
-                )
-            )
-    return _table(("field", "type", "", "meaning"), rows)
+    names = [field.name for field in dataclasses.fields(ModelCard) if field.name != "extra"]
+    required = card_schema()["required"]
+    rows = [
+        (f"`{name}`", _card_form(name), "required" if name in required else "optional", CARD_FIELDS[name])
+        for name in names
+    ]
+    return _table(("field", "form", "", "meaning"), rows)
 
 
 def card_extras() -> str:
     """The further fields that the shipped cards use."""
     used = {name for card in shipped_cards() for name in card.extra}
-    return _table(("field", "meaning"), [(f"`{name}`", CARD_EXTRAS[name]) for name in CARD_EXTRAS if name in used])
+    rows = [(f"`{name}`", _card_form(name), CARD_EXTRAS[name]) for name in CARD_EXTRAS if name in used]
+    return _table(("field", "form", "meaning"), rows)
+
+
+def _card_form(name: str) -> str:
+    from vcorr.cards import card_schema, form_in_words
+
+    return form_in_words(card_schema()["properties"].get(name, {}))
 
 
 def shipped_cards() -> list[Any]:

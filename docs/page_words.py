@@ -71,7 +71,7 @@ CARD_FIELDS = {
     "name": "The name typed after `--model`.",
     "title": "The name people know.",
     "summary": "One sentence.",
-    "attention": "What a video token can attend to; one of the values below the table.",
+    "attention": "What a video token can attend to; the values are explained below the table.",
     "licence": "Of the weights, as an SPDX identifier where there is one.",
     "hub_id": "Repository on the Hugging Face hub. Without it, `--weights hub` needs an adapter that knows better.",
     "revision": "Commit of that repository, 40 hexadecimal digits. Branches and tags move; a commit does not.",

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from vcorr.cards import card_schema, load_card, parse_card
+from vcorr.cards import card_schema, form_in_words, load_card, parse_card
 from vcorr.errors import PluginError
 
 GOOD = """
@@ -58,7 +60,7 @@ def test_a_field_of_the_wrong_form_is_named(line: str, place: str) -> None:
 
 
 def test_what_is_required_is_asked_for_all_at_once() -> None:
-    with pytest.raises(PluginError, match=r"lacks title, summary, attention, licence\.$"):
+    with pytest.raises(PluginError, match=r"lacks title, summary, attention, licence\.\n"):
         parse_card("name: still", "still.yaml")
 
 
@@ -77,3 +79,48 @@ def test_the_schema_is_a_schema() -> None:
     from jsonschema import Draft202012Validator
 
     Draft202012Validator.check_schema(card_schema())
+
+
+def test_every_problem_is_in_one_message() -> None:
+    text = (
+        GOOD.replace("licence: Apache-2.0", "licence:").replace("[480, 720]", "[480]")
+        + "frames: many\nvae: {causal: 3}"
+    )
+    with pytest.raises(PluginError) as caught:
+        parse_card(text, "still.yaml")
+    assert caught.value.message.splitlines() == [
+        "still.yaml has 4 problems:",
+        "  lacks licence",
+        "  frames: expected a whole number of at least 1, got 'many'",
+        "  resolution: expected a list of 2, each a whole number of at least 1, got [480]",
+        "  vae.causal: expected true or false, got 3",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("heads: 0", "heads: expected a whole number of at least 1, or a list, each"),
+        ("revision: main", "revision: expected 40 lowercase hexadecimal digits, got 'main'"),
+        ("reported: [{benchmark: b, value: 1}]", r"reported\[0\]: lacks metric, source"),
+        ("patch: {depth: 2}", "patch: has no depth; its fields are temporal, height, width"),
+        ("fps: 0", "fps: expected a number above 0, got 0"),
+    ],
+)
+def test_the_form_that_was_expected_is_said(line: str, said: str) -> None:
+    with pytest.raises(PluginError, match=said):
+        parse_card(f"{GOOD}\n{line}\n", "still.yaml")
+
+
+def test_the_form_of_every_field_is_where_the_error_says_it_is() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "model-cards.md").read_text(encoding="utf-8")
+    for name, schema in card_schema()["properties"].items():
+        if f"`{name}`" in page:
+            assert f"| `{name}` | {form_in_words(schema)} |" in page
+    assert {name for name in card_schema()["properties"] if f"`{name}`" not in page} == set()
+
+
+def test_a_card_is_read_once() -> None:
+    assert load_card("vcorr:models/cards/zero-motion.yaml", "one") is load_card(
+        "vcorr:models/cards/zero-motion.yaml", "another"
+    )

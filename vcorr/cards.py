@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib import resources
 from typing import Any
@@ -21,14 +22,14 @@ def load_card(reference: str, label: str) -> ModelCard:
     """Reads "package:path/in/package.yaml".
 
     Raises:
-        PluginError: the file is missing, is not YAML, lacks a required field, or a field has the wrong form.
+        PluginError: the file is missing or is not YAML, or the card has problems; the message lists all of them.
     """
     package, _, path = reference.partition(":")
     try:
         text = resources.files(package).joinpath(path).read_text(encoding="utf-8")
     except (OSError, ImportError, TypeError) as error:
         raise PluginError(f"{label}: its model card {reference!r} cannot be read: {error}.") from error
-    return parse_card(text, f"model card {reference}")
+    return _parsed(text, f"model card {reference}")
 
 
 def parse_card(text: str, label: str) -> ModelCard:
@@ -43,10 +44,10 @@ def parse_card(text: str, label: str) -> ModelCard:
         raise PluginError(f"{label} is not valid YAML: {error}") from error
     if not isinstance(values, dict):
         raise PluginError(f"{label} must be a mapping of fields.")
-    missing = [name for name in card_schema()["required"] if not values.get(name)]
-    if missing:
-        raise PluginError(f"{label} lacks {', '.join(missing)}.")
-    _check(values, label)
+    # a field that is left empty is a field that is not there
+    problems = _problems({name: value for name, value in values.items() if value is not None})
+    if problems:
+        raise PluginError(_told(label, problems), hint="docs/model-cards.md has the form of every field.")
     known = {f.name for f in dataclasses.fields(ModelCard)} - {"extra"}
     return ModelCard(
         **{k: _plain(v) for k, v in values.items() if k in known},
@@ -61,19 +62,75 @@ def card_schema() -> dict[str, Any]:
     return found
 
 
-def _check(values: dict[str, Any], label: str) -> None:
-    """Raises PluginError for the field that is furthest from its form."""
-    from jsonschema import Draft202012Validator
-    from jsonschema.exceptions import best_match
+@cache
+def _parsed(text: str, label: str) -> ModelCard:
+    """`parse_card`, once per text: a run asks for the card of its model again and again."""
+    return parse_card(text, label)
 
-    # a field that is left empty is a field that is not there
-    given = {name: value for name, value in values.items() if value is not None}
-    error = best_match(Draft202012Validator(card_schema()).iter_errors(given))
-    if error is not None:
-        place = error.json_path.removeprefix("$.")
-        raise PluginError(
-            f"{label}: {place}: {error.message}.", hint="docs/model-cards.md has the form of every field."
-        )
+
+def form_in_words(schema: Mapping[str, Any]) -> str:
+    """The form that a JSON schema of one field asks for, e.g. "a whole number of at least 1"."""
+    if "description" in schema:
+        return str(schema["description"])
+    if "enum" in schema:
+        return f"one of {', '.join(schema['enum'])}"
+    if "anyOf" in schema:
+        return ", or ".join(form_in_words(each) for each in schema["anyOf"])
+    forms = {"array": _list_form, "object": _object_form, "integer": _number_form, "number": _number_form}
+    return forms.get(str(schema.get("type")), _simple_form)(schema)
+
+
+def _simple_form(schema: Mapping[str, Any]) -> str:
+    return {"string": "a text", "boolean": "true or false"}.get(str(schema.get("type")), "anything")
+
+
+def _number_form(schema: Mapping[str, Any]) -> str:
+    kind = "a whole number" if schema["type"] == "integer" else "a number"
+    if "minimum" in schema:
+        return f"{kind} of at least {schema['minimum']}"
+    return f"{kind} above {schema['exclusiveMinimum']}" if "exclusiveMinimum" in schema else kind
+
+
+def _list_form(schema: Mapping[str, Any]) -> str:
+    least, most = schema.get("minItems"), schema.get("maxItems")
+    count = f" of {least}" if least == most and least else ""
+    return f"a list{count}, each {form_in_words(schema['items'])}"
+
+
+def _object_form(schema: Mapping[str, Any]) -> str:
+    fields = [f"{name} ({form_in_words(each)})" for name, each in schema["properties"].items()]
+    return f"a mapping with {', '.join(fields)}"
+
+
+def _problems(values: Mapping[str, Any]) -> list[str]:
+    """Everything that is wrong with a card, one sentence without its full stop each; missing fields come first."""
+    from jsonschema import Draft202012Validator
+
+    missing = [name for name in card_schema()["required"] if not values.get(name)]
+    found = {}
+    for error in Draft202012Validator(card_schema()).iter_errors(values):
+        place = error.json_path.removeprefix("$").removeprefix(".")
+        if place and place not in missing:
+            found.setdefault(place, _problem(place, error))
+    lacking = [f"lacks {', '.join(missing)}"] if missing else []
+    return [*lacking, *(found[place] for place in sorted(found))]
+
+
+def _problem(place: str, error: Any) -> str:
+    if error.validator == "required":
+        absent = [name for name in error.validator_value if name not in error.instance]
+        return f"{place}: lacks {', '.join(absent)}"
+    if error.validator == "additionalProperties":
+        known = error.schema["properties"]
+        return f"{place}: has no {', '.join(set(error.instance) - set(known))}; its fields are {', '.join(known)}"
+    return f"{place}: expected {form_in_words(error.schema)}, got {error.instance!r}"
+
+
+def _told(label: str, problems: Sequence[str]) -> str:
+    if len(problems) == 1:
+        (only,) = problems
+        return f"{label} {only}." if only.startswith("lacks ") else f"{label}: {only}."
+    return "\n  ".join([f"{label} has {len(problems)} problems:", *problems])
 
 
 def _plain(value: Any) -> Any:
