@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from vcorr import Clip, Tracks, UsageError
+from vcorr import Clip, Queries, Tracks, UsageError
 
 XY, SEEN = np.zeros((2, 5, 2), np.float32), np.ones((2, 5), bool)
 QUERIES, VIDEO = np.float32([[1, 2], [3, 4]]), np.zeros((5, 16, 16, 3), np.uint8)
@@ -41,7 +41,13 @@ def test_tracks(change, message):
             "queries must be finite numbers, got NaN or infinity for 2 of 2",
         ),
         ({"queries": QUERIES * np.float32([[np.inf], [1]])}, "queries must be finite numbers, .* for 1 of 2"),
-        ({"queries": np.zeros((2, 3), np.float32)}, "queries must have shape"),
+        ({"queries": np.zeros((2, 4), np.float32)}, "queries must have shape"),
+        (
+            {"queries": np.float32([[0, 1, 2], [5, 3, 4]])},
+            "queries must be in a frame of the video; .* in frame 5",
+        ),
+        ({"queries": np.float32([[0, 1, 2], [0.5, 3, 4]])}, "frames of queries must be whole numbers"),
+        ({"queries": np.float32([[0, 1, 2], [-1, 3, 4]])}, "frames of queries must be whole numbers of at least 0"),
         ({"video": VIDEO.tolist()}, "video must be a numpy array, got list"),
         ({"video": VIDEO[..., 0]}, "video must be uint8 of shape"),
         ({"video": VIDEO / 255}, "video must be uint8 of shape"),
@@ -51,3 +57,56 @@ def test_tracks(change, message):
 def test_clips(change, message):
     with pytest.raises(UsageError, match=f"Clip c: {message}"):
         dataclasses.replace(CLIP, **change)
+
+
+def test_arrays_become_queries():
+    assert dataclasses.replace(CLIP, queries=QUERIES).queries == Queries.at(QUERIES)
+    rows = np.array([[3, 1, 2], [0, 3, 4]])
+    timed = dataclasses.replace(CLIP, queries=rows).queries
+    assert (timed.t.dtype, timed.xy.dtype) == (np.int32, np.float32)
+    assert timed == Queries(np.array([3, 0]), QUERIES)
+    assert timed != Queries.at(QUERIES)
+    assert Queries.of(timed) is timed
+
+
+def test_queries_by_frame_are_ascending_and_complete():
+    queries = Queries(np.array([4, 0, 4, 2]), np.arange(8.0).reshape(4, 2))
+    groups = [(frame, indices.tolist()) for frame, indices in queries.by_frame()]
+    assert groups == [(0, [1]), (2, [3]), (4, [0, 2])]
+    assert queries[np.array([0, 2])] == Queries.at(np.float32([[0, 1], [4, 5]]), 4)
+    assert len(queries) == 4
+
+
+def test_who_answers_frame_0_alone_refuses_the_others():
+    assert (Queries.at(QUERIES).in_first_frame("It") == QUERIES).all()
+    with pytest.raises(UsageError, match=r"It answers queries in frame 0 only; 1 of 2 are .* in frame 3"):
+        Queries(np.array([0, 3]), QUERIES).in_first_frame("It")
+
+
+@pytest.mark.parametrize(
+    ("t", "xy", "message"),
+    [
+        ([0, 1], QUERIES, "Queries: t must be a numpy array"),
+        (np.array([0]), QUERIES, r"t has shape \(1,\), xy \(2, 2\)"),
+        (np.array(["a", "b"]), QUERIES, "frames of queries must be whole numbers"),
+        (np.array([0, -1]), QUERIES, "frames of queries must be whole numbers of at least 0"),
+        (np.array([0, 1]), QUERIES[:, :1], "queries must have shape"),
+    ],
+)
+def test_queries_that_are_none(t, xy, message):
+    with pytest.raises(UsageError, match=message):
+        Queries(t, xy)
+
+
+@pytest.mark.parametrize(
+    ("confidence", "message"),
+    [
+        (np.ones((2, 4), np.float32), "confidence must be float32 of shape"),
+        (np.ones((2, 5), int), "confidence must be float32 of shape"),
+        (np.full((2, 5), 1.5, np.float32), r"confidence must be in \[0, 1\]"),
+        (np.full((2, 5), np.nan, np.float32), r"confidence must be in \[0, 1\]"),
+    ],
+)
+def test_confidence_of_tracks(confidence, message):
+    with pytest.raises(UsageError, match=message):
+        dataclasses.replace(TRACKS, confidence=confidence)

@@ -33,9 +33,11 @@ if TYPE_CHECKING:
     from vcorr.hookspecs import hookimpl as hookimpl
     from vcorr.layouts import Layout as Layout
     from vcorr.notebook import record as record
+    from vcorr.protocols import Positions as Positions
     from vcorr.records import Clip as Clip
     from vcorr.records import ModelCard as ModelCard
     from vcorr.records import Prediction as Prediction
+    from vcorr.records import Queries as Queries
     from vcorr.records import RowsPrediction as RowsPrediction
     from vcorr.records import RunSettings as RunSettings
     from vcorr.records import Score as Score
@@ -52,7 +54,18 @@ _HOME = {
     ),
     **dict.fromkeys(("VcorrError", "UsageError", "PluginError", "CaptureError", "MissingError"), "errors"),
     **dict.fromkeys(
-        ("Clip", "Tracks", "Site", "Unrotated", "Prediction", "RowsPrediction", "Score", "RunSettings", "ModelCard"),
+        (
+            "Clip",
+            "ModelCard",
+            "Prediction",
+            "Queries",
+            "RowsPrediction",
+            "RunSettings",
+            "Score",
+            "Site",
+            "Tracks",
+            "Unrotated",
+        ),
         "records",
     ),
     **dict.fromkeys(
@@ -60,6 +73,7 @@ _HOME = {
         "bases",
     ),
     "Layout": "layouts",
+    "Positions": "protocols",
     "record": "notebook",
 }
 

@@ -50,7 +50,7 @@ def vcorr_models() -> Iterable[ModelEntry]:  # type: ignore[empty-body]
 
             def run(self, clip, settings, recorder):
                 grid = self.grid(clip, None)
-                recorder.answer(np.repeat(clip.queries[:, None], grid.frames, axis=1), grid)
+                recorder.answer(np.repeat(clip.queries.xy[:, None], grid.frames, axis=1), grid)
 
         @vcorr.hookimpl
         def vcorr_models():
@@ -155,7 +155,7 @@ def vcorr_trackers() -> Iterable[TrackerEntry]:  # type: ignore[empty-body]
 
         class Frozen(vcorr.TrackerBase):
             def track(self, video, queries):
-                xy = np.repeat(queries[:, None], len(video), axis=1)
+                xy = np.repeat(queries.xy[:, None], len(video), axis=1)
                 return vcorr.Tracks(xy, np.ones(xy.shape[:2], dtype=bool), tracker="frozen")
 
         @vcorr.hookimpl

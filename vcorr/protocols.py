@@ -8,13 +8,14 @@ Importing this module imports neither torch nor any model; tensor types are name
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vcorr.geometry import TokenGrid
-from vcorr.records import Clip, RowsPrediction, RunSettings, Score, Site, Tracks
+from vcorr.records import Clip, Queries, RowsPrediction, RunSettings, Score, Site, Tracks
 from vcorr.variants import PredictionKind, Switches
 
 if TYPE_CHECKING:
@@ -101,6 +102,20 @@ class Rows(Protocol):
         ...
 
 
+@dataclass(frozen=True, eq=False)
+class Positions:
+    """Where N query points are at F latent times, with what a probe knows about that answer.
+
+    xy: (N, F, 2) pixels, [:, j] the query for the latent frame j that covers the query's frame. visible: (N, F) bool,
+    True where the point can be seen. confidence: (N, F) in [0, 1], how sure the answer is. None where the probe does
+    not say.
+    """
+
+    xy: Tensor
+    visible: Tensor | None = None
+    confidence: Tensor | None = None
+
+
 @runtime_checkable
 class Probe(Protocol):
     """A descriptor: reduces the tensors of one attention call to positions or rows, inside the forward pass.
@@ -115,8 +130,10 @@ class Probe(Protocol):
     which text tokens are real. See `vcorr.capture.Capture`.
     """
 
-    def read(self, capture: Capture, queries: Tensor) -> Mapping[int, Tensor | Rows]:
-        """Per head (-1 = the mean over heads) either positions, (N, F, 2) pixels with [:, 0] the query, or `Rows`.
+    def read(self, capture: Capture, queries: Tensor) -> Mapping[int, Tensor | Positions | Rows]:
+        """Per head (-1 = the mean over heads) either `Positions` or `Rows`.
+
+        A tensor means positions alone, (N, F, 2) pixels with [:, 0] the query.
 
         `queries`: (N, 2) float32 pixels in frame 0, inside the grid, on the CPU whatever the device of the capture, so
         that looking at them waits for nothing. Called without gradients and outside autocast.
@@ -136,7 +153,7 @@ class VariantProbe(Probe, Protocol):
 
     def read_each(
         self, capture: Capture, queries: Tensor, variants: Sequence[Switches]
-    ) -> Sequence[Mapping[int, Tensor | Rows]]:
+    ) -> Sequence[Mapping[int, Tensor | Positions | Rows]]:
         """What `read` answers, once for each of the variants and in their order."""
         ...
 
@@ -189,13 +206,13 @@ class Dataset(Protocol):
 
 @runtime_checkable
 class Tracker(Protocol):
-    """A point tracker: video (T, H, W, 3) uint8 and queries (N, 2) pixels in frame 0 to tracks.
+    """A point tracker: video (T, H, W, 3) uint8 and queries, N pixels each in a frame of its own, to tracks.
 
     Optional member, what identifies its files: `vcorr.TrackerBase`.
     """
 
-    def track(self, video: NDArray[np.uint8], queries: NDArray[np.float32]) -> Tracks:
-        """Tracks of every query over every frame; [:, 0] is the query."""
+    def track(self, video: NDArray[np.uint8], queries: Queries) -> Tracks:
+        """Tracks of every query over every frame, before and after its own; [n, queries.t[n]] is query n."""
         ...
 
 

@@ -5,9 +5,9 @@ Arrays: N query points, T video frames, F latent frames. Positions are (x, y) ra
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -114,15 +114,108 @@ def _check_arrays(where: str, **values: Any) -> None:
             raise UsageError(f"{where}: {name} must be a numpy array, got {type(value).__name__}.")
 
 
+@dataclass(frozen=True, eq=False)
+class Queries:
+    """Query points, each in a frame of its own.
+
+    t: (N,) int32 video frames, counted from 0. xy: (N, 2) float32 raster pixels in that frame. Whole numbers of other
+    types are converted; two sets are equal when all their numbers are.
+
+    Raises:
+        UsageError: a shape or a type does not fit, a position is not finite, or a frame is negative.
+    """
+
+    t: NDArray[np.int32]
+    xy: NDArray[np.float32]
+
+    def __post_init__(self) -> None:
+        _check_arrays("Queries", t=self.t, xy=self.xy)
+        _check_points("queries", self.xy)
+        if self.t.shape != self.xy.shape[:1]:
+            raise UsageError(f"queries must have one frame each: t has shape {self.t.shape}, xy {self.xy.shape}.")
+        object.__setattr__(self, "t", _whole_frames(self.t))
+        object.__setattr__(self, "xy", np.asarray(self.xy, dtype=np.float32))
+
+    @classmethod
+    def at(cls, xy: NDArray[Any], frame: int = 0) -> Queries:
+        """Points (N, 2) pixels that are all in one frame."""
+        return cls(np.full(len(xy), frame, dtype=np.int32), xy)
+
+    @classmethod
+    def of(cls, points: Queries | NDArray[Any]) -> Queries:
+        """Queries from an array: (N, 2) pixels (x, y) in frame 0, or (N, 3) rows of (t, x, y); queries unchanged.
+
+        Raises:
+            UsageError: the array has another shape or type, or a row is not a finite place in a frame.
+        """
+        if isinstance(points, Queries):
+            return points
+        if not isinstance(points, np.ndarray):
+            raise UsageError(f"queries must be a numpy array, got {type(points).__name__}.")
+        _check_points("queries", points, widths=(2, 3))
+        return cls(points[:, 0], points[:, 1:]) if points.shape[1] == 3 else cls.at(points)
+
+    def __len__(self) -> int:
+        return len(self.t)
+
+    def __getitem__(self, chosen: NDArray[Any] | slice) -> Queries:
+        """The queries of these indices, or where a mask (N,) is True."""
+        return Queries(self.t[chosen], self.xy[chosen])
+
+    def __eq__(self, other: object) -> bool:
+        same = isinstance(other, Queries) and np.array_equal(self.t, other.t) and np.array_equal(self.xy, other.xy)
+        return bool(same)
+
+    __hash__ = None  # type: ignore[assignment]  # arrays can be written to
+
+    def by_frame(self) -> Iterator[tuple[int, NDArray[np.intp]]]:
+        """Each frame that holds queries, ascending, with the indices of its queries."""
+        for frame in np.unique(self.t):
+            yield int(frame), np.flatnonzero(self.t == frame)
+
+    def in_first_frame(self, who: str) -> NDArray[np.float32]:
+        """(N, 2) pixels, for `who` can only answer queries in frame 0.
+
+        Raises:
+            UsageError: a query is in another frame.
+        """
+        later = np.flatnonzero(self.t)
+        if len(later):
+            raise UsageError(
+                f"{who} answers queries in frame 0 only; {len(later)} of {len(self)} are in other frames, the first in "
+                f"frame {self.t[later[0]]}.",
+                hint="Leave out the queries of other frames.",
+            )
+        return self.xy
+
+
+def _check_points(name: str, points: NDArray[Any], widths: tuple[int, ...] = (2,)) -> None:
+    if points.ndim != 2 or points.shape[1] not in widths:
+        wanted = " or ".join(f"(N, {width})" for width in widths)
+        raise UsageError(f"{name} must have shape {wanted}, got {points.shape}.")
+    if points.dtype.kind not in "fiu":
+        raise UsageError(f"{name} must be finite numbers, got {points.dtype}.")
+    wrong = int((~np.isfinite(points)).any(axis=1).sum())
+    if wrong:
+        raise UsageError(f"{name} must be finite numbers, got NaN or infinity for {wrong} of {len(points)}.")
+
+
+def _whole_frames(t: NDArray[Any]) -> NDArray[np.int32]:
+    if t.dtype.kind not in "fiu" or (t != np.floor(t)).any() or (t < 0).any():
+        raise UsageError(f"frames of queries must be whole numbers of at least 0, got {t.dtype} {t[:3].tolist()}.")
+    return np.asarray(t, dtype=np.int32)
+
+
 @dataclass(frozen=True)
 class Tracks:
     """Where the query points are in every frame.
 
-    xy: (N, T, 2) float32 pixels, [:, 0] the query itself. visible: (N, T) bool, True where the point can be seen.
-    tracker: who says so ("exact" for tracks known by construction). version: of that tracker. licence: what a dataset
-    says its tracks come under; that of a tracker in the run is its entry's.
-    boundary: (N,) float32 pixels in frame 0 from the point to the nearest boundary between layers (object, background);
-    NaN where it is not known, infinite where there is none. None where nobody knows.
+    xy: (N, T, 2) float32 pixels; in a query's own frame, the query itself. visible: (N, T) bool, True where the point
+    can be seen. tracker: who says so ("exact" for tracks known by construction). version: of that tracker. licence:
+    what a dataset says its tracks come under; that of a tracker in the run is its entry's.
+    boundary: (N,) float32 pixels in the query's frame from the point to the nearest boundary between layers (object,
+    background); NaN where it is not known, infinite where there is none. None where nobody knows.
+    confidence: (N, T) float32 in [0, 1], how sure the tracker is of its answer; None where it does not say.
     """
 
     xy: NDArray[np.float32]
@@ -131,6 +224,7 @@ class Tracks:
     version: int = 1
     licence: str = ""
     boundary: NDArray[np.float32] | None = None
+    confidence: NDArray[np.float32] | None = None
 
     def __post_init__(self) -> None:
         _check_arrays("Tracks", xy=self.xy, visible=self.visible)
@@ -149,55 +243,90 @@ class Tracks:
             raise UsageError(f"Tracks: boundary must have shape {self.xy.shape[:1]}, got {self.boundary.shape}.")
         if self.boundary is not None and (self.boundary < 0).any():
             raise UsageError("Tracks: boundary is a distance and cannot be negative.")
+        _check_confidence("Tracks", self.confidence, self.xy.shape[:2])
+
+
+def _check_confidence(where: str, confidence: NDArray[np.float32] | None, shape: tuple[int, ...]) -> None:
+    if confidence is None:
+        return
+    if confidence.shape != shape or confidence.dtype.kind != "f":
+        raise UsageError(
+            f"{where}: confidence must be float32 of shape {shape}, got {confidence.dtype} {confidence.shape}."
+        )
+    if not ((confidence >= 0) & (confidence <= 1)).all():
+        raise UsageError(f"{where}: confidence must be in [0, 1].")
 
 
 @dataclass(frozen=True)
 class Clip:
-    """One item of a dataset: a video or a prompt, query points in frame 0, and, where known, their tracks.
+    """One item of a dataset: a video or a prompt, query points, and, where known, their tracks.
 
-    video: (T, H, W, 3) uint8 RGB, or None for prompt-only items. queries: (N, 2) float32 pixels in frame 0.
-    query_side: points along one side of the regular grid laid over the frame the model makes, for clips without a video
-    of their own, whose queries then are empty; 0 when the queries are given. `vcorr.datasets.place_queries` lays it.
+    video: (T, H, W, 3) uint8 RGB, or None for prompt-only items. queries: the points to follow; an array is converted,
+    (N, 2) float32 pixels in frame 0 or (N, 3) rows of (t, x, y), pixels in frame t.
+    query_side: points along one side of the regular grid laid over frame 0 of what the model makes, for clips without a
+    video of their own, whose queries then are empty; 0 when the queries are given. `vcorr.datasets.place_queries` lays
+    it.
+
+    Raises:
+        UsageError: a field contradicts itself or another; the message names the clip and the field.
     """
 
     id: str
     prompt: str
-    queries: NDArray[np.float32]
+    queries: Queries
     video: NDArray[np.uint8] | None = None
     tracks: Tracks | None = None
     fps: float = 8.0
     query_side: int = 0
 
+    if TYPE_CHECKING:  # the type of `queries` after conversion is narrower than the types it is made from
+
+        def __init__(
+            self,
+            id: str,  # noqa: A002
+            prompt: str,
+            queries: Queries | NDArray[Any],
+            video: NDArray[np.uint8] | None = None,
+            tracks: Tracks | None = None,
+            fps: float = 8.0,
+            query_side: int = 0,
+        ) -> None: ...
+
     def __post_init__(self) -> None:
-        _check_arrays(f"Clip {self.id}", queries=self.queries, **({} if self.video is None else {"video": self.video}))
-        if self.queries.ndim != 2 or self.queries.shape[1] != 2:
-            raise UsageError(f"Clip {self.id}: queries must have shape (N, 2), got {self.queries.shape}.")
-        if self.queries.dtype.kind not in "fiu" or not np.isfinite(self.queries).all():
-            raise UsageError(f"Clip {self.id}: queries must be finite numbers, got {self._bad_queries()}.")
+        object.__setattr__(self, "queries", self._converted(self.queries))
         if self.query_side < 0 or (self.query_side and len(self.queries)):
             raise UsageError(f"Clip {self.id}: query_side is for clips without queries, and at least 0.")
-        if self.video is not None and (
-            self.video.ndim != 4 or self.video.shape[3] != 3 or self.video.dtype != np.uint8
-        ):
+        if self.video is not None:
+            self._check_video(self.video)
+
+    def _converted(self, queries: Any) -> Queries:
+        try:
+            return Queries.of(queries)
+        except UsageError as error:
+            raise UsageError(f"Clip {self.id}: {error.message}", hint=error.hint) from error
+
+    def _check_video(self, video: Any) -> None:
+        _check_arrays(f"Clip {self.id}", video=video)
+        if video.ndim != 4 or video.shape[3] != 3 or video.dtype != np.uint8:
             raise UsageError(
-                f"Clip {self.id}: video must be uint8 of shape (T, H, W, 3), got {self.video.dtype} {self.video.shape}."
+                f"Clip {self.id}: video must be uint8 of shape (T, H, W, 3), got {video.dtype} {video.shape}."
             )
-        if self.tracks is not None and self.video is not None:
-            expected = (len(self.queries), len(self.video), 2)
-            if self.tracks.xy.shape != expected:
-                raise UsageError(
-                    f"Clip {self.id}: tracks have shape {self.tracks.xy.shape}; {expected[0]} queries and "
-                    f"{expected[1]} frames need {expected}."
-                )
+        late = self.queries.t[self.queries.t >= len(video)]
+        if len(late):
+            raise UsageError(
+                f"Clip {self.id}: queries must be in a frame of the video; it has {len(video)}, counted from 0, and "
+                f"{len(late)} queries are later, the first in frame {late[0]}."
+            )
+        expected = (len(self.queries), len(video), 2)
+        if self.tracks is not None and self.tracks.xy.shape != expected:
+            raise UsageError(
+                f"Clip {self.id}: tracks have shape {self.tracks.xy.shape}; {expected[0]} queries and "
+                f"{expected[1]} frames need {expected}."
+            )
 
-    def _bad_queries(self) -> str:
-        if self.queries.dtype.kind not in "fiu":
-            return str(self.queries.dtype)
-        return f"NaN or infinity for {int((~np.isfinite(self.queries)).any(axis=1).sum())} of {len(self.queries)}"
-
-    def with_queries(self, queries: NDArray[np.float32]) -> Clip:
-        """The clip with other query points and no tracks."""
-        return replace(self, queries=queries, tracks=None, query_side=0)
+    def with_queries(self, queries: Queries | NDArray[Any]) -> Clip:
+        """The clip with other query points, as `queries` takes them, and no tracks."""
+        return replace(self, queries=Queries.of(queries), tracks=None, query_side=0)
 
 
 @dataclass(frozen=True)
@@ -222,7 +351,9 @@ class RunSettings:
 class Prediction:
     """What one probe answered at one site: where each query point is at every latent time.
 
-    xy: (N, F, 2) float32 pixels, [:, 0] the query. layer, step, head: -1 where they do not apply
+    xy: (N, F, 2) float32 pixels, [:, j] the query for the latent frame j that covers the query's frame.
+    visible: (N, F) bool, True where the point can be seen; confidence: (N, F) float32 in [0, 1], how sure the answer
+    is; None where the probe does not say. layer, step, head: -1 where they do not apply
     (docs/results-format.md). noise: sigma / (alpha + sigma) in [0, 1] of the step, NaN without noise. readout: "token"
     when only whole-token motions can be answered (the ceiling then is the token oracle), "free" when any position can.
     variant: under which the positions were read; answers that come from no attention site depend on none.
@@ -239,6 +370,8 @@ class Prediction:
     attention: Attention = "none"
     readout: Readout = "token"
     variant: NamedVariant = DEFAULT_VARIANT
+    visible: NDArray[np.bool_] | None = None
+    confidence: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True)

@@ -38,7 +38,7 @@ class Weighed:
 
     def track(self, video, queries):
         moves = np.arange(len(video), dtype=np.float32)[None, :, None] * np.float32([self._step(), 0])
-        return api.Tracks(queries[:, None] + moves, np.ones((len(queries), len(video)), bool), "weighed", 4)
+        return api.Tracks(queries.xy[:, None] + moves, np.ones((len(queries), len(video)), bool), "weighed", 4)
 
     def _step(self) -> float:
         path = Path(self._config.checkpoint)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from vcorr import Clip, UsageError
+from vcorr import Clip, Queries, UsageError
 from vcorr.datasets import place_queries, query_grid
 
 
@@ -27,7 +27,7 @@ def test_the_margin_is_of_the_width():
 def test_queries_are_laid_over_the_frame_a_model_makes():
     empty = np.zeros((0, 2), dtype=np.float32)
     placed = place_queries(Clip("a", "a dog", empty, query_side=5), 64, 96)
-    assert np.array_equal(placed.queries, query_grid(5, 64, 96))
+    assert placed.queries == Queries.at(query_grid(5, 64, 96))
     assert placed.query_side == 0
     own = Clip("a", "a dog", np.float32([[1, 2]]))
     assert place_queries(own, 64, 96) is own

@@ -31,7 +31,7 @@ def test_clips_come_back_with_video_and_tracks(tmp_path):
     assert (data.split, data.ids()) == ("small", ("clip-0", "clip-1"))
     clip, kept = data.clip("clip-1"), made.rows()[1]
     assert (clip.video == sliding.slide(1)[0]).all()
-    assert (clip.queries == QUERIES).all()
+    assert (clip.queries.xy == QUERIES).all()
     assert (clip.tracks.xy == kept.xy).all()
     assert (clip.tracks.visible == kept.visible).all()
     assert (clip.tracks.tracker, clip.tracks.licence, clip.prompt) == ("exact", "CC0-1.0", "a sliding picture")
@@ -107,7 +107,7 @@ def test_one_file_may_hold_many_clips(tmp_path):
     assert data.identity() == before
     clip = data.clip("clip-2")
     assert (clip.video == sliding.slide(2)[0]).all()
-    assert all(array.flags.writeable for array in (clip.queries, clip.tracks.xy, clip.tracks.visible))
+    assert all(array.flags.writeable for array in (clip.queries.xy, clip.tracks.xy, clip.tracks.visible))
 
 
 def test_a_folder_that_was_moved_and_copied_is_the_same_data(tmp_path):

@@ -1,10 +1,9 @@
 """The dataset `video`."""
 
-import numpy as np
 import pytest
 from support import videos
 
-from vcorr import TokenGrid
+from vcorr import Queries, TokenGrid
 from vcorr.datasets import fit_notes, query_grid
 from vcorr.datasets.config import VideoConfig
 from vcorr.datasets.video import VideoFiles
@@ -27,7 +26,7 @@ def test_one_file(folder):
     assert list(data.ids()) == ["b"]
     clip = data.clip("b")
     assert clip.video.shape == (6, 48, 64, 3)
-    assert np.array_equal(clip.queries, query_grid(20, 48, 64))
+    assert clip.queries == Queries.at(query_grid(20, 48, 64))
     assert (clip.tracks, clip.fps, clip.prompt, clip.query_side) == (None, 10, "a fade", 0)
     assert list(data.notes("b")) == []
 

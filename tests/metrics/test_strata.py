@@ -172,7 +172,7 @@ class Edged(sliding.SlidingData):
             prompt=found.prompt,
             queries=found.queries,
             video=found.video,
-            tracks=Tracks(found.tracks.xy, found.tracks.visible, "exact", boundary=found.queries[:, 0]),
+            tracks=Tracks(found.tracks.xy, found.tracks.visible, "exact", boundary=found.queries.xy[:, 0]),
         )
 
 

@@ -47,7 +47,7 @@ def answer(model, clip, seed=42):
 
 
 def truth(clip, dx, dy):
-    return clip.queries[:, None] + np.arange(FRAMES)[None, :, None] * np.array([dx, dy])
+    return clip.queries.xy[:, None] + np.arange(FRAMES)[None, :, None] * np.array([dx, dy])
 
 
 INNER = [[30.3, 40.7], [48.0, 48.0], [41.9, 52.1]]
@@ -82,7 +82,7 @@ def test_dense_search_is_at_most_a_pixel_off_for_odd_motion_of_smooth_video():
 def test_zero_motion_stays():
     clip = moving_clip(5, 3, INNER)
     found = answer(ZeroMotion(BaselineConfig()), clip)
-    assert np.array_equal(found.xy, np.repeat(clip.queries[:, None], FRAMES, axis=1))
+    assert np.array_equal(found.xy, np.repeat(clip.queries.xy[:, None], FRAMES, axis=1))
 
 
 @pytest.mark.parametrize("baseline", [ZeroMotion, RandomToken, PositionOnly, NearestColour, TokenPatches, DenseSearch])
@@ -93,7 +93,7 @@ def test_answers_stay_inside_the_frame_and_begin_at_the_query(baseline, stride):
     found = answer(baseline(BaselineConfig(stride=stride)), clip)
     assert found.xy.dtype == np.float32
     assert found.xy.shape == (len(corners), FRAMES, 2)
-    assert np.array_equal(found.xy[:, 0], clip.queries)
+    assert np.array_equal(found.xy[:, 0], clip.queries.xy)
     assert ((found.xy >= 0) & (found.xy <= SIDE)).all()
     assert (found.grid.frames, found.grid.video_frames, found.grid.temporal_ratio) == (FRAMES, FRAMES, 1)
     assert found.grid.stride == (stride, stride)
@@ -180,7 +180,7 @@ class TestRandomToken:
         reference, visible = truth(clip, 3, -2), np.ones((50, FRAMES), dtype=np.bool_)
         side = SIDE // 8
         right = []
-        for (x, y), track in zip(clip.queries, reference, strict=True):
+        for (x, y), track in zip(clip.queries.xy, reference, strict=True):
             places = [(x + 8 * (c - x // 8), y + 8 * (r - y // 8)) for r in range(side) for c in range(side)]
             for goal_x, goal_y in track[1:]:
                 right.append(sum(np.hypot(px - goal_x, py - goal_y) < 4 for px, py in places) / side**2)

@@ -84,6 +84,6 @@ def test_the_metric_of_the_examples_scores(load, plugins, tmp_path) -> None:
 
 def test_the_tracker_of_the_examples_tracks(load, plugins) -> None:
     tracker = plugins(load("vcorr_trackers")).trackers.get("frozen").entry.create()
-    queries = np.array([[3.0, 4.0]], dtype=np.float32)
+    queries = vcorr.Queries.at(np.array([[3.0, 4.0]], dtype=np.float32))
     tracks = tracker.track(np.zeros((5, 8, 8, 3), dtype=np.uint8), queries)
-    assert (tracks.xy == queries[:, None]).all()
+    assert (tracks.xy == queries.xy[:, None]).all()

@@ -47,8 +47,8 @@ def test_floors_and_ceilings_are_those_of_each_grid(scores):
     rows = [r for r in scores.to_pylist() if r["metric"] == "matching_accuracy" and r["clip"] == "slide-0"]
     for layer, stride in enumerate(backbone.STRIDES):
         grid = TokenGrid(sliding.FRAMES, 64 // stride, 64 // stride, (stride, stride))
-        bounds = {"floor": zero_motion(clip.queries, grid.video_frames)}
-        bounds["ceiling"] = ceiling_tracks(clip.tracks.xy, clip.queries, grid, readout="token")
+        bounds = {"floor": zero_motion(clip.queries.xy, grid.video_frames)}
+        bounds["ceiling"] = ceiling_tracks(clip.tracks.xy, clip.queries.xy, grid, readout="token")
         for name, tracks in bounds.items():
             expected = matching_accuracy(tracks, clip.tracks.xy, clip.tracks.visible, grid)
             assert [r[name] for r in rows if r["layer"] == layer] == [pytest.approx(expected)] * 2

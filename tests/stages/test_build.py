@@ -11,6 +11,7 @@ import pytest
 from support import knowing, sliding
 
 import vcorr
+from vcorr import Queries
 from vcorr.datasets.config import FolderConfig
 from vcorr.datasets.filters import Filters
 from vcorr.datasets.stored import StoredDataset
@@ -76,7 +77,7 @@ def test_every_prompt_is_sampled_with_every_seed(make, tmp_path):
     for row in rows:
         video = sliding.slide(row.seed)[0]
         assert (read_lossless(tmp_path / "set" / row.video, row.video_sha256) == video).all()
-        assert (row.xy == knowing.Knowing().track(video, row.queries).xy).all()
+        assert (row.xy == knowing.Knowing().track(video, Queries.at(row.queries)).xy).all()
         assert (row.tracker, row.tracker_licence, row.weights, row.query_side) == ("knowing", "CC0-1.0", "hub", 20)
         assert (row.frames, row.height, row.width, row.num_steps) == (5, 64, 64, 10)
     assert built.folder.record()["status"] == "complete"

@@ -85,12 +85,12 @@ def test_corrected_scores_a_whole_token_motion_with_one_and_difftrack_what_its_f
         q, clip, grid = descriptors(row["clip"], row["layer"])
         variant = row["variant"]
         if row["probe"] == "qk":
-            xy = match(q, q, grid, clip.queries, variant=variant)
+            xy = match(q, q, grid, clip.queries.xy, variant=variant)
         else:
             out = torch.nn.functional.scaled_dot_product_attention(*[q.flatten(1, 3)[None]] * 3)[0]
             features = out.transpose(0, 1).reshape(grid.frames, grid.rows, grid.cols, -1)
-            xy = match_features(features, grid, clip.queries, variant=variant)
-        tracks = latent_to_frames(xy, grid, clip.queries, variant=variant)
+            xy = match_features(features, grid, clip.queries.xy, variant=variant)
+        tracks = latent_to_frames(xy, grid, clip.queries.xy, variant=variant)
         expected = matching_accuracy(tracks, clip.tracks.xy, clip.tracks.visible, grid, variant=variant)
         assert row["value"] == pytest.approx(expected, abs=1e-6)
     exact = [row for row in rows if row["variant"] == "corrected" and row["layer"] == 0 and row["probe"] == "qk"]
@@ -116,7 +116,7 @@ def test_attention_rows_follow_the_variant(found, tmp_path) -> None:
     for row in rows_of(outcome, layer=0):
         q, clip, grid = descriptors(row["clip"], 0)
         variant, visible = row["variant"], clip.tracks.visible
-        rows = attention_rows(q, q, q[:, 0, 0, :0], grid, clip.queries, variant=variant)
+        rows = attention_rows(q, q, q[:, 0, 0, :0], grid, clip.queries.xy, variant=variant)
         scores = {f"confidence_{k}": v for k, v in confidence_score(rows, visible, grid, variant=variant).items()}
         scores |= {f"attention_{k}": v for k, v in attention_score(rows, visible, variant=variant).items()}
         assert row["value"] == pytest.approx(scores[row["metric"]], rel=1e-5, nan_ok=True)

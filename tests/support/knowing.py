@@ -13,7 +13,7 @@ class Knowing:
 
     def track(self, video, queries):
         steps = np.arange(len(video), dtype=np.float32)[None, :, None]
-        xy = queries[:, None] + steps * np.float32([sliding.SHIFT, 0])
+        xy = queries.xy[:, None] + steps * np.float32([sliding.SHIFT, 0])
         visible = (xy[..., 0] < video.shape[2]) & (xy[..., 0] >= 0)
         return vcorr.Tracks(xy, visible, tracker="knowing")
 

@@ -168,7 +168,7 @@ class Still:
 
     def run(self, clip, settings, recorder):
         grid = self.grid(clip, None)
-        recorder.answer(np.repeat(clip.queries[:, None], grid.frames, axis=1), grid)
+        recorder.answer(np.repeat(clip.queries.xy[:, None], grid.frames, axis=1), grid)
 
 
 @pytest.fixture

@@ -258,7 +258,9 @@ class Careless(Noise):
 
     def clip(self, clip_id):
         clip = random_clip(3, 16, 64, seed=np.random.default_rng().integers(2**31))
-        return Clip(id="other", prompt="", queries=clip.queries[:, ::-1].copy(), video=clip.video, tracks=clip.tracks)
+        return Clip(
+            id="other", prompt="", queries=clip.queries.xy[:, ::-1].copy(), video=clip.video, tracks=clip.tracks
+        )
 
 
 def test_datasets():
@@ -274,7 +276,7 @@ def test_datasets():
 
 class Frozen:
     def track(self, video, queries):
-        xy = np.repeat(queries[:, None], len(video), axis=1)
+        xy = np.repeat(queries.xy[:, None], len(video), axis=1)
         return Tracks(xy, np.ones(xy.shape[:2], dtype=bool), tracker="frozen")
 
 
@@ -284,7 +286,7 @@ class Drifting:
     def track(self, video, queries):
         self.calls += 1
         video[:] = 0
-        xy = np.repeat(queries[:, None], len(video) + 1, axis=1) + np.float32(self.calls)
+        xy = np.repeat(queries.xy[:, None], len(video) + 1, axis=1) + np.float32(self.calls)
         return Tracks(xy.astype(np.float64), np.ones(xy.shape[:2], dtype=bool), tracker="")
 
 

@@ -184,7 +184,8 @@ def test_large_frames_are_tracked_smaller_and_answered_in_their_own_pixels(track
         (np.zeros((0, 32, 32, 3), np.uint8), np.zeros((1, 2), np.float32)),
         (np.zeros((3, 8, 32, 3), np.uint8), np.zeros((1, 2), np.float32)),
         (np.zeros((3, 32, 32, 3), np.uint8), np.float32([[1, np.nan]])),
-        (np.zeros((3, 32, 32, 3), np.uint8), np.zeros((1, 3), np.float32)),
+        (np.zeros((3, 32, 32, 3), np.uint8), np.float32([[3, 1, 1]])),
+        (np.zeros((3, 32, 32, 3), np.uint8), np.zeros((1, 4), np.float32)),
     ],
 )
 def test_what_cannot_be_tracked_is_refused(tracker, video, queries):

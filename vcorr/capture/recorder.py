@@ -37,7 +37,7 @@ from vcorr.capture.tap import AttentionCall, Tap, unheard
 from vcorr.errors import CaptureError, PluginError, UsageError
 from vcorr.geometry import TokenGrid
 from vcorr.protocols import Probe
-from vcorr.records import NO_SITE, Attention, Prediction, Readout, RowsPrediction, Site
+from vcorr.records import NO_SITE, Attention, Prediction, Queries, Readout, RowsPrediction, Site
 from vcorr.variants import DEFAULT_VARIANT, NamedVariant
 
 DIRECT = "direct"
@@ -94,7 +94,7 @@ class Recorder:
 
     Args:
         probes: by the name their predictions carry. Without any, nothing is tapped.
-        queries: (N, 2) pixels (x, y) in frame 0.
+        queries: of the clip, or (N, 2) pixels (x, y) in frame 0.
         layers: the layers to tap; None for all.
         on_step: called as each step ends, for progress.
         variants: under which a probe is asked, by its name; `corrected` when it is not there.
@@ -107,7 +107,7 @@ class Recorder:
     def __init__(
         self,
         probes: Mapping[str, Probe],
-        queries: NDArray[np.float32],
+        queries: Queries | NDArray[np.float32],
         *,
         layers: Collection[int] | None = None,
         on_step: Callable[[], None] | None = None,
@@ -465,7 +465,9 @@ def _quietly(tensor: Tensor) -> Iterator[None]:
         yield
 
 
-def _checked_queries(queries: NDArray[np.float32]) -> NDArray[np.float32]:
+def _checked_queries(queries: Queries | NDArray[np.float32]) -> NDArray[np.float32]:
+    if isinstance(queries, Queries):
+        return queries.in_first_frame("The recorder").copy()
     points = np.array(queries, dtype=np.float32)
     if points.ndim != 2 or points.shape[1] != 2 or not np.isfinite(points).all():
         raise UsageError(f"Queries must be finite pixels of shape (N, 2), got {points.shape}.")

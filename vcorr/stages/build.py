@@ -227,7 +227,7 @@ class _Maker:
             self._empty(item),
             fps=clip.fps,
             query_side=round(len(clip.queries) ** 0.5),
-            queries=clip.queries,
+            queries=clip.queries.in_first_frame("A dataset folder"),
             xy=tracks.xy,
             visible=tracks.visible,
             frames=len(clip.video),

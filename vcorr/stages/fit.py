@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from vcorr.errors import UsageError
 from vcorr.geometry import TokenGrid
-from vcorr.records import Clip, Tracks
+from vcorr.records import Clip, Queries, Tracks
 
 RESIZE = "area when smaller, bicubic when larger"
 """The filters used, for the record of the run."""
@@ -35,7 +35,7 @@ def fit_clip(clip: Clip, grid: TokenGrid) -> Clip:
     scale = np.array([target[2] / width, target[1] / height], dtype=np.float32)
     tracks = None if clip.tracks is None else _fit_tracks(clip.tracks, target[0], scale)
     video = resize_video(clip.video[: target[0]], target[1], target[2])
-    return replace(clip, video=video, queries=clip.queries * scale, tracks=tracks)
+    return replace(clip, video=video, queries=Queries(clip.queries.t, clip.queries.xy * scale), tracks=tracks)
 
 
 def _fit_tracks(tracks: Tracks, frames: int, scale: NDArray[np.float32]) -> Tracks:

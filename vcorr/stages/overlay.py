@@ -48,8 +48,8 @@ def _draw(plan: Plan, run: RunDirectory, best: SiteSummary, clip_id: str) -> Pat
         path,
         clip.video,
         fps=clip.fps,
-        queries=clip.queries,
-        predicted=_frames(answer, clip.queries, best.variant_text),
+        queries=clip.queries.in_first_frame("The overlay"),
+        predicted=_frames(answer, clip.queries.xy, best.variant_text),
         reference=stored_tracks(tracks[0]),
         title=f"{best.model} {best.probe}: {where}{variant}",
     )

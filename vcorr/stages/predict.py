@@ -208,7 +208,7 @@ def track_rows(run: str, plan: Plan, clip: Clip, tracks: Tracks, video: str) -> 
             "width": width,
             "frames": frames,
             "points": len(clip.queries),
-            "queries": clip.queries.ravel(),
+            "queries": clip.queries.xy.ravel(),
             "xy": tracks.xy.ravel(),
             "visible": tracks.visible.ravel(),
             "boundary": NOTHING if tracks.boundary is None else tracks.boundary,

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vcorr.records import Clip, Tracks
+from vcorr.records import Clip, Queries, Tracks
 from vcorr.testing.report import Report, expect, make, run_checks
 
 
@@ -68,10 +68,10 @@ class _DatasetSuite:
     def queries(self) -> None:
         for name in self._names():
             clip: Clip = self._dataset.clip(name)
-            expect(bool(np.isfinite(clip.queries).all()), f"{name}: a query is not finite.")
+            expect(bool(np.isfinite(clip.queries.xy).all()), f"{name}: a query is not finite.")
             if clip.video is not None:
                 height, width = clip.video.shape[1:3]
-                inside = (clip.queries >= 0) & (clip.queries <= [width, height])
+                inside = (clip.queries.xy >= 0) & (clip.queries.xy <= [width, height])
                 expect(
                     bool(inside.all()), f"{name}: a query is outside {width} x {height} pixels; are x and y exchanged?"
                 )
@@ -80,15 +80,16 @@ class _DatasetSuite:
         for name in self._names():
             clip: Clip = self._dataset.clip(name)
             if clip.tracks is not None:
-                # only where the reference itself can be seen in frame 0 does it have to be the query
-                seen = clip.tracks.visible[:, 0]
-                off = np.abs(clip.tracks.xy[seen, 0] - clip.queries[seen]).max(initial=0.0)
+                # only where the reference itself can be seen in the query's frame does it have to be the query
+                own = (np.arange(len(clip.queries)), clip.queries.t)
+                seen = clip.tracks.visible[own]
+                off = np.abs(clip.tracks.xy[own][seen] - clip.queries.xy[seen]).max(initial=0.0)
                 expect(bool(off <= 1e-3), f"{name}: tracks start up to {off:g} px from the queries.")
 
     def repeat(self) -> None:
         for name in self._names():
             first, second = self._dataset.clip(name), self._dataset.clip(name)
-            same = np.array_equal(first.queries, second.queries) and first.prompt == second.prompt
+            same = first.queries == second.queries and first.prompt == second.prompt
             expect(same and _same(first.video, second.video), f"{name}: another clip the second time.")
 
     def _names(self) -> list[str]:
@@ -135,7 +136,7 @@ class _TrackerSuite:
         expect(bool(tracks.tracker), "tracks must say which tracker made them.")
 
     def first_frame(self) -> None:
-        expect(np.array_equal(self._track(self._queries).xy[:, 0], self._queries), "xy[:, 0] is not the query.")
+        expect(np.array_equal(self._track(self._queries).xy[:, 0], self._queries.xy), "xy[:, 0] is not the query.")
 
     def repeat(self) -> None:
         first, second = self._track(self._queries), self._track(self._queries)
@@ -147,15 +148,17 @@ class _TrackerSuite:
         expect(bool(np.allclose(together.xy[0], alone.xy[0], atol=1e-3)), "the first query by itself goes elsewhere.")
 
     def untouched(self) -> None:
-        video, queries = self._video.copy(), self._queries.copy()
+        video, queries = self._video.copy(), _copy(self._queries)
         self._tracker.track(video, queries)
-        expect(
-            np.array_equal(video, self._video) and np.array_equal(queries, self._queries), "an array was written to."
-        )
+        expect(np.array_equal(video, self._video) and queries == self._queries, "an array was written to.")
 
-    def _track(self, queries: NDArray[np.float32]) -> Tracks:
-        tracks: Tracks = self._tracker.track(self._video.copy(), queries.copy())
+    def _track(self, queries: Queries) -> Tracks:
+        tracks: Tracks = self._tracker.track(self._video.copy(), _copy(queries))
         return tracks
+
+
+def _copy(queries: Queries) -> Queries:
+    return Queries(queries.t.copy(), queries.xy.copy())
 
 
 def _same(first: NDArray[np.uint8] | None, second: NDArray[np.uint8] | None) -> bool:

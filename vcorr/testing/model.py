@@ -236,7 +236,7 @@ class _ModelSuite:
 
     def first_frame(self) -> None:
         for prediction in self._probed[0].predictions:
-            same = np.array_equal(prediction.xy[:, 0], self._clip.queries)
+            same = np.array_equal(prediction.xy[:, 0], self._clip.queries.xy)
             expect(same, f"layer {prediction.layer}, step {prediction.step}: [:, 0] is not the query.")
 
     def noise(self) -> str:

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vcorr.errors import UsageError
-from vcorr.records import Tracks
+from vcorr.records import Queries, Tracks
 
 Floats: TypeAlias = NDArray[np.float32]
 Bools: TypeAlias = NDArray[np.bool_]
@@ -105,25 +105,27 @@ def _rewound(motion: Motion, frame: int, xy: Floats) -> Floats:
     return xy
 
 
-def check_input(video: NDArray[np.uint8], queries: Floats) -> None:
-    """Refuses what cannot be tracked.
+def check_input(video: NDArray[np.uint8], queries: Queries | Floats) -> Queries:
+    """The queries, given as `Queries.of` takes them; refuses what cannot be tracked.
 
     Raises:
-        UsageError: not a uint8 video (T, H, W, 3), frames too small, or queries that are not finite (N, 2) positions.
+        UsageError: not a uint8 video (T, H, W, 3), frames too small, or queries that are not places in its frames.
     """
-    if not isinstance(video, np.ndarray) or not isinstance(queries, np.ndarray):
-        raise UsageError(
-            f"Tracking needs numpy arrays, got {type(video).__name__} for the video and {type(queries).__name__} for "
-            "the queries."
-        )
+    if not isinstance(video, np.ndarray):
+        raise UsageError(f"Tracking needs the video as a numpy array, got {type(video).__name__}.")
     if video.ndim != 4 or video.shape[3] != 3 or video.dtype != np.uint8 or not len(video):
         raise UsageError(f"Tracking needs a uint8 video of shape (T, H, W, 3), got {video.dtype} {video.shape}.")
     if min(video.shape[1:3]) < LEAST_SIDE:
         raise UsageError(
             f"Frames of {video.shape[2]}x{video.shape[1]} pixels are too small to track in: {LEAST_SIDE} are needed."
         )
-    if queries.ndim != 2 or queries.shape[1] != 2 or not np.isfinite(queries).all():
-        raise UsageError(f"Queries must be finite positions of shape (N, 2), got shape {queries.shape}.")
+    known = Queries.of(queries)
+    late = known.t[known.t >= len(video)]
+    if len(late):
+        raise UsageError(
+            f"{len(late)} queries are after the last of {len(video)} frames; the first is in frame {late[0]}."
+        )
+    return known
 
 
 def grey_frames(video: NDArray[np.uint8], max_side: int) -> tuple[list[NDArray[np.uint8]], Floats]:
@@ -141,7 +143,7 @@ def grey_frames(video: NDArray[np.uint8], max_side: int) -> tuple[list[NDArray[n
 def track_with(
     make_motion: Callable[[list[NDArray[np.uint8]]], Motion],
     video: NDArray[np.uint8],
-    queries: Floats,
+    queries: Queries | Floats,
     options: ChainOptions,
     tracker: str,
     version: int,
@@ -153,13 +155,13 @@ def track_with(
     Raises:
         UsageError: a video or queries that cannot be tracked.
     """
-    check_input(video, queries)
+    points = check_input(video, queries).in_first_frame(f"Tracker {tracker!r}")
     with one_thread():
         frames, scale = grey_frames(video, options.max_side)
         limits = Limits(options.threshold, options.cycle, *frames[0].shape)
-        xy, visible = follow(make_motion(frames), len(frames), queries.astype(np.float32) * scale, limits)
+        xy, visible = follow(make_motion(frames), len(frames), points * scale, limits)
     xy = (xy / scale).astype(np.float32)
-    xy[:, 0] = queries
+    xy[:, 0] = points
     return Tracks(xy, visible, tracker, version)
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from vcorr.bases import TrackerBase
 from vcorr.errors import UsageError, unknown_name
-from vcorr.records import Tracks
+from vcorr.records import Queries, Tracks
 from vcorr.trackers.chain import (
     Bools,
     Floats,
@@ -41,7 +41,7 @@ class Dis(TrackerBase):
             raise UsageError("dis: threshold must be positive, cycle and max_side at least 0, finest_scale -1 to 4.")
         self.config = config
 
-    def track(self, video: NDArray[np.uint8], queries: Floats) -> Tracks:
+    def track(self, video: NDArray[np.uint8], queries: Queries | Floats) -> Tracks:
         """Tracks (N, T) of queries (N, 2) pixels in frame 0 of a video (T, H, W, 3) uint8.
 
         Raises:

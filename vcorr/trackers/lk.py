@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from vcorr.bases import TrackerBase
 from vcorr.errors import UsageError
-from vcorr.records import Tracks
+from vcorr.records import Queries, Tracks
 from vcorr.trackers.chain import (
     Bools,
     Floats,
@@ -37,7 +37,7 @@ class Lk(TrackerBase):
             raise UsageError("lk: threshold must be positive, cycle and max_side at least 0.")
         self.config = config
 
-    def track(self, video: NDArray[np.uint8], queries: Floats) -> Tracks:
+    def track(self, video: NDArray[np.uint8], queries: Queries | Floats) -> Tracks:
         """Tracks (N, T) of queries (N, 2) pixels in frame 0 of a video (T, H, W, 3) uint8.
 
         Raises:

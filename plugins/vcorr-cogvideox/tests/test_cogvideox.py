@@ -105,7 +105,7 @@ def test_a_prediction_for_every_site_step_and_probe(model):
     ]
     assert len(calls) == 3
     assert {p.noise for p in predictions if p.step == 0} == {1.0}
-    assert all(p.xy.shape == (3, 3, 2) and np.array_equal(p.xy[:, 0], make_clip().queries) for p in predictions)
+    assert all(p.xy.shape == (3, 3, 2) and np.array_equal(p.xy[:, 0], make_clip().queries.xy) for p in predictions)
 
 
 def test_the_noise_of_a_step_does_not_depend_on_the_other_steps_or_clips(model):

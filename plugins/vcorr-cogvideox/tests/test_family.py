@@ -89,7 +89,7 @@ def test_both_modes_answer_at_every_site_and_step(case):
         video, predictions, calls = run(model, clip, RunSettings(mode, (0, 2), NUM_STEPS, guidance=guidance))
         assert sorted((p.layer, p.step) for p in predictions) == wanted
         assert {p.grid for p in predictions} == {model.grid(clip, None)}
-        assert all(np.array_equal(p.xy[:, 0], clip.queries) for p in predictions)
+        assert all(np.array_equal(p.xy[:, 0], clip.queries.xy) for p in predictions)
         assert (video is None) == (mode == "renoise")
         assert [len(call["hidden_states"]) for call in calls] == {
             ("renoise", None): [1, 1],

@@ -20,7 +20,7 @@ import torch.nn.functional as F  # noqa: N812
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from vcorr import Tracks, UsageError
+from vcorr import Queries, Tracks, UsageError
 from vcorr.bases import TrackerBase
 from vcorr.datasets import query_grid
 from vcorr.trackers.chain import check_input
@@ -63,16 +63,16 @@ class CoTracker(TrackerBase, ABC):
             "device": device,
         }
 
-    def track(self, video: NDArray[np.uint8], queries: Floats) -> Tracks:
+    def track(self, video: NDArray[np.uint8], queries: Queries | Floats) -> Tracks:
         """Tracks (N, T) of queries (N, 2) pixels in frame 0 of a video (T, H, W, 3) uint8.
 
         Raises:
             UsageError: a video or queries that cannot be tracked, or a checkpoint that does not fit.
             MissingError: the package or the weights are not in reach.
         """
-        check_input(video, queries)
+        known = check_input(video, queries)
         frames, (height, width) = len(video), video.shape[1:3]
-        points = queries.astype(np.float32)
+        points = known.in_first_frame(f"Tracker {self.name!r}")
         xy = np.repeat(points[:, None], frames, axis=1)
         visible = np.zeros(xy.shape[:2], dtype=bool)
         if frames > 1 and len(points):

@@ -260,7 +260,7 @@ def test_weights_of_other_sizes_are_refused_with_the_options_that_fit(saved):
 def test_a_pipeline_of_ones_own_is_recorded_by_the_models_name(model, make_clip):
     clip = make_clip()
     call = model.call_inputs(clip, model.grid(clip, None))
-    with vcorr.record(model.pipe, layout="hunyuanvideo", probes="qk", queries=clip.queries) as recording:
+    with vcorr.record(model.pipe, layout="hunyuanvideo", probes="qk", queries=clip.queries.xy) as recording:
         model.pipe(**call, height=64, width=96, num_frames=9, num_inference_steps=2, output_type="latent")
     assert sorted((p.layer, p.step) for p in recording.predictions) == [(x, s) for x in (0, 1, 2) for s in (0, 1)]
     assert {p.grid for p in recording.predictions} == {model.grid(clip, None)}

@@ -158,7 +158,7 @@ def test_positions_alone_answer_that_points_stay_where_query_key_matching_follow
     recorder = Recorder({"qk": QueryKey(), "position": QueryKeyPosition()}, clip.queries, layers={8})
     model.run(clip, RunSettings(steps=(49,), num_steps=50), recorder)
     found = {prediction.probe: prediction.xy for prediction in recorder.predictions}
-    assert np.array_equal(found["position"], np.repeat(clip.queries[:, None], 5, axis=1))
+    assert np.array_equal(found["position"], np.repeat(clip.queries.xy[:, None], 5, axis=1))
     assert (found["qk"] != found["position"]).any(axis=-1)[:, 1:].mean() > 0.2
 
 
@@ -186,7 +186,7 @@ def test_the_models_pass_the_contract(entry):
 def test_clips_have_exact_tracks(clip):
     assert (clip.id, clip.video.shape, clip.video.dtype) == ("test-0000", (17, 128, 128, 3), np.uint8)
     assert (clip.tracks.tracker, clip.tracks.xy.dtype, clip.tracks.visible.shape) == ("exact", np.float32, (16, 17))
-    assert np.array_equal(clip.tracks.xy[:, 0], clip.queries)
+    assert np.array_equal(clip.tracks.xy[:, 0], clip.queries.xy)
     assert clip.tracks.visible[:, 0].all()
     assert "camera" in clip.prompt
 

@@ -505,7 +505,7 @@ def test_a_pipeline_of_ones_own_is_recorded(name, whole, loaded, make_clip):
     model, clip = loaded(name), make_clip()
     pipe, grid = model.pipe, model.grid(clip, None)
     call = {**model.call_inputs(clip, grid), "height": 32, "width": 48, "num_frames": 3, "num_inference_steps": 2}
-    with vcorr.record(pipe if whole else pipe.unet, layout=name, probes=["qk"], queries=clip.queries) as rec:
+    with vcorr.record(pipe if whole else pipe.unet, layout=name, probes=["qk"], queries=clip.queries.xy) as rec:
         pipe(**call, output_type="latent")
     stride = 4 if whole else 8  # the network by itself does not tell what its autoencoder compresses
     expected = {site.layer: grid.coarser(round(model.grid(clip, site).stride[0] / 4)) for site in model.sites()}

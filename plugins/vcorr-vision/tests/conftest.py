@@ -35,7 +35,7 @@ def shifted_answers(clip, frames):
     """Where the queries are in every latent frame, (N, F, 2)."""
     moved = np.arange(frames)[:, None] * np.float32([SHIFT[1] * PATCH, SHIFT[0] * PATCH])
     height, width = clip.video.shape[1:3]
-    return (clip.queries[:, None] + moved) % np.float32([width, height])
+    return (clip.queries.xy[:, None] + moved) % np.float32([width, height])
 
 
 @pytest.fixture(scope="session")

@@ -23,7 +23,7 @@ def video_clip(make_clip):
 
     def give(name, frames=FRAMES):
         clip = make_clip(each=2, frames=frames, width=32 if name == "vjepa2-l" else 48)
-        inside = clip.queries[clip.queries[:, 0] < clip.video.shape[2]]
+        inside = clip.queries[clip.queries.xy[:, 0] < clip.video.shape[2]]
         return Clip(id=clip.id, prompt="", queries=inside, video=clip.video)
 
     return give

@@ -82,9 +82,9 @@ class Baseline(VideoModelBase, ABC):
                 f"{self.config.stride} pixels.",
                 hint="vcorr.stages.fit.fit_clip(clip, model.grid(clip, None)) brings it to that size.",
             )
-        grid.check_inside(clip.queries)
+        grid.check_inside(clip.queries.in_first_frame(f"{type(self).__name__} (a baseline)"))
         moves = self.moves(clip, grid, settings.seed)
-        recorder.answer((clip.queries[:, None] + moves).astype(np.float32), grid, readout=self.readout)
+        recorder.answer((clip.queries.xy[:, None] + moves).astype(np.float32), grid, readout=self.readout)
 
     @abstractmethod
     def moves(self, clip: Clip, grid: TokenGrid, seed: int) -> NDArray[np.floating[Any]]:

@@ -34,7 +34,7 @@ class DenseSearch(Baseline):
     def moves(self, clip: Clip, grid: TokenGrid, seed: int) -> NDArray[np.floating[Any]]:
         """As in `Baseline`; every move is a whole number of search steps."""
         side, video = self.config.stride, video_of(clip)
-        corners = _corners(clip.queries, side, *video.shape[1:3])
+        corners = _corners(clip.queries.xy, side, *video.shape[1:3])
         moves = np.zeros((len(corners), len(video), 2))
         for members, places in _search_classes(corners, side, *video.shape[1:3]):
             origin = corners[members]

@@ -35,8 +35,8 @@ class RandomToken(Baseline):
 
     def moves(self, clip: Clip, grid: TokenGrid, seed: int) -> NDArray[np.floating[Any]]:
         """As in `Baseline`; every move is a whole number of strides."""
-        own = grid.tokens_at(clip.queries)
-        drawn = np.array([_draws(f"{seed}/{clip.id}", query, grid) for query in clip.queries], dtype=np.int64)
+        own = grid.tokens_at(clip.queries.xy)
+        drawn = np.array([_draws(f"{seed}/{clip.id}", query, grid) for query in clip.queries.xy], dtype=np.int64)
         drawn = drawn.reshape(len(own), grid.frames)  # also without queries
         drawn[:, 0] = own
         return (grid.centres[drawn] - grid.centres[own][:, None]).astype(np.float64)
@@ -56,7 +56,7 @@ class PositionOnly(Baseline):
     def moves(self, clip: Clip, grid: TokenGrid, seed: int) -> NDArray[np.floating[Any]]:
         """As in `Baseline`; the same in every frame but the first."""
         turned = _rotary(grid)
-        own = grid.tokens_at(clip.queries)
+        own = grid.tokens_at(clip.queries.xy)
         offsets = (grid.centres[None] - grid.centres[own][:, None]).astype(np.float64)  # (N, r*c, 2)
         best = nearest(squared_distances(turned[own], turned), (offsets**2).sum(-1))
         move = np.take_along_axis(offsets, best[:, None, None], axis=1)  # (N, 1, 2)

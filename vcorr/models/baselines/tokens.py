@@ -32,7 +32,7 @@ class TokenSearch(Baseline):
     def moves(self, clip: Clip, grid: TokenGrid, seed: int) -> NDArray[np.floating[Any]]:
         """As in `Baseline`; every move is a whole number of strides."""
         described = self.describe(_token_pixels(video_of(clip), grid))
-        tokens, query_of = np.unique(grid.tokens_at(clip.queries), return_inverse=True)
+        tokens, query_of = np.unique(grid.tokens_at(clip.queries.xy), return_inverse=True)
         offsets = (grid.centres[None] - grid.centres[tokens][:, None]).astype(np.float64)  # (tokens, r*c, 2)
         distance = (offsets**2).sum(-1)
         moves = np.zeros((len(tokens), grid.frames, 2))
