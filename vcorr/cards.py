@@ -107,7 +107,7 @@ def _problems(values: Mapping[str, Any]) -> list[str]:
     from jsonschema import Draft202012Validator
 
     missing = [name for name in card_schema()["required"] if not values.get(name)]
-    found = {}
+    found: dict[str, str] = {}
     for error in Draft202012Validator(card_schema()).iter_errors(values):
         place = error.json_path.removeprefix("$").removeprefix(".")
         if place and place not in missing:
