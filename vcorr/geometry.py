@@ -176,11 +176,23 @@ class TokenGrid:
         Raises:
             UsageError: no latent covers it.
         """
+        return int(self.latents_at(frame))
+
+    def latents_at(self, frames: ArrayLike) -> NDArray[np.int64]:
+        """The latent that covers each frame: (...) frame numbers to (...) latents.
+
+        Raises:
+            UsageError: no latent covers one of them.
+        """
+        asked = np.asarray(frames, dtype=np.int64)
         first, last = self.time_spans.T
-        hit = np.flatnonzero((first <= frame) & (frame <= last))
-        if not len(hit):
-            raise UsageError(f"No latent covers frame {frame} of this {self.video_frames}-frame grid.")
-        return int(hit[0])
+        latents = np.searchsorted(last, asked)  # the first latent that ends at the frame or later
+        found = (asked >= 0) & (latents < self.frames)
+        found &= first[np.minimum(latents, self.frames - 1)] <= asked
+        if not found.all():
+            missing = int(asked[~found].flat[0])
+            raise UsageError(f"No latent covers frame {missing} of this {self.video_frames}-frame grid.")
+        return latents
 
     def time_weights(self, video_frames: int | None = None) -> NDArray[np.float64]:
         """(T, F): row t holds the weights that bring values at latent times to frame t.

@@ -144,7 +144,8 @@ def test_distances_around_the_threshold_round_as_the_published_ones():
     circle = 8 * np.stack([np.cos(angle), np.sin(angle)], axis=-1)
     tracks = (reference + circle.astype(np.float32)).astype(np.float32)
     visible = rng.random((500, 49)) < 0.8
-    published = torch.sqrt(torch.sum(torch.square(torch.tensor(tracks) - torch.tensor(reference)), dim=-1)) < 8
+    squares = torch.sum(torch.square(torch.tensor(tracks) - torch.tensor(reference)), dim=-1)
+    published = squares.double().sqrt().float() < 8  # some builds of torch do not round the root of float32 correctly
     expected = (published & torch.tensor(visible)).sum() / torch.tensor(visible).sum()
     got = matching_accuracy(tracks, reference, visible, grid, variant="difftrack")
     assert got == pytest.approx(expected.item(), abs=1e-7)

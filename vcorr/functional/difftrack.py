@@ -1,7 +1,9 @@
 """The published DiffTrack code on tensors, quirk by quirk (`docs/functional.md`; PROTOCOL sections 3, 4 and 8).
 
-Source: DiffTrack (arXiv 2506.17220) and its public code. Axes as in `vcorr.functional.matching`: A heads that take
-part, U distinct query tokens, P = h*w tokens of a frame, d width of a head, N query points, F latent frames.
+Source: DiffTrack (arXiv 2506.17220) and its public code, which knows queries in frame 0 alone. For queries in another
+frame every quirk means the same from the latent that covers that frame, here called frame 1 as well. Axes as in
+`vcorr.functional.matching`: A heads that take part, U distinct query tokens, P = h*w tokens of a frame, d width of a
+head, N query points, F latent frames.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ import torch
 from torch import Tensor
 
 from vcorr.functional.blocks import MEAN, Piece, blocks
-from vcorr.functional.queries import upload
+from vcorr.functional.queries import QueryTokens, upload
 from vcorr.geometry import TokenGrid
 
 
@@ -26,12 +28,13 @@ class RoundedCosts:
     Rounded are: the dot products, their scaling, the softmax of every head, the mean over heads of either direction,
     the mean of the two directions, and the softmax of that over the tokens y of the target frame.
 
-    q, k: (A, F, h, w, d). tokens: (U,). symmetric False leaves the reverse direction out.
+    q, k: (A, F, h, w, d). points: says the query tokens and their latent. symmetric False leaves the reverse
+    direction out.
     """
 
     q: Tensor
     k: Tensor
-    tokens: Tensor
+    points: QueryTokens
     symmetric: bool
     scale: float
 
@@ -52,11 +55,12 @@ class RoundedCosts:
     def correlation(self, frame: int, heads: slice) -> Tensor:
         """(U, P) in q's dtype: C of the mean over `heads`, before the second softmax."""
         q, k = self.q[heads], self.k[heads]
-        q1, k1, qj, kj = (tensor[:, j].flatten(1, 2) for j in (0, frame) for tensor in (q, k))
-        forward = self._mean_softmax(q1.index_select(1, self.tokens), kj)
+        tokens, own = self.points.tokens, self.points.latent
+        q1, k1, qj, kj = (tensor[:, j].flatten(1, 2) for j in (own, frame) for tensor in (q, k))
+        forward = self._mean_softmax(q1.index_select(1, tokens), kj)
         if not self.symmetric:
             return forward
-        reverse = self._mean_softmax(qj, k1, columns=self.tokens)
+        reverse = self._mean_softmax(qj, k1, columns=tokens)
         return (forward + reverse.mT) / 2
 
     def _mean_softmax(self, left: Tensor, right: Tensor, columns: Tensor | None = None) -> Tensor:
@@ -88,16 +92,17 @@ class FieldLanding:
         return self.positions[best].masked_fill(peak.isnan()[..., None], math.nan)
 
 
-def sampled_field(field: Tensor, xy: Tensor, index: Tensor, weights: Tensor) -> Tensor:
-    """The field (..., U, F, 2) sampled at the queries, (..., N, F, 2); the first position is the query itself.
+def sampled_field(field: Tensor, points: QueryTokens, weights: Tensor) -> Tensor:
+    """The field (..., U, F, 2) sampled at the queries, (..., N, F, 2); in their own latent, the queries themselves.
 
-    xy: (N, 2). index, weights: (N, 4), the tokens beside each query and their bilinear weights, which add up to less
-    than 1 where the published code pads with zeros.
+    points.index, weights: (N, 4), the tokens beside each query and their bilinear weights, which add up to less than 1
+    where the published code pads with zeros.
     """
+    index = points.index
     beside = field.index_select(field.ndim - 3, index.flatten())
     beside = beside.reshape(*field.shape[:-3], *index.shape, *field.shape[-2:])
     sampled = (weights[..., None, None] * beside).sum(dim=-3)
-    sampled[..., 0, :] = xy
+    sampled[..., points.latent, :] = points.xy
     return sampled
 
 

@@ -4,7 +4,8 @@ Nothing here waits for the device or branches on a tensor's values. Intermediate
 that the extra memory stays under 300 MB whatever the number of heads and tokens. All arithmetic is float32, except in
 the published code's variant (`vcorr.functional.difftrack`).
 
-Axes: A heads that take part, U distinct query tokens, P = h*w tokens of a frame, d width of a head.
+Axes: A heads that take part, U distinct query tokens, P = h*w tokens of a frame, d width of a head. "Frame 1" is the
+latent that the query tokens are in, whichever that is.
 """
 
 from __future__ import annotations
@@ -82,7 +83,8 @@ def match_readings(
 ) -> list[Tensor]:
     """`match_tokens` for several readings of one q and k; each gets, to the bit, what it would get by itself.
 
-    What does not depend on the queries, the sums of the reverse softmax over whole frames, is computed once a scale.
+    What does not depend on the query points, the sums of the reverse softmax over whole frames, is computed once per
+    scale and latent of the queries.
     Only in half precision difftrack needs all of its own: it rounds where corrected does not.
 
     Raises:
@@ -94,12 +96,13 @@ def match_readings(
         raise UsageError(f"k: expected q's shape {tuple(q.shape)} on {q.device}, got {tuple(k.shape)} on {k.device}.")
     chosen = chosen_heads(heads, q.shape[0])
     read_q, read_k, radius = _take_heads(q, chosen), _take_heads(k, chosen), _checked_radius(radius)
-    sums: dict[float, dict[int, Tensor]] = {}
+    sums: dict[tuple[float, int], dict[int, Tensor]] = {}
     answers = []
     for reading in readings:
         switches = switches_of(reading.variant)
         scale = _checked_scale(reading.scale, q, switches)
-        costs = _costs(read_q, read_k, reading.points.tokens, symmetric, scale, switches, sums.setdefault(scale, {}))
+        shared = sums.setdefault((scale, reading.points.latent), {})
+        costs = _costs(read_q, read_k, reading.points, symmetric, scale, switches, shared)
         landing = _landing(grid, reading.points, radius, q.device)
         with plain_precision(q.device):
             offsets = _offsets(
@@ -124,9 +127,9 @@ def match_feature_tokens(f: Tensor, grid: TokenGrid, points: QueryTokens, *, var
         )
     # one head, one way, unscaled
     if switches_of(variant).second_softmax:
-        costs: _Costs | RoundedCosts = RoundedCosts(f[None], f[None], points.tokens, symmetric=False, scale=1.0)
+        costs: _Costs | RoundedCosts = RoundedCosts(f[None], f[None], points, symmetric=False, scale=1.0)
     else:  # softmax rises with its logits, so its argmax is the largest dot product
-        costs = _Costs(f[None], f[None], points.tokens, symmetric=False, scale=1.0, softmax=False)
+        costs = _Costs(f[None], f[None], points, symmetric=False, scale=1.0, softmax=False)
     landing = _landing(grid, points, 0, f.device)
     with plain_precision(f.device):
         offsets = _offsets(costs, landing, grid.frames, each=False, with_mean=True)
@@ -164,29 +167,30 @@ def _indices(heads: int | Sequence[int]) -> tuple[int, ...]:
 def _costs(
     q: Tensor,
     k: Tensor,
-    tokens: Tensor,
+    points: QueryTokens,
     symmetric: bool,
     scale: float,
     switches: Switches,
     sums: dict[int, Tensor],
 ) -> _Costs | RoundedCosts:
     if switches.second_softmax and q.dtype != torch.float32:
-        return RoundedCosts(q, k.to(q.dtype), tokens, symmetric, scale)
-    return _Costs(q, k, tokens, symmetric, scale, second_softmax=switches.second_softmax, sums=sums)
+        return RoundedCosts(q, k.to(q.dtype), points, symmetric, scale)
+    return _Costs(q, k, points, symmetric, scale, second_softmax=switches.second_softmax, sums=sums)
 
 
 @dataclass(frozen=True)
 class _Costs:
     """Rows of the correlation C of the query tokens, frame by frame and head by head.
 
-    q, k: (A, F, h, w, d). tokens: (U,). softmax False leaves the logits as they are. second_softmax: takes another one,
-    of C itself, in float32, which is how the published code rounds tensors of float32. sums: by frame what the reverse
-    softmax divides by, filled as it is needed; to be shared by costs that differ in their tokens alone.
+    q, k: (A, F, h, w, d). points: says the query tokens and their latent. softmax False leaves the logits as they are.
+    second_softmax: takes another one, of C itself, in float32, which is how the published code rounds tensors of
+    float32. sums: by frame what the reverse softmax divides by, filled as it is needed; to be shared by costs that
+    differ in their tokens alone.
     """
 
     q: Tensor
     k: Tensor
-    tokens: Tensor
+    points: QueryTokens
     symmetric: bool
     scale: float
     softmax: bool = True
@@ -203,7 +207,7 @@ class _Costs:
             self.sums[frame] = self._sums(frame)
         normaliser = self.sums[frame] if self.symmetric else None
         tokens = self.q.shape[2] * self.q.shape[3]
-        for x in row_slices(len(self.tokens), tokens):
+        for x in row_slices(len(self.points.tokens), tokens):
             total: Tensor | None = None
             for a, _ in blocks(self.heads, x.stop - x.start, tokens):
                 rows = self._rows(frame, a, x, normaliser)
@@ -223,7 +227,7 @@ class _Costs:
 
     def _sums(self, frame: int) -> Tensor:
         """(A, P): log-sum-exp over the tokens x of frame 1 of qj(y)·k1(x), which the reverse softmax divides by."""
-        q, k = self.q[:, frame].flatten(1, 2), self.k[:, 0].flatten(1, 2)
+        q, k = self.q[:, frame].flatten(1, 2), self.k[:, self.points.latent].flatten(1, 2)
         heads, tokens, _ = q.shape
         total = torch.empty(heads, tokens, dtype=torch.float32, device=q.device)
         for a, y in blocks(heads, tokens, tokens):
@@ -232,8 +236,8 @@ class _Costs:
 
     def _rows(self, frame: int, heads: slice, queries: slice, normaliser: Tensor | None) -> Tensor:
         """C(x, y), (A, U, P) of the given heads and query tokens before the mean over heads; symmetric, twice that."""
-        x = self.tokens[queries]
-        q1, k1 = (tensor[heads, 0].flatten(1, 2).index_select(1, x) for tensor in (self.q, self.k))
+        x, latent = self.points.tokens[queries], self.points.latent
+        q1, k1 = (tensor[heads, latent].flatten(1, 2).index_select(1, x) for tensor in (self.q, self.k))
         qj, kj = (tensor[heads, frame].flatten(1, 2) for tensor in (self.q, self.k))
         forward = self._logits(q1, kj)
         if self.softmax:
@@ -292,23 +296,24 @@ class _Landing:
 def _offsets(
     costs: _Costs | RoundedCosts, landing: _Landing | FieldLanding, frames: int, *, each: bool, with_mean: bool
 ) -> Tensor:
-    """What the landing reads off C for every query token, in pixels; 0 in frame 0.
+    """What the landing reads off C for every query token, in pixels; 0 in the latent of the queries.
 
     (U, F, 2) of the mean over heads, (A, U, F, 2) for `each` head by itself, with the mean behind them if asked for.
     """
     lead = (costs.heads + with_mean,) if each else ()
-    out = torch.zeros(*lead, len(costs.tokens), frames, 2, dtype=torch.float32, device=costs.q.device)
-    for frame in range(1, frames):
+    tokens, own = costs.points.tokens, costs.points.latent
+    out = torch.zeros(*lead, len(tokens), frames, 2, dtype=torch.float32, device=costs.q.device)
+    for frame in (frame for frame in range(frames) if frame != own):
         for a, x, cost in costs.pieces(frame, each=each, with_mean=with_mean):
             target = out[a] if each else out
-            target[..., x, frame, :] = landing.offsets(cost, costs.tokens[x])
+            target[..., x, frame, :] = landing.offsets(cost, tokens[x])
     return out
 
 
 def _answers(offsets: Tensor, points: QueryTokens) -> Tensor:
     """From what was read off for the distinct tokens, (..., U, F, 2), to positions of the queries, (..., N, F, 2)."""
     if points.weights is not None:
-        return sampled_field(offsets, points.xy, points.index, points.weights)
+        return sampled_field(offsets, points, points.weights)
     return points.xy[:, None] + offsets.index_select(offsets.ndim - 3, points.index)
 
 

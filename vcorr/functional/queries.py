@@ -94,7 +94,7 @@ class QueryPoints:
         key = (grid, torch.device(device), kind)
         if key not in self._located:
             points = checked_points(grid, self)
-            self._located[key] = locate(grid, points, device, grid.latent_at(self.frame))
+            self._located[key] = locate(grid, points, device, _query_latent(grid, self.frame))
             self.lookups += 1
         return self._located[key]
 
@@ -102,13 +102,20 @@ class QueryPoints:
 _Locate = Callable[[TokenGrid, NDArray[np.float32], torch.device | str, int], QueryTokens]
 
 
-def query_points(queries: Tensor | ArrayLike | QueryPoints) -> QueryPoints:
-    """`queries` as `QueryPoints`: they themselves if they are, else points of frame 0.
+def query_points(queries: Tensor | ArrayLike | QueryPoints, query_frame: int = 0) -> QueryPoints:
+    """`queries` as `QueryPoints`: they themselves if they are, else points of `query_frame`.
 
     Raises:
-        UsageError: not an (N, 2) array of numbers.
+        UsageError: not an (N, 2) array of numbers, or `QueryPoints` of another frame than `query_frame` says.
     """
-    return queries if isinstance(queries, QueryPoints) else QueryPoints(queries)
+    if not isinstance(queries, QueryPoints):
+        return QueryPoints(queries, query_frame)
+    if checked_frame(query_frame) not in (0, queries.frame):
+        raise UsageError(
+            f"query_frame: got {query_frame}, but these queries are in frame {queries.frame}.",
+            hint="QueryPoints know their frame: leave query_frame out.",
+        )
+    return queries
 
 
 def locate_queries(
@@ -116,6 +123,7 @@ def locate_queries(
     queries: Tensor | ArrayLike | QueryPoints,
     device: torch.device | str,
     *,
+    query_frame: int = 0,
     variant: Variant = "corrected",
 ) -> QueryTokens:
     """Checks queries and looks up their tokens; the result can be used for every layer and step on the same grid.
@@ -125,14 +133,16 @@ def locate_queries(
 
     Args:
         grid: the token grid.
-        queries: (N, 2) raster pixels in frame 0, or `QueryPoints`, which keep what was looked up.
+        queries: (N, 2) raster pixels, or `QueryPoints`, which keep what was looked up.
         device: where q and k are.
+        query_frame: the video frame the queries are in; `QueryPoints` know theirs.
         variant: "corrected", "difftrack" or `Switches` (`readout`).
 
     Raises:
-        UsageError: not an (N, 2) array of numbers, or a position that is not finite or outside the frame.
+        UsageError: not an (N, 2) array of numbers, a position that is not finite or outside the frame, or a frame that
+            no latent covers.
     """
-    return query_points(queries).located(grid, device, variant)
+    return query_points(queries, query_frame).located(grid, device, variant)
 
 
 def checked_points(grid: TokenGrid, queries: Tensor | ArrayLike | QueryPoints) -> NDArray[np.float32]:
@@ -170,6 +180,13 @@ def upload(array: ArrayLike, device: torch.device | str) -> Tensor:
     """A copy of a small host array on `device`, without waiting for the device's queue."""
     # the copy owns its memory: the caller may change the array afterwards
     return torch.from_numpy(np.array(array)).to(device, non_blocking=True)
+
+
+def _query_latent(grid: TokenGrid, frame: int) -> int:
+    try:
+        return grid.latent_at(frame)
+    except UsageError as error:
+        raise UsageError(f"query_frame: {error.message}", hint=error.hint) from error
 
 
 def checked_frame(frame: int) -> int:

@@ -26,13 +26,14 @@ def matching_accuracy(
     visible: Tensor | ArrayLike,
     grid: TokenGrid,
     *,
+    query_frame: Tensor | ArrayLike = 0,
     variant: Variant = "corrected",
     threshold: float | None = None,
     moving: bool = False,
 ) -> float:
     """The share of visible (point, frame) pairs of a clip whose track is close to the reference, pooled in the clip.
 
-    corrected: only points visible in the query frame (frame 0) count, and the query frame itself does not. difftrack:
+    corrected: only points visible in their query frame count, and the query frame itself does not. difftrack:
     every visible point in every frame.
     Source: DiffTrack (arXiv 2506.17220), matching accuracy; PROTOCOL section 4. `vcorr.metrics.accuracy` is the same on
     numpy arrays and tells how many pairs there were.
@@ -42,6 +43,7 @@ def matching_accuracy(
         reference: (N, T, 2) pixels, finite where visible.
         visible: (N, T) bool, True where the point can be seen.
         grid: the grid the tracks were read from.
+        query_frame: the video frame of the queries, or (N,) of each.
         variant: "corrected", "difftrack" or `Switches` (`pooling`).
         threshold: None for half a stride, hypot(dx/sx, dy/sy) < 1/2; else pixels, hypot(dx, dy) < threshold.
         moving: only pairs whose reference moved more than one stride since the query frame.
@@ -57,6 +59,7 @@ def matching_accuracy(
         host_numbers("reference", reference, "(N, T, 2)"),
         host_mask("visible", visible),
         grid,
+        query_frame=_frames(query_frame),
         variant=variant,
         threshold=threshold,
         moving=moving,
@@ -65,11 +68,16 @@ def matching_accuracy(
 
 
 def confidence_score(
-    rows: AttentionRows, visible: Tensor | ArrayLike, grid: TokenGrid, *, variant: Variant = "corrected"
+    rows: AttentionRows,
+    visible: Tensor | ArrayLike,
+    grid: TokenGrid,
+    *,
+    query_frame: Tensor | ArrayLike = 0,
+    variant: Variant = "corrected",
 ) -> dict[str, float]:
-    """How sure the attention of the query points is: the mean peak over later frames, frame 1 and the text.
+    """How sure the attention of the query points is: the mean peak over other frames, their own and the text.
 
-    corrected: points visible in the query frame; "cross" averages a point over the later latents in whose frames it is
+    corrected: points visible in the query frame; "cross" averages a point over the other latents in whose frames it is
     visible throughout, and leaves out points without such a latent. difftrack: all points, and a point without such a
     latent counts as 0. Source: DiffTrack (arXiv 2506.17220), confidence score; PROTOCOL section 4.
 
@@ -77,6 +85,7 @@ def confidence_score(
         rows: of N points, from `attention_rows`.
         visible: (N, T) bool, True where the point can be seen, T the grid's video frames.
         grid: says which frames a latent covers.
+        query_frame: the video frame of the queries, or (N,) of each.
         variant: "corrected", "difftrack" or `Switches` (`pooling`).
 
     Returns:
@@ -86,14 +95,19 @@ def confidence_score(
         UsageError: shapes do not belong together.
     """
     cross, own, text = _row_parts(rows, "peak_cross", "peak_self", "peak_text")
-    means = scores.confidence(cross, own, text, host_mask("visible", visible), grid, variant=variant)
+    shown, asked_in = host_mask("visible", visible), _frames(query_frame)
+    means = scores.confidence(cross, own, text, shown, grid, query_frame=asked_in, variant=variant)
     return {name: float(mean.value) for name, mean in means.items()}
 
 
 def attention_score(
-    rows: AttentionRows, visible: Tensor | ArrayLike, *, variant: Variant = "corrected"
+    rows: AttentionRows,
+    visible: Tensor | ArrayLike,
+    *,
+    query_frame: Tensor | ArrayLike = 0,
+    variant: Variant = "corrected",
 ) -> dict[str, float]:
-    """Where the attention of the query points goes: the mean sum over later frames, frame 1 and the text.
+    """Where the attention of the query points goes: the mean sum over other frames, their own and the text.
 
     The mean over points visible in the query frame, in both variants, which differ in the rows themselves.
     Source: DiffTrack (arXiv 2506.17220), attention score; PROTOCOL section 4.
@@ -101,6 +115,7 @@ def attention_score(
     Args:
         rows: of N points, from `attention_rows`.
         visible: (N, T) bool, True where the point can be seen.
+        query_frame: the video frame of the queries, or (N,) of each.
         variant: "corrected", "difftrack" or `Switches`.
 
     Returns:
@@ -111,7 +126,7 @@ def attention_score(
     """
     switches_of(variant)
     cross, own, text = _row_parts(rows, "sum_cross", "sum_self", "sum_text")
-    means = scores.attention(cross, own, text, host_mask("visible", visible))
+    means = scores.attention(cross, own, text, host_mask("visible", visible), query_frame=_frames(query_frame))
     return {name: float(mean.value) for name, mean in means.items()}
 
 
@@ -182,6 +197,10 @@ def tapvid(
         host_numbers("pred_tracks", pred_tracks, "(N, T, 2)"),
         mode=mode,
     )
+
+
+def _frames(query_frame: Tensor | ArrayLike) -> ArrayLike:
+    return query_frame.cpu().numpy() if isinstance(query_frame, Tensor) else query_frame
 
 
 def _row_parts(rows: AttentionRows, *names: str) -> list[NDArray[np.floating[Any]]]:

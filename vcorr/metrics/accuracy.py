@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from vcorr.errors import UsageError
 from vcorr.geometry import TokenGrid, check_grid, is_positive
@@ -19,6 +19,7 @@ def accuracy(
     visible: NDArray[np.bool_],
     grid: TokenGrid,
     *,
+    query_frame: ArrayLike = 0,
     variant: Variant = "corrected",
     threshold: float | None = None,
     moving: bool = False,
@@ -33,6 +34,7 @@ def accuracy(
         reference: (N, T, 2) pixels, finite where visible.
         visible: (N, T) bool, True where the point can be seen.
         grid: the grid the tracks were read from.
+        query_frame: the video frame of the queries, or (N,) of each.
         variant: "corrected": points visible in the query frame, without that frame. "difftrack": all visible points of
             all frames. Or `Switches` (`pooling`).
         threshold: None for half a stride, hypot(dx/sx, dy/sy) < 1/2; else pixels, hypot(dx, dy) < threshold. Strict.
@@ -47,7 +49,7 @@ def accuracy(
         raise UsageError(
             f"threshold: expected a positive number of pixels or None for half a stride, got {threshold!r}."
         )
-    pairs = Pairs.of(reference, visible, grid, variant)
+    pairs = Pairs.of(reference, visible, grid, variant, query_frame)
     unit = np.array(grid.stride if threshold is None else (1.0, 1.0))
     squares = pairs.squared_distances(tracks, unit)
     return pairs.shares(squares, [HALF_A_STRIDE if threshold is None else threshold], moving=moving)[0]

@@ -9,10 +9,11 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from vcorr.errors import UsageError
 from vcorr.geometry import TokenGrid, check_grid
+from vcorr.metrics.frames import query_frames
 from vcorr.variants import Variant, switches_of
 
 Floats = NDArray[np.floating[Any]]
@@ -32,19 +33,21 @@ def confidence(
     visible: NDArray[np.bool_],
     grid: TokenGrid,
     *,
+    query_frame: ArrayLike = 0,
     variant: Variant = "corrected",
 ) -> dict[str, PointMean]:
-    """How sure the attention of the query points is: the mean peak over later frames, frame 1 and the text.
+    """How sure the attention of the query points is: the mean peak over other frames, their own and the text.
 
-    corrected: points visible in the query frame; "cross" averages a point over the later latents whose frames all show
+    corrected: points visible in the query frame; "cross" averages a point over the other latents whose frames all show
     it, and leaves out points without such a latent. difftrack: all points; a point without such a latent counts as 0.
 
     Args:
-        peak_cross: (N, F-1) largest probability among the tokens of every later latent frame.
-        peak_self: (N,) among the tokens of frame 1.
+        peak_cross: (N, F-1) largest probability among the tokens of every latent frame but the query's own, in order.
+        peak_self: (N,) among the tokens of the query's own latent.
         peak_text: (N,) among the text tokens; NaN without text.
         visible: (N, T) bool, True where the point can be seen.
         grid: says which frames a latent covers.
+        query_frame: the video frame of the queries, or (N,) of each.
         variant: "corrected", "difftrack" or `Switches` (`pooling`).
 
     Returns:
@@ -58,29 +61,36 @@ def confidence(
     check_visible(visible, points, grid.video_frames)
     _check_rows(peak_cross=(peak_cross, (points, grid.frames - 1)), peak_text=(peak_text, (points,)))
     switches = switches_of(variant)
-    shown = np.stack([visible[:, first : last + 1].all(axis=1) for first, last in grid.time_spans], axis=1)[:, 1:]
+    asked_in = query_frames(query_frame, points, grid.video_frames)
+    shown = _shown_elsewhere(visible, grid, asked_in)
     count = shown.sum(axis=1)
     total = np.where(shown, peak_cross, 0.0).sum(axis=1, dtype=np.float64)
     cross = total / np.maximum(count, 1)
     if switches.pooling == "everything":
         return {"cross": _mean(cross), "self": _mean(peak_self), "text": _mean(peak_text)}
-    asked = visible[:, 0]
+    asked = visible[np.arange(points), asked_in]
     answered = asked & (count > 0)
     return {"cross": _mean(cross[answered]), "self": _mean(peak_self[asked]), "text": _mean(peak_text[asked])}
 
 
 def attention(
-    sum_cross: Floats, sum_self: Floats, sum_text: Floats, visible: NDArray[np.bool_]
+    sum_cross: Floats,
+    sum_self: Floats,
+    sum_text: Floats,
+    visible: NDArray[np.bool_],
+    *,
+    query_frame: ArrayLike = 0,
 ) -> dict[str, PointMean]:
-    """Where the attention of the query points goes: to later frames, to frame 1, to the text.
+    """Where the attention of the query points goes: to other frames, to their own, to the text.
 
     The mean over points visible in the query frame, in both variants.
 
     Args:
-        sum_cross: (N,) probability in all later frames.
-        sum_self: (N,), in frame 1.
+        sum_cross: (N,) probability in all latent frames but the query's own.
+        sum_self: (N,), in the query's own latent.
         sum_text: (N,), in the text; NaN without text.
         visible: (N, T) bool.
+        query_frame: the video frame of the queries, or (N,) of each.
 
     Raises:
         UsageError: shapes do not belong together.
@@ -88,7 +98,7 @@ def attention(
     points = len(sum_self)
     check_visible(visible, points, None)
     _check_rows(sum_cross=(sum_cross, (points,)), sum_text=(sum_text, (points,)))
-    asked = visible[:, 0]
+    asked = visible[np.arange(points), query_frames(query_frame, points, visible.shape[1])]
     return {"cross": _mean(sum_cross[asked]), "self": _mean(sum_self[asked]), "text": _mean(sum_text[asked])}
 
 
@@ -138,6 +148,13 @@ def check_visible(visible: NDArray[np.bool_], points: int, frames: int | None) -
     fits = visible.ndim == 2 and visible.shape[1] > 0 and visible.shape == (points, frames or visible.shape[1])
     if not fits or visible.dtype != np.bool_:  # integers would index instead of mask
         raise UsageError(f"visible: expected bool of shape {expected}, got {visible.dtype} of shape {visible.shape}.")
+
+
+def _shown_elsewhere(visible: NDArray[np.bool_], grid: TokenGrid, asked_in: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """(N, F-1): whether all frames of a latent show the point, for every latent but the one of its query."""
+    shown = np.stack([visible[:, first : last + 1].all(axis=1) for first, last in grid.time_spans], axis=1)
+    others = np.arange(grid.frames) != grid.latents_at(asked_in)[:, None]
+    return np.asarray(shown[others].reshape(len(shown), grid.frames - 1))
 
 
 def _check_rows(**parts: tuple[Floats, tuple[int, ...]]) -> None:

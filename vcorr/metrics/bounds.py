@@ -8,6 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 from vcorr.errors import UsageError, unknown_name
 from vcorr.geometry import TokenGrid
 from vcorr.metrics.difftrack import field_samples
+from vcorr.metrics.frames import query_frames
 from vcorr.metrics.timemap import to_frames
 from vcorr.records import Readout
 from vcorr.variants import Variant, switches_of
@@ -33,6 +34,7 @@ def token_oracle(
     queries: ArrayLike,
     grid: TokenGrid,
     *,
+    query_frame: ArrayLike = 0,
     readout: Readout = "token",
     variant: Variant = "corrected",
 ) -> NDArray[np.float32]:
@@ -49,16 +51,18 @@ def token_oracle(
     Args:
         reference: (N, T, 2) pixels, T the grid's video frames. Frames in which a point is NaN or infinite are filled
             linearly from its finite ones; a point that has none stays at its query.
-        queries: (N, 2) pixels in frame 0, inside the frame.
+        queries: (N, 2) pixels, inside the frame.
+        query_frame: the video frame of the queries, or (N,) of each.
         grid: the grid the predictions were read from.
         readout: "token" or "free".
         variant: "corrected", "difftrack" or `Switches` (`readout`).
 
     Returns:
-        (N, F, 2) float32 pixels; [:, 0] is the query.
+        (N, F, 2) float32 pixels; in the latent that covers its frame, the query.
 
     Raises:
-        UsageError: shapes do not belong together, a query lies outside the frame, or the read-out is unknown.
+        UsageError: shapes do not belong together, a query lies outside the frame, no latent covers its frame, or the
+            read-out is unknown.
     """
     if readout not in READOUTS:
         raise unknown_name("readout", str(readout), READOUTS)
@@ -67,7 +71,8 @@ def token_oracle(
     if readout == "token":
         nearest = _nearest_reachable if switches_of(variant).readout == "token" else _nearest_of_field
         best = nearest(best, points, grid)
-    best[:, 0] = points
+    own = grid.latents_at(query_frames(query_frame, len(points), grid.video_frames))
+    best[np.arange(len(points)), own] = points
     return best.astype(np.float32)
 
 
@@ -76,12 +81,13 @@ def ceiling_tracks(
     queries: ArrayLike,
     grid: TokenGrid,
     *,
+    query_frame: ArrayLike = 0,
     readout: Readout = "token",
     variant: Variant = "corrected",
 ) -> NDArray[np.float32]:
     """The ceiling: `token_oracle` brought to frames by the time map that predictions go through, (N, T, 2) pixels."""
-    best = token_oracle(reference, queries, grid, readout=readout, variant=variant)
-    return to_frames(best, grid, queries, variant=variant)
+    best = token_oracle(reference, queries, grid, query_frame=query_frame, readout=readout, variant=variant)
+    return to_frames(best, grid, queries, query_frame=query_frame, variant=variant)
 
 
 def _checked_reference(reference: ArrayLike, points: NDArray[np.float64], grid: TokenGrid) -> NDArray[np.float64]:

@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from vcorr.errors import UsageError
 from vcorr.geometry import TokenGrid
+from vcorr.metrics.frames import query_frames
 from vcorr.records import Tracks
 from vcorr.variants import Variant, switches_of
 
@@ -46,10 +47,17 @@ class Pairs:
     single: bool = False
 
     @classmethod
-    def of(cls, reference: Floats, visible: NDArray[np.bool_], grid: TokenGrid, variant: Variant) -> Pairs:
+    def of(
+        cls,
+        reference: Floats,
+        visible: NDArray[np.bool_],
+        grid: TokenGrid,
+        variant: Variant,
+        query_frame: ArrayLike = 0,
+    ) -> Pairs:
         """The pairs of a reference that `check_reference` accepts; see `scored_pairs`."""
-        pairs = scored_pairs(reference, visible, grid, variant=variant)
-        moved = scored_pairs(reference, visible, grid, variant=variant, moving=True)
+        pairs = scored_pairs(reference, visible, grid, query_frame=query_frame, variant=variant)
+        moved = scored_pairs(reference, visible, grid, query_frame=query_frame, variant=variant, moving=True)
         moving, still = np.flatnonzero(moved), np.flatnonzero(pairs & ~moved)
         index = np.concatenate([moving, still])
         single = switches_of(variant).pooling == "everything"
@@ -130,30 +138,33 @@ def scored_pairs(
     visible: NDArray[np.bool_],
     grid: TokenGrid,
     *,
+    query_frame: ArrayLike = 0,
     variant: Variant = "corrected",
     moving: bool = False,
 ) -> NDArray[np.bool_]:
     """The pairs that count, (N, T) bool.
 
-    corrected: a point counts where it is visible, if it is visible in the query frame (frame 0); the query frame itself
-    does not count, since its answer is given. difftrack: every visible point in every frame.
+    corrected: a point counts where it is visible, if it is visible in its query frame; the query frame itself does not
+    count, since its answer is given. difftrack: every visible point in every frame.
 
     Args:
         reference: (N, T, 2) pixels; may be anything, NaN included, where `visible` is False.
         visible: (N, T) bool, True where the point can be seen.
         grid: gives the stride.
+        query_frame: the video frame of the queries, or (N,) of each.
         variant: "corrected", "difftrack" or `Switches` (`pooling`).
         moving: only pairs whose reference is more than one stride, hypot(dx/sx, dy/sy) > 1, from where it was in the
             query frame.
     """
-    pairs = visible.copy()
+    pairs, points = visible.copy(), np.arange(len(visible))
+    asked_in = query_frames(query_frame, *visible.shape)
     if switches_of(variant).pooling == "queries":
-        pairs &= visible[:, :1]
-        pairs[:, :1] = False
+        pairs &= visible[points, asked_in][:, None]
+        pairs[points, asked_in] = False
     if moving:
         point, frame = np.nonzero(pairs)
         with np.errstate(invalid="ignore"):  # a point hidden in the query frame may have any position there
-            offsets = grid.in_strides(reference[point, frame].astype(np.float64) - reference[point, 0])
+            offsets = grid.in_strides(reference[point, frame].astype(np.float64) - reference[point, asked_in[point]])
         pairs[point, frame] = np.hypot(offsets[:, 0], offsets[:, 1]) > 1
     return pairs
 

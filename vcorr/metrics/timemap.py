@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from vcorr.errors import UsageError
 from vcorr.geometry import TokenGrid, check_grid
 from vcorr.metrics.difftrack import stretched_positions
+from vcorr.metrics.frames import query_frames
 from vcorr.variants import Variant, switches_of
 
 
@@ -60,6 +61,7 @@ def to_frames(
     grid: TokenGrid,
     queries: ArrayLike,
     *,
+    query_frame: ArrayLike = 0,
     variant: Variant = "corrected",
     video_frames: int | None = None,
 ) -> NDArray[np.float32]:
@@ -68,8 +70,9 @@ def to_frames(
     Args:
         xy: (..., N, F, 2) pixels at the grid's latent times.
         grid: gives the latents' times.
-        queries: (N, 2) pixels in frame 0, which frame 0 of the result repeats exactly in corrected; difftrack reads
-            frame 0 off the latents like any other.
+        queries: (N, 2) pixels, which the result repeats exactly in their own frame in corrected; difftrack reads that
+            frame off the latents like any other.
+        query_frame: the video frame of the queries, or (N,) of each.
         variant: "corrected", "difftrack" or `Switches` (`time_map`).
         video_frames: T; the grid's own when None.
 
@@ -77,7 +80,7 @@ def to_frames(
         (..., N, T, 2) float32 pixels.
 
     Raises:
-        UsageError: the shapes do not belong together.
+        UsageError: the shapes do not belong together, or a query frame is not in the video.
     """
     switches = switches_of(variant)
     positions, points = np.asarray(xy, dtype=np.float64), np.asarray(queries, dtype=np.float64)
@@ -86,7 +89,8 @@ def to_frames(
     start = positions[..., times.before, :]
     tracks = start + times.fraction[:, None] * (positions[..., times.after, :] - start)
     if switches.time_map == "centres":
-        tracks[..., 0, :] = points
+        asked = query_frames(query_frame, len(points), len(times.before))
+        tracks[..., np.arange(len(points)), asked, :] = points
     return tracks.astype(np.float32)
 
 

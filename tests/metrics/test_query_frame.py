@@ -1,0 +1,130 @@
+"""Scores, floors and ceilings of queries that are each in a frame of their own, against loops."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vcorr import TokenGrid, UsageError
+from vcorr.metrics import accuracy, ceiling_tracks, to_frames, token_oracle
+from vcorr.metrics.attention import attention, confidence
+from vcorr.metrics.pairs import scored_pairs
+
+fast = settings(max_examples=60, deadline=None, derandomize=True)
+N = 6
+
+grids = st.builds(
+    lambda frames, rows, cols, ratio, causal: TokenGrid(
+        frames, rows, cols, (8, 12), temporal_ratio=ratio, causal=causal
+    ),
+    frames=st.integers(1, 4),
+    rows=st.integers(1, 3),
+    cols=st.integers(1, 3),
+    ratio=st.integers(1, 4),
+    causal=st.booleans(),
+)
+
+
+def drawn(seed, grid):
+    """Query frames, reference tracks through the queries, visibility."""
+    generator = np.random.default_rng(seed)
+    frames = generator.integers(0, grid.video_frames, N)
+    queries = (generator.uniform(0, 1, (N, 2)) * [grid.width, grid.height]).astype(np.float32)
+    walk = generator.normal(0, 5, (N, grid.video_frames, 2)).cumsum(axis=1)
+    reference = queries[:, None] + walk - walk[np.arange(N), frames][:, None]
+    return generator, frames, queries, reference, generator.random((N, grid.video_frames)) < 0.7
+
+
+@fast
+@given(grid=grids, seed=st.integers(0, 10_000), moving=st.booleans(), everything=st.booleans())
+def test_pairs_and_accuracy_agree_with_the_loops(grid, seed, moving, everything):
+    generator, frames, _, reference, visible = drawn(seed, grid)
+    tracks = reference + generator.normal(0, 4, reference.shape)
+    variant = "difftrack" if everything else "corrected"
+    expected = np.zeros_like(visible)
+    hits = 0
+    for n, t in np.ndindex(visible.shape):
+        counts = visible[n, t] and (everything or (visible[n, frames[n]] and t != frames[n]))
+        away = (reference[n, t] - reference[n, frames[n]]) / grid.stride
+        expected[n, t] = counts and (not moving or math.hypot(*away) > 1)
+        error = (tracks[n, t] - reference[n, t]) / grid.stride
+        hits += expected[n, t] and math.hypot(*error) < 0.5
+    got = scored_pairs(reference, visible, grid, query_frame=frames, variant=variant, moving=moving)
+    np.testing.assert_array_equal(got, expected)
+    share = accuracy(tracks, reference, visible, grid, query_frame=frames, variant=variant, moving=moving)
+    assert share.pairs == expected.sum()
+    if share.pairs:
+        assert share.value == pytest.approx(hits / share.pairs, abs=1e-6)
+
+
+@fast
+@given(grid=grids, seed=st.integers(0, 10_000))
+def test_confidence_and_attention_agree_with_the_loops(grid, seed):
+    generator, frames, _, _, visible = drawn(seed, grid)
+    cross, own, text = generator.random((N, grid.frames - 1)), generator.random(N), generator.random(N)
+    means, answered, asked = [], [], [n for n in range(N) if visible[n, frames[n]]]
+    for n in asked:
+        others = [span for span in grid.time_spans if not span[0] <= frames[n] <= span[1]]
+        shown = [cross[n, j] for j, (a, b) in enumerate(others) if visible[n, a : b + 1].all()]
+        means += [np.mean(shown)] if shown else []
+        answered += [n] if shown else []
+    got = confidence(cross, own, text, visible, grid, query_frame=frames)
+    assert (got["cross"].points, got["self"].points) == (len(answered), len(asked))
+    if answered:
+        assert got["cross"].value == pytest.approx(np.mean(means))
+    if asked:
+        assert got["self"].value == pytest.approx(own[asked].mean())
+        sums = attention(cross.sum(1), own, text, visible, query_frame=frames)
+        assert sums["text"].value == pytest.approx(text[asked].mean())
+
+
+@fast
+@given(grid=grids, seed=st.integers(0, 10_000))
+def test_the_oracle_agrees_with_trying_every_token(grid, seed):
+    _, frames, queries, reference, _ = drawn(seed, grid)
+    oracle = token_oracle(reference, queries, grid, query_frame=frames)
+    for n in range(N):
+        own = grid.latent_at(frames[n])
+        np.testing.assert_array_equal(oracle[n, own], queries[n])
+        start = grid.centres[grid.tokens_at(queries[n])]
+        for j in (j for j in range(grid.frames) if j != own):
+            goal = [np.interp(grid.latent_times[j], np.arange(grid.video_frames), reference[n, :, x]) for x in (0, 1)]
+            tried = [np.linalg.norm(queries[n] + centre - start - goal) for centre in grid.centres]
+            assert np.linalg.norm(oracle[n, j] - goal) == pytest.approx(min(tried), abs=1e-3)
+
+
+@fast
+@given(grid=grids, seed=st.integers(0, 10_000), variant=st.sampled_from(["corrected", "difftrack"]))
+def test_points_of_mixed_frames_are_answered_as_each_by_itself(grid, seed, variant):
+    generator, frames, queries, reference, _ = drawn(seed, grid)
+    xy = generator.uniform(0, 20, (N, grid.frames, 2))
+    tracks = to_frames(xy, grid, queries, query_frame=frames, variant=variant)
+    best = ceiling_tracks(reference, queries, grid, query_frame=frames, variant=variant)
+    for n in range(N):
+        one = {"query_frame": int(frames[n]), "variant": variant}
+        np.testing.assert_array_equal(tracks[n], to_frames(xy[n : n + 1], grid, queries[n : n + 1], **one)[0])
+        np.testing.assert_array_equal(best[n], ceiling_tracks(reference[n : n + 1], queries[n : n + 1], grid, **one)[0])
+        if variant == "corrected":
+            np.testing.assert_array_equal(best[n, frames[n]], queries[n])
+
+
+@fast
+@given(grid=grids, seed=st.integers(0, 10_000))
+def test_reversing_time_changes_no_ceiling(grid, seed):
+    if grid.causal:
+        grid = TokenGrid(grid.frames, grid.rows, grid.cols, grid.stride, temporal_ratio=2, causal=False)
+    _, frames, queries, reference, _ = drawn(seed, grid)
+    forward = ceiling_tracks(reference, queries, grid, query_frame=frames)
+    backwards = ceiling_tracks(reference[:, ::-1], queries, grid, query_frame=grid.video_frames - 1 - frames)
+    np.testing.assert_allclose(backwards[:, ::-1], forward, atol=1e-3)
+
+
+@pytest.mark.parametrize("frames", [[0, 5], [-1, 0], [0.0, 1.0], [0], [[0, 1]]])
+def test_frames_that_are_none_are_refused(frames):
+    grid = TokenGrid(frames=5, rows=2, cols=2, stride=(8, 8))
+    with pytest.raises(UsageError, match="query_frame: "):
+        to_frames(np.zeros((2, 5, 2)), grid, np.zeros((2, 2)), query_frame=frames)
