@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-import itertools
 import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import class_reference
 import model_pages
 from command_output import printed
 from page_words import CARD_EXTRAS, CARD_FIELDS, COLUMNS, ENTRY_FIELDS, SWITCH_SOURCES, UNITS
@@ -186,7 +186,7 @@ def bases() -> str:
     parts = []
     for name in ("VideoModelBase", "ProbeBase", "VariantProbeBase", "MetricBase", "DatasetBase", "TrackerBase"):
         base = getattr(module, name)
-        said = _attribute_words(base)
+        said = class_reference.attribute_words(base)
         rows = [(f"`{key}: {kind}`", f"`{getattr(base, key)!r}`", said[key]) for key, kind in _annotated(base)]
         methods = [member for member in vars(base).values() if inspect.isfunction(member)]
         rows += [(f"`{_call(method)}`", "", " ".join(_paragraphs(method)[0].split())) for method in methods]
@@ -327,21 +327,6 @@ def _annotated(thing: Any) -> list[tuple[str, str]]:
     return [(key, str(kind)) for key, kind in inspect.get_annotations(thing).items()]
 
 
-def _attribute_words(thing: Any) -> dict[str, str]:
-    """The strings that stand under the attributes of a class, by the attribute's name."""
-    import ast
-    import textwrap
-
-    (tree,) = ast.parse(textwrap.dedent(inspect.getsource(thing))).body
-    assert isinstance(tree, ast.ClassDef)
-    words = {}
-    for one, other in itertools.pairwise(tree.body):
-        said = isinstance(other, ast.Expr) and isinstance(other.value, ast.Constant)
-        if isinstance(one, ast.AnnAssign) and isinstance(one.target, ast.Name) and said:
-            words[one.target.id] = " ".join(str(other.value.value).split())
-    return words
-
-
 def _parameters(function: Any) -> str:
     shown = [
         f"{p.name}={p.default!r}" if p.default is not p.empty else p.name
@@ -403,5 +388,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "card extras": card_extras,
     "attention kinds": attention_kinds,
     "ltx adapter": ltx_adapter,
+    "diffusers model": class_reference.part,
+    "video options": class_reference.options_part,
     "model list": model_pages.models_table,
 }

@@ -1,0 +1,118 @@
+"""A reference of one class from its source: attributes, then methods in groups, with their whole docstrings."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+import textwrap
+from dataclasses import dataclass
+
+GROUP = re.compile(r"^    # -{10,} (.+)$")
+"""A comment line that begins a group of methods."""
+SECTION = re.compile(r"^(Args|Returns|Raises):$", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Member:
+    """A method or property of a class: how it is called, what is said of it, and the group it stands in."""
+
+    name: str
+    call: str
+    text: str
+    group: str
+
+
+def reference(thing: type) -> str:
+    """The reference of a class as Markdown: its docstring, a table of attributes, a section per group of methods."""
+    tree, lines = _tree(thing)
+    parts = [_markdown(inspect.getdoc(thing) or ""), _attribute_table(tree)]
+    members = _members(tree, lines)
+    for group in dict.fromkeys(member.group for member in members):
+        parts.append(f"### {group[:1].upper()}{group[1:]}")
+        parts += [f"#### `{m.call}`\n\n{m.text}" for m in members if m.group == group]
+    return "\n\n".join(part.strip() for part in parts) + "\n"
+
+
+def attribute_words(thing: type) -> dict[str, str]:
+    """The strings that stand under the attributes of a class, on one line each, by the attribute's name."""
+    return {node.target.id: words for node, words in _attributes(_tree(thing)[0])}  # type: ignore[union-attr]
+
+
+def _tree(thing: type) -> tuple[ast.ClassDef, list[str]]:
+    source = textwrap.dedent(inspect.getsource(thing))
+    (tree,) = ast.parse(source).body
+    assert isinstance(tree, ast.ClassDef)
+    return tree, source.splitlines()
+
+
+def _attributes(tree: ast.ClassDef) -> list[tuple[ast.AnnAssign, str]]:
+    found = []
+    for one, other in zip(tree.body, tree.body[1:], strict=False):
+        said = isinstance(other, ast.Expr) and isinstance(other.value, ast.Constant)
+        if isinstance(one, ast.AnnAssign) and isinstance(one.target, ast.Name) and said:
+            found.append((one, " ".join(str(other.value.value).split())))  # type: ignore[attr-defined]
+    return found
+
+
+def _attribute_table(tree: ast.ClassDef) -> str:
+    rows = ["| attribute | type | default | meaning |", "| --- | --- | --- | --- |"]
+    for node, words in _attributes(tree):
+        kind = re.sub(r"^ClassVar\[(.*)\]$", r"\1", ast.unparse(node.annotation))
+        default = f"`{ast.unparse(node.value)}`" if node.value is not None else "to be said"
+        cells = (f"`{ast.unparse(node.target)}`", f"`{kind}`", default, _inline(words))
+        rows.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+    return "\n".join(rows)
+
+
+def _members(tree: ast.ClassDef, lines: list[str]) -> list[Member]:
+    groups = [(number, match[1]) for number, line in enumerate(lines, 1) if (match := GROUP.match(line))]
+    found = []
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef) and not node.name.startswith("_"):
+            group = next((title for number, title in reversed(groups) if number < node.lineno), "methods")
+            found.append(Member(node.name, _call(node), _markdown(ast.get_docstring(node) or ""), group))
+    return found
+
+
+def _call(node: ast.FunctionDef) -> str:
+    returns = f" -> {ast.unparse(node.returns)}" if node.returns is not None else ""
+    if any(isinstance(each, ast.Name) and each.id == "property" for each in node.decorator_list):
+        return f"{node.name}{returns}"
+    arguments = ast.unparse(node.args).removeprefix("self").removeprefix(", ")
+    return f"{node.name}({arguments}){returns}"
+
+
+def _markdown(docstring: str) -> str:
+    """A docstring with its sections as lists."""
+    first, *rest = SECTION.split(_inline(docstring))
+    parts = [first.strip()]
+    for title, body in zip(rest[::2], rest[1::2], strict=True):
+        text = textwrap.dedent(body.strip("\n")).strip()
+        items = [" ".join(item.split()) for item in re.split(r"\n(?=\S)", text)]
+        listed = text if title == "Returns" else "\n".join(f"- {_term(item)}" for item in items)
+        parts.append(f"{title}: {listed}" if title == "Returns" else f"{title}:\n\n{listed}")
+    return "\n\n".join(parts)
+
+
+def _term(item: str) -> str:
+    """`name: meaning` with the name as code."""
+    return re.sub(r"^([\w, ]+?): ", lambda match: f"`{match[1]}`: ", item)
+
+
+def _inline(text: str) -> str:
+    return re.sub(r"(?<!`)``(?!`)", "`", text)
+
+
+def part() -> str:
+    """The reference of `DiffusersVideoModel`."""
+    from vcorr.diffusion import DiffusersVideoModel
+
+    return reference(DiffusersVideoModel)
+
+
+def options_part() -> str:
+    """The docstring of `VideoConfig`, an option per line."""
+    from vcorr.diffusion import VideoConfig
+
+    return _markdown(inspect.getdoc(VideoConfig) or "") + "\n"
