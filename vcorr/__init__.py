@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from vcorr.records import Site as Site
     from vcorr.records import Tracks as Tracks
     from vcorr.records import Unrotated as Unrotated
+    from vcorr.rotary import Rotary as Rotary
 
 _HOME = {
     "hookimpl": "hookspecs",
@@ -72,6 +73,7 @@ _HOME = {
         ("VideoModelBase", "ProbeBase", "VariantProbeBase", "MetricBase", "DatasetBase", "TrackerBase"),
         "bases",
     ),
+    "Rotary": "rotary",
     "Layout": "layouts",
     "Positions": "protocols",
     "record": "notebook",

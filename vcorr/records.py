@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from vcorr.errors import UsageError
 from vcorr.geometry import TokenGrid
+from vcorr.rotary import Rotary
 from vcorr.variants import DEFAULT_VARIANT, NamedVariant
 
 Mode = Literal["renoise", "generate"]
@@ -85,7 +86,8 @@ class Site:
     `block` is the path, inside the denoiser, of the module whose output is the hidden state after this attention (""
     when there is none to read); where it puts out several tensors, `block_output` is the index of the one with the
     video tokens, and `block_axes` says which axes that has. `unrotated` says where q and k are before the rotary
-    embedding; None when there is none, or it cannot be undone.
+    embedding; None when there is none, or it cannot be undone. `rotary` says how that embedding turns the video tokens;
+    None when there is none, or its layout is not known.
     """
 
     layer: int
@@ -97,6 +99,7 @@ class Site:
     unrotated: Unrotated | None = None
     factorised: Factorised | None = None
     block_axes: BlockAxes = "bnc"
+    rotary: Rotary | None = None
 
     def __post_init__(self) -> None:
         if self.factorised is not None and self.attention == "full3d":

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from vcorr.geometry import Span, TokenGrid, latent_frames
 from vcorr.records import Attention, BlockAxes, Factorised, Site, Unrotated
+from vcorr.rotary import Rotary
 
 
 @dataclass(frozen=True)
@@ -110,6 +111,7 @@ def attention_sites(
     block_axes: BlockAxes = "bnc",
     unrotated: Unrotated | None = None,
     factorised: Factorised | None = None,
+    rotary: Rotary | None = None,
 ) -> tuple[Site, ...]:
     """`count` sites, each named `pattern` with its number from 0 in place of "{}", e.g. "blocks.{}.attn1".
 
@@ -127,6 +129,7 @@ def attention_sites(
             block_axes=block_axes,
             unrotated=unrotated,
             factorised=factorised,
+            rotary=rotary,
         )
         for index in range(count)
     )
