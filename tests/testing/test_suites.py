@@ -290,10 +290,33 @@ class Drifting:
         return Tracks(xy.astype(np.float64), np.ones(xy.shape[:2], dtype=bool), tracker="")
 
 
+class StartsInFrame0:
+    """Takes every query for one of frame 0."""
+
+    def track(self, video, queries):
+        moves = np.arange(len(video), dtype=np.float32)[None, :, None]
+        return Tracks(queries.xy[:, None] + moves, np.ones((len(queries), len(video)), bool), tracker="first")
+
+
+class Crowded:
+    """Queries of other frames push the first ones away."""
+
+    def track(self, video, queries):
+        pushed = np.float32((queries.t > 0).any() * (queries.t == 0))[:, None, None]
+        moves = np.minimum(np.arange(len(video)), 1).astype(np.float32)[None, :, None] * pushed
+        xy = queries.xy[:, None] + moves
+        return Tracks(xy, np.ones(xy.shape[:2], bool), tracker="crowded")
+
+
+def test_trackers_that_overlook_the_frame_of_a_query():
+    assert failed(check_tracker(StartsInFrame0())) == {"a query may be in any frame"}
+    assert failed(check_tracker(Crowded())) == {"one query does not depend on another"}
+
+
 def test_trackers():
     assert_passed(check_tracker(Frozen()))
     assert_passed(check_tracker(Frozen, clip=random_clip(4, 32, 32)))
-    assert len(failed(check_tracker(Drifting()))) == 5
+    assert len(failed(check_tracker(Drifting()))) == 6
 
 
 def test_unknown_checks_cannot_be_skipped():

@@ -7,6 +7,7 @@ from support import sliding
 
 from vcorr.datasets import query_grid
 from vcorr.errors import UsageError
+from vcorr.records import Clip, Queries, Tracks
 from vcorr.testing import assert_passed, check_tracker
 from vcorr.trackers import ENTRIES
 from vcorr.trackers.__main__ import main
@@ -65,6 +66,42 @@ def test_whole_pixel_motion_is_followed(tracker, step):
     expected = queries[:, None] + np.arange(6, dtype=np.float32)[None, :, None] * np.float32(step)
     assert tracks.visible.all()
     assert np.abs(tracks.xy - expected).max() < 0.05
+
+
+@pytest.mark.parametrize("tracker", TRACKERS)
+@pytest.mark.parametrize("step", [(1, 0), (-2, 1), (0, 4)])
+def test_queries_of_any_frame_are_followed_both_ways(tracker, step):
+    video, points = panned(6, step), query_grid(8, 96, 128)
+    queries = Queries(np.arange(len(points)) % 6, points)
+    steps = np.arange(6)[None, :] - queries.t[:, None]
+    expected = points[:, None] + steps[..., None] * np.float32(step)
+    stays = (np.abs(expected - [64, 48]) < [44, 28]).all(axis=(1, 2))
+    assert set(queries.t[stays]) == set(range(6))
+    tracks = tracker.track(video, queries)
+    assert np.array_equal(tracks.xy[np.arange(len(points)), queries.t], points)
+    assert tracks.visible[stays].all()
+    assert np.abs(tracks.xy - expected)[stays].max() < 0.05
+
+
+@pytest.mark.parametrize("tracker", TRACKERS)
+def test_other_queries_change_no_track(tracker):
+    video, points = over_background(7, 3), query_grid(5, 100, 140)
+    first, middle = Queries.at(points), Queries.at(points + np.float32(0.25), 3)
+    both = Queries(np.concatenate([first.t, middle.t]), np.concatenate([first.xy, middle.xy]))
+    together = tracker.track(video, both)
+    for alone, part in ((first, slice(0, 25)), (middle, slice(25, 50))):
+        expected = tracker.track(video, alone)
+        assert np.array_equal(together.xy[part], expected.xy)
+        assert np.array_equal(together.visible[part], expected.visible)
+
+
+@pytest.mark.parametrize("tracker", TRACKERS)
+def test_the_last_frame_is_the_first_of_the_reversed_video(tracker):
+    video, points = over_background(7, 3), query_grid(5, 100, 140)
+    back = tracker.track(video, Queries.at(points, 6))
+    there = tracker.track(np.ascontiguousarray(video[::-1]), points)
+    assert np.array_equal(back.xy[:, ::-1], there.xy)
+    assert np.array_equal(back.visible[:, ::-1], there.visible)
 
 
 @pytest.mark.parametrize("tracker", TRACKERS)
@@ -257,6 +294,21 @@ def test_the_report_by_construction():
     assert report.precision == 1
     if clip.tracks.visible.all():
         assert report.recall == pytest.approx((frames - 2) / (frames - 1))
+
+
+def test_the_report_counts_every_frame_but_the_query_s():
+    """Two points in a video of 4 frames, queries in frames 1 and 3; the second one is hidden in its own frame."""
+    xy, visible = np.zeros((2, 4, 2), np.float32), np.ones((2, 4), bool)
+    xy[0, 1], visible[1, 3] = [300, 300], False  # off, but not counted: it is the query itself
+    exact = Tracks(np.zeros((2, 4, 2), np.float32), visible, "exact")
+    clip = Clip("c", "", np.float32([[1, 0, 0], [3, 0, 0]]), np.zeros((4, 256, 256, 3), np.uint8), exact)
+
+    class Said:
+        def track(self, video, queries):
+            return Tracks(xy, np.ones((2, 4), bool), "said")
+
+    report = evaluate(Said(), [clip])
+    assert (report.seen.n, report.seen.mean) == (3, 0)
 
 
 def test_the_command_prints_a_table(plugins, capsys):

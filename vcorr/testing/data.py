@@ -113,6 +113,7 @@ def check_tracker(tracker: Any, *, config: Any = None, clip: Clip | None = None,
         [
             ("tracks have the right form", suite.form),
             ("frame 0 is the query", suite.first_frame),
+            ("a query may be in any frame", suite.any_frame),
             ("same video, same tracks", suite.repeat),
             ("one query does not depend on another", suite.independent),
             ("video and queries are left alone", suite.untouched),
@@ -138,14 +139,34 @@ class _TrackerSuite:
     def first_frame(self) -> None:
         expect(np.array_equal(self._track(self._queries).xy[:, 0], self._queries.xy), "xy[:, 0] is not the query.")
 
+    def any_frame(self) -> str:
+        timed = self._timed()
+        tracks = self._track(timed)
+        own = (np.arange(len(timed)), timed.t)
+        expect(tracks.xy.shape == (len(timed), len(self._video), 2), f"xy has shape {tracks.xy.shape}.")
+        expect(np.array_equal(tracks.xy[own], timed.xy), "xy is not the query in the frame of the query.")
+        return f"frames {', '.join(str(frame) for frame, _ in timed.by_frame())}"
+
     def repeat(self) -> None:
         first, second = self._track(self._queries), self._track(self._queries)
         expect(np.array_equal(first.xy, second.xy), "other positions the second time.")
         expect(np.array_equal(first.visible, second.visible), "other visibility the second time.")
 
     def independent(self) -> None:
-        together, alone = self._track(self._queries), self._track(self._queries[:1])
-        expect(bool(np.allclose(together.xy[0], alone.xy[0], atol=1e-3)), "the first query by itself goes elsewhere.")
+        timed = self._timed()
+        together = self._track(timed)
+        for chosen in range(0, len(timed), max(len(self._queries), 1)):
+            alone = self._track(timed[chosen : chosen + 1])
+            expect(
+                bool(np.allclose(together.xy[chosen], alone.xy[0], atol=1e-3)),
+                f"a query in frame {timed.t[chosen]} goes elsewhere by itself.",
+            )
+
+    def _timed(self) -> Queries:
+        """The queries in the first frame, once more in the middle, and once more in the last."""
+        last = len(self._video) - 1
+        frames = np.repeat([0, last // 2, last], len(self._queries))
+        return Queries(frames, np.tile(self._queries.xy, (3, 1)))
 
     def untouched(self) -> None:
         video, queries = self._video.copy(), _copy(self._queries)

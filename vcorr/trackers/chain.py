@@ -3,15 +3,17 @@
 Positions are raster pixels with (0, 0) the outer corner of the first pixel. OpenCV puts (0, 0) at that pixel's centre:
 `to_opencv` and `from_opencv` are the only places that know.
 
-A point that is lost stays lost: chained steps cannot tell a point that reappears from whatever hid it, and a reference
-that is wrong is worse than one that is short. From then on its position is the last one seen.
+A point that is lost stays lost, away from its query in either direction: chained steps cannot tell a point that
+reappears from whatever hid it, and a reference that is wrong is worse than one that is short. From then on its position
+is the last one seen.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Protocol, TypeAlias
 
 import cv2
@@ -20,6 +22,7 @@ from numpy.typing import NDArray
 
 from vcorr.errors import UsageError
 from vcorr.records import Queries, Tracks
+from vcorr.trackers.both_ways import both_ways
 
 Floats: TypeAlias = NDArray[np.float32]
 Bools: TypeAlias = NDArray[np.bool_]
@@ -50,12 +53,8 @@ class ChainOptions(Protocol):
 class Motion(Protocol):
     """Steps between neighbouring frames of one video, for any points (N, 2) pixels."""
 
-    def forward(self, frame: int, xy: Floats) -> tuple[Floats, Bools]:
-        """Where points of `frame` are in the next one, and (N,) True where the step could be computed."""
-        ...
-
-    def backward(self, frame: int, xy: Floats) -> tuple[Floats, Bools]:
-        """Where points of the frame after `frame` are in `frame`, and (N,) True where the step could be computed."""
+    def step(self, first: int, second: int, xy: Floats) -> tuple[Floats, Bools]:
+        """Where points of frame `first` are in `second`, and (N,) True where the step could be computed."""
         ...
 
 
@@ -81,27 +80,27 @@ class Limits:
         return np.asarray(np.linalg.norm((first - second) * unit, axis=1) <= limit, dtype=bool)
 
 
-def follow(motion: Motion, frames: int, queries: Floats, limits: Limits) -> tuple[Floats, Bools]:
-    """Chains the steps: positions (N, T, 2) and visibility (N, T) of queries (N, 2) in frame 0."""
-    xy = np.repeat(queries[:, None].astype(np.float32), frames, axis=1)
-    visible = np.repeat(limits.inside(queries)[:, None], frames, axis=1)
-    for frame in range(frames - 1):
-        here = xy[:, frame]
-        landed, found = motion.forward(frame, here)
-        returned, found_back = motion.backward(frame, landed)
-        kept = visible[:, frame] & found & found_back & limits.inside(landed)
+def follow(motion: Motion, order: Sequence[int], points: Floats, limits: Limits) -> tuple[Floats, Bools]:
+    """Chains the steps through S frames: positions (N, S, 2) and visibility (N, S) of points (N, 2) in the first."""
+    xy = np.repeat(points[:, None].astype(np.float32), len(order), axis=1)
+    visible = np.repeat(limits.inside(points)[:, None], len(order), axis=1)
+    for index, (now, following) in enumerate(pairwise(order)):
+        here = xy[:, index]
+        landed, found = motion.step(now, following, here)
+        returned, found_back = motion.step(following, now, landed)
+        kept = visible[:, index] & found & found_back & limits.inside(landed)
         kept &= limits.within(returned, here, limits.step)
         if limits.cycle:
-            kept &= limits.within(_rewound(motion, frame, returned), queries, limits.cycle)
-        xy[:, frame + 1] = np.where(kept[:, None], landed, here)
-        visible[:, frame + 1] = kept
+            kept &= limits.within(_rewound(motion, order[: index + 1], returned), points, limits.cycle)
+        xy[:, index + 1] = np.where(kept[:, None], landed, here)
+        visible[:, index + 1] = kept
     return xy, visible
 
 
-def _rewound(motion: Motion, frame: int, xy: Floats) -> Floats:
-    """Points of `frame`, followed back to frame 0."""
-    for earlier in range(frame - 1, -1, -1):
-        xy, _ = motion.backward(earlier, xy)
+def _rewound(motion: Motion, order: Sequence[int], xy: Floats) -> Floats:
+    """Points of the last frame of `order`, followed back to its first."""
+    for now, before in pairwise(reversed(order)):
+        xy, _ = motion.step(now, before, xy)
     return xy
 
 
@@ -141,27 +140,32 @@ def grey_frames(video: NDArray[np.uint8], max_side: int) -> tuple[list[NDArray[n
 
 
 def track_with(
-    make_motion: Callable[[list[NDArray[np.uint8]]], Motion],
+    make_motion: Callable[[list[NDArray[np.uint8]], bool], Motion],
     video: NDArray[np.uint8],
     queries: Queries | Floats,
     options: ChainOptions,
     tracker: str,
     version: int,
 ) -> Tracks:
-    """Follows queries (N, 2) pixels in frame 0 through a video (T, H, W, 3) uint8, on one thread.
+    """Follows queries through a video (T, H, W, 3) uint8, forwards and backwards, on one thread.
 
-    make_motion: from the grey frames, at the size they are tracked in, to what moves points between them.
+    make_motion: from the grey frames, at the size they are tracked in, to what moves points between them; also told
+    whether steps will be asked for again, because queries are in other frames than the first.
 
     Raises:
         UsageError: a video or queries that cannot be tracked.
     """
-    points = check_input(video, queries).in_first_frame(f"Tracker {tracker!r}")
+    known = check_input(video, queries)
     with one_thread():
         frames, scale = grey_frames(video, options.max_side)
         limits = Limits(options.threshold, options.cycle, *frames[0].shape)
-        xy, visible = follow(make_motion(frames), len(frames), points * scale, limits)
-    xy = (xy / scale).astype(np.float32)
-    xy[:, 0] = points
+        motion = make_motion(frames, bool(known.t.any()))
+
+        def chained(order: NDArray[np.intp], points: Floats) -> tuple[Floats, Bools]:
+            xy, visible = follow(motion, order.tolist(), points * scale, limits)
+            return (xy / scale).astype(np.float32), visible
+
+        xy, visible = both_ways(chained, len(frames), known)
     return Tracks(xy, visible, tracker, version)
 
 

@@ -42,36 +42,39 @@ class Dis(TrackerBase):
         self.config = config
 
     def track(self, video: NDArray[np.uint8], queries: Queries | Floats) -> Tracks:
-        """Tracks (N, T) of queries (N, 2) pixels in frame 0 of a video (T, H, W, 3) uint8.
+        """Tracks (N, T) of queries, in any frame, over a video (T, H, W, 3) uint8; pixels (N, 2) are those of frame 0.
 
         Raises:
             UsageError: a video or queries that cannot be tracked.
         """
-        return track_with(lambda frames: _Flow(frames, self.config), video, queries, self.config, "dis", DIS_VERSION)
+        return track_with(
+            lambda frames, again: _Flow(frames, self.config, again), video, queries, self.config, "dis", DIS_VERSION
+        )
 
 
 class _Flow:
-    """Forward flow one pair at a time, backward flows (T-1, h, w, 2) kept for the way back over all frames."""
+    """Dense flow (h, w, 2) between two frames. Flows to an earlier frame are kept for the way back over all frames;
+    with `again`, those to a later one as well, because queries in several frames take the same steps.
+    """
 
-    def __init__(self, frames: list[NDArray[np.uint8]], config: DisConfig) -> None:
+    def __init__(self, frames: list[NDArray[np.uint8]], config: DisConfig, again: bool) -> None:
         self._frames = frames
         create: Any = getattr(cv2, "DISOpticalFlow_create")  # noqa: B009  # not in OpenCV's stubs
         self._algorithm = create(PRESETS.index(config.preset))
         self._algorithm.setFinestScale(_finest_scale(config, min(frames[0].shape)))
-        self._back: list[Floats] = []
+        self._again = again
+        self._kept: dict[tuple[int, int], Floats] = {}
 
-    def forward(self, frame: int, xy: Floats) -> tuple[Floats, Bools]:
-        flow = self._flow(self._frames[frame], self._frames[frame + 1])
-        return _moved(flow, xy), np.ones(len(xy), dtype=bool)
+    def step(self, first: int, second: int, xy: Floats) -> tuple[Floats, Bools]:
+        return _moved(self._flow(first, second), xy), np.ones(len(xy), dtype=bool)
 
-    def backward(self, frame: int, xy: Floats) -> tuple[Floats, Bools]:
-        while len(self._back) <= frame:
-            known = len(self._back)
-            self._back.append(self._flow(self._frames[known + 1], self._frames[known]))
-        return _moved(self._back[frame], xy), np.ones(len(xy), dtype=bool)
-
-    def _flow(self, first: NDArray[np.uint8], second: NDArray[np.uint8]) -> Floats:
-        flow: Floats = self._algorithm.calc(first, second, None)
+    def _flow(self, first: int, second: int) -> Floats:
+        known = self._kept.get((first, second))
+        if known is not None:
+            return known
+        flow: Floats = self._algorithm.calc(self._frames[first], self._frames[second], None)
+        if self._again or second < first:
+            self._kept[first, second] = flow
         return flow
 
 

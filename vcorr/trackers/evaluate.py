@@ -1,4 +1,6 @@
-"""How far a tracker is from exact tracks. Pairs are (point, frame), frames after the first, points visible in it."""
+"""How far a tracker is from exact tracks. Pairs are (point, frame): points visible in the
+frame of their query, every frame but that one.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,7 @@ from numpy.typing import NDArray
 
 from vcorr.errors import UsageError
 from vcorr.protocols import Tracker
-from vcorr.records import Clip, Tracks
+from vcorr.records import Clip, Queries, Tracks
 
 THRESHOLDS = (1, 2, 4, 8)
 """Pixels of a 256x256 frame, as in `pck`."""
@@ -63,7 +65,7 @@ def evaluate(tracker: Tracker, clips: Iterable[Clip]) -> TrackerReport:
         began = time.perf_counter()
         tracks = tracker.track(clip.video, clip.queries)
         seconds += time.perf_counter() - began
-        pooled.append(_pairs(tracks, clip.tracks, *clip.video.shape[1:3]))
+        pooled.append(_pairs(clip.queries, tracks, clip.tracks, *clip.video.shape[1:3]))
     if not pooled:
         raise UsageError("There is no clip to track.")
     return _report(pooled, seconds)
@@ -79,16 +81,24 @@ class _Pairs:
     said: NDArray[np.bool_]
 
 
-def _pairs(tracks: Tracks, exact: Tracks, height: int, width: int) -> _Pairs:
-    start = exact.visible[:, 0]
-    off = (tracks.xy - exact.xy)[start, 1:].reshape(-1, 2).astype(np.float64)
+def _pairs(queries: Queries, tracks: Tracks, exact: Tracks, height: int, width: int) -> _Pairs:
+    counted = _counted(exact, queries)
+    off = (tracks.xy - exact.xy)[counted].astype(np.float64)
     unit = np.array([SIDE / width, SIDE / height])
     return _Pairs(
         distance=np.linalg.norm(off, axis=1),
         distance_256=np.linalg.norm(off * unit, axis=1),
-        truth=exact.visible[start, 1:].ravel(),
-        said=tracks.visible[start, 1:].ravel(),
+        truth=exact.visible[counted],
+        said=tracks.visible[counted],
     )
+
+
+def _counted(exact: Tracks, queries: Queries) -> NDArray[np.bool_]:
+    """(N, T) True for the pairs."""
+    points = np.arange(len(queries))
+    counted = np.repeat(exact.visible[points, queries.t][:, None], exact.visible.shape[1], axis=1)
+    counted[points, queries.t] = False
+    return counted
 
 
 def _report(pooled: list[_Pairs], seconds: float) -> TrackerReport:

@@ -38,12 +38,14 @@ class Lk(TrackerBase):
         self.config = config
 
     def track(self, video: NDArray[np.uint8], queries: Queries | Floats) -> Tracks:
-        """Tracks (N, T) of queries (N, 2) pixels in frame 0 of a video (T, H, W, 3) uint8.
+        """Tracks (N, T) of queries, in any frame, over a video (T, H, W, 3) uint8; pixels (N, 2) are those of frame 0.
 
         Raises:
             UsageError: a video or queries that cannot be tracked.
         """
-        return track_with(lambda frames: _Windows(frames, self.config), video, queries, self.config, "lk", LK_VERSION)
+        return track_with(
+            lambda frames, _: _Windows(frames, self.config), video, queries, self.config, "lk", LK_VERSION
+        )
 
 
 class _Windows:
@@ -55,17 +57,17 @@ class _Windows:
         self._levels = config.levels
         self._algorithm: Any = cv2.calcOpticalFlowPyrLK  # its stub does not know that nextPts may be None
 
-    def forward(self, frame: int, xy: Floats) -> tuple[Floats, Bools]:
-        return self._step(self._frames[frame], self._frames[frame + 1], xy)
-
-    def backward(self, frame: int, xy: Floats) -> tuple[Floats, Bools]:
-        return self._step(self._frames[frame + 1], self._frames[frame], xy)
-
-    def _step(self, first: NDArray[np.uint8], second: NDArray[np.uint8], xy: Floats) -> tuple[Floats, Bools]:
+    def step(self, first: int, second: int, xy: Floats) -> tuple[Floats, Bools]:
         if not len(xy):
             return xy, np.ones(0, dtype=bool)
         place = to_opencv(xy)[:, None]
         found, status, _ = self._algorithm(
-            first, second, place, None, winSize=self._window, maxLevel=self._levels, criteria=_STOP
+            self._frames[first],
+            self._frames[second],
+            place,
+            None,
+            winSize=self._window,
+            maxLevel=self._levels,
+            criteria=_STOP,
         )
         return from_opencv(found[:, 0]), status[:, 0] > 0

@@ -17,7 +17,7 @@ from vcorr_cotracker.config import OfflineConfig, OnlineConfig
 from vcorr_cotracker.plugin import vcorr_trackers
 from vcorr_cotracker.tracker import Offline, Online
 
-from vcorr import MissingError, UsageError
+from vcorr import MissingError, Queries, UsageError
 from vcorr.cli import main as program
 from vcorr.datasets import query_grid
 from vcorr.store.rundir import RunDirectory
@@ -143,6 +143,28 @@ def test_windows_cover_long_videos(make, frames):
     expected = queries[:, None] + np.arange(frames)[None, :, None] * np.float32([1, 0])
     assert tracks.xy.shape == (10, frames, 2)
     assert np.abs(tracks.xy - expected).max() < 0.8
+
+
+@pytest.mark.parametrize("frames", [6, 17, 40])
+def test_queries_of_any_frame_are_followed_both_ways(make, stand_in, frames):
+    points = inner()[:9] - [12, 0]
+    queries = Queries(np.arange(9) * (frames - 1) // 8, points)
+    tracks = make().track(colours(HEIGHT, WIDTH, frames, (1, 0)), queries)
+    steps = np.arange(frames)[None, :] - queries.t[:, None]
+    expected = points[:, None] + steps[..., None] * np.float32([1, 0])
+    inside = ((expected > 3) & (expected < [WIDTH - 3, HEIGHT - 3])).all(-1)
+    assert inside[:, 0].sum() > 3
+    assert np.abs(tracks.xy - expected)[inside].max() < 0.8
+    assert np.array_equal(tracks.xy[np.arange(9), queries.t], points)
+    assert tracks.visible[inside].all()
+    assert stand_in.asked[0][:, 0].tolist() == queries.t.tolist()  # (t, x, y), as the network takes them
+    # the way back is asked for the queries that have one
+    assert stand_in.asked[-1][:, 0].tolist() == (frames - 1 - queries.t[queries.t > 0]).tolist()
+
+
+def test_queries_of_the_first_frame_need_no_way_back(make, stand_in):
+    make().track(colours(HEIGHT, WIDTH, 4), inner())
+    assert len(stand_in.asked) == 1
 
 
 def test_coordinates_are_converted_from_corners_to_centres(make, stand_in):

@@ -64,7 +64,9 @@ class CoTracker(TrackerBase, ABC):
         }
 
     def track(self, video: NDArray[np.uint8], queries: Queries | Floats) -> Tracks:
-        """Tracks (N, T) of queries (N, 2) pixels in frame 0 of a video (T, H, W, 3) uint8.
+        """Tracks (N, T) of queries, in any frame, over a video (T, H, W, 3) uint8; pixels (N, 2) are those of frame 0.
+
+        Frames before a query come from a second pass over the reversed video, as in the package's predictors.
 
         Raises:
             UsageError: a video or queries that cannot be tracked, or a checkpoint that does not fit.
@@ -72,25 +74,36 @@ class CoTracker(TrackerBase, ABC):
         """
         known = check_input(video, queries)
         frames, (height, width) = len(video), video.shape[1:3]
-        points = known.in_first_frame(f"Tracker {self.name!r}")
-        xy = np.repeat(points[:, None], frames, axis=1)
+        xy = np.repeat(known.xy[:, None], frames, axis=1)
         visible = np.zeros(xy.shape[:2], dtype=bool)
-        if frames > 1 and len(points):
-            self._follow(video, points, xy, visible)
-        xy[:, 0] = points  # the network's answer there is a guess at what was given
-        visible[:, 0] = True
+        if frames > 1 and len(known):
+            self._follow(video, known, xy, visible)
+            if known.t.any():
+                self._follow_back(video, known, xy, visible)
+        own = (np.arange(len(known)), known.t)
+        xy[own] = known.xy  # the network's answer there is a guess at what was given
+        visible[own] = True
         visible &= ((xy >= 0) & (xy <= [width, height])).all(axis=-1)
         return Tracks(xy, visible, self.name, VERSION)
 
-    def _follow(self, video: NDArray[np.uint8], points: Floats, xy: Floats, visible: NDArray[np.bool_]) -> None:
+    def _follow_back(self, video: NDArray[np.uint8], queries: Queries, xy: Floats, visible: NDArray[np.bool_]) -> None:
+        """Fills the frames before each query that is not in the first one."""
+        late, last = np.flatnonzero(queries.t), len(video) - 1
+        back, seen = np.empty_like(xy[late]), np.empty_like(visible[late])
+        self._follow(video[::-1], Queries(last - queries.t[late], queries.xy[late]), back, seen)
+        before = np.arange(len(video)) < queries.t[late, None]
+        xy[late] = np.where(before[..., None], back[:, ::-1], xy[late])
+        visible[late] = np.where(before, seen[:, ::-1], visible[late])
+
+    def _follow(self, video: NDArray[np.uint8], queries: Queries, xy: Floats, visible: NDArray[np.bool_]) -> None:
         """Fills positions (N, T, 2) and visibility (N, T), one group of points after the other."""
         network = self._network()
         scale = _Scale(video.shape[1:3], network.size)
         support = self._support(*video.shape[1:3])
         with torch.no_grad(), _repeatable():
             seen = _as_seen(video, network.size, self._device)
-            for group in np.array_split(np.arange(len(points)), math.ceil(len(points) / self.config.points)):
-                asked = scale.queries(np.concatenate([points[group], support]), self._device)
+            for group in np.array_split(np.arange(len(queries)), math.ceil(len(queries) / self.config.points)):
+                asked = scale.queries(_joined(queries[group], support), self._device)
                 tracks, sure = self._ask(network.module, seen, asked)
                 if not (torch.isfinite(tracks).all() and torch.isfinite(sure).all()):
                     raise UsageError(
@@ -100,9 +113,9 @@ class CoTracker(TrackerBase, ABC):
                 xy[group] = scale.pixels(tracks[0, :, own].transpose(0, 1).float().cpu().numpy())
                 visible[group] = (sure[0, :, own] > self.config.visibility).T.cpu().numpy()
 
-    def _support(self, height: int, width: int) -> Floats:
+    def _support(self, height: int, width: int) -> Queries:
         side = self.config.support_grid
-        return query_grid(side, height, width) if side else np.zeros((0, 2), dtype=np.float32)
+        return Queries.at(query_grid(side, height, width) if side else np.zeros((0, 2), dtype=np.float32))
 
     @abstractmethod
     def _ask(self, module: nn.Module, video: Tensor, queries: Tensor) -> tuple[Tensor, Tensor]:
@@ -211,15 +224,19 @@ class _Scale:
     def __init__(self, video: tuple[int, ...], network: tuple[int, int]) -> None:
         self._factor = np.array([(network[i] - 1) / (video[i] - 1) for i in (1, 0)])  # (x, y)
 
-    def queries(self, xy: Floats, device: torch.device) -> Tensor:
-        """Points (N, 2) of frame 0 as (1, N, 3): frame, x, y."""
-        inner = (xy.astype(np.float64) - 0.5) * self._factor
-        asked = np.concatenate([np.zeros((len(xy), 1)), inner], axis=1).astype(np.float32)
+    def queries(self, queries: Queries, device: torch.device) -> Tensor:
+        """N points as (1, N, 3): frame, x, y."""
+        inner = (queries.xy.astype(np.float64) - 0.5) * self._factor
+        asked = np.concatenate([queries.t[:, None], inner], axis=1).astype(np.float32)
         return torch.from_numpy(asked)[None].to(device)
 
     def pixels(self, xy: Floats) -> Floats:
         """Positions (..., 2) of the network in pixels of the video."""
         return (xy.astype(np.float64) / self._factor + 0.5).astype(np.float32)
+
+
+def _joined(one: Queries, other: Queries) -> Queries:
+    return Queries(np.concatenate([one.t, other.t]), np.concatenate([one.xy, other.xy]))
 
 
 def _as_seen(video: NDArray[np.uint8], size: tuple[int, int], device: torch.device) -> Tensor:

@@ -21,8 +21,11 @@ class Network(nn.Module):
         self.sure = nn.Parameter(torch.rand(2))
         self.time_emb = nn.Parameter(torch.zeros(window_len))
 
-    def look(self, video, queries, iters):
-        """Positions (1, T, N, 2): where the middle row is as red and the middle column as green as under a query."""
+    def look(self, video, queries, iters, first=0):
+        """Positions (1, T, N, 2): where the middle row is as red and the middle column as green as under a query.
+
+        first: number of the first frame of this window. Frames before a query get no answer: (0, 0).
+        """
         assert not torch.is_grad_enabled()
         assert not self.training
         assert iters == 6
@@ -32,20 +35,23 @@ class Network(nn.Module):
         assert queries.ndim == 3
         assert queries.shape[0] == 1
         assert queries.shape[2] == 3
-        assert (queries[..., 0] == 0).all()
+        assert (queries[..., 0] == queries[..., 0].round()).all()
         assert video.min() >= 0
-        assert 1 < video.max() <= 255
+        assert 1 < video.max() <= 255.001  # bilinear weights add up to 1 but for rounding
         asked.append(queries[0].clone())
         x = queries[0, :, 1].round().long().clamp(0, WIDTH - 1)
         y = queries[0, :, 2].round().long().clamp(0, HEIGHT - 1)
+        frame, frames = queries[0, :, 0].long(), torch.arange(first, first + video.shape[1])
         if not hasattr(self, "wanted") or self.fresh:
-            self.wanted, self.fresh = video[0, 0, :, y, x], False
+            self.wanted, self.fresh = torch.zeros(3, len(x)), False
+        here = (frame >= frames[0]) & (frame <= frames[-1])
+        self.wanted[:, here] = video[0, frame[here] - first, :, y[here], x[here]].T
         found = []
         for red, green, _ in video[0]:
             lines = (red[HEIGHT // 2], green[:, WIDTH // 2])
             places = [(line[None] - self.wanted[c][:, None]).abs().argmin(1) for c, line in enumerate(lines)]
             found.append(torch.stack(places, dim=-1).float())
-        return torch.stack(found)[None]
+        return torch.where((frames[:, None] < frame)[..., None], 0.0, torch.stack(found))[None]
 
     def answer(self, tracks):
         visible, confidence = (value.expand(tracks.shape[:3]) for value in self.sure)
@@ -60,13 +66,14 @@ class Offline(Network):
 
 class Online(Network):
     def init_video_online_processing(self):
-        self.fresh, self.seen, self.tracks = True, None, None
+        self.fresh, self.seen, self.tracks, self.first = True, None, None, 0
 
     def forward(self, video, queries, iters=4, is_online=False):
         assert is_online
         assert video.shape[1] <= self.window_len
         half = self.window_len // 2
-        tracks = self.look(video, queries, iters)
+        tracks = self.look(video, queries, iters, self.first)
+        self.first += half
         if self.seen is not None:
             assert torch.equal(video[:, :half], self.seen[:, half:]), "windows overlap by half"
             assert video.shape[1] > half, "a window brings new frames"

@@ -1,0 +1,43 @@
+"""From a tracker that starts in the first of the frames it gets to one that answers queries in any frame."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vcorr.records import Queries
+
+Follow: TypeAlias = Callable[
+    [NDArray[np.intp], NDArray[np.float32]], tuple[NDArray[np.floating[Any]], NDArray[np.bool_]]
+]
+"""Follows points through frames in the given order: (S,) frame numbers and (N, 2) pixels in the first of them, to
+positions (N, S, 2) and visibility (N, S)."""
+
+
+def both_ways(follow: Follow, frames: int, queries: Queries) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Tracks over all frames: from the frame of each query to the last one, and back to the first.
+
+    The queries of one frame are followed together, so that the answers do not depend on those of other frames.
+
+    Args:
+        follow: called at most twice per frame that holds queries, with `frames`' numbers in ascending or descending
+            order; `video[order]` are the frames.
+        frames: T, of the video.
+        queries: N points, each in a frame of its own.
+
+    Returns:
+        Positions (N, T, 2) float32, in a query's own frame the query itself, and visibility (N, T).
+    """
+    xy = np.zeros((len(queries), frames, 2), dtype=np.float32)
+    visible = np.zeros(xy.shape[:2], dtype=np.bool_)
+    for frame, chosen in queries.by_frame():
+        points = queries.xy[chosen]
+        later, earlier = np.arange(frame, frames), np.arange(frame, -1, -1)
+        for order in (earlier, later) if frame else (later,):
+            block = np.ix_(chosen, order)
+            xy[block], visible[block] = follow(order, points)
+        xy[chosen, frame] = points
+    return xy, visible
