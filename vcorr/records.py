@@ -219,6 +219,8 @@ class Tracks:
     boundary: (N,) float32 pixels in the query's frame from the point to the nearest boundary between layers (object,
     background); NaN where it is not known, infinite where there is none. None where nobody knows.
     confidence: (N, T) float32 in [0, 1], how sure the tracker is of its answer; None where it does not say.
+    query_frame: (N,) int, the frame of each point's query, which metrics need; None where all are in frame 0. The score
+    stage fills it in from the clip's queries: trackers and datasets need not.
     """
 
     xy: NDArray[np.float32]
@@ -228,6 +230,7 @@ class Tracks:
     licence: str = ""
     boundary: NDArray[np.float32] | None = None
     confidence: NDArray[np.float32] | None = None
+    query_frame: NDArray[np.int32] | None = None
 
     def __post_init__(self) -> None:
         _check_arrays("Tracks", xy=self.xy, visible=self.visible)
@@ -247,6 +250,24 @@ class Tracks:
         if self.boundary is not None and (self.boundary < 0).any():
             raise UsageError("Tracks: boundary is a distance and cannot be negative.")
         _check_confidence("Tracks", self.confidence, self.xy.shape[:2])
+        self._check_query_frame()
+
+    def _check_query_frame(self) -> None:
+        frames = self.query_frame
+        if frames is None:
+            return
+        if frames.shape != self.xy.shape[:1] or frames.dtype.kind not in "iu":
+            raise UsageError(
+                f"Tracks: query_frame must be int32 of shape {self.xy.shape[:1]}, got {frames.dtype} {frames.shape}."
+            )
+        if ((frames < 0) | (frames >= self.xy.shape[1])).any():
+            raise UsageError(f"Tracks: query_frame names a frame that the {self.xy.shape[1]} frames do not have.")
+
+    @property
+    def asked_in(self) -> NDArray[np.int64]:
+        """(N,): the frame of each point's query."""
+        known = np.zeros(len(self.xy), np.int64) if self.query_frame is None else self.query_frame
+        return known.astype(np.int64)
 
 
 def _check_confidence(where: str, confidence: NDArray[np.float32] | None, shape: tuple[int, ...]) -> None:

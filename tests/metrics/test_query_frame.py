@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vcorr import TokenGrid, UsageError
-from vcorr.metrics import accuracy, ceiling_tracks, to_frames, token_oracle
+from vcorr import RowsPrediction, TokenGrid, Tracks, UsageError
+from vcorr.metrics import MatchingAccuracy, accuracy, ceiling_tracks, to_frames, token_oracle
 from vcorr.metrics.attention import attention, confidence
+from vcorr.metrics.builtin import AttentionScore, Confidence
 from vcorr.metrics.pairs import scored_pairs
 
 fast = settings(max_examples=60, deadline=None, derandomize=True)
@@ -121,6 +122,33 @@ def test_reversing_time_changes_no_ceiling(grid, seed):
     forward = ceiling_tracks(reference, queries, grid, query_frame=frames)
     backwards = ceiling_tracks(reference[:, ::-1], queries, grid, query_frame=grid.video_frames - 1 - frames)
     np.testing.assert_allclose(backwards[:, ::-1], forward, atol=1e-3)
+
+
+@fast
+@given(grid=grids, seed=st.integers(0, 10_000), variant=st.sampled_from(["corrected", "difftrack"]))
+def test_metrics_take_the_frames_from_the_reference(grid, seed, variant):
+    generator, frames, _, reference, visible = drawn(seed, grid)
+    known = Tracks(reference.astype(np.float32), visible, "exact", query_frame=frames.astype(np.int32))
+    tracks = (reference + generator.normal(0, 4, reference.shape)).astype(np.float32)
+    got = MatchingAccuracy(variant=variant).score(tracks, known, grid)["matching_accuracy_moving"]
+    share = accuracy(tracks, known.xy, visible, grid, query_frame=frames, variant=variant, moving=True)
+    np.testing.assert_equal((got.value, got.n), share)
+    parts = [generator.random((N, grid.frames - 1)), *generator.random((5, N))]
+    rows = RowsPrediction("attention", *(part.astype(np.float32) for part in parts), grid=grid)
+    means = confidence(*parts[:3], visible, grid, query_frame=frames, variant=variant)
+    scores = Confidence(variant=variant).score_rows(rows, known, grid)
+    sums = attention(*parts[3:], visible, query_frame=frames)
+    scores |= AttentionScore().score_rows(rows, known, grid)
+    for kind, found in (("confidence", means), ("attention", sums)):
+        for part, mean in found.items():
+            assert scores[f"{kind}_{part}"].value == pytest.approx(mean.value, rel=1e-5, nan_ok=True)
+            assert scores[f"{kind}_{part}"].n == mean.points
+
+
+@pytest.mark.parametrize("frames", [np.int32([0]), np.int32([0, 5]), np.int32([-1, 0]), np.float32([0, 0])])
+def test_tracks_refuse_frames_that_are_none(frames):
+    with pytest.raises(UsageError, match="Tracks: query_frame"):
+        Tracks(np.zeros((2, 5, 2), np.float32), np.ones((2, 5), bool), "exact", query_frame=frames)
 
 
 @pytest.mark.parametrize("frames", [[0, 5], [-1, 0], [0.0, 1.0], [0], [[0, 1]]])

@@ -6,7 +6,7 @@ import pytest
 import torch
 from diffusers.models.embeddings import apply_rotary_emb, get_3d_rotary_pos_embed
 
-from vcorr import Clip, RunSettings, UsageError
+from vcorr import Clip, Queries, RunSettings, UsageError
 from vcorr.cards import load_card
 from vcorr.geometry import TokenGrid
 from vcorr.metrics.accuracy import accuracy
@@ -159,6 +159,27 @@ def test_nearest_colour_sees_means_alone():
     tokens[:] = 100
     tokens[1, :3, 0, 0] = 101  # by a 64th of a level of one channel
     assert np.array_equal(answer(NearestColour(BaselineConfig()), clip()).xy[:, 1], queries[[3, 3, 3, 3]])
+
+
+@pytest.mark.parametrize("baseline", [ZeroMotion, RandomToken, PositionOnly, NearestColour, TokenPatches, DenseSearch])
+def test_queries_of_any_frame_are_answered_as_frame_0_of_the_video_turned_to_it(baseline):
+    """Each query alone, on the video whose frames were reordered so that its own comes first."""
+    clip = moving_clip(5, -3, [*INNER, [0, 0], [3, SIDE]])
+    frames = np.int32([2, 0, 1, 2, FRAMES - 1])
+    mixed = clip.with_queries(Queries(frames, clip.queries.xy))
+    found = answer(baseline(BaselineConfig()), mixed).xy
+    for n, frame in enumerate(frames):
+        first = [frame, *(t for t in range(FRAMES) if t != frame)]
+        alone = Clip(id="clip", prompt="", queries=clip.queries.xy[n : n + 1], video=clip.video[first])
+        expected = answer(baseline(BaselineConfig()), alone).xy[0]
+        if baseline is RandomToken:  # draws for a frame, not for a picture: only the query's own frame is another
+            expected = answer(baseline(BaselineConfig()), clip).xy[n][first]
+            expected[0] = clip.queries.xy[n]
+            other = [t for t in range(1, FRAMES) if first[t] != 0]
+            np.testing.assert_array_equal(found[n][first][other], expected[other])
+        else:
+            np.testing.assert_array_equal(found[n][first], expected)
+        np.testing.assert_array_equal(found[n, frame], clip.queries.xy[n])
 
 
 class TestRandomToken:

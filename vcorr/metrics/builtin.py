@@ -118,7 +118,7 @@ class Confidence(MetricBase):
     def score_rows(self, rows: RowsPrediction, reference: Tracks, grid: TokenGrid) -> dict[str, Score]:
         """Scores the rows of one site; see `vcorr.metrics.attention.confidence`."""
         peaks = (rows.peak_cross, rows.peak_self, rows.peak_text)
-        means = confidence(*peaks, reference.visible, grid, variant=self._switches)
+        means = confidence(*peaks, reference.visible, grid, query_frame=reference.asked_in, variant=self._switches)
         return {f"confidence_{part}": Score(mean.value, mean.points) for part, mean in means.items()}
 
 
@@ -132,5 +132,6 @@ class AttentionScore(MetricBase):
 
     def score_rows(self, rows: RowsPrediction, reference: Tracks, grid: TokenGrid) -> dict[str, Score]:
         """Scores the rows of one site; see `vcorr.metrics.attention.attention`."""
-        means = attention(rows.sum_cross, rows.sum_self, rows.sum_text, reference.visible)
+        sums = (rows.sum_cross, rows.sum_self, rows.sum_text)
+        means = attention(*sums, reference.visible, query_frame=reference.asked_in)
         return {f"attention_{part}": Score(mean.value, mean.points) for part, mean in means.items()}

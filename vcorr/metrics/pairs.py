@@ -126,7 +126,9 @@ class PairsMemo:
 
     def __init__(self, variant: Variant) -> None:
         switches = switches_of(variant)
-        self._memo = ReferenceMemo(lambda tracks, grid: Pairs.of(tracks.xy, tracks.visible, grid, switches))
+        self._memo = ReferenceMemo(
+            lambda tracks, grid: Pairs.of(tracks.xy, tracks.visible, grid, switches, tracks.asked_in)
+        )
 
     def pairs(self, reference: Tracks, grid: TokenGrid) -> Pairs:
         """The pairs of `reference` that count on `grid`."""

@@ -109,7 +109,7 @@ class Strata(MetricBase):
         return scores
 
     def _placed(self, reference: Tracks, grid: TokenGrid) -> _Placed:
-        pairs = Pairs.of(reference.xy, reference.visible, grid, self._switches)
+        pairs = Pairs.of(reference.xy, reference.visible, grid, self._switches, reference.asked_in)
         values = (dimension.of(reference, grid).ravel()[pairs.index] for dimension in self.dimensions)
         strata = (dimension.place(value) for dimension, value in zip(self.dimensions, values, strict=True))
         return _Placed(pairs, tuple(strata))
@@ -119,15 +119,15 @@ def _dimensions(config: StrataConfig) -> tuple[Dimension, ...]:
     return (
         Dimension(
             "displacement",
-            "token strides that the reference has moved since the query frame",
+            "token strides between the reference and where it is in the query frame",
             _labels(config.displacement),
             config.displacement,
             _displacement,
         ),
-        Dimension("frames", "frames since the query frame", _labels(config.frames), config.frames, _frames),
+        Dimension("frames", "frames from the query frame", _labels(config.frames), config.frames, _frames),
         Dimension(
             "reappeared",
-            "whether the point was hidden, or out of the frame, in between",
+            "whether the point is hidden, or out of the frame, in between",
             ("no", "yes"),
             (0.5,),
             _hidden_before,
@@ -156,19 +156,26 @@ def _labels(edges: Sequence[float]) -> tuple[str, ...]:
 
 def _displacement(reference: Tracks, grid: TokenGrid) -> NDArray[np.float64]:
     """Strides between the reference and where it was in the query frame."""
+    asked = reference.xy[np.arange(len(reference.xy)), reference.asked_in]
     with np.errstate(invalid="ignore"):  # hidden points may have any position
-        moved = grid.in_strides(reference.xy.astype(np.float64) - reference.xy[:, :1])
+        moved = grid.in_strides(reference.xy.astype(np.float64) - asked[:, None])
         return np.asarray(np.hypot(moved[..., 0], moved[..., 1]))
 
 
 def _frames(reference: Tracks, grid: TokenGrid) -> NDArray[np.float64]:
-    """Frames since the query frame."""
-    return np.broadcast_to(np.arange(reference.visible.shape[1], dtype=np.float64), reference.visible.shape)
+    """Frames between a frame and the query frame, before or after it."""
+    away = np.abs(np.arange(reference.visible.shape[1]) - reference.asked_in[:, None])
+    return np.asarray(away, dtype=np.float64)
 
 
 def _hidden_before(reference: Tracks, grid: TokenGrid) -> NDArray[np.float64]:
-    """1 where the point was hidden, or out of the frame, at some time since the query frame, else 0."""
-    return np.logical_or.accumulate(~reference.visible, axis=1).astype(np.float64)
+    """1 where the point was hidden, or out of the frame, at some time between a frame and the query frame, else 0."""
+    hidden = np.cumsum(~reference.visible, axis=1)
+    at_query = hidden[np.arange(len(hidden)), reference.asked_in][:, None]
+    later = np.arange(hidden.shape[1]) >= reference.asked_in[:, None]
+    first = np.where(later, reference.asked_in[:, None], np.arange(hidden.shape[1]))
+    at_first = ~np.take_along_axis(reference.visible, first, axis=1)
+    return np.asarray((hidden != at_query) | at_first, dtype=np.float64)
 
 
 def _to_hidden(reference: Tracks, grid: TokenGrid) -> NDArray[np.float64]:

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from vcorr.capture.records import Capture
-from vcorr.functional import AttentionRows, attention_rows
+from vcorr.functional import AttentionRows, QueryPoints, attention_rows
+from vcorr.functional.queries import query_points
 from vcorr.probes.base import BuiltinProbe
 from vcorr.probes.builtin import take_heads
 from vcorr.probes.config import ProbeConfig, refuse
@@ -19,7 +20,7 @@ from vcorr.variants import PredictionKind, Switches
 
 
 class Attention(BuiltinProbe):
-    """`attention`: peaks and sums of the attention rows of the query points over later frames, the first, and the text.
+    """`attention`: peaks and sums of the attention rows of the query points over other frames, their own, and the text.
 
     Padding is left out where the model masks it. The confidence and attention scores are made of these rows.
 
@@ -38,7 +39,7 @@ class Attention(BuiltinProbe):
         refuse(not self._config.symmetric, "attention", "symmetric", hint)
 
     def read_each(
-        self, capture: Capture, queries: Tensor, variants: Sequence[Switches]
+        self, capture: Capture, queries: Tensor | QueryPoints, variants: Sequence[Switches]
     ) -> list[dict[int, AttentionRows]]:
         """Rows per head under each variant; see `vcorr.protocols.VariantProbe`.
 
@@ -48,17 +49,18 @@ class Attention(BuiltinProbe):
         heads: dict[int, tuple[int, ...] | None] = {self._heads.column: self._heads.chosen or None}
         if self._heads.each:
             heads.update({head: (head,) for head in range(capture.q.shape[0])})
+        points = query_points(queries)
         return [
-            {column: _rows(capture, queries, together, variant) for column, together in heads.items()}
+            {column: _rows(capture, points, together, variant) for column, together in heads.items()}
             for variant in variants
         ]
 
 
-def _rows(capture: Capture, queries: Tensor, heads: tuple[int, ...] | None, variant: Switches) -> AttentionRows:
+def _rows(capture: Capture, points: QueryPoints, heads: tuple[int, ...] | None, variant: Switches) -> AttentionRows:
     q, k, text = capture.q, capture.k, capture.k_text
     if heads is not None:
         q, k, text = (take_heads(tensor, heads) for tensor in (q, k, text))
     factor = 1.0 if capture.scale is None else capture.scale * math.sqrt(q.shape[-1])
     if not math.isclose(factor, 1.0, rel_tol=1e-6):
         q = q.float() * factor  # the rows are computed with 1/sqrt(d)
-    return attention_rows(q, k, text, capture.grid, queries, variant=variant, key_mask=capture.key_mask)
+    return attention_rows(q, k, text, capture.grid, points, variant=variant, key_mask=capture.key_mask)

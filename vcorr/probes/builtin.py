@@ -17,7 +17,7 @@ from vcorr.capture.records import Capture
 from vcorr.errors import UsageError
 from vcorr.functional import match_features
 from vcorr.functional.matching import Reading, match_readings
-from vcorr.functional.queries import locate_queries
+from vcorr.functional.queries import QueryPoints, query_points
 from vcorr.probes.base import BuiltinProbe
 from vcorr.probes.config import ProbeConfig, refuse
 from vcorr.probes.heads import Heads
@@ -70,17 +70,17 @@ class SoftmaxMatch(BuiltinProbe):
         hint = "It refines whole tokens; the read-out of difftrack samples a field. Leave the radius out, or say "
         refuse(asked, self.name, "radius", f"{hint}--set variant=corrected.")
 
-    def read_each(self, capture: Capture, queries: Tensor, variants: Sequence[Switches]) -> list[Answers]:
+    def read_each(self, capture: Capture, queries: Tensor | QueryPoints, variants: Sequence[Switches]) -> list[Answers]:
         """Positions per head under each variant; see `vcorr.protocols.VariantProbe`.
 
         Raises:
             UsageError: a chosen head does not exist.
         """
         left, right = (self._tensor(capture, part) for part in self._parts)
-        own_scale = capture.scale if self.scaled else None
+        points, own_scale = query_points(queries), capture.scale if self.scaled else None
         readings = [
             Reading(
-                locate_queries(capture.grid, queries, left.device, variant=variant),
+                points.located(capture.grid, left.device, variant),
                 variant,
                 own_scale if variant.scale == "width" else None,
             )
@@ -104,7 +104,7 @@ class SoftmaxMatch(BuiltinProbe):
 
 
 class QueryKey(SoftmaxMatch):
-    """`qk`: queries of frame 0 match keys of the later frames and the other way round."""
+    """`qk`: queries in the query points' frame match keys of the other frames and the other way round."""
 
     name, left, right, scaled = "qk", "q", "k", True
 
@@ -172,15 +172,15 @@ class Feature(BuiltinProbe):
         super().__init__(config)
         _refuse_softmax_options("feature", self._config)
 
-    def read_each(self, capture: Capture, queries: Tensor, variants: Sequence[Switches]) -> list[Answers]:
+    def read_each(self, capture: Capture, queries: Tensor | QueryPoints, variants: Sequence[Switches]) -> list[Answers]:
         """Positions per head under each variant; see `vcorr.protocols.VariantProbe`.
 
         Raises:
             UsageError: a chosen head does not exist.
         """
-        features = self._features(capture.out)
+        features, points = self._features(capture.out), query_points(queries)
         return [
-            {head: match_features(f, capture.grid, queries, variant=variant) for head, f in features.items()}
+            {head: match_features(f, capture.grid, points, variant=variant) for head, f in features.items()}
             for variant in variants
         ]
 
@@ -213,10 +213,11 @@ class Hidden(BuiltinProbe):
         """One: the hidden state has no heads."""
         return 1
 
-    def read_each(self, capture: Capture, queries: Tensor, variants: Sequence[Switches]) -> list[Answers]:
+    def read_each(self, capture: Capture, queries: Tensor | QueryPoints, variants: Sequence[Switches]) -> list[Answers]:
         """Positions under each variant; see `vcorr.protocols.VariantProbe`."""
+        points = query_points(queries)
         return [
-            {HEAD_MEAN: match_features(capture.hidden, capture.grid, queries, variant=variant)} for variant in variants
+            {HEAD_MEAN: match_features(capture.hidden, capture.grid, points, variant=variant)} for variant in variants
         ]
 
 

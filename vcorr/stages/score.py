@@ -153,7 +153,8 @@ class _ClipScorer:
         xy = np.asarray(prediction["xy"], dtype=np.float32).reshape(prediction["points"], prediction["latents"], 2)
         self._check(prediction, grid, xy)
         floors, ceilings = self._bounds_of(prediction["grid"], grid, prediction["readout"], read.values)
-        tracks = to_frames(xy, grid, self._queries, variant=self._switches)
+        asked_in = self._reference.asked_in
+        tracks = to_frames(xy, grid, self._queries, query_frame=asked_in, variant=self._switches)
         for name, score in self._score(tracks, grid).items():
             yield {
                 **_row(context, self._variant, prediction, self._reference.tracker),
@@ -204,7 +205,10 @@ class _ClipScorer:
         if known not in self._bounds:
             still = zero_motion(self._queries, grid.video_frames)
             switches = replace(self._switches, readout=read.readout)
-            best = ceiling_tracks(self._reference.xy, self._queries, grid, readout=readout, variant=switches)
+            asked_in = self._reference.asked_in
+            best = ceiling_tracks(
+                self._reference.xy, self._queries, grid, query_frame=asked_in, readout=readout, variant=switches
+            )
             self._bounds[known] = (self._score(still, grid), self._score(best, grid))
         return self._bounds[known]
 

@@ -82,13 +82,13 @@ class Baseline(VideoModelBase, ABC):
                 f"{self.config.stride} pixels.",
                 hint="vcorr.stages.fit.fit_clip(clip, model.grid(clip, None)) brings it to that size.",
             )
-        grid.check_inside(clip.queries.in_first_frame(f"{type(self).__name__} (a baseline)"))
+        grid.check_inside(clip.queries.xy)
         moves = self.moves(clip, grid, settings.seed)
         recorder.answer((clip.queries.xy[:, None] + moves).astype(np.float32), grid, readout=self.readout)
 
     @abstractmethod
     def moves(self, clip: Clip, grid: TokenGrid, seed: int) -> NDArray[np.floating[Any]]:
-        """(N, T, 2): by how many pixels (x, y) each query has moved in each frame; 0 in the first.
+        """(N, T, 2): by how many pixels (x, y) each query is away from itself in each frame; 0 in its own frame.
 
         A query's answer depends on that query alone, not on the others. `seed` is that of the run.
         """

@@ -23,8 +23,8 @@ SEARCH_STEP = 2
 class DenseSearch(Baseline):
     """Dense pixel search: the hardest baseline that looks at one window alone.
 
-    The stride x stride window of frame 0 centred at the query (at the nearest whole pixel; moved inside where it
-    would leave the frame) is compared with the windows of a frame at every second pixel in x and in y, counted from
+    The stride x stride window of the query's frame centred at the query (at the nearest whole pixel; moved inside where
+    it would leave the frame) is compared with the windows of a frame at every second pixel in x and in y, counted from
     its own place and over the whole frame, by their L2 distance over the three channels. The answer is the query
     moved as the window has. Of equally near windows the one that moved least wins.
     """
@@ -36,15 +36,24 @@ class DenseSearch(Baseline):
         side, video = self.config.stride, video_of(clip)
         corners = _corners(clip.queries.xy, side, *video.shape[1:3])
         moves = np.zeros((len(corners), len(video), 2))
-        for members, places in _search_classes(corners, side, *video.shape[1:3]):
-            origin = corners[members]
-            offsets = (places[None] - origin[:, None]).astype(np.float64)  # (members, P, 2)
-            distance = (offsets**2).sum(-1)
-            wanted = _windows(video[0], side, origin)
-            for frame in range(1, len(video)):
-                best = nearest(squared_distances(wanted, _windows(video[frame], side, places)), distance)
-                moves[members, frame] = np.take_along_axis(offsets, best[:, None, None], axis=1)[:, 0]
+        for asked_in, group in clip.queries.by_frame():
+            for members, places in _search_classes(corners[group], side, *video.shape[1:3]):
+                moves[group[members]] = _found(video, asked_in, side, corners[group[members]], places)
         return moves
+
+
+def _found(
+    video: NDArray[np.uint8], asked_in: int, side: int, origin: NDArray[np.int64], places: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """(members, T, 2): how far the windows at `origin` in frame `asked_in` have moved among `places` in each frame."""
+    moves = np.zeros((len(origin), len(video), 2))
+    offsets = (places[None] - origin[:, None]).astype(np.float64)  # (members, P, 2)
+    distance = (offsets**2).sum(-1)
+    wanted = _windows(video[asked_in], side, origin)
+    for frame in (frame for frame in range(len(video)) if frame != asked_in):
+        best = nearest(squared_distances(wanted, _windows(video[frame], side, places)), distance)
+        moves[:, frame] = np.take_along_axis(offsets, best[:, None, None], axis=1)[:, 0]
+    return moves
 
 
 def _corners(queries: NDArray[np.float32], side: int, height: int, width: int) -> NDArray[np.int64]:

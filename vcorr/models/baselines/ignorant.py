@@ -18,7 +18,7 @@ from vcorr.records import Clip
 
 
 class ZeroMotion(Baseline):
-    """Every point stays where it is in frame 0: the floor of every accuracy, as a row of its own."""
+    """Every point stays where it is in its query frame: the floor of every accuracy, as a row of its own."""
 
     def moves(self, clip: Clip, grid: TokenGrid, seed: int) -> NDArray[np.floating[Any]]:
         """As in `Baseline`; none."""
@@ -29,8 +29,8 @@ class RandomToken(Baseline):
     """A token drawn uniformly from all tokens of the frame, for every point and frame: what guessing is worth.
 
     The answer is the query moved by the difference of the centres of that token and its own. What is drawn depends on
-    the run's seed, the clip's id, the query's position and the frame: not on other queries, their order, how many
-    frames follow, or any library's generator.
+    the run's seed, the clip's id, the query's position and the frame: not on the frame the query is in, other queries,
+    their order, how many frames follow, or any library's generator.
     """
 
     def moves(self, clip: Clip, grid: TokenGrid, seed: int) -> NDArray[np.floating[Any]]:
@@ -38,7 +38,7 @@ class RandomToken(Baseline):
         own = grid.tokens_at(clip.queries.xy)
         drawn = np.array([_draws(f"{seed}/{clip.id}", query, grid) for query in clip.queries.xy], dtype=np.int64)
         drawn = drawn.reshape(len(own), grid.frames)  # also without queries
-        drawn[:, 0] = own
+        drawn[np.arange(len(own)), clip.queries.t] = own
         return (grid.centres[drawn] - grid.centres[own][:, None]).astype(np.float64)
 
 
@@ -54,13 +54,13 @@ class PositionOnly(Baseline):
     """
 
     def moves(self, clip: Clip, grid: TokenGrid, seed: int) -> NDArray[np.floating[Any]]:
-        """As in `Baseline`; the same in every frame but the first."""
+        """As in `Baseline`; the same in every frame but the query's own."""
         turned = _rotary(grid)
         own = grid.tokens_at(clip.queries.xy)
         offsets = (grid.centres[None] - grid.centres[own][:, None]).astype(np.float64)  # (N, r*c, 2)
         best = nearest(squared_distances(turned[own], turned), (offsets**2).sum(-1))
         move = np.take_along_axis(offsets, best[:, None, None], axis=1)  # (N, 1, 2)
-        return move * (np.arange(grid.frames) > 0)[None, :, None]
+        return np.asarray(move * (np.arange(grid.frames) != clip.queries.t[:, None])[..., None])
 
 
 ROTARY_WIDTH = 24

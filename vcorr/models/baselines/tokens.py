@@ -18,7 +18,7 @@ from vcorr.records import Clip
 
 
 class TokenSearch(Baseline):
-    """The token of each frame that is most like the token under the query in frame 0, without noise.
+    """The token of each frame that is most like the token under the query in the query's own frame, without noise.
 
     The answer is the query moved by the difference of the two tokens' centres, so only motions by whole tokens can be
     found. Of tokens that are equally like it the one nearest to the query's token wins. Subclasses say what is
@@ -32,14 +32,12 @@ class TokenSearch(Baseline):
     def moves(self, clip: Clip, grid: TokenGrid, seed: int) -> NDArray[np.floating[Any]]:
         """As in `Baseline`; every move is a whole number of strides."""
         described = self.describe(_token_pixels(video_of(clip), grid))
-        tokens, query_of = np.unique(grid.tokens_at(clip.queries.xy), return_inverse=True)
-        offsets = (grid.centres[None] - grid.centres[tokens][:, None]).astype(np.float64)  # (tokens, r*c, 2)
-        distance = (offsets**2).sum(-1)
-        moves = np.zeros((len(tokens), grid.frames, 2))
-        for frame in range(1, grid.frames):
-            best = nearest(squared_distances(described[0][tokens], described[frame]), distance)
-            moves[:, frame] = np.take_along_axis(offsets, best[:, None, None], axis=1)[:, 0]
-        return moves[query_of]
+        own = grid.tokens_at(clip.queries.xy)
+        moves = np.zeros((len(own), grid.frames, 2))
+        for asked_in, group in clip.queries.by_frame():
+            tokens, query_of = np.unique(own[group], return_inverse=True)
+            moves[group] = _found(described, asked_in, tokens, grid)[query_of]
+        return moves
 
 
 class TokenPatches(TokenSearch):
@@ -57,6 +55,19 @@ class NearestColour(TokenSearch):
         """As in `TokenSearch`: sums in place of means, whose distances rank alike and are exact."""
         colours = pixels.reshape(*pixels.shape[:2], -1, 3)
         return np.asarray(colours.sum(axis=2, dtype=np.int64), dtype=np.float64)
+
+
+def _found(
+    described: NDArray[np.floating[Any]], asked_in: int, tokens: NDArray[np.int64], grid: TokenGrid
+) -> NDArray[np.float64]:
+    """(tokens, T, 2): how far each token of frame `asked_in` is from the one most like it in each frame."""
+    offsets = (grid.centres[None] - grid.centres[tokens][:, None]).astype(np.float64)  # (tokens, r*c, 2)
+    distance = (offsets**2).sum(-1)
+    moves = np.zeros((len(tokens), grid.frames, 2))
+    for frame in (frame for frame in range(grid.frames) if frame != asked_in):
+        best = nearest(squared_distances(described[asked_in][tokens], described[frame]), distance)
+        moves[:, frame] = np.take_along_axis(offsets, best[:, None, None], axis=1)[:, 0]
+    return moves
 
 
 def _token_pixels(video: NDArray[np.uint8], grid: TokenGrid) -> NDArray[np.uint8]:
