@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from vcorr.capture.records import Capture
-    from vcorr.protocols import Rows
+    from vcorr.functional.queries import QueryPoints
+    from vcorr.protocols import Positions, Rows
 
 B = TypeVar("B")
 
@@ -91,14 +92,14 @@ class VariantProbeBase(ProbeBase, ABC):
     answers: PredictionKind = "positions"
     """What it answers: "positions" or "rows"."""
 
-    def read(self, capture: Capture, queries: Tensor) -> Mapping[int, Tensor | Rows]:
+    def read(self, capture: Capture, queries: QueryPoints) -> Mapping[int, Tensor | Positions | Rows]:
         """Answers under `corrected`; see `vcorr.protocols.Probe`. Raises as `read_each`."""
         return self.read_each(capture, queries, [CORRECTED])[0]
 
     @abstractmethod
     def read_each(
-        self, capture: Capture, queries: Tensor, variants: Sequence[Switches]
-    ) -> Sequence[Mapping[int, Tensor | Rows]]:
+        self, capture: Capture, queries: QueryPoints, variants: Sequence[Switches]
+    ) -> Sequence[Mapping[int, Tensor | Positions | Rows]]:
         """Answers under each variant, in their order; see `vcorr.protocols.VariantProbe`."""
 
 

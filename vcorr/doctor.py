@@ -97,7 +97,7 @@ def _capture() -> list[Finding]:
     """Taps an attention module of our own: the seam every measurement stands on."""
     import torch
 
-    from vcorr.capture.tap import Tap
+    from vcorr.capture.tap import Tap, observing
 
     class Attention(torch.nn.Module):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -105,6 +105,6 @@ def _capture() -> list[Finding]:
 
     model = torch.nn.Sequential(Attention())
     seen: list[str] = []
-    with Tap(model, ["0"], lambda call: seen.append(call.name)):
+    with Tap(model, ["0"], observing(lambda call: seen.append(call.name))):
         model(torch.zeros(1, 1, 4, 8))
     return [Finding("capture", seen == ["0"], "attention calls are seen" if seen else "attention calls are not seen")]

@@ -10,8 +10,9 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import numpy as np
-from torch import Tensor, nn
+from torch import nn
 
+from vcorr.capture.latents import latent_size
 from vcorr.capture.modules import find, find_all
 from vcorr.capture.records import TextPlace, TokenLayout
 from vcorr.capture.split import check_layout
@@ -59,16 +60,17 @@ class Layout:
 
 @dataclass(frozen=True)
 class Placement:
-    """A layout on a module. grid: None when it shows only once the module runs; `measured` tells it then.
+    """A layout on a denoiser, or on several that take turns.
 
-    coarseness: how many times as wide and high as the grid's the tokens of a site are, by its name; 1 where not told.
+    grid: None when it shows only once a denoiser runs; `measured` tells it then. compression: of the model, where a
+    plugin says it. coarseness: how many times as wide and high as the grid's the tokens of a site are, by its name; 1
+    where not told.
     """
 
-    module: nn.Module
+    modules: tuple[nn.Module, ...]
     sites: tuple[Site, ...]
     layout: TokenLayout
     grid: TokenGrid | None
-    passes: tuple[str, ...] = ()
     compression: Any = None
     coarseness: Mapping[str, int] = field(default_factory=dict)
 
@@ -77,37 +79,63 @@ class Placement:
         assert self.grid is not None  # `measured` comes first
         return self.grid.coarser(self.coarseness.get(site.name, 1))
 
+    @property
+    def name(self) -> str:
+        """How messages name the model."""
+        return type(self.modules[0]).__name__
+
     def measured(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Placement:
         """With the grid, from the arguments of a pass where it was not known before.
 
         Raises:
-            UsageError: they do not tell.
+            UsageError: they do not tell, or they tell another grid than the one that was given.
         """
+        size = latent_size(self.modules[0], args, kwargs)
         if self.grid is not None:
+            self._check_grid(self.grid, size)
             return self
-        frames, rows, cols = latent_size(self.module, args, kwargs)
-        return replace(self, grid=token_grid(self.compression, frames, rows, cols))
+        if size is None:
+            raise UsageError(
+                f"record(): the arguments of {self.name} do not tell the size of the latents.",
+                hint="Tell the size of the video, record(..., size=(T, H, W)), or the tokens, record(..., grid=...).",
+            )
+        return replace(self, grid=token_grid(self.compression, *size))
+
+    def _check_grid(self, grid: TokenGrid, size: tuple[int, int, int] | None) -> None:
+        """Compares a given grid with the one the latents make, where a plugin knows how they do."""
+        if size is None or self.compression is None or self.compression.front_padded:
+            return
+        found = token_grid(self.compression, *size)
+        if found != grid:
+            raise UsageError(
+                f"record(): the grid that was given is {_in_words(grid)}; the latents of this video make "
+                f"{_in_words(found)}.",
+                hint="Leave out grid and size: the latents tell them.",
+            )
 
 
 def place_by_hand(module: Any, layout: Layout) -> Placement:
-    """A layout that was told by hand, held against the module.
+    """Checks a hand-written layout against the module, or against each of several that take turns.
 
     Raises:
-        UsageError: the module is none, or the layout contradicts itself or the module.
+        UsageError: something is no module, or the layout contradicts itself or a module.
     """
     if not isinstance(layout, Layout):
         raise UsageError(f"record(): layout must be a vcorr.Layout or a model's name, got {type(layout).__name__}.")
     if not isinstance(layout.grid, TokenGrid):
         raise UsageError(f"Layout: grid must be a vcorr.TokenGrid, got {type(layout.grid).__name__}.")
-    denoiser = _module(module)
-    tokens = TokenLayout(layout.text, tuple(layout.branches), per_sample=layout.per_sample)
+    several = tuple(_module(one) for one in module) if isinstance(module, (list, tuple)) else (_module(module),)
+    if not several:
+        raise UsageError("record(): no module was given.", hint="For example: record(pipe.transformer, ...)")
+    tokens = TokenLayout(layout.text, tuple(layout.branches), per_sample=layout.per_sample, passes=tuple(layout.passes))
     try:
         check_layout(tokens)
     except PluginError as error:
         raise UsageError(error.message, hint=error.hint) from error
-    if layout.passes and "cond" not in layout.passes:
-        raise UsageError(f"Layout: passes must have 'cond' among them, got {tuple(layout.passes)!r}.")
-    return Placement(denoiser, _sites(denoiser, layout), tokens, layout.grid, tuple(layout.passes))
+    sites = _sites(several[0], layout)
+    for other in several[1:]:
+        find_all(other, [site.name for site in sites])
+    return Placement(several, sites, tokens, layout.grid)
 
 
 def place_by_plugin(
@@ -138,6 +166,11 @@ def place_by_plugin(
         )
     pipe = None if isinstance(module, nn.Module) else module
     denoiser = _module(getattr(pipe, adapter.denoiser, pipe) if pipe is not None else module)
+    if pipe is None and len(adapter.denoisers) > 1:
+        raise UsageError(
+            f"record(): {name} has {len(adapter.denoisers)} denoisers that take turns, {', '.join(adapter.denoisers)}.",
+            hint="Give it the whole pipeline, so that no step is missed: record(pipe, ...)",
+        )
     sizes = _sizes_of_pipeline(adapter, pipe) if pipe is not None else _sizes_of_module(denoiser)
     if size is not None:
         sizes.update(zip(("frames", "height", "width"), _size(size), strict=True))
@@ -146,37 +179,14 @@ def place_by_plugin(
     fitting = {key: value for key, value in sizes.items() if key in known and isinstance(value, known[key])}
     adapter = entry.create(replace(usual, **fitting))
     sites = tuple(adapter.sites())
-    find_all(denoiser, [site.name for site in sites])
+    modules = (denoiser,) if pipe is None else tuple(_module(getattr(pipe, part)) for part in adapter.denoisers)
+    for one in modules:
+        find_all(one, [site.name for site in sites])
     if grid is None and size is not None:
         grid = adapter.grid(Clip("record", "", np.zeros((0, 2), np.float32)), None)
-    one_by_one = bool(getattr(adapter, "per_sample", False))
-    layout = TokenLayout(adapter.text, tuple(adapter.branches), per_sample=one_by_one)
-    passes = tuple(getattr(adapter, "passes", ()))
     base = adapter.compression.patch
     coarseness = {site.name: adapter.compression_at(site).patch // base for site in sites}
-    return Placement(denoiser, sites, layout, grid, passes, adapter.compression, coarseness)
-
-
-def latent_size(module: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[int, int, int]:
-    """F, h, w of the latents a diffusers transformer is called with.
-
-    Raises:
-        UsageError: the arguments do not tell.
-    """
-    latents = kwargs.get("hidden_states", kwargs.get("sample", args[0] if args else None))
-    if isinstance(latents, Tensor) and latents.ndim == 5:
-        channels = getattr(getattr(module, "config", None), "in_channels", None)
-        _, first, second, rows, cols = latents.shape
-        if channels in (first, second):
-            return (first if second == channels else second), rows, cols
-    sizes = tuple(kwargs.get(key) for key in ("num_frames", "height", "width"))
-    if all(isinstance(value, int) for value in sizes):
-        frames, rows, cols = (int(value) for value in sizes if value is not None)
-        return frames, rows, cols
-    raise UsageError(
-        f"record(): the arguments of {type(module).__name__} do not tell the size of the latents.",
-        hint="Tell the size of the video, record(..., size=(T, H, W)), or the tokens, record(..., grid=...).",
-    )
+    return Placement(modules, sites, adapter.layout(), grid, adapter.compression, coarseness)
 
 
 def token_grid(compression: Any, frames: int, rows: int, cols: int) -> TokenGrid:
@@ -204,6 +214,13 @@ def token_grid(compression: Any, frames: int, rows: int, cols: int) -> TokenGrid
         temporal_ratio=compression.temporal_ratio,
         causal=compression.causal,
         spans=spans,
+    )
+
+
+def _in_words(grid: TokenGrid) -> str:
+    return (
+        f"{grid.frames} x {grid.rows} x {grid.cols} tokens over {grid.video_frames} frames of "
+        f"{grid.height:g}x{grid.width:g} pixels"
     )
 
 

@@ -6,7 +6,6 @@ Shape legend: N query points, F latent frames, T video frames, H x W pixels.
 from __future__ import annotations
 
 import math
-import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack
 from types import TracebackType
@@ -15,12 +14,10 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
 
-from vcorr.capture.labels import branch_of, pass_labels
-from vcorr.capture.modules import eager, find, find_all
+from vcorr.capture.modules import eager, find_all
+from vcorr.capture.passes import Pass, PassListener, PassWatch, arrived
 from vcorr.capture.recorder import Recorder
-from vcorr.capture.split import CONDITIONAL
 from vcorr.datasets.queries import query_grid
 from vcorr.errors import UsageError
 from vcorr.geometry import TokenGrid
@@ -57,12 +54,13 @@ def record(
             pipe(prompt)
         rec.predictions  # one a layer and step
 
-    Every conditional pass of the module is one step, counted from 0. A pass is conditional unless the pipeline labels
-    it otherwise, ``cache_context("uncond")``, or the layout's `passes` say so; a batch of branches is one pass.
+    Every conditional pass is one step, counted from 0, whichever of several denoisers makes it. A pass is conditional
+    unless the pipeline labels it differently, ``cache_context("uncond")``, or the layout's `passes` say so; a batch of
+    branches is one pass. `Recording.passes` counts the passes of every branch, read or not.
 
     Args:
-        module: the denoiser, compiled or not, or with a plugin's layout the whole diffusers pipeline, from which the
-            plugin also learns the sizes of the autoencoder.
+        module: the denoiser, compiled or not, or several that take turns, in a list. With a plugin's layout also the
+            whole diffusers pipeline, which tells which denoisers there are and the sizes of the autoencoder.
         layout: where the tokens are, as a `vcorr.Layout`, or the name of a model that vcorr knows.
         probes: names as in `vcorr list probes`, or probes by the name their predictions shall carry.
         layers: indices of the sites to read; None for all.
@@ -92,7 +90,7 @@ def record(
     return Recording(place, made, layers=layers, queries=queries, steps=steps, noise=noise, readings=readings)
 
 
-class Recording:
+class Recording(PassListener):
     """What `vcorr.record` returns: a block to run the model in, and what was read there."""
 
     def __init__(
@@ -115,9 +113,8 @@ class Recording:
         self._readings = readings
         self._open, self._step = ExitStack(), ExitStack()
         self._recorder: Recorder | None = None
-        self._thread = 0
-        self._label: str | None = None
-        self._passes = self._steps = 0
+        self._watch = PassWatch(place.modules, place.layout)
+        self._steps = 0
         self._used = False
 
     @property
@@ -158,20 +155,23 @@ class Recording:
         """How many steps the model has made, read or not."""
         return self._steps
 
+    @property
+    def passes(self) -> dict[str, int]:
+        """How many passes of each guidance branch have come, by the branch's name."""
+        return dict(self._watch.seen)
+
     def __enter__(self) -> Recording:
         if self._used:
             raise UsageError("A recording is made once.", hint="Call vcorr.record(...) again.")
-        self._used, self._thread = True, threading.get_ident()
-        module = self._place.module
-        _, compiled = find_all(module, ["", *(site.name for site in self._place.sites)])
-        inner, _ = find(module, "")
-        assert inner is not None  # the empty name is the module itself
+        self._used = True
+        names = ["", *(site.name for site in self._place.sites)]
+        compiled = [find_all(module, names)[1] for module in self._place.modules]
         with ExitStack() as stack:
-            if compiled or hasattr(torch.compiler, "set_stance"):
+            if any(compiled) or hasattr(torch.compiler, "set_stance"):
                 stack.enter_context(eager.use())  # the pipeline may run a compiled wrapper of this very module
-            stack.enter_context(pass_labels(inner, self._labelled))
-            stack.callback(inner.register_forward_pre_hook(self._before, with_kwargs=True).remove)
-            stack.callback(inner.register_forward_hook(self._after, always_call=True).remove)
+            stack.enter_context(self._watch)
+            stack.enter_context(self._watch.listen(self))
+            self._watch.start(counted=True)
             if self._place.grid is not None:
                 self._attach(stack)
             self._open = stack.pop_all()
@@ -189,11 +189,12 @@ class Recording:
             raise mine
 
     def _unfinished(self) -> UsageError | None:
-        name = type(self._place.module).__name__
+        name = self._place.name
         if not self._steps:
             return UsageError(
-                f"record(): {name} was not run inside the block, or by another thread, or for no conditional branch.",
-                hint="Give record() the module that the pipeline itself calls, and run the pipeline inside the block.",
+                f"record(): {name} made no conditional pass inside the block; {arrived(self._watch)}.",
+                hint="Give record() the module that the pipeline itself calls, and run the pipeline inside the block, "
+                "in the same thread. Layout.passes says which pass is the conditional one.",
             )
         missing = sorted(step for step in self._chosen or () if step >= self._steps)
         if missing:
@@ -204,44 +205,32 @@ class Recording:
 
     # --------------------------------------------------------------------------------------------------------- running
 
-    def _before(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        if threading.get_ident() != self._thread or self._branch() != CONDITIONAL:
+    def pass_begins(self, now: Pass) -> None:
+        """Opens a step for a conditional pass that is chosen."""
+        if not now.conditional:
             return
         step = self._steps
         self._steps += 1
         if self._chosen is not None and step not in self._chosen:
             return
+        self._place = self._place.measured(now.args, now.kwargs)
         if self._recorder is None:
-            self._place = self._place.measured(args, kwargs)
             self._attach(self._open)
         assert self._recorder is not None  # just attached
         self._step.enter_context(self._recorder.step(step, noise=self._level(step)))
 
-    def _after(self, module: nn.Module, args: Any, result: Any) -> None:
-        if threading.get_ident() != self._thread:
-            return
-        if result is None:  # the pass failed: what the step has read is no answer
-            failed = _FailedPassError()
-            self._step.__exit__(_FailedPassError, failed, None)
+    def pass_ends(self, now: Pass, *, failed: bool) -> None:
+        """Ends the step of a conditional pass."""
+        if failed:  # what the step has read is no answer
+            self._step.__exit__(_FailedPassError, _FailedPassError(), None)
         else:
             self._step.close()
 
     def _attach(self, stack: ExitStack) -> None:
         place = self._place
         recorder = Recorder(self._probes, self.queries, layers=self._layers, variants=self._readings)
-        stack.enter_context(recorder.attach(place.module, place.sites, place.layout, place.grid_at))
+        stack.enter_context(recorder.attach(place.modules, place.sites, place.layout, place.grid_at, watch=self._watch))
         self._recorder = recorder
-
-    def _branch(self) -> str:
-        index = self._passes
-        self._passes += 1
-        if self._label is not None:
-            return branch_of(self._label)
-        passes = self._place.passes
-        return passes[index % len(passes)] if passes else CONDITIONAL
-
-    def _labelled(self, label: str | None) -> None:
-        self._label = label
 
     def _level(self, step: int) -> float:
         if self._noise is None:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from vcorr.capture.recorder import Recorder
     from vcorr.capture.records import Capture
+    from vcorr.functional.queries import QueryPoints
 
 
 @runtime_checkable
@@ -130,13 +131,16 @@ class Probe(Protocol):
     which text tokens are real. See `vcorr.capture.Capture`.
     """
 
-    def read(self, capture: Capture, queries: Tensor) -> Mapping[int, Tensor | Positions | Rows]:
+    def read(self, capture: Capture, queries: QueryPoints) -> Mapping[int, Tensor | Positions | Rows]:
         """Per head (-1 = the mean over heads) either `Positions` or `Rows`.
 
         A tensor means positions alone, (N, F, 2) pixels with [:, 0] the query.
 
-        `queries`: (N, 2) float32 pixels in frame 0, inside the grid, on the CPU whatever the device of the capture, so
-        that looking at them waits for nothing. Called without gradients and outside autocast.
+        `queries`: the query points of one frame. ``queries.xy``, (N, 2) float32 pixels inside the grid, is on the CPU
+        whatever the device of the capture, so that looking at it waits for nothing; ``queries.frame`` is the video
+        frame they are in, and ``capture.grid.latent_at(queries.frame)`` the latent. The functions of
+        `vcorr.functional` take them as they are. A clip whose queries are in several frames is asked about once per
+        frame. Called without gradients and outside autocast.
         """
         ...
 
@@ -152,7 +156,7 @@ class VariantProbe(Probe, Protocol):
     answers: PredictionKind
 
     def read_each(
-        self, capture: Capture, queries: Tensor, variants: Sequence[Switches]
+        self, capture: Capture, queries: QueryPoints, variants: Sequence[Switches]
     ) -> Sequence[Mapping[int, Tensor | Positions | Rows]]:
         """What `read` answers, once for each of the variants and in their order."""
         ...

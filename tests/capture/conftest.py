@@ -228,14 +228,16 @@ def original():
 
 
 class Spy:
-    """Answers the queries themselves and keeps what it was shown."""
+    """Answers the queries themselves, reads what it needs, and keeps what it was shown."""
 
     def __init__(self, *needs, heads=(-1,)):
         self.needs, self.heads, self.captures = frozenset(needs or ("q",)), heads, []
 
     def read(self, capture, queries):
         self.captures.append(capture)
-        return {head: queries[:, None].expand(-1, capture.grid.frames, -1) for head in self.heads}
+        for part in self.needs - {"mask"}:
+            assert getattr(capture, part).isfinite().all()
+        return {head: queries.xy[:, None].expand(-1, capture.grid.frames, -1) for head in self.heads}
 
 
 @pytest.fixture

@@ -57,7 +57,7 @@ class Spy:
 
     def read(self, capture, queries):
         self.captures.append(capture)
-        return {-1: queries[:, None].expand(-1, capture.grid.frames, -1)}
+        return {-1: queries.xy[:, None].expand(-1, capture.grid.frames, -1)}
 
 
 def video(seed=0, shift=1):

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from vcorr.capture import TokenLayout
-from vcorr.capture.split import mask_of, split_call
+from vcorr.capture.split import Split, split_call
 from vcorr.capture.tap import AttentionCall
 from vcorr.errors import CaptureError, NumericalError, PluginError
 from vcorr.geometry import TokenGrid
@@ -47,23 +47,23 @@ def test_padding_is_found_in_every_form(text, form, kind):
     if kind != "bool":
         row = torch.where(row, 0.0, float(kind))
     made = call(shapes(row)[form])
-    found = mask_of(made, GRID, TokenLayout(text))
+    found = Split(made, Site(0, "attn"), GRID, TokenLayout(text)).mask
     assert torch.equal(found.real, REAL)
     assert bool(found.plain)
-    capture = split_call(made, Site(0, "attn"), GRID, TokenLayout(text), step=0, noise=0.5, needs=frozenset({"mask"}))
+    capture = split_call(made, Site(0, "attn"), GRID, TokenLayout(text), step=0, noise=0.5)
     assert torch.equal(capture.key_mask, REAL)
 
 
 def test_the_conditional_row_is_read():
     mask = torch.stack([keys(real=~REAL), keys()])[:, None, None]
     layout = TokenLayout("after", ("uncond", "cond"))
-    assert torch.equal(mask_of(call(mask, batch=2), GRID, layout).real, REAL)
+    assert torch.equal(Split(call(mask, batch=2), Site(0, "attn"), GRID, layout).mask.real, REAL)
 
 
 def test_rows_of_text_queries_do_not_matter():
     """Hunyuan 1.5 lets padding attend to nothing."""
     both = keys()[:, None] & keys()[None]
-    found = mask_of(call(both[None, None]), GRID, TokenLayout("after"))
+    found = Split(call(both[None, None]), Site(0, "attn"), GRID, TokenLayout("after")).mask
     assert torch.equal(found.real, REAL)
     assert bool(found.plain)
 
@@ -80,12 +80,12 @@ def test_masks_that_say_more_are_found_out(case):
     else:
         mask = torch.where(mask, 0.0, -torch.inf)
         mask[..., 1] = 0.25
-    assert not bool(mask_of(call(mask), GRID, TokenLayout("after")).plain)
+    assert not bool(Split(call(mask), Site(0, "attn"), GRID, TokenLayout("after")).mask.plain)
 
 
 def test_without_a_mask_there_is_none_and_the_scale_is_carried():
     made = call(None, scale=0.5)
-    assert mask_of(made, GRID, TokenLayout("after")) is None
+    assert Split(made, Site(0, "attn"), GRID, TokenLayout("after")).mask is None
     capture = split_call(made, Site(0, "attn"), GRID, TokenLayout("after"), step=0, noise=0.5)
     assert capture.key_mask is None
     assert capture.scale == 0.5
@@ -93,7 +93,7 @@ def test_without_a_mask_there_is_none_and_the_scale_is_carried():
 
 def test_causal_attention_is_refused():
     with pytest.raises(CaptureError, match="causal"):
-        mask_of(call(None, causal=True), GRID, TokenLayout("after"))
+        Split(call(None, causal=True), Site(0, "attn"), GRID, TokenLayout("after")).mask  # noqa: B018
 
 
 class Rows:
@@ -118,7 +118,7 @@ class RowReader:
         rows = Rows(len(queries), capture.grid.frames)
         for name, value in self.changes.items():
             setattr(rows, name, value)
-        return {-1: rows, 1: queries[:, None].expand(-1, capture.grid.frames, -1)}
+        return {-1: rows, 1: queries.xy[:, None].expand(-1, capture.grid.frames, -1)}
 
 
 def test_padding_of_hunyuan_reaches_the_probe(hunyuan_model, queries, run):

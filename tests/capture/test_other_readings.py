@@ -10,7 +10,7 @@ from torch import nn
 
 from vcorr.capture import TokenLayout
 from vcorr.capture.recorder import Recorder
-from vcorr.errors import CaptureError, UsageError
+from vcorr.errors import CaptureError, PluginError, UsageError
 from vcorr.records import Unrotated
 
 
@@ -42,15 +42,15 @@ def test_projections_can_stand_in_for_a_norm(cog, queries, spy, run):
 
 
 def test_only_what_probes_need_is_hooked(cog, queries, spy, hooks_of):
-    def hooked(probe):
-        recorder = Recorder({"spy": probe}, queries)
+    def hooked(*probes):
+        recorder = Recorder(dict(enumerate(probes)), queries)
         with recorder.attach(cog.module, cog.sites, cog.layout, cog.grid), recorder.step(0):
             cog()
             return len(hooks_of(cog.module))
 
-    attention = hooked(spy("q"))
+    passes, attention = hooked(), hooked(spy("q"))
     assert hooked(spy("q", "q_unrotated")) == attention + 2
-    assert hooked(spy("hidden")) == 2
+    assert hooked(spy("hidden")) == passes + 2
     assert hooks_of(cog.module) == []
 
 
@@ -69,7 +69,9 @@ def test_hidden_state_of_the_block(tiny, queries, spy, run):
         assert output.shape[1] == tiny.grid.tokens
         assert capture.hidden.shape == (3, 4, 6, output.shape[-1])
         assert torch.equal(capture.hidden.flatten(0, 2), output[row])
-        assert capture.q is capture.k_text is None
+        for part in ("q", "k_text"):
+            with pytest.raises(PluginError, match=f"{part} of .* was read"):
+                getattr(capture, part)
     assert [(p.layer, p.noise) for p in recorder.predictions] == [(0, 0.5), (1, 0.5)]
 
 
@@ -108,9 +110,9 @@ def test_two_sites_may_share_a_block(cog, queries, spy, run):
 def test_unconditional_passes_are_not_read_here_either(tiny, queries, spy):
     probe = spy("hidden", "q_unrotated")
     recorder = Recorder({"spy": probe}, queries)
-    with recorder.attach(tiny.module, tiny.sites, tiny.layout, tiny.grid), recorder.step(0):
-        with recorder.branch("uncond"):
-            tiny()
+    layout = replace(tiny.layout, passes=("uncond", "cond"))
+    with recorder.attach(tiny.module, tiny.sites, layout, tiny.grid), recorder.step(0):
+        tiny()
         tiny()
     assert len(probe.captures) == 2
 

@@ -41,7 +41,7 @@ class Keep:
 
     def read(self, capture, queries):
         self.seen.append((capture.q.clone(), capture.k_text.clone()))
-        return {-1: queries[:, None].expand(-1, capture.grid.frames, -1)}
+        return {-1: queries.xy[:, None].expand(-1, capture.grid.frames, -1)}
 
 
 @pytest.fixture

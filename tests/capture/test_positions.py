@@ -138,12 +138,11 @@ def test_only_the_conditional_branch_is_rehearsed(cog, queries, spy):
     recorder = Recorder({"spy": probe}, queries)
     ran = []
     handle = cog.module.transformer_blocks[0].attn1.to_q.register_forward_hook(lambda *_: ran.append(1))
-    with recorder.attach(cog.module, cog.sites[:1], cog.layout, cog.grid):
+    with recorder.attach(cog.module, cog.sites[:1], replace(cog.layout, passes=("uncond", "cond")), cog.grid):
         cog()
         assert len(ran) == 1
         with recorder.step(0):
-            with recorder.branch("uncond"):
-                cog()
+            cog()
             assert len(ran) == 2
             cog()
     handle.remove()

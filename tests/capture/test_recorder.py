@@ -1,6 +1,7 @@
 """The recorder asks the probes once a site and step, and refuses whatever it could not see."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -21,7 +22,7 @@ class Spy:
 
     def read(self, capture, queries):
         self.captures.append(capture)
-        return {head: queries[:, None].expand(-1, capture.grid.frames, -1) for head in self.heads}
+        return {head: queries.xy[:, None].expand(-1, capture.grid.frames, -1) for head in self.heads}
 
 
 class Answers(Spy):
@@ -104,12 +105,9 @@ def test_guidance_in_one_batch_reads_the_conditional_row(cog, queries):
 def test_unconditional_passes_are_not_read(tiny, queries):
     spy = Spy()
     recorder = Recorder({"spy": spy}, queries)
-    with recorder.attach(tiny.module, tiny.sites, tiny.layout, tiny.grid), recorder.step(0):
-        with recorder.branch("uncond"):
-            tiny()
-        with recorder.branch("cond"):
-            tiny()
-        with recorder.branch("uncond"):
+    layout = replace(tiny.layout, passes=("uncond", "cond", "uncond"))
+    with recorder.attach(tiny.module, tiny.sites, layout, tiny.grid), recorder.step(0):
+        for _ in range(3):
             tiny()
     assert len(spy.captures) == len(tiny.names)
 
@@ -134,8 +132,9 @@ def test_runs_outside_steps_are_not_read(cog, queries):
 def test_probes_see_only_what_they_need(cog, queries):
     spies = {"q": Spy("q"), "out": Spy("out"), "none": Spy()}
     record(cog, Recorder(spies, queries))
-    assert spies["q"].captures[0].out is None
-    assert spies["out"].captures[0].q is None
+    for name, other in (("q", "out"), ("out", "q")):
+        with pytest.raises(PluginError, match=f"{other} of .* was read"):
+            getattr(spies[name].captures[0], other)
     assert spies["out"].captures[0].out.shape == (2, 3, 4, 6, 16)
 
 
@@ -144,7 +143,7 @@ def test_probes_run_without_gradient_and_autocast(cog, queries):
 
     def answer(capture, queries):
         states.append((torch.is_grad_enabled(), torch.is_autocast_enabled("cpu")))
-        return {-1: queries[:, None].expand(-1, 3, -1)}
+        return {-1: queries.xy[:, None].expand(-1, 3, -1)}
 
     recorder = Recorder({"spy": Answers(answer)}, queries)
     with attach(recorder, cog), recorder.step(0), torch.enable_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
@@ -274,8 +273,16 @@ def test_queries_outside_the_grid_are_refused_before_anything_runs(cog):
 
 def test_a_grid_that_does_not_fit_is_refused_with_numbers(cog, queries):
     wrong = TokenGrid(frames=4, rows=4, cols=6, stride=(16, 16))
-    with pytest.raises(CaptureError, match="77 tokens, the grid 4 x 4 x 6 = 96 video tokens"):
+    with pytest.raises(CaptureError, match=r"called with 3 x 8 x 12 latents(.|\n)*declares 4 x 4 x 6 tokens"):
         record(cog, Recorder({"spy": Spy()}, queries), grid=wrong)
+
+
+def test_a_grid_of_as_many_tokens_that_lie_differently_is_refused(cog, hunyuan_model, queries):
+    """6 x 4 x 3 tokens are as many as 3 x 4 x 6; every sum over them would be nonsense without an error."""
+    for model in (cog, hunyuan_model):
+        wrong = TokenGrid(frames=6, rows=4, cols=3, stride=(32, 16))
+        with pytest.raises(CaptureError, match=r"3 x 8 x 12 latents(.|\n)*6 x 4 x 3 tokens"):
+            record(model, Recorder({"spy": Spy()}, queries), grid=wrong)
 
 
 @pytest.mark.parametrize("shape", [(3,), (3, 3), (2, 3, 2)])

@@ -7,7 +7,7 @@ from torch import nn
 
 from vcorr.capture import TokenLayout
 from vcorr.capture.recorder import Recorder
-from vcorr.capture.tap import Tap, listening, show
+from vcorr.capture.tap import Tap, listening, observing, show
 from vcorr.errors import CaptureError, UsageError
 from vcorr.geometry import TokenGrid
 from vcorr.probes.attention import Attention
@@ -45,7 +45,7 @@ def tokens():
 
 def test_what_is_shown_is_seen_as_a_call_of_the_module_that_runs():
     network, calls, x = model(), [], tokens()
-    with Tap(network, ["attend"], calls.append):
+    with Tap(network, ["attend"], observing(calls.append)):
         out = network.attend(x)
     assert [call.name for call in calls] == ["attend"]
     for mine, shown in ((x.relu(), calls[0].q), (x.relu(), calls[0].k), (x, calls[0].v), (out, calls[0].out)):
@@ -56,7 +56,7 @@ def test_nothing_is_shown_while_nobody_listens_or_an_observer_computes():
     network, inner = model(), Linear()
     network.attend(tokens())
     assert network.attend.shown == 0
-    with Tap(network, ["attend"], lambda call: inner(tokens())):
+    with Tap(network, ["attend"], observing(lambda call: inner(tokens()))):
         network.attend(tokens())
     assert (network.attend.shown, inner.shown) == (1, 0)
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from vcorr.capture import TokenLayout
+from vcorr.capture import Capture, TokenLayout
 from vcorr.capture.needs import CALL_PARTS, PARTS
 from vcorr.capture.split import check_layout, split_call
 from vcorr.capture.tap import AttentionCall
@@ -63,10 +63,60 @@ def test_batch_of_one_is_the_conditional_branch():
 
 
 @pytest.mark.parametrize("needs", [frozenset(), frozenset({"q"}), frozenset({"k", "out"}), CALL_PARTS])
-def test_only_what_is_needed_is_there(needs):
-    capture = split(made(1, VIDEO), TokenLayout(), needs=needs)
-    assert {part for part in PARTS - {"mask"} if getattr(capture, part) is not None} == needs
-    assert (capture.k_text is not None) == ("k" in needs)
+def test_a_probe_reads_what_it_asked_for_and_nothing_else(needs):
+    whole = split(made(1, VIDEO), TokenLayout())
+    capture = whole.restricted(needs)
+    for part in PARTS - {"mask"}:
+        if part in needs:
+            assert getattr(capture, part) is getattr(whole, part)
+        else:
+            with pytest.raises(PluginError, match=f"{part} of attn was read(.|\n)*needs = "):
+                getattr(capture, part)
+    if "k" not in needs:
+        with pytest.raises(PluginError, match="k_text"):
+            capture.k_text  # noqa: B018
+    with pytest.raises(PluginError, match=r"needs = frozenset\(.'mask'"):
+        capture.key_mask  # noqa: B018
+
+
+def test_tensors_are_made_when_they_are_first_read_and_only_once():
+    made_parts = []
+
+    def part():
+        made_parts.append(1)
+        return torch.zeros(2)
+
+    capture = Capture(SITE, GRID, 0, 0.5, q=part, k=part)
+    assert made_parts == []
+    assert capture.q is capture.q
+    assert capture.restricted(frozenset({"q"})).q is capture.q
+    assert made_parts == [1]
+
+
+def test_writes_into_tensors_and_into_what_they_are_views_of_are_found():
+    base = torch.zeros(4, 3)
+    capture = Capture(SITE, GRID, 0, 0.5, q=lambda: base[1:], k=torch.ones(2))
+    capture.watch_writes()
+    assert capture.written() is None
+    capture.q  # noqa: B018
+    assert capture.written() is None
+    base += 1
+    assert capture.written() == "q"
+    capture.watch_writes()
+    capture.k.mul_(2)
+    assert capture.written() == "k"
+    with torch.inference_mode():
+        quiet = Capture(SITE, GRID, 0, 0.5, q=torch.zeros(2))
+        quiet.watch_writes()
+        quiet.q.add_(1)
+        assert quiet.written() is None
+
+
+@pytest.mark.parametrize("came", [1, 4])
+def test_other_heads_than_declared_are_refused_with_both_numbers(came):
+    declared = Site(0, "attn", heads=2)
+    with pytest.raises(CaptureError, match=f"has {came} heads, the site declares 2(.|\n)*parallelism"):
+        split_call(made(1, VIDEO, heads=came), declared, GRID, TokenLayout(), step=0, noise=0.5)
 
 
 def test_grouped_queries_share_keys_as_torch_does():

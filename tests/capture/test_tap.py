@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import nn
 
-from vcorr.capture.tap import Tap
+from vcorr.capture.tap import Tap, observing
 from vcorr.errors import CaptureError
 
 
@@ -45,7 +45,7 @@ def x():
 def test_output_is_bit_identical_and_everything_is_restored(tiny, hooks_of, original):
     before = tiny()
     seen = []
-    with Tap(tiny.module, tiny.names, seen.append):
+    with Tap(tiny.module, tiny.names, observing(seen.append)):
         assert F.scaled_dot_product_attention is not original
         tapped = tiny()
     assert torch.equal(before, tapped)
@@ -57,7 +57,7 @@ def test_output_is_bit_identical_and_everything_is_restored(tiny, hooks_of, orig
 
 def test_call_holds_what_the_function_was_given(tiny, original):
     calls = []
-    with Tap(tiny.module, tiny.names, calls.append):
+    with Tap(tiny.module, tiny.names, observing(calls.append)):
         tiny()
     for call in calls:
         again = original(call.q, call.k, call.v, attn_mask=call.mask, scale=call.scale, is_causal=call.causal)
@@ -73,7 +73,7 @@ def test_cogvideox_tensors_are_after_norm_and_rotation(cog):
     attention = cog.module.get_submodule(cog.names[1])
     given, calls = {}, []
     handle = attention.register_forward_pre_hook(lambda module, args, kwargs: given.update(kwargs), with_kwargs=True)
-    with Tap(cog.module, cog.names[1:], calls.append):
+    with Tap(cog.module, cog.names[1:], observing(calls.append)):
         cog()
     handle.remove()
     text = given["encoder_hidden_states"]
@@ -93,9 +93,9 @@ def test_hunyuan_refiner_is_not_tapped(hunyuan_model):
     calls, all_calls = [], []
     refiner = [name for name, _ in hunyuan_model.module.named_modules() if name.endswith("refiner_blocks.0.attn")]
     assert len(refiner) == 1
-    with Tap(hunyuan_model.module, hunyuan_model.names, calls.append):
+    with Tap(hunyuan_model.module, hunyuan_model.names, observing(calls.append)):
         hunyuan_model()
-    with Tap(hunyuan_model.module, [*hunyuan_model.names, *refiner], all_calls.append):
+    with Tap(hunyuan_model.module, [*hunyuan_model.names, *refiner], observing(all_calls.append)):
         hunyuan_model()
     assert [call.name for call in calls] == hunyuan_model.names
     assert len(all_calls) == 3
@@ -103,7 +103,7 @@ def test_hunyuan_refiner_is_not_tapped(hunyuan_model):
 
 def test_calls_outside_tapped_modules_pass(x):
     model, calls = Small(), []
-    with Tap(model, ["second"], calls.append):
+    with Tap(model, ["second"], observing(calls.append)):
         model(x)
         model.first(x)
         F.scaled_dot_product_attention(x, x, x)
@@ -116,7 +116,7 @@ def test_positional_arguments_are_named(x):
             return F.scaled_dot_product_attention(x, x, x, None, 0.0, True, scale=0.5)
 
     calls = []
-    with Tap(Positional(), [""], calls.append) as tap:
+    with Tap(Positional(), [""], observing(calls.append)) as tap:
         tap._module(x[None])
     assert (calls[0].mask, calls[0].causal, calls[0].scale) == (None, True, 0.5)
 
@@ -125,7 +125,7 @@ def test_exception_in_the_model_restores(x, hooks_of, original):
     model = Small()
     model.second.inner.register_forward_hook(lambda *_: (_ for _ in ()).throw(BrokenError))
     before = hooks_of(model)
-    with pytest.raises(BrokenError), Tap(model, ["first", "second"], lambda call: None):
+    with pytest.raises(BrokenError), Tap(model, ["first", "second"], observing(lambda call: None)):
         model(x)
     assert hooks_of(model) == before
     assert F.scaled_dot_product_attention is original
@@ -140,7 +140,7 @@ def test_exception_caught_inside_does_not_confuse_the_names(x):
             raise BrokenError
 
     model.first.inner.register_forward_pre_hook(fail)
-    with Tap(model, ["first"], calls.append):
+    with Tap(model, ["first"], observing(calls.append)):
         with pytest.raises(BrokenError):
             model(x)
         F.scaled_dot_product_attention(x, x, x)
@@ -154,7 +154,7 @@ def test_exception_of_the_observer_reaches_the_caller(x, original):
         raise BrokenError
 
     model = Small()
-    with pytest.raises(BrokenError), Tap(model, ["first"], observe):
+    with pytest.raises(BrokenError), Tap(model, ["first"], observing(observe)):
         model(x)
     assert F.scaled_dot_product_attention is original
 
@@ -167,7 +167,7 @@ def test_attention_inside_an_observer_is_not_seen(x):
         F.scaled_dot_product_attention(call.q, call.k, call.v)
         model.first(x)
 
-    with Tap(model, ["second"], observe):
+    with Tap(model, ["second"], observing(observe)):
         model(x)
     assert len(calls) == 1
 
@@ -177,9 +177,9 @@ def test_nested_taps_close_in_any_order(x, order, hooks_of, original):
     model, other = Small(), Small()
     seen = [[], [], []]
     taps = [
-        Tap(model, ["first"], seen[0].append),
-        Tap(model, ["first", "second"], seen[1].append),
-        Tap(other, ["second"], seen[2].append),
+        Tap(model, ["first"], observing(seen[0].append)),
+        Tap(model, ["first", "second"], observing(seen[1].append)),
+        Tap(other, ["second"], observing(seen[2].append)),
     ]
     for tap in taps:
         tap.__enter__()
@@ -194,7 +194,7 @@ def test_nested_taps_close_in_any_order(x, order, hooks_of, original):
 
 def test_a_closed_tap_hears_nothing_while_another_is_open(x):
     model, first, second = Small(), [], []
-    outer, inner = Tap(model, ["first"], first.append), Tap(model, ["first"], second.append)
+    outer, inner = Tap(model, ["first"], observing(first.append)), Tap(model, ["first"], observing(second.append))
     with inner:
         with outer:
             pass
@@ -203,14 +203,14 @@ def test_a_closed_tap_hears_nothing_while_another_is_open(x):
 
 
 def test_opening_twice_is_refused(x):
-    tap = Tap(Small(), ["first"], lambda call: None)
+    tap = Tap(Small(), ["first"], observing(lambda call: None))
     with tap, pytest.raises(CaptureError, match="open already"):
         tap.__enter__()
 
 
 def test_a_tap_can_be_used_again(x):
     model, calls = Small(), []
-    tap = Tap(model, ["first"], calls.append)
+    tap = Tap(model, ["first"], observing(calls.append))
     for _ in range(2):
         with tap:
             model(x)
@@ -219,7 +219,7 @@ def test_a_tap_can_be_used_again(x):
 
 def test_patch_of_somebody_else_over_ours_survives(x, original):
     calls, model = [], Small()
-    with Tap(model, ["first"], calls.append):
+    with Tap(model, ["first"], observing(calls.append)):
         ours = F.scaled_dot_product_attention
 
         def theirs(*args, **kwargs):
@@ -228,7 +228,7 @@ def test_patch_of_somebody_else_over_ours_survives(x, original):
         F.scaled_dot_product_attention = theirs
         model(x)
     assert F.scaled_dot_product_attention is theirs
-    with Tap(model, ["first"], calls.append):
+    with Tap(model, ["first"], observing(calls.append)):
         model(x)
     assert len(calls) == 2  # our silent wrapper beneath theirs reports nothing a second time
     F.scaled_dot_product_attention = original
@@ -244,7 +244,7 @@ def test_threads_hear_only_themselves(x, original):
         try:
             barrier.wait()
             for _ in range(rounds):
-                with Tap(model, names, calls.append), torch.no_grad():
+                with Tap(model, names, observing(calls.append)), torch.no_grad():
                     model(x)
             counts[key] = [call.name for call in calls]
         except BaseException as error:
@@ -266,7 +266,7 @@ def test_threads_hear_only_themselves(x, original):
 
 def test_tap_may_be_closed_by_another_thread(x, hooks_of, original):
     model = Small()
-    tap = Tap(model, ["first"], lambda call: None)
+    tap = Tap(model, ["first"], observing(lambda call: None))
     tap.__enter__()
     thread = threading.Thread(target=tap.__exit__, args=(None, None, None))
     thread.start()
@@ -277,7 +277,7 @@ def test_tap_may_be_closed_by_another_thread(x, hooks_of, original):
 
 def test_unknown_module_is_refused_with_suggestions(cog, hooks_of, original):
     with pytest.raises(CaptureError, match=r"no module 'transformer_blocks.1.attn'(.|\n)*transformer_blocks.1.attn1"):
-        Tap(cog.module, [cog.names[0], "transformer_blocks.1.attn"], lambda call: None).__enter__()
+        Tap(cog.module, [cog.names[0], "transformer_blocks.1.attn"], observing(lambda call: None)).__enter__()
     assert hooks_of(cog.module) == []
     assert F.scaled_dot_product_attention is original
 
@@ -294,7 +294,7 @@ class ByHand:
 
 def test_attention_that_bypasses_the_function_is_named(cog, hooks_of, original):
     cog.module.get_submodule(cog.names[1]).set_processor(ByHand())
-    with pytest.raises(CaptureError) as caught, Tap(cog.module, cog.names, lambda call: None):
+    with pytest.raises(CaptureError) as caught, Tap(cog.module, cog.names, observing(lambda call: None)):
         cog()
     message = str(caught.value)
     assert cog.names[1] in message
@@ -310,14 +310,14 @@ def test_the_self_check_does_not_hide_another_error(cog):
         raise BrokenError
 
     cog.module.get_submodule(cog.names[1]).set_processor(ByHand())
-    with pytest.raises(BrokenError), Tap(cog.module, cog.names, lambda call: None):
+    with pytest.raises(BrokenError), Tap(cog.module, cog.names, observing(lambda call: None)):
         fail(cog())
 
 
 def test_multihead_attention_is_seen(x):
     attention = nn.MultiheadAttention(8, 2, batch_first=True)
     calls = []
-    with Tap(attention, [""], calls.append):
+    with Tap(attention, [""], observing(calls.append)):
         attention(x, x, x, need_weights=False)
     assert calls[0].q.shape == (1, 2, 5, 4)
 
@@ -326,7 +326,7 @@ def test_fast_path_of_multihead_attention_is_caught(x):
     attention = nn.MultiheadAttention(8, 2, batch_first=True).eval()
     with (
         pytest.raises(CaptureError, match="set_fastpath_enabled"),
-        Tap(attention, [""], lambda call: None),
+        Tap(attention, [""], observing(lambda call: None)),
         torch.no_grad(),
     ):
         attention(x, x, x, need_weights=False)
@@ -347,7 +347,7 @@ def test_transformers_backbone_is_seen():
     name = next(name for name, _ in model.named_modules() if name.endswith("layer.0.attention"))
     with torch.no_grad():
         before = model(torch.ones(1, 3, 8, 8)).last_hidden_state
-        with Tap(model, [name], calls.append):
+        with Tap(model, [name], observing(calls.append)):
             after = model(torch.ones(1, 3, 8, 8)).last_hidden_state
     assert calls[0].q.shape == (1, 2, 5, 4)
     assert torch.equal(before, after)
@@ -377,7 +377,7 @@ def test_compiled_modules_run_eagerly_while_tapped(x, how, warm):
         run = model
     with torch.no_grad():
         expected = run(x) if warm else None
-        with Tap(run, ["first", "second"], calls.append):
+        with Tap(run, ["first", "second"], observing(calls.append)):
             tapped = run(x)
         after = run(x)
     assert [call.name for call in calls] == ["first", "second"]

@@ -1,6 +1,5 @@
 """Generate mode: the pipeline's own video, and the right pass, row and step read while it is made."""
 
-import contextlib
 import dataclasses
 from types import SimpleNamespace
 
@@ -13,7 +12,7 @@ from support.wan import Wan, WanConfig
 from vcorr import CaptureError, Clip, PluginError, RunSettings, Site, TokenGrid, UsageError
 from vcorr.capture.recorder import Recorder
 from vcorr.capture.records import TokenLayout
-from vcorr.capture.tap import Tap
+from vcorr.capture.tap import Tap, observing
 from vcorr.diffusion.sampling import SamplingWatch, frames_of
 from vcorr.testing import assert_passed, check_model
 
@@ -31,7 +30,7 @@ class Keeper:
 
     def read(self, capture, queries):
         self.seen[capture.site.layer, capture.step] = capture.q.flatten(1, 3).clone()
-        return {-1: queries[:, None].expand(-1, capture.grid.frames, 2)}
+        return {-1: queries.xy[:, None].expand(-1, capture.grid.frames, 2)}
 
 
 def prompt_clip(clip_id="clip"):
@@ -66,7 +65,7 @@ def own_call(model, num_steps, seed=42, **more):
     calls, clip = [], prompt_clip()
     grid = model.grid(clip, None)
     names = [site.name for site in model.sites()]
-    with Tap(model.pipe.transformer, names, lambda call: calls.append((call.name, call.q.clone()))):
+    with Tap(model.pipe.transformer, names, observing(lambda call: calls.append((call.name, call.q.clone())))):
         output = model.pipe(
             **model.call_inputs(clip, grid),
             height=round(grid.height),
@@ -168,46 +167,32 @@ class Attention(torch.nn.Module):
         return torch.nn.functional.scaled_dot_product_attention(x, x, x)
 
 
-class Log:
-    """A recorder that only notes what it is told."""
-
-    def __init__(self):
-        self.events, self.current = [], "cond"
-
-    @contextlib.contextmanager
-    def step(self, index, *, noise):
-        self.events.append(f"step {index} at {noise}")
-        yield
-        self.events.append("end")
-
-    @contextlib.contextmanager
-    def branch(self, name):
-        self.events.append(name)
-        yield
+POINT, GRID = np.zeros((1, 2), dtype=np.float32), TokenGrid(2, 1, 2, (8, 8), temporal_ratio=1)
 
 
-def sample(denoiser, watch, steps, passes):
-    """What a pipeline without labels does."""
-    with watch:
-        for index in range(steps):
-            for _ in range(passes):
-                denoiser(torch.ones(1, 1, 4, 4))
-            assert watch.step_ended(None, index, torch.tensor(9 - index), {}) == {}
+def attached(recorder, denoiser, **layout):
+    return recorder.attach(denoiser, [Site(0, "attn", 1)], TokenLayout(**layout), GRID)
 
 
 @pytest.mark.parametrize(
-    ("order", "passes", "told"),
+    ("order", "values", "read"),
     [
-        ((), 1, ["cond"]),
-        (("cond", "uncond"), 2, ["cond", "uncond"]),
-        (("uncond", "cond"), 2, ["uncond", "cond"]),
-        (("cond", "uncond"), 1, ["cond"]),
+        ((), [1], 1),
+        (("cond", "uncond"), [1, 2], 1),
+        (("uncond", "cond"), [1, 2], 2),
+        (("cond", "uncond"), [1], 1),
     ],
 )
-def test_passes_without_labels_are_told_by_their_order(order, passes, told):
-    denoiser, log = Denoiser(), Log()
-    sample(denoiser, SamplingWatch([denoiser] * 3, log, {1: 0.5}, order), 3, passes)
-    assert log.events == ["step 1 at 0.5", *told, "end"]
+def test_passes_without_labels_are_told_by_their_order(order, values, read):
+    denoiser, keeper = Denoiser(), Keeper()
+    recorder = Recorder({"keeper": keeper}, POINT)
+    with attached(recorder, denoiser, passes=order), SamplingWatch(recorder, {1: 0.5}) as watch:
+        for index in range(3):
+            for value in values:
+                denoiser(torch.full((1, 1, 4, 4), float(value + 10 * index)))
+            assert watch.step_ended(None, index, torch.tensor(9 - index), {}) == {}
+    assert {site: float(q.flatten()[0]) for site, q in keeper.seen.items()} == {(0, 1): 10 + read}
+    assert [(p.step, p.noise) for p in recorder.predictions] == [(1, 0.5)]
     assert not denoiser._forward_hooks
     assert not denoiser._forward_pre_hooks
 
@@ -233,28 +218,35 @@ class Pipe:
 
 
 def test_without_a_callback_the_scheduler_tells_the_end_of_a_step():
-    pipe, log = Pipe(), Log()
-    watch = SamplingWatch([pipe.denoiser] * 3, log, {0: 0.9, 2: 0.5}, ("uncond", "cond"))
+    pipe, keeper = Pipe(), Keeper()
+    recorder = Recorder({"keeper": keeper}, POINT)
     with torch.no_grad():
         plain = pipe(3, 2)
-        with watch, watch.told_by(pipe) as told:
+        with (
+            attached(recorder, pipe.denoiser, passes=("uncond", "cond")),
+            SamplingWatch(recorder, {0: 0.9, 2: 0.5}) as watch,
+            watch.told_by(pipe) as told,
+        ):
             assert told == {}
             assert torch.equal(plain, pipe(3, 2, **told))
-    assert log.events == ["step 0 at 0.9", "uncond", "cond", "end", "step 2 at 0.5", "uncond", "cond", "end"]
+            passes = dict(recorder.watch.seen)
+    assert [(p.step, round(p.noise, 3)) for p in recorder.predictions] == [(0, 0.9), (2, 0.5)]
+    assert passes == {"uncond": 3, "cond": 3}
     watch.check(torch.tensor([9, 8, 7]))
     assert "step" not in vars(pipe.scheduler)
-    with pytest.raises(ZeroDivisionError), SamplingWatch([pipe.denoiser], log, {}).told_by(pipe):
+    with pytest.raises(ZeroDivisionError), attached(recorder, pipe.denoiser), SamplingWatch(recorder, {}).told_by(pipe):
         raise ZeroDivisionError
     assert "step" not in vars(pipe.scheduler)
 
 
 def test_passes_nobody_told_apart_are_refused():
     denoiser = Denoiser()
-    recorder = Recorder({"keeper": Keeper()}, np.zeros((1, 2), dtype=np.float32))
-    watch = SamplingWatch([denoiser], recorder, {0: 0.5})
-    sites, grid = [Site(0, "attn", 1)], TokenGrid(2, 1, 2, (8, 8), temporal_ratio=1)
-    with pytest.raises(CaptureError, match="twice"), recorder.attach(denoiser, sites, TokenLayout(), grid):
-        sample(denoiser, watch, 1, 2)
+    recorder = Recorder({"keeper": Keeper()}, POINT)
+    with attached(recorder, denoiser), SamplingWatch(recorder, {0: 0.5}) as watch:
+        denoiser(torch.ones(1, 1, 4, 4))
+        with pytest.raises(CaptureError, match=r"twice(.|\n)*TokenLayout\(passes="):
+            denoiser(torch.ones(1, 1, 4, 4))
+        watch.step_ended(None, 0, torch.tensor(9), {})
     assert not denoiser._forward_hooks
     assert not denoiser._forward_pre_hooks
 

@@ -26,7 +26,7 @@ class Keeper:
 
     def read(self, capture, queries):
         self.seen[capture.site.layer, capture.step] = capture.q.clone()
-        return {-1: queries[:, None].expand(-1, capture.grid.frames, 2)}
+        return {-1: queries.xy[:, None].expand(-1, capture.grid.frames, 2)}
 
 
 @pytest.fixture(scope="module")
@@ -92,9 +92,9 @@ def test_what_is_read_is_the_one_that_runs(model):
         model.pipe.transformer_2.load_state_dict(before)
 
 
-def test_an_adapter_that_names_the_wrong_one_is_refused(model, monkeypatch):
-    monkeypatch.setattr(model, "denoiser_at", lambda timestep: "transformer")
-    with pytest.raises(PluginError, match="Step 5 runs another denoiser"):
+def test_an_adapter_that_leaves_one_out_is_refused(model, monkeypatch):
+    monkeypatch.setattr(TwoStageWan, "denoisers", ("transformer",))
+    with pytest.raises(PluginError, match="Step 5 ran without any of the denoisers that the adapter declares"):
         read(model, "generate", (NUM_STEPS - 1,))
     for name in ("transformer", "transformer_2"):
         module = getattr(model.pipe, name)

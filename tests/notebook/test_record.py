@@ -314,13 +314,16 @@ def test_what_shows_while_running(denoiser):
 
 
 def test_what_shows_at_the_end(denoiser):
-    with pytest.raises(UsageError, match="Denoiser was not run inside the block"), record(denoiser):
+    with (
+        pytest.raises(UsageError, match="made no conditional pass inside the block; no pass"),
+        record(denoiser),
+    ):
         pass
-    with pytest.raises(UsageError, match="not run"), record(denoiser):
+    with pytest.raises(UsageError, match="the passes that came were 3 of 'uncond'"), record(denoiser):
         sample(denoiser, labels=("uncond",))
     with pytest.raises(UsageError, match="step 7 never came; Denoiser made 3 steps"), record(denoiser, steps=[1, 7]):
         sample(denoiser)
-    with pytest.raises(UsageError, match="another thread"), record(denoiser):
+    with pytest.raises(UsageError, match="in the same thread"), record(denoiser):
         in_another_thread(denoiser)
 
 
@@ -349,8 +352,7 @@ def test_the_size_of_latents_is_read_off_the_pass(shape, kwargs):
     module.config = SimpleNamespace(in_channels=8)
     assert latent_size(module, [torch.zeros(shape)], kwargs) == (3, 4, 6)
     assert latent_size(module, [], {"hidden_states": torch.zeros(shape), **kwargs}) == (3, 4, 6)
-    with pytest.raises(UsageError, match="do not tell the size"):
-        latent_size(nn.Identity(), [torch.zeros(shape)], {})
+    assert latent_size(nn.Identity(), [torch.zeros(shape)], {}) is None
 
 
 def test_latents_become_tokens():

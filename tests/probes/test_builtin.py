@@ -1,6 +1,6 @@
 """The probes keep the probe contract and read what they are asked for."""
 
-from dataclasses import fields, replace
+from dataclasses import fields
 
 import numpy as np
 import pytest
@@ -152,7 +152,7 @@ def test_without_rotary_embedding_other_tensors_are_read(capture):
 
 
 def test_the_scale_of_the_model_is_that_of_q_and_k_alone(capture):
-    scaled = replace(capture, scale=2.5)
+    scaled = capture.replace(scale=2.5)
     for probe in (QueryKey, KeyKey, QueryQuery):
         left, right = (getattr(capture, part) for part in (probe.left, probe.right))
         expected = match(left, right, GRID, QUERIES, scale=2.5)
@@ -172,7 +172,7 @@ def test_hidden_fair_cuts_the_channels_into_slices(capture):
     assert torch.equal(HiddenFair().read(capture, QUERIES)[-1], match(slices, slices, GRID, QUERIES))
     for heads in (0, 5):
         with pytest.raises(UsageError, match=f"declares {heads} heads"):
-            HiddenFair().read(replace(capture, site=Site(0, "attn", heads, block="block")), QUERIES)
+            HiddenFair().read(capture.replace(site=Site(0, "attn", heads, block="block")), QUERIES)
 
 
 def test_attention_is_the_softmax_of_the_model(capture):
@@ -186,7 +186,7 @@ def test_attention_is_the_softmax_of_the_model(capture):
         weights = torch.nn.functional.scaled_dot_product_attention(
             queries, k, one_hot, attn_mask=mask.expand(len(QUERIES), -1), scale=scale
         )
-        seen = replace(capture, key_mask=real, scale=scale)
+        seen = capture.replace(key_mask=real, scale=scale)
         for heads, chosen in (("mean", [0, 1, 2, 3]), ("0,3", [0, 3])):
             mean = weights[chosen].mean(0)
             video = mean[:, 3:].unflatten(1, (3, 20))
@@ -203,7 +203,7 @@ def test_attention_is_the_softmax_of_the_model(capture):
 
 
 def test_attention_without_text(capture):
-    rows = Attention().read(replace(capture, k_text=capture.k_text[:, :0]), QUERIES)[-1]
+    rows = Attention().read(capture.replace(k_text=capture.k_text[:, :0]), QUERIES)[-1]
     assert rows.sum_text.isnan().all()
     torch.testing.assert_close(rows.sum_cross + rows.sum_self, torch.ones(3))
 

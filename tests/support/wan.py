@@ -46,6 +46,7 @@ class TwoStageWan(Wan):
     """Two transformers that take turns, as in Wan 2.2: the first one down to a timestep of 900."""
 
     steps = 6
+    denoisers = ("transformer", "transformer_2")
 
     def build(self, seed):
         return random_pipeline(self.config, boundary_ratio=0.9)

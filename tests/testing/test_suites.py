@@ -26,7 +26,7 @@ class KeyKey:
 
 class Stays(KeyKey):
     def read(self, capture, queries):
-        return {-1: queries[:, None].expand(-1, capture.grid.frames, -1)}
+        return {-1: queries.xy[:, None].expand(-1, capture.grid.frames, -1)}
 
 
 class Exchanged(KeyKey):

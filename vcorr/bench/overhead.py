@@ -20,6 +20,7 @@ from vcorr.capture.records import Capture
 from vcorr.datasets.queries import query_grid
 from vcorr.diffusion import DiffusersVideoModel
 from vcorr.errors import UsageError, VcorrError
+from vcorr.functional.queries import QueryPoints
 from vcorr.registry import Registry
 from vcorr.spec import RunSpec, parse_indices
 from vcorr.stages.memory import device_peak, forget_peak
@@ -185,9 +186,9 @@ class _Tokens:
     needs = frozenset({"k"})
     tokens = 0
 
-    def read(self, capture: Capture, queries: Tensor) -> dict[int, Tensor]:
+    def read(self, capture: Capture, queries: QueryPoints) -> dict[int, Tensor]:
         self.tokens = capture.grid.tokens + capture.k_text.shape[1]
-        return {-1: queries[:, None].expand(-1, capture.grid.frames, -1)}
+        return {-1: queries.xy[:, None].expand(-1, capture.grid.frames, -1)}
 
 
 @dataclass(frozen=True)

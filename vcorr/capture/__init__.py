@@ -1,9 +1,44 @@
-"""Seeing attention as a model computes it: no forks, no copied processors (docs/capture.md).
+"""Seeing and changing attention as a model computes it: no forks, no copied processors (docs/capture.md).
 
-`tap` patches the one function all attention goes through, `split` cuts a call into the conditional branch's video
-tokens, `recorder` is what model adapters are handed. Importing this package costs nothing; those modules import torch.
+`tap` patches the one function all attention goes through, `intercept` puts a function of one's own around it, `passes`
+knows which step and guidance branch a pass is, `split` cuts a call into the conditional branch's video tokens, and
+`recorder` is what model adapters are handed. Importing this package costs nothing; those modules import torch.
 """
 
-from vcorr.capture.records import Capture, TextPlace, TokenLayout
+from __future__ import annotations
 
-__all__ = ["Capture", "TextPlace", "TokenLayout"]
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from vcorr.capture.records import Capture as Capture
+from vcorr.capture.records import TextPlace as TextPlace
+from vcorr.capture.records import TokenLayout as TokenLayout
+
+if TYPE_CHECKING:
+    from vcorr.capture.intercept import EditableCall as EditableCall
+    from vcorr.capture.intercept import intercept as intercept
+    from vcorr.capture.passes import Pass as Pass
+    from vcorr.capture.passes import PassListener as PassListener
+    from vcorr.capture.passes import PassWatch as PassWatch
+    from vcorr.capture.recorder import Recorder as Recorder
+    from vcorr.capture.tap import AttentionCall as AttentionCall
+
+_HOME = {
+    "AttentionCall": "tap",
+    "EditableCall": "intercept",
+    "Pass": "passes",
+    "PassListener": "passes",
+    "PassWatch": "passes",
+    "Recorder": "recorder",
+    "intercept": "intercept",
+}
+
+__all__ = sorted(["Capture", "TextPlace", "TokenLayout", *_HOME])  # noqa: PLE0605
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'vcorr.capture' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"vcorr.capture.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value

@@ -5,8 +5,7 @@ Shape legend: H heads, F x h x w video tokens, f <= F of the frames, d head widt
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import Any
+from collections.abc import Collection
 
 import torch
 from torch import Tensor
@@ -14,7 +13,8 @@ from torch import Tensor
 from vcorr.capture.records import Capture
 from vcorr.errors import CaptureError
 
-_PER_HEAD = ("q", "k", "v", "out", "q_unrotated", "k_unrotated")
+_FRAME_AXIS = {"q": 1, "k": 1, "v": 1, "out": 1, "q_unrotated": 1, "k_unrotated": 1, "hidden": 0}
+"""The axis of the frames in each tensor that holds them."""
 
 
 class FramesSeen:
@@ -42,8 +42,9 @@ class FramesSeen:
             came = "twice" if frames == total else f"for {first + frames} frames in all; the grid has {total}"
             raise CaptureError(
                 f"Step {self._step}: {name} {what} {came}.",
-                hint="One call a site and step is read: put other guidance passes inside recorder.branch('uncond'); "
-                "a model that attends to the rows of a batch one by one says so: TokenLayout(per_sample=True).",
+                hint="One call per site and step is read. Guidance branches that run one after the other: "
+                "TokenLayout(passes=('cond', 'uncond')), in their order. A model that attends to the rows of a batch "
+                "one by one: TokenLayout(per_sample=True).",
             )
         self._seen[name] = first + frames
         return slice(first, first + frames)
@@ -62,34 +63,30 @@ class Chunks:
     def __init__(self) -> None:
         self._open: dict[tuple[str, ...], dict[str, Tensor]] = {}
 
-    def join(self, key: tuple[str, ...], part: Capture, frames: slice) -> Capture | None:
+    def join(self, key: tuple[str, ...], part: Capture, frames: slice, names: Collection[str]) -> Capture | None:
         """The capture of all frames once the last has come, None before; what comes at once is handed on as it is.
 
         Args:
             key: tells captures that belong together from others.
             part: of the frames `frames`.
             frames: a slice of those of the grid, the first unless this key is known.
+            names: the tensors that will be read. They are copied: the model writes over its memory between calls.
         """
         total = part.grid.frames
         if frames == slice(0, total):
             return part
         parts = self._open.setdefault(key, {})
-        for name, tensor, axis in _tensors(part):
+        for name in _FRAME_AXIS.keys() & names:
+            tensor, axis = getattr(part, name), _FRAME_AXIS[name]
             if name not in parts:
                 shape = [*tensor.shape]
                 shape[axis] = total
                 parts[name] = torch.empty(shape, dtype=tensor.dtype, device=tensor.device)
             parts[name].narrow(axis, frames.start, frames.stop - frames.start).copy_(tensor)
-        if frames.start == 0 and part.k_text is not None:
+        if frames.start == 0 and "k" in names:
             parts["k_text"] = part.k_text.clone()
         if frames.stop < total:
             return None
-        joined: dict[str, Any] = dict(self._open.pop(key))
-        return replace(part, **joined)
-
-
-def _tensors(capture: Capture) -> list[tuple[str, Tensor, int]]:
-    """The tensors that hold frames, each with the axis they are on."""
-    per_head = [(name, getattr(capture, name), 1) for name in _PER_HEAD]
-    found = [*per_head, ("hidden", capture.hidden, 0)]
-    return [(name, tensor, axis) for name, tensor, axis in found if tensor is not None]
+        # what nobody reads was not kept: the last call's would pass for that of all frames
+        unread = dict.fromkeys(("k_text", *_FRAME_AXIS))
+        return part.replace(**{**unread, **self._open.pop(key)})

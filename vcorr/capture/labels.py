@@ -8,18 +8,11 @@ from typing import Any
 
 from torch import nn
 
-from vcorr.capture.split import CONDITIONAL
-
 BATCHED = "cond_uncond"
 """The label of a pass that holds all branches in one batch; the token layout says which row is which."""
 
 PREDICTED = "pred_"
 """What diffusers' guiders put before the name of a branch."""
-
-
-def branch_of(label: str) -> str:
-    """The guidance branch that is read of a pass with that label."""
-    return CONDITIONAL if label == BATCHED else label.removeprefix(PREDICTED)
 
 
 @contextmanager

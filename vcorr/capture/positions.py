@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from vcorr.capture.modules import eager, find_all
 from vcorr.capture.records import TokenLayout
-from vcorr.capture.rows import holds_conditional
+from vcorr.capture.rows import CONDITIONAL, branches_of_call
 from vcorr.capture.tap import AttentionCall, rehearsal, rehearsing
 from vcorr.errors import CaptureError
 from vcorr.geometry import TokenGrid
@@ -99,7 +99,8 @@ class _Stage:
                 hint="Check Site.unrotated: the modules it names must run before the attention is computed.",
             )
         numbered = (replace(call, number=number, batch=len(calls)) for number, call in enumerate(calls))
-        return [call for call in numbered if holds_conditional(call, self.layout)][:1]
+        branches = self.layout.branches
+        return [call for call in numbered if CONDITIONAL in branches_of_call(call, self.layout, branches)][:1]
 
     def _leveller(self, name: str, levelled: set[str]) -> Callable[[nn.Module, Any, Any], Tensor]:
         def level(_: nn.Module, args: Any, output: Any) -> Tensor:

@@ -5,8 +5,8 @@ Shape legend: N query points, F latent frames.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,25 +18,30 @@ from vcorr.bases import ProbeBase, with_defaults
 from vcorr.capture.needs import PARTS
 from vcorr.capture.records import Capture
 from vcorr.errors import NumericalError, PluginError
+from vcorr.functional.queries import QueryPoints
 from vcorr.geometry import TokenGrid
-from vcorr.protocols import Probe, Rows, VariantProbe
+from vcorr.protocols import Positions, Probe, Rows, VariantProbe
 from vcorr.records import HEAD_MEAN, Prediction, Readout, RowsPrediction, Site
 from vcorr.variants import DEFAULT_VARIANT, NamedVariant
 
 ROW_PARTS = ("peak_self", "peak_text", "sum_cross", "sum_self", "sum_text")
 """The parts of `vcorr.protocols.Rows` with one number a query point, in the order they are packed after peak_cross."""
 TEXT_PARTS = ("peak_text", "sum_text")
+EXTRAS = ("visible", "confidence")
+"""What a probe may answer with its positions, one number per point and latent frame."""
 
 
 @dataclass(frozen=True)
 class Answer:
     """One probe's answer at one site, still on the device.
 
-    values: float32, positions (N, F, 2), or, with `rows`, attention rows packed as (N, F - 1 + 5).
+    values: float32, what it answered packed into one tensor: attention rows as (N, F - 1 + 5); positions as (N, F, 2),
+    with `visible` and `confidence` behind x and y where `extras` names them.
     """
 
     values: Tensor
     rows: bool
+    extras: tuple[str, ...]
     probe: str
     variant: NamedVariant
     readout: Readout
@@ -65,31 +70,99 @@ def probe_needs(name: str, probe: Probe) -> frozenset[str]:
 
 
 def ask(
-    name: str, probe: Probe, capture: Capture, points: Tensor, variants: Sequence[NamedVariant] = (DEFAULT_VARIANT,)
-) -> Iterator[Answer]:
-    """The probe's answers for one capture and queries (N, 2) on the CPU, where checking them waits for no device.
+    name: str,
+    probe: Probe,
+    capture: Capture,
+    points: QueryPoints,
+    variants: Sequence[NamedVariant] = (DEFAULT_VARIANT,),
+) -> list[Answer]:
+    """The probe's answers for one capture and the query points of one frame.
 
     variants: under which it is asked; a probe that is no `VariantProbe` can be asked under `corrected` alone.
 
     Raises:
-        PluginError: an answer has another form than the protocol says.
+        PluginError: an answer has another form than the protocol says, or the probe wrote into what it was shown.
     """
-    readout = with_defaults(probe, ProbeBase).readout
-    for variant, answers in zip(variants, _asked(name, probe, capture, points, variants), strict=True):
-        if not isinstance(answers, Mapping) or not answers:
-            raise PluginError(f"Probe {name!r} must return a mapping of heads to answers, got {answers!r}.")
-        for head, answer in answers.items():
-            _check_head(name, head)
-            rows = not isinstance(answer, Tensor) and isinstance(answer, Rows)
-            values = (_packed if rows else _positions)(name, answer, len(points), capture.grid)
-            # a copy: an answer that is a view would keep what it is a view of
-            kept = values.detach().to(torch.float32, copy=True)
-            place = (capture.site, capture.grid, int(capture.step), capture.noise)
-            yield Answer(kept, rows, name, variant, readout, int(head), *place)
+    capture.watch_writes()
+    asked = _asked(name, probe, capture, points, variants)
+    written = capture.written()
+    if written is not None:
+        raise PluginError(
+            f"Probe {name!r} wrote into {written} of {capture.site.name}, which is the model's own memory.",
+            hint="Compute out of place: x = x * 2 in place of x *= 2, softmax(x) in place of softmax_(x), or clone it.",
+        )
+    return [
+        _answer(name, probe, capture, len(points), variant, head, answer)
+        for variant, answers in zip(variants, asked, strict=True)
+        for head, answer in _by_head(name, answers)
+    ]
+
+
+def _by_head(name: str, answers: Any) -> Iterable[tuple[int, Any]]:
+    if not isinstance(answers, Mapping) or not answers:
+        raise PluginError(f"Probe {name!r} must return a mapping of heads to answers, got {answers!r}.")
+    for head in answers:
+        _check_head(name, head)
+    return answers.items()
+
+
+def _answer(
+    name: str, probe: Probe, capture: Capture, points: int, variant: NamedVariant, head: int, answer: Any
+) -> Answer:
+    rows = not isinstance(answer, (Tensor, Positions)) and isinstance(answer, Rows)
+    packed = _packed(name, answer, points, capture.grid) if rows else _positions(name, answer, points, capture.grid)
+    values, extras = packed
+    return Answer(
+        # a copy: an answer that is a view would keep what it is a view of
+        values.detach().to(torch.float32, copy=True),
+        rows,
+        extras,
+        name,
+        variant,
+        with_defaults(probe, ProbeBase).readout,
+        int(head),
+        capture.site,
+        capture.grid,
+        int(capture.step),
+        capture.noise,
+    )
+
+
+def joined(groups: Sequence[tuple[NDArray[np.intp], list[Answer]]], points: int) -> list[Answer]:
+    """The answers for all points of a clip from those for the points of each frame.
+
+    Args:
+        groups: the indices of the points, and the answers for them, in the same order of variants and heads.
+        points: how many there are.
+
+    Raises:
+        PluginError: a probe answered other heads, or in another form, for some points than for others.
+    """
+    if len(groups) == 1:
+        return groups[0][1]
+    return [_join([index for index, _ in groups], parts, points) for parts in _aligned(groups)]
+
+
+def _aligned(groups: Sequence[tuple[NDArray[np.intp], list[Answer]]]) -> Iterable[tuple[Answer, ...]]:
+    forms = {tuple((a.variant, a.head, a.rows, a.extras) for a in answers) for _, answers in groups}
+    if len(forms) > 1:
+        raise PluginError(
+            f"Probe {groups[0][1][0].probe!r} answered other heads, or in another form, for the points of one frame "
+            "than for those of another."
+        )
+    return zip(*(answers for _, answers in groups), strict=True)
+
+
+def _join(indices: Sequence[NDArray[np.intp]], parts: Sequence[Answer], points: int) -> Answer:
+    first = parts[0].values
+    values = first.new_empty(points, *first.shape[1:])
+    for index, part in zip(indices, parts, strict=True):
+        values.index_copy_(0, torch.from_numpy(index).to(first.device, non_blocking=True), part.values)
+    return replace(parts[0], values=values)
 
 
 def _asked(
-    name: str, probe: Probe, capture: Capture, points: Tensor, variants: Sequence[NamedVariant]
+    name: str, probe: Probe, capture: Capture, points: QueryPoints, variants: Sequence[NamedVariant]
 ) -> Sequence[Any]:
     if tuple(variants) == (DEFAULT_VARIANT,):
         return [probe.read(capture, points)]
@@ -118,7 +191,9 @@ def _check_head(name: str, head: Any) -> None:
         raise PluginError(f"Probe {name!r}: heads are -1 (the mean) or counted from 0, got {head!r}.")
 
 
-def _positions(name: str, xy: Any, points: int, grid: TokenGrid) -> Tensor:
+def _positions(name: str, answer: Any, points: int, grid: TokenGrid) -> tuple[Tensor, tuple[str, ...]]:
+    """Positions, with visibility and confidence behind them where they were answered; and which of the two were."""
+    xy = answer.xy if isinstance(answer, Positions) else answer
     expected = (points, grid.frames, 2)
     if not isinstance(xy, Tensor) or tuple(xy.shape) != expected:
         got = tuple(xy.shape) if isinstance(xy, Tensor) else type(xy).__name__
@@ -126,11 +201,19 @@ def _positions(name: str, xy: Any, points: int, grid: TokenGrid) -> Tensor:
             f"Probe {name!r}: {expected[0]} queries and {expected[1]} latent frames need a tensor of shape "
             f"{expected}, got {got}."
         )
-    return xy
+    if not isinstance(answer, Positions):
+        return xy, ()
+    extras = {part: values for part in EXTRAS if (values := getattr(answer, part)) is not None}
+    for part, values in extras.items():
+        if not isinstance(values, Tensor) or tuple(values.shape) != expected[:2]:
+            got = tuple(values.shape) if isinstance(values, Tensor) else type(values).__name__
+            raise PluginError(f"Probe {name!r}: {part} must be a tensor of shape {expected[:2]}, got {got}.")
+    columns = [xy.float(), *(values.float()[..., None] for values in extras.values())]
+    return torch.cat(columns, dim=-1), tuple(extras)
 
 
-def _packed(name: str, rows: Any, points: int, grid: TokenGrid) -> Tensor:
-    """(N, F - 1 + 5), so that one transfer brings everything."""
+def _packed(name: str, rows: Any, points: int, grid: TokenGrid) -> tuple[Tensor, tuple[str, ...]]:
+    """(N, F - 1 + 5), so that one transfer brings everything; and nothing besides."""
     expected = {"peak_cross": (points, grid.frames - 1), **dict.fromkeys(ROW_PARTS, (points,))}
     for part, shape in expected.items():
         tensor = getattr(rows, part)
@@ -138,15 +221,22 @@ def _packed(name: str, rows: Any, points: int, grid: TokenGrid) -> Tensor:
             got = tuple(tensor.shape) if isinstance(tensor, Tensor) else type(tensor).__name__
             raise PluginError(f"Probe {name!r}: {part} of its rows must be a tensor of shape {shape}, got {got}.")
     single = torch.stack([getattr(rows, part).float() for part in ROW_PARTS], dim=-1)
-    return torch.cat([rows.peak_cross.float(), single], dim=-1)
+    return torch.cat([rows.peak_cross.float(), single], dim=-1), ()
 
 
-def _prediction(answer: Answer, xy: NDArray[np.float32]) -> Prediction:
-    if not np.isfinite(xy).all():
+def _prediction(answer: Answer, packed: NDArray[np.float32]) -> Prediction:
+    if not np.isfinite(packed).all():
         raise _not_finite(answer, "")
+    extras = {part: np.ascontiguousarray(packed[..., 2 + index]) for index, part in enumerate(answer.extras)}
+    confidence = extras.get("confidence")
+    if confidence is not None and not ((confidence >= 0) & (confidence <= 1)).all():
+        raise PluginError(
+            f"Probe {answer.probe!r}: confidence must lie in [0, 1], got {confidence.min():g} to {confidence.max():g} "
+            f"at {answer.place}."
+        )
     return Prediction(
         probe=answer.probe,
-        xy=xy,
+        xy=np.ascontiguousarray(packed[..., :2]),
         grid=answer.grid,
         layer=answer.site.layer,
         layer_name=answer.site.name,
@@ -156,6 +246,8 @@ def _prediction(answer: Answer, xy: NDArray[np.float32]) -> Prediction:
         attention=answer.site.attention,
         readout=answer.readout,
         variant=answer.variant,
+        visible=extras["visible"] > 0 if "visible" in extras else None,
+        confidence=confidence,
     )
 
 

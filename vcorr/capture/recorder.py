@@ -6,9 +6,8 @@ Shape legend: N query points, F latent frames, T video frames.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import numpy as np
@@ -16,25 +15,19 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
-from vcorr.capture.chunks import Chunks, FramesSeen
+from vcorr.capture.latents import check_latents
 from vcorr.capture.modules import shorten
-from vcorr.capture.needs import HIDDEN, MASK, POSITIONS, UNROTATED, check_sites
+from vcorr.capture.needs import POSITIONS, UNROTATED, check_sites
 from vcorr.capture.outputs import watch_outputs
+from vcorr.capture.passes import Pass, PassListener, PassWatch, arrived
 from vcorr.capture.positions import watch_positions
-from vcorr.capture.reading import Answer, ask, probe_needs, to_records
-from vcorr.capture.records import Capture, TokenLayout
-from vcorr.capture.rows import holds_conditional
-from vcorr.capture.split import (
-    CONDITIONAL,
-    check_layout,
-    conditional_rows,
-    frames_in,
-    hidden_capture,
-    mask_of,
-    split_call,
-)
-from vcorr.capture.tap import AttentionCall, Tap, unheard
+from vcorr.capture.reader import Asked, StepReader, Watched
+from vcorr.capture.reading import Answer, probe_needs, to_records
+from vcorr.capture.records import TokenLayout
+from vcorr.capture.split import check_layout
+from vcorr.capture.tap import AttentionCall, Tap, observing
 from vcorr.errors import CaptureError, PluginError, UsageError
+from vcorr.functional.queries import QueryPoints
 from vcorr.geometry import TokenGrid
 from vcorr.protocols import Probe
 from vcorr.records import NO_SITE, Attention, Prediction, Queries, Readout, RowsPrediction, Site
@@ -42,41 +35,6 @@ from vcorr.variants import DEFAULT_VARIANT, NamedVariant
 
 DIRECT = "direct"
 """The probe named in answers that a model gave itself, without attention."""
-
-
-@dataclass(frozen=True)
-class _Attached:
-    """What `attach` watches: the tap, each tapped site with its grid by module name, and by the name of other modules
-    which sites' hidden state (`blocks`), or which site's q or k before the rotary embedding (`unrotated`), they put
-    out.
-    """
-
-    tap: Tap
-    layout: TokenLayout
-    sites: Mapping[str, tuple[Site, TokenGrid]]
-    blocks: Mapping[str, Sequence[str]]
-    unrotated: Mapping[str, tuple[str, str]]
-
-
-@dataclass
-class _Step:
-    """The denoising step that runs now, what it has read and what that was answered.
-
-    attended, passed: the frames of each site whose attention and whose block have run. chunks: joins those that come
-    one part after the other. unrotated, positions: q and k by site, until its attention runs. held: captures by (site,
-    probe) of probes that also want the block's output.
-    """
-
-    index: int
-    noise: float
-    attended: FramesSeen
-    passed: FramesSeen
-    chunks: Chunks = field(default_factory=Chunks)
-    unrotated: dict[str, dict[str, Tensor]] = field(default_factory=dict)
-    positions: dict[str, AttentionCall] = field(default_factory=dict)
-    held: dict[tuple[str, str], Capture] = field(default_factory=dict)
-    answers: list[Answer] = field(default_factory=list)
-    masks: list[Tensor] = field(default_factory=list)
 
 
 class Recorder:
@@ -114,17 +72,19 @@ class Recorder:
         variants: Mapping[str, Sequence[NamedVariant]] | None = None,
     ) -> None:
         self._on_step = on_step
-        self._probes = dict(probes)
-        self._variants = {name: (variants or {}).get(name, (DEFAULT_VARIANT,)) for name in self._probes}
-        self._needs = {name: probe_needs(name, probe) for name, probe in self._probes.items()}
+        made = dict(probes)
         self._queries = _checked_queries(queries)
-        self._points = torch.from_numpy(self._queries)
+        self._asked = Asked(
+            made,
+            {name: probe_needs(name, probe) for name, probe in made.items()},
+            {name: (variants or {}).get(name, (DEFAULT_VARIANT,)) for name in made},
+            _points(self._queries),
+        )
         self._layers = None if layers is None else frozenset(layers)
         self._fitting: set[TokenGrid] = set()
-        self._attached: _Attached | None = None
-        self._step: _Step | None = None
+        self._watched: Watched | None = None
+        self._step: StepReader | None = None
         self._steps_done: set[int] = set()
-        self._branch = CONDITIONAL
         self._answers: list[Answer] = []
         self._masks: list[Tensor] = []
         self._records: list[Prediction | RowsPrediction] = []
@@ -134,18 +94,21 @@ class Recorder:
     @contextmanager
     def attach(
         self,
-        module: nn.Module,
+        denoisers: nn.Module | Sequence[nn.Module],
         sites: Sequence[Site],
         layout: TokenLayout,
         grid: TokenGrid | Callable[[Site], TokenGrid],
+        *,
+        watch: PassWatch | None = None,
     ) -> Iterator[None]:
-        """Taps the chosen layers of `module` while the block runs.
+        """Taps the chosen layers of a denoiser while the block runs.
 
         Args:
-            module: the denoiser; the names of the sites are paths inside it.
+            denoisers: the denoiser, or several that take turns; the names of the sites are paths inside each.
             sites: all attention sites of the model, by ascending layer.
             layout: where the text tokens and the guidance branches are.
             grid: of all sites, or a function of the site.
+            watch: of the denoisers' passes, where one is open already.
 
         Raises:
             UsageError: a chosen layer does not exist, a query lies outside the grid, or a probe reads what a site does
@@ -154,32 +117,32 @@ class Recorder:
                 nested.
             PluginError: sites or layout contradict themselves.
         """
-        if self._attached is not None:
+        if self._watched is not None:
             raise CaptureError("recorder.attach() is open already: attach one denoiser after the other.")
         check_layout(layout)
-        grid_of = (lambda site: grid) if isinstance(grid, TokenGrid) else grid
-        read = self._choose(sites)
-        check_sites(self._needs, read, type(module).__name__)
-        chosen = {site.name: (site, grid_of(site)) for site in read}
-        for _, site_grid in chosen.values():
-            self._check_inside(site_grid)
-        blocks, unrotated = self._blocks(read), self._unrotated(read)
+        modules = (denoisers,) if isinstance(denoisers, nn.Module) else tuple(denoisers)
+        chosen = self._chosen_sites(sites, grid, type(modules[0]).__name__)
         before = len(self._steps_done)
-        with (
-            Tap(module, chosen if self._calling else (), self._observe) as tap,
-            watch_outputs(module, {**blocks, **unrotated}, self._see_output),
-            watch_positions(module, self._placed(chosen.values()), layout, self._reading, self._see_positions),
-        ):
-            self._attached = _Attached(tap, layout, chosen, blocks, unrotated)
-            try:
-                yield
-            finally:
-                self._attached = None
-        if self._probes and len(self._steps_done) == before:
+        with ExitStack() as stack:
+            self._watched = self._watch(stack, modules, layout, chosen, watch)
+            stack.callback(setattr, self, "_watched", None)
+            yield
+        if self._asked.probes and len(self._steps_done) == before:
             raise CaptureError(
                 "recorder.attach() was left without a single recorder.step().",
                 hint="Run every chosen step of the denoiser inside 'with recorder.step(step, noise=...)'.",
             )
+
+    @property
+    def watch(self) -> PassWatch:
+        """The passes of the attached denoisers: step, guidance branch and denoiser of each.
+
+        Raises:
+            CaptureError: nothing is attached.
+        """
+        if self._watched is None:
+            raise CaptureError("recorder.watch needs a recorder.attach() around it.")
+        return self._watched.watch
 
     @contextmanager
     def step(self, step: int, *, noise: float = math.nan) -> Iterator[None]:
@@ -196,30 +159,14 @@ class Recorder:
                 or the block is not inside `attach`.
             PluginError: step or noise is out of range.
         """
-        attached = self._begin(step, noise)
-        self._step = now = _Step(step, float(noise), FramesSeen(step), FramesSeen(step))
+        watched = self._begin(step, noise)
+        self._step = now = StepReader(int(step), float(noise), watched, self._asked)
         try:
-            yield
+            with watched.watch.at(now.index):
+                yield
         finally:
             self._step = None
-        self._finish(now, attached)
-
-    @contextmanager
-    def branch(self, name: str) -> Iterator[None]:
-        """Marks the passes inside as those of one guidance branch: only "cond" is read.
-
-        For models that run each branch as a pass of its own::
-
-            with recorder.step(step, noise=noise):
-                self.transformer(...)
-                with recorder.branch("uncond"):
-                    self.transformer(...)
-        """
-        before, self._branch = self._branch, name
-        try:
-            yield
-        finally:
-            self._branch = before
+        self._finish(now, watched)
 
     def answer(
         self,
@@ -292,6 +239,38 @@ class Recorder:
 
     # ---------------------------------------------------------------------------------------------------------- checks
 
+    def _chosen_sites(
+        self, sites: Sequence[Site], grid: TokenGrid | Callable[[Site], TokenGrid], model: str
+    ) -> dict[str, tuple[Site, TokenGrid]]:
+        """The sites that are read, each with its grid, by name."""
+        read = self._choose(sites)
+        check_sites(self._asked.needs, read, model)
+        chosen = {site.name: (site, grid if isinstance(grid, TokenGrid) else grid(site)) for site in read}
+        for _, site_grid in chosen.values():
+            self._check_inside(site_grid)
+        return chosen
+
+    def _watch(
+        self,
+        stack: ExitStack,
+        modules: Sequence[nn.Module],
+        layout: TokenLayout,
+        chosen: Mapping[str, tuple[Site, TokenGrid]],
+        watch: PassWatch | None,
+    ) -> Watched:
+        """Opens all that is watched on the modules."""
+        asked, read = self._asked, [site for site, _ in chosen.values()]
+        blocks, unrotated = self._blocks(read), self._unrotated(read)
+        placed = list(chosen.values()) if asked.want(POSITIONS.keys()) else []
+        passes = watch or stack.enter_context(PassWatch(modules, layout))
+        stack.enter_context(passes.listen(_LatentsFit(modules, [grid for _, grid in chosen.values()])))
+        taps = []
+        for module in modules:
+            taps.append(stack.enter_context(Tap(module, chosen if asked.calling else (), observing(self._see_call))))
+            stack.enter_context(watch_outputs(module, {**blocks, **unrotated}, self._see_output))
+            stack.enter_context(watch_positions(module, placed, layout, self._reading, self._see_positions))
+        return Watched(passes, taps, layout, chosen, blocks, unrotated)
+
     def _choose(self, sites: Sequence[Site]) -> list[Site]:
         layers, names = [site.layer for site in sites], [site.name for site in sites]
         if layers != sorted(set(layers)) or len(set(names)) != len(names):
@@ -306,39 +285,26 @@ class Recorder:
             )
         return [site for site in sites if site.layer in self._layers]
 
-    @property
-    def _calling(self) -> list[str]:
-        """The probes that read an attention call: all but those that want the hidden state alone."""
-        return [name for name, needs in self._needs.items() if needs != {HIDDEN}]
-
-    @property
-    def _hiding(self) -> list[str]:
-        """The probes that read the hidden state."""
-        return [name for name, needs in self._needs.items() if HIDDEN in needs]
+    def _check_inside(self, grid: TokenGrid) -> None:
+        if grid not in self._fitting:
+            grid.check_inside(self._queries.xy)
+            grid.latents_at(self._queries.t)
+            self._fitting.add(grid)
 
     def _blocks(self, sites: Sequence[Site]) -> dict[str, list[str]]:
         """The sites of each block whose output a probe reads."""
         blocks: dict[str, list[str]] = {}
-        for site in sites if self._hiding else ():
+        for site in sites if self._asked.hiding else ():
             blocks.setdefault(site.block, []).append(site.name)
         return blocks
 
     def _unrotated(self, sites: Sequence[Site]) -> dict[str, tuple[str, str]]:
         """The site, and "q" or "k", of each module whose output a probe reads before the rotary embedding."""
-        parts = sorted({UNROTATED[part] for needs in self._needs.values() for part in needs & UNROTATED.keys()})
+        parts = sorted(UNROTATED[part] for part in self._asked.all_needs & UNROTATED.keys())
         return {f"{site.name}.{getattr(site.unrotated, part)}": (site.name, part) for site in sites for part in parts}
 
-    def _placed(self, chosen: Iterable[tuple[Site, TokenGrid]]) -> list[tuple[Site, TokenGrid]]:
-        """The sites at which a probe reads positions alone: all or none."""
-        return list(chosen) if any(needs & POSITIONS.keys() for needs in self._needs.values()) else []
-
-    def _check_inside(self, grid: TokenGrid) -> None:
-        if grid not in self._fitting:
-            grid.check_inside(self._queries)
-            self._fitting.add(grid)
-
-    def _begin(self, step: int, noise: float) -> _Attached:
-        if self._attached is None:
+    def _begin(self, step: int, noise: float) -> Watched:
+        if self._watched is None:
             raise CaptureError("recorder.step() needs a recorder.attach() around it.")
         if self._step is not None:
             raise CaptureError(f"recorder.step({step}) is inside recorder.step({self._step.index}).")
@@ -355,120 +321,71 @@ class Recorder:
             )
         if step in self._steps_done:
             raise CaptureError(f"Step {step} was recorded before; a recorder takes each step of one clip once.")
-        return self._attached
+        return self._watched
 
-    def _finish(self, now: _Step, attached: _Attached) -> None:
-        attached.tap.check()
-        missing = self._missing(now, attached)
-        if missing and not now.attended and not now.passed:
+    def _finish(self, now: StepReader, watched: Watched) -> None:
+        for tap in watched.taps:
+            tap.check()
+        missing = now.missing()
+        if missing and not now.anything:
             raise CaptureError(
-                f"Step {now.index}: none of the {len(missing)} tapped modules ran for the conditional branch.",
-                hint="Run the denoiser given to recorder.attach() inside recorder.step(), in the same thread.",
+                f"Step {now.index}: none of the {len(missing)} tapped modules ran for the conditional branch; "
+                f"{arrived(watched.watch)}.",
+                hint="Run the denoiser given to recorder.attach() inside recorder.step(), in the same thread; "
+                "TokenLayout.branches and TokenLayout.passes say which pass is the conditional one.",
             )
         if missing:
             raise CaptureError(f"Step {now.index}: {len(missing)} tapped module(s) did not run: {shorten(missing)}.")
-        self._steps_done.add(int(now.index))
+        self._steps_done.add(now.index)
         self._answers.extend(now.answers)
         self._masks.extend(now.masks)
         if self._on_step is not None:
             self._on_step()
 
-    def _missing(self, now: _Step, attached: _Attached) -> list[str]:
-        frames = {name: grid.frames for name, (_, grid) in attached.sites.items()}
-        calls = [now.attended.missing(name, total) for name, total in frames.items()] if self._calling else []
-        blocks = [
-            now.passed.missing(name, frames[name]).replace(name, block)
-            for block, sites in attached.blocks.items()
-            for name in sites
-        ]
-        return [name for name in dict.fromkeys([*calls, *blocks]) if name]
-
     # --------------------------------------------------------------------------------------------------------- reading
 
-    def _observe(self, call: AttentionCall) -> None:
-        now, attached = self._step, self._attached
-        if now is None or attached is None or self._branch != CONDITIONAL:
-            return
-        if not holds_conditional(call, attached.layout):
-            return
-        site, grid = attached.sites[call.name]
-        held = frames_in(call.q, site, grid, attached.layout)
-        frames = now.attended.take(call.name, held, grid.frames, "computed attention")
-        unrotated, positions = now.unrotated.pop(call.name, {}), now.positions.pop(call.name, None)
-        with _quietly(call.q):
-            if any(MASK in needs for needs in self._needs.values()):
-                mask = mask_of(call, grid, attached.layout)
-                now.masks.extend([] if mask is None else [mask.plain])
-            for name in self._calling:
-                part = split_call(
-                    call,
-                    site,
-                    grid,
-                    attached.layout,
-                    step=now.index,
-                    noise=now.noise,
-                    needs=self._needs[name],
-                    unrotated=unrotated,
-                    positions=positions,
-                )
-                capture = now.chunks.join(("call", site.name, name), part, frames)
-                if capture is None:
-                    continue
-                if HIDDEN in self._needs[name]:
-                    now.held[site.name, name] = capture
-                else:
-                    now.answers.extend(self._ask(name, capture))
-
-    def _ask(self, name: str, capture: Capture) -> Iterator[Answer]:
-        return ask(name, self._probes[name], capture, self._points, self._variants[name])
+    def _see_call(self, call: AttentionCall) -> None:
+        if self._step is not None:
+            self._step.see_call(call)
 
     def _reading(self) -> bool:
-        return self._step is not None and self._branch == CONDITIONAL
+        now = None if self._step is None else self.watch.current
+        return now is not None and now.conditional
 
     def _see_positions(self, site: str, call: AttentionCall) -> None:
         if self._step is not None:
-            self._step.positions[site] = call
+            self._step.see_positions(site, call)
 
     def _see_output(self, module: str, output: Any) -> None:
-        now, attached = self._step, self._attached
-        if now is None or attached is None or self._branch != CONDITIONAL:
-            return
-        if module in attached.unrotated:
-            site, part = attached.unrotated[module]
-            if not isinstance(output, Tensor):
-                raise CaptureError(f"{module}: put out {type(output).__name__} in place of a tensor.")
-            known, grid = attached.sites[site]
-            rows = conditional_rows(module, output, known.factorised, grid, attached.layout)
-            # a copy: models write the rotated values over these
-            now.unrotated.setdefault(site, {})[part] = rows.detach().clone()
-        for name in attached.blocks.get(module, ()):
-            self._see_hidden(now, attached, name, output)
-
-    def _see_hidden(self, now: _Step, attached: _Attached, site_name: str, output: Any) -> None:
-        site, grid = attached.sites[site_name]
-        part = hidden_capture(output, site, grid, attached.layout, step=now.index, noise=now.noise)
-        frames = now.passed.take(site_name, part.hidden.shape[0], grid.frames, f"ran ({site.block})")
-        capture = now.chunks.join(("hidden", site_name), part, frames)
-        if capture is None:
-            return
-        with unheard(), _quietly(capture.hidden):
-            for name in self._hiding:
-                held = now.held.pop((site_name, name), None)
-                whole = capture if held is None else replace(held, hidden=capture.hidden)
-                now.answers.extend(self._ask(name, whole))
+        if self._step is not None:
+            self._step.see_output(module, output)
 
 
-@contextmanager
-def _quietly(tensor: Tensor) -> Iterator[None]:
-    """The probe computes in the precision it chose, whatever the model runs in, and leaves no graph behind."""
-    with torch.no_grad(), torch.autocast(tensor.device.type, enabled=False):
-        yield
+class _LatentsFit(PassListener):
+    """Compares the latents that each denoiser is first called with to the grids that were declared."""
+
+    def __init__(self, modules: Sequence[nn.Module], grids: Sequence[TokenGrid]) -> None:
+        self._modules, self._grids = modules, set(grids)
+        self._checked: set[int] = set()
+
+    def pass_begins(self, now: Pass) -> None:
+        if now.denoiser not in self._checked:
+            self._checked.add(now.denoiser)
+            for grid in self._grids:
+                check_latents(self._modules[now.denoiser], now.args, now.kwargs, grid)
 
 
-def _checked_queries(queries: Queries | NDArray[np.float32]) -> NDArray[np.float32]:
+def _checked_queries(queries: Queries | NDArray[np.float32]) -> Queries:
     if isinstance(queries, Queries):
-        return queries.in_first_frame("The recorder").copy()
+        return queries
     points = np.array(queries, dtype=np.float32)
     if points.ndim != 2 or points.shape[1] != 2 or not np.isfinite(points).all():
         raise UsageError(f"Queries must be finite pixels of shape (N, 2), got {points.shape}.")
-    return points
+    return Queries.at(points)
+
+
+def _points(queries: Queries) -> list[tuple[QueryPoints, NDArray[np.intp]]]:
+    """The queries of each frame, with their indices."""
+    if not len(queries):
+        return [(QueryPoints(queries.xy), np.zeros(0, dtype=np.intp))]
+    return [(QueryPoints(queries.xy[index], frame), index) for frame, index in queries.by_frame()]

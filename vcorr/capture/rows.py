@@ -46,21 +46,26 @@ def conditional_rows(
     )
 
 
-def holds_conditional(call: AttentionCall, layout: TokenLayout) -> bool:
-    """Whether the conditional branch is in a call: always, unless every row of the batch has a call of its own.
+def branches_of_call(call: AttentionCall, layout: TokenLayout, branches: tuple[str, ...]) -> tuple[str, ...]:
+    """The guidance branches an attention call holds: those of its pass, or one where every row has its own call.
+
+    Args:
+        call: with its number, and the batch of its module.
+        layout: which branches there are.
+        branches: of the pass.
 
     Raises:
         CaptureError: rows have calls of their own, and there are not as many as branches.
     """
     if not layout.per_sample or call.batch == 1:
-        return True
+        return branches
     if call.batch != len(layout.branches) or call.number >= len(layout.branches):
         raise CaptureError(
             f"{call.name}: call {call.number + 1} for a batch of {call.batch}; the layout declares a call for each of "
             f"{len(layout.branches)} branch(es) {layout.branches!r}.",
             hint="Run one clip at a time, and check TokenLayout.per_sample and TokenLayout.branches.",
         )
-    return layout.branches[call.number] == CONDITIONAL
+    return (layout.branches[call.number],)
 
 
 def tokens_of_a_row(factorised: Factorised | None, grid: TokenGrid) -> int:

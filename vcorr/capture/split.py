@@ -1,7 +1,9 @@
 """From what a model computed to a `Capture`: the conditional branch of the batch, video tokens apart from text tokens.
 
-Everything is a view; only the keys and values of grouped-query attention are repeated, of that one branch, to one per
-query head. Where frames come in several calls, F is the frames of this one (`vcorr.capture.chunks` joins them).
+A call is split once, whatever the number of probes: `Split` checks it against what the adapter declared, and its
+capture makes each tensor when a probe first reads it. Everything is a view; only the keys and values of grouped-query
+attention are repeated, of that one branch, to one per query head. Where frames come in several calls, F is the frames
+of this one (`vcorr.capture.chunks` joins them).
 
 Shape legend: B batch, R rows of the conditional branch (1 unless attention is factorised), H heads, N tokens of a row's
 sequence, F x h x w video tokens, n text tokens, D = d head width, C = c width of a block's output.
@@ -9,14 +11,15 @@ sequence, F x h x w video tokens, n text tokens, D = d head width, C = c width o
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from functools import partial
-from typing import Any, cast
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property, partial
+from typing import Any
 
 from torch import Tensor
 
 from vcorr.capture.mask import TextMask, text_mask
-from vcorr.capture.needs import CALL_PARTS, POSITIONS, UNROTATED
+from vcorr.capture.needs import POSITIONS, UNROTATED
 from vcorr.capture.records import Capture, TokenLayout
 from vcorr.capture.rows import CONDITIONAL, channels_on_grid, conditional_rows, heads_on_grid, tokens_of_a_row
 from vcorr.capture.tap import AttentionCall
@@ -24,7 +27,7 @@ from vcorr.errors import CaptureError, PluginError
 from vcorr.geometry import TokenGrid
 from vcorr.records import Axes, Factorised, Site
 
-__all__ = ["CONDITIONAL", "check_layout", "conditional_rows", "frames_in", "hidden_capture", "mask_of", "split_call"]
+__all__ = ["CONDITIONAL", "Split", "check_layout", "conditional_rows", "hidden_capture", "split_call"]
 
 
 def check_layout(layout: TokenLayout) -> None:
@@ -35,6 +38,8 @@ def check_layout(layout: TokenLayout) -> None:
         )
     if layout.text not in ("before", "after", "none"):
         raise PluginError(f"TokenLayout: text must be 'before', 'after' or 'none', got {layout.text!r}.")
+    if layout.passes and CONDITIONAL not in layout.passes:
+        raise PluginError(f"TokenLayout: passes must have {CONDITIONAL!r} among them, got {layout.passes!r}.")
     count = layout.text_tokens
     if count is not None and (layout.text == "none" or not isinstance(count, int) or count < 0):
         raise PluginError(
@@ -43,98 +48,116 @@ def check_layout(layout: TokenLayout) -> None:
         )
 
 
-def frames_in(tensor: Tensor, site: Site, grid: TokenGrid, layout: TokenLayout) -> int:
-    """How many frames of the grid a tensor (B, ...) of a call holds: all, unless a row of its batch holds one frame.
+@dataclass(frozen=True)
+class Split:
+    """One attention call, cut into the conditional branch's video and text tokens.
 
-    Raises:
-        CaptureError: the batch is not that of the layout.
-    """
-    rows = conditional_rows(site.name, tensor, site.factorised, grid, layout).shape[0]
-    return rows if site.factorised is not None and site.factorised.row == "frame" else grid.frames
-
-
-def split_call(
-    call: AttentionCall,
-    site: Site,
-    grid: TokenGrid,
-    layout: TokenLayout,
-    *,
-    step: int,
-    noise: float,
-    needs: frozenset[str] = CALL_PARTS,
-    unrotated: Mapping[str, Tensor] | None = None,
-    positions: AttentionCall | None = None,
-) -> Capture:
-    """What the probes read of one attention call.
-
-    Args:
-        call: q (B, H, N, D) and its k, v, out.
-        site: the module the call was made in.
-        grid: of the video tokens.
-        layout: where the text and the conditional branch are.
-        step: 0-based index of the scheduler's timestep.
-        noise: sigma / (alpha + sigma) of the step, NaN without noise.
-        needs: which of `PARTS` to fill; the others, and without "k" also k_text, are None.
-        unrotated: q and k before the rotary embedding as `conditional_rows` gave them, by "q" and "k"; what `needs`
-            asks for must be there.
-        positions: what the call would be of positions alone, if `needs` asks for that.
+    call: q (B, H, N, D) and its k, v, out. site: the module the call was made in. grid: of the video tokens. layout:
+    where the text and the conditional branch are. unrotated: q and k before the rotary embedding as `conditional_rows`
+    gave them, by "q" and "k"; None where no probe asks for them. positions: what the call would be of positions alone;
+    None where no probe asks for that.
 
     Raises:
         CaptureError: the tensors do not have the batch, the tokens or the heads that the adapter declared.
     """
-    rows = partial(conditional_rows, call.name, factorised=site.factorised, grid=grid, layout=layout)
-    tokens, text = _ranges(call, site.factorised, grid, layout)
-    heads = call.q.shape[1]
 
-    def video(part: str, whole: Tensor) -> Tensor:
-        if part not in needs:
-            return cast(Tensor, None)  # the record types what probes asked for; nobody asked for this one
-        return _per_head(call, heads_on_grid(rows(whole)[:, :, tokens], site.factorised, grid), heads)
+    call: AttentionCall
+    site: Site
+    grid: TokenGrid
+    layout: TokenLayout
+    unrotated: Mapping[str, Tensor] | None = None
+    positions: AttentionCall | None = None
 
-    def turned_back(part: str) -> Tensor:
-        if part not in needs:
-            return cast(Tensor, None)
-        before = (unrotated or {}).get(UNROTATED[part])
-        if before is None:
-            raise CaptureError(
-                f"{call.name}: its module for {UNROTATED[part]} before the rotary embedding did not run.",
-                hint="Check Site.unrotated: the modules it names must run before the attention is computed.",
-            )
-        turned = heads_on_grid(_split_unrotated(call, site, tokens, before), site.factorised, grid)
-        return _per_head(call, turned, heads)
+    def __post_init__(self) -> None:
+        self._ranges  # noqa: B018  # raises
+        _check_heads(self.call, self.site)
 
-    def placed(part: str) -> Tensor:
-        if part not in needs:
-            return cast(Tensor, None)
-        if positions is None:
-            raise CaptureError(f"{call.name}: what it computes of positions alone was not seen.")
-        return video(part, getattr(positions, POSITIONS[part]))
+    @cached_property
+    def frames(self) -> int:
+        """How many frames of the grid the call holds: all, unless a row of its batch holds one frame."""
+        factorised = self.site.factorised
+        if factorised is None or factorised.row != "frame":
+            return self.grid.frames
+        return self._rows(self.call.q).shape[0]
 
-    k_text = _per_head(call, rows(call.k)[0, :, text], heads) if "k" in needs else cast(Tensor, None)
-    mask = text_mask(call, _joint_row(call, layout), tokens, text) if "mask" in needs else None
-    return Capture(
-        site=site,
-        grid=grid,
-        step=step,
-        noise=noise,
-        q=video("q", call.q),
-        k=video("k", call.k),
-        v=video("v", call.v),
-        out=video("out", call.out),
-        k_text=k_text,
-        q_unrotated=turned_back("q_unrotated"),
-        k_unrotated=turned_back("k_unrotated"),
-        q_position=placed("q_position"),
-        k_position=placed("k_position"),
-        key_mask=None if mask is None else mask.real,
-        scale=call.scale,
-    )
+    @cached_property
+    def mask(self) -> TextMask | None:
+        """What the mask of a call over the whole video hides of the text; None without a mask."""
+        row = self.layout.branches.index(CONDITIONAL) if self.call.q.shape[0] > 1 else 0
+        return text_mask(self.call, row, *self._ranges)
+
+    def capture(self, step: int, noise: float) -> Capture:
+        """What the probes read; its tensors are made when they are first read.
+
+        Args:
+            step: 0-based index of the scheduler's timestep.
+            noise: sigma / (alpha + sigma) of the step, NaN without noise.
+        """
+        call = self.call
+        return Capture(
+            self.site,
+            self.grid,
+            step,
+            noise,
+            q=partial(self._video, call.q),
+            k=partial(self._video, call.k),
+            v=partial(self._video, call.v),
+            out=None if call.out is None else partial(self._video, call.out),
+            k_text=self._text_keys,
+            q_unrotated=self._turned_back("q_unrotated"),
+            k_unrotated=self._turned_back("k_unrotated"),
+            q_position=self._placed("q_position"),
+            k_position=self._placed("k_position"),
+            key_mask=lambda: None if self.mask is None else self.mask.real,
+            scale=call.scale,
+        )
+
+    @cached_property
+    def _ranges(self) -> tuple[slice, slice]:
+        return _ranges(self.call, self.site.factorised, self.grid, self.layout)
+
+    def _rows(self, tensor: Tensor) -> Tensor:
+        return conditional_rows(self.call.name, tensor, self.site.factorised, self.grid, self.layout)
+
+    def _video(self, whole: Tensor) -> Tensor:
+        tokens, _ = self._ranges
+        return self._per_head(heads_on_grid(self._rows(whole)[:, :, tokens], self.site.factorised, self.grid))
+
+    def _text_keys(self) -> Tensor:
+        _, text = self._ranges
+        return self._per_head(self._rows(self.call.k)[0, :, text])
+
+    def _per_head(self, one: Tensor) -> Tensor:
+        return _per_head(one, self.call.q.shape[1])
+
+    def _turned_back(self, part: str) -> Callable[[], Tensor] | None:
+        if self.unrotated is None:
+            return None
+        before = self.unrotated.get(UNROTATED[part])
+
+        def make() -> Tensor:
+            if before is None:
+                raise CaptureError(
+                    f"{self.call.name}: its module for {UNROTATED[part]} before the rotary embedding did not run.",
+                    hint="Check Site.unrotated: the modules it names must run before the attention is computed.",
+                )
+            rows = _split_unrotated(self.call, self.site, self._ranges[0], before)
+            _check_shared(self.call, rows.shape[1])
+            return self._per_head(heads_on_grid(rows, self.site.factorised, self.grid))
+
+        return make
+
+    def _placed(self, part: str) -> Callable[[], Tensor] | None:
+        if self.positions is None:
+            return None
+        return partial(self._video, getattr(self.positions, POSITIONS[part]))
 
 
-def mask_of(call: AttentionCall, grid: TokenGrid, layout: TokenLayout) -> TextMask | None:
-    """What the mask of a call over the whole video hides of the text; None without a mask. Raises as `split_call`."""
-    tokens, text = _ranges(call, None, grid, layout)
-    return text_mask(call, _joint_row(call, layout), tokens, text)
+def split_call(
+    call: AttentionCall, site: Site, grid: TokenGrid, layout: TokenLayout, *, step: int, noise: float, **more: Any
+) -> Capture:
+    """What the probes read of one attention call: `Split(call, site, grid, layout, **more).capture(step, noise)`."""
+    return Split(call, site, grid, layout, **more).capture(step, noise)
 
 
 def hidden_capture(
@@ -164,19 +187,7 @@ def hidden_capture(
             hint="Site.block_output says which of several outputs holds the video tokens.",
         )
     video = rows[:, text:] if layout.text == "before" else rows[:, :expected]
-    none = cast(Tensor, None)
-    return Capture(
-        site=site,
-        grid=grid,
-        step=step,
-        noise=noise,
-        q=none,
-        k=none,
-        v=none,
-        out=none,
-        k_text=none,
-        hidden=channels_on_grid(video, factorised, grid),
-    )
+    return Capture(site, grid, step, noise, hidden=channels_on_grid(video, factorised, grid))
 
 
 def _block_rows(site: Site) -> Factorised | None:
@@ -229,11 +240,6 @@ def _heads_first(rows: Tensor, axes: Axes, width: int) -> Tensor | None:
     return rows.transpose(1, 2) if axes == "bnhd" else rows
 
 
-def _joint_row(call: AttentionCall, layout: TokenLayout) -> int:
-    """The conditional row of a call whose rows hold whole videos."""
-    return layout.branches.index(CONDITIONAL) if call.q.shape[0] > 1 else 0
-
-
 def _ranges(
     call: AttentionCall, factorised: Factorised | None, grid: TokenGrid, layout: TokenLayout
 ) -> tuple[slice, slice]:
@@ -242,7 +248,7 @@ def _ranges(
         raise CaptureError(f"{call.name}: q must have shape (B, H, N, D), got {tuple(call.q.shape)}.")
     conditional_rows(call.name, call.q, factorised, grid, layout)
     total, video = call.q.shape[2], tokens_of_a_row(factorised, grid)
-    sides = {side.shape[-2] for side in (call.k, call.v, call.out)}
+    sides = {side.shape[-2] for side in (call.k, call.v, call.out) if side is not None}
     if sides != {total}:
         raise CaptureError(
             f"{call.name}: {total} queries attend to {call.k.shape[-2]} keys; only self-attention can be read.",
@@ -271,6 +277,23 @@ def _ranges(
     return slice(0, video), slice(video, total)
 
 
+def _check_heads(call: AttentionCall, site: Site) -> None:
+    heads = call.q.shape[1]
+    _check_shared(call, call.k.shape[1])
+    if site.heads and heads != site.heads:
+        raise CaptureError(
+            f"{call.name}: its attention has {heads} heads, the site declares {site.heads}.",
+            hint="Under context or tensor parallelism a process holds a part of the heads: run the model on one "
+            "device. Otherwise correct Site(..., heads=...).",
+        )
+
+
+def _check_shared(call: AttentionCall, shared: int) -> None:
+    heads = call.q.shape[1]
+    if heads % shared:
+        raise CaptureError(f"{call.name}: {heads} query heads do not share {shared} key and value heads evenly.")
+
+
 def _shape_of_a_row(factorised: Factorised | None, grid: TokenGrid) -> str:
     space = f"{grid.rows} x {grid.cols}"
     if factorised is None:
@@ -278,10 +301,6 @@ def _shape_of_a_row(factorised: Factorised | None, grid: TokenGrid) -> str:
     return f"{space} = {grid.tokens_per_frame} tokens a frame" if factorised.row == "frame" else f"{grid.frames} frames"
 
 
-def _per_head(call: AttentionCall, one: Tensor, heads: int) -> Tensor:
+def _per_head(one: Tensor, heads: int) -> Tensor:
     """(H_kv, ...) brought to (H, ...): kv head i serves the query heads i * H/H_kv and following."""
-    if one.shape[0] == heads:
-        return one
-    if heads % one.shape[0]:
-        raise CaptureError(f"{call.name}: {heads} query heads do not share {one.shape[0]} key and value heads evenly.")
-    return one.repeat_interleave(heads // one.shape[0], dim=0)
+    return one if one.shape[0] == heads else one.repeat_interleave(heads // one.shape[0], dim=0)

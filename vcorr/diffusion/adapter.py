@@ -217,6 +217,11 @@ class DiffusersVideoModel(VideoModelBase, Generic[C]):
 
         return noise_schedule(self.pipe.scheduler, num_steps, self.device)
 
+    @property
+    def denoisers(self) -> tuple[str, ...]:
+        """The components of the pipeline whose attention is read: `denoiser`, unless several take turns."""
+        return (self.denoiser,)
+
     def denoiser_at(self, timestep: float) -> str:
         """The component of the pipeline that runs at a timestep: `denoiser`, unless several take turns.
 
@@ -384,13 +389,7 @@ class DiffusersVideoModel(VideoModelBase, Generic[C]):
         self.check_makes(grid)
         schedule = self._schedule(settings, grid)
         noise = {step: float(schedule.noise[step]) for step in settings.steps}
-        watch = SamplingWatch(
-            self._denoisers(schedule),
-            recorder,
-            noise,
-            self.passes,
-            lambda module: recorder.attach(module, self.sites(), self.layout(), partial(self.grid, made)),
-        )
+        modules = [getattr(self.pipe, name) for name in self.denoisers]
         # a pipeline that draws from torch's own generator, against its promise, repeats as well
         with torch.no_grad(), seeded(settings.seed, self.device):
             call = {
@@ -403,7 +402,11 @@ class DiffusersVideoModel(VideoModelBase, Generic[C]):
                 "output_type": "np",
                 **self._guidance(settings),
             }
-            with watch, watch.told_by(self.pipe) as told:
+            with (
+                recorder.attach(modules, self.sites(), self.layout(), partial(self.grid, made)),
+                SamplingWatch(recorder, noise) as watch,
+                watch.told_by(self.pipe) as told,
+            ):
                 output = self.pipe(**call, **told)
         watch.check(schedule.timesteps)
         return frames_of(output, grid)
@@ -422,7 +425,7 @@ class DiffusersVideoModel(VideoModelBase, Generic[C]):
         """Where text and guidance branches are in a call of attention."""
         from vcorr.capture.records import TokenLayout
 
-        return TokenLayout(self.text, self.branches, per_sample=self.per_sample)
+        return TokenLayout(self.text, self.branches, per_sample=self.per_sample, passes=self.passes)
 
     def _guidance(self, settings: RunSettings) -> Mapping[str, float]:
         strength = settings.guidance

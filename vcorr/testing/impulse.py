@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from vcorr.capture.recorder import Recorder
 from vcorr.errors import UsageError
+from vcorr.functional.queries import QueryPoints
 from vcorr.geometry import TokenGrid
 from vcorr.records import Clip, RunSettings
 
@@ -123,6 +124,6 @@ class _Queries:
     needs = frozenset({"q"})
     queries: Tensor
 
-    def read(self, capture: Any, queries: Tensor) -> dict[int, Tensor]:
+    def read(self, capture: Any, queries: QueryPoints) -> dict[int, Tensor]:
         self.queries = capture.q.detach().clone()
-        return {-1: queries[:, None].expand(-1, capture.grid.frames, -1)}
+        return {-1: queries.xy[:, None].expand(-1, capture.grid.frames, -1)}

@@ -15,8 +15,10 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from vcorr.bases import VideoModelBase, with_defaults
+from vcorr.capture.passes import PassWatch
 from vcorr.capture.recorder import Recorder
 from vcorr.capture.records import Capture, TokenLayout
+from vcorr.functional.queries import QueryPoints
 from vcorr.geometry import TokenGrid
 from vcorr.records import NO_SITE, Clip, Prediction, RunSettings, Site
 from vcorr.testing.entry import light
@@ -91,13 +93,13 @@ class _Reader:
         self.text: dict[tuple[int, int], int] = {}
         self.heads: dict[int, int] = {}
 
-    def read(self, capture: Capture, queries: Tensor) -> dict[int, Tensor]:
+    def read(self, capture: Capture, queries: QueryPoints) -> dict[int, Tensor]:
         self.text[capture.site.layer, capture.step] = capture.k_text.shape[1]
         self.heads[capture.site.layer] = capture.q.shape[0]
         sums = [tensor.float().mean(dim=(0, 2, 3, 4)) for tensor in (capture.q, capture.k, capture.v, capture.out)]
         trace = torch.stack([sums[0] + sums[1], sums[2] + sums[3]], dim=-1)
         trace[0] = 0
-        return {-1: queries.to(trace.device)[:, None] + trace}
+        return {-1: queries.xy.to(trace.device)[:, None] + trace}
 
 
 class _Beside:
@@ -107,14 +109,14 @@ class _Beside:
         self._part = part
         self.needs = frozenset({part})
 
-    def read(self, capture: Capture, queries: Tensor) -> dict[int, Tensor]:
+    def read(self, capture: Capture, queries: QueryPoints) -> dict[int, Tensor]:
         tensor = getattr(capture, self._part)
         expect(bool(tensor.isfinite().all()), f"{self._part} of {capture.site.name} is not finite.")
-        return {-1: queries[:, None].expand(-1, capture.grid.frames, -1)}
+        return {-1: queries.xy[:, None].expand(-1, capture.grid.frames, -1)}
 
 
 class _Failing(_Reader):
-    def read(self, capture: Capture, queries: Tensor) -> dict[int, Tensor]:
+    def read(self, capture: Capture, queries: QueryPoints) -> dict[int, Tensor]:
         raise _StopError
 
 
@@ -129,22 +131,29 @@ class _Witness(Recorder):
     @contextmanager
     def attach(
         self,
-        module: nn.Module,
+        denoisers: nn.Module | Sequence[nn.Module],
         sites: Sequence[Site],
         layout: TokenLayout,
         grid: TokenGrid | Callable[[Site], TokenGrid],
+        *,
+        watch: PassWatch | None = None,
     ) -> Iterator[None]:
-        before, original = _hooks(module), F.scaled_dot_product_attention
-        handle = module.register_forward_hook(lambda _module, _args, out: self.outputs.extend(_tensors(out)))
+        modules = [denoisers] if isinstance(denoisers, nn.Module) else list(denoisers)
+        before, original = [_hooks(module) for module in modules], F.scaled_dot_product_attention
+        handles = [module.register_forward_hook(self._keep) for module in modules]
         try:
-            with super().attach(module, sites, layout, grid):
+            with super().attach(denoisers, sites, layout, grid, watch=watch):
                 yield
         finally:
-            handle.remove()
-            if _hooks(module) != before:
+            for handle in handles:
+                handle.remove()
+            if [_hooks(module) for module in modules] != before:
                 self.left.append("a forward hook")
             if F.scaled_dot_product_attention is not original:
                 self.left.append("the patch of scaled_dot_product_attention")
+
+    def _keep(self, module: nn.Module, args: Any, out: Any) -> None:
+        self.outputs.extend(_tensors(out))
 
 
 class _ModelSuite:

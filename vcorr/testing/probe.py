@@ -6,7 +6,6 @@ Axes: H heads, F x h x w video tokens, d head width, N query points.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -20,12 +19,14 @@ from vcorr.capture.records import Capture, TokenLayout
 from vcorr.capture.split import hidden_capture, split_call
 from vcorr.capture.tap import AttentionCall
 from vcorr.errors import UsageError
+from vcorr.functional.queries import QueryPoints
 from vcorr.geometry import TokenGrid
-from vcorr.protocols import Rows, VariantProbe
+from vcorr.protocols import Positions, Rows, VariantProbe
 from vcorr.records import HEAD_MEAN, Site, Unrotated
 from vcorr.testing.report import CheckFunction, Report, expect, make, run_checks
 from vcorr.variants import CORRECTED, DIFFTRACK, Switches
 
+Answer = Tensor | Positions | Rows
 HEADS, WIDTH, TEXT = 4, 32, 3
 TENSORS = PARTS - {"mask"}
 SHIFT = (2, 1)
@@ -63,6 +64,7 @@ def check_probe(
         checks.append((f"answers have the right form in {name}", partial(suite.form, dtype)))
     checks += [
         ("frame 0 is the query", suite.first_frame),
+        ("queries may be in a later frame", suite.later_frame),
         ("finds a still picture", lambda: suite.motion((0, 0))),
         ("finds a known motion", lambda: suite.motion(SHIFT)),
         ("one query does not depend on another", suite.independent),
@@ -93,11 +95,24 @@ class _ProbeSuite:
         answers = self._read(self._random(dtype))
         for head, answer in answers.items():
             expect(isinstance(head, int) and HEAD_MEAN <= head < HEADS, f"head {head!r} is not -1 or a head.")
-            if isinstance(answer, Tensor):
-                self._expect_tensor(f"head {head}", answer, (len(QUERIES), GRID.frames, 2))
+            if isinstance(answer, (Tensor, Positions)):
+                self._expect_positions(head, answer)
             else:
                 self._expect_rows(head, answer)
         return f"heads {sorted(answers)}"
+
+    def _expect_positions(self, head: int, answer: Tensor | Positions) -> None:
+        shape = (len(QUERIES), GRID.frames)
+        self._expect_tensor(f"head {head}", _xy(answer), (*shape, 2))
+        if not isinstance(answer, Positions):
+            return
+        if answer.visible is not None:
+            right = tuple(answer.visible.shape) == shape and answer.visible.dtype == torch.bool
+            expect(right, f"head {head}, visible: not a bool tensor {shape}.")
+        if answer.confidence is not None:
+            self._expect_tensor(f"head {head}, confidence", answer.confidence, shape)
+            inside = ((answer.confidence >= 0) & (answer.confidence <= 1)).all()
+            expect(bool(inside), f"head {head}, confidence: a value is not in [0, 1].")
 
     def _expect_rows(self, head: int, rows: Rows) -> None:
         expect(isinstance(rows, Rows), f"head {head}: neither positions nor rows, but {type(rows).__name__}.")
@@ -118,6 +133,14 @@ class _ProbeSuite:
     def first_frame(self) -> None:
         for head, xy in self._positions(self._random()).items():
             expect(torch.equal(xy[:, 0].cpu().float(), self._queries), f"head {head}: [:, 0] is not the query.")
+
+    def later_frame(self) -> None:
+        capture = self._moving(SHIFT)
+        for frame in (GRID.video_frames - 1, 1):
+            latent = GRID.latent_at(frame)
+            for head, xy in self._positions(capture, frame=frame).items():
+                same = torch.equal(xy[:, latent].cpu().float(), self._queries)
+                expect(same, f"head {head}: queries in frame {frame}: [:, {latent}] is not the query.")
 
     def motion(self, shift: tuple[int, int]) -> None:
         # tokens are found again exactly; a refined position may lean towards neighbours, by less than half a token
@@ -169,7 +192,7 @@ class _ProbeSuite:
         self._expect_same("read_each() of corrected is not what read() answers", together[0], self._read(capture))
         for one, other in zip(together, alone, strict=True):
             self._expect_same("read_each() answers a variant otherwise beside another", one, other)
-        kinds = {isinstance(answer, Tensor) for answer in together[0].values()}
+        kinds = {isinstance(answer, (Tensor, Positions)) for answer in together[0].values()}
         expect(kinds == {answers == "positions"}, f"answers is {answers!r}, and the answers are others.")
         return str(answers)
 
@@ -181,12 +204,13 @@ class _ProbeSuite:
             return False
         return True
 
-    def _read_each(self, capture: Capture, variants: Sequence[Switches]) -> Sequence[Mapping[int, Tensor | Rows]]:
+    def _read_each(self, capture: Capture, variants: Sequence[Switches]) -> Sequence[Mapping[int, Answer]]:
         with torch.no_grad():
-            found: Sequence[Mapping[int, Tensor | Rows]] = self._probe.read_each(capture, self._queries, variants)
+            points = QueryPoints(self._queries)
+            found: Sequence[Mapping[int, Answer]] = self._probe.read_each(capture, points, variants)
         return found
 
-    def _expect_same(self, what: str, one: Mapping[int, Tensor | Rows], other: Mapping[int, Tensor | Rows]) -> None:
+    def _expect_same(self, what: str, one: Mapping[int, Answer], other: Mapping[int, Answer]) -> None:
         same = one.keys() == other.keys() and all(
             torch.equal(a, b) for head in one for a, b in zip(*map(_parts, (one[head], other[head])), strict=True)
         )
@@ -194,7 +218,7 @@ class _ProbeSuite:
 
     def untouched(self) -> None:
         capture = self._random()
-        tensors = {part: getattr(capture, part) for part in TENSORS if getattr(capture, part) is not None}
+        tensors = {part: getattr(capture, part) for part in TENSORS & self._probe.needs}
         before = {part: tensor.clone() for part, tensor in tensors.items()}
         state = torch.random.get_rng_state()
         self._read(capture)
@@ -202,16 +226,17 @@ class _ProbeSuite:
             expect(torch.equal(tensor, before[part]), f"{part} was written to: the model would compute with it.")
         expect(torch.equal(state, torch.random.get_rng_state()), "random numbers were drawn: the model's would change.")
 
-    def _positions(self, capture: Capture, queries: Tensor | None = None) -> Mapping[int, Tensor]:
-        return {head: xy for head, xy in self._read(capture, queries).items() if isinstance(xy, Tensor)}
+    def _positions(self, capture: Capture, queries: Tensor | None = None, frame: int = 0) -> Mapping[int, Tensor]:
+        answers = self._read(capture, queries, frame).items()
+        return {head: _xy(answer) for head, answer in answers if isinstance(answer, (Tensor, Positions))}
 
-    def _read(self, capture: Capture, queries: Tensor | None = None) -> Mapping[int, Tensor | Rows]:
+    def _read(self, capture: Capture, queries: Tensor | None = None, frame: int = 0) -> Mapping[int, Answer]:
         with torch.no_grad():
-            answers = self._probe.read(capture, self._queries if queries is None else queries)
+            answers = self._probe.read(capture, QueryPoints(self._queries if queries is None else queries, frame))
         expect(
             isinstance(answers, Mapping) and bool(answers), f"read() must return a mapping of heads, got {answers!r}."
         )
-        found: Mapping[int, Tensor | Rows] = answers
+        found: Mapping[int, Answer] = answers
         return found
 
     def _random(self, dtype: torch.dtype = torch.float32) -> Capture:
@@ -255,17 +280,20 @@ class _ProbeSuite:
             layout,
             step=0,
             noise=0.5,
-            needs=needs - {"hidden"},
             unrotated=unrotated,
             positions=call,
         )
-        if "hidden" not in needs:
-            return capture
-        side_by_side = call.out.transpose(1, 2).flatten(2)
-        return replace(capture, hidden=hidden_capture(side_by_side, site, grid, layout, step=0, noise=0.5).hidden)
+        side_by_side = sequence(out).transpose(1, 2).flatten(2)
+        hidden = hidden_capture(side_by_side, site, grid, layout, step=0, noise=0.5).hidden
+        return capture.replace(hidden=hidden).restricted(needs)
 
 
-def _parts(answer: Tensor | Rows) -> list[Tensor]:
-    if isinstance(answer, Tensor):
-        return [answer]
+def _xy(answer: Tensor | Positions) -> Tensor:
+    return answer.xy if isinstance(answer, Positions) else answer
+
+
+def _parts(answer: Answer) -> list[Tensor]:
+    if isinstance(answer, (Tensor, Positions)):
+        extras = (answer.visible, answer.confidence) if isinstance(answer, Positions) else ()
+        return [_xy(answer), *(part for part in extras if part is not None)]
     return [getattr(answer, part) for part in ("peak_cross", *ROW_PARTS)]

@@ -14,6 +14,7 @@ from vcorr.bases import VideoModelBase, with_defaults
 from vcorr.capture.recorder import Recorder
 from vcorr.entries import Entry
 from vcorr.errors import UsageError
+from vcorr.functional.queries import QueryPoints
 from vcorr.records import Clip, RunSettings
 from vcorr.testing.impulse import find_impulse, make_local, make_pointwise
 from vcorr.testing.report import Report, expect, make, run_checks
@@ -70,10 +71,10 @@ class _Keep:
     def __init__(self) -> None:
         self.seen: Readings = {}
 
-    def read(self, capture: Any, queries: Tensor) -> dict[int, Tensor]:
+    def read(self, capture: Any, queries: QueryPoints) -> dict[int, Tensor]:
         for name in sorted(self.needs):
             self.seen[capture.site.layer, name] = getattr(capture, name).detach().clone()
-        return {-1: queries[:, None].expand(-1, capture.grid.frames, -1)}
+        return {-1: queries.xy[:, None].expand(-1, capture.grid.frames, -1)}
 
 
 class _ReadingSuite:

@@ -172,7 +172,7 @@ class Still:
     needs = frozenset({"q"})
 
     def read(self, capture, queries):
-        return {-1: queries[:, None].expand(-1, capture.grid.frames, -1)}
+        return {-1: queries.xy[:, None].expand(-1, capture.grid.frames, -1)}
 
 
 # ---------------------------------------------------------------------------------------------------------- sixty lines

@@ -12,7 +12,7 @@ from vcorr_diffusers import plugin
 import vcorr
 from vcorr import Clip, RunSettings, UsageError
 from vcorr.capture.recorder import Recorder
-from vcorr.capture.tap import Tap
+from vcorr.capture.tap import Tap, observing
 from vcorr.probes.attention import Attention
 from vcorr.probes.builtin import QueryKeyPosition
 from vcorr.testing import assert_passed, check_model, find_impulse, make_local
@@ -63,7 +63,7 @@ class Keep:
     def read(self, capture, queries):
         self.q[capture.site.layer, capture.step] = capture.q.clone()
         self.text[capture.site.layer, capture.step] = capture.k_text.clone()
-        return {-1: queries[:, None].expand(-1, capture.grid.frames, -1)}
+        return {-1: queries.xy[:, None].expand(-1, capture.grid.frames, -1)}
 
 
 class Stop(Exception):  # noqa: N818
@@ -198,7 +198,7 @@ def test_linear_attention_is_shown_as_it_is_computed():
     clip = make_clip(model.config)
     attentions = [site.name for site in model.sites()]
     recorder = Recorder({}, clip.queries)
-    with Tap(model.pipe.transformer, attentions, calls.append):
+    with Tap(model.pipe.transformer, attentions, observing(calls.append)):
         model.run(clip, RunSettings("renoise", (2,), NUM_STEPS), recorder)
     assert [call.name for call in calls] == attentions
     for call in calls:

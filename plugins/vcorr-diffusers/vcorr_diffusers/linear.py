@@ -37,18 +37,14 @@ class Shown:
     ) -> Tensor:
         """What the processor returns."""
         given = (attn, hidden_states, encoder_hidden_states, attention_mask, rotary_emb)
-        if not listening():
-            result: Tensor = self.processor(*given)
-            return result
-        seen: dict[str, Tensor] = {}
         with ExitStack() as stack:
-            for name, module in _sources(attn).items():
-                stack.callback(module.register_forward_hook(_keep(seen, name)).remove)
-            stack.callback(attn.to_out[0].register_forward_pre_hook(_keep_input(seen)).remove)
-            result = self.processor(*given)
-        q, k, v, out = (_per_head(seen[name], attn.heads) for name in ("q", "k", "v", "out"))
-        q, k = (_turned(F.relu(part), rotary_emb) for part in (q, k))
-        show(*(part.transpose(1, 2) for part in (q, k, v, out)))
+            if listening():
+                seen: dict[str, Tensor] = {}
+                for name, module in _sources(attn).items():
+                    stack.callback(module.register_forward_hook(_keep(seen, name)).remove)
+                shown = _shown(seen, attn.heads, rotary_emb)
+                stack.callback(attn.to_out[0].register_forward_pre_hook(shown).remove)
+            result: Tensor = self.processor(*given)
         return result
 
 
@@ -74,9 +70,14 @@ def _keep(seen: dict[str, Tensor], name: str) -> Callable[[nn.Module, Any, Tenso
     return hook
 
 
-def _keep_input(seen: dict[str, Tensor]) -> Callable[[nn.Module, Any], None]:
-    def hook(_: nn.Module, args: Any) -> None:
-        seen["out"] = args[0]
+def _shown(seen: dict[str, Tensor], heads: Any, rotary: Any) -> Callable[[nn.Module, Any], tuple[Tensor] | None]:
+    """Shows the taps what goes into the output projection; what they put in its place goes in."""
+
+    def hook(_: nn.Module, args: Any) -> tuple[Tensor] | None:
+        q, k, v, out = (_per_head(part, heads) for part in (seen["q"], seen["k"], seen["v"], args[0]))
+        q, k, out = _turned(F.relu(q), rotary), _turned(F.relu(k), rotary), out.transpose(1, 2)
+        result = show(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), out)
+        return None if result is out else (result.transpose(1, 2).flatten(2),)
 
     return hook
 

@@ -33,7 +33,7 @@ class Whole:
     def read(self, capture, queries):
         trace = torch.stack([capture.q.mean(dim=(0, 2, 3, 4)), capture.k.mean(dim=(0, 2, 3, 4))], dim=-1)
         trace[0] = 0
-        return {-1: queries[:, None] + trace}
+        return {-1: queries.xy[:, None] + trace}
 
 
 def loaded(name, dtype="float32", **options):

@@ -12,7 +12,7 @@ from vcorr_unet.structure import unet_blocks
 import vcorr
 from vcorr import Clip, MissingError, RunSettings, TokenGrid, UsageError
 from vcorr.capture.recorder import Recorder
-from vcorr.capture.tap import Tap
+from vcorr.capture.tap import Tap, observing
 from vcorr.cards import load_card
 from vcorr.testing import assert_passed, check_model
 
@@ -38,7 +38,7 @@ class Keeper:
 
     def read(self, capture, queries):
         self.seen[capture.site.layer, capture.step] = capture.q.clone()
-        return {-1: queries[:, None].expand(-1, capture.grid.frames, 2)}
+        return {-1: queries.xy[:, None].expand(-1, capture.grid.frames, 2)}
 
 
 class Stop(Exception):  # noqa: N818
@@ -133,7 +133,11 @@ def test_renoised_passes_are_those_of_the_pipeline(name, loaded, make_clip):
 def test_the_conditional_rows_are_read_under_guidance(name, loaded, make_clip):
     model, clip, calls = loaded(name), make_clip(), []
     sites, differing = model.sites(), []
-    with Tap(model.pipe.unet, [site.name for site in sites], lambda call: calls.append((call.name, call.q.clone()))):
+    with Tap(
+        model.pipe.unet,
+        [site.name for site in sites],
+        observing(lambda call: calls.append((call.name, call.q.clone()))),
+    ):
         _, seen, _ = run(model, clip, RunSettings("generate", (1,), 2, guidance=4.0))
     assert [name for name, _ in calls] == [site.name for site in sites] * 2  # layers count in the order of execution
     for site, (_, q) in zip(sites, calls[len(sites) :], strict=True):
@@ -160,7 +164,7 @@ def test_hidden_states_are_those_after_the_attention(name, loaded, make_clip):
 
         def read(self, capture, queries):
             seen[capture.site.name] = capture.hidden.clone()
-            return {-1: queries[:, None].expand(-1, capture.grid.frames, 2)}
+            return {-1: queries.xy[:, None].expand(-1, capture.grid.frames, 2)}
 
     wanted = [site for site in model.sites() if site.name.startswith("up_blocks.1")]
     modules = dict(model.pipe.unet.named_modules())

@@ -24,7 +24,7 @@ class Hidden:
 
     def read(self, capture, queries):
         self.seen[capture.site.layer] = capture.hidden.clone()
-        return {-1: queries[:, None].expand(-1, capture.grid.frames, 2)}
+        return {-1: queries.xy[:, None].expand(-1, capture.grid.frames, 2)}
 
 
 def see_no_neighbours(unet):

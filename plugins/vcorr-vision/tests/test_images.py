@@ -80,7 +80,7 @@ def test_what_is_read_is_what_the_network_puts_out(name, loaded, make_clip):
 
         def read(self, capture, queries):
             seen[capture.site.layer] = capture.hidden.clone()
-            return {-1: queries[:, None].expand(-1, capture.grid.frames, 2)}
+            return {-1: queries.xy[:, None].expand(-1, capture.grid.frames, 2)}
 
     answers(model, clip, hidden=Hidden())
     pixels = model.normalisation.apply(clip.video, "cpu", torch.float32)

@@ -134,6 +134,11 @@ class Wan(DiffusersVideoModel[WanConfig]):
             "expand_timesteps": pipe.config.get("expand_timesteps", False),
         }
 
+    @property
+    def denoisers(self) -> tuple[str, ...]:
+        """Both transformers of the models that have two."""
+        return ("transformer", "transformer_2") if self.config.boundary_ratio else ("transformer",)
+
     def denoiser_at(self, timestep: float) -> str:
         """The second transformer, where there is one, below the boundary."""
         ratio = self.pipe.config.get("boundary_ratio")
