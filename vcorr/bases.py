@@ -14,7 +14,7 @@ from types import MethodType
 from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
 from vcorr.geometry import TokenGrid
-from vcorr.records import ModelCard, Readout, Site
+from vcorr.records import Mode, ModelCard, Readout, RunSettings, Site
 from vcorr.variants import CORRECTED, PredictionKind, Switches
 
 if TYPE_CHECKING:
@@ -36,6 +36,9 @@ class VideoModelBase:
     needs_image: bool = False
     """Whether sampling starts from an image, frame 0 of the clip's video."""
 
+    modes: tuple[Mode, ...] = ("renoise", "generate")
+    """The modes that `run` knows (`vcorr.modes`); a run in another one is refused before anything is loaded."""
+
     def weights_id(self, weights: str) -> str:
         """What identifies the weights behind `--weights`, without loading them; the value itself by default.
 
@@ -53,6 +56,15 @@ class VideoModelBase:
 
         Raises:
             UsageError: the model cannot generate such a video.
+        """
+
+    def check_settings(self, settings: RunSettings) -> None:
+        """Checks that the loaded model can run with these settings; passes by default.
+
+        Called once after `load`, so that what no clip can be run with is one error and not a failure per clip.
+
+        Raises:
+            UsageError: it cannot.
         """
 
     def model_card(self) -> ModelCard | None:

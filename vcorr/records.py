@@ -17,7 +17,8 @@ from vcorr.geometry import TokenGrid
 from vcorr.rotary import Rotary
 from vcorr.variants import DEFAULT_VARIANT, NamedVariant
 
-Mode = Literal["renoise", "generate"]
+Mode = Literal["renoise", "generate", "invert"]
+"""The words for `vcorr.modes.RunMode`."""
 Attention = Literal["full3d", "factorised", "linear", "none"]
 Readout = Literal["token", "free"]
 Axes = Literal["bhnd", "bnhd", "bnc"]
@@ -357,7 +358,8 @@ class Clip:
 class RunSettings:
     """What a model adapter is asked to do with a clip.
 
-    mode: "renoise" (encode the clip's video, add the noise of each chosen step, one forward pass a step) or "generate".
+    mode: "renoise" (encode the clip's video, add the noise of each chosen step, one forward pass a step), "generate"
+    (sample from noise), or "invert" (walk the clip's video back along the sampler); `vcorr.modes` says what each means.
     steps: 0-based indices into the scheduler's `num_steps` timesteps, ascending; 0 is the noisiest.
     seed: of the noise; the same seed and clip give the same noise whatever else is chosen. In generate mode every clip
     is sampled with the same seed. guidance: strength of classifier-free guidance in generate mode, 1 for none; None for

@@ -159,7 +159,7 @@ def test_missing_weights(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("clip", "settings", "reason"),
     [
-        (make_clip(), RunSettings("dream", (0,), 10), "'dream' is not available"),
+        (make_clip(), RunSettings("dream", (0,), 10), "Unknown mode 'dream'"),
         (make_clip(), RunSettings("generate", (10,), 10), "10 steps, 0 to 9"),
         (make_clip(), RunSettings("renoise", (10,), 10), "10 steps, 0 to 9"),
         (make_clip(height=32), RunSettings("renoise", (0,), 10), "the model reads 9 frames of 64x96"),

@@ -23,6 +23,7 @@ from vcorr.diffusion.text import PromptEncoding
 from vcorr.diffusion.weights import WeightsSource, locate_weights
 from vcorr.errors import PluginError, UsageError
 from vcorr.geometry import TokenGrid
+from vcorr.modes import mode_of
 from vcorr.records import Clip, ModelCard, RunSettings, Site
 
 if TYPE_CHECKING:
@@ -329,10 +330,8 @@ class DiffusersVideoModel(VideoModelBase, Generic[C]):
             UsageError: an unknown mode, a step that does not exist, a prompt that is too long, or a clip of another
                 size than `grid`.
         """
-        if settings.mode == "generate":
+        if mode_of(settings.mode).makes_video:
             return self._generate(clip, settings, recorder)
-        if settings.mode != "renoise":
-            raise UsageError(f"Mode {settings.mode!r} is not available.", hint="There are renoise and generate.")
         self._renoise(clip, settings, recorder)
         return None
 

@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 
 from vcorr.errors import StoreError, UsageError
 from vcorr.geometry import TokenGrid
+from vcorr.modes import mode_of
 from vcorr.store import shards
 from vcorr.store.fingerprint import differing, flat
 from vcorr.store.rundir import RunDirectory
@@ -56,7 +57,7 @@ def check_same_tracks(a: RunDirectory, b: RunDirectory, clips: Sequence[str]) ->
     Raises:
         UsageError: a clip differs.
     """
-    if any(_record(run)["row_context"]["mode"] == "generate" for run in (a, b)):
+    if any(mode_of(_record(run)["row_context"]["mode"]).makes_video for run in (a, b)):
         return
     for clip in clips:
         left, right = (shards.read_shard(run.shard("tracks", clip), "tracks") for run in (a, b))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -51,8 +51,8 @@ class Estimate:
 def estimate(plan: Plan, out: Path) -> Estimate:
     """Estimates a plan. Loads the first clip (for its size), never the model."""
     clip, grid = prepare_clip(plan, plan.clips[0])
-    sized = clip if plan.settings.mode == "renoise" else replace(clip, video=None)
-    passes = len(plan.clips) * (len(plan.settings.steps) if plan.sites else 0)
+    sized = plan.mode.sized(clip)
+    passes = len(plan.clips) * (plan.mode.passes(plan.settings) if plan.sites else 0)
     run = RunDirectory(out / plan.fingerprints()["predict"][:LENGTH])
     flops = _forward_flops(plan, sized)
     return Estimate(
@@ -108,7 +108,7 @@ def _disk(plan: Plan, grid: TokenGrid, points: int) -> float:
     sites = max(1, len(plan.sites)) * max(1, len(plan.settings.steps) if plan.sites else 1)
     predictions = sum(heads.values()) if heads else 1
     stored = sites * predictions * (STORED_SHARE * points * grid.frames * 8 + 400)
-    video = 3 * grid.video_frames * grid.height * grid.width if plan.settings.mode == "generate" else 0
+    video = 3 * grid.video_frames * grid.height * grid.width if plan.mode.makes_video else 0
     return len(plan.clips) * (stored + LOSSLESS_SHARE * video)
 
 

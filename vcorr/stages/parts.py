@@ -10,8 +10,9 @@ from typing import Any
 from vcorr.bases import TrackerBase, with_defaults
 from vcorr.entries import Entry
 from vcorr.errors import UsageError, unknown_name
+from vcorr.modes import RunMode
 from vcorr.protocols import VideoModel
-from vcorr.records import Clip, Mode
+from vcorr.records import Clip
 from vcorr.registry import Registered, Registry
 from vcorr.spec import RunSpec, make_config
 from vcorr.store.fingerprint import plain
@@ -53,10 +54,9 @@ def model_part(spec: RunSpec, registry: Registry) -> Part:
     return make_part(registered, options, "model")
 
 
-def tracker_part(spec: RunSpec, registry: Registry, mode: Mode, first: Clip | None) -> Part | None:
+def tracker_part(spec: RunSpec, registry: Registry, mode: RunMode, first: Clip | None) -> Part | None:
     """The tracker that was named; none where the videos come with tracks of their own, else the default one."""
-    own = mode == "renoise" and (first is None or first.tracks is not None)
-    if spec.tracker is None and own:
+    if spec.tracker is None and mode.has_tracks(first):
         return None
     return make_part(registry.trackers.get(spec.tracker or DEFAULT_TRACKER), spec.options.get("tracker", {}), "tracker")
 

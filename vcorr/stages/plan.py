@@ -14,8 +14,9 @@ from vcorr.datasets.notes import fit_notes
 from vcorr.entries import ModelEntry, TrackerEntry
 from vcorr.errors import PluginError, UsageError, unknown_name
 from vcorr.geometry import TokenGrid
+from vcorr.modes import Renoise, RunMode, chosen_mode, mode_of
 from vcorr.protocols import Dataset, Probe, VideoModel
-from vcorr.records import NO_SITE, Clip, Mode, ModelCard, RunSettings, Site
+from vcorr.records import NO_SITE, Clip, ModelCard, RunSettings, Site
 from vcorr.registry import Registry
 from vcorr.spec import DEFAULT_STEPS, RunSpec, default_steps, parse_indices
 from vcorr.stages.data import check_image, chosen_clips, data_identity, data_part, first_clip
@@ -30,6 +31,8 @@ CAPTURE_VERSION = 1
 
 SCORING_VERSION = 1
 """Raised when floors, ceilings or the time map of the score stage may change."""
+
+_OTHER_DATA = "The data holds prompts or images only: name data with videos, --data NAME (vcorr list datasets)."
 
 NUMERIC_PACKAGES = ("torch", "diffusers", "transformers", "numpy")
 
@@ -64,6 +67,11 @@ class Plan:
     dtype: str
     weights_id: str
     versions: Mapping[str, str]
+
+    @property
+    def mode(self) -> RunMode:
+        """What the model does with a clip."""
+        return mode_of(self.settings.mode)
 
     @property
     def attention(self) -> str:
@@ -180,14 +188,15 @@ def make_plan(spec: RunSpec, registry: Registry, *, probing: bool = True) -> Pla
     sites = _sites(adapter, spec.layers, model.entry.label)
     clips = chosen_clips(dataset, spec.limit, data.entry.label)
     first = first_clip(dataset, clips[0])
-    mode = _mode(spec, first)
+    mode = chosen_mode(spec.mode, first)
     steps, num_steps = _chosen_steps(spec, adapter, mode, model.entry.label)
-    if mode == "generate" and needs_image:
+    _check_mode(spec, adapter, mode, model.entry.label)
+    if mode.makes_video and needs_image:
         check_image(model, data, first)
-    sized = replace(first, video=None, tracks=None) if first and mode == "generate" else first
+    sized = mode.sized(first) if first else None
     made = {part.entry.name: part.create() for part in probes}
     fitted = _preflight(adapter, made, sites, sized, alone=len(clips) == 1)
-    if mode == "generate":
+    if mode.makes_video:
         _check_makes(adapter, sites, sized)
     device, device_name, dtype = chosen_device(spec)
     tracker = tracker_part(spec, registry, mode, first)
@@ -207,7 +216,7 @@ def make_plan(spec: RunSpec, registry: Registry, *, probing: bool = True) -> Pla
         clips=clips,
         sites=sites,
         fitted=fitted,
-        settings=RunSettings(mode, steps, num_steps, spec.seed, spec.guidance),
+        settings=RunSettings(mode.name, steps, num_steps, spec.seed, spec.guidance),
         device=device,
         device_name=device_name,
         dtype=dtype,
@@ -217,8 +226,8 @@ def make_plan(spec: RunSpec, registry: Registry, *, probing: bool = True) -> Pla
 
 
 def _refuse_unavailable(spec: RunSpec) -> None:
-    if spec.mode not in (None, "renoise", "generate"):
-        raise unknown_name("mode", str(spec.mode), ["renoise", "generate"])
+    if spec.mode is not None:
+        mode_of(spec.mode)  # an unknown word is said before anything is looked up
     if spec.executor != "local":
         raise UsageError(
             f"--executor {spec.executor} is not available in this version.", hint="docs/protocol.md lists what is."
@@ -287,18 +296,18 @@ def _weights_id(adapter: VideoModel, spec: RunSpec) -> str:
     return str(with_defaults(adapter, VideoModelBase).weights_id(spec.weights))
 
 
-def _mode(spec: RunSpec, first: Clip | None) -> Mode:
-    """The mode that was named, else renoise where there is a video to add noise to; one frame is an image."""
-    has_video = first is None or (first.video is not None and len(first.video) > 1)
-    mode = spec.mode or ("renoise" if has_video else "generate")
-    if mode == "renoise" and not has_video:
-        raise UsageError(
-            "--mode renoise needs videos, and this data has prompts or images only.", hint="Leave --mode out."
-        )
-    return "generate" if mode == "generate" else "renoise"
+def _check_mode(spec: RunSpec, adapter: VideoModel, mode: RunMode, label: str) -> None:
+    known = with_defaults(adapter, VideoModelBase).modes
+    if mode.name in known:
+        return
+    others = " or ".join(f"--mode {name}" for name in known)
+    raise UsageError(
+        f"{label} cannot run in {mode.name} mode.",
+        hint=f"It runs with {others}." if spec.mode else _OTHER_DATA,
+    )
 
 
-def _chosen_steps(spec: RunSpec, adapter: VideoModel, mode: Mode, label: str) -> tuple[tuple[int, ...], int]:
+def _chosen_steps(spec: RunSpec, adapter: VideoModel, mode: RunMode, label: str) -> tuple[tuple[int, ...], int]:
     """The steps to read and how many there are; for a model without noise "no step", and none."""
     usual = int(with_defaults(adapter, VideoModelBase).steps)
     if usual:
@@ -308,7 +317,7 @@ def _chosen_steps(spec: RunSpec, adapter: VideoModel, mode: Mode, label: str) ->
     asked = {
         "--steps": spec.steps != DEFAULT_STEPS,
         "--set num_steps": spec.num_steps is not None,
-        "--mode generate": mode == "generate",
+        f"--mode {mode.name}": not isinstance(mode, Renoise),
     }
     for flag, given in asked.items():
         if given:
@@ -321,8 +330,8 @@ def _chosen_steps(spec: RunSpec, adapter: VideoModel, mode: Mode, label: str) ->
 
 def _way_out(flag: str, spec: RunSpec) -> str:
     """How to run a model without noise after all; data without videos asks for generation unasked."""
-    if flag == "--mode generate" and spec.mode is None:
-        return "The data holds prompts or images only: name data with videos, --data NAME (vcorr list datasets)."
+    if flag.startswith("--mode") and spec.mode is None:
+        return _OTHER_DATA
     return f"Leave out {flag}."
 
 

@@ -54,7 +54,7 @@ def predict_clip(
     video = plan.adapter.run(clip, plan.settings, recorder)
     answers = recorder.answers
     _check_complete(plan, answers)
-    if plan.settings.mode == "generate":
+    if plan.mode.makes_video:
         clip = _generated(plan, clip, video, grid)
     return Predicted(clip, answers)
 
@@ -77,22 +77,15 @@ def prepare_clip(plan: Plan, clip_id: str) -> tuple[Clip, TokenGrid]:
 
     In generate mode a dataset's videos give their first frame to models that continue an image, and nothing to others.
     """
-    clip = plan.dataset.clip(clip_id)
-    if plan.settings.mode == "generate":
-        keep = clip.video if with_defaults(plan.adapter, VideoModelBase).needs_image else None
-        clip = replace(clip, video=keep, tracks=None)
-    generating = plan.settings.mode == "generate"
-    # what a model makes has its own size, whatever the video is like that gives its first frame
-    sized = replace(clip, video=None) if generating else clip
-    grid = plan.adapter.grid(sized, plan.sites[0] if plan.sites else None)
-    if not generating:
-        clip = fit_clip(clip, grid)
-    if generating:
-        if clip.video is not None:
-            clip = replace(clip, video=resize_video(clip.video, round(grid.height), round(grid.width)))
-        side = clip.query_side or DEFAULT_QUERY_SIDE
-        clip = clip.with_queries(query_grid(side, round(grid.height), round(grid.width)))
-    return clip, grid
+    needs_image = bool(with_defaults(plan.adapter, VideoModelBase).needs_image)
+    clip = plan.mode.given(plan.dataset.clip(clip_id), needs_image=needs_image)
+    grid = plan.adapter.grid(plan.mode.sized(clip), plan.sites[0] if plan.sites else None)
+    if not plan.mode.makes_video:
+        return fit_clip(clip, grid), grid
+    height, width = round(grid.height), round(grid.width)
+    if clip.video is not None:
+        clip = replace(clip, video=resize_video(clip.video, height, width))
+    return clip.with_queries(query_grid(clip.query_side or DEFAULT_QUERY_SIDE, height, width)), grid
 
 
 def _checked_video(plan: Plan, video: NDArray[np.uint8] | None, grid: TokenGrid) -> NDArray[np.uint8]:

@@ -38,7 +38,7 @@ def stored_clip(plan: Plan, run: RunDirectory, clip_id: str) -> Clip:
         StoreError: the generated video is missing or damaged.
     """
     clip, _ = prepare_clip(plan, clip_id)
-    if plan.settings.mode == "renoise":
+    if not plan.mode.makes_video:
         return clip
     video = read_lossless(run.path / VIDEOS / video_path_name(clip_id), _stored_hash(run, clip_id))
     return replace(clip, video=video, tracks=None)
@@ -62,8 +62,8 @@ def rows_of_tracks(plan: Plan, run: RunDirectory, clip: Clip, tracker: Tracker |
     tracks = clip.tracks if tracker is None else tracked(tracker, clip)
     if tracks is None:
         return []
-    generated = plan.settings.mode == "generate"
-    return track_rows(run.run_id, plan, clip, tracks, video_hash(clip.video) if generated else "")
+    video = video_hash(clip.video) if plan.mode.makes_video else ""
+    return track_rows(run.run_id, plan, clip, tracks, video)
 
 
 def tracked(tracker: Tracker, clip: Clip) -> Tracks:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from vcorr.bases import DatasetBase, with_defaults
+from vcorr.bases import DatasetBase, VideoModelBase, with_defaults
 from vcorr.errors import MissingError, PluginError, StoreError
 from vcorr.protocols import Probe, Tracker
 from vcorr.stages import predict, score, track
@@ -156,7 +156,7 @@ class Worker:
         try:
             predicted = predict.predict_clip(self._plan, self._probes, clip_id, self.events.step_done)
             self.model_seconds += time.monotonic() - began
-            if self._plan.settings.mode == "generate":
+            if self._plan.mode.makes_video:
                 track.keep_video(self._run, predicted.clip)
             tracks = track.rows_of_tracks(self._plan, self._run, predicted.clip, self._tracker)
         except (PluginError, MissingError, StoreError):
@@ -183,6 +183,7 @@ class Worker:
         forget_peak(plan.device)
         began = time.monotonic()
         plan.adapter.load(plan.device, plan.dtype, plan.spec.weights)
+        with_defaults(plan.adapter, VideoModelBase).check_settings(plan.settings)
         self.load_seconds = time.monotonic() - began
         self._probes = {probe.entry.name: probe.create() for probe in plan.probes}
         self._loaded = True

@@ -20,6 +20,7 @@ from vcorr.capture.recorder import Recorder
 from vcorr.capture.records import Capture, TokenLayout
 from vcorr.functional.queries import QueryPoints
 from vcorr.geometry import TokenGrid
+from vcorr.modes import mode_of
 from vcorr.records import NO_SITE, Clip, Prediction, RunSettings, Site
 from vcorr.testing.entry import light
 from vcorr.testing.report import CheckFunction, Report, expect, make, run_checks
@@ -191,8 +192,8 @@ class _ModelSuite:
 
     def runs(self) -> None:
         video = self._run(_Witness({}, self._clip))
-        if self._settings.mode == "renoise":
-            expect(video is None, "run() must return None in renoise mode.")
+        if not mode_of(self._settings.mode).makes_video:
+            expect(video is None, f"run() must return None in {self._settings.mode} mode.")
         else:
             array = (
                 isinstance(video, np.ndarray) and video.dtype == np.uint8 and video.ndim == 4 and video.shape[3] == 3
@@ -271,7 +272,7 @@ class _ModelSuite:
 
     def steps(self) -> str | None:
         if self._settings.mode != "renoise" or len(self._settings.steps) < 2:
-            return "one step only" if self._settings.mode == "renoise" else "generate mode"
+            return "one step only" if self._settings.mode == "renoise" else f"{self._settings.mode} mode"
         last = self._settings.steps[-1]
         alone = self._read(RunSettings(steps=(last,), num_steps=self._settings.num_steps, seed=self._settings.seed))[0]
         together = [prediction for prediction in self._probed[0].predictions if prediction.step in (last, -1)]

@@ -36,6 +36,7 @@ class Baseline(VideoModelBase, ABC):
     """What the baselines share: no sites, no weights, one answer a clip (`vcorr.protocols.VideoModel`)."""
 
     readout: ClassVar[Readout] = "token"
+    modes = ("renoise",)
 
     def __init__(self, config: BaselineConfig) -> None:
         if config.stride < 1:
@@ -69,9 +70,10 @@ class Baseline(VideoModelBase, ABC):
         """Answers every query of the clip.
 
         Raises:
-            UsageError: generate mode, a clip of another size than `grid` says, or a query outside the frame.
+            UsageError: another mode than renoise, a clip of another size than `grid` says, or a query outside the
+                frame.
         """
-        if settings.mode != "renoise":
+        if settings.mode not in self.modes:
             raise UsageError(
                 f"Baselines read videos; they cannot run in {settings.mode} mode.", hint="Use --mode renoise."
             )
