@@ -1,5 +1,6 @@
 """vcorr.record reads a pipeline's own loop, counts its steps, and says what it cannot use."""
 
+import dataclasses
 import math
 import runpy
 import threading
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
+from support.wan import TwoStageWan, WanConfig
 from torch import nn
 
 import vcorr
@@ -412,3 +414,70 @@ def test_a_pipeline_keeps_its_progress_bar(cookbook):
 def test_a_plugin_of_another_architecture_is_told(cookbook):
     with pytest.raises(CaptureError, match="WanTransformer3DModel has no module"):
         vcorr.record(cookbook["wan"].transformer, layout="cogvideox", probes="qk")
+
+
+@pytest.mark.parametrize("wrong", [{"frames": 2, "temporal_ratio": 8}, {"rows": 6, "cols": 4, "stride": (24, 10.5)}])
+def test_a_grid_that_the_latents_do_not_make_is_refused_with_both(cookbook, wrong):
+    pipe, prompt, video = cookbook["pipe"], cookbook["prompt"], cookbook["video"]
+    right = vcorr.TokenGrid(frames=3, rows=4, cols=6, stride=(16, 16), temporal_ratio=4)
+    given = dataclasses.replace(right, **{"video_frames": None, **wrong})
+    rec = vcorr.record(pipe.transformer, layout="cogvideox", probes="qk", grid=given)
+    with pytest.raises(UsageError, match=r"the grid that was given is(.|\n)*make 3 x 4 x 6 tokens"), rec:
+        pipe(**prompt, **video)
+
+
+# --------------------------------------------------------------------------------------- denoisers that take turns
+
+
+@pytest.fixture(scope="module")
+def experts():
+    model = TwoStageWan(WanConfig(height=32, width=32, frames=5))
+    model.load("cpu", "float32", "random")
+    return model
+
+
+def sample_experts(model, steps=6):
+    clip = vcorr.Clip("clip", "a", np.array([[10.5, 20.5]], np.float32))
+    call = {**model.call_inputs(clip, model.grid(clip, None)), "generator": torch.Generator().manual_seed(0)}
+    model.pipe(**call, height=32, width=32, num_frames=5, num_inference_steps=steps, output_type="latent")
+
+
+def layout_of(model):
+    grid = model.grid(vcorr.Clip("clip", "", np.zeros((0, 2), np.float32)), None)
+    return vcorr.Layout(grid=grid, sites="blocks.{}.attn1")
+
+
+def test_no_step_of_denoisers_that_take_turns_is_missed(experts):
+    pipe = experts.pipe
+    with vcorr.record([pipe.transformer, pipe.transformer_2], layout=layout_of(experts), probes="qk") as rec:
+        sample_experts(experts)
+    assert rec.steps == 6
+    assert sorted({p.step for p in rec.predictions}) == list(range(6))
+    assert rec.passes == {"cond": 6, "uncond": 6}
+    for module in (pipe.transformer, pipe.transformer_2):
+        assert not any(child._forward_hooks or child._forward_pre_hooks for child in module.modules())
+
+
+def test_what_is_read_is_the_one_that_runs(experts):
+    pipe, seen = experts.pipe, {}
+    for name in ("transformer", "transformer_2"):
+        with vcorr.record(getattr(pipe, name), layout=layout_of(experts), probes="qk") as rec:
+            sample_experts(experts)
+        seen[name] = rec.predictions
+    with vcorr.record([pipe.transformer, pipe.transformer_2], layout=layout_of(experts), probes="qk") as rec:
+        sample_experts(experts)
+    apart = [p.xy for name in ("transformer", "transformer_2") for p in seen[name]]
+    assert all(np.array_equal(p.xy, xy) for p, xy in zip(rec.predictions, apart, strict=True))
+
+
+def test_one_of_several_denoisers_is_refused_where_a_plugin_knows_of_the_others(experts):
+    with pytest.raises(UsageError, match=r"2 denoisers that take turns, transformer, transformer_2(.|\n)*record\(pipe"):
+        vcorr.record(experts.pipe.transformer, layout="wan2.2-a14b", probes="qk")
+
+
+def test_several_modules_are_checked_each(experts):
+    pipe = experts.pipe
+    with pytest.raises(CaptureError, match="has no module 'blocks.0.attn1'"):
+        vcorr.record([pipe.transformer, nn.Identity()], layout=layout_of(experts), probes="qk")
+    with pytest.raises(UsageError, match="no module was given"):
+        vcorr.record([], layout=layout_of(experts), probes="qk")
