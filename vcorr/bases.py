@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from vcorr.capture.records import Capture
     from vcorr.functional.queries import QueryPoints
-    from vcorr.protocols import Positions, Rows
+    from vcorr.probe_protocols import Positions, Rows
 
 B = TypeVar("B")
 

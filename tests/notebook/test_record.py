@@ -477,7 +477,7 @@ def test_one_of_several_denoisers_is_refused_where_a_plugin_knows_of_the_others(
 
 def test_several_modules_are_checked_each(experts):
     pipe = experts.pipe
-    with pytest.raises(CaptureError, match="has no module 'blocks.0.attn1'"):
+    with pytest.raises(CaptureError, match=r"has no module 'blocks\.0\.attn1'"):
         vcorr.record([pipe.transformer, nn.Identity()], layout=layout_of(experts), probes="qk")
     with pytest.raises(UsageError, match="no module was given"):
         vcorr.record([], layout=layout_of(experts), probes="qk")

@@ -25,7 +25,7 @@ from vcorr.capture.tap import AttentionCall, Tap, unheard
 from vcorr.errors import CaptureError
 from vcorr.functional.queries import QueryPoints
 from vcorr.geometry import TokenGrid
-from vcorr.protocols import Probe
+from vcorr.probe_protocols import Probe
 from vcorr.records import Site
 from vcorr.variants import NamedVariant
 

@@ -20,7 +20,7 @@ from vcorr.capture.records import Capture
 from vcorr.errors import NumericalError, PluginError
 from vcorr.functional.queries import QueryPoints
 from vcorr.geometry import TokenGrid
-from vcorr.protocols import Positions, Probe, Rows, VariantProbe
+from vcorr.probe_protocols import Positions, Probe, Rows, VariantProbe
 from vcorr.records import HEAD_MEAN, Prediction, Readout, RowsPrediction, Site
 from vcorr.variants import DEFAULT_VARIANT, NamedVariant
 

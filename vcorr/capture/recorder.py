@@ -29,7 +29,7 @@ from vcorr.capture.tap import AttentionCall, Tap, observing
 from vcorr.errors import CaptureError, PluginError, UsageError
 from vcorr.functional.queries import QueryPoints
 from vcorr.geometry import TokenGrid
-from vcorr.protocols import Probe
+from vcorr.probe_protocols import Probe
 from vcorr.records import NO_SITE, Attention, Prediction, Queries, Readout, RowsPrediction, Site
 from vcorr.variants import DEFAULT_VARIANT, NamedVariant
 
