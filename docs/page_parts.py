@@ -12,7 +12,7 @@ from typing import Any
 import class_reference
 import model_pages
 from command_output import printed
-from page_words import CARD_EXTRAS, CARD_FIELDS, COLUMNS, ENTRY_FIELDS, SWITCH_SOURCES, UNITS
+from page_words import CARD_EXTRAS, CARD_FIELDS, ENTRY_FIELDS, SWITCH_SOURCES
 
 ROOT = Path(__file__).resolve().parents[1]
 OWN = {"vcorr", *(project.parent.name for project in ROOT.glob("plugins/*/pyproject.toml"))}
@@ -108,9 +108,10 @@ def columns_of(table: Any) -> Callable[[], str]:
     """A part: the columns of one table."""
 
     def part() -> str:
-        from vcorr.store.schema import schema
+        from vcorr.store.columns import described
+        from vcorr.store.schema import ROWS
 
-        rows = [(f"`{f.name}`", f"{f.type}", UNITS.get(f.name, ""), _meaning(table, f.name)) for f in schema(table)]
+        rows = [(f"`{c.name}`", f"{c.type}", c.unit, c.meaning) for c in described(ROWS[table])]
         return _table(("column", "type", "unit", "meaning"), rows)
 
     return part
@@ -267,15 +268,6 @@ def _command_names(group: Any, prefix: str = "") -> list[str]:
 def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
     lines = [head, ("---",) * len(head), *(tuple(cell.replace("|", "\\|") for cell in row) for row in rows)]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines).replace("|  |", "| |") + "\n"
-
-
-def _meaning(table: str, column: str) -> str:
-    if column == "xy":
-        size = {"predictions": "latent frame: N x F", "tracks": "frame: N x T"}[table]
-        return f"Positions of the points in every {size} x (x, y), row-major."
-    if column == "frames" or column in COLUMNS:
-        return COLUMNS[column]
-    raise KeyError(f"docs/page_words.py does not say what the column {column!r} means")
 
 
 def _default(field: dataclasses.Field[Any]) -> str:

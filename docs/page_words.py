@@ -2,60 +2,6 @@
 
 from __future__ import annotations
 
-COLUMNS = {
-    "run": "Id of the run, the name of its directory.",
-    "model": "Name of the model, as typed after `--model`.",
-    "attention": "What a token can see: `full3d`, `factorised`, `linear` or `none`. Empty in the row of a failed clip.",
-    "weights": "What identifies the weights: `embedded:HASH`, `hub:ID@REVISION`, `path:HASH`, `random:SEED` or `none`.",
-    "probe": "Name of the probe; `direct` for models that answer without attention.",
-    "dataset": "Name of the dataset.",
-    "split": "Split of the dataset.",
-    "mode": "`renoise`: noise is added to the clip; `generate`: the video is sampled from the prompt.",
-    "tracker": "Who made the reference tracks; `exact` where they are known by construction.",
-    "clip": "Id of the clip.",
-    "layer": "Attention layer, from 0 in the order of execution; -1 without a site.",
-    "layer_name": "Path of the attention module inside the denoiser.",
-    "step": "Index into the scheduler's timesteps, 0 the noisiest; -1 without a site or without noise.",
-    "noise": "sigma / (alpha + sigma) of the step; NaN without noise.",
-    "head": "Attention head, from 0; -1 for the answer of several heads together.",
-    "metric": "Name of the score, a column of a metric, `NAME@DIMENSION:STRATUM` for one stratum of pairs; empty in "
-    "the one row of a clip that failed or has no tracks.",
-    "variant": "`corrected` or `difftrack`: under which it was scored; in `predictions`, under which it was read.",
-    "switches": "Switches flipped off the variant, as in `time_map=stretched+scale=heads`; empty for none.",
-    "value": "The score; NaN means not scored.",
-    "floor": "What standing still scores on the same pairs.",
-    "ceiling": "What the best answer the read-out can give scores on the same pairs.",
-    "n": "(point, frame) pairs the value is a share of.",
-    "seed": "Seed of the noise.",
-    "status": "`ok` or `failed`; in `scores` also `not_scored`, for a value that is NaN.",
-    "error": "Kind and first line of the error of a failed clip; else empty.",
-    "readout": "`token`: only motions by whole tokens can be answered. `free`: any position can.",
-    "grid": "The token grid as JSON: `TokenGrid.from_dict(json.loads(grid))`.",
-    "points": "N, the number of query points.",
-    "latents": "F, the number of latent frames.",
-    "kind": "`positions`: where the points went, in `xy`. `rows`: where attention rows put their weight, in `rows`.",
-    "rows": "Attention rows, N x (F - 1 + 5): peaks over later latents, peak_self, peak_text, sum_cross, _self, _text.",
-    "video": "Hash of the generated video that the tracks belong to; empty for the data's own videos.",
-    "prompt": "Text of the clip.",
-    "tracker_version": "Version of the tracker.",
-    "licence": "Licence of the tracker, which its tracks and whatever is computed from them come under; empty for "
-    "tracks of a dataset that does not say.",
-    "height": "H, of the video as the model read it.",
-    "width": "W, of the video as the model read it.",
-    "frames": "T, video frames as the model read them.",
-    "queries": "Query points in frame 0: N x (x, y), row-major.",
-    "visible": "N x T, row-major; true where the point can be seen.",
-    "boundary": "N: distance in frame 0 from the point to the nearest boundary between layers (object, background); "
-    "infinite where there is none, empty where it is not known.",
-}
-"""What a column means. `xy` differs between the tables, see `_meaning`."""
-
-UNITS = {
-    **dict.fromkeys(("value", "floor", "ceiling", "noise"), "in [0, 1]"),
-    **dict.fromkeys(("xy", "queries", "boundary", "height", "width"), "pixels"),
-    "n": "count",
-}
-
 SWITCH_SOURCES = {
     "readout": "`AP` 3242-3249, `evaluate_tapvid.py` 331-351; the margin also in `utils/matching.py` 56",
     "time_map": "`utils/track_vis.py` 18; always to 49 frames, `AP` 3256 and 3290",

@@ -120,3 +120,19 @@ def test_a_config_file_that_nests_a_plain_key(tmp_path) -> None:
     (tmp_path / "run.yaml").write_text("variant: {a: b}\n")
     with pytest.raises(vcorr.UsageError, match="variant is one value, and not keys and values"):
         build_spec({}, config_file=tmp_path / "run.yaml")
+
+
+def test_the_strength_of_guidance_under_its_former_name_is_cfg(tmp_path: Path) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text("model: tiny\nguidance: 6\n")
+    assert build_spec({}, config_file=path).cfg == 6.0
+    assert build_spec({}, assignments=["guidance=2.5"]).cfg == 2.5
+    assert build_spec({"cfg": 3.0}, config_file=path).cfg == 3.0
+
+
+@pytest.mark.parametrize("text", ["guidance: cag", "guidance: true", "set: {guidance: pag}"])
+def test_a_method_of_guidance_is_not_taken_for_a_strength(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text(f"model: tiny\n{text}\n")
+    with pytest.raises(vcorr.UsageError, match=r"guidance names a method(.|\n)*--cfg 6"):
+        build_spec({}, config_file=path)

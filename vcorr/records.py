@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,8 @@ Mode = Literal["renoise", "generate", "invert"]
 """The words for `vcorr.modes.RunMode`."""
 Attention = Literal["full3d", "factorised", "linear", "none"]
 Readout = Literal["token", "free"]
+QueryMode = Literal["frame", "first", "strided"]
+InputClass = Literal["", "256", "full"]
 Axes = Literal["bhnd", "bnhd", "bnc"]
 """Order of the axes of queries or keys: b batch, h heads, n tokens, d head width, c = h*d heads side by side."""
 
@@ -291,6 +293,9 @@ class Clip:
     query_side: points along one side of the regular grid laid over frame 0 of what the model makes, for clips without a
     video of their own, whose queries then are empty; 0 when the queries are given. `vcorr.datasets.place_queries` lays
     it.
+    query_mode: how the frames of the queries were chosen: "frame", by the dataset; "first", the first frame in which
+    the point is visible; "strided", every fifth frame in which it is. input_class: "256" for frames of at most 256x256
+    pixels and "full" for larger ones, in benchmarks that tell them apart; else "".
 
     Raises:
         UsageError: a field contradicts itself or another; the message names the clip and the field.
@@ -303,6 +308,8 @@ class Clip:
     tracks: Tracks | None = None
     fps: float = 8.0
     query_side: int = 0
+    query_mode: QueryMode = "frame"
+    input_class: InputClass = ""
 
     if TYPE_CHECKING:  # the type of `queries` after conversion is narrower than the types it is made from
 
@@ -315,12 +322,17 @@ class Clip:
             tracks: Tracks | None = None,
             fps: float = 8.0,
             query_side: int = 0,
+            query_mode: QueryMode = "frame",
+            input_class: InputClass = "",
         ) -> None: ...
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "queries", self._converted(self.queries))
         if self.query_side < 0 or (self.query_side and len(self.queries)):
             raise UsageError(f"Clip {self.id}: query_side is for clips without queries, and at least 0.")
+        for name, known in (("query_mode", get_args(QueryMode)), ("input_class", get_args(InputClass))):
+            if getattr(self, name) not in known:
+                raise UsageError(f"Clip {self.id}: {name} must be one of {known}, got {getattr(self, name)!r}.")
         if self.video is not None:
             self._check_video(self.video)
 
@@ -351,7 +363,7 @@ class Clip:
 
     def with_queries(self, queries: Queries | NDArray[Any]) -> Clip:
         """The clip with other query points, as `queries` takes them, and no tracks."""
-        return replace(self, queries=Queries.of(queries), tracks=None, query_side=0)
+        return replace(self, queries=Queries.of(queries), tracks=None, query_side=0, query_mode="frame")
 
 
 @dataclass(frozen=True)
@@ -362,15 +374,15 @@ class RunSettings:
     (sample from noise), or "invert" (walk the clip's video back along the sampler); `vcorr.modes` says what each means.
     steps: 0-based indices into the scheduler's `num_steps` timesteps, ascending; 0 is the noisiest.
     seed: of the noise; the same seed and clip give the same noise whatever else is chosen. In generate mode every clip
-    is sampled with the same seed. guidance: strength of classifier-free guidance in generate mode, 1 for none; None for
-    the pipeline's own default.
+    is sampled with the same seed. cfg: strength of classifier-free guidance in generate mode, 1 for none; None for the
+    pipeline's own default.
     """
 
     mode: Mode = "renoise"
     steps: tuple[int, ...] = (0,)
     num_steps: int = 1
     seed: int = 42
-    guidance: float | None = None
+    cfg: float | None = None
 
 
 @dataclass(frozen=True)
@@ -379,7 +391,8 @@ class Prediction:
 
     xy: (N, F, 2) float32 pixels, [:, j] the query for the latent frame j that covers the query's frame.
     visible: (N, F) bool, True where the point can be seen; confidence: (N, F) float32 in [0, 1], how sure the answer
-    is; None where the probe does not say. layer, step, head: -1 where they do not apply
+    is; None where the probe does not say. noise_frames: (F,) noise of each latent frame where they differ, else None;
+    noise then is the mean over the target latents. layer, step, head: -1 where they do not apply
     (docs/results-format.md). noise: sigma / (alpha + sigma) in [0, 1] of the step, NaN without noise. readout: "token"
     when only whole-token motions can be answered (the ceiling then is the token oracle), "free" when any position can.
     variant: under which the positions were read; answers that come from no attention site depend on none.
@@ -398,6 +411,7 @@ class Prediction:
     variant: NamedVariant = DEFAULT_VARIANT
     visible: NDArray[np.bool_] | None = None
     confidence: NDArray[np.float32] | None = None
+    noise_frames: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True)
@@ -410,7 +424,7 @@ class RowsPrediction:
     peak_cross: (N, F - 1) float32, the largest weight on a token of each later latent frame. peak_self, peak_text: (N,)
     the largest on a token of the first latent frame, and of the text. sum_cross, sum_self, sum_text: (N,) the weight on
     all later frames, on the first, and on the text together. Text is NaN where the sequence holds none.
-    layer, layer_name, step, head, noise, attention, variant: as in `Prediction`.
+    layer, layer_name, step, head, noise, attention, variant, noise_frames: as in `Prediction`.
     """
 
     probe: str
@@ -428,6 +442,7 @@ class RowsPrediction:
     noise: float = float("nan")
     attention: Attention = "none"
     variant: NamedVariant = DEFAULT_VARIANT
+    noise_frames: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True)

@@ -42,7 +42,7 @@ class RunSpec:
     layers: str = "all"
     steps: str = DEFAULT_STEPS
     num_steps: int | None = None
-    guidance: float | None = None
+    cfg: float | None = None
     limit: int | None = None
     seed: int = 42
     device: str = "auto"
@@ -80,7 +80,7 @@ def build_spec(
     Raises:
         UsageError: an unknown key (the nearest is suggested), a value of the wrong type, or a malformed assignment.
     """
-    from_file = read_config(config_file) if config_file else {}
+    from_file = _upgraded(read_config(config_file)) if config_file else {}
     file_assignments = _file_assignments(from_file.pop("set", {}), config_file)
     values: dict[str, Any] = {**from_file, **{k: v for k, v in flags.items() if v is not None}}
     for name in values:
@@ -211,6 +211,7 @@ def _assignment(text: str) -> tuple[str, str, Any]:
         value = OmegaConf.select(OmegaConf.from_dotlist([text]), key)
     except Exception as error:  # grammar errors of OmegaConf and YAML share no base
         raise UsageError(f"--set {text!r} cannot be read: {_first_line(error)}.") from error
+    ((key, value),) = _upgraded({key: value}).items()
     part, dot, rest = key.partition(".")
     if dot:
         if part not in COMPONENTS:
@@ -222,6 +223,23 @@ def _assignment(text: str) -> tuple[str, str, Any]:
     if OmegaConf.is_list(value):
         value = ",".join(str(v) for v in value)
     return "", key, value
+
+
+def _upgraded(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values with the strength of classifier-free guidance under its name of now.
+
+    Raises:
+        UsageError: guidance is given as a method, which no command of this version applies.
+    """
+    if "guidance" not in values:
+        return dict(values)
+    strength = values["guidance"]
+    if strength is not None and (isinstance(strength, bool) or not isinstance(strength, (int, float))):
+        raise UsageError(
+            f"guidance names a method, {strength!r}, and this version applies none.",
+            hint="The strength of classifier-free guidance is cfg, as in --cfg 6 (vcorr list guidances).",
+        )
+    return {("cfg" if name == "guidance" else name): value for name, value in values.items()}
 
 
 def _typed(values: dict[str, Any], options: dict[str, dict[str, Any]]) -> RunSpec:

@@ -12,6 +12,7 @@ import pytest
 from vcorr.board.build import build_site
 from vcorr.registry import Registry
 from vcorr.store.rundir import RunDirectory
+from vcorr.store.schema import ScoreRow
 from vcorr.store.shards import write_shard
 
 METRICS = ("matching_accuracy", "matching_accuracy_moving", "pck_4")
@@ -45,7 +46,7 @@ def _score_row(run, model, clip, **values):
         "status": "ok",
         "error": "",
     }
-    return row | values
+    return ScoreRow(**(row | values))
 
 
 def _record_of(model, clips, **values):

@@ -188,7 +188,7 @@ def test_the_flags_of_run_are_those_of_the_contract() -> None:
     flags = {option for parameter in run.params for option in parameter.opts if option.startswith("--")}
     assert flags == {
         *("--model", "--probe", "--data", "--prompt", "--mode", "--layers", "--steps", "--limit", "--seed", "--out"),
-        *("--device", "--save-videos"),
+        *("--device", "--save-videos", "--cfg"),
         *("--dtype", "--weights", "--offload", "--vae-tiling", "--reuse", "--executor", "--config", "--set"),
         *("--dry-run", "--json"),
     }

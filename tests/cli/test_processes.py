@@ -15,6 +15,7 @@ import pytest
 from conftest import process_environment
 from support import sliding
 from support.distributions import install
+from support.tables import same
 from support.videos import write
 
 from vcorr.store.rundir import find_runs
@@ -81,7 +82,7 @@ def test_a_stopped_run_loses_the_clip_in_flight_and_resumes(tmp_path, packages, 
     calm = vcorr_program(*RUN, "--set", f"model.marker={marker}", path=packages, cwd=tmp_path / "calm")
     assert calm.returncode == 0, calm.stderr
     undisturbed = tables_of(tmp_path / "calm")
-    assert all(table.equals(undisturbed[name]) for name, table in tables_of(tmp_path).items())
+    assert all(same(table, undisturbed[name]) for name, table in tables_of(tmp_path).items())
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 from vcorr.store import shards
+from vcorr.store.schema import ScoreRow
 
 RUN = ("run", "--model", "sliding-model", "--probe", "qk", "--steps", "0,9", "--json")
 
@@ -51,7 +52,7 @@ def test_a_ranking_that_depends_on_the_clips(vcorr) -> None:
         rows = found.to_pylist()
         for row in rows:  # layer 0 is the better one on three clips of four, and much worse on the last
             row["value"] = {0: 0.6 if i < 3 else 0.0, 1: 0.5}[row["layer"]]
-        shards.write_shard(name, "scores", rows, shards.fingerprint_of(found))
+        shards.write_shard(name, "scores", [ScoreRow(**row) for row in rows], shards.fingerprint_of(found))
     layers = json.loads(vcorr("show", "run", str(path), "--json").out)["rankings"][0]
     assert layers["best"]["layer"] == 1
     shares = {winner["layer"]: winner["share"] for winner in layers["winners"]}

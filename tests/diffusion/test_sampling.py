@@ -83,7 +83,7 @@ def own_call(model, num_steps, seed=42, **more):
 def test_the_pipelines_own_video_and_its_conditional_branch(case, guidance):
     model, num_steps = case
     chosen = (1, num_steps - 1)
-    video, predictions, seen = generate(model, chosen, num_steps, guidance=guidance)
+    video, predictions, seen = generate(model, chosen, num_steps, cfg=guidance)
     expected, calls = own_call(model, num_steps, **({} if guidance is None else {"guidance_scale": guidance}))
     assert (video.dtype, video.shape) == (np.uint8, expected.shape)
     assert np.array_equal(video, expected)
@@ -132,7 +132,7 @@ def test_the_contract_in_generate_mode():
 @pytest.mark.parametrize("guidance", [-1.0, float("nan"), float("inf")])
 def test_guidance_must_be_a_strength(wan, guidance):
     with pytest.raises(UsageError, match="at least 0"):
-        generate(wan, (0,), 2, guidance=guidance)
+        generate(wan, (0,), 2, cfg=guidance)
 
 
 @pytest.mark.parametrize("whole", [True, False], ids=["torch.compile", "module.compile"])

@@ -237,5 +237,5 @@ def test_the_fingerprint_ignores_what_is_read_on_the_way(found, prompts):
     plain = build_fingerprint(make_plan(spec, found, probing=False))
     for same in ({"steps": "last"}, {"layers": "0"}, {"probe": "qk"}, {"seed": 1}, {"limit": 1}):
         assert build_fingerprint(make_plan(dataclasses.replace(spec, **same), found, probing=False)) == plain
-    for other in ({"num_steps": 3}, {"guidance": 2.0}, {"tracker": "dis"}, {"dtype": "bfloat16"}):
+    for other in ({"num_steps": 3}, {"cfg": 2.0}, {"tracker": "dis"}, {"dtype": "bfloat16"}):
         assert build_fingerprint(make_plan(dataclasses.replace(spec, **other), found, probing=False)) != plain

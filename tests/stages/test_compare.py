@@ -17,6 +17,7 @@ from vcorr.stages.plan import make_plan
 from vcorr.stages.run import execute, rescore
 from vcorr.store import shards
 from vcorr.store.rundir import RunDirectory
+from vcorr.store.schema import ROWS, ScoreRow, TrackRow
 
 INSTALLED = registry.Registry(
     [registry.PluginSource(m.__name__, m.__name__, "1", lambda m=m: m) for m in (builtin, sliding)]  # type: ignore[misc]
@@ -161,7 +162,7 @@ def test_changed_tracks_are_refused(runs, changed) -> None:
     path = copy.shard("tracks", "slide-1")
     (row,) = shards.read_shard(path, "tracks").to_pylist()
     row["xy"][5] += 1
-    shards.write_shard(path, "tracks", [row], "f")
+    shards.write_shard(path, "tracks", [TrackRow(**row)], "f")
     with pytest.raises(UsageError, match="Clip slide-1 has other query points or tracks"):
         compare_runs(runs["heads"], copy)
 
@@ -172,7 +173,7 @@ def test_no_clip_in_common(runs, changed) -> None:
         for table in ("scores", "tracks"):
             path = copy.shard(table, f"slide-{i}")
             found = shards.read_shard(path, table)
-            rows = [{**row, "clip": f"other-{i}"} for row in found.to_pylist()]
+            rows = [ROWS[table](**{**row, "clip": f"other-{i}"}) for row in found.to_pylist()]
             shards.write_shard(path, table, rows, shards.fingerprint_of(found))
     with pytest.raises(UsageError, match=r"no clip in common: \w+ has slide-0, .* … slide-5 \(6\); copy has other-0"):
         compare_runs(runs["heads"], copy)
@@ -194,7 +195,7 @@ def test_other_metrics_and_other_variants(runs, changed) -> None:
     assert all(row.metric.startswith("pck") for row in compare_runs(runs["heads"], copy).rows)
     for path in sorted((copy.path / "scores").glob("*.arrow")):
         found = shards.read_shard(path, "scores")
-        rows = [{**row, "variant": "difftrack"} for row in found.to_pylist()]
+        rows = [ScoreRow(**{**row, "variant": "difftrack"}) for row in found.to_pylist()]
         shards.write_shard(path, "scores", rows, shards.fingerprint_of(found))
     with pytest.raises(UsageError, match=r"no metric, variant and probe in common: .*corrected.*difftrack"):
         compare_runs(runs["heads"], copy)

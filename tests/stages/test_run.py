@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
+from support.tables import same
 
 import vcorr
 from vcorr.errors import StoreError
@@ -135,7 +136,7 @@ def test_an_interrupted_run_goes_on_and_ends_like_an_undisturbed_one(found, tmp_
     assert computed(tmp_path) == [f"slide-{i}" for i in range(4)]
     undisturbed = run(found, tmp_path / "b", **marked(tmp_path))
     for table in ("predictions", "tracks", "scores"):
-        assert resumed.run.read(table).equals(undisturbed.run.read(table))
+        assert same(resumed.run.read(table), undisturbed.run.read(table))
 
 
 def test_an_interrupted_run_says_partial(found, tmp_path) -> None:
@@ -176,7 +177,7 @@ def test_a_damaged_shard_is_said_and_computed_again(found, tmp_path) -> None:
     again = run(found, tmp_path, events=listener, **marked(tmp_path))
     assert again.reused == 3
     assert "slide-1.arrow is damaged" in notes[0]
-    assert again.run.read("predictions").equals(whole)
+    assert same(again.run.read("predictions"), whole)
 
 
 def test_a_damaged_shard_stops_rescoring_with_its_name(found, tmp_path) -> None:
@@ -203,7 +204,7 @@ def test_reuse_never_starts_beside(found, tmp_path) -> None:
     assert second.run.run_id == f"{first.run.run_id}-2"
     assert len(computed(tmp_path)) == 8
     ignored = ["run"]
-    assert second.run.read("scores").drop(ignored).equals(first.run.read("scores").drop(ignored))
+    assert same(second.run.read("scores").drop(ignored), first.run.read("scores").drop(ignored))
 
 
 def test_missing_weights_end_the_run_before_a_clip_is_marked_failed(found, tmp_path) -> None:
@@ -260,7 +261,7 @@ def test_run_json_tells_what_was_run(found, tmp_path) -> None:
         "steps": [0, 9],
         "num_steps": 10,
         "seed": 42,
-        "guidance": None,
+        "cfg": None,
     }
     assert set(record["versions"]) >= {"vcorr", "python", "torch", "diffusers", "transformers", "numpy"}
     assert record["device"]["name"] == "cpu"
@@ -350,3 +351,45 @@ def test_other_metrics_alone_still_give_best_sites(found, tmp_path) -> None:
 def test_what_the_sites_cannot_give_is_said_before_anything_runs(found, probe, options) -> None:
     with pytest.raises(vcorr.UsageError, match="SlidingModel does not say"):
         make_plan(spec(probe=probe, options={"probe": options}), found)
+
+
+def test_rows_say_what_they_were_measured_on_and_by(found, tmp_path) -> None:
+    outcome = run(found, tmp_path, probe="qk,attention", metrics="pck,attention", variant="both", limit=2)
+    rows = outcome.run.read("scores").to_pylist()
+    versions = {name: found.metrics.get(name).entry.version for name in ("pck", "attention")}
+    for row in rows:
+        assert row["metric_version"] == versions[row["metric"].split("_")[0]]
+        assert (row["task"], row["query_frame"], row["query_mode"]) == ("correspondence", 0, "frame")
+        assert (row["token_width"], row["token_height"], row["width"], row["frames"]) == (8, 8, 64, 5)
+        assert (row["tracker_version"], row["scoring_version"] > 0, math.isnan(row["cfg"])) == (1, True, True)
+    kinds = {(row["probe"], row["variant"]): row["ceiling_kind"] for row in rows}
+    assert kinds == {
+        ("qk", "corrected"): "token_oracle",
+        ("qk", "difftrack"): "field_oracle",
+        ("attention", "corrected"): "none",
+        ("attention", "difftrack"): "none",
+    }
+    by_clip = {row["clip"]: row["data_hash"] for row in rows}
+    assert all(len(value) == 16 for value in by_clip.values())
+    assert len(set(by_clip.values())) == 2
+
+
+def test_the_hash_of_the_data_is_that_of_the_content_alone(found, tmp_path) -> None:
+    def hashes(out: str, **changes) -> set[str]:
+        return set(run(found, tmp_path / out, limit=1, **changes).run.read("scores")["data_hash"].to_pylist())
+
+    first = hashes("a")
+    assert hashes("b", seed=7, layers="0", weights="random") == first
+    assert hashes("c", options={"data": {"moved": 1.0}}) != first
+    made = hashes("d", prompt="a", steps="last")
+    assert hashes("e", prompt="b", steps="last") != made
+    assert hashes("f", prompt="a", steps="last", seed=7) != made
+    assert hashes("g", prompt="a", steps="0") == made
+
+
+def test_the_strength_of_guidance_is_a_column_of_what_was_generated(found, tmp_path) -> None:
+    made = run(found, tmp_path / "a", prompt="a", steps="last", cfg=3.0).run.read("scores")
+    assert set(made["cfg"].to_pylist()) == {3.0}
+    assert set(made["tracker_version"].to_pylist()) == {1}
+    read = run(found, tmp_path / "b", steps="last", cfg=3.0).run.read("scores")
+    assert all(math.isnan(value) for value in read["cfg"].to_pylist())

@@ -5,14 +5,31 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-import pyarrow as pa
 import pytest
 
 from vcorr.errors import StoreError
 from vcorr.metrics.builtin import AttentionScore, Confidence, MatchingAccuracy, Pck
+from vcorr.spec import RunSpec
 from vcorr.stages import score
+from vcorr.stages.comparable import check_comparable
+from vcorr.stages.run import rescore
 from vcorr.store import schema, shards
+from vcorr.store.columns import to_table
+from vcorr.store.rundir import RunDirectory
 from vcorr.variants import NamedVariant
+
+LATER = {
+    "metric_version",
+    "scoring_version",
+    "tracker_version",
+    "ceiling_kind",
+    "token_width",
+    "token_height",
+    "height",
+    "width",
+    "frames",
+}
+"""Columns that only rows made anew can fill."""
 
 DATA = Path(__file__).parents[1] / "data"
 LAYOUTS = range(1, schema.SCHEMA_VERSION)
@@ -52,15 +69,53 @@ def test_predictions_of_a_former_layout_are_scored_as_they_were(layout: int) -> 
     first = scores.to_pylist()[0]
     columns = ("run", "model", "weights", "dataset", "split", "mode", "seed")
     context = score.RowContext(**{name: first[name] for name in columns})
-    judges = score.judges([NamedVariant()], [MatchingAccuracy(), Pck(), Confidence(), AttentionScore()])
+    metrics = (MatchingAccuracy(), Pck(), Confidence(), AttentionScore())
+    judges = score.judges([NamedVariant()], [score.VersionedMetric(metric, 7) for metric in metrics])
     rows = score.score_clip(context, judges, predictions, tracks)
-    made = pa.Table.from_pylist(rows, schema=schema.schema("scores")).sort_by(
-        [(name, "ascending") for name in ("layer", "metric")]
-    )
-    then = scores.sort_by([(name, "ascending") for name in ("layer", "metric")])
-    assert made.to_pydict().keys() == then.to_pydict().keys()
-    for name in made.column_names:
+    order = [(name, "ascending") for name in ("layer", "metric")]
+    made, then = to_table(rows, schema.schema("scores")).sort_by(order), scores.sort_by(order)
+    for name in set(made.column_names) - LATER:
         assert str(made[name].to_pylist()) == str(then[name].to_pylist()), name
+    # what could not be read off the old rows is known now that they are made anew
+    assert set(made["metric_version"].to_pylist()) == {7}
+    assert set(made["token_width"].to_pylist()) == {8.0}
+    assert set(made["ceiling_kind"].to_pylist()) == {"token_oracle", "none"}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_before_layout_5_all_queries_were_in_frame_0(layout: int) -> None:
+    folder = DATA / f"layout-{layout}"
+    whole, failed = (shards.read_shard(folder / "scores" / f"slide-{i}.arrow", "scores").to_pylist() for i in (0, 1))
+    assert {(r["task"], r["query_frame"], r["query_mode"]) for r in whole} == {("correspondence", 0, "frame")}
+    assert {(r["task"], r["query_frame"], r["query_mode"]) for r in failed} == {("correspondence", -1, "")}
+    # an older vcorr did not say which ceiling it was, where there is one
+    assert {r["ceiling_kind"] for r in whole if r["ceiling"] == r["ceiling"]} == {""}
+    for table in ("predictions", "tracks"):
+        for row in shards.read_shard(folder / table / "slide-0.arrow", table).to_pylist():
+            assert row["query_frames"] == [0] * 25
+            assert row["confidence"] == []
+
+
+def test_the_strength_of_guidance_has_its_name_of_now() -> None:
+    run = RunDirectory.open(DATA / "layout-4")
+    record = run.record()
+    assert record["record_version"] == 2
+    for values in (record["spec"], record["resolved"]["settings"]):
+        assert values["cfg"] == 2.0
+        assert "guidance" not in values
+
+
+def test_a_former_run_is_scored_and_compared(tmp_path: Path, plugins) -> None:
+    shutil.copytree(DATA / "layout-4", tmp_path / "old")
+    old = RunDirectory.open(tmp_path / "old")
+    before = [row for row in old.read("scores").to_pylist() if row["metric"] == "matching_accuracy"]
+    assert rescore(old, plugins(), RunSpec()) == 2
+    after = [row for row in old.read("scores").to_pylist() if row["metric"] == "matching_accuracy"]
+    numbers = ("clip", "layer", "value", "floor", "ceiling", "n")
+    assert [[row[name] for name in numbers] for row in after] == [[row[name] for name in numbers] for row in before]
+    assert {row["metric_version"] for row in after} == {plugins().metrics.get("matching_accuracy").entry.version}
+    shutil.copytree(old.path, tmp_path / "other")
+    check_comparable(old, RunDirectory.open(tmp_path / "other"))
 
 
 def test_a_damaged_file_of_a_former_layout_is_named(tmp_path: Path) -> None:

@@ -18,9 +18,8 @@ from vcorr.store import rundir, schema, shards
 from vcorr.store.fingerprint import fingerprint, hash_files
 
 
-def score_row(**changes: object) -> dict[str, object]:
-    row: dict[str, object] = {f.name: "" if pa.types.is_string(f.type) else 0 for f in schema.SCORES}
-    return row | changes
+def score_row(**changes: object) -> schema.ScoreRow:
+    return schema.ScoreRow(**changes)
 
 
 @pytest.fixture
@@ -44,7 +43,7 @@ def test_a_shard_is_read_back_and_tells_its_layout(run: rundir.RunDirectory) -> 
 def test_the_contract_columns_come_first_and_in_order() -> None:
     contract = (
         "run model attention weights probe dataset split mode tracker clip layer layer_name step noise head metric "
-        "variant value floor ceiling n seed status error"
+        "variant task value floor ceiling n seed status error"
     )
     columns = contract.split()
     assert schema.SCORES.names[: len(columns)] == columns
@@ -70,8 +69,8 @@ def test_a_damaged_shard_is_named_with_what_to_do(run: rundir.RunDirectory, cont
 
 def test_whatever_is_wrong_in_a_shard_is_said_and_ends_nothing(run: rundir.RunDirectory) -> None:
     path = run.shard("predictions", "c")
-    row = {f.name: "" if pa.types.is_string(f.type) else 0 for f in schema.PREDICTIONS} | {"xy": [0.5] * 99, "rows": []}
-    shards.write_shard(path, "predictions", [row | {"clip": f"c{i}", "probe": "qk"} for i in range(9)], "f")
+    rows = [schema.PredictionRow(clip=f"c{i}", probe="qk", xy=[0.5] * 99) for i in range(9)]
+    shards.write_shard(path, "predictions", rows, "f")
     whole, generator, refused = path.read_bytes(), np.random.default_rng(0), []
     for _ in range(300):
         damaged = bytearray(whole)
@@ -135,7 +134,8 @@ def test_tracks_of_earlier_layouts_are_brought_up_to_date(
     run: rundir.RunDirectory, version: int, later: dict[str, object]
 ) -> None:
     path, now = run.shard("tracks", "c"), schema.schema("tracks", "f")
-    old = pa.schema([field for field in now if field.name not in later]).with_metadata(
+    with_layout_5 = {"query_frames", "query_mode", "input_class", "data_hash", "confidence"}
+    old = pa.schema([field for field in now if field.name not in {*later, *with_layout_5}]).with_metadata(
         {**now.metadata, schema.VERSION_KEY: str(version).encode()}
     )
     empty = {field.name: [0 if pa.types.is_integer(field.type) else None] for field in old}

@@ -28,6 +28,7 @@ _FLAGS = (
     "steps",
     "limit",
     "seed",
+    "cfg",
     "device",
     "dtype",
     "weights",
@@ -47,6 +48,7 @@ _FLAGS = (
 )
 @click.option("--limit", type=int, metavar="N", help="Only the first N clips.")
 @click.option("--seed", type=int, metavar="S", help="Seed of the noise.  [default: 42]")
+@click.option("--cfg", type=float, metavar="STRENGTH", help="Strength of classifier-free guidance; 1 for none.")
 @click.option("--out", type=click.Path(path_type=Path), default=Path("runs"), show_default=True, help="Folder of runs.")
 @click.option("--device", metavar="DEVICE", help="cpu, cuda, cuda:1 ...  [default: cuda if there is one]")
 @click.option(

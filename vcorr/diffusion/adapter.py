@@ -427,7 +427,7 @@ class DiffusersVideoModel(VideoModelBase, Generic[C]):
         return TokenLayout(self.text, self.branches, per_sample=self.per_sample, passes=self.passes)
 
     def _guidance(self, settings: RunSettings) -> Mapping[str, float]:
-        strength = settings.guidance
+        strength = settings.cfg
         if strength is None:
             return {}
         if not (math.isfinite(strength) and strength >= 0):

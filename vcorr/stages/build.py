@@ -186,7 +186,7 @@ class _Maker:
         except VcorrError as error:
             self._events.note(f"{error.message} The clip is made again.")
             return None
-        judged = judge(row, prepare_clip(self._plan, item.prompt_id)[1], self._filters)
+        judged = judge(row, prepare_clip(self._plan, item.prompt_id).grid, self._filters)
         if (judged.status, judged.reason) != (row.status, row.reason):
             self._write(judged)
         return judged

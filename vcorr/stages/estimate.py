@@ -50,7 +50,8 @@ class Estimate:
 
 def estimate(plan: Plan, out: Path) -> Estimate:
     """Estimates a plan. Loads the first clip (for its size), never the model."""
-    clip, grid = prepare_clip(plan, plan.clips[0])
+    prepared = prepare_clip(plan, plan.clips[0])
+    clip, grid = prepared.clip, prepared.grid
     sized = plan.mode.sized(clip)
     passes = len(plan.clips) * (plan.mode.passes(plan.settings) if plan.sites else 0)
     run = RunDirectory(out / plan.fingerprints()["predict"][:LENGTH])

@@ -11,8 +11,8 @@ import pyarrow.compute as pc
 from vcorr.geometry import TokenGrid
 from vcorr.metrics.timemap import to_frames
 from vcorr.stages.plan import Plan
-from vcorr.stages.predict import POSITIONS, STATUS_OK, Row
-from vcorr.stages.score import read_under, stored_tracks
+from vcorr.stages.predict import POSITIONS, STATUS_OK
+from vcorr.stages.score import Stored, read_under, stored_tracks
 from vcorr.stages.track import VIDEOS, stored_clip
 from vcorr.stages.variants import serves
 from vcorr.stats.summary import SiteSummary
@@ -39,7 +39,7 @@ def _draw(plan: Plan, run: RunDirectory, best: SiteSummary, clip_id: str) -> Pat
     answer = _answer(run, best, clip_id)
     if not tracks or answer is None:
         return None
-    clip = stored_clip(plan, run, clip_id)
+    clip = stored_clip(plan, run, clip_id).clip
     assert clip.video is not None
     path = run.path / VIDEOS / f"{shard_name(clip_id).removesuffix(SUFFIX)}-{best.probe}.mp4"
     where = f"layer {best.layer}, step {best.step}" if best.layer >= 0 else best.probe
@@ -56,7 +56,7 @@ def _draw(plan: Plan, run: RunDirectory, best: SiteSummary, clip_id: str) -> Pat
     return path
 
 
-def _answer(run: RunDirectory, best: SiteSummary, clip_id: str) -> Row | None:
+def _answer(run: RunDirectory, best: SiteSummary, clip_id: str) -> Stored | None:
     table = read_shard(run.shard("predictions", clip_id), "predictions")
     wanted = {"status": STATUS_OK, "kind": POSITIONS, "probe": best.probe, "layer": best.layer, "step": best.step}
     for column, value in {**wanted, "head": best.head}.items():
@@ -65,7 +65,7 @@ def _answer(run: RunDirectory, best: SiteSummary, clip_id: str) -> Row | None:
     return next((row for row in rows_of(table) if serves(row["kind"], row["layer"], read_under(row), variant)), None)
 
 
-def _frames(answer: Row, queries: np.ndarray, variant: str) -> np.ndarray:
+def _frames(answer: Stored, queries: np.ndarray, variant: str) -> np.ndarray:
     grid = TokenGrid.from_dict(json.loads(answer["grid"]))
     xy = np.asarray(answer["xy"], dtype=np.float32).reshape(answer["points"], answer["latents"], 2)
     return to_frames(xy, grid, queries, variant=variant)

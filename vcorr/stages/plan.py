@@ -24,6 +24,7 @@ from vcorr.stages.fit import RESIZE
 from vcorr.stages.parts import Part, metric_parts, model_part, probe_parts, tracker_files, tracker_part
 from vcorr.stages.variants import Readings, readings_of, run_variants
 from vcorr.store.fingerprint import fingerprint, plain
+from vcorr.store.schema import SCHEMA_VERSION
 from vcorr.variants import DEFAULT_VARIANT, NamedVariant
 
 CAPTURE_VERSION = 1
@@ -141,16 +142,22 @@ class Plan:
     def fingerprints(self) -> dict[str, str]:
         """One a stage. That of the scores covers the predictions' and the tracks'."""
         predict = fingerprint(self.predict_identity())
-        track = fingerprint({"predict": predict, "tracker": self.tracker_identity() or "dataset"})
+        track = fingerprint(
+            {"predict": predict, "tracker": self.tracker_identity() or "dataset", "layout": SCHEMA_VERSION}
+        )
         return {"predict": predict, "track": track, "score": score_fingerprint(track, self.metrics, self.variants)}
 
 
 def score_fingerprint(track: str, metrics: Sequence[Part], variants: Sequence[NamedVariant]) -> str:
-    """The fingerprint of the score stage over tracks and predictions of fingerprint `track`."""
+    """The fingerprint of the score stage over tracks and predictions of fingerprint `track`.
+
+    The layout of the tables is part of it: a run never holds rows that lack what its other rows say.
+    """
     return fingerprint(
         {
             "track": track,
             "scoring": SCORING_VERSION,
+            "layout": SCHEMA_VERSION,
             "metrics": [metric.identity() for metric in metrics],
             "variant": ",".join(variant.text for variant in variants),
         }
@@ -216,7 +223,7 @@ def make_plan(spec: RunSpec, registry: Registry, *, probing: bool = True) -> Pla
         clips=clips,
         sites=sites,
         fitted=fitted,
-        settings=RunSettings(mode.name, steps, num_steps, spec.seed, spec.guidance),
+        settings=RunSettings(mode.name, steps, num_steps, spec.seed, spec.cfg),
         device=device,
         device_name=device_name,
         dtype=dtype,

@@ -16,10 +16,10 @@ from vcorr.errors import PluginError
 from vcorr.geometry import TokenGrid
 from vcorr.protocols import Probe
 from vcorr.records import NO_SITE, Clip, Prediction, RowsPrediction, Tracks
+from vcorr.stages.content import hash_of_prompt, hash_of_video
 from vcorr.stages.fit import fit_clip, resize_video
 from vcorr.stages.plan import Plan
-
-Row = dict[str, Any]
+from vcorr.store.schema import CORRESPONDENCE, PredictionRow, TrackRow
 
 POSITIONS, ROWS = "positions", "rows"
 """Kinds of predictions: where points went, and where attention rows put their weight."""
@@ -28,11 +28,19 @@ DEFAULT_QUERY_SIDE = 20
 """Query points along one side of the grid laid over a generated video, when its dataset says nothing (as DiffTrack)."""
 
 ROW_FIELDS = ("peak_self", "peak_text", "sum_cross", "sum_self", "sum_text")
-NOTHING = np.zeros(0, dtype=np.float32)
 
 STATUS_OK = "ok"
 STATUS_FAILED = "failed"
 STATUS_NOT_SCORED = "not_scored"
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A clip as the model will read it, how its first site lies over it, and the hash of its content before that."""
+
+    clip: Clip
+    grid: TokenGrid
+    data_hash: str
 
 
 @dataclass(frozen=True)
@@ -41,6 +49,7 @@ class Predicted:
 
     clip: Clip
     answers: list[Prediction | RowsPrediction]
+    data_hash: str
 
 
 def predict_clip(
@@ -49,21 +58,23 @@ def predict_clip(
     """Runs the model on one clip. `on_step` is called as each step ends."""
     from vcorr.capture.recorder import Recorder
 
-    clip, grid = prepare_clip(plan, clip_id)
+    prepared = prepare_clip(plan, clip_id)
+    clip, grid = prepared.clip, prepared.grid
     recorder = Recorder(probes, clip.queries, layers=plan.layers, on_step=on_step, variants=plan.readings)
     video = plan.adapter.run(clip, plan.settings, recorder)
     answers = recorder.answers
     _check_complete(plan, answers)
     if plan.mode.makes_video:
         clip = _generated(plan, clip, video, grid)
-    return Predicted(clip, answers)
+    return Predicted(clip, answers, prepared.data_hash)
 
 
 def sample_clip(plan: Plan, clip_id: str, on_step: Callable[[], None] = lambda: None) -> tuple[Clip, TokenGrid]:
     """Generates a clip's video and reads nothing on the way; also returns how the model's tokens lie over it."""
     from vcorr.capture.recorder import Recorder
 
-    clip, grid = prepare_clip(plan, clip_id)
+    prepared = prepare_clip(plan, clip_id)
+    clip, grid = prepared.clip, prepared.grid
     recorder = Recorder({}, clip.queries, layers=frozenset(), on_step=on_step)
     return _generated(plan, clip, plan.adapter.run(clip, plan.settings, recorder), grid), grid
 
@@ -72,8 +83,8 @@ def _generated(plan: Plan, clip: Clip, video: NDArray[np.uint8] | None, grid: To
     return replace(clip, video=_checked_video(plan, video, grid), tracks=None)
 
 
-def prepare_clip(plan: Plan, clip_id: str) -> tuple[Clip, TokenGrid]:
-    """The clip as the model will read it, and how its first site lies over it.
+def prepare_clip(plan: Plan, clip_id: str) -> Prepared:
+    """The clip as the model will read it.
 
     In generate mode a dataset's videos give their first frame to models that continue an image, and nothing to others.
     """
@@ -81,11 +92,12 @@ def prepare_clip(plan: Plan, clip_id: str) -> tuple[Clip, TokenGrid]:
     clip = plan.mode.given(plan.dataset.clip(clip_id), needs_image=needs_image)
     grid = plan.adapter.grid(plan.mode.sized(clip), plan.sites[0] if plan.sites else None)
     if not plan.mode.makes_video:
-        return fit_clip(clip, grid), grid
+        return Prepared(fit_clip(clip, grid), grid, hash_of_video(clip))
     height, width = round(grid.height), round(grid.width)
     if clip.video is not None:
         clip = replace(clip, video=resize_video(clip.video, height, width))
-    return clip.with_queries(query_grid(clip.query_side or DEFAULT_QUERY_SIDE, height, width)), grid
+    clip = clip.with_queries(query_grid(clip.query_side or DEFAULT_QUERY_SIDE, height, width))
+    return Prepared(clip, grid, hash_of_prompt(clip, plan.settings, grid))
 
 
 def _checked_video(plan: Plan, video: NDArray[np.uint8] | None, grid: TokenGrid) -> NDArray[np.uint8]:
@@ -115,36 +127,49 @@ def _check_complete(plan: Plan, predictions: Sequence[Prediction | RowsPredictio
         )
 
 
-def prediction_rows(run: str, clip_id: str, answers: Sequence[Prediction | RowsPrediction]) -> list[Row]:
+def prediction_rows(
+    run: str, clip: Clip, answers: Sequence[Prediction | RowsPrediction], *, task: str = CORRESPONDENCE
+) -> list[PredictionRow]:
     """The rows of a clip's predictions shard."""
     return [
-        {
-            "run": run,
-            "clip": clip_id,
-            "probe": p.probe,
-            "attention": p.attention,
-            "layer": p.layer,
-            "layer_name": p.layer_name,
-            "step": p.step,
-            "noise": p.noise,
-            "head": p.head,
-            "variant": p.variant.base,
-            "switches": p.variant.switches,
-            "grid": json.dumps(p.grid.to_dict()),
-            "latents": p.grid.frames,
+        PredictionRow(
+            run=run,
+            clip=clip.id,
+            probe=p.probe,
+            attention=p.attention,
+            layer=p.layer,
+            layer_name=p.layer_name,
+            step=p.step,
+            noise=p.noise,
+            head=p.head,
+            variant=p.variant.base,
+            switches=p.variant.switches,
+            grid=json.dumps(p.grid.to_dict()),
+            latents=p.grid.frames,
+            query_frames=clip.queries.t,
+            noise_frames=_flat(p.noise_frames),
+            task=task,
             **_answer_columns(p),
-            "status": STATUS_OK,
-            "error": "",
-        }
+        )
         for p in answers
     ]
 
 
-def _answer_columns(answer: Prediction | RowsPrediction) -> Row:
+def _answer_columns(answer: Prediction | RowsPrediction) -> dict[str, Any]:
     if isinstance(answer, RowsPrediction):
-        return {"kind": ROWS, "readout": "", "points": len(answer.sum_self), "xy": NOTHING, "rows": pack_rows(answer)}
-    xy = np.ascontiguousarray(answer.xy, dtype=np.float32).ravel()
-    return {"kind": POSITIONS, "readout": answer.readout, "points": len(answer.xy), "xy": xy, "rows": NOTHING}
+        return {"kind": ROWS, "points": len(answer.sum_self), "rows": pack_rows(answer)}
+    return {
+        "kind": POSITIONS,
+        "readout": answer.readout,
+        "points": len(answer.xy),
+        "xy": _flat(np.asarray(answer.xy, dtype=np.float32)),
+        "visible": _flat(answer.visible),
+        "confidence": _flat(answer.confidence),
+    }
+
+
+def _flat(values: NDArray[Any] | None) -> Any:
+    return () if values is None else np.ascontiguousarray(values).ravel()
 
 
 def pack_rows(rows: RowsPrediction) -> NDArray[np.float32]:
@@ -156,57 +181,42 @@ def pack_rows(rows: RowsPrediction) -> NDArray[np.float32]:
     return np.concatenate([rows.peak_cross, np.stack(single, axis=1)], axis=1).astype(np.float32).ravel()
 
 
-def failure_row(run: str, clip_id: str, error: BaseException) -> Row:
+def failure_row(run: str, clip_id: str, error: BaseException, *, task: str = CORRESPONDENCE) -> PredictionRow:
     """The one row of a clip that could not be predicted."""
-    return {
-        "run": run,
-        "clip": clip_id,
-        "probe": "",
-        "kind": "",
-        "attention": "",
-        "layer": NO_SITE,
-        "layer_name": "",
-        "step": NO_SITE,
-        "noise": float("nan"),
-        "head": NO_SITE,
-        "variant": "",
-        "switches": "",
-        "readout": "",
-        "grid": "",
-        "points": 0,
-        "latents": 0,
-        "xy": NOTHING,
-        "rows": NOTHING,
-        "status": STATUS_FAILED,
-        "error": error_code(error),
-    }
+    return PredictionRow(run=run, clip=clip_id, task=task, status=STATUS_FAILED, error=error_code(error))
 
 
-def track_rows(run: str, plan: Plan, clip: Clip, tracks: Tracks, video: str) -> list[Row]:
-    """The row of a clip's tracks shard. video: hash of the generated video the tracks belong to, "" for data's own."""
+def track_row(run: str, plan: Plan, clip: Clip, tracks: Tracks, *, video: str, data_hash: str) -> TrackRow:
+    """The row of a clip's tracks shard.
+
+    video: hash of the generated video the tracks belong to, "" for data's own. data_hash: `Prepared.data_hash`.
+    """
     assert clip.video is not None
     frames, height, width = clip.video.shape[:3]
-    return [
-        {
-            "run": run,
-            "clip": clip.id,
-            "dataset": plan.data.entry.name,
-            "split": plan.dataset.split,
-            "prompt": clip.prompt,
-            "tracker": tracks.tracker,
-            "tracker_version": tracks.version,
-            "licence": tracks.licence or plan.licence,
-            "video": video,
-            "height": height,
-            "width": width,
-            "frames": frames,
-            "points": len(clip.queries),
-            "queries": clip.queries.xy.ravel(),
-            "xy": tracks.xy.ravel(),
-            "visible": tracks.visible.ravel(),
-            "boundary": NOTHING if tracks.boundary is None else tracks.boundary,
-        }
-    ]
+    return TrackRow(
+        run=run,
+        clip=clip.id,
+        dataset=plan.data.entry.name,
+        split=plan.dataset.split,
+        prompt=clip.prompt,
+        tracker=tracks.tracker,
+        tracker_version=tracks.version,
+        licence=tracks.licence or plan.licence,
+        video=video,
+        data_hash=data_hash,
+        height=height,
+        width=width,
+        frames=frames,
+        input_class=clip.input_class,
+        points=len(clip.queries),
+        query_mode=clip.query_mode,
+        query_frames=clip.queries.t,
+        queries=clip.queries.xy.ravel(),
+        xy=tracks.xy.ravel(),
+        visible=tracks.visible.ravel(),
+        confidence=_flat(tracks.confidence),
+        boundary=() if tracks.boundary is None else tracks.boundary,
+    )
 
 
 def error_code(error: BaseException) -> str:

@@ -106,7 +106,7 @@ def rescore(run: RunDirectory, registry: Registry, spec: RunSpec) -> int:
     metrics, variants = metric_parts(spec, registry), run_variants(spec.variant)
     context, track_print = _stored_context(run, record)
     fingerprint = score_fingerprint(track_print, metrics, variants)
-    judges = score.judges(variants, [metric.create() for metric in metrics])
+    judges = score.judges(variants, score.made_metrics(metrics))
     paths = sorted((run.path / "predictions").glob(f"*{shards.SUFFIX}"))
     if not paths:
         raise StoreError(f"{run.path} holds no predictions yet.", hint="Finish it first: repeat its vcorr run command.")

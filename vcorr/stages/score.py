@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,13 +18,28 @@ from vcorr.geometry import TokenGrid
 from vcorr.metrics.bounds import ceiling_tracks, zero_motion
 from vcorr.metrics.timemap import to_frames
 from vcorr.protocols import Metric, RowMetric
-from vcorr.records import NO_SITE, Readout, RowsPrediction, Score, Tracks
-from vcorr.stages.predict import ROW_FIELDS, ROWS, STATUS_FAILED, STATUS_NOT_SCORED, STATUS_OK, Row
+from vcorr.records import NO_SITE, Prediction, Queries, Readout, RowsPrediction, Score, Tracks
+from vcorr.stages.parts import Part
+from vcorr.stages.plan import SCORING_VERSION
+from vcorr.stages.predict import ROW_FIELDS, ROWS, STATUS_FAILED, STATUS_NOT_SCORED, STATUS_OK
 from vcorr.stages.variants import serves
+from vcorr.store.columns import NAN
 from vcorr.store.rows import rows_of
+from vcorr.store.schema import CORRESPONDENCE, ScoreRow
 from vcorr.variants import NamedVariant, Switches
 
-_Scores = Mapping[str, Score]
+Stored = Mapping[str, Any]
+"""One row of a table as `vcorr.store.rows.rows_of` gives it."""
+
+
+class _Versioned(NamedTuple):
+    """A score and the version of the metric that gave it."""
+
+    score: Score
+    version: int
+
+
+_Scores = Mapping[str, _Versioned]
 
 
 @dataclass(frozen=True)
@@ -38,6 +53,15 @@ class RowContext:
     split: str
     mode: str
     seed: int
+    task: str = CORRESPONDENCE
+    cfg: float | None = None
+
+
+class VersionedMetric(NamedTuple):
+    """A metric with the version of its entry, which every row names."""
+
+    metric: Metric | RowMetric
+    version: int
 
 
 @dataclass(frozen=True)
@@ -45,18 +69,20 @@ class Judge:
     """A variant to score under, with the metrics as they are under it."""
 
     variant: NamedVariant
-    metrics: tuple[Metric | RowMetric, ...]
+    metrics: tuple[VersionedMetric, ...]
 
 
-def judges(variants: Iterable[NamedVariant], metrics: Sequence[Metric | RowMetric]) -> tuple[Judge, ...]:
+def judges(variants: Iterable[NamedVariant], metrics: Sequence[VersionedMetric]) -> tuple[Judge, ...]:
     """One a variant. Metrics without an `under` of their own are the same under every variant."""
     return tuple(
-        Judge(
-            variant,
-            tuple(_under(metric, variant.values) for metric in metrics),
-        )
+        Judge(variant, tuple(one._replace(metric=_under(one.metric, variant.values)) for one in metrics))
         for variant in variants
     )
+
+
+def made_metrics(parts: Iterable[Part]) -> tuple[VersionedMetric, ...]:
+    """The metrics of a plan's parts."""
+    return tuple(VersionedMetric(part.create(), part.entry.version) for part in parts)
 
 
 def _under(metric: Metric | RowMetric, variant: Switches) -> Metric | RowMetric:
@@ -65,7 +91,7 @@ def _under(metric: Metric | RowMetric, variant: Switches) -> Metric | RowMetric:
     return found
 
 
-def score_clip(context: RowContext, judges: Sequence[Judge], predictions: pa.Table, tracks: pa.Table) -> list[Row]:
+def score_clip(context: RowContext, judges: Sequence[Judge], predictions: pa.Table, tracks: pa.Table) -> list[ScoreRow]:
     """The rows of a clip's scores shard: every prediction under every variant that it serves and under every metric,
     floor and ceiling beside the value.
 
@@ -80,9 +106,7 @@ def score_clip(context: RowContext, judges: Sequence[Judge], predictions: pa.Tab
     if not tracks.num_rows:
         return [_empty_row(context, judges[0].variant, clip_id, STATUS_NOT_SCORED, "the clip has no tracks")]
     stored = rows_of(tracks)[0]
-    queries = np.asarray(stored["queries"], dtype=np.float32).reshape(-1, 2)
-    reference = stored_tracks(stored)
-    scorers = [_ClipScorer(judge, reference, queries) for judge in judges]
+    scorers = [_ClipScorer(judge, stored) for judge in judges]
     return [row for prediction in rows for scorer in scorers for row in scorer.rows(context, prediction)]
 
 
@@ -105,26 +129,74 @@ def answers_of(predictions: pa.Table) -> tuple[AnswerKey, ...]:
     )
 
 
-def read_under(prediction: Row) -> NamedVariant:
+def read_under(prediction: Stored) -> NamedVariant:
     """The variant under which a row of a predictions table was read."""
     return NamedVariant(prediction["variant"], prediction["switches"])
 
 
-def stored_tracks(row: Row) -> Tracks:
-    """The tracks of one row of a tracks table."""
+def stored_queries(row: Stored) -> Queries:
+    """The queries of one row of a tracks table."""
+    return Queries(row["query_frames"], np.asarray(row["queries"], dtype=np.float32).reshape(-1, 2))
+
+
+def stored_tracks(row: Stored) -> Tracks:
+    """The tracks of one row of a tracks table, with the frames of their queries."""
     shape = (row["points"], row["frames"])
     xy = np.asarray(row["xy"], dtype=np.float32).reshape(*shape, 2)
     visible = np.asarray(row["visible"], dtype=np.bool_).reshape(shape)
-    boundary = np.asarray(row["boundary"], dtype=np.float32) if len(row["boundary"]) else None
-    return Tracks(xy, visible, row["tracker"], row["tracker_version"], boundary=boundary)
+    return Tracks(
+        xy,
+        visible,
+        row["tracker"],
+        row["tracker_version"],
+        boundary=np.asarray(row["boundary"], dtype=np.float32) if len(row["boundary"]) else None,
+        confidence=_optional(row["confidence"], np.float32, shape),
+        query_frame=np.asarray(row["query_frames"], dtype=np.int32),
+    )
 
 
-def unpack_rows(prediction: Row, grid: TokenGrid) -> RowsPrediction:
+def stored_prediction(row: Stored) -> Prediction | RowsPrediction:
+    """What one row of a predictions table holds, as the probe answered it.
+
+    Raises:
+        StoreError: it is the row of a clip that failed.
+    """
+    if row["status"] != STATUS_OK:
+        raise StoreError(f"Clip {row['clip']} failed, so that there is no answer: {row['error']}.")
+    grid = TokenGrid.from_dict(json.loads(row["grid"]))
+    return unpack_rows(row, grid) if row["kind"] == ROWS else unpack_positions(row, grid)
+
+
+def unpack_positions(row: Stored, grid: TokenGrid) -> Prediction:
+    """The positions of one row of a predictions table, with visibility and confidence where the probe gave them."""
+    shape = (row["points"], row["latents"])
+    return Prediction(
+        xy=np.asarray(row["xy"], dtype=np.float32).reshape(*shape, 2),
+        visible=_optional(row["visible"], np.bool_, shape),
+        confidence=_optional(row["confidence"], np.float32, shape),
+        readout=row["readout"],
+        **_site_of(row, grid),
+    )
+
+
+def unpack_rows(row: Stored, grid: TokenGrid) -> RowsPrediction:
     """The attention rows of one row of a predictions table; the inverse of `pack_rows`."""
     columns = grid.frames - 1 + len(ROW_FIELDS)
-    packed = np.asarray(prediction["rows"], dtype=np.float32).reshape(prediction["points"], columns)
+    packed = np.asarray(row["rows"], dtype=np.float32).reshape(row["points"], columns)
     single = dict(zip(ROW_FIELDS, packed[:, grid.frames - 1 :].T, strict=True))
-    return RowsPrediction(prediction["probe"], packed[:, : grid.frames - 1], grid=grid, **single)
+    return RowsPrediction(peak_cross=packed[:, : grid.frames - 1], **single, **_site_of(row, grid))
+
+
+def _site_of(row: Stored, grid: TokenGrid) -> dict[str, Any]:
+    """What positions and attention rows have in common."""
+    plain = ("probe", "layer", "layer_name", "step", "head", "noise", "attention")
+    noise = _optional(row["noise_frames"], np.float32, (row["latents"],))
+    return {**{name: row[name] for name in plain}, "grid": grid, "variant": read_under(row), "noise_frames": noise}
+
+
+def _optional(values: Any, kind: Any, shape: tuple[int, ...]) -> NDArray[Any] | None:
+    """A list column whose empty list means that nobody said; None then."""
+    return np.asarray(values, dtype=kind).reshape(shape) if len(values) else None
 
 
 class _ClipScorer:
@@ -132,65 +204,52 @@ class _ClipScorer:
     occurs.
     """
 
-    def __init__(self, judge: Judge, reference: Tracks, queries: NDArray[np.float32]) -> None:
+    def __init__(self, judge: Judge, tracks: Stored) -> None:
         self._variant = judge.variant
         self._switches = judge.variant.values
         self._metrics = judge.metrics
-        self._reference = reference
-        self._queries = queries
+        self._reference = stored_tracks(tracks)
+        self._queries = stored_queries(tracks).xy
+        self._clip_columns = _clip_columns(tracks)
         self._grids: dict[str, TokenGrid] = {}
         self._bounds: dict[tuple[str, Readout, str], tuple[_Scores, _Scores]] = {}
 
-    def rows(self, context: RowContext, prediction: Row) -> Iterable[Row]:
+    def rows(self, context: RowContext, prediction: Stored) -> Iterable[ScoreRow]:
         """The rows of one prediction; none where it was read under a variant that cannot serve this one."""
         read = read_under(prediction)
         if not serves(prediction["kind"], prediction["layer"], read, self._variant):
             return
         grid = self._grid(prediction["grid"])
+        common = {**_columns(context, self._variant), **self._clip_columns, **_site_columns(prediction, grid)}
         if prediction["kind"] == ROWS:
-            yield from self._attention(context, prediction, grid)
+            yield from self._attention(common, unpack_rows(prediction, grid), grid)
             return
-        xy = np.asarray(prediction["xy"], dtype=np.float32).reshape(prediction["points"], prediction["latents"], 2)
+        xy = unpack_positions(prediction, grid).xy
         self._check(prediction, grid, xy)
         floors, ceilings = self._bounds_of(prediction["grid"], grid, prediction["readout"], read.values)
         asked_in = self._reference.asked_in
         tracks = to_frames(xy, grid, self._queries, query_frame=asked_in, variant=self._switches)
-        for name, score in self._score(tracks, grid).items():
-            yield {
-                **_row(context, self._variant, prediction, self._reference.tracker),
-                "metric": name,
-                "value": score.value,
-                "floor": floors[name].value,
-                "ceiling": ceilings[name].value,
-                "n": score.n,
-                "status": STATUS_OK if np.isfinite(score.value) else STATUS_NOT_SCORED,
-                "error": "",
+        common["ceiling_kind"] = _ceiling_kind(prediction["readout"], read.values)
+        for name, (score, version) in self._score(tracks, grid).items():
+            bounds: dict[str, Any] = {
+                "floor": floors[name].score.value,
+                "ceiling": ceilings[name].score.value,
             }
+            yield ScoreRow(**common, **bounds, **_score_columns(name, score, version))
 
-    def _attention(self, context: RowContext, prediction: Row, grid: TokenGrid) -> Iterable[Row]:
+    def _attention(self, common: dict[str, Any], rows: RowsPrediction, grid: TokenGrid) -> Iterable[ScoreRow]:
         """Scores of attention rows; they have neither floor nor ceiling."""
-        rows = unpack_rows(prediction, grid)
-        for metric in self._metrics:
-            if not isinstance(metric, RowMetric):
-                continue
-            for name, score in metric.score_rows(rows, self._reference, grid).items():
-                yield {
-                    **_row(context, self._variant, prediction, self._reference.tracker),
-                    "metric": name,
-                    "value": score.value,
-                    "floor": float("nan"),
-                    "ceiling": float("nan"),
-                    "n": score.n,
-                    "status": STATUS_OK if np.isfinite(score.value) else STATUS_NOT_SCORED,
-                    "error": "",
-                }
+        for metric, version in self._metrics:
+            if isinstance(metric, RowMetric):
+                for name, score in metric.score_rows(rows, self._reference, grid).items():
+                    yield ScoreRow(**common, **_score_columns(name, score, version))
 
     def _grid(self, text: str) -> TokenGrid:
         if text not in self._grids:
             self._grids[text] = TokenGrid.from_dict(json.loads(text))
         return self._grids[text]
 
-    def _check(self, prediction: Row, grid: TokenGrid, xy: NDArray[np.float32]) -> None:
+    def _check(self, prediction: Stored, grid: TokenGrid, xy: NDArray[np.float32]) -> None:
         points, frames = self._reference.visible.shape
         if (len(xy), grid.video_frames) != (points, frames):
             raise StoreError(
@@ -212,56 +271,52 @@ class _ClipScorer:
             self._bounds[known] = (self._score(still, grid), self._score(best, grid))
         return self._bounds[known]
 
-    def _score(self, tracks: NDArray[np.floating[Any]], grid: TokenGrid) -> dict[str, Score]:
+    def _score(self, tracks: NDArray[np.floating[Any]], grid: TokenGrid) -> dict[str, _Versioned]:
         return {
-            name: score
-            for metric in self._metrics
+            name: _Versioned(score, version)
+            for metric, version in self._metrics
             if not isinstance(metric, RowMetric)
             for name, score in metric.score(tracks, self._reference, grid).items()
         }
 
 
-def _row(context: RowContext, variant: NamedVariant, prediction: Row, tracker: str) -> Row:
+def _columns(context: RowContext, variant: NamedVariant) -> dict[str, Any]:
+    """What the rows of one run and variant share."""
+    shared = {f.name: getattr(context, f.name) for f in fields(context)}
+    cfg = NAN if context.cfg is None else context.cfg
+    return {**shared, "cfg": cfg, "variant": variant.base, "switches": variant.switches}
+
+
+def _clip_columns(tracks: Stored) -> dict[str, Any]:
+    """What the rows of one clip share."""
+    frames = np.unique(tracks["query_frames"])
+    names = ("tracker", "tracker_version", "data_hash", "height", "width", "frames", "input_class", "query_mode")
+    return {**{name: tracks[name] for name in names}, "query_frame": int(frames[0]) if len(frames) == 1 else NO_SITE}
+
+
+def _site_columns(prediction: Stored, grid: TokenGrid) -> dict[str, Any]:
+    """What the rows of one prediction share."""
+    names = ("clip", "probe", "attention", "layer", "layer_name", "step", "noise", "head", "round_trip")
+    width, height = grid.stride
+    return {**{name: prediction[name] for name in names}, "token_width": width, "token_height": height}
+
+
+def _score_columns(name: str, score: Score, version: int) -> dict[str, Any]:
     return {
-        "run": context.run,
-        "model": context.model,
-        "attention": prediction["attention"],
-        "weights": context.weights,
-        "probe": prediction["probe"],
-        "dataset": context.dataset,
-        "split": context.split,
-        "mode": context.mode,
-        "tracker": tracker,
-        "clip": prediction["clip"],
-        "layer": prediction["layer"],
-        "layer_name": prediction["layer_name"],
-        "step": prediction["step"],
-        "noise": prediction["noise"],
-        "head": prediction["head"],
-        "variant": variant.base,
-        "switches": variant.switches,
-        "seed": context.seed,
+        "metric": name,
+        "value": score.value,
+        "n": score.n,
+        "status": STATUS_OK if np.isfinite(score.value) else STATUS_NOT_SCORED,
+        "metric_version": version,
+        "scoring_version": SCORING_VERSION,
     }
 
 
-def _empty_row(context: RowContext, variant: NamedVariant, clip_id: str, status: str, error: str) -> Row:
-    nothing = {
-        "attention": "",
-        "probe": "",
-        "clip": clip_id,
-        "layer": NO_SITE,
-        "layer_name": "",
-        "step": NO_SITE,
-        "noise": float("nan"),
-        "head": NO_SITE,
-    }
-    return {
-        **_row(context, variant, nothing, ""),
-        "metric": "",
-        "value": float("nan"),
-        "floor": float("nan"),
-        "ceiling": float("nan"),
-        "n": 0,
-        "status": status,
-        "error": error,
-    }
+def _ceiling_kind(readout: Readout, read: Switches) -> str:
+    if readout == "free":
+        return "free"
+    return "field_oracle" if read.readout == "field" else "token_oracle"
+
+
+def _empty_row(context: RowContext, variant: NamedVariant, clip_id: str, status: str, error: str) -> ScoreRow:
+    return ScoreRow(**_columns(context, variant), clip=clip_id, status=status, error=error)

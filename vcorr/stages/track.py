@@ -8,8 +8,9 @@ from vcorr.errors import PluginError
 from vcorr.protocols import Tracker
 from vcorr.records import Clip, Tracks
 from vcorr.stages.plan import Plan
-from vcorr.stages.predict import Row, prepare_clip, track_rows
+from vcorr.stages.predict import Prepared, prepare_clip, track_row
 from vcorr.store.rundir import RunDirectory
+from vcorr.store.schema import TrackRow
 from vcorr.store.shards import SUFFIX, read_shard, shard_name
 from vcorr.video.lossless import SUFFIX as VIDEO_SUFFIX
 from vcorr.video.lossless import read_lossless, video_hash, write_lossless
@@ -31,17 +32,17 @@ def keep_video(run: RunDirectory, clip: Clip) -> str:
     return write_lossless(folder / video_path_name(clip.id), clip.video, clip.fps)
 
 
-def stored_clip(plan: Plan, run: RunDirectory, clip_id: str) -> Clip:
+def stored_clip(plan: Plan, run: RunDirectory, clip_id: str) -> Prepared:
     """A clip as the model read it, or with the video that it generated, without running it again.
 
     Raises:
         StoreError: the generated video is missing or damaged.
     """
-    clip, _ = prepare_clip(plan, clip_id)
+    prepared = prepare_clip(plan, clip_id)
     if not plan.mode.makes_video:
-        return clip
+        return prepared
     video = read_lossless(run.path / VIDEOS / video_path_name(clip_id), _stored_hash(run, clip_id))
-    return replace(clip, video=video, tracks=None)
+    return replace(prepared, clip=replace(prepared.clip, video=video, tracks=None))
 
 
 def _stored_hash(run: RunDirectory, clip_id: str) -> str:
@@ -51,7 +52,9 @@ def _stored_hash(run: RunDirectory, clip_id: str) -> str:
     return str(rows[0]["video"]) if rows else ""
 
 
-def rows_of_tracks(plan: Plan, run: RunDirectory, clip: Clip, tracker: Tracker | None) -> list[Row]:
+def rows_of_tracks(
+    plan: Plan, run: RunDirectory, clip: Clip, tracker: Tracker | None, data_hash: str
+) -> list[TrackRow]:
     """The rows of a clip's tracks shard: its own tracks, or those that `tracker` finds; none when there are neither.
 
     Raises:
@@ -63,7 +66,7 @@ def rows_of_tracks(plan: Plan, run: RunDirectory, clip: Clip, tracker: Tracker |
     if tracks is None:
         return []
     video = video_hash(clip.video) if plan.mode.makes_video else ""
-    return track_rows(run.run_id, plan, clip, tracks, video)
+    return [track_row(run.run_id, plan, clip, tracks, video=video, data_hash=data_hash)]
 
 
 def tracked(tracker: Tracker, clip: Clip) -> Tracks:

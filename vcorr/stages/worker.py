@@ -16,7 +16,7 @@ from vcorr.stages.memory import device_peak, forget_peak, host_peak
 from vcorr.stages.plan import Plan
 from vcorr.store import shards
 from vcorr.store.rundir import RunDirectory
-from vcorr.store.schema import TableName
+from vcorr.store.schema import CORRESPONDENCE, Row, TableName
 
 
 class Worker:
@@ -37,7 +37,7 @@ class Worker:
         self._run = run
         self._compute_allowed = compute
         self._fingerprints = fingerprints
-        self._judges = score.judges(plan.variants, [metric.create() for metric in plan.metrics])
+        self._judges = score.judges(plan.variants, score.made_metrics(plan.metrics))
         self._tracker: Tracker | None = plan.tracker.create() if plan.tracker else None
         self._probes: dict[str, Probe] = {}
         self._loaded = False
@@ -121,8 +121,9 @@ class Worker:
     def _refresh(self, clip_id: str) -> None:
         """Makes tracks and scores of a kept clip anew where they are missing, damaged or of another spec."""
         if not self._fresh("tracks", clip_id, "track"):
-            clip = track.stored_clip(self._plan, self._run, clip_id)
-            self._write("tracks", clip_id, track.rows_of_tracks(self._plan, self._run, clip, self._tracker), "track")
+            kept = track.stored_clip(self._plan, self._run, clip_id)
+            rows = track.rows_of_tracks(self._plan, self._run, kept.clip, self._tracker, kept.data_hash)
+            self._write("tracks", clip_id, rows, "track")
             self._score(clip_id)
         elif not self._fresh("scores", clip_id, "score"):
             self._score(clip_id)
@@ -158,7 +159,7 @@ class Worker:
             self.model_seconds += time.monotonic() - began
             if self._plan.mode.makes_video:
                 track.keep_video(self._run, predicted.clip)
-            tracks = track.rows_of_tracks(self._plan, self._run, predicted.clip, self._tracker)
+            tracks = track.rows_of_tracks(self._plan, self._run, predicted.clip, self._tracker, predicted.data_hash)
         except (PluginError, MissingError, StoreError):
             raise
         except Exception as error:
@@ -166,7 +167,7 @@ class Worker:
             return
         # Predictions last but for the scores: a predictions shard that is there means that its clip is complete
         self._write("tracks", clip_id, tracks, "track")
-        rows = predict.prediction_rows(self._run.run_id, clip_id, predicted.answers)
+        rows = predict.prediction_rows(self._run.run_id, predicted.clip, predicted.answers)
         self._write("predictions", clip_id, rows, "predict")
         self._score(clip_id)
         self.events.clip_done(clip_id, reused=False)
@@ -194,9 +195,9 @@ class Worker:
         self._write("predictions", clip_id, [row], "predict")
         self._score(clip_id)
         self.failed.append(clip_id)
-        self.events.clip_failed(clip_id, row["error"])
+        self.events.clip_failed(clip_id, row.error)
 
-    def _write(self, table: TableName, clip_id: str, rows: list[predict.Row], stage: str) -> None:
+    def _write(self, table: TableName, clip_id: str, rows: Sequence[Row], stage: str) -> None:
         shards.write_shard(self._run.shard(table, clip_id), table, rows, self._fingerprints[stage])
 
     def _score(self, clip_id: str) -> None:
@@ -240,4 +241,6 @@ def shared_columns(plan: Plan) -> dict[str, Any]:
         "split": plan.dataset.split,
         "mode": plan.settings.mode,
         "seed": plan.settings.seed,
+        "task": CORRESPONDENCE,
+        "cfg": plan.settings.cfg if plan.mode.makes_video else None,
     }

@@ -15,9 +15,9 @@ from vcorr.errors import StoreError
 from vcorr.store import shards
 from vcorr.store.fingerprint import LENGTH
 from vcorr.store.schema import TableName, schema
+from vcorr.store.upgrades import RECORD_VERSION, upgraded_record
 
 RECORD = "run.json"
-RECORD_VERSION = 1
 TABLES: tuple[TableName, ...] = ("predictions", "tracks", "scores")
 
 Status = Literal["started", "partial", "complete", "failed"]
@@ -98,7 +98,7 @@ class RunDirectory:
             )
 
     def record(self) -> dict[str, Any]:
-        """The contents of run.json.
+        """The contents of run.json, in the layout of now.
 
         Raises:
             StoreError: it is damaged or written by a newer vcorr.
@@ -115,7 +115,7 @@ class RunDirectory:
             raise StoreError(f"{path} is not the record of a run.", hint="Runs are made by: vcorr run")
         if values.get("record_version", 0) > RECORD_VERSION:
             raise StoreError(f"{path} was written by a newer vcorr.", hint="Upgrade: pip install --upgrade vcorr")
-        return values
+        return upgraded_record(values)
 
     def write_record(self, values: dict[str, Any], status: Status) -> None:
         """Writes run.json atomically with the given status and the time."""

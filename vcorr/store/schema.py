@@ -1,15 +1,20 @@
 """The three tables of a run directory and the version of their layout (docs/results-format.md).
 
-Positions are (x, y) raster pixels of the video as the model read it, flattened row-major from (N, F, 2) or (N, T, 2).
+A row class is at once the schema of its table, what writers make, and the documentation of the columns. Positions are
+(x, y) raster pixels of the video as the model read it, flattened row-major from (N, F, 2) or (N, T, 2): N query points,
+F latent frames, T video frames.
 """
 
 from __future__ import annotations
 
-from typing import Literal
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
 
 import pyarrow as pa
 
-SCHEMA_VERSION = 4
+from vcorr.store.columns import NAN, Bools, Float, Floats, Int32, Int64, Ints, Text, arrow_schema, column, units
+
+SCHEMA_VERSION = 5
 
 TableName = Literal["predictions", "tracks", "scores"]
 
@@ -18,94 +23,211 @@ TABLE_KEY = b"vcorr.table"
 FINGERPRINT_KEY = b"vcorr.fingerprint"
 UNITS_KEY = b"vcorr.units"
 
-_TEXT = pa.string()
-_XY = pa.list_(pa.float32())
+NONE = -1
+"""Layer, step and head where there is none, and the frame of queries that are in several."""
 
-SCORES = pa.schema(
-    [
-        ("run", _TEXT),
-        ("model", _TEXT),
-        ("attention", _TEXT),
-        ("weights", _TEXT),
-        ("probe", _TEXT),
-        ("dataset", _TEXT),
-        ("split", _TEXT),
-        ("mode", _TEXT),
-        ("tracker", _TEXT),
-        ("clip", _TEXT),
-        ("layer", pa.int32()),
-        ("layer_name", _TEXT),
-        ("step", pa.int32()),
-        ("noise", pa.float32()),
-        ("head", pa.int32()),
-        ("metric", _TEXT),
-        ("variant", _TEXT),
-        ("value", pa.float32()),
-        ("floor", pa.float32()),
-        ("ceiling", pa.float32()),
-        ("n", pa.int32()),
-        ("seed", pa.int64()),
-        ("status", _TEXT),
-        ("error", _TEXT),
-        ("switches", _TEXT),
-    ]
-)
+CORRESPONDENCE = "correspondence"
+TASKS = (CORRESPONDENCE, "tracking", "propagation", "generation", "intervention")
 
-PREDICTIONS = pa.schema(
-    [
-        ("run", _TEXT),
-        ("clip", _TEXT),
-        ("probe", _TEXT),
-        ("kind", _TEXT),
-        ("attention", _TEXT),
-        ("layer", pa.int32()),
-        ("layer_name", _TEXT),
-        ("step", pa.int32()),
-        ("noise", pa.float32()),
-        ("head", pa.int32()),
-        ("variant", _TEXT),
-        ("switches", _TEXT),
-        ("readout", _TEXT),
-        ("grid", _TEXT),
-        ("points", pa.int32()),
-        ("latents", pa.int32()),
-        ("xy", _XY),
-        ("rows", _XY),
-        ("status", _TEXT),
-        ("error", _TEXT),
-    ]
+_RUN = "Id of the run, the name of its directory."
+_CLIP = "Id of the clip."
+_TASK = "What is measured: `correspondence`, `tracking`, `propagation`, `generation` or `intervention`."
+_DATASET = "Name of the dataset."
+_SPLIT = "Split of the dataset."
+_ATTENTION = "What a token can see: `full3d`, `factorised`, `linear` or `none`. Empty in the row of a failed clip."
+_PROBE = "Name of the probe; `direct` for models that answer without attention."
+_LAYER = "Attention layer, from 0 in the order of execution; -1 without a site."
+_LAYER_NAME = "Path of the attention module inside the denoiser."
+_STEP = "Index into the scheduler's timesteps, 0 the noisiest; -1 without a site or without noise."
+_NOISE = (
+    "sigma / (alpha + sigma) of the step; NaN without noise. Where latent frames have noise of their own, the mean "
+    "over the target latents."
 )
+_HEAD = "Attention head, from 0; -1 for the answer of several heads together."
+_SWITCHES = "Switches flipped off the variant, as in `time_map=stretched+scale=heads`; empty for none."
+_TRACKER = "Who made the reference tracks; `exact` where they are known by construction."
+_TRACKER_VERSION = "Version of the tracker; 0 without reference tracks."
+_POINTS = "N, the number of query points."
+_ROUND_TRIP = (
+    "Mode `invert`: peak signal-to-noise ratio of the video that the inverted latents give again; NaN in other modes."
+)
+_DATA_HASH = (
+    "First 16 characters of a hash of the clip's content as the dataset gives it. In mode `renoise` and `invert`: "
+    "video, queries and the data's own tracks. In mode `generate`: prompt, first frame, queries, seed, size of the "
+    "video. Empty for a failed clip, or where an older vcorr did not record it."
+)
+_QUERY_MODE = (
+    "How the query frames were chosen: `frame`, by the dataset; `first`, the first frame in which the point is "
+    "visible; `strided`, every fifth frame in which it is."
+)
+_INPUT_CLASS = (
+    "Resolution class of the clip: `256` for frames of at most 256x256 pixels, `full` for larger ones; empty where the "
+    "dataset has none."
+)
+_HEIGHT = "H, of the video as the model read or made it; 0 for a failed clip."
+_WIDTH = "W, of the video as the model read or made it; 0 for a failed clip."
+_FRAMES = "T, video frames as the model read or made them; 0 for a failed clip."
+_STATUS = "`ok` or `failed`; in `scores` also `not_scored`, for a value that is NaN."
+_ERROR = "Kind and first line of the error of a failed clip; else empty."
+_SHARE = "fractions in [0, 1]"
 
-TRACKS = pa.schema(
-    [
-        ("run", _TEXT),
-        ("clip", _TEXT),
-        ("dataset", _TEXT),
-        ("split", _TEXT),
-        ("prompt", _TEXT),
-        ("tracker", _TEXT),
-        ("tracker_version", pa.int32()),
-        ("licence", _TEXT),
-        ("video", _TEXT),
-        ("height", pa.int32()),
-        ("width", pa.int32()),
-        ("frames", pa.int32()),
-        ("points", pa.int32()),
-        ("queries", _XY),
-        ("xy", _XY),
-        ("visible", pa.list_(pa.bool_())),
-        ("boundary", _XY),
-    ]
-)
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScoreRow:
+    """One value of one metric, for one clip, site and variant."""
+
+    run: Text = column("", _RUN)
+    model: Text = column("", "Name of the model, as typed after `--model`.")
+    attention: Text = column("", _ATTENTION)
+    weights: Text = column(
+        "", "What identifies the weights: `embedded:HASH`, `hub:ID@REVISION`, `path:HASH`, `random:SEED` or `none`."
+    )
+    probe: Text = column("", _PROBE)
+    dataset: Text = column("", _DATASET)
+    split: Text = column("", _SPLIT)
+    mode: Text = column(
+        "",
+        "`renoise`: noise is added to the clip; `generate`: the video is sampled from the prompt; `invert`: the clip "
+        "is walked back along the model's own sampler.",
+    )
+    tracker: Text = column("", _TRACKER)
+    clip: Text = column("", _CLIP)
+    layer: Int32 = column(NONE, _LAYER)
+    layer_name: Text = column("", _LAYER_NAME)
+    step: Int32 = column(NONE, _STEP)
+    noise: Float = column(NAN, _NOISE, _SHARE)
+    head: Int32 = column(NONE, _HEAD)
+    metric: Text = column(
+        "",
+        "Name of the score, a column of a metric, `NAME@DIMENSION:STRATUM` for one stratum of pairs; empty in the one "
+        "row of a clip that failed or has no tracks.",
+    )
+    variant: Text = column("corrected", "`corrected` or `difftrack`: under which it was scored.")
+    task: Text = column(CORRESPONDENCE, _TASK)
+    value: Float = column(NAN, "The score; NaN means not scored.", _SHARE)
+    floor: Float = column(NAN, "What standing still scores on the same pairs.", _SHARE)
+    ceiling: Float = column(NAN, "What the best answer the read-out can give scores on the same pairs.", _SHARE)
+    n: Int32 = column(0, "(point, frame) pairs the value is a share of.", "count")
+    seed: Int64 = column(0, "Seed of the noise.")
+    status: Text = column("ok", _STATUS)
+    error: Text = column("", _ERROR)
+    switches: Text = column("", _SWITCHES)
+    ceiling_kind: Text = column(
+        "none",
+        "What `ceiling` is of: `token_oracle`, the nearest token centre at every latent time; `field_oracle`, the same "
+        "for the sampled field of difftrack; `free`, any position at every latent time; `none` without a ceiling. "
+        "Empty where an older vcorr did not record it.",
+    )
+    metric_version: Int32 = column(0, "Version of the metric; 0 where it was not recorded, or without a metric.")
+    scoring_version: Int32 = column(0, "Version of floors, ceilings and time map; 0 where it was not recorded.")
+    tracker_version: Int32 = column(0, _TRACKER_VERSION)
+    data_hash: Text = column("", _DATA_HASH)
+    height: Int32 = column(0, _HEIGHT, "pixels")
+    width: Int32 = column(0, _WIDTH, "pixels")
+    frames: Int32 = column(0, _FRAMES, "count")
+    token_height: Float = column(NAN, "Height of a token in the video as the model read it; NaN without one.", "pixels")
+    token_width: Float = column(NAN, "Width of a token, likewise.", "pixels")
+    input_class: Text = column("", _INPUT_CLASS)
+    query_frame: Int32 = column(NONE, "Video frame of the queries; -1 where they are in several, or without any.")
+    query_mode: Text = column("", f"{_QUERY_MODE} Empty without queries.")
+    round_trip: Float = column(NAN, _ROUND_TRIP, "dB")
+    cfg: Float = column(
+        NAN, "Strength of classifier-free guidance, as asked for; NaN for the pipeline's own, or where none is used."
+    )
+    guidance: Text = column("", "Method of guidance besides classifier-free guidance; empty for none.")
+    guidance_scale: Float = column(NAN, "Scale of that method; NaN without one.")
+    guidance_layers: Text = column("", "Layers it acts in, as `13,17,21`; empty without one.")
+    guidance_steps: Text = column("", "Steps it acts in, as `0-24`; empty without one.")
+    cut_kind: Text = column("", "Task `intervention`: what was done to the attention; empty where nothing was.")
+    cut_sites: Text = column("", "Sites it was done at, as `LAYER[:STEP[:HEAD]]`, by comma; empty where nothing was.")
+    cut_dose: Float = column(NAN, "How much of it was done; NaN where nothing was.", _SHARE)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PredictionRow:
+    """What one probe answered for one clip at one site."""
+
+    run: Text = column("", _RUN)
+    clip: Text = column("", _CLIP)
+    probe: Text = column("", _PROBE)
+    kind: Text = column(
+        "", "`positions`: where the points went, in `xy`. `rows`: where attention rows put their weight, in `rows`."
+    )
+    attention: Text = column("", _ATTENTION)
+    layer: Int32 = column(NONE, _LAYER)
+    layer_name: Text = column("", _LAYER_NAME)
+    step: Int32 = column(NONE, _STEP)
+    noise: Float = column(NAN, _NOISE, _SHARE)
+    head: Int32 = column(NONE, _HEAD)
+    variant: Text = column("", "`corrected` or `difftrack`: under which it was read.")
+    switches: Text = column("", _SWITCHES)
+    readout: Text = column("", "`token`: only motions by whole tokens can be answered. `free`: any position can.")
+    grid: Text = column("", "The token grid as JSON: `TokenGrid.from_dict(json.loads(grid))`.")
+    points: Int32 = column(0, _POINTS)
+    latents: Int32 = column(0, "F, the number of latent frames.")
+    query_frames: Ints = column((), "Video frame of each query: N.")
+    xy: Floats = column((), "Positions of the points in every latent frame: N x F x (x, y), row-major.", "pixels")
+    visible: Bools = column(
+        (), "N x F, row-major; true where the probe says that the point can be seen. Empty where it does not say."
+    )
+    confidence: Floats = column((), "N x F, row-major: how sure the probe is. Empty where it does not say.", _SHARE)
+    rows: Floats = column(
+        (),
+        "Attention rows, N x (F - 1 + 5): peaks over the other latents, peak_self, peak_text, sum_cross, _self, _text.",
+    )
+    noise_frames: Floats = column((), "F: noise of each latent frame, where they differ; else empty.", _SHARE)
+    round_trip: Float = column(NAN, _ROUND_TRIP, "dB")
+    task: Text = column(CORRESPONDENCE, _TASK)
+    status: Text = column("ok", _STATUS)
+    error: Text = column("", _ERROR)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrackRow:
+    """The reference tracks of one clip, and what the clip is."""
+
+    run: Text = column("", _RUN)
+    clip: Text = column("", _CLIP)
+    dataset: Text = column("", _DATASET)
+    split: Text = column("", _SPLIT)
+    prompt: Text = column("", "Text of the clip.")
+    tracker: Text = column("", _TRACKER)
+    tracker_version: Int32 = column(0, _TRACKER_VERSION)
+    licence: Text = column(
+        "",
+        "Licence of the tracker, which its tracks and whatever is computed from them come under; empty for tracks of a "
+        "dataset that does not say.",
+    )
+    video: Text = column("", "Hash of the generated video that the tracks belong to; empty for the data's own videos.")
+    data_hash: Text = column("", _DATA_HASH)
+    height: Int32 = column(0, _HEIGHT, "pixels")
+    width: Int32 = column(0, _WIDTH, "pixels")
+    frames: Int32 = column(0, _FRAMES, "count")
+    input_class: Text = column("", _INPUT_CLASS)
+    points: Int32 = column(0, _POINTS)
+    query_mode: Text = column("frame", _QUERY_MODE)
+    query_frames: Ints = column((), "Video frame of each query: N.")
+    queries: Floats = column((), "Query points, each in its frame: N x (x, y), row-major.", "pixels")
+    xy: Floats = column((), "Positions of the points in every frame: N x T x (x, y), row-major.", "pixels")
+    visible: Bools = column((), "N x T, row-major; true where the point can be seen.")
+    confidence: Floats = column((), "N x T, row-major: how sure the tracker is. Empty where it does not say.", _SHARE)
+    boundary: Floats = column(
+        (),
+        "N: distance in the query's frame from the point to the nearest boundary between layers (object, background); "
+        "infinite where there is none, empty where it is not known.",
+        "pixels",
+    )
+
+
+Row: TypeAlias = ScoreRow | PredictionRow | TrackRow
+ROWS: dict[TableName, type[Row]] = {"predictions": PredictionRow, "tracks": TrackRow, "scores": ScoreRow}
+
+SCORES = arrow_schema(ScoreRow)
+PREDICTIONS = arrow_schema(PredictionRow)
+TRACKS = arrow_schema(TrackRow)
 
 _SCHEMAS: dict[TableName, pa.Schema] = {"predictions": PREDICTIONS, "tracks": TRACKS, "scores": SCORES}
-
-_UNITS: dict[TableName, str] = {
-    "predictions": "xy: pixels (x right, y down, outer corner of the first pixel at 0); noise: sigma/(alpha+sigma)",
-    "tracks": "xy, queries, boundary, height, width: pixels (x right, y down, outer corner of the first pixel at 0)",
-    "scores": "value, floor, ceiling: fractions in [0, 1]; noise: sigma/(alpha+sigma); "
-    "layer, step, head: 0-based, -1 where there is none",
-}
+_CONVENTIONS = "pixels: x right, y down, outer corner of the first pixel at 0; noise: sigma/(alpha+sigma)"
 
 
 def schema(table: TableName, fingerprint: str = "") -> pa.Schema:
@@ -114,7 +236,7 @@ def schema(table: TableName, fingerprint: str = "") -> pa.Schema:
         {
             VERSION_KEY: str(SCHEMA_VERSION),
             TABLE_KEY: table,
-            UNITS_KEY: _UNITS[table],
+            UNITS_KEY: f"{units(ROWS[table])}. {_CONVENTIONS}",
             FINGERPRINT_KEY: fingerprint,
         }
     )

@@ -7,15 +7,15 @@ import errno
 import hashlib
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
 import pyarrow as pa
 
 from vcorr.errors import StoreError
 from vcorr.store import schema as schemas
+from vcorr.store.columns import to_table
 from vcorr.store.upgrades import upgraded
 
 SUFFIX = ".arrow"
@@ -32,13 +32,13 @@ def shard_name(clip_id: str) -> str:
     return name + SUFFIX
 
 
-def write_shard(path: Path, table: schemas.TableName, rows: list[dict[str, Any]], fingerprint: str) -> None:
+def write_shard(path: Path, table: schemas.TableName, rows: Sequence[schemas.Row], fingerprint: str) -> None:
     """Writes rows as one shard: a temporary file beside it, then a rename.
 
     Raises:
         StoreError: the disk is full or the directory cannot be written; nothing half-written stays behind.
     """
-    data = pa.Table.from_pylist(rows, schema=schemas.schema(table, fingerprint))
+    data = to_table(rows, schemas.schema(table, fingerprint))
     options = pa.ipc.IpcWriteOptions(compression="zstd")
     with atomic_file(path) as temporary, pa.ipc.new_file(temporary, data.schema, options=options) as writer:
         writer.write_table(data)
@@ -97,7 +97,7 @@ def read_shard(path: Path, table: schemas.TableName) -> pa.Table:
         return _upgraded(path, found, table)
     except FileNotFoundError as error:
         raise StoreError(f"{path} does not exist.", hint=_COMPUTE_AGAIN) from error
-    except (pa.ArrowException, OSError, ValueError) as error:
+    except (pa.ArrowException, OSError, ValueError, KeyError) as error:
         raise StoreError(
             f"{path} is damaged and cannot be read ({_first_line(error)}).", hint=f"Delete that file. {_COMPUTE_AGAIN}"
         ) from error

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from vcorr.store import schema as schemas
+from vcorr.store.columns import described
+
+RECORD_VERSION = 2
+"""Version of the layout of run.json."""
 
 
 def upgraded(table: pa.Table, name: schemas.TableName, version: int) -> pa.Table:
@@ -16,6 +24,26 @@ def upgraded(table: pa.Table, name: schemas.TableName, version: int) -> pa.Table
         table = step(table, name)
     target = schemas.schema(name, fingerprint)
     return table.select(target.names).cast(target)
+
+
+def upgraded_record(values: dict[str, Any]) -> dict[str, Any]:
+    """The contents of a run.json of an earlier layout in the layout of now.
+
+    1 to 2: the strength of classifier-free guidance was called `guidance`, which now names a method.
+    """
+    if values.get("record_version", 1) >= RECORD_VERSION:
+        return values
+    spec, resolved = values.get("spec"), values.get("resolved")
+    found = {**values, "record_version": RECORD_VERSION}
+    if isinstance(spec, dict):
+        found["spec"] = _renamed(spec)
+    if isinstance(resolved, dict) and isinstance(resolved.get("settings"), dict):
+        found["resolved"] = {**resolved, "settings": _renamed(resolved["settings"])}
+    return found
+
+
+def _renamed(values: dict[str, Any]) -> dict[str, Any]:
+    return {("cfg" if name == "guidance" else name): value for name, value in values.items()}
 
 
 def _with_licence(table: pa.Table, name: schemas.TableName) -> pa.Table:
@@ -42,5 +70,29 @@ def _with_boundary(table: pa.Table, name: schemas.TableName) -> pa.Table:
     return table
 
 
-_STEPS = (_with_licence, _with_variants, _with_boundary)
+def _with_time_and_content(table: pa.Table, name: schemas.TableName) -> pa.Table:
+    """4 to 5: all queries were in frame 0, and all that was measured was correspondence. What nobody recorded, the hash
+    of the content say, is neutral; of the ceiling it is not known which kind it was.
+    """
+    if name == "scores":
+        asked = pc.if_else(pc.equal(table["metric"], ""), schemas.NONE, 0).cast(pa.int32())
+        mode = pc.if_else(pc.equal(table["metric"], ""), "", "frame")
+        known = pc.if_else(pc.is_nan(table["ceiling"]), "none", "")
+        for column, values in {"query_frame": asked, "query_mode": mode, "ceiling_kind": known}.items():
+            table = table.append_column(column, values)
+    else:
+        zeros = [np.zeros(points, np.int32) for points in table["points"].to_pylist()]
+        table = table.append_column("query_frames", pa.array(zeros, pa.list_(pa.int32())))
+    return _completed(table, name)
+
+
+def _completed(table: pa.Table, name: schemas.TableName) -> pa.Table:
+    """The table with every column of layout 5 that it lacks, neutral."""
+    for column in described(schemas.ROWS[name]):
+        if column.name not in table.column_names:
+            table = table.append_column(column.name, pa.array([column.neutral] * table.num_rows, column.type))
+    return table
+
+
+_STEPS = (_with_licence, _with_variants, _with_boundary, _with_time_and_content)
 """_STEPS[v - 1] brings layout v to v + 1."""

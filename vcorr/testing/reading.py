@@ -148,7 +148,7 @@ class _ReadingSuite:
     def _read(self, prompt: str, mode: Any) -> Readings:
         clip, keep = replace(self._clip, prompt=prompt), _Keep()
         steps = NUM_STEPS if with_defaults(self._whole, VideoModelBase).steps else 0
-        settings = RunSettings(mode, (min(0, steps - 1),), steps, guidance=GUIDANCE)
+        settings = RunSettings(mode, (min(0, steps - 1),), steps, cfg=GUIDANCE)
         self._whole.run(clip, settings, Recorder({"keep": keep}, clip.queries))
         return keep.seen
 

@@ -86,7 +86,7 @@ def test_both_modes_answer_at_every_site_and_step(case):
     model, clip = case
     wanted = [(layer, step) for layer in (0, 1) for step in (0, 2)]
     for mode, guidance in (("renoise", None), ("generate", None), ("generate", 1.0)):
-        video, predictions, calls = run(model, clip, RunSettings(mode, (0, 2), NUM_STEPS, guidance=guidance))
+        video, predictions, calls = run(model, clip, RunSettings(mode, (0, 2), NUM_STEPS, cfg=guidance))
         assert sorted((p.layer, p.step) for p in predictions) == wanted
         assert {p.grid for p in predictions} == {model.grid(clip, None)}
         assert all(np.array_equal(p.xy[:, 0], clip.queries.xy) for p in predictions)
@@ -141,7 +141,7 @@ def assert_renoise_passes_are_the_pipelines(model, clip):
 def test_the_video_is_the_pipelines_own_and_repeats(case):
     model, clip = case
     grid = model.grid(clip, None)
-    video, *_ = run(model, clip, RunSettings("generate", (1,), NUM_STEPS, seed=7, guidance=3.0))
+    video, *_ = run(model, clip, RunSettings("generate", (1,), NUM_STEPS, seed=7, cfg=3.0))
     output = model.pipe(
         **model.call_inputs(clip, grid),
         height=64,

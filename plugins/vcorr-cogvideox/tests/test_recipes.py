@@ -55,7 +55,7 @@ def test_it_asks_for_what_the_paper_did(name):
     assert (keys["model"], keys["data"]) == (model, f"difftrack:{data}/{name[-2:]}")
     assert (keys["probe"], keys["layers"], keys["steps"]) == (["qk", "feature", "attention"], "all", "all")
     assert keys["variant"] == "both"
-    assert (keys["num_steps"], keys["seed"], keys["guidance"], keys["mode"]) == (50, 42, 6, "generate")
+    assert (keys["num_steps"], keys["seed"], keys["cfg"], keys["mode"]) == (50, 42, 6, "generate")
     assert "DiffTrack" in found.summary
 
 

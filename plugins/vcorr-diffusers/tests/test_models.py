@@ -144,7 +144,7 @@ def test_renoise_passes_are_what_the_pipeline_makes(model):
 
 
 def test_the_conditional_branch_is_the_conditional_one(model):
-    clip, settings = make_clip(model.config), RunSettings("generate", (0,), NUM_STEPS, guidance=5.0)
+    clip, settings = make_clip(model.config), RunSettings("generate", (0,), NUM_STEPS, cfg=5.0)
     read = run(model, clip, settings)[1]
     other_prompt = run(model, dataclasses.replace(clip, prompt="blue"), settings)[1]
     given = model.call_inputs
@@ -170,7 +170,7 @@ def test_the_conditional_branch_is_the_conditional_one(model):
 def test_the_video_is_the_pipelines_own_and_repeats(model):
     clip = make_clip(model.config)
     grid = model.grid(clip, None)
-    video = run(model, clip, RunSettings("generate", (1,), NUM_STEPS, seed=7, guidance=3.0))[0]
+    video = run(model, clip, RunSettings("generate", (1,), NUM_STEPS, seed=7, cfg=3.0))[0]
     output = model.pipe(
         **model.call_inputs(clip, grid),
         **size_of(model, grid),
@@ -219,7 +219,7 @@ def test_rows_of_mochi_leave_the_padding_out_and_positions_are_read():
     model = loaded("mochi")
     clip = make_clip(model.config)
     recorder = Recorder({"attention": Attention(), "position": QueryKeyPosition()}, clip.queries)
-    model.run(clip, RunSettings("generate", (0,), NUM_STEPS, guidance=4.0), recorder)
+    model.run(clip, RunSettings("generate", (0,), NUM_STEPS, cfg=4.0), recorder)
     rows = recorder.rows[0]
     assert np.allclose(rows.sum_cross + rows.sum_self + rows.sum_text, 1, atol=1e-5)
     assert len(recorder.rows) == 2
@@ -255,7 +255,7 @@ def test_prompts_are_encoded_alike_in_both_modes(name, with_text):
     with_text(model.pipe)
     clip = make_clip(model.config)
     alone = run(model, clip, RunSettings("renoise", (0,), 2))[2][0][1]
-    guided = run(model, clip, RunSettings("generate", (0,), 2, guidance=3.0))[2][0][1]
+    guided = run(model, clip, RunSettings("generate", (0,), 2, cfg=3.0))[2][0][1]
     for part in ("encoder_hidden_states", "encoder_attention_mask"):
         if part in alone:
             assert torch.equal(alone[part][0], guided[part][0 if model.passes else 1])
@@ -292,7 +292,7 @@ def test_easyanimate_reads_its_prompt_from_a_chat_in_both_modes():
     model.pipe.tokenizer, model.pipe.text_encoder = ChatTokenizer(), ChatEncoder()
     clip = make_clip(model.config)
     alone = run(model, clip, RunSettings("renoise", (0,), 2))[2][0][1]
-    guided = run(model, clip, RunSettings("generate", (0,), 2, guidance=3.0))[2][0][1]
+    guided = run(model, clip, RunSettings("generate", (0,), 2, cfg=3.0))[2][0][1]
     text, pair = alone["encoder_hidden_states"], guided["encoder_hidden_states"]
     assert torch.equal(text[0], pair[1])
     assert not torch.equal(pair[0], pair[1])

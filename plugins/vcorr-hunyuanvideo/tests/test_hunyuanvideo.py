@@ -97,7 +97,7 @@ def test_renoise_passes_are_what_the_pipeline_makes(dtype, run, make_clip, passe
 
 def test_the_video_is_the_pipelines_own(model, run, make_clip):
     clip = make_clip()
-    done = run(model, clip, RunSettings("generate", (1,), NUM_STEPS, seed=7, guidance=3.0))
+    done = run(model, clip, RunSettings("generate", (1,), NUM_STEPS, seed=7, cfg=3.0))
     arguments = {**model.call_inputs(clip, model.grid(clip, None)), "guidance_scale": 3.0}
     output = model.pipe(
         **arguments,

@@ -83,7 +83,7 @@ def test_renoise_passes_are_what_the_pipeline_makes(dtype, run, make_clip, passe
 
 def test_the_video_is_the_pipelines_own(model, run, make_clip):
     clip = make_clip()
-    video = run(model, clip, RunSettings("generate", (1,), NUM_STEPS, seed=7, guidance=3.0)).video
+    video = run(model, clip, RunSettings("generate", (1,), NUM_STEPS, seed=7, cfg=3.0)).video
     output = model.pipe(
         **model.call_inputs(clip, model.grid(clip, None)) | {"guidance_scale": 3.0},
         height=64,
@@ -100,13 +100,13 @@ def test_the_video_is_the_pipelines_own(model, run, make_clip):
 def test_the_conditional_pass_is_the_one_that_is_read(model, run, make_clip):
     clip = make_clip()
     guided = run(model, clip, RunSettings("generate", (0,), 2))
-    alone = run(model, clip, RunSettings("generate", (0,), 2, guidance=1.0))
+    alone = run(model, clip, RunSettings("generate", (0,), 2, cfg=1.0))
     cond, uncond = (call["encoder_hidden_states"] for call in guided.calls[:2])
     assert torch.equal(cond, model.condition(clip.prompt, None)["encoder_hidden_states"])
     assert not torch.equal(cond, uncond)
     for key, seen in guided.captures.items():
         assert torch.equal(seen["q"], alone.captures[key]["q"])
-    other = run(model, dataclasses.replace(clip, prompt=""), RunSettings("generate", (0,), 2, guidance=1.0))
+    other = run(model, dataclasses.replace(clip, prompt=""), RunSettings("generate", (0,), 2, cfg=1.0))
     assert not torch.equal(other.captures[1, 0]["q"], alone.captures[1, 0]["q"])
 
 

@@ -103,7 +103,7 @@ def test_the_contract_of_models(mode, clip):
 def test_both_modes_answer_at_every_site_and_step(model, clip):
     wanted = [(layer, step) for layer in LAYERS for step in (0, 2)]
     for mode, guidance, rows in (("renoise", None, [1, 1]), ("generate", None, [2] * 3), ("generate", 1.0, [1] * 3)):
-        video, predictions, calls, _ = run(model, clip, RunSettings(mode, (0, 2), NUM_STEPS, guidance=guidance))
+        video, predictions, calls, _ = run(model, clip, RunSettings(mode, (0, 2), NUM_STEPS, cfg=guidance))
         assert sorted((p.layer, p.step) for p in predictions) == wanted
         assert {(p.attention, p.grid) for p in predictions} == {("factorised", model.grid(clip, None))}
         assert [len(call["hidden_states"]) for call in calls] == rows
@@ -112,9 +112,7 @@ def test_both_modes_answer_at_every_site_and_step(model, clip):
 
 
 def test_the_branch_that_is_read_is_the_conditional_one(model, clip):
-    guided, alone = (
-        run(model, clip, RunSettings("generate", (0,), 2, guidance=guidance))[3] for guidance in (7.0, 1.0)
-    )
+    guided, alone = (run(model, clip, RunSettings("generate", (0,), 2, cfg=guidance))[3] for guidance in (7.0, 1.0))
     other = run(model, dataclasses.replace(clip, prompt="another"), RunSettings("generate", (0,), 2))[3]
     for layer in (1, 2, 3):  # the first sees the tokens before any text
         assert torch.allclose(guided[layer], alone[layer], atol=1e-5)
@@ -227,7 +225,7 @@ def test_noise_levels_are_shifted_by_the_size_of_the_video(model):
 
 
 def test_the_video_is_the_pipelines_own_and_repeats(model, clip):
-    video = run(model, clip, RunSettings("generate", (1,), NUM_STEPS, seed=7, guidance=3.0))[0]
+    video = run(model, clip, RunSettings("generate", (1,), NUM_STEPS, seed=7, cfg=3.0))[0]
     output = model.pipe(
         **model.call_inputs(clip, model.grid(clip, None)),
         height=32,

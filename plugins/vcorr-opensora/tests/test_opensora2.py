@@ -108,7 +108,7 @@ def test_the_contract_of_models(name, mode, clip):
 def test_both_modes_answer_at_every_site_and_step(model, clip):
     wanted = [(layer, step) for layer in (0, 1) for step in (0, 2)]
     for mode, guidance in (("renoise", None), ("generate", None), ("generate", 1.0)):
-        video, predictions, calls = run(model, clip, RunSettings(mode, (0, 2), NUM_STEPS, guidance=guidance))
+        video, predictions, calls = run(model, clip, RunSettings(mode, (0, 2), NUM_STEPS, cfg=guidance))
         assert sorted((p.layer, p.step) for p in predictions) == wanted
         assert {p.grid for p in predictions} == {model.grid(clip, None)}
         assert (video is None) == (mode == "renoise")
@@ -126,7 +126,7 @@ def test_the_branch_that_is_read_is_the_conditional_one(model, clip):
     def first_step(guidance, prompt="caption"):
         asked = ENTRIES[NAMES[int(model.needs_image)]].create(dataclasses.replace(model.config, prompt=prompt))
         asked.adopt(model.pipe, "cpu")
-        found = run(asked, clip, RunSettings("generate", (0,), 2, guidance=guidance))[1]
+        found = run(asked, clip, RunSettings("generate", (0,), 2, cfg=guidance))[1]
         return np.stack([prediction.xy for prediction in found])
 
     alone, guided, empty = first_step(1.0), first_step(7.5), first_step(1.0, "empty")
@@ -161,7 +161,7 @@ def test_renoise_passes_are_what_the_pipeline_makes(model, clip):
 
 def test_the_video_is_the_pipelines_own_and_repeats(model, clip):
     grid = model.grid(clip, None)
-    video = run(model, clip, RunSettings("generate", (1,), NUM_STEPS, seed=7, guidance=3.0))[0]
+    video = run(model, clip, RunSettings("generate", (1,), NUM_STEPS, seed=7, cfg=3.0))[0]
     output = model.pipe(
         **model.call_inputs(clip, grid),
         height=32,

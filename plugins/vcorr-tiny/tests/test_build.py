@@ -25,7 +25,7 @@ def test_build_and_run(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "prompts.txt").write_text("a red disk\na blue square\n")
     build = ("dataset", "build", "--model", "tiny", "--prompts", "prompts.txt", "--out", "made", *SMALL)
-    build += ("--set", "num_steps=3", "--set", "guidance=1", "--min-moving", "0", "--min-visible", "0")
+    build += ("--set", "num_steps=3", "--set", "cfg=1", "--min-moving", "0", "--min-visible", "0")
     made = vcorr(capsys, *build)
     assert [clip["status"] for clip in made["clips"]] == ["ok", "ok"]
     rows = DatasetFolder.open(tmp_path / "made").rows()

@@ -6,17 +6,17 @@ import pytest
 from vcorr_tiny import findings, generated
 
 from vcorr.store.rundir import RunDirectory
+from vcorr.store.schema import ScoreRow
 from vcorr.store.shards import write_shard
 
 CLIPS = [f"test-{i:04d}" for i in range(8)]
 RECORD = {"fingerprints": {"predict": "a" * 64}, "clips": {"total": len(CLIPS)}}
 
 
-def row(clip: str, **columns) -> dict:
+def row(clip: str, **columns) -> ScoreRow:
     """A score row; floor 0 and ceiling 1 unless told otherwise."""
-    texts = ("run", "attention", "weights", "dataset", "split", "mode", "tracker", "switches", "error", "layer_name")
-    numbers = {"head": -1, "n": 100, "seed": 42, "noise": 0.5, "floor": 0.0, "ceiling": 1.0}
-    return {**dict.fromkeys(texts, ""), **numbers, "clip": clip, "status": "ok", "variant": "corrected", **columns}
+    numbers = {"n": 100, "seed": 42, "noise": 0.5, "floor": 0.0, "ceiling": 1.0}
+    return ScoreRow(**{**numbers, "clip": clip, **columns})
 
 
 def make_run(folder: Path, name: str, rows) -> RunDirectory:

@@ -48,7 +48,7 @@ def test_what_it_generates_repeats_and_is_read_on_the_way(model):
 def test_the_prompt_and_guidance_count(model):
     video, _ = generate(model, (0,))
     other, _ = generate(model, (0,), dataclasses.replace(PROMPT, prompt="a blue square"))
-    without, _ = generate(model, (0,), guidance=1.0)
+    without, _ = generate(model, (0,), cfg=1.0)
     assert not np.array_equal(video, other)
     assert not np.array_equal(video, without)
 

@@ -8,6 +8,7 @@ from vcorr_tiny.findings import METRIC
 
 from vcorr.errors import StoreError
 from vcorr.store.rundir import RunDirectory
+from vcorr.store.schema import ScoreRow
 from vcorr.store.shards import write_shard
 from vcorr.variants import NamedVariant, switch_values
 
@@ -17,15 +18,14 @@ ADDED = {"corrected+time_map=stretched": 0.25, "corrected+readout=field": -0.125
 """What a variant adds to every score; the others add nothing."""
 
 
-def row(clip: str, probe: str, metric: str, variant: str, layer: int, step: int) -> dict:
+def row(clip: str, probe: str, metric: str, variant: str, layer: int, step: int) -> ScoreRow:
     """A score row: 0.5 plus what the variant adds, floor 0, ceiling 1."""
     named = NamedVariant.parse(variant)
-    texts = ("run", "model", "attention", "weights", "dataset", "split", "mode", "tracker", "error", "layer_name")
-    numbers = {"layer": layer, "step": step, "head": -1, "n": 9, "seed": 42, "noise": 0.5, "floor": 0.0, "ceiling": 1.0}
+    numbers = {"layer": layer, "step": step, "n": 9, "seed": 42, "noise": 0.5, "floor": 0.0, "ceiling": 1.0}
     names = {"probe": probe, "metric": metric, "variant": named.base, "switches": named.switches}
     varied = 0.01 * CLIPS.index(clip)  # clips differ; a paired difference does not see it
     value = 0.5 + varied + ADDED.get(variant, 0.0)
-    return {**dict.fromkeys(texts, ""), **numbers, **names, "clip": clip, "status": "ok", "value": value}
+    return ScoreRow(**numbers, **names, clip=clip, value=value)
 
 
 @pytest.fixture

@@ -28,7 +28,7 @@ from vcorr.variants import DEFAULT_VARIANT
 from vcorr_tiny.findings import METRIC, Site, Statement, choose, fill, gap, statement_table
 
 RUN = ("run", "--model", "tiny", "--probe", "qk,feature-fair,attention", "--mode", "generate", "--data", "sprites")
-SETTINGS = ("--set", "num_steps=20", "--set", "guidance=2")
+SETTINGS = ("--set", "num_steps=20", "--set", "cfg=2")
 CLIPS = 64
 TRACKER, SECOND_TRACKER = "dis", "lk"
 

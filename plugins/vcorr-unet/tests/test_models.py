@@ -138,7 +138,7 @@ def test_the_conditional_rows_are_read_under_guidance(name, loaded, make_clip):
         [site.name for site in sites],
         observing(lambda call: calls.append((call.name, call.q.clone()))),
     ):
-        _, seen, _ = run(model, clip, RunSettings("generate", (1,), 2, guidance=4.0))
+        _, seen, _ = run(model, clip, RunSettings("generate", (1,), 2, cfg=4.0))
     assert [name for name, _ in calls] == [site.name for site in sites] * 2  # layers count in the order of execution
     for site, (_, q) in zip(sites, calls[len(sites) :], strict=True):
         grid, found = model.grid(clip, site), seen[site.layer, 1]
@@ -317,7 +317,7 @@ def test_noise_of_edm(loaded, make_clip):
 
 def test_guidance_rises_over_the_frames(loaded, make_clip):
     model, clip = loaded("svd"), make_clip()
-    run(model, clip, RunSettings("generate", (0,), 2, guidance=2.0))
+    run(model, clip, RunSettings("generate", (0,), 2, cfg=2.0))
     assert model.pipe.guidance_scale.flatten().tolist() == pytest.approx([1.0, 1.5, 2.0])
     _, _, calls = run(model, clip, RunSettings("generate", (0,), 2))
     assert len(calls[0]["sample"]) == 2
@@ -327,7 +327,7 @@ def test_guidance_rises_over_the_frames(loaded, make_clip):
 @pytest.mark.parametrize("name", KINDS)
 def test_without_guidance_the_batch_is_the_conditional_branch(name, loaded, make_clip):
     model, clip = loaded(name), make_clip()
-    _, seen, calls = run(model, clip, RunSettings("generate", (1,), 2, guidance=1.0))
+    _, seen, calls = run(model, clip, RunSettings("generate", (1,), 2, cfg=1.0))
     assert {len(call["sample"]) for call in calls} == {1}
     assert len(seen) == len(model.sites())
 

@@ -127,7 +127,7 @@ def test_renoise_passes_are_what_the_pipeline_makes(name, models, run, make_clip
 @pytest.mark.parametrize("name", ["wan2.1-1.3b", "wan2.2-a14b", "wan2.2-5b-i2v"])
 def test_the_video_is_the_pipelines_own(name, models, run, make_clip):
     model, clip = models(name), make_clip()
-    video = run(model, clip, RunSettings("generate", (1,), NUM_STEPS, seed=7, guidance=3.0)).video
+    video = run(model, clip, RunSettings("generate", (1,), NUM_STEPS, seed=7, cfg=3.0)).video
     output = model.pipe(
         **model.call_inputs(clip, model.grid(clip, None)) | {"guidance_scale": 3.0},
         height=64,
@@ -144,14 +144,14 @@ def test_the_video_is_the_pipelines_own(name, models, run, make_clip):
 def test_the_conditional_pass_is_the_one_that_is_read(name, models, run, make_clip):
     model, clip = models(name), make_clip()
     guided = run(model, clip, RunSettings("generate", (0,), 2))
-    alone = run(model, clip, RunSettings("generate", (0,), 2, guidance=1.0))
+    alone = run(model, clip, RunSettings("generate", (0,), 2, cfg=1.0))
     assert (len(guided.calls), len(alone.calls)) == (4, 2)
     cond, uncond = (call["encoder_hidden_states"] for call in guided.calls[:2])
     assert torch.equal(cond, model.condition(clip.prompt, None)["encoder_hidden_states"])
     assert not torch.equal(cond, uncond)
     # layer 1 has been through the cross-attention of layer 0, so that another prompt shows in it
     assert torch.equal(guided.captures[1, 0]["q"], alone.captures[1, 0]["q"])
-    other = run(model, dataclasses.replace(clip, prompt=""), RunSettings("generate", (0,), 2, guidance=1.0))
+    other = run(model, dataclasses.replace(clip, prompt=""), RunSettings("generate", (0,), 2, cfg=1.0))
     assert not torch.equal(other.captures[1, 0]["q"], alone.captures[1, 0]["q"])
 
 
