@@ -55,6 +55,7 @@ def test_any_valid_row_comes_back_as_it_was(tmp_path_factory, data, points, fram
         seed=data.draw(st.integers(-(2**63), 2**63 - 1)),
         frames=frames,
         queries=inside,
+        query_frames=np.int32(data.draw(st.lists(st.integers(0, frames - 1), min_size=points, max_size=points))),
         xy=xy,
         visible=visible.reshape(points, frames),
     )

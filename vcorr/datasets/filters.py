@@ -17,8 +17,9 @@ from vcorr.records import Tracks
 class Filters:
     """Thresholds, shares in [0, 1]; 0 keeps everything.
 
-    min_moving: of the points that can be seen in frame 0, at least so many must be seen more than one token stride from
-    there in some later frame. min_visible: of all points in all frames at least so many must be visible.
+    min_moving: of the points that can be seen in the frame of their query, at least so many must be seen more than one
+    token stride from there in some other frame. min_visible: of all points in all frames at least so many must be
+    visible.
     """
 
     min_moving: float = 0.05
@@ -53,9 +54,12 @@ def judge(row: ClipRow, grid: TokenGrid, filters: Filters) -> ClipRow:
 
 
 def moving_share(tracks: Tracks, grid: TokenGrid) -> float:
-    """Of the points visible in frame 0 the share that is seen more than one stride from there later; 0 without any."""
-    seen = int(tracks.visible[:, 0].sum())
-    moving = scored_pairs(tracks.xy, tracks.visible, grid, moving=True).any(axis=1)
+    """Of the points visible in the frame of their query the share that is seen more than one stride from there in
+    another frame; 0 without any.
+    """
+    asked_in = tracks.asked_in
+    seen = int(tracks.visible[np.arange(len(asked_in)), asked_in].sum())
+    moving = scored_pairs(tracks.xy, tracks.visible, grid, query_frame=asked_in, moving=True).any(axis=1)
     return int(moving.sum()) / seen if seen else 0.0
 
 

@@ -17,7 +17,7 @@ from vcorr.datasets.folder import DatasetFolder, file_hash, one_of
 from vcorr.datasets.home import find_folder, imported_folder
 from vcorr.datasets.table import OK, ClipRow
 from vcorr.errors import MissingError, StoreError, UsageError, unknown_name
-from vcorr.records import Clip
+from vcorr.records import Clip, Queries
 from vcorr.video.lossless import read_lossless
 
 
@@ -78,7 +78,16 @@ class StoredDataset(DatasetBase):
                 f"video {self._folder.path / row.video} has {frames} of {height} and {width}; tracks of another size "
                 "cannot be its reference."
             )
-        return Clip(row.clip, row.prompt, row.queries, video, row.tracks, fps=row.fps)
+        return Clip(
+            row.clip,
+            row.prompt,
+            Queries(row.query_frames, row.queries),
+            video,
+            row.tracks,
+            fps=row.fps,
+            query_mode=row.query_mode,
+            input_class=row.input_class,
+        )
 
     def identity(self) -> Mapping[str, Any]:
         """The content of every clip. Where the folder lies does not matter."""

@@ -11,7 +11,7 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pyarrow as pa
@@ -19,11 +19,11 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from vcorr.errors import StoreError, UsageError
-from vcorr.records import Tracks
+from vcorr.records import InputClass, QueryMode, Tracks
 from vcorr.store.schema import TABLE_KEY, UNITS_KEY, VERSION_KEY
 from vcorr.store.shards import atomic_file
 
-TABLE_VERSION = 2
+TABLE_VERSION = 3
 SUFFIX = ".parquet"
 
 OK, REJECTED, FAILED = "ok", "rejected", "failed"
@@ -34,8 +34,12 @@ RANDOM_NOTE = "The weights were random: these videos show nothing, and are for t
 TRACKS_HASH = "tracks_sha256"
 """The column that layout version 1 did not have; a table without it has tracks that nobody vouches for."""
 
+_LATER = {2: (TRACKS_HASH,), 3: ("query_frames", "query_mode", "input_class")}
+"""Columns by the version of the layout that brought them."""
+
 _TEXT = pa.string()
-_ARRAYS = ("queries", "xy", "visible")
+_ARRAYS = ("queries", "query_frames", "xy", "visible")
+_HASHED = ("queries", "xy", "visible")
 
 COLUMNS = pa.schema(
     [
@@ -56,6 +60,9 @@ COLUMNS = pa.schema(
         ("query_side", pa.int32()),
         ("points", pa.int32()),
         ("queries", pa.list_(pa.float32())),
+        ("query_frames", pa.list_(pa.int32())),
+        ("query_mode", _TEXT),
+        ("input_class", _TEXT),
         ("xy", pa.list_(pa.float32())),
         ("visible", pa.list_(pa.bool_())),
         (TRACKS_HASH, _TEXT),
@@ -89,11 +96,16 @@ MEANINGS = {
     "fps": "Frames a second.",
     "query_side": "Query points along one side of their regular grid; 0 for other points.",
     "points": "N, query points; 0 for a clip without tracks.",
-    "queries": "Query points in frame 0: N x (x, y) pixels, row-major.",
+    "queries": "Query points, each in its frame: N x (x, y) pixels, row-major.",
+    "query_frames": "Video frame of each query: N, counted from 0.",
+    "query_mode": "How the frames of the queries were chosen: `frame`, by whoever made the dataset; `first`, the first "
+    "frame in which the point is visible; `strided`, every fifth frame in which it is.",
+    "input_class": "`256` for frames of at most 256x256 pixels, `full` for larger ones, in benchmarks that tell them "
+    "apart; else empty.",
     "xy": "Positions of the points in every frame: N x T x (x, y) pixels, row-major.",
     "visible": "N x T, row-major; true where the point can be seen.",
-    TRACKS_HASH: "Hash of `queries`, `xy`, `visible` and the video they belong to, as `ClipRow.tracks_hash` computes "
-    "it; empty for a clip without tracks, or where nobody computed it.",
+    TRACKS_HASH: "Hash of `queries`, their frames, `xy`, `visible` and the video they belong to, as "
+    "`ClipRow.tracks_hash` computes it; empty for a clip without tracks, or where nobody computed it.",
     "tracker": "Who made the tracks; `exact` where they are known by construction.",
     "tracker_version": "Version of the tracker; 0 where it is not known.",
     "tracker_licence": "Licence of the tracker.",
@@ -102,7 +114,8 @@ MEANINGS = {
     "file_sha256": "SHA-256 of the video's file.",
     "image": "Path of the first frame, for models that start from an image; empty where there is none.",
     "image_sha256": "SHA-256 of that file.",
-    "moving_share": "Of the points visible in frame 0 the share seen more than one token stride from there later.",
+    "moving_share": "Of the points visible in the frame of their query the share seen more than one token stride from "
+    "there in another frame.",
     "visible_share": "Share of the points in all frames that can be seen.",
 }
 """What each column holds."""
@@ -119,6 +132,10 @@ def _no_points() -> NDArray[np.float32]:
     return np.zeros((0, 2), dtype=np.float32)
 
 
+def _no_frames() -> NDArray[np.int32]:
+    return np.zeros(0, dtype=np.int32)
+
+
 def _no_tracks() -> NDArray[np.float32]:
     return np.zeros((0, 0, 2), dtype=np.float32)
 
@@ -132,7 +149,8 @@ class ClipRow:
     """One clip of a dataset folder.
 
     status: "ok"; "rejected" by the filters or "failed" while it was made, with the reason. frames, height, width: of
-    the video, which the tracks belong to. queries: (N, 2). xy: (N, T, 2). visible: (N, T), true where the point can be
+    the video, which the tracks belong to. queries: (N, 2), each in its own of query_frames (N,), all 0 where none are
+    given. query_mode, input_class: as in `vcorr.Clip`. xy: (N, T, 2). visible: (N, T), true where the point can be
     seen. N is 0 for a clip without tracks. query_side: points along one side of the regular grid they are on, row by
     row; 0 for other points. video, image: paths of files in the folder, "" for none. video_sha256:
     `vcorr.video.video_hash` of the frames the tracks were made on, file_sha256: of the video's file. moving_share,
@@ -155,6 +173,9 @@ class ClipRow:
     reason: str = ""
     query_side: int = 0
     queries: NDArray[np.float32] = dataclasses.field(default_factory=_no_points)
+    query_frames: NDArray[np.int32] = dataclasses.field(default_factory=_no_frames)
+    query_mode: QueryMode = "frame"
+    input_class: InputClass = ""
     xy: NDArray[np.float32] = dataclasses.field(default_factory=_no_tracks)
     visible: NDArray[np.bool_] = dataclasses.field(default_factory=_no_visibility)
     tracker: str = ""
@@ -168,10 +189,21 @@ class ClipRow:
     moving_share: float = float("nan")
     visible_share: float = float("nan")
 
+    def __post_init__(self) -> None:
+        if not len(self.query_frames):
+            object.__setattr__(self, "query_frames", np.zeros(len(self.queries), np.int32))
+
     @property
     def tracks(self) -> Tracks:
         """Queries moved along, as the runner takes them."""
-        return Tracks(self.xy, self.visible, self.tracker, self.tracker_version, self.tracker_licence)
+        return Tracks(
+            self.xy,
+            self.visible,
+            self.tracker,
+            self.tracker_version,
+            self.tracker_licence,
+            query_frame=self.query_frames,
+        )
 
     @property
     def random_weights(self) -> bool:
@@ -180,7 +212,8 @@ class ClipRow:
 
     def tracks_hash(self) -> str:
         """Hex SHA-256 of the tracks and of which video they are on: `video_sha256`, N and T as "HASH,N,T", then the
-        bytes of queries, xy (float32) and visible, row-major; "" for a clip without tracks.
+        bytes of queries, xy (float32) and visible, row-major, and of query_frames (int32) where one is not 0; "" for a
+        clip without tracks.
         """
         if not len(self.queries):
             return ""
@@ -192,13 +225,17 @@ class ClipRow:
         """Hex SHA-256 of what a run reads of the clip. Who made it, and in which file it lies, is not part of it."""
         digest = hashlib.sha256()
         words = [self.prompt, self.video_sha256, self.image_sha256, self.query_side, self.fps, self.tracker]
+        if (self.query_mode, self.input_class) != ("frame", ""):
+            words += [self.query_mode, self.input_class]
         digest.update(json.dumps(words).encode())
         self._hash_arrays(digest)
         return digest.hexdigest()
 
     def _hash_arrays(self, digest: Any) -> None:
-        for name in _ARRAYS:
+        for name in _HASHED:
             digest.update(np.ascontiguousarray(getattr(self, name)).tobytes())
+        if self.query_frames.any():  # of queries in frame 0 the hash is what it was before there were others
+            digest.update(np.ascontiguousarray(self.query_frames, dtype=np.int32).tobytes())
 
 
 def write_row(path: Path, row: ClipRow) -> None:
@@ -257,9 +294,19 @@ def _upgraded(path: Path, table: pa.Table) -> pa.Table:
             f"{path} has layout version {said}; this vcorr reads up to {TABLE_VERSION}.",
             hint="Upgrade: pip install --upgrade vcorr",
         )
-    if int(said) < 2 and TRACKS_HASH not in table.schema.names:
-        return table.append_column(COLUMNS.field(TRACKS_HASH), pa.array([""] * table.num_rows, _TEXT))
+    for version, columns in _LATER.items():
+        for name in columns if int(said) < version else ():
+            if name not in table.schema.names:
+                table = table.append_column(COLUMNS.field(name), _neutral(table, name))
     return table
+
+
+def _neutral(table: pa.Table, name: str) -> pa.Array:
+    """What a column that an earlier layout did not have says of its rows."""
+    if name != "query_frames":
+        return pa.array([{"query_mode": "frame"}.get(name, "")] * table.num_rows, _TEXT)
+    counts = table["points"].to_pylist() if "points" in table.schema.names else [0] * table.num_rows
+    return pa.array([[0] * max(count or 0, 0) for count in counts], COLUMNS.field(name).type)
 
 
 def _check_columns(path: Path, schema: pa.Schema) -> None:
@@ -292,7 +339,12 @@ def _row(values: Mapping[str, Any], lists: Mapping[str, pa.Array | None], path: 
         if values[name] < 0:
             raise UsageError(f"{where}: {name} is {values[name]}; it must be at least 0.")
     points, frames = values["points"], values["frames"] if lists["xy"] else 0
-    shapes = {"queries": (points, 2), "xy": (points, frames, 2), "visible": (points, frames)}
+    shapes = {
+        "queries": (points, 2),
+        "query_frames": (points,),
+        "xy": (points, frames, 2),
+        "visible": (points, frames),
+    }
     arrays = {name: _shaped(lists[name], shape, f"{where}: {name}") for name, shape in shapes.items()}
     row = ClipRow(**{**{k: v for k, v in values.items() if k not in ("points", TRACKS_HASH)}, **arrays})
     check_row(row, where)
@@ -336,12 +388,30 @@ def check_row(row: ClipRow, where: str) -> None:
     if row.video:
         _check_video_columns(row, where)
     check_tracks(row.queries, row.xy, row.visible, where)
+    _check_query_columns(row, where)
     if len(row.queries):
         if row.xy.shape[1] != row.frames:
             raise UsageError(f"{where}: xy has {row.xy.shape[1]} frames, and the clip {row.frames}.")
         check_inside(row.queries, row.height, row.width, where)
     if row.query_side and len(row.queries) not in (0, row.query_side**2):
         raise UsageError(f"{where}: query_side is {row.query_side}, but there are {len(row.queries)} query points.")
+
+
+def _check_query_columns(row: ClipRow, where: str) -> None:
+    for name, known in (("query_mode", get_args(QueryMode)), ("input_class", get_args(InputClass))):
+        if getattr(row, name) not in known:
+            raise UsageError(f"{where}: {name} is {getattr(row, name)!r}; it must be one of {known}.")
+    frames = row.query_frames
+    if frames.shape != row.queries.shape[:1] or frames.dtype.kind not in "iu":
+        raise UsageError(
+            f"{where}: query_frames is {frames.dtype} of shape {frames.shape}; {len(row.queries)} query points need "
+            "as many whole numbers."
+        )
+    outside = (frames < 0) | (frames >= row.frames)
+    if len(frames) and outside.any():
+        raise UsageError(
+            f"{where}: query_frames names frame {frames[outside][0]}; the clip has {row.frames}, counted from 0."
+        )
 
 
 def _check_video_columns(row: ClipRow, where: str) -> None:

@@ -63,7 +63,7 @@ def check_same_tracks(a: RunDirectory, b: RunDirectory, clips: Sequence[str]) ->
         left, right = (shards.read_shard(run.shard("tracks", clip), "tracks") for run in (a, b))
         if any(left[name].to_pylist() != right[name].to_pylist() for name in ("height", "width", "frames")):
             continue
-        if any(not left[name].equals(right[name]) for name in ("queries", "xy", "visible")):
+        if any(not left[name].equals(right[name]) for name in ("query_frames", "queries", "xy", "visible")):
             raise UsageError(
                 f"Clip {clip} has other query points or tracks in run {a.run_id} than in {b.run_id}: the data changed "
                 "between the two.",

@@ -19,10 +19,11 @@ RESIZE = "area when smaller, bicubic when larger"
 def fit_clip(clip: Clip, grid: TokenGrid) -> Clip:
     """The clip at the grid's height, width and frame count; the same object when it already is.
 
-    Queries and tracks are scaled with the pixels; frames beyond the grid's are cut off the end.
+    Queries and tracks are scaled with the pixels; frames beyond the grid's are cut off the end, unless a query is in
+    one.
 
     Raises:
-        UsageError: the clip has no video, or fewer frames than the grid.
+        UsageError: the clip has no video, fewer frames than the grid, or a query in a frame that would be cut off.
     """
     if clip.video is None:
         raise UsageError(f"Clip {clip.id} has no video, which this mode needs.")
@@ -30,12 +31,23 @@ def fit_clip(clip: Clip, grid: TokenGrid) -> Clip:
     target = (grid.video_frames, round(grid.height), round(grid.width))
     if frames < target[0]:
         raise UsageError(f"Clip {clip.id} has {frames} frames; the model reads {target[0]}.")
+    _check_queries_kept(clip, target[0])
     if (frames, height, width) == target:
         return clip
     scale = np.array([target[2] / width, target[1] / height], dtype=np.float32)
     tracks = None if clip.tracks is None else _fit_tracks(clip.tracks, target[0], scale)
     video = resize_video(clip.video[: target[0]], target[1], target[2])
     return replace(clip, video=video, queries=Queries(clip.queries.t, clip.queries.xy * scale), tracks=tracks)
+
+
+def _check_queries_kept(clip: Clip, frames: int) -> None:
+    late = clip.queries.t[clip.queries.t >= frames]
+    if len(late):
+        raise UsageError(
+            f"Clip {clip.id}: the model reads the first {frames} frames, and {len(late)} of {len(clip.queries)} "
+            f"queries are in later ones, the first in frame {late[0]} (counted from 0).",
+            hint="Choose queries in the frames that are read, or a size of the model with more frames.",
+        )
 
 
 def _fit_tracks(tracks: Tracks, frames: int, scale: NDArray[np.float32]) -> Tracks:

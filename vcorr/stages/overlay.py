@@ -10,9 +10,10 @@ import pyarrow.compute as pc
 
 from vcorr.geometry import TokenGrid
 from vcorr.metrics.timemap import to_frames
+from vcorr.records import Queries, Tracks
 from vcorr.stages.plan import Plan
 from vcorr.stages.predict import POSITIONS, STATUS_OK
-from vcorr.stages.score import Stored, read_under, stored_tracks
+from vcorr.stages.score import Stored, read_under, stored_tracks, unpack_positions
 from vcorr.stages.track import VIDEOS, stored_clip
 from vcorr.stages.variants import serves
 from vcorr.stats.summary import SiteSummary
@@ -48,8 +49,8 @@ def _draw(plan: Plan, run: RunDirectory, best: SiteSummary, clip_id: str) -> Pat
         path,
         clip.video,
         fps=clip.fps,
-        queries=clip.queries.in_first_frame("The overlay"),
-        predicted=_frames(answer, clip.queries.xy, best.variant_text),
+        queries=clip.queries,
+        predicted=_frames(answer, clip.queries, best.variant_text),
         reference=stored_tracks(tracks[0]),
         title=f"{best.model} {best.probe}: {where}{variant}",
     )
@@ -65,7 +66,13 @@ def _answer(run: RunDirectory, best: SiteSummary, clip_id: str) -> Stored | None
     return next((row for row in rows_of(table) if serves(row["kind"], row["layer"], read_under(row), variant)), None)
 
 
-def _frames(answer: Stored, queries: np.ndarray, variant: str) -> np.ndarray:
+def _frames(answer: Stored, queries: Queries, variant: str) -> Tracks:
+    """Where the answer is in every frame, visible where the probe says so."""
     grid = TokenGrid.from_dict(json.loads(answer["grid"]))
-    xy = np.asarray(answer["xy"], dtype=np.float32).reshape(answer["points"], answer["latents"], 2)
-    return to_frames(xy, grid, queries, variant=variant)
+    prediction = unpack_positions(answer, grid)
+    xy = to_frames(prediction.xy, grid, queries.xy, query_frame=queries.t, variant=variant)
+    visible = np.ones(xy.shape[:2], dtype=bool)
+    if prediction.visible is not None:
+        nearest = np.abs(grid.latent_times[None] - np.arange(xy.shape[1])[:, None]).argmin(axis=1)
+        visible = prediction.visible[:, nearest]
+    return Tracks(xy, visible, answer["probe"])

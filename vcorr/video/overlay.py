@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vcorr.errors import UsageError
-from vcorr.records import Tracks
+from vcorr.records import Queries, Tracks
 from vcorr.store.shards import atomic_file
 from vcorr.video.lossless import encode
 
@@ -54,7 +54,7 @@ def write_overlay(
     video: NDArray[np.uint8],
     *,
     fps: float,
-    queries: NDArray[np.float32] | None = None,
+    queries: Queries | NDArray[np.float32] | None = None,
     predicted: Tracks | NDArray[np.floating[Any]] | None = None,
     reference: Tracks | NDArray[np.floating[Any]] | None = None,
     title: str = "",
@@ -66,7 +66,8 @@ def write_overlay(
         path: of the mp4.
         video: the frames.
         fps: frames a second.
-        queries: (N, 2) pixels in frame 0; None takes the first positions of the tracks.
+        queries: the query points, drawn from their own frame on, or (N, 2) pixels in frame 0; None takes the first
+            positions of the tracks.
         predicted: (N, T, 2) pixels, or tracks with visibility.
         reference: the same.
         title: right in the legend, a model and a layer say.
@@ -88,7 +89,7 @@ def write_overlay(
 def draw_overlay(
     video: NDArray[np.uint8],
     *,
-    queries: NDArray[np.float32] | None = None,
+    queries: Queries | NDArray[np.float32] | None = None,
     predicted: Tracks | NDArray[np.floating[Any]] | None = None,
     reference: Tracks | NDArray[np.floating[Any]] | None = None,
     title: str = "",
@@ -104,11 +105,13 @@ def draw_overlay(
     layers += [] if predicted is None else [_layer("predicted", PREDICTED, 0.8, predicted, len(video))]
     if queries is None:
         queries = layers[0].xy[:, 0].astype(np.float32) if layers else np.zeros((0, 2), dtype=np.float32)
-    if any(len(layer.xy) != len(queries) for layer in layers):
+    known = Queries.of(queries)
+    if any(len(layer.xy) != len(known) for layer in layers):
         raise UsageError("Overlay: queries, predicted and reference tracks must have one number of points.")
-    chosen = choose_points(len(queries), max_points)
+    chosen = choose_points(len(known), max_points)
     layers = [replace(one, xy=one.xy[chosen], visible=one.visible[chosen]) for one in layers]
-    return (_frame(video, t, queries[chosen], layers, title) for t in range(len(video)))
+    asked = known[chosen]
+    return (_frame(video, t, asked.xy[asked.t <= t], layers, title) for t in range(len(video)))
 
 
 def choose_points(count: int, most: int) -> NDArray[np.int64]:
