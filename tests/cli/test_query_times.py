@@ -16,7 +16,9 @@ from vcorr.datasets.config import FolderConfig
 from vcorr.datasets.folder import DatasetFolder
 from vcorr.datasets.stored import StoredDataset
 from vcorr.datasets.table import COLUMNS, read_rows
+from vcorr.records import Tracks
 from vcorr.store.rundir import RunDirectory
+from vcorr.trackers.dis import Dis
 
 FRAMES = np.int32([0, 2, 4, 2])
 QUERIES = np.float32([[4.5, 4.5], [20, 30], [60.25, 8], [36, 50]])
@@ -77,6 +79,19 @@ def test_a_tracker_of_the_run_starts_at_the_query(vcorr, timed) -> None:
         assert np.array_equal(xy[np.arange(4), FRAMES], QUERIES)
 
 
+def test_a_tracker_that_takes_every_query_for_one_of_frame_0_is_named(vcorr, timed, monkeypatch) -> None:
+    def first_frame_alone(self, video, queries):
+        steps = np.arange(len(video), dtype=np.float32)[None, :, None]
+        xy = queries.xy[:, None] + steps * np.float32([sliding.SHIFT, 0])
+        return Tracks(xy, np.ones(xy.shape[:2], bool), "first")
+
+    monkeypatch.setattr(Dis, "track", first_frame_alone)
+    data = ("--data", str(timed), "--steps", "last", "--set", "tracker=dis")
+    ended = vcorr("run", "--model", "sliding-model", "--probe", "qk", *data)
+    assert ended.code == 3
+    assert "its track 2 is 32 pixels away from it in frame 4" in ended.err
+
+
 def test_a_baseline_answers_them_as_well(vcorr, timed) -> None:
     found = run(vcorr, timed, "--model", "token-patches")
     rows = [r for r in found.read("scores").to_pylist() if r["metric"] == "matching_accuracy"]
@@ -99,6 +114,11 @@ def test_a_query_in_a_frame_that_the_model_does_not_read_is_an_error(vcorr, time
     ended = vcorr("run", "--model", "sliding-model", "--probe", "qk", "--data", str(timed), "--out", "runs")
     rows = RunDirectory(next((Path("runs")).iterdir())).read("scores").to_pylist()
     assert ended.code == 1
+    alone = vcorr(
+        "run", "--model", "sliding-model", "--probe", "qk", "--data", str(timed), "--limit", "1", "--out", "no"
+    )
+    assert (alone.code, Path("no").exists()) == (2, False)
+    assert "1 of 4 queries are in later ones, the first in frame 4" in alone.err
     assert all("the model reads the first 3 frames, and 1 of 4 queries" in row["error"] for row in rows)
 
 

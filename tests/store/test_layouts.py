@@ -5,8 +5,10 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
+from vcorr.board.data import load_run
 from vcorr.errors import StoreError
 from vcorr.metrics.builtin import AttentionScore, Confidence, MatchingAccuracy, Pck
 from vcorr.spec import RunSpec
@@ -116,6 +118,16 @@ def test_a_former_run_is_scored_and_compared(tmp_path: Path, plugins) -> None:
     assert {row["metric_version"] for row in after} == {plugins().metrics.get("matching_accuracy").entry.version}
     shutil.copytree(old.path, tmp_path / "other")
     check_comparable(old, RunDirectory.open(tmp_path / "other"))
+
+
+@pytest.mark.parametrize("layout", [4])
+def test_a_former_run_has_its_place_on_a_board(layout: int, tmp_path: Path) -> None:
+    shutil.copytree(DATA / f"layout-{layout}", tmp_path / "old")
+    (tmp_path / "site").mkdir()
+    run = load_run(RunDirectory.open(tmp_path / "old"), ["matching_accuracy"], tmp_path / "site" / "old.arrow")
+    assert (run.model, run.failed, len(run.series)) == ("sliding-model", 1, 1)
+    download = pa.ipc.open_file(str(tmp_path / "site" / "old.arrow")).read_all()
+    assert download.schema.names == schema.SCORES.names
 
 
 def test_a_damaged_file_of_a_former_layout_is_named(tmp_path: Path) -> None:

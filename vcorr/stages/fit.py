@@ -31,7 +31,7 @@ def fit_clip(clip: Clip, grid: TokenGrid) -> Clip:
     target = (grid.video_frames, round(grid.height), round(grid.width))
     if frames < target[0]:
         raise UsageError(f"Clip {clip.id} has {frames} frames; the model reads {target[0]}.")
-    _check_queries_kept(clip, target[0])
+    check_queries_kept(clip, target[0])
     if (frames, height, width) == target:
         return clip
     scale = np.array([target[2] / width, target[1] / height], dtype=np.float32)
@@ -40,7 +40,12 @@ def fit_clip(clip: Clip, grid: TokenGrid) -> Clip:
     return replace(clip, video=video, queries=Queries(clip.queries.t, clip.queries.xy * scale), tracks=tracks)
 
 
-def _check_queries_kept(clip: Clip, frames: int) -> None:
+def check_queries_kept(clip: Clip, frames: int) -> None:
+    """Checks that every query is in one of the first `frames` frames, which a model reads.
+
+    Raises:
+        UsageError: one is later.
+    """
     late = clip.queries.t[clip.queries.t >= frames]
     if len(late):
         raise UsageError(

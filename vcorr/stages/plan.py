@@ -20,7 +20,7 @@ from vcorr.records import NO_SITE, Clip, ModelCard, RunSettings, Site
 from vcorr.registry import Registry
 from vcorr.spec import DEFAULT_STEPS, RunSpec, default_steps, parse_indices
 from vcorr.stages.data import check_image, chosen_clips, data_identity, data_part, first_clip
-from vcorr.stages.fit import RESIZE
+from vcorr.stages.fit import RESIZE, check_queries_kept
 from vcorr.stages.parts import Part, metric_parts, model_part, probe_parts, tracker_files, tracker_part
 from vcorr.stages.variants import Readings, readings_of, run_variants
 from vcorr.store.fingerprint import fingerprint, plain
@@ -261,11 +261,22 @@ def _preflight(
     for probe in made.values():
         with_defaults(probe, ProbeBase).check_sites(sites)
     try:
-        return "" if clip is None else " ".join(fit_notes(clip, _common_grid(adapter, sites, clip)))
+        return "" if clip is None else _fit_of(clip, _common_grid(adapter, sites, clip))
     except UsageError:
         if alone or not _takes_without_video(adapter, sites, clip):
             raise
         return ""
+
+
+def _fit_of(clip: Clip, grid: TokenGrid) -> str:
+    """How the clip is brought to the grid's size.
+
+    Raises:
+        UsageError: a query is in a frame that would be cut off.
+    """
+    if clip.video is not None:
+        check_queries_kept(clip, grid.video_frames)
+    return " ".join(fit_notes(clip, grid))
 
 
 def _check_makes(adapter: VideoModel, sites: Sequence[Site], clip: Clip | None) -> None:

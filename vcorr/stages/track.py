@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
+
 from vcorr.errors import PluginError
 from vcorr.protocols import Tracker
 from vcorr.records import Clip, Tracks
@@ -14,6 +16,9 @@ from vcorr.store.schema import TrackRow
 from vcorr.store.shards import SUFFIX, read_shard, shard_name
 from vcorr.video.lossless import SUFFIX as VIDEO_SUFFIX
 from vcorr.video.lossless import read_lossless, video_hash, write_lossless
+
+QUERY_TOLERANCE = 1e-3
+"""Pixels by which a track may miss its query: rounding of a tracker that scales the video."""
 
 VIDEOS = "videos"
 """Folder of a run that holds generated videos, bit-exactly."""
@@ -73,11 +78,19 @@ def tracked(tracker: Tracker, clip: Clip) -> Tracks:
     """What a tracker says about the queries of a clip with video.
 
     Raises:
-        PluginError: it returned tracks of another shape.
+        PluginError: it returned tracks of another shape, or tracks that do not pass through their queries.
     """
     assert clip.video is not None
     tracks = tracker.track(clip.video, clip.queries)
     expected = (len(clip.queries), len(clip.video), 2)
     if tracks.xy.shape != expected:
         raise PluginError(f"Tracker {tracks.tracker!r} must return tracks of shape {expected}, got {tracks.xy.shape}.")
+    off = np.abs(tracks.xy[np.arange(len(clip.queries)), clip.queries.t] - clip.queries.xy).max(axis=1)
+    if (off > QUERY_TOLERANCE).any():
+        n = int(np.nanargmax(off))
+        raise PluginError(
+            f"Tracker {tracks.tracker!r} must return the query itself in the frame of the query; its track {n} is "
+            f"{off[n]:.3g} pixels away from it in frame {clip.queries.t[n]}.",
+            hint="vcorr.trackers.both_ways.both_ways completes a tracker that starts in the first frame it gets.",
+        )
     return tracks
