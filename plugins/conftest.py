@@ -31,8 +31,8 @@ class Run:
 
     def __init__(self, model, clip, settings, denoiser="transformer"):
         self.calls, probe = [], QueryKey()
-        hook = getattr(model.pipe, denoiser).register_forward_pre_hook(
-            lambda module, args, kwargs: self.calls.append(kwargs), with_kwargs=True
+        hook = getattr(model.pipe, denoiser).register_forward_hook(
+            lambda module, args, kwargs, output: self.calls.append(kwargs), with_kwargs=True
         )
         recorder = Recorder({"qk": probe}, clip.queries)
         try:

@@ -35,6 +35,8 @@ class VideoModelBase:
     clip runs inside ``recorder.step(-1)``."""
     needs_image: bool = False
     """Whether sampling starts from an image, frame 0 of the clip's video."""
+    reads_prompt: bool = True
+    """Whether the prompt changes anything that is read; a model without noise reads none."""
 
     modes: tuple[Mode, ...] = ("renoise", "generate")
     """The modes that `run` knows (`vcorr.modes`); a run in another one is refused before anything is loaded."""

@@ -100,13 +100,25 @@ class Entry:
 class ModelEntry(Entry):
     """A model adapter: the factory makes a `vcorr.protocols.VideoModel`.
 
-    card: "package:path/in/package.yaml" of its model card. data: the dataset it is measured on unless told otherwise.
+    card: "package:path/in/package.yaml" of its model card. data: the dataset it is measured on by default. configs:
+    "package:path/to/folder" of the configurations of its components, where one class serves several models: the factory
+    is then called as `factory(config, card=..., configs=...)`.
     """
 
     kind: ClassVar[str] = "model"
 
     card: str | None = None
     data: str | None = None
+    configs: str | None = None
+
+    def create(self, config: Any = None) -> Any:
+        """Calls the factory; see `Entry`. One that serves several models is given the card and the configurations."""
+        if self.configs is None:
+            return super().create(config)
+        factory, config_type = resolve(self.factory, self.label), self.config_type()
+        if config is None and config_type is not None:
+            config = config_type()
+        return factory(config, card=self.card or "", configs=self.configs)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -152,6 +152,7 @@ def place_by_plugin(
     Raises:
         UsageError: no such model, one without a token layout, or sizes it does not take.
     """
+    from vcorr.diffusion.configs import pipeline_configs
     from vcorr.registry import installed
 
     entry = installed().models.get(name).entry
@@ -178,6 +179,8 @@ def place_by_plugin(
     known = {field.name: type(getattr(usual, field.name)) for field in fields(config_type)}
     fitting = {key: value for key, value in sizes.items() if key in known and isinstance(value, known[key])}
     adapter = entry.create(replace(usual, **fitting))
+    if getattr(adapter, "configs", ""):
+        adapter.take_sizes(pipeline_configs(pipe) if pipe is not None else {adapter.denoiser: sizes})
     sites = tuple(adapter.sites())
     modules = (denoiser,) if pipe is None else tuple(_module(getattr(pipe, part)) for part in adapter.denoisers)
     for one in modules:

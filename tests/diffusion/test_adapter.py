@@ -36,8 +36,8 @@ def run(model, steps, clip=None, seed=42, num_steps=10):
     """Predictions, and the arguments of every forward pass."""
     clip = clip or make_clip()
     calls = []
-    hook = model.pipe.transformer.register_forward_pre_hook(
-        lambda module, args, kwargs: calls.append(kwargs), with_kwargs=True
+    hook = model.pipe.transformer.register_forward_hook(
+        lambda module, args, kwargs, output: calls.append(kwargs), with_kwargs=True
     )
     recorder = Recorder({"qk": QueryKey()}, clip.queries)
     try:

@@ -70,10 +70,10 @@ def test_what_is_offloaded_is_made_on_the_cpu(monkeypatch):
 
     made = []
     monkeypatch.setattr(
-        "vcorr.diffusion.random_weights.random_pipeline", lambda build, seed, device, dtype: made.append(device)
+        "vcorr.diffusion.random_weights.random_pipeline", lambda build, seed, device, dtype, denoiser: made.append(device)
     )
     source = SimpleNamespace(folder=None, seed=0)
     for offload in (False, True):
-        model = SimpleNamespace(build=build, config=SimpleNamespace(offload=offload))
+        model = SimpleNamespace(build=build, denoiser="vae", config=SimpleNamespace(offload=offload))
         DiffusersVideoModel._loaded(model, source, torch.bfloat16, "cuda:1")
     assert made == ["cuda:1", "cpu"]

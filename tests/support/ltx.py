@@ -24,6 +24,7 @@ class LTX(DiffusersVideoModel[LTXConfig]):
     pipeline_class = "LTXPipeline"
     card = "support:ltx.yaml"
     branches = ("uncond", "cond")
+    latent_axes = ""
     steps = 10
 
     def sites(self):
@@ -36,24 +37,6 @@ class LTX(DiffusersVideoModel[LTXConfig]):
     def build(self, seed):
         return random_pipeline(self.config)
 
-    def schedule(self, num_steps, grid):
-        from vcorr.diffusion.schedule import shifted_schedule
-
-        return shifted_schedule(self.pipe.scheduler, num_steps, grid.tokens, self.device)
-
-    def condition(self, prompt, grid):
-        import torch
-
-        text = torch.ones(1, TEXT_TOKENS, TEXT_WIDTH)  # stands in for `self.pipe.encode_prompt(prompt)`
-        return {
-            "encoder_hidden_states": text,
-            "encoder_attention_mask": torch.ones(1, TEXT_TOKENS),
-            "num_frames": grid.frames,
-            "height": grid.rows,
-            "width": grid.cols,
-            "rope_interpolation_scale": (4 / 25, 4, 4),
-        }
-
     def call_inputs(self, clip, grid):
         import torch
 
@@ -65,15 +48,11 @@ class LTX(DiffusersVideoModel[LTXConfig]):
             "negative_prompt_attention_mask": mask,
         }
 
-    def inputs(self, latents, timestep, condition):
-        packed = self.pipe._pack_latents(latents, 1, 1)
-        return {
-            "hidden_states": packed,
-            "timestep": timestep.expand(1),
-            "attention_kwargs": None,
-            "return_dict": False,
-            **condition,
-        }
+    def denoiser_input(self, latents, own):
+        return self.pipe._pack_latents(latents).to(own.dtype)
+
+    def as_latents(self, output, latents):
+        return self.pipe._unpack_latents(output, *latents.shape[2:])
 
 
 def random_pipeline(config):

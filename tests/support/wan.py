@@ -54,14 +54,6 @@ class TwoStageWan(Wan):
     def denoiser_at(self, timestep):
         return "transformer" if timestep >= 900 else "transformer_2"
 
-    def condition(self, prompt, grid):
-        import torch
-
-        return {"encoder_hidden_states": torch.ones(1, TEXT_TOKENS, TEXT_WIDTH)}
-
-    def inputs(self, latents, timestep, condition):
-        return {"hidden_states": latents, "timestep": timestep.expand(1), "return_dict": False, **condition}
-
 
 def random_pipeline(config, boundary_ratio=None):
     """Wan with random weights and no text encoder; with a second transformer where there is a boundary."""

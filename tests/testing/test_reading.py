@@ -70,14 +70,16 @@ def test_the_unconditional_branch_is_found_out(made) -> None:
     assert "unconditional" in failures(Unconditional, made[1])["the conditional branch is read"]
 
 
-def test_a_model_that_reads_no_prompt_says_so(made) -> None:
+def test_a_prompt_that_changes_nothing_is_found_out_unless_the_model_says_so(made) -> None:
     class Deaf(made[0]):
         def _text(self, prompt):
             return torch.zeros_like(super()._text("x"))
 
-    report = check_reading(Deaf, CLIP, config=made[1])
-    assert_passed(report)
-    assert "nothing that is read depends on the prompt" in report.table()
+    class Honest(Deaf):
+        reads_prompt = False
+
+    assert "does not depend on the prompt" in failures(Deaf, made[1])["the conditional branch is read"]
+    assert_passed(check_reading(Honest, CLIP, config=made[1]))
 
 
 # -------------------------------------------------------------------------------------------------------------- entries

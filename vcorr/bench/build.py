@@ -18,7 +18,7 @@ from vcorr.diffusion.loading import torch_dtype
 from vcorr.diffusion.random_weights import random_pipeline
 from vcorr.errors import PluginError
 from vcorr.geometry import TokenGrid
-from vcorr.records import Clip
+from vcorr.records import Clip, RunSettings
 
 CHANNELS = ("latent_channels", "z_dim")
 """What the configurations of autoencoders call C."""
@@ -41,7 +41,7 @@ class Pass:
 
 def build_model(model: DiffusersVideoModel[Any], device: str, dtype: str) -> DiffusersVideoModel[Any]:
     """Gives an adapter that has not been loaded its pipeline, with weights made on `device` in `dtype`; returns it."""
-    pipe = random_pipeline(model.build, 0, device, torch_dtype(dtype))
+    pipe = random_pipeline(model.build, 0, device, torch_dtype(dtype), model.denoiser)
     # what a plugin made elsewhere than on the default device
     pipe.to(device)
     model.adopt(pipe, device)
@@ -59,21 +59,19 @@ def one_pass(model: DiffusersVideoModel[Any], *, guidance: bool = True, keep_vae
     Raises:
         PluginError: the autoencoder does not say how many channels its latents have.
     """
-    image = np.zeros((1, model.config.height, model.config.width, 3), dtype=np.uint8) if model.needs_image else None
-    clip = empty_clip(image)
     grid = model.grid(empty_clip(), None)
-    schedule = model.schedule(NUM_STEPS, grid)
-    timestep = schedule.timesteps[NUM_STEPS // 2]
-    module = getattr(model.pipe, model.denoiser_at(float(timestep)))
+    image = np.zeros((1, round(grid.height), round(grid.width), 3), dtype=np.uint8) if model.needs_image else None
+    settings = RunSettings(steps=(NUM_STEPS // 2,), num_steps=NUM_STEPS)
+    passes = model.borrow(empty_clip(image), grid, settings)
+    step = NUM_STEPS // 2
+    module = passes.module(step)
     latents = torch.randn(_latent_shape(model, grid), device=model.device, dtype=next(module.parameters()).dtype)
-    condition = model.clip_condition(clip, grid, 0)
     if not keep_vae:
         model.pipe.register_modules(vae=None)
-    inputs = dict(model.inputs(latents, timestep, condition))
     rows = len(model.branches) if guidance else 1
     repeated = {
         name: torch.cat([value] * rows) if name in model.frame_inputs else _repeated(value, rows)
-        for name, value in inputs.items()
+        for name, value in passes.inputs(latents, step).items()
     }
     return Pass(module, repeated, rows)
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from vcorr.check.targets import Target
+from vcorr.diffusion import DiffusersVideoModel
 from vcorr.entries import Entry
 from vcorr.errors import EXIT_MISSING, EXIT_OK, EXIT_PLUGIN, MissingError, UsageError
 from vcorr.records import Clip, RunSettings
@@ -16,6 +17,7 @@ from vcorr.testing.data import check_dataset, check_tracker, random_clip
 from vcorr.testing.entry import MADE, check_entry, light
 from vcorr.testing.metric import check_metric
 from vcorr.testing.model import check_model
+from vcorr.testing.passes import check_passes
 from vcorr.testing.probe import check_probe
 from vcorr.testing.reading import check_reading
 from vcorr.testing.report import Check, Report, expect, run_checks
@@ -146,6 +148,8 @@ def _model(entry: Entry, config: Any) -> Iterator[Report]:
         return
     yield _titled(check_reading(entry, clip, config=config), "what is read")
     if _generates(entry, config, clip):
+        if isinstance(model, DiffusersVideoModel):
+            yield _titled(check_passes(entry, clip, config=config), "passes")
         settings = RunSettings("generate", (0, 2), NUM_STEPS)
         yield _titled(check_model(entry, clip, config=config, settings=settings), "generate")
 

@@ -18,13 +18,15 @@ from numpy.typing import NDArray
 from vcorr.bases import VideoModelBase
 from vcorr.cards import load_card
 from vcorr.diffusion.checks import check_loaded, check_size, frames_to_read, size_in_words
-from vcorr.diffusion.layout import Compression, Sizes
+from vcorr.diffusion.configs import VIDEO, Configs, Size, folder_configs, packaged_configs, pipeline_configs
+from vcorr.diffusion.images import starting_image
+from vcorr.diffusion.layout import Compression, Sizes, attention_sites
 from vcorr.diffusion.text import PromptEncoding
 from vcorr.diffusion.weights import WeightsSource, locate_weights
 from vcorr.errors import PluginError, UsageError
 from vcorr.geometry import TokenGrid
 from vcorr.modes import mode_of
-from vcorr.records import Clip, ModelCard, RunSettings, Site
+from vcorr.records import Clip, ModelCard, RunSettings, Site, Unrotated
 
 if TYPE_CHECKING:
     import torch
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
 
     from vcorr.capture.recorder import Recorder
     from vcorr.capture.records import TextPlace, TokenLayout
+    from vcorr.diffusion.borrowed import FirstPass, Passes
     from vcorr.diffusion.schedule import NoiseSchedule
 
 PromptUse = Literal["caption", "empty"]
@@ -43,17 +46,20 @@ C = TypeVar("C", bound="VideoConfig")
 class VideoConfig:
     """Options every video diffusion model has (`--set model.KEY=VALUE`).
 
-    height, width: pixels the model reads or makes; clips are resized to it. frames: the most video frames it reads, and
-    those it makes; a shorter clip is read as far as its frames fill whole latents. prompt: "caption" gives the clip's
+    size: "released" for the sizes of the model as released; "small" for networks and videos that a CPU runs in seconds,
+    for `--weights random`. height, width: pixels the model reads or makes; clips are resized to it. frames: the most
+    video frames it reads, and those it makes; a shorter clip is read as far as its frames fill whole latents. All three
+    are those of `size` when 0. prompt: "caption" gives the clip's
     own text, "empty" none. lora: path of a safetensors file with low-rank weights, merged in when the model is loaded.
     offload: networks stay in CPU memory and come to the GPU only while they run. vae_tiling: the autoencoder works tile
     by tile, which takes less memory and changes pixels slightly; vae_slicing: item by item of its batch, which changes
     nothing and helps autoencoders of images, whose batch is the frames.
     """
 
-    height: int
-    width: int
-    frames: int
+    size: Size = "released"
+    height: int = 0
+    width: int = 0
+    frames: int = 0
     prompt: PromptUse = "caption"
     lora: str | None = None
     offload: bool = False
@@ -64,22 +70,15 @@ class VideoConfig:
 class DiffusersVideoModel(VideoModelBase, Generic[C]):
     """A diffusers video pipeline as a `vcorr.protocols.VideoModel`.
 
-    In renoise mode it makes one conditional forward pass a step; in generate mode it calls the pipeline itself, which
-    samples with its own scheduler, loop and guidance, and reads the chosen steps on the way.
+    In renoise mode it makes one conditional forward pass a step, with arguments borrowed from the pipeline; in generate
+    mode it calls the pipeline itself, which samples with its own scheduler, loop and guidance, and reads the chosen
+    steps on the way.
 
-    A subclass says, as class attributes, `pipeline_class`, `card`, `text` and `branches` (see
-    `vcorr.capture.records.TokenLayout`) and, where they differ, `denoiser` and `steps`; and has these methods:
-
-    - `sites()`: the attention modules, from the configuration alone (`attention_sites` helps);
-    - `compression`: a `Compression`;
-    - `build(seed)`: the pipeline with random weights, on torch's default device and dtype, seeded by the base class;
-    - `condition(prompt, grid)`: what all steps of a clip share, text embeddings and rotary tables for instance;
-    - `inputs(latents, timestep, condition)`: the keyword arguments of the denoiser.
-
-    One whose pipeline takes `prompt_embeds` also says its `encoding`, and uses `embed` in `condition`. Where a model is
-    unlike most, it also overrides `grid`, `compression_at`, `denoiser_at`, `sizes`, `encode`, `schedule`, `locate`,
-    `read`, `loaded_sizes`, `text_limit`, `clip_condition` or `call_inputs`. Inside the methods that are called with a
-    clip or with latents, the loaded pipeline is `self.pipe`; `self.device` is where it computes.
+    One class serves a family. The sizes of a model are the configurations in the folder that its entry names
+    (`vcorr.diffusion.configs`); `network` and `config_of` read them, before and after loading. A subclass says as class
+    attributes what the configurations do not: `pipeline_class`, `compression`, `attention`, `branches`, and those below
+    that differ. Where a model is unlike most, it overrides one of the methods. Inside those that are called with a clip
+    or with latents, the loaded pipeline is `self.pipe`; `self.device` is where it computes.
     Subclasses import torch and diffusers inside methods only, so that their sites are known without loading anything.
     """
 
@@ -87,12 +86,22 @@ class DiffusersVideoModel(VideoModelBase, Generic[C]):
     """Class name in diffusers, e.g. "LTXPipeline", or "package.module:Class" of a pipeline of the plugin's own."""
     saved_as: ClassVar[tuple[str, ...]] = ()
     """Class names that a folder of its weights may carry; `pipeline_class` alone when empty."""
-    card: ClassVar[str]
-    """Model card, "package:path/in/package.yaml"."""
+    card: str = ""
+    """Model card, "package:path/in/package.yaml"; that of the entry, unless the class is for one model alone."""
+    configs: str = ""
+    """Folder of the configurations, "package:path/in/package"; that of the entry, as `card`."""
     denoiser: ClassVar[str] = "transformer"
     """The pipeline's component whose attention is read."""
+    attention: ClassVar[str] = "transformer_blocks.{}.attn1"
+    """Path of the attention modules inside the denoiser, "{}" in place of the number of the block."""
+    block: ClassVar[str] = "transformer_blocks.{}"
+    """Path of the modules that put out the hidden states; "" for none."""
+    unrotated: ClassVar[Unrotated | None] = None
+    """Where queries and keys are before the rotary embedding; None where there is none."""
     text: ClassVar[TextPlace] = "none"
     """Where text tokens stand in the sequence that attention sees."""
+    reads_prompt: bool = True
+    """Whether the prompt changes anything that is read."""
     branches: ClassVar[tuple[str, ...]] = ("cond",)
     """Guidance branches in the order the pipeline batches them; renoise mode runs the conditional one alone."""
     per_sample: ClassVar[bool] = False
@@ -100,51 +109,82 @@ class DiffusersVideoModel(VideoModelBase, Generic[C]):
     passes: ClassVar[tuple[str, ...]] = ()
     """Branches in the order of a step's passes, for pipelines that run one pass a branch and do not label them with
     `denoiser.cache_context`; those that do, and those that batch or have no guidance, leave it empty."""
+    latent_axes: ClassVar[str] = "bcfhw"
+    """Order of the axes of the latents that the denoiser takes: batch, channels, frames, height, width, in any order;
+    four letters where frames are the rows of the batch ("fchw"); "" where the shape says nothing, because the pipeline
+    packs latents into tokens: then `denoiser_input` and `as_latents` are overridden."""
     guidance_argument: ClassVar[str] = "guidance_scale"
     """What the pipeline's call names the strength of guidance."""
+    embedded_guidance: ClassVar[bool] = False
+    """Whether the strength of guidance is an input of the network, so that it counts in renoise mode as well; else the
+    pipeline is asked for no guidance there."""
     frames_argument: ClassVar[str] = "num_frames"
     """What the pipeline's call names the number of video frames."""
     frame_inputs: ClassVar[tuple[str, ...]] = ()
-    """Those of `inputs` that have a row for every frame, where the others have one for the whole video."""
+    """Those arguments of the denoiser that have a row for every frame, where the others have one for the whole video."""
     needs_image: bool = False
     """Whether sampling starts from an image, frame 0 of the clip's video."""
     steps: int = 50
     """Sampling steps by default."""
 
-    def __init__(self, config: C) -> None:
-        self.config = config
+    def __init__(self, config: C, card: str = "", configs: str = "") -> None:
         self.device = "cpu"
         self._pipe: Any = None
+        self.card, self.configs = card or self.card, configs or self.configs
+        self._found: Configs | None = None
+        self._schedules: dict[tuple[int, TokenGrid], NoiseSchedule] = {}
+        self.config = self._with_video_size(config)
 
-    # ------------------------------------------------------------------------------------------ what a subclass answers
+    # ---------------------------------------------------------------------------------------------------- sizes, as data
 
-    def sites(self) -> Sequence[Site]:
-        """The attention modules that can be probed, by ascending layer."""
-        raise _unanswered(self, "sites")
+    def config_of(self, component: str) -> Mapping[str, Any]:
+        """The configuration of a component: of the pipeline in use, where there is one, else of the packaged files.
+
+        Empty where nothing is known of it.
+        """
+        if self._found is not None:
+            return self._found.get(component, {})
+        return packaged_configs(self.configs, self.config.size).get(component, {}) if self.configs else {}
+
+    @property
+    def network(self) -> Mapping[str, Any]:
+        """The configuration of the denoiser, by diffusers' names."""
+        return self.config_of(self.denoiser)
+
+    def take_sizes(self, configs: Configs) -> None:
+        """Goes by these configurations from now on, those of a pipeline that is there; by the packaged ones for
+        components that are not among them.
+        """
+        packaged = packaged_configs(self.configs, self.config.size) if self.configs else {}
+        self._found = {**packaged, **configs}
 
     @property
     def compression(self) -> Compression:
-        """How pixels become tokens."""
+        """How pixels become tokens; a class attribute, or a property where the configurations decide it."""
         raise _unanswered(self, "compression")
 
-    def build(self, seed: int) -> Any:
-        """The pipeline with random weights, as plain constructors make it: torch's generators are already seeded with
-        `seed`, and its default device and dtype are those the model will run on.
-        """
-        raise _unanswered(self, "build")
-
-    def condition(self, prompt: str, grid: TokenGrid) -> Any:
-        """What every step of a clip is conditioned on; handed to `inputs` as it is."""
-        raise _unanswered(self, "condition")
-
-    def inputs(self, latents: Tensor, timestep: Tensor, condition: Any) -> Mapping[str, Any]:
-        """Keyword arguments of one conditional forward pass, as the pipeline itself would make them.
-
-        latents: (1, C, F, h, w), noisy. timestep: 0-dimensional, as the scheduler gives it.
-        """
-        raise _unanswered(self, "inputs")
-
     # ------------------------------------------------------------------------------------- what a subclass may override
+
+    def sites(self) -> Sequence[Site]:
+        """The attention modules that can be probed, by ascending layer: `attention` of every layer, unless overridden."""
+        count, heads = (self.network.get(name) for name in ("num_layers", "num_attention_heads"))
+        if count is None or heads is None:
+            raise _unanswered(self, "sites")
+        return attention_sites(self.attention, count, heads, block=self.block, unrotated=self.unrotated)
+
+    def build(self, seed: int) -> Any:
+        """The pipeline with random weights at the sizes of the configurations: torch's generators are already seeded
+        with `seed`, and its default device and dtype are those the model will run on.
+        """
+        from vcorr.diffusion.random_weights import pipeline_from_configs
+
+        return pipeline_from_configs(
+            self.pipeline_class, packaged_configs(self.configs, self.config.size), self.stand_ins()
+        )
+
+    def stand_ins(self) -> Mapping[str, Any]:
+        """Components that random weights come with beside those of the configurations, by name."""
+        return {}
 
     def grid(self, clip: Clip, site: Site | None) -> TokenGrid:
         """How tokens lie over `clip` at the size this model reads it.
@@ -199,9 +239,8 @@ class DiffusersVideoModel(VideoModelBase, Generic[C]):
         return load_pipeline(self.pipeline_class, source.folder, dtype)
 
     def loaded_sizes(self) -> Mapping[str, Any]:
-        """Sizes of the loaded pipeline by the name of the option that has to agree with them.
-
-        They are the options that the denoiser's own configuration has by the same name, e.g. `num_layers`.
+        """Sizes of the loaded pipeline by the name of the option that has to agree with them, for models whose options
+        are sizes of the networks: by default those the denoiser's own configuration has by the same name.
         """
         found = getattr(self.pipe, self.denoiser).config
         return {field.name: _plain(found[field.name]) for field in fields(self.config) if field.name in found}
@@ -212,11 +251,11 @@ class DiffusersVideoModel(VideoModelBase, Generic[C]):
 
         return encode_video(self.pipe.vae, video, self.device)
 
-    def schedule(self, num_steps: int, grid: TokenGrid) -> NoiseSchedule:
-        """The scheduler's steps and their noise levels."""
-        from vcorr.diffusion.schedule import noise_schedule
+    def noise_levels(self, scheduler: Any) -> NoiseSchedule:
+        """The steps and noise levels of the pipeline's scheduler, which the pipeline has just set up."""
+        from vcorr.diffusion.schedule import noise_levels
 
-        return noise_schedule(self.pipe.scheduler, num_steps, self.device)
+        return noise_levels(scheduler)
 
     @property
     def denoisers(self) -> tuple[str, ...]:
@@ -232,18 +271,78 @@ class DiffusersVideoModel(VideoModelBase, Generic[C]):
 
     def text_limit(self) -> int | None:
         """The most tokens of a prompt the text encoder reads; None when it reads any number."""
-        return None if self.encoding is None else self.encoding.tokens
-
-    def clip_condition(self, clip: Clip, grid: TokenGrid, seed: int) -> Any:
-        """What every step of renoise mode is conditioned on: `condition` of the prompt, unless the clip gives more."""
-        return self.condition(self.prompt(clip), grid)
+        encoding = self._encoding
+        return None if encoding is None else int(encoding.tokens)
 
     def call_inputs(self, clip: Clip, grid: TokenGrid) -> Mapping[str, Any]:
-        """Arguments of the pipeline's call in generate mode beside size, steps, generator, guidance and callback."""
-        prompt = self.prompt(clip)
-        if self.encoding is None:
-            return {"prompt": prompt}
-        return self.encoding.call_inputs(self.pipe, prompt, self.device, self._dtype)
+        """Arguments of the pipeline's call beside size, steps, generator, guidance and callback, in both modes: the
+        prompt, or its stand-ins without a text encoder; the image, where the model starts from one.
+        """
+        prompt, encoding = self.prompt(clip), self._encoding
+        given: Mapping[str, Any] = {"prompt": prompt}
+        if not self.reads_prompt:
+            given = {}
+        elif encoding is not None:
+            given = encoding.call_inputs(self.pipe, prompt, self.device, self._dtype)
+        return {**given, "image": self.image(clip, grid)} if self.needs_image else given
+
+    def image(self, clip: Clip, grid: TokenGrid) -> Any:
+        """The image that sampling starts from, frame 0 of the clip's video.
+
+        Raises:
+            UsageError: the clip has no video, or one of another size than the grid covers.
+        """
+        return starting_image(clip, grid, self.model_card().title)
+
+    def denoiser_input(self, latents: Tensor, own: Tensor) -> Tensor:
+        """Latents as the denoiser takes them: axes in the order of `latent_axes`, with the further channels of `own`.
+
+        Args:
+            latents: (1, C, F, h, w), noisy.
+            own: the argument that the pipeline made of its own latents, for one branch. Channels beyond C are a
+                condition, on an image for instance, and stay.
+
+        Raises:
+            PluginError: the latents cannot be put in the place of `own`.
+        """
+        import torch
+
+        moved = self._moved(latents.to(own.dtype))
+        if moved is None or moved.ndim != own.ndim:
+            raise _unlike(self, latents, own)
+        axis = self.latent_axes.index("c")
+        channels, further = moved.shape[axis], own.shape[axis] - moved.shape[axis]
+        if further > 0:
+            moved = torch.cat([moved, own.narrow(axis, channels, further)], dim=axis)
+        if moved.shape != own.shape:
+            raise _unlike(self, latents, own)
+        return moved.contiguous()
+
+    def timestep_input(self, timestep: Tensor, own: Any, first: Tensor) -> Any:
+        """A timestep as the denoiser takes it: in place of the first one wherever `own` has that.
+
+        Args:
+            timestep: 0-dimensional, as the scheduler has it.
+            own: the argument that the pipeline made of `first`.
+            first: the timestep of the step whose pass was borrowed.
+        """
+        from vcorr.diffusion.borrowed import exchanged_timestep
+
+        return exchanged_timestep(timestep, own, first)
+
+    def as_latents(self, output: Tensor, latents: Tensor) -> Tensor:
+        """The denoiser's output, or its input, as latents, (1, C, F, h, w): undoes `denoiser_input`, and leaves out
+        channels beyond those of `latents`.
+
+        Args:
+            output: with its axes in the order of `latent_axes`.
+            latents: (1, C, F, h, w), for their size.
+        """
+        back = "".join(axis for axis in "bcfhw" if axis in self.latent_axes)
+        found = output.permute([self.latent_axes.index(axis) for axis in back])
+        if "b" not in self.latent_axes:
+            found = found[None]
+        return found[:, : latents.shape[1]]
 
     def embed(self, prompt: str) -> dict[str, Tensor]:
         """The prompt's embedding, (1, n, c), and mask, (1, n), by the names the pipeline's call has for them.
@@ -251,9 +350,92 @@ class DiffusersVideoModel(VideoModelBase, Generic[C]):
         Raises:
             PluginError: the model does not say its `encoding`.
         """
-        if self.encoding is None:
+        encoding = self._encoding
+        if encoding is None:
             raise _unanswered(self, "encoding")
-        return self.encoding.embed(self.pipe, prompt, self.device, self._dtype)
+        return encoding.embed(self.pipe, prompt, self.device, self._dtype)
+
+    # ---------------------------------------------------------------------------------------------------------- passes
+
+    def schedule(self, num_steps: int, grid: TokenGrid) -> NoiseSchedule:
+        """The steps the pipeline samples with at the size of `grid`, and their noise levels."""
+        if (num_steps, grid) not in self._schedules:
+            blank = None if not self.needs_image else _blank(grid)
+            clip = Clip("schedule", "", np.zeros((0, 2), np.float32), blank)
+            first = self._borrowed(clip, grid, RunSettings(steps=(), num_steps=num_steps), 0)
+            self._schedules[num_steps, grid] = first.schedule
+        return self._schedules[num_steps, grid]
+
+    def borrow(self, clip: Clip, grid: TokenGrid, settings: RunSettings) -> Passes:
+        """Conditional passes for the chosen steps of a clip, with the arguments that the pipeline itself would make.
+
+        The pipeline is run up to its first pass, once for each denoiser that the steps need.
+
+        Raises:
+            UsageError: a step that does not exist, or a clip without an image where the model starts from one.
+        """
+        from vcorr.diffusion.borrowed import Passes
+
+        first = self._borrowed(clip, grid, settings, 0)
+        schedule = first.schedule
+        for step in settings.steps:
+            schedule.check(step)
+        names = [self.denoiser_at(float(timestep)) for timestep in schedule.timesteps]
+        needed = dict.fromkeys(names[step] for step in settings.steps)
+        found = {
+            name: first if name == first.denoiser else self._borrowed(clip, grid, settings, names.index(name))
+            for name in needed
+        }
+        return Passes(schedule, names, {name: getattr(self.pipe, name) for name in found}, found, self)
+
+    def _borrowed(self, clip: Clip, grid: TokenGrid, settings: RunSettings, start: int) -> FirstPass:
+        import torch
+
+        from vcorr.diffusion.borrowed import Call, first_pass
+        from vcorr.diffusion.loading import seeded
+
+        unguided = {} if self.embedded_guidance else {self.guidance_argument: 1.0}
+        with torch.no_grad(), seeded(settings.seed, self.device):
+            arguments = {**self._call(clip, grid, settings, "latent"), **unguided}
+            call = Call(arguments, self.denoiser_names(), self.passes, self.noise_levels)
+            first = first_pass(self.pipe, call, start)
+        return replace(first, arguments=self.branch_inputs(first.arguments, first.latents, grid))
+
+    def branch_inputs(self, arguments: Mapping[str, Any], latents: str, grid: TokenGrid, branch: str = "cond") -> Any:
+        """Arguments of one guidance branch of a pass of the pipeline that may hold all `branches` in a batch."""
+        from vcorr.diffusion.borrowed import rows_of_branch
+
+        rows = 1 if "b" in self.latent_axes or not self.latent_axes else grid.frames
+        index, of = self.branches.index(branch), len(self.branches)
+        return rows_of_branch(arguments, latents, index, of, rows=rows, per_frame=self.frame_inputs)
+
+    def _call(self, clip: Clip, grid: TokenGrid, settings: RunSettings, output_type: str) -> dict[str, Any]:
+        """Arguments of the pipeline's call: the same in both modes, so that both draw and read alike."""
+        from vcorr.diffusion.sampling import sampling_generator
+
+        return {
+            **self.call_inputs(clip, grid),
+            "height": round(grid.height),
+            "width": round(grid.width),
+            self.frames_argument: grid.video_frames,
+            "num_inference_steps": settings.num_steps,
+            "generator": sampling_generator(settings.seed),
+            "output_type": output_type,
+        }
+
+    def denoiser_names(self) -> tuple[str, ...]:
+        """The components that can be the denoiser of a step."""
+        from vcorr.diffusion.random_weights import denoisers_of
+
+        return tuple(denoisers_of(self.pipe, self.denoiser))
+
+    def _moved(self, latents: Tensor) -> Tensor | None:
+        """(1, C, F, h, w) with the axes in the order of `latent_axes`; None where it does not say one."""
+        if sorted(self.latent_axes) == sorted("bcfhw"):
+            return latents.permute(["bcfhw".index(axis) for axis in self.latent_axes])
+        if sorted(self.latent_axes) == sorted("cfhw"):
+            return latents[0].permute(["cfhw".index(axis) for axis in self.latent_axes])
+        return None
 
     # ------------------------------------------------------------------------------------------------------ contract
 
@@ -267,7 +449,9 @@ class DiffusersVideoModel(VideoModelBase, Generic[C]):
         "+lora:HASH" follows where low-rank weights are merged in. Imports neither torch nor diffusers. Raises as
         `locate`, and when the file of `model.lora` cannot be used.
         """
-        identity = self.locate(weights).identity
+        source = self.locate(weights)
+        self._go_by(source)
+        identity = source.identity
         if self.config.lora is None:
             return identity
         from vcorr.diffusion.options import lora_identity
@@ -288,9 +472,13 @@ class DiffusersVideoModel(VideoModelBase, Generic[C]):
         kind = torch_dtype(dtype)
         if self.config.lora is not None:
             lora_file(self.config.lora)  # a wrong path is told before gigabytes are read
+        self._go_by(source)
         self._pipe, self.device = self._loaded(source, kind, device), device
         try:
-            check_loaded(self.config, self.loaded_sizes(), weights)
+            if self.configs:
+                self.take_sizes(pipeline_configs(self._pipe))
+            else:
+                check_loaded(self.config, self.loaded_sizes(), weights)
             self._prepare()
             place(self._pipe, device, offload=self.config.offload)
         except BaseException:
@@ -300,6 +488,8 @@ class DiffusersVideoModel(VideoModelBase, Generic[C]):
     def adopt(self, pipe: Any, device: str) -> None:
         """Uses a pipeline that was built elsewhere and is on `device` already, in place of `load`."""
         self._pipe, self.device = pipe, device
+        if self.configs:
+            self.take_sizes(pipeline_configs(pipe))
         self._let_attention_be_seen()
         pipe.set_progress_bar_config(disable=True)
 
@@ -362,26 +552,23 @@ class DiffusersVideoModel(VideoModelBase, Generic[C]):
 
         grid, video = self._checked(clip)
         with torch.no_grad():
-            schedule = self._schedule(settings, grid)
-            condition = self.clip_condition(clip, grid, settings.seed)
+            passes = self.borrow(clip, grid, settings)
             latents = self.encode(video)
             epsilon = clip_noise(latents.shape, settings.seed, clip.id).to(latents.device)
-            denoisers = self._denoisers(schedule)
-            for _, stretch in groupby(settings.steps, key=lambda step: id(denoisers[step])):
-                steps = list(stretch)
-                module = denoisers[steps[0]]
-                with recorder.attach(module, self.sites(), self.layout(), partial(self.grid, clip)):
-                    for step in steps:
+            schedule = passes.schedule
+            for name, stretch in groupby(settings.steps, key=lambda step: passes.denoisers[step]):
+                with recorder.attach(passes.modules[name], self.sites(), self.layout(), partial(self.grid, clip)):
+                    for step in stretch:
                         noisy = schedule.add_noise(latents, epsilon, step)
                         with recorder.step(step, noise=float(schedule.noise[step])):
-                            module(**self.inputs(noisy, schedule.timesteps[step], condition))
+                            passes.module(step)(**passes.inputs(noisy, step))
         self.pipe.maybe_free_model_hooks()
 
     def _generate(self, clip: Clip, settings: RunSettings, recorder: Recorder) -> NDArray[np.uint8]:
         import torch
 
         from vcorr.diffusion.loading import seeded
-        from vcorr.diffusion.sampling import SamplingWatch, frames_of, sampling_generator
+        from vcorr.diffusion.sampling import SamplingWatch, frames_of
 
         made = replace(clip, video=None, tracks=None)
         grid = self.grid(made, None)
@@ -391,16 +578,7 @@ class DiffusersVideoModel(VideoModelBase, Generic[C]):
         modules = [getattr(self.pipe, name) for name in self.denoisers]
         # a pipeline that draws from torch's own generator, against its promise, repeats as well
         with torch.no_grad(), seeded(settings.seed, self.device):
-            call = {
-                **self.call_inputs(clip, grid),
-                "height": round(grid.height),
-                "width": round(grid.width),
-                self.frames_argument: grid.video_frames,
-                "num_inference_steps": settings.num_steps,
-                "generator": sampling_generator(settings.seed),
-                "output_type": "np",
-                **self._guidance(settings),
-            }
+            call = {**self._call(clip, grid, settings, "np"), **self._guidance(settings)}
             with (
                 recorder.attach(modules, self.sites(), self.layout(), partial(self.grid, made)),
                 SamplingWatch(recorder, noise) as watch,
@@ -442,7 +620,25 @@ class DiffusersVideoModel(VideoModelBase, Generic[C]):
         if source.folder is not None:
             return self.read(source, kind)
         # networks that take turns on a device need not fit into it together
-        return random_pipeline(self.build, source.seed, "cpu" if self.config.offload else device, kind)
+        device = "cpu" if self.config.offload else device
+        return random_pipeline(self.build, source.seed, device, kind, self.denoiser)
+
+    def _go_by(self, source: WeightsSource) -> None:
+        """Reads sizes from the folder of the weights, where they lie in one as diffusers saves pipelines."""
+        if self.configs and source.folder is not None:
+            self.take_sizes(folder_configs(source.folder))
+
+    def _with_video_size(self, config: C) -> C:
+        """The options with the size of the video filled in where it is not given."""
+        usual = packaged_configs(self.configs, config.size).get(VIDEO, {}) if self.configs else {}
+        card = self.model_card() if self.card and not usual else None
+        if card is not None and card.resolution is not None and card.frames is not None:
+            usual = {"height": card.resolution[0], "width": card.resolution[1], "frames": card.frames}
+        return replace(config, **{name: value for name, value in usual.items() if not getattr(config, name)})
+
+    @property
+    def _encoding(self) -> PromptEncoding | None:
+        return None if self.encoding is None else self.encoding.sized(self.network)
 
     def _prepare(self) -> None:
         from vcorr.diffusion.options import merge_lora, slice_autoencoder, tile_autoencoder
@@ -483,6 +679,19 @@ class DiffusersVideoModel(VideoModelBase, Generic[C]):
                 hint="vcorr.stages.fit.fit_clip(clip, model.grid(clip, None)) brings it to that size.",
             )
         return grid, clip.video
+
+
+def _blank(grid: TokenGrid) -> NDArray[np.uint8]:
+    """A black image of the grid's size, (1, H, W, 3), where it does not matter which."""
+    return np.zeros((1, round(grid.height), round(grid.width), 3), np.uint8)
+
+
+def _unlike(model: object, latents: Tensor, own: Tensor) -> PluginError:
+    return PluginError(
+        f"{type(model).__name__}: latents of shape {tuple(latents.shape)} cannot take the place of the pipeline's own, "
+        f"{tuple(own.shape)}.",
+        hint="The adapter has to say the order of axes, `latent_axes`, or override `denoiser_input`.",
+    )
 
 
 def _plain(value: Any) -> Any:

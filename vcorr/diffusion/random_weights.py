@@ -1,33 +1,103 @@
-"""Pipelines with random weights, made on the device itself in the dtype they run in.
+"""Pipelines with random weights, from configurations, made on the device itself in the dtype they run in.
 
 On a CPU billions of random numbers take minutes, and 14 billion parameters in float32 would need 56 GB.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import inspect
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from diffusers import SchedulerMixin
+from torch import nn
 
-from vcorr.diffusion.loading import cast_pipeline, seeded
+from vcorr.diffusion.configs import PIPELINE, Configs
+from vcorr.diffusion.loading import cast_pipeline, pipeline_type, seeded
+from vcorr.errors import PluginError
 
 
-def random_pipeline(build: Callable[[int], Any], seed: int, device: str, dtype: torch.dtype) -> Any:
+def random_pipeline(
+    build: Callable[[int], Any], seed: int, device: str, dtype: torch.dtype, denoiser: str = ""
+) -> Any:
     """What `build(seed)` makes, with torch's default device and dtype set to those given and its generator seeded.
 
     The same seed, device and dtype make the same weights; another device or dtype makes others. Schedulers stay on the
     CPU, where pipelines expect them; anything else that `build` put elsewhere than on the default device stays there.
+    The gates of the component `denoiser`, and of those that take turns with it, are opened: see `open_gates`.
     """
     with seeded(seed, device), torch.device(device), _default_dtype(dtype):
         pipe = build(seed)
+        for network in denoisers_of(pipe, denoiser).values() if denoiser else ():
+            open_gates(network)
     for name, component in pipe.components.items():
         if isinstance(component, SchedulerMixin):
             pipe.register_modules(**{name: type(component).from_config(component.config)})
     cast_pipeline(pipe, dtype)
     return pipe
+
+
+def denoisers_of(pipe: Any, denoiser: str) -> dict[str, nn.Module]:
+    """The component of that name and those that take turns with it, `denoiser_2` and so on, by name."""
+    found = {denoiser: getattr(pipe, denoiser)}
+    further = {name: part for name, part in pipe.components.items() if name.startswith(f"{denoiser}_")}
+    return found | {name: part for name, part in further.items() if part is not None}
+
+
+def pipeline_from_configs(class_name: str, configs: Configs, stand_ins: Mapping[str, Any]) -> Any:
+    """A pipeline whose components have the sizes that their configurations say, and random weights.
+
+    Args:
+        class_name: of the pipeline, as `vcorr.diffusion.loading.pipeline_type` takes it.
+        configs: by component; each says its class in diffusers, `_class_name`. Values of the pipeline's own count where
+            its constructor takes them.
+        stand_ins: components that are made already. What the pipeline wants and neither has is None.
+
+    Raises:
+        PluginError: a configuration does not say its class.
+    """
+    kind = pipeline_type(class_name)
+    wanted = inspect.signature(kind.__init__).parameters
+    made = {name: component_from_config(name, config) for name, config in configs.items() if name in wanted}
+    own = {name: value for name, value in configs.get(PIPELINE, {}).items() if name in wanted}
+    absent = {
+        name: None for name, one in wanted.items() if name != "self" and one.default is one.empty and one.kind != one.VAR_KEYWORD
+    }
+    return kind(**{**absent, **own, **made, **stand_ins})
+
+
+def component_from_config(name: str, config: Mapping[str, Any]) -> Any:
+    """A component of diffusers with that configuration and random weights; schedulers are made on the CPU.
+
+    Raises:
+        PluginError: the configuration does not say its class.
+    """
+    if "_class_name" not in config:
+        raise PluginError(f"The configuration of {name!r} does not say its class, _class_name.")
+    kind = pipeline_type(config["_class_name"])
+    if issubclass(kind, SchedulerMixin):
+        with torch.device("cpu"):  # their tables go through numpy, wherever the networks are built
+            return kind.from_config(config)
+    return kind.from_config(config)
+
+
+def open_gates(denoiser: nn.Module) -> None:
+    """Draws the weights of a denoiser that its constructor leaves at zero: gates and projections at the end of a branch.
+
+    Training opens them. Left at zero they cut off what comes before them, the prompt for instance, so that a network
+    with random weights would show nothing of it. They are drawn from torch's generator on the CPU, with the standard
+    deviation 0.02 that diffusers' own initialisation has.
+    """
+    with torch.no_grad():
+        for parameter in denoiser.parameters():
+            if parameter.ndim > 1 and not bool(parameter.any()):
+                drawn = torch.randn(parameter.shape, device="cpu", dtype=torch.float32) * _GATE
+                parameter.copy_(drawn)
+
+
+_GATE = 0.02
 
 
 @contextmanager

@@ -59,6 +59,27 @@ class NoiseSchedule:
 def noise_schedule(scheduler: Any, num_steps: int, device: str = "cpu", **options: Any) -> NoiseSchedule:
     """The schedule of a diffusers scheduler for `num_steps` sampling steps. The scheduler itself is left as it was.
 
+    Args:
+        scheduler: of a kind that `noise_levels` reads.
+        num_steps: S, the sampling steps.
+        device: where the timesteps are put.
+        **options: passed on to `set_timesteps`, e.g. `mu` for schedulers that shift by resolution.
+
+    Raises:
+        UsageError: the scheduler cannot make that many steps.
+        PluginError: as of `noise_levels`.
+    """
+    own = type(scheduler).from_config(scheduler.config)
+    try:
+        own.set_timesteps(num_steps, device=device, **options)
+    except ValueError as error:
+        raise UsageError(f"{type(own).__name__} cannot make {num_steps} steps: {error}") from error
+    return noise_levels(own)
+
+
+def noise_levels(scheduler: Any) -> NoiseSchedule:
+    """The steps that a diffusers scheduler has been set up for, and their noise levels.
+
     What is described is what the pipeline's loop feeds the denoiser, after `scale_model_input`:
 
     - flow matching: z = (1 - s) x + s eps with its own sigma s, whichever way the scheduler counts it;
@@ -67,29 +88,17 @@ def noise_schedule(scheduler: Any, num_steps: int, device: str = "cpu", **option
     - EDM: z = (x + s eps) / sqrt(s^2 + d^2), with d the scheduler's `sigma_data`;
     - `alphas_cumprod` at whole timesteps (DDPM, DDIM, PNDM and their kin).
 
-    Args:
-        scheduler: a diffusers scheduler of one of these kinds.
-        num_steps: S, the sampling steps.
-        device: where the timesteps are put.
-        **options: passed on to `set_timesteps`, e.g. `mu` for schedulers that shift by resolution.
-
     Raises:
-        UsageError: the scheduler cannot make that many steps.
         PluginError: the scheduler is of none of these kinds.
     """
-    own = type(scheduler).from_config(scheduler.config)
-    try:
-        own.set_timesteps(num_steps, device=device, **options)
-    except ValueError as error:
-        raise UsageError(f"{type(own).__name__} cannot make {num_steps} steps: {error}") from error
-    if _keeps_sigmas(own):
-        return _flow_schedule(own) if _is_flow_matching(own) else _sigma_schedule(own)
-    if hasattr(own, "alphas_cumprod") and not own.timesteps.is_floating_point():
-        return _cumulative_schedule(own)
+    if _keeps_sigmas(scheduler):
+        return _flow_schedule(scheduler) if _is_flow_matching(scheduler) else _sigma_schedule(scheduler)
+    if hasattr(scheduler, "alphas_cumprod") and not scheduler.timesteps.is_floating_point():
+        return _cumulative_schedule(scheduler)
     raise PluginError(
-        f"The noise levels of {type(own).__name__} cannot be read: it keeps neither one sigma a timestep nor "
+        f"The noise levels of {type(scheduler).__name__} cannot be read: it keeps neither one sigma a timestep nor "
         "alphas_cumprod for whole timesteps.",
-        hint="The model's adapter has to override `schedule`.",
+        hint="The model's adapter has to override `noise_levels`.",
     )
 
 

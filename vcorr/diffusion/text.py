@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -19,15 +19,21 @@ if TYPE_CHECKING:
 class PromptEncoding:
     """How a pipeline encodes a prompt, as data.
 
-    tokens: n, what prompts are padded to, and the most the text encoder reads. width: c. mask: the place of the mask in
-    what the pipeline's `encode_prompt` returns, None when the model takes none; the embedding comes first. options:
-    arguments of `encode_prompt`, and of the pipeline's call as far as it has them, so that both read a prompt alike.
+    tokens: n, what prompts are padded to, and the most the text encoder reads. width: c; both may be names of values in
+    the denoiser's configuration. mask: the place of the mask in what the pipeline's `encode_prompt` returns, None when
+    the model takes none; the embedding comes first. options: arguments of `encode_prompt`, and of the pipeline's call
+    as far as it has them, so that both read a prompt alike.
     """
 
-    tokens: int
-    width: int
+    tokens: int | str
+    width: int | str
     mask: int | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
+
+    def sized(self, network: Mapping[str, Any]) -> PromptEncoding:
+        """This encoding with numbers in place of names of values in `network`, the denoiser's configuration."""
+        tokens, width = (network[size] if isinstance(size, str) else size for size in (self.tokens, self.width))
+        return replace(self, tokens=tokens, width=width)
 
     def embed(self, pipe: Any, prompt: str, device: str, dtype: torch.dtype) -> dict[str, Tensor]:
         """The embedding, (1, n, c), and the mask, (1, n), by the names that the pipeline's call has for them.
@@ -37,7 +43,8 @@ class PromptEncoding:
         from vcorr.diffusion.latents import prompt_noise
 
         if pipe.text_encoder is None:
-            embedding, mask = prompt_noise((1, self.tokens, self.width), prompt), random_mask(self.tokens, prompt)
+            tokens, width = int(self.tokens), int(self.width)
+            embedding, mask = prompt_noise((1, tokens, width), prompt), random_mask(tokens, prompt)
             embedding = embedding.to(device, dtype)
         else:
             encoded = pipe.encode_prompt(prompt, do_classifier_free_guidance=False, device=device, **self.options)

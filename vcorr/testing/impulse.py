@@ -5,6 +5,7 @@ Shape legend: H heads, F x h x w video tokens, d head width, T video frames.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -16,7 +17,7 @@ from vcorr.capture.recorder import Recorder
 from vcorr.errors import UsageError
 from vcorr.functional.queries import QueryPoints
 from vcorr.geometry import TokenGrid
-from vcorr.records import Clip, RunSettings
+from vcorr.records import Clip, RunSettings, Site
 
 _CONVOLUTIONS = (nn.Conv2d, nn.Conv3d)
 
@@ -71,8 +72,10 @@ def make_pointwise(denoiser: nn.Module) -> None:
                 module.weight[centre] = kept
 
 
-def find_impulse(model: Any, clip: Clip, token: tuple[int, int, int], step: int, num_steps: int) -> tuple[int, ...]:
-    """Where the queries of the first layer change most when the pixels of one token do, in renoise mode.
+def find_impulse(
+    model: Any, clip: Clip, token: tuple[int, int, int], step: int, num_steps: int, site: Site | None = None
+) -> tuple[int, ...]:
+    """Where the queries of a layer change most when the pixels of one token do, in renoise mode.
 
     Args:
         model: a loaded adapter.
@@ -80,17 +83,34 @@ def find_impulse(model: Any, clip: Clip, token: tuple[int, int, int], step: int,
         token: (latent frame, row, column) whose pixels are inverted, in all frames it covers.
         step: the step that is run; the last one has the least noise.
         num_steps: sampling steps.
+        site: whose queries are read; the first one when None.
 
     Returns:
-        (latent frame, row, column).
+        (latent frame, row, column); empty where no query changes at all.
 
     Raises:
         UsageError: the clip has no video.
     """
-    grid = model.grid(clip, model.sites()[0])
-    before, after = (_first_queries(model, each, step, num_steps) for each in (clip, _inverted(clip, grid, token)))
-    change = (before - after).float().norm(dim=-1).sum(dim=0)  # (F, h, w)
-    return tuple(int(index) for index in np.unravel_index(int(change.argmax()), change.shape))
+    site = model.sites()[0] if site is None else site
+    return find_impulses(model, clip, token, step, num_steps, [site])[site.layer]
+
+
+def find_impulses(
+    model: Any, clip: Clip, token: tuple[int, int, int], step: int, num_steps: int, sites: Sequence[Site]
+) -> dict[int, tuple[int, ...]]:
+    """As `find_impulse`, for several sites on one grid, by their layer."""
+    grid = model.grid(clip, sites[0])
+    pair = (clip, _inverted(clip, grid, token))
+    before, after = (_queries(model, each, step, num_steps, sites) for each in pair)
+    return {site.layer: _largest(before[site.layer] - after[site.layer]) for site in sites}
+
+
+def _largest(change: Tensor) -> tuple[int, ...]:
+    """(F, h, w) index of the token whose queries, (H, F, h, w, d), changed most; empty where none did."""
+    size = change.float().norm(dim=-1).sum(dim=0)
+    if not bool(size.any()):
+        return ()
+    return tuple(int(index) for index in np.unravel_index(int(size.argmax()), size.shape))
 
 
 def _inverted(clip: Clip, grid: TokenGrid, token: tuple[int, int, int]) -> Clip:
@@ -111,19 +131,21 @@ def _inverted(clip: Clip, grid: TokenGrid, token: tuple[int, int, int]) -> Clip:
     return replace(clip, video=video)
 
 
-def _first_queries(model: Any, clip: Clip, step: int, num_steps: int) -> Tensor:
+def _queries(model: Any, clip: Clip, step: int, num_steps: int, sites: Sequence[Site]) -> dict[int, Tensor]:
     probe = _Queries()
-    recorder = Recorder({"queries": probe}, clip.queries, layers={model.sites()[0].layer})
+    recorder = Recorder({"queries": probe}, clip.queries, layers={site.layer for site in sites})
     model.run(clip, RunSettings("renoise", (step,), num_steps), recorder)
     return probe.queries
 
 
 class _Queries:
-    """Keeps the queries it is shown; answers that nothing moves."""
+    """Keeps the queries it is shown, by layer; answers that nothing moves."""
 
     needs = frozenset({"q"})
-    queries: Tensor
+
+    def __init__(self) -> None:
+        self.queries: dict[int, Tensor] = {}
 
     def read(self, capture: Any, queries: QueryPoints) -> dict[int, Tensor]:
-        self.queries = capture.q.detach().clone()
+        self.queries[capture.site.layer] = capture.q.detach().clone()
         return {-1: queries.xy[:, None].expand(-1, capture.grid.frames, -1)}

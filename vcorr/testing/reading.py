@@ -15,13 +15,18 @@ from vcorr.capture.recorder import Recorder
 from vcorr.entries import Entry
 from vcorr.errors import UsageError
 from vcorr.functional.queries import QueryPoints
-from vcorr.records import Clip, RunSettings
-from vcorr.testing.impulse import find_impulse, make_local, make_pointwise
+from vcorr.records import Clip, RunSettings, Site
+from vcorr.testing.impulse import find_impulses, make_local, make_pointwise
 from vcorr.testing.report import Report, expect, make, run_checks
 
 NUM_STEPS = 3
 GUIDANCE = 4.0
 PROMPTS = ("a red disk", "two green boats far away at sea")
+
+_NO_PROMPT = (
+    "what is read in {mode} mode does not depend on the prompt: is it the unconditional branch, or is the prompt not "
+    "passed on? A model that reads none says so: reads_prompt = False."
+)
 
 Readings = dict[tuple[int, str], Tensor]
 """What a site held, by its layer and the name of the tensor."""
@@ -38,7 +43,8 @@ def check_reading(
 ) -> Report:
     """Checks that an adapter reads the tokens its grid says, of the branch that knows the prompt.
 
-    A change of the pixels of one token is looked for in the queries of the first layer. A model with an autoencoder in
+    A change of the pixels of one token is looked for in the queries of every layer, so that a module that attends to
+    anything else, sound for instance, is no site; in a network of several resolutions, of the first layer. A model with an autoencoder in
     `pipe.vae` has it made local first (`make_local`), and the convolutions of its `denoiser` as well, since random
     weights smear. Whether the branch is the conditional one shows in its dependence on the prompt: at step 0 the
     latents do not depend on it yet, and without the condition nothing else does.
@@ -89,22 +95,32 @@ class _ReadingSuite:
         if not model.sites():
             return "no sites"
         _localise(model)
-        wrong = {token: found for token in self._tokens(model) if token not in (found := self._found(model, token))}
-        said = ", ".join(f"{found[0]} in place of {token}" for token, found in wrong.items())
+        found = {token: self._found(model, token) for token in self._tokens(model)}
+        first, *others = self._local_sites(model)
+        wrong = {token: each for token, each in found.items() if token not in [seen[first.layer] for seen in each]}
+        said = ", ".join(f"{each[0][first.layer]} in place of {token}" for token, each in wrong.items())
         expect(not wrong, f"(latent, row, column) {said}: is the grid, the order of tokens or the latent time another?")
-        return f"{len(self._tokens(model))} tokens"
+        for site in others:
+            missed = [t for t, each in found.items() if t not in [seen[site.layer] for seen in each]]
+            expect(
+                not missed,
+                f"layer {site.layer} ({site.name}) does not show changes of the video at {missed}, where layer "
+                f"{first.layer} does: is its attention over the video's tokens?",
+            )
+        return f"{len(found)} tokens, {1 + len(others)} sites"
 
     def condition(self) -> str:
         model = self._whole
         if not model.sites():
             return "no sites"
-        if not self._changes("renoise"):
-            return "nothing that is read depends on the prompt"
+        if not _reads_prompt(model):
+            return "reads no prompt"
+        expect(self._changes("renoise"), _NO_PROMPT.format(mode="renoise"))
         try:
             changes = self._changes("generate")
         except UsageError as error:
             return f"does not generate here: {error.message}"
-        expect(changes, "what is read does not depend on the prompt: is it the unconditional branch?")
+        expect(changes, _NO_PROMPT.format(mode="generate"))
         return f"guidance {GUIDANCE:g}"
 
     # ---------------------------------------------------------------------------------------------------------- shared
@@ -135,10 +151,19 @@ class _ReadingSuite:
         last = (grid.frames - 1, grid.rows - 1, grid.cols - 1)
         return list(dict.fromkeys([(first, 0, 0), (grid.frames // 2, grid.rows // 2, grid.cols // 3), last]))
 
-    def _found(self, model: Any, token: tuple[int, int, int]) -> list[tuple[int, ...]]:
+    def _found(self, model: Any, token: tuple[int, int, int]) -> list[dict[int, tuple[int, ...]]]:
         """Where noise that is inverted is found, and darkness that turns bright: a norm may hide one of the two."""
         steps = NUM_STEPS if with_defaults(model, VideoModelBase).steps else 0
-        return [find_impulse(model, clip, token, steps - 1, steps) for clip in (self._clip, self._dark)]
+        sites = self._local_sites(model)
+        return [find_impulses(model, clip, token, steps - 1, steps, sites) for clip in (self._clip, self._dark)]
+
+    def _local_sites(self, model: Any) -> Sequence[Site]:
+        """The sites where a change is looked for: all of them, or the first one of a network of several resolutions,
+        whose later ones mix tokens in between.
+        """
+        sites = list(model.sites())
+        grids = {model.grid(self._clip, site) for site in sites}
+        return sites if len(grids) == 1 else sites[:1]
 
     def _changes(self, mode: Any) -> bool:
         """Whether anything that is read at the first step differs between two prompts."""
@@ -151,6 +176,13 @@ class _ReadingSuite:
         settings = RunSettings(mode, (min(0, steps - 1),), steps, cfg=GUIDANCE)
         self._whole.run(clip, settings, Recorder({"keep": keep}, clip.queries))
         return keep.seen
+
+
+def _reads_prompt(model: Any) -> bool:
+    """Whether the prompt is said to change what is read; models without noise are backbones, which read none."""
+    said = with_defaults(model, VideoModelBase)
+    empty = getattr(getattr(model, "config", None), "prompt", "") == "empty"
+    return bool(said.reads_prompt and said.steps and not empty)
 
 
 def _localise(model: Any) -> None:

@@ -85,6 +85,7 @@ class CogVideoX(DiffusersVideoModel[CogVideoXConfig]):
     card: ClassVar[str] = "vcorr_cogvideox:cards/cogvideox.yaml"
     text = "before"
     branches = ("uncond", "cond")
+    latent_axes = "bfchw"
 
     def sites(self) -> Sequence[Site]:
         """The joint attention of every block."""

@@ -106,7 +106,7 @@ def _entry(name: str, summary: str, model: str, config: str = "") -> ModelEntry:
 
 
 MODELS = (
-    _entry("ltx-video", "LTX-Video: text to video, 161 frames of 512x704 in large tokens, 28 layers.", "ltx:LTX"),
+    ModelEntry(name="ltx-video", summary="LTX-Video: text to video, 161 frames of 512x704 in large tokens, 28 layers.", factory="vcorr_diffusers.ltx:LTX", config="vcorr.diffusion:VideoConfig", card="vcorr_diffusers:cards/ltx-video.yaml", configs="vcorr_diffusers:configs/ltx-video", check={"size": "small"}),
     _entry("mochi", "Mochi 1: text to video, 163 frames of 480x848, joint attention in 48 layers.", "mochi:Mochi"),
     _entry("cosmos-7b", "Cosmos 1 Text2World 7B: 121 frames of 704x1280, EDM noise, 28 layers.", "cosmos:Cosmos"),
     _entry("cosmos-14b", "Cosmos 1 Text2World 14B: 121 frames of 704x1280, EDM noise, 36 layers.", "cosmos:Cosmos14B"),

@@ -89,6 +89,7 @@ class HunyuanVideo(DiffusersVideoModel[HunyuanVideoConfig]):
     pipeline_class: ClassVar[str] = "HunyuanVideoPipeline"
     card: ClassVar[str] = "vcorr_hunyuanvideo:cards/hunyuanvideo.yaml"
     text = "after"
+    embedded_guidance: ClassVar[bool] = True
 
     def sites(self) -> Sequence[Site]:
         """The joint attention of both kinds of blocks, numbered through. That of the text's refiner is not among it."""
@@ -148,6 +149,11 @@ class HunyuanVideo(DiffusersVideoModel[HunyuanVideoConfig]):
         from vcorr_hunyuanvideo.networks import even_sigmas
 
         return noise_schedule(self.pipe.scheduler, num_steps, self.device, sigmas=even_sigmas(num_steps))
+
+    def timestep_input(self, timestep: Tensor, own: Any, first: Tensor) -> Any:
+        """In the dtype of the latents, which the pipeline keeps in float32 at the first step alone."""
+        found = super().timestep_input(timestep, own, first)
+        return found if float(timestep) == float(first) else found.to(self.pipe.transformer.dtype)
 
     def condition(self, prompt: str, grid: TokenGrid) -> Mapping[str, Any]:
         """Both prompt embeddings and the mask of the first one, and the strength of guidance the network is told."""

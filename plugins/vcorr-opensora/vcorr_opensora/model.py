@@ -82,6 +82,7 @@ class OpenSora2(DiffusersVideoModel[OpenSora2Config]):
     card: ClassVar[str] = "vcorr_opensora:cards/open-sora-2.0.yaml"
     text = "before"
     branches = ("cond", "uncond", "uncond_without_image")
+    latent_axes: ClassVar[str] = ""  # packed into patches
 
     def sites(self) -> Sequence[Site]:
         """The joint attention of every block, those with two streams first."""
@@ -158,17 +159,25 @@ class OpenSora2(DiffusersVideoModel[OpenSora2Config]):
         """The clip's text with what the release appends to it; see the base class."""
         return super().prompt(replace(clip, prompt=described(clip.prompt, self.config.fps, self.config.motion_score)))
 
-    def condition(self, prompt: str, grid: TokenGrid) -> Mapping[str, Any]:
-        """The encoded prompt, and no image."""
-        return {"text": self._text(prompt), "image": None}
+    def denoiser_input(self, latents: Tensor, own: Tensor) -> Tensor:
+        """Patches of the latents, beside those of the condition on an image."""
+        import torch
 
-    def inputs(self, latents: Tensor, timestep: Tensor, condition: Any) -> Mapping[str, Any]:
-        """What the pipeline's loop passes to the transformer, for a batch of one."""
-        from vcorr_opensora.sampling import image_condition
+        from vcorr_opensora.sampling import patchify
 
-        seen = image_condition(latents, condition["image"])
-        inputs: Mapping[str, Any] = self.pipe.transformer_inputs(latents, seen, condition["text"], timestep)
-        return inputs
+        tokens = patchify(latents.to(own.dtype))
+        return torch.cat([tokens, own[..., tokens.shape[-1] :]], dim=-1)
+
+    def timestep_input(self, timestep: Tensor, own: Any, first: Tensor) -> Any:
+        """From 0 to 1, where the scheduler counts to 1000."""
+        return super().timestep_input(timestep / 1000, own, first / 1000)
+
+    def as_latents(self, output: Tensor, latents: Tensor) -> Tensor:
+        """Latents of patches."""
+        from vcorr_opensora.sampling import PATCH, unpatchify
+
+        _, channels, frames, height, width = latents.shape
+        return unpatchify(output[..., : channels * PATCH**2], frames, height // PATCH, width // PATCH)
 
     def call_inputs(self, clip: Clip, grid: TokenGrid) -> Mapping[str, Any]:
         """The encoded prompts, or their stand-ins where there are no text encoders."""
@@ -194,14 +203,6 @@ class OpenSora2ImageToVideo(OpenSora2):
 
     card: ClassVar[str] = "vcorr_opensora:cards/open-sora-2.0-i2v.yaml"
     needs_image: ClassVar[bool] = True
-
-    def clip_condition(self, clip: Clip, grid: TokenGrid, seed: int) -> Mapping[str, Any]:
-        """As `condition`, and the image's latents, (1, C, 1, h, w)."""
-        from vcorr.diffusion.sampling import sampling_generator
-
-        size = (round(grid.height), round(grid.width))
-        latents = self.pipe.encode_image(self._image(clip, grid), *size, sampling_generator(seed))
-        return {**self.condition(self.prompt(clip), grid), "image": latents}
 
     def call_inputs(self, clip: Clip, grid: TokenGrid) -> Mapping[str, Any]:
         """The prompts, the image, and how strongly it guides."""

@@ -63,6 +63,8 @@ class SVD(VideoUNet[SVDConfig]):
     card: ClassVar[str] = "vcorr_unet:cards/svd.yaml"
     guidance_argument: ClassVar[str] = "max_guidance_scale"
     needs_image: ClassVar[bool] = True
+    reads_prompt: ClassVar[bool] = False
+    latent_axes: ClassVar[str] = "bfchw"
     steps = 25
     transformers = (
         Transformer("attentions.{}.transformer_blocks.0", Factorised("frame")),

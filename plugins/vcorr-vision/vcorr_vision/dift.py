@@ -107,6 +107,8 @@ class DIFT(DiffusersVideoModel[C]):
     pipeline_class: ClassVar[str] = "StableDiffusionPipeline"
     denoiser: ClassVar[str] = "unet"
     branches = ("uncond", "cond")
+    latent_axes: ClassVar[str] = "fchw"
+    frames_argument: ClassVar[str] = "num_images_per_prompt"
     frame_inputs: ClassVar[tuple[str, ...]] = ("sample", "encoder_hidden_states")
     unet_options: ClassVar[Mapping[str, Any]] = {}
     """What the two UNets have different, beside their sizes."""

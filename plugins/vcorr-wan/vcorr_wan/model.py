@@ -199,6 +199,13 @@ class WanImageToVideo(Wan):
 
         return build_image_pipeline(self.config)
 
+    def denoiser_input(self, latents: Tensor, own: Tensor) -> Tensor:
+        """As in the base class; models that are told a timestep for every token see the image's first latent frame."""
+        found = super().denoiser_input(latents, own)
+        if self.pipe.config.get("expand_timesteps"):
+            found[:, :, :1] = own[:, :, :1]
+        return found
+
     def clip_condition(self, clip: Clip, grid: TokenGrid, seed: int) -> Mapping[str, Any]:
         """As `condition`, the image's embedding (None where the model takes none) and its latents and mask."""
         pipe, image = self.pipe, self._image(clip, grid)
