@@ -13,6 +13,7 @@ from vcorr.testing.entry import check_entry
 from vcorr.testing.impulse import find_impulse, make_local
 from vcorr.testing.metric import check_metric
 from vcorr.testing.model import check_model
+from vcorr.testing.passes import check_passes
 from vcorr.testing.probe import check_probe
 from vcorr.testing.reading import check_reading
 from vcorr.testing.report import Check, Report, assert_passed
@@ -25,6 +26,7 @@ __all__ = [
     "check_entry",
     "check_metric",
     "check_model",
+    "check_passes",
     "check_probe",
     "check_reading",
     "check_tracker",
