@@ -70,7 +70,8 @@ def test_what_is_offloaded_is_made_on_the_cpu(monkeypatch):
 
     made = []
     monkeypatch.setattr(
-        "vcorr.diffusion.random_weights.random_pipeline", lambda build, seed, device, dtype, denoiser: made.append(device)
+        "vcorr.diffusion.random_weights.random_pipeline",
+        lambda build, seed, device, dtype, denoiser: made.append(device),
     )
     source = SimpleNamespace(folder=None, seed=0)
     for offload in (False, True):

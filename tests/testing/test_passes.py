@@ -21,7 +21,11 @@ CONFIG = ENTRY.config_type()(**ENTRY.check)
 CLIP = random_clip(9, 64, 96)
 ARGUMENTS, SCHEDULE = "arguments are the pipeline's own, at every step", "renoise and generate have one schedule"
 NOISE, LATENTS = "what is added to the video is the noise of the step", "latents are put in as the pipeline does it"
-BRANCH, TOKEN, PROMPT = "it is the conditional branch", "a change of pixels is found at its token", "the conditional branch is read"
+BRANCH, TOKEN, PROMPT = (
+    "it is the conditional branch",
+    "a change of pixels is found at its token",
+    "the conditional branch is read",
+)
 
 
 def variant(kind):
@@ -29,7 +33,12 @@ def variant(kind):
     kind.__module__, kind.__qualname__ = __name__, kind.__name__
     globals()[kind.__name__] = kind
     return ModelEntry(
-        name="walker", summary="x", factory=f"{__name__}:{kind.__name__}", config=ENTRY.config, card=ENTRY.card, configs=ENTRY.configs
+        name="walker",
+        summary="x",
+        factory=f"{__name__}:{kind.__name__}",
+        config=ENTRY.config,
+        card=ENTRY.card,
+        configs=ENTRY.configs,
     )
 
 

@@ -8,6 +8,7 @@ imports neither torch nor diffusers, so that models can be listed, and missing w
 from __future__ import annotations
 
 from vcorr.diffusion.adapter import DiffusersVideoModel, VideoConfig
+from vcorr.diffusion.entry import packaged_model
 from vcorr.diffusion.images import starting_image
 from vcorr.diffusion.layout import Compression, Sizes, attention_sites
 from vcorr.diffusion.text import PromptEncoding
@@ -31,5 +32,6 @@ __all__ = [
     "folder_identity",
     "locate_network",
     "locate_weights",
+    "packaged_model",
     "starting_image",
 ]

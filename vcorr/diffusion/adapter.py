@@ -26,7 +26,7 @@ from vcorr.diffusion.weights import WeightsSource, locate_weights
 from vcorr.errors import PluginError, UsageError
 from vcorr.geometry import TokenGrid
 from vcorr.modes import mode_of
-from vcorr.records import Clip, ModelCard, RunSettings, Site, Unrotated
+from vcorr.records import Attention, Clip, ModelCard, RunSettings, Site, Unrotated
 
 if TYPE_CHECKING:
     import torch
@@ -94,6 +94,8 @@ class DiffusersVideoModel(VideoModelBase, Generic[C]):
     """The pipeline's component whose attention is read."""
     attention: ClassVar[str] = "transformer_blocks.{}.attn1"
     """Path of the attention modules inside the denoiser, "{}" in place of the number of the block."""
+    attention_kind: ClassVar[Attention] = "full3d"
+    """What its tokens can see."""
     block: ClassVar[str] = "transformer_blocks.{}"
     """Path of the modules that put out the hidden states; "" for none."""
     unrotated: ClassVar[Unrotated | None] = None
@@ -121,7 +123,7 @@ class DiffusersVideoModel(VideoModelBase, Generic[C]):
     frames_argument: ClassVar[str] = "num_frames"
     """What the pipeline's call names the number of video frames."""
     frame_inputs: ClassVar[tuple[str, ...]] = ()
-    """Those arguments of the denoiser that have a row for every frame, where the others have one for the whole video."""
+    """Arguments of the denoiser that have a row per frame, where the others have one for the whole video."""
     needs_image: bool = False
     """Whether sampling starts from an image, frame 0 of the clip's video."""
     steps: int = 50
@@ -135,7 +137,7 @@ class DiffusersVideoModel(VideoModelBase, Generic[C]):
         self._schedules: dict[tuple[int, TokenGrid], NoiseSchedule] = {}
         self.config = self._with_video_size(config)
 
-    # ---------------------------------------------------------------------------------------------------- sizes, as data
+    # --------------------------------------------------------------------------------------------------- sizes, as data
 
     def config_of(self, component: str) -> Mapping[str, Any]:
         """The configuration of a component: of the pipeline in use, where there is one, else of the packaged files.
@@ -166,11 +168,13 @@ class DiffusersVideoModel(VideoModelBase, Generic[C]):
     # ------------------------------------------------------------------------------------- what a subclass may override
 
     def sites(self) -> Sequence[Site]:
-        """The attention modules that can be probed, by ascending layer: `attention` of every layer, unless overridden."""
+        """The attention modules that can be probed, by ascending layer: by default `attention`, one per block."""
         count, heads = (self.network.get(name) for name in ("num_layers", "num_attention_heads"))
         if count is None or heads is None:
             raise _unanswered(self, "sites")
-        return attention_sites(self.attention, count, heads, block=self.block, unrotated=self.unrotated)
+        return attention_sites(
+            self.attention, count, heads, self.attention_kind, block=self.block, unrotated=self.unrotated
+        )
 
     def build(self, seed: int) -> Any:
         """The pipeline with random weights at the sizes of the configurations: torch's generators are already seeded

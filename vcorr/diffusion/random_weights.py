@@ -19,9 +19,7 @@ from vcorr.diffusion.loading import cast_pipeline, pipeline_type, seeded
 from vcorr.errors import PluginError
 
 
-def random_pipeline(
-    build: Callable[[int], Any], seed: int, device: str, dtype: torch.dtype, denoiser: str = ""
-) -> Any:
+def random_pipeline(build: Callable[[int], Any], seed: int, device: str, dtype: torch.dtype, denoiser: str = "") -> Any:
     """What `build(seed)` makes, with torch's default device and dtype set to those given and its generator seeded.
 
     The same seed, device and dtype make the same weights; another device or dtype makes others. Schedulers stay on the
@@ -63,7 +61,9 @@ def pipeline_from_configs(class_name: str, configs: Configs, stand_ins: Mapping[
     made = {name: component_from_config(name, config) for name, config in configs.items() if name in wanted}
     own = {name: value for name, value in configs.get(PIPELINE, {}).items() if name in wanted}
     absent = {
-        name: None for name, one in wanted.items() if name != "self" and one.default is one.empty and one.kind != one.VAR_KEYWORD
+        name: None
+        for name, one in wanted.items()
+        if name != "self" and one.default is one.empty and one.kind != one.VAR_KEYWORD
     }
     return kind(**{**absent, **own, **made, **stand_ins})
 
@@ -84,7 +84,7 @@ def component_from_config(name: str, config: Mapping[str, Any]) -> Any:
 
 
 def open_gates(denoiser: nn.Module) -> None:
-    """Draws the weights of a denoiser that its constructor leaves at zero: gates and projections at the end of a branch.
+    """Draws the weights of a denoiser that its constructor leaves at zero: gates, projections at the end of a branch.
 
     Training opens them. Left at zero they cut off what comes before them, the prompt for instance, so that a network
     with random weights would show nothing of it. They are drawn from torch's generator on the CPU, with the standard

@@ -116,10 +116,17 @@ class _PassSuite:
         if other is None:
             return "the pipeline runs one branch"
         same = all(
-            _difference(own.arguments[name], other.arguments.get(name)) == "" for name in own.arguments if name != own.latents
+            _difference(own.arguments[name], other.arguments.get(name)) == ""
+            for name in own.arguments
+            if name != own.latents
         )
-        expect(not same, "both branches of guidance are given the same: what is called conditional cannot be told apart.")
-        return ", ".join(self._model.branches if len(self._model.branches) > 1 else self._model.passes) or "labelled passes"
+        expect(
+            not same, "both branches of guidance are given the same: what is called conditional cannot be told apart."
+        )
+        return (
+            ", ".join(self._model.branches if len(self._model.branches) > 1 else self._model.passes)
+            or "labelled passes"
+        )
 
     def schedule(self) -> str:
         sampled, ours = self._sampled_schedule, self._borrowed.schedule
@@ -138,7 +145,10 @@ class _PassSuite:
             found = _mixture(noisy, self._encoded, epsilon)
             wanted = (self._sampled_schedule.alphas[step], self._sampled_schedule.sigmas[step])
             close = np.allclose(found, wanted, atol=self._tolerance)
-            expect(close, f"step {step}: {found[0]:.4g} x + {found[1]:.4g} eps in place of {wanted[0]:.4g}, {wanted[1]:.4g}.")
+            expect(
+                close,
+                f"step {step}: {found[0]:.4g} x + {found[1]:.4g} eps in place of {wanted[0]:.4g}, {wanted[1]:.4g}.",
+            )
         return f"{len(STEPS)} steps"
 
     def restored(self) -> None:
@@ -277,7 +287,7 @@ def _unlike(ours: Any, theirs: Any) -> str:
 
 
 def _mixture(noisy: Tensor, clean: Tensor, epsilon: Tensor) -> tuple[float, float]:
-    """alpha and sigma of noisy = alpha clean + sigma epsilon, by least squares over the last frame.
+    """The weights alpha and sigma of noisy = alpha clean + sigma epsilon, by least squares over the last frame.
 
     A first frame that is given, an image, is not noisy.
     """

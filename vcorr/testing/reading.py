@@ -44,10 +44,12 @@ def check_reading(
     """Checks that an adapter reads the tokens its grid says, of the branch that knows the prompt.
 
     A change of the pixels of one token is looked for in the queries of every layer, so that a module that attends to
-    anything else, sound for instance, is no site; in a network of several resolutions, of the first layer. A model with an autoencoder in
-    `pipe.vae` has it made local first (`make_local`), and the convolutions of its `denoiser` as well, since random
-    weights smear. Whether the branch is the conditional one shows in its dependence on the prompt: at step 0 the
-    latents do not depend on it yet, and without the condition nothing else does.
+    anything else, sound for instance, is no site. In a network of several resolutions the first layer alone is asked.
+    A model with an autoencoder in `pipe.vae` has it made local first (`make_local`), and the convolutions of its
+    `denoiser` as well, since random weights smear. Whether the branch is the conditional one shows in its dependence
+    on the prompt, in both modes: at step 0 the latents do not depend on it yet, and without the condition nothing else
+    does. A model that reads no prompt says so, `reads_prompt = False`. Random weights that no prompt gets through,
+    because gates start at zero, have to be opened first (`vcorr.diffusion.random_weights.open_gates`).
 
     Args:
         model: a ModelEntry, or a class: something that makes adapters that have not been loaded.
