@@ -478,6 +478,7 @@ class DiffusersVideoModel(VideoModelBase, Generic[C]):
             lora_file(self.config.lora)  # a wrong path is told before gigabytes are read
         self._go_by(source)
         self._pipe, self.device = self._loaded(source, kind, device), device
+        self._schedules.clear()
         try:
             if self.configs:
                 self.take_sizes(pipeline_configs(self._pipe))
@@ -492,6 +493,7 @@ class DiffusersVideoModel(VideoModelBase, Generic[C]):
     def adopt(self, pipe: Any, device: str) -> None:
         """Uses a pipeline that was built elsewhere and is on `device` already, in place of `load`."""
         self._pipe, self.device = pipe, device
+        self._schedules.clear()
         if self.configs:
             self.take_sizes(pipeline_configs(pipe))
         self._let_attention_be_seen()

@@ -41,8 +41,8 @@ def make_clip(clip_id="clip", frames=9):
 def run(model, steps, clip=None, seed=42):
     """Predictions, and the arguments of every forward pass."""
     clip, calls = clip or make_clip(), []
-    hook = model.pipe.transformer.register_forward_pre_hook(
-        lambda module, args, kwargs: calls.append(kwargs), with_kwargs=True
+    hook = model.pipe.transformer.register_forward_hook(
+        lambda module, args, kwargs, output: calls.append(kwargs), with_kwargs=True
     )
     recorder = Recorder({"qk": QueryKey()}, clip.queries)
     try:

@@ -61,8 +61,8 @@ def loaded(weights, **options):
 def run(model, clip, settings):
     """The video, the answers, the arguments of every pass, and the queries by layer."""
     calls, probe = [], Shown()
-    hook = model.pipe.transformer.register_forward_pre_hook(
-        lambda module, args, kwargs: calls.append(kwargs), with_kwargs=True
+    hook = model.pipe.transformer.register_forward_hook(
+        lambda module, args, kwargs, output: calls.append(kwargs), with_kwargs=True
     )
     recorder = Recorder({"qk": probe}, clip.queries)
     try:
@@ -176,8 +176,8 @@ def test_too_few_frames_are_refused():
 def test_renoise_passes_are_what_the_pipeline_makes(model, clip):
     ours = run(model, clip, RunSettings("renoise", (0,), NUM_STEPS))[2][0]
     seen = []
-    hook = model.pipe.transformer.register_forward_pre_hook(
-        lambda module, args, kwargs: seen.append(kwargs), with_kwargs=True
+    hook = model.pipe.transformer.register_forward_hook(
+        lambda module, args, kwargs, output: seen.append(kwargs), with_kwargs=True
     )
     call = {**model.call_inputs(clip, model.grid(clip, None)), "height": 32, "width": 48, "num_frames": 21}
     latents = ours["hidden_states"]

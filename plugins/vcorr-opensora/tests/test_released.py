@@ -69,7 +69,7 @@ def test_a_folder_of_the_release_runs(own, clip):
     video = sampled(own, clip)
     assert video.shape == (5, 32, 48, 3)
     text = pipe.encode_prompt("a red disk. 24 FPS. 4 motion score.", 40)
-    assert torch.equal(own.condition(own.prompt(clip), own.grid(clip, None))["text"].tokens, text.tokens)
+    assert torch.equal(own.call_inputs(clip, own.grid(clip, None))["text"].tokens, text.tokens)
     assert (text.tokens.shape, text.pooled.shape) == ((1, 40, 24), (1, 12))
 
 

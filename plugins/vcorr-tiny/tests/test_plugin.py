@@ -103,8 +103,13 @@ def test_passes_are_what_the_pipeline_makes_from_the_caption(untrained, clip):
         if len(calls) == 2:
             raise Stop
 
-    hook = pipe.transformer.register_forward_pre_hook(keep, with_kwargs=True)
+    def made(module, args, kwargs, output):
+        calls.append(kwargs)
+
+    first = pipe.transformer.register_forward_hook(made, with_kwargs=True)
     untrained.run(clip, RunSettings("renoise", (0,), 50), Recorder({"qk": QueryKey()}, clip.queries))
+    first.remove()
+    hook = pipe.transformer.register_forward_pre_hook(keep, with_kwargs=True)
     with pytest.raises(Stop):
         pipe(
             clip.prompt,
