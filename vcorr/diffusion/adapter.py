@@ -9,7 +9,6 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import partial
-from itertools import groupby
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar
 
 import numpy as np
@@ -144,9 +143,7 @@ class DiffusersVideoModel(VideoModelBase, Generic[C]):
 
         Empty where nothing is known of it.
         """
-        if self._found is not None:
-            return self._found.get(component, {})
-        return packaged_configs(self.configs, self.config.size).get(component, {}) if self.configs else {}
+        return self._known.get(component, {})
 
     @property
     def network(self) -> Mapping[str, Any]:
@@ -157,8 +154,15 @@ class DiffusersVideoModel(VideoModelBase, Generic[C]):
         """Goes by these configurations from now on, those of a pipeline that is there; by the packaged ones for
         components that are not among them.
         """
-        packaged = packaged_configs(self.configs, self.config.size) if self.configs else {}
-        self._found = {**packaged, **configs}
+        self._found = {**self._packaged, **configs}
+
+    @property
+    def _packaged(self) -> Configs:
+        return packaged_configs(self.configs, self.config.size) if self.configs else {}
+
+    @property
+    def _known(self) -> Configs:
+        return self._packaged if self._found is None else self._found
 
     @property
     def compression(self) -> Compression:
@@ -182,9 +186,7 @@ class DiffusersVideoModel(VideoModelBase, Generic[C]):
         """
         from vcorr.diffusion.random_weights import pipeline_from_configs
 
-        return pipeline_from_configs(
-            self.pipeline_class, packaged_configs(self.configs, self.config.size), self.stand_ins()
-        )
+        return pipeline_from_configs(self.pipeline_class, self._packaged, self.stand_ins())
 
     def stand_ins(self) -> Mapping[str, Any]:
         """Components that random weights come with beside those of the configurations, by name."""
@@ -263,8 +265,10 @@ class DiffusersVideoModel(VideoModelBase, Generic[C]):
 
     @property
     def denoisers(self) -> tuple[str, ...]:
-        """The components of the pipeline whose attention is read: `denoiser`, unless several take turns."""
-        return (self.denoiser,)
+        """The components of the pipeline whose attention is read: `denoiser`, and those that take turns with it, which
+        pipelines call `transformer_2` beside `transformer`.
+        """
+        return (self.denoiser, *sorted(name for name in self._known if name.startswith(f"{self.denoiser}_")))
 
     def denoiser_at(self, timestep: float) -> str:
         """The component of the pipeline that runs at a timestep: `denoiser`, unless several take turns.
@@ -401,7 +405,7 @@ class DiffusersVideoModel(VideoModelBase, Generic[C]):
         unguided = {} if self.embedded_guidance else {self.guidance_argument: 1.0}
         with torch.no_grad(), seeded(settings.seed, self.device):
             arguments = {**self._call(clip, grid, settings, "latent"), **unguided}
-            call = Call(arguments, self.denoiser_names(), self.passes, self.noise_levels)
+            call = Call(arguments, self.denoisers, self.passes, self.noise_levels)
             first = first_pass(self.pipe, call, start)
         return replace(first, arguments=self.branch_inputs(first.arguments, first.latents, grid))
 
@@ -426,12 +430,6 @@ class DiffusersVideoModel(VideoModelBase, Generic[C]):
             "generator": sampling_generator(settings.seed),
             "output_type": output_type,
         }
-
-    def denoiser_names(self) -> tuple[str, ...]:
-        """The components that can be the denoiser of a step."""
-        from vcorr.diffusion.random_weights import denoisers_of
-
-        return tuple(denoisers_of(self.pipe, self.denoiser))
 
     def _moved(self, latents: Tensor) -> Tensor | None:
         """(1, C, F, h, w) with the axes in the order of `latent_axes`; None where it does not say one."""
@@ -561,13 +559,12 @@ class DiffusersVideoModel(VideoModelBase, Generic[C]):
             passes = self.borrow(clip, grid, settings)
             latents = self.encode(video)
             epsilon = clip_noise(latents.shape, settings.seed, clip.id).to(latents.device)
-            schedule = passes.schedule
-            for name, stretch in groupby(settings.steps, key=lambda step: passes.denoisers[step]):
-                with recorder.attach(passes.modules[name], self.sites(), self.layout(), partial(self.grid, clip)):
-                    for step in stretch:
-                        noisy = schedule.add_noise(latents, epsilon, step)
-                        with recorder.step(step, noise=float(schedule.noise[step])):
-                            passes.module(step)(**passes.inputs(noisy, step))
+            schedule, modules = passes.schedule, list(passes.modules.values())
+            with recorder.attach(modules, self.sites(), self.layout(), partial(self.grid, clip)):
+                for step in settings.steps:
+                    noisy = schedule.add_noise(latents, epsilon, step)
+                    with recorder.step(step, noise=float(schedule.noise[step])):
+                        passes.module(step)(**passes.inputs(noisy, step))
         self.pipe.maybe_free_model_hooks()
 
     def _generate(self, clip: Clip, settings: RunSettings, recorder: Recorder) -> NDArray[np.uint8]:
@@ -599,10 +596,6 @@ class DiffusersVideoModel(VideoModelBase, Generic[C]):
         for step in settings.steps:
             schedule.check(step)
         return schedule
-
-    def _denoisers(self, schedule: NoiseSchedule) -> list[torch.nn.Module]:
-        """The module that runs at each step."""
-        return [getattr(self.pipe, self.denoiser_at(float(timestep))) for timestep in schedule.timesteps]
 
     def layout(self) -> TokenLayout:
         """Where text and guidance branches are in a call of attention."""

@@ -153,7 +153,7 @@ class _PassSuite:
 
     def restored(self) -> None:
         pipe, before = self._model.pipe, dict(vars(self._model.pipe.scheduler))
-        modules = [getattr(pipe, name) for name in self._model.denoiser_names()]
+        modules = [getattr(pipe, name) for name in self._model.denoisers]
         hooks = [_installed(module) for module in modules]
         self._model.borrow(self._clip, self._grid, self._settings)
         now = vars(pipe.scheduler)
@@ -256,7 +256,7 @@ def _kept(model: DiffusersVideoModel[Any]) -> Iterator[list[_Pass]]:
         passes.append(_Pass(name, names[0], labels.get(name), arguments))
 
     with ExitStack() as stack:
-        for name in model.denoiser_names():
+        for name in model.denoisers:
             module = getattr(model.pipe, name)
             stack.callback(module.register_forward_hook(partial(keep, name), with_kwargs=True).remove)
             stack.enter_context(pass_labels(module, partial(labels.__setitem__, name)))
