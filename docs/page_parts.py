@@ -343,6 +343,7 @@ def _suite_reports() -> dict[str, Any]:
     return {
         "check_model": testing.check_model(example("vcorr_models", "Still"), testing.random_clip(3, 16, 16)),
         "check_reading": testing.check_reading(type(example("vcorr_models", "Still")), testing.random_clip(3, 16, 16)),
+        "check_passes": testing.check_passes(type(example("vcorr_models", "Still")), testing.random_clip(3, 16, 16)),
         "check_entry": testing.check_entry(
             vcorr.ModelEntry(
                 name="tiny", summary="A model.", factory="vcorr_tiny.model:Tiny", card="vcorr_tiny:cards/tiny.yaml"

@@ -46,6 +46,8 @@ CARD_EXTRAS = {
     "reported": "Published numbers with their source. Never mixed with measured rows.",
     "random_weights": "What is different under `--weights random`.",
     "weights": "Where the weights are when they are not on a hub.",
+    "configs_seen": "Components whose packaged configuration was compared with the released `config.json`; the others are "
+    "from documentation, conversion scripts and diffusers' defaults.",
     "limits": "What its numbers do not say.",
     "homepage": "Where to read more.",
     "image": "How an image-to-video model is given its first frame.",
@@ -73,6 +75,8 @@ ENTRY_FIELDS = {
     "check": "Options under which `vcorr plugin check` runs the contract: a size that a CPU runs in seconds.",
     "card": '`"package:path/in/package.yaml"` of the model card.',
     "data": "Dataset used when `--data` is not given; of `difftrack:`, as soon as it is imported, prompts until then.",
+    "configs": '`"package:path/to/folder"` of the configurations of its components ([new-model.md](new-model.md)). '
+    "The factory is then called as `factory(config, card=..., configs=...)`.",
     "default": "Whether every run computes the metric unless `--set metrics=...` chooses others.",
     "licence": "Shown in lists and kept with the tracks.",
     "notice": "Said once in every run that uses it.",
