@@ -46,8 +46,8 @@ CARD_EXTRAS = {
     "reported": "Published numbers with their source. Never mixed with measured rows.",
     "random_weights": "What is different under `--weights random`.",
     "weights": "Where the weights are when they are not on a hub.",
-    "configs_seen": "Components whose packaged configuration was compared with the released `config.json`; the others are "
-    "from documentation, conversion scripts and diffusers' defaults.",
+    "configs_seen": "Components whose packaged configuration was compared with the released `config.json`; the others "
+    "are from documentation, conversion scripts and diffusers' defaults.",
     "limits": "What its numbers do not say.",
     "homepage": "Where to read more.",
     "image": "How an image-to-video model is given its first frame.",

@@ -201,7 +201,7 @@ class _PassSuite:
     def _sampled(self) -> Sequence[Sequence[_Pass]]:
         """The passes of every step of sampling."""
         strength = None if self._model.embedded_guidance else GUIDANCE
-        found = self._run(RunSettings("generate", STEPS, NUM_STEPS, guidance=strength))
+        found = self._run(RunSettings("generate", STEPS, NUM_STEPS, cfg=strength))
         expect(len(found) % NUM_STEPS == 0, f"the pipeline made {len(found)} passes in {NUM_STEPS} steps.")
         each = len(found) // NUM_STEPS
         return [found[step * each : (step + 1) * each] for step in range(NUM_STEPS)]
