@@ -9,6 +9,8 @@ import pytest
 import vcorr
 
 CORE = Path(vcorr.__file__).parent
+PLUGINS = Path(__file__).parents[1] / "plugins"
+CONVERTED = [PLUGINS / f"vcorr-{name}" / f"vcorr_{name}" for name in ("diffusers", "unet")]
 
 
 def modules(package):
@@ -32,7 +34,7 @@ def imports(package):
     return {name: found & files.keys() - {name} for name, found in graph.items()}
 
 
-@pytest.mark.parametrize("package", [CORE], ids=lambda package: package.name)
+@pytest.mark.parametrize("package", [CORE, *CONVERTED], ids=lambda package: package.name)
 def test_no_circles(package):
     graph = imports(package)
     assert any(graph.values())

@@ -103,7 +103,7 @@ def _plugin_report(report: PluginReport, registry: Registry) -> Report:
 
 def _identity(entry: Entry) -> str:
     """Equal for two names of one part."""
-    return repr((entry.kind, entry.factory, entry.config, dict(entry.check)))
+    return repr((entry.kind, entry.factory, entry.config, dict(entry.check), getattr(entry, "configs", None)))
 
 
 def _is_the_users(entry: Entry) -> bool:

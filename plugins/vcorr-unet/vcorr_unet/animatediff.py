@@ -1,83 +1,55 @@
 """AnimateDiff: motion modules, temporal attention trained on videos, inside Stable Diffusion 1.5.
 
-Its released weights lie in two repositories: those of Stable Diffusion, and those of the motion modules alone.
-
-Shape legend: C latent channels, F x h x w latents.
+Its released weights lie in two repositories, those of Stable Diffusion and those of the motion modules alone; so do its
+configurations. The pipeline makes one network of the two, whose configuration has the names of both.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from functools import cached_property
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
-from vcorr import TokenGrid
-from vcorr.diffusion import WeightsSource
+from vcorr import Site
+from vcorr.diffusion import Sizes, VideoConfig, WeightsSource
 from vcorr.records import Factorised
 from vcorr_unet.structure import Place, Transformer
-from vcorr_unet.text import TextUNet, TextUNetConfig
+from vcorr_unet.text_to_video import CLIP_TEXT
+from vcorr_unet.unet import VideoUNet
 
 if TYPE_CHECKING:
     import torch
-    from torch import Tensor
 
 STABLE_DIFFUSION = "StableDiffusionPipeline"
+MOTION = Transformer("motion_modules.{}.transformer_blocks.0", Factorised("place"), ("attn1", "attn2"), everywhere=True)
 
 
-@dataclass(frozen=True, kw_only=True)
-class AnimateDiffConfig(TextUNetConfig):
-    """Options of `animatediff`; see also those of every video UNet.
-
-    num_attention_heads: of the attention within frames; motion_num_attention_heads: of that of the motion modules.
-    motion_max_seq_length: frames these know positions of. use_motion_mid_block: whether there is one at the deepest
-    level, as in the version that the card names and not in every other.
-    """
-
-    height: int = 512
-    width: int = 512
-    frames: int = 16
-    cross_attention_dim: int = 768
-    num_attention_heads: int = 8
-    motion_num_attention_heads: int = 8
-    motion_max_seq_length: int = 32
-    use_motion_mid_block: bool = True
-
-    @property
-    def spatial_heads(self) -> tuple[int, ...]:
-        """Heads of the spatial attention of each level."""
-        return (self.num_attention_heads,) * self.levels
-
-    @property
-    def temporal_heads(self) -> tuple[int, ...]:
-        """Heads of the motion modules of each level."""
-        return (self.motion_num_attention_heads,) * self.levels
-
-
-class AnimateDiff(TextUNet[AnimateDiffConfig]):
+class AnimateDiff(VideoUNet[VideoConfig]):
     """AnimateDiff on Stable Diffusion 1.5 through diffusers' `AnimateDiffPipeline`."""
 
-    pipeline_class: ClassVar[str] = "AnimateDiffPipeline"
-    card: ClassVar[str] = "vcorr_unet:cards/animatediff.yaml"
-    frame_inputs: ClassVar[tuple[str, ...]] = ("encoder_hidden_states",)
-    transformers = (
-        Transformer("attentions.{}.transformer_blocks.0", Factorised("frame")),
-        Transformer("motion_modules.{}.transformer_blocks.0", Factorised("place"), ("attn1", "attn2"), everywhere=True),
-    )
+    pipeline_class = "AnimateDiffPipeline"
+    encoding = CLIP_TEXT
+    frame_inputs = ("encoder_hidden_states",)
+    transformers = (Transformer("attentions.{}.transformer_blocks.0", Factorised("frame")), MOTION)
 
-    @cached_property
-    def places(self) -> tuple[Place, ...]:
-        """Every self-attention module, in the order of execution."""
+    @property
+    def places(self) -> Sequence[Place]:
+        """Every self-attention module; not all versions have motion modules at the deepest level."""
         every = super().places
-        if self.config.use_motion_mid_block:
+        if self._motion["use_motion_mid_block"]:
             return every
         return tuple(place for place in every if not place.name.startswith("mid_block.motion_modules"))
 
-    @property
-    def frame_limit(self) -> int:
-        """Those of the motion modules."""
-        return self.config.motion_max_seq_length
+    def heads(self, kind: Transformer) -> Any:
+        """Of the motion modules, or of Stable Diffusion, which calls them the width of a head."""
+        if kind is MOTION:
+            return self._motion["motion_num_attention_heads"]
+        return self.network.get("num_attention_heads") or self.network["attention_head_dim"]
+
+    def sizes(self, site: Site | None) -> Mapping[str, Sizes]:
+        """As many frames as the motion modules know positions of."""
+        return {**super().sizes(site), "frames": Sizes(2, 1, self._motion["motion_max_seq_length"])}
 
     def locate(self, weights: str) -> WeightsSource:
         """The source that `--weights` names; "hub" is two repositories, a path one saved `AnimateDiffPipeline`.
@@ -89,34 +61,47 @@ class AnimateDiff(TextUNet[AnimateDiffConfig]):
 
         if weights != "hub":
             return super().locate(weights)
-        source, adapter = locate_weights(weights, self.model_card(), STABLE_DIFFUSION), self._adapter()
+        source, adapter = locate_weights(weights, self.model_card(), STABLE_DIFFUSION), self._adapter
         self._adapter_folder()
         return replace(source, identity=f"{source.identity}+{adapter['hub_id']}@{adapter['revision']}")
 
     def read(self, source: WeightsSource, dtype: torch.dtype) -> Any:
-        """The pipeline of both repositories, or of one folder that holds it whole."""
+        """The pipeline of both repositories, with the steps the motion modules were trained with; or of one folder."""
         if source.kind != "hub":
             return super().read(source, dtype)
-        from vcorr_unet.networks import read_animatediff
+        from diffusers import MotionAdapter
+
+        from vcorr.diffusion.configs import packaged_configs
+        from vcorr.diffusion.loading import load_pipeline
+        from vcorr.diffusion.random_weights import component_from_config
 
         assert source.folder is not None  # what `locate` found
-        return read_animatediff(source.folder, self._adapter_folder(), dtype)
+        scheduler = component_from_config("scheduler", packaged_configs(self.configs)["scheduler"])
+        modules = MotionAdapter.from_pretrained(
+            self._adapter_folder(), torch_dtype=dtype, local_files_only=True, use_safetensors=True
+        )
+        return load_pipeline(self.pipeline_class, source.folder, dtype, motion_adapter=modules, scheduler=scheduler)
 
     def build(self, seed: int) -> Any:
-        """The pipeline with random weights and without text encoder."""
-        from vcorr_unet.networks import animatediff_pipeline
+        """The pipeline with random weights; its one network is made at once, with the configuration of both."""
+        import torch
+        from diffusers import UNetMotionModel
 
-        return animatediff_pipeline(self.config)
+        from vcorr.diffusion.random_weights import component_from_config, pipeline_from_configs
 
-    def condition(self, prompt: str, grid: TokenGrid) -> Mapping[str, Any]:
-        """The prompt's embedding, once a frame."""
-        embedding = self.embed(prompt)["prompt_embeds"]
-        return {"encoder_hidden_states": embedding.repeat_interleave(grid.frames, dim=0)}
+        parts = ("unet", "motion_adapter")
+        with torch.device("meta"):
+            empty = [component_from_config(part, self.config_of(part)) for part in parts]
+            both = UNetMotionModel.from_unet2d(*empty, load_weights=False)
+        others = {part: self.config_of(part) for part in ("vae", "scheduler")}
+        return pipeline_from_configs(self.pipeline_class, {**others, "unet": both.config}, {})
 
-    def inputs(self, latents: Tensor, timestep: Tensor, condition: Any) -> Mapping[str, Any]:
-        """What the pipeline's loop passes to the UNet, for a batch of one."""
-        return {"sample": latents, "timestep": timestep, **condition}
+    @property
+    def _motion(self) -> Mapping[str, Any]:
+        """The values of the motion modules: in the network's own configuration, once it is made."""
+        return {**self.config_of("motion_adapter"), **self.network}
 
+    @property
     def _adapter(self) -> Mapping[str, Any]:
         adapter: Mapping[str, Any] = self.model_card().extra["motion_adapter"]
         return adapter
@@ -124,6 +109,5 @@ class AnimateDiff(TextUNet[AnimateDiffConfig]):
     def _adapter_folder(self) -> Path:
         from vcorr.diffusion.weights import locate_component
 
-        adapter = self._adapter()
         title = f"the motion modules of {self.model_card().title}"
-        return locate_component(title, adapter["hub_id"], adapter["revision"])
+        return locate_component(title, self._adapter["hub_id"], self._adapter["revision"])

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from vcorr import Site
 from vcorr.records import BlockAxes, Factorised
 
 
@@ -78,16 +77,3 @@ def attention_places(blocks: Iterable[UNetBlock], kinds: Sequence[Transformer]) 
 def places_in(path: str, kind: Transformer, level: int, heads: int = 0) -> Iterator[Place]:
     """The self-attention modules of one transformer block."""
     return (Place(f"{path}.{name}", path, kind, level, heads) for name in kind.attention)
-
-
-def site_at(layer: int, place: Place, heads: int) -> Site:
-    """The site of an attention module."""
-    return Site(
-        layer,
-        place.name,
-        heads,
-        "factorised",
-        block=place.block,
-        block_axes=place.kind.block_axes,
-        factorised=place.kind.factorised,
-    )
