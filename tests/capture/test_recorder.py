@@ -11,7 +11,7 @@ from vcorr.capture import TokenLayout
 from vcorr.capture.recorder import Recorder
 from vcorr.errors import CaptureError, PluginError, UsageError
 from vcorr.geometry import TokenGrid
-from vcorr.records import Site
+from vcorr.records import Queries, Site
 
 
 class Spy:
@@ -353,3 +353,32 @@ def test_two_denoisers_one_after_the_other(cog, tiny, queries):
         ):
             model()
     assert [prediction.step for prediction in recorder.predictions] == [0, 0, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("frame", "mean"),
+    # the targets are all latents but that of the queries; of queries in several latents, all
+    [([0, 0], 0.6), ([4, 4], 0.35), ([0, 4], 0.4)],
+)
+def test_latent_frames_may_have_noise_of_their_own(tiny, queries, frame, mean):
+    asked = Queries(np.resize(frame, len(queries)), queries)
+    recorder = Recorder({"spy": Spy()}, asked, layers={0})
+    with attach(recorder, tiny):
+        for step, noise in ((0, [0.0, 0.5, 0.7]), (1, 0.25)):
+            with recorder.step(step, noise=noise):
+                tiny()
+    first, second = recorder.predictions
+    assert first.noise == pytest.approx(mean)
+    assert first.noise_frames.tolist() == np.float32([0, 0.5, 0.7]).tolist()
+    assert (second.noise, second.noise_frames) == (0.25, None)
+
+
+@pytest.mark.parametrize("noise", [[0.5, 0.5], [[0.5, 0.5, 0.5]], [0, 0, 1.5], [0, 0, math.nan]])
+def test_noise_of_other_latent_frames_is_refused(tiny, queries, noise):
+    recorder = Recorder({"spy": Spy()}, queries)
+    with (
+        pytest.raises(PluginError, match="noise of each latent frame must be 3 values"),
+        attach(recorder, tiny),
+        recorder.step(0, noise=noise),
+    ):
+        pass

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -88,6 +89,7 @@ class Recorder:
         self._answers: list[Answer] = []
         self._masks: list[Tensor] = []
         self._records: list[Prediction | RowsPrediction] = []
+        self._noise_frames: dict[int, NDArray[np.float32] | None] = {}
 
     # -------------------------------------------------------------------------------------------------------- adapters
 
@@ -145,22 +147,26 @@ class Recorder:
         return self._watched.watch
 
     @contextmanager
-    def step(self, step: int, *, noise: float = math.nan) -> Iterator[None]:
+    def step(self, step: int, *, noise: float | Sequence[float] = math.nan) -> Iterator[None]:
         """One denoising step: every tapped site has to run exactly once for the conditional branch.
 
         Sites whose rows hold a frame each may run several times instead, for some of the frames, in their order.
 
         Args:
             step: 0-based index into the scheduler's timesteps; -1 for a model without noise, which has no steps.
-            noise: sigma / (alpha + sigma) in [0, 1], NaN for a model without noise.
+            noise: sigma / (alpha + sigma) in [0, 1], NaN for a model without noise. F values where latent frames have
+                noise of their own: predictions keep them, and as their noise the mean over the target latents, all but
+                the one that holds every query.
 
         Raises:
             CaptureError: a site ran twice or not at all, its attention could not be seen, the step was recorded before,
                 or the block is not inside `attach`.
             PluginError: step or noise is out of range.
         """
-        watched = self._begin(step, noise)
-        self._step = now = StepReader(int(step), float(noise), watched, self._asked)
+        level, frames = self._levels(step, noise)
+        watched = self._begin(step, level)
+        self._noise_frames[int(step)] = frames
+        self._step = now = StepReader(int(step), level, watched, self._asked)
         try:
             with watched.watch.at(now.index):
                 yield
@@ -234,7 +240,9 @@ class Recorder:
                 hint="Leave out the probe 'attention' for this model.",
             )
         self._masks.clear()
-        self._records.extend(to_records(self._answers))
+        self._records.extend(
+            replace(record, noise_frames=self._noise_frames[record.step]) for record in to_records(self._answers)
+        )
         self._answers.clear()
 
     # ---------------------------------------------------------------------------------------------------------- checks
@@ -302,6 +310,25 @@ class Recorder:
         """The site, and "q" or "k", of each module whose output a probe reads before the rotary embedding."""
         parts = sorted(UNROTATED[part] for part in self._asked.all_needs & UNROTATED.keys())
         return {f"{site.name}.{getattr(site.unrotated, part)}": (site.name, part) for site in sites for part in parts}
+
+    def _levels(self, step: int, noise: float | Sequence[float]) -> tuple[float, NDArray[np.float32] | None]:
+        """The noise of a step as one number, and where latent frames differ (F,) of each: their mean over the target
+        latents is the one number then.
+        """
+        if not isinstance(noise, (Sequence, np.ndarray)):
+            return float(noise), None
+        levels = np.asarray(noise, dtype=np.float32)
+        grids = {grid for _, grid in self._watched.sites.values()} if self._watched else set()
+        frames = sorted({grid.frames for grid in grids})
+        if levels.ndim != 1 or not ((levels >= 0) & (levels <= 1)).all() or any(len(levels) != f for f in frames):
+            wanted = " or ".join(map(str, frames)) or "F"
+            raise PluginError(
+                f"recorder.step({step}): noise of each latent frame must be {wanted} values sigma/(alpha + sigma) in "
+                f"[0, 1], got {noise!r}."
+            )
+        asked = {int(latent) for grid in grids for latent in np.unique(grid.latents_at(self._queries.t))}
+        targets = np.delete(levels, asked.pop()) if len(asked) == 1 and len(levels) > 1 else levels
+        return float(targets.mean(dtype=np.float64)), levels
 
     def _begin(self, step: int, noise: float) -> Watched:
         if self._watched is None:

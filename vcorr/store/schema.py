@@ -217,6 +217,7 @@ class TrackRow:
         "infinite where there is none, empty where it is not known.",
         "pixels",
     )
+    task: Text = column(CORRESPONDENCE, _TASK)
 
 
 Row: TypeAlias = ScoreRow | PredictionRow | TrackRow
