@@ -393,3 +393,16 @@ def test_the_strength_of_guidance_is_a_column_of_what_was_generated(found, tmp_p
     assert set(made["tracker_version"].to_pylist()) == {1}
     read = run(found, tmp_path / "b", steps="last", cfg=3.0).run.read("scores")
     assert all(math.isnan(value) for value in read["cfg"].to_pylist())
+
+
+def test_rows_of_two_layouts_are_never_mixed_in_a_run(found, tmp_path, monkeypatch) -> None:
+    from vcorr.stages import plan
+
+    first = run(found, tmp_path, limit=1, **marked(tmp_path))
+    monkeypatch.setattr(plan, "SCHEMA_VERSION", plan.SCHEMA_VERSION + 1)
+    more = run(found, tmp_path, limit=2, **marked(tmp_path))
+    assert (more.run, more.reused) == (first.run, 1)
+    assert computed(tmp_path) == ["slide-0", "slide-1"]  # the model is not asked again
+    for table in ("scores", "tracks"):
+        prints = {shards.read_fingerprint(path) for path in (more.run.path / table).iterdir()}
+        assert len(prints) == 1
