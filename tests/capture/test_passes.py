@@ -161,6 +161,17 @@ def test_a_pass_that_fails_is_told_and_does_not_stay_current():
     assert events == [(None, 0, "cond", 0), "failed"]
 
 
+def test_a_pass_that_fails_does_not_count():
+    denoiser = Denoiser()
+    with watching(denoiser, counted=True, passes=("uncond", "cond")) as (watch, events):
+        for fail in (False, True, False, True, False):
+            with contextlib.suppress(ZeroDivisionError):
+                denoiser(X, fail=fail)
+        assert +watch.seen == {"uncond": 2, "cond": 1}
+    told = [event for event in events if event not in ("failed", "end 0")]
+    assert told == [(0, 0, "uncond", 0), (0, 1, "cond", 0), (0, 1, "cond", 0), (1, 0, "uncond", 0), (1, 0, "uncond", 0)]
+
+
 def test_a_listener_that_comes_during_a_pass_is_told_of_it():
     denoiser, late = Denoiser(), Log()
 
@@ -200,6 +211,6 @@ def test_compiled_denoisers_are_watched(whole):
     if not whole:
         denoiser.compile(backend="eager")
     log, watch = Log(), PassWatch([compiled], TokenLayout())
-    with torch.compiler.set_stance("force_eager"), watch, watch.listen(log):
+    with watch, watch.listen(log):
         compiled(X)
     assert log.events == [(None, 0, "cond", 0)]

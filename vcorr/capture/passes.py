@@ -19,7 +19,7 @@ from typing import Any
 from torch import nn
 
 from vcorr.capture.labels import BATCHED, PREDICTED, pass_labels
-from vcorr.capture.modules import find
+from vcorr.capture.modules import eager, find
 from vcorr.capture.records import TokenLayout
 from vcorr.capture.rows import CONDITIONAL, branches_of_call
 from vcorr.capture.tap import AttentionCall, batch_of, recomputing
@@ -31,7 +31,7 @@ class Pass:
 
     step: 0-based index of its denoising step; None outside a step. number: of the pass within its step, from 0.
     branches: the guidance branches its batch holds, in batch order. denoiser: index among those that are watched. args,
-    kwargs: what the denoiser is called with.
+    kwargs: what the denoiser is called with. ordered: whether its number in the step told its branch.
     """
 
     step: int | None
@@ -40,6 +40,7 @@ class Pass:
     denoiser: int
     args: tuple[Any, ...] = ()
     kwargs: Mapping[str, Any] = field(default_factory=dict)
+    ordered: bool = False
 
     @property
     def conditional(self) -> bool:
@@ -72,7 +73,7 @@ class PassWatch:
     that has come in the running step already.
 
     Only passes of the thread that opened the watch count, and only the first of those that gradient checkpointing runs
-    twice.
+    twice. Compiled denoisers run eagerly meanwhile, as under `Tap`.
 
     Args:
         denoisers: the modules, compiled or not; several that take turns count as one sequence of passes.
@@ -98,8 +99,10 @@ class PassWatch:
         self._thread = threading.get_ident()
         with ExitStack() as stack:
             for index, denoiser in enumerate(self.denoisers):
-                module, _ = find(denoiser, "")
+                module, compiled = find(denoiser, "")
                 assert module is not None  # the empty name is the module itself
+                if compiled:
+                    stack.enter_context(eager.use())
                 stack.enter_context(pass_labels(module, self._labelled))
                 before = partial(self._before, index)
                 stack.callback(module.register_forward_pre_hook(before, with_kwargs=True).remove)
@@ -186,10 +189,10 @@ class PassWatch:
     def _before(self, denoiser: int, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         if threading.get_ident() != self._thread or recomputing():
             return
-        branches = self._branches(args, kwargs)
+        branches, ordered = self._branches(args, kwargs)
         if self._counted and not self._came.isdisjoint(branches):
             self.next_step()
-        now = Pass(self._step, self._number, branches, denoiser, args, kwargs)
+        now = Pass(self._step, self._number, branches, denoiser, args, kwargs, ordered)
         self._number += 1
         self._came.update(branches)
         self.seen.update(branches)
@@ -204,20 +207,30 @@ class PassWatch:
         if not self._running or self._running[-1].denoiser != denoiser:
             return
         now = self._running.pop()
-        # torch announces a failed pass by a result of None
+        failed = result is None  # as torch announces it
+        if failed:
+            self._uncount(now)
         for listener in tuple(self._listeners):
-            listener.pass_ends(now, failed=result is None)
+            listener.pass_ends(now, failed=failed)
 
-    def _branches(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[str, ...]:
+    def _uncount(self, failed: Pass) -> None:
+        """Makes as if a pass that raised had not come: the one after it has its number and its branch."""
+        self._number -= 1
+        self._unlabelled -= failed.ordered
+        self._came.difference_update(failed.branches)
+        self.seen.subtract(failed.branches)
+
+    def _branches(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[str, ...], bool]:
+        """The branches of a pass that begins, and whether its number in the step told them."""
         label = self._labels[-1] if self._labels else None
         if label is not None and label != BATCHED:
-            return (label.removeprefix(PREDICTED),)
+            return (label.removeprefix(PREDICTED),), False
         passes = self.layout.passes
         if label is None and passes:
             self._unlabelled += 1
-            return (passes[(self._unlabelled - 1) % len(passes)],)
+            return (passes[(self._unlabelled - 1) % len(passes)],), True
         several = (batch_of(args, kwargs) or 1) >= len(self.layout.branches)
-        return self.layout.branches if several else (CONDITIONAL,)
+        return self.layout.branches if several else (CONDITIONAL,), False
 
     def _labelled(self, label: str | None) -> None:
         if label is None:

@@ -405,7 +405,7 @@ class DiffusersVideoModel(VideoModelBase, Generic[C]):
         unguided = {} if self.embedded_guidance else {self.guidance_argument: 1.0}
         with torch.no_grad(), seeded(settings.seed, self.device):
             arguments = {**self._call(clip, grid, settings, "latent"), **unguided}
-            call = Call(arguments, self.denoisers, self.passes, self.noise_levels)
+            call = Call(arguments, self.denoisers, self.layout(), self.noise_levels)
             first = first_pass(self.pipe, call, start)
         return replace(first, arguments=self.branch_inputs(first.arguments, first.latents, grid))
 

@@ -19,8 +19,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from vcorr.capture.labels import BATCHED, PREDICTED, pass_labels
-from vcorr.capture.split import CONDITIONAL
+from vcorr.capture.passes import Pass, PassListener, PassWatch, arrived
+from vcorr.capture.records import TokenLayout
 from vcorr.diffusion.schedule import NoiseSchedule
 from vcorr.errors import PluginError, UsageError
 
@@ -45,13 +45,13 @@ class FirstPass:
 class Call:
     """A call of a pipeline, and how its passes are told apart.
 
-    arguments: of the pipeline. denoisers: names of the components whose passes are looked for. passes: branches in the
-    order of a step's passes, where they have no label. levels: reads the schedule from a scheduler that was set up.
+    arguments: of the pipeline. denoisers: names of the components whose passes are looked for. layout: which branches
+    there are, and how they come. levels: reads the schedule from a scheduler that was set up.
     """
 
     arguments: Mapping[str, Any]
     denoisers: Sequence[str]
-    passes: Sequence[str]
+    layout: TokenLayout
     levels: Callable[[Any], NoiseSchedule]
 
 
@@ -134,21 +134,25 @@ def first_pass(pipe: Any, call: Call, start: int = 0) -> FirstPass:
         PluginError: the pipeline never calls the denoiser, or sets up no scheduler.
     """
     schedules: list[NoiseSchedule] = []
+    modules = [getattr(pipe, name) for name in call.denoisers]
     try:
         with ExitStack() as stack:
             stack.enter_context(_starting_at(pipe.scheduler, start, call.levels, schedules))
-            for name in call.denoisers:
-                stack.enter_context(_stopping(name, getattr(pipe, name), call.passes))
+            watch = stack.enter_context(PassWatch(modules, call.layout))
+            stack.enter_context(watch.listen(_StopAtConditional()))
             pipe(**call.arguments)
-    except _ReachedError as reached:
+    except _ReachedError as stopped:
         if not schedules:
             raise _unread(f"{type(pipe).__name__} calls its denoiser before it sets up its scheduler.") from None
-        module = getattr(pipe, reached.denoiser)
-        names = parameters(module)
-        arguments = {**dict(zip(names, reached.args_given, strict=False)), **reached.kwargs_given}
+        reached = stopped.reached
+        names = parameters(modules[reached.denoiser])
+        arguments = {**dict(zip(names, reached.args, strict=False)), **reached.kwargs}
         schedule = schedules[-1]
-        return FirstPass(reached.denoiser, names[0], arguments, schedule.timesteps[start], schedule)
-    raise _unread(f"{type(pipe).__name__} ended without a conditional pass of {' or '.join(call.denoisers)}.")
+        denoiser = call.denoisers[reached.denoiser]
+        return FirstPass(denoiser, names[0], arguments, schedule.timesteps[start], schedule)
+    raise _unread(
+        f"{type(pipe).__name__} ended without a conditional pass of {' or '.join(call.denoisers)}; {arrived(watch)}."
+    )
 
 
 def parameters(module: nn.Module) -> list[str]:
@@ -201,37 +205,19 @@ def exchanged_timestep(timestep: Tensor, own: Any, first: Tensor) -> Any:
 
 
 class _ReachedError(Exception):
-    """Stops a pipeline at a pass of its denoiser, and carries the arguments."""
+    """Stops a pipeline at a pass of its denoiser."""
 
-    def __init__(self, denoiser: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+    def __init__(self, reached: Pass) -> None:
         super().__init__("The pipeline reached its denoiser.")
-        self.denoiser, self.args_given, self.kwargs_given = denoiser, args, dict(kwargs)
+        self.reached = reached
 
 
-@contextmanager
-def _stopping(name: str, module: nn.Module, passes: Sequence[str]) -> Iterator[None]:
-    """Raises `_ReachedError` at the first conditional pass of a denoiser while the block runs."""
-    label: list[str | None] = [None]
-    seen = 0
+class _StopAtConditional(PassListener):
+    """Raises `_ReachedError` at the first conditional pass."""
 
-    def before(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        nonlocal seen
-        branch = passes[seen % len(passes)] if passes else CONDITIONAL
-        if label[0] not in (None, BATCHED):
-            branch = str(label[0]).removeprefix(PREDICTED)
-        seen += 1
-        if branch == CONDITIONAL:
-            raise _ReachedError(name, args, kwargs)
-
-    def told(found: str | None) -> None:
-        label[0] = found
-
-    hook = module.register_forward_pre_hook(before, with_kwargs=True)
-    try:
-        with pass_labels(module, told):
-            yield
-    finally:
-        hook.remove()
+    def pass_begins(self, now: Pass) -> None:
+        if now.conditional:
+            raise _ReachedError(now)
 
 
 @contextmanager

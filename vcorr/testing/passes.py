@@ -5,10 +5,9 @@ Shape legend: C latent channels, F x h x w latents.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
-from functools import cached_property, partial
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -16,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
-from vcorr.capture.labels import BATCHED, PREDICTED, pass_labels
+from vcorr.capture.passes import Pass, PassListener, PassWatch
 from vcorr.capture.recorder import Recorder
 from vcorr.capture.split import CONDITIONAL
 from vcorr.diffusion.adapter import DiffusersVideoModel
@@ -78,11 +77,11 @@ def check_passes(
 
 @dataclass(frozen=True)
 class _Pass:
-    """One pass of a denoiser: the component, its label, and its arguments by name."""
+    """One pass of a denoiser: the component, the guidance branches it holds, and its arguments by name."""
 
     denoiser: str
     latents: str
-    label: str | None
+    branches: tuple[str, ...]
     arguments: Mapping[str, Any]
 
 
@@ -214,53 +213,47 @@ class _PassSuite:
 
     def _own(self, step: int) -> _Pass:
         """The conditional pass of a step of sampling, its rows alone."""
-        branches = [self._branch_of(number, one) for number, one in enumerate(self._sampled[step])]
-        expect(CONDITIONAL in branches, f"step {step} of sampling has no conditional pass, but {branches}.")
-        return self._rows(self._sampled[step][branches.index(CONDITIONAL)], CONDITIONAL)
+        branches = [one.branches for one in self._sampled[step]]
+        found = next((one for one in self._sampled[step] if CONDITIONAL in one.branches), None)
+        expect(found is not None, f"step {step} of sampling has no conditional pass, but {branches}.")
+        assert found is not None  # just expected
+        return self._rows(found, CONDITIONAL)
 
     def _other(self, step: int) -> _Pass | None:
-        """A pass of another branch of that step; None where there is none."""
-        for number, one in enumerate(self._sampled[step]):
-            if self._branch_of(number, one) != CONDITIONAL:
-                return one
-        whole, own = self._sampled[step][0], self._own(step)
-        if len(whole.arguments[whole.latents]) == len(own.arguments[own.latents]):
-            return None
-        return self._rows(whole, next(name for name in self._model.branches if name != CONDITIONAL))
-
-    def _branch_of(self, number: int, one: _Pass) -> str:
-        if one.label not in (None, BATCHED):
-            return str(one.label).removeprefix(PREDICTED)
-        return self._model.passes[number % len(self._model.passes)] if self._model.passes else CONDITIONAL
+        """A pass of another branch of that step, its rows alone; None where there is none."""
+        others = ((one, name) for one in self._sampled[step] for name in one.branches if name != CONDITIONAL)
+        found = next(others, None)
+        return None if found is None else self._rows(*found)
 
     def _rows(self, one: _Pass, branch: str) -> _Pass:
+        if len(one.branches) == 1:
+            return one
         inputs = self._model.branch_inputs(one.arguments, one.latents, self._grid, branch)
-        return _Pass(one.denoiser, one.latents, one.label, inputs)
+        return replace(one, branches=(branch,), arguments=inputs)
 
     def _run(self, settings: RunSettings) -> list[_Pass]:
-        with _kept(self._model) as passes:
+        kept = _Kept(self._model)
+        with kept.watch, kept.watch.listen(kept):
             self._model.run(self._clip, settings, Recorder({}, self._clip.queries))
-        return passes
+        return kept.passes
 
 
-@contextmanager
-def _kept(model: DiffusersVideoModel[Any]) -> Iterator[list[_Pass]]:
-    """Every pass that the model's denoisers make while the block runs."""
-    passes: list[_Pass] = []
-    labels: dict[str, str | None] = {}
+class _Kept(PassListener):
+    """Every pass that a model's denoisers make."""
 
-    def keep(name: str, module: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], _: Any) -> None:
-        names = parameters(module)
-        arguments = {**dict(zip(names, args, strict=False)), **kwargs}
+    def __init__(self, model: DiffusersVideoModel[Any]) -> None:
+        self._names = model.denoisers
+        self._modules = [getattr(model.pipe, name) for name in self._names]
+        self.watch = PassWatch(self._modules, model.layout())
+        self.passes: list[_Pass] = []
+
+    def pass_ends(self, now: Pass, *, failed: bool) -> None:
+        if failed:  # one that was stopped to borrow its arguments
+            return
+        names = parameters(self._modules[now.denoiser])
+        arguments = {**dict(zip(names, now.args, strict=False)), **now.kwargs}
         arguments[names[0]] = arguments[names[0]].clone()  # loops may go on in place
-        passes.append(_Pass(name, names[0], labels.get(name), arguments))
-
-    with ExitStack() as stack:
-        for name in model.denoisers:
-            module = getattr(model.pipe, name)
-            stack.callback(module.register_forward_hook(partial(keep, name), with_kwargs=True).remove)
-            stack.enter_context(pass_labels(module, partial(labels.__setitem__, name)))
-        yield passes
+        self.passes.append(_Pass(self._names[now.denoiser], names[0], now.branches, arguments))
 
 
 def _expect_equal(name: str, ours: Any, theirs: Any) -> None:
