@@ -73,10 +73,10 @@ def with_text():
     sizes = {"hidden_size": 16, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2}
 
     def give(pipe):
-        config = CLIPTextConfig(vocab_size=len(words), max_position_embeddings=6, eos_token_id=1, **sizes)
+        config = CLIPTextConfig(vocab_size=len(words), max_position_embeddings=77, eos_token_id=1, **sizes)
         vocabulary = {word: index for index, word in enumerate(words)}
         pipe.register_modules(
-            tokenizer=CLIPTokenizer(vocab=vocabulary, merges=merges, model_max_length=6),
+            tokenizer=CLIPTokenizer(vocab=vocabulary, merges=merges, model_max_length=77),
             text_encoder=CLIPTextModel(config).eval(),
         )
 

@@ -7,7 +7,9 @@ from diffusers import DDIMScheduler, PNDMScheduler
 
 from vcorr import Clip, RunSettings, UsageError
 from vcorr.capture.recorder import Recorder
+from vcorr.cards import load_card
 from vcorr.diffusion.latents import clip_noise
+from vcorr.diffusion.random_weights import component_from_config
 from vcorr.probes.builtin import QueryKey
 from vcorr.testing import assert_passed, check_model
 from vcorr.testing.impulse import find_impulse, make_local
@@ -46,7 +48,7 @@ def test_tokens_grow_from_level_to_level(entries, small, make_clip):
     strides = {site.name: model.grid(make_clip(), site).stride[0] for site in model.sites()}
     assert list(strides.values()) == [2, 4, 2, 2]
     assert [site.heads for site in model.sites()] == [2, 4, 2, 2]
-    full = entries["dift-sd2.1"].create(entries["dift-sd2.1"].config_type()(height=64, width=64))
+    full = entries["dift-sd2.1"].create(small("dift-sd2.1", size="released", height=64, width=64))
     found = [
         (site.layer, full.grid(make_clip(height=64, width=64), site).stride[0], site.block) for site in full.sites()
     ]
@@ -103,13 +105,49 @@ def test_a_saved_pipeline_with_another_scheduler(loaded, make_clip, with_text, t
     model.pipe.scheduler = PNDMScheduler.from_config(other)
     model.pipe.save_pretrained(again_at)
     model.pipe.scheduler = DDIMScheduler.from_config(other)
-    again = loaded("dift-sd2.1", weights=str(again_at))
+    again = loaded("dift-sd2.1", size="released", height=32, width=48, weights=str(again_at))
     assert type(again.pipe.scheduler).__name__ == "DDIMScheduler"
+    assert again.sites() == model.sites()
     found = []
     for each in (model, again):
         recorder = Recorder({"qk": QueryKey()}, clip.queries)
         each.run(clip, SETTINGS, recorder)
         found.append([prediction.xy for prediction in recorder.predictions])
     np.testing.assert_allclose(found[0], found[1])
-    with pytest.raises(UsageError, match="layers_per_block=1"):
-        loaded("dift-sd2.1", weights=str(again_at), layers_per_block=2)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_passes_are_what_the_pipeline_makes(name, loaded, make_clip):
+    """Of as many images as there are frames, under guidance: the rows of the prompt."""
+    model, clip, calls = loaded(name), make_clip(), []
+    grid, steps = model.grid(clip, None), 3
+    hook = model.pipe.unet.register_forward_hook(
+        lambda _, args, kwargs, __: calls.append({**dict(zip(("sample", "timestep"), args, strict=False)), **kwargs}),
+        with_kwargs=True,
+    )
+    size = {"height": 32, "width": 48, "num_images_per_prompt": grid.frames}
+    model.pipe(**model.call_inputs(clip, grid), **size, num_inference_steps=steps, output_type="latent")
+    hook.remove()
+    passes = model.borrow(clip, grid, RunSettings("renoise", tuple(range(steps)), steps))
+    assert len(calls) == steps
+    for step, theirs in enumerate(calls):
+        rows = {"sample": slice(grid.frames, None), "encoder_hidden_states": slice(grid.frames, None)}
+        own = {key: value[rows[key]] if key in rows else value for key, value in theirs.items()}
+        ours = passes.inputs(own["sample"].transpose(0, 1)[None], step)
+        assert ours.keys() == own.keys()
+        for key, value in ours.items():
+            same = torch.equal(value, own[key]) if isinstance(value, torch.Tensor) else value == own[key]
+            assert same, (step, key)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_cards_agree_with_the_configurations(name, entries):
+    model, card = entries[name].create(), load_card(entries[name].card, name)
+    assert (model.config.height, model.config.width) == card.resolution
+    assert card.extra["layers"] == len(model.sites())
+    assert card.extra["heads"] == model.network["attention_head_dim"]
+    assert card.extra["vae"]["height"] == model.compression.spatial
+    assert set(card.extra["configs_seen"]) <= {"unet", "vae", "scheduler"}
+    with torch.device("meta"):
+        unet = component_from_config("unet", model.network)
+    assert card.parameters == sum(parameter.numel() for parameter in unet.parameters())

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import partial
 from typing import Any
 
 from vcorr import ModelEntry, hookimpl
+from vcorr.diffusion import packaged_model
 
 _VIT: Mapping[str, Any] = {
     "height": 32,
@@ -13,16 +15,6 @@ _VIT: Mapping[str, Any] = {
     "hidden_size": 48,
     "num_hidden_layers": 2,
     "num_attention_heads": 2,
-}
-_UNET: Mapping[str, Any] = {
-    "height": 32,
-    "width": 48,
-    "block_out_channels": (32, 64),
-    "layers_per_block": 1,
-    "cross_attention_dim": 16,
-    "vae_channels": (32, 32),
-    "vae_layers_per_block": 1,
-    "text_tokens": 6,
 }
 SMALL: Mapping[str, Mapping[str, Any]] = {
     "dino-s16": {**_VIT, "patch_size": 8, "image_size": 24, "intermediate_size": 64},
@@ -32,10 +24,8 @@ SMALL: Mapping[str, Mapping[str, Any]] = {
     "dinov3-b16": {**_VIT, "patch_size": 8, "intermediate_size": 64, "num_register_tokens": 3},
     "vjepa2-l": {**_VIT, "patch_size": 8, "mlp_ratio": 2.0, "height": 32, "width": 32, "frames": None},
     "videomae-b": {**_VIT, "patch_size": 8, "intermediate_size": 64, "frames": 6},
-    "dift-sd1.5": {**_UNET, "frames": 4, "attention_head_dim": 4},
-    "dift-sd2.1": {**_UNET, "frames": 4, "attention_head_dim": (2, 4)},
 }
-"""By model, a size that a CPU runs in seconds: for `vcorr plugin check`, and for the tests of this plugin."""
+"""By backbone without noise, a size that a CPU runs in seconds: for `vcorr plugin check`, and for the tests."""
 
 
 def _entry(name: str, summary: str, model: str) -> ModelEntry:
@@ -49,6 +39,8 @@ def _entry(name: str, summary: str, model: str) -> ModelEntry:
         check=SMALL[name],
     )
 
+
+_dift = partial(packaged_model, "vcorr_vision", config="vcorr_vision.dift:DIFTConfig")
 
 MODELS = (
     _entry("dino-s16", "DINO ViT-S/16: image backbone, without noise, frame by frame.", "dino:DINOSmall"),
@@ -68,8 +60,8 @@ MODELS = (
         "VideoMAE ViT-B: video backbone, without noise, 16 frames of 224x224, full 3D attention in 12 layers.",
         "videomae:VideoMAE",
     ),
-    _entry("dift-sd1.5", "DIFT on Stable Diffusion 1.5: an image UNet with noise, frame by frame.", "dift:DIFT15"),
-    _entry("dift-sd2.1", "DIFT on Stable Diffusion 2.1: an image UNet with noise, frame by frame.", "dift:DIFT21"),
+    _dift("dift-sd1.5", "dift:DIFT", "DIFT on Stable Diffusion 1.5: an image UNet with noise, frame by frame."),
+    _dift("dift-sd2.1", "dift:DIFT", "DIFT on Stable Diffusion 2.1: an image UNet with noise, frame by frame."),
 )
 
 
