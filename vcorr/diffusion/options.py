@@ -1,8 +1,9 @@
-"""Options of a loaded pipeline: low-rank weights merged in, offloading, a tiled or sliced autoencoder."""
+"""Options of a loaded pipeline: low-rank weights, offloading, a tiled or sliced autoencoder, the noise schedule."""
 
 from __future__ import annotations
 
 import hashlib
+import math
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -99,3 +100,23 @@ def slice_autoencoder(pipe: Any) -> None:
     if not hasattr(pipe.vae, "use_slicing"):
         raise UsageError(f"{type(pipe.vae).__name__} cannot work in slices.", hint="Leave out model.vae_slicing.")
     pipe.vae.enable_slicing()
+
+
+_SHIFTS = ("flow_shift", "shift")
+"""What schedulers of flow matching call the shift of their noise schedule."""
+
+
+def shift_schedule(pipe: Any, shift: float) -> None:
+    """Lets the pipeline sample with another shift of its flow-matching schedule, t' = s t / (1 + (s - 1) t).
+
+    Raises:
+        UsageError: the shift is not above 0, or the scheduler has none.
+    """
+    if not (math.isfinite(shift) and shift > 0):
+        raise UsageError(f"The shift of a noise schedule must be above 0, got {shift}.", hint="1 means none.")
+    scheduler = pipe.scheduler
+    name = next((name for name in _SHIFTS if name in scheduler.config), None)
+    if name is None:
+        raise UsageError(f"{type(scheduler).__name__} has no shift.", hint="Leave out model.flow_shift.")
+    if scheduler.config[name] != shift:
+        pipe.register_modules(scheduler=type(scheduler).from_config(scheduler.config, **{name: shift}))

@@ -1,16 +1,18 @@
 """Every Wan model through its adapter, at sizes a CPU runs in a second."""
 
 import dataclasses
+import json
 
 import numpy as np
 import pytest
 import torch
 from vcorr_wan import plugin
-from vcorr_wan.networks import build_transformer
 
 from vcorr import Clip, MissingError, RunSettings, UsageError
 from vcorr.cards import load_card
-from vcorr.testing import assert_passed, check_model, find_impulse, make_local
+from vcorr.diffusion.configs import packaged_configs
+from vcorr.diffusion.random_weights import component_from_config
+from vcorr.testing import assert_passed, check_model, check_passes, find_impulse, make_local
 
 ENTRIES = {entry.name: entry for entry in plugin.vcorr_models()}
 TEXT = [name for name in ENTRIES if "i2v" not in name]
@@ -22,6 +24,11 @@ NO_CLIP = Clip("p", "p", np.zeros((0, 2), np.float32))
 
 def small(name, **options):
     return ENTRIES[name].config_type()(**{**ENTRIES[name].check, **options})
+
+
+def expands(model):
+    """Whether every token is told its timestep."""
+    return model.config_of("pipeline").get("expand_timesteps", False)
 
 
 def loaded(name, dtype="float32", **options):
@@ -49,18 +56,28 @@ def models():
 @pytest.mark.parametrize("name", ENTRIES)
 def test_cards_agree_with_the_configurations(name):
     entry = ENTRIES[name]
-    config, card = entry.config_type()(), load_card(entry.card, entry.label)
-    assert (card.name, card.resolution, card.frames) == (name, (config.height, config.width), config.frames)
-    assert (card.extra["layers"], card.extra["heads"]) == (config.num_layers, config.num_attention_heads)
-    assert card.extra["head_dim"] == config.attention_head_dim
-    assert card.extra["vae"]["channels"] == config.latent_channels
-    assert card.extra["vae"]["height"] == 8 * config.vae_patch
+    model, card = entry.create(), load_card(entry.card, entry.label)
+    assert (model.config.height, model.config.width, model.config.frames) == (*card.resolution, card.frames)
+    assert (card.extra["layers"], card.extra["heads"]) == (len(model.sites()), model.network["num_attention_heads"])
+    assert card.extra["head_dim"] == model.network["attention_head_dim"]
+    vae = model.config_of("vae")
+    assert card.extra["vae"]["channels"] == vae["z_dim"] == len(vae["latents_mean"]) == len(vae["latents_std"])
+    assert card.extra["vae"]["height"] == vae["scale_factor_spatial"]
     assert card.revision is None or len(card.revision) == 40
-    assert (entry.create().card, entry.create().needs_image) == (entry.card, name in IMAGE)
-    channels = config.latent_channels * 2 + 4 if name in IMAGE and not config.expand_timesteps else None
+    assert (card.name, model.card, model.needs_image) == (name, entry.card, name in IMAGE)
+    assert f"shift {model.config.flow_shift:g}" in card.extra["scheduler"]
+    assert f"{model.steps} steps" in card.extra["scheduler"]
+    assert f"{model.config.guidance_scale:g}" in card.extra["guidance"]
     with torch.device("meta"):
-        transformer = build_transformer(config, channels or config.latent_channels)
+        transformer = component_from_config("transformer", model.network)
     assert card.parameters == sum(p.numel() for p in transformer.parameters())
+
+
+@pytest.mark.parametrize("name", TWO_STAGE)
+def test_transformers_that_take_turns_are_of_one_size(name):
+    for size in ("released", "small"):
+        configs = packaged_configs(ENTRIES[name].configs, size)
+        assert configs["transformer"] == configs["transformer_2"]
 
 
 @pytest.mark.parametrize(
@@ -80,11 +97,20 @@ def test_the_true_size_without_loading_anything(name, grid, layers):
     assert model.sites()[-1].name == f"blocks.{layers - 1}.attn1"
 
 
-def test_noise_levels_are_the_shifted_sigmas(models):
-    model = models("wan2.1-1.3b")
+@pytest.mark.parametrize(
+    ("name", "options", "shift"),
+    [
+        ("wan2.1-1.3b", {}, 8),
+        ("wan2.1-1.3b", {"flow_shift": 3.0}, 3),
+        ("wan2.2-a14b", {}, 12),
+        ("skyreels-v2-14b-540p", {}, 8),
+    ],
+)
+def test_noise_levels_are_sigmas_shifted_as_the_authors_do_unless_told(name, options, shift):
+    model = loaded(name, **options)
     schedule = model.schedule(50, model.grid(NO_CLIP, None))
     even = np.linspace(1, 1 / 1000, 51)[:-1]
-    shifted = 3 * even / (1 + 2 * even)
+    shifted = shift * even / (1 + (shift - 1) * even)
     assert np.allclose(schedule.noise, shifted, atol=2e-3)
     assert np.allclose(schedule.timesteps.numpy(), 1000 * schedule.noise, atol=1)
 
@@ -106,22 +132,20 @@ def test_both_modes(name, models, run, make_clip):
 
 
 @pytest.mark.parametrize("name", ENTRIES)
-def test_renoise_passes_are_what_the_pipeline_makes(name, models, run, make_clip, passes_of, assert_same_call):
+def test_renoise_passes_are_what_the_pipeline_makes(name, make_clip):
+    assert_passed(check_passes(ENTRIES[name], make_clip(), config=small(name)))
+
+
+@pytest.mark.parametrize("name", ["wan2.1-14b-i2v-480p", "wan2.2-a14b-i2v", "wan2.2-5b-i2v"])
+def test_the_image_is_the_same_draw_in_both_modes(name, models, run, make_clip):
     model, clip = models(name), make_clip()
-    done = run(model, clip, RunSettings("renoise", (0,), NUM_STEPS))
-    latents = done.calls[0]["hidden_states"][:, :4]
-    theirs = passes_of(
-        model.pipe,
-        **model.call_inputs(clip, model.grid(clip, None)) | {"guidance_scale": 1.0},
-        latents=latents,
-        height=64,
-        width=96,
-        num_frames=9,
-        num_inference_steps=NUM_STEPS,
-        generator=torch.Generator("cpu").manual_seed(1),
-    )
-    ours = {"encoder_hidden_states_image": None} | done.calls[0] if name in IMAGE else done.calls[0]
-    assert_same_call(ours, theirs[0])
+    ours, theirs = (run(model, clip, RunSettings(mode, (0,), 2)).calls[0] for mode in ("renoise", "generate"))
+    seen = slice(model.config_of("vae")["z_dim"], None)
+    if expands(model):
+        assert torch.equal(ours["hidden_states"][:, :, 0], theirs["hidden_states"][:, :, 0])
+    else:
+        assert torch.equal(ours["hidden_states"][:, seen], theirs["hidden_states"][:, seen])
+    assert not torch.equal(ours["hidden_states"][:, : seen.start], theirs["hidden_states"][:, : seen.start])
 
 
 @pytest.mark.parametrize("name", ["wan2.1-1.3b", "wan2.2-a14b", "wan2.2-5b-i2v"])
@@ -147,7 +171,7 @@ def test_the_conditional_pass_is_the_one_that_is_read(name, models, run, make_cl
     alone = run(model, clip, RunSettings("generate", (0,), 2, cfg=1.0))
     assert (len(guided.calls), len(alone.calls)) == (4, 2)
     cond, uncond = (call["encoder_hidden_states"] for call in guided.calls[:2])
-    assert torch.equal(cond, model.condition(clip.prompt, None)["encoder_hidden_states"])
+    assert torch.equal(cond, model.embed(clip.prompt)["prompt_embeds"])
     assert not torch.equal(cond, uncond)
     # layer 1 has been through the cross-attention of layer 0, so that another prompt shows in it
     assert torch.equal(guided.captures[1, 0]["q"], alone.captures[1, 0]["q"])
@@ -200,11 +224,19 @@ def test_bfloat16(run, make_clip):
 # ----------------------------------------------------------------------------------------------------- two transformers
 
 
+@pytest.mark.parametrize(("shift", "steps", "first"), [(None, 40, 26), (3.0, 50, 16)])
+def test_the_authors_let_the_first_transformer_run_more_than_half_of_the_steps(shift, steps, first):
+    model = loaded("wan2.2-a14b", flow_shift=shift)
+    assert model.steps == 40
+    timesteps = model.schedule(steps, model.grid(NO_CLIP, None)).timesteps.tolist()
+    assert [model.denoiser_at(timestep) for timestep in timesteps].count("transformer") == first
+
+
 @pytest.mark.parametrize("name", TWO_STAGE)
 def test_the_second_transformer_runs_below_the_boundary(name, models, run, make_clip):
     model, clip = models(name), make_clip()
     timesteps = model.schedule(NUM_STEPS, model.grid(clip, None)).timesteps.tolist()
-    boundary = 1000 * model.config.boundary_ratio
+    boundary = 1000 * model.config_of("pipeline")["boundary_ratio"]
     late = sum(timestep < boundary for timestep in timesteps)
     assert 0 < late < NUM_STEPS
     for mode, passes in (("renoise", 1), ("generate", 2)):
@@ -241,15 +273,15 @@ def test_what_is_seen_of_the_image(name, models, run, make_clip):
     one, same, differs = (run(model, each, settings).calls[0] for each in (clip, later, other))
     assert torch.equal(one["hidden_states"], same["hidden_states"])
     assert not torch.equal(one["hidden_states"], differs["hidden_states"])
-    if model.config.expand_timesteps:
+    if expands(model):
         assert one["timestep"].reshape(3, -1)[0].unique().tolist() == [0]
         assert len(one["timestep"].reshape(3, -1)[1:].unique()) == 1
         return
-    mask = one["hidden_states"][0, 4:8]
+    mask = one["hidden_states"][0, 16:20]
     assert bool((mask[:, 0] == 1).all())
     assert bool((mask[:, 1:] == 0).all())
     seen = one["encoder_hidden_states_image"]
-    assert (seen is None) == (not model.config.image_dim)
+    assert (seen is None) == (not model.network["image_dim"])
     assert seen is None or not torch.equal(seen, differs["encoder_hidden_states_image"])
 
 
@@ -294,23 +326,32 @@ def test_a_saved_pipeline_encodes_the_caption_itself(
     theirs = passes_of(
         again.pipe,
         prompt="a red disk",
-        latents=done.calls[0]["hidden_states"][:, :4],
+        latents=done.calls[0]["hidden_states"],
         height=64,
         width=96,
         num_frames=9,
         num_inference_steps=NUM_STEPS,
-        **({"image": again._image(clip, again.grid(clip, None))} if name in IMAGE else {}),
+        **({"image": again.image(clip, again.grid(clip, None))} if name in IMAGE else {}),
     )
     assert_same_call(done.calls[0], theirs[0])
     assert run(again, clip, RunSettings("generate", (0,), 2)).video.shape == (9, 64, 96, 3)
-    other = ENTRIES[name].create(small(name, num_layers=3))
-    with pytest.raises(UsageError, match=r"--set model\.num_layers=2"):
-        other.load("cpu", "float32", str(tmp_path))
+
+
+def test_weights_of_other_sizes_bring_their_sizes_along_and_the_authors_schedule_stays(with_text, tmp_path):
+    with_text(loaded("wan2.1-14b", flow_shift=3.0).pipe).save_pretrained(tmp_path)
+    vae = tmp_path / "vae" / "config.json"  # the released folders were saved before it said how it shrinks space
+    vae.write_text(json.dumps({k: v for k, v in json.loads(vae.read_text()).items() if "scale_factor" not in k}))
+    model = ENTRIES["wan2.1-14b"].create(ENTRIES["wan2.1-14b"].config_type()(height=64, width=96, frames=9))
+    assert (len(model.sites()), model.sites()[0].heads) == (40, 40)
+    assert model.weights_id(str(tmp_path)).startswith("path:")  # nothing is loaded yet
+    assert (len(model.sites()), model.sites()[0].heads, model.compression.spatial) == (2, 2, 8)
+    model.load("cpu", "float32", str(tmp_path))
+    assert model.pipe.scheduler.config.flow_shift == 5
 
 
 def test_a_folder_with_one_transformer_is_not_taken_for_one_with_two(with_text, tmp_path):
     with_text(loaded("wan2.1-14b").pipe).save_pretrained(tmp_path)
-    with pytest.raises(UsageError, match=r"--set model\.boundary_ratio=0\.0"):
+    with pytest.raises(UsageError, match=r"1 of the transformers(.|\n)*Wan 2\.2 A14B has 2(.|\n)*Wan2\.2-T2V-A14B"):
         ENTRIES["wan2.2-a14b"].create(small("wan2.2-a14b")).load("cpu", "float32", str(tmp_path))
 
 
@@ -347,3 +388,14 @@ def test_missing_weights_are_named(name, tmp_path, monkeypatch):
 def test_sizes_the_model_does_not_take(name, options, reason):
     with pytest.raises(UsageError, match=reason):
         ENTRIES[name].create(small(name, **options)).grid(NO_CLIP, None)
+
+
+def test_an_option_that_says_nothing_is_refused():
+    with pytest.raises(UsageError, match=r"Wan 2\.1 1\.3B has one transformer(.|\n)*model\.guidance_scale"):
+        ENTRIES["wan2.1-1.3b"].create(small("wan2.1-1.3b", guidance_scale_2=3.0))
+
+
+@pytest.mark.parametrize("shift", [0.0, -1.0, float("nan")])
+def test_a_shift_has_to_be_above_zero(shift):
+    with pytest.raises(UsageError, match="above 0"):
+        loaded("wan2.1-1.3b", flow_shift=shift)

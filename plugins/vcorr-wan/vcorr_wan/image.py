@@ -1,0 +1,28 @@
+"""Wan's image-to-video pipeline, which does without an image encoder where there is none."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import WanImageToVideoPipeline
+from torch import Tensor
+
+from vcorr.diffusion.latents import prompt_noise
+
+IMAGE_TOKENS = 257
+"""Of an image, as CLIP ViT-H sees it."""
+
+
+class ImageToVideo(WanImageToVideoPipeline):  # type: ignore[misc]  # diffusers is not typed
+    """Image to video; without an image encoder the image's embedding is noise, seeded by its pixels."""
+
+    def encode_image(self, image: Any, device: torch.device | None = None) -> Tensor:
+        """(1, 257, image_dim)."""
+        if self.image_encoder is not None:
+            found: Tensor = super().encode_image(image, device)
+            return found
+        pixels = hashlib.sha256(np.asarray(image).tobytes()).hexdigest()
+        return prompt_noise((1, IMAGE_TOKENS, self.transformer.config.image_dim), pixels, "image").to(device)
