@@ -12,8 +12,8 @@ from typing import ClassVar
 from vcorr.errors import UsageError, unknown_name
 from vcorr.records import Clip, Mode, RunSettings
 
-INVERSION_PASSES = 2
-"""Passes of the denoiser that `invert` makes for a step on the way up (`vcorr.diffusion.invert`)."""
+LEAST_ROUND_TRIP = 20.0
+"""dB: a video that comes back with less than this from its own inverted latents is not scored in mode `invert`."""
 
 
 class RunMode(ABC):
@@ -93,8 +93,8 @@ class Invert(RunMode):
     name = "invert"
 
     def passes(self, settings: RunSettings) -> int:
-        """All steps up, and all steps down again for the error of the round trip."""
-        return settings.num_steps * (INVERSION_PASSES + 1)
+        """One at the clean latents, two per step up, and one per step down again for the error of the round trip."""
+        return 3 * settings.num_steps + 1
 
 
 MODES: tuple[RunMode, ...] = (Renoise(), Generate(), Invert())

@@ -386,6 +386,19 @@ class RunSettings:
 
 
 @dataclass(frozen=True)
+class Reconstruction:
+    """How well a model makes a video again from the latents that inverting it led to: three ratios in dB (`psnr`).
+
+    sampler: against what the autoencoder alone makes of the video, so that it is the error of inverting and sampling.
+    video: against the video itself. autoencoder: of the autoencoder alone, the most that `video` can reach.
+    """
+
+    sampler: float
+    video: float
+    autoencoder: float
+
+
+@dataclass(frozen=True)
 class Prediction:
     """What one probe answered at one site: where each query point is at every latent time.
 

@@ -31,7 +31,7 @@ from vcorr.errors import CaptureError, PluginError, UsageError
 from vcorr.functional.queries import QueryPoints
 from vcorr.geometry import TokenGrid
 from vcorr.probe_protocols import Probe
-from vcorr.records import NO_SITE, Attention, Prediction, Queries, Readout, RowsPrediction, Site
+from vcorr.records import NO_SITE, Attention, Prediction, Queries, Readout, Reconstruction, RowsPrediction, Site
 from vcorr.variants import DEFAULT_VARIANT, NamedVariant
 
 DIRECT = "direct"
@@ -58,6 +58,9 @@ class Recorder:
         on_step: called as each step ends, for progress.
         variants: under which a probe is asked, by its name; `corrected` when it is not there.
 
+    Attributes:
+        reconstruction: set by adapters in mode `invert`: how well the inverted latents give the video again.
+
     Raises:
         UsageError: the queries have another shape or are not finite.
         PluginError: a probe needs something that cannot be had.
@@ -72,6 +75,7 @@ class Recorder:
         on_step: Callable[[], None] | None = None,
         variants: Mapping[str, Sequence[NamedVariant]] | None = None,
     ) -> None:
+        self.reconstruction: Reconstruction | None = None
         self._on_step = on_step
         made = dict(probes)
         self._queries = _checked_queries(queries)

@@ -41,7 +41,9 @@ _FLAGS = (
 @click.option("--probe", "-p", metavar="P[,P]", help="Probes, all read in one pass; see: vcorr list probes.")
 @click.option("--data", metavar="NAME", help="Dataset; the model's own unless given.")
 @click.option("--prompt", metavar="TEXT", help="Generate from this one prompt.")
-@click.option("--mode", metavar="renoise|generate", help="renoise: one noised forward pass a step over a real video.")
+@click.option(
+    "--mode", metavar="renoise|generate|invert", help="What the model does with a clip; see docs/protocol.md."
+)
 @click.option("--layers", metavar="1,5-9", help="Layers to read.  [default: all]")
 @click.option(
     "--steps", metavar="0,10-20", help="Steps: indices and ranges, 'last', 'all', 'N-spread'.  [default: 8-spread]"

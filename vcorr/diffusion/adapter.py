@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar
@@ -24,8 +25,8 @@ from vcorr.diffusion.text import PromptEncoding
 from vcorr.diffusion.weights import WeightsSource, locate_weights
 from vcorr.errors import PluginError, UsageError
 from vcorr.geometry import TokenGrid
-from vcorr.modes import mode_of
-from vcorr.records import Attention, Clip, ModelCard, RunSettings, Site, Unrotated
+from vcorr.modes import Invert, mode_of
+from vcorr.records import Attention, Clip, Mode, ModelCard, Reconstruction, RunSettings, Site, Unrotated
 
 if TYPE_CHECKING:
     import torch
@@ -123,6 +124,8 @@ class DiffusersVideoModel(VideoModelBase, Generic[C]):
     """What the pipeline's call names the number of video frames."""
     frame_inputs: ClassVar[tuple[str, ...]] = ()
     """Arguments of the denoiser that have a row per frame, where the others have one for the whole video."""
+    modes: tuple[Mode, ...] = ("renoise", "generate", "invert")
+    """The modes it knows; `check_settings` refuses `invert` where the scheduler cannot be walked back."""
     needs_image: bool = False
     """Whether sampling starts from an image, frame 0 of the clip's video."""
     steps: int = 50
@@ -256,6 +259,12 @@ class DiffusersVideoModel(VideoModelBase, Generic[C]):
         from vcorr.diffusion.latents import encode_video
 
         return encode_video(self.pipe.vae, video, self.device)
+
+    def decode(self, latents: Tensor, video_frames: int) -> NDArray[np.uint8]:
+        """The inverse of `encode`, for mode `invert`: (1, C, F, h, w) to (T, H, W, 3) uint8 RGB, T `video_frames`."""
+        from vcorr.diffusion.latents import decode_video
+
+        return decode_video(self.pipe.vae, latents)
 
     def noise_levels(self, scheduler: Any) -> NoiseSchedule:
         """The steps and noise levels of the pipeline's scheduler, which the pipeline has just set up."""
@@ -517,17 +526,46 @@ class DiffusersVideoModel(VideoModelBase, Generic[C]):
         Generate mode calls the pipeline at the configured size, with a generator seeded with `settings.seed` itself,
         whatever the clip; of a clip's video only frame 0 is looked at, by models that start from an image.
 
+        Invert mode encodes the clip, walks its latents back along the pipeline's own sampler with the conditional
+        prediction, which is read at the chosen steps, and samples again from the noise that it reached; how well that
+        gives the clip again goes to `recorder.reconstruction`.
+
         Returns:
-            The sampled video, (T, H, W, 3) uint8, in generate mode; None in renoise mode.
+            The sampled video, (T, H, W, 3) uint8, in generate mode; None in the others.
 
         Raises:
             UsageError: an unknown mode, a step that does not exist, a prompt that is too long, or a clip of another
                 size than `grid`.
         """
-        if mode_of(settings.mode).makes_video:
+        mode = mode_of(settings.mode)
+        if mode.makes_video:
             return self._generate(clip, settings, recorder)
-        self._renoise(clip, settings, recorder)
+        read = self._invert if isinstance(mode, Invert) else self._renoise
+        read(clip, settings, recorder)
         return None
+
+    def check_settings(self, settings: RunSettings) -> None:
+        """Checks that the loaded pipeline can be walked back, where mode `invert` asks for it.
+
+        Raises:
+            UsageError: its scheduler's steps cannot be undone, guidance was asked for, or the adapter does not decode.
+        """
+        if not isinstance(mode_of(settings.mode), Invert):
+            return
+        from vcorr.diffusion.invert import check_sampler
+
+        check_sampler(self.pipe.scheduler)
+        if settings.cfg not in (None, 1):
+            raise UsageError(
+                f"Mode invert follows the conditional prediction alone, not cfg {settings.cfg:g}.",
+                hint="Leave --set cfg out, or say 1.",
+            )
+        own = type(self)
+        if own.encode is not DiffusersVideoModel.encode and own.decode is DiffusersVideoModel.decode:
+            raise UsageError(
+                f"Mode invert cannot show what it made: {own.__name__} encodes videos in a way of its own.",
+                hint="Its adapter has to override `decode` as well. Other models: --mode renoise.",
+            )
 
     def prompt(self, clip: Clip) -> str:
         """The text the model is given for a clip.
@@ -565,6 +603,35 @@ class DiffusersVideoModel(VideoModelBase, Generic[C]):
                     noisy = schedule.add_noise(latents, epsilon, step)
                     with recorder.step(step, noise=float(schedule.noise[step])):
                         passes.module(step)(**passes.inputs(noisy, step))
+        self.pipe.maybe_free_model_hooks()
+
+    def _invert(self, clip: Clip, settings: RunSettings, recorder: Recorder) -> None:
+        import torch
+
+        from vcorr.diffusion.invert import sample_down, sampler_steps, walk_back
+
+        self.check_settings(settings)
+        grid, video = self._checked(clip)
+        with torch.no_grad():
+            passes = self.borrow(clip, grid, replace(settings, steps=tuple(range(settings.num_steps))))
+            schedule, chosen = passes.schedule, frozenset(settings.steps)
+            for step in chosen:
+                schedule.check(step)
+            steps = sampler_steps(self.pipe.scheduler, schedule)
+            encoded = self.encode(video)
+
+            def predict(latents: Tensor, step: int) -> Tensor:
+                return passes.run(latents.to(encoded.dtype), step).float()
+
+            def read(step: int) -> AbstractContextManager[None]:
+                return recorder.step(step, noise=float(schedule.noise[step])) if step in chosen else nullcontext()
+
+            modules = list(passes.modules.values())
+            with recorder.attach(modules, self.sites(), self.layout(), partial(self.grid, clip)):
+                reached = walk_back(encoded.float(), steps, predict, read)
+            again = sample_down(reached, steps, predict).to(encoded.dtype)
+            made, autoencoded = (self.decode(latents, len(video)) for latents in (again, encoded))
+            recorder.reconstruction = _reconstruction(video, autoencoded, made)
         self.pipe.maybe_free_model_hooks()
 
     def _generate(self, clip: Clip, settings: RunSettings, recorder: Recorder) -> NDArray[np.uint8]:
@@ -669,7 +736,7 @@ class DiffusersVideoModel(VideoModelBase, Generic[C]):
         grid = self.grid(clip, None)
         if clip.video is None:
             raise UsageError(
-                f"Clip {clip.id} has no video to add noise to.", hint="Renoise mode needs data with video."
+                f"Clip {clip.id} has no video to read.", hint="Modes renoise and invert need data with video."
             )
         expected = (grid.video_frames, round(grid.height), round(grid.width))
         if clip.video.shape[:3] != expected:
@@ -691,6 +758,14 @@ def _unlike(model: object, latents: Tensor, own: Tensor) -> PluginError:
         f"{tuple(own.shape)}.",
         hint="The adapter has to say the order of axes, `latent_axes`, or override `denoiser_input`.",
     )
+
+
+def _reconstruction(
+    video: NDArray[np.uint8], autoencoded: NDArray[np.uint8], again: NDArray[np.uint8]
+) -> Reconstruction:
+    from vcorr.metrics.pixels import psnr
+
+    return Reconstruction(psnr(again, autoencoded), psnr(again, video), psnr(autoencoded, video))
 
 
 def _plain(value: Any) -> Any:

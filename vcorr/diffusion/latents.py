@@ -92,6 +92,30 @@ def normalise_latents(vae: Any, latents: Tensor) -> Tensor:
     return latents if scale is None else latents * scale
 
 
+def denormalise_latents(vae: Any, latents: Tensor) -> Tensor:
+    """The inverse of `normalise_latents`: latents as the autoencoder decodes them."""
+    shift, scale = vae.config.get("shift_factor"), vae.config.get("scaling_factor")
+    latents = latents if scale is None else latents / scale
+    latents = latents if shift is None else latents + shift
+    mean, std = (_per_channel(vae, name, latents) for name in ("latents_mean", "latents_std"))
+    return latents if mean is None or std is None else latents * std + mean
+
+
+def decode_video(vae: Any, latents: Tensor) -> NDArray[np.uint8]:
+    """The video that an autoencoder makes of latents in the model's own units: the inverse of `encode_video`.
+
+    Args:
+        vae: a diffusers video autoencoder; its dtype is used.
+        latents: (1, C, F, h, w), on the device where it computes.
+
+    Returns:
+        (T, H, W, 3) uint8 RGB.
+    """
+    own = latents.to(next(vae.parameters()).dtype)
+    pixels = vae.decode(denormalise_latents(vae, own)).sample[0].permute(1, 2, 3, 0)
+    return np.asarray(pixels.float().add(1).mul(127.5).clamp(0, 255).round().to(torch.uint8).cpu().numpy())
+
+
 def clip_noise(shape: Sequence[int], seed: int, clip_id: str) -> Tensor:
     """The noise of a clip: standard normal of `shape`, float32 on the CPU.
 

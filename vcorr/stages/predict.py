@@ -14,11 +14,13 @@ from vcorr.bases import VideoModelBase, with_defaults
 from vcorr.datasets.queries import query_grid
 from vcorr.errors import PluginError
 from vcorr.geometry import TokenGrid
+from vcorr.modes import LEAST_ROUND_TRIP
 from vcorr.protocols import Probe
-from vcorr.records import NO_SITE, Clip, Prediction, RowsPrediction, Tracks
+from vcorr.records import NO_SITE, Clip, Prediction, Reconstruction, RowsPrediction, Tracks
 from vcorr.stages.content import hash_of_prompt, hash_of_video
 from vcorr.stages.fit import fit_clip, resize_video
 from vcorr.stages.plan import Plan
+from vcorr.store.columns import NAN
 from vcorr.store.schema import CORRESPONDENCE, PredictionRow, TrackRow
 
 POSITIONS, ROWS = "positions", "rows"
@@ -45,11 +47,15 @@ class Prepared:
 
 @dataclass(frozen=True)
 class Predicted:
-    """What the model made of a clip. clip: as the model read it, its video the generated one in generate mode."""
+    """What the model made of a clip.
+
+    clip: as the model read it, its video the generated one in generate mode. reconstruction: in invert mode.
+    """
 
     clip: Clip
     answers: list[Prediction | RowsPrediction]
     data_hash: str
+    reconstruction: Reconstruction | None = None
 
 
 def predict_clip(
@@ -66,7 +72,7 @@ def predict_clip(
     _check_complete(plan, answers)
     if plan.mode.makes_video:
         clip = _generated(plan, clip, video, grid)
-    return Predicted(clip, answers, prepared.data_hash)
+    return Predicted(clip, answers, prepared.data_hash, recorder.reconstruction)
 
 
 def sample_clip(plan: Plan, clip_id: str, on_step: Callable[[], None] = lambda: None) -> tuple[Clip, TokenGrid]:
@@ -128,9 +134,15 @@ def _check_complete(plan: Plan, predictions: Sequence[Prediction | RowsPredictio
 
 
 def prediction_rows(
-    run: str, clip: Clip, answers: Sequence[Prediction | RowsPrediction], *, task: str = CORRESPONDENCE
+    run: str,
+    clip: Clip,
+    answers: Sequence[Prediction | RowsPrediction],
+    *,
+    reconstruction: Reconstruction | None = None,
+    task: str = CORRESPONDENCE,
 ) -> list[PredictionRow]:
     """The rows of a clip's predictions shard."""
+    round_trip = NAN if reconstruction is None else reconstruction.sampler
     return [
         PredictionRow(
             run=run,
@@ -148,11 +160,23 @@ def prediction_rows(
             latents=p.grid.frames,
             query_frames=clip.queries.t,
             noise_frames=_flat(p.noise_frames),
+            round_trip=round_trip,
             task=task,
             **_answer_columns(p),
         )
         for p in answers
     ]
+
+
+def round_trip_note(clip_id: str, made: Reconstruction) -> str:
+    """What a run says about the round trip of mode `invert`."""
+    note = (
+        f"Clip {clip_id}: the round trip gives back {made.sampler:.1f} dB of what the autoencoder makes of the video "
+        f"({made.video:.1f} dB of the video itself, of which the autoencoder keeps {made.autoencoder:.1f} dB)."
+    )
+    if made.sampler >= LEAST_ROUND_TRIP:
+        return note
+    return f"{note} Under {LEAST_ROUND_TRIP:g} dB it is not scored: more steps help, --set num_steps=50."
 
 
 def _answer_columns(answer: Prediction | RowsPrediction) -> dict[str, Any]:

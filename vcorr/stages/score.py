@@ -17,6 +17,7 @@ from vcorr.errors import StoreError
 from vcorr.geometry import TokenGrid
 from vcorr.metrics.bounds import ceiling_tracks, zero_motion
 from vcorr.metrics.timemap import to_frames
+from vcorr.modes import LEAST_ROUND_TRIP
 from vcorr.protocols import Metric, RowMetric
 from vcorr.records import NO_SITE, Prediction, Queries, Readout, RowsPrediction, Score, Tracks
 from vcorr.stages.parts import Part
@@ -96,7 +97,7 @@ def score_clip(context: RowContext, judges: Sequence[Judge], predictions: pa.Tab
     floor and ceiling beside the value.
 
     A failed clip gives one row (metric "", layer = step = -1, status "failed"); a clip without tracks one with status
-    "not_scored". They carry the first variant.
+    "not_scored", and so does one that mode `invert` could not make again. They carry the first variant.
     """
     rows = rows_of(predictions)
     clip_id = rows[0]["clip"] if rows else ""
@@ -105,6 +106,11 @@ def score_clip(context: RowContext, judges: Sequence[Judge], predictions: pa.Tab
         return [_empty_row(context, judges[0].variant, clip_id, STATUS_FAILED, failed["error"])]
     if not tracks.num_rows:
         return [_empty_row(context, judges[0].variant, clip_id, STATUS_NOT_SCORED, "the clip has no tracks")]
+    round_trip = rows[0]["round_trip"]
+    if round_trip < LEAST_ROUND_TRIP:
+        why = f"the round trip of mode invert is {round_trip:.1f} dB, under {LEAST_ROUND_TRIP:g}"
+        row = _empty_row(context, judges[0].variant, clip_id, STATUS_NOT_SCORED, why)
+        return [replace(row, round_trip=round_trip)]
     stored = rows_of(tracks)[0]
     scorers = [_ClipScorer(judge, stored) for judge in judges]
     return [row for prediction in rows for scorer in scorers for row in scorer.rows(context, prediction)]

@@ -167,7 +167,10 @@ class Worker:
             return
         # Predictions last but for the scores: a predictions shard that is there means that its clip is complete
         self._write("tracks", clip_id, tracks, "track")
-        rows = predict.prediction_rows(self._run.run_id, predicted.clip, predicted.answers)
+        made = predicted.reconstruction
+        if made is not None:
+            self.events.note(predict.round_trip_note(clip_id, made))
+        rows = predict.prediction_rows(self._run.run_id, predicted.clip, predicted.answers, reconstruction=made)
         self._write("predictions", clip_id, rows, "predict")
         self._score(clip_id)
         self.events.clip_done(clip_id, reused=False)

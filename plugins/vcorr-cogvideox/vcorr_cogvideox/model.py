@@ -158,6 +158,10 @@ class CogVideoX(DiffusersVideoModel[CogVideoXConfig]):
         padding = self.compression.padding(len(video))
         return torch.cat([latents[:, :, :1]] * padding + [latents], dim=2) if padding else latents
 
+    def decode(self, latents: Tensor, video_frames: int) -> NDArray[np.uint8]:
+        """The inverse of `encode`; the padding in front is left out, as the pipeline does."""
+        return super().decode(latents[:, :, self.compression.padding(video_frames) :], video_frames)
+
     def condition(self, prompt: str, grid: TokenGrid) -> Mapping[str, Any]:
         """The prompt embedding and, for models that use them, the rotary tables, both as the pipeline makes them."""
         pipe = self.pipe

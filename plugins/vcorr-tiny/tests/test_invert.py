@@ -1,0 +1,44 @@
+"""The embedded model walks a real video back, through the command line."""
+
+import subprocess
+import sys
+
+from vcorr.store.rundir import RunDirectory
+
+RUN = [
+    *["run", "--model", "tiny", "--probe", "qk", "--layers", "7", "--steps", "last"],
+    *["--data", "sprites", "--mode", "invert", "--limit", "1"],
+]
+
+
+def scores(folder, num_steps):
+    command = [sys.executable, "-m", "vcorr", *RUN, "--set", f"num_steps={num_steps}", "--out", str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    (path,) = folder.iterdir()
+    return done.stdout + done.stderr, RunDirectory(path).read("scores").to_pylist()
+
+
+def test_six_steps_give_the_video_back_and_find_points_in_it(tmp_path):
+    said, rows = scores(tmp_path, 6)
+    assert "Clip test-0000: the round trip gives back" in said
+    assert {row["status"] for row in rows if row["n"]} == {"ok"}
+    assert all(row["round_trip"] > 20 for row in rows)
+    (found,) = (row for row in rows if row["metric"] == "matching_accuracy")
+    assert found["mode"] == "invert"
+    assert found["value"] > found["floor"] + 0.3
+
+
+def test_two_steps_do_not_and_the_clip_is_not_scored(tmp_path):
+    said, (row,) = scores(tmp_path, 2)
+    assert "it is not scored" in " ".join(said.split(" "))
+    assert (row["status"], row["metric"]) == ("not_scored", "")
+    assert row["round_trip"] < 20
+    assert row["error"] == f"the round trip of mode invert is {row['round_trip']:.1f} dB, under 20"
+
+
+def test_guidance_cannot_be_walked_back(tmp_path):
+    command = [sys.executable, "-m", "vcorr", *RUN, "--set", "cfg=6", "--out", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "Mode invert follows the conditional prediction alone, not cfg 6." in done.stderr
+    assert not any(tmp_path.glob("*/scores/*"))
