@@ -2,23 +2,24 @@
 
 import dataclasses
 import json
+import operator
 from itertools import pairwise
 
 import numpy as np
 import pytest
 import torch
 from vcorr_opensora import plugin
-from vcorr_opensora.model import OpenSora2Config, described
-from vcorr_opensora.networks import build_transformer
+from vcorr_opensora.model import TEXT_TOKENS, OpenSora2Config, described
 from vcorr_opensora.sampling import image_condition, patchify, positions, unpatchify
 
 from vcorr import Clip, RunSettings, UsageError
 from vcorr.capture.recorder import Recorder
 from vcorr.cards import load_card
 from vcorr.cli import main as program
-from vcorr.testing import assert_passed, check_model, find_impulse, make_local, random_clip
+from vcorr.diffusion.random_weights import component_from_config
+from vcorr.testing import assert_passed, check_model, check_passes, find_impulse, make_local, random_clip
 
-SMALL = OpenSora2Config(**plugin.SMALL_2)
+SMALL = OpenSora2Config(size="small", height=32, width=48, frames=9)
 ENTRIES = {entry.name: entry for entry in plugin.vcorr_models()}
 NAMES = ["open-sora-2.0", "open-sora-2.0-i2v"]
 NUM_STEPS = 3
@@ -100,7 +101,7 @@ def test_the_contract_of_models(name, mode, clip):
         config=SMALL,
         settings=RunSettings(mode, (0, 2), NUM_STEPS),
         plugin="vcorr_opensora.plugin",
-        text_tokens=6,
+        text_tokens=TEXT_TOKENS,
     )
     assert_passed(report)
 
@@ -142,22 +143,18 @@ def test_pixels_arrive_at_their_token(token):
     assert find_impulse(model, clip, token, NUM_STEPS - 1, NUM_STEPS) == token
 
 
-def test_renoise_passes_are_what_the_pipeline_makes(model, clip):
-    grid = model.grid(clip, None)
-    ours = run(model, clip, RunSettings("renoise", (0,), NUM_STEPS, seed=7))[2][0]
-    latents = unpatchify(ours["hidden_states"][..., :16], grid.frames, grid.rows, grid.cols)
-    seen = []
-    hook = model.pipe.transformer.register_forward_hook(
-        lambda module, args, kwargs, output: seen.append(kwargs), with_kwargs=True
-    )
-    generator = torch.Generator("cpu").manual_seed(7)
-    torch.randn(latents.shape, generator=generator)  # the pipeline's own noise, before the sample of the image
-    call = {**model.call_inputs(clip, grid), "height": 32, "width": 48, "num_frames": 9, "guidance_scale": 1.0}
-    model.pipe(**call, latents=latents, num_inference_steps=NUM_STEPS, generator=generator, output_type="latent")
-    hook.remove()
-    assert ours.keys() == seen[0].keys()
-    for name, value in ours.items():
-        assert torch.equal(value, seen[0][name]) if isinstance(value, torch.Tensor) else value == seen[0][name], name
+@pytest.mark.parametrize("name", NAMES)
+def test_renoise_passes_are_what_the_pipeline_makes(name, clip):
+    assert_passed(check_passes(ENTRIES[name], clip, config=SMALL))
+
+
+def test_the_first_frame_is_the_same_draw_in_both_modes(image_model, clip):
+    settings = [RunSettings(mode, (0,), NUM_STEPS, seed=7) for mode in ("renoise", "generate")]
+    ours, theirs = (run(image_model, clip, each)[2][0]["hidden_states"][0, :, 16:] for each in settings)
+    assert ours.any()
+    assert torch.equal(ours, theirs)
+    other = run(image_model, clip, RunSettings("renoise", (0,), NUM_STEPS, seed=8))[2][0]["hidden_states"]
+    assert not torch.equal(ours, other[0, :, 16:])
 
 
 def test_the_video_is_the_pipelines_own_and_repeats(model, clip):
@@ -182,11 +179,9 @@ def test_the_video_is_the_pipelines_own_and_repeats(model, clip):
 @pytest.mark.parametrize("with_image", [False, True], ids=["text", "image"])
 def test_sampling_is_what_the_formulas_say(text_model, with_image):
     """Fourteen steps, so that guidance oscillates, against the loop written out."""
-    pipe, config, steps = text_model.pipe, text_model.config, 14
-    from vcorr_opensora.networks import random_text
-
+    pipe, steps = text_model.pipe, 14
     noise = torch.randn(1, 4, 3, 4, 6, generator=torch.Generator().manual_seed(5))
-    text, negative = random_text(config, "a"), random_text(config, "b")
+    text, negative = text_model._text("a"), text_model._text("b")
     image = torch.rand(1, 3, 32, 48, generator=torch.Generator().manual_seed(6)) if with_image else None
     found = pipe(
         text=text,
@@ -245,7 +240,7 @@ def velocity(pipe, latents, known, text, level):
             pooled_projections=text.pooled,
             timestep=torch.tensor([level], dtype=torch.float32),
             img_ids=torch.tensor([[f, r, c] for f in range(3) for r in range(2) for c in range(3)]).float(),
-            txt_ids=torch.zeros(6, 3),
+            txt_ids=torch.zeros(TEXT_TOKENS, 3),
         ).sample
     return unpatchify(out, 3, 2, 3)
 
@@ -296,7 +291,7 @@ def test_prompts_are_completed_as_the_release_does(prompt, fps, score, expected)
 
 def test_random_prompts_differ_by_their_text(text_model, clip):
     one, same, other = (text_model._text(prompt) for prompt in ("a", "a", "b"))
-    assert (one.tokens.shape, one.pooled.shape) == ((1, 6, 24), (1, 12))
+    assert (one.tokens.shape, one.pooled.shape) == ((1, TEXT_TOKENS, 24), (1, 12))
     assert torch.equal(one.tokens, same.tokens)
     assert not torch.equal(one.tokens, other.tokens)
     assert not torch.equal(one.pooled, other.pooled)
@@ -371,9 +366,9 @@ def test_low_rank_weights_are_refused(tmp_path):
 def test_a_video_end_to_end_from_the_command_line(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "prompts.txt").write_text("a red disk\n")
-    sizes = [word for key, value in plugin.SMALL_2.items() for word in ("--set", f"model.{key}={json.dumps(value)}")]
     command = ["run", "--model", "open-sora", "--probe", "qk,hidden", "--data", "prompts:prompts.txt"]
     options = ["--mode", "generate", "--weights", "random", "--steps", "0,2", "--set", "num_steps=3", "--json"]
+    sizes = ["--set", "model.size=small"]
     with pytest.raises(SystemExit) as ended:
         program.main([*command, *options, *sizes])
     out = capsys.readouterr().out
@@ -389,18 +384,25 @@ def test_a_video_end_to_end_from_the_command_line(capsys, tmp_path, monkeypatch)
 
 @pytest.mark.parametrize("name", NAMES)
 def test_cards_agree_with_the_configurations(name):
-    entry, config = ENTRIES[name], OpenSora2Config()
-    card = load_card(entry.card, entry.label)
+    entry, model = ENTRIES[name], ENTRIES[name].create()
+    card, config, network = load_card(entry.card, entry.label), model.config, model.network
     assert (card.name, card.resolution, card.frames) == (name, (config.height, config.width), config.frames)
-    assert card.extra["layers"] == config.num_layers + config.num_single_layers
-    assert (card.extra["heads"], card.extra["head_dim"]) == (config.num_attention_heads, config.attention_head_dim)
-    assert card.extra["text_tokens"] == config.max_text_seq_length
+    assert card.extra["layers"] == len(model.sites())
+    assert (card.extra["heads"], card.extra["head_dim"]) == (
+        network["num_attention_heads"],
+        network["attention_head_dim"],
+    )
+    assert card.extra["text_tokens"] == model.text_limit()
+    assert set(card.extra["configs_seen"]) <= {"transformer", "vae", "scheduler"}
     with torch.device("meta"):
-        transformer = build_transformer(config)
-    bias_of_condition = config.num_attention_heads * config.attention_head_dim  # one with that of the latents here
+        transformer = component_from_config("transformer", network)
+    bias_of_condition = (
+        network["num_attention_heads"] * network["attention_head_dim"]
+    )  # one with that of the latents here
     assert card.parameters == sum(p.numel() for p in transformer.parameters()) + bias_of_condition
 
 
 def test_open_sora_is_another_name_of_2_0():
     alias, named = ENTRIES["open-sora"], ENTRIES["open-sora-2.0"]
-    assert (alias.factory, alias.config, alias.card) == (named.factory, named.config, named.card)
+    parts = operator.attrgetter("factory", "config", "configs", "card")
+    assert parts(alias) == parts(named)

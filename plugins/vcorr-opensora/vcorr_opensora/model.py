@@ -13,25 +13,21 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from vcorr import Clip, Site, TokenGrid
-from vcorr.diffusion import (
-    Compression,
-    DiffusersVideoModel,
-    VideoConfig,
-    WeightsSource,
-    attention_sites,
-    starting_image,
-)
+from vcorr.diffusion import Compression, DiffusersVideoModel, VideoConfig, WeightsSource, attention_sites
 from vcorr.records import Unrotated
 from vcorr_opensora import released
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from vcorr.diffusion.schedule import NoiseSchedule
     from vcorr_opensora.pipeline import Text
+
+
+TEXT_TOKENS = 512
+"""What prompts are padded to, and the most that is read of them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,31 +39,11 @@ class OpenSora2Config(VideoConfig):
 
     fps, motion_score: what the prompt is told, as the released sampler does it: "... 24 FPS. 4 motion score."; 0 leaves
     a part out. image_guidance: strength of guidance by the image, of the image-to-video model.
-
-    The rest are sizes of the networks: `--weights random` builds them as they are given here, and weights from
-    elsewhere must agree with those that decide where the tokens are. num_layers, num_single_layers: blocks with two
-    streams and with one. num_attention_heads, attention_head_dim: of both. text_embed_dim, pooled_embed_dim: widths of
-    the prompt's embeddings. max_text_seq_length: text tokens, padding included. latent_channels, vae_channels (one
-    width a resolution level), vae_layers_per_block, vae_norm_groups: of the autoencoder.
     """
 
-    height: int = 192
-    width: int = 336
-    frames: int = 129
     fps: int = 24
     motion_score: int = 4
     image_guidance: float = 3.0
-    num_layers: int = 19
-    num_single_layers: int = 38
-    num_attention_heads: int = 24
-    attention_head_dim: int = 128
-    text_embed_dim: int = 4096
-    pooled_embed_dim: int = 768
-    max_text_seq_length: int = 512
-    latent_channels: int = 16
-    vae_channels: tuple[int, ...] = (128, 256, 512, 512)
-    vae_layers_per_block: int = 2
-    vae_norm_groups: int = 32
 
 
 class OpenSora2(DiffusersVideoModel[OpenSora2Config]):
@@ -77,44 +53,30 @@ class OpenSora2(DiffusersVideoModel[OpenSora2Config]):
     random numbers: the prompt's embeddings are then standard normal noise, seeded by its text.
     """
 
-    pipeline_class: ClassVar[str] = "vcorr_opensora.pipeline:OpenSoraPipeline"
-    saved_as: ClassVar[tuple[str, ...]] = ("OpenSoraPipeline",)
-    card: ClassVar[str] = "vcorr_opensora:cards/open-sora-2.0.yaml"
+    pipeline_class = "vcorr_opensora.pipeline:OpenSoraPipeline"
+    saved_as = ("OpenSoraPipeline",)
     text = "before"
     branches = ("cond", "uncond", "uncond_without_image")
-    latent_axes: ClassVar[str] = ""  # packed into patches
+    latent_axes = ""  # packed into patches
+    compression = Compression(spatial=8, temporal=4, patch=2)
 
     def sites(self) -> Sequence[Site]:
         """The joint attention of every block, those with two streams first."""
-        config = self.config
-        kinds = (
-            ("transformer_blocks.{}", config.num_layers, 0),
-            ("single_transformer_blocks.{}", config.num_single_layers, config.num_layers),
-        )
+        first, second = (self.network[name] for name in ("num_layers", "num_single_layers"))
+        kinds = (("transformer_blocks.{}", first, 0), ("single_transformer_blocks.{}", second, first))
         return tuple(
             site
-            for block, count, first in kinds
+            for block, count, start in kinds
             for site in attention_sites(
                 f"{block}.attn",
                 count,
-                config.num_attention_heads,
-                first=first,
+                self.network["num_attention_heads"],
+                first=start,
                 block=block,
                 block_output=1,  # blocks put out text, then video
                 unrotated=Unrotated(axes="bnhd"),
             )
         )
-
-    @property
-    def compression(self) -> Compression:
-        """4x8x8 and patches of 2x2."""
-        return Compression(spatial=8, temporal=4, patch=2)
-
-    def build(self, seed: int) -> Any:
-        """The pipeline with random weights and without text encoders."""
-        from vcorr_opensora.networks import build_pipeline
-
-        return build_pipeline(self.config)
 
     def locate(self, weights: str) -> WeightsSource:
         """As of every model; folders may also be laid out as the release is, and so is the hub's repository."""
@@ -131,29 +93,9 @@ class OpenSora2(DiffusersVideoModel[OpenSora2Config]):
         if self.config.vae_tiling:
             self.pipe.vae.use_framewise_encoding = self.pipe.vae.use_framewise_decoding = True
 
-    def loaded_sizes(self) -> Mapping[str, Any]:
-        """The sizes that decide where sites and tokens are."""
-        transformer, vae = self.pipe.transformer.config, self.pipe.vae.config
-        return {
-            "num_layers": transformer.num_layers,
-            "num_single_layers": transformer.num_single_layers,
-            "num_attention_heads": transformer.num_attention_heads,
-            "attention_head_dim": transformer.attention_head_dim,
-            "text_embed_dim": transformer.joint_attention_dim,
-            "pooled_embed_dim": transformer.pooled_projection_dim,
-            "latent_channels": vae.latent_channels,
-        }
-
-    def schedule(self, num_steps: int, grid: TokenGrid) -> NoiseSchedule:
-        """The scheduler's steps, shifted by the size of the video, and their noise levels."""
-        from vcorr.diffusion.schedule import noise_schedule
-
-        arguments = self.pipe.schedule_arguments(num_steps, grid.frames, grid.tokens_per_frame)
-        return noise_schedule(self.pipe.scheduler, num_steps, self.device, **arguments)
-
     def text_limit(self) -> int:
         """The text tokens of the transformer."""
-        return self.config.max_text_seq_length
+        return TEXT_TOKENS
 
     def prompt(self, clip: Clip) -> str:
         """The clip's text with what the release appends to it; see the base class."""
@@ -180,18 +122,22 @@ class OpenSora2(DiffusersVideoModel[OpenSora2Config]):
         return unpatchify(output[..., : channels * PATCH**2], frames, height // PATCH, width // PATCH)
 
     def call_inputs(self, clip: Clip, grid: TokenGrid) -> Mapping[str, Any]:
-        """The encoded prompts, or their stand-ins where there are no text encoders."""
-        return {"text": self._text(self.prompt(clip)), "negative_text": self._text("")}
+        """The encoded prompts, or their stand-ins where there are no text encoders; the image and how it guides."""
+        texts = {"text": self._text(self.prompt(clip)), "negative_text": self._text("")}
+        if not self.needs_image:
+            return texts
+        return {**texts, "image": self.image(clip, grid), "image_guidance_scale": self.config.image_guidance}
 
     def _text(self, prompt: str) -> Text:
-        from vcorr_opensora.networks import random_text
+        from vcorr.diffusion.latents import prompt_noise
         from vcorr_opensora.pipeline import Text
 
         if self.pipe.text_encoder is not None:
             encoded: Text = self.pipe.encode_prompt(prompt, self.text_limit())
             return encoded
-        text, dtype = random_text(self.config, prompt), self.pipe.transformer.dtype
-        return Text(text.tokens.to(self.device, dtype), text.pooled.to(self.device, dtype))
+        tokens = prompt_noise((1, TEXT_TOKENS, self.network["joint_attention_dim"]), prompt)
+        pooled = prompt_noise((1, self.network["pooled_projection_dim"]), prompt, "pooled")
+        return Text(*(part.to(self.device, self.pipe.transformer.dtype) for part in (tokens, pooled)))
 
 
 class OpenSora2ImageToVideo(OpenSora2):
@@ -201,16 +147,7 @@ class OpenSora2ImageToVideo(OpenSora2):
     drawn from the seed.
     """
 
-    card: ClassVar[str] = "vcorr_opensora:cards/open-sora-2.0-i2v.yaml"
-    needs_image: ClassVar[bool] = True
-
-    def call_inputs(self, clip: Clip, grid: TokenGrid) -> Mapping[str, Any]:
-        """The prompts, the image, and how strongly it guides."""
-        image = self._image(clip, grid)
-        return {**super().call_inputs(clip, grid), "image": image, "image_guidance_scale": self.config.image_guidance}
-
-    def _image(self, clip: Clip, grid: TokenGrid) -> Any:
-        return starting_image(clip, grid, self.model_card().title)
+    needs_image = True
 
 
 def described(prompt: str, fps: int, motion_score: int) -> str:

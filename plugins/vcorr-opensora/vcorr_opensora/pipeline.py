@@ -12,13 +12,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from diffusers import DiffusionPipeline, FlowMatchEulerDiscreteScheduler
+from diffusers import DiffusionPipeline
 from diffusers.utils import BaseOutput
 from diffusers.utils.torch_utils import randn_tensor
 from diffusers.video_processor import VideoProcessor
 from torch import Tensor
 
 from vcorr.cards import load_card
+from vcorr.diffusion.configs import packaged_configs
+from vcorr.diffusion.random_weights import component_from_config
 from vcorr_opensora.checkpoint import load_encoder, load_transformer, load_vae
 from vcorr_opensora.released import V2, locate_parts
 from vcorr_opensora.sampling import (
@@ -35,16 +37,7 @@ from vcorr_opensora.sampling import (
 
 CARD = "vcorr_opensora:cards/open-sora-2.0.yaml"
 CLIP_TOKENS = 77
-SCHEDULER = {
-    "use_dynamic_shifting": True,
-    "time_shift_type": "linear",
-    "base_image_seq_len": 256,
-    "base_shift": 1.0,
-    "max_image_seq_len": 4096,
-    "max_shift": 3.0,
-}
-"""Settings of diffusers' `FlowMatchEulerDiscreteScheduler`."""
-
+CONFIGS = "vcorr_opensora:configs/open-sora-2.0"
 Callback = Callable[[Any, int, Any, dict[str, Any]], Mapping[str, Any]]
 
 
@@ -71,7 +64,7 @@ class OpenSoraPipeline(DiffusionPipeline):  # type: ignore[misc]  # diffusers is
     - transformer: diffusers' `FluxTransformer2DModel` whose input is the noisy latents and the condition on an image,
       side by side, and whose output is the velocity of the latents;
     - vae: `AutoencoderKLHunyuanVideo`;
-    - scheduler: `FlowMatchEulerDiscreteScheduler` with the settings `SCHEDULER`;
+    - scheduler: `FlowMatchEulerDiscreteScheduler` with the settings in `CONFIGS`;
     - text_encoder, tokenizer: T5; text_encoder_2, tokenizer_2: CLIP. Without them embeddings have to be given.
 
     `from_pretrained` takes a folder of `save_pretrained`, or one laid out as the release is.
@@ -261,6 +254,11 @@ class OpenSoraPipeline(DiffusionPipeline):  # type: ignore[misc]  # diffusers is
         return ids
 
 
+def scheduler_of(configs: str) -> Any:
+    """The scheduler of a folder of configurations; the release has none of its own."""
+    return component_from_config("scheduler", packaged_configs(configs)["scheduler"])
+
+
 def load_released(folder: Path, dtype: torch.dtype) -> OpenSoraPipeline:
     """The pipeline of a folder laid out as the release is, on the CPU; text encoders may come from the hub's cache.
 
@@ -274,7 +272,7 @@ def load_released(folder: Path, dtype: torch.dtype) -> OpenSoraPipeline:
     return OpenSoraPipeline(
         transformer=load_transformer(parts["transformer"], dtype),
         vae=load_vae(parts["vae"], dtype),
-        scheduler=FlowMatchEulerDiscreteScheduler(**SCHEDULER),
+        scheduler=scheduler_of(CONFIGS),
         text_encoder=load_encoder(T5EncoderModel, parts["text_encoder"], dtype),
         tokenizer=T5Tokenizer.from_pretrained(parts["tokenizer"], local_files_only=True),
         text_encoder_2=load_encoder(CLIPTextModel, parts["text_encoder_2"], dtype),

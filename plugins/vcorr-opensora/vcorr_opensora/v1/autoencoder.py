@@ -17,7 +17,7 @@ from diffusers import AutoencoderKL, ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 
-from vcorr_opensora.v1.chunks import CHUNK, RATIO, padding_of
+from vcorr_opensora.v1.chunks import CHUNK, CHUNK_LATENTS, padding_of
 
 FRAMES_AT_ONCE = 4
 """Frames the spatial part codes at once."""
@@ -110,7 +110,7 @@ class OpenSoraAutoencoder(ModelMixin, ConfigMixin):  # type: ignore[misc]  # dif
 
     def decode(self, latents: Tensor, num_frames: int) -> Tensor:
         """(B, C, F, h, w) to (B, 3, T, H, W) in [-1, 1]."""
-        chunks, made = (latents * self.scale + self.shift).split(-(-CHUNK // RATIO), dim=2), []
+        chunks, made = (latents * self.scale + self.shift).split(CHUNK_LATENTS, dim=2), []
         for index, chunk in enumerate(chunks):
             length = min(CHUNK, num_frames - index * CHUNK)
             made.append(self.temporal_vae.decode(chunk)[:, :, padding_of(length) :])

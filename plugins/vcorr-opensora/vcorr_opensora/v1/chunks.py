@@ -9,6 +9,8 @@ from vcorr.geometry import Span
 
 CHUNK = 17
 RATIO = 4
+CHUNK_LATENTS = -(-CHUNK // RATIO)
+"""Latents of a whole chunk."""
 
 
 def padding_of(frames: int) -> int:

@@ -13,22 +13,21 @@ from typing import Any
 
 import numpy as np
 import torch
-from diffusers import DiffusionPipeline, FlowMatchEulerDiscreteScheduler
+from diffusers import DiffusionPipeline
 from diffusers.utils.torch_utils import randn_tensor
 from diffusers.video_processor import VideoProcessor
 from torch import Tensor
 
 from vcorr.cards import load_card
 from vcorr_opensora.checkpoint import load_encoder, load_own
-from vcorr_opensora.pipeline import Callback, OpenSoraPipelineOutput
+from vcorr_opensora.pipeline import Callback, OpenSoraPipelineOutput, scheduler_of
 from vcorr_opensora.released import V1, locate_parts
 from vcorr_opensora.v1.autoencoder import OpenSoraAutoencoder
-from vcorr_opensora.v1.chunks import ChunkedCompression
+from vcorr_opensora.v1.chunks import CHUNK, CHUNK_LATENTS, ChunkedCompression
 from vcorr_opensora.v1.transformer import NATIVE_SIDE, STDiT3
 
 CARD = "vcorr_opensora:cards/open-sora-1.2.yaml"
-SCHEDULER = {"use_dynamic_shifting": True, "time_shift_type": "linear"}
-"""Settings of diffusers' `FlowMatchEulerDiscreteScheduler`."""
+CONFIGS = "vcorr_opensora:configs/open-sora-1.2"
 
 
 @dataclass(frozen=True)
@@ -43,7 +42,7 @@ class OpenSora1Pipeline(DiffusionPipeline):  # type: ignore[misc]  # diffusers i
     """Text to one video.
 
     Components: transformer, a `STDiT3`; vae, an `OpenSoraAutoencoder`; scheduler, a `FlowMatchEulerDiscreteScheduler`
-    with the settings `SCHEDULER`; text_encoder and tokenizer, T5. Without these an encoded prompt has to be given.
+    with the settings in `CONFIGS`; text_encoder and tokenizer, T5. Without these an encoded prompt has to be given.
 
     `from_pretrained` takes a folder laid out as the release is.
     """
@@ -75,7 +74,7 @@ class OpenSora1Pipeline(DiffusionPipeline):  # type: ignore[misc]  # diffusers i
         return cls(
             transformer=load_own(STDiT3, parts["transformer"] / "model.safetensors", dtype),
             vae=load_own(OpenSoraAutoencoder, parts["vae"] / "model.safetensors", dtype),
-            scheduler=FlowMatchEulerDiscreteScheduler(**SCHEDULER),
+            scheduler=scheduler_of(CONFIGS),
             text_encoder=load_encoder(T5EncoderModel, parts["text_encoder"], dtype),
             tokenizer=T5Tokenizer.from_pretrained(parts["tokenizer"], local_files_only=True),
         )
@@ -91,8 +90,12 @@ class OpenSora1Pipeline(DiffusionPipeline):  # type: ignore[misc]  # diffusers i
         return MaskedText(tokens.to(self.transformer.dtype), found.attention_mask.bool())
 
     def schedule_arguments(self, num_steps: int, frames: int, height: int, width: int) -> Mapping[str, Any]:
-        """What `scheduler.set_timesteps` is given beside the number of steps, for F = `frames` latents."""
-        shift = math.sqrt(height * width * frames) / NATIVE_SIDE
+        """What `scheduler.set_timesteps` is given beside the number of steps, for T = `frames` video frames.
+
+        As in the release, the latents of whole chunks alone count, where there is one.
+        """
+        latents = frames // CHUNK * CHUNK_LATENTS or ChunkedCompression().time(frames)[0]
+        shift = math.sqrt(height * width * latents) / NATIVE_SIDE
         return {"sigmas": np.linspace(1.0, 1.0 / num_steps, num_steps), "mu": shift}
 
     def transformer_inputs(self, latents: Tensor, text: MaskedText, timestep: Tensor, fps: float) -> Mapping[str, Any]:
@@ -105,7 +108,7 @@ class OpenSora1Pipeline(DiffusionPipeline):  # type: ignore[misc]  # diffusers i
             fps: frames a second.
         """
         return {
-            "hidden_states": latents,
+            "hidden_states": latents.to(self.transformer.dtype),
             "timestep": timestep.expand(len(latents)),
             "encoder_hidden_states": text.tokens,
             "encoder_attention_mask": text.real,
@@ -154,7 +157,7 @@ class OpenSora1Pipeline(DiffusionPipeline):  # type: ignore[misc]  # diffusers i
         latents = self._noise(num_frames, height, width, generator) if latents is None else latents
         if guidance_scale != 1:
             text = self._with_null(text)
-        arguments = self.schedule_arguments(num_inference_steps, latents.shape[2], height, width)
+        arguments = self.schedule_arguments(num_inference_steps, num_frames, height, width)
         self.scheduler.set_timesteps(num_inference_steps, device=self._execution_device, **arguments)
         with self.progress_bar(total=num_inference_steps) as bar:
             for step, timestep in enumerate(self.scheduler.timesteps):
