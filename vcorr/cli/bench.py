@@ -47,7 +47,7 @@ def overhead(
     At true size on a GPU; nothing is downloaded:
       vcorr bench overhead --model cogvideox --probe qk
     Two layers of a larger network, read at one of them:
-      vcorr bench overhead --model cogvideox-5b --set num_layers=2 --layers 1
+      vcorr bench overhead --model cogvideox-5b --set model.network.num_layers=2 --layers 1
 
     A pass is one call of the denoiser, with all guidance branches that the pipeline puts into one batch. Plain and
     probed passes take turns; the table shows medians. Times and memory do not depend on what the weights are, so they

@@ -44,7 +44,7 @@ def new(name: str, kind: str, out: Path) -> None:
     "assignments",
     multiple=True,
     metavar="KEY=VALUE",
-    help="Options to check under, e.g. --set model.num_layers=1; over those the plugin itself says.",
+    help="Options to check under, e.g. --set model.height=64; over those the plugin itself says.",
 )
 @click.option("--json", "as_json", is_flag=True, help="As JSON on standard output.")
 def check(name: str, assignments: tuple[str, ...], as_json: bool) -> int:

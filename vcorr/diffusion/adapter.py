@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar
 
@@ -23,7 +23,7 @@ from vcorr.diffusion.images import starting_image
 from vcorr.diffusion.layout import Compression, Sizes, attention_sites
 from vcorr.diffusion.text import PromptEncoding
 from vcorr.diffusion.weights import WeightsSource, locate_weights
-from vcorr.errors import PluginError, UsageError
+from vcorr.errors import PluginError, UsageError, unknown_name
 from vcorr.geometry import TokenGrid
 from vcorr.modes import Invert, mode_of
 from vcorr.records import Attention, Clip, Mode, ModelCard, Reconstruction, RunSettings, Site, Unrotated
@@ -49,7 +49,8 @@ class VideoConfig:
     size: "released" for the sizes of the model as released; "small" for networks and videos that a CPU runs in seconds,
     for `--weights random`. height, width: pixels the model reads or makes; clips are resized to it. frames: the most
     video frames it reads, and those it makes; a shorter clip is read as far as its frames fill whole latents. All three
-    are those of `size` when 0. prompt: "caption" gives the clip's
+    are those of `size` when 0. network: values of the denoiser's configuration that `--weights random` is to have
+    instead, e.g. `--set model.network.num_layers=2`. prompt: "caption" gives the clip's
     own text, "empty" none. lora: path of a safetensors file with low-rank weights, merged in when the model is loaded.
     offload: networks stay in CPU memory and come to the GPU only while they run. vae_tiling: the autoencoder works tile
     by tile, which takes less memory and changes pixels slightly; vae_slicing: item by item of its batch, which changes
@@ -60,6 +61,7 @@ class VideoConfig:
     height: int = 0
     width: int = 0
     frames: int = 0
+    network: dict[str, Any] = field(default_factory=dict)
     prompt: PromptUse = "caption"
     lora: str | None = None
     offload: bool = False
@@ -161,7 +163,18 @@ class DiffusersVideoModel(VideoModelBase, Generic[C]):
 
     @property
     def _packaged(self) -> Configs:
-        return packaged_configs(self.configs, self.config.size) if self.configs else {}
+        """The configurations of the packaged files, with the options that change the denoiser's."""
+        if not self.configs:
+            return {}
+        found, changes = packaged_configs(self.configs, self.config.size), self.config.network
+        for name in changes:
+            if name not in found[self.denoiser]:
+                raise unknown_name(
+                    "option", f"model.network.{name}", [f"model.network.{n}" for n in found[self.denoiser]]
+                )
+        if not changes:
+            return found
+        return {name: {**each, **changes} if name.startswith(self.denoiser) else each for name, each in found.items()}
 
     @property
     def _known(self) -> Configs:
@@ -756,7 +769,8 @@ def _unlike(model: object, latents: Tensor, own: Tensor) -> PluginError:
     return PluginError(
         f"{type(model).__name__}: latents of shape {tuple(latents.shape)} cannot take the place of the pipeline's own, "
         f"{tuple(own.shape)}.",
-        hint="The adapter has to say the order of axes, `latent_axes`, or override `denoiser_input`.",
+        hint="The adapter has to say the order of axes, `latent_axes`, or override `denoiser_input`. Tiles that do not "
+        "divide the video change its size as well: try without --vae-tiling.",
     )
 
 

@@ -24,13 +24,13 @@ Configs = Mapping[str, Mapping[str, Any]]
 
 PIPELINE, VIDEO = "pipeline", "video"
 """What is no component: values of the pipeline's own, and the size of the video."""
-_SMALL = "small"
+_SMALL, _INDEX = "small", "model_index.json"
 _IN_FOLDER = ("config.json", "scheduler_config.json")
 
 
 @cache
 def packaged_configs(reference: str, size: Size = "released") -> Configs:
-    """The configurations in a folder of a package.
+    """The configurations in a folder of a package, or in a pipeline that is packaged whole.
 
     Args:
         reference: "package:path/to/folder".
@@ -44,6 +44,8 @@ def packaged_configs(reference: str, size: Size = "released") -> Configs:
         folder = resources.files(package).joinpath(path)
     except ImportError as error:
         raise PluginError(f"The configurations {reference!r} cannot be read: {error}.") from error
+    if folder.joinpath(_INDEX).is_file():
+        return folder_configs(Path(str(folder)))
     found = dict(_files(Path(str(folder))))
     if not found:
         raise PluginError(f"The configurations {reference!r} cannot be read: the folder has no JSON file.")
@@ -62,7 +64,7 @@ def folder_configs(folder: Path) -> Configs:
         PluginError: a file in it is not a JSON mapping.
     """
     found = {path.parent.name: _mapping(path) for name in _IN_FOLDER for path in folder.glob(f"*/{name}")}
-    index = folder / "model_index.json"
+    index = folder / _INDEX
     values = _mapping(index) if index.is_file() else {}
     own = {name: value for name, value in values.items() if not (name.startswith("_") or isinstance(value, list))}
     return {**found, PIPELINE: own}

@@ -11,14 +11,15 @@ import pytest
 import torch
 from diffusers import CogVideoXPipeline
 from vcorr_cogvideox import plugin
-from vcorr_cogvideox.model import CogVideoX, CogVideoXConfig
 
 from vcorr import Clip, MissingError, RunSettings, UsageError
 from vcorr.capture.recorder import Recorder
+from vcorr.diffusion import VideoConfig
 from vcorr.functional import match
 from vcorr.testing import assert_passed, check_model
 
-SMALL = CogVideoXConfig(**plugin.SMALL)
+ENTRY = plugin.vcorr_models()[0]
+SMALL = VideoConfig(size="small")
 
 
 class QueryKey:
@@ -80,7 +81,7 @@ def assert_same_call(ours, theirs):
 
 @pytest.fixture(scope="module")
 def model():
-    model = CogVideoX(SMALL)
+    model = ENTRY.create(SMALL)
     model.load("cpu", "float32", "random")
     return model
 
@@ -128,7 +129,7 @@ def test_passes_are_what_the_pipeline_makes(model):
 
 
 def test_rotary_tables_are_the_pipelines():
-    model = CogVideoX(dataclasses.replace(SMALL, rotary=True))
+    model = {entry.name: entry for entry in plugin.vcorr_models()}["cogvideox-5b"].create(SMALL)
     model.load("cpu", "float32", "random")
     ours = run(model, (0,))[1][0]
     theirs = pipelines_call(model.pipe, prompt_embeds=ours["encoder_hidden_states"], latents=ours["hidden_states"])
@@ -139,40 +140,38 @@ def test_rotary_tables_are_the_pipelines():
 def test_latents_are_the_mean_times_the_scaling_factor(model):
     pixels = torch.from_numpy(make_clip().video).float().permute(3, 0, 1, 2)[None] / 127.5 - 1
     with torch.no_grad():
-        expected = model.pipe.vae.encode(pixels).latent_dist.mean * SMALL.scaling_factor
+        expected = model.pipe.vae.encode(pixels).latent_dist.mean * model.config_of("vae")["scaling_factor"]
         found = model.encode(make_clip().video)
     assert found.shape == (1, 4, 3, 8, 12)
     assert torch.equal(found, expected)
 
 
 def test_a_prompt_the_text_encoder_would_cut_is_refused(saved):
-    model = CogVideoX(SMALL)
+    model = ENTRY.create(SMALL)
     model.load("cpu", "float32", str(saved))
     clip = dataclasses.replace(make_clip(), prompt="a red disk a red disk a")
     for mode in ("renoise", "generate"):
         with pytest.raises(UsageError, match="8 tokens; CogVideoX-2B reads 6"):
             model.run(clip, RunSettings(mode, (0,), 2), Recorder({"qk": QueryKey()}, clip.queries))
     assert model.prompt(make_clip()) == "a red disk"
-    empty = CogVideoX(dataclasses.replace(SMALL, prompt="empty"))
+    empty = ENTRY.create(dataclasses.replace(SMALL, prompt="empty"))
     empty.adopt(model.pipe, "cpu")
     assert empty.prompt(clip) == ""
 
 
 def test_random_prompts_differ_by_their_text(model):
-    clip, grid = make_clip(), model.grid(make_clip(), None)
-    one, same, other = (
-        model.condition(prompt, grid)["encoder_hidden_states"] for prompt in (clip.prompt, clip.prompt, "")
-    )
+    clip = make_clip()
+    one, same, other = (model.embed(prompt)["prompt_embeds"] for prompt in (clip.prompt, clip.prompt, ""))
     assert one.shape == (1, 6, 24)
     assert torch.equal(one, same)
     assert not torch.equal(one, other)
 
 
 def test_the_empty_prompt_ignores_the_caption():
-    model = CogVideoX(dataclasses.replace(SMALL, prompt="empty"))
+    model = ENTRY.create(dataclasses.replace(SMALL, prompt="empty"))
     model.load("cpu", "float32", "random")
     found = run(model, (0,))[1][0]["encoder_hidden_states"]
-    assert torch.equal(found, model.condition("", model.grid(make_clip(), None))["encoder_hidden_states"])
+    assert torch.equal(found, model.embed("")["prompt_embeds"])
 
 
 @pytest.fixture(scope="module")
@@ -191,7 +190,7 @@ def saved(model, with_text, tmp_path_factory):
 
 
 def test_a_saved_pipeline_encodes_the_caption_itself(model, saved):
-    loaded = CogVideoX(SMALL)
+    loaded = ENTRY.create(SMALL)
     loaded.load("cpu", "float32", str(saved))
     assert loaded.weights_id(str(saved)).startswith("path:")
     ours = run(loaded, (0,))[1][0]
@@ -205,17 +204,17 @@ def test_a_saved_pipeline_encodes_the_caption_itself(model, saved):
 def test_loading_is_quiet_and_keeps_the_progress_bars_as_they_were(saved, capfd):
     from diffusers.utils import logging
 
-    CogVideoX(SMALL).load("cpu", "float32", str(saved))
+    ENTRY.create(SMALL).load("cpu", "float32", str(saved))
     assert capfd.readouterr() == ("", "")
     assert logging.is_progress_bar_enabled()
 
 
-def test_weights_of_other_sizes_are_refused_with_the_options_that_fit(saved):
-    other = CogVideoX(dataclasses.replace(SMALL, num_layers=3, vae_channels=(8, 8, 8)))
-    with pytest.raises(UsageError, match="num_layers=2") as caught:
-        other.load("cpu", "float32", str(saved))
-    assert "--set model.num_layers=2" in str(caught.value)
-    assert "--set model.vae_channels='[8,8,8,8]'" in str(caught.value)
+def test_weights_of_other_sizes_bring_their_sizes_along(saved):
+    other = ENTRY.create(VideoConfig(height=64, width=96, frames=9))
+    assert (len(other.sites()), other.compression.spatial) == (30, 8)
+    other.load("cpu", "float32", str(saved))
+    assert (len(other.sites()), other.sites()[0].heads, other.network["text_embed_dim"]) == (2, 2, 24)
+    assert len(run(other, (0,))[0]) == 2
 
 
 def test_a_pipeline_with_damaged_weights_is_refused(saved, tmp_path):
@@ -225,7 +224,7 @@ def test_a_pipeline_with_damaged_weights_is_refused(saved, tmp_path):
     shutil.copytree(saved, folder)
     (folder / "vae" / "diffusion_pytorch_model.safetensors").write_bytes(b"not safetensors")
     with pytest.raises(UsageError, match="cannot be loaded as a CogVideoXPipeline"):
-        CogVideoX(SMALL).load("cpu", "float32", str(folder))
+        ENTRY.create(SMALL).load("cpu", "float32", str(folder))
 
 
 def test_missing_weights_are_reported_at_once_and_without_torch(tmp_path):
@@ -256,9 +255,8 @@ def test_missing_weights_are_reported_at_once_and_without_torch(tmp_path):
 def test_loading_without_weights_in_reach(tmp_path, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(MissingError, match="zai-org/CogVideoX-2b"):
-        CogVideoX(CogVideoXConfig()).load("cpu", "float32", "hub")
+        ENTRY.create().load("cpu", "float32", "hub")
 
 
 def test_the_adapter_passes_the_contract_of_models():
-    entry = plugin.vcorr_models()[0]
-    assert_passed(check_model(entry, make_clip(), config=SMALL, plugin="vcorr_cogvideox.plugin", text_tokens=6))
+    assert_passed(check_model(ENTRY, make_clip(), config=SMALL, plugin="vcorr_cogvideox.plugin", text_tokens=6))

@@ -7,16 +7,16 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from vcorr_cogvideox import plugin
-from vcorr_cogvideox.model import CogVideoX5B, CogVideoX15, CogVideoXImageToVideo
-from vcorr_cogvideox.networks import build_transformer
+from vcorr_cogvideox.model import CogVideoX
 
 from vcorr import Clip, MissingError, RunSettings, UsageError
 from vcorr.capture.recorder import Recorder
 from vcorr.cards import load_card
-from vcorr.diffusion import locate_weights
+from vcorr.diffusion import VideoConfig, locate_weights
 from vcorr.diffusion.options import place
+from vcorr.diffusion.random_weights import component_from_config
 from vcorr.functional import match
-from vcorr.testing import assert_passed, check_model
+from vcorr.testing import assert_passed, check_model, check_passes
 
 ENTRIES = {entry.name: entry for entry in plugin.vcorr_models() if entry.name != "cogvideox-i2v"}
 CASES = [(name, 9) for name in ENTRIES] + [("cogvideox-1.5-5b", 17)]
@@ -31,12 +31,8 @@ class QueryKey:
         return {-1: match(capture.q, capture.k, capture.grid, queries)}
 
 
-class Stop(Exception):  # noqa: N818
-    """Ends a pipeline at its first forward pass."""
-
-
 def small(name, frames=9, **options):
-    return ENTRIES[name].config_type()(**{**ENTRIES[name].check, "frames": frames, **options})
+    return VideoConfig(**{"size": "small", "frames": frames, **options})
 
 
 def make_clip(frames, height=64, width=96):
@@ -71,17 +67,6 @@ def run(model, clip, settings):
     return video, recorder.predictions, calls
 
 
-def assert_same_call(ours, theirs):
-    assert ours.keys() == theirs.keys()
-    for name, value in ours.items():
-        if isinstance(value, tuple):
-            assert all(torch.equal(a, b) for a, b in zip(value, theirs[name], strict=True)), name
-        elif isinstance(value, torch.Tensor):
-            assert torch.equal(value, theirs[name]), name
-        else:
-            assert value == theirs[name], name
-
-
 def test_both_modes_answer_at_every_site_and_step(case):
     model, clip = case
     wanted = [(layer, step) for layer in (0, 1) for step in (0, 2)]
@@ -103,42 +88,13 @@ def test_both_modes_answer_at_every_site_and_step(case):
 def test_an_even_number_of_latents_is_read_but_not_made(name):
     model, clip = loaded(name, 13), make_clip(13)
     assert len(run(model, clip, RunSettings("renoise", (0, 2), NUM_STEPS))[1]) == 4
-    assert_renoise_passes_are_the_pipelines(model, clip)
     with pytest.raises(UsageError, match=r"in 4 latents(.|\n)*9 and 17"):
         run(model, clip, RunSettings("generate", (0,), NUM_STEPS))
 
 
-def test_renoise_passes_are_what_the_pipeline_makes(case):
-    assert_renoise_passes_are_the_pipelines(*case)
-
-
-def assert_renoise_passes_are_the_pipelines(model, clip):
-    ours = run(model, clip, RunSettings("renoise", (0,), NUM_STEPS))[2][0]
-    seen = {}
-
-    def stop(module, args, kwargs):
-        seen.update(kwargs)
-        raise Stop
-
-    hook = model.pipe.transformer.register_forward_pre_hook(stop, with_kwargs=True)
-    extra = {"image": model._image(clip, model.grid(clip, None))} if "ofs" in ours else {}
-    latents, generator = ours["hidden_states"][:, :, :4], torch.Generator("cpu").manual_seed(42)
-    if "Still" in type(model.pipe).__name__:  # draws its noise before the sample of the image
-        torch.randn(latents.shape, generator=generator)
-    with pytest.raises(Stop):
-        model.pipe(
-            prompt_embeds=ours["encoder_hidden_states"],
-            latents=latents,
-            height=64,
-            width=96,
-            num_frames=len(clip.video),
-            num_inference_steps=NUM_STEPS,
-            guidance_scale=1.0,
-            generator=generator,
-            **extra,
-        )
-    hook.remove()
-    assert_same_call(ours, seen)
+@pytest.mark.parametrize(("name", "frames"), CASES)
+def test_renoise_passes_are_what_the_pipeline_makes(name, frames):
+    assert_passed(check_passes(ENTRIES[name], make_clip(frames), config=small(name, frames)))
 
 
 def test_the_video_is_the_pipelines_own_and_repeats(case):
@@ -178,7 +134,7 @@ def test_latents_of_1_5_are_padded_in_front(frames, padded, spans):
     assert grid.spans == spans
     clip = make_clip(grid.video_frames)
     with torch.no_grad():
-        latents, plain = model.encode(clip.video), super(CogVideoX15, model).encode(clip.video)
+        latents, plain = model.encode(clip.video), super(CogVideoX, model).encode(clip.video)
     assert latents.shape[2] == 2 * grid.frames
     assert torch.equal(latents[:, :, latents.shape[2] - 3 :], plain[:, :, plain.shape[2] - 3 :])
     if padded:
@@ -198,7 +154,7 @@ def test_the_true_size_of_1_5_without_loading_anything():
     [
         ("cogvideox-1.5-5b", {"frames": 7}, None, "9 and more, in steps of 4"),
         ("cogvideox-1.5-5b", {"frames": 15}, None, "13 and 17"),
-        ("cogvideox-1.5-5b", {"width": 144}, None, "at most 128"),
+        ("cogvideox-1.5-5b", {"width": 144}, None, "to 128"),
         ("cogvideox-5b", {"height": 72}, None, "64 and 80"),
         ("cogvideox-5b-i2v", {}, make_clip(5), "positions of 9 frames and takes no other number; this clip has 5"),
     ],
@@ -234,11 +190,13 @@ def test_where_the_image_is_seen(name, still):
     assert bool(image[1:].any()) is still
 
 
-def test_weights_of_another_length_or_size_are_refused(with_text, tmp_path):
+def test_weights_with_learned_positions_fit_one_size(with_text, tmp_path):
     with_text(loaded("cogvideox-5b-i2v").pipe).save_pretrained(tmp_path)
-    other = CogVideoXImageToVideo(small("cogvideox-5b-i2v", 17, height=128))
-    with pytest.raises(UsageError, match=r"--set model\.height=64 --set model\.frames=9"):
+    for options, reason in (({"height": 128, "width": 96}, "takes 64 and no other"), ({}, "takes 64 and no other")):
+        other = ENTRIES["cogvideox-5b-i2v"].create(VideoConfig(frames=9, **options))
         other.load("cpu", "float32", str(tmp_path))
+        with pytest.raises(UsageError, match=reason):
+            other.grid(make_clip(9), None)
 
 
 def test_a_folder_saved_as_text_to_video_holds_the_2b_image_model(with_text, tmp_path):
@@ -259,14 +217,14 @@ def test_a_folder_saved_as_text_to_video_holds_the_2b_image_model(with_text, tmp
 
 
 def test_dtype_and_tiles():
-    model = loaded("cogvideox-5b", dtype="bfloat16", vae_tiling=True, height=96, width=160)
+    model = loaded("cogvideox-5b", dtype="bfloat16", vae_tiling=True)
     assert model.pipe.vae.use_tiling
     assert {p.dtype for p in model.pipe.transformer.parameters()} == {torch.bfloat16}
-    clip = make_clip(9, 96, 160)
+    clip = make_clip(9)
     for mode in ("renoise", "generate"):
         video, predictions, _ = run(model, clip, RunSettings(mode, (0,), 2))
         assert len(predictions) == 2
-    assert video.shape == (9, 96, 160, 3)
+    assert video.shape == (9, 64, 96, 3)
 
 
 def test_offloading_needs_something_to_offload_to():
@@ -345,23 +303,24 @@ def test_low_rank_weights_of_another_model_are_refused(tmp_path):
 @pytest.mark.parametrize("name", ENTRIES)
 def test_cards_agree_with_the_configurations(name):
     entry = ENTRIES[name]
-    config, card = entry.config_type()(), load_card(entry.card, entry.label)
+    model, card = entry.create(), load_card(entry.card, entry.label)
+    config, network = model.config, model.network
     assert (card.name, card.resolution, card.frames) == (name, (config.height, config.width), config.frames)
-    assert (card.extra["layers"], card.extra["heads"]) == (config.num_layers, config.num_attention_heads)
-    assert card.extra["head_dim"] == config.attention_head_dim
-    assert card.extra["text_tokens"] == config.max_text_seq_length
-    assert card.extra["patch"]["temporal"] == config.temporal_patch
+    assert (card.extra["layers"], card.extra["heads"]) == (network["num_layers"], network["num_attention_heads"])
+    assert card.extra["head_dim"] == network["attention_head_dim"]
+    assert card.extra["text_tokens"] == network["max_text_seq_length"]
+    assert card.extra["patch"]["temporal"] == (network["patch_size_t"] or 1)
     assert len(card.revision) == 40
-    assert (entry.create().card, entry.create().needs_image) == (entry.card, "i2v" in name)
+    assert (model.card, model.needs_image) == (entry.card, "i2v" in name)
     with torch.device("meta"):
-        transformer = build_transformer(config, in_channels=32 if "i2v" in name else None)
+        transformer = component_from_config("transformer", network)
     assert card.parameters == sum(p.numel() for p in transformer.parameters())
 
 
 def test_cogvideox_i2v_is_another_name_of_the_2b():
     names = {entry.name: entry for entry in plugin.vcorr_models()}
     alias, named = names["cogvideox-i2v"], names["cogvideox-2b-i2v"]
-    assert (alias.factory, alias.config, alias.card) == (named.factory, named.config, named.card)
+    assert (alias.factory, alias.configs, alias.card) == (named.factory, named.configs, named.card)
 
 
 @pytest.mark.parametrize("name", ENTRIES)
@@ -374,7 +333,7 @@ def test_missing_weights_are_named(name, tmp_path, monkeypatch):
 
 def test_a_card_without_revision_takes_what_the_cache_has(with_text, tmp_path, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    card = dataclasses.replace(load_card(CogVideoX5B.card, "card"), hub_id="owner/some", revision=None)
+    card = dataclasses.replace(load_card(ENTRIES["cogvideox-5b"].card, "card"), hub_id="owner/some", revision=None)
     with pytest.raises(MissingError, match=r"owner/some, any revision(.|\n)*hf download owner/some\n"):
         locate_weights("hub", card, "CogVideoXPipeline")
     repository = tmp_path / "models--owner--some"

@@ -16,21 +16,7 @@ MODELS = {
     "cogvideox-5b-i2v": ("cogvideox-5b-i2v", "cogvideox_i2v_5b"),
 }
 NAMES = [f"{model}-{scenes}" for model in MODELS for scenes in ("fg", "bg")]
-SIZES = {
-    "height": 64,
-    "width": 96,
-    "frames": 9,
-    "num_layers": 2,
-    "num_attention_heads": 2,
-    "attention_head_dim": 16,
-    "text_embed_dim": 24,
-    "max_text_seq_length": 6,
-    "time_embed_dim": 8,
-    "latent_channels": 4,
-    "vae_channels": "[8,8,8,8]",
-    "vae_layers_per_block": 1,
-    "vae_norm_groups": 4,
-}
+SIZES = {"size": "small", "frames": 9}
 
 
 @pytest.fixture(scope="module")

@@ -4,10 +4,11 @@ import dataclasses
 
 import numpy as np
 import pytest
-from vcorr_tiny.model import Tiny, TinyModelConfig
+from vcorr_tiny.model import Tiny
 
 from vcorr import Clip, RunSettings, UsageError
 from vcorr.capture.recorder import Recorder
+from vcorr.diffusion import VideoConfig
 from vcorr.functional import match
 from vcorr.registry import installed
 from vcorr.spec import RunSpec
@@ -25,7 +26,7 @@ class QueryKey:
 
 @pytest.fixture(scope="module")
 def model():
-    model = Tiny(TinyModelConfig(height=64, width=64, frames=9))
+    model = Tiny(VideoConfig(height=64, width=64, frames=9))
     model.load("cpu", "float32", "hub")
     return model
 
@@ -57,7 +58,7 @@ def test_a_length_it_cannot_make_is_one_error_before_anything_runs(model):
     spec = RunSpec(model="tiny", probe="qk", prompt="a red disk", mode="generate", options={"model": {"frames": 5}})
     with pytest.raises(UsageError, match="cannot make 5 frames in 2 latents"):
         make_plan(spec, installed())
-    short = Tiny(TinyModelConfig(height=64, width=64, frames=5))
+    short = Tiny(VideoConfig(height=64, width=64, frames=5))
     short.adopt(model.pipe, "cpu")
     with pytest.raises(UsageError, match="cannot make 5 frames in 2 latents"):
         generate(short, (0,))

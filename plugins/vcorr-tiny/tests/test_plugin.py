@@ -8,12 +8,13 @@ import pytest
 import torch
 from vcorr_tiny import model as tiny_model
 from vcorr_tiny.dataset import Sprites, SpritesConfig
-from vcorr_tiny.model import Tiny, TinyModelConfig, TinyUntrained
+from vcorr_tiny.model import Tiny, TinyUntrained
 from vcorr_tiny.plugin import vcorr_datasets, vcorr_models
 
 from vcorr import MissingError, RunSettings, UsageError
 from vcorr.capture.recorder import Recorder
 from vcorr.cards import load_card
+from vcorr.diffusion import VideoConfig
 from vcorr.functional import match
 from vcorr.probes.builtin import QueryKeyPosition
 from vcorr.testing import assert_passed, check_dataset, check_model
@@ -32,7 +33,7 @@ class Stop(Exception):  # noqa: N818
 
 @pytest.fixture(scope="module")
 def untrained():
-    model = TinyUntrained(TinyModelConfig())
+    model = TinyUntrained(VideoConfig())
     model.load("cpu", "float32", "hub")
     return model
 
@@ -57,16 +58,16 @@ def test_the_plugin_imports_nothing_heavy():
 def test_entries_and_cards():
     assert [(e.name, e.data) for e in vcorr_models()] == [("tiny", "sprites"), ("tiny-untrained", "sprites")]
     assert [e.name for e in vcorr_datasets()] == ["sprites"]
-    config = TinyModelConfig()
     for entry in vcorr_models():
-        card = load_card(entry.card, entry.label)
+        card, model = load_card(entry.card, entry.label), entry.create()
+        config, network = model.config, model.network
         assert (card.name, card.resolution, card.frames) == (entry.name, (config.height, config.width), config.frames)
-        assert (card.extra["layers"], card.extra["heads"]) == (config.num_layers, config.num_attention_heads)
-        assert card.extra["text_tokens"] == config.max_text_seq_length
+        assert (card.extra["layers"], card.extra["heads"]) == (network["num_layers"], network["num_attention_heads"])
+        assert card.extra["text_tokens"] == network["max_text_seq_length"]
 
 
 def test_the_grid_of_the_embedded_model(clip):
-    model = Tiny(TinyModelConfig())
+    model = Tiny(VideoConfig())
     grid = model.grid(clip, model.sites()[0])
     assert (grid.frames, grid.rows, grid.cols, grid.stride, grid.video_frames) == (5, 16, 16, (8, 8), 17)
     assert model.steps == 50
@@ -85,7 +86,7 @@ def test_the_twin_has_the_sizes_of_the_card(untrained):
 
 def test_the_twin_takes_no_weights(tmp_path):
     with pytest.raises(UsageError, match="random"):
-        TinyUntrained(TinyModelConfig()).weights_id(str(tmp_path))
+        TinyUntrained(VideoConfig()).weights_id(str(tmp_path))
 
 
 def test_the_twin_answers_at_every_site_and_step(untrained, clip):
@@ -134,7 +135,7 @@ def test_passes_are_what_the_pipeline_makes_from_the_caption(untrained, clip):
 def test_a_saved_pipeline_is_an_embedded_one(untrained, clip, tmp_path, monkeypatch):
     untrained.pipe.save_pretrained(tmp_path / "pipe")
     monkeypatch.setattr(tiny_model, "PIPELINE", tmp_path / "pipe")
-    model = Tiny(TinyModelConfig())
+    model = Tiny(VideoConfig())
     assert model.weights_id("hub").startswith("embedded:")
     assert model.weights_id(str(tmp_path / "pipe")).startswith("path:")
     assert model.weights_id("hub").split(":")[1] == model.weights_id(str(tmp_path / "pipe")).split(":")[1]
@@ -148,7 +149,7 @@ def test_a_saved_pipeline_is_an_embedded_one(untrained, clip, tmp_path, monkeypa
 
 
 def test_the_packaged_weights_load_and_fit_the_configuration(clip):
-    model = Tiny(TinyModelConfig())
+    model = Tiny(VideoConfig())
     model.load("cpu", "float32", "hub")
     assert not model.locate("hub").is_random
     with torch.no_grad():
@@ -158,7 +159,7 @@ def test_the_packaged_weights_load_and_fit_the_configuration(clip):
 
 
 def test_positions_alone_answer_that_points_stay_where_query_key_matching_follows_them(clip):
-    model = Tiny(TinyModelConfig())
+    model = Tiny(VideoConfig())
     model.load("cpu", "float32", "hub")
     recorder = Recorder({"qk": QueryKey(), "position": QueryKeyPosition()}, clip.queries, layers={8})
     model.run(clip, RunSettings(steps=(49,), num_steps=50), recorder)
@@ -170,17 +171,17 @@ def test_positions_alone_answer_that_points_stay_where_query_key_matching_follow
 def test_an_installation_without_weights_says_so(tmp_path, monkeypatch):
     monkeypatch.setattr(tiny_model, "PIPELINE", tmp_path / "pipe")
     with pytest.raises(MissingError, match="without its weights"):
-        Tiny(TinyModelConfig()).weights_id("hub")
+        Tiny(VideoConfig()).weights_id("hub")
 
 
 def test_random_weights_are_for_square_videos():
     with pytest.raises(UsageError, match="square"):
-        Tiny(TinyModelConfig(width=256)).load("cpu", "float32", "random")
+        Tiny(VideoConfig(width=256)).load("cpu", "float32", "random")
 
 
 @pytest.mark.parametrize("entry", vcorr_models(), ids=lambda entry: entry.name)
 def test_the_models_pass_the_contract(entry):
-    small = TinyModelConfig(height=64, width=64, frames=9, num_layers=2)
+    small = VideoConfig(height=64, width=64, frames=9)
     clip = Sprites(SpritesConfig(size=64, frames=9, grid=4)).clip("test-0001")
     assert_passed(check_model(entry, clip, config=small, plugin="vcorr_tiny.plugin", text_tokens=32))
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
-from vcorr_cogvideox.model import CogVideoX, CogVideoXConfig
+from vcorr_cogvideox.model import CogVideoX
 
 from vcorr import MissingError, UsageError
 from vcorr.diffusion import WeightsSource, check_pipeline_folder, folder_identity
@@ -16,30 +15,11 @@ PIPELINE = Path(__file__).parent / "pipe"
 """The pipeline folder that ships with this package."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class TinyModelConfig(CogVideoXConfig):
-    """Options of `tiny` and `tiny-untrained`: those of `cogvideox`, with the sizes of the embedded model."""
-
-    height: int = 128
-    width: int = 128
-    frames: int = 17
-    num_layers: int = 10
-    num_attention_heads: int = 4
-    text_embed_dim: int = 64
-    max_text_seq_length: int = 32
-    time_embed_dim: int = 64
-    rotary: bool = True
-    vae_channels: tuple[int, ...] = (16, 32, 64)
-    vae_layers_per_block: int = 1
-    vae_norm_groups: int = 8
-    scaling_factor: float = 1.0
-    snr_shift_scale: float = 1.0
-
-
 class Tiny(CogVideoX):
     """The embedded model: `--weights hub` is the pipeline folder inside this package."""
 
-    card: ClassVar[str] = "vcorr_tiny:cards/tiny.yaml"
+    card = "vcorr_tiny:cards/tiny.yaml"
+    configs = "vcorr_tiny:pipe"
 
     def locate(self, weights: str) -> WeightsSource:
         """The packaged folder for "hub"; random weights and paths as everywhere."""
@@ -60,19 +40,7 @@ class Tiny(CogVideoX):
                 f"Random weights of this model are built for square videos, not {config.height}x{config.width} pixels.",
                 hint="Give model.height and model.width the same value.",
             )
-        sizes = TinyConfig(
-            size=config.height,
-            frames=config.frames,
-            vae_channels=config.vae_channels,
-            latent_channels=config.latent_channels,
-            layers=config.num_layers,
-            heads=config.num_attention_heads,
-            head_dim=config.attention_head_dim,
-            patch=config.patch_size,
-            time_embed_dim=config.time_embed_dim,
-            text_dim=config.text_embed_dim,
-        )
-        return build_pipeline(sizes, seed)
+        return build_pipeline(TinyConfig(size=config.height, frames=config.frames), seed)
 
 
 class TinyUntrained(Tiny):
@@ -82,7 +50,7 @@ class TinyUntrained(Tiny):
     noise, so that the comparison would be of two inputs and not of two networks.
     """
 
-    card: ClassVar[str] = "vcorr_tiny:cards/tiny-untrained.yaml"
+    card = "vcorr_tiny:cards/tiny-untrained.yaml"
 
     def locate(self, weights: str) -> WeightsSource:
         """Random weights of the seed, and the trained autoencoder: both are part of the identity.
