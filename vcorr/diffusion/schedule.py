@@ -102,23 +102,6 @@ def noise_levels(scheduler: Any) -> NoiseSchedule:
     )
 
 
-def shifted_schedule(scheduler: Any, num_steps: int, tokens: int, device: str = "cpu") -> NoiseSchedule:
-    """The schedule of a flow-matching scheduler that pipelines shift by the length of the sequence, as Flux and
-    LTX-Video do: sigmas from 1 in even steps to 1/S, and a shift that grows linearly with the video tokens.
-
-    Args:
-        scheduler: with `base_shift` at `base_image_seq_len` tokens and `max_shift` at `max_image_seq_len`.
-        num_steps: S, the sampling steps.
-        tokens: of the video.
-        device: where the timesteps are put.
-    """
-    known = scheduler.config
-    low, high = known["base_image_seq_len"], known["max_image_seq_len"]
-    slope = (known["max_shift"] - known["base_shift"]) / (high - low)
-    shift = tokens * slope + (known["base_shift"] - slope * low)
-    return noise_schedule(scheduler, num_steps, device, sigmas=np.linspace(1, 1 / num_steps, num_steps), mu=shift)
-
-
 def _keeps_sigmas(scheduler: Any) -> bool:
     """Whether there is a sigma for every timestep, and one more that the last step arrives at.
 
