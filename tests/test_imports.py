@@ -10,8 +10,7 @@ import vcorr
 
 CORE = Path(vcorr.__file__).parent
 PLUGINS = Path(__file__).parents[1] / "plugins"
-NAMES = ("diffusers", "hunyuanvideo", "opensora", "unet", "vision", "wan")
-CONVERTED = [PLUGINS / f"vcorr-{name}" / f"vcorr_{name}" for name in NAMES]
+CONVERTED = [PLUGINS / f"vcorr-{name}" / f"vcorr_{name}" for name in ("diffusers", "opensora", "unet", "vision", "wan")]
 
 
 def modules(package):

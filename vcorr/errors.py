@@ -7,7 +7,7 @@ and ends with its `exit_code` (docs/cli.md). Anything else that escapes is a bug
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 EXIT_OK = 0
 EXIT_SOME_FAILED = 1
@@ -62,8 +62,14 @@ class MissingError(VcorrError):
 def unknown_name(kind: str, name: str, known: Iterable[str], *, hint: str = "") -> UsageError:
     """The error for a name nobody registered: nearest known name first, then where to see them all."""
     choices = sorted(known)
-    near = difflib.get_close_matches(name.lower(), choices, n=1, cutoff=0.5)
-    near += [other for other in difflib.get_close_matches(name.lower(), choices, n=2, cutoff=0.75) if other not in near]
+    spelled = {choice.lower(): choice for choice in choices}
+    near = _nearest(name, spelled, 1, 0.5)
+    near += [other for other in _nearest(name, spelled, 2, 0.75) if other not in near]
     suggestion = f" Did you mean {' or '.join(repr(n) for n in near)}?" if near else ""
     listing = hint or (f"Known: {', '.join(choices)}." if choices else f"No {kind} is registered.")
     return UsageError(f"Unknown {kind} {name!r}.{suggestion}", hint=listing)
+
+
+def _nearest(name: str, spelled: Mapping[str, str], count: int, cutoff: float) -> list[str]:
+    """The known names nearest to one, whatever the case of their letters; `spelled` has them by lower case."""
+    return [spelled[each] for each in difflib.get_close_matches(name.lower(), spelled, n=count, cutoff=cutoff)]

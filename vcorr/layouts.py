@@ -152,15 +152,14 @@ def place_by_plugin(
     Raises:
         UsageError: no such model, one without a token layout, or sizes it does not take.
     """
+    from vcorr.diffusion.adapter import DiffusersVideoModel
     from vcorr.diffusion.configs import pipeline_configs
     from vcorr.registry import installed
 
     entry = installed().models.get(name).entry
     config_type = entry.config_type()
     adapter = entry.create()
-    if config_type is None or not all(
-        hasattr(adapter, part) for part in ("denoiser", "compression", "compression_at", "branches")
-    ):
+    if config_type is None or not isinstance(adapter, DiffusersVideoModel):
         raise UsageError(
             f"{entry.label} has no token layout that another pipeline could share.",
             hint="Tell it by hand: vcorr.Layout(grid=..., sites=...).",
@@ -179,7 +178,7 @@ def place_by_plugin(
     known = {field.name: type(getattr(usual, field.name)) for field in fields(config_type)}
     fitting = {key: value for key, value in sizes.items() if key in known and isinstance(value, known[key])}
     adapter = entry.create(replace(usual, **fitting))
-    if getattr(adapter, "configs", ""):
+    if adapter.configs:
         adapter.take_sizes(pipeline_configs(pipe) if pipe is not None else {adapter.denoiser: sizes})
     sites = tuple(adapter.sites())
     modules = (denoiser,) if pipe is None else tuple(_module(getattr(pipe, part)) for part in adapter.denoisers)

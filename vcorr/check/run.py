@@ -167,9 +167,11 @@ def _generates(entry: Entry, config: Any, clip: Clip) -> bool:
     from vcorr.capture.recorder import Recorder
 
     model = entry.create(config)
-    model.load("cpu", "float32", "random")
     try:
+        model.load("cpu", "float32", "random")
         model.run(clip, RunSettings("generate", (0,), 1), Recorder({}, clip.queries))
+    except MissingError:
+        raise
     except UsageError:
         return False
     except Exception:

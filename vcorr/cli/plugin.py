@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+
+if TYPE_CHECKING:
+    from vcorr.scaffold.pipelines.facts import PipelineFacts
 
 KINDS = ("model", "probe", "metric", "dataset", "tracker", "guidance")
 
@@ -18,23 +22,53 @@ def plugin() -> None:
 @plugin.command(short_help="Write a complete, tested, installable plugin to start from.")
 @click.argument("name")
 @click.option("--kind", type=click.Choice(KINDS), required=True, help="What it brings.")
+@click.option("--from-pipeline", metavar="CLASS", help="Write the adapter of this pipeline of diffusers.")
 @click.option(
     "--out", type=click.Path(path_type=Path), default=Path("."), help="Folder to write it in.  [default: this one]"
 )
-def new(name: str, kind: str, out: Path) -> None:
+def new(name: str, kind: str, from_pipeline: str | None, out: Path) -> None:
     """Write a complete, tested, installable plugin to start from: NAME/ with code that works, tests and README.
 
     \b
     For example:
       vcorr plugin new vcorr-mymodel --kind model
+      vcorr plugin new vcorr-mymodel --kind model --from-pipeline LTXPipeline
     """
+    from vcorr.errors import UsageError
     from vcorr.registry import installed
     from vcorr.scaffold.names import new_names
     from vcorr.scaffold.write import write_plugin
 
-    folder = write_plugin(new_names(name, kind, installed()), out)
+    if from_pipeline is not None and kind != "model":
+        raise UsageError(f"--from-pipeline writes a model, not a {kind}.", hint="Say --kind model.")
+    names = new_names(name, kind, installed())
+    facts = None if from_pipeline is None else _learnt(from_pipeline)
+    folder = write_plugin(names, out, facts)
     click.echo(f"Written: {folder}")
+    if facts is not None:
+        _tell_guesses(facts, folder / names.package / "model.py")
     click.echo(f"Next: pip install -e {folder} && vcorr plugin check {name}")
+
+
+def _learnt(pipeline: str) -> PipelineFacts:
+    from vcorr.cli.quiet import quiet_libraries
+
+    quiet_libraries()  # before diffusers is imported
+    from vcorr.scaffold.pipelines.learn import learn
+
+    return learn(pipeline)
+
+
+def _tell_guesses(facts: PipelineFacts, model: Path) -> None:
+    """What has to be checked, with the line of model.py where it stands there."""
+    if facts.unseen:
+        click.echo(f"{facts.pipeline_class} could not be looked at: {facts.unseen}.")
+    click.echo("Check these (they are in README.md too):")
+    lines = model.read_text(encoding="utf-8").splitlines()
+    for guess in facts.guesses:
+        found = next((number for number, line in enumerate(lines, 1) if f"# Check {guess.where}:" in line), None)
+        where = f"{model.name}:{found} {guess.where}" if found else guess.where
+        click.echo(f"  {where}: {guess.what}")
 
 
 @plugin.command(short_help="Run the contract suites on everything a plugin brings.")

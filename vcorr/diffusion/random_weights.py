@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -72,15 +72,21 @@ def component_from_config(name: str, config: Mapping[str, Any]) -> Any:
     """A component of diffusers with that configuration and random weights; schedulers are made on the CPU.
 
     Raises:
-        PluginError: the configuration does not say its class.
+        PluginError: the configuration does not say its class, or the class cannot be made with it.
     """
     if "_class_name" not in config:
         raise PluginError(f"The configuration of {name!r} does not say its class, _class_name.")
     kind = pipeline_type(config["_class_name"])
-    if issubclass(kind, SchedulerMixin):
-        with torch.device("cpu"):  # their tables go through numpy, wherever the networks are built
+    # tables of schedulers go through numpy, wherever the networks are built
+    place = torch.device("cpu") if issubclass(kind, SchedulerMixin) else nullcontext()
+    try:
+        with place:
             return kind.from_config(config)
-    return kind.from_config(config)
+    except Exception as error:
+        raise PluginError(
+            f"The configuration of {name!r} makes no {kind.__name__}: {type(error).__name__}: {error}",
+            hint=f"Mend the plugin's {name}.json, or the one for the small size.",
+        ) from error
 
 
 def open_gates(denoiser: nn.Module) -> None:

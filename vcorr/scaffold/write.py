@@ -12,15 +12,24 @@ from pathlib import Path, PurePosixPath
 
 from vcorr.errors import UsageError
 from vcorr.scaffold.names import Names
+from vcorr.scaffold.pipelines.facts import PipelineFacts
+from vcorr.scaffold.pipelines.source import pipeline_files
 
 TEMPLATES = "templates"
 COMMON = "common"
 """The folder of what plugins of every kind have; a file of the kind's own folder comes before one of it."""
+PIPELINE = "pipeline"
+"""The folder of models that diffusers has a pipeline for."""
 SUFFIX = ".j2"
 
 
-def write_plugin(names: Names, parent: Path) -> Path:
+def write_plugin(names: Names, parent: Path, facts: PipelineFacts | None = None) -> Path:
     """Writes the distribution below `parent`; returns its folder.
+
+    Args:
+        names: of the plugin.
+        parent: folder to write it in.
+        facts: of the diffusers pipeline that the model runs, where it is one.
 
     Raises:
         UsageError: the folder exists already, or cannot be written.
@@ -28,7 +37,7 @@ def write_plugin(names: Names, parent: Path) -> Path:
     target = parent / names.distribution
     if target.exists():
         raise UsageError(f"{target} exists already.", hint="Choose another name, or another folder: --out DIR")
-    files = dict(render(names))
+    files = dict(render(names, facts))
     try:
         parent.mkdir(parents=True, exist_ok=True)
         # beside the target, so that the rename at the end stays inside one file system
@@ -45,7 +54,7 @@ def write_plugin(names: Names, parent: Path) -> Path:
     return target
 
 
-def render(names: Names) -> Iterator[tuple[PurePosixPath, str]]:
+def render(names: Names, facts: PipelineFacts | None = None) -> Iterator[tuple[PurePosixPath, str]]:
     """Every file of the distribution: its path inside it, and its text."""
     import jinja2
 
@@ -56,8 +65,10 @@ def render(names: Names) -> Iterator[tuple[PurePosixPath, str]]:
         lstrip_blocks=True,
         autoescape=False,  # Python and TOML, not HTML; every value is one of `Names`
     )
-    for path, source in _sources(names.kind).items():
-        yield _place(path, names), environment.from_string(source).render(names=names)
+    for path, source in _sources(names.kind if facts is None else PIPELINE).items():
+        yield _place(path, names), environment.from_string(source).render(names=names, facts=facts)
+    if facts is not None:
+        yield from pipeline_files(names, facts)
 
 
 def _sources(kind: str) -> dict[PurePosixPath, str]:
