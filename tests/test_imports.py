@@ -10,7 +10,8 @@ import vcorr
 
 CORE = Path(vcorr.__file__).parent
 PLUGINS = Path(__file__).parents[1] / "plugins"
-CONVERTED = [PLUGINS / f"vcorr-{name}" / f"vcorr_{name}" for name in ("diffusers", "opensora", "unet", "vision", "wan")]
+NAMES = ("diffusers", "hunyuanvideo", "opensora", "unet", "vision", "wan")
+CONVERTED = [PLUGINS / f"vcorr-{name}" / f"vcorr_{name}" for name in NAMES]
 
 
 def modules(package):

@@ -7,25 +7,26 @@ import pytest
 import torch
 from diffusers import HunyuanVideoPipeline
 from vcorr_hunyuanvideo import plugin
-from vcorr_hunyuanvideo.model import HunyuanVideo, HunyuanVideoConfig
-from vcorr_hunyuanvideo.networks import build_transformer
+from vcorr_hunyuanvideo.model import TEXT_TOKENS, HunyuanVideoConfig
 
 import vcorr
 from vcorr import Clip, MissingError, RunSettings, UsageError
 from vcorr.capture.recorder import Recorder
 from vcorr.cards import load_card
+from vcorr.diffusion.random_weights import component_from_config
 from vcorr.errors import CaptureError
 from vcorr.probes.attention import Attention
-from vcorr.testing import assert_passed, check_model, find_impulse, make_local
+from vcorr.testing import assert_passed, check_model, check_passes, find_impulse, make_local
 
-SMALL = HunyuanVideoConfig(**plugin.SMALL)
+ENTRY = plugin.vcorr_models()[0]
+SMALL = HunyuanVideoConfig(size="small")
 NUM_STEPS = 3
 NO_CLIP = Clip("p", "p", np.zeros((0, 2), np.float32))
 
 
-def loaded(**options):
-    model = HunyuanVideo(dataclasses.replace(SMALL, **options))
-    model.load("cpu", "float32", "random")
+def loaded(dtype="float32", **options):
+    model = ENTRY.create(dataclasses.replace(SMALL, **options))
+    model.load("cpu", dtype, "random")
     return model
 
 
@@ -35,7 +36,7 @@ def model():
 
 
 def test_the_true_size_is_described_without_loading_anything():
-    model = plugin.vcorr_models()[0].create()
+    model = ENTRY.create()
     sites = model.sites()
     assert [site.layer for site in sites] == list(range(60))
     assert [sites[layer].name for layer in (0, 19, 20, 59)] == [
@@ -50,14 +51,18 @@ def test_the_true_size_is_described_without_loading_anything():
 
 
 def test_the_card_agrees_with_the_configuration():
-    entry = plugin.vcorr_models()[0]
-    config, card = entry.config_type()(), load_card(entry.card, entry.label)
+    model, card = ENTRY.create(), load_card(ENTRY.card, ENTRY.label)
     assert (card.name, card.revision) == ("hunyuanvideo", "e8c2aaa66fe3742a32c11a6766aecbf07c56e773")
-    assert card.extra["layers"] == config.num_layers + config.num_single_layers
-    assert (card.extra["heads"], card.extra["head_dim"]) == (config.num_attention_heads, config.attention_head_dim)
-    assert card.extra["text_tokens"] == config.max_text_seq_length
+    assert card.extra["layers"] == len(model.sites())
+    assert card.extra["heads"] == model.network["num_attention_heads"]
+    assert card.extra["head_dim"] == model.network["attention_head_dim"] == sum(model.network["rope_axes_dim"])
+    assert card.extra["text_tokens"] == TEXT_TOKENS
+    pack, vae = model.compression, card.extra["vae"]
+    assert (vae["temporal"], vae["height"], card.extra["patch"]["height"]) == (pack.temporal, pack.spatial, pack.patch)
+    assert f"shift {model.config_of('scheduler')['shift']:g}," in card.extra["scheduler"]
     with torch.device("meta"):
-        assert card.parameters == sum(p.numel() for p in build_transformer(config).parameters())
+        transformer = component_from_config("transformer", model.network)
+    assert card.parameters == sum(p.numel() for p in transformer.parameters())
 
 
 # --------------------------------------------------------------------------------------------------------------- modes
@@ -75,24 +80,18 @@ def test_every_site_of_both_kinds_is_read_in_both_modes(model, run, make_clip):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_renoise_passes_are_what_the_pipeline_makes(dtype, run, make_clip, passes_of, assert_same_call):
-    model = HunyuanVideo(SMALL)
-    model.load("cpu", dtype, "random")
-    done = run(model, make_clip(), RunSettings("renoise", (0, 1), NUM_STEPS))
-    grid = model.grid(make_clip(), None)
-    theirs = passes_of(
-        model.pipe,
-        **model.call_inputs(make_clip(), grid),
-        latents=done.calls[0]["hidden_states"],
-        height=64,
-        width=96,
-        num_frames=9,
-        num_inference_steps=NUM_STEPS,
-    )
-    assert_same_call(done.calls[0], theirs[0])
-    # the latents of a later step are the sampler's own there, and the clip's with noise here
-    assert done.calls[1]["hidden_states"].dtype == theirs[1]["hidden_states"].dtype
-    assert_same_call(done.calls[1] | {"hidden_states": 0}, theirs[1] | {"hidden_states": 0})
+@pytest.mark.parametrize(
+    "options", [{}, {"true_cfg_scale": 4.0, "negative_prompt": "blurred", "embedded_guidance": 3.0}]
+)
+def test_renoise_passes_are_what_the_pipeline_makes(dtype, options, make_clip):
+    """Also where the pipeline runs the negative prompt as a second pass, and at every step in the dtype of its own."""
+    config = dataclasses.replace(SMALL, **options)
+    assert_passed(check_passes(ENTRY, make_clip(), config=config, dtype=dtype))
+
+
+def test_the_strength_of_guidance_is_told_in_renoise_mode_as_well(run, make_clip):
+    done = run(loaded(embedded_guidance=2.5), make_clip(), RunSettings("renoise", (0, 2), NUM_STEPS))
+    assert {float(call["guidance"]) for call in done.calls} == {2500.0}
 
 
 def test_the_video_is_the_pipelines_own(model, run, make_clip):
@@ -112,10 +111,12 @@ def test_the_video_is_the_pipelines_own(model, run, make_clip):
     assert {float(call["guidance"]) for call in done.calls} == {3000.0}
 
 
-def test_noise_levels_are_the_shifted_sigmas(model):
+@pytest.mark.parametrize(("flow_shift", "shift"), [(None, 7), (3.0, 3)])
+def test_noise_levels_are_the_shifted_sigmas(flow_shift, shift):
+    model = loaded(flow_shift=flow_shift)
     schedule = model.schedule(30, model.grid(NO_CLIP, None))
     even = 1 - np.arange(30) / 30
-    shifted = 7 * even / (1 + 6 * even)
+    shifted = shift * even / (1 + (shift - 1) * even)
     assert np.allclose(schedule.noise, shifted, atol=1e-6)
     assert np.allclose(schedule.timesteps.numpy(), 1000 * shifted, atol=1e-2)
 
@@ -127,7 +128,8 @@ def test_the_conditional_pass_is_read_under_true_guidance(run, make_clip):
     assert len(done.calls) == 4  # two passes a step
     cond, uncond = done.calls[:2]
     assert not torch.equal(cond["encoder_hidden_states"], uncond["encoder_hidden_states"])
-    assert torch.equal(cond["encoder_hidden_states"], guided.condition(clip.prompt, None)["encoder_hidden_states"])
+    given = guided.call_inputs(clip, guided.grid(clip, None))["prompt_embeds"]
+    assert torch.equal(cond["encoder_hidden_states"], given)
     # the first step starts from the same noise without guidance, where there is but the conditional pass
     alone = run(loaded(), clip, settings)
     assert len(alone.calls) == 2
@@ -138,12 +140,12 @@ def test_the_conditional_pass_is_read_under_true_guidance(run, make_clip):
 def test_the_contract_of_models(make_clip):
     for mode in ("renoise", "generate"):
         report = check_model(
-            plugin.vcorr_models()[0],
+            ENTRY,
             make_clip(5, 32, 32, queries=np.array([[10.5, 20.5], [0, 32]], dtype=np.float32)),
             config=dataclasses.replace(SMALL, height=32, width=32, frames=5),
             settings=RunSettings(mode, (0, 1), 2),
             plugin="vcorr_hunyuanvideo.plugin" if mode == "renoise" else None,
-            text_tokens=6,
+            text_tokens=TEXT_TOKENS,
         )
         assert_passed(report)
 
@@ -151,12 +153,12 @@ def test_the_contract_of_models(make_clip):
 # ---------------------------------------------------------------------------------------------------------------- text
 
 
-@pytest.mark.parametrize(("prompt", "real"), [("a red disk", 4), ("", 1), ("one two three four five six seven", 6)])
+@pytest.mark.parametrize(("prompt", "real"), [("a red disk", 4), ("", 1), ("word " * 300, TEXT_TOKENS)])
 def test_padded_text_is_known_to_the_probes(model, run, make_clip, prompt, real):
     done = run(model, make_clip(prompt=prompt), RunSettings("renoise", (2,), NUM_STEPS))
     for seen in done.captures.values():
-        assert seen["k_text"].shape[1] == 6
-        assert seen["key_mask"].tolist() == [True] * real + [False] * (6 - real)
+        assert seen["k_text"].shape[1] == TEXT_TOKENS
+        assert seen["key_mask"].tolist() == [True] * real + [False] * (TEXT_TOKENS - real)
 
 
 def test_attention_rows_leave_padding_out(model, run, make_clip):
@@ -232,7 +234,7 @@ def saved(model, tmp_path_factory):
 
 
 def test_a_saved_pipeline_encodes_the_caption_itself(model, saved, run, make_clip, passes_of, assert_same_call):
-    again = HunyuanVideo(SMALL)
+    again = ENTRY.create(SMALL)
     again.load("cpu", "float32", str(saved))
     done = run(again, make_clip(), RunSettings("renoise", (0,), NUM_STEPS))
     plain = run(model, make_clip(), RunSettings("renoise", (0,), NUM_STEPS))
@@ -240,7 +242,7 @@ def test_a_saved_pipeline_encodes_the_caption_itself(model, saved, run, make_cli
     theirs = passes_of(
         again.pipe,
         prompt="a red disk",
-        max_sequence_length=6,
+        max_sequence_length=TEXT_TOKENS,
         latents=done.calls[0]["hidden_states"],
         height=64,
         width=96,
@@ -251,10 +253,12 @@ def test_a_saved_pipeline_encodes_the_caption_itself(model, saved, run, make_cli
     assert run(again, make_clip(), RunSettings("generate", (0,), 2)).video.shape == (9, 64, 96, 3)
 
 
-def test_weights_of_other_sizes_are_refused_with_the_options_that_fit(saved):
-    other = HunyuanVideo(dataclasses.replace(SMALL, num_single_layers=3))
-    with pytest.raises(UsageError, match=r"--set model\.num_single_layers=2"):
-        other.load("cpu", "float32", str(saved))
+def test_weights_of_other_sizes_bring_their_sizes_along(saved):
+    released = ENTRY.create(HunyuanVideoConfig(height=64, width=96, frames=9))
+    assert (len(released.sites()), released.sites()[0].heads) == (60, 24)
+    assert released.weights_id(str(saved)).startswith("path:")  # nothing is loaded yet
+    assert (len(released.sites()), released.sites()[0].heads) == (3, 2)
+    assert released.sites()[1].name == "single_transformer_blocks.0.attn"
 
 
 def test_a_pipeline_of_ones_own_is_recorded_by_the_models_name(model, make_clip):
@@ -269,7 +273,7 @@ def test_a_pipeline_of_ones_own_is_recorded_by_the_models_name(model, make_clip)
 def test_missing_weights_are_named(tmp_path, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(MissingError, match="hf download hunyuanvideo-community/HunyuanVideo --revision e8c2aaa"):
-        plugin.vcorr_models()[0].create().weights_id("hub")
+        ENTRY.create().weights_id("hub")
 
 
 # ----------------------------------------------------------------------------------------------------------- bad input
@@ -281,12 +285,7 @@ def test_missing_weights_are_named(tmp_path, monkeypatch):
 )
 def test_sizes_the_model_does_not_take(options, reason):
     with pytest.raises(UsageError, match=reason):
-        HunyuanVideo(dataclasses.replace(SMALL, **options)).grid(NO_CLIP, None)
-
-
-def test_rotary_axes_have_to_fill_a_head():
-    with pytest.raises(UsageError, match=r"rope_axes_dim=(.|\n)*adds up to 128, not to model\.attention_head_dim=64"):
-        HunyuanVideoConfig(attention_head_dim=64)
+        ENTRY.create(dataclasses.replace(SMALL, **options)).grid(NO_CLIP, None)
 
 
 def test_an_attention_that_cannot_be_seen_is_named(make_clip):
