@@ -27,6 +27,7 @@ from vcorr.errors import PluginError, UsageError, unknown_name
 from vcorr.geometry import TokenGrid
 from vcorr.modes import Invert, mode_of
 from vcorr.records import Attention, Clip, Mode, ModelCard, Reconstruction, RunSettings, Site, Unrotated
+from vcorr.rotary import Rotary
 
 if TYPE_CHECKING:
     import torch
@@ -193,8 +194,21 @@ class DiffusersVideoModel(VideoModelBase, Generic[C]):
         if count is None or heads is None:
             raise _unanswered(self, "sites")
         return attention_sites(
-            self.attention, count, heads, self.attention_kind, block=self.block, unrotated=self.unrotated
+            self.attention,
+            count,
+            heads,
+            self.attention_kind,
+            block=self.block,
+            unrotated=self.unrotated,
+            rotary=self.rotary,
         )
+
+    @property
+    def rotary(self) -> Rotary | None:
+        """How the rotary embedding turns the video tokens at the configured size; None where there is none, or where
+        its layout is not known.
+        """
+        return None
 
     def build(self, seed: int) -> Any:
         """The pipeline with random weights at the sizes of the configurations: torch's generators are already seeded

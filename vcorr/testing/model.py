@@ -24,6 +24,7 @@ from vcorr.modes import mode_of
 from vcorr.records import NO_SITE, Clip, Prediction, RunSettings, Site
 from vcorr.testing.entry import light
 from vcorr.testing.report import CheckFunction, Report, expect, make, run_checks
+from vcorr.testing.rotary import Turned
 
 
 def check_model(
@@ -301,7 +302,15 @@ class _ModelSuite:
                 self._run(witness)
                 got = {prediction.layer for prediction in witness.predictions}
                 expect(got == set(layers), f"{part}: layers {sorted(layers)} have it, {sorted(got)} were read.")
+        needs["the rotary layout"] = self._expect_rotary()
         return ", ".join(f"{part} of {len(layers)} layers" for part, layers in needs.items() if layers) or "nothing"
+
+    def _expect_rotary(self) -> list[int]:
+        """Layers whose declared rotary layout turns queries and keys as the model does."""
+        layers = [site.layer for site in self._sites if site.rotary and site.unrotated]
+        if layers:
+            self._run(_Witness({"rotary": Turned()}, self._clip, layers=layers))
+        return layers
 
     def _expect_card(self, sites: Sequence[Site]) -> None:
         card, kinds = with_defaults(self._model, VideoModelBase).model_card(), {site.attention for site in sites}

@@ -17,6 +17,8 @@ from vcorr.diffusion.options import place
 from vcorr.diffusion.random_weights import component_from_config
 from vcorr.functional import match
 from vcorr.testing import assert_passed, check_model, check_passes
+from vcorr.testing.report import CheckFailedError
+from vcorr.testing.rotary import Turned
 
 ENTRIES = {entry.name: entry for entry in plugin.vcorr_models() if entry.name != "cogvideox-i2v"}
 CASES = [(name, 9) for name in ENTRIES] + [("cogvideox-1.5-5b", 17)]
@@ -341,3 +343,43 @@ def test_a_card_without_revision_takes_what_the_cache_has(with_text, tmp_path, m
     (repository / "refs").mkdir()
     (repository / "refs" / "main").write_text("a" * 40)
     assert locate_weights("hub", card, "CogVideoXPipeline").identity == "hub:owner/some@" + "a" * 40
+
+
+# ------------------------------------------------------------------------------------------------------ rotary layout
+
+
+def turned_by(model, rotary=None):
+    """Renoises with the check of the rotary layout; `rotary` takes the place of the declared one."""
+    clip = make_clip(model.config.frames, model.config.height, model.config.width)
+    if rotary is not None:
+        sites = tuple(dataclasses.replace(site, rotary=rotary) for site in model.sites())
+        model.sites = lambda: sites
+    model.run(clip, RunSettings(steps=(49,), num_steps=50), Recorder({"rotary": Turned()}, clip.queries))
+
+
+@pytest.mark.parametrize(("height", "width"), [(64, 96), (96, 96), (48, 128), (80, 96)])
+@pytest.mark.parametrize("name", ["cogvideox-5b", "cogvideox-1.5-5b"])
+def test_the_rotary_layout_is_the_networks_at_every_size(name, height, width):
+    turned_by(loaded(name, height=height, width=width))
+
+
+EXCHANGED = {"t": "t", "y": "x", "x": "y"}
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        lambda right: dataclasses.replace(right, pairing="half"),
+        lambda right: dataclasses.replace(right, axes=tuple(EXCHANGED[axis] for axis in right.axes)),
+        lambda right: dataclasses.replace(right, frequencies=tuple(1.01 * each for each in right.frequencies)),
+        lambda right: dataclasses.replace(right, starts=(1.0, 0.0, 0.0)),
+    ],
+)
+def test_a_wrong_rotary_layout_is_found(wrong):
+    model = loaded("cogvideox-5b")
+    with pytest.raises(CheckFailedError, match="not turned as rotary says"):
+        turned_by(model, wrong(model.rotary))
+
+
+def test_models_with_sines_have_no_rotary_layout():
+    assert ENTRIES["cogvideox"].create().rotary is None

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from vcorr import Clip, Site, TokenGrid, UsageError
+from vcorr import Clip, Rotary, Site, TokenGrid, UsageError
 from vcorr.diffusion import Compression, DiffusersVideoModel, PromptEncoding, Sizes, VideoConfig
 from vcorr.records import Unrotated
 
@@ -39,6 +39,25 @@ class CogVideoX(DiffusersVideoModel[VideoConfig]):
     def unrotated(self) -> Unrotated | None:
         """The 2B models add sines to the tokens in place of a rotary embedding."""
         return Unrotated() if self.network["use_rotary_positional_embeddings"] else None
+
+    @property
+    def rotary(self) -> Rotary | None:
+        """A quarter of a head turns with time, the rest with y and x alike.
+
+        CogVideoX-1.5 counts tokens. The models before it count in tokens of the size they were trained on: another
+        size is fitted into the middle of that one.
+        """
+        network, pack = self.network, self.compression
+        if not network["use_rotary_positional_embeddings"]:
+            return None
+        width = network["attention_head_dim"]
+        widths = (width // 4, width // 8 * 3, width // 8 * 3)
+        if pack.front_padded:
+            return Rotary.blocks(widths)
+        tokens = (self.config.height // pack.stride, self.config.width // pack.stride)
+        trained = (network["sample_height"] // pack.patch, network["sample_width"] // pack.patch)
+        (step_y, start_y), (step_x, start_x) = _fitted(tokens, trained)
+        return Rotary.blocks(widths, steps=(1.0, step_y, step_x), starts=(0.0, start_y / step_y, start_x / step_x))
 
     @property
     def compression(self) -> Compression:
@@ -109,6 +128,22 @@ class CogVideoX(DiffusersVideoModel[VideoConfig]):
                 f"{self.model_card().title} cannot make {frames} frames in {latents} latents: it decodes odd numbers.",
                 hint=f"The nearest counts it makes are {frames - ratio} and {frames + ratio}: --set model.frames=...",
             )
+
+
+def _fitted(tokens: tuple[int, int], trained: tuple[int, int]) -> list[tuple[float, float]]:
+    """Along y and x, how far apart tokens are and where the first one is, in tokens of the size of the training.
+
+    As diffusers' `get_resize_crop_region_for_grid` and `get_3d_rotary_pos_embed` compute it.
+    """
+    (rows, cols), (high, wide) = tokens, trained
+    tall = rows / cols > high / wide
+    sides = (high, round(high / rows * cols)) if tall else (round(wide / cols * rows), wide)
+    found = []
+    for count, side, whole in zip(tokens, sides, trained, strict=True):
+        first = round((whole - side) / 2)
+        last = (first + side) * (count - 1) / count
+        found.append(((last - first) / max(count - 1, 1) or 1.0, float(first)))
+    return found
 
 
 class CogVideoXImageToVideo(CogVideoX):

@@ -1,9 +1,14 @@
 """LTX-Video: full 3D self-attention over the video tokens alone; the prompt comes in through cross-attention."""
 
+import math
 from typing import Any
 
+from vcorr import Rotary
 from vcorr.diffusion import Compression, DiffusersVideoModel, PromptEncoding, VideoConfig
 from vcorr.records import Unrotated
+
+_FPS, _SPAN, _THETA = 25, (20, 2048, 2048), 10_000.0
+"""Of diffusers' pipeline and network: frames per second; seconds and pixels that count as 1; base of frequencies."""
 
 
 class LTX(DiffusersVideoModel[VideoConfig]):
@@ -15,6 +20,22 @@ class LTX(DiffusersVideoModel[VideoConfig]):
     compression = Compression(spatial=32, temporal=8, patch=1)
     encoding = PromptEncoding(128, "caption_channels", mask=1, options={"max_sequence_length": 128})
     latent_axes = ""  # packed into tokens
+
+    @property
+    def rotary(self) -> Rotary:
+        """Frequencies of t, y and x in turn, over the channels of all heads; pairs that are left over do not turn."""
+        heads, width = self.network["num_attention_heads"], self.network["attention_head_dim"]
+        count, pack = heads * width // 6, self.compression
+        # tokens in seconds and pixels, as shares of what is called 1; the angle is 0 in the middle
+        shares = (pack.temporal / _FPS / _SPAN[0], pack.spatial / _SPAN[1], pack.spatial / _SPAN[2])
+        rising = [_THETA ** (index / (count - 1)) * math.pi for index in range(count)]
+        still = (heads * width % 6) // 2
+        return Rotary(
+            axes=("",) * still + ("t", "y", "x") * count,
+            frequencies=(0.0,) * still + tuple(frequency * share for frequency in rising for share in shares),
+            starts=(-0.5 / shares[0], -0.5 / shares[1], -0.5 / shares[2]),
+            heads=heads,
+        )
 
     def denoiser_input(self, latents: Any, own: Any) -> Any:
         """Latents as tokens, (1, F·h·w, C)."""

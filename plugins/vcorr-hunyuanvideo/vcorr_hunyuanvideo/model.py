@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from vcorr import Clip, Site, TokenGrid
+from vcorr import Clip, Rotary, Site, TokenGrid
 from vcorr.diffusion import Compression, DiffusersVideoModel, VideoConfig, attention_sites
 from vcorr.records import Unrotated
 
@@ -68,8 +68,14 @@ class HunyuanVideo(DiffusersVideoModel[HunyuanVideoConfig]):
                 first=first,
                 block=block,
                 unrotated=self.unrotated,
+                rotary=self.rotary,
             )
         )
+
+    @property
+    def rotary(self) -> Rotary:
+        """The channels of each axis, as the configuration says."""
+        return Rotary.blocks(self.network["rope_axes_dim"], theta=self.network.get("rope_theta", 256.0))
 
     @property
     def compression(self) -> Compression:

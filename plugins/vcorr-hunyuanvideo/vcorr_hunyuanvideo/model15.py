@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from vcorr import Clip, TokenGrid
+from vcorr import Clip, Rotary, TokenGrid
 from vcorr.diffusion import Compression, DiffusersVideoModel, VideoConfig
 from vcorr.records import Unrotated
 
@@ -52,6 +52,11 @@ class HunyuanVideo15(DiffusersVideoModel[HunyuanVideo15Config]):
     text = "after"
     attention = "transformer_blocks.{}.attn"  # that of the text's refiner is not read
     unrotated = Unrotated(axes="bnhd")
+
+    @property
+    def rotary(self) -> Rotary:
+        """The channels of each axis, as the configuration says."""
+        return Rotary.blocks(self.network["rope_axes_dim"], theta=self.network.get("rope_theta", 256.0))
 
     @property
     def compression(self) -> Compression:

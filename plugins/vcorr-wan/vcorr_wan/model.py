@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from vcorr import Clip, Site, TokenGrid, UsageError
+from vcorr import Clip, Rotary, Site, TokenGrid, UsageError
 from vcorr.diffusion import Compression, DiffusersVideoModel, PromptEncoding, Sizes, VideoConfig, locate_weights
 from vcorr.diffusion.configs import PIPELINE, Configs
 from vcorr.records import Unrotated
@@ -75,6 +75,13 @@ class Wan(DiffusersVideoModel[WanConfig]):
         self.config = replace(
             self.config, **{name: value for name, value in authors.items() if getattr(config, name) is None}
         )
+
+    @property
+    def rotary(self) -> Rotary:
+        """A third of a head turns with each axis, in pairs; what is left over with time."""
+        width = self.network["attention_head_dim"]
+        side = 2 * (width // 6)
+        return Rotary.blocks((width - 2 * side, side, side))
 
     @property
     def compression(self) -> Compression:
