@@ -20,6 +20,7 @@ from vcorr.scaffold.names import new_names
 from vcorr.scaffold.pipelines.facts import Ratios
 from vcorr.scaffold.pipelines.find import find_pipeline
 from vcorr.scaffold.pipelines.learn import learn
+from vcorr.scaffold.pipelines.source import pipeline_files
 from vcorr.scaffold.write import write_plugin
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # those of diffusers' networks at sizes nobody uses
@@ -209,3 +210,12 @@ def test_the_command_says_what_it_guessed_and_what_comes_next(tmp_path) -> None:
     readme = (folder / "README.md").read_text()
     assert all(f"| {guess.where} | {guess.what} |" in readme for guess in learnt("LTXPipeline").guesses)
     assert len(lines) < 45
+
+
+@pytest.mark.parametrize("pipeline", SEEN)
+def test_what_is_written_is_python_of_usual_width(pipeline) -> None:
+    names = new_names("vcorr-new-thing", "model", registry.Registry([]))
+    for path, text in pipeline_files(names, learnt(pipeline)):
+        if path.suffix == ".py":
+            compile(text, str(path), "exec")
+            assert max(map(len, text.splitlines())) <= 120, path

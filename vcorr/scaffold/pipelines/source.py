@@ -89,7 +89,7 @@ def _header(names: Names, facts: PipelineFacts) -> str:
     seen = "" if facts.unseen else ", run with small random networks"
     return (
         f'"""The model `{names.entry}`: what vcorr has to know of diffusers\' `{facts.pipeline_class}`.\n\n'
-        f'Written from the class{seen}. A comment that begins with "Check" marks what does not show there.\n' + '"""\n'
+        f'Written from the class{seen}.\nA comment that begins with "Check" marks what does not show there.\n' + '"""\n'
     )
 
 
