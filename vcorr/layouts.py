@@ -13,7 +13,7 @@ import numpy as np
 from torch import nn
 
 from vcorr.capture.latents import latent_size
-from vcorr.capture.modules import find, find_all
+from vcorr.capture.modules import denoisers_of, find, find_all
 from vcorr.capture.records import TextPlace, TokenLayout
 from vcorr.capture.split import check_layout
 from vcorr.errors import PluginError, UsageError
@@ -124,9 +124,7 @@ def place_by_hand(module: Any, layout: Layout) -> Placement:
         raise UsageError(f"record(): layout must be a vcorr.Layout or a model's name, got {type(layout).__name__}.")
     if not isinstance(layout.grid, TokenGrid):
         raise UsageError(f"Layout: grid must be a vcorr.TokenGrid, got {type(layout.grid).__name__}.")
-    several = tuple(_module(one) for one in module) if isinstance(module, (list, tuple)) else (_module(module),)
-    if not several:
-        raise UsageError("record(): no module was given.", hint="For example: record(pipe.transformer, ...)")
+    several = denoisers_of(module, "record()")
     tokens = TokenLayout(layout.text, tuple(layout.branches), per_sample=layout.per_sample, passes=tuple(layout.passes))
     try:
         check_layout(tokens)
@@ -227,11 +225,7 @@ def _in_words(grid: TokenGrid) -> str:
 
 
 def _module(module: Any) -> nn.Module:
-    if isinstance(module, nn.Module):
-        return module
-    parts = [name for name in ("transformer", "unet") if isinstance(getattr(module, name, None), nn.Module)]
-    hint = f"Give it the denoiser: pipe.{parts[0]}" if parts else "For example: record(pipe.transformer, ...)"
-    raise UsageError(f"record(): expected a torch module, got {type(module).__name__}.", hint=hint)
+    return denoisers_of((module,), "record()")[0]
 
 
 def _sites(module: nn.Module, layout: Layout) -> tuple[Site, ...]:

@@ -13,9 +13,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from vcorr.capture.modules import eager, find_all
+from vcorr.capture.modules import find_all, run_eagerly
 from vcorr.capture.passes import Pass, PassListener, PassWatch, arrived
 from vcorr.capture.recorder import Recorder
 from vcorr.datasets.queries import query_grid
@@ -23,7 +22,7 @@ from vcorr.errors import UsageError
 from vcorr.geometry import TokenGrid
 from vcorr.layouts import Layout, Placement, place_by_hand, place_by_plugin
 from vcorr.protocols import Probe
-from vcorr.records import Prediction, RowsPrediction, Site
+from vcorr.records import Prediction, Queries, RowsPrediction, Site
 from vcorr.stages.variants import Readings, readings_of, run_variants
 from vcorr.variants import DEFAULT_VARIANT
 
@@ -64,7 +63,8 @@ def record(
         layout: where the tokens are, as a `vcorr.Layout`, or the name of a model that vcorr knows.
         probes: names as in `vcorr list probes`, or probes by the name their predictions shall carry.
         layers: indices of the sites to read; None for all.
-        queries: (N, 2) pixels (x, y) in frame 0; a grid of 20 x 20 over the frame when None.
+        queries: (N, 2) pixels (x, y) in frame 0, (N, 3) rows of (t, x, y), or a `vcorr.Queries`; a grid of 20 x 20 over
+            frame 0 when None.
         grid: how the tokens lie over the video, with a plugin's layout; None to tell it from `size` or from the latents
             that the pipeline hands to the denoiser.
         size: (T, H, W) of the video that is made, with a plugin's layout, for models whose latents do not tell.
@@ -144,10 +144,10 @@ class Recording(PassListener):
         return self._place.grid
 
     @property
-    def queries(self) -> NDArray[np.float32]:
-        """(N, 2) pixels (x, y) in frame 0."""
+    def queries(self) -> Queries:
+        """The query points, each with its frame."""
         if self._points is None:
-            self._points = query_grid(QUERY_SIDE, round(self.grid.height), round(self.grid.width))
+            self._points = Queries.at(query_grid(QUERY_SIDE, round(self.grid.height), round(self.grid.width)))
         return self._points
 
     @property
@@ -167,8 +167,7 @@ class Recording(PassListener):
         names = ["", *(site.name for site in self._place.sites)]
         compiled = [find_all(module, names)[1] for module in self._place.modules]
         with ExitStack() as stack:
-            if any(compiled) or hasattr(torch.compiler, "set_stance"):
-                stack.enter_context(eager.use())  # the pipeline may run a compiled wrapper of this very module
+            stack.enter_context(run_eagerly(compiled=any(compiled)))
             stack.enter_context(self._watch)
             stack.enter_context(self._watch.listen(self))
             self._watch.start(counted=True)
@@ -196,6 +195,15 @@ class Recording(PassListener):
                 hint="Give record() the module that the pipeline itself calls, and run the pipeline inside the block, "
                 "in the same thread. Layout.passes says which pass is the conditional one.",
             )
+        lacking = self._watch.unfinished
+        if lacking:
+            passes = self._place.layout.passes
+            return UsageError(
+                f"record(): Layout.passes declares {len(passes)} passes a step, {', '.join(passes)}; {lacking} of them "
+                f"did not come in the last step, so {name} made them in another way.",
+                hint="Pipelines that switch guidance on or off on the way have to label their passes: "
+                "with denoiser.cache_context('cond').",
+            )
         missing = sorted(step for step in self._chosen or () if step >= self._steps)
         if missing:
             return UsageError(
@@ -221,7 +229,8 @@ class Recording(PassListener):
 
     def pass_ends(self, now: Pass, *, failed: bool) -> None:
         """Ends the step of a conditional pass."""
-        if failed:  # what the step has read is no answer
+        if failed:  # what the step has read is no answer; the pass may be made again
+            self._steps -= now.conditional
             self._step.__exit__(_FailedPassError, _FailedPassError(), None)
         else:
             self._step.close()
@@ -260,10 +269,19 @@ def _made(probes: str | Sequence[str] | Mapping[str, Probe]) -> dict[str, Probe]
     return made
 
 
-def _points(queries: Any) -> NDArray[np.float32]:
-    points = np.asarray(queries.detach().cpu() if isinstance(queries, torch.Tensor) else queries, dtype=np.float32)
-    if points.ndim != 2 or points.shape[1] != 2 or not len(points):
-        raise UsageError(f"record(): queries must be (N, 2) pixels (x, y), got shape {points.shape}.")
+def _points(queries: Any) -> Queries:
+    if isinstance(queries, Queries):
+        points = queries
+    else:
+        try:
+            points = Queries.of(np.asarray(queries.detach().cpu() if isinstance(queries, torch.Tensor) else queries))
+        except (ValueError, UsageError) as error:  # ragged rows; another shape
+            raise UsageError(
+                f"record(): {error.message if isinstance(error, UsageError) else error}",
+                hint="queries=[[x, y], ...] in pixels of frame 0, rows of [t, x, y], or a vcorr.Queries.",
+            ) from error
+    if not len(points):
+        raise UsageError("record(): there are no queries.", hint="Leave queries out for a grid of points.")
     return points
 
 

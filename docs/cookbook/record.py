@@ -59,7 +59,7 @@ with vcorr.record(pipe.transformer, layout=layout, probes=["qk", "attention"], l
 assert [(p.step, p.layer) for p in rec.predictions] == [(step, layer) for step in range(4) for layer in (1, 2)]
 last = rec.predictions[-1]
 assert last.xy.shape == (400, 3, 2)  # 400 query points, 3 latent frames, (x, y) in pixels
-assert (last.xy[:, 0] == rec.queries).all()
+assert (last.xy[:, 0] == rec.queries.xy).all()
 
 # %% From latent frames to the frames of the video, and to a score
 

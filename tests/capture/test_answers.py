@@ -5,14 +5,17 @@ import math
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F  # noqa: N812
 
+from vcorr.capture import TokenLayout
 from vcorr.capture.recorder import Recorder
 from vcorr.capture.rows import heads_on_grid
 from vcorr.capture.split import Split
-from vcorr.errors import NumericalError, PluginError, UsageError
+from vcorr.errors import CaptureError, NumericalError, PluginError, UsageError
 from vcorr.functional.queries import QueryPoints
+from vcorr.geometry import TokenGrid
 from vcorr.protocols import Positions
-from vcorr.records import Queries
+from vcorr.records import Queries, Site
 from vcorr.registry import installed
 
 
@@ -203,3 +206,117 @@ def test_extras_that_break_the_contract_name_the_probe(cog, queries, extra, erro
 
     with pytest.raises(error, match=f"Probe 'spy'.*{message}"):
         predict()
+
+
+# ------------------------------------------------------------------------------------------- captures that are kept
+
+
+class Attention(torch.nn.Module):
+    """Attention over 2 x 3 x 4 tokens whose q, output and mask are at hand."""
+
+    def __init__(self):
+        super().__init__()
+        self.q = torch.randn(1, 2, GRID.tokens + 2, 8, generator=torch.Generator().manual_seed(0))
+        self.mask = torch.ones(1, 1, 1, GRID.tokens + 2, dtype=torch.bool)
+
+    def forward(self, x):
+        self.out = F.scaled_dot_product_attention(self.q, self.q, self.q, attn_mask=self.mask)
+        return x
+
+
+class Block(torch.nn.Module):
+    """Puts the tokens out as they are; `over` is done between its attention and its end."""
+
+    def __init__(self, over):
+        super().__init__()
+        self.attn, self.over = Attention(), over
+
+    def forward(self, x):
+        self.attn(x)
+        self.over(self.attn)
+        return x
+
+
+GRID = TokenGrid(frames=2, rows=3, cols=4, stride=(8, 8))
+SITE = Site(0, "0.attn", heads=2, block="0")
+
+
+def nothing(attention):
+    """Leaves everything as it is."""
+
+
+def run_block(probes, over=nothing):
+    model = torch.nn.Sequential(Block(over))
+    recorder = Recorder(probes, [[4.0, 4.0]])
+    with recorder.attach(model, [SITE], TokenLayout("after"), GRID), recorder.step(0):
+        model(torch.ones(1, GRID.tokens, 16))
+    return model[0].attn
+
+
+class Keeps(Spy):
+    """Keeps its capture; reads `read` of it at once."""
+
+    def __init__(self, *needs, read=()):
+        self.needs, self.now = frozenset(needs), read
+
+    def read(self, capture, queries):
+        for part in self.now:
+            getattr(capture, part)
+        self.capture = capture
+        return super().read(capture, queries)
+
+
+@pytest.mark.parametrize("read", [(), ("q", "out")])
+def test_a_kept_capture_is_read_as_it_was_or_refused(read):
+    probe = Keeps("q", "out", read=read)
+    attention = run_block({"keeps": probe})
+    tokens = attention.q[0, :, : GRID.tokens].view(2, 2, 3, 4, 8)
+    assert torch.equal(probe.capture.q, tokens)
+    attention.q.add_(1)
+    with pytest.raises(CaptureError, match=r"q of 0.attn cannot be read any more(.|\n)*keep a clone"):
+        probe.capture.q  # noqa: B018
+    assert torch.equal(probe.capture.out.flatten(1, 3), attention.out[0, :, : GRID.tokens])
+
+
+@pytest.mark.parametrize("read", [(), ("q",)])
+def test_under_inference_mode_nobody_can_tell_so_a_kept_capture_is_refused(read):
+    probe = Keeps("q", read=read)
+    with torch.inference_mode():
+        run_block({"keeps": probe})
+        with pytest.raises(CaptureError, match="inference_mode"):
+            probe.capture.q  # noqa: B018
+
+
+@pytest.mark.parametrize("early", [(), ("out",)])
+def test_a_probe_of_the_hidden_state_is_not_shown_what_the_block_has_written_over(early):
+    """It is asked after the block, when the attention's memory may hold something else."""
+    probes = {"early": Keeps("out", read=early), "late": Keeps("out", "hidden", read=("hidden", "out"))}
+    run_block(probes)
+    with pytest.raises(CaptureError, match=r"out of 0\.attn cannot be read any more"):
+        run_block(probes, over=lambda attention: attention.out.mul_(2))
+    run_block(probes, over=lambda attention: attention.q.mul_(2))  # which is not read
+
+
+@pytest.mark.parametrize("part", ["q", "k", "k_text", "v", "out", "key_mask", "hidden"])
+@pytest.mark.parametrize("before", [(), ("part",)])
+def test_every_part_that_a_probe_writes_into_is_named(part, before):
+    need = {"k_text": "k", "key_mask": "mask"}.get(part, part)
+
+    def write(capture, queries):
+        getattr(capture, part)[:1].zero_()
+        return {-1: queries.xy[:, None].expand(-1, capture.grid.frames, -1)}
+
+    writer = Answers(write)
+    writer.needs = frozenset({need})
+    readers = {"reader": Keeps(need, read=(part,))} if before else {}
+    with pytest.raises(PluginError, match=rf"Probe 'writer' wrote into {part} of 0.attn"):
+        run_block({**readers, "writer": writer})
+
+
+def test_a_probe_that_writes_into_the_query_points_is_named():
+    def write(capture, queries):
+        queries.xy.add_(1)
+        return {-1: queries.xy[:, None].expand(-1, capture.grid.frames, -1)}
+
+    with pytest.raises(PluginError, match="Probe 'writer' wrote into the query points"):
+        run_block({"writer": Answers(write)})

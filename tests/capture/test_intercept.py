@@ -299,6 +299,68 @@ def test_an_interceptor_that_is_not_entered_or_is_dropped_stays_nowhere(model, x
     assert hooks_of(model) == []
 
 
+def test_what_can_be_told_at_once_is_a_usage_error(model):
+    class Pipeline:
+        transformer = model
+
+    for given, sites, edit, message in (
+        (None, NAMES, cut_off, "expected a torch module, got NoneType"),
+        (Pipeline(), NAMES, cut_off, "expected a torch module, got Pipeline(.|\n)*pipe.transformer"),
+        ([], NAMES, cut_off, "no module was given"),
+        (model, 5, cut_off, "sites are names or vcorr.Site records, got int"),
+        (model, [None], cut_off, "sites are names or vcorr.Site records, got NoneType"),
+        (model, NAMES, None, "must be a function, got NoneType"),
+    ):
+        with pytest.raises(UsageError, match=message), intercept(given, sites, edit):
+            pass
+
+
+def test_calls_after_an_interrupt_are_where_they_are_made(model, x):
+    """Ctrl-C, of which torch tells no hook: the block that it ended must not pass for the one that runs."""
+    seen = []
+
+    def interrupted(call, compute):
+        if not seen:
+            seen.append("interrupted")
+            raise KeyboardInterrupt
+        seen.append(call.name)
+        return compute(call)
+
+    with intercept(model, "blocks.1", interrupted):
+        with pytest.raises(KeyboardInterrupt):
+            model(x)
+        model(x)
+    assert seen == ["interrupted", "blocks.1"]
+
+
+def test_a_recorder_inside_an_edit_that_computes_nothing_or_twice_says_so(model, x):
+    def recorded(edit):
+        recorder = Recorder({"keep": Keep()}, np.array([[4, 4]], dtype=np.float32))
+        with intercept(model, NAMES, edit), recorder.attach(model, SITES, TokenLayout(), GRID), recorder.step(0):
+            model(x)
+
+    with pytest.raises(CaptureError, match=r"attention of blocks.0, blocks.1 to itself(.|\n)*after the recorder"):
+        recorded(lambda call, compute: torch.zeros_like(call.q))
+    with pytest.raises(CaptureError, match=r"blocks.0 computed attention twice(.|\n)*calls compute twice"):
+        recorded(lambda call, compute: (compute(call) + compute(call)) / 2)
+
+
+@pytest.mark.parametrize("watched", ["intercept", "recorder"])
+def test_a_compiled_wrapper_that_the_given_module_knows_nothing_of_is_seen_through(model, x, watched):
+    run = torch.compile(model, backend="eager", fullgraph=True)
+    plain, calls = run(x), []
+    if watched == "intercept":
+        with intercept(model, NAMES, lambda call, compute: calls.append(call.name) or compute(call)):
+            assert torch.equal(run(x), plain)
+    else:
+        keep = Keep()
+        recorder = Recorder({"keep": keep}, np.array([[4, 4]], dtype=np.float32))
+        with recorder.attach(model, SITES, TokenLayout(), GRID), recorder.step(0):
+            assert torch.equal(run(x), plain)
+        calls = [NAMES[layer] for layer in keep.seen]
+    assert calls == NAMES
+
+
 @pytest.mark.parametrize("how", ["torch.compile", "module.compile", "block"])
 def test_compiled_models_are_edited(model, x, how):
     with intercept(model, "blocks.0", cut_off):

@@ -1,6 +1,7 @@
 """One watch over passes: step, guidance branch and denoiser, whatever way the pipeline runs its branches."""
 
 import contextlib
+import functools
 import threading
 
 import pytest
@@ -9,6 +10,7 @@ from torch import nn
 
 from vcorr.capture import TokenLayout
 from vcorr.capture.passes import PassListener, PassWatch, arrived
+from vcorr.errors import UsageError
 
 X = torch.ones(1, 2)
 
@@ -182,6 +184,49 @@ def test_a_listener_that_comes_during_a_pass_is_told_of_it():
     with contextlib.ExitStack() as stack, watching(denoiser) as (watch, _), watch.listen(Opens()):
         denoiser(X)
     assert late.events == [(0, 0, "cond", 0)]
+
+
+def test_watches_are_closed_in_any_order():
+    denoiser = Denoiser()
+    first, second = PassWatch([denoiser], TokenLayout()), PassWatch([denoiser], TokenLayout())
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    with denoiser.cache_context("uncond"):
+        denoiser(X)
+    second.__exit__(None, None, None)
+    assert (first.seen, second.seen) == ({}, {"uncond": 1})
+    assert "cache_context" not in vars(denoiser)
+    assert denoiser.labels == ["uncond"]
+
+
+def test_a_patch_that_somebody_put_over_the_labels_stays():
+    denoiser = Denoiser()
+    with PassWatch([denoiser], TokenLayout()):
+        patched = denoiser.cache_context = functools.partial(denoiser.cache_context)
+    assert denoiser.cache_context is patched
+    with denoiser.cache_context("cond"):
+        denoiser(X)
+    assert denoiser.labels == ["cond"]
+
+
+def test_a_pass_that_was_interrupted_is_over_when_the_next_begins():
+    denoiser = Denoiser()
+    interrupt = denoiser.register_forward_hook(lambda *_: (_ for _ in ()).throw(KeyboardInterrupt), prepend=True)
+    with watching(denoiser, passes=("uncond", "cond")) as (watch, events):
+        with pytest.raises(KeyboardInterrupt):
+            denoiser(X)
+        interrupt.remove()
+        denoiser(X)
+        assert watch.current.number == 0
+        assert +watch.seen == {"uncond": 1}
+    assert events == [(0, 0, "uncond", 0), "failed", (0, 0, "uncond", 0)]
+
+
+def test_what_is_no_module_is_told():
+    for wrong in (None, "transformer", object()):
+        with pytest.raises(UsageError, match="expected a torch module"):
+            PassWatch([wrong], TokenLayout())
 
 
 def test_other_threads_do_not_count():

@@ -136,7 +136,7 @@ def test_it_reads_what_a_recorder_reads(denoiser):
 def test_queries_are_a_grid_over_the_frame_unless_given(denoiser):
     with record(denoiser) as rec:
         sample(denoiser, steps=1)
-    assert np.array_equal(rec.queries, query_grid(20, 24, 32))
+    assert rec.queries == vcorr.Queries.at(query_grid(20, 24, 32))
     given = torch.tensor([[3.0, 4.0], [30.0, 20.0]])
     with record(denoiser, queries=given) as rec:
         sample(denoiser, steps=1)
@@ -243,7 +243,65 @@ def test_a_model_that_recovers_from_an_error_goes_on(denoiser):
         with pytest.raises(KeyError):
             denoiser(tokens(), fail=True)
         denoiser(tokens())
-    assert where(rec) == [(1, 0)]
+    assert where(rec) == [(0, 0)]  # what is made in its place is the step
+    assert rec.steps == 1
+
+
+def test_a_model_that_is_interrupted_goes_on(denoiser):
+    """Ctrl-C, of which torch tells no hook."""
+    interrupt = denoiser.blocks[1].register_forward_pre_hook(lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    with record(denoiser, layers=[0, 2]) as rec:
+        with pytest.raises(KeyboardInterrupt):
+            denoiser(tokens())
+        interrupt.remove()
+        denoiser(tokens())
+    assert where(rec) == [(0, 0), (0, 2)]
+    assert rec.passes == {"cond": 1}
+
+
+def test_queries_lie_in_any_frame(denoiser):
+    several = vcorr.Queries(np.array([4, 0, 4, 1]), np.array([[3, 4], [3, 4], [30, 20], [30, 20]], np.float32))
+    rows = torch.from_numpy(np.column_stack([several.t, several.xy]))
+    found = []
+    for given in (several, rows, rows.numpy(), rows.tolist()):
+        with record(denoiser, queries=given, layers=[1]) as rec:
+            sample(denoiser, steps=1)
+        assert rec.queries == several
+        found.append(rec.predictions[0].xy)
+    assert all(np.array_equal(found[0], other) for other in found[1:])
+    for index, (frame, latent) in enumerate(zip(several.t, [1, 0, 1, 1], strict=True)):
+        with record(denoiser, queries=vcorr.Queries.at(several.xy[index : index + 1], int(frame)), layers=[1]) as rec:
+            sample(denoiser, steps=1)
+        assert np.array_equal(rec.predictions[0].xy[0], found[0][index])
+        assert np.array_equal(found[0][index, latent], several.xy[index])
+
+
+def test_guidance_that_does_not_come_as_declared_is_told():
+    """Three passes without labels: which of them was conditional, nobody can tell."""
+    denoiser = Denoiser(labels=False)
+    with (
+        pytest.raises(UsageError, match=r"2 passes a step, uncond, cond; 1 of them did not come(.|\n)*cache_context"),
+        record(denoiser, layout=layout(passes=("uncond", "cond"))),
+    ):
+        [denoiser(tokens()) for _ in range(3)]
+
+
+def test_labels_of_another_thread_are_not_ours(denoiser):
+    labelled, read = threading.Event(), threading.Event()
+
+    def other():
+        with denoiser.cache_context("uncond"):
+            labelled.set()
+            read.wait(60)
+
+    thread = threading.Thread(target=other)
+    with record(denoiser) as rec:
+        thread.start()
+        labelled.wait(60)
+        denoiser(tokens())
+        read.set()
+        thread.join()
+    assert rec.passes == {"cond": 1}
 
 
 # --------------------------------------------------------------------------------------------------------- bad usage
@@ -257,8 +315,11 @@ def test_a_model_that_recovers_from_an_error_goes_on(denoiser):
         ({"layers": []}, "layers must be indices"),
         ({"layers": [-1]}, "layers must be indices"),
         ({"steps": [0.5]}, "steps must be indices"),
-        ({"queries": np.zeros((3, 3))}, r"queries must be \(N, 2\)"),
-        ({"queries": np.zeros((0, 2))}, "queries"),
+        ({"queries": np.zeros((3, 4))}, r"queries must have shape \(N, 2\)"),
+        ({"queries": np.zeros((0, 2))}, "no queries"),
+        ({"queries": [[1.0, 2.0], [3.0]]}, r"record\(\): .*(.|\n)*queries=\[\[x, y\]"),
+        ({"queries": "middle"}, r"queries must have shape(.|\n)*rows of \[t, x, y\]"),
+        ({"queries": [[0.0, float("nan")]]}, "finite"),
         ({"variant": "published"}, "Unknown variant 'published'"),
         ({"layout": 3}, "layout must be a vcorr.Layout"),
         ({"grid": GRID}, "brings its grid"),
@@ -280,7 +341,7 @@ def test_bad_usage_is_told_at_once(denoiser, options, message):
 def test_things_that_are_no_module_are_told():
     with pytest.raises(UsageError, match=r"expected a torch module, got SimpleNamespace(.|\n)*pipe.transformer"):
         record(SimpleNamespace(transformer=Denoiser()))
-    with pytest.raises(UsageError, match=r"got NoneType(.|\n)*record\(pipe.transformer"):
+    with pytest.raises(UsageError, match=r"got NoneType(.|\n)*pipe.transformer"):
         record(None)
 
 

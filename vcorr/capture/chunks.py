@@ -44,7 +44,8 @@ class FramesSeen:
                 f"Step {self._step}: {name} {what} {came}.",
                 hint="One call per site and step is read. Guidance branches that run one after the other: "
                 "TokenLayout(passes=('cond', 'uncond')), in their order. A model that attends to the rows of a batch "
-                "one by one: TokenLayout(per_sample=True).",
+                "one by one: TokenLayout(per_sample=True). An interceptor around it that calls compute twice: open it "
+                "inside.",
             )
         self._seen[name] = first + frames
         return slice(first, first + frames)

@@ -6,7 +6,7 @@ Shape legend: B batch, H heads, N tokens, D head width.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, fields
 from typing import Any
@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vcorr.capture.modules import find
+from vcorr.capture.modules import denoisers_of, find
 from vcorr.capture.passes import Pass, PassListener, PassWatch
 from vcorr.capture.records import TokenLayout
 from vcorr.capture.split import check_layout
@@ -98,10 +98,13 @@ def intercept(
     Raises:
         CaptureError: a site does not exist, made no call of attention, or the interceptor returned something else than
             an output.
-        UsageError: no site is named, or the layout contradicts itself.
+        UsageError: no site is named, something is no module or no function.
+        PluginError: the layout contradicts itself.
     """
     known = _sites(sites)
-    modules = (module,) if isinstance(module, nn.Module) else tuple(module)
+    modules = denoisers_of(module, "intercept()")
+    if not callable(interceptor):
+        raise UsageError(f"intercept(): the interceptor must be a function, got {type(interceptor).__name__}.")
     with ExitStack() as stack:
         if watch is None:
             layout = layout or TokenLayout()
@@ -156,7 +159,10 @@ def _checkpointed(name: str) -> CaptureError:
 
 def _sites(sites: str | Site | Sequence[str | Site]) -> dict[str, Site]:
     """The sites by name; names alone are numbered in their order."""
-    given = [sites] if isinstance(sites, (str, Site)) else list(sites)
+    given = [sites] if isinstance(sites, (str, Site)) or not isinstance(sites, Iterable) else list(sites)
+    wrong = [site for site in given if not isinstance(site, (str, Site))]
+    if wrong:
+        raise UsageError(f"intercept(): sites are names or vcorr.Site records, got {type(wrong[0]).__name__}.")
     if not given:
         raise UsageError("intercept(): no site was named.", hint="For example: sites=['transformer_blocks.3.attn1']")
     records = [site if isinstance(site, Site) else Site(layer, site) for layer, site in enumerate(given)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -14,32 +15,62 @@ BATCHED = "cond_uncond"
 PREDICTED = "pred_"
 """What diffusers' guiders put before the name of a branch."""
 
+Told = Callable[[str | None], None]
+"""Called with the label of the passes that follow, and with None after them."""
+
+
+class _Labelled:
+    """A denoiser whose labels somebody is told of; as it was once nobody is, in whatever order they leave."""
+
+    def __init__(self, denoiser: nn.Module) -> None:
+        self.listeners: list[Told] = []
+        self._members = vars(denoiser)
+        self._own = self._members.get("cache_context")
+        self._original: Any = denoiser.cache_context
+        self._patch = self._members["cache_context"] = self._cache_context
+
+    @contextmanager
+    def _cache_context(self, name: str, **fields: Any) -> Iterator[None]:
+        told = tuple(self.listeners)
+        for tell in told:
+            tell(name)
+        try:
+            with self._original(name, **fields):
+                yield
+        finally:
+            for tell in told:
+                tell(None)
+
+    def restore(self) -> None:
+        # a patch that somebody put over ours is not ours to undo
+        if self._members.get("cache_context") is self._patch:
+            del self._members["cache_context"]
+            if self._own is not None:
+                self._members["cache_context"] = self._own
+
+
+_labelled: dict[nn.Module, _Labelled] = {}
+_lock = threading.Lock()
+
 
 @contextmanager
-def pass_labels(denoiser: nn.Module, tell: Callable[[str | None], None]) -> Iterator[None]:
+def pass_labels(denoiser: nn.Module, tell: Told) -> Iterator[None]:
     """Tells `tell` the label of the passes that follow, None after them, while the block runs.
 
     Denoisers without `cache_context` never tell any.
     """
-    original = getattr(denoiser, "cache_context", None)
-    if original is None:
+    if getattr(denoiser, "cache_context", None) is None:
         yield
         return
-
-    @contextmanager
-    def cache_context(name: str, **fields: Any) -> Iterator[None]:
-        tell(name)
-        try:
-            with original(name, **fields):
-                yield
-        finally:
-            tell(None)
-
-    own = denoiser.__dict__.get("cache_context")
-    denoiser.__dict__["cache_context"] = cache_context
+    with _lock:
+        if denoiser not in _labelled:
+            _labelled[denoiser] = _Labelled(denoiser)
+        listeners = _labelled[denoiser].listeners
+        listeners.append(tell)
     try:
         yield
     finally:
-        del denoiser.__dict__["cache_context"]
-        if own is not None:
-            denoiser.__dict__["cache_context"] = own
+        with _lock:
+            listeners.remove(tell)
+            if not listeners:
+                _labelled.pop(denoiser).restore()

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import difflib
+import sys
 import threading
 from collections.abc import Callable, Collection, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import Any
 
 import torch
 from torch import nn
 
-from vcorr.errors import CaptureError
+from vcorr.errors import CaptureError, UsageError
 
 _SHOWN = 6
 
@@ -53,6 +54,33 @@ def _eagerly() -> AbstractContextManager[Any]:
 
 eager = Shared(_eagerly)
 """While anybody uses it, modules under torch.compile run as they were written."""
+
+
+def run_eagerly(*, compiled: bool) -> AbstractContextManager[Any]:
+    """Compiled modules run as they were written inside the block, where there are any.
+
+    compiled: whether the module that is watched is known to be one. A compiled wrapper around it, which the module
+    knows nothing of, may run as well; there is none before torch's compiler has been imported.
+    """
+    wrapped = "torch._dynamo" in sys.modules and hasattr(torch.compiler, "set_stance")
+    return eager.use() if compiled or wrapped else nullcontext()
+
+
+def denoisers_of(given: Any, who: str) -> tuple[nn.Module, ...]:
+    """The modules that `who` was given: one, or several that take turns.
+
+    Raises:
+        UsageError: something is no module, a diffusers pipeline for one.
+    """
+    several = tuple(given) if isinstance(given, (list, tuple)) else (given,)
+    if not several:
+        raise UsageError(f"{who}: no module was given.", hint="Give it the denoiser: pipe.transformer")
+    for one in several:
+        if not isinstance(one, nn.Module):
+            parts = [name for name in ("transformer", "unet") if isinstance(getattr(one, name, None), nn.Module)]
+            hint = f"Give it the denoiser: pipe.{parts[0]}" if parts else "For example: pipe.transformer"
+            raise UsageError(f"{who}: expected a torch module, got {type(one).__name__}.", hint=hint)
+    return several
 
 
 def find_all(module: nn.Module, names: Collection[str]) -> tuple[dict[str, nn.Module], bool]:

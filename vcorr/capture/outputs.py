@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import nn
 
-from vcorr.capture.modules import eager, find_all
+from vcorr.capture.modules import find_all, run_eagerly
 from vcorr.capture.tap import rehearsing
 
 OutputObserver = Callable[[str, Any], None]
@@ -41,8 +41,7 @@ def watch_outputs(module: nn.Module, names: Collection[str], observer: OutputObs
         return see
 
     with ExitStack() as stack:
-        if compiled:
-            stack.enter_context(eager.use())
+        stack.enter_context(run_eagerly(compiled=compiled))
         for name, target in targets.items():
             stack.callback(target.register_forward_hook(hook(name)).remove)
         yield

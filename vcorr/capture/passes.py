@@ -19,7 +19,7 @@ from typing import Any
 from torch import nn
 
 from vcorr.capture.labels import BATCHED, PREDICTED, pass_labels
-from vcorr.capture.modules import eager, find
+from vcorr.capture.modules import denoisers_of, find, run_eagerly
 from vcorr.capture.records import TokenLayout
 from vcorr.capture.rows import CONDITIONAL, branches_of_call
 from vcorr.capture.tap import AttentionCall, batch_of, recomputing
@@ -81,7 +81,7 @@ class PassWatch:
     """
 
     def __init__(self, denoisers: Sequence[nn.Module], layout: TokenLayout) -> None:
-        self.denoisers = tuple(denoisers)
+        self.denoisers = denoisers_of(tuple(denoisers), "PassWatch()")
         self.layout = layout
         self.seen: Counter[str] = Counter()
         """How many passes of each branch have come; a pass of several branches counts for each."""
@@ -101,8 +101,7 @@ class PassWatch:
             for index, denoiser in enumerate(self.denoisers):
                 module, compiled = find(denoiser, "")
                 assert module is not None  # the empty name is the module itself
-                if compiled:
-                    stack.enter_context(eager.use())
+                stack.enter_context(run_eagerly(compiled=compiled))
                 stack.enter_context(pass_labels(module, self._labelled))
                 before = partial(self._before, index)
                 stack.callback(module.register_forward_pre_hook(before, with_kwargs=True).remove)
@@ -155,6 +154,11 @@ class PassWatch:
     # ---------------------------------------------------------------------------------------------------------- passes
 
     @property
+    def unfinished(self) -> int:
+        """How many of the declared `passes` a last step without labels lacks; 0 where nothing is missing."""
+        return -self._unlabelled % len(self.layout.passes) if self.layout.passes else 0
+
+    @property
     def current(self) -> Pass | None:
         """The pass that runs now in the thread of the watch.
 
@@ -189,6 +193,8 @@ class PassWatch:
     def _before(self, denoiser: int, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         if threading.get_ident() != self._thread or recomputing():
             return
+        while self._running:  # torch tells nobody of a pass that Ctrl-C has ended
+            self._end(failed=True)
         branches, ordered = self._branches(args, kwargs)
         if self._counted and not self._came.isdisjoint(branches):
             self.next_step()
@@ -206,8 +212,10 @@ class PassWatch:
         # a pre-hook of somebody else may have raised before ours ran: then there is nothing of ours to end
         if not self._running or self._running[-1].denoiser != denoiser:
             return
+        self._end(failed=result is None)  # as torch announces it
+
+    def _end(self, *, failed: bool) -> None:
         now = self._running.pop()
-        failed = result is None  # as torch announces it
         if failed:
             self._uncount(now)
         for listener in tuple(self._listeners):
@@ -233,6 +241,8 @@ class PassWatch:
         return self.layout.branches if several else (CONDITIONAL,), False
 
     def _labelled(self, label: str | None) -> None:
+        if threading.get_ident() != self._thread:
+            return
         if label is None:
             self._labels.pop()
         else:

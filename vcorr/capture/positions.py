@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vcorr.capture.modules import eager, find_all
+from vcorr.capture.modules import find_all, run_eagerly
 from vcorr.capture.records import TokenLayout
 from vcorr.capture.rows import CONDITIONAL, branches_of_call
 from vcorr.capture.tap import AttentionCall, rehearsal, rehearsing
@@ -62,8 +62,7 @@ def watch_positions(
     with ExitStack() as stack:
         for site, grid in sites:
             stage, compiled = _stage(module, site, grid, layout)
-            if compiled:
-                stack.enter_context(eager.use())
+            stack.enter_context(run_eagerly(compiled=compiled))
             stack.callback(stage.target.register_forward_pre_hook(before(stage), with_kwargs=True).remove)
         yield
 

@@ -65,6 +65,7 @@ class Asked:
         """The answers of one probe, which is asked once for the points of each frame."""
         probe, shown, variants = self.probes[name], capture.restricted(self.needs[name]), self.variants[name]
         groups = [(index, ask(name, probe, shown, points, variants)) for points, index in self.points]
+        shown.leave()
         return joined(groups, sum(len(points) for points, _ in self.points))
 
 

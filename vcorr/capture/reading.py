@@ -16,7 +16,7 @@ from torch import Tensor
 
 from vcorr.bases import ProbeBase, with_defaults
 from vcorr.capture.needs import PARTS
-from vcorr.capture.records import Capture
+from vcorr.capture.records import Capture, version_of
 from vcorr.errors import NumericalError, PluginError
 from vcorr.functional.queries import QueryPoints
 from vcorr.geometry import TokenGrid
@@ -27,6 +27,7 @@ from vcorr.variants import DEFAULT_VARIANT, NamedVariant
 ROW_PARTS = ("peak_self", "peak_text", "sum_cross", "sum_self", "sum_text")
 """The parts of `vcorr.protocols.Rows` with one number a query point, in the order they are packed after peak_cross."""
 TEXT_PARTS = ("peak_text", "sum_text")
+_OUT_OF_PLACE = "Compute out of place: x = x * 2 in place of x *= 2, softmax(x) in place of softmax_(x), or clone it."
 EXTRAS = ("visible", "confidence")
 """What a probe may answer with its positions, one number per point and latent frame."""
 
@@ -85,17 +86,24 @@ def ask(
     """
     capture.watch_writes()
     asked = _asked(name, probe, capture, points, variants)
-    written = capture.written()
-    if written is not None:
-        raise PluginError(
-            f"Probe {name!r} wrote into {written} of {capture.site.name}, which is the model's own memory.",
-            hint="Compute out of place: x = x * 2 in place of x *= 2, softmax(x) in place of softmax_(x), or clone it.",
-        )
+    _check_untouched(name, capture, points)
     return [
         _answer(name, probe, capture, len(points), variant, head, answer)
         for variant, answers in zip(variants, asked, strict=True)
         for head, answer in _by_head(name, answers)
     ]
+
+
+def _check_untouched(name: str, capture: Capture, points: QueryPoints) -> None:
+    """Raises PluginError when a probe has written into what it was shown."""
+    written = capture.written()
+    if written is not None:
+        raise PluginError(
+            f"Probe {name!r} wrote into {written} of {capture.site.name}, which is the model's own memory.",
+            hint=_OUT_OF_PLACE,
+        )
+    if version_of(points.xy):
+        raise PluginError(f"Probe {name!r} wrote into the query points, which all probes share.", hint=_OUT_OF_PLACE)
 
 
 def _by_head(name: str, answers: Any) -> Iterable[tuple[int, Any]]:

@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
 from vcorr.capture.latents import check_latents
-from vcorr.capture.modules import shorten
+from vcorr.capture.modules import denoisers_of, shorten
 from vcorr.capture.needs import POSITIONS, UNROTATED, check_sites
 from vcorr.capture.outputs import watch_outputs
 from vcorr.capture.passes import Pass, PassListener, PassWatch, arrived
@@ -117,8 +117,8 @@ class Recorder:
             watch: of the denoisers' passes, where one is open already.
 
         Raises:
-            UsageError: a chosen layer does not exist, a query lies outside the grid, or a probe reads what a site does
-                not say where to find.
+            UsageError: something is no module, a chosen layer does not exist, a query lies outside the grid, or a probe
+                reads what a site does not say where to find.
             CaptureError: a site's module does not exist, its attention could not be seen, no step ran, or blocks are
                 nested.
             PluginError: sites or layout contradict themselves.
@@ -126,7 +126,7 @@ class Recorder:
         if self._watched is not None:
             raise CaptureError("recorder.attach() is open already: attach one denoiser after the other.")
         check_layout(layout)
-        modules = (denoisers,) if isinstance(denoisers, nn.Module) else tuple(denoisers)
+        modules = denoisers_of(denoisers, "recorder.attach()")
         chosen = self._chosen_sites(sites, grid, type(modules[0]).__name__)
         before = len(self._steps_done)
         with ExitStack() as stack:

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, cast
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, cast
 
-from vcorr.errors import PluginError
+from vcorr.errors import CaptureError, PluginError
 from vcorr.geometry import TokenGrid
 from vcorr.records import Site
 
@@ -55,7 +56,9 @@ class Capture:
     means 1/sqrt(d).
 
     Its tensors are made when they are first read, once for all probes. Each is given as a tensor, as a function that
-    makes it, or as None; reading one that is None is an error.
+    makes it, or as None; reading one that is None is an error. A probe that keeps the capture keeps the model's tensors
+    with it; what the model has written over by then is refused, and so is everything under `torch.inference_mode`,
+    where nobody can tell.
 
     Args:
         site: the attention module.
@@ -97,7 +100,6 @@ class Capture:
         scale: float | None = None,
     ) -> None:
         self.site, self.grid, self.step, self.noise, self.scale = site, grid, step, noise, scale
-        self._key_mask = key_mask
         self._parts: dict[str, Any] = {
             "q": q,
             "k": k,
@@ -109,9 +111,11 @@ class Capture:
             "k_unrotated": k_unrotated,
             "q_position": q_position,
             "k_position": k_position,
+            "key_mask": key_mask,
         }
         self._versions: dict[str, int] = {}
         self._allowed: frozenset[str] | None = None
+        self._later = False
 
     @property
     def q(self) -> Tensor:
@@ -167,14 +171,14 @@ class Capture:
     def key_mask(self) -> Tensor | None:
         """(n,) bool, True where a text token is real; None when the model masks nothing."""
         self._check_allowed("mask", "key_mask")
-        if callable(self._key_mask):
-            self._key_mask = self._key_mask()
-        return self._key_mask
+        return self._made_part("key_mask")
 
     def replace(self, **changes: Any) -> Capture:
         """The capture with some of its arguments changed; parts that were made stay made."""
         own = {"site": self.site, "grid": self.grid, "step": self.step, "noise": self.noise, "scale": self.scale}
-        return Capture(**{**own, **self._parts, "key_mask": self._key_mask, **changes})
+        changed = Capture(**{**own, **self._parts, **changes})
+        changed._versions.update({name: seen for name, seen in self._versions.items() if name not in changes})
+        return changed
 
     def restricted(self, needs: frozenset[str]) -> Capture:
         """The same capture for a probe that declared `needs`: reading something else is an error."""
@@ -183,25 +187,41 @@ class Capture:
         return own
 
     def watch_writes(self) -> None:
-        """From now on `written` reports writes into the tensors."""
-        self._versions.update((name, _version(part)) for name, part in self._made())
+        """From now on `written` reports writes into the tensors; what the model has written over cannot be read."""
+        for name, part in self._made():
+            if self._versions.setdefault(name, version_of(part)) != version_of(part):
+                self._parts[name] = partial(_refuse, self.site, name)
 
     def written(self) -> str | None:
         """The name of a tensor that was written into since `watch_writes`, or since it was made; None if there is none.
 
         Writes into tensors of `torch.inference_mode`, which keep no count, are not found.
         """
-        return next((name for name, part in self._made() if self._versions.get(name, -1) != _version(part)), None)
+        return next((name for name, part in self._made() if self._changed(name, part)), None)
+
+    def leave(self) -> None:
+        """From now on a part can be read only as long as it is known that nobody has written over it."""
+        self._later = True
 
     def _part(self, name: str) -> Tensor:
-        part = self._parts[name]
         self._check_allowed("k" if name == "k_text" else name, name)
+        part = self._made_part(name)
         if part is None:
             raise _not_captured(self.site, name, name)
+        return part
+
+    def _made_part(self, name: str) -> Tensor | None:
+        part = self._parts[name]
         if callable(part) and not _is_tensor(part):
             part = self._parts[name] = part()
-            self._versions[name] = _version(part)
-        return cast("Tensor", part)
+            if part is not None:
+                self._versions[name] = version_of(part)
+        if self._later and part is not None and (part.is_inference() or self._changed(name, part)):
+            _refuse(self.site, name)
+        return cast("Tensor | None", part)
+
+    def _changed(self, name: str, part: Tensor) -> bool:
+        return self._versions.get(name, -1) != version_of(part)
 
     def _check_allowed(self, need: str, name: str) -> None:
         if self._allowed is not None and need not in self._allowed:
@@ -218,10 +238,24 @@ def _not_captured(site: Site, need: str, name: str) -> PluginError:
     )
 
 
+def _refuse(site: Site, name: str) -> NoReturn:
+    raise overwritten(site.name, name)
+
+
+def overwritten(site: str, name: str) -> CaptureError:
+    """What is raised where a tensor is asked for that the model may have written over."""
+    return CaptureError(
+        f"{name} of {site} cannot be read any more: the model has written over it, or under torch.inference_mode may "
+        "have, without a trace.",
+        hint="Read it in the probe's read(), and keep a clone. A probe that needs 'hidden' is asked after the block: "
+        "read attention in another one.",
+    )
+
+
 def _is_tensor(part: Any) -> bool:
     return hasattr(part, "is_inference")
 
 
-def _version(tensor: Tensor) -> int:
+def version_of(tensor: Tensor) -> int:
     """How often a tensor was written into; views share the count of what they are views of."""
     return 0 if tensor.is_inference() else tensor._version

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from vcorr.capture.mask import TextMask, text_mask
 from vcorr.capture.needs import POSITIONS, UNROTATED
-from vcorr.capture.records import Capture, TokenLayout
+from vcorr.capture.records import Capture, TokenLayout, overwritten, version_of
 from vcorr.capture.rows import CONDITIONAL, channels_on_grid, conditional_rows, heads_on_grid, tokens_of_a_row
 from vcorr.capture.tap import AttentionCall
 from vcorr.errors import CaptureError, PluginError
@@ -71,6 +71,7 @@ class Split:
     def __post_init__(self) -> None:
         self._ranges  # noqa: B018  # raises
         _check_heads(self.call, self.site)
+        self._versions  # noqa: B018  # as they are now
 
     @cached_property
     def frames(self) -> int:
@@ -99,10 +100,10 @@ class Split:
             self.grid,
             step,
             noise,
-            q=partial(self._video, call.q),
-            k=partial(self._video, call.k),
-            v=partial(self._video, call.v),
-            out=None if call.out is None else partial(self._video, call.out),
+            q=partial(self._video, "q", call.q),
+            k=partial(self._video, "k", call.k),
+            v=partial(self._video, "v", call.v),
+            out=None if call.out is None else partial(self._video, "out", call.out),
             k_text=self._text_keys,
             q_unrotated=self._turned_back("q_unrotated"),
             k_unrotated=self._turned_back("k_unrotated"),
@@ -119,13 +120,25 @@ class Split:
     def _rows(self, tensor: Tensor) -> Tensor:
         return conditional_rows(self.call.name, tensor, self.site.factorised, self.grid, self.layout)
 
-    def _video(self, whole: Tensor) -> Tensor:
+    def _video(self, part: str, whole: Tensor) -> Tensor:
         tokens, _ = self._ranges
+        self._check_untouched(part, whole)
         return self._per_head(heads_on_grid(self._rows(whole)[:, :, tokens], self.site.factorised, self.grid))
 
     def _text_keys(self) -> Tensor:
         _, text = self._ranges
+        self._check_untouched("k", self.call.k)
         return self._per_head(self._rows(self.call.k)[0, :, text])
+
+    @cached_property
+    def _versions(self) -> Mapping[str, int]:
+        parts = {name: getattr(self.call, name) for name in ("q", "k", "v", "out")}
+        return {name: version_of(tensor) for name, tensor in parts.items() if tensor is not None}
+
+    def _check_untouched(self, part: str, whole: Tensor) -> None:
+        """Raises CaptureError where the model has written over a tensor before anybody read it."""
+        if self._versions.get(part, version_of(whole)) != version_of(whole):
+            raise overwritten(self.call.name, part)
 
     def _per_head(self, one: Tensor) -> Tensor:
         return _per_head(one, self.call.q.shape[1])
@@ -150,7 +163,7 @@ class Split:
     def _placed(self, part: str) -> Callable[[], Tensor] | None:
         if self.positions is None:
             return None
-        return partial(self._video, getattr(self.positions, POSITIONS[part]))
+        return partial(self._video, part, getattr(self.positions, POSITIONS[part]))
 
 
 def split_call(

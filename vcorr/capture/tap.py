@@ -33,7 +33,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from vcorr.capture.modules import Shared, eager, find_all, shorten
+from vcorr.capture.modules import Shared, find, find_all, run_eagerly, shorten
 from vcorr.errors import CaptureError
 
 _ARGUMENTS = ("query", "key", "value", "attn_mask", "dropout_p", "is_causal")
@@ -97,6 +97,8 @@ class _Run:
     name: str
     batch: int | None
     calls: int = 0
+    attended: bool = False
+    """Whether it computed attention, be it that none of it came here."""
 
 
 class Tap:
@@ -124,6 +126,7 @@ class Tap:
         self._thread = 0
         self._running: list[_Run] = []
         self._silent: dict[str, str] = {}
+        self._skipped: set[str] = set()
 
     def __enter__(self) -> Tap:
         if self._open is not None:
@@ -132,11 +135,13 @@ class Tap:
         self._thread = threading.get_ident()
         self._running.clear()
         self._silent.clear()
+        self._skipped.clear()
         with ExitStack() as stack:
+            if targets:
+                self._forget_interrupted(stack)
             for name, target in targets.items():
                 self._hook(stack, name, target)
-            if compiled:
-                stack.enter_context(eager.use())
+            stack.enter_context(run_eagerly(compiled=compiled))
             stack.enter_context(_patch.use())
             # the list itself is kept: the tap may be closed by another thread than its own
             listening = _here.taps
@@ -156,12 +161,29 @@ class Tap:
 
     def check(self) -> None:
         """Raises CaptureError when a tapped module has run so far without a call the tap could see."""
+        if self._skipped:
+            raise CaptureError(
+                f"An interceptor that was opened before kept the attention of {shorten(sorted(self._skipped))} to "
+                "itself: it did not call compute, so nothing was computed that could be seen here.",
+                hint="Open the interceptor inside, after the recorder, or let it call compute.",
+            )
         if self._silent:
             raise CaptureError(
                 f"{len(self._silent)} attention module(s) ran without calling scaled_dot_product_attention: "
                 f"{shorten(f'{name} ({kind})' for name, kind in self._silent.items())}.",
                 hint=_SILENT_HINT,
             )
+
+    def _forget_interrupted(self, stack: ExitStack) -> None:
+        """When the model begins, none of its modules runs: torch tells nobody of one that Ctrl-C has ended."""
+
+        def begin(module: nn.Module, args: Any) -> None:
+            if threading.get_ident() == self._thread and not recomputing():
+                self._running.clear()
+
+        whole = find(self._module, "")[0]
+        assert whole is not None  # the empty name is the module itself
+        stack.callback(whole.register_forward_pre_hook(begin).remove)
 
     def _hook(self, stack: ExitStack, name: str, target: nn.Module) -> None:
         def enter(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -181,9 +203,18 @@ class Tap:
         index = next((i for i in reversed(range(len(self._running))) if self._running[i].name == name), None)
         if index is None:
             return
-        if not failed and not self._running[index].calls:
-            self._silent[name] = _describe(module)
+        run = self._running[index]
+        if not failed and not run.calls:
+            if run.attended:
+                self._skipped.add(name)
+            else:
+                self._silent[name] = _describe(module)
         del self._running[index:]
+
+    def _announce(self) -> None:
+        """Tells that attention is about to be computed, which interceptors opened before may keep to themselves."""
+        if self._running:
+            self._running[-1].attended = True
 
     def _attend(self, call: AttentionCall, compute: Compute) -> Tensor:
         """This tap's part of the chain; calls outside its modules pass straight through."""
@@ -246,7 +277,12 @@ def attend(call: AttentionCall, compute: Compute) -> Tensor:
     """
     if _here.busy:
         return compute(call)
-    links = [_here.rehearsal] if _here.rehearsal is not None else [tap._attend for tap in _here.taps]
+    if _here.rehearsal is not None:
+        links = [_here.rehearsal]
+    else:
+        links = [tap._attend for tap in _here.taps]
+        for tap in _here.taps:
+            tap._announce()
     if not links:
         return compute(call)
     with unheard():

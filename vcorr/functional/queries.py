@@ -15,6 +15,7 @@ from vcorr.errors import UsageError
 from vcorr.functional.arguments import host_numbers
 from vcorr.geometry import TokenGrid, check_grid
 from vcorr.metrics.difftrack import exchanged_tokens, field_samples
+from vcorr.records import Queries
 from vcorr.variants import Variant, switches_of
 
 
@@ -102,12 +103,15 @@ class QueryPoints:
 _Locate = Callable[[TokenGrid, NDArray[np.float32], torch.device | str, int], QueryTokens]
 
 
-def query_points(queries: Tensor | ArrayLike | QueryPoints, query_frame: int = 0) -> QueryPoints:
+def query_points(queries: Tensor | ArrayLike | QueryPoints | Queries, query_frame: int = 0) -> QueryPoints:
     """`queries` as `QueryPoints`: they themselves if they are, else points of `query_frame`.
 
     Raises:
-        UsageError: not an (N, 2) array of numbers, or `QueryPoints` of another frame than `query_frame` says.
+        UsageError: not an (N, 2) array of numbers, `QueryPoints` of another frame than `query_frame` says, or `Queries`
+            of several frames.
     """
+    if isinstance(queries, Queries):
+        queries = _of_one_frame(queries, query_frame)
     if not isinstance(queries, QueryPoints):
         return QueryPoints(queries, query_frame)
     if checked_frame(query_frame) not in (0, queries.frame):
@@ -180,6 +184,16 @@ def upload(array: ArrayLike, device: torch.device | str) -> Tensor:
     """A copy of a small host array on `device`, without waiting for the device's queue."""
     # the copy owns its memory: the caller may change the array afterwards
     return torch.from_numpy(np.array(array)).to(device, non_blocking=True)
+
+
+def _of_one_frame(queries: Queries, query_frame: int) -> QueryPoints:
+    frames = [frame for frame, _ in queries.by_frame()] or [query_frame]
+    if len(frames) > 1:
+        raise UsageError(
+            f"queries: {len(queries)} points in {len(frames)} frames; a call takes those of one frame.",
+            hint="For each: for frame, index in queries.by_frame(): ... queries[index] ...",
+        )
+    return QueryPoints(queries.xy, frames[0])
 
 
 def _query_latent(grid: TokenGrid, frame: int) -> int:
