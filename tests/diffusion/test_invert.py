@@ -312,6 +312,16 @@ def test_an_adapter_that_encodes_in_its_own_way_has_to_decode(ltx):
     model.adopt(ltx.pipe, "cpu")
     with pytest.raises(UsageError, match="Own encodes videos in a way of its own"):
         model.check_settings(RunSettings("invert", (0,), 4))
+    assert Own.modes == ("renoise", "generate")  # so that a run is refused before anything is loaded
+
+    class Both(Own):
+        def decode(self, latents, video_frames):
+            return super().decode(latents, video_frames)
+
+    class Told(Own):
+        modes = ("renoise",)
+
+    assert (Both.modes, Told.modes) == (("renoise", "generate", "invert"), ("renoise",))
 
 
 def test_clips_without_video_and_steps_that_are_not_there(ltx, clip):

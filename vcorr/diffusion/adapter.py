@@ -128,11 +128,19 @@ class DiffusersVideoModel(VideoModelBase, Generic[C]):
     frame_inputs: ClassVar[tuple[str, ...]] = ()
     """Arguments of the denoiser that have a row per frame, where the others have one for the whole video."""
     modes: tuple[Mode, ...] = ("renoise", "generate", "invert")
-    """The modes it knows; `check_settings` refuses `invert` where the scheduler cannot be walked back."""
+    """The modes it knows. An adapter with an `encode` of its own and no `decode` does not know `invert`, which has to
+    show what it made; `check_settings` refuses `invert` where the scheduler cannot be walked back."""
+    _said_modes: ClassVar[tuple[Mode, ...]] = modes
     needs_image: bool = False
     """Whether sampling starts from an image, frame 0 of the clip's video."""
     steps: int = 50
     """Sampling steps by default."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        cls._said_modes = vars(cls).get("modes", cls._said_modes)
+        blind = cls.encode is not DiffusersVideoModel.encode and cls.decode is DiffusersVideoModel.decode
+        cls.modes = tuple(mode for mode in cls._said_modes if not (blind and mode == Invert.name))
 
     def __init__(self, config: C, card: str = "", configs: str = "") -> None:
         self.device = "cpu"
@@ -585,12 +593,11 @@ class DiffusersVideoModel(VideoModelBase, Generic[C]):
         if settings.cfg not in (None, 1):
             raise UsageError(
                 f"Mode invert follows the conditional prediction alone, not cfg {settings.cfg:g}.",
-                hint="Leave --set cfg out, or say 1.",
+                hint="Leave --cfg out, or say 1.",
             )
-        own = type(self)
-        if own.encode is not DiffusersVideoModel.encode and own.decode is DiffusersVideoModel.decode:
+        if Invert.name not in self.modes:
             raise UsageError(
-                f"Mode invert cannot show what it made: {own.__name__} encodes videos in a way of its own.",
+                f"Mode invert cannot show what it made: {type(self).__name__} encodes videos in a way of its own.",
                 hint="Its adapter has to override `decode` as well. Other models: --mode renoise.",
             )
 

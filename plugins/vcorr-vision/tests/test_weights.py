@@ -142,10 +142,19 @@ def test_data_without_videos(capsys):
     assert (code, "name data with videos" in printed) == (2, True)
 
 
-def test_dift_generates_nothing(capsys):
-    model = ("--model", "dift-sd1.5", "--data", "sprites", "--weights", "random", "--probe", "hidden")
-    code, printed = vcorr(capsys, "run", *model, "--mode", "generate")
-    assert (code, "generates none" in printed) == (2, True)
+@pytest.mark.parametrize("mode", ["generate", "invert"])
+@pytest.mark.parametrize(
+    ("name", "reason", "way_out"),
+    [
+        ("dift-sd1.5", "cannot run in {} mode", "It runs with --mode renoise."),
+        ("dinov2-b14", "generates nothing", "Leave out --mode {}."),
+        ("vjepa2-l", "generates nothing", "Leave out --mode {}."),
+    ],
+)
+def test_images_and_backbones_know_one_mode_and_say_so_before_anything_is_loaded(name, reason, way_out, mode, capsys):
+    model = ("--model", name, "--data", "sprites", "--weights", "random", "--probe", "hidden", "--dry-run")
+    code, printed = vcorr(capsys, "run", *model, "--mode", mode)
+    assert (code, reason.format(mode) in printed, way_out.format(mode) in printed) == (2, True, True)
 
 
 def test_a_run_without_weights_ends_with_4(capsys, tmp_path, monkeypatch):

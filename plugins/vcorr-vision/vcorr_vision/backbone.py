@@ -91,6 +91,7 @@ class Backbone(VideoModelBase, Generic[C]):
     build_options: ClassVar[Mapping[str, Any]] = {}
     """Arguments of the network's class beside its configuration."""
     steps: int = 0
+    modes = ("renoise",)
 
     def __init__(self, config: C) -> None:
         self.config = config

@@ -75,6 +75,7 @@ class DIFT(DiffusersVideoModel[DIFTConfig]):
     The pipeline is asked for as many images of one prompt as the video has frames, so that its batch is the frames.
     """
 
+    modes = ("renoise",)
     pipeline_class = "StableDiffusionPipeline"
     denoiser = "unet"
     branches = ("uncond", "cond")
