@@ -6,8 +6,8 @@ Shape legend: B batch, C latent channels, F x h x w latents, T video frames, H x
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from torch import nn
@@ -19,6 +19,9 @@ from vcorr.capture.split import check_layout
 from vcorr.errors import PluginError, UsageError
 from vcorr.geometry import TokenGrid
 from vcorr.records import Attention, BlockAxes, Clip, Factorised, Site, Unrotated
+
+if TYPE_CHECKING:
+    from vcorr.diffusion.adapter import DiffusersVideoModel
 
 
 @dataclass(frozen=True)
@@ -169,15 +172,14 @@ def place_by_plugin(
             f"record(): {name} has {len(adapter.denoisers)} denoisers that take turns, {', '.join(adapter.denoisers)}.",
             hint="Give it the whole pipeline, so that no step is missed: record(pipe, ...)",
         )
-    sizes = _sizes_of_pipeline(adapter, pipe) if pipe is not None else _sizes_of_module(denoiser)
     if size is not None:
-        sizes.update(zip(("frames", "height", "width"), _size(size), strict=True))
-    usual = config_type()
-    known = {field.name: type(getattr(usual, field.name)) for field in fields(config_type)}
-    fitting = {key: value for key, value in sizes.items() if key in known and isinstance(value, known[key])}
-    adapter = entry.create(replace(usual, **fitting))
+        frames, height, width = _size(size)
+        adapter = entry.create(replace(config_type(), frames=frames, height=height, width=width))
+    _check_class(adapter, denoiser, name)
     if adapter.configs:
-        adapter.take_sizes(pipeline_configs(pipe) if pipe is not None else {adapter.denoiser: sizes})
+        adapter.take_sizes(pipeline_configs(pipe) if pipe is not None else {adapter.denoiser: _config(denoiser)})
+    if pipe is not None:
+        _adopt(adapter, pipe)
     sites = tuple(adapter.sites())
     modules = (denoiser,) if pipe is None else tuple(_module(getattr(pipe, part)) for part in adapter.denoisers)
     for one in modules:
@@ -186,7 +188,9 @@ def place_by_plugin(
         grid = adapter.grid(Clip("record", "", np.zeros((0, 2), np.float32)), None)
     base = adapter.compression.patch
     coarseness = {site.name: adapter.compression_at(site).patch // base for site in sites}
-    return Placement(modules, sites, adapter.layout(), grid, adapter.compression, coarseness)
+    # the pipeline may be called with another length of the prompt than the adapter's own runs
+    layout = replace(adapter.layout(), text_tokens=None)
+    return Placement(modules, sites, layout, grid, adapter.compression, coarseness)
 
 
 def token_grid(compression: Any, frames: int, rows: int, cols: int) -> TokenGrid:
@@ -275,15 +279,23 @@ def _size(size: Sequence[int]) -> tuple[int, int, int]:
     return frames, height, width
 
 
-def _sizes_of_module(module: nn.Module) -> dict[str, Any]:
+def _check_class(adapter: DiffusersVideoModel[Any], denoiser: nn.Module, name: str) -> None:
+    expected, found = adapter.network.get("_class_name"), type(find(denoiser, "")[0]).__name__
+    if expected not in (None, found):
+        raise UsageError(
+            f"record(): the denoiser of {name} is a {expected}, not a {found}.",
+            hint="Name the model whose pipeline it is, see vcorr list models, or describe it: vcorr.Layout(...)",
+        )
+
+
+def _config(module: nn.Module) -> dict[str, Any]:
     """What the denoiser's own configuration tells, by diffusers' names."""
     config = getattr(module, "config", None)
-    found = dict(config) if isinstance(config, Mapping) else {}
-    return {name: tuple(value) if isinstance(value, list) else value for name, value in found.items()}
+    return dict(config) if isinstance(config, Mapping) else {}
 
 
-def _sizes_of_pipeline(adapter: Any, pipe: Any) -> dict[str, Any]:
+def _adopt(adapter: DiffusersVideoModel[Any], pipe: Any) -> None:
+    """Brings the attention of a user's pipeline to torch's function; its progress bar stays as it is."""
     progress = dict(getattr(pipe, "_progress_bar_config", None) or {})
     adapter.adopt(pipe, str(pipe.device))
-    pipe.set_progress_bar_config(**progress)  # it is the user's pipeline, and may show its progress
-    return dict(adapter.loaded_sizes())
+    pipe.set_progress_bar_config(**progress)

@@ -19,7 +19,7 @@ from support.wan import TwoStageWan, Wan, WanConfig
 
 from vcorr import Clip, RunSettings, UsageError
 from vcorr.capture.recorder import Recorder
-from vcorr.diffusion import invert
+from vcorr.diffusion import running
 from vcorr.diffusion.invert import check_sampler, sample_down, sampler_steps, walk_back
 from vcorr.diffusion.latents import decode_video, denormalise_latents, normalise_latents
 from vcorr.diffusion.schedule import noise_schedule
@@ -250,7 +250,7 @@ def test_the_noise_that_is_reached_gives_the_video_through_the_pipeline_itself(l
         reached.append((noise, rest))
         return sample_down(noise, *rest)
 
-    monkeypatch.setattr(invert, "sample_down", watched)
+    monkeypatch.setattr(running, "sample_down", watched)
     inverted(ltx, clip, (3,))
     noise, (steps, predict) = reached[0]
     with torch.no_grad():

@@ -473,7 +473,7 @@ def test_a_pipeline_keeps_its_progress_bar(cookbook):
 
 
 def test_a_plugin_of_another_architecture_is_told(cookbook):
-    with pytest.raises(CaptureError, match="WanTransformer3DModel has no module"):
+    with pytest.raises(UsageError, match="cogvideox is a CogVideoXTransformer3DModel, not a WanTransformer3DModel"):
         vcorr.record(cookbook["wan"].transformer, layout="cogvideox", probes="qk")
 
 

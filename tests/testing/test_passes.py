@@ -97,11 +97,12 @@ class Unshifted(Walker):
 class Noisier(Walker):
     """Has the pipeline's timesteps, and other noise levels."""
 
-    def _renoise(self, clip, settings, recorder):
+    def run(self, clip, settings, recorder):
         own = self.encode
-        self.encode = lambda video: own(video) / 2
+        if settings.mode == "renoise":
+            self.encode = lambda video: own(video) / 2
         try:
-            super()._renoise(clip, settings, recorder)
+            return super().run(clip, settings, recorder)
         finally:
             self.encode = own
 

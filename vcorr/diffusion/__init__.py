@@ -7,10 +7,11 @@ imports neither torch nor diffusers, so that models can be listed, and missing w
 
 from __future__ import annotations
 
-from vcorr.diffusion.adapter import DiffusersVideoModel, VideoConfig
+from vcorr.diffusion.adapter import DiffusersVideoModel
 from vcorr.diffusion.entry import packaged_model
 from vcorr.diffusion.images import starting_image
 from vcorr.diffusion.layout import Compression, Sizes, attention_sites
+from vcorr.diffusion.options import VideoConfig
 from vcorr.diffusion.text import PromptEncoding
 from vcorr.diffusion.weights import (
     WeightsSource,

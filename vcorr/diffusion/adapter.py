@@ -5,28 +5,26 @@ Shape legend: T video frames, H x W pixels, C latent channels, F x h x w latents
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field, fields, replace
-from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vcorr.bases import VideoModelBase
 from vcorr.cards import load_card
-from vcorr.diffusion.checks import check_loaded, check_size, frames_to_read, size_in_words
-from vcorr.diffusion.configs import VIDEO, Configs, Size, folder_configs, packaged_configs, pipeline_configs
+from vcorr.diffusion.checks import check_size, frames_to_read
+from vcorr.diffusion.configs import VIDEO, Configs, folder_configs, packaged_configs, pipeline_configs
 from vcorr.diffusion.images import starting_image
 from vcorr.diffusion.layout import Compression, Sizes, attention_sites
+from vcorr.diffusion.options import VideoConfig
 from vcorr.diffusion.text import PromptEncoding
 from vcorr.diffusion.weights import WeightsSource, locate_weights
 from vcorr.errors import PluginError, UsageError, unknown_name
 from vcorr.geometry import TokenGrid
 from vcorr.modes import Invert, mode_of
-from vcorr.records import Attention, Clip, Mode, ModelCard, Reconstruction, RunSettings, Site, Unrotated
+from vcorr.records import Attention, Clip, Mode, ModelCard, RunSettings, Site, Unrotated
 from vcorr.rotary import Rotary
 
 if TYPE_CHECKING:
@@ -38,36 +36,7 @@ if TYPE_CHECKING:
     from vcorr.diffusion.borrowed import FirstPass, Passes
     from vcorr.diffusion.schedule import NoiseSchedule
 
-PromptUse = Literal["caption", "empty"]
-
 C = TypeVar("C", bound="VideoConfig")
-
-
-@dataclass(frozen=True, kw_only=True)
-class VideoConfig:
-    """Options every video diffusion model has (`--set model.KEY=VALUE`).
-
-    size: "released" for the sizes of the model as released; "small" for networks and videos that a CPU runs in seconds,
-    for `--weights random`. height, width: pixels the model reads or makes; clips are resized to it. frames: the most
-    video frames it reads, and those it makes; a shorter clip is read as far as its frames fill whole latents. All three
-    are those of `size` when 0. network: values of the denoiser's configuration that `--weights random` is to have
-    instead, e.g. `--set model.network.num_layers=2`. prompt: "caption" gives the clip's
-    own text, "empty" none. lora: path of a safetensors file with low-rank weights, merged in when the model is loaded.
-    offload: networks stay in CPU memory and come to the GPU only while they run. vae_tiling: the autoencoder works tile
-    by tile, which takes less memory and changes pixels slightly; vae_slicing: item by item of its batch, which changes
-    nothing and helps autoencoders of images, whose batch is the frames.
-    """
-
-    size: Size = "released"
-    height: int = 0
-    width: int = 0
-    frames: int = 0
-    network: dict[str, Any] = field(default_factory=dict)
-    prompt: PromptUse = "caption"
-    lora: str | None = None
-    offload: bool = False
-    vae_tiling: bool = False
-    vae_slicing: bool = False
 
 
 class DiffusersVideoModel(VideoModelBase, Generic[C]):
@@ -282,13 +251,6 @@ class DiffusersVideoModel(VideoModelBase, Generic[C]):
         assert source.folder is not None  # random weights are built
         return load_pipeline(self.pipeline_class, source.folder, dtype)
 
-    def loaded_sizes(self) -> Mapping[str, Any]:
-        """Sizes of the loaded pipeline by the name of the option that has to agree with them, for models whose options
-        are sizes of the networks: by default those the denoiser's own configuration has by the same name.
-        """
-        found = getattr(self.pipe, self.denoiser).config
-        return {field.name: _plain(found[field.name]) for field in fields(self.config) if field.name in found}
-
     def encode(self, video: NDArray[np.uint8]) -> Tensor:
         """(T, H, W, 3) uint8 RGB to (1, C, F, h, w), in the units the denoiser was trained with."""
         from vcorr.diffusion.latents import encode_video
@@ -448,7 +410,7 @@ class DiffusersVideoModel(VideoModelBase, Generic[C]):
 
         unguided = {} if self.embedded_guidance else {self.guidance_argument: 1.0}
         with torch.no_grad(), seeded(settings.seed, self.device):
-            arguments = {**self._call(clip, grid, settings, "latent"), **unguided}
+            arguments = {**self.call(clip, grid, settings, "latent"), **unguided}
             call = Call(arguments, self.denoisers, self.layout(), self.noise_levels)
             first = first_pass(self.pipe, call, start)
         return replace(first, arguments=self.branch_inputs(first.arguments, first.latents, grid))
@@ -461,7 +423,7 @@ class DiffusersVideoModel(VideoModelBase, Generic[C]):
         index, of = self.branches.index(branch), len(self.branches)
         return rows_of_branch(arguments, latents, index, of, rows=rows, per_frame=self.frame_inputs)
 
-    def _call(self, clip: Clip, grid: TokenGrid, settings: RunSettings, output_type: str) -> dict[str, Any]:
+    def call(self, clip: Clip, grid: TokenGrid, settings: RunSettings, output_type: str) -> dict[str, Any]:
         """Arguments of the pipeline's call: the same in both modes, so that both draw and read alike."""
         from vcorr.diffusion.sampling import sampling_generator
 
@@ -524,8 +486,6 @@ class DiffusersVideoModel(VideoModelBase, Generic[C]):
         try:
             if self.configs:
                 self.take_sizes(pipeline_configs(self._pipe))
-            else:
-                check_loaded(self.config, self.loaded_sizes(), weights)
             self._prepare()
             place(self._pipe, device, offload=self.config.offload)
         except BaseException:
@@ -572,12 +532,9 @@ class DiffusersVideoModel(VideoModelBase, Generic[C]):
             UsageError: an unknown mode, a step that does not exist, a prompt that is too long, or a clip of another
                 size than `grid`.
         """
-        mode = mode_of(settings.mode)
-        if mode.makes_video:
-            return self._generate(clip, settings, recorder)
-        read = self._invert if isinstance(mode, Invert) else self._renoise
-        read(clip, settings, recorder)
-        return None
+        from vcorr.diffusion.running import run_mode
+
+        return run_mode(self, clip, settings, recorder)
 
     def check_settings(self, settings: RunSettings) -> None:
         """Checks that the loaded pipeline can be walked back, where mode `invert` asks for it.
@@ -585,21 +542,10 @@ class DiffusersVideoModel(VideoModelBase, Generic[C]):
         Raises:
             UsageError: its scheduler's steps cannot be undone, guidance was asked for, or the adapter does not decode.
         """
-        if not isinstance(mode_of(settings.mode), Invert):
-            return
-        from vcorr.diffusion.invert import check_sampler
+        if isinstance(mode_of(settings.mode), Invert):
+            from vcorr.diffusion.running import check_invertible
 
-        check_sampler(self.pipe.scheduler)
-        if settings.cfg not in (None, 1):
-            raise UsageError(
-                f"Mode invert follows the conditional prediction alone, not cfg {settings.cfg:g}.",
-                hint="Leave --cfg out, or say 1.",
-            )
-        if Invert.name not in self.modes:
-            raise UsageError(
-                f"Mode invert cannot show what it made: {type(self).__name__} encodes videos in a way of its own.",
-                hint="Its adapter has to override `decode` as well. Other models: --mode renoise.",
-            )
+            check_invertible(self, settings)
 
     def prompt(self, clip: Clip) -> str:
         """The text the model is given for a clip.
@@ -619,98 +565,18 @@ class DiffusersVideoModel(VideoModelBase, Generic[C]):
             )
         return prompt
 
-    # -------------------------------------------------------------------------------------------------------- the modes
-
-    def _renoise(self, clip: Clip, settings: RunSettings, recorder: Recorder) -> None:
-        import torch
-
-        from vcorr.diffusion.latents import clip_noise
-
-        grid, video = self._checked(clip)
-        with torch.no_grad():
-            passes = self.borrow(clip, grid, settings)
-            latents = self.encode(video)
-            epsilon = clip_noise(latents.shape, settings.seed, clip.id).to(latents.device)
-            schedule, modules = passes.schedule, list(passes.modules.values())
-            with recorder.attach(modules, self.sites(), self.layout(), partial(self.grid, clip)):
-                for step in settings.steps:
-                    noisy = schedule.add_noise(latents, epsilon, step)
-                    with recorder.step(step, noise=float(schedule.noise[step])):
-                        passes.module(step)(**passes.inputs(noisy, step))
-        self.pipe.maybe_free_model_hooks()
-
-    def _invert(self, clip: Clip, settings: RunSettings, recorder: Recorder) -> None:
-        import torch
-
-        from vcorr.diffusion.invert import sample_down, sampler_steps, walk_back
-
-        self.check_settings(settings)
-        grid, video = self._checked(clip)
-        with torch.no_grad():
-            passes = self.borrow(clip, grid, replace(settings, steps=tuple(range(settings.num_steps))))
-            schedule, chosen = passes.schedule, frozenset(settings.steps)
-            for step in chosen:
-                schedule.check(step)
-            steps = sampler_steps(self.pipe.scheduler, schedule)
-            encoded = self.encode(video)
-
-            def predict(latents: Tensor, step: int) -> Tensor:
-                return passes.run(latents.to(encoded.dtype), step).float()
-
-            def read(step: int) -> AbstractContextManager[None]:
-                return recorder.step(step, noise=float(schedule.noise[step])) if step in chosen else nullcontext()
-
-            modules = list(passes.modules.values())
-            with recorder.attach(modules, self.sites(), self.layout(), partial(self.grid, clip)):
-                reached = walk_back(encoded.float(), steps, predict, read)
-            again = sample_down(reached, steps, predict).to(encoded.dtype)
-            made, autoencoded = (self.decode(latents, len(video)) for latents in (again, encoded))
-            recorder.reconstruction = _reconstruction(video, autoencoded, made)
-        self.pipe.maybe_free_model_hooks()
-
-    def _generate(self, clip: Clip, settings: RunSettings, recorder: Recorder) -> NDArray[np.uint8]:
-        import torch
-
-        from vcorr.diffusion.loading import seeded
-        from vcorr.diffusion.sampling import SamplingWatch, frames_of
-
-        made = replace(clip, video=None, tracks=None)
-        grid = self.grid(made, None)
-        self.check_makes(grid)
-        schedule = self._schedule(settings, grid)
-        noise = {step: float(schedule.noise[step]) for step in settings.steps}
-        modules = [getattr(self.pipe, name) for name in self.denoisers]
-        # a pipeline that draws from torch's own generator, against its promise, repeats as well
-        with torch.no_grad(), seeded(settings.seed, self.device):
-            call = {**self._call(clip, grid, settings, "np"), **self._guidance(settings)}
-            with (
-                recorder.attach(modules, self.sites(), self.layout(), partial(self.grid, made)),
-                SamplingWatch(recorder, noise) as watch,
-                watch.told_by(self.pipe) as told,
-            ):
-                output = self.pipe(**call, **told)
-        watch.check(schedule.timesteps)
-        return frames_of(output, grid)
-
-    def _schedule(self, settings: RunSettings, grid: TokenGrid) -> NoiseSchedule:
-        schedule = self.schedule(settings.num_steps, grid)
-        for step in settings.steps:
-            schedule.check(step)
-        return schedule
+    @property
+    def text_tokens(self) -> int | None:
+        """How many text tokens the sequence of attention holds, where that is the same for every prompt: compared with
+        what comes. None where it is not.
+        """
+        return None
 
     def layout(self) -> TokenLayout:
         """Where text and guidance branches are in a call of attention."""
         from vcorr.capture.records import TokenLayout
 
-        return TokenLayout(self.text, self.branches, per_sample=self.per_sample, passes=self.passes)
-
-    def _guidance(self, settings: RunSettings) -> Mapping[str, float]:
-        strength = settings.cfg
-        if strength is None:
-            return {}
-        if not (math.isfinite(strength) and strength >= 0):
-            raise UsageError(f"Guidance must be a number of at least 0, got {strength}.", hint="1 means none.")
-        return {self.guidance_argument: strength}
+        return TokenLayout(self.text, self.branches, self.text_tokens, per_sample=self.per_sample, passes=self.passes)
 
     # ---------------------------------------------------------------------------------------------------------- loading
 
@@ -764,22 +630,6 @@ class DiffusersVideoModel(VideoModelBase, Generic[C]):
         found: torch.dtype = getattr(self.pipe, self.denoiser).dtype
         return found
 
-    # ----------------------------------------------------------------------------------------------------------- checks
-
-    def _checked(self, clip: Clip) -> tuple[TokenGrid, NDArray[np.uint8]]:
-        grid = self.grid(clip, None)
-        if clip.video is None:
-            raise UsageError(
-                f"Clip {clip.id} has no video to read.", hint="Modes renoise and invert need data with video."
-            )
-        expected = (grid.video_frames, round(grid.height), round(grid.width))
-        if clip.video.shape[:3] != expected:
-            raise UsageError(
-                f"Clip {clip.id} is {size_in_words(clip.video.shape)}; the model reads {size_in_words(expected)}.",
-                hint="vcorr.stages.fit.fit_clip(clip, model.grid(clip, None)) brings it to that size.",
-            )
-        return grid, clip.video
-
 
 def _blank(grid: TokenGrid) -> NDArray[np.uint8]:
     """A black image of the grid's size, (1, H, W, 3), where it does not matter which."""
@@ -793,18 +643,6 @@ def _unlike(model: object, latents: Tensor, own: Tensor) -> PluginError:
         hint="The adapter has to say the order of axes, `latent_axes`, or override `denoiser_input`. Tiles that do not "
         "divide the video change its size as well: try without --vae-tiling.",
     )
-
-
-def _reconstruction(
-    video: NDArray[np.uint8], autoencoded: NDArray[np.uint8], again: NDArray[np.uint8]
-) -> Reconstruction:
-    from vcorr.metrics.pixels import psnr
-
-    return Reconstruction(psnr(again, autoencoded), psnr(again, video), psnr(autoencoded, video))
-
-
-def _plain(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
 
 
 def _unanswered(model: object, name: str) -> PluginError:

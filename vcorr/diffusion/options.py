@@ -1,16 +1,50 @@
-"""Options of a loaded pipeline: low-rank weights, offloading, a tiled or sliced autoencoder, the noise schedule."""
+"""Options of video diffusion models, and what they do to a loaded pipeline.
+
+Low-rank weights, offloading, a tiled or sliced autoencoder, the noise schedule.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import math
+from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+from vcorr.diffusion.configs import Size
 from vcorr.errors import MissingError, UsageError
 
+PromptUse = Literal["caption", "empty"]
+
 _IDENTITY_LENGTH = 16
+
+
+@dataclass(frozen=True, kw_only=True)
+class VideoConfig:
+    """Options every video diffusion model has (`--set model.KEY=VALUE`).
+
+    size: "released" for the sizes of the model as released; "small" for networks and videos that a CPU runs in seconds,
+    for `--weights random`. height, width: pixels the model reads or makes; clips are resized to it. frames: the most
+    video frames it reads, and those it makes; a shorter clip is read as far as its frames fill whole latents. All three
+    are those of `size` when 0. network: values of the denoiser's configuration that `--weights random` is to have
+    instead, e.g. `--set model.network.num_layers=2`. prompt: "caption" gives the clip's
+    own text, "empty" none. lora: path of a safetensors file with low-rank weights, merged in when the model is loaded.
+    offload: networks stay in CPU memory and come to the GPU only while they run. vae_tiling: the autoencoder works tile
+    by tile, which takes less memory and changes pixels slightly; vae_slicing: item by item of its batch, which changes
+    nothing and helps autoencoders of images, whose batch is the frames.
+    """
+
+    size: Size = "released"
+    height: int = 0
+    width: int = 0
+    frames: int = 0
+    network: dict[str, Any] = field(default_factory=dict)
+    prompt: PromptUse = "caption"
+    lora: str | None = None
+    offload: bool = False
+    vae_tiling: bool = False
+    vae_slicing: bool = False
 
 
 def lora_file(path: str) -> Path:

@@ -12,7 +12,7 @@ import torch
 from diffusers import CogVideoXPipeline
 from vcorr_cogvideox import plugin
 
-from vcorr import Clip, MissingError, RunSettings, UsageError
+from vcorr import CaptureError, Clip, MissingError, RunSettings, UsageError
 from vcorr.capture.recorder import Recorder
 from vcorr.diffusion import VideoConfig
 from vcorr.functional import match
@@ -260,3 +260,12 @@ def test_loading_without_weights_in_reach(tmp_path, monkeypatch):
 
 def test_the_adapter_passes_the_contract_of_models():
     assert_passed(check_model(ENTRY, make_clip(), config=SMALL, plugin="vcorr_cogvideox.plugin", text_tokens=6))
+
+
+def test_another_number_of_text_tokens_than_the_network_declares_is_refused(monkeypatch):
+    model = ENTRY.create(SMALL)
+    model.load("cpu", "float32", "random")
+    assert model.layout().text_tokens == model.network["max_text_seq_length"]
+    monkeypatch.setattr(type(model), "text_tokens", property(lambda self: 5))
+    with pytest.raises(CaptureError, match=r"the text, of which the layout declares 5"):
+        run(model, (1,))

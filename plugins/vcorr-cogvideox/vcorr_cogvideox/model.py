@@ -77,6 +77,11 @@ class CogVideoX(DiffusersVideoModel[VideoConfig]):
         tokens = self.network["max_text_seq_length"]
         return PromptEncoding(tokens, "text_embed_dim", options={"max_sequence_length": tokens})
 
+    @property
+    def text_tokens(self) -> int:
+        """All of them, padding included: it is not masked."""
+        return int(self.network["max_text_seq_length"])
+
     def sizes(self, site: Site | None) -> Mapping[str, Sizes]:
         """Whatever divides into tokens, as far as there are positions; learned ones fit one height and width."""
         found, network, spatial = dict(super().sizes(site)), self.network, self.compression.spatial

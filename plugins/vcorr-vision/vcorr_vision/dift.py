@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from vcorr import Clip, RunSettings, Site, TokenGrid, UsageError
 from vcorr.diffusion import Compression, DiffusersVideoModel, PromptEncoding, Sizes, VideoConfig, WeightsSource
-from vcorr.diffusion.adapter import PromptUse
+from vcorr.diffusion.options import PromptUse
 from vcorr.records import BlockAxes, Factorised
 
 if TYPE_CHECKING:

@@ -1,0 +1,176 @@
+"""The three modes of a diffusers video model: noise added to a video, a video walked back, and a video sampled.
+
+Shape legend: T video frames, H x W pixels, C latent channels, F x h x w latents.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from vcorr.diffusion.checks import size_in_words
+from vcorr.diffusion.invert import check_sampler, sample_down, sampler_steps, walk_back
+from vcorr.diffusion.latents import clip_noise
+from vcorr.diffusion.loading import seeded
+from vcorr.diffusion.sampling import SamplingWatch, frames_of
+from vcorr.errors import UsageError
+from vcorr.geometry import TokenGrid
+from vcorr.metrics.pixels import psnr
+from vcorr.modes import Invert, mode_of
+from vcorr.records import Clip, Mode, Reconstruction, RunSettings, Site
+
+if TYPE_CHECKING:
+    from vcorr.capture.recorder import Recorder
+    from vcorr.capture.records import TokenLayout
+    from vcorr.diffusion.borrowed import Passes
+    from vcorr.diffusion.schedule import NoiseSchedule
+
+
+class _Model(Protocol):
+    """What the modes ask of a `DiffusersVideoModel`; its members are documented there."""
+
+    device: str
+    modes: tuple[Mode, ...]
+    guidance_argument: ClassVar[str]
+
+    @property
+    def pipe(self) -> Any: ...
+
+    @property
+    def denoisers(self) -> tuple[str, ...]: ...
+
+    def sites(self) -> Sequence[Site]: ...
+
+    def layout(self) -> TokenLayout: ...
+
+    def grid(self, clip: Clip, site: Site | None) -> TokenGrid: ...
+
+    def check_makes(self, grid: TokenGrid) -> None: ...
+
+    def schedule(self, num_steps: int, grid: TokenGrid) -> NoiseSchedule: ...
+
+    def borrow(self, clip: Clip, grid: TokenGrid, settings: RunSettings) -> Passes: ...
+
+    def call(self, clip: Clip, grid: TokenGrid, settings: RunSettings, output_type: str) -> dict[str, Any]: ...
+
+    def encode(self, video: NDArray[np.uint8]) -> Tensor: ...
+
+    def decode(self, latents: Tensor, frames: int) -> NDArray[np.uint8]: ...
+
+
+def run_mode(model: _Model, clip: Clip, settings: RunSettings, recorder: Recorder) -> NDArray[np.uint8] | None:
+    """Runs a model on a clip in the mode of the settings; see `DiffusersVideoModel.run`."""
+    mode = mode_of(settings.mode)
+    if mode.makes_video:
+        return _generate(model, clip, settings, recorder)
+    read = _invert if isinstance(mode, Invert) else _renoise
+    with torch.no_grad():
+        read(model, clip, settings, recorder)
+    model.pipe.maybe_free_model_hooks()
+    return None
+
+
+def check_invertible(model: _Model, settings: RunSettings) -> None:
+    """Raises UsageError when the loaded pipeline cannot be walked back with these settings."""
+    check_sampler(model.pipe.scheduler)
+    if settings.cfg not in (None, 1):
+        raise UsageError(
+            f"Mode invert follows the conditional prediction alone, not cfg {settings.cfg:g}.",
+            hint="Leave --cfg out, or say 1.",
+        )
+    if Invert.name not in model.modes:
+        raise UsageError(
+            f"Mode invert cannot show what it made: {type(model).__name__} encodes videos in a way of its own.",
+            hint="Its adapter has to override `decode` as well. Other models: --mode renoise.",
+        )
+
+
+def _renoise(model: _Model, clip: Clip, settings: RunSettings, recorder: Recorder) -> None:
+    grid, video = _checked(model, clip)
+    passes = model.borrow(clip, grid, settings)
+    latents = model.encode(video)
+    epsilon = clip_noise(latents.shape, settings.seed, clip.id).to(latents.device)
+    schedule, modules = passes.schedule, list(passes.modules.values())
+    with recorder.attach(modules, model.sites(), model.layout(), partial(model.grid, clip)):
+        for step in settings.steps:
+            noisy = schedule.add_noise(latents, epsilon, step)
+            with recorder.step(step, noise=float(schedule.noise[step])):
+                passes.module(step)(**passes.inputs(noisy, step))
+
+
+def _invert(model: _Model, clip: Clip, settings: RunSettings, recorder: Recorder) -> None:
+    check_invertible(model, settings)
+    grid, video = _checked(model, clip)
+    passes = model.borrow(clip, grid, replace(settings, steps=tuple(range(settings.num_steps))))
+    schedule, chosen = passes.schedule, frozenset(settings.steps)
+    for step in chosen:
+        schedule.check(step)
+    steps = sampler_steps(model.pipe.scheduler, schedule)
+    encoded = model.encode(video)
+
+    def predict(latents: Tensor, step: int) -> Tensor:
+        return passes.run(latents.to(encoded.dtype), step).float()
+
+    def read(step: int) -> AbstractContextManager[None]:
+        return recorder.step(step, noise=float(schedule.noise[step])) if step in chosen else nullcontext()
+
+    modules = list(passes.modules.values())
+    with recorder.attach(modules, model.sites(), model.layout(), partial(model.grid, clip)):
+        reached = walk_back(encoded.float(), steps, predict, read)
+    again = sample_down(reached, steps, predict).to(encoded.dtype)
+    made, autoencoded = (model.decode(latents, len(video)) for latents in (again, encoded))
+    recorder.reconstruction = Reconstruction(psnr(made, autoencoded), psnr(made, video), psnr(autoencoded, video))
+
+
+def _generate(model: _Model, clip: Clip, settings: RunSettings, recorder: Recorder) -> NDArray[np.uint8]:
+    made = replace(clip, video=None, tracks=None)
+    grid = model.grid(made, None)
+    model.check_makes(grid)
+    schedule = model.schedule(settings.num_steps, grid)
+    for step in settings.steps:
+        schedule.check(step)
+    noise = {step: float(schedule.noise[step]) for step in settings.steps}
+    modules = [getattr(model.pipe, name) for name in model.denoisers]
+    # a pipeline that draws from torch's own generator, against its promise, repeats as well
+    with torch.no_grad(), seeded(settings.seed, model.device):
+        call = {**model.call(clip, grid, settings, "np"), **_guidance(model, settings)}
+        with (
+            recorder.attach(modules, model.sites(), model.layout(), partial(model.grid, made)),
+            SamplingWatch(recorder, noise) as watch,
+            watch.told_by(model.pipe) as told,
+        ):
+            output = model.pipe(**call, **told)
+    watch.check(schedule.timesteps)
+    return frames_of(output, grid)
+
+
+def _guidance(model: _Model, settings: RunSettings) -> Mapping[str, float]:
+    strength = settings.cfg
+    if strength is None:
+        return {}
+    if not (math.isfinite(strength) and strength >= 0):
+        raise UsageError(f"Guidance must be a number of at least 0, got {strength}.", hint="1 means none.")
+    return {model.guidance_argument: strength}
+
+
+def _checked(model: _Model, clip: Clip) -> tuple[TokenGrid, NDArray[np.uint8]]:
+    """The grid, and the video of a clip that is of its size."""
+    grid = model.grid(clip, None)
+    if clip.video is None:
+        raise UsageError(f"Clip {clip.id} has no video to read.", hint="Modes renoise and invert need data with video.")
+    expected = (grid.video_frames, round(grid.height), round(grid.width))
+    if clip.video.shape[:3] != expected:
+        raise UsageError(
+            f"Clip {clip.id} is {size_in_words(clip.video.shape)}; the model reads {size_in_words(expected)}.",
+            hint="vcorr.stages.fit.fit_clip(clip, model.grid(clip, None)) brings it to that size.",
+        )
+    return grid, clip.video
