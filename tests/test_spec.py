@@ -130,6 +130,22 @@ def test_the_strength_of_guidance_under_its_former_name_is_cfg(tmp_path: Path) -
     assert build_spec({"cfg": 3.0}, config_file=path).cfg == 3.0
 
 
+def test_the_strength_of_guidance_is_given_once(tmp_path: Path) -> None:
+    path = tmp_path / "run.yaml"
+    for text in ("cfg: 3\nguidance: 6\n", "guidance: 6\ncfg: 3\n"):
+        path.write_text(f"model: tiny\n{text}")
+        with pytest.raises(vcorr.UsageError, match=r"given twice, as cfg \(3\) and as guidance \(6\)"):
+            build_spec({}, config_file=path)
+
+
+@pytest.mark.parametrize("strength", [-1.0, float("nan"), float("inf")])
+def test_a_strength_that_is_none_is_refused_before_anything_runs(strength: float) -> None:
+    for flags, assignments in (({"cfg": strength}, []), ({}, [f"cfg={strength}"])):
+        with pytest.raises(vcorr.UsageError, match=r"--cfg (-1|nan|inf) is no strength(.|\n)*at least 0"):
+            build_spec(flags, assignments=assignments)
+    assert build_spec({"cfg": 0.0}).cfg == 0.0
+
+
 @pytest.mark.parametrize("text", ["guidance: cag", "guidance: true", "set: {guidance: pag}"])
 def test_a_method_of_guidance_is_not_taken_for_a_strength(tmp_path: Path, text: str) -> None:
     path = tmp_path / "run.yaml"

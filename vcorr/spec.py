@@ -6,6 +6,7 @@ OmegaConf does the merging and the types; nothing of it leaves this module.
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -239,6 +240,11 @@ def _upgraded(values: Mapping[str, Any]) -> dict[str, Any]:
             f"guidance names a method, {strength!r}, and this version applies none.",
             hint="The strength of classifier-free guidance is cfg, as in --cfg 6 (vcorr list guidances).",
         )
+    if strength is not None and values.get("cfg") is not None:
+        raise UsageError(
+            f"The strength of guidance is given twice, as cfg ({values['cfg']}) and as guidance ({strength}).",
+            hint="Leave guidance out.",
+        )
     return {("cfg" if name == "guidance" else name): value for name, value in values.items()}
 
 
@@ -261,6 +267,8 @@ def _typed(values: dict[str, Any], options: dict[str, dict[str, Any]]) -> RunSpe
         raise UsageError(f"{error.full_key}: {_first_line(error)}.") from error
     assert isinstance(spec, RunSpec)
     check_seed(spec.seed, "--seed")
+    if spec.cfg is not None and not (math.isfinite(spec.cfg) and spec.cfg >= 0):
+        raise UsageError(f"--cfg {spec.cfg:g} is no strength of guidance.", hint="A number of at least 0; 1 for none.")
     return dataclasses.replace(spec, options=options)
 
 

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from vcorr.capture import TokenLayout
 from vcorr.capture.recorder import Recorder
@@ -15,7 +17,7 @@ from vcorr.errors import CaptureError, NumericalError, PluginError, UsageError
 from vcorr.functional.queries import QueryPoints
 from vcorr.geometry import TokenGrid
 from vcorr.protocols import Positions
-from vcorr.records import Queries, Site
+from vcorr.records import Prediction, Queries, Site
 from vcorr.registry import installed
 
 
@@ -206,6 +208,32 @@ def test_extras_that_break_the_contract_name_the_probe(cog, queries, extra, erro
 
     with pytest.raises(error, match=f"Probe 'spy'.*{message}"):
         predict()
+
+
+ALL = (*SIX, "hidden", "hidden-fair")
+
+
+@given(st.data())
+@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_an_answer_depends_on_its_own_query_alone(cog, data):
+    """Whatever the frames: other queries beside it, in any order, change nothing."""
+    count = data.draw(st.integers(2, 6))
+    place = st.tuples(st.integers(0, 8), st.floats(0, 95.5, width=32), st.floats(0, 63.5, width=32))
+    drawn = np.array(data.draw(st.lists(place, min_size=count, max_size=count)), dtype=np.float32)
+    order = np.array(data.draw(st.permutations(range(count)))[: data.draw(st.integers(1, count))])
+    probes = {name: installed().probes.get(name).entry.create() for name in ALL}
+    queries, found = Queries(drawn[:, 0], drawn[:, 1:]), []
+    for asked in (queries, queries[order]):
+        recorder = Recorder(probes, asked, layers=[1])
+        record(cog, recorder)
+        found.append(recorder.answers)
+    for together, apart in zip(*found, strict=True):
+        parts = ("xy",) if isinstance(together, Prediction) else ("peak_cross", "peak_self", "sum_cross", "sum_self")
+        for part in parts:
+            np.testing.assert_allclose(getattr(together, part)[order], getattr(apart, part), atol=1e-3)
+        if isinstance(together, Prediction):
+            own = together.grid.latents_at(queries.t)
+            assert np.array_equal(together.xy[np.arange(count), own], queries.xy)
 
 
 # ------------------------------------------------------------------------------------------- captures that are kept

@@ -190,7 +190,7 @@ class Recorder:
         """Hands in positions that come from no attention site, as baselines do: layer = step = -1, probe "direct".
 
         Args:
-            xy: (N, F, 2) pixels, F the latent frames of `grid`, [:, 0] the query.
+            xy: (N, F, 2) pixels, F the latent frames of `grid`; the query itself in the latent of its frame.
             grid: the latent times, and the token size the ceiling is taken at.
             readout: "token" when only whole-token motions can be answered, "free" when any position can.
             attention: what the model's tokens can see.

@@ -152,6 +152,8 @@ def _upgraded(path: Path, table: pa.Table, name: schemas.TableName) -> pa.Table:
     if metadata.get(schemas.TABLE_KEY, b"").decode() != name or schemas.VERSION_KEY not in metadata:
         raise StoreError(f"{path} is not a vcorr {name} table.")
     version = int(metadata[schemas.VERSION_KEY])
+    if version < 1:
+        raise ValueError(f"there is no layout version {version}")
     if version > schemas.SCHEMA_VERSION:
         raise StoreError(
             f"{path} has layout version {version}; this vcorr reads up to {schemas.SCHEMA_VERSION}.",
