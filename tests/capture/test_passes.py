@@ -143,6 +143,22 @@ def test_denoisers_that_take_turns_are_one_sequence():
     ]
 
 
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_a_denoiser_that_is_given_twice_is_one(wrapped):
+    denoiser, other = Denoiser(), Denoiser()
+    again = torch.compile(denoiser, backend="eager") if wrapped else denoiser
+    with watching(denoiser, other, again, counted=True) as (watch, events):
+        denoiser(X)
+        other(X)
+        again(X)
+        assert watch.seen == {"cond": 3}
+    assert [event for event in events if isinstance(event, tuple)] == [
+        (0, 0, "cond", 0),
+        (1, 0, "cond", 1),
+        (2, 0, "cond", 0),
+    ]
+
+
 def test_steps_that_a_loop_names():
     denoiser = Denoiser()
     with watching(denoiser, started=False) as (watch, events):

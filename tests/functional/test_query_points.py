@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from vcorr import TokenGrid, UsageError
 from vcorr.functional import QueryPoints, attention_rows, latent_to_frames, match, match_features
 from vcorr.functional.queries import locate_queries
+from vcorr.records import Queries
 
 GRID = TokenGrid(frames=3, rows=4, cols=5, stride=(8, 16), temporal_ratio=4)
 POINTS = np.random.default_rng(0).uniform(0, 1, (7, 2)) * [GRID.width, GRID.height]
@@ -33,6 +34,23 @@ def test_every_function_answers_points_as_it_answers_an_array(variant):
         lambda queries: latent_to_frames(xy, GRID, queries, variant=variant),
     ):
         assert torch.equal(answer(points), answer(POINTS))
+
+
+@pytest.mark.parametrize("frame", [0, GRID.video_frames - 1])
+def test_queries_of_one_frame_are_taken_as_they_are_and_those_of_several_are_not(frame):
+    (q, k), queries = qk(), Queries.at(np.asarray(POINTS, dtype=np.float32), frame)
+    for found, expected in (
+        (match(q, k, GRID, queries), match(q, k, GRID, POINTS, query_frame=frame)),
+        (match_features(q[0], GRID, queries), match_features(q[0], GRID, POINTS, query_frame=frame)),
+    ):
+        assert torch.equal(found, expected)
+        tracks = latent_to_frames(found, GRID, queries)
+        assert torch.equal(tracks, latent_to_frames(expected, GRID, POINTS, query_frame=frame))
+    mixed = Queries(np.arange(len(queries)), queries.xy)
+    with pytest.raises(UsageError, match=r"points in \d frames; a call takes those of one(.|\n)*by_frame"):
+        match(q, k, GRID, mixed)
+    with pytest.raises(UsageError, match="are in frame 1"):
+        match(q, k, GRID, Queries.at(queries.xy, 1), query_frame=2)
 
 
 def test_points_are_looked_up_once_for_all_sites():

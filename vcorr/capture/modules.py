@@ -67,7 +67,7 @@ def run_eagerly(*, compiled: bool) -> AbstractContextManager[Any]:
 
 
 def denoisers_of(given: Any, who: str) -> tuple[nn.Module, ...]:
-    """The modules that `who` was given: one, or several that take turns.
+    """The modules that `who` was given: one, or several that take turns. One that is given twice is one.
 
     Raises:
         UsageError: something is no module, a diffusers pipeline for one.
@@ -80,7 +80,10 @@ def denoisers_of(given: Any, who: str) -> tuple[nn.Module, ...]:
             parts = [name for name in ("transformer", "unet") if isinstance(getattr(one, name, None), nn.Module)]
             hint = f"Give it the denoiser: pipe.{parts[0]}" if parts else "For example: pipe.transformer"
             raise UsageError(f"{who}: expected a torch module, got {type(one).__name__}.", hint=hint)
-    return several
+    distinct: dict[nn.Module | None, nn.Module] = {}
+    for one in several:  # a compiled wrapper and what it wraps are the same module
+        distinct.setdefault(find(one, "")[0], one)
+    return tuple(distinct.values())
 
 
 def find_all(module: nn.Module, names: Collection[str]) -> tuple[dict[str, nn.Module], bool]:
