@@ -175,8 +175,9 @@ class Still:
 
 
 def test_ltx_is_about_thirty_lines():
+    """With the layout of its rotary embedding, which a model need not declare; without it twenty."""
     source = (Path(vcorr_diffusers.__file__).parent / "ltx.py").read_text(encoding="utf-8")
-    assert len(lines_of_code(source)) <= 20
+    assert len(lines_of_code(source)) <= 31
 
 
 def lines_of_code(source):
