@@ -280,8 +280,10 @@ def _size(size: Sequence[int]) -> tuple[int, int, int]:
 
 
 def _check_class(adapter: DiffusersVideoModel[Any], denoiser: nn.Module, name: str) -> None:
-    expected, found = adapter.network.get("_class_name"), type(find(denoiser, "")[0]).__name__
-    if expected not in (None, found):
+    # "package.module:Class" where diffusers has no such class
+    named = adapter.denoiser_class or str(adapter.network.get("_class_name") or "").rpartition(":")[2]
+    expected, found = named, type(find(denoiser, "")[0]).__name__
+    if expected not in ("", found):
         raise UsageError(
             f"record(): the denoiser of {name} is a {expected}, not a {found}.",
             hint="Name the model whose pipeline it is, see vcorr list models, or describe it: vcorr.Layout(...)",

@@ -92,6 +92,8 @@ class DiffusersVideoModel(VideoModelBase, Generic[C]):
     embedded_guidance: ClassVar[bool] = False
     """Whether the strength of guidance is an input of the network, so that it counts in renoise mode as well; else the
     pipeline is asked for no guidance there."""
+    denoiser_class: ClassVar[str] = ""
+    """Class of the denoiser, where it is another than its configuration file names, as one made of two networks is."""
     frames_argument: ClassVar[str] = "num_frames"
     """What the pipeline's call names the number of video frames."""
     frame_inputs: ClassVar[tuple[str, ...]] = ()

@@ -21,6 +21,7 @@ from vcorr.cards import load_card
 from vcorr.cli import main as program
 from vcorr.diffusion.random_weights import component_from_config
 from vcorr.functional import match
+from vcorr.layouts import place_by_plugin
 from vcorr.testing import assert_passed, check_model, check_passes, find_impulse, make_local, random_clip
 
 SMALL = OpenSora1Config(size="small", height=32, width=48, frames=21)
@@ -257,6 +258,13 @@ def test_a_video_end_to_end_from_the_command_line(capsys, tmp_path, monkeypatch)
 
 
 # ------------------------------------------------------------------------------------------------------------- release
+
+
+def test_a_pipeline_of_ones_own_is_recorded_by_its_name(model):
+    """The class of its network is one of the plugin's."""
+    place = place_by_plugin(model.pipe, ENTRY.name)
+    assert place.modules == (model.pipe.transformer,)
+    assert place.sites == tuple(model.sites())
 
 
 @pytest.fixture(scope="module")

@@ -29,6 +29,7 @@ class AnimateDiff(VideoUNet[VideoConfig]):
     """AnimateDiff on Stable Diffusion 1.5 through diffusers' `AnimateDiffPipeline`."""
 
     pipeline_class = "AnimateDiffPipeline"
+    denoiser_class = "UNetMotionModel"  # of an image network and its motion modules
     encoding = CLIP_TEXT
     frame_inputs = ("encoder_hidden_states",)
     transformers = (Transformer("attentions.{}.transformer_blocks.0", Factorised("frame")), MOTION)
