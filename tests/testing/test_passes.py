@@ -179,3 +179,29 @@ def test_swapped_branches_are_found_out():
     assert_passed(check_passes(LTX, clip, config=LTXConfig()))
     found = {check.name: check.reason for check in check_passes(Swapped, clip, config=LTXConfig()).failures}
     assert "encoder_hidden_states is not the pipeline's" in found[ARGUMENTS]
+
+
+def test_an_image_in_place_of_latents_has_to_stay():
+    from diffusers import LTXImageToVideoPipeline
+    from support.ltx import LTX, LTXConfig
+
+    class Forgets(LTX):
+        pipeline_class = "LTXImageToVideoPipeline"
+        needs_image = True
+
+        def build(self, seed):
+            return LTXImageToVideoPipeline(**super().build(seed).components)
+
+        def call_inputs(self, clip, grid):
+            return {**super().call_inputs(clip, grid), "image": self.image(clip, grid)}
+
+    class Keeps(Forgets):
+        def denoiser_input(self, latents, own):
+            image = self.as_latents(own, latents)[:, :, :1].to(latents)
+            return super().denoiser_input(torch.cat([image, latents[:, :, 1:]], dim=2), own)
+
+    clip = random_clip(9, 64, 96)
+    assert_passed(check_passes(Keeps, clip, config=LTXConfig()))
+    found = {check.name: check.reason for check in check_passes(Forgets, clip, config=LTXConfig()).failures}
+    assert list(found) == [LATENTS]
+    assert "`denoiser_input` has to keep those of `own`" in found[LATENTS]

@@ -31,6 +31,8 @@ from vcorr.testing.report import Report, expect, make, run_checks
 NUM_STEPS = 4
 STEPS = (0, 2, 3)
 GUIDANCE = 4.0
+_CHANCE = 0.01
+"""Share of latents that rounding may leave as they were from step to step."""
 
 
 def check_passes(
@@ -108,7 +110,23 @@ class _PassSuite:
             latents = self._model.as_latents(theirs, self._encoded)
             made = passes.inputs(latents, step)
             _expect_equal(f"step {step}: {own.latents}", made[own.latents], theirs)
+        self._expect_kept()
         return " x ".join(map(str, theirs.shape))
+
+    def _expect_kept(self) -> None:
+        """What the pipeline gives alike at every step, an image for instance, has to be in renoise passes as well."""
+        sampled = [self._own(step) for step in range(NUM_STEPS)]
+        for ours in self._renoised:
+            same = [each.arguments[each.latents] for each in sampled if each.denoiser == ours.denoiser]
+            given, found = _unchanging(same), ours.arguments[ours.latents]
+            if len(same) < 2 or found.shape != given.shape:
+                continue
+            lost = float((given & (found != same[0])).double().mean())
+            expect(
+                lost <= _CHANCE,
+                f"{lost:.0%} of {ours.latents} are the same at every step of the pipeline, as an image is that stands "
+                "in place of latents, and other ones in renoise mode: `denoiser_input` has to keep those of `own`.",
+            )
 
     def branch(self) -> str:
         own, other = self._own(0), self._other(0)
@@ -254,6 +272,11 @@ class _Kept(PassListener):
         arguments = {**dict(zip(names, now.args, strict=False)), **now.kwargs}
         arguments[names[0]] = arguments[names[0]].clone()  # loops may go on in place
         self.passes.append(_Pass(self._names[now.denoiser], names[0], now.branches, arguments))
+
+
+def _unchanging(each: Sequence[Tensor]) -> Tensor:
+    """Where all of these are the same; bool, of their shape."""
+    return torch.stack([one == each[0] for one in each]).all(dim=0)
 
 
 def _expect_equal(name: str, ours: Any, theirs: Any) -> None:
