@@ -321,18 +321,9 @@ class DiffusersVideoModel(VideoModelBase, Generic[C]):
         Raises:
             PluginError: the latents cannot be put in the place of `own`.
         """
-        import torch
+        from vcorr.diffusion.axes import put_in_place
 
-        moved = self._moved(latents.to(own.dtype))
-        if moved is None or moved.ndim != own.ndim:
-            raise _unlike(self, latents, own)
-        axis = self.latent_axes.index("c")
-        channels, further = moved.shape[axis], own.shape[axis] - moved.shape[axis]
-        if further > 0:
-            moved = torch.cat([moved, own.narrow(axis, channels, further)], dim=axis)
-        if moved.shape != own.shape:
-            raise _unlike(self, latents, own)
-        return moved.contiguous()
+        return put_in_place(latents, own, self.latent_axes, type(self).__name__)
 
     def timestep_input(self, timestep: Tensor, own: Any, first: Tensor) -> Any:
         """A timestep as the denoiser takes it: in place of the first one wherever `own` has that.
@@ -354,11 +345,9 @@ class DiffusersVideoModel(VideoModelBase, Generic[C]):
             output: with its axes in the order of `latent_axes`.
             latents: (1, C, F, h, w), for their size.
         """
-        back = "".join(axis for axis in "bcfhw" if axis in self.latent_axes)
-        found = output.permute([self.latent_axes.index(axis) for axis in back])
-        if "b" not in self.latent_axes:
-            found = found[None]
-        return found[:, : latents.shape[1]]
+        from vcorr.diffusion.axes import taken_back
+
+        return taken_back(output, latents, self.latent_axes)
 
     def embed(self, prompt: str) -> dict[str, Tensor]:
         """The prompt's embedding, (1, n, c), and mask, (1, n), by the names the pipeline's call has for them.
@@ -439,14 +428,6 @@ class DiffusersVideoModel(VideoModelBase, Generic[C]):
             "output_type": output_type,
         }
 
-    def _moved(self, latents: Tensor) -> Tensor | None:
-        """(1, C, F, h, w) with the axes in the order of `latent_axes`; None where it does not say one."""
-        if sorted(self.latent_axes) == sorted("bcfhw"):
-            return latents.permute(["bcfhw".index(axis) for axis in self.latent_axes])
-        if sorted(self.latent_axes) == sorted("cfhw"):
-            return latents[0].permute(["cfhw".index(axis) for axis in self.latent_axes])
-        return None
-
     # ------------------------------------------------------------------------------------------------------ contract
 
     def model_card(self) -> ModelCard:
@@ -477,7 +458,7 @@ class DiffusersVideoModel(VideoModelBase, Generic[C]):
         """
         source = self.locate(weights)
         from vcorr.diffusion.loading import torch_dtype
-        from vcorr.diffusion.options import lora_file, place
+        from vcorr.diffusion.options import apply_options, lora_file
 
         kind = torch_dtype(dtype)
         if self.config.lora is not None:
@@ -488,8 +469,8 @@ class DiffusersVideoModel(VideoModelBase, Generic[C]):
         try:
             if self.configs:
                 self.take_sizes(pipeline_configs(self._pipe))
-            self._prepare()
-            place(self._pipe, device, offload=self.config.offload)
+            self._let_attention_be_seen()
+            apply_options(self._pipe, self.config, device)
         except BaseException:
             self._pipe = None
             raise
@@ -608,18 +589,6 @@ class DiffusersVideoModel(VideoModelBase, Generic[C]):
     def _encoding(self) -> PromptEncoding | None:
         return None if self.encoding is None else self.encoding.sized(self.network)
 
-    def _prepare(self) -> None:
-        from vcorr.diffusion.options import merge_lora, slice_autoencoder, tile_autoencoder
-
-        self.pipe.set_progress_bar_config(disable=True)
-        self._let_attention_be_seen()
-        if self.config.lora is not None:
-            merge_lora(self.pipe, self.config.lora)
-        if self.config.vae_tiling:
-            tile_autoencoder(self.pipe)
-        if self.config.vae_slicing:
-            slice_autoencoder(self.pipe)
-
     def _let_attention_be_seen(self) -> None:
         from vcorr.diffusion.backend import use_torch_attention
         from vcorr.diffusion.loading import networks
@@ -636,15 +605,6 @@ class DiffusersVideoModel(VideoModelBase, Generic[C]):
 def _blank(grid: TokenGrid) -> NDArray[np.uint8]:
     """A black image of the grid's size, (1, H, W, 3), where it does not matter which."""
     return np.zeros((1, round(grid.height), round(grid.width), 3), np.uint8)
-
-
-def _unlike(model: object, latents: Tensor, own: Tensor) -> PluginError:
-    return PluginError(
-        f"{type(model).__name__}: latents of shape {tuple(latents.shape)} cannot take the place of the pipeline's own, "
-        f"{tuple(own.shape)}.",
-        hint="The adapter has to say the order of axes, `latent_axes`, or override `denoiser_input`. Tiles that do not "
-        "divide the video change its size as well: try without --vae-tiling.",
-    )
 
 
 def _unanswered(model: object, name: str) -> PluginError:

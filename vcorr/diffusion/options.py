@@ -47,6 +47,23 @@ class VideoConfig:
     vae_slicing: bool = False
 
 
+def apply_options(pipe: Any, config: VideoConfig, device: str) -> None:
+    """Does to a loaded pipeline what its options ask for, and brings it to the device.
+
+    Raises:
+        UsageError: an option cannot be had.
+        MissingError: a package that an option needs is not there.
+    """
+    pipe.set_progress_bar_config(disable=True)
+    if config.lora is not None:
+        merge_lora(pipe, config.lora)
+    if config.vae_tiling:
+        tile_autoencoder(pipe)
+    if config.vae_slicing:
+        slice_autoencoder(pipe)
+    place(pipe, device, offload=config.offload)
+
+
 def lora_file(path: str) -> Path:
     """The file that `--set model.lora=PATH` names.
 
