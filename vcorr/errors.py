@@ -62,12 +62,16 @@ class MissingError(VcorrError):
 def unknown_name(kind: str, name: str, known: Iterable[str], *, hint: str = "") -> UsageError:
     """The error for a name nobody registered: nearest known name first, then where to see them all."""
     choices = sorted(known)
-    spelled = {choice.lower(): choice for choice in choices}
+    listing = hint or (f"Known: {', '.join(choices)}." if choices else f"No {kind} is registered.")
+    return UsageError(f"Unknown {kind} {name!r}.{did_you_mean(name, choices)}", hint=listing)
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """A question with the known names nearest to one that is not known, after a space; "" where none is near."""
+    spelled = {choice.lower(): choice for choice in sorted(known)}
     near = _nearest(name, spelled, 1, 0.5)
     near += [other for other in _nearest(name, spelled, 2, 0.75) if other not in near]
-    suggestion = f" Did you mean {' or '.join(repr(n) for n in near)}?" if near else ""
-    listing = hint or (f"Known: {', '.join(choices)}." if choices else f"No {kind} is registered.")
-    return UsageError(f"Unknown {kind} {name!r}.{suggestion}", hint=listing)
+    return f" Did you mean {' or '.join(repr(n) for n in near)}?" if near else ""
 
 
 def _nearest(name: str, spelled: Mapping[str, str], count: int, cutoff: float) -> list[str]:

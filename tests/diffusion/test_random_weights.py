@@ -2,10 +2,12 @@
 
 from types import SimpleNamespace
 
+import pytest
 import torch
 from diffusers import AutoencoderKL, CogVideoXDDIMScheduler, DiffusionPipeline, FlowMatchEulerDiscreteScheduler
 
-from vcorr.diffusion.random_weights import random_pipeline
+from vcorr.diffusion.random_weights import pipeline_from_configs, random_pipeline
+from vcorr.errors import VcorrError
 
 
 class Pair(DiffusionPipeline):
@@ -78,3 +80,28 @@ def test_what_is_offloaded_is_made_on_the_cpu(monkeypatch):
         model = SimpleNamespace(build=build, denoiser="vae", config=SimpleNamespace(offload=offload))
         DiffusersVideoModel._loaded(model, source, torch.bfloat16, "cuda:1")
     assert made == ["cuda:1", "cpu"]
+
+
+VAE = {"_class_name": "AutoencoderKL", "block_out_channels": [8], "norm_num_groups": 4}
+SCHEDULER = {"_class_name": "FlowMatchEulerDiscreteScheduler"}
+
+
+@pytest.mark.parametrize(
+    ("configs", "said"),
+    [
+        ({"vae": VAE}, "needs a component 'scheduler', and the plugin's configurations have none"),
+        ({"vae": {**VAE, "latent_chanels": 4}, "scheduler": SCHEDULER}, "Did you mean 'latent_channels'"),
+        ({"vae": {**VAE, "_class_name": "AutoencoderKLL"}, "scheduler": SCHEDULER}, "Did you mean 'AutoencoderKL'"),
+        ({"vae": {"latent_channels": 4}, "scheduler": SCHEDULER}, "does not say its class"),
+    ],
+)
+def test_configurations_that_are_not_what_they_should_be(configs, said):
+    with pytest.raises(VcorrError, match=said) as raised:
+        pipeline_from_configs(f"{__name__}:Pair", configs, {"other": None})
+    assert raised.value.hint
+
+
+def test_values_of_libraries_own_are_let_through():
+    config = {**VAE, "_diffusers_version": "0.1", "_name_or_path": "somewhere"}
+    pipe = pipeline_from_configs(f"{__name__}:Pair", {"vae": config, "scheduler": SCHEDULER}, {"other": None})
+    assert pipe.vae.config.block_out_channels == [8]

@@ -1,8 +1,10 @@
 """Prompts as embeddings: the pipeline's own, or stand-ins that depend on nothing but the text."""
 
+import pytest
 import torch
 
 from vcorr.diffusion import PromptEncoding
+from vcorr.errors import PluginError
 
 
 class Pipe:
@@ -49,3 +51,8 @@ def test_a_long_prompt_fills_the_mask_and_a_model_without_mask_gets_none():
     given = PromptEncoding(5, 2).call_inputs(Pipe(), "a", "cpu", torch.float32)
     assert given.keys() == {"prompt_embeds", "negative_prompt_embeds"}
     assert not torch.equal(given["prompt_embeds"], given["negative_prompt_embeds"])
+
+
+def test_a_value_that_the_configuration_lacks_is_named():
+    with pytest.raises(PluginError, match=r"'caption_chanels', which .* Did you mean 'caption_channels'"):
+        PromptEncoding(8, "caption_chanels").sized({"caption_channels": 16})

@@ -9,7 +9,7 @@ from typing import Any
 from vcorr.check.targets import Target
 from vcorr.diffusion import DiffusersVideoModel
 from vcorr.entries import Entry
-from vcorr.errors import EXIT_MISSING, EXIT_OK, EXIT_PLUGIN, MissingError, UsageError
+from vcorr.errors import EXIT_MISSING, EXIT_OK, EXIT_PLUGIN, MissingError, UsageError, VcorrError
 from vcorr.records import Clip, RunSettings
 from vcorr.registry import PluginReport, Registry
 from vcorr.spec import make_config
@@ -126,6 +126,9 @@ def _refusal(entry: Entry, options: Mapping[str, Any]) -> str:
     return ""
 
 
+_MADE = "can be made under its options"
+
+
 def _suites(entry: Entry, options: Options) -> Iterator[Report]:
     suite = SUITES.get(entry.kind)
     if suite is None:
@@ -137,7 +140,11 @@ def _suites(entry: Entry, options: Options) -> Iterator[Report]:
     except MissingError:
         raise
     except UsageError as error:
-        yield Report(entry.label, (Check("can be made under its options", False, error.message),))
+        yield Report(entry.label, (Check(_MADE, False, error.message),))
+    except VcorrError:
+        raise
+    except Exception as error:  # a plugin's own code, outside any check: its sites or its grid, for instance
+        yield Report(entry.label, (Check(_MADE, False, f"{type(error).__name__}: {error}"),))
 
 
 def _model(entry: Entry, config: Any) -> Iterator[Report]:

@@ -16,7 +16,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
-from vcorr.errors import PluginError
+from vcorr.errors import PluginError, did_you_mean
 
 Size = Literal["released", "small"]
 Configs = Mapping[str, Mapping[str, Any]]
@@ -24,6 +24,7 @@ Configs = Mapping[str, Mapping[str, Any]]
 
 PIPELINE, VIDEO = "pipeline", "video"
 """What is no component: values of the pipeline's own, and the size of the video."""
+_SIZES = ("height", "width", "frames")
 _SMALL, _INDEX = "small", "model_index.json"
 _IN_FOLDER = ("config.json", "scheduler_config.json")
 
@@ -37,7 +38,8 @@ def packaged_configs(reference: str, size: Size = "released") -> Configs:
         size: "small" for the size for checks.
 
     Raises:
-        PluginError: there is no such folder, or a file in it is not a JSON mapping.
+        PluginError: there is no such folder, a file in it is not a JSON mapping, `video.json` holds no sizes, or the
+            small size was asked for and has no files, or one that changes none of the released ones.
     """
     package, _, path = reference.partition(":")
     try:
@@ -51,10 +53,24 @@ def packaged_configs(reference: str, size: Size = "released") -> Configs:
         raise PluginError(f"The configurations {reference!r} cannot be read: the folder has no JSON file.")
     if size == "released":
         return found
-    for small in (Path(str(folder)).parent / _SMALL, Path(str(folder)) / _SMALL):
-        for name, changes in _files(small):
-            found[name] = {**found.get(name, {}), **changes}
-    return found
+    return _made_small(found, Path(str(folder)))
+
+
+def _made_small(released: Configs, folder: Path) -> Configs:
+    """With the changes of the folder `small` beside a model's, which its family shares, and of the model's own."""
+    family, own = (dict(_files(small)) for small in (folder.parent / _SMALL, folder / _SMALL))
+    if not (family or own):
+        raise PluginError(
+            f"The model of {folder} has no small size.", hint=f"Add {folder / _SMALL} with files of what is different."
+        )
+    for name in own.keys() - released.keys() - family.keys() - {VIDEO, PIPELINE}:
+        raise PluginError(
+            f"{folder / _SMALL / name}.json changes nothing: there is no {name}.json one folder further up."
+            f"{did_you_mean(name, released)}",
+            hint="Give it the name of the file that it changes, or add the released one.",
+        )
+    names = dict.fromkeys([*released, *family, *own])
+    return {name: {**released.get(name, {}), **family.get(name, {}), **own.get(name, {})} for name in names}
 
 
 def folder_configs(folder: Path) -> Configs:
@@ -82,7 +98,20 @@ def pipeline_configs(pipe: Any) -> Configs:
 
 
 def _files(folder: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    return ((path.stem, _mapping(path)) for path in sorted(folder.glob("*.json")))
+    for path in sorted(folder.glob("*.json")):
+        found = _mapping(path)
+        if path.stem == VIDEO:
+            _expect_sizes(path, found)
+        yield path.stem, found
+
+
+def _expect_sizes(path: Path, video: Mapping[str, Any]) -> None:
+    for name, value in video.items():
+        if name not in _SIZES:
+            known = ", ".join(_SIZES)
+            raise PluginError(f"{path} has {name!r}.{did_you_mean(name, _SIZES)}", hint=f"It holds {known}.")
+        if type(value) is not int or value < 1:
+            raise PluginError(f"{path}: {name} is {value!r}, not a whole number above 0.", hint="Mend it there.")
 
 
 def _mapping(path: Path) -> Mapping[str, Any]:

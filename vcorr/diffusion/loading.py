@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from vcorr.entries import resolve
-from vcorr.errors import MissingError, UsageError, unknown_name
+from vcorr.errors import MissingError, UsageError, did_you_mean, unknown_name
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -92,8 +92,10 @@ def pipeline_type(class_name: str) -> Any:
 
     found = getattr(diffusers, class_name, None)
     if found is None:
+        near = did_you_mean(class_name, dir(diffusers))
         raise MissingError(
-            f"diffusers {diffusers.__version__} has no {class_name}.", hint="Install the version that vcorr asks for."
+            f"diffusers {diffusers.__version__} has no {class_name}.{near}",
+            hint="Mend the name, or install the version that vcorr asks for.",
         )
     return found
 

@@ -16,7 +16,7 @@ from torch import nn
 
 from vcorr.diffusion.configs import PIPELINE, Configs
 from vcorr.diffusion.loading import cast_pipeline, pipeline_type, seeded
-from vcorr.errors import PluginError
+from vcorr.errors import PluginError, did_you_mean
 
 
 def random_pipeline(build: Callable[[int], Any], seed: int, device: str, dtype: torch.dtype, denoiser: str = "") -> Any:
@@ -54,10 +54,16 @@ def pipeline_from_configs(class_name: str, configs: Configs, stand_ins: Mapping[
         stand_ins: components that are made already. What the pipeline wants and neither has is None.
 
     Raises:
-        PluginError: a configuration does not say its class.
+        PluginError: a configuration does not say its class, or there is none of a component that does the work.
     """
     kind = pipeline_type(class_name)
     wanted = inspect.signature(kind.__init__).parameters
+    for name in _NEEDED & wanted.keys() - configs.keys() - stand_ins.keys():
+        if wanted[name].default is inspect.Parameter.empty:
+            raise PluginError(
+                f"{kind.__name__} needs a component {name!r}, and the plugin's configurations have none.",
+                hint=f"Add {name}.json, with the released config.json of that component.",
+            )
     made = {name: component_from_config(name, config) for name, config in configs.items() if name in wanted}
     own = {name: value for name, value in configs.get(PIPELINE, {}).items() if name in wanted}
     absent = {
@@ -68,15 +74,24 @@ def pipeline_from_configs(class_name: str, configs: Configs, stand_ins: Mapping[
     return kind(**{**absent, **own, **made, **stand_ins})
 
 
+_NEEDED = frozenset({"scheduler", "transformer", "unet", "vae"})
+"""Components that no pipeline works without, where its constructor asks for them; text encoders have stand-ins."""
+
+
 def component_from_config(name: str, config: Mapping[str, Any]) -> Any:
     """A component of diffusers with that configuration and random weights; schedulers are made on the CPU.
 
     Raises:
-        PluginError: the configuration does not say its class, or the class cannot be made with it.
+        PluginError: the configuration does not say its class, has a value that the class does not take, or the class
+            cannot be made with it.
     """
     if "_class_name" not in config:
-        raise PluginError(f"The configuration of {name!r} does not say its class, _class_name.")
+        raise PluginError(
+            f"The configuration of {name!r} does not say its class, _class_name.",
+            hint=f"Is {name}.json there, with the released config.json of that component?",
+        )
     kind = pipeline_type(config["_class_name"])
+    _expect_known(name, config, kind)
     # tables of schedulers go through numpy, wherever the networks are built
     place = torch.device("cpu") if issubclass(kind, SchedulerMixin) else nullcontext()
     try:
@@ -87,6 +102,20 @@ def component_from_config(name: str, config: Mapping[str, Any]) -> Any:
             f"The configuration of {name!r} makes no {kind.__name__}: {type(error).__name__}: {error}",
             hint=f"Mend the plugin's {name}.json, or the one for the small size.",
         ) from error
+
+
+def _expect_known(name: str, config: Mapping[str, Any], kind: Any) -> None:
+    """Raises for a value that the class does not take: left out by diffusers, a misspelt one would change nothing."""
+    taken = inspect.signature(kind.__init__).parameters
+    if any(one.kind == one.VAR_KEYWORD for one in taken.values()):
+        return
+    for key in config:
+        if key not in taken and not key.startswith("_"):
+            near = did_you_mean(key, taken.keys() - {"self"})
+            raise PluginError(
+                f"The configuration of {name!r} has {key!r}, which {kind.__name__} does not take.{near}",
+                hint=f"Mend it in {name}.json or in the one for the small size, or leave it out: nothing reads it.",
+            )
 
 
 def open_gates(denoiser: nn.Module) -> None:

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from vcorr.errors import PluginError, did_you_mean
+
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
@@ -31,7 +33,18 @@ class PromptEncoding:
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def sized(self, network: Mapping[str, Any]) -> PromptEncoding:
-        """This encoding with numbers in place of names of values in `network`, the denoiser's configuration."""
+        """This encoding with numbers in place of names of values in `network`, the denoiser's configuration.
+
+        Raises:
+            PluginError: the configuration has no value of that name.
+        """
+        for size in (self.tokens, self.width):
+            if isinstance(size, str) and size not in network:
+                raise PluginError(
+                    f"The prompt's encoding names the value {size!r}, which the denoiser's configuration does not have."
+                    f"{did_you_mean(size, network)}",
+                    hint="Mend it in the adapter's `encoding`, or give the number itself.",
+                )
         tokens, width = (network[size] if isinstance(size, str) else size for size in (self.tokens, self.width))
         return replace(self, tokens=tokens, width=width)
 

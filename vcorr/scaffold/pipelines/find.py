@@ -88,7 +88,8 @@ def _check_kind(name: str, found: Found) -> None:
     if first in ("image", "video"):
         raise UsageError(
             f"{name} starts from its argument {first!r}: this scaffold writes adapters that start from text.",
-            hint=f"Take the family's text-to-video pipeline, and override `needs_image` and `call_inputs`. {GUIDE}",
+            hint="Take the family's text-to-video pipeline, and put this class and needs_image = True into what is "
+            f"written: the checks say what else is different. {GUIDE}",
         )
     if "vae" not in found.components:
         raise UsageError(f"{name} has no autoencoder in its component 'vae'.", hint=GUIDE)

@@ -186,7 +186,9 @@ def _built(found: Found, kinds: Mapping[str, type], changes: Mapping[str, Mappin
             made = {name: _component(kind, changes[name]) for name, kind in kinds.items()}
             return found.kind(**{**absent, **made})
     except Exception as error:
-        raise UnseenError(f"the components cannot be made small: {type(error).__name__}: {error}") from error
+        raise UnseenError(
+            f"the components cannot be made small: {type(error).__name__}: {str(error).rstrip(' .')}"
+        ) from error
 
 
 def _component(kind: Any, changes: Mapping[str, Any]) -> Any:
