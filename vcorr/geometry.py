@@ -1,4 +1,4 @@
-"""The one place that knows geometry: pixels, tokens and latent time (docs/conventions.md, PROTOCOL section 1).
+"""The one place that knows geometry: pixels, tokens and latent time (docs/conventions.md).
 
 Pixels are continuous raster coordinates (x right, y down): (0, 0) is the outer corner of the first pixel, pixel centres
 lie at +0.5, an image spans [0, W] x [0, H]. Frames are counted from 0. Nothing outside this module computes with a

@@ -1,4 +1,4 @@
-"""The two variants of every measure, and the switches they are made of (PROTOCOL, head; docs/switches.md)."""
+"""The two variants of every measure, and the switches they are made of (docs/switches.md)."""
 
 from __future__ import annotations
 

@@ -233,7 +233,7 @@ def test_stored_guidance(stored, variant, name, text_first):
 
 
 def plain_difftrack(q, k, grid, queries, symmetric=True, scale=None):
-    """PROTOCOL section 3, difftrack, with whole matrices and torch's own sampling; (N, F, 2)."""
+    """docs/protocol.md, difftrack, with whole matrices and torch's own sampling; (N, F, 2)."""
     _, frames, h, w, d = q.shape
     scale = d**-0.5 if scale is None else scale
     q, k = q.flatten(2, 3), k.flatten(2, 3)

@@ -20,7 +20,7 @@ fast = settings(max_examples=40, deadline=None, derandomize=True)
 
 
 def slow_match(q, k, grid, queries, *, symmetric=True, heads="mean", radius=0, scale=None):
-    """PROTOCOL section 3 word by word, in float64 loops. One (N, F, 2) array; `heads` a list of indices or "mean"."""
+    """docs/protocol.md word by word, in float64 loops. One (N, F, 2) array; `heads` a list of indices or "mean"."""
     q, k = q.double().numpy(), k.double().numpy()
     H, F, h, w, d = q.shape
     q, k = q.reshape(H, F, h * w, d), k.reshape(H, F, h * w, d)

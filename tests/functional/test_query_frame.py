@@ -52,7 +52,7 @@ def drawn(seed, frames, rows, cols, ratio, causal, dtype=torch.float32, points=5
 
 
 def slow_match(q, k, grid, queries, frame):
-    """PROTOCOL section 3 word by word for queries in `frame`: (N, F, 2)."""
+    """docs/protocol.md word by word for queries in `frame`: (N, F, 2)."""
     q, k = (tensor.double().numpy().reshape(2, grid.frames, -1, 4) for tensor in (q, k))
     own = next(j for j, (first, last) in enumerate(grid.time_spans) if first <= frame <= last)
     out = np.empty((len(queries), grid.frames, 2))

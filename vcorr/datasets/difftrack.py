@@ -1,4 +1,4 @@
-"""Imports the dataset of DiffTrack (PROTOCOL section 7), checked file by file, as dataset folders.
+"""Imports the dataset of DiffTrack (docs/datasets.md), checked file by file, as dataset folders.
 
 Its layout: `MODEL/fg|bg/` with `prompt.txt`, one prompt a line, `tracks/NNN.npy` float (1, T, P, 2) pixels,
 `visibility/NNN.npy` bool (1, T, P), and `image/NNN.png` for models that start from an image. P points on a regular

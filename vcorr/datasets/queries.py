@@ -1,4 +1,4 @@
-"""The regular grid of query points in frame 0 (PROTOCOL section 4)."""
+"""The regular grid of query points in frame 0 (docs/datasets.md)."""
 
 from __future__ import annotations
 

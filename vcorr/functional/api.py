@@ -39,7 +39,7 @@ def match(
     query + centre(argmax of C(x*, ·)) - centre(x*), x* the token under the query: the place inside the token is kept.
     difftrack takes a second softmax of C in q's dtype and samples the field of the integer positions of all tokens'
     matches at the query, with a margin and with zeros outside.
-    Source: DiffTrack (arXiv 2506.17220), section on matching, with its public code; PROTOCOL section 3.
+    Source: DiffTrack (arXiv 2506.17220), section on matching, with its public code; docs/protocol.md.
 
     Args:
         q: (H, F, h, w, d) queries as they enter the attention product, float32, bfloat16 or float16. NaN or infinity in
@@ -82,7 +82,7 @@ def match_features(
     """Where the features of each query point's token are found in every latent frame: one way, raw dot product.
 
     The match in frame j is the argmax over y of f1(x*)·fj(y) (a softmax would not change it); the read-out is that of
-    `match`. Source: DiffTrack (arXiv 2506.17220), its feature descriptor; PROTOCOL section 3. For features with the
+    `match`. Source: DiffTrack (arXiv 2506.17220), its feature descriptor; docs/protocol.md. For features with the
     same treatment as queries and keys, split f into heads and call ``match(f, f, ...)``.
 
     Args:
@@ -117,7 +117,7 @@ def latent_to_frames(
 
     The latent of the query holds the query at its centre, as the others hold their match; only the query frame itself
     is pinned, wherever in that latent it is. difftrack stretches the latents over the frames instead, any number of
-    them. PROTOCOL section 1; `vcorr.metrics.to_frames` is the same on numpy arrays.
+    them. docs/protocol.md; `vcorr.metrics.to_frames` is the same on numpy arrays.
 
     Args:
         xy: (N, F, 2) pixels at the grid's latent times, or (..., N, F, 2). NaN or infinity in a latent makes the frames

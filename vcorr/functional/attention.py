@@ -1,4 +1,4 @@
-"""Attention rows of query points, and the peaks and sums of their segments (PROTOCOL section 4)."""
+"""Attention rows of query points, and the peaks and sums of their segments (docs/protocol.md)."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def attention_rows(
 ) -> AttentionRows:
     """Where the attention of each query point goes: one softmax over all tokens, text and video, then the head mean.
 
-    Source: DiffTrack (arXiv 2506.17220), confidence and attention; PROTOCOL section 4. Computed in float32.
+    Source: DiffTrack (arXiv 2506.17220), confidence and attention; docs/protocol.md. Computed in float32.
 
     Args:
         q: (H, F, h, w, d) queries as they enter the attention product, float32, bfloat16 or float16.

@@ -1,4 +1,4 @@
-"""The published DiffTrack code on tensors, quirk by quirk (`docs/functional.md`; PROTOCOL sections 3, 4 and 8).
+"""The published DiffTrack code on tensors, quirk by quirk (docs/functional.md, docs/protocol.md).
 
 Source: DiffTrack (arXiv 2506.17220) and its public code, which knows queries in frame 0 alone. For queries in another
 frame every quirk means the same from the latent that covers that frame, here called frame 1 as well. Axes as in

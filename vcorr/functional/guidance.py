@@ -1,4 +1,4 @@
-"""The perturbed attention of cross-attention guidance (PROTOCOL section 8)."""
+"""The perturbed attention of cross-attention guidance (docs/functional.md)."""
 
 from __future__ import annotations
 

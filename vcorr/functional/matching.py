@@ -1,4 +1,4 @@
-"""Matching kernels in plain torch (PROTOCOL section 3), on queries that were checked before.
+"""Matching kernels in plain torch (docs/protocol.md), on queries that were checked before.
 
 Nothing here waits for the device or branches on a tensor's values. Intermediate matrices are built block by block, so
 that the extra memory stays under 300 MB whatever the number of heads and tokens. All arithmetic is float32, except in

@@ -35,7 +35,7 @@ def matching_accuracy(
 
     corrected: only points visible in their query frame count, and the query frame itself does not. difftrack:
     every visible point in every frame.
-    Source: DiffTrack (arXiv 2506.17220), matching accuracy; PROTOCOL section 4. `vcorr.metrics.accuracy` is the same on
+    Source: DiffTrack (arXiv 2506.17220), matching accuracy; docs/protocol.md. `vcorr.metrics.accuracy` is the same on
     numpy arrays and tells how many pairs there were.
 
     Args:
@@ -79,7 +79,7 @@ def confidence_score(
 
     corrected: points visible in the query frame; "cross" averages a point over the other latents in whose frames it is
     visible throughout, and leaves out points without such a latent. difftrack: all points, and a point without such a
-    latent counts as 0. Source: DiffTrack (arXiv 2506.17220), confidence score; PROTOCOL section 4.
+    latent counts as 0. Source: DiffTrack (arXiv 2506.17220), confidence score; docs/protocol.md.
 
     Args:
         rows: of N points, from `attention_rows`.
@@ -110,7 +110,7 @@ def attention_score(
     """Where the attention of the query points goes: the mean sum over other frames, their own and the text.
 
     The mean over points visible in the query frame, in both variants, which differ in the rows themselves.
-    Source: DiffTrack (arXiv 2506.17220), attention score; PROTOCOL section 4.
+    Source: DiffTrack (arXiv 2506.17220), attention score; docs/protocol.md.
 
     Args:
         rows: of N points, from `attention_rows`.
@@ -141,7 +141,7 @@ def harmonic_mean(
 
     A cell that is the smallest of one table, and a whole table of equal values, give 0. corrected: NaN cells stay NaN
     and are left out of smallest and largest. difftrack: one NaN anywhere makes every cell 0.
-    Source: DiffTrack (arXiv 2506.17220), its choice of layers; PROTOCOL section 4.
+    Source: DiffTrack (arXiv 2506.17220), its choice of layers; docs/protocol.md.
 
     Args:
         accuracy: (L, S) clip means of the matching accuracy.
@@ -172,7 +172,7 @@ def tapvid(
 ) -> dict[str, float]:
     """TAP-Vid's metrics of one video, under its own names: `vcorr.metrics.tapvid.tapvid` on tensors or arrays.
 
-    Source: TAP-Vid (arXiv 2211.03726) and its public evaluation; PROTOCOL section 6.
+    Source: TAP-Vid (arXiv 2211.03726) and its public evaluation; docs/functional.md.
 
     Args:
         query_points_tyx: (N, 3) as (t, y, x).

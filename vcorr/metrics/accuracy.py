@@ -1,4 +1,4 @@
-"""Matching accuracy of one clip (PROTOCOL section 4). Which pairs count is in `vcorr.metrics.pairs`."""
+"""Matching accuracy of one clip (docs/protocol.md). Which pairs count is in `vcorr.metrics.pairs`."""
 
 from __future__ import annotations
 
@@ -26,8 +26,7 @@ def accuracy(
 ) -> Share:
     """Matching accuracy: the share of pairs whose track is close to the reference, pooled in the clip.
 
-    Source: DiffTrack (arXiv 2506.17220), matching accuracy, whose 8 px at 480x720 are half a stride; PROTOCOL
-    section 4.
+    Source: DiffTrack (arXiv 2506.17220), matching accuracy, whose 8 px at 480x720 are half a stride; docs/protocol.md.
 
     Args:
         tracks: (N, T, 2) pixels. A position that is NaN is a miss.

@@ -1,4 +1,4 @@
-"""Confidence score, attention score and their harmonic mean with the accuracy (PROTOCOL section 4), in numpy.
+"""Confidence score, attention score and their harmonic mean with the accuracy (docs/protocol.md), in numpy.
 
 Arrays: N points, T video frames, F latent frames, L layers, S steps. Probabilities are in [0, 1].
 Source: DiffTrack (arXiv 2506.17220), its analysis of matching accuracy, confidence and attention.

@@ -1,4 +1,4 @@
-"""Floors and ceilings: what standing still scores, and the best a read-out could have answered (PROTOCOL section 5)."""
+"""Floors and ceilings: what standing still scores, and the best a read-out could have answered (docs/protocol.md)."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ class PckConfig:
 
 
 class MatchingAccuracy(MetricBase):
-    """`matching_accuracy` and `matching_accuracy_moving`: the share of pairs within half a stride (PROTOCOL section 4).
+    """`matching_accuracy` and `matching_accuracy_moving`: the share of pairs within half a stride (docs/protocol.md).
 
     Values are in [0, 1], NaN when no pair counts; n is the number of pairs. variant: which pairs count
     (`Switches.pooling`).
@@ -100,7 +100,7 @@ class Pck(MetricBase):
 
 
 class Confidence(MetricBase):
-    """`confidence_cross`, `_self`, `_text`: how sure the attention of the query points is (PROTOCOL section 4).
+    """`confidence_cross`, `_self`, `_text`: how sure the attention of the query points is (docs/protocol.md).
 
     Meets `vcorr.protocols.RowMetric`: it scores the rows of the probe `attention`. n is the number of points. variant:
     which points count, and as what one without a visible later latent (`Switches.pooling`).
@@ -123,7 +123,7 @@ class Confidence(MetricBase):
 
 
 class AttentionScore(MetricBase):
-    """`attention_cross`, `_self`, `_text`: where the attention of the query points goes (PROTOCOL section 4).
+    """`attention_cross`, `_self`, `_text`: where the attention of the query points goes (docs/protocol.md).
 
     Meets `vcorr.protocols.RowMetric`. n is the number of points.
     """

@@ -1,5 +1,5 @@
 """The quirks of the published DiffTrack code that need no tensors: where it samples its field of matches, in space and
-in time. Source: DiffTrack (arXiv 2506.17220) and its public code; PROTOCOL section 3, difftrack read-out.
+in time. Source: DiffTrack (arXiv 2506.17220) and its public code; docs/protocol.md, difftrack read-out.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""TAP-Vid's metrics of one video (PROTOCOL section 6), in numpy."""
+"""TAP-Vid's metrics of one video (docs/functional.md), in numpy."""
 
 from __future__ import annotations
 

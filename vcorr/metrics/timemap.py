@@ -28,7 +28,7 @@ class FrameMap:
 
 
 def frame_map(grid: TokenGrid, video_frames: int | None = None, *, variant: Variant = "corrected") -> FrameMap:
-    """The neighbours of every frame (PROTOCOL section 1).
+    """The neighbours of every frame (docs/protocol.md).
 
     corrected: linear between the latents' centres, held outside them. difftrack: frame t of T lies at latent
     (t + 0.5) F/T - 0.5, held outside 0 .. F-1, whatever the latents' times are.

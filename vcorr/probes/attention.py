@@ -1,4 +1,4 @@
-"""The probe `attention`: where the attention of the query points goes, reduced inside the pass (PROTOCOL section 4).
+"""The probe `attention`: where the attention of the query points goes, reduced inside the pass (docs/protocol.md).
 
 Axes: H heads, F x h x w video tokens, n text tokens, d head width, N query points.
 """

@@ -1,5 +1,5 @@
 """The probes that match: `qk`, `qk-position`, `kk`, `qq`, `vv`, `feature`, `hidden` and the fair twins of the last two
-(PROTOCOL sections 2, 3 and 5).
+(docs/protocol.md).
 
 Axes: H heads, F x h x w video tokens, d head width, c width of the hidden state, N query points. Answers are {head:
 (N, F, 2) pixels}, -1 for several heads together.

@@ -1,4 +1,4 @@
-"""Skill and bootstrap intervals over clips (PROTOCOL section 5).
+"""Skill and bootstrap intervals over clips (docs/statistics.md).
 
 Videos are the unit: a resample draws as many clips as there are, with replacement, and takes them for every site alike.
 Values are (clips, ...); whatever follows the first axis (sites: layer x step x head, say) is kept. NaN means "not

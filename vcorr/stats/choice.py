@@ -1,4 +1,4 @@
-"""Choosing layers, steps and heads without grading one's own homework (PROTOCOL section 5)."""
+"""Choosing layers, steps and heads without grading one's own homework (docs/statistics.md)."""
 
 from __future__ import annotations
 
