@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -18,6 +19,11 @@ class Options:
     heads: str = "mean"
     radius: int = 0
     scale: float | None = None
+
+
+@dataclass(frozen=True)
+class Mapped:
+    sizes: dict[str, Any] = field(default_factory=dict)
 
 
 def test_flags_override_the_file_and_assignments_override_flags(tmp_path: Path) -> None:
@@ -78,6 +84,11 @@ def test_a_missing_config_file() -> None:
 
 def test_component_options_are_typed() -> None:
     assert make_config(Options, {"radius": 2, "scale": 1}, "probe") == Options(radius=2, scale=1.0)
+    assert make_config(Mapped, {"sizes.layers": 2}, "model") == Mapped(sizes={"layers": 2})
+    both = {"sizes": {"layers": 1, "heads": 3}, "sizes.layers": 2}
+    assert make_config(Mapped, both, "model") == Mapped(sizes={"layers": 2, "heads": 3})
+    with pytest.raises(vcorr.UsageError, match="as a whole as well"):
+        make_config(Mapped, {"sizes": 3, "sizes.layers": 2}, "model")
     with pytest.raises(vcorr.UsageError, match=r"Did you mean 'probe\.radius'"):
         make_config(Options, {"raduis": 2}, "probe")
     with pytest.raises(vcorr.UsageError, match="radius"):

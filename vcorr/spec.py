@@ -113,10 +113,25 @@ def make_config(config_type: type | None, options: Mapping[str, Any], part: str)
             hint = f"Options of this {part}: {', '.join(known) or 'none'}."
             raise unknown_name("option", f"{part}.{key}", [f"{part}.{name}" for name in known], hint=hint)
     try:
-        merged = OmegaConf.merge(OmegaConf.structured(config_type), OmegaConf.create(dict(options)))
+        merged = OmegaConf.merge(OmegaConf.structured(config_type), OmegaConf.create(_nested(options)))
         return OmegaConf.to_object(merged)
     except OmegaConfBaseException as error:
         raise UsageError(f"{part}.{error.full_key}: {_first_line(error)}.") from error
+
+
+def _nested(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options with "a.b": value as {"a": {"b": value}}."""
+    found: dict[str, Any] = {}
+    for key, value in options.items():
+        *outer, last = key.split(".")
+        inner = found
+        for name in outer:
+            inner = inner.setdefault(name, {})
+            if not isinstance(inner, dict):
+                raise UsageError(f"{key} was set, and {name} as a whole as well.", hint="Leave out one of them.")
+        before, new = inner.get(last), dict(value) if isinstance(value, Mapping) else value
+        inner[last] = {**before, **new} if isinstance(before, dict) and isinstance(new, dict) else new
+    return found
 
 
 def check_seed(seed: int, flag: str) -> None:

@@ -14,14 +14,14 @@ from numpy.typing import NDArray
 
 from vcorr.bases import VideoModelBase
 from vcorr.cards import load_card
-from vcorr.diffusion.checks import check_size, frames_to_read
+from vcorr.diffusion.checks import check_network, check_size, frames_to_read
 from vcorr.diffusion.configs import VIDEO, Configs, folder_configs, packaged_configs, pipeline_configs
 from vcorr.diffusion.images import starting_image
 from vcorr.diffusion.layout import Compression, Sizes, attention_sites
 from vcorr.diffusion.options import VideoConfig
 from vcorr.diffusion.text import PromptEncoding
 from vcorr.diffusion.weights import WeightsSource, locate_weights
-from vcorr.errors import PluginError, UsageError, unknown_name
+from vcorr.errors import PluginError, UsageError
 from vcorr.geometry import TokenGrid
 from vcorr.modes import Invert, mode_of
 from vcorr.records import Attention, Clip, Mode, ModelCard, RunSettings, Site, Unrotated
@@ -147,13 +147,9 @@ class DiffusersVideoModel(VideoModelBase, Generic[C]):
         if not self.configs:
             return {}
         found, changes = packaged_configs(self.configs, self.config.size), self.config.network
-        for name in changes:
-            if name not in found[self.denoiser]:
-                raise unknown_name(
-                    "option", f"model.network.{name}", [f"model.network.{n}" for n in found[self.denoiser]]
-                )
         if not changes:
             return found
+        check_network(changes, found[self.denoiser])
         return {name: {**each, **changes} if name.startswith(self.denoiser) else each for name, each in found.items()}
 
     @property
@@ -573,7 +569,14 @@ class DiffusersVideoModel(VideoModelBase, Generic[C]):
         return random_pipeline(self.build, source.seed, device, kind, self.denoiser)
 
     def _go_by(self, source: WeightsSource) -> None:
-        """Reads sizes from the folder of the weights, where they lie in one as diffusers saves pipelines."""
+        """Reads sizes from the folder of the weights, where they lie in one as diffusers saves pipelines.
+
+        Raises:
+            UsageError: values of the network were given, which such weights bring along.
+        """
+        if self.config.network and source.folder is not None:
+            given = ", ".join(f"model.network.{name}" for name in self.config.network)
+            raise UsageError(f"{given}: weights that are not random bring their own sizes.", hint="Leave it out.")
         if self.configs and source.folder is not None:
             self.take_sizes(folder_configs(source.folder))
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from vcorr.diffusion.layout import Sizes
-from vcorr.errors import UsageError
+from vcorr.errors import UsageError, unknown_name
 from vcorr.records import Clip
 
 
@@ -44,6 +44,24 @@ def check_loaded(config: Any, found: Mapping[str, Any], weights: str) -> None:
         differing = ", ".join(f"{k}={v!r} (configured: {getattr(config, k)!r})" for k, v in wrong.items())
         options = " ".join(f"--set model.{k}={_option(v)}" for k, v in wrong.items())
         raise UsageError(f"--weights {weights!r} has other sizes than configured: {differing}.", hint=f"Add: {options}")
+
+
+def check_network(changes: Mapping[str, Any], known: Mapping[str, Any]) -> None:
+    """Raises UsageError unless the options `model.network.KEY` are values of the denoiser, of the kind they replace."""
+    known = {name: value for name, value in known.items() if not name.startswith("_")}
+    for name, value in changes.items():
+        if name not in known:
+            raise unknown_name("option", f"model.network.{name}", [f"model.network.{each}" for each in known])
+        kinds = _KINDS.get(type(known[name]))
+        if kinds is not None and type(value) not in kinds:
+            raise UsageError(
+                f"model.network.{name}={value!r} cannot take the place of {known[name]!r}.",
+                hint=f"For example --set model.network.{name}={_option(known[name])}",
+            )
+
+
+_KINDS = {bool: (bool,), int: (int,), float: (float, int), str: (str,), list: (list, tuple)}
+"""What may take the place of a value, by its type; anything where it is of another."""
 
 
 def size_in_words(shape: Sequence[int]) -> str:

@@ -1,6 +1,8 @@
 """Every model on a small configuration: the contract in both modes, and the passes its own pipeline makes."""
 
 import dataclasses
+import json
+import re
 from types import SimpleNamespace
 
 import numpy as np
@@ -13,6 +15,7 @@ import vcorr
 from vcorr import Clip, RunSettings, UsageError
 from vcorr.capture.recorder import Recorder
 from vcorr.capture.tap import Tap, observing
+from vcorr.cli import main as program
 from vcorr.probes.attention import Attention
 from vcorr.probes.builtin import QueryKeyPosition
 from vcorr.testing import assert_passed, check_model, check_passes, find_impulse, make_local
@@ -263,3 +266,33 @@ def test_easyanimate_reads_its_prompt_from_a_chat_in_both_modes():
     assert torch.equal(text[0], pair[1])
     assert not torch.equal(pair[0], pair[1])
     assert bool(text.any())
+
+
+@pytest.mark.parametrize(
+    ("network", "said"),
+    [
+        ({"num_leyers": 1}, "Did you mean 'model.network.num_layers'"),
+        ({"num_layers": "one"}, "model.network.num_layers='one' cannot take the place of 2"),
+        ({"num_layers": True}, "cannot take the place of 2"),
+        ({"_class_name": "WanTransformer3DModel"}, "Unknown option"),
+    ],
+)
+def test_values_of_the_network_that_are_none_are_refused(network, said):
+    with pytest.raises(UsageError, match=re.escape(said)):
+        ENTRIES["mochi"].create(small("mochi", network=network)).sites()
+
+
+def test_a_value_of_the_network_is_given_on_the_command_line(capsys, tmp_path):
+    run = ["run", "--model", "ltx-video", "--weights", "random", "--probe", "qk", "--steps", "last", "--limit", "1"]
+    sizes = ["--set", "model.size=small", "--set", "model.network.num_layers=1"]
+    with pytest.raises(SystemExit) as ended:
+        program.main([*run, "--data", "sprites", *sizes, "--out", str(tmp_path), "--json"])
+    out = capsys.readouterr().out
+    assert ended.value.code in (0, None), out
+    assert {site["layer"] for site in json.loads(out)["sites"]} == {0}
+
+
+def test_weights_bring_their_own_network(tmp_path):
+    loaded("ltx-video").pipe.save_pretrained(tmp_path)
+    with pytest.raises(UsageError, match="weights that are not random bring their own sizes"):
+        ENTRIES["ltx-video"].create(small("ltx-video", network={"num_layers": 1})).weights_id(str(tmp_path))
