@@ -240,6 +240,28 @@ def test_one_branch_of_a_batch_can_be_edited(model, x):
     assert torch.equal(after[1], pair[1])
 
 
+def test_rows_of_a_batch_are_nobodys_until_a_layout_or_a_label_says_whose(model, x):
+    """A batch of two branches must not pass for two rows of the conditional one."""
+    seen = []
+
+    def note(call, compute):
+        seen.append((call.branches, call.branch))
+        if call.branches:
+            assert call.rows("cond") == slice(0, 2)
+        else:
+            with pytest.raises(CaptureError, match="2 rows cannot be told apart"):
+                call.rows("cond")
+        return compute(call)
+
+    with intercept(model, "blocks.0", note):
+        model(x.expand(2, -1, -1))
+        with model.cache_context("cond_uncond"):
+            model(x.expand(2, -1, -1))
+        with model.cache_context("cond"):
+            model(x.expand(2, -1, -1))
+    assert seen == [((), ""), ((), ""), (("cond",), "cond")]
+
+
 def test_rows_that_cannot_be_told_apart_are_refused(model, x):
     def rows(call, compute):
         call.rows("cond")

@@ -32,7 +32,8 @@ class EditableCall(AttentionCall):
     """An attention call, and where in the model it is made.
 
     site: the attention module. step: 0-based index of the denoising step. branches: the guidance branches of its batch,
-    in batch order. The other fields are those of `AttentionCall`.
+    in batch order; empty where several rows come and nothing says whose they are. The other fields are those of
+    `AttentionCall`.
     """
 
     site: Site = _NOWHERE
@@ -41,20 +42,20 @@ class EditableCall(AttentionCall):
 
     @property
     def branch(self) -> str:
-        """The guidance branch, or several of one batch joined by "+": "uncond+cond"."""
+        """The guidance branch, or several of one batch joined by "+": "uncond+cond"; "" where that is not known."""
         return "+".join(self.branches)
 
     def rows(self, branch: str) -> slice:
         """The rows of the batch that belong to a guidance branch; an empty slice where it is not in this call.
 
         Raises:
-            CaptureError: the batch is not made of these branches, or rows of different branches alternate.
+            CaptureError: it is not known whose the rows of the batch are, or rows of different branches alternate.
         """
-        if branch not in self.branches:
+        if self.branches and branch not in self.branches:
             return slice(0, 0)
         rows, count = self.q.shape[0], len(self.branches)
         alternates = self.site.factorised is not None and self.site.factorised.order == "row"
-        if rows % count or (count > 1 and alternates):
+        if not count or rows % count or (count > 1 and alternates):
             raise CaptureError(
                 f"{self.name}: {rows} rows cannot be told apart by the branches {self.branches!r}.",
                 hint="Tell intercept() the model's layout: layout=TokenLayout(branches=('uncond', 'cond')).",
@@ -121,10 +122,11 @@ def intercept(
 def _around(edit: Edit, known: dict[str, Site], watch: PassWatch, call: AttentionCall, compute: Compute) -> Tensor:
     if recomputing():
         raise _checkpointed(call.name)
-    now = watch.current
+    now, site = watch.current, known[call.name]
     step = 0 if now is None or now.step is None else now.step
     given = {field.name: getattr(call, field.name) for field in fields(AttentionCall)}
-    out: Any = edit(EditableCall(**given, site=known[call.name], step=step, branches=watch.branches_in(call)), compute)
+    branches = () if _unassigned(now, site, watch, call) else watch.branches_in(call)
+    out: Any = edit(EditableCall(**given, site=site, step=step, branches=branches), compute)
     expected = (*call.q.shape[:-1], call.v.shape[-1])
     if not isinstance(out, Tensor) or tuple(out.shape) != expected:
         got = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__
@@ -133,6 +135,12 @@ def _around(edit: Edit, known: dict[str, Site], watch: PassWatch, call: Attentio
             hint="Its last line is often: return compute(call)",
         )
     return out
+
+
+def _unassigned(now: Pass | None, site: Site, watch: PassWatch, call: AttentionCall) -> bool:
+    """Whether several rows come and nothing says which guidance branches they are."""
+    untold = (now is None or now.told_by == "batch") and len(watch.layout.branches) == 1
+    return untold and site.factorised is None and call.q.shape[0] > 1
 
 
 class _NoCheckpoints(PassListener):

@@ -14,7 +14,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from types import TracebackType
-from typing import Any
+from typing import Any, Literal
 
 from torch import nn
 
@@ -24,6 +24,8 @@ from vcorr.capture.records import TokenLayout
 from vcorr.capture.rows import CONDITIONAL, branches_of_call
 from vcorr.capture.tap import AttentionCall, batch_of, recomputing
 
+ToldBy = Literal["label", "order", "batch"]
+
 
 @dataclass(frozen=True)
 class Pass:
@@ -31,7 +33,8 @@ class Pass:
 
     step: 0-based index of its denoising step; None outside a step. number: of the pass within its step, from 0.
     branches: the guidance branches its batch holds, in batch order. denoiser: index among those that are watched. args,
-    kwargs: what the denoiser is called with. ordered: whether its number in the step told its branch.
+    kwargs: what the denoiser is called with. told_by: what told its branches: the pipeline's label, the number of the
+    pass in its step, or the rows of its batch.
     """
 
     step: int | None
@@ -40,7 +43,7 @@ class Pass:
     denoiser: int
     args: tuple[Any, ...] = ()
     kwargs: Mapping[str, Any] = field(default_factory=dict)
-    ordered: bool = False
+    told_by: ToldBy = "batch"
 
     @property
     def conditional(self) -> bool:
@@ -195,10 +198,10 @@ class PassWatch:
             return
         while self._running:  # torch tells nobody of a pass that Ctrl-C has ended
             self._end(failed=True)
-        branches, ordered = self._branches(args, kwargs)
+        branches, told_by = self._branches(args, kwargs)
         if self._counted and not self._came.isdisjoint(branches):
             self.next_step()
-        now = Pass(self._step, self._number, branches, denoiser, args, kwargs, ordered)
+        now = Pass(self._step, self._number, branches, denoiser, args, kwargs, told_by)
         self._number += 1
         self._came.update(branches)
         self.seen.update(branches)
@@ -224,21 +227,21 @@ class PassWatch:
     def _uncount(self, failed: Pass) -> None:
         """Makes as if a pass that raised had not come: the one after it has its number and its branch."""
         self._number -= 1
-        self._unlabelled -= failed.ordered
+        self._unlabelled -= failed.told_by == "order"
         self._came.difference_update(failed.branches)
         self.seen.subtract(failed.branches)
 
-    def _branches(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[str, ...], bool]:
-        """The branches of a pass that begins, and whether its number in the step told them."""
+    def _branches(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[str, ...], ToldBy]:
+        """The branches of a pass that begins, and what told them."""
         label = self._labels[-1] if self._labels else None
         if label is not None and label != BATCHED:
-            return (label.removeprefix(PREDICTED),), False
+            return (label.removeprefix(PREDICTED),), "label"
         passes = self.layout.passes
         if label is None and passes:
             self._unlabelled += 1
-            return (passes[(self._unlabelled - 1) % len(passes)],), True
+            return (passes[(self._unlabelled - 1) % len(passes)],), "order"
         several = (batch_of(args, kwargs) or 1) >= len(self.layout.branches)
-        return self.layout.branches if several else (CONDITIONAL,), False
+        return self.layout.branches if several else (CONDITIONAL,), "batch"
 
     def _labelled(self, label: str | None) -> None:
         if threading.get_ident() != self._thread:
