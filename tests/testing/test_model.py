@@ -1,5 +1,7 @@
 """The model suite passes an adapter that keeps the contract and names what a careless one breaks."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -241,3 +243,19 @@ def test_a_heavy_plugin_is_named(clip):
     assert failed(report) == {"importing the plugin stays light"}
     assert "imports torch" in report.failures[0].reason
     assert "No module named" in check_model(Still(), clip, plugin="no_such_plugin").failures[0].reason
+
+
+@pytest.mark.parametrize(("modules", "right"), [(("norm_q", "norm_k"), True), (("to_q", "to_k"), False)])
+def test_what_is_unrotated_has_the_length_of_what_attends(modules, right):
+    from support.ltx import LTX, LTXConfig
+
+    class Says(LTX):
+        def sites(self):
+            plain = Unrotated(*modules, "bnc")
+            return [replace(site, unrotated=plain) for site in super().sites()]
+
+    report = check_model(
+        Says, random_clip(9, 64, 96), config=LTXConfig(), settings=RunSettings(steps=(0,), num_steps=4)
+    )
+    assert failed(report) == (set() if right else {"what sites say beside attention can be read"})
+    assert right or "is a norm in between" in report.failures[0].reason

@@ -1,6 +1,7 @@
 """The suites of passes and of reading pass a family of thirty lines, and fail what was passed before."""
 
 import ast
+import dataclasses
 import inspect
 import re
 from pathlib import Path
@@ -94,6 +95,14 @@ class Unshifted(Walker):
         return found
 
 
+class ByHand(Walker):
+    """Reads its scheduler itself, and wrongly, so that both modes agree."""
+
+    def noise_levels(self, scheduler):
+        own = super().noise_levels(scheduler)
+        return dataclasses.replace(own, sigmas=own.sigmas / 2)
+
+
 class Noisier(Walker):
     """Has the pipeline's timesteps, and other noise levels."""
 
@@ -158,6 +167,7 @@ def _play(module, args):
         (Deaf, check_reading, PROMPT, "does not depend on the prompt"),
         (Unshifted, check_passes, SCHEDULE, "the pipeline samples at 999, 900, 750, 500"),
         (Unshifted, check_passes, ARGUMENTS, "timestep is not the pipeline's"),
+        (ByHand, check_passes, SCHEDULE, "the adapter's `noise_levels` has sigmas .*; the scheduler has"),
         (Noisier, check_passes, NOISE, "in place of"),
         (Unconditional, check_passes, ARGUMENTS, "encoder_hidden_states is not the pipeline's"),
         (Transposed, check_passes, LATENTS, "hidden_states is not the pipeline's"),

@@ -24,7 +24,7 @@ from vcorr.modes import mode_of
 from vcorr.records import NO_SITE, Clip, Prediction, RunSettings, Site
 from vcorr.testing.entry import light
 from vcorr.testing.report import CheckFunction, Report, expect, make, run_checks
-from vcorr.testing.rotary import Turned
+from vcorr.testing.rotary import SameLength, Turned
 
 
 def check_model(
@@ -302,8 +302,14 @@ class _ModelSuite:
                 self._run(witness)
                 got = {prediction.layer for prediction in witness.predictions}
                 expect(got == set(layers), f"{part}: layers {sorted(layers)} have it, {sorted(got)} were read.")
+        self._expect_turned()
         needs["the rotary layout"] = self._expect_rotary()
         return ", ".join(f"{part} of {len(layers)} layers" for part, layers in needs.items() if layers) or "nothing"
+
+    def _expect_turned(self) -> None:
+        layers = [site.layer for site in self._sites if site.unrotated]
+        if layers:
+            self._run(_Witness({"turned": SameLength()}, self._clip, layers=layers))
 
     def _expect_rotary(self) -> list[int]:
         """Layers whose declared rotary layout turns queries and keys as the model does."""

@@ -5,7 +5,7 @@ Shape legend: C latent channels, F x h x w latents.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -21,9 +21,9 @@ from vcorr.capture.split import CONDITIONAL
 from vcorr.diffusion.adapter import DiffusersVideoModel
 from vcorr.diffusion.borrowed import parameters
 from vcorr.diffusion.latents import clip_noise
-from vcorr.diffusion.schedule import NoiseSchedule
+from vcorr.diffusion.schedule import NoiseSchedule, noise_levels
 from vcorr.entries import Entry
-from vcorr.errors import UsageError
+from vcorr.errors import PluginError, UsageError
 from vcorr.geometry import TokenGrid
 from vcorr.records import Clip, RunSettings
 from vcorr.testing.report import Report, expect, make, run_checks
@@ -153,7 +153,20 @@ class _PassSuite:
                 same and np.allclose(sampled.noise, found.noise),
                 f"{name} has the timesteps {_listed(found)}; the pipeline samples at {_listed(sampled)}.",
             )
+        self._expect_read(sampled)
         return _listed(ours)
+
+    def _expect_read(self, said: NoiseSchedule) -> None:
+        """An adapter that reads its scheduler itself says what vcorr reads of it, where vcorr can."""
+        try:
+            read = noise_levels(self._model.pipe.scheduler)
+        except (PluginError, UsageError):
+            return  # why it reads the scheduler itself
+        for name, ours, theirs in (("alphas", said.alphas, read.alphas), ("sigmas", said.sigmas, read.sigmas)):
+            expect(
+                np.allclose(ours, theirs, atol=1e-4),
+                f"the adapter's `noise_levels` has {name} {_numbers(ours)}; the scheduler has {_numbers(theirs)}.",
+            )
 
     def noise(self) -> str:
         epsilon = clip_noise(self._encoded.shape, self._settings.seed, self._clip.id).double()
@@ -314,6 +327,10 @@ def _mixture(noisy: Tensor, clean: Tensor, epsilon: Tensor) -> tuple[float, floa
 
 def _installed(module: Any) -> tuple[int, ...]:
     return (len(module._forward_pre_hooks), len(module._forward_hooks), "cache_context" in vars(module))
+
+
+def _numbers(values: Iterable[float]) -> str:
+    return ", ".join(f"{value:.3g}" for value in values)
 
 
 def _listed(schedule: NoiseSchedule) -> str:

@@ -17,6 +17,24 @@ TOLERANCE = {torch.float32: 1e-3, torch.float16: 1e-2, torch.bfloat16: 5e-2}
 """Of the largest value, by dtype."""
 
 
+class SameLength:
+    """A probe that expects what comes before the rotary embedding to be as long as what attends: it only turns."""
+
+    needs = frozenset({"q", "k", "q_unrotated", "k_unrotated"})
+
+    def read(self, capture: Capture, queries: QueryPoints) -> dict[int, Tensor]:
+        """Fails where something else happens in between, the norm of queries and keys for instance."""
+        for name, before, after in (("q", capture.q_unrotated, capture.q), ("k", capture.k_unrotated, capture.k)):
+            lengths = [tensor.float().norm(dim=(0, -1)) for tensor in (before, after)]
+            off = float(((lengths[0] - lengths[1]).abs() / lengths[1].clamp(min=1e-6)).max())
+            expect(
+                off <= TOLERANCE.get(after.dtype, 1e-3) * 10,
+                f"{capture.site.name}: {name} changes its length by {off:.1%} from where it is said to be unrotated to "
+                "attention: is a norm in between? `unrotated` names the last module before the rotary embedding.",
+            )
+        return {-1: queries.xy[:, None].expand(-1, capture.grid.frames, -1)}
+
+
 class Turned:
     """A probe that turns what comes before the rotary embedding, and expects what attends; answers nothing moves."""
 
