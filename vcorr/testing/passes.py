@@ -31,8 +31,6 @@ from vcorr.testing.report import Report, expect, make, run_checks
 NUM_STEPS = 4
 STEPS = (0, 2, 3)
 GUIDANCE = 4.0
-_CHANCE = 0.01
-"""Share of latents that rounding may leave as they were from step to step."""
 
 
 def check_passes(
@@ -122,8 +120,9 @@ class _PassSuite:
             if len(same) < 2 or found.shape != given.shape:
                 continue
             lost = float((given & (found != same[0])).double().mean())
+            # an image takes a frame; in half precision rounding leaves some latents as they were from step to step
             expect(
-                lost <= _CHANCE,
+                lost <= 0.5 / self._grid.frames,
                 f"{lost:.0%} of {ours.latents} are the same at every step of the pipeline, as an image is that stands "
                 "in place of latents, and other ones in renoise mode: `denoiser_input` has to keep those of `own`.",
             )
