@@ -17,6 +17,11 @@ TOLERANCE = {torch.float32: 1e-3, torch.float16: 1e-2, torch.bfloat16: 5e-2}
 """Of the largest value, by dtype."""
 
 
+STRETCH = 0.3
+"""Share by which an embedding may change the length of a token. V-JEPA 2 repeats its sines in another order than its
+cosines, which is no exact turn: 14 % on random weights. A norm changes lengths several times over."""
+
+
 class SameLength:
     """A probe that expects what comes before the rotary embedding to be as long as what attends: it only turns."""
 
@@ -28,7 +33,7 @@ class SameLength:
             lengths = [tensor.float().norm(dim=(0, -1)) for tensor in (before, after)]
             off = float(((lengths[0] - lengths[1]).abs() / lengths[1].clamp(min=1e-6)).max())
             expect(
-                off <= TOLERANCE.get(after.dtype, 1e-3) * 10,
+                off <= STRETCH,
                 f"{capture.site.name}: {name} changes its length by {off:.1%} from where it is said to be unrotated to "
                 "attention: is a norm in between? `unrotated` names the last module before the rotary embedding.",
             )
