@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import vcorr
-from vcorr.spec import build_spec, make_config, parse_indices
+from vcorr.spec import build_spec, chosen_layers, chosen_steps, make_config
 
 
 @dataclass(frozen=True)
@@ -108,20 +108,46 @@ def test_component_options_are_typed() -> None:
         ("3, 1,3", 10, (1, 3)),
     ],
 )
-def test_indices(text: str, total: int, expected: tuple[int, ...]) -> None:
-    assert parse_indices(text, total, "steps") == expected
+def test_steps(text: str, total: int, expected: tuple[int, ...]) -> None:
+    assert chosen_steps(text, total) == expected
 
 
 @pytest.mark.parametrize("text", ["", ",", "x", "1-", "-1", "5-3", "10", "0-10", "11-spread", "0-spread", "1.5", "1;2"])
-def test_indices_out_of_range_or_form(text: str) -> None:
+def test_steps_out_of_range_or_form(text: str) -> None:
     with pytest.raises(vcorr.UsageError, match="--steps"):
-        parse_indices(text, 10, "steps")
+        chosen_steps(text, 10)
+
+
+@pytest.mark.parametrize(
+    ("total", "expected"), [(50, (0, 7, 14, 21, 28, 35, 42, 49)), (8, tuple(range(8))), (4, (0, 1, 2, 3))]
+)
+def test_the_default_steps_are_eight_or_all_where_there_are_fewer(total: int, expected: tuple[int, ...]) -> None:
+    assert chosen_steps(None, total) == expected
+
+
+@pytest.mark.parametrize("typed", ["8-spread", "7-spread"])
+def test_a_typed_spread_never_adapts(typed: str) -> None:
+    with pytest.raises(vcorr.UsageError, match=f"--steps {typed} is out of range") as caught:
+        chosen_steps(typed, 4)
+    assert caught.value.hint == "There are 4 steps: write 'all', or N up to 4."
+
+
+@pytest.mark.parametrize(("text", "expected"), [("all", (0, 1, 2)), ("2,0-1", (0, 1, 2)), (" 1 ", (1,))])
+def test_layers(text: str, expected: tuple[int, ...]) -> None:
+    assert chosen_layers(text, 3) == expected
+
+
+@pytest.mark.parametrize("text", ["x", "last", "2-spread", "0,last"])
+def test_layers_offer_nothing_that_they_refuse(text: str) -> None:
+    with pytest.raises(vcorr.UsageError, match="--layers") as caught:
+        chosen_layers(text, 10)
+    assert caught.value.hint == "Write indices and ranges such as '1,5-9', or 'all'."
 
 
 @given(st.integers(1, 200), st.data())
 def test_a_spread_has_both_ends_and_no_repeats(total: int, data: st.DataObject) -> None:
     count = data.draw(st.integers(1, total))
-    steps = parse_indices(f"{count}-spread", total, "steps")
+    steps = chosen_steps(f"{count}-spread", total)
     assert len(set(steps)) == len(steps) == count
     assert steps[-1] == total - 1
     assert count == 1 or steps[0] == 0

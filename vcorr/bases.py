@@ -136,6 +136,17 @@ class DatasetBase:
         """
         return None
 
+    def check_files(self, clip_ids: Sequence[str]) -> None:
+        """Checks the files behind these clips; passes by default.
+
+        Called before anything is loaded, with the clips that the run will read: what is wrong with a file is then one
+        error at once.
+
+        Raises:
+            MissingError: a file is not there.
+            UsageError, StoreError: a file cannot be read, or holds something else than it should.
+        """
+
     def notes(self, clip_id: str) -> Sequence[str]:
         """Sentences the user should read about a clip, for instance that it was cut; none by default."""
         return ()

@@ -21,7 +21,9 @@ from vcorr.errors import UsageError, unknown_name
 COMPONENTS = ("model", "data", "probe", "metric", "tracker")
 """Parts whose own options `--set PART.KEY=VALUE` reaches."""
 
-DEFAULT_STEPS = "8-spread"
+_DEFAULT_COUNT = 8
+DEFAULT_STEPS = f"{_DEFAULT_COUNT}-spread"
+"""What is read without `--steps`, where there are as many; `chosen_steps` says what where there are fewer."""
 
 SEEDS = range(2**63)
 """What a seed may be: torch takes more, the tables do not."""
@@ -41,7 +43,7 @@ class RunSpec:
     prompt: str | None = None
     mode: str | None = None
     layers: str = "all"
-    steps: str = DEFAULT_STEPS
+    steps: str | None = None
     num_steps: int | None = None
     cfg: float | None = None
     limit: int | None = None
@@ -145,50 +147,73 @@ def split_names(text: str) -> list[str]:
     return [name.strip() for name in text.split(",") if name.strip()]
 
 
-def parse_indices(text: str, total: int, what: str) -> tuple[int, ...]:
-    """Indices below `total` from "all", "last", "N-spread" or a list such as "0,10-20", ascending and once each.
+def chosen_steps(text: str | None, total: int) -> tuple[int, ...]:
+    """Returns the steps that `--steps` names, of `total`: ascending, and each once.
+
+    Args:
+        text: indices and ranges such as "0,10-20", "all", "last" or "N-spread". None for the default: `DEFAULT_STEPS`,
+            or all steps where there are fewer than it takes. Only the default adapts; what was typed does not.
+        total: the number of steps.
 
     Raises:
-        UsageError: the text has another form or names an index out of range.
+        UsageError: the text has another form, or names a step that is not there.
     """
+    if text is None:
+        return tuple(range(total)) if total < _DEFAULT_COUNT else _spread(_DEFAULT_COUNT, total)
     text = text.strip()
-    if text == "all":
-        return tuple(range(total))
     if text == "last":
         return (total - 1,)
     if spread := re.fullmatch(r"(\d+)-spread", text):
-        return _spread(int(spread[1]), total, what)
+        return _spread(int(spread[1]), total)
+    return _indices(text, total, "steps", f"'0,10-20', or 'all', 'last', '{DEFAULT_STEPS}'")
+
+
+def chosen_layers(text: str, total: int) -> tuple[int, ...]:
+    """Returns the layers that `--layers` names, of `total`: ascending, and each once.
+
+    Args:
+        text: "all", or indices and ranges such as "1,5-9".
+        total: the number of layers.
+
+    Raises:
+        UsageError: the text has another form, or names a layer that is not there.
+    """
+    return _indices(text.strip(), total, "layers", "'1,5-9', or 'all'")
+
+
+def _indices(text: str, total: int, what: str, forms: str) -> tuple[int, ...]:
+    if text == "all":
+        return tuple(range(total))
     chosen: set[int] = set()
     for part in split_names(text):
         match = re.fullmatch(r"(\d+)(?:-(\d+))?", part)
         if not match:
             raise UsageError(
-                f"--{what} {text!r} cannot be read at {part!r}.",
-                hint=f"Write indices and ranges such as '0,10-20', or 'all', 'last', '8-spread' (of {total}).",
+                f"--{what} {text!r} cannot be read at {part!r}.", hint=f"Write indices and ranges such as {forms}."
             )
         first, last = int(match[1]), int(match[2] or match[1])
         if first > last or last >= total:
-            raise UsageError(
-                f"--{what} {part} is out of range.",
-                hint=f"This model has {what} 0-{total - 1}." if total else f"This model has no {what}.",
-            )
+            raise UsageError(f"--{what} {part} is out of range.", hint=_what_there_is(total, what))
         chosen.update(range(first, last + 1))
     if not chosen:
         raise UsageError(f"--{what} is empty.", hint="Leave it out for the default, or write 'all'.")
     return tuple(sorted(chosen))
 
 
-def _spread(count: int, total: int, what: str) -> tuple[int, ...]:
+def _what_there_is(total: int, what: str) -> str:
+    return f"There are {what} 0-{total - 1}." if total else f"There are no {what}."
+
+
+def _spread(count: int, total: int) -> tuple[int, ...]:
+    """Returns `count` steps from the first to the last of `total`; the last one where one is asked for."""
     if not 1 <= count <= total:
-        raise UsageError(f"--{what} {count}-spread is out of range.", hint=f"This model has {total} {what}.")
+        raise UsageError(
+            f"--steps {count}-spread is out of range.",
+            hint=f"There are {total} steps: write 'all', or N up to {total}.",
+        )
     if count == 1:
         return (total - 1,)
     return tuple(round(i * (total - 1) / (count - 1)) for i in range(count))
-
-
-def default_steps(total: int) -> str:
-    """The default of `--steps`: eight spread from first to last, or all where there are fewer."""
-    return DEFAULT_STEPS if total >= 8 else "all"
 
 
 def read_config(path: Path) -> dict[str, Any]:

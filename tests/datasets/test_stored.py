@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from support import sliding
 from support.folders import QUERIES, make_folder, row, with_video
 
+from vcorr.datasets import folder as folder_module
 from vcorr.datasets.config import FolderConfig
 from vcorr.datasets.folder import DatasetFolder
 from vcorr.datasets.stored import StoredDataset
@@ -23,6 +24,11 @@ from vcorr.video.lossless import encode, read_lossless, write_lossless
 
 def stored(path):
     return StoredDataset(FolderConfig(path=str(path)))
+
+
+def check_all(path):
+    data = stored(path)
+    data.check_files(data.ids())
 
 
 def test_clips_come_back_with_video_and_tracks(tmp_path):
@@ -132,7 +138,9 @@ def test_a_video_that_is_not_the_one_of_the_tracks_is_refused(tmp_path):
     made = make_folder(tmp_path / "small")
     write_lossless(made.path / "videos/clip-1.mkv", sliding.slide(9)[0], 8)
     with pytest.raises(StoreError, match="tracks were made on another video") as refused:
-        stored(made.path)
+        check_all(made.path)
+    with pytest.raises(StoreError, match="not hold the video that was written"):
+        stored(made.path).clip("clip-1")
     assert "Clip clip-1" in str(refused.value)
     assert "videos/clip-1.mkv" in str(refused.value)
 
@@ -143,7 +151,7 @@ def test_one_changed_pixel_is_another_video(tmp_path):
     video[2, 3, 4, 0] ^= 1
     write_lossless(made.path / "videos/clip-0.mkv", video, 8)
     with pytest.raises(StoreError, match="Clip clip-0"):
-        stored(made.path)
+        check_all(made.path)
 
 
 def test_the_same_frames_in_another_file_are_the_same_video(tmp_path):
@@ -152,6 +160,7 @@ def test_the_same_frames_in_another_file_are_the_same_video(tmp_path):
     options = {"level": "3", "slices": "9", "slicecrc": "1"}
     encode(str(path), sliding.slide(0)[0], 8, codec="ffv1", pixels="bgr0", container="matroska", options=options)
     assert path.read_bytes() != before
+    check_all(made.path)
     assert (stored(made.path).clip("clip-0").video == sliding.slide(0)[0]).all()
 
 
@@ -160,10 +169,23 @@ def test_a_damaged_or_missing_video(tmp_path):
     path = made.path / "videos/clip-1.mkv"
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(StoreError, match=r"Clip clip-1: .*clip-1\.mkv"):
-        stored(made.path)
+        check_all(made.path)
     path.unlink()
     with pytest.raises(MissingError, match=r"Clip clip-1: its video .*clip-1\.mkv is missing"):
-        stored(made.path)
+        check_all(made.path)
+
+
+def test_only_the_files_of_the_clips_that_are_used_are_read(tmp_path, monkeypatch):
+    made = make_folder(tmp_path / "small", clips=3)
+    whole, read = folder_module.file_hash, []
+    monkeypatch.setattr(folder_module, "file_hash", lambda path: read.append(path.name) or whole(path))
+    data = stored(made.path)
+    identity = data.identity()
+    assert read == []
+    (made.path / "videos/clip-2.mkv").unlink()
+    data.check_files(["clip-1"])
+    assert read == ["clip-1.mkv"]
+    assert stored(made.path).identity() == identity
 
 
 def test_tracks_without_their_video_are_no_reference(tmp_path):

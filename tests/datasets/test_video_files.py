@@ -73,20 +73,26 @@ def test_the_identity_is_that_of_the_contents(folder, tmp_path):
     assert VideoFiles(VideoConfig(path=str(elsewhere / "b.mp4"))).identity() != first
 
 
+def check_all(**options):
+    data = VideoFiles(VideoConfig(**options))
+    data.check_files(data.ids())
+
+
 def test_a_bad_file_is_refused_at_once_by_name(folder):
     (folder / "c.mp4").write_bytes(b"rubbish" * 100)
     with pytest.raises(UsageError, match=r"c\.mp4 cannot be read as a video"):
-        VideoFiles(VideoConfig(path=str(folder)))
+        check_all(path=str(folder))
+    VideoFiles(VideoConfig(path=str(folder))).check_files(["a", "b"])
 
 
 def test_a_start_after_the_end_is_refused_at_once(folder):
     with pytest.raises(UsageError, match=r"b\.mp4 has no frames after 9 s"):
-        VideoFiles(VideoConfig(path=str(folder / "b.mp4"), start=9))
+        check_all(path=str(folder / "b.mp4"), start=9)
 
 
 def test_nothing_there(tmp_path):
     with pytest.raises(MissingError, match=r"no\.mp4 does not exist"):
-        VideoFiles(VideoConfig(path=str(tmp_path / "no.mp4")))
+        check_all(path=str(tmp_path / "no.mp4"))
     with pytest.raises(MissingError, match="holds no videos"):
         VideoFiles(VideoConfig(path=str(tmp_path)))
     with pytest.raises(MissingError, match="No file matches"):

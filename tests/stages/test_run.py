@@ -223,6 +223,8 @@ def test_missing_weights_end_the_run_before_a_clip_is_marked_failed(found, tmp_p
         ({"layers": "7"}, "layers 0-1"),
         ({"layers": "2-spread"}, "layers"),
         ({"steps": "10"}, "steps 0-9"),
+        ({"steps": "8-spread", "num_steps": 4}, "--steps 8-spread is out of range"),
+        ({"num_steps": 0}, "num_steps must be at least 1"),
         ({"limit": 0}, "limit"),
         ({"mode": "denoise"}, "Unknown mode"),
         ({"variant": "diftrack"}, "Did you mean 'difftrack'"),
@@ -242,6 +244,11 @@ def test_missing_weights_end_the_run_before_a_clip_is_marked_failed(found, tmp_p
 def test_bad_input_is_one_clear_usage_error(found, changes, message) -> None:
     with pytest.raises(vcorr.UsageError, match=message):
         make_plan(spec(**changes), found)
+
+
+def test_only_steps_that_were_not_typed_adapt_to_fewer_steps(found) -> None:
+    assert make_plan(spec(steps=None, num_steps=4), found).settings.steps == (0, 1, 2, 3)
+    assert make_plan(spec(steps="3-spread", num_steps=4), found).settings.steps == (0, 2, 3)
 
 
 def test_results_are_read_by_their_users_as_they_are(found, tmp_path) -> None:

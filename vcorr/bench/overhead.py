@@ -22,7 +22,7 @@ from vcorr.diffusion import DiffusersVideoModel
 from vcorr.errors import UsageError, VcorrError
 from vcorr.functional.queries import QueryPoints
 from vcorr.registry import Registry
-from vcorr.spec import RunSpec, parse_indices
+from vcorr.spec import RunSpec, chosen_layers
 from vcorr.stages.memory import device_peak, forget_peak
 from vcorr.stages.parts import Part, model_part, probe_parts
 from vcorr.stages.plan import chosen_device
@@ -134,7 +134,7 @@ def make_bench(spec: RunSpec, registry: Registry, options: BenchOptions) -> Benc
     return Bench(
         model,
         {probe.entry.name: probe for probe in probe_parts(spec, registry, adapter)},
-        frozenset(sites[index].layer for index in parse_indices(spec.layers, len(sites), "layers")),
+        frozenset(sites[index].layer for index in chosen_layers(spec.layers, len(sites))),
         *chosen_device(spec),
         options,
     )

@@ -160,13 +160,13 @@ def show(name: str, as_json: bool) -> None:
 
 def _data(prompts: str) -> str:
     """The dataset that `--prompts` means: a file of prompts, unless it is another one's name, or has the form of it."""
+    from vcorr.datasets.home import split_name
     from vcorr.registry import installed
     from vcorr.stages.data import DATA_WITH_PATH
 
     if not prompts.strip():
         raise UsageError("--prompts names nothing.", hint="For example: --prompts prompts.txt")
-    kind, colon, _ = prompts.partition(":")
-    if (colon and kind in DATA_WITH_PATH) or Path(prompts).is_dir():
+    if split_name(prompts, DATA_WITH_PATH) or Path(prompts).is_dir():
         return prompts
     named = not Path(prompts).exists() and prompts in installed().datasets.names()
     return prompts if named else f"prompts:{prompts}"

@@ -7,6 +7,7 @@ without that one `~/.local/share/vcorr`.
 from __future__ import annotations
 
 import os
+from collections.abc import Collection
 from pathlib import Path
 
 from vcorr.errors import MissingError, UsageError, unknown_name
@@ -55,10 +56,16 @@ def imported_folder(kind: str, name: str) -> Path:
     return imports_folder(kind) / name
 
 
+def split_name(text: str, kinds: Collection[str]) -> tuple[str, str] | None:
+    """Splits "KIND:NAME" at its first colon; None where what comes before it is none of `kinds`."""
+    kind, colon, name = text.partition(":")
+    return (kind, name) if colon and kind in kinds else None
+
+
 def is_within_reach(data: str) -> bool:
     """Whether a default dataset can be used: imported sets once they are imported, all others always."""
-    kind, colon, name = data.partition(":")
-    return not (colon and kind in IMPORTS) or name in imported_sets(kind)
+    imported = split_name(data, IMPORTS)
+    return imported is None or imported[1] in imported_sets(imported[0])
 
 
 def find_folder(text: str) -> Path:
@@ -67,9 +74,8 @@ def find_folder(text: str) -> Path:
     Raises:
         MissingError, UsageError: there is none.
     """
-    kind, colon, name = text.partition(":")
-    if colon and kind in IMPORTS:
-        return imported_folder(kind, name)
+    if imported := split_name(text, IMPORTS):
+        return imported_folder(*imported)
     path = Path(text).expanduser()
     if not path.is_dir():
         known = imported_names()

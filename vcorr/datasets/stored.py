@@ -27,13 +27,12 @@ class StoredDataset(DatasetBase):
     A clip with a video comes with the tracks that were made on it. One without gives its prompt, and its first frame
     where there is one; tracks of a video that is not there are no reference for another one, so they are left out.
 
-    Every row and the hash of every file is checked when the dataset is made, so that a dataset that does not hold
-    together is refused before a model is loaded.
+    Every row is checked when the dataset is made: all of them identify it. A video or image is checked before it is
+    used, by `check_files` for the clips of a run and again by `clip`.
 
     Raises:
         UsageError: there is no dataset, no clip of it can be used, or a row contradicts itself.
-        StoreError: a file is damaged, or a video is not the one its tracks were made on.
-        MissingError: a file is not there.
+        StoreError: a table is damaged.
     """
 
     def __init__(self, config: FolderConfig) -> None:
@@ -51,8 +50,6 @@ class StoredDataset(DatasetBase):
         if len(self._rows) < len(usable):
             twice, _ = Counter(row.clip for row in usable).most_common(1)[0]
             raise UsageError(f"{self._folder.path} names the clip {twice!r} twice.")
-        for row in usable:
-            self._check_files(row)
 
     def ids(self) -> Sequence[str]:
         """The ids of the clips that can be used, in the order of their files."""
@@ -63,7 +60,8 @@ class StoredDataset(DatasetBase):
 
         Raises:
             UsageError: there is no such clip, or its video has another size than its row says.
-            StoreError: its video is damaged.
+            StoreError: its video or image is damaged, or another one than its row says.
+            MissingError: its video or image is not there.
         """
         row = self._row(clip_id)
         if not row.video:
@@ -93,15 +91,27 @@ class StoredDataset(DatasetBase):
         """The content of every clip. Where the folder lies does not matter."""
         return {"clips": {row.clip: row.identity() for row in self._rows.values()}}
 
+    def check_files(self, clip_ids: Sequence[str]) -> None:
+        """Checks the hashes of the videos and images of these clips.
+
+        Raises:
+            MissingError: a file is not there.
+            StoreError: a file is damaged, or a video is not the one its tracks were made on.
+        """
+        for clip_id in clip_ids:
+            row = self._row(clip_id)
+            if row.video:
+                self._folder.check_video(row)
+            if row.image:
+                self._check_image(row)
+
     def _row(self, clip_id: str) -> ClipRow:
         if clip_id not in self._rows:
             raise unknown_name("clip", clip_id, self._rows)
         return self._rows[clip_id]
 
-    def _check_files(self, row: ClipRow) -> None:
-        if row.video:
-            self._folder.check_video(row)
-        if row.image and file_hash(self._folder.path / row.image) != row.image_sha256:
+    def _check_image(self, row: ClipRow) -> None:
+        if file_hash(self._folder.path / row.image) != row.image_sha256:
             raise StoreError(
                 f"Clip {row.clip}: its image {self._folder.path / row.image} is not the one that was kept "
                 "(the hash of the file is another).",
@@ -110,6 +120,7 @@ class StoredDataset(DatasetBase):
 
     def _image(self, row: ClipRow) -> NDArray[np.uint8]:
         """(1, H, W, 3): the first frame, as a video of one."""
+        self._check_image(row)
         return read_image(self._folder.path / row.image)[None]
 
 

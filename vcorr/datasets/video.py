@@ -24,12 +24,9 @@ SUFFIXES = (".avi", ".gif", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".t
 class VideoFiles(DatasetBase):
     """Clips from files, with query points on a regular grid over the first frame (`vcorr.protocols.Dataset`).
 
-    Every file is opened and its first frames are decoded when the dataset is made, so that a file that cannot be read
-    is refused before a model is loaded.
-
     Raises:
         MissingError: there is no such file.
-        UsageError: a file cannot be read, or an option is out of range.
+        UsageError: an option is out of range.
     """
 
     split = "own"
@@ -44,8 +41,7 @@ class VideoFiles(DatasetBase):
             raise UsageError("data.frames must be at least 2, or 0 for all: there is no motion in one frame.")
         self.config = config
         self._files = _named(find_videos(config.path))
-        for path in self._files.values():
-            self._read(path, frames=2)
+        self._notes: dict[str, tuple[str, ...]] = {}
 
     def ids(self) -> Sequence[str]:
         """The names of the files, without suffix where that is unique."""
@@ -57,7 +53,7 @@ class VideoFiles(DatasetBase):
         Raises:
             UsageError: there is no such clip, or its file is damaged.
         """
-        read = self._read(self._path(clip_id), self.config.frames)
+        read = self._read_clip(clip_id)
         height, width = read.frames.shape[1:3]
         return Clip(
             id=clip_id,
@@ -68,12 +64,25 @@ class VideoFiles(DatasetBase):
         )
 
     def notes(self, clip_id: str) -> Sequence[str]:
-        """What was done to the clip when it was read, one sentence each. Reads it.
+        """Says what was done to the clip when it was read, one sentence each. Reads it where nobody did so far.
 
         Raises:
             UsageError: there is no such clip, or its file is damaged.
         """
-        return self._read(self._path(clip_id), self.config.frames).info.notes()
+        if clip_id not in self._notes:
+            self._read_clip(clip_id)
+        return self._notes[clip_id]
+
+    def check_files(self, clip_ids: Sequence[str]) -> None:
+        """Opens the files of these clips and decodes their first frames; not of those that were read before.
+
+        Raises:
+            MissingError: a file is not there.
+            UsageError: a file cannot be read as a video, or ends before the start.
+        """
+        for clip_id in clip_ids:
+            if clip_id not in self._notes:
+                self._read(self._path(clip_id), frames=2)
 
     def identity(self) -> Mapping[str, Any]:
         """What the clips are made of: the SHA-256 of every file. Where the files lie does not matter."""
@@ -87,6 +96,11 @@ class VideoFiles(DatasetBase):
         if clip_id not in self._files:
             raise unknown_name("clip", clip_id, self._files)
         return self._files[clip_id]
+
+    def _read_clip(self, clip_id: str) -> ReadVideo:
+        read = self._read(self._path(clip_id), self.config.frames)
+        self._notes[clip_id] = read.info.notes()
+        return read
 
     def _read(self, path: Path, frames: int) -> ReadVideo:
         config = self.config

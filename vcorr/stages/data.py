@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from vcorr.bases import DatasetBase, with_defaults
-from vcorr.datasets.home import IMPORTS, is_within_reach
+from vcorr.datasets.home import IMPORTS, is_within_reach, split_name
 from vcorr.entries import ModelEntry
 from vcorr.errors import MissingError, PluginError, UsageError
 from vcorr.protocols import Dataset
@@ -31,6 +32,48 @@ DATA_WITH_PATH = {
 """Datasets that `--data NAME:PATH` gives a path, with an example."""
 
 
+class ClipReader(DatasetBase):
+    """A dataset that keeps the clip which was looked at ahead, until the run reads it.
+
+    The preflight looks at a clip that the run then works on; without this its video would be decoded for both. At most
+    one clip is held. It is handed over once, and is not pickled.
+    """
+
+    def __init__(self, dataset: Dataset) -> None:
+        self.split = dataset.split
+        self._dataset = dataset
+        self._ahead: Clip | None = None
+
+    def ids(self) -> Sequence[str]:
+        """Returns the ids of all clips."""
+        return self._dataset.ids()
+
+    def look_ahead(self, clip_id: str) -> Clip:
+        """Reads a clip and keeps it for the next `clip`. Raises as the dataset's own `clip`."""
+        self._ahead = self.clip(clip_id)
+        return self._ahead
+
+    def clip(self, clip_id: str) -> Clip:
+        """Returns a clip: the one that was kept, or read anew. Raises as the dataset's own `clip`."""
+        ahead, self._ahead = self._ahead, None
+        return ahead if ahead is not None and ahead.id == clip_id else self._dataset.clip(clip_id)
+
+    def identity(self) -> Mapping[str, Any] | None:
+        """Returns what identifies the dataset's files."""
+        return with_defaults(self._dataset, DatasetBase).identity()
+
+    def check_files(self, clip_ids: Sequence[str]) -> None:
+        """Checks the files behind these clips. Raises as the dataset's own `check_files`."""
+        with_defaults(self._dataset, DatasetBase).check_files(clip_ids)
+
+    def notes(self, clip_id: str) -> Sequence[str]:
+        """Returns what the dataset says about a clip."""
+        return with_defaults(self._dataset, DatasetBase).notes(clip_id)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_ahead": None}
+
+
 def data_part(spec: RunSpec, model: Part, registry: Registry, *, needs_image: bool) -> Part:
     """The dataset with its options: the one asked for, or the model's own.
 
@@ -40,8 +83,8 @@ def data_part(spec: RunSpec, model: Part, registry: Registry, *, needs_image: bo
     name, options = _data_name(spec, model.entry, needs_image), dict(spec.options.get("data", {}))
     if name not in registry.datasets.names() and _is_path(name):
         name = f"{FOLDER}:{name}"
-    kind, colon, path = name.partition(":")
-    if colon and kind in DATA_WITH_PATH:
+    if with_path := split_name(name, DATA_WITH_PATH):
+        kind, path = with_path
         if not path:
             raise UsageError(f"--data {name} names no file.", hint=f"For example: --data {DATA_WITH_PATH[kind]}")
         name, options = kind, {"path": path, **options}
@@ -66,14 +109,23 @@ def _is_path(name: str) -> bool:
     return ":" not in name and ("/" in name or os.sep in name or Path(name).is_dir())
 
 
-def first_clip(dataset: Dataset, clip_id: str) -> Clip | None:
-    """The first clip, or None when it cannot be loaded: then it will fail as a clip, and the others may not."""
+def first_clip(dataset: ClipReader, clips: Sequence[str]) -> Clip | None:
+    """Returns the first of the clips, after checking the files of all of them.
+
+    None where it cannot be loaded: then it will fail as a clip, and the others may not.
+
+    Raises:
+        PluginError, MissingError: the first clip, or the file of any, cannot be had.
+        UsageError, StoreError: a file cannot be read, or holds something else than it should.
+    """
     try:
-        return dataset.clip(clip_id)
+        first = dataset.look_ahead(clips[0])
     except (PluginError, MissingError):
         raise
     except Exception:
-        return None
+        first = None
+    dataset.check_files(clips)  # after the look ahead, so that a dataset need not open that file again
+    return first
 
 
 def chosen_clips(dataset: Dataset, limit: int | None, label: str) -> tuple[str, ...]:
@@ -106,10 +158,10 @@ def check_image(model: Part, data: Part, first: Clip | None) -> None:
         )
 
 
-def data_identity(data: Part, dataset: Dataset) -> dict[str, Any]:
+def data_identity(data: Part, dataset: ClipReader) -> dict[str, Any]:
     """A dataset's part of the fingerprint. Files are known by their contents, wherever they lie."""
     values = {**data.identity(), "split": dataset.split}
-    content = with_defaults(dataset, DatasetBase).identity()
+    content = dataset.identity()
     if content is not None:
         values["content"] = plain(content)
         values["config"] = {k: v for k, v in values["config"].items() if k != "path"}

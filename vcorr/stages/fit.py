@@ -61,20 +61,6 @@ def _fit_tracks(tracks: Tracks, frames: int, scale: NDArray[np.float32]) -> Trac
     return replace(tracks, xy=tracks.xy[:, :frames] * scale, visible=tracks.visible[:, :frames], boundary=boundary)
 
 
-def describe_fit(clip: Clip, grid: TokenGrid) -> str:
-    """What `fit_clip` would do to a clip, in words; empty when nothing."""
-    if clip.video is None:
-        return ""
-    frames, height, width = clip.video.shape[:3]
-    target = (round(grid.height), round(grid.width))
-    parts = []
-    if (height, width) != target:
-        parts.append(f"resized from {height}x{width} to {target[0]}x{target[1]}")
-    if frames > grid.video_frames:
-        parts.append(f"cut from {frames} to {grid.video_frames} frames")
-    return " and ".join(parts)
-
-
 def resize_video(video: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
     """(T, H, W, 3) uint8 to (T, height, width, 3)."""
     if video.shape[1:3] == (height, width):

@@ -15,11 +15,11 @@ from vcorr.entries import ModelEntry, TrackerEntry
 from vcorr.errors import PluginError, UsageError, unknown_name
 from vcorr.geometry import TokenGrid
 from vcorr.modes import Renoise, RunMode, chosen_mode, mode_of
-from vcorr.protocols import Dataset, Probe, VideoModel
+from vcorr.protocols import Probe, VideoModel
 from vcorr.records import NO_SITE, Clip, ModelCard, RunSettings, Site
 from vcorr.registry import Registry
-from vcorr.spec import DEFAULT_STEPS, RunSpec, default_steps, parse_indices
-from vcorr.stages.data import check_image, chosen_clips, data_identity, data_part, first_clip
+from vcorr.spec import RunSpec, chosen_layers, chosen_steps
+from vcorr.stages.data import ClipReader, check_image, chosen_clips, data_identity, data_part, first_clip
 from vcorr.stages.fit import RESIZE, check_queries_kept
 from vcorr.stages.parts import Part, metric_parts, model_part, probe_parts, tracker_files, tracker_part
 from vcorr.stages.variants import Readings, readings_of, run_variants
@@ -56,7 +56,7 @@ class Plan:
     variants: tuple[NamedVariant, ...]
     readings: Readings
     data: Part
-    dataset: Dataset
+    dataset: ClipReader
     tracker: Part | None
     tracker_files: Mapping[str, Any]
     clips: tuple[str, ...]
@@ -191,10 +191,10 @@ def make_plan(spec: RunSpec, registry: Registry, *, probing: bool = True) -> Pla
     probes = probe_parts(spec, registry, adapter) if probing else ()
     variants = run_variants(spec.variant)
     metrics = metric_parts(spec, registry)
-    dataset: Dataset = data.create()
+    dataset = ClipReader(data.create())
     sites = _sites(adapter, spec.layers, model.entry.label)
     clips = chosen_clips(dataset, spec.limit, data.entry.label)
-    first = first_clip(dataset, clips[0])
+    first = first_clip(dataset, clips)
     mode = chosen_mode(spec.mode, first)
     steps, num_steps = _chosen_steps(spec, adapter, mode, model.entry.label)
     _check_mode(spec, adapter, mode, model.entry.label)
@@ -329,11 +329,12 @@ def _chosen_steps(spec: RunSpec, adapter: VideoModel, mode: RunMode, label: str)
     """The steps to read and how many there are; for a model without noise "no step", and none."""
     usual = int(with_defaults(adapter, VideoModelBase).steps)
     if usual:
-        total = spec.num_steps or usual
-        text = default_steps(total) if spec.steps == DEFAULT_STEPS else spec.steps
-        return parse_indices(text, total, "steps"), total
+        total = usual if spec.num_steps is None else spec.num_steps
+        if total < 1:
+            raise UsageError(f"num_steps must be at least 1, got {total}.", hint=f"{label} takes {usual} by default.")
+        return chosen_steps(spec.steps, total), total
     asked = {
-        "--steps": spec.steps != DEFAULT_STEPS,
+        "--steps": spec.steps is not None,
         "--set num_steps": spec.num_steps is not None,
         f"--mode {mode.name}": not isinstance(mode, Renoise),
     }
@@ -360,11 +361,7 @@ def _sites(adapter: VideoModel, layers: str, label: str) -> tuple[Site, ...]:
         raise PluginError(f"{label}: its sites have layers {numbers}; they must count up from 0.")
     if not sites:
         return ()
-    if layers.strip() in ("last",) or layers.endswith("-spread"):
-        raise UsageError(
-            f"--layers {layers!r} cannot be read.", hint="Write indices and ranges such as '1,5-9', or 'all'."
-        )
-    return tuple(sites[i] for i in parse_indices(layers, len(sites), "layers"))
+    return tuple(sites[i] for i in chosen_layers(layers, len(sites)))
 
 
 def chosen_device(spec: RunSpec) -> tuple[str, str, str]:

@@ -59,12 +59,11 @@ class Predicted:
 
 
 def predict_clip(
-    plan: Plan, probes: dict[str, Probe], clip_id: str, on_step: Callable[[], None] = lambda: None
+    plan: Plan, probes: dict[str, Probe], prepared: Prepared, on_step: Callable[[], None] = lambda: None
 ) -> Predicted:
     """Runs the model on one clip. `on_step` is called as each step ends."""
     from vcorr.capture.recorder import Recorder
 
-    prepared = prepare_clip(plan, clip_id)
     clip, grid = prepared.clip, prepared.grid
     recorder = Recorder(probes, clip.queries, layers=plan.layers, on_step=on_step, variants=plan.readings)
     video = plan.adapter.run(clip, plan.settings, recorder)

@@ -151,11 +151,12 @@ class Worker:
 
     def _compute(self, clip_id: str) -> None:
         self._load()
-        self._say_notes(clip_id)
         self.events.clip_started(clip_id)
         began = time.monotonic()
         try:
-            predicted = predict.predict_clip(self._plan, self._probes, clip_id, self.events.step_done)
+            prepared = predict.prepare_clip(self._plan, clip_id)
+            self._say_notes(clip_id)  # after the clip was read, so that a dataset need not read it for them
+            predicted = predict.predict_clip(self._plan, self._probes, prepared, self.events.step_done)
             self.model_seconds += time.monotonic() - began
             if self._plan.mode.makes_video:
                 track.keep_video(self._run, predicted.clip)
