@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import csv
 import hashlib
 import json
@@ -14,7 +15,7 @@ from vcorr.board.build import MARKER, build_site
 from vcorr.board.paths import slug
 from vcorr.errors import MissingError, StoreError, UsageError
 from vcorr.stats.summary import best_site, series
-from vcorr.store.rundir import RunDirectory
+from vcorr.store.rundir import RunDirectory, find_runs
 from vcorr.store.schema import FINGERPRINT_KEY, SCHEMA_VERSION, VERSION_KEY
 
 EVIL = "<script>alert(1)</script>"
@@ -165,6 +166,16 @@ def test_the_same_runs_give_the_same_bytes(results, tmp_path, no_plugins):
     assert digests(one) == digests(two)
     build_site(results, tmp_path / "one", registry=no_plugins)
     assert digests(one) == digests(two)
+
+
+def test_a_run_that_is_being_written_is_read_like_any_other(results, tmp_path, no_plugins):
+    before, during = tmp_path / "before", tmp_path / "during"
+    build_site(results, before, registry=no_plugins)
+    with contextlib.ExitStack() as held:
+        for run in find_runs(results):
+            held.enter_context(run.writing())
+        build_site(results, during, registry=no_plugins)
+    assert digests(during) == digests(before)
 
 
 def test_everything_from_plugins_and_tables_is_escaped(tmp_path, no_plugins, make_run, record_of):

@@ -5,19 +5,22 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pytest
 from conftest import process_environment
-from support import sliding
+from support import knowing, sliding
 from support.distributions import install
 from support.tables import same
 from support.videos import write
 
+from vcorr.store.lock import LOCK
 from vcorr.store.rundir import find_runs
 
 RUN = ("run", "--model", "sliding-model", "--probe", "qk", "--steps", "last", "--set", "data.clips=40")
@@ -32,11 +35,11 @@ def packages(tmp_path: Path) -> Path:
     return folder
 
 
-def start(folder: Path, packages: Path, marker: Path) -> subprocess.Popen[str]:
+def start(folder: Path, packages: Path, marker: Path, command: Sequence[str] = RUN) -> subprocess.Popen[str]:
     """A run whose clips wait, in turn, for somebody to read them from the fifo `marker`."""
     os.mkfifo(marker)
     return subprocess.Popen(
-        [sys.executable, "-m", "vcorr", *RUN, "--set", f"model.marker={marker}"],
+        [sys.executable, "-m", "vcorr", *command, "--set", f"model.marker={marker}"],
         cwd=folder,
         env=process_environment(packages),
         stdout=subprocess.PIPE,
@@ -61,6 +64,7 @@ def test_a_stopped_run_loses_the_clip_in_flight_and_resumes(tmp_path, packages, 
     _, err = process.communicate(timeout=60)
     assert process.returncode == code, err
     (stopped,) = find_runs(tmp_path / "runs")
+    assert (stopped.path / LOCK).exists() == (signum == signal.SIGKILL)
     kept = {p.stem for p in (stopped.path / "predictions").glob("*.arrow")}
     assert kept >= {"slide-0", "slide-1"}
     assert len(begun) >= 1
@@ -81,8 +85,68 @@ def test_a_stopped_run_loses_the_clip_in_flight_and_resumes(tmp_path, packages, 
     (tmp_path / "calm").mkdir()
     calm = vcorr_program(*RUN, "--set", f"model.marker={marker}", path=packages, cwd=tmp_path / "calm")
     assert calm.returncode == 0, calm.stderr
+    assert not list(tmp_path.rglob(LOCK))
     undisturbed = tables_of(tmp_path / "calm")
     assert all(same(table, undisturbed[name]) for name, table in tables_of(tmp_path).items())
+
+
+def read_all(marker: Path, clips: int) -> None:
+    """Lets that many more clips of a started run go on."""
+    seen = 0
+    while seen < clips:
+        with marker.open() as file:
+            seen += len(file.read().split())
+
+
+def test_a_second_writer_of_a_run_is_refused_and_the_first_ends_whole(tmp_path, packages, vcorr_program) -> None:
+    command = (*RUN[:-1], "data.clips=4")
+    marker = tmp_path / "marker"
+    first = start(tmp_path, packages, marker, command)
+    with marker.open() as file:
+        begun = len(file.read().split())
+    (run,) = find_runs(tmp_path / "runs")
+    for second in ((*command, "--set", f"model.marker={marker}"), ("score", f"runs/{run.run_id}")):
+        refused = vcorr_program(*second, path=packages)
+        assert refused.returncode == 2, refused.stderr
+        said = f"Error: runs/{run.run_id} is being written by process {first.pid} on host {socket.gethostname()} (since"
+        assert said in " ".join(refused.stderr.split())
+        assert "Wait until that process has ended" in refused.stderr
+    assert run.record()["status"] == "started", "who reads needs no lock"
+    read_all(marker, 4 - begun)
+    _, err = first.communicate(timeout=60)
+    assert first.returncode == 0, err
+    record = run.record()
+    assert (record["status"], record["clips"]) == ("complete", {"total": 4, "done": 4, "failed": 0, "reused": 0})
+    assert not list(tmp_path.rglob(LOCK))
+    (tmp_path / "calm").mkdir()
+    marker.unlink()
+    calm = vcorr_program(*command, "--set", f"model.marker={marker}", path=packages, cwd=tmp_path / "calm")
+    assert calm.returncode == 0, calm.stderr
+    undisturbed = tables_of(tmp_path / "calm")
+    assert all(same(table, undisturbed[name]) for name, table in tables_of(tmp_path).items())
+
+
+def test_a_second_build_of_a_dataset_is_refused_and_the_first_ends_whole(tmp_path, packages, vcorr_program) -> None:
+    source = (
+        Path(knowing.__file__).read_text().replace("from support import sliding", "import vcorr_sliding as sliding")
+    )
+    install(packages, "vcorr-knowing", source)
+    (tmp_path / "prompts.txt").write_text("a picture\nanother picture\n")
+    build = ("dataset", "build", "--model", "sliding-model", "--prompts", "prompts.txt", "--tracker", "knowing")
+    command = (*build, "--out", "built")
+    marker = tmp_path / "marker"
+    first = start(tmp_path, packages, marker, command)
+    with marker.open() as file:
+        begun = len(file.read().split())
+    refused = vcorr_program(*command, "--set", f"model.marker={marker}", path=packages)
+    assert refused.returncode == 2, refused.stderr
+    assert f"Error: built is being written by process {first.pid} on host" in " ".join(refused.stderr.split())
+    read_all(marker, 2 - begun)
+    _, err = first.communicate(timeout=60)
+    assert first.returncode == 0, err
+    assert json.loads((tmp_path / "built" / "dataset.json").read_text())["status"] == "complete"
+    assert len(list((tmp_path / "built" / "data").iterdir())) == 2
+    assert not list(tmp_path.rglob(LOCK))
 
 
 @pytest.mark.parametrize(

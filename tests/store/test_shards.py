@@ -181,27 +181,18 @@ def test_any_clip_id_has_a_file_of_its_own(run: rundir.RunDirectory, clip: str) 
     assert shards.shard_name(clip) != shards.shard_name(clip + "x")
 
 
-def test_leftovers_of_a_killed_write_are_swept(tmp_path: Path, run: rundir.RunDirectory) -> None:
-    leftover = run.path / "scores" / ".c.arrow.123.tmp"
-    leftover.write_bytes(b"half")
-    rundir.RunDirectory.create(tmp_path, "a" * 64)
-    assert not leftover.exists()
-
-
-def test_leftovers_of_a_killed_scoring_are_swept_and_those_of_a_running_one_are_not(
-    tmp_path: Path, run: rundir.RunDirectory
-) -> None:
-    killed, running = (run.path / f".scores.{process}.tmp" for process in (2**22 + 1, os.getppid()))
-    for sweep in (
-        lambda: rundir.RunDirectory.create(tmp_path, "a" * 64),
-        lambda: shards.replaced_together(run.path / "scores").__enter__(),
-    ):
-        for staging in (killed, running):
-            staging.mkdir(exist_ok=True)
-            (staging / "c.arrow").write_bytes(b"half")
-        sweep()
-        assert not killed.exists()
-        assert running.exists()
+def test_leftovers_of_a_killed_writer_are_swept_by_the_next_one(run: rundir.RunDirectory) -> None:
+    half = run.path / "scores" / ".c.arrow.123.tmp"
+    half.write_bytes(b"half")
+    staging = run.path / f".scores.{os.getppid()}.tmp"  # the number of a process that runs says nothing: see the lock
+    staging.mkdir()
+    (staging / "c.arrow").write_bytes(b"half")
+    rundir.RunDirectory.create(run.path.parent, "a" * 64)
+    assert half.exists()
+    assert staging.exists(), "who does not hold the lock removes nothing"
+    with run.writing():
+        assert not half.exists()
+        assert not staging.exists()
 
 
 def test_a_directory_of_another_spec_is_refused(tmp_path: Path, run: rundir.RunDirectory) -> None:

@@ -25,6 +25,7 @@ from vcorr.datasets.prompts import OBJECTS_SIDE, SCENES_SIDE, read_lines
 from vcorr.datasets.stored import read_image
 from vcorr.datasets.table import ClipRow, check_inside, check_tracks
 from vcorr.errors import MissingError, StoreError, UsageError
+from vcorr.store.lock import locked
 
 PROMPTS, TRACKS, VISIBILITY, IMAGE = "prompt.txt", "tracks", "visibility", "image"
 SUFFIXES = {TRACKS: ".npy", VISIBILITY: ".npy", IMAGE: ".png"}
@@ -118,23 +119,29 @@ def import_set(source: SourceSet, out: Path, *, partial: bool = False) -> Import
     Raises:
         UsageError: a file contradicts another or the layout; the message names both.
         MissingError: a file is missing.
-        StoreError: the folder cannot be written.
+        StoreError: the folder cannot be written, or another process is writing it.
     """
     place = out / source.model / source.scenes
     _check_place(place)
     rows, images = read_set(source, partial=partial)
+    _replace(place, source, rows, images)
+    with_tracks = sum(bool(len(row.queries)) for row in rows)
+    return ImportedSet(source.name, place, len(rows), with_tracks, len(images))
+
+
+def _replace(place: Path, source: SourceSet, rows: Sequence[ClipRow], images: dict[str, Path]) -> None:
+    """Writes a set in place of what was imported there before; one process at a time."""
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
-        _remove_leftovers(place)
-        with tempfile.TemporaryDirectory(prefix=_prefix(place), dir=place.parent) as folder:
-            _write(source, DatasetFolder(Path(folder) / "new"), rows, images)
-            _swap(Path(folder) / "new", place, Path(folder) / "old")
+        with locked(place.parent):
+            _remove_leftovers(place)
+            with tempfile.TemporaryDirectory(prefix=_prefix(place), dir=place.parent) as folder:
+                _write(source, DatasetFolder(Path(folder) / "new"), rows, images)
+                _swap(Path(folder) / "new", place, Path(folder) / "old")
     except OSError as error:
         raise StoreError(
             f"{place} cannot be written: {error.strerror or error}.", hint="Choose another folder with --out DIR."
         ) from error
-    with_tracks = sum(bool(len(row.queries)) for row in rows)
-    return ImportedSet(source.name, place, len(rows), with_tracks, len(images))
 
 
 def _check_place(place: Path) -> None:

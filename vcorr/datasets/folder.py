@@ -11,9 +11,10 @@ Valid at every instant: every file is written beside its place and renamed into 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,6 +25,7 @@ from vcorr.datasets.table import SUFFIX, ClipRow, read_rows, write_row
 from vcorr.errors import MissingError, StoreError, UsageError
 from vcorr.store import shards
 from vcorr.store.fingerprint import LENGTH
+from vcorr.store.lock import LOCK, locked
 from vcorr.video.lossless import SUFFIX as VIDEO_SUFFIX
 from vcorr.video.lossless import read_lossless, video_hash
 
@@ -47,24 +49,42 @@ class DatasetFolder:
             StoreError: it holds something else, or cannot be written.
         """
         folder = cls(path)
-        found = folder.record().get("fingerprint") if folder.has_record() else None
-        if found is None and holds_files(path):
-            raise StoreError(f"{path} is not empty, and no dataset.", hint="Choose another folder with --out DIR.")
-        if found not in (None, fingerprint):
-            raise StoreError(
-                f"{path / RECORD} belongs to another dataset (fingerprint {str(found)[:LENGTH]}, this one's is "
-                f"{fingerprint[:LENGTH]}).",
-                hint="Choose another folder with --out DIR.",
-            )
+        folder.check(fingerprint)
         try:
             (path / DATA).mkdir(parents=True, exist_ok=True)
-            for place in (path, path / DATA, path / VIDEOS):
-                shards.remove_temporaries(place)
         except OSError as error:
             raise StoreError(
                 f"{path} cannot be written: {error.strerror or error}.", hint="Choose another folder with --out DIR."
             ) from error
         return folder
+
+    def check(self, fingerprint: str) -> None:
+        """Refuses a folder that holds something else than the dataset of that fingerprint.
+
+        Raises:
+            StoreError: it does.
+        """
+        found = self.record().get("fingerprint") if self.has_record() else None
+        if found is None and holds_files(self.path):
+            raise StoreError(f"{self.path} is not empty, and no dataset.", hint="Choose another folder with --out DIR.")
+        if found not in (None, fingerprint):
+            raise StoreError(
+                f"{self.path / RECORD} belongs to another dataset (fingerprint {str(found)[:LENGTH]}, this one's is "
+                f"{fingerprint[:LENGTH]}).",
+                hint="Choose another folder with --out DIR.",
+            )
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[None]:
+        """Holds the lock of the folder during the block, and removes what killed writers left behind.
+
+        Raises:
+            StoreError: another process is writing the dataset, or the folder cannot be written.
+        """
+        with locked(self.path):
+            for place in (self.path, self.path / DATA, self.path / VIDEOS):
+                shards.remove_temporaries(place)
+            yield
 
     @classmethod
     def open(cls, path: Path) -> DatasetFolder:
@@ -168,11 +188,11 @@ def _tables(path: Path) -> list[Path]:
 
 
 def holds_files(path: Path) -> bool:
-    """Whether a path is a file or has any below it; those that an interrupted write left do not count."""
+    """Whether a path is a file or has any below it; a lock and what an interrupted write left do not count."""
     if path.is_file():
         return True
-    files = (found for found in path.rglob("*") if found.is_file())
-    return any(not found.name.endswith(shards.TEMPORARY_SUFFIX) for found in files)
+    files = (found.name for found in path.rglob("*") if found.is_file())
+    return any(name != LOCK and not name.endswith(shards.TEMPORARY_SUFFIX) for name in files)
 
 
 def file_stem(clip_id: str) -> str:

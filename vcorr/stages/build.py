@@ -100,11 +100,19 @@ def build(
     the next time; other thresholds are applied to what is there without sampling anything.
 
     Raises:
-        StoreError: `out` holds another dataset, or cannot be written.
+        StoreError: `out` holds another dataset, cannot be written, or another process is writing it.
         PluginError, MissingError: the dataset is then as far as it came; so after a KeyboardInterrupt.
     """
     _check_same(plan, DatasetFolder(out))
     folder = DatasetFolder.create(out, build_fingerprint(plan))
+    with folder.writing():
+        return _build(plan, wanted, filters, folder, events, command)
+
+
+def _build(
+    plan: Plan, wanted: Sequence[Item], filters: Filters, folder: DatasetFolder, events: Events, command: Sequence[str]
+) -> Built:
+    folder.check(build_fingerprint(plan))  # another process may have made a dataset here until the lock was taken
     record = _record(plan, folder, filters, command)
     folder.write_record(record, "started")
     maker = _Maker(plan, folder, str(record["name"]), filters, events)

@@ -28,10 +28,11 @@ def draw_overlays(plan: Plan, run: RunDirectory, best: SiteSummary) -> list[Path
     """One mp4 a clip that has tracks and was predicted: `videos/<clip>-<probe>.mp4`, of the site `best`.
 
     Raises:
-        StoreError: a shard or a video is damaged, or the files cannot be written.
+        StoreError: a shard or a video is damaged, the files cannot be written, or another process is writing the run.
     """
-    (run.path / VIDEOS).mkdir(exist_ok=True)
-    drawn = [_draw(plan, run, best, clip_id) for clip_id in plan.clips]
+    with run.writing():
+        (run.path / VIDEOS).mkdir(exist_ok=True)
+        drawn = [_draw(plan, run, best, clip_id) for clip_id in plan.clips]
     return [path for path in drawn if path is not None]
 
 

@@ -69,6 +69,18 @@ def execute(
     """
     fingerprints = plan.fingerprints()
     run = _directory(plan, out, reuse, fingerprints["predict"])
+    with run.writing():
+        return _execute(plan, run, reuse, events, command, fingerprints)
+
+
+def _execute(
+    plan: Plan,
+    run: RunDirectory,
+    reuse: Reuse,
+    events: Events | None,
+    command: Sequence[str],
+    fingerprints: dict[str, str],
+) -> Outcome:
     worker = Worker(plan, run, events or Silent(), fingerprints, compute=reuse is not Reuse.ONLY)
     record = _record(plan, fingerprints, command)
     run.write_record({**record, **worker.progress()}, "started")
@@ -98,10 +110,15 @@ def rescore(run: RunDirectory, registry: Registry, spec: RunSpec) -> int:
         The number of clips scored.
 
     Raises:
-        StoreError: a shard is damaged or the run holds no predictions.
+        StoreError: a shard is damaged, the run holds no predictions, or another process is writing it.
         UsageError: the predictions cannot serve a variant (it reads other positions or rows off the model), or a
             switch changes nothing in them.
     """
+    with run.writing():
+        return _rescore(run, registry, spec)
+
+
+def _rescore(run: RunDirectory, registry: Registry, spec: RunSpec) -> int:
     record = run.record()
     metrics, variants = metric_parts(spec, registry), run_variants(spec.variant)
     context, track_print = _stored_context(run, record)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ import pyarrow as pa
 from vcorr.errors import StoreError
 from vcorr.store import shards
 from vcorr.store.fingerprint import LENGTH
+from vcorr.store.lock import locked
 from vcorr.store.schema import TableName, schema
 from vcorr.store.upgrades import RECORD_VERSION, upgraded_record
 
@@ -50,19 +52,31 @@ class RunDirectory:
             raise StoreError(
                 f"{out} is itself a run, not a folder of runs.", hint=f"Use --out {out.parent} (the folder above it)."
             )
-        base = fingerprint[:LENGTH]
-        run = cls(out / (_free_name(out, base) if beside else base))
+        path = out / fingerprint[:LENGTH]
         try:
+            run = cls(_made_beside(path) if beside else path)
             for table in TABLES:
                 (run.path / table).mkdir(parents=True, exist_ok=True)
-                shards.remove_temporaries(run.path / table)
         except OSError as error:
             raise StoreError(
-                f"{run.path} cannot be written: {error.strerror or error}.",
-                hint="Choose another folder with --out DIR.",
+                f"{path} cannot be written: {error.strerror or error}.", hint="Choose another folder with --out DIR."
             ) from error
         run.check(fingerprint)
         return run
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[None]:
+        """Holds the lock of the directory during the block, and removes what killed writers left behind.
+
+        Whatever writes into a run does so inside this block; reading needs no lock.
+
+        Raises:
+            StoreError: another process is writing the run, or the directory cannot be written.
+        """
+        with locked(self.path):
+            for table in TABLES:
+                shards.remove_temporaries(self.path / table)
+            yield
 
     @classmethod
     def open(cls, path: Path) -> RunDirectory:
@@ -151,10 +165,12 @@ def find_runs(folder: Path) -> list[RunDirectory]:
     return [RunDirectory(p.parent) for p in sorted(folder.glob(f"*/{RECORD}"))]
 
 
-def _free_name(out: Path, base: str) -> str:
-    if not (out / base).exists():
-        return base
-    number = 2
-    while (out / f"{base}-{number}").exists():
+def _made_beside(path: Path) -> Path:
+    """Makes the first of `path`, `path-2`, `path-3` … that is not there, and returns it."""
+    number = 1
+    while True:
+        found = path if number == 1 else path.with_name(f"{path.name}-{number}")
+        with contextlib.suppress(FileExistsError):
+            found.mkdir(parents=True)
+            return found
         number += 1
-    return f"{base}-{number}"

@@ -65,7 +65,7 @@ def atomic_file(path: Path) -> Iterator[str]:
 @contextlib.contextmanager
 def replaced_together(folder: Path) -> Iterator[Path]:
     """A folder for new shards. When the block ends well they take the places of those of the same names in `folder`;
-    when it does not, however many were written, `folder` stays as it was.
+    when it does not, however many were written, `folder` stays as it was. The caller holds the lock of the run.
 
     Raises:
         StoreError: the file system refuses.
@@ -122,29 +122,16 @@ def _fingerprint(schema: pa.Schema) -> str:
 
 
 def remove_temporaries(folder: Path) -> None:
-    """Deletes what an interrupted write left behind."""
+    """Deletes what an interrupted write left behind. The caller holds the lock of the run or dataset."""
     for leftover in folder.glob(f".*{TEMPORARY_SUFFIX}"):
         leftover.unlink(missing_ok=True)
     _remove_staging(folder)
 
 
 def _remove_staging(folder: Path) -> None:
-    """Deletes the folders of new shards whose processes were killed."""
+    """Deletes folders of new shards that a killed process left behind; the lock keeps any other process away."""
     for leftover in folder.parent.glob(f".{folder.name}.*{TEMPORARY_SUFFIX}"):
-        if not _is_running(leftover.name.split(".")[-2]):
-            shutil.rmtree(leftover, ignore_errors=True)
-
-
-def _is_running(process: str) -> bool:
-    if os.name == "nt":
-        return True  # where signal 0 is no question but Ctrl-C
-    try:
-        os.kill(int(process), 0)
-    except PermissionError:
-        return True
-    except (OSError, ValueError, OverflowError):
-        return False
-    return int(process) != os.getpid()
+        shutil.rmtree(leftover, ignore_errors=True)
 
 
 def _upgraded(path: Path, table: pa.Table, name: schemas.TableName) -> pa.Table:
