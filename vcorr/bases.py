@@ -61,9 +61,10 @@ class VideoModelBase:
         """
 
     def check_settings(self, settings: RunSettings) -> None:
-        """Checks that the loaded model can run with these settings; passes by default.
+        """Checks that the model can run with these settings, as far as it is known yet; passes by default.
 
-        Called once after `load`, so that what no clip can be run with is one error and not a failure per clip.
+        Called before anything is loaded, and once more after `load`. What no clip can be run with is then one error
+        and not a failure per clip.
 
         Raises:
             UsageError: it cannot.

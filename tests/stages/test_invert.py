@@ -19,13 +19,15 @@ DB = {"slide-0": 31.5, "slide-1": 12.25}
 
 
 class Inverting(sliding.SlidingModel):
-    """Says how well each clip came back; refuses what it cannot walk back once it is loaded."""
+    """Says how well each clip came back. Refuses guidance at once, and seed 7 once it is loaded."""
 
     modes = ("renoise", "invert")
 
     def check_settings(self, settings):
         if settings.cfg is not None:
             raise UsageError("No guidance here.")
+        if self.network is not None and settings.seed == 7:
+            raise UsageError("Not with these weights.")
 
     def run(self, clip, settings, recorder):
         super().run(clip, settings, recorder)
@@ -114,9 +116,15 @@ def test_a_model_that_does_not_know_the_mode_is_refused_before_anything_runs(plu
         make_plan(spec(mode="generate"), plugins(plugin))
 
 
-def test_what_no_clip_can_be_run_with_ends_the_run(plugins, tmp_path) -> None:
+def test_what_no_clip_can_be_run_with_is_refused_before_anything_is_loaded(plugins) -> None:
     with pytest.raises(UsageError, match=r"No guidance here\."):
-        execute(make_plan(spec(cfg=6.0), plugins(plugin)), tmp_path)
+        make_plan(spec(cfg=6.0), plugins(plugin))
+
+
+def test_what_only_the_loaded_model_knows_ends_the_run(plugins, tmp_path) -> None:
+    plan = make_plan(spec(seed=7), plugins(plugin))
+    with pytest.raises(UsageError, match=r"Not with these weights\."):
+        execute(plan, tmp_path)
 
 
 def test_a_dry_run_counts_the_way_up_and_down(plugins, tmp_path) -> None:

@@ -516,7 +516,9 @@ class DiffusersVideoModel(VideoModelBase, Generic[C]):
         return run_mode(self, clip, settings, recorder)
 
     def check_settings(self, settings: RunSettings) -> None:
-        """Checks that the loaded pipeline can be walked back, where mode `invert` asks for it.
+        """Checks that the pipeline can be walked back, where mode `invert` asks for it.
+
+        Before the pipeline is loaded the configurations decide, as far as they tell.
 
         Raises:
             UsageError: its scheduler's steps cannot be undone, guidance was asked for, or the adapter does not decode.
@@ -525,6 +527,17 @@ class DiffusersVideoModel(VideoModelBase, Generic[C]):
             from vcorr.diffusion.running import check_invertible
 
             check_invertible(self, settings)
+
+    def scheduler_config(self) -> Mapping[str, Any]:
+        """The configuration of the scheduler that the pipeline samples with, its class as `_class_name`.
+
+        Before the pipeline is loaded that of the configurations; empty where they do not tell. An adapter that
+        exchanges the scheduler while it loads overrides this.
+        """
+        if self._pipe is None:
+            return self.config_of("scheduler")
+        scheduler = self._pipe.scheduler
+        return {**scheduler.config, "_class_name": type(scheduler).__name__}
 
     def prompt(self, clip: Clip) -> str:
         """The text the model is given for a clip.

@@ -10,7 +10,7 @@ Shape legend: S sampling steps, C latent channels, F x h x w latents.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
@@ -58,13 +58,24 @@ class SamplerSteps:
         return (latents - float(self.move[step]) * prediction) / float(self.keep[step])
 
 
-def check_sampler(scheduler: Any) -> None:
-    """Checks that a scheduler's steps can be undone.
+def check_sampler(config: Mapping[str, Any], num_steps: int) -> None:
+    """Checks that so many steps of a scheduler can be undone; nothing but its configuration is needed.
+
+    Args:
+        config: of the scheduler, with the name of its class in diffusers as `_class_name`.
+        num_steps: S, the sampling steps.
 
     Raises:
-        UsageError: it is of another kind, or has an option that makes its steps random or not linear.
+        UsageError: it is of another kind, has an option that makes its steps random or not linear, or a step keeps
+            nothing of its latents.
     """
-    name = type(scheduler).__name__
+    _check_kind(config)
+    if config["_class_name"] in DDIM:  # a step of the others keeps all of its latents
+        _check_kept(config["_class_name"], _own_steps(_scheduler(config), num_steps))
+
+
+def _check_kind(config: Mapping[str, Any]) -> None:
+    name = config["_class_name"]
     if name not in (*DDIM, *FLOW):
         raise UsageError(
             f"Mode invert cannot walk back along {name}.",
@@ -73,7 +84,7 @@ def check_sampler(scheduler: Any) -> None:
     # CogVideoX's own DDIM has these two options in its configuration and does not look at them
     options = ("stochastic_sampling",) if name in FLOW else ("clip_sample", "thresholding") * (name == "DDIMScheduler")
     for option in options:
-        if scheduler.config.get(option):
+        if config.get(option):
             raise UsageError(
                 f"Mode invert cannot walk back along {name} with {option}: its steps cannot be undone.",
                 hint="Run this model with --mode renoise.",
@@ -84,19 +95,24 @@ def sampler_steps(scheduler: Any, schedule: NoiseSchedule) -> SamplerSteps:
     """The steps of a scheduler, whose timesteps and noise levels `schedule` has. The scheduler is left as it was.
 
     Raises:
-        UsageError: as `check_sampler`, or a step that keeps nothing of its latents: a single step from pure noise.
+        UsageError: as `check_sampler`.
         PluginError: the schedule has other timesteps than the scheduler.
     """
-    check_sampler(scheduler)
-    steps = (_flow_steps if type(scheduler).__name__ in FLOW else _ddim_steps)(scheduler, schedule)
+    name = type(scheduler).__name__
+    _check_kind({**scheduler.config, "_class_name": name})
+    steps = (_flow_steps if name in FLOW else _ddim_steps)(scheduler, schedule)
+    _check_kept(name, steps)
+    return steps
+
+
+def _check_kept(name: str, steps: SamplerSteps) -> None:
     lost = np.flatnonzero(~(np.abs(steps.keep) > SMALLEST) | ~np.isfinite(steps.move))
     if len(lost):
         raise UsageError(
-            f"Mode invert cannot undo step {lost[0]} of {len(steps)} of {type(scheduler).__name__}: nothing of its "
-            "latents is left after it.",
+            f"Mode invert cannot undo step {lost[0]} of {len(steps)} of {name}: nothing of its latents is left "
+            "after it.",
             hint="Take more steps: --set num_steps=50",
         )
-    return steps
 
 
 def walk_back(latents: Tensor, steps: SamplerSteps, predict: Predict, read: Read) -> Tensor:
@@ -151,9 +167,8 @@ def _flow_steps(scheduler: Any, schedule: NoiseSchedule) -> SamplerSteps:
 
 
 def _ddim_steps(scheduler: Any, schedule: NoiseSchedule) -> SamplerSteps:
-    """What the scheduler's own step makes of one and nothing: it knows how it spaces levels and what is predicted."""
     own = type(scheduler).from_config(scheduler.config)
-    own.set_timesteps(len(schedule))
+    steps = _own_steps(own, len(schedule))
     timesteps = own.timesteps.tolist()
     if timesteps != schedule.timesteps.tolist():
         raise PluginError(
@@ -161,6 +176,19 @@ def _ddim_steps(scheduler: Any, schedule: NoiseSchedule) -> SamplerSteps:
             f"{timesteps[-1]}.",
             hint="The adapter's `schedule` has to set its scheduler up as the pipeline's call does.",
         )
+    return steps
+
+
+def _scheduler(config: Mapping[str, Any]) -> Any:
+    import diffusers
+
+    return getattr(diffusers, config["_class_name"]).from_config(dict(config))
+
+
+def _own_steps(own: Any, num_steps: int) -> SamplerSteps:
+    """What the scheduler's own step makes of one and nothing: it knows how it spaces levels and what is predicted."""
+    own.set_timesteps(num_steps)
+    timesteps = own.timesteps.tolist()
     one, nothing = torch.ones((), dtype=torch.float64), torch.zeros((), dtype=torch.float64)
     keep = [float(own.step(nothing, timestep, one, return_dict=False)[0]) for timestep in timesteps]
     move = [float(own.step(one, timestep, nothing, return_dict=False)[0]) for timestep in timesteps]

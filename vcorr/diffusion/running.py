@@ -62,6 +62,8 @@ class _Model(Protocol):
 
     def call(self, clip: Clip, grid: TokenGrid, settings: RunSettings, output_type: str) -> dict[str, Any]: ...
 
+    def scheduler_config(self) -> Mapping[str, Any]: ...
+
     def encode(self, video: NDArray[np.uint8]) -> Tensor: ...
 
     def decode(self, latents: Tensor, frames: int) -> NDArray[np.uint8]: ...
@@ -80,8 +82,10 @@ def run_mode(model: _Model, clip: Clip, settings: RunSettings, recorder: Recorde
 
 
 def check_invertible(model: _Model, settings: RunSettings) -> None:
-    """Raises UsageError when the loaded pipeline cannot be walked back with these settings."""
-    check_sampler(model.pipe.scheduler)
+    """Raises UsageError when the pipeline cannot be walked back with these settings, as far as is known of it."""
+    scheduler = model.scheduler_config()
+    if scheduler:
+        check_sampler(scheduler, settings.num_steps)
     if settings.cfg not in (None, 1):
         raise UsageError(
             f"Mode invert follows the conditional prediction alone, not cfg {settings.cfg:g}.",

@@ -207,6 +207,8 @@ def make_plan(spec: RunSpec, registry: Registry, *, probing: bool = True) -> Pla
         _check_makes(adapter, sites, sized)
     device, device_name, dtype = chosen_device(spec)
     tracker = tracker_part(spec, registry, mode, first)
+    settings = RunSettings(mode.name, steps, num_steps, spec.seed, spec.cfg)
+    with_defaults(adapter, VideoModelBase).check_settings(settings)
     return Plan(
         spec=spec,
         model=model,
@@ -223,7 +225,7 @@ def make_plan(spec: RunSpec, registry: Registry, *, probing: bool = True) -> Pla
         clips=clips,
         sites=sites,
         fitted=fitted,
-        settings=RunSettings(mode.name, steps, num_steps, spec.seed, spec.cfg),
+        settings=settings,
         device=device,
         device_name=device_name,
         dtype=dtype,

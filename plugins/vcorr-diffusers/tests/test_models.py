@@ -55,6 +55,19 @@ def model(request):
     return loaded(request.param)
 
 
+@pytest.mark.parametrize(
+    ("name", "sampler"), [("allegro", "EulerAncestralDiscreteScheduler"), ("sana-video", "DPMSolverMultistepScheduler")]
+)
+def test_a_sampler_that_cannot_be_walked_back_is_refused_before_loading(name, sampler):
+    with pytest.raises(UsageError, match=f"cannot walk back along {sampler}"):
+        ENTRIES[name].create().check_settings(RunSettings("invert", (0,), NUM_STEPS))
+
+
+@pytest.mark.parametrize("name", ["ltx-video", "mochi", "easyanimate"])
+def test_a_sampler_that_can_be_walked_back_passes_before_loading(name):
+    ENTRIES[name].create().check_settings(RunSettings("invert", (0,), NUM_STEPS))
+
+
 class Keep:
     """Keeps what it is shown; answers that nothing moves."""
 

@@ -36,9 +36,18 @@ def test_two_steps_do_not_and_the_clip_is_not_scored(tmp_path):
     assert row["error"] == f"the round trip of mode invert is {row['round_trip']:.1f} dB, under 20"
 
 
+def test_a_single_step_is_one_error_and_not_one_per_clip(tmp_path):
+    command = [sys.executable, "-m", "vcorr", *RUN, "--set", "num_steps=1", "--out", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "cannot undo step 0 of 1 of CogVideoXDDIMScheduler" in done.stderr
+    assert "--set num_steps=50" in done.stderr
+    assert not any(tmp_path.iterdir())
+
+
 def test_guidance_cannot_be_walked_back(tmp_path):
     command = [sys.executable, "-m", "vcorr", *RUN, "--set", "cfg=6", "--out", str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert "Mode invert follows the conditional prediction alone, not cfg 6." in done.stderr
-    assert not any(tmp_path.glob("*/scores/*"))
+    assert not any(tmp_path.iterdir())

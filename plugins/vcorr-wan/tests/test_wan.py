@@ -54,6 +54,12 @@ def models():
 
 
 @pytest.mark.parametrize("name", ENTRIES)
+def test_their_sampler_cannot_be_walked_back_which_is_known_before_loading(name):
+    with pytest.raises(UsageError, match="cannot walk back along UniPCMultistepScheduler"):
+        ENTRIES[name].create().check_settings(RunSettings("invert", (0,), NUM_STEPS))
+
+
+@pytest.mark.parametrize("name", ENTRIES)
 def test_cards_agree_with_the_configurations(name):
     entry = ENTRIES[name]
     model, card = entry.create(), load_card(entry.card, entry.label)
