@@ -32,12 +32,23 @@ those are, "fchw" with a map of c channels a frame."""
 BatchRow = Literal["frame", "place"]
 BatchOrder = Literal["branch", "row"]
 
+RANDOM = "random"
+"""What the identity of random weights begins with, as in "random:SEED", and the word for `--weights`."""
+
 NO_SITE = -1
 """Layer and step of answers that come from no attention site (baselines), and head of a mean over heads.
 
 The step is also -1 for models without noise, which have no steps.
 """
 HEAD_MEAN = -1
+
+
+def is_random(weights: str) -> bool:
+    """Returns whether an identity of weights, or a value of `--weights`, names random ones.
+
+    Results of random weights are marked and never reach a board.
+    """
+    return weights.partition(":")[0] == RANDOM
 
 
 @dataclass(frozen=True)

@@ -81,6 +81,25 @@ def test_of_repeated_runs_the_one_with_most_clips_stands(load, tmp_path, make_ru
     assert "bbbbbbbbbbbb" in left_out[0].reason
 
 
+def test_runs_on_other_content_are_not_in_one_table(load, tmp_path, make_run):
+    folder = tmp_path / "runs"
+    make_run(folder, "aaaaaaaaaaaa", "made-up-a", clips=6, probes=("qk",), data_hash="1" * 16, **SMALL)
+    make_run(folder, "bbbbbbbbbbbb", "made-up-b", clips=4, probes=("qk",), data_hash="2" * 16, **SMALL)
+    make_run(folder, "cccccccccccc", "made-up-c", clips=4, probes=("qk",), data_hash="", **SMALL)
+    (ranking,), (left,) = rank(load(folder), BOARDS)
+    assert {row.run.model for row in ranking.rows} == {"made-up-a", "made-up-c"}
+    assert (left.run.model, left.probe) == ("made-up-b", "qk")
+    assert left.reason == "clip clip-000 has other content than in run aaaaaaaaaaaa: the data changed"
+
+
+def test_generated_videos_are_each_models_own(load, tmp_path, make_run):
+    for number, name in enumerate(("aaaaaaaaaaaa", "bbbbbbbbbbbb")):
+        shared = {"mode": "generate", "data_hash": str(number) * 16}
+        make_run(tmp_path / "runs", name, f"made-up-{number}", clips=4, probes=("qk",), **shared, **SMALL)
+    (ranking,), left_out = rank(load(tmp_path / "runs"), BOARDS)
+    assert (len(ranking.rows), left_out) == (2, [])
+
+
 def test_reasons_to_leave_a_run_out(load, tmp_path, make_run):
     folder = tmp_path / "runs"
     RunDirectory.create(folder, "aaaaaaaaaaaa").write_record({"row_context": {"model": "made-up-new"}}, "started")

@@ -10,6 +10,7 @@ import pytest
 from vcorr import MissingError, ModelCard, PluginError, UsageError
 from vcorr.diffusion import check_pipeline_folder, folder_identity, locate_network, locate_weights
 from vcorr.diffusion.weights import locate_component
+from vcorr.records import is_random
 
 REVISION = "0123456789abcdef0123456789abcdef01234567"
 CARD = ModelCard(
@@ -239,3 +240,20 @@ def test_nothing_heavy_is_imported():
         "assert not {'torch', 'diffusers', 'transformers'} & set(sys.modules), 'imported'"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+@pytest.mark.parametrize(
+    ("weights", "expected"),
+    [
+        ("random", True),
+        ("random:7", True),
+        ("random:7+lora:0123", True),
+        ("randomised/model", False),
+        ("random-init", False),
+        ("path:random", False),
+        ("hub:someone/random@0123", False),
+        ("", False),
+    ],
+)
+def test_what_names_random_weights(weights, expected):
+    assert is_random(weights) is expected

@@ -167,6 +167,22 @@ def test_changed_tracks_are_refused(runs, changed) -> None:
         compare_runs(runs["heads"], copy)
 
 
+def test_clips_of_other_content_are_refused_whatever_their_size(runs, changed) -> None:
+    copy = changed("five")
+    path = copy.shard("tracks", "slide-1")
+    (row,) = shards.read_shard(path, "tracks").to_pylist()
+    assert row["data_hash"]
+
+    def hashed(text):
+        shards.write_shard(path, "tracks", [TrackRow(**{**row, "height": 128, "data_hash": text})], "f")
+
+    hashed("0123456789abcdef")
+    with pytest.raises(UsageError, match="Clip slide-1 has other content in run"):
+        compare_runs(runs["heads"], copy)
+    hashed("")  # of an older vcorr: nobody knows
+    assert compare_runs(runs["heads"], copy).rows
+
+
 def test_no_clip_in_common(runs, changed) -> None:
     copy = changed("five")
     for i in range(5):

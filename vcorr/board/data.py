@@ -5,7 +5,7 @@ Score tables are read shard by shard and only the rows of those metrics are kept
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,14 +14,13 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from vcorr.records import NO_SITE
+from vcorr.records import NO_SITE, is_random
 from vcorr.stages.stored import check_scored_alike
 from vcorr.stats.summary import BestSite, Series, best_site, series
 from vcorr.store.rundir import RunDirectory
 from vcorr.store.schema import schema
 from vcorr.store.shards import atomic_file
 
-RANDOM_PREFIX = "random"
 COMPLETE = "complete"
 BATCH_ROWS = 1 << 16
 """Rows of a record batch of a download: shards of a clip are often too small to compress well."""
@@ -35,8 +34,8 @@ class BoardRun:
     directory: the run on disk, for its predictions and tracks. record: the contents of run.json. series: one a probe
     and metric, of the metrics the boards show (`vcorr.stats.summary.Series`). best: the best site of each series that
     has one. model, weights, dataset: as in the rows. rows: of its scores table, all metrics. failed: clips that could
-    not be run. unscored: clips without tracks to score against. download: path of its scores table inside the board,
-    "" without rows.
+    not be run. unscored: clips without tracks to score against. content: hash of each clip's content, by its id, where
+    the run holds one. download: path of its scores table inside the board, "" without rows.
     """
 
     directory: RunDirectory
@@ -49,6 +48,7 @@ class BoardRun:
     rows: int
     failed: int
     unscored: int
+    content: Mapping[str, str]
     download: str
 
     @property
@@ -69,7 +69,7 @@ class BoardRun:
     @property
     def is_random(self) -> bool:
         """Whether its weights are random: such a run is never ranked."""
-        return self.weights.startswith(RANDOM_PREFIX)
+        return is_random(self.weights)
 
     @property
     def is_baseline(self) -> bool:
@@ -128,6 +128,7 @@ def load_run(run: RunDirectory, metrics: Sequence[str], download: Path) -> Board
         rows=scores.rows,
         failed=pc.sum(pc.equal(scores.kept["status"], "failed")).as_py() or 0,
         unscored=scores.unscored,
+        content=_content(scores.kept),
         download=f"{download.parent.name}/{download.name}" if scores.rows else "",
     )
 
@@ -148,6 +149,11 @@ def _read_scores(run: RunDirectory, metrics: Sequence[str], download: Path, fing
     if not rows:
         download.unlink()
     return _Scores(pa.concat_tables(kept) if kept else layout.empty_table(), rows, unscored)
+
+
+def _content(scores: pa.Table) -> dict[str, str]:
+    found = scores.group_by(["clip", "data_hash"]).aggregate([]).to_pylist()
+    return {row["clip"]: row["data_hash"] for row in found if row["data_hash"]}
 
 
 def _in_batches(shards: Iterable[pa.Table]) -> Iterator[pa.Table]:

@@ -10,7 +10,11 @@ import numpy as np
 
 from vcorr.board.config import BoardConfig, boards_of
 from vcorr.board.data import GROUP_KEYS, BoardRun
+from vcorr.modes import MODES
 from vcorr.stats.summary import BestSite, Series
+
+GENERATED = frozenset(mode.name for mode in MODES if mode.makes_video)
+"""Modes in which the clips of every run are its own, whatever they are called."""
 
 
 @dataclass(frozen=True)
@@ -103,9 +107,11 @@ def _rankings(board: BoardConfig, runs: Iterable[BoardRun]) -> tuple[list[Rankin
                 groups.setdefault(tuple(s.key[key] for key in GROUP_KEYS), []).append(row)
     rankings = []
     for key, rows in sorted(groups.items()):
-        kept, repeated = _one_a_probe(rows)
-        rankings.append(Ranking(board, dict(zip(GROUP_KEYS, key, strict=True)), tuple(_ranked(board, kept))))
-        left_out += repeated
+        group = dict(zip(GROUP_KEYS, key, strict=True))
+        same, other = _of_one_content(rows, group["mode"])
+        kept, repeated = _one_a_probe(same)
+        rankings.append(Ranking(board, group, tuple(_ranked(board, kept))))
+        left_out += [*other, *repeated]
     return rankings, left_out
 
 
@@ -134,6 +140,28 @@ def _one_a_probe(rows: list[Row]) -> tuple[list[Row], list[LeftOut]]:
             reason = f"run {first.run.run_id} measured the same with more clips, or later"
             repeated.append(LeftOut(row.run, reason, row.series.name))
     return list(kept.values()), repeated
+
+
+def _of_one_content(rows: list[Row], mode: str) -> tuple[list[Row], list[LeftOut]]:
+    """Leaves out rows of runs whose clips have other content than clips of the same name in the rows before them.
+
+    The row with the most clips comes first, then the latest. Where models generate their videos all rows stay.
+    """
+    if mode in GENERATED:
+        return rows, []
+    kept: list[Row] = []
+    left_out = []
+    first: dict[str, Row] = {}
+    for row in sorted(rows, key=_weight, reverse=True):
+        own = row.run.content
+        other = next((clip for clip in own if clip in first and first[clip].run.content[clip] != own[clip]), None)
+        if other is None:
+            kept.append(row)
+            first = {**dict.fromkeys(own, row), **first}
+        else:
+            reason = f"clip {other} has other content than in run {first[other].run.run_id}: the data changed"
+            left_out.append(LeftOut(row.run, reason, row.series.name))
+    return kept, left_out
 
 
 def _identity(row: Row) -> tuple[str, ...]:

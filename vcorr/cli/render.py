@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from vcorr.cli.fit import Column, fitted
+from vcorr.records import is_random
 from vcorr.variants import DEFAULT_VARIANT
 
 if TYPE_CHECKING:
@@ -220,7 +221,7 @@ def _how_chosen(best: Sequence[BestSite]) -> str:
 
 
 def _random_warning(shown: Sequence[SiteSummary]) -> Text:
-    if not any(site.weights.startswith("random") for site in shown):
+    if not any(is_random(site.weights) for site in shown):
         return Text("")
     return Text(
         "Random weights: these numbers say nothing about the released model and never reach a board.", style="yellow"

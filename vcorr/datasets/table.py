@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from vcorr.errors import StoreError, UsageError
-from vcorr.records import InputClass, QueryMode, Tracks
+from vcorr.records import InputClass, QueryMode, Tracks, is_random
 from vcorr.store.schema import TABLE_KEY, UNITS_KEY, VERSION_KEY
 from vcorr.store.shards import atomic_file
 
@@ -208,7 +208,7 @@ class ClipRow:
     @property
     def random_weights(self) -> bool:
         """Whether a model that was never trained made the video."""
-        return self.weights.startswith("random")
+        return is_random(self.weights)
 
     def tracks_hash(self) -> str:
         """Hex SHA-256 of the tracks and of which video they are on: `video_sha256`, N and T as "HASH,N,T", then the

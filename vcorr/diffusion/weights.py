@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from vcorr.errors import MissingError, PluginError, UsageError
-from vcorr.records import ModelCard
+from vcorr.records import RANDOM, ModelCard, is_random
 from vcorr.store.fingerprint import hash_files
 
-HUB, RANDOM = "hub", "random"
+HUB = "hub"
 
 INDEX = "model_index.json"
 CONFIG = "config.json"
@@ -102,7 +102,7 @@ def _located(
     """What `weights` names; `what` is how messages call its folder, `check` raises when it is another one."""
     if weights == HUB:
         return from_hub()
-    if weights.partition(":")[0] == RANDOM:
+    if is_random(weights):
         seed = random_seed(weights)
         return WeightsSource("random", f"{RANDOM}:{seed}", seed=seed)
     folder = Path(weights).expanduser()

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from vcorr.errors import StoreError, UsageError
@@ -49,9 +50,10 @@ def check_comparable(a: RunDirectory, b: RunDirectory) -> None:
     )
 
 
-def check_same_tracks(a: RunDirectory, b: RunDirectory, clips: Sequence[str]) -> None:
-    """Refuses clips of one name and size whose points or tracks differ, where both runs read the data's own videos.
+def check_same_content(a: RunDirectory, b: RunDirectory, clips: Sequence[str]) -> None:
+    """Refuses clips of one name and other content, where both runs read the data's own videos.
 
+    The hash of their content decides where both runs hold it. Points and tracks of one size are compared besides.
     Generated videos differ from run to run, and with them what is tracked in them.
 
     Raises:
@@ -61,6 +63,7 @@ def check_same_tracks(a: RunDirectory, b: RunDirectory, clips: Sequence[str]) ->
         return
     for clip in clips:
         left, right = (shards.read_shard(run.shard("tracks", clip), "tracks") for run in (a, b))
+        _check_hashes(clip, a, b, [_hashes(table) for table in (left, right)])
         if any(left[name].to_pylist() != right[name].to_pylist() for name in ("height", "width", "frames")):
             continue
         if any(not left[name].equals(right[name]) for name in ("query_frames", "queries", "xy", "visible")):
@@ -69,6 +72,19 @@ def check_same_tracks(a: RunDirectory, b: RunDirectory, clips: Sequence[str]) ->
                 "between the two.",
                 hint=_REPEAT,
             )
+
+
+def _hashes(table: pa.Table) -> set[str]:
+    """The hash of the clip's content; empty where an older vcorr did not keep it."""
+    return {found for found in table["data_hash"].to_pylist() if found}
+
+
+def _check_hashes(clip: str, a: RunDirectory, b: RunDirectory, hashes: Sequence[set[str]]) -> None:
+    if all(hashes) and hashes[0] != hashes[1]:
+        raise UsageError(
+            f"Clip {clip} has other content in run {a.run_id} than in {b.run_id}: the data changed between the two.",
+            hint=_REPEAT,
+        )
 
 
 def settings_apart(a: RunDirectory, b: RunDirectory) -> dict[str, tuple[Any, Any]]:

@@ -8,7 +8,7 @@ from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
 
 from vcorr.errors import UsageError, unknown_name
-from vcorr.stages.comparable import check_comparable, check_same_tracks, settings_apart, stride_note
+from vcorr.stages.comparable import check_comparable, check_same_content, settings_apart, stride_note
 from vcorr.stages.stored import RunFacts, StoredScores, load_scores
 from vcorr.stats.paired import (
     Candidates,
@@ -92,7 +92,7 @@ def compare_runs(a: RunDirectory, b: RunDirectory, question: Question | None = N
     sides = [load_scores(run, wanted) for run in (a, b)]
     _check_known(asked.metrics, sides)
     clips = _in_common(sides)
-    check_same_tracks(a, b, clips)
+    check_same_content(a, b, clips)
     found = [{_key(s): s for s in series(side.scores)} for side in sides]
     rows, left_out = _rows(found, _site_pairs(*sites), asked, clips)
     if not rows:

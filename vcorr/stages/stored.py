@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from vcorr.errors import StoreError
+from vcorr.records import is_random
 from vcorr.stages.predict import STATUS_FAILED
 from vcorr.store import shards
 from vcorr.store.rundir import RunDirectory
@@ -33,7 +34,7 @@ class RunFacts:
     @property
     def is_random(self) -> bool:
         """Whether its weights are random: its numbers say nothing about a released model."""
-        return self.weights.startswith("random")
+        return is_random(self.weights)
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from vcorr.errors import StoreError, VcorrError
+from vcorr.records import is_random
 from vcorr.stats import Bounded, Interval, paired_difference, paired_skill_difference
 from vcorr.stats.summary import BestSite, Series, best_site, series, site_summaries
 from vcorr.store.rundir import RunDirectory, find_runs
@@ -228,7 +229,7 @@ def best_table(results: Results, metric: str) -> str:
 
 def _best_line(b: BestSite) -> str:
     s = b.summary
-    model = f"{s.model} (random weights)" if s.weights.startswith("random") else s.model
+    model = f"{s.model} (random weights)" if is_random(s.weights) else s.model
     where = f"{s.layer} | {s.step} ({s.noise:.2f})" if s.layer >= 0 else "– | –"
     regret = "–" if s.layer < 0 else f"{b.regret:.3f}"
     span = f"{s.skill_low:.3f} … {s.skill_high:.3f}"

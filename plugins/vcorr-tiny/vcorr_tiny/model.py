@@ -9,7 +9,8 @@ from vcorr_cogvideox.model import CogVideoX
 
 from vcorr import MissingError, UsageError
 from vcorr.diffusion import WeightsSource, check_pipeline_folder, folder_identity
-from vcorr.diffusion.weights import HUB, RANDOM, random_seed
+from vcorr.diffusion.weights import HUB, random_seed
+from vcorr.records import is_random
 
 PIPELINE = Path(__file__).parent / "pipe"
 """The pipeline folder that ships with this package."""
@@ -59,7 +60,7 @@ class TinyUntrained(Tiny):
             UsageError: `weights` is a path; this model has no trained denoiser to load.
             MissingError: the packaged autoencoder is not there.
         """
-        if weights != HUB and not weights.startswith(RANDOM):
+        if weights != HUB and not is_random(weights):
             raise UsageError(
                 f"--weights {weights!r}: this model is untrained by definition.",
                 hint="Leave --weights out, choose a seed with --weights random:SEED, or take --model tiny.",
