@@ -15,7 +15,8 @@ from vcorr.metrics import MatchingAccuracy
 from vcorr.metrics.strata import Strata, StrataConfig
 from vcorr.spec import RunSpec
 from vcorr.stages.plan import make_plan
-from vcorr.stages.run import execute, rescore
+from vcorr.stages.rescore import rescore
+from vcorr.stages.run import execute
 from vcorr.stages.score import stored_tracks
 from vcorr.testing import assert_passed, check_metric
 

@@ -14,7 +14,8 @@ from vcorr.errors import StoreError, UsageError
 from vcorr.spec import RunSpec
 from vcorr.stages.compare import Question, compare_runs
 from vcorr.stages.plan import make_plan
-from vcorr.stages.run import execute, rescore
+from vcorr.stages.rescore import rescore
+from vcorr.stages.run import execute
 from vcorr.store import shards
 from vcorr.store.rundir import RunDirectory
 from vcorr.store.schema import ROWS, ScoreRow, TrackRow

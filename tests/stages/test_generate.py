@@ -11,7 +11,8 @@ from vcorr.errors import StoreError
 from vcorr.spec import RunSpec
 from vcorr.stages.estimate import estimate
 from vcorr.stages.plan import make_plan
-from vcorr.stages.run import Reuse, execute, rescore
+from vcorr.stages.rescore import rescore
+from vcorr.stages.run import Reuse, execute
 from vcorr.video.lossless import read_lossless, video_hash, write_lossless
 
 

@@ -13,7 +13,8 @@ from vcorr.spec import RunSpec
 from vcorr.stages.estimate import estimate
 from vcorr.stages.events import Silent
 from vcorr.stages.plan import make_plan
-from vcorr.stages.run import execute, rescore
+from vcorr.stages.rescore import rescore
+from vcorr.stages.run import execute
 
 DB = {"slide-0": 31.5, "slide-1": 12.25}
 

@@ -14,11 +14,12 @@ from vcorr.board.data import load_run
 from vcorr.cli import main as program
 from vcorr.errors import StoreError, UsageError
 from vcorr.spec import RunSpec
-from vcorr.stages import run as stage
 from vcorr.stages.compare import compare_runs
 from vcorr.stages.overview import overview
 from vcorr.stages.plan import make_plan
-from vcorr.stages.run import execute, rescore
+from vcorr.stages.rescore import rescore
+from vcorr.stages.run import execute
+from vcorr.stages.score_shards import ShardScorer
 from vcorr.store import shards
 from vcorr.store.rundir import RunDirectory
 
@@ -67,14 +68,14 @@ def test_scoring_that_does_not_reach_its_end_changes_nothing(copy, monkeypatch, 
     if ending == "damaged":
         copy.shard("predictions", "slide-3").write_bytes(b"damaged")
     else:
-        whole = stage.score_shard
+        whole = ShardScorer.score
 
-        def interrupted(run, name, *arguments, **options):
+        def interrupted(self, name, **options):
             if name == "slide-2.arrow":
                 raise ending
-            whole(run, name, *arguments, **options)
+            whole(self, name, **options)
 
-        monkeypatch.setattr(stage, "score_shard", interrupted)
+        monkeypatch.setattr(ShardScorer, "score", interrupted)
     before = contents(copy)
     with pytest.raises((KeyboardInterrupt, StoreError)):
         rescore(copy, INSTALLED, RunSpec(metrics="pck"))

@@ -14,7 +14,8 @@ import vcorr
 from vcorr.errors import StoreError
 from vcorr.spec import RunSpec
 from vcorr.stages.plan import make_plan
-from vcorr.stages.run import Outcome, Reuse, Silent, execute, rescore
+from vcorr.stages.rescore import rescore
+from vcorr.stages.run import Outcome, Reuse, Silent, execute
 from vcorr.store import shards
 
 
@@ -228,7 +229,8 @@ def test_missing_weights_end_the_run_before_a_clip_is_marked_failed(found, tmp_p
         ({"limit": 0}, "limit"),
         ({"mode": "denoise"}, "Unknown mode"),
         ({"variant": "diftrack"}, "Did you mean 'difftrack'"),
-        ({"executor": "ray"}, "not available"),
+        ({"executor": "ray"}, r"Unknown executor 'ray'\.\nAvailable in this version: --executor local"),
+        ({"executor": "locl"}, r"Did you mean 'local'\?"),
         ({"device": "tpu9"}, "device"),
         ({"dtype": "int8"}, "Unknown dtype"),
         ({"metrics": "pkc"}, "Unknown metric"),
@@ -247,8 +249,8 @@ def test_bad_input_is_one_clear_usage_error(found, changes, message) -> None:
 
 
 def test_only_steps_that_were_not_typed_adapt_to_fewer_steps(found) -> None:
-    assert make_plan(spec(steps=None, num_steps=4), found).settings.steps == (0, 1, 2, 3)
-    assert make_plan(spec(steps="3-spread", num_steps=4), found).settings.steps == (0, 2, 3)
+    assert make_plan(spec(steps=None, num_steps=4), found).selection.settings.steps == (0, 1, 2, 3)
+    assert make_plan(spec(steps="3-spread", num_steps=4), found).selection.settings.steps == (0, 2, 3)
 
 
 def test_results_are_read_by_their_users_as_they_are(found, tmp_path) -> None:
@@ -403,10 +405,10 @@ def test_the_strength_of_guidance_is_a_column_of_what_was_generated(found, tmp_p
 
 
 def test_rows_of_two_layouts_are_never_mixed_in_a_run(found, tmp_path, monkeypatch) -> None:
-    from vcorr.stages import plan
+    from vcorr.stages import identity
 
     first = run(found, tmp_path, limit=1, **marked(tmp_path))
-    monkeypatch.setattr(plan, "SCHEMA_VERSION", plan.SCHEMA_VERSION + 1)
+    monkeypatch.setattr(identity, "SCHEMA_VERSION", identity.SCHEMA_VERSION + 1)
     more = run(found, tmp_path, limit=2, **marked(tmp_path))
     assert (more.run, more.reused) == (first.run, 1)
     assert computed(tmp_path) == ["slide-0", "slide-1"]  # the model is not asked again

@@ -23,7 +23,8 @@ from vcorr.functional import (
 from vcorr.metrics import DIFFTRACK, NamedVariant
 from vcorr.spec import RunSpec
 from vcorr.stages.plan import make_plan
-from vcorr.stages.run import Outcome, execute, rescore
+from vcorr.stages.rescore import rescore
+from vcorr.stages.run import Outcome, execute
 from vcorr.stages.variants import run_variants
 from vcorr.stats.summary import best_sites, series, summarise
 

@@ -14,7 +14,7 @@ from vcorr.metrics.builtin import AttentionScore, Confidence, MatchingAccuracy, 
 from vcorr.spec import RunSpec
 from vcorr.stages import score
 from vcorr.stages.comparable import check_comparable
-from vcorr.stages.run import rescore
+from vcorr.stages.rescore import rescore
 from vcorr.store import schema, shards
 from vcorr.store.columns import to_table
 from vcorr.store.rundir import RunDirectory

@@ -23,9 +23,9 @@ from vcorr.errors import UsageError, VcorrError
 from vcorr.functional.queries import QueryPoints
 from vcorr.registry import Registry
 from vcorr.spec import RunSpec, chosen_layers
+from vcorr.stages.hardware import Hardware, chosen_hardware
 from vcorr.stages.memory import device_peak, forget_peak
 from vcorr.stages.parts import Part, model_part, probe_parts
-from vcorr.stages.plan import chosen_device
 
 NOISE = 0.5
 """Told to the recorder; no probe's cost depends on it."""
@@ -78,22 +78,20 @@ class Overhead:
 class Bench:
     """What is to be measured of one model; nothing is built yet.
 
-    layers: those that are read. device_name: of the hardware.
+    layers: those that are read.
     """
 
     model: Part
     probes: Mapping[str, Part]
     layers: frozenset[int]
-    device: str
-    device_name: str
-    dtype: str
+    hardware: Hardware
     options: BenchOptions
 
     def run(self) -> Overhead:
         """Builds the model with random weights and times it. What goes wrong, a full device for instance, is told in
         `error`: the models measured before are not lost for it.
         """
-        blank = Overhead(self.model.entry.name, self.device_name, self.dtype, ", ".join(self.probes))
+        blank = Overhead(self.model.entry.name, self.hardware.name, self.hardware.dtype, ", ".join(self.probes))
         try:
             with torch.no_grad():
                 return self._measured(blank)
@@ -103,14 +101,14 @@ class Bench:
             return replace(blank, error=error.message)
         finally:
             gc.collect()
-            if torch.device(self.device).type == "cuda":
+            if torch.device(self.hardware.device).type == "cuda":
                 torch.cuda.empty_cache()
 
     def _measured(self, blank: Overhead) -> Overhead:
         began = time.perf_counter()
-        model = build_model(self.model.create(), self.device, self.dtype)
+        model = build_model(self.model.create(), self.hardware.device, self.hardware.dtype)
         one = one_pass(model, guidance=self.options.guidance, keep_vae=self.options.keep_vae)
-        _settle(self.device)
+        _settle(self.hardware.device)
         built = replace(blank, build_s=time.perf_counter() - began)
         made = {name: probe.create() for name, probe in self.probes.items()}
         return _compared(built, model, one, self.layers, made, self.options)
@@ -135,7 +133,7 @@ def make_bench(spec: RunSpec, registry: Registry, options: BenchOptions) -> Benc
         model,
         {probe.entry.name: probe for probe in probe_parts(spec, registry, adapter)},
         frozenset(sites[index].layer for index in chosen_layers(spec.layers, len(sites))),
-        *chosen_device(spec),
+        chosen_hardware(spec),
         options,
     )
 

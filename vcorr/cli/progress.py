@@ -21,8 +21,8 @@ PLAIN_EVERY_SECONDS = 10.0
 @contextlib.contextmanager
 def events(plan: Plan, clips: Sequence[str] | None = None) -> Iterator[Events]:
     """The events of a run, shown as the terminal allows. clips: those that will be worked on, when not the plan's."""
-    steps = max(1, len(plan.settings.steps) if plan.sites else 1)
-    total = len(plan.clips if clips is None else clips)
+    steps = max(1, len(plan.selection.settings.steps) if plan.selection.sites else 1)
+    total = len(plan.selection.clips if clips is None else clips)
     if not console(stderr=True).is_terminal:
         yield Plain(total)
         return
@@ -36,7 +36,7 @@ def events(plan: Plan, clips: Sequence[str] | None = None) -> Iterator[Events]:
         transient=True,
     )
     with bar:
-        yield Live(bar, bar.add_task(plan.model.entry.name, total=total, detail="loading"), steps)
+        yield Live(bar, bar.add_task(plan.parts.model.entry.name, total=total, detail="loading"), steps)
 
 
 class Live:

@@ -245,18 +245,19 @@ def plan_table(plan: Plan, found: Estimate) -> RenderableType:
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column(style="dim")
     table.add_column(overflow="fold")
-    steps = ", ".join(str(s) for s in plan.settings.steps)
+    parts, asked = plan.parts, plan.selection
+    total = asked.settings.num_steps
+    steps = f"{len(asked.settings.steps)} of {total}: {', '.join(map(str, asked.settings.steps))}"
+    variants = ", ".join(variant.text for variant in asked.variants)
     rows = {
-        "model": f"{plan.model.entry.name}  (weights {plan.weights_id})",
-        "data": f"{plan.data.entry.name}, split {plan.dataset.split}: {len(plan.clips)} clips",
-        "probes": ", ".join(p.entry.name for p in plan.probes) or "none: this model answers directly",
-        "layers": f"{len(plan.sites)}: {_ranges([s.layer for s in plan.sites])}" if plan.sites else "none",
-        "steps": f"{len(plan.settings.steps)} of {plan.settings.num_steps}: {steps}"
-        if plan.settings.num_steps
-        else "none: this model adds no noise",
-        "metrics": ", ".join(m.entry.name for m in plan.metrics),
-        **({} if plan.variants == (DEFAULT_VARIANT,) else {"variants": ", ".join(v.text for v in plan.variants)}),
-        "device": f"{plan.device_name}, {plan.dtype}",
+        "model": f"{parts.model.entry.name}  (weights {plan.identity.weights})",
+        "data": f"{parts.data.entry.name}, split {asked.split}: {len(asked.clips)} clips",
+        "probes": ", ".join(p.entry.name for p in parts.probes) or "none: this model answers directly",
+        "layers": f"{len(asked.sites)}: {_ranges([s.layer for s in asked.sites])}" if asked.sites else "none",
+        "steps": steps if total else "none: this model adds no noise",
+        "metrics": ", ".join(m.entry.name for m in parts.metrics),
+        **({} if asked.variants == (DEFAULT_VARIANT,) else {"variants": variants}),
+        "device": f"{plan.hardware.name}, {plan.hardware.dtype}",
         "run": str(found.path) + ("  (exists: it would be continued)" if found.exists else ""),
         "time": _time(found),
         "memory": _memory(found),
@@ -269,23 +270,24 @@ def plan_table(plan: Plan, found: Estimate) -> RenderableType:
 
 def plan_dict(plan: Plan, found: Estimate) -> dict[str, Any]:
     """What `--dry-run --json` prints."""
+    parts, asked = plan.parts, plan.selection
     return {
-        "model": plan.model.entry.name,
-        "weights": plan.weights_id,
-        "data": plan.data.entry.name,
-        "split": plan.dataset.split,
-        "mode": plan.settings.mode,
-        "clips": list(plan.clips),
-        "probes": [probe.entry.name for probe in plan.probes],
-        "layers": sorted({site.layer for site in plan.sites}),
-        "steps": list(plan.settings.steps),
-        "num_steps": plan.settings.num_steps,
-        "metrics": [metric.entry.name for metric in plan.metrics],
-        "variants": [variant.text for variant in plan.variants],
-        "tracker": plan.tracker.entry.name if plan.tracker else None,
-        "seed": plan.settings.seed,
-        "device": plan.device_name,
-        "dtype": plan.dtype,
+        "model": parts.model.entry.name,
+        "weights": plan.identity.weights,
+        "data": parts.data.entry.name,
+        "split": asked.split,
+        "mode": asked.settings.mode,
+        "clips": list(asked.clips),
+        "probes": [probe.entry.name for probe in parts.probes],
+        "layers": sorted(asked.layers),
+        "steps": list(asked.settings.steps),
+        "num_steps": asked.settings.num_steps,
+        "metrics": [metric.entry.name for metric in parts.metrics],
+        "variants": [variant.text for variant in asked.variants],
+        "tracker": parts.tracker.entry.name if parts.tracker else None,
+        "seed": asked.settings.seed,
+        "device": plan.hardware.name,
+        "dtype": plan.hardware.dtype,
         **found.to_dict(),
     }
 

@@ -68,7 +68,7 @@ _FLAGS = (
     show_default=True,
     help="Earlier results: go on from them (matching), compute nothing (only), or start beside them (never).",
 )
-@click.option("--executor", metavar="local|ray", help="Where the work runs.  [default: local]")
+@click.option("--executor", metavar="NAME", help="Where the clips are worked off: local.  [default: local]")
 @click.option(
     "--config", metavar="FILE|NAME", help="A run as YAML: a file, or one that a plugin ships; see: vcorr list configs."
 )
@@ -144,7 +144,7 @@ def _say_outcome(plan: Plan, outcome: Outcome, as_json: bool) -> None:
     from vcorr.cli import render
     from vcorr.stats.summary import Findings, summarise
 
-    wanted = set(plan.clips)
+    wanted = set(plan.selection.clips)
     scores = outcome.run.read("scores")
     scores = scores.filter([clip in wanted for clip in scores["clip"].to_pylist()])
     found = Findings.of(scores)
@@ -163,5 +163,5 @@ def _draw_videos(plan: Plan, outcome: Outcome, best: Sequence[BestSite]) -> list
     from vcorr.stages.overlay import draw_overlays
 
     scored = [b.summary for b in best if not math.isnan(b.summary.value)]
-    drawable = [s for s in scored if s.variant_text == plan.variants[0].text]
+    drawable = [s for s in scored if s.variant_text == plan.selection.variants[0].text]
     return draw_overlays(plan, outcome.run, max(drawable, key=lambda s: s.value)) if drawable else []

@@ -30,7 +30,7 @@ def score(runs: tuple[Path, ...], assignments: tuple[str, ...], as_json: bool) -
     from vcorr.errors import EXIT_OK
     from vcorr.registry import installed
     from vcorr.spec import build_spec
-    from vcorr.stages.run import rescore
+    from vcorr.stages.rescore import rescore
     from vcorr.stats.summary import Findings, summarise
     from vcorr.store.rundir import RunDirectory
 

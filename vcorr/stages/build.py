@@ -75,7 +75,7 @@ def _identity(resolved: Mapping[str, Any], tracker: Any) -> dict[str, Any]:
 
 def default_folder(plan: Plan) -> Path:
     """Where a dataset goes that was given no place."""
-    return Path("built") / f"{plan.model.entry.name}-{build_fingerprint(plan)[:LENGTH]}"
+    return Path("built") / f"{plan.parts.model.entry.name}-{build_fingerprint(plan)[:LENGTH]}"
 
 
 def items(plan: Plan, seeds: Sequence[int]) -> list[Item]:
@@ -88,7 +88,7 @@ def items(plan: Plan, seeds: Sequence[int]) -> list[Item]:
         raise UsageError(f"--seeds {','.join(map(str, seeds))}: name at least one, and each once.")
     for seed in seeds:
         check_seed(seed, "--seeds")
-    return [Item(prompt_id, seed) for prompt_id in plan.clips for seed in seeds]
+    return [Item(prompt_id, seed) for prompt_id in plan.selection.clips for seed in seeds]
 
 
 def build(
@@ -116,8 +116,8 @@ def _build(
     record = _record(plan, folder, filters, command)
     folder.write_record(record, "started")
     maker = _Maker(plan, folder, str(record["name"]), filters, events)
-    if plan.notice:
-        events.note(plan.notice)
+    if plan.parts.notice:
+        events.note(plan.parts.notice)
     rows: list[ClipRow] = []
     try:
         rows.extend(maker.rows(wanted))
@@ -164,9 +164,9 @@ class _Maker:
     """Makes clips one after the other; loads the model when the first one needs it."""
 
     def __init__(self, plan: Plan, folder: DatasetFolder, name: str, filters: Filters, events: Events) -> None:
-        assert plan.tracker is not None
+        assert plan.parts.tracker is not None
         self._plan, self._folder, self._name, self._filters, self._events = plan, folder, name, filters, events
-        self._tracker: Tracker = plan.tracker.create()
+        self._tracker: Tracker = plan.parts.tracker.create()
         self._loaded = False
         self.reused = 0
 
@@ -218,14 +218,14 @@ class _Maker:
         return row
 
     def _made(self, item: Item) -> ClipRow:
-        plan = replace(self._plan, settings=replace(self._plan.settings, seed=item.seed))
+        plan = self._plan.with_seed(item.seed)
         clip, grid = sample_clip(plan, item.prompt_id, self._events.step_done)
         return judge(self._tracked(item, clip, grid), grid, self._filters)
 
     def _tracked(self, item: Item, clip: Clip, grid: TokenGrid) -> ClipRow:
         """The row of a sampled clip, its video written."""
         assert clip.video is not None
-        assert self._plan.tracker is not None
+        assert self._plan.parts.tracker is not None
         tracks = tracked(self._tracker, clip)
         name = self._folder.video_name(item.clip_id)
         path = self._folder.path / name
@@ -246,7 +246,7 @@ class _Maker:
             width=clip.video.shape[2],
             tracker=tracks.tracker,
             tracker_version=tracks.version,
-            tracker_licence=self._plan.licence,
+            tracker_licence=self._plan.parts.licence,
             video=name,
             video_sha256=digest,
             file_sha256=file_hash(path),
@@ -257,11 +257,11 @@ class _Maker:
             dataset=self._name,
             split=SPLIT,
             clip=item.clip_id,
-            prompt=self._plan.dataset.clip(item.prompt_id).prompt,
-            model=self._plan.model.entry.name,
-            weights=self._plan.weights_id,
+            prompt=self._plan.live.dataset.clip(item.prompt_id).prompt,
+            model=self._plan.parts.model.entry.name,
+            weights=self._plan.identity.weights,
             seed=item.seed,
-            num_steps=self._plan.settings.num_steps,
+            num_steps=self._plan.selection.settings.num_steps,
         )
 
     def _write(self, row: ClipRow) -> None:
@@ -274,17 +274,18 @@ class _Maker:
         rows = self._folder.rows()
         if not rows:
             return
-        assert self._plan.tracker is not None
-        about = ABOUT.format(model=f"`{rows[0].model}`", tracker=f"`{self._plan.tracker.entry.name}`")
+        assert self._plan.parts.tracker is not None
+        about = ABOUT.format(model=f"`{rows[0].model}`", tracker=f"`{self._plan.parts.tracker.entry.name}`")
         if rows[0].random_weights:
             about += f"\n\n**{RANDOM_NOTE}**"
-        licence = self._plan.card.licence if self._plan.card else "unknown"
+        licence = self._plan.live.card.licence if self._plan.live.card else "unknown"
         origin = {"licence of the model": licence, "made with": f"vcorr {metadata.version('vcorr')}"}
         self._folder.write_text(CARD, card(self._name, rows, about, origin))
 
     def _load(self) -> None:
         if not self._loaded:
-            self._plan.adapter.load(self._plan.device, self._plan.dtype, self._plan.spec.weights)
+            hardware = self._plan.hardware
+            self._plan.live.adapter.load(hardware.device, hardware.dtype, self._plan.spec.weights)
             self._loaded = True
 
 
@@ -299,7 +300,7 @@ def _record(plan: Plan, folder: DatasetFolder, filters: Filters, command: Sequen
         "resolved": plan.predict_identity(),
         "tracker": plan.tracker_identity(),
         "filters": plain(filters),
-        "card": plain(plan.card),
-        "versions": {"vcorr": metadata.version("vcorr"), **plan.versions},
-        "device": {"name": plan.device_name, "dtype": plan.dtype},
+        "card": plain(plan.live.card),
+        "versions": {"vcorr": metadata.version("vcorr"), **plan.identity.versions},
+        "device": {"name": plan.hardware.name, "dtype": plan.hardware.dtype},
     }

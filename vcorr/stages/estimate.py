@@ -9,7 +9,8 @@ from typing import Any
 
 from vcorr.bases import ProbeBase, with_defaults
 from vcorr.geometry import TokenGrid
-from vcorr.records import Clip, Site
+from vcorr.records import Clip, ModelCard, Site
+from vcorr.stages.hardware import Hardware
 from vcorr.stages.plan import Plan
 from vcorr.stages.predict import prepare_clip
 from vcorr.store.fingerprint import LENGTH
@@ -50,17 +51,17 @@ class Estimate:
 
 def estimate(plan: Plan, out: Path) -> Estimate:
     """Estimates a plan. Loads the first clip (for its size), never the model."""
-    prepared = prepare_clip(plan, plan.clips[0])
+    asked = plan.selection
+    prepared = prepare_clip(plan, asked.clips[0])
     clip, grid = prepared.clip, prepared.grid
-    sized = plan.mode.sized(clip)
-    passes = len(plan.clips) * (plan.mode.passes(plan.settings) if plan.sites else 0)
+    passes = len(asked.clips) * (asked.mode.passes(asked.settings) if asked.sites else 0)
     run = RunDirectory(out / plan.fingerprints()["predict"][:LENGTH])
-    flops = _forward_flops(plan, sized)
+    flops = _forward_flops(plan, asked.mode.sized(clip))
     return Estimate(
         path=run.path,
         exists=run.path.exists(),
         forward_passes=passes,
-        seconds=None if flops is None else passes * flops / _flops_per_second(plan.device, plan.dtype),
+        seconds=None if flops is None else passes * flops / _flops_per_second(plan.hardware),
         memory_bytes=_memory(plan, grid),
         disk_bytes=_disk(plan, grid, len(clip.queries)),
     )
@@ -72,14 +73,15 @@ def _forward_flops(plan: Plan, clip: Clip) -> float | None:
     Where sites have grids of several resolutions, the parameters are taken to be spread over them as the square of
     their widths, which is how the matrices grow.
     """
-    sites = plan.adapter.sites()
-    if plan.card is None or not plan.card.parameters or not plan.sites:
+    adapter, card = plan.live.adapter, plan.live.card
+    if card is None or not card.parameters or not plan.selection.sites:
         return None
-    grids = [plan.adapter.grid(clip, site) for site in sites]
+    sites = adapter.sites()
+    grids = [adapter.grid(clip, site) for site in sites]
     shares = [max(site.heads, 1) ** 2 for site in sites]
     tokens = sum(share * grid.tokens for share, grid in zip(shares, grids, strict=True)) / sum(shares)
     products = sum(_product(site, grid) * site.heads for site, grid in zip(sites, grids, strict=True))
-    return 2.0 * plan.card.parameters * tokens + products * _head_dim(plan)
+    return 2.0 * card.parameters * tokens + products * _head_dim(card)
 
 
 def _product(site: Site, grid: TokenGrid) -> float:
@@ -90,34 +92,36 @@ def _product(site: Site, grid: TokenGrid) -> float:
     return 4.0 * grid.tokens * seen
 
 
-def _head_dim(plan: Plan) -> int:
-    return int(plan.card.extra.get("head_dim", 64)) if plan.card else 64
+def _head_dim(card: ModelCard) -> int:
+    return int(card.extra.get("head_dim", 64))
 
 
 def _memory(plan: Plan, grid: TokenGrid) -> float | None:
-    if plan.card is None or not plan.card.parameters or not plan.sites:
+    card, sites = plan.live.card, plan.selection.sites
+    if card is None or not card.parameters or not sites:
         return None
-    hidden = max(site.heads for site in plan.sites) * _head_dim(plan)
+    hidden = max(site.heads for site in sites) * _head_dim(card)
     activations = 24 * grid.tokens * hidden  # q, k, v, output, residual and the 4x wide feed-forward layer, in and out
-    return float(BYTES[plan.dtype] * (plan.card.parameters + activations))
+    return float(BYTES[plan.hardware.dtype] * (card.parameters + activations))
 
 
 def _disk(plan: Plan, grid: TokenGrid, points: int) -> float:
-    most = max((s.heads for s in plan.sites), default=1)
-    made = {p.entry.name: with_defaults(p.create(), ProbeBase) for p in plan.probes}
-    heads = {name: probe.answers_per_site(most) * len(plan.readings[name]) for name, probe in made.items()}
-    sites = max(1, len(plan.sites)) * max(1, len(plan.settings.steps) if plan.sites else 1)
+    asked = plan.selection
+    most = max((s.heads for s in asked.sites), default=1)
+    made = {p.entry.name: with_defaults(p.create(), ProbeBase) for p in plan.parts.probes}
+    heads = {name: probe.answers_per_site(most) * len(asked.readings[name]) for name, probe in made.items()}
+    sites = max(1, len(asked.sites)) * max(1, len(asked.settings.steps) if asked.sites else 1)
     predictions = sum(heads.values()) if heads else 1
     stored = sites * predictions * (STORED_SHARE * points * grid.frames * 8 + 400)
-    video = 3 * grid.video_frames * grid.height * grid.width if plan.mode.makes_video else 0
-    return len(plan.clips) * (stored + LOSSLESS_SHARE * video)
+    video = 3 * grid.video_frames * grid.height * grid.width if asked.mode.makes_video else 0
+    return len(asked.clips) * (stored + LOSSLESS_SHARE * video)
 
 
-def _flops_per_second(device: str, dtype: str) -> float:
+def _flops_per_second(hardware: Hardware) -> float:
     """The rate of a square matrix product on this device, now: the best that a forward pass could do."""
     import torch
 
-    matrix = torch.ones(SAMPLE_SIZE, SAMPLE_SIZE, device=device, dtype=getattr(torch, dtype))
+    matrix = torch.ones(SAMPLE_SIZE, SAMPLE_SIZE, device=hardware.device, dtype=getattr(torch, hardware.dtype))
     _settle(matrix @ matrix)
     began, products = time.perf_counter(), 0
     while time.perf_counter() - began < SAMPLE_SECONDS:

@@ -32,7 +32,7 @@ def draw_overlays(plan: Plan, run: RunDirectory, best: SiteSummary) -> list[Path
     """
     with run.writing():
         (run.path / VIDEOS).mkdir(exist_ok=True)
-        drawn = [_draw(plan, run, best, clip_id) for clip_id in plan.clips]
+        drawn = [_draw(plan, run, best, clip_id) for clip_id in plan.selection.clips]
     return [path for path in drawn if path is not None]
 
 

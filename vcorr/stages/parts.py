@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from vcorr.bases import TrackerBase, with_defaults
-from vcorr.entries import Entry
+from vcorr.cards import load_card
+from vcorr.entries import Entry, ModelEntry, TrackerEntry
 from vcorr.errors import UsageError, unknown_name
 from vcorr.modes import RunMode
 from vcorr.protocols import VideoModel
-from vcorr.records import Clip
+from vcorr.records import Clip, ModelCard
 from vcorr.registry import Registered, Registry
 from vcorr.spec import RunSpec, make_config
 from vcorr.store.fingerprint import plain
@@ -22,16 +23,14 @@ DEFAULT_TRACKER = "dis"
 
 @dataclass(frozen=True)
 class Part:
-    """A component with the options it was given."""
+    """A component with the options it was given; plain data, whatever it makes.
 
-    registered: Registered[Any]
+    entry: what the plugin said about it. plugin: the distribution that brought it, with its version.
+    """
+
+    entry: Entry
+    plugin: str
     config: Any
-
-    @property
-    def entry(self) -> Entry:
-        """What the plugin said about itself."""
-        entry: Entry = self.registered.entry
-        return entry
 
     def create(self) -> Any:
         """A new instance."""
@@ -40,6 +39,37 @@ class Part:
     def identity(self) -> dict[str, Any]:
         """What of it goes into a fingerprint."""
         return {"name": self.entry.name, "version": self.entry.version, "config": plain(self.config, self.entry.name)}
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The components of a run.
+
+    probes: none for a model that answers directly. tracker: None where the dataset's own tracks are the reference.
+    """
+
+    model: Part
+    probes: tuple[Part, ...]
+    metrics: tuple[Part, ...]
+    data: Part
+    tracker: Part | None
+
+    @property
+    def licence(self) -> str:
+        """The licence of the tracker, which its tracks come under; "" for the dataset's own tracks."""
+        entry = self.tracker.entry if self.tracker else None
+        return entry.licence if isinstance(entry, TrackerEntry) else ""
+
+    @property
+    def notice(self) -> str:
+        """What the tracker has to say in every run."""
+        entry = self.tracker.entry if self.tracker else None
+        return entry.notice if isinstance(entry, TrackerEntry) else ""
+
+    def plugins(self) -> dict[str, str]:
+        """The distribution that brought each part, by the label of the part."""
+        parts = [self.model, self.data, *self.probes, *self.metrics, *([self.tracker] if self.tracker else [])]
+        return {part.entry.label: part.plugin for part in parts}
 
 
 def model_part(spec: RunSpec, registry: Registry) -> Part:
@@ -52,6 +82,16 @@ def model_part(spec: RunSpec, registry: Registry) -> Part:
         if getattr(spec, flag):
             options[flag] = True
     return make_part(registered, options, "model")
+
+
+def card_of(model: Part) -> ModelCard | None:
+    """Reads the model's card; None for a model without one.
+
+    Raises:
+        PluginError: the card cannot be read or is not valid.
+    """
+    entry = model.entry
+    return load_card(entry.card, entry.label) if isinstance(entry, ModelEntry) and entry.card else None
 
 
 def tracker_part(spec: RunSpec, registry: Registry, mode: RunMode, first: Clip | None) -> Part | None:
@@ -89,7 +129,8 @@ def probe_parts(spec: RunSpec, registry: Registry, adapter: VideoModel) -> tuple
 
 def make_part(registered: Registered[Any], options: Mapping[str, Any], part: str) -> Part:
     """A component with its options; `part` is what they begin with, "model" say."""
-    return Part(registered, make_config(registered.entry.config_type(), options, part))
+    config = make_config(registered.entry.config_type(), options, part)
+    return Part(registered.entry, registered.source.label, config)
 
 
 def _shared_options(found: Sequence[Registered[Any]], options: Mapping[str, Any], part: str) -> tuple[Part, ...]:
@@ -100,7 +141,7 @@ def _shared_options(found: Sequence[Registered[Any]], options: Mapping[str, Any]
         names = {f.name for f in dataclasses.fields(config_type)} if config_type else set()
         own = {k: v for k, v in options.items() if k.split(".")[0] in names}
         used |= own.keys()
-        parts.append(Part(registered, make_config(config_type, own, part)))
+        parts.append(make_part(registered, own, part))
     for key in options:
         if key not in used:
             known = sorted(

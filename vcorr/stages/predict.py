@@ -64,12 +64,12 @@ def predict_clip(
     """Runs the model on one clip. `on_step` is called as each step ends."""
     from vcorr.capture.recorder import Recorder
 
-    clip, grid = prepared.clip, prepared.grid
-    recorder = Recorder(probes, clip.queries, layers=plan.layers, on_step=on_step, variants=plan.readings)
-    video = plan.adapter.run(clip, plan.settings, recorder)
+    clip, grid, asked = prepared.clip, prepared.grid, plan.selection
+    recorder = Recorder(probes, clip.queries, layers=asked.layers, on_step=on_step, variants=asked.readings)
+    video = plan.live.adapter.run(clip, asked.settings, recorder)
     answers = recorder.answers
     _check_complete(plan, answers)
-    if plan.mode.makes_video:
+    if asked.mode.makes_video:
         clip = _generated(plan, clip, video, grid)
     return Predicted(clip, answers, prepared.data_hash, recorder.reconstruction)
 
@@ -81,7 +81,7 @@ def sample_clip(plan: Plan, clip_id: str, on_step: Callable[[], None] = lambda: 
     prepared = prepare_clip(plan, clip_id)
     clip, grid = prepared.clip, prepared.grid
     recorder = Recorder({}, clip.queries, layers=frozenset(), on_step=on_step)
-    return _generated(plan, clip, plan.adapter.run(clip, plan.settings, recorder), grid), grid
+    return _generated(plan, clip, plan.live.adapter.run(clip, plan.selection.settings, recorder), grid), grid
 
 
 def _generated(plan: Plan, clip: Clip, video: NDArray[np.uint8] | None, grid: TokenGrid) -> Clip:
@@ -93,23 +93,24 @@ def prepare_clip(plan: Plan, clip_id: str) -> Prepared:
 
     In generate mode a dataset's videos give their first frame to models that continue an image, and nothing to others.
     """
-    needs_image = bool(with_defaults(plan.adapter, VideoModelBase).needs_image)
-    clip = plan.mode.given(plan.dataset.clip(clip_id), needs_image=needs_image)
-    grid = plan.adapter.grid(plan.mode.sized(clip), plan.sites[0] if plan.sites else None)
-    if not plan.mode.makes_video:
+    adapter, asked = plan.live.adapter, plan.selection
+    needs_image = bool(with_defaults(adapter, VideoModelBase).needs_image)
+    clip = asked.mode.given(plan.live.dataset.clip(clip_id), needs_image=needs_image)
+    grid = adapter.grid(asked.mode.sized(clip), asked.sites[0] if asked.sites else None)
+    if not asked.mode.makes_video:
         return Prepared(fit_clip(clip, grid), grid, hash_of_video(clip))
     height, width = round(grid.height), round(grid.width)
     if clip.video is not None:
         clip = replace(clip, video=resize_video(clip.video, height, width))
     clip = clip.with_queries(query_grid(clip.query_side or DEFAULT_QUERY_SIDE, height, width))
-    return Prepared(clip, grid, hash_of_prompt(clip, plan.settings, grid))
+    return Prepared(clip, grid, hash_of_prompt(clip, asked.settings, grid))
 
 
 def _checked_video(plan: Plan, video: NDArray[np.uint8] | None, grid: TokenGrid) -> NDArray[np.uint8]:
     expected = (grid.video_frames, round(grid.height), round(grid.width), 3)
     if video is None or video.shape != expected or video.dtype != np.uint8:
         got = "nothing" if video is None else f"{video.dtype} {video.shape}"
-        raise PluginError(f"{plan.model.entry.label} must return its video as uint8 {expected}, got {got}.")
+        raise PluginError(f"{plan.parts.model.entry.label} must return its video as uint8 {expected}, got {got}.")
     return video
 
 
@@ -120,14 +121,14 @@ def _check_complete(plan: Plan, predictions: Sequence[Prediction | RowsPredictio
         PluginError: one did not.
     """
     found = {(p.layer, p.step) for p in predictions}
-    expected = {(site.layer, step) for site in plan.sites for step in plan.settings.steps}
+    expected = {(site.layer, step) for site in plan.selection.sites for step in plan.selection.settings.steps}
     missing = sorted((expected or {(NO_SITE, NO_SITE)}) - found)
     if missing:
         layer, step = missing[0]
         at = "" if step == NO_SITE else f" at step {step}"
         where = f"layer {layer}{at}" if layer >= 0 else "the clip"
         raise PluginError(
-            f"{plan.model.entry.label} made no prediction for {where} ({len(missing)} missing in all).",
+            f"{plan.parts.model.entry.label} made no prediction for {where} ({len(missing)} missing in all).",
             hint="Its adapter must run every step of settings.steps inside recorder.step(), or call recorder.answer().",
         )
 
@@ -219,12 +220,12 @@ def track_row(run: str, plan: Plan, clip: Clip, tracks: Tracks, *, video: str, d
     return TrackRow(
         run=run,
         clip=clip.id,
-        dataset=plan.data.entry.name,
-        split=plan.dataset.split,
+        dataset=plan.parts.data.entry.name,
+        split=plan.selection.split,
         prompt=clip.prompt,
         tracker=tracks.tracker,
         tracker_version=tracks.version,
-        licence=tracks.licence or plan.licence,
+        licence=tracks.licence or plan.parts.licence,
         video=video,
         data_hash=data_hash,
         height=height,

@@ -1,33 +1,21 @@
-"""The runner: a plan into a run directory, and stored predictions scored again."""
+"""The coordinator of a run: holds its lock, hands its plan to an executor, and alone writes `run.json`."""
 
 from __future__ import annotations
 
 import contextlib
-import platform
-import shlex
-import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from enum import Enum
-from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 from vcorr.errors import StoreError, UsageError
-from vcorr.registry import Registry
-from vcorr.spec import RunSpec
-from vcorr.stages import score
 from vcorr.stages.events import Events, Silent
-from vcorr.stages.parts import Part, metric_parts
-from vcorr.stages.plan import SCORING_VERSION, Plan, score_fingerprint
-from vcorr.stages.variants import check_used, kinds_at_sites, run_variants, serves
-from vcorr.stages.worker import Worker, score_shard, shared_columns
-from vcorr.store import shards
-from vcorr.store.fingerprint import plain
+from vcorr.stages.executors.executor import executor_named
+from vcorr.stages.plan import Plan
+from vcorr.stages.run_record import Progress, facts_of
+from vcorr.stages.score_shards import score_left_over
+from vcorr.store.fingerprint import LENGTH
 from vcorr.store.rundir import RunDirectory, Status
-from vcorr.variants import NamedVariant
 
 
 class Reuse(Enum):
@@ -63,121 +51,82 @@ def execute(
     flight is lost however the process ends. A clip that fails is a row; plugin errors, missing weights and a full disk
     end the run, which a repeated command then continues.
 
+    Args:
+        plan: what to do; its spec names the executor.
+        out: the folder of runs.
+        reuse: what to do with earlier results.
+        events: told what happens.
+        command: the command line, for the record.
+
     Raises:
-        StoreError, PluginError, MissingError: as said; `run.json` then has status "partial".
+        StoreError, PluginError, MissingError: as said; `run.json` then has status "partial". Also a StoreError when
+            another process is writing the run: then nothing is written.
         KeyboardInterrupt: likewise.
     """
-    fingerprints = plan.fingerprints()
-    run = _directory(plan, out, reuse, fingerprints["predict"])
+    run = _directory(plan, out, reuse)
     with run.writing():
-        return _execute(plan, run, reuse, events, command, fingerprints)
+        return _Coordinator(plan, run, events or Silent(), command).execute(compute=reuse is not Reuse.ONLY)
 
 
-def _execute(
-    plan: Plan,
-    run: RunDirectory,
-    reuse: Reuse,
-    events: Events | None,
-    command: Sequence[str],
-    fingerprints: dict[str, str],
-) -> Outcome:
-    worker = Worker(plan, run, events or Silent(), fingerprints, compute=reuse is not Reuse.ONLY)
-    record = _record(plan, fingerprints, command)
-    run.write_record({**record, **worker.progress()}, "started")
-    for note in (plan.unused, plan.fitted, plan.notice):
-        if note:
-            worker.events.note(note)
-    try:
-        worker.run()
-    except BaseException:
-        # whatever ended the run is what the user has to hear of, not that the record could not be written either
-        with contextlib.suppress(StoreError):
-            run.write_record({**record, **worker.progress()}, "partial")
-        raise
-    status = _status(len(plan.clips), len(worker.failed))
-    run.write_record({**record, **worker.progress()}, status)
-    return Outcome(
-        run, status, len(plan.clips), worker.reused, tuple(worker.failed), worker.seconds, worker.peak_memory()
-    )
-
-
-def rescore(run: RunDirectory, registry: Registry, spec: RunSpec) -> int:
-    """Scores a run's stored predictions again with the metrics and variants of `spec`; needs no model.
-
-    All clips or none: until the last one is scored, every score that was there stays.
-
-    Returns:
-        The number of clips scored.
-
-    Raises:
-        StoreError: a shard is damaged, the run holds no predictions, or another process is writing it.
-        UsageError: the predictions cannot serve a variant (it reads other positions or rows off the model), or a
-            switch changes nothing in them.
-    """
-    with run.writing():
-        return _rescore(run, registry, spec)
-
-
-def _rescore(run: RunDirectory, registry: Registry, spec: RunSpec) -> int:
-    record = run.record()
-    metrics, variants = metric_parts(spec, registry), run_variants(spec.variant)
-    context, track_print = _stored_context(run, record)
-    fingerprint = score_fingerprint(track_print, metrics, variants)
-    judges = score.judges(variants, score.made_metrics(metrics))
-    paths = sorted((run.path / "predictions").glob(f"*{shards.SUFFIX}"))
-    if not paths:
-        raise StoreError(f"{run.path} holds no predictions yet.", hint="Finish it first: repeat its vcorr run command.")
-    _check_served(run, record, paths, variants)
-    with shards.replaced_together(run.path / "scores") as scores:
-        for path in paths:
-            score_shard(run, path.name, context, judges, fingerprint, into=scores)
-    record["fingerprints"]["score"] = fingerprint
-    record["metrics"] = [metric.identity() for metric in metrics]
-    record["scoring"] = SCORING_VERSION
-    record["variants"] = [variant.text for variant in variants]
-    run.write_record(record, record["status"])
-    return len(paths)
-
-
-def _check_served(
-    run: RunDirectory, record: dict[str, Any], paths: Sequence[Path], variants: Sequence[NamedVariant]
-) -> None:
-    """Refuses a variant for which the model would have to run, before any score is replaced.
-
-    All clips of a run were asked under the same variants, so the first one that did not fail tells.
-    """
-    tables = (shards.read_shard(path, "predictions") for path in paths)
-    answers = next((found for table in tables if (found := score.answers_of(table))), ())
-    check_used(variants, kinds_at_sites((answer.kind, answer.layer) for answer in answers))
-    for variant in variants:
-        for probe in dict.fromkeys(answer.probe for answer in answers):
-            own = [answer for answer in answers if answer.probe == probe]
-            if any(serves(answer.kind, answer.layer, answer.variant, variant) for answer in own):
-                continue
-            held = list(dict.fromkeys(answer.variant.text for answer in own))
-            wanted = ",".join(dict.fromkeys([*held, *(v.text for v in variants)]))
-            command = shlex.join([*_without_variant(record.get("command", [])), "--set", f"variant={wanted}"])
-            raise UsageError(
-                f"Variant {variant.text!r} reads other {own[0].kind} off the model than {run.path} holds of probe "
-                f"{probe!r}, which are of: {', '.join(held)}.",
-                hint=f"Only the model can give them: {command}",
-            )
-
-
-def _without_variant(command: Sequence[str]) -> list[str]:
-    """The command line of a run but for the variant it asked for."""
-    words = list(command) or ["vcorr", "run"]
-    asked = [i for i, word in enumerate(words) if word.startswith("variant=") and words[i - 1] == "--set"]
-    return [word for i, word in enumerate(words) if i not in asked and i + 1 not in asked]
-
-
-def _directory(plan: Plan, out: Path, reuse: Reuse, fingerprint: str) -> RunDirectory:
-    if reuse is Reuse.ONLY and not (out / fingerprint[:12]).exists():
+def _directory(plan: Plan, out: Path, reuse: Reuse) -> RunDirectory:
+    fingerprint = plan.fingerprints()["predict"]
+    if reuse is Reuse.ONLY and not (out / fingerprint[:LENGTH]).exists():
         raise UsageError(
             f"There is no such run in {out}, and --reuse only computes nothing.",
             hint="Leave --reuse out to compute it.",
         )
     return RunDirectory.create(out, fingerprint, beside=reuse is Reuse.NEVER)
+
+
+class _Coordinator:
+    """One execution of a plan, under the lock of its run."""
+
+    def __init__(self, plan: Plan, run: RunDirectory, events: Events, command: Sequence[str]) -> None:
+        self._plan, self._run, self._events = plan, run, events
+        self._progress = Progress(plan, run)
+        self._facts = facts_of(plan, command)
+
+    def execute(self, *, compute: bool) -> Outcome:
+        """Has every clip worked off."""
+        self._write_record("started")
+        self._say_notes()
+        try:
+            self._work(compute=compute)
+        except BaseException:
+            # whatever ended the run is what the user has to hear of, not that the record could not be written either
+            with contextlib.suppress(StoreError):
+                self._write_record("partial")
+            raise
+        outcome = self._outcome()
+        self._write_record(outcome.status)
+        return outcome
+
+    def _work(self, *, compute: bool) -> None:
+        executor = executor_named(self._plan.spec.executor)
+        for report in executor(self._plan, self._run, compute=compute, events=self._events):
+            self._progress.add(report)
+        score_left_over(self._plan, self._run)
+
+    def _say_notes(self) -> None:
+        for note in (self._plan.unused, self._plan.selection.fitted, self._plan.parts.notice):
+            if note:
+                self._events.note(note)
+
+    def _outcome(self) -> Outcome:
+        clips, report = len(self._plan.selection.clips), self._progress.report
+        status = _status(clips, len(report.failed))
+        return Outcome(
+            self._run,
+            status,
+            clips,
+            report.reused,
+            report.failed,
+            self._progress.seconds,
+            self._progress.peak_memory(),
+        )
+
+    def _write_record(self, status: Status) -> None:
+        self._run.write_record({**self._facts, **self._progress.facts()}, status)
 
 
 def _status(total: int, failed: int) -> Status:
@@ -186,55 +135,4 @@ def _status(total: int, failed: int) -> Status:
     return "partial" if failed else "complete"
 
 
-def _stored_context(run: RunDirectory, record: dict[str, Any]) -> tuple[score.RowContext, str]:
-    """The columns that all score rows share, and the fingerprint of what is scored."""
-    try:
-        columns = {key: value for key, value in record["row_context"].items() if key != "variant"}  # once a column
-        return score.RowContext(run=run.run_id, **columns), record["fingerprints"]["track"]
-    except (KeyError, TypeError, AttributeError) as error:
-        raise StoreError(
-            f"{run.path}/run.json lacks what scoring needs: {error}.", hint="Repeat the command that made the run."
-        ) from error
-
-
-def _record(plan: Plan, fingerprints: dict[str, str], command: Sequence[str]) -> dict[str, Any]:
-    return {
-        "command": list(command),
-        "started": datetime.now(UTC).isoformat(timespec="seconds"),
-        "spec": plain(plan.spec),
-        "resolved": plan.predict_identity(),
-        "metrics": [metric.identity() for metric in plan.metrics],
-        "scoring": SCORING_VERSION,
-        "variants": [variant.text for variant in plan.variants],
-        "row_context": shared_columns(plan),
-        "fitted": plan.fitted,
-        "card": plain(plan.card),
-        "plugins": _plugins(
-            [plan.model, plan.data, *plan.probes, *plan.metrics, *([plan.tracker] if plan.tracker else [])]
-        ),
-        "tracker": {**(plan.tracker_identity() or {}), "licence": plan.licence} if plan.tracker else None,
-        "fingerprints": fingerprints,
-        "versions": {"vcorr": metadata.version("vcorr"), "python": platform.python_version(), **plan.versions},
-        "git": _git_revision(),
-        "device": {"name": plan.device_name, "dtype": plan.dtype, "machine": platform.machine(), "os": sys.platform},
-    }
-
-
-def _plugins(parts: Sequence[Part]) -> dict[str, str]:
-    return {part.entry.label: part.registered.source.label for part in parts}
-
-
-def _git_revision() -> str | None:
-    """The commit of the checkout vcorr is run from; None for an installed package."""
-    home = Path(__file__).resolve().parents[2]
-    if not (home / ".git").exists():
-        return None
-    command = ["git", "-C", str(home), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
-    try:
-        found = subprocess.run(command, capture_output=True, text=True, timeout=5, check=True)
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return found.stdout.strip()
-
-
-__all__ = ["Events", "Outcome", "Reuse", "Silent", "execute", "rescore"]
+__all__ = ["Events", "Outcome", "Reuse", "Silent", "execute"]

@@ -20,8 +20,8 @@ from vcorr.metrics.timemap import to_frames
 from vcorr.modes import LEAST_ROUND_TRIP
 from vcorr.protocols import Metric, RowMetric
 from vcorr.records import NO_SITE, Prediction, Queries, Readout, RowsPrediction, Score, Tracks
+from vcorr.stages.identity import SCORING_VERSION
 from vcorr.stages.parts import Part
-from vcorr.stages.plan import SCORING_VERSION
 from vcorr.stages.predict import ROW_FIELDS, ROWS, STATUS_FAILED, STATUS_NOT_SCORED, STATUS_OK
 from vcorr.stages.variants import serves
 from vcorr.store.columns import NAN

@@ -44,7 +44,7 @@ def stored_clip(plan: Plan, run: RunDirectory, clip_id: str) -> Prepared:
         StoreError: the generated video is missing or damaged.
     """
     prepared = prepare_clip(plan, clip_id)
-    if not plan.mode.makes_video:
+    if not plan.selection.mode.makes_video:
         return prepared
     video = read_lossless(run.path / VIDEOS / video_path_name(clip_id), _stored_hash(run, clip_id))
     return replace(prepared, clip=replace(prepared.clip, video=video, tracks=None))
@@ -70,7 +70,7 @@ def rows_of_tracks(
     tracks = clip.tracks if tracker is None else tracked(tracker, clip)
     if tracks is None:
         return []
-    video = video_hash(clip.video) if plan.mode.makes_video else ""
+    video = video_hash(clip.video) if plan.selection.mode.makes_video else ""
     return [track_row(run.run_id, plan, clip, tracks, video=video, data_hash=data_hash)]
 
 

@@ -1,107 +1,127 @@
-"""One pass over the clips of a plan: predict, track, score, each shard on disk before the next clip begins."""
+"""Works off clips of a plan: predict, track, score, each shard on disk before the next clip begins.
+
+This is what an executor calls, in whatever process. It writes shards and never `run.json`.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 from vcorr.bases import DatasetBase, VideoModelBase, with_defaults
 from vcorr.errors import MissingError, PluginError, StoreError
 from vcorr.protocols import Probe, Tracker
-from vcorr.stages import predict, score, track
-from vcorr.stages.events import Events
+from vcorr.stages import predict, track
+from vcorr.stages.events import Events, Silent
 from vcorr.stages.memory import device_peak, forget_peak, host_peak
 from vcorr.stages.plan import Plan
+from vcorr.stages.score_shards import ShardScorer
 from vcorr.store import shards
 from vcorr.store.rundir import RunDirectory
-from vcorr.store.schema import CORRESPONDENCE, Row, TableName
+from vcorr.store.schema import Row, TableName
 
 
-class Worker:
-    """Works off a plan's clips in order; loads the model when the first clip needs it.
+@dataclass(frozen=True)
+class Report:
+    """What came of some clips. Reports of different clips add up.
 
     Args:
-        plan: what to do.
-        run: where results lie.
-        events: told what happens.
-        fingerprints: of the stages.
-        compute: False when nothing may be computed that needs the model.
+        computed: clips that went through the model, those that failed included.
+        reused: clips whose predictions were there.
+        failed: ids of the clips that could not be predicted.
+        model_seconds: reading the clips and running the model on them; not tracking and scoring.
+        load_seconds: loading the weights, the longest of all workers; None when no worker loaded them.
+        device_peak: the most GiB allocated on a device since the weights were loaded, of all workers; None if unknown.
+        host_peak: the most GiB that a worker's process held; None if unknown.
     """
 
-    def __init__(
-        self, plan: Plan, run: RunDirectory, events: Events, fingerprints: dict[str, str], *, compute: bool
-    ) -> None:
-        self._plan = plan
-        self._run = run
-        self._compute_allowed = compute
-        self._fingerprints = fingerprints
-        self._judges = score.judges(plan.variants, score.made_metrics(plan.metrics))
-        self._tracker: Tracker | None = plan.tracker.create() if plan.tracker else None
-        self._probes: dict[str, Probe] = {}
-        self._loaded = False
-        self._context = score.RowContext(run=run.run_id, **shared_columns(plan))
-        self._started = time.monotonic()
-        self.events = events
-        self.reused = 0
-        self.done = 0
-        self.failed: list[str] = []
-        self.model_seconds = 0.0
-        self.load_seconds = 0.0
+    computed: int = 0
+    reused: int = 0
+    failed: tuple[str, ...] = ()
+    model_seconds: float = 0.0
+    load_seconds: float | None = None
+    device_peak: float | None = None
+    host_peak: float | None = None
 
-    @property
-    def seconds(self) -> float:
-        """Since the worker was made."""
-        return time.monotonic() - self._started
+    def __add__(self, other: Report) -> Report:
+        return Report(
+            self.computed + other.computed,
+            self.reused + other.reused,
+            self.failed + other.failed,
+            self.model_seconds + other.model_seconds,
+            _largest(self.load_seconds, other.load_seconds),
+            _largest(self.device_peak, other.device_peak),
+            _largest(self.host_peak, other.host_peak),
+        )
 
-    def run(self) -> None:
-        """Every clip, in order."""
-        for clip_id in self._plan.clips:
-            if self._predicted(clip_id):
-                self.reused += 1
-                self._refresh(clip_id)
-                self.events.clip_done(clip_id, reused=True)
-            elif not self._compute_allowed:
-                raise StoreError(
-                    f"Clip {clip_id} has no usable predictions in {self._run.path}, and --reuse only computes nothing.",
-                    hint="Leave --reuse out to compute what is missing.",
-                )
-            else:
-                self._compute(clip_id)
-            self.done += 1
-        self._score_others()
 
-    def peak_memory(self) -> dict[str, float | None]:
-        """The most GiB allocated on the device since the weights were loaded, and held by this process; None where
-        that is not known.
-        """
-        device = device_peak(self._plan.device) if self._loaded else None
-        return {
-            name: None if gib is None else round(gib, 3) for name, gib in (("device", device), ("host", host_peak()))
-        }
+def _largest(*values: float | None) -> float | None:
+    return max((value for value in values if value is not None), default=None)
 
-    def progress(self) -> dict[str, Any]:
-        """What run.json says about how far it came."""
-        computed = self.done - self.reused
-        there = {path.name for path in (self._run.path / "predictions").glob(f"*{shards.SUFFIX}")}
-        wanted = {shards.shard_name(clip_id) for clip_id in self._plan.clips}
-        return {
-            "clips": {
-                "total": len(there | wanted),
-                "done": len(there),
-                "failed": len(self.failed),
-                "reused": self.reused,
-            },
-            "seconds": {
-                "total": round(self.seconds, 3),
-                "per_computed_clip": round(self.model_seconds / computed, 3) if computed else None,
-                "load": round(self.load_seconds, 3) if self._loaded else None,
-            },
-            "peak_memory_gib": self.peak_memory(),
-        }
 
-    def _predicted(self, clip_id: str) -> bool:
+def work_off(
+    plan: Plan, run: RunDirectory, clips: Sequence[str], *, compute: bool = True, events: Events | None = None
+) -> Report:
+    """Works off clips one after the other; loads the model once, when the first clip needs it.
+
+    The caller sees to it that nobody else writes the shards of these clips: the coordinator of the run holds its lock.
+
+    Args:
+        plan: what to do with a clip.
+        run: where the shards go.
+        clips: ids of some clips of the plan.
+        compute: False when nothing may be computed that needs the model.
+        events: told what happens.
+
+    Returns:
+        What came of them.
+
+    Raises:
+        StoreError: a shard cannot be written, or a clip is missing that may not be computed.
+        PluginError: a part breaks its contract.
+        MissingError: weights or data are not in reach.
+    """
+    return sum(working_off(plan, run, clips, compute=compute, events=events), start=Report())
+
+
+def working_off(
+    plan: Plan, run: RunDirectory, clips: Sequence[str], *, compute: bool = True, events: Events | None = None
+) -> Iterator[Report]:
+    """Does what `work_off` does, and yields the report of each clip when its shards are on disk."""
+    worker = _Worker(plan, run, events or Silent(), compute=compute)
+    for clip_id in clips:
+        yield worker.work(clip_id)
+
+
+class _Worker:
+    """Works off one clip after the other. The model stays loaded from the first clip that needs it."""
+
+    def __init__(self, plan: Plan, run: RunDirectory, events: Events, *, compute: bool) -> None:
+        self._plan, self._run, self._events, self._may_compute = plan, run, events, compute
+        self._fingerprints = plan.fingerprints()
+        self._scorer = ShardScorer.of(plan, run)
+        self._tracker: Tracker | None = plan.parts.tracker.create() if plan.parts.tracker else None
+        self._probes: dict[str, Probe] | None = None
+        self._load_seconds: float | None = None
+
+    def work(self, clip_id: str) -> Report:
+        """Makes whatever is missing of a clip."""
+        if self._is_predicted(clip_id):
+            self._refresh(clip_id)
+            self._events.clip_done(clip_id, reused=True)
+            report = Report(reused=1)
+        elif self._may_compute:
+            report = self._compute(clip_id)
+        else:
+            raise StoreError(
+                f"Clip {clip_id} has no usable predictions in {self._run.path}, and --reuse only computes nothing.",
+                hint="Leave --reuse out to compute what is missing.",
+            )
+        device = None if self._probes is None else device_peak(self._plan.hardware.device)
+        return replace(report, load_seconds=self._load_seconds, device_peak=device, host_peak=host_peak())
+
+    def _is_predicted(self, clip_id: str) -> bool:
         """Whether a clip's predictions are there, whole, of this spec and not a failure."""
         path = self._run.shard("predictions", clip_id)
         if not path.exists():
@@ -109,142 +129,80 @@ class Worker:
         try:
             found = shards.read_shard(path, "predictions")
         except StoreError as error:
-            if not self._compute_allowed:
+            if not self._may_compute:
                 raise
-            self.events.note(f"{error.message} It is computed again.")
+            self._events.note(f"{error.message} It is computed again.")
             return False
         if shards.fingerprint_of(found) != self._fingerprints["predict"]:
-            self.events.note(f"{path} is of another spec. It is computed again.")
+            self._events.note(f"{path} is of another spec. It is computed again.")
             return False
         return found.num_rows > 0 and bool(found["status"][0].as_py() == predict.STATUS_OK)
 
     def _refresh(self, clip_id: str) -> None:
         """Makes tracks and scores of a kept clip anew where they are missing, damaged or of another spec."""
-        if not self._fresh("tracks", clip_id, "track"):
+        name = shards.shard_name(clip_id)
+        if not self._run.holds("tracks", name, self._fingerprints["track"]):
             kept = track.stored_clip(self._plan, self._run, clip_id)
             rows = track.rows_of_tracks(self._plan, self._run, kept.clip, self._tracker, kept.data_hash)
             self._write("tracks", clip_id, rows, "track")
-            self._score(clip_id)
-        elif not self._fresh("scores", clip_id, "score"):
-            self._score(clip_id)
+            self._scorer.score(name)
+        elif not self._run.holds("scores", name, self._fingerprints["score"]):
+            self._scorer.score(name)
 
-    def _score_others(self) -> None:
-        """Scores the clips that an earlier, longer command left in the run like those of the plan: all scores of a run
-        are of the metrics and variants that its run.json names.
-        """
-        planned = {shards.shard_name(clip_id) for clip_id in self._plan.clips}
-        for path in sorted((self._run.path / "scores").glob(f"*{shards.SUFFIX}")):
-            answered = self._is_of("predictions", path.name, "predict") and self._is_of("tracks", path.name, "track")
-            if path.name not in planned and answered and not self._is_of("scores", path.name, "score"):
-                score_shard(self._run, path.name, self._context, self._judges, self._fingerprints["score"])
-
-    def _fresh(self, table: TableName, clip_id: str, stage: str) -> bool:
-        return self._is_of(table, shards.shard_name(clip_id), stage)
-
-    def _is_of(self, table: TableName, name: str, stage: str) -> bool:
-        """Whether a shard is there, whole and of this spec."""
-        try:
-            found = shards.read_shard(self._run.path / table / name, table)
-        except StoreError:
-            return False
-        return shards.fingerprint_of(found) == self._fingerprints[stage]
-
-    def _compute(self, clip_id: str) -> None:
-        self._load()
-        self.events.clip_started(clip_id)
+    def _compute(self, clip_id: str) -> Report:
+        probes = self._loaded_probes()
+        self._events.clip_started(clip_id)
         began = time.monotonic()
         try:
-            prepared = predict.prepare_clip(self._plan, clip_id)
-            self._say_notes(clip_id)  # after the clip was read, so that a dataset need not read it for them
-            predicted = predict.predict_clip(self._plan, self._probes, prepared, self.events.step_done)
-            self.model_seconds += time.monotonic() - began
-            if self._plan.mode.makes_video:
+            predicted = self._predict(clip_id, probes)
+            seconds = time.monotonic() - began
+            if self._plan.selection.mode.makes_video:
                 track.keep_video(self._run, predicted.clip)
             tracks = track.rows_of_tracks(self._plan, self._run, predicted.clip, self._tracker, predicted.data_hash)
         except (PluginError, MissingError, StoreError):
             raise
         except Exception as error:
             self._store_failure(clip_id, error)
-            return
-        # Predictions last but for the scores: a predictions shard that is there means that its clip is complete
+            return Report(computed=1, failed=(clip_id,))
+        self._store(clip_id, predicted, tracks)
+        self._events.clip_done(clip_id, reused=False)
+        return Report(computed=1, model_seconds=seconds)
+
+    def _predict(self, clip_id: str, probes: dict[str, Probe]) -> predict.Predicted:
+        prepared = predict.prepare_clip(self._plan, clip_id)
+        # after the clip was read, so that a dataset need not read it for its notes
+        for note in with_defaults(self._plan.live.dataset, DatasetBase).notes(clip_id):
+            self._events.note(note)
+        return predict.predict_clip(self._plan, probes, prepared, self._events.step_done)
+
+    def _loaded_probes(self) -> dict[str, Probe]:
+        """The probes, with the model loaded that they read."""
+        if self._probes is None:
+            plan, adapter = self._plan, self._plan.live.adapter
+            forget_peak(plan.hardware.device)
+            began = time.monotonic()
+            adapter.load(plan.hardware.device, plan.hardware.dtype, plan.spec.weights)
+            with_defaults(adapter, VideoModelBase).check_settings(plan.selection.settings)
+            self._load_seconds = time.monotonic() - began
+            self._probes = {probe.entry.name: probe.create() for probe in plan.parts.probes}
+        return self._probes
+
+    def _store(self, clip_id: str, predicted: predict.Predicted, tracks: Sequence[Row]) -> None:
+        """Predictions last but for the scores: a predictions shard that is there means that its clip is complete."""
         self._write("tracks", clip_id, tracks, "track")
         made = predicted.reconstruction
         if made is not None:
-            self.events.note(predict.round_trip_note(clip_id, made))
+            self._events.note(predict.round_trip_note(clip_id, made))
         rows = predict.prediction_rows(self._run.run_id, predicted.clip, predicted.answers, reconstruction=made)
         self._write("predictions", clip_id, rows, "predict")
-        self._score(clip_id)
-        self.events.clip_done(clip_id, reused=False)
-
-    def _say_notes(self, clip_id: str) -> None:
-        """What a dataset has to say about reading a clip: that it was cut, say, or resized."""
-        for note in with_defaults(self._plan.dataset, DatasetBase).notes(clip_id):
-            self.events.note(note)
-
-    def _load(self) -> None:
-        if self._loaded:
-            return
-        plan = self._plan
-        forget_peak(plan.device)
-        began = time.monotonic()
-        plan.adapter.load(plan.device, plan.dtype, plan.spec.weights)
-        with_defaults(plan.adapter, VideoModelBase).check_settings(plan.settings)
-        self.load_seconds = time.monotonic() - began
-        self._probes = {probe.entry.name: probe.create() for probe in plan.probes}
-        self._loaded = True
+        self._scorer.score(shards.shard_name(clip_id))
 
     def _store_failure(self, clip_id: str, error: Exception) -> None:
         row = predict.failure_row(self._run.run_id, clip_id, error)
         self._write("tracks", clip_id, [], "track")
         self._write("predictions", clip_id, [row], "predict")
-        self._score(clip_id)
-        self.failed.append(clip_id)
-        self.events.clip_failed(clip_id, row.error)
+        self._scorer.score(shards.shard_name(clip_id))
+        self._events.clip_failed(clip_id, row.error)
 
     def _write(self, table: TableName, clip_id: str, rows: Sequence[Row], stage: str) -> None:
         shards.write_shard(self._run.shard(table, clip_id), table, rows, self._fingerprints[stage])
-
-    def _score(self, clip_id: str) -> None:
-        score_shard(self._run, shards.shard_name(clip_id), self._context, self._judges, self._fingerprints["score"])
-
-
-def score_shard(
-    run: RunDirectory,
-    name: str,
-    context: score.RowContext,
-    judges: Sequence[score.Judge],
-    fingerprint: str,
-    *,
-    into: Path | None = None,
-) -> None:
-    """Scores one clip's stored predictions against its stored tracks.
-
-    Args:
-        run: where they are.
-        name: of the clip's shards.
-        context: the columns all rows share.
-        judges: variants and metrics.
-        fingerprint: of the scores.
-        into: folder of the scores; None for the run's own.
-
-    Raises:
-        StoreError: one of the shards is damaged.
-    """
-    predictions = shards.read_shard(run.path / "predictions" / name, "predictions")
-    tracks = shards.read_shard(run.path / "tracks" / name, "tracks")
-    rows = score.score_clip(context, judges, predictions, tracks)
-    shards.write_shard((into or run.path / "scores") / name, "scores", rows, fingerprint)
-
-
-def shared_columns(plan: Plan) -> dict[str, Any]:
-    """The columns every score row of a run shares, but for the run itself."""
-    return {
-        "model": plan.model.entry.name,
-        "weights": plan.weights_id,
-        "dataset": plan.data.entry.name,
-        "split": plan.dataset.split,
-        "mode": plan.settings.mode,
-        "seed": plan.settings.seed,
-        "task": CORRESPONDENCE,
-        "cfg": plan.settings.cfg if plan.mode.makes_video else None,
-    }

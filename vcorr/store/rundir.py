@@ -143,6 +143,14 @@ class RunDirectory:
         """The path of a clip's shard."""
         return self.path / table / shards.shard_name(clip_id)
 
+    def holds(self, table: TableName, name: str, fingerprint: str) -> bool:
+        """Whether a shard of that file name is there, whole and of that fingerprint."""
+        try:
+            found = shards.read_shard(self.path / table / name, table)
+        except StoreError:
+            return False
+        return shards.fingerprint_of(found) == fingerprint
+
     def read(self, table: TableName) -> pa.Table:
         """All shards of a table, in the order of their names.
 
