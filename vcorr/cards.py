@@ -19,17 +19,22 @@ SCHEMA = "model_card.schema.json"
 
 
 def load_card(reference: str, label: str) -> ModelCard:
-    """Reads "package:path/in/package.yaml".
+    """Reads "package:path/in/package.yaml"; each card once per process, however often a run asks for it.
 
     Raises:
         PluginError: the file is missing or is not YAML, or the card has problems; the message lists all of them.
     """
-    package, _, path = reference.partition(":")
     try:
-        text = resources.files(package).joinpath(path).read_text(encoding="utf-8")
+        return _packaged(reference)
     except (OSError, ImportError, TypeError) as error:
         raise PluginError(f"{label}: its model card {reference!r} cannot be read: {error}.") from error
-    return _parsed(text, f"model card {reference}")
+
+
+@cache
+def _packaged(reference: str) -> ModelCard:
+    package, _, path = reference.partition(":")
+    text = resources.files(package).joinpath(path).read_text(encoding="utf-8")
+    return parse_card(text, f"model card {reference}")
 
 
 def parse_card(text: str, label: str) -> ModelCard:
@@ -60,12 +65,6 @@ def card_schema() -> dict[str, Any]:
     """The JSON schema that every card is held against."""
     found: dict[str, Any] = json.loads(resources.files("vcorr").joinpath(SCHEMA).read_text(encoding="utf-8"))
     return found
-
-
-@cache
-def _parsed(text: str, label: str) -> ModelCard:
-    """`parse_card`, once per text: a run asks for the card of its model again and again."""
-    return parse_card(text, label)
 
 
 def form_in_words(schema: Mapping[str, Any]) -> str:

@@ -5,7 +5,7 @@ import pytest
 import torch
 from support.ltx import LTX, LTXConfig
 
-from vcorr import Clip, MissingError, PluginError, RunSettings, UsageError
+from vcorr import Clip, MissingError, PluginError, RunSettings, UsageError, cards
 from vcorr.capture.recorder import Recorder
 from vcorr.diffusion import DiffusersVideoModel, VideoConfig
 from vcorr.functional import match
@@ -55,6 +55,19 @@ def test_sites_and_grid_are_known_without_loading():
     ]
     grid = model.grid(make_clip(frames=30), model.sites()[0])
     assert (grid.frames, grid.rows, grid.cols, grid.stride, grid.video_frames) == (3, 16, 24, (4, 4), 9)
+
+
+def test_grids_and_sites_read_the_card_once(monkeypatch):
+    read, whole = [], cards.resources.files
+    monkeypatch.setattr(cards.resources, "files", lambda package: read.append(package) or whole(package))
+    parsed, parse = [], cards.parse_card
+    monkeypatch.setattr(cards, "parse_card", lambda text, label: parsed.append(label) or parse(text, label))
+    cards._packaged.cache_clear()
+    model = LTX(LTXConfig())
+    for site in model.sites():
+        for frames in (9, 17):
+            model.grid(make_clip(frames), site)
+    assert (read, parsed) == (["support"], ["model card support:ltx.yaml"])
 
 
 def test_a_prediction_for_every_site_and_step(ltx):

@@ -12,7 +12,6 @@ Valid at every instant: every file is written beside its place and renamed into 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -24,7 +23,7 @@ from vcorr.datasets.home import RECORD
 from vcorr.datasets.table import SUFFIX, ClipRow, read_rows, write_row
 from vcorr.errors import MissingError, StoreError, UsageError
 from vcorr.store import shards
-from vcorr.store.fingerprint import LENGTH
+from vcorr.store.fingerprint import LENGTH, hash_file
 from vcorr.store.lock import LOCK, locked
 from vcorr.video.lossless import SUFFIX as VIDEO_SUFFIX
 from vcorr.video.lossless import read_lossless, video_hash
@@ -207,8 +206,7 @@ def file_hash(path: Path) -> str:
         MissingError: it cannot be read.
     """
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return hash_file(path)
     except OSError as error:
         raise MissingError(f"{path} cannot be read: {error.strerror or error}.") from error
 

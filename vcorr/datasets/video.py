@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import glob
-import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import cached_property
@@ -12,6 +11,7 @@ from typing import Any
 
 from vcorr.bases import DatasetBase
 from vcorr.datasets.config import VideoConfig
+from vcorr.datasets.folder import file_hash
 from vcorr.datasets.queries import query_grid
 from vcorr.errors import MissingError, UsageError, unknown_name
 from vcorr.records import Clip
@@ -90,7 +90,7 @@ class VideoFiles(DatasetBase):
 
     @cached_property
     def _hashes(self) -> dict[str, str]:
-        return {clip_id: _file_hash(path) for clip_id, path in self._files.items()}
+        return {clip_id: file_hash(path) for clip_id, path in self._files.items()}
 
     def _path(self, clip_id: str) -> Path:
         if clip_id not in self._files:
@@ -142,11 +142,3 @@ def _named(paths: Sequence[Path]) -> dict[str, Path]:
         form = next(f for f, count in zip(forms, counts, strict=True) if count[f(path)] == 1)
         named[form(path)] = path
     return named
-
-
-def _file_hash(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise MissingError(f"{path} cannot be read: {error.strerror or error}.") from error

@@ -5,7 +5,6 @@ Low-rank weights, offloading, a tiled or sliced autoencoder, the noise schedule.
 
 from __future__ import annotations
 
-import hashlib
 import math
 from dataclasses import dataclass, field
 from importlib.util import find_spec
@@ -14,6 +13,7 @@ from typing import Any, Literal
 
 from vcorr.diffusion.configs import Size
 from vcorr.errors import MissingError, UsageError
+from vcorr.store.fingerprint import hash_file
 
 PromptUse = Literal["caption", "empty"]
 
@@ -84,8 +84,7 @@ def lora_file(path: str) -> Path:
 
 def lora_identity(path: str) -> str:
     """What identifies the file in rows and fingerprints: a prefix of the SHA-256 of its contents."""
-    with lora_file(path).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:_IDENTITY_LENGTH]
+    return hash_file(lora_file(path))[:_IDENTITY_LENGTH]
 
 
 def merge_lora(pipe: Any, path: str) -> None:

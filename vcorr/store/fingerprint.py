@@ -6,8 +6,10 @@ import dataclasses
 import hashlib
 import json
 import math
+import time
 from collections.abc import Iterator, Mapping
 from enum import Enum
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,10 @@ from vcorr.errors import VcorrError
 
 LENGTH = 12
 """Characters of a fingerprint in a run id."""
+
+_SETTLED_NS = 5_000_000_000
+"""A file written less than this long ago may be written again without its times changing: clocks of file systems are
+coarse."""
 
 
 def fingerprint(values: Mapping[str, Any]) -> str:
@@ -48,8 +54,15 @@ def plain(value: Any, key: str = "spec") -> Any:  # noqa: PLR0911  # one return 
     if isinstance(value, (list, tuple)):
         return [plain(v, f"{key}[{i}]") for i, v in enumerate(value)]
     if isinstance(value, (set, frozenset)):
-        return sorted(plain(v, key) for v in value)
+        return sorted((plain(v, key) for v in value), key=_place)
     raise VcorrError(f"{key} is {value!r}, which cannot be part of a fingerprint: only plain values can.")
+
+
+def _place(value: Any) -> tuple[str, float, str]:
+    """Where a plain value stands among those of a set: numbers by size, then all others by their text."""
+    if isinstance(value, (int, float)):
+        return "", value, ""
+    return "text", 0, value if isinstance(value, str) else json.dumps(value, sort_keys=True)
 
 
 def differing(a: Any, b: Any) -> dict[str, tuple[Any, Any]]:
@@ -75,6 +88,31 @@ def hash_files(folder: Path, pattern: str = "**/*") -> str:
     digest = hashlib.sha256()
     for path in sorted(p for p in folder.glob(pattern) if p.is_file()):
         digest.update(path.relative_to(folder).as_posix().encode() + b"\0")
-        with path.open("rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
+        digest.update(bytes.fromhex(hash_file(path)))
     return digest.hexdigest()
+
+
+def hash_file(path: Path) -> str:
+    """Returns the hex SHA-256 of a file's content.
+
+    A file that nobody touched since is not read again in this process: the weights of a run are hashed for its
+    fingerprint and once more when they are loaded, and may be tens of gigabytes.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    path = path.resolve()
+    found = path.stat()
+    if time.time_ns() - max(found.st_mtime_ns, found.st_ctime_ns) < _SETTLED_NS:
+        return _digest(path)
+    return _settled(path, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+
+
+@lru_cache(maxsize=1 << 14)
+def _settled(path: Path, *_: int) -> str:
+    return _digest(path)
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

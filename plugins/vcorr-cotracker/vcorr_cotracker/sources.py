@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 import json
 import pickle
@@ -20,6 +19,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from vcorr import MissingError, UsageError
+from vcorr.store.fingerprint import hash_file
 
 REVISION = "82e02e8029753ad4ef13cf06be7f4fc5facdda4d"
 """The commit of CoTracker's repository whose interface this plugin was written for."""
@@ -98,8 +98,7 @@ def how_to_get(file_name: str) -> str:
 
 def hash_of(path: Path) -> str:
     """SHA-256 of a file, which is what its tracks depend on."""
-    with path.open("rb") as file:
-        return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
+    return f"sha256:{hash_file(path)}"
 
 
 def read_weights(path: Path) -> Mapping[str, Tensor]:

@@ -16,6 +16,7 @@ from pathlib import Path
 from vcorr import MissingError, UsageError
 from vcorr.diffusion import WeightsSource, folder_identity
 from vcorr.records import ModelCard
+from vcorr.store.fingerprint import hash_file
 
 _IDENTITY_LENGTH = 16
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack")
@@ -215,7 +216,4 @@ def _origin(path: Path) -> str:
 
 def _content(path: Path) -> str:
     """What identifies the contents of a file or of a folder's weights, configurations and vocabularies."""
-    if path.is_dir():
-        return folder_identity(path)
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return folder_identity(path) if path.is_dir() else hash_file(path)

@@ -1,5 +1,6 @@
 """The embedded model, its twin and its dataset, as vcorr sees them."""
 
+import hashlib
 import subprocess
 import sys
 
@@ -17,6 +18,7 @@ from vcorr.cards import load_card
 from vcorr.diffusion import VideoConfig
 from vcorr.functional import match
 from vcorr.probes.builtin import QueryKeyPosition
+from vcorr.store import fingerprint
 from vcorr.testing import assert_passed, check_dataset, check_model
 
 
@@ -53,6 +55,19 @@ def test_the_plugin_imports_nothing_heavy():
         "assert not {'torch', 'diffusers', 'transformers'} & set(sys.modules)\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_the_weights_are_hashed_once_for_the_identity_and_for_loading(monkeypatch):
+    read, whole = [], hashlib.file_digest
+    monkeypatch.setattr(hashlib, "file_digest", lambda file, name: read.append(file.name) or whole(file, name))
+    monkeypatch.setattr(fingerprint, "_SETTLED_NS", 0)  # a checkout may be seconds old
+    fingerprint._settled.cache_clear()
+    model = Tiny(VideoConfig())
+    identity = model.weights_id("hub")
+    model.load("cpu", "float32", "hub")
+    assert model.weights_id("hub") == identity
+    assert [name for name in read if name.endswith(".safetensors")]
+    assert len(read) == len(set(read))
 
 
 def test_entries_and_cards():
