@@ -15,7 +15,7 @@ WIDTH = 100
 
 def output_of(line: str) -> tuple[str, int]:
     """What `[VARIABLE=VALUE ...] vcorr ARGUMENTS` prints, and its exit code."""
-    from vcorr.registry import installed
+    from vcorr.plugins.registry import installed
 
     words = shlex.split(line)
     program = words.index("vcorr")

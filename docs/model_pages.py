@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from vcorr.cards import parse_card
-from vcorr.records import ModelCard
+from vcorr.contract.cards import parse_card
+from vcorr.contract.records import ModelCard
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = "models"

@@ -32,8 +32,8 @@ def cli() -> str:
 
 
 def exit_codes() -> str:
-    """The table of exit codes; the numbers come from `vcorr.errors`."""
-    from vcorr import errors
+    """The table of exit codes; the numbers come from `vcorr.contract.errors`."""
+    from vcorr.contract import errors
 
     rows = [
         (errors.EXIT_OK, "done"),
@@ -62,7 +62,7 @@ def strata() -> str:
 
 def config_keys() -> str:
     """The keys of a config file."""
-    from vcorr.spec import RunSpec
+    from vcorr.runner.spec import RunSpec
 
     known = [f for f in dataclasses.fields(RunSpec) if f.name != "options"]
     return _table(("key", "default"), [(f"`{f.name}`", f"`{f.default!r}`") for f in known])
@@ -70,7 +70,7 @@ def config_keys() -> str:
 
 def switches() -> str:
     """The switches between the variants, from the dataclass and its docstring."""
-    from vcorr.variants import VARIANTS, Switches, switch_values
+    from vcorr.contract.variants import VARIANTS, Switches, switch_values
 
     said = _arguments(Switches)
     rows = []
@@ -87,8 +87,8 @@ def options_of(kind: str) -> Callable[[], str]:
     """A part: the options of the components of one kind that come with the repository."""
 
     def part() -> str:
-        from vcorr.cli.listing import describe
-        from vcorr.registry import installed
+        from vcorr.cli.commands.list_command import describe
+        from vcorr.plugins.registry import installed
 
         rows = []
         for registered in installed().catalogue(kind).all():
@@ -119,7 +119,7 @@ def columns_of(table: Any) -> Callable[[], str]:
 
 def dataset_columns() -> str:
     """The columns of a dataset folder's table."""
-    from vcorr.datasets import table
+    from vcorr.data import clip_table as table
 
     rows = [(f"`{f.name}`", f"{f.type}", table.MEANINGS[f.name]) for f in table.COLUMNS]
     return _table(("column", "type", "meaning"), rows)
@@ -140,8 +140,8 @@ def schema_metadata() -> str:
 
 def hooks() -> str:
     """Every hook with the example of its docstring."""
-    from vcorr import hookspecs
-    from vcorr.registry import HOOKS
+    from vcorr.contract import hookspecs
+    from vcorr.plugins.registry import HOOKS
 
     parts = []
     for name, entry in HOOKS.items():
@@ -152,8 +152,8 @@ def hooks() -> str:
 
 def entries() -> str:
     """The fields of the entries."""
-    from vcorr.entries import Entry
-    from vcorr.registry import HOOKS
+    from vcorr.contract.entries import Entry
+    from vcorr.plugins.registry import HOOKS
 
     common = [f.name for f in dataclasses.fields(Entry)]
     rows = [(f"`{f.name}`", "every entry", _default(f), ENTRY_FIELDS[f.name]) for f in dataclasses.fields(Entry)]
@@ -165,7 +165,7 @@ def entries() -> str:
 
 def protocols() -> str:
     """What the objects behind the entries can do."""
-    from vcorr import protocols as module
+    from vcorr.contract import protocols as module
 
     parts = []
     for name in ("VideoModel", "Probe", "VariantProbe", "Metric", "Dataset", "Tracker", "Page"):
@@ -182,7 +182,7 @@ def protocols() -> str:
 
 def bases() -> str:
     """The optional members, from the base classes."""
-    from vcorr import bases as module
+    from vcorr.contract import bases as module
 
     parts = []
     for name in ("VideoModelBase", "ProbeBase", "VariantProbeBase", "MetricBase", "DatasetBase", "TrackerBase"):
@@ -211,8 +211,8 @@ def suites() -> str:
 
 def card_fields() -> str:
     """The fields of a model card that have a place of their own."""
-    from vcorr.cards import card_schema
-    from vcorr.records import ModelCard
+    from vcorr.contract.cards import card_schema
+    from vcorr.contract.records import ModelCard
 
     names = [field.name for field in dataclasses.fields(ModelCard) if field.name != "extra"]
     required = card_schema()["required"]
@@ -231,7 +231,7 @@ def card_extras() -> str:
 
 
 def _card_form(name: str) -> str:
-    from vcorr.cards import card_schema, form_in_words
+    from vcorr.contract.cards import card_schema, form_in_words
 
     return form_in_words(card_schema()["properties"].get(name, {}))
 
@@ -245,7 +245,7 @@ def attention_kinds() -> str:
     """The values of `attention`."""
     from typing import get_args
 
-    from vcorr.records import Attention
+    from vcorr.contract.records import Attention
 
     return ", ".join(f"`{kind}`" for kind in get_args(Attention)) + "\n"
 
@@ -331,9 +331,10 @@ def _suite_reports() -> dict[str, Any]:
     import types
 
     import vcorr
-    from vcorr import hookspecs, testing
+    from vcorr import testing
+    from vcorr.contract import hookspecs
     from vcorr.metrics import MatchingAccuracy
-    from vcorr.probes.builtin import QueryKey
+    from vcorr.probes.matching_probes import QueryKey
 
     def example(hook: str, attribute: str) -> Any:
         module = types.ModuleType(f"docs_{hook}")

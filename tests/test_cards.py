@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from vcorr.cards import card_schema, form_in_words, load_card, parse_card
-from vcorr.errors import PluginError
+from vcorr.contract.cards import card_schema, form_in_words, load_card, parse_card
+from vcorr.contract.errors import PluginError
 
 GOOD = """
 name: still
@@ -121,6 +121,6 @@ def test_the_form_of_every_field_is_where_the_error_says_it_is() -> None:
 
 
 def test_a_card_is_read_once() -> None:
-    assert load_card("vcorr:models/cards/zero-motion.yaml", "one") is load_card(
-        "vcorr:models/cards/zero-motion.yaml", "another"
+    assert load_card("vcorr.baselines:cards/zero-motion.yaml", "one") is load_card(
+        "vcorr.baselines:cards/zero-motion.yaml", "another"
     )

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vcorr import TokenGrid, UsageError
-from vcorr.geometry import latent_frames
+from vcorr.contract.geometry import latent_frames
 
 fast = settings(max_examples=80, deadline=None, derandomize=True)
 sizes = st.integers(1, 12)

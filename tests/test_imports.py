@@ -43,4 +43,4 @@ def test_no_circles(package):
 
 def test_all_packages_are_looked_at_and_their_imports_seen():
     assert len(PLUGINS) >= 9
-    assert "vcorr.errors" in imports(CORE)["vcorr.geometry"]
+    assert "vcorr.contract.errors" in imports(CORE)["vcorr.contract.geometry"]

@@ -8,7 +8,7 @@ import pytest
 
 import vcorr
 from vcorr import Clip, RunSettings, Tracks, UsageError
-from vcorr.modes import MODES, Generate, Invert, Renoise, chosen_mode, mode_of
+from vcorr.contract.modes import MODES, Generate, Invert, Renoise, chosen_mode, mode_of
 
 QUERIES = np.float32([[1, 1]])
 TRACKS = Tracks(np.ones((1, 4, 2), np.float32), np.ones((1, 4), bool), "exact")
@@ -74,4 +74,4 @@ def test_no_part_compares_the_word_itself():
         for path in Path(vcorr.__file__).parent.rglob("*.py")
         if re.search(r'mode"?\]? *[!=]= *"(renoise|generate|invert)"', path.read_text())
     }
-    assert {Path(path).parts[-2:] for path in found} == {("testing", "model.py")}  # a check of renoise mode alone
+    assert {Path(path).parts[-2:] for path in found} == {("testing", "model_checks.py")}  # checks renoise alone

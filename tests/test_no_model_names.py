@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 import vcorr
-from vcorr.registry import installed
+from vcorr.plugins.registry import installed
 
 CORE = Path(vcorr.__file__).parent
 FOLDERS = ("probes", "metrics", "stages", "capture", "functional", "stats", "store", "trackers", "diffusion")

@@ -9,11 +9,11 @@ import types
 import pytest
 from support import sliding
 
-from vcorr import builtin, registry
 from vcorr.cli import main as program
-from vcorr.errors import PluginError, UsageError
-from vcorr.recipes import config_path, find_recipe, recipes
-from vcorr.registry import PluginSource, Registry
+from vcorr.contract.errors import PluginError, UsageError
+from vcorr.plugins import builtin, registry
+from vcorr.plugins.recipes import config_path, find_recipe, recipes
+from vcorr.plugins.registry import PluginSource, Registry
 
 TEXT = "# A run of the sliding pictures,\n# at its last step.\nmodel: sliding-model\nprobe: qk\nsteps: last\n# more\n"
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import vcorr
-from vcorr.spec import build_spec, chosen_layers, chosen_steps, make_config
+from vcorr.runner.spec import build_spec, chosen_layers, chosen_steps, make_config
 
 
 @dataclass(frozen=True)

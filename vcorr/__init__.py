@@ -11,49 +11,49 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from vcorr import functional as functional
-    from vcorr.bases import DatasetBase as DatasetBase
-    from vcorr.bases import MetricBase as MetricBase
-    from vcorr.bases import ProbeBase as ProbeBase
-    from vcorr.bases import TrackerBase as TrackerBase
-    from vcorr.bases import VariantProbeBase as VariantProbeBase
-    from vcorr.bases import VideoModelBase as VideoModelBase
-    from vcorr.entries import DatasetEntry as DatasetEntry
-    from vcorr.entries import GuidanceEntry as GuidanceEntry
-    from vcorr.entries import MetricEntry as MetricEntry
-    from vcorr.entries import ModelEntry as ModelEntry
-    from vcorr.entries import PageEntry as PageEntry
-    from vcorr.entries import ProbeEntry as ProbeEntry
-    from vcorr.entries import TrackerEntry as TrackerEntry
-    from vcorr.errors import CaptureError as CaptureError
-    from vcorr.errors import MissingError as MissingError
-    from vcorr.errors import PluginError as PluginError
-    from vcorr.errors import UsageError as UsageError
-    from vcorr.errors import VcorrError as VcorrError
-    from vcorr.geometry import TokenGrid as TokenGrid
-    from vcorr.hookspecs import hookimpl as hookimpl
-    from vcorr.layouts import Layout as Layout
-    from vcorr.notebook import record as record
-    from vcorr.protocols import Positions as Positions
-    from vcorr.records import Clip as Clip
-    from vcorr.records import ModelCard as ModelCard
-    from vcorr.records import Prediction as Prediction
-    from vcorr.records import Queries as Queries
-    from vcorr.records import RowsPrediction as RowsPrediction
-    from vcorr.records import RunSettings as RunSettings
-    from vcorr.records import Score as Score
-    from vcorr.records import Site as Site
-    from vcorr.records import Tracks as Tracks
-    from vcorr.records import Unrotated as Unrotated
-    from vcorr.rotary import Rotary as Rotary
+    from vcorr.contract.bases import DatasetBase as DatasetBase
+    from vcorr.contract.bases import MetricBase as MetricBase
+    from vcorr.contract.bases import ProbeBase as ProbeBase
+    from vcorr.contract.bases import TrackerBase as TrackerBase
+    from vcorr.contract.bases import VariantProbeBase as VariantProbeBase
+    from vcorr.contract.bases import VideoModelBase as VideoModelBase
+    from vcorr.contract.entries import DatasetEntry as DatasetEntry
+    from vcorr.contract.entries import GuidanceEntry as GuidanceEntry
+    from vcorr.contract.entries import MetricEntry as MetricEntry
+    from vcorr.contract.entries import ModelEntry as ModelEntry
+    from vcorr.contract.entries import PageEntry as PageEntry
+    from vcorr.contract.entries import ProbeEntry as ProbeEntry
+    from vcorr.contract.entries import TrackerEntry as TrackerEntry
+    from vcorr.contract.errors import CaptureError as CaptureError
+    from vcorr.contract.errors import MissingError as MissingError
+    from vcorr.contract.errors import PluginError as PluginError
+    from vcorr.contract.errors import UsageError as UsageError
+    from vcorr.contract.errors import VcorrError as VcorrError
+    from vcorr.contract.geometry import TokenGrid as TokenGrid
+    from vcorr.contract.hookspecs import hookimpl as hookimpl
+    from vcorr.contract.protocols import Positions as Positions
+    from vcorr.contract.records import Clip as Clip
+    from vcorr.contract.records import ModelCard as ModelCard
+    from vcorr.contract.records import Prediction as Prediction
+    from vcorr.contract.records import Queries as Queries
+    from vcorr.contract.records import RowsPrediction as RowsPrediction
+    from vcorr.contract.records import RunSettings as RunSettings
+    from vcorr.contract.records import Score as Score
+    from vcorr.contract.records import Site as Site
+    from vcorr.contract.records import Tracks as Tracks
+    from vcorr.contract.records import Unrotated as Unrotated
+    from vcorr.contract.rotary import Rotary as Rotary
+    from vcorr.notebook.layouts import Layout as Layout
+    from vcorr.notebook.recording import record as record
 
 _HOME = {
-    "hookimpl": "hookspecs",
-    "TokenGrid": "geometry",
+    "hookimpl": "contract.hookspecs",
+    "TokenGrid": "contract.geometry",
     **dict.fromkeys(
         ("ModelEntry", "ProbeEntry", "MetricEntry", "DatasetEntry", "TrackerEntry", "GuidanceEntry", "PageEntry"),
-        "entries",
+        "contract.entries",
     ),
-    **dict.fromkeys(("VcorrError", "UsageError", "PluginError", "CaptureError", "MissingError"), "errors"),
+    **dict.fromkeys(("VcorrError", "UsageError", "PluginError", "CaptureError", "MissingError"), "contract.errors"),
     **dict.fromkeys(
         (
             "Clip",
@@ -67,16 +67,16 @@ _HOME = {
             "Tracks",
             "Unrotated",
         ),
-        "records",
+        "contract.records",
     ),
     **dict.fromkeys(
         ("VideoModelBase", "ProbeBase", "VariantProbeBase", "MetricBase", "DatasetBase", "TrackerBase"),
-        "bases",
+        "contract.bases",
     ),
-    "Rotary": "rotary",
-    "Layout": "layouts",
-    "Positions": "protocols",
-    "record": "notebook",
+    "Rotary": "contract.rotary",
+    "Layout": "notebook.layouts",
+    "Positions": "contract.protocols",
+    "record": "notebook.recording",
 }
 
 __all__ = sorted([*_HOME, "functional"])  # noqa: PLE0605

@@ -86,8 +86,8 @@ assert [(p.probe, p.step, p.layer) for p in rec.predictions] == [("qk", 3, 1), (
 
 # %% Probes with options, query points and noise levels of one's own
 
-from vcorr.probes.builtin import QueryKey  # noqa: E402
-from vcorr.probes.config import ProbeConfig  # noqa: E402
+from vcorr.probes.matching_probes import QueryKey  # noqa: E402
+from vcorr.probes.probe_options import ProbeConfig  # noqa: E402
 
 probes = {"qk": QueryKey(), "content": QueryKey(ProbeConfig(rotary=False)), "fine": QueryKey(ProbeConfig(radius=1))}
 noise = [1.0, 0.9, 0.7, 0.4]  # sigma / (alpha + sigma) of the scheduler's steps

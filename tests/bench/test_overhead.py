@@ -8,11 +8,11 @@ from click.testing import CliRunner
 from support import ltx, wan
 
 from vcorr import ModelEntry, hookimpl
-from vcorr.bench.build import build_model, empty_clip, one_pass
 from vcorr.bench.overhead import BenchOptions, make_bench
+from vcorr.bench.random_models import build_model, empty_clip, one_pass
 from vcorr.cli.main import cli
-from vcorr.errors import UsageError
-from vcorr.spec import build_spec
+from vcorr.contract.errors import UsageError
+from vcorr.runner.spec import build_spec
 
 
 class Models:

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vcorr.board.build import build_site
-from vcorr.registry import Registry
+from vcorr.board.site.site_build import build_site
+from vcorr.plugins.registry import Registry
 from vcorr.store.rundir import RunDirectory
 from vcorr.store.schema import ScoreRow
 from vcorr.store.shards import write_shard

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import sync_playwright
 
-from vcorr.board.build import build_site
+from vcorr.board.site.site_build import build_site
 
 FLAGS = [
     "--no-sandbox",

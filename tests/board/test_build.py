@@ -11,9 +11,9 @@ from urllib.parse import unquote, urlparse
 import pyarrow as pa
 import pytest
 
-from vcorr.board.build import MARKER, build_site
-from vcorr.board.paths import slug
-from vcorr.errors import MissingError, StoreError, UsageError
+from vcorr.board.site.file_names import slug
+from vcorr.board.site.site_build import MARKER, build_site
+from vcorr.contract.errors import MissingError, StoreError, UsageError
 from vcorr.stats.summary import best_site, series
 from vcorr.store.rundir import RunDirectory, find_runs
 from vcorr.store.schema import FINGERPRINT_KEY, SCHEMA_VERSION, VERSION_KEY

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from vcorr import UsageError
-from vcorr.board.config import boards_of, builtin_boards, load_board, metric_names, parse_board
+from vcorr.board.tables.definitions import boards_of, builtin_boards, load_board, metric_names, parse_board
 
 ROOT = Path(__file__).parents[2]
 

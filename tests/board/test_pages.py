@@ -6,9 +6,9 @@ import pytest
 
 import vcorr
 from vcorr import hookimpl
-from vcorr.board.build import build_site
-from vcorr.entries import PageEntry
-from vcorr.registry import Registry, module_source
+from vcorr.board.site.site_build import build_site
+from vcorr.contract.entries import PageEntry
+from vcorr.plugins.registry import Registry, module_source
 
 
 class Count:

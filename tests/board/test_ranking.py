@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from vcorr.board.config import builtin_boards, metric_names, parse_board
-from vcorr.board.data import load_run
-from vcorr.board.ranking import rank
+from vcorr.board.tables.board_runs import load_run
+from vcorr.board.tables.definitions import builtin_boards, metric_names, parse_board
+from vcorr.board.tables.ranking import rank
 from vcorr.stats.summary import best_site, series
 from vcorr.store.rundir import RunDirectory, find_runs
 

@@ -9,8 +9,8 @@ import torch.nn.functional as F  # noqa: N812
 
 from vcorr.capture import TokenLayout
 from vcorr.capture.recorder import Recorder
-from vcorr.geometry import TokenGrid
-from vcorr.records import Site, Unrotated
+from vcorr.contract.geometry import TokenGrid
+from vcorr.contract.records import Site, Unrotated
 
 FRAMES, ROWS, COLS, TEXT = 3, 4, 6, 5
 GRID = TokenGrid(frames=FRAMES, rows=ROWS, cols=COLS, stride=(16, 16), temporal_ratio=4)

@@ -10,15 +10,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from vcorr.capture import TokenLayout
+from vcorr.capture.batch_rows import heads_on_grid
 from vcorr.capture.recorder import Recorder
-from vcorr.capture.rows import heads_on_grid
 from vcorr.capture.split import Split
-from vcorr.errors import CaptureError, NumericalError, PluginError, UsageError
-from vcorr.functional.queries import QueryPoints
-from vcorr.geometry import TokenGrid
-from vcorr.protocols import Positions
-from vcorr.records import Prediction, Queries, Site
-from vcorr.registry import installed
+from vcorr.contract.errors import CaptureError, NumericalError, PluginError, UsageError
+from vcorr.contract.geometry import TokenGrid
+from vcorr.contract.protocols import Positions
+from vcorr.contract.records import Prediction, Queries, Site
+from vcorr.functional.query_points import QueryPoints
+from vcorr.plugins.registry import installed
 
 
 class Spy:
@@ -68,7 +68,7 @@ def test_two_calls_and_six_probes_are_two_splits_and_points_are_located_once(cog
         return found
 
     lookup = QueryPoints._lookup
-    monkeypatch.setattr("vcorr.capture.reader.Split", Counted)
+    monkeypatch.setattr("vcorr.capture.step_reader.Split", Counted)
     monkeypatch.setattr("vcorr.capture.split.heads_on_grid", on_grid)
     monkeypatch.setattr(QueryPoints, "_lookup", located)
     probes = {name: installed().probes.get(name).entry.create() for name in SIX}

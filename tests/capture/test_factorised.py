@@ -14,11 +14,11 @@ from vcorr.capture import TokenLayout
 from vcorr.capture.needs import check_sites
 from vcorr.capture.recorder import Recorder
 from vcorr.capture.split import check_layout
-from vcorr.errors import CaptureError, PluginError, UsageError
-from vcorr.geometry import TokenGrid
-from vcorr.probes.attention import Attention as AttentionProbe
-from vcorr.probes.builtin import Hidden, QueryKey
-from vcorr.records import Factorised, Site, Unrotated
+from vcorr.contract.errors import CaptureError, PluginError, UsageError
+from vcorr.contract.geometry import TokenGrid
+from vcorr.contract.records import Factorised, Site, Unrotated
+from vcorr.probes.attention_probe import Attention as AttentionProbe
+from vcorr.probes.matching_probes import Hidden, QueryKey
 
 GRID = TokenGrid(frames=4, rows=3, cols=5, stride=(8, 8))
 SPACE, HEADS, WIDTH, CLASS = GRID.tokens_per_frame, 2, 16, 3

@@ -11,9 +11,9 @@ from torch import nn
 
 from vcorr.capture import Recorder, TokenLayout, intercept
 from vcorr.capture.tap import Tap, observing
-from vcorr.errors import CaptureError, PluginError, UsageError
-from vcorr.geometry import TokenGrid
-from vcorr.records import Factorised, Site
+from vcorr.contract.errors import CaptureError, PluginError, UsageError
+from vcorr.contract.geometry import TokenGrid
+from vcorr.contract.records import Factorised, Site
 
 FRAMES, PLACES, WIDTH, HEADS = 3, 4, 8, 2
 TOKENS = FRAMES * PLACES

@@ -6,9 +6,9 @@ import torch
 from vcorr.capture import TokenLayout
 from vcorr.capture.split import Split, split_call
 from vcorr.capture.tap import AttentionCall
-from vcorr.errors import CaptureError, NumericalError, PluginError
-from vcorr.geometry import TokenGrid
-from vcorr.records import RowsPrediction, Site
+from vcorr.contract.errors import CaptureError, NumericalError, PluginError
+from vcorr.contract.geometry import TokenGrid
+from vcorr.contract.records import RowsPrediction, Site
 
 GRID = TokenGrid(frames=2, rows=2, cols=3, stride=(8, 8))
 TEXT, VIDEO = 4, GRID.tokens

@@ -10,8 +10,8 @@ from torch import nn
 
 from vcorr.capture import TokenLayout
 from vcorr.capture.recorder import Recorder
-from vcorr.errors import CaptureError, PluginError, UsageError
-from vcorr.records import Unrotated
+from vcorr.contract.errors import CaptureError, PluginError, UsageError
+from vcorr.contract.records import Unrotated
 
 
 def test_q_and_k_before_the_rotary_embedding(tiny, queries, spy, run, rotated_as_diffusers_does):

@@ -10,7 +10,7 @@ from torch import nn
 
 from vcorr.capture import TokenLayout
 from vcorr.capture.passes import PassListener, PassWatch, arrived
-from vcorr.errors import UsageError
+from vcorr.contract.errors import UsageError
 
 X = torch.ones(1, 2)
 

@@ -7,9 +7,9 @@ from torch import nn
 
 from vcorr.capture import TokenLayout
 from vcorr.capture.recorder import Recorder
-from vcorr.errors import CaptureError
-from vcorr.geometry import TokenGrid
-from vcorr.records import Site
+from vcorr.contract.errors import CaptureError
+from vcorr.contract.geometry import TokenGrid
+from vcorr.contract.records import Site
 
 GRID = TokenGrid(frames=2, rows=2, cols=3, stride=(8, 8))
 SITES = (Site(0, "attend", 2),)

@@ -10,10 +10,10 @@ from torch import nn
 
 from vcorr.capture import TokenLayout
 from vcorr.capture.recorder import Recorder
-from vcorr.errors import CaptureError, UsageError
-from vcorr.geometry import TokenGrid
-from vcorr.probes.builtin import QueryKey, QueryKeyPosition
-from vcorr.records import Factorised, Site, Unrotated
+from vcorr.contract.errors import CaptureError, UsageError
+from vcorr.contract.geometry import TokenGrid
+from vcorr.contract.records import Factorised, Site, Unrotated
+from vcorr.probes.matching_probes import QueryKey, QueryKeyPosition
 
 BOTH = ("q_position", "k_position")
 

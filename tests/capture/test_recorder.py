@@ -9,9 +9,9 @@ import torch
 
 from vcorr.capture import TokenLayout
 from vcorr.capture.recorder import Recorder
-from vcorr.errors import CaptureError, PluginError, UsageError
-from vcorr.geometry import TokenGrid
-from vcorr.records import Queries, Site
+from vcorr.contract.errors import CaptureError, PluginError, UsageError
+from vcorr.contract.geometry import TokenGrid
+from vcorr.contract.records import Queries, Site
 
 
 class Spy:

@@ -8,11 +8,11 @@ from torch import nn
 from vcorr.capture import TokenLayout
 from vcorr.capture.recorder import Recorder
 from vcorr.capture.tap import Tap, listening, observing, show
-from vcorr.errors import CaptureError, UsageError
-from vcorr.geometry import TokenGrid
-from vcorr.probes.attention import Attention
-from vcorr.probes.builtin import QueryKey
-from vcorr.records import Site
+from vcorr.contract.errors import CaptureError, UsageError
+from vcorr.contract.geometry import TokenGrid
+from vcorr.contract.records import Site
+from vcorr.probes.attention_probe import Attention
+from vcorr.probes.matching_probes import QueryKey
 
 GRID = TokenGrid(frames=2, rows=2, cols=3, stride=(8, 8))
 SITES = (Site(0, "attend", 2, "linear"),)

@@ -7,9 +7,9 @@ from vcorr.capture import Capture, TokenLayout
 from vcorr.capture.needs import CALL_PARTS, PARTS
 from vcorr.capture.split import check_layout, split_call
 from vcorr.capture.tap import AttentionCall
-from vcorr.errors import CaptureError, PluginError
-from vcorr.geometry import TokenGrid
-from vcorr.records import Site
+from vcorr.contract.errors import CaptureError, PluginError
+from vcorr.contract.geometry import TokenGrid
+from vcorr.contract.records import Site
 
 GRID = TokenGrid(frames=2, rows=3, cols=4, stride=(8, 8))
 SITE = Site(0, "attn")

@@ -8,7 +8,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import nn
 
 from vcorr.capture.tap import Tap, observing
-from vcorr.errors import CaptureError
+from vcorr.contract.errors import CaptureError
 
 
 class Attend(nn.Module):

@@ -183,7 +183,7 @@ def test_doctor_finds_this_installation_well(vcorr) -> None:
 
 
 def test_the_flags_of_run_are_those_of_the_contract() -> None:
-    from vcorr.cli.run import run
+    from vcorr.cli.commands.run_command import run
 
     flags = {option for parameter in run.params for option in parameter.opts if option.startswith("--")}
     assert flags == {

@@ -59,7 +59,7 @@ def test_random_weights_are_said(vcorr) -> None:
 
 
 def test_the_flags_of_compare_are_those_of_the_contract() -> None:
-    from vcorr.cli.compare import compare
+    from vcorr.cli.commands.compare_command import compare
 
     flags = {option for parameter in compare.params for option in parameter.opts if option.startswith("--")}
     assert flags == {"--metric", "--probe", "--site-a", "--site-b", "--json"}

@@ -18,8 +18,8 @@ from support.distributions import install
 from support.folders import make_folder, row
 
 from vcorr.cli import main as program
-from vcorr.datasets.folder import DatasetFolder
-from vcorr.errors import UsageError
+from vcorr.contract.errors import UsageError
+from vcorr.data.dataset_folder import DatasetFolder
 from vcorr.store.shards import read_shard
 
 BUILD = ("dataset", "build", "--model", "sliding-model", "--prompts", "prompts.txt", "--tracker", "knowing")
@@ -198,7 +198,7 @@ def test_bad_input_is_one_message_with_its_exit_code(vcorr, tmp_path, arguments,
 
 
 def test_a_dataset_whose_video_was_exchanged_is_refused_before_anything_runs(vcorr, tmp_path):
-    from vcorr.video.lossless import write_lossless
+    from vcorr.data.video.lossless import write_lossless
 
     make_folder(tmp_path / "small")
     write_lossless(tmp_path / "small/videos/clip-1.mkv", sliding.slide(5)[0], 8)

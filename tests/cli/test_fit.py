@@ -9,8 +9,8 @@ import json
 import pytest
 from rich.console import Console
 
-from vcorr.cli import render
-from vcorr.cli.fit import Column, fitted
+from vcorr.cli.views import render
+from vcorr.cli.views.table_width import Column, fitted
 
 COLUMNS = (
     Column("name", is_name=True),

@@ -12,11 +12,11 @@ import pytest
 from support import sliding
 from support.folders import make_folder
 
-from vcorr.datasets.config import FolderConfig
-from vcorr.datasets.folder import DatasetFolder
-from vcorr.datasets.stored import StoredDataset
-from vcorr.datasets.table import COLUMNS, read_rows
-from vcorr.records import Tracks
+from vcorr.contract.records import Tracks
+from vcorr.data.clip_table import COLUMNS, read_rows
+from vcorr.data.dataset_folder import DatasetFolder
+from vcorr.data.dataset_options import FolderConfig
+from vcorr.data.stored_dataset import StoredDataset
 from vcorr.store.rundir import RunDirectory
 from vcorr.trackers.dis import Dis
 

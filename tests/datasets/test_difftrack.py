@@ -7,12 +7,12 @@ import pytest
 from support.difftrack import grid, make_set, tracks, visibility
 from support.folders import make_folder
 
-from vcorr.datasets.config import DiffTrackConfig
-from vcorr.datasets.difftrack import find_sets, import_all, import_set, read_set
-from vcorr.datasets.folder import DatasetFolder
-from vcorr.datasets.home import find_folder, imported_names, imports_folder, is_within_reach
-from vcorr.datasets.stored import difftrack
-from vcorr.errors import MissingError, StoreError, UsageError, VcorrError
+from vcorr.contract.errors import MissingError, StoreError, UsageError, VcorrError
+from vcorr.data.dataset_folder import DatasetFolder
+from vcorr.data.dataset_home import find_folder, imported_names, imports_folder, is_within_reach
+from vcorr.data.dataset_options import DiffTrackConfig
+from vcorr.data.difftrack_import import find_sets, import_all, import_set, read_set
+from vcorr.data.stored_dataset import difftrack
 from vcorr.testing import assert_passed, check_dataset
 
 

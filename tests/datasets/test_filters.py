@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from support.folders import row
 
 from vcorr import TokenGrid, Tracks
-from vcorr.datasets.filters import Filters, judge, moving_share, visible_share
-from vcorr.errors import UsageError
+from vcorr.contract.errors import UsageError
+from vcorr.data.clip_filters import Filters, judge, moving_share, visible_share
 
 GRID = TokenGrid(frames=5, rows=8, cols=4, stride=(16, 8))
 

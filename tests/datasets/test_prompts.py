@@ -5,9 +5,9 @@ import sys
 
 import pytest
 
-from vcorr.datasets.config import PromptsConfig
-from vcorr.datasets.prompts import BACKGROUND, FOREGROUND, Prompts
-from vcorr.errors import MissingError, UsageError
+from vcorr.contract.errors import MissingError, UsageError
+from vcorr.data.dataset_options import PromptsConfig
+from vcorr.data.prompt_dataset import BACKGROUND, FOREGROUND, Prompts
 from vcorr.testing import assert_passed, check_dataset
 
 
@@ -113,7 +113,7 @@ def test_options_that_cannot_be_used(options, reason):
 
 def test_listing_datasets_and_trackers_imports_nothing_heavy():
     code = (
-        "import sys; from vcorr.datasets import ENTRIES as d; from vcorr.trackers import ENTRIES as t; "
+        "import sys; from vcorr.data import ENTRIES as d; from vcorr.trackers import ENTRIES as t; "
         "[e.config_type() for e in (*d, *t)]; "
         "print([m for m in ('numpy', 'cv2', 'av', 'torch') if m in sys.modules])"
     )

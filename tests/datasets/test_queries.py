@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from vcorr import Clip, Queries, UsageError
-from vcorr.datasets import place_queries, query_grid
+from vcorr.data import place_queries, query_grid
 
 
 def test_the_grid_keeps_its_margin():

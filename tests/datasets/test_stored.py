@@ -12,14 +12,14 @@ from hypothesis import strategies as st
 from support import sliding
 from support.folders import QUERIES, make_folder, row, with_video
 
-from vcorr.datasets import folder as folder_module
-from vcorr.datasets.config import FolderConfig
-from vcorr.datasets.folder import DatasetFolder
-from vcorr.datasets.stored import StoredDataset
-from vcorr.datasets.table import COLUMNS, ClipRow, read_rows, write_row
-from vcorr.errors import MissingError, StoreError, UsageError
+from vcorr.contract.errors import MissingError, StoreError, UsageError
+from vcorr.data import dataset_folder as folder_module
+from vcorr.data.clip_table import COLUMNS, ClipRow, read_rows, write_row
+from vcorr.data.dataset_folder import DatasetFolder
+from vcorr.data.dataset_options import FolderConfig
+from vcorr.data.stored_dataset import StoredDataset
+from vcorr.data.video.lossless import encode, read_lossless, write_lossless
 from vcorr.testing import assert_passed, check_dataset
-from vcorr.video.lossless import encode, read_lossless, write_lossless
 
 
 def stored(path):

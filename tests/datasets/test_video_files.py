@@ -4,13 +4,13 @@ import pytest
 from support import videos
 
 from vcorr import Queries, TokenGrid
-from vcorr.datasets import fit_notes, query_grid
-from vcorr.datasets.config import VideoConfig
-from vcorr.datasets.video import VideoFiles
-from vcorr.errors import MissingError, UsageError
+from vcorr.contract.errors import MissingError, UsageError
+from vcorr.data import fit_notes, query_grid
+from vcorr.data.dataset_options import VideoConfig
+from vcorr.data.video_dataset import VideoFiles
 from vcorr.testing import assert_passed, check_dataset
-from vcorr.trackers.config import DisConfig
 from vcorr.trackers.dis import Dis
+from vcorr.trackers.tracker_options import DisConfig
 
 
 @pytest.fixture

@@ -5,8 +5,9 @@ import pytest
 import torch
 from support.ltx import LTX, LTXConfig
 
-from vcorr import Clip, MissingError, PluginError, RunSettings, UsageError, cards
+from vcorr import Clip, MissingError, PluginError, RunSettings, UsageError
 from vcorr.capture.recorder import Recorder
+from vcorr.contract import cards
 from vcorr.diffusion import DiffusersVideoModel, VideoConfig
 from vcorr.functional import match
 from vcorr.testing import assert_passed, check_model

@@ -5,8 +5,8 @@ import sys
 
 import pytest
 
+from vcorr.contract.errors import PluginError
 from vcorr.diffusion.configs import packaged_configs
-from vcorr.errors import PluginError
 
 
 @pytest.fixture

@@ -19,13 +19,13 @@ from support.wan import TwoStageWan, Wan, WanConfig
 
 from vcorr import Clip, RunSettings, UsageError
 from vcorr.capture.recorder import Recorder
+from vcorr.contract.errors import PluginError
+from vcorr.contract.modes import Invert
 from vcorr.diffusion import running
-from vcorr.diffusion.invert import check_sampler, sample_down, sampler_steps, walk_back
+from vcorr.diffusion.inversion import check_sampler, sample_down, sampler_steps, walk_back
 from vcorr.diffusion.latents import decode_video, denormalise_latents, normalise_latents
 from vcorr.diffusion.schedule import noise_schedule
-from vcorr.errors import PluginError
 from vcorr.functional import match
-from vcorr.modes import Invert
 
 
 class QueryKey:

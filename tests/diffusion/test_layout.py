@@ -3,8 +3,8 @@
 import pytest
 
 from vcorr import TokenGrid, UsageError
+from vcorr.contract.records import Unrotated
 from vcorr.diffusion import Compression, Sizes, attention_sites
-from vcorr.records import Unrotated
 
 PADDED = Compression(spatial=8, temporal=4, patch=2, temporal_patch=2, front_padded=True)
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 from diffusers import AutoencoderKL, CogVideoXDDIMScheduler, DiffusionPipeline, FlowMatchEulerDiscreteScheduler
 
+from vcorr.contract.errors import VcorrError
 from vcorr.diffusion.random_weights import pipeline_from_configs, random_pipeline
-from vcorr.errors import VcorrError
 
 
 class Pair(DiffusionPipeline):

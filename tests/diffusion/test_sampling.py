@@ -10,8 +10,8 @@ from support.ltx import LTX, LTXConfig
 from support.wan import Wan, WanConfig
 
 from vcorr import CaptureError, Clip, PluginError, RunSettings, Site, TokenGrid, UsageError
+from vcorr.capture.captures import TokenLayout
 from vcorr.capture.recorder import Recorder
-from vcorr.capture.records import TokenLayout
 from vcorr.capture.tap import Tap, observing
 from vcorr.diffusion.sampling import SamplingWatch, frames_of
 from vcorr.testing import assert_passed, check_model

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
+from vcorr.contract.errors import PluginError
 from vcorr.diffusion import PromptEncoding
-from vcorr.errors import PluginError
 
 
 class Pipe:

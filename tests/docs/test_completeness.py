@@ -11,14 +11,16 @@ import pytest
 from support.pages import ROOT, read
 
 import vcorr
-from vcorr import builtin, errors, functional, testing
+from vcorr import functional, testing
 from vcorr.cli.main import cli
-from vcorr.geometry import TokenGrid
-from vcorr.protocols import RowMetric
-from vcorr.records import RowsPrediction, Tracks
-from vcorr.registry import HOOKS, SELECT_VARIABLE
-from vcorr.spec import COMPONENTS
-from vcorr.stages.run import Reuse
+from vcorr.contract import errors
+from vcorr.contract.geometry import TokenGrid
+from vcorr.contract.protocols import RowMetric
+from vcorr.contract.records import RowsPrediction, Tracks
+from vcorr.plugins import builtin
+from vcorr.plugins.registry import HOOKS, SELECT_VARIABLE
+from vcorr.runner.coordinator import Reuse
+from vcorr.runner.spec import COMPONENTS
 from vcorr.store.rundir import TABLES
 from vcorr.store.schema import schema
 
@@ -103,10 +105,10 @@ def test_fields_of_run_json(tmp_path) -> None:
 
     from support import sliding
 
-    from vcorr import registry
-    from vcorr.spec import RunSpec
-    from vcorr.stages.plan import make_plan
-    from vcorr.stages.run import execute
+    from vcorr.plugins import registry
+    from vcorr.runner.coordinator import execute
+    from vcorr.runner.plan import make_plan
+    from vcorr.runner.spec import RunSpec
 
     found = registry.Registry(
         [registry.PluginSource(m.__name__, m.__name__, "1", lambda m=m: m) for m in (builtin, sliding)]

@@ -7,9 +7,9 @@ from dataclasses import fields
 import pytest
 from support.pages import name_of, pages, read
 
-from vcorr.entries import Entry
-from vcorr.records import ModelCard
-from vcorr.registry import HOOKS
+from vcorr.contract.entries import Entry
+from vcorr.contract.records import ModelCard
+from vcorr.plugins.registry import HOOKS
 
 WITH_PARTS = [page for page in pages() if "<!-- end -->" in read(page)]
 

@@ -18,11 +18,11 @@ import pytest
 from support import sliding
 from support.pages import Block, blocks, name_of, pages
 
-from vcorr import builtin, registry
 from vcorr.cli.main import DEBUG_FLAG, cli
-from vcorr.spec import RunSpec
-from vcorr.stages.plan import make_plan
-from vcorr.stages.run import execute
+from vcorr.plugins import builtin, registry
+from vcorr.runner.coordinator import execute
+from vcorr.runner.plan import make_plan
+from vcorr.runner.spec import RunSpec
 
 
 def needed(block: Block) -> str:

@@ -83,6 +83,6 @@ def name_of(kind: str) -> str:
 
 
 def test_there_is_a_tutorial_of_every_kind() -> None:
-    from vcorr.scaffold.names import KINDS
+    from vcorr.authoring.scaffold.names import KINDS
 
     assert set(PAGES) == set(KINDS)

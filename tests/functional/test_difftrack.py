@@ -31,7 +31,7 @@ from vcorr.functional import (
     tapvid,
 )
 from vcorr.functional.matching import Reading, match_readings
-from vcorr.functional.queries import locate_queries
+from vcorr.functional.query_points import locate_queries
 from vcorr.metrics import ceiling_tracks
 
 fast = settings(max_examples=40, deadline=None, derandomize=True)

@@ -14,7 +14,7 @@ import vcorr.functional.blocks as blocks
 import vcorr.functional.matching as matching
 from vcorr import TokenGrid, UsageError
 from vcorr.functional import match, match_features
-from vcorr.functional.queries import locate_queries
+from vcorr.functional.query_points import locate_queries
 
 fast = settings(max_examples=40, deadline=None, derandomize=True)
 

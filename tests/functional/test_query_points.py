@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vcorr import TokenGrid, UsageError
+from vcorr.contract.records import Queries
 from vcorr.functional import QueryPoints, attention_rows, latent_to_frames, match, match_features
-from vcorr.functional.queries import locate_queries
-from vcorr.records import Queries
+from vcorr.functional.query_points import locate_queries
 
 GRID = TokenGrid(frames=3, rows=4, cols=5, stride=(8, 16), temporal_ratio=4)
 POINTS = np.random.default_rng(0).uniform(0, 1, (7, 2)) * [GRID.width, GRID.height]

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vcorr import TokenGrid, Tracks, UsageError
+from vcorr.contract.protocols import Metric
 from vcorr.metrics import MatchingAccuracy, Pck, PckConfig, accuracy
-from vcorr.protocols import Metric
 
 fast = settings(max_examples=60, deadline=None, derandomize=True)
 GRID = TokenGrid(frames=5, rows=30, cols=45, stride=(16, 16))

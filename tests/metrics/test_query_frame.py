@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from vcorr import RowsPrediction, TokenGrid, Tracks, UsageError
 from vcorr.metrics import MatchingAccuracy, accuracy, ceiling_tracks, to_frames, token_oracle
-from vcorr.metrics.attention import attention, confidence
-from vcorr.metrics.builtin import AttentionScore, Confidence
+from vcorr.metrics.attention_scores import attention, confidence
+from vcorr.metrics.builtin_metrics import AttentionScore, Confidence
 from vcorr.metrics.pairs import scored_pairs
 
 fast = settings(max_examples=60, deadline=None, derandomize=True)

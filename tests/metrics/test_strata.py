@@ -10,14 +10,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support import sliding
 
-from vcorr import TokenGrid, Tracks, UsageError, builtin, registry
+from vcorr import TokenGrid, Tracks, UsageError
 from vcorr.metrics import MatchingAccuracy
 from vcorr.metrics.strata import Strata, StrataConfig
-from vcorr.spec import RunSpec
-from vcorr.stages.plan import make_plan
-from vcorr.stages.rescore import rescore
-from vcorr.stages.run import execute
-from vcorr.stages.score import stored_tracks
+from vcorr.plugins import builtin, registry
+from vcorr.runner.coordinator import execute
+from vcorr.runner.plan import make_plan
+from vcorr.runner.rescore import rescore
+from vcorr.runner.score import stored_tracks
+from vcorr.runner.spec import RunSpec
 from vcorr.testing import assert_passed, check_metric
 
 fast = settings(max_examples=40, deadline=None, derandomize=True)

@@ -16,14 +16,14 @@ from support.wan import TwoStageWan, WanConfig
 from torch import nn
 
 import vcorr
+from vcorr.capture.captures import TokenLayout
 from vcorr.capture.recorder import Recorder
-from vcorr.capture.records import TokenLayout
-from vcorr.datasets.queries import query_grid
+from vcorr.contract.errors import CaptureError, UsageError
+from vcorr.data.query_grids import query_grid
 from vcorr.diffusion import Compression
-from vcorr.errors import CaptureError, UsageError
 from vcorr.functional import match
-from vcorr.layouts import latent_size, token_grid
-from vcorr.probes.builtin import QueryKey
+from vcorr.notebook.layouts import latent_size, token_grid
+from vcorr.probes.matching_probes import QueryKey
 
 COOKBOOK = Path(__file__).parents[2] / "docs" / "cookbook"
 GRID = vcorr.TokenGrid(frames=2, rows=3, cols=4, stride=(8, 8), temporal_ratio=4)

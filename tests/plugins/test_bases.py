@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 import vcorr
-from vcorr import bases
-from vcorr.bases import with_defaults
+from vcorr.contract import bases
+from vcorr.contract.bases import with_defaults
+from vcorr.contract.variants import CORRECTED, DIFFTRACK
 from vcorr.testing import check_entry
-from vcorr.testing.entry import MADE
+from vcorr.testing.entry_checks import MADE
 from vcorr.testing.members import BASES, wrong_members
-from vcorr.variants import CORRECTED, DIFFTRACK
 
 # --------------------------------------------------------------------------------------------------- members by hand
 

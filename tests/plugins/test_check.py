@@ -3,9 +3,9 @@
 import numpy as np
 
 import vcorr
-from vcorr.check.run import check_plugin
-from vcorr.check.targets import Target
-from vcorr.registry import PluginSource, Registered, Registry
+from vcorr.authoring.check.suites import check_plugin
+from vcorr.authoring.check.targets import Target
+from vcorr.plugins.registry import PluginSource, Registered, Registry
 
 
 class Lost(vcorr.VideoModelBase):

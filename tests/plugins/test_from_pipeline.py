@@ -11,17 +11,17 @@ import sys
 import pytest
 from click.testing import CliRunner
 
-from vcorr import registry
-from vcorr.check.run import check_plugin
-from vcorr.check.targets import find_target
+from vcorr.authoring.check.suites import check_plugin
+from vcorr.authoring.check.targets import find_target
+from vcorr.authoring.scaffold.names import new_names
+from vcorr.authoring.scaffold.pipelines.adapter_source import pipeline_files
+from vcorr.authoring.scaffold.pipelines.facts import Ratios
+from vcorr.authoring.scaffold.pipelines.find import find_pipeline
+from vcorr.authoring.scaffold.pipelines.learn import learn
+from vcorr.authoring.scaffold.write import write_plugin
 from vcorr.cli.main import cli
-from vcorr.errors import UsageError
-from vcorr.scaffold.names import new_names
-from vcorr.scaffold.pipelines.facts import Ratios
-from vcorr.scaffold.pipelines.find import find_pipeline
-from vcorr.scaffold.pipelines.learn import learn
-from vcorr.scaffold.pipelines.source import pipeline_files
-from vcorr.scaffold.write import write_plugin
+from vcorr.contract.errors import UsageError
+from vcorr.plugins import registry
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # those of diffusers' networks at sizes nobody uses
 learnt = functools.cache(learn)

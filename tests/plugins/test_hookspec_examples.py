@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 
 import vcorr
-from vcorr import hookspecs, registry
-from vcorr.stages.plan import make_plan
-from vcorr.stages.run import execute
+from vcorr.contract import hookspecs
+from vcorr.plugins import registry
+from vcorr.runner.coordinator import execute
+from vcorr.runner.plan import make_plan
 
 
 def example_code(hook: str) -> str:
@@ -55,7 +56,7 @@ def test_every_example_registers_one_entry(hook, load, plugins) -> None:
 
 
 def score_of(tmp_path, found, **spec):
-    outcome = execute(make_plan(vcorr.spec.RunSpec(**spec), found), tmp_path)
+    outcome = execute(make_plan(vcorr.runner.spec.RunSpec(**spec), found), tmp_path)
     assert outcome.status == "complete"
     return outcome.run.read("scores").to_pylist()
 

@@ -7,9 +7,9 @@ import json
 import pytest
 from support.distributions import Environment, write_source
 
-from vcorr.registry import Registry
-from vcorr.scaffold.names import KINDS, new_names
-from vcorr.scaffold.write import write_plugin
+from vcorr.authoring.scaffold.names import KINDS, new_names
+from vcorr.authoring.scaffold.write import write_plugin
+from vcorr.plugins.registry import Registry
 
 BAD = {
     "vcorr-raises": "raise RuntimeError('no luck today')",
@@ -39,10 +39,10 @@ BAD = {
 }
 CHECK_ALL = """
 import json, sys
-from vcorr.check.run import check_plugin
-from vcorr.check.targets import find_target
-from vcorr.cli.check_view import to_dict
-from vcorr.registry import installed
+from vcorr.authoring.check.suites import check_plugin
+from vcorr.authoring.check.targets import find_target
+from vcorr.cli.views.check_view import to_dict
+from vcorr.plugins.registry import installed
 print(json.dumps([to_dict(check_plugin(find_target(name, installed()), installed(), {})) for name in sys.argv[1:]]))
 """
 LOADED = """

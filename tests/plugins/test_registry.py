@@ -8,8 +8,9 @@ from collections.abc import Callable
 import pytest
 
 import vcorr
-from vcorr import entries, registry
-from vcorr.entries import Entry
+from vcorr.contract import entries
+from vcorr.contract.entries import Entry
+from vcorr.plugins import registry
 
 
 def make_module(name: str, **members: object) -> types.ModuleType:

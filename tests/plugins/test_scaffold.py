@@ -6,11 +6,11 @@ import tomllib
 
 import pytest
 
-from vcorr.errors import UsageError
-from vcorr.registry import Registry, installed
-from vcorr.scaffold import write
-from vcorr.scaffold.names import KINDS, new_names
-from vcorr.scaffold.write import write_plugin
+from vcorr.authoring.scaffold import write
+from vcorr.authoring.scaffold.names import KINDS, new_names
+from vcorr.authoring.scaffold.write import write_plugin
+from vcorr.contract.errors import UsageError
+from vcorr.plugins.registry import Registry, installed
 
 NOBODY = Registry([])
 

@@ -6,13 +6,15 @@ import numpy as np
 import pytest
 import torch
 
-from vcorr.builtin import vcorr_probes
-from vcorr.capture.records import Capture
-from vcorr.errors import UsageError
+from vcorr.capture.captures import Capture
+from vcorr.contract.errors import UsageError
+from vcorr.contract.geometry import TokenGrid
+from vcorr.contract.records import Site
 from vcorr.functional import match, match_features
-from vcorr.geometry import TokenGrid
-from vcorr.probes.attention import Attention
-from vcorr.probes.builtin import (
+from vcorr.plugins.builtin import vcorr_probes
+from vcorr.probes.attention_probe import Attention
+from vcorr.probes.heads import Heads
+from vcorr.probes.matching_probes import (
     Feature,
     FeatureFair,
     Hidden,
@@ -23,9 +25,7 @@ from vcorr.probes.builtin import (
     QueryQuery,
     ValueValue,
 )
-from vcorr.probes.config import ProbeConfig
-from vcorr.probes.heads import Heads
-from vcorr.records import Site
+from vcorr.probes.probe_options import ProbeConfig
 from vcorr.store.fingerprint import plain
 from vcorr.testing import assert_passed, check_probe
 

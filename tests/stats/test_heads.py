@@ -6,7 +6,7 @@ import pyarrow as pa
 import pytest
 from support.made_up import made_up
 
-from vcorr.cli import render
+from vcorr.cli.views import render
 from vcorr.stats.summary import best_site, best_sites, summarise
 from vcorr.store.schema import SCORES
 

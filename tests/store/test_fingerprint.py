@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from vcorr.errors import VcorrError
+from vcorr.contract.errors import VcorrError
 from vcorr.store import fingerprint as module
 from vcorr.store.fingerprint import fingerprint, hash_file, hash_files, plain
 

@@ -8,17 +8,17 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from vcorr.board.data import load_run
-from vcorr.errors import StoreError
-from vcorr.metrics.builtin import AttentionScore, Confidence, MatchingAccuracy, Pck
-from vcorr.spec import RunSpec
-from vcorr.stages import score
-from vcorr.stages.comparable import check_comparable
-from vcorr.stages.rescore import rescore
+from vcorr.analysis.comparable import check_comparable
+from vcorr.board.tables.board_runs import load_run
+from vcorr.contract.errors import StoreError
+from vcorr.contract.variants import NamedVariant
+from vcorr.metrics.builtin_metrics import AttentionScore, Confidence, MatchingAccuracy, Pck
+from vcorr.runner import score
+from vcorr.runner.rescore import rescore
+from vcorr.runner.spec import RunSpec
 from vcorr.store import schema, shards
 from vcorr.store.columns import to_table
 from vcorr.store.rundir import RunDirectory
-from vcorr.variants import NamedVariant
 
 LATER = {
     "metric_version",

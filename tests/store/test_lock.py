@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from conftest import process_environment
 
-from vcorr.errors import StoreError
+from vcorr.contract.errors import StoreError
 from vcorr.store import lock
 from vcorr.store.lock import LOCK, locked
 

@@ -5,7 +5,7 @@ import pyarrow as pa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vcorr.store.rows import rows_of
+from vcorr.store.arrow_rows import rows_of
 
 ROW = st.fixed_dictionaries(
     {

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pytest
 
 import vcorr
-from vcorr.errors import StoreError
+from vcorr.contract.errors import StoreError
 from vcorr.store import rundir, schema, shards
 from vcorr.store.fingerprint import fingerprint, hash_files
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import vcorr
-from vcorr.records import Factorised
+from vcorr.contract.records import Factorised
 
 STRIDES = (8, 16)
 
@@ -23,7 +23,7 @@ class BackboneConfig:
 
 
 class Backbone:
-    """Meets vcorr.protocols.VideoModel."""
+    """Meets vcorr.contract.protocols.VideoModel."""
 
     steps = 0
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from support import sliding
-from vcorr.datasets.card import card
-from vcorr.datasets.folder import VIDEOS, DatasetFolder, file_hash
-from vcorr.datasets.table import ClipRow
-from vcorr.video.lossless import write_lossless
+from vcorr.data.clip_table import ClipRow
+from vcorr.data.dataset_card import card
+from vcorr.data.dataset_folder import VIDEOS, DatasetFolder, file_hash
+from vcorr.data.video.lossless import write_lossless
 
 QUERIES = np.float32([[4.5, 4.5], [20, 30], [60.25, 0]])
 

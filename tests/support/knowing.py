@@ -9,7 +9,7 @@ from support import sliding
 
 
 class Knowing:
-    """Meets vcorr.protocols.Tracker."""
+    """Meets vcorr.contract.protocols.Tracker."""
 
     def track(self, video, queries):
         steps = np.arange(len(video), dtype=np.float32)[None, :, None]

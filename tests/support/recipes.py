@@ -11,8 +11,8 @@ import pytest
 
 from support.difftrack import make_set
 from vcorr.cli import main as program
-from vcorr.datasets.difftrack import import_all
-from vcorr.datasets.home import imports_folder
+from vcorr.data.dataset_home import imports_folder
+from vcorr.data.difftrack_import import import_all
 from vcorr.store.rundir import RunDirectory
 
 

@@ -24,7 +24,7 @@ class ModelConfig:
 
 
 class SlidingModel:
-    """Meets vcorr.protocols.VideoModel."""
+    """Meets vcorr.contract.protocols.VideoModel."""
 
     steps = 10
 
@@ -47,7 +47,7 @@ class SlidingModel:
     def run(self, clip, settings, recorder):
         import torch
 
-        from vcorr.capture.records import TokenLayout
+        from vcorr.capture.captures import TokenLayout
 
         if self.config.marker:
             with open(self.config.marker, "a", encoding="utf-8") as file:
@@ -123,7 +123,7 @@ class DataConfig:
 
 
 class SlidingData:
-    """Meets vcorr.protocols.Dataset: every picture slides right by one token a frame."""
+    """Meets vcorr.contract.protocols.Dataset: every picture slides right by one token a frame."""
 
     split = "test"
 

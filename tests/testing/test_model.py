@@ -9,8 +9,8 @@ import torch.nn.functional as F  # noqa: N812
 from torch import nn
 
 from vcorr.capture import TokenLayout
-from vcorr.geometry import TokenGrid
-from vcorr.records import ModelCard, RunSettings, Site, Unrotated
+from vcorr.contract.geometry import TokenGrid
+from vcorr.contract.records import ModelCard, RunSettings, Site, Unrotated
 from vcorr.testing import assert_passed, check_model, random_clip
 
 TEXT = 2
@@ -183,7 +183,7 @@ def failed(report):
 
 
 def test_a_right_adapter_passes(clip):
-    assert_passed(check_model(Adapter(), clip, plugin="vcorr.builtin", text_tokens=TEXT))
+    assert_passed(check_model(Adapter(), clip, plugin="vcorr.plugins.builtin", text_tokens=TEXT))
     assert_passed(check_model(Adapter, clip, settings=RunSettings(steps=(1,), num_steps=4)))
 
 
@@ -211,7 +211,7 @@ def test_hidden_states_that_sites_name_are_read(clip):
 
 
 def test_built_in_baselines_pass(clip):
-    from vcorr.builtin import vcorr_models
+    from vcorr.plugins.builtin import vcorr_models
 
     for entry in vcorr_models():
         assert_passed(check_model(entry, clip))

@@ -13,8 +13,8 @@ from support.family import Walker
 from torch import nn
 
 from vcorr import ModelEntry, Site
+from vcorr.contract.records import RunSettings
 from vcorr.diffusion.schedule import noise_schedule
-from vcorr.records import RunSettings
 from vcorr.testing import assert_passed, check_entry, check_model, check_passes, check_reading, random_clip
 
 (ENTRY,) = family.vcorr_models()

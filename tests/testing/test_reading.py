@@ -9,10 +9,10 @@ import pytest
 import torch
 
 import vcorr
+from vcorr.authoring.scaffold.names import new_names
+from vcorr.authoring.scaffold.write import write_plugin
 from vcorr.capture import TokenLayout
-from vcorr.registry import Registry
-from vcorr.scaffold.names import new_names
-from vcorr.scaffold.write import write_plugin
+from vcorr.plugins.registry import Registry
 from vcorr.testing import assert_passed, check_entry, check_reading, random_clip
 
 CLIP = random_clip(3, 32, 48)
@@ -110,7 +110,7 @@ def _importable(monkeypatch) -> None:
 
 
 def test_an_entry_that_says_the_truth_passes(made) -> None:
-    assert_passed(check_entry(entry(check={"size": 2}), plugin="vcorr.builtin"))
+    assert_passed(check_entry(entry(check={"size": 2}), plugin="vcorr.plugins.builtin"))
     assert_passed(check_entry(made[2]))
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from vcorr.errors import UsageError
+from vcorr.contract.errors import UsageError
 from vcorr.testing import Check, Report, assert_passed
 from vcorr.testing.report import expect, make, run_checks
 
@@ -49,9 +49,9 @@ def test_skipped_checks_do_not_run_and_must_exist():
 
 
 def test_objects_classes_and_entries_can_be_checked():
-    from vcorr.builtin import vcorr_probes
-    from vcorr.probes.builtin import QueryKey
-    from vcorr.probes.config import ProbeConfig
+    from vcorr.plugins.builtin import vcorr_probes
+    from vcorr.probes.matching_probes import QueryKey
+    from vcorr.probes.probe_options import ProbeConfig
 
     entry = next(entry for entry in vcorr_probes() if entry.name == "qk")
     assert make(entry)[0] == "probe 'qk'"

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from vcorr.errors import UsageError
+from vcorr.contract.errors import UsageError
+from vcorr.contract.records import Clip, Score, Tracks
 from vcorr.functional import attention_rows, match
-from vcorr.records import Clip, Score, Tracks
 from vcorr.testing import assert_passed, check_dataset, check_metric, check_probe, check_tracker, random_clip
 
 
@@ -233,7 +233,7 @@ def test_metrics_of_rows():
 
 
 def test_built_in_metrics_pass():
-    from vcorr.builtin import vcorr_metrics
+    from vcorr.plugins.builtin import vcorr_metrics
 
     for entry in vcorr_metrics():
         assert_passed(check_metric(entry))

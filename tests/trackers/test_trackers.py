@@ -5,16 +5,16 @@ import numpy as np
 import pytest
 from support import sliding
 
-from vcorr.datasets import query_grid
-from vcorr.errors import UsageError
-from vcorr.records import Clip, Queries, Tracks
+from vcorr.bench.tracker_errors import evaluate
+from vcorr.bench.trackers import main
+from vcorr.contract.errors import UsageError
+from vcorr.contract.records import Clip, Queries, Tracks
+from vcorr.data import query_grid
 from vcorr.testing import assert_passed, check_tracker
 from vcorr.trackers import ENTRIES
-from vcorr.trackers.__main__ import main
-from vcorr.trackers.config import DisConfig, LkConfig
 from vcorr.trackers.dis import Dis
-from vcorr.trackers.evaluate import evaluate
 from vcorr.trackers.lk import Lk
+from vcorr.trackers.tracker_options import DisConfig, LkConfig
 
 TRACKERS = [pytest.param(Dis(DisConfig()), id="dis"), pytest.param(Lk(LkConfig()), id="lk")]
 

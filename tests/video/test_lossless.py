@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support import videos
 
-from vcorr.errors import StoreError, UsageError
-from vcorr.video import read_lossless, read_video, video_hash, write_lossless
+from vcorr.contract.errors import StoreError, UsageError
+from vcorr.data.video import read_lossless, read_video, video_hash, write_lossless
 
 
 @settings(max_examples=12, deadline=None, derandomize=True)
@@ -53,7 +53,7 @@ def test_the_hash_is_of_shape_and_bytes():
 
 
 def test_what_is_written_is_read_back_before_it_counts(tmp_path, monkeypatch):
-    monkeypatch.setattr("vcorr.video.lossless._read", lambda path: videos.noise(2, 16, 16, seed=9))
+    monkeypatch.setattr("vcorr.data.video.lossless._read", lambda path: videos.noise(2, 16, 16, seed=9))
     with pytest.raises(StoreError, match="did not come out as it was written"):
         write_lossless(tmp_path / "v.mkv", videos.noise(2, 16, 16), 8)
     assert list(tmp_path.iterdir()) == []

@@ -5,9 +5,10 @@ import numpy as np
 import pytest
 from support import videos
 
-from vcorr.errors import UsageError
-from vcorr.records import Tracks
-from vcorr.video import draw_overlay, overlay, read_video, write_overlay
+from vcorr.contract.errors import UsageError
+from vcorr.contract.records import Tracks
+from vcorr.data.video import draw_overlay, read_video, write_overlay
+from vcorr.data.video import track_drawing as overlay
 
 
 def still(points, frames, visible=True):

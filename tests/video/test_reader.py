@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from support import videos
 
-from vcorr.errors import MissingError, UsageError
-from vcorr.video import read_video
+from vcorr.contract.errors import MissingError, UsageError
+from vcorr.data.video import read_video
 
 
 def test_all_frames_of_a_small_video(tmp_path):
@@ -101,7 +101,7 @@ def test_4k_is_made_smaller_where_asked_and_says_so(tmp_path):
 
 
 def test_no_more_frames_than_fit_in_memory(tmp_path, monkeypatch):
-    monkeypatch.setattr("vcorr.video.reader.MEMORY", 5 * 32 * 32 * 3)
+    monkeypatch.setattr("vcorr.data.video.video_reader.MEMORY", 5 * 32 * 32 * 3)
     path = videos.write(tmp_path / "a.mp4", videos.numbered(9, 32, 32))
     assert len(read_video(path).frames) == 5
     assert len(read_video(path, max_frames=7).frames) == 7

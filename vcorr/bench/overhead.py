@@ -14,18 +14,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vcorr.bench.build import Pass, build_model, empty_clip, one_pass
+from vcorr.bench.random_models import Pass, build_model, empty_clip, one_pass
+from vcorr.capture.captures import Capture
 from vcorr.capture.recorder import Recorder
-from vcorr.capture.records import Capture
-from vcorr.datasets.queries import query_grid
+from vcorr.contract.errors import UsageError, VcorrError
+from vcorr.data.query_grids import query_grid
 from vcorr.diffusion import DiffusersVideoModel
-from vcorr.errors import UsageError, VcorrError
-from vcorr.functional.queries import QueryPoints
-from vcorr.registry import Registry
-from vcorr.spec import RunSpec, chosen_layers
-from vcorr.stages.hardware import Hardware, chosen_hardware
-from vcorr.stages.memory import device_peak, forget_peak
-from vcorr.stages.parts import Part, model_part, probe_parts
+from vcorr.functional.query_points import QueryPoints
+from vcorr.plugins.registry import Registry
+from vcorr.runner.hardware import Hardware, chosen_hardware
+from vcorr.runner.parts import Part, model_part, probe_parts
+from vcorr.runner.peak_memory import device_peak, forget_peak
+from vcorr.runner.spec import RunSpec, chosen_layers
 
 NOISE = 0.5
 """Told to the recorder; no probe's cost depends on it."""

@@ -10,13 +10,13 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from vcorr.capture.records import Capture as Capture
-from vcorr.capture.records import TextPlace as TextPlace
-from vcorr.capture.records import TokenLayout as TokenLayout
+from vcorr.capture.captures import Capture as Capture
+from vcorr.capture.captures import TextPlace as TextPlace
+from vcorr.capture.captures import TokenLayout as TokenLayout
 
 if TYPE_CHECKING:
-    from vcorr.capture.intercept import EditableCall as EditableCall
-    from vcorr.capture.intercept import intercept as intercept
+    from vcorr.capture.interceptors import EditableCall as EditableCall
+    from vcorr.capture.interceptors import intercept as intercept
     from vcorr.capture.passes import Pass as Pass
     from vcorr.capture.passes import PassListener as PassListener
     from vcorr.capture.passes import PassWatch as PassWatch
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
 
 _HOME = {
     "AttentionCall": "tap",
-    "EditableCall": "intercept",
+    "EditableCall": "interceptors",
     "Pass": "passes",
     "PassListener": "passes",
     "PassWatch": "passes",
     "Recorder": "recorder",
-    "intercept": "intercept",
+    "intercept": "interceptors",
 }
 
 __all__ = sorted(["Capture", "TextPlace", "TokenLayout", *_HOME])  # noqa: PLE0605

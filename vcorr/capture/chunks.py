@@ -10,8 +10,8 @@ from collections.abc import Collection
 import torch
 from torch import Tensor
 
-from vcorr.capture.records import Capture
-from vcorr.errors import CaptureError
+from vcorr.capture.captures import Capture
+from vcorr.contract.errors import CaptureError
 
 _FRAME_AXIS = {"q": 1, "k": 1, "v": 1, "out": 1, "q_unrotated": 1, "k_unrotated": 1, "hidden": 0}
 """The axis of the frames in each tensor that holds them."""

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from torch import Tensor
 
 from vcorr.capture.tap import AttentionCall
-from vcorr.errors import CaptureError
+from vcorr.contract.errors import CaptureError
 
 MASKED = -1e3
 """A mask that is added to the logits hides what it lowers by this or more."""

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from vcorr.errors import CaptureError, UsageError
+from vcorr.contract.errors import CaptureError, UsageError
 
 _SHOWN = 6
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 
-from vcorr.errors import UsageError
-from vcorr.records import Site
+from vcorr.contract.errors import UsageError
+from vcorr.contract.records import Site
 
 CALL_PARTS = frozenset({"q", "k", "v", "out"})
 """The tensors of an attention call."""

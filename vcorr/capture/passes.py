@@ -18,10 +18,10 @@ from typing import Any, Literal
 
 from torch import nn
 
+from vcorr.capture.batch_rows import CONDITIONAL, branches_of_call
+from vcorr.capture.captures import TokenLayout
 from vcorr.capture.labels import BATCHED, PREDICTED, pass_labels
 from vcorr.capture.modules import denoisers_of, find, run_eagerly
-from vcorr.capture.records import TokenLayout
-from vcorr.capture.rows import CONDITIONAL, branches_of_call
 from vcorr.capture.tap import AttentionCall, batch_of, recomputing
 
 ToldBy = Literal["label", "order", "batch"]

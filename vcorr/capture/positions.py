@@ -17,13 +17,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from vcorr.capture.batch_rows import CONDITIONAL, branches_of_call
+from vcorr.capture.captures import TokenLayout
 from vcorr.capture.modules import find_all, run_eagerly
-from vcorr.capture.records import TokenLayout
-from vcorr.capture.rows import CONDITIONAL, branches_of_call
 from vcorr.capture.tap import AttentionCall, rehearsal, rehearsing
-from vcorr.errors import CaptureError
-from vcorr.geometry import TokenGrid
-from vcorr.records import Axes, Site
+from vcorr.contract.errors import CaptureError
+from vcorr.contract.geometry import TokenGrid
+from vcorr.contract.records import Axes, Site
 
 _TOKEN_AXIS: Mapping[Axes, int] = {"bhnd": 2, "bnhd": 1, "bnc": 1}
 

@@ -16,23 +16,32 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
-from vcorr.capture.latents import check_latents
+from vcorr.capture.block_outputs import watch_outputs
+from vcorr.capture.captures import TokenLayout
+from vcorr.capture.latent_sizes import check_latents
 from vcorr.capture.modules import denoisers_of, shorten
 from vcorr.capture.needs import POSITIONS, UNROTATED, check_sites
-from vcorr.capture.outputs import watch_outputs
 from vcorr.capture.passes import Pass, PassListener, PassWatch, arrived
 from vcorr.capture.positions import watch_positions
-from vcorr.capture.reader import Asked, StepReader, Watched
-from vcorr.capture.reading import Answer, probe_needs, to_records
-from vcorr.capture.records import TokenLayout
+from vcorr.capture.predictions import Answer, probe_needs, to_records
 from vcorr.capture.split import check_layout
+from vcorr.capture.step_reader import Asked, StepReader, Watched
 from vcorr.capture.tap import AttentionCall, Tap, observing
-from vcorr.errors import CaptureError, PluginError, UsageError
-from vcorr.functional.queries import QueryPoints
-from vcorr.geometry import TokenGrid
-from vcorr.probe_protocols import Probe
-from vcorr.records import NO_SITE, Attention, Prediction, Queries, Readout, Reconstruction, RowsPrediction, Site
-from vcorr.variants import DEFAULT_VARIANT, NamedVariant
+from vcorr.contract.errors import CaptureError, PluginError, UsageError
+from vcorr.contract.geometry import TokenGrid
+from vcorr.contract.probe_protocols import Probe
+from vcorr.contract.records import (
+    NO_SITE,
+    Attention,
+    Prediction,
+    Queries,
+    Readout,
+    Reconstruction,
+    RowsPrediction,
+    Site,
+)
+from vcorr.contract.variants import DEFAULT_VARIANT, NamedVariant
+from vcorr.functional.query_points import QueryPoints
 
 DIRECT = "direct"
 """The probe named in answers that a model gave itself, without attention."""

@@ -18,14 +18,14 @@ from typing import Any
 
 from torch import Tensor
 
+from vcorr.capture.batch_rows import CONDITIONAL, channels_on_grid, conditional_rows, heads_on_grid, tokens_of_a_row
+from vcorr.capture.captures import Capture, TokenLayout, overwritten, version_of
 from vcorr.capture.mask import TextMask, text_mask
 from vcorr.capture.needs import POSITIONS, UNROTATED
-from vcorr.capture.records import Capture, TokenLayout, overwritten, version_of
-from vcorr.capture.rows import CONDITIONAL, channels_on_grid, conditional_rows, heads_on_grid, tokens_of_a_row
 from vcorr.capture.tap import AttentionCall
-from vcorr.errors import CaptureError, PluginError
-from vcorr.geometry import TokenGrid
-from vcorr.records import Axes, Factorised, Site
+from vcorr.contract.errors import CaptureError, PluginError
+from vcorr.contract.geometry import TokenGrid
+from vcorr.contract.records import Axes, Factorised, Site
 
 __all__ = ["CONDITIONAL", "Split", "check_layout", "conditional_rows", "hidden_capture", "split_call"]
 

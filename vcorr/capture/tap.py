@@ -34,7 +34,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from vcorr.capture.modules import Shared, find, find_all, run_eagerly, shorten
-from vcorr.errors import CaptureError
+from vcorr.contract.errors import CaptureError
 
 _ARGUMENTS = ("query", "key", "value", "attn_mask", "dropout_p", "is_causal")
 _SILENT_HINT = (

@@ -10,8 +10,16 @@ from typing import NoReturn
 
 import click
 
-from vcorr.cli import bench, board, compare, dataset, doctor, listing, plugin, run, score
-from vcorr.errors import EXIT_INTERRUPTED, VcorrError
+from vcorr.cli.commands import bench_command as bench
+from vcorr.cli.commands import board_command as board
+from vcorr.cli.commands import compare_command as compare
+from vcorr.cli.commands import dataset_command as dataset
+from vcorr.cli.commands import doctor_command as doctor
+from vcorr.cli.commands import list_command as listing
+from vcorr.cli.commands import plugin_command as plugin
+from vcorr.cli.commands import run_command as run
+from vcorr.cli.commands import score_command as score
+from vcorr.contract.errors import EXIT_INTERRUPTED, VcorrError
 
 DEBUG_FLAG = "--debug"
 

@@ -8,11 +8,11 @@ imports neither torch nor diffusers, so that models can be listed, and missing w
 from __future__ import annotations
 
 from vcorr.diffusion.adapter import DiffusersVideoModel
-from vcorr.diffusion.entry import packaged_model
 from vcorr.diffusion.images import starting_image
-from vcorr.diffusion.layout import Compression, Sizes, attention_sites
 from vcorr.diffusion.options import VideoConfig
-from vcorr.diffusion.text import PromptEncoding
+from vcorr.diffusion.packaged import packaged_model
+from vcorr.diffusion.prompts import PromptEncoding
+from vcorr.diffusion.token_layout import Compression, Sizes, attention_sites
 from vcorr.diffusion.weights import (
     WeightsSource,
     check_pipeline_folder,

@@ -12,27 +12,27 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from vcorr.bases import VideoModelBase
-from vcorr.cards import load_card
-from vcorr.diffusion.checks import check_network, check_size, frames_to_read
+from vcorr.contract.bases import VideoModelBase
+from vcorr.contract.cards import load_card
+from vcorr.contract.errors import PluginError, UsageError
+from vcorr.contract.geometry import TokenGrid
+from vcorr.contract.modes import Invert, mode_of
+from vcorr.contract.records import Attention, Clip, Mode, ModelCard, RunSettings, Site, Unrotated
+from vcorr.contract.rotary import Rotary
 from vcorr.diffusion.configs import VIDEO, Configs, folder_configs, packaged_configs, pipeline_configs
 from vcorr.diffusion.images import starting_image
-from vcorr.diffusion.layout import Compression, Sizes, attention_sites
 from vcorr.diffusion.options import VideoConfig
-from vcorr.diffusion.text import PromptEncoding
+from vcorr.diffusion.prompts import PromptEncoding
+from vcorr.diffusion.size_checks import check_network, check_size, frames_to_read
+from vcorr.diffusion.token_layout import Compression, Sizes, attention_sites
 from vcorr.diffusion.weights import WeightsSource, locate_weights
-from vcorr.errors import PluginError, UsageError
-from vcorr.geometry import TokenGrid
-from vcorr.modes import Invert, mode_of
-from vcorr.records import Attention, Clip, Mode, ModelCard, RunSettings, Site, Unrotated
-from vcorr.rotary import Rotary
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+    from vcorr.capture.captures import TextPlace, TokenLayout
     from vcorr.capture.recorder import Recorder
-    from vcorr.capture.records import TextPlace, TokenLayout
     from vcorr.diffusion.borrowed import FirstPass, Passes
     from vcorr.diffusion.schedule import NoiseSchedule
 
@@ -40,7 +40,7 @@ C = TypeVar("C", bound="VideoConfig")
 
 
 class DiffusersVideoModel(VideoModelBase, Generic[C]):
-    """A diffusers video pipeline as a `vcorr.protocols.VideoModel`.
+    """A diffusers video pipeline as a `vcorr.contract.protocols.VideoModel`.
 
     In renoise mode it makes one conditional forward pass a step, with arguments borrowed from the pipeline; in generate
     mode it calls the pipeline itself, which samples with its own scheduler, loop and guidance, and reads the chosen
@@ -566,7 +566,7 @@ class DiffusersVideoModel(VideoModelBase, Generic[C]):
 
     def layout(self) -> TokenLayout:
         """Where text and guidance branches are in a call of attention."""
-        from vcorr.capture.records import TokenLayout
+        from vcorr.capture.captures import TokenLayout
 
         return TokenLayout(self.text, self.branches, self.text_tokens, per_sample=self.per_sample, passes=self.passes)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from vcorr.errors import PluginError
+from vcorr.contract.errors import PluginError
 
 OWN = "bcfhw"
 """The order of latents outside denoisers: batch, channels, frames, rows, columns."""

@@ -19,10 +19,10 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from vcorr.capture.captures import TokenLayout
 from vcorr.capture.passes import Pass, PassListener, PassWatch, arrived
-from vcorr.capture.records import TokenLayout
+from vcorr.contract.errors import PluginError, UsageError
 from vcorr.diffusion.schedule import NoiseSchedule
-from vcorr.errors import PluginError, UsageError
 
 
 @dataclass(frozen=True)

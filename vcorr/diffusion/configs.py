@@ -16,7 +16,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
-from vcorr.errors import PluginError, did_you_mean
+from vcorr.contract.errors import PluginError, did_you_mean
 
 Size = Literal["released", "small"]
 Configs = Mapping[str, Mapping[str, Any]]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from vcorr.errors import UsageError
-from vcorr.geometry import TokenGrid
-from vcorr.records import Clip
+from vcorr.contract.errors import UsageError
+from vcorr.contract.geometry import TokenGrid
+from vcorr.contract.records import Clip
 
 
 def starting_image(clip: Clip, grid: TokenGrid, title: str) -> Any:

@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from vcorr.entries import resolve
-from vcorr.errors import MissingError, UsageError, did_you_mean, unknown_name
+from vcorr.contract.entries import resolve
+from vcorr.contract.errors import MissingError, UsageError, did_you_mean, unknown_name
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 

@@ -11,8 +11,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
+from vcorr.contract.errors import MissingError, UsageError
 from vcorr.diffusion.configs import Size
-from vcorr.errors import MissingError, UsageError
 from vcorr.store.fingerprint import hash_file
 
 PromptUse = Literal["caption", "empty"]

@@ -14,9 +14,9 @@ import torch
 from diffusers import SchedulerMixin
 from torch import nn
 
+from vcorr.contract.errors import PluginError, did_you_mean
 from vcorr.diffusion.configs import PIPELINE, Configs
 from vcorr.diffusion.loading import cast_pipeline, pipeline_type, seeded
-from vcorr.errors import PluginError, did_you_mean
 
 
 def random_pipeline(build: Callable[[int], Any], seed: int, device: str, dtype: torch.dtype, denoiser: str = "") -> Any:

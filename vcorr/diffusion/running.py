@@ -17,20 +17,20 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vcorr.diffusion.checks import size_in_words
-from vcorr.diffusion.invert import check_sampler, sample_down, sampler_steps, walk_back
+from vcorr.contract.errors import UsageError
+from vcorr.contract.geometry import TokenGrid
+from vcorr.contract.modes import Invert, mode_of
+from vcorr.contract.records import Clip, Mode, Reconstruction, RunSettings, Site
+from vcorr.diffusion.inversion import check_sampler, sample_down, sampler_steps, walk_back
 from vcorr.diffusion.latents import clip_noise
 from vcorr.diffusion.loading import seeded
 from vcorr.diffusion.sampling import SamplingWatch, frames_of
-from vcorr.errors import UsageError
-from vcorr.geometry import TokenGrid
+from vcorr.diffusion.size_checks import size_in_words
 from vcorr.metrics.pixels import psnr
-from vcorr.modes import Invert, mode_of
-from vcorr.records import Clip, Mode, Reconstruction, RunSettings, Site
 
 if TYPE_CHECKING:
+    from vcorr.capture.captures import TokenLayout
     from vcorr.capture.recorder import Recorder
-    from vcorr.capture.records import TokenLayout
     from vcorr.diffusion.borrowed import Passes
     from vcorr.diffusion.schedule import NoiseSchedule
 
@@ -175,6 +175,6 @@ def _checked(model: _Model, clip: Clip) -> tuple[TokenGrid, NDArray[np.uint8]]:
     if clip.video.shape[:3] != expected:
         raise UsageError(
             f"Clip {clip.id} is {size_in_words(clip.video.shape)}; the model reads {size_in_words(expected)}.",
-            hint="vcorr.stages.fit.fit_clip(clip, model.grid(clip, None)) brings it to that size.",
+            hint="vcorr.runner.clip_fit.fit_clip(clip, model.grid(clip, None)) brings it to that size.",
         )
     return grid, clip.video

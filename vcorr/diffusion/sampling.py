@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vcorr.capture.passes import Pass, PassListener
-from vcorr.errors import PluginError, UsageError
-from vcorr.geometry import TokenGrid
+from vcorr.contract.errors import PluginError, UsageError
+from vcorr.contract.geometry import TokenGrid
 
 if TYPE_CHECKING:
     from vcorr.capture.recorder import Recorder

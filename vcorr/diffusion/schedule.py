@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vcorr.errors import PluginError, UsageError
+from vcorr.contract.errors import PluginError, UsageError
 
 
 @dataclass(frozen=True)

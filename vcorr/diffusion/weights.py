@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from vcorr.errors import MissingError, PluginError, UsageError
-from vcorr.records import RANDOM, ModelCard, is_random
+from vcorr.contract.errors import MissingError, PluginError, UsageError
+from vcorr.contract.records import RANDOM, ModelCard, is_random
 from vcorr.store.fingerprint import hash_files
 
 HUB = "hub"

@@ -5,12 +5,12 @@ tokens of a frame, d width of a head, N query points, T video frames. Positions 
 "corrected", "difftrack", or `Switches` that flip single differences between the two.
 """
 
+from vcorr.contract.variants import CORRECTED, DIFFTRACK, DIFFTRACK_TAPVID, Switches, Variant
 from vcorr.functional.api import latent_to_frames, match, match_features
 from vcorr.functional.attention import AttentionRows, attention_rows
-from vcorr.functional.guidance import cross_frame_attention
-from vcorr.functional.queries import QueryPoints
+from vcorr.functional.cross_frame import cross_frame_attention
+from vcorr.functional.query_points import QueryPoints
 from vcorr.functional.scores import attention_score, confidence_score, harmonic_mean, matching_accuracy, tapvid
-from vcorr.variants import CORRECTED, DIFFTRACK, DIFFTRACK_TAPVID, Switches, Variant
 
 __all__ = [
     "CORRECTED",

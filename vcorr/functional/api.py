@@ -7,14 +7,14 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from vcorr.errors import UsageError
+from vcorr.contract.errors import UsageError
+from vcorr.contract.geometry import TokenGrid
+from vcorr.contract.variants import Variant, switches_of
 from vcorr.functional.arguments import check_floats, host_numbers
 from vcorr.functional.matching import Heads, match_feature_tokens, match_tokens
-from vcorr.functional.queries import QueryPoints, as_points, locate_queries, query_points, upload
-from vcorr.geometry import TokenGrid
-from vcorr.metrics.frames import query_frames
+from vcorr.functional.query_points import QueryPoints, as_points, locate_queries, query_points, upload
+from vcorr.metrics.query_frames import query_frames
 from vcorr.metrics.timemap import check_latent_tracks, frame_map
-from vcorr.variants import Variant, switches_of
 
 
 @torch.no_grad()

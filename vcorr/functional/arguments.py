@@ -9,7 +9,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from vcorr.errors import UsageError
+from vcorr.contract.errors import UsageError
 
 FLOATS = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 """What a model computes in."""

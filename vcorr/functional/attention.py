@@ -9,12 +9,12 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from vcorr.errors import UsageError
+from vcorr.contract.errors import UsageError
+from vcorr.contract.geometry import TokenGrid
+from vcorr.contract.variants import Variant, switches_of
 from vcorr.functional.arguments import check_floats, described
 from vcorr.functional.blocks import blocks, check_tokens, plain_precision
-from vcorr.functional.queries import QueryPoints, QueryTokens, query_points
-from vcorr.geometry import TokenGrid
-from vcorr.variants import Variant, switches_of
+from vcorr.functional.query_points import QueryPoints, QueryTokens, query_points
 
 
 class AttentionRows(NamedTuple):
@@ -81,7 +81,7 @@ def locate_rows(
     query_frame: int = 0,
     variant: Variant = "corrected",
 ) -> QueryTokens:
-    """The tokens whose attention rows are read; like `vcorr.functional.queries.locate_queries`, once for all sites.
+    """The tokens whose attention rows are read; like `query_points.locate_queries`, once for all sites.
 
     Raises:
         UsageError: queries that are not (N, 2) positions inside the frame.

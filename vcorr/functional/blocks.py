@@ -9,9 +9,9 @@ from itertools import product
 import torch
 from torch import Tensor
 
-from vcorr.errors import UsageError
+from vcorr.contract.errors import UsageError
+from vcorr.contract.geometry import TokenGrid, check_grid
 from vcorr.functional.arguments import check_floats
-from vcorr.geometry import TokenGrid, check_grid
 
 BLOCK = 1 << 24
 """Elements of one intermediate matrix: 64 MiB of float32, of which at most four are alive at once."""

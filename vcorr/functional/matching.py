@@ -2,7 +2,7 @@
 
 Nothing here waits for the device or branches on a tensor's values. Intermediate matrices are built block by block, so
 that the extra memory stays under 300 MB whatever the number of heads and tokens. All arithmetic is float32, except in
-the published code's variant (`vcorr.functional.difftrack`).
+the published code's variant (`vcorr.functional.published_code`).
 
 Axes: A heads that take part, U distinct query tokens, P = h*w tokens of a frame, d width of a head. "Frame 1" is the
 latent that the query tokens are in, whichever that is.
@@ -19,13 +19,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vcorr.errors import UsageError
+from vcorr.contract.errors import UsageError
+from vcorr.contract.geometry import TokenGrid, check_grid, is_positive
+from vcorr.contract.variants import Switches, Variant, switches_of
 from vcorr.functional.arguments import check_floats
 from vcorr.functional.blocks import MEAN, Piece, blocks, check_tokens, plain_precision, row_slices
-from vcorr.functional.difftrack import FieldLanding, RoundedCosts, sampled_field
-from vcorr.functional.queries import QueryTokens, upload
-from vcorr.geometry import TokenGrid, check_grid, is_positive
-from vcorr.variants import Switches, Variant, switches_of
+from vcorr.functional.published_code import FieldLanding, RoundedCosts, sampled_field
+from vcorr.functional.query_points import QueryTokens, upload
 
 Heads = Literal["mean", "each"] | int | Sequence[int]
 
@@ -34,7 +34,7 @@ Heads = Literal["mean", "each"] | int | Sequence[int]
 class Reading:
     """One way to read positions off q and k.
 
-    points: the queries, located for this variant (`vcorr.functional.queries.locate_queries`). scale: of the dot
+    points: the queries, located for this variant (`vcorr.functional.query_points.locate_queries`). scale: of the dot
     products; None for the variant's own.
     """
 

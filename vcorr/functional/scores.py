@@ -9,15 +9,15 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from vcorr.errors import UsageError
+from vcorr.contract.errors import UsageError
+from vcorr.contract.geometry import TokenGrid
+from vcorr.contract.variants import Variant, switches_of
 from vcorr.functional.arguments import host_mask, host_numbers
 from vcorr.functional.attention import AttentionRows
-from vcorr.geometry import TokenGrid
-from vcorr.metrics import attention as scores
+from vcorr.metrics import attention_scores as scores
 from vcorr.metrics.accuracy import accuracy
 from vcorr.metrics.tapvid import QueryMode
 from vcorr.metrics.tapvid import tapvid as tapvid_of_arrays
-from vcorr.variants import Variant, switches_of
 
 
 def matching_accuracy(

@@ -1,11 +1,6 @@
 """Scores of predicted tracks against reference tracks, and the floor and ceiling beside each of them. numpy only."""
 
-from vcorr.metrics.accuracy import accuracy
-from vcorr.metrics.bounds import ceiling_tracks, token_oracle, zero_motion
-from vcorr.metrics.builtin import MatchingAccuracy, Pck, PckConfig
-from vcorr.metrics.pairs import Pairs, PairsMemo, Share, scored_pairs
-from vcorr.metrics.timemap import FrameMap, frame_map, to_frames
-from vcorr.variants import (
+from vcorr.contract.variants import (
     CORRECTED,
     DIFFTRACK,
     DIFFTRACK_TAPVID,
@@ -14,6 +9,11 @@ from vcorr.variants import (
     Variant,
     switches_of,
 )
+from vcorr.metrics.accuracy import accuracy
+from vcorr.metrics.bounds import ceiling_tracks, token_oracle, zero_motion
+from vcorr.metrics.builtin_metrics import MatchingAccuracy, Pck, PckConfig
+from vcorr.metrics.pairs import Pairs, PairsMemo, Share, scored_pairs
+from vcorr.metrics.timemap import FrameMap, frame_map, to_frames
 
 __all__ = [
     "CORRECTED",

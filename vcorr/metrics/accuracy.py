@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from vcorr.errors import UsageError
-from vcorr.geometry import TokenGrid, check_grid, is_positive
+from vcorr.contract.errors import UsageError
+from vcorr.contract.geometry import TokenGrid, check_grid, is_positive
+from vcorr.contract.variants import Variant
 from vcorr.metrics.pairs import Floats, Pairs, Share, check_reference
-from vcorr.variants import Variant
 
 HALF_A_STRIDE = 0.5
 

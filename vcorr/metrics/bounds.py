@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from vcorr.errors import UsageError, unknown_name
-from vcorr.geometry import TokenGrid
-from vcorr.metrics.difftrack import field_samples
-from vcorr.metrics.frames import query_frames
+from vcorr.contract.errors import UsageError, unknown_name
+from vcorr.contract.geometry import TokenGrid
+from vcorr.contract.records import Readout
+from vcorr.contract.variants import Variant, switches_of
+from vcorr.metrics.published_field import field_samples
+from vcorr.metrics.query_frames import query_frames
 from vcorr.metrics.timemap import to_frames
-from vcorr.records import Readout
-from vcorr.variants import Variant, switches_of
 
 READOUTS = ("token", "free")
 

@@ -14,11 +14,11 @@ from typing import Any, Generic, NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from vcorr.errors import UsageError
-from vcorr.geometry import TokenGrid
-from vcorr.metrics.frames import query_frames
-from vcorr.records import Tracks
-from vcorr.variants import Variant, switches_of
+from vcorr.contract.errors import UsageError
+from vcorr.contract.geometry import TokenGrid
+from vcorr.contract.records import Tracks
+from vcorr.contract.variants import Variant, switches_of
+from vcorr.metrics.query_frames import query_frames
 
 Floats = NDArray[np.floating[Any]]
 _T = TypeVar("_T")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from vcorr.errors import UsageError
+from vcorr.contract.errors import UsageError
 
 EQUAL_DB = 100.0
 """What equal videos have, whose ratio is infinite; rounding to whole pixel values reaches about 59."""

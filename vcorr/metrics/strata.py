@@ -15,13 +15,13 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from vcorr.bases import MetricBase
-from vcorr.errors import UsageError
-from vcorr.geometry import TokenGrid
+from vcorr.contract.bases import MetricBase
+from vcorr.contract.errors import UsageError
+from vcorr.contract.geometry import TokenGrid
+from vcorr.contract.records import Score, Tracks
+from vcorr.contract.variants import Switches, Variant, switches_of
 from vcorr.metrics.accuracy import HALF_A_STRIDE
 from vcorr.metrics.pairs import Floats, Pairs, ReferenceMemo
-from vcorr.records import Score, Tracks
-from vcorr.variants import Switches, Variant, switches_of
 
 METRIC = "matching_accuracy"
 NOWHERE = -1

@@ -7,7 +7,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from vcorr.errors import UsageError, unknown_name
+from vcorr.contract.errors import UsageError, unknown_name
 
 Floats = NDArray[np.floating[Any]]
 Bools = NDArray[np.bool_]

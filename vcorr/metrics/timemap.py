@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from vcorr.errors import UsageError
-from vcorr.geometry import TokenGrid, check_grid
-from vcorr.metrics.difftrack import stretched_positions
-from vcorr.metrics.frames import query_frames
-from vcorr.variants import Variant, switches_of
+from vcorr.contract.errors import UsageError
+from vcorr.contract.geometry import TokenGrid, check_grid
+from vcorr.contract.variants import Variant, switches_of
+from vcorr.metrics.published_field import stretched_positions
+from vcorr.metrics.query_frames import query_frames
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from vcorr.errors import UsageError
-from vcorr.records import HEAD_MEAN, Site
+from vcorr.contract.errors import UsageError
+from vcorr.contract.records import HEAD_MEAN, Site
 
 HeadChoice = Literal["mean", "each"] | tuple[int, ...]
 """As `vcorr.functional.match` takes heads: their mean, each of them, or the mean of these."""

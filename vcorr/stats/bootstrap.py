@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from vcorr.errors import UsageError
+from vcorr.contract.errors import UsageError
 
 Floats = NDArray[np.float64]
 

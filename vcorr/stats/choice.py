@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from vcorr.errors import UsageError
+from vcorr.contract.errors import UsageError
 from vcorr.stats.bootstrap import Floats, Interval, bootstrap_mean, bootstrap_skill, clip_means, skill
 
 

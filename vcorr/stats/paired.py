@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from vcorr.errors import UsageError
-from vcorr.records import HEAD_MEAN, NO_SITE
+from vcorr.contract.errors import UsageError
+from vcorr.contract.records import HEAD_MEAN, NO_SITE
 from vcorr.stats.bootstrap import Bounded, Floats, Interval, paired_difference, paired_skill_difference, skill
 from vcorr.stats.choice import choose_and_report, halves
 from vcorr.stats.summary import MIN_CLIPS_FOR_HALVES, Series, heads_of

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from vcorr.errors import UsageError
+from vcorr.contract.errors import UsageError
 from vcorr.stats.bootstrap import Floats, check_options, clip_means, resample_counts, skill, weighted_means
 from vcorr.stats.choice import halves
 

@@ -17,10 +17,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from vcorr.records import HEAD_MEAN
+from vcorr.contract.records import HEAD_MEAN
+from vcorr.contract.variants import DEFAULT_VARIANT, NamedVariant
 from vcorr.stats.bootstrap import SKILL_MIN_RANGE, Floats, bootstrap_mean, bootstrap_skill, skill
 from vcorr.stats.choice import Choice, choose_and_report
-from vcorr.variants import DEFAULT_VARIANT, NamedVariant
 
 PRIMARY_METRIC = "matching_accuracy"
 STRATUM_MARK = "@"

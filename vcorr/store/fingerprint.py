@@ -13,7 +13,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from vcorr.errors import VcorrError
+from vcorr.contract.errors import VcorrError
 
 LENGTH = 12
 """Characters of a fingerprint in a run id."""

@@ -21,7 +21,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from vcorr.errors import StoreError
+from vcorr.contract.errors import StoreError
 
 LOCK = ".lock"
 """Name of the file inside the folder."""

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import pyarrow as pa
 
-from vcorr.errors import StoreError
+from vcorr.contract.errors import StoreError
 from vcorr.store import shards
 from vcorr.store.fingerprint import LENGTH
 from vcorr.store.lock import locked

@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 import pyarrow as pa
 
-from vcorr.errors import StoreError
+from vcorr.contract.errors import StoreError
 from vcorr.store import schema as schemas
 from vcorr.store.columns import to_table
 from vcorr.store.upgrades import upgraded

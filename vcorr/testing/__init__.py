@@ -8,14 +8,14 @@ Every ``check_*`` takes an entry, a class or an object, runs a list of named che
         assert_passed(check_metric(MyMetric()))
 """
 
-from vcorr.testing.data import check_dataset, check_tracker, random_clip
-from vcorr.testing.entry import check_entry
+from vcorr.testing.dataset_checks import check_dataset, check_tracker, random_clip
+from vcorr.testing.entry_checks import check_entry
 from vcorr.testing.impulse import find_impulse, make_local
-from vcorr.testing.metric import check_metric
-from vcorr.testing.model import check_model
-from vcorr.testing.passes import check_passes
-from vcorr.testing.probe import check_probe
-from vcorr.testing.reading import check_reading
+from vcorr.testing.metric_checks import check_metric
+from vcorr.testing.model_checks import check_model
+from vcorr.testing.pass_checks import check_passes
+from vcorr.testing.probe_checks import check_probe
+from vcorr.testing.reading_checks import check_reading
 from vcorr.testing.report import Check, Report, assert_passed
 
 __all__ = [

@@ -14,10 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from vcorr.capture.recorder import Recorder
-from vcorr.errors import UsageError
-from vcorr.functional.queries import QueryPoints
-from vcorr.geometry import TokenGrid
-from vcorr.records import Clip, RunSettings, Site
+from vcorr.contract.errors import UsageError
+from vcorr.contract.geometry import TokenGrid
+from vcorr.contract.records import Clip, RunSettings, Site
+from vcorr.functional.query_points import QueryPoints
 
 _CONVOLUTIONS = (nn.Conv2d, nn.Conv3d)
 

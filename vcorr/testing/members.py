@@ -6,8 +6,8 @@ import difflib
 import inspect
 from collections.abc import Iterator
 
-from vcorr.bases import DatasetBase, MetricBase, ProbeBase, TrackerBase, VideoModelBase
-from vcorr.protocols import Dataset, Metric, Page, Probe, RowMetric, Tracker, VideoModel
+from vcorr.contract.bases import DatasetBase, MetricBase, ProbeBase, TrackerBase, VideoModelBase
+from vcorr.contract.protocols import Dataset, Metric, Page, Probe, RowMetric, Tracker, VideoModel
 
 PROTOCOLS: dict[str, tuple[type, ...]] = {
     "model": (VideoModel,),

@@ -7,8 +7,8 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from vcorr.entries import Entry
-from vcorr.errors import unknown_name
+from vcorr.contract.entries import Entry
+from vcorr.contract.errors import unknown_name
 
 CheckFunction = Callable[[], str | None]
 """Raises when the check fails; may return a remark."""

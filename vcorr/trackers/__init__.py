@@ -5,8 +5,8 @@ A dataset's own tracks carry the tracker name `EXACT`: it is no algorithm, and a
 
 from __future__ import annotations
 
-from vcorr.entries import TrackerEntry
-from vcorr.trackers.config import DIS_VERSION, LK_VERSION
+from vcorr.contract.entries import TrackerEntry
+from vcorr.trackers.tracker_options import DIS_VERSION, LK_VERSION
 
 EXACT = "exact"
 """Tracker name on tracks that are known by construction."""
@@ -18,7 +18,7 @@ ENTRIES: tuple[TrackerEntry, ...] = (
         name="dis",
         summary="DIS optical flow chained from frame to frame, visible while flow and way back agree.",
         factory="vcorr.trackers.dis:Dis",
-        config="vcorr.trackers.config:DisConfig",
+        config="vcorr.trackers.tracker_options:DisConfig",
         version=DIS_VERSION,
         licence=_LICENCE,
     ),
@@ -26,7 +26,7 @@ ENTRIES: tuple[TrackerEntry, ...] = (
         name="lk",
         summary="Pyramidal Lucas-Kanade on the points alone, visible while a step and its way back agree.",
         factory="vcorr.trackers.lk:Lk",
-        config="vcorr.trackers.config:LkConfig",
+        config="vcorr.trackers.tracker_options:LkConfig",
         version=LK_VERSION,
         licence=_LICENCE,
     ),

@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from vcorr.records import Queries
+from vcorr.contract.records import Queries
 
 Follow: TypeAlias = Callable[
     [NDArray[np.intp], NDArray[np.float32]], tuple[NDArray[np.floating[Any]], NDArray[np.bool_]]

@@ -20,8 +20,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from vcorr.errors import UsageError
-from vcorr.records import Queries, Tracks
+from vcorr.contract.errors import UsageError
+from vcorr.contract.records import Queries, Tracks
 from vcorr.trackers.both_ways import both_ways
 
 Floats: TypeAlias = NDArray[np.float32]
@@ -35,7 +35,7 @@ THRESHOLD_SIDE = 256
 
 
 class ChainOptions(Protocol):
-    """The options every chained tracker has (`vcorr.trackers.config` says what they mean)."""
+    """The options every chained tracker has (`vcorr.trackers.tracker_options` says what they mean)."""
 
     @property
     def threshold(self) -> float:

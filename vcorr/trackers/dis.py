@@ -9,16 +9,16 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from vcorr.bases import TrackerBase
-from vcorr.errors import UsageError, unknown_name
-from vcorr.records import Queries, Tracks
+from vcorr.contract.bases import TrackerBase
+from vcorr.contract.errors import UsageError, unknown_name
+from vcorr.contract.records import Queries, Tracks
 from vcorr.trackers.chain import (
     Bools,
     Floats,
     to_opencv,
     track_with,
 )
-from vcorr.trackers.config import DIS_VERSION, PRESETS, DisConfig
+from vcorr.trackers.tracker_options import DIS_VERSION, PRESETS, DisConfig
 
 POINTS_AT_ONCE = 1 << 14
 """OpenCV reads no more than 32766 positions in one call."""
@@ -28,7 +28,7 @@ FULL_RESOLUTION_BELOW = 256
 
 
 class Dis(TrackerBase):
-    """Dense flow between neighbouring frames, read at the points (`vcorr.protocols.Tracker`).
+    """Dense flow between neighbouring frames, read at the points (`vcorr.contract.protocols.Tracker`).
 
     Raises:
         UsageError: an option is out of range.

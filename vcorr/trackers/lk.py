@@ -8,9 +8,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from vcorr.bases import TrackerBase
-from vcorr.errors import UsageError
-from vcorr.records import Queries, Tracks
+from vcorr.contract.bases import TrackerBase
+from vcorr.contract.errors import UsageError
+from vcorr.contract.records import Queries, Tracks
 from vcorr.trackers.chain import (
     Bools,
     Floats,
@@ -18,13 +18,13 @@ from vcorr.trackers.chain import (
     to_opencv,
     track_with,
 )
-from vcorr.trackers.config import LK_VERSION, LkConfig
+from vcorr.trackers.tracker_options import LK_VERSION, LkConfig
 
 _STOP = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 30, 0.01)
 
 
 class Lk(TrackerBase):
-    """Window matching of every point by itself (`vcorr.protocols.Tracker`). Points without texture are lost at once.
+    """Window matching of every point by itself. Points without texture are lost at once.
 
     Raises:
         UsageError: an option is out of range.

@@ -230,7 +230,7 @@ def test_a_pipeline_with_damaged_weights_is_refused(saved, tmp_path):
 def test_missing_weights_are_reported_at_once_and_without_torch(tmp_path):
     code = (
         "import sys\n"
-        "from vcorr.errors import MissingError\n"
+        "from vcorr.contract.errors import MissingError\n"
         "from vcorr_cogvideox.plugin import vcorr_models\n"
         "model = vcorr_models()[0].create()\n"
         "assert len(model.sites()) == 30\n"

@@ -11,14 +11,14 @@ from vcorr_cogvideox.model import CogVideoX
 
 from vcorr import Clip, MissingError, RunSettings, UsageError
 from vcorr.capture.recorder import Recorder
-from vcorr.cards import load_card
+from vcorr.contract.cards import load_card
 from vcorr.diffusion import VideoConfig, locate_weights
 from vcorr.diffusion.options import place
 from vcorr.diffusion.random_weights import component_from_config
 from vcorr.functional import match
 from vcorr.testing import assert_passed, check_model, check_passes
 from vcorr.testing.report import CheckFailedError
-from vcorr.testing.rotary import Turned
+from vcorr.testing.rotary_checks import Turned
 
 ENTRIES = {entry.name: entry for entry in plugin.vcorr_models() if entry.name != "cogvideox-i2v"}
 CASES = [(name, 9) for name in ENTRIES] + [("cogvideox-1.5-5b", 17)]

@@ -5,9 +5,9 @@ import json
 import pytest
 from support.recipes import Shell, check_small_run, import_sets, planned_passes
 
-from vcorr.recipes import find_recipe, recipes
-from vcorr.registry import installed
-from vcorr.spec import read_config
+from vcorr.plugins.recipes import find_recipe, recipes
+from vcorr.plugins.registry import installed
+from vcorr.runner.spec import read_config
 
 MODELS = {
     "cogvideox-2b": ("cogvideox", "cogvideox_t2v_2b"),

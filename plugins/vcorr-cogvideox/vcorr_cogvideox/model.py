@@ -14,8 +14,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from vcorr import Clip, Rotary, Site, TokenGrid, UsageError
+from vcorr.contract.records import Unrotated
 from vcorr.diffusion import Compression, DiffusersVideoModel, PromptEncoding, Sizes, VideoConfig
-from vcorr.records import Unrotated
 
 if TYPE_CHECKING:
     import numpy as np

@@ -19,10 +19,10 @@ from vcorr_cotracker.tracker import Offline, Online
 
 from vcorr import MissingError, Queries, UsageError
 from vcorr.cli import main as program
-from vcorr.datasets import query_grid
+from vcorr.data import query_grid
 from vcorr.store.rundir import RunDirectory
 from vcorr.testing import assert_passed, check_tracker
-from vcorr.testing.data import random_clip
+from vcorr.testing.dataset_checks import random_clip
 
 STAND_IN = Path(__file__).parent / "stand_in"
 HEIGHT, WIDTH = 96, 128

@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from vcorr import Queries, Tracks, UsageError
-from vcorr.bases import TrackerBase
-from vcorr.datasets import query_grid
+from vcorr.contract.bases import TrackerBase
+from vcorr.data import query_grid
 from vcorr.trackers.chain import check_input
 from vcorr_cotracker import sources
 from vcorr_cotracker.config import OFFLINE, ONLINE, VERSION, Config, OfflineConfig, OnlineConfig
@@ -31,7 +31,7 @@ Floats: TypeAlias = NDArray[np.float32]
 
 
 class CoTracker(TrackerBase, ABC):
-    """What both trackers share (`vcorr.protocols.Tracker`). The network is loaded by the first video and kept.
+    """What both trackers share (`vcorr.contract.protocols.Tracker`). The network is loaded by the first video and kept.
 
     Raises:
         UsageError: an option is out of range.

@@ -11,7 +11,7 @@ from vcorr_diffusers import plugin
 
 from vcorr import Clip, MissingError, RunSettings, UsageError
 from vcorr.capture.recorder import Recorder
-from vcorr.cards import load_card
+from vcorr.contract.cards import load_card
 from vcorr.diffusion import VideoConfig
 from vcorr.diffusion.random_weights import component_from_config
 

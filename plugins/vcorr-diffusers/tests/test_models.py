@@ -16,8 +16,8 @@ from vcorr import Clip, RunSettings, UsageError
 from vcorr.capture.recorder import Recorder
 from vcorr.capture.tap import Tap, observing
 from vcorr.cli import main as program
-from vcorr.probes.attention import Attention
-from vcorr.probes.builtin import QueryKeyPosition
+from vcorr.probes.attention_probe import Attention
+from vcorr.probes.matching_probes import QueryKeyPosition
 from vcorr.testing import assert_passed, check_model, check_passes, find_impulse, make_local
 
 NUM_STEPS = 4

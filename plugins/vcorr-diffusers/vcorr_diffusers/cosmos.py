@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vcorr import MissingError, Site
+from vcorr.contract.records import Unrotated
 from vcorr.diffusion import Compression, DiffusersVideoModel, PromptEncoding, Sizes, VideoConfig
-from vcorr.records import Unrotated
 
 if TYPE_CHECKING:
     from torch import Tensor

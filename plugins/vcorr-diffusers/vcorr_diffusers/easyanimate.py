@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from vcorr import Clip, TokenGrid
+from vcorr.contract.records import Unrotated
 from vcorr.diffusion import Compression, DiffusersVideoModel, PromptEncoding, VideoConfig
-from vcorr.records import Unrotated
 
 
 class EasyAnimate(DiffusersVideoModel[VideoConfig]):

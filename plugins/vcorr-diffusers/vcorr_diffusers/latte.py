@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vcorr import Site
+from vcorr.contract.records import Factorised
 from vcorr.diffusion import Compression, DiffusersVideoModel, PromptEncoding, Sizes, VideoConfig
-from vcorr.records import Factorised
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -4,8 +4,8 @@ import math
 from typing import Any
 
 from vcorr import Rotary
+from vcorr.contract.records import Unrotated
 from vcorr.diffusion import Compression, DiffusersVideoModel, PromptEncoding, VideoConfig
-from vcorr.records import Unrotated
 
 _FPS, _SPAN, _THETA = 25, (20, 2048, 2048), 10_000.0
 """Of diffusers' pipeline and network: frames per second; seconds and pixels that count as 1; base of frequencies."""

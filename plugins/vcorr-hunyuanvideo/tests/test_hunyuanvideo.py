@@ -12,10 +12,10 @@ from vcorr_hunyuanvideo.model import TEXT_TOKENS, HunyuanVideoConfig
 import vcorr
 from vcorr import Clip, MissingError, RunSettings, UsageError
 from vcorr.capture.recorder import Recorder
-from vcorr.cards import load_card
+from vcorr.contract.cards import load_card
+from vcorr.contract.errors import CaptureError
 from vcorr.diffusion.random_weights import component_from_config
-from vcorr.errors import CaptureError
-from vcorr.probes.attention import Attention
+from vcorr.probes.attention_probe import Attention
 from vcorr.testing import assert_passed, check_model, check_passes, find_impulse, make_local
 
 ENTRY = plugin.vcorr_models()[0]

@@ -10,9 +10,9 @@ from vcorr_hunyuanvideo.model15 import HunyuanVideo15Config
 
 from vcorr import Clip, MissingError, RunSettings, UsageError
 from vcorr.capture.recorder import Recorder
-from vcorr.cards import load_card
+from vcorr.contract.cards import load_card
 from vcorr.diffusion.random_weights import component_from_config
-from vcorr.probes.attention import Attention
+from vcorr.probes.attention_probe import Attention
 from vcorr.testing import assert_passed, check_model, check_passes, find_impulse, make_local
 
 ENTRIES = {entry.name: entry for entry in plugin.vcorr_models() if "1.5" in entry.name}

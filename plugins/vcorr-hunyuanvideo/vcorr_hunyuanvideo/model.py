@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from vcorr import Clip, Rotary, Site, TokenGrid
+from vcorr.contract.records import Unrotated
 from vcorr.diffusion import Compression, DiffusersVideoModel, VideoConfig, attention_sites
-from vcorr.records import Unrotated
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -118,7 +118,7 @@ class HunyuanVideo(DiffusersVideoModel[HunyuanVideoConfig]):
     def _stand_in(self, prompt: str) -> dict[str, Tensor]:
         """(1, n, text_embed_dim), (1, pooled_projection_dim) and the mask (1, n), as the pipeline's call names them."""
         from vcorr.diffusion.latents import prompt_noise
-        from vcorr.diffusion.text import random_mask
+        from vcorr.diffusion.prompts import random_mask
 
         parts = {
             "prompt_embeds": prompt_noise((1, TEXT_TOKENS, self.network["text_embed_dim"]), prompt),

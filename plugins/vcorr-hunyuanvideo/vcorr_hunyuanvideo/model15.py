@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from vcorr import Clip, Rotary, TokenGrid
+from vcorr.contract.records import Unrotated
 from vcorr.diffusion import Compression, DiffusersVideoModel, VideoConfig
-from vcorr.records import Unrotated
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -89,7 +89,7 @@ class HunyuanVideo15(DiffusersVideoModel[HunyuanVideo15Config]):
     def _stand_in(self, prompt: str) -> dict[str, Tensor]:
         """(1, n, c) and the mask (1, n), of the prompt and of the words it quotes, as the pipeline names them."""
         from vcorr.diffusion.latents import prompt_noise
-        from vcorr.diffusion.text import random_mask
+        from vcorr.diffusion.prompts import random_mask
 
         sizes, quoted = self.network, " ".join(_QUOTED.findall(prompt))
         parts = {

@@ -15,13 +15,13 @@ from vcorr_opensora.v1.chunks import ChunkedCompression
 from vcorr_opensora.v1.model import OpenSora1Config, scored
 
 from vcorr import Clip, MissingError, RunSettings, UsageError
+from vcorr.capture.captures import TokenLayout
 from vcorr.capture.recorder import Recorder
-from vcorr.capture.records import TokenLayout
-from vcorr.cards import load_card
 from vcorr.cli import main as program
+from vcorr.contract.cards import load_card
 from vcorr.diffusion.random_weights import component_from_config
 from vcorr.functional import match
-from vcorr.layouts import place_by_plugin
+from vcorr.notebook.layouts import place_by_plugin
 from vcorr.testing import assert_passed, check_model, check_passes, find_impulse, make_local, random_clip
 
 SMALL = OpenSora1Config(size="small", height=32, width=48, frames=21)

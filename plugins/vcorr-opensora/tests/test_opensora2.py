@@ -14,8 +14,8 @@ from vcorr_opensora.sampling import image_condition, patchify, positions, unpatc
 
 from vcorr import Clip, RunSettings, UsageError
 from vcorr.capture.recorder import Recorder
-from vcorr.cards import load_card
 from vcorr.cli import main as program
+from vcorr.contract.cards import load_card
 from vcorr.diffusion.random_weights import component_from_config
 from vcorr.testing import assert_passed, check_model, check_passes, find_impulse, make_local, random_clip
 

@@ -192,7 +192,7 @@ def test_a_folder_of_something_else_is_refused(tmp_path):
 def test_missing_weights_are_reported_at_once_and_without_torch(entry, tmp_path):
     code = (
         "import sys\n"
-        "from vcorr.errors import MissingError\n"
+        "from vcorr.contract.errors import MissingError\n"
         "from vcorr_opensora.plugin import vcorr_models\n"
         f"model = [entry for entry in vcorr_models() if entry.name == {entry.name!r}][0].create()\n"
         "assert len(model.sites()) == 57\n"

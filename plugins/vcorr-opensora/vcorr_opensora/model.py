@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vcorr import Clip, Site, TokenGrid
+from vcorr.contract.records import Unrotated
 from vcorr.diffusion import Compression, DiffusersVideoModel, VideoConfig, WeightsSource, attention_sites
-from vcorr.records import Unrotated
 from vcorr_opensora import released
 
 if TYPE_CHECKING:

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vcorr import MissingError, UsageError
+from vcorr.contract.records import ModelCard
 from vcorr.diffusion import WeightsSource, folder_identity
-from vcorr.records import ModelCard
 from vcorr.store.fingerprint import hash_file
 
 _IDENTITY_LENGTH = 16

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from vcorr.cli import main as program
-from vcorr.datasets.folder import DatasetFolder
+from vcorr.data.dataset_folder import DatasetFolder
+from vcorr.data.video import read_lossless
 from vcorr.store.rundir import RunDirectory
-from vcorr.video import read_lossless
 
 SMALL = ("--set", "model.height=64", "--set", "model.width=64", "--set", "model.frames=9")
 

@@ -10,9 +10,9 @@ from vcorr import Clip, RunSettings, UsageError
 from vcorr.capture.recorder import Recorder
 from vcorr.diffusion import VideoConfig
 from vcorr.functional import match
-from vcorr.registry import installed
-from vcorr.spec import RunSpec
-from vcorr.stages.plan import make_plan
+from vcorr.plugins.registry import installed
+from vcorr.runner.plan import make_plan
+from vcorr.runner.spec import RunSpec
 
 PROMPT = Clip(id="p", prompt="a red disk", queries=np.array([[10.5, 20.5], [40, 64]], dtype=np.float32))
 

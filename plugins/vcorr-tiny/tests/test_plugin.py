@@ -14,10 +14,10 @@ from vcorr_tiny.plugin import vcorr_datasets, vcorr_models
 
 from vcorr import MissingError, RunSettings, UsageError
 from vcorr.capture.recorder import Recorder
-from vcorr.cards import load_card
+from vcorr.contract.cards import load_card
 from vcorr.diffusion import VideoConfig
 from vcorr.functional import match
-from vcorr.probes.builtin import QueryKeyPosition
+from vcorr.probes.matching_probes import QueryKeyPosition
 from vcorr.store import fingerprint
 from vcorr.testing import assert_passed, check_dataset, check_model
 

@@ -6,11 +6,11 @@ import pytest
 from vcorr_tiny import switches
 from vcorr_tiny.findings import METRIC
 
-from vcorr.errors import StoreError
+from vcorr.contract.errors import StoreError
+from vcorr.contract.variants import NamedVariant, switch_values
 from vcorr.store.rundir import RunDirectory
 from vcorr.store.schema import ScoreRow
 from vcorr.store.shards import write_shard
-from vcorr.variants import NamedVariant, switch_values
 
 CLIPS = [f"test-{i:04d}" for i in range(6)]
 SITES = [(layer, step) for layer in (3, 7) for step in (42, 49)]

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from vcorr import Clip, Tracks, UsageError
-from vcorr.bases import DatasetBase
-from vcorr.datasets import query_grid
-from vcorr.errors import unknown_name
+from vcorr.contract.bases import DatasetBase
+from vcorr.contract.errors import unknown_name
+from vcorr.data import query_grid
 
 SPLITS = ("train", "validation", "test")
 FPS = 8.0
@@ -32,7 +32,7 @@ class SpritesConfig:
 
 
 class Sprites(DatasetBase):
-    """Clips of textured sprites that move and hide each other before a moving background (`vcorr.protocols.Dataset`).
+    """Clips of textured sprites that move and hide each other before a moving background.
 
     Raises:
         UsageError: an option is out of range.

@@ -17,12 +17,12 @@ from pathlib import Path
 
 import numpy as np
 
-from vcorr.errors import StoreError, VcorrError
-from vcorr.records import is_random
+from vcorr.contract.errors import StoreError, VcorrError
+from vcorr.contract.records import is_random
+from vcorr.contract.variants import DEFAULT_VARIANT
 from vcorr.stats import Bounded, Interval, paired_difference, paired_skill_difference
 from vcorr.stats.summary import BestSite, Series, best_site, series, site_summaries
 from vcorr.store.rundir import RunDirectory, find_runs
-from vcorr.variants import DEFAULT_VARIANT
 
 METRIC = "matching_accuracy"
 MOVING = "matching_accuracy_moving"

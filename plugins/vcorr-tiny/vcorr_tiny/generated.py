@@ -18,13 +18,13 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from vcorr.errors import VcorrError
-from vcorr.metrics.attention import harmonic_mean
+from vcorr.contract.errors import VcorrError
+from vcorr.contract.variants import DEFAULT_VARIANT
+from vcorr.metrics.attention_scores import harmonic_mean
 from vcorr.stats import Interval, paired_difference
 from vcorr.stats.stability import kendall_tau
 from vcorr.stats.summary import Series, best_sites, series
 from vcorr.store.rundir import find_runs
-from vcorr.variants import DEFAULT_VARIANT
 from vcorr_tiny.findings import METRIC, Site, Statement, choose, fill, gap, statement_table
 
 RUN = ("run", "--model", "tiny", "--probe", "qk,feature-fair,attention", "--mode", "generate", "--data", "sprites")

@@ -8,9 +8,9 @@ from typing import Any
 from vcorr_cogvideox.model import CogVideoX
 
 from vcorr import MissingError, UsageError
+from vcorr.contract.records import is_random
 from vcorr.diffusion import WeightsSource, check_pipeline_folder, folder_identity
 from vcorr.diffusion.weights import HUB, random_seed
-from vcorr.records import is_random
 
 PIPELINE = Path(__file__).parent / "pipe"
 """The pipeline folder that ships with this package."""

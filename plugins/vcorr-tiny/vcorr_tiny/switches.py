@@ -16,11 +16,11 @@ from pathlib import Path
 
 import numpy as np
 
-from vcorr.errors import StoreError, VcorrError
+from vcorr.contract.errors import StoreError, VcorrError
+from vcorr.contract.variants import DEFAULT_VARIANT, NamedVariant, switch_values
 from vcorr.stats import Bounded, Interval, paired_difference, paired_skill_difference
 from vcorr.stats.summary import Series, series
 from vcorr.store.rundir import RunDirectory, find_runs
-from vcorr.variants import DEFAULT_VARIANT, NamedVariant, switch_values
 from vcorr_tiny.findings import METRIC, fill
 
 MODEL = ("--model", "tiny", "--data", "sprites")

@@ -14,7 +14,7 @@ import vcorr
 from vcorr import Clip, MissingError, RunSettings, TokenGrid, UsageError
 from vcorr.capture.recorder import Recorder
 from vcorr.capture.tap import Tap, observing
-from vcorr.cards import load_card
+from vcorr.contract.cards import load_card
 from vcorr.diffusion.random_weights import component_from_config
 from vcorr.testing import assert_passed, check_model, check_passes
 
@@ -143,7 +143,7 @@ def test_hidden_states_are_those_after_the_attention(name, loaded, make_clip):
 
 @pytest.mark.parametrize("name", KINDS)
 def test_a_pass_can_be_timed_with_all_branches(name, entries, small):
-    from vcorr.bench.build import one_pass
+    from vcorr.bench.random_models import one_pass
 
     model = entries[name].create(small(name))
     model.load("cpu", "float32", "random:3")
@@ -453,10 +453,10 @@ def test_configurations_name_nothing_that_diffusers_does_not_take(name, size, en
 
 
 def test_a_run_has_floors_and_ceilings_of_every_resolution(small, tmp_path):
-    from vcorr.registry import installed
-    from vcorr.spec import RunSpec
-    from vcorr.stages.plan import make_plan
-    from vcorr.stages.run import execute
+    from vcorr.plugins.registry import installed
+    from vcorr.runner.coordinator import execute
+    from vcorr.runner.plan import make_plan
+    from vcorr.runner.spec import RunSpec
 
     config = dataclasses.asdict(small("modelscope", height=64, width=64))
     options = {"model": {key: value for key, value in config.items() if value is not None}}
@@ -524,9 +524,9 @@ def test_offloaded_networks_are_captured(name, entries, small, loaded, make_clip
 
 
 def test_models_of_one_class_are_all_checked(monkeypatch):
-    from vcorr.check import run as checks
-    from vcorr.check.targets import find_target
-    from vcorr.registry import installed
+    from vcorr.authoring.check import suites as checks
+    from vcorr.authoring.check.targets import find_target
+    from vcorr.plugins.registry import installed
 
     asked = []
     monkeypatch.setitem(checks.SUITES, "model", lambda entry, config: asked.append(entry.name) or [])

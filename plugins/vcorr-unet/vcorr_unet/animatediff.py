@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vcorr import Site
+from vcorr.contract.records import Factorised
 from vcorr.diffusion import Sizes, VideoConfig, WeightsSource
-from vcorr.records import Factorised
 from vcorr_unet.structure import Place, Transformer
 from vcorr_unet.text_to_video import CLIP_TEXT
 from vcorr_unet.unet import VideoUNet

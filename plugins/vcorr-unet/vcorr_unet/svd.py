@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from vcorr import Clip, TokenGrid
+from vcorr.contract.records import Factorised
 from vcorr.diffusion import VideoConfig
-from vcorr.records import Factorised
 from vcorr_unet.structure import Transformer
 from vcorr_unet.unet import VideoUNet
 

@@ -7,10 +7,10 @@ from diffusers import DDIMScheduler, PNDMScheduler
 
 from vcorr import Clip, RunSettings, UsageError
 from vcorr.capture.recorder import Recorder
-from vcorr.cards import load_card
+from vcorr.contract.cards import load_card
 from vcorr.diffusion.latents import clip_noise
 from vcorr.diffusion.random_weights import component_from_config
-from vcorr.probes.builtin import QueryKey
+from vcorr.probes.matching_probes import QueryKey
 from vcorr.testing import assert_passed, check_model
 from vcorr.testing.impulse import find_impulse, make_local
 

@@ -6,8 +6,8 @@ import torch
 
 from vcorr import Clip, RunSettings, UsageError
 from vcorr.capture.recorder import Recorder
-from vcorr.probes.builtin import FeatureFair, QueryKey
-from vcorr.probes.config import ProbeConfig
+from vcorr.probes.matching_probes import FeatureFair, QueryKey
+from vcorr.probes.probe_options import ProbeConfig
 from vcorr.testing import assert_passed, check_model
 from vcorr.testing.impulse import find_impulse
 

@@ -10,8 +10,8 @@ from transformers.models.bit.image_processing_pil_bit import BitImageProcessorPi
 from vcorr_vision.pixels import IMAGENET
 
 from vcorr import MissingError, UsageError
-from vcorr.cards import load_card
 from vcorr.cli import main as program
+from vcorr.contract.cards import load_card
 from vcorr.store.rundir import RunDirectory
 
 NETWORKS = ["dino-b16", "dinov2-b14", "dinov2-b14-reg", "dinov3-b16"]

@@ -14,12 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vcorr import Clip, PluginError, RunSettings, Site, TokenGrid, UsageError
-from vcorr.bases import VideoModelBase
-from vcorr.capture.records import TokenLayout
-from vcorr.cards import load_card
+from vcorr.capture.captures import TokenLayout
+from vcorr.contract.bases import VideoModelBase
+from vcorr.contract.cards import load_card
+from vcorr.contract.records import NO_SITE, Factorised, ModelCard, Unrotated
 from vcorr.diffusion import Sizes, WeightsSource, attention_sites, locate_network
-from vcorr.diffusion.checks import check_loaded, check_size, frames_to_read, size_in_words
-from vcorr.records import NO_SITE, Factorised, ModelCard, Unrotated
+from vcorr.diffusion.size_checks import check_loaded, check_size, frames_to_read, size_in_words
 from vcorr_vision.pixels import IMAGENET, Normalisation
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ C = TypeVar("C", bound=VisionConfig)
 
 
 class Backbone(VideoModelBase, Generic[C]):
-    """A transformers backbone as a `vcorr.protocols.VideoModel`: one pass a clip, no steps, nothing generated.
+    """A transformers backbone as a `vcorr.contract.protocols.VideoModel`: one pass a clip, no steps, nothing generated.
 
     A subclass says, as class attributes, what a checkpoint is called (`card`, `model_type`, `network_class`), where its
     attention and its blocks are, and in `network_options` what `--weights random` builds.
@@ -259,7 +259,7 @@ class Backbone(VideoModelBase, Generic[C]):
         if video.shape[:3] != expected:
             raise UsageError(
                 f"Clip {clip.id} is {size_in_words(video.shape)}; the model reads {size_in_words(expected)}.",
-                hint="vcorr.stages.fit.fit_clip(clip, model.grid(clip, None)) brings it to that size.",
+                hint="vcorr.runner.clip_fit.fit_clip(clip, model.grid(clip, None)) brings it to that size.",
             )
         return video
 

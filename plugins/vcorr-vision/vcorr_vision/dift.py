@@ -10,9 +10,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from vcorr import Clip, RunSettings, Site, TokenGrid, UsageError
+from vcorr.contract.records import BlockAxes, Factorised
 from vcorr.diffusion import Compression, DiffusersVideoModel, PromptEncoding, Sizes, VideoConfig, WeightsSource
 from vcorr.diffusion.options import PromptUse
-from vcorr.records import BlockAxes, Factorised
 
 if TYPE_CHECKING:
     import numpy as np

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from vcorr import UsageError
-from vcorr.capture.records import TokenLayout
-from vcorr.records import Unrotated
+from vcorr.capture.captures import TokenLayout
+from vcorr.contract.records import Unrotated
 from vcorr_vision.backbone import ImageBackbone, ImageConfig
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from vcorr import Clip, Site, TokenGrid, UsageError
-from vcorr.records import Unrotated
+from vcorr.contract.records import Unrotated
 from vcorr_vision.backbone import VideoBackbone, VideoConfig
 
 if TYPE_CHECKING:

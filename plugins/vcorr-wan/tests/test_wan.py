@@ -9,7 +9,7 @@ import torch
 from vcorr_wan import plugin
 
 from vcorr import Clip, MissingError, RunSettings, UsageError
-from vcorr.cards import load_card
+from vcorr.contract.cards import load_card
 from vcorr.diffusion.configs import packaged_configs
 from vcorr.diffusion.random_weights import component_from_config
 from vcorr.testing import assert_passed, check_model, check_passes, find_impulse, make_local

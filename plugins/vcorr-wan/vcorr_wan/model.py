@@ -18,9 +18,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from vcorr import Clip, Rotary, Site, TokenGrid, UsageError
+from vcorr.contract.records import Unrotated
 from vcorr.diffusion import Compression, DiffusersVideoModel, PromptEncoding, Sizes, VideoConfig, locate_weights
 from vcorr.diffusion.configs import PIPELINE, Configs
-from vcorr.records import Unrotated
 
 if TYPE_CHECKING:
     from torch import Tensor

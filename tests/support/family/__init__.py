@@ -1,8 +1,8 @@
 """A model family as a plugin would bring it: the class, and a line for each model. Sizes are in `configs`."""
 
 import vcorr
+from vcorr.contract.records import Unrotated
 from vcorr.diffusion import Compression, DiffusersVideoModel, PromptEncoding
-from vcorr.records import Unrotated
 
 
 class Walker(DiffusersVideoModel):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from vcorr.contract.geometry import Span
 from vcorr.diffusion import Compression
-from vcorr.geometry import Span
 
 CHUNK = 17
 RATIO = 4

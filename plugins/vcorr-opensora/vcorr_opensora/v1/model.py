@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vcorr import Clip, Site, TokenGrid
+from vcorr.contract.records import Factorised, Unrotated
 from vcorr.diffusion import DiffusersVideoModel, Sizes, VideoConfig, WeightsSource
-from vcorr.records import Factorised, Unrotated
 from vcorr_opensora import released
 from vcorr_opensora.v1.chunks import ChunkedCompression
 
@@ -106,7 +106,7 @@ class OpenSora1(DiffusersVideoModel[OpenSora1Config]):
 
     def _text(self, prompt: str) -> MaskedText:
         from vcorr.diffusion.latents import prompt_noise
-        from vcorr.diffusion.text import random_mask
+        from vcorr.diffusion.prompts import random_mask
         from vcorr_opensora.v1.pipeline import MaskedText
 
         tokens = self.text_limit()

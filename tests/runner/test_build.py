@@ -1,0 +1,241 @@
+"""Datasets built through the generate path: what is made is kept, judged, found again, and never made twice."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from support import knowing, sliding
+
+import vcorr
+from vcorr import Queries
+from vcorr.contract.errors import StoreError, UsageError
+from vcorr.data.clip_filters import Filters
+from vcorr.data.dataset_options import FolderConfig
+from vcorr.data.stored_dataset import StoredDataset
+from vcorr.data.video.lossless import read_lossless, write_lossless
+from vcorr.runner.coordinator import execute
+from vcorr.runner.dataset_building import build, items
+from vcorr.runner.events import Silent
+from vcorr.runner.plan import make_plan
+from vcorr.runner.spec import RunSpec
+
+DEFAULT = Filters()
+
+
+class Told(Silent):
+    """Keeps what it was told."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+
+    def note(self, message: str) -> None:
+        self.notes.append(message)
+
+
+@pytest.fixture
+def found(plugins):
+    return plugins(knowing)
+
+
+@pytest.fixture
+def prompts(tmp_path):
+    path = tmp_path / "prompts.txt"
+    path.write_text("a picture\nanother picture\n")
+    return path
+
+
+@pytest.fixture
+def make(found, tmp_path, prompts):
+    """Builds a dataset in `out`; returns what came of it and what the user was told."""
+
+    def run(seeds=(1,), filters=DEFAULT, out="set", **changes):
+        options = {"model": {"marker": str(tmp_path / "marker")}}
+        base = {"model": "sliding-model", "data": f"prompts:{prompts}", "mode": "generate", "tracker": "knowing"}
+        plan = make_plan(RunSpec(**{**base, "options": options, **changes}), found, probing=False)
+        told = Told()
+        return build(
+            plan, items(plan, seeds), filters, out if isinstance(out, Path) else tmp_path / out, told
+        ), told.notes
+
+    return run
+
+
+def made(tmp_path) -> int:
+    return len((tmp_path / "marker").read_text().split())
+
+
+def test_every_prompt_is_sampled_with_every_seed(make, tmp_path):
+    built, _ = make(seeds=(3, 4))
+    rows = built.folder.rows()
+    ids = [f"prompt-000{p}-seed{s}" for p in (0, 1) for s in (3, 4)]
+    assert [row.clip for row in rows] == [row.clip for row in built.rows] == ids
+    assert [row.prompt for row in rows] == ["a picture"] * 2 + ["another picture"] * 2
+    for row in rows:
+        video = sliding.slide(row.seed)[0]
+        assert (read_lossless(tmp_path / "set" / row.video, row.video_sha256) == video).all()
+        assert (row.xy == knowing.Knowing().track(video, Queries.at(row.queries)).xy).all()
+        assert (row.tracker, row.tracker_licence, row.weights, row.query_side) == ("knowing", "CC0-1.0", "hub", 20)
+        assert (row.frames, row.height, row.width, row.num_steps) == (5, 64, 64, 10)
+    assert built.folder.record()["status"] == "complete"
+
+
+def test_a_built_dataset_is_measured_on_like_any_other(make, found, tmp_path):
+    make(seeds=(1, 2), filters=Filters(min_moving=0, min_visible=0))
+    spec = RunSpec(model="sliding-model", probe="qk", steps="last", data=str(tmp_path / "set"))
+    outcome = execute(make_plan(spec, found), tmp_path / "runs")
+    assert (outcome.status, outcome.clips) == ("complete", 4)
+    scores = [r for r in outcome.run.read("scores").to_pylist() if r["metric"] == "matching_accuracy"]
+    assert {(r["dataset"], r["split"], r["mode"], r["tracker"]) for r in scores} == {
+        ("folder", "set", "renoise", "knowing")
+    }
+    assert {r["value"] for r in scores if r["layer"] == 0} == {1.0}
+
+
+def test_videos_of_random_weights_are_marked(make, tmp_path):
+    make()
+    assert "weights were random" not in (tmp_path / "set" / "README.md").read_text()
+    make(out="random", weights="random")
+    assert "weights were random" in (tmp_path / "random" / "README.md").read_text()
+
+
+def test_repeating_makes_nothing_and_more_of_it_extends_it(make, tmp_path):
+    first, _ = make(limit=1)
+    again, _ = make(limit=1)
+    assert (again.reused, made(tmp_path)) == (1, 1)
+    assert again.rows[0].identity() == first.rows[0].identity()
+    more, _ = make(seeds=(1, 2))
+    assert (more.reused, len(more.rows), made(tmp_path)) == (1, 4, 4)
+    whole, _ = make(seeds=(1, 2), out="at-once")
+    assert [r.identity() for r in whole.folder.rows()] == [r.identity() for r in more.folder.rows()]
+
+
+def test_other_thresholds_judge_what_is_there(make, tmp_path):
+    strict, notes = make(filters=Filters(min_visible=0.99))
+    assert [row.status for row in strict.rows] == ["rejected"] * 2
+    assert all("under 0.99" in row.reason and row.video for row in strict.folder.rows())
+    assert len(notes) == 2
+    assert "is rejected: " in notes[0]
+    mild, _ = make(filters=Filters(min_visible=0))
+    assert [row.status for row in mild.folder.rows()] == ["ok"] * 2
+    assert made(tmp_path) == 2
+    assert "clips: 2 ok" in (tmp_path / "set" / "README.md").read_text()
+
+
+def test_another_spec_does_not_go_into_the_same_folder(make):
+    make()
+    with pytest.raises(StoreError, match=r"belongs to another dataset(.|\n)*  settings.num_steps: 10 there, 5 now"):
+        make(num_steps=5)
+    with pytest.raises(StoreError, match="belongs to another dataset") as refused:
+        make(tracker="lk")
+    told = refused.value.message.splitlines()[1:]
+    assert told == ["  tracker.name: knowing there, lk now"]
+
+
+def test_a_dataset_in_the_folder_one_is_in_has_its_name(make, tmp_path, monkeypatch):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    built, _ = make(out=Path())
+    assert {row.dataset for row in built.rows} == {"here"}
+
+
+def test_other_prompts_do_not_go_into_the_same_folder(make, prompts, tmp_path):
+    make()
+    before = {path: path.read_bytes() for path in (tmp_path / "set").rglob("*") if path.is_file()}
+    prompts.write_text("a picture\nyet another picture\n")
+    with pytest.raises(StoreError, match=r"made otherwise:\n  data\.content\.prompts: \w{12}… there, \w{12}… now"):
+        make()
+    assert {path: path.read_bytes() for path in (tmp_path / "set").rglob("*") if path.is_file()} == before
+
+
+def test_a_record_of_something_else_does_not_stand_in_for_a_dataset(make, tmp_path):
+    built, _ = make()
+    built.folder.write_text("dataset.json", '{"fingerprint": "0", "resolved": {"settings": 3}}')
+    with pytest.raises(StoreError, match=r"dataset\.json belongs to another dataset \(fingerprint 0,"):
+        make()
+
+
+def test_a_video_that_was_exchanged_is_made_again(make, tmp_path):
+    built, _ = make()
+    row = built.rows[0]
+    write_lossless(tmp_path / "set" / row.video, sliding.slide(7)[0], 8)
+    again, notes = make()
+    assert (again.reused, made(tmp_path)) == (1, 3)
+    assert any("made on another video" in note and row.video in note for note in notes)
+    assert StoredDataset(FolderConfig(path=str(tmp_path / "set"))).identity()["clips"][row.clip] == row.identity()
+
+
+def test_a_damaged_row_is_made_again(make, tmp_path):
+    built, _ = make()
+    built.folder.row_path(built.rows[1].clip).write_bytes(b"PAR1")
+    again, notes = make()
+    assert again.reused == 1
+    assert any("is damaged" in note for note in notes)
+    assert [row.status for row in again.folder.rows()] == ["ok"] * 2
+
+
+def test_a_build_killed_before_its_first_file_goes_on(make, tmp_path):
+    (tmp_path / "set" / "data").mkdir(parents=True)
+    (tmp_path / "set" / ".dataset.json.1.tmp").touch()
+    built, _ = make()
+    assert len(built.rows) == 2
+    assert not list((tmp_path / "set").glob(".*"))
+
+
+def test_a_clip_that_fails_is_a_row_and_is_tried_again(make, monkeypatch, tmp_path):
+    calm = sliding.SlidingModel.run
+
+    def failing(self, clip, settings, recorder):
+        if clip.prompt == "a picture":
+            raise RuntimeError("no luck\nat all")
+        return calm(self, clip, settings, recorder)
+
+    monkeypatch.setattr(sliding.SlidingModel, "run", failing)
+    built, _ = make()
+    first = built.rows[0]
+    assert (first.status, first.reason, first.video) == ("failed", "RuntimeError: no luck", "")
+    assert [row.status for row in built.folder.rows()] == ["failed", "ok"]
+    assert built.folder.record()["status"] == "partial"
+    monkeypatch.setattr(sliding.SlidingModel, "run", calm)
+    again, _ = make()
+    assert ([row.status for row in again.rows], again.reused) == (["ok", "ok"], 1)
+    assert again.folder.record()["status"] == "complete"
+
+
+def test_positions_that_are_not_finite_fail_the_clip(make, monkeypatch):
+    def lost(self, video, queries):
+        xy = np.full((len(queries), len(video), 2), np.nan, dtype=np.float32)
+        return vcorr.Tracks(xy, np.zeros(xy.shape[:2], dtype=bool), tracker="knowing")
+
+    monkeypatch.setattr(knowing.Knowing, "track", lost)
+    built, _ = make()
+    assert {row.status for row in built.rows} == {"failed"}
+    assert "xy holds 2000 positions that are NaN or infinite" in built.rows[0].reason
+
+
+def test_a_folder_that_was_renamed_goes_on(make, tmp_path):
+    make(limit=1)
+    shutil.move(tmp_path / "set", tmp_path / "renamed")
+    more, _ = make(out="renamed")
+    assert more.reused == 1
+    assert {row.dataset for row in more.folder.rows()} == {"set"}
+
+
+def test_seeds(make):
+    for seeds in ((), (1, 1)):
+        with pytest.raises(UsageError, match="--seeds"):
+            make(seeds=seeds)
+
+
+def test_the_fingerprint_ignores_what_is_read_on_the_way(found, prompts):
+    from vcorr.runner.dataset_building import build_fingerprint
+
+    spec = RunSpec(model="sliding-model", data=f"prompts:{prompts}", mode="generate", tracker="knowing")
+    plain = build_fingerprint(make_plan(spec, found, probing=False))
+    for same in ({"steps": "last"}, {"layers": "0"}, {"probe": "qk"}, {"seed": 1}, {"limit": 1}):
+        assert build_fingerprint(make_plan(dataclasses.replace(spec, **same), found, probing=False)) == plain
+    for other in ({"num_steps": 3}, {"cfg": 2.0}, {"tracker": "dis"}, {"dtype": "bfloat16"}):
+        assert build_fingerprint(make_plan(dataclasses.replace(spec, **other), found, probing=False)) != plain

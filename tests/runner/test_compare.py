@@ -1,0 +1,270 @@
+"""Stored runs compared: what is paired with what, what is left out, what is refused."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from support import sliding
+
+from vcorr.analysis.comparison import Question, compare_runs
+from vcorr.contract.errors import StoreError, UsageError
+from vcorr.plugins import builtin, registry
+from vcorr.runner.coordinator import execute
+from vcorr.runner.plan import make_plan
+from vcorr.runner.rescore import rescore
+from vcorr.runner.spec import RunSpec
+from vcorr.store import shards
+from vcorr.store.rundir import RunDirectory
+from vcorr.store.schema import ROWS, ScoreRow, TrackRow
+
+INSTALLED = registry.Registry(
+    [registry.PluginSource(m.__name__, m.__name__, "1", lambda m=m: m) for m in (builtin, sliding)]  # type: ignore[misc]
+)
+DATA = {"data": {"clips": 6}}
+
+
+def run(out: Path, **changes: object) -> RunDirectory:
+    asked = {"model": "sliding-model", "probe": "qk", "steps": "last", "options": DATA, **changes}
+    return execute(make_plan(RunSpec(**asked), INSTALLED), out).run  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, RunDirectory]:
+    """Runs of the same six clips: of the model with single heads, of fewer clips, of a baseline."""
+    out = tmp_path_factory.mktemp("runs")
+    return {
+        "heads": run(out, probe="qk,feature", options={**DATA, "probe": {"heads": "each"}}),
+        "five": run(out, limit=5, seed=1),
+        "baseline": run(out, model="zero-motion", data="token-slide", probe=""),
+    }
+
+
+@pytest.fixture
+def changed(runs, tmp_path):
+    """A copy of a run whose run.json was edited by a function."""
+
+    def change(name: str, edit=lambda record: None) -> RunDirectory:
+        copy = RunDirectory(Path(shutil.copytree(runs[name].path, tmp_path / "copy")))
+        record = copy.record()
+        edit(record)
+        (copy.path / "run.json").write_text(json.dumps(record))
+        return copy
+
+    return change
+
+
+def test_a_run_and_a_baseline(runs) -> None:
+    found = compare_runs(runs["heads"], runs["baseline"], Question(("matching_accuracy",)))
+    assert len(found.clips) == 6
+    assert [(row.a.probe, row.b.probe, row.heads) for row in found.rows] == [
+        ("feature", "direct", "mean"),
+        ("feature", "direct", "single"),
+        ("qk", "direct", "mean"),
+        ("qk", "direct", "single"),
+    ]
+    qk = found.rows[2]
+    assert (qk.a.site, qk.b.layer, qk.clips, qk.a.chosen_on, qk.b.chosen_on) == ((0, 9, -1), -1, 3, 3, 0)
+    assert (qk.a.value, qk.b.value, qk.difference.estimate, qk.skill_difference.low) == (1, 0, 1, 1)
+
+
+def test_clips_of_one_side_are_left_out_and_named(runs) -> None:
+    found = compare_runs(runs["five"], runs["heads"])
+    assert found.clips == tuple(f"slide-{i}" for i in range(5))
+    assert found.only_in(found.b) == ("slide-5",)
+    assert found.only_in(found.a) == ()
+    # qk is what both have, and the other side's single heads have nothing to be compared with
+    assert {(row.a.probe, row.b.probe, row.heads) for row in found.rows} == {("qk", "qk", "mean")}
+    assert [row.metric for row in found.rows][:3] == ["matching_accuracy", "matching_accuracy_moving", "pck_1"]
+    assert [row.metric for row in found.rows][-1] == "pck_16_moving"
+    assert found.settings["settings.seed"] == (1, 42)
+    assert "model.name" not in found.settings
+
+
+def test_two_sites_of_one_run(runs) -> None:
+    asked = Question(("matching_accuracy",), sites_a=("0:9",), sites_b=("1:9", "0:9:1"))
+    found = compare_runs(runs["heads"], runs["heads"], asked)
+    rows = [row for row in found.rows if row.a.probe == "qk"]
+    assert [(row.heads, row.clips, row.difference.estimate) for row in rows] == [("given", 6, 1), ("given", 6, 0)]
+
+
+def test_two_probes_of_one_run(runs) -> None:
+    found = compare_runs(runs["heads"], runs["heads"], Question(("matching_accuracy",), "qk:feature"))
+    assert {(row.a.probe, row.b.probe) for row in found.rows} == {("qk", "feature")}
+
+
+def test_one_failed_clip(runs, tmp_path) -> None:
+    failed = run(tmp_path, options={"data": {"clips": 6, "fail": "slide-2"}})
+    record = failed.record()
+    record["resolved"]["data"]["config"]["fail"] = ""
+    (failed.path / "run.json").write_text(json.dumps(record))
+    found = compare_runs(failed, runs["heads"], Question(("pck_4",)))
+    assert found.a.failed == ("slide-2",)
+    assert "slide-2" not in found.clips
+    assert found.notes == ("A: the run is partial.",)
+
+
+def test_random_weights_are_marked(changed, runs) -> None:
+    def weights(record):
+        record["row_context"]["weights"] = "random:0"
+
+    found = compare_runs(changed("five", weights), runs["heads"])
+    assert found.a.is_random
+    assert not found.b.is_random
+    assert found.notes[0].startswith("A: random weights (random:0)")
+
+
+def edit(*path: str, value: object):
+    def change(record):
+        for key in path[:-1]:
+            record = record[int(key) if isinstance(record, list) else key]
+        record[path[-1]] = value
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (edit("resolved", "data", "name", value="other"), "dataset: token-slide and other"),
+        (edit("resolved", "data", "version", value=2), "version of dataset token-slide: 1 and 2"),
+        (edit("resolved", "data", "split", value="train"), "split of dataset token-slide: test and train"),
+        (edit("resolved", "data", "config", "clips", value=7), "option data.clips: 6 and 7"),
+        (edit("resolved", "data", "content", value={"a": "12"}), r"content of the data \(a\): none and 12"),
+        (edit("row_context", "mode", value="generate"), "mode: renoise and generate"),
+        (edit("metrics", "0", "version", value=3), r"metric \w+, version: 1 and 3(.|\n)*vcorr score RUN_A RUN_B"),
+        (edit("scoring", value=9), "version of floors, ceilings and time map: 1 and 9"),
+        (
+            edit("tracker", value={"name": "dis", "version": 1, "config": {}}),
+            "tracks: the data's own and dis",
+        ),
+    ],
+)
+def test_runs_that_measure_different_things_are_refused(runs, changed, change, message) -> None:
+    with pytest.raises(UsageError, match=message) as refused:
+        compare_runs(runs["heads"], changed("five", change))
+    assert f"Runs {runs['heads'].run_id} and copy measure different things" in str(refused.value)
+    assert refused.value.hint
+
+
+def test_every_difference_is_named(runs, changed) -> None:
+    def change(record):
+        edit("resolved", "data", "version", value=2)(record)
+        edit("scoring", value=9)(record)
+
+    with pytest.raises(UsageError, match=r"version of dataset(.|\n)*version of floors"):
+        compare_runs(runs["heads"], changed("five", change))
+
+
+def test_changed_tracks_are_refused(runs, changed) -> None:
+    copy = changed("five")
+    path = copy.shard("tracks", "slide-1")
+    (row,) = shards.read_shard(path, "tracks").to_pylist()
+    row["xy"][5] += 1
+    shards.write_shard(path, "tracks", [TrackRow(**row)], "f")
+    with pytest.raises(UsageError, match="Clip slide-1 has other query points or tracks"):
+        compare_runs(runs["heads"], copy)
+
+
+def test_clips_of_other_content_are_refused_whatever_their_size(runs, changed) -> None:
+    copy = changed("five")
+    path = copy.shard("tracks", "slide-1")
+    (row,) = shards.read_shard(path, "tracks").to_pylist()
+    assert row["data_hash"]
+
+    def hashed(text):
+        shards.write_shard(path, "tracks", [TrackRow(**{**row, "height": 128, "data_hash": text})], "f")
+
+    hashed("0123456789abcdef")
+    with pytest.raises(UsageError, match="Clip slide-1 has other content in run"):
+        compare_runs(runs["heads"], copy)
+    hashed("")  # of an older vcorr: nobody knows
+    assert compare_runs(runs["heads"], copy).rows
+
+
+def test_no_clip_in_common(runs, changed) -> None:
+    copy = changed("five")
+    for i in range(5):
+        for table in ("scores", "tracks"):
+            path = copy.shard(table, f"slide-{i}")
+            found = shards.read_shard(path, table)
+            rows = [ROWS[table](**{**row, "clip": f"other-{i}"}) for row in found.to_pylist()]
+            shards.write_shard(path, table, rows, shards.fingerprint_of(found))
+    with pytest.raises(UsageError, match=r"no clip in common: \w+ has slide-0, .* … slide-5 \(6\); copy has other-0"):
+        compare_runs(runs["heads"], copy)
+
+
+def test_too_few_clips(runs, tmp_path) -> None:
+    few = run(tmp_path, limit=3)
+    with pytest.raises(UsageError, match="Only 3 clips in common"):
+        compare_runs(few, runs["heads"])
+    given = compare_runs(few, runs["heads"], Question(("pck_4",), sites_a=("0:9",), sites_b=("0:9",)))
+    assert given.rows[0].clips == 3
+
+
+def test_other_metrics_and_other_variants(runs, changed) -> None:
+    copy = changed("five")
+    rescore(copy, INSTALLED, RunSpec(metrics="pck"))
+    with pytest.raises(UsageError, match=r"Only run \w+ was scored by 'matching_accuracy'"):
+        compare_runs(runs["heads"], copy, Question(("matching_accuracy",)))
+    assert all(row.metric.startswith("pck") for row in compare_runs(runs["heads"], copy).rows)
+    for path in sorted((copy.path / "scores").glob("*.arrow")):
+        found = shards.read_shard(path, "scores")
+        rows = [ScoreRow(**{**row, "variant": "difftrack"}) for row in found.to_pylist()]
+        shards.write_shard(path, "scores", rows, shards.fingerprint_of(found))
+    with pytest.raises(UsageError, match=r"no metric, variant and probe in common: .*corrected.*difftrack"):
+        compare_runs(runs["heads"], copy)
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        (Question(("matching_acuracy",)), "Did you mean 'matching_accuracy'"),
+        (Question(("pck_3*",)), "Unknown metric"),
+        (Question(probe="kk"), "Unknown probe of run A 'kk'"),
+        (Question(probe="qk:kk"), "Unknown probe of run B 'kk'"),
+        (Question(probe=":qk"), "--probe ':qk' names one side alone"),
+        (Question(("matching_accuracy@*",)), r"not scored by strata(.|\n)*metrics=matching_accuracy,strata"),
+        (Question(sites_a=("7",)), "--site-a: '7' is not a site"),
+        (Question(sites_b=("0:1",)), r"has no site 0:1 of probe feature(.|\n)*steps 9"),
+        (Question(sites_a=("0:9", "1:9"), sites_b=("0:9",) * 3), "2 sites of A and 3 of B"),
+    ],
+)
+def test_questions_that_cannot_be_answered(runs, asked, message) -> None:
+    with pytest.raises(UsageError, match=message):
+        compare_runs(runs["heads"], runs["heads"], asked)
+
+
+def test_where_nothing_can_be_chosen_sites_are_asked_for(runs) -> None:
+    with pytest.raises(UsageError, match=r"Nothing could be compared.*single heads") as refused:
+        compare_runs(runs["five"], runs["five"], Question(sites_a=("0:9:0",)))
+    assert "--site-a LAYER:STEP" in refused.value.hint
+
+
+def test_runs_of_one_id_are_told_by_their_paths(runs, changed) -> None:
+    other = changed("five", lambda record: record.update(tracker={"name": "dis"}))
+    other = RunDirectory(other.path.rename(other.path.with_name(runs["five"].run_id)))
+    with pytest.raises(UsageError) as refused:
+        compare_runs(runs["five"], other)
+    assert refused.value.message.startswith(f"Runs {runs['five'].path} and {other.path} measure different things")
+
+
+def test_records_and_scores_that_are_missing(changed, runs) -> None:
+    copy = changed("five", lambda record: record.pop("scoring"))
+    with pytest.raises(StoreError, match=r"lacks scoring(.|\n)*vcorr score"):
+        compare_runs(runs["heads"], copy)
+    rescore(copy, INSTALLED, RunSpec())
+    assert compare_runs(runs["heads"], copy).rows
+    shutil.rmtree(copy.path / "scores")
+    with pytest.raises(StoreError, match="has no scores yet"):
+        compare_runs(runs["heads"], copy)
+
+
+def test_tokens_of_another_size_are_said(runs, tmp_path) -> None:
+    coarse = run(tmp_path, model="zero-motion", data="token-slide", probe="", options={**DATA, "model": {"stride": 16}})
+    found = compare_runs(runs["five"], coarse)
+    assert found.notes == (
+        "A's tokens are 8x8 pixels, B's 16x16: matching_accuracy counts in tokens and does not compare; pck does.",
+    )

@@ -1,0 +1,153 @@
+"""How often a run reads its data: every video is decoded once, and only what is used is read at all."""
+
+from __future__ import annotations
+
+import pickle
+from collections import Counter
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from support import folders, videos
+
+from vcorr import Clip
+from vcorr.runner.coordinator import Outcome, Silent, execute
+from vcorr.runner.plan import make_plan
+from vcorr.runner.run_data import ClipReader
+from vcorr.runner.spec import RunSpec
+
+
+@pytest.fixture
+def found(plugins):
+    return plugins()
+
+
+@pytest.fixture
+def opened(monkeypatch) -> Counter[str]:
+    """How often every video file was opened for reading, by its name."""
+    counts: Counter[str] = Counter()
+    whole = av.open
+
+    def counting(file, mode="r", **options):
+        counts[Path(file).name] += mode == "r"
+        return whole(file, mode, **options)
+
+    monkeypatch.setattr(av, "open", counting)
+    return counts
+
+
+@pytest.fixture
+def own(tmp_path) -> Path:
+    """A folder of three videos."""
+    folder = tmp_path / "own"
+    folder.mkdir()
+    for seed, name in enumerate(("a", "b", "c")):
+        videos.write(folder / f"{name}.mp4", videos.noise(5, 64, 64, seed))
+    return folder
+
+
+class Notes(Silent):
+    """Keeps what a run reports."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def note(self, message: str) -> None:
+        self.said.append(message)
+
+
+def run(found, out: Path, data: str, events=None, **changes) -> Outcome:
+    given = RunSpec(**{"model": "sliding-model", "probe": "qk", "steps": "0", "data": data, **changes})
+    return execute(make_plan(given, found), out, events=events)
+
+
+def test_a_users_video_is_decoded_once(found, tmp_path, own, opened) -> None:
+    events = Notes()
+    options = {"data": {"frames": 3}}
+    outcome = run(found, tmp_path / "runs", f"video:{own / 'a.mp4'}", events, options=options)
+    assert (outcome.status, opened) == ("complete", {"a.mp4": 1})
+    assert events.said == ["a.mp4: the first 3 of 5 frames were read."]
+
+
+def test_of_a_folder_of_videos_only_the_clips_that_run_are_read(found, tmp_path, own, opened) -> None:
+    outcome = run(found, tmp_path / "runs", f"video:{own}", limit=2)
+    ahead = 1  # the first frames of every later clip, so that a file that is no video is refused at once
+    assert (outcome.status, opened) == ("complete", {"a.mp4": 1, "b.mp4": ahead + 1})
+
+
+def test_of_a_dataset_folder_only_the_clips_that_run_are_read(found, tmp_path, opened) -> None:
+    made = folders.make_folder(tmp_path / "small", clips=3)
+    (made.path / "videos/clip-2.mkv").unlink()
+    opened.clear()
+    outcome = run(found, tmp_path / "runs", str(made.path), limit=2)
+    assert (outcome.status, opened) == ("complete", {"clip-0.mkv": 1, "clip-1.mkv": 1})
+
+
+def test_a_dataset_folder_has_the_fingerprint_of_all_its_clips(found, tmp_path) -> None:
+    made = folders.make_folder(tmp_path / "small", clips=2)
+    first = run(found, tmp_path / "runs", str(made.path), limit=1)
+    more = run(found, tmp_path / "runs", str(made.path), limit=2)
+    assert (more.run, more.reused) == (first.run, 1)
+    made.write(folders.with_video(made, folders.row("clip-1", prompt="another")))
+    assert run(found, tmp_path / "runs", str(made.path), limit=1).run != first.run
+
+
+def test_a_video_that_is_damaged_further_on_fails_as_a_clip(found, tmp_path, own) -> None:
+    path = own / "b.mp4"
+    videos.write(path, videos.noise(40, 64, 64), codec="mjpeg", pixels="yuvj420p")
+    whole = path.read_bytes()
+    middle = len(whole) // 2
+    path.write_bytes(whole[:middle] + bytes(2000) + whole[middle + 2000 :])
+    outcome = run(found, tmp_path / "runs", f"video:{own}")
+    assert (outcome.status, outcome.failed) == ("partial", ("b",))
+
+
+class Numbered:
+    """A dataset that counts how often it reads a clip."""
+
+    split = "test"
+
+    def __init__(self) -> None:
+        self.read: list[str] = []
+
+    def ids(self):
+        return ("a", "b")
+
+    def clip(self, clip_id: str) -> Clip:
+        self.read.append(clip_id)
+        return Clip(clip_id, "a prompt", np.zeros((1, 2), dtype=np.float32))
+
+
+def test_a_clip_looked_at_ahead_is_handed_over_once() -> None:
+    data = Numbered()
+    reader = ClipReader(data)
+    ahead = reader.look_ahead("a")
+    assert reader.clip("a") is ahead
+    assert data.read == ["a"]
+    reader.clip("a")
+    assert data.read == ["a", "a"]
+
+
+def test_at_most_one_clip_is_held_and_none_is_pickled() -> None:
+    data = Numbered()
+    reader = ClipReader(data)
+    reader.look_ahead("a")
+    reader.clip("b")
+    reader.clip("a")
+    assert data.read == ["a", "b", "a"]
+    reader.look_ahead("a")
+    sent = pickle.loads(pickle.dumps(reader))
+    sent.clip("a")
+    assert sent._dataset.read == [*data.read, "a"]
+
+
+def test_a_dataset_without_optional_members_has_their_defaults() -> None:
+    reader = ClipReader(Numbered())
+    reader.check_files(["a"])
+    assert (reader.split, list(reader.ids()), reader.identity(), list(reader.notes("a"))) == (
+        "test",
+        ["a", "b"],
+        None,
+        [],
+    )

@@ -1,0 +1,114 @@
+"""What a probe answered is read back from the tables as it was, visibility and confidence included."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+import types
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import vcorr
+from vcorr import Clip, Prediction, RowsPrediction, TokenGrid
+from vcorr.contract.errors import StoreError
+from vcorr.contract.variants import NamedVariant
+from vcorr.functional import match
+from vcorr.runner.coordinator import execute
+from vcorr.runner.plan import make_plan
+from vcorr.runner.predict import failure_row, prediction_rows
+from vcorr.runner.score import stored_prediction
+from vcorr.runner.spec import RunSpec
+from vcorr.store.arrow_rows import rows_of
+from vcorr.store.columns import to_table
+from vcorr.store.schema import schema
+
+GRID = TokenGrid(frames=3, rows=4, cols=4, stride=(8, 8), temporal_ratio=2)
+CLIP = Clip("c", "", np.float32([[4, 4, 4], [0, 9, 9]]), np.zeros((5, 32, 32, 3), np.uint8))
+
+
+def through_a_table(answer):
+    (row,) = rows_of(to_table(prediction_rows("r", CLIP, [answer]), schema("predictions")))
+    assert row["query_frames"].tolist() == [4, 0]
+    return stored_prediction(row)
+
+
+@settings(deadline=None)
+@given(data=st.data(), visible=st.booleans(), confidence=st.booleans(), frames=st.booleans())
+def test_positions_come_back_as_they_were(data, visible, confidence, frames):
+    numbers = np.random.default_rng(data.draw(st.integers(0, 99)))
+    answer = Prediction(
+        probe="p",
+        xy=numbers.normal(size=(2, 3, 2)).astype(np.float32),
+        grid=GRID,
+        layer=data.draw(st.integers(-1, 9)),
+        layer_name="a.b",
+        step=3,
+        head=data.draw(st.integers(-1, 3)),
+        noise=0.25,
+        attention="full3d",
+        readout=data.draw(st.sampled_from(["token", "free"])),
+        variant=NamedVariant.parse(data.draw(st.sampled_from(["corrected", "corrected+readout=field", "difftrack"]))),
+        visible=numbers.integers(0, 2, (2, 3)).astype(bool) if visible else None,
+        confidence=numbers.random((2, 3), dtype=np.float32) if confidence else None,
+        noise_frames=numbers.random(3, dtype=np.float32) if frames else None,
+    )
+    same(through_a_table(answer), answer)
+
+
+def test_attention_rows_come_back_as_they_were():
+    numbers = np.random.default_rng(0)
+    single = {
+        name: numbers.random(2, dtype=np.float32)
+        for name in ("peak_self", "peak_text", "sum_cross", "sum_self", "sum_text")
+    }
+    peaks = numbers.random((2, 2), dtype=np.float32)
+    answer = RowsPrediction(
+        "p", peaks, **single, grid=GRID, layer=2, step=1, noise=0.5, noise_frames=np.float32([0, 1, 1])
+    )
+    same(through_a_table(answer), answer)
+
+
+def same(found, expected):
+    assert type(found) is type(expected)
+    for field in dataclasses.fields(expected):
+        np.testing.assert_equal(getattr(found, field.name), getattr(expected, field.name))
+
+
+def test_a_clip_that_failed_has_no_answer():
+    (row,) = rows_of(to_table([failure_row("r", "c", ValueError("it broke"))], schema("predictions")))
+    with pytest.raises(StoreError, match=r"Clip c failed.*ValueError: it broke"):
+        stored_prediction(row)
+
+
+class Sure(vcorr.ProbeBase):
+    """Answers like q-k, and is less sure of every later latent."""
+
+    needs = frozenset({"q", "k"})
+
+    def read(self, capture, queries):
+        xy = match(capture.q, capture.k, capture.grid, queries)
+        confidence = (1 / (1 + torch.arange(xy.shape[1]))).expand(xy.shape[:2])
+        return {-1: vcorr.Positions(xy, visible=confidence > 0.3, confidence=confidence)}
+
+
+@vcorr.hookimpl
+def vcorr_probes():
+    return [vcorr.ProbeEntry(name="sure", summary="", factory="sure_plugin:Sure")]
+
+
+def test_what_a_probe_says_of_its_answer_is_stored_by_a_run(plugins, tmp_path, monkeypatch):
+    module = types.ModuleType("sure_plugin")
+    module.Sure, module.vcorr_probes = Sure, vcorr_probes
+    monkeypatch.setitem(sys.modules, "sure_plugin", module)
+    spec = RunSpec(model="sliding-model", probe="sure,qk", steps="last", layers="0", limit=1)
+    run = execute(make_plan(spec, plugins(module)), tmp_path).run
+    answers = {row["probe"]: stored_prediction(row) for row in rows_of(run.read("predictions"))}
+    confidence = np.float32([1, 1 / 2, 1 / 3, 1 / 4, 1 / 5])
+    assert (answers["sure"].confidence == confidence).all()
+    assert (answers["sure"].visible == (confidence > 0.3)).all()
+    assert (answers["sure"].xy == answers["qk"].xy).all()
+    assert (answers["qk"].visible, answers["qk"].confidence) == (None, None)

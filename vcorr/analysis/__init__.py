@@ -1,0 +1,1 @@
+"""Reads finished runs: loads, compares, summarises and draws them. Needs no model."""

@@ -1,0 +1,303 @@
+"""Two stored runs, compared on the clips they have in common. No model, no torch (docs/statistics.md)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Any, NamedTuple
+
+from vcorr.analysis.comparable import check_comparable, check_same_content, settings_apart, stride_note
+from vcorr.analysis.stored_scores import RunFacts, StoredScores, load_scores
+from vcorr.contract.errors import UsageError, unknown_name
+from vcorr.stats.paired import (
+    Candidates,
+    NothingToChooseBy,
+    PairedRow,
+    SiteId,
+    pair,
+    parse_site,
+    sides_by_heads,
+)
+from vcorr.stats.summary import PRIMARY_METRIC, STRATUM_MARK, Series, natural, series
+from vcorr.store.rundir import RunDirectory
+
+DIRECT = "direct"
+"""Probe of models that answer without attention: it is compared with every probe."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """What to compare.
+
+    metrics: names or patterns such as "pck_*"; none for every metric both runs have, strata apart. probe: a name for
+    both sides, "A:B" for two, or "" for every probe both have. sites_a, sites_b: LAYER:STEP[:HEAD]; several of one side
+    go with as many of the other, or with one.
+    """
+
+    metrics: tuple[str, ...] = ()
+    probe: str = ""
+    sites_a: tuple[str, ...] = ()
+    sites_b: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """A comparison that could not be made, and why."""
+
+    metric: str
+    probe: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two runs, paired.
+
+    settings: what else differs between the runs, name to (A, B). clips: ids both have scores of. rows: one a metric,
+    variant, pair of probes and kind of heads. notes: sentences a reader must see.
+    """
+
+    a: RunFacts
+    b: RunFacts
+    settings: dict[str, tuple[Any, Any]]
+    clips: tuple[str, ...]
+    rows: tuple[PairedRow, ...]
+    left_out: tuple[LeftOut, ...]
+    notes: tuple[str, ...]
+
+    def only_in(self, side: RunFacts) -> tuple[str, ...]:
+        """Clips scored on one side alone."""
+        return tuple(clip for clip in side.clips if clip not in set(self.clips))
+
+
+class _Key(NamedTuple):
+    metric: str
+    variant: str
+    probe: str
+    tracker: str
+
+
+def compare_runs(a: RunDirectory, b: RunDirectory, question: Question | None = None) -> Comparison:
+    """Compares two runs.
+
+    Raises:
+        UsageError: they cannot be compared (the message names both sides), or what was asked for is not in them.
+        StoreError: a run is damaged or has no scores.
+    """
+    asked = question or Question()
+    sites = [_sites("--site-a", asked.sites_a), _sites("--site-b", asked.sites_b)]
+    check_comparable(a, b)
+    wanted = _wanted(asked.metrics)
+    sides = [load_scores(run, wanted) for run in (a, b)]
+    _check_known(asked.metrics, sides)
+    clips = _in_common(sides)
+    check_same_content(a, b, clips)
+    found = [{_key(s): s for s in series(side.scores)} for side in sides]
+    rows, left_out = _rows(found, _site_pairs(*sites), asked, clips)
+    if not rows:
+        raise _nothing(sides, found, left_out)
+    return Comparison(
+        a=sides[0].facts,
+        b=sides[1].facts,
+        settings=settings_apart(a, b),
+        clips=clips,
+        rows=tuple(rows),
+        left_out=tuple(left_out),
+        notes=tuple(_notes(sides)),
+    )
+
+
+def _in_common(sides: Sequence[StoredScores]) -> tuple[str, ...]:
+    a, b = (side.facts for side in sides)
+    common = tuple(sorted(set(a.clips) & set(b.clips)))
+    if not common:
+        raise UsageError(
+            f"The two runs have no clip in common: {a.run} has {_few(a.clips)}; {b.run} has {_few(b.clips)}.",
+            hint="Run both on the same clips: the same --data and split, and --limit alike.",
+        )
+    return common
+
+
+def _few(ids: Sequence[str]) -> str:
+    return ", ".join(ids[:3]) + (f" … {ids[-1]} ({len(ids)})" if len(ids) > 3 else "") if ids else "none with scores"
+
+
+# ------------------------------------------------------------------------------------------------------ what was asked
+
+
+def _wanted(patterns: Sequence[str]) -> Callable[[str], bool]:
+    """Which columns are read: those asked for and, to choose sites by, the metrics that strata belong to."""
+    if not patterns:
+        return lambda name: STRATUM_MARK not in name
+    bases = tuple(pattern.split(STRATUM_MARK)[0] for pattern in patterns)
+    return lambda name: _matches(name, (*patterns, *bases))
+
+
+def _matches(name: str, patterns: Sequence[str]) -> bool:
+    return not patterns or any(fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def _check_known(patterns: Sequence[str], sides: Sequence[StoredScores]) -> None:
+    common = sides[0].metrics & sides[1].metrics
+    for pattern in patterns:
+        if not any(fnmatchcase(name, pattern) for name in common):
+            one = [side.facts.run for side in sides if any(fnmatchcase(name, pattern) for name in side.metrics)]
+            if one:
+                raise UsageError(
+                    f"Only run {one[0]} was scored by {pattern!r}.",
+                    hint="Score both alike: vcorr score RUN_A RUN_B --set metrics=…",
+                )
+            if STRATUM_MARK in pattern and not any(STRATUM_MARK in name for name in common):
+                raise UsageError(
+                    f"The two runs were not scored by strata, as {pattern!r} asks for.",
+                    hint="Score both: vcorr score RUN_A RUN_B --set metrics=matching_accuracy,strata",
+                )
+            listing = ", ".join(sorted(common, key=natural))
+            raise unknown_name("metric", pattern, common, hint=f"Both runs have: {listing}.")
+
+
+def _sites(flag: str, texts: Sequence[str]) -> list[SiteId]:
+    try:
+        return [parse_site(text) for text in texts]
+    except UsageError as error:
+        raise UsageError(f"{flag}: {error.message}", hint=error.hint) from error
+
+
+def _site_pairs(a: list[SiteId], b: list[SiteId]) -> list[tuple[SiteId | None, SiteId | None]]:
+    length = max(len(a), len(b), 1)
+    if {len(a), len(b)} - {0, 1, length}:
+        raise UsageError(
+            f"{len(a)} sites of A and {len(b)} of B cannot be paired.",
+            hint="Give --site-a and --site-b equally often, or one of them once.",
+        )
+    left, right = (_repeated(sites, length) for sites in (a, b))
+    return list(zip(left, right, strict=True))
+
+
+def _repeated(sites: Sequence[SiteId], length: int) -> Sequence[SiteId | None]:
+    if not sites:
+        return [None] * length
+    return list(sites) * (length if len(sites) == 1 else 1)
+
+
+# ---------------------------------------------------------------------------------------------------------------- rows
+
+
+def _rows(
+    found: Sequence[dict[_Key, Series]],
+    sites: Sequence[tuple[SiteId | None, SiteId | None]],
+    asked: Question,
+    clips: Sequence[str],
+) -> tuple[list[PairedRow], list[LeftOut]]:
+    rows: list[PairedRow] = []
+    left_out: list[LeftOut] = []
+    for key_a, key_b in _key_pairs(found, asked):
+        label = key_a.probe if key_a.probe == key_b.probe else f"{key_a.probe}:{key_b.probe}"
+        for site_a, site_b in sites:
+            parts = sides_by_heads(found[0][key_a], found[1][key_b], site_a, site_b)
+            if not parts:
+                reason = "one side has the mean over heads alone, the other single heads"
+                left_out.append(LeftOut(key_a.metric, label, reason))
+            for heads, (part_a, part_b) in parts.items():
+                a = Candidates(part_a, _chosen_by(part_a, key_a, found[0], heads), site_a)
+                b = Candidates(part_b, _chosen_by(part_b, key_b, found[1], heads), site_b)
+                try:
+                    rows.append(pair(a, b, _clips_of(part_a, part_b, clips), heads))
+                except NothingToChooseBy as nothing:
+                    left_out.append(LeftOut(key_a.metric, label, str(nothing)))
+    return rows, list(dict.fromkeys(left_out))
+
+
+def _key_pairs(found: Sequence[dict[_Key, Series]], asked: Question) -> list[tuple[_Key, _Key]]:
+    """The series of A and of B that belong together, in the order of A's."""
+    probe_a, colon, probe_b = asked.probe.partition(":")
+    if colon and not (probe_a and probe_b):
+        raise UsageError(
+            f"--probe {asked.probe!r} names one side alone.",
+            hint="Write --probe P, or --probe A:B, such as qk:feature.",
+        )
+    _check_probes(found, (probe_a, probe_b or probe_a))
+    pairs = []
+    for a in found[0]:
+        if not _matches(a.metric, asked.metrics):
+            continue
+        for b in found[1]:
+            same = (a.metric, a.variant, a.tracker) == (b.metric, b.variant, b.tracker)
+            if same and _belong(a.probe, b.probe, probe_a, probe_b or probe_a):
+                pairs.append((a, b))
+    return sorted(
+        pairs,
+        key=lambda keys: (
+            not keys[0].metric.startswith(PRIMARY_METRIC),
+            natural(keys[0].metric),
+            *keys[0][1:],
+            *keys[1][1:],
+        ),
+    )
+
+
+def _belong(a: str, b: str, probe_a: str, probe_b: str) -> bool:
+    if probe_a:
+        return a in (probe_a, DIRECT) and b in (probe_b, DIRECT)
+    return a == b or DIRECT in (a, b)
+
+
+def _check_probes(found: Sequence[dict[_Key, Series]], probes: tuple[str, str]) -> None:
+    for side, keys, probe in zip("AB", found, probes, strict=True):
+        known = {key.probe for key in keys}
+        if probe and probe not in known and known != {DIRECT}:
+            raise unknown_name(f"probe of run {side}", probe, known, hint=f"It has: {', '.join(sorted(known))}.")
+
+
+def _chosen_by(part: Series, key: _Key, found: dict[_Key, Series], heads: str) -> Series:
+    base = found.get(key._replace(metric=key.metric.split(STRATUM_MARK)[0]))
+    if base is None or STRATUM_MARK not in key.metric:
+        return part
+    return base.by_heads().get(heads, base)
+
+
+def _clips_of(a: Series, b: Series, clips: Sequence[str]) -> list[str]:
+    both = set(a.clips) & set(b.clips)
+    return [clip for clip in clips if clip in both]
+
+
+def _key(s: Series) -> _Key:
+    return _Key(s.key["metric"], s.variant_text, s.key["probe"], s.key["tracker"])
+
+
+# --------------------------------------------------------------------------------------------------------------- words
+
+
+def _nothing(
+    sides: Sequence[StoredScores], found: Sequence[dict[_Key, Series]], left_out: Sequence[LeftOut]
+) -> UsageError:
+    if left_out:
+        first = left_out[0]
+        return UsageError(
+            f"Nothing could be compared. {first.metric}, {first.probe}: {first.reason}.",
+            hint="Give the sites of both: --site-a LAYER:STEP[:HEAD] --site-b LAYER:STEP[:HEAD]",
+        )
+    said = []
+    for side, keys in zip(sides, found, strict=True):
+        listed = {name: sorted({getattr(key, name) for key in keys}) for name in ("variant", "probe", "metric")}
+        words = "; ".join(f"{name} {', '.join(values) or 'none'}" for name, values in listed.items())
+        said.append(f"{side.facts.run} has {words}")
+    return UsageError(
+        f"The two runs have no metric, variant and probe in common: {'. '.join(said)}.",
+        hint="vcorr score RUN_A RUN_B scores both runs alike.",
+    )
+
+
+def _notes(sides: Sequence[StoredScores]) -> list[str]:
+    notes = [
+        f"{name}: random weights ({side.facts.weights}). Its numbers say nothing about a released model."
+        for name, side in zip("AB", sides, strict=True)
+        if side.facts.is_random
+    ]
+    notes += [
+        f"{name}: the run is {side.facts.status}."
+        for name, side in zip("AB", sides, strict=True)
+        if side.facts.status != "complete"
+    ]
+    return notes + stride_note(*(side.directory for side in sides))

@@ -1,0 +1,1 @@
+"""Helps plugin authors: writes new plugins and checks existing ones."""

@@ -1,0 +1,207 @@
+"""Runs the suites: one report for each plugin and each of its entries."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from vcorr.authoring.check.targets import Target
+from vcorr.contract.entries import Entry
+from vcorr.contract.errors import EXIT_MISSING, EXIT_OK, EXIT_PLUGIN, MissingError, UsageError, VcorrError
+from vcorr.contract.records import Clip, RunSettings
+from vcorr.diffusion import DiffusersVideoModel
+from vcorr.plugins.registry import PluginReport, Registry
+from vcorr.runner.spec import make_config
+from vcorr.testing.dataset_checks import check_dataset, check_tracker, random_clip
+from vcorr.testing.entry_checks import MADE, check_entry, light
+from vcorr.testing.metric_checks import check_metric
+from vcorr.testing.model_checks import check_model
+from vcorr.testing.pass_checks import check_passes
+from vcorr.testing.probe_checks import check_probe
+from vcorr.testing.reading_checks import check_reading
+from vcorr.testing.report import Check, Report, expect, run_checks
+
+PARTS = {"dataset": "data"}
+"""What `--set PART.KEY` calls a kind, where that is not its name."""
+CLIP = (25, 64, 96)
+"""Frames, height and width of the clip offered to models, which say what they read of it."""
+NUM_STEPS = 4
+
+Options = Mapping[str, Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a check of a plugin found. missing: what could not be checked, by what it is, with the reason."""
+
+    name: str
+    reports: Sequence[Report]
+    missing: Mapping[str, str]
+
+    @property
+    def exit_code(self) -> int:
+        """3 when a contract is broken, else 4 when something could not be checked, else 0."""
+        if not all(report.passed for report in self.reports):
+            return EXIT_PLUGIN
+        return EXIT_MISSING if self.missing else EXIT_OK
+
+
+def check_plugin(target: Target, registry: Registry, options: Options) -> Found:
+    """Runs every suite that fits on what the target names.
+
+    Args:
+        target: what to check.
+        registry: where it is registered.
+        options: by part ("model", "data", ...), over those the entries say themselves.
+    """
+    reports = [_plugin_report(report, registry) for report in target.plugins]
+    missing: dict[str, str] = {}
+    seen: dict[str, str] = {}
+    for registered in target.entries:
+        entry = registered.entry
+        wants = _wants(entry, options)
+        reports.append(check_entry(entry, skip=[MADE] if _is_the_users(entry) else []))
+        if wants:
+            missing[entry.label] = wants
+            continue
+        same = seen.setdefault(_identity(entry), entry.label)
+        if same != entry.label or not reports[-1].passed:
+            continue  # another name of what is checked already, or not even what its entry says
+        try:
+            reports += _suites(entry, options)
+        except MissingError as error:
+            missing[entry.label] = " ".join([error.message, error.hint]).strip()
+    return Found(target.name, [report for report in reports if report.checks], missing)
+
+
+def _plugin_report(report: PluginReport, registry: Registry) -> Report:
+    def loads() -> str:
+        expect(report.state != "blocked", "; ".join(report.reasons))
+        expect(report.state != "broken", "; ".join(report.reasons))
+        return f"{len(report.provides)} entries"
+
+    def well() -> None:
+        expect(not report.reasons, "; ".join(report.reasons))
+
+    def unique() -> None:
+        taken = [
+            f"{claim.entry.label} is also claimed by {claim.source.label}"
+            for provided in report.provides
+            for claim in registry.catalogue(provided.partition(":")[0]).claims(provided.partition(":")[2])
+            if claim.source != report.source
+        ]
+        expect(not taken, "; ".join(taken))
+
+    def stays_light() -> None:
+        light(report.source.module)
+
+    checks = [("loads, and its hooks return entries", loads), ("every hook is one that exists", well)]
+    checks += [("its names are its own", unique), ("importing it stays light", stays_light)]
+    return run_checks(f"plugin {report.source.name!r} of {report.source.label}", checks, ())
+
+
+def _identity(entry: Entry) -> str:
+    """Equal for two names of one part."""
+    return repr((entry.kind, entry.factory, entry.config, dict(entry.check), getattr(entry, "configs", None)))
+
+
+def _is_the_users(entry: Entry) -> bool:
+    """Whether the entry is for files of the user's own: a dataset that cannot be made before they are named."""
+    return entry.kind == "dataset" and not entry.check and bool(_refusal(entry, {}))
+
+
+def _wants(entry: Entry, options: Options) -> str:
+    """What has to be named before such a dataset can be checked; "" when it is, and for all other entries."""
+    return _refusal(entry, options.get("data", {})) if _is_the_users(entry) else ""
+
+
+def _refusal(entry: Entry, options: Mapping[str, Any]) -> str:
+    try:
+        entry.create(make_config(entry.config_type(), dict(options), "data"))
+    except UsageError as error:
+        return f"{error.message} Name it here: --set data.KEY=VALUE (vcorr show dataset {entry.name})"
+    except Exception:
+        return ""  # the suites say what is wrong
+    return ""
+
+
+_MADE = "can be made under its options"
+
+
+def _suites(entry: Entry, options: Options) -> Iterator[Report]:
+    suite = SUITES.get(entry.kind)
+    if suite is None:
+        return
+    part = PARTS.get(entry.kind, entry.kind)
+    config = make_config(entry.config_type(), {**entry.check, **options.get(part, {})}, part)
+    try:
+        yield from suite(entry, config)
+    except MissingError:
+        raise
+    except UsageError as error:
+        yield Report(entry.label, (Check(_MADE, False, error.message),))
+    except VcorrError:
+        raise
+    except Exception as error:  # a plugin's own code, outside any check: its sites or its grid, for instance
+        yield Report(entry.label, (Check(_MADE, False, f"{type(error).__name__}: {error}"),))
+
+
+def _model(entry: Entry, config: Any) -> Iterator[Report]:
+    clip = _clip_for(entry.create(config))
+    yield _titled(check_model(entry, clip, config=config), "renoise")
+    model = entry.create(config)
+    if not model.sites():
+        return
+    yield _titled(check_reading(entry, clip, config=config), "what is read")
+    if _generates(entry, config, clip):
+        if isinstance(model, DiffusersVideoModel):
+            yield _titled(check_passes(entry, clip, config=config), "passes")
+        settings = RunSettings("generate", (0, 2), NUM_STEPS)
+        yield _titled(check_model(entry, clip, config=config, settings=settings), "generate")
+
+
+def _clip_for(model: Any) -> Clip:
+    """A clip of noise of the size the model reads."""
+    offered = random_clip(*CLIP)
+    sites = model.sites()
+    grid = model.grid(offered, sites[0] if sites else None)
+    return random_clip(grid.video_frames, round(grid.height), round(grid.width))
+
+
+def _generates(entry: Entry, config: Any, clip: Clip) -> bool:
+    """Whether a model takes the mode; one that refuses it says so with a UsageError."""
+    from vcorr.capture.recorder import Recorder
+
+    model = entry.create(config)
+    try:
+        model.load("cpu", "float32", "random")
+        model.run(clip, RunSettings("generate", (0,), 1), Recorder({}, clip.queries))
+    except MissingError:
+        raise
+    except UsageError:
+        return False
+    except Exception:
+        return True  # the suite says what is wrong
+    return True
+
+
+def _titled(report: Report, title: str) -> Report:
+    return Report(f"{report.subject}, {title}", report.checks)
+
+
+def _simple(check: Callable[..., Report]) -> Callable[[Entry, Any], Iterator[Report]]:
+    def suite(entry: Entry, config: Any) -> Iterator[Report]:
+        yield check(entry, config=config)
+
+    return suite
+
+
+SUITES: Mapping[str, Callable[[Entry, Any], Iterator[Report]]] = {
+    "model": _model,
+    "probe": _simple(check_probe),
+    "metric": _simple(check_metric),
+    "dataset": _simple(check_dataset),
+    "tracker": _simple(check_tracker),
+}
+"""Suites by kind; guidances and pages have their entry checked."""

@@ -1,0 +1,106 @@
+"""From templates to a folder: all of it or nothing."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from importlib import resources
+from importlib.resources.abc import Traversable
+from pathlib import Path, PurePosixPath
+
+from vcorr.authoring.scaffold.names import Names
+from vcorr.authoring.scaffold.pipelines.adapter_source import pipeline_files
+from vcorr.authoring.scaffold.pipelines.facts import PipelineFacts
+from vcorr.contract.errors import UsageError
+
+TEMPLATES = "templates"
+COMMON = "common"
+"""The folder of what plugins of every kind have; a file of the kind's own folder comes before one of it."""
+PIPELINE = "pipeline"
+"""The folder of models that diffusers has a pipeline for."""
+SUFFIX = ".j2"
+
+
+def write_plugin(names: Names, parent: Path, facts: PipelineFacts | None = None) -> Path:
+    """Writes the distribution below `parent`; returns its folder.
+
+    Args:
+        names: of the plugin.
+        parent: folder to write it in.
+        facts: of the diffusers pipeline that the model runs, where it is one.
+
+    Raises:
+        UsageError: the folder exists already, or cannot be written.
+    """
+    target = parent / names.distribution
+    if target.exists():
+        raise UsageError(f"{target} exists already.", hint="Choose another name, or another folder: --out DIR")
+    files = dict(render(names, facts))
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+        # beside the target, so that the rename at the end stays inside one file system
+        draft = Path(tempfile.mkdtemp(prefix=f".{names.distribution}-", dir=parent))
+        try:
+            _write(files, draft)
+            draft.chmod(0o777 & ~_umask())
+            draft.rename(target)
+        except BaseException:
+            shutil.rmtree(draft, ignore_errors=True)
+            raise
+    except OSError as error:
+        raise UsageError(f"{target} cannot be written: {error.strerror or error}.") from error
+    return target
+
+
+def render(names: Names, facts: PipelineFacts | None = None) -> Iterator[tuple[PurePosixPath, str]]:
+    """Every file of the distribution: its path inside it, and its text."""
+    import jinja2
+
+    environment = jinja2.Environment(
+        undefined=jinja2.StrictUndefined,
+        keep_trailing_newline=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        autoescape=False,  # Python and TOML, not HTML; every value is one of `Names`
+    )
+    for path, source in _sources(names.kind if facts is None else PIPELINE).items():
+        yield _place(path, names), environment.from_string(source).render(names=names, facts=facts)
+    if facts is not None:
+        yield from pipeline_files(names, facts)
+
+
+def _sources(kind: str) -> dict[PurePosixPath, str]:
+    root = resources.files(__package__) / TEMPLATES
+    return {path: text for folder in (COMMON, kind) for path, text in _walk(root / folder, PurePosixPath())}
+
+
+def _walk(folder: Traversable, inside: PurePosixPath) -> Iterator[tuple[PurePosixPath, str]]:
+    for item in sorted(folder.iterdir(), key=lambda each: each.name):
+        if item.is_dir():
+            yield from _walk(item, inside / item.name)
+        elif item.name.endswith(SUFFIX):
+            yield inside / item.name, item.read_text(encoding="utf-8")
+
+
+def _place(template: PurePosixPath, names: Names) -> PurePosixPath:
+    """Where a template's text goes: PACKAGE, MODULE and ENTRY in its path are those names."""
+    text = str(template).removesuffix(SUFFIX)
+    for word in ("package", "module", "entry"):
+        text = text.replace(word.upper(), getattr(names, word))
+    return PurePosixPath(text)
+
+
+def _write(files: dict[PurePosixPath, str], folder: Path) -> None:
+    for path, text in files.items():
+        place = folder / path
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_text(text, encoding="utf-8")
+
+
+def _umask() -> int:
+    """The process's umask: a temporary folder is made for its owner alone."""
+    current = os.umask(0)
+    os.umask(current)
+    return current

@@ -1,0 +1,107 @@
+"""What the baselines share.
+
+Shape legend: N query points, T frames, H x W pixels.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vcorr.contract.bases import VideoModelBase
+from vcorr.contract.errors import UsageError
+from vcorr.contract.geometry import TokenGrid
+from vcorr.contract.records import Clip, Readout, RunSettings, Site
+
+if TYPE_CHECKING:
+    from vcorr.capture.recorder import Recorder
+
+
+@dataclass(frozen=True, kw_only=True)
+class BaselineConfig:
+    """Options of the baselines.
+
+    stride: pixels along one side of a token; of the patches of token-patches and of the windows of dense-search.
+    """
+
+    stride: int = 8
+
+
+class Baseline(VideoModelBase, ABC):
+    """What the baselines share: no sites, no weights, one answer a clip (`vcorr.contract.protocols.VideoModel`)."""
+
+    readout: ClassVar[Readout] = "token"
+    modes = ("renoise",)
+
+    def __init__(self, config: BaselineConfig) -> None:
+        if config.stride < 1:
+            raise UsageError(f"model.stride must be at least 1 pixel, got {config.stride}.")
+        self.config = config
+
+    def sites(self) -> Sequence[Site]:
+        """None: there is no attention to read."""
+        return ()
+
+    def weights_id(self, weights: str) -> str:
+        """There are none, whatever `--weights` says."""
+        return "none"
+
+    def load(self, device: str, dtype: str, weights: str) -> None:  # one of the model's methods
+        """Nothing to load."""
+
+    def grid(self, clip: Clip, site: Site | None) -> TokenGrid:
+        """One latent a frame, and as many whole tokens as the frame holds.
+
+        Raises:
+            UsageError: the clip has no video, or is smaller than a token.
+        """
+        stride = self.config.stride
+        frames, height, width = video_of(clip).shape[:3]
+        if min(height, width) < stride:
+            raise UsageError(f"Clip {clip.id} of {height}x{width} pixels is smaller than a token of {stride} pixels.")
+        return TokenGrid(frames=frames, rows=height // stride, cols=width // stride, stride=(stride, stride))
+
+    def run(self, clip: Clip, settings: RunSettings, recorder: Recorder) -> None:
+        """Answers every query of the clip.
+
+        Raises:
+            UsageError: another mode than renoise, a clip of another size than `grid` says, or a query outside the
+                frame.
+        """
+        if settings.mode not in self.modes:
+            raise UsageError(
+                f"Baselines read videos; they cannot run in {settings.mode} mode.", hint="Use --mode renoise."
+            )
+        grid, video = self.grid(clip, None), video_of(clip)
+        if video.shape[1:3] != (round(grid.height), round(grid.width)):
+            raise UsageError(
+                f"Clip {clip.id} of {video.shape[1]}x{video.shape[2]} pixels does not divide into tokens of "
+                f"{self.config.stride} pixels.",
+                hint="vcorr.runner.clip_fit.fit_clip(clip, model.grid(clip, None)) brings it to that size.",
+            )
+        grid.check_inside(clip.queries.xy)
+        moves = self.moves(clip, grid, settings.seed)
+        recorder.answer((clip.queries.xy[:, None] + moves).astype(np.float32), grid, readout=self.readout)
+
+    @abstractmethod
+    def moves(self, clip: Clip, grid: TokenGrid, seed: int) -> NDArray[np.floating[Any]]:
+        """(N, T, 2): by how many pixels (x, y) each query is away from itself in each frame; 0 in its own frame.
+
+        A query's answer depends on that query alone, not on the others. `seed` is that of the run.
+        """
+
+
+def video_of(clip: Clip) -> NDArray[np.uint8]:
+    """The clip's video (T, H, W, 3).
+
+    Raises:
+        UsageError: it has none.
+    """
+    if clip.video is None:
+        raise UsageError(f"Clip {clip.id} has no video to search.", hint="Baselines need data with video.")
+    return clip.video

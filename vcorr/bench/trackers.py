@@ -1,0 +1,46 @@
+"""Measures trackers against the exact tracks of a dataset: `python -m vcorr.trackers --data sprites`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from vcorr.bench.tracker_errors import evaluate, table
+from vcorr.contract.errors import UsageError, VcorrError
+from vcorr.plugins import registry
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command."""
+    parser = argparse.ArgumentParser(prog="python -m vcorr.trackers", description=(__doc__ or "").split(":")[0] + ".")
+    parser.add_argument("--data", default="sprites", help="dataset with exact tracks (default: %(default)s)")
+    parser.add_argument("--trackers", default="dis,lk", help="names, comma-separated (default: %(default)s)")
+    parser.add_argument("--limit", type=int, help="the first N clips (default: all)")
+    options = parser.parse_args(arguments)
+    try:
+        sys.stdout.write(measure(options.data, options.trackers.split(","), options.limit) + "\n")
+    except VcorrError as error:
+        sys.stderr.write(f"{error}\n")
+        return error.exit_code
+    return 0
+
+
+def measure(data: str, trackers: Sequence[str], limit: int | None) -> str:
+    """The table, with a line above it saying over what.
+
+    Raises:
+        UsageError: an unknown name, or clips without exact tracks.
+    """
+    if limit is not None and limit < 1:
+        raise UsageError(f"--limit must be at least 1, got {limit}.")
+    known = registry.installed()
+    dataset = known.datasets.get(data).entry.create()
+    chosen = {name.strip(): known.trackers.get(name.strip()).entry.create() for name in trackers}
+    ids = list(dataset.ids())[:limit]
+    reports = {name: evaluate(tracker, (dataset.clip(i) for i in ids)) for name, tracker in chosen.items()}
+    return f"{data}, split {dataset.split}, {len(ids)} clips\n\n{table(reports)}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,220 @@
+"""The charts of a model page as Vega-Lite specifications, made with Altair. Text and lines take the page's colours.
+
+Skill is coloured on [0, 1] in every map of every page, so that pictures compare. Below 0, which is worse than answering
+that nothing moves, cells are slate whatever their value; the value stands in the cell and its tooltip.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any, Literal
+
+from vcorr.contract.records import HEAD_MEAN, NO_SITE
+from vcorr.stats.summary import BestSite, Series, SiteSummary, site_summaries
+
+Spec = dict[str, Any]
+Chart = Any
+"""An Altair chart: its methods give unions of every kind of chart, which say nothing about the one at hand."""
+
+DATA = "cells"
+SCHEME: Literal["viridis"] = "viridis"
+NUMBERED_COLUMNS = 12
+"""Cells carry their number up to this many columns; beyond, they are too narrow for it."""
+BELOW_FLOOR = -0.005
+"""Skill that is shown as negative once it is rounded."""
+SLATE = "#4b525a"
+DARK_INK_ABOVE = 0.55
+"""From this skill on the colour scale is bright enough for dark numbers."""
+SVG_CELLS = 1200
+"""More cells than this are drawn on a canvas."""
+
+_TOOLTIP = (
+    ("layer_name", "module", None),
+    ("layer", "layer", None),
+    ("step", "step", None),
+    ("head", "head", None),
+    ("noise", "noise", ".3f"),
+    ("skill", "skill", ".3f"),
+    ("interval", "95 % interval", None),
+    ("value", "value", ".3f"),
+    ("floor", "floor", ".3f"),
+    ("ceiling", "ceiling", ".3f"),
+    ("clips", "clips", None),
+)
+
+
+def site_map(s: Series, best: BestSite | None) -> Spec | None:
+    """Layer x step: skill of every site over all clips, at the head of the best site. None without attention sites."""
+    head = best.summary.head if best else s.sites[0]["head"]
+    wanted = [i for i, site in enumerate(s.sites) if site["head"] == head and site["layer"] != NO_SITE]
+    if not wanted:
+        return None
+    mark = (best.summary.layer, best.summary.step) if best else None
+    cells = [_cell(x, chosen=(x.layer, x.step) == mark) for x in site_summaries(s, sites=wanted)]
+    stepless = all(s.sites[i]["step"] == NO_SITE for i in wanted)
+    title = "no steps: the model adds no noise" if stepless else "step (0 is the noisiest)"
+    return _heat_map(cells, "step", title, f"Skill of {s.name} by layer and denoising step")
+
+
+def head_map(s: Series, best: BestSite | None) -> Spec | None:
+    """Layer x head at the step of the best site. None where no single heads were recorded."""
+    if best is None:
+        return None
+    wanted = [i for i, x in enumerate(s.sites) if x["head"] != HEAD_MEAN and x["step"] == best.summary.step]
+    if len({s.sites[i]["head"] for i in wanted}) < 2:
+        return None
+    mark = (best.summary.layer, best.summary.head)
+    cells = [_cell(x, chosen=(x.layer, x.head) == mark) for x in site_summaries(s, sites=wanted)]
+    return _heat_map(cells, "head", "head", f"Skill of {s.name} by layer and head")
+
+
+def noise_lines(pairs: Sequence[tuple[Series, BestSite]]) -> Spec | None:
+    """Skill against noise: a line for each probe, at layer and head of its best site. None below two noise levels."""
+    cells = []
+    for s, best in pairs:
+        place = (best.summary.layer, best.summary.head)
+        wanted = [i for i, x in enumerate(s.sites) if (x["layer"], x["head"]) == place and math.isfinite(x["noise"])]
+        label = f"{s.name}, layer {place[0]}"
+        cells += [{**_cell(x, chosen=False), "line": label} for x in site_summaries(s, sites=wanted)]
+    return _lines(cells) if len({cell["noise"] for cell in cells}) > 1 else None
+
+
+def _cell(x: SiteSummary, *, chosen: bool) -> dict[str, Any]:
+    kept = ("layer", "layer_name", "step", "head", "noise", "skill", "value", "floor", "ceiling", "clips")
+    values = {k: _plain(v) for k, v in asdict(x).items() if k in (*kept, "skill_low", "skill_high")}
+    interval = "–" if values["skill_low"] is None else f"{x.skill_low:.3f} … {x.skill_high:.3f}"
+    label = "–" if math.isnan(x.skill) else f"{round(x.skill, 2) + 0.0:.2f}"  # no -0.00
+    head = "mean" if x.head == HEAD_MEAN else x.head
+    step = "none" if x.step == NO_SITE else x.step
+    return {**values, "interval": interval, "chosen": chosen, "head": head, "step": step, "label": label}
+
+
+def _heat_map(cells: list[dict[str, Any]], column: str, title: str, description: str) -> Spec:
+    columns, rows = (len({cell[key] for cell in cells}) for key in (column, "layer"))
+    height = rows * (26 if rows <= 20 else 15)
+    shape = _heat_shape(column, title, numbered=columns <= NUMBERED_COLUMNS, height=height)
+    return _filled(shape, cells, description)
+
+
+@functools.cache
+def _heat_shape(column: str, title: str, *, numbered: bool, height: int) -> Spec:
+    """A heat map without its data; Altair checks every specification it makes, so equal ones are made once."""
+    import altair as alt
+
+    base = alt.Chart(alt.NamedData(DATA)).encode(
+        x=alt.X(f"{column}:O", title=title, axis=alt.Axis(labelAngle=0, labelOverlap=True)),
+        y=alt.Y("layer:O", title="layer", axis=alt.Axis(labelOverlap=True)),
+        tooltip=_tooltip(),
+    )
+    layers = [_missing(base), _skills(base), _below_floor(base), *([_numbers(base)] if numbered else []), _chosen(base)]
+    return _shape(alt.layer(*layers).properties(width="container", height=height))
+
+
+def _skills(base: Chart) -> Chart:
+    import altair as alt
+
+    scale = alt.Scale(scheme=SCHEME, domain=[0, 1], clamp=True)
+    legend = alt.Legend(title="skill", orient="bottom", gradientLength=160, gradientThickness=8, titleOrient="left")
+    return (
+        base.transform_filter("isValid(datum.skill)")
+        .mark_rect()
+        .encode(alt.Color("skill:Q", scale=scale, legend=legend))
+    )
+
+
+def _below_floor(base: Chart) -> Chart:
+    return base.transform_filter(f"isValid(datum.skill) && datum.skill <= {BELOW_FLOOR}").mark_rect(fill=SLATE)
+
+
+def _missing(base: Chart) -> Chart:
+    """Sites without skill: grey, with a dash where cells carry numbers."""
+    return base.transform_filter("!isValid(datum.skill)").mark_rect(fill="#888", fillOpacity=0.25)
+
+
+def _chosen(base: Chart) -> Chart:
+    """A frame in two tones, seen on every colour of the scale."""
+    import altair as alt
+
+    frame = base.transform_filter("datum.chosen")
+    outer = frame.mark_rect(fill=None, stroke="#ffffff", strokeWidth=4, strokeJoin="round")
+    inner = frame.mark_rect(fill=None, stroke="#d1242f", strokeWidth=2, strokeJoin="round")
+    return alt.layer(outer, inner)
+
+
+def _numbers(base: Chart) -> Chart:
+    import altair as alt
+
+    missing, bright = "!isValid(datum.skill)", f"datum.skill > {DARK_INK_ABOVE}"
+    ink = alt.when(missing).then(alt.value("#888")).when(bright).then(alt.value("#111")).otherwise(alt.value("#fff"))
+    return base.mark_text(fontSize=10.5).encode(text="label:N", color=ink)
+
+
+def _lines(cells: list[dict[str, Any]]) -> Spec:
+    return _filled(_line_shape(*_reach(cells)), cells, "Skill against noise, one line a probe")
+
+
+def _line_shape(bottom: float, top: float) -> Spec:
+    import altair as alt
+
+    scale = alt.Scale(domain=[bottom, top])
+    legend = alt.Legend(
+        orient="top", columns=1, symbolType="stroke", symbolOpacity=1, symbolStrokeWidth=2.5, labelLimit=300
+    )
+    base = alt.Chart(alt.NamedData(DATA)).encode(
+        x=alt.X(
+            "noise:Q",
+            title="noise (0 is clean, 1 is noise alone)",
+            scale=alt.Scale(domain=[0, 1]),
+            axis=alt.Axis(tickCount=5, format=".1f"),
+        ),
+        color=alt.Color("line:N", title=None, sort=None, legend=legend),
+        tooltip=_tooltip(),
+    )
+    band = base.mark_area(opacity=0.15).encode(y=alt.Y("skill_low:Q", scale=scale), y2="skill_high:Q")
+    line = base.mark_line(point=True).encode(y=alt.Y("skill:Q", title="skill", scale=scale))
+    return _shape(alt.layer(band, line).properties(width="container", height=260))
+
+
+def _reach(cells: list[dict[str, Any]]) -> tuple[float, float]:
+    ends = [cell[key] for cell in cells for key in ("skill_low", "skill_high", "skill") if cell[key] is not None]
+    return min([0.0, *ends]), max([1.0, *ends])
+
+
+def _tooltip() -> list[Any]:
+    import altair as alt
+
+    texts = ("layer_name", "interval", "head")
+    formats: dict[str, dict[str, Any]] = {name: {"format": form} if form else {} for name, _, form in _TOOLTIP}
+    return [
+        alt.Tooltip(f"{name}:{'N' if name in texts else 'Q'}", title=title, **formats[name])
+        for name, title, _ in _TOOLTIP
+    ]
+
+
+def _shape(chart: Chart) -> Spec:
+    spec: Spec = chart.to_dict()
+    # The page says which language this is (a schema address would be a link to the network) and brings its own colours
+    spec.pop("$schema", None)
+    spec.pop("config", None)
+    spec["autosize"] = {"type": "fit-x", "contains": "padding"}
+    return spec
+
+
+def _filled(shape: Spec, cells: list[dict[str, Any]], description: str) -> Spec:
+    renderer = "svg" if len(cells) <= SVG_CELLS else "canvas"
+    return {
+        **shape,
+        "description": description,
+        "datasets": {DATA: cells},
+        "usermeta": {"embedOptions": {"renderer": renderer}},
+    }
+
+
+def _plain(value: Any) -> Any:
+    """NaN as None, numbers rounded to what a tooltip can show: float noise would only make the page larger."""
+    if isinstance(value, float):
+        return round(value, 6) if math.isfinite(value) else None
+    return value

@@ -1,0 +1,149 @@
+"""From data to HTML: the template environment, and everything that rounds, shortens or escapes for people."""
+
+from __future__ import annotations
+
+import functools
+import json
+import math
+import re
+import shlex
+from collections.abc import Mapping
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+from markupsafe import Markup, escape
+
+from vcorr.contract.records import HEAD_MEAN, NO_SITE
+from vcorr.stats.summary import SiteSummary
+
+DASH = "–"
+BAR_WIDTH = 96
+"""Pixels of an interval bar, from skill 0 to skill 1."""
+BAR_MARGIN = 6
+
+_HEX_TAIL = re.compile(r"([0-9a-f]{8})[0-9a-f]{4,}$")
+_WEB = re.compile(r"https?://[^\s]+")
+
+
+@functools.cache
+def environment() -> Environment:
+    """Templates of the package, escaping everything that is not marked as HTML by this module."""
+    found = Environment(
+        loader=PackageLoader("vcorr.board.site", "assets"),
+        autoescape=select_autoescape(default_for_string=True, default=True),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    found.filters.update(
+        {
+            "number": number,
+            "index": index,
+            "head": head,
+            "short": short_weights,
+            "size": size,
+            "fact": fact,
+            "linked": linked,
+            "command": command,
+            "sortable": sortable,
+            "script_json": script_json,
+        }
+    )
+    found.globals["interval_bar"] = interval_bar
+    return found
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """A value for a table: NaN as a dash, and no minus before a zero."""
+    return DASH if value is None or math.isnan(value) else f"{round(value, digits) + 0.0:.{digits}f}"
+
+
+def index(value: int) -> str:
+    """A layer or step; a dash where there is none."""
+    return DASH if value == NO_SITE else str(value)
+
+
+def head(value: int) -> str:
+    """A head, or that it is all of them."""
+    return "mean" if value == HEAD_MEAN else str(value)
+
+
+def sortable(value: float | None) -> str:
+    """A number for scripts that sort: empty for NaN, which sorts last either way."""
+    return "" if value is None or math.isnan(value) else repr(round(float(value), 9))
+
+
+def short_weights(identity: str) -> str:
+    """A weights id with its hash cut to eight characters."""
+    return _HEX_TAIL.sub(r"\1", identity)
+
+
+def size(count: float) -> str:
+    """Bytes for people."""
+    for unit in ("B", "kB", "MB"):
+        if count < 1000:
+            return f"{count:.0f} B" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} GB"
+
+
+def fact(value: Any) -> str:
+    """A value of a model card or of run.json in words: mappings and lists on one line, whole numbers in groups."""
+    if value is None:
+        return DASH
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}".replace(",", "\u202f") if abs(value) >= 10_000 else str(value)
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {fact(item)}" for key, item in value.items())
+    if isinstance(value, list | tuple):
+        between = " × " if value and all(isinstance(v, int) for v in value) and len(value) == 2 else "; "
+        return between.join(fact(item) for item in value)
+    return str(value)
+
+
+def linked(text: str) -> Markup:
+    """Text as HTML; a web address becomes a link, any other scheme stays text."""
+    if _WEB.fullmatch(text):
+        return Markup('<a href="{0}" rel="noopener noreferrer">{0}</a>').format(text)
+    return escape(text)
+
+
+def command(words: Any) -> str:
+    """A command line to copy."""
+    return shlex.join(str(word) for word in words) if isinstance(words, list) else ""
+
+
+def script_json(value: Any) -> Markup:
+    """JSON for the inside of a <script> element: no character in it can end the element or begin a comment."""
+    text = json.dumps(value, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
+    for character in "<>&'":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return Markup(text)
+
+
+def interval_bar(x: SiteSummary) -> Markup:
+    """Skill and its interval as a small picture between 0 and 1; what lies outside ends at the edge."""
+    if math.isnan(x.skill):
+        return Markup("")
+    low, high = (x.skill if math.isnan(end) else end for end in (x.skill_low, x.skill_high))
+    text = f"skill {number(x.skill)}, 95 % interval {number(x.skill_low)} to {number(x.skill_high)}"
+    return Markup(
+        '<svg class="bar" width="{width}" height="16" role="img" aria-label="{text}">'
+        '<line class="bar-track" x1="{zero}" x2="{one}" y1="8" y2="8"/>'
+        '<line class="bar-range" x1="{low}" x2="{high}" y1="8" y2="8"/>'
+        '<circle class="bar-point" cx="{at}" cy="8" r="4"/></svg>'
+    ).format(
+        width=BAR_WIDTH + 2 * BAR_MARGIN,
+        text=text,
+        zero=BAR_MARGIN,
+        one=BAR_WIDTH + BAR_MARGIN,
+        low=_place(low),
+        high=_place(high),
+        at=_place(x.skill),
+    )
+
+
+def _place(skill: float) -> str:
+    return f"{BAR_MARGIN + BAR_WIDTH * min(max(skill, 0.0), 1.0):.1f}"

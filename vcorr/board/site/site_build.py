@@ -1,0 +1,218 @@
+"""`vcorr board build`: from a folder of runs to a folder of pages, made beside its place and moved there when whole."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import json
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from importlib import metadata, resources
+from pathlib import Path
+from typing import Any
+
+from vcorr.board.tables.definitions import BoardConfig, builtin_boards, load_board, metric_names
+from vcorr.board.tables.board_runs import BoardRun, load_run
+from vcorr.board.site.model_page import model_view
+from vcorr.board.site.plugin_pages import Board, PluginPage, plugin_pages
+from vcorr.board.site.file_names import slug
+from vcorr.board.tables.ranking import rank
+from vcorr.board.site.html import environment
+from vcorr.board.site.vega_bundle import chart_library
+from vcorr.contract.errors import MissingError, StoreError, UsageError
+from vcorr.plugins.registry import Registry, installed
+from vcorr.store.rundir import RECORD, find_runs
+
+MARKER = "board.json"
+"""The file that says that a folder is a board, and may be replaced by one."""
+BOARD_VERSION = 1
+
+_STATIC = ("style.css", "board.js", "charts.js")
+
+
+def build_site(results: Path, out: Path, *, boards: Sequence[Path] = (), registry: Registry | None = None) -> Path:
+    """Makes the board of all runs in a folder.
+
+    The same runs give the same bytes. An earlier board at `out` is replaced as a whole, once the new one is there.
+
+    Args:
+        results: a folder of runs, or one run.
+        out: the folder of pages: new, empty, or an earlier board.
+        boards: YAML files of boards; those that come with vcorr when there are none.
+        registry: whose pages to add; that of this environment when None.
+
+    Returns:
+        The path of the first page.
+
+    Raises:
+        MissingError: there are no runs.
+        UsageError: `out` is something else than a board, or a board file is wrong.
+        StoreError: a run is damaged (the message names the file), or `out` cannot be written.
+    """
+    runs = find_runs(results)
+    if not runs:
+        raise _no_runs(results)
+    _check_out(results, out)
+    configs = tuple(load_board(path) for path in boards) or builtin_boards()
+    with _replacing(out) as folder:
+        data = folder / "data"
+        data.mkdir()
+        names = metric_names(configs)
+        loaded = [load_run(run, names, data / f"{slug(run.run_id)}.arrow") for run in runs]
+        _Site(folder, loaded, configs, registry or installed()).write()
+    return out / "index.html"
+
+
+class _Site:
+    """The pages of one board, written into a folder."""
+
+    def __init__(self, folder: Path, runs: list[BoardRun], boards: Sequence[BoardConfig], registry: Registry) -> None:
+        self._folder = folder
+        self._boards = boards
+        rankings, left_out = rank(runs, boards)
+        self._board = Board(tuple(runs), tuple(rankings), tuple(left_out))
+        self._pages = plugin_pages(self._board, registry)
+        self._models = sorted({run.model for run in runs})
+
+    def write(self) -> None:
+        """Everything, the marker last."""
+        self._write_static()
+        self._write_best_sites()
+        self._write_page("index.html", "index.html.j2", board=self._board)
+        for model in self._models:
+            self._write_model(model)
+        self._write_page("downloads.html", "downloads.html.j2", board=self._board, sizes=self._sizes())
+        for page in self._pages:
+            self._write_page(f"pages/{slug(page.name)}.html", "plugin.html.j2", page=page)
+        marker = {"board_version": BOARD_VERSION, "vcorr": metadata.version("vcorr"), "models": self._models}
+        self._write(MARKER, json.dumps(marker, indent=2) + "\n")
+
+    def _write_model(self, model: str) -> None:
+        runs = [run for run in self._board.runs if run.model == model]
+        view = model_view(runs, self._boards, self._places())
+        self._write_page(f"models/{slug(model)}.html", "model.html.j2", view=view)
+
+    def _places(self) -> dict[str, list[str]]:
+        """By run id: each rank of its probes, or why there is none."""
+        places: dict[str, list[str]] = {}
+        for ranking in self._board.rankings:
+            ranked = sum(row.rank is not None for row in ranking.rows)
+            for row in ranking.rows:
+                place = f"rank {row.rank} of {ranked}" if row.rank else f"not ranked: {row.unranked}"
+                places.setdefault(row.run.run_id, []).append(f"{row.series.name}: {place}")
+        for left in self._board.left_out:
+            subject = f"{left.probe} left out" if left.probe else "left out"
+            places.setdefault(left.run.run_id, []).append(f"{subject}: {left.reason}")
+        return places
+
+    def _write_static(self) -> None:
+        assets = resources.files("vcorr.board.site").joinpath("assets")
+        for name in _STATIC:
+            self._write(f"assets/{name}", assets.joinpath(name).read_text(encoding="utf-8"))
+        self._write("assets/vega.js", chart_library())
+
+    def _write_best_sites(self) -> None:
+        rows = [{**best.key, **best.to_dict(), "run": run.run_id} for run in self._board.runs for best in run.best]
+        with (self._folder / "data" / "best_sites.csv").open("w", encoding="utf-8", newline="") as file:
+            if rows:
+                writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+                writer.writeheader()
+                writer.writerows(rows)
+
+    def _sizes(self) -> dict[str, int]:
+        return {f"data/{path.name}": path.stat().st_size for path in sorted((self._folder / "data").iterdir())}
+
+    def _write_page(self, path: str, template: str, **values: Any) -> None:
+        text = (
+            environment()
+            .get_template(template)
+            .render(
+                here=path,
+                root="../" * path.count("/"),
+                nav=self._nav(),
+                slug=slug,
+                version=metadata.version("vcorr"),
+                **values,
+            )
+        )
+        self._write(path, text)
+
+    def _nav(self) -> list[tuple[str, str]]:
+        pages: list[PluginPage] = self._pages
+        return [
+            ("index.html", "Ranking"),
+            *((f"pages/{slug(page.name)}.html", page.name) for page in pages),
+            ("downloads.html", "Downloads"),
+        ]
+
+    def _write(self, path: str, text: str) -> None:
+        target = self._folder / path
+        target.parent.mkdir(exist_ok=True)
+        target.write_text(text, encoding="utf-8", newline="\n")
+
+
+@contextlib.contextmanager
+def _replacing(out: Path) -> Iterator[Path]:
+    """An empty folder that takes the place of `out` when the block ends well, and disappears when it does not."""
+    out = out.resolve()
+    made = out.with_name(f".{out.name}.{os.getpid()}.tmp")
+    old = out.with_name(f".{out.name}.{os.getpid()}.old")
+    try:
+        made.mkdir(parents=True)
+        yield made
+        if out.exists():
+            out.rename(old)
+        try:
+            made.rename(out)
+        except OSError:
+            if old.exists():
+                old.rename(out)
+            raise
+    except OSError as error:
+        raise StoreError(
+            f"The board cannot be written to {out}: {error.strerror or error}.",
+            hint="Choose another folder with --out DIR.",
+        ) from error
+    finally:
+        shutil.rmtree(made, ignore_errors=True)
+        if out.exists():
+            shutil.rmtree(old, ignore_errors=True)
+
+
+def _check_out(results: Path, out: Path) -> None:
+    if results.resolve().is_relative_to(out.resolve()):
+        raise UsageError(
+            f"{out} holds the results themselves; a board there would replace them.",
+            hint="Choose a folder of its own with --out DIR.",
+        )
+    if not out.exists() or _is_board(out):
+        return
+    if not out.is_dir() or any(out.iterdir()):
+        raise UsageError(
+            f"{out} is not a board, and is left as it is (a board has a file {MARKER}).",
+            hint="Choose a new or empty folder with --out DIR.",
+        )
+
+
+def _is_board(folder: Path) -> bool:
+    try:
+        return "board_version" in json.loads((folder / MARKER).read_text(encoding="utf-8"))
+    except (OSError, ValueError, TypeError):
+        return False
+
+
+def _no_runs(results: Path) -> MissingError:
+    if not results.exists():
+        return MissingError(
+            f"{results} does not exist.", hint="Make a run first, for example: vcorr run --model tiny --probe qk"
+        )
+    below = sorted(path.parent.parent for path in results.glob(f"*/*/{RECORD}"))
+    if below:
+        return MissingError(
+            f"{results} holds no runs, but {below[0]} does.", hint=f"Try: vcorr board build --results {below[0]}"
+        )
+    return MissingError(
+        f"{results} holds no runs.",
+        hint="Make one first, for example: vcorr run --model tiny --probe qk\nOr say where they are: --results DIR",
+    )

@@ -1,0 +1,1 @@
+"""Decides which runs a board ranks, in which table, and in which order."""

@@ -1,0 +1,180 @@
+"""What a board knows of each run: its record, the series of the boards' metrics, and the best site of every probe.
+
+Score tables are read shard by shard and only the rows of those metrics are kept; the whole table goes to the download.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from vcorr.analysis.stored_scores import check_scored_alike
+from vcorr.contract.records import NO_SITE, is_random
+from vcorr.stats.summary import BestSite, Series, best_site, series
+from vcorr.store.rundir import RunDirectory
+from vcorr.store.schema import schema
+from vcorr.store.shards import atomic_file
+
+COMPLETE = "complete"
+BATCH_ROWS = 1 << 16
+"""Rows of a record batch of a download: shards of a clip are often too small to compress well."""
+GROUP_KEYS = ("dataset", "split", "mode", "tracker", "variant")
+
+
+@dataclass(frozen=True)
+class BoardRun:
+    """One run as the board, and every page of a plugin, sees it.
+
+    directory: the run on disk, for its predictions and tracks. record: the contents of run.json. series: one a probe
+    and metric, of the metrics the boards show (`vcorr.stats.summary.Series`). best: the best site of each series that
+    has one. model, weights, dataset: as in the rows. rows: of its scores table, all metrics. failed: clips that could
+    not be run. unscored: clips without tracks to score against. content: hash of each clip's content, by its id, where
+    the run holds one. download: path of its scores table inside the board, "" without rows.
+    """
+
+    directory: RunDirectory
+    record: dict[str, Any]
+    model: str
+    weights: str
+    dataset: str
+    series: tuple[Series, ...]
+    best: tuple[BestSite, ...]
+    rows: int
+    failed: int
+    unscored: int
+    content: Mapping[str, str]
+    download: str
+
+    @property
+    def run_id(self) -> str:
+        """The name of the run's directory."""
+        return self.directory.run_id
+
+    @property
+    def status(self) -> str:
+        """What run.json says: started, partial, complete or failed."""
+        return str(self.record.get("status", "started"))
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every clip was run."""
+        return self.status == COMPLETE
+
+    @property
+    def is_random(self) -> bool:
+        """Whether its weights are random: such a run is never ranked."""
+        return is_random(self.weights)
+
+    @property
+    def is_baseline(self) -> bool:
+        """Whether its answers come from no attention site."""
+        return bool(self.series) and all(s.sites[0]["layer"] == NO_SITE for s in self.series)
+
+    @property
+    def card(self) -> dict[str, Any]:
+        """The model card's fields; empty when the model has none."""
+        card = self.record.get("card")
+        return card if isinstance(card, dict) else {}
+
+    @property
+    def title(self) -> str:
+        """The model's title, its name when it has none."""
+        return str(self.card.get("title") or self.model)
+
+    @cached_property
+    def clips(self) -> int:
+        """Clips with scores."""
+        return len({clip for s in self.series for clip in s.clips})
+
+    def best_of(self, s: Series) -> BestSite | None:
+        """The best site of one of its series."""
+        return next((best for best in self.best if best.key == s.key), None)
+
+
+@dataclass(frozen=True)
+class _Scores:
+    kept: pa.Table
+    rows: int
+    unscored: int
+
+
+def load_run(run: RunDirectory, metrics: Sequence[str], download: Path) -> BoardRun:
+    """Reads a run and copies its scores table, all shards in one file, to `download`.
+
+    Raises:
+        StoreError: run.json or a shard is damaged (the message names it), clips are scored otherwise than the rest, or
+            the copy cannot be written.
+    """
+    record = run.record()
+    check_scored_alike(run)
+    scores = _read_scores(run, metrics, download, _fingerprint(record))
+    found = tuple(series(scores.kept))
+    best = tuple(best for best in map(best_site, found) if best is not None)
+    context = _context(record, found)
+    return BoardRun(
+        directory=run,
+        record=record,
+        model=context["model"],
+        weights=context["weights"],
+        dataset=context["dataset"],
+        series=found,
+        best=best,
+        rows=scores.rows,
+        failed=pc.sum(pc.equal(scores.kept["status"], "failed")).as_py() or 0,
+        unscored=scores.unscored,
+        content=_content(scores.kept),
+        download=f"{download.parent.name}/{download.name}" if scores.rows else "",
+    )
+
+
+def _read_scores(run: RunDirectory, metrics: Sequence[str], download: Path, fingerprint: str) -> _Scores:
+    wanted = pa.array([*metrics, ""], pa.string())
+    kept, rows, unscored = [], 0, 0
+    layout = schema("scores", fingerprint)
+    options = pa.ipc.IpcWriteOptions(compression="zstd")
+    with atomic_file(download) as temporary, pa.ipc.new_file(temporary, layout, options=options) as copy:
+        for shard in _in_batches(run.iter_shards("scores")):
+            copy.write_table(shard)
+            rows += shard.num_rows
+            part = shard.filter(pc.is_in(shard["metric"], wanted))
+            whole_clip = pc.and_(pc.equal(part["metric"], ""), pc.equal(part["status"], "not_scored"))
+            unscored += pc.sum(whole_clip).as_py() or 0
+            kept.append(part)
+    if not rows:
+        download.unlink()
+    return _Scores(pa.concat_tables(kept) if kept else layout.empty_table(), rows, unscored)
+
+
+def _content(scores: pa.Table) -> dict[str, str]:
+    found = scores.group_by(["clip", "data_hash"]).aggregate([]).to_pylist()
+    return {row["clip"]: row["data_hash"] for row in found if row["data_hash"]}
+
+
+def _in_batches(shards: Iterable[pa.Table]) -> Iterator[pa.Table]:
+    """Shards put together to tables of at least BATCH_ROWS rows (the last may be smaller), each in one piece."""
+    waiting: list[pa.Table] = []
+    for shard in shards:
+        waiting.append(shard)
+        if sum(table.num_rows for table in waiting) >= BATCH_ROWS:
+            yield pa.concat_tables(waiting).combine_chunks()
+            waiting = []
+    if waiting:
+        yield pa.concat_tables(waiting).combine_chunks()
+
+
+def _context(record: dict[str, Any], found: tuple[Series, ...]) -> dict[str, str]:
+    """Model, weights and dataset: of the rows, else of the record (a run without scores yet)."""
+    said = found[0].key if found else record.get("row_context")
+    said = said if isinstance(said, dict) else {}
+    return {key: str(said.get(key) or "unknown") for key in ("model", "weights", "dataset")}
+
+
+def _fingerprint(record: dict[str, Any]) -> str:
+    prints = record.get("fingerprints")
+    return str(prints.get("score", "")) if isinstance(prints, dict) else ""

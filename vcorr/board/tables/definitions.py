@@ -1,0 +1,159 @@
+"""Boards as data: which datasets one ranks, which metrics it shows, which runs it admits (docs/board.md)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from vcorr.contract.errors import UsageError, unknown_name
+
+ANY = "any"
+"""Value of `datasets` for the board that takes every dataset no other board names."""
+
+
+@dataclass(frozen=True)
+class MetricColumn:
+    """A metric a board shows: its name in the tables, the title of its column, one sentence on what it measures."""
+
+    name: str
+    title: str
+    summary: str = ""
+
+
+@dataclass(frozen=True)
+class Admission:
+    """What a run must bring to be ranked. Runs of random weights never are, whatever a board says.
+
+    min_clips: scored clips; a run with fewer is shown without a rank.
+    """
+
+    min_clips: int = 1
+
+
+@dataclass(frozen=True)
+class BoardConfig:
+    """One board. `datasets` is empty for the board that takes what no other board names."""
+
+    title: str
+    summary: str
+    datasets: tuple[str, ...]
+    metrics: tuple[MetricColumn, ...]
+    primary: str
+    admission: Admission
+
+    @property
+    def primary_column(self) -> MetricColumn:
+        """The metric that decides the ranking."""
+        return next(column for column in self.metrics if column.name == self.primary)
+
+
+def load_board(path: Path) -> BoardConfig:
+    """Reads a board from a YAML file.
+
+    Raises:
+        UsageError: the file cannot be read, is not YAML, or a key is missing, unknown or of the wrong form.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"Board {path} cannot be read: {error}.") from error
+    return parse_board(text, f"Board {path}")
+
+
+def parse_board(text: str, label: str) -> BoardConfig:
+    """A board from YAML text; `label` begins every message.
+
+    Raises:
+        UsageError: as `load_board`.
+    """
+    try:
+        values = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise UsageError(f"{label} is not valid YAML: {error}") from error
+    required = ("title", "datasets", "metrics", "primary")
+    _check_keys(values, label, required, ("summary", "admission"))
+    metrics = _metrics(values["metrics"], label)
+    primary = _text(values, "primary", label)
+    if primary not in [column.name for column in metrics]:
+        raise unknown_name(f"primary metric in {label}:", primary, [column.name for column in metrics])
+    return BoardConfig(
+        title=_text(values, "title", label),
+        summary=_text(values, "summary", label, default=""),
+        datasets=_datasets(values["datasets"], label),
+        metrics=metrics,
+        primary=primary,
+        admission=_admission(values.get("admission", {}), label),
+    )
+
+
+def builtin_boards() -> tuple[BoardConfig, ...]:
+    """The boards that come with vcorr, by file name; the one for any dataset last."""
+    folder = resources.files("vcorr.board").joinpath("boards")
+    files = sorted((f for f in folder.iterdir() if f.name.endswith(".yaml")), key=lambda f: f.name)
+    boards = [parse_board(f.read_text(encoding="utf-8"), f"Board {f.name}") for f in files]
+    return tuple(sorted(boards, key=lambda board: not board.datasets))
+
+
+def boards_of(dataset: str, boards: Iterable[BoardConfig]) -> list[BoardConfig]:
+    """The boards that rank a dataset: those that name it, else those for any."""
+    boards = list(boards)
+    return [b for b in boards if dataset in b.datasets] or [b for b in boards if not b.datasets]
+
+
+def metric_names(boards: Iterable[BoardConfig]) -> tuple[str, ...]:
+    """Every metric some board shows, in order of appearance."""
+    return tuple(dict.fromkeys(column.name for board in boards for column in board.metrics))
+
+
+def _metrics(value: Any, label: str) -> tuple[MetricColumn, ...]:
+    if not isinstance(value, list) or not value:
+        raise UsageError(f"{label}: metrics must be a list with at least one metric, got {value!r}.")
+    columns = []
+    for i, item in enumerate(value):
+        where = f"{label}: metrics[{i}]"
+        _check_keys(item, where, ("name", "title"), ("summary",))
+        name, title = _text(item, "name", where), _text(item, "title", where)
+        columns.append(MetricColumn(name, title, _text(item, "summary", where, default="")))
+    names = [column.name for column in columns]
+    if len(set(names)) < len(names):
+        raise UsageError(f"{label}: metrics names a metric twice: {', '.join(names)}.")
+    return tuple(columns)
+
+
+def _datasets(value: Any, label: str) -> tuple[str, ...]:
+    if value == ANY:
+        return ()
+    if not isinstance(value, list) or not value or not all(isinstance(name, str) and name for name in value):
+        raise UsageError(f"{label}: datasets must be a list of dataset names, or the word any; got {value!r}.")
+    return tuple(value)
+
+
+def _admission(value: Any, label: str) -> Admission:
+    _check_keys(value, f"{label}: admission", (), ("min_clips",))
+    clips = value.get("min_clips", 1)
+    if isinstance(clips, bool) or not isinstance(clips, int) or clips < 1:
+        raise UsageError(f"{label}: admission.min_clips must be a whole number of at least 1, got {clips!r}.")
+    return Admission(clips)
+
+
+def _text(values: Mapping[str, Any], key: str, label: str, *, default: str | None = None) -> str:
+    value = values.get(key, default)
+    if not isinstance(value, str) or (default is None and not value.strip()):
+        raise UsageError(f"{label}: {key} must be text, got {value!r}.", hint="Quote it if YAML reads it as a number.")
+    return value.strip()
+
+
+def _check_keys(values: Any, label: str, required: tuple[str, ...], optional: tuple[str, ...]) -> None:
+    if not isinstance(values, dict):
+        raise UsageError(f"{label} must be a mapping of keys, got {values!r}.")
+    for key in values:
+        if key not in required + optional:
+            raise unknown_name(f"key in {label}:", str(key), required + optional)
+    missing = [key for key in required if key not in values]
+    if missing:
+        raise UsageError(f"{label} lacks {', '.join(missing)}.")

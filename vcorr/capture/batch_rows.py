@@ -1,0 +1,105 @@
+"""Which rows of a batch belong to the conditional branch, and where their tokens are on the grid.
+
+A row holds a whole video, or, where attention is factorised over space and time, a frame or a place of it. Everything
+is a view.
+
+Shape legend: B batch, R rows of the conditional branch, H heads, N tokens of a row's sequence, F x h x w video tokens,
+d head width, C = c width of a block's output.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from vcorr.capture.captures import TokenLayout
+from vcorr.capture.tap import AttentionCall
+from vcorr.contract.errors import CaptureError
+from vcorr.contract.geometry import TokenGrid
+from vcorr.contract.records import Factorised
+
+CONDITIONAL = "cond"
+
+
+def conditional_rows(
+    name: str, tensor: Tensor, factorised: Factorised | None, grid: TokenGrid, layout: TokenLayout
+) -> Tensor:
+    """The rows of the conditional branch, (R, ...), of a tensor (B, ...).
+
+    R is 1, or the frames or places of the grid. Without guidance in the batch, the frames may also come in several
+    calls: then R is as many as this one holds.
+
+    Raises:
+        CaptureError: the batch is not that of the layout.
+    """
+    batch, count, branches = tensor.shape[0], _rows_of_a_branch(factorised, grid), layout.branches
+    if batch == count:
+        return tensor
+    if batch == count * len(branches):
+        return _branch(tensor, factorised, branches.index(CONDITIONAL), count)
+    if factorised is not None and factorised.row == "frame" and len(branches) == 1 and batch < count:
+        return tensor
+    declared = f"{len(branches)} branch(es) {branches!r}"
+    raise CaptureError(
+        f"{name}: the batch holds {batch} rows, the layout declares {declared}"
+        + (f" of {count} {factorised.row}s each." if factorised else "."),
+        hint="Run one clip at a time, and list all guidance branches in batch order in TokenLayout.branches.",
+    )
+
+
+def branches_of_call(call: AttentionCall, layout: TokenLayout, branches: tuple[str, ...]) -> tuple[str, ...]:
+    """The guidance branches an attention call holds: those of its pass, or one where every row has its own call.
+
+    Args:
+        call: with its number, and the batch of its module.
+        layout: which branches there are.
+        branches: of the pass.
+
+    Raises:
+        CaptureError: rows have calls of their own, and there are not as many as branches.
+    """
+    if not layout.per_sample or call.batch == 1:
+        return branches
+    if call.batch != len(layout.branches) or call.number >= len(layout.branches):
+        raise CaptureError(
+            f"{call.name}: call {call.number + 1} for a batch of {call.batch}; the layout declares a call for each of "
+            f"{len(layout.branches)} branch(es) {layout.branches!r}.",
+            hint="Run one clip at a time, and check TokenLayout.per_sample and TokenLayout.branches.",
+        )
+    return (layout.branches[call.number],)
+
+
+def tokens_of_a_row(factorised: Factorised | None, grid: TokenGrid) -> int:
+    """How many video tokens a row holds."""
+    if factorised is None:
+        return grid.tokens
+    return grid.tokens_per_frame if factorised.row == "frame" else grid.frames
+
+
+def heads_on_grid(rows: Tensor, factorised: Factorised | None, grid: TokenGrid) -> Tensor:
+    """Video tokens per head, (R, H, tokens, d), as (H, F, h, w, d); F is R where a row holds a frame."""
+    if factorised is None:
+        return _split(rows[0], 1, (grid.frames, grid.rows, grid.cols))
+    per_frame = rows.transpose(0, 1) if factorised.row == "frame" else rows.permute(1, 2, 0, 3)
+    return _split(per_frame, 2, (grid.rows, grid.cols))
+
+
+def channels_on_grid(rows: Tensor, factorised: Factorised | None, grid: TokenGrid) -> Tensor:
+    """Video tokens with their channels, (R, tokens, C), as (F, h, w, c)."""
+    return heads_on_grid(rows[:, None], factorised, grid)[0]
+
+
+def _rows_of_a_branch(factorised: Factorised | None, grid: TokenGrid) -> int:
+    if factorised is None:
+        return 1
+    return grid.frames if factorised.row == "frame" else grid.tokens_per_frame
+
+
+def _branch(tensor: Tensor, factorised: Factorised | None, index: int, count: int) -> Tensor:
+    if factorised is not None and factorised.order == "row":
+        return _split(tensor, 0, (count, -1))[:, index]
+    return tensor[index * count : (index + 1) * count]
+
+
+def _split(tensor: Tensor, axis: int, sizes: tuple[int, ...]) -> Tensor:
+    # splitting a dimension keeps a view a view, however the model strides its memory
+    return tensor.view(*tensor.shape[:axis], *sizes, *tensor.shape[axis + 1 :])

@@ -1,0 +1,56 @@
+"""The size of the latents a denoiser is called with, compared with the grid that was declared.
+
+Shape legend: B batch, C channels, F x h x w latents.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import Tensor, nn
+
+from vcorr.capture.modules import find
+from vcorr.contract.errors import CaptureError
+from vcorr.contract.geometry import TokenGrid
+
+Size = tuple[int, int, int]
+
+
+def latent_size(module: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Size | None:
+    """F, h, w of the latents a diffusers denoiser is called with; None where the arguments do not tell."""
+    latents = kwargs.get("hidden_states", kwargs.get("sample", args[0] if args else None))
+    if isinstance(latents, Tensor) and latents.ndim == 5:
+        inner = find(module, "")[0]
+        channels = getattr(getattr(inner, "config", None), "in_channels", None)
+        _, first, second, rows, cols = latents.shape
+        if channels in (first, second):
+            return (first if second == channels else second), rows, cols
+    sizes = [kwargs.get(key) for key in ("num_frames", "height", "width")]
+    whole = [size for size in sizes if isinstance(size, int)]
+    return (whole[0], whole[1], whole[2]) if len(whole) == 3 else None
+
+
+def check_latents(module: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any], grid: TokenGrid) -> None:
+    """Raises CaptureError when the latents of a pass cannot make the tokens of the grid.
+
+    A token covers p x p latents, the same p in both directions, and q latents in time, of which the first or last token
+    may have fewer. Arguments that do not tell their size are let through.
+    """
+    size = latent_size(module, args, kwargs)
+    if size is None:
+        return
+    frames, rows, cols = size
+    square = rows % grid.rows == 0 and cols % grid.cols == 0 and rows // grid.rows == cols // grid.cols
+    if square and _divides(frames, grid.frames):
+        return
+    raise CaptureError(
+        f"{type(module).__name__} is called with {frames} x {rows} x {cols} latents (frames, rows, columns); the grid "
+        f"declares {grid.frames} x {grid.rows} x {grid.cols} tokens.",
+        hint="The grid is that of another size or number of frames than the video the model reads or makes.",
+    )
+
+
+def _divides(latents: int, tokens: int) -> bool:
+    """Whether so many tokens in time cover so many latents, all but one of them the same number."""
+    return 0 < tokens <= latents and -(-latents // -(-latents // tokens)) == tokens

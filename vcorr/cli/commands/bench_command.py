@@ -1,0 +1,83 @@
+"""`vcorr bench`."""
+
+from __future__ import annotations
+
+import click
+
+
+@click.group(short_help="Measure what probing costs.")
+def bench() -> None:
+    """Measure what probing costs."""
+
+
+@bench.command(short_help="Time plain and probed passes of models with random weights.")
+@click.option("--model", "-m", required=True, metavar="M[,M]", help="Models to time, one after the other.")
+@click.option("--probe", "-p", default="qk", show_default=True, metavar="P[,P]", help="Probes, all in one pass.")
+@click.option("--layers", metavar="1,5-9", help="Layers to read.  [default: all]")
+@click.option("--points", type=click.IntRange(min=1), default=400, show_default=True, help="Query points.")
+@click.option(
+    "--pairs", type=click.IntRange(min=1), default=5, show_default=True, help="Pairs of passes, after a first one."
+)
+@click.option("--no-guidance", is_flag=True, help="The conditional branch alone, for models that batch guidance.")
+@click.option("--keep-vae", is_flag=True, help="Count the autoencoder's memory too.")
+@click.option("--device", metavar="DEVICE", help="cpu, cuda, cuda:1 ...  [default: cuda if there is one]")
+@click.option(
+    "--dtype", metavar="DTYPE", help="float32, bfloat16 or float16.  [default: bfloat16 on cuda, else float32]"
+)
+@click.option(
+    "--set", "assignments", multiple=True, metavar="KEY=VALUE", help="An option of the model, or e.g. probe.heads=each."
+)
+@click.option("--json", "as_json", is_flag=True, help="Results as JSON on standard output.")
+def overhead(
+    model: str,
+    probe: str,
+    layers: str | None,
+    points: int,
+    pairs: int,
+    no_guidance: bool,
+    keep_vae: bool,
+    device: str | None,
+    dtype: str | None,
+    assignments: tuple[str, ...],
+    as_json: bool,
+) -> int:
+    """Time plain and probed passes of models with random weights, and measure their memory.
+
+    \b
+    At true size on a GPU; nothing is downloaded:
+      vcorr bench overhead --model cogvideox --probe qk
+    Two layers of a larger network, read at one of them:
+      vcorr bench overhead --model cogvideox-5b --set model.network.num_layers=2 --layers 1
+
+    A pass is one call of the denoiser, with all guidance branches that the pipeline puts into one batch. Plain and
+    probed passes take turns; the table shows medians. Times and memory do not depend on what the weights are, so they
+    are random, and made on the device itself.
+    """
+    import dataclasses
+    import json
+    import math
+
+    from vcorr.cli.quiet import quiet_libraries
+    from vcorr.cli.views import render
+    from vcorr.contract.errors import EXIT_OK, EXIT_SOME_FAILED
+
+    quiet_libraries()
+    from vcorr.bench.overhead import BenchOptions, make_bench
+    from vcorr.plugins.registry import installed
+    from vcorr.runner.spec import build_spec, split_names
+
+    given = {"probe": probe, "layers": layers, "device": device, "dtype": dtype}
+    options = BenchOptions(points, pairs, not no_guidance, keep_vae)
+    named = [text if "." in text.partition("=")[0] else f"model.{text}" for text in assignments]
+    benches = [
+        make_bench(build_spec({**given, "model": name}, assignments=named), installed(), options)
+        for name in split_names(model)
+    ]
+    found = [one.run() for one in benches]
+    if as_json:
+        rows = [dataclasses.asdict(one) for one in found]
+        plain = [{k: None if isinstance(v, float) and math.isnan(v) else v for k, v in row.items()} for row in rows]
+        click.echo(json.dumps(plain, indent=2))
+    else:
+        render.console().print(render.overhead_table(found))
+    return EXIT_SOME_FAILED if any(one.error for one in found) else EXIT_OK

@@ -1,0 +1,47 @@
+"""`vcorr board`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.group(short_help="Build and open the leaderboard.")
+def board() -> None:
+    """The leaderboard: a folder of pages that open from disk."""
+
+
+@board.command(short_help="Make the pages from the runs in a folder.")
+@click.option(
+    "--results", type=click.Path(path_type=Path), default=Path("runs"), show_default=True, help="Folder of runs."
+)
+@click.option(
+    "--out", type=click.Path(path_type=Path), default=Path("site"), show_default=True, help="Folder of pages."
+)
+def build(results: Path, out: Path) -> None:
+    """Make the pages from the runs in a folder.
+
+    \b
+    For example:
+      vcorr board build --results runs --out site
+    """
+    from vcorr.board.site.site_build import build_site
+
+    index = build_site(results, out)
+    click.echo(f"Board: {index}")
+
+
+@board.command("open", short_help="Open the board in a browser.")
+@click.option(
+    "--out", type=click.Path(path_type=Path), default=Path("site"), show_default=True, help="Folder of pages."
+)
+def open_(out: Path) -> None:
+    """Open the board in a browser."""
+    from vcorr.contract.errors import MissingError
+
+    index = (out / "index.html").resolve()
+    if not index.is_file():
+        raise MissingError(f"{index} does not exist.", hint=f"Make it first: vcorr board build --out {out}")
+    click.echo(f"Board: {index}")
+    click.launch(index.as_uri())

@@ -1,0 +1,191 @@
+"""`vcorr dataset`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from vcorr.contract.errors import EXIT_OK, EXIT_SOME_FAILED, UsageError, unknown_name
+
+if TYPE_CHECKING:
+    from vcorr.runner.plan import Plan
+
+KINDS = ("difftrack",)
+
+
+@click.group(short_help="Build, import and look at datasets.")
+def dataset() -> None:
+    """Datasets in the project's own format: videos, and the tracks that belong to them."""
+
+
+@dataset.command("import", short_help="Bring a published dataset into the project's own format.")
+@click.argument("kind", metavar="difftrack")
+@click.argument("path", type=click.Path(path_type=Path))
+@click.option(
+    "--out", type=click.Path(path_type=Path), help="Folder of the sets.  [default: where --data difftrack:... looks]"
+)
+@click.option("--partial", is_flag=True, help="Take prompts whose tracks or images are not there as well.")
+@click.option("--json", "as_json", is_flag=True, help="As JSON on standard output.")
+def import_(kind: str, path: Path, out: Path | None, partial: bool, as_json: bool) -> None:
+    """Bring a published dataset into the project's own format.
+
+    \b
+    The paper's prompts and query grids, from a checkout of its code:
+      vcorr dataset import difftrack DiffTrack/dataset
+      vcorr run --model cogvideox --probe qk --data difftrack:cogvideox_t2v_2b/fg
+    """
+    from vcorr.cli.views import dataset_view as dataset_text
+    from vcorr.data.dataset_home import imports_folder
+    from vcorr.data.difftrack_import import import_all
+
+    if kind not in KINDS:
+        raise unknown_name("dataset to import", kind, KINDS)
+    place = imports_folder(kind) if out is None else out
+    done = []
+    for found in import_all(path.expanduser(), place, partial=partial):
+        done.append(found)
+        if not as_json:
+            click.echo(dataset_text.imported(found, by_name=out is None))
+    if as_json:
+        click.echo(json.dumps([{**vars(found), "path": str(found.path)} for found in done], indent=2))
+
+
+@dataset.command(short_help="Sample videos from a model, track them, and keep what is worth measuring on.")
+@click.option("--model", "-m", metavar="NAME", required=True, help="Model that makes the videos.")
+@click.option(
+    "--prompts",
+    metavar="FILE",
+    required=True,
+    help="A file with one prompt a line (.jsonl: an object), or data such as difftrack:...",
+)
+@click.option("--tracker", metavar="NAME", help="Tracker that makes the tracks.  [default: dis]")
+@click.option("--seeds", metavar="S[,S]", default="42", show_default=True, help="Every prompt is sampled with each.")
+@click.option("--limit", type=int, metavar="N", help="Only the first N prompts.")
+@click.option("--out", type=click.Path(path_type=Path), help="Folder of the dataset.  [default: built/<model>-<id>]")
+@click.option(
+    "--min-moving",
+    type=float,
+    default=0.05,
+    show_default=True,
+    help="Share of the points that must move by more than a token.",
+)
+@click.option(
+    "--min-visible",
+    type=float,
+    default=0.25,
+    show_default=True,
+    help="Share of the points, over all frames, that must be visible.",
+)
+@click.option("--device", metavar="DEVICE", help="cpu, cuda, cuda:1 ...  [default: cuda if there is one]")
+@click.option(
+    "--dtype", metavar="DTYPE", help="float32, bfloat16 or float16.  [default: bfloat16 on cuda, else float32]"
+)
+@click.option(
+    "--weights", metavar="hub|random|PATH", help="Weights: the released ones, seeded random ones, or a folder."
+)
+@click.option(
+    "--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Any option of vcorr run, e.g. --set num_steps=20."
+)
+@click.option("--json", "as_json", is_flag=True, help="Results as JSON on standard output.")
+def build(
+    model: str,
+    prompts: str,
+    tracker: str | None,
+    seeds: str,
+    limit: int | None,
+    out: Path | None,
+    min_moving: float,
+    min_visible: float,
+    device: str | None,
+    dtype: str | None,
+    weights: str | None,
+    assignments: tuple[str, ...],
+    as_json: bool,
+) -> int:
+    """Sample videos from a model, track them, and keep what is worth measuring on.
+
+    \b
+    Offline and on any machine, with prompts.txt holding one prompt a line:
+      vcorr dataset build --model tiny --prompts prompts.txt --limit 2 --set num_steps=20
+
+    Every clip is on disk before the next one begins: repeat the command to go on after an interruption. What the
+    thresholds reject is kept with its reason; other thresholds are applied without sampling again.
+    """
+    from vcorr.cli.quiet import quiet_libraries
+    from vcorr.cli.views import dataset_view as dataset_text
+    from vcorr.cli.views import progress
+    from vcorr.data.clip_filters import Filters
+    from vcorr.runner import dataset_building as stage
+
+    quiet_libraries()
+    filters = Filters(min_moving=min_moving, min_visible=min_visible)
+    flags = {"model": model, "data": _data(prompts), "tracker": tracker, "limit": limit}
+    plan = _plan({**flags, "device": device, "dtype": dtype, "weights": weights}, assignments)
+    wanted = stage.items(plan, _seeds(seeds))
+    with progress.events(plan, [item.clip_id for item in wanted]) as events:
+        done = stage.build(
+            plan, wanted, filters, out or stage.default_folder(plan), events, command=["vcorr", *sys.argv[1:]]
+        )
+    if as_json:
+        click.echo(json.dumps(dataset_text.built_dict(done), indent=2))
+    else:
+        dataset_text.built(done)
+    return EXIT_SOME_FAILED if done.with_status("failed") else EXIT_OK
+
+
+@dataset.command(short_help="What is in a dataset.")
+@click.argument("name", metavar="DIR|NAME")
+@click.option("--json", "as_json", is_flag=True, help="As JSON on standard output.")
+def show(name: str, as_json: bool) -> None:
+    """What is in a dataset: where it comes from, its clips, what was rejected and why.
+
+    \b
+    For example:
+      vcorr dataset show difftrack:cogvideox_t2v_2b/fg
+    """
+    from vcorr.cli.views import dataset_view as dataset_text
+    from vcorr.cli.views import render
+    from vcorr.data.dataset_folder import DatasetFolder
+    from vcorr.data.dataset_home import find_folder
+
+    folder = DatasetFolder.open(find_folder(name))
+    rows = folder.rows()
+    if as_json:
+        click.echo(json.dumps(dataset_text.shown_dict(folder, rows), indent=2, ensure_ascii=False))
+    else:
+        render.console().print(dataset_text.shown(folder, rows))
+
+
+def _data(prompts: str) -> str:
+    """The dataset that `--prompts` means: a file of prompts, unless it is another one's name, or has the form of it."""
+    from vcorr.data.dataset_home import split_name
+    from vcorr.plugins.registry import installed
+    from vcorr.runner.run_data import DATA_WITH_PATH
+
+    if not prompts.strip():
+        raise UsageError("--prompts names nothing.", hint="For example: --prompts prompts.txt")
+    if split_name(prompts, DATA_WITH_PATH) or Path(prompts).is_dir():
+        return prompts
+    named = not Path(prompts).exists() and prompts in installed().datasets.names()
+    return prompts if named else f"prompts:{prompts}"
+
+
+def _plan(flags: dict[str, object], assignments: tuple[str, ...]) -> Plan:
+    from vcorr.plugins.registry import installed
+    from vcorr.runner.plan import make_plan
+    from vcorr.runner.spec import build_spec
+
+    spec = build_spec({**flags, "mode": "generate", "steps": "all"}, assignments=assignments)
+    return make_plan(spec, installed(), probing=False)
+
+
+def _seeds(text: str) -> list[int]:
+    words = [word.strip() for word in text.split(",") if word.strip()]
+    try:
+        return [int(word) for word in words]
+    except ValueError as error:
+        raise UsageError(f"--seeds {text!r}: seeds are whole numbers.", hint="For example: --seeds 42,43") from error

@@ -1,0 +1,25 @@
+"""`vcorr doctor`."""
+
+from __future__ import annotations
+
+import click
+
+
+@click.command(short_help="Check this installation: versions, devices, plugins, disk.")
+@click.option("--json", "as_json", is_flag=True, help="As JSON on standard output.")
+def doctor(as_json: bool) -> int:
+    """Check this installation: versions, devices, plugins, disk, and whether capture works here."""
+    import json
+
+    from vcorr.cli.diagnosis import examine
+    from vcorr.cli.quiet import quiet_libraries
+    from vcorr.cli.views import render
+    from vcorr.contract.errors import EXIT_OK, EXIT_PLUGIN
+
+    quiet_libraries()
+    findings = examine()
+    if as_json:
+        click.echo(json.dumps([f.to_dict() for f in findings], indent=2))
+    else:
+        render.console().print(render.findings(findings))
+    return EXIT_OK if all(f.ok for f in findings) else EXIT_PLUGIN

@@ -1,0 +1,192 @@
+"""`vcorr list` and `vcorr show`."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+KINDS = ("models", "probes", "metrics", "datasets", "trackers", "guidances")
+RUN = "run"
+CONFIGS, PLUGINS = "configs", "plugins"
+
+
+@click.command("list", short_help="What is installed: models, probes, metrics, datasets, trackers, configs, plugins.")
+@click.argument("kind", required=False, type=click.Choice([*KINDS, CONFIGS, PLUGINS]))
+@click.option("--json", "as_json", is_flag=True, help="As JSON on standard output.")
+def list_(kind: str | None, as_json: bool) -> None:
+    """What is installed.
+
+    \b
+    For example:
+      vcorr list models
+      vcorr list plugins     every plugin with its version, state and reason
+    """
+    from vcorr.cli.views import render
+
+    others = {CONFIGS: _configs, PLUGINS: _plugins}
+    kinds = [kind] if kind else [*KINDS, *others]
+    found = {k: others[k]() if k in others else _entries(k) for k in kinds}
+    if as_json:
+        click.echo(json.dumps(found[kind] if kind else found, indent=2))
+        return
+    for name, rows in found.items():
+        if rows or kind:
+            render.console().print(render.listing(name, rows))
+
+
+@click.command(short_help="Everything known about a model, probe, metric, dataset, tracker, config or run.")
+@click.argument("kind", type=click.Choice([*(k.removesuffix("s") for k in (*KINDS, CONFIGS)), RUN]))
+@click.argument("name")
+@click.option("--json", "as_json", is_flag=True, help="As JSON on standard output.")
+def show(kind: str, name: str, as_json: bool) -> None:
+    """Everything known about one entry: its card, its options and their defaults, who brought it.
+
+    Of a run, NAME is its folder: what it was, its best sites, how stable their ranking is, and scores by strata.
+
+    \b
+    For example:
+      vcorr show model tiny
+      vcorr show run runs/3f2a81c09d17
+    """
+    from vcorr.cli.views import render
+
+    if kind == RUN:
+        _show_run(Path(name), as_json)
+        return
+    facts = describe_config(name) if f"{kind}s" == CONFIGS else describe(kind, name)
+    if as_json:
+        click.echo(json.dumps(facts, indent=2, ensure_ascii=False))
+    else:
+        render.console().print(render.facts(facts))
+
+
+def _show_run(path: Path, as_json: bool) -> None:
+    from vcorr.analysis.overview import overview
+    from vcorr.cli.views import run_view
+    from vcorr.store.rundir import RunDirectory
+
+    found = overview(RunDirectory.open(path))
+    if as_json:
+        click.echo(json.dumps(run_view.overview_dict(found), indent=2, ensure_ascii=False))
+    else:
+        run_view.overview(found)
+
+
+def describe(kind: str, name: str) -> dict[str, Any]:
+    """What `vcorr show` says, as plain values."""
+    from vcorr.contract.cards import load_card
+    from vcorr.contract.entries import ModelEntry, TrackerEntry
+    from vcorr.plugins.registry import installed
+    from vcorr.store.fingerprint import plain
+
+    registered = installed().catalogue(kind).get(name)
+    entry = registered.entry
+    facts: dict[str, Any] = {"kind": kind, "name": name, "summary": entry.summary, "version": entry.version}
+    facts["plugin"] = registered.source.label
+    if isinstance(entry, ModelEntry):
+        facts["default data"] = _default_data(entry.data)
+        if named := _configs_of(name):
+            facts["configs"] = named
+        if entry.card:
+            card = load_card(entry.card, entry.label)
+            fields = {**plain(card), **plain(card.extra)}
+            facts["card"] = {k: v for k, v in fields.items() if v not in (None, "") and k not in ("name", "extra")}
+    if kind == "dataset" and (sets := _imported(name)):
+        facts["imported"] = sets
+    if isinstance(entry, TrackerEntry):
+        facts |= {key: text for key in ("licence", "notice") if (text := getattr(entry, key))}
+    config = entry.config_type()
+    if config is not None:
+        facts["options"] = {f.name: plain(_default(f)) for f in dataclasses.fields(config)}
+    return facts
+
+
+def describe_config(name: str) -> dict[str, Any]:
+    """What `vcorr show config` says: where it comes from, and what it asks for."""
+    from vcorr.plugins.recipes import find_recipe
+    from vcorr.plugins.registry import installed
+    from vcorr.runner.spec import read_config
+
+    found = find_recipe(name, installed())
+    return {
+        "kind": "config",
+        "name": name,
+        "summary": found.summary,
+        "plugin": found.source.label,
+        "path": str(found.path),
+        "command": f"vcorr run --config {name}",
+        "keys": read_config(found.path),
+    }
+
+
+def _imported(dataset: str) -> list[str]:
+    from vcorr.data.dataset_home import imported_names
+
+    return [name for name in imported_names() if name.startswith(f"{dataset}:")]
+
+
+def _configs_of(model: str) -> list[str]:
+    """The names of the recipes of a model."""
+    from vcorr.plugins.recipes import recipes
+    from vcorr.plugins.registry import installed
+    from vcorr.runner.spec import read_config
+
+    return [recipe.name for recipe in recipes(installed()) if read_config(recipe.path).get("model") == model]
+
+
+def _default_data(name: str | None) -> str:
+    from vcorr.data.dataset_home import is_within_reach
+
+    if name is None:
+        return "none of its own: prompts, or what --data names"
+    return name if is_within_reach(name) else f"{name}, once imported; until then prompts"
+
+
+def _default(field: dataclasses.Field[Any]) -> Any:
+    if field.default is not dataclasses.MISSING:
+        return field.default
+    return field.default_factory() if field.default_factory is not dataclasses.MISSING else "required"
+
+
+def _entries(kind: str) -> list[dict[str, Any]]:
+    from vcorr.contract.entries import TrackerEntry
+    from vcorr.plugins.registry import installed
+
+    return [
+        {
+            "name": registered.entry.name,
+            "summary": registered.entry.summary,
+            "version": registered.entry.version,
+            "plugin": registered.source.label,
+            **({"licence": registered.entry.licence} if isinstance(registered.entry, TrackerEntry) else {}),
+        }
+        for registered in installed().catalogue(kind).all()
+    ]
+
+
+def _configs() -> list[dict[str, Any]]:
+    from vcorr.plugins.recipes import recipes
+    from vcorr.plugins.registry import installed
+
+    found = recipes(installed())
+    return [{"name": recipe.name, "summary": recipe.summary, "plugin": recipe.source.label} for recipe in found]
+
+
+def _plugins() -> list[dict[str, Any]]:
+    from vcorr.plugins.registry import installed
+
+    return [
+        {
+            "name": report.source.name,
+            "distribution": report.source.distribution,
+            "version": report.source.version,
+            "state": report.state,
+            "reasons": report.reasons,
+            "provides": report.provides,
+        }
+        for report in installed().plugins
+    ]

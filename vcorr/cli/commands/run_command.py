@@ -1,0 +1,167 @@
+"""`vcorr run`."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from vcorr.contract.errors import EXIT_OK, EXIT_SOME_FAILED
+
+if TYPE_CHECKING:
+    from vcorr.runner.coordinator import Outcome
+    from vcorr.runner.plan import Plan
+    from vcorr.stats.summary import BestSite
+
+_FLAGS = (
+    "model",
+    "probe",
+    "data",
+    "prompt",
+    "mode",
+    "layers",
+    "steps",
+    "limit",
+    "seed",
+    "cfg",
+    "device",
+    "dtype",
+    "weights",
+    "executor",
+)
+
+
+@click.command(short_help="Probe a model on a dataset and score what its attention knows.")
+@click.option("--model", "-m", metavar="NAME", help="Model to probe; see: vcorr list models.")
+@click.option("--probe", "-p", metavar="P[,P]", help="Probes, all read in one pass; see: vcorr list probes.")
+@click.option("--data", metavar="NAME", help="Dataset; the model's own unless given.")
+@click.option("--prompt", metavar="TEXT", help="Generate from this one prompt.")
+@click.option(
+    "--mode", metavar="renoise|generate|invert", help="What the model does with a clip; see docs/protocol.md."
+)
+@click.option("--layers", metavar="1,5-9", help="Layers to read.  [default: all]")
+@click.option(
+    "--steps", metavar="0,10-20", help="Steps: indices and ranges, 'last', 'all', 'N-spread'.  [default: 8-spread]"
+)
+@click.option("--limit", type=int, metavar="N", help="Only the first N clips.")
+@click.option("--seed", type=int, metavar="S", help="Seed of the noise.  [default: 42]")
+@click.option("--cfg", type=float, metavar="STRENGTH", help="Strength of classifier-free guidance; 1 for none.")
+@click.option("--out", type=click.Path(path_type=Path), default=Path("runs"), show_default=True, help="Folder of runs.")
+@click.option("--device", metavar="DEVICE", help="cpu, cuda, cuda:1 ...  [default: cuda if there is one]")
+@click.option(
+    "--dtype", metavar="DTYPE", help="float32, bfloat16 or float16.  [default: bfloat16 on cuda, else float32]"
+)
+@click.option(
+    "--weights", metavar="hub|random|PATH", help="Weights: the released ones, seeded random ones, or a folder."
+)
+@click.option("--offload", is_flag=True, help="Keep parts of the model on the CPU while they are not used.")
+@click.option("--vae-tiling", is_flag=True, help="Encode the video tile by tile.")
+@click.option(
+    "--reuse",
+    type=click.Choice(["never", "matching", "only"]),
+    default="matching",
+    show_default=True,
+    help="Earlier results: go on from them (matching), compute nothing (only), or start beside them (never).",
+)
+@click.option("--executor", metavar="NAME", help="Where the clips are worked off: local.  [default: local]")
+@click.option(
+    "--config", metavar="FILE|NAME", help="A run as YAML: a file, or one that a plugin ships; see: vcorr list configs."
+)
+@click.option(
+    "--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Any option, e.g. --set probe.heads=each."
+)
+@click.option("--save-videos", is_flag=True, help="Draw query, predicted and reference tracks over every clip, as mp4.")
+@click.option("--dry-run", is_flag=True, help="Say what would run, and what it would take; run nothing.")
+@click.option("--json", "as_json", is_flag=True, help="Results as JSON on standard output.")
+def run(
+    out: Path,
+    reuse: str,
+    config: str | None,
+    assignments: tuple[str, ...],
+    dry_run: bool,
+    as_json: bool,
+    offload: bool,
+    vae_tiling: bool,
+    save_videos: bool,
+    **flags: Any,
+) -> int:
+    """Probe a model on a dataset and score what its attention knows.
+
+    \b
+    A first run, offline and on any machine:
+      vcorr run --model tiny --probe qk --limit 8
+    Several probes in one pass, each head on its own:
+      vcorr run --model tiny --probe qk,feature,feature-fair --set probe.heads=each
+    In the published code's variant beside the corrected one, from the same pass:
+      vcorr run --model tiny --probe qk,attention --set variant=both
+
+    Every clip's numbers are on disk before the next clip begins: repeat the command to go on after an interruption.
+    """
+    from vcorr.cli.quiet import quiet_libraries
+    from vcorr.plugins.recipes import config_path
+    from vcorr.plugins.registry import installed
+    from vcorr.runner.plan import make_plan
+    from vcorr.runner.spec import build_spec
+
+    quiet_libraries()
+    given = {name: flags[name] for name in _FLAGS}
+    given |= {"offload": offload or None, "vae_tiling": vae_tiling or None, "save_videos": save_videos or None}
+    file = config_path(config, installed()) if config else None
+    plan = make_plan(build_spec(given, config_file=file, assignments=assignments), installed())
+    if dry_run:
+        return _say_plan(plan, out, as_json)
+    return _run(plan, out, reuse, as_json)
+
+
+def _say_plan(plan: Plan, out: Path, as_json: bool) -> int:
+    from vcorr.analysis.estimate import estimate
+    from vcorr.cli.views import render
+
+    found = estimate(plan, out)
+    if as_json:
+        click.echo(json.dumps(render.plan_dict(plan, found), indent=2))
+    else:
+        render.console().print(render.plan_table(plan, found))
+    return EXIT_OK
+
+
+def _run(plan: Plan, out: Path, reuse: str, as_json: bool) -> int:
+    from vcorr.cli.views import progress
+    from vcorr.runner.coordinator import Reuse, execute
+
+    with progress.events(plan) as events:
+        outcome = execute(plan, out, reuse=Reuse(reuse), events=events, command=["vcorr", *sys.argv[1:]])
+    _say_outcome(plan, outcome, as_json)
+    return EXIT_SOME_FAILED if outcome.failed else EXIT_OK
+
+
+def _say_outcome(plan: Plan, outcome: Outcome, as_json: bool) -> None:
+    from vcorr.cli.views import render
+    from vcorr.stats.summary import Findings, summarise
+
+    wanted = set(plan.selection.clips)
+    scores = outcome.run.read("scores")
+    scores = scores.filter([clip in wanted for clip in scores["clip"].to_pylist()])
+    found = Findings.of(scores)
+    videos = _draw_videos(plan, outcome, found.best) if plan.spec.save_videos else []
+    if as_json:
+        facts = render.outcome_dict(outcome, found, summarise(scores))
+        click.echo(json.dumps({**facts, "videos": [str(path) for path in videos]}, indent=2))
+    else:
+        render.outcome(outcome, found, videos)
+
+
+def _draw_videos(plan: Plan, outcome: Outcome, best: Sequence[BestSite]) -> list[Path]:
+    """Overlays of the best site of the probe that scored best under the run's first variant; none when nothing was
+    scored.
+    """
+    from vcorr.analysis.track_overlays import draw_overlays
+
+    scored = [b.summary for b in best if not math.isnan(b.summary.value)]
+    drawable = [s for s in scored if s.variant_text == plan.selection.variants[0].text]
+    return draw_overlays(plan, outcome.run, max(drawable, key=lambda s: s.value)) if drawable else []

@@ -1,0 +1,69 @@
+"""`vcorr score`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+_KEYS = ("metrics", "metric", "variant")
+"""What of a spec a stored run can still be given."""
+
+
+@click.command(short_help="Score a run's stored predictions again; no model needed.")
+@click.argument("runs", nargs=-1, required=True, metavar="RUN...", type=click.Path(path_type=Path))
+@click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="e.g. --set metrics=pck")
+@click.option("--json", "as_json", is_flag=True, help="Results as JSON on standard output.")
+def score(runs: tuple[Path, ...], assignments: tuple[str, ...], as_json: bool) -> int:
+    """Score a run's stored predictions again, with other metrics, thresholds or variants; no model needed.
+
+    \b
+    For example:
+      vcorr score runs/3f2a81c09d17 --set metric.thresholds=[0.5,1,2]
+      vcorr score runs/3f2a81c09d17 --set variant=corrected,corrected+time_map=stretched
+    """
+    import json
+
+    from vcorr.cli.views import render
+    from vcorr.contract.errors import EXIT_OK
+    from vcorr.plugins.registry import installed
+    from vcorr.runner.rescore import rescore
+    from vcorr.runner.spec import build_spec
+    from vcorr.stats.summary import Findings, summarise
+    from vcorr.store.rundir import RunDirectory
+
+    found = []
+    for path in runs:
+        run = RunDirectory.open(path)
+        # a run of both variants stays one of both, unless told otherwise
+        spec = build_spec({"variant": _given_variant(run.record())}, assignments=assignments)
+        _check_keys(assignments)
+        clips = rescore(run, installed(), spec)
+        scores = run.read("scores")
+        findings = Findings.of(scores)
+        if as_json:
+            found.append({"run": str(path), "clips": clips, **render.scores_dict(findings, summarise(scores))})
+        else:
+            render.scored(run, clips, findings)
+    if as_json:
+        click.echo(json.dumps(found, indent=2))
+    return EXIT_OK
+
+
+def _given_variant(record: Mapping[str, Any]) -> str | None:
+    spec = record.get("spec")
+    return spec.get("variant") if isinstance(spec, dict) else None
+
+
+def _check_keys(assignments: Iterable[str]) -> None:
+    from vcorr.contract.errors import UsageError
+
+    for assignment in assignments:
+        key = assignment.partition("=")[0].strip()
+        if key.partition(".")[0] not in _KEYS:
+            raise UsageError(
+                f"--set {key} changes nothing in stored predictions: they were made with what run.json says of it.",
+                hint="What scoring can be given: metrics, metric.KEY and variant. For all else: vcorr run",
+            )

@@ -1,0 +1,110 @@
+"""What `vcorr doctor` looks at: versions, devices, plugins, disk, and whether attention can be seen here."""
+
+from __future__ import annotations
+
+import platform
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+PACKAGES = (
+    "torch",
+    "diffusers",
+    "transformers",
+    "pluggy",
+    "pyarrow",
+    "datasets",
+    "av",
+    "opencv-python-headless",
+    "altair",
+)
+MIN_FREE_BYTES = 2e9
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing looked at. `detail` says what was found, or what to do when it is not ok."""
+
+    what: str
+    ok: bool
+    detail: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return asdict(self)
+
+
+def examine() -> list[Finding]:
+    """Looks at everything; a check that raises is a finding of its own."""
+    checks: list[tuple[str, Callable[[], list[Finding]]]] = [
+        ("packages", _packages),
+        ("device", _devices),
+        ("plugins", _plugins),
+        ("disk", _disk),
+        ("capture", _capture),
+    ]
+    found: list[Finding] = []
+    for name, check in checks:
+        try:
+            found += check()
+        except Exception as error:  # doctor must report what is broken, whatever it is
+            found.append(Finding(name, False, f"{type(error).__name__}: {error}"))
+    return found
+
+
+def _packages() -> list[Finding]:
+    found = [Finding("python", True, platform.python_version())]
+    for name in ("vcorr", *PACKAGES):
+        try:
+            found.append(Finding(name, True, metadata.version(name)))
+        except metadata.PackageNotFoundError:
+            found.append(Finding(name, False, f"not installed; pip install {name}"))
+    return found
+
+
+def _devices() -> list[Finding]:
+    import torch
+
+    if not torch.cuda.is_available():
+        return [Finding("device", True, f"cpu, {torch.get_num_threads()} threads; no CUDA device")]
+    names = [torch.cuda.get_device_properties(i) for i in range(torch.cuda.device_count())]
+    return [Finding("device", True, f"cuda:{i} {p.name}, {p.total_memory / 1e9:.0f} GB") for i, p in enumerate(names)]
+
+
+def _plugins() -> list[Finding]:
+    from vcorr.plugins.registry import installed
+
+    return [
+        Finding(f"plugin {report.source.distribution}", report.state in ("ok", "blocked"), _plugin_detail(report))
+        for report in installed().plugins
+    ]
+
+
+def _plugin_detail(report: Any) -> str:
+    provides = f"{len(report.provides)} entries"
+    return f"{report.source.version}, {report.state}: {'; '.join(report.reasons) or provides}"
+
+
+def _disk() -> list[Finding]:
+    free = shutil.disk_usage(Path.cwd()).free
+    return [Finding("disk", free > MIN_FREE_BYTES, f"{free / 1e9:.0f} GB free in {Path.cwd()}")]
+
+
+def _capture() -> list[Finding]:
+    """Taps an attention module of our own: the seam every measurement stands on."""
+    import torch
+
+    from vcorr.capture.tap import Tap, observing
+
+    class Attention(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.nn.functional.scaled_dot_product_attention(x, x, x)
+
+    model = torch.nn.Sequential(Attention())
+    seen: list[str] = []
+    with Tap(model, ["0"], observing(lambda call: seen.append(call.name))):
+        model(torch.zeros(1, 1, 4, 8))
+    return [Finding("capture", seen == ["0"], "attention calls are seen" if seen else "attention calls are not seen")]

@@ -1,0 +1,138 @@
+"""What `vcorr dataset` prints."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from rich import box
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from vcorr.cli.views import render
+from vcorr.data.clip_table import FAILED, OK, RANDOM_NOTE, REJECTED, ClipRow
+from vcorr.data.dataset_folder import DatasetFolder
+
+if TYPE_CHECKING:
+    from vcorr.data.difftrack_import import ImportedSet
+    from vcorr.runner.dataset_building import Built
+
+CLIPS_SHOWN = 20
+PROMPT_WIDTH = 60
+
+
+def imported(found: ImportedSet, *, by_name: bool) -> str:
+    """One line a set: what was imported, and how to name it."""
+    images = f", {found.images} with an image" if found.images else ""
+    use = f"difftrack:{found.name}" if by_name else str(found.path)
+    return f"{found.name}: {found.clips} prompts, {found.with_tracks} with tracks{images}   --data {use}"
+
+
+def built(done: Built) -> None:
+    """The end of a build: the clips that were not taken, the counts, where it lies."""
+    out = render.console()
+    odd = [row for row in done.rows if row.status != OK]
+    if odd:
+        out.print(_clips(odd, title="Not taken", column="reason"))
+    counts = Counter(row.status for row in done.rows)
+    reused = f", {done.reused} there already" if done.reused else ""
+    out.print(f"{counts[OK]} clips kept, {counts[REJECTED]} rejected, {counts[FAILED]} failed{reused}.")
+    out.print(Text(f"Dataset: {done.folder.path}"), soft_wrap=True)
+
+
+def built_dict(done: Built) -> dict[str, Any]:
+    """What `vcorr dataset build --json` prints."""
+    clips = [_plain(row) for row in done.rows]
+    return {"path": str(done.folder.path), "reused": done.reused, "clips": clips}
+
+
+def shown(folder: DatasetFolder, rows: Sequence[ClipRow]) -> RenderableType:
+    """What a dataset holds."""
+    usable = [row for row in rows if row.status == OK]
+    odd = [row for row in rows if row.status != OK]
+    parts: list[RenderableType] = [render.facts(_facts(folder, rows)), ""]
+    if usable:
+        title = f"Clips{_of(usable)}"
+        parts.append(_clips(usable[:CLIPS_SHOWN], title=title, column="prompt"))
+    if odd:
+        parts.append(_clips(odd[:CLIPS_SHOWN], title=f"Not taken{_of(odd)}", column="reason"))
+    return Group(*parts)
+
+
+def shown_dict(folder: DatasetFolder, rows: Sequence[ClipRow]) -> dict[str, Any]:
+    """What `vcorr dataset show --json` prints."""
+    return {**_facts(folder, rows), "clips": [_plain(row) for row in rows]}
+
+
+def _facts(folder: DatasetFolder, rows: Sequence[ClipRow]) -> dict[str, Any]:
+    record = folder.record()
+    counts = Counter(row.status for row in rows)
+    facts = {
+        "name": rows[0].dataset,
+        "split": rows[0].split,
+        "path": str(folder.path),
+        "made": ", ".join(str(record[key]) for key in ("kind", "status", "updated") if key in record)
+        or "it does not say how",
+        "usable": counts[OK],
+        "rejected": counts[REJECTED],
+        "failed": counts[FAILED],
+        "videos": sum(bool(row.video) for row in rows),
+        "images": sum(bool(row.image) for row in rows),
+        "tracks": sum(bool(len(row.queries)) for row in rows),
+        "size": _each(f"{row.frames} frames of {row.width}x{row.height}" for row in rows if row.frames),
+        "points": _each(str(len(row.queries)) for row in rows if len(row.queries)),
+        "model": _each(row.model for row in rows),
+        "weights": _each(row.weights for row in rows),
+        "seeds": _each(str(row.seed) for row in rows),
+        "steps": _each(str(row.num_steps) for row in rows),
+        "tracker": _each(_tracker(row) for row in rows),
+        "licence of the tracker": _each(row.tracker_licence for row in rows),
+    }
+    if facts["tracks"] and not facts["videos"]:
+        facts["note"] = "The videos are not here, so the tracks are no reference: the prompts are what is used."
+    if any(row.random_weights for row in rows):
+        facts["note"] = RANDOM_NOTE
+    return facts
+
+
+def _tracker(row: ClipRow) -> str:
+    return f"{row.tracker} (version {row.tracker_version})" if row.tracker_version else row.tracker
+
+
+def _each(values: Any) -> str:
+    return ", ".join(sorted({value for value in values if value})) or "none"
+
+
+def _of(rows: Sequence[ClipRow]) -> str:
+    return f" (the first {CLIPS_SHOWN} of {len(rows)})" if len(rows) > CLIPS_SHOWN else ""
+
+
+def _clips(rows: Sequence[ClipRow], *, title: str, column: str) -> RenderableType:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title=title, title_justify="left")
+    table.add_column("clip", no_wrap=True)
+    for name in ("points", "moving", "visible"):
+        table.add_column(name, justify="right")
+    table.add_column(column, overflow="fold")
+    for row in rows:
+        text = getattr(row, column)
+        short = text if column != "prompt" or len(text) <= PROMPT_WIDTH else text[: PROMPT_WIDTH - 1] + "…"
+        shares = (render.number(share) for share in (row.moving_share, row.visible_share))
+        table.add_row(Text(row.clip), str(len(row.queries)), *shares, Text(short))
+    return table
+
+
+def _plain(row: ClipRow) -> dict[str, Any]:
+    shares = {"moving_share": row.moving_share, "visible_share": row.visible_share}
+    return {
+        "clip": row.clip,
+        "status": row.status,
+        "reason": row.reason,
+        "prompt": row.prompt,
+        "seed": row.seed,
+        "points": len(row.queries),
+        "video": row.video,
+        **{name: None if math.isnan(share) else share for name, share in shares.items()},
+    }

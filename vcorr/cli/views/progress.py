@@ -1,0 +1,124 @@
+"""How a run shows its progress, on stderr so that --json stays clean: a live bar on a terminal, else plain lines."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from vcorr.cli.views.render import console, duration
+
+if TYPE_CHECKING:
+    from vcorr.runner.coordinator import Events
+    from vcorr.runner.plan import Plan
+
+PLAIN_EVERY_SECONDS = 10.0
+
+
+@contextlib.contextmanager
+def events(plan: Plan, clips: Sequence[str] | None = None) -> Iterator[Events]:
+    """The events of a run, shown as the terminal allows. clips: those that will be worked on, when not the plan's."""
+    steps = max(1, len(plan.selection.settings.steps) if plan.selection.sites else 1)
+    total = len(plan.selection.clips if clips is None else clips)
+    if not console(stderr=True).is_terminal:
+        yield Plain(total)
+        return
+    bar = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=30),
+        MofNCompleteColumn(),
+        TextColumn("clips · {task.fields[detail]}"),
+        TimeRemainingColumn(),
+        console=console(stderr=True),
+        transient=True,
+    )
+    with bar:
+        yield Live(bar, bar.add_task(plan.parts.model.entry.name, total=total, detail="loading"), steps)
+
+
+class Live:
+    """A rich progress bar: clips, the step of the clip in flight, seconds a clip, time left."""
+
+    def __init__(self, bar: Progress, task: TaskID, steps: int) -> None:
+        self._bar, self._task, self._steps = bar, task, steps
+        self._step = 0
+        self._done = 0.0
+        self._seconds = 0.0
+        self._began = time.monotonic()
+
+    def clip_started(self, clip_id: str) -> None:
+        """A clip goes into the model."""
+        self._step = 0
+        self._began = time.monotonic()
+        self._show()
+
+    def step_done(self) -> None:
+        """One more step of the clip in flight is through."""
+        self._step += 1
+        self._bar.advance(self._task, 1 / self._steps)
+        self._show()
+
+    def clip_done(self, clip_id: str, *, reused: bool) -> None:
+        """The clip counts as done."""
+        if not reused:
+            self._seconds = time.monotonic() - self._began
+        self._finish()
+
+    def clip_failed(self, clip_id: str, error: str) -> None:
+        """The clip counts as done, and says why it failed."""
+        self._bar.console.print(f"[red]Clip {clip_id} failed:[/] ", end="")
+        self._bar.console.print(error, markup=False)
+        self._finish()
+
+    def note(self, message: str) -> None:
+        """A line above the bar."""
+        self._bar.console.print(message, markup=False)
+
+    def _finish(self) -> None:
+        self._done += 1
+        self._bar.update(self._task, completed=self._done)
+        self._step = 0
+        self._show()
+
+    def _show(self) -> None:
+        rate = f"{self._seconds:.1f} s/clip" if self._seconds else "first clip"
+        self._bar.update(self._task, detail=f"step {self._step}/{self._steps} · {rate} ·")
+
+
+class Plain:
+    """Lines for logs: at most one every few seconds, and one for everything that went wrong."""
+
+    def __init__(self, clips: int) -> None:
+        self._clips = clips
+        self._done = 0
+        self._began = time.monotonic()
+        self._said = float("-inf")
+        self._out = console(stderr=True)
+
+    def clip_started(self, clip_id: str) -> None:
+        """Nothing to say yet."""
+
+    def step_done(self) -> None:
+        """Too often for a log."""
+
+    def clip_done(self, clip_id: str, *, reused: bool) -> None:
+        """A line, unless there was one just now."""
+        self._done += 1
+        now = time.monotonic()
+        if now - self._said >= PLAIN_EVERY_SECONDS or self._done == self._clips:
+            self._said = now
+            self._out.print(
+                f"clip {self._done}/{self._clips} ({clip_id}) after {duration(now - self._began)}", markup=False
+            )
+
+    def clip_failed(self, clip_id: str, error: str) -> None:
+        """Always a line."""
+        self._done += 1
+        self._out.print(f"clip {self._done}/{self._clips} ({clip_id}) failed: {error}", markup=False)
+
+    def note(self, message: str) -> None:
+        """Always a line."""
+        self._out.print(message, markup=False)

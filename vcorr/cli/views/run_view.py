@@ -1,0 +1,207 @@
+"""What `vcorr show run` prints."""
+
+from __future__ import annotations
+
+import math
+import shlex
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from rich.console import RenderableType
+from rich.text import Text
+
+from vcorr.cli.views import render
+from vcorr.cli.views.render import number
+from vcorr.cli.views.table_width import Column, Row, fitted
+from vcorr.contract.records import NO_SITE
+from vcorr.stats.summary import PRIMARY_METRIC
+
+if TYPE_CHECKING:
+    from vcorr.analysis.overview import Overview, Ranking, StrataOf
+
+_WINNERS_SHOWN = 3
+
+
+def overview(found: Overview) -> None:
+    """What the run was, its best sites, and how stable their ranking is."""
+    out = render.console()
+    out.print(render.facts({name: value for name, value in _facts(found).items() if value not in ([], "")}))
+    if found.best:
+        out.print()
+        out.print(render.best_table(found.best))
+    if found.unranked:
+        out.print()
+        out.print(Text(found.unranked))
+    if found.without_skill:
+        out.print()
+        out.print(render.extremes_table(found.without_skill))
+    if found.rankings:
+        out.print(_rankings_table(found.rankings))
+        out.print(Text(_RANKINGS_EXPLAINED, style="dim"))
+    for strata in found.strata:
+        out.print()
+        out.print(_strata_table(strata))
+        empty = [name.replace(":", " ") for name, x in strata.strata.items() if not x.clips]
+        if empty:
+            out.print(Text(f"No pair to score in: {', '.join(empty)}.", style="dim"))
+    if not found.strata and found.metric == PRIMARY_METRIC:
+        metrics = ",".join([*(metric["name"] for metric in found.record.get("metrics") or []), "strata"])
+        how = shlex.join(["vcorr", "score", found.facts.path, "--set", f"metrics={metrics}"])
+        out.print(Text(f"Scores by displacement, time and occlusion: {how}", style="dim"), soft_wrap=True)
+
+
+_RANKINGS_EXPLAINED = (
+    "Over 1000 resamples of the clips. stays best: share of them in which the best of all clips is the best. tau: "
+    "Kendall's, between the ranking over all clips and over a resample. tau, halves: between two halves of the clips."
+)
+
+
+def overview_dict(found: Overview) -> dict[str, Any]:
+    """What `vcorr show run --json` prints."""
+    return {
+        **_facts(found),
+        "metrics": list(found.metrics),
+        "best": [best.to_dict() for best in found.best],
+        "unranked": found.unranked,
+        "without_skill": [one.to_dict() for one in found.without_skill],
+        "rankings": [_ranking_dict(ranking) for ranking in found.rankings],
+        "strata": [_strata_dict(strata) for strata in found.strata],
+    }
+
+
+def _facts(found: Overview) -> dict[str, Any]:
+    record, facts = found.record, found.facts
+    context = record.get("row_context") or {}
+    tracker = record.get("tracker")
+    return {
+        "run": facts.run,
+        "path": facts.path,
+        "status": facts.status,
+        "model": facts.model,
+        "weights": facts.weights,
+        "data": f"{context.get('dataset', '')}, split {context.get('split', '')}",
+        "mode": context.get("mode", ""),
+        "tracks": tracker["name"] if tracker else "the data's own",
+        "clips": len(facts.clips),
+        "failed": list(facts.failed),
+        "without tracks": list(facts.untracked),
+        "started": record.get("started", ""),
+        "command": shlex.join(record.get("command") or []),
+    }
+
+
+def _rankings_table(rankings: Iterable[Ranking]) -> RenderableType:
+    columns = (
+        Column("probe", is_name=True),
+        Column("ranked", is_name=True),
+        Column("best", is_name=True),
+        Column("stays best"),
+        Column("next", is_name=True, gives_way=0),
+        Column("tau"),
+        Column("95 % interval", gives_way=2),
+        Column("tau, halves", gives_way=1),
+    )
+    return fitted(render.console(), "How stable the rankings are", columns, [_ranking_cells(r) for r in rankings])
+
+
+def _ranking_cells(ranking: Ranking) -> tuple[Text | str, ...]:
+    s = ranking.stability
+    return (
+        Text(_name(ranking.probe, ranking.variant)),
+        _ranked(ranking),
+        _site(ranking, ranking.best),
+        Text(_share(s.stays_best), style="bold"),
+        _others(ranking),
+        number(s.tau, 2),
+        f"{number(s.tau_low, 2)} … {number(s.tau_high, 2)}",
+        number(s.tau_halves, 2),
+    )
+
+
+def _strata_table(found: StrataOf) -> RenderableType:
+    s = found.best.summary
+    layer = "" if s.layer == NO_SITE else f", layer {s.layer}"
+    step = "" if s.step == NO_SITE else f", step {s.step}"
+    where = f"{_name(s.probe, found.variant)}{layer}{step}"
+    columns = (
+        Column("stratum", is_name=True),
+        Column("value"),
+        Column("floor", gives_way=0),
+        Column("ceiling", gives_way=0),
+        Column("skill"),
+        Column("95 % interval", gives_way=2),
+        Column("clips"),
+    )
+    return fitted(render.console(), f"{s.metric} by stratum: {where}", columns, list(_strata_rows(found)))
+
+
+def _strata_rows(found: StrataOf) -> Iterator[Row]:
+    dimension = ""
+    for name, x in {"all pairs": found.whole, **found.strata}.items():
+        if not x.clips:
+            continue
+        if name.split(":")[0] != dimension:
+            dimension = name.split(":")[0]
+            yield None
+        yield (
+            Text(name.replace(":", " ")),
+            *(number(value) for value in (x.value, x.floor, x.ceiling)),
+            Text(number(x.skill), style="bold"),
+            f"{number(x.skill_low)} … {number(x.skill_high)}",
+            str(x.clips),
+        )
+
+
+def _strata_dict(found: StrataOf) -> dict[str, Any]:
+    strata = {name: x.to_dict() for name, x in found.strata.items()}
+    return {"variant": found.variant, "best": found.best.to_dict(), "strata": strata}
+
+
+def _name(probe: str, variant: str) -> str:
+    return probe if variant == "corrected" else f"{probe} ({variant})"
+
+
+def _ranked(ranking: Ranking) -> str:
+    if ranking.ranked == "layers":
+        where = "" if ranking.step == NO_SITE else f" at step {ranking.step}"
+        return f"{len(ranking.sites)} layers{where}"
+    return f"{len(ranking.sites)} layers and steps"
+
+
+def _site(ranking: Ranking, site: dict[str, Any]) -> str:
+    return str(site["layer"]) if ranking.ranked == "layers" else f"{site['layer']}:{site['step']}"
+
+
+def _others(ranking: Ranking) -> str:
+    others = [(site, share) for site, share in ranking.winners() if site is not ranking.best]
+    shown = [f"{_site(ranking, site)} {_share(share)}" for site, share in others[:_WINNERS_SHOWN]]
+    return ", ".join(shown) + (" …" if len(others) > _WINNERS_SHOWN else "") or "–"
+
+
+def _share(value: float) -> str:
+    if math.isnan(value):
+        return "–"
+    if 0 < value < 1 and round(100 * value) in (0, 100):
+        return "< 1 %" if value < 0.5 else "> 99 %"  # neither never nor always
+    return f"{100 * value:.0f} %"
+
+
+def _ranking_dict(ranking: Ranking) -> dict[str, Any]:
+    s = ranking.stability
+    numbers = {name: getattr(s, name) for name in ("tau", "tau_low", "tau_high", "tau_halves", "stays_best")}
+    return {
+        "probe": ranking.probe,
+        "variant": ranking.variant,
+        "metric": ranking.metric,
+        "ranked": ranking.ranked,
+        "step": ranking.step,
+        "count": len(ranking.sites),
+        "best": _site_dict(ranking.best),
+        **{name: None if math.isnan(value) else value for name, value in numbers.items()},
+        "winners": [{**_site_dict(site), "share": share} for site, share in ranking.winners()],
+        "resamples_left_out": s.left_out,
+    }
+
+
+def _site_dict(site: dict[str, Any]) -> dict[str, Any]:
+    return {name: site[name] for name in ("layer", "step")}

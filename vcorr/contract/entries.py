@@ -1,0 +1,191 @@
+"""Entries: what plugins hand over. Frozen plain values; nothing heavy is imported until `factory` is resolved."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from vcorr.contract.errors import PluginError
+
+HOOK_API_VERSION = 1
+"""Version of the hooks, entries and protocols. Raised when a plugin written for the last one would stop working."""
+
+_NAME = re.compile(r"[a-z0-9]([a-z0-9._-]*[a-z0-9])?")
+_FACTORY = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """What every plugin contribution says about itself.
+
+    Args:
+        name: lowercase, unique among its kind; what users type.
+        summary: one line for lists.
+        factory: import string "package.module:Attr", called with the config object (or nothing when `config` is None).
+        version: raised by hand whenever the numbers this part produces may move; part of every fingerprint.
+        config: dataclass of the options, or its import string, or None.
+        api_version: of the hooks this entry was written for.
+        check: options under which its contract is checked (`vcorr plugin check`): a size that a CPU runs in seconds.
+
+    Raises:
+        PluginError: a field has the wrong form.
+    """
+
+    kind: ClassVar[str] = "entry"
+
+    name: str
+    summary: str
+    factory: str
+    version: int = 1
+    config: type | str | None = None
+    api_version: int = HOOK_API_VERSION
+    # how a part is checked is no part of what it is, and a mapping cannot be hashed
+    check: Mapping[str, Any] = field(default_factory=dict, compare=False)
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str) or not _NAME.fullmatch(self.name):
+            raise PluginError(
+                f"The {self.kind} name {self.name!r} is not valid.",
+                hint="Names are lowercase letters, digits, '-', '_' and '.', and begin and end with a letter or digit.",
+            )
+        if not isinstance(self.factory, str) or not _FACTORY.fullmatch(self.factory):
+            raise PluginError(f"{self.label}: factory must be 'package.module:Attr', got {self.factory!r}.")
+        if isinstance(self.version, bool) or not isinstance(self.version, int) or self.version < 1:
+            raise PluginError(f"{self.label}: version must be a whole number of at least 1, got {self.version!r}.")
+        self._check_api_version()
+
+    def _check_api_version(self) -> None:
+        asked = self.api_version
+        if isinstance(asked, bool) or not isinstance(asked, int) or asked < 1:
+            raise PluginError(f"{self.label}: api_version must be a whole number of at least 1, got {asked!r}.")
+        if asked > HOOK_API_VERSION:
+            raise PluginError(
+                f"{self.label} was written for version {asked} of the hooks; the installed vcorr knows them up to "
+                f"version {HOOK_API_VERSION}.",
+                hint="Upgrade vcorr: pip install -U vcorr",
+            )
+        if asked < HOOK_API_VERSION:
+            raise PluginError(
+                f"{self.label} was written for version {asked} of the hooks; the installed vcorr has version "
+                f"{HOOK_API_VERSION}.",
+                hint="Upgrade the plugin; CHANGELOG.md of vcorr says what changed.",
+            )
+
+    @property
+    def label(self) -> str:
+        """How messages name the entry, e.g. "model 'tiny'"."""
+        return f"{self.kind} {self.name!r}"
+
+    def config_type(self) -> type | None:
+        """The dataclass of the options, imported when it was given as a string."""
+        found = resolve(self.config, self.label) if isinstance(self.config, str) else self.config
+        if found is not None and not (isinstance(found, type) and dataclasses.is_dataclass(found)):
+            raise PluginError(f"{self.label}: config must be a dataclass, got {found!r}.")
+        return found
+
+    def create(self, config: Any = None) -> Any:
+        """Calls the factory: `factory(config)`, or `factory()` for entries without options."""
+        factory = resolve(self.factory, self.label)
+        config_type = self.config_type()
+        if config_type is None:
+            return factory()
+        return factory(config_type() if config is None else config)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelEntry(Entry):
+    """A model adapter: the factory makes a `vcorr.contract.protocols.VideoModel`.
+
+    card: "package:path/in/package.yaml" of its model card. data: the dataset it is measured on by default. configs:
+    "package:path/to/folder" of the configurations of its components, where one class serves several models: the factory
+    is then called as `factory(config, card=..., configs=...)`.
+    """
+
+    kind: ClassVar[str] = "model"
+
+    card: str | None = None
+    data: str | None = None
+    configs: str | None = None
+
+    def create(self, config: Any = None) -> Any:
+        """Calls the factory; see `Entry`. One that serves several models is given the card and the configurations."""
+        if self.configs is None:
+            return super().create(config)
+        factory, config_type = resolve(self.factory, self.label), self.config_type()
+        if config is None and config_type is not None:
+            config = config_type()
+        return factory(config, card=self.card or "", configs=self.configs)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProbeEntry(Entry):
+    """A descriptor read from attention: the factory makes a `vcorr.contract.protocols.Probe`."""
+
+    kind: ClassVar[str] = "probe"
+
+
+@dataclass(frozen=True, kw_only=True)
+class MetricEntry(Entry):
+    """A score of predictions against tracks: the factory makes a `vcorr.contract.protocols.Metric`.
+
+    default: computed by every run unless `--set metrics=...` chooses others.
+    """
+
+    kind: ClassVar[str] = "metric"
+
+    default: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatasetEntry(Entry):
+    """Clips with queries: the factory makes a `vcorr.contract.protocols.Dataset`."""
+
+    kind: ClassVar[str] = "dataset"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrackerEntry(Entry):
+    """A point tracker: the factory makes a `vcorr.contract.protocols.Tracker`.
+
+    licence: shown in lists and kept with its tracks. notice: said once in every run that uses it, such as the terms
+    its tracks come under.
+    """
+
+    kind: ClassVar[str] = "tracker"
+
+    licence: str = ""
+    notice: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class GuidanceEntry(Entry):
+    """A way to steer sampling through attention."""
+
+    kind: ClassVar[str] = "guidance"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PageEntry(Entry):
+    """A page of the generated board: the factory is called with the board's data and returns HTML."""
+
+    kind: ClassVar[str] = "page"
+
+
+def resolve(target: str, label: str) -> Any:
+    """Imports "package.module:Attr".
+
+    Raises:
+        PluginError: the module cannot be imported or has no such attribute.
+    """
+    module_name, _, attribute = target.partition(":")
+    try:
+        found: Any = importlib.import_module(module_name)
+        for part in attribute.split("."):
+            found = getattr(found, part)
+    except (ImportError, AttributeError) as error:
+        raise PluginError(f"{label}: {target!r} cannot be imported: {error}.") from error
+    return found

@@ -1,0 +1,53 @@
+"""The user's own videos, prompts and dataset folders as datasets, and the query points laid over them.
+
+`query_grid` and `place_queries` are loaded on first use, so that listing the datasets needs no numpy.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from vcorr.contract.entries import DatasetEntry
+
+if TYPE_CHECKING:
+    from vcorr.data.fitting_notes import fit_notes as fit_notes
+    from vcorr.data.query_grids import place_queries as place_queries
+    from vcorr.data.query_grids import query_grid as query_grid
+
+ENTRIES: tuple[DatasetEntry, ...] = (
+    DatasetEntry(
+        name="video",
+        summary="Your own video files, of any size, length and frame rate: --data video:PATH.",
+        factory="vcorr.data.video_dataset:VideoFiles",
+        config="vcorr.data.dataset_options:VideoConfig",
+    ),
+    DatasetEntry(
+        name="prompts",
+        summary="Prompts to generate from: a short built-in list, or a file with one a line, --data prompts:FILE.",
+        factory="vcorr.data.prompt_dataset:Prompts",
+        config="vcorr.data.dataset_options:PromptsConfig",
+    ),
+    DatasetEntry(
+        name="folder",
+        summary="A folder in the project's own format, with videos and their tracks: --data DIR.",
+        factory="vcorr.data.stored_dataset:StoredDataset",
+        config="vcorr.data.dataset_options:FolderConfig",
+    ),
+    DatasetEntry(
+        name="difftrack",
+        summary="The paper's prompts and query grids, once imported: --data difftrack:cogvideox_t2v_2b/fg.",
+        factory="vcorr.data.stored_dataset:difftrack",
+        config="vcorr.data.dataset_options:DiffTrackConfig",
+    ),
+)
+
+_HOME = {"query_grid": "query_grids", "place_queries": "query_grids", "fit_notes": "fitting_notes"}
+
+__all__ = ["ENTRIES", "fit_notes", "place_queries", "query_grid"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'vcorr.data' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"vcorr.data.{_HOME[name]}"), name)

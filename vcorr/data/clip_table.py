@@ -1,0 +1,465 @@
+"""The table of a dataset folder: one row a clip, in Parquet, and what makes a row valid.
+
+Arrays: N query points, T video frames; positions are (x, y) raster pixels, stored flattened row-major.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from vcorr.contract.errors import StoreError, UsageError
+from vcorr.contract.records import InputClass, QueryMode, Tracks, is_random
+from vcorr.store.schema import TABLE_KEY, UNITS_KEY, VERSION_KEY
+from vcorr.store.shards import atomic_file
+
+TABLE_VERSION = 3
+SUFFIX = ".parquet"
+
+OK, REJECTED, FAILED = "ok", "rejected", "failed"
+STATUSES = (OK, REJECTED, FAILED)
+
+RANDOM_NOTE = "The weights were random: these videos show nothing, and are for trying things out."
+
+TRACKS_HASH = "tracks_sha256"
+"""The column that layout version 1 did not have; a table without it has tracks that nobody vouches for."""
+
+_LATER = {2: (TRACKS_HASH,), 3: ("query_frames", "query_mode", "input_class")}
+"""Columns by the version of the layout that brought them."""
+
+_TEXT = pa.string()
+_ARRAYS = ("queries", "query_frames", "xy", "visible")
+_HASHED = ("queries", "xy", "visible")
+
+COLUMNS = pa.schema(
+    [
+        ("dataset", _TEXT),
+        ("split", _TEXT),
+        ("clip", _TEXT),
+        ("status", _TEXT),
+        ("reason", _TEXT),
+        ("prompt", _TEXT),
+        ("model", _TEXT),
+        ("weights", _TEXT),
+        ("seed", pa.int64()),
+        ("num_steps", pa.int32()),
+        ("frames", pa.int32()),
+        ("height", pa.int32()),
+        ("width", pa.int32()),
+        ("fps", pa.float32()),
+        ("query_side", pa.int32()),
+        ("points", pa.int32()),
+        ("queries", pa.list_(pa.float32())),
+        ("query_frames", pa.list_(pa.int32())),
+        ("query_mode", _TEXT),
+        ("input_class", _TEXT),
+        ("xy", pa.list_(pa.float32())),
+        ("visible", pa.list_(pa.bool_())),
+        (TRACKS_HASH, _TEXT),
+        ("tracker", _TEXT),
+        ("tracker_version", pa.int32()),
+        ("tracker_licence", _TEXT),
+        ("video", _TEXT),
+        ("video_sha256", _TEXT),
+        ("file_sha256", _TEXT),
+        ("image", _TEXT),
+        ("image_sha256", _TEXT),
+        ("moving_share", pa.float32()),
+        ("visible_share", pa.float32()),
+    ]
+)
+
+MEANINGS = {
+    "dataset": "Name of the dataset.",
+    "split": "Its split, as `load_dataset` names it.",
+    "clip": "Id of the clip.",
+    "status": "`ok`; `rejected` by the filters; `failed` while it was made.",
+    "reason": "Why it was rejected or failed, or what else there is to say.",
+    "prompt": "Text the video is made from.",
+    "model": "Model that made the video.",
+    "weights": "What identifies its weights; `random:SEED` for random ones.",
+    "seed": "Seed of the sampling.",
+    "num_steps": "Sampling steps.",
+    "frames": "T, frames of the video.",
+    "height": "H, of the video.",
+    "width": "W, of the video.",
+    "fps": "Frames a second.",
+    "query_side": "Query points along one side of their regular grid; 0 for other points.",
+    "points": "N, query points; 0 for a clip without tracks.",
+    "queries": "Query points, each in its frame: N x (x, y) pixels, row-major.",
+    "query_frames": "Video frame of each query: N, counted from 0.",
+    "query_mode": "How the frames of the queries were chosen: `frame`, by whoever made the dataset; `first`, the first "
+    "frame in which the point is visible; `strided`, every fifth frame in which it is.",
+    "input_class": "`256` for frames of at most 256x256 pixels, `full` for larger ones, in benchmarks that tell them "
+    "apart; else empty.",
+    "xy": "Positions of the points in every frame: N x T x (x, y) pixels, row-major.",
+    "visible": "N x T, row-major; true where the point can be seen.",
+    TRACKS_HASH: "Hash of `queries`, their frames, `xy`, `visible` and the video they belong to, as "
+    "`ClipRow.tracks_hash` computes it; empty for a clip without tracks, or where nobody computed it.",
+    "tracker": "Who made the tracks; `exact` where they are known by construction.",
+    "tracker_version": "Version of the tracker; 0 where it is not known.",
+    "tracker_licence": "Licence of the tracker.",
+    "video": "Path of the video inside the folder; empty where there is none.",
+    "video_sha256": "Hash of the frames the tracks were made on, as `vcorr.data.video.video_hash` computes it.",
+    "file_sha256": "SHA-256 of the video's file.",
+    "image": "Path of the first frame, for models that start from an image; empty where there is none.",
+    "image_sha256": "SHA-256 of that file.",
+    "moving_share": "Of the points visible in the frame of their query the share seen more than one token stride from "
+    "there in another frame.",
+    "visible_share": "Share of the points in all frames that can be seen.",
+}
+"""What each column holds."""
+
+_METADATA = {
+    VERSION_KEY: str(TABLE_VERSION),
+    TABLE_KEY: "dataset",
+    UNITS_KEY: "xy, queries, height, width: pixels (x right, y down, outer corner of the first pixel at 0); "
+    "moving_share, visible_share: fractions in [0, 1]",
+}
+
+
+def _no_points() -> NDArray[np.float32]:
+    return np.zeros((0, 2), dtype=np.float32)
+
+
+def _no_frames() -> NDArray[np.int32]:
+    return np.zeros(0, dtype=np.int32)
+
+
+def _no_tracks() -> NDArray[np.float32]:
+    return np.zeros((0, 0, 2), dtype=np.float32)
+
+
+def _no_visibility() -> NDArray[np.bool_]:
+    return np.zeros((0, 0), dtype=np.bool_)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ClipRow:
+    """One clip of a dataset folder.
+
+    status: "ok"; "rejected" by the filters or "failed" while it was made, with the reason. frames, height, width: of
+    the video, which the tracks belong to. queries: (N, 2), each in its own of query_frames (N,), all 0 where none are
+    given. query_mode, input_class: as in `vcorr.Clip`. xy: (N, T, 2). visible: (N, T), true where the point can be
+    seen. N is 0 for a clip without tracks. query_side: points along one side of the regular grid they are on, row by
+    row; 0 for other points. video, image: paths of files in the folder, "" for none. video_sha256:
+    `vcorr.data.video.video_hash` of the frames the tracks were made on, file_sha256: of the video's file. moving_share,
+    visible_share: what the filters looked at, NaN where they did not.
+    """
+
+    dataset: str
+    split: str
+    clip: str
+    prompt: str
+    model: str
+    weights: str = ""
+    seed: int = 0
+    num_steps: int = 0
+    frames: int = 0
+    height: int = 0
+    width: int = 0
+    fps: float = 8.0
+    status: str = OK
+    reason: str = ""
+    query_side: int = 0
+    queries: NDArray[np.float32] = dataclasses.field(default_factory=_no_points)
+    query_frames: NDArray[np.int32] = dataclasses.field(default_factory=_no_frames)
+    query_mode: QueryMode = "frame"
+    input_class: InputClass = ""
+    xy: NDArray[np.float32] = dataclasses.field(default_factory=_no_tracks)
+    visible: NDArray[np.bool_] = dataclasses.field(default_factory=_no_visibility)
+    tracker: str = ""
+    tracker_version: int = 0
+    tracker_licence: str = ""
+    video: str = ""
+    video_sha256: str = ""
+    file_sha256: str = ""
+    image: str = ""
+    image_sha256: str = ""
+    moving_share: float = float("nan")
+    visible_share: float = float("nan")
+
+    def __post_init__(self) -> None:
+        if not len(self.query_frames):
+            object.__setattr__(self, "query_frames", np.zeros(len(self.queries), np.int32))
+
+    @property
+    def tracks(self) -> Tracks:
+        """Queries moved along, as the runner takes them."""
+        return Tracks(
+            self.xy,
+            self.visible,
+            self.tracker,
+            self.tracker_version,
+            self.tracker_licence,
+            query_frame=self.query_frames,
+        )
+
+    @property
+    def random_weights(self) -> bool:
+        """Whether a model that was never trained made the video."""
+        return is_random(self.weights)
+
+    def tracks_hash(self) -> str:
+        """Hex SHA-256 of the tracks and of which video they are on: `video_sha256`, N and T as "HASH,N,T", then the
+        bytes of queries, xy (float32) and visible, row-major, and of query_frames (int32) where one is not 0; "" for a
+        clip without tracks.
+        """
+        if not len(self.queries):
+            return ""
+        digest = hashlib.sha256(f"{self.video_sha256},{len(self.xy)},{self.xy.shape[1]}".encode())
+        self._hash_arrays(digest)
+        return digest.hexdigest()
+
+    def identity(self) -> str:
+        """Hex SHA-256 of what a run reads of the clip. Who made it, and in which file it lies, is not part of it."""
+        digest = hashlib.sha256()
+        words = [self.prompt, self.video_sha256, self.image_sha256, self.query_side, self.fps, self.tracker]
+        if (self.query_mode, self.input_class) != ("frame", ""):
+            words += [self.query_mode, self.input_class]
+        digest.update(json.dumps(words).encode())
+        self._hash_arrays(digest)
+        return digest.hexdigest()
+
+    def _hash_arrays(self, digest: Any) -> None:
+        for name in _HASHED:
+            digest.update(np.ascontiguousarray(getattr(self, name)).tobytes())
+        if self.query_frames.any():  # of queries in frame 0 the hash is what it was before there were others
+            digest.update(np.ascontiguousarray(self.query_frames, dtype=np.int32).tobytes())
+
+
+def write_row(path: Path, row: ClipRow) -> None:
+    """Writes a row as one Parquet file, with the hash of its tracks; atomic.
+
+    Raises:
+        UsageError: the row contradicts itself; the message names clip and column.
+        StoreError: the file cannot be written.
+    """
+    check_row(row, f"clip {row.clip}")
+    arrays = {name: getattr(row, name).ravel() for name in _ARRAYS}
+    plain = {f.name: getattr(row, f.name) for f in dataclasses.fields(row) if f.name not in _ARRAYS}
+    values = {**plain, **arrays, "points": len(row.queries), TRACKS_HASH: row.tracks_hash()}
+    table = pa.Table.from_pylist([values], schema=COLUMNS.with_metadata(_METADATA))
+    with atomic_file(path) as temporary:
+        pq.write_table(table, temporary, compression="zstd", write_page_checksum=True)
+
+
+def read_rows(path: Path) -> Iterator[ClipRow]:
+    """The rows of one Parquet file, each checked.
+
+    Raises:
+        StoreError: the file is damaged, of a newer vcorr, or holds other tracks than were kept with the video.
+        UsageError: it holds no row, a column is missing or of another type, or a row contradicts itself; the message
+            names file, clip and column.
+    """
+    table = _upgraded(path, _read(path))
+    _check_columns(path, table.schema)
+    if not table.num_rows:
+        raise UsageError(f"{path} holds no clip.", hint="Delete the file, or get it again.")
+    plain = table.select([n for n in COLUMNS.names if n not in _ARRAYS]).to_pylist()
+    for index, values in enumerate(plain):
+        yield _row(values, {name: table[name][index].values for name in _ARRAYS}, path)
+
+
+def _read(path: Path) -> pa.Table:
+    if path.is_dir():
+        raise UsageError(f"{path} is a folder, not a Parquet file.")
+    try:
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            return file.read()
+    except (pa.ArrowException, OSError) as error:
+        raise StoreError(
+            f"{path} is damaged and cannot be read ({str(error).splitlines()[0]}).",
+            hint="Get that file again, or make its clip anew: delete it and repeat the build.",
+        ) from error
+
+
+def _upgraded(path: Path, table: pa.Table) -> pa.Table:
+    """The table in the layout of now; one that does not say its version is taken for the first one."""
+    said = (table.schema.metadata or {}).get(VERSION_KEY, b"1").decode(errors="replace")
+    if not said.isdecimal():
+        raise StoreError(f"{path} has the layout version {said!r}, which is no number.")
+    if int(said) > TABLE_VERSION:
+        raise StoreError(
+            f"{path} has layout version {said}; this vcorr reads up to {TABLE_VERSION}.",
+            hint="Upgrade: pip install --upgrade vcorr",
+        )
+    for version, columns in _LATER.items():
+        for name in columns if int(said) < version else ():
+            if name not in table.schema.names:
+                table = table.append_column(COLUMNS.field(name), _neutral(table, name))
+    return table
+
+
+def _neutral(table: pa.Table, name: str) -> pa.Array:
+    """What a column that an earlier layout did not have says of its rows."""
+    if name != "query_frames":
+        return pa.array([{"query_mode": "frame"}.get(name, "")] * table.num_rows, _TEXT)
+    counts = table["points"].to_pylist() if "points" in table.schema.names else [0] * table.num_rows
+    return pa.array([[0] * max(count or 0, 0) for count in counts], COLUMNS.field(name).type)
+
+
+def _check_columns(path: Path, schema: pa.Schema) -> None:
+    for field in COLUMNS:
+        if field.name not in schema.names:
+            raise UsageError(f"{path} lacks the column {field.name!r}.", hint="docs/datasets.md lists the columns.")
+        found = _narrow(schema.field(field.name).type)
+        if found != field.type:
+            raise UsageError(
+                f"{path}: the column {field.name!r} is of type {found}; it must be {field.type}.",
+                hint="docs/datasets.md lists the columns.",
+            )
+
+
+def _narrow(found: pa.DataType) -> pa.DataType:
+    """The type without the wider offsets that some writers choose."""
+    if pa.types.is_large_string(found):
+        return pa.string()
+    if pa.types.is_list(found) or pa.types.is_large_list(found):
+        return pa.list_(found.value_type)
+    return found
+
+
+def _row(values: Mapping[str, Any], lists: Mapping[str, pa.Array | None], path: Path) -> ClipRow:
+    where = f"{path}: clip {values['clip']}"
+    missing = [name for name, value in {**values, **lists}.items() if value is None]
+    if missing:
+        raise UsageError(f"{where}: {missing[0]} is empty.")
+    for name in ("points", "frames"):
+        if values[name] < 0:
+            raise UsageError(f"{where}: {name} is {values[name]}; it must be at least 0.")
+    points, frames = values["points"], values["frames"] if lists["xy"] else 0
+    shapes = {
+        "queries": (points, 2),
+        "query_frames": (points,),
+        "xy": (points, frames, 2),
+        "visible": (points, frames),
+    }
+    arrays = {name: _shaped(lists[name], shape, f"{where}: {name}") for name, shape in shapes.items()}
+    row = ClipRow(**{**{k: v for k, v in values.items() if k not in ("points", TRACKS_HASH)}, **arrays})
+    check_row(row, where)
+    if values[TRACKS_HASH] and values[TRACKS_HASH] != row.tracks_hash():
+        raise StoreError(
+            f"{where}: its tracks are not those that were kept with its video (the hash of queries, xy and visible is "
+            f"not {TRACKS_HASH}), so they cannot be its reference.",
+            hint="Get that file again, or make its clip anew: delete it and repeat the build.",
+        )
+    return row
+
+
+def _shaped(values: Any, shape: tuple[int, ...], where: str) -> NDArray[Any]:
+    if values.null_count:
+        raise UsageError(f"{where} has an empty value.")
+    if len(values) != int(np.prod(shape)):
+        raise UsageError(
+            f"{where} holds {len(values)} values; the clip's points and frames need {int(np.prod(shape))}, {shape}."
+        )
+    found: NDArray[Any] = values.to_numpy(zero_copy_only=False).reshape(shape)
+    return found.copy()  # Arrow's memory is read-only, which torch warns of
+
+
+def check_row(row: ClipRow, where: str) -> None:
+    """Checks that a row can be used; `where` begins the message.
+
+    Raises:
+        UsageError: the column that is wrong, and how.
+    """
+    if row.status not in STATUSES:
+        raise UsageError(f"{where}: status is {row.status!r}; it must be one of {', '.join(STATUSES)}.")
+    if not row.clip:
+        raise UsageError(f"{where}: clip is empty; every clip needs an id of its own.")
+    for name in ("frames", "height", "width", "query_side"):
+        if getattr(row, name) < 0:
+            raise UsageError(f"{where}: {name} is {getattr(row, name)}; it must be at least 0.")
+    for name in ("video", "image"):
+        _check_path(getattr(row, name), f"{where}: {name}")
+    if row.status == OK and not (row.video or row.prompt.strip()):
+        raise UsageError(f"{where}: prompt is empty, and there is no video either.")
+    if row.video:
+        _check_video_columns(row, where)
+    check_tracks(row.queries, row.xy, row.visible, where)
+    _check_query_columns(row, where)
+    if len(row.queries):
+        if row.xy.shape[1] != row.frames:
+            raise UsageError(f"{where}: xy has {row.xy.shape[1]} frames, and the clip {row.frames}.")
+        check_inside(row.queries, row.height, row.width, where)
+    if row.query_side and len(row.queries) not in (0, row.query_side**2):
+        raise UsageError(f"{where}: query_side is {row.query_side}, but there are {len(row.queries)} query points.")
+
+
+def _check_query_columns(row: ClipRow, where: str) -> None:
+    for name, known in (("query_mode", get_args(QueryMode)), ("input_class", get_args(InputClass))):
+        if getattr(row, name) not in known:
+            raise UsageError(f"{where}: {name} is {getattr(row, name)!r}; it must be one of {known}.")
+    frames = row.query_frames
+    if frames.shape != row.queries.shape[:1] or frames.dtype.kind not in "iu":
+        raise UsageError(
+            f"{where}: query_frames is {frames.dtype} of shape {frames.shape}; {len(row.queries)} query points need "
+            "as many whole numbers."
+        )
+    outside = (frames < 0) | (frames >= row.frames)
+    if len(frames) and outside.any():
+        raise UsageError(
+            f"{where}: query_frames names frame {frames[outside][0]}; the clip has {row.frames}, counted from 0."
+        )
+
+
+def _check_video_columns(row: ClipRow, where: str) -> None:
+    if row.frames < 2:
+        raise UsageError(f"{where}: frames is {row.frames}; a video has at least 2, and one frame alone is an image.")
+    if not (np.isfinite(row.fps) and row.fps > 0):
+        raise UsageError(f"{where}: fps is {row.fps}; a video has a positive number of frames a second.")
+    if row.status == OK and not len(row.queries):
+        raise UsageError(
+            f"{where}: points is 0, and a video comes with its tracks here.",
+            hint="Videos without tracks are named --data video:PATH; a tracker makes them.",
+        )
+
+
+def _check_path(text: str, where: str) -> None:
+    if Path(text).is_absolute() or ".." in text.replace("\\", "/").split("/"):
+        raise UsageError(f"{where} is {text!r}; it must be a path inside the dataset's folder.")
+
+
+def check_tracks(queries: NDArray[np.float32], xy: NDArray[np.float32], visible: NDArray[np.bool_], where: str) -> None:
+    """Checks queries (N, 2), positions (N, T, 2) and visibility (N, T) against each other.
+
+    Raises:
+        UsageError: a shape or type that does not fit, or a position that is not finite.
+    """
+    if xy.ndim != 3 or xy.shape[2] != 2 or len(xy) != len(queries):
+        raise UsageError(f"{where}: xy has shape {xy.shape}; {len(queries)} query points need (N, T, 2).")
+    if visible.dtype != np.bool_:
+        raise UsageError(f"{where}: visible is of type {visible.dtype}; it must be bool, true where a point is seen.")
+    if visible.shape != xy.shape[:2]:
+        raise UsageError(f"{where}: visible has shape {visible.shape}, and xy {xy.shape}.")
+    for name, values in (("queries", queries), ("xy", xy)):
+        if not np.isfinite(values).all():
+            count = int((~np.isfinite(values)).any(axis=-1).sum())
+            raise UsageError(f"{where}: {name} holds {count} positions that are NaN or infinite.")
+
+
+def check_inside(queries: NDArray[np.float32], height: int, width: int, where: str) -> None:
+    """Checks that query points (N, 2) are inside a frame.
+
+    Raises:
+        UsageError: one is not.
+    """
+    outside = ((queries < 0) | (queries > [width, height])).any(axis=1)
+    if outside.any():
+        x, y = queries[int(outside.argmax())]
+        raise UsageError(
+            f"{where}: {int(outside.sum())} of {len(queries)} query points lie outside the frame of {width} x {height} "
+            f"pixels, the first at (x={x:g}, y={y:g}).",
+            hint="Are x and y exchanged?",
+        )

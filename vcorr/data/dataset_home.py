@@ -1,0 +1,92 @@
+"""Where imported datasets live, and how the name `difftrack:MODEL/SET` finds them again.
+
+`VCORR_HOME/datasets/KIND/...`, one dataset folder a set. Without the variable the home is `$XDG_DATA_HOME/vcorr`, and
+without that one `~/.local/share/vcorr`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection
+from pathlib import Path
+
+from vcorr.contract.errors import MissingError, UsageError, unknown_name
+
+HOME_VARIABLE = "VCORR_HOME"
+RECORD = "dataset.json"
+"""The file in a dataset folder that says how it came about."""
+
+IMPORTS = {
+    "difftrack": "Get it:     git clone https://github.com/cvlab-kaist/DiffTrack\n"
+    "Import it:  vcorr dataset import difftrack DiffTrack/dataset"
+}
+"""What can be imported, by the name before the colon, and how to get it."""
+
+
+def imports_folder(kind: str) -> Path:
+    """The folder that holds the imported sets of a kind."""
+    return _home() / "datasets" / kind
+
+
+def imported_sets(kind: str) -> list[str]:
+    """What comes after the colon, for every imported set of a kind; sorted."""
+    root = imports_folder(kind)
+    return sorted(path.parent.relative_to(root).as_posix() for path in root.glob(f"*/*/{RECORD}"))
+
+
+def imported_names() -> list[str]:
+    """The names of all imported sets."""
+    return [f"{kind}:{name}" for kind in IMPORTS for name in imported_sets(kind)]
+
+
+def imported_folder(kind: str, name: str) -> Path:
+    """The folder of an imported set.
+
+    Raises:
+        UsageError: no set was named, or one that is not among those imported.
+        MissingError: nothing of the kind is imported.
+    """
+    known = imported_sets(kind)
+    if not known:
+        raise MissingError(f"The dataset {kind}:{name} is not imported.", hint=IMPORTS[kind])
+    if not name:
+        raise UsageError(f"--data {kind} names no set.", hint=f"Imported: {', '.join(f'{kind}:{n}' for n in known)}")
+    if name not in known:
+        raise unknown_name(f"set of {kind}", name, known, hint=f"Imported: {', '.join(known)}.\n{IMPORTS[kind]}")
+    return imports_folder(kind) / name
+
+
+def split_name(text: str, kinds: Collection[str]) -> tuple[str, str] | None:
+    """Splits "KIND:NAME" at its first colon; None where what comes before it is none of `kinds`."""
+    kind, colon, name = text.partition(":")
+    return (kind, name) if colon and kind in kinds else None
+
+
+def is_within_reach(data: str) -> bool:
+    """Whether a default dataset can be used: imported sets once they are imported, all others always."""
+    imported = split_name(data, IMPORTS)
+    return imported is None or imported[1] in imported_sets(imported[0])
+
+
+def find_folder(text: str) -> Path:
+    """The dataset folder that is meant by a path or by the name of an imported set.
+
+    Raises:
+        MissingError, UsageError: there is none.
+    """
+    if imported := split_name(text, IMPORTS):
+        return imported_folder(*imported)
+    path = Path(text).expanduser()
+    if not path.is_dir():
+        known = imported_names()
+        hint = f"Imported: {', '.join(known)}." if known else "Nothing is imported yet: vcorr dataset import --help"
+        raise MissingError(f"{text} is neither a folder nor the name of an imported dataset.", hint=hint)
+    return path
+
+
+def _home() -> Path:
+    named = os.environ.get(HOME_VARIABLE)
+    if named:
+        return Path(named).expanduser()
+    shared = os.environ.get("XDG_DATA_HOME")
+    return (Path(shared) if shared else Path.home() / ".local" / "share") / "vcorr"

@@ -1,0 +1,384 @@
+"""Imports the dataset of DiffTrack (docs/datasets.md), checked file by file, as dataset folders.
+
+Its layout: `MODEL/fg|bg/` with `prompt.txt`, one prompt a line, `tracks/NNN.npy` float (1, T, P, 2) pixels,
+`visibility/NNN.npy` bool (1, T, P), and `image/NNN.png` for models that start from an image. P points on a regular
+grid, row by row. The videos are not in it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vcorr.contract.bases import DatasetBase
+from vcorr.contract.errors import MissingError, StoreError, UsageError
+from vcorr.data.clip_table import ClipRow, check_inside, check_tracks
+from vcorr.data.dataset_card import card
+from vcorr.data.dataset_folder import CARD, DATA, IMAGES, DatasetFolder, file_hash, holds_files
+from vcorr.data.prompt_dataset import OBJECTS_SIDE, SCENES_SIDE, read_lines
+from vcorr.data.stored_dataset import read_image
+from vcorr.store.lock import locked
+
+PROMPTS, TRACKS, VISIBILITY, IMAGE = "prompt.txt", "tracks", "visibility", "image"
+SUFFIXES = {TRACKS: ".npy", VISIBILITY: ".npy", IMAGE: ".png"}
+SIDES = {"fg": OBJECTS_SIDE, "bg": SCENES_SIDE}
+FRAMES, HEIGHT, WIDTH, FPS = 49, 480, 720, 8.0
+SEED, NUM_STEPS, HUNYUAN_NUM_STEPS = 42, 50, 30
+KIND = "difftrack"
+EVEN = 0.5
+"""Pixels by which the points of a regular grid may be off; the source's are off by less than 0.001."""
+LEAST_SPACING = 8.0
+"""Pixels between neighbours of a grid over a whole frame; a grid of normalised coordinates has less."""
+TRACKER, TRACKER_LICENCE = "cotracker", "CC-BY-NC-4.0"
+SOURCE = "https://github.com/cvlab-kaist/DiffTrack (arXiv 2506.17220)"
+
+_NPY, _ZIP, _PICKLE, _LFS = b"\x93NUMPY", b"PK", b"\x80", b"version https://git-lfs"
+_AGAIN = "Get the file from its source again; arrays of numbers need no pickle."
+
+ABOUT = """\
+Prompts and CoTracker tracks of DiffTrack (Nam et al., *Emergent Temporal Correspondences from Video Diffusion
+Transformers*, NeurIPS 2025), imported by vcorr. The videos are not part of it. **The tracks hold only for a
+bit-identical generation** ({frames} frames of {width} x {height}, seed {seed}, {steps} steps), which no other machine
+is sure to repeat; vcorr therefore takes the prompts, the images and the query grid of {side} x {side} points from here,
+and tracks the videos that it makes."""
+
+
+@dataclass(frozen=True)
+class SourceSet:
+    """One `MODEL/fg|bg` folder of the source."""
+
+    path: Path
+    model: str
+    scenes: str
+
+    @property
+    def name(self) -> str:
+        """As it is named after `difftrack:`."""
+        return f"{self.model}/{self.scenes}"
+
+    @property
+    def needs_images(self) -> bool:
+        """Whether its model starts from an image."""
+        return "i2v" in self.model
+
+    @property
+    def num_steps(self) -> int:
+        """Sampling steps of the videos the tracks were made on."""
+        return HUNYUAN_NUM_STEPS if self.model.startswith("hunyuan") else NUM_STEPS
+
+
+@dataclass(frozen=True)
+class ImportedSet(DatasetBase):
+    """What became of one set. with_tracks: clips that have them, images: clips with a first frame."""
+
+    name: str
+    path: Path
+    clips: int
+    with_tracks: int
+    images: int
+
+
+def find_sets(path: Path) -> list[SourceSet]:
+    """The sets at a path: the dataset's own folder, that of one model, or one set.
+
+    Raises:
+        MissingError: there is no such folder.
+        UsageError: it holds no set.
+    """
+    if not path.is_dir():
+        raise MissingError(f"The folder {path} does not exist.", hint=f"The dataset comes with {SOURCE}.")
+    path = path.resolve()
+    places = [path, *path.glob("*"), *path.glob("*/*")]
+    found = [p for p in places if p.name in SIDES and (p / PROMPTS).is_file()]
+    if not found:
+        raise UsageError(
+            f"{path} does not hold DiffTrack's dataset: there is no MODEL/fg/{PROMPTS} or MODEL/bg/{PROMPTS}.",
+            hint="Name the folder that holds cogvideox_t2v_2b and the others: DiffTrack/dataset",
+        )
+    return [SourceSet(p, p.parent.name, p.name) for p in sorted(found)]
+
+
+def import_set(source: SourceSet, out: Path, *, partial: bool = False) -> ImportedSet:
+    """Imports one set as the dataset folder `out/MODEL/fg|bg`, in place of what was imported there before.
+
+    The folder is made beside its place and renamed into it when it is whole.
+
+    Args:
+        source: the set.
+        out: the folder of imported sets.
+        partial: take prompts whose tracks or images are not there as well.
+
+    Raises:
+        UsageError: a file contradicts another or the layout; the message names both.
+        MissingError: a file is missing.
+        StoreError: the folder cannot be written, or another process is writing it.
+    """
+    place = out / source.model / source.scenes
+    _check_place(place)
+    rows, images = read_set(source, partial=partial)
+    _replace(place, source, rows, images)
+    with_tracks = sum(bool(len(row.queries)) for row in rows)
+    return ImportedSet(source.name, place, len(rows), with_tracks, len(images))
+
+
+def _replace(place: Path, source: SourceSet, rows: Sequence[ClipRow], images: dict[str, Path]) -> None:
+    """Writes a set in place of what was imported there before; one process at a time."""
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        with locked(place.parent):
+            _remove_leftovers(place)
+            with tempfile.TemporaryDirectory(prefix=_prefix(place), dir=place.parent) as folder:
+                _write(source, DatasetFolder(Path(folder) / "new"), rows, images)
+                _swap(Path(folder) / "new", place, Path(folder) / "old")
+    except OSError as error:
+        raise StoreError(
+            f"{place} cannot be written: {error.strerror or error}.", hint="Choose another folder with --out DIR."
+        ) from error
+
+
+def _check_place(place: Path) -> None:
+    """Only what was imported before may be replaced."""
+    what = "is not empty, and no dataset"
+    if DatasetFolder(place).has_record():
+        if DatasetFolder(place).record().get("kind") == KIND:
+            return
+        what = "holds a dataset that was not imported"
+    elif not holds_files(place):
+        return
+    raise StoreError(f"{place} {what}.", hint="Choose another folder with --out DIR.")
+
+
+def read_set(source: SourceSet, *, partial: bool = False) -> tuple[list[ClipRow], dict[str, Path]]:
+    """The rows of a set, and the image files by clip; everything checked.
+
+    Raises:
+        UsageError, MissingError: as `import_set`.
+    """
+    prompts = _prompts(source.path / PROMPTS)
+    tracks, visibility, images = (_numbered(source, folder) for folder in (TRACKS, VISIBILITY, IMAGE))
+    if not partial:
+        _check_pairs(source, tracks, visibility)
+    ids = [f"{number:03d}" for number in range(len(prompts))]
+    for folder, files in ((TRACKS, tracks), (VISIBILITY, visibility), (IMAGE, images)):
+        if files or folder != IMAGE or source.needs_images:
+            _check_count(source, folder, files, ids, partial)
+    rows = [
+        _row(source, clip, prompt, tracks.get(clip), visibility.get(clip))
+        for clip, prompt in zip(ids, prompts, strict=True)
+    ]
+    return [_with_image(row, images.get(row.clip)) for row in rows], images
+
+
+def _prompts(path: Path) -> list[str]:
+    """One prompt a line: the number of a line is the number of its clip, so none may be blank."""
+    lines = read_lines(path)
+    blank = next((number for number, line in enumerate(lines, 1) if not line), None)
+    if blank is not None:
+        raise UsageError(
+            f"{path}: line {blank} is blank, and the number of a line is the number of its clip.",
+            hint="Delete the line, or write its prompt.",
+        )
+    return lines
+
+
+def _check_pairs(source: SourceSet, tracks: dict[str, Path], visibility: dict[str, Path]) -> None:
+    """Tracks say nothing without visibility, nor visibility without tracks."""
+    for folder, files, others in ((VISIBILITY, visibility, tracks), (TRACKS, tracks, visibility)):
+        for clip in sorted(others.keys() - files.keys()):
+            raise MissingError(
+                f"{source.path / folder / (clip + SUFFIXES[folder])} is missing, and {others[clip]} is there.",
+                hint="Import the prompt all the same, without its tracks: --partial",
+            )
+
+
+def _numbered(source: SourceSet, folder: str) -> dict[str, Path]:
+    """The files of a folder by clip; hidden ones, which a Mac leaves beside what it copies, are none of them."""
+    suffix = SUFFIXES[folder]
+    found = sorted(path for path in (source.path / folder).glob(f"*{suffix}") if not path.name.startswith("."))
+    for path in found:
+        if not (path.stem.isascii() and path.stem.isdecimal() and len(path.stem) == 3):
+            raise UsageError(f"{path}: files here are called 000{suffix}, 001{suffix} and so on.")
+    return {path.stem: path for path in found}
+
+
+def _check_count(source: SourceSet, folder: str, files: dict[str, Path], ids: Sequence[str], partial: bool) -> None:
+    """Every prompt must have its file, and every file its prompt."""
+    extra, missing = sorted(files.keys() - set(ids)), [clip for clip in ids if clip not in files]
+    if extra or (missing and not partial):
+        which = f"{files[extra[0]]} has no prompt" if extra else f"{folder}/{missing[0]}{SUFFIXES[folder]} is missing"
+        raise UsageError(
+            f"{source.path}: {len(ids)} prompts in {PROMPTS}, but {len(files)} files in {folder}/: {which}.",
+            hint="" if extra else "Import the prompts all the same, without what is missing: --partial",
+        )
+
+
+def _row(source: SourceSet, clip: str, prompt: str, tracks_file: Path | None, visibility_file: Path | None) -> ClipRow:
+    row = ClipRow(
+        dataset=source.name,
+        split=source.scenes,
+        clip=clip,
+        prompt=prompt,
+        model=source.model,
+        seed=SEED,
+        num_steps=source.num_steps,
+        fps=FPS,
+        query_side=SIDES[source.scenes],
+    )
+    if tracks_file is None or visibility_file is None:
+        return replace(row, reason="the source has no tracks of it")
+    xy, visible = _tracks(tracks_file), _visibility(visibility_file)
+    if visible.shape != xy.shape[:2]:
+        frames, points = visible.shape[::-1]
+        raise UsageError(
+            f"{visibility_file} has {points} points over {frames} frames, and {tracks_file} {len(xy)} over "
+            f"{xy.shape[1]}."
+        )
+    queries = np.ascontiguousarray(xy[:, 0])
+    check_tracks(queries, xy, visible, str(tracks_file))
+    check_inside(queries, HEIGHT, WIDTH, str(tracks_file))
+    _check_grid(queries, row.query_side, tracks_file)
+    return replace(
+        row,
+        frames=FRAMES,
+        height=HEIGHT,
+        width=WIDTH,
+        queries=queries,
+        xy=xy,
+        visible=visible,
+        tracker=TRACKER,
+        tracker_licence=TRACKER_LICENCE,
+        visible_share=float(visible.mean()),
+    )
+
+
+def _tracks(path: Path) -> NDArray[np.float32]:
+    """(P, T, 2) from a file of (1, T, P, 2)."""
+    found = _load(path)
+    if found.ndim != 4 or found.shape[::3] != (1, 2) or found.shape[1] != FRAMES:
+        raise UsageError(f"{path} has shape {found.shape}; tracks are (1, {FRAMES}, P, 2).")
+    if not np.issubdtype(found.dtype, np.floating):
+        raise UsageError(f"{path} is of type {found.dtype}; tracks are float32.")
+    with np.errstate(over="ignore"):  # what float32 cannot hold is infinite, and refused as that
+        return np.ascontiguousarray(found[0].transpose(1, 0, 2), dtype=np.float32)
+
+
+def _visibility(path: Path) -> NDArray[np.bool_]:
+    """(P, T) from a file of (1, T, P)."""
+    found = _load(path)
+    if found.dtype != np.bool_:
+        raise UsageError(f"{path} is of type {found.dtype}; visibility is bool.")
+    if found.ndim != 3 or len(found) != 1 or found.shape[1] != FRAMES:
+        raise UsageError(f"{path} has shape {found.shape}; visibility is (1, {FRAMES}, P).")
+    return np.ascontiguousarray(found[0].T)
+
+
+def _load(path: Path) -> NDArray[Any]:
+    """The array of a .npy file, of which nothing is unpickled."""
+    try:
+        begin = _begin(path)
+        # mapped, so that a header which promises terabytes is refused by the size of the file before they are asked for
+        found = np.load(path, allow_pickle=False, mmap_mode="r") if begin.startswith(_NPY) else None
+    except OSError as error:
+        raise MissingError(f"{path} cannot be read: {error.strerror or error}.") from error
+    except Exception as error:  # numpy raises almost anything over a damaged header
+        if "object" in str(error).lower():
+            raise _pickled(path) from error
+        raise UsageError(f"{path} is not a whole .npy file: {_first_line(error)}.", hint=_AGAIN) from error
+    if found is None:
+        raise _not_npy(path, begin)
+    return np.array(found)
+
+
+def _begin(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(64)
+
+
+def _not_npy(path: Path, begin: bytes) -> UsageError:
+    """The error for a file that is none of numpy's, by what it begins with."""
+    if begin.startswith(_LFS):
+        return UsageError(f"{path} is a pointer of Git LFS, not the file itself.", hint="Get the files: git lfs pull")
+    if begin.startswith(_PICKLE):
+        return _pickled(path)
+    what = "empty (0 bytes)" if not begin else "an archive" if begin.startswith(_ZIP) else "something else"
+    return UsageError(f"{path} is not a .npy file, but {what}.", hint=_AGAIN)
+
+
+def _pickled(path: Path) -> UsageError:
+    return UsageError(f"{path} holds pickled objects, which are never loaded: reading them can run code.", hint=_AGAIN)
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def _check_grid(queries: NDArray[np.float32], side: int, path: Path) -> None:
+    """The points of frame 0 must be a regular grid of `side` x `side`, row by row."""
+    if len(queries) != side**2:
+        raise UsageError(f"{path} has {len(queries)} points; this set's grid is {side} x {side}, {side**2} points.")
+    grid = queries.reshape(side, side, 2).astype(np.float64)
+    step = (grid[-1, -1] - grid[0, 0]) / (side - 1)
+    rows, columns = np.indices((side, side))
+    regular = grid[0, 0] + step * np.stack([columns, rows], axis=-1)
+    if np.abs(grid - regular).max() > EVEN or step.min() <= 0:
+        raise UsageError(f"{path}: its points in frame 0 are not a regular grid of {side} x {side}, row by row.")
+    if step.min() < LEAST_SPACING:
+        raise UsageError(
+            f"{path}: the grid of its points in frame 0 has a spacing of {step[0]:.3g} x {step[1]:.3g} pixels, and "
+            f"does not cover a frame of {WIDTH} x {HEIGHT}.",
+            hint="Are the coordinates normalised? They must be pixels.",
+        )
+
+
+def _with_image(row: ClipRow, path: Path | None) -> ClipRow:
+    if path is None:
+        return row
+    read_image(path)
+    return replace(row, image=f"{IMAGES}/{path.name}", image_sha256=file_hash(path))
+
+
+def _write(source: SourceSet, folder: DatasetFolder, rows: Sequence[ClipRow], images: dict[str, Path]) -> None:
+    (folder.path / DATA).mkdir(parents=True)
+    for row in rows:
+        folder.write(row)
+    if images:
+        (folder.path / IMAGES).mkdir()
+        for path in images.values():
+            shutil.copyfile(path, folder.path / IMAGES / path.name)
+    side, steps = SIDES[source.scenes], source.num_steps
+    about = ABOUT.format(frames=FRAMES, width=WIDTH, height=HEIGHT, seed=SEED, steps=steps, side=side)
+    folder.write_text(CARD, card(f"DiffTrack {source.name}", rows, about, {"source": SOURCE}))
+    digest = hashlib.sha256("".join(row.identity() for row in rows).encode()).hexdigest()
+    folder.write_record({"name": source.name, "kind": KIND, "source": SOURCE, "fingerprint": digest}, "complete")
+
+
+def _swap(new: Path, place: Path, old: Path) -> None:
+    if place.exists():
+        place.rename(old)
+    new.rename(place)
+
+
+def _prefix(place: Path) -> str:
+    return f".{place.name}."
+
+
+def _remove_leftovers(place: Path) -> None:
+    """Deletes what an interrupted import left behind, its old folder put back where the new one never came."""
+    for leftover in place.parent.glob(f"{_prefix(place)}*"):
+        if (leftover / "old").is_dir() and not place.exists():
+            (leftover / "old").rename(place)
+        shutil.rmtree(leftover, ignore_errors=True)
+
+
+def import_all(path: Path, out: Path, *, partial: bool = False) -> Iterator[ImportedSet]:
+    """Imports every set at a path, one after the other; raises as `find_sets` and `import_set`."""
+    for source in find_sets(path):
+        yield import_set(source, out, partial=partial)

@@ -1,0 +1,36 @@
+"""The regular grid of query points in frame 0 (docs/datasets.md)."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vcorr.contract.records import Clip
+
+MARGIN = 1 / 64
+"""Distance of the outermost query points from the border, as a share of the video's width."""
+
+
+def query_grid(side: int, height: int, width: int) -> NDArray[np.float32]:
+    """(side², 2) pixels (x, y): a regular grid, row by row, its outermost points `MARGIN` of the width from every
+    border.
+
+    A grid of one point is the centre.
+    """
+    if side == 1:
+        return np.array([[width / 2, height / 2]], dtype=np.float32)
+    margin = width * MARGIN
+    y, x = np.meshgrid(
+        np.linspace(margin, height - margin, side), np.linspace(margin, width - margin, side), indexing="ij"
+    )
+    return np.stack([x, y], axis=-1).reshape(-1, 2).astype(np.float32)
+
+
+def place_queries(clip: Clip, height: int, width: int) -> Clip:
+    """The clip with query points for the frames of `height` x `width` pixels that a model makes.
+
+    A clip that brings queries of its own (`query_side` is 0) is returned as it is.
+    """
+    if not clip.query_side:
+        return clip
+    return clip.with_queries(query_grid(clip.query_side, height, width))

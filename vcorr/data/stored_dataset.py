@@ -1,0 +1,156 @@
+"""The datasets `folder` and `difftrack`: clips of a dataset folder (`vcorr.data.dataset_folder`)."""
+
+from __future__ import annotations
+
+import warnings
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vcorr.contract.bases import DatasetBase
+from vcorr.contract.errors import MissingError, StoreError, UsageError, unknown_name
+from vcorr.contract.records import Clip, Queries
+from vcorr.data.clip_table import OK, ClipRow
+from vcorr.data.dataset_folder import DatasetFolder, file_hash, one_of
+from vcorr.data.dataset_home import find_folder, imported_folder
+from vcorr.data.dataset_options import DiffTrackConfig, FolderConfig
+from vcorr.data.video.lossless import read_lossless
+
+
+class StoredDataset(DatasetBase):
+    """The usable clips of a dataset folder (`vcorr.contract.protocols.Dataset`); `split` is the dataset's own name.
+
+    A clip with a video comes with the tracks that were made on it. One without gives its prompt, and its first frame
+    where there is one; tracks of a video that is not there are no reference for another one, so they are left out.
+
+    Every row is checked when the dataset is made: all of them identify it. A video or image is checked before it is
+    used, by `check_files` for the clips of a run and again by `clip`.
+
+    Raises:
+        UsageError: there is no dataset, no clip of it can be used, or a row contradicts itself.
+        StoreError: a table is damaged.
+    """
+
+    def __init__(self, config: FolderConfig) -> None:
+        if not config.path:
+            raise UsageError("No dataset folder was named.", hint="For example: --data built/my-dataset")
+        self._folder = DatasetFolder.open(find_folder(config.path))
+        usable = [row for row in self._folder.rows() if row.status == OK]
+        if not usable:
+            raise UsageError(
+                f"{self._folder.path} has no clip that can be used: all were rejected, or failed.",
+                hint=f"Why: vcorr dataset show {self._folder.path}",
+            )
+        self.split = one_of(usable, "dataset", self._folder.path)
+        self._rows = {row.clip: row for row in usable}
+        if len(self._rows) < len(usable):
+            twice, _ = Counter(row.clip for row in usable).most_common(1)[0]
+            raise UsageError(f"{self._folder.path} names the clip {twice!r} twice.")
+
+    def ids(self) -> Sequence[str]:
+        """The ids of the clips that can be used, in the order of their files."""
+        return tuple(self._rows)
+
+    def clip(self, clip_id: str) -> Clip:
+        """The clip, its video decoded.
+
+        Raises:
+            UsageError: there is no such clip, or its video has another size than its row says.
+            StoreError: its video or image is damaged, or another one than its row says.
+            MissingError: its video or image is not there.
+        """
+        row = self._row(clip_id)
+        if not row.video:
+            image = self._image(row) if row.image else None
+            nothing = np.zeros((0, 2), dtype=np.float32)
+            return Clip(row.clip, row.prompt, nothing, image, fps=row.fps, query_side=row.query_side)
+        video = read_lossless(self._folder.path / row.video, row.video_sha256)
+        if video.shape[:3] != (row.frames, row.height, row.width):
+            frames, height, width = video.shape[:3]
+            raise UsageError(
+                f"Clip {row.clip}: frames, height and width say {row.frames}, {row.height} and {row.width}, and its "
+                f"video {self._folder.path / row.video} has {frames} of {height} and {width}; tracks of another size "
+                "cannot be its reference."
+            )
+        return Clip(
+            row.clip,
+            row.prompt,
+            Queries(row.query_frames, row.queries),
+            video,
+            row.tracks,
+            fps=row.fps,
+            query_mode=row.query_mode,
+            input_class=row.input_class,
+        )
+
+    def identity(self) -> Mapping[str, Any]:
+        """The content of every clip. Where the folder lies does not matter."""
+        return {"clips": {row.clip: row.identity() for row in self._rows.values()}}
+
+    def check_files(self, clip_ids: Sequence[str]) -> None:
+        """Checks the hashes of the videos and images of these clips.
+
+        Raises:
+            MissingError: a file is not there.
+            StoreError: a file is damaged, or a video is not the one its tracks were made on.
+        """
+        for clip_id in clip_ids:
+            row = self._row(clip_id)
+            if row.video:
+                self._folder.check_video(row)
+            if row.image:
+                self._check_image(row)
+
+    def _row(self, clip_id: str) -> ClipRow:
+        if clip_id not in self._rows:
+            raise unknown_name("clip", clip_id, self._rows)
+        return self._rows[clip_id]
+
+    def _check_image(self, row: ClipRow) -> None:
+        if file_hash(self._folder.path / row.image) != row.image_sha256:
+            raise StoreError(
+                f"Clip {row.clip}: its image {self._folder.path / row.image} is not the one that was kept "
+                "(the hash of the file is another).",
+                hint="Get the dataset again.",
+            )
+
+    def _image(self, row: ClipRow) -> NDArray[np.uint8]:
+        """(1, H, W, 3): the first frame, as a video of one."""
+        self._check_image(row)
+        return read_image(self._folder.path / row.image)[None]
+
+
+def difftrack(config: DiffTrackConfig) -> StoredDataset:
+    """An imported set of DiffTrack's dataset.
+
+    Raises:
+        MissingError: nothing is imported.
+        UsageError: no such set is; else as `StoredDataset`.
+    """
+    return StoredDataset(FolderConfig(path=str(imported_folder("difftrack", config.path))))
+
+
+def read_image(path: Path) -> NDArray[np.uint8]:
+    """An image file as (H, W, 3) uint8 RGB.
+
+    Raises:
+        MissingError: there is no such file.
+        UsageError: it cannot be read as an image.
+    """
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(path) as image:
+                return np.asarray(image.convert("RGB"))
+    except FileNotFoundError as error:
+        raise MissingError(f"The image {path} does not exist.") from error
+    except UnidentifiedImageError as error:
+        raise UsageError(f"{path} cannot be read as an image: it is none, or of an unknown format.") from error
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise UsageError(f"{path} cannot be read as an image: {str(error).rstrip('.')}.") from error

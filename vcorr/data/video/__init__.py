@@ -1,0 +1,18 @@
+"""Video files: reading any, writing bit-exactly what a probe will read, and drawing tracks for people to look at."""
+
+from __future__ import annotations
+
+from vcorr.data.video.lossless import read_lossless, video_hash, write_lossless
+from vcorr.data.video.track_drawing import draw_overlay, write_overlay
+from vcorr.data.video.video_reader import ReadVideo, VideoInfo, read_video
+
+__all__ = [
+    "ReadVideo",
+    "VideoInfo",
+    "draw_overlay",
+    "read_lossless",
+    "read_video",
+    "video_hash",
+    "write_lossless",
+    "write_overlay",
+]

@@ -1,0 +1,116 @@
+"""Videos kept bit-exactly: FFV1 in Matroska, RGB, checked by reading back; and their hash."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+from numpy.typing import NDArray
+
+from vcorr.contract.errors import StoreError, UsageError, VcorrError
+from vcorr.data.video.container import reason
+from vcorr.data.video.video_reader import read_video
+from vcorr.store.shards import atomic_file
+
+SUFFIX = ".mkv"
+_BIT_EXACT = 1 << 23
+"""FFmpeg's AV_CODEC_FLAG_BITEXACT: no version strings in the stream, so that the same video is the same file."""
+
+
+def video_hash(video: NDArray[np.uint8]) -> str:
+    """Hex SHA-256 of a video (T, H, W, 3) uint8: of its shape, as "T,H,W,3", and its bytes."""
+    _check(video)
+    digest = hashlib.sha256(",".join(map(str, video.shape)).encode())
+    digest.update(np.ascontiguousarray(video).data)
+    return digest.hexdigest()
+
+
+def write_lossless(path: Path, video: NDArray[np.uint8], fps: float) -> str:
+    """Writes a video (T, H, W, 3) uint8 so that `read_lossless` gives back every bit; atomic, checked by reading.
+
+    Returns:
+        Its `video_hash`.
+
+    Raises:
+        UsageError: not such a video, or no frame rate.
+        StoreError: the file cannot be written, or does not hold what was written.
+    """
+    expected = video_hash(video)
+    if min(video.shape[1:3]) < 2:
+        raise UsageError("A video must be at least 2 pixels wide and high: FFV1 knows no smaller ones.")
+    with atomic_file(path) as temporary:
+        options = {"level": "3", "slices": "4", "slicecrc": "1"}
+        encode(temporary, video, fps, codec="ffv1", pixels="bgr0", container="matroska", options=options)
+        if video_hash(_read(Path(temporary))) != expected:
+            raise StoreError(
+                f"{path} did not come out as it was written.", hint="Is the disk sound? Try another --out."
+            )
+    return expected
+
+
+def read_lossless(path: Path, sha256: str = "") -> NDArray[np.uint8]:
+    """The video (T, H, W, 3) uint8 of a file by `write_lossless`.
+
+    Raises:
+        StoreError: it is missing or damaged, or its `video_hash` is not `sha256` (when given).
+    """
+    try:
+        video = _read(path)
+    except VcorrError as error:
+        raise StoreError(error.message, hint="Delete the file and repeat the command that made it.") from error
+    if sha256 and video_hash(video) != sha256:
+        raise StoreError(
+            f"{path} does not hold the video that was written (its hash is another).",
+            hint="Delete the file and repeat the command that made it.",
+        )
+    return video
+
+
+def encode(
+    path: str,
+    video: Sequence[NDArray[np.uint8]] | NDArray[np.uint8],
+    fps: float,
+    *,
+    codec: str,
+    pixels: str,
+    container: str,
+    options: dict[str, str],
+) -> None:
+    """Encodes frames (H, W, 3) uint8 RGB of one size into a file.
+
+    Raises:
+        UsageError: fps is not a positive number.
+        OSError: the file cannot be written.
+    """
+    if not (np.isfinite(fps) and fps > 0):
+        raise UsageError(f"A video needs a positive frame rate, got {fps}.")
+    flags = {"fflags": "+bitexact", **({"movflags": "+faststart"} if container == "mp4" else {})}
+    try:
+        with av.open(path, "w", format=container, container_options=flags) as out:
+            stream: Any = out.add_stream(codec, rate=Fraction(fps).limit_denominator(1001))
+            stream.height, stream.width = video[0].shape[:2]
+            stream.pix_fmt, stream.options = pixels, options
+            stream.codec_context.flags |= _BIT_EXACT
+            for frame in video:
+                image = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")
+                out.mux(stream.encode(image))
+            out.mux(stream.encode())
+    except av.FFmpegError as error:
+        if isinstance(error, OSError):
+            raise
+        raise OSError(error.errno, reason(error)) from error
+
+
+def _read(path: Path) -> NDArray[np.uint8]:
+    # however large it is: a kept video is the whole video
+    return read_video(path, max_frames=1 << 31, min_frames=1).frames
+
+
+def _check(video: NDArray[np.uint8]) -> None:
+    if video.ndim != 4 or video.shape[3] != 3 or video.dtype != np.uint8 or not video.size:
+        raise UsageError(f"A video is a uint8 array of shape (T, H, W, 3), got {video.dtype} {video.shape}.")

@@ -1,0 +1,87 @@
+"""Prompts as embeddings: by the pipeline's own text encoder, or seeded noise where random weights come without one.
+
+Shape legend: n text tokens, c width of an embedding.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from vcorr.contract.errors import PluginError, did_you_mean
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class PromptEncoding:
+    """How a pipeline encodes a prompt, as data.
+
+    tokens: n, what prompts are padded to, and the most the text encoder reads. width: c; both may be names of values in
+    the denoiser's configuration. mask: the place of the mask in what the pipeline's `encode_prompt` returns, None when
+    the model takes none; the embedding comes first. options: arguments of `encode_prompt`, and of the pipeline's call
+    as far as it has them, so that both read a prompt alike.
+    """
+
+    tokens: int | str
+    width: int | str
+    mask: int | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def sized(self, network: Mapping[str, Any]) -> PromptEncoding:
+        """This encoding with numbers in place of names of values in `network`, the denoiser's configuration.
+
+        Raises:
+            PluginError: the configuration has no value of that name.
+        """
+        for size in (self.tokens, self.width):
+            if isinstance(size, str) and size not in network:
+                raise PluginError(
+                    f"The prompt's encoding names the value {size!r}, which the denoiser's configuration does not have."
+                    f"{did_you_mean(size, network)}",
+                    hint="Mend it in the adapter's `encoding`, or give the number itself.",
+                )
+        tokens, width = (network[size] if isinstance(size, str) else size for size in (self.tokens, self.width))
+        return replace(self, tokens=tokens, width=width)
+
+    def embed(self, pipe: Any, prompt: str, device: str, dtype: torch.dtype) -> dict[str, Tensor]:
+        """The embedding, (1, n, c), and the mask, (1, n), by the names that the pipeline's call has for them.
+
+        Without a text encoder they are a stand-in made from the prompt's text: see `prompt_noise` and `random_mask`.
+        """
+        from vcorr.diffusion.latents import prompt_noise
+
+        if pipe.text_encoder is None:
+            tokens, width = int(self.tokens), int(self.width)
+            embedding, mask = prompt_noise((1, tokens, width), prompt), random_mask(tokens, prompt)
+            embedding = embedding.to(device, dtype)
+        else:
+            encoded = pipe.encode_prompt(prompt, do_classifier_free_guidance=False, device=device, **self.options)
+            embedding, mask = encoded[0], encoded[self.mask or 0]
+        return {"prompt_embeds": embedding} | (
+            {} if self.mask is None else {"prompt_attention_mask": mask.to(embedding.device)}
+        )
+
+    def call_inputs(self, pipe: Any, prompt: str, device: str, dtype: torch.dtype) -> dict[str, Any]:
+        """What the pipeline's call is given: the prompt, or without a text encoder the stand-ins of it and of ""."""
+        known = inspect.signature(type(pipe).__call__).parameters
+        if pipe.text_encoder is not None:
+            return {"prompt": prompt, **{name: value for name, value in self.options.items() if name in known}}
+        unconditional = self.embed(pipe, "", device, dtype)
+        return {
+            **self.embed(pipe, prompt, device, dtype),
+            **{f"negative_{name}": value for name, value in unconditional.items()},
+            # some pipelines have a text here by default, and refuse both
+            **({"negative_prompt": None} if "negative_prompt" in known else {}),
+        }
+
+
+def random_mask(tokens: int, prompt: str) -> Tensor:
+    """(1, tokens) bool, as of a tokenizer with one token a word and one that ends the text; the rest is padding."""
+    import torch
+
+    return torch.arange(tokens)[None] < len(prompt.split()) + 1

@@ -1,0 +1,74 @@
+"""Whether a model takes a size, and whether its weights are of the size that was configured."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from vcorr.contract.errors import UsageError, unknown_name
+from vcorr.contract.records import Clip
+from vcorr.diffusion.token_layout import Sizes
+
+
+def check_size(name: str, value: int, allowed: Sizes, title: str) -> None:
+    """Raises UsageError unless the option `model.<name>` has a value the model takes; names the nearest ones."""
+    if value not in allowed:
+        near = allowed.nearest(value)
+        raise UsageError(
+            f"model.{name}={value} does not fit {title}, which takes {allowed}.",
+            hint=f"The nearest: {' and '.join(map(str, near))}. For example --set model.{name}={near[-1]}",
+        )
+
+
+def frames_to_read(clip: Clip, frames: int, allowed: Sizes, title: str) -> int:
+    """`frames`, or as many of a shorter clip as the model takes.
+
+    Raises:
+        UsageError: the clip is too short for the model.
+    """
+    if clip.video is None or len(clip.video) >= frames:
+        return frames
+    fits = allowed.fitting(len(clip.video))
+    if fits is None:
+        raise UsageError(
+            f"Clip {clip.id} has {len(clip.video)} frames; {title} needs at least {allowed.first} to have a latent to "
+            "match to."
+        )
+    return fits
+
+
+def check_loaded(config: Any, found: Mapping[str, Any], weights: str) -> None:
+    """Raises UsageError, with the options that would fit, unless `config` agrees with the sizes `found` in weights."""
+    wrong = {name: value for name, value in found.items() if getattr(config, name, value) != value}
+    if wrong:
+        differing = ", ".join(f"{k}={v!r} (configured: {getattr(config, k)!r})" for k, v in wrong.items())
+        options = " ".join(f"--set model.{k}={_option(v)}" for k, v in wrong.items())
+        raise UsageError(f"--weights {weights!r} has other sizes than configured: {differing}.", hint=f"Add: {options}")
+
+
+def check_network(changes: Mapping[str, Any], known: Mapping[str, Any]) -> None:
+    """Raises UsageError unless the options `model.network.KEY` are values of the denoiser, of the kind they replace."""
+    known = {name: value for name, value in known.items() if not name.startswith("_")}
+    for name, value in changes.items():
+        if name not in known:
+            raise unknown_name("option", f"model.network.{name}", [f"model.network.{each}" for each in known])
+        kinds = _KINDS.get(type(known[name]))
+        if kinds is not None and type(value) not in kinds:
+            raise UsageError(
+                f"model.network.{name}={value!r} cannot take the place of {known[name]!r}.",
+                hint=f"For example --set model.network.{name}={_option(known[name])}",
+            )
+
+
+_KINDS = {bool: (bool,), int: (int,), float: (float, int), str: (str,), list: (list, tuple)}
+"""What may take the place of a value, by its type; anything where it is of another."""
+
+
+def size_in_words(shape: Sequence[int]) -> str:
+    """(T, H, W, ...) in words."""
+    frames, height, width = shape[:3]
+    return f"{frames} frames of {height}x{width} pixels"
+
+
+def _option(value: Any) -> str:
+    return f"'[{','.join(map(str, value))}]'" if isinstance(value, (tuple, list)) else str(value).lower()

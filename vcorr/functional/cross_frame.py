@@ -1,0 +1,97 @@
+"""The perturbed attention of cross-attention guidance (docs/functional.md)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from vcorr.contract.errors import UsageError
+from vcorr.contract.geometry import TokenGrid, check_grid
+from vcorr.contract.variants import Variant, switches_of
+from vcorr.functional.arguments import check_floats
+from vcorr.functional.blocks import plain_precision
+from vcorr.functional.published_code import masked_after_softmax
+
+
+def cross_frame_attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    grid: TokenGrid,
+    n_text: int,
+    *,
+    text_first: bool = True,
+    variant: Variant = "corrected",
+) -> Tensor:
+    """Attention in which video tokens do not see the video tokens of other latent frames.
+
+    Their own frame and the text stay open, and text tokens see everything. No mask over all pairs of tokens is built:
+    every frame attends to its own keys. Source: DiffTrack (arXiv 2506.17220), cross-attention guidance.
+
+    Args:
+        q: (H, n_text + F*h*w, d) in the model's token order.
+        k: likewise, of q's shape, dtype and device.
+        v: likewise.
+        grid: the video tokens' grid, F x h x w, row-major by frame.
+        n_text: number of text tokens; may be 0.
+        text_first: whether they come before the video tokens or after them.
+        variant: "corrected": masked before the softmax, so that what remains adds up to 1. "difftrack": the weights
+            are dropped after it and not normalised again, which shrinks the output. Or `Switches` (`guidance_mask`).
+
+    Returns:
+        (H, n_text + F*h*w, d) in q's dtype and token order; differentiable.
+
+    Raises:
+        UsageError: an argument cannot be used; the message names it.
+    """
+    switches = switches_of(variant)
+    _check(q, k, v, grid, n_text)
+    start = 0 if text_first else q.shape[1] - n_text
+    text = slice(start, start + n_text)
+    video = slice(n_text, None) if text_first else slice(0, start)
+    perturbed = _own_frames if switches.guidance_mask == "before" else _dropped_frames
+    with plain_precision(q.device):
+        open_rows = _attention(q[None, :, text], k[None], v[None])[0] if n_text else q[:, text]
+        rows = perturbed(q, k, v, grid, text, video)
+    return torch.cat([open_rows, rows] if text_first else [rows, open_rows], dim=1)
+
+
+def _own_frames(q: Tensor, k: Tensor, v: Tensor, grid: TokenGrid, text: slice, video: slice) -> Tensor:
+    """(H, F*h*w, d): every frame's queries attend to the text and to their own frame."""
+
+    def by_frame(tensor: Tensor) -> Tensor:
+        heads, _, width = tensor.shape
+        return tensor[:, video].reshape(heads, grid.frames, grid.tokens_per_frame, width).transpose(0, 1)
+
+    def with_text(tensor: Tensor) -> Tensor:
+        return torch.cat([tensor[None, :, text].expand(grid.frames, -1, -1, -1), by_frame(tensor)], dim=2)
+
+    return _attention(by_frame(q), with_text(k), with_text(v)).transpose(0, 1).flatten(1, 2)
+
+
+def _dropped_frames(q: Tensor, k: Tensor, v: Tensor, grid: TokenGrid, text: slice, video: slice) -> Tensor:
+    """(H, F*h*w, d): every frame's queries attend to everything, then lose the other frames."""
+    first: int = video.start
+    step = grid.tokens_per_frame
+    own = [slice(first + j * step, first + (j + 1) * step) for j in range(grid.frames)]
+    return torch.cat([masked_after_softmax(q[:, frame], k, v, (text, frame)) for frame in own], dim=1)
+
+
+def _attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    # the operator itself: torch.nn.functional's is patched while a model is captured, which would see this call too
+    out: Tensor = torch.ops.aten.scaled_dot_product_attention(q, k, v)
+    return out
+
+
+def _check(q: Tensor, k: Tensor, v: Tensor, grid: TokenGrid, n_text: int) -> None:
+    check_grid(grid)
+    if isinstance(n_text, bool) or not isinstance(n_text, int) or n_text < 0:
+        raise UsageError(f"n_text: expected a whole number of at least 0, got {n_text!r}.")
+    for name, value in (("q", q), ("k", k), ("v", v)):
+        check_floats(name, value)
+        if value.ndim != 3 or value.shape[1] != n_text + grid.tokens or 0 in value.shape:
+            raise UsageError(
+                f"{name}: expected shape (H, {n_text} text + {grid.tokens} video tokens, d), got {tuple(value.shape)}."
+            )
+        if (value.shape, value.dtype, value.device) != (q.shape, q.dtype, q.device):
+            raise UsageError(f"{name}: expected q's shape, dtype and device, {tuple(q.shape)} {q.dtype} on {q.device}.")

@@ -1,0 +1,137 @@
+"""The built-in metrics (each meets `vcorr.contract.protocols.Metric`)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from vcorr.contract.bases import MetricBase
+from vcorr.contract.errors import UsageError
+from vcorr.contract.geometry import TokenGrid
+from vcorr.contract.records import RowsPrediction, Score, Tracks
+from vcorr.contract.variants import Switches, Variant, switches_of
+from vcorr.metrics.accuracy import HALF_A_STRIDE
+from vcorr.metrics.attention_scores import attention, confidence
+from vcorr.metrics.pairs import Floats, PairsMemo
+
+PCK_SIDE = 256
+"""Side of the square frame in whose pixels the pck thresholds are given (as in TAP-Vid)."""
+
+
+@dataclass(frozen=True)
+class PckConfig:
+    """thresholds: distances in pixels of a 256x256 frame, each a column."""
+
+    thresholds: tuple[float, ...] = (1, 2, 4, 8, 16)
+
+    def __post_init__(self) -> None:
+        usable = all(math.isfinite(threshold) and threshold > 0 for threshold in self.thresholds)
+        if not self.thresholds or not usable or len(set(self.thresholds)) != len(self.thresholds):
+            raise UsageError(
+                f"metric 'pck': thresholds must be different positive numbers of pixels, got {self.thresholds!r}."
+            )
+
+
+class MatchingAccuracy(MetricBase):
+    """`matching_accuracy` and `matching_accuracy_moving`: the share of pairs within half a stride (docs/protocol.md).
+
+    Values are in [0, 1], NaN when no pair counts; n is the number of pairs. variant: which pairs count
+    (`Switches.pooling`).
+    """
+
+    higher_is_better = True
+
+    def __init__(self, *, variant: Variant = "corrected") -> None:
+        self._memo = PairsMemo(variant)
+
+    def under(self, variant: Switches) -> MatchingAccuracy:
+        """The same metric under another variant."""
+        return MatchingAccuracy(variant=variant)
+
+    def score(self, tracks: Floats, reference: Tracks, grid: TokenGrid) -> dict[str, Score]:
+        """Scores (N, T, 2) pixels against `reference`; see `vcorr.metrics.accuracy.accuracy`.
+
+        Raises:
+            UsageError: tracks and reference differ in shape.
+        """
+        pairs = self._memo.pairs(reference, grid)
+        squares = pairs.squared_distances(tracks, np.array(grid.stride))
+        scores = {}
+        for suffix, moving in (("", False), ("_moving", True)):
+            share = pairs.shares(squares, [HALF_A_STRIDE], moving=moving)[0]
+            scores[f"matching_accuracy{suffix}"] = Score(share.value, share.pairs)
+        return scores
+
+
+class Pck(MetricBase):
+    """`pck_1` ... `pck_16` and their `_moving` twins: the share of pairs within so many pixels of a 256x256 frame.
+
+    Distances are measured after scaling x by 256/W and y by 256/H, and compared strictly. Pairs are those of
+    `matching_accuracy`. Values are in [0, 1], NaN when no pair counts; n is the number of pairs.
+    """
+
+    higher_is_better = True
+
+    def __init__(self, config: PckConfig | None = None, *, variant: Variant = "corrected") -> None:
+        self._config = config or PckConfig()
+        self.thresholds = self._config.thresholds
+        self._memo = PairsMemo(variant)
+
+    def under(self, variant: Switches) -> Pck:
+        """The same metric under another variant."""
+        return Pck(self._config, variant=variant)
+
+    def score(self, tracks: Floats, reference: Tracks, grid: TokenGrid) -> dict[str, Score]:
+        """Scores (N, T, 2) pixels of the grid's W x H frame against `reference`.
+
+        Raises:
+            UsageError: tracks and reference differ in shape.
+        """
+        pairs = self._memo.pairs(reference, grid)
+        squares = pairs.squared_distances(tracks, np.array([grid.width, grid.height]) / PCK_SIDE)
+        scores = {}
+        for suffix, moving in (("", False), ("_moving", True)):
+            shares = pairs.shares(squares, self.thresholds, moving=moving)
+            for threshold, share in zip(self.thresholds, shares, strict=True):
+                scores[f"pck_{threshold:g}{suffix}"] = Score(share.value, share.pairs)
+        return scores
+
+
+class Confidence(MetricBase):
+    """`confidence_cross`, `_self`, `_text`: how sure the attention of the query points is (docs/protocol.md).
+
+    Meets `vcorr.contract.protocols.RowMetric`: it scores the rows of the probe `attention`. n is the number of points.
+    variant: which points count, and as what one without a visible later latent (`Switches.pooling`).
+    """
+
+    higher_is_better = True
+
+    def __init__(self, *, variant: Variant = "corrected") -> None:
+        self._switches = switches_of(variant)
+
+    def under(self, variant: Switches) -> Confidence:
+        """The same metric under another variant."""
+        return Confidence(variant=variant)
+
+    def score_rows(self, rows: RowsPrediction, reference: Tracks, grid: TokenGrid) -> dict[str, Score]:
+        """Scores the rows of one site; see `vcorr.metrics.attention_scores.confidence`."""
+        peaks = (rows.peak_cross, rows.peak_self, rows.peak_text)
+        means = confidence(*peaks, reference.visible, grid, query_frame=reference.asked_in, variant=self._switches)
+        return {f"confidence_{part}": Score(mean.value, mean.points) for part, mean in means.items()}
+
+
+class AttentionScore(MetricBase):
+    """`attention_cross`, `_self`, `_text`: where the attention of the query points goes (docs/protocol.md).
+
+    Meets `vcorr.contract.protocols.RowMetric`. n is the number of points.
+    """
+
+    higher_is_better = True
+
+    def score_rows(self, rows: RowsPrediction, reference: Tracks, grid: TokenGrid) -> dict[str, Score]:
+        """Scores the rows of one site; see `vcorr.metrics.attention_scores.attention`."""
+        sums = (rows.sum_cross, rows.sum_self, rows.sum_text)
+        means = attention(*sums, reference.visible, query_frame=reference.asked_in)
+        return {f"attention_{part}": Score(mean.value, mean.points) for part, mean in means.items()}

@@ -1,0 +1,303 @@
+"""Where the tokens of a pipeline are that vcorr has never heard of: told by hand, or taken from a known plugin.
+
+Shape legend: B batch, C latent channels, F x h x w latents, T video frames, H x W pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from torch import nn
+
+from vcorr.capture.captures import TextPlace, TokenLayout
+from vcorr.capture.latent_sizes import latent_size
+from vcorr.capture.modules import denoisers_of, find, find_all
+from vcorr.capture.split import check_layout
+from vcorr.contract.errors import PluginError, UsageError
+from vcorr.contract.geometry import TokenGrid
+from vcorr.contract.records import Attention, BlockAxes, Clip, Factorised, Site, Unrotated
+
+if TYPE_CHECKING:
+    from vcorr.diffusion.adapter import DiffusersVideoModel
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where the tokens of a model are, told by hand.
+
+    Args:
+        grid: how the video tokens lie over the video.
+        sites: the attention modules in the order they run: their paths inside the denoiser, patterns with "{}" in place
+            of a number that counts from 0 as far as there are modules, or `vcorr.Site` records.
+        text: where text tokens stand in the sequence of the attention: "before" or "after" the video tokens, or "none".
+        branches: the guidance branches in the order of the batch, where they are run in one; "cond" is read.
+        per_sample: whether every row of the batch is attended to in a call of its own, in the order of `branches`.
+        passes: the branches in the order of the passes of a step, where each is a pass of its own that the pipeline
+            does not label with `cache_context`.
+        heads: of every site; 0 when it does not matter (only `hidden-fair` asks).
+        attention: what the tokens of a site can see.
+        block: the modules that put out the hidden state, as a pattern that takes the site's number, for `hidden`.
+        block_output: which of their outputs holds the video tokens.
+        block_axes: the axes of that output.
+        factorised: how sites that see space or time alone lay out their tokens.
+        unrotated: where q and k are before the rotary embedding, for probes with `rotary=False`.
+    """
+
+    grid: TokenGrid
+    sites: str | Sequence[str | Site]
+    text: TextPlace = "none"
+    branches: tuple[str, ...] = ("cond",)
+    passes: tuple[str, ...] = ()
+    heads: int = 0
+    attention: Attention = "full3d"
+    block: str = ""
+    block_output: int = 0
+    unrotated: Unrotated | None = None
+    factorised: Factorised | None = None
+    block_axes: BlockAxes = "bnc"
+    per_sample: bool = False
+
+
+@dataclass(frozen=True)
+class Placement:
+    """A layout on a denoiser, or on several that take turns.
+
+    grid: None when it shows only once a denoiser runs; `measured` tells it then. compression: of the model, where a
+    plugin says it. coarseness: how many times as wide and high as the grid's the tokens of a site are, by its name; 1
+    where not told.
+    """
+
+    modules: tuple[nn.Module, ...]
+    sites: tuple[Site, ...]
+    layout: TokenLayout
+    grid: TokenGrid | None
+    compression: Any = None
+    coarseness: Mapping[str, int] = field(default_factory=dict)
+
+    def grid_at(self, site: Site) -> TokenGrid:
+        """How the tokens of a site lie over the video, once that is known."""
+        assert self.grid is not None  # `measured` comes first
+        return self.grid.coarser(self.coarseness.get(site.name, 1))
+
+    @property
+    def name(self) -> str:
+        """How messages name the model."""
+        return type(self.modules[0]).__name__
+
+    def measured(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Placement:
+        """With the grid, from the arguments of a pass where it was not known before.
+
+        Raises:
+            UsageError: they do not tell, or they tell another grid than the one that was given.
+        """
+        size = latent_size(self.modules[0], args, kwargs)
+        if self.grid is not None:
+            self._check_grid(self.grid, size)
+            return self
+        if size is None:
+            raise UsageError(
+                f"record(): the arguments of {self.name} do not tell the size of the latents.",
+                hint="Tell the size of the video, record(..., size=(T, H, W)), or the tokens, record(..., grid=...).",
+            )
+        return replace(self, grid=token_grid(self.compression, *size))
+
+    def _check_grid(self, grid: TokenGrid, size: tuple[int, int, int] | None) -> None:
+        """Compares a given grid with the one the latents make, where a plugin knows how they do."""
+        if size is None or self.compression is None or self.compression.front_padded:
+            return
+        found = token_grid(self.compression, *size)
+        if found != grid:
+            raise UsageError(
+                f"record(): the grid that was given is {_in_words(grid)}; the latents of this video make "
+                f"{_in_words(found)}.",
+                hint="Leave out grid and size: the latents tell them.",
+            )
+
+
+def place_by_hand(module: Any, layout: Layout) -> Placement:
+    """Checks a hand-written layout against the module, or against each of several that take turns.
+
+    Raises:
+        UsageError: something is no module, or the layout contradicts itself or a module.
+    """
+    if not isinstance(layout, Layout):
+        raise UsageError(f"record(): layout must be a vcorr.Layout or a model's name, got {type(layout).__name__}.")
+    if not isinstance(layout.grid, TokenGrid):
+        raise UsageError(f"Layout: grid must be a vcorr.TokenGrid, got {type(layout.grid).__name__}.")
+    several = denoisers_of(module, "record()")
+    tokens = TokenLayout(layout.text, tuple(layout.branches), per_sample=layout.per_sample, passes=tuple(layout.passes))
+    try:
+        check_layout(tokens)
+    except PluginError as error:
+        raise UsageError(error.message, hint=error.hint) from error
+    sites = _sites(several[0], layout)
+    for other in several[1:]:
+        find_all(other, [site.name for site in sites])
+    return Placement(several, sites, tokens, layout.grid)
+
+
+def place_by_plugin(
+    module: Any, name: str, *, grid: TokenGrid | None = None, size: tuple[int, int, int] | None = None
+) -> Placement:
+    """The layout of a model that vcorr knows, at the sizes of this denoiser or pipeline.
+
+    Args:
+        module: the denoiser, or the pipeline around it.
+        name: of the model.
+        grid: taken as it is when given.
+        size: (T, H, W) of the video; when None and without `grid`, the grid shows once the module runs.
+
+    Raises:
+        UsageError: no such model, one without a token layout, or sizes it does not take.
+    """
+    from vcorr.diffusion.adapter import DiffusersVideoModel
+    from vcorr.diffusion.configs import pipeline_configs
+    from vcorr.plugins.registry import installed
+
+    entry = installed().models.get(name).entry
+    config_type = entry.config_type()
+    adapter = entry.create()
+    if config_type is None or not isinstance(adapter, DiffusersVideoModel):
+        raise UsageError(
+            f"{entry.label} has no token layout that another pipeline could share.",
+            hint="Tell it by hand: vcorr.Layout(grid=..., sites=...).",
+        )
+    pipe = None if isinstance(module, nn.Module) else module
+    denoiser = _module(getattr(pipe, adapter.denoiser, pipe) if pipe is not None else module)
+    if pipe is None and len(adapter.denoisers) > 1:
+        raise UsageError(
+            f"record(): {name} has {len(adapter.denoisers)} denoisers that take turns, {', '.join(adapter.denoisers)}.",
+            hint="Give it the whole pipeline, so that no step is missed: record(pipe, ...)",
+        )
+    if size is not None:
+        frames, height, width = _size(size)
+        adapter = entry.create(replace(config_type(), frames=frames, height=height, width=width))
+    _check_class(adapter, denoiser, name)
+    if adapter.configs:
+        adapter.take_sizes(pipeline_configs(pipe) if pipe is not None else {adapter.denoiser: _config(denoiser)})
+    if pipe is not None:
+        _adopt(adapter, pipe)
+    sites = tuple(adapter.sites())
+    modules = (denoiser,) if pipe is None else tuple(_module(getattr(pipe, part)) for part in adapter.denoisers)
+    for one in modules:
+        find_all(one, [site.name for site in sites])
+    if grid is None and size is not None:
+        grid = adapter.grid(Clip("record", "", np.zeros((0, 2), np.float32)), None)
+    base = adapter.compression.patch
+    coarseness = {site.name: adapter.compression_at(site).patch // base for site in sites}
+    # the pipeline may be called with another length of the prompt than the adapter's own runs
+    layout = replace(adapter.layout(), text_tokens=None)
+    return Placement(modules, sites, layout, grid, adapter.compression, coarseness)
+
+
+def token_grid(compression: Any, frames: int, rows: int, cols: int) -> TokenGrid:
+    """The grid of F x h x w latents under a plugin's `Compression`.
+
+    Raises:
+        UsageError: they do not make whole tokens, or do not tell the frames.
+    """
+    if compression.front_padded:
+        raise UsageError(
+            "record(): this model pads its latents in front, so they do not tell how many frames there are.",
+            hint="Tell the size of the video: record(..., size=(T, H, W)).",
+        )
+    patch, lead = compression.patch, int(compression.causal)
+    if rows % patch or cols % patch:
+        raise UsageError(f"record(): {rows} x {cols} latents do not divide into patches of {patch} x {patch}.")
+    video_frames = compression.temporal * (frames - lead) + lead
+    tokens, spans = compression.time(video_frames)
+    return TokenGrid(
+        frames=tokens,
+        rows=rows // patch,
+        cols=cols // patch,
+        stride=(compression.stride, compression.stride),
+        video_frames=video_frames,
+        temporal_ratio=compression.temporal_ratio,
+        causal=compression.causal,
+        spans=spans,
+    )
+
+
+def _in_words(grid: TokenGrid) -> str:
+    return (
+        f"{grid.frames} x {grid.rows} x {grid.cols} tokens over {grid.video_frames} frames of "
+        f"{grid.height:g}x{grid.width:g} pixels"
+    )
+
+
+def _module(module: Any) -> nn.Module:
+    return denoisers_of((module,), "record()")[0]
+
+
+def _sites(module: nn.Module, layout: Layout) -> tuple[Site, ...]:
+    given = [layout.sites] if isinstance(layout.sites, (str, Site)) else list(layout.sites)
+    if given and all(isinstance(site, Site) for site in given):
+        sites = [site for site in given if isinstance(site, Site)]
+    elif all(isinstance(site, str) for site in given):
+        named = [found for pattern in given for found in _expand(module, str(pattern))]
+        sites = [
+            Site(
+                layer,
+                name,
+                layout.heads,
+                layout.attention,
+                block=layout.block.format(number),
+                block_output=layout.block_output,
+                unrotated=layout.unrotated,
+                factorised=layout.factorised,
+                block_axes=layout.block_axes,
+            )
+            for layer, (name, number) in enumerate(named)
+        ]
+    else:
+        raise UsageError("Layout: sites must be names, patterns such as 'blocks.{}.attn1', or all vcorr.Site records.")
+    if not sites:
+        raise UsageError("Layout: sites names no attention module.", hint="For example: sites='blocks.{}.attn1'")
+    find_all(module, [site.name for site in sites])
+    return tuple(sites)
+
+
+def _expand(module: nn.Module, pattern: str) -> list[tuple[str, int]]:
+    """The modules a pattern means, each with its number."""
+    if "{}" not in pattern:
+        return [(pattern, 0)]
+    found: list[tuple[str, int]] = []
+    while find(module, pattern.format(len(found)))[0] is not None:
+        found.append((pattern.format(len(found)), len(found)))
+    if not found:
+        find_all(module, [pattern.format(0)])  # raises, and names the nearest modules
+    return found
+
+
+def _size(size: Sequence[int]) -> tuple[int, int, int]:
+    if len(size) != 3 or not all(isinstance(side, (int, np.integer)) and side > 0 for side in size):
+        raise UsageError(f"record(): size must be (T, H, W), frames and pixels, got {size!r}.")
+    frames, height, width = (int(side) for side in size)
+    return frames, height, width
+
+
+def _check_class(adapter: DiffusersVideoModel[Any], denoiser: nn.Module, name: str) -> None:
+    # "package.module:Class" where diffusers has no such class
+    named = adapter.denoiser_class or str(adapter.network.get("_class_name") or "").rpartition(":")[2]
+    expected, found = named, type(find(denoiser, "")[0]).__name__
+    if expected not in ("", found):
+        raise UsageError(
+            f"record(): the denoiser of {name} is a {expected}, not a {found}.",
+            hint="Name the model whose pipeline it is, see vcorr list models, or describe it: vcorr.Layout(...)",
+        )
+
+
+def _config(module: nn.Module) -> dict[str, Any]:
+    """What the denoiser's own configuration tells, by diffusers' names."""
+    config = getattr(module, "config", None)
+    return dict(config) if isinstance(config, Mapping) else {}
+
+
+def _adopt(adapter: DiffusersVideoModel[Any], pipe: Any) -> None:
+    """Brings the attention of a user's pipeline to torch's function; its progress bar stays as it is."""
+    progress = dict(getattr(pipe, "_progress_bar_config", None) or {})
+    adapter.adopt(pipe, str(pipe.device))
+    pipe.set_progress_bar_config(**progress)

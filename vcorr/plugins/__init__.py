@@ -1,0 +1,1 @@
+"""Finds plugins and makes their parts: registry, the built-in plugin, recipes."""

@@ -1,0 +1,88 @@
+"""Recipes: runs that plugins ship as config files, `vcorr run --config NAME`.
+
+A plugin's recipes are the files `configs/NAME.yaml` in the package of its entry point. They hold what any config file
+holds (`vcorr.runner.spec`); the comment at their top says what they are for.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from vcorr.contract.errors import PluginError, unknown_name
+from vcorr.plugins.registry import SELECT_VARIABLE, PluginSource, Registry
+
+FOLDER = "configs"
+SUFFIXES = (".yaml", ".yml")
+_NAME = re.compile(r"[a-z0-9]([a-z0-9._-]*[a-z0-9])?")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A config file and the plugin that brought it."""
+
+    name: str
+    path: Path
+    source: PluginSource
+
+    @property
+    def summary(self) -> str:
+        """The comment at the top of the file, in one line."""
+        lines: list[str] = []
+        for line in self.path.read_text(encoding="utf-8").splitlines():
+            if not line.startswith("#"):
+                break
+            lines.append(line.lstrip("# "))
+        return " ".join(lines)
+
+
+def recipes(registry: Registry) -> list[Recipe]:
+    """Every recipe of the plugins that work, by name; those of one name side by side."""
+    working = [report.source for report in registry.plugins if report.state in ("ok", "warning")]
+    packages = {source.package: source for source in working if source.package}  # two entry points, one package
+    found = [recipe for source in packages.values() for recipe in _of(source)]
+    return sorted(found, key=lambda recipe: (recipe.name, recipe.source.label))
+
+
+def find_recipe(name: str, registry: Registry) -> Recipe:
+    """The recipe of that name.
+
+    Raises:
+        UsageError: nobody brings it; the nearest is suggested.
+        PluginError: more than one plugin does; all are named.
+    """
+    known = recipes(registry)
+    claims = [recipe for recipe in known if recipe.name == name]
+    if not claims:
+        hint = f"Known configs: {_listing(known)}. A file of your own is named with its suffix: --config {name}.yaml"
+        raise unknown_name("config", name, {recipe.name for recipe in known}, hint=hint)
+    if len(claims) > 1:
+        raise PluginError(
+            f"The config name {name!r} is claimed by {' and by '.join(c.source.label for c in claims)}.",
+            hint=f"Uninstall one of them, or block one: {SELECT_VARIABLE}=-{claims[-1].source.distribution}",
+        )
+    return claims[0]
+
+
+def config_path(text: str, registry: Registry) -> Path:
+    """The file that `--config` means: a path, or the name of a recipe; raises as `find_recipe`."""
+    path = Path(text).expanduser()
+    if path.is_file() or path.suffix in SUFFIXES or "/" in text or os.sep in text:
+        return path
+    return find_recipe(text, registry).path
+
+
+def _of(source: PluginSource) -> Iterator[Recipe]:
+    spec = importlib.util.find_spec(source.package)
+    for place in (spec.submodule_search_locations or ()) if spec else ():
+        for path in sorted((Path(place) / FOLDER).glob("*.yaml")):
+            if _NAME.fullmatch(path.stem):
+                yield Recipe(path.stem, path, source)
+
+
+def _listing(found: Iterable[Recipe]) -> str:
+    return ", ".join(sorted({recipe.name for recipe in found})) or "none installed"

@@ -1,0 +1,251 @@
+"""The probes that match: `qk`, `qk-position`, `kk`, `qq`, `vv`, `feature`, `hidden` and the fair twins of the last two
+(docs/protocol.md).
+
+Axes: H heads, F x h x w video tokens, d head width, c width of the hidden state, N query points. Answers are {head:
+(N, F, 2) pixels}, -1 for several heads together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from vcorr.capture.captures import Capture
+from vcorr.contract.errors import UsageError
+from vcorr.contract.records import HEAD_MEAN
+from vcorr.contract.variants import Switches
+from vcorr.functional import match_features
+from vcorr.functional.matching import Reading, match_readings
+from vcorr.functional.query_points import QueryPoints, query_points
+from vcorr.probes.heads import Heads
+from vcorr.probes.probe_base import BuiltinProbe
+from vcorr.probes.probe_options import ProbeConfig, refuse
+
+Answers = dict[int, Tensor]
+
+
+class SoftmaxMatch(BuiltinProbe):
+    """Two tensors of an attention call matched as DiffTrack matches queries and keys: softmax per head and frame, both
+    ways, mean over heads.
+
+    Subclasses say `name`, which tensors in `left` and `right`, and in `scaled` whether they are queries and keys, which
+    take the scale of the model's attention; all others are scaled by 1/sqrt(d). Only `q` and `k` can be read without
+    the rotary embedding.
+
+    Raises:
+        UsageError: an option is given that this probe does not have.
+    """
+
+    name: ClassVar[str]
+    left: ClassVar[str]
+    right: ClassVar[str]
+    scaled: ClassVar[bool] = False
+    needs: frozenset[str]
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        cls.needs = frozenset({cls.left, cls.right})
+
+    def __init__(self, config: ProbeConfig | None = None) -> None:
+        super().__init__(config)
+        parts = (self.left, self.right)
+        if not self._config.rotary:
+            turned = {"q", "k"}.issuperset(parts)
+            refuse(not turned, self.name, "rotary", "'qk', 'kk' and 'qq' have it: only q and k are rotated.")
+            parts = (f"{self.left}_unrotated", f"{self.right}_unrotated")
+        self._parts = parts
+        self.needs = frozenset(parts)
+        self.readout = "free" if self._config.radius else "token"  # a radius refines whole tokens
+
+    def check_variants(self, variants: Sequence[Switches]) -> None:
+        """Checks the options against variants; see `vcorr.contract.protocols.VariantProbe`.
+
+        Raises:
+            UsageError: a radius, where positions are sampled from a field.
+        """
+        asked = bool(self._config.radius) and any(variant.readout == "field" for variant in variants)
+        hint = "It refines whole tokens; the read-out of difftrack samples a field. Leave the radius out, or say "
+        refuse(asked, self.name, "radius", f"{hint}--set variant=corrected.")
+
+    def read_each(self, capture: Capture, queries: Tensor | QueryPoints, variants: Sequence[Switches]) -> list[Answers]:
+        """Positions per head under each variant; see `vcorr.contract.protocols.VariantProbe`.
+
+        Raises:
+            UsageError: a chosen head does not exist.
+        """
+        left, right = (self._tensor(capture, part) for part in self._parts)
+        points, own_scale = query_points(queries), capture.scale if self.scaled else None
+        readings = [
+            Reading(
+                points.located(capture.grid, left.device, variant),
+                variant,
+                own_scale if variant.scale == "width" else None,
+            )
+            for variant in variants
+        ]
+        found = match_readings(
+            left,
+            right,
+            capture.grid,
+            readings,
+            heads=self._heads.choice,
+            radius=self._config.radius,
+            symmetric=self._config.symmetric,
+            with_mean=self._heads.each,
+        )
+        return [_by_head(positions, self._heads) for positions in found]
+
+    def _tensor(self, capture: Capture, part: str) -> Tensor:
+        tensor: Tensor = getattr(capture, part)
+        return tensor
+
+
+class QueryKey(SoftmaxMatch):
+    """`qk`: queries in the query points' frame match keys of the other frames and the other way round."""
+
+    name, left, right, scaled = "qk", "q", "k", True
+
+
+class QueryKeyPosition(SoftmaxMatch):
+    """`qk-position`: as `qk`, with the content of all tokens replaced by its mean, so that positions alone match: what
+    the rotary embedding answers without any picture.
+    """
+
+    name, left, right, scaled = "qk-position", "q_position", "k_position", True
+
+
+class KeyKey(SoftmaxMatch):
+    """`kk`: keys match keys."""
+
+    name, left, right, scaled = "kk", "k", "k", True
+
+
+class QueryQuery(SoftmaxMatch):
+    """`qq`: queries match queries."""
+
+    name, left, right, scaled = "qq", "q", "q", True
+
+
+class ValueValue(SoftmaxMatch):
+    """`vv`: values match values."""
+
+    name, left, right = "vv", "v", "v"
+
+
+class FeatureFair(SoftmaxMatch):
+    """`feature-fair`: the attention output matches itself per head and symmetrically, so that it compares with `qk`."""
+
+    name, left, right = "feature-fair", "out", "out"
+
+
+class HiddenFair(SoftmaxMatch):
+    """`hidden-fair`: the block's output matches itself as `feature-fair` does, cut into as many slices as there are
+    heads.
+    """
+
+    name, left, right = "hidden-fair", "hidden", "hidden"
+
+    def _tensor(self, capture: Capture, part: str) -> Tensor:
+        hidden, heads = capture.hidden, capture.site.heads
+        if heads < 1 or hidden.shape[-1] % heads:
+            raise UsageError(
+                f"Probe 'hidden-fair' cuts the {hidden.shape[-1]} channels of {capture.site.block} into one slice a "
+                f"head; its site declares {heads} heads.",
+                hint="The model's adapter says so in Site(..., heads=...).",
+            )
+        return hidden.view(*hidden.shape[:3], heads, -1).permute(3, 0, 1, 2, 4)
+
+
+class Feature(BuiltinProbe):
+    """`feature`: the attention output before its projection, heads side by side, matches itself by raw dot product.
+
+    Raises:
+        UsageError: an option is given that this probe does not have.
+    """
+
+    needs = frozenset({"out"})
+
+    def __init__(self, config: ProbeConfig | None = None) -> None:
+        super().__init__(config)
+        _refuse_softmax_options("feature", self._config)
+
+    def read_each(self, capture: Capture, queries: Tensor | QueryPoints, variants: Sequence[Switches]) -> list[Answers]:
+        """Positions per head under each variant; see `vcorr.contract.protocols.VariantProbe`.
+
+        Raises:
+            UsageError: a chosen head does not exist.
+        """
+        features, points = self._features(capture.out), query_points(queries)
+        return [
+            {head: match_features(f, capture.grid, points, variant=variant) for head, f in features.items()}
+            for variant in variants
+        ]
+
+    def _features(self, out: Tensor) -> dict[int, Tensor]:
+        if self._heads.chosen:
+            return {self._heads.column: _side_by_side(take_heads(out, self._heads.chosen))}
+        return {HEAD_MEAN: _side_by_side(out), **(dict(enumerate(out)) if self._heads.each else {})}
+
+
+class Hidden(BuiltinProbe):
+    """`hidden`: the output of the block, all its channels, matches itself by raw dot product. It has no heads.
+
+    Raises:
+        UsageError: an option is given that this probe does not have.
+    """
+
+    needs = frozenset({"hidden"})
+
+    def __init__(self, config: ProbeConfig | None = None) -> None:
+        super().__init__(config)
+        _refuse_softmax_options("hidden", self._config)
+        refuse(
+            bool(self._heads.chosen),
+            "hidden",
+            "heads",
+            "'hidden-fair' has it: it cuts the channels into one slice a head.",
+        )
+
+    def answers_per_site(self, heads: int) -> int:
+        """One: the hidden state has no heads."""
+        return 1
+
+    def read_each(self, capture: Capture, queries: Tensor | QueryPoints, variants: Sequence[Switches]) -> list[Answers]:
+        """Positions under each variant; see `vcorr.contract.protocols.VariantProbe`."""
+        points = query_points(queries)
+        return [
+            {HEAD_MEAN: match_features(capture.hidden, capture.grid, points, variant=variant)} for variant in variants
+        ]
+
+
+def take_heads(tensor: Tensor, chosen: tuple[int, ...]) -> Tensor:
+    """The chosen heads of a tensor (H, ...).
+
+    Raises:
+        UsageError: one does not exist.
+    """
+    if max(chosen) >= len(tensor):
+        raise UsageError(
+            f"heads: {max(chosen)} is out of range: there are {len(tensor)} heads, 0 to {len(tensor) - 1}."
+        )
+    return torch.stack([tensor[head] for head in chosen])  # indexing with a list would wait for the device
+
+
+def _refuse_softmax_options(name: str, config: ProbeConfig) -> None:
+    refuse(bool(config.radius), name, "radius", f"'{name}-fair' and 'qk' have it: their correlation is a softmax.")
+    refuse(not config.rotary, name, "rotary", "'qk', 'kk' and 'qq' have it: only q and k are rotated.")
+
+
+def _by_head(positions: Tensor, heads: Heads) -> Answers:
+    """positions: of every head and of their mean behind them, (H + 1, N, F, 2), for "each"; else (N, F, 2)."""
+    if heads.each:
+        return {HEAD_MEAN: positions[-1], **dict(enumerate(positions[:-1]))}
+    return {heads.column: positions}
+
+
+def _side_by_side(out: Tensor) -> Tensor:
+    """(H, F, h, w, d) to features (F, h, w, H*d)."""
+    return out.permute(1, 2, 3, 0, 4).flatten(3)

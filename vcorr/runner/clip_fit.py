@@ -1,0 +1,70 @@
+"""Brings a clip to the size a model reads: resized, cut, its tracks moved along."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from vcorr.contract.errors import UsageError
+from vcorr.contract.geometry import TokenGrid
+from vcorr.contract.records import Clip, Queries, Tracks
+
+RESIZE = "area when smaller, bicubic when larger"
+"""The filters used, for the record of the run."""
+
+
+def fit_clip(clip: Clip, grid: TokenGrid) -> Clip:
+    """The clip at the grid's height, width and frame count; the same object when it already is.
+
+    Queries and tracks are scaled with the pixels; frames beyond the grid's are cut off the end, unless a query is in
+    one.
+
+    Raises:
+        UsageError: the clip has no video, fewer frames than the grid, or a query in a frame that would be cut off.
+    """
+    if clip.video is None:
+        raise UsageError(f"Clip {clip.id} has no video, which this mode needs.")
+    frames, height, width = clip.video.shape[:3]
+    target = (grid.video_frames, round(grid.height), round(grid.width))
+    if frames < target[0]:
+        raise UsageError(f"Clip {clip.id} has {frames} frames; the model reads {target[0]}.")
+    check_queries_kept(clip, target[0])
+    if (frames, height, width) == target:
+        return clip
+    scale = np.array([target[2] / width, target[1] / height], dtype=np.float32)
+    tracks = None if clip.tracks is None else _fit_tracks(clip.tracks, target[0], scale)
+    video = resize_video(clip.video[: target[0]], target[1], target[2])
+    return replace(clip, video=video, queries=Queries(clip.queries.t, clip.queries.xy * scale), tracks=tracks)
+
+
+def check_queries_kept(clip: Clip, frames: int) -> None:
+    """Checks that every query is in one of the first `frames` frames, which a model reads.
+
+    Raises:
+        UsageError: one is later.
+    """
+    late = clip.queries.t[clip.queries.t >= frames]
+    if len(late):
+        raise UsageError(
+            f"Clip {clip.id}: the model reads the first {frames} frames, and {len(late)} of {len(clip.queries)} "
+            f"queries are in later ones, the first in frame {late[0]} (counted from 0).",
+            hint="Choose queries in the frames that are read, or a size of the model with more frames.",
+        )
+
+
+def _fit_tracks(tracks: Tracks, frames: int, scale: NDArray[np.float32]) -> Tracks:
+    # a distance has no direction: where x and y are scaled differently it goes by the area
+    boundary = None if tracks.boundary is None else tracks.boundary * np.sqrt(scale.prod())
+    return replace(tracks, xy=tracks.xy[:, :frames] * scale, visible=tracks.visible[:, :frames], boundary=boundary)
+
+
+def resize_video(video: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
+    """(T, H, W, 3) uint8 to (T, height, width, 3)."""
+    if video.shape[1:3] == (height, width):
+        return video
+    smaller = height * width < video.shape[1] * video.shape[2]
+    method = cv2.INTER_AREA if smaller else cv2.INTER_CUBIC
+    return np.stack([cv2.resize(frame, (width, height), interpolation=method) for frame in video]).astype(np.uint8)

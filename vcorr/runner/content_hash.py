@@ -1,0 +1,41 @@
+"""What a clip is made of, as a short hash: rows of other content are never compared (column `data_hash`)."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+import numpy as np
+
+from vcorr.contract.geometry import TokenGrid
+from vcorr.contract.records import Clip, RunSettings
+
+LENGTH = 16
+"""Hexadecimal characters of a hash: 64 bits are enough to tell clips apart, and every row carries them."""
+
+
+def hash_of_video(clip: Clip) -> str:
+    """Of a clip that a model reads: its video, queries and own tracks, as the dataset gives them."""
+    tracks = () if clip.tracks is None else (clip.tracks.xy, clip.tracks.visible)
+    return _hash("video", clip.video, clip.queries.t, clip.queries.xy, *tracks)
+
+
+def hash_of_prompt(clip: Clip, settings: RunSettings, grid: TokenGrid) -> str:
+    """Of a clip that a model generates: prompt, first frame where it starts from one, queries, seed, size."""
+    size = (grid.video_frames, grid.height, grid.width)
+    image = None if clip.video is None else clip.video[:1]
+    return _hash("prompt", clip.prompt, settings.seed, size, image, clip.queries.t, clip.queries.xy)
+
+
+def _hash(*parts: Any) -> str:
+    """Arrays by type, shape and bytes, plain values as JSON."""
+    digest = hashlib.sha256()
+    for part in parts:
+        if isinstance(part, np.ndarray):
+            digest.update(f"{part.dtype.str}{part.shape}".encode())
+            digest.update(np.ascontiguousarray(part).data)
+        else:
+            digest.update(json.dumps(part).encode())
+        digest.update(b"\0")
+    return digest.hexdigest()[:LENGTH]

@@ -1,0 +1,306 @@
+"""Builds a dataset: samples a model's videos, tracks them, filters them, keeps everything. Resumable at the clip."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from vcorr.contract.errors import MissingError, PluginError, StoreError, UsageError, VcorrError
+from vcorr.contract.geometry import TokenGrid
+from vcorr.contract.protocols import Tracker
+from vcorr.contract.records import Clip
+from vcorr.data.clip_filters import Filters, judge
+from vcorr.data.clip_table import FAILED, RANDOM_NOTE, REJECTED, ClipRow, read_rows
+from vcorr.data.dataset_card import card
+from vcorr.data.dataset_folder import CARD, VIDEOS, DatasetFolder, file_hash
+from vcorr.data.video.lossless import write_lossless
+from vcorr.runner.events import Events
+from vcorr.runner.plan import Plan
+from vcorr.runner.predict import error_code, prepare_clip, sample_clip
+from vcorr.runner.spec import check_seed
+from vcorr.runner.track import tracked
+from vcorr.store.fingerprint import LENGTH, differing, fingerprint, plain
+
+SPLIT = "test"
+SHOWN = 40
+"""Characters of a value that a message shows whole; hashes are longer."""
+
+ABOUT = """\
+Videos sampled from {model} by `vcorr dataset build`, with point tracks that {tracker} made on exactly these frames.
+Clips in which too few points move or can be seen are kept as rows of status "rejected", with the reason."""
+
+
+@dataclass(frozen=True)
+class Item:
+    """One clip to be made: a prompt of the plan, and a seed."""
+
+    prompt_id: str
+    seed: int
+
+    @property
+    def clip_id(self) -> str:
+        """Its id in the dataset."""
+        return f"{self.prompt_id}-seed{self.seed}"
+
+
+@dataclass(frozen=True)
+class Built:
+    """How a build ended. rows: of every clip asked for, in order. reused: clips that were there already."""
+
+    folder: DatasetFolder
+    rows: tuple[ClipRow, ...]
+    reused: int
+
+    def with_status(self, status: str) -> list[ClipRow]:
+        """The clips of a status."""
+        return [row for row in self.rows if row.status == status]
+
+
+def build_fingerprint(plan: Plan) -> str:
+    """Of everything that can change a clip; which prompts, seeds and filters were asked for is not part of it."""
+    return fingerprint(_identity(plan.predict_identity(), plan.tracker_identity()))
+
+
+def _identity(resolved: Mapping[str, Any], tracker: Any) -> dict[str, Any]:
+    # nothing is read while the video is made
+    values = {k: v for k, v in resolved.items() if k not in ("capture", "probes", "sites")}
+    settings = {k: v for k, v in resolved["settings"].items() if k not in ("seed", "steps")}
+    return {**values, "settings": settings, "tracker": tracker}
+
+
+def default_folder(plan: Plan) -> Path:
+    """Where a dataset goes that was given no place."""
+    return Path("built") / f"{plan.parts.model.entry.name}-{build_fingerprint(plan)[:LENGTH]}"
+
+
+def items(plan: Plan, seeds: Sequence[int]) -> list[Item]:
+    """Every prompt with every seed, prompt by prompt.
+
+    Raises:
+        UsageError: no seed, one twice, or one that cannot be used.
+    """
+    if not seeds or len(set(seeds)) < len(seeds):
+        raise UsageError(f"--seeds {','.join(map(str, seeds))}: name at least one, and each once.")
+    for seed in seeds:
+        check_seed(seed, "--seeds")
+    return [Item(prompt_id, seed) for prompt_id in plan.selection.clips for seed in seeds]
+
+
+def build(
+    plan: Plan, wanted: Sequence[Item], filters: Filters, out: Path, events: Events, command: Sequence[str] = ()
+) -> Built:
+    """Makes what is missing of a dataset.
+
+    A clip's video, then its row, are on disk before the next clip begins. A clip that fails is a row and is tried again
+    the next time; other thresholds are applied to what is there without sampling anything.
+
+    Raises:
+        StoreError: `out` holds another dataset, cannot be written, or another process is writing it.
+        PluginError, MissingError: the dataset is then as far as it came; so after a KeyboardInterrupt.
+    """
+    _check_same(plan, DatasetFolder(out))
+    folder = DatasetFolder.create(out, build_fingerprint(plan))
+    with folder.writing():
+        return _build(plan, wanted, filters, folder, events, command)
+
+
+def _build(
+    plan: Plan, wanted: Sequence[Item], filters: Filters, folder: DatasetFolder, events: Events, command: Sequence[str]
+) -> Built:
+    folder.check(build_fingerprint(plan))  # another process may have made a dataset here until the lock was taken
+    record = _record(plan, folder, filters, command)
+    folder.write_record(record, "started")
+    maker = _Maker(plan, folder, str(record["name"]), filters, events)
+    if plan.parts.notice:
+        events.note(plan.parts.notice)
+    rows: list[ClipRow] = []
+    try:
+        rows.extend(maker.rows(wanted))
+        maker.write_card()
+    except BaseException:
+        with contextlib.suppress(StoreError):  # what ended the build is what the user has to hear of
+            maker.write_card()
+            folder.write_record(record, "partial")
+        raise
+    folder.write_record(record, "partial" if any(row.status == FAILED for row in rows) else "complete")
+    return Built(folder, tuple(rows), maker.reused)
+
+
+def _check_same(plan: Plan, folder: DatasetFolder) -> None:
+    """Refuses a folder whose clips were made otherwise, and says what was otherwise.
+
+    Raises:
+        StoreError: it was.
+    """
+    record = folder.record() if folder.has_record() else {}
+    resolved = record.get("resolved")
+    if not isinstance(resolved, dict) or not isinstance(resolved.get("settings"), dict):
+        return  # made by something else, which `DatasetFolder.create` knows about
+    was = _identity(resolved, record.get("tracker"))
+    apart = differing(was, plain(_identity(plan.predict_identity(), plan.tracker_identity())))
+    for part in ("model", "data", "tracker"):
+        if f"{part}.name" in apart:  # the options of another one say nothing
+            others = {name: pair for name, pair in apart.items() if not name.startswith(f"{part}.")}
+            apart = {f"{part}.name": apart[f"{part}.name"], **others}
+    if apart:
+        lines = [f"  {name}: {_short(there)} there, {_short(here)} now" for name, (there, here) in apart.items()]
+        raise StoreError(
+            f"{folder.path} belongs to another dataset, which was made otherwise:\n" + "\n".join(lines),
+            hint="Repeat the command as it was (dataset.json holds it), or choose another folder with --out DIR.",
+        )
+
+
+def _short(value: Any) -> str:
+    text = "none" if value is None else str(value)
+    return text if len(text) <= SHOWN else f"{text[:LENGTH]}…"
+
+
+class _Maker:
+    """Makes clips one after the other; loads the model when the first one needs it."""
+
+    def __init__(self, plan: Plan, folder: DatasetFolder, name: str, filters: Filters, events: Events) -> None:
+        assert plan.parts.tracker is not None
+        self._plan, self._folder, self._name, self._filters, self._events = plan, folder, name, filters, events
+        self._tracker: Tracker = plan.parts.tracker.create()
+        self._loaded = False
+        self.reused = 0
+
+    def rows(self, wanted: Sequence[Item]) -> Iterator[ClipRow]:
+        """The row of every clip, each on disk before it is given."""
+        for item in wanted:
+            row = self._stored(item)
+            if row is not None:
+                self.reused += 1
+                self._events.clip_done(item.clip_id, reused=True)
+            else:
+                row = self._make(item)
+            yield row
+
+    def _stored(self, item: Item) -> ClipRow | None:
+        """The row that is there, judged by the filters of now; None when the clip has to be made."""
+        path = self._folder.row_path(item.clip_id)
+        if not path.exists():
+            return None
+        try:
+            (row,) = read_rows(path)
+            if row.status == FAILED:
+                return None
+            self._folder.check_video(row)
+        except VcorrError as error:
+            self._events.note(f"{error.message} The clip is made again.")
+            return None
+        judged = judge(row, prepare_clip(self._plan, item.prompt_id).grid, self._filters)
+        if (judged.status, judged.reason) != (row.status, row.reason):
+            self._write(judged)
+        return judged
+
+    def _make(self, item: Item) -> ClipRow:
+        self._load()
+        self._events.clip_started(item.clip_id)
+        try:
+            row = self._made(item)
+            self._write(row)
+        except (PluginError, MissingError, StoreError):
+            raise
+        except Exception as error:
+            row = replace(self._empty(item), status=FAILED, reason=error_code(error))
+            self._write(row)
+            self._events.clip_failed(item.clip_id, row.reason)
+            return row
+        if row.status == REJECTED:
+            self._events.note(f"Clip {item.clip_id} is rejected: {row.reason}.")
+        self._events.clip_done(item.clip_id, reused=False)
+        return row
+
+    def _made(self, item: Item) -> ClipRow:
+        plan = self._plan.with_seed(item.seed)
+        clip, grid = sample_clip(plan, item.prompt_id, self._events.step_done)
+        return judge(self._tracked(item, clip, grid), grid, self._filters)
+
+    def _tracked(self, item: Item, clip: Clip, grid: TokenGrid) -> ClipRow:
+        """The row of a sampled clip, its video written."""
+        assert clip.video is not None
+        assert self._plan.parts.tracker is not None
+        tracks = tracked(self._tracker, clip)
+        name = self._folder.video_name(item.clip_id)
+        path = self._folder.path / name
+        (self._folder.path / VIDEOS).mkdir(exist_ok=True)
+        digest = write_lossless(path, clip.video, clip.fps)
+        return replace(
+            self._empty(item),
+            fps=clip.fps,
+            query_side=round(len(clip.queries) ** 0.5),
+            queries=clip.queries.xy,
+            query_frames=clip.queries.t,
+            query_mode=clip.query_mode,
+            input_class=clip.input_class,
+            xy=tracks.xy,
+            visible=tracks.visible,
+            frames=len(clip.video),
+            height=clip.video.shape[1],
+            width=clip.video.shape[2],
+            tracker=tracks.tracker,
+            tracker_version=tracks.version,
+            tracker_licence=self._plan.parts.licence,
+            video=name,
+            video_sha256=digest,
+            file_sha256=file_hash(path),
+        )
+
+    def _empty(self, item: Item) -> ClipRow:
+        return ClipRow(
+            dataset=self._name,
+            split=SPLIT,
+            clip=item.clip_id,
+            prompt=self._plan.live.dataset.clip(item.prompt_id).prompt,
+            model=self._plan.parts.model.entry.name,
+            weights=self._plan.identity.weights,
+            seed=item.seed,
+            num_steps=self._plan.selection.settings.num_steps,
+        )
+
+    def _write(self, row: ClipRow) -> None:
+        self._folder.write(row)
+        if not (self._folder.path / CARD).exists():
+            self.write_card()  # from the first clip on the folder can be loaded, whatever happens next
+
+    def write_card(self) -> None:
+        """The card over all clips that are there; none without any."""
+        rows = self._folder.rows()
+        if not rows:
+            return
+        assert self._plan.parts.tracker is not None
+        about = ABOUT.format(model=f"`{rows[0].model}`", tracker=f"`{self._plan.parts.tracker.entry.name}`")
+        if rows[0].random_weights:
+            about += f"\n\n**{RANDOM_NOTE}**"
+        licence = self._plan.live.card.licence if self._plan.live.card else "unknown"
+        origin = {"licence of the model": licence, "made with": f"vcorr {metadata.version('vcorr')}"}
+        self._folder.write_text(CARD, card(self._name, rows, about, origin))
+
+    def _load(self) -> None:
+        if not self._loaded:
+            hardware = self._plan.hardware
+            self._plan.live.adapter.load(hardware.device, hardware.dtype, self._plan.spec.weights)
+            self._loaded = True
+
+
+def _record(plan: Plan, folder: DatasetFolder, filters: Filters, command: Sequence[str]) -> dict[str, Any]:
+    return {
+        "name": folder.record().get("name", folder.path.resolve().name),  # a folder that was renamed keeps its name
+        "kind": "built",
+        "command": list(command),
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "fingerprint": build_fingerprint(plan),
+        "spec": plain(plan.spec),
+        "resolved": plan.predict_identity(),
+        "tracker": plan.tracker_identity(),
+        "filters": plain(filters),
+        "card": plain(plan.live.card),
+        "versions": {"vcorr": metadata.version("vcorr"), **plan.identity.versions},
+        "device": {"name": plan.hardware.name, "dtype": plan.hardware.dtype},
+    }

@@ -1,0 +1,18 @@
+"""`--executor local`: the clips one after the other, in this process."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from vcorr.runner.events import Events
+from vcorr.runner.plan import Plan
+from vcorr.runner.worker import Report, working_off
+from vcorr.store.rundir import RunDirectory
+
+
+def work_here(plan: Plan, run: RunDirectory, *, compute: bool, events: Events) -> Iterator[Report]:
+    """Works off every clip; see `Executor`.
+
+    Reports clip by clip, so that an interrupted run still knows what its clips took.
+    """
+    return working_off(plan, run, plan.selection.clips, compute=compute, events=events)

@@ -1,0 +1,99 @@
+"""What can change the numbers of a run, and the three fingerprints that follow from it: predict, track, score."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from typing import Any
+
+from vcorr.contract.variants import DEFAULT_VARIANT, NamedVariant
+from vcorr.runner.clip_fit import RESIZE
+from vcorr.runner.hardware import Hardware
+from vcorr.runner.parts import Part, Parts
+from vcorr.runner.selection import Selection
+from vcorr.store.fingerprint import fingerprint, plain
+from vcorr.store.schema import SCHEMA_VERSION
+
+CAPTURE_VERSION = 1
+"""Raised when what the recorder hands to probes may change; part of every prediction's fingerprint."""
+
+SCORING_VERSION = 1
+"""Raised when floors, ceilings or the time map of the score stage may change."""
+
+NUMERIC_PACKAGES = ("torch", "diffusers", "transformers", "numpy")
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What identifies the things behind the options of a run.
+
+    Args:
+        weights: of the model, as its adapter names them.
+        data: the dataset: name, version, options, split, and the content of its files where they have one.
+        tracker_files: behind the tracker; empty where there are none.
+        versions: of the packages that compute.
+    """
+
+    weights: str
+    data: Mapping[str, Any]
+    tracker_files: Mapping[str, Any]
+    versions: Mapping[str, str]
+
+
+def numeric_versions() -> dict[str, str]:
+    """Returns the versions of the packages that compute."""
+    return {name: metadata.version(name) for name in NUMERIC_PACKAGES}
+
+
+def predict_identity(parts: Parts, selection: Selection, hardware: Hardware, identity: Identity) -> dict[str, Any]:
+    """Returns everything that can change a prediction. The clips are no part of it: more clips extend a run."""
+    return {
+        "capture": CAPTURE_VERSION,
+        "model": parts.model.identity(),
+        "weights": identity.weights,
+        "probes": [_probe_identity(probe, selection.readings[probe.entry.name]) for probe in parts.probes],
+        "data": dict(identity.data),
+        "resize": RESIZE,
+        "sites": [[site.layer, site.name] for site in selection.sites],
+        "settings": plain(selection.settings),
+        "device": hardware.name,
+        "dtype": hardware.dtype,
+        "versions": dict(identity.versions),
+    }
+
+
+def _probe_identity(probe: Part, readings: Sequence[NamedVariant]) -> dict[str, Any]:
+    """A probe that is asked under `corrected` alone is what it was before there were others."""
+    if tuple(readings) == (DEFAULT_VARIANT,):
+        return probe.identity()
+    return {**probe.identity(), "variants": [reading.text for reading in readings]}
+
+
+def tracker_identity(tracker: Part | None, files: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Returns what can change the tracks besides the video; None where they are the dataset's own."""
+    if tracker is None:
+        return None
+    values = tracker.identity()
+    return {**values, "config": {**(values["config"] or {}), **files}}
+
+
+def track_fingerprint(predict: str, tracker: Mapping[str, Any] | None) -> str:
+    """Returns the fingerprint of the track stage after predictions of fingerprint `predict`."""
+    return fingerprint({"predict": predict, "tracker": tracker or "dataset", "layout": SCHEMA_VERSION})
+
+
+def score_fingerprint(track: str, metrics: Sequence[Part], variants: Sequence[NamedVariant]) -> str:
+    """Returns the fingerprint of the score stage over tracks and predictions of fingerprint `track`.
+
+    The layout of the tables is part of it: a run never holds rows that lack what its other rows say.
+    """
+    return fingerprint(
+        {
+            "track": track,
+            "scoring": SCORING_VERSION,
+            "layout": SCHEMA_VERSION,
+            "metrics": [metric.identity() for metric in metrics],
+            "variant": ",".join(variant.text for variant in variants),
+        }
+    )

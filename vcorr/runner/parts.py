@@ -1,0 +1,152 @@
+"""From names to parts: models, probes, metrics and trackers, each with the options that the spec gives it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from vcorr.contract.bases import TrackerBase, with_defaults
+from vcorr.contract.cards import load_card
+from vcorr.contract.entries import Entry, ModelEntry, TrackerEntry
+from vcorr.contract.errors import UsageError, unknown_name
+from vcorr.contract.modes import RunMode
+from vcorr.contract.protocols import VideoModel
+from vcorr.contract.records import Clip, ModelCard
+from vcorr.plugins.registry import Registered, Registry
+from vcorr.runner.spec import RunSpec, make_config
+from vcorr.store.fingerprint import plain
+
+DEFAULT_TRACKER = "dis"
+
+
+@dataclass(frozen=True)
+class Part:
+    """A component with the options it was given; plain data, whatever it makes.
+
+    entry: what the plugin said about it. plugin: the distribution that brought it, with its version.
+    """
+
+    entry: Entry
+    plugin: str
+    config: Any
+
+    def create(self) -> Any:
+        """A new instance."""
+        return self.entry.create(self.config)
+
+    def identity(self) -> dict[str, Any]:
+        """What of it goes into a fingerprint."""
+        return {"name": self.entry.name, "version": self.entry.version, "config": plain(self.config, self.entry.name)}
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The components of a run.
+
+    probes: none for a model that answers directly. tracker: None where the dataset's own tracks are the reference.
+    """
+
+    model: Part
+    probes: tuple[Part, ...]
+    metrics: tuple[Part, ...]
+    data: Part
+    tracker: Part | None
+
+    @property
+    def licence(self) -> str:
+        """The licence of the tracker, which its tracks come under; "" for the dataset's own tracks."""
+        entry = self.tracker.entry if self.tracker else None
+        return entry.licence if isinstance(entry, TrackerEntry) else ""
+
+    @property
+    def notice(self) -> str:
+        """What the tracker has to say in every run."""
+        entry = self.tracker.entry if self.tracker else None
+        return entry.notice if isinstance(entry, TrackerEntry) else ""
+
+    def plugins(self) -> dict[str, str]:
+        """The distribution that brought each part, by the label of the part."""
+        parts = [self.model, self.data, *self.probes, *self.metrics, *([self.tracker] if self.tracker else [])]
+        return {part.entry.label: part.plugin for part in parts}
+
+
+def model_part(spec: RunSpec, registry: Registry) -> Part:
+    """The model with its options."""
+    if not spec.model:
+        raise UsageError("No model was named.", hint="For example: vcorr run --model tiny --probe qk")
+    registered = registry.models.get(spec.model)
+    options = dict(spec.options.get("model", {}))
+    for flag in ("offload", "vae_tiling"):
+        if getattr(spec, flag):
+            options[flag] = True
+    return make_part(registered, options, "model")
+
+
+def card_of(model: Part) -> ModelCard | None:
+    """Reads the model's card; None for a model without one.
+
+    Raises:
+        PluginError: the card cannot be read or is not valid.
+    """
+    entry = model.entry
+    return load_card(entry.card, entry.label) if isinstance(entry, ModelEntry) and entry.card else None
+
+
+def tracker_part(spec: RunSpec, registry: Registry, mode: RunMode, first: Clip | None) -> Part | None:
+    """The tracker that was named; none where the videos come with tracks of their own, else the default one."""
+    if spec.tracker is None and mode.has_tracks(first):
+        return None
+    return make_part(registry.trackers.get(spec.tracker or DEFAULT_TRACKER), spec.options.get("tracker", {}), "tracker")
+
+
+def tracker_files(tracker: Part | None) -> Mapping[str, Any]:
+    """What identifies the files behind a tracker; raises `MissingError` when they are not in reach."""
+    return dict(plain(with_defaults(tracker.create(), TrackerBase).identity())) if tracker else {}
+
+
+def metric_parts(spec: RunSpec, registry: Registry) -> tuple[Part, ...]:
+    """The metrics asked for, or all that are on by default; an option reaches every metric that has it."""
+    names = spec.metric_names or tuple(r.entry.name for r in registry.metrics.all() if r.entry.default)
+    return _shared_options([registry.metrics.get(n) for n in names], spec.options.get("metric", {}), "metric")
+
+
+def probe_parts(spec: RunSpec, registry: Registry, adapter: VideoModel) -> tuple[Part, ...]:
+    """The probes a spec names, with their options; none for a model that answers directly.
+
+    Raises:
+        UsageError: none is named, or an unknown one or an option that none of them has.
+    """
+    found = [registry.probes.get(name) for name in spec.probes]
+    if not adapter.sites():
+        return ()  # answers directly: there is no attention to read
+    if not found:
+        names = ", ".join(registry.probes.names())
+        raise UsageError("No probe was named.", hint=f"For example: --probe qk. Probes: {names}")
+    return _shared_options(found, spec.options.get("probe", {}), "probe")
+
+
+def make_part(registered: Registered[Any], options: Mapping[str, Any], part: str) -> Part:
+    """A component with its options; `part` is what they begin with, "model" say."""
+    config = make_config(registered.entry.config_type(), options, part)
+    return Part(registered.entry, registered.source.label, config)
+
+
+def _shared_options(found: Sequence[Registered[Any]], options: Mapping[str, Any], part: str) -> tuple[Part, ...]:
+    parts: list[Part] = []
+    used: set[str] = set()
+    for registered in found:
+        config_type = registered.entry.config_type()
+        names = {f.name for f in dataclasses.fields(config_type)} if config_type else set()
+        own = {k: v for k, v in options.items() if k.split(".")[0] in names}
+        used |= own.keys()
+        parts.append(make_part(registered, own, part))
+    for key in options:
+        if key not in used:
+            known = sorted(
+                {f"{part}.{f.name}" for p in parts if p.config is not None for f in dataclasses.fields(p.config)}
+            )
+            hint = f"Options here: {', '.join(known) or 'none'}."
+            raise unknown_name("option", f"{part}.{key}", known, hint=hint)
+    return tuple(parts)

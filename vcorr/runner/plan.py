@@ -1,0 +1,149 @@
+"""From a spec to a plan: every name looked up, every index resolved, every fingerprint known, no weights loaded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+from vcorr.contract.bases import VideoModelBase, with_defaults
+from vcorr.contract.modes import chosen_mode, mode_of
+from vcorr.plugins.registry import Registry
+from vcorr.runner.executors.table import check_executor
+from vcorr.runner.hardware import Hardware, chosen_hardware
+from vcorr.runner.identity import (
+    Identity,
+    numeric_versions,
+    predict_identity,
+    score_fingerprint,
+    track_fingerprint,
+    tracker_identity,
+)
+from vcorr.runner.live import Live, live_from, weights_id
+from vcorr.runner.parts import Parts, card_of, metric_parts, model_part, probe_parts, tracker_files, tracker_part
+from vcorr.runner.preflight import preflight
+from vcorr.runner.run_data import ClipReader, check_image, chosen_clips, data_identity, data_part, first_clip
+from vcorr.runner.scored_variants import readings_of, run_variants
+from vcorr.runner.selection import Selection, chosen_settings, chosen_sites
+from vcorr.runner.spec import RunSpec
+from vcorr.store.fingerprint import fingerprint
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A run with nothing left to decide. It can be pickled and worked off in another process.
+
+    Args:
+        spec: the run as it was asked for.
+        parts: model, probes, metrics, data and tracker with their options.
+        selection: clips, sites, steps and variants.
+        hardware: device and dtype.
+        identity: of weights, files and packages; the fingerprints follow from it.
+        planned_with: the objects of the process that made the plan; not pickled.
+    """
+
+    spec: RunSpec
+    parts: Parts
+    selection: Selection
+    hardware: Hardware
+    identity: Identity
+    planned_with: Live | None = field(default=None, compare=False, repr=False)
+
+    @cached_property
+    def live(self) -> Live:
+        """Adapter, dataset and card: where the plan was made those it was made with, elsewhere made anew, once.
+
+        Raises:
+            MissingError, PluginError: as `live_from`.
+        """
+        return self.planned_with or live_from(self.parts, self.spec.weights, self.identity.weights)
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = {name: value for name, value in vars(self).items() if name != "live"}
+        return {**state, "planned_with": None}
+
+    def with_seed(self, seed: int) -> Plan:
+        """Returns the plan with another seed, and with the same live objects."""
+        settings = replace(self.selection.settings, seed=seed)
+        return replace(self, selection=replace(self.selection, settings=settings), planned_with=self.live)
+
+    @property
+    def unused(self) -> str:
+        """What was asked for and does not apply to a model that answers directly."""
+        if self.selection.sites:
+            return ""
+        spec = self.spec
+        asked = {f"--probe {spec.probe}": spec.probe, f"--layers {spec.layers}": spec.layers != "all"}
+        given = [flag for flag, given in asked.items() if given]
+        if not given:
+            return ""
+        label, verb = self.parts.model.entry.label, "does" if len(given) == 1 else "do"
+        return f"{label} has no layers and answers directly; {' and '.join(given)} {verb} not apply."
+
+    def predict_identity(self) -> dict[str, Any]:
+        """Everything that can change a prediction. Which clips are run is not part of it: more clips extend a run."""
+        return predict_identity(self.parts, self.selection, self.hardware, self.identity)
+
+    def tracker_identity(self) -> dict[str, Any] | None:
+        """What can change the tracks besides the video; None where they are the dataset's own."""
+        return tracker_identity(self.parts.tracker, self.identity.tracker_files)
+
+    def fingerprints(self) -> dict[str, str]:
+        """One for each stage. The score fingerprint covers predictions and tracks."""
+        predict = fingerprint(self.predict_identity())
+        track = track_fingerprint(predict, self.tracker_identity())
+        score = score_fingerprint(track, self.parts.metrics, self.selection.variants)
+        return {"predict": predict, "track": track, "score": score}
+
+
+def make_plan(spec: RunSpec, registry: Registry, *, probing: bool = True) -> Plan:
+    """Resolves a spec.
+
+    Args:
+        spec: what was asked for.
+        registry: where the names are looked up.
+        probing: False for videos alone: no probe is needed then, and those named are not looked at.
+
+    Raises:
+        UsageError: an unknown name, an option or index out of range, or something this version cannot do.
+        PluginError: a plugin breaks its contract.
+        MissingError: weights or data are not in reach.
+    """
+    _check_words(spec)
+    model = model_part(spec, registry)
+    label, card, adapter = model.entry.label, card_of(model), model.create()
+    weights = weights_id(adapter, spec.weights)
+    needs_image = bool(with_defaults(adapter, VideoModelBase).needs_image)
+    data = data_part(spec, model, registry, needs_image=needs_image)
+    probes = probe_parts(spec, registry, adapter) if probing else ()
+    variants = run_variants(spec.variant)
+    metrics = metric_parts(spec, registry)
+    dataset = ClipReader(data.create())
+    sites = chosen_sites(adapter, spec.layers, label)
+    clips = chosen_clips(dataset, spec.limit, data.entry.label)
+    first = first_clip(dataset, clips)
+    mode = chosen_mode(spec.mode, first)
+    settings = chosen_settings(spec, adapter, mode, label)
+    if mode.makes_video and needs_image:
+        check_image(model, data, first)
+    asked = {probe.entry.name: probe.create() for probe in probes}
+    fitted = preflight(adapter, asked, sites, mode, first, alone=len(clips) == 1)
+    readings = readings_of(variants, asked)
+    hardware = chosen_hardware(spec)
+    tracker = tracker_part(spec, registry, mode, first)
+    with_defaults(adapter, VideoModelBase).check_settings(settings)
+    return Plan(
+        spec,
+        Parts(model, probes, metrics, data, tracker),
+        Selection(clips, dataset.split, fitted, sites, settings, variants, readings),
+        hardware,
+        Identity(weights, data_identity(data, dataset), tracker_files(tracker), numeric_versions()),
+        Live(adapter, dataset, card),
+    )
+
+
+def _check_words(spec: RunSpec) -> None:
+    """Refuses an unknown word before anything is looked up."""
+    if spec.mode is not None:
+        mode_of(spec.mode)
+    check_executor(spec.executor)

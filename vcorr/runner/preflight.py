@@ -1,0 +1,104 @@
+"""Tries on the first clip what every clip needs, so that a wrong option is one error and not one failure per clip."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from vcorr.capture.needs import check_sites
+from vcorr.contract.bases import ProbeBase, VideoModelBase, with_defaults
+from vcorr.contract.errors import PluginError, UsageError
+from vcorr.contract.geometry import TokenGrid
+from vcorr.contract.modes import RunMode
+from vcorr.contract.protocols import Probe, VideoModel
+from vcorr.contract.records import Clip, Site
+from vcorr.data.fitting_notes import fit_notes
+from vcorr.runner.clip_fit import check_queries_kept
+
+
+def preflight(
+    adapter: VideoModel,
+    probes: Mapping[str, Probe],
+    sites: Sequence[Site],
+    mode: RunMode,
+    first: Clip | None,
+    *,
+    alone: bool,
+) -> str:
+    """Tries the sites on the probes, and the first clip on the model.
+
+    A clip that is itself the reason will fail as a clip, unless it is all there is.
+
+    Args:
+        adapter: the model, not loaded.
+        probes: by name.
+        sites: those that are read.
+        mode: what the model does with the clip.
+        first: the first clip; None when it could not be loaded.
+        alone: whether the run has no other clip.
+
+    Returns:
+        How the clip is brought to the model's size, for the user; empty when it has that size.
+
+    Raises:
+        UsageError, PluginError: no clip could be run like this.
+    """
+    _check_probes(probes, sites, type(adapter).__name__)
+    clip = None if first is None else mode.sized(first)
+    if clip is None:
+        return ""
+    fitted = _try_clip(adapter, sites, clip, alone=alone)
+    if mode.makes_video:
+        with_defaults(adapter, VideoModelBase).check_makes(_common_grid(adapter, sites, clip))
+    return fitted
+
+
+def _check_probes(probes: Mapping[str, Probe], sites: Sequence[Site], model: str) -> None:
+    check_sites({name: frozenset(probe.needs) for name, probe in probes.items()}, sites, model)
+    for probe in probes.values():
+        with_defaults(probe, ProbeBase).check_sites(sites)
+
+
+def _try_clip(adapter: VideoModel, sites: Sequence[Site], clip: Clip, *, alone: bool) -> str:
+    try:
+        return _fit_of(clip, _common_grid(adapter, sites, clip))
+    except UsageError:
+        if alone or not _takes_without_video(adapter, sites, clip):
+            raise
+        return ""
+
+
+def _fit_of(clip: Clip, grid: TokenGrid) -> str:
+    """How the clip is brought to the grid's size.
+
+    Raises:
+        UsageError: a query is in a frame that would be cut off.
+    """
+    if clip.video is not None:
+        check_queries_kept(clip, grid.video_frames)
+    return " ".join(fit_notes(clip, grid))
+
+
+def _takes_without_video(adapter: VideoModel, sites: Sequence[Site], clip: Clip) -> bool:
+    """Whether a clip's video is why the model does not take it: its options fit, or it would refuse any clip."""
+    if clip.video is None:
+        return False
+    try:
+        _common_grid(adapter, sites, replace(clip, video=None, tracks=None))
+    except UsageError:
+        return False
+    return True
+
+
+def _common_grid(adapter: VideoModel, sites: Sequence[Site], clip: Clip) -> TokenGrid:
+    """The grid of the first site, after checking that the grids of all sites cover the same pixels and frames."""
+    first, *others = [adapter.grid(clip, site) for site in sites] or [adapter.grid(clip, None)]
+    for site, grid in zip(sites[1:], others, strict=True):
+        if (grid.height, grid.width, grid.video_frames) != (first.height, first.width, first.video_frames):
+            raise PluginError(
+                f"{type(adapter).__name__}: the grid of {site.name} covers {grid.video_frames} frames of "
+                f"{grid.height:g}x{grid.width:g} pixels, that of {sites[0].name} {first.video_frames} of "
+                f"{first.height:g}x{first.width:g}.",
+                hint="Grids may differ in tokens and stride; a clip has one size.",
+            )
+    return first

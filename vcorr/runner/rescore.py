@@ -1,0 +1,102 @@
+"""Scores the stored predictions of a run again, with other metrics or variants (`vcorr score`). No model, no torch."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from vcorr.contract.errors import StoreError, UsageError
+from vcorr.contract.variants import NamedVariant
+from vcorr.plugins.registry import Registry
+from vcorr.runner import score
+from vcorr.runner.identity import SCORING_VERSION, score_fingerprint
+from vcorr.runner.parts import metric_parts
+from vcorr.runner.score_shards import ShardScorer
+from vcorr.runner.scored_variants import check_used, kinds_at_sites, run_variants, serves
+from vcorr.runner.spec import RunSpec
+from vcorr.store import shards
+from vcorr.store.rundir import RunDirectory
+
+
+def rescore(run: RunDirectory, registry: Registry, spec: RunSpec) -> int:
+    """Scores a run's stored predictions again with the metrics and variants of `spec`; needs no model.
+
+    All clips or none: until the last one is scored, every score that was there stays.
+
+    Returns:
+        The number of clips scored.
+
+    Raises:
+        StoreError: a shard is damaged, the run holds no predictions, or another process is writing it.
+        UsageError: the predictions cannot serve a variant (it reads other positions or rows off the model), or a
+            switch changes nothing in them.
+    """
+    with run.writing():
+        return _rescore(run, registry, spec)
+
+
+def _rescore(run: RunDirectory, registry: Registry, spec: RunSpec) -> int:
+    record = run.record()
+    metrics, variants = metric_parts(spec, registry), run_variants(spec.variant)
+    context, track_print = _stored_context(run, record)
+    fingerprint = score_fingerprint(track_print, metrics, variants)
+    judges = score.judges(variants, score.made_metrics(metrics))
+    scorer = ShardScorer(run, context, judges, fingerprint)
+    paths = sorted((run.path / "predictions").glob(f"*{shards.SUFFIX}"))
+    if not paths:
+        raise StoreError(f"{run.path} holds no predictions yet.", hint="Finish it first: repeat its vcorr run command.")
+    _check_served(run, record, paths, variants)
+    with shards.replaced_together(run.path / "scores") as scores:
+        for path in paths:
+            scorer.score(path.name, into=scores)
+    record["fingerprints"]["score"] = fingerprint
+    record["metrics"] = [metric.identity() for metric in metrics]
+    record["scoring"] = SCORING_VERSION
+    record["variants"] = [variant.text for variant in variants]
+    run.write_record(record, record["status"])
+    return len(paths)
+
+
+def _check_served(
+    run: RunDirectory, record: dict[str, Any], paths: Sequence[Path], variants: Sequence[NamedVariant]
+) -> None:
+    """Refuses a variant for which the model would have to run, before any score is replaced.
+
+    All clips of a run were asked under the same variants, so the first one that did not fail tells.
+    """
+    tables = (shards.read_shard(path, "predictions") for path in paths)
+    answers = next((found for table in tables if (found := score.answers_of(table))), ())
+    check_used(variants, kinds_at_sites((answer.kind, answer.layer) for answer in answers))
+    for variant in variants:
+        for probe in dict.fromkeys(answer.probe for answer in answers):
+            own = [answer for answer in answers if answer.probe == probe]
+            if any(serves(answer.kind, answer.layer, answer.variant, variant) for answer in own):
+                continue
+            held = list(dict.fromkeys(answer.variant.text for answer in own))
+            wanted = ",".join(dict.fromkeys([*held, *(v.text for v in variants)]))
+            command = shlex.join([*_without_variant(record.get("command", [])), "--set", f"variant={wanted}"])
+            raise UsageError(
+                f"Variant {variant.text!r} reads other {own[0].kind} off the model than {run.path} holds of probe "
+                f"{probe!r}, which are of: {', '.join(held)}.",
+                hint=f"Only the model can give them: {command}",
+            )
+
+
+def _without_variant(command: Sequence[str]) -> list[str]:
+    """The command line of a run but for the variant it asked for."""
+    words = list(command) or ["vcorr", "run"]
+    asked = [i for i, word in enumerate(words) if word.startswith("variant=") and words[i - 1] == "--set"]
+    return [word for i, word in enumerate(words) if i not in asked and i + 1 not in asked]
+
+
+def _stored_context(run: RunDirectory, record: dict[str, Any]) -> tuple[score.RowContext, str]:
+    """The columns that all score rows share, and the fingerprint of what is scored."""
+    try:
+        columns = {key: value for key, value in record["row_context"].items() if key != "variant"}  # once a column
+        return score.RowContext(run=run.run_id, **columns), record["fingerprints"]["track"]
+    except (KeyError, TypeError, AttributeError) as error:
+        raise StoreError(
+            f"{run.path}/run.json lacks what scoring needs: {error}.", hint="Repeat the command that made the run."
+        ) from error

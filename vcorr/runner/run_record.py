@@ -1,0 +1,109 @@
+"""What `run.json` says of a run: what was asked for, what it came to, and how far it came (docs/results-format.md)."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from vcorr.runner.identity import SCORING_VERSION
+from vcorr.runner.plan import Plan
+from vcorr.runner.score_shards import shared_columns
+from vcorr.runner.worker import Report
+from vcorr.store import shards
+from vcorr.store.fingerprint import plain
+from vcorr.store.rundir import RunDirectory
+
+
+def facts_of(plan: Plan, command: Sequence[str]) -> dict[str, Any]:
+    """Returns what is known before the first clip. command: the command line."""
+    parts = plan.parts
+    return {
+        "command": list(command),
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "spec": plain(plan.spec),
+        "resolved": plan.predict_identity(),
+        "metrics": [metric.identity() for metric in parts.metrics],
+        "scoring": SCORING_VERSION,
+        "variants": [variant.text for variant in plan.selection.variants],
+        "row_context": shared_columns(plan),
+        "fitted": plan.selection.fitted,
+        "card": plain(plan.live.card),
+        "plugins": parts.plugins(),
+        "tracker": {**(plan.tracker_identity() or {}), "licence": parts.licence} if parts.tracker else None,
+        "fingerprints": plan.fingerprints(),
+        "versions": {
+            "vcorr": metadata.version("vcorr"),
+            "python": platform.python_version(),
+            **plan.identity.versions,
+        },
+        "git": _git_revision(),
+        "device": {
+            "name": plan.hardware.name,
+            "dtype": plan.hardware.dtype,
+            "machine": platform.machine(),
+            "os": sys.platform,
+        },
+    }
+
+
+def _git_revision() -> str | None:
+    """The commit of the checkout vcorr is run from; None for an installed package."""
+    home = Path(__file__).resolve().parents[2]
+    if not (home / ".git").exists():
+        return None
+    command = ["git", "-C", str(home), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    try:
+        found = subprocess.run(command, capture_output=True, text=True, timeout=5, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return found.stdout.strip()
+
+
+class Progress:
+    """How far a run came: the sum of what workers reported."""
+
+    def __init__(self, plan: Plan, run: RunDirectory) -> None:
+        self._clips, self._run = plan.selection.clips, run
+        self._began = time.monotonic()
+        self.report = Report()
+
+    def add(self, report: Report) -> None:
+        """Adds what a worker reported."""
+        self.report += report
+
+    @property
+    def seconds(self) -> float:
+        """Since the run began."""
+        return time.monotonic() - self._began
+
+    def peak_memory(self) -> dict[str, float | None]:
+        """GiB by "device" and "host"; None where that is not known."""
+        peaks = {"device": self.report.device_peak, "host": self.report.host_peak}
+        return {name: None if gib is None else round(gib, 3) for name, gib in peaks.items()}
+
+    def facts(self) -> dict[str, Any]:
+        """Returns what `run.json` says about it."""
+        report = self.report
+        there = {path.name for path in (self._run.path / "predictions").glob(f"*{shards.SUFFIX}")}
+        wanted = {shards.shard_name(clip_id) for clip_id in self._clips}
+        return {
+            "clips": {
+                "total": len(there | wanted),
+                "done": len(there),
+                "failed": len(report.failed),
+                "reused": report.reused,
+            },
+            "seconds": {
+                "total": round(self.seconds, 3),
+                "per_computed_clip": round(report.model_seconds / report.computed, 3) if report.computed else None,
+                "load": None if report.load_seconds is None else round(report.load_seconds, 3),
+            },
+            "peak_memory_gib": self.peak_memory(),
+        }

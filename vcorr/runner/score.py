@@ -1,0 +1,328 @@
+"""The score stage: stored predictions against stored tracks. No model, no torch."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from vcorr.contract.bases import MetricBase, with_defaults
+from vcorr.contract.errors import StoreError
+from vcorr.contract.geometry import TokenGrid
+from vcorr.contract.modes import LEAST_ROUND_TRIP
+from vcorr.contract.protocols import Metric, RowMetric
+from vcorr.contract.records import NO_SITE, Prediction, Queries, Readout, RowsPrediction, Score, Tracks
+from vcorr.contract.variants import NamedVariant, Switches
+from vcorr.metrics.bounds import ceiling_tracks, zero_motion
+from vcorr.metrics.timemap import to_frames
+from vcorr.runner.identity import SCORING_VERSION
+from vcorr.runner.parts import Part
+from vcorr.runner.predict import ROW_FIELDS, ROWS, STATUS_FAILED, STATUS_NOT_SCORED, STATUS_OK
+from vcorr.runner.scored_variants import serves
+from vcorr.store.arrow_rows import rows_of
+from vcorr.store.columns import NAN
+from vcorr.store.schema import CORRESPONDENCE, ScoreRow
+
+Stored = Mapping[str, Any]
+"""One row of a table as `vcorr.store.arrow_rows.rows_of` gives it."""
+
+
+class _Versioned(NamedTuple):
+    """A score and the version of the metric that gave it."""
+
+    score: Score
+    version: int
+
+
+_Scores = Mapping[str, _Versioned]
+
+
+@dataclass(frozen=True)
+class RowContext:
+    """The columns every score row of a run shares."""
+
+    run: str
+    model: str
+    weights: str
+    dataset: str
+    split: str
+    mode: str
+    seed: int
+    task: str = CORRESPONDENCE
+    cfg: float | None = None
+
+
+class VersionedMetric(NamedTuple):
+    """A metric with the version of its entry, which every row names."""
+
+    metric: Metric | RowMetric
+    version: int
+
+
+@dataclass(frozen=True)
+class Judge:
+    """A variant to score under, with the metrics as they are under it."""
+
+    variant: NamedVariant
+    metrics: tuple[VersionedMetric, ...]
+
+
+def judges(variants: Iterable[NamedVariant], metrics: Sequence[VersionedMetric]) -> tuple[Judge, ...]:
+    """One a variant. Metrics without an `under` of their own are the same under every variant."""
+    return tuple(
+        Judge(variant, tuple(one._replace(metric=_under(one.metric, variant.values)) for one in metrics))
+        for variant in variants
+    )
+
+
+def made_metrics(parts: Iterable[Part]) -> tuple[VersionedMetric, ...]:
+    """The metrics of a plan's parts."""
+    return tuple(VersionedMetric(part.create(), part.entry.version) for part in parts)
+
+
+def _under(metric: Metric | RowMetric, variant: Switches) -> Metric | RowMetric:
+    judging: Any = with_defaults(metric, MetricBase).under(variant)
+    found: Metric | RowMetric = judging
+    return found
+
+
+def score_clip(context: RowContext, judges: Sequence[Judge], predictions: pa.Table, tracks: pa.Table) -> list[ScoreRow]:
+    """The rows of a clip's scores shard: every prediction under every variant that it serves and under every metric,
+    floor and ceiling beside the value.
+
+    A failed clip gives one row (metric "", layer = step = -1, status "failed"); a clip without tracks one with status
+    "not_scored", and so does one that mode `invert` could not make again. They carry the first variant.
+    """
+    rows = rows_of(predictions)
+    clip_id = rows[0]["clip"] if rows else ""
+    failed = next((row for row in rows if row["status"] == STATUS_FAILED), None)
+    if failed is not None:
+        return [_empty_row(context, judges[0].variant, clip_id, STATUS_FAILED, failed["error"])]
+    if not tracks.num_rows:
+        return [_empty_row(context, judges[0].variant, clip_id, STATUS_NOT_SCORED, "the clip has no tracks")]
+    round_trip = rows[0]["round_trip"]
+    if round_trip < LEAST_ROUND_TRIP:
+        why = f"the round trip of mode invert is {round_trip:.1f} dB, under {LEAST_ROUND_TRIP:g}"
+        row = _empty_row(context, judges[0].variant, clip_id, STATUS_NOT_SCORED, why)
+        return [replace(row, round_trip=round_trip)]
+    stored = rows_of(tracks)[0]
+    scorers = [_ClipScorer(judge, stored) for judge in judges]
+    return [row for prediction in rows for scorer in scorers for row in scorer.rows(context, prediction)]
+
+
+class AnswerKey(NamedTuple):
+    """What of a prediction says which variants it serves."""
+
+    probe: str
+    kind: str
+    layer: int
+    variant: NamedVariant
+
+
+def answers_of(predictions: pa.Table) -> tuple[AnswerKey, ...]:
+    """The different ones of a predictions table; none of a clip that failed."""
+    table = predictions.filter(pc.equal(predictions["status"], STATUS_OK))
+    columns = (table[name].to_pylist() for name in ("probe", "kind", "layer", "variant", "switches"))
+    keys = dict.fromkeys(zip(*columns, strict=True))
+    return tuple(
+        AnswerKey(probe, kind, layer, NamedVariant(base, switches)) for probe, kind, layer, base, switches in keys
+    )
+
+
+def read_under(prediction: Stored) -> NamedVariant:
+    """The variant under which a row of a predictions table was read."""
+    return NamedVariant(prediction["variant"], prediction["switches"])
+
+
+def stored_queries(row: Stored) -> Queries:
+    """The queries of one row of a tracks table."""
+    return Queries(row["query_frames"], np.asarray(row["queries"], dtype=np.float32).reshape(-1, 2))
+
+
+def stored_tracks(row: Stored) -> Tracks:
+    """The tracks of one row of a tracks table, with the frames of their queries."""
+    shape = (row["points"], row["frames"])
+    xy = np.asarray(row["xy"], dtype=np.float32).reshape(*shape, 2)
+    visible = np.asarray(row["visible"], dtype=np.bool_).reshape(shape)
+    return Tracks(
+        xy,
+        visible,
+        row["tracker"],
+        row["tracker_version"],
+        boundary=np.asarray(row["boundary"], dtype=np.float32) if len(row["boundary"]) else None,
+        confidence=_optional(row["confidence"], np.float32, shape),
+        query_frame=np.asarray(row["query_frames"], dtype=np.int32),
+    )
+
+
+def stored_prediction(row: Stored) -> Prediction | RowsPrediction:
+    """What one row of a predictions table holds, as the probe answered it.
+
+    Raises:
+        StoreError: it is the row of a clip that failed.
+    """
+    if row["status"] != STATUS_OK:
+        raise StoreError(f"Clip {row['clip']} failed, so that there is no answer: {row['error']}.")
+    grid = TokenGrid.from_dict(json.loads(row["grid"]))
+    return unpack_rows(row, grid) if row["kind"] == ROWS else unpack_positions(row, grid)
+
+
+def unpack_positions(row: Stored, grid: TokenGrid) -> Prediction:
+    """The positions of one row of a predictions table, with visibility and confidence where the probe gave them."""
+    shape = (row["points"], row["latents"])
+    return Prediction(
+        xy=np.asarray(row["xy"], dtype=np.float32).reshape(*shape, 2),
+        visible=_optional(row["visible"], np.bool_, shape),
+        confidence=_optional(row["confidence"], np.float32, shape),
+        readout=row["readout"],
+        **_site_of(row, grid),
+    )
+
+
+def unpack_rows(row: Stored, grid: TokenGrid) -> RowsPrediction:
+    """The attention rows of one row of a predictions table; the inverse of `pack_rows`."""
+    columns = grid.frames - 1 + len(ROW_FIELDS)
+    packed = np.asarray(row["rows"], dtype=np.float32).reshape(row["points"], columns)
+    single = dict(zip(ROW_FIELDS, packed[:, grid.frames - 1 :].T, strict=True))
+    return RowsPrediction(peak_cross=packed[:, : grid.frames - 1], **single, **_site_of(row, grid))
+
+
+def _site_of(row: Stored, grid: TokenGrid) -> dict[str, Any]:
+    """What positions and attention rows have in common."""
+    plain = ("probe", "layer", "layer_name", "step", "head", "noise", "attention")
+    noise = _optional(row["noise_frames"], np.float32, (row["latents"],))
+    return {**{name: row[name] for name in plain}, "grid": grid, "variant": read_under(row), "noise_frames": noise}
+
+
+def _optional(values: Any, kind: Any, shape: tuple[int, ...]) -> NDArray[Any] | None:
+    """A list column whose empty list means that nobody said; None then."""
+    return np.asarray(values, dtype=kind).reshape(shape) if len(values) else None
+
+
+class _ClipScorer:
+    """Scores of one clip under one variant; floors and ceilings are computed once for every grid and read-out that
+    occurs.
+    """
+
+    def __init__(self, judge: Judge, tracks: Stored) -> None:
+        self._variant = judge.variant
+        self._switches = judge.variant.values
+        self._metrics = judge.metrics
+        self._reference = stored_tracks(tracks)
+        self._queries = stored_queries(tracks).xy
+        self._clip_columns = _clip_columns(tracks)
+        self._grids: dict[str, TokenGrid] = {}
+        self._bounds: dict[tuple[str, Readout, str], tuple[_Scores, _Scores]] = {}
+
+    def rows(self, context: RowContext, prediction: Stored) -> Iterable[ScoreRow]:
+        """The rows of one prediction; none where it was read under a variant that cannot serve this one."""
+        read = read_under(prediction)
+        if not serves(prediction["kind"], prediction["layer"], read, self._variant):
+            return
+        grid = self._grid(prediction["grid"])
+        common = {**_columns(context, self._variant), **self._clip_columns, **_site_columns(prediction, grid)}
+        if prediction["kind"] == ROWS:
+            yield from self._attention(common, unpack_rows(prediction, grid), grid)
+            return
+        xy = unpack_positions(prediction, grid).xy
+        self._check(prediction, grid, xy)
+        floors, ceilings = self._bounds_of(prediction["grid"], grid, prediction["readout"], read.values)
+        asked_in = self._reference.asked_in
+        tracks = to_frames(xy, grid, self._queries, query_frame=asked_in, variant=self._switches)
+        common["ceiling_kind"] = _ceiling_kind(prediction["readout"], read.values)
+        for name, (score, version) in self._score(tracks, grid).items():
+            bounds: dict[str, Any] = {
+                "floor": floors[name].score.value,
+                "ceiling": ceilings[name].score.value,
+            }
+            yield ScoreRow(**common, **bounds, **_score_columns(name, score, version))
+
+    def _attention(self, common: dict[str, Any], rows: RowsPrediction, grid: TokenGrid) -> Iterable[ScoreRow]:
+        """Scores of attention rows; they have neither floor nor ceiling."""
+        for metric, version in self._metrics:
+            if isinstance(metric, RowMetric):
+                for name, score in metric.score_rows(rows, self._reference, grid).items():
+                    yield ScoreRow(**common, **_score_columns(name, score, version))
+
+    def _grid(self, text: str) -> TokenGrid:
+        if text not in self._grids:
+            self._grids[text] = TokenGrid.from_dict(json.loads(text))
+        return self._grids[text]
+
+    def _check(self, prediction: Stored, grid: TokenGrid, xy: NDArray[np.float32]) -> None:
+        points, frames = self._reference.visible.shape
+        if (len(xy), grid.video_frames) != (points, frames):
+            raise StoreError(
+                f"Clip {prediction['clip']}: its predictions have {len(xy)} points over {grid.video_frames} frames, "
+                f"its tracks {points} over {frames}.",
+                hint="The shards do not belong together; repeat the run with --reuse never.",
+            )
+
+    def _bounds_of(self, key: str, grid: TokenGrid, readout: Readout, read: Switches) -> tuple[_Scores, _Scores]:
+        """The ceiling is that of the read-out the positions came from, under the time map they go through."""
+        known = (key, readout, read.readout)
+        if known not in self._bounds:
+            still = zero_motion(self._queries, grid.video_frames)
+            switches = replace(self._switches, readout=read.readout)
+            asked_in = self._reference.asked_in
+            best = ceiling_tracks(
+                self._reference.xy, self._queries, grid, query_frame=asked_in, readout=readout, variant=switches
+            )
+            self._bounds[known] = (self._score(still, grid), self._score(best, grid))
+        return self._bounds[known]
+
+    def _score(self, tracks: NDArray[np.floating[Any]], grid: TokenGrid) -> dict[str, _Versioned]:
+        return {
+            name: _Versioned(score, version)
+            for metric, version in self._metrics
+            if not isinstance(metric, RowMetric)
+            for name, score in metric.score(tracks, self._reference, grid).items()
+        }
+
+
+def _columns(context: RowContext, variant: NamedVariant) -> dict[str, Any]:
+    """What the rows of one run and variant share."""
+    shared = {f.name: getattr(context, f.name) for f in fields(context)}
+    cfg = NAN if context.cfg is None else context.cfg
+    return {**shared, "cfg": cfg, "variant": variant.base, "switches": variant.switches}
+
+
+def _clip_columns(tracks: Stored) -> dict[str, Any]:
+    """What the rows of one clip share."""
+    frames = np.unique(tracks["query_frames"])
+    names = ("tracker", "tracker_version", "data_hash", "height", "width", "frames", "input_class", "query_mode")
+    return {**{name: tracks[name] for name in names}, "query_frame": int(frames[0]) if len(frames) == 1 else NO_SITE}
+
+
+def _site_columns(prediction: Stored, grid: TokenGrid) -> dict[str, Any]:
+    """What the rows of one prediction share."""
+    names = ("clip", "probe", "attention", "layer", "layer_name", "step", "noise", "head", "round_trip")
+    width, height = grid.stride
+    return {**{name: prediction[name] for name in names}, "token_width": width, "token_height": height}
+
+
+def _score_columns(name: str, score: Score, version: int) -> dict[str, Any]:
+    return {
+        "metric": name,
+        "value": score.value,
+        "n": score.n,
+        "status": STATUS_OK if np.isfinite(score.value) else STATUS_NOT_SCORED,
+        "metric_version": version,
+        "scoring_version": SCORING_VERSION,
+    }
+
+
+def _ceiling_kind(readout: Readout, read: Switches) -> str:
+    if readout == "free":
+        return "free"
+    return "field_oracle" if read.readout == "field" else "token_oracle"
+
+
+def _empty_row(context: RowContext, variant: NamedVariant, clip_id: str, status: str, error: str) -> ScoreRow:
+    return ScoreRow(**_columns(context, variant), clip=clip_id, status=status, error=error)

@@ -1,0 +1,83 @@
+"""The score stage on the shards of a run: reads predictions and tracks, writes scores. No model, no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vcorr.runner import score
+from vcorr.runner.plan import Plan
+from vcorr.store import shards
+from vcorr.store.rundir import RunDirectory
+from vcorr.store.schema import CORRESPONDENCE
+
+
+@dataclass(frozen=True)
+class ShardScorer:
+    """Scores clips of one run.
+
+    Args:
+        run: where predictions and tracks are.
+        context: the columns that all score rows of the run share.
+        judges: variants and metrics.
+        fingerprint: of the scores.
+    """
+
+    run: RunDirectory
+    context: score.RowContext
+    judges: Sequence[score.Judge]
+    fingerprint: str
+
+    @classmethod
+    def of(cls, plan: Plan, run: RunDirectory) -> ShardScorer:
+        """Makes the scorer of a plan."""
+        judges = score.judges(plan.selection.variants, score.made_metrics(plan.parts.metrics))
+        context = score.RowContext(run=run.run_id, **shared_columns(plan))
+        return cls(run, context, judges, plan.fingerprints()["score"])
+
+    def score(self, name: str, *, into: Path | None = None) -> None:
+        """Scores one clip's stored predictions against its stored tracks.
+
+        Args:
+            name: of the clip's shards.
+            into: folder of the scores; None for the run's own.
+
+        Raises:
+            StoreError: one of the shards is damaged, or the scores cannot be written.
+        """
+        predictions = shards.read_shard(self.run.path / "predictions" / name, "predictions")
+        tracks = shards.read_shard(self.run.path / "tracks" / name, "tracks")
+        rows = score.score_clip(self.context, self.judges, predictions, tracks)
+        shards.write_shard((into or self.run.path / "scores") / name, "scores", rows, self.fingerprint)
+
+
+def shared_columns(plan: Plan) -> dict[str, Any]:
+    """Returns the columns every score row of a run shares, but for the run itself."""
+    settings = plan.selection.settings
+    return {
+        "model": plan.parts.model.entry.name,
+        "weights": plan.identity.weights,
+        "dataset": plan.parts.data.entry.name,
+        "split": plan.selection.split,
+        "mode": settings.mode,
+        "seed": settings.seed,
+        "task": CORRESPONDENCE,
+        "cfg": settings.cfg if plan.selection.mode.makes_video else None,
+    }
+
+
+def score_left_over(plan: Plan, run: RunDirectory) -> None:
+    """Scores the clips that an earlier, longer command left in the run like the clips of the plan.
+
+    All scores of a run are of the metrics and variants that its run.json names.
+    """
+    scorer, prints = ShardScorer.of(plan, run), plan.fingerprints()
+    planned = {shards.shard_name(clip_id) for clip_id in plan.selection.clips}
+    for path in sorted((run.path / "scores").glob(f"*{shards.SUFFIX}")):
+        answered = run.holds("predictions", path.name, prints["predict"]) and run.holds(
+            "tracks", path.name, prints["track"]
+        )
+        if path.name not in planned and answered and not run.holds("scores", path.name, prints["score"]):
+            scorer.score(path.name)

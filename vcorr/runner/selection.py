@@ -1,0 +1,117 @@
+"""What of model and data a run reads: clips, sites, steps and mode, resolved from the words of a spec."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from vcorr.contract.bases import VideoModelBase, with_defaults
+from vcorr.contract.errors import PluginError, UsageError
+from vcorr.contract.modes import Renoise, RunMode, mode_of
+from vcorr.contract.protocols import VideoModel
+from vcorr.contract.records import NO_SITE, RunSettings, Site
+from vcorr.contract.variants import NamedVariant
+from vcorr.runner.scored_variants import Readings
+from vcorr.runner.spec import RunSpec, chosen_layers, chosen_steps
+
+_OTHER_DATA = "The data holds prompts or images only: name data with videos, --data NAME (vcorr list datasets)."
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What is read, and how.
+
+    Args:
+        clips: ids of the clips, in order.
+        split: of the dataset.
+        fitted: how clips are brought to the model's size, in words; "" when they have it.
+        sites: the chosen sites, by ascending layer.
+        settings: mode, steps, seed and strength of guidance.
+        variants: what is scored.
+        readings: by the name of each probe, the variants it is asked under.
+    """
+
+    clips: tuple[str, ...]
+    split: str
+    fitted: str
+    sites: tuple[Site, ...]
+    settings: RunSettings
+    variants: tuple[NamedVariant, ...]
+    readings: Readings
+
+    @property
+    def mode(self) -> RunMode:
+        """What the model does with a clip."""
+        return mode_of(self.settings.mode)
+
+    @property
+    def layers(self) -> frozenset[int]:
+        """The chosen layers."""
+        return frozenset(site.layer for site in self.sites)
+
+
+def chosen_sites(adapter: VideoModel, layers: str, label: str) -> tuple[Site, ...]:
+    """Returns the sites that `--layers` names; none for a model that answers directly.
+
+    Raises:
+        UsageError: a layer is out of range.
+        PluginError: the layers of the model's sites do not count up from 0.
+    """
+    sites = tuple(adapter.sites())
+    numbers = [site.layer for site in sites]
+    if numbers != list(range(len(numbers))):
+        raise PluginError(f"{label}: its sites have layers {numbers}; they must count up from 0.")
+    if not sites:
+        return ()
+    return tuple(sites[i] for i in chosen_layers(layers, len(sites)))
+
+
+def chosen_settings(spec: RunSpec, adapter: VideoModel, mode: RunMode, label: str) -> RunSettings:
+    """Returns mode, steps, seed and guidance for the model; a model without noise has "no step", and none in all.
+
+    Raises:
+        UsageError: the model cannot run in the mode, or a step is out of range.
+    """
+    usual = int(with_defaults(adapter, VideoModelBase).steps)
+    steps, total = _steps(spec, usual, label) if usual else _no_steps(spec, mode, label)
+    _check_mode(spec, adapter, mode, label)
+    return RunSettings(mode.name, steps, total, spec.seed, spec.cfg)
+
+
+def _steps(spec: RunSpec, usual: int, label: str) -> tuple[tuple[int, ...], int]:
+    total = usual if spec.num_steps is None else spec.num_steps
+    if total < 1:
+        raise UsageError(f"num_steps must be at least 1, got {total}.", hint=f"{label} takes {usual} by default.")
+    return chosen_steps(spec.steps, total), total
+
+
+def _no_steps(spec: RunSpec, mode: RunMode, label: str) -> tuple[tuple[int, ...], int]:
+    asked = {
+        "--steps": spec.steps is not None,
+        "--set num_steps": spec.num_steps is not None,
+        f"--mode {mode.name}": not isinstance(mode, Renoise),
+    }
+    for flag, given in asked.items():
+        if given:
+            raise UsageError(
+                f"{label} adds no noise to a video and removes none: it has no steps and generates nothing.",
+                hint=_way_out(flag, spec),
+            )
+    return (NO_SITE,), 0
+
+
+def _way_out(flag: str, spec: RunSpec) -> str:
+    """How to run a model without noise after all; data without videos asks for generation unasked."""
+    if flag.startswith("--mode") and spec.mode is None:
+        return _OTHER_DATA
+    return f"Leave out {flag}."
+
+
+def _check_mode(spec: RunSpec, adapter: VideoModel, mode: RunMode, label: str) -> None:
+    known = with_defaults(adapter, VideoModelBase).modes
+    if mode.name in known:
+        return
+    others = " or ".join(f"--mode {name}" for name in known)
+    raise UsageError(
+        f"{label} cannot run in {mode.name} mode.",
+        hint=f"It runs with {others}." if spec.mode else _OTHER_DATA,
+    )

@@ -1,0 +1,208 @@
+"""Works off clips of a plan: predict, track, score, each shard on disk before the next clip begins.
+
+This is what an executor calls, in whatever process. It writes shards and never `run.json`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from vcorr.contract.bases import DatasetBase, VideoModelBase, with_defaults
+from vcorr.contract.errors import MissingError, PluginError, StoreError
+from vcorr.contract.protocols import Probe, Tracker
+from vcorr.runner import predict, track
+from vcorr.runner.events import Events, Silent
+from vcorr.runner.peak_memory import device_peak, forget_peak, host_peak
+from vcorr.runner.plan import Plan
+from vcorr.runner.score_shards import ShardScorer
+from vcorr.store import shards
+from vcorr.store.rundir import RunDirectory
+from vcorr.store.schema import Row, TableName
+
+
+@dataclass(frozen=True)
+class Report:
+    """What came of some clips. Reports of different clips add up.
+
+    Args:
+        computed: clips that went through the model, those that failed included.
+        reused: clips whose predictions were there.
+        failed: ids of the clips that could not be predicted.
+        model_seconds: reading the clips and running the model on them; not tracking and scoring.
+        load_seconds: loading the weights, the longest of all workers; None when no worker loaded them.
+        device_peak: the most GiB allocated on a device since the weights were loaded, of all workers; None if unknown.
+        host_peak: the most GiB that a worker's process held; None if unknown.
+    """
+
+    computed: int = 0
+    reused: int = 0
+    failed: tuple[str, ...] = ()
+    model_seconds: float = 0.0
+    load_seconds: float | None = None
+    device_peak: float | None = None
+    host_peak: float | None = None
+
+    def __add__(self, other: Report) -> Report:
+        return Report(
+            self.computed + other.computed,
+            self.reused + other.reused,
+            self.failed + other.failed,
+            self.model_seconds + other.model_seconds,
+            _largest(self.load_seconds, other.load_seconds),
+            _largest(self.device_peak, other.device_peak),
+            _largest(self.host_peak, other.host_peak),
+        )
+
+
+def _largest(*values: float | None) -> float | None:
+    return max((value for value in values if value is not None), default=None)
+
+
+def work_off(
+    plan: Plan, run: RunDirectory, clips: Sequence[str], *, compute: bool = True, events: Events | None = None
+) -> Report:
+    """Works off clips one after the other; loads the model once, when the first clip needs it.
+
+    The caller sees to it that nobody else writes the shards of these clips: the coordinator of the run holds its lock.
+
+    Args:
+        plan: what to do with a clip.
+        run: where the shards go.
+        clips: ids of some clips of the plan.
+        compute: False when nothing may be computed that needs the model.
+        events: told what happens.
+
+    Returns:
+        What came of them.
+
+    Raises:
+        StoreError: a shard cannot be written, or a clip is missing that may not be computed.
+        PluginError: a part breaks its contract.
+        MissingError: weights or data are not in reach.
+    """
+    return sum(working_off(plan, run, clips, compute=compute, events=events), start=Report())
+
+
+def working_off(
+    plan: Plan, run: RunDirectory, clips: Sequence[str], *, compute: bool = True, events: Events | None = None
+) -> Iterator[Report]:
+    """Does what `work_off` does, and yields the report of each clip when its shards are on disk."""
+    worker = _Worker(plan, run, events or Silent(), compute=compute)
+    for clip_id in clips:
+        yield worker.work(clip_id)
+
+
+class _Worker:
+    """Works off one clip after the other. The model stays loaded from the first clip that needs it."""
+
+    def __init__(self, plan: Plan, run: RunDirectory, events: Events, *, compute: bool) -> None:
+        self._plan, self._run, self._events, self._may_compute = plan, run, events, compute
+        self._fingerprints = plan.fingerprints()
+        self._scorer = ShardScorer.of(plan, run)
+        self._tracker: Tracker | None = plan.parts.tracker.create() if plan.parts.tracker else None
+        self._probes: dict[str, Probe] | None = None
+        self._load_seconds: float | None = None
+
+    def work(self, clip_id: str) -> Report:
+        """Makes whatever is missing of a clip."""
+        if self._is_predicted(clip_id):
+            self._refresh(clip_id)
+            self._events.clip_done(clip_id, reused=True)
+            report = Report(reused=1)
+        elif self._may_compute:
+            report = self._compute(clip_id)
+        else:
+            raise StoreError(
+                f"Clip {clip_id} has no usable predictions in {self._run.path}, and --reuse only computes nothing.",
+                hint="Leave --reuse out to compute what is missing.",
+            )
+        device = None if self._probes is None else device_peak(self._plan.hardware.device)
+        return replace(report, load_seconds=self._load_seconds, device_peak=device, host_peak=host_peak())
+
+    def _is_predicted(self, clip_id: str) -> bool:
+        """Whether a clip's predictions are there, whole, of this spec and not a failure."""
+        path = self._run.shard("predictions", clip_id)
+        if not path.exists():
+            return False
+        try:
+            found = shards.read_shard(path, "predictions")
+        except StoreError as error:
+            if not self._may_compute:
+                raise
+            self._events.note(f"{error.message} It is computed again.")
+            return False
+        if shards.fingerprint_of(found) != self._fingerprints["predict"]:
+            self._events.note(f"{path} is of another spec. It is computed again.")
+            return False
+        return found.num_rows > 0 and bool(found["status"][0].as_py() == predict.STATUS_OK)
+
+    def _refresh(self, clip_id: str) -> None:
+        """Makes tracks and scores of a kept clip anew where they are missing, damaged or of another spec."""
+        name = shards.shard_name(clip_id)
+        if not self._run.holds("tracks", name, self._fingerprints["track"]):
+            kept = track.stored_clip(self._plan, self._run, clip_id)
+            rows = track.rows_of_tracks(self._plan, self._run, kept.clip, self._tracker, kept.data_hash)
+            self._write("tracks", clip_id, rows, "track")
+            self._scorer.score(name)
+        elif not self._run.holds("scores", name, self._fingerprints["score"]):
+            self._scorer.score(name)
+
+    def _compute(self, clip_id: str) -> Report:
+        probes = self._loaded_probes()
+        self._events.clip_started(clip_id)
+        began = time.monotonic()
+        try:
+            predicted = self._predict(clip_id, probes)
+            seconds = time.monotonic() - began
+            if self._plan.selection.mode.makes_video:
+                track.keep_video(self._run, predicted.clip)
+            tracks = track.rows_of_tracks(self._plan, self._run, predicted.clip, self._tracker, predicted.data_hash)
+        except (PluginError, MissingError, StoreError):
+            raise
+        except Exception as error:
+            self._store_failure(clip_id, error)
+            return Report(computed=1, failed=(clip_id,))
+        self._store(clip_id, predicted, tracks)
+        self._events.clip_done(clip_id, reused=False)
+        return Report(computed=1, model_seconds=seconds)
+
+    def _predict(self, clip_id: str, probes: dict[str, Probe]) -> predict.Predicted:
+        prepared = predict.prepare_clip(self._plan, clip_id)
+        # after the clip was read, so that a dataset need not read it for its notes
+        for note in with_defaults(self._plan.live.dataset, DatasetBase).notes(clip_id):
+            self._events.note(note)
+        return predict.predict_clip(self._plan, probes, prepared, self._events.step_done)
+
+    def _loaded_probes(self) -> dict[str, Probe]:
+        """The probes, with the model loaded that they read."""
+        if self._probes is None:
+            plan, adapter = self._plan, self._plan.live.adapter
+            forget_peak(plan.hardware.device)
+            began = time.monotonic()
+            adapter.load(plan.hardware.device, plan.hardware.dtype, plan.spec.weights)
+            with_defaults(adapter, VideoModelBase).check_settings(plan.selection.settings)
+            self._load_seconds = time.monotonic() - began
+            self._probes = {probe.entry.name: probe.create() for probe in plan.parts.probes}
+        return self._probes
+
+    def _store(self, clip_id: str, predicted: predict.Predicted, tracks: Sequence[Row]) -> None:
+        """Predictions last but for the scores: a predictions shard that is there means that its clip is complete."""
+        self._write("tracks", clip_id, tracks, "track")
+        made = predicted.reconstruction
+        if made is not None:
+            self._events.note(predict.round_trip_note(clip_id, made))
+        rows = predict.prediction_rows(self._run.run_id, predicted.clip, predicted.answers, reconstruction=made)
+        self._write("predictions", clip_id, rows, "predict")
+        self._scorer.score(shards.shard_name(clip_id))
+
+    def _store_failure(self, clip_id: str, error: Exception) -> None:
+        row = predict.failure_row(self._run.run_id, clip_id, error)
+        self._write("tracks", clip_id, [], "track")
+        self._write("predictions", clip_id, [row], "predict")
+        self._scorer.score(shards.shard_name(clip_id))
+        self._events.clip_failed(clip_id, row.error)
+
+    def _write(self, table: TableName, clip_id: str, rows: Sequence[Row], stage: str) -> None:
+        shards.write_shard(self._run.shard(table, clip_id), table, rows, self._fingerprints[stage])

@@ -1,0 +1,104 @@
+"""The contract of entries: what a plugin says about a part is true, and saying it costs nothing."""
+
+from __future__ import annotations
+
+import dataclasses
+import subprocess
+import sys
+from collections.abc import Collection
+from functools import cached_property
+from typing import Any
+
+from vcorr.contract.cards import load_card
+from vcorr.contract.entries import Entry, ModelEntry, resolve
+from vcorr.contract.records import ModelCard
+from vcorr.plugins.registry import HEAVY
+from vcorr.runner.spec import make_config
+from vcorr.testing.members import lacking, wrong_members
+from vcorr.testing.report import CheckFunction, Report, expect, run_checks
+
+_IMPORT = (
+    "import sys, importlib; importlib.import_module(sys.argv[1]); print(*(m for m in sys.argv[2:] if m in sys.modules))"
+)
+
+MADE = "the factory makes what the kind asks for"
+
+
+def check_entry(entry: Entry, *, plugin: str | None = None, skip: Collection[str] = ()) -> Report:
+    """Checks what an entry says: its summary, its options, its factory, its card.
+
+    Args:
+        entry: as the hook returns it; its own constructor has already refused bad names.
+        plugin: the module listed as entry point, to check that importing it loads none of torch, diffusers and
+            transformers.
+        skip: names of checks to leave out.
+    """
+    suite = _EntrySuite(entry)
+    checks: list[tuple[str, CheckFunction]] = [
+        ("the summary is one line", suite.summary),
+        ("options are a dataclass that --set can fill", suite.options),
+        ("options to check under are options", suite.checked),
+        (MADE, suite.made),
+    ]
+    if isinstance(entry, ModelEntry):
+        checks.append(("the card is valid and of this model", suite.card))
+    if plugin is not None:
+        checks.insert(0, ("importing the plugin stays light", lambda: light(plugin)))
+    return run_checks(entry.label, checks, skip)
+
+
+def light(plugin: str) -> None:
+    """Fails unless a process of its own can import `plugin` without anything heavy."""
+    done = subprocess.run(
+        [sys.executable, "-c", _IMPORT, plugin, *HEAVY], capture_output=True, text=True, check=False, timeout=120
+    )
+    expect(done.returncode == 0, f"importing {plugin} failed: {done.stderr.strip().splitlines()[-1:]}")
+    expect(not done.stdout.split(), f"importing {plugin} imports {done.stdout.strip()}; do that where it is used.")
+
+
+class _EntrySuite:
+    def __init__(self, entry: Entry) -> None:
+        self._entry = entry
+
+    def summary(self) -> None:
+        text = self._entry.summary
+        expect(isinstance(text, str) and bool(text.strip()), "lists show nothing: summary is empty.")
+        expect(len(text.splitlines()) == 1, "summary has several lines; lists show one.")
+
+    def options(self) -> str:
+        if self._type is None:
+            return "no options"
+        make_config(self._type, self._required, self._entry.kind)
+        return f"{len(dataclasses.fields(self._type))} options"
+
+    def checked(self) -> str:
+        make_config(self._type, self._entry.check, self._entry.kind)
+        return ", ".join(self._entry.check) or "none"
+
+    def made(self) -> None:
+        factory = resolve(self._entry.factory, self._entry.label)
+        expect(callable(factory), f"{self._entry.factory} cannot be called.")
+        made = self._entry.create(make_config(self._type, self._entry.check, self._entry.kind))
+        missing = lacking(made, self._entry.kind)
+        expect(not missing, f"{type(made).__name__} lacks {', '.join(missing)}.")
+        wrong = wrong_members(made, self._entry.kind)
+        expect(not wrong, f"{type(made).__name__}: {' '.join(wrong)}")
+
+    def card(self) -> str:
+        assert isinstance(self._entry, ModelEntry)
+        if self._entry.card is None:
+            return "no card"
+        card = load_card(self._entry.card, self._entry.label)
+        expect(isinstance(card, ModelCard), "the card is no card.")
+        return f"{card.name}, {card.licence}"
+
+    @cached_property
+    def _type(self) -> type | None:
+        return self._entry.config_type()
+
+    @property
+    def _required(self) -> dict[str, Any]:
+        """Those of `check` without which the options cannot be made."""
+        missing = dataclasses.MISSING
+        needed = {f.name for f in dataclasses.fields(self._type or object) if f.default is missing is f.default_factory}
+        return {key: value for key, value in self._entry.check.items() if key in needed}
