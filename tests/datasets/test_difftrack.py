@@ -13,6 +13,7 @@ from vcorr.data.dataset_home import find_folder, imported_names, imports_folder,
 from vcorr.data.dataset_options import DiffTrackConfig
 from vcorr.data.difftrack_import import find_sets, import_all, import_set, read_set
 from vcorr.data.stored_dataset import difftrack
+from vcorr.store.lock import locked
 from vcorr.testing import assert_passed, check_dataset
 
 
@@ -96,6 +97,18 @@ def test_an_import_killed_between_its_renames_leaves_the_old_set_to_the_next_one
     np.save(source.path / "tracks" / "001.npy", tracks(grid(20), 1))
     assert import_set(source, home).clips == 2
     assert [p.name for p in done.path.parent.iterdir()] == ["fg"]
+
+
+def test_a_second_import_at_the_same_time_is_refused_and_removes_nothing(tmp_path, home):
+    (source,) = find_sets(make_set(tmp_path / "dataset"))
+    done = import_set(source, home)
+    at_work = done.path.parent / f".{imported.path.name}.at-work"
+    at_work.mkdir()
+    with locked(done.path.parent), pytest.raises(StoreError, match="is being written by process"):
+        import_set(source, home)
+    assert at_work.exists()
+    import_set(source, home)
+    assert not at_work.exists()
 
 
 def test_a_failed_import_leaves_the_old_set_alone(tmp_path, home):

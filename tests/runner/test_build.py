@@ -14,6 +14,7 @@ import vcorr
 from vcorr import Queries
 from vcorr.contract.errors import StoreError, UsageError
 from vcorr.data.clip_filters import Filters
+from vcorr.data.dataset_folder import DatasetFolder
 from vcorr.data.dataset_options import FolderConfig
 from vcorr.data.stored_dataset import StoredDataset
 from vcorr.data.video.lossless import read_lossless, write_lossless
@@ -133,6 +134,28 @@ def test_another_spec_does_not_go_into_the_same_folder(make):
         make(tracker="lk")
     told = refused.value.message.splitlines()[1:]
     assert told == ["  tracker.name: knowing there, lk now"]
+
+
+def test_a_dataset_that_appears_before_the_lock_is_taken_is_not_overwritten(make, tmp_path, monkeypatch):
+    whole = DatasetFolder.create
+
+    def beaten(path, fingerprint):
+        folder = whole(path, fingerprint)
+        folder.write_record({"fingerprint": "of another"}, "complete")
+        return folder
+
+    monkeypatch.setattr(DatasetFolder, "create", beaten)
+    with pytest.raises(StoreError, match=r"dataset\.json belongs to another dataset \(fingerprint of another,"):
+        make()
+    assert not list((tmp_path / "set" / "data").iterdir())
+
+
+def test_a_dataset_that_another_process_writes_is_left_alone(make, tmp_path):
+    built, _ = make()
+    before = {path: path.read_bytes() for path in built.folder.path.rglob("*") if path.is_file()}
+    with built.folder.writing(), pytest.raises(StoreError, match=r"set is being written by process \d+ on host"):
+        make(seeds=(1, 2))
+    assert before == {path: path.read_bytes() for path in built.folder.path.rglob("*") if path.is_file()}
 
 
 def test_a_dataset_in_the_folder_one_is_in_has_its_name(make, tmp_path, monkeypatch):

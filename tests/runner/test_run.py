@@ -11,11 +11,13 @@ import pytest
 from support.tables import same
 
 import vcorr
+from vcorr.analysis.track_overlays import draw_overlays
 from vcorr.contract.errors import StoreError
 from vcorr.runner.coordinator import Outcome, Reuse, Silent, execute
 from vcorr.runner.plan import make_plan
 from vcorr.runner.rescore import rescore
 from vcorr.runner.spec import RunSpec
+from vcorr.stats.summary import best_sites
 from vcorr.store import shards
 
 
@@ -146,7 +148,9 @@ def test_an_interrupted_run_says_partial(found, tmp_path) -> None:
         execute(plan, tmp_path, events=StopAfter(2, KeyboardInterrupt()))
     record = vcorr.store.rundir.find_runs(tmp_path)[0].record()
     assert record["status"] == "partial"
-    assert record["clips"]["done"] == 2
+    assert record["clips"] == {"total": 4, "done": 2, "failed": 0, "reused": 0}
+    assert record["seconds"]["per_computed_clip"] > 0
+    assert record["seconds"]["load"] is not None
 
 
 def test_a_failed_clip_is_a_row_and_is_tried_again(found, tmp_path) -> None:
@@ -181,11 +185,47 @@ def test_a_damaged_shard_is_said_and_computed_again(found, tmp_path) -> None:
     assert same(again.run.read("predictions"), whole)
 
 
+def test_a_shard_of_another_spec_is_said_and_computed_again(found, tmp_path) -> None:
+    first = run(found, tmp_path, **marked(tmp_path))
+    other = run(found, tmp_path, steps="0", **marked(tmp_path))
+    whole = first.run.read("predictions")
+    first.run.shard("predictions", "slide-1").write_bytes(other.run.shard("predictions", "slide-1").read_bytes())
+    notes: list[str] = []
+    listener = Silent()
+    listener.note = notes.append  # type: ignore[method-assign]
+    again = run(found, tmp_path, events=listener, **marked(tmp_path))
+    assert again.reused == 3
+    assert notes == [f"{first.run.shard('predictions', 'slide-1')} is of another spec. It is computed again."]
+    assert same(again.run.read("predictions"), whole)
+
+
 def test_a_damaged_shard_stops_rescoring_with_its_name(found, tmp_path) -> None:
     first = run(found, tmp_path)
     first.run.shard("predictions", "slide-1").write_bytes(b"x")
     with pytest.raises(StoreError, match=r"slide-1\.arrow is damaged"):
         rescore(first.run, found, RunSpec())
+
+
+def contents(run) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in run.path.rglob("*") if path.is_file()}
+
+
+def test_whatever_writes_into_a_run_is_refused_while_another_process_does(found, tmp_path) -> None:
+    first = run(found, tmp_path, metrics="pck")
+    before, plan = contents(first.run), make_plan(spec(), found)
+    (best,) = [found.summary for found in best_sites(first.run.read("scores"))]
+    writers = (
+        lambda: execute(plan, tmp_path),
+        lambda: rescore(first.run, found, RunSpec()),
+        lambda: draw_overlays(plan, first.run, best),
+    )
+    for write in writers:
+        with first.run.writing(), pytest.raises(StoreError, match=f"{first.run.run_id} is being written by process"):
+            write()
+        assert contents(first.run) == before
+    for write in writers:
+        write()
+    assert contents(first.run) != before
 
 
 def test_reuse_only_computes_nothing(found, tmp_path) -> None:
@@ -350,8 +390,6 @@ def test_a_full_disk_is_what_the_user_hears_of(found, tmp_path, monkeypatch) -> 
 
 
 def test_other_metrics_alone_still_give_best_sites(found, tmp_path) -> None:
-    from vcorr.stats.summary import best_sites
-
     scores = run(found, tmp_path, metrics="pck").run.read("scores")
     assert [b.summary.metric for b in best_sites(scores)] == ["pck_1"]
 

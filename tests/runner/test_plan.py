@@ -1,0 +1,122 @@
+"""A plan is plain data: it travels to other processes, and its fingerprints follow from it alone."""
+
+from __future__ import annotations
+
+import pickle
+from dataclasses import replace
+
+import pytest
+from support import sliding
+
+import vcorr
+from vcorr.runner import plan as planning
+from vcorr.runner.plan import Plan, make_plan
+from vcorr.runner.predict import prepare_clip
+from vcorr.runner.spec import RunSpec
+
+
+@pytest.fixture
+def found(plugins):
+    return plugins()
+
+
+def spec(**changes) -> RunSpec:
+    return RunSpec(**{"model": "sliding-model", "probe": "qk", "steps": "0,9", **changes})
+
+
+def sent(plan: Plan) -> Plan:
+    """The plan as another process gets it."""
+    found = pickle.loads(pickle.dumps(plan))
+    assert isinstance(found, Plan)
+    return found
+
+
+RUNS = {
+    "several variants": {"probe": "qk,attention", "variant": "both", "options": {"probe": {"heads": "each"}}},
+    "a tracker": {"prompt": "a cat", "cfg": 3.0, "tracker": "lk"},
+    "no layers": {"model": "token-patches", "data": "token-slide", "probe": "", "steps": None},
+}
+
+
+@pytest.mark.parametrize("changes", RUNS.values(), ids=RUNS)
+def test_a_plan_that_was_pickled_is_the_same_plan(found, changes) -> None:
+    plan = make_plan(spec(**changes), found)
+    again = sent(plan)
+    assert again == plan
+    assert again.fingerprints() == plan.fingerprints()
+    assert again.predict_identity() == plan.predict_identity()
+
+
+def test_live_objects_stay_in_their_process_and_are_made_anew_once(found) -> None:
+    plan = make_plan(spec(), found)
+    plan.live.adapter.network = lambda: None  # cannot be pickled
+    again = sent(plan)
+    assert again.live is again.live
+    assert again.live.adapter is not plan.live.adapter
+    assert again.live.adapter.network is None
+    clip_id = plan.selection.clips[1]
+    assert prepare_clip(again, clip_id).data_hash == prepare_clip(plan, clip_id).data_hash
+    assert sent(again) == plan, "a plan that was used is sent on like any other"
+
+
+def test_the_planned_objects_are_those_that_work(found) -> None:
+    plan = make_plan(spec(), found)
+    assert plan.planned_with is not None
+    assert plan.live is plan.planned_with
+
+
+def test_another_seed_keeps_the_loaded_model(found) -> None:
+    for plan in (make_plan(spec(), found), sent(make_plan(spec(), found))):
+        other = plan.with_seed(7)
+        assert (other.selection.settings.seed, plan.selection.settings.seed) == (7, 42)
+        assert other.live.adapter is plan.live.adapter
+        assert other.fingerprints()["predict"] != plan.fingerprints()["predict"]
+
+
+def test_a_process_with_other_weights_is_refused(found, monkeypatch) -> None:
+    monkeypatch.setattr(sliding.SlidingModel, "weights_id", lambda self, weights: "rev-a", raising=False)
+    again = sent(make_plan(spec(), found))
+    monkeypatch.setattr(sliding.SlidingModel, "weights_id", lambda self, weights: "rev-b")
+    with pytest.raises(vcorr.MissingError, match="the weights rev-b here; the run was planned with rev-a"):
+        _ = again.live
+
+
+def test_which_clips_run_and_where_is_no_part_of_the_fingerprints(found) -> None:
+    plan = make_plan(spec(), found)
+    fewer = replace(plan, selection=replace(plan.selection, clips=plan.selection.clips[:1], fitted="in words"))
+    elsewhere = replace(plan, hardware=replace(plan.hardware, device="cuda:3"), spec=spec(executor="other"))
+    for other in (fewer, elsewhere):
+        assert other != plan
+        assert other.fingerprints() == plan.fingerprints()
+
+
+def test_an_image_alone_is_no_video(found, monkeypatch) -> None:
+    whole = sliding.SlidingData.clip
+
+    def image(self, clip_id):
+        clip = whole(self, clip_id)
+        return replace(clip, video=clip.video[:1], tracks=None)
+
+    monkeypatch.setattr(sliding.SlidingData, "clip", image)
+    assert make_plan(spec(), found).selection.settings.mode == "generate"
+    with pytest.raises(vcorr.UsageError, match="--mode renoise needs videos"):
+        make_plan(spec(mode="renoise"), found)
+
+
+GOLDEN = [
+    ({}, "f59207ca3132", "28d8848526ac", "887e94d81958"),
+    ({**RUNS["several variants"], "limit": 2}, "69a3ec46bc76", "d2445c849373", "6ec5005a0661"),
+    (RUNS["a tracker"], "02993a28664f", "68ce235feb69", "138fb7e78dce"),
+    ({**RUNS["no layers"], "metrics": "pck"}, "72cbb3774524", "9799c48893fe", "4ee029fb84ba"),
+]
+
+
+@pytest.mark.parametrize(("changes", "predict", "track", "score"), GOLDEN)
+def test_fingerprints_stay_as_they_are(found, monkeypatch, changes, predict, track, score) -> None:
+    """Whoever changes one makes every earlier run start anew: only with a raised version, and with a line in the
+    CHANGELOG.
+    """
+    versions = {"torch": "2.9.0", "diffusers": "0.42.0", "transformers": "5.0.0", "numpy": "2.0.0"}
+    monkeypatch.setattr(planning, "numeric_versions", lambda: versions)
+    prints = make_plan(spec(**changes), found).fingerprints()
+    assert {stage: text[:12] for stage, text in prints.items()} == {"predict": predict, "track": track, "score": score}
