@@ -110,7 +110,7 @@ def test_the_table_and_the_json(registry):
         (["--model", "ltxx"], "Did you mean 'ltx'"),
         (["--model", "sliding-model"], "no diffusers video model"),
         (["--model", "ltx", "--probe", "nix"], "Unknown probe"),
-        (["--model", "ltx", "--layers", "7"], "has layers 0-1"),
+        (["--model", "ltx", "--layers", "7"], "are layers 0-1"),
         (["--model", "ltx", "--set", "model.nothing=1"], r"model\.nothing"),
         (["--model", "ltx", "--set", "height=33"], "model.height=33"),
     ],
