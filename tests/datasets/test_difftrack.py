@@ -102,7 +102,7 @@ def test_an_import_killed_between_its_renames_leaves_the_old_set_to_the_next_one
 def test_a_second_import_at_the_same_time_is_refused_and_removes_nothing(tmp_path, home):
     (source,) = find_sets(make_set(tmp_path / "dataset"))
     done = import_set(source, home)
-    at_work = done.path.parent / f".{imported.path.name}.at-work"
+    at_work = done.path.parent / f".{done.path.name}.at-work"
     at_work.mkdir()
     with locked(done.path.parent), pytest.raises(StoreError, match="is being written by process"):
         import_set(source, home)
