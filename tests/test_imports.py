@@ -1,7 +1,13 @@
-"""No package imports itself in a circle: every module can be read, and moved, after those it stands on."""
+"""No package imports itself in a circle, and the core's contract stands on nothing.
+
+The layers themselves are a contract of import-linter (pyproject.toml), checked by `make check`.
+"""
 
 import ast
+import collections
 import graphlib
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -44,3 +50,19 @@ def test_no_circles(package):
 def test_all_packages_are_looked_at_and_their_imports_seen():
     assert len(PLUGINS) >= 9
     assert "vcorr.contract.errors" in imports(CORE)["vcorr.contract.geometry"]
+
+
+def test_module_names_do_not_repeat():
+    """A name in a traceback or in a search then means one module."""
+    names = collections.Counter(path.stem for _, path in modules(CORE) if not path.stem.startswith("__"))
+    assert [name for name, count in names.items() if count > 1] == []
+
+
+def test_the_contract_loads_nothing_else_of_the_core():
+    """What import-linter is told to ignore there serves the type checker alone."""
+    contract = [name for name, path in modules(CORE) if path.parent.name == "contract" and path.stem != "__init__"]
+    code = f"import importlib, sys\nfor name in {contract}: importlib.import_module(name)\nprint(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert {name.split(".")[1] for name in loaded if name.startswith("vcorr.")} == {"contract"}
+    assert "torch" not in loaded
+    assert len(contract) > 10

@@ -11,7 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import vcorr
-from vcorr.runner.spec import build_spec, chosen_layers, chosen_steps, make_config
+from vcorr.plugins.part_options import make_config
+from vcorr.runner.index_lists import resolve_layers, resolve_steps
+from vcorr.runner.spec import build_spec
 
 
 @dataclass(frozen=True)
@@ -109,45 +111,45 @@ def test_component_options_are_typed() -> None:
     ],
 )
 def test_steps(text: str, total: int, expected: tuple[int, ...]) -> None:
-    assert chosen_steps(text, total) == expected
+    assert resolve_steps(text, total) == expected
 
 
 @pytest.mark.parametrize("text", ["", ",", "x", "1-", "-1", "5-3", "10", "0-10", "11-spread", "0-spread", "1.5", "1;2"])
 def test_steps_out_of_range_or_form(text: str) -> None:
     with pytest.raises(vcorr.UsageError, match="--steps"):
-        chosen_steps(text, 10)
+        resolve_steps(text, 10)
 
 
 @pytest.mark.parametrize(
     ("total", "expected"), [(50, (0, 7, 14, 21, 28, 35, 42, 49)), (8, tuple(range(8))), (4, (0, 1, 2, 3))]
 )
 def test_the_default_steps_are_eight_or_all_where_there_are_fewer(total: int, expected: tuple[int, ...]) -> None:
-    assert chosen_steps(None, total) == expected
+    assert resolve_steps(None, total) == expected
 
 
 @pytest.mark.parametrize("typed", ["8-spread", "7-spread"])
 def test_a_typed_spread_never_adapts(typed: str) -> None:
     with pytest.raises(vcorr.UsageError, match=f"--steps {typed} is out of range") as caught:
-        chosen_steps(typed, 4)
+        resolve_steps(typed, 4)
     assert caught.value.hint == "There are 4 steps: write 'all', or N up to 4."
 
 
 @pytest.mark.parametrize(("text", "expected"), [("all", (0, 1, 2)), ("2,0-1", (0, 1, 2)), (" 1 ", (1,))])
 def test_layers(text: str, expected: tuple[int, ...]) -> None:
-    assert chosen_layers(text, 3) == expected
+    assert resolve_layers(text, 3) == expected
 
 
 @pytest.mark.parametrize("text", ["x", "last", "2-spread", "0,last"])
 def test_layers_offer_nothing_that_they_refuse(text: str) -> None:
     with pytest.raises(vcorr.UsageError, match="--layers") as caught:
-        chosen_layers(text, 10)
+        resolve_layers(text, 10)
     assert caught.value.hint == "Write indices and ranges such as '1,5-9', or 'all'."
 
 
 @given(st.integers(1, 200), st.data())
 def test_a_spread_has_both_ends_and_no_repeats(total: int, data: st.DataObject) -> None:
     count = data.draw(st.integers(1, total))
-    steps = chosen_steps(f"{count}-spread", total)
+    steps = resolve_steps(f"{count}-spread", total)
     assert len(set(steps)) == len(steps) == count
     assert steps[-1] == total - 1
     assert count == 1 or steps[0] == 0

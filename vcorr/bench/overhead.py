@@ -23,9 +23,10 @@ from vcorr.diffusion import DiffusersVideoModel
 from vcorr.functional.query_points import QueryPoints
 from vcorr.plugins.registry import Registry
 from vcorr.runner.hardware import Hardware, chosen_hardware
+from vcorr.runner.index_lists import resolve_layers
 from vcorr.runner.parts import Part, model_part, probe_parts
 from vcorr.runner.peak_memory import device_peak, forget_peak
-from vcorr.runner.spec import RunSpec, chosen_layers
+from vcorr.runner.spec import RunSpec
 
 NOISE = 0.5
 """Told to the recorder; no probe's cost depends on it."""
@@ -132,7 +133,7 @@ def make_bench(spec: RunSpec, registry: Registry, options: BenchOptions) -> Benc
     return Bench(
         model,
         {probe.entry.name: probe for probe in probe_parts(spec, registry, adapter)},
-        frozenset(sites[index].layer for index in chosen_layers(spec.layers, len(sites))),
+        frozenset(sites[index].layer for index in resolve_layers(spec.layers, len(sites))),
         chosen_hardware(spec),
         options,
     )

@@ -77,3 +77,8 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 def _nearest(name: str, spelled: Mapping[str, str], count: int, cutoff: float) -> list[str]:
     """The known names nearest to one, whatever the case of their letters; `spelled` has them by lower case."""
     return [spelled[each] for each in difflib.get_close_matches(name.lower(), spelled, n=count, cutoff=cutoff)]
+
+
+def first_line(error: BaseException) -> str:
+    """Returns the first line of an error's message without its full stop, or its type's name when it has no message."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")

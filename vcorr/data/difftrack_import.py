@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vcorr.contract.bases import DatasetBase
-from vcorr.contract.errors import MissingError, StoreError, UsageError
+from vcorr.contract.errors import MissingError, StoreError, UsageError, first_line
 from vcorr.data.clip_table import ClipRow, check_inside, check_tracks
 from vcorr.data.dataset_card import card
 from vcorr.data.dataset_folder import CARD, DATA, IMAGES, DatasetFolder, file_hash, holds_files
@@ -291,7 +291,7 @@ def _load(path: Path) -> NDArray[Any]:
     except Exception as error:  # numpy raises almost anything over a damaged header
         if "object" in str(error).lower():
             raise _pickled(path) from error
-        raise UsageError(f"{path} is not a whole .npy file: {_first_line(error)}.", hint=_AGAIN) from error
+        raise UsageError(f"{path} is not a whole .npy file: {first_line(error)}.", hint=_AGAIN) from error
     if found is None:
         raise _not_npy(path, begin)
     return np.array(found)
@@ -314,10 +314,6 @@ def _not_npy(path: Path, begin: bytes) -> UsageError:
 
 def _pickled(path: Path) -> UsageError:
     return UsageError(f"{path} holds pickled objects, which are never loaded: reading them can run code.", hint=_AGAIN)
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def _check_grid(queries: NDArray[np.float32], side: int, path: Path) -> None:

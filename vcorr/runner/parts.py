@@ -14,8 +14,9 @@ from vcorr.contract.errors import UsageError, unknown_name
 from vcorr.contract.modes import RunMode
 from vcorr.contract.protocols import VideoModel
 from vcorr.contract.records import Clip, ModelCard
+from vcorr.plugins.part_options import make_config
 from vcorr.plugins.registry import Registered, Registry
-from vcorr.runner.spec import RunSpec, make_config
+from vcorr.runner.spec import RunSpec
 from vcorr.store.fingerprint import plain
 
 DEFAULT_TRACKER = "dis"

@@ -10,8 +10,9 @@ from vcorr.contract.modes import Renoise, RunMode, mode_of
 from vcorr.contract.protocols import VideoModel
 from vcorr.contract.records import NO_SITE, RunSettings, Site
 from vcorr.contract.variants import NamedVariant
+from vcorr.runner.index_lists import resolve_layers, resolve_steps
 from vcorr.runner.scored_variants import Readings
-from vcorr.runner.spec import RunSpec, chosen_layers, chosen_steps
+from vcorr.runner.spec import RunSpec
 
 _OTHER_DATA = "The data holds prompts or images only: name data with videos, --data NAME (vcorr list datasets)."
 
@@ -62,7 +63,7 @@ def chosen_sites(adapter: VideoModel, layers: str, label: str) -> tuple[Site, ..
         raise PluginError(f"{label}: its sites have layers {numbers}; they must count up from 0.")
     if not sites:
         return ()
-    return tuple(sites[i] for i in chosen_layers(layers, len(sites)))
+    return tuple(sites[i] for i in resolve_layers(layers, len(sites)))
 
 
 def chosen_settings(spec: RunSpec, adapter: VideoModel, mode: RunMode, label: str) -> RunSettings:
@@ -81,7 +82,7 @@ def _steps(spec: RunSpec, usual: int, label: str) -> tuple[tuple[int, ...], int]
     total = usual if spec.num_steps is None else spec.num_steps
     if total < 1:
         raise UsageError(f"num_steps must be at least 1, got {total}.", hint=f"{label} takes {usual} by default.")
-    return chosen_steps(spec.steps, total), total
+    return resolve_steps(spec.steps, total), total
 
 
 def _no_steps(spec: RunSpec, mode: RunMode, label: str) -> tuple[tuple[int, ...], int]:

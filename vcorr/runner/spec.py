@@ -16,14 +16,11 @@ from typing import Any
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from vcorr.contract.errors import UsageError, unknown_name
+from vcorr.contract.errors import UsageError, first_line, unknown_name
+from vcorr.runner.index_lists import split_names
 
 COMPONENTS = ("model", "data", "probe", "metric", "tracker")
 """Parts whose own options `--set PART.KEY=VALUE` reaches."""
-
-_DEFAULT_COUNT = 8
-DEFAULT_STEPS = f"{_DEFAULT_COUNT}-spread"
-"""What is read without `--steps`, where there are as many; `chosen_steps` says what where there are fewer."""
 
 SEEDS = range(2**63)
 """What a seed may be: torch takes more, the tables do not."""
@@ -99,121 +96,10 @@ def build_spec(
     return _typed(values, options)
 
 
-def make_config(config_type: type | None, options: Mapping[str, Any], part: str) -> Any:
-    """An instance of a component's config dataclass with `options` set; None for components without options.
-
-    Raises:
-        UsageError: an option the component does not have, or a value of the wrong type.
-    """
-    if config_type is None:
-        if options:
-            raise UsageError(f"{part} has no options, but {', '.join(f'{part}.{k}' for k in options)} was set.")
-        return None
-    known = [f.name for f in dataclasses.fields(config_type)]
-    for key in options:
-        if key.split(".")[0] not in known:
-            hint = f"Options of this {part}: {', '.join(known) or 'none'}."
-            raise unknown_name("option", f"{part}.{key}", [f"{part}.{name}" for name in known], hint=hint)
-    try:
-        merged = OmegaConf.merge(OmegaConf.structured(config_type), OmegaConf.create(_nested(options)))
-        return OmegaConf.to_object(merged)
-    except OmegaConfBaseException as error:
-        raise UsageError(f"{part}.{error.full_key}: {_first_line(error)}.") from error
-
-
-def _nested(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Options with "a.b": value as {"a": {"b": value}}."""
-    found: dict[str, Any] = {}
-    for key, value in options.items():
-        *outer, last = key.split(".")
-        inner = found
-        for name in outer:
-            inner = inner.setdefault(name, {})
-            if not isinstance(inner, dict):
-                raise UsageError(f"{key} was set, and {name} as a whole as well.", hint="Leave out one of them.")
-        before, new = inner.get(last), dict(value) if isinstance(value, Mapping) else value
-        inner[last] = {**before, **new} if isinstance(before, dict) and isinstance(new, dict) else new
-    return found
-
-
 def check_seed(seed: int, flag: str) -> None:
     """Raises UsageError unless a seed can be used and kept."""
     if seed not in SEEDS:
         raise UsageError(f"{flag} {seed} is out of range.", hint=f"Seeds are whole numbers from 0 to {SEEDS[-1]}.")
-
-
-def split_names(text: str) -> list[str]:
-    """Comma-separated names."""
-    return [name.strip() for name in text.split(",") if name.strip()]
-
-
-def chosen_steps(text: str | None, total: int) -> tuple[int, ...]:
-    """Returns the steps that `--steps` names, of `total`: ascending, and each once.
-
-    Args:
-        text: indices and ranges such as "0,10-20", "all", "last" or "N-spread". None for the default: `DEFAULT_STEPS`,
-            or all steps where there are fewer than it takes. Only the default adapts; what was typed does not.
-        total: the number of steps.
-
-    Raises:
-        UsageError: the text has another form, or names a step that is not there.
-    """
-    if text is None:
-        return tuple(range(total)) if total < _DEFAULT_COUNT else _spread(_DEFAULT_COUNT, total)
-    text = text.strip()
-    if text == "last":
-        return (total - 1,)
-    if spread := re.fullmatch(r"(\d+)-spread", text):
-        return _spread(int(spread[1]), total)
-    return _indices(text, total, "steps", f"'0,10-20', or 'all', 'last', '{DEFAULT_STEPS}'")
-
-
-def chosen_layers(text: str, total: int) -> tuple[int, ...]:
-    """Returns the layers that `--layers` names, of `total`: ascending, and each once.
-
-    Args:
-        text: "all", or indices and ranges such as "1,5-9".
-        total: the number of layers.
-
-    Raises:
-        UsageError: the text has another form, or names a layer that is not there.
-    """
-    return _indices(text.strip(), total, "layers", "'1,5-9', or 'all'")
-
-
-def _indices(text: str, total: int, what: str, forms: str) -> tuple[int, ...]:
-    if text == "all":
-        return tuple(range(total))
-    chosen: set[int] = set()
-    for part in split_names(text):
-        match = re.fullmatch(r"(\d+)(?:-(\d+))?", part)
-        if not match:
-            raise UsageError(
-                f"--{what} {text!r} cannot be read at {part!r}.", hint=f"Write indices and ranges such as {forms}."
-            )
-        first, last = int(match[1]), int(match[2] or match[1])
-        if first > last or last >= total:
-            raise UsageError(f"--{what} {part} is out of range.", hint=_what_there_is(total, what))
-        chosen.update(range(first, last + 1))
-    if not chosen:
-        raise UsageError(f"--{what} is empty.", hint="Leave it out for the default, or write 'all'.")
-    return tuple(sorted(chosen))
-
-
-def _what_there_is(total: int, what: str) -> str:
-    return f"There are {what} 0-{total - 1}." if total else f"There are no {what}."
-
-
-def _spread(count: int, total: int) -> tuple[int, ...]:
-    """Returns `count` steps from the first to the last of `total`; the last one where one is asked for."""
-    if not 1 <= count <= total:
-        raise UsageError(
-            f"--steps {count}-spread is out of range.",
-            hint=f"There are {total} steps: write 'all', or N up to {total}.",
-        )
-    if count == 1:
-        return (total - 1,)
-    return tuple(round(i * (total - 1) / (count - 1)) for i in range(count))
 
 
 def read_config(path: Path) -> dict[str, Any]:
@@ -227,7 +113,7 @@ def read_config(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise UsageError(f"--config {path} cannot be read: {error.strerror or error}.") from error
     except Exception as error:  # PyYAML's and OmegaConf's own errors share no base
-        raise UsageError(f"--config {path} is not valid YAML: {_first_line(error)}.") from error
+        raise UsageError(f"--config {path} is not valid YAML: {first_line(error)}.") from error
     if not isinstance(values, dict):
         raise UsageError(f"--config {path} must hold keys and values, such as 'model: tiny'.")
     return {str(k).replace("-", "_"): v for k, v in values.items()}
@@ -251,7 +137,7 @@ def _assignment(text: str) -> tuple[str, str, Any]:
     try:
         value = OmegaConf.select(OmegaConf.from_dotlist([text]), key)
     except Exception as error:  # grammar errors of OmegaConf and YAML share no base
-        raise UsageError(f"--set {text!r} cannot be read: {_first_line(error)}.") from error
+        raise UsageError(f"--set {text!r} cannot be read: {first_line(error)}.") from error
     ((key, value),) = _upgraded({key: value}).items()
     part, dot, rest = key.partition(".")
     if dot:
@@ -304,13 +190,9 @@ def _typed(values: dict[str, Any], options: dict[str, dict[str, Any]]) -> RunSpe
         merged = OmegaConf.merge(OmegaConf.structured(RunSpec), OmegaConf.create(values))
         spec = OmegaConf.to_object(merged)
     except OmegaConfBaseException as error:
-        raise UsageError(f"{error.full_key}: {_first_line(error)}.") from error
+        raise UsageError(f"{error.full_key}: {first_line(error)}.") from error
     assert isinstance(spec, RunSpec)
     check_seed(spec.seed, "--seed")
     if spec.cfg is not None and not (math.isfinite(spec.cfg) and spec.cfg >= 0):
         raise UsageError(f"--cfg {spec.cfg:g} is no strength of guidance.", hint="A number of at least 0; 1 for none.")
     return dataclasses.replace(spec, options=options)
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")

@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 import pyarrow as pa
 
-from vcorr.contract.errors import StoreError
+from vcorr.contract.errors import StoreError, first_line
 from vcorr.store import schema as schemas
 from vcorr.store.columns import to_table
 from vcorr.store.upgrades import upgraded
@@ -99,7 +99,7 @@ def read_shard(path: Path, table: schemas.TableName) -> pa.Table:
         raise StoreError(f"{path} does not exist.", hint=_COMPUTE_AGAIN) from error
     except (pa.ArrowException, OSError, ValueError, KeyError) as error:
         raise StoreError(
-            f"{path} is damaged and cannot be read ({_first_line(error)}).", hint=f"Delete that file. {_COMPUTE_AGAIN}"
+            f"{path} is damaged and cannot be read ({first_line(error)}).", hint=f"Delete that file. {_COMPUTE_AGAIN}"
         ) from error
 
 
@@ -160,7 +160,3 @@ def _cannot_write(path: Path, error: OSError) -> StoreError:
     # Arrow's own errors have a number, and its whole story in place of the words for it
     reason = error.strerror or (os.strerror(error.errno) if error.errno else str(error))
     return StoreError(f"{path} cannot be written: {reason}.", hint=_WRITE_ELSEWHERE)
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -12,8 +12,8 @@ from typing import Any
 from vcorr.contract.cards import load_card
 from vcorr.contract.entries import Entry, ModelEntry, resolve
 from vcorr.contract.records import ModelCard
+from vcorr.plugins.part_options import make_config
 from vcorr.plugins.registry import HEAVY
-from vcorr.runner.spec import make_config
 from vcorr.testing.members import lacking, wrong_members
 from vcorr.testing.report import CheckFunction, Report, expect, run_checks
 

@@ -11,8 +11,8 @@ from vcorr.contract.entries import Entry
 from vcorr.contract.errors import EXIT_MISSING, EXIT_OK, EXIT_PLUGIN, MissingError, UsageError, VcorrError
 from vcorr.contract.records import Clip, RunSettings
 from vcorr.diffusion import DiffusersVideoModel
+from vcorr.plugins.part_options import make_config
 from vcorr.plugins.registry import PluginReport, Registry
-from vcorr.runner.spec import make_config
 from vcorr.testing.dataset_checks import check_dataset, check_tracker, random_clip
 from vcorr.testing.entry_checks import MADE, check_entry, light
 from vcorr.testing.metric_checks import check_metric

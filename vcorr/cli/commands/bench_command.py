@@ -64,7 +64,8 @@ def overhead(
     quiet_libraries()
     from vcorr.bench.overhead import BenchOptions, make_bench
     from vcorr.plugins.registry import installed
-    from vcorr.runner.spec import build_spec, split_names
+    from vcorr.runner.index_lists import split_names
+    from vcorr.runner.spec import build_spec
 
     given = {"probe": probe, "layers": layers, "device": device, "dtype": dtype}
     options = BenchOptions(points, pairs, not no_guidance, keep_vae)
