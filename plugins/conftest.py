@@ -1,4 +1,4 @@
-"""What the tests of the plugins' adapters share."""
+"""Holds what the tests of the plugins' adapters share."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ HEIGHT, WIDTH, FRAMES = 64, 96, 9
 
 
 class QueryKey:
-    """The probe `qk`, which also keeps what it was shown."""
+    """The probe `qk`, which also keeps the tensors that it received."""
 
     needs = frozenset({"q", "k", "out", "mask"})
 
@@ -27,7 +27,7 @@ class QueryKey:
 
 
 class Run:
-    """One run of a model: the video, the predictions, what the probe saw, the arguments of every pass."""
+    """One run of a model: the video, the predictions, the tensors the probe received, the arguments of every pass."""
 
     def __init__(self, model, clip, settings, denoiser="transformer"):
         self.calls, probe = [], QueryKey()
@@ -62,7 +62,7 @@ def make_clip():
 
 @pytest.fixture(scope="session")
 def passes_of():
-    """The arguments of every pass that the pipeline's own call makes."""
+    """Returns the arguments of every pass that the pipeline's own call makes."""
 
     def passes(pipe, **arguments):
         seen = []
@@ -80,7 +80,7 @@ def passes_of():
 
 @pytest.fixture(scope="session")
 def assert_same_call():
-    """Two passes have the same arguments, number for number."""
+    """Asserts that two passes have exactly the same arguments."""
 
     def check(ours, theirs):
         assert ours.keys() == theirs.keys()

@@ -1,4 +1,4 @@
-"""What the tests of the adapters share."""
+"""Holds what the tests of the adapters share."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""CogVideoX through its adapter, at sizes a CPU runs in a second."""
+"""Tests CogVideoX through its adapter, at sizes that a CPU runs in a second."""
 
 import dataclasses
 import os
@@ -40,7 +40,7 @@ def make_clip(clip_id="clip", frames=9):
 
 
 def run(model, steps, clip=None, seed=42):
-    """Predictions, and the arguments of every forward pass."""
+    """Returns the predictions, and the arguments of every forward pass."""
     clip, calls = clip or make_clip(), []
     hook = model.pipe.transformer.register_forward_hook(
         lambda module, args, kwargs, output: calls.append(kwargs), with_kwargs=True
@@ -54,7 +54,7 @@ def run(model, steps, clip=None, seed=42):
 
 
 def pipelines_call(pipe, **arguments):
-    """The arguments of the first forward pass that the pipeline itself makes."""
+    """Returns the arguments of the first forward pass that the pipeline itself makes."""
     seen = {}
 
     def stop(module, args, kwargs):
@@ -146,9 +146,9 @@ def test_latents_are_the_mean_times_the_scaling_factor(model):
     assert torch.equal(found, expected)
 
 
-def test_a_prompt_the_text_encoder_would_cut_is_refused(saved):
+def test_a_prompt_the_text_encoder_would_cut_is_refused(folder):
     model = ENTRY.create(SMALL)
-    model.load("cpu", "float32", str(saved))
+    model.load("cpu", "float32", str(folder))
     clip = dataclasses.replace(make_clip(), prompt="a red disk a red disk a")
     for mode in ("renoise", "generate"):
         with pytest.raises(UsageError, match="8 tokens; CogVideoX-2B reads 6"):
@@ -175,8 +175,8 @@ def test_the_empty_prompt_ignores_the_caption():
 
 
 @pytest.fixture(scope="module")
-def saved(model, with_text, tmp_path_factory):
-    """A pipeline folder as `save_pretrained` writes it, with a small text encoder."""
+def folder(model, with_text, tmp_path_factory):
+    """Returns a pipeline folder as `save_pretrained` writes it, with a small text encoder."""
     pipe = CogVideoXPipeline(
         tokenizer=None,
         text_encoder=None,
@@ -189,10 +189,10 @@ def saved(model, with_text, tmp_path_factory):
     return folder
 
 
-def test_a_saved_pipeline_encodes_the_caption_itself(model, saved):
+def test_a_saved_pipeline_encodes_the_caption_itself(model, folder):
     loaded = ENTRY.create(SMALL)
-    loaded.load("cpu", "float32", str(saved))
-    assert loaded.weights_id(str(saved)).startswith("path:")
+    loaded.load("cpu", "float32", str(folder))
+    assert loaded.weights_id(str(folder)).startswith("path:")
     ours = run(loaded, (0,))[1][0]
     assert_same_call(
         ours,
@@ -201,30 +201,30 @@ def test_a_saved_pipeline_encodes_the_caption_itself(model, saved):
     assert torch.equal(ours["hidden_states"], run(model, (0,))[1][0]["hidden_states"])
 
 
-def test_loading_is_quiet_and_keeps_the_progress_bars_as_they_were(saved, capfd):
+def test_loading_is_quiet_and_keeps_the_progress_bars_as_they_were(folder, capfd):
     from diffusers.utils import logging
 
-    ENTRY.create(SMALL).load("cpu", "float32", str(saved))
+    ENTRY.create(SMALL).load("cpu", "float32", str(folder))
     assert capfd.readouterr() == ("", "")
     assert logging.is_progress_bar_enabled()
 
 
-def test_weights_of_other_sizes_bring_their_sizes_along(saved):
+def test_weights_of_other_sizes_bring_their_sizes_along(folder):
     other = ENTRY.create(VideoConfig(height=64, width=96, frames=9))
     assert (len(other.sites()), other.compression.spatial) == (30, 8)
-    other.load("cpu", "float32", str(saved))
+    other.load("cpu", "float32", str(folder))
     assert (len(other.sites()), other.sites()[0].heads, other.network["text_embed_dim"]) == (2, 2, 24)
     assert len(run(other, (0,))[0]) == 2
 
 
-def test_a_pipeline_with_damaged_weights_is_refused(saved, tmp_path):
+def test_a_pipeline_with_damaged_weights_is_refused(folder, tmp_path):
     import shutil
 
-    folder = tmp_path / "damaged"
-    shutil.copytree(saved, folder)
-    (folder / "vae" / "diffusion_pytorch_model.safetensors").write_bytes(b"not safetensors")
+    damaged = tmp_path / "damaged"
+    shutil.copytree(folder, damaged)
+    (damaged / "vae" / "diffusion_pytorch_model.safetensors").write_bytes(b"not safetensors")
     with pytest.raises(UsageError, match="cannot be loaded as a CogVideoXPipeline"):
-        ENTRY.create(SMALL).load("cpu", "float32", str(folder))
+        ENTRY.create(SMALL).load("cpu", "float32", str(damaged))
 
 
 def test_missing_weights_are_reported_at_once_and_without_torch(tmp_path):

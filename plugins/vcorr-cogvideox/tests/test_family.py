@@ -1,4 +1,4 @@
-"""Every member of the family on a small configuration: both modes, and the same passes as its pipeline makes."""
+"""Tests every member of the family on a small configuration: both modes, and the passes that its pipeline makes."""
 
 import dataclasses
 
@@ -43,7 +43,7 @@ def make_clip(frames, height=64, width=96):
     return Clip(id="clip", prompt="a red disk", queries=queries, video=video)
 
 
-def loaded(name, frames=9, dtype="float32", **options):
+def load(name, frames=9, dtype="float32", **options):
     model = ENTRIES[name].create(small(name, frames, **options))
     model.load("cpu", dtype, "random:3")
     return model
@@ -52,11 +52,11 @@ def loaded(name, frames=9, dtype="float32", **options):
 @pytest.fixture(scope="module", params=CASES, ids=lambda case: f"{case[0]}-{case[1]}")
 def case(request):
     name, frames = request.param
-    return loaded(name, frames), make_clip(frames)
+    return load(name, frames), make_clip(frames)
 
 
 def run(model, clip, settings):
-    """The video, the predictions, and the arguments of every pass."""
+    """Returns the video, the predictions, and the arguments of every pass."""
     calls = []
     hook = model.pipe.transformer.register_forward_hook(
         lambda module, args, kwargs, output: calls.append(kwargs), with_kwargs=True
@@ -88,9 +88,9 @@ def test_both_modes_answer_at_every_site_and_step(case):
 
 @pytest.mark.parametrize("name", EVEN)
 def test_an_even_number_of_latents_is_read_but_not_made(name):
-    model, clip = loaded(name, 13), make_clip(13)
+    model, clip = load(name, 13), make_clip(13)
     assert len(run(model, clip, RunSettings("renoise", (0, 2), NUM_STEPS))[1]) == 4
-    with pytest.raises(UsageError, match=r"in 4 latents(.|\n)*9 and 17"):
+    with pytest.raises(UsageError, match=r"from 4 latent frames(.|\n)*9 and 17"):
         run(model, clip, RunSettings("generate", (0,), NUM_STEPS))
 
 
@@ -130,7 +130,7 @@ def test_the_contract_of_models(name):
     ("frames", "padded", "spans"), [(9, 1, ((0, 0), (1, 8))), (13, 0, ((0, 4), (5, 12))), (12, 1, ((0, 0), (1, 8)))]
 )
 def test_latents_of_1_5_are_padded_in_front(frames, padded, spans):
-    model = loaded("cogvideox-1.5-5b", 81)
+    model = load("cogvideox-1.5-5b", 81)
     clip = make_clip(frames)
     grid = model.grid(clip, None)
     assert grid.spans == spans
@@ -171,7 +171,7 @@ def test_sizes_the_model_does_not_take(name, options, clip, reason):
 
 
 def test_an_image_is_needed_and_has_to_fit():
-    model = loaded("cogvideox-5b-i2v")
+    model = load("cogvideox-5b-i2v")
     nothing = Clip("p", "p", np.zeros((0, 2), np.float32))
     with pytest.raises(UsageError, match=r"Clip p has no image, which CogVideoX-5B-I2V starts from"):
         run(model, nothing, RunSettings("generate", (0,), NUM_STEPS))
@@ -181,19 +181,19 @@ def test_an_image_is_needed_and_has_to_fit():
 
 @pytest.mark.parametrize(("name", "still"), [("cogvideox-5b-i2v", False), ("cogvideox-2b-i2v", True)])
 def test_where_the_image_is_seen(name, still):
-    model, clip = loaded(name), make_clip(9)
+    model, clip = load(name), make_clip(9)
     one, other = (
         run(model, dataclasses.replace(clip, video=video), RunSettings("generate", (0,), NUM_STEPS))[2][0]
         for video in (clip.video, np.concatenate([clip.video[:1], clip.video[1:] // 2]))
     )
-    assert torch.equal(one["hidden_states"], other["hidden_states"])  # frame 0 alone is looked at
+    assert torch.equal(one["hidden_states"], other["hidden_states"])  # the model reads frame 0 only
     image = one["hidden_states"][1, :, 4:]
     assert bool(image[0].any())
     assert bool(image[1:].any()) is still
 
 
 def test_weights_with_learned_positions_fit_one_size(with_text, tmp_path):
-    with_text(loaded("cogvideox-5b-i2v").pipe).save_pretrained(tmp_path)
+    with_text(load("cogvideox-5b-i2v").pipe).save_pretrained(tmp_path)
     for options, reason in (({"height": 128, "width": 96}, "takes 64 and no other"), ({}, "takes 64 and no other")):
         other = ENTRIES["cogvideox-5b-i2v"].create(VideoConfig(frames=9, **options))
         other.load("cpu", "float32", str(tmp_path))
@@ -202,7 +202,7 @@ def test_weights_with_learned_positions_fit_one_size(with_text, tmp_path):
 
 
 def test_a_folder_saved_as_text_to_video_holds_the_2b_image_model(with_text, tmp_path):
-    model = loaded("cogvideox-2b-i2v")
+    model = load("cogvideox-2b-i2v")
     with_text(model.pipe)
     model.pipe.save_pretrained(tmp_path)
     index = tmp_path / "model_index.json"
@@ -219,7 +219,7 @@ def test_a_folder_saved_as_text_to_video_holds_the_2b_image_model(with_text, tmp
 
 
 def test_dtype_and_tiles():
-    model = loaded("cogvideox-5b", dtype="bfloat16", vae_tiling=True)
+    model = load("cogvideox-5b", dtype="bfloat16", vae_tiling=True)
     assert model.pipe.vae.use_tiling
     assert {p.dtype for p in model.pipe.transformer.parameters()} == {torch.bfloat16}
     clip = make_clip(9)
@@ -231,19 +231,19 @@ def test_dtype_and_tiles():
 
 def test_offloading_needs_something_to_offload_to():
     with pytest.raises(UsageError, match="CPU already"):
-        loaded("cogvideox-5b", offload=True)
+        load("cogvideox-5b", offload=True)
 
 
 def test_offloading_needs_accelerate(monkeypatch):
     monkeypatch.setattr("vcorr.diffusion.options.find_spec", lambda name: None)
     with pytest.raises(MissingError, match="pip install accelerate"):
-        place(loaded("cogvideox-5b").pipe, "cuda", offload=True)
+        place(load("cogvideox-5b").pipe, "cuda", offload=True)
 
 
 @pytest.mark.parametrize("name", ["cogvideox-5b", "cogvideox-5b-i2v"])
 def test_offloaded_networks_are_captured(name):
-    model, other, clip = loaded(name), loaded(name), make_clip(9)
-    other.pipe.enable_model_cpu_offload(device="cpu")  # the hooks are those of a GPU
+    model, other, clip = load(name), load(name), make_clip(9)
+    other.pipe.enable_model_cpu_offload(device="cpu")  # it installs the same hooks as on a GPU
     for mode in ("renoise", "generate"):
         one, two = (run(each, clip, RunSettings(mode, (0, 2), NUM_STEPS)) for each in (model, other))
         assert np.array_equal(*(np.stack([p.xy for p in each[1]]) for each in (one, two)))
@@ -252,7 +252,7 @@ def test_offloaded_networks_are_captured(name):
 
 @pytest.fixture
 def lora(tmp_path):
-    """Low-rank weights for one projection, and the change they make to its weight."""
+    """Returns low-rank weights for one projection, and the change that they make to its weight."""
     down, up = torch.randn(2, 32), torch.randn(32, 2)
     prefix = "transformer.transformer_blocks.1.attn1.to_q"
     file = tmp_path / "lora.safetensors"
@@ -262,7 +262,7 @@ def lora(tmp_path):
 
 def test_low_rank_weights_are_merged_and_part_of_the_identity(lora):
     file, change = lora
-    plain, tuned = loaded("cogvideox-5b"), loaded("cogvideox-5b", lora=str(file))
+    plain, tuned = load("cogvideox-5b"), load("cogvideox-5b", lora=str(file))
     before, after = (m.pipe.transformer.transformer_blocks[1].attn1.to_q.weight for m in (plain, tuned))
     assert torch.allclose(after, before + change, atol=1e-5)
     assert len(run(tuned, make_clip(9), RunSettings("renoise", (0,), 2))[1]) == 2
@@ -284,19 +284,19 @@ def test_low_rank_weights_that_cannot_be_had(lora, tmp_path, monkeypatch):
         if error is UsageError:
             path.write_bytes(b"")
         with pytest.raises(error, match=reason):
-            loaded("cogvideox-5b", lora=str(path))
+            load("cogvideox-5b", lora=str(path))
         with pytest.raises(error, match=reason):
             ENTRIES["cogvideox-5b"].create(small("cogvideox-5b", lora=str(path))).weights_id("random")
     monkeypatch.setattr("vcorr.diffusion.options.find_spec", lambda name: None)
     with pytest.raises(MissingError, match="pip install peft"):
-        loaded("cogvideox-5b", lora=str(file))
+        load("cogvideox-5b", lora=str(file))
 
 
 def test_low_rank_weights_of_another_model_are_refused(tmp_path):
     file = tmp_path / "lora.safetensors"
     save_file({"something.else": torch.zeros(2)}, file)
     with pytest.raises(UsageError, match="does not fit CogVideoXPipeline"):
-        loaded("cogvideox-5b", lora=str(file))
+        load("cogvideox-5b", lora=str(file))
 
 
 # ---------------------------------------------------------------------------------------------------------------- cards
@@ -339,7 +339,7 @@ def test_a_card_without_revision_takes_what_the_cache_has(with_text, tmp_path, m
     with pytest.raises(MissingError, match=r"owner/some, any revision(.|\n)*hf download owner/some\n"):
         locate_weights("hub", card, "CogVideoXPipeline")
     repository = tmp_path / "models--owner--some"
-    with_text(loaded("cogvideox-5b").pipe).save_pretrained(repository / "snapshots" / ("a" * 40))
+    with_text(load("cogvideox-5b").pipe).save_pretrained(repository / "snapshots" / ("a" * 40))
     (repository / "refs").mkdir()
     (repository / "refs" / "main").write_text("a" * 40)
     assert locate_weights("hub", card, "CogVideoXPipeline").identity == "hub:owner/some@" + "a" * 40
@@ -348,8 +348,8 @@ def test_a_card_without_revision_takes_what_the_cache_has(with_text, tmp_path, m
 # ------------------------------------------------------------------------------------------------------ rotary layout
 
 
-def turned_by(model, rotary=None):
-    """Renoises with the check of the rotary layout; `rotary` takes the place of the declared one."""
+def check_rotary(model, rotary=None):
+    """Renoises with the check of the rotary layout; `rotary`, if given, replaces the declared one."""
     clip = make_clip(model.config.frames, model.config.height, model.config.width)
     if rotary is not None:
         sites = tuple(dataclasses.replace(site, rotary=rotary) for site in model.sites())
@@ -360,7 +360,7 @@ def turned_by(model, rotary=None):
 @pytest.mark.parametrize(("height", "width"), [(64, 96), (96, 96), (48, 128), (80, 96)])
 @pytest.mark.parametrize("name", ["cogvideox-5b", "cogvideox-1.5-5b"])
 def test_the_rotary_layout_is_the_networks_at_every_size(name, height, width):
-    turned_by(loaded(name, height=height, width=width))
+    check_rotary(load(name, height=height, width=width))
 
 
 EXCHANGED = {"t": "t", "y": "x", "x": "y"}
@@ -376,9 +376,9 @@ EXCHANGED = {"t": "t", "y": "x", "x": "y"}
     ],
 )
 def test_a_wrong_rotary_layout_is_found(wrong):
-    model = loaded("cogvideox-5b")
+    model = load("cogvideox-5b")
     with pytest.raises(CheckFailedError, match="not turned as rotary says"):
-        turned_by(model, wrong(model.rotary))
+        check_rotary(model, wrong(model.rotary))
 
 
 def test_models_with_sines_have_no_rotary_layout():

@@ -1,4 +1,4 @@
-"""The recipes that ship with the plugin, through the command line; and the data its models take by themselves."""
+"""Tests the plugin's recipes through the command line, and the default data of its models."""
 
 import json
 

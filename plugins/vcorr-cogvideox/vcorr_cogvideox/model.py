@@ -1,9 +1,9 @@
-"""The adapter of the CogVideoX models.
+"""Adapts the CogVideoX models.
 
-Full 3D attention over text and video tokens, text first; batches guidance as (uncond, cond). The autoencoder is
-causal: the first frame is a latent of its own, every four frames after it share one. CogVideoX-1.5 puts two latents
-into a token; an odd number of latents is padded in front. The image-to-video models see the latents of an image in
-further channels.
+Attention is full 3D over text and video tokens, text first. Guidance batches the branches as (uncond, cond). The
+autoencoder is causal: frame 0 has a latent frame of its own, and each further group of four frames shares one. A token
+of CogVideoX-1.5 covers two latent frames; the pipeline pads an odd number of latent frames in front. The image-to-video
+models receive the latents of an image in additional channels.
 
 Shape legend: T video frames, H x W pixels, C latent channels, F x h x w latents.
 """
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 class CogVideoX(DiffusersVideoModel[VideoConfig]):
     """CogVideoX through diffusers' `CogVideoXPipeline`.
 
-    Random weights come without the text encoder, whose 4.7 billion parameters would only turn the prompt into other
-    random numbers: the prompt embedding is then standard normal noise, seeded by the prompt's text.
+    Random weights have no text encoder: its 4.7 billion random parameters would only turn the prompt into random
+    numbers. The prompt embedding is then standard normal noise, with a seed computed from the prompt's text.
     """
 
     pipeline_class = "CogVideoXPipeline"
@@ -37,15 +37,15 @@ class CogVideoX(DiffusersVideoModel[VideoConfig]):
 
     @property
     def unrotated(self) -> Unrotated | None:
-        """The 2B models add sines to the tokens in place of a rotary embedding."""
+        """None for the 2B models, which add sines to the tokens and have no rotary embedding."""
         return Unrotated() if self.network["use_rotary_positional_embeddings"] else None
 
     @property
     def rotary(self) -> Rotary | None:
-        """A quarter of a head turns with time, the rest with y and x alike.
+        """The rotary layout: time turns a quarter of each head's channels, y and x turn three eighths each.
 
-        CogVideoX-1.5 counts tokens. The models before it count in tokens of the size they were trained on: another
-        size is fitted into the middle of that one.
+        CogVideoX-1.5 counts positions in tokens. Older models fit a video of another size into the middle of the
+        trained size, and count positions in tokens of the trained size.
         """
         network, pack = self.network, self.compression
         if not network["use_rotary_positional_embeddings"]:
@@ -56,7 +56,7 @@ class CogVideoX(DiffusersVideoModel[VideoConfig]):
             return Rotary.blocks(widths)
         tokens = (self.config.height // pack.stride, self.config.width // pack.stride)
         trained = (network["sample_height"] // pack.patch, network["sample_width"] // pack.patch)
-        (step_y, start_y), (step_x, start_x) = _fitted(tokens, trained)
+        (step_y, start_y), (step_x, start_x) = _fit(tokens, trained)
         return Rotary.blocks(widths, steps=(1.0, step_y, step_x), starts=(0.0, start_y / step_y, start_x / step_x))
 
     @property
@@ -73,17 +73,17 @@ class CogVideoX(DiffusersVideoModel[VideoConfig]):
 
     @property
     def encoding(self) -> PromptEncoding:
-        """T5, padded to the text tokens of the transformer."""
+        """T5, padded to the number of text tokens that the transformer takes."""
         tokens = self.network["max_text_seq_length"]
         return PromptEncoding(tokens, "text_embed_dim", options={"max_sequence_length": tokens})
 
     @property
     def text_tokens(self) -> int:
-        """All of them, padding included: it is not masked."""
+        """Number of text tokens, padding included, because the model does not mask padding."""
         return int(self.network["max_text_seq_length"])
 
     def sizes(self, site: Site | None) -> Mapping[str, Sizes]:
-        """Whatever divides into tokens, as far as there are positions; learned ones fit one height and width."""
+        """Returns the sizes that divide into tokens and that have positions; learned positions fit one size only."""
         found, network, spatial = dict(super().sizes(site)), self.network, self.compression.spatial
         for name in ("height", "width"):
             last = network[f"sample_{name}"] * spatial
@@ -94,10 +94,10 @@ class CogVideoX(DiffusersVideoModel[VideoConfig]):
         return found
 
     def grid(self, clip: Clip, site: Site | None) -> TokenGrid:
-        """How tokens lie over the clip; see the base class.
+        """Returns the token grid of the clip; see the base class.
 
         Raises:
-            UsageError: also when the positions that the model has learned are those of another number of frames.
+            UsageError: also when the model has learned the positions of another number of frames.
         """
         grid, frames = super().grid(clip, site), self.network["sample_frames"]
         if self.network["use_learned_positional_embeddings"] and grid.video_frames != frames:
@@ -109,7 +109,10 @@ class CogVideoX(DiffusersVideoModel[VideoConfig]):
         return grid
 
     def encode(self, video: NDArray[np.uint8]) -> Tensor:
-        """(T, H, W, 3) uint8 RGB to (1, C, F, h, w); padding in front repeats the first latent, as in training."""
+        """Encodes (T, H, W, 3) uint8 RGB as (1, C, F, h, w).
+
+        Padding in front repeats the first latent frame, as in training.
+        """
         import torch
 
         latents = super().encode(video)
@@ -117,28 +120,32 @@ class CogVideoX(DiffusersVideoModel[VideoConfig]):
         return torch.cat([latents[:, :, :1]] * padding + [latents], dim=2) if padding else latents
 
     def decode(self, latents: Tensor, video_frames: int) -> NDArray[np.uint8]:
-        """The inverse of `encode`; the padding in front is left out, as the pipeline does."""
+        """Inverts `encode`; removes the padding in front, as the pipeline does."""
         return super().decode(latents[:, :, self.compression.padding(video_frames) :], video_frames)
 
     def check_makes(self, grid: TokenGrid) -> None:
-        """The autoencoder decodes latents in pairs, and the first frame by itself only among an odd number of them.
+        """Checks that the autoencoder can decode the grid's number of frames.
+
+        It decodes latent frames in pairs, and decodes the first one alone only if their number is odd.
 
         Raises:
-            UsageError: it cannot decode so many frames.
+            UsageError: the grid's number of latent frames is even.
         """
         ratio, frames = self.compression.temporal, grid.video_frames
         latents = (frames - 1) // ratio + 1
         if latents % 2 == 0:
             raise UsageError(
-                f"{self.model_card().title} cannot make {frames} frames in {latents} latents: it decodes odd numbers.",
+                f"{self.model_card().title} cannot make {frames} frames from {latents} latent frames: it decodes only "
+                f"odd numbers of latent frames.",
                 hint=f"The nearest counts it makes are {frames - ratio} and {frames + ratio}: --set model.frames=...",
             )
 
 
-def _fitted(tokens: tuple[int, int], trained: tuple[int, int]) -> list[tuple[float, float]]:
-    """Along y and x, how far apart tokens are and where the first one is, in tokens of the size of the training.
+def _fit(tokens: tuple[int, int], trained: tuple[int, int]) -> list[tuple[float, float]]:
+    """Returns the distance between tokens and the position of the first one, along y and along x.
 
-    As diffusers' `get_resize_crop_region_for_grid` and `get_3d_rotary_pos_embed` compute it.
+    The unit is a token of the trained size. The numbers equal what diffusers' `get_resize_crop_region_for_grid` and
+    `get_3d_rotary_pos_embed` compute.
     """
     (rows, cols), (high, wide) = tokens, trained
     tall = rows / cols > high / wide
@@ -154,8 +161,8 @@ def _fitted(tokens: tuple[int, int], trained: tuple[int, int]) -> list[tuple[flo
 class CogVideoXImageToVideo(CogVideoX):
     """CogVideoX that starts from an image, through diffusers' `CogVideoXImageToVideoPipeline`.
 
-    The image is frame 0 of the clip's video, in every mode. Its latents are made by the pipeline's own code; they are a
-    sample of the autoencoder's posterior, drawn from the seed.
+    The image is frame 0 of the clip's video, in every mode. The pipeline's own code computes its latents: it draws a
+    sample of the autoencoder's posterior from the seed.
     """
 
     pipeline_class = "CogVideoXImageToVideoPipeline"
@@ -163,7 +170,7 @@ class CogVideoXImageToVideo(CogVideoX):
 
 
 class CogVideoXStillToVideo(CogVideoXImageToVideo):
-    """The community's CogVideoX-2B-I2V, which was trained with the image repeated in every frame."""
+    """CogVideoX-2B-I2V by the community (NimVideo), which was trained with the image repeated in every frame."""
 
     pipeline_class = "vcorr_cogvideox.still:StillToVideoPipeline"
     saved_as = ("CogVideoXPipeline", "CogVideoXImageToVideoPipeline", "StillToVideoPipeline")

@@ -1,4 +1,4 @@
-"""A pipeline that diffusers does not have.
+"""Holds an image-to-video pipeline that diffusers does not have.
 
 Shape legend: B batch, H x W pixels, C latent channels, F x h x w latents.
 """
@@ -11,9 +11,10 @@ from torch import Tensor
 
 
 class StillToVideoPipeline(CogVideoXImageToVideoPipeline):  # type: ignore[misc]  # diffusers is not typed
-    """Image to video for CogVideoX-2B-I2V: the image latents are those of a video that stands still.
+    """Image to video for CogVideoX-2B-I2V, which reads the latents of a video that repeats the image in every frame.
 
-    diffusers' own pipeline gives the image in the first latent and zeros after it, as CogVideoX-5B-I2V was trained.
+    diffusers' own pipeline puts the image into the first latent frame and zeros after it, as in the training of
+    CogVideoX-5B-I2V.
     """
 
     def prepare_latents(
@@ -29,7 +30,10 @@ class StillToVideoPipeline(CogVideoXImageToVideoPipeline):  # type: ignore[misc]
         generator: torch.Generator | None = None,
         latents: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """Noise, drawn first, and image latents, both (B, F, C, h, w), from an image (B, 3, H, W) in [-1, 1]."""
+        """Returns noise and image latents, both (B, F, C, h, w), for an image (B, 3, H, W) in [-1, 1].
+
+        It draws the noise before it encodes the image.
+        """
         noise = CogVideoXPipeline.prepare_latents(
             self, batch_size, num_channels_latents, num_frames, height, width, dtype, device, generator, latents
         )
