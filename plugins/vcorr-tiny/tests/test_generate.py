@@ -56,11 +56,11 @@ def test_the_prompt_and_guidance_count(model):
 
 def test_a_length_it_cannot_make_is_one_error_before_anything_runs(model):
     spec = RunSpec(model="tiny", probe="qk", prompt="a red disk", mode="generate", options={"model": {"frames": 5}})
-    with pytest.raises(UsageError, match="cannot make 5 frames in 2 latents"):
+    with pytest.raises(UsageError, match="cannot make 5 frames from 2 latent frames"):
         make_plan(spec, installed())
     short = Tiny(VideoConfig(height=64, width=64, frames=5))
     short.adopt(model.pipe, "cpu")
-    with pytest.raises(UsageError, match="cannot make 5 frames in 2 latents"):
+    with pytest.raises(UsageError, match="cannot make 5 frames from 2 latent frames"):
         generate(short, (0,))
 
 
