@@ -1,4 +1,3 @@
-# make demo: from nothing to a board in one command.   make test: the tests.   make check: lint and types.
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
@@ -9,9 +8,12 @@ STAMP  := $(VENV)/.installed
 DEMO_RUNS := runs/demo
 DEMO_SITE := site
 
-.PHONY: demo test check format findings wheels clean install
+.PHONY: help install demo check test format findings wheels clean
 
-install: $(STAMP)
+help:  ## list the targets (the default)
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+
+install: $(STAMP)  ## make .venv with the core and every plugin, editable, at the versions of constraints.txt
 
 # Exact versions for development come from constraints.txt; the ranges users get are in pyproject.toml
 $(STAMP): pyproject.toml constraints.txt $(PLUGINS)
@@ -19,31 +21,30 @@ $(STAMP): pyproject.toml constraints.txt $(PLUGINS)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]" $(addprefix -e ./,$(PLUGIN_DIRS))
 	@touch $@
 
-demo: $(STAMP)
+demo: $(STAMP)  ## install, probe the embedded model on 16 clips and build a board; no GPU, no downloads
 	$(BIN)/vcorr run --model tiny --probe qk,feature,feature-fair --data sprites --limit 16 --out $(DEMO_RUNS)
 	$(BIN)/vcorr run --model token-patches --data sprites --limit 16 --out $(DEMO_RUNS)
 	$(BIN)/vcorr board build --results $(DEMO_RUNS) --out $(DEMO_SITE)
 
-test: $(STAMP)
+test: $(STAMP)  ## run the tests
 	$(BIN)/python -m pytest
 
-check: $(STAMP)
+check: $(STAMP)  ## check style, types and rooms, as CI and pre-commit do
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-format: $(STAMP)
+format: $(STAMP)  ## fix and format the code with ruff
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# The tables of docs/findings.md, measured again
-findings: $(STAMP)
+findings: $(STAMP)  ## measure everything that docs/findings.md states
 	$(BIN)/python -m vcorr_tiny.findings --out runs/findings --docs docs
 
-wheels: $(STAMP)
+wheels: $(STAMP)  ## build the wheels of the core and of every plugin into dist/
 	$(BIN)/python -m build --wheel --outdir dist .
 	for dir in $(PLUGIN_DIRS); do $(BIN)/python -m build --wheel --outdir dist $$dir; done
 
-clean:
+clean:  ## remove .venv and what was built
 	rm -rf $(VENV) dist build
