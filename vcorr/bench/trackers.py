@@ -1,4 +1,4 @@
-"""Measures trackers against the exact tracks of a dataset: `python -m vcorr.trackers --data sprites`."""
+"""Measures trackers against the exact tracks of a dataset: `python -m vcorr.bench.trackers --data sprites`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from vcorr.plugins import registry
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command."""
-    parser = argparse.ArgumentParser(prog="python -m vcorr.trackers", description=(__doc__ or "").split(":")[0] + ".")
+    parser = argparse.ArgumentParser(
+        prog="python -m vcorr.bench.trackers", description=(__doc__ or "").split(":")[0] + "."
+    )
     parser.add_argument("--data", default="sprites", help="dataset with exact tracks (default: %(default)s)")
     parser.add_argument("--trackers", default="dis,lk", help="names, comma-separated (default: %(default)s)")
     parser.add_argument("--limit", type=int, help="the first N clips (default: all)")
