@@ -24,7 +24,7 @@ GRID = TokenGrid(frames=4, rows=3, cols=5, stride=(8, 8))
 SPACE, HEADS, WIDTH, CLASS = GRID.tokens_per_frame, 2, 16, 3
 QUERIES = np.array([[4.0, 4.0], [12.5, 9.0], [20.0, 20.0]], dtype=np.float32)
 BRANCHES = ("uncond", "cond")
-FRAME, PLACE = Factorised("frame"), Factorised("place")
+SPATIAL, TEMPORAL = Factorised("spatial"), Factorised("temporal")
 
 
 class Attend(nn.Module):
@@ -69,13 +69,13 @@ def video(seed=0, shift=1):
 
 def rows(tokens, factorised):
     """(R, tokens of a row, C)"""
-    return tokens if factorised.row == "frame" else tokens.transpose(0, 1)
+    return tokens if factorised.kind == "spatial" else tokens.transpose(0, 1)
 
 
 def batch(branches, factorised):
     """The rows of several branches, (B, tokens of a row, C), in the order the site says."""
     each = torch.stack([rows(tokens, factorised) for tokens in branches])
-    return (each if factorised.order == "branch" else each.transpose(0, 1)).flatten(0, 1).contiguous()
+    return (each if factorised.order == "branch-major" else each.transpose(0, 1)).flatten(0, 1).contiguous()
 
 
 def record(probe, site, layout, *passes, grid=GRID, module=None):
@@ -105,11 +105,11 @@ def on_grid(tokens):
     return tokens.view(GRID.frames, GRID.rows, GRID.cols, HEADS, WIDTH).permute(3, 0, 1, 2, 4)
 
 
-@pytest.mark.parametrize("order", ["branch", "row"])
-@pytest.mark.parametrize("row", ["frame", "place"])
+@pytest.mark.parametrize("order", ["branch-major", "interleaved"])
+@pytest.mark.parametrize("kind", ["spatial", "temporal"])
 @pytest.mark.parametrize("branches", [BRANCHES, BRANCHES[::-1], ("cond",)])
-def test_the_conditional_video_is_put_together(row, order, branches):
-    factorised, cond = Factorised(row, order), video(1)
+def test_the_conditional_video_is_put_together(kind, order, branches):
+    factorised, cond = Factorised(kind, order), video(1)
     tokens = batch([cond if name == "cond" else video(2) for name in branches], factorised)
     spy = Spy("q", "k", "v", "out")
     record(spy, site(factorised), TokenLayout("none", branches), tokens)
@@ -117,22 +117,22 @@ def test_the_conditional_video_is_put_together(row, order, branches):
     for part in (capture.q, capture.k, capture.v):
         assert torch.equal(part, on_grid(cond))
     each = rows(cond, factorised)
-    expected = torch.stack([Attend()(one[None])[0] for one in each])  # one frame or place at a time
-    expected = expected if row == "frame" else expected.transpose(0, 1)
+    expected = torch.stack([Attend()(one[None])[0] for one in each])  # one frame or position at a time
+    expected = expected if kind == "spatial" else expected.transpose(0, 1)
     torch.testing.assert_close(capture.out, on_grid(expected))
     assert capture.k_text.shape == (HEADS, 0, WIDTH)
 
 
 def test_a_batch_without_guidance_is_the_conditional_branch():
     spy = Spy("q")
-    record(spy, site(FRAME), TokenLayout("none", BRANCHES), video(1))
+    record(spy, site(SPATIAL), TokenLayout("none", BRANCHES), video(1))
     assert torch.equal(spy.captures[0].q, on_grid(video(1)))
 
 
-@pytest.mark.parametrize("row", ["frame", "place"])
+@pytest.mark.parametrize("kind", ["spatial", "temporal"])
 @pytest.mark.parametrize("shift", [0, 1, 2])
-def test_a_known_motion_is_found(row, shift):
-    factorised = Factorised(row)
+def test_a_known_motion_is_found(kind, shift):
+    factorised = Factorised(kind)
     tokens = batch([video(7, 0), video(1, shift)], factorised)
     (prediction,) = record(QueryKey(), site(factorised), TokenLayout("none", BRANCHES), tokens)
     columns = QUERIES[:, 0] // 8
@@ -145,7 +145,9 @@ def test_a_known_motion_is_found(row, shift):
 def test_each_site_has_its_own_grid():
     coarse = TokenGrid(frames=4, rows=1, cols=5, stride=(8, 24))
     module = nn.ModuleDict({"fine": Attend(), "coarse": Attend()})
-    sites = [Site(layer, name, HEADS, "factorised", factorised=FRAME) for layer, name in enumerate(("fine", "coarse"))]
+    sites = [
+        Site(layer, name, HEADS, "factorised", factorised=SPATIAL) for layer, name in enumerate(("fine", "coarse"))
+    ]
     grids = {"fine": GRID, "coarse": coarse}
     recorder = Recorder({"qk": QueryKey()}, QUERIES)
     with recorder.attach(module, sites, TokenLayout(), lambda found: grids[found.name]), recorder.step(0):
@@ -153,7 +155,7 @@ def test_each_site_has_its_own_grid():
         module["coarse"](video()[:, :5])
     assert [prediction.grid for prediction in recorder.predictions] == [GRID, coarse]
     with pytest.raises(CaptureError, match=r"15 tokens, the grid 1 x 5 = 5 tokens a frame"):
-        record(QueryKey(), site(FRAME), TokenLayout(), video(), grid=coarse)
+        record(QueryKey(), site(SPATIAL), TokenLayout(), video(), grid=coarse)
 
 
 # ------------------------------------------------------------------------------------------------------ frames in parts
@@ -167,7 +169,7 @@ def test_frames_may_come_in_several_passes(sizes, classes):
     layout = TokenLayout("before", text_tokens=classes) if classes else TokenLayout()
     spy = Spy("q", "k", "hidden", "q_unrotated")
     turned = Unrotated("norm", "norm", "bhnd")
-    record(spy, inner(FRAME, unrotated=turned), layout, *padded.split(list(sizes)), module=wrapped())
+    record(spy, inner(SPATIAL, unrotated=turned), layout, *padded.split(list(sizes)), module=wrapped())
     (capture,) = spy.captures
     assert torch.equal(capture.q, on_grid(whole))
     assert torch.equal(capture.k, on_grid(whole))
@@ -180,7 +182,7 @@ def test_parts_are_kept_when_the_model_writes_over_its_memory():
     spy, first, second = Spy("q"), *video(3).split(2)
     memory, module = first.clone(), Block()
     recorder = Recorder({"spy": spy}, QUERIES)
-    with recorder.attach(module, [site(FRAME)], TokenLayout(), GRID), recorder.step(0):
+    with recorder.attach(module, [site(SPATIAL)], TokenLayout(), GRID), recorder.step(0):
         module(memory)
         memory.copy_(second)
         module(memory)
@@ -201,40 +203,42 @@ def test_parts_are_kept_when_the_model_writes_over_its_memory():
 )
 def test_what_does_not_make_the_grid_is_refused(passes, layout, reason):
     with pytest.raises(CaptureError, match=reason):
-        record(Spy("q"), site(FRAME), layout, *passes)
+        record(Spy("q"), site(SPATIAL), layout, *passes)
 
 
-def test_places_come_at_once():
-    with pytest.raises(CaptureError, match=r"holds 7 rows, .* of 15 places each"):
-        record(Spy("q"), site(PLACE), TokenLayout(), video().transpose(0, 1)[:7])
+def test_positions_come_at_once():
+    with pytest.raises(CaptureError, match=r"holds 7 rows, .* of 15 positions each"):
+        record(Spy("q"), site(TEMPORAL), TokenLayout(), video().transpose(0, 1)[:7])
     with pytest.raises(CaptureError, match=r"the sequence has 3 tokens, the grid 4 frames"):
-        record(Spy("q"), site(PLACE), TokenLayout(), video()[:3].transpose(0, 1))
+        record(Spy("q"), site(TEMPORAL), TokenLayout(), video()[:3].transpose(0, 1))
 
 
 # -------------------------------------------------------------------------------------------------------- hidden states
 
 
 @pytest.mark.parametrize("axes", ["bnc", "fnc", "fchw"])
-@pytest.mark.parametrize("row", ["frame", "place"])
-def test_hidden_states_by_their_axes(row, axes):
-    factorised = Factorised(row if axes == "bnc" else "frame")
+@pytest.mark.parametrize("kind", ["spatial", "temporal"])
+def test_hidden_states_by_their_axes(kind, axes):
+    factorised = Factorised(kind if axes == "bnc" else "spatial")
     spy = Spy("hidden")
     tokens = batch([video(7), video(1)], factorised)
     layout = TokenLayout("none", BRANCHES)
-    where = inner(Factorised(row), block_axes=axes)
+    where = inner(Factorised(kind), block_axes=axes)
     record(spy, where, layout, tokens, module=wrapped(maps=axes == "fchw"))
     assert torch.equal(spy.captures[0].hidden, video(1).view(GRID.frames, GRID.rows, GRID.cols, -1))
 
 
 def test_hidden_states_find_a_known_motion_in_parts():
     parts = video(1, 1).split(3)
-    (prediction,) = record(Hidden(), inner(FRAME, block_axes="fchw"), TokenLayout(), *parts, module=wrapped(maps=True))
+    (prediction,) = record(
+        Hidden(), inner(SPATIAL, block_axes="fchw"), TokenLayout(), *parts, module=wrapped(maps=True)
+    )
     assert prediction.xy[0].tolist() == [[4.0 + 8 * j, 4.0] for j in range(4)]
 
 
 def test_hidden_states_of_another_form_are_refused():
     with pytest.raises(CaptureError, match=r"must be a tensor \(B, C, h, w\), got \(4, 15, 32\)"):
-        record(Spy("hidden"), inner(FRAME, block_axes="fchw"), TokenLayout(), video(), module=wrapped())
+        record(Spy("hidden"), inner(SPATIAL, block_axes="fchw"), TokenLayout(), video(), module=wrapped())
 
 
 # ------------------------------------------------------------------------------------------------------------- refusals
@@ -242,19 +246,20 @@ def test_hidden_states_of_another_form_are_refused():
 
 def test_rows_over_all_tokens_are_refused_by_name():
     needs = {"qk": QueryKey.needs, "attention": AttentionProbe.needs}
-    message = r"'attention' reads attention .*attend of Net has none(.|\n)*one place at a time"
+    message = r"'attention' reads attention .*attend of Net has none(.|\n)*temporal, along time at one position"
     with pytest.raises(UsageError, match=message):
-        check_sites(needs, [site(PLACE)], "Net")
-    with pytest.raises(UsageError, match="one frame at a time"):
-        record(AttentionProbe(), site(FRAME), TokenLayout(), video())
+        check_sites(needs, [site(TEMPORAL)], "Net")
+    with pytest.raises(UsageError, match="spatial, within one frame"):
+        record(AttentionProbe(), site(SPATIAL), TokenLayout(), video())
 
 
 def test_records_that_contradict_themselves_are_refused():
     with pytest.raises(UsageError, match="not full3d"):
-        Site(0, "attend", factorised=FRAME)
-    for wrong in ({"row": "video"}, {"row": "frame", "order": "frame"}):
-        with pytest.raises(UsageError, match="Factorised"):
-            Factorised(**wrong)
+        Site(0, "attend", factorised=SPATIAL)
+    with pytest.raises(UsageError, match="kind must be 'spatial' or 'temporal', got 'frame'"):
+        Factorised("frame")
+    with pytest.raises(UsageError, match="order must be 'branch-major' or 'interleaved', got 'row'"):
+        Factorised("spatial", "row")
     with pytest.raises(UsageError, match="block_axes"):
         Site(0, "attend", block_axes="nchw")
     for layout in (TokenLayout("none", text_tokens=1), TokenLayout("before", text_tokens=-1)):
@@ -265,7 +270,7 @@ def test_records_that_contradict_themselves_are_refused():
 def test_models_without_noise_have_no_step():
     recorder = Recorder({"qk": QueryKey()}, QUERIES)
     module = Block()
-    with recorder.attach(module, [site(FRAME)], TokenLayout(), GRID):
+    with recorder.attach(module, [site(SPATIAL)], TokenLayout(), GRID):
         with recorder.step(-1):
             module(video())
         with pytest.raises(CaptureError, match="recorded before"), recorder.step(-1):
@@ -277,9 +282,9 @@ def test_models_without_noise_have_no_step():
     assert math.isnan(prediction.noise)
 
 
-@pytest.mark.parametrize("row", ["frame", "place"])
-def test_a_layout_told_by_hand(row):
-    factorised, module = Factorised(row), wrapped()
+@pytest.mark.parametrize("kind", ["spatial", "temporal"])
+def test_a_layout_told_by_hand(kind):
+    factorised, module = Factorised(kind), wrapped()
     layout = vcorr.Layout(
         grid=GRID,
         sites="block.attend",

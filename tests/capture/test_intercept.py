@@ -272,7 +272,7 @@ def test_rows_that_cannot_be_told_apart_are_refused(model, x):
         intercept(model, "blocks.0", rows, layout=TokenLayout(branches=("uncond", "cond"))),
     ):
         model(x.expand(3, -1, -1))
-    alternating = Site(0, "blocks.0", attention="factorised", factorised=Factorised("frame", "row"))
+    alternating = Site(0, "blocks.0", attention="factorised", factorised=Factorised("spatial", "interleaved"))
     with (
         pytest.raises(CaptureError, match="2 rows cannot be told apart"),
         intercept(model, alternating, rows, layout=TokenLayout(branches=("uncond", "cond"))),

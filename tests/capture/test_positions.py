@@ -237,8 +237,8 @@ def test_sites_that_are_wrong_are_told_how(cog, queries, run, spy, unrotated, me
 
 
 def test_attention_that_sees_a_part_of_the_video_is_refused_by_name(cog, queries, run, spy):
-    parts = [replace(site, attention="factorised", factorised=Factorised("frame")) for site in cog.sites]
+    parts = [replace(site, attention="factorised", factorised=Factorised("spatial")) for site in cog.sites]
     with pytest.raises(
-        UsageError, match=r"'mine' reads attention over all tokens .*blocks.0.attn1 .*one frame at a time"
+        UsageError, match=r"'mine' reads attention over all tokens .*blocks.0.attn1 .*spatial, within one frame"
     ):
         run(cog, {"mine": spy(*BOTH)}, queries, sites=parts)

@@ -33,7 +33,7 @@ class Backbone:
 
     def sites(self):
         return tuple(
-            vcorr.Site(layer, f"{layer}.attend", 1, "factorised", factorised=Factorised("frame"), block=str(layer))
+            vcorr.Site(layer, f"{layer}.attend", 1, "factorised", factorised=Factorised("spatial"), block=str(layer))
             for layer in range(len(STRIDES))
         )
 

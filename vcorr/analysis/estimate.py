@@ -88,7 +88,7 @@ def _product(site: Site, grid: TokenGrid) -> float:
     """4 x pairs of tokens that see each other: floating point operations of one layer's attention a unit of width."""
     if site.factorised is None:
         return 4.0 * grid.tokens**2
-    seen = grid.tokens_per_frame if site.factorised.row == "frame" else grid.frames
+    seen = grid.tokens_per_frame if site.factorised.kind == "spatial" else grid.frames
     return 4.0 * grid.tokens * seen
 
 

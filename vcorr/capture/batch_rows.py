@@ -18,6 +18,8 @@ from vcorr.contract.geometry import TokenGrid
 from vcorr.contract.records import Factorised
 
 CONDITIONAL = "cond"
+_HELD = {"spatial": "frames", "temporal": "positions"}
+"""What the batch rows of one branch hold, one each, under factorised attention."""
 
 
 def conditional_rows(
@@ -36,12 +38,12 @@ def conditional_rows(
         return tensor
     if batch == count * len(branches):
         return _branch(tensor, factorised, branches.index(CONDITIONAL), count)
-    if factorised is not None and factorised.row == "frame" and len(branches) == 1 and batch < count:
+    if factorised is not None and factorised.kind == "spatial" and len(branches) == 1 and batch < count:
         return tensor
     declared = f"{len(branches)} branch(es) {branches!r}"
     raise CaptureError(
         f"{name}: the batch holds {batch} rows, the layout declares {declared}"
-        + (f" of {count} {factorised.row}s each." if factorised else "."),
+        + (f" of {count} {_HELD[factorised.kind]} each." if factorised else "."),
         hint="Run one clip at a time, and list all guidance branches in batch order in TokenLayout.branches.",
     )
 
@@ -72,14 +74,14 @@ def tokens_of_a_row(factorised: Factorised | None, grid: TokenGrid) -> int:
     """How many video tokens a row holds."""
     if factorised is None:
         return grid.tokens
-    return grid.tokens_per_frame if factorised.row == "frame" else grid.frames
+    return grid.tokens_per_frame if factorised.kind == "spatial" else grid.frames
 
 
 def heads_on_grid(rows: Tensor, factorised: Factorised | None, grid: TokenGrid) -> Tensor:
     """Video tokens per head, (R, H, tokens, d), as (H, F, h, w, d); F is R where a row holds a frame."""
     if factorised is None:
         return _split(rows[0], 1, (grid.frames, grid.rows, grid.cols))
-    per_frame = rows.transpose(0, 1) if factorised.row == "frame" else rows.permute(1, 2, 0, 3)
+    per_frame = rows.transpose(0, 1) if factorised.kind == "spatial" else rows.permute(1, 2, 0, 3)
     return _split(per_frame, 2, (grid.rows, grid.cols))
 
 
@@ -91,11 +93,11 @@ def channels_on_grid(rows: Tensor, factorised: Factorised | None, grid: TokenGri
 def _rows_of_a_branch(factorised: Factorised | None, grid: TokenGrid) -> int:
     if factorised is None:
         return 1
-    return grid.frames if factorised.row == "frame" else grid.tokens_per_frame
+    return grid.frames if factorised.kind == "spatial" else grid.tokens_per_frame
 
 
 def _branch(tensor: Tensor, factorised: Factorised | None, index: int, count: int) -> Tensor:
-    if factorised is not None and factorised.order == "row":
+    if factorised is not None and factorised.order == "interleaved":
         return _split(tensor, 0, (count, -1))[:, index]
     return tensor[index * count : (index + 1) * count]
 

@@ -54,7 +54,7 @@ class EditableCall(AttentionCall):
         if self.branches and branch not in self.branches:
             return slice(0, 0)
         rows, count = self.q.shape[0], len(self.branches)
-        alternates = self.site.factorised is not None and self.site.factorised.order == "row"
+        alternates = self.site.factorised is not None and self.site.factorised.order == "interleaved"
         if not count or rows % count or (count > 1 and alternates):
             raise CaptureError(
                 f"{self.name}: {rows} rows cannot be told apart by the branches {self.branches!r}.",

@@ -20,6 +20,8 @@ MASK = "mask"
 PARTS = CALL_PARTS | UNROTATED.keys() | POSITIONS.keys() | {HIDDEN, MASK}
 """What a probe may need."""
 
+_REACH = {"spatial": "within one frame", "temporal": "along time at one position"}
+
 
 def check_sites(needs: Mapping[str, frozenset[str]], sites: Iterable[Site], model: str) -> None:
     """Raises UsageError when a probe needs what a site does not say where to find.
@@ -41,7 +43,7 @@ def check_sites(needs: Mapping[str, frozenset[str]], sites: Iterable[Site], mode
         if whole is not None and site.factorised is not None:
             raise UsageError(
                 f"Probe {whole!r} reads attention over all tokens of a video; {site.name} of {model} has none: "
-                f"its attention is factorised, and sees one {site.factorised.row} at a time.",
+                f"its attention is {site.factorised.kind}, {_REACH[site.factorised.kind]}.",
                 hint=f"Leave out the probe {whole!r}; those that match what is in the tokens can be read.",
             )
         if rows is not None and site.attention == "linear":

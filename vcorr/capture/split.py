@@ -77,7 +77,7 @@ class Split:
     def frames(self) -> int:
         """How many frames of the grid the call holds: all, unless a row of its batch holds one frame."""
         factorised = self.site.factorised
-        if factorised is None or factorised.row != "frame":
+        if factorised is None or factorised.kind != "spatial":
             return self.grid.frames
         return self._rows(self.call.q).shape[0]
 
@@ -207,7 +207,7 @@ def _block_rows(site: Site) -> Factorised | None:
     """What a row of the block's output holds, which need not be what a row of the attention holds."""
     if site.block_axes == "bnc":
         return site.factorised
-    return Factorised("frame", site.factorised.order if site.factorised is not None else "branch")
+    return Factorised("spatial", site.factorised.order if site.factorised is not None else "branch-major")
 
 
 def _tokens_with_channels(output: Any, site: Site) -> Tensor:
@@ -267,7 +267,7 @@ def _ranges(
             f"{call.name}: {total} queries attend to {call.k.shape[-2]} keys; only self-attention can be read.",
             hint="Tap the self-attention module (often attn1), not the cross-attention one.",
         )
-    place = "none" if factorised is not None and factorised.row == "place" else layout.text
+    place = "none" if factorised is not None and factorised.kind == "temporal" else layout.text
     shape = _shape_of_a_row(factorised, grid)
     if total < video:
         raise CaptureError(
@@ -311,7 +311,9 @@ def _shape_of_a_row(factorised: Factorised | None, grid: TokenGrid) -> str:
     space = f"{grid.rows} x {grid.cols}"
     if factorised is None:
         return f"{grid.frames} x {space} = {grid.tokens} video tokens"
-    return f"{space} = {grid.tokens_per_frame} tokens a frame" if factorised.row == "frame" else f"{grid.frames} frames"
+    return (
+        f"{space} = {grid.tokens_per_frame} tokens a frame" if factorised.kind == "spatial" else f"{grid.frames} frames"
+    )
 
 
 def _per_head(one: Tensor, heads: int) -> Tensor:

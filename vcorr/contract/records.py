@@ -29,8 +29,8 @@ Axes = Literal["bhnd", "bnhd", "bnc"]
 BlockAxes = Literal["bnc", "fnc", "fchw"]
 """Order of the axes of a block's output: "bnc" with the rows of the attention call, "fnc" with a row a frame whatever
 those are, "fchw" with a map of c channels a frame."""
-BatchRow = Literal["frame", "place"]
-BatchOrder = Literal["branch", "row"]
+FactorisedKind = Literal["spatial", "temporal"]
+BatchOrder = Literal["branch-major", "interleaved"]
 
 RANDOM = "random"
 """What the identity of random weights begins with, as in "random:SEED", and the word for `--weights`."""
@@ -71,22 +71,25 @@ class Unrotated:
 
 @dataclass(frozen=True)
 class Factorised:
-    """How attention that sees space and time apart spreads the tokens of a video over the rows of its batch.
+    """Attention over space alone or over time alone, and how it spreads the tokens of a video over the batch.
 
-    row: what one row of the batch holds: "frame", the h*w tokens of a frame (spatial attention), or "place", the F
-    tokens of a place (temporal attention).
-    order: what lies together in a batch of several guidance branches: "branch", all rows of one branch, or "row", the
-    branches of one frame or place.
+    kind: "spatial", attention within a frame: a batch row holds the h*w tokens of one frame. "temporal", attention
+    along time at one position: a batch row holds the F tokens of that position, one of each latent frame.
+    order: of the rows of a batch with several guidance branches. "branch-major": all rows of one branch, then all rows
+    of the next. "interleaved": the rows of one frame (or position) for all branches, then the rows of the next.
+
+    Raises:
+        UsageError: kind or order is another word.
     """
 
-    row: BatchRow
-    order: BatchOrder = "branch"
+    kind: FactorisedKind
+    order: BatchOrder = "branch-major"
 
     def __post_init__(self) -> None:
-        if self.row not in ("frame", "place"):
-            raise UsageError(f"Factorised: row must be 'frame' or 'place', got {self.row!r}.")
-        if self.order not in ("branch", "row"):
-            raise UsageError(f"Factorised: order must be 'branch' or 'row', got {self.order!r}.")
+        if self.kind not in get_args(FactorisedKind):
+            raise UsageError(f"Factorised: kind must be 'spatial' or 'temporal', got {self.kind!r}.")
+        if self.order not in get_args(BatchOrder):
+            raise UsageError(f"Factorised: order must be 'branch-major' or 'interleaved', got {self.order!r}.")
 
 
 @dataclass(frozen=True)
@@ -118,7 +121,7 @@ class Site:
     def __post_init__(self) -> None:
         if self.factorised is not None and self.attention == "full3d":
             raise UsageError(
-                f"Site {self.name}: its tokens see one {self.factorised.row} at a time, which is not full3d attention.",
+                f"Site {self.name}: {self.factorised.kind} attention is not full3d attention.",
                 hint='Say Site(..., attention="factorised", factorised=...).',
             )
         if self.block_axes not in ("bnc", "fnc", "fchw"):

@@ -374,7 +374,7 @@ class _ModelSuite:
 
 def _is_temporal(site: Site) -> bool:
     """Whether its sequences hold one place over time, where there never is text."""
-    return site.factorised is not None and site.factorised.row == "place"
+    return site.factorised is not None and site.factorised.kind == "temporal"
 
 
 def _settings(model: Any) -> RunSettings:

@@ -108,7 +108,7 @@ def test_latte_takes_one_number_of_frames():
 
 def test_latte_attends_over_space_and_over_time_in_turn():
     sites = ENTRIES["latte"].create().sites()
-    assert [site.factorised.row for site in sites] == ["frame", "place"] * 28
+    assert [site.factorised.kind for site in sites] == ["spatial", "temporal"] * 28
     assert [site.layer for site in sites] == list(range(56))
     assert sites[3].name == "temporal_transformer_blocks.1.attn1"
 

@@ -27,13 +27,13 @@ class Latte(DiffusersVideoModel[VideoConfig]):
     encoding = PromptEncoding(120, "caption_channels", options={"clean_caption": False})
 
     def sites(self) -> tuple[Site, ...]:
-        """Two a layer of the configuration: over the places of a frame, then over the frames of a place."""
-        kinds = (("transformer_blocks", Factorised("frame")), ("temporal_transformer_blocks", Factorised("place")))
-        blocks = [(f"{name}.{i}", rows) for i in range(self.network["num_layers"]) for name, rows in kinds]
+        """Returns two sites per layer of the configuration: spatial attention, then temporal attention."""
+        kinds = (("transformer_blocks", Factorised("spatial")), ("temporal_transformer_blocks", Factorised("temporal")))
+        blocks = [(f"{name}.{i}", kind) for i in range(self.network["num_layers"]) for name, kind in kinds]
         heads = self.network["num_attention_heads"]
         return tuple(
-            Site(layer, f"{block}.attn1", heads, "factorised", block=block, factorised=rows)
-            for layer, (block, rows) in enumerate(blocks)
+            Site(layer, f"{block}.attn1", heads, "factorised", block=block, factorised=kind)
+            for layer, (block, kind) in enumerate(blocks)
         )
 
     def sizes(self, site: Site | None) -> Mapping[str, Sizes]:

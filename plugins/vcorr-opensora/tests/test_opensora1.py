@@ -87,7 +87,7 @@ def test_the_release_is_described_without_loading_anything():
         "temporal_blocks.27.attn",
     ]
     assert {(site.heads, site.attention) for site in sites} == {(16, "factorised")}
-    assert [site.factorised.row for site in sites[:2]] == ["frame", "place"]
+    assert [site.factorised.kind for site in sites[:2]] == ["spatial", "temporal"]
     assert [site.unrotated is None for site in sites[:2]] == [True, False]
     grid = model.grid(Clip("p", "p", np.zeros((0, 2), np.float32)), sites[0])
     assert (grid.frames, grid.rows, grid.cols, grid.stride, grid.video_frames) == (15, 15, 27, (16, 16), 51)

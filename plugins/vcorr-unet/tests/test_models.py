@@ -104,7 +104,7 @@ def test_the_conditional_rows_are_read_under_guidance(name, loaded, make_clip):
         rows = q[len(q) // 2 :]  # unconditional first
         for frame in range(grid.frames):
             for place in (0, 1, grid.tokens_per_frame - 1):
-                row, token = (frame, place) if site.factorised.row == "frame" else (place, frame)
+                row, token = (frame, place) if site.factorised.kind == "spatial" else (place, frame)
                 mine = found[:, frame, place // grid.cols, place % grid.cols]
                 assert torch.equal(mine, rows[row, :, token]), (site.name, frame, place)
         differing.append(not torch.equal(rows, q[: len(q) // 2]))
@@ -190,7 +190,7 @@ def test_every_self_attention_is_a_site(name, entries):
 def test_each_resolution_has_its_grid(name, counts, size, entries):
     model, clip = entries[name].create(), Clip("p", "p", np.zeros((0, 2), np.float32))
     sites = model.sites()
-    assert tuple(sum(s.factorised.row == row for s in sites) for row in ("frame", "place")) == counts
+    assert tuple(sum(s.factorised.kind == kind for s in sites) for kind in ("spatial", "temporal")) == counts
     frames, rows, cols = size
     grids = {level: TokenGrid(frames, rows >> level, cols >> level, (8 << level, 8 << level)) for level in range(4)}
     assert {model.grid(clip, site) for site in sites} == set(grids.values())
@@ -211,7 +211,7 @@ def test_each_resolution_has_its_grid(name, counts, size, entries):
 )
 def test_which_layers_are_spatial_is_as_the_readme_says(name, spatial, entries):
     sites = entries[name].create().sites()
-    assert [site.layer for site in sites if site.factorised.row == "frame"] == list(spatial)
+    assert [site.layer for site in sites if site.factorised.kind == "spatial"] == list(spatial)
 
 
 def test_motion_modules_of_other_versions_are_not_at_the_deepest_level(entries, small, make_clip, with_text, tmp_path):
@@ -502,7 +502,7 @@ def test_a_change_of_pixels_is_seen_at_its_token(name, loaded, make_clip):
         video = np.full_like(clip.video, 127)
         video[frame, y : y + 8, x : x + 8] = light
         seen.append(run(model, dataclasses.replace(clip, video=video), RunSettings("renoise", (24,), 25))[1])
-    spatial = [site for site in model.sites() if site.factorised.row == "frame"]
+    spatial = [site for site in model.sites() if site.factorised.kind == "spatial"]
     for site in (spatial[0], next(site for site in spatial if "mid_block" in site.name)):
         grid, (dark, bright) = model.grid(clip, site), (each[site.layer, 24] for each in seen)
         change = (bright - dark).norm(dim=-1).norm(dim=0)  # (F, h, w)

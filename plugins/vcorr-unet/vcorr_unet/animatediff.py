@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     import torch
 
 STABLE_DIFFUSION = "StableDiffusionPipeline"
-MOTION = Transformer("motion_modules.{}.transformer_blocks.0", Factorised("place"), ("attn1", "attn2"), everywhere=True)
+MOTION = Transformer(
+    "motion_modules.{}.transformer_blocks.0", Factorised("temporal"), ("attn1", "attn2"), everywhere=True
+)
 
 
 class AnimateDiff(VideoUNet[VideoConfig]):
@@ -32,7 +34,7 @@ class AnimateDiff(VideoUNet[VideoConfig]):
     denoiser_class = "UNetMotionModel"  # of an image network and its motion modules
     encoding = CLIP_TEXT
     frame_inputs = ("encoder_hidden_states",)
-    transformers = (Transformer("attentions.{}.transformer_blocks.0", Factorised("frame")), MOTION)
+    transformers = (Transformer("attentions.{}.transformer_blocks.0", Factorised("spatial")), MOTION)
 
     @property
     def places(self) -> Sequence[Place]:

@@ -43,9 +43,9 @@ class SVD(VideoUNet[SVDConfig]):
     latent_axes = "bfchw"
     steps = 25
     transformers = (
-        Transformer("attentions.{}.transformer_blocks.0", Factorised("frame")),
+        Transformer("attentions.{}.transformer_blocks.0", Factorised("spatial")),
         # takes the tokens apart by place, and puts them together again
-        Transformer("attentions.{}.temporal_transformer_blocks.0", Factorised("place"), block_axes="fnc"),
+        Transformer("attentions.{}.temporal_transformer_blocks.0", Factorised("temporal"), block_axes="fnc"),
     )
 
     def call_inputs(self, clip: Clip, grid: TokenGrid) -> Mapping[str, Any]:

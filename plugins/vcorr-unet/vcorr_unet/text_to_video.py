@@ -13,7 +13,7 @@ CLIP_TEXT = PromptEncoding(77, "cross_attention_dim", options={"num_images_per_p
 """CLIP's text encoder, padded."""
 IN_HEADS = 8
 """Heads of the temporal attention that comes before the blocks, whatever the configuration says."""
-TEMPORAL = Transformer("temp_attentions.{}.transformer_blocks.0", Factorised("place"), ("attn1", "attn2"))
+TEMPORAL = Transformer("temp_attentions.{}.transformer_blocks.0", Factorised("temporal"), ("attn1", "attn2"))
 """Both attend to the video itself: the second, cross-attention elsewhere, is given nothing else."""
 
 
@@ -22,7 +22,7 @@ class TextToVideo(VideoUNet[VideoConfig]):
 
     pipeline_class = "TextToVideoSDPipeline"
     encoding = CLIP_TEXT
-    transformers = (Transformer("attentions.{}.transformer_blocks.0", Factorised("frame")), TEMPORAL)
+    transformers = (Transformer("attentions.{}.transformer_blocks.0", Factorised("spatial")), TEMPORAL)
 
     @property
     def places(self) -> Sequence[Place]:

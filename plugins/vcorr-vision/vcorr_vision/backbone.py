@@ -296,7 +296,7 @@ class ImageBackbone(Backbone[I]):
             "factorised",
             block=self.block,
             unrotated=self.unrotated,
-            factorised=Factorised("frame"),
+            factorised=Factorised("spatial"),
         )
 
     @property

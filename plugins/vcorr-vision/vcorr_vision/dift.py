@@ -102,7 +102,7 @@ class DIFT(DiffusersVideoModel[DIFTConfig]):
                 "factorised",
                 block=place.hidden,
                 block_axes=place.axes,
-                factorised=Factorised("frame"),
+                factorised=Factorised("spatial"),
             )
             for layer, place in enumerate(self._places)
         )

@@ -54,8 +54,11 @@ class OpenSora1(DiffusersVideoModel[OpenSora1Config]):
     compression = ChunkedCompression()
 
     def sites(self) -> Sequence[Site]:
-        """The self-attention of every block in the order they run: layer 2i sees frames, layer 2i + 1 places."""
-        kinds = (("spatial_blocks", Factorised("frame"), None), ("temporal_blocks", Factorised("place"), _UNROTATED))
+        """Returns the self-attention of every block in order of execution: even layers spatial, odd ones temporal."""
+        kinds = (
+            ("spatial_blocks", Factorised("spatial"), None),
+            ("temporal_blocks", Factorised("temporal"), _UNROTATED),
+        )
         return tuple(
             Site(
                 2 * pair + index,

@@ -1,9 +1,9 @@
-"""The transformer of Open-Sora 1.2 (STDiT3): blocks that see the tokens of a frame, or those of a place, in turns.
+"""The transformer of Open-Sora 1.2 (STDiT3): blocks of spatial and of temporal attention take turns.
 
 Modules are named as in the released files, which therefore load as they are.
 
 Shape legend: B batch, C latent channels, F x h x w latents, S = h/2 * w/2 tokens of a frame, N = F * S, n text tokens,
-D width, H heads, d head width, R rows (frames or places) of L tokens.
+D width, H heads, d head width, R batch rows (frames or positions) of L tokens.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ PATCH = 2
 NATIVE_SIDE = 512
 """Side, in pixels, of the square whose positions are counted without scaling."""
 
+Kind = Literal["spatial", "temporal"]
+
 _WAVES = 256
 _EPS = 1e-6
-
-Row = Literal["frame", "place"]
 
 
 class STDiT3(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers is not typed
@@ -60,8 +60,8 @@ class STDiT3(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers is not
         self.t_block = nn.Sequential(nn.SiLU(), nn.Linear(width, 6 * width))
         self.y_embedder = _Caption(text_embed_dim, width, max_text_seq_length)
         self.rope = _Rotary(attention_head_dim)
-        self.spatial_blocks = nn.ModuleList(Block(width, num_attention_heads, "frame") for _ in range(depth))
-        self.temporal_blocks = nn.ModuleList(Block(width, num_attention_heads, "place") for _ in range(depth))
+        self.spatial_blocks = nn.ModuleList(Block(width, num_attention_heads, "spatial") for _ in range(depth))
+        self.temporal_blocks = nn.ModuleList(Block(width, num_attention_heads, "temporal") for _ in range(depth))
         self.final_layer = _Final(width, PATCH**2 * 2 * latent_channels)
 
     @staticmethod
@@ -129,11 +129,11 @@ class STDiT3(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers is not
 
 
 class Block(nn.Module):
-    """Attention among the tokens of a frame or of a place, attention to the text, a feed-forward network."""
+    """Spatial or temporal attention, attention to the text, a feed-forward network."""
 
-    def __init__(self, width: int, heads: int, row: Row) -> None:
+    def __init__(self, width: int, heads: int, kind: Kind) -> None:
         super().__init__()
-        self.row = row
+        self.kind = kind
         self.attn = _SelfAttention(width, heads)
         self.cross_attn = _CrossAttention(width, heads)
         self.mlp = _FeedForward(width, 4 * width, width)
@@ -158,7 +158,7 @@ class Block(nn.Module):
 
     def _attend(self, x: Tensor, turns: tuple[Tensor, Tensor] | None) -> Tensor:
         """(B, F, S, D) to the same."""
-        if self.row == "frame":
+        if self.kind == "spatial":
             return self.attn(x.flatten(0, 1), turns).view_as(x)
         places = x.transpose(1, 2)
         return self.attn(places.flatten(0, 1), turns).view_as(places).transpose(1, 2)
