@@ -1,4 +1,4 @@
-"""A reference of one class from its source: attributes, then methods in groups, with their whole docstrings."""
+"""Makes the reference of a class from its source: attributes, then methods in groups, with whole docstrings."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SECTION = re.compile(r"^(Args|Returns|Raises):$", re.MULTILINE)
 
 @dataclass(frozen=True)
 class Member:
-    """A method or property of a class: how it is called, what is said of it, and the group it stands in."""
+    """A method or property of a class: its name, its call, its docstring, and the group it stands in."""
 
     name: str
     call: str
@@ -24,7 +24,7 @@ class Member:
 
 
 def reference(thing: type) -> str:
-    """The reference of a class as Markdown: its docstring, a table of attributes, a section per group of methods."""
+    """Returns the reference of a class as Markdown: its docstring, a table of attributes, a section per group of methods."""
     tree, lines = _tree(thing)
     parts = [_markdown(inspect.getdoc(thing) or ""), _attribute_table(tree)]
     members = _members(tree, lines)
@@ -35,7 +35,7 @@ def reference(thing: type) -> str:
 
 
 def attribute_words(thing: type) -> dict[str, str]:
-    """The strings that stand under the attributes of a class, on one line each, by the attribute's name."""
+    """Returns the string under each attribute of a class, on one line, by the name of the attribute."""
     return {node.target.id: words for node, words in _attributes(_tree(thing)[0])}  # type: ignore[union-attr]
 
 
@@ -59,7 +59,7 @@ def _attribute_table(tree: ast.ClassDef) -> str:
     rows = ["| attribute | type | default | meaning |", "| --- | --- | --- | --- |"]
     for node, words in _attributes(tree):
         kind = re.sub(r"^ClassVar\[(.*)\]$", r"\1", ast.unparse(node.annotation))
-        default = f"`{ast.unparse(node.value)}`" if node.value is not None else "to be said"
+        default = f"`{ast.unparse(node.value)}`" if node.value is not None else "required"
         cells = (f"`{ast.unparse(node.target)}`", f"`{kind}`", default, _inline(words))
         rows.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
     return "\n".join(rows)
@@ -84,7 +84,7 @@ def _call(node: ast.FunctionDef) -> str:
 
 
 def _markdown(docstring: str) -> str:
-    """A docstring with its sections as lists."""
+    """Returns a docstring as Markdown, its sections as lists."""
     first, *rest = SECTION.split(_inline(docstring))
     parts = [first.strip()]
     for title, body in zip(rest[::2], rest[1::2], strict=True):
@@ -96,7 +96,7 @@ def _markdown(docstring: str) -> str:
 
 
 def _term(item: str) -> str:
-    """`name: meaning` with the name as code."""
+    """Returns `name: meaning` with the name as code."""
     return re.sub(r"^([\w, ]+?): ", lambda match: f"`{match[1]}`: ", item)
 
 
@@ -105,14 +105,14 @@ def _inline(text: str) -> str:
 
 
 def part() -> str:
-    """The reference of `DiffusersVideoModel`."""
+    """Returns the reference of `DiffusersVideoModel`."""
     from vcorr.diffusion import DiffusersVideoModel
 
     return reference(DiffusersVideoModel)
 
 
 def options_part() -> str:
-    """The docstring of `VideoConfig`, an option per line."""
+    """Returns the docstring of `VideoConfig`, one option per line."""
     from vcorr.diffusion import VideoConfig
 
     return _markdown(inspect.getdoc(VideoConfig) or "") + "\n"

@@ -1,4 +1,4 @@
-"""What commands print, for the pages that show it; used by generate.py and page_parts.py."""
+"""Runs commands and returns what they print, for the pages that show it; used by generate.py and page_parts.py."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ WIDTH = 100
 
 
 def output_of(line: str) -> tuple[str, int]:
-    """What `[VARIABLE=VALUE ...] vcorr ARGUMENTS` prints, and its exit code."""
+    """Returns what `[VARIABLE=VALUE ...] vcorr ARGUMENTS` prints, and its exit code."""
     from vcorr.plugins.registry import installed
 
     words = shlex.split(line)
@@ -25,15 +25,15 @@ def output_of(line: str) -> tuple[str, int]:
     os.environ["VCORR_HOME"] = str(Path.cwd() / "no-home")
     installed.cache_clear()
     try:
-        return printed(words[program + 1 :])
+        return run_program(words[program + 1 :])
     finally:
         os.environ.clear()
         os.environ.update(before)
         installed.cache_clear()
 
 
-def printed(arguments: list[str]) -> tuple[str, int]:
-    """What a command prints when nobody watches, and its exit code."""
+def run_program(arguments: list[str]) -> tuple[str, int]:
+    """Returns what a command prints without a terminal, and its exit code."""
     from vcorr.cli.main import main as program
 
     out, code = io.StringIO(), 0

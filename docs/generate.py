@@ -1,12 +1,12 @@
-"""Writes the generated parts of these pages anew.
+"""Writes the generated parts of these pages.
 
     python docs/generate.py           write what follows from the code
     python docs/generate.py --run     also run the slow commands whose output a page shows (minutes)
 
 Between `<!-- generated: NAME -->` and `<!-- end -->` stands what `PARTS[NAME]()` returns. Between
-`<!-- output: COMMAND -->` and `<!-- end -->` stands what the command prints: with `checked output` it is cheap and
-is run every time, with plain `output` only by --run. tests/docs fails when one of the former two is stale. Of several
-commands, joined by ` && `, the last one's output is shown.
+`<!-- output: COMMAND -->` and `<!-- end -->` stands what the command prints. A `checked output` is cheap and is made
+every time; a plain `output` is made only by --run. tests/docs fails when a generated part or a checked output is stale.
+Of several commands, joined by ` && `, the page shows the output of the last one.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ BLOCK = re.compile(r"(<!-- (generated|checked output|output): (.+?) -->\n).*?(<!
 
 
 def pages() -> list[Path]:
-    """The pages that may hold generated parts."""
+    """Returns the pages that may hold generated parts."""
     return [FOLDER.parent / "README.md", *sorted(FOLDER.glob("*.md"))]
 
 
-def rendered(page: Path, *, run: bool = False) -> str:
-    """The page as it should be. With `run`, slow outputs are made anew as well."""
+def render(page: Path, *, run: bool = False) -> str:
+    """Returns the page as it should be. With `run`, slow outputs are made as well."""
 
     def fill(match: re.Match[str]) -> str:
         head, kind, name, end = match.groups()
@@ -55,7 +55,7 @@ def main(arguments: list[str]) -> None:
     run = "--run" in arguments
     with _workplace():
         for page in pages():
-            text = rendered(page, run=run)
+            text = render(page, run=run)
             if text != page.read_text(encoding="utf-8"):
                 page.write_text(text, encoding="utf-8")
                 sys.stdout.write(f"{page.name}\n")
@@ -63,7 +63,7 @@ def main(arguments: list[str]) -> None:
 
 
 def _write_model_pages(folder: Path) -> None:
-    """The folder holds the page of every shipped card and nothing else."""
+    """Writes the page of every card into the folder, and removes other pages."""
     wanted = model_pages.model_pages()
     folder.mkdir(exist_ok=True)
     for page in folder.glob("*.md"):
@@ -75,7 +75,7 @@ def _write_model_pages(folder: Path) -> None:
 
 @contextlib.contextmanager
 def _workplace() -> Iterator[None]:
-    """An empty folder to run commands in, so that they neither find nor leave anything."""
+    """Runs the block in an empty folder, so that commands find nothing there and leave nothing."""
     before = Path.cwd()
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)

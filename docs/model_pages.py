@@ -1,4 +1,4 @@
-"""A page for every model card that comes with the repository, and the page that lists them; used by generate.py."""
+"""Makes a page of every model card in the repository, and the table that lists them; used by generate.py."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SIZES = {
     "head_dim": "width of a head",
     "resolution": "height, width",
     "frames": "frames",
-    "fps": "frames a second",
+    "fps": "frames per second",
     "text_tokens": "text tokens",
     "text_encoder": "text encoder",
     "vae": "autoencoder",
@@ -51,23 +51,23 @@ WEIGHTS = {
 """Fields of the table about weights."""
 
 APART = ("name", "title", "summary", "matching_layers", "reported", "citation", "notes", "limits", "kind", "method")
-"""Fields with a place of their own on the page."""
+"""Fields that are outside the two tables."""
 
 
-def shipped() -> dict[Path, ModelCard]:
-    """The cards in model_cards/ by their paths."""
+def read_cards() -> dict[Path, ModelCard]:
+    """Returns the cards in model_cards/ by their paths."""
     paths = sorted((ROOT / "model_cards").glob("*.yaml"))
     return {path: parse_card(path.read_text(encoding="utf-8"), path.name) for path in paths}
 
 
 def model_pages() -> dict[str, str]:
-    """Every page by its name in docs/models/."""
-    return {f"{card.name}.md": _page(card, _plugin(path)) for path, card in shipped().items()}
+    """Returns every page by its name in docs/models/."""
+    return {f"{card.name}.md": _page(card, _plugin(path)) for path, card in read_cards().items()}
 
 
 def models_table() -> str:
-    """The list of all models, baselines last."""
-    cards = sorted(shipped().items(), key=lambda item: (item[1].extra.get("kind") == "baseline", item[1].name))
+    """Returns the table of all models, baselines last."""
+    cards = sorted(read_cards().items(), key=lambda item: (item[1].extra.get("kind") == "baseline", item[1].name))
     rows = [
         (
             f"[`{card.name}`]({FOLDER}/{card.name}.md)",
@@ -93,7 +93,7 @@ def _page(card: ModelCard, plugin: str) -> str:
         _section("Weights", _fact_table(facts, WEIGHTS)),
         _section("Method", facts.get("method")),
         _section("Layers that match, as reported", _matching(card)),
-        _section("Numbers reported elsewhere", _reported(card)),
+        _section("Numbers reported elsewhere", _reports(card)),
         _section("Notes", facts.get("notes")),
         _section("Limits", facts.get("limits")),
         _section("Citation", facts.get("citation")),
@@ -137,7 +137,7 @@ def _matching(card: ModelCard) -> str:
     return "\n".join(f"- {', '.join(map(str, one['layers']))}: {one['source']}" for one in found)
 
 
-def _reported(card: ModelCard) -> str:
+def _reports(card: ModelCard) -> str:
     rows = [(r["benchmark"], r["metric"], f"{r['value']:g}", r["source"]) for r in card.extra.get("reported", ())]
     return _table(("benchmark", "metric", "in percent, as published", "source"), rows) if rows else ""
 
@@ -149,7 +149,7 @@ def _section(title: str, text: str | None) -> str:
 
 
 def _plugin(path: Path) -> str:
-    """The distribution a card belongs to: the folder its link leads into."""
+    """Returns the distribution of a card: the folder that its link leads into."""
     parts = path.resolve().relative_to(ROOT).parts
     return f"`{parts[1]}`" if parts[0] == "plugins" else "`vcorr`"
 

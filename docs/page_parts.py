@@ -1,4 +1,4 @@
-"""The generated parts of the pages, by name; used by generate.py."""
+"""Makes the generated parts of the pages, by name; used by generate.py."""
 
 from __future__ import annotations
 
@@ -11,57 +11,58 @@ from typing import Any
 
 import class_reference
 import model_pages
-from command_output import printed
+from command_output import run_program
 from page_words import CARD_EXTRAS, CARD_FIELDS, ENTRY_FIELDS, SWITCH_SOURCES
 
 ROOT = Path(__file__).resolve().parents[1]
 OWN = {"vcorr", *(project.parent.name for project in ROOT.glob("plugins/*/pyproject.toml"))}
 """The distributions of this repository."""
 MANY = 5
-"""More options than this are left to `vcorr show`."""
+"""Up to this many options are listed; `vcorr show` has longer lists."""
 
 
 def cli() -> str:
-    """Every command's --help."""
+    """Returns the --help of every command."""
     from vcorr.cli.main import cli as root
 
     names = ["", *_command_names(root)]
     return "\n".join(
-        f"## vcorr {name}".rstrip() + f"\n\n```text\n{printed([*name.split(), '--help'])[0]}\n```\n" for name in names
+        f"## vcorr {name}".rstrip() + f"\n\n```text\n{run_program([*name.split(), '--help'])[0]}\n```\n"
+        for name in names
     )
 
 
 def exit_codes() -> str:
-    """The table of exit codes; the numbers come from `vcorr.contract.errors`."""
+    """Returns the table of exit codes; the numbers come from `vcorr.contract.errors`."""
     from vcorr.contract import errors
 
     rows = [
         (errors.EXIT_OK, "done"),
-        (errors.EXIT_SOME_FAILED, "finished, but some clips failed (all of them, perhaps); each failure is a row"),
+        (errors.EXIT_SOME_FAILED, "finished, but some clips failed, or all; each failure is a row"),
         (errors.EXIT_USAGE, "the command, its options or files cannot be used as they are"),
         (
             errors.EXIT_PLUGIN,
-            "a plugin breaks its contract, or attention could not be captured; a finding of `vcorr doctor`",
+            "a plugin breaks its contract, or attention could not be captured, or `vcorr doctor` found a problem",
         ),
         (errors.EXIT_MISSING, "weights, data or a package are not in reach"),
-        (errors.EXIT_INTERRUPTED, "interrupted with Ctrl-C; the same command goes on"),
+        (errors.EXIT_INTERRUPTED, "interrupted with Ctrl-C; the same command continues"),
     ]
     return _table(("code", "meaning"), [(f"`{code}`", text) for code, text in rows])
 
 
 def strata() -> str:
-    """The columns of the metric `strata`, as it is configured unless told otherwise."""
+    """Returns the columns of the metric `strata` in its default configuration."""
     from vcorr.metrics.strata import METRIC, Strata
 
     rows = []
     for dimension in Strata().dimensions:
         columns = ", ".join(f"`{METRIC}@{dimension.name}:{label}`" for label in dimension.labels)
         rows.append((f"`{dimension.name}`", dimension.meaning, columns))
-    return _table(("dimension", "a pair is in a stratum by", "columns"), rows)
+    return _table(("dimension", "what decides the stratum of a pair", "columns"), rows)
 
 
 def config_keys() -> str:
-    """The keys of a config file."""
+    """Returns the keys of a config file."""
     from vcorr.runner.spec import RunSpec
 
     known = [f for f in dataclasses.fields(RunSpec) if f.name != "options"]
@@ -69,7 +70,7 @@ def config_keys() -> str:
 
 
 def switches() -> str:
-    """The switches between the variants, from the dataclass and its docstring."""
+    """Returns the switches between the variants, from the dataclass and its docstring."""
     from vcorr.contract.variants import VARIANTS, Switches, switch_values
 
     said = _arguments(Switches)
@@ -84,7 +85,7 @@ def switches() -> str:
 
 
 def options_of(kind: str) -> Callable[[], str]:
-    """A part: the options of the components of one kind that come with the repository."""
+    """Returns a part: the components of one kind in the repository, with their options."""
 
     def part() -> str:
         from vcorr.cli.commands.list_command import describe
@@ -105,7 +106,7 @@ def options_of(kind: str) -> Callable[[], str]:
 
 
 def columns_of(table: Any) -> Callable[[], str]:
-    """A part: the columns of one table."""
+    """Returns a part: the columns of one table."""
 
     def part() -> str:
         from vcorr.store.columns import described
@@ -118,7 +119,7 @@ def columns_of(table: Any) -> Callable[[], str]:
 
 
 def dataset_columns() -> str:
-    """The columns of a dataset folder's table."""
+    """Returns the columns of the table of a dataset folder."""
     from vcorr.data import clip_table as table
 
     rows = [(f"`{f.name}`", f"{f.type}", table.MEANINGS[f.name]) for f in table.COLUMNS]
@@ -126,11 +127,11 @@ def dataset_columns() -> str:
 
 
 def schema_metadata() -> str:
-    """The metadata every shard carries."""
+    """Returns the metadata of every shard."""
     from vcorr.store import schema
 
     rows = [
-        (schema.VERSION_KEY, f"Version of the table's layout, now {schema.SCHEMA_VERSION}."),
+        (schema.VERSION_KEY, f"Version of the layout of the table, now {schema.SCHEMA_VERSION}."),
         (schema.TABLE_KEY, "`predictions`, `tracks` or `scores`."),
         (schema.UNITS_KEY, "Units of the columns, in words."),
         (schema.FINGERPRINT_KEY, "Fingerprint of the stage that wrote the shard."),
@@ -139,19 +140,21 @@ def schema_metadata() -> str:
 
 
 def hooks() -> str:
-    """Every hook with the example of its docstring."""
+    """Returns every hook with the example of its docstring."""
     from vcorr.contract import hookspecs
     from vcorr.plugins.registry import HOOKS
 
     parts = []
     for name, entry in HOOKS.items():
         intro, code, returns = _split_example(inspect.getdoc(getattr(hookspecs, name)) or "")
-        parts.append(f"### {name}()\n\n{intro}\n\n```python\n{code}\n```\n\n{_returned(entry.__name__, returns)}\n")
+        parts.append(
+            f"### {name}()\n\n{intro}\n\n```python\n{code}\n```\n\n{_describe_result(entry.__name__, returns)}\n"
+        )
     return "\n".join(parts)
 
 
 def entries() -> str:
-    """The fields of the entries."""
+    """Returns the fields of the entries."""
     from vcorr.contract.entries import Entry
     from vcorr.plugins.registry import HOOKS
 
@@ -164,7 +167,7 @@ def entries() -> str:
 
 
 def protocols() -> str:
-    """What the objects behind the entries can do."""
+    """Returns the protocols of the objects behind the entries."""
     from vcorr.contract import protocols as module
 
     parts = []
@@ -181,14 +184,14 @@ def protocols() -> str:
 
 
 def bases() -> str:
-    """The optional members, from the base classes."""
+    """Returns the optional members, from the base classes."""
     from vcorr.contract import bases as module
 
     parts = []
     for name in ("VideoModelBase", "ProbeBase", "VariantProbeBase", "MetricBase", "DatasetBase", "TrackerBase"):
         base = getattr(module, name)
         said = class_reference.attribute_words(base)
-        rows = [(f"`{key}: {kind}`", f"`{getattr(base, key)!r}`", said[key]) for key, kind in _annotated(base)]
+        rows = [(f"`{key}: {kind}`", f"`{getattr(base, key)!r}`", said[key]) for key, kind in _list_annotations(base)]
         methods = [member for member in vars(base).values() if inspect.isfunction(member)]
         rows += [(f"`{_call(method)}`", "", " ".join(_paragraphs(method)[0].split())) for method in methods]
         text = " ".join(_paragraphs(base)[0].split())
@@ -197,7 +200,7 @@ def bases() -> str:
 
 
 def suites() -> str:
-    """The checks of `vcorr.testing`, by running them on small things."""
+    """Runs the checks of `vcorr.testing` on small examples and returns their names."""
     import vcorr.testing as suites_module
 
     reports = _suite_reports()
@@ -210,7 +213,7 @@ def suites() -> str:
 
 
 def card_fields() -> str:
-    """The fields of a model card that have a place of their own."""
+    """Returns the fields of a model card that vcorr itself reads."""
     from vcorr.contract.cards import card_schema
     from vcorr.contract.records import ModelCard
 
@@ -224,8 +227,8 @@ def card_fields() -> str:
 
 
 def card_extras() -> str:
-    """The further fields that the shipped cards use."""
-    used = {name for card in shipped_cards() for name in card.extra}
+    """Returns the other fields that the cards in the repository use."""
+    used = {name for card in list_cards() for name in card.extra}
     rows = [(f"`{name}`", _card_form(name), CARD_EXTRAS[name]) for name in CARD_EXTRAS if name in used]
     return _table(("field", "form", "meaning"), rows)
 
@@ -236,13 +239,13 @@ def _card_form(name: str) -> str:
     return form_in_words(card_schema()["properties"].get(name, {}))
 
 
-def shipped_cards() -> list[Any]:
-    """The cards in model_cards/."""
-    return list(model_pages.shipped().values())
+def list_cards() -> list[Any]:
+    """Returns the cards in model_cards/."""
+    return list(model_pages.read_cards().values())
 
 
 def attention_kinds() -> str:
-    """The values of `attention`."""
+    """Returns the values of `attention`."""
     from typing import get_args
 
     from vcorr.contract.records import Attention
@@ -251,7 +254,7 @@ def attention_kinds() -> str:
 
 
 def ltx_adapter() -> str:
-    """The adapter of LTX-Video as it is."""
+    """Returns the source of the adapter of LTX-Video."""
     source = ROOT / "plugins" / "vcorr-diffusers" / "vcorr_diffusers" / "ltx.py"
     return f"```python\n{source.read_text(encoding='utf-8')}```\n"
 
@@ -282,14 +285,14 @@ def _split_example(text: str) -> tuple[str, str, str]:
     before, after = text.split("::\n", 1)
     code, returns = after.split("\nReturns:\n")
     lines = [line[4:] for line in code.strip("\n").splitlines()]
-    # two empty lines before what stands at the margin, as in a file
+    # two empty lines before classes and decorators, as in a file
     lines = [f"\n{line}" if re.match("class |@", line) else line for line in lines]
     sentence = " ".join(returns.split()).removeprefix("Entries").strip(" .")
     intro = before.strip()
     return (intro + ":" if not intro.endswith(".") and intro else intro), "\n".join(lines).strip(), sentence
 
 
-def _returned(entry: str, rest: str) -> str:
+def _describe_result(entry: str, rest: str) -> str:
     return f"Returns `{entry}` records {rest}.".replace(" .", ".")
 
 
@@ -299,7 +302,7 @@ def _paragraphs(thing: Any) -> list[str]:
 
 
 def _arguments(thing: Any) -> dict[str, str]:
-    """What the section Args of a docstring says of each, on one line."""
+    """Returns the text of each argument in the section Args of a docstring, on one line."""
     section = (inspect.getdoc(thing) or "").split("\nArgs:\n")[1].split("\nRaises:")[0]
     parts = re.split(r"^    (\w+): ", section, flags=re.MULTILINE)[1:]
     return {name: " ".join(text.split()) for name, text in zip(parts[::2], parts[1::2], strict=True)}
@@ -315,7 +318,7 @@ def _call(method: Any) -> str:
     return f"{method.__name__}({names}) -> {signature.return_annotation}"
 
 
-def _annotated(thing: Any) -> list[tuple[str, str]]:
+def _list_annotations(thing: Any) -> list[tuple[str, str]]:
     return [(key, str(kind)) for key, kind in inspect.get_annotations(thing).items()]
 
 

@@ -17,7 +17,7 @@ WITH_PARTS = [page for page in pages() if "<!-- end -->" in read(page)]
 @pytest.mark.parametrize("page", WITH_PARTS, ids=name_of)
 def test_generated_parts_are_fresh(page, generate, monkeypatch, tmp_path) -> None:
     monkeypatch.chdir(tmp_path)
-    assert read(page) == generate.rendered(page), "stale; write it anew: python docs/generate.py"
+    assert read(page) == generate.render(page), "stale; write it anew: python docs/generate.py"
     assert list(tmp_path.iterdir()) == []
 
 
@@ -35,7 +35,7 @@ def test_every_output_is_filled_in(generate) -> None:
 def test_the_generator_explains_every_field_and_nothing_else(generate) -> None:
     assert set(generate.page_parts.CARD_FIELDS) == {f.name for f in fields(ModelCard)} - {"extra"}
     assert set(generate.page_parts.CARD_EXTRAS) >= {
-        key for card in generate.page_parts.shipped_cards() for key in card.extra
+        key for card in generate.page_parts.list_cards() for key in card.extra
     }
     assert set(generate.page_parts.ENTRY_FIELDS) == {f.name for kind in (Entry, *HOOKS.values()) for f in fields(kind)}
 
