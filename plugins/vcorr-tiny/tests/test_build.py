@@ -1,4 +1,4 @@
-"""A dataset built from the embedded model, offline, and a run on it; everything through the command line."""
+"""Builds a dataset from the embedded model, offline, and runs the model on it, through the command line."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""The findings command on made-up scores whose answers are known."""
+"""Tests the findings command on made-up scores with known results."""
 
 from pathlib import Path
 
@@ -14,13 +14,13 @@ RECORD = {"fingerprints": {"predict": "a" * 64}, "clips": {"total": len(CLIPS)}}
 
 
 def row(clip: str, **columns) -> ScoreRow:
-    """A score row; floor 0 and ceiling 1 unless told otherwise."""
+    """Returns a score row; floor 0 and ceiling 1 unless given."""
     numbers = {"n": 100, "seed": 42, "noise": 0.5, "floor": 0.0, "ceiling": 1.0}
     return ScoreRow(**{**numbers, "clip": clip, **columns})
 
 
 def make_run(folder: Path, name: str, rows) -> RunDirectory:
-    """A complete run with the rows that `rows(clip)` gives."""
+    """Creates a complete run with the rows that `rows(clip)` returns."""
     run = RunDirectory.create(folder, name * 64)
     for clip in CLIPS:
         write_shard(run.shard("scores", clip), "scores", rows(clip), "f")
@@ -29,7 +29,7 @@ def make_run(folder: Path, name: str, rows) -> RunDirectory:
 
 
 def grid_of(model: str, probe: str, values: dict[tuple[int, int], float], metric: str):
-    """Rows of one clip: {(layer, step): value}."""
+    """Returns a function from a clip to its rows, one per (layer, step) of `values`."""
     return lambda clip: [
         row(clip, model=model, probe=probe, metric=metric, layer=layer, step=step, value=value)
         for (layer, step), value in values.items()
@@ -55,7 +55,7 @@ def test_statements_are_the_differences_of_what_was_measured(results) -> None:
     found = {s.text: s for s in findings.statements(results)}
     values = [round(s.value, 6) for s in found.values()]
     assert values[:5] == [0.9, 0.7, 0.6, 0.45, 0.45]
-    dense = found["Best query-key site against dense-search, accuracy over all visible points"]
+    dense = found["Best query-key site minus dense-search, accuracy over all visible points"]
     assert (round(dense.value, 6), dense.bar) == (-0.05, None)
     assert all(s.holds for s in found.values() if s.bar is not None)
 
@@ -83,8 +83,8 @@ QK = {(0, 0): 0.1, (0, 1): 0.2, (1, 0): 0.3, (1, 1): 0.9, (2, 0): 0.2, (2, 1): 0
 
 
 @pytest.fixture
-def sampled(tmp_path):
-    """Scores of a run whose layer 1 matches, and of the same run under a tracker that finds half of it."""
+def score_tables(tmp_path):
+    """Returns scores of a run whose layer 1 matches, and of the same run under a tracker with half the accuracy."""
     parts = [("attention", "confidence_cross"), ("attention", "attention_cross"), ("qk", findings.METRIC)]
     falling = {site: 1 - value for site, value in QK.items()}
     half = {site: value / 2 for site, value in QK.items()}
@@ -96,22 +96,22 @@ def sampled(tmp_path):
     return first.read("scores"), second.read("scores")
 
 
-def test_the_harmonic_mean_ranks_the_layers_of_a_generated_run(sampled) -> None:
-    last = generated.tables(*sampled)["generated-last"].splitlines()
+def test_the_harmonic_mean_ranks_the_layers_of_a_generated_run(score_tables) -> None:
+    last = generated.tables(*score_tables)["generated-last"].splitlines()
     assert last[-2] == "| 1 | 0.9000 | 0.9000 | 0.9000 | 1.0000 |"
     assert last[-3] == "| 0 | 0.2000 | 0.2000 | 0.2000 | 0.1250 |"
 
 
-def test_statements_of_sampling_are_the_differences_of_what_was_measured(sampled) -> None:
-    found = generated.statements(*map(generated.measures_of, sampled))
+def test_statements_of_sampling_are_the_differences_of_what_was_measured(score_tables) -> None:
+    found = generated.statements(*map(generated.measures_of, score_tables))
     # features, median layer (2), first step, middle step (the last of two), others, others, growth, growth, text, lk
     expected = [0.45, 0.5, 0.6, 0.0, 0.6, 0.6, 0.6, 0.6, 0.6, 0.25]
     assert [round(s.value, 6) for s in found] == expected
     assert [s.holds for s in found] == [value > 0 for value in expected]
 
 
-def test_trackers_that_rank_alike_agree_wholly(sampled) -> None:
-    first, second = map(generated.measures_of, sampled)
+def test_trackers_that_rank_alike_agree_wholly(score_tables) -> None:
+    first, second = map(generated.measures_of, score_tables)
     assert generated.tracker_agreement(first, second) == pytest.approx(1)
     upside_down = {key: s.__class__(**{**vars(s), "score": 1 - s.score}) for key, s in second.items()}
     assert generated.tracker_agreement(first, upside_down) == pytest.approx(-1)

@@ -1,4 +1,4 @@
-"""The embedded model while it generates."""
+"""Tests the embedded model in mode generate."""
 
 import dataclasses
 

@@ -1,4 +1,4 @@
-"""The embedded model walks a real video back, through the command line."""
+"""Tests mode invert with the embedded model, through the command line."""
 
 import subprocess
 import sys

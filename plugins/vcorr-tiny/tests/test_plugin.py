@@ -1,4 +1,4 @@
-"""The embedded model, its twin and its dataset, as vcorr sees them."""
+"""Tests the embedded model, its twin and its dataset through vcorr."""
 
 import hashlib
 import subprocess
@@ -34,7 +34,7 @@ class Stop(Exception):  # noqa: N818
 
 
 @pytest.fixture(scope="module")
-def untrained():
+def twin():
     model = TinyUntrained(VideoConfig())
     model.load("cpu", "float32", "hub")
     return model
@@ -60,7 +60,7 @@ def test_the_plugin_imports_nothing_heavy():
 def test_the_weights_are_hashed_once_for_the_identity_and_for_loading(monkeypatch):
     read, whole = [], hashlib.file_digest
     monkeypatch.setattr(hashlib, "file_digest", lambda file, name: read.append(file.name) or whole(file, name))
-    monkeypatch.setattr(fingerprint, "_SETTLED_NS", 0)  # a checkout may be seconds old
+    monkeypatch.setattr(fingerprint, "_SETTLED_NS", 0)  # the files of a checkout may be seconds old
     fingerprint._settled.cache_clear()
     model = Tiny(VideoConfig())
     identity = model.weights_id("hub")
@@ -88,15 +88,15 @@ def test_the_grid_of_the_embedded_model(clip):
     assert model.steps == 50
 
 
-def test_the_twin_has_the_sizes_of_the_card(untrained):
+def test_the_twin_has_the_sizes_of_the_card(twin):
     card = load_card(TinyUntrained.card, "card")
-    assert sum(p.numel() for p in untrained.pipe.transformer.parameters()) == card.parameters
-    identity = untrained.weights_id("hub")
-    assert identity == untrained.weights_id("random")
-    assert identity.startswith("random:0+vae:")  # the trained autoencoder is part of it
+    assert sum(p.numel() for p in twin.pipe.transformer.parameters()) == card.parameters
+    identity = twin.weights_id("hub")
+    assert identity == twin.weights_id("random")
+    assert identity.startswith("random:0+vae:")  # the identity includes the trained autoencoder
     with pytest.raises(UsageError, match="untrained by definition"):
-        untrained.weights_id("some/folder")
-    assert untrained.weights_id("random:3").startswith("random:3+vae:")
+        twin.weights_id("some/folder")
+    assert twin.weights_id("random:3").startswith("random:3+vae:")
 
 
 def test_the_twin_takes_no_weights(tmp_path):
@@ -104,26 +104,26 @@ def test_the_twin_takes_no_weights(tmp_path):
         TinyUntrained(VideoConfig()).weights_id(str(tmp_path))
 
 
-def test_the_twin_answers_at_every_site_and_step(untrained, clip):
+def test_the_twin_answers_at_every_site_and_step(twin, clip):
     recorder = Recorder({"qk": QueryKey()}, clip.queries)
-    untrained.run(clip, RunSettings("renoise", (0, 49), 50), recorder)
+    twin.run(clip, RunSettings("renoise", (0, 49), 50), recorder)
     assert sorted((p.layer, p.step) for p in recorder.predictions) == [(i, s) for i in range(10) for s in (0, 49)]
 
 
-def test_passes_are_what_the_pipeline_makes_from_the_caption(untrained, clip):
+def test_passes_are_what_the_pipeline_makes_from_the_caption(twin, clip):
     calls = []
-    pipe = untrained.pipe
+    pipe = twin.pipe
 
     def keep(module, args, kwargs):
         calls.append(kwargs)
         if len(calls) == 2:
             raise Stop
 
-    def made(module, args, kwargs, output):
+    def keep_first(module, args, kwargs, output):
         calls.append(kwargs)
 
-    first = pipe.transformer.register_forward_hook(made, with_kwargs=True)
-    untrained.run(clip, RunSettings("renoise", (0,), 50), Recorder({"qk": QueryKey()}, clip.queries))
+    first = pipe.transformer.register_forward_hook(keep_first, with_kwargs=True)
+    twin.run(clip, RunSettings("renoise", (0,), 50), Recorder({"qk": QueryKey()}, clip.queries))
     first.remove()
     hook = pipe.transformer.register_forward_pre_hook(keep, with_kwargs=True)
     with pytest.raises(Stop):
@@ -147,8 +147,8 @@ def test_passes_are_what_the_pipeline_makes_from_the_caption(untrained, clip):
     assert (theirs["attention_kwargs"], theirs["return_dict"]) == (None, False)
 
 
-def test_a_saved_pipeline_is_an_embedded_one(untrained, clip, tmp_path, monkeypatch):
-    untrained.pipe.save_pretrained(tmp_path / "pipe")
+def test_a_saved_pipeline_is_an_embedded_one(twin, clip, tmp_path, monkeypatch):
+    twin.pipe.save_pretrained(tmp_path / "pipe")
     monkeypatch.setattr(tiny_model, "PIPELINE", tmp_path / "pipe")
     model = Tiny(VideoConfig())
     assert model.weights_id("hub").startswith("embedded:")
@@ -156,7 +156,7 @@ def test_a_saved_pipeline_is_an_embedded_one(untrained, clip, tmp_path, monkeypa
     assert model.weights_id("hub").split(":")[1] == model.weights_id(str(tmp_path / "pipe")).split(":")[1]
     model.load("cpu", "float32", "hub")
     xy = []
-    for each in (model, untrained):
+    for each in (model, twin):
         recorder = Recorder({"qk": QueryKey()}, clip.queries)
         each.run(clip, RunSettings("renoise", (40,), 50), recorder)
         xy.append(np.stack([p.xy for p in recorder.predictions]))
@@ -170,7 +170,7 @@ def test_the_packaged_weights_load_and_fit_the_configuration(clip):
     with torch.no_grad():
         latents = model.encode(clip.video)
     assert latents.shape == (1, 16, 5, 32, 32)
-    assert 0.5 < latents.std() < 2  # near the unit variance that the noise levels take for granted
+    assert 0.5 < latents.std() < 2  # near the unit variance that the noise levels assume
 
 
 def test_positions_alone_answer_that_points_stay_where_query_key_matching_follows_them(clip):

@@ -1,4 +1,4 @@
-"""The embedded model on a dataset folder whose queries are in several frames, through the command line."""
+"""Tests the embedded model on a dataset folder with queries in several frames, through the command line."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ GRID = 6
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch) -> tuple[Path, ClipRow]:
-    """A clip of sprites whose points are asked for in frames 0, 6, 9 and 16, where they are by the exact tracks."""
+    """Returns a dataset folder with one clip of sprites, and its row; queries are in frames 0, 6, 9 and 16."""
     monkeypatch.chdir(tmp_path)
     clip = Sprites(SpritesConfig(grid=GRID)).clip("test-0003")
     height, width = clip.video.shape[1:3]
@@ -63,9 +63,9 @@ def test_tracks_of_the_model_start_at_the_frame_of_the_query(folder) -> None:
     path, row = folder
     assert set(row.query_frames) == {0, 6, 9, 16}
     found = run(path, "--model", "tiny", "--probe", "qk,attention", "--layers", "7", "--steps", "last")
-    (answer,) = (r for r in found.read("predictions").to_pylist() if r["kind"] == "positions")
-    assert answer["query_frames"] == row.query_frames.tolist()
-    xy = np.float32(answer["xy"]).reshape(answer["points"], answer["latents"], 2)
+    (prediction,) = (r for r in found.read("predictions").to_pylist() if r["kind"] == "positions")
+    assert prediction["query_frames"] == row.query_frames.tolist()
+    xy = np.float32(prediction["xy"]).reshape(prediction["points"], prediction["latents"], 2)
     own = np.array([0, 2, 3, 4])[np.searchsorted([0, 6, 9, 16], row.query_frames)]  # latents 5-8, 9-12 and 13-16
     assert np.array_equal(xy[np.arange(len(xy)), own], row.queries)
     scores = {r["metric"]: r for r in found.read("scores").to_pylist()}

@@ -1,4 +1,4 @@
-"""The procedural renderer: deterministic, split by construction, and exact in its tracks."""
+"""Tests the procedural renderer: it is deterministic, its splits share no seed, and its tracks are exact."""
 
 from itertools import pairwise
 
@@ -20,19 +20,19 @@ def batch(count: int = 3, seed: int = 7) -> Scenes:
 
 
 def grid(step: float = 4.0) -> Tensor:
-    """Query points (N, 2) all over the image."""
+    """Returns query points (N, 2) all over the image."""
     axis = torch.arange(step / 2, SIZE, step)
     return torch.stack(torch.meshgrid(axis, axis, indexing="xy"), -1).reshape(-1, 2)
 
 
-def unlit(scenes: Scenes) -> Scenes:
-    """The same scenes without light, whose tracks can be checked by colour."""
+def remove_light(scenes: Scenes) -> Scenes:
+    """Switches off the light of the scenes, so that colours can check their tracks."""
     scenes.light.amplitude.zero_()
     return scenes
 
 
 def colours_at(video: Tensor, xy: Tensor) -> Tensor:
-    """Colours (N, T, 3) of a video (3, T, S, S) at pixel positions (N, T, 2), bilinear between pixel centres."""
+    """Returns the colours (N, T, 3) of a video (3, T, S, S) at pixel positions (N, T, 2), bilinear between centres."""
     where = (xy.transpose(0, 1) / SIZE * 2 - 1)[:, :, None]
     found = torch.nn.functional.grid_sample(video.transpose(0, 1), where, padding_mode="border", align_corners=False)
     return found[..., 0].permute(2, 0, 1)
@@ -59,7 +59,7 @@ def test_splits_never_share_a_seed() -> None:
     ranges = [(seed_of(split, 0), seed_of(split, highest)) for split in SPLITS]
     for (_, end), (start, _) in pairwise(ranges):
         assert end < start
-    assert max(end for _, end in ranges) < 2**32  # torch's CPU generator reads no more
+    assert max(end for _, end in ranges) < 2**32  # torch's CPU generator reads 32 bits of a seed
     with pytest.raises(ValueError, match="outside"):
         seed_of("train", highest + 1)
     with pytest.raises(ValueError, match="unknown split"):
@@ -101,19 +101,19 @@ def test_tracks_compose_with_the_layers_similarity() -> None:
     position = torch.complex(tracks.xy[..., 0] - half, tracks.xy[..., 1] - half)
     index = tracks.layer[..., None].expand(-1, -1, FRAMES)
     alpha, beta = (torch.gather(values, 1, index) for values in (scenes.alpha, scenes.beta))
-    # Undone frame by frame, a track stays at one point of its layer.
+    # In the coordinates of its layer, a track stays at one point.
     local = (position - beta) / alpha
     assert (local - local[..., :1]).abs().max() < 1e-3
 
 
 def test_visible_points_keep_their_colour() -> None:
     for index in range(6):
-        scenes = unlit(scene("test", index, SIZE, FRAMES))
+        scenes = remove_light(scene("test", index, SIZE, FRAMES))
         video = scenes.render()[0]
         tracks = scenes.tracks(grid(3))
         colours = colours_at(video, tracks.xy[0])
         change = (colours - colours[:, :1]).abs().amax(-1)
-        # Points near an outline blend with what is behind; they are few.
+        # The few points near an outline blend with the layer behind.
         assert change[tracks.visible[0]].quantile(0.85) < 0.12
         static = torch.cdist(colours.mean(1), colours.mean(1)).mean()
         assert change[tracks.visible[0]].median() < 0.3 * static
@@ -122,7 +122,7 @@ def test_visible_points_keep_their_colour() -> None:
 def test_a_covered_point_is_hidden_and_seen_again() -> None:
     scenes = batch(1)
     still, shift = torch.complex(torch.ones(FRAMES), torch.zeros(FRAMES)), torch.linspace(-24, 24, FRAMES)
-    # Everything stands still but the first sprite, a disk that passes over the middle.
+    # Only the first sprite moves: a disk that passes over the middle.
     scenes.alpha[:] = still
     scenes.beta[:] = 0
     scenes.beta[0, 1] = torch.complex(shift, torch.zeros(FRAMES))

@@ -1,4 +1,4 @@
-"""The training script, at the size of a few seconds: it runs, logs, resumes exactly and writes a loadable pipeline."""
+"""Tests the training script on a small model: it runs, logs, resumes exactly and writes a loadable pipeline."""
 
 import json
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ STEPS = 4
 
 @dataclass
 class Interrupted(Run):
-    """A run that is out of time after so many looks at the clock, that is steps."""
+    """A run that is out of time after `looks` looks at the clock, one per step."""
 
     looks: int = 10**9
 
@@ -43,7 +43,7 @@ def training_at(folder: Path, looks: int = 10**9) -> Training:
 
 
 def train_in_pieces(folder: Path, looks: list[int]) -> dict[str, torch.Tensor]:
-    """Train with an interruption after each of ``looks``, then to the end; the final checkpoint."""
+    """Trains with an interruption after each of ``looks``, then to the end; returns the final checkpoint."""
     for look in looks:
         training = training_at(folder, look)
         assert not training.train()
@@ -61,7 +61,7 @@ def records(folder: Path, kind: str) -> list[dict[str, Any]]:
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, torch.Tensor]:
-    """The last checkpoint of an uninterrupted run."""
+    """Returns the last checkpoint of an uninterrupted run."""
     return train_in_pieces(tmp_path_factory.mktemp("whole"), [])
 
 
@@ -116,12 +116,12 @@ def test_a_finished_pipeline_is_trained_on_around_its_autoencoder(tmp_path: Path
     first = "transformer_blocks.0.attn1.to_q.weight"
     moved, origin = (pipe.transformer.state_dict()[first] for pipe in (after, before))
     assert not torch.equal(moved, origin)
-    # a fresh start would be as far from the first weights as two random draws are
+    # after a start from random weights, the distance would be as large as between two random draws
     assert (moved - origin).norm() < 0.5 * origin.norm()
 
     main(
         ["run", "--out", str(tmp_path / "b"), *start, "--dit-steps", "40", *options]
-    )  # a checkpoint goes before --from
+    )  # a checkpoint takes precedence over --from
     again = CogVideoXPipeline.from_pretrained(tmp_path / "b" / "pipe")
     assert torch.equal(again.transformer.state_dict()[first], moved)
 

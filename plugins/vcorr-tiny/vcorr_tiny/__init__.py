@@ -1,1 +1,1 @@
-"""A small, really trained video diffusion transformer for vcorr, and the procedural videos it learnt from."""
+"""Holds a small trained video diffusion transformer for vcorr, and the procedural videos that it was trained on."""

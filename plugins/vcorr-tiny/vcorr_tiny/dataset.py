@@ -1,4 +1,4 @@
-"""The dataset `sprites`: procedural videos with exact tracks and visibility, rendered on the CPU on demand."""
+"""Holds the dataset `sprites`: procedural videos with exact tracks and visibility, rendered on the CPU on demand."""
 
 from __future__ import annotations
 
@@ -18,10 +18,12 @@ FPS = 8.0
 class SpritesConfig:
     """Options of `sprites`.
 
-    split: "train", "validation" or "test"; no two splits share a seed, and the embedded model has seen only "train".
-    clips: how many there are, test-0000 to test-0063 for instance; a clip is the same whatever their number. grid:
-    query points along one side of the regular grid in frame 0. size: pixels along one side of the square videos.
-    frames: of a clip.
+    split: "train", "validation" or "test"; no two splits share a seed, and the embedded model was trained on "train"
+    only.
+    clips: number of clips, for instance 64 for test-0000 to test-0063; a clip does not depend on this number.
+    grid: query points along one side of the regular grid in frame 0.
+    size: pixels along one side of the square videos.
+    frames: video frames per clip.
     """
 
     split: str = "test"
@@ -32,7 +34,7 @@ class SpritesConfig:
 
 
 class Sprites(DatasetBase):
-    """Clips of textured sprites that move and hide each other before a moving background.
+    """Clips of textured sprites that move and occlude each other in front of a moving background.
 
     Raises:
         UsageError: an option is out of range.
@@ -48,7 +50,7 @@ class Sprites(DatasetBase):
         self.split = config.split
 
     def ids(self) -> Sequence[str]:
-        """The ids "<split>-0000" and on."""
+        """Returns the ids, counted from "<split>-0000"."""
         return tuple(f"{self.split}-{index:04d}" for index in range(self.config.clips))
 
     def clip(self, clip_id: str) -> Clip:

@@ -1,9 +1,8 @@
-"""The findings of the embedded model, measured: ``python -m vcorr_tiny.findings``.
+"""Measures the findings about the embedded model: ``python -m vcorr_tiny.findings``.
 
-Runs the embedded model, its untrained twin and the baselines on the same held-out clips through the command line, as a
-user would, and checks each statement on the tables: every comparison is paired on the same clips, and where a site has
-to be chosen it is chosen on one half of the clips and reported on the other. Ends with exit code 1 when a statement
-fails.
+Runs the embedded model, its untrained twin and the baselines on the same held-out clips through the command line.
+Then checks each statement on the tables. Comparisons are paired by clip. Sites are chosen on one half of the clips and
+reported on the other half. Ends with exit code 1 if a statement does not hold.
 """
 
 from __future__ import annotations
@@ -28,18 +27,21 @@ METRIC = "matching_accuracy"
 MOVING = "matching_accuracy_moving"
 PROBES = "qk,feature,feature-fair"
 BASELINES = ("zero-motion", "token-patches", "dense-search")
-"""Models without a network that the embedded one is held against."""
+"""Models without a network that the embedded model is compared with."""
 WEAK_BASELINES = ("random-token", "nearest-colour")
-"""Shown in the tables; nothing has to be proved against them."""
+"""Further models without a network, which appear in the tables but in no statement."""
 CLIPS = 64
 
 Site = tuple[int, int]
-"""Layer and step, of the mean over heads."""
+"""Layer and step; the score is the one of the mean over heads."""
 
 
 @dataclass(frozen=True)
 class Statement:
-    """One finding: what was said, the number it stands on, and the bar it has to pass (None: it is only reported)."""
+    """One finding: its text, the measured number with its interval, and the bar that the number has to reach.
+
+    bar: 0 if the interval has to lie above zero; None if the number is only reported. clips: number of clips.
+    """
 
     text: str
     interval: Interval
@@ -53,7 +55,7 @@ class Statement:
 
     @property
     def holds(self) -> bool:
-        """Whether the number passes the bar; above zero means that the interval excludes zero."""
+        """Whether the number reaches the bar; for bar 0, whether the whole interval lies above zero."""
         low = float(self.interval.low)
         return self.value >= self.bar if self.bar else low > 0
 
@@ -65,7 +67,7 @@ class Results:
     series: dict[tuple[str, str, str], Series]
 
     def get(self, model: str, probe: str, metric: str = METRIC) -> Series:
-        """One series.
+        """Returns one series.
 
         Raises:
             StoreError: no run has it.
@@ -77,7 +79,7 @@ class Results:
 
 
 def run_all(out: Path, limit: int) -> None:
-    """Runs everything through the command line; what is there already is reused."""
+    """Runs all models through the command line; reuses stored runs."""
     common = ["--data", "sprites", "--limit", str(limit), "--out", str(out)]
     _vcorr(["run", "--model", "tiny", "--probe", PROBES, "--set", "probe.heads=each", *common])
     _vcorr(["run", "--model", "tiny-untrained", "--probe", PROBES, *common])
@@ -86,7 +88,7 @@ def run_all(out: Path, limit: int) -> None:
 
 
 def read_results(out: Path, limit: int) -> Results:
-    """The series of the complete runs over `limit` clips below `out`."""
+    """Returns the series of the complete runs over `limit` clips below `out`."""
     found: dict[tuple[str, str, str], Series] = {}
     for run in find_runs(out):
         record = run.record()
@@ -96,7 +98,7 @@ def read_results(out: Path, limit: int) -> Results:
 
 
 def statements(results: Results) -> list[Statement]:
-    """Every finding, each with its interval."""
+    """Returns every finding with its interval."""
     qk = results.get("tiny", "qk")
     fair, raw = results.get("tiny", "feature-fair"), results.get("tiny", "feature")
     chosen, halves = choose(qk)
@@ -106,25 +108,25 @@ def statements(results: Results) -> list[Statement]:
     return [
         Statement("Skill of the best query-key site", _skill(qk, chosen, at), 0.5, len(at)),
         Statement(
-            "Best against worst layer, skill at the cleanest step",
+            "Best minus worst layer, skill at the cleanest step",
             gap(qk, (chosen[0], last), qk, (worst, last), at),
             0.2,
             len(at),
         ),
         Statement(
-            "Fall of the best layer's skill from the cleanest to the noisiest step",
+            "Best layer at the cleanest minus at the noisiest step, skill",
             gap(qk, (chosen[0], last), qk, (chosen[0], first), at),
             0.2,
             len(at),
         ),
         Statement(
-            "Query-key against features treated alike, best site of each, skill",
+            "Query-key minus feature matching by the same method (`feature-fair`), best site of each, skill",
             gap(qk, chosen, fair, choose(fair)[0], at),
             0.0,
             len(at),
         ),
         Statement(
-            "Query-key against the paper's one-way features, best site of each, skill",
+            "Query-key minus the paper's one-way feature matching (`feature`), best site of each, skill",
             gap(qk, chosen, raw, choose(raw)[0], at),
             0.0,
             len(at),
@@ -138,19 +140,19 @@ def _against(results: Results, qk: Series, chosen: Site, at: Sequence[str], mode
     ours, theirs = results.get("tiny", "qk", metric), results.get(model, "direct", metric)
     points = "moving points" if metric == MOVING else "all visible points"
     difference = paired_difference(_values(ours, chosen, at), _values(theirs, (-1, -1), at))
-    # dense search answers every second pixel of every frame: a harder baseline than whole tokens at latent times
+    # dense search predicts every second pixel of every frame, finer than the whole tokens at latent times of the model
     bar = None if model == "dense-search" else 0.0
-    return Statement(f"Best query-key site against {model}, accuracy over {points}", difference, bar, len(at))
+    return Statement(f"Best query-key site minus {model}, accuracy over {points}", difference, bar, len(at))
 
 
 def _against_twin(results: Results, qk: Series, chosen: Site, at: Sequence[str]) -> Statement:
     twin = results.get("tiny-untrained", "qk")
-    text = "Best query-key site against the best of the untrained twin, skill"
+    text = "Best query-key site minus the best site of the untrained twin, skill"
     return Statement(text, gap(qk, chosen, twin, choose(twin)[0], at), 0.0, len(at))
 
 
 def choose(s: Series) -> tuple[Site, tuple[tuple[str, ...], tuple[str, ...]]]:
-    """The best site by skill on the first, third, ... clip, and the two halves."""
+    """Returns the best site by skill on the first, third, ... clip, and both halves: (choosing, reporting)."""
     choosing, reporting = s.clips[0::2], s.clips[1::2]
     means = [i for i, site in enumerate(s.sites) if site["head"] < 0]
     skills = [x.skill for x in site_summaries(s, sites=means, clips=choosing)]
@@ -159,31 +161,31 @@ def choose(s: Series) -> tuple[Site, tuple[tuple[str, ...], tuple[str, ...]]]:
 
 
 def _worst(s: Series, step: int) -> int:
-    """The layer of the lowest skill at a step, on the choosing half."""
+    """Returns the layer of the lowest skill at a step, on the choosing half."""
     here = [i for i, site in enumerate(s.sites) if site["head"] < 0 and site["step"] == step]
     skills = [x.skill for x in site_summaries(s, sites=here, clips=s.clips[0::2])]
     return int(s.sites[here[int(np.nanargmin(skills))]]["layer"])
 
 
-def _bounded(s: Series, site: Site, clips: Sequence[str]) -> Bounded:
+def _scores_at(s: Series, site: Site, clips: Sequence[str]) -> Bounded:
     column = next(i for i, x in enumerate(s.sites) if (x["layer"], x["step"]) == site and x["head"] < 0)
     rows = [s.clips.index(clip) for clip in clips]
     return Bounded(s.score[rows, column], s.floor[rows, column], s.ceiling[rows, column])
 
 
 def _values(s: Series, site: Site, clips: Sequence[str]) -> np.ndarray:
-    return np.asarray(_bounded(s, site, clips).score)
+    return np.asarray(_scores_at(s, site, clips).score)
 
 
 def _skill(s: Series, site: Site, clips: Sequence[str]) -> Interval:
     from vcorr.stats import bootstrap_skill
 
-    return bootstrap_skill(*_bounded(s, site, clips))
+    return bootstrap_skill(*_scores_at(s, site, clips))
 
 
 def gap(a: Series, site_a: Site, b: Series, site_b: Site, clips: Sequence[str]) -> Interval:
-    """How much more skill `a` has at its site than `b` at its own, paired by clip."""
-    return paired_skill_difference(_bounded(a, site_a, clips), _bounded(b, site_b, clips))
+    """Returns the skill of `a` at its site minus the skill of `b` at its site, paired by clip."""
+    return paired_skill_difference(_scores_at(a, site_a, clips), _scores_at(b, site_b, clips))
 
 
 def _series_of(run: RunDirectory) -> dict[tuple[str, str, str], Series]:
@@ -202,11 +204,11 @@ def _vcorr(arguments: Sequence[str]) -> None:
         raise VcorrError(f"vcorr {' '.join(arguments)} ended with exit code {done.returncode}.")
 
 
-# --------------------------------------------------------------------------------------------------------- what is said
+# --------------------------------------------------------------------------------------------------------------- tables
 
 
 def statement_table(found: Sequence[Statement]) -> str:
-    """The statements as a Markdown table."""
+    """Returns the statements as a Markdown table."""
     lines = ["| statement | measured | 95 % interval | needed | holds |", "| --- | ---: | ---: | ---: | --- |"]
     for s in found:
         needed = "–" if s.bar is None else f"≥ {s.bar:g}" if s.bar else "> 0"
@@ -217,7 +219,7 @@ def statement_table(found: Sequence[Statement]) -> str:
 
 
 def best_table(results: Results, metric: str) -> str:
-    """The best site of every model and probe under one metric as a Markdown table."""
+    """Returns the best site of every model and probe under one metric as a Markdown table."""
     lines = [
         "| model | probe | layer | step (noise) | value | floor | ceiling | skill | 95 % interval | regret |",
         "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
@@ -238,7 +240,7 @@ def _best_line(b: BestSite) -> str:
 
 
 def layer_table(results: Results, probe: str = "qk") -> str:
-    """Skill per layer and step of one probe as a Markdown table, over all clips."""
+    """Returns the skill of one probe per layer and step, over all clips, as a Markdown table."""
     s = _head_means(results.get("tiny", probe))
     steps = sorted({site["step"] for site in s.sites})
     noise = {site["step"]: site["noise"] for site in s.sites}
@@ -257,7 +259,7 @@ def _head_means(s: Series) -> Series:
 
 
 def fill(text: str, name: str, content: str) -> str:
-    """`text` with what stands between the markers of `name` replaced.
+    """Returns `text` with `content` between the markers of `name`.
 
     Raises:
         VcorrError: the markers are not there.
@@ -286,7 +288,10 @@ def write_page(page: Path, results: Results, found: Sequence[Statement]) -> None
 
 
 def head_table(results: Results) -> str:
-    """Skill of every head and of their mean per layer, at the cleanest step, as a Markdown table, over all clips."""
+    """Returns the skill per layer of each head and of the mean over heads as a Markdown table.
+
+    Values are from the cleanest step, over all clips.
+    """
     s = results.get("tiny", "qk")
     last = max(site["step"] for site in s.sites)
     value = {(site["layer"], site["head"]): v for site, v in zip(s.sites, s.skill, strict=True) if site["step"] == last}
@@ -300,7 +305,7 @@ def head_table(results: Results) -> str:
 
 
 def draw(results: Results, path: Path) -> None:
-    """The layer x step heat maps of the three probes as one picture."""
+    """Draws the layer x step heat maps of the three probes as one picture."""
     import altair as alt
 
     rows = [
@@ -333,11 +338,11 @@ def draw(results: Results, path: Path) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command."""
+    """Runs the command; returns its exit code."""
     parser = argparse.ArgumentParser(prog="python -m vcorr_tiny.findings", description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("--out", type=Path, default=Path("runs/findings"), help="folder of the runs")
     parser.add_argument("--limit", type=int, default=CLIPS, help="clips (default: %(default)s)")
-    parser.add_argument("--docs", type=Path, help="docs folder whose findings.md and picture are brought up to date")
+    parser.add_argument("--docs", type=Path, help="docs folder whose findings.md and picture are updated")
     options = parser.parse_args(arguments)
     run_all(options.out, options.limit)
     results = read_results(options.out, options.limit)

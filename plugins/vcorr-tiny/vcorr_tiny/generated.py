@@ -1,9 +1,9 @@
-"""What the embedded model knows while it generates: ``python -m vcorr_tiny.generated --out runs/generated``.
+"""Measures the embedded model while it generates: ``python -m vcorr_tiny.generated --out runs/generated``.
 
-Samples videos from the captions of held-out clips through the command line, probing on the way, and tracks them with
-`dis` and, for a second opinion, with `lk`. Prints which of DiffTrack's statements (arXiv 2506.17220, section 4 and
-abstract) hold here, with intervals, then matching, confidence and attention per layer and step, and the harmonic mean
-that ranks them.
+Samples videos from the captions of held-out clips through the command line and probes the model during sampling.
+Tracks the videos with `dis` and, as a check, with `lk`. Prints which of DiffTrack's statements (arXiv 2506.17220,
+section 4 and abstract) hold for this model, with intervals. Then prints matching, confidence and attention per layer
+and step, and the harmonic mean that ranks the layers.
 """
 
 from __future__ import annotations
@@ -38,24 +38,24 @@ Measures = dict[tuple[str, str], Series]
 
 
 def run(out: Path, limit: int, tracker: str, device: str) -> pa.Table:
-    """Generates, probes and tracks through the command line; what is there already is reused. Returns the scores."""
+    """Runs the model and a tracker through the command line, or reuses a stored run; returns the scores."""
     options = ["--limit", str(limit), "--out", str(out), "--device", device, "--dtype", "float32"]
     command = [sys.executable, "-m", "vcorr", *RUN, *SETTINGS, *options, "--set", f"tracker={tracker}"]
     if subprocess.run(command, check=False).returncode:
-        raise VcorrError(f"{' '.join(command[2:])} did not end well.")
+        raise VcorrError(f"{' '.join(command[2:])} failed.")
     return max(find_runs(out), key=lambda found: found.record()["updated"]).read("scores")
 
 
 def measures_of(scores: pa.Table) -> Measures:
-    """The series of a run, in the default variant."""
+    """Returns the series of a run in the default variant."""
     return {(s.key["probe"], s.key["metric"]): s for s in series(scores) if s.variant_text == DEFAULT_VARIANT.text}
 
 
 def statements(first: Measures, second: Measures) -> list[Statement]:
-    """What the paper says of the models it read, measured here: above zero means that it holds.
+    """Returns the paper's statements with the numbers of this model; one holds if its interval lies above zero.
 
-    The best site is chosen on one half of the clips; everything is reported on the other, paired by clip. `second` are
-    the scores of the same videos under another tracker.
+    The best site is chosen on one half of the clips. All numbers are from the other half, paired by clip.
+    second: the measures of the same videos under another tracker.
     """
     qk, fair = first["qk", METRIC], first["feature-fair", METRIC]
     (layer, step), (choosing, at) = choose(qk)
@@ -64,32 +64,30 @@ def statements(first: Measures, second: Measures) -> list[Statement]:
     median = _median_layer(qk, end, choosing)
     confidence, attention = first["attention", "confidence_cross"], first["attention", "attention_cross"]
     found = {
-        "Queries and keys match better than features treated alike (skill, best site of each)": gap(
+        "Queries and keys match better than features matched by the same method (skill, best site of each)": gap(
             qk, (layer, step), fair, choose(fair)[0], at
         ),
-        "Few layers match: the best against the median one (skill, last step)": gap(
-            qk, (layer, end), qk, (median, end), at
-        ),
-        "Matching grows over sampling: last against first step (skill, best layer)": gap(
+        "Few layers match: best minus median layer (skill, last step)": gap(qk, (layer, end), qk, (median, end), at),
+        "Matching improves during sampling: last minus first step (skill, best layer)": gap(
             qk, (layer, end), qk, (layer, begin), at
         ),
-        "It still grows in the second half: last against middle step (skill, best layer)": gap(
+        "It still improves in the second half: last minus middle step (skill, best layer)": gap(
             qk, (layer, end), qk, (layer, middle), at
         ),
-        "The layer that matches is more confident than the mean of the others (last step)": _against_others(
+        "The best layer is more confident than the mean of the others (last step)": _against_others(
             confidence, layer, end, at
         ),
-        "It attends to later frames more than the mean of the others does (last step)": _against_others(
+        "The best layer attends more to later frames than the mean of the others (last step)": _against_others(
             attention, layer, end, at
         ),
-        "Its attention to later frames grows over sampling: last against first step": _change(
+        "Its attention to later frames grows during sampling: last minus first step": _change(
             attention, layer, (end, begin), at
         ),
-        "Its confidence grows over sampling: last against first step": _change(confidence, layer, (end, begin), at),
-        "Its attention to the text falls over sampling: first against last step": _change(
+        "Its confidence grows during sampling: last minus first step": _change(confidence, layer, (end, begin), at),
+        "Its attention to the text falls during sampling: first minus last step": _change(
             first["attention", "attention_text"], layer, (begin, end), at
         ),
-        f"Not an artefact of the tracker: skill under {SECOND_TRACKER}, best site against the median layer": gap(
+        f"Another tracker agrees: best minus median layer (skill under {SECOND_TRACKER}, last step)": gap(
             second["qk", METRIC], (layer, end), second["qk", METRIC], (median, end), at
         ),
     }
@@ -97,13 +95,13 @@ def statements(first: Measures, second: Measures) -> list[Statement]:
 
 
 def tracker_agreement(first: Measures, second: Measures) -> float:
-    """Kendall's tau-b between the rankings of all layers and steps that two trackers give."""
+    """Returns Kendall's tau-b between the rankings of all layers and steps under two trackers."""
     a, b = (measures["qk", METRIC].skill for measures in (first, second))
     return float(kendall_tau(a, b[None])[0])
 
 
 def _median_layer(s: Series, step: int, clips: Sequence[str]) -> int:
-    """The layer in the middle of the ranking by mean score at a step; of an even number, the better one."""
+    """Returns the layer in the middle of the ranking by mean score at a step; the better one of two in the middle."""
     means = {
         site["layer"]: np.nanmean(_column(s, (site["layer"], step), clips)) for site in s.sites if site["step"] == step
     }
@@ -123,13 +121,13 @@ def _change(s: Series, layer: int, steps: tuple[int, int], clips: Sequence[str])
 
 
 def _column(s: Series, site: Site, clips: Sequence[str]) -> Table:
-    """(clips,): the scores at one layer and step."""
+    """Returns the scores at one layer and step, (clips,)."""
     column = next(i for i, x in enumerate(s.sites) if (x["layer"], x["step"]) == site)
     return np.asarray(s.score[[s.clips.index(clip) for clip in clips], column])
 
 
 def tables(scores: pa.Table, second: pa.Table) -> dict[str, str]:
-    """The blocks of docs/findings.md, by name; `second` are the scores under the second tracker."""
+    """Returns the blocks of docs/findings.md by name. second: the scores under the second tracker."""
     of, others = measures_of(scores), measures_of(second)
     qk, confidence = of["qk", METRIC], of["attention", "confidence_cross"]
     attention = of["attention", "attention_cross"]
@@ -146,7 +144,7 @@ def tables(scores: pa.Table, second: pa.Table) -> dict[str, str]:
 
 
 def _means(s: Series) -> Table:
-    """(L, S): means over clips of one value a layer and step."""
+    """Returns the mean over clips of each layer and step, (L, S)."""
     layers, steps = (len({site[key] for site in s.sites}) for key in ("layer", "step"))
     return np.asarray(np.nanmean(s.score, axis=0).reshape(layers, steps))
 
@@ -169,7 +167,7 @@ def _last_table(measures: dict[str, Table], step: int) -> str:
 
 def _agreement(tau: float) -> str:
     trackers = f"`{TRACKER}` and under `{SECOND_TRACKER}`"
-    return f"All layers and steps, ranked by skill under {trackers}: Kendall's tau-b {tau:.3f}."
+    return f"Kendall's tau-b between the rankings of all layers and steps by skill under {trackers}: {tau:.3f}."
 
 
 def _best(scores: pa.Table) -> str:
@@ -187,16 +185,16 @@ def _best(scores: pa.Table) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command."""
+    """Runs the command; returns its exit code."""
     parser = argparse.ArgumentParser(
         prog="python -m vcorr_tiny.generated", description=(__doc__ or "").split("\n\n")[0]
     )
     parser.add_argument("--out", type=Path, default=Path("runs/generated"), help="folder of the runs")
     parser.add_argument("--limit", type=int, default=CLIPS, help="clips (default: %(default)s)")
-    parser.add_argument("--docs", type=Path, help="docs folder whose findings.md is brought up to date")
+    parser.add_argument("--docs", type=Path, help="docs folder whose findings.md is updated")
     parser.add_argument("--device", default="cpu", help="where to sample (default: %(default)s)")
     options = parser.parse_args(arguments)
-    # the default tracker last, so that its scores are what the run is left with
+    # the default tracker comes last, so that the run keeps its scores
     second, first = (run(options.out, options.limit, name, options.device) for name in (SECOND_TRACKER, TRACKER))
     blocks = tables(first, second)
     if options.docs:

@@ -1,4 +1,4 @@
-"""The embedded model and its untrained twin, through the adapter of the big CogVideoX models."""
+"""Adapts the embedded model and its untrained twin, with the adapter of the large CogVideoX models."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Tiny(CogVideoX):
     configs = "vcorr_tiny:pipe"
 
     def locate(self, weights: str) -> WeightsSource:
-        """The packaged folder for "hub"; random weights and paths as everywhere."""
+        """Returns the packaged folder for "hub"; treats random weights and paths as the base class does."""
         if weights != HUB:
             return super().locate(weights)
         if not PIPELINE.is_dir():
@@ -32,7 +32,10 @@ class Tiny(CogVideoX):
         return WeightsSource("embedded", f"embedded:{folder_identity(PIPELINE)}", PIPELINE)
 
     def build(self, seed: int) -> Any:
-        """The networks that training starts from, text encoder included, with open gates: every attention counts."""
+        """Returns a pipeline with random networks, text encoder included.
+
+        The gates of the blocks are random too: with zero gates, as in training, no attention would change the output.
+        """
         from vcorr_tiny.networks import TinyConfig, build_pipeline
 
         config = self.config
@@ -45,16 +48,16 @@ class Tiny(CogVideoX):
 
 
 class TinyUntrained(Tiny):
-    """`tiny` with an untrained denoiser and text encoder, drawn from the seed 0 or that of `--weights random:SEED`.
+    """`tiny` with an untrained denoiser and text encoder, drawn from seed 0 or the seed in `--weights random:SEED`.
 
-    The autoencoder is the trained one: a random one would hand the denoiser other latents, and at the same step more
-    noise, so that the comparison would be of two inputs and not of two networks.
+    The autoencoder is the trained one. A random one would give the denoiser other latents and, at the same step, more
+    noise: a comparison with `tiny` would then compare two inputs, not two networks.
     """
 
     card = "vcorr_tiny:cards/tiny-untrained.yaml"
 
     def locate(self, weights: str) -> WeightsSource:
-        """Random weights of the seed, and the trained autoencoder: both are part of the identity.
+        """Returns the source of the random weights; its identity names the seed and the trained autoencoder.
 
         Raises:
             UsageError: `weights` is a path; this model has no trained denoiser to load.
@@ -71,12 +74,12 @@ class TinyUntrained(Tiny):
         return WeightsSource("random", f"random:{seed}+vae:{folder_identity(PIPELINE / 'vae')}", seed=seed)
 
     def build(self, seed: int) -> Any:
-        """Random networks around the trained autoencoder."""
+        """Returns a pipeline of random networks and the trained autoencoder."""
         from diffusers import AutoencoderKLCogVideoX
 
         pipe = super().build(seed)
         folder = PIPELINE / "vae"
-        # without accelerate diffusers would say so at every load, were it not told
+        # without accelerate, diffusers warns at every load unless low_cpu_mem_usage is False
         vae = AutoencoderKLCogVideoX.from_pretrained(folder, local_files_only=True, low_cpu_mem_usage=False)
         pipe.register_modules(vae=vae.eval())
         return pipe
@@ -84,6 +87,6 @@ class TinyUntrained(Tiny):
 
 def _without_weights() -> MissingError:
     return MissingError(
-        "This installation of vcorr-tiny is without its weights.",
+        "This installation of vcorr-tiny comes without its weights.",
         hint="Install it again, or train them: python -m vcorr_tiny.train --help",
     )

@@ -1,6 +1,6 @@
-"""The networks of the embedded model: stock CogVideoX classes at a hundredth of their size.
+"""Builds the networks of the embedded model: diffusers' CogVideoX classes at a hundredth of their size.
 
-Nothing here is a class of our own, so a saved pipeline loads with ``CogVideoXPipeline.from_pretrained`` alone.
+All classes are diffusers' own, so ``CogVideoXPipeline.from_pretrained`` loads a saved pipeline without this package.
 """
 
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ class TinyConfig:
     size: int = 128
     """Side of the square videos, pixels."""
     frames: int = 17
-    """Frames of a video; the first is a latent frame of its own, every further four share one."""
+    """Frames of a video; frame 0 has a latent frame of its own, each further group of four shares one."""
     vae_channels: tuple[int, ...] = (16, 32, 64)
     latent_channels: int = 16
     layers: int = 10
@@ -65,7 +65,7 @@ class TinyConfig:
 
 
 def build_vae(config: TinyConfig) -> AutoencoderKLCogVideoX:
-    """A causal video autoencoder, 4x4 in space (with three channel widths) and 4x in time."""
+    """Builds a causal video autoencoder that compresses 4x4 in space (with three channel widths) and 4x in time."""
     depth = len(config.vae_channels)
     return AutoencoderKLCogVideoX(
         down_block_types=("CogVideoXDownBlock3D",) * depth,
@@ -82,17 +82,17 @@ def build_vae(config: TinyConfig) -> AutoencoderKLCogVideoX:
 
 
 def build_transformer(config: TinyConfig, zero_gates: bool = False) -> CogVideoXTransformer3DModel:
-    """The diffusion transformer with random weights.
+    """Builds the diffusion transformer with random weights.
 
-    zero_gates: start every block as the identity (adaLN-Zero), which trains better. diffusers does not do so by
-    itself, and a network left like that has no attention worth probing: the untrained twin keeps the gates random.
+    zero_gates: start every block as the identity (adaLN-Zero), which trains better; diffusers does not do this. The
+    untrained twin keeps random gates, because with zero gates its attention would not change its output.
     """
     transformer = CogVideoXTransformer3DModel(
         num_attention_heads=config.heads,
         attention_head_dim=config.head_dim,
         in_channels=config.latent_channels,
         out_channels=config.latent_channels,
-        # The default of 512 would cost 2.4 M parameters a layer in the modulations alone.
+        # The default of 512 would cost 2.4 M parameters per layer in the modulations alone.
         time_embed_dim=config.time_embed_dim,
         text_embed_dim=config.text_dim,
         num_layers=config.layers,
@@ -118,7 +118,7 @@ def _zero(linear: nn.Linear) -> None:
 
 
 def build_text_encoder(config: TinyConfig) -> T5EncoderModel:
-    """A small T5 encoder over the captions' closed vocabulary."""
+    """Builds a small T5 encoder over the captions' closed vocabulary."""
     return T5EncoderModel(
         T5Config(
             vocab_size=64,
@@ -138,14 +138,14 @@ def build_text_encoder(config: TinyConfig) -> T5EncoderModel:
 
 
 def build_tokenizer() -> T5Tokenizer:
-    """A word-level tokenizer whose ids are ``sprites.words.TOKENS``."""
-    # A leading U+2581 marks the start of a word for T5; equal scores leave no choice between segmentations.
+    """Builds a word-level tokenizer whose ids are ``sprites.words.TOKENS``."""
+    # T5 marks the start of a word with U+2581. Words have equal scores, so that scores never decide how to split text.
     vocabulary = [(word, 0.0) for word in SPECIAL] + [(f"\u2581{word}", -2.0) for word in WORDS]
     return T5Tokenizer(vocab=vocabulary, extra_ids=0, model_max_length=CAPTION_TOKENS)
 
 
 def build_scheduler() -> CogVideoXDDIMScheduler:
-    """v-prediction with zero terminal signal-to-noise ratio, as CogVideoX, without its shift."""
+    """Builds CogVideoX's scheduler without its shift: v-prediction, zero terminal signal-to-noise ratio."""
     return CogVideoXDDIMScheduler(
         num_train_timesteps=1000,
         beta_start=0.00085,
@@ -163,7 +163,7 @@ def build_scheduler() -> CogVideoXDDIMScheduler:
 def assemble(
     vae: AutoencoderKLCogVideoX, transformer: CogVideoXTransformer3DModel, text_encoder: T5EncoderModel
 ) -> CogVideoXPipeline:
-    """The pipeline of the given networks with the tiny tokenizer and scheduler."""
+    """Returns a pipeline of the given networks with the tokenizer and scheduler of this module."""
     return CogVideoXPipeline(
         tokenizer=build_tokenizer(),
         text_encoder=text_encoder,
@@ -174,7 +174,7 @@ def assemble(
 
 
 def build_pipeline(config: TinyConfig | None = None, seed: int = 0, zero_gates: bool = False) -> CogVideoXPipeline:
-    """A pipeline with random weights from ``seed``: by default the untrained twin of the embedded model."""
+    """Builds a pipeline with random weights from ``seed``; by default with the sizes of the embedded model."""
     config = config or TinyConfig()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -183,7 +183,7 @@ def build_pipeline(config: TinyConfig | None = None, seed: int = 0, zero_gates: 
 
 
 def rotary_tables(config: TinyConfig, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Cosines and sines of the rotary embedding, each (video tokens, head_dim), as the pipeline makes them."""
+    """Returns cosines and sines of the rotary embedding, each (video tokens, head_dim), as the pipeline does."""
     side = config.grid
     tables = get_3d_rotary_pos_embed(
         embed_dim=config.head_dim,

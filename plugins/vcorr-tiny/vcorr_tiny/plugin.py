@@ -1,4 +1,4 @@
-"""The plugin: the models `tiny` and `tiny-untrained` and the dataset `sprites`. Imports neither torch nor diffusers."""
+"""Lists the models `tiny` and `tiny-untrained` and the dataset `sprites`. Imports neither torch nor diffusers."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from collections.abc import Iterable
 from vcorr import DatasetEntry, ModelEntry, hookimpl
 
 SMALL = {"height": 64, "width": 64, "frames": 9}
-"""What `vcorr plugin check` runs; the network stays as it is."""
+"""Video size for `vcorr plugin check`; the network keeps its size."""
 
 
 @hookimpl
 def vcorr_models() -> Iterable[ModelEntry]:
-    """The embedded model and its untrained twin."""
+    """Returns the entries of the embedded model and of its untrained twin."""
     return [
         ModelEntry(
             name="tiny",
@@ -25,7 +25,7 @@ def vcorr_models() -> Iterable[ModelEntry]:
         ),
         ModelEntry(
             name="tiny-untrained",
-            summary="tiny with random weights, its autoencoder apart: what the architecture alone can do.",
+            summary="tiny with random weights, except for its autoencoder; shows what the architecture does untrained.",
             factory="vcorr_tiny.model:TinyUntrained",
             config="vcorr.diffusion:VideoConfig",
             card="vcorr_tiny:cards/tiny-untrained.yaml",
@@ -37,7 +37,7 @@ def vcorr_models() -> Iterable[ModelEntry]:
 
 @hookimpl
 def vcorr_datasets() -> Iterable[DatasetEntry]:
-    """The procedural videos."""
+    """Returns the entry of the procedural videos."""
     return [
         DatasetEntry(
             name="sprites",

@@ -1,8 +1,9 @@
-"""What each switch of the published code costs on the embedded model: ``python -m vcorr_tiny.switches --docs docs``.
+"""Measures what each switch of the published code costs: ``python -m vcorr_tiny.switches --docs docs``.
 
-One run through the command line reads every clip once and scores it under `corrected`, with each switch flipped alone,
-and under `difftrack`; another does so in bfloat16, where the second softmax bites. Layers are chosen on clips of
-another split. Differences are paired on the same clips, intervals are 95 % bootstrap over clips.
+One run of the embedded model reads every clip once. It scores the clip under `corrected`, with each switch flipped
+alone, and under `difftrack`. A second run measures the second softmax in bfloat16, where it changes predictions.
+Layers are chosen on clips of another split. Differences are paired by clip; intervals are 95 % bootstrap intervals
+over clips.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from vcorr_tiny.findings import METRIC, fill
 MODEL = ("--model", "tiny", "--data", "sprites")
 CHOOSING, REPORTED = 8, 64
 LAYERS = 3
-"""How many layers are measured: the best ones by skill of query-key matching at the cleanest step."""
+"""Number of layers that are measured: the best ones by skill of query-key matching at the cleanest step."""
 STEPS = "42,49"
 NOT_IN_RUNS = ("guidance_mask",)
 
@@ -41,7 +42,7 @@ Key = tuple[str, str, str]
 
 @dataclass(frozen=True)
 class Column:
-    """One score of the table: of a probe under a metric, its value or its skill."""
+    """One score column of the table: value or skill of a probe under a metric."""
 
     title: str
     probe: str
@@ -66,8 +67,8 @@ class Measured:
     series: dict[Key, Series]
     clips: tuple[str, ...]
 
-    def bounded(self, column: Column, variant: str, site: Site) -> Bounded:
-        """A score at a site over the clips.
+    def scores_at(self, column: Column, variant: str, site: Site) -> Bounded:
+        """Returns a score at a site for all clips, with floors and ceilings.
 
         Raises:
             StoreError: the run does not have it.
@@ -82,21 +83,24 @@ class Measured:
 
 
 def flips() -> tuple[str, ...]:
-    """`corrected` with each switch flipped alone, as `--set variant=` takes it; without those no run depends on."""
+    """Returns `corrected` with each switch flipped alone, as `--set variant=` takes it.
+
+    It leaves out the switches that no run depends on.
+    """
     names = (name for name in switch_values() if name not in NOT_IN_RUNS)
     return tuple(f"{CORRECTED}+{name}={str(switch_values()[name][1]).lower()}" for name in names)
 
 
 def all_variants() -> tuple[str, ...]:
-    """What the float32 run scores."""
+    """Returns the variants that the float32 run scores."""
     return (CORRECTED, *flips(), DIFFTRACK)
 
 
-# ------------------------------------------------------------------------------------------------------------- measured
+# ------------------------------------------------------------------------------------------------------------ measuring
 
 
 def best_layers(out: Path) -> tuple[int, ...]:
-    """The layers to measure, best first, from a small run on clips of another split."""
+    """Returns the layers to measure, best first; chooses them with a small run on clips of another split."""
     run = _run(out, ["--probe", "qk", "--steps", "last", "--limit", str(CHOOSING), "--set", "data.split=validation"])
     (qk,) = series(run.read("scores"), metric=METRIC)
     order = np.argsort(-np.nan_to_num(qk.skill, nan=-np.inf), kind="stable")
@@ -104,21 +108,21 @@ def best_layers(out: Path) -> tuple[int, ...]:
 
 
 def measure(out: Path, layers: Iterable[int], limit: int) -> Measured:
-    """All variants in float32 at the chosen layers; what is there already is reused."""
+    """Measures all variants in float32 at the chosen layers; reuses a stored run."""
     where = ["--layers", ",".join(map(str, sorted(layers))), "--steps", STEPS, "--limit", str(limit)]
     what = ["--probe", "qk,feature,attention", "--dtype", "float32", "--set", f"variant={','.join(all_variants())}"]
     return read_measured(_run(out, [*what, *where]))
 
 
 def measure_half(out: Path, limit: int) -> Measured:
-    """The second softmax in bfloat16 at every layer, the flat ones included, at the cleanest step."""
+    """Measures the second softmax in bfloat16 at the cleanest step, at every layer, also where attention is flat."""
     where = ["--steps", "last", "--limit", str(limit)]
     what = ["--probe", "qk", "--dtype", "bfloat16", "--set", f"variant={CORRECTED},{SECOND_SOFTMAX}"]
     return read_measured(_run(out, [*what, *where]))
 
 
 def read_measured(run: RunDirectory) -> Measured:
-    """The scores of a run."""
+    """Reads the scores of a run."""
     scores = run.read("scores")
     found = {(s.key["probe"], s.key["metric"], s.variant_text): s for s in series(scores)}
     return Measured(found, tuple(sorted(set(scores["clip"].to_pylist()))))
@@ -127,15 +131,15 @@ def read_measured(run: RunDirectory) -> Measured:
 def _run(out: Path, arguments: Sequence[str]) -> RunDirectory:
     command = [sys.executable, "-m", "vcorr", "run", *MODEL, *arguments, "--out", str(out)]
     if subprocess.run(command, check=False).returncode:
-        raise VcorrError(f"{' '.join(command[2:])} did not end well.")
+        raise VcorrError(f"{' '.join(command[2:])} failed.")
     return max(find_runs(out), key=lambda found: found.record()["updated"])
 
 
-# -------------------------------------------------------------------------------------------------------------- written
+# --------------------------------------------------------------------------------------------------------------- tables
 
 
 def cost_table(measured: Measured, site: Site, variants: Sequence[str], columns: Sequence[Column]) -> str:
-    """Markdown: the scores under `corrected`, then what each variant adds to them."""
+    """Returns a Markdown table: the scores under `corrected`, then the change under each variant."""
     lines = [
         f"| | {' | '.join(column.title for column in columns)} |",
         "| --- |" + " ---: |" * len(columns),
@@ -143,13 +147,13 @@ def cost_table(measured: Measured, site: Site, variants: Sequence[str], columns:
     ]
     for variant in variants:
         cells = (difference_cell(_difference(measured, c, variant, site)) for c in columns)
-        lines.append(f"| {_named(variant)} | {' | '.join(cells)} |")
+        lines.append(f"| {_label(variant)} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
 def site_table(measured: Measured, sites: Sequence[Site], variants: Sequence[str]) -> str:
-    """Markdown: the accuracy of `qk` at several sites under `corrected`, then what each variant adds to it."""
-    named = [_named(variant) for variant in variants]
+    """Returns a Markdown table: the accuracy of `qk` at several sites, and its change under each variant."""
+    named = [_label(variant) for variant in variants]
     lines = [f"| site | `{CORRECTED}` | {' | '.join(named)} |", "| --- |" + " ---: |" * (len(variants) + 1)]
     for site in sites:
         cells = (difference_cell(_difference(measured, ACCURACY, variant, site)) for variant in variants)
@@ -159,8 +163,9 @@ def site_table(measured: Measured, sites: Sequence[Site], variants: Sequence[str
 
 
 def difference_cell(difference: Interval) -> str:
-    """A difference with its interval; bold where the interval leaves out 0 and three digits show it, a plain 0 where
-    nothing changed at all.
+    """Returns a difference with its interval as text.
+
+    It is bold if the interval excludes 0 and the rounded difference is not 0; it is a plain 0 if nothing changed.
     """
     estimate, low, high = (float(x) for x in (difference.estimate, difference.low, difference.high))
     if estimate == low == high == 0:
@@ -171,7 +176,7 @@ def difference_cell(difference: Interval) -> str:
 
 
 def _difference(measured: Measured, column: Column, variant: str, site: Site) -> Interval:
-    switched, plain = (measured.bounded(column, v, site) for v in (variant, CORRECTED))
+    switched, plain = (measured.scores_at(column, v, site) for v in (variant, CORRECTED))
     if column.skill:
         return paired_skill_difference(switched, plain)
     return paired_difference(switched.score, plain.score)
@@ -180,35 +185,36 @@ def _difference(measured: Measured, column: Column, variant: str, site: Site) ->
 def _value(measured: Measured, column: Column, variant: str, site: Site) -> str:
     from vcorr.stats import bootstrap_mean, bootstrap_skill
 
-    found = measured.bounded(column, variant, site)
+    found = measured.scores_at(column, variant, site)
     value = bootstrap_skill(*found) if column.skill else bootstrap_mean(found.score)
     return f"{float(value.estimate):.3f}"
 
 
-def _named(variant: str) -> str:
+def _label(variant: str) -> str:
     named = NamedVariant.parse(variant)
-    return f"`{named.switches}`" if named.switches else f"`{named.text}`, all of them"
+    return f"`{named.switches}`" if named.switches else f"`{named.text}`, all its switches"
 
 
 def page_block(whole: Measured, half: Measured, layers: Sequence[int]) -> str:
-    """What stands in docs/switches.md."""
+    """Returns the generated block of docs/switches.md."""
     steps = [int(step) for step in STEPS.split(",")]
     best = (layers[0], steps[-1])
     elsewhere = [(layer, step) for layer in layers for step in steps if (layer, step) != best]
     every = [(site["layer"], site["step"]) for site in half.series["qk", METRIC, CORRECTED].sites]
     intro = (
-        f"`tiny` in float32 on {len(whole.clips)} held-out clips, layer {best[0]}, step {best[1]}: the score under "
-        f"`{CORRECTED}`, and what each switch, flipped alone, adds to it. In brackets 95 % intervals, paired over "
-        "clips, bold where they leave out 0; a plain 0 where nothing changes at all."
+        f"`tiny` in float32 on {len(whole.clips)} held-out clips, layer {best[0]}, step {best[1]}. The first row is "
+        f"the score under `{CORRECTED}`; each other row is the change when one switch is flipped alone. Brackets hold "
+        "95 % intervals, paired by clip. Bold differences have an interval without 0 and are not 0 in three digits. "
+        "A plain 0 means that nothing changed."
     )
     second = (
-        "The second softmax in bfloat16, the dtype in which the published scripts load the models, at every layer; "
-        "accuracy of `qk`:"
+        "Accuracy of `qk` at every layer in bfloat16, the dtype in which the published scripts load the models, and "
+        "its change under the second softmax:"
     )
     parts = [
         intro,
         cost_table(whole, best, [*flips(), DIFFTRACK], COLUMNS),
-        "Accuracy of `qk` at other sites, in float32:",
+        "Accuracy of `qk` at other sites in float32, and its change:",
         site_table(whole, elsewhere, [*(f for f in flips() if "lookup" not in f), DIFFTRACK]),
         second,
         site_table(half, every, [SECOND_SOFTMAX]),
@@ -217,11 +223,11 @@ def page_block(whole: Measured, half: Measured, layers: Sequence[int]) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command."""
+    """Runs the command; returns its exit code."""
     parser = argparse.ArgumentParser(prog="python -m vcorr_tiny.switches", description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("--out", type=Path, default=Path("runs/switches"), help="folder of the runs")
-    parser.add_argument("--limit", type=int, default=REPORTED, help="clips that are reported (default: %(default)s)")
-    parser.add_argument("--docs", type=Path, help="docs folder whose switches.md is brought up to date")
+    parser.add_argument("--limit", type=int, default=REPORTED, help="clips to report (default: %(default)s)")
+    parser.add_argument("--docs", type=Path, help="docs folder whose switches.md is updated")
     options = parser.parse_args(arguments)
     layers = best_layers(options.out / "choice")
     whole = measure(options.out / "float32", layers, options.limit)

@@ -1,11 +1,12 @@
-"""Train the embedded model.
+"""Trains the embedded model.
 
-``python -m vcorr_tiny.train run --out runs/tiny --vae-seconds 300 --dit-seconds 820`` is how the shipped weights were
-made, on an H200. The same command continues a run that was stopped (by ``--stop-after``, say) from the checkpoint in
-``--state``. When both stages are finished it measures the model, draws sample sheets and writes the pipeline folder;
-``evaluate``, ``sheets`` and ``export`` do each of these alone.
+The shipped weights were trained on an H200 with
+``python -m vcorr_tiny.train run --out runs/tiny --vae-seconds 300 --dit-seconds 820``. The same command continues a
+stopped run (for instance by ``--stop-after``) from the checkpoint in ``--state``. When both stages are finished, it
+measures the model, draws sample sheets and writes the pipeline folder. The commands ``evaluate``, ``sheets`` and
+``export`` do these one at a time.
 
-``run --from FOLDER`` trains the denoiser of a finished pipeline on, around its autoencoder as it is.
+``run --from FOLDER`` continues to train the denoiser of a finished pipeline and does not change its autoencoder.
 """
 
 import argparse
@@ -24,11 +25,11 @@ from vcorr_tiny.training.stages import Training
 from vcorr_tiny.training.vae import VaeSettings
 
 SMALL = TinyConfig(size=32, frames=9, vae_channels=(8, 8, 8), latent_channels=4, layers=2, heads=2, head_dim=32)
-"""A model that trains a few steps on a CPU in seconds, for tests; its videos are too small to look at."""
+"""A model for tests, which trains a few steps on a CPU in seconds; its videos are too small to look at."""
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Builds the parser of the command line."""
     parser = argparse.ArgumentParser(prog="python -m vcorr_tiny.train", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     run = commands.add_parser("run", help="train, continuing from --state if it holds a checkpoint")
@@ -50,32 +51,32 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--state", type=Path, help="checkpoint folder (default: OUT/state)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--small", action="store_true", help="the few-second test size")
+    parser.add_argument("--small", action="store_true", help="the small model of the tests, for a few seconds on a CPU")
 
 
 def _add_training(parser: argparse.ArgumentParser) -> None:
     vae, dit = VaeSettings(), DitSettings()
     parser.add_argument(
-        "--from", dest="start", type=Path, help="pipeline folder to begin with, unless --state has more"
+        "--from", dest="start", type=Path, help="pipeline folder to start from, unless --state holds a checkpoint"
     )
-    parser.add_argument("--vae-seconds", type=float, default=0.0, help="budget of the autoencoder stage")
-    parser.add_argument("--vae-steps", type=int, default=0, help="the same in steps; whichever ends first")
-    parser.add_argument("--dit-seconds", type=float, default=0.0, help="budget of the transformer stage")
-    parser.add_argument("--dit-steps", type=int, default=0, help="the same in steps; whichever ends first")
+    parser.add_argument("--vae-seconds", type=float, default=0.0, help="time budget of the autoencoder stage")
+    parser.add_argument("--vae-steps", type=int, default=0, help="its budget in steps; the first limit reached ends it")
+    parser.add_argument("--dit-seconds", type=float, default=0.0, help="time budget of the transformer stage")
+    parser.add_argument("--dit-steps", type=int, default=0, help="its budget in steps; the first limit reached ends it")
     parser.add_argument("--stop-after", type=float, default=float("inf"), help="seconds after which to save and stop")
     parser.add_argument("--vae-batch", type=int, default=vae.batch)
     parser.add_argument("--dit-batch", type=int, default=dit.batch)
-    parser.add_argument("--pool", type=int, default=dit.pool, help="encoded videos kept for drawing batches")
-    parser.add_argument("--fresh", type=int, default=dit.fresh, help="videos encoded anew every step")
+    parser.add_argument("--pool", type=int, default=dit.pool, help="encoded videos from which batches are drawn")
+    parser.add_argument("--fresh", type=int, default=dit.fresh, help="new videos per step")
     parser.add_argument("--log-every", type=int, default=vae.log_every, help="steps between log records")
     parser.add_argument("--measure-every", type=int, default=500, help="steps between measurements; 0: only at the end")
-    parser.add_argument("--measure-clips", type=int, default=32, help="validation videos of each of them")
+    parser.add_argument("--measure-clips", type=int, default=32, help="validation videos per measurement")
     parser.add_argument("--no-compile", action="store_true")
-    parser.add_argument("--compact", type=Path, help="also save a half-precision checkpoint without moments here")
+    parser.add_argument("--compact", type=Path, help="folder for a second checkpoint, bfloat16 without moments")
 
 
 def make_run(arguments: argparse.Namespace) -> Run:
-    """The settings that all commands share."""
+    """Returns the settings that all commands share."""
     torch.backends.cuda.matmul.allow_tf32 = True
     torch.backends.cudnn.allow_tf32 = True
     torch.backends.cudnn.benchmark = True
@@ -89,7 +90,7 @@ def make_run(arguments: argparse.Namespace) -> Run:
 
 
 def make_training(arguments: argparse.Namespace) -> Training:
-    """The training state of a command, continued from its checkpoint where there is one."""
+    """Returns the training state of a command, restored from its checkpoint if there is one."""
     training = Training(make_run(arguments), arguments.state or arguments.out / "state")
     if arguments.command == "run":
         training.vae_budget.steps, training.vae_budget.seconds = arguments.vae_steps, arguments.vae_seconds
@@ -109,7 +110,7 @@ def make_training(arguments: argparse.Namespace) -> Training:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Entry point."""
+    """Runs the command line."""
     arguments = build_parser().parse_args(argv)
     training = make_training(arguments)
     finished = True

@@ -1,1 +1,1 @@
-"""Procedural videos of textured moving layers with exact tracks and visibility for any point."""
+"""Renders procedural videos of textured moving layers, with exact tracks and visibility for any point."""

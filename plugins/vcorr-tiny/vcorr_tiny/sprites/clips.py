@@ -1,4 +1,4 @@
-"""Single clips of a split, each drawn from its own seed: clip 7 is the same whatever was drawn before it."""
+"""Draws single clips of a split, each from its own seed, so that a clip does not depend on the clips before it."""
 
 import torch
 from torch import Tensor
@@ -8,16 +8,16 @@ from vcorr_tiny.sprites.scenes import Scenes
 
 
 def scene(split: str, index: int, size: int = 128, frames: int = 17, sprites: int = 4) -> Scenes:
-    """Scene ``index`` of ``split`` ("train", "validation" or "test"), drawn alone on the CPU."""
+    """Draws scene ``index`` of ``split`` ("train", "validation" or "test") on the CPU."""
     generator = torch.Generator("cpu").manual_seed(seed_of(split, index))
     return Scenes(1, generator, size, frames, sprites)
 
 
 def to_frames(video: Tensor) -> Tensor:
-    """A video (3, T, H, W) in [-1, 1] as uint8 frames (T, H, W, 3) on the CPU."""
+    """Converts a video (3, T, H, W) in [-1, 1] to uint8 frames (T, H, W, 3) on the CPU."""
     return ((video.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).permute(1, 2, 3, 0).contiguous().cpu()
 
 
 def frames_of(scenes: Scenes) -> Tensor:
-    """uint8 frames (T, H, W, 3) of a single scene."""
+    """Renders a single scene as uint8 frames (T, H, W, 3)."""
     return to_frames(scenes.render()[0])

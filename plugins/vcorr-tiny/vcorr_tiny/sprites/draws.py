@@ -1,4 +1,4 @@
-"""Random draws from one generator, and the seeds that keep the splits apart."""
+"""Draws random numbers from one generator, and gives each split its own seeds."""
 
 from dataclasses import dataclass
 
@@ -10,9 +10,9 @@ _INDEX_BITS = 30
 
 
 def seed_of(split: str, index: int) -> int:
-    """Seed of video ``index`` of ``split``: the split fills the two high bits of 32, the index the other 30.
+    """Returns the seed of video ``index`` of ``split``: two high bits for the split, 30 bits for the index.
 
-    Two splits can therefore never share a seed. 32 bits, because torch's CPU generator reads no more of a seed.
+    Two splits therefore never share a seed. A seed has 32 bits because torch's CPU generator reads no more.
     """
     if split not in SPLITS:
         raise ValueError(f"unknown split {split!r}: one of {', '.join(SPLITS)}")
@@ -23,27 +23,27 @@ def seed_of(split: str, index: int) -> int:
 
 @dataclass(frozen=True)
 class Draws:
-    """Uniform draws from ``generator``; only uniform bits are used, which torch makes alike on every processor."""
+    """Random draws from ``generator``; all of them are uniform, because torch draws these alike on every processor."""
 
     generator: torch.Generator
 
     @property
     def device(self) -> torch.device:
-        """Where the drawn tensors live."""
+        """Device of the drawn tensors."""
         return self.generator.device
 
     def uniform(self, shape: tuple[int, ...], low: float, high: float) -> Tensor:
-        """float32 of ``shape`` in [low, high)."""
+        """Draws float32 of ``shape`` in [low, high)."""
         return torch.rand(shape, generator=self.generator, device=self.device) * (high - low) + low
 
-    def signed(self, shape: tuple[int, ...], size: float) -> Tensor:
-        """float32 of ``shape`` in [-size, size)."""
+    def symmetric(self, shape: tuple[int, ...], size: float) -> Tensor:
+        """Draws float32 of ``shape`` in [-size, size)."""
         return self.uniform(shape, -size, size)
 
     def index(self, shape: tuple[int, ...], count: int) -> Tensor:
-        """int64 of ``shape`` in [0, count)."""
+        """Draws int64 of ``shape`` in [0, count)."""
         return torch.randint(0, count, shape, generator=self.generator, device=self.device)
 
     def chance(self, shape: tuple[int, ...], probability: float) -> Tensor:
-        """float32 of ``shape``: 1 with ``probability``, else 0."""
+        """Draws float32 of ``shape``: 1 with ``probability``, else 0."""
         return (torch.rand(shape, generator=self.generator, device=self.device) < probability).float()

@@ -1,8 +1,8 @@
-"""Camera motion and sprite paths as complex similarities over time.
+"""Draws camera motion and sprite paths as complex similarities over time.
 
 Legend: n scenes, K sprites, T frames. Screen points are complex numbers x + iy in pixels from the image centre (x
-right, y down). A layer carries its own point u to the screen by p = alpha_t·u + beta_t: pan, zoom and rotation in two
-numbers.
+right, y down). A point u of a layer appears on the screen at p = alpha_t·u + beta_t: the two numbers hold pan, zoom and
+rotation.
 """
 
 import math
@@ -19,7 +19,10 @@ ZOOM_IN, ZOOM_OUT = CAMERAS.index("zooms-in"), CAMERAS.index("zooms-out")
 
 @dataclass(frozen=True)
 class Camera:
-    """The background's similarity, alpha and -alpha·centre (n, T) complex, and the index of its word (n,)."""
+    """Cameras, which move the background.
+
+    word: (n,) index into CAMERAS. alpha, centre: (n, T) complex; the background's similarity is p = alpha·(u - centre).
+    """
 
     word: Tensor
     alpha: Tensor
@@ -28,7 +31,10 @@ class Camera:
 
 @dataclass(frozen=True)
 class Paths:
-    """The sprites' similarity inside the world the camera looks at, (n, K, T) complex, and their words (n, K)."""
+    """Paths of sprites in the coordinates of the background.
+
+    word: (n, K) index into MOVES. alpha, position: (n, K, T) complex; the similarity is p = alpha·u + position.
+    """
 
     word: Tensor
     alpha: Tensor
@@ -36,50 +42,50 @@ class Paths:
 
 
 def _progress(time: Tensor, ease: Tensor) -> Tensor:
-    """How far along its way a motion is, from 0 to 1, faster first (ease > 0) or last (ease < 0)."""
+    """Returns the covered share of a motion's way, 0 to 1; it is faster first (ease > 0) or last (ease < 0)."""
     return time + ease * time * (1 - time)
 
 
 def draw_camera(draws: Draws, count: int, time: Tensor, scale: float) -> Camera:
-    """Cameras over ``time`` (T,) in [0, 1]; ``scale`` pixels of this image are one pixel of a 128-pixel one."""
+    """Draws cameras over ``time`` (T,) in [0, 1]; ``scale`` is the image's side divided by 128 pixels."""
     word = draws.index((count,), len(CAMERAS))
     directions = torch.tensor([*DIRECTIONS, (0.0, 0.0), (0.0, 0.0)], device=draws.device)
     moving = (word > 0).float()[:, None]
-    way = directions[word] * draws.uniform((count, 1), 8, 34) + draws.signed((count, 2), 5) * moving
-    progress = _progress(time, draws.signed((count, 1), 0.4))
+    way = directions[word] * draws.uniform((count, 1), 8, 34) + draws.symmetric((count, 2), 5) * moving
+    progress = _progress(time, draws.symmetric((count, 1), 0.4))
     swing = draws.uniform((count, 1), 0, 1.5) * moving
     phase = draws.uniform((count, 2), 0, 2 * math.pi)
     sway = [torch.sin(2 * math.pi * time + phase[:, i : i + 1]) - torch.sin(phase[:, i : i + 1]) for i in (0, 1)]
     centre = torch.complex(way[:, :1] * progress + swing * sway[0], way[:, 1:] * progress + swing * sway[1])
     zoom_in = (word == ZOOM_IN).float() * draws.uniform((count,), 0.15, 0.42)
     zoom_out = (word == ZOOM_OUT).float() * draws.uniform((count,), 0.15, 0.35)
-    turn = draws.signed((count,), 0.32) * draws.chance((count,), 0.35) * moving[:, 0]
+    turn = draws.symmetric((count,), 0.32) * draws.chance((count,), 0.35) * moving[:, 0]
     alpha = torch.exp(torch.complex((zoom_in - zoom_out)[:, None] * progress, turn[:, None] * progress))
     return Camera(word, alpha, centre * scale)
 
 
 def draw_paths(draws: Draws, count: int, sprites: int, time: Tensor, scale: float) -> Paths:
-    """Curved, eased paths with spin and growth; half the sprites spin, two in five grow or shrink."""
+    """Draws curved paths of uneven speed; half the sprites spin, two in five grow or shrink."""
     shape = (count, sprites, 1)
     word = draws.index((count, sprites), len(MOVES))
     moving = (word > 0).float()[..., None]
     way = torch.tensor(DIRECTIONS, device=draws.device)[word] * draws.uniform(shape, 14, 46)
-    way = way + draws.signed((count, sprites, 2), 8) * moving
-    start = draws.signed((count, sprites, 2), 44) - 0.35 * way
-    progress = _progress(time, draws.signed(shape, 0.6))
-    bow = draws.signed(shape, 8) * moving * 4 * time * (1 - time)
+    way = way + draws.symmetric((count, sprites, 2), 8) * moving
+    start = draws.symmetric((count, sprites, 2), 44) - 0.35 * way
+    progress = _progress(time, draws.symmetric(shape, 0.6))
+    bow = draws.symmetric(shape, 8) * moving * 4 * time * (1 - time)
     heading = way / (way.norm(dim=-1, keepdim=True) + 1e-6)
     x = start[..., :1] + way[..., :1] * progress - heading[..., 1:] * bow
     y = start[..., 1:] + way[..., 1:] * progress + heading[..., :1] * bow
-    spin = draws.signed(shape, 1.0) * draws.chance(shape, 0.5)
+    spin = draws.symmetric(shape, 1.0) * draws.chance(shape, 0.5)
     tilt = draws.uniform(shape, 0, 2 * math.pi)
-    growth = draws.signed(shape, 0.3) * draws.chance(shape, 0.4)
+    growth = draws.symmetric(shape, 0.3) * draws.chance(shape, 0.4)
     alpha = torch.exp(torch.complex(growth * progress, tilt + spin * progress))
     return Paths(word, alpha, torch.complex(x, y) * scale)
 
 
 def stack_layers(camera: Camera, paths: Paths) -> tuple[Tensor, Tensor]:
-    """Give alpha and beta (n, K+1, T) of the background (0) and the sprites (1 .. K) as seen on the screen."""
+    """Returns alpha and beta, each (n, K+1, T), of the background (0) and the sprites (1 .. K) on the screen."""
     alpha = torch.cat([camera.alpha[:, None], camera.alpha[:, None] * paths.alpha], 1)
     offsets = torch.cat([torch.zeros_like(camera.centre)[:, None], paths.position], 1) - camera.centre[:, None]
     return alpha, camera.alpha[:, None] * offsets

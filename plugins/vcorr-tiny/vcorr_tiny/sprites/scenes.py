@@ -1,7 +1,7 @@
-"""A batch of procedural scenes that can be rendered and tracked.
+"""Draws batches of procedural scenes, renders them and tracks points in them.
 
-Legend: n scenes, K sprites, T frames, S image side, N query points. Every layer is a complex similarity
-p = alpha_t·u + beta_t of its own coordinates, so the track of any point is exact: one division and one product.
+Legend: n scenes, K sprites, T frames, S image side, N query points. Every layer moves by a complex similarity of its
+own coordinates u: p = alpha_t·u + beta_t. One division and one product therefore give the exact track of any point.
 Points are pixels in raster coordinates: x right, y down, (0, 0) the outer corner of the first pixel.
 """
 
@@ -30,18 +30,18 @@ from vcorr_tiny.sprites.words import (
 EDGE_SHARPNESS = 3.0
 """Slope of the sprites' antialiased edge: the mask is sigmoid(3 · pixels inside the outline)."""
 OUTLINE_POINTS = 720
-"""Points an outline is sampled at for distances to it: closer than half a pixel for the largest sprites."""
+"""Number of points along an outline for distances to it: less than half a pixel apart for the largest sprites."""
 RIM = 0.09
-"""Width, in sprite radii, of the dark rim that makes outlines legible."""
+"""Width, in sprite radii, of the dark rim that makes outlines visible."""
 
 
 @dataclass(frozen=True)
 class Tracks:
-    """Where query points go.
+    """Tracks of query points.
 
-    xy: (n, N, T, 2) float32 pixels (x, y), raster coordinates; may lie outside the image, and go on while hidden.
+    xy: (n, N, T, 2) float32 pixels (x, y), raster coordinates; also outside the image and where the point is hidden.
     visible: (n, N, T) bool, True where the point is inside the image and no layer above its own covers it.
-    layer: (n, N) int64, the layer the query lies on: 0 the background, k the k-th sprite from the back.
+    layer: (n, N) int64, the layer of the query point: 0 the background, k the k-th sprite from the back.
     """
 
     xy: Tensor
@@ -50,16 +50,16 @@ class Tracks:
 
 
 class Light:
-    """A faint brightness wave fixed to the screen: what an algorithm must not mistake for texture."""
+    """A faint brightness wave that moves over the screen, not with the layers; it disturbs matching by colour."""
 
     def __init__(self, draws: Draws, count: int, scale: float) -> None:
         self.amplitude = draws.uniform((count, 1, 1, 1), 0, 0.15)
-        self.wave = draws.signed((count, 2), 0.035) / scale
+        self.wave = draws.symmetric((count, 2), 0.035) / scale
         self.phase = draws.uniform((count,), 0, 6.283)
-        self.speed = draws.signed((count,), 1.5)
+        self.speed = draws.symmetric((count,), 1.5)
 
     def factor(self, screen: Tensor, time: Tensor) -> Tensor:
-        """Brightness factors (n, T, S, S) around 1 at complex ``screen`` points (S, S)."""
+        """Computes brightness factors (n, T, S, S) around 1 at complex ``screen`` points (S, S)."""
         wave = self.wave[:, :, None, None, None]
         angle = wave[:, 0] * screen.real + wave[:, 1] * screen.imag
         angle = angle + self.phase[:, None, None, None] + self.speed[:, None, None, None] * time[None, :, None, None]
@@ -96,11 +96,11 @@ class Scenes:
 
     @property
     def device(self) -> torch.device:
-        """Where the scenes live."""
+        """Device of the scenes."""
         return self.alpha.device
 
     def render(self) -> Tensor:
-        """The videos, (n, 3, T, S, S) float32 in [-1, 1], RGB."""
+        """Renders the videos, (n, 3, T, S, S) float32 in [-1, 1], RGB."""
         axis = torch.arange(self.size, device=self.device) + 0.5 - self.size / 2
         screen = torch.complex(axis[None, :].expand(self.size, -1), axis[:, None].expand(-1, self.size))
         image = self._look_up(self.background, self._local(0, screen) / self.size, "reflection")
@@ -110,7 +110,7 @@ class Scenes:
         return image.clamp(0, 1) * 2 - 1
 
     def tracks(self, xy: Tensor) -> Tracks:
-        """Tracks of the points ``xy``, (N, 2) for all scenes or (n, N, 2) for each, pixels in frame 0."""
+        """Computes the tracks of the points ``xy``, (N, 2) for all scenes or (n, N, 2) for each, pixels in frame 0."""
         half = self.size / 2
         xy = xy.to(self.device, torch.float32).expand(self.count, *xy.shape[-2:])
         start = torch.complex(xy[..., 0] - half, xy[..., 1] - half)
@@ -123,13 +123,14 @@ class Scenes:
             above = (layer < sprite + 1)[..., None]
             visible &= ~(above & self._inside(sprite, screen))
         moved = torch.stack([screen.real + half, screen.imag + half], -1)
-        moved[:, :, 0] = xy  # exact, where the way through the layer and back would round
+        moved[:, :, 0] = xy  # the way into the layer's coordinates and back rounds
         return Tracks(moved, visible, layer)
 
     def boundary_distances(self, xy: Tensor) -> Tensor:
-        """Pixels in frame 0 between points and the nearest visible outline of a sprite, (n, N) float32.
+        """Computes the distances, in pixels of frame 0, from points to the nearest visible outline, (n, N) float32.
 
-        An outline is seen where it lies inside the image and no sprite above covers it; infinite where none is seen.
+        An outline is visible where it lies inside the image and no sprite above covers it. The distance is infinite if
+        no outline is visible.
 
         Args:
             xy: (N, 2) for all scenes or (n, N, 2) for each, pixels in frame 0.
@@ -141,7 +142,7 @@ class Scenes:
         return distance.masked_fill(~seen[:, None], torch.inf).amin(-1)
 
     def _outlines(self) -> tuple[Tensor, Tensor]:
-        """Points of all outlines in frame 0, (n, K·OUTLINE_POINTS) complex from the centre, and which are seen."""
+        """Returns points of all outlines in frame 0, (n, K·OUTLINE_POINTS) complex, and whether each is visible."""
         half = self.size / 2
         angle = torch.linspace(0, 2 * torch.pi, OUTLINE_POINTS + 1, device=self.device)[:-1].expand(self.count, -1)
         edges, seen = [], []
@@ -156,7 +157,7 @@ class Scenes:
         return torch.cat(edges, 1), torch.cat(seen, 1)
 
     def token_ids(self, length: int = CAPTION_TOKENS) -> Tensor:
-        """Captions as token ids, (n, length) int64, ended by the end mark and padded with 0."""
+        """Returns the captions as token ids, (n, length) int64, with the end mark, padded with 0."""
         first = [TOKENS[names[0]] for names in (COLOURS, PATTERNS, SHAPES, MOVES, CAMERAS)]
         stop = torch.full_like(self.move, TOKENS["."])
         words = [self.colour + first[0], self.kind + first[1], self.shape + first[2], self.move + first[3], stop]
@@ -164,28 +165,28 @@ class Scenes:
         named = torch.full_like(self.camera, TOKENS["camera"])
         ending = torch.stack([named, self.camera + first[4], torch.full_like(named, TOKENS[END])], -1)
         ids = torch.cat([sprites, ending], 1)
-        # Absent sprites left zeros in the middle: a stable sort by "is a pad" moves them to the end.
+        # Absent sprites leave zeros in the middle; a stable sort by "is a pad" moves them to the end.
         ids = torch.gather(ids, 1, torch.argsort((ids == 0).int(), dim=1, stable=True))
         return functional.pad(ids, (0, length - ids.shape[1]))
 
     def captions(self) -> list[str]:
-        """The captions in words, one a scene."""
+        """Returns the captions in words, one per scene."""
         return [words_of(row) for row in self.token_ids().tolist()]
 
     def _local(self, layer: int, screen: Tensor) -> Tensor:
-        """Layer coordinates (n, T, S, S) of the screen points (S, S)."""
+        """Computes the layer coordinates (n, T, S, S) of the screen points (S, S)."""
         alpha, beta = (values[:, layer, :, None, None] for values in (self.alpha, self.beta))
         return (screen - beta) / alpha
 
     def _look_up(self, texture: Tensor, local: Tensor, outside: str) -> Tensor:
-        """Colours (n, 3, T, S, S) of ``texture`` (n, 3, h, w) at ``local``, where it spans [-1, 1]."""
+        """Looks up the colours (n, 3, T, S, S) of ``texture`` (n, 3, h, w), which covers [-1, 1], at ``local``."""
         count, frames, height, width = local.shape
         grid = torch.view_as_real(local).reshape(count, frames * height, width, 2)
         colours = functional.grid_sample(texture, grid, mode="bilinear", padding_mode=outside, align_corners=False)
         return colours.view(count, 3, frames, height, width)
 
     def _paint(self, image: Tensor, sprite: int, screen: Tensor) -> Tensor:
-        """``image`` with one sprite of every scene painted over it."""
+        """Returns ``image`` with one sprite of every scene painted over it."""
         local = self._local(sprite + 1, screen) / self.radius[:, sprite, None, None, None]
         margin = outline(self.shape[:, sprite], self.wobble[:, sprite], local.angle()) - local.abs()
         pixels = self.radius[:, sprite, None] * self.alpha[:, sprite + 1].abs()
@@ -196,7 +197,7 @@ class Scenes:
         return torch.lerp(image, colours, mask[:, None])
 
     def _inside(self, sprite: int, screen: Tensor) -> Tensor:
-        """Whether screen points (n, N, t) lie on a sprite; t is all frames, or 1 for frame 0."""
+        """Returns whether screen points (n, N, t) lie on a sprite; t is all frames, or 1 for frame 0."""
         frames = slice(0, screen.shape[-1])
         alpha, beta = (values[:, sprite + 1, None, frames] for values in (self.alpha, self.beta))
         local = (screen - beta) / alpha / self.radius[:, sprite, None, None]
@@ -204,13 +205,13 @@ class Scenes:
         return (local.abs() < reach) & self.present[:, sprite, None, None]
 
     def _layer_at(self, start: Tensor) -> Tensor:
-        """Index of the topmost layer under frame-0 points (n, N)."""
+        """Returns the index of the topmost layer at points (n, N) of frame 0."""
         layer = torch.zeros(start.shape, dtype=torch.int64, device=self.device)
         for sprite in range(self.sprites):
             layer = torch.where(self._inside(sprite, start[..., None])[..., 0], sprite + 1, layer)
         return layer
 
     def _of_layer(self, values: Tensor, layer: Tensor) -> Tensor:
-        """(n, K+1, T) and layers (n, N) -> (n, N, T)."""
+        """Picks the values of each point's layer: (n, K+1, T) and layers (n, N) -> (n, N, T)."""
         index = layer[..., None].expand(-1, -1, self.frames)
         return torch.gather(values, 1, index)

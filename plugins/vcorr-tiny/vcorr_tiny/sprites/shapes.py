@@ -1,4 +1,4 @@
-"""Outlines of the sprites, as radius over direction."""
+"""Computes the outlines of the sprites as radius per direction."""
 
 import math
 
@@ -11,7 +11,7 @@ DISK, SQUARE, TRIANGLE, HEXAGON, STAR, BLOB = range(len(SHAPES))
 
 
 def outline(shape: Tensor, wobble: Tensor, angle: Tensor) -> Tensor:
-    """Distance of the outline from the centre, in sprite radii, in direction ``angle`` (n, ...).
+    """Returns the distance from the centre to the outline, in sprite radii, in direction ``angle`` (n, ...).
 
     shape (n,): index into ``SHAPES``; wobble (n, 4) in [0, 1]: amplitudes and phases of the blob's two harmonics.
     """

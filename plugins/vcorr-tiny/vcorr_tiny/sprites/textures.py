@@ -1,6 +1,6 @@
-"""Textures of the layers: multi-octave noise, stripes, checks and dots.
+"""Draws the textures of the layers: multi-octave noise, stripes, checks and dots.
 
-Legend: n scenes, K sprites a scene, S texture side in texels. Colours are in [0, 1].
+Legend: n scenes, K sprites per scene, S texture side in texels. Colours are in [0, 1].
 """
 
 import math
@@ -15,19 +15,20 @@ from vcorr_tiny.sprites.words import PATTERNS, RGB
 STRIPED, CHECKED, DOTTED = (PATTERNS.index(name) for name in ("striped", "checked", "dotted"))
 ROUGH = PATTERNS.index("rough")
 SPRITE_EXTENT = 1.6
-"""A sprite's texture spans [-1.6, 1.6] sprite radii, a little beyond the tip of the farthest-reaching shape."""
+"""A sprite's texture covers [-1.6, 1.6] sprite radii, slightly more than the largest shape."""
 
 
 def noise(draws: Draws, count: int, side: int, cells: tuple[int, ...], falloff: Tensor) -> Tensor:
-    """Multi-octave noise (count, 3, side, side) of about unit variance, two thirds of it grey.
+    """Draws multi-octave noise (count, 3, side, side) of about unit variance, two thirds of it grey.
 
-    ``cells`` are the octaves (grid cells along a side); octave c has amplitude (c / cells[0]) ** -falloff, (count,).
+    cells: grid points along one side of each octave; octave c has amplitude (c / cells[0]) ** -falloff. falloff:
+    (count,).
     """
     total = torch.zeros((count, 4, side, side), device=draws.device)
     power = torch.zeros(count, device=draws.device)
     for cell in cells:
         amplitude = (cell / cells[0]) ** -falloff
-        octave = draws.signed((count, 4, cell, cell), math.sqrt(3.0))
+        octave = draws.symmetric((count, 4, cell, cell), math.sqrt(3.0))
         octave = functional.interpolate(octave, (side, side), mode="bicubic", align_corners=False)
         total += amplitude[:, None, None, None] * octave
         power += amplitude**2
@@ -36,7 +37,7 @@ def noise(draws: Draws, count: int, side: int, cells: tuple[int, ...], falloff: 
 
 
 def pattern(kind: Tensor, x: Tensor, y: Tensor, wavelength: Tensor, angle: Tensor) -> Tensor:
-    """How much of the second colour is at (x, y): (n, h, w) in [0, 1]; 0 for plain and rough.
+    """Returns the share of the second colour at (x, y), (n, h, w) in [0, 1]; 0 for plain and rough.
 
     kind, wavelength (pixels) and angle (radians): (n,). x, y: (n, h, w) pixels.
     """
@@ -53,7 +54,7 @@ def pattern(kind: Tensor, x: Tensor, y: Tensor, wavelength: Tensor, angle: Tenso
 
 
 def backgrounds(draws: Draws, count: int, size: int) -> Tensor:
-    """Background textures (n, 3, 2·size, 2·size): noise, two times in three under a faint pattern."""
+    """Draws background textures (n, 3, 2·size, 2·size): noise, with a faint pattern in about half of them."""
     side, scale = 2 * size, size / 128
     base = draws.uniform((count, 3, 1, 1), 0.28, 0.72)
     contrast = draws.uniform((count, 1, 1, 1), 0.07, 0.2)
@@ -62,14 +63,14 @@ def backgrounds(draws: Draws, count: int, size: int) -> Tensor:
     axis = torch.arange(side, device=draws.device) + 0.5 - size
     x = axis[None, None, :].expand(count, side, side)
     y = axis[None, :, None].expand(count, side, side)
-    # One kind in six draws an index past the patterns, which is plain too.
+    # One draw in six is an index beyond the patterns, which is plain too.
     kind = draws.index((count,), len(PATTERNS) + 1)
     mask = pattern(kind, x, y, draws.uniform((count,), 14, 38) * scale, draws.uniform((count,), 0, math.pi))
-    return (texture + draws.signed((count, 3, 1, 1), 0.25) * mask[:, None]).clamp(0, 1)
+    return (texture + draws.symmetric((count, 3, 1, 1), 0.25) * mask[:, None]).clamp(0, 1)
 
 
 def sprite_textures(draws: Draws, colour: Tensor, kind: Tensor, radius: Tensor, size: int) -> Tensor:
-    """Sprite textures (n, K, 3, side, side) over ±SPRITE_EXTENT radii; colour, kind, radius (pixels): (n, K)."""
+    """Draws sprite textures (n, K, 3, side, side) over ±SPRITE_EXTENT radii; colour, kind, radius (pixels): (n, K)."""
     count, side = colour.numel(), max(16, 3 * size // 4)
     rgb = torch.tensor(RGB, device=draws.device)[colour.flatten()]
     towards = torch.where(rgb.mean(-1, keepdim=True) > 0.5, -1.0, 1.0)

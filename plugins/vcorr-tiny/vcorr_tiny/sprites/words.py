@@ -1,7 +1,7 @@
-"""The closed vocabulary of the sprite captions, and captions as token ids.
+"""Holds the closed vocabulary of the sprite captions, and converts captions to token ids and back.
 
 A caption names every sprite and the camera: ``red striped disk right . camera pans-left``. Every word is one token, so
-token ids can be made from scene indices on any device without a tokenizer.
+scenes compute token ids from their indices, on any device and without a tokenizer.
 """
 
 from collections.abc import Iterable
@@ -32,20 +32,23 @@ PAD, END, UNKNOWN = "<pad>", "</s>", "<unk>"
 SPECIAL = (PAD, END, UNKNOWN)
 WORDS = ("camera", ".", *COLOURS, *PATTERNS, *SHAPES, *MOVES, *CAMERAS)
 TOKENS = {word: index for index, word in enumerate((*SPECIAL, *WORDS))}
-"""Token id of every word; ids are dense from 0, the pad."""
+"""Token id of every word; ids count from 0 without gaps, and 0 is the pad."""
 
 CAPTION_TOKENS = 32
-"""Length that captions are padded to; the longest one (four sprites) has 23 tokens with its end mark."""
+"""Length of padded captions; the longest caption (four sprites) has 23 tokens with its end mark."""
 
 
 def words_of(token_ids: Iterable[int]) -> str:
-    """The caption spelled by ``token_ids``, without padding and end mark."""
+    """Returns the caption of ``token_ids``, without padding and end mark."""
     spelling = {index: word for word, index in TOKENS.items()}
     return " ".join(spelling[int(token)] for token in token_ids if int(token) >= len(SPECIAL))
 
 
 def ids_of(caption: str, length: int = CAPTION_TOKENS) -> list[int]:
-    """Token ids of ``caption`` with its end mark, padded with 0 to ``length``; unknown words become ``<unk>``."""
+    """Returns the token ids of ``caption`` with its end mark, padded with 0 to ``length``.
+
+    Unknown words become ``<unk>``.
+    """
     ids = [TOKENS.get(word, TOKENS[UNKNOWN]) for word in caption.split()]
     ids = [*ids[: length - 1], TOKENS[END]]
     return ids + [TOKENS[PAD]] * (length - len(ids))

@@ -1,1 +1,1 @@
-"""How the embedded model is trained: parts, optimiser, stages, validation and picture sheets."""
+"""Trains the embedded model: checkpoints, optimiser, stages, validation and picture sheets."""

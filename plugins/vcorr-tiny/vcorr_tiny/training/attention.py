@@ -1,4 +1,4 @@
-"""Which of torch's attention kernels is fastest here."""
+"""Finds the fastest of torch's attention kernels for this training."""
 
 import time
 
@@ -13,9 +13,9 @@ _CANDIDATES = {"flash": SDPBackend.FLASH_ATTENTION, "cudnn": SDPBackend.CUDNN_AT
 
 
 def choose_attention(run: Run, batch: int) -> None:
-    """Time forward and backward of the candidates at the training shape, and leave only the fastest switched on.
+    """Measures forward and backward of the candidates at the training shape, and enables only the fastest.
 
-    To be called before compiling, which fixes the kernel.
+    It has to run before compilation, which fixes the kernel.
     """
     seconds = {name: _time(run, batch, backend) for name, backend in _CANDIDATES.items()}
     fastest = min(seconds, key=lambda name: seconds[name])
@@ -25,7 +25,7 @@ def choose_attention(run: Run, batch: int) -> None:
 
 
 def _time(run: Run, batch: int, backend: SDPBackend, repeats: int = 5) -> float:
-    """Seconds of one forward and backward; infinite where the kernel does not run."""
+    """Returns the seconds of one forward and backward pass; infinite if the kernel does not run."""
     config = run.config
     tokens = CAPTION_TOKENS + config.latent_frames * config.grid**2
     shape = (batch, config.heads, tokens, config.head_dim)
@@ -36,7 +36,7 @@ def _time(run: Run, batch: int, backend: SDPBackend, repeats: int = 5) -> float:
     try:
         with sdpa_kernel(backend):
             for repeat in range(repeats + 1):
-                if repeat == 1:  # the first one loads the kernel
+                if repeat == 1:  # the first repeat loads the kernel
                     run.synchronise()
                     began = time.monotonic()
                 output = nn.functional.scaled_dot_product_attention(query, key, value)

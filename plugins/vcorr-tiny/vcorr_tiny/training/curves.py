@@ -11,11 +11,11 @@ from typing import Any
 import altair as alt
 
 NOISE_SHOWN = "100"
-"""Timestep of the matching curves, as the log names it."""
+"""Timestep of the matching curves, by its key in the log."""
 
 
 def read_log(path: Path) -> dict[str, list[dict[str, Any]]]:
-    """The records of a log by their kind, in order."""
+    """Returns the records of a log by kind, in order."""
     kinds: dict[str, list[dict[str, Any]]] = {}
     for line in path.read_text(encoding="utf-8").splitlines():
         record = json.loads(line)
@@ -24,7 +24,7 @@ def read_log(path: Path) -> dict[str, list[dict[str, Any]]]:
 
 
 def chart(kinds: dict[str, list[dict[str, Any]]]) -> alt.HConcatChart:
-    """Three panels: reconstruction while the autoencoder trains, loss and matching while the transformer does."""
+    """Draws three panels over training steps: PSNR of the autoencoder, loss and matching of the transformer."""
     psnr = _lines(kinds["vae"], "psnr", "autoencoder: PSNR (dB)")
     loss = _lines(kinds["dit"], "loss", "transformer: v-prediction loss")
     return alt.hconcat(psnr, loss, _matching(kinds["matching"])).configure_axis(labelFontSize=11, titleFontSize=11)
@@ -56,7 +56,7 @@ def _matching(records: Sequence[dict[str, Any]]) -> alt.Chart:
 
 
 def main(arguments: Sequence[str]) -> None:
-    """The command: log in, picture out."""
+    """Draws the log named first into the picture named second."""
     log, picture = arguments
     chart(read_log(Path(log))).save(picture, scale_factor=2)
 

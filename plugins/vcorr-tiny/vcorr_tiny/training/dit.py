@@ -1,6 +1,6 @@
-"""Stage two: the diffusion transformer and its text encoder, on latents of endless rendered videos.
+"""Trains the diffusion transformer and its text encoder on latents of rendered videos, which is stage two.
 
-Legend: B videos a step, F latent frames, C latent channels, h and w latent sides, L caption tokens.
+Legend: B videos per step, F latent frames, C latent channels, h and w latent sides, L caption tokens.
 """
 
 import time
@@ -21,34 +21,34 @@ from vcorr_tiny.training.run import DIT_DATA, DIT_NOISE, Budget, Run
 from vcorr_tiny.training.vae import encode, under
 
 NOISE_BINS = 10
-"""The loss is logged in this many equal parts of the noise range."""
+"""Number of equal parts of the range of timesteps for which the loss is logged separately."""
 
 
 @dataclass(frozen=True)
 class DitSettings:
-    """What may be tuned in the transformer stage."""
+    """Options of the transformer stage."""
 
     batch: int = 128
     pool: int = 12288
-    """Encoded videos kept for drawing batches."""
+    """Encoded videos from which batches are drawn."""
     fresh: int = 16
-    """Videos rendered and encoded anew every step; they replace the oldest of the pool."""
+    """New videos per step; they replace the oldest ones of the pool."""
     rate: float = 1e-3
     warmup: int = 200
     decay_share: float = 0.22
-    """Last part of the stage, in which the rate falls linearly to 2 %."""
+    """Share of the stage, at its end, in which the rate falls linearly to 2 %."""
     average: float = 0.9985
-    """Decay of the moving average of the weights, which is what is kept in the end."""
+    """Decay of the moving average of the weights; the average is the final model."""
     caption_drop: float = 0.12
     compile: bool = True
     log_every: int = 50
 
 
 class LatentPool:
-    """A ring of encoded videos, refreshed chunk by chunk while training goes on.
+    """A ring of encoded videos, of which each step replaces one chunk.
 
-    Before step s it holds chunks s, s + 1, … of ``fresh`` videos each, every chunk drawn from its own seed: the pool is
-    a function of the step, so a resumed run sees what an uninterrupted one would have seen.
+    Before step s it holds chunks s, s + 1, … of ``fresh`` videos each, and every chunk is drawn from its own seed. The
+    pool therefore depends on the step only, and a resumed run reads the same videos as an uninterrupted one.
     """
 
     def __init__(self, run: Run, settings: DitSettings, vae: AutoencoderKLCogVideoX, step: int) -> None:
@@ -63,11 +63,11 @@ class LatentPool:
             self._fill(chunk)
 
     def advance(self, step: int) -> None:
-        """Replace the oldest chunk, as step ``step`` does before it draws."""
+        """Replaces the oldest chunk; step ``step`` calls this before it draws."""
         self._fill(step + self.chunks)
 
     def draw(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Random latents (count, F, C, h, w) float32 and token ids (count, L)."""
+        """Draws random latents (count, F, C, h, w) float32 and their token ids (count, L)."""
         chosen = torch.randint(0, len(self.latents), (count,), generator=generator, device=self.run.device)
         return self.latents[chosen].float(), self.token_ids[chosen]
 
@@ -88,7 +88,7 @@ class Denoiser(nn.Module):
         self.text_encoder: T5EncoderModel = build_text_encoder(config)
 
     def forward(self, noisy: Tensor, token_ids: Tensor, timestep: Tensor, rotary: tuple[Tensor, Tensor]) -> Tensor:
-        """Velocity (B, F, C, h, w) for noisy latents of the same shape at timesteps (B,)."""
+        """Predicts the velocity (B, F, C, h, w) of noisy latents of the same shape at timesteps (B,)."""
         text = self.text_encoder(token_ids)[0]
         output: Tensor = self.transformer(
             hidden_states=noisy,
@@ -108,19 +108,19 @@ class Noiser:
     """The scheduler's cumulative alphas a, (1000,)."""
 
     def __call__(self, latents: Tensor, noise: Tensor, timestep: Tensor) -> tuple[Tensor, Tensor]:
-        """(noisy latents, velocity) for timesteps (B,)."""
+        """Returns noisy latents and velocity, each shaped as ``latents``, at timesteps (B,)."""
         kept = self.signal[timestep].view(-1, 1, 1, 1, 1)
         noisy = kept.sqrt() * latents + (1 - kept).sqrt() * noise
         return noisy, kept.sqrt() * noise - (1 - kept).sqrt() * latents
 
 
 def make_noiser(device: torch.device) -> Noiser:
-    """The pipeline's own noise levels."""
+    """Returns the noiser with the noise levels of the pipeline."""
     return Noiser(build_scheduler().alphas_cumprod.float().to(device))
 
 
 def empty_caption(device: torch.device) -> Tensor:
-    """Token ids (L,) of the empty prompt."""
+    """Returns the token ids (L,) of the empty prompt."""
     ids = torch.zeros(CAPTION_TOKENS, dtype=torch.int64, device=device)
     ids[0] = TOKENS[END]
     return ids
@@ -148,9 +148,9 @@ class DitTrainer:
                 block.compile()
 
     def train(self, pool: LatentPool, pause_every: int = 0) -> bool:
-        """Train until the budget, the invocation or a pause ends; whether the stage is finished.
+        """Trains until the budget or the invocation ends, or a pause begins; returns whether the stage is finished.
 
-        pause_every: return also after each step that is a multiple of it, for the caller to look at the model.
+        pause_every: also return after each step that is a multiple of it, so that the caller can measure the model.
         """
         sums = torch.zeros((2, NOISE_BINS), device=self.run.device)
         while not self.budget.finished and not self.run.out_of_time:
@@ -166,12 +166,15 @@ class DitTrainer:
         return self.budget.finished
 
     def step(self, pool: LatentPool) -> Tensor:
-        """One optimiser step; sums of squared velocity errors and their counts by noise, cleanest first, (2, bins)."""
+        """Makes one optimiser step; returns sums of squared velocity errors and their counts per bin, (2, bins).
+
+        A bin is a part of the range of timesteps, the cleanest first.
+        """
         batch, device = self.settings.batch, self.run.device
         generator = self.run.generator(DIT_NOISE, self.budget.done)
         pool.advance(self.budget.done)
         latents, token_ids = pool.draw(batch, generator)
-        # Stratified: one timestep in each of B equal parts of the range.
+        # Stratified timesteps, one in each of B equal parts of the range, vary the loss less than independent ones.
         jitter = torch.rand(batch, generator=generator, device=device)
         places = (torch.arange(batch, device=device) + jitter) / batch
         timestep = (places * len(self.noiser.signal)).long().clamp(max=len(self.noiser.signal) - 1)
@@ -186,23 +189,26 @@ class DitTrainer:
         rate = self.settings.rate * self._rate()
         self.optimiser.step(rate, rate)
         self._average()
-        return self._binned(errors.detach(), timestep)
+        return self._bin(errors.detach(), timestep)
 
-    def averaged(self) -> Denoiser:
-        """An uncompiled copy with the averaged weights, for evaluation: compiled blocks bake their processors in."""
+    def copy_average(self) -> Denoiser:
+        """Returns an uncompiled copy with the averaged weights, for evaluation.
+
+        Compiled blocks would not call the attention processors that the evaluation sets.
+        """
         copy = Denoiser(self.run.config).to(self.run.device).eval()
         copy.load_state_dict(self.average, strict=False)
         return copy.requires_grad_(False)
 
     def state(self) -> dict[str, Tensor]:
-        """Everything needed to go on exactly from here, given the same autoencoder."""
+        """Returns all tensors that are needed to continue exactly from here, with the same autoencoder."""
         tensors = {f"dit/{name}": p.detach() for name, p in self.named.items()}
         tensors |= {f"average/{name}": value for name, value in self.average.items()}
         return tensors | {f"dit-optimiser/{name}": value for name, value in self.optimiser.state().items()}
 
     @torch.no_grad()
     def restore(self, tensors: Mapping[str, Tensor]) -> None:
-        """Go on from ``state``; without moments, as in a compact checkpoint, they start afresh."""
+        """Restores the tensors that ``state`` returned; a compact checkpoint has no moments, which then start at 0."""
         weights, averages = under("dit/", tensors), under("average/", tensors)
         for name, parameter in self.named.items():
             parameter.copy_(weights[name])
@@ -211,13 +217,13 @@ class DitTrainer:
 
     @torch.no_grad()
     def start_from(self, weights: Mapping[str, Tensor]) -> None:
-        """Begin with the weights of a finished model in place of random ones."""
+        """Replaces the random weights by the weights of a finished model."""
         for name, parameter in self.named.items():
             parameter.copy_(weights[name])
             self.average[name].copy_(weights[name])
 
     def _rate(self) -> float:
-        """Warm-up, a plateau and a linear fall, as a factor."""
+        """Returns the factor of the learning rate: a warm-up, a plateau and a linear fall."""
         left = (1 - self.budget.progress) / self.settings.decay_share
         return min(1.0, (self.budget.done + 1) / self.settings.warmup, max(0.02, left))
 
@@ -227,7 +233,7 @@ class DitTrainer:
         decay = min(self.settings.average, (1 + done) / (20 + done))
         torch._foreach_lerp_(list(self.average.values()), list(self.named.values()), 1 - decay)
 
-    def _binned(self, errors: Tensor, timestep: Tensor) -> Tensor:
+    def _bin(self, errors: Tensor, timestep: Tensor) -> Tensor:
         bins = timestep * NOISE_BINS // len(self.noiser.signal)
         values = torch.stack([errors, torch.ones_like(errors)])
         return torch.zeros((2, NOISE_BINS), device=errors.device).index_add_(1, bins, values)

@@ -1,10 +1,10 @@
-"""Correspondence in the attention of a denoiser, on held-out videos with exact tracks.
+"""Measures correspondence in the attention of a denoiser, on held-out videos with exact tracks.
 
-This is the trainer's own short measurement, kept apart from the benchmark that the weights are made for: queries are
-the token centres of frame 0, the truth of latent frame j >= 1 is the mean of the exact track over the four frames it
-covers, a point counts where it is visible in all four and in frame 0.
+This is a short measurement for training; it shares no code with the benchmark in which the weights are used. Queries
+are the token centres of frame 0. The reference of latent frame j >= 1 is the mean of the exact track over the four
+frames that it covers. A point counts where it is visible in all four of them and in frame 0.
 
-Legend: n videos, F latent frames, J = F - 1 target frames, P tokens a frame, H heads, d head width, L text tokens.
+Legend: n videos, F latent frames, J = F - 1 target frames, P tokens per frame, H heads, d head width, L text tokens.
 """
 
 from collections.abc import Sequence
@@ -29,8 +29,8 @@ Scores = dict[str, list[float]]
 
 
 @dataclass(frozen=True)
-class Truth:
-    """Where the frame-0 tokens go: xy (n, J, P, 2) pixels; valid and moving (n, J, P) bool.
+class ReferenceTracks:
+    """Exact tracks of the token centres of frame 0: xy (n, J, P, 2) pixels; valid and moving (n, J, P) bool.
 
     moving: valid, and moved by more than one token stride.
     """
@@ -42,9 +42,9 @@ class Truth:
 
 @dataclass(frozen=True)
 class Hits:
-    """Matches within a threshold, as shares of the points, averaged over videos.
+    """Share of the points that are matched within a threshold, mean over videos.
 
-    half_stride: all valid points, half a stride; moving: moving points, one stride.
+    half_stride: of all valid points, within half a stride. moving: of the moving points, within one stride.
     """
 
     half_stride: float
@@ -52,7 +52,10 @@ class Hits:
 
 
 class Tap:
-    """The stock CogVideoX attention processor, with the matches of its queries and keys read off on the way."""
+    """An attention processor that computes what diffusers' CogVideoX processor does, and keeps the matches.
+
+    query_key, feature: the matched tokens, (n, J, P), by queries and keys and by attention outputs.
+    """
 
     def __init__(self, config: TinyConfig) -> None:
         self.config = config
@@ -67,7 +70,7 @@ class Tap:
         attention_mask: Tensor | None = None,
         image_rotary_emb: tuple[Tensor, Tensor] | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """Attention over text and video tokens, as in diffusers; masks are not used by CogVideoX."""
+        """Computes attention over text and video tokens, as diffusers does; CogVideoX uses no masks."""
         length = encoder_hidden_states.shape[1]
         both = torch.cat([encoder_hidden_states, hidden_states], 1)
         shape = (both.shape[0], -1, attn.heads, self.config.head_dim)
@@ -84,7 +87,7 @@ class Tap:
         return joined[:, length:], joined[:, :length]
 
     def _matches(self, query: Tensor, key: Tensor) -> Tensor:
-        """Best token (n, J, P) in each later frame: both directions, softmax per head and frame, head mean."""
+        """Returns the best token in each later frame, (n, J, P): softmax per head and frame, both ways, head mean."""
         frames, tokens = self.config.latent_frames, self.config.grid**2
         queries, keys = (x.float().reshape(*x.shape[:2], frames, tokens, -1) for x in (query, key))
         scale = self.config.head_dim**-0.5
@@ -97,47 +100,47 @@ class Tap:
 
 
 def token_centres(config: TinyConfig, device: torch.device) -> Tensor:
-    """Pixels (P, 2) of the token centres, row by row."""
+    """Returns the token centres in pixels, (P, 2), row by row."""
     axis = (torch.arange(config.grid, device=device) + 0.5) * config.stride
     return torch.stack(torch.meshgrid(axis, axis, indexing="xy"), -1).reshape(-1, 2)
 
 
-def truth_of(config: TinyConfig, scenes: Scenes) -> Truth:
-    """The exact answer for the token centres of frame 0."""
+def reference_of(config: TinyConfig, scenes: Scenes) -> ReferenceTracks:
+    """Returns the exact tracks of the token centres of frame 0."""
     centres = token_centres(config, scenes.device)
     tracks = scenes.tracks(centres)
     spans = [slice(4 * frame - 3, 4 * frame + 1) for frame in range(1, config.latent_frames)]
     xy = torch.stack([tracks.xy[:, :, span].mean(2) for span in spans], 1)
     valid = torch.stack([tracks.visible[:, :, span].all(2) for span in spans], 1) & tracks.visible[:, None, :, 0]
     moving = valid & ((xy - centres).norm(dim=-1) > config.stride)
-    return Truth(xy, valid, moving)
+    return ReferenceTracks(xy, valid, moving)
 
 
-def hits(config: TinyConfig, tokens: Tensor, truth: Truth) -> Hits:
-    """Score the matched tokens (n, J, P)."""
-    distance = (token_centres(config, tokens.device)[tokens] - truth.xy).norm(dim=-1)
-    near = _share(distance < config.stride / 2, truth.valid)
-    return Hits(near, _share(distance < config.stride, truth.moving))
+def hits(config: TinyConfig, tokens: Tensor, reference: ReferenceTracks) -> Hits:
+    """Scores the matched tokens (n, J, P)."""
+    distance = (token_centres(config, tokens.device)[tokens] - reference.xy).norm(dim=-1)
+    near = _share(distance < config.stride / 2, reference.valid)
+    return Hits(near, _share(distance < config.stride, reference.moving))
 
 
 def _share(hit: Tensor, among: Tensor) -> float:
-    """Mean over videos of the share of points that hit; videos without such points are left out."""
+    """Returns the mean over videos of the share of points that hit, without videos that have no such points."""
     counts = among.sum((1, 2))
     shares = (hit & among).sum((1, 2)) / counts
     return float(shares[counts > 0].mean())
 
 
-def baselines(config: TinyConfig, videos: Tensor, truth: Truth) -> dict[str, Hits]:
-    """Standing still, the best token there is, and the nearest patch of pixels (squared distance)."""
+def baselines(config: TinyConfig, videos: Tensor, reference: ReferenceTracks) -> dict[str, Hits]:
+    """Scores standing still, the nearest token to the reference, and the most similar patch (squared distance)."""
     count, tokens, stride = len(videos), config.grid**2, config.stride
     still = torch.arange(tokens, device=videos.device).expand(count, config.latent_frames - 1, tokens)
-    distance = torch.cdist(truth.xy.reshape(-1, 2), token_centres(config, videos.device))
+    distance = torch.cdist(reference.xy.reshape(-1, 2), token_centres(config, videos.device))
     patches = functional.unfold(videos.transpose(1, 2).flatten(0, 1), stride, stride=stride).mT
     patches = patches.reshape(count, config.frames, *patches.shape[1:])
     middles = range(3, config.frames, 4)
     nearest = torch.stack([torch.cdist(patches[:, 0], patches[:, frame]).argmin(-1) for frame in middles], 1)
     matched = {"zero_motion": still, "oracle": distance.argmin(-1).view(still.shape), "pixels": nearest}
-    return {name: hits(config, tokens_of, truth) for name, tokens_of in matched.items()}
+    return {name: hits(config, tokens_of, reference) for name, tokens_of in matched.items()}
 
 
 @torch.no_grad()
@@ -149,10 +152,10 @@ def measure(
     timesteps: Sequence[int] = TIMESTEPS,
     captions: bool = True,
 ) -> dict[str, object]:
-    """Matching per layer and timestep on ``count`` validation videos; ``model`` must not be compiled.
+    """Measures matching per layer and timestep on ``count`` validation videos; ``model`` must not be compiled.
 
-    Returns shares in [0, 1]: ``query_key`` and ``feature`` (skill at half a stride, all visible points), ``moving``
-    (query-key hits within one stride, moving points), each {timestep: one value a layer}; ``loss`` {timestep: value};
+    Returns ``query_key`` and ``feature`` (skill at half a stride, all valid points) and ``moving`` (share of query-key
+    hits within one stride, moving points), each {timestep: one value per layer}; ``loss``, {timestep: value}; and
     ``baselines``. Skill is (score - zero motion) / (oracle - zero motion).
     """
     config, total = run.config, 0
@@ -181,12 +184,12 @@ def _measure_batch(
     timesteps: Sequence[int],
     captions: bool,
 ) -> dict[str, Tensor]:
-    """Mean scores of one batch: tables (timesteps, layers) and baselines (2,)."""
+    """Returns the mean scores of one batch: tables (timesteps, layers) and baselines (2,)."""
     config = run.config
-    # Number 0 is what the autoencoder's quality is measured on.
+    # Index 0 of the split is the batch that measures the autoencoder's quality.
     generator = torch.Generator(run.device).manual_seed(seed_of("validation", 1 + number))
     scenes = Scenes(size, generator, config.size, config.frames)
-    videos, truth = scenes.render(), truth_of(config, scenes)
+    videos, reference = scenes.render(), reference_of(config, scenes)
     latents = encode(vae, videos)
     token_ids = scenes.token_ids() if captions else empty_caption(run.device).expand(size, -1)
     noiser, rotary = make_noiser(run.device), rotary_tables(config, run.device)
@@ -197,18 +200,18 @@ def _measure_batch(
         noisy, velocity = noiser(latents, noise, timestep)
         with run.autocast():
             predicted = model(noisy, token_ids, timestep, rotary)
-        scores = [hits(config, tap.query_key, truth) for tap in taps]
+        scores = [hits(config, tap.query_key, reference) for tap in taps]
         rows["query_key"].append([score.half_stride for score in scores])
         rows["moving"].append([score.moving for score in scores])
-        rows["feature"].append([hits(config, tap.feature, truth).half_stride for tap in taps])
+        rows["feature"].append([hits(config, tap.feature, reference).half_stride for tap in taps])
         rows["loss"].append([float((predicted.float() - velocity).square().mean())])
-    floors = baselines(config, videos, truth)
+    floors = baselines(config, videos, reference)
     tables = {name: torch.tensor(values) for name, values in rows.items()}
     return tables | {f"baseline/{name}": torch.tensor([s.half_stride, s.moving]) for name, s in floors.items()}
 
 
 def _summary(means: dict[str, Tensor], timesteps: Sequence[int]) -> dict[str, object]:
-    """Raw means as skills and named rows."""
+    """Converts the means of all batches to the dictionary that `measure` returns."""
     floor, ceiling = means["baseline/zero_motion"][0], means["baseline/oracle"][0]
 
     def table(values: Tensor) -> Scores:

@@ -1,4 +1,4 @@
-"""The optimisers: Muon for weight matrices, AdamW for everything else, under one roof with one state."""
+"""Holds the optimisers: Muon for weight matrices and AdamW for all other parameters, with one common state."""
 
 from collections.abc import Iterable, Mapping
 
@@ -7,12 +7,15 @@ from torch import Tensor, nn
 
 _NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 _UPDATE_RMS = 0.2
-"""Root mean square of a Muon update over its learning rate: about AdamW's, so that both can share one rate."""
+"""Root mean square of a Muon update divided by its learning rate: about as in AdamW, so that both share one rate."""
 
 
 @torch.no_grad()
 def orthogonalise(matrices: Tensor, steps: int = 5) -> Tensor:
-    """The nearest semi-orthogonal matrices to a stack (k, rows, columns), roughly, by Newton-Schulz in bfloat16."""
+    """Approximates the nearest semi-orthogonal matrices of a stack (k, rows, columns) by Newton-Schulz steps.
+
+    On a GPU it computes in bfloat16.
+    """
     a, b, c = _NEWTON_SCHULZ
     flipped = matrices.shape[1] > matrices.shape[2]
     x = matrices.mT if flipped else matrices
@@ -26,7 +29,7 @@ def orthogonalise(matrices: Tensor, steps: int = 5) -> Tensor:
 
 
 class Muon:
-    """Momentum whose matrix is orthogonalised before each step; tensors of one shape are stepped as one stack.
+    """Momentum whose matrix is orthogonalised before each step; tensors of one shape are updated as one stack.
 
     Convolution kernels count as matrices of (outputs, inputs · kernel).
     """
@@ -41,7 +44,7 @@ class Muon:
 
     @torch.no_grad()
     def step(self, rate: float) -> None:
-        """One step with learning rate ``rate`` along the gradients held by the parameters."""
+        """Makes one step with learning rate ``rate`` along the parameters' gradients."""
         for shape, names in self._stacks.items():
             parameters: list[Tensor] = [self.named[name] for name in names]
             gradients = [_gradient(parameter) for parameter in parameters]
@@ -67,7 +70,7 @@ class Optimiser:
         self.adamw = torch.optim.AdamW(self.others.values(), lr=1.0, betas=betas, weight_decay=0.01, fused=fused)
 
     def step(self, muon_rate: float, adamw_rate: float) -> Tensor:
-        """Step along the gradients, clear them, and return their norm before clipping."""
+        """Makes one step along the gradients, clears them, and returns their norm before clipping."""
         norm = nn.utils.clip_grad_norm_(list(self.named.values()), 1.0)
         self.muon.step(muon_rate)
         for group in self.adamw.param_groups:
@@ -78,7 +81,7 @@ class Optimiser:
         return norm
 
     def state(self) -> dict[str, Tensor]:
-        """Momenta and moments by name, for a checkpoint."""
+        """Returns momenta and moments by name, for a checkpoint."""
         tensors = {f"momentum/{name}": value for name, value in self.muon.momenta.items()}
         for name, parameter in self.others.items():
             for key, value in self.adamw.state.get(parameter, {}).items():
@@ -87,14 +90,14 @@ class Optimiser:
 
     @torch.no_grad()
     def restore(self, tensors: Mapping[str, Tensor]) -> None:
-        """Take back what ``state`` gave; what is missing starts afresh."""
+        """Restores the tensors that ``state`` returned; missing ones keep their initial values."""
         for name, value in self.muon.momenta.items():
             if (saved := tensors.get(f"momentum/{name}")) is not None:
                 value.copy_(saved)
         for name, parameter in self.others.items():
             for key in ("step", "exp_avg", "exp_avg_sq"):
                 if (saved := tensors.get(f"adamw/{key}/{name}")) is not None:
-                    # A fused AdamW keeps its step count beside the parameter, the plain one on the CPU.
+                    # A fused AdamW keeps its step count on the parameter's device, a plain one on the CPU.
                     place = parameter.device if key != "step" or parameter.is_cuda else torch.device("cpu")
                     self.adamw.state[parameter][key] = saved.to(place, torch.float32).clone()
 

@@ -1,4 +1,4 @@
-"""Checkpoints as safetensors split in small parts, so that they travel anywhere and never need unpickling."""
+"""Saves checkpoints as small safetensors files, which are easy to copy and need no unpickling."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -10,16 +10,16 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 PART_BYTES = 14_000_000
-"""Upper bound on the tensors of one part, well under 15 MB."""
+"""Largest size of the tensors in one part, in bytes; with its header a part stays under 15 MB."""
 
 Facts = dict[str, float]
-"""The numbers that go with the tensors: steps done, seconds spent, scaling factor."""
+"""Numbers that are stored with the tensors: steps done, seconds spent, scaling factor."""
 
 
 def save_parts(folder: Path, tensors: Mapping[str, Tensor], facts: Facts, part_bytes: int = PART_BYTES) -> list[Path]:
-    """Write ``tensors`` and ``facts`` to ``folder`` as part-00.safetensors and so on.
+    """Writes ``tensors`` and ``facts`` to ``folder`` as part-00.safetensors and so on; returns the paths.
 
-    Parts of an earlier checkpoint there are replaced; the new ones are written under other names first, so that an
+    It replaces the parts of an earlier checkpoint. It first writes the new parts under other names, so that an
     interrupted write leaves the old checkpoint whole.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -36,7 +36,11 @@ def save_parts(folder: Path, tensors: Mapping[str, Tensor], facts: Facts, part_b
 
 
 def load_parts(folder: Path, device: torch.device | str = "cpu") -> tuple[dict[str, Tensor], Facts]:
-    """Read back what ``save_parts`` wrote."""
+    """Reads the tensors and facts that ``save_parts`` wrote.
+
+    Raises:
+        FileNotFoundError: there are no parts, or some are missing.
+    """
     paths = sorted(folder.glob("part-*.safetensors"))
     tensors: dict[str, Tensor] = {}
     facts: Facts = {}
@@ -45,7 +49,7 @@ def load_parts(folder: Path, device: torch.device | str = "cpu") -> tuple[dict[s
             metadata = part.metadata()
             if int(metadata["parts"]) != len(paths):
                 raise FileNotFoundError(
-                    f"{folder} holds {len(paths)} of {metadata['parts']} parts: copy the others too"
+                    f"{folder} holds {len(paths)} of {metadata['parts']} parts: copy the missing ones"
                 )
             facts = json.loads(metadata["facts"])
             tensors.update({name: part.get_tensor(name) for name in part.keys()})  # noqa: SIM118 (not a dict)
@@ -55,7 +59,7 @@ def load_parts(folder: Path, device: torch.device | str = "cpu") -> tuple[dict[s
 
 
 def _groups(tensors: Mapping[str, Tensor], part_bytes: int) -> Iterator[dict[str, Tensor]]:
-    """Consecutive groups of at most ``part_bytes`` each (a larger tensor makes a group of its own)."""
+    """Yields consecutive groups of at most ``part_bytes`` each; a larger tensor forms a group of its own."""
     group: dict[str, Tensor] = {}
     size = 0
     for name, value in tensors.items():

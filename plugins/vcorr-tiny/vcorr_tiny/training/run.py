@@ -1,4 +1,4 @@
-"""What all stages share: the run's settings, its clock, its log and its random streams."""
+"""Holds what all stages share: the settings of a run, its clock, its log and its random streams."""
 
 import json
 import sys
@@ -13,12 +13,12 @@ from vcorr_tiny.networks import TinyConfig
 from vcorr_tiny.sprites.draws import seed_of
 
 VAE_DATA, DIT_DATA, DIT_NOISE = range(3)
-"""Random streams of a run; the numbers within a stream are steps or chunks."""
+"""Random streams of a run; a number within a stream is a step or a chunk."""
 _SEEDS, _STREAMS, _NUMBERS = 64, 4, 2**22
 
 
 def stream_seed(seed: int, stream: int, number: int) -> int:
-    """A seed inside the train split: each (run seed, stream, number) has its own, so any step can be drawn again."""
+    """Returns the seed of a (run seed, stream, number), from the train split; so any step can be drawn again."""
     if not 0 <= number < _NUMBERS:
         raise ValueError(f"number {number} of stream {stream} is outside 0 .. {_NUMBERS - 1}")
     return seed_of("train", ((seed % _SEEDS) * _STREAMS + stream) * _NUMBERS + number)
@@ -26,7 +26,7 @@ def stream_seed(seed: int, stream: int, number: int) -> int:
 
 @dataclass
 class Budget:
-    """How long a stage goes on: ``steps`` or ``seconds``, whichever ends first; 0 means no such limit."""
+    """Limits of a stage: ``steps`` and ``seconds``, of which the first one reached ends it; 0 means no such limit."""
 
     steps: int = 0
     seconds: float = 0.0
@@ -42,21 +42,21 @@ class Budget:
 
     @property
     def finished(self) -> bool:
-        """Whether nothing is left."""
+        """Whether the budget is used up."""
         return self.progress >= 1.0
 
 
 @dataclass
 class Log:
-    """Training curves as JSON lines, also printed."""
+    """Writes training curves as JSON lines, and prints them."""
 
     path: Path
     started: float = field(default_factory=time.monotonic)
 
     def write(self, kind: str, **values: object) -> None:
-        """Append one record; floats are rounded to six significant digits to keep the file small."""
+        """Appends one record; rounds floats to six significant digits to keep the file small."""
         clock = round(time.monotonic() - self.started, 1)
-        record = {"kind": kind, "clock": clock} | {key: _rounded(value) for key, value in values.items()}
+        record = {"kind": kind, "clock": clock} | {key: _round(value) for key, value in values.items()}
         line = json.dumps(record)
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self.path.open("a", encoding="utf-8") as file:
@@ -65,13 +65,13 @@ class Log:
         sys.stdout.flush()
 
 
-def _rounded(value: object) -> object:
+def _round(value: object) -> object:
     if isinstance(value, float):
         return float(f"{value:.6g}")
     if isinstance(value, dict):
-        return {str(key): _rounded(item) for key, item in value.items()}
+        return {str(key): _round(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_rounded(item) for item in value]
+        return [_round(item) for item in value]
     return value
 
 
@@ -84,7 +84,7 @@ class Run:
     device: torch.device
     log: Log
     deadline: float = float("inf")
-    """``time.monotonic()`` at which to save and stop, to be continued by another invocation."""
+    """Value of ``time.monotonic()`` at which to save and stop; another invocation can continue."""
 
     @property
     def out_of_time(self) -> bool:
@@ -92,19 +92,19 @@ class Run:
         return time.monotonic() >= self.deadline
 
     def generator(self, stream: int, number: int) -> torch.Generator:
-        """The generator of one step or chunk, on the run's device."""
+        """Returns the generator of one step or chunk, on the run's device."""
         return torch.Generator(self.device).manual_seed(stream_seed(self.seed, stream, number))
 
     def autocast(self) -> AbstractContextManager[object]:
-        """bfloat16 matrix products on a GPU; plain float32 on a CPU."""
+        """Returns a context with bfloat16 matrix products on a GPU, and plain float32 on a CPU."""
         return torch.autocast("cuda", torch.bfloat16) if self.device.type == "cuda" else nullcontext()
 
     @property
     def working_dtype(self) -> torch.dtype:
-        """Type of weights that are only read: bfloat16 on a GPU, float32 on a CPU."""
+        """Dtype of stored latents and of weights that no optimiser updates: bfloat16 on a GPU, float32 on a CPU."""
         return torch.bfloat16 if self.device.type == "cuda" else torch.float32
 
     def synchronise(self) -> None:
-        """Wait until the device has done what it was asked, before reading a clock."""
+        """Waits until the device has finished its work, so that a clock can be read."""
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)

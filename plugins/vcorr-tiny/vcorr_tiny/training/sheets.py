@@ -1,4 +1,4 @@
-"""Picture sheets for looking at data, reconstructions and samples."""
+"""Draws picture sheets of data, reconstructions and samples."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,13 +8,13 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 MARGIN, LINE = 2, 14
-"""Pixels between pictures, and of a line of text."""
+"""Pixels between pictures, and height of a line of text in pixels."""
 
 
 def sheet(path: Path, videos: Sequence[Tensor], titles: Sequence[str], columns: int = 6, across: int = 1) -> None:
-    """Save ``columns`` evenly spaced frames of every video under its title; ``across`` videos share a line.
+    """Saves ``columns`` evenly spaced frames of every video under its title; ``across`` videos share a line.
 
-    videos: uint8 (T, H, W, 3) each, all of one size.
+    videos: each uint8 (T, H, W, 3), all of one size.
     """
     height, width = videos[0].shape[1:3]
     strip = columns * (width + MARGIN) + 4 * MARGIN
@@ -28,6 +28,6 @@ def sheet(path: Path, videos: Sequence[Tensor], titles: Sequence[str], columns: 
         for column, frame in enumerate(video[chosen]):
             page.paste(Image.fromarray(frame.numpy()), (left + column * (width + MARGIN), top + LINE))
     path.parent.mkdir(parents=True, exist_ok=True)
-    # Dithered to 256 colours: plain quantisation leaves contours that look like a fault of the model.
+    # Dithering, because plain quantisation to 256 colours draws contours that look like a fault of the model.
     palette = page.quantize(256)
     page.quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG).save(path, optimize=True)

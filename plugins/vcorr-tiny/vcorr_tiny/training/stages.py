@@ -1,4 +1,4 @@
-"""A whole training run: both stages, checkpoints between and within them, and what is made of the result."""
+"""Runs a whole training: both stages, their checkpoints, the evaluation and the pipeline folder."""
 
 import copy
 from dataclasses import asdict
@@ -30,11 +30,11 @@ PROMPTS = (
     "cyan rough square right . camera static",
 )
 GUIDANCE = 2.0
-"""Guidance scale of the samples: more oversaturates this model."""
+"""Guidance scale of the samples; a larger one oversaturates the colours."""
 
 
 class Training:
-    """The state of a run: how far each stage is, the autoencoder once it is finished, and the transformer's trainer."""
+    """The state of a run: the budget of each stage, the finished autoencoder if there is one, and the trainers."""
 
     def __init__(self, run: Run, state: Path) -> None:
         self.run, self.state = run, state
@@ -48,37 +48,37 @@ class Training:
 
     @property
     def has_checkpoint(self) -> bool:
-        """Whether there is something to resume."""
+        """Whether the state folder holds a checkpoint."""
         return any(self.state.glob("part-*.safetensors"))
 
     def start_from(self, folder: Path) -> None:
-        """Begin with a finished pipeline: its autoencoder stays as it is, its denoiser is trained on."""
+        """Starts from a finished pipeline: keeps its autoencoder and continues to train its denoiser."""
         pipeline = CogVideoXPipeline.from_pretrained(folder)
-        self.vae = self._finished_vae(pipeline.vae.state_dict(), pipeline.vae.config.scaling_factor)
+        self.vae = self._finish_vae(pipeline.vae.state_dict(), pipeline.vae.config.scaling_factor)
         for part in ("transformer", "text_encoder"):
             weights = getattr(pipeline, part).state_dict()
             self.beginning |= {f"{part}.{name}": value for name, value in weights.items()}
         self.run.log.write("started-from", scaling=pipeline.vae.config.scaling_factor)
 
     def resume(self) -> None:
-        """Take up the checkpoint in the state folder, if there is one."""
+        """Restores the checkpoint in the state folder, if there is one."""
         if not self.has_checkpoint:
             return
         self.saved, facts = load_parts(self.state, self.run.device)
         self.vae_budget.done, self.vae_budget.spent = int(facts["vae_steps"]), facts["vae_seconds"]
         self.dit_budget.done, self.dit_budget.spent = int(facts["dit_steps"]), facts["dit_seconds"]
         if facts["scaling"]:
-            self.vae = self._finished_vae(under("vae/", self.saved), facts["scaling"])
+            self.vae = self._finish_vae(under("vae/", self.saved), facts["scaling"])
         self.run.log.write("resumed", **facts)
 
     def train(self, measure_every: int = 0, measure_clips: int = 32) -> bool:
-        """Go on with whatever stage is unfinished; whether both are finished now."""
+        """Trains the unfinished stages; returns whether both are finished."""
         if self.vae is None and not self._train_vae():
             return False
         return self._train_dit(measure_every, measure_clips)
 
     def save(self, folder: Path, compact: bool = False) -> None:
-        """Save a checkpoint; ``compact`` keeps bfloat16 weights and averages and drops the optimisers' moments."""
+        """Saves a checkpoint; ``compact`` saves weights and averages in bfloat16, without the optimisers' moments."""
         tensors: dict[str, Tensor] = {}
         if self.vae is not None:
             tensors |= {f"vae/{name}": value for name, value in self.vae.state_dict().items()}
@@ -92,7 +92,7 @@ class Training:
         save_parts(folder, tensors, self._facts())
 
     def evaluate(self, clips: int) -> dict[str, object]:
-        """Reconstruction and matching of the finished model, with captions and without, and of its untrained twin."""
+        """Measures reconstruction and matching of the finished model, also without captions and untrained."""
         run, vae, model = self.run, self._vae(), self._denoiser()
         torch.manual_seed(run.seed + 2)
         twin = Denoiser(run.config, zero_gates=False).to(run.device).eval()
@@ -106,10 +106,10 @@ class Training:
         return results
 
     def export(self, folder: Path) -> None:
-        """Write the pipeline folder: bfloat16, except for the small text encoder.
+        """Writes the pipeline folder, in bfloat16 except for the small text encoder.
 
-        By default diffusers loads in float32 whatever the file holds, transformers in the type of the file: only a
-        float32 text encoder gives a pipeline of one type.
+        By default diffusers loads every file in float32, and transformers loads in the dtype of the file. Only a
+        float32 text encoder gives a pipeline with one dtype.
         """
         pipeline = self._pipeline(torch.bfloat16)
         pipeline.text_encoder.float()
@@ -117,7 +117,7 @@ class Training:
 
     @torch.no_grad()
     def draw_sheets(self, folder: Path, sample_steps: int) -> None:
-        """Save tiny-data.png, tiny-vae.png and tiny-samples.png."""
+        """Saves tiny-data.png, tiny-vae.png and tiny-samples.png."""
         config, vae = self.run.config, self._vae()
         data = [scene("validation", index, config.size, config.frames) for index in range(8)]
         captions = [scenes.captions()[0] for scenes in data]
@@ -130,7 +130,7 @@ class Training:
         sheet(folder / "tiny-samples.png", samples, PROMPTS, columns=5, across=2)
 
     def _sample(self, prompts: list[str], steps: int) -> list[Tensor]:
-        """Generated videos, uint8 (T, H, W, 3) each."""
+        """Generates videos, each uint8 (T, H, W, 3)."""
         config = self.run.config
         pipeline = self._pipeline(self.run.working_dtype).to(self.run.device)
         pipeline.set_progress_bar_config(disable=True)
@@ -154,16 +154,16 @@ class Training:
         self.vae_trainer = trainer
         if not trainer.train():
             return False
-        self.vae = self._finished_vae(trainer.vae.state_dict(), 1.0)
+        self.vae = self._finish_vae(trainer.vae.state_dict(), 1.0)
         found = quality(self.run, self.vae)
-        # The transformer is trained on latents of unit variance, as the pipeline will scale them.
+        # The pipeline scales latents to unit variance, so the transformer is trained on such latents.
         self.vae.register_to_config(scaling_factor=round(1 / found.latent_std, 5))
         self.run.log.write("vae-quality", step=self.vae_budget.done, **asdict(found))
         self.save(self.state)
         return True
 
-    def _finished_vae(self, weights: dict[str, Tensor], scaling: float) -> AutoencoderKLCogVideoX:
-        """The autoencoder rounded to bfloat16, as it is shipped: the transformer learns the latents it will meet."""
+    def _finish_vae(self, weights: dict[str, Tensor], scaling: float) -> AutoencoderKLCogVideoX:
+        """Returns the autoencoder rounded to bfloat16, as it is shipped, so that training uses the final latents."""
         vae = build_vae(self.run.config)
         vae.load_state_dict(weights)
         vae.register_to_config(scaling_factor=scaling)
@@ -184,23 +184,23 @@ class Training:
         pool = LatentPool(run, self.dit_settings, self._vae(), budget.done)
         run.log.write("pool", videos=len(pool.latents))
         while not trainer.train(pool, measure_every) and not run.out_of_time:
-            found = measure(run, self._vae(), trainer.averaged(), measure_clips, INTERIM_TIMESTEPS)
+            found = measure(run, self._vae(), trainer.copy_average(), measure_clips, INTERIM_TIMESTEPS)
             run.log.write("matching", step=budget.done, seconds=budget.spent, **found)
             self.save(self.state)
         return budget.finished
 
     def _vae(self) -> AutoencoderKLCogVideoX:
         if self.vae is None:
-            raise ValueError(f"{self.state} holds no finished autoencoder: train one with `run` first")
+            raise ValueError(f"{self.state} holds no finished autoencoder: train it with `run` first")
         return self.vae
 
     def _denoiser(self) -> Denoiser:
-        """The averaged denoiser, of this invocation or of the checkpoint."""
+        """Returns the averaged denoiser of this invocation, or else of the checkpoint."""
         if self.dit_trainer is None:
             trainer = DitTrainer(self.run, self.dit_budget, DitSettings(compile=False))
             trainer.restore(self.saved)
             self.dit_trainer = trainer
-        return self.dit_trainer.averaged()
+        return self.dit_trainer.copy_average()
 
     def _pipeline(self, dtype: torch.dtype) -> CogVideoXPipeline:
         model, vae = self._denoiser(), copy.deepcopy(self._vae())

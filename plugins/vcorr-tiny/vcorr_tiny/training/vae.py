@@ -1,4 +1,4 @@
-"""Stage one: the video autoencoder.
+"""Trains the video autoencoder, which is stage one.
 
 Legend: n videos, C latent channels, T frames, F latent frames, S image side. Videos are (n, 3, T, S, S) in [-1, 1].
 """
@@ -23,14 +23,14 @@ from vcorr_tiny.training.run import VAE_DATA, Budget, Run
 
 @dataclass(frozen=True)
 class VaeSettings:
-    """What may be tuned in the autoencoder stage."""
+    """Options of the autoencoder stage."""
 
     batch: int = 24
-    """Videos a step while training on crops; half as many when training on whole frames."""
+    """Videos per step while training on crops; half as many while training on whole frames."""
     crops: int = 2
-    """Half-size crops taken of each video."""
+    """Half-size crops per video."""
     whole_share: float = 0.2
-    """Last part of the stage, trained on whole frames."""
+    """Share of the stage, at its end, that trains on whole frames."""
     muon_rate: float = 4e-3
     adamw_rate: float = 2e-3
     warmup: int = 50
@@ -41,7 +41,7 @@ class VaeSettings:
 
 @dataclass(frozen=True)
 class VaeQuality:
-    """Reconstruction of held-out videos: PSNR in dB over all frames and over first frames; latent statistics."""
+    """Reconstruction of held-out videos: PSNR in dB over all frames and over first frames; statistics of latents."""
 
     psnr: float
     psnr_first: float
@@ -50,10 +50,10 @@ class VaeQuality:
 
 
 class VaeTrainer:
-    """Trains the autoencoder to reconstruct endless rendered videos.
+    """Trains the autoencoder to reconstruct rendered videos, new ones at every step.
 
-    On a GPU forward and backward run in a bfloat16 copy and step float32 masters: the group norms, which autocast
-    would do in float32, take half the memory traffic that way.
+    On a GPU, forward and backward run in a bfloat16 copy, and the optimiser updates float32 master weights. The group
+    norms, which autocast would run in float32, then need half the memory traffic.
     """
 
     def __init__(self, run: Run, budget: Budget, settings: VaeSettings | None = None) -> None:
@@ -68,7 +68,7 @@ class VaeTrainer:
         self.optimiser = Optimiser(named, kernels, betas=(0.9, 0.95))
 
     def train(self) -> bool:
-        """Train until the budget or the invocation ends; whether the stage is finished."""
+        """Trains until the budget or the invocation ends; returns whether the stage is finished."""
         sums, since = torch.zeros(3, device=self.run.device), 0
         while not self.budget.finished and not self.run.out_of_time:
             began = time.monotonic()
@@ -83,7 +83,7 @@ class VaeTrainer:
         return self.budget.finished
 
     def step(self) -> Tensor:
-        """One optimiser step; (squared error, absolute error, KL divergence) as a tensor (3,)."""
+        """Makes one optimiser step; returns squared error, absolute error and KL divergence, (3,)."""
         settings = self.settings
         generator = self.run.generator(VAE_DATA, self.budget.done)
         videos = self._batch(generator)
@@ -103,18 +103,18 @@ class VaeTrainer:
         return torch.stack([squared, absolute, divergence]).detach()
 
     def state(self) -> dict[str, Tensor]:
-        """Everything needed to go on exactly from here."""
+        """Returns all tensors that are needed to continue exactly from here."""
         tensors = {f"vae/{name}": value for name, value in self.vae.state_dict().items()}
         return tensors | {f"vae-optimiser/{name}": value for name, value in self.optimiser.state().items()}
 
     def restore(self, tensors: Mapping[str, Tensor]) -> None:
-        """Go on from ``state``."""
+        """Restores the tensors that ``state`` returned."""
         self.vae.load_state_dict(under("vae/", tensors))
         self.optimiser.restore(under("vae-optimiser/", tensors))
         self._refresh_worker()
 
     def _batch(self, generator: torch.Generator) -> Tensor:
-        """Random half-size crops of rendered videos first, whole videos at the end of the stage."""
+        """Renders videos; returns random half-size crops of them, or at the end of the stage whole videos."""
         settings, size = self.settings, self.run.config.size
         whole = self.budget.progress >= 1 - settings.whole_share
         count = max(1, settings.batch // 2) if whole else settings.batch
@@ -123,13 +123,13 @@ class VaeTrainer:
         if whole:
             return videos
         side = size // 2
-        # Places come from a CPU generator, since they are needed as Python numbers: no wait for the device.
+        # Slices need the corners as Python numbers; with a CPU generator they do not have to wait for the device.
         places = torch.Generator().manual_seed(generator.initial_seed())
         corners = torch.randint(0, size - side + 1, (settings.crops, 2), generator=places).tolist()
         return torch.cat([videos[..., top : top + side, left : left + side] for top, left in corners])
 
     def _rate(self) -> float:
-        """Warm-up, then a cosine down to 2 %, as a factor."""
+        """Returns the factor of the learning rate: a warm-up, then a cosine down to 2 %."""
         cosine = 0.5 + 0.5 * math.cos(math.pi * self.budget.progress)
         return min(1.0, (self.budget.done + 1) / self.settings.warmup) * (0.02 + 0.98 * cosine)
 
@@ -159,13 +159,13 @@ class VaeTrainer:
 
 
 def under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors whose name starts with ``prefix``, without it."""
+    """Returns the tensors whose names start with ``prefix``, by their names without it."""
     return {name[len(prefix) :]: value for name, value in tensors.items() if name.startswith(prefix)}
 
 
 @torch.no_grad()
 def encode(vae: AutoencoderKLCogVideoX, videos: Tensor) -> Tensor:
-    """Scaled latent means (n, F, C, h, w) in float32, as the transformer sees them."""
+    """Returns the scaled means of the latents, (n, F, C, h, w) float32, as the transformer reads them."""
     latents: Tensor = vae.encode(videos.to(vae.dtype)).latent_dist.mean.float()
     scaling: float = vae.config.scaling_factor
     return latents.transpose(1, 2) * scaling
@@ -173,14 +173,14 @@ def encode(vae: AutoencoderKLCogVideoX, videos: Tensor) -> Tensor:
 
 @torch.no_grad()
 def reconstruct(vae: AutoencoderKLCogVideoX, videos: Tensor) -> Tensor:
-    """Videos through the encoder's mean and the decoder, float32 in [-1, 1]."""
+    """Encodes videos, decodes the means of the latents, and returns float32 in [-1, 1]."""
     latents = vae.encode(videos.to(vae.dtype)).latent_dist.mean
     output: Tensor = vae.decode(latents).sample
     return output.float().clamp(-1, 1)
 
 
 def validation_videos(run: Run, count: int) -> tuple[Scenes, Tensor]:
-    """``count`` scenes of the validation split as one batch, and their videos."""
+    """Draws ``count`` scenes of the validation split as one batch; returns them and their videos."""
     generator = torch.Generator(run.device).manual_seed(seed_of("validation", 0))
     scenes = Scenes(count, generator, run.config.size, run.config.frames)
     return scenes, scenes.render()
@@ -188,7 +188,7 @@ def validation_videos(run: Run, count: int) -> tuple[Scenes, Tensor]:
 
 @torch.no_grad()
 def quality(run: Run, vae: AutoencoderKLCogVideoX, count: int = 32) -> VaeQuality:
-    """How well ``vae`` reconstructs validation videos; PSNR is averaged over videos."""
+    """Measures how well ``vae`` reconstructs validation videos; PSNR is the mean over videos."""
     _, videos = validation_videos(run, count)
     errors, latents = [], []
     for batch in torch.split(videos, 8):
