@@ -24,7 +24,7 @@ class Member:
 
 
 def reference(thing: type) -> str:
-    """Returns the reference of a class as Markdown: its docstring, a table of attributes, a section per group of methods."""
+    """Returns the reference of a class as Markdown: docstring, table of attributes, a section per group of methods."""
     tree, lines = _tree(thing)
     parts = [_markdown(inspect.getdoc(thing) or ""), _attribute_table(tree)]
     members = _members(tree, lines)

@@ -19,7 +19,8 @@ CARD_FIELDS = {
     "summary": "One sentence.",
     "attention": "What a video token can attend to; the values are explained below the table.",
     "licence": "Licence of the weights, as an SPDX identifier where there is one.",
-    "hub_id": "Repository on the Hugging Face hub. Without it, `--weights hub` works only where the adapter finds the weights itself.",
+    "hub_id": "Repository on the Hugging Face hub. Without it, `--weights hub` works only where the adapter finds the "
+    "weights itself.",
     "revision": "Commit of that repository, 40 hexadecimal digits. Branches and tags move; a commit does not.",
     "download_gb": "Size of the download in gigabytes (10^9 bytes), for the message about missing weights.",
     "parameters": "Number of parameters of the denoiser alone. `--dry-run` estimates time and memory from it.",
@@ -66,7 +67,7 @@ ENTRY_FIELDS = {
     "summary": "One line for lists.",
     "factory": '`"package.module:Attr"`. Called with the options, or with nothing when `config` is None. '
     "Resolving it is the first thing that may import torch.",
-    "version": "A whole number from 1, part of every fingerprint. Raise it whenever the numbers of this part may change.",
+    "version": "A whole number from 1, part of every fingerprint. Raise it when the numbers of this part may change.",
     "config": "Dataclass of the options, or its import string, or None for no options.",
     "api_version": (
         "Version of the hooks the entry was written for. A plugin that states a newer one than the installed vcorr "
@@ -74,7 +75,8 @@ ENTRY_FIELDS = {
     ),
     "check": "Options that `vcorr plugin check` uses: a size that a CPU runs in seconds.",
     "card": '`"package:path/in/package.yaml"` of the model card.',
-    "data": "Dataset that is used without `--data`. A `difftrack:` dataset is used once it is imported, and prompts until then.",
+    "data": "Dataset that is used without `--data`. A `difftrack:` dataset is used once it is imported, "
+    "and prompts until then.",
     "configs": '`"package:path/to/folder"` of the configurations of its components ([new-model.md](new-model.md)). '
     "The factory is then called as `factory(config, card=..., configs=...)`.",
     "default": "Whether a run without `--set metrics=...` computes the metric.",
