@@ -8,7 +8,7 @@ import pytest
 
 import vcorr
 from vcorr import Clip, RunSettings, Tracks, UsageError
-from vcorr.contract.modes import MODES, Generate, Invert, Renoise, chosen_mode, mode_of
+from vcorr.contract.modes import MODES, Generate, Invert, Renoise, choose_mode, mode_of
 
 QUERIES = np.float32([[1, 1]])
 TRACKS = Tracks(np.ones((1, 4, 2), np.float32), np.ones((1, 4), bool), "exact")
@@ -37,25 +37,25 @@ def test_every_word_has_one_mode():
     ],
 )
 def test_data_choose_the_mode_that_nobody_named(word, first, expected):
-    assert isinstance(chosen_mode(word, first), expected)
+    assert isinstance(choose_mode(word, first), expected)
 
 
 @pytest.mark.parametrize("word", ["renoise", "invert"])
 @pytest.mark.parametrize("first", [IMAGE, PROMPT])
 def test_modes_that_read_a_video_refuse_data_without(word, first):
     with pytest.raises(UsageError, match=f"--mode {word} needs videos"):
-        chosen_mode(word, first)
+        choose_mode(word, first)
 
 
 def test_a_mode_that_makes_its_video_takes_the_prompt_and_perhaps_the_image():
     made = Generate()
-    assert made.given(VIDEO, needs_image=False).video is None
-    assert made.given(VIDEO, needs_image=True).video is VIDEO.video
-    assert made.given(VIDEO, needs_image=True).tracks is None
-    assert made.sized(VIDEO).video is None
+    assert made.input_of(VIDEO, needs_image=False).video is None
+    assert made.input_of(VIDEO, needs_image=True).video is VIDEO.video
+    assert made.input_of(VIDEO, needs_image=True).tracks is None
+    assert made.size_source(VIDEO).video is None
     assert not made.has_tracks(VIDEO)
     for read in (Renoise(), Invert()):
-        assert read.given(VIDEO, needs_image=False) is read.sized(VIDEO) is VIDEO
+        assert read.input_of(VIDEO, needs_image=False) is read.size_source(VIDEO) is VIDEO
         assert read.has_tracks(VIDEO)
         assert not read.has_tracks(IMAGE)
     assert [mode.makes_video for mode in MODES] == [False, True, False]

@@ -99,7 +99,7 @@ def test_scoring_again_refuses_what_it_cannot_change(vcorr, key) -> None:
         ((*RUN, "--set", "probe.heads=17,"), 2, "heads"),
         ((*RUN, "--set", "variant=Both"), 2, "Did you mean 'both'?"),
         ((*RUN, "--set", "variant=both+time_map=stretched"), 2, "corrected+time_map=stretched,difftrack+time_map="),
-        ((*RUN, "--set", "variant=corrected+time_map"), 2, "It is time_map=centres or time_map=stretched."),
+        ((*RUN, "--set", "variant=corrected+time_map"), 2, "Use time_map=centres or time_map=stretched."),
         (
             (*RUN, "--set", "variant="),
             2,

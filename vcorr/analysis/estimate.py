@@ -56,7 +56,7 @@ def estimate(plan: Plan, out: Path) -> Estimate:
     clip, grid = prepared.clip, prepared.grid
     passes = len(asked.clips) * (asked.mode.passes(asked.settings) if asked.sites else 0)
     run = RunDirectory(out / plan.fingerprints()["predict"][:LENGTH])
-    flops = _forward_flops(plan, asked.mode.sized(clip))
+    flops = _forward_flops(plan, asked.mode.size_source(clip))
     return Estimate(
         path=run.path,
         exists=run.path.exists(),

@@ -1,7 +1,7 @@
-"""Base classes of what plugins make: the optional members, with defaults that do nothing.
+"""Base classes for the objects of plugins: the optional members, with defaults that do nothing.
 
-Inheriting is optional. An object that only meets its protocol (`vcorr.contract.protocols`) is completed where used:
-``with_defaults(adapter, VideoModelBase).steps`` is the adapter's own number or the default of the base class.
+Inheriting is optional. An object that only meets its protocol (`vcorr.contract.protocols`) gets the defaults where it
+is used: ``with_defaults(adapter, VideoModelBase).steps`` is the adapter's own number, or the default of the base class.
 Importing this module imports neither torch nor any model.
 """
 
@@ -28,23 +28,23 @@ B = TypeVar("B")
 
 
 class VideoModelBase:
-    """What a `vcorr.contract.protocols.VideoModel` may have besides its methods."""
+    """Optional members of a `vcorr.contract.protocols.VideoModel`."""
 
     steps: int = 1
-    """Scheduler steps it samples with by default. 0 for a model without noise: it has no steps, and its one pass per
-    clip runs inside ``recorder.step(-1)``."""
+    """Number of scheduler steps to sample with by default. 0 for a model without noise: it has no steps, and its one
+    pass per clip runs inside ``recorder.step(-1)``."""
     needs_image: bool = False
-    """Whether sampling starts from an image, frame 0 of the clip's video."""
+    """Whether sampling starts from an image, which is frame 0 of the clip's video."""
     reads_prompt: bool = True
-    """Whether the prompt changes anything that is read; a model without noise reads none."""
+    """Whether the prompt changes what is read. A model without noise reads no prompt, whatever is set here."""
 
     modes: tuple[Mode, ...] = ("renoise", "generate")
-    """The modes that `run` knows (`vcorr.contract.modes`); a run in another one is refused before loading."""
+    """The modes that `run` knows (`vcorr.contract.modes`). A run in another mode is refused before loading."""
 
     def weights_id(self, weights: str) -> str:
-        """What identifies the weights behind `--weights`, without loading them; the value itself by default.
+        """Returns what identifies the weights behind `--weights`, without loading them; by default the value itself.
 
-        Others return a hub revision, a content hash or "random:SEED".
+        An adapter that overrides this returns a hub revision, a content hash or "random:SEED".
 
         Raises:
             MissingError: the weights are not in reach.
@@ -52,7 +52,7 @@ class VideoModelBase:
         return weights
 
     def check_makes(self, grid: TokenGrid) -> None:
-        """Checks that the model can generate a video of that size; any size passes by default.
+        """Checks that the model can generate a video of this size; by default any size passes.
 
         Called before anything is loaded.
 
@@ -61,106 +61,109 @@ class VideoModelBase:
         """
 
     def check_settings(self, settings: RunSettings) -> None:
-        """Checks that the model can run with these settings, as far as it is known yet; passes by default.
+        """Checks that the model can run with these settings, as far as is known yet; by default all settings pass.
 
-        Called before anything is loaded, and once more after `load`. What no clip can be run with is then one error
-        and not a failure per clip.
+        Called before anything is loaded, and again after `load`. A setting that fits no clip is then one error, not
+        one failure per clip.
 
         Raises:
-            UsageError: it cannot.
+            UsageError: the model cannot run with them.
         """
 
     def model_card(self) -> ModelCard | None:
-        """The model's card, which the checks compare with the sites; None by default."""
+        """Returns the model's card, which the checks compare with the sites; by default None."""
         return None
 
 
 class ProbeBase:
-    """What a `vcorr.contract.protocols.Probe` may have besides its members."""
+    """Optional members of a `vcorr.contract.protocols.Probe`."""
 
     readout: Readout = "token"
-    """Which positions it can answer: "token", centres of whole tokens, or "free", any position."""
+    """Which positions the probe can predict: "token", the query moved by whole tokens, or "free", any position."""
 
     def check_sites(self, sites: Sequence[Site]) -> None:
-        """Checks the options against the chosen sites before anything runs; passes by default.
+        """Checks the options against the chosen sites before anything runs; by default they pass.
 
         Raises:
-            UsageError: an option cannot be used at a site, such as a head that it does not have.
+            UsageError: an option cannot be used at a site, such as a head that the site does not have.
         """
 
     def check_variants(self, variants: Sequence[Switches]) -> None:
-        """Checks the options against the variants a `VariantProbe` is asked under, before anything is
-        loaded; passes by default.
+        """Checks the options of a `VariantProbe` against the variants of the run; by default they pass.
+
+        Called before anything is loaded.
 
         Raises:
-            UsageError: an option makes no sense under one of them.
+            UsageError: an option makes no sense under one of the variants.
         """
 
     def answers_per_site(self, heads: int) -> int:
-        """How many answers `read` gives at a site with `heads` heads, for the estimate of disk space; 1 by default."""
+        """Returns how many predictions `read` makes at a site with `heads` heads; by default 1.
+
+        The estimate of disk space needs it.
+        """
         return 1
 
 
 class VariantProbeBase(ProbeBase, ABC):
-    """A `vcorr.contract.protocols.VariantProbe`: a subclass writes `read_each`, and `read` follows from it."""
+    """Base class of a `vcorr.contract.protocols.VariantProbe`: a subclass writes `read_each`, which `read` calls."""
 
     answers: PredictionKind = "positions"
-    """What it answers: "positions" or "rows"."""
+    """What the probe predicts: "positions", or "rows" for an attention summary."""
 
     def read(self, capture: Capture, queries: QueryPoints) -> Mapping[int, Tensor | Positions | Rows]:
-        """Answers under `corrected`; see `vcorr.contract.protocols.Probe`. Raises as `read_each`."""
+        """Predicts under `corrected`; see `vcorr.contract.protocols.Probe`. Raises what `read_each` raises."""
         return self.read_each(capture, queries, [CORRECTED])[0]
 
     @abstractmethod
     def read_each(
         self, capture: Capture, queries: QueryPoints, variants: Sequence[Switches]
     ) -> Sequence[Mapping[int, Tensor | Positions | Rows]]:
-        """Answers under each variant, in their order; see `vcorr.contract.protocols.VariantProbe`."""
+        """Predicts under each variant, in the given order; see `vcorr.contract.protocols.VariantProbe`."""
 
 
 class MetricBase:
-    """What a `vcorr.contract.protocols.Metric` or `vcorr.contract.protocols.RowMetric` may have besides its members."""
+    """Optional members of a `vcorr.contract.protocols.Metric` or `vcorr.contract.protocols.RowMetric`."""
 
     def under(self, variant: Switches) -> Self:
-        """The same metric under another variant (docs/switches.md); by default itself, whatever the variant."""
+        """Returns the metric for another variant (docs/switches.md); by default itself, for every variant."""
         return self
 
 
 class DatasetBase:
-    """What a `vcorr.contract.protocols.Dataset` may have besides its methods."""
+    """Optional members of a `vcorr.contract.protocols.Dataset`."""
 
     def identity(self) -> Mapping[str, Any] | None:
-        """Plain values that identify the files behind it, such as content hashes, for the fingerprint;
-        None by default, when its options identify it.
+        """Returns plain values that identify the dataset's files in the fingerprint, such as hashes; by default None.
 
-        With values, the option `path` is left out of the fingerprint.
+        None means that the options identify the dataset. If there are values, the fingerprint leaves out the option
+        `path`.
         """
         return None
 
     def check_files(self, clip_ids: Sequence[str]) -> None:
-        """Checks the files behind these clips; passes by default.
+        """Checks the files behind these clips; by default they pass.
 
-        Called before anything is loaded, with the clips that the run will read: what is wrong with a file is then one
-        error at once.
+        Called before anything is loaded, with the clips that the run will read. A bad file is then one error at the
+        start.
 
         Raises:
-            MissingError: a file is not there.
+            MissingError: a file is missing.
             UsageError, StoreError: a file cannot be read, or holds something else than it should.
         """
 
     def notes(self, clip_id: str) -> Sequence[str]:
-        """Sentences the user should read about a clip, for instance that it was cut; none by default."""
+        """Returns sentences that the user should read about a clip, such as that it was cut; by default none."""
         return ()
 
 
 class TrackerBase:
-    """What a `vcorr.contract.protocols.Tracker` may have besides its method."""
+    """Optional member of a `vcorr.contract.protocols.Tracker`."""
 
     def identity(self) -> Mapping[str, Any]:
-        """Plain values that identify the files behind it, such as content hashes, for the fingerprint;
-        an empty mapping by default.
+        """Returns plain values that identify the tracker's files in the fingerprint, such as hashes; by default none.
 
-        Values named like an option take the option's place. Called before anything runs.
+        A value with the name of an option replaces that option in the fingerprint. Called before anything runs.
 
         Raises:
             MissingError: weights or a package are not in reach.
@@ -169,7 +172,7 @@ class TrackerBase:
 
 
 def with_defaults(part: object, base: type[B]) -> B:
-    """`part` with every member of `base`: its own where it has one, else the default of `base`.
+    """Returns `part` with every member of `base`: its own member where it has one, else the default of `base`.
 
     An object that inherits from `base` is returned as it is.
     """
@@ -177,7 +180,7 @@ def with_defaults(part: object, base: type[B]) -> B:
 
 
 class _WithDefaults:
-    """Looks like an instance of a base class; the members come from an object that does not inherit from it."""
+    """Stands for an instance of a base class; an object that does not inherit from the class provides the members."""
 
     def __init__(self, part: object, base: type) -> None:
         self._part = part

@@ -1,4 +1,4 @@
-"""Model cards: one validated YAML a model, packaged with the plugin that brings the model."""
+"""Reads and validates model cards: one YAML file per model, in the package of the plugin that brings the model."""
 
 from __future__ import annotations
 
@@ -15,30 +15,30 @@ from vcorr.contract.errors import PluginError
 from vcorr.contract.records import ModelCard
 
 SCHEMA = "model_card.schema.json"
-"""The JSON schema of a card, a file of this package (docs/model-cards.md)."""
+"""File name, in this package, of the JSON schema of a card (docs/model-cards.md)."""
 
 
 def load_card(reference: str, label: str) -> ModelCard:
-    """Reads "package:path/in/package.yaml"; each card once per process, however often a run asks for it.
+    """Reads the card "package:path/in/package.yaml", once per process, however often a run asks for it.
 
     Raises:
         PluginError: the file is missing or is not YAML, or the card has problems; the message lists all of them.
     """
     try:
-        return _packaged(reference)
+        return _read_packaged(reference)
     except (OSError, ImportError, TypeError) as error:
         raise PluginError(f"{label}: its model card {reference!r} cannot be read: {error}.") from error
 
 
 @cache
-def _packaged(reference: str) -> ModelCard:
+def _read_packaged(reference: str) -> ModelCard:
     package, _, path = reference.partition(":")
     text = resources.files(package).joinpath(path).read_text(encoding="utf-8")
     return parse_card(text, f"model card {reference}")
 
 
 def parse_card(text: str, label: str) -> ModelCard:
-    """A card from YAML text; fields without a place of their own are kept in `extra`.
+    """Returns the card that YAML text describes; fields that `ModelCard` does not name are kept in `extra`.
 
     Raises:
         PluginError: as `load_card`.
@@ -49,10 +49,10 @@ def parse_card(text: str, label: str) -> ModelCard:
         raise PluginError(f"{label} is not valid YAML: {error}") from error
     if not isinstance(values, dict):
         raise PluginError(f"{label} must be a mapping of fields.")
-    # a field that is left empty is a field that is not there
+    # an empty field counts as a missing one
     problems = _problems({name: value for name, value in values.items() if value is not None})
     if problems:
-        raise PluginError(_told(label, problems), hint="docs/model-cards.md has the form of every field.")
+        raise PluginError(_describe(label, problems), hint="docs/model-cards.md has the form of every field.")
     known = {f.name for f in dataclasses.fields(ModelCard)} - {"extra"}
     return ModelCard(
         **{k: _plain(v) for k, v in values.items() if k in known},
@@ -62,13 +62,13 @@ def parse_card(text: str, label: str) -> ModelCard:
 
 @cache
 def card_schema() -> dict[str, Any]:
-    """The JSON schema that every card is held against."""
+    """Returns the JSON schema that every card must satisfy."""
     found: dict[str, Any] = json.loads(resources.files("vcorr.contract").joinpath(SCHEMA).read_text(encoding="utf-8"))
     return found
 
 
 def form_in_words(schema: Mapping[str, Any]) -> str:
-    """The form that a JSON schema of one field asks for, e.g. "a whole number of at least 1"."""
+    """Describes the values that the JSON schema of a field allows, such as "a whole number of at least 1"."""
     if "description" in schema:
         return str(schema["description"])
     if "enum" in schema:
@@ -102,7 +102,7 @@ def _object_form(schema: Mapping[str, Any]) -> str:
 
 
 def _problems(values: Mapping[str, Any]) -> list[str]:
-    """Everything that is wrong with a card, one sentence without its full stop each; missing fields come first."""
+    """Returns all problems of a card, missing fields first; each is a sentence without its full stop."""
     from jsonschema import Draft202012Validator
 
     missing = [name for name in card_schema()["required"] if not values.get(name)]
@@ -125,7 +125,7 @@ def _problem(place: str, error: Any) -> str:
     return f"{place}: expected {form_in_words(error.schema)}, got {error.instance!r}"
 
 
-def _told(label: str, problems: Sequence[str]) -> str:
+def _describe(label: str, problems: Sequence[str]) -> str:
     if len(problems) == 1:
         (only,) = problems
         return f"{label} {only}." if only.startswith("lacks ") else f"{label}: {only}."

@@ -1,4 +1,7 @@
-"""Entries: what plugins hand over. Frozen plain values; nothing heavy is imported until `factory` is resolved."""
+"""Entries: the records that plugins return from hooks. They are frozen plain values.
+
+Nothing heavy is imported until the `factory` of an entry is resolved.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from typing import Any, ClassVar
 from vcorr.contract.errors import PluginError
 
 HOOK_API_VERSION = 1
-"""Version of the hooks, entries and protocols. Raised when a plugin written for the last one would stop working."""
+"""Version of the hooks, entries and protocols. Raised when a plugin for the previous version would stop working."""
 
 _NAME = re.compile(r"[a-z0-9]([a-z0-9._-]*[a-z0-9])?")
 _FACTORY = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
@@ -20,16 +23,17 @@ _FACTORY = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """What every plugin contribution says about itself.
+    """What a plugin says about one part that it adds.
 
     Args:
-        name: lowercase, unique among its kind; what users type.
+        name: what users type; lowercase, unique among its kind.
         summary: one line for lists.
-        factory: import string "package.module:Attr", called with the config object (or nothing when `config` is None).
-        version: raised by hand whenever the numbers this part produces may move; part of every fingerprint.
-        config: dataclass of the options, or its import string, or None.
-        api_version: of the hooks this entry was written for.
-        check: options under which its contract is checked (`vcorr plugin check`): a size that a CPU runs in seconds.
+        factory: import string "package.module:Attr"; called with the config object, or with nothing when `config` is
+            None.
+        version: raised by hand whenever the numbers of this part may change; part of every fingerprint.
+        config: dataclass of the options, or its import string; None for a part without options.
+        api_version: version of the hooks that this entry was written for.
+        check: options that `vcorr plugin check` uses; they select a size that a CPU runs in seconds.
 
     Raises:
         PluginError: a field has the wrong form.
@@ -43,7 +47,7 @@ class Entry:
     version: int = 1
     config: type | str | None = None
     api_version: int = HOOK_API_VERSION
-    # how a part is checked is no part of what it is, and a mapping cannot be hashed
+    # left out of comparisons: two entries with other check options are the same part, and a mapping has no hash
     check: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
     def __post_init__(self) -> None:
@@ -77,18 +81,28 @@ class Entry:
 
     @property
     def label(self) -> str:
-        """How messages name the entry, e.g. "model 'tiny'"."""
+        """The name of the entry in messages, such as "model 'tiny'"."""
         return f"{self.kind} {self.name!r}"
 
     def config_type(self) -> type | None:
-        """The dataclass of the options, imported when it was given as a string."""
+        """Returns the dataclass of the options, or None; imports it if it was given as a string.
+
+        Raises:
+            PluginError: it cannot be imported, or is not a dataclass.
+        """
         found = resolve(self.config, self.label) if isinstance(self.config, str) else self.config
         if found is not None and not (isinstance(found, type) and dataclasses.is_dataclass(found)):
             raise PluginError(f"{self.label}: config must be a dataclass, got {found!r}.")
         return found
 
     def create(self, config: Any = None) -> Any:
-        """Calls the factory: `factory(config)`, or `factory()` for entries without options."""
+        """Calls the factory: `factory(config)`, or `factory()` for an entry without options.
+
+        config: an instance of the options' dataclass; None for its defaults.
+
+        Raises:
+            PluginError: the factory or the options cannot be imported.
+        """
         factory = resolve(self.factory, self.label)
         config_type = self.config_type()
         if config_type is None:
@@ -100,9 +114,9 @@ class Entry:
 class ModelEntry(Entry):
     """A model adapter: the factory makes a `vcorr.contract.protocols.VideoModel`.
 
-    card: "package:path/in/package.yaml" of its model card. data: the dataset it is measured on by default. configs:
-    "package:path/to/folder" of the configurations of its components, where one class serves several models: the factory
-    is then called as `factory(config, card=..., configs=...)`.
+    card: "package:path/in/package.yaml" of its model card. data: the dataset that it is measured on by default.
+    configs: "package:path/to/folder" of the configurations of its components, if one class serves several models. The
+    factory is then called as `factory(config, card=..., configs=...)`.
     """
 
     kind: ClassVar[str] = "model"
@@ -112,7 +126,7 @@ class ModelEntry(Entry):
     configs: str | None = None
 
     def create(self, config: Any = None) -> Any:
-        """Calls the factory; see `Entry`. One that serves several models is given the card and the configurations."""
+        """Calls the factory as `Entry.create` does; with `configs`, it also gets the card and the configurations."""
         if self.configs is None:
             return super().create(config)
         factory, config_type = resolve(self.factory, self.label), self.config_type()
@@ -123,16 +137,16 @@ class ModelEntry(Entry):
 
 @dataclass(frozen=True, kw_only=True)
 class ProbeEntry(Entry):
-    """A descriptor read from attention: the factory makes a `vcorr.contract.protocols.Probe`."""
+    """A descriptor that is read from attention: the factory makes a `vcorr.contract.protocols.Probe`."""
 
     kind: ClassVar[str] = "probe"
 
 
 @dataclass(frozen=True, kw_only=True)
 class MetricEntry(Entry):
-    """A score of predictions against tracks: the factory makes a `vcorr.contract.protocols.Metric`.
+    """A score of predictions: the factory makes a `vcorr.contract.protocols.Metric` or `RowMetric`.
 
-    default: computed by every run unless `--set metrics=...` chooses others.
+    default: whether every run computes it, unless `--set metrics=...` chooses others.
     """
 
     kind: ClassVar[str] = "metric"
@@ -142,7 +156,7 @@ class MetricEntry(Entry):
 
 @dataclass(frozen=True, kw_only=True)
 class DatasetEntry(Entry):
-    """Clips with queries: the factory makes a `vcorr.contract.protocols.Dataset`."""
+    """A set of clips with queries: the factory makes a `vcorr.contract.protocols.Dataset`."""
 
     kind: ClassVar[str] = "dataset"
 
@@ -151,8 +165,8 @@ class DatasetEntry(Entry):
 class TrackerEntry(Entry):
     """A point tracker: the factory makes a `vcorr.contract.protocols.Tracker`.
 
-    licence: shown in lists and kept with its tracks. notice: said once in every run that uses it, such as the terms
-    its tracks come under.
+    licence: shown in lists and stored with the tracks. notice: shown once in every run that uses the tracker, such as
+    the terms of use of its tracks.
     """
 
     kind: ClassVar[str] = "tracker"
@@ -170,13 +184,13 @@ class GuidanceEntry(Entry):
 
 @dataclass(frozen=True, kw_only=True)
 class PageEntry(Entry):
-    """A page of the generated board: the factory is called with the board's data and returns HTML."""
+    """A page of the generated board: the factory makes a `vcorr.contract.protocols.Page`."""
 
     kind: ClassVar[str] = "page"
 
 
 def resolve(target: str, label: str) -> Any:
-    """Imports "package.module:Attr".
+    """Imports "package.module:Attr" and returns it. `label` names the part in the error.
 
     Raises:
         PluginError: the module cannot be imported or has no such attribute.

@@ -1,7 +1,7 @@
-"""Errors for the reader: what happened, which file, key or plugin, and what to type next.
+"""Errors that say what happened, in which file, key or plugin, and what to type next.
 
-Every mistake a user can make raises a subclass of `VcorrError`; the command line prints its message without a traceback
-and ends with its `exit_code` (docs/cli.md). Anything else that escapes is a bug and keeps its traceback.
+Every mistake of a user raises a subclass of `VcorrError`. The command line prints its message without a traceback and
+ends with its `exit_code` (docs/cli.md). Any other exception is a bug and keeps its traceback.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ EXIT_INTERRUPTED = 130
 
 
 class VcorrError(Exception):
-    """Base of all errors vcorr raises on purpose.
+    """Base of all errors that vcorr raises on purpose.
 
-    `message` says what happened and where; `hint` says what to do next (may be empty).
+    `message` says what happened and where. `hint` says what to do next; it may be empty.
     """
 
     exit_code = EXIT_USAGE
@@ -46,11 +46,11 @@ class PluginError(VcorrError):
 
 
 class CaptureError(PluginError):
-    """Attention that ran but could not be seen, or did not have the layout its adapter declared (exit code 3)."""
+    """Attention that ran but was not captured, or had another layout than its adapter declared (exit code 3)."""
 
 
 class NumericalError(VcorrError):
-    """A model or probe that answered NaN or infinity for one clip; the clip counts as failed, the run goes on."""
+    """A model or probe returned NaN or infinity for one clip. The clip counts as failed and the run continues."""
 
 
 class MissingError(VcorrError):
@@ -60,14 +60,14 @@ class MissingError(VcorrError):
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str], *, hint: str = "") -> UsageError:
-    """The error for a name nobody registered: nearest known name first, then where to see them all."""
+    """Returns the error for an unknown name. It suggests the nearest known names, then lists all, or gives `hint`."""
     choices = sorted(known)
     listing = hint or (f"Known: {', '.join(choices)}." if choices else f"No {kind} is registered.")
     return UsageError(f"Unknown {kind} {name!r}.{did_you_mean(name, choices)}", hint=listing)
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """A question with the known names nearest to one that is not known, after a space; "" where none is near."""
+    """Returns " Did you mean ...?" with the known names nearest to an unknown one; "" if none is near."""
     spelled = {choice.lower(): choice for choice in sorted(known)}
     near = _nearest(name, spelled, 1, 0.5)
     near += [other for other in _nearest(name, spelled, 2, 0.75) if other not in near]
@@ -75,7 +75,7 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 
 
 def _nearest(name: str, spelled: Mapping[str, str], count: int, cutoff: float) -> list[str]:
-    """The known names nearest to one, whatever the case of their letters; `spelled` has them by lower case."""
+    """Returns the known names nearest to `name`, ignoring case; `spelled` maps their lower case to their spelling."""
     return [spelled[each] for each in difflib.get_close_matches(name.lower(), spelled, n=count, cutoff=cutoff)]
 
 

@@ -1,8 +1,7 @@
-"""The one place that knows geometry: pixels, tokens and latent time (docs/conventions.md).
+"""Converts between pixels, tokens and latent time (docs/conventions.md). No other module computes with a stride.
 
-Pixels are continuous raster coordinates (x right, y down): (0, 0) is the outer corner of the first pixel, pixel centres
-lie at +0.5, an image spans [0, W] x [0, H]. Frames are counted from 0. Nothing outside this module computes with a
-stride.
+Pixels are continuous raster coordinates, x to the right and y down. (0, 0) is the outer corner of the first pixel, so
+pixel centres lie at +0.5 and an image spans [0, W] x [0, H]. Frames count from 0.
 """
 
 from __future__ import annotations
@@ -21,28 +20,30 @@ from vcorr.contract.errors import UsageError
 Span = tuple[int, int]
 
 ROUNDING = 1 + 2.0**-24
-"""A position on the right or lower edge may be off by the rounding of one float32: 22 tokens of 480/22 pixels are a
-little less than 480, and 0.3 in float32 is a little more than three times 0.1."""
+"""Factor by which a position may exceed the right or lower edge: the rounding of one float32.
+
+22 tokens of 480/22 pixels are a little less than 480, and 0.3 in float32 is a little more than three times 0.1.
+"""
 
 
 @dataclass(frozen=True)
 class TokenGrid:
-    """The F x h x w video tokens of one attention site, laid over the pixels and frames of one video.
+    """Maps the F x h x w video tokens of one attention site to the pixels and frames of one video.
 
-    Token (j, r, c) of stride (sx, sy) covers [c*sx, (c+1)*sx) x [r*sy, (r+1)*sy) in the frames of latent j. Which
-    frames those are follows from `temporal_ratio` (m) and `causal`: causal, latent 0 is frame 0 and latent j >= 1
-    covers frames m(j-1)+1 .. mj; not causal, latent j covers mj .. mj+m-1. Any other map is given as `spans`, one
-    inclusive (first, last) frame pair a latent, which then takes the place of both.
+    Token (j, r, c) of stride (sx, sy) covers the pixels [c*sx, (c+1)*sx) x [r*sy, (r+1)*sy) in the frames of latent j.
+    Those frames follow from `temporal_ratio` (m) and `causal`. If causal, latent 0 is frame 0 and latent j >= 1 covers
+    the frames m(j-1)+1 to mj. If not, latent j covers the frames mj to mj+m-1. For any other map, give `spans`; they
+    then take the place of `temporal_ratio` and `causal`.
 
     Args:
-        frames: F, the number of latent frames.
-        rows: h, token rows.
-        cols: w, token columns.
-        stride: (sx, sy), pixels a token covers in x and in y: spatial VAE compression times patch size.
-        video_frames: T, frames of the video; derived from the time map when None.
-        temporal_ratio: m, frames a latent covers: temporal VAE compression times temporal patch.
+        frames: F, number of latent frames.
+        rows: h, number of token rows.
+        cols: w, number of token columns.
+        stride: (sx, sy), pixels per token in x and in y: spatial compression of the VAE times patch size.
+        video_frames: T, number of video frames; None to derive it from the time map.
+        temporal_ratio: m, video frames per latent: temporal compression of the VAE times temporal patch.
         causal: whether the first latent covers the first frame alone.
-        spans: explicit (first, last) frames of every latent, in order and without overlap.
+        spans: (first, last) video frame of every latent, both inclusive, in order and without overlap.
 
     Raises:
         UsageError: the numbers contradict each other (the message says which).
@@ -63,7 +64,7 @@ class TokenGrid:
         object.__setattr__(self, "stride", _stride(self.stride))
         if self.spans is not None:
             object.__setattr__(self, "spans", _spans(self.spans, self.frames))
-        expected = self._expected_video_frames()
+        expected = self._count_video_frames()
         if cast("int | None", self.video_frames) is None:
             object.__setattr__(self, "video_frames", expected)
         object.__setattr__(self, "video_frames", _positive_int("video_frames", self.video_frames))
@@ -73,22 +74,22 @@ class TokenGrid:
 
     @property
     def height(self) -> float:
-        """H, pixels the tokens cover in y."""
+        """H, the pixels that the tokens cover in y."""
         return self.rows * self.stride[1]
 
     @property
     def width(self) -> float:
-        """W, pixels the tokens cover in x."""
+        """W, the pixels that the tokens cover in x."""
         return self.cols * self.stride[0]
 
     @property
     def tokens_per_frame(self) -> int:
-        """Tokens of one latent frame, h * w."""
+        """Number of tokens per latent frame, h * w."""
         return self.rows * self.cols
 
     @property
     def tokens(self) -> int:
-        """Tokens of the whole clip, F * h * w."""
+        """Number of tokens of the whole clip, F * h * w."""
         return self.frames * self.tokens_per_frame
 
     @cached_property
@@ -98,17 +99,17 @@ class TokenGrid:
         return self.token_centres(rows, cols)
 
     def token_centres(self, rows: ArrayLike, cols: ArrayLike) -> NDArray[np.float32]:
-        """Centres of the tokens (row, col), (..., 2) pixels (x, y)."""
+        """Returns the centres of the tokens (row, col), (..., 2) pixels (x, y)."""
         sx, sy = self.stride
         x = (np.asarray(cols, dtype=np.float64) + 0.5) * sx
         y = (np.asarray(rows, dtype=np.float64) + 0.5) * sy
         return np.stack(np.broadcast_arrays(x, y), axis=-1).astype(np.float32)
 
     def tokens_at(self, xy: ArrayLike) -> NDArray[np.int64]:
-        """Row-major index r*w + c of the token under each pixel position.
+        """Returns the row-major index r*w + c, (...), of the token under each pixel position.
 
         Args:
-            xy: (..., 2) pixels (x, y) inside the frame. The right and lower edge belong to the last token.
+            xy: (..., 2) pixels (x, y) inside the frame. The right and lower edges belong to the last token.
 
         Raises:
             UsageError: a position is not finite or outside [0, W] x [0, H].
@@ -120,14 +121,14 @@ class TokenGrid:
         return np.asarray(rows * self.cols + cols)
 
     def in_strides(self, offsets: ArrayLike) -> NDArray[np.float64]:
-        """Pixel offsets in token strides: (..., 2) pixels (dx, dy) to (..., 2) as (dx / sx, dy / sy), float64."""
+        """Converts offsets (..., 2) from pixels (dx, dy) to token strides (dx / sx, dy / sy), float64."""
         return np.asarray(np.asarray(offsets, dtype=np.float64) / np.asarray(self.stride))
 
     def coarser(self, factor: int) -> TokenGrid:
-        """The grid with tokens `factor` times as wide and high, over the same pixels and frames.
+        """Returns the grid whose tokens are `factor` times as wide and high, over the same pixels and frames.
 
         Raises:
-            UsageError: they do not divide.
+            UsageError: `factor` does not divide the rows or the columns.
         """
         if self.rows % factor or self.cols % factor:
             raise UsageError(f"{self.rows} x {self.cols} tokens do not divide into tokens {factor} times as large.")
@@ -136,13 +137,17 @@ class TokenGrid:
         return replace(self, rows=self.rows // factor, cols=self.cols // factor, stride=stride)
 
     def check_inside(self, xy: ArrayLike) -> NDArray[np.float64]:
-        """`xy` as float64, (..., 2), after checking that every position is finite and inside the frame."""
+        """Checks that every position, (..., 2) pixels (x, y), is finite and inside the frame; returns them as float64.
+
+        Raises:
+            UsageError: a position is not, or the shape is another one.
+        """
         points = np.asarray(xy, dtype=np.float64)
         if points.ndim == 0 or points.shape[-1] != 2:
             raise UsageError(f"Positions must have shape (..., 2) with (x, y) last, got {points.shape}.")
         edge = np.array([self.width, self.height]) * ROUNDING
         inside = ((points >= 0) & (points <= edge)).all(-1)
-        if not inside.all():  # NaN compares false, so it ends here as well
+        if not inside.all():  # includes NaN, which compares false
             bad = points[~inside][0]
             raise UsageError(
                 f"{int((~inside).sum())} of {inside.size} positions lie outside the frame, the first at "
@@ -155,7 +160,7 @@ class TokenGrid:
 
     @cached_property
     def time_spans(self) -> NDArray[np.int64]:
-        """(F, 2): first and last frame (inclusive) that each latent covers."""
+        """First and last video frame (inclusive) that each latent covers, (F, 2)."""
         if self.spans is not None:
             return np.asarray(self.spans, dtype=np.int64)
         first = np.arange(self.frames) * self.temporal_ratio
@@ -167,11 +172,11 @@ class TokenGrid:
 
     @cached_property
     def latent_times(self) -> NDArray[np.float64]:
-        """(F,): the frame time each latent is centred at, the middle of its span."""
+        """Time of each latent in video frames, (F,): the middle of its span."""
         return np.asarray(self.time_spans.mean(axis=1))
 
     def latent_at(self, frame: int) -> int:
-        """The latent that covers `frame`.
+        """Returns the latent that covers video frame `frame`.
 
         Raises:
             UsageError: no latent covers it.
@@ -179,7 +184,7 @@ class TokenGrid:
         return int(self.latents_at(frame))
 
     def latents_at(self, frames: ArrayLike) -> NDArray[np.int64]:
-        """The latent that covers each frame: (...) frame numbers to (...) latents.
+        """Returns the latent that covers each video frame: (...) frame numbers to (...) latents.
 
         Raises:
             UsageError: no latent covers one of them.
@@ -195,9 +200,10 @@ class TokenGrid:
         return latents
 
     def time_weights(self, video_frames: int | None = None) -> NDArray[np.float64]:
-        """(T, F): row t holds the weights that bring values at latent times to frame t.
+        """Returns the (T, F) matrix that interpolates values at latent times to video frames.
 
-        Linear between the latents' centres, held before the first and after the last; every row sums to 1.
+        The interpolation is linear between the latents' times; before the first and after the last, their values are
+        repeated. Each of the T sums over latents is 1. T is `video_frames`, by default the grid's own number.
         """
         frames = self.video_frames if video_frames is None else _positive_int("video_frames", video_frames)
         position = np.interp(np.arange(frames), self.latent_times, np.arange(self.frames))
@@ -206,7 +212,7 @@ class TokenGrid:
     # ---------------------------------------------------------------------------------------------------------- plain
 
     def to_dict(self) -> dict[str, Any]:
-        """The grid as plain JSON-ready values; `from_dict` is its inverse."""
+        """Returns the grid as plain values for JSON; `from_dict` is the inverse."""
         return {
             "frames": self.frames,
             "rows": self.rows,
@@ -220,7 +226,7 @@ class TokenGrid:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> TokenGrid:
-        """The grid `to_dict` described.
+        """Returns the grid that `to_dict` described.
 
         Raises:
             UsageError: keys are missing or unknown, or the numbers contradict each other.
@@ -230,7 +236,7 @@ class TokenGrid:
         except TypeError as error:
             raise UsageError(f"Not a token grid: {error}.") from error
 
-    def _expected_video_frames(self) -> int:
+    def _count_video_frames(self) -> int:
         if self.spans is not None:
             return int(self.spans[-1][1]) + 1
         if self.causal:
@@ -253,7 +259,7 @@ class TokenGrid:
 
 
 def check_grid(grid: object) -> None:
-    """Checks that an argument called `grid` is one.
+    """Checks that the argument `grid` is a `TokenGrid`.
 
     Raises:
         UsageError: it is not.
@@ -263,20 +269,20 @@ def check_grid(grid: object) -> None:
 
 
 def is_positive(value: Any) -> bool:
-    """Whether an argument is a number greater than 0 that a float can hold."""
+    """Returns whether a value is a number greater than 0 that a float can hold."""
     if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
         return False
     try:
         return 0 < float(value) < math.inf
-    except OverflowError:  # an integer
+    except OverflowError:  # an integer that is too large for a float
         return False
 
 
 def latent_frames(video_frames: int, temporal_ratio: int, *, causal: bool = True) -> int:
-    """F, the latents that `video_frames` frames make.
+    """Returns F, the number of latents of `video_frames` video frames.
 
     Raises:
-        UsageError: the frame count does not divide; the message names the nearest ones that do.
+        UsageError: the number of frames does not divide into latents; the message names the nearest numbers that do.
     """
     lead = 1 if causal else 0
     latents, rest = divmod(video_frames - lead, temporal_ratio)
@@ -292,7 +298,7 @@ def latent_frames(video_frames: int, temporal_ratio: int, *, causal: bool = True
 
 
 def _positive_int(name: str, value: Any) -> int:
-    # bool is an int to Python, and a float may be whole: both are mistakes here
+    # Python takes True for 1, and a float may be a whole number; both are mistakes here
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
         raise UsageError(f"TokenGrid: {name} must be a whole number of at least 1, got {value!r}.")
     return int(value)

@@ -1,9 +1,11 @@
-"""The hooks a plugin may implement. `vcorr.contract.entries` and `vcorr.contract.protocols` are their nouns.
+"""The hooks that a plugin may implement.
 
-A plugin is a module listed under the entry-point group ``vcorr``. It carries any of these functions, marked with
-`vcorr.hookimpl`; each returns (or yields) entries. Hooks take no arguments, get no registry and change nothing.
-Each docstring below holds the smallest complete plugin of its kind; the tests execute every one of them. The base
+A plugin is a module listed under the entry-point group ``vcorr``. It defines any of these functions, marked with
+`vcorr.hookimpl`. A hook returns (or yields) entries (`vcorr.contract.entries`); it takes no arguments, gets no registry
+and changes nothing. The factory of an entry makes an object that meets a protocol (`vcorr.contract.protocols`). Base
 classes give the optional members their defaults (`vcorr.contract.bases`).
+
+Each docstring below holds the smallest complete plugin of its kind. The tests execute every one of them.
 """
 
 from __future__ import annotations
@@ -30,9 +32,9 @@ hookimpl = pluggy.HookimplMarker(GROUP)
 
 @hookspec
 def vcorr_models() -> Iterable[ModelEntry]:  # type: ignore[empty-body]
-    """Models to probe.
+    """Offers models to probe.
 
-    A model that answers every query with "it stays where it is", through no attention at all::
+    A model without attention, which predicts that every query point stays where it is::
 
         import numpy as np
         import vcorr
@@ -63,9 +65,9 @@ def vcorr_models() -> Iterable[ModelEntry]:  # type: ignore[empty-body]
 
 @hookspec
 def vcorr_probes() -> Iterable[ProbeEntry]:  # type: ignore[empty-body]
-    """Descriptors to read at every attention site.
+    """Offers probes: descriptors to read at every attention site.
 
-    Key-key matching: keys of frame 0 look for themselves in the later frames::
+    Key-key matching: the key at each query point is matched with the keys of the other frames::
 
         import vcorr
         from vcorr.functional import match
@@ -87,9 +89,9 @@ def vcorr_probes() -> Iterable[ProbeEntry]:  # type: ignore[empty-body]
 
 @hookspec
 def vcorr_metrics() -> Iterable[MetricEntry]:  # type: ignore[empty-body]
-    """Scores of predicted tracks against reference tracks.
+    """Offers metrics: scores of predicted tracks against reference tracks.
 
-    The share of visible points within three pixels::
+    The share of visible points within three pixels of the reference::
 
         import numpy as np
         import vcorr
@@ -114,9 +116,9 @@ def vcorr_metrics() -> Iterable[MetricEntry]:  # type: ignore[empty-body]
 
 @hookspec
 def vcorr_datasets() -> Iterable[DatasetEntry]:  # type: ignore[empty-body]
-    """Clips to measure on.
+    """Offers datasets: clips to measure on.
 
-    One clip in which noise moves two pixels to the right a frame::
+    One clip, in which noise moves two pixels to the right per frame::
 
         import numpy as np
         import vcorr
@@ -146,9 +148,9 @@ def vcorr_datasets() -> Iterable[DatasetEntry]:  # type: ignore[empty-body]
 
 @hookspec
 def vcorr_trackers() -> Iterable[TrackerEntry]:  # type: ignore[empty-body]
-    """Point trackers that make pseudo ground truth.
+    """Offers point trackers, which make reference tracks for videos without tracks.
 
-    A tracker that believes nothing ever moves::
+    A tracker for which nothing ever moves::
 
         import numpy as np
         import vcorr
@@ -169,9 +171,9 @@ def vcorr_trackers() -> Iterable[TrackerEntry]:  # type: ignore[empty-body]
 
 @hookspec
 def vcorr_guidances() -> Iterable[GuidanceEntry]:  # type: ignore[empty-body]
-    """Ways to steer sampling through attention. Listed and checked; no command of this version applies one yet.
+    """Offers guidances: ways to steer sampling through attention.
 
-    ::
+    They are listed and checked; no command of this version applies one yet. A guidance that does nothing::
 
         import vcorr
 
@@ -189,9 +191,9 @@ def vcorr_guidances() -> Iterable[GuidanceEntry]:  # type: ignore[empty-body]
 
 @hookspec
 def vcorr_pages() -> Iterable[PageEntry]:  # type: ignore[empty-body]
-    """Further pages of the board.
+    """Offers further pages of the board.
 
-    A page that counts the runs::
+    A page with the number of runs::
 
         import vcorr
 

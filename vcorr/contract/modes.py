@@ -1,6 +1,7 @@
-"""The modes of a run: what a model does with a clip. One class for each, looked up once by its word; no torch.
+"""The modes of a run: what a model does with a clip. One class per mode; no torch.
 
-Specs and tables hold the word (`RunSettings.mode`); whoever has to act on it asks the object.
+Specs and tables hold the name of a mode (`RunSettings.mode`). Code that depends on the mode asks its object; `mode_of`
+finds it.
 """
 
 from __future__ import annotations
@@ -13,42 +14,48 @@ from vcorr.contract.errors import UsageError, unknown_name
 from vcorr.contract.records import Clip, Mode, RunSettings
 
 LEAST_ROUND_TRIP = 20.0
-"""dB: a video that comes back with less than this from its own inverted latents is not scored in mode `invert`."""
+"""Least PSNR in dB of the round trip in mode `invert`; a clip below it is not scored.
+
+The round trip samples the video again from its own inverted latents (`Reconstruction.sampler`).
+"""
 
 
 class RunMode(ABC):
-    """What depends on the mode of a run, for every part that has to know."""
+    """What depends on the mode of a run."""
 
     name: ClassVar[Mode]
     makes_video: ClassVar[bool] = False
-    """Whether the model makes the video, which then is kept and tracked; else it reads the clip's own."""
+    """Whether the model makes the video, which is then stored and tracked. If False, it reads the clip's video."""
 
     def check_video(self, clip: Clip | None) -> None:
-        """Checks that a clip has what the mode needs; None for a clip that could not be loaded.
+        """Checks that a clip has what the mode needs. None is a clip that could not be loaded, and passes.
 
         Raises:
-            UsageError: it has no video.
+            UsageError: the mode needs a video and the clip has none.
         """
         if not has_video(clip):
             raise UsageError(
                 f"--mode {self.name} needs videos, and this data has prompts or images only.", hint="Leave --mode out."
             )
 
-    def given(self, clip: Clip, *, needs_image: bool) -> Clip:
-        """What of a dataset's clip the model is given. needs_image: whether sampling starts from its frame 0."""
+    def input_of(self, clip: Clip, *, needs_image: bool) -> Clip:
+        """Returns the part of a dataset's clip that the model gets.
+
+        needs_image: whether sampling starts from an image, which is frame 0 of the clip's video.
+        """
         return clip
 
-    def sized(self, clip: Clip) -> Clip:
-        """The clip as far as it decides the size at which the model runs."""
+    def size_source(self, clip: Clip) -> Clip:
+        """Returns the part of a clip that decides the size at which the model runs."""
         return clip
 
     def has_tracks(self, clip: Clip | None) -> bool:
-        """Whether a clip's own tracks are the reference; None for a clip that could not be loaded."""
+        """Returns whether the reference tracks are the clip's own; True for a clip that could not be loaded (None)."""
         return clip is None or clip.tracks is not None
 
     @abstractmethod
     def passes(self, settings: RunSettings) -> int:
-        """Forward passes of the denoiser per clip, for the estimate of a dry run."""
+        """Returns the number of forward passes of the denoiser per clip, for the estimate of a dry run."""
 
 
 class Renoise(RunMode):
@@ -57,33 +64,33 @@ class Renoise(RunMode):
     name = "renoise"
 
     def passes(self, settings: RunSettings) -> int:
-        """One per chosen step."""
+        """Returns one pass per chosen step."""
         return len(settings.steps)
 
 
 class Generate(RunMode):
-    """Samples a video from noise, with the model's own pipeline, and reads the chosen steps on the way."""
+    """Samples a video from noise with the model's own pipeline, and reads the chosen steps on the way."""
 
     name = "generate"
     makes_video = True
 
     def check_video(self, clip: Clip | None) -> None:
-        """Passes: a prompt is enough."""
+        """Accepts any clip: a prompt is enough."""
 
-    def given(self, clip: Clip, *, needs_image: bool) -> Clip:
-        """The prompt, and the video where its first frame is what sampling starts from."""
+    def input_of(self, clip: Clip, *, needs_image: bool) -> Clip:
+        """Returns the clip without tracks, and without the video unless sampling starts from its first frame."""
         return replace(clip, video=clip.video if needs_image else None, tracks=None)
 
-    def sized(self, clip: Clip) -> Clip:
-        """Without its video: what a model makes has its own size, whatever the video is like that gives an image."""
+    def size_source(self, clip: Clip) -> Clip:
+        """Returns the clip without its video: a generated video has the model's own size."""
         return replace(clip, video=None, tracks=None)
 
     def has_tracks(self, clip: Clip | None) -> bool:
-        """Never: the video is new."""
+        """Returns False: the video is new."""
         return False
 
     def passes(self, settings: RunSettings) -> int:
-        """One per step of the sampler, chosen or not."""
+        """Returns one pass per step of the sampler, whether the step is chosen or not."""
         return settings.num_steps
 
 
@@ -93,7 +100,10 @@ class Invert(RunMode):
     name = "invert"
 
     def passes(self, settings: RunSettings) -> int:
-        """One at the clean latents, two per step up, and one per step down again for the error of the round trip."""
+        """Returns one pass at the clean latents, two per step towards noise and one per step back.
+
+        The steps back measure the error of the round trip.
+        """
         return 3 * settings.num_steps + 1
 
 
@@ -101,10 +111,10 @@ MODES: tuple[RunMode, ...] = (Renoise(), Generate(), Invert())
 
 
 def mode_of(word: str) -> RunMode:
-    """The mode of a spec's word.
+    """Returns the mode of this name.
 
     Raises:
-        UsageError: there is none of that name.
+        UsageError: there is no mode of this name.
     """
     for mode in MODES:
         if mode.name == word:
@@ -112,13 +122,13 @@ def mode_of(word: str) -> RunMode:
     raise unknown_name("mode", str(word), [mode.name for mode in MODES])
 
 
-def chosen_mode(word: str | None, first: Clip | None) -> RunMode:
-    """The mode that was named, else renoise where there is a video to add noise to, else generate.
+def choose_mode(word: str | None, first: Clip | None) -> RunMode:
+    """Returns the mode named `word`; for None, `renoise` if the data have videos, else `generate`.
 
-    first: the first clip; None where it could not be loaded.
+    first: the first clip; None if it could not be loaded.
 
     Raises:
-        UsageError: an unknown word, or data that the mode cannot use.
+        UsageError: there is no mode of this name, or the mode cannot use the data.
     """
     mode = mode_of(word or ("renoise" if has_video(first) else "generate"))
     mode.check_video(first)
@@ -126,5 +136,5 @@ def chosen_mode(word: str | None, first: Clip | None) -> RunMode:
 
 
 def has_video(clip: Clip | None) -> bool:
-    """Whether a clip has a video, one frame being an image; taken to be so for one that could not be loaded (None)."""
+    """Returns whether a clip has a video of at least two frames; True for a clip that could not be loaded (None)."""
     return clip is None or (clip.video is not None and len(clip.video) > 1)

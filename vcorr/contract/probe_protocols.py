@@ -1,6 +1,6 @@
-"""What probes do and answer, as protocols; `vcorr.contract.protocols` has them too.
+"""Protocols of probes and of what they predict; `vcorr.contract.protocols` exports them too.
 
-They stand apart because the recorder asks probes, and the protocol of models names the recorder.
+They have a module of their own because the recorder uses probes, and the protocol of models names the recorder.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
 @runtime_checkable
 class Rows(Protocol):
-    """Attention rows of N query points over F latent frames, reduced; `vcorr.functional.AttentionRows` is one.
+    """The attention summary of N query points over F latent frames; `vcorr.functional.AttentionRows` is one.
 
-    The fields and their shapes are those of `vcorr.contract.records.RowsPrediction`, as tensors.
+    The fields have the names, shapes and meaning of `vcorr.contract.records.RowsPrediction`, as tensors.
     """
 
     @property
@@ -58,11 +58,11 @@ class Rows(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Positions:
-    """Where N query points are at F latent times, with what a probe knows about that answer.
+    """Predicted positions of N query points at F latent times, with visibility and confidence.
 
-    xy: (N, F, 2) pixels, [:, j] the query for the latent frame j that covers the query's frame. visible: (N, F) bool,
-    True where the point can be seen. confidence: (N, F) in [0, 1], how sure the answer is. None where the probe does
-    not say.
+    xy: (N, F, 2) pixels (x, y). For the latent frame j that covers the query's frame, [:, j] is the query.
+    visible: (N, F) bool, True where the point can be seen; None if the probe does not say.
+    confidence: (N, F) in [0, 1], how sure the probe is; None if it does not say.
     """
 
     xy: Tensor
@@ -72,37 +72,41 @@ class Positions:
 
 @runtime_checkable
 class Probe(Protocol):
-    """A descriptor: reduces the tensors of one attention call to positions or rows, inside the forward pass.
+    """A descriptor: reduces the tensors of one attention call to positions or attention summaries.
 
-    A probe like this answers in the variant `corrected` alone; one that answers in others as well is a `VariantProbe`.
-    Optional members, such as its read-out: `vcorr.ProbeBase`.
+    It does so inside the forward pass. A plain probe predicts under the variant `corrected` alone; a probe for other
+    variants is a `VariantProbe`. Optional members, such as the read-out: `vcorr.ProbeBase`.
     """
 
     needs: frozenset[str]
-    """What it reads: "q", "k", "v", "out" of the call; "q_unrotated", "k_unrotated", the same before the rotary
-    embedding; "q_position", "k_position", the same of positions alone; "hidden", the output of the block; "mask",
-    which text tokens are real. See `vcorr.capture.Capture`.
+    """Names of the tensors that the probe reads, fields of `vcorr.capture.Capture`.
+
+    "q", "k", "v", "out": of the attention call. "q_unrotated", "k_unrotated": before the rotary embedding.
+    "q_position", "k_position": from the rotary embedding alone. "hidden": the output of the block. "mask": which text
+    tokens are real.
     """
 
     def read(self, capture: Capture, queries: QueryPoints) -> Mapping[int, Tensor | Positions | Rows]:
-        """Per head (-1 = the mean over heads) either `Positions` or `Rows`.
+        """Returns a prediction per head (-1 = the mean over heads): `Positions`, a tensor or `Rows`.
 
-        A tensor means positions alone, (N, F, 2) pixels with [:, 0] the query.
+        A tensor means positions alone, (N, F, 2) pixels (x, y), as `Positions.xy`. Called without gradients and outside
+        autocast.
 
-        `queries`: the query points of one frame. ``queries.xy``, (N, 2) float32 pixels inside the grid, is on the CPU
-        whatever the device of the capture, so that looking at it waits for nothing; ``queries.frame`` is the video
-        frame they are in, and ``capture.grid.latent_at(queries.frame)`` the latent. The functions of
-        `vcorr.functional` take them as they are. A clip whose queries are in several frames is asked about once per
-        frame. Called without gradients and outside autocast.
+        Args:
+            capture: the tensors of one attention call that `needs` names, and the token grid.
+            queries: the query points of one video frame; for queries in several frames, `read` is called once per
+                frame. The functions of `vcorr.functional` take them unchanged. ``queries.xy``, (N, 2) float32 pixels
+                inside the grid, is always on the CPU, so reading it waits for no device. ``queries.frame`` is the video
+                frame, ``capture.grid.latent_at(queries.frame)`` the latent that covers it.
         """
         ...
 
 
 @runtime_checkable
 class VariantProbe(Probe, Protocol):
-    """A probe that answers under any variant, under several from one reading of a site (docs/switches.md).
+    """A probe that predicts under any variant, and under several from one reading of a site (docs/switches.md).
 
-    ``answers`` is "positions" or "rows", and so says which switches change its answers:
+    ``answers`` is "positions" or "rows" and decides which switches change the prediction:
     `vcorr.contract.variants.READ_WITH`. `vcorr.VariantProbeBase` derives `read` from `read_each`.
     """
 
@@ -111,5 +115,5 @@ class VariantProbe(Probe, Protocol):
     def read_each(
         self, capture: Capture, queries: QueryPoints, variants: Sequence[Switches]
     ) -> Sequence[Mapping[int, Tensor | Positions | Rows]]:
-        """What `read` answers, once for each of the variants and in their order."""
+        """Returns what `read` returns, once per variant and in the order of `variants`."""
         ...

@@ -1,8 +1,7 @@
-"""What the objects behind the entries must do: the required members, as protocols.
+"""Protocols of the objects that the factories of entries make: the members that each must have.
 
-Optional members and their defaults are in `vcorr.contract.bases`, as classes a plugin may inherit from.
-
-Importing this module imports neither torch nor any model; tensor types are named for the type checker only.
+Optional members and their defaults are in `vcorr.contract.bases`, as classes that a plugin may inherit from. Importing
+this module imports neither torch nor any model; tensor types are named for the type checker only.
 """
 
 from __future__ import annotations
@@ -36,20 +35,20 @@ if TYPE_CHECKING:
 
 @runtime_checkable
 class VideoModel(Protocol):
-    """An adapter: it knows one model, describes its layout as data and runs it under a recorder.
+    """A model adapter: describes the layout of one model as data, and runs the model under a recorder.
 
     Optional members, such as the number of steps: `vcorr.VideoModelBase`.
     """
 
     def sites(self) -> Sequence[Site]:
-        """The attention modules that can be probed, by ascending layer; known without loading anything."""
+        """Returns the attention modules that can be probed, by ascending layer, without loading anything."""
         ...
 
     def grid(self, clip: Clip, site: Site | None) -> TokenGrid:
-        """How the tokens of `site` lie over `clip` as this model would read it.
+        """Returns the grid of the tokens of `site` over `clip`, as this model would read the clip.
 
-        The grid's height, width and video_frames are the size the model takes: the runner resizes and cuts the clip to
-        it. `site` is None for models without sites.
+        The runner resizes and cuts the clip to the grid's height, width and video_frames. `site` is None for a model
+        without sites.
 
         Raises:
             UsageError: the model cannot take such a clip; the message says which sizes it takes.
@@ -57,7 +56,7 @@ class VideoModel(Protocol):
         ...
 
     def load(self, device: str, dtype: str, weights: str) -> None:
-        """Loads the weights: "hub" (the card's pinned revision), "random" (seeded), or a path. Never downloads.
+        """Loads the weights: "hub" (the card's pinned revision), "random" (seeded) or a path. Downloads nothing.
 
         Raises:
             MissingError: the weights or a package are not in reach; the message says how to get them.
@@ -65,17 +64,17 @@ class VideoModel(Protocol):
         ...
 
     def run(self, clip: Clip, settings: RunSettings, recorder: Recorder) -> NDArray[np.uint8] | None:
-        """Runs the model on the clip, every chosen step inside ``recorder.step(...)``.
+        """Runs the model on the clip, with every chosen step inside ``recorder.step(...)``.
 
         Returns:
-            The generated video, (T, H, W, 3) uint8, in generate mode; None in renoise mode.
+            The generated video, (T, H, W, 3) uint8, in mode generate; None in the other modes.
         """
         ...
 
 
 @runtime_checkable
 class Metric(Protocol):
-    """A score of predicted tracks against a reference; numpy only, no model, no torch.
+    """A score of predicted tracks against reference tracks, in numpy alone: no model, no torch.
 
     Optional member, `under` for other variants: `vcorr.MetricBase`.
     """
@@ -83,13 +82,16 @@ class Metric(Protocol):
     higher_is_better: bool
 
     def score(self, tracks: NDArray[np.floating[Any]], reference: Tracks, grid: TokenGrid) -> Mapping[str, Score]:
-        """One score a column: tracks (N, T, 2) pixels against `reference`, on the grid the tracks were read from."""
+        """Returns scores by column name, for predicted tracks (N, T, 2) pixels against `reference`.
+
+        grid: the token grid that the tracks were read from.
+        """
         ...
 
 
 @runtime_checkable
 class RowMetric(Protocol):
-    """A score of attention rows; numpy only. A metric has either this method or `Metric.score`.
+    """A score of attention summaries, in numpy alone. A metric has either `score_rows` or `Metric.score`.
 
     Optional member, `under` for other variants: `vcorr.MetricBase`.
     """
@@ -97,37 +99,40 @@ class RowMetric(Protocol):
     higher_is_better: bool
 
     def score_rows(self, rows: RowsPrediction, reference: Tracks, grid: TokenGrid) -> Mapping[str, Score]:
-        """One score a column, of the rows of one site for the points of `reference`."""
+        """Returns scores by column name, for the attention summary of one site and the points of `reference`."""
         ...
 
 
 @runtime_checkable
 class Dataset(Protocol):
-    """Clips by id. `split` goes into every row.
+    """Clips by id. Every row of the tables says the `split`.
 
-    Optional members, what identifies its files and notes on clips: `vcorr.DatasetBase`.
+    Optional members, such as what identifies its files: `vcorr.DatasetBase`.
     """
 
     split: str
 
     def ids(self) -> Sequence[str]:
-        """The ids of all clips, in order, without loading any."""
+        """Returns the ids of all clips, in order, without loading a clip."""
         ...
 
     def clip(self, clip_id: str) -> Clip:
-        """The clip of that id; the same one every time."""
+        """Returns the clip with this id; the same data at every call."""
         ...
 
 
 @runtime_checkable
 class Tracker(Protocol):
-    """A point tracker: video (T, H, W, 3) uint8 and queries, N pixels each in a frame of its own, to tracks.
+    """A point tracker: follows query points, each in a frame of its own, through a video.
 
     Optional member, what identifies its files: `vcorr.TrackerBase`.
     """
 
     def track(self, video: NDArray[np.uint8], queries: Queries) -> Tracks:
-        """Tracks of every query over every frame, before and after its own; [n, queries.t[n]] is query n."""
+        """Returns the track of every query in all frames, before and after the query's own.
+
+        video: (T, H, W, 3) uint8. In the tracks, the position [n, queries.t[n]] is query n itself.
+        """
         ...
 
 
@@ -136,5 +141,5 @@ class Page(Protocol):
     """A page of the board."""
 
     def render(self, board: Any) -> str:
-        """The HTML of the page's body."""
+        """Returns the HTML of the page's body. `board` has the board's data, such as its runs."""
         ...

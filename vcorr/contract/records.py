@@ -1,6 +1,6 @@
-"""The records that travel between the parts: numpy and plain values only, so that importing them costs nothing.
+"""The records that pass between the parts: numpy and plain values only, so that they are cheap to import.
 
-Arrays: N query points, T video frames, F latent frames. Positions are (x, y) raster pixels (docs/conventions.md).
+Shapes: N query points, T video frames, F latent frames. Positions are (x, y) raster pixels (docs/conventions.md).
 """
 
 from __future__ import annotations
@@ -18,33 +18,39 @@ from vcorr.contract.rotary import Rotary
 from vcorr.contract.variants import DEFAULT_VARIANT, NamedVariant
 
 Mode = Literal["renoise", "generate", "invert"]
-"""The words for `vcorr.contract.modes.RunMode`."""
+"""Names of the modes of a run (`vcorr.contract.modes`)."""
 Attention = Literal["full3d", "factorised", "linear", "none"]
+"""Kind of attention: over all video tokens; over space or time alone; linear; no attention at all."""
 Readout = Literal["token", "free"]
+"""Which positions can be predicted: the query moved by whole tokens, or any position."""
 QueryMode = Literal["frame", "first", "strided"]
 InputClass = Literal["", "256", "full"]
 Axes = Literal["bhnd", "bnhd", "bnc"]
-"""Order of the axes of queries or keys: b batch, h heads, n tokens, d head width, c = h*d heads side by side."""
+"""Order of the axes of queries or keys: b batch, h heads, n tokens, d head width, c = h*d channels of all heads."""
 
 BlockAxes = Literal["bnc", "fnc", "fchw"]
-"""Order of the axes of a block's output: "bnc" with the rows of the attention call, "fnc" with a row a frame whatever
-those are, "fchw" with a map of c channels a frame."""
+"""Order of the axes of a block's output.
+
+"bnc": the batch rows of the attention call. "fnc": one batch row per frame, whatever the batch rows of the attention
+call are. "fchw": one map of c channels per frame.
+"""
 FactorisedKind = Literal["spatial", "temporal"]
 BatchOrder = Literal["branch-major", "interleaved"]
 
 RANDOM = "random"
-"""What the identity of random weights begins with, as in "random:SEED", and the word for `--weights`."""
+"""The value of `--weights` for random weights, and the beginning of their identity, "random:SEED"."""
 
 NO_SITE = -1
-"""Layer and step of answers that come from no attention site (baselines), and head of a mean over heads.
+"""Layer and step of predictions that come from no attention site, as in baselines.
 
 The step is also -1 for models without noise, which have no steps.
 """
 HEAD_MEAN = -1
+"""Head of the mean over heads."""
 
 
 def is_random(weights: str) -> bool:
-    """Returns whether an identity of weights, or a value of `--weights`, names random ones.
+    """Returns whether an identity of weights, or a value of `--weights`, means random weights.
 
     Results of random weights are marked and never reach a board.
     """
@@ -53,11 +59,12 @@ def is_random(weights: str) -> bool:
 
 @dataclass(frozen=True)
 class Unrotated:
-    """Where queries and keys can be read before the rotary embedding turns them.
+    """Says where queries and keys can be read before the rotary embedding turns them.
 
-    q, k: submodules of the attention module, as paths inside it, whose outputs they are: the query-key norm where it
-    comes before the embedding, else the projections. axes: of these outputs. They may hold the video tokens alone or
-    the whole sequence of the attention call.
+    q, k: paths, inside the attention module, of the submodules that put them out. These are the query-key norms if the
+    norm comes before the embedding, else the projections. Their outputs may hold the video tokens alone or the whole
+    sequence of the attention call.
+    axes: order of the axes of these outputs.
     """
 
     q: str = "norm_q"
@@ -75,11 +82,11 @@ class Factorised:
 
     kind: "spatial", attention within a frame: a batch row holds the h*w tokens of one frame. "temporal", attention
     along time at one position: a batch row holds the F tokens of that position, one of each latent frame.
-    order: of the rows of a batch with several guidance branches. "branch-major": all rows of one branch, then all rows
-    of the next. "interleaved": the rows of one frame (or position) for all branches, then the rows of the next.
+    order: order of the batch rows of several guidance branches. "branch-major": all batch rows of one branch, then all
+    of the next. "interleaved": the batch rows of all branches for one frame (or position), then for the next.
 
     Raises:
-        UsageError: kind or order is another word.
+        UsageError: kind or order has another value than these.
     """
 
     kind: FactorisedKind
@@ -96,15 +103,23 @@ class Factorised:
 class Site:
     """One attention module of a model.
 
-    `layer` counts from 0 in the order of execution, `name` is the module's path inside the denoiser, `heads` the number
-    of its attention heads (0 when unknown before loading), `attention` what its tokens can see. `factorised` says how
-    attention over space or time alone lays out its tokens; None where one row of the batch holds the whole video.
+    Args:
+        layer: number of the module in the order of execution, from 0.
+        name: path of the module inside the denoiser.
+        heads: number of attention heads; 0 if unknown before loading.
+        attention: kind of attention, which decides what a token can see.
+        block: path, inside the denoiser, of the module whose output is the hidden state after this attention; "" if
+            there is none to read.
+        block_output: index of the tensor with the video tokens, if the block puts out several tensors.
+        unrotated: where q and k can be read before the rotary embedding; None if there is no such embedding, or they
+            cannot be read before it.
+        factorised: how spatial or temporal attention lays out its tokens; None if one batch row holds the whole video.
+        block_axes: order of the axes of the block's output.
+        rotary: how the rotary embedding turns the video tokens; None if there is no such embedding, or its layout is
+            unknown.
 
-    `block` is the path, inside the denoiser, of the module whose output is the hidden state after this attention (""
-    when there is none to read); where it puts out several tensors, `block_output` is the index of the one with the
-    video tokens, and `block_axes` says which axes that has. `unrotated` says where q and k are before the rotary
-    embedding; None when there is none, or it cannot be undone. `rotary` says how that embedding turns the video tokens;
-    None when there is none, or its layout is not known.
+    Raises:
+        UsageError: the values contradict each other.
     """
 
     layer: int
@@ -122,7 +137,7 @@ class Site:
         if self.factorised is not None and self.attention == "full3d":
             raise UsageError(
                 f"Site {self.name}: {self.factorised.kind} attention is not full3d attention.",
-                hint='Say Site(..., attention="factorised", factorised=...).',
+                hint='Use Site(..., attention="factorised", factorised=...).',
             )
         if self.block_axes not in ("bnc", "fnc", "fchw"):
             raise UsageError(f"Site: block_axes must be 'bnc', 'fnc' or 'fchw', got {self.block_axes!r}.")
@@ -136,13 +151,15 @@ def _check_arrays(where: str, **values: Any) -> None:
 
 @dataclass(frozen=True, eq=False)
 class Queries:
-    """Query points, each in a frame of its own.
+    """N query points, each in a frame of its own.
 
-    t: (N,) int32 video frames, counted from 0. xy: (N, 2) float32 raster pixels in that frame. Whole numbers of other
-    types are converted; two sets are equal when all their numbers are.
+    t: (N,) int32, the video frame of each point, from 0.
+    xy: (N, 2) float32, the point in that frame in raster pixels (x, y).
+
+    Other number types are converted, if every t is a whole number. Two sets are equal if all their numbers are equal.
 
     Raises:
-        UsageError: a shape or a type does not fit, a position is not finite, or a frame is negative.
+        UsageError: a shape or a type does not fit, a position is not finite, or a frame is negative or no whole number.
     """
 
     t: NDArray[np.int32]
@@ -158,15 +175,17 @@ class Queries:
 
     @classmethod
     def at(cls, xy: NDArray[Any], frame: int = 0) -> Queries:
-        """Points (N, 2) pixels that are all in one frame."""
+        """Returns queries for points (N, 2) pixels (x, y) that are all in video frame `frame`."""
         return cls(np.full(len(xy), frame, dtype=np.int32), xy)
 
     @classmethod
     def of(cls, points: Queries | NDArray[Any]) -> Queries:
-        """Queries from an array: (N, 2) pixels (x, y) in frame 0, or (N, 3) rows of (t, x, y); queries unchanged.
+        """Returns queries from an array: (N, 2) pixels (x, y) in frame 0, or (N, 3) as (t, x, y).
+
+        `Queries` are returned as they are.
 
         Raises:
-            UsageError: the array has another shape or type, or a row is not a finite place in a frame.
+            UsageError: the array has another shape or type, or a point is not finite or not in a frame.
         """
         if isinstance(points, Queries):
             return points
@@ -179,22 +198,22 @@ class Queries:
         return len(self.t)
 
     def __getitem__(self, chosen: NDArray[Any] | slice) -> Queries:
-        """The queries of these indices, or where a mask (N,) is True."""
+        """Returns the queries with these indices, or where a mask (N,) is True."""
         return Queries(self.t[chosen], self.xy[chosen])
 
     def __eq__(self, other: object) -> bool:
         same = isinstance(other, Queries) and np.array_equal(self.t, other.t) and np.array_equal(self.xy, other.xy)
         return bool(same)
 
-    __hash__ = None  # type: ignore[assignment]  # arrays can be written to
+    __hash__ = None  # type: ignore[assignment]  # the arrays are mutable
 
     def by_frame(self) -> Iterator[tuple[int, NDArray[np.intp]]]:
-        """Each frame that holds queries, ascending, with the indices of its queries."""
+        """Yields each frame that has queries, in ascending order, with the indices of its queries."""
         for frame in np.unique(self.t):
             yield int(frame), np.flatnonzero(self.t == frame)
 
     def in_first_frame(self, who: str) -> NDArray[np.float32]:
-        """(N, 2) pixels, for `who` can only answer queries in frame 0.
+        """Returns the points (N, 2) in pixels, for a part that takes queries in frame 0 alone; `who` names the part.
 
         Raises:
             UsageError: a query is in another frame.
@@ -202,7 +221,7 @@ class Queries:
         later = np.flatnonzero(self.t)
         if len(later):
             raise UsageError(
-                f"{who} answers queries in frame 0 only; {len(later)} of {len(self)} are in other frames, the first in "
+                f"{who} takes queries in frame 0 only; {len(later)} of {len(self)} are in other frames, the first in "
                 f"frame {self.t[later[0]]}.",
                 hint="Leave out the queries of other frames.",
             )
@@ -228,16 +247,23 @@ def _whole_frames(t: NDArray[Any]) -> NDArray[np.int32]:
 
 @dataclass(frozen=True)
 class Tracks:
-    """Where the query points are in every frame.
+    """The positions of N query points in all T video frames.
 
-    xy: (N, T, 2) float32 pixels; in a query's own frame, the query itself. visible: (N, T) bool, True where the point
-    can be seen. tracker: who says so ("exact" for tracks known by construction). version: of that tracker. licence:
-    what a dataset says its tracks come under; that of a tracker in the run is its entry's.
-    boundary: (N,) float32 pixels in the query's frame from the point to the nearest boundary between layers (object,
-    background); NaN where it is not known, infinite where there is none. None where nobody knows.
-    confidence: (N, T) float32 in [0, 1], how sure the tracker is of its answer; None where it does not say.
-    query_frame: (N,) int, the frame of each point's query, which metrics need; None where all are in frame 0. The score
-    stage fills it in from the clip's queries: trackers and datasets need not.
+    Args:
+        xy: (N, T, 2) float32 pixels (x, y). In a query's own frame, the query itself.
+        visible: (N, T) bool, True where the point can be seen.
+        tracker: name of the tracker; "exact" for tracks that are known by construction.
+        version: version of the tracker.
+        licence: licence of a dataset's tracks. For tracks from a tracker of the run, its entry says the licence.
+        boundary: (N,) float32, distance in pixels from the point to the nearest boundary between layers (object,
+            background) in the query's frame. NaN where it is not known, infinite where there is no boundary; None if it
+            is known for no point.
+        confidence: (N, T) float32 in [0, 1], how sure the tracker is; None if it does not say.
+        query_frame: (N,) int, the frame of each point's query, which metrics need; None if all queries are in frame 0.
+            Trackers and datasets may leave it out: the score stage sets it from the clip's queries.
+
+    Raises:
+        UsageError: a shape, a type or a value does not fit; the message names the field.
     """
 
     xy: NDArray[np.float32]
@@ -282,7 +308,7 @@ class Tracks:
 
     @property
     def asked_in(self) -> NDArray[np.int64]:
-        """(N,): the frame of each point's query."""
+        """The frame of each point's query, (N,)."""
         known = np.zeros(len(self.xy), np.int64) if self.query_frame is None else self.query_frame
         return known.astype(np.int64)
 
@@ -300,16 +326,22 @@ def _check_confidence(where: str, confidence: NDArray[np.float32] | None, shape:
 
 @dataclass(frozen=True)
 class Clip:
-    """One item of a dataset: a video or a prompt, query points, and, where known, their tracks.
+    """One item of a dataset: a video or a prompt, query points and, if known, their tracks.
 
-    video: (T, H, W, 3) uint8 RGB, or None for prompt-only items. queries: the points to follow; an array is converted,
-    (N, 2) float32 pixels in frame 0 or (N, 3) rows of (t, x, y), pixels in frame t.
-    query_side: points along one side of the regular grid laid over frame 0 of what the model makes, for clips without a
-    video of their own, whose queries then are empty; 0 when the queries are given. `vcorr.data.place_queries` lays
-    it.
-    query_mode: how the frames of the queries were chosen: "frame", by the dataset; "first", the first frame in which
-    the point is visible; "strided", every fifth frame in which it is. input_class: "256" for frames of at most 256x256
-    pixels and "full" for larger ones, in benchmarks that tell them apart; else "".
+    Args:
+        id: unique within the dataset.
+        prompt: text for models that read a prompt.
+        queries: the points to follow. An array is converted: (N, 2) float32 pixels (x, y) in frame 0, or (N, 3) as
+            (t, x, y), pixels in frame t.
+        video: (T, H, W, 3) uint8 RGB; None if the clip is a prompt alone.
+        tracks: reference tracks of the queries in the video; None if there are none.
+        fps: frames per second of the video.
+        query_side: for a clip without a video and with empty queries, the number of points along one side of a regular
+            grid; the grid is laid over frame 0 of the generated video. 0 if the queries are given.
+        query_mode: how the frames of the queries were chosen: "frame", by the dataset; "first", the first frame in
+            which the point is visible; "strided", every fifth frame in which it is visible.
+        input_class: for benchmarks that tell sizes apart, "256" for frames of at most 256x256 pixels and "full" for
+            larger ones; else "".
 
     Raises:
         UsageError: a field contradicts itself or another; the message names the clip and the field.
@@ -325,7 +357,7 @@ class Clip:
     query_mode: QueryMode = "frame"
     input_class: InputClass = ""
 
-    if TYPE_CHECKING:  # the type of `queries` after conversion is narrower than the types it is made from
+    if TYPE_CHECKING:  # `queries` takes more types than the attribute has after conversion
 
         def __init__(
             self,
@@ -341,7 +373,7 @@ class Clip:
         ) -> None: ...
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "queries", self._converted(self.queries))
+        object.__setattr__(self, "queries", self._convert(self.queries))
         if self.query_side < 0 or (self.query_side and len(self.queries)):
             raise UsageError(f"Clip {self.id}: query_side is for clips without queries, and at least 0.")
         for name, known in (("query_mode", get_args(QueryMode)), ("input_class", get_args(InputClass))):
@@ -350,7 +382,7 @@ class Clip:
         if self.video is not None:
             self._check_video(self.video)
 
-    def _converted(self, queries: Any) -> Queries:
+    def _convert(self, queries: Any) -> Queries:
         try:
             return Queries.of(queries)
         except UsageError as error:
@@ -376,20 +408,23 @@ class Clip:
             )
 
     def with_queries(self, queries: Queries | NDArray[Any]) -> Clip:
-        """The clip with other query points, as `queries` takes them, and no tracks."""
+        """Returns the clip with other query points and no tracks; `queries` as in the class."""
         return replace(self, queries=Queries.of(queries), tracks=None, query_side=0, query_mode="frame")
 
 
 @dataclass(frozen=True)
 class RunSettings:
-    """What a model adapter is asked to do with a clip.
+    """What a model adapter does with a clip.
 
-    mode: "renoise" (encode the clip's video, add the noise of each chosen step, one forward pass a step), "generate"
-    (sample from noise), or "invert" (walk the clip's video back along the sampler); `vcorr.contract.modes` has each.
-    steps: 0-based indices into the scheduler's `num_steps` timesteps, ascending; 0 is the noisiest.
-    seed: of the noise; the same seed and clip give the same noise whatever else is chosen. In generate mode every clip
-    is sampled with the same seed. cfg: strength of classifier-free guidance in generate mode, 1 for none; None for the
-    pipeline's own default.
+    Args:
+        mode: "renoise": encode the clip's video, add the noise of each chosen step, and run one forward pass per step.
+            "generate": sample from noise. "invert": walk the clip's video back along the sampler. See
+            `vcorr.contract.modes`.
+        steps: 0-based indices into the scheduler's timesteps, ascending; step 0 is the noisiest.
+        num_steps: number of timesteps of the scheduler.
+        seed: seed of the noise. The same seed and clip give the same noise, whatever the other settings are. In mode
+            generate every clip is sampled with the same seed.
+        cfg: strength of classifier-free guidance in mode generate, 1 for none; None for the pipeline's default.
     """
 
     mode: Mode = "renoise"
@@ -401,10 +436,11 @@ class RunSettings:
 
 @dataclass(frozen=True)
 class Reconstruction:
-    """How well a model makes a video again from the latents that inverting it led to: three ratios in dB (`psnr`).
+    """How well a model restores a video from its inverted latents: three values of PSNR in dB.
 
-    sampler: against what the autoencoder alone makes of the video, so that it is the error of inverting and sampling.
-    video: against the video itself. autoencoder: of the autoencoder alone, the most that `video` can reach.
+    sampler: restored video against the autoencoder's own reconstruction: the error of inversion and sampling alone.
+    video: restored video against the original.
+    autoencoder: the autoencoder's reconstruction against the original, the most that `video` can reach.
     """
 
     sampler: float
@@ -414,15 +450,25 @@ class Reconstruction:
 
 @dataclass(frozen=True)
 class Prediction:
-    """What one probe answered at one site: where each query point is at every latent time.
+    """The positions that one probe predicts at one site, for N query points at F latent times.
 
-    xy: (N, F, 2) float32 pixels, [:, j] the query for the latent frame j that covers the query's frame.
-    visible: (N, F) bool, True where the point can be seen; confidence: (N, F) float32 in [0, 1], how sure the answer
-    is; None where the probe does not say. noise_frames: (F,) noise of each latent frame where they differ, else None;
-    noise then is the mean over the target latents. layer, step, head: -1 where they do not apply
-    (docs/results-format.md). noise: sigma / (alpha + sigma) in [0, 1] of the step, NaN without noise. readout: "token"
-    when only whole-token motions can be answered (the ceiling then is the token oracle), "free" when any position can.
-    variant: under which the positions were read; answers that come from no attention site depend on none.
+    Args:
+        probe: name of the probe.
+        xy: (N, F, 2) float32 pixels (x, y). For the latent frame j that covers the query's frame, [:, j] is the query.
+        grid: token grid of the site.
+        layer: -1 if the prediction comes from no attention site; so for `step` (docs/results-format.md).
+        layer_name: path of the attention module; "" if there is none.
+        step: 0-based index into the scheduler's timesteps.
+        head: -1 for the mean over heads.
+        noise: noise level of the step, sigma / (alpha + sigma) in [0, 1]; NaN for a model without noise.
+        attention: kind of attention at the site.
+        readout: "token" if the query can move by whole tokens alone, so that its ceiling is the token oracle; "free" if
+            any position is possible.
+        variant: variant under which the positions were read. It changes nothing where there is no attention site.
+        visible: (N, F) bool, True where the point can be seen; None if the probe does not say.
+        confidence: (N, F) float32 in [0, 1], how sure the probe is; None if it does not say.
+        noise_frames: (F,) noise level of each latent frame; None if all have the same. If given, `noise` is the mean
+            over the target latents.
     """
 
     probe: str
@@ -443,15 +489,19 @@ class Prediction:
 
 @dataclass(frozen=True)
 class RowsPrediction:
-    """What one probe read of one site's attention: where the rows of the query points' tokens put their weight.
+    """The attention summary of one probe at one site: how N query points' tokens spread their attention.
 
-    A row is the softmax over all tokens of the sequence, text and video, in the mean over heads, so everything is in
-    [0, 1]; sum_cross + sum_self + sum_text = 1. N query points, F latent frames:
+    The attention of a token is a softmax over all tokens of the sequence, text and video, averaged over heads. So all
+    values are in [0, 1], and the three sums add up to 1. The query latent is the latent frame that covers the query's
+    frame. The other fields are as in `Prediction`.
 
-    peak_cross: (N, F - 1) float32, the largest weight on a token of each later latent frame. peak_self, peak_text: (N,)
-    the largest on a token of the first latent frame, and of the text. sum_cross, sum_self, sum_text: (N,) the weight on
-    all later frames, on the first, and on the text together. Text is NaN where the sequence holds none.
-    layer, layer_name, step, head, noise, attention, variant, noise_frames: as in `Prediction`.
+    Args:
+        peak_cross: (N, F - 1) float32, the largest attention to a token of each latent frame but the query latent.
+        peak_self: (N,) float32, the largest attention to a token of the query latent.
+        peak_text: (N,) float32, the largest attention to a text token; NaN if there is no text.
+        sum_cross: (N,) float32, the attention to all latent frames but the query latent.
+        sum_self: (N,) float32, the attention to the query latent.
+        sum_text: (N,) float32, the attention to all text tokens; NaN if there is no text.
     """
 
     probe: str
@@ -474,7 +524,10 @@ class RowsPrediction:
 
 @dataclass(frozen=True)
 class Score:
-    """A metric's value for one clip and site. `value` is NaN when nothing could be scored; n counts what was."""
+    """The value of a metric for one clip and site.
+
+    value: NaN if nothing could be scored. n: number of scored items, such as pairs of a point and a frame.
+    """
 
     value: float
     n: int
@@ -482,7 +535,7 @@ class Score:
 
 @dataclass(frozen=True)
 class ModelCard:
-    """Facts about a model, read from its YAML card (docs/model-cards.md lists every field)."""
+    """Facts about a model from its YAML card (docs/model-cards.md explains every field)."""
 
     name: str
     title: str

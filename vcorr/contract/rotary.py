@@ -1,6 +1,6 @@
 """The layout of a rotary position embedding: which channels of a head turn along which axis, and how fast.
 
-Shape legend: H heads, F x h x w video tokens, P pairs of channels in a head of width d = 2P.
+Shapes: H heads, F x h x w video tokens, P pairs of channels in a head of width d = 2P.
 """
 
 from __future__ import annotations
@@ -17,27 +17,27 @@ from vcorr.contract.errors import UsageError
 Pairing = Literal["interleaved", "half"]
 AXES = ("t", "y", "x")
 STILL = ""
-"""The axis of a pair that does not turn."""
+"""The axis of a pair of channels that does not turn."""
 
 Steps = tuple[float, float, float]
-"""A number for each of `AXES`."""
+"""One number per axis of `AXES`."""
 
 
 @dataclass(frozen=True)
 class Rotary:
-    """How a rotary embedding turns the channels of a video token's query and key.
+    """Says how a rotary embedding turns the channels of a video token's query and key.
 
-    Pair p turns by ``frequencies[p] * (i + start)`` radians. i is the token's latent frame, row or column, from 0, as
-    ``axes[p]`` says, and start is the entry of `starts` for that axis. The dot product of a query and a key depends on
-    the difference of their places alone, so `starts` cancels there.
+    Pair p turns by ``frequencies[p] * (i + start)`` radians. i is the token's latent frame, row or column, from 0,
+    according to ``axes[p]``. start is the entry of `starts` for that axis. The dot product of a query and a key depends
+    only on the difference of their coordinates, so `starts` cancels there.
 
     Args:
-        axes: the axis of each pair: "t" (latent frames), "y" (rows), "x" (columns), or "" where a pair does not turn.
+        axes: axis of each pair: "t" (latent frames), "y" (rows), "x" (columns), or "" for a pair that does not turn.
         frequencies: radians per token along that axis, interpolation included; 0 for pairs that do not turn.
-        pairing: "interleaved": pair p holds channels 2p and 2p + 1; "half": channels p and P + p.
-        starts: the position of the first token along t, y and x, in tokens.
-        heads: 1 when all heads turn alike. Else H, and `axes` and `frequencies` hold the P pairs of one head after the
-            other, H*P in all.
+        pairing: which channels pair p holds: "interleaved", 2p and 2p + 1, or "half", p and P + p.
+        starts: coordinate of the first token along t, y and x, in tokens.
+        heads: 1 if all heads turn alike. Else H: `axes` and `frequencies` then hold the P pairs of the first head, of
+            the second, and so on, H*P in all.
 
     Raises:
         UsageError: the values contradict each other.
@@ -74,14 +74,14 @@ class Rotary:
         steps: Steps = (1.0, 1.0, 1.0),
         starts: Steps = (0.0, 0.0, 0.0),
     ) -> Rotary:
-        """The usual layout: a block of channels per axis, with frequencies ``theta ** (-2 i / width) * step``.
+        """Returns the usual layout: one block of channels per axis, frequencies ``theta ** (-2 i / width) * step``.
 
         Args:
-            widths: channels of a head that turn along t, y and x, in this order; 0 for none.
+            widths: number of channels of a head that turn along t, y and x, in this order; 0 for none.
             theta: base of the frequencies.
-            pairing: as of the class.
-            steps: by how much the position grows per token along t, y and x, other than 1 where it is interpolated.
-            starts: as of the class.
+            pairing: as in the class.
+            steps: growth of the coordinate per token along t, y and x; not 1 where the embedding is interpolated.
+            starts: as in the class.
 
         Raises:
             UsageError: a width is odd or negative.
@@ -98,27 +98,27 @@ class Rotary:
 
     @property
     def width(self) -> int:
-        """d, the channels of a head."""
+        """d, the number of channels of a head."""
         return 2 * len(self.axes) // self.heads
 
     def channels(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """The first and the second channel of each pair of a head, (P,) each."""
+        """Returns the first and the second channel of each pair of a head, (P,) each."""
         numbers = np.arange(self.width)
         if self.pairing == "interleaved":
             return numbers[0::2], numbers[1::2]
         return numbers[: self.width // 2], numbers[self.width // 2 :]
 
     def angles(self, frames: int, rows: int, cols: int) -> NDArray[np.float64]:
-        """By how many radians each pair turns at each of F x h x w tokens, (H, F, h, w, P); H is 1 when all are alike.
+        """Returns the angles in radians by which each pair turns at each token, (H, F, h, w, P); H is `heads`.
 
         Channels (a, b) of a pair become (a cos - b sin, a sin + b cos).
         """
-        places = {
+        coordinates = {
             "t": np.arange(frames)[:, None, None] + self.starts[0],
             "y": np.arange(rows)[None, :, None] + self.starts[1],
             "x": np.arange(cols)[None, None, :] + self.starts[2],
             STILL: np.zeros((1, 1, 1)),
         }
         pairs = zip(self.axes, self.frequencies, strict=True)
-        turned = [np.broadcast_to(speed * places[axis], (frames, rows, cols)) for axis, speed in pairs]
+        turned = [np.broadcast_to(speed * coordinates[axis], (frames, rows, cols)) for axis, speed in pairs]
         return np.stack(turned).reshape(self.heads, -1, frames, rows, cols).transpose(0, 2, 3, 4, 1)

@@ -1,4 +1,4 @@
-"""The two variants of every measure, and the switches they are made of (docs/switches.md)."""
+"""The two variants of every measure, and the switches that they consist of (docs/switches.md)."""
 
 from __future__ import annotations
 
@@ -14,28 +14,35 @@ SWITCHES_PAGE = "docs/switches.md says what each switch does."
 
 @dataclass(frozen=True)
 class Switches:
-    """Where the published DiffTrack code and the corrected protocol differ; each can be flipped alone.
+    """The points in which the published DiffTrack code differs from the corrected protocol, one switch each.
 
-    The first value of every field is the corrected one. Source of the second: DiffTrack (arXiv 2506.17220), its public
-    code.
+    Each can be flipped alone. The first value of every field is the corrected one; the second comes from the public
+    code of DiffTrack (arXiv 2506.17220).
 
     Args:
-        readout: "token": query + motion of its token's best match. "field": the best matches of all tokens of frame 1
-            as a field of integer positions, sampled bilinearly at the query with a margin and zeros outside.
-        time_map: "centres": linear between the frame times of the latents' centres, the query frame answers the query.
-            "stretched": the latents stretched over the frames, as resizing an image with align_corners=False does.
-        lookup: "own": attention rows of the token under the query. "exchanged": rounded (half to even) and with x taken
-            for the row and y for the column.
-        pooling: What is pooled over. "queries": points visible in the query frame, real text tokens, table cells that
-            are not NaN; the query frame itself does not count. "everything": all points and all frames of the
-            matching accuracy, whose distances are rounded to float32, all points of the confidence score (one that is
-            never seen again as 0), padded text; one NaN zeroes the table of harmonic means.
-        second_softmax: False: float32 and one softmax. True: the correlation and a second softmax of it in the
-            tensors' own dtype, in whose rounding flat rows become ties that the first token wins.
-        scale: Of the dot products, where none is given. "width": 1/sqrt(d). "heads": 1/sqrt(H), in the published code's
-            TAP-Vid path alone.
-        guidance_mask: "before": cross-frame attention is masked before the softmax. "after": the weights are
-            multiplied by the mask and not normalised again.
+        readout: How a match becomes a position. "token": the query moves by the offset from its token to the best
+            match. "field": the best matches of all tokens of frame 1 form a field of integer positions. It is sampled
+            bilinearly at the query, with a margin, and is zero outside.
+        time_map: How positions at latent times become positions in video frames. "centres": linear interpolation
+            between the times of the latents' centres; in the query frame, the query itself. "stretched": the latents
+            are stretched over the frames, as resizing an image with align_corners=False does.
+        lookup: Which token's attention is summarised. "own": the token under the query. "exchanged": the query is
+            rounded (half to even), x is taken for the row and y for the column.
+        pooling: What the scores are pooled over. "queries": points visible in the query frame, real text tokens, and
+            table cells that are not NaN; the query frame itself does not count. "everything": all points and all
+            frames of the matching accuracy, with distances rounded to float32; all points of the confidence score,
+            where a point that is never seen again counts as 0; padded text as well. One NaN sets the whole table of
+            harmonic means to 0.
+        second_softmax: Whether a second softmax follows. False: float32 and one softmax. True: the correlation and a
+            second softmax of it are computed in the tensors' own dtype. Its rounding turns nearly equal values into
+            ties, and the first token wins a tie.
+        scale: The scale of the dot products, if none is given. "width": 1/sqrt(d). "heads": 1/sqrt(H), which the
+            published code uses in its TAP-Vid path alone.
+        guidance_mask: When cross-frame attention is masked. "before": before the softmax. "after": the result of the
+            softmax is multiplied by the mask and not normalised again.
+
+    Raises:
+        UsageError: a switch has another value than these.
     """
 
     readout: Literal["token", "field"] = "token"
@@ -56,7 +63,7 @@ class Switches:
 
 @functools.cache
 def switch_values() -> dict[str, tuple[Any, ...]]:
-    """The values every switch can have, by its name, the corrected one first."""
+    """Returns the possible values of every switch by its name, the corrected value first."""
     hints = get_type_hints(Switches)
     return {field.name: get_args(hints[field.name]) or (False, True) for field in fields(Switches)}
 
@@ -71,7 +78,7 @@ DIFFTRACK = Switches(
     second_softmax=True,
     guidance_mask="after",
 )
-"""The published code while it analyses generation."""
+"""The published code when it analyses generation."""
 DIFFTRACK_TAPVID = Switches(
     readout="field",
     time_map="stretched",
@@ -81,12 +88,12 @@ DIFFTRACK_TAPVID = Switches(
     scale="heads",
     guidance_mask="after",
 )
-"""The published code while it tracks TAP-Vid videos."""
+"""The published code when it tracks TAP-Vid videos."""
 
 VARIANTS = {"corrected": CORRECTED, "difftrack": DIFFTRACK}
 
 Variant = str | Switches
-"""What a `variant` argument takes: text as `NamedVariant.parse` reads it, or switches."""
+"""Type of a `variant` argument: text as `NamedVariant.parse` reads it, or switches."""
 
 PredictionKind = Literal["positions", "rows"]
 
@@ -94,14 +101,15 @@ READ_WITH: dict[PredictionKind, frozenset[str]] = {
     "positions": frozenset({"readout", "second_softmax", "scale"}),
     "rows": frozenset({"lookup", "pooling"}),
 }
-"""The switches that change what is read off the model, by what a probe answers. The others change only the scoring."""
+"""The switches that change a probe's predictions, by the kind of prediction. The other switches change only scores."""
 
 
 @dataclass(frozen=True)
 class NamedVariant:
-    """A variant as options and tables spell it: one of `VARIANTS`, or one of them with some switches flipped.
+    """A variant as options and tables spell it: one of `VARIANTS`, alone or with some switches flipped.
 
-    base: a name of `VARIANTS`. switches: those that differ from it, in the order of their fields, as in
+    base: a name in `VARIANTS`.
+    switches: the switches that differ from the base, in the order of their fields, such as
     "time_map=stretched+pooling=everything"; "" for none.
     """
 
@@ -110,32 +118,32 @@ class NamedVariant:
 
     @classmethod
     def parse(cls, text: str) -> NamedVariant:
-        """Reads "corrected", "difftrack", or either with switches, "corrected+time_map=stretched".
+        """Reads "corrected", "difftrack", or one of them with switches, such as "corrected+time_map=stretched".
 
-        Switches that come to one of `VARIANTS` get its name.
+        If the result equals one of `VARIANTS`, it gets that name.
 
         Raises:
-            UsageError: an unknown variant, switch or value.
+            UsageError: there is no such variant, switch or value.
         """
         return cls.of(text.split("+", maxsplit=1)[0].strip(), switches_of(text))
 
     @classmethod
     def of(cls, base: str, values: Switches) -> NamedVariant:
-        """The name of these switches, told from `base`."""
+        """Returns the name of these switches: a name in `VARIANTS`, or `base` and the switches that differ from it."""
         for name, preset in VARIANTS.items():
             if values == preset:
                 return cls(name)
         flips = (name for name in switch_values() if getattr(values, name) != getattr(VARIANTS[base], name))
-        return cls(base, "+".join(f"{name}={_spelled(getattr(values, name))}" for name in flips))
+        return cls(base, "+".join(f"{name}={_spell(getattr(values, name))}" for name in flips))
 
     @property
     def text(self) -> str:
-        """As `parse` reads it."""
+        """The variant as text, which `parse` reads."""
         return f"{self.base}+{self.switches}" if self.switches else self.base
 
     @property
     def values(self) -> Switches:
-        """The switches themselves."""
+        """The values of all switches."""
         return switches_of(self.text)
 
     @property
@@ -144,25 +152,25 @@ class NamedVariant:
         return tuple(flip.partition("=")[0] for flip in self.switches.split("+") if flip)
 
     def only(self, names: Collection[str]) -> NamedVariant:
-        """The variant with no switch flipped but those of these names."""
+        """Returns the variant in which only switches of these names are flipped."""
         kept = {name: getattr(self.values, name) for name in self.flipped if name in names}
         return NamedVariant.of(self.base, replace(VARIANTS[self.base], **kept))
 
     def agrees(self, other: NamedVariant, names: Collection[str]) -> bool:
-        """Whether both have the same value of every switch of these names."""
+        """Returns whether both variants have the same values of the switches with these names."""
         mine, theirs = self.values, other.values
         return all(getattr(mine, name) == getattr(theirs, name) for name in names)
 
 
 DEFAULT_VARIANT = NamedVariant()
-"""`corrected`, as tables spell it."""
+"""The variant `corrected`."""
 
 
 def switches_of(variant: Variant) -> Switches:
-    """The switches a `variant` argument means.
+    """Returns the switches that a `variant` argument means.
 
     Raises:
-        UsageError: no such variant.
+        UsageError: there is no such variant, switch or value.
     """
     if isinstance(variant, Switches):
         return variant
@@ -181,14 +189,14 @@ def _flip(text: str) -> tuple[str, Any]:
     known = switch_values()
     if name not in known:
         raise unknown_name("switch", name, known, hint=_spelling_hint())
-    by_name = {_spelled(choice): choice for choice in known[name]}
+    by_name = {_spell(choice): choice for choice in known[name]}
     if value not in by_name:
-        hint = f"It is {name}={f' or {name}='.join(by_name)}. {SWITCHES_PAGE}"
+        hint = f"Use {name}={f' or {name}='.join(by_name)}. {SWITCHES_PAGE}"
         raise unknown_name(f"value of the switch {name}:", value, by_name, hint=hint)
     return name, by_name[value]
 
 
-def _spelled(value: Any) -> str:
+def _spell(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 

@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import Any
 
 from vcorr.contract.bases import VideoModelBase, with_defaults
-from vcorr.contract.modes import chosen_mode, mode_of
+from vcorr.contract.modes import choose_mode, mode_of
 from vcorr.plugins.registry import Registry
 from vcorr.runner.executors.table import check_executor
 from vcorr.runner.hardware import Hardware, chosen_hardware
@@ -122,7 +122,7 @@ def make_plan(spec: RunSpec, registry: Registry, *, probing: bool = True) -> Pla
     sites = chosen_sites(adapter, spec.layers, label)
     clips = chosen_clips(dataset, spec.limit, data.entry.label)
     first = first_clip(dataset, clips)
-    mode = chosen_mode(spec.mode, first)
+    mode = choose_mode(spec.mode, first)
     settings = chosen_settings(spec, adapter, mode, label)
     if mode.makes_video and needs_image:
         check_image(model, data, first)

@@ -95,8 +95,8 @@ def prepare_clip(plan: Plan, clip_id: str) -> Prepared:
     """
     adapter, asked = plan.live.adapter, plan.selection
     needs_image = bool(with_defaults(adapter, VideoModelBase).needs_image)
-    clip = asked.mode.given(plan.live.dataset.clip(clip_id), needs_image=needs_image)
-    grid = adapter.grid(asked.mode.sized(clip), asked.sites[0] if asked.sites else None)
+    clip = asked.mode.input_of(plan.live.dataset.clip(clip_id), needs_image=needs_image)
+    grid = adapter.grid(asked.mode.size_source(clip), asked.sites[0] if asked.sites else None)
     if not asked.mode.makes_video:
         return Prepared(fit_clip(clip, grid), grid, hash_of_video(clip))
     height, width = round(grid.height), round(grid.width)

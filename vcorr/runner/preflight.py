@@ -44,7 +44,7 @@ def preflight(
         UsageError, PluginError: no clip could be run like this.
     """
     _check_probes(probes, sites, type(adapter).__name__)
-    clip = None if first is None else mode.sized(first)
+    clip = None if first is None else mode.size_source(first)
     if clip is None:
         return ""
     fitted = _try_clip(adapter, sites, clip, alone=alone)
