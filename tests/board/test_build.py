@@ -173,7 +173,7 @@ def test_a_run_that_is_being_written_is_read_like_any_other(results, tmp_path, n
     build_site(results, before, registry=no_plugins)
     with contextlib.ExitStack() as held:
         for run in find_runs(results):
-            held.enter_context(run.writing())
+            held.enter_context(run.write_lock())
         build_site(results, during, registry=no_plugins)
     assert digests(during) == digests(before)
 

@@ -13,7 +13,7 @@ from vcorr.data.dataset_home import find_folder, imported_names, imports_folder,
 from vcorr.data.dataset_options import DiffTrackConfig
 from vcorr.data.difftrack_import import find_sets, import_all, import_set, read_set
 from vcorr.data.stored_dataset import difftrack
-from vcorr.store.lock import locked
+from vcorr.store.lock import hold_lock
 from vcorr.testing import assert_passed, check_dataset
 
 
@@ -104,7 +104,7 @@ def test_a_second_import_at_the_same_time_is_refused_and_removes_nothing(tmp_pat
     done = import_set(source, home)
     at_work = done.path.parent / f".{done.path.name}.at-work"
     at_work.mkdir()
-    with locked(done.path.parent), pytest.raises(StoreError, match="is being written by process"):
+    with hold_lock(done.path.parent), pytest.raises(StoreError, match="is being written by process"):
         import_set(source, home)
     assert at_work.exists()
     import_set(source, home)

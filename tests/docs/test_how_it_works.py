@@ -28,7 +28,7 @@ VISITED = (
     "resolve_steps",
     "preflight",
     "execute",
-    "working_off",
+    "work_off_each",
     "prepare_clip",
     "run_mode",
     "StepReader.see_call",

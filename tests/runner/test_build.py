@@ -153,7 +153,7 @@ def test_a_dataset_that_appears_before_the_lock_is_taken_is_not_overwritten(make
 def test_a_dataset_that_another_process_writes_is_left_alone(make, tmp_path):
     built, _ = make()
     before = {path: path.read_bytes() for path in built.folder.path.rglob("*") if path.is_file()}
-    with built.folder.writing(), pytest.raises(StoreError, match=r"set is being written by process \d+ on host"):
+    with built.folder.write_lock(), pytest.raises(StoreError, match=r"set is being written by process \d+ on host"):
         make(seeds=(1, 2))
     assert before == {path: path.read_bytes() for path in built.folder.path.rglob("*") if path.is_file()}
 

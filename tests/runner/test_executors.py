@@ -9,11 +9,11 @@ import pytest
 
 import vcorr
 from vcorr.runner.coordinator import Outcome, Reuse, execute
-from vcorr.runner.executors.executor import executor_named
+from vcorr.runner.executors.executor import find_executor
 from vcorr.runner.executors.table import EXECUTORS
 from vcorr.runner.plan import make_plan
 from vcorr.runner.spec import RunSpec
-from vcorr.runner.worker import Report, work_off, working_off
+from vcorr.runner.worker import Report, work_off, work_off_each
 from vcorr.store.rundir import RECORD, TABLES, RunDirectory, find_runs
 
 
@@ -94,7 +94,7 @@ def test_a_report_comes_for_every_clip_as_soon_as_it_is_on_disk(found, tmp_path)
     plan = make_plan(spec(options={"data": {"fail": "slide-1"}}), found)
     run = RunDirectory.create(tmp_path, plan.fingerprints()["predict"])
     seen = []
-    for report in working_off(plan, run, plan.selection.clips):
+    for report in work_off_each(plan, run, plan.selection.clips):
         there = len(list((run.path / "scores").iterdir()))
         seen.append((there, report.computed, report.failed))
     assert seen == [(1, 1, ()), (2, 1, ("slide-1",)), (3, 1, ()), (4, 1, ())]
@@ -111,6 +111,6 @@ def test_reports_add_up() -> None:
 
 def test_every_executor_that_is_listed_can_be_had() -> None:
     for name in ("local", *EXECUTORS):
-        assert callable(executor_named(name))
+        assert callable(find_executor(name))
     with pytest.raises(vcorr.UsageError, match=r"Unknown executor 'Local'\. Did you mean 'local'\?"):
-        executor_named("Local")
+        find_executor("Local")

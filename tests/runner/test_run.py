@@ -220,7 +220,7 @@ def test_whatever_writes_into_a_run_is_refused_while_another_process_does(found,
         lambda: draw_overlays(plan, first.run, best),
     )
     for write in writers:
-        with first.run.writing(), pytest.raises(StoreError, match=f"{first.run.run_id} is being written by process"):
+        with first.run.write_lock(), pytest.raises(StoreError, match=f"{first.run.run_id} is being written by process"):
             write()
         assert contents(first.run) == before
     for write in writers:

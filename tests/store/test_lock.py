@@ -18,13 +18,13 @@ from conftest import process_environment
 
 from vcorr.contract.errors import StoreError
 from vcorr.store import lock
-from vcorr.store.lock import LOCK, locked
+from vcorr.store.lock import LOCK, hold_lock
 
 HOLD = """
 import sys
 from pathlib import Path
-from vcorr.store.lock import locked
-with locked(Path(sys.argv[1])):
+from vcorr.store.lock import hold_lock
+with hold_lock(Path(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.read()
 """
@@ -49,7 +49,7 @@ def holder(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
 
 def take(folder: Path) -> dict[str, object]:
     """Takes the lock; returns what the file says meanwhile."""
-    with locked(folder):
+    with hold_lock(folder):
         found: dict[str, object] = json.loads((folder / LOCK).read_text())
     return found
 
@@ -66,7 +66,7 @@ def test_a_second_process_is_refused_and_hears_of_the_first(holder, tmp_path) ->
         rf"{re.escape(str(tmp_path))} is being written by process {holder.pid} on host {socket.gethostname()} \(since 2"
     )
     for _ in range(2):
-        with pytest.raises(StoreError, match=said) as refused, locked(tmp_path):
+        with pytest.raises(StoreError, match=said) as refused, hold_lock(tmp_path):
             pass
         assert "Wait until that process has ended" in refused.value.hint
         assert (tmp_path / LOCK).read_bytes() == before, "asking changes nothing"
@@ -99,7 +99,7 @@ def test_a_lock_of_another_host_is_refused_with_the_way_to_remove_it(tmp_path) -
     folder.mkdir()
     before = left_by(folder, "node17", 4711)
     said = r"locked by process 4711 on host node17 \(since 2026-01-02T03:04:05\+00:00\)\. Whether .* cannot be seen"
-    with pytest.raises(StoreError, match=said) as refused, locked(folder):
+    with pytest.raises(StoreError, match=said) as refused, hold_lock(folder):
         pass
     assert (folder / LOCK).read_bytes() == before
     command = refused.value.hint.rpartition(": ")[2]
@@ -109,14 +109,14 @@ def test_a_lock_of_another_host_is_refused_with_the_way_to_remove_it(tmp_path) -
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), ValueError()])
 def test_whatever_ends_the_block_releases_the_lock(tmp_path, error) -> None:
-    with pytest.raises(type(error)), locked(tmp_path):
+    with pytest.raises(type(error)), hold_lock(tmp_path):
         raise error
     assert not (tmp_path / LOCK).exists()
     take(tmp_path)
 
 
 def test_one_process_does_not_hold_a_lock_twice(tmp_path) -> None:
-    with locked(tmp_path), pytest.raises(StoreError, match=f"process {os.getpid()} "), locked(tmp_path):
+    with hold_lock(tmp_path), pytest.raises(StoreError, match=f"process {os.getpid()} "), hold_lock(tmp_path):
         pass
 
 
@@ -131,9 +131,9 @@ def test_a_lock_that_its_holder_deletes_meanwhile_is_taken_anew(tmp_path, monkey
         return whole(file)
 
     monkeypatch.setattr(lock, "_lock_in_kernel", released_before)
-    with locked(tmp_path):
+    with hold_lock(tmp_path):
         assert json.loads((tmp_path / LOCK).read_text())["process"] == os.getpid()
-        with pytest.raises(StoreError, match="is being written"), locked(tmp_path):
+        with pytest.raises(StoreError, match="is being written"), hold_lock(tmp_path):
             pass
     assert len(calls) == 3
 
@@ -153,13 +153,13 @@ def without_locks(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_without_locks_in_the_kernel_the_file_is_the_lock(tmp_path, monkeypatch, missing) -> None:
     missing(monkeypatch)
     said = rf"locked by process {os.getpid()} .*cannot be seen from here: this system has no file locks to ask"
-    with locked(tmp_path):
-        with pytest.raises(StoreError, match=said) as refused, locked(tmp_path):
+    with hold_lock(tmp_path):
+        with pytest.raises(StoreError, match=said) as refused, hold_lock(tmp_path):
             pass
         assert f"rm {tmp_path / LOCK}" in refused.value.hint
     assert not (tmp_path / LOCK).exists()
     left_by(tmp_path, socket.gethostname(), 4711)
-    with pytest.raises(StoreError, match="process 4711"), locked(tmp_path):
+    with pytest.raises(StoreError, match="process 4711"), hold_lock(tmp_path):
         pass
     assert (tmp_path / LOCK).exists()
 
@@ -167,6 +167,6 @@ def test_without_locks_in_the_kernel_the_file_is_the_lock(tmp_path, monkeypatch,
 def test_a_folder_that_cannot_be_written_is_said(tmp_path) -> None:
     with (
         pytest.raises(StoreError, match=r"nowhere cannot be written: No such file.*\n.*--out DIR"),
-        locked(tmp_path / "nowhere"),
+        hold_lock(tmp_path / "nowhere"),
     ):
         pass

@@ -190,7 +190,7 @@ def test_leftovers_of_a_killed_writer_are_swept_by_the_next_one(run: rundir.RunD
     rundir.RunDirectory.create(run.path.parent, "a" * 64)
     assert half.exists()
     assert staging.exists(), "who does not hold the lock removes nothing"
-    with run.writing():
+    with run.write_lock():
         assert not half.exists()
         assert not staging.exists()
 

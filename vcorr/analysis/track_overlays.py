@@ -30,7 +30,7 @@ def draw_overlays(plan: Plan, run: RunDirectory, best: SiteSummary) -> list[Path
     Raises:
         StoreError: a shard or a video is damaged, the files cannot be written, or another process is writing the run.
     """
-    with run.writing():
+    with run.write_lock():
         (run.path / VIDEOS).mkdir(exist_ok=True)
         drawn = [_draw(plan, run, best, clip_id) for clip_id in plan.selection.clips]
     return [path for path in drawn if path is not None]

@@ -26,7 +26,7 @@ from vcorr.data.video.lossless import SUFFIX as VIDEO_SUFFIX
 from vcorr.data.video.lossless import read_lossless, video_hash
 from vcorr.store import shards
 from vcorr.store.fingerprint import LENGTH, hash_file
-from vcorr.store.lock import LOCK, locked
+from vcorr.store.lock import LOCK, hold_lock
 
 RECORD_VERSION = 1
 CARD = "README.md"
@@ -74,13 +74,13 @@ class DatasetFolder:
             )
 
     @contextlib.contextmanager
-    def writing(self) -> Iterator[None]:
+    def write_lock(self) -> Iterator[None]:
         """Holds the lock of the folder during the block, and removes what killed writers left behind.
 
         Raises:
             StoreError: another process is writing the dataset, or the folder cannot be written.
         """
-        with locked(self.path):
+        with hold_lock(self.path):
             for place in (self.path, self.path / DATA, self.path / VIDEOS):
                 shards.remove_temporaries(place)
             yield

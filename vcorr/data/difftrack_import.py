@@ -25,7 +25,7 @@ from vcorr.data.dataset_card import card
 from vcorr.data.dataset_folder import CARD, DATA, IMAGES, DatasetFolder, file_hash, holds_files
 from vcorr.data.prompt_dataset import OBJECTS_SIDE, SCENES_SIDE, read_lines
 from vcorr.data.stored_dataset import read_image
-from vcorr.store.lock import locked
+from vcorr.store.lock import hold_lock
 
 PROMPTS, TRACKS, VISIBILITY, IMAGE = "prompt.txt", "tracks", "visibility", "image"
 SUFFIXES = {TRACKS: ".npy", VISIBILITY: ".npy", IMAGE: ".png"}
@@ -133,7 +133,7 @@ def _replace(place: Path, source: SourceSet, rows: Sequence[ClipRow], images: di
     """Writes a set in place of what was imported there before; one process at a time."""
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
-        with locked(place.parent):
+        with hold_lock(place.parent):
             _remove_leftovers(place)
             with tempfile.TemporaryDirectory(prefix=_prefix(place), dir=place.parent) as folder:
                 _write(source, DatasetFolder(Path(folder) / "new"), rows, images)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from vcorr.contract.errors import StoreError, UsageError
 from vcorr.runner.events import Events, Silent
-from vcorr.runner.executors.executor import executor_named
+from vcorr.runner.executors.executor import find_executor
 from vcorr.runner.plan import Plan
 from vcorr.runner.run_record import Progress, facts_of
 from vcorr.runner.score_shards import score_left_over
@@ -55,7 +55,7 @@ def execute(
         plan: what to do; its spec names the executor.
         out: the folder of runs.
         reuse: what to do with earlier results.
-        events: told what happens.
+        events: receives what happens.
         command: the command line, for the record.
 
     Raises:
@@ -64,7 +64,7 @@ def execute(
         KeyboardInterrupt: likewise.
     """
     run = _directory(plan, out, reuse)
-    with run.writing():
+    with run.write_lock():
         return _Coordinator(plan, run, events or Silent(), command).execute(compute=reuse is not Reuse.ONLY)
 
 
@@ -102,7 +102,7 @@ class _Coordinator:
         return outcome
 
     def _work(self, *, compute: bool) -> None:
-        executor = executor_named(self._plan.spec.executor)
+        executor = find_executor(self._plan.spec.executor)
         for report in executor(self._plan, self._run, compute=compute, events=self._events):
             self._progress.add(report)
         score_left_over(self._plan, self._run)

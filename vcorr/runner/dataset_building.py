@@ -105,7 +105,7 @@ def build(
     """
     _check_same(plan, DatasetFolder(out))
     folder = DatasetFolder.create(out, build_fingerprint(plan))
-    with folder.writing():
+    with folder.write_lock():
         return _build(plan, wanted, filters, folder, events, command)
 
 

@@ -30,7 +30,7 @@ def weights_id(adapter: VideoModel, weights: str) -> str:
     return str(with_defaults(adapter, VideoModelBase).weights_id(weights))
 
 
-def live_from(parts: Parts, weights: str, expected: str) -> Live:
+def make_live(parts: Parts, weights: str, expected: str) -> Live:
     """Makes the objects of a plan that was made in another process.
 
     Args:

@@ -19,7 +19,7 @@ from vcorr.runner.identity import (
     track_fingerprint,
     tracker_identity,
 )
-from vcorr.runner.live import Live, live_from, weights_id
+from vcorr.runner.live import Live, make_live, weights_id
 from vcorr.runner.parts import Parts, card_of, metric_parts, model_part, probe_parts, tracker_files, tracker_part
 from vcorr.runner.preflight import preflight
 from vcorr.runner.run_data import ClipReader, check_image, chosen_clips, data_identity, data_part, first_clip
@@ -51,12 +51,12 @@ class Plan:
 
     @cached_property
     def live(self) -> Live:
-        """Adapter, dataset and card: where the plan was made those it was made with, elsewhere made anew, once.
+        """Adapter, dataset and card of this process. A process that did not make the plan makes its own, once.
 
         Raises:
-            MissingError, PluginError: as `live_from`.
+            MissingError, PluginError: as `make_live`.
         """
-        return self.planned_with or live_from(self.parts, self.spec.weights, self.identity.weights)
+        return self.planned_with or make_live(self.parts, self.spec.weights, self.identity.weights)
 
     def __getstate__(self) -> dict[str, Any]:
         state = {name: value for name, value in vars(self).items() if name != "live"}

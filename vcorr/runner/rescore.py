@@ -33,7 +33,7 @@ def rescore(run: RunDirectory, registry: Registry, spec: RunSpec) -> int:
         UsageError: the predictions cannot serve a variant (it reads other positions or rows off the model), or a
             switch changes nothing in them.
     """
-    with run.writing():
+    with run.write_lock():
         return _rescore(run, registry, spec)
 
 

@@ -72,7 +72,7 @@ def work_off(
         run: where the shards go.
         clips: ids of some clips of the plan.
         compute: False when nothing may be computed that needs the model.
-        events: told what happens.
+        events: receives what happens.
 
     Returns:
         What came of them.
@@ -82,10 +82,10 @@ def work_off(
         PluginError: a part breaks its contract.
         MissingError: weights or data are not in reach.
     """
-    return sum(working_off(plan, run, clips, compute=compute, events=events), start=Report())
+    return sum(work_off_each(plan, run, clips, compute=compute, events=events), start=Report())
 
 
-def working_off(
+def work_off_each(
     plan: Plan, run: RunDirectory, clips: Sequence[str], *, compute: bool = True, events: Events | None = None
 ) -> Iterator[Report]:
     """Does what `work_off` does, and yields the report of each clip when its shards are on disk."""
@@ -139,7 +139,7 @@ class _Worker:
         return found.num_rows > 0 and bool(found["status"][0].as_py() == predict.STATUS_OK)
 
     def _refresh(self, clip_id: str) -> None:
-        """Makes tracks and scores of a kept clip anew where they are missing, damaged or of another spec."""
+        """Makes tracks and scores of a kept clip again where they are missing, damaged or of another spec."""
         name = shards.shard_name(clip_id)
         if not self._run.holds("tracks", name, self._fingerprints["track"]):
             kept = track.stored_clip(self._plan, self._run, clip_id)

@@ -43,7 +43,7 @@ class Holder:
 
 
 @contextlib.contextmanager
-def locked(folder: Path) -> Iterator[None]:
+def hold_lock(folder: Path) -> Iterator[None]:
     """Holds the lock of a folder during the block; reading the folder needs no lock.
 
     Raises:

@@ -15,7 +15,7 @@ import pyarrow as pa
 from vcorr.contract.errors import StoreError
 from vcorr.store import shards
 from vcorr.store.fingerprint import LENGTH
-from vcorr.store.lock import locked
+from vcorr.store.lock import hold_lock
 from vcorr.store.schema import TableName, schema
 from vcorr.store.upgrades import RECORD_VERSION, upgraded_record
 
@@ -54,7 +54,7 @@ class RunDirectory:
             )
         path = out / fingerprint[:LENGTH]
         try:
-            run = cls(_made_beside(path) if beside else path)
+            run = cls(_make_beside(path) if beside else path)
             for table in TABLES:
                 (run.path / table).mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -65,7 +65,7 @@ class RunDirectory:
         return run
 
     @contextlib.contextmanager
-    def writing(self) -> Iterator[None]:
+    def write_lock(self) -> Iterator[None]:
         """Holds the lock of the directory during the block, and removes what killed writers left behind.
 
         Whatever writes into a run does so inside this block; reading needs no lock.
@@ -73,7 +73,7 @@ class RunDirectory:
         Raises:
             StoreError: another process is writing the run, or the directory cannot be written.
         """
-        with locked(self.path):
+        with hold_lock(self.path):
             for table in TABLES:
                 shards.remove_temporaries(self.path / table)
             yield
@@ -173,7 +173,7 @@ def find_runs(folder: Path) -> list[RunDirectory]:
     return [RunDirectory(p.parent) for p in sorted(folder.glob(f"*/{RECORD}"))]
 
 
-def _made_beside(path: Path) -> Path:
+def _make_beside(path: Path) -> Path:
     """Makes the first of `path`, `path-2`, `path-3` … that is not there, and returns it."""
     number = 1
     while True:

@@ -26,14 +26,14 @@ class Executor(Protocol):
             plan: what to do; it can be pickled.
             run: where the shards go.
             compute: False when nothing may be computed that needs the model.
-            events: to be told what happens, from this process.
+            events: receives what happens, called from this process.
 
         Raises:
             StoreError, PluginError, MissingError: what ended a worker.
         """
 
 
-def executor_named(name: str) -> Executor:
+def find_executor(name: str) -> Executor:
     """Returns the executor of a name.
 
     Raises:

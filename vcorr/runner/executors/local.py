@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from vcorr.runner.events import Events
 from vcorr.runner.plan import Plan
-from vcorr.runner.worker import Report, working_off
+from vcorr.runner.worker import Report, work_off_each
 from vcorr.store.rundir import RunDirectory
 
 
@@ -15,4 +15,4 @@ def work_here(plan: Plan, run: RunDirectory, *, compute: bool, events: Events) -
 
     Reports clip by clip, so that an interrupted run still knows what its clips took.
     """
-    return working_off(plan, run, plan.selection.clips, compute=compute, events=events)
+    return work_off_each(plan, run, plan.selection.clips, compute=compute, events=events)
