@@ -85,7 +85,7 @@ def test_scoring_again_refuses_what_it_cannot_change(vcorr, key) -> None:
     path = vcorr(*RUN).out.splitlines()[-1].removeprefix("Results: ")
     ended = vcorr("score", path, "--set", f"{key}=1")
     assert (ended.code, ended.out) == (2, "")
-    assert f"--set {key} changes nothing in stored predictions" in ended.err
+    assert f"--set {key} cannot change predictions that are already stored" in ended.err
     assert "metrics, metric.KEY and variant" in ended.err
 
 

@@ -55,7 +55,7 @@ def test_build_show_and_run(vcorr):
     assert "2 clips kept, 0 rejected, 0 failed." in out
     path = out.splitlines()[-1].removeprefix("Dataset: ")
     assert path.startswith("built/sliding-model-")
-    assert "2 there already" in vcorr(*BUILD)[1]
+    assert "2 were there already" in vcorr(*BUILD)[1]
     vcorr(*BUILD, "--weights", "random", "--out", "random")
     assert "The weights were random" in vcorr("dataset", "show", "random")[1]
     code, out, _ = vcorr("dataset", "show", path)
@@ -100,7 +100,7 @@ def test_imported_prompts_are_used_by_name(vcorr, tmp_path):
     assert json.loads(vcorr("show", "dataset", "difftrack", "--json")[1])["imported"] == [
         "difftrack:cogvideox_t2v_2b/fg"
     ]
-    assert "the tracks are no reference" in vcorr("dataset", "show", "difftrack:cogvideox_t2v_2b/fg")[1]
+    assert "the tracks cannot serve as reference" in vcorr("dataset", "show", "difftrack:cogvideox_t2v_2b/fg")[1]
     command = (*RUN, "--data", "difftrack:cogvideox_t2v_2b/fg", "--set", "tracker=knowing", "--json")
     code, out, _ = vcorr(*command)
     found = json.loads(out)
@@ -160,7 +160,7 @@ def test_a_record_that_says_little_is_shown(vcorr, tmp_path):
         ((*BUILD, "--seeds", "-1"), 2, "--seeds -1 is out of range"),
         ((*BUILD, "--seeds", str(2**63)), 2, f"whole numbers from 0 to {2**63 - 1}"),
         ((*BUILD, "--set", f"seed={2**64}"), 2, "--seed 18446744073709551616 is out of range"),
-        ((*BUILD, "--prompts", ""), 2, "--prompts names nothing"),
+        ((*BUILD, "--prompts", ""), 2, "--prompts is empty"),
         ((*BUILD, "--prompts", "table.csv"), 2, "table.csv is .csv; prompts are read from text"),
         ((*BUILD, "--prompts", "bad.jsonl"), 2, "bad.jsonl: line 2 is not JSON"),
         ((*BUILD, "--prompts", "none.jsonl"), 2, "none.jsonl: line 1 holds no prompt"),

@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from vcorr.cli.views import render
-from vcorr.cli.views.table_width import Column, fitted
+from vcorr.cli.views.table_width import Column, fit_table
 
 COLUMNS = (
     Column("name", is_name=True),
@@ -25,7 +25,7 @@ ROWS = [("a_rather_long_name_of_something", *(f"{i}.12345" for i in range(5))), 
 
 def shown(width: int) -> str:
     out = Console(width=width, file=io.StringIO(), highlight=False)
-    out.print(fitted(out, "A table", COLUMNS, ROWS))
+    out.print(fit_table(out, "A table", COLUMNS, ROWS))
     return out.file.getvalue()  # type: ignore[attr-defined]
 
 

@@ -101,7 +101,7 @@ def test_strata_are_shown_at_the_best_site(vcorr) -> None:
     assert "displacement 2-4 1.000 0.000 1.000 1.000 1.000 … 1.000 2" in lines
     places = [lines.index(next(x for x in lines if x.startswith(f"displacement {name}"))) for name in ("0-1", "2-4")]
     assert places == sorted(places)
-    assert "No pair to score in: boundary 0-0.5, boundary 0.5-1," in ended.out
+    assert "Strata without any pair to score: boundary 0-0.5, boundary 0.5-1," in ended.out
     (strata,) = json.loads(vcorr("show", "run", path, "--json").out)["strata"]
     assert (strata["best"]["layer"], strata["strata"]["reappeared:no"]["clips"]) == (0, 2)
     assert strata["strata"]["reappeared:yes"]["value"] is None

@@ -180,7 +180,7 @@ def test_a_pipeline_that_cannot_be_run_is_written_with_everything_to_fill_in(tmp
     assert done.exit_code == 0, done.output
     model = (tmp_path / "vcorr-ea" / "vcorr_ea" / "model.py").read_text()
     compile(model, "model.py", "exec")
-    assert "could not be looked at: the components cannot be made small" in done.output
+    assert "could not be examined: the components cannot be made small" in done.output
     for where in ("attention", "text", "branches", "compression", "latent_axes", "encoding"):
         line = next(number for number, text in enumerate(model.splitlines(), 1) if f"# Check {where}:" in text)
         assert f"model.py:{line} {where}: not seen" in done.output

@@ -1,4 +1,4 @@
-"""Means over heads and single heads are chosen apart, and the output says so."""
+"""Means over heads and single heads are chosen separately, and the output says so."""
 
 from __future__ import annotations
 
@@ -67,4 +67,4 @@ def test_a_step_is_one_site_though_its_noise_depends_on_the_clip() -> None:
 @pytest.mark.parametrize(("clips", "flattered"), [(1, True), (3, True), (4, False)])
 def test_few_clips_are_said_to_flatter(clips, flattered, capsys) -> None:
     render.console().print(render.best_table(best_sites(table(made_up(0, clips=clips)))))
-    assert ("chosen on the very clips" in capsys.readouterr().out) is flattered
+    assert ("chosen and reported on the same clips" in capsys.readouterr().out) is flattered

@@ -1,1 +1,1 @@
-"""The command line: one module a command; nothing heavy is imported before a command needs it."""
+"""Holds the command line, one module per command. Nothing heavy is imported before a command needs it."""

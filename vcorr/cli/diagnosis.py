@@ -1,4 +1,4 @@
-"""What `vcorr doctor` looks at: versions, devices, plugins, disk, and whether attention can be seen here."""
+"""Checks what `vcorr doctor` reports: versions, devices, plugins, disk, and whether attention calls can be captured."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ MIN_FREE_BYTES = 2e9
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing looked at. `detail` says what was found, or what to do when it is not ok."""
+    """Result of one check. `detail` says what was found, or what to do when it is not ok."""
 
     what: str
     ok: bool
     detail: str
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
+        """Returns plain values for JSON."""
         return asdict(self)
 
 
 def examine() -> list[Finding]:
-    """Looks at everything; a check that raises is a finding of its own."""
+    """Runs all checks; a check that raises gives one finding that is not ok."""
     checks: list[tuple[str, Callable[[], list[Finding]]]] = [
         ("packages", _packages),
         ("device", _devices),
@@ -94,7 +94,7 @@ def _disk() -> list[Finding]:
 
 
 def _capture() -> list[Finding]:
-    """Taps an attention module of our own: the seam every measurement stands on."""
+    """Taps a small attention module, because every measurement depends on the tap."""
     import torch
 
     from vcorr.capture.tap import Tap, observing

@@ -1,4 +1,4 @@
-"""The program: the group of commands, and the one place where errors become messages and exit codes."""
+"""Defines the program `vcorr`: the group of commands, and the one place where errors become messages and exit codes."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def _invoke(arguments: list[str], debug: bool) -> int:
         click.echo("Interrupted.", err=True)
         return EXIT_INTERRUPTED
     except BrokenPipeError:
-        # the reader of our output went away (vcorr list | head): not an error, and nothing more to say
+        # the reader closed the pipe (vcorr list | head), which is not an error
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except VcorrError as error:

@@ -1,4 +1,4 @@
-"""Keeps the libraries' own chatter, downloads and idle spinning out of our commands."""
+"""Stops the libraries from printing, downloading and keeping idle cores busy during a command."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ import os
 
 
 def quiet_libraries() -> None:
-    """Nothing is fetched behind the user's back, and progress bars and advice of the libraries stay off the terminal.
+    """Turns off downloads, progress bars and advice of the libraries.
 
-    Must be called before torch, diffusers, transformers or huggingface_hub are imported: they read these once.
+    Must be called before torch, diffusers, transformers or huggingface_hub are imported: they read these variables
+    once.
     """
-    # torch's CPU threads spin while they wait for each other. With another process on the same cores that costs up to
-    # ten times the run; sleeping instead costs next to nothing on an idle machine.
+    # torch's CPU threads spin while they wait for each other. With another process on the same cores, a run then takes
+    # up to ten times as long; sleeping instead costs almost nothing on an idle machine.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ["HF_HUB_OFFLINE"] = "1"
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")

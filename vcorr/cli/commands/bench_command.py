@@ -1,4 +1,4 @@
-"""`vcorr bench`."""
+"""Defines `vcorr bench`."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ def bench() -> None:
 @click.option("--model", "-m", required=True, metavar="M[,M]", help="Models to time, one after the other.")
 @click.option("--probe", "-p", default="qk", show_default=True, metavar="P[,P]", help="Probes, all in one pass.")
 @click.option("--layers", metavar="1,5-9", help="Layers to read.  [default: all]")
-@click.option("--points", type=click.IntRange(min=1), default=400, show_default=True, help="Query points.")
+@click.option("--points", type=click.IntRange(min=1), default=400, show_default=True, help="Number of query points.")
 @click.option(
-    "--pairs", type=click.IntRange(min=1), default=5, show_default=True, help="Pairs of passes, after a first one."
+    "--pairs", type=click.IntRange(min=1), default=5, show_default=True, help="Pairs of passes, after one to warm up."
 )
-@click.option("--no-guidance", is_flag=True, help="The conditional branch alone, for models that batch guidance.")
+@click.option("--no-guidance", is_flag=True, help="Run only the conditional branch, for models that batch guidance.")
 @click.option("--keep-vae", is_flag=True, help="Count the autoencoder's memory too.")
 @click.option("--device", metavar="DEVICE", help="cpu, cuda, cuda:1 ...  [default: cuda if there is one]")
 @click.option(
@@ -46,12 +46,12 @@ def overhead(
     \b
     At true size on a GPU; nothing is downloaded:
       vcorr bench overhead --model cogvideox --probe qk
-    Two layers of a larger network, read at one of them:
+    Two layers of a larger network, one of them probed:
       vcorr bench overhead --model cogvideox-5b --set model.network.num_layers=2 --layers 1
 
     A pass is one call of the denoiser, with all guidance branches that the pipeline puts into one batch. Plain and
-    probed passes take turns; the table shows medians. Times and memory do not depend on what the weights are, so they
-    are random, and made on the device itself.
+    probed passes take turns; the table shows medians. Times and memory do not depend on the values of the weights, so
+    the weights are random and are created on the device itself.
     """
     import dataclasses
     import json

@@ -1,4 +1,4 @@
-"""`vcorr board`."""
+"""Defines `vcorr board`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import click
 
 @click.group(short_help="Build and open the leaderboard.")
 def board() -> None:
-    """The leaderboard: a folder of pages that open from disk."""
+    """Build and open the leaderboard, a folder of pages that needs no web server."""
 
 
 @board.command(short_help="Make the pages from the runs in a folder.")

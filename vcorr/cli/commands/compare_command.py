@@ -1,4 +1,4 @@
-"""`vcorr compare`."""
+"""Defines `vcorr compare`."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import click
 @click.command(short_help="Compare two runs on the clips they have in common.")
 @click.argument("run_a", metavar="RUN_A", type=click.Path(path_type=Path))
 @click.argument("run_b", metavar="RUN_B", type=click.Path(path_type=Path))
-@click.option("--metric", metavar="M[,M]", help="Columns to compare, or patterns.  [default: all but strata]")
-@click.option("--probe", metavar="P", help="Probe of both, or A:B.  [default: all that both have]")
+@click.option("--metric", metavar="M[,M]", help="Metrics to compare, or patterns.  [default: all but strata]")
+@click.option("--probe", metavar="P", help="Probe of both runs, or A:B.  [default: all that both have]")
 @click.option("--site-a", "sites_a", multiple=True, metavar="LAYER:STEP[:HEAD]", help="Site of RUN_A; repeatable.")
 @click.option("--site-b", "sites_b", multiple=True, metavar="LAYER:STEP[:HEAD]", help="Site of RUN_B; repeatable.")
 @click.option("--json", "as_json", is_flag=True, help="Results as JSON on standard output.")
@@ -24,12 +24,12 @@ def compare(
     sites_b: tuple[str, ...],
     as_json: bool,
 ) -> int:
-    """Compare two runs, paired, on the clips they have in common; no model needed.
+    """Compare two runs clip by clip, on the clips they have in common; no model needed.
 
     \b
     For example, with the folders that vcorr run named:
       vcorr compare runs/3f2a81c09d17 runs/90b1f6d2c4aa
-    Query-key matching against features, both in one run:
+    Query-key matching with feature matching, both in one run:
       vcorr compare runs/3f2a81c09d17 runs/3f2a81c09d17 --probe qk:feature
 
     Sites that are not given are chosen on one half of the clips, and everything is reported on the other half.

@@ -1,4 +1,4 @@
-"""`vcorr dataset`."""
+"""Defines `vcorr dataset`."""
 
 from __future__ import annotations
 
@@ -19,51 +19,53 @@ KINDS = ("difftrack",)
 
 @click.group(short_help="Build, import and look at datasets.")
 def dataset() -> None:
-    """Datasets in the project's own format: videos, and the tracks that belong to them."""
+    """Build, import and look at datasets in the project's own format: videos and their tracks."""
 
 
-@dataset.command("import", short_help="Bring a published dataset into the project's own format.")
+@dataset.command("import", short_help="Convert a published dataset to the project's own format.")
 @click.argument("kind", metavar="difftrack")
 @click.argument("path", type=click.Path(path_type=Path))
 @click.option(
     "--out", type=click.Path(path_type=Path), help="Folder of the sets.  [default: where --data difftrack:... looks]"
 )
-@click.option("--partial", is_flag=True, help="Take prompts whose tracks or images are not there as well.")
+@click.option("--partial", is_flag=True, help="Also import prompts whose tracks or images are missing.")
 @click.option("--json", "as_json", is_flag=True, help="As JSON on standard output.")
 def import_(kind: str, path: Path, out: Path | None, partial: bool, as_json: bool) -> None:
-    """Bring a published dataset into the project's own format.
+    """Convert a published dataset to the project's own format.
 
     \b
     The paper's prompts and query grids, from a checkout of its code:
       vcorr dataset import difftrack DiffTrack/dataset
       vcorr run --model cogvideox --probe qk --data difftrack:cogvideox_t2v_2b/fg
     """
-    from vcorr.cli.views import dataset_view as dataset_text
+    from vcorr.cli.views import dataset_view
     from vcorr.data.dataset_home import imports_folder
     from vcorr.data.difftrack_import import import_all
 
     if kind not in KINDS:
         raise unknown_name("dataset to import", kind, KINDS)
-    place = imports_folder(kind) if out is None else out
+    folder = imports_folder(kind) if out is None else out
     done = []
-    for found in import_all(path.expanduser(), place, partial=partial):
+    for found in import_all(path.expanduser(), folder, partial=partial):
         done.append(found)
         if not as_json:
-            click.echo(dataset_text.imported(found, by_name=out is None))
+            click.echo(dataset_view.describe_import(found, by_name=out is None))
     if as_json:
         click.echo(json.dumps([{**vars(found), "path": str(found.path)} for found in done], indent=2))
 
 
-@dataset.command(short_help="Sample videos from a model, track them, and keep what is worth measuring on.")
-@click.option("--model", "-m", metavar="NAME", required=True, help="Model that makes the videos.")
+@dataset.command(short_help="Sample videos from a model, track them, and keep those that move enough.")
+@click.option("--model", "-m", metavar="NAME", required=True, help="Model that generates the videos.")
 @click.option(
     "--prompts",
     metavar="FILE",
     required=True,
-    help="A file with one prompt a line (.jsonl: an object), or data such as difftrack:...",
+    help="A file with one prompt per line (.jsonl: one object per line), or data such as difftrack:...",
 )
-@click.option("--tracker", metavar="NAME", help="Tracker that makes the tracks.  [default: dis]")
-@click.option("--seeds", metavar="S[,S]", default="42", show_default=True, help="Every prompt is sampled with each.")
+@click.option("--tracker", metavar="NAME", help="Tracker that computes the tracks.  [default: dis]")
+@click.option(
+    "--seeds", metavar="S[,S]", default="42", show_default=True, help="Every prompt is sampled with every seed."
+)
 @click.option("--limit", type=int, metavar="N", help="Only the first N prompts.")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder of the dataset.  [default: built/<model>-<id>]")
 @click.option(
@@ -106,18 +108,17 @@ def build(
     assignments: tuple[str, ...],
     as_json: bool,
 ) -> int:
-    """Sample videos from a model, track them, and keep what is worth measuring on.
+    """Sample videos from a model, track them, and keep those that move enough and stay visible.
 
     \b
-    Offline and on any machine, with prompts.txt holding one prompt a line:
+    Offline and on any machine, with one prompt per line in prompts.txt:
       vcorr dataset build --model tiny --prompts prompts.txt --limit 2 --set num_steps=20
 
-    Every clip is on disk before the next one begins: repeat the command to go on after an interruption. What the
-    thresholds reject is kept with its reason; other thresholds are applied without sampling again.
+    Every clip is on disk before the next one begins: repeat the command to go on after an interruption. Clips that
+    the thresholds reject are stored with the reason, so other thresholds need no new sampling.
     """
     from vcorr.cli.quiet import quiet_libraries
-    from vcorr.cli.views import dataset_view as dataset_text
-    from vcorr.cli.views import progress
+    from vcorr.cli.views import dataset_view, progress
     from vcorr.data.clip_filters import Filters
     from vcorr.runner import dataset_building as stage
 
@@ -131,43 +132,42 @@ def build(
             plan, wanted, filters, out or stage.default_folder(plan), events, command=["vcorr", *sys.argv[1:]]
         )
     if as_json:
-        click.echo(json.dumps(dataset_text.built_dict(done), indent=2))
+        click.echo(json.dumps(dataset_view.build_dict(done), indent=2))
     else:
-        dataset_text.built(done)
+        dataset_view.print_build(done)
     return EXIT_SOME_FAILED if done.with_status("failed") else EXIT_OK
 
 
-@dataset.command(short_help="What is in a dataset.")
+@dataset.command(short_help="Show what is in a dataset.")
 @click.argument("name", metavar="DIR|NAME")
 @click.option("--json", "as_json", is_flag=True, help="As JSON on standard output.")
 def show(name: str, as_json: bool) -> None:
-    """What is in a dataset: where it comes from, its clips, what was rejected and why.
+    """Show what is in a dataset: where it comes from, its clips, and which clips were rejected and why.
 
     \b
     For example:
       vcorr dataset show difftrack:cogvideox_t2v_2b/fg
     """
-    from vcorr.cli.views import dataset_view as dataset_text
-    from vcorr.cli.views import render
+    from vcorr.cli.views import dataset_view, render
     from vcorr.data.dataset_folder import DatasetFolder
     from vcorr.data.dataset_home import find_folder
 
     folder = DatasetFolder.open(find_folder(name))
     rows = folder.rows()
     if as_json:
-        click.echo(json.dumps(dataset_text.shown_dict(folder, rows), indent=2, ensure_ascii=False))
+        click.echo(json.dumps(dataset_view.dataset_dict(folder, rows), indent=2, ensure_ascii=False))
     else:
-        render.console().print(dataset_text.shown(folder, rows))
+        render.console().print(dataset_view.describe_dataset(folder, rows))
 
 
 def _data(prompts: str) -> str:
-    """The dataset that `--prompts` means: a file of prompts, unless it is another one's name, or has the form of it."""
+    """Returns the dataset that `--prompts` means: a prompt file, unless the text names a dataset or has that form."""
     from vcorr.data.dataset_home import split_name
     from vcorr.plugins.registry import installed
     from vcorr.runner.run_data import DATA_WITH_PATH
 
     if not prompts.strip():
-        raise UsageError("--prompts names nothing.", hint="For example: --prompts prompts.txt")
+        raise UsageError("--prompts is empty.", hint="For example: --prompts prompts.txt")
     if split_name(prompts, DATA_WITH_PATH) or Path(prompts).is_dir():
         return prompts
     named = not Path(prompts).exists() and prompts in installed().datasets.names()

@@ -1,4 +1,4 @@
-"""`vcorr doctor`."""
+"""Defines `vcorr doctor`."""
 
 from __future__ import annotations
 

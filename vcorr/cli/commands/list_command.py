@@ -1,4 +1,4 @@
-"""`vcorr list` and `vcorr show`."""
+"""Defines `vcorr list` and `vcorr show`."""
 
 from __future__ import annotations
 
@@ -14,11 +14,13 @@ RUN = "run"
 CONFIGS, PLUGINS = "configs", "plugins"
 
 
-@click.command("list", short_help="What is installed: models, probes, metrics, datasets, trackers, configs, plugins.")
+@click.command(
+    "list", short_help="List what is installed: models, probes, metrics, datasets, trackers, configs, plugins."
+)
 @click.argument("kind", required=False, type=click.Choice([*KINDS, CONFIGS, PLUGINS]))
 @click.option("--json", "as_json", is_flag=True, help="As JSON on standard output.")
 def list_(kind: str | None, as_json: bool) -> None:
-    """What is installed.
+    """List what is installed.
 
     \b
     For example:
@@ -38,14 +40,15 @@ def list_(kind: str | None, as_json: bool) -> None:
             render.console().print(render.listing(name, rows))
 
 
-@click.command(short_help="Everything known about a model, probe, metric, dataset, tracker, config or run.")
+@click.command(short_help="Show everything known about a model, probe, metric, dataset, tracker, config or run.")
 @click.argument("kind", type=click.Choice([*(k.removesuffix("s") for k in (*KINDS, CONFIGS)), RUN]))
 @click.argument("name")
 @click.option("--json", "as_json", is_flag=True, help="As JSON on standard output.")
 def show(kind: str, name: str, as_json: bool) -> None:
-    """Everything known about one entry: its card, its options and their defaults, who brought it.
+    """Show everything known about one entry: its card, its options with their defaults, and the plugin it is from.
 
-    Of a run, NAME is its folder: what it was, its best sites, how stable their ranking is, and scores by strata.
+    For a run, NAME is its folder. Shown are its settings, its best sites, how stable their ranking is, and scores by
+    strata.
 
     \b
     For example:
@@ -77,7 +80,7 @@ def _show_run(path: Path, as_json: bool) -> None:
 
 
 def describe(kind: str, name: str) -> dict[str, Any]:
-    """What `vcorr show` says, as plain values."""
+    """Returns what `vcorr show` prints, as plain values."""
     from vcorr.contract.cards import load_card
     from vcorr.contract.entries import ModelEntry, TrackerEntry
     from vcorr.plugins.registry import installed
@@ -95,7 +98,7 @@ def describe(kind: str, name: str) -> dict[str, Any]:
             card = load_card(entry.card, entry.label)
             fields = {**plain(card), **plain(card.extra)}
             facts["card"] = {k: v for k, v in fields.items() if v not in (None, "") and k not in ("name", "extra")}
-    if kind == "dataset" and (sets := _imported(name)):
+    if kind == "dataset" and (sets := _list_imports(name)):
         facts["imported"] = sets
     if isinstance(entry, TrackerEntry):
         facts |= {key: text for key in ("licence", "notice") if (text := getattr(entry, key))}
@@ -106,7 +109,7 @@ def describe(kind: str, name: str) -> dict[str, Any]:
 
 
 def describe_config(name: str) -> dict[str, Any]:
-    """What `vcorr show config` says: where it comes from, and what it asks for."""
+    """Returns what `vcorr show config` prints: where the config comes from, and its keys."""
     from vcorr.plugins.recipes import find_recipe
     from vcorr.plugins.registry import installed
     from vcorr.runner.spec import read_config
@@ -123,14 +126,14 @@ def describe_config(name: str) -> dict[str, Any]:
     }
 
 
-def _imported(dataset: str) -> list[str]:
+def _list_imports(dataset: str) -> list[str]:
     from vcorr.data.dataset_home import imported_names
 
     return [name for name in imported_names() if name.startswith(f"{dataset}:")]
 
 
 def _configs_of(model: str) -> list[str]:
-    """The names of the recipes of a model."""
+    """Returns the names of a model's recipes."""
     from vcorr.plugins.recipes import recipes
     from vcorr.plugins.registry import installed
     from vcorr.runner.spec import read_config
@@ -142,8 +145,8 @@ def _default_data(name: str | None) -> str:
     from vcorr.data.dataset_home import is_within_reach
 
     if name is None:
-        return "none of its own: prompts, or what --data names"
-    return name if is_within_reach(name) else f"{name}, once imported; until then prompts"
+        return "none of its own; without --data it gets prompts"
+    return name if is_within_reach(name) else f"{name}, once it is imported; until then prompts"
 
 
 def _default(field: dataclasses.Field[Any]) -> Any:

@@ -1,4 +1,4 @@
-"""`vcorr plugin`: new and check."""
+"""Defines `vcorr plugin new` and `vcorr plugin check`."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ if TYPE_CHECKING:
 KINDS = ("model", "probe", "metric", "dataset", "tracker", "guidance")
 
 
-@click.group(short_help="Write a plugin of your own, and check whether one keeps the contract.")
+@click.group(short_help="Write a plugin of your own, and check that a plugin keeps the contract.")
 def plugin() -> None:
-    """Plugins: write one, check one (docs/plugins.md). What is installed: vcorr list plugins."""
+    """Write a plugin, or check one (docs/plugins.md). To see what is installed: vcorr list plugins."""
 
 
 @plugin.command(short_help="Write a complete, tested, installable plugin to start from.")
 @click.argument("name")
-@click.option("--kind", type=click.Choice(KINDS), required=True, help="What it brings.")
-@click.option("--from-pipeline", metavar="CLASS", help="Write the adapter of this pipeline of diffusers.")
+@click.option("--kind", type=click.Choice(KINDS), required=True, help="What the plugin adds.")
+@click.option("--from-pipeline", metavar="CLASS", help="Write an adapter for this pipeline of diffusers.")
 @click.option(
     "--out", type=click.Path(path_type=Path), default=Path("."), help="Folder to write it in.  [default: this one]"
 )
 def new(name: str, kind: str, from_pipeline: str | None, out: Path) -> None:
-    """Write a complete, tested, installable plugin to start from: NAME/ with code that works, tests and README.
+    """Write a complete, tested, installable plugin to start from: a folder NAME with working code, tests and a README.
 
     \b
     For example:
@@ -40,17 +40,17 @@ def new(name: str, kind: str, from_pipeline: str | None, out: Path) -> None:
     from vcorr.plugins.registry import installed
 
     if from_pipeline is not None and kind != "model":
-        raise UsageError(f"--from-pipeline writes a model, not a {kind}.", hint="Say --kind model.")
+        raise UsageError(f"--from-pipeline writes a model, not a {kind}.", hint="Use --kind model.")
     names = new_names(name, kind, installed())
-    facts = None if from_pipeline is None else _learnt(from_pipeline)
+    facts = None if from_pipeline is None else _learn(from_pipeline)
     folder = write_plugin(names, out, facts)
     click.echo(f"Written: {folder}")
     if facts is not None:
-        _tell_guesses(facts, folder / names.package / "model.py")
+        _print_guesses(facts, folder / names.package / "model.py")
     click.echo(f"Next: pip install -e {folder} && vcorr plugin check {name}")
 
 
-def _learnt(pipeline: str) -> PipelineFacts:
+def _learn(pipeline: str) -> PipelineFacts:
     from vcorr.cli.quiet import quiet_libraries
 
     quiet_libraries()  # before diffusers is imported
@@ -59,11 +59,11 @@ def _learnt(pipeline: str) -> PipelineFacts:
     return learn(pipeline)
 
 
-def _tell_guesses(facts: PipelineFacts, model: Path) -> None:
-    """What has to be checked, with the line of model.py where it stands there."""
+def _print_guesses(facts: PipelineFacts, model: Path) -> None:
+    """Prints every guess that its author must check, with its line in model.py."""
     if facts.unseen:
-        click.echo(f"{facts.pipeline_class} could not be looked at: {facts.unseen}.")
-    click.echo("Check these (they are in README.md too):")
+        click.echo(f"{facts.pipeline_class} could not be examined: {facts.unseen}.")
+    click.echo("Check these guesses (README.md lists them too):")
     lines = model.read_text(encoding="utf-8").splitlines()
     for guess in facts.guesses:
         found = next((number for number, line in enumerate(lines, 1) if f"# Check {guess.where}:" in line), None)
@@ -71,21 +71,21 @@ def _tell_guesses(facts: PipelineFacts, model: Path) -> None:
         click.echo(f"  {where}: {guess.what}")
 
 
-@plugin.command(short_help="Run the contract suites on everything a plugin brings.")
+@plugin.command(short_help="Run the contract suites on everything a plugin adds.")
 @click.argument("name")
 @click.option(
     "--set",
     "assignments",
     multiple=True,
     metavar="KEY=VALUE",
-    help="Options to check under, e.g. --set model.height=64; over those the plugin itself says.",
+    help="Options to check with, e.g. --set model.height=64; they replace the options that the plugin gives.",
 )
 @click.option("--json", "as_json", is_flag=True, help="As JSON on standard output.")
 def check(name: str, assignments: tuple[str, ...], as_json: bool) -> int:
-    """Run the contract suites on everything a plugin brings.
+    """Run the contract suites on everything a plugin adds.
 
-    NAME is a distribution, a plugin, or one entry. Models run with random weights under the small options their entry
-    says (`check`).
+    NAME is a distribution, a plugin, or one entry. Models run with random weights and with the small options that
+    their entry gives (`check`).
 
     \b
     For example:

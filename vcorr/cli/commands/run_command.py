@@ -1,4 +1,4 @@
-"""`vcorr run`."""
+"""Defines `vcorr run`."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ _FLAGS = (
 )
 
 
-@click.command(short_help="Probe a model on a dataset and score what its attention knows.")
+@click.command(short_help="Probe a model on a dataset and score the correspondences in its attention.")
 @click.option("--model", "-m", metavar="NAME", help="Model to probe; see: vcorr list models.")
 @click.option("--probe", "-p", metavar="P[,P]", help="Probes, all read in one pass; see: vcorr list probes.")
-@click.option("--data", metavar="NAME", help="Dataset; the model's own unless given.")
+@click.option("--data", metavar="NAME", help="Dataset.  [default: the model's own]")
 @click.option("--prompt", metavar="TEXT", help="Generate from this one prompt.")
 @click.option(
     "--mode", metavar="renoise|generate|invert", help="What the model does with a clip; see docs/protocol.md."
@@ -66,17 +66,17 @@ _FLAGS = (
     type=click.Choice(["never", "matching", "only"]),
     default="matching",
     show_default=True,
-    help="Earlier results: go on from them (matching), compute nothing (only), or start beside them (never).",
+    help="Earlier results: continue from them (matching), compute nothing new (only), or start a new run (never).",
 )
-@click.option("--executor", metavar="NAME", help="Where the clips are worked off: local.  [default: local]")
+@click.option("--executor", metavar="NAME", help="Where the clips are computed: local.  [default: local]")
 @click.option(
-    "--config", metavar="FILE|NAME", help="A run as YAML: a file, or one that a plugin ships; see: vcorr list configs."
+    "--config", metavar="FILE|NAME", help="A run as YAML: a file, or a config of a plugin; see: vcorr list configs."
 )
 @click.option(
     "--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Any option, e.g. --set probe.heads=each."
 )
 @click.option("--save-videos", is_flag=True, help="Draw query, predicted and reference tracks over every clip, as mp4.")
-@click.option("--dry-run", is_flag=True, help="Say what would run, and what it would take; run nothing.")
+@click.option("--dry-run", is_flag=True, help="Print what would run, and its time, memory and disk; run nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Results as JSON on standard output.")
 def run(
     out: Path,
@@ -90,17 +90,18 @@ def run(
     save_videos: bool,
     **flags: Any,
 ) -> int:
-    """Probe a model on a dataset and score what its attention knows.
+    """Probe a model on a dataset and score the correspondences in its attention.
 
     \b
     A first run, offline and on any machine:
       vcorr run --model tiny --probe qk --limit 8
-    Several probes in one pass, each head on its own:
+    Several probes in one pass, every head scored by itself:
       vcorr run --model tiny --probe qk,feature,feature-fair --set probe.heads=each
-    In the published code's variant beside the corrected one, from the same pass:
+    The corrected variant and the published code's variant, from the same pass:
       vcorr run --model tiny --probe qk,attention --set variant=both
 
-    Every clip's numbers are on disk before the next clip begins: repeat the command to go on after an interruption.
+    The results of every clip are on disk before the next clip begins: repeat the command to go on after an
+    interruption.
     """
     from vcorr.cli.quiet import quiet_libraries
     from vcorr.plugins.recipes import config_path
@@ -157,8 +158,9 @@ def _say_outcome(plan: Plan, outcome: Outcome, as_json: bool) -> None:
 
 
 def _draw_videos(plan: Plan, outcome: Outcome, best: Sequence[BestSite]) -> list[Path]:
-    """Overlays of the best site of the probe that scored best under the run's first variant; none when nothing was
-    scored.
+    """Draws the tracks of the best site over every clip and returns the files.
+
+    The site is the one with the highest value under the run's first variant. The list is empty when nothing was scored.
     """
     from vcorr.analysis.track_overlays import draw_overlays
 

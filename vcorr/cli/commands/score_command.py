@@ -1,4 +1,4 @@
-"""`vcorr score`."""
+"""Defines `vcorr score`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 _KEYS = ("metrics", "metric", "variant")
-"""What of a spec a stored run can still be given."""
+"""Parts of a spec that can still change after the predictions are stored."""
 
 
 @click.command(short_help="Score a run's stored predictions again; no model needed.")
@@ -37,8 +37,8 @@ def score(runs: tuple[Path, ...], assignments: tuple[str, ...], as_json: bool) -
     found = []
     for path in runs:
         run = RunDirectory.open(path)
-        # a run of both variants stays one of both, unless told otherwise
-        spec = build_spec({"variant": _given_variant(run.record())}, assignments=assignments)
+        # without a --set, a run keeps the variants that it was made with
+        spec = build_spec({"variant": _variant_of(run.record())}, assignments=assignments)
         _check_keys(assignments)
         clips = rescore(run, installed(), spec)
         scores = run.read("scores")
@@ -46,13 +46,13 @@ def score(runs: tuple[Path, ...], assignments: tuple[str, ...], as_json: bool) -
         if as_json:
             found.append({"run": str(path), "clips": clips, **render.scores_dict(findings, summarise(scores))})
         else:
-            render.scored(run, clips, findings)
+            render.rescoring(run, clips, findings)
     if as_json:
         click.echo(json.dumps(found, indent=2))
     return EXIT_OK
 
 
-def _given_variant(record: Mapping[str, Any]) -> str | None:
+def _variant_of(record: Mapping[str, Any]) -> str | None:
     spec = record.get("spec")
     return spec.get("variant") if isinstance(spec, dict) else None
 
@@ -64,6 +64,6 @@ def _check_keys(assignments: Iterable[str]) -> None:
         key = assignment.partition("=")[0].strip()
         if key.partition(".")[0] not in _KEYS:
             raise UsageError(
-                f"--set {key} changes nothing in stored predictions: they were made with what run.json says of it.",
-                hint="What scoring can be given: metrics, metric.KEY and variant. For all else: vcorr run",
+                f"--set {key} cannot change predictions that are already stored; run.json holds the value they used.",
+                hint="vcorr score takes metrics, metric.KEY and variant. For everything else: vcorr run",
             )

@@ -1,1 +1,1 @@
-"""What the commands print."""
+"""Builds what the commands print."""

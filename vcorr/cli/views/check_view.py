@@ -1,4 +1,4 @@
-"""What `vcorr plugin check` prints."""
+"""Builds what `vcorr plugin check` prints."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
 
 def show(found: Found) -> None:
-    """One table, a section a part, and a line that says how it ended."""
+    """Prints one table with a section per checked part, and a last line with the counts."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("", no_wrap=True)
     table.add_column("check", overflow="fold")
-    table.add_column("remark, or why not", overflow="fold")
+    table.add_column("remark, or reason", overflow="fold")
     for report in found.reports:
         _add(table, report)
     for what, why in found.missing.items():
@@ -34,14 +34,14 @@ def _add(table: Table, report: Report) -> None:
     before = ""
     for check in report:
         mark = Text("ok", style="green") if check.passed else Text("FAIL", style="bold red")
-        # one cause makes many checks fail
+        # one cause often makes many checks fail
         reason = "as above" if not check.passed and check.reason == before else check.reason
         table.add_row(mark, Text(f"  {check.name}"), Text(reason, style="dim" if check.passed else ""))
         before = before if check.passed else check.reason
 
 
 def to_dict(found: Found) -> dict[str, Any]:
-    """The same as plain values, for `--json`."""
+    """Returns the same as plain values, for `--json`."""
     return {
         "name": found.name,
         "passed": found.exit_code == 0,

@@ -1,4 +1,4 @@
-"""What `vcorr compare` prints."""
+"""Builds what `vcorr compare` prints."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from vcorr.cli.views.render import console, number
-from vcorr.cli.views.table_width import Column, Row, fitted
+from vcorr.cli.views.table_width import Column, Row, fit_table
 
 if TYPE_CHECKING:
     from vcorr.analysis.comparison import Comparison
@@ -25,7 +25,7 @@ _CLIPS_NAMED = 4
 
 
 def comparison(found: Comparison) -> None:
-    """The two runs, what else differs, the differences, what was left out, and what to keep in mind."""
+    """Prints the two runs, their settings that differ, the differences in score, what was left out, and notes."""
     out = console()
     out.print(_runs_table(found))
     out.print(_rows_table(found.rows))
@@ -38,7 +38,7 @@ def comparison(found: Comparison) -> None:
 
 
 def comparison_dict(found: Comparison) -> dict[str, Any]:
-    """What `vcorr compare --json` prints."""
+    """Returns what `vcorr compare --json` prints."""
     return {
         "a": _run_dict(found, found.a),
         "b": _run_dict(found, found.b),
@@ -85,7 +85,7 @@ def _runs_table(found: Comparison) -> Table:
 
 
 def _worth_showing(settings: dict[str, tuple[Any, Any]]) -> list[tuple[str, tuple[Any, Any]]]:
-    """Not the options of two different models, nor those of a probe that only one side has; --json has them all."""
+    """Drops options of two different models, and options of a probe that only one run has; --json has them all."""
     other_model = "model.name" in settings
     return [
         (name, pair)
@@ -105,7 +105,7 @@ def _setting(value: Any) -> str:
 
 
 def _rows_table(rows: Iterable[PairedRow]) -> RenderableType:
-    """A block a metric; in it two lines a comparison, values and skills."""
+    """Builds a block per metric, with two lines per comparison: values and skills."""
     columns = (
         Column("metric, probe", is_name=True),
         Column("site A", is_name=True, gives_way=1),
@@ -125,17 +125,17 @@ def _rows_table(rows: Iterable[PairedRow]) -> RenderableType:
             values = _numbers(row.a.value, row.b.value, row.difference)
             cells.append((*map(Text, names), *values, str(row.clips)))
             cells.append(("", "", "", "skill", *_numbers(row.a.skill, row.b.skill, row.skill_difference), ""))
-    return fitted(console(), "A - B on the same clips", columns, cells)
+    return fit_table(console(), "A - B on the same clips", columns, cells)
 
 
 def _numbers(a: float, b: float, difference: Difference) -> list[Text]:
-    # a difference whose interval leaves out 0 stands out
+    # a difference whose interval excludes 0 is printed in bold
     style = "bold" if difference.low > 0 or difference.high < 0 else ""
-    interval = f"{_signed(difference.low)} … {_signed(difference.high)}"
-    return [Text(number(a)), Text(number(b)), Text(_signed(difference.estimate), style=style), Text(interval)]
+    interval = f"{_with_sign(difference.low)} … {_with_sign(difference.high)}"
+    return [Text(number(a)), Text(number(b)), Text(_with_sign(difference.estimate), style=style), Text(interval)]
 
 
-def _signed(value: float) -> str:
+def _with_sign(value: float) -> str:
     text = number(value)
     return text if text.startswith(("-", "–")) or not float(text) else f"+{text}"
 
@@ -155,16 +155,16 @@ def _site(side: Side) -> str:
 def _how(rows: Sequence[PairedRow]) -> list[str]:
     lines = ["Sites are LAYER:STEP for the mean over heads, LAYER:STEP:HEAD for one head alone."]
     if {"mean", "single"} <= {row.heads for row in rows}:
-        lines.append("Means over heads and single heads are chosen apart, and compared with their like.")
+        lines.append("Means over heads and single heads are chosen separately, and each kind has rows of its own.")
     sides = [side for row in rows for side in (row.a, row.b)]
     chosen = max(side.chosen_on for side in sides)
     if chosen:
         regret = max((side.regret for side in sides if not math.isnan(side.regret)), default=math.nan)
         lines.append(
             f"Sites that were not given are chosen by skill on {chosen} clips; everything is reported on the others. "
-            f"Largest regret there: {number(regret)}."
+            f"Largest regret: {number(regret)}."
         )
     if any(row.not_scored for row in rows):
         left = max(row.not_scored for row in rows)
-        lines.append(f"Up to {left} clips of a row are not scored on one side and left out of it.")
+        lines.append(f"Rows leave out clips that one of the runs could not score: at most {left} per row.")
     return lines

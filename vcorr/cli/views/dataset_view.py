@@ -1,4 +1,4 @@
-"""What `vcorr dataset` prints."""
+"""Builds what `vcorr dataset` prints."""
 
 from __future__ import annotations
 
@@ -24,33 +24,33 @@ CLIPS_SHOWN = 20
 PROMPT_WIDTH = 60
 
 
-def imported(found: ImportedSet, *, by_name: bool) -> str:
-    """One line a set: what was imported, and how to name it."""
+def describe_import(found: ImportedSet, *, by_name: bool) -> str:
+    """Returns one line about an imported set: its counts, and the `--data` that names it."""
     images = f", {found.images} with an image" if found.images else ""
     use = f"difftrack:{found.name}" if by_name else str(found.path)
     return f"{found.name}: {found.clips} prompts, {found.with_tracks} with tracks{images}   --data {use}"
 
 
-def built(done: Built) -> None:
-    """The end of a build: the clips that were not taken, the counts, where it lies."""
+def print_build(done: Built) -> None:
+    """Prints the end of a build: the clips that were not kept, the counts, and the folder."""
     out = render.console()
     odd = [row for row in done.rows if row.status != OK]
     if odd:
-        out.print(_clips(odd, title="Not taken", column="reason"))
+        out.print(_clips(odd, title="Not kept", column="reason"))
     counts = Counter(row.status for row in done.rows)
-    reused = f", {done.reused} there already" if done.reused else ""
+    reused = f"; {done.reused} were there already" if done.reused else ""
     out.print(f"{counts[OK]} clips kept, {counts[REJECTED]} rejected, {counts[FAILED]} failed{reused}.")
     out.print(Text(f"Dataset: {done.folder.path}"), soft_wrap=True)
 
 
-def built_dict(done: Built) -> dict[str, Any]:
-    """What `vcorr dataset build --json` prints."""
+def build_dict(done: Built) -> dict[str, Any]:
+    """Returns what `vcorr dataset build --json` prints."""
     clips = [_plain(row) for row in done.rows]
     return {"path": str(done.folder.path), "reused": done.reused, "clips": clips}
 
 
-def shown(folder: DatasetFolder, rows: Sequence[ClipRow]) -> RenderableType:
-    """What a dataset holds."""
+def describe_dataset(folder: DatasetFolder, rows: Sequence[ClipRow]) -> RenderableType:
+    """Builds the view of a dataset: facts, clips, and the clips that were not kept."""
     usable = [row for row in rows if row.status == OK]
     odd = [row for row in rows if row.status != OK]
     parts: list[RenderableType] = [render.facts(_facts(folder, rows)), ""]
@@ -58,12 +58,12 @@ def shown(folder: DatasetFolder, rows: Sequence[ClipRow]) -> RenderableType:
         title = f"Clips{_of(usable)}"
         parts.append(_clips(usable[:CLIPS_SHOWN], title=title, column="prompt"))
     if odd:
-        parts.append(_clips(odd[:CLIPS_SHOWN], title=f"Not taken{_of(odd)}", column="reason"))
+        parts.append(_clips(odd[:CLIPS_SHOWN], title=f"Not kept{_of(odd)}", column="reason"))
     return Group(*parts)
 
 
-def shown_dict(folder: DatasetFolder, rows: Sequence[ClipRow]) -> dict[str, Any]:
-    """What `vcorr dataset show --json` prints."""
+def dataset_dict(folder: DatasetFolder, rows: Sequence[ClipRow]) -> dict[str, Any]:
+    """Returns what `vcorr dataset show --json` prints."""
     return {**_facts(folder, rows), "clips": [_plain(row) for row in rows]}
 
 
@@ -74,8 +74,7 @@ def _facts(folder: DatasetFolder, rows: Sequence[ClipRow]) -> dict[str, Any]:
         "name": rows[0].dataset,
         "split": rows[0].split,
         "path": str(folder.path),
-        "made": ", ".join(str(record[key]) for key in ("kind", "status", "updated") if key in record)
-        or "it does not say how",
+        "made": ", ".join(str(record[key]) for key in ("kind", "status", "updated") if key in record) or "unknown",
         "usable": counts[OK],
         "rejected": counts[REJECTED],
         "failed": counts[FAILED],
@@ -92,7 +91,7 @@ def _facts(folder: DatasetFolder, rows: Sequence[ClipRow]) -> dict[str, Any]:
         "licence of the tracker": _each(row.tracker_licence for row in rows),
     }
     if facts["tracks"] and not facts["videos"]:
-        facts["note"] = "The videos are not here, so the tracks are no reference: the prompts are what is used."
+        facts["note"] = "The videos are not here, so the tracks cannot serve as reference; only the prompts are used."
     if any(row.random_weights for row in rows):
         facts["note"] = RANDOM_NOTE
     return facts

@@ -1,4 +1,4 @@
-"""How a run shows its progress, on stderr so that --json stays clean: a live bar on a terminal, else plain lines."""
+"""Shows the progress of a run on stderr, so that --json stays clean: a live bar on a terminal, else plain lines."""
 
 from __future__ import annotations
 
@@ -20,7 +20,10 @@ PLAIN_EVERY_SECONDS = 10.0
 
 @contextlib.contextmanager
 def events(plan: Plan, clips: Sequence[str] | None = None) -> Iterator[Events]:
-    """The events of a run, shown as the terminal allows. clips: those that will be worked on, when not the plan's."""
+    """Yields the object that shows a run's events: `Live` on a terminal, else `Plain`.
+
+    clips: ids of the clips to be worked on, if they are not the plan's own.
+    """
     steps = max(1, len(plan.selection.settings.steps) if plan.selection.sites else 1)
     total = len(plan.selection.clips if clips is None else clips)
     if not console(stderr=True).is_terminal:
@@ -40,7 +43,7 @@ def events(plan: Plan, clips: Sequence[str] | None = None) -> Iterator[Events]:
 
 
 class Live:
-    """A rich progress bar: clips, the step of the clip in flight, seconds a clip, time left."""
+    """A rich progress bar: clips, step of the current clip, seconds per clip, time left."""
 
     def __init__(self, bar: Progress, task: TaskID, steps: int) -> None:
         self._bar, self._task, self._steps = bar, task, steps
@@ -50,31 +53,31 @@ class Live:
         self._began = time.monotonic()
 
     def clip_started(self, clip_id: str) -> None:
-        """A clip goes into the model."""
+        """Resets the step and the clock for a new clip."""
         self._step = 0
         self._began = time.monotonic()
         self._show()
 
     def step_done(self) -> None:
-        """One more step of the clip in flight is through."""
+        """Moves the bar by one step of the current clip."""
         self._step += 1
         self._bar.advance(self._task, 1 / self._steps)
         self._show()
 
     def clip_done(self, clip_id: str, *, reused: bool) -> None:
-        """The clip counts as done."""
+        """Counts the clip as done."""
         if not reused:
             self._seconds = time.monotonic() - self._began
         self._finish()
 
     def clip_failed(self, clip_id: str, error: str) -> None:
-        """The clip counts as done, and says why it failed."""
+        """Counts the clip as done and prints why it failed."""
         self._bar.console.print(f"[red]Clip {clip_id} failed:[/] ", end="")
         self._bar.console.print(error, markup=False)
         self._finish()
 
     def note(self, message: str) -> None:
-        """A line above the bar."""
+        """Prints a line above the bar."""
         self._bar.console.print(message, markup=False)
 
     def _finish(self) -> None:
@@ -89,7 +92,7 @@ class Live:
 
 
 class Plain:
-    """Lines for logs: at most one every few seconds, and one for everything that went wrong."""
+    """Lines for logs: at most one per ten seconds, and one per failure."""
 
     def __init__(self, clips: int) -> None:
         self._clips = clips
@@ -99,13 +102,13 @@ class Plain:
         self._out = console(stderr=True)
 
     def clip_started(self, clip_id: str) -> None:
-        """Nothing to say yet."""
+        """Reports nothing yet; a clip is reported when it is done."""
 
     def step_done(self) -> None:
-        """Too often for a log."""
+        """Reports nothing: steps are too frequent for a log."""
 
     def clip_done(self, clip_id: str, *, reused: bool) -> None:
-        """A line, unless there was one just now."""
+        """Prints a line, unless the last one is less than ten seconds old; the last clip always gets one."""
         self._done += 1
         now = time.monotonic()
         if now - self._said >= PLAIN_EVERY_SECONDS or self._done == self._clips:
@@ -115,10 +118,10 @@ class Plain:
             )
 
     def clip_failed(self, clip_id: str, error: str) -> None:
-        """Always a line."""
+        """Prints a line, always."""
         self._done += 1
         self._out.print(f"clip {self._done}/{self._clips} ({clip_id}) failed: {error}", markup=False)
 
     def note(self, message: str) -> None:
-        """Always a line."""
+        """Prints a line, always."""
         self._out.print(message, markup=False)

@@ -1,4 +1,4 @@
-"""Everything the commands print for people, with rich; values are rounded here and nowhere else."""
+"""Builds the tables and lines that commands print for people, with rich. Only the views round values."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from vcorr.cli.views.table_width import Column, fitted
+from vcorr.cli.views.table_width import Column, fit_table
 from vcorr.contract.records import is_random
 from vcorr.contract.variants import DEFAULT_VARIANT
 
@@ -27,22 +27,22 @@ if TYPE_CHECKING:
     from vcorr.store.rundir import RunDirectory
 
 PIPE_WIDTH = 120
-"""Columns when the output is not a terminal: tables must not be squeezed into the 80 a pipe pretends to have."""
+"""Width in characters when the output is not a terminal; rich would assume 80, too narrow for the tables."""
 
 
 def console(*, stderr: bool = False) -> Console:
-    """A console that writes plain text when its stream is not a terminal."""
+    """Returns a console that writes plain text when its stream is not a terminal."""
     stream = sys.stderr if stderr else sys.stdout
     return Console(stderr=stderr, width=None if stream.isatty() else PIPE_WIDTH, highlight=False)
 
 
 def number(value: float, digits: int = 3) -> str:
-    """A value for a table: NaN as a dash."""
+    """Formats a value for a table; NaN becomes a dash."""
     return "–" if math.isnan(value) else f"{value:.{digits}f}"
 
 
 def size(count: float) -> str:
-    """Bytes for people."""
+    """Formats a number of bytes with a decimal unit (kB, MB, GB, TB)."""
     for unit in ("B", "kB", "MB", "GB"):
         if count < 1000:
             return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
@@ -51,7 +51,7 @@ def size(count: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Seconds for people."""
+    """Formats seconds as seconds, minutes or hours."""
     if seconds < 60:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
@@ -62,7 +62,7 @@ def duration(seconds: float) -> str:
 
 
 def outcome(done: Outcome, found: Findings, videos: Sequence[Path] = ()) -> None:
-    """The end of a run: its best sites, what failed, where the results lie."""
+    """Prints the end of a run: its best sites, the clips that failed, and the folder of the results."""
     out = console()
     _say_findings(out, found)
     clips = f"{done.clips - len(done.failed)} of {done.clips} clips" + (
@@ -80,8 +80,8 @@ def outcome(done: Outcome, found: Findings, videos: Sequence[Path] = ()) -> None
     _say_path("Results", done.run.path)
 
 
-def scored(run: RunDirectory, clips: int, found: Findings) -> None:
-    """The end of a re-scoring."""
+def rescoring(run: RunDirectory, clips: int, found: Findings) -> None:
+    """Prints the end of `vcorr score` for one run."""
     out = console()
     _say_findings(out, found)
     out.print(f"{clips} {'clip' if clips == 1 else 'clips'} scored again.")
@@ -98,7 +98,7 @@ def _say_findings(out: Console, found: Findings) -> None:
 
 
 def extremes_table(found: Sequence[Extremes]) -> RenderableType:
-    """One row a metric that has no skill: where it is largest and where it is smallest."""
+    """Builds one row per metric that has no skill: where it is largest and where it is smallest."""
     columns = (
         Column("metric", is_name=True),
         Column("probe", is_name=True, gives_way=2),
@@ -111,8 +111,8 @@ def extremes_table(found: Sequence[Extremes]) -> RenderableType:
         Column("sites", gives_way=0),
         Column("clips", gives_way=1),
     )
-    table = fitted(console(), "Without floor and ceiling", columns, [_extremes_cells(one) for one in found])
-    note = "Means over all clips, to look at: a metric that has no skill chooses no site, so none is held out."
+    table = fit_table(console(), "Without floor and ceiling", columns, [_extremes_cells(one) for one in found])
+    note = "Means over all clips. These metrics have no skill, so they choose no site and no clips are held out."
     warning = _random_warning([one.largest for one in found])
     return Group(table, Text(note, style="dim"), *([warning] if warning else []))
 
@@ -125,13 +125,13 @@ def _extremes_cells(found: Extremes) -> tuple[str, ...]:
 
 
 def best_table(best: Sequence[BestSite]) -> RenderableType:
-    """One row a probe: its best site with value, floor, ceiling, skill and interval."""
-    # there is nothing to tell apart where everything is the default
+    """Builds one row per probe: its best site with value, floor, ceiling, skill and interval."""
+    # the column says nothing when every row has the default variant
     variants = any(found.summary.variant_text != DEFAULT_VARIANT.text for found in best)
     columns = [column for column in _BEST_COLUMNS if variants or column.name != "variant"]
     cells = [_best_cells(found) for found in best]
     rows = [[row[column.name] for column in columns] for row in cells]
-    table = fitted(console(), f"Best sites by {best[0].summary.metric}", columns, rows)
+    table = fit_table(console(), f"Best sites by {best[0].summary.metric}", columns, rows)
     return Group(table, Text(_how_chosen(best), style="dim"), _random_warning([found.summary for found in best]))
 
 
@@ -172,7 +172,7 @@ def _best_cells(found: BestSite) -> dict[str, Text | str]:
 
 
 def outcome_dict(done: Outcome, found: Findings, sites: Sequence[SiteSummary]) -> dict[str, Any]:
-    """What `vcorr run --json` prints."""
+    """Returns what `vcorr run --json` prints."""
     return {
         "run": done.run.run_id,
         "path": str(done.run.path),
@@ -187,7 +187,7 @@ def outcome_dict(done: Outcome, found: Findings, sites: Sequence[SiteSummary]) -
 
 
 def scores_dict(found: Findings, sites: Sequence[SiteSummary]) -> dict[str, Any]:
-    """Best sites or why there are none, every site, and the metrics that have no skill, as plain values."""
+    """Returns as plain values: the best sites or why there are none, every site, and the metrics without skill."""
     return {
         "best": [b.to_dict() for b in found.best],
         "unranked": found.unranked,
@@ -200,22 +200,26 @@ def _how_chosen(best: Sequence[BestSite]) -> str:
     from vcorr.stats.summary import MIN_CLIPS_FOR_HALVES
 
     lines = [
-        "skill = (value - floor) / (ceiling - floor); floor: nothing moves; ceiling: best answer the tokens allow."
+        "skill = (value - floor) / (ceiling - floor); floor: nothing moves; ceiling: best prediction the tokens allow."
     ]
     single = max((b.candidates for b in best if b.heads == "single"), default=0)
     if single:
         means = max((b.candidates for b in best if b.heads == "mean"), default=0)
-        lines.insert(0, f"Chosen apart: the best of {means} means over heads, and the best of {single} single heads.")
+        lines.insert(
+            0, f"Chosen separately: the best of {means} means over heads, and the best of {single} single heads."
+        )
     halves = max(b.chosen_on for b in best)
     if halves:
         lines.insert(
-            0, f"Sites chosen on {halves} clips, reported on the others; regret against the best choice there."
+            0,
+            f"Sites chosen on {halves} clips, reported on the others; "
+            "regret: how much more skill the best site there has.",
         )
     if any(not b.chosen_on and b.candidates > 1 for b in best):
         lines.insert(
             0,
-            f"Fewer than {MIN_CLIPS_FOR_HALVES} clips: sites are chosen on the very clips that they are reported on, "
-            "which flatters them.",
+            f"Fewer than {MIN_CLIPS_FOR_HALVES} clips: sites are chosen and reported on the same clips, "
+            "so their scores tend to be too high.",
         )
     return "\n".join(lines)
 
@@ -233,7 +237,7 @@ def _index(value: int) -> str:
 
 
 def _say_path(label: str, path: Any) -> None:
-    # no wrapping: a path must stay in one piece to be copied
+    # no wrapping, so that the path can be copied in one piece
     console().print(Text(f"{label}: {path}"), soft_wrap=True)
 
 
@@ -241,7 +245,7 @@ def _say_path(label: str, path: Any) -> None:
 
 
 def plan_table(plan: Plan, found: Estimate) -> RenderableType:
-    """What `--dry-run` says."""
+    """Builds what `--dry-run` prints."""
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column(style="dim")
     table.add_column(overflow="fold")
@@ -252,7 +256,7 @@ def plan_table(plan: Plan, found: Estimate) -> RenderableType:
     rows = {
         "model": f"{parts.model.entry.name}  (weights {plan.identity.weights})",
         "data": f"{parts.data.entry.name}, split {asked.split}: {len(asked.clips)} clips",
-        "probes": ", ".join(p.entry.name for p in parts.probes) or "none: this model answers directly",
+        "probes": ", ".join(p.entry.name for p in parts.probes) or "none: this model predicts directly",
         "layers": f"{len(asked.sites)}: {_ranges([s.layer for s in asked.sites])}" if asked.sites else "none",
         "steps": steps if total else "none: this model adds no noise",
         "metrics": ", ".join(m.entry.name for m in parts.metrics),
@@ -269,7 +273,7 @@ def plan_table(plan: Plan, found: Estimate) -> RenderableType:
 
 
 def plan_dict(plan: Plan, found: Estimate) -> dict[str, Any]:
-    """What `--dry-run --json` prints."""
+    """Returns what `--dry-run --json` prints."""
     parts, asked = plan.parts, plan.selection
     return {
         "model": parts.model.entry.name,
@@ -295,8 +299,8 @@ def plan_dict(plan: Plan, found: Estimate) -> dict[str, Any]:
 def _time(found: Estimate) -> str:
     passes = f"{found.forward_passes} forward passes"
     if found.seconds is None:
-        return f"{passes}; the model card does not say how large they are"
-    return f"at least {duration(found.seconds)} for {passes}, from this device's speed just now"
+        return f"{passes}; the model card does not say how much each computes"
+    return f"at least {duration(found.seconds)} for {passes}, by a speed test of this device just now"
 
 
 def _memory(found: Estimate) -> str:
@@ -319,7 +323,7 @@ def _ranges(numbers: Sequence[int]) -> str:
 
 
 def listing(kind: str, rows: Sequence[Mapping[str, Any]]) -> RenderableType:
-    """One kind of entries, or the plugins."""
+    """Builds the table of one kind of entries, or of the plugins."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title=kind, title_justify="left", title_style="bold")
     if kind == "plugins":
         for name in ("plugin", "version", "state", "provides"):
@@ -338,7 +342,7 @@ def listing(kind: str, rows: Sequence[Mapping[str, Any]]) -> RenderableType:
 
 
 def facts(values: Mapping[str, Any]) -> RenderableType:
-    """Nested facts as indented lines."""
+    """Builds indented lines from nested facts."""
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column(style="dim", no_wrap=True)
     table.add_column(overflow="fold")
@@ -379,7 +383,7 @@ def _state(state: str) -> Text:
 
 
 def findings(found: Sequence[Finding]) -> RenderableType:
-    """What `vcorr doctor` says."""
+    """Builds what `vcorr doctor` prints."""
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column()
     table.add_column(style="dim", no_wrap=True)
@@ -393,7 +397,7 @@ def findings(found: Sequence[Finding]) -> RenderableType:
 
 
 def overhead_table(found: Sequence[Overhead]) -> RenderableType:
-    """What `vcorr bench overhead` measured, one row a model; then what could not be measured, and why."""
+    """Builds one row per model that `vcorr bench overhead` measured, then a line per model that failed."""
     first = found[0]
     title = f"{first.probes} on {first.device}, {first.dtype}"
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title=title, title_justify="left")

@@ -1,4 +1,4 @@
-"""What `vcorr show run` prints."""
+"""Builds what `vcorr show run` prints."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from rich.text import Text
 
 from vcorr.cli.views import render
 from vcorr.cli.views.render import number
-from vcorr.cli.views.table_width import Column, Row, fitted
+from vcorr.cli.views.table_width import Column, Row, fit_table
 from vcorr.contract.records import NO_SITE
 from vcorr.stats.summary import PRIMARY_METRIC
 
@@ -23,7 +23,7 @@ _WINNERS_SHOWN = 3
 
 
 def overview(found: Overview) -> None:
-    """What the run was, its best sites, and how stable their ranking is."""
+    """Prints the settings of a run, its best sites, how stable their ranking is, and scores by strata."""
     out = render.console()
     out.print(render.facts({name: value for name, value in _facts(found).items() if value not in ([], "")}))
     if found.best:
@@ -43,7 +43,7 @@ def overview(found: Overview) -> None:
         out.print(_strata_table(strata))
         empty = [name.replace(":", " ") for name, x in strata.strata.items() if not x.clips]
         if empty:
-            out.print(Text(f"No pair to score in: {', '.join(empty)}.", style="dim"))
+            out.print(Text(f"Strata without any pair to score: {', '.join(empty)}.", style="dim"))
     if not found.strata and found.metric == PRIMARY_METRIC:
         metrics = ",".join([*(metric["name"] for metric in found.record.get("metrics") or []), "strata"])
         how = shlex.join(["vcorr", "score", found.facts.path, "--set", f"metrics={metrics}"])
@@ -51,13 +51,14 @@ def overview(found: Overview) -> None:
 
 
 _RANKINGS_EXPLAINED = (
-    "Over 1000 resamples of the clips. stays best: share of them in which the best of all clips is the best. tau: "
-    "Kendall's, between the ranking over all clips and over a resample. tau, halves: between two halves of the clips."
+    "Over 1000 resamples of the clips. stays best: share of resamples whose best site is the best over all clips. "
+    "tau: Kendall's tau between the ranking over all clips and a resample's. "
+    "tau, halves: the same between two halves of the clips."
 )
 
 
 def overview_dict(found: Overview) -> dict[str, Any]:
-    """What `vcorr show run --json` prints."""
+    """Returns what `vcorr show run --json` prints."""
     return {
         **_facts(found),
         "metrics": list(found.metrics),
@@ -101,14 +102,14 @@ def _rankings_table(rankings: Iterable[Ranking]) -> RenderableType:
         Column("95 % interval", gives_way=2),
         Column("tau, halves", gives_way=1),
     )
-    return fitted(render.console(), "How stable the rankings are", columns, [_ranking_cells(r) for r in rankings])
+    return fit_table(render.console(), "How stable the rankings are", columns, [_ranking_cells(r) for r in rankings])
 
 
 def _ranking_cells(ranking: Ranking) -> tuple[Text | str, ...]:
     s = ranking.stability
     return (
         Text(_name(ranking.probe, ranking.variant)),
-        _ranked(ranking),
+        _describe_ranked(ranking),
         _site(ranking, ranking.best),
         Text(_share(s.stays_best), style="bold"),
         _others(ranking),
@@ -132,7 +133,7 @@ def _strata_table(found: StrataOf) -> RenderableType:
         Column("95 % interval", gives_way=2),
         Column("clips"),
     )
-    return fitted(render.console(), f"{s.metric} by stratum: {where}", columns, list(_strata_rows(found)))
+    return fit_table(render.console(), f"{s.metric} by stratum: {where}", columns, list(_strata_rows(found)))
 
 
 def _strata_rows(found: StrataOf) -> Iterator[Row]:
@@ -161,7 +162,7 @@ def _name(probe: str, variant: str) -> str:
     return probe if variant == "corrected" else f"{probe} ({variant})"
 
 
-def _ranked(ranking: Ranking) -> str:
+def _describe_ranked(ranking: Ranking) -> str:
     if ranking.ranked == "layers":
         where = "" if ranking.step == NO_SITE else f" at step {ranking.step}"
         return f"{len(ranking.sites)} layers{where}"
@@ -182,7 +183,7 @@ def _share(value: float) -> str:
     if math.isnan(value):
         return "–"
     if 0 < value < 1 and round(100 * value) in (0, 100):
-        return "< 1 %" if value < 0.5 else "> 99 %"  # neither never nor always
+        return "< 1 %" if value < 0.5 else "> 99 %"  # 0 % would read as never, 100 % as always
     return f"{100 * value:.0f} %"
 
 

@@ -1,4 +1,4 @@
-"""Tables that fit the terminal: names fold and columns give way, numbers are never cut."""
+"""Fits tables into the terminal: names wrap and columns are dropped, but numbers are never cut."""
 
 from __future__ import annotations
 
@@ -18,8 +18,10 @@ _WIDE, _TIGHT = (0, 1), (0, 0, 0, 1)
 
 @dataclass(frozen=True)
 class Column:
-    """A column. is_name: words, at the left, which may fold. gives_way: the lower, the earlier it is left out where
-    the terminal is too narrow, those of one number together; None for never.
+    """A column of a table.
+
+    is_name: holds words, which are aligned left and may wrap. gives_way: order in which columns are dropped when the
+    terminal is too narrow, lowest first, equal numbers together; None: never.
     """
 
     name: str
@@ -37,8 +39,8 @@ Row = Sequence[Text | str] | None
 """A cell for every column, or None for a line between sections."""
 
 
-def fitted(out: Console, title: str, columns: Sequence[Column], rows: Sequence[Row]) -> RenderableType:
-    """The table in the roomiest of its layouts that fits; which columns had to give way is said under it."""
+def fit_table(out: Console, title: str, columns: Sequence[Column], rows: Sequence[Row]) -> RenderableType:
+    """Builds the table in the widest layout that fits; a line under it names the columns that were dropped."""
     for layout in _layouts(columns):
         table = _table(title, columns, rows, layout)
         unlimited = out.options.update(max_width=10_000)
@@ -57,7 +59,7 @@ def _layouts(columns: Sequence[Column]) -> Iterator[_Layout]:
     yield _Layout(kept, _TIGHT, _NARROW_NAMES)
     turns = sorted({column.gives_way for column in columns if column.gives_way is not None})
     for turn in turns:
-        if turn == turns[-1]:  # what gives way last is worth more than names in one piece
+        if turn == turns[-1]:  # the last column to drop matters more than names without line breaks
             yield _Layout(kept, _TIGHT, _FOLDED_NAMES)
         kept = tuple(i for i in kept if columns[i].gives_way != turn)
         yield _Layout(kept, _TIGHT, _NARROW_NAMES)
