@@ -108,7 +108,7 @@ def test_the_table_and_the_json(registry):
     ("arguments", "reason"),
     [
         (["--model", "ltxx"], "Did you mean 'ltx'"),
-        (["--model", "sliding-model"], "no diffusers video model"),
+        (["--model", "sliding-model"], "is not a diffusers video model"),
         (["--model", "ltx", "--probe", "nix"], "Unknown probe"),
         (["--model", "ltx", "--layers", "7"], "are layers 0-1"),
         (["--model", "ltx", "--set", "model.nothing=1"], r"model\.nothing"),

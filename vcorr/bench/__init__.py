@@ -1,1 +1,1 @@
-"""What probing costs: plain and probed passes side by side, at true size, without any weights."""
+"""Measures what probing costs, at the true size of models but with random weights, and how accurate trackers are."""

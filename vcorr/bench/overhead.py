@@ -1,4 +1,4 @@
-"""Times plain and probed passes of a model's denoiser in turns, and measures their memory."""
+"""Times plain and probed passes of a model's denoiser, taking turns, and measures their memory."""
 
 from __future__ import annotations
 
@@ -29,14 +29,18 @@ from vcorr.runner.peak_memory import device_peak, forget_peak
 from vcorr.runner.spec import RunSpec
 
 NOISE = 0.5
-"""Told to the recorder; no probe's cost depends on it."""
+"""Noise level that is passed to the recorder; no probe's cost depends on it."""
 
 
 @dataclass(frozen=True)
 class BenchOptions:
-    """points: query points, on a square grid. pairs: of a plain and a probed pass, after one pair to warm up.
-    guidance: all branches that the pipeline runs in one batch, else the conditional one alone. keep_vae: the
-    autoencoder stays in memory.
+    """Options of a measurement.
+
+    Attributes:
+        points: number of query points; they form a square grid.
+        pairs: pairs of one plain and one probed pass that are timed, after one pair to warm up.
+        guidance: run all branches that the pipeline puts into one batch, else only the conditional branch.
+        keep_vae: keep the autoencoder in memory.
     """
 
     points: int = 400
@@ -47,13 +51,19 @@ class BenchOptions:
 
 @dataclass(frozen=True)
 class Overhead:
-    """What was measured of one model.
+    """What was measured for one model.
 
-    size: of the video. tokens: of the attention sequence, text included. batch: guidance branches in the pass.
-    parameters: of the denoiser. layers: those that are read. plain_ms, probed_ms: medians over the pairs. ratio: the
-    median of the ratios within a pair. plain_gib, probed_gib: most memory allocated on the device during a pass,
-    weights included; NaN on a CPU. build_s: seconds it took to make the weights. error: why nothing was measured; then
-    the numbers are NaN or 0.
+    Attributes:
+        size: frames x height x width of the video, in pixels.
+        tokens: length of the attention sequence, text included.
+        batch: number of guidance branches in the pass.
+        parameters: number of the denoiser's parameters.
+        layers: number of layers that are probed.
+        build_s: seconds that it took to create the weights.
+        plain_ms, probed_ms: medians over the pairs, in milliseconds.
+        ratio: median over the pairs of probed time / plain time.
+        plain_gib, probed_gib: peak memory allocated on the device during a pass, weights included; NaN on a CPU.
+        error: why nothing was measured; then the numbers are NaN or 0.
     """
 
     model: str
@@ -77,9 +87,9 @@ class Overhead:
 
 @dataclass(frozen=True)
 class Bench:
-    """What is to be measured of one model; nothing is built yet.
+    """What is to be measured for one model; nothing is built yet.
 
-    layers: those that are read.
+    layers: indices of the layers that are probed.
     """
 
     model: Part
@@ -89,13 +99,15 @@ class Bench:
     options: BenchOptions
 
     def run(self) -> Overhead:
-        """Builds the model with random weights and times it. What goes wrong, a full device for instance, is told in
-        `error`: the models measured before are not lost for it.
+        """Builds the model with random weights and times it.
+
+        A failure, such as a lack of device memory, is reported in `error`. It is not raised, so that the results of
+        other models are kept.
         """
         blank = Overhead(self.model.entry.name, self.hardware.name, self.hardware.dtype, ", ".join(self.probes))
         try:
             with torch.no_grad():
-                return self._measured(blank)
+                return self._measure(blank)
         except torch.OutOfMemoryError as error:
             return replace(blank, error=f"out of memory: {str(error).splitlines()[0]}")
         except VcorrError as error:
@@ -105,31 +117,31 @@ class Bench:
             if torch.device(self.hardware.device).type == "cuda":
                 torch.cuda.empty_cache()
 
-    def _measured(self, blank: Overhead) -> Overhead:
+    def _measure(self, blank: Overhead) -> Overhead:
         began = time.perf_counter()
         model = build_model(self.model.create(), self.hardware.device, self.hardware.dtype)
         one = one_pass(model, guidance=self.options.guidance, keep_vae=self.options.keep_vae)
         _settle(self.hardware.device)
         built = replace(blank, build_s=time.perf_counter() - began)
-        made = {name: probe.create() for name, probe in self.probes.items()}
-        return _compared(built, model, one, self.layers, made, self.options)
+        probes = {name: probe.create() for name, probe in self.probes.items()}
+        return _compare(built, model, one, self.layers, probes, self.options)
 
 
 def make_bench(spec: RunSpec, registry: Registry, options: BenchOptions) -> Bench:
-    """What `spec` names: model, probes, layers, device, dtype and options.
+    """Makes the measurement that `spec` describes: model, probes, layers, device, dtype and options.
 
     Raises:
-        UsageError: an unknown name, an option, layer or device that is not there, or a model that cannot be timed.
+        UsageError: a name is unknown, an option, layer or device does not exist, or the model cannot be timed.
     """
     model = model_part(spec, registry)
     adapter: Any = model.create()
     if not isinstance(adapter, DiffusersVideoModel):
         raise UsageError(
-            f"{model.entry.label} is no diffusers video model; there is nothing to build and time.",
+            f"{model.entry.label} is not a diffusers video model, so there is no denoiser to build and time.",
             hint="See: vcorr list models",
         )
     sites = adapter.sites()
-    adapter.grid(empty_clip(), None)  # sizes the model does not take are told before anything is built
+    adapter.grid(empty_clip(), None)  # raises for a size that the model does not take, before anything is built
     return Bench(
         model,
         {probe.entry.name: probe for probe in probe_parts(spec, registry, adapter)},
@@ -139,7 +151,7 @@ def make_bench(spec: RunSpec, registry: Registry, options: BenchOptions) -> Benc
     )
 
 
-def _compared(
+def _compare(
     blank: Overhead,
     model: DiffusersVideoModel[Any],
     one: Pass,
@@ -152,15 +164,16 @@ def _compared(
     queries = query_grid(max(round(options.points**0.5), 1), round(grid.height), round(grid.width))
     layout, grids = model.layout(), partial(model.grid, clip)
 
-    def probed(asked: Mapping[str, Any]) -> None:
-        recorder = Recorder(asked, queries, layers=layers)
+    def run_probed(chosen: Mapping[str, Any]) -> None:
+        recorder = Recorder(chosen, queries, layers=layers)
         with recorder.attach(one.module, model.sites(), layout, grids), recorder.step(0, noise=NOISE):
             one()
 
     counting = _Tokens()
-    probed({"tokens": counting})  # also warms the device up
+    run_probed({"tokens": counting})  # also warms the device up
     runs = [
-        (_timed(one, model.device), _timed(partial(probed, probes), model.device)) for _ in range(options.pairs + 1)
+        (_time_run(one, model.device), _time_run(partial(run_probed, probes), model.device))
+        for _ in range(options.pairs + 1)
     ]
     pairs = runs[1:]
     return replace(
@@ -180,7 +193,7 @@ def _compared(
 
 
 class _Tokens:
-    """Counts the tokens of the attention sequence; answers that nothing moves."""
+    """Counts the tokens of the attention sequence; predicts that nothing moves."""
 
     needs = frozenset({"k"})
     tokens = 0
@@ -196,7 +209,7 @@ class _Timed:
     gib: float
 
 
-def _timed(run: Callable[[], None], device: str) -> _Timed:
+def _time_run(run: Callable[[], None], device: str) -> _Timed:
     _settle(device)
     forget_peak(device)
     began = time.perf_counter()

@@ -1,4 +1,4 @@
-"""Models with random weights, and the arguments of one pass.
+"""Builds models with random weights, and the arguments of one denoiser pass.
 
 Shape legend: T video frames, H x W pixels, C latent channels, F x h x w latents.
 """
@@ -21,9 +21,9 @@ from vcorr.diffusion.loading import torch_dtype
 from vcorr.diffusion.random_weights import random_pipeline
 
 CHANNELS = ("latent_channels", "z_dim")
-"""What the configurations of autoencoders call C."""
+"""Names that configurations of autoencoders use for C."""
 NUM_STEPS = 10
-"""Steps of the schedule whose middle one is run; how many does not change what a pass costs."""
+"""Steps of the schedule; its middle step is run. The number does not change what a pass costs."""
 
 
 @dataclass(frozen=True)
@@ -35,29 +35,29 @@ class Pass:
     batch: int
 
     def __call__(self) -> None:
-        """Runs it."""
+        """Runs the pass."""
         self.module(**self.inputs)
 
 
 def build_model(model: DiffusersVideoModel[Any], device: str, dtype: str) -> DiffusersVideoModel[Any]:
-    """Gives an adapter that has not been loaded its pipeline, with weights made on `device` in `dtype`; returns it."""
+    """Gives an adapter a pipeline with random weights, created on `device` in `dtype`; returns the adapter."""
     pipe = random_pipeline(model.build, 0, device, torch_dtype(dtype), model.denoiser)
-    # what a plugin made elsewhere than on the default device
+    # a plugin's build() may create modules elsewhere than on the default device
     pipe.to(device)
     model.adopt(pipe, device)
     return model
 
 
 def one_pass(model: DiffusersVideoModel[Any], *, guidance: bool = True, keep_vae: bool = False) -> Pass:
-    """A pass as the pipeline makes it in the middle of sampling, over noise and an empty prompt.
+    """Returns a pass as the pipeline runs it in the middle of sampling, for random latents and an empty prompt.
 
     Args:
-        model: with its pipeline.
-        guidance: with all branches the pipeline runs in one batch; else the conditional one alone.
-        keep_vae: leave the autoencoder in memory; else it is gone afterwards.
+        model: an adapter that has its pipeline.
+        guidance: run all branches that the pipeline puts into one batch; else only the conditional branch.
+        keep_vae: keep the autoencoder in memory; else it is removed from the pipeline.
 
     Raises:
-        PluginError: the autoencoder does not say how many channels its latents have.
+        PluginError: the autoencoder's configuration does not give the number of latent channels.
     """
     grid = model.grid(empty_clip(), None)
     image = np.zeros((1, round(grid.height), round(grid.width), 3), dtype=np.uint8) if model.needs_image else None
@@ -68,32 +68,32 @@ def one_pass(model: DiffusersVideoModel[Any], *, guidance: bool = True, keep_vae
     latents = torch.randn(_latent_shape(model, grid), device=model.device, dtype=next(module.parameters()).dtype)
     if not keep_vae:
         model.pipe.register_modules(vae=None)
-    rows = len(model.branches) if guidance else 1
+    branches = len(model.branches) if guidance else 1
     repeated = {
-        name: torch.cat([value] * rows) if name in model.frame_inputs else _repeated(value, rows)
+        name: torch.cat([value] * branches) if name in model.frame_inputs else _repeat(value, branches)
         for name, value in passes.inputs(latents, step).items()
     }
-    return Pass(module, repeated, rows)
+    return Pass(module, repeated, branches)
 
 
 def empty_clip(video: Any = None) -> Clip:
-    """A clip with an empty prompt and no queries."""
+    """Returns a clip with an empty prompt and no queries."""
     return Clip(id="bench", prompt="", queries=np.zeros((0, 2), dtype=np.float32), video=video)
 
 
-def _repeated(value: Any, rows: int) -> Any:
-    """What has one row for the one branch, for all of them; what they share, as it is."""
+def _repeat(value: Any, branches: int) -> Any:
+    """Repeats an argument of batch size 1 for all branches; returns any other argument unchanged."""
     batched = isinstance(value, Tensor) and value.ndim > 0 and len(value) == 1
-    return torch.cat([value] * rows) if batched else value
+    return torch.cat([value] * branches) if batched else value
 
 
 def _latent_shape(model: DiffusersVideoModel[Any], grid: TokenGrid) -> tuple[int, ...]:
-    """(1, C, F, h, w), as `encode` makes them."""
+    """Returns the shape (1, C, F, h, w) of the latents that `encode` returns."""
     pack, found = model.compression, model.pipe.vae.config
     channels = next((found[name] for name in CHANNELS if found.get(name)), None)
     if channels is None:
         raise PluginError(
             f"The autoencoder of {type(model).__name__} does not say how many channels its latents have.",
-            hint=f"Its configuration is asked for {' or '.join(CHANNELS)}.",
+            hint=f"Its configuration needs a key {' or '.join(CHANNELS)}.",
         )
     return (1, int(channels), grid.frames * pack.temporal_patch, grid.rows * pack.patch, grid.cols * pack.patch)

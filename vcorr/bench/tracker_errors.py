@@ -1,5 +1,6 @@
-"""How far a tracker is from exact tracks. Pairs are (point, frame): points visible in the
-frame of their query, every frame but that one.
+"""Measures how far a tracker is from exact tracks.
+
+A pair is (point, frame). Counted are the points that are visible in the frame of their query, in all other frames.
 """
 
 from __future__ import annotations
@@ -23,9 +24,10 @@ SIDE = 256
 
 @dataclass(frozen=True)
 class Errors:
-    """Distances over one set of pairs.
+    """Distances between tracker and exact tracks over one set of pairs.
 
-    median, mean: pixels of the video. within: shares of `THRESHOLDS`, in [0, 1]. n: pairs. NaN where there are none.
+    median, mean: in pixels of the video. within: share of pairs below each of `THRESHOLDS`, in [0, 1]. n: number of
+    pairs. With no pair the distances and shares are NaN.
     """
 
     median: float
@@ -36,11 +38,15 @@ class Errors:
 
 @dataclass(frozen=True)
 class TrackerReport:
-    """A tracker against exact tracks.
+    """Accuracy of a tracker, measured with exact tracks.
 
-    kept: over pairs visible in truth and said to be, what a run scores against. seen: over all pairs visible in truth.
-    precision: share of the pairs said to be visible that are. recall: share of the visible pairs said to be.
-    seconds: a clip.
+    Attributes:
+        kept: errors over the pairs that are visible and that the tracker calls visible; a run scores on these.
+        seen: errors over all visible pairs.
+        precision: share of the pairs called visible that are visible.
+        recall: share of the visible pairs that are called visible.
+        clips: number of clips.
+        seconds: tracking time per clip.
     """
 
     kept: Errors
@@ -52,7 +58,7 @@ class TrackerReport:
 
 
 def evaluate(tracker: Tracker, clips: Iterable[Clip]) -> TrackerReport:
-    """Tracks every clip and compares with its own tracks; pairs are pooled over the clips.
+    """Runs the tracker on every clip and compares with the clip's own tracks; pairs are pooled over the clips.
 
     Raises:
         UsageError: a clip has no video or no tracks, or there is no clip.
@@ -73,28 +79,31 @@ def evaluate(tracker: Tracker, clips: Iterable[Clip]) -> TrackerReport:
 
 @dataclass(frozen=True)
 class _Pairs:
-    """One clip's pairs, (P,) each: distance in pixels, distance in pixels of 256, visible in truth, said to be."""
+    """Pairs of a clip, (P,) each.
+
+    distance: in pixels. distance_256: in pixels of a 256x256 frame. visible: exactly. called: visible by the tracker.
+    """
 
     distance: NDArray[np.float64]
     distance_256: NDArray[np.float64]
-    truth: NDArray[np.bool_]
-    said: NDArray[np.bool_]
+    visible: NDArray[np.bool_]
+    called: NDArray[np.bool_]
 
 
 def _pairs(queries: Queries, tracks: Tracks, exact: Tracks, height: int, width: int) -> _Pairs:
-    counted = _counted(exact, queries)
+    counted = _mark_counted(exact, queries)
     off = (tracks.xy - exact.xy)[counted].astype(np.float64)
     unit = np.array([SIDE / width, SIDE / height])
     return _Pairs(
         distance=np.linalg.norm(off, axis=1),
         distance_256=np.linalg.norm(off * unit, axis=1),
-        truth=exact.visible[counted],
-        said=tracks.visible[counted],
+        visible=exact.visible[counted],
+        called=tracks.visible[counted],
     )
 
 
-def _counted(exact: Tracks, queries: Queries) -> NDArray[np.bool_]:
-    """(N, T) True for the pairs."""
+def _mark_counted(exact: Tracks, queries: Queries) -> NDArray[np.bool_]:
+    """Returns (N, T), True for the pairs that count."""
     points = np.arange(len(queries))
     counted = np.repeat(exact.visible[points, queries.t][:, None], exact.visible.shape[1], axis=1)
     counted[points, queries.t] = False
@@ -102,14 +111,14 @@ def _counted(exact: Tracks, queries: Queries) -> NDArray[np.bool_]:
 
 
 def _report(pooled: list[_Pairs], seconds: float) -> TrackerReport:
-    names = ("distance", "distance_256", "truth", "said")
+    names = ("distance", "distance_256", "visible", "called")
     pairs = _Pairs(*(np.concatenate([getattr(one, name) for one in pooled]) for name in names))
-    both = pairs.truth & pairs.said
+    both = pairs.visible & pairs.called
     return TrackerReport(
         kept=_errors(pairs, both),
-        seen=_errors(pairs, pairs.truth),
-        precision=_share(both.sum(), pairs.said.sum()),
-        recall=_share(both.sum(), pairs.truth.sum()),
+        seen=_errors(pairs, pairs.visible),
+        precision=_share(both.sum(), pairs.called.sum()),
+        recall=_share(both.sum(), pairs.visible.sum()),
         clips=len(pooled),
         seconds=seconds / len(pooled),
     )
@@ -129,13 +138,13 @@ def _share(part: np.integer, whole: np.integer) -> float:
 
 
 def table(reports: dict[str, TrackerReport]) -> str:
-    """A Markdown table, two rows a tracker."""
+    """Returns a Markdown table with two rows per tracker."""
     limits = [f"< {limit} px of 256" for limit in THRESHOLDS]
     head = ["tracker", "pairs", "n", "median px", "mean px", *limits, "precision", "recall", "s/clip"]
     lines = [head, ["---", "---", *["---:"] * (len(head) - 2)]]
     for name, report in reports.items():
         visibility = [f"{report.precision:.3f}", f"{report.recall:.3f}", f"{report.seconds:.2f}"]
-        lines.append([f"`{name}`", "visible, and said to be", *_cells(report.kept), *visibility])
+        lines.append([f"`{name}`", "visible, and called visible", *_cells(report.kept), *visibility])
         lines.append([f"`{name}`", "all visible", *_cells(report.seen), "", "", ""])
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 

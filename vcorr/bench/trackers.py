@@ -12,7 +12,7 @@ from vcorr.plugins import registry
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command."""
+    """Runs the command and returns its exit code."""
     parser = argparse.ArgumentParser(
         prog="python -m vcorr.bench.trackers", description=(__doc__ or "").split(":")[0] + "."
     )
@@ -29,10 +29,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def measure(data: str, trackers: Sequence[str], limit: int | None) -> str:
-    """The table, with a line above it saying over what.
+    """Returns the table, under a line that names the data, the split and the number of clips.
 
     Raises:
-        UsageError: an unknown name, or clips without exact tracks.
+        UsageError: a name is unknown, or a clip has no exact tracks.
     """
     if limit is not None and limit < 1:
         raise UsageError(f"--limit must be at least 1, got {limit}.")

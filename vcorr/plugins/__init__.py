@@ -1,1 +1,1 @@
-"""Finds plugins and makes their parts: registry, the built-in plugin, recipes."""
+"""Finds plugins and registers their entries; holds the built-in plugin and finds recipes."""

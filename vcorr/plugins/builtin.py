@@ -1,4 +1,4 @@
-"""The built-in plugin: what comes with the core registers through the same door as everybody else's."""
+"""Registers what the core itself contains, with the same hooks as any other plugin."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from vcorr.contract.hookspecs import hookimpl
 
 @hookimpl
 def vcorr_models() -> list[ModelEntry]:
-    """Baselines that answer without attention, on the same clips as the models."""
+    """Returns the baselines, which predict without attention on the same clips as the models."""
     from vcorr.baselines.baseline_entries import ENTRIES
 
     return list(ENTRIES)
@@ -16,26 +16,26 @@ def vcorr_models() -> list[ModelEntry]:
 
 @hookimpl
 def vcorr_probes() -> list[ProbeEntry]:
-    """The descriptors of DiffTrack, others treated like them, and attention rows."""
+    """Returns the probes: DiffTrack's descriptors, others matched in the same way, and the attention summary."""
     probes = {
         "qk": ("matching_probes:QueryKey", "Query-key matching: symmetric softmax, mean over heads, argmax."),
         "qk-position": (
             "matching_probes:QueryKeyPosition",
-            "Baseline: as qk, all content replaced by its mean: what positions alone answer.",
+            "Baseline: as qk, with all content replaced by its mean: what positions alone predict.",
         ),
-        "kk": ("matching_probes:KeyKey", "Keys matched with keys, exactly as queries and keys are."),
-        "qq": ("matching_probes:QueryQuery", "Queries matched with queries, exactly as queries and keys are."),
-        "vv": ("matching_probes:ValueValue", "Values matched with values, exactly as queries and keys are."),
+        "kk": ("matching_probes:KeyKey", "Keys matched with keys, in the same way as qk."),
+        "qq": ("matching_probes:QueryQuery", "Queries matched with queries, in the same way as qk."),
+        "vv": ("matching_probes:ValueValue", "Values matched with values, in the same way as qk."),
         "feature": (
             "matching_probes:Feature",
             "Attention output, one way, raw dot product (DiffTrack's intermediate feature).",
         ),
-        "feature-fair": ("matching_probes:FeatureFair", "Attention output, matched exactly as queries and keys are."),
+        "feature-fair": ("matching_probes:FeatureFair", "Attention output, matched in the same way as qk."),
         "hidden": ("matching_probes:Hidden", "Output of the block, one way, raw dot product."),
-        "hidden-fair": ("matching_probes:HiddenFair", "Output of the block, matched exactly as queries and keys are."),
+        "hidden-fair": ("matching_probes:HiddenFair", "Output of the block, matched in the same way as qk."),
         "attention": (
             "attention_probe:Attention",
-            "Attention rows of the query points: peaks and sums over later frames, the first, and the text.",
+            "Attention summary per query point: peak and sum over later frames, the first frame and the text.",
         ),
     }
     return [
@@ -51,7 +51,7 @@ def vcorr_probes() -> list[ProbeEntry]:
 
 @hookimpl
 def vcorr_metrics() -> list[MetricEntry]:
-    """Matching accuracy and PCK, over all and over moving points."""
+    """Returns the metrics: matching accuracy and PCK, their strata, and scores of the attention summary."""
     return [
         MetricEntry(
             name="matching_accuracy",
@@ -77,13 +77,13 @@ def vcorr_metrics() -> list[MetricEntry]:
         ),
         MetricEntry(
             name="confidence",
-            summary="Largest attention weight on later frames, the first frame and the text; of probe attention.",
+            summary="Largest attention weight on later frames, on the first frame and on the text; of probe attention.",
             factory="vcorr.metrics.builtin_metrics:Confidence",
             default=True,
         ),
         MetricEntry(
             name="attention",
-            summary="Attention weight on later frames, the first frame and the text together; of probe attention.",
+            summary="Sum of attention weights on later frames, on the first frame and on the text; of probe attention.",
             factory="vcorr.metrics.builtin_metrics:AttentionScore",
             default=True,
         ),
@@ -92,7 +92,7 @@ def vcorr_metrics() -> list[MetricEntry]:
 
 @hookimpl
 def vcorr_datasets() -> list[DatasetEntry]:
-    """The user's own videos and prompts."""
+    """Returns the datasets for a user's own videos and prompts."""
     from vcorr.data import ENTRIES
 
     return list(ENTRIES)
@@ -100,7 +100,7 @@ def vcorr_datasets() -> list[DatasetEntry]:
 
 @hookimpl
 def vcorr_trackers() -> list[TrackerEntry]:
-    """Trackers without weights."""
+    """Returns the trackers that need no weights."""
     from vcorr.trackers import ENTRIES
 
     return list(ENTRIES)

@@ -36,14 +36,14 @@ def make_config(config_type: type | None, options: Mapping[str, Any], part: str)
             hint = f"Options of this {part}: {', '.join(known) or 'none'}."
             raise unknown_name("option", f"{part}.{key}", [f"{part}.{name}" for name in known], hint=hint)
     try:
-        merged = OmegaConf.merge(OmegaConf.structured(config_type), OmegaConf.create(_nested(options)))
+        merged = OmegaConf.merge(OmegaConf.structured(config_type), OmegaConf.create(_nest(options)))
         return OmegaConf.to_object(merged)
     except OmegaConfBaseException as error:
         raise UsageError(f"{part}.{error.full_key}: {first_line(error)}.") from error
 
 
-def _nested(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns options {"a.b": value} as {"a": {"b": value}}."""
+def _nest(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Turns options {"a.b": value} into {"a": {"b": value}}."""
     found: dict[str, Any] = {}
     for key, value in options.items():
         *outer, last = key.split(".")
@@ -51,7 +51,7 @@ def _nested(options: Mapping[str, Any]) -> dict[str, Any]:
         for name in outer:
             inner = inner.setdefault(name, {})
             if not isinstance(inner, dict):
-                raise UsageError(f"{key} was set, and {name} as a whole as well.", hint="Leave out one of them.")
+                raise UsageError(f"{key} was set, and also {name} as a whole.", hint="Leave out one of them.")
         before, new = inner.get(last), dict(value) if isinstance(value, Mapping) else value
         inner[last] = {**before, **new} if isinstance(before, dict) and isinstance(new, dict) else new
     return found

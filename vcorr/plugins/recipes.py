@@ -1,7 +1,7 @@
-"""Recipes: runs that plugins ship as config files, `vcorr run --config NAME`.
+"""Finds recipes: config files of runs that plugins contain, for `vcorr run --config NAME`.
 
-A plugin's recipes are the files `configs/NAME.yaml` in the package of its entry point. They hold what any config file
-holds (`vcorr.runner.spec`); the comment at their top says what they are for.
+A plugin's recipes are the files `configs/NAME.yaml` in the package of its entry point. They have the keys of any config
+file (`vcorr.runner.spec`); the comment at their top says what they are for.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _NAME = re.compile(r"[a-z0-9]([a-z0-9._-]*[a-z0-9])?")
 
 @dataclass(frozen=True)
 class Recipe:
-    """A config file and the plugin that brought it."""
+    """A config file and the plugin that contains it."""
 
     name: str
     path: Path
@@ -31,7 +31,7 @@ class Recipe:
 
     @property
     def summary(self) -> str:
-        """The comment at the top of the file, in one line."""
+        """Comment at the top of the file, in one line."""
         lines: list[str] = []
         for line in self.path.read_text(encoding="utf-8").splitlines():
             if not line.startswith("#"):
@@ -41,7 +41,7 @@ class Recipe:
 
 
 def recipes(registry: Registry) -> list[Recipe]:
-    """Every recipe of the plugins that work, by name; those of one name side by side."""
+    """Returns every recipe of the plugins that work, sorted by name; a name may occur more than once."""
     working = [report.source for report in registry.plugins if report.state in ("ok", "warning")]
     packages = {source.package: source for source in working if source.package}  # two entry points, one package
     found = [recipe for source in packages.values() for recipe in _of(source)]
@@ -49,16 +49,16 @@ def recipes(registry: Registry) -> list[Recipe]:
 
 
 def find_recipe(name: str, registry: Registry) -> Recipe:
-    """The recipe of that name.
+    """Returns the recipe with that name.
 
     Raises:
-        UsageError: nobody brings it; the nearest is suggested.
-        PluginError: more than one plugin does; all are named.
+        UsageError: no plugin has it; the nearest name is suggested.
+        PluginError: more than one plugin has it; all are named.
     """
     known = recipes(registry)
     claims = [recipe for recipe in known if recipe.name == name]
     if not claims:
-        hint = f"Known configs: {_listing(known)}. A file of your own is named with its suffix: --config {name}.yaml"
+        hint = f"Known configs: {_listing(known)}. For a file of your own, give its suffix: --config {name}.yaml"
         raise unknown_name("config", name, {recipe.name for recipe in known}, hint=hint)
     if len(claims) > 1:
         raise PluginError(
@@ -69,7 +69,7 @@ def find_recipe(name: str, registry: Registry) -> Recipe:
 
 
 def config_path(text: str, registry: Registry) -> Path:
-    """The file that `--config` means: a path, or the name of a recipe; raises as `find_recipe`."""
+    """Returns the file that `--config` means: a path, or the name of a recipe; raises as `find_recipe`."""
     path = Path(text).expanduser()
     if path.is_file() or path.suffix in SUFFIXES or "/" in text or os.sep in text:
         return path
@@ -78,8 +78,8 @@ def config_path(text: str, registry: Registry) -> Path:
 
 def _of(source: PluginSource) -> Iterator[Recipe]:
     spec = importlib.util.find_spec(source.package)
-    for place in (spec.submodule_search_locations or ()) if spec else ():
-        for path in sorted((Path(place) / FOLDER).glob("*.yaml")):
+    for folder in (spec.submodule_search_locations or ()) if spec else ():
+        for path in sorted((Path(folder) / FOLDER).glob("*.yaml")):
             if _NAME.fullmatch(path.stem):
                 yield Recipe(path.stem, path, source)
 

@@ -1,7 +1,7 @@
-"""Finds plugins, keeps what they registered, and says clearly what is wrong with the ones that do not work.
+"""Finds plugins, keeps what they registered, and reports what is wrong with plugins that do not work.
 
-One broken plugin never stops the others: it is listed with its reason. Two providers of one name make that name an
-error that names both; every other name goes on working.
+One broken plugin never stops the others: it is listed with its reason. When two plugins register the same name, using
+that name is an error that names both; every other name goes on working.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ E = TypeVar("E", bound=Entry)
 State = Literal["ok", "warning", "broken", "blocked"]
 
 SELECT_VARIABLE = "VCORR_PLUGINS"
-"""Environment variable: "a,b" loads only those plugins beside the built-ins, "-a" blocks one, "" blocks all."""
+"""Environment variable: "a,b" loads only these plugins and the built-in one, "-a" blocks a plugin, "" blocks all."""
 
 BUILTIN = "builtin"
 
 HEAVY = ("torch", "diffusers", "transformers")
-"""What importing a plugin must not load: every command imports every plugin."""
+"""Packages that importing a plugin must not load, because every command imports every plugin."""
 
 HOOKS: dict[str, type[Entry]] = {
     "vcorr_models": ModelEntry,
@@ -57,7 +57,7 @@ HOOKS: dict[str, type[Entry]] = {
 class PluginSource:
     """One entry point: where a plugin comes from and how to import it.
 
-    module: its import path. package: the one the module is in.
+    module: its import path. package: the top-level package of the module.
     """
 
     name: str
@@ -69,13 +69,13 @@ class PluginSource:
 
     @property
     def label(self) -> str:
-        """Distribution and version, as messages name it."""
+        """Distribution and version, as messages print them."""
         return f"{self.distribution} {self.version}"
 
 
 @dataclass(frozen=True)
 class Registered(Generic[E]):
-    """An entry together with the plugin that brought it."""
+    """An entry together with the plugin that registered it."""
 
     entry: E
     source: PluginSource
@@ -83,7 +83,7 @@ class Registered(Generic[E]):
 
 @dataclass
 class PluginReport:
-    """What became of one plugin. `reasons` is empty when all is well."""
+    """Result of loading one plugin. `reasons` is empty when nothing is wrong."""
 
     source: PluginSource
     state: State = "ok"
@@ -91,7 +91,7 @@ class PluginReport:
     provides: list[str] = field(default_factory=list)
 
     def worsen(self, state: State, reason: str) -> None:
-        """Notes a problem; a broken plugin stays broken."""
+        """Records a problem; a broken plugin stays broken."""
         if self.state != "broken":
             self.state = state
         self.reasons.append(reason)
@@ -112,23 +112,23 @@ class Catalogue(Generic[E]):
         return claims[:-1]
 
     def names(self) -> list[str]:
-        """All names, sorted; clashing ones included."""
+        """Returns all names, sorted, including those that several plugins claim."""
         return sorted(self._entries)
 
     def all(self) -> list[Registered[E]]:
-        """Every usable entry, by name."""
+        """Returns every usable entry, sorted by name."""
         return [claims[0] for _, claims in sorted(self._entries.items()) if len(claims) == 1]
 
     def claims(self, name: str) -> list[Registered[E]]:
-        """Everything registered under that name: one entry when all is well, several when they clash."""
+        """Returns everything registered under that name: more than one entry when plugins clash."""
         return list(self._entries.get(name, ()))
 
     def get(self, name: str) -> Registered[E]:
-        """The entry of that name.
+        """Returns the entry with that name.
 
         Raises:
-            UsageError: nobody registered it; the nearest name is suggested.
-            PluginError: more than one plugin did; all are named.
+            UsageError: no plugin registered it; the nearest name is suggested.
+            PluginError: more than one plugin registered it; all are named.
         """
         claims = self._entries.get(name)
         if not claims:
@@ -143,8 +143,8 @@ class Catalogue(Generic[E]):
     def _listing(self, name: str) -> str:
         names = ", ".join(self.names()) or "none installed"
         elsewhere = [other.kind for other in self.siblings if name in other.names()]
-        told = f"{name!r} is a {elsewhere[0]}, not a {self.kind}. " if elsewhere else ""
-        return f"{told}Known {self.kind}s: {names}. Details: vcorr list {self.kind}s"
+        mixed_up = f"{name!r} is a {elsewhere[0]}, not a {self.kind}. " if elsewhere else ""
+        return f"{mixed_up}Known {self.kind}s: {names}. Details: vcorr list {self.kind}s"
 
 
 class Registry:
@@ -167,13 +167,13 @@ class Registry:
         for source in sorted(sources, key=lambda s: (s.name != BUILTIN, s.distribution, s.name)):
             report = PluginReport(source)
             self.plugins.append(report)
-            if _selected(source, selection):
+            if _is_selected(source, selection):
                 self._load(report)
             else:
                 report.worsen("blocked", f"left out by {SELECT_VARIABLE}")
 
     def catalogue(self, kind: str) -> Catalogue[Entry]:
-        """The catalogue of a kind named in the plural or singular, e.g. "models".
+        """Returns the catalogue of a kind, which may be in the plural or singular, e.g. "models".
 
         Raises:
             UsageError: there is no such kind.
@@ -225,7 +225,7 @@ class Registry:
 
 
 def entry_point_sources() -> list[PluginSource]:
-    """The plugins installed in this environment."""
+    """Returns the plugins installed in this environment."""
     sources = []
     for point in metadata.entry_points(group=hookspecs.GROUP):
         dist = point.dist
@@ -237,19 +237,19 @@ def entry_point_sources() -> list[PluginSource]:
 
 @functools.cache
 def installed() -> Registry:
-    """The registry of this environment, built once a process."""
+    """Returns the registry of this environment, which is built once per process."""
     return Registry(entry_point_sources(), selection=os.environ.get(SELECT_VARIABLE))
 
 
 def module_source(module: ModuleType, *, distribution: str = "", version: str = "0") -> PluginSource:
-    """A plugin source for a module that is already imported, for tests and notebooks."""
+    """Makes a plugin source from a module that is already imported, for tests and notebooks."""
     package = module.__name__.partition(".")[0]
     return PluginSource(
         module.__name__, distribution or module.__name__, version, lambda: module, package, module.__name__
     )
 
 
-def _selected(source: PluginSource, selection: str | None) -> bool:
+def _is_selected(source: PluginSource, selection: str | None) -> bool:
     if selection is None or source.name == BUILTIN:
         return True
     words = [w.strip() for w in selection.split(",") if w.strip()]
