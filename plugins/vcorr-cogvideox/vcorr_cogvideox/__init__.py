@@ -1,1 +1,1 @@
-"""CogVideoX for vcorr."""
+"""Brings CogVideoX to vcorr."""

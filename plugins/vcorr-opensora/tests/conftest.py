@@ -1,4 +1,4 @@
-"""What the tests of Open-Sora share: a release small enough for tests."""
+"""Holds what the tests of Open-Sora share: a release small enough for tests."""
 
 import io
 import json
@@ -19,7 +19,7 @@ def clip():
 
 @pytest.fixture(scope="session")
 def official():
-    """Makes a transformer's random state dict as released: split or fused, of two heads of 32."""
+    """Returns a function that makes a random state dict of the released transformer, split or fused."""
 
     def make(fused, double=1, single=2, heads=2, head=32, latent=16, text=24, pooled=12):
         width, condition = heads * head, latent + 4
@@ -68,7 +68,7 @@ def official():
 
 @pytest.fixture(scope="session")
 def write_encoders():
-    """Writes T5 and CLIP with their tokenizers into two folders, in the forms of their repositories."""
+    """Returns a function that writes T5 and CLIP with their tokenizers into two folders, as in their repositories."""
 
     def write(t5_folder, clip_folder, *, pickled=False):
         import sentencepiece
@@ -107,7 +107,7 @@ def write_encoders():
 
 @pytest.fixture(scope="session")
 def write_release(official):
-    """Writes the transformer and the autoencoder of a small release into a folder."""
+    """Returns a function that writes the transformer and the autoencoder of a small release into a folder."""
 
     def write(folder, *, fused=False):
         from diffusers import AutoencoderKLHunyuanVideo
@@ -123,7 +123,7 @@ def write_release(official):
 
 @pytest.fixture(scope="session")
 def release(write_release, write_encoders, tmp_path_factory):
-    """A complete release in one folder."""
+    """Returns a folder with a complete release."""
     folder = tmp_path_factory.mktemp("release")
     write_release(folder)
     write_encoders(folder / "google" / "t5-v1_1-xxl", folder / "openai" / "clip-vit-large-patch14")

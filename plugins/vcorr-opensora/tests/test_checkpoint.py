@@ -1,11 +1,11 @@
-"""The released transformer in both layouts: nothing missing, nothing left, and the output of a plain forward pass."""
+"""Tests the released transformer in both layouts: all tensors are used, and the output equals a plain forward pass."""
 
 import math
 
 import pytest
 import torch
 from safetensors.torch import save_file
-from vcorr_opensora.checkpoint import interleaved, load_transformer, load_vae
+from vcorr_opensora.checkpoint import interleave, load_transformer, load_vae
 
 from vcorr import UsageError
 
@@ -13,11 +13,11 @@ AXES = (4, 14, 14)  # of a head of 32 values, as 16, 56, 56 of 128
 LAYOUTS = pytest.mark.parametrize("fused", [True, False], ids=["fused", "split"])
 
 
-# ------------------------------------------------- the network as it was released, from its description, in float64
+# ------------------------------------------------------- the released network, written from its description, in float64
 
 
 def plain_forward(state, latents, condition, text, pooled, t, places, fused):
-    """(B, N, 16) from (B, N, 16), (B, N, 20), (B, n, 24), (B, 12), (B,), (N, 3); by the released names."""
+    """Computes (B, N, 16) from (B, N, 16), (B, N, 20), (B, n, 24), (B, 12), (B,), (N, 3), by the released names."""
     state = {name: tensor.double() for name, tensor in state.items()}
 
     def linear(name, x):
@@ -32,14 +32,14 @@ def plain_forward(state, latents, condition, text, pooled, t, places, fused):
     def heads(x):
         return x.unflatten(-1, (2, 32)).transpose(1, 2)
 
-    def scaled(name, x):
+    def scale_rms(name, x):
         return x / torch.sqrt(x.square().mean(-1, keepdim=True) + 1e-6) * state[f"{name}.scale"]
 
-    def normed(prefix, q, k, v):
-        return scaled(f"{prefix}.query_norm", heads(q)), scaled(f"{prefix}.key_norm", heads(k)), heads(v)
+    def norm_heads(prefix, q, k, v):
+        return scale_rms(f"{prefix}.query_norm", heads(q)), scale_rms(f"{prefix}.key_norm", heads(k)), heads(v)
 
     def attend(q, k, v):
-        q, k = rotated(q, angles, fused), rotated(k, angles, fused)
+        q, k = rotate(q, angles, fused), rotate(k, angles, fused)
         weights = torch.softmax(q @ k.transpose(-1, -2) / math.sqrt(32), dim=-1)
         return (weights @ v).transpose(1, 2).flatten(2)
 
@@ -48,7 +48,7 @@ def plain_forward(state, latents, condition, text, pooled, t, places, fused):
             q, k, v = linear(f"{prefix}.qkv", x).chunk(3, dim=-1)
         else:
             q, k, v = (linear(f"{prefix}.{part}_proj", x) for part in "qkv")
-        return normed(f"{prefix}.norm", q, k, v)
+        return norm_heads(f"{prefix}.norm", q, k, v)
 
     frequencies = torch.exp(-math.log(10000) * torch.arange(128, dtype=torch.float64) / 128)
     waves = 1000 * t.double()[:, None] * frequencies
@@ -62,34 +62,34 @@ def plain_forward(state, latents, condition, text, pooled, t, places, fused):
         prefix = f"double_blocks.{block}"
         mods = {s: linear(f"{prefix}.{s}_mod.lin", silu(vec))[:, None].chunk(6, dim=-1) for s in ("img", "txt")}
         x = {"img": image, "txt": words}
-        qkv = {s: stream(f"{prefix}.{s}_attn", modulated(x[s], *mods[s][:2])) for s in x}
+        qkv = {s: stream(f"{prefix}.{s}_attn", modulate(x[s], *mods[s][:2])) for s in x}
         out = attend(*(torch.cat([a, b], dim=2) for a, b in zip(qkv["txt"], qkv["img"], strict=True)))
         for s, part in (("txt", out[:, :n]), ("img", out[:, n:])):
             x[s] = x[s] + mods[s][2] * linear(f"{prefix}.{s}_attn.proj", part)
-            inner = linear(f"{prefix}.{s}_mlp.0", modulated(x[s], *mods[s][3:5]))
+            inner = linear(f"{prefix}.{s}_mlp.0", modulate(x[s], *mods[s][3:5]))
             x[s] = x[s] + mods[s][5] * linear(f"{prefix}.{s}_mlp.2", gelu(inner))
         image, words = x["img"], x["txt"]
     both = torch.cat([words, image], dim=1)
     for block in range(2):
         prefix = f"single_blocks.{block}"
         shift, scale, gate = linear(f"{prefix}.modulation.lin", silu(vec))[:, None].chunk(3, dim=-1)
-        x = modulated(both, shift, scale)
+        x = modulate(both, shift, scale)
         if fused:
             q, k, v, inner = linear(f"{prefix}.linear1", x).split([64, 64, 64, 256], dim=-1)
         else:
             q, k = (linear(f"{prefix}.{part}_proj", x) for part in "qk")
             v, inner = linear(f"{prefix}.v_mlp", x).split([64, 256], dim=-1)
-        out = attend(*normed(f"{prefix}.norm", q, k, v))
+        out = attend(*norm_heads(f"{prefix}.norm", q, k, v))
         both = both + gate * linear(f"{prefix}.linear2", torch.cat([out, gelu(inner)], dim=-1))
     shift, scale = linear("final_layer.adaLN_modulation.1", silu(vec))[:, None].chunk(2, dim=-1)
-    return linear("final_layer.linear", modulated(both[:, n:], shift, scale))
+    return linear("final_layer.linear", modulate(both[:, n:], shift, scale))
 
 
 def silu(x):
     return x / (1 + torch.exp(-x))
 
 
-def modulated(x, shift, scale):
+def modulate(x, shift, scale):
     centred = x - x.mean(-1, keepdim=True)
     return (1 + scale) * centred / torch.sqrt(centred.square().mean(-1, keepdim=True) + 1e-6) + shift
 
@@ -98,8 +98,8 @@ def axis_angles(place, size):
     return place[:, None] / 10000 ** (torch.arange(0, size, 2, dtype=torch.float64) / size)
 
 
-def rotated(x, angles, neighbours):
-    """Each pair (a, b) of a head's values turned by its angle; pairs are neighbours, or a half apart."""
+def rotate(x, angles, neighbours):
+    """Turns each pair (a, b) of a head's values by its angle; pairs are neighbours, or a half apart."""
     a, b = (x[..., ::2], x[..., 1::2]) if neighbours else x.chunk(2, dim=-1)
     turned = a * angles.cos() - b * angles.sin(), a * angles.sin() + b * angles.cos()
     return torch.stack(turned, dim=-1).flatten(-2) if neighbours else torch.cat(turned, dim=-1)
@@ -150,14 +150,16 @@ def test_every_parameter_comes_from_the_file(official, tmp_path, fused):
     state = official(fused)
     transformer = load_transformer(write(state, tmp_path), torch.float32)
     held = sum(p.numel() for p in transformer.parameters())
-    assert held == sum(t.numel() for t in state.values()) - len(state["cond_in.bias"])  # added to that of img_in
+    assert held == sum(t.numel() for t in state.values()) - len(
+        state["cond_in.bias"]
+    )  # it is added to the bias of img_in
     assert {p.device.type for p in transformer.parameters()} == {"cpu"}
     assert not transformer.training
     assert transformer.config.axes_dims_rope == AXES
 
 
 def test_both_layouts_are_one_network(official, tmp_path):
-    """The same numbers, written in one layout and in the other, load as the same."""
+    """Checks that the same numbers in both layouts load as the same network."""
     fused = official(fused=True)
     split = {name: tensor for name, tensor in fused.items() if "qkv" not in name and "linear1" not in name}
     for name in fused.keys() - split.keys():
@@ -173,20 +175,20 @@ def test_both_layouts_are_one_network(official, tmp_path):
 
 
 def to_halves(tensor, head=32):
-    """From neighbours to halves, value by value."""
+    """Reorders pairs of neighbours to pairs of halves, value by value."""
     order = [start + i for start in range(0, len(tensor), head) for i in [*range(0, head, 2), *range(1, head, 2)]]
     return tensor[order]
 
 
 def test_reordering_keeps_heads_apart():
-    assert interleaved(torch.arange(8), 4).tolist() == [0, 2, 1, 3, 4, 6, 5, 7]
-    assert interleaved(torch.arange(4).view(4, 1).expand(4, 2), 4)[:, 1].tolist() == [0, 2, 1, 3]
+    assert interleave(torch.arange(8), 4).tolist() == [0, 2, 1, 3, 4, 6, 5, 7]
+    assert interleave(torch.arange(4).view(4, 1).expand(4, 2), 4)[:, 1].tolist() == [0, 2, 1, 3]
 
 
 def test_tensors_that_change_neither_order_nor_dtype_are_not_copied(official, tmp_path):
     transformer = load_transformer(write(official(fused=False), tmp_path), torch.float32)
     names = dict(transformer.named_parameters())
-    # a mapping of a file has a fixed size; memory of one's own can grow
+    # the storage of a mapped file has a fixed size; other storage can grow
     copied = {name for name, tensor in names.items() if tensor.untyped_storage().resizable()}
     changed = ("to_q", "to_k", "add_q_proj", "add_k_proj", "norm_q", "norm_k", "norm_added", "norm_out", "x_embedder")
     assert copied == {name for name in names if any(part in name for part in changed)}

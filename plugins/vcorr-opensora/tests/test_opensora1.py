@@ -1,4 +1,4 @@
-"""Open-Sora 1.2 through its adapter, at sizes a CPU runs in a second: both modes, time, the sampler, the release."""
+"""Tests Open-Sora 1.2 through its adapter, at sizes that a CPU runs in a second."""
 
 import dataclasses
 import json
@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import save_file
 from vcorr_opensora import plugin
 from vcorr_opensora.v1.chunks import ChunkedCompression
-from vcorr_opensora.v1.model import OpenSora1Config, scored
+from vcorr_opensora.v1.model import OpenSora1Config, complete_prompt
 
 from vcorr import Clip, MissingError, RunSettings, UsageError
 from vcorr.capture.captures import TokenLayout
@@ -31,7 +31,7 @@ LAYERS = range(4)
 
 
 class Shown:
-    """Keeps the queries it is shown, by layer."""
+    """A probe that keeps the queries it receives, by layer."""
 
     needs = frozenset({"q", "k"})
 
@@ -50,17 +50,17 @@ def clip():
 
 @pytest.fixture(scope="module")
 def model():
-    return loaded("random:3")
+    return load("random:3")
 
 
-def loaded(weights, **options):
+def load(weights, **options):
     model = ENTRY.create(dataclasses.replace(SMALL, **options))
     model.load("cpu", "float32", str(weights))
     return model
 
 
 def run(model, clip, settings):
-    """The video, the answers, the arguments of every pass, and the queries by layer."""
+    """Returns the video, the predictions, the arguments of every pass, and the queries by layer."""
     calls, probe = [], Shown()
     hook = model.pipe.transformer.register_forward_hook(
         lambda module, args, kwargs, output: calls.append(kwargs), with_kwargs=True
@@ -115,13 +115,13 @@ def test_both_modes_answer_at_every_site_and_step(model, clip):
 def test_the_branch_that_is_read_is_the_conditional_one(model, clip):
     guided, alone = (run(model, clip, RunSettings("generate", (0,), 2, cfg=guidance))[3] for guidance in (7.0, 1.0))
     other = run(model, dataclasses.replace(clip, prompt="another"), RunSettings("generate", (0,), 2))[3]
-    for layer in (1, 2, 3):  # the first sees the tokens before any text
+    for layer in (1, 2, 3):  # the first layer reads the tokens before any text
         assert torch.allclose(guided[layer], alone[layer], atol=1e-5)
         assert not torch.allclose(guided[layer], other[layer], atol=1e-4)
 
 
 def test_queries_lie_on_the_grid_in_spatial_and_temporal_layers(model, clip):
-    """Other latents of one token change the queries of that place alone, of all its frames where time is seen."""
+    """Checks which queries change with the latents of one token: its own, then its frame's, then all."""
     grid = model.grid(clip, None)
     with torch.no_grad():
         passes = model.borrow(clip, grid, RunSettings("renoise", (1,), NUM_STEPS))
@@ -141,13 +141,15 @@ def test_queries_lie_on_the_grid_in_spatial_and_temporal_layers(model, clip):
         found.append(probe.queries)
     moved = {layer: (found[0][layer] - found[1][layer]).norm(dim=-1).sum(0) > 1e-4 for layer in LAYERS}
     assert moved[0].nonzero().tolist() == [[4, 1, 2]]
-    assert {place[0] for place in moved[1].nonzero().tolist()} == {4}  # the first block has spread it over the frame
-    assert moved[2].all()  # and the second over time
+    assert {place[0] for place in moved[1].nonzero().tolist()} == {
+        4
+    }  # the first block spreads the change over the frame
+    assert moved[2].all()  # the second block spreads it over time
 
 
 @pytest.mark.parametrize("token", [(0, 1, 0), (2, 0, 2), (5, 1, 1)])
 def test_pixels_arrive_at_their_token(token):
-    model, clip = loaded("random:3", height=64, width=96), random_clip(21, 64, 96)
+    model, clip = load("random:3", height=64, width=96), random_clip(21, 64, 96)
     make_local(model.pipe.vae)
     clip = dataclasses.replace(clip, video=clip.video // 4)  # dark, so that inverted pixels are bright
     assert find_impulse(model, clip, token, NUM_STEPS - 1, NUM_STEPS) == token
@@ -187,7 +189,7 @@ def test_sampling_is_what_the_formulas_say(model):
     text = model._text("a red disk")
     call = {"height": 32, "width": 48, "num_frames": 21, "num_inference_steps": steps, "guidance_scale": 3.0}
     found = pipe(text=text, latents=noise, fps=8, output_type="latent", **call).frames
-    a = math.sqrt(32 * 48 / 512**2) * math.sqrt(5)  # latents of the one whole chunk of 17 frames
+    a = math.sqrt(32 * 48 / 512**2) * math.sqrt(5)  # latent frames of the one whole chunk of 17 frames
     levels = [a * t / (1 + (a - 1) * t) for t in (1 - i / steps for i in range(steps + 1))]
     z = noise
     for now, after in pairwise(levels):
@@ -210,7 +212,7 @@ def test_sampling_is_what_the_formulas_say(model):
 
 
 def test_noise_levels_are_shifted_by_the_size_of_the_video(model):
-    for frames, latents in ((51, 15), (60, 15), (16, 4)):  # whole chunks of 17 count, where there is one
+    for frames, latents in ((51, 15), (60, 15), (16, 4)):  # only whole chunks of 17 frames count, if there is one
         large = ENTRY.create(dataclasses.replace(SMALL, height=512, width=512, frames=frames))
         large.adopt(model.pipe, "cpu")
         grid = large.grid(Clip("p", "p", np.zeros((0, 2), np.float32)), None)
@@ -237,7 +239,7 @@ def test_half_precision_tiles_and_offloading(clip):
     model.load("cpu", "bfloat16", "random")
     assert model.pipe.vae.use_tiling
     assert {p.dtype for p in model.pipe.transformer.parameters()} == {torch.bfloat16}
-    model.pipe.enable_model_cpu_offload(device="cpu")  # the hooks are those of a GPU
+    model.pipe.enable_model_cpu_offload(device="cpu")  # it installs the same hooks as on a GPU
     for mode in ("renoise", "generate"):
         assert len(run(model, clip, RunSettings(mode, (0,), 2))[1]) == 4
 
@@ -261,7 +263,7 @@ def test_a_video_end_to_end_from_the_command_line(capsys, tmp_path, monkeypatch)
 
 
 def test_a_pipeline_of_ones_own_is_recorded_by_its_name(model):
-    """The class of its network is one of the plugin's."""
+    """Checks the case that the class of the network belongs to the plugin."""
     place = place_by_plugin(model.pipe, ENTRY.name)
     assert place.modules == (model.pipe.transformer,)
     assert place.sites == tuple(model.sites())
@@ -269,7 +271,7 @@ def test_a_pipeline_of_ones_own_is_recorded_by_its_name(model):
 
 @pytest.fixture(scope="module")
 def folder(model, write_encoders, tmp_path_factory):
-    """The release's layout with the small model in it."""
+    """Returns a folder with the release's layout that holds the small model."""
     folder = tmp_path_factory.mktemp("release")
     for name, network in (("OpenSora-STDiT-v3", model.pipe.transformer), ("OpenSora-VAE-v1.2", model.pipe.vae)):
         (folder / "hpcai-tech" / name).mkdir(parents=True)
@@ -279,14 +281,14 @@ def folder(model, write_encoders, tmp_path_factory):
 
 
 def test_a_folder_of_the_release_is_the_same_model(model, folder, clip):
-    same = loaded(folder)
+    same = load(folder)
     assert same.weights_id(str(folder)).startswith("path:")
     settings = RunSettings("renoise", (2,), NUM_STEPS)
     one, other = (run(each, clip, settings)[2][0] for each in (model, same))
     for part in ("transformer", "vae"):
         built, read = (getattr(each.pipe, part).state_dict() for each in (model, same))
         assert all(torch.equal(built[key], read[key]) for key in built)
-    # tensors that lie elsewhere in memory change the last bit of some sums
+    # another alignment of tensors in memory changes the last bit of some sums
     torch.testing.assert_close(one["hidden_states"], other["hidden_states"])
     with torch.no_grad():
         text = same.pipe.encode_prompt("noise aesthetic score: 6.5.", 40)
@@ -305,7 +307,7 @@ def test_the_release_in_the_cache_is_found(folder, tmp_path, monkeypatch):
         (repository / "refs" / "main").write_text(revision)
     expected = f"hub:{names[0]}@{'0' * 40}+{names[2]}@{'2' * 40}+{names[1]}@{'1' * 40}"
     assert ENTRY.create().weights_id("hub") == expected
-    assert loaded("hub").pipe.transformer.config.depth == 2
+    assert load("hub").pipe.transformer.config.depth == 2
     shutil.rmtree(tmp_path / "models--hpcai-tech--OpenSora-VAE-v1.2")
     with pytest.raises(MissingError, match=r"OpenSora-VAE-v1\.2 \(vae\), about 1\.6 GB(.|\n)*hf download") as caught:
         ENTRY.create().weights_id("hub")
@@ -337,7 +339,7 @@ def test_missing_weights_are_named(tmp_path, monkeypatch):
     [(" A Red disk", 6.5, "a red disk aesthetic score: 6.5."), ("A disk", 0, "a disk"), ("", 6.5, "")],
 )
 def test_prompts_are_completed_as_the_release_does(prompt, score, expected):
-    assert scored(prompt, score) == expected
+    assert complete_prompt(prompt, score) == expected
 
 
 def test_the_card_agrees_with_the_configuration():
@@ -351,4 +353,4 @@ def test_the_card_agrees_with_the_configuration():
     with torch.device("meta"):
         transformer, vae = (component_from_config(part, model.config_of(part)) for part in ("transformer", "vae"))
     assert card.parameters == sum(p.numel() for p in transformer.parameters())
-    assert sum(p.numel() for p in vae.parameters()) == pytest.approx(384e6, rel=0.03)  # as its report says
+    assert sum(p.numel() for p in vae.parameters()) == pytest.approx(384e6, rel=0.03)  # the number of the report

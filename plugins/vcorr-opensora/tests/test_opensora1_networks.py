@@ -1,4 +1,4 @@
-"""The networks of Open-Sora 1.2 under their released names, against plain forward passes in float64."""
+"""Compares the networks of Open-Sora 1.2, loaded by their released names, with plain forward passes in float64."""
 
 import math
 
@@ -17,8 +17,8 @@ WIDTH, HEADS, HEAD, TEXT, TOKENS, DEPTH = 32, 2, 16, 24, 6, 2
 LEVELS = (32, 64, 64, 128)
 
 
-def released_transformer():
-    """A random state dict with the names and forms of the release."""
+def random_transformer():
+    """Returns a random state dict with the names and shapes of the release."""
     generator = torch.Generator().manual_seed(0)
     state = {}
 
@@ -58,7 +58,7 @@ def released_transformer():
 
 
 def plain_transformer(state, latents, t, text, real, fps, pixels):
-    """(C, F, h, w) of one sample, token by token where it is not a matrix product."""
+    """Computes (C, F, h, w) of one sample, token by token where it is not a matrix product."""
     state = {name: tensor.double() for name, tensor in state.items()}
     frames, rows, cols = latents.shape[1], latents.shape[2] // 2, latents.shape[3] // 2
     places = rows * cols
@@ -76,17 +76,17 @@ def plain_transformer(state, latents, t, text, real, fps, pixels):
     def number(name, value):
         return linear(f"{name}.mlp.2", silu(linear(f"{name}.mlp.0", waves(value))))
 
-    def normed(x, shift, scale):
+    def norm(x, shift, scale):
         centred = x - x.mean(-1, keepdim=True)
         return centred / (centred.square().mean(-1, keepdim=True) + 1e-6).sqrt() * (1 + scale) + shift
 
     def attend(q, k, v):
         return torch.softmax(q @ k.T / math.sqrt(HEAD), dim=-1) @ v
 
-    def scaled(x, weight):
+    def scale_rms(x, weight):
         return x / (x.square().mean(-1, keepdim=True) + 1e-6).sqrt() * weight
 
-    def turned(x):
+    def turn(x):
         for j in range(HEAD // 2):
             angle = torch.arange(len(x)).double() * state["rope.freqs"][j]
             a, b = x[:, 2 * j].clone(), x[:, 2 * j + 1].clone()
@@ -98,8 +98,8 @@ def plain_transformer(state, latents, t, text, real, fps, pixels):
         heads = []
         for h in range(HEADS):
             q, k, v = (qkv[:, part * WIDTH + h * HEAD :][:, :HEAD] for part in range(3))
-            q, k = (scaled(y, state[f"{name}.{z}_norm.weight"]) for y, z in ((q, "q"), (k, "k")))
-            heads.append(attend(turned(q), turned(k), v) if rotary else attend(q, k, v))
+            q, k = (scale_rms(y, state[f"{name}.{z}_norm.weight"]) for y, z in ((q, "q"), (k, "k")))
+            heads.append(attend(turn(q), turn(k), v) if rotary else attend(q, k, v))
         return linear(f"{name}.proj", torch.cat(heads, dim=-1))
 
     def cross_attention(name, x, words):
@@ -132,14 +132,14 @@ def plain_transformer(state, latents, t, text, real, fps, pixels):
         ):
             block = f"{kind}_blocks.{i}"
             shift, scale_, gate, shift2, scale2, gate2 = state[f"{block}.scale_shift_table"] + modulation
-            inner, out = normed(x, shift, scale_), torch.zeros_like(x)
+            inner, out = norm(x, shift, scale_), torch.zeros_like(x)
             for group in groups:
                 out[group] = self_attention(f"{block}.attn", inner[group], kind == "temporal")
             x = x + gate * out
             x = x + cross_attention(f"{block}.cross_attn", x, words)
-            x = x + gate2 * feed_forward(f"{block}.mlp", normed(x, shift2, scale2))
+            x = x + gate2 * feed_forward(f"{block}.mlp", norm(x, shift2, scale2))
     shift, scale_ = state["final_layer.scale_shift_table"] + moment
-    out = linear("final_layer.linear", normed(x, shift, scale_))
+    out = linear("final_layer.linear", norm(x, shift, scale_))
     found = torch.zeros(8, *latents.shape[1:], dtype=torch.float64)
     for f in range(frames):
         for r in range(rows):
@@ -150,7 +150,7 @@ def plain_transformer(state, latents, t, text, real, fps, pixels):
 
 
 def test_the_released_transformer_gives_the_output_of_a_plain_forward_pass(tmp_path):
-    state = released_transformer()
+    state = random_transformer()
     save_file(state, tmp_path / "model.safetensors")
     transformer = load_own(STDiT3, tmp_path / "model.safetensors", torch.float32)
     generator = torch.Generator().manual_seed(1)
@@ -170,7 +170,7 @@ def test_the_released_transformer_gives_the_output_of_a_plain_forward_pass(tmp_p
 
 
 def test_frequencies_may_be_missing_and_nothing_else(tmp_path):
-    state = released_transformer()
+    state = random_transformer()
     frequencies = state.pop("rope.freqs")
     path = tmp_path / "model.safetensors"
     save_file(state, path)
@@ -184,15 +184,15 @@ def test_frequencies_may_be_missing_and_nothing_else(tmp_path):
         load_own(STDiT3, path, torch.float32)
     del state["x_embedder.proj.weight"]
     save_file(state, path)
-    with pytest.raises(UsageError, match=r"lacks 'x_embedder\.proj\.weight': it is no STDiT3"):
+    with pytest.raises(UsageError, match=r"lacks 'x_embedder\.proj\.weight': it is not a STDiT3"):
         load_own(STDiT3, path, torch.float32)
 
 
 # -------------------------------------------------------------------------------------------------------- autoencoder
 
 
-def released_autoencoder():
-    """A random state dict with the names and forms of the release, and its part for single frames by itself."""
+def random_autoencoder():
+    """Returns a random state dict with the names and shapes of the release, and its spatial part as a network."""
     image = AutoencoderKL(
         down_block_types=("DownEncoderBlock2D",) * 4,
         up_block_types=("UpDecoderBlock2D",) * 4,
@@ -245,7 +245,7 @@ def released_autoencoder():
 
 
 class PlainTemporal:
-    """The part for time, from its description, in float64."""
+    """The temporal part, written from its description, in float64."""
 
     def __init__(self, state):
         prefix = "temporal_vae."
@@ -254,7 +254,7 @@ class PlainTemporal:
     def conv(self, name, x, stride=1):
         weight, bias = self.state[f"{name}.conv.weight"], self.state.get(f"{name}.conv.bias")
         size = weight.shape[-1]
-        # frames before the first are zero; of a stride of 2, every second frame is put out, the second first
+        # frames before the first are zero; a stride of 2 returns every second frame, from the second on
         x = torch.cat([x.new_zeros(*x.shape[:2], size - 1, *x.shape[3:]), x], dim=2)
         return F.conv3d(x, weight, bias, padding=(0, size // 2, size // 2))[:, :, stride - 1 :: stride]
 
@@ -295,7 +295,7 @@ class PlainTemporal:
 
 
 def test_the_released_autoencoder_codes_chunk_by_chunk(tmp_path):
-    state, image = released_autoencoder()
+    state, image = random_autoencoder()
     save_file(state, tmp_path / "model.safetensors")
     vae = load_own(OpenSoraAutoencoder, tmp_path / "model.safetensors", torch.float32)
     assert vae.state_dict().keys() == state.keys()

@@ -1,4 +1,4 @@
-"""Open-Sora 2.0 through its adapters, at sizes a CPU runs in a second: both modes, and the sampler by its formulas."""
+"""Tests Open-Sora 2.0 through its adapters, at sizes that a CPU runs in a second."""
 
 import dataclasses
 import json
@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from vcorr_opensora import plugin
-from vcorr_opensora.model import TEXT_TOKENS, OpenSora2Config, described
+from vcorr_opensora.model import TEXT_TOKENS, OpenSora2Config, complete_prompt
 from vcorr_opensora.sampling import image_condition, patchify, positions, unpatchify
 
 from vcorr import Clip, RunSettings, UsageError
@@ -26,7 +26,7 @@ NUM_STEPS = 3
 
 
 class Whole:
-    """Answers a checksum of queries and keys, so that equal answers mean equal tensors."""
+    """A probe that predicts a checksum of queries and keys, so that equal predictions mean equal tensors."""
 
     needs = frozenset({"q", "k"})
     readout = "free"
@@ -37,7 +37,7 @@ class Whole:
         return {-1: queries.xy[:, None] + trace}
 
 
-def loaded(name, dtype="float32", **options):
+def load(name, dtype="float32", **options):
     model = ENTRIES[name].create(dataclasses.replace(SMALL, **options))
     model.load("cpu", dtype, "random:3")
     return model
@@ -45,21 +45,21 @@ def loaded(name, dtype="float32", **options):
 
 @pytest.fixture(scope="module", params=NAMES)
 def model(request):
-    return loaded(request.param)
+    return load(request.param)
 
 
 @pytest.fixture(scope="module")
 def text_model():
-    return loaded("open-sora-2.0")
+    return load("open-sora-2.0")
 
 
 @pytest.fixture(scope="module")
 def image_model():
-    return loaded("open-sora-2.0-i2v")
+    return load("open-sora-2.0-i2v")
 
 
 def run(model, clip, settings):
-    """The video, the predictions, and the arguments of every pass."""
+    """Returns the video, the predictions, and the arguments of every pass."""
     calls = []
     hook = model.pipe.transformer.register_forward_hook(
         lambda module, args, kwargs, output: calls.append(kwargs), with_kwargs=True
@@ -122,7 +122,7 @@ def test_both_modes_answer_at_every_site_and_step(model, clip):
 
 
 def test_the_branch_that_is_read_is_the_conditional_one(model, clip):
-    """What is read under guidance at the first step is what the conditional branch by itself gives, and no other."""
+    """Checks that the probe reads, under guidance, the same as in the conditional branch alone."""
 
     def first_step(guidance, prompt="caption"):
         asked = ENTRIES[NAMES[int(model.needs_image)]].create(dataclasses.replace(model.config, prompt=prompt))
@@ -138,7 +138,7 @@ def test_the_branch_that_is_read_is_the_conditional_one(model, clip):
 @pytest.mark.parametrize("token", [(0, 1, 0), (2, 0, 2)])
 def test_pixels_arrive_at_their_token(token):
     clip = random_clip(9, 32, 48)
-    model = loaded("open-sora-2.0")
+    model = load("open-sora-2.0")
     make_local(model.pipe.vae)
     assert find_impulse(model, clip, token, NUM_STEPS - 1, NUM_STEPS) == token
 
@@ -178,7 +178,7 @@ def test_the_video_is_the_pipelines_own_and_repeats(model, clip):
 
 @pytest.mark.parametrize("with_image", [False, True], ids=["text", "image"])
 def test_sampling_is_what_the_formulas_say(text_model, with_image):
-    """Fourteen steps, so that guidance oscillates, against the loop written out."""
+    """Compares the sampler with its formulas, over fourteen steps so that guidance oscillates."""
     pipe, steps = text_model.pipe, 14
     noise = torch.randn(1, 4, 3, 4, 6, generator=torch.Generator().manual_seed(5))
     text, negative = text_model._text("a"), text_model._text("b")
@@ -227,7 +227,7 @@ def test_sampling_is_what_the_formulas_say(text_model, with_image):
 
 
 def velocity(pipe, latents, known, text, level):
-    """One row's velocity, with patches and positions written out."""
+    """Computes the velocity of one batch row, with patches and positions written out."""
 
     def tokens(x):
         places = [(f, r, c) for f in range(3) for r in range(0, 4, 2) for c in range(0, 6, 2)]
@@ -255,7 +255,9 @@ def test_noise_levels_are_shifted_by_the_size_of_the_video(text_model, clip):
     large.adopt(text_model.pipe, "cpu")
     grid = large.grid(Clip("p", "p", np.zeros((0, 2), np.float32)), None)
     assert grid.tokens_per_frame == 4096
-    assert np.allclose(large.schedule(10, grid).noise, 12 * t / (1 + 11 * t), atol=1e-6)  # 3 x the root of 16
+    assert np.allclose(
+        large.schedule(10, grid).noise, 12 * t / (1 + 11 * t), atol=1e-6
+    )  # 3 times the square root of 16
 
 
 def test_patches_positions_and_conditions():
@@ -286,7 +288,7 @@ def test_patches_positions_and_conditions():
     ],
 )
 def test_prompts_are_completed_as_the_release_does(prompt, fps, score, expected):
-    assert described(prompt, fps, score) == expected
+    assert complete_prompt(prompt, fps, score) == expected
 
 
 def test_random_prompts_differ_by_their_text(text_model, clip):
@@ -339,7 +341,7 @@ def test_sizes_the_model_does_not_take(options, reason):
 
 
 def test_half_precision_and_tiles_in_time(clip):
-    model = loaded("open-sora-2.0", "bfloat16", vae_tiling=True, frames=21)
+    model = load("open-sora-2.0", "bfloat16", vae_tiling=True, frames=21)
     assert model.pipe.vae.use_framewise_decoding
     assert {p.dtype for p in model.pipe.transformer.parameters()} == {torch.bfloat16}
     video, predictions, _ = run(model, clip, RunSettings("generate", (0,), 2))
@@ -347,8 +349,8 @@ def test_half_precision_and_tiles_in_time(clip):
 
 
 def test_offloaded_networks_are_captured(text_model, clip):
-    other = loaded("open-sora-2.0")
-    other.pipe.enable_model_cpu_offload(device="cpu")  # the hooks are those of a GPU
+    other = load("open-sora-2.0")
+    other.pipe.enable_model_cpu_offload(device="cpu")  # it installs the same hooks as on a GPU
     for mode in ("renoise", "generate"):
         one, two = (run(each, clip, RunSettings(mode, (0, 2), NUM_STEPS)) for each in (text_model, other))
         assert np.array_equal(*(np.stack([p.xy for p in each[1]]) for each in (one, two)))
@@ -360,7 +362,7 @@ def test_low_rank_weights_are_refused(tmp_path):
 
     save_file({"a": torch.zeros(1)}, tmp_path / "lora.safetensors")
     with pytest.raises(UsageError, match="OpenSoraPipeline takes no low-rank weights"):
-        loaded("open-sora-2.0", lora=str(tmp_path / "lora.safetensors"))
+        load("open-sora-2.0", lora=str(tmp_path / "lora.safetensors"))
 
 
 def test_a_video_end_to_end_from_the_command_line(capsys, tmp_path, monkeypatch):
@@ -396,9 +398,8 @@ def test_cards_agree_with_the_configurations(name):
     assert set(card.extra["configs_seen"]) <= {"transformer", "vae", "scheduler"}
     with torch.device("meta"):
         transformer = component_from_config("transformer", network)
-    bias_of_condition = (
-        network["num_attention_heads"] * network["attention_head_dim"]
-    )  # one with that of the latents here
+    # the plugin's network adds this bias to the bias of the latents' layer
+    bias_of_condition = network["num_attention_heads"] * network["attention_head_dim"]
     assert card.parameters == sum(p.numel() for p in transformer.parameters()) + bias_of_condition
 
 

@@ -1,4 +1,4 @@
-"""Where weights come from: a folder of the release, the cache of the hub, a saved pipeline, or nowhere."""
+"""Tests the sources of weights: a folder of the release, the cache of the hub, a saved pipeline, or none."""
 
 import os
 import shutil
@@ -20,42 +20,42 @@ HUB = "hpcai-tech/Open-Sora-v2"
 ENCODERS = ("google/t5-v1_1-xxl", "openai/clip-vit-large-patch14")
 
 
-def loaded(weights, **options):
+def load(weights, **options):
     model = ENTRY.create(SMALL)
     model.load("cpu", "float32", str(weights))
     return model
 
 
-def sampled(model, clip):
+def sample(model, clip):
     return model.run(clip, RunSettings("generate", (0,), 2), Recorder({}, clip.queries))
 
 
 @pytest.fixture
 def cache(tmp_path, monkeypatch):
-    """An empty cache of the hub; puts a folder's files into it as a repository's snapshot."""
+    """Returns a function that adds a folder's files, as a repository's snapshot, to an empty cache of the hub."""
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
 
-    def put(hub_id, folder, revision="a" * 40):
+    def add(hub_id, folder, revision="a" * 40):
         repository = tmp_path / "hub" / f"models--{hub_id.replace('/', '--')}"
         shutil.copytree(folder, repository / "snapshots" / revision)
         (repository / "refs").mkdir()
         (repository / "refs" / "main").write_text(revision)
         return repository / "snapshots" / revision
 
-    return put
+    return add
 
 
 @pytest.fixture(scope="module")
 def own(release):
-    """The model on the release's folder."""
-    return loaded(release)
+    """Returns the model, loaded from the release's folder."""
+    return load(release)
 
 
 def test_a_folder_of_the_release_runs(own, clip):
     pipe = own.pipe
     assert type(pipe.text_encoder).__name__ == "T5EncoderModel"
     assert type(pipe.text_encoder_2).__name__ == "CLIPTextModel"
-    video = sampled(own, clip)
+    video = sample(own, clip)
     assert video.shape == (5, 32, 48, 3)
     text = pipe.encode_prompt("a red disk. 24 FPS. 4 motion score.", TEXT_TOKENS)
     assert torch.equal(own.call_inputs(clip, own.grid(clip, None))["text"].tokens, text.tokens)
@@ -79,19 +79,19 @@ def test_a_prompt_the_text_encoder_would_cut_is_refused(own, clip):
 
 
 def test_loading_is_quiet(release, capfd):
-    loaded(release)
+    load(release)
     assert capfd.readouterr() == ("", "")
 
 
 def test_a_saved_pipeline_is_the_same_model(own, clip, tmp_path):
     own.pipe.save_pretrained(tmp_path)
-    again = loaded(tmp_path)
+    again = load(tmp_path)
     for part in ("transformer", "vae", "text_encoder", "text_encoder_2"):
         one, other = (getattr(each.pipe, part).state_dict() for each in (own, again))
         assert one.keys() == other.keys()
         assert all(torch.equal(one[name], other[name]) for name in one)
-    # tensors that lie elsewhere in memory change the last bit of some sums
-    np.testing.assert_allclose(sampled(own, clip).astype(int), sampled(again, clip).astype(int), atol=1)
+    # another alignment of tensors in memory changes the last bit of some sums
+    np.testing.assert_allclose(sample(own, clip).astype(int), sample(again, clip).astype(int), atol=1)
     assert again.pipe.vae.use_tiling
     assert not again.pipe.vae.use_framewise_decoding
 
@@ -111,7 +111,7 @@ def test_the_identity_of_a_folder_is_that_of_its_parts(release, tmp_path):
 def test_the_release_in_the_cache_is_found(own, release, cache, clip):
     cache(HUB, release)
     assert ENTRY.create(SMALL).weights_id("hub") == f"hub:{HUB}@{'a' * 40}"
-    assert np.array_equal(sampled(loaded("hub"), clip), sampled(own, clip))
+    assert np.array_equal(sample(load("hub"), clip), sample(own, clip))
 
 
 def test_text_encoders_come_from_their_own_repositories_where_copies_are_missing(own, release, cache, clip, tmp_path):
@@ -121,7 +121,7 @@ def test_text_encoders_come_from_their_own_repositories_where_copies_are_missing
     alone.mkdir()
     for file in release.glob("*.safetensors"):
         shutil.copy(file, alone)
-    assert np.array_equal(sampled(loaded(alone), clip), sampled(own, clip))
+    assert np.array_equal(sample(load(alone), clip), sample(own, clip))
     cache(HUB, alone)
     encoders = "".join(f"+{name}@{'b' * 40}" for name in ENCODERS)
     assert ENTRY.create(SMALL).weights_id("hub") == f"hub:{HUB}@{'a' * 40}{encoders}"
@@ -136,8 +136,8 @@ def test_pickles_are_refused_and_a_copy_in_safetensors_is_taken_instead(
     with pytest.raises(UsageError, match=r"text_encoder as pickles \(pytorch_model\.bin\)(.|\n)*hf download city96"):
         ENTRY.create(SMALL).weights_id(str(folder))
     copy = cache("city96/t5-v1_1-xxl-encoder-bf16", release / ENCODERS[0])
-    (copy / "spiece.model").unlink()  # the tokenizer beside the pickle serves
-    assert sampled(loaded(folder), clip).shape == (5, 32, 48, 3)
+    (copy / "spiece.model").unlink()  # the tokenizer next to the pickle is used
+    assert sample(load(folder), clip).shape == (5, 32, 48, 3)
 
 
 def test_an_encoder_with_missing_tensors_is_refused(release, tmp_path):
@@ -149,8 +149,8 @@ def test_an_encoder_with_missing_tensors_is_refused(release, tmp_path):
     state = load_file(file)
     lost = next(name for name in state if name.startswith("text_model") and name.endswith("q_proj.weight"))
     save_file({name: tensor for name, tensor in state.items() if name != lost}, file, metadata={"format": "pt"})
-    with pytest.raises(UsageError, match=r"no complete CLIPTextModel: it lacks .*q_proj\.weight"):
-        loaded(folder)
+    with pytest.raises(UsageError, match=r"not a complete CLIPTextModel: it lacks .*q_proj\.weight"):
+        load(folder)
 
 
 def test_lost_shards_make_an_encoder_incomplete(release, cache, tmp_path):

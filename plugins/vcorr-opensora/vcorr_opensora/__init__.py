@@ -1,1 +1,1 @@
-"""Open-Sora for vcorr."""
+"""Brings Open-Sora to vcorr."""

@@ -1,18 +1,18 @@
 """Reads the released files of Open-Sora 2.0 into diffusers' networks.
 
-The transformer is diffusers' Flux transformer under other names. Four things differ in more than name:
+The transformer is diffusers' Flux transformer with other names. Four things differ in more than their names:
 
-- The linear layers of queries, keys and values may be one ("fused") or three ("split"); in single blocks the first
-  layer of the feed-forward network is part of them.
-- Rotary embedding turns pairs of values of a head. diffusers and the fused layout pair neighbours (2j, 2j + 1); the
-  split layout, the released one, pairs value j with value j + d/2. The order of a head's values is free as long as
-  queries, keys and their norms share it, so these are reordered.
-- The final modulation puts out (shift, scale); diffusers expects (scale, shift).
-- The condition on an image enters through a layer of its own, added to that of the latents:
-  W x + b + W' c + b' = [W W'] [x c] + (b + b'), so both become one layer of diffusers' transformer.
+- The linear layers of queries, keys and values may be one ("fused") or three ("split"). In single blocks they also
+  contain the first layer of the feed-forward network.
+- Rotary embedding turns pairs of values of a head. diffusers and the fused layout pair neighbours (2j, 2j + 1). The
+  split layout, which is the released one, pairs value j with value j + d/2. Queries, keys and their norms may share any
+  order of values, so the loader reorders all of them.
+- The final modulation returns (shift, scale); diffusers expects (scale, shift).
+- The condition on an image has an input layer of its own, whose output is added to the output of the latents' layer.
+  Both become one layer of diffusers' transformer: W x + b + W' c + b' = [W W'] [x c] + (b + b').
 
-Files are memory-mapped: tensors that change neither order nor dtype stay views into them, and no more than one tensor
-of the others is held twice.
+Files are memory-mapped. Tensors that change neither order nor dtype stay views of the file. Of the others, at most one
+is in memory twice at any time.
 """
 
 from __future__ import annotations
@@ -50,11 +50,11 @@ _DOUBLE = {
     "txt_mlp.2": "ff_context.net.2",
 }
 _SINGLE = {"modulation.lin": "norm.linear", "linear2": "proj_out"}
-"""Linear layers that differ in name alone, released to diffusers: outside the blocks, and inside each kind of block."""
+"""Linear layers that differ only in name, from released to diffusers: outside the blocks, and in each kind of block."""
 
 _IMAGE = ("attn.to_q", "attn.to_k", "attn.to_v", "attn.norm_q", "attn.norm_k")
 _TEXT = ("attn.add_q_proj", "attn.add_k_proj", "attn.add_v_proj", "attn.norm_added_q", "attn.norm_added_k")
-"""diffusers' layers of queries, keys and values and norms of queries and keys, of each stream of a double block."""
+"""diffusers' names in each stream of a double block: layers of queries, keys and values, norms of queries and keys."""
 
 _Tensors = Iterator[tuple[str, Tensor]]
 _WEIGHT_BIAS = ("weight", "bias")
@@ -64,10 +64,11 @@ _VAE_NORM_GROUPS = 32
 
 @dataclass(frozen=True)
 class Sizes:
-    """What the shapes of a released transformer say of it.
+    """Sizes of a released transformer, read from the shapes of its tensors.
 
-    double, single: blocks. width: of the hidden state, head: of an attention head. fused: whether queries, keys and
-    values come from one layer; if so, heads pair neighbours, else halves.
+    double, single: number of blocks of each kind. width: channels of the hidden state. head: channels of an attention
+    head. latent, condition, text, pooled: channels of the inputs. fused: whether one layer computes queries, keys and
+    values; if so, rotary embedding pairs neighbours, else halves.
     """
 
     double: int
@@ -82,7 +83,7 @@ class Sizes:
 
     @property
     def config(self) -> Mapping[str, Any]:
-        """Of diffusers' transformer."""
+        """Configuration of diffusers' transformer with these sizes."""
         return {
             "in_channels": self.latent + self.condition,
             "out_channels": self.latent,
@@ -97,12 +98,12 @@ class Sizes:
 
 
 class Released:
-    """The tensors of a released file by name, each taken once, so that what nobody took can be told.
+    """The tensors of a released file by name; it remembers which ones were taken, so that unused ones can be reported.
 
     Args:
-        shapes: of every tensor.
-        read: gives one by its name.
-        label: of the file, for errors.
+        shapes: shape of every tensor, by name.
+        read: returns a tensor for its name.
+        label: name of the file, for errors.
     """
 
     def __init__(self, shapes: Mapping[str, tuple[int, ...]], read: Callable[[str], Tensor], label: str) -> None:
@@ -112,84 +113,84 @@ class Released:
         self._left = set(shapes)
 
     def shape(self, name: str) -> tuple[int, ...]:
-        """The shape of a tensor. Raises as `take`."""
+        """Returns the shape of a tensor. Raises as `take`."""
         if name not in self.shapes:
             raise UsageError(f"{self._label} lacks {name!r}: it is not a transformer of Open-Sora 2.0.")
         return self.shapes[name]
 
     def take(self, name: str) -> Tensor:
-        """A tensor; raises UsageError when the file lacks it."""
+        """Returns a tensor; raises UsageError if the file lacks it."""
         self.shape(name)
         self._left.discard(name)
         return self._read(name)
 
     def check_all_taken(self) -> None:
-        """Raises UsageError when tensors are left that the network has no place for."""
+        """Raises UsageError if the file has tensors that the network does not have."""
         if self._left:
-            raise UsageError(f"{self._label} holds tensors of another network: {_listed(self._left)}.")
+            raise UsageError(f"{self._label} holds tensors of another network: {_list_names(self._left)}.")
 
 
 def load_transformer(path: Path, dtype: torch.dtype) -> Any:
-    """The transformer of a released file, in either layout, on the CPU.
+    """Loads the transformer of a released file, in either layout, on the CPU.
 
     Raises:
-        UsageError: tensors are missing, left over, or of shapes that do not fit together.
+        UsageError: tensors are missing or left over, or their shapes do not fit together.
     """
     with safe_open(path, framework="pt") as file:
         shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118  # not a dict
         released = Released(shapes, file.get_tensor, str(path))
         sizes = sizes_of(released)
-        state = {name: tensor.to(dtype) for name, tensor in converted(released, sizes)}
+        state = {name: tensor.to(dtype) for name, tensor in convert(released, sizes)}
         released.check_all_taken()
-    return _filled(lambda: FluxTransformer2DModel(**sizes.config), state, path)
+    return _fill(lambda: FluxTransformer2DModel(**sizes.config), state, path)
 
 
 def load_vae(path: Path, dtype: torch.dtype) -> Any:
-    """The autoencoder of a released file, whose names are diffusers' own, on the CPU. Raises as `load_transformer`."""
+    """Loads the autoencoder of a released file with diffusers' names, on the CPU. Raises as `load_transformer`."""
     with safe_open(path, framework="pt") as file:
         state = {name: file.get_tensor(name).to(dtype) for name in file.keys()}  # noqa: SIM118
-    return _filled(lambda: AutoencoderKLHunyuanVideo(**_vae_sizes(state, path)), state, path)
+    return _fill(lambda: AutoencoderKLHunyuanVideo(**_vae_sizes(state, path)), state, path)
 
 
 def load_own(kind: Any, path: Path, dtype: torch.dtype) -> Any:
-    """A network of this plugin, whose modules are named as in the released file, on the CPU.
+    """Loads a network of this plugin, whose modules are named as in the released file, on the CPU.
 
     Args:
-        kind: the network's class; `sizes_in(shapes)` tells its sizes from a file's shapes, `computed` names what a file
-            may lack.
-        path: of the file.
-        dtype: of the network.
+        kind: class of the network; `sizes_in(shapes)` returns its sizes from the shapes in a file, and
+            `compute_missing(sizes)` the tensors that a file may lack.
+        path: path of the file.
+        dtype: dtype of the network.
 
     Raises:
-        UsageError: tensors are missing, left over, or of shapes that do not fit together.
+        UsageError: tensors are missing or left over, or their shapes do not fit together.
     """
     with safe_open(path, framework="pt") as file:
         state = {name: file.get_tensor(name).to(dtype) for name in file.keys()}  # noqa: SIM118
     try:
         sizes = kind.sizes_in({name: tuple(tensor.shape) for name, tensor in state.items()})
     except KeyError as error:
-        raise UsageError(f"{path} lacks {error}: it is no {kind.__name__}.") from error
-    computed = {name: tensor.to(dtype) for name, tensor in kind.computed(sizes).items() if name not in state}
-    return _filled(lambda: kind(**sizes), {**state, **computed}, path)
+        raise UsageError(f"{path} lacks {error}: it is not a {kind.__name__}.") from error
+    computed = {name: tensor.to(dtype) for name, tensor in kind.compute_missing(sizes).items() if name not in state}
+    return _fill(lambda: kind(**sizes), {**state, **computed}, path)
 
 
 def load_encoder(kind: Any, folder: Path, dtype: torch.dtype) -> Any:
-    """A text encoder of that class of transformers, from a folder that may hold more than it, on the CPU.
+    """Loads a text encoder, on the CPU. kind: its class in transformers. The folder may hold other networks too.
 
     Raises:
         UsageError: tensors are missing.
     """
-    with _no_reports():  # one reports every tensor of the image encoder beside CLIP's, and of the decoder beside T5's
+    with _no_reports():  # transformers reports every unused tensor: CLIP's image encoder, T5's decoder
         network, report = kind.from_pretrained(
             folder, dtype=dtype, local_files_only=True, use_safetensors=True, output_loading_info=True
         )
     if report["missing_keys"]:
-        raise UsageError(f"{folder} is no complete {kind.__name__}: it lacks {_listed(report['missing_keys'])}.")
+        raise UsageError(f"{folder} is not a complete {kind.__name__}: it lacks {_list_names(report['missing_keys'])}.")
     return network.eval()
 
 
 def sizes_of(released: Released) -> Sizes:
-    """The sizes of a released transformer, from its shapes. Raises UsageError where a tensor that tells is missing."""
+    """Reads the sizes of a released transformer from its shapes. Raises UsageError if a needed tensor is missing."""
     width, latent = released.shape("img_in.weight")
     fused = "double_blocks.0.img_attn.qkv.weight" in released.shapes
     return Sizes(
@@ -205,9 +206,9 @@ def sizes_of(released: Released) -> Sizes:
     )
 
 
-def converted(released: Released, sizes: Sizes) -> _Tensors:
-    """The tensors of diffusers' transformer, by name."""
-    yield from _renamed(released, _OUTER)
+def convert(released: Released, sizes: Sizes) -> _Tensors:
+    """Yields the tensors of diffusers' transformer, by name."""
+    yield from _rename(released, _OUTER)
     yield from _first_layer(released)
     for suffix in _WEIGHT_BIAS:
         shift, scale = released.take(f"final_layer.adaLN_modulation.1.{suffix}").chunk(2)
@@ -218,13 +219,13 @@ def converted(released: Released, sizes: Sizes) -> _Tensors:
         yield from _single_block(released, sizes, f"single_blocks.{index}.", f"single_transformer_blocks.{index}.")
 
 
-def interleaved(tensor: Tensor, head: int) -> Tensor:
+def interleave(tensor: Tensor, head: int) -> Tensor:
     """Reorders the first dimension, heads of d = `head` values each, from pairs (j, j + d/2) to pairs (2j, 2j + 1)."""
     pairs = tensor.view(-1, 2, head // 2, *tensor.shape[1:]).transpose(1, 2)
     return pairs.reshape(tensor.shape)
 
 
-def _renamed(released: Released, names: Mapping[str, str], old: str = "", new: str = "") -> _Tensors:
+def _rename(released: Released, names: Mapping[str, str], old: str = "", new: str = "") -> _Tensors:
     for before, after in names.items():
         for suffix in _WEIGHT_BIAS:
             yield f"{new}{after}.{suffix}", released.take(f"{old}{before}.{suffix}")
@@ -237,14 +238,14 @@ def _first_layer(released: Released) -> _Tensors:
 
 
 def _double_block(released: Released, sizes: Sizes, old: str, new: str) -> _Tensors:
-    yield from _renamed(released, _DOUBLE, old, new)
+    yield from _rename(released, _DOUBLE, old, new)
     for stream, names in (("img_attn", _IMAGE), ("txt_attn", _TEXT)):
         yield from _projections(_stream_layers(released, sizes, f"{old}{stream}."), sizes, new, names)
         yield from _norms(released, sizes, f"{old}{stream}.norm.", new, names)
 
 
 def _single_block(released: Released, sizes: Sizes, old: str, new: str) -> _Tensors:
-    yield from _renamed(released, _SINGLE, old, new)
+    yield from _rename(released, _SINGLE, old, new)
     layers = _single_layers(released, sizes, old)
     yield from _projections([(suffix, parts[:3]) for suffix, parts in layers], sizes, new, _IMAGE)
     yield from ((f"{new}proj_mlp.{suffix}", parts[3]) for suffix, parts in layers)
@@ -252,18 +253,18 @@ def _single_block(released: Released, sizes: Sizes, old: str, new: str) -> _Tens
 
 
 _Layers = list[tuple[str, tuple[Tensor, ...]]]
-"""("weight" or "bias", the layers of queries, keys, values, and in single blocks of the feed-forward network)."""
+"""("weight" or "bias", the tensors of queries, keys, values, and in single blocks of the feed-forward network)."""
 
 
 def _stream_layers(released: Released, sizes: Sizes, old: str) -> _Layers:
-    """Of one stream of a double block."""
+    """Returns the layers of one stream of a double block."""
     if sizes.fused:
         return [(suffix, released.take(f"{old}qkv.{suffix}").chunk(3)) for suffix in _WEIGHT_BIAS]
     return [(suffix, tuple(released.take(f"{old}{part}_proj.{suffix}") for part in "qkv")) for suffix in _WEIGHT_BIAS]
 
 
 def _single_layers(released: Released, sizes: Sizes, old: str) -> _Layers:
-    """Of a single block."""
+    """Returns the layers of a single block."""
     return [(suffix, _single_parts(released, sizes, old, suffix)) for suffix in _WEIGHT_BIAS]
 
 
@@ -278,21 +279,21 @@ def _single_parts(released: Released, sizes: Sizes, old: str, suffix: str) -> tu
 
 def _projections(layers: _Layers, sizes: Sizes, new: str, names: tuple[str, ...]) -> _Tensors:
     for suffix, (q, k, v) in layers:
-        for name, tensor in zip(names, (_reordered(q, sizes), _reordered(k, sizes), v), strict=False):
+        for name, tensor in zip(names, (_reorder(q, sizes), _reorder(k, sizes), v), strict=False):
             yield f"{new}{name}.{suffix}", tensor
 
 
 def _norms(released: Released, sizes: Sizes, old: str, new: str, names: tuple[str, ...]) -> _Tensors:
     for part, name in zip(("query_norm", "key_norm"), names[3:], strict=True):
-        yield f"{new}{name}.weight", _reordered(released.take(f"{old}{part}.scale"), sizes)
+        yield f"{new}{name}.weight", _reorder(released.take(f"{old}{part}.scale"), sizes)
 
 
-def _reordered(tensor: Tensor, sizes: Sizes) -> Tensor:
-    return tensor if sizes.fused else interleaved(tensor, sizes.head)
+def _reorder(tensor: Tensor, sizes: Sizes) -> Tensor:
+    return tensor if sizes.fused else interleave(tensor, sizes.head)
 
 
 def _count(shapes: Mapping[str, Any], prefix: str) -> int:
-    """How many blocks have names that start with `prefix` and a number."""
+    """Counts the blocks whose names start with `prefix` and a number."""
     return len({name.removeprefix(prefix).partition(".")[0] for name in shapes if name.startswith(prefix)})
 
 
@@ -311,7 +312,7 @@ def _vae_sizes(state: Mapping[str, Tensor], path: Path) -> Mapping[str, Any]:
     }
 
 
-def _listed(names: Iterable[str]) -> str:
+def _list_names(names: Iterable[str]) -> str:
     names = sorted(names)
     more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
     return ", ".join(names[:_LISTED]) + more
@@ -330,8 +331,8 @@ def _no_reports() -> Iterator[None]:
         logging.set_verbosity(before)
 
 
-def _filled(build: Callable[[], nn.Module], state: Mapping[str, Tensor], path: Path) -> nn.Module:
-    """A network with the tensors of `state` themselves as its parameters, never with memory of its own."""
+def _fill(build: Callable[[], nn.Module], state: Mapping[str, Tensor], path: Path) -> nn.Module:
+    """Builds a network whose parameters are the tensors of `state` themselves, without further memory."""
     with torch.device("meta"):
         network = build()
     try:

@@ -1,8 +1,9 @@
-"""The adapters of Open-Sora 2.0.
+"""Adapts Open-Sora 2.0.
 
-Full 3D attention over text and video tokens, text first, in 19 blocks with a stream for each and 38 with one for both.
-Batches guidance as (with text and image, with the image alone, with neither). The autoencoder is HunyuanVideo's:
-causal, the first frame a latent of its own, every four frames after it share one.
+Attention is full 3D over text and video tokens, text first. 19 blocks have separate streams for text and video, and 38
+blocks have one stream for both. Guidance batches the branches as (with text and image, with the image only, with
+neither). The autoencoder is HunyuanVideo's, which is causal: frame 0 has a latent frame of its own, and each further
+group of four frames shares one.
 
 Shape legend: T video frames, H x W pixels, C latent channels, F x h x w latents.
 """
@@ -27,18 +28,18 @@ if TYPE_CHECKING:
 
 
 TEXT_TOKENS = 512
-"""What prompts are padded to, and the most that is read of them."""
+"""Number of tokens to which prompts are padded, and the largest number that a prompt may have."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class OpenSora2Config(VideoConfig):
-    """Options of Open-Sora 2.0; the defaults are those of the release.
+    """Options of Open-Sora 2.0; the defaults are the release's.
 
-    Released sizes of video are 192x336 and 576x1024, upright and others too, up to 129 frames. `vae_tiling` lets the
-    autoencoder work in tiles of time as well; tiles of 256 pixels are as released.
+    The model was released for 192x336 and 576x1024 pixels, also for portrait and other formats, and for up to 129
+    frames. The autoencoder works in tiles of 256 pixels, as in the release; `vae_tiling` also splits the frames.
 
-    fps, motion_score: what the prompt is told, as the released sampler does it: "... 24 FPS. 4 motion score."; 0 leaves
-    a part out. image_guidance: strength of guidance by the image, of the image-to-video model.
+    fps, motion_score: completion of the prompt, as in the released sampler: "... 24 FPS. 4 motion score."; 0 leaves
+    out a part. image_guidance: strength of guidance by the image, for the image-to-video model.
     """
 
     fps: int = 24
@@ -49,19 +50,19 @@ class OpenSora2Config(VideoConfig):
 class OpenSora2(DiffusersVideoModel[OpenSora2Config]):
     """Open-Sora 2.0, text to video, through a pipeline of this plugin.
 
-    Random weights come without the text encoders, whose 4.9 billion parameters would only turn the prompt into other
-    random numbers: the prompt's embeddings are then standard normal noise, seeded by its text.
+    Random weights have no text encoders: their 4.9 billion random parameters would only turn the prompt into random
+    numbers. The prompt's embeddings are then standard normal noise, with a seed computed from its text.
     """
 
     pipeline_class = "vcorr_opensora.pipeline:OpenSoraPipeline"
     saved_as = ("OpenSoraPipeline",)
     text = "before"
     branches = ("cond", "uncond", "uncond_without_image")
-    latent_axes = ""  # packed into patches
+    latent_axes = ""  # the pipeline packs latents into patches
     compression = Compression(spatial=8, temporal=4, patch=2)
 
     def sites(self) -> Sequence[Site]:
-        """The joint attention of every block, those with two streams first."""
+        """Returns the joint attention of every block; blocks with two streams come first."""
         first, second = (self.network[name] for name in ("num_layers", "num_single_layers"))
         kinds = (("transformer_blocks.{}", first, 0), ("single_transformer_blocks.{}", second, first))
         return tuple(
@@ -73,13 +74,13 @@ class OpenSora2(DiffusersVideoModel[OpenSora2Config]):
                 self.network["num_attention_heads"],
                 first=start,
                 block=block,
-                block_output=1,  # blocks put out text, then video
+                block_output=1,  # a block returns text, then video
                 unrotated=Unrotated(axes="bnhd"),
             )
         )
 
     def locate(self, weights: str) -> WeightsSource:
-        """As of every model; folders may also be laid out as the release is, and so is the hub's repository."""
+        """Locates weights as the base class does; also in folders with the layout of the release, and in the cache."""
         folder = Path(weights).expanduser()
         if weights == "hub":
             return released.hub_source(released.V2, self.model_card())
@@ -94,15 +95,17 @@ class OpenSora2(DiffusersVideoModel[OpenSora2Config]):
             self.pipe.vae.use_framewise_encoding = self.pipe.vae.use_framewise_decoding = True
 
     def text_limit(self) -> int:
-        """The text tokens of the transformer."""
+        """Returns the number of text tokens of the transformer."""
         return TEXT_TOKENS
 
     def prompt(self, clip: Clip) -> str:
-        """The clip's text with what the release appends to it; see the base class."""
-        return super().prompt(replace(clip, prompt=described(clip.prompt, self.config.fps, self.config.motion_score)))
+        """Returns the clip's text with the release's completion; see the base class."""
+        return super().prompt(
+            replace(clip, prompt=complete_prompt(clip.prompt, self.config.fps, self.config.motion_score))
+        )
 
     def denoiser_input(self, latents: Tensor, own: Tensor) -> Tensor:
-        """Patches of the latents, beside those of the condition on an image."""
+        """Returns patches of the latents, followed in each token by the channels of the image condition."""
         import torch
 
         from vcorr_opensora.sampling import patchify
@@ -111,18 +114,18 @@ class OpenSora2(DiffusersVideoModel[OpenSora2Config]):
         return torch.cat([tokens, own[..., tokens.shape[-1] :]], dim=-1)
 
     def timestep_input(self, timestep: Tensor, own: Any, first: Tensor) -> Any:
-        """From 0 to 1, where the scheduler counts to 1000."""
+        """Returns the timestep from 0 to 1; the scheduler counts from 0 to 1000."""
         return super().timestep_input(timestep / 1000, own, first / 1000)
 
     def as_latents(self, output: Tensor, latents: Tensor) -> Tensor:
-        """Latents of patches."""
+        """Returns the latents of the patches."""
         from vcorr_opensora.sampling import PATCH, unpatchify
 
         _, channels, frames, height, width = latents.shape
         return unpatchify(output[..., : channels * PATCH**2], frames, height // PATCH, width // PATCH)
 
     def call_inputs(self, clip: Clip, grid: TokenGrid) -> Mapping[str, Any]:
-        """The encoded prompts, or their stand-ins where there are no text encoders; the image and how it guides."""
+        """Returns the encoded prompts (random ones without text encoders), the image and its guidance strength."""
         texts = {"text": self._text(self.prompt(clip)), "negative_text": self._text("")}
         if not self.needs_image:
             return texts
@@ -141,19 +144,19 @@ class OpenSora2(DiffusersVideoModel[OpenSora2Config]):
 
 
 class OpenSora2ImageToVideo(OpenSora2):
-    """Open-Sora 2.0, image to video: the same weights, told the latents of the first frame.
+    """Open-Sora 2.0, image to video: the same weights, which receive the latents of the first frame.
 
-    The image is frame 0 of the clip's video, in both modes; its latents are a sample of the autoencoder's posterior,
-    drawn from the seed.
+    The image is frame 0 of the clip's video, in both modes. The seed draws its latents from the autoencoder's
+    posterior.
     """
 
     needs_image = True
 
 
-def described(prompt: str, fps: int, motion_score: int) -> str:
-    """A prompt as the model was trained to read it: a sentence, then the frames a second and a score of its motion.
+def complete_prompt(prompt: str, fps: int, motion_score: int) -> str:
+    """Completes a prompt as in the training: a sentence, then the frames per second and a score of the motion.
 
-    An empty prompt stays empty; so does a part that is 0, and frames a second that the prompt tells itself.
+    It leaves out a part that is 0, and the frames per second if the prompt ends with them. An empty prompt stays empty.
     """
     sentence = prompt.strip()
     if not sentence:

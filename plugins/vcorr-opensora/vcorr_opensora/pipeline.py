@@ -1,4 +1,4 @@
-"""Open-Sora 2.0 as a diffusers pipeline; diffusers itself has none.
+"""Holds Open-Sora 2.0 as a diffusers pipeline, which diffusers does not have.
 
 Shape legend: T video frames, H x W pixels, C latent channels, F x h x w latents, N tokens, n text tokens.
 """
@@ -28,7 +28,7 @@ from vcorr_opensora.sampling import (
     guide,
     image_condition,
     image_strength,
-    oscillating,
+    oscillate,
     patchify,
     positions,
     time_shift,
@@ -43,31 +43,31 @@ Callback = Callable[[Any, int, Any, dict[str, Any]], Mapping[str, Any]]
 
 @dataclass
 class OpenSoraPipelineOutput(BaseOutput):  # type: ignore[misc]  # diffusers is not typed
-    """frames: (1, T, H, W, 3) float32 in [0, 1], or what another `output_type` makes."""
+    """Output of the pipeline. frames: (1, T, H, W, 3) float32 in [0, 1], or as `output_type` says."""
 
     frames: Any
 
 
 @dataclass(frozen=True)
 class Text:
-    """A prompt as the transformer reads it. tokens: (1, n, width), of T5. pooled: (1, width), of CLIP."""
+    """A prompt as the transformer reads it. tokens: (1, n, width) from T5. pooled: (1, width) from CLIP."""
 
     tokens: Tensor
     pooled: Tensor
 
 
 class OpenSoraPipeline(DiffusionPipeline):  # type: ignore[misc]  # diffusers is not typed
-    """Text, or text and an image, to one video.
+    """Generates one video from text, or from text and an image.
 
     Components:
 
-    - transformer: diffusers' `FluxTransformer2DModel` whose input is the noisy latents and the condition on an image,
-      side by side, and whose output is the velocity of the latents;
-    - vae: `AutoencoderKLHunyuanVideo`;
-    - scheduler: `FlowMatchEulerDiscreteScheduler` with the settings in `CONFIGS`;
-    - text_encoder, tokenizer: T5; text_encoder_2, tokenizer_2: CLIP. Without them embeddings have to be given.
+    - transformer: diffusers' `FluxTransformer2DModel`. Its input is the noisy latents and the condition on an image,
+      side by side; its output is the velocity of the latents.
+    - vae: `AutoencoderKLHunyuanVideo`.
+    - scheduler: `FlowMatchEulerDiscreteScheduler` with the settings in `CONFIGS`.
+    - text_encoder, tokenizer: T5; text_encoder_2, tokenizer_2: CLIP. Without them the call needs embeddings.
 
-    `from_pretrained` takes a folder of `save_pretrained`, or one laid out as the release is.
+    `from_pretrained` takes a folder of `save_pretrained`, or a folder with the layout of the release.
     """
 
     model_cpu_offload_seq = "text_encoder->text_encoder_2->transformer->vae"
@@ -94,13 +94,13 @@ class OpenSoraPipeline(DiffusionPipeline):  # type: ignore[misc]  # diffusers is
             tokenizer_2=tokenizer_2,
         )
         self.video_processor = VideoProcessor(vae_scale_factor=vae.config.spatial_compression_ratio)
-        # As released: tiles of 256 pixels, which overlap by a quarter, and all frames at once.
+        # The release works in tiles of 256 pixels, which overlap by a quarter, and on all frames at once.
         vae.enable_tiling()
         vae.use_framewise_encoding = vae.use_framewise_decoding = False
 
     @classmethod
     def from_pretrained(cls, folder: Any, **options: Any) -> Any:
-        """As of every diffusers pipeline; a folder of the release is read with `load_released`."""
+        """Loads a folder as every diffusers pipeline does; loads a folder of the release with `load_released`."""
         if V2.fills(Path(folder)):
             return load_released(Path(folder), options.get("dtype", torch.float32))
         return super().from_pretrained(folder, **options)
@@ -108,9 +108,9 @@ class OpenSoraPipeline(DiffusionPipeline):  # type: ignore[misc]  # diffusers is
     # ------------------------------------------------------------------------------------------------------------ parts
 
     def encode_prompt(self, prompt: str, max_sequence_length: int = 512) -> Text:
-        """A prompt through both encoders, padded to `max_sequence_length` tokens and cut there; CLIP reads 77 of them.
+        """Encodes a prompt with T5, padded or cut to `max_sequence_length` tokens, and with CLIP, which reads 77.
 
-        Padding is not masked, as in training.
+        It does not mask padding, as in training.
         """
         t5, clip = self.text_encoder, self.text_encoder_2
         tokens = t5(self._token_ids(self.tokenizer, prompt, max_sequence_length)).last_hidden_state
@@ -118,14 +118,14 @@ class OpenSoraPipeline(DiffusionPipeline):  # type: ignore[misc]  # diffusers is
         return Text(tokens.to(self.transformer.dtype), pooled.to(self.transformer.dtype))
 
     def encode_image(self, image: Any, height: int, width: int, generator: torch.Generator | None = None) -> Tensor:
-        """(1, C, 1, h, w): the latents of an image, a sample of the autoencoder's posterior."""
+        """Samples the latents of an image, (1, C, 1, h, w), from the autoencoder's posterior."""
         pixels = self.video_processor.preprocess(image, height=height, width=width)
         pixels = pixels.to(self._execution_device, self.vae.dtype).unsqueeze(2)
         latents = self.vae.encode(pixels).latent_dist.sample(generator)
         return latents * self.vae.config.scaling_factor
 
     def schedule_arguments(self, num_steps: int, frames: int, tokens_per_frame: int) -> Mapping[str, Any]:
-        """What `scheduler.set_timesteps` is given beside the number of steps, for F = `frames` latents."""
+        """Returns the arguments of `scheduler.set_timesteps` except the number of steps. frames: F."""
         config = self.scheduler.config
         low = (config.base_image_seq_len, config.base_shift)
         high = (config.max_image_seq_len, config.max_shift)
@@ -135,13 +135,13 @@ class OpenSoraPipeline(DiffusionPipeline):  # type: ignore[misc]  # diffusers is
         }
 
     def transformer_inputs(self, latents: Tensor, condition: Tensor, text: Text, timestep: Tensor) -> Mapping[str, Any]:
-        """Keyword arguments of the transformer.
+        """Returns the keyword arguments of the transformer.
 
         Args:
             latents: (B, C, F, h, w).
-            condition: (B, 1 + C, F, h, w), of `image_condition`.
-            text: of the B rows.
-            timestep: 0-dimensional, in [0, 1000] as the scheduler gives it.
+            condition: (B, 1 + C, F, h, w), from `image_condition`.
+            text: the prompts of the B batch rows.
+            timestep: 0-dimensional, in [0, 1000] as the scheduler returns it.
         """
         dtype, device = self.transformer.dtype, latents.device
         frames, rows, cols = latents.shape[2], latents.shape[3] // PATCH, latents.shape[4] // PATCH
@@ -180,21 +180,21 @@ class OpenSoraPipeline(DiffusionPipeline):  # type: ignore[misc]  # diffusers is
         """Samples one video.
 
         Args:
-            prompt: what to show.
+            prompt: text of the video.
             image: the first frame, for image to video: a PIL image, or anything diffusers' processors take.
-            height: of the video, in pixels; a multiple of 16, as is `width`.
-            width: of the video.
-            num_frames: of the video, 4k + 1.
-            num_inference_steps: Euler steps.
-            guidance_scale: strength of guidance by text; 1 turns all guidance off, that by the image too, and leaves
-                the conditional branch alone.
+            height: height of the video in pixels; a multiple of 16.
+            width: width of the video in pixels; a multiple of 16.
+            num_frames: frames of the video, 4k + 1.
+            num_inference_steps: number of Euler steps.
+            guidance_scale: strength of guidance by text; 1 turns off all guidance, also by the image, and runs only the
+                conditional branch.
             image_guidance_scale: strength of guidance by the image.
-            negative_prompt: of the branches without text.
-            text: an encoded prompt, in place of `prompt`.
-            negative_text: an encoded prompt, in place of `negative_prompt`.
-            max_sequence_length: text tokens.
-            generator: of the noise.
-            latents: (1, C, F, h, w), noise to start from.
+            negative_prompt: text of the branches without the prompt.
+            text: an encoded prompt, which replaces `prompt`.
+            negative_text: an encoded prompt, which replaces `negative_prompt`.
+            max_sequence_length: number of text tokens.
+            generator: generator of the noise.
+            latents: (1, C, F, h, w), the noise to start from.
             output_type: "np", "pt", "pil", or "latent" for the latents themselves.
             callback_on_step_end: called with the pipeline, the step's index, its timestep and an empty mapping.
         """
@@ -205,7 +205,7 @@ class OpenSoraPipeline(DiffusionPipeline):  # type: ignore[misc]  # diffusers is
         condition = image_condition(latents, first)
         if guidance_scale != 1:
             negative = negative_text or self.encode_prompt(negative_prompt, max_sequence_length)
-            text, condition = _in_branches(text, negative, condition)
+            text, condition = _join_branches(text, negative, condition)
         arguments = self.schedule_arguments(num_inference_steps, latents.shape[2], _tokens_per_frame(latents))
         self.scheduler.set_timesteps(num_inference_steps, device=device, **arguments)
         with self.progress_bar(total=num_inference_steps) as bar:
@@ -213,7 +213,7 @@ class OpenSoraPipeline(DiffusionPipeline):  # type: ignore[misc]  # diffusers is
                 velocity = self._velocity(latents, condition, text, timestep)
                 if guidance_scale != 1:
                     strengths = guidance_scale, image_guidance_scale
-                    velocity = _guided(velocity, step, num_inference_steps, strengths, towards_image=image is not None)
+                    velocity = _guide(velocity, step, num_inference_steps, strengths, towards_image=image is not None)
                 latents = self.scheduler.step(velocity, timestep, latents, return_dict=False)[0]
                 if callback_on_step_end is not None:
                     callback_on_step_end(self, step, timestep, {})
@@ -225,7 +225,7 @@ class OpenSoraPipeline(DiffusionPipeline):  # type: ignore[misc]  # diffusers is
         return OpenSoraPipelineOutput(frames=frames)
 
     def _velocity(self, latents: Tensor, condition: Tensor, text: Text, timestep: Tensor) -> Tensor:
-        """(B, C, F, h, w), one row a branch, of the same latents (1, C, F, h, w)."""
+        """Predicts the velocity of the latents (1, C, F, h, w) in every branch, (B, C, F, h, w)."""
         rows = latents.expand(len(condition), -1, -1, -1, -1)
         tokens = self.transformer(**self.transformer_inputs(rows, condition, text, timestep))[0]
         _, _, frames, height, width = latents.shape
@@ -255,16 +255,18 @@ class OpenSoraPipeline(DiffusionPipeline):  # type: ignore[misc]  # diffusers is
 
 
 def scheduler_of(configs: str) -> Any:
-    """The scheduler of a folder of configurations; the release has none of its own."""
+    """Builds the scheduler from a folder of configurations; the release has no file for it."""
     return component_from_config("scheduler", packaged_configs(configs)["scheduler"])
 
 
 def load_released(folder: Path, dtype: torch.dtype) -> OpenSoraPipeline:
-    """The pipeline of a folder laid out as the release is, on the CPU; text encoders may come from the hub's cache.
+    """Loads the pipeline from a folder with the layout of the release, on the CPU.
+
+    Text encoders may come from the hub's cache.
 
     Raises:
         MissingError: a part is missing.
-        UsageError: a part is of another network, or a pickle.
+        UsageError: a part belongs to another network, or is a pickle.
     """
     from transformers import CLIPTextModel, CLIPTokenizer, T5EncoderModel, T5Tokenizer
 
@@ -280,22 +282,22 @@ def load_released(folder: Path, dtype: torch.dtype) -> OpenSoraPipeline:
     )
 
 
-def _in_branches(text: Text, negative: Text, condition: Tensor) -> tuple[Text, Tensor]:
-    """Text and condition of the three branches: with text and image, with the image alone, with neither."""
+def _join_branches(text: Text, negative: Text, condition: Tensor) -> tuple[Text, Tensor]:
+    """Returns text and condition of the three branches: with text and image, with the image only, with neither."""
     tokens = torch.cat([text.tokens, negative.tokens, negative.tokens])
     pooled = torch.cat([text.pooled, negative.pooled, negative.pooled])
     return Text(tokens, pooled), torch.cat([condition, condition, torch.zeros_like(condition)])
 
 
-def _guided(
+def _guide(
     branches: Tensor, step: int, num_steps: int, strengths: tuple[float, float], *, towards_image: bool
 ) -> Tensor:
-    """The velocity of a step; `strengths` are those of text and image before they oscillate."""
+    """Returns the guided velocity of a step. strengths: of guidance by text and by the image, before they oscillate."""
     text, image = strengths
-    towards: Tensor | float = oscillating(image, step)
+    towards: Tensor | float = oscillate(image, step)
     if towards_image:
         towards = image_strength(image, step, num_steps, branches.shape[2]).to(branches)
-    return guide(branches, oscillating(text, step), towards)
+    return guide(branches, oscillate(text, step), towards)
 
 
 def _tokens_per_frame(latents: Tensor) -> int:

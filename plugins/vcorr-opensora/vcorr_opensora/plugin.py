@@ -1,4 +1,4 @@
-"""The plugin: which Open-Sora models there are. Imports neither torch nor diffusers."""
+"""Lists the Open-Sora models for vcorr. Imports neither torch nor diffusers."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ VARIANTS = (
     _second(
         "open-sora-2.0-i2v",
         "model:OpenSora2ImageToVideo",
-        "Open-Sora 2.0 from an image: the same weights, told the first frame.",
+        "Open-Sora 2.0: image to video, with the weights of open-sora-2.0.",
     ),
     _entry(
         "open-sora-1.2",
         "v1.model:OpenSora1",
-        "Open-Sora 1.2: text to video, 51 frames of 240x432, space and time apart in 28 pairs of layers.",
+        "Open-Sora 1.2: text to video, 51 frames of 240x432, factorised attention in 28 pairs of layers.",
         config="vcorr_opensora.v1.model:OpenSora1Config",
     ),
 )
-"""One entry a model. Sizes are in the folder `configs/NAME`."""
+"""One entry per model. The sizes of a model are in the folder `configs/NAME`."""
 
 
 @hookimpl
 def vcorr_models() -> Iterable[ModelEntry]:
-    """The Open-Sora models."""
+    """Returns the entries of the Open-Sora models."""
     return VARIANTS

@@ -1,8 +1,8 @@
-"""Where the released files of Open-Sora are: one folder, or the local cache of the hub. Opens none of them.
+"""Finds the released files of Open-Sora, in one folder or in the local cache of the hub. It opens none of them.
 
-A release has several parts: networks, text encoders, tokenizers. They lie in one folder, by paths that are those of
-their repositories, or in the cache, each in one of the repositories that have it. Imports neither torch nor diffusers,
-so that what is missing can be told at once.
+A release has several parts: networks, text encoders, tokenizers. In a folder, they are in subfolders with the names of
+their repositories. In the cache, each is in one of the repositories that have it. The module imports neither torch nor
+diffusers, so that missing parts are reported at once.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack")
 class Part:
     """One part of the release.
 
-    name: of the pipeline's component. path: inside the repository of the release; a file or a folder. gb: its size in
-    10^9 bytes as released. repositories: others that hold the folder's files at their top, the first being its origin.
-    needs: groups of file patterns; of each group one has to be there, when the part is a folder.
+    name: name of the pipeline's component. path: path inside the repository of the release; a file or a folder.
+    gb: released size in 10^9 bytes. repositories: further repositories with the folder's files at their top; the first
+    one is its origin. needs: for a folder, groups of file patterns, of which each group needs at least one file.
     """
 
     name: str
@@ -50,8 +50,8 @@ _SENTENCEPIECE = (("tokenizer.json", "spiece.model"),)
 class Release:
     """The parts of a model's release.
 
-    marker: the file by which its folder is known; its name is also that of the file in the card's repository.
-    downloads: the commands that get everything.
+    marker: path of the file that identifies a folder of the release; the card's repository holds a file of this name.
+    downloads: the commands that download everything.
     """
 
     marker: str
@@ -59,7 +59,7 @@ class Release:
     downloads: tuple[str, ...]
 
     def fills(self, folder: Path) -> bool:
-        """Whether a folder is laid out as the release is, rather than as diffusers saves a pipeline."""
+        """Returns whether a folder has the layout of the release, and not of a pipeline that diffusers saved."""
         return (folder / self.marker).exists() and not (folder / "model_index.json").exists()
 
 
@@ -91,13 +91,13 @@ V1 = Release(
 
 
 def hub_source(release: Release, card: ModelCard) -> WeightsSource:
-    """The release in the local cache of the hub.
+    """Finds the release in the local cache of the hub.
 
     Raises:
         MissingError: a part is missing.
-        UsageError: a part is there as pickles alone.
+        UsageError: a part is there only as pickles.
     """
-    found = _cached(str(card.hub_id), Path(release.marker).name, card.revision)
+    found = _find_in_cache(str(card.hub_id), Path(release.marker).name, card.revision)
     if found is None:
         raise _missing(release, card, release.parts, "are not in the local Hugging Face cache")
     parts = locate_parts(release, card, found.parent)
@@ -106,7 +106,7 @@ def hub_source(release: Release, card: ModelCard) -> WeightsSource:
 
 
 def folder_source(release: Release, card: ModelCard, folder: Path) -> WeightsSource:
-    """The release in a folder of the user's; text encoders may still come from the cache. Raises as `hub_source`."""
+    """Finds the release in a folder of the user; text encoders may come from the cache. Raises as `hub_source`."""
     digest = hashlib.sha256()
     for path in sorted(set(locate_parts(release, card, folder).values())):
         digest.update(_content(path).encode())
@@ -114,7 +114,7 @@ def folder_source(release: Release, card: ModelCard, folder: Path) -> WeightsSou
 
 
 def locate_parts(release: Release, card: ModelCard, folder: Path) -> Mapping[str, Path]:
-    """The file or folder of every part, by its name. Raises as `hub_source`."""
+    """Returns the file or folder of every part, by the part's name. Raises as `hub_source`."""
     found = {part.name: path for part in release.parts if (path := _locate(part, folder)) is not None}
     missing = [part for part in release.parts if part.name not in found]
     for part in missing:
@@ -129,11 +129,11 @@ def _locate(part: Part, folder: Path) -> Path | None:
 
 
 def _candidates(part: Part, folder: Path) -> Iterator[Path]:
-    """Where a part may lie: in the release itself, then at the top of repositories in the cache."""
+    """Yields the places where a part may be: the release itself, then the top of repositories in the cache."""
     yield folder / part.path
     for hub_id in part.repositories:
         for name in (name for group in part.needs for name in group if "*" not in name):
-            if (found := _cached(hub_id, name)) is not None:
+            if (found := _find_in_cache(hub_id, name)) is not None:
                 yield found.parent
                 break
 
@@ -147,7 +147,7 @@ def _complete(part: Part, path: Path) -> bool:
 
 
 def _files(folder: Path, pattern: str) -> list[Path]:
-    """The files of a folder by their pattern; a link of the cache into nothing is none."""
+    """Returns the files of a folder that match a pattern, without broken links, which the cache may hold."""
     return [path for path in folder.glob(pattern) if path.is_file()]
 
 
@@ -167,8 +167,8 @@ def _refuse_pickles(part: Part, folder: Path) -> None:
             raise UsageError(
                 f"{path} holds the {part.name} as pickles ({', '.join(pickles)}), which can run code when they are "
                 "read; only safetensors are loaded.",
-                hint=(f"Copies in safetensors, found in the cache by themselves:\n{copies}" if copies else "")
-                + f"Or convert it where you trust it, into {folder / part.path}: model.save_pretrained(FOLDER)",
+                hint=(f"Download a copy in safetensors, which is then found in the cache:\n{copies}" if copies else "")
+                + f"Or, if you trust the file, convert it into {folder / part.path}: model.save_pretrained(FOLDER)",
             )
 
 
@@ -179,7 +179,7 @@ def _missing(release: Release, card: ModelCard, parts: Sequence[Part], where: st
     ]
     commands = " ".join(release.downloads)
     others = sorted({part.repositories[0] for part in parts if part.repositories} - set(commands.split()))
-    elsewhere = f"\nThe cache is searched for {' and '.join(others)} as well." if others else ""
+    elsewhere = f"\n{' and '.join(others)} may also be in the cache." if others else ""
     return MissingError(
         f"The weights of {card.title} {where}. Missing:\n" + "\n".join(lines),
         hint=(
@@ -191,14 +191,14 @@ def _missing(release: Release, card: ModelCard, parts: Sequence[Part], where: st
 
 
 def _sizes(parts: Sequence[Part]) -> Mapping[str, float]:
-    """Gigabytes by path; an encoder and its tokenizer share one."""
+    """Returns gigabytes by path; an encoder and its tokenizer share one path."""
     sizes: dict[str, float] = {}
     for part in parts:
         sizes[part.path] = sizes.get(part.path, 0) + part.gb
     return sizes
 
 
-def _cached(hub_id: str, name: str, revision: str | None = None) -> Path | None:
+def _find_in_cache(hub_id: str, name: str, revision: str | None = None) -> Path | None:
     from huggingface_hub import try_to_load_from_cache
 
     found = try_to_load_from_cache(hub_id, name, revision=revision)
@@ -206,7 +206,7 @@ def _cached(hub_id: str, name: str, revision: str | None = None) -> Path | None:
 
 
 def _origin(path: Path) -> str:
-    """Of a path inside the cache, models--owner--name/snapshots/revision/..., owner/name@revision; else its name."""
+    """Returns owner/name@revision for a path in the cache (models--owner--name/snapshots/revision/...), or its name."""
     for parent in path.parents:
         if parent.name == "snapshots":
             owner = parent.parent.name.removeprefix("models--").replace("--", "/", 1)
@@ -215,5 +215,5 @@ def _origin(path: Path) -> str:
 
 
 def _content(path: Path) -> str:
-    """What identifies the contents of a file or of a folder's weights, configurations and vocabularies."""
+    """Returns the identity of a file's contents, or of a folder's weights, configurations and vocabularies."""
     return folder_identity(path) if path.is_dir() else hash_file(path)

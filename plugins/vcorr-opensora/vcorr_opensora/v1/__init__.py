@@ -1,1 +1,1 @@
-"""Open-Sora 1.2: space and time apart. See `vcorr_opensora.v1.model`."""
+"""Holds Open-Sora 1.2, whose attention is factorised over space and time. See `vcorr_opensora.v1.model`."""

@@ -1,7 +1,7 @@
-"""The autoencoder of Open-Sora 1.2: frames one by one to latents, then latents of four frames to one.
+"""Holds the autoencoder of Open-Sora 1.2: it encodes each frame alone, then merges the latents of four frames.
 
-Modules are named as in the released files, which therefore load as they are. A clip is cut into chunks of 17 frames;
-each is padded in front to a multiple of four frames and coded by itself.
+Modules are named as in the released files, so that these load without conversion. A clip is cut into chunks of 17
+frames; each is padded in front to a multiple of four frames and encoded independently.
 
 Shape legend: B batch, T video frames, H x W pixels, C latent channels, F x h x w latents.
 """
@@ -20,26 +20,27 @@ from torch import Tensor, nn
 from vcorr_opensora.v1.chunks import CHUNK, CHUNK_LATENTS, padding_of
 
 FRAMES_AT_ONCE = 4
-"""Frames the spatial part codes at once."""
+"""Frames that the spatial part encodes or decodes at once."""
 SPATIAL_SCALE = 0.18215
-"""What its latents are multiplied by, whatever its own configuration says."""
+"""Factor of the spatial part's latents; its own configuration is not used."""
 
 _SHRINKS = (False, True, True)
-"""Whether the temporal part halves the frames after its first, second and third level."""
+"""Whether the temporal part halves the number of frames after its first, second and third level."""
 _MULTIPLES = (1, 2, 2, 4)
 _NORMALISED = {"shift": (-0.10, 0.34, 0.27, 0.98), "scale": (3.85, 2.32, 2.33, 3.06)}
-"""One value a latent channel; latents are (x - shift) / scale."""
+"""One value per latent channel; latents are (x - shift) / scale."""
 
 
 class OpenSoraAutoencoder(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers is not typed
-    """Videos to latents and back, 4 x 8 x 8.
+    """Encodes videos to latents and decodes them, 4 x 8 x 8 pixels per latent.
 
     Args:
-        spatial_channels: widths of the levels of the part for single frames, an image autoencoder.
-        spatial_layers: residual blocks of a level.
-        norm_groups: of both parts.
-        temporal_width: of the first level of the part for time.
-        temporal_layers: residual blocks of a level.
+        spatial_channels: widths of the levels of the spatial part, an image autoencoder.
+        spatial_layers: residual blocks per level of the spatial part.
+        norm_groups: groups of the norms in both parts.
+        temporal_width: width of the first level of the temporal part.
+        temporal_layers: residual blocks per level of the temporal part.
+        latent_channels: C.
     """
 
     @register_to_config
@@ -64,14 +65,14 @@ class OpenSoraAutoencoder(ModelMixin, ConfigMixin):  # type: ignore[misc]  # dif
         )
         self.spatial_vae = nn.ModuleDict({"module": image})
         self.temporal_vae = Temporal(latent_channels, temporal_width, temporal_layers, norm_groups)
-        for name, values in self.computed({}).items():
+        for name, values in self.compute_missing({}).items():
             self.register_buffer(name, values)
         self.shift: Tensor
         self.scale: Tensor
 
     @staticmethod
     def sizes_in(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
-        """The arguments that give a network of these shapes; raises KeyError where a tensor that tells is missing."""
+        """Returns the arguments for a network of these shapes; raises KeyError if a needed tensor is missing."""
         spatial, temporal = "spatial_vae.module.encoder.down_blocks", "temporal_vae.encoder"
         levels = _numbers(shapes, f"{spatial}.")
         width, channels = shapes[f"{temporal}.conv_in.conv.weight"][:2]
@@ -84,13 +85,13 @@ class OpenSoraAutoencoder(ModelMixin, ConfigMixin):  # type: ignore[misc]  # dif
         }
 
     @staticmethod
-    def computed(sizes: Mapping[str, Any]) -> dict[str, Tensor]:
-        """What a file may lack."""
+    def compute_missing(sizes: Mapping[str, Any]) -> dict[str, Tensor]:
+        """Returns the tensors that a file may lack."""
         return {name: torch.tensor(values).view(1, -1, 1, 1, 1) for name, values in _NORMALISED.items()}
 
     @property
     def _image(self) -> Any:
-        """The part for single frames."""
+        """The spatial part, which works on single frames."""
         return self.spatial_vae["module"]
 
     @property
@@ -99,17 +100,17 @@ class OpenSoraAutoencoder(ModelMixin, ConfigMixin):  # type: ignore[misc]  # dif
         return bool(self._image.use_tiling)
 
     def enable_tiling(self) -> None:
-        """Lets the spatial part work tile by tile."""
+        """Makes the spatial part work tile by tile."""
         self._image.enable_tiling()
 
     def encode(self, video: Tensor) -> Tensor:
-        """(B, 3, T, H, W) in [-1, 1] to (B, C, F, h, w): the mean of the posterior, shifted and scaled."""
+        """Encodes (B, 3, T, H, W) in [-1, 1] as (B, C, F, h, w): the mean of the posterior, shifted and scaled."""
         frames = self._by_frame(video, lambda x: self._image.encode(x).latent_dist.mode())
         coded = [self.temporal_vae.encode(chunk) for chunk in (frames * SPATIAL_SCALE).split(CHUNK, dim=2)]
         return (torch.cat(coded, dim=2) - self.shift) / self.scale
 
     def decode(self, latents: Tensor, num_frames: int) -> Tensor:
-        """(B, C, F, h, w) to (B, 3, T, H, W) in [-1, 1]."""
+        """Decodes (B, C, F, h, w) to (B, 3, T, H, W) in [-1, 1]."""
         chunks, made = (latents * self.scale + self.shift).split(CHUNK_LATENTS, dim=2), []
         for index, chunk in enumerate(chunks):
             length = min(CHUNK, num_frames - index * CHUNK)
@@ -125,7 +126,7 @@ class OpenSoraAutoencoder(ModelMixin, ConfigMixin):  # type: ignore[misc]  # dif
 
 
 class Temporal(nn.Module):
-    """Latents of frames to latents of four frames and back, looking backwards in time only."""
+    """The temporal part: merges the latents of four frames into one and back, and reads earlier frames only."""
 
     def __init__(self, channels: int, width: int, layers: int, groups: int) -> None:
         super().__init__()
@@ -136,13 +137,13 @@ class Temporal(nn.Module):
         self.decoder = _Decoder(channels, widths, layers, groups)
 
     def encode(self, frames: Tensor) -> Tensor:
-        """(B, C, T, h, w) to the mean of the posterior, (B, C, F, h, w)."""
+        """Encodes (B, C, T, h, w) as the mean of the posterior, (B, C, F, h, w)."""
         padded = F.pad(frames, (0, 0, 0, 0, padding_of(frames.shape[2]), 0))
         mean: Tensor = self.quant_conv(self.encoder(padded)).chunk(2, dim=1)[0]
         return mean
 
     def decode(self, latents: Tensor) -> Tensor:
-        """(B, C, F, h, w) to (B, C, 4F, h, w), the frames that were padded included."""
+        """Decodes (B, C, F, h, w) to (B, C, 4F, h, w), padding included."""
         frames: Tensor = self.decoder(self.post_quant_conv(latents))
         return frames
 
@@ -191,7 +192,7 @@ class _Decoder(nn.Module):
         for index in reversed(range(len(self.block_res_blocks))):
             x = self.block_res_blocks[index](x)
             if index and _SHRINKS[index - 1]:
-                # channels hold two frames side by side
+                # the channels of one frame hold two frames
                 x = self.conv_blocks[index - 1](x).unflatten(1, (-1, 2)).transpose(2, 3).flatten(2, 3)
         return self.conv_out(F.silu(self.norm1(x)))
 
@@ -213,7 +214,7 @@ class _Residual(nn.Module):
 
 
 class _Conv(nn.Module):
-    """A convolution that sees its own and earlier frames; with a stride of 2, every second of them is kept."""
+    """A convolution over a frame and earlier ones; with a stride of 2, it keeps every second frame."""
 
     def __init__(self, before: int, after: int, size: int, *, stride: int = 1, bias: bool = True) -> None:
         super().__init__()
@@ -225,7 +226,7 @@ class _Conv(nn.Module):
 
 
 def _numbers(shapes: Mapping[str, Any], prefix: str) -> int:
-    """How many modules have names that start with `prefix` and a number."""
+    """Counts the modules whose names start with `prefix` and a number."""
     return len({name.removeprefix(prefix).partition(".")[0] for name in shapes if name.startswith(prefix)})
 
 

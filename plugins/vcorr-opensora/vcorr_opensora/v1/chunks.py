@@ -1,4 +1,4 @@
-"""How Open-Sora 1.2's autoencoder counts time: chunks of 17 frames, each padded in front and coded by itself."""
+"""Maps frames to latent frames of Open-Sora 1.2: chunks of 17 frames, each padded in front and encoded alone."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from vcorr.diffusion import Compression
 CHUNK = 17
 RATIO = 4
 CHUNK_LATENTS = -(-CHUNK // RATIO)
-"""Latents of a whole chunk."""
+"""Latent frames of a whole chunk."""
 
 
 def padding_of(frames: int) -> int:
-    """Frames put in front of a chunk so that it fills whole latents."""
+    """Returns the number of frames to add in front of a chunk so that its latent frames are complete."""
     return -frames % RATIO
 
 
 @dataclass(frozen=True)
 class ChunkedCompression(Compression):
-    """4 x 8 x 8 and patches of 2 x 2. Of each chunk of 17 frames, the first is a latent of its own."""
+    """4 x 8 x 8 and patches of 2 x 2. The first frame of each chunk of 17 frames has a latent frame of its own."""
 
     @property
     def frame_step(self) -> int:
-        """Any number of frames is coded."""
+        """1, because the autoencoder takes any number of frames."""
         return 1
 
     def time(self, video_frames: int) -> tuple[int, tuple[Span, ...] | None]:
-        """Latents, and the frames each of them covers."""
+        """Returns the number of latent frames, and the frames that each of them covers."""
         spans: list[Span] = []
         for start in range(0, video_frames, CHUNK):
             length = min(CHUNK, video_frames - start)

@@ -1,8 +1,9 @@
-"""The adapter of Open-Sora 1.2.
+"""Adapts Open-Sora 1.2.
 
-Attention that sees space and time apart: in each of 28 pairs of blocks, one among the tokens of a frame and one among
-those of a place. Text comes through cross-attention. Batches guidance as (with text, without). The autoencoder codes
-chunks of 17 frames, each causally: its first frame is a latent of its own, every four frames after it share one.
+Attention is factorised: each of 28 pairs of blocks has one with spatial and one with temporal attention. Text enters
+through cross-attention. Guidance batches the branches as (with text, without). The autoencoder encodes chunks of 17
+frames. A chunk is causal: its first frame has a latent frame of its own, and each further group of four frames shares
+one.
 
 Shape legend: T video frames, H x W pixels, C latent channels, F x h x w latents.
 """
@@ -30,11 +31,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class OpenSora1Config(VideoConfig):
-    """Options of Open-Sora 1.2; the defaults are those of the release, whose width of 426 pixels does not divide into
-    tokens.
+    """Options of Open-Sora 1.2; the defaults are the release's, except its width of 426, which gives no whole tokens.
 
-    fps: what the network is told. aesthetic_score: what the prompt is told, as the released sampler does it; 0 leaves
-    it out.
+    fps: frames per second, an input of the network. aesthetic_score: completes the prompt, as in the released sampler;
+    0 leaves it out.
     """
 
     fps: int = 24
@@ -44,8 +44,8 @@ class OpenSora1Config(VideoConfig):
 class OpenSora1(DiffusersVideoModel[OpenSora1Config]):
     """Open-Sora 1.2, text to video, through a pipeline and networks of this plugin.
 
-    Random weights come without the text encoder: the prompt's embedding is then standard normal noise, seeded by its
-    text.
+    Random weights have no text encoder: the prompt's embedding is then standard normal noise, with a seed computed from
+    its text.
     """
 
     pipeline_class = "vcorr_opensora.v1.pipeline:OpenSora1Pipeline"
@@ -75,11 +75,11 @@ class OpenSora1(DiffusersVideoModel[OpenSora1Config]):
         )
 
     def sizes(self, site: Site | None) -> Mapping[str, Sizes]:
-        """Any number of frames with two latents."""
+        """Returns the sizes of the base class, with any number of frames from 5, which have two latent frames."""
         return {**super().sizes(site), "frames": Sizes(5, 1)}
 
     def locate(self, weights: str) -> WeightsSource:
-        """As of every model; a folder has to be laid out as the release is."""
+        """Locates weights as the base class does; a folder has to have the layout of the release."""
         folder = Path(weights).expanduser()
         if weights == "hub":
             return released.hub_source(released.V1, self.model_card())
@@ -88,7 +88,7 @@ class OpenSora1(DiffusersVideoModel[OpenSora1Config]):
         return super().locate(weights)
 
     def encode(self, video: NDArray[np.uint8]) -> Tensor:
-        """(T, H, W, 3) uint8 RGB to (1, C, F, h, w): the means of both posteriors, shifted and scaled."""
+        """Encodes (T, H, W, 3) uint8 RGB as (1, C, F, h, w): the means of both posteriors, shifted and scaled."""
         from vcorr.diffusion.latents import to_model_range
 
         vae = self.pipe.vae
@@ -96,15 +96,15 @@ class OpenSora1(DiffusersVideoModel[OpenSora1Config]):
         return latents
 
     def text_limit(self) -> int:
-        """The text tokens of the transformer."""
+        """Returns the number of text tokens of the transformer."""
         return int(self.network["max_text_seq_length"])
 
     def prompt(self, clip: Clip) -> str:
-        """The clip's text with what the release appends to it; see the base class."""
-        return super().prompt(replace(clip, prompt=scored(clip.prompt, self.config.aesthetic_score)))
+        """Returns the clip's text with the release's completion; see the base class."""
+        return super().prompt(replace(clip, prompt=complete_prompt(clip.prompt, self.config.aesthetic_score)))
 
     def call_inputs(self, clip: Clip, grid: TokenGrid) -> Mapping[str, Any]:
-        """The encoded prompt, or its stand-in where there is no text encoder."""
+        """Returns the encoded prompt (a random one without a text encoder) and the frames per second."""
         return {"text": self._text(self.prompt(clip)), "fps": self.config.fps}
 
     def _text(self, prompt: str) -> MaskedText:
@@ -125,7 +125,7 @@ class OpenSora1(DiffusersVideoModel[OpenSora1Config]):
 _UNROTATED = Unrotated("q_norm", "k_norm", "bhnd")
 
 
-def scored(prompt: str, score: float) -> str:
-    """A prompt as the model was trained to read it: in lower case, with a score of its looks; an empty one stays so."""
+def complete_prompt(prompt: str, score: float) -> str:
+    """Completes a prompt as in the training: lower case and an aesthetic score. An empty prompt stays empty."""
     text = prompt.strip().lower()
     return f"{text} aesthetic score: {score:.1f}." if text and score else text

@@ -1,4 +1,4 @@
-"""Open-Sora 1.2 as a diffusers pipeline; diffusers itself has none.
+"""Holds Open-Sora 1.2 as a diffusers pipeline, which diffusers does not have.
 
 Shape legend: T video frames, H x W pixels, C latent channels, F x h x w latents, n text tokens.
 """
@@ -32,19 +32,19 @@ CONFIGS = "vcorr_opensora:configs/open-sora-1.2"
 
 @dataclass(frozen=True)
 class MaskedText:
-    """A prompt as the transformer reads it. tokens: (1, n, width), of T5. real: (1, n) bool, False for padding."""
+    """A prompt as the transformer reads it. tokens: (1, n, width) from T5. real: (1, n) bool, False for padding."""
 
     tokens: Tensor
     real: Tensor
 
 
 class OpenSora1Pipeline(DiffusionPipeline):  # type: ignore[misc]  # diffusers is not typed
-    """Text to one video.
+    """Generates one video from text.
 
     Components: transformer, a `STDiT3`; vae, an `OpenSoraAutoencoder`; scheduler, a `FlowMatchEulerDiscreteScheduler`
-    with the settings in `CONFIGS`; text_encoder and tokenizer, T5. Without these an encoded prompt has to be given.
+    with the settings in `CONFIGS`; text_encoder and tokenizer, T5. Without T5 the call needs an encoded prompt.
 
-    `from_pretrained` takes a folder laid out as the release is.
+    `from_pretrained` takes a folder with the layout of the release.
     """
 
     model_cpu_offload_seq = "text_encoder->transformer->vae"
@@ -61,11 +61,13 @@ class OpenSora1Pipeline(DiffusionPipeline):  # type: ignore[misc]  # diffusers i
 
     @classmethod
     def from_pretrained(cls, folder: Any, **options: Any) -> Any:
-        """The pipeline of a folder laid out as the release is, on the CPU; parts it lacks come from the hub's cache.
+        """Loads the pipeline from a folder with the layout of the release, on the CPU.
+
+        Parts that the folder lacks come from the hub's cache.
 
         Raises:
             MissingError: a part is missing.
-            UsageError: a part is of another network, or a pickle.
+            UsageError: a part belongs to another network, or is a pickle.
         """
         from transformers import T5EncoderModel, T5Tokenizer
 
@@ -82,7 +84,7 @@ class OpenSora1Pipeline(DiffusionPipeline):  # type: ignore[misc]  # diffusers i
     # ------------------------------------------------------------------------------------------------------------ parts
 
     def encode_prompt(self, prompt: str, max_sequence_length: int = 300) -> MaskedText:
-        """A prompt through T5, padded to `max_sequence_length` tokens and cut there."""
+        """Encodes a prompt with T5, padded or cut to `max_sequence_length` tokens."""
         found = self.tokenizer(
             prompt, padding="max_length", max_length=max_sequence_length, truncation=True, return_tensors="pt"
         ).to(self._execution_device)
@@ -90,22 +92,22 @@ class OpenSora1Pipeline(DiffusionPipeline):  # type: ignore[misc]  # diffusers i
         return MaskedText(tokens.to(self.transformer.dtype), found.attention_mask.bool())
 
     def schedule_arguments(self, num_steps: int, frames: int, height: int, width: int) -> Mapping[str, Any]:
-        """What `scheduler.set_timesteps` is given beside the number of steps, for T = `frames` video frames.
+        """Returns the arguments of `scheduler.set_timesteps` except the number of steps. frames: T.
 
-        As in the release, the latents of whole chunks alone count, where there is one.
+        As in the release, only the latent frames of whole chunks count, if there is a whole chunk.
         """
         latents = frames // CHUNK * CHUNK_LATENTS or ChunkedCompression().time(frames)[0]
         shift = math.sqrt(height * width * latents) / NATIVE_SIDE
         return {"sigmas": np.linspace(1.0, 1.0 / num_steps, num_steps), "mu": shift}
 
     def transformer_inputs(self, latents: Tensor, text: MaskedText, timestep: Tensor, fps: float) -> Mapping[str, Any]:
-        """Keyword arguments of the transformer.
+        """Returns the keyword arguments of the transformer.
 
         Args:
             latents: (B, C, F, h, w).
-            text: of the B rows.
+            text: the prompts of the B batch rows.
             timestep: 0-dimensional, 1000 at pure noise.
-            fps: frames a second.
+            fps: frames per second.
         """
         return {
             "hidden_states": latents.to(self.transformer.dtype),
@@ -139,17 +141,17 @@ class OpenSora1Pipeline(DiffusionPipeline):  # type: ignore[misc]  # diffusers i
         """Samples one video.
 
         Args:
-            prompt: what to show.
-            height: of the video, in pixels; a multiple of 16, as is `width`.
-            width: of the video.
-            num_frames: of the video.
-            num_inference_steps: Euler steps.
-            guidance_scale: strength of guidance; 1 turns it off and leaves the conditional branch alone.
-            fps: frames a second, which the network is told.
-            text: an encoded prompt, in place of `prompt`.
-            max_sequence_length: text tokens.
-            generator: of the noise.
-            latents: (1, C, F, h, w), noise to start from.
+            prompt: text of the video.
+            height: height of the video in pixels; a multiple of 16.
+            width: width of the video in pixels; a multiple of 16.
+            num_frames: frames of the video.
+            num_inference_steps: number of Euler steps.
+            guidance_scale: strength of guidance; 1 turns it off and runs only the conditional branch.
+            fps: frames per second, an input of the network.
+            text: an encoded prompt, which replaces `prompt`.
+            max_sequence_length: number of text tokens.
+            generator: generator of the noise.
+            latents: (1, C, F, h, w), the noise to start from.
             output_type: "np", "pt", "pil", or "latent" for the latents themselves.
             callback_on_step_end: called with the pipeline, the step's index, its timestep and an empty mapping.
         """
@@ -166,7 +168,7 @@ class OpenSora1Pipeline(DiffusionPipeline):  # type: ignore[misc]  # diffusers i
                 if guidance_scale != 1:
                     cond, uncond = towards.chunk(2)
                     towards = uncond + guidance_scale * (cond - uncond)
-                # the scheduler's velocity points to the noise
+                # the network's velocity points to the video, the scheduler's to the noise
                 latents = self.scheduler.step(-towards, timestep, latents, return_dict=False)[0]
                 if callback_on_step_end is not None:
                     callback_on_step_end(self, step, timestep, {})
@@ -179,7 +181,7 @@ class OpenSora1Pipeline(DiffusionPipeline):  # type: ignore[misc]  # diffusers i
         return OpenSoraPipelineOutput(frames=frames)
 
     def _with_null(self, text: MaskedText) -> MaskedText:
-        """Text of the two branches: the prompt, and the embedding that stands for none, as many tokens of it."""
+        """Returns the text of both branches: the prompt, then as many tokens of the embedding for no prompt."""
         null = self.transformer.null_text[:, : text.tokens.shape[1]].to(text.tokens)
         return MaskedText(torch.cat([text.tokens, null]), torch.cat([text.real, text.real]))
 

@@ -1,9 +1,9 @@
-"""The transformer of Open-Sora 1.2 (STDiT3): blocks of spatial and of temporal attention take turns.
+"""Holds the transformer of Open-Sora 1.2 (STDiT3), in which blocks of spatial and of temporal attention alternate.
 
-Modules are named as in the released files, which therefore load as they are.
+Modules are named as in the released files, so that these load without conversion.
 
-Shape legend: B batch, C latent channels, F x h x w latents, S = h/2 * w/2 tokens of a frame, N = F * S, n text tokens,
-D width, H heads, d head width, R batch rows (frames or positions) of L tokens.
+Shape legend: B batch, C latent channels, F x h x w latents; S = h/2 * w/2 tokens per frame, N = F * S, n text tokens;
+D width, H heads, d head width; R batch rows (frames or positions) of L tokens.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 
 PATCH = 2
-"""Latents a token covers in x and y."""
+"""Latents per token in x and in y."""
 NATIVE_SIDE = 512
-"""Side, in pixels, of the square whose positions are counted without scaling."""
+"""Side, in pixels, of the square video whose positions are not scaled."""
 
 Kind = Literal["spatial", "temporal"]
 
@@ -30,15 +30,17 @@ _EPS = 1e-6
 
 
 class STDiT3(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers is not typed
-    """Latents to their velocity, which points to the video, and a variance that sampling does not use.
+    """Predicts the velocity of latents, which points to the video.
+
+    The network also predicts a variance, which sampling does not use.
 
     Args:
-        depth: pairs of blocks.
+        depth: number of pairs of blocks.
         num_attention_heads: H.
         attention_head_dim: d; D = H * d, a multiple of 4.
         latent_channels: C.
         text_embed_dim: width of the prompt's embedding.
-        max_text_seq_length: tokens of the embedding that stands for no prompt.
+        max_text_seq_length: tokens of the embedding for no prompt.
     """
 
     @register_to_config
@@ -66,7 +68,7 @@ class STDiT3(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers is not
 
     @staticmethod
     def sizes_in(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, int]:
-        """The arguments that give a network of these shapes; raises KeyError where a tensor that tells is missing."""
+        """Returns the arguments for a network of these shapes; raises KeyError if a needed tensor is missing."""
         head, tokens = shapes["spatial_blocks.0.attn.q_norm.weight"][0], shapes["y_embedder.y_embedding"]
         width, channels = shapes["x_embedder.proj.weight"][:2]
         blocks = {name.split(".")[1] for name in shapes if name.startswith("spatial_blocks.")}
@@ -80,13 +82,13 @@ class STDiT3(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers is not
         }
 
     @staticmethod
-    def computed(sizes: Mapping[str, int]) -> dict[str, Tensor]:
-        """What a file may lack, because it follows from the sizes."""
+    def compute_missing(sizes: Mapping[str, int]) -> dict[str, Tensor]:
+        """Returns the tensors that a file may lack, because they follow from the sizes."""
         return {"rope.freqs": _frequencies(sizes["attention_head_dim"])}
 
     @property
     def null_text(self) -> Tensor:
-        """(1, n, text_embed_dim): what stands for no prompt."""
+        """The embedding for no prompt, (1, n, text_embed_dim)."""
         return self.y_embedder.y_embedding[None]
 
     def forward(
@@ -99,22 +101,22 @@ class STDiT3(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers is not
         height: int,
         width: int,
     ) -> Tensor:
-        """(B, C, F, h, w) float32: the velocity.
+        """Predicts the velocity, (B, C, F, h, w) float32.
 
         Args:
             hidden_states: (B, C, F, h, w), noisy latents.
             timestep: (B,), 1000 at pure noise.
-            encoder_hidden_states: (B, n, text_embed_dim).
-            encoder_attention_mask: (B, n) bool, True where a text token is real.
-            fps: (B,), frames a second.
-            height: of the video, in pixels.
-            width: of the video.
+            encoder_hidden_states: (B, n, text_embed_dim), the prompt's embedding.
+            encoder_attention_mask: (B, n) bool, True where a text token is not padding.
+            fps: (B,), frames per second.
+            height: height of the video in pixels.
+            width: width of the video in pixels.
         """
         dtype = self.x_embedder.proj.weight.dtype
         frames, rows, cols = hidden_states.shape[2], hidden_states.shape[3] // PATCH, hidden_states.shape[4] // PATCH
         tokens = self.x_embedder(hidden_states.to(dtype))  # (B, F, S, D)
-        places = sine_positions(rows, cols, self.width, math.sqrt(height * width) / NATIVE_SIDE)
-        x = (tokens + places.to(tokens)).flatten(0, 1)
+        position = sine_positions(rows, cols, self.width, math.sqrt(height * width) / NATIVE_SIDE)
+        x = (tokens + position.to(tokens)).flatten(0, 1)
         moment = self.t_embedder(timestep.to(dtype)) + self.fps_embedder(fps.to(dtype))
         modulation = self.t_block(moment).unflatten(-1, (6, 1, 1, -1))
         text = self.y_embedder(encoder_hidden_states.to(dtype))
@@ -129,7 +131,7 @@ class STDiT3(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers is not
 
 
 class Block(nn.Module):
-    """Spatial or temporal attention, attention to the text, a feed-forward network."""
+    """Spatial or temporal attention, then cross-attention to the text, then a feed-forward network."""
 
     def __init__(self, width: int, heads: int, kind: Kind) -> None:
         super().__init__()
@@ -147,21 +149,24 @@ class Block(nn.Module):
         modulation: Tensor,
         turns: tuple[Tensor, Tensor] | None = None,
     ) -> Tensor:
-        """(B * F, S, D) to the same. modulation: (B, 6, 1, 1, D). turns: of the rotary embedding, (F, d) each."""
+        """Maps (B * F, S, D) to the same shape.
+
+        modulation: (B, 6, 1, 1, D). turns: cosines and sines of the rotary embedding, each (F, d).
+        """
         x = x.unflatten(0, (len(modulation), -1))
         table = self.scale_shift_table[:, None, None] + modulation
         shift, scale, gate, shift_mlp, scale_mlp, gate_mlp = table.unbind(1)
-        x = x + gate * self._attend(_normed(x, shift, scale), turns)
+        x = x + gate * self._attend(_norm(x, shift, scale), turns)
         x = x + self.cross_attn(x.flatten(1, 2), text, real).view_as(x)
-        x = x + gate_mlp * self.mlp(_normed(x, shift_mlp, scale_mlp))
+        x = x + gate_mlp * self.mlp(_norm(x, shift_mlp, scale_mlp))
         return x.flatten(0, 1)
 
     def _attend(self, x: Tensor, turns: tuple[Tensor, Tensor] | None) -> Tensor:
-        """(B, F, S, D) to the same."""
+        """Maps (B, F, S, D) to the same shape."""
         if self.kind == "spatial":
             return self.attn(x.flatten(0, 1), turns).view_as(x)
-        places = x.transpose(1, 2)
-        return self.attn(places.flatten(0, 1), turns).view_as(places).transpose(1, 2)
+        by_position = x.transpose(1, 2)
+        return self.attn(by_position.flatten(0, 1), turns).view_as(by_position).transpose(1, 2)
 
 
 class _SelfAttention(nn.Module):
@@ -174,11 +179,11 @@ class _SelfAttention(nn.Module):
         self.proj = nn.Linear(width, width)
 
     def forward(self, x: Tensor, turns: tuple[Tensor, Tensor] | None) -> Tensor:
-        """(R, L, D) to the same."""
+        """Maps (R, L, D) to the same shape."""
         q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)  # each (R, H, L, d)
         q, k = self.q_norm(q), self.k_norm(k)
         if turns is not None:
-            q, k = _turned(q, *turns), _turned(k, *turns)
+            q, k = _turn(q, *turns), _turn(k, *turns)
         return self.proj(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
 
 
@@ -191,7 +196,7 @@ class _CrossAttention(nn.Module):
         self.proj = nn.Linear(width, width)
 
     def forward(self, x: Tensor, text: Tensor, real: Tensor) -> Tensor:
-        """(B, N, D), (B, n, D) and (B, n) bool to (B, N, D)."""
+        """Attends from x (B, N, D) to text (B, n, D) where real (B, n) is True; returns (B, N, D)."""
         q = self.q_linear(x).unflatten(-1, (self.heads, -1)).transpose(1, 2)
         k, v = self.kv_linear(text).unflatten(-1, (2, self.heads, -1)).permute(2, 0, 3, 1, 4)
         out = F.scaled_dot_product_attention(q, k, v, attn_mask=real[:, None, None])
@@ -214,19 +219,19 @@ class _Patches(nn.Module):
         self.proj = nn.Conv3d(channels, width, (1, PATCH, PATCH), (1, PATCH, PATCH))
 
     def forward(self, latents: Tensor) -> Tensor:
-        """(B, C, F, h, w) to (B, F, S, D)."""
+        """Maps (B, C, F, h, w) to (B, F, S, D)."""
         return self.proj(latents).flatten(3).permute(0, 2, 3, 1)
 
 
 class _Number(nn.Module):
-    """A number as waves, then as a vector."""
+    """Embeds a number: sines and cosines, then a small network."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
         self.mlp = nn.Sequential(nn.Linear(_WAVES, width), nn.SiLU(), nn.Linear(width, width))
 
     def forward(self, number: Tensor) -> Tensor:
-        """(B,) to (B, D)."""
+        """Maps (B,) to (B, D)."""
         angles = number[:, None].float() * _frequencies(_WAVES, number.device)
         return self.mlp(torch.cat([angles.cos(), angles.sin()], dim=-1).to(number.dtype))
 
@@ -251,9 +256,9 @@ class _Rotary(nn.Module):
         self.register_buffer("freqs", _frequencies(head))
 
     def forward(self, length: int) -> tuple[Tensor, Tensor]:
-        """Cosines and sines of positions 0 to L - 1, (L, d): neighbours turn by the same angle."""
-        places = torch.arange(length, device=self.freqs.device, dtype=self.freqs.dtype)
-        angles = (places[:, None] * self.freqs).repeat_interleave(2, dim=-1)
+        """Returns cosines and sines of positions 0 to L - 1, each (L, d); neighbouring values turn by one angle."""
+        frame = torch.arange(length, device=self.freqs.device, dtype=self.freqs.dtype)
+        angles = (frame[:, None] * self.freqs).repeat_interleave(2, dim=-1)
         return angles.cos(), angles.sin()
 
 
@@ -265,34 +270,34 @@ class _Final(nn.Module):
 
     def forward(self, x: Tensor, moment: Tensor) -> Tensor:
         shift, scale = (self.scale_shift_table + moment[:, None]).chunk(2, dim=1)
-        return self.linear(_normed(x, shift, scale))
+        return self.linear(_norm(x, shift, scale))
 
 
 def sine_positions(rows: int, cols: int, width: int, scale: float) -> Tensor:
-    """(S, D) float32: sines and cosines of the column, then of the row, as in the released model.
+    """Returns sines and cosines of the column, then of the row, as in the released model, (S, D) float32.
 
-    Positions are those of a square of as many tokens, so that they do not depend on the shape of the video, divided by
-    `scale`, so that they do not on its size.
+    Positions are counted in a square with the same number of tokens, so that they do not depend on the video's shape.
+    They are divided by `scale`, so that they do not depend on its size.
     """
     side = round(math.sqrt(rows * cols))
     y, x = (torch.arange(count) / scale * side / count for count in (rows, cols))
     y_waves, x_waves = (
         torch.cat([angles.sin(), angles.cos()], dim=-1)
-        for angles in (places[:, None] * _frequencies(width // 2) for places in (y, x))
+        for angles in (position[:, None] * _frequencies(width // 2) for position in (y, x))
     )
     return torch.cat([x_waves.repeat(rows, 1), y_waves.repeat_interleave(cols, dim=0)], dim=-1)
 
 
 def _frequencies(values: int, device: torch.device | str = "cpu") -> Tensor:
-    """(values / 2,) float32: falling from 1 to 1/10000."""
+    """Returns frequencies that fall from 1 to 1/10000, (values / 2,) float32."""
     return 10000 ** (-torch.arange(0, values, 2, dtype=torch.float32, device=device) / values)
 
 
-def _normed(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
+def _norm(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
     return F.layer_norm(x, x.shape[-1:], eps=_EPS) * (1 + scale) + shift
 
 
-def _turned(x: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
-    """Every pair of neighbours (a, b) turned: (a cos - b sin, b cos + a sin)."""
+def _turn(x: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
+    """Turns every pair of neighbours (a, b): (a cos - b sin, b cos + a sin)."""
     a, b = x.unflatten(-1, (-1, 2)).unbind(-1)
     return (x * cosines + torch.stack([-b, a], dim=-1).flatten(-2) * sines).to(x.dtype)
