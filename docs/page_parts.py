@@ -109,10 +109,10 @@ def columns_of(table: Any) -> Callable[[], str]:
     """Returns a part: the columns of one table."""
 
     def part() -> str:
-        from vcorr.store.columns import described
+        from vcorr.store.columns import describe_columns
         from vcorr.store.schema import ROWS
 
-        rows = [(f"`{c.name}`", f"{c.type}", c.unit, c.meaning) for c in described(ROWS[table])]
+        rows = [(f"`{c.name}`", f"{c.type}", c.unit, c.meaning) for c in describe_columns(ROWS[table])]
         return _table(("column", "type", "unit", "meaning"), rows)
 
     return part

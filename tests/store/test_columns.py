@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 from vcorr.store import schema
-from vcorr.store.columns import NAN, Float, Floats, Int32, Text, arrow_schema, column, described, to_table, units
+from vcorr.store.columns import NAN, Float, Floats, Int32, Text, arrow_schema, column, describe_columns, to_table, units
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,7 +42,7 @@ def test_rows_become_a_table_and_what_they_leave_out_is_neutral() -> None:
 
 @pytest.mark.parametrize("row", schema.ROWS.values())
 def test_every_column_says_what_it_means(row: type) -> None:
-    for c in described(row):
+    for c in describe_columns(row):
         assert c.meaning.endswith("."), c.name
         if pa.types.is_list(c.type):
             assert c.neutral == ()
@@ -52,7 +52,7 @@ def test_every_column_says_what_it_means(row: type) -> None:
 def test_neutral_rows_are_stored_and_read_back(table: schema.TableName) -> None:
     written = to_table([schema.ROWS[table]()], schema.schema(table))
     (row,) = written.to_pylist()
-    for c in described(schema.ROWS[table]):
+    for c in describe_columns(schema.ROWS[table]):
         neutral = list(c.neutral) if isinstance(c.neutral, tuple) else c.neutral
         assert row[c.name] == neutral or (math.isnan(neutral) and math.isnan(row[c.name]))
 
@@ -60,6 +60,6 @@ def test_neutral_rows_are_stored_and_read_back(table: schema.TableName) -> None:
 def test_tables_share_what_their_columns_mean() -> None:
     found: dict[str, set[pa.DataType]] = {}
     for row in schema.ROWS.values():
-        for c in described(row):
+        for c in describe_columns(row):
             found.setdefault(c.name, set()).add(c.type)
     assert {name: types for name, types in found.items() if len(types) > 1} == {}

@@ -13,7 +13,7 @@ from vcorr.contract.errors import StoreError, UsageError
 from vcorr.contract.geometry import TokenGrid
 from vcorr.contract.modes import mode_of
 from vcorr.store import shards
-from vcorr.store.fingerprint import differing, flat
+from vcorr.store.fingerprint import find_differences, flat
 from vcorr.store.rundir import RunDirectory
 
 OWN_TRACKS = "the data's own"
@@ -114,9 +114,9 @@ def _data_apart(a: dict[str, Any], b: dict[str, Any]) -> Iterator[_Apart]:
         if left[name] != right[name]:
             hint = _REPEAT if name == "version" else _SAME_DATA
             yield _Apart(f"{name} of dataset {left['name']}", left[name], right[name], hint)
-    for name, (x, y) in differing(left.get("config"), right.get("config")).items():
+    for name, (x, y) in find_differences(left.get("config"), right.get("config")).items():
         yield _Apart(f"option data.{name}", x, y, _SAME_DATA)
-    for name, (x, y) in differing(left.get("content"), right.get("content")).items():
+    for name, (x, y) in find_differences(left.get("content"), right.get("content")).items():
         yield _Apart(f"content of the data ({name})", x, y, _SAME_DATA)
     mode_a, mode_b = (record["row_context"]["mode"] for record in (a, b))
     if mode_a != mode_b:
@@ -130,14 +130,14 @@ def _tracker_apart(a: dict[str, Any], b: dict[str, Any]) -> Iterator[_Apart]:
     if name_a != name_b:
         yield _Apart("tracks", name_a, name_b, hint)
         return
-    for name, (x, y) in differing(tracker_a, tracker_b).items():
+    for name, (x, y) in find_differences(tracker_a, tracker_b).items():
         yield _Apart(f"tracker {name_a}, {name}", x, y, hint)
 
 
 def _scoring_apart(a: dict[str, Any], b: dict[str, Any]) -> Iterator[_Apart]:
     left, right = ({metric["name"]: metric for metric in record["metrics"]} for record in (a, b))
     for name in sorted(left.keys() & right.keys()):
-        for field, (x, y) in differing(left[name], right[name]).items():
+        for field, (x, y) in find_differences(left[name], right[name]).items():
             yield _Apart(f"metric {name}, {field}", x, y, _RESCORE)
     if a["scoring"] != b["scoring"]:
         yield _Apart("version of floors, ceilings and time map", a["scoring"], b["scoring"], _RESCORE)

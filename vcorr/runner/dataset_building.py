@@ -24,7 +24,7 @@ from vcorr.runner.plan import Plan
 from vcorr.runner.predict import error_code, prepare_clip, sample_clip
 from vcorr.runner.spec import check_seed
 from vcorr.runner.track import tracked
-from vcorr.store.fingerprint import LENGTH, differing, fingerprint, plain
+from vcorr.store.fingerprint import LENGTH, find_differences, fingerprint, plain
 
 SPLIT = "test"
 SHOWN = 40
@@ -142,7 +142,7 @@ def _check_same(plan: Plan, folder: DatasetFolder) -> None:
     if not isinstance(resolved, dict) or not isinstance(resolved.get("settings"), dict):
         return  # made by something else, which `DatasetFolder.create` knows about
     was = _identity(resolved, record.get("tracker"))
-    apart = differing(was, plain(_identity(plan.predict_identity(), plan.tracker_identity())))
+    apart = find_differences(was, plain(_identity(plan.predict_identity(), plan.tracker_identity())))
     for part in ("model", "data", "tracker"):
         if f"{part}.name" in apart:  # the options of another one say nothing
             others = {name: pair for name, pair in apart.items() if not name.startswith(f"{part}.")}

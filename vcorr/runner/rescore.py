@@ -48,7 +48,7 @@ def _rescore(run: RunDirectory, registry: Registry, spec: RunSpec) -> int:
     if not paths:
         raise StoreError(f"{run.path} holds no predictions yet.", hint="Finish it first: repeat its vcorr run command.")
     _check_served(run, record, paths, variants)
-    with shards.replaced_together(run.path / "scores") as scores:
+    with shards.replace_together(run.path / "scores") as scores:
         for path in paths:
             scorer.score(path.name, into=scores)
     record["fingerprints"]["score"] = fingerprint

@@ -1,1 +1,4 @@
-"""Run directories: what a run was, and its three tables, one atomic Arrow shard a clip (docs/results-format.md)."""
+"""Run directories: the record of a run and its three tables, with one atomic Arrow shard per clip.
+
+docs/results-format.md describes them.
+"""

@@ -1,4 +1,4 @@
-"""Rows of Arrow tables as plain values, lists of numbers as arrays."""
+"""Reads rows of Arrow tables: plain values as Python values, lists of numbers as arrays."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 
 def rows_of(table: pa.Table) -> list[dict[str, Any]]:
-    """The rows of a table, as `to_pylist` gives them but for lists of numbers, which are read-only numpy arrays.
+    """Returns the rows of a table as `to_pylist` does, except that lists of numbers are read-only numpy arrays.
 
-    A clip of a large model has a hundred million numbers in its predictions; as Python objects they would take
-    gigabytes, and longer than scoring them.
+    The predictions of a large model for one clip hold a hundred million numbers. As Python objects they would take
+    gigabytes, and more time than their scoring.
     """
     lists = {field.name for field in table.schema if pa.types.is_list(field.type)}
     rows: list[dict[str, Any]] = table.drop_columns(sorted(lists)).to_pylist() if lists else table.to_pylist()
@@ -25,7 +25,7 @@ def rows_of(table: pa.Table) -> list[dict[str, Any]]:
 
 
 def _arrays(column: pa.ChunkedArray) -> Iterator[NDArray[Any]]:
-    """The lists of a column one by one, as views where numpy has the same layout; an empty one where there is none."""
+    """Yields the lists of a column, as views where numpy has the same layout; an empty array for a missing list."""
     for chunk in column.chunks:
         values, ends = chunk.values.to_numpy(zero_copy_only=False), chunk.offsets.to_numpy()
         yield from (values[begin:end] for begin, end in pairwise(ends))

@@ -1,7 +1,8 @@
-"""Columns of stored tables as fields of a dataclass: its type, unit, meaning and neutral value in one place.
+"""Columns of stored tables as fields of a dataclass: type, unit, meaning and neutral value in one place.
 
-A row class is a frozen dataclass whose fields are made by `column`. The Arrow schema (`arrow_schema`), the rows that a
-writer makes (`to_table`) and the tables of docs/results-format.md (`described`) all follow from it.
+A row class is a frozen dataclass whose fields are made by `column`. Three things follow from it: the Arrow schema
+(`arrow_schema`), the tables that a writer makes (`to_table`), and the tables of docs/results-format.md
+(`describe_columns`).
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ NAN = float("nan")
 
 
 class Column(NamedTuple):
-    """What a reader of a table has to know of a column. neutral: its value where nothing is to be said."""
+    """What a reader of a table must know about a column. neutral: the value for a row that says nothing here."""
 
     name: str
     type: pa.DataType
@@ -36,18 +37,18 @@ class Column(NamedTuple):
 
 
 def column(neutral: Any, meaning: str, unit: str = "") -> Any:
-    """A field of a row class.
+    """Returns a field of a row class.
 
     Args:
-        neutral: the default, where a row has nothing to say.
-        meaning: of the values, for the documentation.
-        unit: of the values, "" for none.
+        neutral: default value, for a row that says nothing here.
+        meaning: meaning of the values, for the documentation.
+        unit: unit of the values; "" for none.
     """
     return dataclasses.field(default=neutral, metadata={"meaning": meaning, "unit": unit})
 
 
-def described(row: type) -> tuple[Column, ...]:
-    """The columns of a row class, in order."""
+def describe_columns(row: type) -> tuple[Column, ...]:
+    """Returns the columns of a row class, in order."""
     types = {name: get_args(hint)[-1] for name, hint in get_type_hints(row, include_extras=True).items()}
     return tuple(
         Column(f.name, types[f.name], f.metadata["unit"], f.metadata["meaning"], f.default)
@@ -56,20 +57,20 @@ def described(row: type) -> tuple[Column, ...]:
 
 
 def arrow_schema(row: type) -> pa.Schema:
-    """The Arrow schema of a row class, without metadata."""
-    return pa.schema([(c.name, c.type) for c in described(row)])
+    """Returns the Arrow schema of a row class, without metadata."""
+    return pa.schema([(c.name, c.type) for c in describe_columns(row)])
 
 
 def units(row: type) -> str:
-    """The units of all columns that have one, in words: "pixels: xy, queries; count: n"."""
+    """Returns the units of all columns that have one, as text such as "pixels: xy, queries; count: n"."""
     by_unit: dict[str, list[str]] = {}
-    for c in described(row):
+    for c in describe_columns(row):
         if c.unit:
             by_unit.setdefault(c.unit, []).append(c.name)
     return "; ".join(f"{unit}: {', '.join(names)}" for unit, names in by_unit.items())
 
 
 def to_table(rows: Sequence[Any], schema: pa.Schema) -> pa.Table:
-    """Rows of the class that `schema` was made from, as a table."""
+    """Returns a table of rows; `schema` comes from their class."""
     columns = [pa.array([getattr(row, field.name) for row in rows], field.type) for field in schema]
     return pa.Table.from_arrays(columns, schema=schema)

@@ -1,4 +1,7 @@
-"""Fingerprints: a hash over everything that can change numbers. What cannot be hashed is an error, never ignored."""
+"""Fingerprints: hashes of everything that can change numbers.
+
+A value that cannot be hashed is an error; it is never left out.
+"""
 
 from __future__ import annotations
 
@@ -16,15 +19,17 @@ from typing import Any
 from vcorr.contract.errors import VcorrError
 
 LENGTH = 12
-"""Characters of a fingerprint in a run id."""
+"""Number of characters of a fingerprint in a run id."""
 
 _SETTLED_NS = 5_000_000_000
-"""A file written less than this long ago may be written again without its times changing: clocks of file systems are
-coarse."""
+"""Age in nanoseconds from which a file's times can be trusted.
+
+File systems have coarse clocks: a younger file can be written again without a change of its times.
+"""
 
 
 def fingerprint(values: Mapping[str, Any]) -> str:
-    """Hex SHA-256 of the values in canonical JSON (sorted keys, shortest floats).
+    """Returns the hex SHA-256 of the values in canonical JSON (sorted keys, shortest floats).
 
     Raises:
         VcorrError: a value is neither plain data nor a dataclass of plain data; the message names its key.
@@ -33,11 +38,11 @@ def fingerprint(values: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def plain(value: Any, key: str = "spec") -> Any:  # noqa: PLR0911  # one return a kind of value reads best
-    """`value` as JSON-ready data: dataclasses as mappings, tuples as lists, NaN as its name.
+def plain(value: Any, key: str = "spec") -> Any:  # noqa: PLR0911  # one return per kind of value reads best
+    """Returns `value` as data for JSON: dataclasses as mappings, tuples and sets as lists, NaN as its name.
 
     Raises:
-        VcorrError: the value has no plain form.
+        VcorrError: the value has no plain form; the message names `key`.
     """
     if value is None or isinstance(value, (bool, int, str)):
         return value
@@ -54,26 +59,26 @@ def plain(value: Any, key: str = "spec") -> Any:  # noqa: PLR0911  # one return 
     if isinstance(value, (list, tuple)):
         return [plain(v, f"{key}[{i}]") for i, v in enumerate(value)]
     if isinstance(value, (set, frozenset)):
-        return sorted((plain(v, key) for v in value), key=_place)
+        return sorted((plain(v, key) for v in value), key=_sort_key)
     raise VcorrError(f"{key} is {value!r}, which cannot be part of a fingerprint: only plain values can.")
 
 
-def _place(value: Any) -> tuple[str, float, str]:
-    """Where a plain value stands among those of a set: numbers by size, then all others by their text."""
+def _sort_key(value: Any) -> tuple[str, float, str]:
+    """Returns the key that sorts the plain values of a set: numbers by size, then all other values by their text."""
     if isinstance(value, (int, float)):
         return "", value, ""
     return "text", 0, value if isinstance(value, str) else json.dumps(value, sort_keys=True)
 
 
-def differing(a: Any, b: Any) -> dict[str, tuple[Any, Any]]:
-    """What differs between two sets of plain values: dotted name to the two values, None for one that is not there."""
+def find_differences(a: Any, b: Any) -> dict[str, tuple[Any, Any]]:
+    """Returns where two nested mappings of plain values differ: dotted name to the two values, None if missing."""
     left, right = dict(flat(a or {})), dict(flat(b or {}))
     names = sorted(left.keys() | right.keys())
     return {name: (left.get(name), right.get(name)) for name in names if left.get(name) != right.get(name)}
 
 
 def flat(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
-    """Nested mappings, and lists of named ones, as dotted names and what they hold."""
+    """Yields the values of nested mappings with their dotted names; also of lists of mappings that have a `name`."""
     if isinstance(value, list) and value and all(isinstance(item, Mapping) and "name" in item for item in value):
         value = {item["name"]: {k: v for k, v in item.items() if k != "name"} for item in value}
     if not isinstance(value, Mapping):
@@ -84,7 +89,7 @@ def flat(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def hash_files(folder: Path, pattern: str = "**/*") -> str:
-    """Hex SHA-256 over the names and contents of the files below `folder`; the identity of weights given by path."""
+    """Returns the hex SHA-256 of the names and contents of the files below `folder`, such as a folder of weights."""
     digest = hashlib.sha256()
     for path in sorted(p for p in folder.glob(pattern) if p.is_file()):
         digest.update(path.relative_to(folder).as_posix().encode() + b"\0")
@@ -95,21 +100,21 @@ def hash_files(folder: Path, pattern: str = "**/*") -> str:
 def hash_file(path: Path) -> str:
     """Returns the hex SHA-256 of a file's content.
 
-    A file that nobody touched since is not read again in this process: the weights of a run are hashed for its
-    fingerprint and once more when they are loaded, and may be tens of gigabytes.
+    A process reads an unchanged file once. The weights of a run are hashed for its fingerprint and again when they are
+    loaded, and they may be tens of gigabytes.
 
     Raises:
-        OSError: it cannot be read.
+        OSError: the file cannot be read.
     """
     path = path.resolve()
     found = path.stat()
     if time.time_ns() - max(found.st_mtime_ns, found.st_ctime_ns) < _SETTLED_NS:
         return _digest(path)
-    return _settled(path, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+    return _digest_settled(path, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
 
 
 @lru_cache(maxsize=1 << 14)
-def _settled(path: Path, *_: int) -> str:
+def _digest_settled(path: Path, *_: int) -> str:
     return _digest(path)
 
 

@@ -17,7 +17,7 @@ from vcorr.store import shards
 from vcorr.store.fingerprint import LENGTH
 from vcorr.store.lock import hold_lock
 from vcorr.store.schema import TableName, schema
-from vcorr.store.upgrades import RECORD_VERSION, upgraded_record
+from vcorr.store.upgrades import RECORD_VERSION, upgrade_record
 
 RECORD = "run.json"
 TABLES: tuple[TableName, ...] = ("predictions", "tracks", "scores")
@@ -129,7 +129,7 @@ class RunDirectory:
             raise StoreError(f"{path} is not the record of a run.", hint="Runs are made by: vcorr run")
         if values.get("record_version", 0) > RECORD_VERSION:
             raise StoreError(f"{path} was written by a newer vcorr.", hint="Upgrade: pip install --upgrade vcorr")
-        return upgraded_record(values)
+        return upgrade_record(values)
 
     def write_record(self, values: dict[str, Any], status: Status) -> None:
         """Writes run.json atomically with the given status and the time."""

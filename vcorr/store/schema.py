@@ -1,8 +1,8 @@
 """The three tables of a run directory and the version of their layout (docs/results-format.md).
 
-A row class is at once the schema of its table, what writers make, and the documentation of the columns. Positions are
-(x, y) raster pixels of the video as the model read it, flattened row-major from (N, F, 2) or (N, T, 2): N query points,
-F latent frames, T video frames.
+A row class defines the schema of its table, the rows that writers make, and the documentation of the columns. Positions
+are (x, y) raster pixels of the video as the model read it, flattened row-major from (N, F, 2) or (N, T, 2). N is the
+number of query points, F of latent frames, T of video frames.
 """
 
 from __future__ import annotations
@@ -24,32 +24,33 @@ FINGERPRINT_KEY = b"vcorr.fingerprint"
 UNITS_KEY = b"vcorr.units"
 
 NONE = -1
-"""Layer, step and head where there is none, and the frame of queries that are in several."""
+"""Value of layer, step or head where there is none, and of the query frame where queries are in several frames."""
 
 CORRESPONDENCE = "correspondence"
 TASKS = (CORRESPONDENCE, "tracking", "propagation", "generation", "intervention")
 
 _RUN = "Id of the run, the name of its directory."
 _CLIP = "Id of the clip."
-_TASK = "What is measured: `correspondence`, `tracking`, `propagation`, `generation` or `intervention`."
+_TASK = "The task that is measured: `correspondence`, `tracking`, `propagation`, `generation` or `intervention`."
 _DATASET = "Name of the dataset."
 _SPLIT = "Split of the dataset."
-_ATTENTION = "What a token can see: `full3d`, `factorised`, `linear` or `none`. Empty in the row of a failed clip."
-_PROBE = "Name of the probe; `direct` for models that answer without attention."
+_ATTENTION = "Kind of attention: `full3d`, `factorised`, `linear` or `none`. Empty in the row of a failed clip."
+_PROBE = "Name of the probe; `direct` for models that predict without attention."
 _LAYER = "Attention layer, from 0 in the order of execution; -1 without a site."
 _LAYER_NAME = "Path of the attention module inside the denoiser."
-_STEP = "Index into the scheduler's timesteps, 0 the noisiest; -1 without a site or without noise."
+_STEP = "Index into the scheduler's timesteps, 0 being the noisiest; -1 without a site or without noise."
 _NOISE = (
-    "sigma / (alpha + sigma) of the step; NaN without noise. Where latent frames have noise of their own, the mean "
-    "over the target latents."
+    "Noise level of the step, sigma / (alpha + sigma); NaN without noise. If latent frames have noise levels of their "
+    "own, the mean over the target latents."
 )
-_HEAD = "Attention head, from 0; -1 for the answer of several heads together."
-_SWITCHES = "Switches flipped off the variant, as in `time_map=stretched+scale=heads`; empty for none."
-_TRACKER = "Who made the reference tracks; `exact` where they are known by construction."
+_HEAD = "Attention head, from 0; -1 for one prediction from several heads together."
+_SWITCHES = "Switches that differ from the variant, such as `time_map=stretched+scale=heads`; empty for none."
+_TRACKER = "Tracker that made the reference tracks; `exact` if they are known by construction."
 _TRACKER_VERSION = "Version of the tracker; 0 without reference tracks."
 _POINTS = "N, the number of query points."
 _ROUND_TRIP = (
-    "Mode `invert`: peak signal-to-noise ratio of the video that the inverted latents give again; NaN in other modes."
+    "Mode `invert`: peak signal-to-noise ratio of the video that is sampled again from the inverted latents; NaN in "
+    "other modes."
 )
 _DATA_HASH = (
     "First 16 characters of a hash of the clip's content as the dataset gives it. In mode `renoise` and `invert`: "
@@ -58,7 +59,7 @@ _DATA_HASH = (
 )
 _QUERY_MODE = (
     "How the query frames were chosen: `frame`, by the dataset; `first`, the first frame in which the point is "
-    "visible; `strided`, every fifth frame in which it is."
+    "visible; `strided`, every fifth frame in which it is visible."
 )
 _INPUT_CLASS = (
     "Resolution class of the clip: `256` for frames of at most 256x256 pixels, `full` for larger ones; empty where the "
@@ -66,7 +67,7 @@ _INPUT_CLASS = (
 )
 _HEIGHT = "H, of the video as the model read or made it; 0 for a failed clip."
 _WIDTH = "W, of the video as the model read or made it; 0 for a failed clip."
-_FRAMES = "T, video frames as the model read or made them; 0 for a failed clip."
+_FRAMES = "T, number of video frames as the model read or made them; 0 for a failed clip."
 _STATUS = "`ok` or `failed`; in `scores` also `not_scored`, for a value that is NaN."
 _ERROR = "Kind and first line of the error of a failed clip; else empty."
 _SHARE = "fractions in [0, 1]"
@@ -99,24 +100,24 @@ class ScoreRow:
     head: Int32 = column(NONE, _HEAD)
     metric: Text = column(
         "",
-        "Name of the score, a column of a metric, `NAME@DIMENSION:STRATUM` for one stratum of pairs; empty in the one "
+        "Name of the score, a column of a metric; `NAME@DIMENSION:STRATUM` for one stratum of pairs. Empty in the one "
         "row of a clip that failed or has no tracks.",
     )
-    variant: Text = column("corrected", "`corrected` or `difftrack`: under which it was scored.")
+    variant: Text = column("corrected", "Variant under which it was scored: `corrected` or `difftrack`.")
     task: Text = column(CORRESPONDENCE, _TASK)
     value: Float = column(NAN, "The score; NaN means not scored.", _SHARE)
-    floor: Float = column(NAN, "What standing still scores on the same pairs.", _SHARE)
-    ceiling: Float = column(NAN, "What the best answer the read-out can give scores on the same pairs.", _SHARE)
-    n: Int32 = column(0, "(point, frame) pairs the value is a share of.", "count")
+    floor: Float = column(NAN, "Score of standing still, on the same pairs.", _SHARE)
+    ceiling: Float = column(NAN, "Score of the best prediction that the read-out allows, on the same pairs.", _SHARE)
+    n: Int32 = column(0, "Number of (point, frame) pairs that the value is a share of.", "count")
     seed: Int64 = column(0, "Seed of the noise.")
     status: Text = column("ok", _STATUS)
     error: Text = column("", _ERROR)
     switches: Text = column("", _SWITCHES)
     ceiling_kind: Text = column(
         "none",
-        "What `ceiling` is of: `token_oracle`, the nearest token centre at every latent time; `field_oracle`, the same "
-        "for the sampled field of difftrack; `free`, any position at every latent time; `none` without a ceiling. "
-        "Empty where an older vcorr did not record it.",
+        "Which predictions `ceiling` scores: `token_oracle`, the nearest token centre at every latent time; "
+        "`field_oracle`, the same for the sampled field of difftrack; `free`, any position at every latent time; "
+        "`none` without a ceiling. Empty where an older vcorr did not record it.",
     )
     metric_version: Int32 = column(0, "Version of the metric; 0 where it was not recorded, or without a metric.")
     scoring_version: Int32 = column(0, "Version of floors, ceilings and time map; 0 where it was not recorded.")
@@ -132,26 +133,28 @@ class ScoreRow:
     query_mode: Text = column("", f"{_QUERY_MODE} Empty without queries.")
     round_trip: Float = column(NAN, _ROUND_TRIP, "dB")
     cfg: Float = column(
-        NAN, "Strength of classifier-free guidance, as asked for; NaN for the pipeline's own, or where none is used."
+        NAN, "Requested strength of classifier-free guidance; NaN for the pipeline's own, or where none is used."
     )
-    guidance: Text = column("", "Method of guidance besides classifier-free guidance; empty for none.")
+    guidance: Text = column("", "Method of guidance in addition to classifier-free guidance; empty for none.")
     guidance_scale: Float = column(NAN, "Scale of that method; NaN without one.")
-    guidance_layers: Text = column("", "Layers it acts in, as `13,17,21`; empty without one.")
-    guidance_steps: Text = column("", "Steps it acts in, as `0-24`; empty without one.")
-    cut_kind: Text = column("", "Task `intervention`: what was done to the attention; empty where nothing was.")
-    cut_sites: Text = column("", "Sites it was done at, as `LAYER[:STEP[:HEAD]]`, by comma; empty where nothing was.")
-    cut_dose: Float = column(NAN, "How much of it was done; NaN where nothing was.", _SHARE)
+    guidance_layers: Text = column("", "Layers in which it acts, such as `13,17,21`; empty without one.")
+    guidance_steps: Text = column("", "Steps at which it acts, such as `0-24`; empty without one.")
+    cut_kind: Text = column("", "Task `intervention`: what was done to the attention; empty if nothing was done.")
+    cut_sites: Text = column(
+        "", "Sites where it was done, as `LAYER[:STEP[:HEAD]]`, with commas; empty if nothing was done."
+    )
+    cut_dose: Float = column(NAN, "How much of it was done; NaN if nothing was done.", _SHARE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PredictionRow:
-    """What one probe answered for one clip at one site."""
+    """What one probe predicted for one clip at one site."""
 
     run: Text = column("", _RUN)
     clip: Text = column("", _CLIP)
     probe: Text = column("", _PROBE)
     kind: Text = column(
-        "", "`positions`: where the points went, in `xy`. `rows`: where attention rows put their weight, in `rows`."
+        "", "`positions`: predicted positions of the points, in `xy`. `rows`: an attention summary, in `rows`."
     )
     attention: Text = column("", _ATTENTION)
     layer: Int32 = column(NONE, _LAYER)
@@ -159,23 +162,24 @@ class PredictionRow:
     step: Int32 = column(NONE, _STEP)
     noise: Float = column(NAN, _NOISE, _SHARE)
     head: Int32 = column(NONE, _HEAD)
-    variant: Text = column("", "`corrected` or `difftrack`: under which it was read.")
+    variant: Text = column("", "Variant under which it was read: `corrected` or `difftrack`.")
     switches: Text = column("", _SWITCHES)
-    readout: Text = column("", "`token`: only motions by whole tokens can be answered. `free`: any position can.")
+    readout: Text = column("", "`token`: points can move by whole tokens alone. `free`: any position is possible.")
     grid: Text = column("", "The token grid as JSON: `TokenGrid.from_dict(json.loads(grid))`.")
     points: Int32 = column(0, _POINTS)
     latents: Int32 = column(0, "F, the number of latent frames.")
     query_frames: Ints = column((), "Video frame of each query: N.")
     xy: Floats = column((), "Positions of the points in every latent frame: N x F x (x, y), row-major.", "pixels")
     visible: Bools = column(
-        (), "N x F, row-major; true where the probe says that the point can be seen. Empty where it does not say."
+        (), "N x F, row-major; true where the probe says that the point can be seen. Empty if it does not say."
     )
-    confidence: Floats = column((), "N x F, row-major: how sure the probe is. Empty where it does not say.", _SHARE)
+    confidence: Floats = column((), "N x F, row-major: how sure the probe is. Empty if it does not say.", _SHARE)
     rows: Floats = column(
         (),
-        "Attention rows, N x (F - 1 + 5): peaks over the other latents, peak_self, peak_text, sum_cross, _self, _text.",
+        "Attention summary, N x (F - 1 + 5): peak_cross of each latent frame but the query's, then peak_self, "
+        "peak_text, sum_cross, sum_self, sum_text.",
     )
-    noise_frames: Floats = column((), "F: noise of each latent frame, where they differ; else empty.", _SHARE)
+    noise_frames: Floats = column((), "F: noise level of each latent frame, if they differ; else empty.", _SHARE)
     round_trip: Float = column(NAN, _ROUND_TRIP, "dB")
     task: Text = column(CORRESPONDENCE, _TASK)
     status: Text = column("ok", _STATUS)
@@ -184,19 +188,19 @@ class PredictionRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrackRow:
-    """The reference tracks of one clip, and what the clip is."""
+    """The reference tracks of one clip, with facts about the clip."""
 
     run: Text = column("", _RUN)
     clip: Text = column("", _CLIP)
     dataset: Text = column("", _DATASET)
     split: Text = column("", _SPLIT)
-    prompt: Text = column("", "Text of the clip.")
+    prompt: Text = column("", "Prompt of the clip.")
     tracker: Text = column("", _TRACKER)
     tracker_version: Int32 = column(0, _TRACKER_VERSION)
     licence: Text = column(
         "",
-        "Licence of the tracker, which its tracks and whatever is computed from them come under; empty for tracks of a "
-        "dataset that does not say.",
+        "Licence of the tracker. It applies to the tracks and to everything that is computed from them. Empty for "
+        "tracks of a dataset that does not say.",
     )
     video: Text = column("", "Hash of the generated video that the tracks belong to; empty for the data's own videos.")
     data_hash: Text = column("", _DATA_HASH)
@@ -210,7 +214,7 @@ class TrackRow:
     queries: Floats = column((), "Query points, each in its frame: N x (x, y), row-major.", "pixels")
     xy: Floats = column((), "Positions of the points in every frame: N x T x (x, y), row-major.", "pixels")
     visible: Bools = column((), "N x T, row-major; true where the point can be seen.")
-    confidence: Floats = column((), "N x T, row-major: how sure the tracker is. Empty where it does not say.", _SHARE)
+    confidence: Floats = column((), "N x T, row-major: how sure the tracker is. Empty if it does not say.", _SHARE)
     boundary: Floats = column(
         (),
         "N: distance in the query's frame from the point to the nearest boundary between layers (object, background); "
@@ -232,7 +236,7 @@ _CONVENTIONS = "pixels: x right, y down, outer corner of the first pixel at 0; n
 
 
 def schema(table: TableName, fingerprint: str = "") -> pa.Schema:
-    """The schema of a table with its metadata: layout version, units, fingerprint of the stage that wrote it."""
+    """Returns the schema of a table with its metadata: layout version, units, and fingerprint of the writing stage."""
     return _SCHEMAS[table].with_metadata(
         {
             VERSION_KEY: str(SCHEMA_VERSION),

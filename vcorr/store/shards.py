@@ -1,4 +1,4 @@
-"""One atomic Arrow IPC file a clip: either wholly there or not there at all."""
+"""Shards: one Arrow IPC file per clip, written atomically, so that it is either complete or absent."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import pyarrow as pa
 from vcorr.contract.errors import StoreError, first_line
 from vcorr.store import schema as schemas
 from vcorr.store.columns import to_table
-from vcorr.store.upgrades import upgraded
+from vcorr.store.upgrades import upgrade_table
 
 SUFFIX = ".arrow"
 TEMPORARY_SUFFIX = ".tmp"
@@ -25,7 +25,7 @@ _WRITE_ELSEWHERE = "Choose another folder with --out DIR; a finished run can be 
 
 
 def shard_name(clip_id: str) -> str:
-    """A file name for a clip id: the id itself where a file system allows it, always reversible or unique."""
+    """Returns the file name for a clip id: the quoted id, or its beginning and a hash if that is not a safe name."""
     name = quote(clip_id, safe=" ")
     if len(name) > 150 or name.startswith("."):
         name = f"{name[:100].lstrip('.')}-{hashlib.sha256(clip_id.encode()).hexdigest()[:16]}"
@@ -33,10 +33,10 @@ def shard_name(clip_id: str) -> str:
 
 
 def write_shard(path: Path, table: schemas.TableName, rows: Sequence[schemas.Row], fingerprint: str) -> None:
-    """Writes rows as one shard: a temporary file beside it, then a rename.
+    """Writes rows as one shard: a temporary file in the same folder, then a rename.
 
     Raises:
-        StoreError: the disk is full or the directory cannot be written; nothing half-written stays behind.
+        StoreError: the disk is full or the directory cannot be written. No incomplete file remains.
     """
     data = to_table(rows, schemas.schema(table, fingerprint))
     options = pa.ipc.IpcWriteOptions(compression="zstd")
@@ -46,10 +46,10 @@ def write_shard(path: Path, table: schemas.TableName, rows: Sequence[schemas.Row
 
 @contextlib.contextmanager
 def atomic_file(path: Path) -> Iterator[str]:
-    """The name of a temporary file that becomes `path` when the block ends well and disappears when it does not.
+    """Yields the name of a temporary file, which becomes `path` if the block succeeds and is deleted if it fails.
 
     Raises:
-        StoreError: the file system refuses, with what to do about it.
+        StoreError: the file cannot be written; the message says what to do.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}{TEMPORARY_SUFFIX}")
     try:
@@ -63,12 +63,14 @@ def atomic_file(path: Path) -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def replaced_together(folder: Path) -> Iterator[Path]:
-    """A folder for new shards. When the block ends well they take the places of those of the same names in `folder`;
-    when it does not, however many were written, `folder` stays as it was. The caller holds the lock of the run.
+def replace_together(folder: Path) -> Iterator[Path]:
+    """Yields a folder for new shards, which replace the shards of the same names in `folder` if the block succeeds.
+
+    If the block fails, `folder` stays as it was, however many shards were written. The caller holds the lock of the
+    run.
 
     Raises:
-        StoreError: the file system refuses.
+        StoreError: a file cannot be written.
     """
     staging = folder.with_name(f".{folder.name}.{os.getpid()}{TEMPORARY_SUFFIX}")
     _remove_staging(folder)
@@ -92,9 +94,9 @@ def read_shard(path: Path, table: schemas.TableName) -> pa.Table:
     try:
         with pa.memory_map(str(path)) as source, pa.ipc.open_file(source) as reader:
             found = reader.read_all()
-        # Arrow believes the offsets that a file states; wrong ones would end the process where they are first followed
+        # Arrow trusts the offsets that a file states; wrong ones would crash the process when they are first used
         found.validate(full=True)
-        return _upgraded(path, found, table)
+        return _upgrade(path, found, table)
     except FileNotFoundError as error:
         raise StoreError(f"{path} does not exist.", hint=_COMPUTE_AGAIN) from error
     except (pa.ArrowException, OSError, ValueError, KeyError) as error:
@@ -104,12 +106,12 @@ def read_shard(path: Path, table: schemas.TableName) -> pa.Table:
 
 
 def fingerprint_of(table: pa.Table) -> str:
-    """The fingerprint a shard was written under."""
+    """Returns the fingerprint of the stage that wrote a shard."""
     return _fingerprint(table.schema)
 
 
 def read_fingerprint(path: Path) -> str:
-    """The fingerprint a shard was written under, without reading its rows; "" of one that cannot be read."""
+    """Returns the fingerprint of a shard without reading its rows; "" if it cannot be read."""
     try:
         with pa.memory_map(str(path)) as source, pa.ipc.open_file(source) as reader:
             return _fingerprint(reader.schema)
@@ -122,19 +124,19 @@ def _fingerprint(schema: pa.Schema) -> str:
 
 
 def remove_temporaries(folder: Path) -> None:
-    """Deletes what an interrupted write left behind. The caller holds the lock of the run or dataset."""
+    """Deletes the temporary files of interrupted writes. The caller holds the lock of the run or dataset."""
     for leftover in folder.glob(f".*{TEMPORARY_SUFFIX}"):
         leftover.unlink(missing_ok=True)
     _remove_staging(folder)
 
 
 def _remove_staging(folder: Path) -> None:
-    """Deletes folders of new shards that a killed process left behind; the lock keeps any other process away."""
+    """Deletes folders of new shards that a killed process left behind. The lock keeps other processes out."""
     for leftover in folder.parent.glob(f".{folder.name}.*{TEMPORARY_SUFFIX}"):
         shutil.rmtree(leftover, ignore_errors=True)
 
 
-def _upgraded(path: Path, table: pa.Table, name: schemas.TableName) -> pa.Table:
+def _upgrade(path: Path, table: pa.Table, name: schemas.TableName) -> pa.Table:
     metadata = table.schema.metadata or {}
     if metadata.get(schemas.TABLE_KEY, b"").decode() != name or schemas.VERSION_KEY not in metadata:
         raise StoreError(f"{path} is not a vcorr {name} table.")
@@ -146,9 +148,9 @@ def _upgraded(path: Path, table: pa.Table, name: schemas.TableName) -> pa.Table:
             f"{path} has layout version {version}; this vcorr reads up to {schemas.SCHEMA_VERSION}.",
             hint="Upgrade: pip install --upgrade vcorr",
         )
-    found = upgraded(table, name, version)
+    found = upgrade_table(table, name, version)
     if not found.schema.equals(schemas.schema(name)):
-        raise pa.ArrowInvalid("its columns are not those of the table")
+        raise pa.ArrowInvalid(f"its columns are not the columns of {name}")
     return found
 
 
@@ -157,6 +159,6 @@ def _cannot_write(path: Path, error: OSError) -> StoreError:
         return StoreError(
             f"The disk is full: {path} could not be written.", hint="Free some space, or choose --out DIR."
         )
-    # Arrow's own errors have a number, and its whole story in place of the words for it
+    # Arrow's own errors have a number, but a whole report instead of the system's words for it
     reason = error.strerror or (os.strerror(error.errno) if error.errno else str(error))
     return StoreError(f"{path} cannot be written: {reason}.", hint=_WRITE_ELSEWHERE)

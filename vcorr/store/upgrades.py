@@ -1,4 +1,4 @@
-"""From earlier layouts of the tables to this one, a version at a time (docs/results-format.md)."""
+"""Upgrades tables and records of earlier layouts, one version at a time (docs/results-format.md)."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from vcorr.store import schema as schemas
-from vcorr.store.columns import described
+from vcorr.store.columns import describe_columns
 
 RECORD_VERSION = 2
 """Version of the layout of run.json."""
 
 
-def upgraded(table: pa.Table, name: schemas.TableName, version: int) -> pa.Table:
-    """A table of layout `version` in the layout of now, with its fingerprint."""
+def upgrade_table(table: pa.Table, name: schemas.TableName, version: int) -> pa.Table:
+    """Converts a table of layout `version` to the current layout; it keeps its fingerprint."""
     if version == schemas.SCHEMA_VERSION:
         return table
     fingerprint = (table.schema.metadata or {}).get(schemas.FINGERPRINT_KEY, b"").decode()
@@ -26,35 +26,35 @@ def upgraded(table: pa.Table, name: schemas.TableName, version: int) -> pa.Table
     return table.select(target.names).cast(target)
 
 
-def upgraded_record(values: dict[str, Any]) -> dict[str, Any]:
-    """The contents of a run.json of an earlier layout in the layout of now.
+def upgrade_record(values: dict[str, Any]) -> dict[str, Any]:
+    """Converts the contents of a run.json to the current layout.
 
-    1 to 2: the strength of classifier-free guidance was called `guidance`, which now names a method.
+    From 1 to 2: the strength of classifier-free guidance was called `guidance`, which now names a method.
     """
     if values.get("record_version", 1) >= RECORD_VERSION:
         return values
     spec, resolved = values.get("spec"), values.get("resolved")
     found = {**values, "record_version": RECORD_VERSION}
     if isinstance(spec, dict):
-        found["spec"] = _renamed(spec)
+        found["spec"] = _rename_guidance(spec)
     if isinstance(resolved, dict) and isinstance(resolved.get("settings"), dict):
-        found["resolved"] = {**resolved, "settings": _renamed(resolved["settings"])}
+        found["resolved"] = {**resolved, "settings": _rename_guidance(resolved["settings"])}
     return found
 
 
-def _renamed(values: dict[str, Any]) -> dict[str, Any]:
+def _rename_guidance(values: dict[str, Any]) -> dict[str, Any]:
     return {("cfg" if name == "guidance" else name): value for name, value in values.items()}
 
 
 def _with_licence(table: pa.Table, name: schemas.TableName) -> pa.Table:
-    """1 to 2: tracks did not say under which licence their tracker puts them."""
+    """Upgrades layout 1 to 2: tracks had no licence."""
     if name == "tracks":
         table = table.append_column("licence", pa.array([""] * table.num_rows, pa.string()))
     return table
 
 
 def _with_variants(table: pa.Table, name: schemas.TableName) -> pa.Table:
-    """2 to 3: runs could be of `corrected` alone; predictions did not say so, and no switch could be flipped."""
+    """Upgrades layout 2 to 3: `corrected` was the only variant of a run, and no switch could be flipped."""
     if name == "predictions":
         table = table.append_column("variant", pa.array(["corrected"] * table.num_rows, pa.string()))
     if name != "tracks":
@@ -63,7 +63,7 @@ def _with_variants(table: pa.Table, name: schemas.TableName) -> pa.Table:
 
 
 def _with_boundary(table: pa.Table, name: schemas.TableName) -> pa.Table:
-    """3 to 4: tracks did not say how far points are from a boundary between layers."""
+    """Upgrades layout 3 to 4: tracks had no distance from a point to a boundary between layers."""
     if name == "tracks":
         unknown: list[list[float]] = [[] for _ in range(table.num_rows)]
         table = table.append_column("boundary", pa.array(unknown, pa.list_(pa.float32())))
@@ -71,8 +71,9 @@ def _with_boundary(table: pa.Table, name: schemas.TableName) -> pa.Table:
 
 
 def _with_time_and_content(table: pa.Table, name: schemas.TableName) -> pa.Table:
-    """4 to 5: all queries were in frame 0, and all that was measured was correspondence. What nobody recorded, the hash
-    of the content say, is neutral; of the ceiling it is not known which kind it was.
+    """Upgrades layout 4 to 5: all queries were in frame 0, and the only task was correspondence.
+
+    Values that were not recorded, such as the hash of the content, are neutral. The kind of a ceiling is unknown.
     """
     if name == "scores":
         asked = pc.if_else(pc.equal(table["metric"], ""), schemas.NONE, 0).cast(pa.int32())
@@ -83,16 +84,16 @@ def _with_time_and_content(table: pa.Table, name: schemas.TableName) -> pa.Table
     else:
         zeros = [np.zeros(points, np.int32) for points in table["points"].to_pylist()]
         table = table.append_column("query_frames", pa.array(zeros, pa.list_(pa.int32())))
-    return _completed(table, name)
+    return _complete(table, name)
 
 
-def _completed(table: pa.Table, name: schemas.TableName) -> pa.Table:
-    """The table with every column of layout 5 that it lacks, neutral."""
-    for column in described(schemas.ROWS[name]):
+def _complete(table: pa.Table, name: schemas.TableName) -> pa.Table:
+    """Adds every column of layout 5 that the table lacks, with its neutral value."""
+    for column in describe_columns(schemas.ROWS[name]):
         if column.name not in table.column_names:
             table = table.append_column(column.name, pa.array([column.neutral] * table.num_rows, column.type))
     return table
 
 
 _STEPS = (_with_licence, _with_variants, _with_boundary, _with_time_and_content)
-"""_STEPS[v - 1] brings layout v to v + 1."""
+"""_STEPS[v - 1] upgrades layout v to v + 1."""

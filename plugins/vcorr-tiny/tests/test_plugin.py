@@ -61,7 +61,7 @@ def test_the_weights_are_hashed_once_for_the_identity_and_for_loading(monkeypatc
     read, whole = [], hashlib.file_digest
     monkeypatch.setattr(hashlib, "file_digest", lambda file, name: read.append(file.name) or whole(file, name))
     monkeypatch.setattr(fingerprint, "_SETTLED_NS", 0)  # the files of a checkout may be seconds old
-    fingerprint._settled.cache_clear()
+    fingerprint._digest_settled.cache_clear()
     model = Tiny(VideoConfig())
     identity = model.weights_id("hub")
     model.load("cpu", "float32", "hub")
