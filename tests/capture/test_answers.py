@@ -150,7 +150,7 @@ def test_probes_that_answer_frames_differently_are_refused(cog, queries):
     def answer(capture, points):
         return {0 if points.frame else -1: points.xy[:, None].expand(-1, 3, -1)}
 
-    with pytest.raises(PluginError, match="Probe 'spy' answered other heads"):
+    with pytest.raises(PluginError, match="Probe 'spy' must return the same heads"):
         record(cog, Recorder({"spy": Answers(answer)}, Queries(np.array([0, 0, 8], dtype=np.int32), queries)))
 
 
@@ -216,7 +216,7 @@ ALL = (*SIX, "hidden", "hidden-fair")
 @given(st.data())
 @settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_an_answer_depends_on_its_own_query_alone(cog, data):
-    """Whatever the frames: other queries beside it, in any order, change nothing."""
+    """Other queries in the same clip, in any order and any frames, change nothing."""
     count = data.draw(st.integers(2, 6))
     place = st.tuples(st.integers(0, 8), st.floats(0, 95.5, width=32), st.floats(0, 63.5, width=32))
     drawn = np.array(data.draw(st.lists(place, min_size=count, max_size=count)), dtype=np.float32)
@@ -317,7 +317,7 @@ def test_under_inference_mode_nobody_can_tell_so_a_kept_capture_is_refused(read)
 
 @pytest.mark.parametrize("early", [(), ("out",)])
 def test_a_probe_of_the_hidden_state_is_not_shown_what_the_block_has_written_over(early):
-    """It is asked after the block, when the attention's memory may hold something else."""
+    """The probe runs after the block, when the memory of the attention may hold something else."""
     probes = {"early": Keeps("out", read=early), "late": Keeps("out", "hidden", read=("hidden", "out"))}
     run_block(probes)
     with pytest.raises(CaptureError, match=r"out of 0\.attn cannot be read any more"):

@@ -1,4 +1,4 @@
-"""Attention over space or time alone: rows of a batch put together into the video they belong to."""
+"""Spatial and temporal attention: batch rows are put together into the video they belong to."""
 
 import math
 from collections import OrderedDict
@@ -61,7 +61,7 @@ class Spy:
 
 
 def video(seed=0, shift=1):
-    """(F, h*w, C): a random picture that moves `shift` columns a frame, going round at the edges."""
+    """Returns (F, h*w, C): a random picture that moves `shift` columns per frame and wraps round at the edges."""
     picture = torch.randn(GRID.rows, GRID.cols, HEADS, WIDTH, generator=torch.Generator().manual_seed(seed))
     picture = 12 * picture / picture.norm(dim=-1, keepdim=True)
     return torch.stack([picture.roll(shift * j, dims=1).flatten(0, 1) for j in range(GRID.frames)]).flatten(2)
@@ -154,7 +154,7 @@ def test_each_site_has_its_own_grid():
         module["fine"](video())
         module["coarse"](video()[:, :5])
     assert [prediction.grid for prediction in recorder.predictions] == [GRID, coarse]
-    with pytest.raises(CaptureError, match=r"15 tokens, the grid 1 x 5 = 5 tokens a frame"):
+    with pytest.raises(CaptureError, match=r"15 tokens, the grid 1 x 5 = 5 tokens per frame"):
         record(QueryKey(), site(SPATIAL), TokenLayout(), video(), grid=coarse)
 
 
@@ -197,7 +197,7 @@ def test_parts_are_kept_when_the_model_writes_over_its_memory():
         ([video(), video()], TokenLayout(), "computed attention twice"),
         ([video()[:3]], TokenLayout("none", BRANCHES), r"holds 3 rows, .* 2 branch\(es\) .* of 4 frames each"),
         ([video().repeat(3, 1, 1)], TokenLayout("none", BRANCHES), "holds 12 rows"),
-        ([video()[:, :9]], TokenLayout(), r"9 tokens, the grid 3 x 5 = 15 tokens a frame"),
+        ([video()[:, :9]], TokenLayout(), r"9 tokens, the grid 3 x 5 = 15 tokens per frame"),
         ([video()], TokenLayout("before", text_tokens=1), r"leaves 0 for the text, of which the layout declares 1"),
     ],
 )

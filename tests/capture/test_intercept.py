@@ -241,7 +241,7 @@ def test_one_branch_of_a_batch_can_be_edited(model, x):
 
 
 def test_rows_of_a_batch_are_nobodys_until_a_layout_or_a_label_says_whose(model, x):
-    """A batch of two branches must not pass for two rows of the conditional one."""
+    """Two branches in a batch must not be taken for two batch rows of the conditional branch."""
     seen = []
 
     def note(call, compute):
@@ -249,7 +249,7 @@ def test_rows_of_a_batch_are_nobodys_until_a_layout_or_a_label_says_whose(model,
         if call.branches:
             assert call.rows("cond") == slice(0, 2)
         else:
-            with pytest.raises(CaptureError, match="2 rows cannot be told apart"):
+            with pytest.raises(CaptureError, match="2 batch rows cannot be assigned"):
                 call.rows("cond")
         return compute(call)
 
@@ -268,13 +268,13 @@ def test_rows_that_cannot_be_told_apart_are_refused(model, x):
         return compute(call)
 
     with (
-        pytest.raises(CaptureError, match="3 rows cannot be told apart"),
+        pytest.raises(CaptureError, match="3 batch rows cannot be assigned"),
         intercept(model, "blocks.0", rows, layout=TokenLayout(branches=("uncond", "cond"))),
     ):
         model(x.expand(3, -1, -1))
     alternating = Site(0, "blocks.0", attention="factorised", factorised=Factorised("spatial", "interleaved"))
     with (
-        pytest.raises(CaptureError, match="2 rows cannot be told apart"),
+        pytest.raises(CaptureError, match="2 batch rows cannot be assigned"),
         intercept(model, alternating, rows, layout=TokenLayout(branches=("uncond", "cond"))),
     ):
         model(x.expand(2, -1, -1))
@@ -338,7 +338,7 @@ def test_what_can_be_told_at_once_is_a_usage_error(model):
 
 
 def test_calls_after_an_interrupt_are_where_they_are_made(model, x):
-    """Ctrl-C, of which torch tells no hook: the block that it ended must not pass for the one that runs."""
+    """torch calls no hook at Ctrl-C; the block that it ended must not be taken for the running one."""
     seen = []
 
     def interrupted(call, compute):
@@ -361,7 +361,7 @@ def test_a_recorder_inside_an_edit_that_computes_nothing_or_twice_says_so(model,
         with intercept(model, NAMES, edit), recorder.attach(model, SITES, TokenLayout(), GRID), recorder.step(0):
             model(x)
 
-    with pytest.raises(CaptureError, match=r"attention of blocks.0, blocks.1 to itself(.|\n)*after the recorder"):
+    with pytest.raises(CaptureError, match=r"attention of blocks.0, blocks.1, so no call(.|\n)*after the recorder"):
         recorded(lambda call, compute: torch.zeros_like(call.q))
     with pytest.raises(CaptureError, match=r"blocks.0 computed attention twice(.|\n)*calls compute twice"):
         recorded(lambda call, compute: (compute(call) + compute(call)) / 2)

@@ -97,7 +97,7 @@ def test_causal_attention_is_refused():
 
 
 class Rows:
-    """As `vcorr.functional.AttentionRows`: one number a query for everything but the frames."""
+    """Like `vcorr.functional.AttentionRows`: one number per query for every part but the frames."""
 
     def __init__(self, points, frames, text=0.25):
         self.peak_cross = torch.full((points, frames - 1), 0.125, dtype=torch.bfloat16)
@@ -161,8 +161,8 @@ def test_rows_without_text(cog, queries, run):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"peak_cross": torch.zeros(3, 3)}, r"peak_cross of its rows must be a tensor of shape \(3, 2\), got \(3, 3\)"),
-        ({"sum_self": [0.0] * 3}, "sum_self of its rows must be a tensor .* got list"),
+        ({"peak_cross": torch.zeros(3, 3)}, r"peak_cross must be a tensor of shape \(3, 2\), got \(3, 3\)"),
+        ({"sum_self": [0.0] * 3}, "sum_self must be a tensor .* got list"),
     ],
 )
 def test_rows_that_break_the_contract_are_refused(cog, queries, run, change, message):

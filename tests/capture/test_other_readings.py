@@ -229,4 +229,4 @@ def test_sites_can_be_checked_before_anything_is_loaded():
         "assert 'torch' not in sys.modules"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert "mine does not say which one it is for attn" in done.stdout
+    assert "mine does not declare the block of attn" in done.stdout

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from vcorr.capture import TokenLayout
-from vcorr.capture.passes import PassListener, PassWatch, arrived
+from vcorr.capture.passes import PassListener, PassWatch, describe_passes
 from vcorr.contract.errors import UsageError
 
 X = torch.ones(1, 2)
@@ -80,7 +80,7 @@ def test_labels_tell_branches_those_of_guiders_and_new_ones_too():
         for label, batch in (("cond_uncond", 2), ("pred_cond", 1), ("uncond_stg", 1), ("uncond_modality", 1)):
             with denoiser.cache_context(label):
                 denoiser(X.expand(batch, 2))
-        assert arrived(watch).startswith("the passes that came were 2 of 'cond', 1 of 'uncond'")
+        assert describe_passes(watch).startswith("the passes that came were 2 of 'cond', 1 of 'uncond'")
     assert [event[2] for event in events] == ["uncond+cond", "cond", "uncond_stg", "uncond_modality"]
     assert denoiser.labels == ["cond_uncond", "pred_cond", "uncond_stg", "uncond_modality"]
 

@@ -110,7 +110,7 @@ def test_moving_the_content_changes_qk_and_not_positions():
 
 
 def test_places_are_all_it_sees():
-    """Tokens at other places answer otherwise; tokens all at one place are alike, so that the first one is answered."""
+    """Other positions give other predictions. With all tokens at one position all are alike, so the first one wins."""
     x = content()
     far = torch.arange(GRID.tokens).float().flip(0)
     assert (answers(x, places=far)["p"] != answers(x)["p"]).any()
@@ -216,7 +216,7 @@ def test_the_conditional_call_is_read_where_rows_have_calls_of_their_own(branche
 
 def test_models_without_rotary_embedding_are_refused_by_name(cog, queries, run):
     silent = [replace(site, unrotated=None) for site in cog.sites]
-    message = r"'mine' reads positions apart .*CogVideoX\w+ .*blocks.0.attn1(.|\n)*sines(.|\n)*cannot be told"
+    message = r"'mine' reads positions apart .*CogVideoX\w+ .*blocks.0.attn1(.|\n)*sines(.|\n)*cannot be separated"
     with pytest.raises(UsageError, match=message):
         run(cog, {"mine": QueryKeyPosition()}, queries, sites=silent)
 
@@ -225,8 +225,8 @@ def test_models_without_rotary_embedding_are_refused_by_name(cog, queries, run):
     ("unrotated", "message"),
     [
         (Unrotated("norm_z"), "no module 'transformer_blocks.0.attn1.norm_z'"),
-        (Unrotated(axes="bnc"), r"norm_q: put out \(2, 2, 77, 16\), which does not hold the 72 video tokens on axis 1"),
-        (Unrotated(q="spare"), r"attn1.spare: named for q or k before the rotary embedding, it did not run"),
+        (Unrotated(axes="bnc"), r"norm_q: its output \(2, 2, 77, 16\) does not hold the 72 video tokens on axis 1"),
+        (Unrotated(q="spare"), r"attn1.spare: the site names it for q or k .*, but it did not run"),
     ],
 )
 def test_sites_that_are_wrong_are_told_how(cog, queries, run, spy, unrotated, message, hooks_of):

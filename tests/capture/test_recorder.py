@@ -1,4 +1,4 @@
-"""The recorder asks the probes once a site and step, and refuses whatever it could not see."""
+"""The recorder runs the probes once per site and step, and raises an error for what it could not see."""
 
 import math
 from dataclasses import replace
@@ -162,7 +162,7 @@ def test_answers_do_not_keep_what_they_are_views_of(cog, queries):
 
 def test_progress_is_told_after_every_step(cog, queries):
     steps = []
-    recorder = Recorder({"spy": Spy()}, queries, on_step=lambda: steps.append(len(recorder._answers)))
+    recorder = Recorder({"spy": Spy()}, queries, on_step=lambda: steps.append(len(recorder._packed)))
     record(cog, recorder, steps=[0, 1, 2])
     assert steps == [2, 4, 6]
 
@@ -357,7 +357,7 @@ def test_two_denoisers_one_after_the_other(cog, tiny, queries):
 
 @pytest.mark.parametrize(
     ("frame", "mean"),
-    # the targets are all latents but that of the queries; of queries in several latents, all
+    # the targets are all latents but the one that holds the queries; all, if queries are in several latents
     [([0, 0], 0.6), ([4, 4], 0.35), ([0, 4], 0.4)],
 )
 def test_latent_frames_may_have_noise_of_their_own(tiny, queries, frame, mean):

@@ -1,4 +1,4 @@
-"""Attention that is computed otherwise than by torch's function is seen where the adapter shows it."""
+"""Attention that torch's function does not compute is seen if the adapter shows it."""
 
 import numpy as np
 import pytest
@@ -19,7 +19,7 @@ SITES = (Site(0, "attend", 2, "linear"),)
 
 
 class Linear(nn.Module):
-    """Linear attention, which shows what it computes with while somebody listens."""
+    """Linear attention that shows its tensors while a tap is open."""
 
     def __init__(self, *, shows=True):
         super().__init__()

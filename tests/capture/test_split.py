@@ -65,7 +65,7 @@ def test_batch_of_one_is_the_conditional_branch():
 @pytest.mark.parametrize("needs", [frozenset(), frozenset({"q"}), frozenset({"k", "out"}), CALL_PARTS])
 def test_a_probe_reads_what_it_asked_for_and_nothing_else(needs):
     whole = split(made(1, VIDEO), TokenLayout())
-    capture = whole.restricted(needs)
+    capture = whole.restrict_to(needs)
     for part in PARTS - {"mask"}:
         if part in needs:
             assert getattr(capture, part) is getattr(whole, part)
@@ -89,7 +89,7 @@ def test_tensors_are_made_when_they_are_first_read_and_only_once():
     capture = Capture(SITE, GRID, 0, 0.5, q=part, k=part)
     assert made_parts == []
     assert capture.q is capture.q
-    assert capture.restricted(frozenset({"q"})).q is capture.q
+    assert capture.restrict_to(frozenset({"q"})).q is capture.q
     assert made_parts == [1]
 
 
@@ -97,19 +97,19 @@ def test_writes_into_tensors_and_into_what_they_are_views_of_are_found():
     base = torch.zeros(4, 3)
     capture = Capture(SITE, GRID, 0, 0.5, q=lambda: base[1:], k=torch.ones(2))
     capture.watch_writes()
-    assert capture.written() is None
+    assert capture.find_write() is None
     capture.q  # noqa: B018
-    assert capture.written() is None
+    assert capture.find_write() is None
     base += 1
-    assert capture.written() == "q"
+    assert capture.find_write() == "q"
     capture.watch_writes()
     capture.k.mul_(2)
-    assert capture.written() == "k"
+    assert capture.find_write() == "k"
     with torch.inference_mode():
         quiet = Capture(SITE, GRID, 0, 0.5, q=torch.zeros(2))
         quiet.watch_writes()
         quiet.q.add_(1)
-        assert quiet.written() is None
+        assert quiet.find_write() is None
 
 
 @pytest.mark.parametrize("came", [1, 4])
@@ -135,7 +135,7 @@ def test_grouped_queries_share_keys_as_torch_does():
         (made(2, VIDEO), TokenLayout("none"), r"holds 2 rows, the layout declares 1 branch"),
         (made(4, VIDEO), TokenLayout("none", ("uncond", "cond")), r"holds 4 rows"),
         (made(1, VIDEO, keys=5), TokenLayout("none"), r"24 queries attend to 5 keys"),
-        (made(1, VIDEO, heads=3, kv_heads=2), TokenLayout("none"), r"3 query heads do not share 2"),
+        (made(1, VIDEO, heads=3, kv_heads=2), TokenLayout("none"), r"3 query heads cannot share 2"),
         (
             AttentionCall("attn", *(torch.zeros(2, VIDEO, 3) for _ in range(4))),
             TokenLayout("none"),

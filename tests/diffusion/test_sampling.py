@@ -203,7 +203,7 @@ class Scheduler:
 
 
 class Pipe:
-    """A pipeline that tells nobody when a step ends."""
+    """A pipeline without a callback at the end of a step."""
 
     def __init__(self):
         self.scheduler, self.denoiser = Scheduler(), Denoiser()

@@ -63,7 +63,7 @@ def test_both_take_turns_where_the_timesteps_say(model):
     assert runs == ["transformer"] * change + ["transformer_2"] * (NUM_STEPS - change)
     assert sorted(seen) == [(layer, step) for layer in (0, 1) for step in steps]
     seen, runs = read(model, "generate", steps)
-    assert runs == ["transformer"] * 2 * change + ["transformer_2"] * 2 * (NUM_STEPS - change)  # two passes a step
+    assert runs == ["transformer"] * 2 * change + ["transformer_2"] * 2 * (NUM_STEPS - change)  # two passes per step
     assert sorted(seen) == [(layer, step) for layer in (0, 1) for step in steps]
 
 

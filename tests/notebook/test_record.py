@@ -277,7 +277,7 @@ def test_queries_lie_in_any_frame(denoiser):
 
 
 def test_guidance_that_does_not_come_as_declared_is_told():
-    """Three passes without labels: which of them was conditional, nobody can tell."""
+    """With three passes without labels, the conditional one cannot be found."""
     denoiser = Denoiser(labels=False)
     with (
         pytest.raises(UsageError, match=r"2 passes a step, uncond, cond; 1 of them did not come(.|\n)*cache_context"),
@@ -328,7 +328,7 @@ def test_labels_of_another_thread_are_not_ours(denoiser):
         ({"layout": layout(sites=["blocks.0.attn", vcorr.Site(1, "blocks.1.attn")])}, "or all vcorr.Site"),
         ({"layout": layout(text="behind")}, "text must be"),
         ({"layout": layout(branches=("a", "b"))}, "branches"),
-        ({"layout": layout(passes=("a", "b"))}, "passes must have 'cond'"),
+        ({"layout": layout(passes=("a", "b"))}, "one of the passes must be 'cond'"),
         ({"layout": "zero-motion"}, "no token layout"),
         ({"layout": "cogvideoks"}, "Did you mean 'cogvideox'"),
     ],

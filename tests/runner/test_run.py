@@ -368,7 +368,7 @@ def test_nan_fails_the_clip_and_not_the_run(found, tmp_path, monkeypatch) -> Non
     outcome = run(found, tmp_path, steps="last", layers="0")
     assert outcome.failed == ("slide-0",)
     errors = [r["error"] for r in outcome.run.read("scores").to_pylist() if r["status"] == "failed"]
-    assert errors[0].startswith("NumericalError: Probe 'qk' answered NaN")
+    assert errors[0].startswith("NumericalError: Probe 'qk' returned NaN")
 
 
 def test_a_full_disk_is_what_the_user_hears_of(found, tmp_path, monkeypatch) -> None:

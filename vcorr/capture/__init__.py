@@ -1,8 +1,9 @@
-"""Seeing and changing attention as a model computes it: no forks, no copied processors (docs/capture.md).
+"""Reads and edits attention while a model computes it: no forks, no copied processors (docs/capture.md).
 
-`tap` patches the one function all attention goes through, `intercept` puts a function of one's own around it, `passes`
-knows which step and guidance branch a pass is, `split` cuts a call into the conditional branch's video tokens, and
-`recorder` is what model adapters are handed. Importing this package costs nothing; those modules import torch.
+The modules: `tap` patches the one function that all attention goes through. `interceptors` puts a function of the
+user's own around it. `passes` knows the step and the guidance branch of each pass. `split` cuts a call into the video
+tokens of the conditional branch. `recorder` is the object that model adapters get. Importing this package costs
+nothing, because it imports those modules, and with them torch, on first use.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""Which rows of a batch belong to the conditional branch, and where their tokens are on the grid.
+"""Finds the batch rows of the conditional branch, and lays their tokens out on the grid.
 
-A row holds a whole video, or, where attention is factorised over space and time, a frame or a place of it. Everything
-is a view.
+A batch row holds a whole video. Under factorised attention it holds one frame (spatial) or one position along time
+(temporal). All functions return views.
 
-Shape legend: B batch, R rows of the conditional branch, H heads, N tokens of a row's sequence, F x h x w video tokens,
-d head width, C = c width of a block's output.
+Shape legend: B batch rows, R batch rows of the conditional branch, H heads, N tokens in the sequence of a batch row.
+F x h x w video tokens, d head width, C = c width of a block's output.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from vcorr.contract.records import Factorised
 
 CONDITIONAL = "cond"
 _HELD = {"spatial": "frames", "temporal": "positions"}
-"""What the batch rows of one branch hold, one each, under factorised attention."""
+"""What the batch rows of one branch are, under factorised attention."""
 
 
 def conditional_rows(
     name: str, tensor: Tensor, factorised: Factorised | None, grid: TokenGrid, layout: TokenLayout
 ) -> Tensor:
-    """The rows of the conditional branch, (R, ...), of a tensor (B, ...).
+    """Returns the batch rows of the conditional branch, (R, ...), of a tensor (B, ...).
 
-    R is 1, or the frames or places of the grid. Without guidance in the batch, the frames may also come in several
-    calls: then R is as many as this one holds.
+    R is 1, or the number of frames or positions of the grid. A batch without guidance may hold only some of the frames,
+    because a model may take them in several calls; R is then the number of frames in this call.
 
     Raises:
-        CaptureError: the batch is not that of the layout.
+        CaptureError: B does not fit the branches of the layout.
     """
     batch, count, branches = tensor.shape[0], _rows_of_a_branch(factorised, grid), layout.branches
     if batch == count:
@@ -49,15 +49,18 @@ def conditional_rows(
 
 
 def branches_of_call(call: AttentionCall, layout: TokenLayout, branches: tuple[str, ...]) -> tuple[str, ...]:
-    """The guidance branches an attention call holds: those of its pass, or one where every row has its own call.
+    """Returns the guidance branches in an attention call.
+
+    These are all branches of the pass. Under `TokenLayout.per_sample` it is one branch, since each batch row then has a
+    call of its own.
 
     Args:
-        call: with its number, and the batch of its module.
-        layout: which branches there are.
+        call: with its number, and the size of the batch that its module got.
+        layout: declares the branches.
         branches: of the pass.
 
     Raises:
-        CaptureError: rows have calls of their own, and there are not as many as branches.
+        CaptureError: under `per_sample`, the number of calls differs from the number of branches.
     """
     if not layout.per_sample or call.batch == 1:
         return branches
@@ -71,14 +74,17 @@ def branches_of_call(call: AttentionCall, layout: TokenLayout, branches: tuple[s
 
 
 def tokens_of_a_row(factorised: Factorised | None, grid: TokenGrid) -> int:
-    """How many video tokens a row holds."""
+    """Returns the number of video tokens in a batch row."""
     if factorised is None:
         return grid.tokens
     return grid.tokens_per_frame if factorised.kind == "spatial" else grid.frames
 
 
 def heads_on_grid(rows: Tensor, factorised: Factorised | None, grid: TokenGrid) -> Tensor:
-    """Video tokens per head, (R, H, tokens, d), as (H, F, h, w, d); F is R where a row holds a frame."""
+    """Reshapes video tokens per head, (R, H, tokens, d), to (H, F, h, w, d).
+
+    Under spatial attention F is R, which is smaller than the grid's where frames come in several calls.
+    """
     if factorised is None:
         return _split(rows[0], 1, (grid.frames, grid.rows, grid.cols))
     per_frame = rows.transpose(0, 1) if factorised.kind == "spatial" else rows.permute(1, 2, 0, 3)
@@ -86,7 +92,7 @@ def heads_on_grid(rows: Tensor, factorised: Factorised | None, grid: TokenGrid) 
 
 
 def channels_on_grid(rows: Tensor, factorised: Factorised | None, grid: TokenGrid) -> Tensor:
-    """Video tokens with their channels, (R, tokens, C), as (F, h, w, c)."""
+    """Reshapes video tokens with their channels, (R, tokens, C), to (F, h, w, c)."""
     return heads_on_grid(rows[:, None], factorised, grid)[0]
 
 
@@ -103,5 +109,5 @@ def _branch(tensor: Tensor, factorised: Factorised | None, index: int, count: in
 
 
 def _split(tensor: Tensor, axis: int, sizes: tuple[int, ...]) -> Tensor:
-    # splitting a dimension keeps a view a view, however the model strides its memory
+    # `view` can always split a dimension without a copy, however the model strides its memory
     return tensor.view(*tensor.shape[:axis], *sizes, *tensor.shape[axis + 1 :])

@@ -1,4 +1,4 @@
-"""Sees what chosen modules put out, by ordinary forward hooks."""
+"""Observes the outputs of chosen modules by ordinary forward hooks."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from vcorr.capture.modules import find_all, run_eagerly
 from vcorr.capture.tap import rehearsing
 
 OutputObserver = Callable[[str, Any], None]
-"""Called with the module's name and its output, which is the model's own: read it, never write."""
+"""Called with the module's name and its output. The output is the model's own memory: read it, never write to it."""
 
 
 @contextmanager
 def watch_outputs(module: nn.Module, names: Collection[str], observer: OutputObserver) -> Iterator[None]:
-    """Shows what `module`'s submodules `names` put out to `observer` while the block runs.
+    """Calls `observer` with the outputs of the submodules `names` of `module` while the block runs.
 
-    Only what the calling thread runs is seen. Compiled modules run eagerly meanwhile, as under `Tap`.
+    Only runs in the calling thread count. Compiled modules run eagerly inside the block, as under `Tap`.
 
     Args:
         module: the model, compiled or not.
         names: dotted paths inside it.
-        observer: called right after each module has run; what it raises passes through the model.
+        observer: called right after each module has run; its exceptions pass through the model.
 
     Raises:
         CaptureError: a name is unknown.

@@ -1,7 +1,6 @@
-"""What a tapped attention call hands to the probes.
+"""What a probe gets to read of one attention call, and how a model lays out its tokens.
 
-Shape legend: B batch, H heads, N tokens of the whole sequence, F x h x w video tokens, n text tokens, d head width, c
-width of the hidden state.
+Shape legend: H heads, F x h x w video tokens, n text tokens, d head width, c width of the hidden state.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from vcorr.contract.errors import CaptureError, PluginError
 from vcorr.contract.geometry import TokenGrid
 from vcorr.contract.records import Site
 
-if TYPE_CHECKING:  # a layout is data an adapter declares without loading torch
+if TYPE_CHECKING:  # adapters declare a layout without loading torch
     from torch import Tensor
 
     Part = Tensor | Callable[[], Tensor] | None
@@ -27,18 +26,18 @@ TextPlace = Literal["before", "after", "none"]
 class TokenLayout:
     """How a model lays out the tokens of its attention calls and its guidance branches, as data.
 
-    text: where text tokens stand in the sequence relative to the video tokens ("none": the sequence is video only).
-    branches: the guidance branches in batch order when the batch holds more than one, e.g. ("uncond", "cond"); "cond"
-    must be among them and is the one that is read. A batch of one is the conditional branch itself.
-    text_tokens: how many text tokens stand there, for models that always have the same number (the class token and the
-    registers of an image backbone); None for whatever is left of the sequence.
-    per_sample: each row of the batch is attended to in a call of its own, in their order, as in models whose rows
-    differ in length; `branches` then says which call is read.
-    passes: the branches of a step in the order of its passes, where each branch is a pass of its own that the model
-    does not label with ``denoiser.cache_context("cond")``; empty where it does, and where one pass holds all branches.
+    text: where the text tokens are in the sequence, relative to the video tokens; "none" if there are no text tokens.
+    branches: the guidance branches of a batch, in batch order, e.g. ("uncond", "cond"). "cond" must be among them; it
+    is the branch that is read. A batch of one is always the conditional branch.
+    text_tokens: the number of text tokens, for models where it never changes (the class token and the registers of an
+    image backbone). None: all tokens that are not video tokens.
+    per_sample: whether each batch row has an attention call of its own, in batch order, as in models with prompts of
+    different lengths. `branches` then gives the order of the calls.
+    passes: for models that run each branch as a pass of its own without a label (``denoiser.cache_context("cond")``):
+    the branches in the order of the passes of a step. Empty for all other models.
 
-    Where attention is factorised (`Site.factorised`), this is said of each row that holds a frame; rows that hold a
-    place never hold text.
+    Under spatial attention (`Site.factorised`), the layout describes the sequence of one frame. The sequences of
+    temporal attention never hold text.
     """
 
     text: TextPlace = "none"
@@ -49,16 +48,16 @@ class TokenLayout:
 
 
 class Capture:
-    """One attention call of the conditional branch, text set apart, exactly as the model computed with it.
+    """One attention call of the conditional branch, exactly as the model computed it, with the text tokens apart.
 
     site: the attention module. grid: how its video tokens lie over the video. step: 0-based index of the scheduler's
     timestep. noise: sigma / (alpha + sigma), NaN without noise. scale: of the dot products inside the softmax; None
     means 1/sqrt(d).
 
-    Its tensors are made when they are first read, once for all probes. Each is given as a tensor, as a function that
-    makes it, or as None; reading one that is None is an error. A probe that keeps the capture keeps the model's tensors
-    with it; what the model has written over by then is refused, and so is everything under `torch.inference_mode`,
-    where nobody can tell.
+    A tensor is made when a probe first reads it, once for all probes. Each is given as a tensor, as a function that
+    makes it, or as None; reading None is an error. A probe that keeps the capture keeps the model's tensors alive.
+    Reading a tensor that the model has overwritten is an error. After the probe has returned, so is reading any tensor
+    of `torch.inference_mode`, because torch does not count writes there.
 
     Args:
         site: the attention module.
@@ -66,16 +65,16 @@ class Capture:
         step: 0-based index of the scheduler's timestep.
         noise: sigma / (alpha + sigma) of the step, NaN without noise.
         q: (H, F, h, w, d), after query-key norm and rotary embedding.
-        k: keys, likewise.
-        v: values, of the same shape.
+        k: the keys, of the same shape and stage.
+        v: the values, of the same shape.
         out: the attention output before its output projection, of the same shape.
-        k_text: (H, n, d), keys of the text tokens (n may be 0); of the first frame, where every frame has its own.
-        hidden: (F, h, w, c), the output of the block the attention is in.
+        k_text: (H, n, d), keys of the text tokens (n may be 0); of the first frame if every frame has its own.
+        hidden: (F, h, w, c), the output of the block that contains the attention module.
         q_unrotated: q before the rotary embedding, of q's shape.
         k_unrotated: k before the rotary embedding.
-        q_position: what q would be if all video tokens had the same content, its mean: the rotary embedding alone.
-        k_position: likewise for k.
-        key_mask: (n,) bool, True where a text token is real and not padding; None when the model masks nothing.
+        q_position: q if all video tokens had the same content, their mean: the rotary embedding alone.
+        k_position: the same for k.
+        key_mask: (n,) bool, True where a text token is real and not padding; None if the model masks nothing.
         scale: of the dot products inside the softmax; None means 1/sqrt(d).
     """
 
@@ -159,96 +158,96 @@ class Capture:
 
     @property
     def q_position(self) -> Tensor:
-        """(H, F, h, w, d), q of positions alone."""
+        """(H, F, h, w, d), q from positions alone."""
         return self._part("q_position")
 
     @property
     def k_position(self) -> Tensor:
-        """(H, F, h, w, d), k of positions alone."""
+        """(H, F, h, w, d), k from positions alone."""
         return self._part("k_position")
 
     @property
     def key_mask(self) -> Tensor | None:
-        """(n,) bool, True where a text token is real; None when the model masks nothing."""
+        """(n,) bool, True where a text token is real; None if the model masks nothing."""
         self._check_allowed("mask", "key_mask")
-        return self._made_part("key_mask")
+        return self._make_part("key_mask")
 
     def replace(self, **changes: Any) -> Capture:
-        """The capture with some of its arguments changed; parts that were made stay made."""
+        """Returns a copy with some arguments changed. Tensors that were made already are not made again."""
         own = {"site": self.site, "grid": self.grid, "step": self.step, "noise": self.noise, "scale": self.scale}
         changed = Capture(**{**own, **self._parts, **changes})
         changed._versions.update({name: seen for name, seen in self._versions.items() if name not in changes})
         return changed
 
-    def restricted(self, needs: frozenset[str]) -> Capture:
-        """The same capture for a probe that declared `needs`: reading something else is an error."""
+    def restrict_to(self, needs: frozenset[str]) -> Capture:
+        """Returns the same capture for a probe that declares `needs`; reading anything else raises PluginError."""
         own = self.replace()
         own._parts, own._versions, own._allowed = self._parts, self._versions, needs
         return own
 
     def watch_writes(self) -> None:
-        """From now on `written` reports writes into the tensors; what the model has written over cannot be read."""
-        for name, part in self._made():
+        """Starts to watch for writes into the tensors (`find_write`), and bars tensors that are overwritten already."""
+        for name, part in self._iterate_made():
             if self._versions.setdefault(name, version_of(part)) != version_of(part):
                 self._parts[name] = partial(_refuse, self.site, name)
 
-    def written(self) -> str | None:
-        """The name of a tensor that was written into since `watch_writes`, or since it was made; None if there is none.
+    def find_write(self) -> str | None:
+        """Returns the name of a tensor that was written to since `watch_writes`, or since it was made, else None.
 
-        Writes into tensors of `torch.inference_mode`, which keep no count, are not found.
+        Writes to tensors of `torch.inference_mode` are not found, because torch does not count them.
         """
-        return next((name for name, part in self._made() if self._changed(name, part)), None)
+        return next((name for name, part in self._iterate_made() if self._has_changed(name, part)), None)
 
     def leave(self) -> None:
-        """From now on a part can be read only as long as it is known that nobody has written over it."""
+        """Ends the probe's read: from now on a tensor can be read only if it is certain that nobody overwrote it."""
         self._later = True
 
     def _part(self, name: str) -> Tensor:
         self._check_allowed("k" if name == "k_text" else name, name)
-        part = self._made_part(name)
+        part = self._make_part(name)
         if part is None:
             raise _not_captured(self.site, name, name)
         return part
 
-    def _made_part(self, name: str) -> Tensor | None:
+    def _make_part(self, name: str) -> Tensor | None:
         part = self._parts[name]
         if callable(part) and not _is_tensor(part):
             part = self._parts[name] = part()
             if part is not None:
                 self._versions[name] = version_of(part)
-        if self._later and part is not None and (part.is_inference() or self._changed(name, part)):
+        if self._later and part is not None and (part.is_inference() or self._has_changed(name, part)):
             _refuse(self.site, name)
         return cast("Tensor | None", part)
 
-    def _changed(self, name: str, part: Tensor) -> bool:
+    def _has_changed(self, name: str, part: Tensor) -> bool:
         return self._versions.get(name, -1) != version_of(part)
 
     def _check_allowed(self, need: str, name: str) -> None:
         if self._allowed is not None and need not in self._allowed:
             raise _not_captured(self.site, need, name)
 
-    def _made(self) -> Iterator[tuple[str, Tensor]]:
+    def _iterate_made(self) -> Iterator[tuple[str, Tensor]]:
         return ((name, part) for name, part in self._parts.items() if _is_tensor(part))
 
 
 def _not_captured(site: Site, need: str, name: str) -> PluginError:
     return PluginError(
         f"{name} of {site.name} was read, but it was not captured.",
-        hint=f"A probe lists all that it reads: needs = frozenset({{{need!r}, ...}}).",
+        hint=f"A probe lists everything it reads: needs = frozenset({{{need!r}, ...}}).",
     )
 
 
 def _refuse(site: Site, name: str) -> NoReturn:
-    raise overwritten(site.name, name)
+    raise overwritten_error(site.name, name)
 
 
-def overwritten(site: str, name: str) -> CaptureError:
-    """What is raised where a tensor is asked for that the model may have written over."""
+def overwritten_error(site: str, name: str) -> CaptureError:
+    """Returns the error for reading a tensor that the model may have overwritten."""
     return CaptureError(
-        f"{name} of {site} cannot be read any more: the model has written over it, or under torch.inference_mode may "
-        "have, without a trace.",
-        hint="Read it in the probe's read(), and keep a clone. A probe that needs 'hidden' is asked after the block: "
-        "read attention in another one.",
+        f"{name} of {site} cannot be read any more: the model has overwritten it, or it comes from "
+        "torch.inference_mode, where torch does not count writes.",
+        hint="Read it in the probe's read(), and keep a clone. A probe that needs 'hidden' is called after the block: "
+        "read attention in another probe.",
     )
 
 
@@ -257,5 +256,5 @@ def _is_tensor(part: Any) -> bool:
 
 
 def version_of(tensor: Tensor) -> int:
-    """How often a tensor was written into; views share the count of what they are views of."""
+    """Returns how often a tensor was written to; a view shares the count with its base. 0 in `torch.inference_mode`."""
     return 0 if tensor.is_inference() else tensor._version

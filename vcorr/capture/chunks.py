@@ -1,4 +1,4 @@
-"""Frames that come in several calls: image backbones take a video a few frames at a time.
+"""Joins frames that come in several calls, because image backbones take a video a few frames at a time.
 
 Shape legend: H heads, F x h x w video tokens, f <= F of the frames, d head width, c width of a block's output.
 """
@@ -18,7 +18,7 @@ _FRAME_AXIS = {"q": 1, "k": 1, "v": 1, "out": 1, "q_unrotated": 1, "k_unrotated"
 
 
 class FramesSeen:
-    """How many frames of each site have come in the running step, in their order.
+    """Counts the frames of each site that have come in the running step.
 
     Args:
         step: its index, for messages.
@@ -32,26 +32,26 @@ class FramesSeen:
         return bool(self._seen)
 
     def take(self, name: str, frames: int, total: int, what: str) -> slice:
-        """Where the next `frames` of a site's `total` stand.
+        """Counts the next `frames` of a site, and returns their slice within its `total` frames.
 
         Raises:
-            CaptureError: there are no more to come; the message says that the site did `what` twice.
+            CaptureError: more than `total` frames came. `what` is the verb of the message: "computed attention".
         """
         first = self._seen.get(name, 0)
         if first + frames > total:
             came = "twice" if frames == total else f"for {first + frames} frames in all; the grid has {total}"
             raise CaptureError(
                 f"Step {self._step}: {name} {what} {came}.",
-                hint="One call per site and step is read. Guidance branches that run one after the other: "
-                "TokenLayout(passes=('cond', 'uncond')), in their order. A model that attends to the rows of a batch "
-                "one by one: TokenLayout(per_sample=True). An interceptor around it that calls compute twice: open it "
-                "inside.",
+                hint="One call per site and step is read. If guidance branches run one after the other, say "
+                "TokenLayout(passes=('cond', 'uncond')), in their order. If the model computes attention for each "
+                "batch row by itself, say TokenLayout(per_sample=True). If an outer interceptor calls compute twice, "
+                "open it inside the recorder.",
             )
         self._seen[name] = first + frames
         return slice(first, first + frames)
 
     def missing(self, name: str, total: int) -> str:
-        """The site, with how many of its `total` frames came where some did; "" when all have."""
+        """Returns the site's name, with the number of frames if only some came; "" if all `total` have come."""
         seen = self._seen.get(name, 0)
         if seen == total:
             return ""
@@ -65,13 +65,16 @@ class Chunks:
         self._open: dict[tuple[str, ...], dict[str, Tensor]] = {}
 
     def join(self, key: tuple[str, ...], part: Capture, frames: slice, names: Collection[str]) -> Capture | None:
-        """The capture of all frames once the last has come, None before; what comes at once is handed on as it is.
+        """Returns the capture of all frames when the last one has come, else None.
+
+        A part that holds all frames is returned as it is.
 
         Args:
-            key: tells captures that belong together from others.
-            part: of the frames `frames`.
-            frames: a slice of those of the grid, the first unless this key is known.
-            names: the tensors that will be read. They are copied: the model writes over its memory between calls.
+            key: the same for all parts of one capture.
+            part: the capture of some frames.
+            frames: which frames of the grid these are; the first part of a key begins with frame 0.
+            names: the tensors that will be read. They are copied, because the model overwrites its memory between
+                calls.
         """
         total = part.grid.frames
         if frames == slice(0, total):
@@ -88,6 +91,6 @@ class Chunks:
             parts["k_text"] = part.k_text.clone()
         if frames.stop < total:
             return None
-        # what nobody reads was not kept: the last call's would pass for that of all frames
+        # drop the tensors that were not copied: they hold the frames of the last call only
         unread = dict.fromkeys(("k_text", *_FRAME_AXIS))
         return part.replace(**{**unread, **self._open.pop(key)})

@@ -1,4 +1,4 @@
-"""Editing attention: a function of one's own around the attention calls of chosen modules (docs/capture.md).
+"""Edits attention: puts a function of the user's own around the attention calls of chosen modules (docs/capture.md).
 
 Shape legend: B batch, H heads, N tokens, D head width.
 """
@@ -29,11 +29,11 @@ HEAD_AXIS = 1
 
 @dataclass(frozen=True)
 class EditableCall(AttentionCall):
-    """An attention call, and where in the model it is made.
+    """An attention call, with the site, step and guidance branches where the model makes it.
 
     site: the attention module. step: 0-based index of the denoising step. branches: the guidance branches of its batch,
-    in batch order; empty where several rows come and nothing says whose they are. The other fields are those of
-    `AttentionCall`.
+    in batch order; empty if there are several batch rows and nothing says which branch each belongs to. `AttentionCall`
+    describes the other fields.
     """
 
     site: Site = _NOWHERE
@@ -42,14 +42,14 @@ class EditableCall(AttentionCall):
 
     @property
     def branch(self) -> str:
-        """The guidance branch, or several of one batch joined by "+": "uncond+cond"; "" where that is not known."""
+        """The guidance branch, or several of one batch joined by "+", as in "uncond+cond"; "" if it is not known."""
         return "+".join(self.branches)
 
     def rows(self, branch: str) -> slice:
-        """The rows of the batch that belong to a guidance branch; an empty slice where it is not in this call.
+        """Returns the batch rows of a guidance branch; an empty slice if the branch is not in this call.
 
         Raises:
-            CaptureError: it is not known whose the rows of the batch are, or rows of different branches alternate.
+            CaptureError: the branches of the batch rows are not known, or the branches are interleaved.
         """
         if self.branches and branch not in self.branches:
             return slice(0, 0)
@@ -57,15 +57,15 @@ class EditableCall(AttentionCall):
         alternates = self.site.factorised is not None and self.site.factorised.order == "interleaved"
         if not count or rows % count or (count > 1 and alternates):
             raise CaptureError(
-                f"{self.name}: {rows} rows cannot be told apart by the branches {self.branches!r}.",
-                hint="Tell intercept() the model's layout: layout=TokenLayout(branches=('uncond', 'cond')).",
+                f"{self.name}: {rows} batch rows cannot be assigned to the branches {self.branches!r}.",
+                hint="Give intercept() the model's layout: layout=TokenLayout(branches=('uncond', 'cond')).",
             )
         each, index = rows // count, self.branches.index(branch)
         return slice(index * each, (index + 1) * each)
 
 
 Edit = Callable[[EditableCall, Compute], Tensor]
-"""Given a call and what computes it; returns the output, (B, H, N, D), that the model goes on with."""
+"""Takes a call and the function that computes it; returns the output, (B, H, N, D), that the model goes on with."""
 
 
 @contextmanager
@@ -79,27 +79,26 @@ def intercept(
 ) -> Iterator[None]:
     """Puts a function around the attention calls of `sites` while the block runs.
 
-    ``interceptor(call, compute)`` is called in place of each attention call and returns the output the model goes on
-    with. ``compute(call)`` computes it; ``compute(dataclasses.replace(call, mask=...))`` computes another call. Blocks
-    may be nested: the outermost sees the call as the model made it, those inside and the recorder see what it made of
-    it. After the block, also after an exception, the model is as it was.
+    ``interceptor(call, compute)`` replaces each attention call and returns the output that the model goes on with.
+    ``compute(call)`` computes the call; ``compute(dataclasses.replace(call, mask=...))`` computes another one. Blocks
+    may be nested. The outermost interceptor sees the call as the model made it. Inner ones, and the recorder, see the
+    call as the outer one passes it on. After the block, also after an exception, the model is as it was.
 
-    Modules under torch.compile run eagerly inside the block, offloaded ones as ever. Training under gradient
-    checkpointing is refused: the backward pass would compute the attention again without the interceptor.
+    Modules under torch.compile run eagerly inside the block. Offloaded modules run as they do without it. Training with
+    gradient checkpointing is an error, because the backward pass would recompute the attention without the interceptor.
 
     Args:
         module: the denoiser, compiled or not, or several that take turns.
-        sites: the attention modules: their paths inside the denoiser, or `vcorr.Site` records.
-        interceptor: called in the forward pass; what it raises passes through the model.
-        layout: the model's guidance branches (`TokenLayout`), so that `call.branches` and `call.rows` know them; labels
-            of the pipeline (``cache_context``) are known without it.
-        watch: asked for the step and branch, where one is open already; else steps are counted from 0: a new one begins
-            when a branch comes that has come in the running step already.
+        sites: the attention modules, as paths inside the denoiser or as `vcorr.Site` records.
+        interceptor: called in the forward pass; its exceptions pass through the model.
+        layout: the model's guidance branches (`TokenLayout`), for `call.branches` and `call.rows`. Models that label
+            their passes (``cache_context``) do not need it.
+        watch: an open watch that knows the step and the branch. None: steps are counted from 0, and a new one begins
+            when a branch comes a second time.
 
     Raises:
-        CaptureError: a site does not exist, made no call of attention, or the interceptor returned something else than
-            an output.
-        UsageError: no site is named, something is no module or no function.
+        CaptureError: a site does not exist or made no attention call, or the interceptor did not return an output.
+        UsageError: no site is given, or an argument is not a module or not a function.
         PluginError: the layout contradicts itself.
     """
     known = _sites(sites)
@@ -121,11 +120,11 @@ def intercept(
 
 def _around(edit: Edit, known: dict[str, Site], watch: PassWatch, call: AttentionCall, compute: Compute) -> Tensor:
     if recomputing():
-        raise _checkpointed(call.name)
+        raise _checkpointing_error(call.name)
     now, site = watch.current, known[call.name]
     step = 0 if now is None or now.step is None else now.step
     given = {field.name: getattr(call, field.name) for field in fields(AttentionCall)}
-    branches = () if _unassigned(now, site, watch, call) else watch.branches_in(call)
+    branches = () if _lacks_branches(now, site, watch, call) else watch.branches_in(call)
     out: Any = edit(EditableCall(**given, site=site, step=step, branches=branches), compute)
     expected = (*call.q.shape[:-1], call.v.shape[-1])
     if not isinstance(out, Tensor) or tuple(out.shape) != expected:
@@ -137,14 +136,14 @@ def _around(edit: Edit, known: dict[str, Site], watch: PassWatch, call: Attentio
     return out
 
 
-def _unassigned(now: Pass | None, site: Site, watch: PassWatch, call: AttentionCall) -> bool:
-    """Whether several rows come and nothing says which guidance branches they are."""
-    untold = (now is None or now.told_by == "batch") and len(watch.layout.branches) == 1
-    return untold and site.factorised is None and call.q.shape[0] > 1
+def _lacks_branches(now: Pass | None, site: Site, watch: PassWatch, call: AttentionCall) -> bool:
+    """Returns whether there are several batch rows and nothing says which guidance branch each belongs to."""
+    undeclared = (now is None or now.branches_from == "batch") and len(watch.layout.branches) == 1
+    return undeclared and site.factorised is None and call.q.shape[0] > 1
 
 
 class _NoCheckpoints(PassListener):
-    """Refuses passes whose attention would be computed a second time, outside the block."""
+    """Refuses passes with gradient checkpointing, which would compute attention again after the block."""
 
     def __init__(self, modules: Sequence[nn.Module]) -> None:
         self._modules = [find(module, "")[0] for module in modules]
@@ -155,10 +154,10 @@ class _NoCheckpoints(PassListener):
         for module in self._modules:
             for name, part in module.named_modules() if module is not None else ():
                 if getattr(part, "gradient_checkpointing", False):
-                    raise _checkpointed(name or type(part).__name__)
+                    raise _checkpointing_error(name or type(part).__name__)
 
 
-def _checkpointed(name: str) -> CaptureError:
+def _checkpointing_error(name: str) -> CaptureError:
     return CaptureError(
         f"{name}: gradient checkpointing computes attention again in the backward pass, without the interceptor.",
         hint="Run under torch.no_grad(), or switch it off: model.disable_gradient_checkpointing()",
@@ -166,7 +165,7 @@ def _checkpointed(name: str) -> CaptureError:
 
 
 def _sites(sites: str | Site | Sequence[str | Site]) -> dict[str, Site]:
-    """The sites by name; names alone are numbered in their order."""
+    """Returns the sites by name; plain names become sites whose layer is their index."""
     given = [sites] if isinstance(sites, (str, Site)) or not isinstance(sites, Iterable) else list(sites)
     wrong = [site for site in given if not isinstance(site, (str, Site))]
     if wrong:

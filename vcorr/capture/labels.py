@@ -1,4 +1,4 @@
-"""The name a pipeline gives a pass of its denoiser: diffusers writes ``with denoiser.cache_context("cond"): ...``."""
+"""Listens to the labels of a pipeline's passes: diffusers writes ``with denoiser.cache_context("cond"): ...``."""
 
 from __future__ import annotations
 
@@ -10,20 +10,23 @@ from typing import Any
 from torch import nn
 
 BATCHED = "cond_uncond"
-"""The label of a pass that holds all branches in one batch; the token layout says which row is which."""
+"""The label of a pass that holds all branches in one batch; the token layout gives their order."""
 
 PREDICTED = "pred_"
-"""What diffusers' guiders put before the name of a branch."""
+"""The prefix that diffusers' guiders put before the name of a branch."""
 
-Told = Callable[[str | None], None]
+LabelListener = Callable[[str | None], None]
 """Called with the label of the passes that follow, and with None after them."""
 
 
-class _Labelled:
-    """A denoiser whose labels somebody is told of; as it was once nobody is, in whatever order they leave."""
+class _LabelSource:
+    """Patches the `cache_context` of a denoiser so that listeners hear each label.
+
+    `restore` undoes the patch; listeners may leave in any order before.
+    """
 
     def __init__(self, denoiser: nn.Module) -> None:
-        self.listeners: list[Told] = []
+        self.listeners: list[LabelListener] = []
         self._members = vars(denoiser)
         self._own = self._members.get("cache_context")
         self._original: Any = denoiser.cache_context
@@ -31,46 +34,47 @@ class _Labelled:
 
     @contextmanager
     def _cache_context(self, name: str, **fields: Any) -> Iterator[None]:
-        told = tuple(self.listeners)
-        for tell in told:
-            tell(name)
+        listeners = tuple(self.listeners)
+        for listener in listeners:
+            listener(name)
         try:
             with self._original(name, **fields):
                 yield
         finally:
-            for tell in told:
-                tell(None)
+            for listener in listeners:
+                listener(None)
 
     def restore(self) -> None:
-        # a patch that somebody put over ours is not ours to undo
+        """Undoes the patch."""
+        # if other code has patched over ours, removing ours would remove that patch too
         if self._members.get("cache_context") is self._patch:
             del self._members["cache_context"]
             if self._own is not None:
                 self._members["cache_context"] = self._own
 
 
-_labelled: dict[nn.Module, _Labelled] = {}
+_sources: dict[nn.Module, _LabelSource] = {}
 _lock = threading.Lock()
 
 
 @contextmanager
-def pass_labels(denoiser: nn.Module, tell: Told) -> Iterator[None]:
-    """Tells `tell` the label of the passes that follow, None after them, while the block runs.
+def listen_to_labels(denoiser: nn.Module, listener: LabelListener) -> Iterator[None]:
+    """Calls `listener` with the label of the passes that follow, and with None after them, while the block runs.
 
-    Denoisers without `cache_context` never tell any.
+    A denoiser without `cache_context` has no labels, and the listener is never called.
     """
     if getattr(denoiser, "cache_context", None) is None:
         yield
         return
     with _lock:
-        if denoiser not in _labelled:
-            _labelled[denoiser] = _Labelled(denoiser)
-        listeners = _labelled[denoiser].listeners
-        listeners.append(tell)
+        if denoiser not in _sources:
+            _sources[denoiser] = _LabelSource(denoiser)
+        listeners = _sources[denoiser].listeners
+        listeners.append(listener)
     try:
         yield
     finally:
         with _lock:
-            listeners.remove(tell)
+            listeners.remove(listener)
             if not listeners:
-                _labelled.pop(denoiser).restore()
+                _sources.pop(denoiser).restore()

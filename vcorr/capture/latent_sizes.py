@@ -1,4 +1,4 @@
-"""The size of the latents a denoiser is called with, compared with the grid that was declared.
+"""Compares the size of the latents that a denoiser is called with to the declared grid.
 
 Shape legend: B batch, C channels, F x h x w latents.
 """
@@ -18,7 +18,7 @@ Size = tuple[int, int, int]
 
 
 def latent_size(module: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Size | None:
-    """F, h, w of the latents a diffusers denoiser is called with; None where the arguments do not tell."""
+    """Returns F, h, w of the latents a diffusers denoiser is called with; None if its arguments do not show them."""
     latents = kwargs.get("hidden_states", kwargs.get("sample", args[0] if args else None))
     if isinstance(latents, Tensor) and latents.ndim == 5:
         inner = find(module, "")[0]
@@ -32,10 +32,13 @@ def latent_size(module: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any
 
 
 def check_latents(module: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any], grid: TokenGrid) -> None:
-    """Raises CaptureError when the latents of a pass cannot make the tokens of the grid.
+    """Checks that the latents of a pass can make the tokens of the grid.
 
-    A token covers p x p latents, the same p in both directions, and q latents in time, of which the first or last token
-    may have fewer. Arguments that do not tell their size are let through.
+    A token covers p x p latents, with the same p in both directions, and q latents in time. The first or the last token
+    in time may cover fewer. Arguments that do not show the size of the latents pass the check.
+
+    Raises:
+        CaptureError: the latents cannot make these tokens.
     """
     size = latent_size(module, args, kwargs)
     if size is None:
@@ -47,10 +50,10 @@ def check_latents(module: nn.Module, args: Sequence[Any], kwargs: Mapping[str, A
     raise CaptureError(
         f"{type(module).__name__} is called with {frames} x {rows} x {cols} latents (frames, rows, columns); the grid "
         f"declares {grid.frames} x {grid.rows} x {grid.cols} tokens.",
-        hint="The grid is that of another size or number of frames than the video the model reads or makes.",
+        hint="The grid was made for another size or number of frames than the video that the model reads or makes.",
     )
 
 
 def _divides(latents: int, tokens: int) -> bool:
-    """Whether so many tokens in time cover so many latents, all but one of them the same number."""
+    """Returns whether `tokens` in time cover `latents` with the same number of latents each, but for one token."""
     return 0 < tokens <= latents and -(-latents // -(-latents // tokens)) == tokens

@@ -1,4 +1,4 @@
-"""The mask of an attention call, read as which text tokens are real.
+"""Reads from the mask of an attention call which text tokens are real.
 
 Shape legend: B batch, H heads, N tokens of the sequence, n text tokens.
 """
@@ -13,12 +13,14 @@ from vcorr.capture.tap import AttentionCall
 from vcorr.contract.errors import CaptureError
 
 MASKED = -1e3
-"""A mask that is added to the logits hides what it lowers by this or more."""
+"""A mask that is added to the logits hides the tokens for which its value is this or less."""
 
 
 class TextMask(NamedTuple):
-    """real: (n,) bool, True where a text token can be attended to. plain: a bool on the device, 0-dimensional, whether
-    the mask does nothing else than hide text tokens, the same ones from every video token and in every head.
+    """The text tokens that a mask leaves.
+
+    real: (n,) bool, True where a text token can be attended to. plain: 0-dimensional bool on the device. True if the
+    mask only hides text tokens, the same ones from every video token and in every head.
     """
 
     real: Tensor
@@ -26,20 +28,20 @@ class TextMask(NamedTuple):
 
 
 def text_mask(call: AttentionCall, row: int, video: slice, text: slice) -> TextMask | None:
-    """What the mask of `call` hides of the text; None without a mask. Waits for no device.
+    """Returns which text tokens the mask of `call` leaves; None without a mask. Never synchronises with the device.
 
     Args:
         call: its mask is bool (True: attend) or is added to the logits; (..., N or 1, N), broadcast to (B, H, N, N).
-        row: of the batch.
-        video: where the video tokens are in the sequence.
-        text: where the text tokens are.
+        row: the batch row to read.
+        video: the video tokens in the sequence.
+        text: the text tokens in the sequence.
 
     Raises:
-        CaptureError: the call is causal, so that no mask of the text describes it.
+        CaptureError: the call is causal, so a mask of text tokens cannot describe it.
     """
     if call.causal:
         raise CaptureError(
-            f"{call.name}: attention is causal; its rows cannot be read.",
+            f"{call.name}: attention is causal; the probe 'attention' cannot read it.",
             hint="Leave out the probe 'attention' for this model.",
         )
     if call.mask is None:

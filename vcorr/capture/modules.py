@@ -1,4 +1,4 @@
-"""Finding modules by name, also inside compiled models, and changes of global state that several users share."""
+"""Finds modules by name, also inside compiled models, and shares changes of global state among several users."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _SHOWN = 6
 
 
 class Shared:
-    """A change of global state that lasts while anybody uses it: made by the first user, undone after the last."""
+    """A change of global state that lasts as long as it has users: the first one makes it, the last one undoes it."""
 
     def __init__(self, change: Callable[[], AbstractContextManager[Any]]) -> None:
         self._change = change
@@ -28,7 +28,7 @@ class Shared:
 
     @contextmanager
     def use(self) -> Iterator[None]:
-        """Makes the change last while the block runs."""
+        """Keeps the change in place while the block runs."""
         with self._lock:
             if not self._users:
                 self._undo.enter_context(self._change())
@@ -53,24 +53,24 @@ def _eagerly() -> AbstractContextManager[Any]:
 
 
 eager = Shared(_eagerly)
-"""While anybody uses it, modules under torch.compile run as they were written."""
+"""While it has users, modules under torch.compile run eagerly."""
 
 
 def run_eagerly(*, compiled: bool) -> AbstractContextManager[Any]:
-    """Compiled modules run as they were written inside the block, where there are any.
+    """Makes compiled modules run eagerly while the block runs, if there are any.
 
-    compiled: whether the module that is watched is known to be one. A compiled wrapper around it, which the module
-    knows nothing of, may run as well; there is none before torch's compiler has been imported.
+    compiled: whether the watched module is compiled. A compiled wrapper around it cannot be found from the module, so
+    the block also applies once torch's compiler has been imported; before that there can be no wrapper.
     """
     wrapped = "torch._dynamo" in sys.modules and hasattr(torch.compiler, "set_stance")
     return eager.use() if compiled or wrapped else nullcontext()
 
 
 def denoisers_of(given: Any, who: str) -> tuple[nn.Module, ...]:
-    """The modules that `who` was given: one, or several that take turns. One that is given twice is one.
+    """Returns the modules that the caller `who` was given, without repetition: one, or several that take turns.
 
     Raises:
-        UsageError: something is no module, a diffusers pipeline for one.
+        UsageError: an item is not a module, for example a diffusers pipeline.
     """
     several = tuple(given) if isinstance(given, (list, tuple)) else (given,)
     if not several:
@@ -81,16 +81,16 @@ def denoisers_of(given: Any, who: str) -> tuple[nn.Module, ...]:
             hint = f"Give it the denoiser: pipe.{parts[0]}" if parts else "For example: pipe.transformer"
             raise UsageError(f"{who}: expected a torch module, got {type(one).__name__}.", hint=hint)
     distinct: dict[nn.Module | None, nn.Module] = {}
-    for one in several:  # a compiled wrapper and what it wraps are the same module
+    for one in several:  # a compiled wrapper and the module inside it count as one module
         distinct.setdefault(find(one, "")[0], one)
     return tuple(distinct.values())
 
 
 def find_all(module: nn.Module, names: Collection[str]) -> tuple[dict[str, nn.Module], bool]:
-    """The modules of those names, and whether one on the way to them is compiled.
+    """Returns the modules by name, and whether any module on the paths to them is compiled.
 
     Raises:
-        CaptureError: there is no module of a name; the message names the nearest ones.
+        CaptureError: no module has the name; the message lists the nearest names.
     """
     found: dict[str, nn.Module] = {}
     compiled = False
@@ -104,7 +104,7 @@ def find_all(module: nn.Module, names: Collection[str]) -> tuple[dict[str, nn.Mo
 
 
 def find(module: nn.Module, name: str) -> tuple[nn.Module | None, bool]:
-    """The module of a dotted name, None when there is none, and whether one on the way to it is compiled."""
+    """Returns the module with a dotted name, else None, and whether any module on the path to it is compiled."""
     compiled = False
     parts = [part for part in name.split(".") if part and part != "_orig_mod"]
     current: nn.Module | None = module
@@ -126,7 +126,7 @@ def _unknown_module(module: nn.Module, name: str) -> CaptureError:
 
 
 def shorten(names: Iterator[str] | Collection[str]) -> str:
-    """The first few names, comma separated, and how many more there are."""
+    """Returns the first few names, separated by commas, and how many more there are."""
     listed = list(names)
     rest = len(listed) - _SHOWN
     return ", ".join(listed[:_SHOWN]) + (f" and {rest} more" if rest > 0 else "")

@@ -1,8 +1,8 @@
-"""One watch over the forward passes of a denoiser: which step, which guidance branch, which of several denoisers.
+"""Watches the forward passes of a denoiser: which step, which guidance branch, which of several denoisers.
 
-Pipelines run their guidance branches in different ways: as rows of one batch, as passes one after the other, labelled
-with ``denoiser.cache_context("cond")`` or not, or as one attention call per row. Adapters say which as data
-(`TokenLayout`); `PassWatch` answers from that and from what it sees. Everything else asks it.
+Pipelines run their guidance branches in different ways: as rows of one batch, as passes one after the other (with or
+without a label, ``denoiser.cache_context("cond")``), or as one attention call per batch row. Adapters declare which, in
+`TokenLayout`. `PassWatch` combines the declaration with the passes it sees; all other code asks it.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from torch import nn
 
 from vcorr.capture.batch_rows import CONDITIONAL, branches_of_call
 from vcorr.capture.captures import TokenLayout
-from vcorr.capture.labels import BATCHED, PREDICTED, pass_labels
+from vcorr.capture.labels import BATCHED, PREDICTED, listen_to_labels
 from vcorr.capture.modules import denoisers_of, find, run_eagerly
 from vcorr.capture.tap import AttentionCall, batch_of, recomputing
 
-ToldBy = Literal["label", "order", "batch"]
+BranchSource = Literal["label", "order", "batch"]
 
 
 @dataclass(frozen=True)
@@ -32,9 +32,9 @@ class Pass:
     """One forward pass of a denoiser.
 
     step: 0-based index of its denoising step; None outside a step. number: of the pass within its step, from 0.
-    branches: the guidance branches its batch holds, in batch order. denoiser: index among those that are watched. args,
-    kwargs: what the denoiser is called with. told_by: what told its branches: the pipeline's label, the number of the
-    pass in its step, or the rows of its batch.
+    branches: the guidance branches of its batch, in batch order. denoiser: index among the watched denoisers. args,
+    kwargs: the arguments of the denoiser. branches_from: where the branches are known from: "label", the pipeline's
+    label; "order", the number of the pass in its step; "batch", the size of its batch.
     """
 
     step: int | None
@@ -43,51 +43,51 @@ class Pass:
     denoiser: int
     args: tuple[Any, ...] = ()
     kwargs: Mapping[str, Any] = field(default_factory=dict)
-    told_by: ToldBy = "batch"
+    branches_from: BranchSource = "batch"
 
     @property
     def conditional(self) -> bool:
-        """Whether the conditional branch is in it."""
+        """Whether the pass holds the conditional branch."""
         return CONDITIONAL in self.branches
 
 
 class PassListener:
-    """What `PassWatch` tells; a base class whose methods do nothing."""
+    """The events of a `PassWatch`; a base class whose methods do nothing."""
 
     def pass_begins(self, now: Pass) -> None:
-        """Called right before a denoiser runs."""
+        """Runs right before a denoiser does."""
 
     def pass_ends(self, now: Pass, *, failed: bool) -> None:
-        """Called right after it has run, or has raised."""
+        """Runs right after a denoiser has returned or has raised an exception (`failed`)."""
 
     def step_ends(self, step: int) -> None:
-        """Called when all passes of a step have run."""
+        """Runs when all passes of a step have ended."""
 
 
 class PassWatch:
-    """Knows of every forward pass of the denoisers its step and its guidance branches, while the `with` block runs.
+    """Finds the step and the guidance branches of every forward pass of the denoisers while the `with` block runs.
 
-    The branches of a pass are those of its label, where the pipeline labels it; else, where the layout declares
-    `passes`, the one at the number of the pass in its step; else all `branches` of the layout, or the conditional one
-    alone in a batch of one.
+    The branches of a pass come from the pipeline's label, if it has one. Without a label, a layout with `passes` gives
+    the branch by the number of the pass in its step. In all other cases the pass holds all `branches` of the layout; a
+    batch of one holds the conditional branch alone.
 
-    Steps are known in one of three ways. A loop that knows them says so, `at(step)`. A sampler says when each one ends,
-    `next_step()`, after `start()`. With ``start(counted=True)`` nobody says anything: a step begins when a branch comes
-    that has come in the running step already.
+    The watch learns the steps in one of three ways. A loop that knows them uses ``with watch.at(step)``. A sampler
+    calls `start()` once and `next_step()` at the end of each step. With ``start(counted=True)`` the watch counts: a new
+    step begins when a branch comes a second time.
 
-    Only passes of the thread that opened the watch count, and only the first of those that gradient checkpointing runs
-    twice. Compiled denoisers run eagerly meanwhile, as under `Tap`.
+    Only passes in the thread that opened the watch count. If gradient checkpointing runs a pass twice, only the first
+    run counts. Compiled denoisers run eagerly inside the block, as under `Tap`.
 
     Args:
         denoisers: the modules, compiled or not; several that take turns count as one sequence of passes.
-        layout: which branches there are, and how they come.
+        layout: the guidance branches, and how they come.
     """
 
     def __init__(self, denoisers: Sequence[nn.Module], layout: TokenLayout) -> None:
         self.denoisers = denoisers_of(tuple(denoisers), "PassWatch()")
         self.layout = layout
         self.seen: Counter[str] = Counter()
-        """How many passes of each branch have come; a pass of several branches counts for each."""
+        """The number of passes of each branch so far; a pass of several branches counts for each of them."""
         self._step: int | None = None
         self._runs = self._counted = False
         self._number = self._unlabelled = 0
@@ -105,7 +105,7 @@ class PassWatch:
                 module, compiled = find(denoiser, "")
                 assert module is not None  # the empty name is the module itself
                 stack.enter_context(run_eagerly(compiled=compiled))
-                stack.enter_context(pass_labels(module, self._labelled))
+                stack.enter_context(listen_to_labels(module, self._take_label))
                 before = partial(self._before, index)
                 stack.callback(module.register_forward_pre_hook(before, with_kwargs=True).remove)
                 stack.callback(module.register_forward_hook(partial(self._after, index), always_call=True).remove)
@@ -125,13 +125,13 @@ class PassWatch:
         return self._step
 
     def start(self, *, counted: bool = False) -> None:
-        """From here on steps follow each other from 0: told by `next_step`, or counted."""
+        """Begins step 0. Later steps begin at `next_step`, or, if `counted`, when a branch comes a second time."""
         self._runs, self._counted = True, counted
         self._begin_step(0)
 
     @contextmanager
     def at(self, step: int) -> Iterator[None]:
-        """The passes inside are those of that step; changes nothing after `start`."""
+        """Assigns the passes inside the block to that step; has no effect after `start`."""
         if self._runs:
             yield
             return
@@ -158,14 +158,14 @@ class PassWatch:
 
     @property
     def unfinished(self) -> int:
-        """How many of the declared `passes` a last step without labels lacks; 0 where nothing is missing."""
+        """Number of declared `passes` that the last step without labels lacks; 0 if none is missing."""
         return -self._unlabelled % len(self.layout.passes) if self.layout.passes else 0
 
     @property
     def current(self) -> Pass | None:
-        """The pass that runs now in the thread of the watch.
+        """The pass that runs now in the thread of the watch, else None.
 
-        Inside a step, modules that run without their denoiser, as parts of it, belong to a pass of their own.
+        Inside a step, parts of a denoiser may run without it. They belong to a pass with all branches of the layout.
         """
         if threading.get_ident() != self._thread:
             return None
@@ -174,17 +174,17 @@ class PassWatch:
         return None if self._step is None else Pass(self._step, 0, self.layout.branches, 0)
 
     def branches_in(self, call: AttentionCall) -> tuple[str, ...]:
-        """The guidance branches that an attention call of the current pass holds, in batch order; () outside a pass.
+        """Returns the guidance branches of an attention call of the current pass, in batch order; () outside a pass.
 
         Raises:
-            CaptureError: rows have calls of their own, and there are not as many as branches.
+            CaptureError: under `TokenLayout.per_sample`, the number of calls differs from the number of branches.
         """
         now = self.current
         return () if now is None else branches_of_call(call, self.layout, now.branches)
 
     @contextmanager
     def listen(self, listener: PassListener) -> Iterator[None]:
-        """Tells `listener` of passes and steps while the block runs; of one that runs already as well."""
+        """Sends passes and steps to `listener` while the block runs, beginning with a pass that runs already."""
         self._listeners.append(listener)
         try:
             if self._running:
@@ -196,12 +196,12 @@ class PassWatch:
     def _before(self, denoiser: int, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         if threading.get_ident() != self._thread or recomputing():
             return
-        while self._running:  # torch tells nobody of a pass that Ctrl-C has ended
+        while self._running:  # torch calls no hook when Ctrl-C ends a pass
             self._end(failed=True)
-        branches, told_by = self._branches(args, kwargs)
+        branches, source = self._find_branches(args, kwargs)
         if self._counted and not self._came.isdisjoint(branches):
             self.next_step()
-        now = Pass(self._step, self._number, branches, denoiser, args, kwargs, told_by)
+        now = Pass(self._step, self._number, branches, denoiser, args, kwargs, source)
         self._number += 1
         self._came.update(branches)
         self.seen.update(branches)
@@ -212,10 +212,10 @@ class PassWatch:
     def _after(self, denoiser: int, module: nn.Module, args: Any, result: Any) -> None:
         if threading.get_ident() != self._thread or recomputing():
             return
-        # a pre-hook of somebody else may have raised before ours ran: then there is nothing of ours to end
+        # if another pre-hook raised before ours ran, this pass never began for us
         if not self._running or self._running[-1].denoiser != denoiser:
             return
-        self._end(failed=result is None)  # as torch announces it
+        self._end(failed=result is None)  # torch passes None after an exception
 
     def _end(self, *, failed: bool) -> None:
         now = self._running.pop()
@@ -225,14 +225,14 @@ class PassWatch:
             listener.pass_ends(now, failed=failed)
 
     def _uncount(self, failed: Pass) -> None:
-        """Makes as if a pass that raised had not come: the one after it has its number and its branch."""
+        """Takes back the counts of a pass that failed, so that the next pass gets its number and its branch."""
         self._number -= 1
-        self._unlabelled -= failed.told_by == "order"
+        self._unlabelled -= failed.branches_from == "order"
         self._came.difference_update(failed.branches)
         self.seen.subtract(failed.branches)
 
-    def _branches(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[str, ...], ToldBy]:
-        """The branches of a pass that begins, and what told them."""
+    def _find_branches(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[str, ...], BranchSource]:
+        """Returns the branches of a pass that begins, and where they are known from."""
         label = self._labels[-1] if self._labels else None
         if label is not None and label != BATCHED:
             return (label.removeprefix(PREDICTED),), "label"
@@ -243,7 +243,7 @@ class PassWatch:
         several = (batch_of(args, kwargs) or 1) >= len(self.layout.branches)
         return self.layout.branches if several else (CONDITIONAL,), "batch"
 
-    def _labelled(self, label: str | None) -> None:
+    def _take_label(self, label: str | None) -> None:
         if threading.get_ident() != self._thread:
             return
         if label is None:
@@ -252,7 +252,7 @@ class PassWatch:
             self._labels.append(label)
 
 
-def arrived(watch: PassWatch) -> str:
-    """What passes came, in words, for messages about a conditional branch that did not."""
+def describe_passes(watch: PassWatch) -> str:
+    """Describes the passes that came, for messages about a conditional branch that did not come."""
     found = ", ".join(f"{count} of {name!r}" for name, count in sorted(watch.seen.items()))
     return f"the passes that came were {found}" if found else "no pass of the denoiser came"

@@ -1,9 +1,9 @@
-"""q and k of positions alone: what a module would attend with if all video tokens had the same content.
+"""Computes q and k from positions alone: as if all video tokens had the same content.
 
-Nothing here knows a rotary embedding. The attention module itself is run once more, right before its own run and on the
-same input, with what `Site.unrotated` names replaced by its mean over the video tokens, head by head. What it then
-brings to its attention is that mean at every token's position, turned by the model's own code in the model's own
-precision, however it pairs channels and whether or not its heads turn alike. That attention is not computed.
+This module knows no rotary embedding. It runs the attention module once more, right before its own run and on the same
+input. In that run, the outputs that `Site.unrotated` names are replaced by their mean over the video tokens, per head.
+So the model's own code rotates the mean to the position of every token, in the model's own precision. This holds for
+any pairing of channels, and for heads with different rotations. The attention itself is not computed in that run.
 """
 
 from __future__ import annotations
@@ -36,18 +36,19 @@ def watch_positions(
     wanted: Callable[[], bool],
     observer: Callable[[str, AttentionCall], None],
 ) -> Iterator[None]:
-    """Shows the attention that `sites` would compute of positions alone to `observer` while the block runs.
+    """Calls `observer` with the attention call that each site would make from positions alone, while the block runs.
 
     Args:
         module: the denoiser.
-        sites: which modules, and how their video tokens lie; `Site.unrotated` must be there.
+        sites: the attention modules, each with the grid of its video tokens. `Site.unrotated` must be set.
         layout: where the text is.
-        wanted: asked as a module is about to run; False leaves it alone.
-        observer: called with the site's name before the module's own attention. q and k of the call are laid out as the
-            model's own; its out is zeros.
+        wanted: called when a module is about to run; False skips it.
+        observer: called with the site's name and the call, before the module's own attention. q and k of the call have
+            the model's own layout; its out is zeros.
 
     Raises:
-        CaptureError: a module named by a site does not exist; later, that it did not run or put out something else.
+        CaptureError: a module that a site names does not exist. Inside the block: such a module did not run, or its
+            output does not hold the video tokens.
     """
     thread = threading.get_ident()
 
@@ -61,7 +62,7 @@ def watch_positions(
 
     with ExitStack() as stack:
         for site, grid in sites:
-            stage, compiled = _stage(module, site, grid, layout)
+            stage, compiled = _make_stage(module, site, grid, layout)
             stack.enter_context(run_eagerly(compiled=compiled))
             stack.callback(stage.target.register_forward_pre_hook(before(stage), with_kwargs=True).remove)
         yield
@@ -69,7 +70,7 @@ def watch_positions(
 
 @dataclass(frozen=True)
 class _Stage:
-    """An attention module, and by their paths the modules in it whose outputs are q and k before the embedding."""
+    """An attention module, and by path the modules in it whose outputs are q and k before the rotary embedding."""
 
     site: Site
     grid: TokenGrid
@@ -78,10 +79,12 @@ class _Stage:
     sources: Mapping[str, nn.Module]
 
     def rehearse(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Sequence[AttentionCall]:
-        """The attention call of one more run; none when it made none, of which the tap will complain at the real one.
+        """Runs the module once more and returns its conditional attention call from positions alone.
+
+        The result is empty if the module made no call; the tap reports that in the module's own run.
 
         Raises:
-            CaptureError: a source did not run, so that its content was left in.
+            CaptureError: a source did not run, so its content would still be in the call.
         """
         calls: list[AttentionCall] = []
         levelled: set[str] = set()
@@ -90,11 +93,11 @@ class _Stage:
                 stack.callback(source.register_forward_hook(self._leveller(name, levelled)).remove)
             stack.enter_context(torch.no_grad())
             stack.enter_context(rehearsal(self.site.name, calls.append))
-            self.target.forward(*args, **kwargs)  # not a call: the hooks on the module are for its own run
+            self.target.forward(*args, **kwargs)  # `forward` skips the module's hooks, which belong to its own run
         missing = self.sources.keys() - levelled
         if calls and missing:
             raise CaptureError(
-                f"{min(missing)}: named for q or k before the rotary embedding, it did not run.",
+                f"{min(missing)}: the site names it for q or k before the rotary embedding, but it did not run.",
                 hint="Check Site.unrotated: the modules it names must run before the attention is computed.",
             )
         numbered = (replace(call, number=number, batch=len(calls)) for number, call in enumerate(calls))
@@ -109,15 +112,15 @@ class _Stage:
         return level
 
     def _level(self, name: str, output: Any) -> Tensor:
-        """The output with every video token replaced by their mean, taken in float32; text is left as it is."""
+        """Returns the output with every video token replaced by their mean, in float32; text tokens are unchanged."""
         assert self.site.unrotated is not None
         axis, tokens = _TOKEN_AXIS[self.site.unrotated.axes], self.grid.tokens
         total = output.shape[axis] if isinstance(output, Tensor) and output.ndim > axis else 0
         if total < tokens:
             found = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
             raise CaptureError(
-                f"{name}: put out {found}, which does not hold the {tokens} video tokens on axis {axis}.",
-                hint="Check Site.unrotated: the modules, and the axes of what they put out.",
+                f"{name}: its output {found} does not hold the {tokens} video tokens on axis {axis}.",
+                hint="Check Site.unrotated: the modules, and the axes of their outputs.",
             )
         levelled: Tensor = output.clone()
         video = levelled.narrow(axis, total - tokens if self.layout.text == "before" else 0, tokens)
@@ -125,8 +128,8 @@ class _Stage:
         return levelled
 
 
-def _stage(module: nn.Module, site: Site, grid: TokenGrid, layout: TokenLayout) -> tuple[_Stage, bool]:
-    """What a site names, and whether any of it is compiled."""
+def _make_stage(module: nn.Module, site: Site, grid: TokenGrid, layout: TokenLayout) -> tuple[_Stage, bool]:
+    """Returns the modules that a site names, and whether any of them is compiled."""
     assert site.unrotated is not None
     sources = [f"{site.name}.{part}" for part in (site.unrotated.q, site.unrotated.k)]
     found, compiled = find_all(module, [site.name, *sources])

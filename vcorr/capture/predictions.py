@@ -1,4 +1,4 @@
-"""What probes answer: checked as it comes, kept on the device, and brought to the CPU as records.
+"""Runs the probes on a capture, checks their predictions, keeps them on the device, and turns them into records.
 
 Shape legend: N query points, F latent frames.
 """
@@ -24,24 +24,24 @@ from vcorr.contract.records import HEAD_MEAN, Prediction, Readout, RowsPredictio
 from vcorr.contract.variants import DEFAULT_VARIANT, NamedVariant
 from vcorr.functional.query_points import QueryPoints
 
-ROW_PARTS = ("peak_self", "peak_text", "sum_cross", "sum_self", "sum_text")
-"""The parts of `vcorr.contract.protocols.Rows` with one number per query point, as packed after peak_cross."""
+SUMMARY_PARTS = ("peak_self", "peak_text", "sum_cross", "sum_self", "sum_text")
+"""The parts of an attention summary with one number per query point, in the order they are packed after peak_cross."""
 TEXT_PARTS = ("peak_text", "sum_text")
 _OUT_OF_PLACE = "Compute out of place: x = x * 2 in place of x *= 2, softmax(x) in place of softmax_(x), or clone it."
 EXTRAS = ("visible", "confidence")
-"""What a probe may answer with its positions, one number per point and latent frame."""
+"""What a probe may return with its positions: one number per query point and latent frame."""
 
 
 @dataclass(frozen=True)
-class Answer:
-    """One probe's answer at one site, still on the device.
+class PackedPrediction:
+    """One probe's prediction at one site, packed into one float32 tensor on the device.
 
-    values: float32, what it answered packed into one tensor: attention rows as (N, F - 1 + 5); positions as (N, F, 2),
-    with `visible` and `confidence` behind x and y where `extras` names them.
+    values: an attention summary (`is_summary`) as (N, F - 1 + 5), or positions as (N, F, 2). `visible` and `confidence`
+    follow x and y if `extras` names them.
     """
 
     values: Tensor
-    rows: bool
+    is_summary: bool
     extras: tuple[str, ...]
     probe: str
     variant: NamedVariant
@@ -53,16 +53,16 @@ class Answer:
     noise: float
 
     @property
-    def place(self) -> str:
-        """How messages say where it was read."""
+    def where(self) -> str:
+        """Layer, step and head, in words for messages."""
         return f"layer {self.site.layer}, step {self.step}, head {self.head}"
 
 
 def probe_needs(name: str, probe: Probe) -> frozenset[str]:
-    """What the probe asks for.
+    """Returns the parts of a capture that the probe needs.
 
     Raises:
-        PluginError: it asks for something that cannot be had.
+        PluginError: a capture has no such part.
     """
     needs = getattr(probe, "needs", None)
     if not isinstance(needs, (frozenset, set)) or not needs <= PARTS:
@@ -70,33 +70,33 @@ def probe_needs(name: str, probe: Probe) -> frozenset[str]:
     return frozenset(needs)
 
 
-def ask(
+def predict(
     name: str,
     probe: Probe,
     capture: Capture,
     points: QueryPoints,
     variants: Sequence[NamedVariant] = (DEFAULT_VARIANT,),
-) -> list[Answer]:
-    """The probe's answers for one capture and the query points of one frame.
+) -> list[PackedPrediction]:
+    """Runs the probe on one capture for the query points of one frame.
 
-    variants: under which it is asked; a probe that is no `VariantProbe` can be asked under `corrected` alone.
+    variants: to predict under; a probe that is not a `VariantProbe` predicts under `corrected` alone.
 
     Raises:
-        PluginError: an answer has another form than the protocol says, or the probe wrote into what it was shown.
+        PluginError: a prediction has another form than the protocol says, or the probe wrote to its inputs.
     """
     capture.watch_writes()
-    asked = _asked(name, probe, capture, points, variants)
+    by_variant = _read(name, probe, capture, points, variants)
     _check_untouched(name, capture, points)
     return [
-        _answer(name, probe, capture, len(points), variant, head, answer)
-        for variant, answers in zip(variants, asked, strict=True)
-        for head, answer in _by_head(name, answers)
+        _pack(name, probe, capture, len(points), variant, head, prediction)
+        for variant, predictions in zip(variants, by_variant, strict=True)
+        for head, prediction in _by_head(name, predictions)
     ]
 
 
 def _check_untouched(name: str, capture: Capture, points: QueryPoints) -> None:
-    """Raises PluginError when a probe has written into what it was shown."""
-    written = capture.written()
+    """Raises PluginError if a probe has written to its inputs."""
+    written = capture.find_write()
     if written is not None:
         raise PluginError(
             f"Probe {name!r} wrote into {written} of {capture.site.name}, which is the model's own memory.",
@@ -106,24 +106,24 @@ def _check_untouched(name: str, capture: Capture, points: QueryPoints) -> None:
         raise PluginError(f"Probe {name!r} wrote into the query points, which all probes share.", hint=_OUT_OF_PLACE)
 
 
-def _by_head(name: str, answers: Any) -> Iterable[tuple[int, Any]]:
-    if not isinstance(answers, Mapping) or not answers:
-        raise PluginError(f"Probe {name!r} must return a mapping of heads to answers, got {answers!r}.")
-    for head in answers:
+def _by_head(name: str, predictions: Any) -> Iterable[tuple[int, Any]]:
+    if not isinstance(predictions, Mapping) or not predictions:
+        raise PluginError(f"Probe {name!r} must return a mapping of heads to predictions, got {predictions!r}.")
+    for head in predictions:
         _check_head(name, head)
-    return answers.items()
+    return predictions.items()
 
 
-def _answer(
-    name: str, probe: Probe, capture: Capture, points: int, variant: NamedVariant, head: int, answer: Any
-) -> Answer:
-    rows = not isinstance(answer, (Tensor, Positions)) and isinstance(answer, Rows)
-    packed = _packed(name, answer, points, capture.grid) if rows else _positions(name, answer, points, capture.grid)
-    values, extras = packed
-    return Answer(
-        # a copy: an answer that is a view would keep what it is a view of
+def _pack(
+    name: str, probe: Probe, capture: Capture, points: int, variant: NamedVariant, head: int, prediction: Any
+) -> PackedPrediction:
+    is_summary = not isinstance(prediction, (Tensor, Positions)) and isinstance(prediction, Rows)
+    pack = _pack_summary if is_summary else _pack_positions
+    values, extras = pack(name, prediction, points, capture.grid)
+    return PackedPrediction(
+        # a copy, because a view would keep the memory of its base alive
         values.detach().to(torch.float32, copy=True),
-        rows,
+        is_summary,
         extras,
         name,
         variant,
@@ -136,32 +136,36 @@ def _answer(
     )
 
 
-def joined(groups: Sequence[tuple[NDArray[np.intp], list[Answer]]], points: int) -> list[Answer]:
-    """The answers for all points of a clip from those for the points of each frame.
+Group = tuple[NDArray[np.intp], list[PackedPrediction]]
+"""The indices of the query points of one frame, and the predictions for them."""
+
+
+def join_points(groups: Sequence[Group], points: int) -> list[PackedPrediction]:
+    """Joins the predictions for the points of each frame into predictions for all points of a clip.
 
     Args:
-        groups: the indices of the points, and the answers for them, in the same order of variants and heads.
-        points: how many there are.
+        groups: one per frame, in the same order of variants and heads.
+        points: number of query points of the clip.
 
     Raises:
-        PluginError: a probe answered other heads, or in another form, for some points than for others.
+        PluginError: a probe returned different heads, or a different form, for the points of different frames.
     """
     if len(groups) == 1:
         return groups[0][1]
-    return [_join([index for index, _ in groups], parts, points) for parts in _aligned(groups)]
+    return [_join([index for index, _ in groups], parts, points) for parts in _align(groups)]
 
 
-def _aligned(groups: Sequence[tuple[NDArray[np.intp], list[Answer]]]) -> Iterable[tuple[Answer, ...]]:
-    forms = {tuple((a.variant, a.head, a.rows, a.extras) for a in answers) for _, answers in groups}
+def _align(groups: Sequence[Group]) -> Iterable[tuple[PackedPrediction, ...]]:
+    forms = {tuple((p.variant, p.head, p.is_summary, p.extras) for p in predictions) for _, predictions in groups}
     if len(forms) > 1:
         raise PluginError(
-            f"Probe {groups[0][1][0].probe!r} answered other heads, or in another form, for the points of one frame "
-            "than for those of another."
+            f"Probe {groups[0][1][0].probe!r} must return the same heads, in the same form, for the points of every "
+            "frame."
         )
-    return zip(*(answers for _, answers in groups), strict=True)
+    return zip(*(predictions for _, predictions in groups), strict=True)
 
 
-def _join(indices: Sequence[NDArray[np.intp]], parts: Sequence[Answer], points: int) -> Answer:
+def _join(indices: Sequence[NDArray[np.intp]], parts: Sequence[PackedPrediction], points: int) -> PackedPrediction:
     first = parts[0].values
     values = first.new_empty(points, *first.shape[1:])
     for index, part in zip(indices, parts, strict=True):
@@ -169,28 +173,28 @@ def _join(indices: Sequence[NDArray[np.intp]], parts: Sequence[Answer], points: 
     return replace(parts[0], values=values)
 
 
-def _asked(
+def _read(
     name: str, probe: Probe, capture: Capture, points: QueryPoints, variants: Sequence[NamedVariant]
 ) -> Sequence[Any]:
     if tuple(variants) == (DEFAULT_VARIANT,):
         return [probe.read(capture, points)]
-    assert isinstance(probe, VariantProbe)  # what a run asks of its probes was checked when it was planned
-    answers = probe.read_each(capture, points, [variant.values for variant in variants])
-    if len(answers) != len(variants):
-        raise PluginError(f"Probe {name!r}: read_each must answer {len(variants)} variants, got {len(answers)}.")
-    return answers
+    assert isinstance(probe, VariantProbe)  # the plan of a run checks this
+    found = probe.read_each(capture, points, [variant.values for variant in variants])
+    if len(found) != len(variants):
+        raise PluginError(f"Probe {name!r}: read_each must return {len(variants)} variants, got {len(found)}.")
+    return found
 
 
-def to_records(answers: Sequence[Answer]) -> list[Prediction | RowsPrediction]:
-    """The answers as records on the CPU, in their order.
+def to_records(predictions: Sequence[PackedPrediction]) -> list[Prediction | RowsPrediction]:
+    """Brings the predictions to the CPU and returns them as records, in the same order.
 
     Raises:
-        NumericalError: an answer holds NaN or infinity where it must not.
+        NumericalError: a prediction holds NaN or infinity where it must not.
     """
-    arrays = _to_numpy([answer.values for answer in answers])
+    arrays = _to_numpy([packed.values for packed in predictions])
     return [
-        _rows(answer, array) if answer.rows else _prediction(answer, array)
-        for answer, array in zip(answers, arrays, strict=True)
+        _unpack_summary(packed, array) if packed.is_summary else _unpack_positions(packed, array)
+        for packed, array in zip(predictions, arrays, strict=True)
     ]
 
 
@@ -199,9 +203,9 @@ def _check_head(name: str, head: Any) -> None:
         raise PluginError(f"Probe {name!r}: heads are -1 (the mean) or counted from 0, got {head!r}.")
 
 
-def _positions(name: str, answer: Any, points: int, grid: TokenGrid) -> tuple[Tensor, tuple[str, ...]]:
-    """Positions, with visibility and confidence behind them where they were answered; and which of the two were."""
-    xy = answer.xy if isinstance(answer, Positions) else answer
+def _pack_positions(name: str, found: Any, points: int, grid: TokenGrid) -> tuple[Tensor, tuple[str, ...]]:
+    """Packs positions, followed by visibility and confidence if the probe returned them, and names these extras."""
+    xy = found.xy if isinstance(found, Positions) else found
     expected = (points, grid.frames, 2)
     if not isinstance(xy, Tensor) or tuple(xy.shape) != expected:
         got = tuple(xy.shape) if isinstance(xy, Tensor) else type(xy).__name__
@@ -209,9 +213,9 @@ def _positions(name: str, answer: Any, points: int, grid: TokenGrid) -> tuple[Te
             f"Probe {name!r}: {expected[0]} queries and {expected[1]} latent frames need a tensor of shape "
             f"{expected}, got {got}."
         )
-    if not isinstance(answer, Positions):
+    if not isinstance(found, Positions):
         return xy, ()
-    extras = {part: values for part in EXTRAS if (values := getattr(answer, part)) is not None}
+    extras = {part: values for part in EXTRAS if (values := getattr(found, part)) is not None}
     for part, values in extras.items():
         if not isinstance(values, Tensor) or tuple(values.shape) != expected[:2]:
             got = tuple(values.shape) if isinstance(values, Tensor) else type(values).__name__
@@ -220,76 +224,76 @@ def _positions(name: str, answer: Any, points: int, grid: TokenGrid) -> tuple[Te
     return torch.cat(columns, dim=-1), tuple(extras)
 
 
-def _packed(name: str, rows: Any, points: int, grid: TokenGrid) -> tuple[Tensor, tuple[str, ...]]:
-    """(N, F - 1 + 5), so that one transfer brings everything; and nothing besides."""
-    expected = {"peak_cross": (points, grid.frames - 1), **dict.fromkeys(ROW_PARTS, (points,))}
+def _pack_summary(name: str, summary: Any, points: int, grid: TokenGrid) -> tuple[Tensor, tuple[str, ...]]:
+    """Packs an attention summary into (N, F - 1 + 5), so that one transfer is enough; it has no extras."""
+    expected = {"peak_cross": (points, grid.frames - 1), **dict.fromkeys(SUMMARY_PARTS, (points,))}
     for part, shape in expected.items():
-        tensor = getattr(rows, part)
+        tensor = getattr(summary, part)
         if not isinstance(tensor, Tensor) or tuple(tensor.shape) != shape:
             got = tuple(tensor.shape) if isinstance(tensor, Tensor) else type(tensor).__name__
-            raise PluginError(f"Probe {name!r}: {part} of its rows must be a tensor of shape {shape}, got {got}.")
-    single = torch.stack([getattr(rows, part).float() for part in ROW_PARTS], dim=-1)
-    return torch.cat([rows.peak_cross.float(), single], dim=-1), ()
+            raise PluginError(f"Probe {name!r}: {part} must be a tensor of shape {shape}, got {got}.")
+    single = torch.stack([getattr(summary, part).float() for part in SUMMARY_PARTS], dim=-1)
+    return torch.cat([summary.peak_cross.float(), single], dim=-1), ()
 
 
-def _prediction(answer: Answer, packed: NDArray[np.float32]) -> Prediction:
-    if not np.isfinite(packed).all():
-        raise _not_finite(answer, "")
-    extras = {part: np.ascontiguousarray(packed[..., 2 + index]) for index, part in enumerate(answer.extras)}
+def _unpack_positions(packed: PackedPrediction, values: NDArray[np.float32]) -> Prediction:
+    if not np.isfinite(values).all():
+        raise _not_finite(packed, "")
+    extras = {part: np.ascontiguousarray(values[..., 2 + index]) for index, part in enumerate(packed.extras)}
     confidence = extras.get("confidence")
     if confidence is not None and not ((confidence >= 0) & (confidence <= 1)).all():
         raise PluginError(
-            f"Probe {answer.probe!r}: confidence must lie in [0, 1], got {confidence.min():g} to {confidence.max():g} "
-            f"at {answer.place}."
+            f"Probe {packed.probe!r}: confidence must lie in [0, 1], got {confidence.min():g} to {confidence.max():g} "
+            f"at {packed.where}."
         )
     return Prediction(
-        probe=answer.probe,
-        xy=np.ascontiguousarray(packed[..., :2]),
-        grid=answer.grid,
-        layer=answer.site.layer,
-        layer_name=answer.site.name,
-        step=answer.step,
-        head=answer.head,
-        noise=answer.noise,
-        attention=answer.site.attention,
-        readout=answer.readout,
-        variant=answer.variant,
+        probe=packed.probe,
+        xy=np.ascontiguousarray(values[..., :2]),
+        grid=packed.grid,
+        layer=packed.site.layer,
+        layer_name=packed.site.name,
+        step=packed.step,
+        head=packed.head,
+        noise=packed.noise,
+        attention=packed.site.attention,
+        readout=packed.readout,
+        variant=packed.variant,
         visible=extras["visible"] > 0 if "visible" in extras else None,
         confidence=confidence,
     )
 
 
-def _rows(answer: Answer, packed: NDArray[np.float32]) -> RowsPrediction:
-    single = len(ROW_PARTS)
-    parts = {"peak_cross": packed[:, :-single]}
-    parts |= {part: packed[:, index - single] for index, part in enumerate(ROW_PARTS)}
-    for part, values in parts.items():
-        missing = np.isnan(values).all() and part in TEXT_PARTS  # a sequence without text
-        if not missing and not np.isfinite(values).all():
-            raise _not_finite(answer, f" as {part}")
+def _unpack_summary(packed: PackedPrediction, values: NDArray[np.float32]) -> RowsPrediction:
+    single = len(SUMMARY_PARTS)
+    parts = {"peak_cross": values[:, :-single]}
+    parts |= {part: values[:, index - single] for index, part in enumerate(SUMMARY_PARTS)}
+    for part, numbers in parts.items():
+        missing = np.isnan(numbers).all() and part in TEXT_PARTS  # a sequence without text
+        if not missing and not np.isfinite(numbers).all():
+            raise _not_finite(packed, f" as {part}")
     return RowsPrediction(
-        probe=answer.probe,
-        **{part: np.ascontiguousarray(values) for part, values in parts.items()},
-        grid=answer.grid,
-        layer=answer.site.layer,
-        layer_name=answer.site.name,
-        step=answer.step,
-        head=answer.head,
-        noise=answer.noise,
-        attention=answer.site.attention,
-        variant=answer.variant,
+        probe=packed.probe,
+        **{part: np.ascontiguousarray(numbers) for part, numbers in parts.items()},
+        grid=packed.grid,
+        layer=packed.site.layer,
+        layer_name=packed.site.name,
+        step=packed.step,
+        head=packed.head,
+        noise=packed.noise,
+        attention=packed.site.attention,
+        variant=packed.variant,
     )
 
 
-def _not_finite(answer: Answer, part: str = "") -> NumericalError:
+def _not_finite(packed: PackedPrediction, part: str = "") -> NumericalError:
     return NumericalError(
-        f"Probe {answer.probe!r} answered NaN or infinity{part} at {answer.place}.",
-        hint="The model overflowed, probably: try --dtype bfloat16 or float32.",
+        f"Probe {packed.probe!r} returned NaN or infinity{part} at {packed.where}.",
+        hint="The model probably overflowed: try --dtype bfloat16 or float32.",
     )
 
 
 def _to_numpy(tensors: Sequence[Tensor]) -> list[NDArray[np.float32]]:
-    """One transfer for all tensors of one device and shape, in place of one for each."""
+    """Brings tensors to the CPU with one transfer per device and shape, in place of one per tensor."""
     groups: dict[tuple[torch.device, torch.Size], list[int]] = {}
     for index, tensor in enumerate(tensors):
         groups.setdefault((tensor.device, tensor.shape), []).append(index)

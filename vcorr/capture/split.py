@@ -1,12 +1,12 @@
-"""From what a model computed to a `Capture`: the conditional branch of the batch, video tokens apart from text tokens.
+"""Splits an attention call into a `Capture`: the conditional branch of the batch, video tokens apart from text tokens.
 
-A call is split once, whatever the number of probes: `Split` checks it against what the adapter declared, and its
-capture makes each tensor when a probe first reads it. Everything is a view; only the keys and values of grouped-query
-attention are repeated, of that one branch, to one per query head. Where frames come in several calls, F is the frames
-of this one (`vcorr.capture.chunks` joins them).
+A call is split once, whatever the number of probes. `Split` compares it with what the adapter declares, and its capture
+makes each tensor when a probe first reads it. All tensors are views, with one exception: the keys and values of
+grouped-query attention are repeated to one per query head. If frames come in several calls, F is the number of frames
+in this call (`vcorr.capture.chunks` joins them).
 
-Shape legend: B batch, R rows of the conditional branch (1 unless attention is factorised), H heads, N tokens of a row's
-sequence, F x h x w video tokens, n text tokens, D = d head width, C = c width of a block's output.
+Shape legend: B batch rows, R batch rows of the conditional branch (1 unless attention is factorised), H heads, N tokens
+of a batch row's sequence. F x h x w video tokens, n text tokens, D = d head width, C = c width of a block's output.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any
 from torch import Tensor
 
 from vcorr.capture.batch_rows import CONDITIONAL, channels_on_grid, conditional_rows, heads_on_grid, tokens_of_a_row
-from vcorr.capture.captures import Capture, TokenLayout, overwritten, version_of
+from vcorr.capture.captures import Capture, TokenLayout, overwritten_error, version_of
 from vcorr.capture.mask import TextMask, text_mask
 from vcorr.capture.needs import POSITIONS, UNROTATED
 from vcorr.capture.tap import AttentionCall
@@ -31,15 +31,19 @@ __all__ = ["CONDITIONAL", "Split", "check_layout", "conditional_rows", "hidden_c
 
 
 def check_layout(layout: TokenLayout) -> None:
-    """Raises PluginError when the layout has no conditional branch, a branch twice, or text it cannot have."""
+    """Checks a layout for contradictions.
+
+    Raises:
+        PluginError: a branch is missing or comes twice, or the text fields contradict each other.
+    """
     if layout.branches.count(CONDITIONAL) != 1 or len(set(layout.branches)) != len(layout.branches):
         raise PluginError(
-            f"TokenLayout: branches must be different names with {CONDITIONAL!r} among them, got {layout.branches!r}."
+            f"TokenLayout: branches must be different names, one of them {CONDITIONAL!r}, got {layout.branches!r}."
         )
     if layout.text not in ("before", "after", "none"):
         raise PluginError(f"TokenLayout: text must be 'before', 'after' or 'none', got {layout.text!r}.")
     if layout.passes and CONDITIONAL not in layout.passes:
-        raise PluginError(f"TokenLayout: passes must have {CONDITIONAL!r} among them, got {layout.passes!r}.")
+        raise PluginError(f"TokenLayout: one of the passes must be {CONDITIONAL!r}, got {layout.passes!r}.")
     count = layout.text_tokens
     if count is not None and (layout.text == "none" or not isinstance(count, int) or count < 0):
         raise PluginError(
@@ -50,15 +54,15 @@ def check_layout(layout: TokenLayout) -> None:
 
 @dataclass(frozen=True)
 class Split:
-    """One attention call, cut into the conditional branch's video and text tokens.
+    """One attention call, split into the video tokens and the text tokens of the conditional branch.
 
-    call: q (B, H, N, D) and its k, v, out. site: the module the call was made in. grid: of the video tokens. layout:
-    where the text and the conditional branch are. unrotated: q and k before the rotary embedding as `conditional_rows`
-    gave them, by "q" and "k"; None where no probe asks for them. positions: what the call would be of positions alone;
-    None where no probe asks for that.
+    call: q (B, H, N, D) and its k, v, out. site: the module that made the call. grid: of the video tokens. layout:
+    where the text and the conditional branch are. unrotated: q and k before the rotary embedding, by "q" and "k", as
+    `conditional_rows` returns them; None if no probe needs them. positions: the call from positions alone; None if no
+    probe needs it.
 
     Raises:
-        CaptureError: the tensors do not have the batch, the tokens or the heads that the adapter declared.
+        CaptureError: the tensors do not have the batch, the tokens or the heads that the adapter declares.
     """
 
     call: AttentionCall
@@ -69,13 +73,13 @@ class Split:
     positions: AttentionCall | None = None
 
     def __post_init__(self) -> None:
-        self._ranges  # noqa: B018  # raises
+        self._ranges  # noqa: B018  # raises if the tokens do not fit
         _check_heads(self.call, self.site)
-        self._versions  # noqa: B018  # as they are now
+        self._versions  # noqa: B018  # the counts of writes, before any probe reads
 
     @cached_property
     def frames(self) -> int:
-        """How many frames of the grid the call holds: all, unless a row of its batch holds one frame."""
+        """Number of grid frames in the call: all of them, unless spatial attention takes a few frames at a time."""
         factorised = self.site.factorised
         if factorised is None or factorised.kind != "spatial":
             return self.grid.frames
@@ -83,12 +87,12 @@ class Split:
 
     @cached_property
     def mask(self) -> TextMask | None:
-        """What the mask of a call over the whole video hides of the text; None without a mask."""
+        """The text tokens that the mask of a call over the whole video leaves; None without a mask."""
         row = self.layout.branches.index(CONDITIONAL) if self.call.q.shape[0] > 1 else 0
         return text_mask(self.call, row, *self._ranges)
 
     def capture(self, step: int, noise: float) -> Capture:
-        """What the probes read; its tensors are made when they are first read.
+        """Returns what the probes read; its tensors are made when they are first read.
 
         Args:
             step: 0-based index of the scheduler's timestep.
@@ -105,10 +109,10 @@ class Split:
             v=partial(self._video, "v", call.v),
             out=None if call.out is None else partial(self._video, "out", call.out),
             k_text=self._text_keys,
-            q_unrotated=self._turned_back("q_unrotated"),
-            k_unrotated=self._turned_back("k_unrotated"),
-            q_position=self._placed("q_position"),
-            k_position=self._placed("k_position"),
+            q_unrotated=self._defer_unrotated("q_unrotated"),
+            k_unrotated=self._defer_unrotated("k_unrotated"),
+            q_position=self._defer_position("q_position"),
+            k_position=self._defer_position("k_position"),
             key_mask=lambda: None if self.mask is None else self.mask.real,
             scale=call.scale,
         )
@@ -136,14 +140,14 @@ class Split:
         return {name: version_of(tensor) for name, tensor in parts.items() if tensor is not None}
 
     def _check_untouched(self, part: str, whole: Tensor) -> None:
-        """Raises CaptureError where the model has written over a tensor before anybody read it."""
+        """Raises CaptureError if the model has overwritten a tensor before a probe read it."""
         if self._versions.get(part, version_of(whole)) != version_of(whole):
-            raise overwritten(self.call.name, part)
+            raise overwritten_error(self.call.name, part)
 
     def _per_head(self, one: Tensor) -> Tensor:
         return _per_head(one, self.call.q.shape[1])
 
-    def _turned_back(self, part: str) -> Callable[[], Tensor] | None:
+    def _defer_unrotated(self, part: str) -> Callable[[], Tensor] | None:
         if self.unrotated is None:
             return None
         before = self.unrotated.get(UNROTATED[part])
@@ -152,7 +156,7 @@ class Split:
             if before is None:
                 raise CaptureError(
                     f"{self.call.name}: its module for {UNROTATED[part]} before the rotary embedding did not run.",
-                    hint="Check Site.unrotated: the modules it names must run before the attention is computed.",
+                    hint="Check Site.unrotated: its modules must run before the attention is computed.",
                 )
             rows = _split_unrotated(self.call, self.site, self._ranges[0], before)
             _check_shared(self.call, rows.shape[1])
@@ -160,7 +164,7 @@ class Split:
 
         return make
 
-    def _placed(self, part: str) -> Callable[[], Tensor] | None:
+    def _defer_position(self, part: str) -> Callable[[], Tensor] | None:
         if self.positions is None:
             return None
         return partial(self._video, part, getattr(self.positions, POSITIONS[part]))
@@ -169,26 +173,26 @@ class Split:
 def split_call(
     call: AttentionCall, site: Site, grid: TokenGrid, layout: TokenLayout, *, step: int, noise: float, **more: Any
 ) -> Capture:
-    """What the probes read of one attention call: `Split(call, site, grid, layout, **more).capture(step, noise)`."""
+    """Returns what the probes read of one attention call: `Split(call, ..., **more).capture(step, noise)`."""
     return Split(call, site, grid, layout, **more).capture(step, noise)
 
 
 def hidden_capture(
     output: Any, site: Site, grid: TokenGrid, layout: TokenLayout, *, step: int, noise: float
 ) -> Capture:
-    """A capture with the hidden state alone, (F, h, w, c).
+    """Returns a capture with the hidden state alone, (F, h, w, c).
 
     Args:
-        output: of the block: a tensor with the axes the site says, or several of which the site says the one to read.
-            It holds the video tokens alone or the whole sequence.
-        site: which block.
+        output: of the block: a tensor with the axes of `Site.block_axes`, or a tuple with such a tensor at the index
+            `Site.block_output`. It holds the video tokens alone or the whole sequence.
+        site: names the block.
         grid: of the video tokens.
         layout: where the text and the conditional branch are.
         step: 0-based index of the scheduler's timestep.
         noise: sigma / (alpha + sigma) of the step, NaN without noise.
 
     Raises:
-        CaptureError: the output has another form, batch or number of tokens than the adapter declared.
+        CaptureError: the output has another form, batch or number of tokens than the adapter declares.
     """
     tokens, factorised = _tokens_with_channels(output, site), _block_rows(site)
     rows = conditional_rows(site.block, tokens, factorised, grid, layout)
@@ -197,21 +201,21 @@ def hidden_capture(
     if text < 0 or (text and layout.text == "none"):
         raise CaptureError(
             f"{site.block}: its output holds {total} tokens, the grid has {expected} and the text is {layout.text!r}.",
-            hint="Site.block_output says which of several outputs holds the video tokens.",
+            hint="Site.block_output is the index of the output with the video tokens.",
         )
     video = rows[:, text:] if layout.text == "before" else rows[:, :expected]
     return Capture(site, grid, step, noise, hidden=channels_on_grid(video, factorised, grid))
 
 
 def _block_rows(site: Site) -> Factorised | None:
-    """What a row of the block's output holds, which need not be what a row of the attention holds."""
+    """Returns how the block's output spreads tokens over batch rows; it may differ from the attention's way."""
     if site.block_axes == "bnc":
         return site.factorised
     return Factorised("spatial", site.factorised.order if site.factorised is not None else "branch-major")
 
 
 def _tokens_with_channels(output: Any, site: Site) -> Tensor:
-    """The tensor of a block's output that the site says, as (B, N, C)."""
+    """Returns the output tensor at the index `Site.block_output`, as (B, N, C)."""
     tensor = output
     if isinstance(output, (tuple, list)):
         tensor = output[site.block_output] if 0 <= site.block_output < len(output) else None
@@ -221,14 +225,14 @@ def _tokens_with_channels(output: Any, site: Site) -> Tensor:
         form = "(B, C, h, w)" if axes == 4 else "(B, N, C)"
         raise CaptureError(
             f"{site.block}: its output number {site.block_output} must be a tensor {form}, got {found}.",
-            hint="Site.block names the module whose output is the hidden state, Site.block_output which tensor of it, "
-            "Site.block_axes its axes.",
+            hint="Site.block names the module whose output is the hidden state, Site.block_output the index of the "
+            "tensor, Site.block_axes its axes.",
         )
     return tensor.flatten(2).transpose(1, 2) if axes == 4 else tensor
 
 
 def _split_unrotated(call: AttentionCall, site: Site, tokens: slice, rows: Tensor) -> Tensor:
-    """Rows of a norm's or projection's output to (R, H_kv, tokens, d), by the axes the site declares."""
+    """Reshapes the batch rows of a norm's or a projection's output to (R, H_kv, tokens, d), by the site's axes."""
     total, width = call.q.shape[-2:]
     found = _heads_first(rows, site.unrotated.axes if site.unrotated is not None else "bhnd", width)
     if found is not None and found.shape[2] == tokens.stop - tokens.start:
@@ -236,14 +240,14 @@ def _split_unrotated(call: AttentionCall, site: Site, tokens: slice, rows: Tenso
     if found is not None and found.shape[2] == total:
         return found[:, :, tokens]
     raise CaptureError(
-        f"{call.name}: what the site says to be q or k before the rotary embedding has shape {tuple(rows.shape[1:])}; "
-        f"attention sees {tuple(call.q.shape[1:])}.",
-        hint="Check Site.unrotated: the modules, and the axes of what they put out.",
+        f"{call.name}: the output that the site declares as q or k before the rotary embedding has shape "
+        f"{tuple(rows.shape[1:])}; q in the attention call has {tuple(call.q.shape[1:])}.",
+        hint="Check Site.unrotated: the modules, and the axes of their outputs.",
     )
 
 
 def _heads_first(rows: Tensor, axes: Axes, width: int) -> Tensor | None:
-    """(R, H, N, d) from a tensor with the given axes; None when it does not have them."""
+    """Reshapes a tensor with the given axes to (R, H, N, d); returns None if it does not have these axes."""
     if rows.ndim != (3 if axes == "bnc" else 4) or rows.shape[-1] % width:
         return None
     if axes == "bnc":
@@ -256,7 +260,7 @@ def _heads_first(rows: Tensor, axes: Axes, width: int) -> Tensor | None:
 def _ranges(
     call: AttentionCall, factorised: Factorised | None, grid: TokenGrid, layout: TokenLayout
 ) -> tuple[slice, slice]:
-    """Where the video tokens and where the text tokens are in the sequence of a row."""
+    """Returns the slices of the video tokens and of the text tokens in the sequence of a batch row."""
     if call.q.ndim != 4:
         raise CaptureError(f"{call.name}: q must have shape (B, H, N, D), got {tuple(call.q.shape)}.")
     conditional_rows(call.name, call.q, factorised, grid, layout)
@@ -267,25 +271,26 @@ def _ranges(
             f"{call.name}: {total} queries attend to {call.k.shape[-2]} keys; only self-attention can be read.",
             hint="Tap the self-attention module (often attn1), not the cross-attention one.",
         )
-    place = "none" if factorised is not None and factorised.kind == "temporal" else layout.text
-    shape = _shape_of_a_row(factorised, grid)
+    text = "none" if factorised is not None and factorised.kind == "temporal" else layout.text
+    shape = _describe_row(factorised, grid)
     if total < video:
         raise CaptureError(
             f"{call.name}: the sequence has {total} tokens, the grid {shape}.",
             hint="The adapter's grid(clip, site) does not describe this clip: check stride, patch and latent frames.",
         )
-    if place == "none" and total != video:
+    if text == "none" and total != video:
         raise CaptureError(
             f"{call.name}: the sequence has {total} tokens, the grid {shape}, and the layout declares no text.",
-            hint=f"If the other {total - video} are text, say TokenLayout('before') or 'after'; else check the grid.",
+            hint=f"If the other {total - video} are text, say TokenLayout('before') or TokenLayout('after'). If not, "
+            "check the grid.",
         )
-    if place != "none" and layout.text_tokens not in (None, total - video):
+    if text != "none" and layout.text_tokens not in (None, total - video):
         raise CaptureError(
             f"{call.name}: the sequence has {total} tokens, the grid {shape}; that leaves {total - video} for the "
             f"text, of which the layout declares {layout.text_tokens}.",
             hint="Check stride and patch, or TokenLayout.text_tokens.",
         )
-    if place == "before":
+    if text == "before":
         return slice(total - video, total), slice(0, total - video)
     return slice(0, video), slice(video, total)
 
@@ -296,7 +301,7 @@ def _check_heads(call: AttentionCall, site: Site) -> None:
     if site.heads and heads != site.heads:
         raise CaptureError(
             f"{call.name}: its attention has {heads} heads, the site declares {site.heads}.",
-            hint="Under context or tensor parallelism a process holds a part of the heads: run the model on one "
+            hint="Under context or tensor parallelism a process has only some of the heads: run the model on one "
             "device. Otherwise correct Site(..., heads=...).",
         )
 
@@ -304,18 +309,17 @@ def _check_heads(call: AttentionCall, site: Site) -> None:
 def _check_shared(call: AttentionCall, shared: int) -> None:
     heads = call.q.shape[1]
     if heads % shared:
-        raise CaptureError(f"{call.name}: {heads} query heads do not share {shared} key and value heads evenly.")
+        raise CaptureError(f"{call.name}: {heads} query heads cannot share {shared} key and value heads evenly.")
 
 
-def _shape_of_a_row(factorised: Factorised | None, grid: TokenGrid) -> str:
+def _describe_row(factorised: Factorised | None, grid: TokenGrid) -> str:
     space = f"{grid.rows} x {grid.cols}"
     if factorised is None:
         return f"{grid.frames} x {space} = {grid.tokens} video tokens"
-    return (
-        f"{space} = {grid.tokens_per_frame} tokens a frame" if factorised.kind == "spatial" else f"{grid.frames} frames"
-    )
+    spatial = factorised.kind == "spatial"
+    return f"{space} = {grid.tokens_per_frame} tokens per frame" if spatial else f"{grid.frames} frames"
 
 
 def _per_head(one: Tensor, heads: int) -> Tensor:
-    """(H_kv, ...) brought to (H, ...): kv head i serves the query heads i * H/H_kv and following."""
+    """Repeats (H_kv, ...) to (H, ...): kv head i serves the H/H_kv query heads from i * H/H_kv on."""
     return one if one.shape[0] == heads else one.repeat_interleave(heads // one.shape[0], dim=0)

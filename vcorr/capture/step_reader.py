@@ -1,4 +1,4 @@
-"""Reads one denoising step: each attention call and block output of it is split once and shown to all probes.
+"""Reads one denoising step: splits each attention call and block output once, and gives it to all probes.
 
 Shape legend: N query points, F latent frames.
 """
@@ -19,7 +19,7 @@ from vcorr.capture.captures import Capture, TokenLayout
 from vcorr.capture.chunks import Chunks, FramesSeen
 from vcorr.capture.needs import HIDDEN, MASK, POSITIONS, UNROTATED
 from vcorr.capture.passes import PassWatch
-from vcorr.capture.predictions import Answer, ask, joined
+from vcorr.capture.predictions import PackedPrediction, join_points, predict
 from vcorr.capture.split import CONDITIONAL, Split, conditional_rows, hidden_capture
 from vcorr.capture.tap import AttentionCall, Tap, unheard
 from vcorr.contract.errors import CaptureError
@@ -31,10 +31,11 @@ from vcorr.functional.query_points import QueryPoints
 
 
 @dataclass(frozen=True)
-class Asked:
-    """Probes by the name their predictions carry, what each needs, the variants it is asked under, and the queries.
+class ProbeSet:
+    """The probes of a recorder and the query points of its clip.
 
-    points: those of each frame, with their indices among all queries.
+    probes: by the name that their predictions carry. needs: of each probe. variants: that each probe predicts under.
+    points: the query points of each frame, with their indices among all queries.
     """
 
     probes: Mapping[str, Probe]
@@ -43,37 +44,39 @@ class Asked:
     points: Sequence[tuple[QueryPoints, NDArray[np.intp]]]
 
     @property
-    def calling(self) -> list[str]:
-        """The probes that read an attention call: all but those that want the hidden state alone."""
+    def call_readers(self) -> list[str]:
+        """The probes that read an attention call: all but those that read the hidden state alone."""
         return [name for name, needs in self.needs.items() if needs != {HIDDEN}]
 
     @property
-    def hiding(self) -> list[str]:
+    def hidden_readers(self) -> list[str]:
         """The probes that read the hidden state."""
         return [name for name, needs in self.needs.items() if HIDDEN in needs]
 
     @property
     def all_needs(self) -> frozenset[str]:
-        """What at least one probe needs."""
+        """The parts that at least one probe needs."""
         return frozenset().union(*self.needs.values())
 
-    def want(self, parts: Collection[str]) -> bool:
-        """Whether a probe needs one of the parts."""
+    def need(self, parts: Collection[str]) -> bool:
+        """Returns whether a probe needs at least one of the parts."""
         return not self.all_needs.isdisjoint(parts)
 
-    def ask(self, name: str, capture: Capture) -> list[Answer]:
-        """The answers of one probe, which is asked once for the points of each frame."""
-        probe, shown, variants = self.probes[name], capture.restricted(self.needs[name]), self.variants[name]
-        groups = [(index, ask(name, probe, shown, points, variants)) for points, index in self.points]
+    def predict(self, name: str, capture: Capture) -> list[PackedPrediction]:
+        """Returns the predictions of one probe, which runs once for the query points of each frame."""
+        probe, shown, variants = self.probes[name], capture.restrict_to(self.needs[name]), self.variants[name]
+        groups = [(index, predict(name, probe, shown, points, variants)) for points, index in self.points]
         shown.leave()
-        return joined(groups, sum(len(points) for points, _ in self.points))
+        return join_points(groups, sum(len(points) for points, _ in self.points))
 
 
 @dataclass(frozen=True)
-class Watched:
-    """What is watched on the denoisers: passes, taps, each tapped site with its grid by module name, and by the name of
-    other modules which sites' hidden state (`blocks`), or which site's q or k before the rotary embedding
-    (`unrotated`), they put out.
+class Watches:
+    """Everything that is watched on the denoisers.
+
+    watch: over the passes. taps: one per denoiser. sites: the tapped sites and their grids, by module name. blocks: the
+    names of the sites whose hidden state a block puts out, by the block's name. unrotated: the site, and "q" or "k",
+    that a module puts out before the rotary embedding, by the module's name.
     """
 
     watch: PassWatch
@@ -85,34 +88,35 @@ class Watched:
 
 
 class StepReader:
-    """One denoising step while it runs: what it has read, and what the probes answered.
+    """Reads one denoising step while it runs, and collects the predictions of the probes.
 
     Args:
         index: of the step; -1 for a model without noise.
         noise: sigma / (alpha + sigma), NaN without noise.
-        watched: what is seen of the denoisers.
-        asked: the probes.
+        watches: on the denoisers.
+        probes: the probes to run.
     """
 
-    def __init__(self, index: int, noise: float, watched: Watched, asked: Asked) -> None:
+    def __init__(self, index: int, noise: float, watches: Watches, probes: ProbeSet) -> None:
         self.index, self.noise = index, noise
-        self.answers: list[Answer] = []
+        self.predictions: list[PackedPrediction] = []
         self.masks: list[Tensor] = []
-        """0-dimensional bools on the device: whether a mask does nothing else than hide text."""
-        self._watched, self._asked = watched, asked
-        self._attended, self._passed = FramesSeen(index), FramesSeen(index)
+        """0-dimensional bools on the device, True where a mask only hides text."""
+        self._watches, self._probes = watches, probes
+        self._calls_seen, self._outputs_seen = FramesSeen(index), FramesSeen(index)
         self._chunks = Chunks()
         self._unrotated: dict[str, dict[str, Tensor]] = {}
         self._positions: dict[str, AttentionCall] = {}
         self._held: dict[str, Capture] = {}
 
     def missing(self) -> list[str]:
-        """The modules that have not run yet, or not for all frames."""
-        frames = {name: grid.frames for name, (_, grid) in self._watched.sites.items()}
-        calls = [self._attended.missing(name, total) for name, total in frames.items()] if self._asked.calling else []
+        """Returns the names of the modules that have not run yet, or not for all frames."""
+        frames = {name: grid.frames for name, (_, grid) in self._watches.sites.items()}
+        reads_calls = bool(self._probes.call_readers)
+        calls = [self._calls_seen.missing(name, total) for name, total in frames.items()] if reads_calls else []
         blocks = [
-            self._passed.missing(name, frames[name]).replace(name, block)
-            for block, sites in self._watched.blocks.items()
+            self._outputs_seen.missing(name, frames[name]).replace(name, block)
+            for block, sites in self._watches.blocks.items()
             for name in sites
         ]
         return [name for name in dict.fromkeys([*calls, *blocks]) if name]
@@ -120,81 +124,81 @@ class StepReader:
     @property
     def anything(self) -> bool:
         """Whether any module has run for the conditional branch."""
-        return bool(self._attended) or bool(self._passed)
+        return bool(self._calls_seen) or bool(self._outputs_seen)
 
     # ----------------------------------------------------------------------------------------------------------- calls
 
     def see_positions(self, site: str, call: AttentionCall) -> None:
-        """Keeps what a site would attend with of positions alone, until its own call comes."""
+        """Keeps a site's attention call from positions alone until its own call comes."""
         self._positions[site] = call
 
     def see_call(self, call: AttentionCall) -> None:
-        """Shows an attention call to the probes, where it holds the conditional branch."""
-        if CONDITIONAL not in self._watched.watch.branches_in(call):
+        """Gives an attention call to the probes if it holds the conditional branch."""
+        if CONDITIONAL not in self._watches.watch.branches_in(call):
             return
         split = self._split(call)
-        frames = self._attended.take(call.name, split.frames, split.grid.frames, "computed attention")
+        frames = self._calls_seen.take(call.name, split.frames, split.grid.frames, "computed attention")
         with _quietly(call.q):
-            if self._asked.want({MASK}) and split.mask is not None:
+            if self._probes.need({MASK}) and split.mask is not None:
                 self.masks.append(split.mask.plain)
             part = split.capture(self.index, self.noise)
-            capture = self._chunks.join(("call", call.name), part, frames, self._asked.all_needs - {HIDDEN})
+            capture = self._chunks.join(("call", call.name), part, frames, self._probes.all_needs - {HIDDEN})
             if capture is not None:
-                self._ask_about_call(capture)
+                self._read_call(capture)
 
     def _split(self, call: AttentionCall) -> Split:
-        site, grid = self._watched.sites[call.name]
-        unrotated = self._unrotated.pop(call.name, {}) if self._asked.want(UNROTATED.keys()) else None
+        site, grid = self._watches.sites[call.name]
+        unrotated = self._unrotated.pop(call.name, {}) if self._probes.need(UNROTATED.keys()) else None
         positions = self._positions.pop(call.name, None)
-        if positions is None and self._asked.want(POSITIONS.keys()):
-            raise CaptureError(f"{call.name}: what it computes of positions alone was not seen.")
-        return Split(call, site, grid, self._watched.layout, unrotated, positions)
+        if positions is None and self._probes.need(POSITIONS.keys()):
+            raise CaptureError(f"{call.name}: its attention call from positions alone was not seen.")
+        return Split(call, site, grid, self._watches.layout, unrotated, positions)
 
-    def _ask_about_call(self, capture: Capture) -> None:
-        waiting = set(self._asked.hiding)
-        for name in self._asked.calling:
+    def _read_call(self, capture: Capture) -> None:
+        waiting = set(self._probes.hidden_readers)
+        for name in self._probes.call_readers:
             if name not in waiting:
-                self.answers.extend(self._asked.ask(name, capture))
-        if waiting.intersection(self._asked.calling):
+                self.predictions.extend(self._probes.predict(name, capture))
+        if waiting.intersection(self._probes.call_readers):
             self._held[capture.site.name] = capture
 
     # --------------------------------------------------------------------------------------------------------- outputs
 
     def see_output(self, module: str, output: Any) -> None:
-        """Shows what a module put out: q or k before the rotary embedding, or the hidden state of sites."""
-        now = self._watched.watch.current
+        """Takes the output of a module: q or k before the rotary embedding, or the hidden state of sites."""
+        now = self._watches.watch.current
         if now is None or not now.conditional:
             return
-        if module in self._watched.unrotated:
+        if module in self._watches.unrotated:
             self._see_unrotated(module, output)
-        for site in self._watched.blocks.get(module, ()):
+        for site in self._watches.blocks.get(module, ()):
             self._see_hidden(site, output)
 
     def _see_unrotated(self, module: str, output: Any) -> None:
-        name, part = self._watched.unrotated[module]
+        name, part = self._watches.unrotated[module]
         if not isinstance(output, Tensor):
-            raise CaptureError(f"{module}: put out {type(output).__name__} in place of a tensor.")
-        site, grid = self._watched.sites[name]
-        rows = conditional_rows(module, output, site.factorised, grid, self._watched.layout)
-        # a copy: models write the rotated values over these
+            raise CaptureError(f"{module}: its output is {type(output).__name__} in place of a tensor.")
+        site, grid = self._watches.sites[name]
+        rows = conditional_rows(module, output, site.factorised, grid, self._watches.layout)
+        # a copy, because models overwrite these values with the rotated ones
         self._unrotated.setdefault(name, {})[part] = rows.detach().clone()
 
     def _see_hidden(self, name: str, output: Any) -> None:
-        site, grid = self._watched.sites[name]
-        part = hidden_capture(output, site, grid, self._watched.layout, step=self.index, noise=self.noise)
-        frames = self._passed.take(name, part.hidden.shape[0], grid.frames, f"ran ({site.block})")
+        site, grid = self._watches.sites[name]
+        part = hidden_capture(output, site, grid, self._watches.layout, step=self.index, noise=self.noise)
+        frames = self._outputs_seen.take(name, part.hidden.shape[0], grid.frames, f"ran ({site.block})")
         capture = self._chunks.join(("hidden", name), part, frames, {HIDDEN})
         if capture is None:
             return
         held = self._held.pop(name, None)
         whole = capture if held is None else held.replace(hidden=capture.hidden)
         with unheard(), _quietly(capture.hidden):
-            for probe in self._asked.hiding:
-                self.answers.extend(self._asked.ask(probe, whole))
+            for probe in self._probes.hidden_readers:
+                self.predictions.extend(self._probes.predict(probe, whole))
 
 
 @contextmanager
 def _quietly(tensor: Tensor) -> Iterator[None]:
-    """The probe computes in the precision it chose, whatever the model runs in, and leaves no graph behind."""
+    """Lets a probe compute without a graph for gradients and in the precision it chooses, not the model's."""
     with torch.no_grad(), torch.autocast(tensor.device.type, enabled=False):
         yield

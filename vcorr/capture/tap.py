@@ -1,20 +1,20 @@
 """The tap: intercepts every `scaled_dot_product_attention` call of chosen modules, exactly as the model makes it.
 
-While at least one tap is open, `torch.nn.functional.scaled_dot_product_attention` is a thin wrapper. It hands each call
-of the calling thread to the open taps, and the last of them to the function itself. Which module a call belongs to is
-known from forward hooks that keep a stack of names. diffusers, transformers and `torch.nn.MultiheadAttention` all look
-the function up in its module at every call, so nothing else has to be patched. When the last tap closes, in whatever
-order, the function is the original one again and no hook is left.
+While at least one tap is open, `torch.nn.functional.scaled_dot_product_attention` is a thin wrapper. It passes each
+call through the open taps of the calling thread, and then to the original function. Forward hooks keep a stack of
+module names, which says which module a call belongs to. diffusers, transformers and `torch.nn.MultiheadAttention` all
+look the function up in its module at every call, so nothing else needs a patch. Taps may close in any order. After the
+last one the function is the original again, and no hook is left.
 
-A tap has one interceptor, ``interceptor(call, compute) -> output``. It may look at the call, change it before it calls
-`compute`, change what `compute` returns, or not call it at all. Taps form a chain: the tap that was opened first is the
-outermost, so it sees the call as the model made it and the output after all changes; a tap that was opened later sees
-what the earlier ones made of the call. Where interceptors only observe, the function gets the model's own arguments and
-its result is handed back untouched.
+A tap has one interceptor, ``interceptor(call, compute) -> output``. It may read the call, change the call before it
+calls `compute`, change the output of `compute`, or not call `compute` at all. Taps form a chain, and the tap that
+opened first is the outermost. It sees the call as the model made it, and the output after all changes. A later tap sees
+the call as the earlier ones pass it on. If interceptors only observe, the function gets the model's own arguments, and
+the model gets the function's own result.
 
-Modules under `torch.compile` run eagerly while tapped: a compiled graph need not see the hooks, and compiling it anew
-for every tap would cost minutes. What was compiled is used again, without a recompilation, once the tap is closed. So
-the outputs of a tapped compiled model are, bit for bit, those of the same model without torch.compile.
+Modules under `torch.compile` run eagerly while tapped: a compiled graph may skip the hooks, and a new compilation for
+every tap would cost minutes. After the tap closes, the compiled code is used again without recompilation. So a tapped
+compiled model gives, bit for bit, the outputs of the same model without torch.compile.
 
 Shape legend: B batch, H heads, N tokens, D head width.
 """
@@ -41,19 +41,19 @@ _SILENT_HINT = (
     "Make them call torch's attention: model.set_attention_backend('native'), set_attn_processor(AttnProcessor2_0()) "
     "in place of a legacy, xformers, flash or flex processor, attn_implementation='sdpa' in transformers, "
     "torch.backends.mha.set_fastpath_enabled(False) for nn.MultiheadAttention. Linear attention has no such call: its "
-    "adapter has to show it, vcorr.capture.tap.show(q, k, v, out)."
+    "adapter has to show it with vcorr.capture.tap.show(q, k, v, out)."
 )
 
 
 @dataclass(frozen=True)
 class AttentionCall:
-    """One call of `scaled_dot_product_attention` inside a tapped module, with the arguments the model gave.
+    """One call of `scaled_dot_product_attention` inside a tapped module, with the arguments that the model gave.
 
     name: path of the innermost tapped module that was running. q: (B, H, N, D); k, v: (B, H_kv, N_kv, D), with
     H_kv < H under grouped queries. out: (B, H, N, D), before the output projection; None until it is computed. mask,
-    scale, causal: as passed (scale None means 1/sqrt(D)). number: index of the call among those of one run of the
-    module. batch: rows of the batch that the module was given; None when it was given no tensor.
-    The tensors are the model's own: read them, never write. To change a call, use `dataclasses.replace`.
+    scale, causal: the model's arguments (scale None means 1/sqrt(D)). number: index of the call within one run of the
+    module. batch: number of batch rows in the module's input; None if it got no tensor.
+    The tensors are the model's own: read them, never write to them. To change a call, use `dataclasses.replace`.
     """
 
     name: str
@@ -71,14 +71,14 @@ class AttentionCall:
 Compute = Callable[[AttentionCall], Tensor]
 """The rest of the chain: takes the call, changed or not, and returns the attention output, (B, H, N, D)."""
 Interceptor = Callable[[AttentionCall, Compute], Tensor]
-"""Given a call and what computes it; returns the output that the model goes on with."""
+"""Takes a call and the function that computes it; returns the output that the model goes on with."""
 Observer = Callable[[AttentionCall], None]
 
 
 def observing(observer: Observer) -> Interceptor:
-    """An interceptor that shows each finished call to `observer` and changes nothing.
+    """Returns an interceptor that calls `observer` with each finished call and changes nothing.
 
-    Attention that gradient checkpointing recomputes during a backward pass is not shown a second time.
+    Attention that gradient checkpointing recomputes in a backward pass is not shown a second time.
     """
 
     def observe(call: AttentionCall, compute: Compute) -> Tensor:
@@ -92,30 +92,32 @@ def observing(observer: Observer) -> Interceptor:
 
 @dataclass
 class _Run:
-    """A tapped module that is running now."""
+    """A tapped module that is running now.
+
+    calls: number of attention calls that reached this tap. attended: whether the module computed attention at all.
+    """
 
     name: str
     batch: int | None
     calls: int = 0
     attended: bool = False
-    """Whether it computed attention, be it that none of it came here."""
 
 
 class Tap:
-    """Hands the attention calls of `module`'s submodules `names` to `interceptor` while the `with` block runs.
+    """Gives the attention calls of the submodules `names` of `module` to `interceptor` while the `with` block runs.
 
-    Only calls made by the thread that opened the tap are seen. Taps may be nested, on the same or on other models, and
-    closed in any order; the one opened first is the outermost. Attention computed by an interceptor is seen by no tap.
+    The tap sees only calls in the thread that opened it. Taps may be nested, on the same or on other models, and closed
+    in any order; the one that opened first is the outermost. No tap sees attention that an interceptor computes.
 
     Args:
         module: the model, compiled or not.
         names: dotted paths of the attention modules inside it.
-        interceptor: called in place of each call; what it raises passes through the model. `observing` makes one of a
-            function that only looks.
+        interceptor: called in place of each call; its exceptions pass through the model. `observing` turns a function
+            that only reads calls into an interceptor.
 
     Raises:
-        CaptureError: on entering, when a name is unknown; on leaving, and from `check`, when a tapped module ran
-            without making a single call. The model is restored first.
+        CaptureError: at the beginning of the block, if a name is unknown; at its end, and from `check`, if a tapped
+            module ran without a single call. The model is restored first.
     """
 
     def __init__(self, module: nn.Module, names: Collection[str], interceptor: Interceptor) -> None:
@@ -143,10 +145,10 @@ class Tap:
                 self._hook(stack, name, target)
             stack.enter_context(run_eagerly(compiled=compiled))
             stack.enter_context(_patch.use())
-            # the list itself is kept: the tap may be closed by another thread than its own
-            listening = _here.taps
-            listening.append(self)
-            stack.callback(listening.remove, self)
+            # keep this thread's list, because another thread may close the tap
+            taps = _here.taps
+            taps.append(self)
+            stack.callback(taps.remove, self)
             self._open = stack.pop_all()
         return self
 
@@ -160,11 +162,11 @@ class Tap:
             self.check()
 
     def check(self) -> None:
-        """Raises CaptureError when a tapped module has run so far without a call the tap could see."""
+        """Raises CaptureError if a tapped module has run so far without a call that the tap could see."""
         if self._skipped:
             raise CaptureError(
-                f"An interceptor that was opened before kept the attention of {shorten(sorted(self._skipped))} to "
-                "itself: it did not call compute, so nothing was computed that could be seen here.",
+                f"An interceptor that opened before this tap did not call compute for the attention of "
+                f"{shorten(sorted(self._skipped))}, so no call reached the tap.",
                 hint="Open the interceptor inside, after the recorder, or let it call compute.",
             )
         if self._silent:
@@ -175,7 +177,7 @@ class Tap:
             )
 
     def _forget_interrupted(self, stack: ExitStack) -> None:
-        """When the model begins, none of its modules runs: torch tells nobody of one that Ctrl-C has ended."""
+        """Clears the running modules whenever the model begins, because torch calls no hook when Ctrl-C ends a run."""
 
         def begin(module: nn.Module, args: Any) -> None:
             if threading.get_ident() == self._thread and not recomputing():
@@ -195,11 +197,11 @@ class Tap:
                 self._leave(name, module, failed=result is None)
 
         stack.callback(target.register_forward_pre_hook(enter, with_kwargs=True).remove)
-        # also after an exception, which torch announces by a result of None
+        # `always_call` covers exceptions, for which torch passes None as the result
         stack.callback(target.register_forward_hook(leave, always_call=True).remove)
 
     def _leave(self, name: str, module: nn.Module, *, failed: bool) -> None:
-        # a pre-hook of somebody else may have raised before ours ran: then there is nothing of ours to end
+        # if another pre-hook raised before ours ran, this module never began for us
         index = next((i for i in reversed(range(len(self._running))) if self._running[i].name == name), None)
         if index is None:
             return
@@ -212,12 +214,12 @@ class Tap:
         del self._running[index:]
 
     def _announce(self) -> None:
-        """Tells that attention is about to be computed, which interceptors opened before may keep to themselves."""
+        """Notes that the running module computes attention, even if an outer interceptor then keeps the call away."""
         if self._running:
             self._running[-1].attended = True
 
     def _attend(self, call: AttentionCall, compute: Compute) -> Tensor:
-        """This tap's part of the chain; calls outside its modules pass straight through."""
+        """Runs this tap's part of the chain; calls outside its modules pass straight through."""
         if not self._running:
             return compute(call)
         run = self._running[-1]
@@ -226,7 +228,7 @@ class Tap:
 
 
 class _Here(threading.local):
-    """The taps this thread opened, whether one of their interceptors is at work, and what takes their place."""
+    """The state of one thread: the taps it opened, whether an interceptor is computing, and a running rehearsal."""
 
     def __init__(self) -> None:
         self.taps: list[Tap] = []
@@ -238,10 +240,10 @@ _here = _Here()
 
 
 def show(q: Tensor, k: Tensor, v: Tensor, out: Tensor) -> Tensor:
-    """Hands attention that torch's function does not compute to the taps of this thread.
+    """Shows attention that torch's function does not compute to the taps of this thread.
 
-    For the adapters of models with linear attention; called inside the forward pass of the attention module, which goes
-    on with what this returns.
+    The adapter of a model with linear attention calls it inside the forward pass of the attention module, and goes on
+    with what it returns.
 
     Args:
         q: (B, H, N, D).
@@ -250,29 +252,29 @@ def show(q: Tensor, k: Tensor, v: Tensor, out: Tensor) -> Tensor:
         out: (B, H, N, D), before the output projection.
 
     Returns:
-        `out` itself, or what an interceptor put in its place.
+        `out` itself, or the output of an interceptor.
 
     Raises:
-        CaptureError: an interceptor changed q, k or v or added a mask, with which nothing is computed here.
+        CaptureError: an interceptor changed q, k or v or added a mask, which can have no effect here.
     """
     given = AttentionCall("", q, k, v)
 
-    def computed(call: AttentionCall) -> Tensor:
-        if not _same(call, given):
+    def compute(call: AttentionCall) -> Tensor:
+        if not _is_same(call, given):
             raise CaptureError(
                 f"{call.name}: its attention is computed before it is shown; q, k, v and mask cannot be changed.",
                 hint="Change the output: return other values than compute(call) gives.",
             )
         return out
 
-    return attend(given, computed)
+    return attend(given, compute)
 
 
 def attend(call: AttentionCall, compute: Compute) -> Tensor:
     """Computes attention through the chain of this thread's taps.
 
     Args:
-        call: q, k, v of the call; its name and number are filled in by the taps.
+        call: q, k, v of the call; the taps fill in its name and number.
         compute: computes the output, (B, H, N, D), from a call that interceptors may have changed.
     """
     if _here.busy:
@@ -290,7 +292,7 @@ def attend(call: AttentionCall, compute: Compute) -> Tensor:
 
 
 def _chain(links: Sequence[Interceptor], compute: Compute) -> Compute:
-    """One function of all interceptors around `compute`, the first of them the outermost."""
+    """Returns one function with all interceptors around `compute`, the first one outermost."""
     for link in reversed(links):
         compute = functools.partial(_link, link, compute)
     return compute
@@ -301,13 +303,13 @@ def _link(interceptor: Interceptor, compute: Compute, call: AttentionCall) -> Te
 
 
 def listening() -> bool:
-    """Whether a tap of this thread is open, and its interceptors are not at work."""
+    """Returns whether a tap of this thread is open and no interceptor is computing."""
     return bool(_here.taps) and not _here.busy
 
 
 @contextmanager
 def unheard() -> Iterator[None]:
-    """Attention that this thread computes inside is seen by no tap."""
+    """Hides attention that this thread computes inside the block from all taps."""
     before, _here.busy = _here.busy, True
     try:
         yield
@@ -317,8 +319,9 @@ def unheard() -> Iterator[None]:
 
 @contextmanager
 def rehearsal(name: str, observer: Observer) -> Iterator[None]:
-    """Attention that this thread would compute inside is shown to `observer` under that name and not computed: zeros
-    come out, and no tap sees it.
+    """Replaces attention in this thread by zeros while the block runs, and calls `observer` with each call.
+
+    The calls carry `name`. No tap sees them.
     """
 
     def rehearse(call: AttentionCall, compute: Compute) -> Tensor:
@@ -336,49 +339,49 @@ def rehearsal(name: str, observer: Observer) -> Iterator[None]:
 
 
 def rehearsing() -> bool:
-    """Whether this thread is inside `rehearsal`."""
+    """Returns whether this thread is inside `rehearsal`."""
     return _here.rehearsal is not None
 
 
 def recomputing() -> bool:
-    """Whether this thread is inside a backward pass, where gradient checkpointing runs modules once more."""
+    """Returns whether this thread is inside a backward pass, where gradient checkpointing runs modules once more."""
     return torch._C._current_graph_task_id() != -1
 
 
 @contextmanager
-def _patched() -> Iterator[None]:
+def _patch_function() -> Iterator[None]:
     original = F.scaled_dot_product_attention
     live = True
 
     @functools.wraps(original)
-    def scaled_dot_product_attention(*args: Any, **kwargs: Any) -> Tensor:
+    def wrapper(*args: Any, **kwargs: Any) -> Tensor:
         if not live:
             return original(*args, **kwargs)
         arguments = {**dict(zip(_ARGUMENTS, args, strict=False)), **kwargs}
-        given = _call(arguments)
+        given = _to_call(arguments)
 
         def compute(call: AttentionCall) -> Tensor:
-            if _same(call, given):
+            if _is_same(call, given):
                 return original(*args, **kwargs)
-            # the rest, dropout and enable_gqa, stays as the model gave it
-            return original(**{**arguments, **_arguments(call)})
+            # dropout and enable_gqa stay as the model gave them
+            return original(**{**arguments, **_to_arguments(call)})
 
         return attend(given, compute)
 
-    F.scaled_dot_product_attention = scaled_dot_product_attention
+    F.scaled_dot_product_attention = wrapper
     try:
         yield
     finally:
-        # a patch that somebody put over ours is not ours to undo: the wrapper beneath it only falls silent
+        # if other code has patched over ours, that patch stays, and our wrapper below it only passes calls on
         live = False
-        if F.scaled_dot_product_attention is scaled_dot_product_attention:
+        if F.scaled_dot_product_attention is wrapper:
             F.scaled_dot_product_attention = original
 
 
-_patch = Shared(_patched)
+_patch = Shared(_patch_function)
 
 
-def _call(arguments: dict[str, Any]) -> AttentionCall:
+def _to_call(arguments: dict[str, Any]) -> AttentionCall:
     return AttentionCall(
         name="",
         q=arguments["query"],
@@ -390,7 +393,7 @@ def _call(arguments: dict[str, Any]) -> AttentionCall:
     )
 
 
-def _arguments(call: AttentionCall) -> dict[str, Any]:
+def _to_arguments(call: AttentionCall) -> dict[str, Any]:
     return {
         "query": call.q,
         "key": call.k,
@@ -401,14 +404,14 @@ def _arguments(call: AttentionCall) -> dict[str, Any]:
     }
 
 
-def _same(call: AttentionCall, given: AttentionCall) -> bool:
-    """Whether nothing of what the function takes was changed."""
+def _is_same(call: AttentionCall, given: AttentionCall) -> bool:
+    """Returns whether all arguments of torch's function are unchanged."""
     tensors = ((call.q, given.q), (call.k, given.k), (call.v, given.v), (call.mask, given.mask))
     return all(one is other for one, other in tensors) and (call.scale, call.causal) == (given.scale, given.causal)
 
 
 def batch_of(args: Sequence[Any], kwargs: Mapping[str, Any]) -> int | None:
-    """Rows of the batch that a module is called with: those of its first tensor; None when it is given none."""
+    """Returns the number of batch rows in a module's input, read from its first tensor; None if it got no tensor."""
     given = (value for value in (*args, *kwargs.values()) if isinstance(value, Tensor) and value.ndim)
     first = next(given, None)
     return None if first is None else first.shape[0]

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from vcorr.capture.captures import TokenLayout
-from vcorr.capture.passes import Pass, PassListener, PassWatch, arrived
+from vcorr.capture.passes import Pass, PassListener, PassWatch, describe_passes
 from vcorr.contract.errors import PluginError, UsageError
 from vcorr.diffusion.schedule import NoiseSchedule
 
@@ -150,9 +150,8 @@ def first_pass(pipe: Any, call: Call, start: int = 0) -> FirstPass:
         schedule = schedules[-1]
         denoiser = call.denoisers[reached.denoiser]
         return FirstPass(denoiser, names[0], arguments, schedule.timesteps[start], schedule)
-    raise _unread(
-        f"{type(pipe).__name__} ended without a conditional pass of {' or '.join(call.denoisers)}; {arrived(watch)}."
-    )
+    denoisers = " or ".join(call.denoisers)
+    raise _unread(f"{type(pipe).__name__} ended without a conditional pass of {denoisers}; {describe_passes(watch)}.")
 
 
 def parameters(module: nn.Module) -> list[str]:

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from vcorr.capture.modules import find_all, run_eagerly
-from vcorr.capture.passes import Pass, PassListener, PassWatch, arrived
+from vcorr.capture.passes import Pass, PassListener, PassWatch, describe_passes
 from vcorr.capture.recorder import Recorder
 from vcorr.contract.errors import UsageError
 from vcorr.contract.geometry import TokenGrid
@@ -191,7 +191,7 @@ class Recording(PassListener):
         name = self._place.name
         if not self._steps:
             return UsageError(
-                f"record(): {name} made no conditional pass inside the block; {arrived(self._watch)}.",
+                f"record(): {name} made no conditional pass inside the block; {describe_passes(self._watch)}.",
                 hint="Give record() the module that the pipeline itself calls, and run the pipeline inside the block, "
                 "in the same thread. Layout.passes says which pass is the conditional one.",
             )

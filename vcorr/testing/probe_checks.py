@@ -14,7 +14,7 @@ from torch import Tensor
 
 from vcorr.capture.captures import Capture, TokenLayout
 from vcorr.capture.needs import PARTS
-from vcorr.capture.predictions import ROW_PARTS
+from vcorr.capture.predictions import SUMMARY_PARTS
 from vcorr.capture.split import hidden_capture, split_call
 from vcorr.capture.tap import AttentionCall
 from vcorr.contract.bases import ProbeBase, with_defaults
@@ -116,7 +116,7 @@ class _ProbeSuite:
 
     def _expect_rows(self, head: int, rows: Rows) -> None:
         expect(isinstance(rows, Rows), f"head {head}: neither positions nor rows, but {type(rows).__name__}.")
-        shapes = {"peak_cross": (len(QUERIES), GRID.frames - 1), **dict.fromkeys(ROW_PARTS, (len(QUERIES),))}
+        shapes = {"peak_cross": (len(QUERIES), GRID.frames - 1), **dict.fromkeys(SUMMARY_PARTS, (len(QUERIES),))}
         for part, shape in shapes.items():
             self._expect_tensor(f"head {head}, {part}", getattr(rows, part), shape)
             inside = (getattr(rows, part) >= 0) & (getattr(rows, part) <= 1.001)
@@ -285,7 +285,7 @@ class _ProbeSuite:
         )
         side_by_side = sequence(out).transpose(1, 2).flatten(2)
         hidden = hidden_capture(side_by_side, site, grid, layout, step=0, noise=0.5).hidden
-        return capture.replace(hidden=hidden).restricted(needs)
+        return capture.replace(hidden=hidden).restrict_to(needs)
 
 
 def _xy(answer: Tensor | Positions) -> Tensor:
@@ -296,4 +296,4 @@ def _parts(answer: Answer) -> list[Tensor]:
     if isinstance(answer, (Tensor, Positions)):
         extras = (answer.visible, answer.confidence) if isinstance(answer, Positions) else ()
         return [_xy(answer), *(part for part in extras if part is not None)]
-    return [getattr(answer, part) for part in ("peak_cross", *ROW_PARTS)]
+    return [getattr(answer, part) for part in ("peak_cross", *SUMMARY_PARTS)]
