@@ -169,7 +169,7 @@ def test_a_record_that_says_little_is_shown(vcorr, tmp_path):
         ((*BUILD, "--prompts", "nowhere.txt"), 4, "nowhere.txt does not exist"),
         ((*BUILD, "--prompts", "empty.txt"), 2, "empty.txt is empty"),
         ((*BUILD, "--weights", "missing"), 4, "Fetch them."),
-        ((*BUILD, "--out", "home"), 2, "home is not empty, and no dataset"),
+        ((*BUILD, "--out", "home"), 2, "home is not empty, and not a dataset"),
         (("dataset", "import", "diftrack", "x"), 2, "Did you mean 'difftrack'?"),
         (("dataset", "import", "difftrack", "nowhere"), 4, "nowhere does not exist"),
         (("dataset", "show", "nowhere"), 4, "neither a folder nor the name of an imported dataset"),

@@ -9,7 +9,7 @@ from support.folders import make_folder
 
 from vcorr.contract.errors import MissingError, StoreError, UsageError, VcorrError
 from vcorr.data.dataset_folder import DatasetFolder
-from vcorr.data.dataset_home import find_folder, imported_names, imports_folder, is_within_reach
+from vcorr.data.dataset_home import find_folder, imports_folder, is_within_reach, list_imported_names
 from vcorr.data.dataset_options import DiffTrackConfig
 from vcorr.data.difftrack_import import find_sets, import_all, import_set, read_set
 from vcorr.data.stored_dataset import difftrack
@@ -38,7 +38,7 @@ def test_every_set_is_found_and_named(tmp_path, home):
     found = imported(tmp_path / "source", home)
     names = ["cogvideox_t2v_2b/bg", "cogvideox_t2v_2b/fg", "hunyuan_t2v/bg"]
     assert [s.name for s in found] == names
-    assert imported_names() == [f"difftrack:{name}" for name in names]
+    assert list_imported_names() == [f"difftrack:{name}" for name in names]
     assert is_within_reach("difftrack:hunyuan_t2v/bg")
     assert not is_within_reach("difftrack:hunyuan_t2v/fg")
     assert [s.name for s in find_sets(tmp_path / "source" / "cogvideox_t2v_2b")] == names[:2]
@@ -123,7 +123,7 @@ def test_a_failed_import_leaves_the_old_set_alone(tmp_path, home):
 def test_an_import_onto_its_own_source_is_refused(tmp_path):
     source = make_set(tmp_path / "source")
     before = {path: path.read_bytes() for path in source.rglob("*") if path.is_file()}
-    with pytest.raises(StoreError, match="is not empty, and no dataset"):
+    with pytest.raises(StoreError, match="is not empty, and not a dataset"):
         imported(tmp_path / "source", tmp_path / "source")
     assert {path: path.read_bytes() for path in source.rglob("*") if path.is_file()} == before
 
@@ -195,7 +195,7 @@ def test_a_bad_file_is_refused_with_its_name_and_nothing_is_imported(tmp_path, h
     with pytest.raises(UsageError, match=message) as refused:
         imported(tmp_path / "source", home)
     assert "001.npy" in str(refused.value)
-    assert imported_names() == []
+    assert list_imported_names() == []
 
 
 def test_points_of_another_grid_are_refused(tmp_path):
@@ -293,7 +293,7 @@ def test_what_is_no_array_is_named_as_what_it_is(tmp_path, home, content, messag
     with pytest.raises(UsageError, match=message) as refused:
         imported(tmp_path / "source", home)
     assert str(path) in refused.value.message
-    assert imported_names() == []
+    assert list_imported_names() == []
 
 
 def test_a_number_float32_cannot_hold_is_infinite(tmp_path, home):
@@ -325,7 +325,7 @@ def test_only_what_was_imported_is_replaced(tmp_path):
     place = tmp_path / "out" / "cogvideox_t2v_2b" / "fg"
     place.parent.mkdir(parents=True)
     place.write_text("mine")
-    with pytest.raises(StoreError, match="is not empty, and no dataset"):
+    with pytest.raises(StoreError, match="is not empty, and not a dataset"):
         imported(tmp_path / "source", tmp_path / "out")
     assert place.read_text() == "mine"
     place.unlink()

@@ -242,7 +242,7 @@ FAR[2, 1] = 64.5
         ({"query_side": -3}, "query_side is -3; it must be at least 0"),
         ({"video": "v.mkv", "fps": 0.0}, "fps is 0.0; a video has a positive number"),
         ({"video": "v.mkv", "fps": float("nan")}, "fps is nan; a video has a positive number"),
-        ({"video": "v.mkv", **NO_TRACKS}, "points is 0, and a video comes with its tracks"),
+        ({"video": "v.mkv", **NO_TRACKS}, "points is 0; a video in this format needs its tracks"),
     ],
 )
 def test_a_row_that_contradicts_itself_is_not_written(tmp_path, change, message):
@@ -407,7 +407,7 @@ def test_a_folder_of_something_else(tmp_path):
     with pytest.raises(UsageError, match="No dataset folder"):
         stored("")
     (tmp_path / "file").touch()
-    with pytest.raises(StoreError, match="is not empty, and no dataset"):
+    with pytest.raises(StoreError, match="is not empty, and not a dataset"):
         DatasetFolder.create(tmp_path, "f" * 64)
 
 

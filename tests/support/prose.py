@@ -6,6 +6,7 @@ CONTRIBUTING.md.
 
 import argparse
 import ast
+import inspect
 import io
 import re
 import sys
@@ -107,7 +108,7 @@ def _python(path: Path, text: str) -> Iterator[Passage]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
             documentation.add(node.value)
-            for line, paragraph in _paragraphs(node.value.value):
+            for line, paragraph in _paragraphs(inspect.cleandoc(node.value.value)):
                 yield Passage(path, node.lineno + line, "docstring", _plain(paragraph))
     yield from _messages(path, tree, documentation)
     yield from _comments(path, text)
@@ -120,7 +121,7 @@ def _paragraphs(docstring: str) -> Iterator[tuple[int, str]]:
     code = False
     for number, line in enumerate([*docstring.splitlines(), ""]):
         item = re.match(r"\s*(?:[\w*, ]{1,40}|\w+Error): ", line)
-        literal = re.match(r"\s*>>> |\s*\.\.\. |\s{8,}\S", line) is not None and code
+        literal = code and re.match(r"\s{4,}\S", line) is not None
         if not line.strip() or item or literal:
             if kept:
                 yield begin, "\n".join(kept)

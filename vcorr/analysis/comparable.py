@@ -1,4 +1,4 @@
-"""Whether two stored runs measure the same thing, so that their numbers may stand side by side."""
+"""Checks whether two stored runs measure the same thing, so that their numbers can be compared."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ class _Apart(NamedTuple):
 
 
 def check_comparable(a: RunDirectory, b: RunDirectory) -> None:
-    """Refuses runs whose data, tracker or metrics differ.
+    """Checks that data, tracker and metrics of two runs are the same.
 
     Raises:
-        UsageError: with every difference, both sides of it, and what to do.
+        UsageError: they differ. The message has every difference, both sides of it, and what to do.
         StoreError: a record is damaged.
     """
     records = [_record(run) for run in (a, b)]
@@ -42,7 +42,7 @@ def check_comparable(a: RunDirectory, b: RunDirectory) -> None:
     if not apart:
         return
     lines = [f"  {x.what}: {_short(x.a)} and {_short(x.b)}" for x in apart]
-    # runs of other tracks alone have the same id
+    # runs that differ only in their tracks have the same id
     names = (a.run_id, b.run_id) if a.run_id != b.run_id else (a.path, b.path)
     raise UsageError(
         f"Runs {names[0]} and {names[1]} measure different things:\n" + "\n".join(lines),
@@ -51,10 +51,10 @@ def check_comparable(a: RunDirectory, b: RunDirectory) -> None:
 
 
 def check_same_content(a: RunDirectory, b: RunDirectory, clips: Sequence[str]) -> None:
-    """Refuses clips of one name and other content, where both runs read the data's own videos.
+    """Checks that clips with the same name have the same content, where both runs read the data's own videos.
 
-    The hash of their content decides where both runs hold it. Points and tracks of one size are compared besides.
-    Generated videos differ from run to run, and with them what is tracked in them.
+    Compares the hashes of the content if both runs have them, and query points and tracks if the videos have one size.
+    Generated videos are not compared, because each run makes its own.
 
     Raises:
         UsageError: a clip differs.
@@ -75,7 +75,7 @@ def check_same_content(a: RunDirectory, b: RunDirectory, clips: Sequence[str]) -
 
 
 def _hashes(table: pa.Table) -> set[str]:
-    """The hash of the clip's content; empty where an older vcorr did not keep it."""
+    """Returns the hash of the clip's content, as a set; empty if an older vcorr did not store it."""
     return {found for found in table["data_hash"].to_pylist() if found}
 
 
@@ -88,7 +88,7 @@ def _check_hashes(clip: str, a: RunDirectory, b: RunDirectory, hashes: Sequence[
 
 
 def settings_apart(a: RunDirectory, b: RunDirectory) -> dict[str, tuple[Any, Any]]:
-    """What else differs between two runs that are comparable: model, weights, seed, device … name to (A, B)."""
+    """Returns what else differs between two comparable runs (model, weights, seed, device, ...), name to (A, B)."""
     sides = [dict(flat(_settings(_record(run)))) for run in (a, b)]
     names = [*sides[0], *(name for name in sides[1] if name not in sides[0])]
     pairs = {name: (sides[0].get(name), sides[1].get(name)) for name in names}
@@ -96,7 +96,7 @@ def settings_apart(a: RunDirectory, b: RunDirectory) -> dict[str, tuple[Any, Any
 
 
 def stride_note(a: RunDirectory, b: RunDirectory) -> list[str]:
-    """A sentence where the tokens differ in size: metrics that count in tokens then do not compare."""
+    """Returns a note if the tokens differ in size: metrics in units of tokens then do not compare."""
     sizes = [_strides(run) for run in (a, b)]
     if not all(sizes) or sizes[0] == sizes[1]:
         return []
@@ -149,7 +149,7 @@ def _settings(record: dict[str, Any]) -> dict[str, Any]:
 
 
 def _strides(run: RunDirectory) -> set[tuple[float, float]]:
-    """The token strides of the first clip that was predicted."""
+    """Returns the token strides of the first clip that has predictions."""
     for shard in run.iter_shards("predictions"):
         grids = [text for text in pc.unique(shard["grid"]).to_pylist() if text]
         if grids:
@@ -158,7 +158,7 @@ def _strides(run: RunDirectory) -> set[tuple[float, float]]:
 
 
 def _record(run: RunDirectory) -> dict[str, Any]:
-    """run.json, with every field that a comparison needs.
+    """Returns the content of run.json, which must have every field that a comparison needs.
 
     Raises:
         StoreError: a field is missing.

@@ -1,4 +1,4 @@
-"""Two stored runs, compared on the clips they have in common. No model, no torch (docs/statistics.md)."""
+"""Compares two stored runs on their common clips (docs/statistics.md). Needs no model and no torch."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ from vcorr.stats.summary import PRIMARY_METRIC, STRATUM_MARK, Series, natural, s
 from vcorr.store.rundir import RunDirectory
 
 DIRECT = "direct"
-"""Probe of models that answer without attention: it is compared with every probe."""
+"""Probe name of models that predict without attention. It is compared with every probe."""
 
 
 @dataclass(frozen=True)
 class Question:
     """What to compare.
 
-    metrics: names or patterns such as "pck_*"; none for every metric both runs have, strata apart. probe: a name for
-    both sides, "A:B" for two, or "" for every probe both have. sites_a, sites_b: LAYER:STEP[:HEAD]; several of one side
-    go with as many of the other, or with one.
+    metrics: names or patterns such as "pck_*"; empty for all metrics that both runs have, except strata. probe: a name
+    for both sides, "A:B" for one name per side, or "" for all probes that both have. sites_a, sites_b:
+    LAYER:STEP[:HEAD]. Both sides give the same number of sites, or one side gives a single site for all.
     """
 
     metrics: tuple[str, ...] = ()
@@ -43,7 +43,7 @@ class Question:
 
 @dataclass(frozen=True)
 class LeftOut:
-    """A comparison that could not be made, and why."""
+    """A comparison that is not possible, and the reason."""
 
     metric: str
     probe: str
@@ -54,8 +54,8 @@ class LeftOut:
 class Comparison:
     """Two runs, paired.
 
-    settings: what else differs between the runs, name to (A, B). clips: ids both have scores of. rows: one a metric,
-    variant, pair of probes and kind of heads. notes: sentences a reader must see.
+    settings: what else differs between the runs, name to (A, B). clips: ids that have scores in both. rows: one per
+    metric, variant, pair of probes and kind of heads. notes: sentences that a reader must see.
     """
 
     a: RunFacts
@@ -67,7 +67,7 @@ class Comparison:
     notes: tuple[str, ...]
 
     def only_in(self, side: RunFacts) -> tuple[str, ...]:
-        """Clips scored on one side alone."""
+        """Returns the clips that have scores on this side only."""
         return tuple(clip for clip in side.clips if clip not in set(self.clips))
 
 
@@ -82,13 +82,13 @@ def compare_runs(a: RunDirectory, b: RunDirectory, question: Question | None = N
     """Compares two runs.
 
     Raises:
-        UsageError: they cannot be compared (the message names both sides), or what was asked for is not in them.
+        UsageError: they cannot be compared (the message names both sides), or do not have what was requested.
         StoreError: a run is damaged or has no scores.
     """
     asked = question or Question()
     sites = [_sites("--site-a", asked.sites_a), _sites("--site-b", asked.sites_b)]
     check_comparable(a, b)
-    wanted = _wanted(asked.metrics)
+    wanted = _select_columns(asked.metrics)
     sides = [load_scores(run, wanted) for run in (a, b)]
     _check_known(asked.metrics, sides)
     clips = _in_common(sides)
@@ -123,11 +123,14 @@ def _few(ids: Sequence[str]) -> str:
     return ", ".join(ids[:3]) + (f" … {ids[-1]} ({len(ids)})" if len(ids) > 3 else "") if ids else "none with scores"
 
 
-# ------------------------------------------------------------------------------------------------------ what was asked
+# -------------------------------------------------------------------------------------------------- what is requested
 
 
-def _wanted(patterns: Sequence[str]) -> Callable[[str], bool]:
-    """Which columns are read: those asked for and, to choose sites by, the metrics that strata belong to."""
+def _select_columns(patterns: Sequence[str]) -> Callable[[str], bool]:
+    """Returns a test for the columns to read: the requested ones, and the metrics whose strata are requested.
+
+    The latter are needed to choose sites.
+    """
     if not patterns:
         return lambda name: STRATUM_MARK not in name
     bases = tuple(pattern.split(STRATUM_MARK)[0] for pattern in patterns)
@@ -171,11 +174,11 @@ def _site_pairs(a: list[SiteId], b: list[SiteId]) -> list[tuple[SiteId | None, S
             f"{len(a)} sites of A and {len(b)} of B cannot be paired.",
             hint="Give --site-a and --site-b equally often, or one of them once.",
         )
-    left, right = (_repeated(sites, length) for sites in (a, b))
+    left, right = (_repeat(sites, length) for sites in (a, b))
     return list(zip(left, right, strict=True))
 
 
-def _repeated(sites: Sequence[SiteId], length: int) -> Sequence[SiteId | None]:
+def _repeat(sites: Sequence[SiteId], length: int) -> Sequence[SiteId | None]:
     if not sites:
         return [None] * length
     return list(sites) * (length if len(sites) == 1 else 1)
@@ -200,8 +203,8 @@ def _rows(
                 reason = "one side has the mean over heads alone, the other single heads"
                 left_out.append(LeftOut(key_a.metric, label, reason))
             for heads, (part_a, part_b) in parts.items():
-                a = Candidates(part_a, _chosen_by(part_a, key_a, found[0], heads), site_a)
-                b = Candidates(part_b, _chosen_by(part_b, key_b, found[1], heads), site_b)
+                a = Candidates(part_a, _ranking_series(part_a, key_a, found[0], heads), site_a)
+                b = Candidates(part_b, _ranking_series(part_b, key_b, found[1], heads), site_b)
                 try:
                     rows.append(pair(a, b, _clips_of(part_a, part_b, clips), heads))
                 except NothingToChooseBy as nothing:
@@ -210,7 +213,7 @@ def _rows(
 
 
 def _key_pairs(found: Sequence[dict[_Key, Series]], asked: Question) -> list[tuple[_Key, _Key]]:
-    """The series of A and of B that belong together, in the order of A's."""
+    """Returns the pairs of series of A and B that belong together."""
     probe_a, colon, probe_b = asked.probe.partition(":")
     if colon and not (probe_a and probe_b):
         raise UsageError(
@@ -250,7 +253,7 @@ def _check_probes(found: Sequence[dict[_Key, Series]], probes: tuple[str, str]) 
             raise unknown_name(f"probe of run {side}", probe, known, hint=f"It has: {', '.join(sorted(known))}.")
 
 
-def _chosen_by(part: Series, key: _Key, found: dict[_Key, Series], heads: str) -> Series:
+def _ranking_series(part: Series, key: _Key, found: dict[_Key, Series], heads: str) -> Series:
     base = found.get(key._replace(metric=key.metric.split(STRATUM_MARK)[0]))
     if base is None or STRATUM_MARK not in key.metric:
         return part

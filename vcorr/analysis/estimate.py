@@ -1,4 +1,4 @@
-"""What a run would take, for `--dry-run`: time, memory and disk, from sizes known without loading weights."""
+"""Estimates time, memory and disk space of a run for `--dry-run`, without loading weights."""
 
 from __future__ import annotations
 
@@ -20,15 +20,19 @@ SAMPLE_SIZE = 1024
 SAMPLE_SECONDS = 0.2
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 STORED_SHARE = 0.55
-"""Share of a predictions table's raw bytes that stays after zstd: the most that was measured, which was on scattered
-answers of models with random weights at full size. Those of the embedded model shrink to 0.35."""
+"""Share of a predictions table's raw bytes that is left after zstd. This is the largest value that was measured: for
+scattered predictions of full-size models with random weights. For the embedded model it is 0.35."""
 LOSSLESS_SHARE = 0.8
-"""Share of a generated video's raw bytes that stays in its lossless file; likewise, of noise."""
+"""Share of a generated video's raw bytes that is left in its lossless file; measured on noise, the worst case."""
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """seconds: of the forward passes, NaN when the card does not say enough. memory_bytes: weights and activations."""
+    """What a run would take.
+
+    seconds: time of the forward passes. memory_bytes: weights and activations. Both are None if the model card does not
+    say enough.
+    """
 
     path: Path
     exists: bool
@@ -38,7 +42,7 @@ class Estimate:
     disk_bytes: float
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
+        """Returns plain values for JSON."""
         return {
             "path": str(self.path),
             "exists": self.exists,
@@ -68,10 +72,10 @@ def estimate(plan: Plan, out: Path) -> Estimate:
 
 
 def _forward_flops(plan: Plan, clip: Clip) -> float | None:
-    """2 x parameters x tokens for the matrices, and the attention product of every layer.
+    """Returns 2 x parameters x tokens for the matrices, plus the attention product of every layer.
 
-    Where sites have grids of several resolutions, the parameters are taken to be spread over them as the square of
-    their widths, which is how the matrices grow.
+    Where sites have grids of several resolutions, a site's share of the parameters is assumed to be proportional to
+    the square of its width.
     """
     adapter, card = plan.live.adapter, plan.live.card
     if card is None or not card.parameters or not plan.selection.sites:
@@ -85,7 +89,7 @@ def _forward_flops(plan: Plan, clip: Clip) -> float | None:
 
 
 def _product(site: Site, grid: TokenGrid) -> float:
-    """4 x pairs of tokens that see each other: floating point operations of one layer's attention a unit of width."""
+    """Returns 4 x pairs of tokens that see each other: operations of one layer's attention per unit of width."""
     if site.factorised is None:
         return 4.0 * grid.tokens**2
     seen = grid.tokens_per_frame if site.factorised.kind == "spatial" else grid.frames
@@ -118,7 +122,7 @@ def _disk(plan: Plan, grid: TokenGrid, points: int) -> float:
 
 
 def _flops_per_second(hardware: Hardware) -> float:
-    """The rate of a square matrix product on this device, now: the best that a forward pass could do."""
+    """Measures the rate of a square matrix product on this device: an upper bound for a forward pass."""
     import torch
 
     matrix = torch.ones(SAMPLE_SIZE, SAMPLE_SIZE, device=hardware.device, dtype=getattr(torch, hardware.dtype))

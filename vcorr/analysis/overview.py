@@ -1,4 +1,4 @@
-"""A finished run at a glance: what it was, its best sites, and how much of their ranking is the clips' luck."""
+"""Summarises a finished run: its settings, its best sites, and how much their ranking depends on the clips."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ Ranked = Literal["sites", "layers"]
 
 @dataclass(frozen=True)
 class Ranking:
-    """How stable one ranking is. Means over heads alone.
+    """How stable one ranking is. Only means over heads are ranked.
 
-    ranked: "sites", every layer at every step, or "layers", those at `step`, the step of the best site. sites: what is
-    ranked, in the order of the arrays of `stability`.
+    ranked: "sites" for every layer at every step, or "layers" for the layers at `step`, the step of the best site.
+    sites: the ranked sites, in the order of the arrays of `stability`.
     """
 
     probe: str
@@ -50,20 +50,21 @@ class Ranking:
 
     @property
     def best(self) -> dict[str, Any]:
-        """The site that is best over all clips."""
+        """The best site over all clips."""
         return self.sites[self.stability.best]
 
     def winners(self) -> list[tuple[dict[str, Any], float]]:
-        """The sites that are best in some resample, and in what share of them; the most frequent first."""
+        """Returns the sites that are best in some resample, each with its share of resamples; most frequent first."""
         wins = np.nan_to_num(self.stability.wins)
         return [(self.sites[i], float(wins[i])) for i in np.argsort(-wins, kind="stable") if wins[i] > 0]
 
 
 @dataclass(frozen=True)
 class StrataOf:
-    """The strata of a metric at the site of one probe that is best over all pairs, on the clips that did not choose it.
+    """The strata of a metric at the best site of one probe, on the clips that were not used to choose the site.
 
-    best: that site. whole: the metric itself. strata: its strata, by the part of the column behind the mark.
+    best: the site, chosen over all pairs. whole: the metric itself. strata: its strata, by the part of the column name
+    after the mark.
     """
 
     variant: str
@@ -74,8 +75,8 @@ class StrataOf:
 
 @dataclass(frozen=True)
 class Overview:
-    """A run. record: its run.json. metrics: every column it was scored by. metric: the one that sites are ranked by.
-    without_skill: the metrics that rank nothing, of a run that has no other. unranked: why no site is the best.
+    """A run. record: its run.json. metrics: all its metric columns. metric: the column that ranks the sites.
+    without_skill: metrics that cannot rank sites, if the run has no others. unranked: why there is no best site.
     """
 
     facts: RunFacts
@@ -90,7 +91,7 @@ class Overview:
 
 
 def overview(run: RunDirectory) -> Overview:
-    """Reads a run.
+    """Reads a run and summarises it.
 
     Raises:
         StoreError: it is damaged or has no scores.

@@ -1,4 +1,4 @@
-"""The scores of a finished run, and what the run was, for commands that only look."""
+"""Loads the scores of a finished run and the facts about it, for commands that only read."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from vcorr.store.schema import schema
 
 @dataclass(frozen=True)
 class RunFacts:
-    """What a run was. clips: ids that have scores. failed, untracked: ids that have none, and why."""
+    """Facts about a run. clips: ids with scores. failed: ids that failed. untracked: ids without reference tracks."""
 
     path: str
     run: str
@@ -33,13 +33,13 @@ class RunFacts:
 
     @property
     def is_random(self) -> bool:
-        """Whether its weights are random: its numbers say nothing about a released model."""
+        """Whether the weights are random. The numbers then say nothing about a released model."""
         return is_random(self.weights)
 
 
 @dataclass(frozen=True)
 class StoredScores:
-    """A run with the rows of some of its metrics. metrics: every column it was scored by."""
+    """A run with the rows of some of its metrics. metrics: all its metric columns."""
 
     directory: RunDirectory
     facts: RunFacts
@@ -48,10 +48,10 @@ class StoredScores:
 
 
 def load_scores(run: RunDirectory, wanted: Callable[[str], bool]) -> StoredScores:
-    """Reads the rows of the metrics that are `wanted` by name, shard by shard, and those of clips without scores.
+    """Reads the rows of all metrics whose names are `wanted`, and the rows of clips without scores, shard by shard.
 
     Raises:
-        StoreError: the run is damaged, has no scores, or has clips that are scored otherwise than the rest.
+        StoreError: the run is damaged, has no scores, or has clips that were scored differently from the rest.
     """
     record = run.record()
     check_scored_alike(run)
@@ -69,18 +69,18 @@ def load_scores(run: RunDirectory, wanted: Callable[[str], bool]) -> StoredScore
 
 
 def check_scored_alike(run: RunDirectory) -> None:
-    """Refuses a run whose clips are not all scored as its run.json says: means over them would be of nothing.
+    """Checks that all clips of a run were scored as its run.json says; means over different scores have no meaning.
 
-    That is how a command leaves it that was killed while it scored, or that tracked some of the clips alone.
+    A command that was killed while it scored, or that tracked only some of the clips, leaves a run in this state.
 
     Raises:
-        StoreError: with how many clips there are of either kind, and what scores all of them alike.
+        StoreError: some clips were scored differently. The message has their number and the command that mends it.
     """
     record = run.record()
     prints = record.get("fingerprints")
     said = prints.get("score") if isinstance(prints, dict) else None
     found = [shards.read_fingerprint(path) for path in sorted((run.path / "scores").glob(f"*{shards.SUFFIX}"))]
-    # a shard that cannot be read has no fingerprint; whoever reads it says so better
+    # a shard that cannot be read has no fingerprint; reading it gives a better error
     others = sum(print_ not in ("", said) for print_ in found)
     if said and others:
         raise StoreError(

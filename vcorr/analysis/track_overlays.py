@@ -1,4 +1,4 @@
-"""Draws what a run found over its videos: query, predicted and reference tracks, one mp4 a clip."""
+"""Draws queries, predicted tracks and reference tracks of a run over its videos, as one mp4 per clip."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from vcorr.store.shards import SUFFIX, read_shard, shard_name
 
 
 def draw_overlays(plan: Plan, run: RunDirectory, best: SiteSummary) -> list[Path]:
-    """One mp4 a clip that has tracks and was predicted: `videos/<clip>-<probe>.mp4`, of the site `best`.
+    """Writes `videos/<clip>-<probe>.mp4` for every clip with tracks and predictions, for the site `best`.
 
     Raises:
         StoreError: a shard or a video is damaged, the files cannot be written, or another process is writing the run.
@@ -38,8 +38,8 @@ def draw_overlays(plan: Plan, run: RunDirectory, best: SiteSummary) -> list[Path
 
 def _draw(plan: Plan, run: RunDirectory, best: SiteSummary, clip_id: str) -> Path | None:
     tracks = rows_of(read_shard(run.shard("tracks", clip_id), "tracks"))
-    answer = _answer(run, best, clip_id)
-    if not tracks or answer is None:
+    stored = _find_prediction(run, best, clip_id)
+    if not tracks or stored is None:
         return None
     clip = stored_clip(plan, run, clip_id).clip
     assert clip.video is not None
@@ -51,14 +51,14 @@ def _draw(plan: Plan, run: RunDirectory, best: SiteSummary, clip_id: str) -> Pat
         clip.video,
         fps=clip.fps,
         queries=clip.queries,
-        predicted=_frames(answer, clip.queries, best.variant_text),
+        predicted=_track_in_frames(stored, clip.queries, best.variant_text),
         reference=stored_tracks(tracks[0]),
         title=f"{best.model} {best.probe}: {where}{variant}",
     )
     return path
 
 
-def _answer(run: RunDirectory, best: SiteSummary, clip_id: str) -> Stored | None:
+def _find_prediction(run: RunDirectory, best: SiteSummary, clip_id: str) -> Stored | None:
     table = read_shard(run.shard("predictions", clip_id), "predictions")
     wanted = {"status": STATUS_OK, "kind": POSITIONS, "probe": best.probe, "layer": best.layer, "step": best.step}
     for column, value in {**wanted, "head": best.head}.items():
@@ -67,13 +67,13 @@ def _answer(run: RunDirectory, best: SiteSummary, clip_id: str) -> Stored | None
     return next((row for row in rows_of(table) if serves(row["kind"], row["layer"], read_under(row), variant)), None)
 
 
-def _frames(answer: Stored, queries: Queries, variant: str) -> Tracks:
-    """Where the answer is in every frame, visible where the probe says so."""
-    grid = TokenGrid.from_dict(json.loads(answer["grid"]))
-    prediction = unpack_positions(answer, grid)
+def _track_in_frames(stored: Stored, queries: Queries, variant: str) -> Tracks:
+    """Returns the predicted tracks in every frame, visible where the probe says so."""
+    grid = TokenGrid.from_dict(json.loads(stored["grid"]))
+    prediction = unpack_positions(stored, grid)
     xy = to_frames(prediction.xy, grid, queries.xy, query_frame=queries.t, variant=variant)
     visible = np.ones(xy.shape[:2], dtype=bool)
     if prediction.visible is not None:
         nearest = np.abs(grid.latent_times[None] - np.arange(xy.shape[1])[:, None]).argmin(axis=1)
         visible = prediction.visible[:, nearest]
-    return Tracks(xy, visible, answer["probe"])
+    return Tracks(xy, visible, stored["probe"])

@@ -1,4 +1,4 @@
-"""The user's own videos, prompts and dataset folders as datasets, and the query points laid over them.
+"""Datasets: the user's own videos, prompts and dataset folders, with their query points.
 
 `query_grid` and `place_queries` are loaded on first use, so that listing the datasets needs no numpy.
 """
@@ -24,7 +24,7 @@ ENTRIES: tuple[DatasetEntry, ...] = (
     ),
     DatasetEntry(
         name="prompts",
-        summary="Prompts to generate from: a short built-in list, or a file with one a line, --data prompts:FILE.",
+        summary="Prompts to generate from: a short built-in list, or a file with one per line, --data prompts:FILE.",
         factory="vcorr.data.prompt_dataset:Prompts",
         config="vcorr.data.dataset_options:PromptsConfig",
     ),

@@ -1,4 +1,4 @@
-"""Which clips are worth measuring on: those in which enough points move, and enough can be seen."""
+"""Selects clips that are worth measuring: enough points move in them, and enough points are visible."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from vcorr.metrics.pairs import scored_pairs
 
 @dataclass(frozen=True, kw_only=True)
 class Filters:
-    """Thresholds, shares in [0, 1]; 0 keeps everything.
+    """Thresholds: least shares in [0, 1]; 0 keeps everything.
 
-    min_moving: of the points that can be seen in the frame of their query, at least so many must be seen more than one
-    token stride from there in some other frame. min_visible: of all points in all frames at least so many must be
-    visible.
+    min_moving: least share of moving points, among the points visible in the frame of their query. A point moves if it
+    is seen more than one token stride away from there in another frame. min_visible: least share of visible points,
+    over all points and frames.
     """
 
     min_moving: float = 0.05
@@ -33,11 +33,11 @@ class Filters:
 
 
 def judge(row: ClipRow, grid: TokenGrid, filters: Filters) -> ClipRow:
-    """The row with the shares that the filters look at, and what they decide.
+    """Returns the row with its shares of moving and visible points, and with the status that follows from them.
 
     Args:
         row: a clip that has tracks.
-        grid: how the model's tokens lie over it; gives the stride.
+        grid: the model's token grid over the clip; gives the stride.
         filters: the thresholds.
     """
     moving, visible = moving_share(row.tracks, grid), visible_share(row.tracks)
@@ -54,8 +54,9 @@ def judge(row: ClipRow, grid: TokenGrid, filters: Filters) -> ClipRow:
 
 
 def moving_share(tracks: Tracks, grid: TokenGrid) -> float:
-    """Of the points visible in the frame of their query the share that is seen more than one stride from there in
-    another frame; 0 without any.
+    """Returns the share of moving points among those visible in the frame of their query; 0 if there are none.
+
+    A point moves if it is seen more than one stride away from its query in another frame.
     """
     asked_in = tracks.asked_in
     seen = int(tracks.visible[np.arange(len(asked_in)), asked_in].sum())
@@ -64,5 +65,5 @@ def moving_share(tracks: Tracks, grid: TokenGrid) -> float:
 
 
 def visible_share(tracks: Tracks) -> float:
-    """The share of points in all frames that can be seen."""
+    """Returns the share of visible points, over all points and frames."""
     return float(np.mean(tracks.visible)) if tracks.visible.size else 0.0

@@ -1,4 +1,4 @@
-"""The table of a dataset folder: one row a clip, in Parquet, and what makes a row valid.
+"""The table of a dataset folder, in Parquet with one row per clip, and the rules for valid rows.
 
 Arrays: N query points, T video frames; positions are (x, y) raster pixels, stored flattened row-major.
 """
@@ -32,10 +32,10 @@ STATUSES = (OK, REJECTED, FAILED)
 RANDOM_NOTE = "The weights were random: these videos show nothing, and are for trying things out."
 
 TRACKS_HASH = "tracks_sha256"
-"""The column that layout version 1 did not have; a table without it has tracks that nobody vouches for."""
+"""A column that layout version 1 did not have. Tables without it cannot show that their tracks are unchanged."""
 
 _LATER = {2: (TRACKS_HASH,), 3: ("query_frames", "query_mode", "input_class")}
-"""Columns by the version of the layout that brought them."""
+"""Columns by the version of the layout that added them."""
 
 _TEXT = pa.string()
 _ARRAYS = ("queries", "query_frames", "xy", "visible")
@@ -93,20 +93,20 @@ MEANINGS = {
     "frames": "T, frames of the video.",
     "height": "H, of the video.",
     "width": "W, of the video.",
-    "fps": "Frames a second.",
+    "fps": "Frames per second.",
     "query_side": "Query points along one side of their regular grid; 0 for other points.",
     "points": "N, query points; 0 for a clip without tracks.",
     "queries": "Query points, each in its frame: N x (x, y) pixels, row-major.",
     "query_frames": "Video frame of each query: N, counted from 0.",
-    "query_mode": "How the frames of the queries were chosen: `frame`, by whoever made the dataset; `first`, the first "
+    "query_mode": "How the frames of the queries were chosen: `frame`, by the maker of the dataset; `first`, the first "
     "frame in which the point is visible; `strided`, every fifth frame in which it is.",
-    "input_class": "`256` for frames of at most 256x256 pixels, `full` for larger ones, in benchmarks that tell them "
-    "apart; else empty.",
+    "input_class": "`256` for frames of at most 256x256 pixels, `full` for larger ones, in benchmarks that separate "
+    "the two; else empty.",
     "xy": "Positions of the points in every frame: N x T x (x, y) pixels, row-major.",
     "visible": "N x T, row-major; true where the point can be seen.",
     TRACKS_HASH: "Hash of `queries`, their frames, `xy`, `visible` and the video they belong to, as "
-    "`ClipRow.tracks_hash` computes it; empty for a clip without tracks, or where nobody computed it.",
-    "tracker": "Who made the tracks; `exact` where they are known by construction.",
+    "`ClipRow.tracks_hash` computes it; empty for a clip without tracks, or if it was not computed.",
+    "tracker": "What made the tracks; `exact` where they are known by construction.",
     "tracker_version": "Version of the tracker; 0 where it is not known.",
     "tracker_licence": "Licence of the tracker.",
     "video": "Path of the video inside the folder; empty where there is none.",
@@ -114,9 +114,9 @@ MEANINGS = {
     "file_sha256": "SHA-256 of the video's file.",
     "image": "Path of the first frame, for models that start from an image; empty where there is none.",
     "image_sha256": "SHA-256 of that file.",
-    "moving_share": "Of the points visible in the frame of their query the share seen more than one token stride from "
-    "there in another frame.",
-    "visible_share": "Share of the points in all frames that can be seen.",
+    "moving_share": "Share of moving points: among those visible in the frame of their query, those seen more than one "
+    "token stride away from there in another frame.",
+    "visible_share": "Share of visible points, over all points and frames.",
 }
 """What each column holds."""
 
@@ -148,13 +148,13 @@ def _no_visibility() -> NDArray[np.bool_]:
 class ClipRow:
     """One clip of a dataset folder.
 
-    status: "ok"; "rejected" by the filters or "failed" while it was made, with the reason. frames, height, width: of
-    the video, which the tracks belong to. queries: (N, 2), each in its own of query_frames (N,), all 0 where none are
-    given. query_mode, input_class: as in `vcorr.Clip`. xy: (N, T, 2). visible: (N, T), true where the point can be
-    seen. N is 0 for a clip without tracks. query_side: points along one side of the regular grid they are on, row by
-    row; 0 for other points. video, image: paths of files in the folder, "" for none. video_sha256:
-    `vcorr.data.video.video_hash` of the frames the tracks were made on, file_sha256: of the video's file. moving_share,
-    visible_share: what the filters looked at, NaN where they did not.
+    status: "ok", "rejected" by the filters, or "failed" while it was made; `reason` says why. frames, height, width:
+    size of the video that the tracks belong to. queries: (N, 2) pixels, each in its frame of query_frames (N,), which
+    are 0 where none are given. query_mode, input_class: as in `vcorr.Clip`. xy: (N, T, 2) pixels. visible: (N, T), true
+    where the point can be seen. N is 0 for a clip without tracks. query_side: query points along one side of their
+    regular grid, row by row; 0 for other points. video, image: paths of files in the folder, "" for none.
+    video_sha256: `vcorr.data.video.video_hash` of the frames that the tracks were made on. file_sha256: SHA-256 of the
+    video's file. moving_share, visible_share: shares that the filters compared with their thresholds, else NaN.
     """
 
     dataset: str
@@ -195,7 +195,7 @@ class ClipRow:
 
     @property
     def tracks(self) -> Tracks:
-        """Queries moved along, as the runner takes them."""
+        """The tracks as the record that the runner takes."""
         return Tracks(
             self.xy,
             self.visible,
@@ -207,13 +207,14 @@ class ClipRow:
 
     @property
     def random_weights(self) -> bool:
-        """Whether a model that was never trained made the video."""
+        """Whether a model with random weights made the video."""
         return is_random(self.weights)
 
     def tracks_hash(self) -> str:
-        """Hex SHA-256 of the tracks and of which video they are on: `video_sha256`, N and T as "HASH,N,T", then the
-        bytes of queries, xy (float32) and visible, row-major, and of query_frames (int32) where one is not 0; "" for a
-        clip without tracks.
+        """Returns a hex SHA-256 of the tracks and of the video that they belong to; "" for a clip without tracks.
+
+        It covers `video_sha256`, N and T, written "HASH,N,T", then the bytes of queries, xy (float32) and visible,
+        row-major. The bytes of query_frames (int32) follow if one of them is not 0.
         """
         if not len(self.queries):
             return ""
@@ -222,7 +223,7 @@ class ClipRow:
         return digest.hexdigest()
 
     def identity(self) -> str:
-        """Hex SHA-256 of what a run reads of the clip. Who made it, and in which file it lies, is not part of it."""
+        """Returns a hex SHA-256 of what a run reads from the clip. Its maker and the name of its file do not count."""
         digest = hashlib.sha256()
         words = [self.prompt, self.video_sha256, self.image_sha256, self.query_side, self.fps, self.tracker]
         if (self.query_mode, self.input_class) != ("frame", ""):
@@ -234,7 +235,7 @@ class ClipRow:
     def _hash_arrays(self, digest: Any) -> None:
         for name in _HASHED:
             digest.update(np.ascontiguousarray(getattr(self, name)).tobytes())
-        if self.query_frames.any():  # of queries in frame 0 the hash is what it was before there were others
+        if self.query_frames.any():  # keeps the hash that queries in frame 0 had before other frames were possible
             digest.update(np.ascontiguousarray(self.query_frames, dtype=np.int32).tobytes())
 
 
@@ -255,14 +256,14 @@ def write_row(path: Path, row: ClipRow) -> None:
 
 
 def read_rows(path: Path) -> Iterator[ClipRow]:
-    """The rows of one Parquet file, each checked.
+    """Yields the rows of one Parquet file, each checked.
 
     Raises:
-        StoreError: the file is damaged, of a newer vcorr, or holds other tracks than were kept with the video.
-        UsageError: it holds no row, a column is missing or of another type, or a row contradicts itself; the message
-            names file, clip and column.
+        StoreError: the file is damaged, written by a newer vcorr, or holds tracks that do not belong to the video.
+        UsageError: the file holds no row, a column is missing or has a wrong type, or a row contradicts itself. The
+            message names file, clip and column.
     """
-    table = _upgraded(path, _read(path))
+    table = _upgrade(path, _read(path))
     _check_columns(path, table.schema)
     if not table.num_rows:
         raise UsageError(f"{path} holds no clip.", hint="Delete the file, or get it again.")
@@ -284,8 +285,8 @@ def _read(path: Path) -> pa.Table:
         ) from error
 
 
-def _upgraded(path: Path, table: pa.Table) -> pa.Table:
-    """The table in the layout of now; one that does not say its version is taken for the first one."""
+def _upgrade(path: Path, table: pa.Table) -> pa.Table:
+    """Returns the table in the current layout. A table without a version is read as version 1."""
     said = (table.schema.metadata or {}).get(VERSION_KEY, b"1").decode(errors="replace")
     if not said.isdecimal():
         raise StoreError(f"{path} has the layout version {said!r}, which is no number.")
@@ -302,7 +303,7 @@ def _upgraded(path: Path, table: pa.Table) -> pa.Table:
 
 
 def _neutral(table: pa.Table, name: str) -> pa.Array:
-    """What a column that an earlier layout did not have says of its rows."""
+    """Returns the values of a column that an earlier layout did not have."""
     if name != "query_frames":
         return pa.array([{"query_mode": "frame"}.get(name, "")] * table.num_rows, _TEXT)
     counts = table["points"].to_pylist() if "points" in table.schema.names else [0] * table.num_rows
@@ -322,7 +323,7 @@ def _check_columns(path: Path, schema: pa.Schema) -> None:
 
 
 def _narrow(found: pa.DataType) -> pa.DataType:
-    """The type without the wider offsets that some writers choose."""
+    """Returns the type without the wide offsets that some writers choose."""
     if pa.types.is_large_string(found):
         return pa.string()
     if pa.types.is_list(found) or pa.types.is_large_list(found):
@@ -345,7 +346,7 @@ def _row(values: Mapping[str, Any], lists: Mapping[str, pa.Array | None], path: 
         "xy": (points, frames, 2),
         "visible": (points, frames),
     }
-    arrays = {name: _shaped(lists[name], shape, f"{where}: {name}") for name, shape in shapes.items()}
+    arrays = {name: _reshape(lists[name], shape, f"{where}: {name}") for name, shape in shapes.items()}
     row = ClipRow(**{**{k: v for k, v in values.items() if k not in ("points", TRACKS_HASH)}, **arrays})
     check_row(row, where)
     if values[TRACKS_HASH] and values[TRACKS_HASH] != row.tracks_hash():
@@ -357,7 +358,7 @@ def _row(values: Mapping[str, Any], lists: Mapping[str, pa.Array | None], path: 
     return row
 
 
-def _shaped(values: Any, shape: tuple[int, ...], where: str) -> NDArray[Any]:
+def _reshape(values: Any, shape: tuple[int, ...], where: str) -> NDArray[Any]:
     if values.null_count:
         raise UsageError(f"{where} has an empty value.")
     if len(values) != int(np.prod(shape)):
@@ -365,14 +366,14 @@ def _shaped(values: Any, shape: tuple[int, ...], where: str) -> NDArray[Any]:
             f"{where} holds {len(values)} values; the clip's points and frames need {int(np.prod(shape))}, {shape}."
         )
     found: NDArray[Any] = values.to_numpy(zero_copy_only=False).reshape(shape)
-    return found.copy()  # Arrow's memory is read-only, which torch warns of
+    return found.copy()  # torch warns about Arrow's read-only memory
 
 
 def check_row(row: ClipRow, where: str) -> None:
-    """Checks that a row can be used; `where` begins the message.
+    """Checks that a row can be used. `where` begins the message.
 
     Raises:
-        UsageError: the column that is wrong, and how.
+        UsageError: a column is wrong; the message says which and how.
     """
     if row.status not in STATUSES:
         raise UsageError(f"{where}: status is {row.status!r}; it must be one of {', '.join(STATUSES)}.")
@@ -418,10 +419,10 @@ def _check_video_columns(row: ClipRow, where: str) -> None:
     if row.frames < 2:
         raise UsageError(f"{where}: frames is {row.frames}; a video has at least 2, and one frame alone is an image.")
     if not (np.isfinite(row.fps) and row.fps > 0):
-        raise UsageError(f"{where}: fps is {row.fps}; a video has a positive number of frames a second.")
+        raise UsageError(f"{where}: fps is {row.fps}; a video has a positive number of frames per second.")
     if row.status == OK and not len(row.queries):
         raise UsageError(
-            f"{where}: points is 0, and a video comes with its tracks here.",
+            f"{where}: points is 0; a video in this format needs its tracks.",
             hint="Videos without tracks are named --data video:PATH; a tracker makes them.",
         )
 

@@ -1,4 +1,4 @@
-"""The dataset card: README.md of a dataset folder, as the Hugging Face hub and `datasets.load_dataset` read it."""
+"""Writes dataset cards: README.md of a dataset folder, for the Hugging Face hub and `datasets.load_dataset`."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from datasets import load_dataset
 table = load_dataset("DIR_OR_HUB_ID", split="{split}")
 ```
 
-Videos lie beside the table as FFV1 in Matroska, bit-exact; `video_sha256` is the hash of the frames that the tracks
-were made on. Positions are raster pixels (x right, y down, the outer corner of the first pixel at 0), flattened
+Videos are stored next to the table as FFV1 in Matroska, bit for bit. `video_sha256` is the hash of the frames that the
+tracks were made on. Positions are raster pixels (x right, y down, the outer corner of the first pixel at 0), flattened
 row-major: `queries` is N x 2, `xy` N x T x 2, `visible` N x T, with N = `points` and T = `frames`.
 
 With vcorr: `vcorr run --model MODEL --probe qk --data DIR`
@@ -26,13 +26,13 @@ With vcorr: `vcorr run --model MODEL --probe qk --data DIR`
 
 
 def card(name: str, rows: Sequence[ClipRow], about: str, origin: Mapping[str, Any]) -> str:
-    """The card's text.
+    """Returns the text of the card.
 
     Args:
-        name: of the dataset.
+        name: name of the dataset.
         rows: its clips.
-        about: a paragraph: what it is, and what its tracks hold for.
-        origin: facts about how it came about, listed as they are.
+        about: a paragraph on what the dataset is, and on which videos its tracks hold for.
+        origin: facts on how the dataset was made; they are listed as they are.
     """
     split = rows[0].split
     parts = [
@@ -49,7 +49,7 @@ def card(name: str, rows: Sequence[ClipRow], about: str, origin: Mapping[str, An
 
 
 def _front(name: str, split: str) -> dict[str, Any]:
-    # without `configs` the videos beside the table would be taken for the data
+    # without `configs`, the hub would read the videos next to the table as the data
     files = [{"split": split, "path": f"data/*{SUFFIX}"}]
     return {
         "pretty_name": name,

@@ -1,12 +1,14 @@
-"""A dataset folder, read and written: one Parquet file a clip, videos and images beside them, a card, and a record.
+"""Reads and writes dataset folders: one Parquet file per clip, with videos, images, a card and a record.
 
-    README.md         the card: what it is, and how `datasets.load_dataset` finds its table
-    dataset.json      how it came about (name, split, fingerprint, versions, status)
-    data/CLIP.parquet one row a clip (`vcorr.data.clip_table`)
-    videos/CLIP.mkv   the videos, bit-exactly
+Files of a folder::
+
+    README.md         the card; it tells `datasets.load_dataset` where the table is
+    dataset.json      the record: name, split, fingerprint, versions, status
+    data/CLIP.parquet one row per clip (`vcorr.data.clip_table`)
+    videos/CLIP.mkv   the videos, bit for bit
     images/CLIP.png   first frames for models that start from an image
 
-Valid at every instant: every file is written beside its place and renamed into it.
+The folder is valid at every instant, because every file is written under a temporary name and then renamed.
 """
 
 from __future__ import annotations
@@ -31,7 +33,7 @@ from vcorr.store.lock import LOCK, hold_lock
 RECORD_VERSION = 1
 CARD = "README.md"
 DATA, VIDEOS, IMAGES = "data", "videos", "images"
-_WITHOUT_RECORD = "Get the file again, or delete it: the clips can be used without."
+_WITHOUT_RECORD = "Get the file again, or delete it: the clips can be used without it."
 
 
 @dataclass(frozen=True)
@@ -42,10 +44,10 @@ class DatasetFolder:
 
     @classmethod
     def create(cls, path: Path, fingerprint: str) -> DatasetFolder:
-        """Opens the dataset of that fingerprint at `path`, made if it is not there.
+        """Opens the dataset with this fingerprint at `path`; creates it if it does not exist.
 
         Raises:
-            StoreError: it holds something else, or cannot be written.
+            StoreError: the folder holds something else, or cannot be written.
         """
         folder = cls(path)
         folder.check(fingerprint)
@@ -58,14 +60,16 @@ class DatasetFolder:
         return folder
 
     def check(self, fingerprint: str) -> None:
-        """Refuses a folder that holds something else than the dataset of that fingerprint.
+        """Checks that the folder is empty or holds the dataset with this fingerprint.
 
         Raises:
-            StoreError: it does.
+            StoreError: it holds something else.
         """
         found = self.record().get("fingerprint") if self.has_record() else None
         if found is None and holds_files(self.path):
-            raise StoreError(f"{self.path} is not empty, and no dataset.", hint="Choose another folder with --out DIR.")
+            raise StoreError(
+                f"{self.path} is not empty, and not a dataset.", hint="Choose another folder with --out DIR."
+            )
         if found not in (None, fingerprint):
             raise StoreError(
                 f"{self.path / RECORD} belongs to another dataset (fingerprint {str(found)[:LENGTH]}, this one's is "
@@ -100,11 +104,11 @@ class DatasetFolder:
         return cls(path)
 
     def has_record(self) -> bool:
-        """Whether it says how it came about."""
+        """Returns whether the folder has a record."""
         return (self.path / RECORD).is_file()
 
     def record(self) -> dict[str, Any]:
-        """How the dataset came about; empty when it does not say.
+        """Returns the record: how the dataset was made. Empty if there is none.
 
         Raises:
             StoreError: the record is damaged or written by a newer vcorr.
@@ -134,7 +138,7 @@ class DatasetFolder:
             Path(temporary).write_text(text, encoding="utf-8")
 
     def rows(self) -> list[ClipRow]:
-        """All clips, by the names of their files; rejected and failed ones included.
+        """Returns all clips in the order of their file names, including rejected and failed ones.
 
         Raises:
             StoreError, UsageError: a file is damaged or a row contradicts itself, as `read_rows` says.
@@ -142,7 +146,7 @@ class DatasetFolder:
         return [row for path in _tables(self.path) for row in read_rows(path)]
 
     def row_path(self, clip_id: str) -> Path:
-        """Where the row of a clip is written."""
+        """Returns the path of the file with a clip's row."""
         return self.path / DATA / (file_stem(clip_id) + SUFFIX)
 
     def write(self, row: ClipRow) -> None:
@@ -150,13 +154,13 @@ class DatasetFolder:
         write_row(self.row_path(row.clip), row)
 
     def video_name(self, clip_id: str) -> str:
-        """The path of a clip's video inside the folder."""
+        """Returns the path of a clip's video inside the folder."""
         return f"{VIDEOS}/{file_stem(clip_id)}{VIDEO_SUFFIX}"
 
     def check_video(self, row: ClipRow) -> None:
         """Checks that a clip's video is the one its tracks were made on.
 
-        The hash of the file decides where it agrees; a file that was written anew is decoded and its frames compared.
+        Equal hashes of the file are enough. A file that was written again is decoded, and its frames are compared.
 
         Raises:
             MissingError: there is no such file.
@@ -182,12 +186,12 @@ class DatasetFolder:
 
 
 def _tables(path: Path) -> list[Path]:
-    """The files of the table, by name; hidden ones, which a Mac leaves beside what it copies, are none of it."""
+    """Returns the files of the table by name, without the hidden files that macOS adds when it copies."""
     return sorted(found for found in (path / DATA).glob(f"*{SUFFIX}") if not found.name.startswith("."))
 
 
 def holds_files(path: Path) -> bool:
-    """Whether a path is a file or has any below it; a lock and what an interrupted write left do not count."""
+    """Returns whether a path is a file or contains any. Locks and leftovers of interrupted writes do not count."""
     if path.is_file():
         return True
     files = (found.name for found in path.rglob("*") if found.is_file())
@@ -195,12 +199,12 @@ def holds_files(path: Path) -> bool:
 
 
 def file_stem(clip_id: str) -> str:
-    """File name, without suffix, of whatever belongs to a clip."""
+    """Returns the file name, without suffix, of all files of a clip."""
     return shards.shard_name(clip_id).removesuffix(shards.SUFFIX)
 
 
 def file_hash(path: Path) -> str:
-    """Hex SHA-256 of a file.
+    """Returns the hex SHA-256 of a file.
 
     Raises:
         MissingError: it cannot be read.
@@ -212,7 +216,7 @@ def file_hash(path: Path) -> str:
 
 
 def one_of(rows: Sequence[ClipRow], column: str, where: Path) -> str:
-    """The value of a column that all clips share.
+    """Returns the value of a column that all clips share.
 
     Raises:
         UsageError: they do not agree.

@@ -1,7 +1,7 @@
-"""Where imported datasets live, and how the name `difftrack:MODEL/SET` finds them again.
+"""Finds imported datasets by names such as `difftrack:MODEL/SET`.
 
-`VCORR_HOME/datasets/KIND/...`, one dataset folder a set. Without the variable the home is `$XDG_DATA_HOME/vcorr`, and
-without that one `~/.local/share/vcorr`.
+They are in `VCORR_HOME/datasets/KIND/...`, one dataset folder per set. If the variable is not set, the home is
+`$XDG_DATA_HOME/vcorr`; if that is not set either, `~/.local/share/vcorr`.
 """
 
 from __future__ import annotations
@@ -14,39 +14,39 @@ from vcorr.contract.errors import MissingError, UsageError, unknown_name
 
 HOME_VARIABLE = "VCORR_HOME"
 RECORD = "dataset.json"
-"""The file in a dataset folder that says how it came about."""
+"""The file in a dataset folder that records how the dataset was made."""
 
 IMPORTS = {
     "difftrack": "Get it:     git clone https://github.com/cvlab-kaist/DiffTrack\n"
     "Import it:  vcorr dataset import difftrack DiffTrack/dataset"
 }
-"""What can be imported, by the name before the colon, and how to get it."""
+"""How to get what can be imported, by the name before the colon."""
 
 
 def imports_folder(kind: str) -> Path:
-    """The folder that holds the imported sets of a kind."""
+    """Returns the folder that holds the imported sets of a kind."""
     return _home() / "datasets" / kind
 
 
-def imported_sets(kind: str) -> list[str]:
-    """What comes after the colon, for every imported set of a kind; sorted."""
+def list_imported_sets(kind: str) -> list[str]:
+    """Returns the part after the colon for every imported set of a kind, sorted."""
     root = imports_folder(kind)
     return sorted(path.parent.relative_to(root).as_posix() for path in root.glob(f"*/*/{RECORD}"))
 
 
-def imported_names() -> list[str]:
-    """The names of all imported sets."""
-    return [f"{kind}:{name}" for kind in IMPORTS for name in imported_sets(kind)]
+def list_imported_names() -> list[str]:
+    """Returns the names of all imported sets."""
+    return [f"{kind}:{name}" for kind in IMPORTS for name in list_imported_sets(kind)]
 
 
-def imported_folder(kind: str, name: str) -> Path:
-    """The folder of an imported set.
+def find_imported_folder(kind: str, name: str) -> Path:
+    """Returns the folder of an imported set.
 
     Raises:
-        UsageError: no set was named, or one that is not among those imported.
-        MissingError: nothing of the kind is imported.
+        UsageError: no set was named, or the named set is not imported.
+        MissingError: no set of this kind is imported.
     """
-    known = imported_sets(kind)
+    known = list_imported_sets(kind)
     if not known:
         raise MissingError(f"The dataset {kind}:{name} is not imported.", hint=IMPORTS[kind])
     if not name:
@@ -57,28 +57,28 @@ def imported_folder(kind: str, name: str) -> Path:
 
 
 def split_name(text: str, kinds: Collection[str]) -> tuple[str, str] | None:
-    """Splits "KIND:NAME" at its first colon; None where what comes before it is none of `kinds`."""
+    """Splits "KIND:NAME" at its first colon; returns None if the first part is none of `kinds`."""
     kind, colon, name = text.partition(":")
     return (kind, name) if colon and kind in kinds else None
 
 
 def is_within_reach(data: str) -> bool:
-    """Whether a default dataset can be used: imported sets once they are imported, all others always."""
+    """Returns whether a default dataset can be used: imported sets after their import, all others always."""
     imported = split_name(data, IMPORTS)
-    return imported is None or imported[1] in imported_sets(imported[0])
+    return imported is None or imported[1] in list_imported_sets(imported[0])
 
 
 def find_folder(text: str) -> Path:
-    """The dataset folder that is meant by a path or by the name of an imported set.
+    """Returns the dataset folder that a path, or the name of an imported set, stands for.
 
     Raises:
         MissingError, UsageError: there is none.
     """
     if imported := split_name(text, IMPORTS):
-        return imported_folder(*imported)
+        return find_imported_folder(*imported)
     path = Path(text).expanduser()
     if not path.is_dir():
-        known = imported_names()
+        known = list_imported_names()
         hint = f"Imported: {', '.join(known)}." if known else "Nothing is imported yet: vcorr dataset import --help"
         raise MissingError(f"{text} is neither a folder nor the name of an imported dataset.", hint=hint)
     return path

@@ -10,9 +10,9 @@ class VideoConfig:
     """Options of `video`.
 
     path: a file, a folder of videos, or a pattern such as "clips/*.mp4". prompt: what every clip shows, in words.
-    frames: read at most so many; 0 for as many as fit in 1 GiB. fps: frames a second to keep; 0 keeps every frame.
-    start: seconds from the beginning to skip. grid: query points along one side of the regular grid in the first frame.
-    max_side: frames whose longer side has more pixels are made smaller while they are read; 0 for any size.
+    frames: reads at most this many frames; 0 for as many as fit in 1 GiB. fps: frames per second to keep; 0 keeps every
+    frame. start: seconds to skip at the beginning. grid: query points along one side of the regular grid in the first
+    frame. max_side: frames whose longer side has more pixels are made smaller; 0 for any size.
     """
 
     path: str = ""
@@ -28,11 +28,11 @@ class VideoConfig:
 class PromptsConfig:
     """Options of `prompts`.
 
-    path: a UTF-8 file with one prompt a line, blank lines skipped; in a .jsonl file a line is an object whose "prompt"
-    it is. text: one prompt, in place of a file. subset: of the
-    built-in list, "fg" (an object moves) or "bg" (the camera moves); "" for both. grid: query points along one side of
-    the regular grid laid over the generated frames; 0 for the paper's, 20, and 10 for built-in "bg" prompts. limit: the
-    first so many prompts; 0 for all.
+    path: a UTF-8 file with one prompt per line; blank lines are skipped. In a .jsonl file each line is an object with
+    the key "prompt". text: one prompt, in place of a file. subset: part of the built-in list, "fg" (an object moves) or
+    "bg" (the camera moves); "" for both. grid: query points along one side of the regular grid over the generated
+    frames; 0 for the paper's numbers, 20, and 10 for built-in "bg" prompts. limit: number of prompts, from the first;
+    0 for all.
     """
 
     path: str = ""
@@ -46,7 +46,7 @@ class PromptsConfig:
 class FolderConfig:
     """Options of `folder`.
 
-    path: a folder made by `vcorr dataset build` or `import`, or got from the hub.
+    path: a folder that `vcorr dataset build` or `import` made, or one from the hub.
     """
 
     path: str = ""
@@ -56,7 +56,7 @@ class FolderConfig:
 class DiffTrackConfig:
     """Options of `difftrack`.
 
-    path: the model and set among those imported, such as "cogvideox_t2v_2b/fg".
+    path: model and name of an imported set, such as "cogvideox_t2v_2b/fg".
     """
 
     path: str = ""

@@ -1,8 +1,8 @@
-"""Imports the dataset of DiffTrack (docs/datasets.md), checked file by file, as dataset folders.
+"""Imports the dataset of DiffTrack (docs/datasets.md) as dataset folders, and checks every file.
 
-Its layout: `MODEL/fg|bg/` with `prompt.txt`, one prompt a line, `tracks/NNN.npy` float (1, T, P, 2) pixels,
-`visibility/NNN.npy` bool (1, T, P), and `image/NNN.png` for models that start from an image. P points on a regular
-grid, row by row. The videos are not in it.
+Each of its folders `MODEL/fg|bg/` holds `prompt.txt` with one prompt per line, and these files per prompt:
+`tracks/NNN.npy`, float (1, T, P, 2) pixels; `visibility/NNN.npy`, bool (1, T, P); `image/NNN.png` for models that start
+from an image. The P points are a regular grid, row by row. The dataset has no videos.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vcorr.contract.bases import DatasetBase
 from vcorr.contract.errors import MissingError, StoreError, UsageError, first_line
 from vcorr.data.clip_table import ClipRow, check_inside, check_tracks
 from vcorr.data.dataset_card import card
@@ -34,9 +33,9 @@ FRAMES, HEIGHT, WIDTH, FPS = 49, 480, 720, 8.0
 SEED, NUM_STEPS, HUNYUAN_NUM_STEPS = 42, 50, 30
 KIND = "difftrack"
 EVEN = 0.5
-"""Pixels by which the points of a regular grid may be off; the source's are off by less than 0.001."""
+"""Tolerance in pixels for the points of a regular grid; the source is exact to less than 0.001."""
 LEAST_SPACING = 8.0
-"""Pixels between neighbours of a grid over a whole frame; a grid of normalised coordinates has less."""
+"""Least distance in pixels between neighbouring grid points; normalised coordinates have less."""
 TRACKER, TRACKER_LICENCE = "cotracker", "CC-BY-NC-4.0"
 SOURCE = "https://github.com/cvlab-kaist/DiffTrack (arXiv 2506.17220)"
 
@@ -61,7 +60,7 @@ class SourceSet:
 
     @property
     def name(self) -> str:
-        """As it is named after `difftrack:`."""
+        """The name after `difftrack:`."""
         return f"{self.model}/{self.scenes}"
 
     @property
@@ -76,8 +75,8 @@ class SourceSet:
 
 
 @dataclass(frozen=True)
-class ImportedSet(DatasetBase):
-    """What became of one set. with_tracks: clips that have them, images: clips with a first frame."""
+class ImportedSet:
+    """The result of importing one set. with_tracks: number of clips with tracks. images: number with a first frame."""
 
     name: str
     path: Path
@@ -87,11 +86,11 @@ class ImportedSet(DatasetBase):
 
 
 def find_sets(path: Path) -> list[SourceSet]:
-    """The sets at a path: the dataset's own folder, that of one model, or one set.
+    """Returns the sets at a path: the folder of the dataset, of one model, or of one set.
 
     Raises:
         MissingError: there is no such folder.
-        UsageError: it holds no set.
+        UsageError: the folder holds no set.
     """
     if not path.is_dir():
         raise MissingError(f"The folder {path} does not exist.", hint=f"The dataset comes with {SOURCE}.")
@@ -107,17 +106,17 @@ def find_sets(path: Path) -> list[SourceSet]:
 
 
 def import_set(source: SourceSet, out: Path, *, partial: bool = False) -> ImportedSet:
-    """Imports one set as the dataset folder `out/MODEL/fg|bg`, in place of what was imported there before.
+    """Imports one set as the dataset folder `out/MODEL/fg|bg`, and replaces an earlier import.
 
-    The folder is made beside its place and renamed into it when it is whole.
+    The folder is written under a temporary name and renamed when it is complete.
 
     Args:
         source: the set.
         out: the folder of imported sets.
-        partial: take prompts whose tracks or images are not there as well.
+        partial: also imports prompts whose tracks or images are missing.
 
     Raises:
-        UsageError: a file contradicts another or the layout; the message names both.
+        UsageError: a file contradicts another file or the layout; the message names both.
         MissingError: a file is missing.
         StoreError: the folder cannot be written, or another process is writing it.
     """
@@ -130,7 +129,7 @@ def import_set(source: SourceSet, out: Path, *, partial: bool = False) -> Import
 
 
 def _replace(place: Path, source: SourceSet, rows: Sequence[ClipRow], images: dict[str, Path]) -> None:
-    """Writes a set in place of what was imported there before; one process at a time."""
+    """Writes a set in place of an earlier import, under the lock of the folder."""
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
         with hold_lock(place.parent):
@@ -145,8 +144,8 @@ def _replace(place: Path, source: SourceSet, rows: Sequence[ClipRow], images: di
 
 
 def _check_place(place: Path) -> None:
-    """Only what was imported before may be replaced."""
-    what = "is not empty, and no dataset"
+    """Checks that the place is free or holds an earlier import: nothing else may be replaced."""
+    what = "is not empty, and not a dataset"
     if DatasetFolder(place).has_record():
         if DatasetFolder(place).record().get("kind") == KIND:
             return
@@ -157,13 +156,13 @@ def _check_place(place: Path) -> None:
 
 
 def read_set(source: SourceSet, *, partial: bool = False) -> tuple[list[ClipRow], dict[str, Path]]:
-    """The rows of a set, and the image files by clip; everything checked.
+    """Returns the rows of a set, and its image files by clip. Checks everything.
 
     Raises:
         UsageError, MissingError: as `import_set`.
     """
     prompts = _prompts(source.path / PROMPTS)
-    tracks, visibility, images = (_numbered(source, folder) for folder in (TRACKS, VISIBILITY, IMAGE))
+    tracks, visibility, images = (_number_files(source, folder) for folder in (TRACKS, VISIBILITY, IMAGE))
     if not partial:
         _check_pairs(source, tracks, visibility)
     ids = [f"{number:03d}" for number in range(len(prompts))]
@@ -178,7 +177,7 @@ def read_set(source: SourceSet, *, partial: bool = False) -> tuple[list[ClipRow]
 
 
 def _prompts(path: Path) -> list[str]:
-    """One prompt a line: the number of a line is the number of its clip, so none may be blank."""
+    """Reads one prompt per line. The number of a line is the number of its clip, so no line may be blank."""
     lines = read_lines(path)
     blank = next((number for number, line in enumerate(lines, 1) if not line), None)
     if blank is not None:
@@ -190,7 +189,7 @@ def _prompts(path: Path) -> list[str]:
 
 
 def _check_pairs(source: SourceSet, tracks: dict[str, Path], visibility: dict[str, Path]) -> None:
-    """Tracks say nothing without visibility, nor visibility without tracks."""
+    """Checks that every clip has both tracks and visibility, or neither: one is useless without the other."""
     for folder, files, others in ((VISIBILITY, visibility, tracks), (TRACKS, tracks, visibility)):
         for clip in sorted(others.keys() - files.keys()):
             raise MissingError(
@@ -199,8 +198,8 @@ def _check_pairs(source: SourceSet, tracks: dict[str, Path], visibility: dict[st
             )
 
 
-def _numbered(source: SourceSet, folder: str) -> dict[str, Path]:
-    """The files of a folder by clip; hidden ones, which a Mac leaves beside what it copies, are none of them."""
+def _number_files(source: SourceSet, folder: str) -> dict[str, Path]:
+    """Returns the files of a folder by clip, without the hidden files that macOS adds when it copies."""
     suffix = SUFFIXES[folder]
     found = sorted(path for path in (source.path / folder).glob(f"*{suffix}") if not path.name.startswith("."))
     for path in found:
@@ -210,7 +209,7 @@ def _numbered(source: SourceSet, folder: str) -> dict[str, Path]:
 
 
 def _check_count(source: SourceSet, folder: str, files: dict[str, Path], ids: Sequence[str], partial: bool) -> None:
-    """Every prompt must have its file, and every file its prompt."""
+    """Checks that every prompt has its file, and every file its prompt."""
     extra, missing = sorted(files.keys() - set(ids)), [clip for clip in ids if clip not in files]
     if extra or (missing and not partial):
         which = f"{files[extra[0]]} has no prompt" if extra else f"{folder}/{missing[0]}{SUFFIXES[folder]} is missing"
@@ -260,18 +259,18 @@ def _row(source: SourceSet, clip: str, prompt: str, tracks_file: Path | None, vi
 
 
 def _tracks(path: Path) -> NDArray[np.float32]:
-    """(P, T, 2) from a file of (1, T, P, 2)."""
+    """Reads tracks (P, T, 2) from a file of (1, T, P, 2)."""
     found = _load(path)
     if found.ndim != 4 or found.shape[::3] != (1, 2) or found.shape[1] != FRAMES:
         raise UsageError(f"{path} has shape {found.shape}; tracks are (1, {FRAMES}, P, 2).")
     if not np.issubdtype(found.dtype, np.floating):
         raise UsageError(f"{path} is of type {found.dtype}; tracks are float32.")
-    with np.errstate(over="ignore"):  # what float32 cannot hold is infinite, and refused as that
+    with np.errstate(over="ignore"):  # numbers too large for float32 become infinite, and are refused later
         return np.ascontiguousarray(found[0].transpose(1, 0, 2), dtype=np.float32)
 
 
 def _visibility(path: Path) -> NDArray[np.bool_]:
-    """(P, T) from a file of (1, T, P)."""
+    """Reads visibility (P, T) from a file of (1, T, P)."""
     found = _load(path)
     if found.dtype != np.bool_:
         raise UsageError(f"{path} is of type {found.dtype}; visibility is bool.")
@@ -281,16 +280,16 @@ def _visibility(path: Path) -> NDArray[np.bool_]:
 
 
 def _load(path: Path) -> NDArray[Any]:
-    """The array of a .npy file, of which nothing is unpickled."""
+    """Reads the array of a .npy file, and never unpickles anything."""
     try:
         begin = _begin(path)
-        # mapped, so that a header which promises terabytes is refused by the size of the file before they are asked for
+        # mapped: a header that states terabytes is refused by the file's size, before memory is taken
         found = np.load(path, allow_pickle=False, mmap_mode="r") if begin.startswith(_NPY) else None
     except OSError as error:
         raise MissingError(f"{path} cannot be read: {error.strerror or error}.") from error
-    except Exception as error:  # numpy raises almost anything over a damaged header
+    except Exception as error:  # a damaged header makes numpy raise errors of many types
         if "object" in str(error).lower():
-            raise _pickled(path) from error
+            raise _pickle_error(path) from error
         raise UsageError(f"{path} is not a whole .npy file: {first_line(error)}.", hint=_AGAIN) from error
     if found is None:
         raise _not_npy(path, begin)
@@ -303,21 +302,21 @@ def _begin(path: Path) -> bytes:
 
 
 def _not_npy(path: Path, begin: bytes) -> UsageError:
-    """The error for a file that is none of numpy's, by what it begins with."""
+    """Returns the error for a file that is not in numpy's format, by its first bytes."""
     if begin.startswith(_LFS):
         return UsageError(f"{path} is a pointer of Git LFS, not the file itself.", hint="Get the files: git lfs pull")
     if begin.startswith(_PICKLE):
-        return _pickled(path)
+        return _pickle_error(path)
     what = "empty (0 bytes)" if not begin else "an archive" if begin.startswith(_ZIP) else "something else"
     return UsageError(f"{path} is not a .npy file, but {what}.", hint=_AGAIN)
 
 
-def _pickled(path: Path) -> UsageError:
+def _pickle_error(path: Path) -> UsageError:
     return UsageError(f"{path} holds pickled objects, which are never loaded: reading them can run code.", hint=_AGAIN)
 
 
 def _check_grid(queries: NDArray[np.float32], side: int, path: Path) -> None:
-    """The points of frame 0 must be a regular grid of `side` x `side`, row by row."""
+    """Checks that the points of frame 0 are a regular grid of `side` x `side`, row by row."""
     if len(queries) != side**2:
         raise UsageError(f"{path} has {len(queries)} points; this set's grid is {side} x {side}, {side**2} points.")
     grid = queries.reshape(side, side, 2).astype(np.float64)
@@ -367,7 +366,7 @@ def _prefix(place: Path) -> str:
 
 
 def _remove_leftovers(place: Path) -> None:
-    """Deletes what an interrupted import left behind, its old folder put back where the new one never came."""
+    """Deletes the leftovers of an interrupted import, and restores the old folder if the new one is missing."""
     for leftover in place.parent.glob(f"{_prefix(place)}*"):
         if (leftover / "old").is_dir() and not place.exists():
             (leftover / "old").rename(place)
@@ -375,6 +374,6 @@ def _remove_leftovers(place: Path) -> None:
 
 
 def import_all(path: Path, out: Path, *, partial: bool = False) -> Iterator[ImportedSet]:
-    """Imports every set at a path, one after the other; raises as `find_sets` and `import_set`."""
+    """Imports every set at a path, one after the other. Raises as `find_sets` and `import_set`."""
     for source in find_sets(path):
         yield import_set(source, out, partial=partial)

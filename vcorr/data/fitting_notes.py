@@ -1,4 +1,4 @@
-"""What happens to a clip on its way into a model, in words."""
+"""Says in words how a clip is resized and cut for a model."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from vcorr.contract.records import Clip
 
 
 def fit_notes(clip: Clip, grid: TokenGrid) -> tuple[str, ...]:
-    """How the runner resizes and cuts the clip to the size of the grid, one sentence; empty when it does not.
+    """Returns one sentence on how the runner resizes and cuts the clip to the size of the grid; empty if it does not.
 
-    Datasets that read files tell with `notes(clip_id)` what was done before that.
+    What was done before, when a file was read, is in the dataset's `notes(clip_id)`.
     """
     if clip.video is None:
         return ()
@@ -20,12 +20,12 @@ def fit_notes(clip: Clip, grid: TokenGrid) -> tuple[str, ...]:
         done.append(f"cut to the first {grid.video_frames} of {frames} frames")
     if (rows, columns) != (height, width):
         done.append(
-            f"resized from {width}x{height} to {columns}x{rows} pixels{_stretch(columns / width, rows / height)}"
+            f"resized from {width}x{height} to {columns}x{rows} pixels{_say_stretch(columns / width, rows / height)}"
         )
     return (f"{clip.id}: {' and '.join(done)}.",) if done else ()
 
 
-def _stretch(x: float, y: float) -> str:
-    """What resizing does to the shape of things."""
+def _say_stretch(x: float, y: float) -> str:
+    """Returns how resizing changes the shape of things; empty if it does not."""
     ratio = x / y
     return "" if abs(ratio - 1) < 0.01 else f", which makes everything {ratio:.2f} times as wide for its height"

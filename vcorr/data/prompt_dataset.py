@@ -1,4 +1,4 @@
-"""The dataset `prompts`: what to generate. The videos, and with them the reference tracks, come from the model."""
+"""The dataset `prompts`: text to generate videos from. The reference tracks are made on the generated videos."""
 
 from __future__ import annotations
 
@@ -69,11 +69,11 @@ class Prompts(DatasetBase):
         self._items = dict(list(items.items())[: config.limit or None])
 
     def ids(self) -> Sequence[str]:
-        """The ids "prompt-0000" and on; a built-in prompt has the same id in every subset."""
+        """Returns the ids "prompt-0000", "prompt-0001" and so on. A built-in prompt has the same id in every subset."""
         return tuple(self._items)
 
     def clip(self, clip_id: str) -> Clip:
-        """The prompt of that id, without a video.
+        """Returns the prompt with that id, as a clip without a video.
 
         Raises:
             UsageError: there is no such clip.
@@ -89,7 +89,7 @@ class Prompts(DatasetBase):
         )
 
     def identity(self) -> Mapping[str, Any]:
-        """What the clips are made of: the SHA-256 of the prompts. Where their file lies does not matter."""
+        """Returns the SHA-256 of the prompts. The path of their file does not count."""
         digest = hashlib.sha256()
         for item in self._items.values():
             digest.update(item.prompt.encode() + b"\n")
@@ -97,19 +97,19 @@ class Prompts(DatasetBase):
 
 
 def read_prompts(path: Path) -> tuple[str, ...]:
-    """The prompts of a UTF-8 file, one a line, without blank lines.
+    """Returns the prompts of a UTF-8 file, one per line, without blank lines.
 
-    A line of a .jsonl file is an object whose "prompt" it is, or the prompt itself in quotes.
+    A line of a .jsonl file is an object with the key "prompt", or the prompt itself in quotes.
 
     Raises:
         MissingError: as `read_lines`.
-        UsageError: also when it is a table of another kind, or a line of a .jsonl file holds no prompt.
+        UsageError: also if the file is a table such as .csv, or a line of a .jsonl file holds no prompt.
     """
     kind = path.suffix.lower()
     if kind in OTHER_TABLES:
         raise UsageError(
-            f"The prompt file {path} is {kind}; prompts are read from text, one a line, or from JSON lines (.jsonl).",
-            hint='Write one prompt a line, or one {"prompt": "..."} a line into a file that ends in .jsonl.',
+            f"The prompt file {path} is {kind}; prompts are read from text, one per line, or from JSON lines (.jsonl).",
+            hint='Write one prompt per line, or one {"prompt": "..."} per line into a file that ends in .jsonl.',
         )
     lines = [(number, line) for number, line in enumerate(read_lines(path), 1) if line]
     if kind != JSON_LINES:
@@ -129,7 +129,7 @@ def _from_json(line: str, where: str) -> str:
 
 
 def read_lines(path: Path) -> list[str]:
-    """The lines of a UTF-8 file of prompts, without the white space around them and what is blank at the end.
+    """Returns the lines of a UTF-8 file of prompts, without white space around them and blank lines at the end.
 
     Raises:
         MissingError: there is no such file.
@@ -147,33 +147,33 @@ def read_lines(path: Path) -> list[str]:
         line = data.count(b"\n", 0, error.start) + 1
         raise UsageError(
             f"The prompt file {path} is not UTF-8: line {line} holds the byte 0x{data[error.start]:02x}.",
-            hint="Save it as UTF-8, one prompt a line.",
+            hint="Save it as UTF-8, one prompt per line.",
         ) from error
     if "\0" in text:
         raise UsageError(f"The prompt file {path} is not text: it holds zero bytes.", hint="Save it as UTF-8.")
-    lines = [line.strip() for line in io.StringIO(text.rstrip(), newline=None)]  # however a system ends its lines
+    lines = [line.strip() for line in io.StringIO(text.rstrip(), newline=None)]  # any kind of line ending
     if not any(lines):
-        raise UsageError(f"The prompt file {path} is empty.", hint="Write one prompt a line.")
+        raise UsageError(f"The prompt file {path} is empty.", hint="Write one prompt per line.")
     return lines
 
 
 def _items(config: PromptsConfig) -> tuple[str, dict[str, _Item]]:
-    """The split's name and the prompts by id."""
+    """Returns the split's name, and the prompts by id."""
     if config.path:
-        return "own", _numbered([_Item(p, OBJECTS_SIDE) for p in read_prompts(Path(config.path).expanduser())])
+        return "own", _number([_Item(p, OBJECTS_SIDE) for p in read_prompts(Path(config.path).expanduser())])
     if config.text:
         if not config.text.strip():
             raise UsageError("The prompt is blank.")
-        return "own", _numbered([_Item(config.text.strip(), OBJECTS_SIDE)])
+        return "own", _number([_Item(config.text.strip(), OBJECTS_SIDE)])
     if config.subset not in ("", "fg", "bg"):
         raise unknown_name("subset of prompts", config.subset, ["fg", "bg"])
     groups = {"fg": (FOREGROUND, OBJECTS_SIDE), "bg": (BACKGROUND, SCENES_SIDE)}
     built_in = [(name, _Item(prompt, side)) for name, (prompts, side) in groups.items() for prompt in prompts]
     wanted = [config.subset in (name, "") for name, _ in built_in]
-    numbered = _numbered([item for _, item in built_in])
+    numbered = _number([item for _, item in built_in])
     kept = {key: item for (key, item), keep in zip(numbered.items(), wanted, strict=True) if keep}
     return config.subset or "all", kept
 
 
-def _numbered(items: Sequence[_Item]) -> dict[str, _Item]:
+def _number(items: Sequence[_Item]) -> dict[str, _Item]:
     return {f"prompt-{number:04d}": item for number, item in enumerate(items)}

@@ -12,10 +12,9 @@ MARGIN = 1 / 64
 
 
 def query_grid(side: int, height: int, width: int) -> NDArray[np.float32]:
-    """(side², 2) pixels (x, y): a regular grid, row by row, its outermost points `MARGIN` of the width from every
-    border.
+    """Returns a regular grid of points (side², 2) in pixels (x, y), row by row.
 
-    A grid of one point is the centre.
+    The outermost points lie `MARGIN` of the width from every border. A grid of one point is the centre.
     """
     if side == 1:
         return np.array([[width / 2, height / 2]], dtype=np.float32)
@@ -27,9 +26,9 @@ def query_grid(side: int, height: int, width: int) -> NDArray[np.float32]:
 
 
 def place_queries(clip: Clip, height: int, width: int) -> Clip:
-    """The clip with query points for the frames of `height` x `width` pixels that a model makes.
+    """Returns the clip with query points for the frames of `height` x `width` pixels that a model makes.
 
-    A clip that brings queries of its own (`query_side` is 0) is returned as it is.
+    A clip with queries of its own (`query_side` is 0) is returned as it is.
     """
     if not clip.query_side:
         return clip

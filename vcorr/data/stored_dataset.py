@@ -1,4 +1,4 @@
-"""The datasets `folder` and `difftrack`: clips of a dataset folder (`vcorr.data.dataset_folder`)."""
+"""The datasets `folder` and `difftrack`: clips from a dataset folder (`vcorr.data.dataset_folder`)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from vcorr.contract.errors import MissingError, StoreError, UsageError, unknown_
 from vcorr.contract.records import Clip, Queries
 from vcorr.data.clip_table import OK, ClipRow
 from vcorr.data.dataset_folder import DatasetFolder, file_hash, one_of
-from vcorr.data.dataset_home import find_folder, imported_folder
+from vcorr.data.dataset_home import find_folder, find_imported_folder
 from vcorr.data.dataset_options import DiffTrackConfig, FolderConfig
 from vcorr.data.video.lossless import read_lossless
 
@@ -24,11 +24,11 @@ from vcorr.data.video.lossless import read_lossless
 class StoredDataset(DatasetBase):
     """The usable clips of a dataset folder (`vcorr.contract.protocols.Dataset`); `split` is the dataset's own name.
 
-    A clip with a video comes with the tracks that were made on it. One without gives its prompt, and its first frame
-    where there is one; tracks of a video that is not there are no reference for another one, so they are left out.
+    A clip with a video has the tracks that were made on it. A clip without a video has its prompt, and its first frame
+    where there is one. Its tracks are left out: they hold for the missing video only.
 
-    Every row is checked when the dataset is made: all of them identify it. A video or image is checked before it is
-    used, by `check_files` for the clips of a run and again by `clip`.
+    All rows are checked when the dataset is created, because together they identify it. Videos and images are checked
+    before use: by `check_files` for the clips of a run, and again by `clip`.
 
     Raises:
         UsageError: there is no dataset, no clip of it can be used, or a row contradicts itself.
@@ -52,16 +52,16 @@ class StoredDataset(DatasetBase):
             raise UsageError(f"{self._folder.path} names the clip {twice!r} twice.")
 
     def ids(self) -> Sequence[str]:
-        """The ids of the clips that can be used, in the order of their files."""
+        """Returns the ids of the usable clips, in the order of their files."""
         return tuple(self._rows)
 
     def clip(self, clip_id: str) -> Clip:
-        """The clip, its video decoded.
+        """Returns the clip with its video decoded.
 
         Raises:
-            UsageError: there is no such clip, or its video has another size than its row says.
-            StoreError: its video or image is damaged, or another one than its row says.
-            MissingError: its video or image is not there.
+            UsageError: there is no such clip, or its video does not have the size in its row.
+            StoreError: its video or image is damaged, or does not have the hash in its row.
+            MissingError: its video or image is missing.
         """
         row = self._row(clip_id)
         if not row.video:
@@ -88,7 +88,7 @@ class StoredDataset(DatasetBase):
         )
 
     def identity(self) -> Mapping[str, Any]:
-        """The content of every clip. Where the folder lies does not matter."""
+        """Returns the content of every clip as a hash. The path of the folder does not count."""
         return {"clips": {row.clip: row.identity() for row in self._rows.values()}}
 
     def check_files(self, clip_ids: Sequence[str]) -> None:
@@ -96,7 +96,7 @@ class StoredDataset(DatasetBase):
 
         Raises:
             MissingError: a file is not there.
-            StoreError: a file is damaged, or a video is not the one its tracks were made on.
+            StoreError: a file is damaged, or a video is not the one that its tracks were made on.
         """
         for clip_id in clip_ids:
             row = self._row(clip_id)
@@ -119,23 +119,23 @@ class StoredDataset(DatasetBase):
             )
 
     def _image(self, row: ClipRow) -> NDArray[np.uint8]:
-        """(1, H, W, 3): the first frame, as a video of one."""
+        """Reads the first frame as a video (1, H, W, 3)."""
         self._check_image(row)
         return read_image(self._folder.path / row.image)[None]
 
 
 def difftrack(config: DiffTrackConfig) -> StoredDataset:
-    """An imported set of DiffTrack's dataset.
+    """Opens an imported set of DiffTrack's dataset.
 
     Raises:
-        MissingError: nothing is imported.
-        UsageError: no such set is; else as `StoredDataset`.
+        MissingError: no set is imported.
+        UsageError: this set is not imported; also as `StoredDataset`.
     """
-    return StoredDataset(FolderConfig(path=str(imported_folder("difftrack", config.path))))
+    return StoredDataset(FolderConfig(path=str(find_imported_folder("difftrack", config.path))))
 
 
 def read_image(path: Path) -> NDArray[np.uint8]:
-    """An image file as (H, W, 3) uint8 RGB.
+    """Reads an image file as (H, W, 3) uint8 RGB.
 
     Raises:
         MissingError: there is no such file.

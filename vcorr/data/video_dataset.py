@@ -1,4 +1,4 @@
-"""The dataset `video`: the user's own files. Nobody knows their motion; a tracker makes the reference tracks."""
+"""The dataset `video`: the user's own files. Their motion is not known, so a tracker makes the reference tracks."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from vcorr.data.query_grids import query_grid
 from vcorr.data.video.video_reader import ReadVideo, read_video
 
 SUFFIXES = (".avi", ".gif", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ts", ".webm", ".wmv")
-"""What is taken for a video in a folder; a file named by itself may have any suffix."""
+"""Suffixes of videos in a folder. A file that is named by itself may have any suffix."""
 
 
 class VideoFiles(DatasetBase):
@@ -40,15 +40,15 @@ class VideoFiles(DatasetBase):
         if config.frames == 1:
             raise UsageError("data.frames must be at least 2, or 0 for all: there is no motion in one frame.")
         self.config = config
-        self._files = _named(find_videos(config.path))
+        self._files = _name_files(find_videos(config.path))
         self._notes: dict[str, tuple[str, ...]] = {}
 
     def ids(self) -> Sequence[str]:
-        """The names of the files, without suffix where that is unique."""
+        """Returns the names of the files, without suffix where that is unique."""
         return tuple(self._files)
 
     def clip(self, clip_id: str) -> Clip:
-        """Reads the clip, at its own size; a model's size is the runner's business.
+        """Reads the clip at its own size. The runner brings it to the model's size.
 
         Raises:
             UsageError: there is no such clip, or its file is damaged.
@@ -64,7 +64,7 @@ class VideoFiles(DatasetBase):
         )
 
     def notes(self, clip_id: str) -> Sequence[str]:
-        """Says what was done to the clip when it was read, one sentence each. Reads it where nobody did so far.
+        """Returns what reading the clip changed, one sentence each. Reads the clip if that has not happened yet.
 
         Raises:
             UsageError: there is no such clip, or its file is damaged.
@@ -74,7 +74,7 @@ class VideoFiles(DatasetBase):
         return self._notes[clip_id]
 
     def check_files(self, clip_ids: Sequence[str]) -> None:
-        """Opens the files of these clips and decodes their first frames; not of those that were read before.
+        """Opens the files of these clips and decodes their first frames. Clips that were read before are left out.
 
         Raises:
             MissingError: a file is not there.
@@ -85,7 +85,7 @@ class VideoFiles(DatasetBase):
                 self._read(self._path(clip_id), frames=2)
 
     def identity(self) -> Mapping[str, Any]:
-        """What the clips are made of: the SHA-256 of every file. Where the files lie does not matter."""
+        """Returns the SHA-256 of every file. The paths of the files do not count."""
         return {"files": self._hashes}
 
     @cached_property
@@ -114,7 +114,7 @@ class VideoFiles(DatasetBase):
 
 
 def find_videos(text: str) -> tuple[Path, ...]:
-    """The files meant by a path: a file, the videos directly in a folder, or what matches a pattern; sorted by name.
+    """Returns the files that a path names, sorted: a file, the videos directly in a folder, or a pattern's matches.
 
     Raises:
         MissingError: there is none.
@@ -133,12 +133,12 @@ def find_videos(text: str) -> tuple[Path, ...]:
     return tuple(sorted(found))
 
 
-def _named(paths: Sequence[Path]) -> dict[str, Path]:
-    """Files by id: the shortest of name without suffix, name, and whole path that no other file shares."""
-    named: dict[str, Path] = {}
+def _name_files(paths: Sequence[Path]) -> dict[str, Path]:
+    """Returns files by id: the shortest of name without suffix, name, and whole path that no other file shares."""
+    by_id: dict[str, Path] = {}
     forms = [lambda p: p.stem, lambda p: p.name, Path.as_posix]
     counts = [Counter(form(path) for path in paths) for form in forms]
     for path in paths:
         form = next(f for f, count in zip(forms, counts, strict=True) if count[f(path)] == 1)
-        named[form(path)] = path
-    return named
+        by_id[form(path)] = path
+    return by_id

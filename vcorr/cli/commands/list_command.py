@@ -127,9 +127,9 @@ def describe_config(name: str) -> dict[str, Any]:
 
 
 def _list_imports(dataset: str) -> list[str]:
-    from vcorr.data.dataset_home import imported_names
+    from vcorr.data.dataset_home import list_imported_names
 
-    return [name for name in imported_names() if name.startswith(f"{dataset}:")]
+    return [name for name in list_imported_names() if name.startswith(f"{dataset}:")]
 
 
 def _configs_of(model: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""Video files: reading any, writing bit-exactly what a probe will read, and drawing tracks for people to look at."""
+"""Video files: reads any format, stores videos bit for bit, and draws tracks over them."""
 
 from __future__ import annotations
 

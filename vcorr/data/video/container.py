@@ -1,4 +1,4 @@
-"""Opening a video file and stepping through its frames; every way that can fail has a message that names the file."""
+"""Opens video files and decodes their frames. Every failure has a message that names the file."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ from vcorr.contract.errors import MissingError, UsageError
 
 
 @contextlib.contextmanager
-def opened(path: Path) -> Iterator[tuple[Any, Any]]:
-    """The PyAV container of a file and its first video stream.
+def open_video(path: Path) -> Iterator[tuple[Any, Any]]:
+    """Yields the PyAV container of a file and its first video stream.
 
     Raises:
         MissingError: there is no such file.
-        UsageError: it is empty, no video, or cannot be read.
+        UsageError: the file is empty, holds no video, or cannot be read.
     """
     _check_file(path)
     try:
         container = av.open(str(path))
     except (av.FFmpegError, OSError) as error:
         raise UsageError(
-            f"{path} cannot be read as a video: {reason(error)}.", hint="Any format that FFmpeg knows can be read."
+            f"{path} cannot be read as a video: {find_reason(error)}.", hint="Any format that FFmpeg knows can be read."
         ) from error
     with container:
         yield container, _video_stream(path, container)
 
 
 def frames(path: Path, container: Any, stream: Any) -> Iterator[Any]:
-    """The decoded frames in the order they are shown.
+    """Yields the decoded frames in the order in which they are shown.
 
     Raises:
         UsageError: the file is damaged; the message says after how many frames.
@@ -46,20 +46,20 @@ def frames(path: Path, container: Any, stream: Any) -> Iterator[Any]:
         except StopIteration:
             return
         except (av.FFmpegError, OSError) as error:
-            raise _damaged(path, count, reason(error)) from error
+            raise _damage_error(path, count, find_reason(error)) from error
         if getattr(frame, "is_corrupt", False):
-            raise _damaged(path, count, "the next one does not decode cleanly")
+            raise _damage_error(path, count, "the next one does not decode cleanly")
         count += 1
         yield frame
 
 
-def _damaged(path: Path, count: int, why: str) -> UsageError:
+def _damage_error(path: Path, count: int, why: str) -> UsageError:
     hint = f"Read what is whole: --set data.frames={count}" if count > 1 else "Encode it again with a video tool."
     return UsageError(f"{path} is damaged after {count} {'frame' if count == 1 else 'frames'}: {why}.", hint=hint)
 
 
-def reason(error: BaseException) -> str:
-    """What FFmpeg or the operating system says, without numbers and file names."""
+def find_reason(error: BaseException) -> str:
+    """Returns what FFmpeg or the operating system says, without error numbers and file names."""
     return str(getattr(error, "strerror", None) or error or type(error).__name__).rstrip(".")
 
 
@@ -71,7 +71,7 @@ def _check_file(path: Path) -> None:
     except FileNotFoundError as error:
         raise MissingError(f"The video {path} does not exist.") from error
     except OSError as error:
-        raise UsageError(f"{path} cannot be read: {reason(error)}.") from error
+        raise UsageError(f"{path} cannot be read: {find_reason(error)}.") from error
     if not size:
         raise UsageError(f"{path} is empty (0 bytes).")
 

@@ -1,4 +1,4 @@
-"""Videos kept bit-exactly: FFV1 in Matroska, RGB, checked by reading back; and their hash."""
+"""Stores videos bit for bit (FFV1 in Matroska, RGB), checks them by reading them back, and hashes them."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vcorr.contract.errors import StoreError, UsageError, VcorrError
-from vcorr.data.video.container import reason
+from vcorr.data.video.container import find_reason
 from vcorr.data.video.video_reader import read_video
 from vcorr.store.shards import atomic_file
 
 SUFFIX = ".mkv"
 _BIT_EXACT = 1 << 23
-"""FFmpeg's AV_CODEC_FLAG_BITEXACT: no version strings in the stream, so that the same video is the same file."""
+"""FFmpeg's AV_CODEC_FLAG_BITEXACT: writes no version strings, so that equal videos give equal files."""
 
 
 def video_hash(video: NDArray[np.uint8]) -> str:
-    """Hex SHA-256 of a video (T, H, W, 3) uint8: of its shape, as "T,H,W,3", and its bytes."""
+    """Returns the hex SHA-256 of a video (T, H, W, 3) uint8: of its shape, written "T,H,W,3", and its bytes."""
     _check(video)
     digest = hashlib.sha256(",".join(map(str, video.shape)).encode())
     digest.update(np.ascontiguousarray(video).data)
@@ -31,14 +31,14 @@ def video_hash(video: NDArray[np.uint8]) -> str:
 
 
 def write_lossless(path: Path, video: NDArray[np.uint8], fps: float) -> str:
-    """Writes a video (T, H, W, 3) uint8 so that `read_lossless` gives back every bit; atomic, checked by reading.
+    """Writes a video (T, H, W, 3) uint8 so that `read_lossless` returns the same bytes. Atomic, and checked by reading.
 
     Returns:
         Its `video_hash`.
 
     Raises:
-        UsageError: not such a video, or no frame rate.
-        StoreError: the file cannot be written, or does not hold what was written.
+        UsageError: the array is no such video, or the frame rate is not positive.
+        StoreError: the file cannot be written, or reading it back gives another video.
     """
     expected = video_hash(video)
     if min(video.shape[1:3]) < 2:
@@ -54,10 +54,10 @@ def write_lossless(path: Path, video: NDArray[np.uint8], fps: float) -> str:
 
 
 def read_lossless(path: Path, sha256: str = "") -> NDArray[np.uint8]:
-    """The video (T, H, W, 3) uint8 of a file by `write_lossless`.
+    """Reads a video (T, H, W, 3) uint8 that `write_lossless` wrote.
 
     Raises:
-        StoreError: it is missing or damaged, or its `video_hash` is not `sha256` (when given).
+        StoreError: the file is missing or damaged, or its `video_hash` differs from `sha256` (where given).
     """
     try:
         video = _read(path)
@@ -103,11 +103,11 @@ def encode(
     except av.FFmpegError as error:
         if isinstance(error, OSError):
             raise
-        raise OSError(error.errno, reason(error)) from error
+        raise OSError(error.errno, find_reason(error)) from error
 
 
 def _read(path: Path) -> NDArray[np.uint8]:
-    # however large it is: a kept video is the whole video
+    # without the usual limit on memory: a stored video is always read whole
     return read_video(path, max_frames=1 << 31, min_frames=1).frames
 
 

@@ -1,7 +1,7 @@
-"""Tracks drawn over a video, for people: an mp4 that every browser plays.
+"""Draws tracks over a video, as an mp4 that every browser plays.
 
-A track is a dot with a tail of its last positions. A hidden point is a ring. Query points are small crosses that stay
-where they were in frame 0. A line joins every prediction with its reference while both can be seen.
+A track is a dot with a tail of its last positions. A hidden point is a ring. A query point is a small cross that stays
+at its position. A line joins a prediction with its reference while both are visible.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ from vcorr.data.video.lossless import encode
 from vcorr.store.shards import atomic_file
 
 READABLE_SIDE = 640
-"""Pixels the longer side is enlarged to, by a whole factor."""
+"""Least length in pixels of the longer side; smaller videos are enlarged by a whole factor."""
 LARGEST_SIDE = 1280
 STRIP = 30
 """Height of the legend below the frame, pixels."""
 TAIL = 6
-"""Frames a tail reaches back."""
+"""Number of earlier frames that a tail shows."""
 PREDICTED, REFERENCE, QUERY, LINK = (255, 120, 0), (0, 230, 255), (255, 255, 255), (255, 80, 80)
 _INK, _PAPER = (240, 240, 240), (24, 24, 24)
 _SHIFT = 4
-"""Bits after the point in the coordinates OpenCV draws at."""
+"""Fractional bits of the coordinates that OpenCV draws at."""
 
 
 @dataclass(frozen=True)
 class _Layer:
-    """One set of tracks to draw: xy (N, T, 2) pixels of the video, visible (N, T), size of the dots (1 = the usual)."""
+    """One set of tracks to draw. xy: (N, T, 2) pixels of the video. visible: (N, T). size: of the dots (1: normal)."""
 
     name: str
     colour: tuple[int, int, int]
@@ -45,7 +45,7 @@ class _Layer:
 
     @property
     def tail(self) -> int:
-        """Width of its tails in pixels."""
+        """Width of the tails in pixels."""
         return 3 if self.size > 1 else 1
 
 
@@ -63,15 +63,15 @@ def write_overlay(
     """Writes a video (T, H, W, 3) uint8 with tracks drawn over it, as H.264 in mp4; atomic.
 
     Args:
-        path: of the mp4.
+        path: the mp4.
         video: the frames.
-        fps: frames a second.
-        queries: the query points, drawn from their own frame on, or (N, 2) pixels in frame 0; None takes the first
+        fps: frames per second.
+        queries: query points, drawn from their own frame on, or (N, 2) pixels in frame 0. None for the first
             positions of the tracks.
         predicted: (N, T, 2) pixels, or tracks with visibility.
         reference: the same.
-        title: right in the legend, a model and a layer say.
-        max_points: with more points than this, a regular choice of them is drawn.
+        title: text at the right of the legend, such as model and layer.
+        max_points: if there are more points, only a regular subset of them is drawn.
 
     Raises:
         UsageError: the arrays do not fit one another.
@@ -95,14 +95,14 @@ def draw_overlay(
     title: str = "",
     max_points: int = 100,
 ) -> Iterator[NDArray[np.uint8]]:
-    """The frames `write_overlay` writes, (H', W', 3) uint8 RGB with even H' and W'; arguments as there.
+    """Yields the frames that `write_overlay` writes: (H', W', 3) uint8 RGB with even H' and W'. Same arguments.
 
     Raises:
         UsageError: the arrays do not fit one another.
     """
-    # Predictions lie on top and are smaller: where both agree, the reference is a rim around them
-    layers = [] if reference is None else [_layer("reference", REFERENCE, 1.3, reference, len(video))]
-    layers += [] if predicted is None else [_layer("predicted", PREDICTED, 0.8, predicted, len(video))]
+    # predictions are drawn on top and smaller, so that the reference shows as a rim where both agree
+    layers = [] if reference is None else [_make_layer("reference", REFERENCE, 1.3, reference, len(video))]
+    layers += [] if predicted is None else [_make_layer("predicted", PREDICTED, 0.8, predicted, len(video))]
     if queries is None:
         queries = layers[0].xy[:, 0].astype(np.float32) if layers else np.zeros((0, 2), dtype=np.float32)
     known = Queries.of(queries)
@@ -111,11 +111,11 @@ def draw_overlay(
     chosen = choose_points(len(known), max_points)
     layers = [replace(one, xy=one.xy[chosen], visible=one.visible[chosen]) for one in layers]
     asked = known[chosen]
-    return (_frame(video, t, asked.xy[asked.t <= t], layers, title) for t in range(len(video)))
+    return (_draw_frame(video, t, asked.xy[asked.t <= t], layers, title) for t in range(len(video)))
 
 
 def choose_points(count: int, most: int) -> NDArray[np.int64]:
-    """Indices of at most `most` of `count` points: of a square grid, a coarser grid; else evenly spaced ones."""
+    """Returns indices of at most `most` of `count` points: a coarser grid of a square grid, else evenly spaced ones."""
     if count <= most:
         return np.arange(count)
     side = round(count**0.5)
@@ -126,7 +126,9 @@ def choose_points(count: int, most: int) -> NDArray[np.int64]:
     return np.unique(np.linspace(0, count - 1, most).round().astype(np.int64))
 
 
-def _layer(name: str, colour: tuple[int, int, int], size: float, tracks: Tracks | NDArray[Any], frames: int) -> _Layer:
+def _make_layer(
+    name: str, colour: tuple[int, int, int], size: float, tracks: Tracks | NDArray[Any], frames: int
+) -> _Layer:
     xy = np.asarray(tracks.xy if isinstance(tracks, Tracks) else tracks, dtype=np.float64)
     if xy.ndim != 3 or xy.shape[1:] != (frames, 2):
         raise UsageError(f"Overlay: {name} tracks must have shape (N, {frames}, 2), got {xy.shape}.")
@@ -134,11 +136,11 @@ def _layer(name: str, colour: tuple[int, int, int], size: float, tracks: Tracks 
     return _Layer(name, colour, size, xy, visible)
 
 
-def _frame(
+def _draw_frame(
     video: NDArray[np.uint8], t: int, queries: NDArray[np.float32], layers: list[_Layer], title: str
 ) -> NDArray[np.uint8]:
     height, width = video.shape[1:3]
-    scale = _scale(height, width)
+    scale = _choose_scale(height, width)
     size = max(2, round(width * scale)), max(2, round(height * scale))
     method = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
     image = cv2.resize(video[t], size, interpolation=method)
@@ -149,24 +151,24 @@ def _frame(
         _draw_links(canvas, layers[0], layers[1], t)
     for layer in layers:
         _draw_layer(canvas, layer, t)
-    return _even(np.vstack([canvas.image, _legend(size[0], layers, title, t, len(video))]))
+    return _pad_to_even(np.vstack([canvas.image, _draw_legend(size[0], layers, title, t, len(video))]))
 
 
-def _scale(height: int, width: int) -> float:
+def _choose_scale(height: int, width: int) -> float:
     side = max(height, width)
     return LARGEST_SIDE / side if side > LARGEST_SIDE else float(max(1, -(-READABLE_SIDE // side)))
 
 
 class _Canvas:
-    """An enlarged frame, drawn on at positions of the video."""
+    """An enlarged frame to draw on. Positions are pixels of the video."""
 
     def __init__(self, image: NDArray[np.uint8], scale: NDArray[np.float64]) -> None:
         self.image = image
         self._scale = scale
         self.radius = max(3.0, max(image.shape[:2]) / 200)
 
-    def place(self, xy: NDArray[Any]) -> tuple[int, int] | None:
-        """OpenCV's fixed-point coordinates of a position; None far outside, or where it is NaN."""
+    def locate(self, xy: NDArray[Any]) -> tuple[int, int] | None:
+        """Returns OpenCV's fixed-point coordinates of a position; None if it is NaN or far outside."""
         placed = xy * self._scale - 0.5
         if not np.isfinite(placed).all() or np.abs(placed).max() > 1e5:
             return None
@@ -174,8 +176,8 @@ class _Canvas:
         return x, y
 
     def dot(self, xy: NDArray[Any], colour: tuple[int, int, int], *, hollow: bool, size: float = 1.0) -> None:
-        """A disc with a dark rim, or a ring; `size` times the usual radius."""
-        if (centre := self.place(xy)) is None:
+        """Draws a disc with a dark rim, or a ring, with `size` times the usual radius."""
+        if (centre := self.locate(xy)) is None:
             return
         radius = int(size * self.radius * (1 << _SHIFT))
         if hollow:
@@ -185,14 +187,14 @@ class _Canvas:
         self._circle(centre, radius, colour, -1)
 
     def line(self, first: NDArray[Any], second: NDArray[Any], colour: tuple[int, int, int], width: int = 1) -> None:
-        """A line between two positions."""
-        begin, end = self.place(first), self.place(second)
+        """Draws a line between two positions."""
+        begin, end = self.locate(first), self.locate(second)
         if begin is not None and end is not None:
             cv2.line(self.image, begin, end, colour, width, cv2.LINE_AA, _SHIFT)
 
     def cross(self, xy: NDArray[Any]) -> None:
-        """A small cross."""
-        if (centre := self.place(xy)) is None:
+        """Draws a small cross."""
+        if (centre := self.locate(xy)) is None:
             return
         arm = int(self.radius * (1 << _SHIFT))
         x, y = centre
@@ -217,8 +219,8 @@ def _draw_layer(canvas: _Canvas, layer: _Layer, t: int) -> None:
         canvas.dot(layer.xy[n, t], layer.colour, hollow=not layer.visible[n, t], size=layer.size)
 
 
-def _legend(width: int, layers: list[_Layer], title: str, t: int, frames: int) -> NDArray[np.uint8]:
-    """(STRIP, width, 3): what the colours mean, and the frame's number."""
+def _draw_legend(width: int, layers: list[_Layer], title: str, t: int, frames: int) -> NDArray[np.uint8]:
+    """Returns a strip (STRIP, width, 3) that explains the colours and shows the frame's number."""
     strip = np.full((STRIP, width, 3), _PAPER, dtype=np.uint8)
     canvas = _Canvas(strip, np.ones(2))
     canvas.radius = 4.0
@@ -239,13 +241,13 @@ _FONT, _FONT_SCALE = cv2.FONT_HERSHEY_SIMPLEX, 0.42
 
 
 def _write(strip: NDArray[np.uint8], text: str, x: int) -> int:
-    """Writes at x; returns where the text ends."""
+    """Writes text at x, and returns the x at which it ends."""
     cv2.putText(strip, text, (x, STRIP - 11), _FONT, _FONT_SCALE, _INK, 1, cv2.LINE_AA)
     return int(x + cv2.getTextSize(text, _FONT, _FONT_SCALE, 1)[0][0])
 
 
 def _write_right(strip: NDArray[np.uint8], text: str, least: int) -> None:
-    """Writes against the right border, shortened from the left where there is no room."""
+    """Writes text at the right border, shortened from the left if it does not fit."""
     width = strip.shape[1]
     while text and width - cv2.getTextSize(text, _FONT, _FONT_SCALE, 1)[0][0] - 10 < least:
         text = text[1:]
@@ -253,7 +255,7 @@ def _write_right(strip: NDArray[np.uint8], text: str, least: int) -> None:
         _write(strip, text, width - int(cv2.getTextSize(text, _FONT, _FONT_SCALE, 1)[0][0]) - 10)
 
 
-def _even(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """The image with its last row or column repeated where their number is odd: H.264 in yuv420p needs even sizes."""
+def _pad_to_even(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Repeats the last row or column of an image where their number is odd: H.264 in yuv420p needs even sizes."""
     rows, columns = image.shape[0] % 2, image.shape[1] % 2
     return np.pad(image, ((0, rows), (0, columns), (0, 0)), mode="edge") if rows or columns else image

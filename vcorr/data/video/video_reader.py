@@ -1,4 +1,7 @@
-"""Reading any video: frames as RGB, upright, cut, and evenly in time where asked for; what was done is told."""
+"""Reads video files of any format: RGB frames, upright, cut to a length, and evenly spaced in time on request.
+
+Whatever was changed or left out is noted in `VideoInfo.notes`.
+"""
 
 from __future__ import annotations
 
@@ -15,31 +18,31 @@ from vcorr.contract.errors import UsageError
 from vcorr.data.video import container as files
 
 MEMORY = 1 << 30
-"""Bytes of frames read when no number of frames is given."""
+"""Bytes of frames that are read at most when no number of frames is given."""
 
 ASSUMED_FPS = 25.0
-"""Frame rate of files that tell neither a rate nor times."""
+"""Frame rate that is assumed for files with neither a rate nor times."""
 
 _EPSILON = 1e-3
-"""Seconds by which times may be off: containers count in milliseconds."""
+"""Tolerance for times in seconds: some containers count in whole milliseconds."""
 
 CUT_OFF = 0.2
-"""A file is called cut off when its frames end by more than this share before the time it says it lasts."""
+"""A file counts as cut off when its frames end earlier than its stated duration by more than this share of it."""
 
 VARIABLE = 0.2
-"""A frame rate is called variable when frame times differ by more than this share of their median."""
+"""A frame rate counts as variable when the gaps between frames differ by more than this share of their median."""
 
 
 @dataclass(frozen=True)
 class VideoInfo:
-    """What a file held and what was done on reading it.
+    """What a file holds, and what reading it changed.
 
-    width, height: of the upright frames before they were made smaller, pixels. frames: read. total: in the file as it
-    says itself, 0 when it does not. fps: of the frames read. stored_fps: of the file, 0 when it does not say.
-    more: there were frames left. rotation: degrees counterclockwise they were turned by. variable_rate: the frames read
-    are unevenly spaced in time. rate_assumed: the file has no frame rate. pixel_aspect: width of a pixel over its
-    height. size: (width, height) of the frames as read. promised: seconds the file says it lasts where its frames, all
-    of them read, end far before that; else 0.
+    width, height: size in pixels of the upright frames, before they were made smaller. size: (width, height) of the
+    frames that were read. frames: number of frames read. total: number of frames that the file states; 0 if none.
+    fps: frame rate of the frames read. stored_fps: frame rate that the file states; 0 if none. more: True if frames
+    were left unread. rotation: degrees counterclockwise by which frames were turned. variable_rate: True if the frames
+    read are unevenly spaced in time. rate_assumed: True if the file has no frame rate. pixel_aspect: width of a pixel
+    divided by its height. promised: stated duration in seconds, if all frames were read and end far earlier; else 0.
     """
 
     path: Path
@@ -58,7 +61,7 @@ class VideoInfo:
     promised: float = 0.0
 
     def notes(self) -> tuple[str, ...]:
-        """What a reader of the results should know, one sentence each; empty when the video was read as it is."""
+        """Returns what was changed or left out, one sentence each; empty if the video was read as it is."""
         name = self.path.name
         said: list[str] = []
         if self.more:
@@ -84,7 +87,7 @@ class VideoInfo:
 
 @dataclass(frozen=True)
 class ReadVideo:
-    """A video in memory. frames: (T, H, W, 3) uint8 RGB. fps: frames a second, the mean where it varies."""
+    """A video in memory. frames: (T, H, W, 3) uint8 RGB. fps: frames per second, the mean where it varies."""
 
     frames: NDArray[np.uint8]
     fps: float
@@ -93,7 +96,7 @@ class ReadVideo:
 
 @dataclass(frozen=True)
 class _Timed:
-    """A decoded frame and the seconds since the first one at which it is shown."""
+    """A decoded frame. time: when it is shown, in seconds since the first frame."""
 
     time: float
     frame: Any
@@ -111,12 +114,12 @@ def read_video(
     """Reads a video file.
 
     Args:
-        path: of the file.
-        max_frames: read at most so many; None for as many as fit in `MEMORY`.
-        fps: keep the frame that is shown at every 1/fps seconds; None keeps every frame as it is stored.
+        path: the file.
+        max_frames: reads at most this many frames; None for as many as fit in `MEMORY`.
+        fps: keeps the frame that is shown every 1/fps seconds; None keeps every frame.
         start: seconds to skip.
-        max_side: frames whose longer side has more pixels are made smaller (area filter); 0 for any size.
-        min_frames: fewer are refused.
+        max_side: makes frames smaller (area filter) if their longer side has more pixels; 0 for any size.
+        min_frames: refuses videos with fewer frames.
 
     Raises:
         MissingError: there is no such file.
@@ -124,14 +127,16 @@ def read_video(
     """
     path = Path(path)
     _check_arguments(max_frames, fps, start, max_side)
-    with files.opened(path) as (container, stream):
+    with files.open_video(path) as (container, stream):
         rate = float(stream.average_rate or stream.guessed_rate or 0)
         if fps and rate and fps > 1.01 * rate:
             raise UsageError(f"{path} has {rate:.4g} frames a second; {fps:g} would repeat frames.")
-        timed = _timed(files.frames(path, container, stream), rate or ASSUMED_FPS)
-        taken = _take(_chosen(timed, start, fps), max_frames, max_side)
+        timed = _time_frames(files.frames(path, container, stream), rate or ASSUMED_FPS)
+        taken = _take(_select(timed, start, fps), max_frames, max_side)
         _check_count(path, len(taken.frames), min_frames, start)
-        info = replace(_info(path, stream, taken, fps, rate), promised=_promised(container, taken, fps or rate))
+        info = replace(
+            _describe(path, stream, taken, fps, rate), promised=_find_missing_end(container, taken, fps or rate)
+        )
         return ReadVideo(np.stack(taken.frames), info.fps, info)
 
 
@@ -144,10 +149,10 @@ def _check_arguments(max_frames: int | None, fps: float | None, start: float, ma
         raise UsageError(f"start ({start}) and max_side ({max_side}) must be at least 0.")
 
 
-def _timed(decoded: Iterable[Any], rate: float) -> Iterator[_Timed]:
-    """Frames with their times since the first one; counted at `rate` where the file has no times.
+def _time_frames(decoded: Iterable[Any], rate: float) -> Iterator[_Timed]:
+    """Yields frames with the seconds since the first one; where the file has no times, frames are counted at `rate`.
 
-    Nothing is skipped by seeking: where a seek lands, and what the times then count from, differs by container.
+    It never seeks: where a seek lands, and where times then start, differs between containers.
     """
     begin: float | None = None
     for index, frame in enumerate(decoded):
@@ -156,8 +161,8 @@ def _timed(decoded: Iterable[Any], rate: float) -> Iterator[_Timed]:
         yield _Timed(time - begin, frame)
 
 
-def _chosen(timed: Iterable[_Timed], start: float, fps: float | None) -> Iterator[_Timed]:
-    """The frames from `start` on: all of them, or those shown at start, start + 1/fps, start + 2/fps and on."""
+def _select(timed: Iterable[_Timed], start: float, fps: float | None) -> Iterator[_Timed]:
+    """Yields the frames from `start` on: all, or the ones shown at start, start + 1/fps, start + 2/fps and so on."""
     late = (one for one in timed if one.time >= start - _EPSILON)
     if fps is None:
         yield from late
@@ -175,7 +180,7 @@ def _chosen(timed: Iterable[_Timed], start: float, fps: float | None) -> Iterato
 
 @dataclass(frozen=True)
 class _Taken:
-    """Frames as arrays (H, W, 3), their times in seconds, and what was found on the way; size: (width, height)."""
+    """Frames as arrays (H, W, 3), their times in seconds, and what was noticed; size: (width, height)."""
 
     frames: list[NDArray[np.uint8]]
     times: list[float]
@@ -194,31 +199,31 @@ def _take(chosen: Iterable[_Timed], max_frames: int | None, max_side: int) -> _T
         upright = np.rot90(one.frame.to_ndarray(format="rgb24"), rotation // 90)
         if not taken:
             size = upright.shape[1], upright.shape[0]
-        taken.append(_resized(upright, _target(size, max_side)))
+        taken.append(_resize(upright, _fit_size(size, max_side)))
         times.append(one.time)
         if len(taken) >= (max_frames or max(2, MEMORY // taken[0].nbytes)):
-            more = _goes_on(chosen)
+            more = _has_more(chosen)
             break
     return _Taken(taken, times, more, rotation, size)
 
 
-def _goes_on(chosen: Iterator[_Timed]) -> bool:
-    """Whether there are further frames; a damaged one counts, but nobody has asked for it."""
+def _has_more(chosen: Iterator[_Timed]) -> bool:
+    """Returns whether there are further frames. A damaged one counts: it is not needed, so it is no error."""
     try:
         return next(chosen, None) is not None
     except UsageError:
         return True
 
 
-def _target(size: tuple[int, int], max_side: int) -> tuple[int, int]:
-    """`size` (width, height) with its longer side at most `max_side`; every frame gets the size of the first."""
+def _fit_size(size: tuple[int, int], max_side: int) -> tuple[int, int]:
+    """Returns `size` (width, height) with its longer side at most `max_side`. All frames get the size of the first."""
     if not max_side or max(size) <= max_side:
         return size
     ratio = max_side / max(size)
     return max(1, round(size[0] * ratio)), max(1, round(size[1] * ratio))
 
 
-def _resized(frame: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
+def _resize(frame: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
     if (frame.shape[1], frame.shape[0]) == size:
         return np.ascontiguousarray(frame)
     return np.asarray(cv2.resize(np.ascontiguousarray(frame), size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
@@ -230,15 +235,15 @@ def _check_count(path: Path, count: int, least: int, start: float) -> None:
     after = f" after {start:g} s" if start else ""
     if not count:
         raise UsageError(f"{path} has no frames{after}.")
-    raise UsageError(f"{path} has {_frames(count)}{after}; correspondence over time needs at least {least}.")
+    raise UsageError(f"{path} has {_count_frames(count)}{after}; correspondence over time needs at least {least}.")
 
 
-def _frames(count: int) -> str:
+def _count_frames(count: int) -> str:
     return "a single frame" if count == 1 else f"{count} frames"
 
 
 def _mean_rate(times: list[float], rate: float) -> float:
-    """The file's frame rate, or that of the frames read where they are unevenly spaced."""
+    """Returns the frame rate of the file, or the mean rate of the frames read where they are unevenly spaced."""
     if rate and not _uneven(times):
         return rate
     span = times[-1] - times[0]
@@ -250,10 +255,11 @@ def _uneven(times: list[float]) -> bool:
     return len(steps) > 1 and bool(np.ptp(steps) > VARIABLE * np.median(steps))
 
 
-def _promised(container: Any, taken: _Taken, rate: float) -> float:
-    """The seconds a file says it lasts, where its frames end far before; 0 elsewhere.
+def _find_missing_end(container: Any, taken: _Taken, rate: float) -> float:
+    """Returns the stated duration in seconds if the frames end far earlier, else 0.
 
-    A file that was cut off is read to where it ends without an error. Sound may well outlast the pictures.
+    FFmpeg reads a file that was cut off up to its end without an error. Files with sound are left out, because sound
+    may last longer than the pictures.
     """
     if taken.more or len(container.streams) != 1 or not container.duration:
         return 0.0
@@ -262,8 +268,8 @@ def _promised(container: Any, taken: _Taken, rate: float) -> float:
     return lasts if ends < (1 - CUT_OFF) * lasts else 0.0
 
 
-def _info(path: Path, stream: Any, taken: _Taken, fps: float | None, rate: float) -> VideoInfo:
-    """What is told of a file that says it has `rate` frames a second (0: it does not) and was read at `fps`."""
+def _describe(path: Path, stream: Any, taken: _Taken, fps: float | None, rate: float) -> VideoInfo:
+    """Returns the facts about a file that states `rate` frames per second (0: none) and was read at `fps`."""
     return VideoInfo(
         path=path,
         width=taken.size[0],
