@@ -1,4 +1,4 @@
-"""Small configurations of every backbone, and clips for them."""
+"""Holds small configurations of every backbone, and clips for them."""
 
 import numpy as np
 import pytest
@@ -9,21 +9,21 @@ from vcorr import Clip
 ENTRIES = {entry.name: entry for entry in plugin.vcorr_models()}
 HEIGHT, WIDTH, FRAMES, PATCH = 32, 48, 4, 8
 SHIFT = (1, 2)
-"""Rows and columns by which the tokens of the shifted clip move from frame to frame."""
+"""Rows and columns by which the content of the shifted clip moves per move, in tokens."""
 
 
 def small_config(name, **options):
     return ENTRIES[name].config_type()(**{**ENTRIES[name].check, **options})
 
 
-def loaded_model(name, weights="random:3", dtype="float32", **options):
+def load_model(name, weights="random:3", dtype="float32", **options):
     model = ENTRIES[name].create(small_config(name, **options))
     model.load("cpu", dtype, weights)
     return model
 
 
-def shifted_clip(each=1, frames=FRAMES, height=HEIGHT, width=WIDTH):
-    """Noise that moves round and round by whole patches every `each` frames."""
+def make_shifted_clip(each=1, frames=FRAMES, height=HEIGHT, width=WIDTH):
+    """Returns a clip of noise that moves by whole patches every `each` frames and wraps around at the edges."""
     picture = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
     moves = [(SHIFT[0] * PATCH * (t // each), SHIFT[1] * PATCH * (t // each)) for t in range(frames)]
     video = np.stack([np.roll(picture, move, axis=(0, 1)) for move in moves])
@@ -31,8 +31,8 @@ def shifted_clip(each=1, frames=FRAMES, height=HEIGHT, width=WIDTH):
     return Clip(id="shift", prompt="", queries=queries, video=video)
 
 
-def shifted_answers(clip, frames):
-    """Where the queries are in every latent frame, (N, F, 2)."""
+def shift_queries(clip, frames):
+    """Returns the positions of the queries in every latent frame, (N, F, 2)."""
     moved = np.arange(frames)[:, None] * np.float32([SHIFT[1] * PATCH, SHIFT[0] * PATCH])
     height, width = clip.video.shape[1:3]
     return (clip.queries.xy[:, None] + moved) % np.float32([width, height])
@@ -49,23 +49,23 @@ def small():
 
 
 @pytest.fixture(scope="session")
-def loaded():
-    return loaded_model
+def load():
+    return load_model
 
 
 @pytest.fixture(scope="session")
 def make_clip():
-    return shifted_clip
+    return make_shifted_clip
 
 
 @pytest.fixture(scope="session")
 def where():
-    return shifted_answers
+    return shift_queries
 
 
 @pytest.fixture(scope="session")
 def with_text():
-    """Gives a pipeline a CLIP text encoder small enough for tests, with the words of "a disk"."""
+    """Returns a function that gives a pipeline a small CLIP text encoder, with the words of "a disk"."""
     from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
     words = ["<|startoftext|>", "<|endoftext|>", *"adisk", "a</w>", "k</w>", "di", "dis", "disk</w>"]

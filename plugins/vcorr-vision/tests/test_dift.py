@@ -1,4 +1,4 @@
-"""DIFT on small configurations: noise and steps, several resolutions, the maps that the paper reads."""
+"""Tests DIFT on small configurations: noise and steps, several resolutions, the maps that the paper reads."""
 
 import numpy as np
 import pytest
@@ -30,7 +30,7 @@ class Hidden:
 
 
 def see_no_neighbours(unet):
-    """Leaves of every convolution the middle alone."""
+    """Keeps only the middle weight of every convolution, so that a pixel does not affect its neighbours."""
     with torch.no_grad():
         for module in unet.modules():
             if isinstance(module, torch.nn.Conv2d) and module.kernel_size == (3, 3):
@@ -56,15 +56,15 @@ def test_tokens_grow_from_level_to_level(entries, small, make_clip):
     assert found[10] == (10, 16, "up_blocks.1")
 
 
-def test_the_papers_timestep_is_a_step(loaded, make_clip):
-    model = loaded("dift-sd2.1")
+def test_the_papers_timestep_is_a_step(load, make_clip):
+    model = load("dift-sd2.1")
     assert float(model.schedule(50, model.grid(make_clip(), None)).timesteps[36]) == 261
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_hidden_is_the_map_that_an_up_block_puts_out(name, loaded, make_clip):
-    """Against the network called by hand, frame by frame, on the same noise."""
-    model, clip, probe = loaded(name), make_clip(), Hidden()
+def test_hidden_is_the_map_that_an_up_block_puts_out(name, load, make_clip):
+    """Compares with the network, called directly frame by frame on the same noise."""
+    model, clip, probe = load(name), make_clip(), Hidden()
     recorder = Recorder({"hidden": probe}, clip.queries)
     model.run(clip, RunSettings("renoise", (1,), 3), recorder)
     assert all(0 < prediction.noise < 1 for prediction in recorder.predictions)
@@ -82,30 +82,30 @@ def test_hidden_is_the_map_that_an_up_block_puts_out(name, loaded, make_clip):
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_a_change_of_pixels_arrives_at_its_token(name, loaded, make_clip):
-    model, clip = loaded(name), make_clip()
+def test_a_change_of_pixels_arrives_at_its_token(name, load, make_clip):
+    model, clip = load(name), make_clip()
     make_local(model.pipe.vae, causal=False)
     see_no_neighbours(model.pipe.unet)
     for token in [(0, 4, 4), (2, 7, 11)]:
         assert find_impulse(model, clip, token, 49, 50) == token
 
 
-def test_no_video_is_made(entries, small, loaded, make_clip):
-    clip, model = make_clip(), loaded("dift-sd1.5")
+def test_no_video_is_made(entries, small, load, make_clip):
+    clip, model = make_clip(), load("dift-sd1.5")
     with pytest.raises(UsageError, match="generates none"):
         model.grid(Clip(id="text", prompt="a disk", queries=clip.queries), None)
     with pytest.raises(UsageError, match="generates none"):
         model.run(clip, RunSettings("generate", (0,), 3), Recorder({}, clip.queries))
 
 
-def test_a_saved_pipeline_with_another_scheduler(loaded, make_clip, with_text, tmp_path):
-    model, clip, again_at = loaded("dift-sd2.1"), make_clip(), tmp_path / "saved"
+def test_a_saved_pipeline_with_another_scheduler(load, make_clip, with_text, tmp_path):
+    model, clip, again_at = load("dift-sd2.1"), make_clip(), tmp_path / "saved"
     with_text(model.pipe)
     other = dict(model.pipe.scheduler.config)
     model.pipe.scheduler = PNDMScheduler.from_config(other)
     model.pipe.save_pretrained(again_at)
     model.pipe.scheduler = DDIMScheduler.from_config(other)
-    again = loaded("dift-sd2.1", size="released", height=32, width=48, weights=str(again_at))
+    again = load("dift-sd2.1", size="released", height=32, width=48, weights=str(again_at))
     assert type(again.pipe.scheduler).__name__ == "DDIMScheduler"
     assert again.sites() == model.sites()
     found = []
@@ -117,9 +117,9 @@ def test_a_saved_pipeline_with_another_scheduler(loaded, make_clip, with_text, t
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_passes_are_what_the_pipeline_makes(name, loaded, make_clip):
-    """Of as many images as there are frames, under guidance: the rows of the prompt."""
-    model, clip, calls = loaded(name), make_clip(), []
+def test_passes_are_what_the_pipeline_makes(name, load, make_clip):
+    """Compares with a call of the pipeline for one image per frame, in the conditional branch."""
+    model, clip, calls = load(name), make_clip(), []
     grid, steps = model.grid(clip, None), 3
     hook = model.pipe.unet.register_forward_hook(
         lambda _, args, kwargs, __: calls.append({**dict(zip(("sample", "timestep"), args, strict=False)), **kwargs}),

@@ -1,4 +1,4 @@
-"""Image backbones on small configurations: frame by frame, special tokens in front, no noise."""
+"""Tests image backbones on small configurations: one frame at a time, special tokens in front, no noise."""
 
 import numpy as np
 import pytest
@@ -16,8 +16,8 @@ SPECIAL = {"dino-b16": 1, "dinov2-b14": 1, "dinov2-b14-reg": 4, "dinov3-b16": 4}
 SETTINGS = RunSettings(steps=(-1,), num_steps=0)
 
 
-def forget_places(network):
-    """Takes what tells places apart out of a network."""
+def forget_positions(network):
+    """Removes the positions from a network."""
     with torch.no_grad():
         if hasattr(network, "rope_embeddings"):
             network.rope_embeddings.inv_freq.zero_()
@@ -26,7 +26,7 @@ def forget_places(network):
 
 
 def look_at_oneself(network, sites):
-    """Makes keys of queries, sharp enough for a token to attend to those of its own content."""
+    """Makes keys equal to sharpened queries, so that a token attends to tokens of its own content."""
     modules = dict(network.named_modules())
     with torch.no_grad():
         for site in sites:
@@ -35,7 +35,7 @@ def look_at_oneself(network, sites):
             attention.k_proj.weight.copy_(attention.q_proj.weight)
 
 
-def answers(model, clip, **probes):
+def predict(model, clip, **probes):
     recorder = Recorder(probes, clip.queries)
     assert model.run(clip, SETTINGS, recorder) is None
     return recorder.predictions
@@ -49,11 +49,11 @@ def test_the_contract(name, entries, small, make_clip):
 
 
 @pytest.mark.parametrize("name", IMAGES)
-def test_content_that_moves_by_whole_patches_is_found_where_it_went(name, loaded, make_clip, where):
-    model, clip = loaded(name), make_clip()
-    forget_places(model.network)
+def test_content_that_moves_by_whole_patches_is_found_where_it_went(name, load, make_clip, where):
+    model, clip = load(name), make_clip()
+    forget_positions(model.network)
     look_at_oneself(model.network, model.sites())
-    found = answers(model, clip, qk=QueryKey(), fair=FeatureFair())
+    found = predict(model, clip, qk=QueryKey(), fair=FeatureFair())
     assert len(found) == 4
     for prediction in found:
         np.testing.assert_allclose(prediction.xy, where(clip, len(clip.video)), atol=1e-3, err_msg=prediction.probe)
@@ -63,16 +63,16 @@ def test_content_that_moves_by_whole_patches_is_found_where_it_went(name, loaded
 
 
 @pytest.mark.parametrize("name", IMAGES)
-def test_a_change_of_pixels_arrives_at_its_token(name, loaded, make_clip):
-    model, clip = loaded(name), make_clip()
+def test_a_change_of_pixels_arrives_at_its_token(name, load, make_clip):
+    model, clip = load(name), make_clip()
     for token in [(0, 0, 0), (2, 3, 5), (3, 1, 4)]:
         assert find_impulse(model, clip, token, -1, 0) == token
 
 
 @pytest.mark.parametrize("name", IMAGES)
-def test_what_is_read_is_what_the_network_puts_out(name, loaded, make_clip):
-    """Hidden states of the last layer against the network's own output, which is their norm."""
-    model, clip = loaded(name), make_clip()
+def test_what_is_read_is_what_the_network_puts_out(name, load, make_clip):
+    """Compares the hidden states of the last layer, after the final norm, with the network's output."""
+    model, clip = load(name), make_clip()
     seen = {}
 
     class Hidden:
@@ -82,7 +82,7 @@ def test_what_is_read_is_what_the_network_puts_out(name, loaded, make_clip):
             seen[capture.site.layer] = capture.hidden.clone()
             return {-1: queries.xy[:, None].expand(-1, capture.grid.frames, 2)}
 
-    answers(model, clip, hidden=Hidden())
+    predict(model, clip, hidden=Hidden())
     pixels = model.normalisation.apply(clip.video, "cpu", torch.float32)
     with torch.no_grad():
         whole = model.network(**model.inputs(pixels)).last_hidden_state
@@ -92,20 +92,20 @@ def test_what_is_read_is_what_the_network_puts_out(name, loaded, make_clip):
     torch.testing.assert_close(ours, whole[:, SPECIAL[name] :], rtol=1e-4, atol=1e-5)
 
 
-def test_frames_in_parts_answer_as_frames_at_once(loaded, make_clip):
+def test_frames_in_parts_answer_as_frames_at_once(load, make_clip):
     clip = make_clip()
-    found = [answers(loaded("dinov2-b14-reg", batch=batch), clip, qk=QueryKey()) for batch in (None, 1, 3)]
+    found = [predict(load("dinov2-b14-reg", batch=batch), clip, qk=QueryKey()) for batch in (None, 1, 3)]
     for predictions in zip(*found, strict=True):
         for one in predictions[1:]:
             np.testing.assert_allclose(one.xy, predictions[0].xy)
     with pytest.raises(UsageError, match="at least 1 frame"):
-        answers(loaded("dinov2-b14", batch=0), clip, qk=QueryKey())
+        predict(load("dinov2-b14", batch=0), clip, qk=QueryKey())
 
 
-def test_positions_are_interpolated_to_the_size_that_is_read(loaded, make_clip):
-    """At its own size the table is taken as it is; at another, something between its entries is."""
+def test_positions_are_interpolated_to_the_size_that_is_read(load, make_clip):
+    """Checks that the network uses its table unchanged at its own size, and interpolates it for another."""
     for name in ("dino-b16", "dinov2-b14"):
-        native, other = loaded(name, height=24, width=24), loaded(name)
+        native, other = load(name, height=24, width=24), load(name)
         with torch.no_grad():
             table = native.network.embeddings.position_embeddings[0, 1:]
             for model, tokens in ((native, 9), (other, 24)):
@@ -121,11 +121,11 @@ def test_positions_are_interpolated_to_the_size_that_is_read(loaded, make_clip):
                     assert added.mean().item() == pytest.approx(table.mean().item(), abs=0.01)
 
 
-def test_rotary_places_can_be_left_out(loaded, make_clip, where):
-    """The first layer's queries and keys before rotation know content alone."""
-    model, clip = loaded("dinov3-b16"), make_clip()
+def test_rotary_places_can_be_left_out(load, make_clip, where):
+    """Checks the first layer, whose queries and keys before rotation depend on content only."""
+    model, clip = load("dinov3-b16"), make_clip()
     look_at_oneself(model.network, model.sites())
-    first = answers(model, clip, qk=QueryKey(ProbeConfig(rotary=False)))[0]
+    first = predict(model, clip, qk=QueryKey(ProbeConfig(rotary=False)))[0]
     np.testing.assert_allclose(first.xy, where(clip, len(clip.video)), atol=1e-3)
 
 
@@ -153,15 +153,15 @@ def test_fewer_frames_and_no_video(entries, small, make_clip):
         model.grid(make_clip(frames=1), None)
 
 
-def test_a_clip_of_another_size_and_a_mode_that_makes_videos(loaded, make_clip):
-    model, clip = loaded("dino-s16"), make_clip(height=40)
+def test_a_clip_of_another_size_and_a_mode_that_makes_videos(load, make_clip):
+    model, clip = load("dino-s16"), make_clip(height=40)
     with pytest.raises(UsageError, match="40x48 pixels; the model reads 4 frames of 32x48"):
-        answers(model, clip, qk=QueryKey())
+        predict(model, clip, qk=QueryKey())
     with pytest.raises(UsageError, match="reads videos and generates none"):
         model.run(make_clip(), RunSettings("generate", (-1,), 0), Recorder({}, clip.queries))
 
 
-def test_half_precision(loaded, make_clip):
+def test_half_precision(load, make_clip):
     for name in IMAGES:
-        found = answers(loaded(name, dtype="bfloat16"), make_clip(), qk=QueryKey())
+        found = predict(load(name, dtype="bfloat16"), make_clip(), qk=QueryKey())
         assert np.isfinite([prediction.xy for prediction in found]).all()

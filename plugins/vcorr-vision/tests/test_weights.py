@@ -1,4 +1,4 @@
-"""Weights from folders and the cache, pixels as the processors have them, and whole runs from the command line."""
+"""Tests weights from folders and the cache, the normalisation of pixels, and runs from the command line."""
 
 import json
 import math
@@ -19,7 +19,7 @@ NETWORKS = ["dino-b16", "dinov2-b14", "dinov2-b14-reg", "dinov3-b16"]
 
 @pytest.fixture
 def folder_of(tmp_path):
-    """Saves the network of a loaded model."""
+    """Returns a function that saves the network of a loaded model and returns the folder."""
 
     def give(model):
         model.network.save_pretrained(tmp_path / "saved")
@@ -35,10 +35,10 @@ def outputs(model, clip):
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_a_saved_network_is_the_same_one(name, loaded, make_clip, folder_of):
-    model, clip = loaded(name), make_clip(each=2)
+def test_a_saved_network_is_the_same_one(name, load, make_clip, folder_of):
+    model, clip = load(name), make_clip(each=2)
     folder = folder_of(model)
-    again = loaded(name, weights=str(folder))
+    again = load(name, weights=str(folder))
     torch.testing.assert_close(outputs(again, clip), outputs(model, clip), rtol=1e-5, atol=1e-6)
     assert again.network.config._attn_implementation == "sdpa"
     assert not again.network.training
@@ -46,40 +46,40 @@ def test_a_saved_network_is_the_same_one(name, loaded, make_clip, folder_of):
     assert model.weights_id("random:3") == "random:3"
 
 
-def test_pixels_are_those_of_the_processor(loaded, make_clip, folder_of):
-    clip, model = make_clip(), loaded("dinov2-b14")
+def test_pixels_are_those_of_the_processor(load, make_clip, folder_of):
+    clip, model = make_clip(), load("dinov2-b14")
     assert (list(IMAGENET.mean), list(IMAGENET.std)) == (IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD)
     assert model.normalisation == IMAGENET
     folder = folder_of(model)
     for mean, std in [(IMAGENET.mean, IMAGENET.std), ((0.1, 0.2, 0.3), (0.5, 0.25, 0.2))]:
         processor = BitImageProcessorPil(image_mean=mean, image_std=std, do_resize=False, do_center_crop=False)
         processor.save_pretrained(folder)
-        ours = loaded("dinov2-b14", weights=str(folder)).normalisation.apply(clip.video, "cpu", torch.float32)
+        ours = load("dinov2-b14", weights=str(folder)).normalisation.apply(clip.video, "cpu", torch.float32)
         theirs = processor(list(clip.video), return_tensors="pt")["pixel_values"]
         torch.testing.assert_close(ours, theirs.float(), rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("text", ["{", "{}", '{"image_mean": [1, 2], "image_std": [1, 1]}'])
-def test_a_processor_that_cannot_be_read(text, loaded, folder_of):
-    folder = folder_of(loaded("dinov2-b14"))
+def test_a_processor_that_cannot_be_read(text, load, folder_of):
+    folder = folder_of(load("dinov2-b14"))
     (folder / "preprocessor_config.json").write_text(text)
     with pytest.raises(UsageError, match=r"preprocessor_config\.json"):
-        loaded("dinov2-b14", weights=str(folder))
+        load("dinov2-b14", weights=str(folder))
 
 
-def test_folders_that_do_not_fit(loaded, folder_of):
-    folder = folder_of(loaded("dinov2-b14"))
+def test_folders_that_do_not_fit(load, folder_of):
+    folder = folder_of(load("dinov2-b14"))
     with pytest.raises(UsageError, match=r"type 'dinov2'; this model needs 'vit'"):
-        loaded("dino-b16", weights=str(folder))
+        load("dino-b16", weights=str(folder))
     with pytest.raises(UsageError, match=r"num_hidden_layers=2(.|\n)*--set model.num_hidden_layers=2"):
-        loaded("dinov2-b14", weights=str(folder), num_hidden_layers=3)
+        load("dinov2-b14", weights=str(folder), num_hidden_layers=3)
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | {"num_hidden_layers": 3}))
     with pytest.raises(UsageError, match="no weights for"):
-        loaded("dinov2-b14", weights=str(folder), num_hidden_layers=3)
+        load("dinov2-b14", weights=str(folder), num_hidden_layers=3)
     (folder / "model.safetensors").write_text("no tensors")
     with pytest.raises(UsageError, match="cannot be loaded as a Dinov2Model"):
-        loaded("dinov2-b14", weights=str(folder))
+        load("dinov2-b14", weights=str(folder))
 
 
 def test_sizes_that_make_no_network(small):
@@ -106,9 +106,9 @@ def vcorr(capsys, *arguments):
     return int(ended.value.code or 0), printed.out + printed.err
 
 
-def test_a_run_has_rows_without_step_and_noise_and_a_board(capsys, tmp_path, monkeypatch, loaded, folder_of):
+def test_a_run_has_rows_without_step_and_noise_and_a_board(capsys, tmp_path, monkeypatch, load, folder_of):
     monkeypatch.chdir(tmp_path)
-    folder = folder_of(loaded("dinov2-b14", patch_size=14, image_size=42))
+    folder = folder_of(load("dinov2-b14", patch_size=14, image_size=42))
     sizes = {"hidden_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2, "image_size": 42, "mlp_ratio": 2}
     sizes |= {"height": 70, "width": 84, "frames": 5}
     options = [part for key, value in sizes.items() for part in ("--set", f"model.{key}={value}")]

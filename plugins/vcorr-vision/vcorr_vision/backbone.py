@@ -1,4 +1,4 @@
-"""What adapters of backbones have in common: a network without noise that reads pixels and puts out tokens.
+"""Holds what adapters of backbones share. A backbone is a network without noise that maps pixels to tokens.
 
 Shape legend: T video frames, H x W pixels, F x h x w tokens.
 """
@@ -35,18 +35,18 @@ LOADED = (
     "num_register_tokens",
     "tubelet_size",
 )
-"""Options that say where sites and tokens are, by the name that the networks' configurations have for them as well."""
+"""Options that determine sites and tokens; the networks' configurations have the same names."""
 SEVERAL_FRAMES = Sizes(2, 1)
-"""Frames that an image backbone takes: one to ask about, and one to match to."""
+"""Frames that an image backbone takes: at least one for the queries and one to match with."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class VisionConfig:
-    """Options every backbone has (`--set model.KEY=VALUE`).
+    """Options of every backbone (`--set model.KEY=VALUE`).
 
-    height, width: pixels that are read; clips are resized to it. frames: the most video frames that are read; all of a
-    clip when not given. The others are sizes of the network: `--weights random` builds them as they are given here, and
-    weights from elsewhere must agree with them. hidden_size: width of a token. patch_size: pixels a token covers.
+    height, width: size in pixels to which clips are resized. frames: largest number of video frames to read; all
+    frames of a clip if not given. The others are sizes of the network: `--weights random` builds a network of these
+    sizes, and other weights must agree with them. hidden_size: width of a token. patch_size: side of a token in pixels.
     """
 
     height: int = 480
@@ -70,16 +70,16 @@ C = TypeVar("C", bound=VisionConfig)
 
 
 class Backbone(VideoModelBase, Generic[C]):
-    """A transformers backbone as a `vcorr.contract.protocols.VideoModel`: one pass a clip, no steps, nothing generated.
+    """A transformers backbone as a `vcorr.contract.protocols.VideoModel`: one pass per clip, no steps, no generation.
 
-    A subclass says, as class attributes, what a checkpoint is called (`card`, `model_type`, `network_class`), where its
-    attention and its blocks are, and in `network_options` what `--weights random` builds.
+    Class attributes of a subclass name the checkpoint (`card`, `model_type`, `network_class`) and the paths of
+    attention and blocks. Its `network_options` says what `--weights random` builds.
     """
 
     card: ClassVar[str]
     """Model card, "package:path/in/package.yaml"."""
     model_type: ClassVar[str]
-    """What config.json of its folders says."""
+    """Value of `model_type` in the config.json of its folders."""
     network_class: ClassVar[str]
     """Class name in transformers."""
     attention: ClassVar[str]
@@ -87,9 +87,9 @@ class Backbone(VideoModelBase, Generic[C]):
     block: ClassVar[str]
     """Path of a layer, whose output is the hidden state."""
     unrotated: ClassVar[Unrotated | None] = None
-    """Where queries and keys are before the rotary embedding, in networks that have one."""
+    """Where queries and keys are before the rotary embedding; None without such an embedding."""
     build_options: ClassVar[Mapping[str, Any]] = {}
-    """Arguments of the network's class beside its configuration."""
+    """Further arguments of the network's class, in addition to its configuration."""
     steps: int = 0
     modes = ("renoise",)
 
@@ -99,23 +99,23 @@ class Backbone(VideoModelBase, Generic[C]):
         self._network: Any = None
         self._normalisation = IMAGENET
 
-    # ------------------------------------------------------------------------------------------ what a subclass answers
+    # --------------------------------------------------------------------------------------- what a subclass overrides
 
     def network_options(self) -> Mapping[str, Any]:
-        """Options of the network's configuration for random weights."""
+        """Returns options of the network's configuration for random weights."""
         names = ("hidden_size", "num_hidden_layers", "num_attention_heads", "patch_size")
         return {name: getattr(self.config, name) for name in names}
 
     def read_options(self) -> Mapping[str, Any]:
-        """Options of a released network's configuration that depend on the size that is read."""
+        """Returns options of a released network's configuration that depend on the input size."""
         return {}
 
     def inputs(self, pixels: Tensor) -> Mapping[str, Any]:
-        """Keyword arguments of one pass; pixels: (T, 3, H, W), normalised."""
-        raise PluginError(f"{type(self).__name__} does not say its inputs, which every backbone has to.")
+        """Returns the keyword arguments of one pass. pixels: (T, 3, H, W), normalised."""
+        raise PluginError(f"{type(self).__name__} does not define `inputs`, which every backbone needs.")
 
-    def loaded_sizes(self) -> Mapping[str, Any]:
-        """Sizes of the loaded network by the name of the option that has to agree with them."""
+    def network_sizes(self) -> Mapping[str, Any]:
+        """Returns sizes of the loaded network by the names of the options that have to agree with them."""
         found = self.network.config
         names = [name for name in LOADED if hasattr(self.config, name)]
         return {name: getattr(found, name) for name in names}
@@ -123,7 +123,7 @@ class Backbone(VideoModelBase, Generic[C]):
     # -------------------------------------------------------------------------------------------------------- contract
 
     def sites(self) -> Sequence[Site]:
-        """The attention modules, from the configuration alone."""
+        """Returns the attention modules, from the options only."""
         config = self.config
         return attention_sites(
             self.attention,
@@ -134,7 +134,7 @@ class Backbone(VideoModelBase, Generic[C]):
         )
 
     def grid(self, clip: Clip, site: Site | None) -> TokenGrid:
-        """How tokens lie over `clip`, at every site alike.
+        """Returns the token grid of `clip`, which is the same at every site.
 
         Raises:
             UsageError: height, width or frames do not fit, or there is no video.
@@ -156,15 +156,15 @@ class Backbone(VideoModelBase, Generic[C]):
 
     @property
     def tubelet(self) -> int:
-        """Frames a token covers."""
+        """Number of frames that a token covers."""
         return 1
 
     def frame_sizes(self) -> Sizes:
-        """Frames that can be read."""
+        """Returns the numbers of frames that the network can read."""
         return SEVERAL_FRAMES
 
     def frames_of(self, video: NDArray[np.uint8], clip: Clip, title: str) -> int:
-        """Frames that are read of a clip."""
+        """Returns the number of frames to read from a clip."""
         allowed = self.frame_sizes()
         if self.config.frames is None:
             return frames_to_read(clip, len(video) + 1, allowed, title)
@@ -173,19 +173,19 @@ class Backbone(VideoModelBase, Generic[C]):
 
     @property
     def layout(self) -> TokenLayout:
-        """What stands beside the tokens of the video: nothing."""
+        """The sequence of tokens: only the tokens of the video."""
         return TokenLayout()
 
     def model_card(self) -> ModelCard:
-        """The model's card."""
+        """Returns the model's card."""
         return load_card(self.card, type(self).__name__)
 
     def locate(self, weights: str) -> WeightsSource:
-        """The source that `--weights` names, found without loading it; raises as `vcorr.diffusion.locate_network`."""
+        """Finds the source that `--weights` names, without loading it; raises as `vcorr.diffusion.locate_network`."""
         return locate_network(weights, self.model_card(), self.model_type)
 
     def weights_id(self, weights: str) -> str:
-        """What identifies the weights, without loading them; raises as `locate`."""
+        """Returns the identity of the weights, without loading them; raises as `locate`."""
         return self.locate(weights).identity
 
     def load(self, device: str, dtype: str, weights: str) -> None:
@@ -193,7 +193,7 @@ class Backbone(VideoModelBase, Generic[C]):
 
         Raises:
             MissingError: the weights are not in reach.
-            UsageError: they are of another kind or size than the configuration says.
+            UsageError: they belong to another network, or their sizes differ from the options.
         """
         source = self.locate(weights)
         from vcorr_vision.loading import build_network, read_network, read_normalisation
@@ -208,7 +208,7 @@ class Backbone(VideoModelBase, Generic[C]):
             )
             self._normalisation = read_normalisation(source.folder)
         try:
-            check_loaded(self.config, self.loaded_sizes(), weights)
+            check_loaded(self.config, self.network_sizes(), weights)
         except BaseException:
             self._network = None
             raise
@@ -228,14 +228,14 @@ class Backbone(VideoModelBase, Generic[C]):
 
     @property
     def normalisation(self) -> Normalisation:
-        """What the pixels are normalised with: the folder's own, or ImageNet's."""
+        """Normalisation of the pixels: the folder's own, or ImageNet's."""
         return self._normalisation
 
     def run(self, clip: Clip, settings: RunSettings, recorder: Recorder) -> None:
-        """One pass over the clip, or several over some of its frames, as the one step of a model without noise.
+        """Runs one pass over the clip, or several passes over parts of its frames; a model without noise has one step.
 
         Raises:
-            UsageError: a mode that makes videos, or a clip of another size than `grid`.
+            UsageError: the mode is not renoise, or the clip does not have the size of `grid`.
         """
         if settings.mode != "renoise":
             raise UsageError(
@@ -243,17 +243,17 @@ class Backbone(VideoModelBase, Generic[C]):
             )
         import torch
 
-        video, module = self._checked(clip), self.network
+        video, module = self._check_size(clip), self.network
         attached = recorder.attach(module, self.sites(), self.layout, partial(self.grid, clip))
         with torch.no_grad(), attached, recorder.step(NO_SITE):
             for frames in self.passes(video):
                 module(**self.inputs(self.normalisation.apply(frames, self.device, module.dtype)))
 
     def passes(self, video: NDArray[np.uint8]) -> Iterable[NDArray[np.uint8]]:
-        """The frames of each pass: all at once."""
+        """Returns the frames of each pass: all frames in one."""
         return (video,)
 
-    def _checked(self, clip: Clip) -> NDArray[np.uint8]:
+    def _check_size(self, clip: Clip) -> NDArray[np.uint8]:
         grid, video = self.grid(clip, None), _video(clip, self.model_card().title)
         expected = (grid.video_frames, round(grid.height), round(grid.width))
         if video.shape[:3] != expected:
@@ -272,9 +272,10 @@ def _video(clip: Clip, title: str) -> NDArray[np.uint8]:
 
 @dataclass(frozen=True, kw_only=True)
 class ImageConfig(VisionConfig):
-    """Options of image backbones. batch: frames a pass; all at once when not given.
+    """Options of image backbones. batch: frames per pass; all frames in one pass if not given.
 
-    Several passes need less memory for one layer, and more for many: what probes read of each waits for the last pass.
+    Several passes need less memory for one layer, and more for many layers: the tensors that probes read are kept until
+    the last pass.
     """
 
     batch: int | None = None
@@ -284,10 +285,10 @@ I = TypeVar("I", bound=ImageConfig)  # noqa: E741
 
 
 class ImageBackbone(Backbone[I]):
-    """A backbone that sees one frame at a time; every frame has a class token in front, and is a latent of its own."""
+    """A backbone that reads one frame at a time; each has a class token in front and a latent frame of its own."""
 
     def sites(self) -> Sequence[Site]:
-        """Attention within frames: what is matched between frames, the network itself never compares."""
+        """Returns the attention modules; their attention is spatial, so the network itself never compares frames."""
         config = self.config
         return attention_sites(
             self.attention,
@@ -301,15 +302,15 @@ class ImageBackbone(Backbone[I]):
 
     @property
     def layout(self) -> TokenLayout:
-        """The class token."""
+        """One class token, before the tokens of the frame."""
         return TokenLayout("before", text_tokens=1)
 
     def inputs(self, pixels: Tensor) -> Mapping[str, Any]:
-        """Frames are the rows of the batch."""
+        """Returns the frames as batch rows."""
         return {"pixel_values": pixels}
 
     def passes(self, video: NDArray[np.uint8]) -> Iterable[NDArray[np.uint8]]:
-        """`batch` frames at a time.
+        """Returns the frames of each pass: `batch` frames at a time.
 
         Raises:
             UsageError: batch is less than 1.
@@ -322,7 +323,7 @@ class ImageBackbone(Backbone[I]):
 
 @dataclass(frozen=True, kw_only=True)
 class VideoConfig(VisionConfig):
-    """Options of video backbones. tubelet_size: frames a token covers."""
+    """Options of video backbones. tubelet_size: number of frames that a token covers."""
 
     tubelet_size: int = 2
 
@@ -331,13 +332,13 @@ V = TypeVar("V", bound=VideoConfig)
 
 
 class VideoBackbone(Backbone[V]):
-    """A backbone whose tokens cover several frames and see all others, those of other frames too, in one pass."""
+    """A backbone whose tokens cover several frames and attend to all tokens of the clip in one pass."""
 
     @property
     def tubelet(self) -> int:
-        """That of the configuration."""
+        """`tubelet_size` of the options."""
         return self.config.tubelet_size
 
     def frame_sizes(self) -> Sizes:
-        """Whole tokens: one to ask about, and one to match to."""
+        """Returns whole tokens: at least one for the queries and one to match with."""
         return Sizes(2 * self.tubelet, self.tubelet)

@@ -1,4 +1,4 @@
-"""DINO: the first self-supervised vision transformer of its line, in two sizes."""
+"""Adapts DINO, a self-supervised image backbone, in two sizes."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class DINOConfig(ImageConfig):
-    """Options of `dino-b16`; see also those of every image backbone.
+    """Options of `dino-b16`, in addition to the options of every image backbone.
 
-    image_size: pixels along a side of the square that its table of positions was trained for; it is interpolated to any
-    other size, as transformers does it. intermediate_size: width of the layers between attention.
+    image_size: side, in pixels, of the square for which its table of positions was trained; transformers interpolates
+    the table to other sizes. intermediate_size: width of the feed-forward layers.
     """
 
     image_size: int = 224
@@ -35,7 +35,7 @@ class DINO(ImageBackbone[DINOConfig]):
     build_options: ClassVar[Mapping[str, Any]] = {"add_pooling_layer": False}
 
     def network_options(self) -> Mapping[str, Any]:
-        """The sizes, and those of the table of positions."""
+        """Returns the sizes of the network and of its table of positions."""
         config = self.config
         return {
             **super().network_options(),
@@ -44,13 +44,13 @@ class DINO(ImageBackbone[DINOConfig]):
         }
 
     def inputs(self, pixels: Tensor) -> Mapping[str, Any]:
-        """Frames of any size."""
+        """Returns the frames; the network interpolates its positions to their size."""
         return {**super().inputs(pixels), "interpolate_pos_encoding": True}
 
 
 @dataclass(frozen=True, kw_only=True)
 class DINOSmallConfig(DINOConfig):
-    """Options of `dino-s16`; the same ones."""
+    """Options of `dino-s16`, with the defaults of the small network."""
 
     hidden_size: int = 384
     num_attention_heads: int = 6

@@ -1,4 +1,4 @@
-"""DINOv2: self-supervised image backbone, without and with register tokens."""
+"""Adapts DINOv2, a self-supervised image backbone, without and with register tokens."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from vcorr_vision.backbone import ImageBackbone, ImageConfig
 
 @dataclass(frozen=True, kw_only=True)
 class DINOv2Config(ImageConfig):
-    """Options of `dinov2-b14`; see also those of every image backbone.
+    """Options of `dinov2-b14`, in addition to the options of every image backbone.
 
-    image_size: pixels along a side of the square that its table of positions was trained for; it is interpolated to any
-    other size, as transformers does it. mlp_ratio: how much wider the layers between attention are.
+    image_size: side, in pixels, of the square for which its table of positions was trained; transformers interpolates
+    the table to other sizes. mlp_ratio: width of the feed-forward layers divided by `hidden_size`.
     """
 
     height: int = 476
@@ -35,7 +35,7 @@ class DINOv2(ImageBackbone[DINOv2Config]):
     block: ClassVar[str] = "encoder.layer.{}"
 
     def network_options(self) -> Mapping[str, Any]:
-        """The sizes, and those of the table of positions."""
+        """Returns the sizes of the network and of its table of positions."""
         return {
             **super().network_options(),
             "image_size": self.config.image_size,
@@ -45,13 +45,13 @@ class DINOv2(ImageBackbone[DINOv2Config]):
 
 @dataclass(frozen=True, kw_only=True)
 class DINOv2RegistersConfig(DINOv2Config):
-    """Options of `dinov2-b14-reg`; see also those of `dinov2-b14`. num_register_tokens: behind the class token."""
+    """Options of `dinov2-b14-reg`, in addition to `dinov2-b14`. num_register_tokens: number of register tokens."""
 
     num_register_tokens: int = 4
 
 
 class DINOv2Registers(DINOv2):
-    """DINOv2 with registers: tokens that belong to no place, behind the class token."""
+    """DINOv2 with registers: tokens without a position, which follow the class token."""
 
     config: DINOv2RegistersConfig
     card: ClassVar[str] = "vcorr_vision:cards/dinov2-b14-reg.yaml"
@@ -60,9 +60,9 @@ class DINOv2Registers(DINOv2):
 
     @property
     def layout(self) -> TokenLayout:
-        """The class token and the registers."""
+        """The class token and the registers, before the tokens of the frame."""
         return TokenLayout("before", text_tokens=1 + self.config.num_register_tokens)
 
     def network_options(self) -> Mapping[str, Any]:
-        """Those of DINOv2, and the registers."""
+        """Returns the options of DINOv2 and the number of registers."""
         return {**super().network_options(), "num_register_tokens": self.config.num_register_tokens}

@@ -1,4 +1,4 @@
-"""DINOv3: self-supervised image backbone with registers and a rotary embedding over rows and columns."""
+"""Adapts DINOv3, a self-supervised image backbone with registers and a rotary embedding over rows and columns."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from vcorr_vision.backbone import ImageBackbone, ImageConfig
 
 @dataclass(frozen=True, kw_only=True)
 class DINOv3Config(ImageConfig):
-    """Options of `dinov3-b16`; see also those of every image backbone.
+    """Options of `dinov3-b16`, in addition to the options of every image backbone.
 
-    num_register_tokens: behind the class token. intermediate_size: width of the layers between attention.
+    num_register_tokens: number of register tokens, which follow the class token. intermediate_size: width of the
+    feed-forward layers.
     """
 
     num_register_tokens: int = 4
@@ -33,7 +34,7 @@ class DINOv3Config(ImageConfig):
 
 
 class DINOv3(ImageBackbone[DINOv3Config]):
-    """DINOv3 ViT-B/16: places are told by rotation alone, so q and k can be read without them."""
+    """DINOv3 ViT-B/16: positions enter only by rotation, so q and k can be read without positions."""
 
     card: ClassVar[str] = "vcorr_vision:cards/dinov3-b16.yaml"
     model_type: ClassVar[str] = "dinov3_vit"
@@ -44,11 +45,11 @@ class DINOv3(ImageBackbone[DINOv3Config]):
 
     @property
     def layout(self) -> TokenLayout:
-        """The class token and the registers."""
+        """The class token and the registers, before the tokens of the frame."""
         return TokenLayout("before", text_tokens=1 + self.config.num_register_tokens)
 
     def network_options(self) -> Mapping[str, Any]:
-        """The sizes, and the registers."""
+        """Returns the sizes of the network and the number of registers."""
         config = self.config
         return {
             **super().network_options(),

@@ -1,4 +1,4 @@
-"""Builds and reads the networks of transformers: safetensors only, never a download, torch's own attention."""
+"""Builds and reads networks of transformers, from safetensors only and without downloads, with torch's attention."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from vcorr.diffusion.loading import quiet_loading, seeded, torch_dtype
 from vcorr_vision.pixels import IMAGENET, Normalisation
 
 ATTENTION = "sdpa"
-"""The implementation that calls torch's function, where it can be seen."""
+"""The implementation that calls torch's function, which vcorr can intercept."""
 PREPROCESSORS = ("preprocessor_config.json", "video_preprocessor_config.json")
 
 
 def build_network(
     class_name: str, options: Mapping[str, Any], dtype: str, seed: int, build_options: Mapping[str, Any]
 ) -> Any:
-    """A network with random weights, on the CPU."""
+    """Builds a network with random weights, on the CPU."""
     network_class = getattr(transformers, class_name)
     config = network_class.config_class(**options)
     config._attn_implementation = ATTENTION
@@ -36,10 +36,10 @@ def build_network(
 def read_network(
     class_name: str, folder: Path, dtype: str, options: Mapping[str, Any], build_options: Mapping[str, Any]
 ) -> Any:
-    """The network saved in `folder`, on the CPU; `options` replace some of its own configuration.
+    """Reads the network saved in `folder`, on the CPU; `options` replace values of its configuration.
 
     Raises:
-        UsageError: the folder's files do not make such a network, or leave some of it without weights.
+        UsageError: the folder holds no such network, or lacks some of its tensors.
     """
     network_class = getattr(transformers, class_name)
     try:
@@ -56,12 +56,12 @@ def read_network(
                 **build_options,
             )
     except (OSError, ValueError, RuntimeError, KeyError, TypeError, SafetensorError) as error:
-        # What a damaged or foreign folder raises depends on the file.
+        # The type of the error depends on the damaged or unexpected file.
         raise UsageError(f"{folder} cannot be loaded as a {class_name}: {error}") from error
     missing = sorted(report["missing_keys"])
     if missing:
         raise UsageError(
-            f"{folder} has no weights for {len(missing)} tensors of {class_name}, {missing[0]} for instance.",
+            f"{folder} has no weights for {len(missing)} tensors of {class_name}, for example {missing[0]}.",
             hint="Check --weights and --model.",
         )
     return network.eval()
@@ -69,7 +69,7 @@ def read_network(
 
 @contextmanager
 def _without_report() -> Iterator[None]:
-    """Keeps transformers from printing which tensors a folder has too many of, or lacks; the latter is an error."""
+    """Keeps transformers from printing unused and missing tensors; the caller reports missing ones as an error."""
     before = logging.get_verbosity()
     logging.set_verbosity_error()
     try:
@@ -79,7 +79,7 @@ def _without_report() -> Iterator[None]:
 
 
 def read_normalisation(folder: Path) -> Normalisation:
-    """That of the image processor saved beside the network; ImageNet's where there is none.
+    """Reads the normalisation of the image processor next to the network; ImageNet's if there is none.
 
     Raises:
         UsageError: the file cannot be read.

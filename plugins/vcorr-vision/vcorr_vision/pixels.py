@@ -1,4 +1,4 @@
-"""Pixels as backbones expect them. Imports torch where it computes only.
+"""Converts pixels to what backbones expect. Imports torch only where it computes.
 
 Shape legend: T frames, H x W pixels.
 """
@@ -20,13 +20,13 @@ Colour = tuple[float, float, float]
 
 @dataclass(frozen=True)
 class Normalisation:
-    """Mean and standard deviation of each colour, of pixels in [0, 1]."""
+    """Mean and standard deviation of each colour, for pixels in [0, 1]."""
 
     mean: Colour
     std: Colour
 
     def apply(self, video: NDArray[np.uint8], device: str, dtype: torch.dtype) -> Tensor:
-        """(T, H, W, 3) uint8 RGB to (T, 3, H, W), normalised in float32."""
+        """Converts (T, H, W, 3) uint8 RGB to (T, 3, H, W) in `dtype`, normalised in float32."""
         import torch
 
         pixels = torch.from_numpy(np.ascontiguousarray(video)).to(device).permute(0, 3, 1, 2).float() / 255
@@ -35,4 +35,4 @@ class Normalisation:
 
 
 IMAGENET = Normalisation((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-"""What all of these networks were trained with."""
+"""The normalisation with which all of these networks were trained."""

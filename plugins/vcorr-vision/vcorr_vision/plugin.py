@@ -1,4 +1,4 @@
-"""The plugin: which backbones there are. Imports neither torch nor transformers."""
+"""Lists the backbones for vcorr. Imports neither torch nor transformers."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ SMALL: Mapping[str, Mapping[str, Any]] = {
     "vjepa2-l": {**_VIT, "patch_size": 8, "mlp_ratio": 2.0, "height": 32, "width": 32, "frames": None},
     "videomae-b": {**_VIT, "patch_size": 8, "intermediate_size": 64, "frames": 6},
 }
-"""By backbone without noise, a size that a CPU runs in seconds: for `vcorr plugin check`, and for the tests."""
+"""For each backbone without noise, a size that a CPU runs in seconds, for `vcorr plugin check` and the tests."""
 
 
 def _entry(name: str, summary: str, model: str) -> ModelEntry:
-    """The entry of the model `module:Class`, whose config is `Class` and "Config"; its card has its name."""
+    """Returns the entry of the model `module:Class`; its config is `module:ClassConfig`, and its card has its name."""
     return ModelEntry(
         name=name,
         summary=summary,
@@ -43,15 +43,15 @@ def _entry(name: str, summary: str, model: str) -> ModelEntry:
 _dift = partial(packaged_model, "vcorr_vision", config="vcorr_vision.dift:DIFTConfig")
 
 MODELS = (
-    _entry("dino-s16", "DINO ViT-S/16: image backbone, without noise, frame by frame.", "dino:DINOSmall"),
-    _entry("dino-b16", "DINO ViT-B/16: image backbone, without noise, frame by frame.", "dino:DINO"),
-    _entry("dinov2-b14", "DINOv2 ViT-B/14: image backbone, without noise, frame by frame.", "dinov2:DINOv2"),
+    _entry("dino-s16", "DINO ViT-S/16: image backbone, without noise, one frame at a time.", "dino:DINOSmall"),
+    _entry("dino-b16", "DINO ViT-B/16: image backbone, without noise, one frame at a time.", "dino:DINO"),
+    _entry("dinov2-b14", "DINOv2 ViT-B/14: image backbone, without noise, one frame at a time.", "dinov2:DINOv2"),
     _entry(
         "dinov2-b14-reg",
-        "DINOv2 ViT-B/14 with registers: image backbone, without noise, frame by frame.",
+        "DINOv2 ViT-B/14 with registers: image backbone, without noise, one frame at a time.",
         "dinov2:DINOv2Registers",
     ),
-    _entry("dinov3-b16", "DINOv3 ViT-B/16: image backbone, without noise, frame by frame.", "dinov3:DINOv3"),
+    _entry("dinov3-b16", "DINOv3 ViT-B/16: image backbone, without noise, one frame at a time.", "dinov3:DINOv3"),
     _entry(
         "vjepa2-l", "V-JEPA 2 ViT-L: video backbone, without noise, full 3D attention in 24 layers.", "vjepa2:VJEPA2"
     ),
@@ -60,12 +60,12 @@ MODELS = (
         "VideoMAE ViT-B: video backbone, without noise, 16 frames of 224x224, full 3D attention in 12 layers.",
         "videomae:VideoMAE",
     ),
-    _dift("dift-sd1.5", "dift:DIFT", "DIFT on Stable Diffusion 1.5: an image UNet with noise, frame by frame."),
-    _dift("dift-sd2.1", "dift:DIFT", "DIFT on Stable Diffusion 2.1: an image UNet with noise, frame by frame."),
+    _dift("dift-sd1.5", "dift:DIFT", "DIFT on Stable Diffusion 1.5: image UNet, with noise, one frame at a time."),
+    _dift("dift-sd2.1", "dift:DIFT", "DIFT on Stable Diffusion 2.1: image UNet, with noise, one frame at a time."),
 )
 
 
 @hookimpl
 def vcorr_models() -> Iterable[ModelEntry]:
-    """The backbones."""
+    """Returns the entries of the backbones."""
     return MODELS

@@ -1,4 +1,4 @@
-"""VideoMAE: self-supervised video backbone that knows the positions of one size and one number of frames."""
+"""Adapts VideoMAE, a self-supervised video backbone with positions for one size and one number of frames."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class VideoMAEConfig(VideoConfig):
-    """Options of `videomae-b`; see also those of every video backbone.
+    """Options of `videomae-b`, in addition to the options of every video backbone.
 
-    intermediate_size: width of the layers between attention. height, width and frames are sizes of the network.
+    intermediate_size: width of the feed-forward layers. height, width and frames are sizes of the network.
     """
 
     height: int = 224
@@ -31,9 +31,9 @@ class VideoMAEConfig(VideoConfig):
 
 
 class VideoMAE(VideoBackbone[VideoMAEConfig]):
-    """VideoMAE ViT-B/16: exactly `frames` frames; of longer clips the first ones.
+    """VideoMAE ViT-B/16: reads exactly `frames` frames, the first ones of a longer clip.
 
-    A clip is not read in chunks: all but the first would have no token of frame 0 to match from.
+    It does not read a clip in chunks, because only the first chunk would have tokens of frame 0 for the queries.
     """
 
     card: ClassVar[str] = "vcorr_vision:cards/videomae-b.yaml"
@@ -43,22 +43,22 @@ class VideoMAE(VideoBackbone[VideoMAEConfig]):
     block: ClassVar[str] = "encoder.layer.{}"
 
     def frames_of(self, video: NDArray[np.uint8], clip: Clip, title: str) -> int:
-        """`frames`, and no other number.
+        """Returns `frames`, the only possible number.
 
         Raises:
-            UsageError: the clip has fewer.
+            UsageError: the clip has fewer frames.
         """
         frames = self.config.frames
         check_size("frames", frames, self.frame_sizes(), title)
         if len(video) < frames:
             raise UsageError(
-                f"Clip {clip.id} has {len(video)} frames; {title} reads {frames}, the ones it has positions for.",
+                f"Clip {clip.id} has {len(video)} frames; {title} reads {frames}, for which it has positions.",
                 hint="Choose data with longer clips.",
             )
         return frames
 
     def network_options(self) -> Mapping[str, Any]:
-        """The sizes, those of the video among them."""
+        """Returns the sizes of the network and of the video."""
         config = self.config
         return {
             **super().network_options(),
@@ -68,13 +68,13 @@ class VideoMAE(VideoBackbone[VideoMAEConfig]):
             "intermediate_size": config.intermediate_size,
         }
 
-    def loaded_sizes(self) -> Mapping[str, Any]:
-        """The sizes, those of the video among them."""
+    def network_sizes(self) -> Mapping[str, Any]:
+        """Returns the sizes of the loaded network and of its video."""
         found = self.network.config
         size = found.image_size
         height, width = size if isinstance(size, (list, tuple)) else (size, size)
-        return {**super().loaded_sizes(), "height": height, "width": width, "frames": found.num_frames}
+        return {**super().network_sizes(), "height": height, "width": width, "frames": found.num_frames}
 
     def inputs(self, pixels: Tensor) -> Mapping[str, Any]:
-        """One video."""
+        """Returns the frames as one video."""
         return {"pixel_values": pixels[None]}

@@ -1,4 +1,4 @@
-"""V-JEPA 2: self-supervised video backbone with a rotary embedding over time, rows and columns. Its encoder alone."""
+"""Adapts the encoder of V-JEPA 2, a self-supervised video backbone with rotary time, rows and columns."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class VJEPA2Config(VideoConfig):
-    """Options of `vjepa2-l`; see also those of every video backbone. mlp_ratio: width of the layers between attention.
+    """Options of `vjepa2-l`, in addition to the options of every video backbone.
 
-    frames: as many as it was trained on; it takes any even number.
+    mlp_ratio: width of the feed-forward layers divided by `hidden_size`. frames: any even number; the default is the
+    number in training.
     """
 
     height: int = 256
@@ -41,10 +42,10 @@ class VJEPA2(VideoBackbone[VJEPA2Config]):
     unrotated: ClassVar[Unrotated | None] = Unrotated("query", "key", "bnc")
 
     def grid(self, clip: Clip, site: Site | None) -> TokenGrid:
-        """Squares alone: the network takes rows and columns from the number of a token as if frames were square.
+        """Returns the token grid of a square clip; the network computes rows and columns as if frames were square.
 
         Raises:
-            UsageError: height and width differ; see also that of every backbone.
+            UsageError: height and width differ; see also the base class.
         """
         config = self.config
         if config.height != config.width:
@@ -55,11 +56,11 @@ class VJEPA2(VideoBackbone[VJEPA2Config]):
         return super().grid(clip, site)
 
     def read_options(self) -> Mapping[str, Any]:
-        """The size of the square, from which the network takes rows and columns."""
+        """Returns the side of the square, from which the network computes rows and columns."""
         return {"crop_size": self.config.height}
 
     def network_options(self) -> Mapping[str, Any]:
-        """The sizes; of the predictor, which never runs, as little as there can be."""
+        """Returns the sizes of the network; the predictor, which never runs, is as small as possible."""
         config = self.config
         return {
             **super().network_options(),
@@ -72,5 +73,5 @@ class VJEPA2(VideoBackbone[VJEPA2Config]):
         }
 
     def inputs(self, pixels: Tensor) -> Mapping[str, Any]:
-        """One video; the encoder alone."""
+        """Returns the frames as one video, for the encoder only."""
         return {"pixel_values_videos": pixels[None], "skip_predictor": True}
