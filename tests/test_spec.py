@@ -33,7 +33,8 @@ def test_flags_override_the_file_and_assignments_override_flags(tmp_path: Path) 
     path.write_text("model: tiny\nseed: 1\nlimit: 5\nset:\n  probe.heads: each\n  model: {height: 64}\n")
     spec = build_spec({"seed": 2, "data": None}, config_file=path, assignments=["limit=7", "probe.radius=1"])
     assert (spec.model, spec.seed, spec.limit, spec.data) == ("tiny", 2, 7, None)
-    assert spec.options == {"probe": {"heads": "each", "radius": 1}, "model": {"height": 64}}
+    assert spec.options == {"probe": {"heads": "each", "radius": "1"}, "model": {"height": 64}}
+    assert make_config(Options, spec.options["probe"], "probe") == Options(heads="each", radius=1)
 
 
 @pytest.mark.parametrize(
@@ -54,7 +55,7 @@ def test_layers_in_a_file_may_be_numbers_lists_or_text(tmp_path: Path, text: str
         ("sed=3", "Did you mean 'seed'"),
         ("seed=three", "seed"),
         ("limit=1.5", "limit"),
-        ("probe.heads={", "cannot be read"),
+        ("probe", "not KEY=VALUE"),
     ],
 )
 def test_malformed_assignments_say_what_to_type(assignment: str, message: str) -> None:
@@ -157,7 +158,7 @@ def test_a_spread_has_both_ends_and_no_repeats(total: int, data: st.DataObject) 
 
 def test_a_config_file_that_nests_a_plain_key(tmp_path) -> None:
     (tmp_path / "run.yaml").write_text("variant: {a: b}\n")
-    with pytest.raises(vcorr.UsageError, match="variant is one value, and not keys and values"):
+    with pytest.raises(vcorr.UsageError, match=r"variant: expected text, got \{'a': 'b'\}"):
         build_spec({}, config_file=tmp_path / "run.yaml")
 
 

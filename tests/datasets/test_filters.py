@@ -60,6 +60,26 @@ def test_each_threshold_gives_its_reason():
     assert judge(strict, GRID, Filters()).status == "ok"
 
 
+def test_a_share_that_is_exactly_the_threshold_is_enough():
+    xy, visible = still()
+    xy[:2, 2] += [0, 9]
+    visible[:, 4] = False
+    found = row(queries=xy[:, 0], query_frames=np.zeros(4, np.int32), xy=xy, visible=visible)
+    judged = judge(found, GRID, Filters(min_moving=0.5, min_visible=0.8))
+    assert (judged.status, judged.moving_share, judged.visible_share) == ("ok", 0.5, 0.8)
+    above = judge(found, GRID, Filters(min_moving=0.501, min_visible=0.801))
+    assert above.reason.count("under") == 2
+
+
+def test_zero_keeps_everything_and_one_keeps_what_is_complete():
+    xy, visible = still()
+    nothing = row(queries=xy[:, 0], query_frames=np.zeros(4, np.int32), xy=xy, visible=np.zeros_like(visible))
+    assert judge(nothing, GRID, Filters(min_moving=0, min_visible=0)).status == "ok"
+    xy[:, 1] += [17, 0]
+    everything = row(queries=xy[:, 0], query_frames=np.zeros(4, np.int32), xy=xy, visible=visible)
+    assert judge(everything, GRID, Filters(min_moving=1, min_visible=1)).status == "ok"
+
+
 @pytest.mark.parametrize("change", [{"min_moving": -0.1}, {"min_visible": 1.1}, {"min_moving": math.nan}])
 def test_thresholds_are_shares(change):
     with pytest.raises(UsageError, match="must be a share in"):

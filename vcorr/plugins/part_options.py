@@ -1,7 +1,4 @@
-"""Options of parts: checks what was set against a part's config dataclass.
-
-OmegaConf does the merging and the types; nothing of it leaves this module.
-"""
+"""Options of parts: checks what was set against a part's config dataclass."""
 
 from __future__ import annotations
 
@@ -9,10 +6,8 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-
-from vcorr.contract.errors import UsageError, first_line, unknown_name
+from vcorr.contract.errors import UsageError, unknown_name
+from vcorr.plugins.option_values import Written, options_from, written_mapping
 
 
 def make_config(config_type: type | None, options: Mapping[str, Any], part: str) -> Any:
@@ -35,23 +30,23 @@ def make_config(config_type: type | None, options: Mapping[str, Any], part: str)
         if key.split(".")[0] not in known:
             hint = f"Options of this {part}: {', '.join(known) or 'none'}."
             raise unknown_name("option", f"{part}.{key}", [f"{part}.{name}" for name in known], hint=hint)
-    try:
-        merged = OmegaConf.merge(OmegaConf.structured(config_type), OmegaConf.create(_nest(options)))
-        return OmegaConf.to_object(merged)
-    except OmegaConfBaseException as error:
-        raise UsageError(f"{part}.{error.full_key}: {first_line(error)}.") from error
+    return options_from(config_type, _nest(options, part), f"{part}.")
 
 
-def _nest(options: Mapping[str, Any]) -> dict[str, Any]:
+def _nest(options: Mapping[str, Any], part: str) -> dict[str, Any]:
     """Turns options {"a.b": value} into {"a": {"b": value}}."""
     found: dict[str, Any] = {}
     for key, value in options.items():
         *outer, last = key.split(".")
         inner = found
         for name in outer:
-            inner = inner.setdefault(name, {})
-            if not isinstance(inner, dict):
-                raise UsageError(f"{key} was set, and also {name} as a whole.", hint="Leave out one of them.")
-        before, new = inner.get(last), dict(value) if isinstance(value, Mapping) else value
+            whole = inner.setdefault(name, {})
+            whole = written_mapping(whole) if isinstance(whole, Written) else whole
+            if not isinstance(whole, dict):
+                raise UsageError(f"{part}.{key} was set, and also {name} as a whole.", hint="Leave out one of them.")
+            inner[name] = inner = whole
+        before = inner.get(last)
+        new = written_mapping(value) if isinstance(before, dict) and isinstance(value, Written) else value
+        new = dict(new) if isinstance(new, Mapping) else new
         inner[last] = {**before, **new} if isinstance(before, dict) and isinstance(new, dict) else new
     return found

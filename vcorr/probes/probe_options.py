@@ -34,6 +34,8 @@ class ProbeConfig:
     symmetric: bool = True
 
     def __post_init__(self) -> None:
+        if isinstance(self.heads, str) and self.heads.startswith("[") and self.heads.endswith("]"):
+            object.__setattr__(self, "heads", self.heads[1:-1])  # "[0,3]" and "0,3" are one option of one run
         self.head_choice  # noqa: B018  # parsed here once; text that cannot be read is refused
         for name in ("rotary", "symmetric"):
             if not isinstance(getattr(self, name), bool):

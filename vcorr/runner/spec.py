@@ -1,7 +1,4 @@
-"""What the user asked for: flags, config file and `--set` merged into one frozen `RunSpec`, every key checked.
-
-OmegaConf does the merging and the types; nothing of it leaves this module.
-"""
+"""What the user asked for: flags, config file and `--set` merged into one frozen `RunSpec`, every key checked."""
 
 from __future__ import annotations
 
@@ -13,10 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-
-from vcorr.contract.errors import UsageError, first_line, unknown_name
+from vcorr.contract.errors import UsageError, unknown_name
+from vcorr.plugins.option_values import Written, options_from
+from vcorr.plugins.yaml_text import read_yaml, reason
 from vcorr.runner.index_lists import split_names
 
 COMPONENTS = ("model", "data", "probe", "metric", "tracker")
@@ -68,8 +64,9 @@ class RunSpec:
         return tuple(dict.fromkeys(split_names(self.metrics)))
 
 
-_DEFAULTS = {f.name: f.default for f in dataclasses.fields(RunSpec) if f.name != "options"}
-_FIELDS = set(_DEFAULTS)
+_FIELDS = {f.name for f in dataclasses.fields(RunSpec)} - {"options"}
+_LISTS = ("layers", "steps", "probe", "metrics", "variant")
+"""Fields that hold several names or indices, with commas between them."""
 
 
 def build_spec(
@@ -80,19 +77,19 @@ def build_spec(
     Raises:
         UsageError: an unknown key (the nearest is suggested), a value of the wrong type, or a malformed assignment.
     """
-    from_file = _upgraded(read_config(config_file)) if config_file else {}
-    file_assignments = _file_assignments(from_file.pop("set", {}), config_file)
+    from_file = read_config(config_file) if config_file else {}
+    in_file = _in_file(from_file.pop("set", {}), config_file)
+    from_file = _upgraded(from_file)
     values: dict[str, Any] = {**from_file, **{k: v for k, v in flags.items() if v is not None}}
     for name in values:
         if name not in _FIELDS:
             raise unknown_name("key", name, _FIELDS, hint=f"In {config_file}. Keys: {', '.join(sorted(_FIELDS))}, set.")
     options: dict[str, dict[str, Any]] = {}
-    for text in [*file_assignments, *assignments]:
-        part, key, value = _assignment(text)
-        if part:
-            options.setdefault(part, {})[key] = value
+    for each in [*in_file, *map(_assignment, assignments)]:
+        if each.part:
+            options.setdefault(each.part, {})[each.key] = each.value
         else:
-            values[key] = value
+            values[each.key] = each.value
     return _typed(values, options)
 
 
@@ -109,47 +106,56 @@ def read_config(path: Path) -> dict[str, Any]:
         UsageError: it cannot be read, or is not a mapping in YAML.
     """
     try:
-        values = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
+        values = read_yaml(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UsageError(f"--config {path} cannot be read: {error.strerror or error}.") from error
-    except Exception as error:  # PyYAML's and OmegaConf's own errors share no base
-        raise UsageError(f"--config {path} is not valid YAML: {first_line(error)}.") from error
+    except UnicodeDecodeError as error:
+        raise UsageError(f"--config {path} is not UTF-8 text.", hint="Save it as UTF-8.") from error
+    except ValueError as error:
+        raise UsageError(f"--config {path} is not valid YAML: {reason(error)}.") from error
     if not isinstance(values, dict):
         raise UsageError(f"--config {path} must hold keys and values, such as 'model: tiny'.")
     return {str(k).replace("-", "_"): v for k, v in values.items()}
 
 
-def _file_assignments(values: Any, path: Path | None) -> list[str]:
+@dataclass(frozen=True)
+class _Assignment:
+    """A value for an option of a component (`part`), or for a field of the spec (part "")."""
+
+    part: str
+    key: str
+    value: Any
+
+
+def _in_file(values: Any, path: Path | None) -> list[_Assignment]:
+    """What `set` in a config file assigns: dotted keys, or the keys of a component below its name."""
     if not isinstance(values, dict):
         raise UsageError(f"--config {path}: 'set' must hold keys and values, such as 'probe.heads: each'.")
-    flat: list[str] = []
+    found = []
     for key, value in values.items():
-        inner = value.items() if isinstance(value, dict) else [("", value)]
-        flat += [f"{key}.{k}={v}" if k else f"{key}={v}" for k, v in inner]
-    return flat
+        nested = key in COMPONENTS and isinstance(value, dict)
+        found += [_assigned(f"{key}.{k}", v) for k, v in value.items()] if nested else [_assigned(str(key), value)]
+    return found
 
 
-def _assignment(text: str) -> tuple[str, str, Any]:
-    key, equals, _ = text.partition("=")
-    key = key.strip()
-    if not equals or not re.fullmatch(r"[A-Za-z_][\w.-]*", key):
+def _assignment(text: str) -> _Assignment:
+    key, equals, value = text.partition("=")
+    if not equals or not re.fullmatch(r"[A-Za-z_][\w.-]*", key.strip()):
         raise UsageError(f"--set {text!r} is not KEY=VALUE.", hint="For example: --set probe.heads=each")
-    try:
-        value = OmegaConf.select(OmegaConf.from_dotlist([text]), key)
-    except Exception as error:  # grammar errors of OmegaConf and YAML share no base
-        raise UsageError(f"--set {text!r} cannot be read: {first_line(error)}.") from error
+    return _assigned(key.strip(), Written(value))
+
+
+def _assigned(key: str, value: Any) -> _Assignment:
     ((key, value),) = _upgraded({key: value}).items()
     part, dot, rest = key.partition(".")
     if dot:
         if part not in COMPONENTS:
             names = [f"{c}.KEY" for c in COMPONENTS]
             raise unknown_name("--set key", key, names, hint=f"Keys begin with {', '.join(names)}, or name a flag.")
-        return part, rest, OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
+        return _Assignment(part, rest, value)
     if key not in _FIELDS:
         raise unknown_name("--set key", key, _FIELDS, hint=f"Keys: {', '.join(sorted(_FIELDS))}.")
-    if OmegaConf.is_list(value):
-        value = ",".join(str(v) for v in value)
-    return "", key, value
+    return _Assignment("", key, value)
 
 
 def _upgraded(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -161,9 +167,9 @@ def _upgraded(values: Mapping[str, Any]) -> dict[str, Any]:
     if "guidance" not in values:
         return dict(values)
     strength = values["guidance"]
-    if strength is not None and (isinstance(strength, bool) or not isinstance(strength, (int, float))):
+    if strength is not None and not _is_number(strength):
         raise UsageError(
-            f"guidance names a method, {strength!r}, and this version applies none.",
+            f"guidance names a method, {str(strength)!r}, and this version applies none.",
             hint="The strength of classifier-free guidance is cfg, as in --cfg 6 (vcorr list guidances).",
         )
     if strength is not None and values.get("cfg") is not None:
@@ -174,25 +180,32 @@ def _upgraded(values: Mapping[str, Any]) -> dict[str, Any]:
     return {("cfg" if name == "guidance" else name): value for name, value in values.items()}
 
 
-def _typed(values: dict[str, Any], options: dict[str, dict[str, Any]]) -> RunSpec:
-    # layers: 3 and steps: 10 are numbers to YAML but lists of one index to us
-    for key in ("layers", "steps", "probe", "metrics", "variant"):
-        if isinstance(values.get(key), (int, list, tuple)) and not isinstance(values[key], bool):
-            given = values[key]
-            values[key] = ",".join(str(v) for v in given) if isinstance(given, (list, tuple)) else str(given)
-    for name, default in _DEFAULTS.items():
-        if name in values and values[name] is None and default is not None:
-            given = f"{default!r} is the default" if default != "" else "leave it out for the default"
-            raise UsageError(f"{name} was given no value.", hint=f"Write {name}=VALUE; {given}.")
-        if isinstance(values.get(name), Mapping):
-            raise UsageError(f"{name} is one value, and not keys and values as in {values[name]!r}.")
+def _is_number(value: Any) -> bool:
     try:
-        merged = OmegaConf.merge(OmegaConf.structured(RunSpec), OmegaConf.create(values))
-        spec = OmegaConf.to_object(merged)
-    except OmegaConfBaseException as error:
-        raise UsageError(f"{error.full_key}: {first_line(error)}.") from error
-    assert isinstance(spec, RunSpec)
+        float(value)
+    except (TypeError, ValueError):
+        return False
+    return not isinstance(value, bool)
+
+
+def _typed(values: dict[str, Any], options: dict[str, dict[str, Any]]) -> RunSpec:
+    spec = options_from(RunSpec, {name: _given(name, value) for name, value in values.items()})
     check_seed(spec.seed, "--seed")
     if spec.cfg is not None and not (math.isfinite(spec.cfg) and spec.cfg >= 0):
         raise UsageError(f"--cfg {spec.cfg:g} is no strength of guidance.", hint="A number of at least 0; 1 for none.")
     return dataclasses.replace(spec, options=options)
+
+
+def _given(name: str, value: Any) -> Any:
+    """A value of `--set` that is blank as none; a list as the text that stands for it in a flag: `layers: [1, 4]` in a
+    file is `--layers 1,4`.
+    """
+    if isinstance(value, Written) and not value.strip():
+        return None
+    if name not in _LISTS:
+        return value
+    if isinstance(value, (list, tuple)):
+        return ",".join(str(each) for each in value)
+    if isinstance(value, Written):
+        return value.strip().removeprefix("[").removesuffix("]")
+    return value

@@ -1,0 +1,236 @@
+"""Options from text, YAML and Python values: what each type takes, and what is said about everything else."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from enum import Enum
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+
+from vcorr.contract.errors import PluginError, UsageError
+from vcorr.plugins import builtin
+from vcorr.plugins.option_values import Written, converted, in_words, options_from
+from vcorr.plugins.part_options import make_config
+from vcorr.plugins.registry import Registry, module_source
+from vcorr.probes.probe_options import ProbeConfig
+from vcorr.runner.spec import build_spec
+
+
+class Colour(Enum):
+    RED = "red"
+    BLUE = "blue"
+
+
+@dataclass(frozen=True)
+class Inner:
+    depth: int = 1
+
+
+@dataclass(frozen=True)
+class Every:
+    """An option of every type that there may be."""
+
+    text: str = "a"
+    whole: int = 1
+    number: float = 1.0
+    flag: bool = False
+    choice: Literal["caption", "empty"] = "caption"
+    maybe: int | None = None
+    maybe_text: str | None = None
+    path: Path = Path("x")
+    colour: Colour = Colour.RED
+    numbers: tuple[float, ...] = (1.0,)
+    pair: tuple[int, int] = (1, 2)
+    names: list[str] = field(default_factory=list)
+    network: dict[str, Any] = field(default_factory=lambda: {"kept": 1})
+    inner: Inner = field(default_factory=Inner)
+    either: int | str = 1
+    anything: Any = None
+
+
+@pytest.mark.parametrize(
+    ("name", "written", "expected"),
+    [
+        ("text", "a ${x}, b: c", "a ${x}, b: c"),
+        ("text", "yes", "yes"),
+        ("text", "1.50", "1.50"),
+        ("text", "", ""),
+        ("text", "[0,3]", "[0,3]"),
+        ("whole", "12", 12),
+        ("whole", "0x10", 16),
+        ("number", "1e-3", 1e-3),
+        ("number", "2", 2.0),
+        ("flag", "true", True),
+        ("flag", "off", False),
+        ("flag", "1", True),
+        ("choice", "empty", "empty"),
+        ("maybe", "null", None),
+        ("maybe", "", None),
+        ("maybe", "3", 3),
+        ("maybe_text", "null", None),
+        ("maybe_text", "none", "none"),
+        ("path", "0x10/${HOME}", Path("0x10/${HOME}")),
+        ("colour", "BLUE", Colour.BLUE),
+        ("colour", "blue", Colour.BLUE),
+        ("numbers", "1,2.5", (1.0, 2.5)),
+        ("numbers", "[1, 2.5]", (1.0, 2.5)),
+        ("numbers", "4", (4.0,)),
+        ("numbers", "[]", ()),
+        ("pair", "3,4", (3, 4)),
+        ("names", "['a', b]", ["a", "b"]),
+        ("network", "{layers: 2, act: silu}", {"kept": 1, "layers": 2, "act": "silu"}),
+        ("inner", "{depth: 3}", Inner(3)),
+        ("either", "3", 3),
+        ("either", "three", "three"),
+        ("anything", "[1, yes]", [1, "yes"]),
+    ],
+)
+def test_what_is_written_on_the_command_line(name: str, written: str, expected: object) -> None:
+    found = getattr(options_from(Every, {name: Written(written)}), name)
+    assert (found, type(found)) == (expected, type(expected))
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "expected"),
+    [
+        ("text", 3, "3"),
+        ("text", [0, 3], "0,3"),
+        ("number", 2, 2.0),
+        ("numbers", [1, 2], (1.0, 2.0)),
+        ("numbers", 3, (3.0,)),
+        ("network", {"layers": "2"}, {"kept": 1, "layers": "2"}),
+        ("inner", Inner(5), Inner(5)),
+        ("anything", "1", "1"),
+    ],
+)
+def test_what_yaml_or_python_give(name: str, given: object, expected: object) -> None:
+    assert getattr(options_from(Every, {name: given}), name) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "expected"),
+    [
+        ("text", True, "text, got true"),
+        ("text", {"a": 1}, "text, got {'a': 1}"),
+        ("text", ["a", "b"], "text, got ['a', 'b']"),
+        ("whole", Written("1.5"), "a whole number, got '1.5'"),
+        ("whole", 1.0, "a whole number, got 1.0"),
+        ("whole", True, "a whole number, got true"),
+        ("number", Written("wide"), "a number, got 'wide'"),
+        ("flag", 3, "true or false, got 3"),
+        ("flag", Written("each"), "true or false, got 'each'"),
+        ("choice", Written("empt"), "'caption' or 'empty', got 'empt'. Did you mean 'empty'?"),
+        ("maybe", Written("x"), "a whole number or null, got 'x'"),
+        ("path", 3, "a path, got 3"),
+        ("colour", Written("green"), "'RED' or 'BLUE', got 'green'"),
+        ("numbers", Written("a,b"), "numbers separated by commas, got 'a,b'"),
+        ("numbers", {"a": 1}, "numbers separated by commas, got {'a': 1}"),
+        ("pair", Written("1,2,3"), "whole numbers separated by commas, got '1,2,3'"),
+        ("network", [0, 3], "keys and values, as in {key: value}, got [0, 3]"),
+        ("network", Written("x"), "keys and values, as in {key: value}, got 'x'"),
+        ("inner", Written("{depth: deep}"), "a whole number, got 'deep'"),
+        ("either", [1.5], "a whole number or text, got [1.5]"),
+    ],
+)
+def test_what_does_not_fit_is_said_in_words(name: str, given: object, expected: str) -> None:
+    with pytest.raises(UsageError) as refused:
+        options_from(Every, {name: given}, "part.")
+    assert expected in refused.value.message
+    assert refused.value.message.startswith(f"part.{name}")
+
+
+@pytest.mark.parametrize("name", ["whole", "number", "flag", "choice", "colour", "numbers", "network"])
+@pytest.mark.parametrize("given", [None, Written("")])
+def test_no_value_where_there_has_to_be_one(name: str, given: object) -> None:
+    with pytest.raises(UsageError, match=rf"part\.{name} was given no value(.|\n)*part\.{name}=VALUE"):
+        options_from(Every, {name: given}, "part.")
+
+
+def test_the_default_is_named_where_no_value_was_given() -> None:
+    with pytest.raises(UsageError) as refused:
+        options_from(Every, {"choice": None}, "model.")
+    assert refused.value.hint == "Write model.choice=VALUE; 'caption' is the default."
+
+
+def test_text_that_begins_like_yaml_and_is_none_is_refused_where_yaml_is_meant() -> None:
+    with pytest.raises(UsageError, match=r"cannot be read: .* \(line 1\)"):
+        options_from(Every, {"network": Written("{a: ")})
+
+
+@dataclass(frozen=True)
+class Needed:
+    path: str
+
+
+def test_a_value_that_has_to_be_given() -> None:
+    with pytest.raises(UsageError, match=r"data\.path has to be given(.|\n)*data\.path=VALUE: text"):
+        options_from(Needed, {}, "data.")
+
+
+@pytest.mark.parametrize("hint", [bytes, complex, tuple[bytes, ...], int | bytes])
+def test_a_type_that_no_option_can_have_is_the_plugins_mistake(hint: object) -> None:
+    with pytest.raises(PluginError, match="No option can be of the type"):
+        converted(3.5, hint, "model.raw")
+
+
+WRONG = (
+    *("[0,3]", "{a: 1}", "3", "1.5", "each", "true", "null", "", "1e400", "nan", "-1", "[[1],[2]]", "${x}"),
+    *("${oc.env:HOME}", "???", "[a,b]", "0x10", "2024-01-01", "[", "{", "a: b", "*x", "a=b", "1,2", "~", "yes", "é"),
+)
+PYTHON = (None, True, 3, 1.5, "x", [0, 3], ["a", 1.5], {"a": 1}, [[1], [2]], object())
+
+
+def built_in() -> list[tuple[str, Any]]:
+    """Every options dataclass of a built-in part, with the word that its options begin with."""
+    registry = Registry([module_source(builtin)])
+    found = {}
+    for part, catalogue in zip(("model", "data", "probe", "metric", "tracker"), _catalogues(registry), strict=True):
+        for name in catalogue.names():
+            config_type = catalogue.get(name).entry.config_type()
+            if config_type is not None:
+                found[config_type] = part
+    return [(part, config_type) for config_type, part in found.items()]
+
+
+def _catalogues(registry: Registry) -> list[Any]:
+    return [registry.models, registry.datasets, registry.probes, registry.metrics, registry.trackers]
+
+
+@pytest.mark.parametrize(("part", "config_type"), built_in(), ids=lambda value: getattr(value, "__name__", value))
+def test_no_value_of_any_built_in_option_crashes_or_speaks_in_foreign_words(part: str, config_type: type) -> None:
+    refused: list[tuple[str, str]] = []
+    for option in fields(config_type):
+        given = [build_spec({}, assignments=[f"{part}.{option.name}={text}"]).options[part] for text in WRONG]
+        for options in [*given, *({option.name: value} for value in PYTHON)]:
+            try:
+                made = make_config(config_type, options, part)
+            except UsageError as error:
+                refused.append((option.name, error.message))
+            else:
+                assert isinstance(made, config_type)
+    assert refused
+    for name, message in refused:
+        assert name in message
+        for word in ("Config'", "Integer", "Optional", "NoneType", "Incompatible", "dict[", "tuple["):
+            assert word not in message
+
+
+def test_heads_are_chosen_with_and_without_brackets(tmp_path: Path) -> None:
+    (tmp_path / "run.yaml").write_text("set:\n  probe.heads: [0, 3]\n")
+    in_file = build_spec({}, config_file=tmp_path / "run.yaml").options["probe"]
+    for options in (
+        in_file,
+        *(build_spec({}, assignments=[f"probe.heads={t}"]).options["probe"] for t in ("[0,3]", "0,3")),
+    ):
+        made = make_config(ProbeConfig, options, "probe")
+        assert (made, made.head_choice.chosen) == (ProbeConfig(heads="0,3"), (0, 3))
+
+
+def test_what_is_wrong_with_a_nested_value_is_said_of_its_type() -> None:
+    assert in_words(dict[str, int]) == "keys and values, as in {key: value}"
+    assert in_words(tuple[Path, ...]) == "paths separated by commas"
+    assert in_words(list[Any]) == "values separated by commas"
+    with pytest.raises(UsageError, match=r"model.inner.depth: expected a whole number, got 'x'"):
+        options_from(Every, {"inner": {"depth": "x"}}, "model.")
