@@ -187,7 +187,7 @@ def test_a_track_through_the_middle_of_the_clip():
             lambda q, g, p: matching_accuracy(
                 torch.zeros(1, 9, 2), torch.zeros(1, 9, 2), torch.ones(1, 9) > 0, g, query_frame=[0, 1]
             ),
-            "query_frame: expected the number of a video frame, or one of each of the 1 points",
+            "query_frame: expected the number of a video frame, or one for each of the 1 points",
         ),
     ],
 )

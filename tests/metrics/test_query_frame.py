@@ -13,7 +13,7 @@ from vcorr import RowsPrediction, TokenGrid, Tracks, UsageError
 from vcorr.metrics import MatchingAccuracy, accuracy, ceiling_tracks, to_frames, token_oracle
 from vcorr.metrics.attention_scores import attention, confidence
 from vcorr.metrics.builtin_metrics import AttentionScore, Confidence
-from vcorr.metrics.pairs import scored_pairs
+from vcorr.metrics.pairs import select_pairs
 
 fast = settings(max_examples=60, deadline=None, derandomize=True)
 N = 6
@@ -54,7 +54,7 @@ def test_pairs_and_accuracy_agree_with_the_loops(grid, seed, moving, everything)
         expected[n, t] = counts and (not moving or math.hypot(*away) > 1)
         error = (tracks[n, t] - reference[n, t]) / grid.stride
         hits += expected[n, t] and math.hypot(*error) < 0.5
-    got = scored_pairs(reference, visible, grid, query_frame=frames, variant=variant, moving=moving)
+    got = select_pairs(reference, visible, grid, query_frame=frames, variant=variant, moving=moving)
     np.testing.assert_array_equal(got, expected)
     share = accuracy(tracks, reference, visible, grid, query_frame=frames, variant=variant, moving=moving)
     assert share.pairs == expected.sum()

@@ -10,7 +10,7 @@ from vcorr.contract.errors import UsageError
 from vcorr.contract.geometry import TokenGrid
 from vcorr.contract.records import Tracks
 from vcorr.data.clip_table import OK, REJECTED, ClipRow
-from vcorr.metrics.pairs import scored_pairs
+from vcorr.metrics.pairs import select_pairs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +60,7 @@ def moving_share(tracks: Tracks, grid: TokenGrid) -> float:
     """
     asked_in = tracks.asked_in
     seen = int(tracks.visible[np.arange(len(asked_in)), asked_in].sum())
-    moving = scored_pairs(tracks.xy, tracks.visible, grid, query_frame=asked_in, moving=True).any(axis=1)
+    moving = select_pairs(tracks.xy, tracks.visible, grid, query_frame=asked_in, moving=True).any(axis=1)
     return int(moving.sum()) / seen if seen else 0.0
 
 

@@ -16,7 +16,7 @@ from vcorr.contract.geometry import TokenGrid, check_grid
 from vcorr.contract.records import Queries
 from vcorr.contract.variants import Variant, switches_of
 from vcorr.functional.arguments import host_numbers
-from vcorr.metrics.published_field import exchanged_tokens, field_samples
+from vcorr.metrics.published_field import field_samples, find_exchanged_tokens
 
 
 @dataclass(frozen=True)
@@ -226,7 +226,7 @@ def _locate_own(grid: TokenGrid, points: NDArray[np.float32], device: torch.devi
 def _locate_exchanged(
     grid: TokenGrid, points: NDArray[np.float32], device: torch.device | str, latent: int
 ) -> QueryTokens:
-    tokens = upload(exchanged_tokens(grid, points), device)
+    tokens = upload(find_exchanged_tokens(grid, points), device)
     return QueryTokens(upload(points, device), tokens, torch.arange(len(tokens), device=device), latent=latent)
 
 

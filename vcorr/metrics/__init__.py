@@ -1,4 +1,4 @@
-"""Scores of predicted tracks against reference tracks, and the floor and ceiling beside each of them. numpy only."""
+"""Scores of predicted tracks against reference tracks, with the floor and ceiling of each score. numpy only."""
 
 from vcorr.contract.variants import (
     CORRECTED,
@@ -12,7 +12,7 @@ from vcorr.contract.variants import (
 from vcorr.metrics.accuracy import accuracy
 from vcorr.metrics.bounds import ceiling_tracks, token_oracle, zero_motion
 from vcorr.metrics.builtin_metrics import MatchingAccuracy, Pck, PckConfig
-from vcorr.metrics.pairs import Pairs, PairsMemo, Share, scored_pairs
+from vcorr.metrics.pairs import Pairs, PairsMemo, Share, select_pairs
 from vcorr.metrics.timemap import FrameMap, frame_map, to_frames
 
 __all__ = [
@@ -32,7 +32,7 @@ __all__ = [
     "accuracy",
     "ceiling_tracks",
     "frame_map",
-    "scored_pairs",
+    "select_pairs",
     "switches_of",
     "to_frames",
     "token_oracle",

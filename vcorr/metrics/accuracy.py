@@ -1,4 +1,4 @@
-"""Matching accuracy of one clip (docs/protocol.md). Which pairs count is in `vcorr.metrics.pairs`."""
+"""The matching accuracy of one clip (docs/protocol.md). `vcorr.metrics.pairs` says which pairs count."""
 
 from __future__ import annotations
 
@@ -24,23 +24,23 @@ def accuracy(
     threshold: float | None = None,
     moving: bool = False,
 ) -> Share:
-    """Matching accuracy: the share of pairs whose track is close to the reference, pooled in the clip.
+    """Returns the matching accuracy: the share of all pairs in the clip whose track is close to the reference.
 
     Source: DiffTrack (arXiv 2506.17220), matching accuracy, whose 8 px at 480x720 are half a stride; docs/protocol.md.
 
     Args:
-        tracks: (N, T, 2) pixels. A position that is NaN is a miss.
-        reference: (N, T, 2) pixels, finite where visible.
+        tracks: (N, T, 2) pixels, the predicted tracks. A position that is NaN is a miss.
+        reference: (N, T, 2) pixels, the reference tracks, finite where visible.
         visible: (N, T) bool, True where the point can be seen.
-        grid: the grid the tracks were read from.
-        query_frame: the video frame of the queries, or (N,) of each.
-        variant: "corrected": points visible in the query frame, without that frame. "difftrack": all visible points of
+        grid: the grid that the tracks were read from.
+        query_frame: video frame of all queries, or (N,) the frame of each.
+        variant: "corrected": points visible in the query frame, in all other frames. "difftrack": all visible points in
             all frames. Or `Switches` (`pooling`).
-        threshold: None for half a stride, hypot(dx/sx, dy/sy) < 1/2; else pixels, hypot(dx, dy) < threshold. Strict.
-        moving: only pairs whose reference moved more than one stride since the query frame.
+        threshold: pixels, a hit if hypot(dx, dy) < threshold. None for half a stride, hypot(dx/sx, dy/sy) < 1/2.
+        moving: count only pairs whose reference moved by more than one stride since the query frame.
 
     Raises:
-        UsageError: shapes, dtypes or numbers that cannot be scored, or an unknown variant.
+        UsageError: shapes, dtypes or numbers cannot be scored, or the variant is unknown.
     """
     check_grid(grid)
     check_reference(reference, visible)
@@ -50,5 +50,5 @@ def accuracy(
         )
     pairs = Pairs.of(reference, visible, grid, variant, query_frame)
     unit = np.array(grid.stride if threshold is None else (1.0, 1.0))
-    squares = pairs.squared_distances(tracks, unit)
+    squares = pairs.square_distances(tracks, unit)
     return pairs.shares(squares, [HALF_A_STRIDE if threshold is None else threshold], moving=moving)[0]

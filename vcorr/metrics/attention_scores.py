@@ -1,6 +1,7 @@
-"""Confidence score, attention score and their harmonic mean with the accuracy (docs/protocol.md), in numpy.
+"""Confidence score, attention score, and their harmonic mean with the accuracy (docs/protocol.md), in numpy.
 
-Arrays: N points, T video frames, F latent frames, L layers, S steps. Probabilities are in [0, 1].
+Shapes: N points, T video frames, F latent frames, L layers, S steps. Probabilities are in [0, 1]. The query latent is
+the latent frame that covers the query's frame.
 Source: DiffTrack (arXiv 2506.17220), its analysis of matching accuracy, confidence and attention.
 """
 
@@ -20,7 +21,7 @@ Floats = NDArray[np.floating[Any]]
 
 
 class PointMean(NamedTuple):
-    """A mean over points, NaN when there is none (or no text token to attend to), and how many points there were."""
+    """A mean over points, and the number of points. The mean is NaN without points, or without text tokens for text."""
 
     value: float
     points: int
@@ -36,25 +37,26 @@ def confidence(
     query_frame: ArrayLike = 0,
     variant: Variant = "corrected",
 ) -> dict[str, PointMean]:
-    """How sure the attention of the query points is: the mean peak over other frames, their own and the text.
+    """Returns how sure the attention of the query points is: mean peaks over other frames, their own, and the text.
 
-    corrected: points visible in the query frame; "cross" averages a point over the other latents whose frames all show
-    it, and leaves out points without such a latent. difftrack: all points; a point without such a latent counts as 0.
+    In "cross", a point first gets its mean over the other latents whose frames all show it. corrected: only points
+    visible in the query frame count, in "cross" only if they have such a latent. difftrack: all points count; in
+    "cross" a point without such a latent counts as 0.
 
     Args:
-        peak_cross: (N, F-1) largest probability among the tokens of every latent frame but the query's own, in order.
-        peak_self: (N,) among the tokens of the query's own latent.
-        peak_text: (N,) among the text tokens; NaN without text.
+        peak_cross: (N, F-1), largest probability among the tokens of each latent frame but the query latent, in order.
+        peak_self: (N,), largest probability among the tokens of the query latent.
+        peak_text: (N,), largest probability among the text tokens; NaN without text.
         visible: (N, T) bool, True where the point can be seen.
         grid: says which frames a latent covers.
-        query_frame: the video frame of the queries, or (N,) of each.
+        query_frame: video frame of all queries, or (N,) the frame of each.
         variant: "corrected", "difftrack" or `Switches` (`pooling`).
 
     Returns:
-        "cross", "self" and "text".
+        The means "cross", "self" and "text".
 
     Raises:
-        UsageError: shapes do not belong together.
+        UsageError: the shapes do not fit together.
     """
     check_grid(grid)
     points = len(peak_self)
@@ -62,7 +64,7 @@ def confidence(
     _check_rows(peak_cross=(peak_cross, (points, grid.frames - 1)), peak_text=(peak_text, (points,)))
     switches = switches_of(variant)
     asked_in = query_frames(query_frame, points, grid.video_frames)
-    shown = _shown_elsewhere(visible, grid, asked_in)
+    shown = _find_shown_latents(visible, grid, asked_in)
     count = shown.sum(axis=1)
     total = np.where(shown, peak_cross, 0.0).sum(axis=1, dtype=np.float64)
     cross = total / np.maximum(count, 1)
@@ -81,19 +83,22 @@ def attention(
     *,
     query_frame: ArrayLike = 0,
 ) -> dict[str, PointMean]:
-    """Where the attention of the query points goes: to other frames, to their own, to the text.
+    """Returns where the attention of the query points goes: the shares of other frames, their own, and the text.
 
-    The mean over points visible in the query frame, in both variants.
+    Each is a mean over the points visible in the query frame, in both variants.
 
     Args:
-        sum_cross: (N,) probability in all latent frames but the query's own.
-        sum_self: (N,), in the query's own latent.
-        sum_text: (N,), in the text; NaN without text.
-        visible: (N, T) bool.
-        query_frame: the video frame of the queries, or (N,) of each.
+        sum_cross: (N,), probability of all latent frames but the query latent.
+        sum_self: (N,), probability of the query latent.
+        sum_text: (N,), probability of the text; NaN without text.
+        visible: (N, T) bool, True where the point can be seen.
+        query_frame: video frame of all queries, or (N,) the frame of each.
+
+    Returns:
+        The means "cross", "self" and "text".
 
     Raises:
-        UsageError: shapes do not belong together.
+        UsageError: the shapes do not fit together.
     """
     points = len(sum_self)
     check_visible(visible, points, None)
@@ -105,16 +110,16 @@ def attention(
 def harmonic_mean(
     accuracy: Floats, confidence: Floats, attention: Floats, *, variant: Variant = "corrected"
 ) -> NDArray[np.float64]:
-    """3/(1/a + 1/c + 1/s) of three tables, each first brought to [0, 1] by its own smallest and largest value.
+    """Returns 3/(1/a + 1/c + 1/s) of three tables, each first scaled to [0, 1] by its smallest and largest value.
 
-    A cell that is the smallest of one table, and a whole table of equal values, give 0. corrected: NaN cells stay NaN
-    and are left out of smallest and largest. difftrack: one NaN anywhere makes every cell 0. Ranks the layers and steps
-    of one model; not comparable between models.
+    The result is 0 where one table has its smallest value, and everywhere if the values of one table are all equal.
+    corrected: NaN stays NaN and does not count for smallest and largest. difftrack: one NaN makes every value 0. The
+    mean ranks the layers and steps of one model; it cannot be compared between models.
 
     Args:
-        accuracy: (L, S) clip means of the matching accuracy.
-        confidence: (L, S), of confidence_cross.
-        attention: (L, S), of attention_cross.
+        accuracy: (L, S), matching accuracy, averaged over clips.
+        confidence: (L, S), confidence_cross, averaged over clips.
+        attention: (L, S), attention_cross, averaged over clips.
         variant: "corrected", "difftrack" or `Switches` (`pooling`).
 
     Returns:
@@ -139,7 +144,7 @@ def harmonic_mean(
 
 
 def check_visible(visible: NDArray[np.bool_], points: int, frames: int | None) -> None:
-    """Checks that `visible` is bool, (points, frames); None for any number of frames.
+    """Checks that `visible` is bool of shape (points, frames); frames None allows any number.
 
     Raises:
         UsageError: it is not.
@@ -150,8 +155,8 @@ def check_visible(visible: NDArray[np.bool_], points: int, frames: int | None) -
         raise UsageError(f"visible: expected bool of shape {expected}, got {visible.dtype} of shape {visible.shape}.")
 
 
-def _shown_elsewhere(visible: NDArray[np.bool_], grid: TokenGrid, asked_in: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """(N, F-1): whether all frames of a latent show the point, for every latent but the one of its query."""
+def _find_shown_latents(visible: NDArray[np.bool_], grid: TokenGrid, asked_in: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Returns (N, F-1), whether all frames of a latent show the point, for every latent but the query latent."""
     shown = np.stack([visible[:, first : last + 1].all(axis=1) for first, last in grid.time_spans], axis=1)
     others = np.arange(grid.frames) != grid.latents_at(asked_in)[:, None]
     return np.asarray(shown[others].reshape(len(shown), grid.frames - 1))

@@ -1,4 +1,4 @@
-"""Floors and ceilings: what standing still scores, and the best a read-out could have answered (docs/protocol.md)."""
+"""Floors and ceilings: tracks that stand still, and the best that a read-out could predict (docs/protocol.md)."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ READOUTS = ("token", "free")
 
 
 def zero_motion(queries: ArrayLike, frames: int) -> NDArray[np.float32]:
-    """The floor: every point stays at its query.
+    """Returns the tracks of the floor: every point stays at its query.
 
     Args:
         queries: (N, 2) pixels.
-        frames: T (or F, for latent times).
+        frames: T, number of video frames; or F, for latent times.
 
     Returns:
         (N, frames, 2) float32 pixels.
@@ -38,22 +38,26 @@ def token_oracle(
     readout: Readout = "token",
     variant: Variant = "corrected",
 ) -> NDArray[np.float32]:
-    """The best answer the read-out could have given at every latent time.
+    """Returns the best positions that the read-out could have predicted at every latent time.
 
-    The reference at a latent time is its track, interpolated linearly at the middle of the latent's span. Read-out
-    "token" can answer query + centre(y) - centre(x*), x* the token under the query and y any token of the grid:
-    whole-token motions that end on the grid. Those positions are a product of places in x and places in y, so the one
-    nearest in each is the nearest in pixels and in strides alike: the reference's displacement is rounded to whole
-    tokens in x and in y and clipped to the tokens that exist. Read-out "free" can answer any position: the reference
-    itself. The token read-out of difftrack is a sampled field; its oracle lets the four tokens beside the query move by
-    the one whole-token motion that brings the answer nearest to the reference.
+    The reference at a latent time is the track, interpolated linearly at the middle of the latent's span.
+
+    Read-out "token" can predict query + centre(y) - centre(x*), where x* is the token under the query and y any token
+    of the grid. The reference's displacement is therefore rounded to whole tokens in x and in y, and clipped to the
+    grid. Rounding each axis alone is exact: the possible positions form a rectangular lattice. The nearest in x and the
+    nearest in y therefore make the nearest position, in pixels as in strides.
+
+    Under difftrack the read-out "token" is a sampled field: the four tokens around the query move by the one
+    whole-token motion that brings the prediction nearest to the reference.
+
+    Read-out "free" can predict any position, so the result is the reference itself.
 
     Args:
-        reference: (N, T, 2) pixels, T the grid's video frames. Frames in which a point is NaN or infinite are filled
-            linearly from its finite ones; a point that has none stays at its query.
+        reference: (N, T, 2) pixels, T being the grid's number of video frames. Where a point is NaN or infinite, it is
+            interpolated linearly from its finite frames; a point without finite frames stays at its query.
         queries: (N, 2) pixels, inside the frame.
-        query_frame: the video frame of the queries, or (N,) of each.
-        grid: the grid the predictions were read from.
+        query_frame: video frame of all queries, or (N,) the frame of each.
+        grid: the grid that the predictions were read from.
         readout: "token" or "free".
         variant: "corrected", "difftrack" or `Switches` (`readout`).
 
@@ -61,13 +65,13 @@ def token_oracle(
         (N, F, 2) float32 pixels; in the latent that covers its frame, the query.
 
     Raises:
-        UsageError: shapes do not belong together, a query lies outside the frame, no latent covers its frame, or the
+        UsageError: the shapes do not fit together, a query lies outside the frame, no latent covers its frame, or the
             read-out is unknown.
     """
     if readout not in READOUTS:
         raise unknown_name("readout", str(readout), READOUTS)
     points = grid.check_inside(queries)
-    best = _at_latent_times(_checked_reference(reference, points, grid), grid)
+    best = _at_latent_times(_fill_reference(reference, points, grid), grid)
     if readout == "token":
         nearest = _nearest_reachable if switches_of(variant).readout == "token" else _nearest_of_field
         best = nearest(best, points, grid)
@@ -85,12 +89,15 @@ def ceiling_tracks(
     readout: Readout = "token",
     variant: Variant = "corrected",
 ) -> NDArray[np.float32]:
-    """The ceiling: `token_oracle` brought to frames by the time map that predictions go through, (N, T, 2) pixels."""
+    """Returns the tracks of the ceiling, (N, T, 2) pixels: `token_oracle` at video frames.
+
+    The time map is the same as for predictions. Arguments and errors are as in `token_oracle`.
+    """
     best = token_oracle(reference, queries, grid, query_frame=query_frame, readout=readout, variant=variant)
     return to_frames(best, grid, queries, query_frame=query_frame, variant=variant)
 
 
-def _checked_reference(reference: ArrayLike, points: NDArray[np.float64], grid: TokenGrid) -> NDArray[np.float64]:
+def _fill_reference(reference: ArrayLike, points: NDArray[np.float64], grid: TokenGrid) -> NDArray[np.float64]:
     tracks = np.asarray(reference, dtype=np.float64)
     expected = (len(points), grid.video_frames, 2)
     if tracks.shape != expected:
@@ -127,8 +134,8 @@ def _nearest_reachable(
 
 
 def _nearest_of_field(target: NDArray[np.float64], points: NDArray[np.float64], grid: TokenGrid) -> NDArray[np.float64]:
-    # A field of token positions that all moved by m answers weight_x * weight_y * (start + m) in each direction: the
-    # sampling is separable, and its weights add up to less than 1 where it reaches beyond the last token.
+    # If all token positions of a field move by m, the sample is weight_x * weight_y * (start + m) in each direction.
+    # This holds because the sampling is separable; its weights add up to less than 1 beyond the last token.
     samples = field_samples(grid, points)
     weight = samples.weights.sum(axis=-1)  # (N, 2) in x and in y
     start = (samples.weights * samples.corners).sum(axis=-1) / weight

@@ -1,4 +1,4 @@
-"""The built-in metrics (each meets `vcorr.contract.protocols.Metric`)."""
+"""The built-in metrics, each a `vcorr.contract.protocols.Metric` or `RowMetric`."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from vcorr.metrics.attention_scores import attention, confidence
 from vcorr.metrics.pairs import Floats, PairsMemo
 
 PCK_SIDE = 256
-"""Side of the square frame in whose pixels the pck thresholds are given (as in TAP-Vid)."""
+"""Side, in pixels, of the square frame for which the thresholds of pck are given, as in TAP-Vid."""
 
 
 @dataclass(frozen=True)
 class PckConfig:
-    """thresholds: distances in pixels of a 256x256 frame, each a column."""
+    """Options of `pck`. thresholds: distances in pixels of a 256x256 frame, one column each."""
 
     thresholds: tuple[float, ...] = (1, 2, 4, 8, 16)
 
@@ -37,7 +37,7 @@ class PckConfig:
 class MatchingAccuracy(MetricBase):
     """`matching_accuracy` and `matching_accuracy_moving`: the share of pairs within half a stride (docs/protocol.md).
 
-    Values are in [0, 1], NaN when no pair counts; n is the number of pairs. variant: which pairs count
+    Values are in [0, 1], NaN if no pair counts; n is the number of pairs. variant: decides which pairs count
     (`Switches.pooling`).
     """
 
@@ -47,17 +47,17 @@ class MatchingAccuracy(MetricBase):
         self._memo = PairsMemo(variant)
 
     def under(self, variant: Switches) -> MatchingAccuracy:
-        """The same metric under another variant."""
+        """Returns the metric for another variant."""
         return MatchingAccuracy(variant=variant)
 
     def score(self, tracks: Floats, reference: Tracks, grid: TokenGrid) -> dict[str, Score]:
-        """Scores (N, T, 2) pixels against `reference`; see `vcorr.metrics.accuracy.accuracy`.
+        """Scores tracks (N, T, 2) in pixels against `reference`; see `vcorr.metrics.accuracy.accuracy`.
 
         Raises:
             UsageError: tracks and reference differ in shape.
         """
         pairs = self._memo.pairs(reference, grid)
-        squares = pairs.squared_distances(tracks, np.array(grid.stride))
+        squares = pairs.square_distances(tracks, np.array(grid.stride))
         scores = {}
         for suffix, moving in (("", False), ("_moving", True)):
             share = pairs.shares(squares, [HALF_A_STRIDE], moving=moving)[0]
@@ -68,8 +68,8 @@ class MatchingAccuracy(MetricBase):
 class Pck(MetricBase):
     """`pck_1` ... `pck_16` and their `_moving` twins: the share of pairs within so many pixels of a 256x256 frame.
 
-    Distances are measured after scaling x by 256/W and y by 256/H, and compared strictly. Pairs are those of
-    `matching_accuracy`. Values are in [0, 1], NaN when no pair counts; n is the number of pairs.
+    x is scaled by 256/W and y by 256/H; a distance must be strictly smaller than the threshold. The same pairs count as
+    in `matching_accuracy`. Values are in [0, 1], NaN if no pair counts; n is the number of pairs.
     """
 
     higher_is_better = True
@@ -80,17 +80,17 @@ class Pck(MetricBase):
         self._memo = PairsMemo(variant)
 
     def under(self, variant: Switches) -> Pck:
-        """The same metric under another variant."""
+        """Returns the metric for another variant."""
         return Pck(self._config, variant=variant)
 
     def score(self, tracks: Floats, reference: Tracks, grid: TokenGrid) -> dict[str, Score]:
-        """Scores (N, T, 2) pixels of the grid's W x H frame against `reference`.
+        """Scores tracks (N, T, 2), in pixels of the grid's W x H frame, against `reference`.
 
         Raises:
             UsageError: tracks and reference differ in shape.
         """
         pairs = self._memo.pairs(reference, grid)
-        squares = pairs.squared_distances(tracks, np.array([grid.width, grid.height]) / PCK_SIDE)
+        squares = pairs.square_distances(tracks, np.array([grid.width, grid.height]) / PCK_SIDE)
         scores = {}
         for suffix, moving in (("", False), ("_moving", True)):
             shares = pairs.shares(squares, self.thresholds, moving=moving)
@@ -102,8 +102,8 @@ class Pck(MetricBase):
 class Confidence(MetricBase):
     """`confidence_cross`, `_self`, `_text`: how sure the attention of the query points is (docs/protocol.md).
 
-    Meets `vcorr.contract.protocols.RowMetric`: it scores the rows of the probe `attention`. n is the number of points.
-    variant: which points count, and as what one without a visible later latent (`Switches.pooling`).
+    A `vcorr.contract.protocols.RowMetric`: it scores the attention summaries of the probe `attention`. n is the number
+    of points. variant: decides which points count, and how a point that no other latent shows (`Switches.pooling`).
     """
 
     higher_is_better = True
@@ -112,11 +112,11 @@ class Confidence(MetricBase):
         self._switches = switches_of(variant)
 
     def under(self, variant: Switches) -> Confidence:
-        """The same metric under another variant."""
+        """Returns the metric for another variant."""
         return Confidence(variant=variant)
 
     def score_rows(self, rows: RowsPrediction, reference: Tracks, grid: TokenGrid) -> dict[str, Score]:
-        """Scores the rows of one site; see `vcorr.metrics.attention_scores.confidence`."""
+        """Scores the attention summary of one site; see `vcorr.metrics.attention_scores.confidence`."""
         peaks = (rows.peak_cross, rows.peak_self, rows.peak_text)
         means = confidence(*peaks, reference.visible, grid, query_frame=reference.asked_in, variant=self._switches)
         return {f"confidence_{part}": Score(mean.value, mean.points) for part, mean in means.items()}
@@ -125,13 +125,13 @@ class Confidence(MetricBase):
 class AttentionScore(MetricBase):
     """`attention_cross`, `_self`, `_text`: where the attention of the query points goes (docs/protocol.md).
 
-    Meets `vcorr.contract.protocols.RowMetric`. n is the number of points.
+    A `vcorr.contract.protocols.RowMetric`. n is the number of points.
     """
 
     higher_is_better = True
 
     def score_rows(self, rows: RowsPrediction, reference: Tracks, grid: TokenGrid) -> dict[str, Score]:
-        """Scores the rows of one site; see `vcorr.metrics.attention_scores.attention`."""
+        """Scores the attention summary of one site; see `vcorr.metrics.attention_scores.attention`."""
         sums = (rows.sum_cross, rows.sum_self, rows.sum_text)
         means = attention(*sums, reference.visible, query_frame=reference.asked_in)
         return {f"attention_{part}": Score(mean.value, mean.points) for part, mean in means.items()}

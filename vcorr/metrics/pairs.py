@@ -1,7 +1,7 @@
-"""Which (point, frame) pairs of a clip count, and how far predicted tracks are from the reference there.
+"""Selects the (point, frame) pairs of a clip that count, and measures distances of predicted tracks in these pairs.
 
-Arrays: N points, T frames, P pairs that count. Positions are (x, y) raster pixels. Everything about pairs depends on
-the reference alone: a metric that scores many predictions of one clip remembers it (`PairsMemo`).
+Shapes: N points, T frames, P pairs that count. Positions are (x, y) raster pixels. Pairs depend on the reference alone,
+so a metric that scores many predictions of one clip keeps them (`PairsMemo`).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _T = TypeVar("_T")
 
 
 class Share(NamedTuple):
-    """The share of pairs that hit, in [0, 1] (NaN when there is no pair), and how many pairs it is a share of."""
+    """The share of hits among pairs, in [0, 1] (NaN without pairs), and the number of these pairs."""
 
     value: float
     pairs: int
@@ -33,11 +33,13 @@ class Share(NamedTuple):
 
 @dataclass(frozen=True)
 class Pairs:
-    """The pairs that count, those of moving points first.
+    """The pairs that count, pairs of moving points first.
 
-    shape: (N, T, 2), what tracks must have. index: (P,) int64 into the N*T points and frames, row-major. xy: (P, 2)
-    float64 pixels, the reference there. moving: how many of them moved more than one stride since the query frame.
-    single: whether distances are rounded to float32, as the published code has them.
+    shape: (N, T, 2), the shape that predicted tracks must have.
+    index: (P,) int64, row-major indices into the N*T pairs of a point and a frame.
+    xy: (P, 2) float64 pixels, the reference positions.
+    moving: number of pairs whose reference moved by more than one stride since the query frame.
+    single: whether distances are rounded to float32, as in the published code.
     """
 
     shape: tuple[int, ...]
@@ -55,16 +57,18 @@ class Pairs:
         variant: Variant,
         query_frame: ArrayLike = 0,
     ) -> Pairs:
-        """The pairs of a reference that `check_reference` accepts; see `scored_pairs`."""
-        pairs = scored_pairs(reference, visible, grid, query_frame=query_frame, variant=variant)
-        moved = scored_pairs(reference, visible, grid, query_frame=query_frame, variant=variant, moving=True)
+        """Returns the pairs of a reference that `check_reference` accepts; see `select_pairs`."""
+        pairs = select_pairs(reference, visible, grid, query_frame=query_frame, variant=variant)
+        moved = select_pairs(reference, visible, grid, query_frame=query_frame, variant=variant, moving=True)
         moving, still = np.flatnonzero(moved), np.flatnonzero(pairs & ~moved)
         index = np.concatenate([moving, still])
         single = switches_of(variant).pooling == "everything"
         return cls(reference.shape, index, reference.reshape(-1, 2)[index].astype(np.float64), len(moving), single)
 
-    def squared_distances(self, tracks: Floats, unit: NDArray[np.float64]) -> NDArray[np.float64]:
-        """(P,) squares of |track - reference| / unit, with unit (2,) pixels in x and in y. NaN where a track is NaN.
+    def square_distances(self, tracks: Floats, unit: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Returns the squares of |track - reference| / unit, (P,); NaN where a track is NaN.
+
+        unit: (2,), the unit of distance in pixels, in x and in y.
 
         Raises:
             UsageError: tracks and reference differ in shape.
@@ -73,26 +77,26 @@ class Pairs:
             raise UsageError(f"tracks: expected the reference's shape {self.shape}, got {tracks.shape}.")
         found = tracks.reshape(-1, 2).take(self.index, axis=0)
         if self.single:
-            return _published_squares(found, self.xy, unit)
+            return _square_as_published(found, self.xy, unit)
         offsets = found - self.xy
         offsets /= unit
-        with np.errstate(over="ignore"):  # too large for a square is too far
+        with np.errstate(over="ignore"):  # an infinite square is a miss, as it should be
             offsets *= offsets
             return offsets[:, 0] + offsets[:, 1]
 
     def shares(self, squares: NDArray[np.float64], limits: Sequence[float], *, moving: bool) -> list[Share]:
-        """For each limit the share of distances strictly below it, over all pairs or over the moving ones."""
+        """Returns the share of distances strictly below each limit, among all pairs or among moving pairs."""
         counted = squares[: self.moving] if moving else squares
         if not len(counted):
             return [Share(float("nan"), 0) for _ in limits]
         return [Share(np.count_nonzero(counted < limit * limit) / len(counted), len(counted)) for limit in limits]
 
 
-def _published_squares(found: Floats, reference: Floats, unit: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Squares of the distances (P, 2) as float32 rounds every operation on the way to them, the root included.
+def _square_as_published(found: Floats, reference: Floats, unit: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Returns the squares (P,) of distances that are computed in float32 throughout, the root included.
 
-    Source: DiffTrack's published code, utils/evaluation.py, 192-200. A square of 24 bits is exact in float64, so that
-    comparing squares is comparing those distances.
+    Source: DiffTrack's published code, utils/evaluation.py, 192-200. A square of 24 bits is exact in float64, so
+    comparing squares gives the same result as comparing the distances.
     """
     with np.errstate(over="ignore"):
         offsets = (found.astype(np.float32) - reference.astype(np.float32)) / unit.astype(np.float32)
@@ -101,9 +105,9 @@ def _published_squares(found: Floats, reference: Floats, unit: NDArray[np.float6
 
 
 class ReferenceMemo(Generic[_T]):
-    """What `make` makes of the reference asked for last, kept for as long as it lives.
+    """Keeps the results of `make` for the last reference, for as long as the reference exists.
 
-    The reference's arrays are not to change meanwhile.
+    The arrays of the reference must not change in the meantime.
     """
 
     def __init__(self, make: Callable[[Tracks, TokenGrid], _T]) -> None:
@@ -111,18 +115,18 @@ class ReferenceMemo(Generic[_T]):
         self._last: tuple[weakref.ref[Tracks] | None, dict[TokenGrid, _T]] = (None, {})
 
     def get(self, reference: Tracks, grid: TokenGrid) -> _T:
-        """What is made of `reference` on `grid`."""
+        """Returns the result of `make` for `reference` on `grid`, computed at the first call."""
         known, made = self._last
         if known is None or known() is not reference:
             made = {}
-            self._last = (weakref.ref(reference), made)  # one assignment: threads may share a metric
+            self._last = (weakref.ref(reference), made)  # one assignment, because threads may share a metric
         if grid not in made:
             made[grid] = self._make(reference, grid)
         return made[grid]
 
 
 class PairsMemo:
-    """`Pairs` of the reference asked for last; see `ReferenceMemo`."""
+    """Keeps the `Pairs` of the last reference; see `ReferenceMemo`."""
 
     def __init__(self, variant: Variant) -> None:
         switches = switches_of(variant)
@@ -131,11 +135,11 @@ class PairsMemo:
         )
 
     def pairs(self, reference: Tracks, grid: TokenGrid) -> Pairs:
-        """The pairs of `reference` that count on `grid`."""
+        """Returns the pairs of `reference` that count on `grid`."""
         return self._memo.get(reference, grid)
 
 
-def scored_pairs(
+def select_pairs(
     reference: Floats,
     visible: NDArray[np.bool_],
     grid: TokenGrid,
@@ -144,19 +148,19 @@ def scored_pairs(
     variant: Variant = "corrected",
     moving: bool = False,
 ) -> NDArray[np.bool_]:
-    """The pairs that count, (N, T) bool.
+    """Returns which pairs count, (N, T) bool.
 
-    corrected: a point counts where it is visible, if it is visible in its query frame; the query frame itself does not
-    count, since its answer is given. difftrack: every visible point in every frame.
+    corrected: a point that is visible in its query frame counts in all other frames in which it is visible. The query
+    frame does not count, since the position there is given. difftrack: every visible point counts in every frame.
 
     Args:
-        reference: (N, T, 2) pixels; may be anything, NaN included, where `visible` is False.
+        reference: (N, T, 2) pixels; any values, NaN included, where `visible` is False.
         visible: (N, T) bool, True where the point can be seen.
-        grid: gives the stride.
-        query_frame: the video frame of the queries, or (N,) of each.
+        grid: says the stride.
+        query_frame: video frame of all queries, or (N,) the frame of each.
         variant: "corrected", "difftrack" or `Switches` (`pooling`).
-        moving: only pairs whose reference is more than one stride, hypot(dx/sx, dy/sy) > 1, from where it was in the
-            query frame.
+        moving: only pairs whose reference is more than one stride, hypot(dx/sx, dy/sy) > 1, away from its position in
+            the query frame.
     """
     pairs, points = visible.copy(), np.arange(len(visible))
     asked_in = query_frames(query_frame, *visible.shape)
@@ -172,10 +176,10 @@ def scored_pairs(
 
 
 def check_reference(reference: Floats, visible: NDArray[np.bool_]) -> None:
-    """Checks that reference and visibility belong together.
+    """Checks that reference and visibility fit together.
 
     Raises:
-        UsageError: the message names the argument.
+        UsageError: they do not; the message names the argument.
     """
     if reference.ndim != 3 or reference.shape[-1] != 2:
         raise UsageError(f"reference: expected shape (N, T, 2), got {reference.shape}.")

@@ -1,4 +1,4 @@
-"""How alike two videos are, pixel by pixel."""
+"""Compares two videos pixel by pixel."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from numpy.typing import NDArray
 from vcorr.contract.errors import UsageError
 
 EQUAL_DB = 100.0
-"""What equal videos have, whose ratio is infinite; rounding to whole pixel values reaches about 59."""
+"""Value for equal videos, whose ratio is infinite. Videos that differ by rounding alone reach about 59."""
 
 
 def psnr(video: NDArray[np.uint8], other: NDArray[np.uint8]) -> float:
-    """Peak signal-to-noise ratio of two videos in dB, 20 log10(255 / root mean square difference), at most 100.
+    """Returns the peak signal-to-noise ratio of two videos in dB, at most 100: 20 log10(255 / root mean square error).
 
     Args:
         video: (T, H, W, 3) uint8.
-        other: likewise.
+        other: a video of the same shape and dtype.
 
     Raises:
         UsageError: they are not uint8 of one shape.

@@ -1,4 +1,4 @@
-"""The video frame each query point is in."""
+"""Checks the video frames of query points."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from vcorr.contract.errors import UsageError
 
 
 def query_frames(query_frame: ArrayLike, points: int, frames: int) -> NDArray[np.int64]:
-    """The frame of every query point, (points,).
+    """Returns the video frame of every query point, (points,).
 
     Args:
-        query_frame: one frame for all points, or (points,) of each.
-        points: N.
-        frames: T, of the video.
+        query_frame: one frame for all points, or (points,) the frame of each.
+        points: N, number of points.
+        frames: T, number of frames of the video.
 
     Raises:
-        UsageError: not whole numbers from 0 to T - 1, or another number of them.
+        UsageError: the frames are not whole numbers from 0 to T - 1, or not one per point.
     """
     asked = np.asarray(query_frame)
     if asked.dtype.kind not in "iu" or asked.shape not in ((), (points,)):
         raise UsageError(
-            f"query_frame: expected the number of a video frame, or one of each of the {points} points, got "
+            f"query_frame: expected the number of a video frame, or one for each of the {points} points, got "
             f"{asked.dtype} of shape {asked.shape}."
         )
     outside = (asked < 0) | (asked >= frames)

@@ -1,8 +1,8 @@
-"""Matching accuracy by kind of pair (docs/statistics.md): what a mean over all pairs hides.
+"""Matching accuracy by kind of pair (docs/statistics.md), which a mean over all pairs hides.
 
-Arrays: N points, T frames, P pairs that count. A dimension gives every pair a number; its edges cut the pairs into
-strata. One rule for all: a stratum "a-b" holds what is more than a and at most b, the first one also its lower end,
-"b+" what is more than the last edge. A pair whose number is not known is in none.
+Shapes: N points, T frames, P pairs that count. A dimension gives every pair a number; its edges divide the pairs into
+strata. A stratum "a-b" holds numbers above a and up to b; the first stratum includes its lower end. "b+" holds numbers
+above the last edge. A pair whose number is not known is in no stratum.
 """
 
 from __future__ import annotations
@@ -29,11 +29,12 @@ NOWHERE = -1
 
 @dataclass(frozen=True)
 class StrataConfig:
-    """Where the strata end.
+    """Options of `strata`: the upper edges of the strata.
 
-    displacement: in token strides, how far the reference has moved since the query frame. frames: since the query
-    frame. near: frames within which a frame that hides the point makes a pair "near" an occlusion. boundary: in
-    strides, how far the query is from the nearest boundary between layers.
+    displacement: distance of the reference from its position in the query frame, in token strides.
+    frames: distance from the query frame, in frames.
+    near: largest distance, in frames, at which a pair is "near" a frame that hides the point.
+    boundary: distance of the query from the nearest boundary between layers, in token strides.
     """
 
     displacement: tuple[float, ...] = (1, 2, 4, 8)
@@ -53,7 +54,11 @@ class StrataConfig:
 
 @dataclass(frozen=True)
 class Dimension:
-    """Pairs by one number. meaning: in words. of: (reference, grid) -> (N, T), NaN where it is not known."""
+    """A number by which pairs are divided into strata.
+
+    meaning: the number in words. labels: names of the strata. edges: their upper edges. of: a function of reference and
+    grid that returns the number of every pair, (N, T), NaN where it is not known.
+    """
 
     name: str
     meaning: str
@@ -62,13 +67,13 @@ class Dimension:
     of: Callable[[Tracks, TokenGrid], NDArray[np.float64]]
 
     def place(self, values: NDArray[np.float64]) -> NDArray[np.int64]:
-        """The stratum of each value, `NOWHERE` for NaN."""
+        """Returns the index of the stratum of each value; `NOWHERE` for NaN."""
         return np.where(np.isnan(values), NOWHERE, np.searchsorted(self.edges, values, side="left"))
 
 
 @dataclass(frozen=True)
-class _Placed:
-    """The pairs that count, and for every dimension the stratum of each, (P,)."""
+class _PairStrata:
+    """The pairs that count and, per dimension, the stratum of each pair, (P,)."""
 
     pairs: Pairs
     strata: tuple[NDArray[np.int64], ...]
@@ -78,8 +83,8 @@ class Strata(MetricBase):
     """`matching_accuracy@DIMENSION:STRATUM`: the matching accuracy of the pairs in one stratum.
 
     Dimensions: displacement, frames, reappeared (was the point hidden since the query frame?), occlusion (is a frame
-    that hides it near?), boundary (where `Tracks.boundary` is known). Pairs, threshold and variants are those of
-    `matching_accuracy`. Values are in [0, 1], NaN with n = 0 where a clip has no such pair; n is the number of pairs.
+    that hides it near?), boundary (where `Tracks.boundary` is known). Pairs, threshold and variants are as in
+    `matching_accuracy`. Values are in [0, 1]; n is the number of pairs. A clip without such a pair has NaN and n = 0.
     """
 
     higher_is_better = True
@@ -88,38 +93,38 @@ class Strata(MetricBase):
         self._config = config or StrataConfig()
         self._switches = switches_of(variant)
         self.dimensions = _dimensions(self._config)
-        self._memo = ReferenceMemo(self._placed)
+        self._memo = ReferenceMemo(self._place_pairs)
 
     def under(self, variant: Switches) -> Strata:
-        """The same metric under another variant."""
+        """Returns the metric for another variant."""
         return Strata(self._config, variant=variant)
 
     def score(self, tracks: Floats, reference: Tracks, grid: TokenGrid) -> dict[str, Score]:
-        """Scores (N, T, 2) pixels against `reference`.
+        """Scores tracks (N, T, 2) in pixels against `reference`.
 
         Raises:
             UsageError: tracks and reference differ in shape.
         """
         placed = self._memo.get(reference, grid)
-        hits = placed.pairs.squared_distances(tracks, np.array(grid.stride)) < HALF_A_STRIDE**2
+        hits = placed.pairs.square_distances(tracks, np.array(grid.stride)) < HALF_A_STRIDE**2
         scores = {}
         for dimension, strata in zip(self.dimensions, placed.strata, strict=True):
             for label, score in zip(dimension.labels, _shares(hits, strata, len(dimension.labels)), strict=True):
                 scores[f"{METRIC}@{dimension.name}:{label}"] = score
         return scores
 
-    def _placed(self, reference: Tracks, grid: TokenGrid) -> _Placed:
+    def _place_pairs(self, reference: Tracks, grid: TokenGrid) -> _PairStrata:
         pairs = Pairs.of(reference.xy, reference.visible, grid, self._switches, reference.asked_in)
         values = (dimension.of(reference, grid).ravel()[pairs.index] for dimension in self.dimensions)
         strata = (dimension.place(value) for dimension, value in zip(self.dimensions, values, strict=True))
-        return _Placed(pairs, tuple(strata))
+        return _PairStrata(pairs, tuple(strata))
 
 
 def _dimensions(config: StrataConfig) -> tuple[Dimension, ...]:
     return (
         Dimension(
             "displacement",
-            "token strides between the reference and where it is in the query frame",
+            "token strides between the reference and its position in the query frame",
             _labels(config.displacement),
             config.displacement,
             _displacement,
@@ -127,7 +132,7 @@ def _dimensions(config: StrataConfig) -> tuple[Dimension, ...]:
         Dimension("frames", "frames from the query frame", _labels(config.frames), config.frames, _frames),
         Dimension(
             "reappeared",
-            "whether the point is hidden, or out of the frame, in between",
+            "whether the point is hidden, or out of the frame, between the query frame and this one",
             ("no", "yes"),
             (0.5,),
             _hidden_before,
@@ -155,7 +160,7 @@ def _labels(edges: Sequence[float]) -> tuple[str, ...]:
 
 
 def _displacement(reference: Tracks, grid: TokenGrid) -> NDArray[np.float64]:
-    """Strides between the reference and where it was in the query frame."""
+    """Returns the distance of the reference from its position in the query frame, in token strides."""
     asked = reference.xy[np.arange(len(reference.xy)), reference.asked_in]
     with np.errstate(invalid="ignore"):  # hidden points may have any position
         moved = grid.in_strides(reference.xy.astype(np.float64) - asked[:, None])
@@ -163,13 +168,13 @@ def _displacement(reference: Tracks, grid: TokenGrid) -> NDArray[np.float64]:
 
 
 def _frames(reference: Tracks, grid: TokenGrid) -> NDArray[np.float64]:
-    """Frames between a frame and the query frame, before or after it."""
+    """Returns the number of frames between a frame and the query frame, before or after it."""
     away = np.abs(np.arange(reference.visible.shape[1]) - reference.asked_in[:, None])
     return np.asarray(away, dtype=np.float64)
 
 
 def _hidden_before(reference: Tracks, grid: TokenGrid) -> NDArray[np.float64]:
-    """1 where the point was hidden, or out of the frame, at some time between a frame and the query frame, else 0."""
+    """Returns 1 where the point was hidden, or out of the frame, between a frame and the query frame, else 0."""
     hidden = np.cumsum(~reference.visible, axis=1)
     at_query = hidden[np.arange(len(hidden)), reference.asked_in][:, None]
     later = np.arange(hidden.shape[1]) >= reference.asked_in[:, None]
@@ -179,7 +184,7 @@ def _hidden_before(reference: Tracks, grid: TokenGrid) -> NDArray[np.float64]:
 
 
 def _to_hidden(reference: Tracks, grid: TokenGrid) -> NDArray[np.float64]:
-    """Frames to the nearest frame, before or after, in which the point is hidden; infinite when there is none."""
+    """Returns the number of frames to the nearest frame that hides the point, before or after; infinite without one."""
     time = np.arange(reference.visible.shape[1], dtype=np.float64)
     last = np.maximum.accumulate(np.where(reference.visible, -np.inf, time), axis=1)
     following = np.minimum.accumulate(np.where(reference.visible, np.inf, time)[:, ::-1], axis=1)[:, ::-1]
@@ -187,7 +192,10 @@ def _to_hidden(reference: Tracks, grid: TokenGrid) -> NDArray[np.float64]:
 
 
 def _to_boundary(reference: Tracks, grid: TokenGrid) -> NDArray[np.float64]:
-    """Strides (their geometric mean) from the query to the nearest boundary between layers in the query frame."""
+    """Returns the distance from the query to the nearest boundary between layers in the query frame.
+
+    The unit is the geometric mean of the token strides in x and in y.
+    """
     unknown = np.full(len(reference.visible), np.nan)
     distance = unknown if reference.boundary is None else reference.boundary / math.sqrt(math.prod(grid.stride))
     return np.broadcast_to(distance[:, None].astype(np.float64), reference.visible.shape)

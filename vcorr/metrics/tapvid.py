@@ -1,4 +1,4 @@
-"""TAP-Vid's metrics of one video (docs/functional.md), in numpy."""
+"""The metrics of TAP-Vid for one video (docs/functional.md), in numpy."""
 
 from __future__ import annotations
 
@@ -26,31 +26,32 @@ def tapvid(
     *,
     mode: QueryMode,
 ) -> dict[str, float]:
-    """Position accuracy, occlusion accuracy and Jaccard of the tracks of one video, pooled over its points and frames.
+    """Returns position accuracy, occlusion accuracy and Jaccard for one video, pooled over its points and frames.
 
-    Source: TAP-Vid (arXiv 2211.03726) and its public evaluation. The benchmark's number is the mean over videos.
+    Source: TAP-Vid (arXiv 2211.03726) and its public evaluation. The benchmark reports the mean over videos.
 
     Args:
         query_points_tyx: (N, 3) as (t, y, x); only the frame t is used here.
-        occluded: (N, T) bool, True where the reference cannot be seen.
-        tracks: (N, T, 2) reference, (x, y) pixels of a 256x256 frame.
-        pred_occluded: (N, T) bool, True where the prediction says it cannot be seen.
-        pred_tracks: (N, T, 2) prediction; NaN is too far.
+        occluded: (N, T) bool, True where the reference point cannot be seen.
+        tracks: (N, T, 2), reference tracks, (x, y) pixels of a 256x256 frame.
+        pred_occluded: (N, T) bool, True where the prediction says that the point cannot be seen.
+        pred_tracks: (N, T, 2), predicted tracks; NaN is a miss.
         mode: "first": the frames strictly after a point's query frame count. "strided": all but the query frame.
 
     Returns:
-        In [0, 1], NaN where nothing counts: "occlusion_accuracy" over all counted pairs; for x in 1, 2, 4, 8, 16
-        "pts_within_x" over those visible in the reference, and "jaccard_x", true positives over visible in the
-        reference + false positives (predicted visible, and occluded or too far); "average_pts_within_thresh" and
-        "average_jaccard", the means over x.
+        Values in [0, 1], NaN where nothing counts. "occlusion_accuracy": the share of the counted pairs with the right
+        visibility. For x in 1, 2, 4, 8, 16, "pts_within_x": the share of hits among the pairs visible in the reference.
+        "jaccard_x": the true positives, divided by the sum of the pairs visible in the reference and the false
+        positives. A false positive is predicted visible, but occluded or too far. "average_pts_within_thresh" and
+        "average_jaccard": the means over x.
 
     Raises:
-        UsageError: shapes or dtypes do not belong together, an unknown mode, or a query frame outside the video.
+        UsageError: shapes or dtypes do not fit together, the mode is unknown, or a query frame is outside the video.
     """
     _check(query_points_tyx, occluded, tracks, pred_occluded, pred_tracks)
-    counted = _counted(query_points_tyx[:, 0], occluded.shape[1], mode)
+    counted = _select_frames(query_points_tyx[:, 0], occluded.shape[1], mode)
     visible, shown = ~occluded & counted, ~pred_occluded & counted
-    squares = _squared_distances(pred_tracks, tracks)
+    squares = _square_distances(pred_tracks, tracks)
     result = {"occlusion_accuracy": _ratio((occluded == pred_occluded) & counted, counted.sum())}
     for threshold in THRESHOLDS:
         correct = (squares < threshold**2) & visible
@@ -61,8 +62,8 @@ def tapvid(
     return result
 
 
-def _counted(query_frames: Floats, frames: int, mode: QueryMode) -> Bools:
-    """(N, T): the frames that count for every point."""
+def _select_frames(query_frames: Floats, frames: int, mode: QueryMode) -> Bools:
+    """Returns which frames count for every point, (N, T)."""
     if not isinstance(mode, str) or mode not in get_args(QueryMode):
         raise unknown_name("TAP-Vid query mode", str(mode), get_args(QueryMode))
     if not np.isfinite(query_frames).all():
@@ -78,10 +79,10 @@ def _ratio(hits: Bools, total: np.integer[Any]) -> float:
     return float(hits.sum() / total) if total else float("nan")
 
 
-def _squared_distances(pred_tracks: Floats, tracks: Floats) -> Floats:
-    """(N, T). In the arrays' own precision, as the public evaluation: a distance of 16 in float32 is not below 16."""
+def _square_distances(pred_tracks: Floats, tracks: Floats) -> Floats:
+    """Returns (N, T) in the arrays' own precision, as the public evaluation: 16 in float32 is not below 16."""
     precision = np.promote_types(np.result_type(pred_tracks, tracks), np.float32)
-    with np.errstate(over="ignore", invalid="ignore"):  # what is NaN or infinite is too far
+    with np.errstate(over="ignore", invalid="ignore"):  # NaN and infinity are misses
         offsets = pred_tracks.astype(precision) - tracks.astype(precision)
         return np.asarray(offsets[..., 0] ** 2 + offsets[..., 1] ** 2)
 

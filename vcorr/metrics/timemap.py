@@ -1,4 +1,4 @@
-"""From latent times to frames, in numpy. The functional API applies the same map to tensors."""
+"""Maps positions at latent times to video frames, in numpy. The functional API applies the same map to tensors."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from numpy.typing import ArrayLike, NDArray
 from vcorr.contract.errors import UsageError
 from vcorr.contract.geometry import TokenGrid, check_grid
 from vcorr.contract.variants import Variant, switches_of
-from vcorr.metrics.published_field import stretched_positions
+from vcorr.metrics.published_field import stretch_latents
 from vcorr.metrics.query_frames import query_frames
 
 
 @dataclass(frozen=True)
 class FrameMap:
-    """How every frame lies between two latents.
+    """Says where each video frame lies between two latents.
 
-    before, after: (T,) int64, the latents on either side (equal outside the first and the last centre).
-    fraction: (T,) float64 in [0, 1), how far the frame is on the way from `before` to `after`.
+    before, after: (T,) int64, the latents on either side; equal before the first and after the last latent's centre.
+    fraction: (T,) float64 in [0, 1), the position of the frame on the way from `before` to `after`.
     """
 
     before: NDArray[np.int64]
@@ -28,30 +28,30 @@ class FrameMap:
 
 
 def frame_map(grid: TokenGrid, video_frames: int | None = None, *, variant: Variant = "corrected") -> FrameMap:
-    """The neighbours of every frame (docs/protocol.md).
+    """Returns the latents before and after every video frame (docs/protocol.md).
 
-    corrected: linear between the latents' centres, held outside them. difftrack: frame t of T lies at latent
-    (t + 0.5) F/T - 0.5, held outside 0 .. F-1, whatever the latents' times are.
+    corrected: linear between the latents' centres, constant outside them. difftrack: frame t of T lies at latent
+    (t + 0.5) F/T - 0.5, clipped to 0 .. F-1, whatever the times of the latents are.
 
-    Interpolating as value(before) + fraction * (value(after) - value(before)) answers a point that stands still
-    exactly, which a weighted sum does not promise in floating point.
+    Interpolate as value(before) + fraction * (value(after) - value(before)). It returns a point that stands still
+    exactly; in floating point, a weighted sum may not.
 
     Args:
-        grid: gives the latents' times.
-        video_frames: T; the grid's own when None.
+        grid: says the times of the latents.
+        video_frames: T, number of video frames; None for the grid's own.
         variant: "corrected", "difftrack" or `Switches` (`time_map`).
     """
     weights = grid.time_weights(video_frames)
     if switches_of(variant).time_map == "stretched":
-        return _stretched(grid.frames, len(weights))
+        return _stretch(grid.frames, len(weights))
     before = (weights > 0).argmax(axis=1)
     fraction = 1.0 - weights[np.arange(len(weights)), before]
     after = np.minimum(before + (fraction > 0), grid.frames - 1)
     return FrameMap(before, after, fraction)
 
 
-def _stretched(latents: int, frames: int) -> FrameMap:
-    position = stretched_positions(latents, frames)
+def _stretch(latents: int, frames: int) -> FrameMap:
+    position = stretch_latents(latents, frames)
     before = np.floor(position).astype(np.int64)
     return FrameMap(before, np.minimum(before + 1, latents - 1), position - before)
 
@@ -65,22 +65,22 @@ def to_frames(
     variant: Variant = "corrected",
     video_frames: int | None = None,
 ) -> NDArray[np.float32]:
-    """Positions at latent times brought to frames.
+    """Interpolates positions at latent times to video frames.
 
     Args:
         xy: (..., N, F, 2) pixels at the grid's latent times.
-        grid: gives the latents' times.
-        queries: (N, 2) pixels, which the result repeats exactly in their own frame in corrected; difftrack reads that
-            frame off the latents like any other.
-        query_frame: the video frame of the queries, or (N,) of each.
+        grid: says the times of the latents.
+        queries: (N, 2) pixels. In corrected, the result in a query's own frame is exactly the query; difftrack
+            interpolates this frame as any other.
+        query_frame: video frame of all queries, or (N,) the frame of each.
         variant: "corrected", "difftrack" or `Switches` (`time_map`).
-        video_frames: T; the grid's own when None.
+        video_frames: T, number of video frames; None for the grid's own.
 
     Returns:
         (..., N, T, 2) float32 pixels.
 
     Raises:
-        UsageError: the shapes do not belong together, or a query frame is not in the video.
+        UsageError: the shapes do not fit together, or a query frame is not in the video.
     """
     switches = switches_of(variant)
     positions, points = np.asarray(xy, dtype=np.float64), np.asarray(queries, dtype=np.float64)
@@ -98,7 +98,7 @@ def check_latent_tracks(xy: tuple[int, ...], queries: tuple[int, ...], grid: Tok
     """Checks the shapes of positions at latent times, (..., N, F, 2), and of their queries, (N, 2).
 
     Raises:
-        UsageError: they do not fit each other or the grid.
+        UsageError: they do not fit together, or do not fit the grid.
     """
     check_grid(grid)
     if len(queries) != 2 or queries[1] != 2:
