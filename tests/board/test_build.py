@@ -102,7 +102,7 @@ def test_the_ranking_page(site):
     text = " ".join(" ".join(page.text).split())
     assert text.index("Made-Up-Good") < text.index("Made-Up-Baseline") < text.index("Made-Up-Poor")
     assert text.index("Left out") < text.index("Made-Up-Random")
-    assert "The score of answering that nothing ever moves." in text
+    assert "The score of predicting that nothing ever moves." in text
     assert "dataset sprites" in text
     assert "hub:made-up/model@01234567 " in text
 
@@ -133,7 +133,7 @@ def test_a_baseline_has_no_charts(site):
 
 def test_random_weights_have_a_page_that_says_so(site):
     text = " ".join(pages(site)["models/made-up-random.html"].text)
-    assert "Random weights: these numbers show how the measurement behaves" in text
+    assert "Random weights: these numbers say nothing about the released model" in text
 
 
 def test_downloads_hold_all_the_rows(site, pristine_results):
@@ -264,7 +264,7 @@ def test_leaves_other_folders_alone(results, tmp_path, no_plugins):
     for marker in (None, "{}", "not json"):
         if marker is not None:
             (out / MARKER).write_text(marker, encoding="utf-8")
-        with pytest.raises(UsageError, match="is not a board, and is left as it is"):
+        with pytest.raises(UsageError, match=r"is not a board .* so it is not replaced"):
             build_site(results, out, registry=no_plugins)
     assert (out / "chapter.tex").read_text(encoding="utf-8") == "years of work"
     file = tmp_path / "file"
@@ -317,7 +317,11 @@ def test_a_folder_that_cannot_be_written(results, tmp_path, no_plugins):
 
 def test_no_results(tmp_path, no_plugins, results):
     (tmp_path / "empty").mkdir()
-    for folder, message in (("nowhere", "does not exist"), ("empty", "holds no runs"), (".", "holds no runs, but")):
+    for folder, message in (
+        ("nowhere", "does not exist"),
+        ("empty", "contains no runs"),
+        (".", "contains no runs, but"),
+    ):
         with pytest.raises(MissingError, match=message) as caught:
             build_site(tmp_path / folder, tmp_path / "site", registry=no_plugins)
         assert "vcorr " in caught.value.hint
@@ -332,5 +336,5 @@ def test_boards_of_ones_own(results, tmp_path, no_plugins):
     )
     site = build_site(results, tmp_path / "site", boards=[board], registry=no_plugins).parent
     text = " ".join(" ".join(pages(site)["index.html"].text).split())
-    assert "Nothing to rank yet: every run was left out" in text
+    assert "There is nothing to rank yet: every run is left out" in text
     assert "no board ranks the dataset sprites" in text

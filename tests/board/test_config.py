@@ -55,7 +55,7 @@ def test_a_dataset_goes_to_the_board_that_names_it_else_to_any():
         ("title: A board", "title: 3", "title must be text, got 3"),
         ("[sprites, davis]", "sprites", "datasets must be a list of dataset names, or the word any"),
         ("primary: matching_accuracy", "primary: pck_5", "Unknown primary metric in Board x: 'pck_5'"),
-        ("name: pck_4", "name: matching_accuracy", "names a metric twice"),
+        ("name: pck_4", "name: matching_accuracy", "lists a metric twice"),
         ("name: pck_4, ", "", "metrics[1] lacks name"),
         ("min_clips: 8", "min_clips: 0", "min_clips must be a whole number of at least 1, got 0"),
         ("min_clips: 8", "min_clips: yes", "min_clips must be a whole number"),

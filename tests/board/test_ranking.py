@@ -58,7 +58,7 @@ def test_few_clips_are_shown_unranked_and_a_partial_run_is_marked(load, tmp_path
     make_run(tmp_path / "runs", "bbbbbbbbbbbb", "made-up-part", clips=32, probes=("qk",), status="partial", **SMALL)
     (ranking,), _ = rank(load(tmp_path / "runs"), BOARDS)
     assert ranked(ranking) == [(1, "made-up-part", "qk"), (None, "made-up-few", "qk")]
-    assert ranking.rows[1].unranked == "6 clips: too few to rank (this board asks for 16)"
+    assert ranking.rows[1].unranked == "6 clips: too few to rank (this board needs 16)"
     assert [row.run.is_complete for row in ranking.rows] == [False, True]
     assert ranking.rows[0].others == (None,)  # the further metric was not computed
 
@@ -89,7 +89,7 @@ def test_runs_on_other_content_are_not_in_one_table(load, tmp_path, make_run):
     (ranking,), (left,) = rank(load(folder), BOARDS)
     assert {row.run.model for row in ranking.rows} == {"made-up-a", "made-up-c"}
     assert (left.run.model, left.probe) == ("made-up-b", "qk")
-    assert left.reason == "clip clip-000 has other content than in run aaaaaaaaaaaa: the data changed"
+    assert left.reason == "the content of clip clip-000 differs from run aaaaaaaaaaaa: the data changed"
 
 
 def test_generated_videos_are_each_models_own(load, tmp_path, make_run):
@@ -143,4 +143,4 @@ def test_rows_with_flipped_switches_are_never_ranked(load, tmp_path, make_run):
     assert [row.run.model for ranking in rankings for row in ranking.rows] == ["made-up-a"]
     (left,) = left_out
     assert (left.run.model, left.probe) == ("made-up-b", "qk, corrected+time_map=stretched")
-    assert left.reason == "flipped switches (time_map=stretched): numbers of neither variant"
+    assert left.reason == "flipped switches (time_map=stretched): the numbers belong to neither variant"

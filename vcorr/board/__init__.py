@@ -1,1 +1,1 @@
-"""The leaderboard: a folder of static pages made from run directories (docs/board.md)."""
+"""Makes the leaderboard, a folder of static pages, from run directories (docs/board.md)."""

@@ -1,7 +1,7 @@
-"""The charts of a model page as Vega-Lite specifications, made with Altair. Text and lines take the page's colours.
+"""Makes the charts of a model page as Vega-Lite specifications, with Altair. Text and lines take the page's colours.
 
-Skill is coloured on [0, 1] in every map of every page, so that pictures compare. Below 0, which is worse than answering
-that nothing moves, cells are slate whatever their value; the value stands in the cell and its tooltip.
+Every map of every page uses one colour scale for skill, from 0 to 1, so that maps can be compared. Skill below 0 is
+worse than predicting that nothing moves. Such cells are slate whatever their value; cell and tooltip show the value.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from vcorr.stats.summary import BestSite, Series, SiteSummary, site_summaries
 
 Spec = dict[str, Any]
 Chart = Any
-"""An Altair chart: its methods give unions of every kind of chart, which say nothing about the one at hand."""
+"""An Altair chart. Altair annotates its methods with unions of all chart classes, which are too wide to be useful."""
 
 DATA = "cells"
 SCHEME: Literal["viridis"] = "viridis"
 NUMBERED_COLUMNS = 12
-"""Cells carry their number up to this many columns; beyond, they are too narrow for it."""
+"""Most columns for which cells show their number; with more, cells are too narrow."""
 BELOW_FLOOR = -0.005
-"""Skill that is shown as negative once it is rounded."""
+"""Largest skill that is still negative after rounding to two digits."""
 SLATE = "#4b525a"
 DARK_INK_ABOVE = 0.55
-"""From this skill on the colour scale is bright enough for dark numbers."""
+"""Skill above which the colour scale is bright enough for dark numbers."""
 SVG_CELLS = 1200
-"""More cells than this are drawn on a canvas."""
+"""Most cells that are drawn as SVG; larger charts are drawn on a canvas, which is faster."""
 
 _TOOLTIP = (
     ("layer_name", "module", None),
@@ -47,7 +47,10 @@ _TOOLTIP = (
 
 
 def site_map(s: Series, best: BestSite | None) -> Spec | None:
-    """Layer x step: skill of every site over all clips, at the head of the best site. None without attention sites."""
+    """Maps layer x step: skill of every site over all clips, at the head of the best site.
+
+    None when the series has no attention sites.
+    """
     head = best.summary.head if best else s.sites[0]["head"]
     wanted = [i for i, site in enumerate(s.sites) if site["head"] == head and site["layer"] != NO_SITE]
     if not wanted:
@@ -55,12 +58,12 @@ def site_map(s: Series, best: BestSite | None) -> Spec | None:
     mark = (best.summary.layer, best.summary.step) if best else None
     cells = [_cell(x, chosen=(x.layer, x.step) == mark) for x in site_summaries(s, sites=wanted)]
     stepless = all(s.sites[i]["step"] == NO_SITE for i in wanted)
-    title = "no steps: the model adds no noise" if stepless else "step (0 is the noisiest)"
+    title = "no steps: the model adds no noise" if stepless else "step (0 has the most noise)"
     return _heat_map(cells, "step", title, f"Skill of {s.name} by layer and denoising step")
 
 
 def head_map(s: Series, best: BestSite | None) -> Spec | None:
-    """Layer x head at the step of the best site. None where no single heads were recorded."""
+    """Maps layer x head at the step of the best site. None when no single heads were recorded."""
     if best is None:
         return None
     wanted = [i for i, x in enumerate(s.sites) if x["head"] != HEAD_MEAN and x["step"] == best.summary.step]
@@ -72,12 +75,15 @@ def head_map(s: Series, best: BestSite | None) -> Spec | None:
 
 
 def noise_lines(pairs: Sequence[tuple[Series, BestSite]]) -> Spec | None:
-    """Skill against noise: a line for each probe, at layer and head of its best site. None below two noise levels."""
+    """Draws skill over noise level, one line per probe, at the layer and head of its best site.
+
+    None when there are fewer than two noise levels.
+    """
     cells = []
     for s, best in pairs:
-        place = (best.summary.layer, best.summary.head)
-        wanted = [i for i, x in enumerate(s.sites) if (x["layer"], x["head"]) == place and math.isfinite(x["noise"])]
-        label = f"{s.name}, layer {place[0]}"
+        site = (best.summary.layer, best.summary.head)
+        wanted = [i for i, x in enumerate(s.sites) if (x["layer"], x["head"]) == site and math.isfinite(x["noise"])]
+        label = f"{s.name}, layer {best.summary.layer}"
         cells += [{**_cell(x, chosen=False), "line": label} for x in site_summaries(s, sites=wanted)]
     return _lines(cells) if len({cell["noise"] for cell in cells}) > 1 else None
 
@@ -96,12 +102,15 @@ def _heat_map(cells: list[dict[str, Any]], column: str, title: str, description:
     columns, rows = (len({cell[key] for cell in cells}) for key in (column, "layer"))
     height = rows * (26 if rows <= 20 else 15)
     shape = _heat_shape(column, title, numbered=columns <= NUMBERED_COLUMNS, height=height)
-    return _filled(shape, cells, description)
+    return _add_data(shape, cells, description)
 
 
 @functools.cache
 def _heat_shape(column: str, title: str, *, numbered: bool, height: int) -> Spec:
-    """A heat map without its data; Altair checks every specification it makes, so equal ones are made once."""
+    """Makes a heat map without its data.
+
+    Altair validates every specification, which is slow, so equal heat maps are made only once.
+    """
     import altair as alt
 
     base = alt.Chart(alt.NamedData(DATA)).encode(
@@ -109,7 +118,8 @@ def _heat_shape(column: str, title: str, *, numbered: bool, height: int) -> Spec
         y=alt.Y("layer:O", title="layer", axis=alt.Axis(labelOverlap=True)),
         tooltip=_tooltip(),
     )
-    layers = [_missing(base), _skills(base), _below_floor(base), *([_numbers(base)] if numbered else []), _chosen(base)]
+    numbers = [_numbers(base)] if numbered else []
+    layers = [_missing(base), _skills(base), _below_floor(base), *numbers, _frame_chosen(base)]
     return _shape(alt.layer(*layers).properties(width="container", height=height))
 
 
@@ -130,12 +140,12 @@ def _below_floor(base: Chart) -> Chart:
 
 
 def _missing(base: Chart) -> Chart:
-    """Sites without skill: grey, with a dash where cells carry numbers."""
+    """Draws sites without skill in grey; where cells show numbers they show a dash."""
     return base.transform_filter("!isValid(datum.skill)").mark_rect(fill="#888", fillOpacity=0.25)
 
 
-def _chosen(base: Chart) -> Chart:
-    """A frame in two tones, seen on every colour of the scale."""
+def _frame_chosen(base: Chart) -> Chart:
+    """Draws a frame in two colours around the chosen site, which is visible on every colour of the scale."""
     import altair as alt
 
     frame = base.transform_filter("datum.chosen")
@@ -153,7 +163,7 @@ def _numbers(base: Chart) -> Chart:
 
 
 def _lines(cells: list[dict[str, Any]]) -> Spec:
-    return _filled(_line_shape(*_reach(cells)), cells, "Skill against noise, one line a probe")
+    return _add_data(_line_shape(*_reach(cells)), cells, "Skill over noise level, one line per probe")
 
 
 def _line_shape(bottom: float, top: float) -> Spec:
@@ -166,7 +176,7 @@ def _line_shape(bottom: float, top: float) -> Spec:
     base = alt.Chart(alt.NamedData(DATA)).encode(
         x=alt.X(
             "noise:Q",
-            title="noise (0 is clean, 1 is noise alone)",
+            title="noise level (0 is clean, 1 is pure noise)",
             scale=alt.Scale(domain=[0, 1]),
             axis=alt.Axis(tickCount=5, format=".1f"),
         ),
@@ -196,14 +206,14 @@ def _tooltip() -> list[Any]:
 
 def _shape(chart: Chart) -> Spec:
     spec: Spec = chart.to_dict()
-    # The page says which language this is (a schema address would be a link to the network) and brings its own colours
+    # The schema's address would be a link to the network; charts.js names the language and sets the page's colours.
     spec.pop("$schema", None)
     spec.pop("config", None)
     spec["autosize"] = {"type": "fit-x", "contains": "padding"}
     return spec
 
 
-def _filled(shape: Spec, cells: list[dict[str, Any]], description: str) -> Spec:
+def _add_data(shape: Spec, cells: list[dict[str, Any]], description: str) -> Spec:
     renderer = "svg" if len(cells) <= SVG_CELLS else "canvas"
     return {
         **shape,
@@ -214,7 +224,7 @@ def _filled(shape: Spec, cells: list[dict[str, Any]], description: str) -> Spec:
 
 
 def _plain(value: Any) -> Any:
-    """NaN as None, numbers rounded to what a tooltip can show: float noise would only make the page larger."""
+    """Turns NaN into None and rounds numbers to what a tooltip shows; more digits would only make the page larger."""
     if isinstance(value, float):
         return round(value, 6) if math.isfinite(value) else None
     return value

@@ -1,4 +1,4 @@
-"""File names for names that come from plugins and tables."""
+"""Makes file names from names that plugins and tables give."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ _LONGEST = 80
 
 
 def slug(name: str) -> str:
-    """A file name (without ending) for any text: the text itself where it is a plain name, else that and a short hash.
+    """Returns a file name without ending for any text; different texts give different names.
 
-    Different texts give different names.
+    Text that is already a safe lowercase name stays as it is. Any other text is made safe and gets a short hash.
     """
     plain = _UNSAFE.sub("-", name.lower()).strip("-.")[:_LONGEST]
     if plain and plain == name:

@@ -1,4 +1,4 @@
-"""From data to HTML: the template environment, and everything that rounds, shortens or escapes for people."""
+"""Turns data into HTML: the template environment, and the filters that round, shorten and escape values."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _WEB = re.compile(r"https?://[^\s]+")
 
 @functools.cache
 def environment() -> Environment:
-    """Templates of the package, escaping everything that is not marked as HTML by this module."""
+    """Returns the templates of the package; they escape all text that this module does not mark as HTML."""
     found = Environment(
         loader=PackageLoader("vcorr.board.site", "assets"),
         autoescape=select_autoescape(default_for_string=True, default=True),
@@ -43,7 +43,7 @@ def environment() -> Environment:
             "short": short_weights,
             "size": size,
             "fact": fact,
-            "linked": linked,
+            "link": link,
             "command": command,
             "sortable": sortable,
             "script_json": script_json,
@@ -54,32 +54,32 @@ def environment() -> Environment:
 
 
 def number(value: float | None, digits: int = 3) -> str:
-    """A value for a table: NaN as a dash, and no minus before a zero."""
+    """Formats a value for a table: NaN becomes a dash, and zero has no minus sign."""
     return DASH if value is None or math.isnan(value) else f"{round(value, digits) + 0.0:.{digits}f}"
 
 
 def index(value: int) -> str:
-    """A layer or step; a dash where there is none."""
+    """Formats a layer or step; a dash when there is none."""
     return DASH if value == NO_SITE else str(value)
 
 
 def head(value: int) -> str:
-    """A head, or that it is all of them."""
+    """Formats a head; "mean" for the mean over heads."""
     return "mean" if value == HEAD_MEAN else str(value)
 
 
 def sortable(value: float | None) -> str:
-    """A number for scripts that sort: empty for NaN, which sorts last either way."""
+    """Formats a number for the script that sorts tables; empty for NaN, which it sorts last in both directions."""
     return "" if value is None or math.isnan(value) else repr(round(float(value), 9))
 
 
 def short_weights(identity: str) -> str:
-    """A weights id with its hash cut to eight characters."""
+    """Shortens the hash in a weights id to eight characters."""
     return _HEX_TAIL.sub(r"\1", identity)
 
 
 def size(count: float) -> str:
-    """Bytes for people."""
+    """Formats a number of bytes with a decimal unit (kB, MB, GB)."""
     for unit in ("B", "kB", "MB"):
         if count < 1000:
             return f"{count:.0f} B" if unit == "B" else f"{count:.1f} {unit}"
@@ -88,7 +88,7 @@ def size(count: float) -> str:
 
 
 def fact(value: Any) -> str:
-    """A value of a model card or of run.json in words: mappings and lists on one line, whole numbers in groups."""
+    """Formats a value of a model card or of run.json: mappings and lists on one line, digits of integers in groups."""
     if value is None:
         return DASH
     if isinstance(value, bool):
@@ -103,20 +103,20 @@ def fact(value: Any) -> str:
     return str(value)
 
 
-def linked(text: str) -> Markup:
-    """Text as HTML; a web address becomes a link, any other scheme stays text."""
+def link(text: str) -> Markup:
+    """Returns text as HTML; an http or https address becomes a link, any other scheme stays text."""
     if _WEB.fullmatch(text):
         return Markup('<a href="{0}" rel="noopener noreferrer">{0}</a>').format(text)
     return escape(text)
 
 
 def command(words: Any) -> str:
-    """A command line to copy."""
+    """Joins the words of a command to a line that a shell accepts."""
     return shlex.join(str(word) for word in words) if isinstance(words, list) else ""
 
 
 def script_json(value: Any) -> Markup:
-    """JSON for the inside of a <script> element: no character in it can end the element or begin a comment."""
+    """Returns JSON for the inside of a <script> element: no character can end the element or begin a comment."""
     text = json.dumps(value, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
     for character in "<>&'":
         text = text.replace(character, f"\\u{ord(character):04x}")
@@ -124,7 +124,7 @@ def script_json(value: Any) -> Markup:
 
 
 def interval_bar(x: SiteSummary) -> Markup:
-    """Skill and its interval as a small picture between 0 and 1; what lies outside ends at the edge."""
+    """Draws skill and its interval as a small SVG from 0 to 1; values outside are drawn at the edge."""
     if math.isnan(x.skill):
         return Markup("")
     low, high = (x.skill if math.isnan(end) else end for end in (x.skill_low, x.skill_high))
@@ -139,11 +139,11 @@ def interval_bar(x: SiteSummary) -> Markup:
         text=text,
         zero=BAR_MARGIN,
         one=BAR_WIDTH + BAR_MARGIN,
-        low=_place(low),
-        high=_place(high),
-        at=_place(x.skill),
+        low=_bar_x(low),
+        high=_bar_x(high),
+        at=_bar_x(x.skill),
     )
 
 
-def _place(skill: float) -> str:
+def _bar_x(skill: float) -> str:
     return f"{BAR_MARGIN + BAR_WIDTH * min(max(skill, 0.0), 1.0):.1f}"

@@ -1,4 +1,4 @@
-"""What a model's page shows of each of its runs: best sites, charts by metric, provenance."""
+"""Collects what a model's page shows of each run: best sites, charts per metric, provenance."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _SHOWN_APART = ("name", "title", "summary")
 
 @dataclass(frozen=True)
 class Chart:
-    """A chart's place on the page: the id of its specification, its heading, a line below it."""
+    """A chart on the page: the id of its specification, its heading, and the line below it."""
 
     id: str
     title: str
@@ -37,17 +37,17 @@ class MetricView:
 
     @property
     def charts(self) -> list[Chart]:
-        """All of them."""
+        """All charts, maps first."""
         return [*self.maps, *self.heads, *self.lines]
 
 
 @dataclass
 class RunView:
-    """One run on its model's page. places: its rank under each board, in words."""
+    """One run on its model's page. standings: rank of each probe on each board, in words."""
 
     run: BoardRun
     heading: str
-    places: list[str]
+    standings: list[str]
     best: list[tuple[str, BestSite]]
     metrics: list[MetricView]
     provenance: list[tuple[str, str]]
@@ -55,7 +55,7 @@ class RunView:
 
 @dataclass
 class ModelView:
-    """A model's page. specs: every chart by its id."""
+    """A model's page. specs: specification of every chart, by chart id."""
 
     name: str
     title: str
@@ -65,11 +65,11 @@ class ModelView:
     specs: dict[str, Spec]
 
 
-def model_view(runs: Sequence[BoardRun], boards: Sequence[BoardConfig], places: dict[str, list[str]]) -> ModelView:
-    """The page of a model, from all runs of it; `places` says by run id where each of them stands."""
+def model_view(runs: Sequence[BoardRun], boards: Sequence[BoardConfig], standings: dict[str, list[str]]) -> ModelView:
+    """Collects the page of a model from all its runs; `standings` gives the ranks of each run, by run id."""
     specs: dict[str, Spec] = {}
     card = next((run.card for run in runs if run.card), {})
-    views = [_run_view(run, boards, places.get(run.run_id, []), specs) for run in runs]
+    views = [_run_view(run, boards, standings.get(run.run_id, []), specs) for run in runs]
     return ModelView(
         name=runs[0].model,
         title=str(card.get("title") or runs[0].model),
@@ -81,7 +81,7 @@ def model_view(runs: Sequence[BoardRun], boards: Sequence[BoardConfig], places: 
 
 
 def card_facts(card: dict[str, Any]) -> list[tuple[str, str]]:
-    """The fields of a card in words, in their order; `extra` fields beside the others."""
+    """Returns the fields of a card as text, in their order, followed by its `extra` fields."""
     extra = card.get("extra")
     fields = {k: v for k, v in card.items() if k != "extra"} | (extra if isinstance(extra, dict) else {})
     return [
@@ -91,7 +91,7 @@ def card_facts(card: dict[str, Any]) -> list[tuple[str, str]]:
     ]
 
 
-def _run_view(run: BoardRun, boards: Sequence[BoardConfig], places: list[str], specs: dict[str, Spec]) -> RunView:
+def _run_view(run: BoardRun, boards: Sequence[BoardConfig], standings: list[str], specs: dict[str, Spec]) -> RunView:
     columns = {c.name: c for board in boards_of(run.dataset, boards) for c in board.metrics}
     order = _probe_order(run)
     metrics = []
@@ -106,7 +106,7 @@ def _run_view(run: BoardRun, boards: Sequence[BoardConfig], places: list[str], s
         key=lambda b: (order[b.key["probe"]], b.summary.variant_text),
     )
     best = [(columns[b.key["metric"]].title, b) for b in shown]
-    return RunView(run, _heading(run), places, best, metrics, provenance(run))
+    return RunView(run, _heading(run), standings, best, metrics, provenance(run))
 
 
 def _probe_order(run: BoardRun) -> dict[str, int]:
@@ -139,7 +139,10 @@ def _metric_view(run: BoardRun, column: MetricColumn, found: list[Series], specs
         add(view.heads, head_map(s, best), f"{s.name}, single heads", f"Layer by head{at}.")
     pairs = [(s, best) for s in found if (best := run.best_of(s)) is not None]
     add(
-        view.lines, noise_lines(pairs), "Skill against noise", "Each probe at its best layer; bands are 95 % intervals."
+        view.lines,
+        noise_lines(pairs),
+        "Skill over noise level",
+        "Each probe at its best layer; bands are 95 % intervals.",
     )
     return view
 
@@ -149,13 +152,13 @@ def _map_caption(s: Series, best: BestSite | None) -> str:
     if best is None:
         return clips
     x = best.summary
-    which = "" if x.head < 0 else f" Head {x.head} alone."
+    which = "" if x.head < 0 else f" Only head {x.head}."
     step = "" if x.step == NO_SITE else f", step {x.step}"
-    return f"{clips}{which} Framed: the chosen site, layer {x.layer}{step}."
+    return f"{clips}{which} The frame marks the chosen site: layer {x.layer}{step}."
 
 
 def provenance(run: BoardRun) -> list[tuple[str, str]]:
-    """Where the numbers come from, from run.json; what it does not say is left out."""
+    """Returns from run.json where the numbers come from; facts that it lacks are left out."""
     record = run.record
     device, clips = _mapping(record, "device"), _mapping(record, "clips")
     seeds = sorted({str(s.key["seed"]) for s in run.series})
@@ -176,10 +179,10 @@ def provenance(run: BoardRun) -> list[tuple[str, str]]:
     return [(name, fact(value)) for name, value in lines if value not in (None, "", {})]
 
 
-def _clips(run: BoardRun, said: dict[str, Any]) -> str:
+def _clips(run: BoardRun, counts: dict[str, Any]) -> str:
     parts = [f"{run.clips} scored"]
-    if said.get("total"):
-        parts.append(f"{said.get('done', 0)} of {said['total']} run")
+    if counts.get("total"):
+        parts.append(f"{counts.get('done', 0)} of {counts['total']} run")
     parts += [f"{count} {word}" for count, word in ((run.failed, "failed"), (run.unscored, "without tracks")) if count]
     return ", ".join(parts)
 

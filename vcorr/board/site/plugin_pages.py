@@ -1,4 +1,4 @@
-"""Pages of plugins. One that fails shows its error; the board is made all the same."""
+"""Renders the pages of plugins. A page that fails shows its error; the rest of the board is not affected."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from vcorr.plugins.registry import Registered, Registry
 
 @dataclass(frozen=True)
 class Board:
-    """What `render(board)` of a page is given (docs/board.md).
+    """What `render(board)` of a page gets (docs/board.md).
 
-    runs: every run, those left out of the rankings included, sorted by run id. rankings: the tables of the first page.
-    left_out: what they do not show, with reasons.
+    runs: every run, sorted by run id, including runs that no ranking shows. rankings: the tables of the first page.
+    left_out: what these tables do not show, with reasons.
     """
 
     runs: tuple[BoardRun, ...]
@@ -37,7 +37,7 @@ class PluginPage:
 
 
 def plugin_pages(board: Board, registry: Registry) -> list[PluginPage]:
-    """The pages of all plugins, by name."""
+    """Renders the pages of all plugins, sorted by name."""
     return [_page(registered, board) for registered in registry.pages.all()]
 
 

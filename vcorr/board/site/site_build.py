@@ -1,4 +1,7 @@
-"""`vcorr board build`: from a folder of runs to a folder of pages, made beside its place and moved there when whole."""
+"""Builds a board for `vcorr board build`: a folder of pages from a folder of runs.
+
+The pages are written into a temporary folder next to the target, which replaces the target once all pages are written.
+"""
 
 from __future__ import annotations
 
@@ -25,29 +28,29 @@ from vcorr.plugins.registry import Registry, installed
 from vcorr.store.rundir import RECORD, find_runs
 
 MARKER = "board.json"
-"""The file that says that a folder is a board, and may be replaced by one."""
+"""File that marks a folder as a board, so that a new board may replace it."""
 BOARD_VERSION = 1
 
 _STATIC = ("style.css", "board.js", "charts.js")
 
 
 def build_site(results: Path, out: Path, *, boards: Sequence[Path] = (), registry: Registry | None = None) -> Path:
-    """Makes the board of all runs in a folder.
+    """Builds the board of all runs in a folder.
 
-    The same runs give the same bytes. An earlier board at `out` is replaced as a whole, once the new one is there.
+    The same runs give the same bytes. An earlier board at `out` is replaced as a whole, after the new one is complete.
 
     Args:
         results: a folder of runs, or one run.
         out: the folder of pages: new, empty, or an earlier board.
-        boards: YAML files of boards; those that come with vcorr when there are none.
-        registry: whose pages to add; that of this environment when None.
+        boards: YAML files of boards; when empty, the boards that come with vcorr.
+        registry: plugins whose pages are added; None for the plugins of this environment.
 
     Returns:
         The path of the first page.
 
     Raises:
         MissingError: there are no runs.
-        UsageError: `out` is something else than a board, or a board file is wrong.
+        UsageError: `out` is not empty and is not a board, or a board file is wrong.
         StoreError: a run is damaged (the message names the file), or `out` cannot be written.
     """
     runs = find_runs(results)
@@ -76,7 +79,7 @@ class _Site:
         self._models = sorted({run.model for run in runs})
 
     def write(self) -> None:
-        """Everything, the marker last."""
+        """Writes all files, the marker last."""
         self._write_static()
         self._write_best_sites()
         self._write_page("index.html", "index.html.j2", board=self._board)
@@ -90,21 +93,21 @@ class _Site:
 
     def _write_model(self, model: str) -> None:
         runs = [run for run in self._board.runs if run.model == model]
-        view = model_view(runs, self._boards, self._places())
+        view = model_view(runs, self._boards, self._standings())
         self._write_page(f"models/{slug(model)}.html", "model.html.j2", view=view)
 
-    def _places(self) -> dict[str, list[str]]:
-        """By run id: each rank of its probes, or why there is none."""
-        places: dict[str, list[str]] = {}
+    def _standings(self) -> dict[str, list[str]]:
+        """Returns by run id the rank of each probe, or why it has none."""
+        standings: dict[str, list[str]] = {}
         for ranking in self._board.rankings:
             ranked = sum(row.rank is not None for row in ranking.rows)
             for row in ranking.rows:
-                place = f"rank {row.rank} of {ranked}" if row.rank else f"not ranked: {row.unranked}"
-                places.setdefault(row.run.run_id, []).append(f"{row.series.name}: {place}")
+                standing = f"rank {row.rank} of {ranked}" if row.rank else f"not ranked: {row.unranked}"
+                standings.setdefault(row.run.run_id, []).append(f"{row.series.name}: {standing}")
         for left in self._board.left_out:
             subject = f"{left.probe} left out" if left.probe else "left out"
-            places.setdefault(left.run.run_id, []).append(f"{subject}: {left.reason}")
-        return places
+            standings.setdefault(left.run.run_id, []).append(f"{subject}: {left.reason}")
+        return standings
 
     def _write_static(self) -> None:
         assets = resources.files("vcorr.board.site").joinpath("assets")
@@ -154,17 +157,17 @@ class _Site:
 
 @contextlib.contextmanager
 def _replacing(out: Path) -> Iterator[Path]:
-    """An empty folder that takes the place of `out` when the block ends well, and disappears when it does not."""
+    """Yields an empty folder that replaces `out` when the block succeeds, and is removed when it raises."""
     out = out.resolve()
-    made = out.with_name(f".{out.name}.{os.getpid()}.tmp")
+    new = out.with_name(f".{out.name}.{os.getpid()}.tmp")
     old = out.with_name(f".{out.name}.{os.getpid()}.old")
     try:
-        made.mkdir(parents=True)
-        yield made
+        new.mkdir(parents=True)
+        yield new
         if out.exists():
             out.rename(old)
         try:
-            made.rename(out)
+            new.rename(out)
         except OSError:
             if old.exists():
                 old.rename(out)
@@ -175,7 +178,7 @@ def _replacing(out: Path) -> Iterator[Path]:
             hint="Choose another folder with --out DIR.",
         ) from error
     finally:
-        shutil.rmtree(made, ignore_errors=True)
+        shutil.rmtree(new, ignore_errors=True)
         if out.exists():
             shutil.rmtree(old, ignore_errors=True)
 
@@ -183,14 +186,14 @@ def _replacing(out: Path) -> Iterator[Path]:
 def _check_out(results: Path, out: Path) -> None:
     if results.resolve().is_relative_to(out.resolve()):
         raise UsageError(
-            f"{out} holds the results themselves; a board there would replace them.",
-            hint="Choose a folder of its own with --out DIR.",
+            f"{out} contains the results; a board there would replace them.",
+            hint="Choose another folder with --out DIR.",
         )
     if not out.exists() or _is_board(out):
         return
     if not out.is_dir() or any(out.iterdir()):
         raise UsageError(
-            f"{out} is not a board, and is left as it is (a board has a file {MARKER}).",
+            f"{out} is not a board (a board has a file {MARKER}), so it is not replaced.",
             hint="Choose a new or empty folder with --out DIR.",
         )
 
@@ -210,9 +213,10 @@ def _no_runs(results: Path) -> MissingError:
     below = sorted(path.parent.parent for path in results.glob(f"*/*/{RECORD}"))
     if below:
         return MissingError(
-            f"{results} holds no runs, but {below[0]} does.", hint=f"Try: vcorr board build --results {below[0]}"
+            f"{results} contains no runs, but {below[0]} does.", hint=f"Try: vcorr board build --results {below[0]}"
         )
     return MissingError(
-        f"{results} holds no runs.",
-        hint="Make one first, for example: vcorr run --model tiny --probe qk\nOr say where they are: --results DIR",
+        f"{results} contains no runs.",
+        hint="Make a run first, for example: vcorr run --model tiny --probe qk\n"
+        "If the runs are elsewhere, name their folder: --results DIR",
     )

@@ -1,6 +1,6 @@
-"""What a board knows of each run: its record, the series of the boards' metrics, and the best site of every probe.
+"""Loads what a board shows of each run: its record, the series of the boards' metrics, the best site of every probe.
 
-Score tables are read shard by shard and only the rows of those metrics are kept; the whole table goes to the download.
+Score tables are read shard by shard. Only rows of the boards' metrics are kept in memory; the download gets all rows.
 """
 
 from __future__ import annotations
@@ -23,19 +23,25 @@ from vcorr.store.shards import atomic_file
 
 COMPLETE = "complete"
 BATCH_ROWS = 1 << 16
-"""Rows of a record batch of a download: shards of a clip are often too small to compress well."""
+"""Least number of rows per record batch of a download: a single clip's shard is often too small to compress well."""
 GROUP_KEYS = ("dataset", "split", "mode", "tracker", "variant")
 
 
 @dataclass(frozen=True)
 class BoardRun:
-    """One run as the board, and every page of a plugin, sees it.
+    """One run, as the board and the pages of plugins get it.
 
-    directory: the run on disk, for its predictions and tracks. record: the contents of run.json. series: one a probe
-    and metric, of the metrics the boards show (`vcorr.stats.summary.Series`). best: the best site of each series that
-    has one. model, weights, dataset: as in the rows. rows: of its scores table, all metrics. failed: clips that could
-    not be run. unscored: clips without tracks to score against. content: hash of each clip's content, by its id, where
-    the run holds one. download: path of its scores table inside the board, "" without rows.
+    Attributes:
+        directory: the run on disk, for its predictions and tracks.
+        record: the contents of run.json.
+        model, weights, dataset: as in the rows.
+        series: one per probe and metric, for the metrics that the boards show (`vcorr.stats.summary.Series`).
+        best: the best site of each series that has one.
+        rows: number of rows of the scores table, all metrics.
+        failed: number of clips that could not be run.
+        unscored: number of clips without tracks to score against.
+        content: hash of each clip's content by clip id, if the run holds one.
+        download: path of the scores table inside the board; "" when it has no rows.
     """
 
     directory: RunDirectory
@@ -53,12 +59,12 @@ class BoardRun:
 
     @property
     def run_id(self) -> str:
-        """The name of the run's directory."""
+        """Name of the run's directory."""
         return self.directory.run_id
 
     @property
     def status(self) -> str:
-        """What run.json says: started, partial, complete or failed."""
+        """Status in run.json: started, partial, complete or failed."""
         return str(self.record.get("status", "started"))
 
     @property
@@ -73,27 +79,27 @@ class BoardRun:
 
     @property
     def is_baseline(self) -> bool:
-        """Whether its answers come from no attention site."""
+        """Whether its predictions come from no attention site."""
         return bool(self.series) and all(s.sites[0]["layer"] == NO_SITE for s in self.series)
 
     @property
     def card(self) -> dict[str, Any]:
-        """The model card's fields; empty when the model has none."""
+        """Fields of the model card; empty when the model has none."""
         card = self.record.get("card")
         return card if isinstance(card, dict) else {}
 
     @property
     def title(self) -> str:
-        """The model's title, its name when it has none."""
+        """Title of the model, or its name when it has no title."""
         return str(self.card.get("title") or self.model)
 
     @cached_property
     def clips(self) -> int:
-        """Clips with scores."""
+        """Number of clips with scores."""
         return len({clip for s in self.series for clip in s.clips})
 
     def best_of(self, s: Series) -> BestSite | None:
-        """The best site of one of its series."""
+        """Returns the best site of one of its series."""
         return next((best for best in self.best if best.key == s.key), None)
 
 
@@ -108,8 +114,8 @@ def load_run(run: RunDirectory, metrics: Sequence[str], download: Path) -> Board
     """Reads a run and copies its scores table, all shards in one file, to `download`.
 
     Raises:
-        StoreError: run.json or a shard is damaged (the message names it), clips are scored otherwise than the rest, or
-            the copy cannot be written.
+        StoreError: run.json or a shard is damaged (the message names it), some clips are scored differently from the
+            rest, or the copy cannot be written.
     """
     record = run.record()
     check_scored_alike(run)
@@ -157,7 +163,7 @@ def _content(scores: pa.Table) -> dict[str, str]:
 
 
 def _in_batches(shards: Iterable[pa.Table]) -> Iterator[pa.Table]:
-    """Shards put together to tables of at least BATCH_ROWS rows (the last may be smaller), each in one piece."""
+    """Joins shards to tables of at least BATCH_ROWS rows (the last may be smaller), each in one piece."""
     waiting: list[pa.Table] = []
     for shard in shards:
         waiting.append(shard)
@@ -169,10 +175,10 @@ def _in_batches(shards: Iterable[pa.Table]) -> Iterator[pa.Table]:
 
 
 def _context(record: dict[str, Any], found: tuple[Series, ...]) -> dict[str, str]:
-    """Model, weights and dataset: of the rows, else of the record (a run without scores yet)."""
-    said = found[0].key if found else record.get("row_context")
-    said = said if isinstance(said, dict) else {}
-    return {key: str(said.get(key) or "unknown") for key in ("model", "weights", "dataset")}
+    """Returns model, weights and dataset from the rows, or from the record when the run has no scores yet."""
+    context = found[0].key if found else record.get("row_context")
+    context = context if isinstance(context, dict) else {}
+    return {key: str(context.get(key) or "unknown") for key in ("model", "weights", "dataset")}
 
 
 def _fingerprint(record: dict[str, Any]) -> str:

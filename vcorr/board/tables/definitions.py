@@ -1,4 +1,4 @@
-"""Boards as data: which datasets one ranks, which metrics it shows, which runs it admits (docs/board.md)."""
+"""Reads boards from YAML: which datasets one ranks, which metrics it shows, which runs it admits (docs/board.md)."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ import yaml
 from vcorr.contract.errors import UsageError, unknown_name
 
 ANY = "any"
-"""Value of `datasets` for the board that takes every dataset no other board names."""
+"""Value of `datasets` for the board that ranks every dataset that no other board names."""
 
 
 @dataclass(frozen=True)
 class MetricColumn:
-    """A metric a board shows: its name in the tables, the title of its column, one sentence on what it measures."""
+    """A metric of a board: its name in the tables, the title of its column, one sentence on what it measures."""
 
     name: str
     title: str
@@ -27,9 +27,9 @@ class MetricColumn:
 
 @dataclass(frozen=True)
 class Admission:
-    """What a run must bring to be ranked. Runs of random weights never are, whatever a board says.
+    """What a run needs to be ranked. No board ranks runs with random weights.
 
-    min_clips: scored clips; a run with fewer is shown without a rank.
+    min_clips: least number of scored clips; a run with fewer is shown without a rank.
     """
 
     min_clips: int = 1
@@ -37,7 +37,7 @@ class Admission:
 
 @dataclass(frozen=True)
 class BoardConfig:
-    """One board. `datasets` is empty for the board that takes what no other board names."""
+    """One board. `datasets` is empty for the board that ranks what no other board names."""
 
     title: str
     summary: str
@@ -48,7 +48,7 @@ class BoardConfig:
 
     @property
     def primary_column(self) -> MetricColumn:
-        """The metric that decides the ranking."""
+        """Metric that decides the ranking."""
         return next(column for column in self.metrics if column.name == self.primary)
 
 
@@ -56,7 +56,7 @@ def load_board(path: Path) -> BoardConfig:
     """Reads a board from a YAML file.
 
     Raises:
-        UsageError: the file cannot be read, is not YAML, or a key is missing, unknown or of the wrong form.
+        UsageError: the file cannot be read, is not YAML, or a key is missing, unknown or has a wrong value.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -66,7 +66,7 @@ def load_board(path: Path) -> BoardConfig:
 
 
 def parse_board(text: str, label: str) -> BoardConfig:
-    """A board from YAML text; `label` begins every message.
+    """Reads a board from YAML text; error messages begin with `label`.
 
     Raises:
         UsageError: as `load_board`.
@@ -92,7 +92,7 @@ def parse_board(text: str, label: str) -> BoardConfig:
 
 
 def builtin_boards() -> tuple[BoardConfig, ...]:
-    """The boards that come with vcorr, by file name; the one for any dataset last."""
+    """Returns the boards that come with vcorr, sorted by file name; the one for any dataset is last."""
     folder = resources.files("vcorr.board").joinpath("boards")
     files = sorted((f for f in folder.iterdir() if f.name.endswith(".yaml")), key=lambda f: f.name)
     boards = [parse_board(f.read_text(encoding="utf-8"), f"Board {f.name}") for f in files]
@@ -100,13 +100,13 @@ def builtin_boards() -> tuple[BoardConfig, ...]:
 
 
 def boards_of(dataset: str, boards: Iterable[BoardConfig]) -> list[BoardConfig]:
-    """The boards that rank a dataset: those that name it, else those for any."""
+    """Returns the boards that rank a dataset: boards that name it, else boards for any dataset."""
     boards = list(boards)
     return [b for b in boards if dataset in b.datasets] or [b for b in boards if not b.datasets]
 
 
 def metric_names(boards: Iterable[BoardConfig]) -> tuple[str, ...]:
-    """Every metric some board shows, in order of appearance."""
+    """Returns the names of all metrics that some board shows, in order of appearance."""
     return tuple(dict.fromkeys(column.name for board in boards for column in board.metrics))
 
 
@@ -121,7 +121,7 @@ def _metrics(value: Any, label: str) -> tuple[MetricColumn, ...]:
         columns.append(MetricColumn(name, title, _text(item, "summary", where, default="")))
     names = [column.name for column in columns]
     if len(set(names)) < len(names):
-        raise UsageError(f"{label}: metrics names a metric twice: {', '.join(names)}.")
+        raise UsageError(f"{label}: metrics lists a metric twice: {', '.join(names)}.")
     return tuple(columns)
 
 
@@ -150,7 +150,7 @@ def _text(values: Mapping[str, Any], key: str, label: str, *, default: str | Non
 
 def _check_keys(values: Any, label: str, required: tuple[str, ...], optional: tuple[str, ...]) -> None:
     if not isinstance(values, dict):
-        raise UsageError(f"{label} must be a mapping of keys, got {values!r}.")
+        raise UsageError(f"{label} must be a mapping, got {values!r}.")
     for key in values:
         if key not in required + optional:
             raise unknown_name(f"key in {label}:", str(key), required + optional)

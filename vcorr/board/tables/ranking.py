@@ -1,4 +1,4 @@
-"""Who is ranked, in which table, in what order, and who is left out and why."""
+"""Ranks runs in tables, and lists what is left out and why."""
 
 from __future__ import annotations
 
@@ -14,16 +14,21 @@ from vcorr.contract.modes import MODES
 from vcorr.stats.summary import BestSite, Series
 
 GENERATED = frozenset(mode.name for mode in MODES if mode.makes_video)
-"""Modes in which the clips of every run are its own, whatever they are called."""
+"""Modes in which a run generates its own clips, so that equal clip names do not mean equal content."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """One line of a ranking: a model and probe at the best site of the primary metric.
+    """One row of a ranking: a model and probe at the best site of the primary metric.
 
-    rank: from 1; None for rows that are shown but not ranked, and `unranked` then says why. series: of the primary
-    metric. attention: what the tokens at the site can see. others: the best site under each further metric of the
-    board, in the order of its columns; None where a run lacks the metric.
+    Attributes:
+        series: scores of the primary metric.
+        best: its best site.
+        attention: which tokens a token can attend to at that site.
+        others: the best site for each further metric of the board, in the order of its columns; None where the run
+            lacks the metric.
+        rank: from 1; None for rows that are shown but not ranked.
+        unranked: why the row is not ranked; "" when it is.
     """
 
     run: BoardRun
@@ -37,7 +42,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Ranking:
-    """Rows that compare: one dataset, split, mode, tracker and scoring variant, under one board."""
+    """Rows that can be compared: one board, dataset, split, mode, tracker and scoring variant."""
 
     board: BoardConfig
     group: dict[str, str]
@@ -46,20 +51,20 @@ class Ranking:
 
 @dataclass(frozen=True)
 class LeftOut:
-    """A run, or one probe of it (`probe`), that no table shows."""
+    """A run that no table shows, or only one probe of it (`probe`)."""
 
     run: BoardRun
     reason: str
     probe: str = ""
 
 
-def scored_clips(s: Series) -> int:
-    """Clips with a score at some site."""
+def count_scored(s: Series) -> int:
+    """Counts the clips with a score at one site at least."""
     return int(np.isfinite(s.score).any(axis=1).sum())
 
 
 def rank(runs: Sequence[BoardRun], boards: Sequence[BoardConfig]) -> tuple[list[Ranking], list[LeftOut]]:
-    """The rankings of all boards, and what they leave out."""
+    """Returns the rankings of all boards, and what they leave out."""
     admitted, left_out = [], []
     for run in runs:
         reason = _refusal(run, boards)
@@ -77,7 +82,7 @@ def rank(runs: Sequence[BoardRun], boards: Sequence[BoardConfig]) -> tuple[list[
 
 def _refusal(run: BoardRun, boards: Sequence[BoardConfig]) -> str:
     if run.is_random:
-        return "random weights: they say how the measurement behaves, nothing about a model"
+        return "random weights: the numbers say nothing about the released model"
     if not run.rows:
         return "no scores yet"
     if run.failed and not run.series:
@@ -99,7 +104,7 @@ def _rankings(board: BoardConfig, runs: Iterable[BoardRun]) -> tuple[list[Rankin
                 continue
             row = _row(board, run, s)
             if s.key.get("switches"):
-                reason = f"flipped switches ({s.key['switches']}): numbers of neither variant"
+                reason = f"flipped switches ({s.key['switches']}): the numbers belong to neither variant"
                 left_out.append(LeftOut(run, reason, s.name))
             elif row is None:
                 left_out.append(LeftOut(run, "nothing could be scored", s.name))
@@ -108,9 +113,9 @@ def _rankings(board: BoardConfig, runs: Iterable[BoardRun]) -> tuple[list[Rankin
     rankings = []
     for key, rows in sorted(groups.items()):
         group = dict(zip(GROUP_KEYS, key, strict=True))
-        same, other = _of_one_content(rows, group["mode"])
-        kept, repeated = _one_a_probe(same)
-        rankings.append(Ranking(board, group, tuple(_ranked(board, kept))))
+        same, other = _keep_same_content(rows, group["mode"])
+        kept, repeated = _keep_one_per_probe(same)
+        rankings.append(Ranking(board, group, tuple(_assign_ranks(board, kept))))
         left_out += [*other, *repeated]
     return rankings, left_out
 
@@ -121,31 +126,32 @@ def _row(board: BoardConfig, run: BoardRun, s: Series) -> Row | None:
         return None
     site = (best.summary.layer, best.summary.step, best.summary.head)
     attention = next(x["attention"] for x in s.sites if (x["layer"], x["step"], x["head"]) == site)
-    others = tuple(_under(run, s, column.name) for column in board.metrics if column.name != board.primary)
+    others = tuple(_best_for(run, s, column.name) for column in board.metrics if column.name != board.primary)
     return Row(run, s, best, attention, others)
 
 
-def _under(run: BoardRun, s: Series, metric: str) -> BestSite | None:
+def _best_for(run: BoardRun, s: Series, metric: str) -> BestSite | None:
     wanted = {**s.key, "metric": metric}
     return next((best for best in run.best if best.key == wanted), None)
 
 
-def _one_a_probe(rows: list[Row]) -> tuple[list[Row], list[LeftOut]]:
-    """Of runs that repeat a model, its weights and a probe, the one with the most clips, then the latest."""
+def _keep_one_per_probe(rows: list[Row]) -> tuple[list[Row], list[LeftOut]]:
+    """Keeps one row per model, weights and probe: the run with the most clips, and of equal runs the latest."""
     kept: dict[tuple[str, ...], Row] = {}
     repeated = []
     for row in sorted(rows, key=_weight, reverse=True):
         first = kept.setdefault(_identity(row), row)
         if first is not row:
-            reason = f"run {first.run.run_id} measured the same with more clips, or later"
+            reason = f"run {first.run.run_id} measured the same on more clips, or later"
             repeated.append(LeftOut(row.run, reason, row.series.name))
     return list(kept.values()), repeated
 
 
-def _of_one_content(rows: list[Row], mode: str) -> tuple[list[Row], list[LeftOut]]:
-    """Leaves out rows of runs whose clips have other content than clips of the same name in the rows before them.
+def _keep_same_content(rows: list[Row], mode: str) -> tuple[list[Row], list[LeftOut]]:
+    """Leaves out rows of runs that have a clip whose content differs from the clip of that name in an earlier row.
 
-    The row with the most clips comes first, then the latest. Where models generate their videos all rows stay.
+    Rows are ordered by falling number of clips, and rows with equal numbers from late to early. In modes where models
+    generate their videos all rows stay.
     """
     if mode in GENERATED:
         return rows, []
@@ -159,7 +165,7 @@ def _of_one_content(rows: list[Row], mode: str) -> tuple[list[Row], list[LeftOut
             kept.append(row)
             first = {**dict.fromkeys(own, row), **first}
         else:
-            reason = f"clip {other} has other content than in run {first[other].run.run_id}: the data changed"
+            reason = f"the content of clip {other} differs from run {first[other].run.run_id}: the data changed"
             left_out.append(LeftOut(row.run, reason, row.series.name))
     return kept, left_out
 
@@ -169,23 +175,23 @@ def _identity(row: Row) -> tuple[str, ...]:
 
 
 def _weight(row: Row) -> tuple[int, str, str]:
-    return scored_clips(row.series), str(row.run.record.get("started", "")), row.run.run_id
+    return count_scored(row.series), str(row.run.record.get("started", "")), row.run.run_id
 
 
-def _ranked(board: BoardConfig, rows: list[Row]) -> list[Row]:
-    """Rows with their ranks, by falling skill; those without a rank behind."""
+def _assign_ranks(board: BoardConfig, rows: list[Row]) -> list[Row]:
+    """Returns the rows with their ranks, by falling skill, and then the rows that get no rank."""
     rows = sorted(rows, key=lambda row: (-_number(row.best.summary.skill), *_identity(row)))
-    reasons = [_unranked(board, row) for row in rows]
-    places = iter(range(1, len(rows) + 1))
-    ranked = [replace(row, rank=next(places)) for row, why in zip(rows, reasons, strict=True) if not why]
+    reasons = [_why_unranked(board, row) for row in rows]
+    ranks = iter(range(1, len(rows) + 1))
+    ranked = [replace(row, rank=next(ranks)) for row, why in zip(rows, reasons, strict=True) if not why]
     return ranked + [replace(row, unranked=why) for row, why in zip(rows, reasons, strict=True) if why]
 
 
-def _unranked(board: BoardConfig, row: Row) -> str:
-    clips = scored_clips(row.series)
+def _why_unranked(board: BoardConfig, row: Row) -> str:
+    clips = count_scored(row.series)
     if clips < board.admission.min_clips:
         noun = "clip" if clips == 1 else "clips"
-        return f"{clips} {noun}: too few to rank (this board asks for {board.admission.min_clips})"
+        return f"{clips} {noun}: too few to rank (this board needs {board.admission.min_clips})"
     if math.isnan(row.best.summary.skill):
         return "no skill: floor and ceiling are too close, or unknown"
     return ""

@@ -1,16 +1,17 @@
 "use strict";
-// Theme, sorting, filtering, copying. Every page is whole without it; nothing here asks the network for anything.
+// Switches the theme, sorts and filters tables, copies commands. Every page is complete without this script, which
+// loads nothing from the network.
 (function () {
   const root = document.documentElement;
   const THEME = "vcorr-theme";
 
-  // Storage may be refused to pages opened from disk
-  function remembered() {
+  // Browsers may refuse storage to pages that are opened from disk
+  function loadTheme() {
     try { return localStorage.getItem(THEME); } catch { return null; }
   }
 
-  function remember(theme) {
-    try { localStorage.setItem(THEME, theme); } catch { /* the choice then lasts as long as the page */ }
+  function storeTheme(theme) {
+    try { localStorage.setItem(THEME, theme); } catch { /* the choice then lasts until the page is closed */ }
   }
 
   function isDark() {
@@ -18,21 +19,21 @@
     return chosen ? chosen === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
   }
 
-  const before = remembered();
-  if (before === "dark" || before === "light") root.dataset.theme = before;
+  const stored = loadTheme();
+  if (stored === "dark" || stored === "light") root.dataset.theme = stored;
 
   function setUpTheme() {
     const button = document.querySelector("button.theme");
     const label = () => { button.textContent = isDark() ? "Light" : "Dark"; };
-    const changed = () => { label(); document.dispatchEvent(new Event("vcorr-theme")); };
+    const update = () => { label(); document.dispatchEvent(new Event("vcorr-theme")); };
     button.hidden = false;
     label();
     button.addEventListener("click", () => {
       root.dataset.theme = isDark() ? "light" : "dark";
-      remember(root.dataset.theme);
-      changed();
+      storeTheme(root.dataset.theme);
+      update();
     });
-    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", changed);
+    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", update);
   }
 
   function cellValue(row, column, kind) {
@@ -94,7 +95,7 @@
     search.addEventListener("input", apply);
     baselines.addEventListener("change", apply);
     controls.hidden = false;
-    apply();  // browsers keep what was typed when a page is loaded again
+    apply();  // on reload, browsers keep the text in the search field
   }
 
   function setUpCopying(box) {

@@ -1,5 +1,5 @@
 "use strict";
-// Draws the charts of a model page from the specifications inside it, in the colours of the page.
+// Draws the charts of a model page from the specifications in the page, with the page's colours.
 (function () {
   const specs = JSON.parse(document.getElementById("charts").textContent);
   const views = new Map();
@@ -22,27 +22,27 @@
     };
   }
 
-  async function draw(place) {
-    const id = place.dataset.chart;
+  async function draw(element) {
+    const id = element.dataset.chart;
     try {
       if (views.has(id)) views.get(id).finalize();
       views.delete(id);
       const actions = { export: true, source: false, compiled: false, editor: false };
-      // vega-embed keeps what it is given, so every drawing gets a copy
-      const result = await vegaEmbed(place, structuredClone(specs[id]), { mode: "vega-lite", actions, config: colours() });
+      // vega-embed keeps the object that it gets, so every drawing gets a copy
+      const result = await vegaEmbed(element, structuredClone(specs[id]), { mode: "vega-lite", actions, config: colours() });
       views.set(id, result);
-      place.dataset.drawn = "yes";
+      element.dataset.drawn = "yes";
     } catch (error) {
-      place.textContent = `The chart could not be drawn: ${error.message}`;
-      place.classList.add("error");
+      element.textContent = `The chart could not be drawn: ${error.message}`;
+      element.classList.add("error");
       console.error(error);
     }
   }
 
-  const inSight = (place) => place.offsetParent !== null;
+  const isVisible = (element) => element.offsetParent !== null;
 
   function drawVisible() {
-    const waiting = Array.from(document.querySelectorAll(".chart")).filter((p) => !p.dataset.drawn && inSight(p));
+    const waiting = Array.from(document.querySelectorAll(".chart")).filter((p) => !p.dataset.drawn && isVisible(p));
     return Promise.all(waiting.map(draw));
   }
 
@@ -60,7 +60,7 @@
   }
 
   document.addEventListener("vcorr-theme", () => {
-    for (const place of document.querySelectorAll(".chart")) delete place.dataset.drawn;
+    for (const element of document.querySelectorAll(".chart")) delete element.dataset.drawn;
     drawVisible();
   });
   document.querySelectorAll(".maps").forEach(setUpSwitch);
