@@ -7,16 +7,21 @@ function that computes with tensors is touched.
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from vcorr import capture as capture
+    from vcorr import diffusion as diffusion
     from vcorr import functional as functional
+    from vcorr import testing as testing
     from vcorr.contract.bases import DatasetBase as DatasetBase
     from vcorr.contract.bases import MetricBase as MetricBase
     from vcorr.contract.bases import ProbeBase as ProbeBase
     from vcorr.contract.bases import TrackerBase as TrackerBase
     from vcorr.contract.bases import VariantProbeBase as VariantProbeBase
     from vcorr.contract.bases import VideoModelBase as VideoModelBase
+    from vcorr.contract.cards import load_card as load_card
+    from vcorr.contract.cards import parse_card as parse_card
     from vcorr.contract.entries import DatasetEntry as DatasetEntry
     from vcorr.contract.entries import GuidanceEntry as GuidanceEntry
     from vcorr.contract.entries import MetricEntry as MetricEntry
@@ -26,13 +31,29 @@ if TYPE_CHECKING:
     from vcorr.contract.entries import TrackerEntry as TrackerEntry
     from vcorr.contract.errors import CaptureError as CaptureError
     from vcorr.contract.errors import MissingError as MissingError
+    from vcorr.contract.errors import NumericalError as NumericalError
     from vcorr.contract.errors import PluginError as PluginError
+    from vcorr.contract.errors import StoreError as StoreError
     from vcorr.contract.errors import UsageError as UsageError
     from vcorr.contract.errors import VcorrError as VcorrError
+    from vcorr.contract.errors import unknown_name as unknown_name
+    from vcorr.contract.geometry import Span as Span
     from vcorr.contract.geometry import TokenGrid as TokenGrid
+    from vcorr.contract.geometry import latent_frames as latent_frames
     from vcorr.contract.hookspecs import hookimpl as hookimpl
+    from vcorr.contract.protocols import Dataset as Dataset
+    from vcorr.contract.protocols import Metric as Metric
+    from vcorr.contract.protocols import Page as Page
     from vcorr.contract.protocols import Positions as Positions
+    from vcorr.contract.protocols import Probe as Probe
+    from vcorr.contract.protocols import RowMetric as RowMetric
+    from vcorr.contract.protocols import Rows as Rows
+    from vcorr.contract.protocols import Tracker as Tracker
+    from vcorr.contract.protocols import VariantProbe as VariantProbe
+    from vcorr.contract.protocols import VideoModel as VideoModel
+    from vcorr.contract.records import BlockAxes as BlockAxes
     from vcorr.contract.records import Clip as Clip
+    from vcorr.contract.records import Factorised as Factorised
     from vcorr.contract.records import ModelCard as ModelCard
     from vcorr.contract.records import Prediction as Prediction
     from vcorr.contract.records import Queries as Queries
@@ -42,57 +63,57 @@ if TYPE_CHECKING:
     from vcorr.contract.records import Site as Site
     from vcorr.contract.records import Tracks as Tracks
     from vcorr.contract.records import Unrotated as Unrotated
+    from vcorr.contract.records import is_random as is_random
     from vcorr.contract.rotary import Rotary as Rotary
+    from vcorr.data.query_grids import query_grid as query_grid
+    from vcorr.data.video.lossless import read_lossless as read_lossless
     from vcorr.notebook.layouts import Layout as Layout
     from vcorr.notebook.recording import record as record
+    from vcorr.plugins.registry import installed as installed
+    from vcorr.runner.clip_fit import fit_clip as fit_clip
+    from vcorr.store.fingerprint import hash_file as hash_file
+    from vcorr.trackers.both_ways import track_both_ways as track_both_ways
+    from vcorr.trackers.chain import check_tracking_input as check_tracking_input
 
-_HOME = {
-    "hookimpl": "contract.hookspecs",
-    "TokenGrid": "contract.geometry",
-    **dict.fromkeys(
-        ("ModelEntry", "ProbeEntry", "MetricEntry", "DatasetEntry", "TrackerEntry", "GuidanceEntry", "PageEntry"),
-        "contract.entries",
-    ),
-    **dict.fromkeys(("VcorrError", "UsageError", "PluginError", "CaptureError", "MissingError"), "contract.errors"),
-    **dict.fromkeys(
-        (
-            "Clip",
-            "ModelCard",
-            "Prediction",
-            "Queries",
-            "RowsPrediction",
-            "RunSettings",
-            "Score",
-            "Site",
-            "Tracks",
-            "Unrotated",
-        ),
-        "contract.records",
-    ),
-    **dict.fromkeys(
-        ("VideoModelBase", "ProbeBase", "VariantProbeBase", "MetricBase", "DatasetBase", "TrackerBase"),
-        "contract.bases",
-    ),
-    "Rotary": "contract.rotary",
-    "Layout": "notebook.layouts",
-    "Positions": "contract.protocols",
-    "record": "notebook.recording",
-}
+    __version__: str
+else:
+    from vcorr.contract.lazy_names import lazy_names
 
-__all__ = sorted([*_HOME, "functional"])  # noqa: PLE0605
+    _get, __dir__, __all__ = lazy_names(
+        __name__,
+        {
+            "": "capture diffusion functional testing",
+            "vcorr.contract.bases": "DatasetBase MetricBase ProbeBase TrackerBase VariantProbeBase VideoModelBase",
+            "vcorr.contract.cards": "load_card parse_card",
+            "vcorr.contract.entries": (
+                "DatasetEntry GuidanceEntry MetricEntry ModelEntry PageEntry ProbeEntry TrackerEntry"
+            ),
+            "vcorr.contract.errors": (
+                "CaptureError MissingError NumericalError PluginError StoreError UsageError VcorrError unknown_name"
+            ),
+            "vcorr.contract.geometry": "Span TokenGrid latent_frames",
+            "vcorr.contract.hookspecs": "hookimpl",
+            "vcorr.contract.protocols": (
+                "Dataset Metric Page Positions Probe RowMetric Rows Tracker VariantProbe VideoModel"
+            ),
+            "vcorr.contract.records": (
+                "BlockAxes Clip Factorised ModelCard Prediction Queries RowsPrediction "
+                "RunSettings Score Site Tracks Unrotated is_random"
+            ),
+            "vcorr.contract.rotary": "Rotary",
+            "vcorr.data.query_grids": "query_grid",
+            "vcorr.notebook.layouts": "Layout",
+            "vcorr.notebook.recording": "record",
+            "vcorr.data.video.lossless": "read_lossless",
+            "vcorr.plugins.registry": "installed",
+            "vcorr.runner.clip_fit": "fit_clip",
+            "vcorr.store.fingerprint": "hash_file",
+            "vcorr.trackers.both_ways": "track_both_ways",
+            "vcorr.trackers.chain": "check_tracking_input",
+        },
+    )
 
-
-def __getattr__(name: str) -> Any:
-    if name == "functional":
-        return importlib.import_module("vcorr.functional")
-    if name == "__version__":
-        return importlib.import_module("importlib.metadata").version("vcorr")
-    if name not in _HOME:
-        raise AttributeError(f"module 'vcorr' has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"vcorr.{_HOME[name]}"), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return [*__all__, "__version__"]
+    def __getattr__(name):
+        if name == "__version__":
+            return importlib.import_module("importlib.metadata").version("vcorr")
+        return _get(name)

@@ -86,10 +86,9 @@ assert [(p.probe, p.step, p.layer) for p in rec.predictions] == [("qk", 3, 1), (
 
 # %% Probes with options, query points and noise levels of one's own
 
-from vcorr.probes.matching_probes import QueryKey  # noqa: E402
-from vcorr.probes.probe_options import ProbeConfig  # noqa: E402
-
-probes = {"qk": QueryKey(), "content": QueryKey(ProbeConfig(rotary=False)), "fine": QueryKey(ProbeConfig(radius=1))}
+qk = vcorr.installed().probes.get("qk").entry
+options = qk.config_type()
+probes = {"qk": qk.create(), "content": qk.create(options(rotary=False)), "fine": qk.create(options(radius=1))}
 noise = [1.0, 0.9, 0.7, 0.4]  # sigma / (alpha + sigma) of the scheduler's steps
 with vcorr.record(
     pipe.transformer, layout=layout, probes=probes, layers=[2], queries=[[48.0, 32.0]], noise=noise

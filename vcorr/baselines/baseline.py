@@ -33,7 +33,7 @@ class BaselineConfig:
 
 
 class Baseline(VideoModelBase, ABC):
-    """What the baselines share: no sites, no weights, one answer a clip (`vcorr.contract.protocols.VideoModel`)."""
+    """What the baselines share: no sites, no weights, one answer a clip (`vcorr.VideoModel`)."""
 
     readout: ClassVar[Readout] = "token"
     modes = ("renoise",)
@@ -82,7 +82,7 @@ class Baseline(VideoModelBase, ABC):
             raise UsageError(
                 f"Clip {clip.id} of {video.shape[1]}x{video.shape[2]} pixels does not divide into tokens of "
                 f"{self.config.stride} pixels.",
-                hint="vcorr.runner.clip_fit.fit_clip(clip, model.grid(clip, None)) brings it to that size.",
+                hint="vcorr.fit_clip(clip, model.grid(clip, None)) brings it to that size.",
             )
         grid.check_inside(clip.queries.xy)
         moves = self.moves(clip, grid, settings.seed)

@@ -8,14 +8,12 @@ nothing, because it imports those modules, and with them torch, on first use.
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
-
-from vcorr.capture.captures import Capture as Capture
-from vcorr.capture.captures import TextPlace as TextPlace
-from vcorr.capture.captures import TokenLayout as TokenLayout
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from vcorr.capture.captures import Capture as Capture
+    from vcorr.capture.captures import TextPlace as TextPlace
+    from vcorr.capture.captures import TokenLayout as TokenLayout
     from vcorr.capture.interceptors import EditableCall as EditableCall
     from vcorr.capture.interceptors import intercept as intercept
     from vcorr.capture.passes import Pass as Pass
@@ -23,23 +21,20 @@ if TYPE_CHECKING:
     from vcorr.capture.passes import PassWatch as PassWatch
     from vcorr.capture.recorder import Recorder as Recorder
     from vcorr.capture.tap import AttentionCall as AttentionCall
+    from vcorr.capture.tap import Tap as Tap
+    from vcorr.capture.tap import listening as listening
+    from vcorr.capture.tap import observing as observing
+    from vcorr.capture.tap import show as show
+else:
+    from vcorr.contract.lazy_names import lazy_names
 
-_HOME = {
-    "AttentionCall": "tap",
-    "EditableCall": "interceptors",
-    "Pass": "passes",
-    "PassListener": "passes",
-    "PassWatch": "passes",
-    "Recorder": "recorder",
-    "intercept": "interceptors",
-}
-
-__all__ = sorted(["Capture", "TextPlace", "TokenLayout", *_HOME])  # noqa: PLE0605
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module 'vcorr.capture' has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"vcorr.capture.{_HOME[name]}"), name)
-    globals()[name] = value
-    return value
+    __getattr__, __dir__, __all__ = lazy_names(
+        __name__,
+        {
+            "vcorr.capture.captures": "Capture TextPlace TokenLayout",
+            "vcorr.capture.interceptors": "EditableCall intercept",
+            "vcorr.capture.passes": "Pass PassListener PassWatch",
+            "vcorr.capture.recorder": "Recorder",
+            "vcorr.capture.tap": "AttentionCall Tap listening observing show",
+        },
+    )

@@ -41,7 +41,7 @@ _SILENT_HINT = (
     "Make them call torch's attention: model.set_attention_backend('native'), set_attn_processor(AttnProcessor2_0()) "
     "in place of a legacy, xformers, flash or flex processor, attn_implementation='sdpa' in transformers, "
     "torch.backends.mha.set_fastpath_enabled(False) for nn.MultiheadAttention. Linear attention has no such call: its "
-    "adapter has to show it with vcorr.capture.tap.show(q, k, v, out)."
+    "adapter has to show it with vcorr.capture.show(q, k, v, out)."
 )
 
 

@@ -1,7 +1,7 @@
 """Base classes for the objects of plugins: the optional members, with defaults that do nothing.
 
-Inheriting is optional. An object that only meets its protocol (`vcorr.contract.protocols`) gets the defaults where it
-is used: ``with_defaults(adapter, VideoModelBase).steps`` is the adapter's own number, or the default of the base class.
+Inheriting is optional. An object that only meets its protocol gets the defaults where it is used:
+``with_defaults(adapter, VideoModelBase).steps`` is the adapter's own number, or the default of the base class.
 Importing this module imports neither torch nor any model.
 """
 
@@ -28,7 +28,7 @@ B = TypeVar("B")
 
 
 class VideoModelBase:
-    """Optional members of a `vcorr.contract.protocols.VideoModel`."""
+    """Optional members of a `vcorr.VideoModel`."""
 
     steps: int = 1
     """Number of scheduler steps to sample with by default. 0 for a model without noise: it has no steps, and its one
@@ -39,7 +39,7 @@ class VideoModelBase:
     """Whether the prompt changes what is read. A model without noise reads no prompt, whatever is set here."""
 
     modes: tuple[Mode, ...] = ("renoise", "generate")
-    """The modes that `run` knows (`vcorr.contract.modes`). A run in another mode is refused before loading."""
+    """The modes that `run` knows. A run in another mode is refused before loading."""
 
     def weights_id(self, weights: str) -> str:
         """Returns what identifies the weights behind `--weights`, without loading them; by default the value itself.
@@ -76,7 +76,7 @@ class VideoModelBase:
 
 
 class ProbeBase:
-    """Optional members of a `vcorr.contract.protocols.Probe`."""
+    """Optional members of a `vcorr.Probe`."""
 
     readout: Readout = "token"
     """Which positions the probe can predict: "token", the query moved by whole tokens, or "free", any position."""
@@ -106,24 +106,24 @@ class ProbeBase:
 
 
 class VariantProbeBase(ProbeBase, ABC):
-    """Base class of a `vcorr.contract.protocols.VariantProbe`: a subclass writes `read_each`, which `read` calls."""
+    """Base class of a `vcorr.VariantProbe`: a subclass writes `read_each`, which `read` calls."""
 
     answers: PredictionKind = "positions"
     """What the probe predicts: "positions", or "rows" for an attention summary."""
 
     def read(self, capture: Capture, queries: QueryPoints) -> Mapping[int, Tensor | Positions | Rows]:
-        """Predicts under `corrected`; see `vcorr.contract.protocols.Probe`. Raises what `read_each` raises."""
+        """Predicts under `corrected`; see `vcorr.Probe`. Raises what `read_each` raises."""
         return self.read_each(capture, queries, [CORRECTED])[0]
 
     @abstractmethod
     def read_each(
         self, capture: Capture, queries: QueryPoints, variants: Sequence[Switches]
     ) -> Sequence[Mapping[int, Tensor | Positions | Rows]]:
-        """Predicts under each variant, in the given order; see `vcorr.contract.protocols.VariantProbe`."""
+        """Predicts under each variant, in the given order; see `vcorr.VariantProbe`."""
 
 
 class MetricBase:
-    """Optional members of a `vcorr.contract.protocols.Metric` or `vcorr.contract.protocols.RowMetric`."""
+    """Optional members of a `vcorr.Metric` or `vcorr.RowMetric`."""
 
     def under(self, variant: Switches) -> Self:
         """Returns the metric for another variant (docs/switches.md); by default itself, for every variant."""
@@ -131,7 +131,7 @@ class MetricBase:
 
 
 class DatasetBase:
-    """Optional members of a `vcorr.contract.protocols.Dataset`."""
+    """Optional members of a `vcorr.Dataset`."""
 
     def identity(self) -> Mapping[str, Any] | None:
         """Returns plain values that identify the dataset's files in the fingerprint, such as hashes; by default None.
@@ -158,7 +158,7 @@ class DatasetBase:
 
 
 class TrackerBase:
-    """Optional member of a `vcorr.contract.protocols.Tracker`."""
+    """Optional member of a `vcorr.Tracker`."""
 
     def identity(self) -> Mapping[str, Any]:
         """Returns plain values that identify the tracker's files in the fingerprint, such as hashes; by default none.

@@ -112,7 +112,7 @@ class Entry:
 
 @dataclass(frozen=True, kw_only=True)
 class ModelEntry(Entry):
-    """A model adapter: the factory makes a `vcorr.contract.protocols.VideoModel`.
+    """A model adapter: the factory makes a `vcorr.VideoModel`.
 
     card: "package:path/in/package.yaml" of its model card. data: the dataset that it is measured on by default.
     configs: "package:path/to/folder" of the configurations of its components, if one class serves several models. The
@@ -137,14 +137,14 @@ class ModelEntry(Entry):
 
 @dataclass(frozen=True, kw_only=True)
 class ProbeEntry(Entry):
-    """A descriptor that is read from attention: the factory makes a `vcorr.contract.protocols.Probe`."""
+    """A descriptor that is read from attention: the factory makes a `vcorr.Probe`."""
 
     kind: ClassVar[str] = "probe"
 
 
 @dataclass(frozen=True, kw_only=True)
 class MetricEntry(Entry):
-    """A score of predictions: the factory makes a `vcorr.contract.protocols.Metric` or `RowMetric`.
+    """A score of predictions: the factory makes a `vcorr.Metric` or `RowMetric`.
 
     default: whether every run computes it, unless `--set metrics=...` chooses others.
     """
@@ -156,14 +156,14 @@ class MetricEntry(Entry):
 
 @dataclass(frozen=True, kw_only=True)
 class DatasetEntry(Entry):
-    """A set of clips with queries: the factory makes a `vcorr.contract.protocols.Dataset`."""
+    """A set of clips with queries: the factory makes a `vcorr.Dataset`."""
 
     kind: ClassVar[str] = "dataset"
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrackerEntry(Entry):
-    """A point tracker: the factory makes a `vcorr.contract.protocols.Tracker`.
+    """A point tracker: the factory makes a `vcorr.Tracker`.
 
     licence: shown in lists and stored with the tracks. notice: shown once in every run that uses the tracker, such as
     the terms of use of its tracks.
@@ -184,7 +184,7 @@ class GuidanceEntry(Entry):
 
 @dataclass(frozen=True, kw_only=True)
 class PageEntry(Entry):
-    """A page of the generated board: the factory makes a `vcorr.contract.protocols.Page`."""
+    """A page of the generated board: the factory makes a `vcorr.Page`."""
 
     kind: ClassVar[str] = "page"
 

@@ -59,6 +59,11 @@ class MissingError(VcorrError):
     exit_code = EXIT_MISSING
 
 
+for _error in (VcorrError, UsageError, StoreError, PluginError, CaptureError, NumericalError, MissingError):
+    # a traceback then names the path that users import it from; a pickle finds it there as well
+    _error.__module__ = "vcorr"
+
+
 def unknown_name(kind: str, name: str, known: Iterable[str], *, hint: str = "") -> UsageError:
     """Returns the error for an unknown name. It suggests the nearest known names, then lists all, or gives `hint`."""
     choices = sorted(known)

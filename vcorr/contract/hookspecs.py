@@ -1,9 +1,9 @@
 """The hooks that a plugin may implement.
 
 A plugin is a module listed under the entry-point group ``vcorr``. It defines any of these functions, marked with
-`vcorr.hookimpl`. A hook returns (or yields) entries (`vcorr.contract.entries`); it takes no arguments, gets no registry
-and changes nothing. The factory of an entry makes an object that meets a protocol (`vcorr.contract.protocols`). Base
-classes give the optional members their defaults (`vcorr.contract.bases`).
+`vcorr.hookimpl`. A hook returns (or yields) entries; it takes no arguments, gets no registry and changes nothing. The
+factory of an entry makes an object that meets a protocol, such as `vcorr.Probe`. Base classes, such as
+`vcorr.ProbeBase`, give the optional members their defaults.
 
 Each docstring below holds the smallest complete plugin of its kind. The tests execute every one of them.
 """
@@ -59,7 +59,7 @@ def vcorr_models() -> Iterable[ModelEntry]:  # type: ignore[empty-body]
             return [vcorr.ModelEntry(name="still", summary="Never moves.", factory=f"{__name__}:Still")]
 
     Returns:
-        Entries whose factory makes a `vcorr.contract.protocols.VideoModel`.
+        Entries whose factory makes a `vcorr.VideoModel`.
     """
 
 
@@ -83,7 +83,7 @@ def vcorr_probes() -> Iterable[ProbeEntry]:  # type: ignore[empty-body]
             return [vcorr.ProbeEntry(name="my-kk", summary="Keys match keys.", factory=f"{__name__}:KeyKey")]
 
     Returns:
-        Entries whose factory makes a `vcorr.contract.protocols.Probe`.
+        Entries whose factory makes a `vcorr.Probe`.
     """
 
 
@@ -110,7 +110,7 @@ def vcorr_metrics() -> Iterable[MetricEntry]:  # type: ignore[empty-body]
             return [vcorr.MetricEntry(name="three-pixels", summary="Within 3 px.", factory=f"{__name__}:ThreePixels")]
 
     Returns:
-        Entries whose factory makes a `vcorr.contract.protocols.Metric`.
+        Entries whose factory makes a `vcorr.Metric`.
     """
 
 
@@ -142,7 +142,7 @@ def vcorr_datasets() -> Iterable[DatasetEntry]:  # type: ignore[empty-body]
             return [vcorr.DatasetEntry(name="sliding", summary="Sliding noise.", factory=f"{__name__}:Sliding")]
 
     Returns:
-        Entries whose factory makes a `vcorr.contract.protocols.Dataset`.
+        Entries whose factory makes a `vcorr.Dataset`.
     """
 
 
@@ -165,7 +165,7 @@ def vcorr_trackers() -> Iterable[TrackerEntry]:  # type: ignore[empty-body]
             return [vcorr.TrackerEntry(name="frozen", summary="Nothing moves.", factory=f"{__name__}:Frozen")]
 
     Returns:
-        Entries whose factory makes a `vcorr.contract.protocols.Tracker`.
+        Entries whose factory makes a `vcorr.Tracker`.
     """
 
 
@@ -206,5 +206,5 @@ def vcorr_pages() -> Iterable[PageEntry]:  # type: ignore[empty-body]
             return [vcorr.PageEntry(name="count", summary="How many runs.", factory=f"{__name__}:Count")]
 
     Returns:
-        Entries whose factory makes a `vcorr.contract.protocols.Page`.
+        Entries whose factory makes a `vcorr.Page`.
     """

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 class Rows(Protocol):
     """The attention summary of N query points over F latent frames; `vcorr.functional.AttentionRows` is one.
 
-    The fields have the names, shapes and meaning of `vcorr.contract.records.RowsPrediction`, as tensors.
+    The fields have the names, shapes and meaning of `vcorr.RowsPrediction`, as tensors.
     """
 
     @property
@@ -106,8 +106,8 @@ class Probe(Protocol):
 class VariantProbe(Probe, Protocol):
     """A probe that predicts under any variant, and under several from one reading of a site (docs/switches.md).
 
-    ``answers`` is "positions" or "rows" and decides which switches change the prediction:
-    `vcorr.contract.variants.READ_WITH`. `vcorr.VariantProbeBase` derives `read` from `read_each`.
+    ``answers`` is "positions" or "rows" and decides which switches change the prediction
+    (docs/switches.md). `vcorr.VariantProbeBase` derives `read` from `read_each`.
     """
 
     answers: PredictionKind

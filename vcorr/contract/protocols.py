@@ -1,7 +1,7 @@
 """Protocols of the objects that the factories of entries make: the members that each must have.
 
-Optional members and their defaults are in `vcorr.contract.bases`, as classes that a plugin may inherit from. Importing
-this module imports neither torch nor any model; tensor types are named for the type checker only.
+Optional members and their defaults are in base classes, such as `vcorr.ProbeBase`, that a plugin may inherit from.
+Importing this module imports neither torch nor any model; tensor types are named for the type checker only.
 """
 
 from __future__ import annotations

@@ -51,7 +51,7 @@ class _Item:
 
 
 class Prompts(DatasetBase):
-    """Prompts from a file, from the command line, or the built-in list (`vcorr.contract.protocols.Dataset`).
+    """Prompts from a file, from the command line, or the built-in list (`vcorr.Dataset`).
 
     Raises:
         MissingError: there is no such file.

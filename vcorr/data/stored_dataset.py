@@ -22,7 +22,7 @@ from vcorr.data.video.lossless import read_lossless
 
 
 class StoredDataset(DatasetBase):
-    """The usable clips of a dataset folder (`vcorr.contract.protocols.Dataset`); `split` is the dataset's own name.
+    """The usable clips of a dataset folder (`vcorr.Dataset`); `split` is the dataset's own name.
 
     A clip with a video has the tracks that were made on it. A clip without a video has its prompt, and its first frame
     where there is one. Its tracks are left out: they hold for the missing video only.

@@ -22,7 +22,7 @@ SUFFIXES = (".avi", ".gif", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".t
 
 
 class VideoFiles(DatasetBase):
-    """Clips from files, with query points on a regular grid over the first frame (`vcorr.contract.protocols.Dataset`).
+    """Clips from files, with query points on a regular grid over the first frame (`vcorr.Dataset`).
 
     Raises:
         MissingError: there is no such file.

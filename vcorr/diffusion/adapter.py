@@ -40,17 +40,17 @@ C = TypeVar("C", bound="VideoConfig")
 
 
 class DiffusersVideoModel(VideoModelBase, Generic[C]):
-    """A diffusers video pipeline as a `vcorr.contract.protocols.VideoModel`.
+    """A diffusers video pipeline as a `vcorr.VideoModel`.
 
     In renoise mode it makes one conditional forward pass a step, with arguments borrowed from the pipeline; in generate
     mode it calls the pipeline itself, which samples with its own scheduler, loop and guidance, and reads the chosen
     steps on the way.
 
     One class serves a family. The sizes of a model are the configurations in the folder that its entry names
-    (`vcorr.diffusion.configs`); `network` and `config_of` read them, before and after loading. A subclass says as class
-    attributes what the configurations do not: `pipeline_class`, `compression`, `attention`, `branches`, and those below
-    that differ. Where a model is unlike most, it overrides one of the methods. Inside those that are called with a clip
-    or with latents, the loaded pipeline is `self.pipe`; `self.device` is where it computes.
+    (`vcorr.diffusion.packaged_configs`); `network` and `config_of` read them, before and after loading. A subclass says
+    as class attributes what the configurations do not: `pipeline_class`, `compression`, `attention`, `branches`, and
+    those below that differ. Where a model is unlike most, it overrides one of the methods. Inside those that are called
+    with a clip or with latents, the loaded pipeline is `self.pipe`; `self.device` is where it computes.
     Subclasses import torch and diffusers inside methods only, so that their sites are known without loading anything.
     """
 

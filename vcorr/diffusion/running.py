@@ -175,6 +175,6 @@ def _checked(model: _Model, clip: Clip) -> tuple[TokenGrid, NDArray[np.uint8]]:
     if clip.video.shape[:3] != expected:
         raise UsageError(
             f"Clip {clip.id} is {size_in_words(clip.video.shape)}; the model reads {size_in_words(expected)}.",
-            hint="vcorr.runner.clip_fit.fit_clip(clip, model.grid(clip, None)) brings it to that size.",
+            hint="vcorr.fit_clip(clip, model.grid(clip, None)) brings it to that size.",
         )
     return grid, clip.video

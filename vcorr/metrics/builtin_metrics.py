@@ -1,4 +1,4 @@
-"""The built-in metrics, each a `vcorr.contract.protocols.Metric` or `RowMetric`."""
+"""The built-in metrics, each a `vcorr.Metric` or `RowMetric`."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ class Pck(MetricBase):
 class Confidence(MetricBase):
     """`confidence_cross`, `_self`, `_text`: how sure the attention of the query points is (docs/protocol.md).
 
-    A `vcorr.contract.protocols.RowMetric`: it scores the attention summaries of the probe `attention`. n is the number
+    A `vcorr.RowMetric`: it scores the attention summaries of the probe `attention`. n is the number
     of points. variant: decides which points count, and how a point that no other latent shows (`Switches.pooling`).
     """
 
@@ -125,7 +125,7 @@ class Confidence(MetricBase):
 class AttentionScore(MetricBase):
     """`attention_cross`, `_self`, `_text`: where the attention of the query points goes (docs/protocol.md).
 
-    A `vcorr.contract.protocols.RowMetric`. n is the number of points.
+    A `vcorr.RowMetric`. n is the number of points.
     """
 
     higher_is_better = True

@@ -77,7 +77,7 @@ def record(
     Raises:
         UsageError: something cannot be used; the message names it. Some things show when the model first runs, and at
             the end of the block, when a chosen step never came.
-        CaptureError: as `vcorr.capture.recorder.Recorder` raises it.
+        CaptureError: as `vcorr.capture.Recorder` raises it.
     """
     if isinstance(layout, str):
         place = place_by_plugin(module, layout, grid=grid, size=size)

@@ -41,7 +41,7 @@ class Attention(BuiltinProbe):
     def read_each(
         self, capture: Capture, queries: Tensor | QueryPoints, variants: Sequence[Switches]
     ) -> list[dict[int, AttentionRows]]:
-        """Rows per head under each variant; see `vcorr.contract.protocols.VariantProbe`.
+        """Rows per head under each variant; see `vcorr.VariantProbe`.
 
         Raises:
             UsageError: a chosen head does not exist.

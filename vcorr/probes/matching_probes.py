@@ -61,7 +61,7 @@ class SoftmaxMatch(BuiltinProbe):
         self.readout = "free" if self._config.radius else "token"  # a radius refines whole tokens
 
     def check_variants(self, variants: Sequence[Switches]) -> None:
-        """Checks the options against variants; see `vcorr.contract.protocols.VariantProbe`.
+        """Checks the options against variants; see `vcorr.VariantProbe`.
 
         Raises:
             UsageError: a radius, where positions are sampled from a field.
@@ -71,7 +71,7 @@ class SoftmaxMatch(BuiltinProbe):
         refuse(asked, self.name, "radius", f"{hint}--set variant=corrected.")
 
     def read_each(self, capture: Capture, queries: Tensor | QueryPoints, variants: Sequence[Switches]) -> list[Answers]:
-        """Positions per head under each variant; see `vcorr.contract.protocols.VariantProbe`.
+        """Positions per head under each variant; see `vcorr.VariantProbe`.
 
         Raises:
             UsageError: a chosen head does not exist.
@@ -173,7 +173,7 @@ class Feature(BuiltinProbe):
         _refuse_softmax_options("feature", self._config)
 
     def read_each(self, capture: Capture, queries: Tensor | QueryPoints, variants: Sequence[Switches]) -> list[Answers]:
-        """Positions per head under each variant; see `vcorr.contract.protocols.VariantProbe`.
+        """Positions per head under each variant; see `vcorr.VariantProbe`.
 
         Raises:
             UsageError: a chosen head does not exist.
@@ -214,7 +214,7 @@ class Hidden(BuiltinProbe):
         return 1
 
     def read_each(self, capture: Capture, queries: Tensor | QueryPoints, variants: Sequence[Switches]) -> list[Answers]:
-        """Positions under each variant; see `vcorr.contract.protocols.VariantProbe`."""
+        """Positions under each variant; see `vcorr.VariantProbe`."""
         points = query_points(queries)
         return [
             {HEAD_MEAN: match_features(capture.hidden, capture.grid, points, variant=variant)} for variant in variants

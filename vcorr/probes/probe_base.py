@@ -19,7 +19,7 @@ class BuiltinProbe(VariantProbeBase):
         self._heads = self._config.head_choice
 
     def check_sites(self, sites: Sequence[Site]) -> None:
-        """Checks the chosen heads against the sites; see `vcorr.contract.bases.ProbeBase`.
+        """Checks the chosen heads against the sites; see `vcorr.ProbeBase`.
 
         Raises:
             UsageError: a site has fewer heads.

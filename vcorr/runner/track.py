@@ -91,6 +91,6 @@ def tracked(tracker: Tracker, clip: Clip) -> Tracks:
         raise PluginError(
             f"Tracker {tracks.tracker!r} must return the query itself in the frame of the query; its track {n} is "
             f"{off[n]:.3g} pixels away from it in frame {clip.queries.t[n]}.",
-            hint="vcorr.trackers.both_ways.both_ways completes a tracker that starts in the first frame it gets.",
+            hint="vcorr.track_both_ways completes a tracker that starts in the first frame it gets.",
         )
     return tracks

@@ -23,7 +23,7 @@ def random_clip(frames: int, height: int, width: int, *, points: int = 5, seed: 
 
 
 def check_dataset(dataset: Any, *, config: Any = None, clips: int = 2, skip: Collection[str] = ()) -> Report:
-    """Checks a dataset against the contract of `vcorr.contract.protocols.Dataset`.
+    """Checks a dataset against the contract of `vcorr.Dataset`.
 
     Args:
         dataset: a DatasetEntry, a class, or the dataset itself.
@@ -97,7 +97,7 @@ class _DatasetSuite:
 
 
 def check_tracker(tracker: Any, *, config: Any = None, clip: Clip | None = None, skip: Collection[str] = ()) -> Report:
-    """Checks a tracker against the contract of `vcorr.contract.protocols.Tracker`.
+    """Checks a tracker against the contract of `vcorr.Tracker`.
 
     Args:
         tracker: a TrackerEntry, a class, or the tracker itself.

@@ -40,7 +40,7 @@ def check_model(
     text_tokens: int | None = None,
     skip: Collection[str] = (),
 ) -> Report:
-    """Checks a model adapter against the contract of `vcorr.contract.protocols.VideoModel`.
+    """Checks a model adapter against the contract of `vcorr.VideoModel`.
 
     It is run several times; use a small configuration of the model.
 

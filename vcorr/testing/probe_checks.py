@@ -44,7 +44,7 @@ def check_probe(
     dtypes: Collection[str] = ("float32", "bfloat16"),
     skip: Collection[str] = (),
 ) -> Report:
-    """Checks a probe against the contract of `vcorr.contract.protocols.Probe`.
+    """Checks a probe against the contract of `vcorr.Probe`.
 
     Args:
         probe: a ProbeEntry, a class, or the probe itself.

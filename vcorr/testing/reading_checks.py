@@ -49,7 +49,7 @@ def check_reading(
     `denoiser` as well, since random weights smear. Whether the branch is the conditional one shows in its dependence
     on the prompt, in both modes: at step 0 the latents do not depend on it yet, and without the condition nothing else
     does. A model that reads no prompt says so, `reads_prompt = False`. Random weights that no prompt gets through,
-    because gates start at zero, have to be opened first (`vcorr.diffusion.random_weights.open_gates`).
+    because gates start at zero, have to be opened first (`vcorr.diffusion.open_gates`).
 
     Args:
         model: a ModelEntry, or a class: something that makes adapters that have not been loaded.

@@ -17,7 +17,7 @@ Follow: TypeAlias = Callable[
 positions (N, S, 2) and visibility (N, S)."""
 
 
-def both_ways(follow: Follow, frames: int, queries: Queries) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+def track_both_ways(follow: Follow, frames: int, queries: Queries) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """Tracks over all frames: from the frame of each query to the last one, and back to the first.
 
     The queries of one frame are followed together, so that the answers do not depend on those of other frames.

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from vcorr.contract.errors import UsageError
 from vcorr.contract.records import Queries, Tracks
-from vcorr.trackers.both_ways import both_ways
+from vcorr.trackers.both_ways import track_both_ways
 
 Floats: TypeAlias = NDArray[np.float32]
 Bools: TypeAlias = NDArray[np.bool_]
@@ -104,7 +104,7 @@ def _rewound(motion: Motion, order: Sequence[int], xy: Floats) -> Floats:
     return xy
 
 
-def check_input(video: NDArray[np.uint8], queries: Queries | Floats) -> Queries:
+def check_tracking_input(video: NDArray[np.uint8], queries: Queries | Floats) -> Queries:
     """The queries, given as `Queries.of` takes them; refuses what cannot be tracked.
 
     Raises:
@@ -155,7 +155,7 @@ def track_with(
     Raises:
         UsageError: a video or queries that cannot be tracked.
     """
-    known = check_input(video, queries)
+    known = check_tracking_input(video, queries)
     with one_thread():
         frames, scale = grey_frames(video, options.max_side)
         limits = Limits(options.threshold, options.cycle, *frames[0].shape)
@@ -165,7 +165,7 @@ def track_with(
             xy, visible = follow(motion, order.tolist(), points * scale, limits)
             return (xy / scale).astype(np.float32), visible
 
-        xy, visible = both_ways(chained, len(frames), known)
+        xy, visible = track_both_ways(chained, len(frames), known)
     return Tracks(xy, visible, tracker, version)
 
 

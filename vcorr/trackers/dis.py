@@ -28,7 +28,7 @@ FULL_RESOLUTION_BELOW = 256
 
 
 class Dis(TrackerBase):
-    """Dense flow between neighbouring frames, read at the points (`vcorr.contract.protocols.Tracker`).
+    """Dense flow between neighbouring frames, read at the points (`vcorr.Tracker`).
 
     Raises:
         UsageError: an option is out of range.

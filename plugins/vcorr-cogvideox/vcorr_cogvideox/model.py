@@ -13,8 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from vcorr import Clip, Rotary, Site, TokenGrid, UsageError
-from vcorr.contract.records import Unrotated
+from vcorr import Clip, Rotary, Site, TokenGrid, Unrotated, UsageError
 from vcorr.diffusion import Compression, DiffusersVideoModel, PromptEncoding, Sizes, VideoConfig
 
 if TYPE_CHECKING:

@@ -18,8 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from vcorr import MissingError, UsageError
-from vcorr.store.fingerprint import hash_file
+from vcorr import MissingError, UsageError, hash_file
 
 REVISION = "82e02e8029753ad4ef13cf06be7f4fc5facdda4d"
 """The commit of CoTracker's repository whose interface this plugin was written for."""

@@ -20,10 +20,7 @@ import torch.nn.functional as F  # noqa: N812
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from vcorr import Queries, Tracks, UsageError
-from vcorr.contract.bases import TrackerBase
-from vcorr.data import query_grid
-from vcorr.trackers.chain import check_input
+from vcorr import Queries, TrackerBase, Tracks, UsageError, check_tracking_input, query_grid
 from vcorr_cotracker import sources
 from vcorr_cotracker.config import OFFLINE, ONLINE, VERSION, Config, OfflineConfig, OnlineConfig
 
@@ -31,7 +28,7 @@ Floats: TypeAlias = NDArray[np.float32]
 
 
 class CoTracker(TrackerBase, ABC):
-    """What both trackers share (`vcorr.contract.protocols.Tracker`). The network is loaded by the first video and kept.
+    """What both trackers share (`vcorr.Tracker`). The network is loaded by the first video and kept.
 
     Raises:
         UsageError: an option is out of range.
@@ -72,7 +69,7 @@ class CoTracker(TrackerBase, ABC):
             UsageError: a video or queries that cannot be tracked, or a checkpoint that does not fit.
             MissingError: the package or the weights are not in reach.
         """
-        known = check_input(video, queries)
+        known = check_tracking_input(video, queries)
         frames, (height, width) = len(video), video.shape[1:3]
         xy = np.repeat(known.xy[:, None], frames, axis=1)
         visible = np.zeros(xy.shape[:2], dtype=bool)

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vcorr import MissingError, Site
-from vcorr.contract.records import Unrotated
+from vcorr import MissingError, Site, Unrotated
 from vcorr.diffusion import Compression, DiffusersVideoModel, PromptEncoding, Sizes, VideoConfig
 
 if TYPE_CHECKING:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from vcorr import Clip, TokenGrid
-from vcorr.contract.records import Unrotated
+from vcorr import Clip, TokenGrid, Unrotated
 from vcorr.diffusion import Compression, DiffusersVideoModel, PromptEncoding, VideoConfig
 
 

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from vcorr import Site
-from vcorr.contract.records import Factorised
+from vcorr import Factorised, Site
 from vcorr.diffusion import Compression, DiffusersVideoModel, PromptEncoding, Sizes, VideoConfig
 
 if TYPE_CHECKING:
@@ -43,6 +42,6 @@ class Latte(DiffusersVideoModel[VideoConfig]):
 
     def encode(self, video: NDArray[np.uint8]) -> Tensor:
         """(T, H, W, 3) uint8 RGB to (1, C, T, h, w), each frame by itself."""
-        from vcorr.diffusion.latents import encode_frames
+        from vcorr.diffusion import encode_frames
 
         return encode_frames(self.pipe.vae, video, self.device)

@@ -14,7 +14,7 @@ from typing import Any
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from vcorr.capture.tap import listening, show
+from vcorr.capture import listening, show
 
 
 class Shown:

@@ -3,8 +3,7 @@
 import math
 from typing import Any
 
-from vcorr import Rotary
-from vcorr.contract.records import Unrotated
+from vcorr import Rotary, Unrotated
 from vcorr.diffusion import Compression, DiffusersVideoModel, PromptEncoding, VideoConfig
 
 _FPS, _SPAN, _THETA = 25, (20, 2048, 2048), 10_000.0

@@ -3,7 +3,7 @@
 Its attention goes through the rows of a batch one by one, and its flow-matching scheduler counts from noise to signal.
 """
 
-from vcorr.contract.records import Unrotated
+from vcorr import Unrotated
 from vcorr.diffusion import Compression, DiffusersVideoModel, PromptEncoding, VideoConfig
 
 

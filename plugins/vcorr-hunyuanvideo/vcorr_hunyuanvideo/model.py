@@ -14,8 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from vcorr import Clip, Rotary, Site, TokenGrid
-from vcorr.contract.records import Unrotated
+from vcorr import Clip, Rotary, Site, TokenGrid, Unrotated
 from vcorr.diffusion import Compression, DiffusersVideoModel, VideoConfig, attention_sites
 
 if TYPE_CHECKING:
@@ -90,7 +89,7 @@ class HunyuanVideo(DiffusersVideoModel[HunyuanVideoConfig]):
 
     def load(self, device: str, dtype: str, weights: str) -> None:
         """See the base class."""
-        from vcorr.diffusion.options import shift_schedule
+        from vcorr.diffusion import shift_schedule
 
         super().load(device, dtype, weights)
         if self.config.flow_shift is not None:
@@ -117,8 +116,7 @@ class HunyuanVideo(DiffusersVideoModel[HunyuanVideoConfig]):
 
     def _stand_in(self, prompt: str) -> dict[str, Tensor]:
         """(1, n, text_embed_dim), (1, pooled_projection_dim) and the mask (1, n), as the pipeline's call names them."""
-        from vcorr.diffusion.latents import prompt_noise
-        from vcorr.diffusion.prompts import random_mask
+        from vcorr.diffusion import prompt_noise, random_mask
 
         parts = {
             "prompt_embeds": prompt_noise((1, TEXT_TOKENS, self.network["text_embed_dim"]), prompt),

@@ -14,8 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from vcorr import Clip, Rotary, TokenGrid
-from vcorr.contract.records import Unrotated
+from vcorr import Clip, Rotary, TokenGrid, Unrotated
 from vcorr.diffusion import Compression, DiffusersVideoModel, VideoConfig
 
 if TYPE_CHECKING:
@@ -71,7 +70,7 @@ class HunyuanVideo15(DiffusersVideoModel[HunyuanVideo15Config]):
 
     def load(self, device: str, dtype: str, weights: str) -> None:
         """See the base class."""
-        from vcorr.diffusion.options import shift_schedule
+        from vcorr.diffusion import shift_schedule
 
         super().load(device, dtype, weights)
         if self.config.flow_shift is not None:
@@ -88,8 +87,7 @@ class HunyuanVideo15(DiffusersVideoModel[HunyuanVideo15Config]):
 
     def _stand_in(self, prompt: str) -> dict[str, Tensor]:
         """(1, n, c) and the mask (1, n), of the prompt and of the words it quotes, as the pipeline names them."""
-        from vcorr.diffusion.latents import prompt_noise
-        from vcorr.diffusion.prompts import random_mask
+        from vcorr.diffusion import prompt_noise, random_mask
 
         sizes, quoted = self.network, " ".join(_QUOTED.findall(prompt))
         parts = {

@@ -16,8 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vcorr import Clip, Site, TokenGrid
-from vcorr.contract.records import Unrotated
+from vcorr import Clip, Site, TokenGrid, Unrotated
 from vcorr.diffusion import Compression, DiffusersVideoModel, VideoConfig, WeightsSource, attention_sites
 from vcorr_opensora import released
 
@@ -132,7 +131,7 @@ class OpenSora2(DiffusersVideoModel[OpenSora2Config]):
         return {**texts, "image": self.image(clip, grid), "image_guidance_scale": self.config.image_guidance}
 
     def _text(self, prompt: str) -> Text:
-        from vcorr.diffusion.latents import prompt_noise
+        from vcorr.diffusion import prompt_noise
         from vcorr_opensora.pipeline import Text
 
         if self.pipe.text_encoder is not None:

@@ -18,9 +18,8 @@ from diffusers.utils.torch_utils import randn_tensor
 from diffusers.video_processor import VideoProcessor
 from torch import Tensor
 
-from vcorr.contract.cards import load_card
-from vcorr.diffusion.configs import packaged_configs
-from vcorr.diffusion.random_weights import component_from_config
+from vcorr import load_card
+from vcorr.diffusion import component_from_config, packaged_configs
 from vcorr_opensora.checkpoint import load_encoder, load_transformer, load_vae
 from vcorr_opensora.released import V2, locate_parts
 from vcorr_opensora.sampling import (

@@ -13,10 +13,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from vcorr import MissingError, UsageError
-from vcorr.contract.records import ModelCard
+from vcorr import MissingError, ModelCard, UsageError, hash_file
 from vcorr.diffusion import WeightsSource, folder_identity
-from vcorr.store.fingerprint import hash_file
 
 _IDENTITY_LENGTH = 16
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack")

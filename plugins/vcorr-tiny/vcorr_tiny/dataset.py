@@ -5,10 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from vcorr import Clip, Tracks, UsageError
-from vcorr.contract.bases import DatasetBase
-from vcorr.contract.errors import unknown_name
-from vcorr.data import query_grid
+from vcorr import Clip, DatasetBase, Tracks, UsageError, query_grid, unknown_name
 
 SPLITS = ("train", "validation", "test")
 FPS = 8.0

@@ -16,8 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vcorr.contract.errors import StoreError, VcorrError
-from vcorr.contract.records import is_random
+from vcorr import StoreError, VcorrError, is_random
 from vcorr.contract.variants import DEFAULT_VARIANT
 from vcorr.stats import Bounded, Interval, paired_difference, paired_skill_difference
 from vcorr.stats.summary import BestSite, Series, best_site, series, site_summaries

@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from vcorr.contract.errors import VcorrError
+from vcorr import VcorrError
 from vcorr.contract.variants import DEFAULT_VARIANT
 from vcorr.metrics.attention_scores import harmonic_mean
 from vcorr.stats import Interval, paired_difference

@@ -7,10 +7,8 @@ from typing import Any
 
 from vcorr_cogvideox.model import CogVideoX
 
-from vcorr import MissingError, UsageError
-from vcorr.contract.records import is_random
-from vcorr.diffusion import WeightsSource, check_pipeline_folder, folder_identity
-from vcorr.diffusion.weights import HUB, random_seed
+from vcorr import MissingError, UsageError, is_random
+from vcorr.diffusion import WeightsSource, check_pipeline_folder, folder_identity, random_seed
 
 PIPELINE = Path(__file__).parent / "pipe"
 """The pipeline folder that ships with this package."""
@@ -24,7 +22,7 @@ class Tiny(CogVideoX):
 
     def locate(self, weights: str) -> WeightsSource:
         """Returns the packaged folder for "hub"; treats random weights and paths as the base class does."""
-        if weights != HUB:
+        if weights != "hub":
             return super().locate(weights)
         if not PIPELINE.is_dir():
             raise _without_weights()
@@ -63,12 +61,12 @@ class TinyUntrained(Tiny):
             UsageError: `weights` is a path; this model has no trained denoiser to load.
             MissingError: the packaged autoencoder is not there.
         """
-        if weights != HUB and not is_random(weights):
+        if weights != "hub" and not is_random(weights):
             raise UsageError(
                 f"--weights {weights!r}: this model is untrained by definition.",
                 hint="Leave --weights out, choose a seed with --weights random:SEED, or take --model tiny.",
             )
-        seed = 0 if weights == HUB else random_seed(weights)
+        seed = 0 if weights == "hub" else random_seed(weights)
         if not (PIPELINE / "vae").is_dir():
             raise _without_weights()
         return WeightsSource("random", f"random:{seed}+vae:{folder_identity(PIPELINE / 'vae')}", seed=seed)

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vcorr.contract.errors import StoreError, VcorrError
+from vcorr import StoreError, VcorrError
 from vcorr.contract.variants import DEFAULT_VARIANT, NamedVariant, switch_values
 from vcorr.stats import Bounded, Interval, paired_difference, paired_skill_difference
 from vcorr.stats.summary import Series, series

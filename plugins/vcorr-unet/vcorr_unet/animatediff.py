@@ -11,8 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vcorr import Site
-from vcorr.contract.records import Factorised
+from vcorr import Factorised, Site
 from vcorr.diffusion import Sizes, VideoConfig, WeightsSource
 from vcorr_unet.structure import Place, Transformer
 from vcorr_unet.text_to_video import CLIP_TEXT
@@ -74,9 +73,7 @@ class AnimateDiff(VideoUNet[VideoConfig]):
             return super().read(source, dtype)
         from diffusers import MotionAdapter
 
-        from vcorr.diffusion.configs import packaged_configs
-        from vcorr.diffusion.loading import load_pipeline
-        from vcorr.diffusion.random_weights import component_from_config
+        from vcorr.diffusion import component_from_config, load_pipeline, packaged_configs
 
         assert source.folder is not None  # what `locate` found
         scheduler = component_from_config("scheduler", packaged_configs(self.configs)["scheduler"])
@@ -90,7 +87,7 @@ class AnimateDiff(VideoUNet[VideoConfig]):
         import torch
         from diffusers import UNetMotionModel
 
-        from vcorr.diffusion.random_weights import component_from_config, pipeline_from_configs
+        from vcorr.diffusion import component_from_config, pipeline_from_configs
 
         parts = ("unet", "motion_adapter")
         with torch.device("meta"):
@@ -110,7 +107,7 @@ class AnimateDiff(VideoUNet[VideoConfig]):
         return adapter
 
     def _adapter_folder(self) -> Path:
-        from vcorr.diffusion.weights import locate_component
+        from vcorr.diffusion import locate_component
 
         title = f"the motion modules of {self.model_card().title}"
         return locate_component(title, self._adapter["hub_id"], self._adapter["revision"])

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from vcorr.contract.records import BlockAxes, Factorised
+from vcorr import BlockAxes, Factorised
 
 
 @dataclass(frozen=True)

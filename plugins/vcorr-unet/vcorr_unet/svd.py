@@ -10,8 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from vcorr import Clip, TokenGrid
-from vcorr.contract.records import Factorised
+from vcorr import Clip, Factorised, TokenGrid
 from vcorr.diffusion import VideoConfig
 from vcorr_unet.structure import Transformer
 from vcorr_unet.unet import VideoUNet

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from vcorr.contract.records import Factorised
+from vcorr import Factorised
 from vcorr.diffusion import PromptEncoding, VideoConfig
 from vcorr_unet.structure import Place, Transformer, places_in
 from vcorr_unet.unet import VideoUNet

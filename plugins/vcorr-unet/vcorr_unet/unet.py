@@ -60,7 +60,7 @@ class VideoUNet(DiffusersVideoModel[C]):
 
     def encode(self, video: NDArray[np.uint8]) -> Tensor:
         """(T, H, W, 3) uint8 RGB to (1, C, F, h, w), frame by frame."""
-        from vcorr.diffusion.latents import encode_frames
+        from vcorr.diffusion import encode_frames
 
         return encode_frames(self.pipe.vae, video, self.device)
 

@@ -13,19 +13,36 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from vcorr import Clip, PluginError, RunSettings, Site, TokenGrid, UsageError
-from vcorr.capture.captures import TokenLayout
-from vcorr.contract.bases import VideoModelBase
-from vcorr.contract.cards import load_card
-from vcorr.contract.records import NO_SITE, Factorised, ModelCard, Unrotated
-from vcorr.diffusion import Sizes, WeightsSource, attention_sites, locate_network
-from vcorr.diffusion.size_checks import check_loaded, check_size, frames_to_read, size_in_words
+from vcorr import (
+    Clip,
+    Factorised,
+    ModelCard,
+    PluginError,
+    RunSettings,
+    Site,
+    TokenGrid,
+    Unrotated,
+    UsageError,
+    VideoModelBase,
+    load_card,
+)
+from vcorr.capture import TokenLayout
+from vcorr.diffusion import (
+    Sizes,
+    WeightsSource,
+    attention_sites,
+    check_loaded,
+    check_size,
+    frames_to_read,
+    locate_network,
+    size_in_words,
+)
 from vcorr_vision.pixels import IMAGENET, Normalisation
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from vcorr.capture.recorder import Recorder
+    from vcorr.capture import Recorder
 
 LOADED = (
     "hidden_size",
@@ -70,7 +87,7 @@ C = TypeVar("C", bound=VisionConfig)
 
 
 class Backbone(VideoModelBase, Generic[C]):
-    """A transformers backbone as a `vcorr.contract.protocols.VideoModel`: one pass per clip, no steps, no generation.
+    """A transformers backbone as a `vcorr.VideoModel`: one pass per clip, no steps, no generation.
 
     Class attributes of a subclass name the checkpoint (`card`, `model_type`, `network_class`) and the paths of
     attention and blocks. Its `network_options` says what `--weights random` builds.
@@ -245,7 +262,7 @@ class Backbone(VideoModelBase, Generic[C]):
 
         video, module = self._check_size(clip), self.network
         attached = recorder.attach(module, self.sites(), self.layout, partial(self.grid, clip))
-        with torch.no_grad(), attached, recorder.step(NO_SITE):
+        with torch.no_grad(), attached, recorder.step(-1):
             for frames in self.passes(video):
                 module(**self.inputs(self.normalisation.apply(frames, self.device, module.dtype)))
 
@@ -259,7 +276,7 @@ class Backbone(VideoModelBase, Generic[C]):
         if video.shape[:3] != expected:
             raise UsageError(
                 f"Clip {clip.id} is {size_in_words(video.shape)}; the model reads {size_in_words(expected)}.",
-                hint="vcorr.runner.clip_fit.fit_clip(clip, model.grid(clip, None)) brings it to that size.",
+                hint="vcorr.fit_clip(clip, model.grid(clip, None)) brings it to that size.",
             )
         return video
 

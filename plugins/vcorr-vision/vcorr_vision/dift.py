@@ -9,10 +9,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from vcorr import Clip, RunSettings, Site, TokenGrid, UsageError
-from vcorr.contract.records import BlockAxes, Factorised
-from vcorr.diffusion import Compression, DiffusersVideoModel, PromptEncoding, Sizes, VideoConfig, WeightsSource
-from vcorr.diffusion.options import PromptUse
+from vcorr import BlockAxes, Clip, Factorised, RunSettings, Site, TokenGrid, UsageError
+from vcorr.diffusion import (
+    Compression,
+    DiffusersVideoModel,
+    PromptEncoding,
+    PromptUse,
+    Sizes,
+    VideoConfig,
+    WeightsSource,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -20,7 +26,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from vcorr.capture.recorder import Recorder
+    from vcorr.capture import Recorder
 
 MAP: BlockAxes = "fchw"
 """Axes of an up block's output, which DIFT reads: a map of channels per frame."""
@@ -148,10 +154,10 @@ class DIFT(DiffusersVideoModel[DIFTConfig]):
         )
 
     def read(self, source: WeightsSource, dtype: torch.dtype) -> Any:
-        """Reads the pipeline with DDIM steps, as in DIFT, and without its safety checker, because no images are shown."""
+        """Reads the pipeline with DDIM steps, as in DIFT, and without its safety checker: no images are shown."""
         from diffusers import DDIMScheduler
 
-        from vcorr.diffusion.loading import load_pipeline
+        from vcorr.diffusion import load_pipeline
 
         assert source.folder is not None  # `locate` has found it
         unchecked = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
@@ -161,6 +167,6 @@ class DIFT(DiffusersVideoModel[DIFTConfig]):
 
     def encode(self, video: NDArray[np.uint8]) -> Tensor:
         """Encodes (T, H, W, 3) uint8 RGB as (1, C, F, h, w), frame by frame."""
-        from vcorr.diffusion.latents import encode_frames
+        from vcorr.diffusion import encode_frames
 
         return encode_frames(self.pipe.vae, video, self.device)

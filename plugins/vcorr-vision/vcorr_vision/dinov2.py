@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from vcorr.capture.captures import TokenLayout
+from vcorr.capture import TokenLayout
 from vcorr_vision.backbone import ImageBackbone, ImageConfig
 
 

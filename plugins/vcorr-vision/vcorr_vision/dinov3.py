@@ -6,9 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from vcorr import UsageError
-from vcorr.capture.captures import TokenLayout
-from vcorr.contract.records import Unrotated
+from vcorr import Unrotated, UsageError
+from vcorr.capture import TokenLayout
 from vcorr_vision.backbone import ImageBackbone, ImageConfig
 
 

@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from transformers.utils import logging
 
 from vcorr import UsageError
-from vcorr.diffusion.loading import quiet_loading, seeded, torch_dtype
+from vcorr.diffusion import quiet_loading, seeded, torch_dtype
 from vcorr_vision.pixels import IMAGENET, Normalisation
 
 ATTENTION = "sdpa"

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vcorr import Clip, UsageError
-from vcorr.diffusion.size_checks import check_size
+from vcorr.diffusion import check_size
 from vcorr_vision.backbone import VideoBackbone, VideoConfig
 
 if TYPE_CHECKING:

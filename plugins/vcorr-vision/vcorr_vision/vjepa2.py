@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from vcorr import Clip, Site, TokenGrid, UsageError
-from vcorr.contract.records import Unrotated
+from vcorr import Clip, Site, TokenGrid, Unrotated, UsageError
 from vcorr_vision.backbone import VideoBackbone, VideoConfig
 
 if TYPE_CHECKING:

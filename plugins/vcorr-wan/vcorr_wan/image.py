@@ -10,7 +10,7 @@ import torch
 from diffusers import WanImageToVideoPipeline
 from torch import Tensor
 
-from vcorr.diffusion.latents import prompt_noise
+from vcorr.diffusion import prompt_noise
 
 IMAGE_TOKENS = 257
 """Of an image, as CLIP ViT-H sees it."""

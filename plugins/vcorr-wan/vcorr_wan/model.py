@@ -17,15 +17,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from vcorr import Clip, Rotary, Site, TokenGrid, UsageError
-from vcorr.contract.records import Unrotated
-from vcorr.diffusion import Compression, DiffusersVideoModel, PromptEncoding, Sizes, VideoConfig, locate_weights
-from vcorr.diffusion.configs import PIPELINE, Configs
+from vcorr import Clip, Rotary, Site, TokenGrid, Unrotated, UsageError
+from vcorr.diffusion import (
+    Compression,
+    Configs,
+    DiffusersVideoModel,
+    PromptEncoding,
+    Sizes,
+    VideoConfig,
+    locate_weights,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from vcorr.diffusion.weights import WeightsSource
+    from vcorr.diffusion import WeightsSource
 
 _SECOND = "transformer_2"
 _POSITIONS = 1024
@@ -98,7 +104,7 @@ class Wan(DiffusersVideoModel[WanConfig]):
     def locate(self, weights: str) -> WeightsSource:
         """See the base class. Weights that are told a timestep for every token serve from text and from an image."""
         both = Wan.saved_as + WanImageToVideo.saved_as
-        accepted = both if self.config_of(PIPELINE).get("expand_timesteps") else self.saved_as
+        accepted = both if self.config_of("pipeline").get("expand_timesteps") else self.saved_as
         return locate_weights(weights, self.model_card(), accepted)
 
     def take_sizes(self, configs: Configs) -> None:
@@ -117,7 +123,7 @@ class Wan(DiffusersVideoModel[WanConfig]):
 
     def load(self, device: str, dtype: str, weights: str) -> None:
         """See the base class. The noise schedule is shifted as `flow_shift` says, not as the folder does."""
-        from vcorr.diffusion.options import shift_schedule
+        from vcorr.diffusion import shift_schedule
 
         super().load(device, dtype, weights)
         if self.config.flow_shift is not None:
@@ -125,7 +131,7 @@ class Wan(DiffusersVideoModel[WanConfig]):
 
     def denoiser_at(self, timestep: float) -> str:
         """The second transformer, where there is one, below the boundary."""
-        ratio = self.config_of(PIPELINE).get("boundary_ratio")
+        ratio = self.config_of("pipeline").get("boundary_ratio")
         second = ratio is not None and timestep < ratio * self.config_of("scheduler")["num_train_timesteps"]
         return _SECOND if second else self.denoiser
 
@@ -155,7 +161,7 @@ class WanImageToVideo(Wan):
     def denoiser_input(self, latents: Tensor, own: Tensor) -> Tensor:
         """See the base class; models that are told a timestep for every token see the image's first latent frame."""
         found = super().denoiser_input(latents, own)
-        if self.config_of(PIPELINE).get("expand_timesteps"):
+        if self.config_of("pipeline").get("expand_timesteps"):
             found[:, :, :1] = own[:, :, :1]
         return found
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from vcorr.contract.geometry import Span
+from vcorr import Span
 from vcorr.diffusion import Compression
 
 CHUNK = 17

@@ -15,8 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vcorr import Clip, Site, TokenGrid
-from vcorr.contract.records import Factorised, Unrotated
+from vcorr import Clip, Factorised, Site, TokenGrid, Unrotated
 from vcorr.diffusion import DiffusersVideoModel, Sizes, VideoConfig, WeightsSource
 from vcorr_opensora import released
 from vcorr_opensora.v1.chunks import ChunkedCompression
@@ -89,7 +88,7 @@ class OpenSora1(DiffusersVideoModel[OpenSora1Config]):
 
     def encode(self, video: NDArray[np.uint8]) -> Tensor:
         """Encodes (T, H, W, 3) uint8 RGB as (1, C, F, h, w): the means of both posteriors, shifted and scaled."""
-        from vcorr.diffusion.latents import to_model_range
+        from vcorr.diffusion import to_model_range
 
         vae = self.pipe.vae
         latents: Tensor = vae.encode(to_model_range(video, self.device, vae.dtype))
@@ -108,8 +107,7 @@ class OpenSora1(DiffusersVideoModel[OpenSora1Config]):
         return {"text": self._text(self.prompt(clip)), "fps": self.config.fps}
 
     def _text(self, prompt: str) -> MaskedText:
-        from vcorr.diffusion.latents import prompt_noise
-        from vcorr.diffusion.prompts import random_mask
+        from vcorr.diffusion import prompt_noise, random_mask
         from vcorr_opensora.v1.pipeline import MaskedText
 
         tokens = self.text_limit()

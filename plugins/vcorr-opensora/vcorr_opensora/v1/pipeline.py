@@ -18,7 +18,7 @@ from diffusers.utils.torch_utils import randn_tensor
 from diffusers.video_processor import VideoProcessor
 from torch import Tensor
 
-from vcorr.contract.cards import load_card
+from vcorr import load_card
 from vcorr_opensora.checkpoint import load_encoder, load_own
 from vcorr_opensora.pipeline import Callback, OpenSoraPipelineOutput, scheduler_of
 from vcorr_opensora.released import V1, locate_parts

@@ -96,7 +96,12 @@ def _header(names: Names, facts: PipelineFacts) -> str:
 def _imports(facts: PipelineFacts) -> list[str]:
     stand_ins, packed = not facts.prompt.simple, not facts.latent_axes
     usual = _is_usual(facts)
-    records = [*(["Clip"] if stand_ins else []), *([] if usual else ["Site"]), *(["TokenGrid"] if stand_ins else [])]
+    records = [
+        *(["Clip"] if stand_ins else []),
+        *([] if usual else ["Site"]),
+        *(["TokenGrid"] if stand_ins else []),
+        *(["Unrotated"] if any(site.unrotated for site in facts.sites) else []),
+    ]
     diffusion = [
         "Compression",
         "DiffusersVideoModel",
@@ -106,11 +111,7 @@ def _imports(facts: PipelineFacts) -> list[str]:
     lines = ["import inspect", "from collections.abc import Mapping"] if stand_ins else []
     lines += ["from typing import Any", ""] if stand_ins or packed else []
     lines += [f"from vcorr import {', '.join(records)}"] if records else []
-    lines += [f"from vcorr.diffusion import {', '.join([*diffusion, *([] if usual else ['attention_sites'])])}"]
-    return [
-        *lines,
-        *(["from vcorr.contract.records import Unrotated"] if any(site.unrotated for site in facts.sites) else []),
-    ]
+    return [*lines, f"from vcorr.diffusion import {', '.join([*diffusion, *([] if usual else ['attention_sites'])])}"]
 
 
 def _is_usual(facts: PipelineFacts) -> bool:
@@ -271,8 +272,7 @@ def _call_inputs(facts: PipelineFacts) -> list[str]:
         "",
         "def _stand_ins(self, prompt: str) -> dict[str, Any]:",
         '    """Seeded noise made from the text of the prompt, by the arguments of the pipeline\'s call."""',
-        "    from vcorr.diffusion.latents import prompt_noise",
-        "    from vcorr.diffusion.prompts import random_mask",
+        "    from vcorr.diffusion import prompt_noise, random_mask",
         "",
         f"    tokens, place = {_read(facts.prompt.tokens)}, (self.device, getattr(self.pipe, self.denoiser).dtype)",
         "    return {",
