@@ -8,6 +8,7 @@ import collections
 import graphlib
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -66,3 +67,16 @@ def test_the_contract_loads_nothing_else_of_the_core():
     assert {name.split(".")[1] for name in loaded if name.startswith("vcorr.")} == {"contract"}
     assert "torch" not in loaded
     assert len(contract) > 10
+
+
+def test_import_linter_looks_at_every_plugin():
+    settings = tomllib.loads((CORE.parent / "pyproject.toml").read_text())["tool"]["importlinter"]
+    names = [plugin.name for plugin in PLUGINS]
+    assert settings["root_packages"] == ["vcorr", *names]
+    lists = [
+        contract[key]
+        for contract in settings["contracts"]
+        for key in ("source_modules", "forbidden_modules", "modules")
+        if any(module.startswith("vcorr_") for module in contract.get(key, ()))
+    ]
+    assert lists == [names] * 3
