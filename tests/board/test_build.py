@@ -14,7 +14,8 @@ import pytest
 from vcorr.board.site.file_names import slug
 from vcorr.board.site.site_build import MARKER, build_site
 from vcorr.contract.errors import MissingError, StoreError, UsageError
-from vcorr.stats.summary import best_site, series
+from vcorr.stats.series import series
+from vcorr.stats.summary import best_site
 from vcorr.store.rundir import RunDirectory, find_runs
 from vcorr.store.schema import FINGERPRINT_KEY, SCHEMA_VERSION, VERSION_KEY
 

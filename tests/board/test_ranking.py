@@ -5,7 +5,8 @@ import pytest
 from vcorr.board.tables.board_runs import load_run
 from vcorr.board.tables.definitions import builtin_boards, metric_names, parse_board
 from vcorr.board.tables.ranking import rank
-from vcorr.stats.summary import best_site, series
+from vcorr.stats.series import series
+from vcorr.stats.summary import best_site
 from vcorr.store.rundir import RunDirectory, find_runs
 
 BOARDS = builtin_boards()

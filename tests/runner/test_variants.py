@@ -26,7 +26,8 @@ from vcorr.runner.plan import make_plan
 from vcorr.runner.rescore import rescore
 from vcorr.runner.scored_variants import run_variants
 from vcorr.runner.spec import RunSpec
-from vcorr.stats.summary import best_sites, series, summarise
+from vcorr.stats.series import series
+from vcorr.stats.summary import best_sites, summarise
 
 PROBES = "qk,feature,attention"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from vcorr.stats.summary import Series
+from vcorr.stats.series import Series
 
 
 def made_up(seed, clips=8, layers=3, steps=2, heads=(-1,), nan=0.0, floor=0.2, ceiling=0.9, **key) -> Series:

@@ -19,7 +19,7 @@ from vcorr.stats.paired import (
     parse_site,
     sides_by_heads,
 )
-from vcorr.stats.summary import PRIMARY_METRIC, STRATUM_MARK, Series, natural, series
+from vcorr.stats.series import PRIMARY_METRIC, STRATUM_MARK, Series, natural, series
 from vcorr.store.rundir import RunDirectory
 
 DIRECT = "direct"

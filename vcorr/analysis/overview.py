@@ -11,22 +11,9 @@ import numpy as np
 from vcorr.analysis.stored_scores import RunFacts, load_scores
 from vcorr.contract.records import NO_SITE
 from vcorr.stats.choice import halves
+from vcorr.stats.series import PRIMARY_METRIC, STRATUM_MARK, Series, main_metric, natural, series
 from vcorr.stats.stability import Stability, rank_stability
-from vcorr.stats.summary import (
-    PRIMARY_METRIC,
-    STRATUM_MARK,
-    BestSite,
-    Extremes,
-    Series,
-    SiteSummary,
-    best_site,
-    extremes,
-    main_metric,
-    natural,
-    series,
-    site_summaries,
-    why_unranked,
-)
+from vcorr.stats.summary import BestSite, Extremes, SiteSummary, best_site, extremes, site_summaries, why_unranked
 from vcorr.store.rundir import RunDirectory
 
 Ranked = Literal["sites", "layers"]

@@ -14,7 +14,8 @@ from vcorr.contract.errors import UsageError
 from vcorr.contract.records import HEAD_MEAN, NO_SITE
 from vcorr.stats.bootstrap import Bounded, Floats, Interval, paired_difference, paired_skill_difference, skill
 from vcorr.stats.choice import choose_and_report, halves
-from vcorr.stats.summary import MIN_CLIPS_FOR_HALVES, Series, heads_of
+from vcorr.stats.series import Series, heads_of
+from vcorr.stats.summary import MIN_CLIPS_FOR_HALVES
 
 MIN_CLIPS = 2
 """Fewer clips than this say nothing about other clips."""

@@ -19,7 +19,8 @@ import numpy as np
 from vcorr import StoreError, VcorrError, is_random
 from vcorr.contract.variants import DEFAULT_VARIANT
 from vcorr.stats import Bounded, Interval, paired_difference, paired_skill_difference
-from vcorr.stats.summary import BestSite, Series, best_site, series, site_summaries
+from vcorr.stats.series import Series, series
+from vcorr.stats.summary import BestSite, best_site, site_summaries
 from vcorr.store.rundir import RunDirectory, find_runs
 
 METRIC = "matching_accuracy"

@@ -22,8 +22,9 @@ from vcorr import VcorrError
 from vcorr.contract.variants import DEFAULT_VARIANT
 from vcorr.metrics.attention_scores import harmonic_mean
 from vcorr.stats import Interval, paired_difference
+from vcorr.stats.series import Series, series
 from vcorr.stats.stability import kendall_tau
-from vcorr.stats.summary import Series, best_sites, series
+from vcorr.stats.summary import best_sites
 from vcorr.store.rundir import find_runs
 from vcorr_tiny.findings import METRIC, Site, Statement, choose, fill, gap, statement_table
 

@@ -20,7 +20,7 @@ import numpy as np
 from vcorr import StoreError, VcorrError
 from vcorr.contract.variants import DEFAULT_VARIANT, NamedVariant, switch_values
 from vcorr.stats import Bounded, Interval, paired_difference, paired_skill_difference
-from vcorr.stats.summary import Series, series
+from vcorr.stats.series import Series, series
 from vcorr.store.rundir import RunDirectory, find_runs
 from vcorr_tiny.findings import METRIC, fill
 

@@ -13,7 +13,8 @@ from dataclasses import asdict
 from typing import Any, Literal
 
 from vcorr.contract.records import HEAD_MEAN, NO_SITE
-from vcorr.stats.summary import BestSite, Series, SiteSummary, site_summaries
+from vcorr.stats.series import Series
+from vcorr.stats.summary import BestSite, SiteSummary, site_summaries
 
 Spec = dict[str, Any]
 Chart = Any

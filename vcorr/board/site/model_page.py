@@ -12,7 +12,8 @@ from vcorr.board.tables.definitions import BoardConfig, MetricColumn, boards_of
 from vcorr.board.tables.board_runs import GROUP_KEYS, BoardRun
 from vcorr.board.site.html import fact
 from vcorr.contract.records import NO_SITE
-from vcorr.stats.summary import BestSite, Series
+from vcorr.stats.series import Series
+from vcorr.stats.summary import BestSite
 
 _SHOWN_APART = ("name", "title", "summary")
 

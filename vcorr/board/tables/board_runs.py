@@ -16,7 +16,8 @@ import pyarrow.compute as pc
 
 from vcorr.analysis.stored_scores import check_scored_alike
 from vcorr.contract.records import NO_SITE, is_random
-from vcorr.stats.summary import BestSite, Series, best_site, series
+from vcorr.stats.series import Series, series
+from vcorr.stats.summary import BestSite, best_site
 from vcorr.store.rundir import RunDirectory
 from vcorr.store.schema import schema
 from vcorr.store.shards import atomic_file
@@ -35,7 +36,7 @@ class BoardRun:
         directory: the run on disk, for its predictions and tracks.
         record: the contents of run.json.
         model, weights, dataset: as in the rows.
-        series: one per probe and metric, for the metrics that the boards show (`vcorr.stats.summary.Series`).
+        series: one per probe and metric, for the metrics that the boards show (`vcorr.stats.series.Series`).
         best: the best site of each series that has one.
         rows: number of rows of the scores table, all metrics.
         failed: number of clips that could not be run.

@@ -11,7 +11,8 @@ import numpy as np
 from vcorr.board.tables.board_runs import GROUP_KEYS, BoardRun
 from vcorr.board.tables.definitions import BoardConfig, boards_of
 from vcorr.contract.modes import MODES
-from vcorr.stats.summary import BestSite, Series
+from vcorr.stats.series import Series
+from vcorr.stats.summary import BestSite
 
 GENERATED = frozenset(mode.name for mode in MODES if mode.makes_video)
 """Modes in which a run generates its own clips, so that equal clip names do not mean equal content."""

@@ -14,7 +14,7 @@ from vcorr.cli.views import render
 from vcorr.cli.views.render import number
 from vcorr.cli.views.table_width import Column, Row, fit_table
 from vcorr.contract.records import NO_SITE
-from vcorr.stats.summary import PRIMARY_METRIC
+from vcorr.stats.series import PRIMARY_METRIC
 
 if TYPE_CHECKING:
     from vcorr.analysis.overview import Overview, Ranking, StrataOf

@@ -1,0 +1,173 @@
+"""Series: the sites of one run, probe and metric over its clips, from rows of the `scores` table.
+
+The rows (docs/results-format.md) may come from one run or from many.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Any, Literal, cast
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from vcorr.contract.records import HEAD_MEAN
+from vcorr.contract.variants import DEFAULT_VARIANT, NamedVariant
+from vcorr.stats.bootstrap import Floats, skill
+
+PRIMARY_METRIC = "matching_accuracy"
+STRATUM_MARK = "@"
+"""Between a metric and the stratum of pairs it is restricted to, in the names of columns."""
+
+Heads = Literal["mean", "single"]
+"""Sites of the mean over heads, and sites of one head alone."""
+
+ROW_KEYS = (
+    *("run", "model", "weights", "probe", "dataset", "split", "mode", "tracker", "metric", "variant", "switches"),
+    "seed",
+)
+SITE_KEYS = ("layer", "step", "head")
+
+
+@dataclass(frozen=True)
+class Series:
+    """All sites of one run, probe and metric over its clips: what belongs into one heat map.
+
+    sites: one mapping a site, of `SITE_KEYS`, layer_name, attention and noise (the mean over clips: schedules may
+    depend on a clip's size), ordered by layer, step and head. clips: ids, sorted. score, floor,
+    ceiling: (clips, sites), NaN where not scored. failed: clips of the run that failed.
+    """
+
+    key: dict[str, Any]
+    sites: tuple[dict[str, Any], ...]
+    clips: tuple[str, ...]
+    score: Floats
+    floor: Floats
+    ceiling: Floats
+    failed: int
+
+    @property
+    def variant_text(self) -> str:
+        """The variant with its flipped switches, as `--set variant=` takes it."""
+        return NamedVariant(self.key["variant"], self.key.get("switches") or "").text
+
+    @property
+    def name(self) -> str:
+        """The probe, and the variant where it is not the default: tells the series of one run and metric apart."""
+        probe = str(self.key["probe"])
+        return probe if self.variant_text == DEFAULT_VARIANT.text else f"{probe}, {self.variant_text}"
+
+    @property
+    def skill(self) -> Floats:
+        """(sites,): skill from the means over all clips; NaN where floor and ceiling are NaN."""
+        with np.errstate(invalid="ignore"):
+            usable = np.isfinite(self.score)
+            means = [mean_where(array, usable) for array in (self.score, self.floor, self.ceiling)]
+        return skill(*means)
+
+    def restricted(self, sites: Sequence[int]) -> Series:
+        """The series of some of its sites, by their indices."""
+        score, floor, ceiling = (array[:, list(sites)] for array in (self.score, self.floor, self.ceiling))
+        return replace(self, sites=tuple(self.sites[i] for i in sites), score=score, floor=floor, ceiling=ceiling)
+
+    def by_heads(self) -> dict[str, Series]:
+        """Its sites of the mean over heads ("mean") and those of one head ("single"); what was recorded of them."""
+        kinds: dict[str, list[int]] = {"mean": [], "single": []}
+        for i, site in enumerate(self.sites):
+            kinds[heads_of(site["head"])].append(i)
+        return {kind: self.restricted(sites) for kind, sites in kinds.items() if sites}
+
+
+def heads_of(head: int) -> Heads:
+    """The kind of a value of the column `head`."""
+    return "mean" if head == HEAD_MEAN else "single"
+
+
+def series(scores: pa.Table, *, metric: str | None = None) -> list[Series]:
+    """The series of a scores table, ordered by run, probe and metric; of one metric only when it is named."""
+    failed = _failed_clips(scores)
+    rows = scores.filter(pc.not_equal(scores["metric"], ""))
+    if metric is not None:
+        rows = rows.filter(pc.equal(rows["metric"], metric))
+    return [_series(key, part, failed.get(key["run"], 0)) for key, part in _groups(rows, ROW_KEYS)]
+
+
+def natural(name: str) -> list[tuple[int, str]]:
+    """Sorts names by the numbers in them: pck_2 before pck_16."""
+    return [(int(digits or 0), text) for digits, text in re.findall(r"(\d+)|(\D+)", name)]
+
+
+def main_metric(scores: pa.Table) -> str:
+    """The metric that summaries show: `matching_accuracy`, or the first of those that were computed instead."""
+    found = sorted(set(scores["metric"].to_pylist()) - {""}, key=lambda name: (STRATUM_MARK in name, name))
+    return PRIMARY_METRIC if PRIMARY_METRIC in found or not found else found[0]
+
+
+def mean_where(values: Floats, used: NDArray[np.bool_]) -> Floats:
+    """Returns the mean of `values` (clips, sites) over the clips in `used`, (sites,).
+
+    It is NaN for a site without such a clip, and for a site where one of them is NaN.
+    """
+    counts = used.sum(axis=0)
+    total = np.where(used, np.nan_to_num(values), 0.0).sum(axis=0)
+    mean = np.where(counts > 0, total / np.maximum(counts, 1), np.nan)
+    return np.asarray(np.where(np.isnan(np.where(used, values, 0.0)).any(axis=0), np.nan, mean))
+
+
+def _series(key: dict[str, Any], rows: pa.Table, failed: int) -> Series:
+    sites = sorted((_site(site, part) for site, part in _groups(rows, SITE_KEYS)), key=_site_id)
+    clips = sorted(set(rows["clip"].to_pylist()))
+    column = {_site_id(site): i for i, site in enumerate(sites)}
+    line = {clip: i for i, clip in enumerate(clips)}
+    at_row = np.array([line[clip] for clip in rows["clip"].to_pylist()], dtype=np.int64)
+    wanted = zip(*(rows[name].to_pylist() for name in SITE_KEYS), strict=True)
+    at_column = np.array([column[site] for site in wanted], dtype=np.int64)
+
+    def spread(name: str) -> Floats:
+        grid = np.full((len(clips), len(sites)), np.nan)
+        grid[at_row, at_column] = rows[name].to_numpy()
+        return grid
+
+    return Series(key, tuple(sites), tuple(clips), spread("value"), spread("floor"), spread("ceiling"), failed)
+
+
+def _site(key: dict[str, Any], rows: pa.Table) -> dict[str, Any]:
+    names = {name: rows[name][0].as_py() for name in ("layer_name", "attention")}
+    return {**key, **names, "noise": math.fsum(rows["noise"].to_pylist()) / rows.num_rows}
+
+
+def _groups(rows: pa.Table, names: Sequence[str]) -> Iterable[tuple[dict[str, Any], pa.Table]]:
+    """The rows by equal values of `names`, in order of those values; NaN equals NaN, as in Arrow's dictionaries."""
+    if not rows.num_rows:
+        return []
+    codes = np.zeros(rows.num_rows, dtype=np.int64)
+    for name in names:
+        encoded = rows[name].combine_chunks().dictionary_encode(null_encoding="encode")
+        codes = codes * len(encoded.dictionary) + encoded.indices.to_numpy(zero_copy_only=False)
+        codes = np.unique(codes, return_inverse=True)[1]
+    order = np.argsort(codes, kind="stable")
+    starts = np.flatnonzero(np.diff(codes[order], prepend=-1))
+    bounds = pairwise([*starts.tolist(), len(order)])
+    groups = []
+    for begin, end in bounds:
+        part = rows.take(pa.array(order[begin:end]))
+        groups.append(({name: part[name][0].as_py() for name in names}, part))
+    return sorted(groups, key=lambda g: tuple(str(g[0][name]) for name in names))
+
+
+def _site_id(site: dict[str, Any]) -> tuple[int, int, int]:
+    return site["layer"], site["step"], site["head"]
+
+
+def _failed_clips(scores: pa.Table) -> dict[str, int]:
+    failed = scores.filter(pc.equal(scores["status"], "failed"))
+    counts: dict[str, int] = {}
+    for run in cast("list[str]", failed["run"].to_pylist()):
+        counts[run] = counts.get(run, 0) + 1
+    return counts
