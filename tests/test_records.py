@@ -77,12 +77,6 @@ def test_queries_by_frame_are_ascending_and_complete():
     assert len(queries) == 4
 
 
-def test_who_answers_frame_0_alone_refuses_the_others():
-    assert (Queries.at(QUERIES).in_first_frame("It") == QUERIES).all()
-    with pytest.raises(UsageError, match=r"It takes queries in frame 0 only; 1 of 2 are .* in frame 3"):
-        Queries(np.array([0, 3]), QUERIES).in_first_frame("It")
-
-
 @pytest.mark.parametrize(
     ("t", "xy", "message"),
     [

@@ -1,10 +1,10 @@
-"""Query grids, and where they go for clips without a video."""
+"""Query grids, and the clips that ask for one."""
 
 import numpy as np
 import pytest
 
-from vcorr import Clip, Queries, UsageError
-from vcorr.data import place_queries, query_grid
+from vcorr import Clip, UsageError
+from vcorr.data import query_grid
 
 
 def test_the_grid_keeps_its_margin():
@@ -22,15 +22,6 @@ def test_the_margin_is_of_the_width():
     grid = query_grid(3, 480, 720)
     assert grid[0].tolist() == [11.25, 11.25]
     assert grid[-1].tolist() == [720 - 11.25, 480 - 11.25]
-
-
-def test_queries_are_laid_over_the_frame_a_model_makes():
-    empty = np.zeros((0, 2), dtype=np.float32)
-    placed = place_queries(Clip("a", "a dog", empty, query_side=5), 64, 96)
-    assert placed.queries == Queries.at(query_grid(5, 64, 96))
-    assert placed.query_side == 0
-    own = Clip("a", "a dog", np.float32([[1, 2]]))
-    assert place_queries(own, 64, 96) is own
 
 
 def test_a_clip_has_queries_or_a_side():

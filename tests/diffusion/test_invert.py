@@ -15,6 +15,7 @@ from diffusers import (
     FlowMatchEulerDiscreteScheduler,
 )
 from support.ltx import LTX, LTXConfig
+from support.schedules import noise_schedule
 from support.wan import TwoStageWan, Wan, WanConfig
 
 from vcorr import Clip, RunSettings, UsageError
@@ -24,7 +25,6 @@ from vcorr.contract.modes import Invert
 from vcorr.diffusion import running
 from vcorr.diffusion.inversion import check_sampler, sample_down, sampler_steps, walk_back
 from vcorr.diffusion.latents import decode_video, denormalise_latents, normalise_latents
-from vcorr.diffusion.schedule import noise_schedule
 from vcorr.functional import match
 
 

@@ -24,9 +24,10 @@ from diffusers import (
     PNDMScheduler,
     UniPCMultistepScheduler,
 )
+from support.schedules import noise_schedule
 
 from vcorr import PluginError, UsageError
-from vcorr.diffusion.schedule import NoiseSchedule, noise_schedule
+from vcorr.diffusion.schedule import NoiseSchedule, check_step_count
 
 COGVIDEOX = {
     "beta_schedule": "scaled_linear",
@@ -105,9 +106,27 @@ def test_options_reach_the_scheduler_and_the_scheduler_is_left_alone():
     assert torch.equal(scheduler.timesteps, before)
 
 
+def config_of(scheduler):
+    return {**scheduler.config, "_class_name": type(scheduler).__name__}
+
+
 def test_more_steps_than_the_scheduler_has():
-    with pytest.raises(UsageError, match="cannot make 2000 steps"):
-        noise_schedule(CogVideoXDDIMScheduler(**COGVIDEOX), 2000)
+    config = config_of(CogVideoXDDIMScheduler(**COGVIDEOX))
+    check_step_count(config, 1000)
+    with pytest.raises(UsageError, match="cannot make 1001 steps: it makes at most 1000"):
+        check_step_count(config, 1001)
+
+
+@pytest.mark.parametrize(
+    "scheduler", [FlowMatchEulerDiscreteScheduler(), FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True)]
+)
+def test_a_scheduler_without_such_a_limit_makes_any_number(scheduler):
+    check_step_count(config_of(scheduler), 2000)
+
+
+def test_nothing_is_checked_where_nothing_is_known():
+    check_step_count({}, 2000)
+    check_step_count({"_class_name": "SomebodysScheduler", "num_train_timesteps": 1000}, 2000)
 
 
 def test_an_unknown_kind_of_scheduler_is_refused():

@@ -5,10 +5,10 @@ import math
 import numpy as np
 import pytest
 from diffusers import DDIMScheduler, FlowMatchEulerDiscreteScheduler, UniPCMultistepScheduler
+from support.schedules import noise_schedule
 
 from vcorr import UsageError
 from vcorr.diffusion.options import shift_schedule
-from vcorr.diffusion.schedule import noise_schedule
 
 
 class Pipe:

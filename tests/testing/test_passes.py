@@ -10,11 +10,11 @@ import pytest
 import torch
 from support import family
 from support.family import Walker
+from support.schedules import noise_schedule
 from torch import nn
 
 from vcorr import ModelEntry, Site
 from vcorr.contract.records import RunSettings
-from vcorr.diffusion.schedule import noise_schedule
 from vcorr.testing import assert_passed, check_entry, check_model, check_passes, check_reading, random_clip
 
 (ENTRY,) = family.vcorr_models()

@@ -23,8 +23,6 @@ from vcorr.contract.errors import CaptureError, UsageError
 from vcorr.contract.records import NO_SITE, Site
 
 _NOWHERE = Site(NO_SITE, "")
-HEAD_AXIS = 1
-"""The axis of the heads in q, k, v and the output of a call, (B, H, N, D)."""
 
 
 @dataclass(frozen=True)

@@ -212,21 +212,6 @@ class Queries:
         for frame in np.unique(self.t):
             yield int(frame), np.flatnonzero(self.t == frame)
 
-    def in_first_frame(self, who: str) -> NDArray[np.float32]:
-        """Returns the points (N, 2) in pixels, for a part that takes queries in frame 0 alone; `who` names the part.
-
-        Raises:
-            UsageError: a query is in another frame.
-        """
-        later = np.flatnonzero(self.t)
-        if len(later):
-            raise UsageError(
-                f"{who} takes queries in frame 0 only; {len(later)} of {len(self)} are in other frames, the first in "
-                f"frame {self.t[later[0]]}.",
-                hint="Leave out the queries of other frames.",
-            )
-        return self.xy
-
 
 def _check_points(name: str, points: NDArray[Any], widths: tuple[int, ...] = (2,)) -> None:
     if points.ndim != 2 or points.shape[1] not in widths:

@@ -1,6 +1,6 @@
 """Datasets: the user's own videos, prompts and dataset folders, with their query points.
 
-`query_grid` and `place_queries` are loaded on first use, so that listing the datasets needs no numpy.
+`query_grid` and `fit_notes` are loaded on first use, so that listing the datasets needs no numpy.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from vcorr.contract.entries import DatasetEntry
 
 if TYPE_CHECKING:
     from vcorr.data.fitting_notes import fit_notes as fit_notes
-    from vcorr.data.query_grids import place_queries as place_queries
     from vcorr.data.query_grids import query_grid as query_grid
 
 ENTRIES: tuple[DatasetEntry, ...] = (
@@ -42,9 +41,9 @@ ENTRIES: tuple[DatasetEntry, ...] = (
     ),
 )
 
-_HOME = {"query_grid": "query_grids", "place_queries": "query_grids", "fit_notes": "fitting_notes"}
+_HOME = {"query_grid": "query_grids", "fit_notes": "fitting_notes"}
 
-__all__ = ["ENTRIES", "fit_notes", "place_queries", "query_grid"]
+__all__ = ["ENTRIES", "fit_notes", "query_grid"]
 
 
 def __getattr__(name: str) -> Any:

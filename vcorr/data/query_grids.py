@@ -5,8 +5,6 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from vcorr.contract.records import Clip
-
 MARGIN = 1 / 64
 """Distance of the outermost query points from the border, as a share of the video's width."""
 
@@ -23,13 +21,3 @@ def query_grid(side: int, height: int, width: int) -> NDArray[np.float32]:
         np.linspace(margin, height - margin, side), np.linspace(margin, width - margin, side), indexing="ij"
     )
     return np.stack([x, y], axis=-1).reshape(-1, 2).astype(np.float32)
-
-
-def place_queries(clip: Clip, height: int, width: int) -> Clip:
-    """Returns the clip with query points for the frames of `height` x `width` pixels that a model makes.
-
-    A clip with queries of its own (`query_side` is 0) is returned as it is.
-    """
-    if not clip.query_side:
-        return clip
-    return clip.with_queries(query_grid(clip.query_side, height, width))

@@ -516,13 +516,17 @@ class DiffusersVideoModel(VideoModelBase, Generic[C]):
         return run_mode(self, clip, settings, recorder)
 
     def check_settings(self, settings: RunSettings) -> None:
-        """Checks that the pipeline can be walked back, where mode `invert` asks for it.
+        """Checks that the scheduler makes that many steps, and that mode `invert` can walk back along them.
 
-        Before the pipeline is loaded the configurations decide, as far as they tell.
+        Before the pipeline is loaded, the configurations decide as far as they tell.
 
         Raises:
-            UsageError: its scheduler's steps cannot be undone, guidance was asked for, or the adapter does not decode.
+            UsageError: the scheduler makes fewer steps. In mode `invert` also: its steps cannot be undone, guidance was
+                asked for, or the adapter does not decode.
         """
+        from vcorr.diffusion.schedule import check_step_count
+
+        check_step_count(self.scheduler_config(), settings.num_steps)
         if isinstance(mode_of(settings.mode), Invert):
             from vcorr.diffusion.running import check_invertible
 

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vcorr.contract.errors import PluginError, UsageError
-from vcorr.diffusion.schedule import NoiseSchedule
+from vcorr.diffusion.schedule import NoiseSchedule, scheduler_from
 
 DDIM = ("CogVideoXDDIMScheduler", "DDIMScheduler")
 FLOW = ("FlowMatchEulerDiscreteScheduler",)
@@ -71,7 +71,7 @@ def check_sampler(config: Mapping[str, Any], num_steps: int) -> None:
     """
     _check_kind(config)
     if config["_class_name"] in DDIM:  # a step of the others keeps all of its latents
-        _check_kept(config["_class_name"], _own_steps(_scheduler(config), num_steps))
+        _check_kept(config["_class_name"], _own_steps(scheduler_from(config), num_steps))
 
 
 def _check_kind(config: Mapping[str, Any]) -> None:
@@ -177,12 +177,6 @@ def _ddim_steps(scheduler: Any, schedule: NoiseSchedule) -> SamplerSteps:
             hint="The adapter's `schedule` has to set its scheduler up as the pipeline's call does.",
         )
     return steps
-
-
-def _scheduler(config: Mapping[str, Any]) -> Any:
-    import diffusers
-
-    return getattr(diffusers, config["_class_name"]).from_config(dict(config))
 
 
 def _own_steps(own: Any, num_steps: int) -> SamplerSteps:

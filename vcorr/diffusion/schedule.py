@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,25 +57,36 @@ class NoiseSchedule:
             raise UsageError(f"Step {step} does not exist: the scheduler has {len(self)} steps, 0 to {len(self) - 1}.")
 
 
-def noise_schedule(scheduler: Any, num_steps: int, device: str = "cpu", **options: Any) -> NoiseSchedule:
-    """The schedule of a diffusers scheduler for `num_steps` sampling steps. The scheduler itself is left as it was.
+def scheduler_from(config: Mapping[str, Any]) -> Any:
+    """Makes a scheduler from its configuration, which has the name of its class as `_class_name`.
 
-    Args:
-        scheduler: of a kind that `noise_levels` reads.
-        num_steps: S, the sampling steps.
-        device: where the timesteps are put.
-        **options: passed on to `set_timesteps`, e.g. `mu` for schedulers that shift by resolution.
+    None where diffusers has no such class.
+    """
+    import diffusers
+
+    kind = getattr(diffusers, config["_class_name"], None)
+    return None if kind is None else kind.from_config(dict(config))
+
+
+def check_step_count(config: Mapping[str, Any], num_steps: int) -> None:
+    """Checks that a scheduler makes that many steps; some make no more than it was trained with.
 
     Raises:
-        UsageError: the scheduler cannot make that many steps.
-        PluginError: as of `noise_levels`.
+        UsageError: it does not.
     """
-    own = type(scheduler).from_config(scheduler.config)
+    if num_steps <= config.get("num_train_timesteps", num_steps):
+        return
+    scheduler = scheduler_from(config)
     try:
-        own.set_timesteps(num_steps, device=device, **options)
+        if scheduler is not None:
+            scheduler.set_timesteps(num_steps)
     except ValueError as error:
-        raise UsageError(f"{type(own).__name__} cannot make {num_steps} steps: {error}") from error
-    return noise_levels(own)
+        if "train_timesteps" in str(error):  # others want to be told more, such as `mu`
+            raise UsageError(
+                f"{config['_class_name']} cannot make {num_steps} steps: it makes at most "
+                f"{config['num_train_timesteps']}.",
+                hint="Take fewer: --set num_steps=50",
+            ) from error
 
 
 def noise_levels(scheduler: Any) -> NoiseSchedule:

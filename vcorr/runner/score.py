@@ -161,18 +161,6 @@ def stored_tracks(row: Stored) -> Tracks:
     )
 
 
-def stored_prediction(row: Stored) -> Prediction | RowsPrediction:
-    """What one row of a predictions table holds, as the probe answered it.
-
-    Raises:
-        StoreError: it is the row of a clip that failed.
-    """
-    if row["status"] != STATUS_OK:
-        raise StoreError(f"Clip {row['clip']} failed, so that there is no answer: {row['error']}.")
-    grid = TokenGrid.from_dict(json.loads(row["grid"]))
-    return unpack_rows(row, grid) if row["kind"] == ROWS else unpack_positions(row, grid)
-
-
 def unpack_positions(row: Stored, grid: TokenGrid) -> Prediction:
     """The positions of one row of a predictions table, with visibility and confidence where the probe gave them."""
     shape = (row["points"], row["latents"])

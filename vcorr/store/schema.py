@@ -27,7 +27,6 @@ NONE = -1
 """Value of layer, step or head where there is none, and of the query frame where queries are in several frames."""
 
 CORRESPONDENCE = "correspondence"
-TASKS = (CORRESPONDENCE, "tracking", "propagation", "generation", "intervention")
 
 _RUN = "Id of the run, the name of its directory."
 _CLIP = "Id of the clip."

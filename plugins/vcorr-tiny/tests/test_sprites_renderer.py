@@ -9,7 +9,7 @@ from vcorr_tiny.networks import build_tokenizer
 from vcorr_tiny.sprites.clips import frames_of, scene
 from vcorr_tiny.sprites.draws import SPLITS, seed_of
 from vcorr_tiny.sprites.scenes import Scenes
-from vcorr_tiny.sprites.words import CAPTION_TOKENS, ids_of
+from vcorr_tiny.sprites.words import CAPTION_TOKENS, END, PAD, TOKENS
 from vcorr_tiny.training.run import stream_seed
 
 SIZE, FRAMES = 64, 9
@@ -155,7 +155,9 @@ def test_captions_tokens_and_tokenizer_agree() -> None:
     ids = scenes.token_ids()
     captions = scenes.captions()
     assert ids.shape == (8, CAPTION_TOKENS)
-    assert [ids_of(caption) for caption in captions] == ids.tolist()
+    for caption, own in zip(captions, ids.tolist(), strict=True):
+        words = [TOKENS[word] for word in [*caption.split(), END]]
+        assert own == words + [TOKENS[PAD]] * (CAPTION_TOKENS - len(words))
     tokenizer = build_tokenizer()
     read = tokenizer(captions, padding="max_length", max_length=CAPTION_TOKENS, return_tensors="pt").input_ids
     assert torch.equal(read, ids)

@@ -42,13 +42,3 @@ def words_of(token_ids: Iterable[int]) -> str:
     """Returns the caption of ``token_ids``, without padding and end mark."""
     spelling = {index: word for word, index in TOKENS.items()}
     return " ".join(spelling[int(token)] for token in token_ids if int(token) >= len(SPECIAL))
-
-
-def ids_of(caption: str, length: int = CAPTION_TOKENS) -> list[int]:
-    """Returns the token ids of ``caption`` with its end mark, padded with 0 to ``length``.
-
-    Unknown words become ``<unk>``.
-    """
-    ids = [TOKENS.get(word, TOKENS[UNKNOWN]) for word in caption.split()]
-    ids = [*ids[: length - 1], TOKENS[END]]
-    return ids + [TOKENS[PAD]] * (length - len(ids))
