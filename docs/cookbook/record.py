@@ -99,7 +99,7 @@ assert {p.probe for p in rec.predictions} == {"qk", "content", "fine"}
 assert rec.predictions[0].xy.shape == (1, 3, 2)
 assert [p.noise for p in rec.predictions if p.probe == "qk"] == noise
 
-# %% Variants: as the published code reads it, beside the corrected reading, from one pass
+# %% Variants: as the published code reads it, with the corrected reading, from one pass
 
 with vcorr.record(pipe.transformer, layout=layout, probes=["qk"], layers=[2], steps=[3], variant="both") as rec:
     pipe(**prompt, **video)

@@ -98,7 +98,7 @@ def _list_form(schema: Mapping[str, Any]) -> str:
 
 def _object_form(schema: Mapping[str, Any]) -> str:
     fields = [f"{name} ({form_in_words(each)})" for name, each in schema["properties"].items()]
-    return f"a mapping with {', '.join(fields)}"
+    return f"a mapping with {'; '.join(fields)}"
 
 
 def _problems(values: Mapping[str, Any]) -> list[str]:
