@@ -186,10 +186,10 @@ def test_refusals():
     a = made_up(0)
     with pytest.raises(UsageError, match=r"Only 3 clips in common, too few to choose(.|\n)*--site-a LAYER:STEP"):
         chosen(a, a, a.clips[:3])
-    with pytest.raises(UsageError, match="Only 1 clip in common: a difference"):
+    with pytest.raises(UsageError, match="Only 1 clip in common: too few"):
         given_sites(a, a, clips=a.clips[:1])
     with pytest.raises(UsageError, match=r"no site 5:0 of probe qk(.|\n)*layers 0, 1, 2, steps 0, 1, heads mean"):
         given_sites(a, a, SiteId(5, 0))
     lone = replace(made_up(0, layers=1, steps=1), sites=({**a.sites[0], "layer": -1, "step": -1},))
-    with pytest.raises(UsageError, match="answers without attention"):
+    with pytest.raises(UsageError, match="predicts without attention"):
         given_sites(lone, a, SiteId(5, 0))

@@ -15,8 +15,8 @@ from vcorr.stats import (
     bootstrap_mean,
     bootstrap_skill,
     choose_and_report,
-    paired_difference,
-    paired_skill_difference,
+    compare_means,
+    compare_skills,
     skill,
 )
 from vcorr.stats.bootstrap import resample_counts
@@ -104,9 +104,9 @@ def test_bootstrap_of_skill_agrees_with_the_loops(shape, seed):
 @given(shape=shapes, seed=st.integers(0, 1000))
 def test_paired_difference_agrees_with_the_loops(shape, seed):
     a, b = draw(seed, shape), draw(seed + 1, shape)
-    check(paired_difference(a, b, resamples=25, seed=seed), [a, b], lambda x, y: x - y, 25, seed)
+    check(compare_means(a, b, resamples=25, seed=seed), [a, b], lambda x, y: x - y, 25, seed)
     rows = [draw(seed + i, shape, nan=0.05) for i in range(6)]
-    interval = paired_skill_difference(Bounded(*rows[:3]), Bounded(*rows[3:]), resamples=25, seed=seed)
+    interval = compare_skills(Bounded(*rows[:3]), Bounded(*rows[3:]), resamples=25, seed=seed)
     check(interval, rows, lambda *m: skill(*m[:3]) - skill(*m[3:]), 25, seed)
 
 
@@ -114,11 +114,11 @@ def test_pairing_removes_what_the_clips_share():
     generator = np.random.default_rng(0)
     difficulty = generator.random(64)
     a, b = difficulty + 0.05 + generator.normal(0, 0.01, 64), difficulty + generator.normal(0, 0.01, 64)
-    difference = paired_difference(a, b)
+    difference = compare_means(a, b)
     assert difference.low > 0.04
     assert difference.high < 0.06
     assert bootstrap_mean(a).high - bootstrap_mean(a).low > 0.1
-    assert paired_difference(a, a).low == paired_difference(a, a).high == 0
+    assert compare_means(a, a).low == compare_means(a, a).high == 0
 
 
 def test_intervals_cover_as_often_as_they_say():
@@ -162,8 +162,8 @@ def test_one_clip_or_none_has_no_interval():
         (lambda: bootstrap_mean([0.5], seed=-1), "seed: expected a whole number of at least 0, got -1"),
         (lambda: bootstrap_mean([0.5], seed=None), "seed: .* got None"),
         (lambda: bootstrap_skill([1, 2], [1], [1, 2]), r"floor \(1,\)"),
-        (lambda: paired_difference([1, 2], [1]), r"b \(1,\)"),
-        (lambda: paired_skill_difference(Bounded([1], [1], [1]), Bounded([1], [1, 2], [1])), r"b.floor \(2,\)"),
+        (lambda: compare_means([1, 2], [1]), r"b \(1,\)"),
+        (lambda: compare_skills(Bounded([1], [1], [1]), Bounded([1], [1, 2], [1])), r"b.floor \(2,\)"),
     ],
 )
 def test_interval_refusals(call, message):

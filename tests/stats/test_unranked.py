@@ -28,7 +28,7 @@ def test_a_best_site_needs_no_reason() -> None:
 def test_still_points_are_the_reason() -> None:
     found = Findings.of(table(floor=0.985, ceiling=1.0, value=1.0))
     assert found.best == ()
-    assert "standing still scores 0.985 and the best answer 1.000, nearer than 0.02" in found.unranked
+    assert "standing still scores 0.985 and the best prediction 1.000, a difference under 0.02" in found.unranked
 
 
 def test_nothing_to_score_is_the_reason() -> None:

@@ -130,7 +130,7 @@ def _rankings_of(s: Series, best: BestSite) -> Iterator[Ranking]:
     if best.summary.layer == NO_SITE or np.isnan(s.skill).all():
         return
     at_step = [i for i, site in enumerate(s.sites) if site["step"] == best.summary.step]
-    ranked: list[tuple[Ranked, Series]] = [("layers", s.restricted(at_step))]
+    ranked: list[tuple[Ranked, Series]] = [("layers", s.select_sites(at_step))]
     if len(at_step) < len(s.sites):
         ranked.append(("sites", s))
     for name, part in ranked:

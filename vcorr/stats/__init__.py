@@ -1,12 +1,12 @@
-"""Skill, intervals over clips, paired comparison, the honest choice of a site, stable rankings. numpy only."""
+"""Skill, intervals over clips, paired comparison, choice of a site, and stability of rankings. numpy only."""
 
 from vcorr.stats.bootstrap import (
     Bounded,
     Interval,
     bootstrap_mean,
     bootstrap_skill,
-    paired_difference,
-    paired_skill_difference,
+    compare_means,
+    compare_skills,
     skill,
 )
 from vcorr.stats.choice import Choice, choose_and_report
@@ -20,9 +20,9 @@ __all__ = [
     "bootstrap_mean",
     "bootstrap_skill",
     "choose_and_report",
+    "compare_means",
+    "compare_skills",
     "kendall_tau",
-    "paired_difference",
-    "paired_skill_difference",
     "rank_stability",
     "skill",
 ]

@@ -1,10 +1,10 @@
 """Skill and bootstrap intervals over clips (docs/statistics.md).
 
-Videos are the unit: a resample draws as many clips as there are, with replacement, and takes them for every site alike.
-Values are (clips, ...); whatever follows the first axis (sites: layer x step x head, say) is kept. NaN means "not
-scored": such a clip is left out of that site's mean, in the estimate and in every resample, and counted.
+Clips are the unit: a resample draws as many clips as there are, with replacement, and uses the same for all sites.
+Values are (clips, ...); the axes after the first, such as sites, are kept. NaN means "not scored": such a clip is left
+out of this site's mean, in the estimate and in every resample, and counted.
 
-A resample is a row of counts, how often each clip was drawn, so all means of all sites are one matrix product.
+A resample is stored as counts, the number of draws of each clip. So the means of all sites are one matrix product.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from vcorr.contract.errors import UsageError
 Floats = NDArray[np.float64]
 
 SKILL_MIN_RANGE = 0.02
-"""Skill is NaN where ceiling and floor are closer than this: there is nothing to be good at."""
+"""Skill is NaN where ceiling and floor are closer than this: the clips cannot tell good from bad predictions."""
 _SITES_AT_ONCE = 512
 
 
 class Bounded(NamedTuple):
-    """Scores with their floors and ceilings, each (clips, ...) of one shape."""
+    """Scores with their floors and ceilings, (clips, ...) each and of one shape."""
 
     score: ArrayLike
     floor: ArrayLike
@@ -35,11 +35,13 @@ class Bounded(NamedTuple):
 
 @dataclass(frozen=True)
 class Interval:
-    """An estimate with its percentile interval: arrays of the values' shape without its first axis.
+    """An estimate with its percentile interval: arrays with the shape of the values, without its first axis.
 
-    estimate: of the clips as they are; NaN where no clip counts. low, high: the interval's ends; NaN where the estimate
-    is NaN or fewer than two clips count, since one clip says nothing about other clips. n: clips that count. left_out:
-    clips that do not, because they are NaN. level: the interval's nominal coverage.
+    estimate: the statistic over the clips themselves; NaN where no clip counts.
+    low, high: ends of the interval. They are NaN where the estimate is NaN, and where fewer than two clips count, since
+    one clip says nothing about other clips.
+    n: number of clips that count. left_out: number of clips that do not count because they are NaN.
+    level: nominal coverage of the interval.
     """
 
     estimate: Floats
@@ -51,12 +53,12 @@ class Interval:
 
 
 def skill(score_mean: ArrayLike, floor_mean: ArrayLike, ceiling_mean: ArrayLike) -> Floats:
-    """(score - floor) / (ceiling - floor) of means over clips; NaN where ceiling - floor is under 0.02.
+    """Returns (score - floor) / (ceiling - floor) of means over clips; NaN where ceiling - floor is under 0.02.
 
     Args:
-        score_mean: mean scores.
-        floor_mean: mean floors.
-        ceiling_mean: mean ceilings; the three broadcast against each other.
+        score_mean: means of the scores.
+        floor_mean: means of the floors.
+        ceiling_mean: means of the ceilings; the three broadcast against each other.
     """
     score, floor, ceiling = (np.asarray(value, dtype=np.float64) for value in (score_mean, floor_mean, ceiling_mean))
     span = ceiling - floor
@@ -65,18 +67,18 @@ def skill(score_mean: ArrayLike, floor_mean: ArrayLike, ceiling_mean: ArrayLike)
 
 
 def bootstrap_mean(values: ArrayLike, *, resamples: int = 2000, seed: int = 0, level: float = 0.95) -> Interval:
-    """The mean over clips with its bootstrap percentile interval.
+    """Returns the mean over clips with its bootstrap percentile interval.
 
     Source: Efron and Tibshirani, An Introduction to the Bootstrap (1993), chapter 13.
 
     Args:
         values: (clips, ...), NaN where not scored.
-        resamples: how many.
-        seed: of the resampling; the same seed and number of clips draw the same clips.
-        level: nominal coverage.
+        resamples: number of resamples.
+        seed: seed of the resampling; the same seed and number of clips draw the same clips.
+        level: nominal coverage of the interval.
 
     Raises:
-        UsageError: no clip, an infinite value, or an option out of range.
+        UsageError: there is no clip, a value is infinite, or an option is out of range.
     """
     return _bootstrap([_clips_first("values", values)], np.asarray, resamples, seed, level)
 
@@ -90,57 +92,53 @@ def bootstrap_skill(
     seed: int = 0,
     level: float = 0.95,
 ) -> Interval:
-    """Skill with its bootstrap interval: means over the clips first, floor and ceiling resampled with the score.
+    """Returns the skill with its bootstrap interval: the skill of means, with floor and ceiling resampled too.
 
     A clip counts where all three are numbers. Resamples without skill (a range under 0.02) are left out.
 
     Args:
         score: (clips, ...).
-        floor: of the same shape.
-        ceiling: of the same shape.
-        resamples: how many.
-        seed: of the resampling.
-        level: nominal coverage.
+        floor: (clips, ...), of the same shape.
+        ceiling: (clips, ...), of the same shape.
+        resamples: number of resamples.
+        seed: seed of the resampling.
+        level: nominal coverage of the interval.
 
     Raises:
-        UsageError: shapes differ, an infinite value, or an option out of range.
+        UsageError: shapes differ, a value is infinite, or an option is out of range.
     """
     arrays = _same_shape({"score": score, "floor": floor, "ceiling": ceiling})
     return _bootstrap(arrays, skill, resamples, seed, level)
 
 
-def paired_difference(
-    a: ArrayLike, b: ArrayLike, *, resamples: int = 2000, seed: int = 0, level: float = 0.95
-) -> Interval:
-    """mean(a) - mean(b) with its interval, paired: on the clips where both are numbers, resampled together.
+def compare_means(a: ArrayLike, b: ArrayLike, *, resamples: int = 2000, seed: int = 0, level: float = 0.95) -> Interval:
+    """Returns mean(a) - mean(b) with its interval, paired: both are resampled together, where both are numbers.
 
     Args:
         a: (clips, ...).
-        b: of the same shape, the same clips in the same order.
-        resamples: how many.
-        seed: of the resampling.
-        level: nominal coverage.
+        b: (clips, ...), of the same shape, with the same clips in the same order.
+        resamples: number of resamples.
+        seed: seed of the resampling.
+        level: nominal coverage of the interval.
 
     Raises:
-        UsageError: shapes differ, an infinite value, or an option out of range.
+        UsageError: shapes differ, a value is infinite, or an option is out of range.
     """
     return _bootstrap(_same_shape({"a": a, "b": b}), np.subtract, resamples, seed, level)
 
 
-def paired_skill_difference(
-    a: Bounded, b: Bounded, *, resamples: int = 2000, seed: int = 0, level: float = 0.95
-) -> Interval:
-    """skill(a) - skill(b) with its interval, paired: on the clips where all six values are numbers.
+def compare_skills(a: Bounded, b: Bounded, *, resamples: int = 2000, seed: int = 0, level: float = 0.95) -> Interval:
+    """Returns skill(a) - skill(b) with its interval, paired: on the clips where all six values are numbers.
 
     Args:
-        a: one row, (clips, ...) each.
-        b: the other, the same clips in the same order.
-        resamples: how many.
-        seed: of the resampling.
-        level: nominal coverage.
+        a: scores, floors and ceilings of one side, (clips, ...) each.
+        b: those values of the other side, with the same clips in the same order.
+        resamples: number of resamples.
+        seed: seed of the resampling.
+        level: nominal coverage of the interval.
 
     Raises:
-        UsageError: shapes differ, an infinite value, or an option out of range.
+        UsageError: shapes differ, a value is infinite, or an option is out of range.
     """
     named = {f"{row}.{field}": value for row, x in (("a", a), ("b", b)) for field, value in x._asdict().items()}
 
@@ -151,15 +149,15 @@ def paired_skill_difference(
 
 
 def clip_means(arrays: list[Floats]) -> tuple[list[Floats], NDArray[np.int64]]:
-    """Means over the clips where all `arrays`, (clips, ...), are numbers, and how many clips those are."""
+    """Returns means over the clips where all `arrays` (clips, ...) are numbers, and the number of these clips."""
     once = np.ones((1, len(arrays[0])))
-    means, n = weighted_means([array.reshape(len(array), -1) for array in arrays], once)
+    means, n = resample_means([array.reshape(len(array), -1) for array in arrays], once)
     shape = arrays[0].shape[1:]
     return [mean.reshape(shape) for mean in means], n.astype(np.int64).reshape(shape)
 
 
 def resample_counts(clips: int, resamples: int, seed: int) -> Floats:
-    """(resamples, clips): how often each resample draws each clip; every row sums to `clips`."""
+    """Returns how often each resample draws each clip, (resamples, clips); the counts of a resample sum to `clips`."""
     generator = np.random.default_rng(seed)
     return generator.multinomial(clips, np.full(clips, 1 / clips), size=resamples).astype(np.float64)
 
@@ -167,7 +165,7 @@ def resample_counts(clips: int, resamples: int, seed: int) -> Floats:
 def _bootstrap(
     arrays: list[Floats], statistic: Callable[..., Any], resamples: int, seed: int, level: float
 ) -> Interval:
-    """The interval of `statistic`, a function of the arrays' means over clips."""
+    """Returns the interval of `statistic`, a function of the arrays' means over clips."""
     check_options(resamples, seed, level)
     clips, shape = len(arrays[0]), arrays[0].shape[1:]
     means, n = clip_means(arrays)
@@ -181,15 +179,18 @@ def _bootstrap(
 
 
 def _ends(sites: list[Floats], counts: Floats, statistic: Callable[..., Any], level: float) -> Floats:
-    """(2, S): lower and upper end for arrays of (clips, S)."""
-    means, _ = weighted_means(sites, counts)
+    """Returns the lower and the upper end, (2, S), for arrays of (clips, S)."""
+    means, _ = resample_means(sites, counts)
     values, tail = np.asarray(statistic(*means), dtype=np.float64), (1 - level) / 2
-    # the upper end as the lower end of the negated values: A - B and B - A then mirror each other to the last bit
+    # the upper end is the lower end of the negated values: so A - B and B - A mirror each other to the last bit
     return np.stack([_nan_quantile(values, tail), 0.0 - _nan_quantile(-values, tail)])
 
 
-def weighted_means(arrays: list[Floats], counts: Floats) -> tuple[list[Floats], Floats]:
-    """Means, (S, B) each, of arrays (clips, S) over the clips where all are numbers, and the counts' sums there."""
+def resample_means(arrays: list[Floats], counts: Floats) -> tuple[list[Floats], Floats]:
+    """Returns the means (S, B) of arrays (clips, S) over B resamples, and the number of draws (S, B) that count.
+
+    A clip counts where all arrays are numbers. counts: (B, clips), as `resample_counts` returns them.
+    """
     valid = np.logical_and.reduce([np.isfinite(array) for array in arrays])
     drawn = valid.T.astype(np.float64) @ counts.T
     some = drawn > 0
@@ -199,7 +200,7 @@ def weighted_means(arrays: list[Floats], counts: Floats) -> tuple[list[Floats], 
 
 
 def _nan_quantile(values: Floats, level: float) -> Floats:
-    """(S,): the linearly interpolated quantile along the last axis of (S, B), NaN left out."""
+    """Returns the linearly interpolated quantile of (S, B) along the last axis, (S,), without NaN."""
     ordered = np.sort(values, axis=-1)  # NaN sorts last
     last = np.maximum(np.isfinite(values).sum(axis=-1) - 1, 0)
     position = level * last
@@ -210,7 +211,7 @@ def _nan_quantile(values: Floats, level: float) -> Floats:
 
 
 def _chunks(arrays: list[Floats]) -> Iterator[list[Floats]]:
-    """The arrays as (clips, S) pieces of so few sites that their resamples fit into memory."""
+    """Yields pieces (clips, S) of the arrays, with so few sites that their resamples fit into memory."""
     sites = [array.reshape(len(array), -1) for array in arrays]
     for start in range(0, sites[0].shape[1], _SITES_AT_ONCE):
         yield [array[:, start : start + _SITES_AT_ONCE] for array in sites]
@@ -237,7 +238,7 @@ def check_options(resamples: int, seed: int, level: float) -> None:
     """Checks the options of a resampling.
 
     Raises:
-        UsageError: one is out of range; the message names it.
+        UsageError: an option is out of range; the message names it.
     """
     if isinstance(resamples, bool) or not isinstance(resamples, int) or resamples < 1:
         raise UsageError(f"resamples: expected a whole number of at least 1, got {resamples!r}.")

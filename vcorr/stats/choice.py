@@ -1,4 +1,4 @@
-"""Choosing layers, steps and heads without grading one's own homework (docs/statistics.md)."""
+"""Chooses layers, steps and heads on one half of the clips and reports them on the other (docs/statistics.md)."""
 
 from __future__ import annotations
 
@@ -14,12 +14,14 @@ from vcorr.stats.bootstrap import Floats, Interval, bootstrap_mean, bootstrap_sk
 
 @dataclass(frozen=True)
 class Choice:
-    """A site chosen on one half of the clips and reported on the other.
+    """A site that was chosen on one half of the clips and is reported on the other.
 
-    site: index of the chosen site, None when no site has a value on the choosing half (the numbers are NaN then).
-    chosen_on, reported_on: ids of the clips of the two halves. chosen_value: what the choosing half said.
-    interval: the value on the reporting half, arrays of shape (). best_site, best_value: the best choice in hindsight,
-    on the reporting half. regret: by how much the chosen site is worse than that; never negative.
+    site: index of the chosen site; None if no site has a value on the choosing half, and the numbers are then NaN.
+    chosen_on, reported_on: ids of the clips of the two halves.
+    chosen_value: value of the site on the choosing half.
+    interval: value of the site on the reporting half; arrays of shape ().
+    best_site, best_value: the site that is best on the reporting half, the best choice in hindsight, and its value.
+    regret: how much worse the chosen site is than the best choice in hindsight; never negative.
     """
 
     site: int | None
@@ -33,7 +35,7 @@ class Choice:
 
     @property
     def value(self) -> float:
-        """The number to report: the chosen site's value on the clips it was not chosen on."""
+        """The number to report: the value of the chosen site on the clips that did not choose it."""
         return float(self.interval.estimate)
 
 
@@ -48,26 +50,26 @@ def choose_and_report(
     seed: int = 0,
     level: float = 0.95,
 ) -> Choice:
-    """Chooses the best site on every other clip and reports it on the clips between.
+    """Chooses the best site on every other clip and reports it on the remaining clips.
 
-    Clips are sorted by id; the first, third, ... choose, the second, fourth, ... report. The value is skill where floor
-    and ceiling are given, else the mean score. Of equal sites the first is taken. NaN clips are left out of a site's
-    mean.
+    Clips are sorted by id; the first, third, ... choose, the second, fourth, ... report. The value is the skill if
+    floor and ceiling are given, else the mean score. Of equally good sites the first is chosen. Clips with NaN are left
+    out of a site's mean.
 
     Args:
-        clip_ids: one id a clip, all different, in any order.
+        clip_ids: one id per clip, all different, in any order.
         score: (clips, sites).
-        floor: of the same shape; with `ceiling` or not at all.
-        ceiling: of the same shape.
-        higher_is_better: False for errors; skill is always better when higher.
-        resamples: of the interval.
-        seed: of the resampling.
+        floor: (clips, sites); given with `ceiling` or not at all.
+        ceiling: (clips, sites).
+        higher_is_better: False for errors. A higher skill is always better.
+        resamples: number of resamples for the interval.
+        seed: seed of the resampling.
         level: nominal coverage of the interval.
 
     Raises:
-        UsageError: fewer than two clips, repeated ids, or shapes that do not belong together.
+        UsageError: there are fewer than two clips, ids repeat, or shapes do not fit together.
     """
-    arrays = _checked(clip_ids, score, floor, ceiling)
+    arrays = _check(clip_ids, score, floor, ceiling)
     sign = 1.0 if higher_is_better or len(arrays) == 3 else -1.0
     choosing, reporting = halves(clip_ids)
     chosen, hindsight = (_values([array[half] for array in arrays]) for half in (choosing, reporting))
@@ -86,7 +88,7 @@ def choose_and_report(
 
 
 def halves(clip_ids: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Indices of the clips that choose and of those that report: by sorted id, every other one."""
+    """Returns the indices of the clips that choose and of the clips that report: every other one, by sorted id."""
     order = np.array(sorted(range(len(clip_ids)), key=lambda clip: clip_ids[clip]), dtype=np.int64)
     return order[0::2], order[1::2]
 
@@ -110,7 +112,7 @@ def _at(values: Floats, site: int | None) -> float:
     return float("nan") if site is None else float(values[site])
 
 
-def _checked(
+def _check(
     clip_ids: Sequence[str], score: ArrayLike, floor: ArrayLike | None, ceiling: ArrayLike | None
 ) -> list[Floats]:
     if (floor is None) != (ceiling is None):

@@ -1,4 +1,4 @@
-"""Two series on the same clips: which sites stand for them, and how far apart they are (docs/statistics.md)."""
+"""Compares two series on the same clips: chooses a site for each and measures their difference (docs/statistics.md)."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from numpy.typing import NDArray
 
 from vcorr.contract.errors import UsageError
 from vcorr.contract.records import HEAD_MEAN, NO_SITE
-from vcorr.stats.bootstrap import Bounded, Floats, Interval, paired_difference, paired_skill_difference, skill
+from vcorr.stats.bootstrap import Bounded, Floats, Interval, compare_means, compare_skills, skill
 from vcorr.stats.choice import choose_and_report, halves
 from vcorr.stats.series import Series, heads_of
 from vcorr.stats.summary import MIN_CLIPS_FOR_HALVES
 
 MIN_CLIPS = 2
-"""Fewer clips than this say nothing about other clips."""
+"""Least number of clips for a comparison; fewer say nothing about other clips."""
 NO_STEP = "none"
-"""How people write the step of a model without noise."""
+"""The step of a model without noise, as people write it."""
 
 
 class SiteId(NamedTuple):
-    """A site as people write it: LAYER:STEP, or LAYER:STEP:HEAD for one head alone. STEP is "none" without noise."""
+    """A site as people write it: LAYER:STEP, or LAYER:STEP:HEAD for one head. STEP is "none" without noise."""
 
     layer: int
     step: int
@@ -39,7 +39,7 @@ def parse_site(text: str) -> SiteId:
     """Reads LAYER:STEP or LAYER:STEP:HEAD.
 
     Raises:
-        UsageError: it is neither.
+        UsageError: the text is neither.
     """
     layer, *others = text.strip().split(":")
     # a model without noise has no step to name
@@ -56,11 +56,14 @@ def parse_site(text: str) -> SiteId:
 
 @dataclass(frozen=True)
 class Side:
-    """One side of a comparison. value, skill: means over the clips of the comparison.
+    """One side of a comparison.
 
-    layer, step, head: -1 where they do not apply. chosen_on: clips the site was chosen on, 0 when it was given or is
-    the only one. candidates: sites it was chosen among. regret: by how much the best choice in hindsight would have
-    been better on the other half of the clips; 0 for a site that is the only one, NaN for one that was given.
+    layer, step, head: the site; -1 where they do not apply.
+    value, skill: means over the clips of the comparison.
+    chosen_on: number of clips that chose the site; 0 if the site was given or is the only one.
+    candidates: number of sites to choose from.
+    regret: how much better the best choice in hindsight would be on the other half of the clips; 0 for a site that is
+    the only one, NaN for a given site.
     """
 
     run: str
@@ -80,13 +83,13 @@ class Side:
 
     @property
     def site(self) -> SiteId:
-        """Where it was read."""
+        """The site of this side."""
         return SiteId(self.layer, self.step, self.head)
 
 
 @dataclass(frozen=True)
 class Difference:
-    """A - B with its 95 % interval over clips; NaN where there is none."""
+    """The difference A - B with its 95 % interval over clips; NaN where there is none."""
 
     estimate: float
     low: float
@@ -94,17 +97,18 @@ class Difference:
 
     @classmethod
     def of(cls, interval: Interval) -> Difference:
-        """The difference behind an interval of shape ()."""
+        """Returns the difference that an interval of shape () holds."""
         return cls(float(interval.estimate), float(interval.low), float(interval.high))
 
 
 @dataclass(frozen=True)
 class PairedRow:
-    """A and B under one metric and variant, on the same clips.
+    """A and B compared by one metric and variant, on the same clips.
 
-    variant: with its flipped switches, if any. heads: "mean" or "single", what the sites were chosen among, or "given".
-    difference: of the values.
-    skill_difference: of the skills. clips: clips that count, both sides having a score. not_scored: clips that do not.
+    variant: the variant with its flipped switches, if any.
+    heads: the kind of sites to choose from, "mean" or "single", or "given".
+    difference: difference of the values. skill_difference: difference of the skills.
+    clips: number of clips where both sides have a score. not_scored: number of other clips.
     """
 
     metric: str
@@ -118,16 +122,16 @@ class PairedRow:
     not_scored: int
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON: NaN as None."""
+        """Returns plain values for JSON, with None for NaN."""
         plain: dict[str, Any] = _without_nan(asdict(self))
         return plain
 
 
 @dataclass(frozen=True)
 class Candidates:
-    """What one side brings: the series to report, the series to choose its site by, and the site if it was given.
+    """The input of one side: the series to report, the series that chooses its site, and the site if it was given.
 
-    The two series differ for strata alone: a metric in one stratum is reported at the site that is best over all pairs.
+    The two series differ only for strata: a metric in one stratum is reported at the site that is best over all pairs.
     """
 
     reported: Series
@@ -136,7 +140,7 @@ class Candidates:
 
     @property
     def is_open(self) -> bool:
-        """Whether a site has to be chosen."""
+        """Whether a site must be chosen."""
         return self.given is None and len(self.chosen_by.sites) > 1
 
 
@@ -148,25 +152,24 @@ class _Pick:
     regret: float
 
 
-class NothingToChooseBy(Exception):  # noqa: N818  # an answer to the caller, never shown as an error
-    """No site has skill on the clips that choose; the message says it in words."""
+class NothingToChooseBy(Exception):  # noqa: N818  # a signal to the caller, never shown as an error
+    """No site has skill on the clips that choose; the message says why."""
 
 
 def pair(a: Candidates, b: Candidates, clips: Sequence[str], heads: str) -> PairedRow:
-    """Compares two series on the clips both have.
+    """Compares two series on the clips that both have.
 
-    Sites that have to be chosen are chosen on every other clip, and everything is reported on the clips between; with
-    nothing to choose it is reported on all.
+    If a site must be chosen, every other clip chooses and the remaining clips report. Else all clips report.
 
     Args:
         a: one side.
-        b: the other.
-        clips: ids of clips that both series have.
+        b: the other side.
+        clips: ids of the clips that both series have.
         heads: kind of the sites, for the row.
 
     Raises:
-        UsageError: too few clips, or a given site that was not recorded.
-        NothingToChooseBy: neither value nor skill can choose.
+        UsageError: there are too few clips, or a given site was not recorded.
+        NothingToChooseBy: no site has skill to be chosen by.
     """
     ids = sorted(clips)
     choosing = a.is_open or b.is_open
@@ -174,7 +177,7 @@ def pair(a: Candidates, b: Candidates, clips: Sequence[str], heads: str) -> Pair
     picks = [_pick(side, ids) for side in (a, b)]
     reporting = [ids[i] for i in halves(ids)[1]] if choosing else ids
     scores = [_at(side.reported, pick.site, reporting) for side, pick in zip((a, b), picks, strict=True)]
-    difference = paired_difference(scores[0].score, scores[1].score)
+    difference = compare_means(scores[0].score, scores[1].score)
     used = np.isfinite(np.asarray(scores[0].score) + np.asarray(scores[1].score))
     return PairedRow(
         metric=a.reported.key["metric"],
@@ -183,7 +186,7 @@ def pair(a: Candidates, b: Candidates, clips: Sequence[str], heads: str) -> Pair
         a=_side(a.reported, picks[0], scores[0], used),
         b=_side(b.reported, picks[1], scores[1], used),
         difference=Difference.of(difference),
-        skill_difference=Difference.of(paired_skill_difference(*scores)),
+        skill_difference=Difference.of(compare_skills(*scores)),
         clips=int(difference.n),
         not_scored=int(difference.left_out),
     )
@@ -192,10 +195,10 @@ def pair(a: Candidates, b: Candidates, clips: Sequence[str], heads: str) -> Pair
 def sides_by_heads(
     a: Series, b: Series, site_a: SiteId | None = None, site_b: SiteId | None = None
 ) -> dict[str, tuple[Series, Series]]:
-    """What is compared with what: means over heads with means over heads, single heads with single heads.
+    """Groups the two sides by kind of site: means over heads with means over heads, single heads with single heads.
 
-    A side that has one site alone (a baseline, say) goes with either kind of the other; two given sites go with each
-    other whatever they are. Empty when the sides have no kind in common.
+    A side with a single site, such as a baseline, is paired with either kind of the other side. Two given sites are
+    paired whatever they are. Returns an empty mapping if the sides have no kind in common.
     """
     if site_a is not None and site_b is not None:
         return {"given": (a, b)}
@@ -216,13 +219,13 @@ def _kinds(s: Series, given: SiteId | None) -> dict[str, Series]:
 def _check_enough(clips: int, choosing: bool) -> None:
     if choosing and clips < MIN_CLIPS_FOR_HALVES:
         raise UsageError(
-            f"{_count(clips)} in common, too few to choose sites on one half and compare on the other: that takes at "
-            f"least {MIN_CLIPS_FOR_HALVES}.",
+            f"{_count(clips)} in common, too few to choose sites on one half and compare on the other: at least "
+            f"{MIN_CLIPS_FOR_HALVES} are needed.",
             hint="Give the sites, --site-a LAYER:STEP --site-b LAYER:STEP, or run both on more clips (--limit).",
         )
     if clips < MIN_CLIPS:
         raise UsageError(
-            f"{_count(clips)} in common: a difference on it says nothing about other clips.",
+            f"{_count(clips)} in common: too few to say anything about other clips.",
             hint="Run both on more clips (--limit).",
         )
 
@@ -276,19 +279,19 @@ def _column(s: Series, wanted: SiteId) -> int:
     if wanted in known:
         return known.index(wanted)
     raise UsageError(
-        f"Run {s.key['run']} has no site {wanted} of probe {s.key['probe']}.", hint=f"It recorded {_described(known)}."
+        f"Run {s.key['run']} has no site {wanted} of probe {s.key['probe']}.", hint=f"It recorded {_describe(known)}."
     )
 
 
-def _described(sites: Sequence[SiteId]) -> str:
+def _describe(sites: Sequence[SiteId]) -> str:
     if all(site.layer < 0 for site in sites):
-        return "no sites: it answers without attention, and nothing has to be chosen"
+        return "no sites: it predicts without attention, and nothing has to be chosen"
     axes = {name: sorted({getattr(site, name) for site in sites}) for name in SiteId._fields}
     heads = ["mean" if head == HEAD_MEAN else str(head) for head in axes["head"]]
-    return f"layers {_listed(axes['layer'])}, steps {_listed(axes['step'])}, heads {', '.join(heads)}"
+    return f"layers {_join(axes['layer'])}, steps {_join(axes['step'])}, heads {', '.join(heads)}"
 
 
-def _listed(numbers: Sequence[int]) -> str:
+def _join(numbers: Sequence[int]) -> str:
     return ", ".join(map(str, numbers))
 
 

@@ -23,10 +23,10 @@ from vcorr.stats.bootstrap import Floats, skill
 
 PRIMARY_METRIC = "matching_accuracy"
 STRATUM_MARK = "@"
-"""Between a metric and the stratum of pairs it is restricted to, in the names of columns."""
+"""Separates a metric from its stratum of pairs in the names of columns."""
 
 Heads = Literal["mean", "single"]
-"""Sites of the mean over heads, and sites of one head alone."""
+"""Kinds of sites: the mean over heads, and one head alone."""
 
 ROW_KEYS = (
     *("run", "model", "weights", "probe", "dataset", "split", "mode", "tracker", "metric", "variant", "switches"),
@@ -37,11 +37,14 @@ SITE_KEYS = ("layer", "step", "head")
 
 @dataclass(frozen=True)
 class Series:
-    """All sites of one run, probe and metric over its clips: what belongs into one heat map.
+    """All sites of one run, probe and metric over its clips: the content of one heat map.
 
-    sites: one mapping a site, of `SITE_KEYS`, layer_name, attention and noise (the mean over clips: schedules may
-    depend on a clip's size), ordered by layer, step and head. clips: ids, sorted. score, floor,
-    ceiling: (clips, sites), NaN where not scored. failed: clips of the run that failed.
+    key: values of `ROW_KEYS`.
+    sites: one mapping per site, with `SITE_KEYS`, layer_name, attention and noise; ordered by layer, step and head.
+    The noise is the mean over clips, since a schedule may depend on a clip's size.
+    clips: ids, sorted.
+    score, floor, ceiling: (clips, sites), NaN where not scored.
+    failed: number of clips of the run that failed.
     """
 
     key: dict[str, Any]
@@ -54,44 +57,44 @@ class Series:
 
     @property
     def variant_text(self) -> str:
-        """The variant with its flipped switches, as `--set variant=` takes it."""
+        """The variant with its flipped switches, in the form of `--set variant=`."""
         return NamedVariant(self.key["variant"], self.key.get("switches") or "").text
 
     @property
     def name(self) -> str:
-        """The probe, and the variant where it is not the default: tells the series of one run and metric apart."""
+        """The probe, with the variant if it is not the default. It distinguishes the series of one run and metric."""
         probe = str(self.key["probe"])
         return probe if self.variant_text == DEFAULT_VARIANT.text else f"{probe}, {self.variant_text}"
 
     @property
     def skill(self) -> Floats:
-        """(sites,): skill from the means over all clips; NaN where floor and ceiling are NaN."""
+        """Skill of each site from the means over all clips, (sites,); NaN where floor and ceiling are NaN."""
         with np.errstate(invalid="ignore"):
             usable = np.isfinite(self.score)
             means = [mean_where(array, usable) for array in (self.score, self.floor, self.ceiling)]
         return skill(*means)
 
-    def restricted(self, sites: Sequence[int]) -> Series:
-        """The series of some of its sites, by their indices."""
+    def select_sites(self, sites: Sequence[int]) -> Series:
+        """Returns the series of the sites with these indices."""
         score, floor, ceiling = (array[:, list(sites)] for array in (self.score, self.floor, self.ceiling))
         return replace(self, sites=tuple(self.sites[i] for i in sites), score=score, floor=floor, ceiling=ceiling)
 
     def by_heads(self) -> dict[str, Series]:
-        """Its sites of the mean over heads ("mean") and those of one head ("single"); what was recorded of them."""
+        """Splits the series into sites of the mean over heads ("mean") and of one head ("single"), where it has any."""
         kinds: dict[str, list[int]] = {"mean": [], "single": []}
         for i, site in enumerate(self.sites):
             kinds[heads_of(site["head"])].append(i)
-        return {kind: self.restricted(sites) for kind, sites in kinds.items() if sites}
+        return {kind: self.select_sites(sites) for kind, sites in kinds.items() if sites}
 
 
 def heads_of(head: int) -> Heads:
-    """The kind of a value of the column `head`."""
+    """Returns the kind of site that a value of the column `head` means."""
     return "mean" if head == HEAD_MEAN else "single"
 
 
 def series(scores: pa.Table, *, metric: str | None = None) -> list[Series]:
-    """The series of a scores table, ordered by run, probe and metric; of one metric only when it is named."""
-    failed = _failed_clips(scores)
+    """Returns the series of a scores table, ordered by run, probe and metric; `metric` selects one metric."""
+    failed = _count_failed_clips(scores)
     rows = scores.filter(pc.not_equal(scores["metric"], ""))
     if metric is not None:
         rows = rows.filter(pc.equal(rows["metric"], metric))
@@ -99,12 +102,12 @@ def series(scores: pa.Table, *, metric: str | None = None) -> list[Series]:
 
 
 def natural(name: str) -> list[tuple[int, str]]:
-    """Sorts names by the numbers in them: pck_2 before pck_16."""
+    """Returns a key that sorts names by the numbers in them: pck_2 before pck_16."""
     return [(int(digits or 0), text) for digits, text in re.findall(r"(\d+)|(\D+)", name)]
 
 
 def main_metric(scores: pa.Table) -> str:
-    """The metric that summaries show: `matching_accuracy`, or the first of those that were computed instead."""
+    """Returns the metric that summaries show: `matching_accuracy`, or else the first metric of the table."""
     found = sorted(set(scores["metric"].to_pylist()) - {""}, key=lambda name: (STRATUM_MARK in name, name))
     return PRIMARY_METRIC if PRIMARY_METRIC in found or not found else found[0]
 
@@ -143,7 +146,7 @@ def _site(key: dict[str, Any], rows: pa.Table) -> dict[str, Any]:
 
 
 def _groups(rows: pa.Table, names: Sequence[str]) -> Iterable[tuple[dict[str, Any], pa.Table]]:
-    """The rows by equal values of `names`, in order of those values; NaN equals NaN, as in Arrow's dictionaries."""
+    """Groups rows by equal values of `names`, in order of these values; NaN equals NaN, as in Arrow's dictionaries."""
     if not rows.num_rows:
         return []
     codes = np.zeros(rows.num_rows, dtype=np.int64)
@@ -165,7 +168,7 @@ def _site_id(site: dict[str, Any]) -> tuple[int, int, int]:
     return site["layer"], site["step"], site["head"]
 
 
-def _failed_clips(scores: pa.Table) -> dict[str, int]:
+def _count_failed_clips(scores: pa.Table) -> dict[str, int]:
     failed = scores.filter(pc.equal(scores["status"], "failed"))
     counts: dict[str, int] = {}
     for run in cast("list[str]", failed["run"].to_pylist()):

@@ -1,4 +1,4 @@
-"""How much of a ranking of sites is the clips' luck: the ranking again, over resampled clips (docs/statistics.md)."""
+"""Measures how much a ranking of sites depends on the choice of clips, by resampling them (docs/statistics.md)."""
 
 from __future__ import annotations
 
@@ -10,23 +10,28 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from vcorr.contract.errors import UsageError
-from vcorr.stats.bootstrap import Floats, check_options, clip_means, resample_counts, skill, weighted_means
+from vcorr.stats.bootstrap import Floats, check_options, clip_means, resample_counts, resample_means, skill
 from vcorr.stats.choice import halves
 
 RESAMPLES = 1000
-"""Enough for two digits of a share; rankings of thousands of sites then still take seconds."""
+"""Number of resamples: enough for two digits of a share, and seconds for rankings of thousands of sites."""
 
 
 @dataclass(frozen=True)
 class Stability:
-    """The ranking of S sites by skill, over all clips and over resampled ones.
+    """How stable the ranking of S sites by skill is, between all clips and resampled clips.
 
-    values: (S,) skills over all clips, NaN for sites that have none: they are not ranked. best: index of the best.
-    tau: mean Kendall's tau-b between the ranking over all clips and that of a resample; tau_low, tau_high: its 95 %
-    percentile interval. tau_halves: tau-b between the rankings of two disjoint halves of the clips, those of
-    `choose_and_report`. stays_best: share of resamples in which `best` is the best; sites that are equally good share
-    a resample. wins: (S,) that share for every site. left_out: resamples in which a ranked site has no skill. All are
-    NaN where they are not known: with fewer than two ranked sites or two clips.
+    values: (S,), skills over all clips; NaN for sites without skill, which are not ranked.
+    best: index of the best site over all clips.
+    tau: mean of Kendall's tau-b between the ranking over all clips and the ranking of a resample.
+    tau_low, tau_high: percentile interval of tau over the resamples.
+    tau_halves: tau-b between the rankings of two disjoint halves of the clips, the same halves as in
+    `choose_and_report`.
+    stays_best: share of resamples in which `best` is the best site. Equally good sites share a resample.
+    wins: (S,), the same share for every site.
+    left_out: number of resamples in which a ranked site has no skill.
+
+    Values are NaN where they are not known: with fewer than two ranked sites or two clips.
     """
 
     values: Floats
@@ -50,19 +55,19 @@ def rank_stability(
     seed: int = 0,
     level: float = 0.95,
 ) -> Stability:
-    """Ranks sites by skill over all clips and over resamples of them.
+    """Ranks sites by skill over all clips and over resampled clips, and compares the rankings.
 
     Args:
-        clip_ids: one id a clip.
+        clip_ids: one id per clip.
         score: (clips, S).
-        floor: of the same shape.
-        ceiling: of the same shape.
-        resamples: how many.
-        seed: of the resampling, as everywhere in `vcorr.stats`.
+        floor: (clips, S).
+        ceiling: (clips, S).
+        resamples: number of resamples.
+        seed: seed of the resampling, as everywhere in `vcorr.stats`.
         level: nominal coverage of the interval.
 
     Raises:
-        UsageError: shapes do not belong together, an option is out of range, or no site has skill.
+        UsageError: shapes do not fit together, an option is out of range, or no site has skill.
     """
     check_options(resamples, seed, level)
     arrays = [np.asarray(part, dtype=np.float64) for part in (score, floor, ceiling)]
@@ -72,7 +77,7 @@ def rank_stability(
     ranked = np.flatnonzero(np.isfinite(values))
     if not len(ranked):
         raise UsageError("No site has skill: floor and ceiling are too close, or there are none.")
-    drawn, left_out = _resampled([array[:, ranked] for array in arrays], resamples, seed)
+    drawn, left_out = _resample_skills([array[:, ranked] for array in arrays], resamples, seed)
     taus = kendall_tau(values[ranked], drawn)
     wins = np.full(len(values), np.nan)
     wins[ranked] = _wins(drawn)
@@ -91,14 +96,14 @@ def rank_stability(
 
 
 def kendall_tau(x: ArrayLike, y: ArrayLike) -> Floats:
-    """Kendall's tau-b between one ranking and each of many: (concordant - discordant) pairs, corrected for ties.
+    """Returns Kendall's tau-b between one ranking and each of B others: concordant - discordant pairs, tie-corrected.
 
-    Source: Kendall, Rank Correlation Methods (1948), chapter 3; counted by merging, as Knight (1966) does: among items
-    sorted by x, and by y within ties of x, the discordant pairs are the inversions of y.
+    Source: Kendall, Rank Correlation Methods (1948), chapter 3. Pairs are counted by merging, as in Knight (1966): if
+    items are sorted by x, and by y within ties of x, the discordant pairs are the inversions of y.
 
     Args:
-        x: (S,) finite.
-        y: (B, S) finite.
+        x: (S,), finite.
+        y: (B, S), finite.
 
     Returns:
         (B,) in [-1, 1]; NaN where all of x or all of y are equal, or S < 2.
@@ -108,8 +113,8 @@ def kendall_tau(x: ArrayLike, y: ArrayLike) -> Floats:
     order = np.lexsort((others, first), axis=-1)
     first, others = (np.take_along_axis(values, order, axis=-1) for values in (first, others))
     pairs = math.comb(others.shape[-1], 2)
-    tied_x, tied_y = _tied_pairs(_repeats(first)), _tied_pairs(_repeats(np.sort(others, axis=-1)))
-    tied_both = _tied_pairs(_repeats(first) & _repeats(others))
+    tied_x, tied_y = _count_ties(_repeats(first)), _count_ties(_repeats(np.sort(others, axis=-1)))
+    tied_both = _count_ties(_repeats(first) & _repeats(others))
     discordant = _inversions(others)
     concordant = pairs - tied_x - tied_y + tied_both - discordant
     scale = np.sqrt((pairs - tied_x).astype(np.float64) * (pairs - tied_y))
@@ -117,24 +122,24 @@ def kendall_tau(x: ArrayLike, y: ArrayLike) -> Floats:
 
 
 def _repeats(ordered: Floats) -> NDArray[np.bool_]:
-    """(B, S): whether a value equals the one before it."""
+    """Returns whether a value equals the value before it, (B, S)."""
     same = np.zeros(ordered.shape, dtype=np.bool_)
     same[:, 1:] = ordered[:, 1:] == ordered[:, :-1]
     return same
 
 
-def _tied_pairs(repeats: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """(B,): pairs inside runs of equal values. The i-th of a run, from 0, is tied with i before it."""
-    place = np.arange(repeats.shape[-1])
-    start = np.maximum.accumulate(np.where(repeats, 0, place), axis=-1)
-    return np.asarray((place - start).sum(axis=-1), dtype=np.int64)
+def _count_ties(repeats: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Counts the pairs of equal values, (B,). The i-th value of a run, from 0, is tied with the i values before it."""
+    index = np.arange(repeats.shape[-1])
+    start = np.maximum.accumulate(np.where(repeats, 0, index), axis=-1)
+    return np.asarray((index - start).sum(axis=-1), dtype=np.int64)
 
 
 def _inversions(values: Floats) -> NDArray[np.int64]:
-    """(B,): pairs i < j of a row with values[i] > values[j], by merging blocks of 1, 2, 4, … sorted values."""
+    """Counts the pairs i < j with values[i] > values[j], (B,), by merging blocks of 1, 2, 4, … sorted values."""
     rows, items = values.shape
     width = 1 << max(items - 1, 0).bit_length()
-    blocks = np.full((rows, width), np.inf)  # what is filled up comes last and is greater than nothing after it
+    blocks = np.full((rows, width), np.inf)  # infinite padding at the end makes no inversion
     blocks[:, :items] = values
     count = np.zeros(rows, dtype=np.int64)
     half = 1
@@ -142,7 +147,7 @@ def _inversions(values: Floats) -> NDArray[np.int64]:
         blocks = blocks.reshape(rows, width // (2 * half), 2 * half)
         order = np.argsort(blocks, axis=-1, kind="stable")
         from_left = order < half
-        # each value of the right half jumps over those of the left that are still to come
+        # a value of the right half is inverted with the values of the left half that the merge puts after it
         jumped = half - np.cumsum(from_left, axis=-1)
         count += np.where(from_left, 0, jumped).sum(axis=(1, 2))
         blocks = np.take_along_axis(blocks, order, axis=-1)
@@ -150,9 +155,9 @@ def _inversions(values: Floats) -> NDArray[np.int64]:
     return count
 
 
-def _resampled(arrays: list[Floats], resamples: int, seed: int) -> tuple[Floats, int]:
-    """Skills of resamples, (B, S), without those in which a site has none; and how many those are."""
-    means, _ = weighted_means(arrays, resample_counts(len(arrays[0]), resamples, seed))
+def _resample_skills(arrays: list[Floats], resamples: int, seed: int) -> tuple[Floats, int]:
+    """Returns the skills of resamples (B, S) in which every site has skill, and the number of other resamples."""
+    means, _ = resample_means(arrays, resample_counts(len(arrays[0]), resamples, seed))
     values = skill(*means).T
     enough = len(arrays[0]) > 1  # one clip says nothing about other clips
     whole = np.asarray(np.isfinite(values).all(axis=1) & enough)
@@ -160,7 +165,7 @@ def _resampled(arrays: list[Floats], resamples: int, seed: int) -> tuple[Floats,
 
 
 def _wins(drawn: Floats) -> Floats:
-    """(S,): the share of resamples (B, S) in which each site is the best; equal best ones share theirs."""
+    """Returns the share of resamples (B, S) in which each site is the best, (S,); equally good sites share one."""
     if not len(drawn):
         return np.full(drawn.shape[1], np.nan)
     best = drawn == drawn.max(axis=1, keepdims=True)

@@ -21,10 +21,10 @@ from vcorr.stats.series import Heads, Series, heads_of, main_metric, mean_where,
 
 @dataclass(frozen=True)
 class SiteSummary:
-    """One site over the clips of its run. Values are means over clips, intervals 95 % bootstrap over clips.
+    """One site over the clips of its run. Values are means over clips, with 95 % bootstrap intervals over clips.
 
-    clips: how many count; not_scored: how many were left out as NaN; failed: how many could not be run. switches: those
-    flipped off the variant (docs/switches.md), "" for none.
+    clips: number of clips that count. not_scored: number of clips left out as NaN. failed: number of clips that could
+    not be run. switches: the switches that differ from the variant (docs/switches.md); "" for none.
     """
 
     model: str
@@ -52,11 +52,11 @@ class SiteSummary:
 
     @property
     def variant_text(self) -> str:
-        """The variant with its flipped switches, as `--set variant=` takes it."""
+        """The variant with its flipped switches, in the form of `--set variant=`."""
         return NamedVariant(self.variant, self.switches).text
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON: NaN as None."""
+        """Returns plain values for JSON, with None for NaN."""
         return {k: None if isinstance(v, float) and math.isnan(v) else v for k, v in asdict(self).items()}
 
 
@@ -64,10 +64,12 @@ class SiteSummary:
 class BestSite:
     """The best site of one run, probe and metric.
 
-    summary: the chosen site on the clips it is reported on. regret: how much skill the best choice in hindsight would
-    have had more there. chosen_on: clips that chose; 0 when there were too few clips to keep halves apart, and the site
-    was chosen on the very clips it is reported on. candidates: sites it was chosen among: the more there are, the
-    luckier the best one is on the clips that chose.
+    summary: the chosen site, on the clips that report it.
+    regret: how much more skill the best choice in hindsight has on these clips.
+    chosen_on: number of clips that chose the site; 0 if there were too few clips for two halves, so that the same clips
+    choose and report.
+    candidates: number of sites to choose from. The more there are, the more luck is in the value of the best one on the
+    clips that chose.
     """
 
     key: dict[str, Any]
@@ -78,11 +80,11 @@ class BestSite:
 
     @property
     def heads(self) -> Heads:
-        """Whether its site is the mean over heads or a single one."""
+        """Whether the site is the mean over heads or a single head."""
         return heads_of(self.summary.head)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
+        """Returns plain values for JSON, with None for NaN."""
         return {
             **self.summary.to_dict(),
             "regret": None if math.isnan(self.regret) else self.regret,
@@ -97,9 +99,9 @@ MIN_CLIPS_FOR_HALVES = 4
 
 @dataclass(frozen=True)
 class Extremes:
-    """Where a metric without floors and ceilings is largest and smallest, by its means over all clips.
+    """The sites where a metric without floors and ceilings is largest and smallest, by means over all clips.
 
-    There is no skill to choose a site by, so nothing is held out: these describe the run, they are not its result.
+    Without skill no site can be chosen, so no clips are held out. These sites describe the run; they are not a result.
     """
 
     largest: SiteSummary
@@ -107,13 +109,13 @@ class Extremes:
     sites: int
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
+        """Returns plain values for JSON."""
         return {"largest": self.largest.to_dict(), "smallest": self.smallest.to_dict(), "sites": self.sites}
 
 
 @dataclass(frozen=True)
 class Findings:
-    """What a scores table says at a glance.
+    """The main findings of a scores table.
 
     best: see `best_sites`. without_skill: see `extremes`. unranked: see `why_unranked`.
     """
@@ -124,13 +126,13 @@ class Findings:
 
     @classmethod
     def of(cls, scores: pa.Table) -> Findings:
-        """Those of a scores table."""
+        """Returns the findings of a scores table."""
         best = tuple(best_sites(scores))
         return cls(best, tuple(extremes(scores)), "" if best else why_unranked(scores))
 
 
 def summarise(scores: pa.Table, *, metric: str | None = None) -> list[SiteSummary]:
-    """Every site of a scores table under one metric; None for the main one."""
+    """Returns a summary of every site of a scores table, for one metric; None for the main metric."""
     shown = metric or main_metric(scores)
     return [summary for s in series(scores, metric=shown) for summary in site_summaries(s)]
 
@@ -138,7 +140,7 @@ def summarise(scores: pa.Table, *, metric: str | None = None) -> list[SiteSummar
 def site_summaries(
     s: Series, *, sites: Sequence[int] | None = None, clips: Sequence[str] | None = None
 ) -> list[SiteSummary]:
-    """Summaries of the sites (indices; None for all) of one series, over some of its clips (None for all)."""
+    """Returns summaries of the sites (indices; None for all) of one series, over some clips (ids; None for all)."""
     columns = list(range(len(s.sites))) if sites is None else list(sites)
     rows = [i for i, clip in enumerate(s.clips) if clips is None or clip in set(clips)]
     score, floor, ceiling = (array[np.ix_(rows, columns)] for array in (s.score, s.floor, s.ceiling))
@@ -172,11 +174,11 @@ def site_summaries(
 
 
 def best_sites(scores: pa.Table, *, metric: str | None = None) -> list[BestSite]:
-    """The best site of every run and probe under one metric (None: the main one).
+    """Returns the best site of every run and probe by one metric (None for the main metric).
 
-    It is chosen on one half of the clips and reported on the other. Where single heads were recorded, the best of the
-    means over heads comes first and the best single head after it: the best of hundreds of heads is another claim than
-    the best of a few layers, and the two are never mixed.
+    A site is chosen on one half of the clips and reported on the other. If single heads were recorded, the best mean
+    over heads comes first and the best single head after it. The two are never mixed, since the best of hundreds of
+    heads is another claim than the best of a few layers.
     """
     found = series(scores, metric=metric or main_metric(scores))
     bests = [best_site(part) for s in found for part in s.by_heads().values()]
@@ -184,11 +186,11 @@ def best_sites(scores: pa.Table, *, metric: str | None = None) -> list[BestSite]
 
 
 def best_site(s: Series) -> BestSite | None:
-    """The best of all sites of one series; None when nothing was scored. A single site is reported on all clips."""
+    """Returns the best site of one series; None if nothing was scored. A single site is reported on all clips."""
     if len(s.sites) == 1:
         return BestSite(s.key, site_summaries(s)[0], 0.0, 0, 1)
     if len(s.clips) >= MIN_CLIPS_FOR_HALVES:
-        return _chosen_on_half(s)
+        return _choose_on_half(s)
     values = s.skill
     if np.isnan(values).all():
         return None
@@ -196,25 +198,26 @@ def best_site(s: Series) -> BestSite | None:
 
 
 def why_unranked(scores: pa.Table) -> str:
-    """Why there is no best site by the main metric, for tables in which there is none; "" where the metric has no skill
-    to be best by, or there are no scores at all.
+    """Returns why a table has no best site by the main metric.
+
+    Returns "" if the metric has no ceilings, and so no skill, or if there are no scores at all.
     """
     metric = main_metric(scores)
     found = series(scores, metric=metric)
     if found and all(np.isnan(s.score).all() for s in found):
-        return f"{metric} could not be scored: in no clip is there a pair of a point and a frame that counts."
+        return f"{metric} could not be scored: no clip has a pair of a point and a frame that counts."
     bounds = [(x.floor, x.ceiling) for s in found for x in site_summaries(s, sites=[0]) if not math.isnan(x.ceiling)]
     if not bounds:
         return ""
     floor, ceiling = bounds[0]
     return (
-        f"No site has a skill by {metric}: standing still scores {floor:.3f} and the best answer {ceiling:.3f}, nearer "
-        f"than {SKILL_MIN_RANGE:g}. The points hardly move, so nothing tells what follows a motion."
+        f"No site has a skill by {metric}: standing still scores {floor:.3f} and the best prediction {ceiling:.3f}, a "
+        f"difference under {SKILL_MIN_RANGE:g}. The points hardly move, so no score shows what follows a motion."
     )
 
 
 def extremes(scores: pa.Table) -> list[Extremes]:
-    """Of every series of a metric that has no ceilings; what was scored nowhere is left out."""
+    """Returns the extremes of every series whose metric has no ceilings, without series that were never scored."""
     return [_extremes(s) for s in series(scores) if np.isnan(s.ceiling).all() and not np.isnan(s.score).all()]
 
 
@@ -224,7 +227,7 @@ def _extremes(s: Series) -> Extremes:
     return Extremes(largest, smallest, len(s.sites))
 
 
-def _chosen_on_half(s: Series) -> BestSite | None:
+def _choose_on_half(s: Series) -> BestSite | None:
     choice: Choice = choose_and_report(s.clips, s.score, floor=s.floor, ceiling=s.ceiling)
     if choice.site is None:
         return None

@@ -18,7 +18,7 @@ import numpy as np
 
 from vcorr import StoreError, VcorrError, is_random
 from vcorr.contract.variants import DEFAULT_VARIANT
-from vcorr.stats import Bounded, Interval, paired_difference, paired_skill_difference
+from vcorr.stats import Bounded, Interval, compare_means, compare_skills
 from vcorr.stats.series import Series, series
 from vcorr.stats.summary import BestSite, best_site, site_summaries
 from vcorr.store.rundir import RunDirectory, find_runs
@@ -139,7 +139,7 @@ def statements(results: Results) -> list[Statement]:
 def _against(results: Results, qk: Series, chosen: Site, at: Sequence[str], model: str, metric: str) -> Statement:
     ours, theirs = results.get("tiny", "qk", metric), results.get(model, "direct", metric)
     points = "moving points" if metric == MOVING else "all visible points"
-    difference = paired_difference(_values(ours, chosen, at), _values(theirs, (-1, -1), at))
+    difference = compare_means(_values(ours, chosen, at), _values(theirs, (-1, -1), at))
     # dense search predicts every second pixel of every frame, finer than the whole tokens at latent times of the model
     bar = None if model == "dense-search" else 0.0
     return Statement(f"Best query-key site minus {model}, accuracy over {points}", difference, bar, len(at))
@@ -185,7 +185,7 @@ def _skill(s: Series, site: Site, clips: Sequence[str]) -> Interval:
 
 def gap(a: Series, site_a: Site, b: Series, site_b: Site, clips: Sequence[str]) -> Interval:
     """Returns the skill of `a` at its site minus the skill of `b` at its site, paired by clip."""
-    return paired_skill_difference(_scores_at(a, site_a, clips), _scores_at(b, site_b, clips))
+    return compare_skills(_scores_at(a, site_a, clips), _scores_at(b, site_b, clips))
 
 
 def _series_of(run: RunDirectory) -> dict[tuple[str, str, str], Series]:

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from vcorr import VcorrError
 from vcorr.contract.variants import DEFAULT_VARIANT
 from vcorr.metrics.attention_scores import harmonic_mean
-from vcorr.stats import Interval, paired_difference
+from vcorr.stats import Interval, compare_means
 from vcorr.stats.series import Series, series
 from vcorr.stats.stability import kendall_tau
 from vcorr.stats.summary import best_sites
@@ -113,12 +113,12 @@ def _median_layer(s: Series, step: int, clips: Sequence[str]) -> int:
 def _against_others(s: Series, layer: int, step: int, clips: Sequence[str]) -> Interval:
     others = [site["layer"] for site in s.sites if site["step"] == step and site["layer"] != layer]
     mean = np.mean([_column(s, (other, step), clips) for other in others], axis=0)
-    return paired_difference(_column(s, (layer, step), clips), mean)
+    return compare_means(_column(s, (layer, step), clips), mean)
 
 
 def _change(s: Series, layer: int, steps: tuple[int, int], clips: Sequence[str]) -> Interval:
     more, less = (_column(s, (layer, step), clips) for step in steps)
-    return paired_difference(more, less)
+    return compare_means(more, less)
 
 
 def _column(s: Series, site: Site, clips: Sequence[str]) -> Table:

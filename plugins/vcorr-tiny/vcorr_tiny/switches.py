@@ -19,7 +19,7 @@ import numpy as np
 
 from vcorr import StoreError, VcorrError
 from vcorr.contract.variants import DEFAULT_VARIANT, NamedVariant, switch_values
-from vcorr.stats import Bounded, Interval, paired_difference, paired_skill_difference
+from vcorr.stats import Bounded, Interval, compare_means, compare_skills
 from vcorr.stats.series import Series, series
 from vcorr.store.rundir import RunDirectory, find_runs
 from vcorr_tiny.findings import METRIC, fill
@@ -178,8 +178,8 @@ def difference_cell(difference: Interval) -> str:
 def _difference(measured: Measured, column: Column, variant: str, site: Site) -> Interval:
     switched, plain = (measured.scores_at(column, v, site) for v in (variant, CORRECTED))
     if column.skill:
-        return paired_skill_difference(switched, plain)
-    return paired_difference(switched.score, plain.score)
+        return compare_skills(switched, plain)
+    return compare_means(switched.score, plain.score)
 
 
 def _value(measured: Measured, column: Column, variant: str, site: Site) -> str:
