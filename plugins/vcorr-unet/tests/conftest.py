@@ -1,4 +1,4 @@
-"""Small configurations of every model, and clips for them."""
+"""Holds small configurations of every model, and clips for them."""
 
 import numpy as np
 import pytest
@@ -14,13 +14,13 @@ def small_config(name, **options):
     return ENTRIES[name].config_type()(**{**ENTRIES[name].check, **options})
 
 
-def loaded_model(name, dtype="float32", weights="random:3", **options):
+def load_model(name, dtype="float32", weights="random:3", **options):
     model = ENTRIES[name].create(small_config(name, **options))
     model.load("cpu", dtype, weights)
     return model
 
 
-def moving_clip(clip_id="clip", frames=FRAMES, height=HEIGHT, width=WIDTH, prompt="a red disk"):
+def make_noise_clip(clip_id="clip", frames=FRAMES, height=HEIGHT, width=WIDTH, prompt="a red disk"):
     video = np.random.default_rng(0).integers(0, 256, (frames, height, width, 3), dtype=np.uint8)
     queries = np.array([[10.5, 20.5], [40.25, 12.0], [0, 32]], dtype=np.float32)
     return Clip(id=clip_id, prompt=prompt, queries=queries, video=video)
@@ -37,14 +37,14 @@ def small():
 
 
 @pytest.fixture(scope="session")
-def loaded():
-    """Loaded models of small configurations; the same one for the same options."""
+def load():
+    """Returns a function that loads models of small configurations, each only once for the same options."""
     made = {}
 
     def give(name, **options):
         key = (name, tuple(sorted(options.items())))
         if key not in made:
-            made[key] = loaded_model(name, **options)
+            made[key] = load_model(name, **options)
         return made[key]
 
     return give
@@ -52,7 +52,7 @@ def loaded():
 
 @pytest.fixture(scope="session")
 def make_clip():
-    return moving_clip
+    return make_noise_clip
 
 
 @pytest.fixture(scope="session", params=list(ENTRIES))
@@ -62,7 +62,7 @@ def name(request):
 
 @pytest.fixture(scope="session")
 def with_text():
-    """Gives a pipeline a CLIP text encoder small enough for tests, with the words of "a red disk"."""
+    """Returns a function that gives a pipeline a small CLIP text encoder, with the words of "a red disk"."""
     from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
     words = ["<|startoftext|>", "<|endoftext|>", "a</w>", "red</w>", "disk</w>", *"aredisk", "d</w>", "k</w>"]

@@ -1,4 +1,4 @@
-"""Every model on a small configuration: both modes, and the same passes as its pipeline makes."""
+"""Tests every model on a small configuration: both modes, and the passes that its pipeline makes."""
 
 import dataclasses
 import inspect
@@ -24,8 +24,8 @@ NUM_STEPS = 3
 FRAMES, HEIGHT, WIDTH = 3, 32, 48
 
 
-def built_unet(model):
-    """The network at the sizes of a model's configurations, without weights."""
+def build_unet(model):
+    """Builds the network at the sizes of a model's configurations, without weights."""
     with torch.device("meta"):
         return model.build(0).unet
 
@@ -44,10 +44,10 @@ class Keeper:
 
 
 def run(model, clip, settings):
-    """The video, what the keeper saw, and the arguments of every pass."""
+    """Returns the video, the queries that the probe kept, and the arguments of every pass."""
     calls, keeper = [], Keeper()
     hook = model.pipe.unet.register_forward_hook(
-        lambda module, args, kwargs, output: calls.append(bound(args, kwargs)), with_kwargs=True
+        lambda module, args, kwargs, output: calls.append(name_arguments(args, kwargs)), with_kwargs=True
     )
     try:
         video = model.run(clip, settings, Recorder({"keeper": keeper}, clip.queries))
@@ -56,8 +56,8 @@ def run(model, clip, settings):
     return video, keeper.seen, calls
 
 
-def bound(args, kwargs):
-    """The arguments of a pass by name."""
+def name_arguments(args, kwargs):
+    """Returns the arguments of a pass by name."""
     return {**dict(zip(("sample", "timestep"), args, strict=False)), **kwargs}
 
 
@@ -89,8 +89,8 @@ def test_renoised_passes_are_those_of_the_pipeline(name, entries, small, make_cl
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_the_conditional_rows_are_read_under_guidance(name, loaded, make_clip):
-    model, clip, calls = loaded(name), make_clip(), []
+def test_the_conditional_rows_are_read_under_guidance(name, load, make_clip):
+    model, clip, calls = load(name), make_clip(), []
     sites, differing = model.sites(), []
     with Tap(
         model.pipe.unet,
@@ -98,7 +98,7 @@ def test_the_conditional_rows_are_read_under_guidance(name, loaded, make_clip):
         observing(lambda call: calls.append((call.name, call.q.clone()))),
     ):
         _, seen, _ = run(model, clip, RunSettings("generate", (1,), 2, cfg=4.0))
-    assert [name for name, _ in calls] == [site.name for site in sites] * 2  # layers count in the order of execution
+    assert [name for name, _ in calls] == [site.name for site in sites] * 2  # layers are numbered in order of execution
     for site, (_, q) in zip(sites, calls[len(sites) :], strict=True):
         grid, found = model.grid(clip, site), seen[site.layer, 1]
         rows = q[len(q) // 2 :]  # unconditional first
@@ -108,14 +108,14 @@ def test_the_conditional_rows_are_read_under_guidance(name, loaded, make_clip):
                 mine = found[:, frame, place // grid.cols, place % grid.cols]
                 assert torch.equal(mine, rows[row, :, token]), (site.name, frame, place)
         differing.append(not torch.equal(rows, q[: len(q) // 2]))
-    # the first ones run before the network has looked at its condition
+    # the first ones run before the network has read its condition
     assert sum(differing) >= len(sites) - 5
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_hidden_states_are_those_after_the_attention(name, loaded, make_clip):
-    """In the one order that all models put out in the end: frame by frame."""
-    model, clip = loaded(name), make_clip()
+def test_hidden_states_are_those_after_the_attention(name, load, make_clip):
+    """Compares hidden states with block outputs, which all models return frame by frame in the end."""
+    model, clip = load(name), make_clip()
     seen, outputs = {}, {}
 
     class Hidden(Keeper):
@@ -163,7 +163,7 @@ def test_a_pass_can_be_timed_with_all_branches(name, entries, small):
 
 def test_every_self_attention_is_a_site(name, entries):
     model = entries[name].create()
-    modules = dict(built_unet(model).named_modules())
+    modules = dict(build_unet(model).named_modules())
     cross = ".temporal_transformer_blocks.0.attn2" if name.startswith("svd") else ".attentions."
     known = {site.name for site in model.sites()}
     attention = {path for path in modules if path.endswith((".attn1", ".attn2"))}
@@ -260,8 +260,8 @@ def test_sizes_the_model_does_not_take(name, options, reason, entries, small):
         model.grid(Clip("p", "p", np.zeros((0, 2), np.float32)), None)
 
 
-def test_a_shorter_clip_is_read_as_it_is(loaded, make_clip):
-    model, clip = loaded("animatediff"), make_clip(frames=2)
+def test_a_shorter_clip_is_read_as_it_is(load, make_clip):
+    model, clip = load("animatediff"), make_clip(frames=2)
     _, seen, calls = run(model, clip, RunSettings("renoise", (0,), NUM_STEPS))
     assert calls[0]["sample"].shape == (1, 4, 2, 8, 12)
     assert len(seen) == len(model.sites())
@@ -270,8 +270,8 @@ def test_a_shorter_clip_is_read_as_it_is(loaded, make_clip):
 # ------------------------------------------------------------------------------------------------- noise and guidance
 
 
-def test_noise_of_edm(loaded, make_clip):
-    model, clip = loaded("svd"), make_clip()
+def test_noise_of_edm(load, make_clip):
+    model, clip = load("svd"), make_clip()
     schedule = model.schedule(25, model.grid(clip, None))
     sigmas = schedule.sigmas / schedule.alphas
     assert sigmas[0] == pytest.approx(700)
@@ -282,8 +282,8 @@ def test_noise_of_edm(loaded, make_clip):
     assert timesteps[-1] < 0
 
 
-def test_guidance_rises_over_the_frames(loaded, make_clip):
-    model, clip = loaded("svd"), make_clip()
+def test_guidance_rises_over_the_frames(load, make_clip):
+    model, clip = load("svd"), make_clip()
     run(model, clip, RunSettings("generate", (0,), 2, cfg=2.0))
     assert model.pipe.guidance_scale.flatten().tolist() == pytest.approx([1.0, 1.5, 2.0])
     _, _, calls = run(model, clip, RunSettings("generate", (0,), 2))
@@ -292,8 +292,8 @@ def test_guidance_rises_over_the_frames(loaded, make_clip):
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_without_guidance_the_batch_is_the_conditional_branch(name, loaded, make_clip):
-    model, clip = loaded(name), make_clip()
+def test_without_guidance_the_batch_is_the_conditional_branch(name, load, make_clip):
+    model, clip = load(name), make_clip()
     _, seen, calls = run(model, clip, RunSettings("generate", (1,), 2, cfg=1.0))
     assert {len(call["sample"]) for call in calls} == {1}
     assert len(seen) == len(model.sites())
@@ -302,8 +302,8 @@ def test_without_guidance_the_batch_is_the_conditional_branch(name, loaded, make
 # ---------------------------------------------------------------------------------------------------------------- image
 
 
-def test_an_image_is_needed_and_has_to_fit(loaded, make_clip):
-    model = loaded("svd")
+def test_an_image_is_needed_and_has_to_fit(load, make_clip):
+    model = load("svd")
     nothing = Clip("p", "p", np.zeros((0, 2), np.float32))
     with pytest.raises(UsageError, match="Clip p has no image, which Stable Video Diffusion starts from"):
         run(model, nothing, RunSettings("generate", (0,), 2))
@@ -311,8 +311,8 @@ def test_an_image_is_needed_and_has_to_fit(loaded, make_clip):
         run(model, make_clip(height=24), RunSettings("generate", (0,), 2))
 
 
-def test_the_first_frame_alone_is_the_image(loaded, make_clip):
-    model, clip = loaded("svd"), make_clip()
+def test_the_first_frame_alone_is_the_image(load, make_clip):
+    model, clip = load("svd"), make_clip()
     later = dataclasses.replace(clip, video=np.concatenate([clip.video[:1], clip.video[1:] // 2]))
     first = dataclasses.replace(clip, video=np.concatenate([clip.video[:1] // 2, clip.video[1:]]))
     one, same, other = (run(model, each, RunSettings("generate", (0,), 2))[2][0] for each in (clip, later, first))
@@ -324,8 +324,8 @@ def test_the_first_frame_alone_is_the_image(loaded, make_clip):
     assert not one["sample"][0, :, 4:].any()  # and none in the unconditional branch
 
 
-def test_latents_of_a_video_are_scaled_and_those_of_its_image_are_not(loaded, make_clip):
-    model, clip = loaded("svd", noise_aug_strength=0.0), make_clip()
+def test_latents_of_a_video_are_scaled_and_those_of_its_image_are_not(load, make_clip):
+    model, clip = load("svd", noise_aug_strength=0.0), make_clip()
     with torch.no_grad():
         video = model.encode(clip.video)
         passes = model.borrow(clip, model.grid(clip, None), RunSettings("renoise", (0,), NUM_STEPS))
@@ -338,7 +338,7 @@ def test_latents_of_a_video_are_scaled_and_those_of_its_image_are_not(loaded, ma
 
 @pytest.mark.parametrize("name", KINDS)
 def test_a_saved_pipeline_is_read(name, entries, small, make_clip, with_text, tmp_path):
-    """With its sizes, whatever the released ones are."""
+    """Checks that a saved pipeline is read with its own sizes, not with the released ones."""
     model = entries[name].create(small(name))
     model.load("cpu", "float32", "random:3")
     if name in TEXT:
@@ -352,7 +352,7 @@ def test_a_saved_pipeline_is_read(name, entries, small, make_clip, with_text, tm
     assert all(torch.equal(weights[key], theirs[key]) for key in weights)
     settings = RunSettings("renoise", (1,), NUM_STEPS)
     one, other = (run(each, make_clip(), settings)[1] for each in (model, again))
-    # loaded weights lie elsewhere in memory, which changes the last bit of some sums
+    # another alignment of tensors in memory changes the last bit of some sums
     torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
     if name in TEXT:
         with pytest.raises(UsageError, match=r"77"):
@@ -361,7 +361,7 @@ def test_a_saved_pipeline_is_read(name, entries, small, make_clip, with_text, tm
 
 @pytest.fixture
 def repositories(entries, small, with_text, tmp_path, monkeypatch):
-    """A hub cache with Stable Diffusion and the motion modules, small; the networks of both."""
+    """Fills a hub cache with a small Stable Diffusion; returns its network, motion modules and their folder."""
     from diffusers import PNDMScheduler, StableDiffusionPipeline
 
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
@@ -438,7 +438,7 @@ def test_cards_agree_with_the_configurations(name, entries):
     assert set(card.extra["configs_seen"]) <= set(model._packaged)
     assert len(card.revision) == 40
     assert (model.card, model.needs_image) == (entry.card, name.startswith("svd"))
-    assert card.parameters == sum(p.numel() for p in built_unet(model).parameters())
+    assert card.parameters == sum(p.numel() for p in build_unet(model).parameters())
 
 
 @pytest.mark.parametrize("size", ["released", "small"])
@@ -476,14 +476,14 @@ def test_a_run_has_floors_and_ceilings_of_every_resolution(small, tmp_path):
 
 @pytest.mark.parametrize("name", KINDS)
 @pytest.mark.parametrize("whole", [True, False], ids=["pipeline", "unet"])
-def test_a_pipeline_of_ones_own_is_recorded(name, whole, loaded, make_clip):
-    """Each resolution has its grid in a notebook, too, told by the latents alone."""
-    model, clip = loaded(name), make_clip()
+def test_a_pipeline_of_ones_own_is_recorded(name, whole, load, make_clip):
+    """Checks that each resolution has its grid in a notebook too, where only the latents give the sizes."""
+    model, clip = load(name), make_clip()
     pipe, grid = model.pipe, model.grid(clip, None)
     call = {**model.call_inputs(clip, grid), "height": 32, "width": 48, "num_frames": 3, "num_inference_steps": 2}
     with vcorr.record(pipe if whole else pipe.unet, layout=name, probes=["qk"], queries=clip.queries.xy) as rec:
         pipe(**call, output_type="latent")
-    stride = 4 if whole else 8  # the network by itself does not tell what its autoencoder compresses
+    stride = 4 if whole else 8  # the network alone does not know the compression of its autoencoder
     expected = {site.layer: grid.coarser(round(model.grid(clip, site).stride[0] / 4)) for site in model.sites()}
     assert len(rec.predictions) == 2 * len(expected)
     for prediction in rec.predictions:
@@ -494,9 +494,9 @@ def test_a_pipeline_of_ones_own_is_recorded(name, whole, loaded, make_clip):
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_a_change_of_pixels_is_seen_at_its_token(name, loaded, make_clip):
-    """From pixels through the autoencoder and the network: frame, row and column, at both resolutions."""
-    model, clip, seen = loaded(name), make_clip(), []
+def test_a_change_of_pixels_is_seen_at_its_token(name, load, make_clip):
+    """Follows pixels through autoencoder and network: checks frame, row and column at both resolutions."""
+    model, clip, seen = load(name), make_clip(), []
     frame, x, y = 1, 32, 8  # the corner of a token at either resolution
     for light in (0, 255):
         video = np.full_like(clip.video, 127)
@@ -514,12 +514,12 @@ def test_a_change_of_pixels_is_seen_at_its_token(name, loaded, make_clip):
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_offloaded_networks_are_captured(name, entries, small, loaded, make_clip):
+def test_offloaded_networks_are_captured(name, entries, small, load, make_clip):
     other = entries[name].create(small(name))
     other.load("cpu", "float32", "random:3")
-    other.pipe.enable_model_cpu_offload(device="cpu")  # the hooks are those of a GPU
+    other.pipe.enable_model_cpu_offload(device="cpu")  # it installs the same hooks as on a GPU
     for mode in ("renoise", "generate"):
-        one, two = (run(each, make_clip(), RunSettings(mode, (1,), 2))[1] for each in (loaded(name), other))
+        one, two = (run(each, make_clip(), RunSettings(mode, (1,), 2))[1] for each in (load(name), other))
         assert all(torch.equal(one[site], two[site]) for site in one)
 
 

@@ -1,1 +1,1 @@
-"""Video UNets for vcorr: Stable Video Diffusion, ModelScope, ZeroScope and AnimateDiff."""
+"""Brings video UNets to vcorr: Stable Video Diffusion, ModelScope, ZeroScope and AnimateDiff."""

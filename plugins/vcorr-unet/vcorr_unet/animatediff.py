@@ -1,7 +1,7 @@
-"""AnimateDiff: motion modules, temporal attention trained on videos, inside Stable Diffusion 1.5.
+"""Adapts AnimateDiff: motion modules (temporal attention, trained on videos) inside Stable Diffusion 1.5.
 
-Its released weights lie in two repositories, those of Stable Diffusion and those of the motion modules alone; so do its
-configurations. The pipeline makes one network of the two, whose configuration has the names of both.
+Its weights and configurations are released in two repositories, one of Stable Diffusion and one of the motion modules.
+The pipeline builds one network from both, whose configuration has the names of both.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from vcorr import Factorised, Site
 from vcorr.diffusion import Sizes, VideoConfig, WeightsSource
-from vcorr_unet.structure import Place, Transformer
+from vcorr_unet.structure import SelfAttention, Transformer
 from vcorr_unet.text_to_video import CLIP_TEXT
 from vcorr_unet.unet import VideoUNet
 
@@ -30,31 +30,31 @@ class AnimateDiff(VideoUNet[VideoConfig]):
     """AnimateDiff on Stable Diffusion 1.5 through diffusers' `AnimateDiffPipeline`."""
 
     pipeline_class = "AnimateDiffPipeline"
-    denoiser_class = "UNetMotionModel"  # of an image network and its motion modules
+    denoiser_class = "UNetMotionModel"  # one network of the image network and the motion modules
     encoding = CLIP_TEXT
     frame_inputs = ("encoder_hidden_states",)
     transformers = (Transformer("attentions.{}.transformer_blocks.0", Factorised("spatial")), MOTION)
 
     @property
-    def places(self) -> Sequence[Place]:
-        """Every self-attention module; not all versions have motion modules at the deepest level."""
-        every = super().places
+    def attention_modules(self) -> Sequence[SelfAttention]:
+        """Every self-attention module; some versions have no motion modules at the deepest level."""
+        every = super().attention_modules
         if self._motion["use_motion_mid_block"]:
             return every
-        return tuple(place for place in every if not place.name.startswith("mid_block.motion_modules"))
+        return tuple(module for module in every if not module.name.startswith("mid_block.motion_modules"))
 
     def heads(self, kind: Transformer) -> Any:
-        """Of the motion modules, or of Stable Diffusion, which calls them the width of a head."""
+        """Returns the number of heads; Stable Diffusion's configuration names it `attention_head_dim`."""
         if kind is MOTION:
             return self._motion["motion_num_attention_heads"]
         return self.network.get("num_attention_heads") or self.network["attention_head_dim"]
 
     def sizes(self, site: Site | None) -> Mapping[str, Sizes]:
-        """As many frames as the motion modules know positions of."""
+        """Returns the sizes of every video UNet; the motion modules have positions for a limited number of frames."""
         return {**super().sizes(site), "frames": Sizes(2, 1, self._motion["motion_max_seq_length"])}
 
     def locate(self, weights: str) -> WeightsSource:
-        """The source that `--weights` names; "hub" is two repositories, a path one saved `AnimateDiffPipeline`.
+        """Finds the source that `--weights` names: two repositories for "hub", one saved pipeline for a path.
 
         Raises:
             MissingError: one of the two is not in the cache; see also `vcorr.diffusion.locate_weights`.
@@ -68,14 +68,14 @@ class AnimateDiff(VideoUNet[VideoConfig]):
         return replace(source, identity=f"{source.identity}+{adapter['hub_id']}@{adapter['revision']}")
 
     def read(self, source: WeightsSource, dtype: torch.dtype) -> Any:
-        """The pipeline of both repositories, with the steps the motion modules were trained with; or of one folder."""
+        """Reads the pipeline of both repositories, with the motion modules' scheduler, or of one folder."""
         if source.kind != "hub":
             return super().read(source, dtype)
         from diffusers import MotionAdapter
 
         from vcorr.diffusion import component_from_config, load_pipeline, packaged_configs
 
-        assert source.folder is not None  # what `locate` found
+        assert source.folder is not None  # `locate` has found it
         scheduler = component_from_config("scheduler", packaged_configs(self.configs)["scheduler"])
         modules = MotionAdapter.from_pretrained(
             self._adapter_folder(), torch_dtype=dtype, local_files_only=True, use_safetensors=True
@@ -83,7 +83,7 @@ class AnimateDiff(VideoUNet[VideoConfig]):
         return load_pipeline(self.pipeline_class, source.folder, dtype, motion_adapter=modules, scheduler=scheduler)
 
     def build(self, seed: int) -> Any:
-        """The pipeline with random weights; its one network is made at once, with the configuration of both."""
+        """Builds the pipeline with random weights; it builds one network, from the configurations of both parts."""
         import torch
         from diffusers import UNetMotionModel
 
@@ -98,7 +98,7 @@ class AnimateDiff(VideoUNet[VideoConfig]):
 
     @property
     def _motion(self) -> Mapping[str, Any]:
-        """The values of the motion modules: in the network's own configuration, once it is made."""
+        """Configuration of the motion modules; after loading, the network's own configuration contains it."""
         return {**self.config_of("motion_adapter"), **self.network}
 
     @property

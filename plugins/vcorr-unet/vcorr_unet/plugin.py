@@ -1,4 +1,4 @@
-"""The plugin: which video UNets there are. Imports neither torch nor diffusers."""
+"""Lists the video UNets for vcorr. Imports neither torch nor diffusers."""
 
 from __future__ import annotations
 
@@ -12,24 +12,30 @@ _entry = partial(packaged_model, "vcorr_unet")
 _image = partial(_entry, config="vcorr_unet.svd:SVDConfig")
 
 MODELS = (
-    _image("svd", "svd:SVD", "Stable Video Diffusion: image to video, 14 frames of 576x1024, factorised."),
-    _image("svd-xt", "svd:SVD", "Stable Video Diffusion XT: image to video, 25 frames of 576x1024, factorised."),
-    _entry("modelscope", "text_to_video:TextToVideo", "ModelScope text to video: 16 frames of 256x256, factorised."),
+    _image("svd", "svd:SVD", "Stable Video Diffusion: image to video, 14 frames of 576x1024, factorised attention."),
+    _image(
+        "svd-xt", "svd:SVD", "Stable Video Diffusion XT: image to video, 25 frames of 576x1024, factorised attention."
+    ),
+    _entry(
+        "modelscope",
+        "text_to_video:TextToVideo",
+        "ModelScope: text to video, 16 frames of 256x256, factorised attention.",
+    ),
     _entry(
         "zeroscope",
         "text_to_video:TextToVideo",
-        "ZeroScope v2 576w: text to video, 24 frames of 320x576, factorised.",
+        "ZeroScope v2 576w: text to video, 24 frames of 320x576, factorised attention.",
     ),
     _entry(
         "animatediff",
         "animatediff:AnimateDiff",
-        "AnimateDiff on Stable Diffusion 1.5: text to video, 16 frames of 512x512, factorised.",
+        "AnimateDiff on Stable Diffusion 1.5: text to video, 16 frames of 512x512, factorised attention.",
     ),
 )
-"""One entry a model. Sizes are in the folder `configs/NAME`."""
+"""One entry per model. The sizes of a model are in the folder `configs/NAME`."""
 
 
 @hookimpl
 def vcorr_models() -> Iterable[ModelEntry]:
-    """The video UNets."""
+    """Returns the entries of the video UNets."""
     return MODELS

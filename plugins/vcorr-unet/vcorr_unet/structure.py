@@ -1,7 +1,7 @@
-"""Where the attention of a UNet is, from its configuration alone. Imports neither torch nor diffusers.
+"""Finds the attention modules of a UNet from its configuration. Imports neither torch nor diffusers.
 
-A UNet halves its resolution from one level to the next on the way down, attends once more at the bottom, and doubles it
-again on the way up. In each block there are layers, and in each layer one or more transformer blocks.
+A down block of a UNet halves the resolution, the middle block keeps it, and an up block doubles it again. A block has
+layers, and a layer has one or more transformer blocks.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from vcorr import BlockAxes, Factorised
 class UNetBlock:
     """One block of a UNet.
 
-    name: path of the module. level: how often its input has been halved. layers: transformers in it, of each kind.
-    spatial: whether it attends within frames; the blocks of the deepest level do not.
+    name: path of the module. level: number of times that its input was halved. layers: number of transformer blocks of
+    each kind in it. spatial: whether it has spatial attention; the down and up blocks of the deepest level do not.
     """
 
     name: str
@@ -28,11 +28,11 @@ class UNetBlock:
 
 @dataclass(frozen=True)
 class Transformer:
-    """A transformer block that every layer of a UNet block has, and its self-attention modules.
+    """A kind of transformer block, which every layer of a UNet block has, and its self-attention modules.
 
-    path: inside the UNet block, with "{}" for the layer. factorised: over what it attends. attention: names of the
-    modules, in the order they run. block_axes: of what the transformer block puts out. everywhere: whether it is also
-    in blocks without spatial attention.
+    path: path inside the UNet block, with "{}" for the layer. factorised: spatial or temporal attention. attention:
+    names of the self-attention modules, in order of execution. block_axes: axes of the transformer block's output.
+    everywhere: whether blocks without spatial attention have it too.
     """
 
     path: str
@@ -43,11 +43,11 @@ class Transformer:
 
 
 @dataclass(frozen=True)
-class Place:
-    """An attention module and where it is.
+class SelfAttention:
+    """A self-attention module.
 
-    name: its path. block: of the transformer block it is in. kind: of that block. level: how often the resolution has
-    been halved there. heads: where they are not those of the level.
+    name: its path. block: path of its transformer block. kind: kind of that block. level: number of times that the
+    resolution was halved before it. heads: number of heads; 0 for the number of heads of the level.
     """
 
     name: str
@@ -58,22 +58,22 @@ class Place:
 
 
 def unet_blocks(levels: int, layers: int) -> tuple[UNetBlock, ...]:
-    """The blocks in the order they run; those on the way up have a layer more."""
+    """Returns the blocks in order of execution; an up block has one layer more than a down block."""
     deepest = levels - 1
     down = [UNetBlock(f"down_blocks.{i}", i, layers, spatial=i < deepest) for i in range(levels)]
     up = [UNetBlock(f"up_blocks.{i}", deepest - i, layers + 1, spatial=i > 0) for i in range(levels)]
     return (*down, UNetBlock("mid_block", deepest, 1), *up)
 
 
-def attention_places(blocks: Iterable[UNetBlock], kinds: Sequence[Transformer]) -> Iterator[Place]:
-    """Every self-attention module of the blocks, in the order of execution."""
+def self_attentions(blocks: Iterable[UNetBlock], kinds: Sequence[Transformer]) -> Iterator[SelfAttention]:
+    """Yields every self-attention module of the blocks, in order of execution."""
     for block in blocks:
         for layer in range(block.layers):
             for kind in kinds:
                 if block.spatial or kind.everywhere:
-                    yield from places_in(f"{block.name}.{kind.path.format(layer)}", kind, block.level)
+                    yield from attentions_in(f"{block.name}.{kind.path.format(layer)}", kind, block.level)
 
 
-def places_in(path: str, kind: Transformer, level: int, heads: int = 0) -> Iterator[Place]:
-    """The self-attention modules of one transformer block."""
-    return (Place(f"{path}.{name}", path, kind, level, heads) for name in kind.attention)
+def attentions_in(path: str, kind: Transformer, level: int, heads: int = 0) -> Iterator[SelfAttention]:
+    """Yields the self-attention modules of one transformer block."""
+    return (SelfAttention(f"{path}.{name}", path, kind, level, heads) for name in kind.attention)

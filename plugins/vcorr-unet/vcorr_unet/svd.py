@@ -1,7 +1,7 @@
-"""Stable Video Diffusion: image to video. One batch of two branches, guidance that rises over the frames, EDM noise.
+"""Adapts Stable Video Diffusion: image to video, two branches in one batch, rising guidance over frames, EDM noise.
 
-The network sees the latents of the image beside those of every frame, and an embedding of the image by CLIP in place of
-a prompt. What it gets as timestep is 0.25 ln(sigma), which may be negative.
+In every frame, the network receives the latents of the image in additional channels. It also receives a CLIP embedding
+of the image, instead of a prompt. Its timestep is 0.25 ln(sigma), which may be negative.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from vcorr_unet.unet import VideoUNet
 class SVDConfig(VideoConfig):
     """Options of `svd` and `svd-xt`.
 
-    fps, motion_bucket_id, noise_aug_strength: frames a second, amount of motion and noise on the image that the network
-    is told of; the pipeline's defaults. The prompt is not read.
+    fps, motion_bucket_id, noise_aug_strength: frames per second, amount of motion and noise on the image, which are
+    inputs of the network; the defaults are the pipeline's. The model reads no prompt.
     """
 
     fps: int = 7
@@ -32,7 +32,7 @@ class SVDConfig(VideoConfig):
 class SVD(VideoUNet[SVDConfig]):
     """Stable Video Diffusion through diffusers' `StableVideoDiffusionPipeline`.
 
-    The image is frame 0 of the clip's video, in both modes. Random weights come with a small image encoder.
+    The image is frame 0 of the clip's video, in both modes. Random weights have a small image encoder.
     """
 
     pipeline_class = "StableVideoDiffusionPipeline"
@@ -43,17 +43,17 @@ class SVD(VideoUNet[SVDConfig]):
     steps = 25
     transformers = (
         Transformer("attentions.{}.transformer_blocks.0", Factorised("spatial")),
-        # takes the tokens apart by place, and puts them together again
+        # the block separates the tokens by position, and merges them again
         Transformer("attentions.{}.temporal_transformer_blocks.0", Factorised("temporal"), block_axes="fnc"),
     )
 
     def call_inputs(self, clip: Clip, grid: TokenGrid) -> Mapping[str, Any]:
-        """The image and the three numbers."""
+        """Returns the image, and the three further inputs of the options."""
         names = ("fps", "motion_bucket_id", "noise_aug_strength")
         return {**super().call_inputs(clip, grid), **{name: getattr(self.config, name) for name in names}}
 
     def stand_ins(self) -> Mapping[str, Any]:
-        """A small image encoder in place of CLIP's, with an embedding of the width that the network takes."""
+        """Returns a small image encoder, which replaces CLIP's and has the embedding width of the network."""
         from transformers import CLIPImageProcessor, CLIPVisionConfig, CLIPVisionModelWithProjection
 
         sizes = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
