@@ -1,4 +1,4 @@
-"""The trackers on a package that stands in for cotracker: what the network is given, what becomes of its answers."""
+"""Tests the trackers on a package that stands in for cotracker: the network's inputs and its predictions."""
 
 import math
 import pickle
@@ -37,7 +37,7 @@ def _forget(monkeypatch):
 
 @pytest.fixture(autouse=True)
 def empty_caches(monkeypatch, tmp_path):
-    """No test finds what this machine has: neither package nor weights."""
+    """Hides the package and the weights of this machine from every test."""
     _forget(monkeypatch)
     monkeypatch.setattr("torch.hub.get_dir", lambda: str(tmp_path / "hub"))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hf"))
@@ -48,7 +48,7 @@ def empty_caches(monkeypatch, tmp_path):
 
 @pytest.fixture
 def stand_in(monkeypatch):
-    """The stand-in's module of predictors, importable as cotracker.predictor."""
+    """Makes the stand-in importable as cotracker.predictor, and returns the module."""
     monkeypatch.syspath_prepend(str(STAND_IN))
     module = sources.predictor_module("weights")
     module.asked.clear()
@@ -56,13 +56,13 @@ def stand_in(monkeypatch):
 
 
 def weights(window_len, visible=0.95, confidence=0.9):
-    """A state dictionary of the stand-in."""
+    """Returns a state dictionary of the stand-in."""
     return {"sure": torch.tensor([visible, confidence]), "time_emb": torch.zeros(window_len)}
 
 
 @pytest.fixture
 def checkpoint(tmp_path):
-    """Writes one of the authors' form."""
+    """Returns a function that writes a checkpoint in the authors' format."""
 
     def write(window_len=60, name="scaled.pth", **sure):
         torch.save(weights(window_len, **sure), tmp_path / name)
@@ -72,8 +72,9 @@ def checkpoint(tmp_path):
 
 
 def colours(height, width, frames, step=(0, 0)):
-    """A video whose every pixel has a colour of its own, red growing to the right and green down, that moves by `step`
-    pixels a frame.
+    """Returns a video in which red grows to the right and green grows down, so that every pixel has its own colour.
+
+    The content moves by `step` pixels per frame.
     """
     y, x = np.mgrid[0:height, 0:width].astype(np.float64)
     sheets = []
@@ -91,7 +92,7 @@ class Ended(NamedTuple):
 
 @pytest.fixture
 def vcorr(capsys, monkeypatch, tmp_path):
-    """Runs a command line; returns its exit code and what it printed."""
+    """Returns a function that runs a command line and returns its exit code and what it printed."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "160")
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
@@ -107,18 +108,18 @@ def vcorr(capsys, monkeypatch, tmp_path):
 
 @pytest.fixture(params=list(KINDS))
 def make(request, checkpoint, stand_in):
-    """Makes the tracker with options; `sure` is what its network answers for visibility and confidence."""
+    """Returns a function that makes the tracker; `sure` is its network's visibility and confidence."""
     tracker, config, window = KINDS[request.param]
 
-    def made(sure=None, **options):
+    def make_tracker(sure=None, **options):
         path = checkpoint(options.get("window_len", window), **(sure or {}))
         return tracker(config(checkpoint=path, device="cpu", **options))
 
-    return made
+    return make_tracker
 
 
 def inner(count=5):
-    """Points that stay in the frame."""
+    """Returns points that stay in the frame."""
     return (query_grid(count, HEIGHT, WIDTH) * 0.5 + [WIDTH / 4, HEIGHT / 4]).astype(np.float32)
 
 
@@ -130,7 +131,7 @@ def test_known_motion_is_followed(make, step, frames):
     expected = queries[:, None] + np.arange(frames)[None, :, None] * np.float32(step)
     assert np.array_equal(tracks.xy[:, 0], queries)
     inside = ((expected > 3) & (expected < [WIDTH - 3, HEIGHT - 3])).all(-1)
-    # the stand-in answers whole pixels of 512x384, and colours are whole numbers: a pixel of the video is 4 by 4
+    # the stand-in predicts whole pixels of 512x384, and colours are whole numbers: a pixel of the video is 4 by 4
     assert np.abs(tracks.xy - expected)[inside].max() < 0.8
     assert tracks.visible[inside].all()
 
@@ -158,7 +159,7 @@ def test_queries_of_any_frame_are_followed_both_ways(make, stand_in, frames):
     assert np.array_equal(tracks.xy[np.arange(9), queries.t], points)
     assert tracks.visible[inside].all()
     assert stand_in.asked[0][:, 0].tolist() == queries.t.tolist()  # (t, x, y), as the network takes them
-    # the way back is asked for the queries that have one
+    # the second pass gets only the queries with earlier frames
     assert stand_in.asked[-1][:, 0].tolist() == (frames - 1 - queries.t[queries.t > 0]).tolist()
 
 
@@ -174,10 +175,10 @@ def test_coordinates_are_converted_from_corners_to_centres(make, stand_in):
     torch.testing.assert_close(stand_in.asked[0], torch.tensor(expected, dtype=torch.float32), atol=1e-4, rtol=0)
 
 
-def test_answers_are_converted_back(make, monkeypatch):
+def test_predictions_are_converted_back(make, monkeypatch):
     tracker = make()
-    answers = torch.tensor([[0.0, 0], [511, 383], [255.5, 191.5]])
-    monkeypatch.setattr(type(tracker._network().module), "look", lambda *_: answers.expand(1, 4, -1, -1))
+    predicted = torch.tensor([[0.0, 0], [511, 383], [255.5, 191.5]])
+    monkeypatch.setattr(type(tracker._network().module), "look", lambda *_: predicted.expand(1, 4, -1, -1))
     tracks = tracker.track(colours(HEIGHT, WIDTH, 4), np.full((3, 2), 9, dtype=np.float32))
     expected = [[0.5, 0.5], [WIDTH - 0.5, HEIGHT - 0.5], [WIDTH / 2, HEIGHT / 2]]
     assert np.allclose(tracks.xy[:, 1:], np.array(expected)[:, None], atol=1e-4)
@@ -194,7 +195,7 @@ def test_points_beside_the_queries_are_those_that_were_asked_for(make, stand_in,
         assert stand_in.asked[0][25:, 1].min() == pytest.approx((2 - 0.5) / 127 * 511, abs=1e-3)  # a 64th of the width
 
 
-def test_many_points_are_tracked_in_even_groups_with_the_same_answer(make, stand_in):
+def test_many_points_are_tracked_in_even_groups_with_the_same_tracks(make, stand_in):
     video, queries = colours(HEIGHT, WIDTH, 4, (2, 1)), inner()
     whole = make().track(video, queries)
     stand_in.asked.clear()
@@ -220,7 +221,7 @@ def test_visibility_is_a_threshold_of_its_own(kind, visible, confidence, thresho
     options = {} if threshold is None else {"visibility": threshold}
     path = checkpoint(window, visible=visible, confidence=confidence)
     tracks = tracker(config(checkpoint=path, device="cpu", **options)).track(colours(HEIGHT, WIDTH, 3), inner())
-    assert tracks.visible[:, 0].all()  # a query is seen where it is given
+    assert tracks.visible[:, 0].all()  # a query is visible in its own frame
     assert (tracks.visible[:, 1:] == seen).all()
 
 
@@ -276,7 +277,7 @@ class TestSources:
         for name in ("evil.pth", "evil-too.pth", "evil-new.pth"):
             with pytest.raises(UsageError, match=f"{name} cannot be read as weights") as refused:
                 self.tracker(checkpoint=str(tmp_path / name)).track(colours(HEIGHT, WIDTH, 3), inner())
-            assert "weights_only" not in str(refused.value)  # torch tells how to read it all the same
+            assert "weights_only" not in str(refused.value)  # torch's message says how to read it without the check
         assert not (tmp_path / "ran").exists()
 
     @pytest.mark.parametrize(
@@ -284,7 +285,7 @@ class TestSources:
         [
             (b"", "w.pth", "cannot be read as weights"),
             (b"garbage", "w.safetensors", "cannot be read as weights"),
-            ([1, 2], "w.pth", "holds no dictionary of tensors"),
+            ([1, 2], "w.pth", "does not hold a dictionary of tensors"),
             (
                 {"sure": torch.ones(2)},
                 "w.pth",
@@ -324,7 +325,7 @@ class TestSources:
         found = self.tracker().identity()
         assert (found["package"], found["checkpoint"][:7], found["device"]) == ("torch.hub", "sha256:", "cpu")
         assert self.tracker().track(colours(HEIGHT, WIDTH, 3), inner()).visible.all()
-        assert self.tracker().identity() == found  # now that it is imported
+        assert self.tracker().identity() == found  # also after the import
         assert sys.path == path
 
     def test_what_hugging_face_has_downloaded_is_found(self, tmp_path, stand_in):
@@ -371,7 +372,7 @@ def test_a_device_that_is_not_there_is_told_at_once(monkeypatch):
 @pytest.mark.parametrize("sure", [{"visible": math.nan}, {"confidence": math.inf}])
 def test_answers_that_are_no_numbers_are_refused(checkpoint, stand_in, sure):
     tracker = Online(OnlineConfig(checkpoint=checkpoint(16, **sure), device="cpu"))
-    with pytest.raises(UsageError, match=r"answered NaN or infinity(.|\n)*tracker\.checkpoint"):
+    with pytest.raises(UsageError, match=r"predicted NaN or infinity(.|\n)*tracker\.checkpoint"):
         tracker.track(colours(HEIGHT, WIDTH, 3), inner())
 
 

@@ -1,4 +1,4 @@
-"""Options of the trackers; no torch."""
+"""Holds the options of the trackers. Imports no torch."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ OFFLINE, ONLINE = "cotracker3-offline", "cotracker3-online"
 class OfflineConfig:
     """Options of `cotracker3-offline`.
 
-    checkpoint: path of the weights, safetensors or the authors' .pth; empty for those that `hf download` or torch.hub
-    have put into their caches. device: "auto" (cuda where there is one) or a device of torch. visibility: a point is
-    visible where its probability is above this. support_grid: points along one side of a grid that is tracked beside
-    the queries to give them context, and thrown away; 0 for none. points: at most so many queries are tracked together,
-    more in groups of about equal size; points of a group see each other. window_len: frames of the checkpoint's time
-    embedding. iterations: refinements of the tracks.
+    checkpoint: path of the weights, safetensors or the authors' .pth; empty for the file in the cache of `hf download`
+    or torch.hub. device: "auto" (cuda if there is one) or a device of torch. visibility: a point is visible where its
+    probability is above this. support_grid: points along one side of an additional grid, which is tracked with the
+    queries as context and then dropped; 0 for none. points: largest number of queries that are tracked together; more
+    are tracked in groups of about equal size, and points of a group influence each other. window_len: frames of the
+    checkpoint's time embedding. iterations: number of refinements of the tracks.
     """
 
     checkpoint: str = ""
@@ -33,9 +33,9 @@ class OfflineConfig:
 class OnlineConfig:
     """Options of `cotracker3-online`.
 
-    As those of `cotracker3-offline`, but for two: visibility: a point is visible where the product of its probability
-    and the network's confidence is above this. window_len: frames of a window, an even number; the next one begins half
-    a window later.
+    They equal the options of `cotracker3-offline` except for two. visibility: a point is visible where the product of
+    its probability and the network's confidence is above this. window_len: frames of a window, an even number; the next
+    window begins half a window later.
     """
 
     checkpoint: str = ""

@@ -1,4 +1,4 @@
-"""The plugin: which trackers there are. Imports neither torch nor cotracker."""
+"""Lists the trackers for vcorr. Imports neither torch nor cotracker."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ LICENCE = "CC-BY-NC-4.0"
 
 @hookimpl
 def vcorr_trackers() -> Iterable[TrackerEntry]:
-    """CoTracker3, which sees the whole video at once or a window of it at a time."""
+    """Returns the entries of CoTracker3, which reads the whole video at once, or one window at a time."""
     kinds = {OFFLINE: ("Offline", "the whole video at once"), ONLINE: ("Online", "sixteen frames at a time")}
     return [
         TrackerEntry(
@@ -23,7 +23,7 @@ def vcorr_trackers() -> Iterable[TrackerEntry]:
             version=VERSION,
             licence=LICENCE,
             notice=f"{name}: the code and the weights of CoTracker are under {LICENCE}, for non-commercial use only. "
-            "Tracks made with it are marked with that licence, and every score computed from them names the tracker.",
+            "Its tracks carry this licence, and every score that is computed from them names the tracker.",
         )
         for name, (kind, how) in kinds.items()
     ]

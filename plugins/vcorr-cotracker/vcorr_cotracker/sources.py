@@ -1,4 +1,4 @@
-"""Where the package cotracker and its weights are, and how they are read. Nothing is ever downloaded here."""
+"""Finds and reads the package cotracker and its weights. It never downloads anything."""
 
 from __future__ import annotations
 
@@ -21,33 +21,34 @@ from torch import Tensor
 from vcorr import MissingError, UsageError, hash_file
 
 REVISION = "82e02e8029753ad4ef13cf06be7f4fc5facdda4d"
-"""The commit of CoTracker's repository whose interface this plugin was written for."""
+"""The commit of CoTracker's repository for whose interface this plugin was written."""
 REPOSITORY = "https://github.com/facebookresearch/co-tracker"
 HUB_REPOSITORY = "facebook/cotracker3"
 HUB_CHECKOUT = "facebookresearch_co-tracker_main"
-"""Folder, in that of torch.hub, where torch.hub.load leaves CoTracker's code."""
+"""Folder with CoTracker's code, inside the folder of torch.hub, after a call of torch.hub.load."""
 
 
 def predictor_module(file_name: str) -> Any:
-    """The module `cotracker.predictor`: that of the installed package, or of what torch.hub has downloaded.
+    """Imports `cotracker.predictor`, from the installed package or from torch.hub's download.
 
-    Importing it seeds torch's generators; they are put back. `file_name`: of the weights, for the message.
+    The import seeds torch's generators, so this function restores their state. file_name: file of the weights, for the
+    message.
 
     Raises:
         MissingError: there is neither.
     """
-    with _importable(file_name), untouched_generators():
+    with _importable(file_name), keep_generators():
         return importlib.import_module("cotracker.predictor")
 
 
 def check_package(file_name: str) -> None:
-    """Raises MissingError, with the commands that help, unless cotracker can be imported."""
+    """Raises MissingError, with the commands to install it, unless cotracker can be imported."""
     with _importable(file_name):
         pass
 
 
 def package_version() -> str:
-    """Version and, where pip knows it, commit of the installed package; "torch.hub" for a checkout of torch.hub."""
+    """Returns version and, if pip knows it, commit of the installed package; "torch.hub" for torch.hub's download."""
     try:
         found = metadata.distribution("cotracker")
     except metadata.PackageNotFoundError:
@@ -58,7 +59,7 @@ def package_version() -> str:
 
 
 def _comes_from_hub() -> bool:
-    """Whether cotracker is that of torch.hub's checkout: the same answer before and after it was imported."""
+    """Returns whether cotracker comes from torch.hub; the result is the same before and after the import."""
     imported = sys.modules.get("cotracker")
     if imported is None:
         return util.find_spec("cotracker") is None
@@ -67,27 +68,27 @@ def _comes_from_hub() -> bool:
 
 
 def find_checkpoint(given: str, file_name: str) -> Path:
-    """The checkpoint: the path that was given, or the file that Hugging Face's cache or torch.hub holds.
+    """Returns the path of the checkpoint: the given one, or the file in Hugging Face's cache or in torch.hub's.
 
     Raises:
-        MissingError: it is not there.
+        MissingError: there is no such file.
     """
     if given:
         path = Path(given).expanduser()
         if not path.is_file():
             raise MissingError(f"tracker.checkpoint: there is no file {path}.", hint=how_to_get(file_name))
         return path
-    found = next((path for path in _cached(file_name) if path.is_file()), None)
+    found = next((path for path in _find_in_caches(file_name) if path.is_file()), None)
     if found is None:
         raise MissingError(
-            f"CoTracker's weights {file_name} are neither in Hugging Face's cache nor in that of torch.hub.",
+            f"CoTracker's weights {file_name} are neither in Hugging Face's cache nor in torch.hub's.",
             hint=how_to_get(file_name),
         )
     return found
 
 
 def how_to_get(file_name: str) -> str:
-    """The commands that get the package and the weights."""
+    """Returns the commands that get the package and the weights."""
     return (
         f"CoTracker (CC-BY-NC-4.0) is not on PyPI. Get it and its weights:\n"
         f"  pip install git+{REPOSITORY}@{REVISION}\n"
@@ -96,41 +97,41 @@ def how_to_get(file_name: str) -> str:
 
 
 def hash_of(path: Path) -> str:
-    """SHA-256 of a file, which is what its tracks depend on."""
+    """Returns the SHA-256 of a file, which identifies weights whatever their path."""
     return f"sha256:{hash_file(path)}"
 
 
 def read_weights(path: Path) -> Mapping[str, Tensor]:
-    """The tensors of a checkpoint by name. Pickled files may hold tensors and plain containers only.
+    """Reads the tensors of a checkpoint by name. Pickled files may hold only tensors and plain containers.
 
     Raises:
-        UsageError: the file holds something else, or cannot be read.
+        UsageError: the file holds other objects, or cannot be read.
     """
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
-        with warnings.catch_warnings():  # torch's advice is about files that are refused below
+        with warnings.catch_warnings():  # torch warns about files that are refused below
             warnings.simplefilter("ignore")
             state = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        # torch's own message tells how to load it all the same
+        # torch's own message would say how to load it without this check
         raise UsageError(
-            f"tracker.checkpoint: {path} cannot be read as weights: it is no checkpoint, or holds more than tensors, "
-            "which is never loaded, because reading it can run code.",
-            hint="Get the weights from their source again, or save them as .safetensors.",
+            f"tracker.checkpoint: {path} cannot be read as weights: it is not a checkpoint, or it holds objects other "
+            "than tensors. These are never loaded, because reading them can run code.",
+            hint="Download the weights again from their source, or save them as .safetensors.",
         ) from error
     except (SafetensorError, RuntimeError, ValueError, OSError, EOFError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise UsageError(f"tracker.checkpoint: {path} cannot be read as weights: {reason}") from error
     inner = state.get("model", state) if isinstance(state, dict) else None
     if not isinstance(inner, dict) or not all(isinstance(value, Tensor) for value in inner.values()):
-        raise UsageError(f"tracker.checkpoint: {path} holds no dictionary of tensors.")
+        raise UsageError(f"tracker.checkpoint: {path} does not hold a dictionary of tensors.")
     return inner
 
 
 @contextmanager
-def untouched_generators() -> Iterator[None]:
-    """Puts torch's random state back: a model that samples next must not notice that a tracker was loaded."""
+def keep_generators() -> Iterator[None]:
+    """Restores torch's random state after the block, so that loading a tracker does not change what a model samples."""
     devices = list(range(torch.cuda.device_count())) if torch.cuda.is_available() else []
     with torch.random.fork_rng(devices=devices):
         yield
@@ -138,10 +139,10 @@ def untouched_generators() -> Iterator[None]:
 
 @contextmanager
 def _importable(file_name: str) -> Iterator[None]:
-    """Makes `import cotracker` possible inside, if it can be.
+    """Makes `import cotracker` possible inside the block.
 
     Raises:
-        MissingError: it cannot.
+        MissingError: the package is neither installed nor in torch.hub.
     """
     if "cotracker" in sys.modules or util.find_spec("cotracker") is not None:
         yield
@@ -156,7 +157,7 @@ def _importable(file_name: str) -> Iterator[None]:
         sys.path.remove(str(checkout))
 
 
-def _cached(file_name: str) -> Iterator[Path]:
+def _find_in_caches(file_name: str) -> Iterator[Path]:
     from huggingface_hub import try_to_load_from_cache
 
     found = try_to_load_from_cache(HUB_REPOSITORY, file_name)

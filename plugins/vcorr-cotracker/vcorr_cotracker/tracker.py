@@ -1,9 +1,9 @@
-"""The trackers `cotracker3-offline` and `cotracker3-online` (Karaev et al. 2024, arXiv 2410.11831).
+"""Holds the trackers `cotracker3-offline` and `cotracker3-online` (Karaev et al. 2024, arXiv 2410.11831).
 
-The networks of the package `cotracker` are called directly and not through its predictors, which fix the visibility
-thresholds, add a grid of points to given queries unasked, and overwrite what they answer in the query frame.
+They call the networks of the package `cotracker` directly and not through its predictors. The predictors have fixed
+visibility thresholds, always add a grid of points to the queries, and overwrite the prediction in the query frame.
 
-Shape legend: N points, T frames, S frames of a window, H x W pixels of the video, h x w pixels the network sees.
+Shape legend: N points, T frames, S frames of a window, H x W pixels of the video, h x w pixels of the network's frames.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ Floats: TypeAlias = NDArray[np.float32]
 
 
 class CoTracker(TrackerBase, ABC):
-    """What both trackers share (`vcorr.Tracker`). The network is loaded by the first video and kept.
+    """What both trackers share (`vcorr.Tracker`). The first video loads the network, which is then kept.
 
     Raises:
         UsageError: an option is out of range.
@@ -36,7 +36,7 @@ class CoTracker(TrackerBase, ABC):
 
     name: ClassVar[str]
     file_name: ClassVar[str]
-    """Of the checkpoint, as its authors call it."""
+    """File name of the checkpoint, as released."""
 
     def __init__(self, config: Config) -> None:
         _check(config, self.name)
@@ -44,7 +44,7 @@ class CoTracker(TrackerBase, ABC):
         self._loaded: _Network | None = None
 
     def identity(self) -> dict[str, str]:
-        """What the tracks depend on beside the options: the weights, the package's code, the kind of device.
+        """Returns what the tracks depend on, in addition to the options: weights, package version, type of device.
 
         Raises:
             MissingError: the package or the weights are not in reach.
@@ -53,7 +53,7 @@ class CoTracker(TrackerBase, ABC):
         device = self._device.type
         sources.check_package(self.file_name)
         checkpoint = sources.find_checkpoint(self.config.checkpoint, self.file_name)
-        self._fitted(checkpoint)  # a wrong file is told at once, and not after a model has sampled a clip
+        self._load_predictor(checkpoint)  # reports a wrong file now, and not after a model has sampled a clip
         return {
             "checkpoint": sources.hash_of(checkpoint),
             "package": sources.package_version(),
@@ -61,12 +61,12 @@ class CoTracker(TrackerBase, ABC):
         }
 
     def track(self, video: NDArray[np.uint8], queries: Queries | Floats) -> Tracks:
-        """Tracks (N, T) of queries, in any frame, over a video (T, H, W, 3) uint8; pixels (N, 2) are those of frame 0.
+        """Follows queries in any frame over a video (T, H, W, 3) uint8; queries (N, 2) are pixels in frame 0.
 
-        Frames before a query come from a second pass over the reversed video, as in the package's predictors.
+        For frames before a query it makes a second pass over the reversed video, as the package's predictors do.
 
         Raises:
-            UsageError: a video or queries that cannot be tracked, or a checkpoint that does not fit.
+            UsageError: the video or the queries cannot be tracked, or the checkpoint does not fit.
             MissingError: the package or the weights are not in reach.
         """
         known = check_tracking_input(video, queries)
@@ -78,13 +78,13 @@ class CoTracker(TrackerBase, ABC):
             if known.t.any():
                 self._follow_back(video, known, xy, visible)
         own = (np.arange(len(known)), known.t)
-        xy[own] = known.xy  # the network's answer there is a guess at what was given
+        xy[own] = known.xy  # the network only estimates the given position
         visible[own] = True
         visible &= ((xy >= 0) & (xy <= [width, height])).all(axis=-1)
         return Tracks(xy, visible, self.name, VERSION)
 
     def _follow_back(self, video: NDArray[np.uint8], queries: Queries, xy: Floats, visible: NDArray[np.bool_]) -> None:
-        """Fills the frames before each query that is not in the first one."""
+        """Fills the frames before each query that is not in frame 0."""
         late, last = np.flatnonzero(queries.t), len(video) - 1
         back, seen = np.empty_like(xy[late]), np.empty_like(visible[late])
         self._follow(video[::-1], Queries(last - queries.t[late], queries.xy[late]), back, seen)
@@ -93,18 +93,18 @@ class CoTracker(TrackerBase, ABC):
         visible[late] = np.where(before, seen[:, ::-1], visible[late])
 
     def _follow(self, video: NDArray[np.uint8], queries: Queries, xy: Floats, visible: NDArray[np.bool_]) -> None:
-        """Fills positions (N, T, 2) and visibility (N, T), one group of points after the other."""
+        """Fills positions (N, T, 2) and visibility (N, T), one group of points at a time."""
         network = self._network()
         scale = _Scale(video.shape[1:3], network.size)
         support = self._support(*video.shape[1:3])
         with torch.no_grad(), _repeatable():
-            seen = _as_seen(video, network.size, self._device)
+            seen = _resize_frames(video, network.size, self._device)
             for group in np.array_split(np.arange(len(queries)), math.ceil(len(queries) / self.config.points)):
-                asked = scale.queries(_joined(queries[group], support), self._device)
-                tracks, sure = self._ask(network.module, seen, asked)
+                inputs = scale.queries(_join(queries[group], support), self._device)
+                tracks, sure = self._predict(network.module, seen, inputs)
                 if not (torch.isfinite(tracks).all() and torch.isfinite(sure).all()):
                     raise UsageError(
-                        f"{self.name} answered NaN or infinity.", hint="Are the weights of tracker.checkpoint sound?"
+                        f"{self.name} predicted NaN or infinity.", hint="Check the weights of tracker.checkpoint."
                     )
                 own = slice(0, len(group))
                 xy[group] = scale.pixels(tracks[0, :, own].transpose(0, 1).float().cpu().numpy())
@@ -115,12 +115,12 @@ class CoTracker(TrackerBase, ABC):
         return Queries.at(query_grid(side, height, width) if side else np.zeros((0, 2), dtype=np.float32))
 
     @abstractmethod
-    def _ask(self, module: nn.Module, video: Tensor, queries: Tensor) -> tuple[Tensor, Tensor]:
-        """Positions (1, T, N, 2) in the network's pixels, and how sure it is (1, T, N) that a point is visible."""
+    def _predict(self, module: nn.Module, video: Tensor, queries: Tensor) -> tuple[Tensor, Tensor]:
+        """Predicts positions (1, T, N, 2) in the network's pixels, and a score of visibility (1, T, N)."""
 
     @abstractmethod
     def _build(self, predictors: Any) -> Any:
-        """The package's predictor, without weights."""
+        """Builds the package's predictor, without weights."""
 
     @property
     def _device(self) -> torch.device:
@@ -141,15 +141,15 @@ class CoTracker(TrackerBase, ABC):
         return self._loaded
 
     def _load(self) -> _Network:
-        predictor = self._fitted(sources.find_checkpoint(self.config.checkpoint, self.file_name))
+        predictor = self._load_predictor(sources.find_checkpoint(self.config.checkpoint, self.file_name))
         height, width = predictor.interp_shape
         return _Network(predictor.model.to(self._device, torch.float32).eval(), (int(height), int(width)))
 
-    def _fitted(self, path: Path) -> Any:
-        """The package's predictor with the weights of a checkpoint."""
+    def _load_predictor(self, path: Path) -> Any:
+        """Builds the package's predictor and loads the weights of a checkpoint into it."""
         predictors = sources.predictor_module(self.file_name)
         weights = sources.read_weights(path)
-        with sources.untouched_generators():
+        with sources.keep_generators():
             predictor = self._build(predictors)
         try:
             predictor.model.load_state_dict(weights)
@@ -157,13 +157,13 @@ class CoTracker(TrackerBase, ABC):
             reason = str(error).strip().splitlines()[:2]
             raise UsageError(
                 f"tracker.checkpoint: {path} does not fit {self.name}: {' '.join(line.strip() for line in reason)}",
-                hint=f"It is made for {self.file_name}; other lengths are set with tracker.window_len.",
+                hint=f"The tracker expects {self.file_name}; for another window length, set tracker.window_len.",
             ) from error
         return predictor
 
 
 class Offline(CoTracker):
-    """`cotracker3-offline`: every frame sees every other."""
+    """`cotracker3-offline`, which reads all frames together."""
 
     name = OFFLINE
     file_name = "scaled_offline.pth"
@@ -174,13 +174,13 @@ class Offline(CoTracker):
     def _build(self, predictors: Any) -> Any:
         return predictors.CoTrackerPredictor(checkpoint=None, offline=True, v2=False, window_len=self.config.window_len)
 
-    def _ask(self, module: nn.Module, video: Tensor, queries: Tensor) -> tuple[Tensor, Tensor]:
+    def _predict(self, module: nn.Module, video: Tensor, queries: Tensor) -> tuple[Tensor, Tensor]:
         tracks, visible, _, _ = module(video=video, queries=queries, iters=self.config.iterations)
         return tracks, visible
 
 
 class Online(CoTracker):
-    """`cotracker3-online`: windows that overlap by half, each beginning where the last one ended."""
+    """`cotracker3-online`, which reads windows that overlap by half and starts each from the tracks of the previous."""
 
     name = ONLINE
     file_name = "scaled_online.pth"
@@ -193,10 +193,10 @@ class Online(CoTracker):
     def _build(self, predictors: Any) -> Any:
         return predictors.CoTrackerOnlinePredictor(checkpoint=None, v2=False, window_len=self.config.window_len)
 
-    def _ask(self, module: nn.Module, video: Tensor, queries: Tensor) -> tuple[Tensor, Tensor]:
+    def _predict(self, module: nn.Module, video: Tensor, queries: Tensor) -> tuple[Tensor, Tensor]:
         window, frames = self.config.window_len, video.shape[1]
         module.init_video_online_processing()  # forgets the last video
-        # a window that begins half of one before the end would hold nothing new; the first one is there in any case
+        # a window that begins half a window before the end would add no new frames; the first window always runs
         for first in range(0, max(frames - window // 2, 1), window // 2):
             tracks, visible, confidence, _ = module(
                 video=video[:, first : first + window], queries=queries, iters=self.config.iterations, is_online=True
@@ -205,39 +205,42 @@ class Online(CoTracker):
 
 
 class _Network(NamedTuple):
-    """The network, and the size (h, w) of the frames it sees."""
+    """The network, and the size (h, w) of its frames."""
 
     module: nn.Module
     size: tuple[int, int]
 
 
 class _Scale:
-    """Between pixels of the video and those of the network.
+    """Converts between pixels of the video and pixels of the network.
 
-    The network counts from the centre of the first pixel, and its frames are resized with their corner pixels' centres
-    held: the centre of the last pixel stays that of the last pixel.
+    The network counts from the centre of the first pixel. Its frames are resized with aligned corners: centres of
+    corner pixels map to centres of corner pixels.
     """
 
     def __init__(self, video: tuple[int, ...], network: tuple[int, int]) -> None:
         self._factor = np.array([(network[i] - 1) / (video[i] - 1) for i in (1, 0)])  # (x, y)
 
     def queries(self, queries: Queries, device: torch.device) -> Tensor:
-        """N points as (1, N, 3): frame, x, y."""
+        """Returns N queries as (1, N, 3): frame, x, y in pixels of the network."""
         inner = (queries.xy.astype(np.float64) - 0.5) * self._factor
-        asked = np.concatenate([queries.t[:, None], inner], axis=1).astype(np.float32)
-        return torch.from_numpy(asked)[None].to(device)
+        inputs = np.concatenate([queries.t[:, None], inner], axis=1).astype(np.float32)
+        return torch.from_numpy(inputs)[None].to(device)
 
     def pixels(self, xy: Floats) -> Floats:
-        """Positions (..., 2) of the network in pixels of the video."""
+        """Returns positions (..., 2) of the network in pixels of the video."""
         return (xy.astype(np.float64) / self._factor + 0.5).astype(np.float32)
 
 
-def _joined(one: Queries, other: Queries) -> Queries:
+def _join(one: Queries, other: Queries) -> Queries:
     return Queries(np.concatenate([one.t, other.t]), np.concatenate([one.xy, other.xy]))
 
 
-def _as_seen(video: NDArray[np.uint8], size: tuple[int, int], device: torch.device) -> Tensor:
-    """(1, T, 3, h, w) float32, 0 to 255; a frame at a time, so that the video is never there in float at full size."""
+def _resize_frames(video: NDArray[np.uint8], size: tuple[int, int], device: torch.device) -> Tensor:
+    """Resizes a video to (1, T, 3, h, w) float32, 0 to 255.
+
+    It works frame by frame, so that the video is never in memory as float32 at full size.
+    """
     frames = (
         torch.from_numpy(np.ascontiguousarray(frame)).to(device).permute(2, 0, 1)[None].float() for frame in video
     )
@@ -245,7 +248,7 @@ def _as_seen(video: NDArray[np.uint8], size: tuple[int, int], device: torch.devi
 
 
 def _repeatable() -> AbstractContextManager[Any]:
-    """The same tracks every time: cuDNN chooses no algorithm by how fast it was just now."""
+    """Makes tracks repeatable: cuDNN then chooses its algorithms deterministically, not by measured speed."""
     flags: AbstractContextManager[Any] = torch.backends.cudnn.flags(
         enabled=True, benchmark=False, deterministic=True, allow_tf32=False
     )

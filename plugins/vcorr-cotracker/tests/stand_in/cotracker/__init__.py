@@ -1,5 +1,5 @@
-"""Stands in for the package cotracker in tests: its interface, and none of its code."""
+"""Stands in for the package cotracker in tests; it has the interface of the package and none of its code."""
 
 import torch
 
-torch.manual_seed(0)  # as the real one does when it is imported
+torch.manual_seed(0)  # the real package does the same when it is imported

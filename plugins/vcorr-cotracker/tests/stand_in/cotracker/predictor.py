@@ -1,6 +1,6 @@
-"""Predictors whose networks follow colours: red tells x and green tells y, as in a picture of two ramps.
+"""Holds predictors whose networks follow colours: red gives x and green gives y, as in a picture of two ramps.
 
-They check what they are given as the real ones need it, and keep what they were asked in `asked`.
+They check that their inputs are valid for the real networks, and keep the queries in `asked`.
 """
 
 import torch
@@ -11,7 +11,10 @@ asked = []
 
 
 class Network(nn.Module):
-    """Frames (1, T, 3, h, w), queries (1, N, 3) of (frame, x, y). sure: visibility and confidence of every answer."""
+    """Tracks queries (1, N, 3) of (frame, x, y) in frames (1, T, 3, h, w).
+
+    sure: visibility and confidence of every prediction.
+    """
 
     model_resolution = (HEIGHT, WIDTH)
 
@@ -22,9 +25,9 @@ class Network(nn.Module):
         self.time_emb = nn.Parameter(torch.zeros(window_len))
 
     def look(self, video, queries, iters, first=0):
-        """Positions (1, T, N, 2): where the middle row is as red and the middle column as green as under a query.
+        """Returns positions (1, T, N, 2), where the middle row is as red and the middle column as green as at a query.
 
-        first: number of the first frame of this window. Frames before a query get no answer: (0, 0).
+        first: number of the first frame of this window. Frames before a query get (0, 0).
         """
         assert not torch.is_grad_enabled()
         assert not self.training
@@ -49,11 +52,11 @@ class Network(nn.Module):
         found = []
         for red, green, _ in video[0]:
             lines = (red[HEIGHT // 2], green[:, WIDTH // 2])
-            places = [(line[None] - self.wanted[c][:, None]).abs().argmin(1) for c, line in enumerate(lines)]
-            found.append(torch.stack(places, dim=-1).float())
+            found_at = [(line[None] - self.wanted[c][:, None]).abs().argmin(1) for c, line in enumerate(lines)]
+            found.append(torch.stack(found_at, dim=-1).float())
         return torch.where((frames[:, None] < frame)[..., None], 0.0, torch.stack(found))[None]
 
-    def answer(self, tracks):
+    def outputs(self, tracks):
         visible, confidence = (value.expand(tracks.shape[:3]) for value in self.sure)
         return tracks, visible, confidence, None
 
@@ -61,7 +64,7 @@ class Network(nn.Module):
 class Offline(Network):
     def forward(self, video, queries, iters=4):
         self.fresh = True
-        return self.answer(self.look(video, queries, iters))
+        return self.outputs(self.look(video, queries, iters))
 
 
 class Online(Network):
@@ -79,7 +82,7 @@ class Online(Network):
             assert video.shape[1] > half, "a window brings new frames"
             tracks = torch.cat([self.tracks, tracks[:, half:]], dim=1)
         self.seen, self.tracks = video, tracks
-        return self.answer(tracks)
+        return self.outputs(tracks)
 
 
 class CoTrackerPredictor(nn.Module):
