@@ -159,6 +159,14 @@ def test_a_damaged_shard_stops_scoring_with_its_name(vcorr) -> None:
     assert "slide-2.arrow is damaged" in ended.err
 
 
+def test_a_kind_that_nobody_brings_says_so_and_offers_nothing(vcorr) -> None:
+    ended = vcorr("list", "guidances")
+    assert (ended.code, ended.out) == (0, "No plugin brings guidances. No command of this version applies one.\n")
+    assert json.loads(vcorr("list", "guidances", "--json").out) == []
+    assert "guidances" not in vcorr("list").out
+    assert "vcorr list" not in vcorr(*RUN, "--set", "guidance=cag").err
+
+
 def test_lists_name_what_is_installed(vcorr) -> None:
     found = json.loads(vcorr("list", "--json").out)
     assert "sliding-model" in [m["name"] for m in found["models"]]

@@ -170,7 +170,7 @@ def _upgraded(values: Mapping[str, Any]) -> dict[str, Any]:
     if strength is not None and not _is_number(strength):
         raise UsageError(
             f"guidance names a method, {str(strength)!r}, and this version applies none.",
-            hint="The strength of classifier-free guidance is cfg, as in --cfg 6 (vcorr list guidances).",
+            hint="The strength of classifier-free guidance is cfg, as in --cfg 6.",
         )
     if strength is not None and values.get("cfg") is not None:
         raise UsageError(

@@ -36,8 +36,11 @@ def list_(kind: str | None, as_json: bool) -> None:
         click.echo(json.dumps(found[kind] if kind else found, indent=2))
         return
     for name, rows in found.items():
-        if rows or kind:
+        if rows:
             render.console().print(render.listing(name, rows))
+    if kind and not found[kind]:
+        unused = " No command of this version applies one." if kind == "guidances" else ""
+        click.echo(f"No plugin brings {kind}.{unused}")
 
 
 @click.command(short_help="Show everything known about a model, probe, metric, dataset, tracker, config or run.")
