@@ -11,7 +11,7 @@ from support.pages import ROOT
 
 @pytest.fixture(scope="session")
 def generate() -> ModuleType:
-    """docs/generate.py as a module."""
+    """Loads docs/generate.py as a module."""
     spec = importlib.util.spec_from_file_location("docs_generate", ROOT / "docs" / "generate.py")
     assert spec is not None
     assert spec.loader is not None

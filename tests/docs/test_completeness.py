@@ -30,7 +30,7 @@ def page(name: str) -> str:
 
 
 def missing(names: list[str], text: str) -> list[str]:
-    """The names that are nowhere in the text as words of their own."""
+    """Returns the names that are nowhere in the text as words of their own."""
     return [name for name in names if not re.search(rf"(?<![\w-]){re.escape(name)}(?![\w-])", text)]
 
 

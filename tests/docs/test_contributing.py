@@ -12,10 +12,10 @@ ROW = re.compile(r"^\| `(\w+)` \| .+ \| (.+) \|$", re.MULTILINE)
 
 def test_every_room_is_in_the_table_with_what_it_may_import() -> None:
     section = read(ROOT / "CONTRIBUTING.md").split("### The rooms\n")[1].split("\n### ")[0]
-    assert ROW.findall(section) == expected_rows()
+    assert ROW.findall(section) == rows_of_layers()
 
 
-def expected_rows() -> list[tuple[str, str]]:
+def rows_of_layers() -> list[tuple[str, str]]:
     """Returns each room with the cell that names the layer below it, from the top."""
     layers = rooms_in_layers()
     below = [", ".join(f"`{room}`" for room in layer) + " and below" for layer in layers[1:]]

@@ -17,8 +17,8 @@ IMPORT = re.compile(r"^ *from vcorr\.diffusion import (?:\(([^)]*)\)|(.+))$", re
 MENTION = re.compile(r"\bvcorr\.diffusion\.(\w+)")
 
 
-def taken(text: str) -> set[str]:
-    """The names that a page imports from `vcorr.diffusion` or mentions as part of it, modules left out."""
+def find_names(text: str) -> set[str]:
+    """Returns the names that a page imports from `vcorr.diffusion` or mentions as part of it, modules left out."""
     imported = {name.strip() for match in IMPORT.findall(text) for name in (match[0] or match[1]).split(",")}
     named = imported | set(MENTION.findall(text))
     return {name for name in named if name and importlib.util.find_spec(f"vcorr.diffusion.{name}") is None}
@@ -26,12 +26,12 @@ def taken(text: str) -> set[str]:
 
 @pytest.mark.parametrize("page", [page for page in pages() if "vcorr.diffusion" in read(page)], ids=name_of)
 def test_what_pages_take_from_diffusion_is_exported(page) -> None:
-    assert taken(read(page)) - set(vcorr.diffusion.__all__) == set()
+    assert find_names(read(page)) - set(vcorr.diffusion.__all__) == set()
 
 
 def test_names_are_found_in_both_forms() -> None:
     text = "from vcorr.diffusion import Sizes, Missing\n`vcorr.diffusion.Gone`, `vcorr.diffusion.latents.encode_video`"
-    assert taken(text) == {"Sizes", "Missing", "Gone"}
+    assert find_names(text) == {"Sizes", "Missing", "Gone"}
 
 
 def test_every_public_member_of_the_class_is_on_its_page() -> None:

@@ -25,18 +25,18 @@ from vcorr.runner.plan import make_plan
 from vcorr.runner.spec import RunSpec
 
 
-def needed(block: Block) -> str:
-    """The package a block asks for, "" for none."""
+def find_package(block: Block) -> str:
+    """Returns the package that a block needs, "" for none."""
     return next((word.removeprefix("needs=") for word in block.info if word.startswith("needs=")), "")
 
 
 RUNNABLE = {page: [block for block in blocks(page) if "runnable" in block.info] for page in pages()}
-OPTIONAL = [(page, block) for page, found in RUNNABLE.items() for block in found if needed(block)]
+OPTIONAL = [(page, block) for page, found in RUNNABLE.items() for block in found if find_package(block)]
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a small run below runs/."""
+    """Makes a folder with a small run below runs/."""
     folder = tmp_path_factory.mktemp("pages")
     modules = {registry.BUILTIN: builtin, "sliding": sliding}
     sources = [registry.PluginSource(name, name, "1", lambda m=m: m) for name, m in modules.items()]
@@ -47,7 +47,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def namespace(run: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
-    """The names of a page's code, in a module of its own so that import strings of what it defines work."""
+    """Returns the names of a page's code, in a module of its own, so that import strings to its classes work."""
     monkeypatch.chdir(run)
     module = types.ModuleType("documentation_page")
     monkeypatch.setitem(sys.modules, module.__name__, module)
@@ -69,17 +69,17 @@ def execute_block(page: Path, block: Block, names: dict[str, object]) -> None:
 @pytest.mark.parametrize("page", [page for page, found in RUNNABLE.items() if found], ids=name_of)
 def test_code_runs(page, namespace) -> None:
     for block in RUNNABLE[page]:
-        if not needed(block):
+        if not find_package(block):
             execute_block(page, block, namespace)
 
 
-@pytest.mark.parametrize(("page", "block"), OPTIONAL, ids=[f"{name_of(p)}-{needed(b)}" for p, b in OPTIONAL])
+@pytest.mark.parametrize(("page", "block"), OPTIONAL, ids=[f"{name_of(p)}-{find_package(b)}" for p, b in OPTIONAL])
 def test_code_runs_with_other_packages(page, block, namespace) -> None:
     execute_block(page, block, namespace)
 
 
 def commands(page: Path) -> list[str]:
-    """The vcorr command lines in the shell blocks of a page, continued lines joined, comments left out."""
+    """Returns the vcorr command lines in the shell blocks of a page: continued lines joined, comments left out."""
     lines = [
         line.split("  #")[0].strip()
         for block in blocks(page)

@@ -1,4 +1,4 @@
-"""The tutorials of docs/plugins, typed as they stand: written, installed with pip, checked and run."""
+"""The tutorials of docs/plugins, typed line by line: written, installed with pip, checked and run."""
 
 from __future__ import annotations
 
@@ -32,18 +32,18 @@ print(json.dumps(said))
 
 
 def lines(page: Path) -> list[str]:
-    """What a page says to type."""
+    """Returns the lines that a page says to type."""
     return [line for block in blocks(page) if block.info == ("sh",) for line in block.text.splitlines()]
 
 
-def expected(page: Path) -> list[str]:
-    """What a page says is printed."""
+def list_output(page: Path) -> list[str]:
+    """Returns the lines that a page says are printed."""
     return [line for block in blocks(page) if block.info == ("text",) for line in block.text.splitlines()]
 
 
 @pytest.fixture(scope="module")
-def typed(tmp_path_factory) -> tuple[Path, dict[str, tuple[int, str]]]:
-    """A folder in which every line of every page was typed; by line, how it ended and what it printed."""
+def type_all(tmp_path_factory) -> tuple[Path, dict[str, tuple[int, str]]]:
+    """Types every line of every page in a folder; gives the folder, and by line its exit code and its output."""
     made = Environment.create(tmp_path_factory.mktemp("tutorials"))
     everything = [line for page in PAGES.values() for line in lines(page)]
     new = [line for line in everything if line.startswith("vcorr plugin new ")]
@@ -60,19 +60,19 @@ def _type(environment: Environment, typed_lines: list[str]) -> dict[str, tuple[i
 
 
 @pytest.mark.parametrize("kind", PAGES)
-def test_a_tutorial_works_as_it_stands(kind, typed) -> None:
-    folder, said = typed
+def test_a_tutorial_works_as_it_stands(kind, type_all) -> None:
+    folder, said = type_all
     mine = {line: said[line] for line in lines(PAGES[kind]) if not line.startswith("pip ")}
     assert {line: (code, out) for line, (code, out) in mine.items() if code} == {}
     printed = "".join(out for _, out in mine.values())
-    assert expected(PAGES[kind])
-    assert [line for line in expected(PAGES[kind]) if line not in printed] == []
+    assert list_output(PAGES[kind])
+    assert [line for line in list_output(PAGES[kind]) if line not in printed] == []
     assert (folder / f"vcorr-{name_of(kind)}").is_dir()
 
 
 @pytest.mark.parametrize("kind", ["model", "probe", "dataset"])
-def test_what_is_new_has_its_place_on_a_board(kind, typed) -> None:
-    folder, _ = typed
+def test_what_is_new_has_its_place_on_a_board(kind, type_all) -> None:
+    folder, _ = type_all
     pages = "".join(page.read_text() for page in (folder / f"site-{kind}").rglob("*.html"))
     assert name_of(kind) in pages
 

@@ -24,7 +24,7 @@ def read(path: Path) -> str:
 
 
 def pages() -> list[Path]:
-    """Every page people read: of the project, its plugins and its folders of data."""
+    """Returns every page that people read: of the project, its plugins and its folders of data."""
     folders = (".", "docs", "docs/plugins")
     found = [page for folder in folders for page in (ROOT / folder).glob("*.md")]
     found += [*ROOT.glob("plugins/*/README.md"), *ROOT.glob("*/README.md")]
