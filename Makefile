@@ -29,11 +29,12 @@ demo: $(STAMP)  ## install, probe the embedded model on 16 clips and build a boa
 test: $(STAMP)  ## run the tests
 	$(BIN)/python -m pytest
 
-check: $(STAMP)  ## check style, types and rooms, as CI and pre-commit do
+check: $(STAMP)  ## check style, types, imports and plain English, as CI and pre-commit do
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python tests/support/prose.py README.md CHANGELOG.md CONTRIBUTING.md SECURITY.md docs/plugins docs/cookbook leaderboards
 
 format: $(STAMP)  ## fix and format the code with ruff
 	$(BIN)/ruff check --fix .
