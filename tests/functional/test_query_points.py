@@ -47,7 +47,7 @@ def test_queries_of_one_frame_are_taken_as_they_are_and_those_of_several_are_not
         tracks = latent_to_frames(found, GRID, queries)
         assert torch.equal(tracks, latent_to_frames(expected, GRID, POINTS, query_frame=frame))
     mixed = Queries(np.arange(len(queries)), queries.xy)
-    with pytest.raises(UsageError, match=r"points in \d frames; a call takes those of one(.|\n)*by_frame"):
+    with pytest.raises(UsageError, match=r"points in \d frames; a call takes points in one(.|\n)*by_frame"):
         match(q, k, GRID, mixed)
     with pytest.raises(UsageError, match="are in frame 1"):
         match(q, k, GRID, Queries.at(queries.xy, 1), query_frame=2)
@@ -66,13 +66,13 @@ def test_points_are_looked_up_once_for_all_sites():
 def test_what_is_kept_belongs_to_its_grid_and_its_look_up():
     points, equal = QueryPoints(POINTS), GRID.coarser(1)
     other = TokenGrid(frames=3, rows=2, cols=5, stride=(8, 32), temporal_ratio=4)
-    assert points.located(equal, "cpu") is points.located(GRID, torch.device("cpu"))
+    assert points.locate(equal, "cpu") is points.locate(GRID, torch.device("cpu"))
     assert points.lookups == 1
     expected = locate_queries(other, POINTS, "cpu")
-    assert torch.equal(points.located(other, "cpu").tokens, expected.tokens)
-    assert points.located(GRID, "cpu", "difftrack").weights is not None
-    assert points.located(GRID, "cpu").weights is None
-    assert not torch.equal(points.located_rows(GRID, "cpu", "difftrack").tokens, points.located(GRID, "cpu").tokens)
+    assert torch.equal(points.locate(other, "cpu").tokens, expected.tokens)
+    assert points.locate(GRID, "cpu", "difftrack").weights is not None
+    assert points.locate(GRID, "cpu").weights is None
+    assert not torch.equal(points.locate_rows(GRID, "cpu", "difftrack").tokens, points.locate(GRID, "cpu").tokens)
     assert points.lookups == 4
 
 
@@ -80,7 +80,7 @@ def test_what_is_kept_belongs_to_its_grid_and_its_look_up():
 @given(frame=st.integers(0, 8), causal=st.booleans())
 def test_the_latent_is_the_one_that_covers_the_frame(frame, causal):
     grid = TokenGrid(frames=3, rows=2, cols=2, stride=(8, 8), temporal_ratio=4 if causal else 3, causal=causal)
-    first, last = grid.time_spans[QueryPoints([[1, 1]], frame).located(grid, "cpu").latent]
+    first, last = grid.time_spans[QueryPoints([[1, 1]], frame).locate(grid, "cpu").latent]
     assert first <= frame <= last
 
 
@@ -100,11 +100,11 @@ def test_a_frame_is_a_whole_number(frame):
 
 def test_a_frame_that_no_latent_covers_is_refused():
     with pytest.raises(UsageError, match="No latent covers frame 9 of this 9-frame grid"):
-        QueryPoints(POINTS, 9).located(GRID, "cpu")
+        QueryPoints(POINTS, 9).locate(GRID, "cpu")
 
 
 def test_points_outside_the_frame_are_refused_and_nothing_is_kept():
     points = QueryPoints([[1.0, 1000.0]])
     with pytest.raises(UsageError, match="queries: 1 of 1 positions lie outside the frame"):
-        points.located(GRID, "cpu")
+        points.locate(GRID, "cpu")
     assert points.lookups == 0

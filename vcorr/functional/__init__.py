@@ -1,8 +1,8 @@
-"""Pure functions on tensors: matching, attention rows, scores, guidance's attention (docs/functional.md).
+"""Pure functions on tensors: matching, attention summaries, scores, attention for guidance (docs/functional.md).
 
-Any device, no global state, one clip at a time; usable without the rest of vcorr. H heads, F latent frames, h x w
-tokens of a frame, d width of a head, N query points, T video frames. Positions are (x, y) raster pixels. `variant` is
-"corrected", "difftrack", or `Switches` that flip single differences between the two.
+They run on any device, have no global state, take one clip at a time, and need nothing else of vcorr. Shapes: H heads,
+F latent frames, h x w tokens of a frame, d width of a head, N query points, T video frames. Positions are (x, y) raster
+pixels. `variant` is "corrected", "difftrack", or `Switches` that flip single differences between the two.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Matching: the public functions check their arguments, the arithmetic is in `matching` and `difftrack`."""
+"""The public functions for matching. They check their arguments; `matching` and `published_code` compute."""
 
 from __future__ import annotations
 
@@ -31,34 +31,35 @@ def match(
     radius: int = 0,
     scale: float | None = None,
 ) -> Tensor:
-    """Where query-key attention finds each query point in every latent frame.
+    """Finds each query point in every latent frame by query-key attention.
 
-    Frame 1 is the latent that covers the frame of the queries, which runs to all others, before and after it. Per head,
-    the forward softmax runs over the tokens y of the target frame j of q1(x)·kj(y), the reverse one over the tokens x
-    of frame 1 of qj(y)·k1(x); C(x, y) is the mean over heads of half their sum. The answer is
-    query + centre(argmax of C(x*, ·)) - centre(x*), x* the token under the query: the place inside the token is kept.
-    difftrack takes a second softmax of C in q's dtype and samples the field of the integer positions of all tokens'
-    matches at the query, with a margin and with zeros outside.
+    Frame 1 is the latent that covers the frame of the queries. It is matched with all other latents, before and after
+    it. Per head, the forward softmax of q1(x)·kj(y) runs over the tokens y of the target frame j. The reverse softmax
+    of qj(y)·k1(x) runs over the tokens x of frame 1. C(x, y) is half their sum, averaged over heads.
+
+    The predicted position is query + centre(argmax of C(x*, ·)) - centre(x*), where x* is the token under the query. So
+    the query keeps its offset inside the token. difftrack takes a second softmax of C in q's dtype. Its matches of all
+    tokens form a field of integer positions, which it samples at the query, with a margin and with zeros outside.
     Source: DiffTrack (arXiv 2506.17220), section on matching, with its public code; docs/protocol.md.
 
     Args:
-        q: (H, F, h, w, d) queries as they enter the attention product, float32, bfloat16 or float16. NaN or infinity in
-            q or k makes the answers it reaches NaN.
-        k: keys, likewise, of q's shape and on its device.
-        grid: the tokens' grid, F x h x w.
-        queries: (N, 2) raster pixels in `query_frame`, inside the frame; or `QueryPoints`. Checked on the CPU: keep
-            them there in a hot loop, queries on a GPU are copied back, which waits for it.
-        query_frame: the video frame the queries are in; `QueryPoints` know theirs.
+        q: (H, F, h, w, d), queries as they enter the attention product; float32, bfloat16 or float16. NaN or infinity
+            in q or k makes the positions that depend on it NaN.
+        k: (H, F, h, w, d), keys as they enter the attention product, on q's device.
+        grid: the grid of the tokens, F x h x w.
+        queries: (N, 2) raster pixels in `query_frame`, inside the frame; or `QueryPoints`. They are checked on the CPU.
+            Keep them there in a hot loop: copying them back from a GPU waits for the GPU.
+        query_frame: the video frame of the queries; `QueryPoints` know theirs.
         variant: "corrected", "difftrack" or `Switches` (`readout`, `second_softmax`, `scale`).
-        symmetric: False leaves the reverse softmax out.
-        heads: "mean" over all, one head, a tuple of heads (their mean), or "each" by itself.
-        radius: 0 answers with the best token's centre; r > 0 with the C-weighted mean of the centres within r tokens of
-            it (Chebyshev). Token read-out only.
-        scale: of the dot products; None means 1/sqrt(d). The published code's TAP-Vid path has 1/sqrt(H).
+        symmetric: False leaves out the reverse softmax.
+        heads: "mean" over all heads, one head, a tuple of heads for their mean, or "each" head by itself.
+        radius: 0 predicts the centre of the best token; r > 0 the C-weighted mean of the centres within r tokens of it
+            (Chebyshev distance). Only for the token read-out.
+        scale: scale of the dot products; None for 1/sqrt(d). The published code's TAP-Vid path uses 1/sqrt(H).
 
     Returns:
-        (N, F, 2), or (H, N, F, 2) for "each": float32 pixels on q's device; [..., j, :] is the query for the latent j
-        that covers `query_frame`, which is 0 for frame 0.
+        (N, F, 2), or (H, N, F, 2) for "each": float32 pixels on q's device. [..., j, :] is the query for the latent j
+        that covers `query_frame`; j is 0 for frame 0.
 
     Raises:
         UsageError: an argument cannot be used; the message names it.
@@ -79,17 +80,17 @@ def match_features(
     query_frame: int = 0,
     variant: Variant = "corrected",
 ) -> Tensor:
-    """Where the features of each query point's token are found in every latent frame: one way, raw dot product.
+    """Finds each query point in every latent frame by its token's features: one direction, raw dot product.
 
-    The match in frame j is the argmax over y of f1(x*)·fj(y) (a softmax would not change it); the read-out is that of
-    `match`. Source: DiffTrack (arXiv 2506.17220), its feature descriptor; docs/protocol.md. For features with the
-    same treatment as queries and keys, split f into heads and call ``match(f, f, ...)``.
+    The match in frame j is the argmax over y of f1(x*)·fj(y); a softmax would not change it. Positions are read out as
+    in `match`. Source: DiffTrack (arXiv 2506.17220), its feature descriptor; docs/protocol.md. To treat features as
+    queries and keys, split f into heads and call ``match(f, f, ...)``.
 
     Args:
         f: (F, h, w, c), float32, bfloat16 or float16.
-        grid: the tokens' grid, F x h x w.
+        grid: the grid of the tokens, F x h x w.
         queries: (N, 2) raster pixels in `query_frame`, inside the frame; or `QueryPoints`.
-        query_frame: the video frame the queries are in; `QueryPoints` know theirs.
+        query_frame: the video frame of the queries; `QueryPoints` know theirs.
         variant: "corrected", "difftrack" or `Switches` (`readout`, `second_softmax`).
 
     Returns:
@@ -113,21 +114,21 @@ def latent_to_frames(
     variant: Variant = "corrected",
     video_frames: int | None = None,
 ) -> Tensor:
-    """Positions at latent times brought to frames: linear between the latents' centres, held outside them.
+    """Interpolates positions at latent times to video frames: linear between the latents' centres, constant outside.
 
-    The latent of the query holds the query at its centre, as the others hold their match; only the query frame itself
-    is pinned, wherever in that latent it is. difftrack stretches the latents over the frames instead, any number of
-    them. docs/protocol.md; `vcorr.metrics.to_frames` is the same on numpy arrays.
+    The position of a latent holds at its centre; for the latent of the query, this position is the query. In addition
+    the query frame itself gets the query, wherever it lies in its latent. difftrack stretches the latents over any
+    number of frames instead. See docs/protocol.md; `vcorr.metrics.to_frames` does the same on numpy arrays.
 
     Args:
         xy: (N, F, 2) pixels at the grid's latent times, or (..., N, F, 2). NaN or infinity in a latent makes the frames
-            it reaches NaN.
-        grid: gives the latents' times.
-        queries: (N, 2) finite pixels in `query_frame`, kept on the CPU as for `match`; or `QueryPoints`. That frame of
-            the result repeats them exactly in corrected; difftrack reads it off the latents like any other.
-        query_frame: the video frame the queries are in; `QueryPoints` know theirs.
+            that depend on it NaN.
+        grid: says the times of the latents.
+        queries: (N, 2) finite pixels in `query_frame`, on the CPU as for `match`; or `QueryPoints`. In corrected, the
+            result in this frame is exactly the query; difftrack interpolates this frame as any other.
+        query_frame: the video frame of the queries; `QueryPoints` know theirs.
         variant: "corrected", "difftrack" or `Switches` (`time_map`).
-        video_frames: T; the grid's own when None.
+        video_frames: T, number of video frames; None for the grid's own.
 
     Returns:
         (..., N, T, 2) float32 pixels on xy's device.

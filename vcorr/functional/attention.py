@@ -1,4 +1,4 @@
-"""Attention rows of query points, and the peaks and sums of their segments (docs/protocol.md)."""
+"""Attention summaries of query points: peaks and sums per segment of tokens (docs/protocol.md)."""
 
 from __future__ import annotations
 
@@ -12,18 +12,22 @@ from torch import Tensor
 from vcorr.contract.errors import UsageError
 from vcorr.contract.geometry import TokenGrid
 from vcorr.contract.variants import Variant, switches_of
-from vcorr.functional.arguments import check_floats, described
+from vcorr.functional.arguments import check_floats, describe
 from vcorr.functional.blocks import blocks, check_tokens, plain_precision
 from vcorr.functional.query_points import QueryPoints, QueryTokens, query_points
 
 
 class AttentionRows(NamedTuple):
-    """Head-mean attention of N query points, summed up by segment; float32 probabilities in [0, 1].
+    """The attention summary of N query points: float32 probabilities in [0, 1], averaged over heads.
 
-    peak_cross: (N, F-1), the largest among the tokens of every latent frame but the queries' own, in order of time.
-    peak_self, peak_text: (N,), among the tokens of the queries' latent and of the text. sum_cross, sum_self, sum_text:
-    (N,), all of the other latents, the queries' own, the text; together 1. Without text tokens the two of the text are
-    NaN.
+    The query latent is the latent frame that covers the frame of the queries.
+
+    peak_cross: (N, F-1), largest probability among the tokens of each latent but the query latent, in order of time.
+    peak_self: (N,), largest probability among the tokens of the query latent.
+    peak_text: (N,), largest probability among the text tokens; NaN without text.
+    sum_cross: (N,), total probability of all latents but the query latent.
+    sum_self: (N,), total probability of the query latent.
+    sum_text: (N,), total probability of the text; NaN without text. The three sums add up to 1.
     """
 
     peak_cross: Tensor
@@ -46,21 +50,22 @@ def attention_rows(
     variant: Variant = "corrected",
     key_mask: Tensor | None = None,
 ) -> AttentionRows:
-    """Where the attention of each query point goes: one softmax over all tokens, text and video, then the head mean.
+    """Summarises where the attention of each query point goes.
 
-    Source: DiffTrack (arXiv 2506.17220), confidence and attention; docs/protocol.md. Computed in float32.
+    One softmax runs over all tokens, text and video; its result is averaged over heads, in float32. Source: DiffTrack
+    (arXiv 2506.17220), confidence and attention; docs/protocol.md.
 
     Args:
-        q: (H, F, h, w, d) queries as they enter the attention product, float32, bfloat16 or float16.
-        k: keys of the video tokens, likewise, of q's shape and on its device.
-        k_text: (H, n, d) keys of the text tokens; n may be 0.
-        grid: the tokens' grid, F x h x w.
-        queries: (N, 2) raster pixels in `query_frame`, inside the frame; keep them on the CPU in a hot loop. Or
-            `QueryPoints`.
-        query_frame: the video frame the queries are in; `QueryPoints` know theirs.
-        variant: "corrected": the row of the token under the query, padded text left out. "difftrack": the row and
-            column exchanged and rounded, padded text included. Or `Switches` (`lookup`, `pooling`).
-        key_mask: (n,) bool, True for real text tokens, False for padding; None means all are real.
+        q: (H, F, h, w, d), queries as they enter the attention product; float32, bfloat16 or float16.
+        k: (H, F, h, w, d), keys of the video tokens, on q's device.
+        k_text: (H, n, d), keys of the text tokens; n may be 0.
+        grid: the grid of the tokens, F x h x w.
+        queries: (N, 2) raster pixels in `query_frame`, inside the frame; or `QueryPoints`. Keep them on the CPU in a
+            hot loop.
+        query_frame: the video frame of the queries; `QueryPoints` know theirs.
+        variant: "corrected": the token under the query, without padded text. "difftrack": the token with row and column
+            exchanged and rounded, with padded text. Or `Switches` (`lookup`, `pooling`).
+        key_mask: (n,) bool, True for real text tokens, False for padding; None if all are real.
 
     Returns:
         `AttentionRows` on q's device.
@@ -81,12 +86,12 @@ def locate_rows(
     query_frame: int = 0,
     variant: Variant = "corrected",
 ) -> QueryTokens:
-    """The tokens whose attention rows are read; like `query_points.locate_queries`, once for all sites.
+    """Looks up the tokens whose attention is summarised, once for all sites, as `query_points.locate_queries` does.
 
     Raises:
-        UsageError: queries that are not (N, 2) positions inside the frame.
+        UsageError: the queries are not (N, 2) positions inside the frame.
     """
-    return query_points(queries, query_frame).located_rows(grid, device, variant)
+    return query_points(queries, query_frame).locate_rows(grid, device, variant)
 
 
 @torch.no_grad()
@@ -100,7 +105,7 @@ def attention_token_rows(
     variant: Variant = "corrected",
     key_mask: Tensor | None = None,
 ) -> AttentionRows:
-    """`attention_rows` on queries that `locate_rows` located before: no host synchronisation.
+    """Computes `attention_rows` for queries that `locate_rows` looked up, without waiting for the device.
 
     Raises:
         UsageError: q, k, k_text or key_mask cannot be used; the message names it.
@@ -123,16 +128,16 @@ def attention_token_rows(
 
 
 def _others(video: Tensor, latent: int) -> Tensor:
-    """(U, F, P) without one latent frame, (U, F - 1, P)."""
+    """Returns (U, F, P) without one latent frame, (U, F - 1, P)."""
     if not latent:
-        return video[:, 1:]  # no copy of rows that may be large
+        return video[:, 1:]  # a view: these tensors may be large
     return torch.cat([video[:, :latent], video[:, latent + 1 :]], dim=1)
 
 
 def _mean_rows(q: Tensor, k: Tensor, k_text: Tensor, tokens: Tensor, hidden: Tensor | None) -> Tensor:
-    """(U, n + F*h*w): softmax over all tokens, text first, averaged over heads.
+    """Returns the softmax over all tokens, text first, averaged over heads, (U, n + F*h*w) for U query tokens.
 
-    q: (H, h, w, d) of the latent that the tokens are in. k: (H, F, h, w, d). hidden: (n,) text left out.
+    q: (H, h, w, d), of the query latent. k: (H, F, h, w, d). hidden: (n,) bool, True for text tokens to leave out.
     """
     heads, text = q.shape[0], k_text.shape[1]
     width = text + math.prod(k.shape[1:4])
@@ -141,7 +146,7 @@ def _mean_rows(q: Tensor, k: Tensor, k_text: Tensor, tokens: Tensor, hidden: Ten
     for a, x in blocks(heads, len(tokens), width):
         left = q[a].flatten(1, 2).index_select(1, tokens[x]).float()
         right = torch.cat([k_text[a].float(), k[a].flatten(1, 3).float()], dim=1)
-        # scaled after the product: half precision inputs stay exact also where the device may use TF32
+        # scaling after the product keeps half precision inputs exact, also where the device may use TF32
         logits = torch.baddbmm(unused, left, right.mT, beta=0, alpha=q.shape[-1] ** -0.5)
         if hidden is not None:
             logits[..., :text].masked_fill_(hidden, -math.inf)
@@ -163,4 +168,4 @@ def _check(q: Tensor, k: Tensor, k_text: Tensor, key_mask: Tensor | None, grid: 
     if key_mask is None:
         return
     if not isinstance(key_mask, Tensor) or key_mask.dtype != torch.bool or key_mask.shape != k_text.shape[1:2]:
-        raise UsageError(f"key_mask: expected a bool tensor of shape ({k_text.shape[1]},), got {described(key_mask)}.")
+        raise UsageError(f"key_mask: expected a bool tensor of shape ({k_text.shape[1]},), got {describe(key_mask)}.")

@@ -1,4 +1,4 @@
-"""What every kernel of the functional API needs: checks of tensors, and loops cut into pieces that fit in memory."""
+"""Checks tensors, and cuts loops into pieces that fit in memory, for all kernels of the functional API."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from vcorr.contract.geometry import TokenGrid, check_grid
 from vcorr.functional.arguments import check_floats
 
 BLOCK = 1 << 24
-"""Elements of one intermediate matrix: 64 MiB of float32, of which at most four are alive at once."""
+"""Number of elements of one intermediate matrix: 64 MiB of float32. At most four exist at the same time."""
 
 MEAN = -1
-"""In a `Piece`, in place of heads: the rows are those of the mean over all heads."""
+"""In a `Piece`, in place of heads: the mean over all heads."""
 
 Piece = tuple[slice | int, slice, Tensor]
-"""Heads (or MEAN), query tokens, and their rows of the correlation, (A, U, P) or (U, P)."""
+"""Heads (or MEAN), query tokens, and their correlation with all tokens of a frame, (A, U, P) or (U, P)."""
 
 
 def blocks(heads: int, rows: int, cols: int) -> Iterator[tuple[slice, slice]]:
-    """Slices over heads and rows that cut heads x rows x cols into pieces of at most `BLOCK` elements.
+    """Yields slices over heads and rows that cut heads x rows x cols into pieces of at most `BLOCK` elements.
 
-    One row of one head is the smallest piece; whole heads are kept together where they fit.
+    A piece has at least one row of one head. Several whole heads make one piece if they fit.
     """
     row_step = _rows_at_once(rows, cols)
     head_step = max(1, min(heads, BLOCK // (row_step * cols)))
@@ -34,7 +34,7 @@ def blocks(heads: int, rows: int, cols: int) -> Iterator[tuple[slice, slice]]:
 
 
 def row_slices(rows: int, cols: int) -> list[slice]:
-    """Slices over rows that cut rows x cols into pieces of at most `BLOCK` elements; one row is the smallest."""
+    """Returns slices over rows that cut rows x cols into pieces of at most `BLOCK` elements, or of one row."""
     return _slices(rows, _rows_at_once(rows, cols))
 
 
@@ -47,10 +47,10 @@ def _slices(length: int, step: int) -> list[slice]:
 
 
 def check_tokens(name: str, value: Tensor, grid: TokenGrid) -> None:
-    """Checks that `value` is (H, F, h, w, d) on the grid.
+    """Checks that `value` has the shape (H, F, h, w, d) and fits the grid.
 
     Raises:
-        UsageError: the message begins with `name`.
+        UsageError: it does not; the message begins with `name`.
     """
     check_floats(name, value)
     check_grid(grid)
@@ -62,5 +62,5 @@ def check_tokens(name: str, value: Tensor, grid: TokenGrid) -> None:
 
 
 def plain_precision(device: torch.device) -> AbstractContextManager[object]:
-    """Inside a model's forward pass autocast may be on: it would bring the products back to half precision."""
+    """Turns autocast off: inside a model's forward pass it could compute the products in half precision."""
     return torch.autocast(device.type, enabled=False)

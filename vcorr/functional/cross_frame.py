@@ -10,7 +10,7 @@ from vcorr.contract.geometry import TokenGrid, check_grid
 from vcorr.contract.variants import Variant, switches_of
 from vcorr.functional.arguments import check_floats
 from vcorr.functional.blocks import plain_precision
-from vcorr.functional.published_code import masked_after_softmax
+from vcorr.functional.published_code import mask_after_softmax
 
 
 def cross_frame_attention(
@@ -23,20 +23,21 @@ def cross_frame_attention(
     text_first: bool = True,
     variant: Variant = "corrected",
 ) -> Tensor:
-    """Attention in which video tokens do not see the video tokens of other latent frames.
+    """Computes attention in which video tokens do not see the video tokens of other latent frames.
 
-    Their own frame and the text stay open, and text tokens see everything. No mask over all pairs of tokens is built:
-    every frame attends to its own keys. Source: DiffTrack (arXiv 2506.17220), cross-attention guidance.
+    Video tokens see their own frame and the text; text tokens see everything. No mask over all pairs of tokens is
+    built: every frame attends to its own keys. Source: DiffTrack (arXiv 2506.17220), cross-attention guidance.
 
     Args:
-        q: (H, n_text + F*h*w, d) in the model's token order.
-        k: likewise, of q's shape, dtype and device.
-        v: likewise.
-        grid: the video tokens' grid, F x h x w, row-major by frame.
+        q: (H, n_text + F*h*w, d), queries in the model's token order.
+        k: keys, with q's shape, dtype and device.
+        v: values, with q's shape, dtype and device.
+        grid: the grid of the video tokens, F x h x w, row-major by frame.
         n_text: number of text tokens; may be 0.
-        text_first: whether they come before the video tokens or after them.
-        variant: "corrected": masked before the softmax, so that what remains adds up to 1. "difftrack": the weights
-            are dropped after it and not normalised again, which shrinks the output. Or `Switches` (`guidance_mask`).
+        text_first: whether the text tokens come before the video tokens or after them.
+        variant: "corrected": tokens are masked before the softmax, so the remaining probabilities add up to 1.
+            "difftrack": their probabilities are dropped after the softmax and not normalised again, which shrinks the
+            output. Or `Switches` (`guidance_mask`).
 
     Returns:
         (H, n_text + F*h*w, d) in q's dtype and token order; differentiable.
@@ -49,15 +50,15 @@ def cross_frame_attention(
     start = 0 if text_first else q.shape[1] - n_text
     text = slice(start, start + n_text)
     video = slice(n_text, None) if text_first else slice(0, start)
-    perturbed = _own_frames if switches.guidance_mask == "before" else _dropped_frames
+    perturbed = _attend_own_frames if switches.guidance_mask == "before" else _attend_then_drop
     with plain_precision(q.device):
         open_rows = _attention(q[None, :, text], k[None], v[None])[0] if n_text else q[:, text]
         rows = perturbed(q, k, v, grid, text, video)
     return torch.cat([open_rows, rows] if text_first else [rows, open_rows], dim=1)
 
 
-def _own_frames(q: Tensor, k: Tensor, v: Tensor, grid: TokenGrid, text: slice, video: slice) -> Tensor:
-    """(H, F*h*w, d): every frame's queries attend to the text and to their own frame."""
+def _attend_own_frames(q: Tensor, k: Tensor, v: Tensor, grid: TokenGrid, text: slice, video: slice) -> Tensor:
+    """Returns (H, F*h*w, d), where every frame's queries attend to the text and to their own frame."""
 
     def by_frame(tensor: Tensor) -> Tensor:
         heads, _, width = tensor.shape
@@ -69,16 +70,16 @@ def _own_frames(q: Tensor, k: Tensor, v: Tensor, grid: TokenGrid, text: slice, v
     return _attention(by_frame(q), with_text(k), with_text(v)).transpose(0, 1).flatten(1, 2)
 
 
-def _dropped_frames(q: Tensor, k: Tensor, v: Tensor, grid: TokenGrid, text: slice, video: slice) -> Tensor:
-    """(H, F*h*w, d): every frame's queries attend to everything, then lose the other frames."""
+def _attend_then_drop(q: Tensor, k: Tensor, v: Tensor, grid: TokenGrid, text: slice, video: slice) -> Tensor:
+    """Returns (H, F*h*w, d), where every frame's queries attend to everything, then lose the other frames."""
     first: int = video.start
     step = grid.tokens_per_frame
     own = [slice(first + j * step, first + (j + 1) * step) for j in range(grid.frames)]
-    return torch.cat([masked_after_softmax(q[:, frame], k, v, (text, frame)) for frame in own], dim=1)
+    return torch.cat([mask_after_softmax(q[:, frame], k, v, (text, frame)) for frame in own], dim=1)
 
 
 def _attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    # the operator itself: torch.nn.functional's is patched while a model is captured, which would see this call too
+    # the operator itself: during capture torch.nn.functional's is patched, and this call would be captured too
     out: Tensor = torch.ops.aten.scaled_dot_product_attention(q, k, v)
     return out
 

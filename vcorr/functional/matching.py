@@ -1,11 +1,11 @@
-"""Matching kernels in plain torch (docs/protocol.md), on queries that were checked before.
+"""Matching kernels in plain torch (docs/protocol.md), for queries that were checked before.
 
 Nothing here waits for the device or branches on a tensor's values. Intermediate matrices are built block by block, so
-that the extra memory stays under 300 MB whatever the number of heads and tokens. All arithmetic is float32, except in
-the published code's variant (`vcorr.functional.published_code`).
+the extra memory stays under 300 MB, whatever the number of heads and tokens. All arithmetic is float32, except in the
+published code's variant (`vcorr.functional.published_code`).
 
-Axes: A heads that take part, U distinct query tokens, P = h*w tokens of a frame, d width of a head. "Frame 1" is the
-latent that the query tokens are in, whichever that is.
+Shapes: A heads that take part, U distinct query tokens, P = h*w tokens of a frame, d width of a head. "Frame 1" is the
+latent that holds the query tokens, whichever it is.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from vcorr.contract.geometry import TokenGrid, check_grid, is_positive
 from vcorr.contract.variants import Switches, Variant, switches_of
 from vcorr.functional.arguments import check_floats
 from vcorr.functional.blocks import MEAN, Piece, blocks, check_tokens, plain_precision, row_slices
-from vcorr.functional.published_code import FieldLanding, RoundedCosts, sampled_field
+from vcorr.functional.published_code import FieldLanding, RoundedCosts, sample_field
 from vcorr.functional.query_points import QueryTokens, upload
 
 Heads = Literal["mean", "each"] | int | Sequence[int]
@@ -32,10 +32,10 @@ Heads = Literal["mean", "each"] | int | Sequence[int]
 
 @dataclass(frozen=True)
 class Reading:
-    """One way to read positions off q and k.
+    """One way to read positions from q and k.
 
-    points: the queries, located for this variant (`vcorr.functional.query_points.locate_queries`). scale: of the dot
-    products; None for the variant's own.
+    points: the queries, looked up for this variant (`vcorr.functional.query_points.locate_queries`).
+    scale: scale of the dot products; None for the variant's own.
     """
 
     points: QueryTokens
@@ -56,10 +56,10 @@ def match_tokens(
     variant: Variant = "corrected",
     with_mean: bool = False,
 ) -> Tensor:
-    """`vcorr.functional.match` on queries that were located before, for the same variant: no host synchronisation.
+    """Computes `vcorr.functional.match` for queries that were looked up for the same variant.
 
-    with_mean: "each" returns (H + 1, N, F, 2), the mean over all heads last (so that index -1 means it, as in every
-    table), for one pass instead of two.
+    It does not wait for the device. with_mean: "each" returns (H + 1, N, F, 2), with the mean over all heads last. So
+    index -1 is the mean, as in every table, and one pass computes both.
 
     Raises:
         UsageError: q, k or an option cannot be used; the message names it.
@@ -81,11 +81,10 @@ def match_readings(
     radius: int = 0,
     with_mean: bool = False,
 ) -> list[Tensor]:
-    """`match_tokens` for several readings of one q and k; each gets, to the bit, what it would get by itself.
+    """Computes `match_tokens` for several readings of one q and k; each result equals the single one to the bit.
 
-    What does not depend on the query points, the sums of the reverse softmax over whole frames, is computed once per
-    scale and latent of the queries.
-    Only in half precision difftrack needs all of its own: it rounds where corrected does not.
+    The sums of the reverse softmax over whole frames do not depend on the query points. They are computed once per
+    scale and latent of the queries. In half precision difftrack shares nothing, because it rounds intermediate results.
 
     Raises:
         UsageError: q, k or an option cannot be used; the message names it.
@@ -94,13 +93,13 @@ def match_readings(
     check_tokens("k", k, grid)
     if k.shape != q.shape or k.device != q.device:
         raise UsageError(f"k: expected q's shape {tuple(q.shape)} on {q.device}, got {tuple(k.shape)} on {k.device}.")
-    chosen = chosen_heads(heads, q.shape[0])
-    read_q, read_k, radius = _take_heads(q, chosen), _take_heads(k, chosen), _checked_radius(radius)
+    chosen = choose_heads(heads, q.shape[0])
+    read_q, read_k, radius = _take_heads(q, chosen), _take_heads(k, chosen), _check_radius(radius)
     sums: dict[tuple[float, int], dict[int, Tensor]] = {}
-    answers = []
+    found = []
     for reading in readings:
         switches = switches_of(reading.variant)
-        scale = _checked_scale(reading.scale, q, switches)
+        scale = _resolve_scale(reading.scale, q, switches)
         shared = sums.setdefault((scale, reading.points.latent), {})
         costs = _costs(read_q, read_k, reading.points, symmetric, scale, switches, shared)
         landing = _landing(grid, reading.points, radius, q.device)
@@ -108,12 +107,12 @@ def match_readings(
             offsets = _offsets(
                 costs, landing, grid.frames, each=heads == "each", with_mean=with_mean or heads != "each"
             )
-        answers.append(_answers(offsets, reading.points))
-    return answers
+        found.append(_to_positions(offsets, reading.points))
+    return found
 
 
 def match_feature_tokens(f: Tensor, grid: TokenGrid, points: QueryTokens, *, variant: Variant = "corrected") -> Tensor:
-    """`vcorr.functional.match_features` on queries that were located before: no host synchronisation.
+    """Computes `vcorr.functional.match_features` for queries that were looked up; does not wait for the device.
 
     Raises:
         UsageError: f does not fit the grid.
@@ -125,22 +124,22 @@ def match_feature_tokens(f: Tensor, grid: TokenGrid, points: QueryTokens, *, var
             f"f: expected shape (F, h, w, c) with ({grid.frames}, {grid.rows}, {grid.cols}) first, got "
             f"{tuple(f.shape)}."
         )
-    # one head, one way, unscaled
+    # one head, one direction, no scaling
     if switches_of(variant).second_softmax:
         costs: _Costs | RoundedCosts = RoundedCosts(f[None], f[None], points, symmetric=False, scale=1.0)
-    else:  # softmax rises with its logits, so its argmax is the largest dot product
+    else:  # the softmax is monotonic, so its argmax is the largest dot product
         costs = _Costs(f[None], f[None], points, symmetric=False, scale=1.0, softmax=False)
     landing = _landing(grid, points, 0, f.device)
     with plain_precision(f.device):
         offsets = _offsets(costs, landing, grid.frames, each=False, with_mean=True)
-    return _answers(offsets, points)
+    return _to_positions(offsets, points)
 
 
-def chosen_heads(heads: Heads, count: int) -> tuple[int, ...]:
-    """The indices that `heads` ("mean", "each", an int or a tuple of them) means among `count` heads.
+def choose_heads(heads: Heads, count: int) -> tuple[int, ...]:
+    """Returns the indices, among `count` heads, of the heads that `heads` ("mean", "each", an int or ints) means.
 
     Raises:
-        UsageError: an unknown word, no head, a head twice, or a head that is not there.
+        UsageError: the word is unknown, there is no head, or a head is given twice or does not exist.
     """
     if isinstance(heads, str):
         if heads not in ("mean", "each"):
@@ -157,7 +156,7 @@ def chosen_heads(heads: Heads, count: int) -> tuple[int, ...]:
 
 
 def _indices(heads: int | Sequence[int]) -> tuple[int, ...]:
-    """Nothing where they are none."""
+    """Returns head indices as a tuple; an empty one if a value is not an index."""
     several = heads if isinstance(heads, Sequence) else (heads,)
     if any(isinstance(head, bool) or not isinstance(head, (int, np.integer)) for head in several):
         return ()
@@ -180,12 +179,14 @@ def _costs(
 
 @dataclass(frozen=True)
 class _Costs:
-    """Rows of the correlation C of the query tokens, frame by frame and head by head.
+    """The correlation C of the query tokens with all tokens of a frame, frame by frame and head by head.
 
-    q, k: (A, F, h, w, d). points: says the query tokens and their latent. softmax False leaves the logits as they are.
-    second_softmax: takes another one, of C itself, in float32, which is how the published code rounds tensors of
-    float32. sums: by frame what the reverse softmax divides by, filled as it is needed; to be shared by costs that
-    differ in their tokens alone.
+    q, k: (A, F, h, w, d).
+    points: the query tokens and their latent.
+    softmax: False leaves the logits as they are.
+    second_softmax: takes a softmax of C itself, in float32, as the published code does for tensors of float32.
+    sums: the log-sum-exp of the reverse softmax by frame, filled when needed. Objects that differ in their tokens alone
+    can share it.
     """
 
     q: Tensor
@@ -202,7 +203,7 @@ class _Costs:
         return self.q.shape[0]
 
     def pieces(self, frame: int, *, each: bool, with_mean: bool) -> Iterator[Piece]:
-        """C of every query token, up to a positive factor: of each head by itself, of the mean over heads, or both."""
+        """Yields C of all query tokens, up to a positive factor: of each head, of the mean over heads, or of both."""
         if self.symmetric and frame not in self.sums:
             self.sums[frame] = self._sums(frame)
         normaliser = self.sums[frame] if self.symmetric else None
@@ -212,21 +213,21 @@ class _Costs:
             for a, _ in blocks(self.heads, x.stop - x.start, tokens):
                 rows = self._rows(frame, a, x, normaliser)
                 if each:
-                    yield a, x, self._finished(rows, 1)
+                    yield a, x, self._finish(rows, 1)
                 if with_mean:
                     part = rows.sum(dim=0)
                     total = part if total is None else total.add_(part)
             if total is not None:
-                yield MEAN, x, self._finished(total, self.heads)
+                yield MEAN, x, self._finish(total, self.heads)
 
-    def _finished(self, rows: Tensor, heads: int) -> Tensor:
-        """rows: C times the number of directions and of `heads`."""
+    def _finish(self, rows: Tensor, heads: int) -> Tensor:
+        """Applies the second softmax, if any. rows: C times the number of directions times `heads`."""
         if not self.second_softmax:
             return rows
         return torch.softmax(rows / (heads * (2 if self.symmetric else 1)), dim=-1)
 
     def _sums(self, frame: int) -> Tensor:
-        """(A, P): log-sum-exp over the tokens x of frame 1 of qj(y)·k1(x), which the reverse softmax divides by."""
+        """Returns the log-sum-exp of qj(y)·k1(x) over the tokens x of frame 1, (A, P), for the reverse softmax."""
         q, k = self.q[:, frame].flatten(1, 2), self.k[:, self.points.latent].flatten(1, 2)
         heads, tokens, _ = q.shape
         total = torch.empty(heads, tokens, dtype=torch.float32, device=q.device)
@@ -235,7 +236,10 @@ class _Costs:
         return total
 
     def _rows(self, frame: int, heads: slice, queries: slice, normaliser: Tensor | None) -> Tensor:
-        """C(x, y), (A, U, P) of the given heads and query tokens before the mean over heads; symmetric, twice that."""
+        """Returns C(x, y) of the given heads and query tokens, (A, U, P), before the mean over heads.
+
+        If symmetric, it returns twice this value: the sum of both directions.
+        """
         x, latent = self.points.tokens[queries], self.points.latent
         q1, k1 = (tensor[heads, latent].flatten(1, 2).index_select(1, x) for tensor in (self.q, self.k))
         qj, kj = (tensor[heads, frame].flatten(1, 2) for tensor in (self.q, self.k))
@@ -249,14 +253,14 @@ class _Costs:
         return forward.add_(reverse)
 
     def _logits(self, left: Tensor, right: Tensor) -> Tensor:
-        # scaled after the product: bfloat16 and float16 inputs stay exact also where the device may use TF32
+        # scaling after the product keeps bfloat16 and float16 inputs exact, also where the device may use TF32
         unused = torch.empty(1, 1, 1, dtype=torch.float32, device=left.device)
         return torch.baddbmm(unused, left.float(), right.float().mT, beta=0, alpha=self.scale)
 
 
 @dataclass(frozen=True)
 class _Landing:
-    """Reads positions off rows of C. centres: (P, 2) pixels; rows, cols: (P,) int16, of every token of a frame."""
+    """Reads positions from C. centres: (P, 2) pixels; rows, cols: (P,) int16, of every token of a frame."""
 
     centres: Tensor
     rows: Tensor
@@ -267,27 +271,27 @@ class _Landing:
     def of(cls, grid: TokenGrid, radius: int, device: torch.device) -> _Landing:
         centres = upload(grid.centres, device)
         rows, cols = np.divmod(np.arange(grid.tokens_per_frame), grid.cols)
-        reach = min(radius, max(grid.rows, grid.cols))  # nothing is farther, and int16 holds no more than 32767
+        reach = min(radius, max(grid.rows, grid.cols))  # no token is farther away, and int16 ends at 32767
         return cls(centres, upload(rows.astype(np.int16), device), upload(cols.astype(np.int16), device), reach)
 
     def offsets(self, cost: Tensor, tokens: Tensor) -> Tensor:
-        """Motion in pixels, (..., U, 2), that rows (..., U, P) of C mean for the query `tokens`, (U,).
+        """Returns the motion in pixels, (..., U, 2), that C (..., U, P) means for the query `tokens` (U,).
 
-        Only ratios inside a row matter, so C may come with any positive factor. A row with NaN gives NaN.
+        Only the ratios for one query token matter, so C may have any positive factor. NaN in them gives NaN.
         """
-        peak, best = cost.max(dim=-1)  # the first one, if several are equal
+        peak, best = cost.max(dim=-1)  # the first of equal values
         offsets = self.centres[best] - self.centres[tokens]
         if self.radius:
             offsets = offsets + self._refinement(cost, best)
         return offsets.masked_fill(peak.isnan()[..., None], math.nan)
 
     def _refinement(self, cost: Tensor, best: Tensor) -> Tensor:
-        """From the centre of the best token to the C-weighted mean of the centres within `radius` tokens of it."""
+        """Returns the offset from the best token's centre to the C-weighted mean of centres within `radius` tokens."""
         near = (self.rows - self.rows[best][..., None]).abs_() <= self.radius
         near &= (self.cols - self.cols[best][..., None]).abs_() <= self.radius
         weights = cost.where(near, 0.0)
         weights /= weights.sum(dim=-1, keepdim=True)
-        # products and sums instead of a matrix product: exact also where the device is allowed to use TF32
+        # products and sums, not a matrix product: they are exact also where the device may use TF32
         return torch.stack(
             [(weights * (axis - axis[best][..., None])).sum(dim=-1) for axis in self.centres.unbind(-1)], dim=-1
         )
@@ -296,9 +300,10 @@ class _Landing:
 def _offsets(
     costs: _Costs | RoundedCosts, landing: _Landing | FieldLanding, frames: int, *, each: bool, with_mean: bool
 ) -> Tensor:
-    """What the landing reads off C for every query token, in pixels; 0 in the latent of the queries.
+    """Returns what the landing reads from C for every query token, in pixels; 0 in the latent of the queries.
 
-    (U, F, 2) of the mean over heads, (A, U, F, 2) for `each` head by itself, with the mean behind them if asked for.
+    The shape is (U, F, 2) for the mean over heads and (A, U, F, 2) for `each` head. `with_mean` adds the mean to the
+    heads as the last one.
     """
     lead = (costs.heads + with_mean,) if each else ()
     tokens, own = costs.points.tokens, costs.points.latent
@@ -310,10 +315,10 @@ def _offsets(
     return out
 
 
-def _answers(offsets: Tensor, points: QueryTokens) -> Tensor:
-    """From what was read off for the distinct tokens, (..., U, F, 2), to positions of the queries, (..., N, F, 2)."""
+def _to_positions(offsets: Tensor, points: QueryTokens) -> Tensor:
+    """Converts offsets of the distinct tokens (..., U, F, 2) to positions of the queries (..., N, F, 2)."""
     if points.weights is not None:
-        return sampled_field(offsets, points, points.weights)
+        return sample_field(offsets, points, points.weights)
     return points.xy[:, None] + offsets.index_select(offsets.ndim - 3, points.index)
 
 
@@ -321,7 +326,7 @@ def _landing(grid: TokenGrid, points: QueryTokens, radius: int, device: torch.de
     if points.weights is None:
         return _Landing.of(grid, radius, device)
     if radius:
-        raise UsageError(f"radius: the field read-out of difftrack has none, got {radius}.")
+        raise UsageError(f"radius: the field read-out of difftrack takes no radius, got {radius}.")
     return FieldLanding.of(grid, device)
 
 
@@ -329,16 +334,16 @@ def _take_heads(tensor: Tensor, chosen: tuple[int, ...]) -> Tensor:
     first, last = chosen[0], chosen[-1]
     if chosen == tuple(range(first, last + 1)):
         return tensor[first : last + 1]
-    return torch.stack([tensor[head] for head in chosen])  # indexing with a list would wait for the device
+    return torch.stack([tensor[head] for head in chosen])  # indexing with a list waits for the device
 
 
-def _checked_radius(radius: int) -> int:
+def _check_radius(radius: int) -> int:
     if isinstance(radius, bool) or not isinstance(radius, int) or radius < 0:
         raise UsageError(f"radius: expected a whole number of tokens of at least 0, got {radius!r}.")
     return radius
 
 
-def _checked_scale(scale: float | None, q: Tensor, switches: Switches) -> float:
+def _resolve_scale(scale: float | None, q: Tensor, switches: Switches) -> float:
     if scale is None:
         return float((q.shape[-1] if switches.scale == "width" else q.shape[0]) ** -0.5)
     if not is_positive(scale):

@@ -1,9 +1,10 @@
 """The published DiffTrack code on tensors, quirk by quirk (docs/functional.md, docs/protocol.md).
 
-Source: DiffTrack (arXiv 2506.17220) and its public code, which knows queries in frame 0 alone. For queries in another
-frame every quirk means the same from the latent that covers that frame, here called frame 1 as well. Axes as in
-`vcorr.functional.matching`: A heads that take part, U distinct query tokens, P = h*w tokens of a frame, d width of a
-head, N query points, F latent frames.
+Source: DiffTrack (arXiv 2506.17220) and its public code, which only knows queries in frame 0. For queries in another
+frame, every quirk applies in the same way from the latent that covers this frame, here called frame 1 as well.
+
+Shapes, as in `vcorr.functional.matching`: A heads that take part, U distinct query tokens, P = h*w tokens of a frame.
+d is the width of a head, N the number of query points, F the number of latent frames.
 """
 
 from __future__ import annotations
@@ -23,13 +24,12 @@ from vcorr.functional.query_points import QueryTokens, upload
 
 @dataclass(frozen=True)
 class RoundedCosts:
-    """Rows of the correlation after its second softmax, everything rounded to the dtype of q.
+    """The correlation after its second softmax, with every intermediate result rounded to the dtype of q.
 
-    Rounded are: the dot products, their scaling, the softmax of every head, the mean over heads of either direction,
-    the mean of the two directions, and the softmax of that over the tokens y of the target frame.
+    It rounds the dot products, their scaling, the softmax of every head, the mean over heads per direction, and the
+    mean of both directions. It also rounds the second softmax, over the tokens y of the target frame.
 
-    q, k: (A, F, h, w, d). points: says the query tokens and their latent. symmetric False leaves the reverse
-    direction out.
+    q, k: (A, F, h, w, d). points: the query tokens and their latent. symmetric: False leaves out the reverse direction.
     """
 
     q: Tensor
@@ -40,11 +40,11 @@ class RoundedCosts:
 
     @property
     def heads(self) -> int:
-        """A, the heads that take part."""
+        """A, the number of heads that take part."""
         return self.q.shape[0]
 
     def pieces(self, frame: int, *, each: bool, with_mean: bool) -> Iterator[Piece]:
-        """Rows of every query token: of each head by itself, of the mean over heads, or both."""
+        """Yields the correlation of all query tokens: of each head, of the mean over heads, or of both."""
         everything = slice(None)
         if each:
             for head in range(self.heads):
@@ -53,7 +53,7 @@ class RoundedCosts:
             yield MEAN, everything, self.correlation(frame, everything).softmax(dim=-1).float()
 
     def correlation(self, frame: int, heads: slice) -> Tensor:
-        """(U, P) in q's dtype: C of the mean over `heads`, before the second softmax."""
+        """Returns C averaged over `heads`, (U, P) in q's dtype, before the second softmax."""
         q, k = self.q[heads], self.k[heads]
         tokens, own = self.points.tokens, self.points.latent
         q1, k1, qj, kj = (tensor[:, j].flatten(1, 2) for j in (own, frame) for tensor in (q, k))
@@ -64,7 +64,7 @@ class RoundedCosts:
         return (forward + reverse.mT) / 2
 
     def _mean_softmax(self, left: Tensor, right: Tensor, columns: Tensor | None = None) -> Tensor:
-        """Mean over heads of softmax(left·right), of which only the given columns are kept."""
+        """Returns the mean over heads of softmax(left·right), only the given columns."""
         heads, rows, width = left.shape[0], left.shape[1], right.shape[1]
         kept = width if columns is None else len(columns)
         total = torch.zeros(rows, kept, dtype=torch.float32, device=left.device)
@@ -76,27 +76,27 @@ class RoundedCosts:
 
 @dataclass(frozen=True)
 class FieldLanding:
-    """Reads the field of matches off rows of C. positions: (P, 2) float32, token indices (column, row) times stride."""
+    """Reads the field of matches from C. positions: (P, 2) float32, token indices (column, row) times stride."""
 
     positions: Tensor
 
     @classmethod
     def of(cls, grid: TokenGrid, device: torch.device) -> FieldLanding:
-        """The landing on `grid`."""
+        """Returns the landing for `grid`."""
         rows, cols = np.divmod(np.arange(grid.tokens_per_frame), grid.cols)
         return cls(upload((np.stack([cols, rows], axis=-1) * np.array(grid.stride)).astype(np.float32), device))
 
     def offsets(self, cost: Tensor, tokens: Tensor) -> Tensor:
-        """Where the best tokens of rows (..., U, P) are, (..., U, 2): the first of equals. NaN in a row gives NaN."""
+        """Returns the positions (..., U, 2) of the best tokens in C (..., U, P), the first of equal ones; NaN for NaN."""
         peak, best = cost.max(dim=-1)
         return self.positions[best].masked_fill(peak.isnan()[..., None], math.nan)
 
 
-def sampled_field(field: Tensor, points: QueryTokens, weights: Tensor) -> Tensor:
-    """The field (..., U, F, 2) sampled at the queries, (..., N, F, 2); in their own latent, the queries themselves.
+def sample_field(field: Tensor, points: QueryTokens, weights: Tensor) -> Tensor:
+    """Samples the field (..., U, F, 2) at the queries, (..., N, F, 2); in their own latent, it returns the queries.
 
-    points.index, weights: (N, 4), the tokens beside each query and their bilinear weights, which add up to less than 1
-    where the published code pads with zeros.
+    points.index, weights: (N, 4), the four tokens around each query and their bilinear weights. The weights add up to
+    less than 1 where the published code pads with zeros.
     """
     index = points.index
     beside = field.index_select(field.ndim - 3, index.flatten())
@@ -106,8 +106,8 @@ def sampled_field(field: Tensor, points: QueryTokens, weights: Tensor) -> Tensor
     return sampled
 
 
-def masked_after_softmax(q: Tensor, keys: Tensor, values: Tensor, kept: tuple[slice, slice]) -> Tensor:
-    """Attention whose weights outside the two `kept` slices of keys are dropped and not normalised again.
+def mask_after_softmax(q: Tensor, keys: Tensor, values: Tensor, kept: tuple[slice, slice]) -> Tensor:
+    """Computes attention, dropping probabilities outside the two `kept` slices of keys without normalising again.
 
     q: (H, n, d); keys, values: (H, m, d). Returns (H, n, d) in q's dtype, computed in float32.
     """

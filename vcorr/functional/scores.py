@@ -1,4 +1,4 @@
-"""Scores of one clip on tensors or arrays: the arithmetic is in `vcorr.metrics`, which needs no torch."""
+"""Scores of one clip, from tensors or arrays. `vcorr.metrics` computes them and needs no torch."""
 
 from __future__ import annotations
 
@@ -31,25 +31,24 @@ def matching_accuracy(
     threshold: float | None = None,
     moving: bool = False,
 ) -> float:
-    """The share of visible (point, frame) pairs of a clip whose track is close to the reference, pooled in the clip.
+    """Returns the share of visible (point, frame) pairs of a clip whose track is close to the reference.
 
-    corrected: only points visible in their query frame count, and the query frame itself does not. difftrack:
-    every visible point in every frame.
-    Source: DiffTrack (arXiv 2506.17220), matching accuracy; docs/protocol.md. `vcorr.metrics.accuracy` is the same on
-    numpy arrays and tells how many pairs there were.
+    corrected: only points visible in their query frame count, in all other frames. difftrack: every visible point
+    counts in every frame. Source: DiffTrack (arXiv 2506.17220), matching accuracy; docs/protocol.md.
+    `vcorr.metrics.accuracy` is the same on numpy arrays and also returns the number of pairs.
 
     Args:
-        tracks: (N, T, 2) pixels. A position that is NaN is a miss.
-        reference: (N, T, 2) pixels, finite where visible.
+        tracks: (N, T, 2) pixels, the predicted tracks. A position that is NaN is a miss.
+        reference: (N, T, 2) pixels, the reference tracks, finite where visible.
         visible: (N, T) bool, True where the point can be seen.
-        grid: the grid the tracks were read from.
-        query_frame: the video frame of the queries, or (N,) of each.
+        grid: the grid that the tracks were read from.
+        query_frame: video frame of all queries, or (N,) the frame of each.
         variant: "corrected", "difftrack" or `Switches` (`pooling`).
-        threshold: None for half a stride, hypot(dx/sx, dy/sy) < 1/2; else pixels, hypot(dx, dy) < threshold.
-        moving: only pairs whose reference moved more than one stride since the query frame.
+        threshold: pixels, a hit if hypot(dx, dy) < threshold. None for half a stride, hypot(dx/sx, dy/sy) < 1/2.
+        moving: count only pairs whose reference moved by more than one stride since the query frame.
 
     Returns:
-        In [0, 1]; NaN when no pair counts.
+        A share in [0, 1]; NaN if no pair counts.
 
     Raises:
         UsageError: an argument cannot be used; the message names it.
@@ -75,24 +74,25 @@ def confidence_score(
     query_frame: Tensor | ArrayLike = 0,
     variant: Variant = "corrected",
 ) -> dict[str, float]:
-    """How sure the attention of the query points is: the mean peak over other frames, their own and the text.
+    """Returns how sure the attention of the query points is: mean peaks over other frames, their own, and the text.
 
-    corrected: points visible in the query frame; "cross" averages a point over the other latents in whose frames it is
-    visible throughout, and leaves out points without such a latent. difftrack: all points, and a point without such a
-    latent counts as 0. Source: DiffTrack (arXiv 2506.17220), confidence score; docs/protocol.md.
+    In "cross", a point first gets its mean over the other latents whose frames all show it. corrected: only points
+    visible in the query frame count, in "cross" only if they have such a latent. difftrack: all points count; in
+    "cross" a point without such a latent counts as 0. Source: DiffTrack (arXiv 2506.17220), confidence score;
+    docs/protocol.md.
 
     Args:
-        rows: of N points, from `attention_rows`.
-        visible: (N, T) bool, True where the point can be seen, T the grid's video frames.
+        rows: attention summary of N points, from `attention_rows`.
+        visible: (N, T) bool, True where the point can be seen; T is the grid's number of video frames.
         grid: says which frames a latent covers.
-        query_frame: the video frame of the queries, or (N,) of each.
+        query_frame: video frame of all queries, or (N,) the frame of each.
         variant: "corrected", "difftrack" or `Switches` (`pooling`).
 
     Returns:
-        "cross", "self" and "text", each in [0, 1]; NaN when no point counts, and for the text without text tokens.
+        "cross", "self" and "text", each in [0, 1]; NaN if no point counts, and for "text" without text tokens.
 
     Raises:
-        UsageError: shapes do not belong together.
+        UsageError: the shapes do not fit together.
     """
     cross, own, text = _row_parts(rows, "peak_cross", "peak_self", "peak_text")
     shown, asked_in = host_mask("visible", visible), _frames(query_frame)
@@ -107,22 +107,22 @@ def attention_score(
     query_frame: Tensor | ArrayLike = 0,
     variant: Variant = "corrected",
 ) -> dict[str, float]:
-    """Where the attention of the query points goes: the mean sum over other frames, their own and the text.
+    """Returns where the attention of the query points goes: the shares of other frames, their own, and the text.
 
-    The mean over points visible in the query frame, in both variants, which differ in the rows themselves.
+    Each is a mean over the points visible in the query frame, in both variants; the variants differ in `rows`.
     Source: DiffTrack (arXiv 2506.17220), attention score; docs/protocol.md.
 
     Args:
-        rows: of N points, from `attention_rows`.
+        rows: attention summary of N points, from `attention_rows`.
         visible: (N, T) bool, True where the point can be seen.
-        query_frame: the video frame of the queries, or (N,) of each.
+        query_frame: video frame of all queries, or (N,) the frame of each.
         variant: "corrected", "difftrack" or `Switches`.
 
     Returns:
-        "cross", "self" and "text", together 1; NaN when no point counts, and for the text without text tokens.
+        "cross", "self" and "text", together 1; NaN if no point counts, and for "text" without text tokens.
 
     Raises:
-        UsageError: shapes do not belong together.
+        UsageError: the shapes do not fit together.
     """
     switches_of(variant)
     cross, own, text = _row_parts(rows, "sum_cross", "sum_self", "sum_text")
@@ -137,16 +137,16 @@ def harmonic_mean(
     *,
     variant: Variant = "corrected",
 ) -> Tensor | NDArray[np.float64]:
-    """3/(1/a + 1/c + 1/s) of three tables, each first brought to [0, 1] by its own smallest and largest value.
+    """Returns 3/(1/a + 1/c + 1/s) of three tables, each first scaled to [0, 1] by its smallest and largest value.
 
-    A cell that is the smallest of one table, and a whole table of equal values, give 0. corrected: NaN cells stay NaN
-    and are left out of smallest and largest. difftrack: one NaN anywhere makes every cell 0.
+    The result is 0 where one table has its smallest value, and everywhere if the values of one table are all equal.
+    corrected: NaN stays NaN and does not count for smallest and largest. difftrack: one NaN makes every value 0.
     Source: DiffTrack (arXiv 2506.17220), its choice of layers; docs/protocol.md.
 
     Args:
-        accuracy: (L, S) clip means of the matching accuracy.
-        confidence: (L, S), of confidence_cross.
-        attention: (L, S), of attention_cross.
+        accuracy: (L, S), matching accuracy, averaged over clips.
+        confidence: (L, S), confidence_cross, averaged over clips.
+        attention: (L, S), attention_cross, averaged over clips.
         variant: "corrected", "difftrack" or `Switches` (`pooling`).
 
     Returns:
@@ -170,24 +170,24 @@ def tapvid(
     *,
     mode: QueryMode,
 ) -> dict[str, float]:
-    """TAP-Vid's metrics of one video, under its own names: `vcorr.metrics.tapvid.tapvid` on tensors or arrays.
+    """Returns TAP-Vid's metrics of one video, under its own names: `vcorr.metrics.tapvid.tapvid` on tensors or arrays.
 
     Source: TAP-Vid (arXiv 2211.03726) and its public evaluation; docs/functional.md.
 
     Args:
         query_points_tyx: (N, 3) as (t, y, x).
-        occluded: (N, T) bool, True where the reference cannot be seen.
-        tracks: (N, T, 2) reference, (x, y) pixels of a 256x256 frame.
-        pred_occluded: (N, T) bool.
-        pred_tracks: (N, T, 2), likewise.
+        occluded: (N, T) bool, True where the reference point cannot be seen.
+        tracks: (N, T, 2), reference tracks, (x, y) pixels of a 256x256 frame.
+        pred_occluded: (N, T) bool, True where the prediction says that the point cannot be seen.
+        pred_tracks: (N, T, 2), predicted tracks in the same pixels; NaN is a miss.
         mode: "first": the frames strictly after a point's query frame count. "strided": all but the query frame.
 
     Returns:
-        In [0, 1], NaN where nothing counts: "occlusion_accuracy", "pts_within_x" and "jaccard_x" for x in 1, 2, 4, 8,
-        16, and their means "average_pts_within_thresh" and "average_jaccard".
+        Values in [0, 1], NaN where nothing counts: "occlusion_accuracy", "pts_within_x" and "jaccard_x" for x in 1, 2,
+        4, 8, 16, and their means "average_pts_within_thresh" and "average_jaccard".
 
     Raises:
-        UsageError: shapes or dtypes do not belong together, an unknown mode, or a query frame outside the video.
+        UsageError: shapes or dtypes do not fit together, the mode is unknown, or a query frame is outside the video.
     """
     return tapvid_of_arrays(
         host_numbers("query_points_tyx", query_points_tyx, "(N, 3)"),

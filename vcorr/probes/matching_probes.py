@@ -80,7 +80,7 @@ class SoftmaxMatch(BuiltinProbe):
         points, own_scale = query_points(queries), capture.scale if self.scaled else None
         readings = [
             Reading(
-                points.located(capture.grid, left.device, variant),
+                points.locate(capture.grid, left.device, variant),
                 variant,
                 own_scale if variant.scale == "width" else None,
             )
