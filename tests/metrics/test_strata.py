@@ -17,8 +17,8 @@ from vcorr.plugins import builtin, registry
 from vcorr.runner.coordinator import execute
 from vcorr.runner.plan import make_plan
 from vcorr.runner.rescore import rescore
-from vcorr.runner.score import stored_tracks
 from vcorr.runner.spec import RunSpec
+from vcorr.runner.unpacking import unpack_tracks
 from vcorr.testing import assert_passed, check_metric
 
 fast = settings(max_examples=40, deadline=None, derandomize=True)
@@ -199,7 +199,7 @@ def test_floors_and_ceilings_are_per_stratum_and_old_runs_can_be_scored(tmp_path
     assert {row["ceiling"] for row in rows.values() if row["n"]} == {1}
     assert rows["displacement:0-1"]["n"] == rows["displacement:1-2"]["n"]
     assert rows["displacement:2-4"]["n"] == 2 * rows["displacement:1-2"]["n"]
-    stored = stored_tracks(run.read("tracks").to_pylist()[0])
+    stored = unpack_tracks(run.read("tracks").to_pylist()[0])
     np.testing.assert_array_equal(stored.boundary, stored.xy[:, 0, 0])
     expected = int((stored.boundary <= 4).sum()) * 4
     assert rows["boundary:0-0.5"]["n"] == expected > 0

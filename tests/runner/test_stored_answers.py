@@ -19,8 +19,8 @@ from vcorr.functional import match
 from vcorr.runner.coordinator import execute
 from vcorr.runner.plan import make_plan
 from vcorr.runner.predict import ROWS, prediction_rows
-from vcorr.runner.score import unpack_positions, unpack_rows
 from vcorr.runner.spec import RunSpec
+from vcorr.runner.unpacking import unpack_positions, unpack_rows
 from vcorr.store.arrow_rows import rows_of
 from vcorr.store.columns import to_table
 from vcorr.store.schema import schema

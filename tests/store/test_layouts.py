@@ -72,7 +72,7 @@ def test_predictions_of_a_former_layout_are_scored_as_they_were(layout: int) -> 
     columns = ("run", "model", "weights", "dataset", "split", "mode", "seed")
     context = score.RowContext(**{name: first[name] for name in columns})
     metrics = (MatchingAccuracy(), Pck(), Confidence(), AttentionScore())
-    judges = score.judges([NamedVariant()], [score.VersionedMetric(metric, 7) for metric in metrics])
+    judges = score.make_judges([NamedVariant()], [score.VersionedMetric(metric, 7) for metric in metrics])
     rows = score.score_clip(context, judges, predictions, tracks)
     order = [(name, "ascending") for name in ("layer", "metric")]
     made, then = to_table(rows, schema.schema("scores")).sort_by(order), scores.sort_by(order)

@@ -15,9 +15,9 @@ from vcorr.data.video.track_drawing import write_overlay
 from vcorr.metrics.timemap import to_frames
 from vcorr.runner.plan import Plan
 from vcorr.runner.predict import POSITIONS, STATUS_OK
-from vcorr.runner.score import Stored, read_under, stored_tracks, unpack_positions
 from vcorr.runner.scored_variants import serves
-from vcorr.runner.track import VIDEOS, stored_clip
+from vcorr.runner.track import VIDEOS, restore_clip
+from vcorr.runner.unpacking import Stored, unpack_positions, unpack_tracks, variant_of
 from vcorr.stats.summary import SiteSummary
 from vcorr.store.arrow_rows import rows_of
 from vcorr.store.rundir import RunDirectory
@@ -41,7 +41,7 @@ def _draw(plan: Plan, run: RunDirectory, best: SiteSummary, clip_id: str) -> Pat
     stored = _find_prediction(run, best, clip_id)
     if not tracks or stored is None:
         return None
-    clip = stored_clip(plan, run, clip_id).clip
+    clip = restore_clip(plan, run, clip_id).clip
     assert clip.video is not None
     path = run.path / VIDEOS / f"{shard_name(clip_id).removesuffix(SUFFIX)}-{best.probe}.mp4"
     where = f"layer {best.layer}, step {best.step}" if best.layer >= 0 else best.probe
@@ -52,7 +52,7 @@ def _draw(plan: Plan, run: RunDirectory, best: SiteSummary, clip_id: str) -> Pat
         fps=clip.fps,
         queries=clip.queries,
         predicted=_track_in_frames(stored, clip.queries, best.variant_text),
-        reference=stored_tracks(tracks[0]),
+        reference=unpack_tracks(tracks[0]),
         title=f"{best.model} {best.probe}: {where}{variant}",
     )
     return path
@@ -64,7 +64,7 @@ def _find_prediction(run: RunDirectory, best: SiteSummary, clip_id: str) -> Stor
     for column, value in {**wanted, "head": best.head}.items():
         table = table.filter(pc.equal(table[column], value))
     variant = NamedVariant.parse(best.variant_text)
-    return next((row for row in rows_of(table) if serves(row["kind"], row["layer"], read_under(row), variant)), None)
+    return next((row for row in rows_of(table) if serves(row["kind"], row["layer"], variant_of(row), variant)), None)
 
 
 def _track_in_frames(stored: Stored, queries: Queries, variant: str) -> Tracks:

@@ -23,7 +23,7 @@ from vcorr.runner.events import Events
 from vcorr.runner.plan import Plan
 from vcorr.runner.predict import error_code, prepare_clip, sample_clip
 from vcorr.runner.spec import check_seed
-from vcorr.runner.track import tracked
+from vcorr.runner.track import track_clip
 from vcorr.store.fingerprint import LENGTH, find_differences, fingerprint, plain
 
 SPLIT = "test"
@@ -173,7 +173,7 @@ class _Maker:
     def rows(self, wanted: Sequence[Item]) -> Iterator[ClipRow]:
         """The row of every clip, each on disk before it is given."""
         for item in wanted:
-            row = self._stored(item)
+            row = self._reuse(item)
             if row is not None:
                 self.reused += 1
                 self._events.clip_done(item.clip_id, reused=True)
@@ -181,7 +181,7 @@ class _Maker:
                 row = self._make(item)
             yield row
 
-    def _stored(self, item: Item) -> ClipRow | None:
+    def _reuse(self, item: Item) -> ClipRow | None:
         """The row that is there, judged by the filters of now; None when the clip has to be made."""
         path = self._folder.row_path(item.clip_id)
         if not path.exists():
@@ -203,7 +203,7 @@ class _Maker:
         self._load()
         self._events.clip_started(item.clip_id)
         try:
-            row = self._made(item)
+            row = self._sample(item)
             self._write(row)
         except (PluginError, MissingError, StoreError):
             raise
@@ -217,16 +217,16 @@ class _Maker:
         self._events.clip_done(item.clip_id, reused=False)
         return row
 
-    def _made(self, item: Item) -> ClipRow:
+    def _sample(self, item: Item) -> ClipRow:
         plan = self._plan.with_seed(item.seed)
         clip, grid = sample_clip(plan, item.prompt_id, self._events.step_done)
-        return judge(self._tracked(item, clip, grid), grid, self._filters)
+        return judge(self._track(item, clip, grid), grid, self._filters)
 
-    def _tracked(self, item: Item, clip: Clip, grid: TokenGrid) -> ClipRow:
+    def _track(self, item: Item, clip: Clip, grid: TokenGrid) -> ClipRow:
         """The row of a sampled clip, its video written."""
         assert clip.video is not None
         assert self._plan.parts.tracker is not None
-        tracks = tracked(self._tracker, clip)
+        tracks = track_clip(self._tracker, clip)
         name = self._folder.video_name(item.clip_id)
         path = self._folder.path / name
         (self._folder.path / VIDEOS).mkdir(exist_ok=True)

@@ -19,7 +19,7 @@ class Hardware:
     dtype: str
 
 
-def chosen_hardware(spec: RunSpec) -> Hardware:
+def choose_hardware(spec: RunSpec) -> Hardware:
     """Returns what `--device` and `--dtype` name, or the best that is there.
 
     Raises:
@@ -39,10 +39,10 @@ def chosen_hardware(spec: RunSpec) -> Hardware:
             f"--device {device}: no CUDA device is available here.", hint="Try --device cpu, or: vcorr doctor"
         )
     name = torch.cuda.get_device_name(device) if kind == "cuda" else kind
-    return Hardware(device, name, _chosen_dtype(spec.dtype, kind))
+    return Hardware(device, name, _choose_dtype(spec.dtype, kind))
 
 
-def _chosen_dtype(dtype: str, kind: str) -> str:
+def _choose_dtype(dtype: str, kind: str) -> str:
     if dtype == "auto":
         return "bfloat16" if kind == "cuda" else "float32"
     if dtype not in DTYPES:

@@ -110,7 +110,7 @@ def tracker_files(tracker: Part | None) -> Mapping[str, Any]:
 def metric_parts(spec: RunSpec, registry: Registry) -> tuple[Part, ...]:
     """The metrics asked for, or all that are on by default; an option reaches every metric that has it."""
     names = spec.metric_names or tuple(r.entry.name for r in registry.metrics.all() if r.entry.default)
-    return _shared_options([registry.metrics.get(n) for n in names], spec.options.get("metric", {}), "metric")
+    return _share_options([registry.metrics.get(n) for n in names], spec.options.get("metric", {}), "metric")
 
 
 def probe_parts(spec: RunSpec, registry: Registry, adapter: VideoModel) -> tuple[Part, ...]:
@@ -125,7 +125,7 @@ def probe_parts(spec: RunSpec, registry: Registry, adapter: VideoModel) -> tuple
     if not found:
         names = ", ".join(registry.probes.names())
         raise UsageError("No probe was named.", hint=f"For example: --probe qk. Probes: {names}")
-    return _shared_options(found, spec.options.get("probe", {}), "probe")
+    return _share_options(found, spec.options.get("probe", {}), "probe")
 
 
 def make_part(registered: Registered[Any], options: Mapping[str, Any], part: str) -> Part:
@@ -134,7 +134,7 @@ def make_part(registered: Registered[Any], options: Mapping[str, Any], part: str
     return Part(registered.entry, registered.source.label, config)
 
 
-def _shared_options(found: Sequence[Registered[Any]], options: Mapping[str, Any], part: str) -> tuple[Part, ...]:
+def _share_options(found: Sequence[Registered[Any]], options: Mapping[str, Any], part: str) -> tuple[Part, ...]:
     parts: list[Part] = []
     used: set[str] = set()
     for registered in found:

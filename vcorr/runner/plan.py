@@ -10,7 +10,7 @@ from vcorr.contract.bases import VideoModelBase, with_defaults
 from vcorr.contract.modes import choose_mode, mode_of
 from vcorr.plugins.registry import Registry
 from vcorr.runner.executors.table import check_executor
-from vcorr.runner.hardware import Hardware, chosen_hardware
+from vcorr.runner.hardware import Hardware, choose_hardware
 from vcorr.runner.identity import (
     Identity,
     numeric_versions,
@@ -22,9 +22,9 @@ from vcorr.runner.identity import (
 from vcorr.runner.live import Live, make_live, weights_id
 from vcorr.runner.parts import Parts, card_of, metric_parts, model_part, probe_parts, tracker_files, tracker_part
 from vcorr.runner.preflight import preflight
-from vcorr.runner.run_data import ClipReader, check_image, chosen_clips, data_identity, data_part, first_clip
+from vcorr.runner.run_data import ClipReader, check_image, choose_clips, data_identity, data_part, first_clip
 from vcorr.runner.scored_variants import readings_of, run_variants
-from vcorr.runner.selection import Selection, chosen_settings, chosen_sites
+from vcorr.runner.selection import Selection, choose_settings, choose_sites
 from vcorr.runner.spec import RunSpec
 from vcorr.store.fingerprint import fingerprint
 
@@ -119,17 +119,17 @@ def make_plan(spec: RunSpec, registry: Registry, *, probing: bool = True) -> Pla
     variants = run_variants(spec.variant)
     metrics = metric_parts(spec, registry)
     dataset = ClipReader(data.create())
-    sites = chosen_sites(adapter, spec.layers, label)
-    clips = chosen_clips(dataset, spec.limit, data.entry.label)
+    sites = choose_sites(adapter, spec.layers, label)
+    clips = choose_clips(dataset, spec.limit, data.entry.label)
     first = first_clip(dataset, clips)
     mode = choose_mode(spec.mode, first)
-    settings = chosen_settings(spec, adapter, mode, label)
+    settings = choose_settings(spec, adapter, mode, label)
     if mode.makes_video and needs_image:
         check_image(model, data, first)
     asked = {probe.entry.name: probe.create() for probe in probes}
     fitted = preflight(adapter, asked, sites, mode, first, alone=len(clips) == 1)
     readings = readings_of(variants, asked)
-    hardware = chosen_hardware(spec)
+    hardware = choose_hardware(spec)
     tracker = tracker_part(spec, registry, mode, first)
     with_defaults(adapter, VideoModelBase).check_settings(settings)
     return Plan(

@@ -70,7 +70,7 @@ def predict_clip(
     answers = recorder.answers
     _check_complete(plan, answers)
     if asked.mode.makes_video:
-        clip = _generated(plan, clip, video, grid)
+        clip = _take_video(plan, clip, video, grid)
     return Predicted(clip, answers, prepared.data_hash, recorder.reconstruction)
 
 
@@ -81,11 +81,11 @@ def sample_clip(plan: Plan, clip_id: str, on_step: Callable[[], None] = lambda: 
     prepared = prepare_clip(plan, clip_id)
     clip, grid = prepared.clip, prepared.grid
     recorder = Recorder({}, clip.queries, layers=frozenset(), on_step=on_step)
-    return _generated(plan, clip, plan.live.adapter.run(clip, plan.selection.settings, recorder), grid), grid
+    return _take_video(plan, clip, plan.live.adapter.run(clip, plan.selection.settings, recorder), grid), grid
 
 
-def _generated(plan: Plan, clip: Clip, video: NDArray[np.uint8] | None, grid: TokenGrid) -> Clip:
-    return replace(clip, video=_checked_video(plan, video, grid), tracks=None)
+def _take_video(plan: Plan, clip: Clip, video: NDArray[np.uint8] | None, grid: TokenGrid) -> Clip:
+    return replace(clip, video=_check_video(plan, video, grid), tracks=None)
 
 
 def prepare_clip(plan: Plan, clip_id: str) -> Prepared:
@@ -106,7 +106,7 @@ def prepare_clip(plan: Plan, clip_id: str) -> Prepared:
     return Prepared(clip, grid, hash_of_prompt(clip, asked.settings, grid))
 
 
-def _checked_video(plan: Plan, video: NDArray[np.uint8] | None, grid: TokenGrid) -> NDArray[np.uint8]:
+def _check_video(plan: Plan, video: NDArray[np.uint8] | None, grid: TokenGrid) -> NDArray[np.uint8]:
     expected = (grid.video_frames, round(grid.height), round(grid.width), 3)
     if video is None or video.shape != expected or video.dtype != np.uint8:
         got = "nothing" if video is None else f"{video.dtype} {video.shape}"
@@ -162,7 +162,7 @@ def prediction_rows(
             noise_frames=_flat(p.noise_frames),
             round_trip=round_trip,
             task=task,
-            **_answer_columns(p),
+            **_kind_columns(p),
         )
         for p in answers
     ]
@@ -179,7 +179,7 @@ def round_trip_note(clip_id: str, made: Reconstruction) -> str:
     return f"{note} Under {LEAST_ROUND_TRIP:g} dB it is not scored: more steps help, --set num_steps=50."
 
 
-def _answer_columns(answer: Prediction | RowsPrediction) -> dict[str, Any]:
+def _kind_columns(answer: Prediction | RowsPrediction) -> dict[str, Any]:
     if isinstance(answer, RowsPrediction):
         return {"kind": ROWS, "points": len(answer.sum_self), "rows": pack_rows(answer)}
     return {

@@ -16,6 +16,7 @@ from vcorr.runner.parts import metric_parts
 from vcorr.runner.score_shards import ShardScorer
 from vcorr.runner.scored_variants import check_used, kinds_at_sites, run_variants, serves
 from vcorr.runner.spec import RunSpec
+from vcorr.runner.unpacking import prediction_keys
 from vcorr.store import shards
 from vcorr.store.rundir import RunDirectory
 
@@ -40,9 +41,9 @@ def rescore(run: RunDirectory, registry: Registry, spec: RunSpec) -> int:
 def _rescore(run: RunDirectory, registry: Registry, spec: RunSpec) -> int:
     record = run.record()
     metrics, variants = metric_parts(spec, registry), run_variants(spec.variant)
-    context, track_print = _stored_context(run, record)
+    context, track_print = _read_context(run, record)
     fingerprint = score_fingerprint(track_print, metrics, variants)
-    judges = score.judges(variants, score.made_metrics(metrics))
+    judges = score.make_judges(variants, score.make_metrics(metrics))
     scorer = ShardScorer(run, context, judges, fingerprint)
     paths = sorted((run.path / "predictions").glob(f"*{shards.SUFFIX}"))
     if not paths:
@@ -67,7 +68,7 @@ def _check_served(
     All clips of a run were asked under the same variants, so the first one that did not fail tells.
     """
     tables = (shards.read_shard(path, "predictions") for path in paths)
-    answers = next((found for table in tables if (found := score.answers_of(table))), ())
+    answers = next((found for table in tables if (found := prediction_keys(table))), ())
     check_used(variants, kinds_at_sites((answer.kind, answer.layer) for answer in answers))
     for variant in variants:
         for probe in dict.fromkeys(answer.probe for answer in answers):
@@ -76,7 +77,7 @@ def _check_served(
                 continue
             held = list(dict.fromkeys(answer.variant.text for answer in own))
             wanted = ",".join(dict.fromkeys([*held, *(v.text for v in variants)]))
-            command = shlex.join([*_without_variant(record.get("command", [])), "--set", f"variant={wanted}"])
+            command = shlex.join([*_drop_variant(record.get("command", [])), "--set", f"variant={wanted}"])
             raise UsageError(
                 f"Variant {variant.text!r} reads other {own[0].kind} off the model than {run.path} holds of probe "
                 f"{probe!r}, which are of: {', '.join(held)}.",
@@ -84,14 +85,14 @@ def _check_served(
             )
 
 
-def _without_variant(command: Sequence[str]) -> list[str]:
+def _drop_variant(command: Sequence[str]) -> list[str]:
     """The command line of a run but for the variant it asked for."""
     words = list(command) or ["vcorr", "run"]
     asked = [i for i, word in enumerate(words) if word.startswith("variant=") and words[i - 1] == "--set"]
     return [word for i, word in enumerate(words) if i not in asked and i + 1 not in asked]
 
 
-def _stored_context(run: RunDirectory, record: dict[str, Any]) -> tuple[score.RowContext, str]:
+def _read_context(run: RunDirectory, record: dict[str, Any]) -> tuple[score.RowContext, str]:
     """The columns that all score rows share, and the fingerprint of what is scored."""
     try:
         columns = {key: value for key, value in record["row_context"].items() if key != "variant"}  # once a column

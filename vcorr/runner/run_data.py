@@ -128,7 +128,7 @@ def first_clip(dataset: ClipReader, clips: Sequence[str]) -> Clip | None:
     return first
 
 
-def chosen_clips(dataset: Dataset, limit: int | None, label: str) -> tuple[str, ...]:
+def choose_clips(dataset: Dataset, limit: int | None, label: str) -> tuple[str, ...]:
     """The ids of the clips to run.
 
     Raises:

@@ -14,7 +14,7 @@ from typing import Any
 
 from vcorr.runner.identity import SCORING_VERSION
 from vcorr.runner.plan import Plan
-from vcorr.runner.score_shards import shared_columns
+from vcorr.runner.score_shards import common_columns
 from vcorr.runner.worker import Report
 from vcorr.store import shards
 from vcorr.store.fingerprint import plain
@@ -32,7 +32,7 @@ def facts_of(plan: Plan, command: Sequence[str]) -> dict[str, Any]:
         "metrics": [metric.identity() for metric in parts.metrics],
         "scoring": SCORING_VERSION,
         "variants": [variant.text for variant in plan.selection.variants],
-        "row_context": shared_columns(plan),
+        "row_context": common_columns(plan),
         "fitted": plan.selection.fitted,
         "card": plain(plan.live.card),
         "plugins": parts.plugins(),

@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from vcorr.contract.bases import MetricBase, with_defaults
@@ -17,20 +16,18 @@ from vcorr.contract.errors import StoreError
 from vcorr.contract.geometry import TokenGrid
 from vcorr.contract.modes import LEAST_ROUND_TRIP
 from vcorr.contract.protocols import Metric, RowMetric
-from vcorr.contract.records import NO_SITE, Prediction, Queries, Readout, RowsPrediction, Score, Tracks
+from vcorr.contract.records import NO_SITE, Readout, RowsPrediction, Score
 from vcorr.contract.variants import NamedVariant, Switches
 from vcorr.metrics.bounds import ceiling_tracks, zero_motion
 from vcorr.metrics.timemap import to_frames
 from vcorr.runner.identity import SCORING_VERSION
 from vcorr.runner.parts import Part
-from vcorr.runner.predict import ROW_FIELDS, ROWS, STATUS_FAILED, STATUS_NOT_SCORED, STATUS_OK
+from vcorr.runner.predict import ROWS, STATUS_FAILED, STATUS_NOT_SCORED, STATUS_OK
 from vcorr.runner.scored_variants import serves
+from vcorr.runner.unpacking import Stored, unpack_positions, unpack_queries, unpack_rows, unpack_tracks, variant_of
 from vcorr.store.arrow_rows import rows_of
 from vcorr.store.columns import NAN
 from vcorr.store.schema import CORRESPONDENCE, ScoreRow
-
-Stored = Mapping[str, Any]
-"""One row of a table as `vcorr.store.arrow_rows.rows_of` gives it."""
 
 
 class _Versioned(NamedTuple):
@@ -73,7 +70,7 @@ class Judge:
     metrics: tuple[VersionedMetric, ...]
 
 
-def judges(variants: Iterable[NamedVariant], metrics: Sequence[VersionedMetric]) -> tuple[Judge, ...]:
+def make_judges(variants: Iterable[NamedVariant], metrics: Sequence[VersionedMetric]) -> tuple[Judge, ...]:
     """One a variant. Metrics without an `under` of their own are the same under every variant."""
     return tuple(
         Judge(variant, tuple(one._replace(metric=_under(one.metric, variant.values)) for one in metrics))
@@ -81,7 +78,7 @@ def judges(variants: Iterable[NamedVariant], metrics: Sequence[VersionedMetric])
     )
 
 
-def made_metrics(parts: Iterable[Part]) -> tuple[VersionedMetric, ...]:
+def make_metrics(parts: Iterable[Part]) -> tuple[VersionedMetric, ...]:
     """The metrics of a plan's parts."""
     return tuple(VersionedMetric(part.create(), part.entry.version) for part in parts)
 
@@ -116,83 +113,6 @@ def score_clip(context: RowContext, judges: Sequence[Judge], predictions: pa.Tab
     return [row for prediction in rows for scorer in scorers for row in scorer.rows(context, prediction)]
 
 
-class AnswerKey(NamedTuple):
-    """What of a prediction says which variants it serves."""
-
-    probe: str
-    kind: str
-    layer: int
-    variant: NamedVariant
-
-
-def answers_of(predictions: pa.Table) -> tuple[AnswerKey, ...]:
-    """The different ones of a predictions table; none of a clip that failed."""
-    table = predictions.filter(pc.equal(predictions["status"], STATUS_OK))
-    columns = (table[name].to_pylist() for name in ("probe", "kind", "layer", "variant", "switches"))
-    keys = dict.fromkeys(zip(*columns, strict=True))
-    return tuple(
-        AnswerKey(probe, kind, layer, NamedVariant(base, switches)) for probe, kind, layer, base, switches in keys
-    )
-
-
-def read_under(prediction: Stored) -> NamedVariant:
-    """The variant under which a row of a predictions table was read."""
-    return NamedVariant(prediction["variant"], prediction["switches"])
-
-
-def stored_queries(row: Stored) -> Queries:
-    """The queries of one row of a tracks table."""
-    return Queries(row["query_frames"], np.asarray(row["queries"], dtype=np.float32).reshape(-1, 2))
-
-
-def stored_tracks(row: Stored) -> Tracks:
-    """The tracks of one row of a tracks table, with the frames of their queries."""
-    shape = (row["points"], row["frames"])
-    xy = np.asarray(row["xy"], dtype=np.float32).reshape(*shape, 2)
-    visible = np.asarray(row["visible"], dtype=np.bool_).reshape(shape)
-    return Tracks(
-        xy,
-        visible,
-        row["tracker"],
-        row["tracker_version"],
-        boundary=np.asarray(row["boundary"], dtype=np.float32) if len(row["boundary"]) else None,
-        confidence=_optional(row["confidence"], np.float32, shape),
-        query_frame=np.asarray(row["query_frames"], dtype=np.int32),
-    )
-
-
-def unpack_positions(row: Stored, grid: TokenGrid) -> Prediction:
-    """The positions of one row of a predictions table, with visibility and confidence where the probe gave them."""
-    shape = (row["points"], row["latents"])
-    return Prediction(
-        xy=np.asarray(row["xy"], dtype=np.float32).reshape(*shape, 2),
-        visible=_optional(row["visible"], np.bool_, shape),
-        confidence=_optional(row["confidence"], np.float32, shape),
-        readout=row["readout"],
-        **_site_of(row, grid),
-    )
-
-
-def unpack_rows(row: Stored, grid: TokenGrid) -> RowsPrediction:
-    """The attention rows of one row of a predictions table; the inverse of `pack_rows`."""
-    columns = grid.frames - 1 + len(ROW_FIELDS)
-    packed = np.asarray(row["rows"], dtype=np.float32).reshape(row["points"], columns)
-    single = dict(zip(ROW_FIELDS, packed[:, grid.frames - 1 :].T, strict=True))
-    return RowsPrediction(peak_cross=packed[:, : grid.frames - 1], **single, **_site_of(row, grid))
-
-
-def _site_of(row: Stored, grid: TokenGrid) -> dict[str, Any]:
-    """What positions and attention rows have in common."""
-    plain = ("probe", "layer", "layer_name", "step", "head", "noise", "attention")
-    noise = _optional(row["noise_frames"], np.float32, (row["latents"],))
-    return {**{name: row[name] for name in plain}, "grid": grid, "variant": read_under(row), "noise_frames": noise}
-
-
-def _optional(values: Any, kind: Any, shape: tuple[int, ...]) -> NDArray[Any] | None:
-    """A list column whose empty list means that nobody said; None then."""
-    return np.asarray(values, dtype=kind).reshape(shape) if len(values) else None
-
-
 class _ClipScorer:
     """Scores of one clip under one variant; floors and ceilings are computed once for every grid and read-out that
     occurs.
@@ -202,15 +122,15 @@ class _ClipScorer:
         self._variant = judge.variant
         self._switches = judge.variant.values
         self._metrics = judge.metrics
-        self._reference = stored_tracks(tracks)
-        self._queries = stored_queries(tracks).xy
+        self._reference = unpack_tracks(tracks)
+        self._queries = unpack_queries(tracks).xy
         self._clip_columns = _clip_columns(tracks)
         self._grids: dict[str, TokenGrid] = {}
         self._bounds: dict[tuple[str, Readout, str], tuple[_Scores, _Scores]] = {}
 
     def rows(self, context: RowContext, prediction: Stored) -> Iterable[ScoreRow]:
         """The rows of one prediction; none where it was read under a variant that cannot serve this one."""
-        read = read_under(prediction)
+        read = variant_of(prediction)
         if not serves(prediction["kind"], prediction["layer"], read, self._variant):
             return
         grid = self._grid(prediction["grid"])

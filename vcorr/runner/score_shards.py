@@ -33,8 +33,8 @@ class ShardScorer:
     @classmethod
     def of(cls, plan: Plan, run: RunDirectory) -> ShardScorer:
         """Makes the scorer of a plan."""
-        judges = score.judges(plan.selection.variants, score.made_metrics(plan.parts.metrics))
-        context = score.RowContext(run=run.run_id, **shared_columns(plan))
+        judges = score.make_judges(plan.selection.variants, score.make_metrics(plan.parts.metrics))
+        context = score.RowContext(run=run.run_id, **common_columns(plan))
         return cls(run, context, judges, plan.fingerprints()["score"])
 
     def score(self, name: str, *, into: Path | None = None) -> None:
@@ -53,7 +53,7 @@ class ShardScorer:
         shards.write_shard((into or self.run.path / "scores") / name, "scores", rows, self.fingerprint)
 
 
-def shared_columns(plan: Plan) -> dict[str, Any]:
+def common_columns(plan: Plan) -> dict[str, Any]:
     """Returns the columns every score row of a run shares, but for the run itself."""
     settings = plan.selection.settings
     return {

@@ -33,11 +33,11 @@ def run_variants(text: str) -> tuple[NamedVariant, ...]:
         raise UsageError("No variant was named.", hint=f"For example: --set variant={BOTH}. {SWITCHES_PAGE}")
     spelled = [one for name in names for one in (VARIANTS if name == BOTH else [name])]
     presets = list(VARIANTS)
-    found = {_parsed(name) for name in spelled}
+    found = {_parse(name) for name in spelled}
     return tuple(sorted(found, key=lambda v: (bool(v.switches), presets.index(v.base), v.switches)))
 
 
-def _parsed(name: str) -> NamedVariant:
+def _parse(name: str) -> NamedVariant:
     base, plus, flips = (part.strip() for part in name.partition("+"))
     if base == BOTH:
         both = ",".join(f"{preset}{plus}{flips}" for preset in VARIANTS)
@@ -79,7 +79,7 @@ def kinds_at_sites(answers: Iterable[tuple[str, int]]) -> set[PredictionKind]:
 
 def _readings(name: str, probe: Probe, variants: Sequence[NamedVariant]) -> tuple[NamedVariant, ...]:
     if not isinstance(probe, VariantProbe):
-        return _corrected_alone(name, variants)
+        return _require_corrected(name, variants)
     names = READ_WITH[_kind(probe.answers)]
     found: list[NamedVariant] = []
     for variant in variants:
@@ -89,7 +89,7 @@ def _readings(name: str, probe: Probe, variants: Sequence[NamedVariant]) -> tupl
     return tuple(found)
 
 
-def _corrected_alone(name: str, variants: Sequence[NamedVariant]) -> tuple[NamedVariant, ...]:
+def _require_corrected(name: str, variants: Sequence[NamedVariant]) -> tuple[NamedVariant, ...]:
     everything = frozenset().union(*READ_WITH.values())
     for variant in variants:
         if not variant.agrees(DEFAULT_VARIANT, everything):

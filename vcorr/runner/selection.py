@@ -50,7 +50,7 @@ class Selection:
         return frozenset(site.layer for site in self.sites)
 
 
-def chosen_sites(adapter: VideoModel, layers: str, label: str) -> tuple[Site, ...]:
+def choose_sites(adapter: VideoModel, layers: str, label: str) -> tuple[Site, ...]:
     """Returns the sites that `--layers` names; none for a model that answers directly.
 
     Raises:
@@ -66,7 +66,7 @@ def chosen_sites(adapter: VideoModel, layers: str, label: str) -> tuple[Site, ..
     return tuple(sites[i] for i in resolve_layers(layers, len(sites)))
 
 
-def chosen_settings(spec: RunSpec, adapter: VideoModel, mode: RunMode, label: str) -> RunSettings:
+def choose_settings(spec: RunSpec, adapter: VideoModel, mode: RunMode, label: str) -> RunSettings:
     """Returns mode, steps, seed and guidance for the model; a model without noise has "no step", and none in all.
 
     Raises:

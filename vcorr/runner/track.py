@@ -37,7 +37,7 @@ def keep_video(run: RunDirectory, clip: Clip) -> str:
     return write_lossless(folder / video_path_name(clip.id), clip.video, clip.fps)
 
 
-def stored_clip(plan: Plan, run: RunDirectory, clip_id: str) -> Prepared:
+def restore_clip(plan: Plan, run: RunDirectory, clip_id: str) -> Prepared:
     """A clip as the model read it, or with the video that it generated, without running it again.
 
     Raises:
@@ -46,11 +46,11 @@ def stored_clip(plan: Plan, run: RunDirectory, clip_id: str) -> Prepared:
     prepared = prepare_clip(plan, clip_id)
     if not plan.selection.mode.makes_video:
         return prepared
-    video = read_lossless(run.path / VIDEOS / video_path_name(clip_id), _stored_hash(run, clip_id))
+    video = read_lossless(run.path / VIDEOS / video_path_name(clip_id), _read_video_hash(run, clip_id))
     return replace(prepared, clip=replace(prepared.clip, video=video, tracks=None))
 
 
-def _stored_hash(run: RunDirectory, clip_id: str) -> str:
+def _read_video_hash(run: RunDirectory, clip_id: str) -> str:
     """The hash of the video that a clip's tracks belong to; "" when they were never made."""
     path = run.shard("tracks", clip_id)
     rows = read_shard(path, "tracks").to_pylist() if path.exists() else []
@@ -67,14 +67,14 @@ def rows_of_tracks(
     """
     if clip.video is None:
         return []
-    tracks = clip.tracks if tracker is None else tracked(tracker, clip)
+    tracks = clip.tracks if tracker is None else track_clip(tracker, clip)
     if tracks is None:
         return []
     video = video_hash(clip.video) if plan.selection.mode.makes_video else ""
     return [track_row(run.run_id, plan, clip, tracks, video=video, data_hash=data_hash)]
 
 
-def tracked(tracker: Tracker, clip: Clip) -> Tracks:
+def track_clip(tracker: Tracker, clip: Clip) -> Tracks:
     """What a tracker says about the queries of a clip with video.
 
     Raises:

@@ -142,7 +142,7 @@ class _Worker:
         """Makes tracks and scores of a kept clip again where they are missing, damaged or of another spec."""
         name = shards.shard_name(clip_id)
         if not self._run.holds("tracks", name, self._fingerprints["track"]):
-            kept = track.stored_clip(self._plan, self._run, clip_id)
+            kept = track.restore_clip(self._plan, self._run, clip_id)
             rows = track.rows_of_tracks(self._plan, self._run, kept.clip, self._tracker, kept.data_hash)
             self._write("tracks", clip_id, rows, "track")
             self._scorer.score(name)
@@ -150,7 +150,7 @@ class _Worker:
             self._scorer.score(name)
 
     def _compute(self, clip_id: str) -> Report:
-        probes = self._loaded_probes()
+        probes = self._load_probes()
         self._events.clip_started(clip_id)
         began = time.monotonic()
         try:
@@ -175,7 +175,7 @@ class _Worker:
             self._events.note(note)
         return predict.predict_clip(self._plan, probes, prepared, self._events.step_done)
 
-    def _loaded_probes(self) -> dict[str, Probe]:
+    def _load_probes(self) -> dict[str, Probe]:
         """The probes, with the model loaded that they read."""
         if self._probes is None:
             plan, adapter = self._plan, self._plan.live.adapter
