@@ -269,7 +269,7 @@ def test_what_does_not_apply_to_a_baseline_is_said(vcorr) -> None:
     still = ("run", "--model", "zero-motion", "--data", "token-slide", "--limit", "1")
     ended = vcorr(*still, "--probe", "qk", "--layers", "2")
     assert ended.code == 0
-    assert "has no layers and answers directly; --probe qk and --layers 2 do not apply." in " ".join(ended.err.split())
+    assert "has no layers and predicts directly; --probe qk and --layers 2 do not apply." in " ".join(ended.err.split())
     assert "apply" not in vcorr(*still, "--reuse", "never").err
     assert vcorr(*still, "--probe", "nonsense").code == 2
 

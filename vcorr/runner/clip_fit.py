@@ -1,4 +1,4 @@
-"""Brings a clip to the size a model reads: resized, cut, its tracks moved along."""
+"""Brings a clip to the size that a model reads: resizes and cuts its video, and scales queries and tracks with it."""
 
 from __future__ import annotations
 
@@ -13,14 +13,13 @@ from vcorr.contract.geometry import TokenGrid
 from vcorr.contract.records import Clip, Queries, Tracks
 
 RESIZE = "area when smaller, bicubic when larger"
-"""The filters used, for the record of the run."""
+"""The resize filters; they are part of the fingerprint of predictions."""
 
 
 def fit_clip(clip: Clip, grid: TokenGrid) -> Clip:
-    """The clip at the grid's height, width and frame count; the same object when it already is.
+    """Returns the clip at the grid's height, width and number of frames; the same object if it has that size already.
 
-    Queries and tracks are scaled with the pixels; frames beyond the grid's are cut off the end, unless a query is in
-    one.
+    Queries and tracks are scaled with the pixels. Frames after the last one of the grid are cut off.
 
     Raises:
         UsageError: the clip has no video, fewer frames than the grid, or a query in a frame that would be cut off.
@@ -41,10 +40,10 @@ def fit_clip(clip: Clip, grid: TokenGrid) -> Clip:
 
 
 def check_queries_kept(clip: Clip, frames: int) -> None:
-    """Checks that every query is in one of the first `frames` frames, which a model reads.
+    """Checks that every query is in one of the first `frames` frames, the only ones that a model reads.
 
     Raises:
-        UsageError: one is later.
+        UsageError: a query is in a later frame.
     """
     late = clip.queries.t[clip.queries.t >= frames]
     if len(late):
@@ -56,13 +55,13 @@ def check_queries_kept(clip: Clip, frames: int) -> None:
 
 
 def _fit_tracks(tracks: Tracks, frames: int, scale: NDArray[np.float32]) -> Tracks:
-    # a distance has no direction: where x and y are scaled differently it goes by the area
+    # a boundary distance has no direction, so it is scaled by the geometric mean of the scales of x and y
     boundary = None if tracks.boundary is None else tracks.boundary * np.sqrt(scale.prod())
     return replace(tracks, xy=tracks.xy[:, :frames] * scale, visible=tracks.visible[:, :frames], boundary=boundary)
 
 
 def resize_video(video: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
-    """(T, H, W, 3) uint8 to (T, height, width, 3)."""
+    """Returns a video (T, H, W, 3) uint8 resized to (T, height, width, 3) uint8."""
     if video.shape[1:3] == (height, width):
         return video
     smaller = height * width < video.shape[1] * video.shape[2]

@@ -1,4 +1,4 @@
-"""What a clip is made of, as a short hash: rows of other content are never compared (column `data_hash`)."""
+"""Hashes the content of a clip (column `data_hash`). Only rows with the same hash are compared."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from vcorr.contract.geometry import TokenGrid
 from vcorr.contract.records import Clip, RunSettings
 
 LENGTH = 16
-"""Hexadecimal characters of a hash: 64 bits are enough to tell clips apart, and every row carries them."""
+"""Hexadecimal characters of a hash: 64 bits are enough to distinguish clips, and every row stores them."""
 
 
 def hash_of_video(clip: Clip) -> str:
-    """Of a clip that a model reads: its video, queries and own tracks, as the dataset gives them."""
+    """Returns the hash of a clip that a model reads: its video, queries and own tracks, as the dataset gives them."""
     tracks = () if clip.tracks is None else (clip.tracks.xy, clip.tracks.visible)
     return _hash("video", clip.video, clip.queries.t, clip.queries.xy, *tracks)
 
 
 def hash_of_prompt(clip: Clip, settings: RunSettings, grid: TokenGrid) -> str:
-    """Of a clip that a model generates: prompt, first frame where it starts from one, queries, seed, size."""
+    """Returns the hash of a clip that a model generates: prompt, seed, size, first frame if any, and queries."""
     size = (grid.video_frames, grid.height, grid.width)
     image = None if clip.video is None else clip.video[:1]
     return _hash("prompt", clip.prompt, settings.seed, size, image, clip.queries.t, clip.queries.xy)
 
 
 def _hash(*parts: Any) -> str:
-    """Arrays by type, shape and bytes, plain values as JSON."""
+    """Hashes arrays by type, shape and bytes, and plain values as JSON."""
     digest = hashlib.sha256()
     for part in parts:
         if isinstance(part, np.ndarray):

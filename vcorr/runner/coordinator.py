@@ -1,4 +1,4 @@
-"""The coordinator of a run: holds its lock, hands its plan to an executor, and alone writes `run.json`."""
+"""Coordinates a run: holds its lock, hands its plan to an executor, and is the only writer of `run.json`."""
 
 from __future__ import annotations
 
@@ -19,19 +19,22 @@ from vcorr.store.rundir import RunDirectory, Status
 
 
 class Reuse(Enum):
-    """What to do with results that are already there."""
+    """What to do with results of earlier commands."""
 
     MATCHING = "matching"
-    """Go on from them: clips already predicted are kept, the rest is computed (the default)."""
+    """Keep the clips that are predicted already and compute the rest (the default)."""
     ONLY = "only"
-    """Use them and compute nothing; a clip that is missing is an error."""
+    """Use the results and compute nothing; a missing clip is an error."""
     NEVER = "never"
-    """Leave them alone and compute everything in a directory beside them."""
+    """Leave the results as they are and compute everything in a new directory next to them."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a run ended. peak_memory_gib: the most held on the "device" and by the "host"'s process, None if unknown."""
+    """How a run ended.
+
+    peak_memory_gib: the most GiB allocated on the "device" and held by the process on the "host"; None if unknown.
+    """
 
     run: RunDirectory
     status: Status
@@ -45,23 +48,23 @@ class Outcome:
 def execute(
     plan: Plan, out: Path, *, reuse: Reuse = Reuse.MATCHING, events: Events | None = None, command: Sequence[str] = ()
 ) -> Outcome:
-    """Runs a plan below `out`.
+    """Runs a plan in a directory below `out`.
 
-    Every clip's predictions, tracks and scores are on disk before the next clip begins, so that nothing but the clip in
-    flight is lost however the process ends. A clip that fails is a row; plugin errors, missing weights and a full disk
-    end the run, which a repeated command then continues.
+    The predictions, tracks and scores of a clip are on disk before the next clip begins. So if the process ends early,
+    only the current clip is lost. A clip that fails becomes a row with its error. Plugin errors, missing weights and a
+    full disk end the run; the same command then continues it.
 
     Args:
         plan: what to do; its spec names the executor.
-        out: the folder of runs.
+        out: the folder of all runs.
         reuse: what to do with earlier results.
         events: receives what happens.
-        command: the command line, for the record.
+        command: the command line, for `run.json`.
 
     Raises:
-        StoreError, PluginError, MissingError: as said; `run.json` then has status "partial". Also a StoreError when
-            another process is writing the run: then nothing is written.
-        KeyboardInterrupt: likewise.
+        StoreError, PluginError, MissingError: see above; `run.json` then has status "partial". A StoreError also if
+            another process is writing the run; then nothing is written.
+        KeyboardInterrupt: the user interrupted the run; `run.json` then has status "partial".
     """
     run = _directory(plan, out, reuse)
     with run.write_lock():
@@ -87,13 +90,13 @@ class _Coordinator:
         self._facts = facts_of(plan, command)
 
     def execute(self, *, compute: bool) -> Outcome:
-        """Has every clip worked off."""
+        """Has the executor work off every clip, and writes `run.json` at the start and at the end."""
         self._write_record("started")
         self._say_notes()
         try:
             self._work(compute=compute)
         except BaseException:
-            # whatever ended the run is what the user has to hear of, not that the record could not be written either
+            # the user must see the error that ended the run, not a second one from writing the record
             with contextlib.suppress(StoreError):
                 self._write_record("partial")
             raise

@@ -1,4 +1,4 @@
-"""What a run reports while it goes on."""
+"""Events that a run reports while it works."""
 
 from __future__ import annotations
 
@@ -6,38 +6,38 @@ from typing import Protocol
 
 
 class Events(Protocol):
-    """What a run reports while it goes on. All methods return at once."""
+    """Receives what a run reports while it works. Every method must return at once."""
 
     def clip_started(self, clip_id: str) -> None:
-        """A clip goes into the model."""
+        """Says that the model begins to work on a clip."""
 
     def step_done(self) -> None:
-        """One step of the clip is through the model."""
+        """Says that the model has finished one step of the clip."""
 
     def clip_done(self, clip_id: str, *, reused: bool) -> None:
-        """A clip's shards are on disk."""
+        """Says that the shards of a clip are on disk. reused: whether the clip was predicted by an earlier command."""
 
     def clip_failed(self, clip_id: str, error: str) -> None:
-        """A clip could not be predicted; its failure is a row."""
+        """Says that a clip could not be predicted; a row holds the error."""
 
     def note(self, message: str) -> None:
-        """Something the user should know."""
+        """Says something that the user should know."""
 
 
 class Silent:
-    """Events nobody listens to."""
+    """Ignores all events."""
 
     def clip_started(self, clip_id: str) -> None:
-        """Ignored."""
+        """Does nothing."""
 
     def step_done(self) -> None:
-        """Ignored."""
+        """Does nothing."""
 
     def clip_done(self, clip_id: str, *, reused: bool) -> None:
-        """Ignored."""
+        """Does nothing."""
 
     def clip_failed(self, clip_id: str, error: str) -> None:
-        """Ignored."""
+        """Does nothing."""
 
     def note(self, message: str) -> None:
-        """Ignored."""
+        """Does nothing."""

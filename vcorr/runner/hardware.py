@@ -1,4 +1,4 @@
-"""Where a run computes: the device, its name for the record and the fingerprint, and the dtype."""
+"""Chooses the device and the dtype of a run, and names the device for the fingerprint and the record."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ DTYPES = ("float32", "bfloat16", "float16")
 
 @dataclass(frozen=True)
 class Hardware:
-    """device: as torch names it, "cuda:1" say. name: of the kind of device, "NVIDIA H200" say. dtype: of the model."""
+    """device: as torch names it, e.g. "cuda:1". name: the product or kind, e.g. "NVIDIA H200". dtype: of the model."""
 
     device: str
     name: str
@@ -20,7 +20,7 @@ class Hardware:
 
 
 def choose_hardware(spec: RunSpec) -> Hardware:
-    """Returns what `--device` and `--dtype` name, or the best that is there.
+    """Returns the device and dtype that `--device` and `--dtype` name, or the best ones here for "auto".
 
     Raises:
         UsageError: there is no such device or dtype.

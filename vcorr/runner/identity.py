@@ -1,4 +1,4 @@
-"""What can change the numbers of a run, and the three fingerprints that follow from it: predict, track, score."""
+"""Collects what can change the numbers of a run, and makes fingerprints of the stages predict, track and score."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from vcorr.store.fingerprint import fingerprint, plain
 from vcorr.store.schema import SCHEMA_VERSION
 
 CAPTURE_VERSION = 1
-"""Raised when what the recorder hands to probes may change; part of every prediction's fingerprint."""
+"""Raised with every change of the code that may change what probes get; part of the fingerprint of predictions."""
 
 SCORING_VERSION = 1
-"""Raised when floors, ceilings or the time map of the score stage may change."""
+"""Raised with every change of the code that may change floors, ceilings or the time map."""
 
 NUMERIC_PACKAGES = ("torch", "diffusers", "transformers", "numpy")
 
 
 @dataclass(frozen=True)
 class Identity:
-    """What identifies the things behind the options of a run.
+    """What identifies the weights, files and packages that a run uses.
 
     Args:
-        weights: of the model, as its adapter names them.
-        data: the dataset: name, version, options, split, and the content of its files where they have one.
-        tracker_files: behind the tracker; empty where there are none.
-        versions: of the packages that compute.
+        weights: what identifies the weights of the model, from its adapter.
+        data: name, version, options and split of the dataset, and the content of its files if it has files.
+        tracker_files: what identifies the files that the tracker reads; empty if it reads none.
+        versions: versions of the packages that compute.
     """
 
     weights: str
@@ -47,7 +47,7 @@ def numeric_versions() -> dict[str, str]:
 
 
 def predict_identity(parts: Parts, selection: Selection, hardware: Hardware, identity: Identity) -> dict[str, Any]:
-    """Returns everything that can change a prediction. The clips are no part of it: more clips extend a run."""
+    """Returns everything that can change a prediction. The list of clips is not part of it: more clips extend a run."""
     return {
         "capture": CAPTURE_VERSION,
         "model": parts.model.identity(),
@@ -64,14 +64,17 @@ def predict_identity(parts: Parts, selection: Selection, hardware: Hardware, ide
 
 
 def _probe_identity(probe: Part, readings: Sequence[NamedVariant]) -> dict[str, Any]:
-    """A probe that is asked under `corrected` alone is what it was before there were others."""
+    """Returns what identifies a probe and its variants.
+
+    `corrected` alone is left out, so that runs from before there were variants keep their fingerprints.
+    """
     if tuple(readings) == (DEFAULT_VARIANT,):
         return probe.identity()
     return {**probe.identity(), "variants": [reading.text for reading in readings]}
 
 
 def tracker_identity(tracker: Part | None, files: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Returns what can change the tracks besides the video; None where they are the dataset's own."""
+    """Returns what can change the tracks in addition to the video; None if the tracks are the dataset's own."""
     if tracker is None:
         return None
     values = tracker.identity()
@@ -79,14 +82,14 @@ def tracker_identity(tracker: Part | None, files: Mapping[str, Any]) -> dict[str
 
 
 def track_fingerprint(predict: str, tracker: Mapping[str, Any] | None) -> str:
-    """Returns the fingerprint of the track stage after predictions of fingerprint `predict`."""
+    """Returns the fingerprint of tracks that belong to predictions with fingerprint `predict`."""
     return fingerprint({"predict": predict, "tracker": tracker or "dataset", "layout": SCHEMA_VERSION})
 
 
 def score_fingerprint(track: str, metrics: Sequence[Part], variants: Sequence[NamedVariant]) -> str:
-    """Returns the fingerprint of the score stage over tracks and predictions of fingerprint `track`.
+    """Returns the fingerprint of scores of the tracks and predictions with fingerprint `track`.
 
-    The layout of the tables is part of it: a run never holds rows that lack what its other rows say.
+    The layout of the tables is part of it, so that all rows of a run have the same columns.
     """
     return fingerprint(
         {

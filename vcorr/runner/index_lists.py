@@ -1,4 +1,4 @@
-"""Reads what `--steps` and `--layers` take: lists of indices and ranges, and words that stand for some."""
+"""Reads the values of `--steps` and `--layers`: lists of indices and ranges, and words such as "all"."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from vcorr.contract.errors import UsageError
 
 _DEFAULT_COUNT = 8
 DEFAULT_STEPS = f"{_DEFAULT_COUNT}-spread"
-"""What is read without `--steps`, where there are as many; `resolve_steps` says what where there are fewer."""
+"""The steps that are read without `--steps`; if there are fewer, `resolve_steps` returns all of them."""
 
 
 def split_names(text: str) -> list[str]:
@@ -17,15 +17,15 @@ def split_names(text: str) -> list[str]:
 
 
 def resolve_steps(text: str | None, total: int) -> tuple[int, ...]:
-    """Returns the steps that `--steps` names, of `total`: ascending, and each once.
+    """Returns the steps that `--steps` names, out of `total`: in ascending order, each once.
 
     Args:
         text: indices and ranges such as "0,10-20", "all", "last" or "N-spread". None for the default: `DEFAULT_STEPS`,
-            or all steps where there are fewer than it takes. Only the default adapts; what was typed does not.
+            or all steps if there are fewer. Only the default adapts; an "N-spread" that the user typed does not.
         total: the number of steps.
 
     Raises:
-        UsageError: the text has another form, or names a step that is not there.
+        UsageError: the text has another form, or names a step that does not exist.
     """
     if text is None:
         return tuple(range(total)) if total < _DEFAULT_COUNT else _spread(_DEFAULT_COUNT, total)
@@ -38,14 +38,14 @@ def resolve_steps(text: str | None, total: int) -> tuple[int, ...]:
 
 
 def resolve_layers(text: str, total: int) -> tuple[int, ...]:
-    """Returns the layers that `--layers` names, of `total`: ascending, and each once.
+    """Returns the layers that `--layers` names, out of `total`: in ascending order, each once.
 
     Args:
         text: "all", or indices and ranges such as "1,5-9".
         total: the number of layers.
 
     Raises:
-        UsageError: the text has another form, or names a layer that is not there.
+        UsageError: the text has another form, or names a layer that does not exist.
     """
     return _indices(text.strip(), total, "layers", "'1,5-9', or 'all'")
 
@@ -74,7 +74,7 @@ def _what_there_is(total: int, what: str) -> str:
 
 
 def _spread(count: int, total: int) -> tuple[int, ...]:
-    """Returns `count` steps from the first to the last of `total`; the last one where one is asked for."""
+    """Returns `count` steps, evenly spread from the first to the last of `total`; the last one if `count` is 1."""
     if not 1 <= count <= total:
         raise UsageError(
             f"--steps {count}-spread is out of range.",

@@ -1,4 +1,4 @@
-"""The objects that a plan works with in one process. Another process makes its own from the parts of the plan."""
+"""Makes the objects that a plan works with in one process: the adapter, the dataset and the card."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from vcorr.runner.run_data import ClipReader
 
 @dataclass(frozen=True)
 class Live:
-    """adapter: its weights may be loaded. dataset: reads the clips. card: None for a model without one."""
+    """adapter: with or without loaded weights. dataset: reads the clips. card: None for a model without one."""
 
     adapter: VideoModel
     dataset: ClipReader
@@ -22,24 +22,24 @@ class Live:
 
 
 def weights_id(adapter: VideoModel, weights: str) -> str:
-    """Returns what identifies the weights; an adapter learns here which sizes the model has.
+    """Returns what identifies the weights. In this call an adapter also learns which sizes the model has.
 
     Raises:
-        MissingError: the weights are not in reach.
+        MissingError: the weights are not available.
     """
     return str(with_defaults(adapter, VideoModelBase).weights_id(weights))
 
 
 def make_live(parts: Parts, weights: str, expected: str) -> Live:
-    """Makes the objects of a plan that was made in another process.
+    """Makes the objects for a plan that was made in another process.
 
     Args:
-        parts: of the plan.
-        weights: what `--weights` says.
-        expected: what identifies the weights that the plan was made for.
+        parts: the parts of the plan.
+        weights: the value of `--weights`.
+        expected: what identified the weights when the plan was made.
 
     Raises:
-        MissingError: these weights are not in reach here.
+        MissingError: this process has no weights, or other ones.
         PluginError: a plugin of the plan is not installed here.
     """
     adapter: VideoModel = parts.model.create()

@@ -1,4 +1,4 @@
-"""From names to parts: models, probes, metrics and trackers, each with the options that the spec gives it."""
+"""Looks up the model, the probes, the metrics and the tracker of a run, each with its options from the spec."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ DEFAULT_TRACKER = "dis"
 
 @dataclass(frozen=True)
 class Part:
-    """A component with the options it was given; plain data, whatever it makes.
+    """A component with its options, as plain data.
 
-    entry: what the plugin said about it. plugin: the distribution that brought it, with its version.
+    entry: the entry that the plugin returned. plugin: the distribution that the entry comes from, with its version.
     """
 
     entry: Entry
@@ -34,11 +34,11 @@ class Part:
     config: Any
 
     def create(self) -> Any:
-        """A new instance."""
+        """Makes a new instance; the first call imports the code of the component."""
         return self.entry.create(self.config)
 
     def identity(self) -> dict[str, Any]:
-        """What of it goes into a fingerprint."""
+        """Returns what a fingerprint covers: name, version and options."""
         return {"name": self.entry.name, "version": self.entry.version, "config": plain(self.config, self.entry.name)}
 
 
@@ -46,7 +46,8 @@ class Part:
 class Parts:
     """The components of a run.
 
-    probes: none for a model that answers directly. tracker: None where the dataset's own tracks are the reference.
+    probes: none for a model that predicts without attention. tracker: None if the dataset's own tracks are the
+    reference.
     """
 
     model: Part
@@ -57,24 +58,28 @@ class Parts:
 
     @property
     def licence(self) -> str:
-        """The licence of the tracker, which its tracks come under; "" for the dataset's own tracks."""
+        """Licence of the tracker, which applies to its tracks; "" for the dataset's own tracks."""
         entry = self.tracker.entry if self.tracker else None
         return entry.licence if isinstance(entry, TrackerEntry) else ""
 
     @property
     def notice(self) -> str:
-        """What the tracker has to say in every run."""
+        """Notice that the tracker's plugin shows in every run; "" for none."""
         entry = self.tracker.entry if self.tracker else None
         return entry.notice if isinstance(entry, TrackerEntry) else ""
 
     def plugins(self) -> dict[str, str]:
-        """The distribution that brought each part, by the label of the part."""
+        """Returns the distribution that each part comes from, by the label of the part."""
         parts = [self.model, self.data, *self.probes, *self.metrics, *([self.tracker] if self.tracker else [])]
         return {part.entry.label: part.plugin for part in parts}
 
 
 def model_part(spec: RunSpec, registry: Registry) -> Part:
-    """The model with its options."""
+    """Returns the model with its options.
+
+    Raises:
+        UsageError: no model is named, or an unknown one, or an option that it does not have.
+    """
     if not spec.model:
         raise UsageError("No model was named.", hint="For example: vcorr run --model tiny --probe qk")
     registered = registry.models.get(spec.model)
@@ -96,32 +101,35 @@ def card_of(model: Part) -> ModelCard | None:
 
 
 def tracker_part(spec: RunSpec, registry: Registry, mode: RunMode, first: Clip | None) -> Part | None:
-    """The tracker that was named; none where the videos come with tracks of their own, else the default one."""
+    """Returns the tracker that the spec names.
+
+    Without a name: None if the first clip has tracks of its own in this mode, or the default tracker.
+    """
     if spec.tracker is None and mode.has_tracks(first):
         return None
     return make_part(registry.trackers.get(spec.tracker or DEFAULT_TRACKER), spec.options.get("tracker", {}), "tracker")
 
 
 def tracker_files(tracker: Part | None) -> Mapping[str, Any]:
-    """What identifies the files behind a tracker; raises `MissingError` when they are not in reach."""
+    """Returns what identifies the files that a tracker reads; raises `MissingError` if they are not available."""
     return dict(plain(with_defaults(tracker.create(), TrackerBase).identity())) if tracker else {}
 
 
 def metric_parts(spec: RunSpec, registry: Registry) -> tuple[Part, ...]:
-    """The metrics asked for, or all that are on by default; an option reaches every metric that has it."""
+    """Returns the metrics that the spec names, or all default ones. An option reaches every metric that has it."""
     names = spec.metric_names or tuple(r.entry.name for r in registry.metrics.all() if r.entry.default)
     return _share_options([registry.metrics.get(n) for n in names], spec.options.get("metric", {}), "metric")
 
 
 def probe_parts(spec: RunSpec, registry: Registry, adapter: VideoModel) -> tuple[Part, ...]:
-    """The probes a spec names, with their options; none for a model that answers directly.
+    """Returns the probes that a spec names, with their options; none for a model that predicts without attention.
 
     Raises:
-        UsageError: none is named, or an unknown one or an option that none of them has.
+        UsageError: no probe is named, or an unknown one, or an option that none of the probes has.
     """
     found = [registry.probes.get(name) for name in spec.probes]
     if not adapter.sites():
-        return ()  # answers directly: there is no attention to read
+        return ()  # the model predicts by itself: there is no attention to read
     if not found:
         names = ", ".join(registry.probes.names())
         raise UsageError("No probe was named.", hint=f"For example: --probe qk. Probes: {names}")
@@ -129,7 +137,7 @@ def probe_parts(spec: RunSpec, registry: Registry, adapter: VideoModel) -> tuple
 
 
 def make_part(registered: Registered[Any], options: Mapping[str, Any], part: str) -> Part:
-    """A component with its options; `part` is what they begin with, "model" say."""
+    """Returns a component with its options. part: the first word of the option names, e.g. "model"."""
     config = make_config(registered.entry.config_type(), options, part)
     return Part(registered.entry, registered.source.label, config)
 

@@ -1,4 +1,4 @@
-"""The most memory that a run held."""
+"""Measures the most memory that a run held."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ GIB = 2**30
 
 
 def forget_peak(device: str) -> None:
-    """Begins anew to look for the most memory of a device; nothing where the device does not count it."""
+    """Resets the peak that `device_peak` returns; does nothing on a device that does not count memory."""
     if device.startswith("cuda"):
         import torch
 
@@ -16,7 +16,7 @@ def forget_peak(device: str) -> None:
 
 
 def device_peak(device: str) -> float | None:
-    """The most memory allocated on a device since `forget_peak`, in GiB; None where the device does not count it."""
+    """Returns the most GiB allocated on a device since `forget_peak`; None if the device does not count memory."""
     if not device.startswith("cuda"):
         return None
     import torch
@@ -25,7 +25,7 @@ def device_peak(device: str) -> float | None:
 
 
 def host_peak() -> float | None:
-    """The most memory that this process has held so far, in GiB; None where the operating system does not say."""
+    """Returns the most GiB that this process has held so far; None if the operating system does not report it."""
     try:
         import resource
     except ImportError:  # Windows

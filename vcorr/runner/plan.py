@@ -1,4 +1,4 @@
-"""From a spec to a plan: every name looked up, every index resolved, every fingerprint known, no weights loaded."""
+"""Makes a plan of a spec: looks up every name and resolves every index, without loading weights."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ from vcorr.store.fingerprint import fingerprint
 
 @dataclass(frozen=True)
 class Plan:
-    """A run with nothing left to decide. It can be pickled and worked off in another process.
+    """A run in which everything is decided. It can be pickled and worked off in another process.
 
     Args:
-        spec: the run as it was asked for.
+        spec: what the user asked for.
         parts: model, probes, metrics, data and tracker with their options.
         selection: clips, sites, steps and variants.
         hardware: device and dtype.
-        identity: of weights, files and packages; the fingerprints follow from it.
+        identity: what identifies weights, files and packages, for the fingerprints.
         planned_with: the objects of the process that made the plan; not pickled.
     """
 
@@ -51,10 +51,10 @@ class Plan:
 
     @cached_property
     def live(self) -> Live:
-        """Adapter, dataset and card of this process. A process that did not make the plan makes its own, once.
+        """Adapter, dataset and card of this process. A process that did not make the plan makes them once.
 
         Raises:
-            MissingError, PluginError: as `make_live`.
+            MissingError, PluginError: see `make_live`.
         """
         return self.planned_with or make_live(self.parts, self.spec.weights, self.identity.weights)
 
@@ -69,7 +69,7 @@ class Plan:
 
     @property
     def unused(self) -> str:
-        """What was asked for and does not apply to a model that answers directly."""
+        """Note about options that do not apply to a model without layers; "" if there are none."""
         if self.selection.sites:
             return ""
         spec = self.spec
@@ -78,18 +78,18 @@ class Plan:
         if not given:
             return ""
         label, verb = self.parts.model.entry.label, "does" if len(given) == 1 else "do"
-        return f"{label} has no layers and answers directly; {' and '.join(given)} {verb} not apply."
+        return f"{label} has no layers and predicts directly; {' and '.join(given)} {verb} not apply."
 
     def predict_identity(self) -> dict[str, Any]:
-        """Everything that can change a prediction. Which clips are run is not part of it: more clips extend a run."""
+        """Returns everything that can change a prediction; see `identity.predict_identity`."""
         return predict_identity(self.parts, self.selection, self.hardware, self.identity)
 
     def tracker_identity(self) -> dict[str, Any] | None:
-        """What can change the tracks besides the video; None where they are the dataset's own."""
+        """Returns what can change the tracks in addition to the video; None if the tracks are the dataset's own."""
         return tracker_identity(self.parts.tracker, self.identity.tracker_files)
 
     def fingerprints(self) -> dict[str, str]:
-        """One for each stage. The score fingerprint covers predictions and tracks."""
+        """Returns one fingerprint per stage. The one of the scores also covers predictions and tracks."""
         predict = fingerprint(self.predict_identity())
         track = track_fingerprint(predict, self.tracker_identity())
         score = score_fingerprint(track, self.parts.metrics, self.selection.variants)
@@ -97,17 +97,17 @@ class Plan:
 
 
 def make_plan(spec: RunSpec, registry: Registry, *, probing: bool = True) -> Plan:
-    """Resolves a spec.
+    """Makes the plan of a spec.
 
     Args:
-        spec: what was asked for.
-        registry: where the names are looked up.
-        probing: False for videos alone: no probe is needed then, and those named are not looked at.
+        spec: what the user asked for.
+        registry: the plugins in which names are looked up.
+        probing: False if only videos are made: probes are then neither needed nor looked up.
 
     Raises:
-        UsageError: an unknown name, an option or index out of range, or something this version cannot do.
+        UsageError: an unknown name, an option or index out of range, or something that this version cannot do.
         PluginError: a plugin breaks its contract.
-        MissingError: weights or data are not in reach.
+        MissingError: weights or data are not available.
     """
     _check_words(spec)
     model = model_part(spec, registry)
@@ -143,7 +143,7 @@ def make_plan(spec: RunSpec, registry: Registry, *, probing: bool = True) -> Pla
 
 
 def _check_words(spec: RunSpec) -> None:
-    """Refuses an unknown word before anything is looked up."""
+    """Refuses an unknown mode or executor before anything is looked up or imported."""
     if spec.mode is not None:
         mode_of(spec.mode)
     check_executor(spec.executor)

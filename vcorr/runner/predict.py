@@ -1,4 +1,4 @@
-"""The predict stage: one clip through the model, its probes' answers as rows."""
+"""The predict stage: runs the model on a clip, and makes table rows of the predictions of its probes."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ from vcorr.store.columns import NAN
 from vcorr.store.schema import CORRESPONDENCE, PredictionRow, TrackRow
 
 POSITIONS, ROWS = "positions", "rows"
-"""Kinds of predictions: where points went, and where attention rows put their weight."""
+"""Kinds of predictions: positions of the points, and attention summaries."""
 
 DEFAULT_QUERY_SIDE = 20
-"""Query points along one side of the grid laid over a generated video, when its dataset says nothing (as DiffTrack)."""
+"""Query points along one side of the grid on a generated video, if its dataset names no number (as in DiffTrack)."""
 
 ROW_FIELDS = ("peak_self", "peak_text", "sum_cross", "sum_self", "sum_text")
 
@@ -38,7 +38,10 @@ STATUS_NOT_SCORED = "not_scored"
 
 @dataclass(frozen=True)
 class Prepared:
-    """A clip as the model will read it, how its first site lies over it, and the hash of its content before that."""
+    """A clip as the model will read it.
+
+    grid: the tokens of the first site. data_hash: the hash of the clip's content.
+    """
 
     clip: Clip
     grid: TokenGrid
@@ -47,13 +50,13 @@ class Prepared:
 
 @dataclass(frozen=True)
 class Predicted:
-    """What the model made of a clip.
+    """The predictions for a clip.
 
-    clip: as the model read it, its video the generated one in generate mode. reconstruction: in invert mode.
+    clip: as the model read it; in generate mode with the generated video. reconstruction: None in all modes but invert.
     """
 
     clip: Clip
-    answers: list[Prediction | RowsPrediction]
+    predictions: list[Prediction | RowsPrediction]
     data_hash: str
     reconstruction: Reconstruction | None = None
 
@@ -61,21 +64,25 @@ class Predicted:
 def predict_clip(
     plan: Plan, probes: dict[str, Probe], prepared: Prepared, on_step: Callable[[], None] = lambda: None
 ) -> Predicted:
-    """Runs the model on one clip. `on_step` is called as each step ends."""
+    """Runs the model on one clip and returns the predictions. on_step: called at the end of each step.
+
+    Raises:
+        PluginError: a prediction is missing, or the model returned no video of the right shape.
+    """
     from vcorr.capture.recorder import Recorder
 
     clip, grid, asked = prepared.clip, prepared.grid, plan.selection
     recorder = Recorder(probes, clip.queries, layers=asked.layers, on_step=on_step, variants=asked.readings)
     video = plan.live.adapter.run(clip, asked.settings, recorder)
-    answers = recorder.answers
-    _check_complete(plan, answers)
+    predictions = recorder.answers
+    _check_complete(plan, predictions)
     if asked.mode.makes_video:
         clip = _take_video(plan, clip, video, grid)
-    return Predicted(clip, answers, prepared.data_hash, recorder.reconstruction)
+    return Predicted(clip, predictions, prepared.data_hash, recorder.reconstruction)
 
 
 def sample_clip(plan: Plan, clip_id: str, on_step: Callable[[], None] = lambda: None) -> tuple[Clip, TokenGrid]:
-    """Generates a clip's video and reads nothing on the way; also returns how the model's tokens lie over it."""
+    """Generates the video of a clip without reading any attention. Returns the clip and the model's grid."""
     from vcorr.capture.recorder import Recorder
 
     prepared = prepare_clip(plan, clip_id)
@@ -89,9 +96,9 @@ def _take_video(plan: Plan, clip: Clip, video: NDArray[np.uint8] | None, grid: T
 
 
 def prepare_clip(plan: Plan, clip_id: str) -> Prepared:
-    """The clip as the model will read it.
+    """Returns the clip as the model will read it.
 
-    In generate mode a dataset's videos give their first frame to models that continue an image, and nothing to others.
+    In generate mode, models that continue an image get the first frame of the dataset's video. Others get no video.
     """
     adapter, asked = plan.live.adapter, plan.selection
     needs_image = bool(with_defaults(adapter, VideoModelBase).needs_image)
@@ -115,10 +122,10 @@ def _check_video(plan: Plan, video: NDArray[np.uint8] | None, grid: TokenGrid) -
 
 
 def _check_complete(plan: Plan, predictions: Sequence[Prediction | RowsPrediction]) -> None:
-    """Every chosen site at every chosen step must have answered: a row that is missing would be a silent gap.
+    """Checks that there is a prediction for every chosen site at every chosen step, so that no row is missing unseen.
 
     Raises:
-        PluginError: one did not.
+        PluginError: there is none for some of them.
     """
     found = {(p.layer, p.step) for p in predictions}
     expected = {(site.layer, step) for site in plan.selection.sites for step in plan.selection.settings.steps}
@@ -136,12 +143,12 @@ def _check_complete(plan: Plan, predictions: Sequence[Prediction | RowsPredictio
 def prediction_rows(
     run: str,
     clip: Clip,
-    answers: Sequence[Prediction | RowsPrediction],
+    predictions: Sequence[Prediction | RowsPrediction],
     *,
     reconstruction: Reconstruction | None = None,
     task: str = CORRESPONDENCE,
 ) -> list[PredictionRow]:
-    """The rows of a clip's predictions shard."""
+    """Returns the rows of a clip's predictions shard, one per prediction."""
     round_trip = NAN if reconstruction is None else reconstruction.sampler
     return [
         PredictionRow(
@@ -164,12 +171,12 @@ def prediction_rows(
             task=task,
             **_kind_columns(p),
         )
-        for p in answers
+        for p in predictions
     ]
 
 
 def round_trip_note(clip_id: str, made: Reconstruction) -> str:
-    """What a run says about the round trip of mode `invert`."""
+    """Returns the note of a run about the round trip of mode `invert`."""
     note = (
         f"Clip {clip_id}: the round trip gives back {made.sampler:.1f} dB of what the autoencoder makes of the video "
         f"({made.video:.1f} dB of the video itself, of which the autoencoder keeps {made.autoencoder:.1f} dB)."
@@ -179,16 +186,16 @@ def round_trip_note(clip_id: str, made: Reconstruction) -> str:
     return f"{note} Under {LEAST_ROUND_TRIP:g} dB it is not scored: more steps help, --set num_steps=50."
 
 
-def _kind_columns(answer: Prediction | RowsPrediction) -> dict[str, Any]:
-    if isinstance(answer, RowsPrediction):
-        return {"kind": ROWS, "points": len(answer.sum_self), "rows": pack_rows(answer)}
+def _kind_columns(prediction: Prediction | RowsPrediction) -> dict[str, Any]:
+    if isinstance(prediction, RowsPrediction):
+        return {"kind": ROWS, "points": len(prediction.sum_self), "rows": pack_rows(prediction)}
     return {
         "kind": POSITIONS,
-        "readout": answer.readout,
-        "points": len(answer.xy),
-        "xy": _flat(np.asarray(answer.xy, dtype=np.float32)),
-        "visible": _flat(answer.visible),
-        "confidence": _flat(answer.confidence),
+        "readout": prediction.readout,
+        "points": len(prediction.xy),
+        "xy": _flat(np.asarray(prediction.xy, dtype=np.float32)),
+        "visible": _flat(prediction.visible),
+        "confidence": _flat(prediction.confidence),
     }
 
 
@@ -197,23 +204,25 @@ def _flat(values: NDArray[Any] | None) -> Any:
 
 
 def pack_rows(rows: RowsPrediction) -> NDArray[np.float32]:
-    """Attention rows as the column `rows` holds them: (N, F - 1 + 5) row-major.
+    """Returns an attention summary as the column `rows` holds it: (N, F - 1 + 5) float32, flat, point by point.
 
-    A point has the F - 1 peaks over later latents, then peak_self, peak_text, sum_cross, sum_self, sum_text.
+    The values of a point are the F - 1 peaks in later latents, then peak_self, peak_text, sum_cross, sum_self and
+    sum_text.
     """
     single = [getattr(rows, name) for name in ROW_FIELDS]
     return np.concatenate([rows.peak_cross, np.stack(single, axis=1)], axis=1).astype(np.float32).ravel()
 
 
 def failure_row(run: str, clip_id: str, error: BaseException, *, task: str = CORRESPONDENCE) -> PredictionRow:
-    """The one row of a clip that could not be predicted."""
+    """Returns the only row of a clip that could not be predicted."""
     return PredictionRow(run=run, clip=clip_id, task=task, status=STATUS_FAILED, error=error_code(error))
 
 
 def track_row(run: str, plan: Plan, clip: Clip, tracks: Tracks, *, video: str, data_hash: str) -> TrackRow:
-    """The row of a clip's tracks shard.
+    """Returns the row of a clip's tracks shard.
 
-    video: hash of the generated video the tracks belong to, "" for data's own. data_hash: `Prepared.data_hash`.
+    video: hash of the generated video that the tracks belong to; "" for a video of the dataset. data_hash: see
+    `Prepared`.
     """
     assert clip.video is not None
     frames, height, width = clip.video.shape[:3]
@@ -244,6 +253,6 @@ def track_row(run: str, plan: Plan, clip: Clip, tracks: Tracks, *, video: str, d
 
 
 def error_code(error: BaseException) -> str:
-    """What goes into an error column: the kind and the first line."""
+    """Returns the text of the column `error`: the type of the error and its first line."""
     text = str(error).strip().splitlines()
     return f"{type(error).__name__}: {text[0]}" if text else type(error).__name__

@@ -1,4 +1,4 @@
-"""Tries on the first clip what every clip needs, so that a wrong option is one error and not one failure per clip."""
+"""Checks sites and options on the first clip, so that a wrong option is one error and not one failure per clip."""
 
 from __future__ import annotations
 
@@ -25,23 +25,23 @@ def preflight(
     *,
     alone: bool,
 ) -> str:
-    """Tries the sites on the probes, and the first clip on the model.
+    """Checks that the probes can read the sites, and that the model takes the first clip.
 
-    A clip that is itself the reason will fail as a clip, unless it is all there is.
+    If the cause is the video of the first clip, this is no error here: that clip fails later, and others may not.
 
     Args:
-        adapter: the model, not loaded.
+        adapter: the model, without loaded weights.
         probes: by name.
-        sites: those that are read.
+        sites: the sites that are read.
         mode: what the model does with the clip.
-        first: the first clip; None when it could not be loaded.
-        alone: whether the run has no other clip.
+        first: the first clip; None if it could not be loaded.
+        alone: whether the run has no other clip; then its video is an error too.
 
     Returns:
-        How the clip is brought to the model's size, for the user; empty when it has that size.
+        How the clip is brought to the model's size, in words for the user; "" if it has that size.
 
     Raises:
-        UsageError, PluginError: no clip could be run like this.
+        UsageError, PluginError: no clip could be run with these options.
     """
     _check_probes(probes, sites, type(adapter).__name__)
     clip = None if first is None else mode.size_source(first)
@@ -69,7 +69,7 @@ def _try_clip(adapter: VideoModel, sites: Sequence[Site], clip: Clip, *, alone: 
 
 
 def _fit_of(clip: Clip, grid: TokenGrid) -> str:
-    """How the clip is brought to the grid's size.
+    """Returns how the clip is brought to the grid's size, in words; "" if it has that size.
 
     Raises:
         UsageError: a query is in a frame that would be cut off.
@@ -80,7 +80,7 @@ def _fit_of(clip: Clip, grid: TokenGrid) -> str:
 
 
 def _takes_without_video(adapter: VideoModel, sites: Sequence[Site], clip: Clip) -> bool:
-    """Whether a clip's video is why the model does not take it: its options fit, or it would refuse any clip."""
+    """Returns whether the model takes the clip without its video. Then the video was the cause, and not an option."""
     if clip.video is None:
         return False
     try:
@@ -91,7 +91,7 @@ def _takes_without_video(adapter: VideoModel, sites: Sequence[Site], clip: Clip)
 
 
 def _common_grid(adapter: VideoModel, sites: Sequence[Site], clip: Clip) -> TokenGrid:
-    """The grid of the first site, after checking that the grids of all sites cover the same pixels and frames."""
+    """Returns the grid of the first site, after checking that all sites cover the same pixels and frames."""
     first, *others = [adapter.grid(clip, site) for site in sites] or [adapter.grid(clip, None)]
     for site, grid in zip(sites[1:], others, strict=True):
         if (grid.height, grid.width, grid.video_frames) != (first.height, first.width, first.video_frames):

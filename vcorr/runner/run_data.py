@@ -1,4 +1,4 @@
-"""The data of a run: what `--data` means, which clips of it, and what of it goes into the fingerprint."""
+"""Finds the dataset that `--data` names, chooses its clips, and returns its part of the fingerprint."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from vcorr.store.fingerprint import plain
 PROMPTS = "prompts"
 PAPER_PROMPTS = "difftrack:cogvideox_t2v_2b/fg"
 PAPER_IMAGES = "difftrack:cogvideox_i2v_2b/fg"
-"""What models without data of their own generate from, once it is imported."""
+"""What models without a dataset of their own generate from, if it was imported."""
 FOLDER = "folder"
 DATA_WITH_PATH = {
     "video": "video:clip.mp4",
@@ -29,14 +29,14 @@ DATA_WITH_PATH = {
     FOLDER: "folder:built/my-dataset",
     "difftrack": "difftrack:cogvideox_t2v_2b/fg",
 }
-"""Datasets that `--data NAME:PATH` gives a path, with an example."""
+"""Datasets that take a path, as `--data NAME:PATH`, each with an example."""
 
 
 class ClipReader(DatasetBase):
-    """A dataset that keeps the clip which was looked at ahead, until the run reads it.
+    """A dataset that keeps the clip that `look_ahead` read, until the run asks for it.
 
-    The preflight looks at a clip that the run then works on; without this its video would be decoded for both. At most
-    one clip is held. It is handed over once, and is not pickled.
+    The preflight reads a clip that the run then works on; without this reader its video would be decoded twice. At
+    most one clip is kept. It is handed over once, and is not pickled.
     """
 
     def __init__(self, dataset: Dataset) -> None:
@@ -49,12 +49,12 @@ class ClipReader(DatasetBase):
         return self._dataset.ids()
 
     def look_ahead(self, clip_id: str) -> Clip:
-        """Reads a clip and keeps it for the next `clip`. Raises as the dataset's own `clip`."""
+        """Reads a clip and keeps it for the next call of `clip`. Raises what the dataset's own `clip` raises."""
         self._ahead = self.clip(clip_id)
         return self._ahead
 
     def clip(self, clip_id: str) -> Clip:
-        """Returns a clip: the one that was kept, or read anew. Raises as the dataset's own `clip`."""
+        """Returns the clip that was kept, or reads it. Raises what the dataset's own `clip` raises."""
         ahead, self._ahead = self._ahead, None
         return ahead if ahead is not None and ahead.id == clip_id else self._dataset.clip(clip_id)
 
@@ -63,7 +63,7 @@ class ClipReader(DatasetBase):
         return with_defaults(self._dataset, DatasetBase).identity()
 
     def check_files(self, clip_ids: Sequence[str]) -> None:
-        """Checks the files behind these clips. Raises as the dataset's own `check_files`."""
+        """Checks the files of these clips. Raises what the dataset's own `check_files` raises."""
         with_defaults(self._dataset, DatasetBase).check_files(clip_ids)
 
     def notes(self, clip_id: str) -> Sequence[str]:
@@ -75,7 +75,7 @@ class ClipReader(DatasetBase):
 
 
 def data_part(spec: RunSpec, model: Part, registry: Registry, *, needs_image: bool) -> Part:
-    """The dataset with its options: the one asked for, or the model's own.
+    """Returns the dataset that the spec names, or the model's own one, with its options.
 
     needs_image: whether the model starts from an image.
     """
@@ -105,18 +105,18 @@ def _data_name(spec: RunSpec, entry: ModelEntry, needs_image: bool) -> str:
 
 
 def _is_path(name: str) -> bool:
-    """Whether `--data` means a folder: names of datasets hold no slash, and what comes after a colon is no folder."""
+    """Returns whether `--data` names a folder. Names of datasets have no slash, and `NAME:PATH` is not a folder."""
     return ":" not in name and ("/" in name or os.sep in name or Path(name).is_dir())
 
 
 def first_clip(dataset: ClipReader, clips: Sequence[str]) -> Clip | None:
     """Returns the first of the clips, after checking the files of all of them.
 
-    None where it cannot be loaded: then it will fail as a clip, and the others may not.
+    None if it cannot be loaded: that clip then fails later in the run, and the others may not.
 
     Raises:
-        PluginError, MissingError: the first clip, or the file of any, cannot be had.
-        UsageError, StoreError: a file cannot be read, or holds something else than it should.
+        PluginError, MissingError: the first clip, or the file of any clip, is not available.
+        UsageError, StoreError: a file cannot be read, or does not hold what it should.
     """
     try:
         first = dataset.look_ahead(clips[0])
@@ -124,16 +124,16 @@ def first_clip(dataset: ClipReader, clips: Sequence[str]) -> Clip | None:
         raise
     except Exception:
         first = None
-    dataset.check_files(clips)  # after the look ahead, so that a dataset need not open that file again
+    dataset.check_files(clips)  # after `look_ahead`, so that a dataset need not open that file again
     return first
 
 
 def choose_clips(dataset: Dataset, limit: int | None, label: str) -> tuple[str, ...]:
-    """The ids of the clips to run.
+    """Returns the ids of the first `limit` clips, or of all.
 
     Raises:
-        UsageError: there is none, or `limit` is not positive.
-        PluginError: the dataset names one twice.
+        UsageError: the dataset has no clips, or `limit` is not positive.
+        PluginError: the dataset names a clip twice.
     """
     if limit is not None and limit < 1:
         raise UsageError(f"--limit must be at least 1, got {limit}.")
@@ -146,7 +146,7 @@ def choose_clips(dataset: Dataset, limit: int | None, label: str) -> tuple[str, 
 
 
 def check_image(model: Part, data: Part, first: Clip | None) -> None:
-    """What an image-to-video model cannot start from is one error, not a failure a clip.
+    """Checks that an image-to-video model gets an image, so that missing images are one error and not one per clip.
 
     Raises:
         MissingError: the first clip has no image.
@@ -159,7 +159,7 @@ def check_image(model: Part, data: Part, first: Clip | None) -> None:
 
 
 def data_identity(data: Part, dataset: ClipReader) -> dict[str, Any]:
-    """A dataset's part of the fingerprint. Files are known by their contents, wherever they lie."""
+    """Returns what identifies the dataset in a fingerprint. Files count by their content; their path is left out."""
     values = {**data.identity(), "split": dataset.split}
     content = dataset.identity()
     if content is not None:

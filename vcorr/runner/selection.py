@@ -1,4 +1,4 @@
-"""What of model and data a run reads: clips, sites, steps and mode, resolved from the words of a spec."""
+"""Resolves the words of a spec to what a run reads: clips, sites, steps and mode."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ _OTHER_DATA = "The data holds prompts or images only: name data with videos, --d
 
 @dataclass(frozen=True)
 class Selection:
-    """What is read, and how.
+    """What a run reads, and how.
 
     Args:
         clips: ids of the clips, in order.
-        split: of the dataset.
-        fitted: how clips are brought to the model's size, in words; "" when they have it.
+        split: the split of the dataset.
+        fitted: how clips are brought to the model's size, in words; "" if they have that size.
         sites: the chosen sites, by ascending layer.
         settings: mode, steps, seed and strength of guidance.
-        variants: what is scored.
-        readings: by the name of each probe, the variants it is asked under.
+        variants: the variants that are scored.
+        readings: the variants that each probe is asked under, by the name of the probe.
     """
 
     clips: tuple[str, ...]
@@ -46,12 +46,12 @@ class Selection:
 
     @property
     def layers(self) -> frozenset[int]:
-        """The chosen layers."""
+        """Layers of the chosen sites."""
         return frozenset(site.layer for site in self.sites)
 
 
 def choose_sites(adapter: VideoModel, layers: str, label: str) -> tuple[Site, ...]:
-    """Returns the sites that `--layers` names; none for a model that answers directly.
+    """Returns the sites that `--layers` names; none for a model that predicts without attention.
 
     Raises:
         UsageError: a layer is out of range.
@@ -67,7 +67,9 @@ def choose_sites(adapter: VideoModel, layers: str, label: str) -> tuple[Site, ..
 
 
 def choose_settings(spec: RunSpec, adapter: VideoModel, mode: RunMode, label: str) -> RunSettings:
-    """Returns mode, steps, seed and guidance for the model; a model without noise has "no step", and none in all.
+    """Returns mode, steps, seed and guidance for the model.
+
+    A model that adds no noise gets the one step `NO_SITE`, of 0 steps in total.
 
     Raises:
         UsageError: the model cannot run in the mode, or a step is out of range.
@@ -101,7 +103,10 @@ def _no_steps(spec: RunSpec, mode: RunMode, label: str) -> tuple[tuple[int, ...]
 
 
 def _way_out(flag: str, spec: RunSpec) -> str:
-    """How to run a model without noise after all; data without videos asks for generation unasked."""
+    """Returns what to change so that a model without noise runs.
+
+    Data without videos selects mode `generate` even if the user typed no `--mode`; then the hint is about the data.
+    """
     if flag.startswith("--mode") and spec.mode is None:
         return _OTHER_DATA
     return f"Leave out {flag}."

@@ -1,4 +1,4 @@
-"""The track stage: reference tracks for the video a model read or made. Needs no model."""
+"""The track stage: finds reference tracks for the video that a model read or generated. Needs no model."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from vcorr.store.schema import TrackRow
 from vcorr.store.shards import SUFFIX, read_shard, shard_name
 
 QUERY_TOLERANCE = 1e-3
-"""Pixels by which a track may miss its query: rounding of a tracker that scales the video."""
+"""Pixels by which a track may miss its query, because a tracker that resizes the video rounds."""
 
 VIDEOS = "videos"
-"""Folder of a run that holds generated videos, bit-exactly."""
+"""Folder of a run that holds its generated videos, stored bit-exactly."""
 
 
 def video_path_name(clip_id: str) -> str:
-    """File name of a clip's generated video."""
+    """Returns the file name of a clip's generated video."""
     return shard_name(clip_id).removesuffix(SUFFIX) + VIDEO_SUFFIX
 
 
 def keep_video(run: RunDirectory, clip: Clip) -> str:
-    """Stores a generated video bit-exactly in the run; returns its hash."""
+    """Stores a generated video bit-exactly in the run, and returns its hash."""
     assert clip.video is not None
     folder = run.path / VIDEOS
     folder.mkdir(exist_ok=True)
@@ -38,7 +38,9 @@ def keep_video(run: RunDirectory, clip: Clip) -> str:
 
 
 def restore_clip(plan: Plan, run: RunDirectory, clip_id: str) -> Prepared:
-    """A clip as the model read it, or with the video that it generated, without running it again.
+    """Returns a clip of a finished prediction without running the model.
+
+    It is the clip as the model read it; in generate mode it has the generated video.
 
     Raises:
         StoreError: the generated video is missing or damaged.
@@ -51,7 +53,7 @@ def restore_clip(plan: Plan, run: RunDirectory, clip_id: str) -> Prepared:
 
 
 def _read_video_hash(run: RunDirectory, clip_id: str) -> str:
-    """The hash of the video that a clip's tracks belong to; "" when they were never made."""
+    """Returns the hash of the video that the clip's tracks belong to; "" if it has no tracks yet."""
     path = run.shard("tracks", clip_id)
     rows = read_shard(path, "tracks").to_pylist() if path.exists() else []
     return str(rows[0]["video"]) if rows else ""
@@ -60,10 +62,12 @@ def _read_video_hash(run: RunDirectory, clip_id: str) -> str:
 def rows_of_tracks(
     plan: Plan, run: RunDirectory, clip: Clip, tracker: Tracker | None, data_hash: str
 ) -> list[TrackRow]:
-    """The rows of a clip's tracks shard: its own tracks, or those that `tracker` finds; none when there are neither.
+    """Returns the row of a clip's tracks shard as a list; an empty list if the clip has no video or no tracks.
+
+    tracker: finds the tracks; None for the clip's own tracks.
 
     Raises:
-        PluginError: the tracker returned tracks of another shape.
+        PluginError: the tracker returned wrong tracks; see `track_clip`.
     """
     if clip.video is None:
         return []
@@ -75,10 +79,10 @@ def rows_of_tracks(
 
 
 def track_clip(tracker: Tracker, clip: Clip) -> Tracks:
-    """What a tracker says about the queries of a clip with video.
+    """Tracks the queries of a clip that has a video.
 
     Raises:
-        PluginError: it returned tracks of another shape, or tracks that do not pass through their queries.
+        PluginError: the tracks have the wrong shape, or do not pass through their queries.
     """
     assert clip.video is not None
     tracks = tracker.track(clip.video, clip.queries)

@@ -1,6 +1,6 @@
-"""Works off clips of a plan: predict, track, score, each shard on disk before the next clip begins.
+"""Works off clips of a plan: predicts, tracks and scores each one, and writes its shards before the next one begins.
 
-This is what an executor calls, in whatever process. It writes shards and never `run.json`.
+Executors call this module, in any process. It writes shards and never `run.json`.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ from vcorr.store.schema import Row, TableName
 
 @dataclass(frozen=True)
 class Report:
-    """What came of some clips. Reports of different clips add up.
+    """Results of working off some clips, in numbers. Reports of different clips add up.
 
     Args:
-        computed: clips that went through the model, those that failed included.
-        reused: clips whose predictions were there.
+        computed: number of clips that the model was run on, with the failed ones.
+        reused: number of clips whose predictions were stored already.
         failed: ids of the clips that could not be predicted.
-        model_seconds: reading the clips and running the model on them; not tracking and scoring.
-        load_seconds: loading the weights, the longest of all workers; None when no worker loaded them.
-        device_peak: the most GiB allocated on a device since the weights were loaded, of all workers; None if unknown.
-        host_peak: the most GiB that a worker's process held; None if unknown.
+        model_seconds: seconds for reading the clips and running the model, without tracking and scoring.
+        load_seconds: seconds for loading the weights, in the slowest worker; None if no worker loaded them.
+        device_peak: the most GiB that a worker allocated on a device since it began to load; None if unknown.
+        host_peak: the most GiB that the process of a worker held; None if unknown.
     """
 
     computed: int = 0
@@ -63,24 +63,24 @@ def _largest(*values: float | None) -> float | None:
 def work_off(
     plan: Plan, run: RunDirectory, clips: Sequence[str], *, compute: bool = True, events: Events | None = None
 ) -> Report:
-    """Works off clips one after the other; loads the model once, when the first clip needs it.
+    """Works off clips one after the other. Loads the model once, for the first clip that needs it.
 
-    The caller sees to it that nobody else writes the shards of these clips: the coordinator of the run holds its lock.
+    The caller makes sure that nobody else writes the shards of these clips: the coordinator holds the lock of the run.
 
     Args:
         plan: what to do with a clip.
         run: where the shards go.
         clips: ids of some clips of the plan.
-        compute: False when nothing may be computed that needs the model.
+        compute: False if the model must not be run.
         events: receives what happens.
 
     Returns:
-        What came of them.
+        One report for all the clips.
 
     Raises:
-        StoreError: a shard cannot be written, or a clip is missing that may not be computed.
+        StoreError: a shard cannot be written, or a clip has no predictions and `compute` is False.
         PluginError: a part breaks its contract.
-        MissingError: weights or data are not in reach.
+        MissingError: weights or data are not available.
     """
     return sum(work_off_each(plan, run, clips, compute=compute, events=events), start=Report())
 
@@ -88,7 +88,7 @@ def work_off(
 def work_off_each(
     plan: Plan, run: RunDirectory, clips: Sequence[str], *, compute: bool = True, events: Events | None = None
 ) -> Iterator[Report]:
-    """Does what `work_off` does, and yields the report of each clip when its shards are on disk."""
+    """Yields one report per clip when its shards are on disk; in all else like `work_off`."""
     worker = _Worker(plan, run, events or Silent(), compute=compute)
     for clip_id in clips:
         yield worker.work(clip_id)
@@ -106,7 +106,7 @@ class _Worker:
         self._load_seconds: float | None = None
 
     def work(self, clip_id: str) -> Report:
-        """Makes whatever is missing of a clip."""
+        """Makes the shards of a clip that are missing or out of date."""
         if self._is_predicted(clip_id):
             self._refresh(clip_id)
             self._events.clip_done(clip_id, reused=True)
@@ -122,7 +122,7 @@ class _Worker:
         return replace(report, load_seconds=self._load_seconds, device_peak=device, host_peak=host_peak())
 
     def _is_predicted(self, clip_id: str) -> bool:
-        """Whether a clip's predictions are there, whole, of this spec and not a failure."""
+        """Returns whether the clip has predictions that can be read, belong to this plan, and are no failure."""
         path = self._run.shard("predictions", clip_id)
         if not path.exists():
             return False
@@ -139,7 +139,7 @@ class _Worker:
         return found.num_rows > 0 and bool(found["status"][0].as_py() == predict.STATUS_OK)
 
     def _refresh(self, clip_id: str) -> None:
-        """Makes tracks and scores of a kept clip again where they are missing, damaged or of another spec."""
+        """Makes tracks and scores of a predicted clip again if they are missing, damaged or of another spec."""
         name = shards.shard_name(clip_id)
         if not self._run.holds("tracks", name, self._fingerprints["track"]):
             kept = track.restore_clip(self._plan, self._run, clip_id)
@@ -170,13 +170,13 @@ class _Worker:
 
     def _predict(self, clip_id: str, probes: dict[str, Probe]) -> predict.Predicted:
         prepared = predict.prepare_clip(self._plan, clip_id)
-        # after the clip was read, so that a dataset need not read it for its notes
+        # after the clip was read, so that a dataset need not read it a second time for its notes
         for note in with_defaults(self._plan.live.dataset, DatasetBase).notes(clip_id):
             self._events.note(note)
         return predict.predict_clip(self._plan, probes, prepared, self._events.step_done)
 
     def _load_probes(self) -> dict[str, Probe]:
-        """The probes, with the model loaded that they read."""
+        """Returns the probes. The first call loads the model."""
         if self._probes is None:
             plan, adapter = self._plan, self._plan.live.adapter
             forget_peak(plan.hardware.device)
@@ -188,12 +188,15 @@ class _Worker:
         return self._probes
 
     def _store(self, clip_id: str, predicted: predict.Predicted, tracks: Sequence[Row]) -> None:
-        """Predictions last but for the scores: a predictions shard that is there means that its clip is complete."""
+        """Writes tracks, predictions and scores, in this order.
+
+        Tracks come before predictions, because a predictions shard means that its clip need not be computed again.
+        """
         self._write("tracks", clip_id, tracks, "track")
         made = predicted.reconstruction
         if made is not None:
             self._events.note(predict.round_trip_note(clip_id, made))
-        rows = predict.prediction_rows(self._run.run_id, predicted.clip, predicted.answers, reconstruction=made)
+        rows = predict.prediction_rows(self._run.run_id, predicted.clip, predicted.predictions, reconstruction=made)
         self._write("predictions", clip_id, rows, "predict")
         self._scorer.score(shards.shard_name(clip_id))
 

@@ -1,1 +1,1 @@
-"""Executors: where the clips of a plan are worked off. The coordinator chooses one by its name (`--executor`)."""
+"""Executors decide where the clips of a plan are worked off. `--executor` names one."""

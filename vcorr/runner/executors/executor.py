@@ -1,4 +1,4 @@
-"""What an executor is: it has the clips of a plan worked off, here or elsewhere, and hands on what workers report."""
+"""Defines what an executor is, and finds one by its name."""
 
 from __future__ import annotations
 
@@ -14,30 +14,30 @@ from vcorr.store.rundir import RunDirectory
 
 
 class Executor(Protocol):
-    """Has every clip of a plan worked off by `vcorr.runner.worker.work_off`, in one process or in many."""
+    """Has `vcorr.runner.worker.work_off` work off every clip of a plan, in one process or in many."""
 
     def __call__(self, plan: Plan, run: RunDirectory, *, compute: bool, events: Events) -> Iterator[Report]:
-        """Yields reports as work comes back; together they cover every clip of the plan once.
+        """Yields reports as clips are finished; together they cover every clip of the plan once.
 
-        The caller holds the lock of the run and alone writes `run.json`; workers write shards and nothing else. Once
-        the iterator has ended, been closed or raised, no worker goes on.
+        The caller holds the lock of the run and is the only writer of `run.json`. Workers write only shards. When the
+        iterator has ended, was closed or has raised, no worker may still run.
 
         Args:
             plan: what to do; it can be pickled.
             run: where the shards go.
-            compute: False when nothing may be computed that needs the model.
-            events: receives what happens, called from this process.
+            compute: False if the model must not be run.
+            events: receives what happens; called only in this process.
 
         Raises:
-            StoreError, PluginError, MissingError: what ended a worker.
+            StoreError, PluginError, MissingError: the error that ended a worker.
         """
 
 
 def find_executor(name: str) -> Executor:
-    """Returns the executor of a name.
+    """Returns the executor with this name.
 
     Raises:
-        UsageError: there is none.
+        UsageError: there is no such executor.
     """
     check_executor(name)
     found: Executor = resolve(EXECUTORS[name], f"executor {name!r}")

@@ -1,4 +1,4 @@
-"""`--executor local`: the clips one after the other, in this process."""
+"""Works off the clips one after the other, in this process (`--executor local`)."""
 
 from __future__ import annotations
 
@@ -13,6 +13,6 @@ from vcorr.store.rundir import RunDirectory
 def work_here(plan: Plan, run: RunDirectory, *, compute: bool, events: Events) -> Iterator[Report]:
     """Works off every clip; see `Executor`.
 
-    Reports clip by clip, so that an interrupted run still knows what its clips took.
+    There is one report per clip, so that the record of an interrupted run covers the clips it finished.
     """
     return work_off_each(plan, run, plan.selection.clips, compute=compute, events=events)

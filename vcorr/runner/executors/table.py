@@ -1,4 +1,4 @@
-"""The known executors, by the name that `--executor` takes."""
+"""Lists the executors by the names that `--executor` takes."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from collections.abc import Mapping
 from vcorr.contract.errors import unknown_name
 
 EXECUTORS: Mapping[str, str] = {"local": f"{__package__}.local:work_here"}
-"""Name to import string; an executor is imported when it is used."""
+"""Import strings by name; an executor is imported only if it is used."""
 
 
 def check_executor(name: str) -> None:
-    """Checks that there is an executor of that name.
+    """Checks that there is an executor with this name.
 
     Raises:
-        UsageError: there is none; the nearest is suggested.
+        UsageError: there is no such executor; the message suggests the nearest name.
     """
     if name not in EXECUTORS:
         known = ", ".join(sorted(EXECUTORS))
