@@ -1,4 +1,4 @@
-"""Models without noise, sites of several resolutions, and attention a frame at a time, through the stages."""
+"""Models without noise, sites of several resolutions, and attention of one frame per call, through all stages."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Datasets built through the generate path: what is made is kept, judged, found again, and never made twice."""
+"""Datasets built in generate mode: clips are stored, judged, found again, and never made twice."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ from vcorr.runner.spec import RunSpec
 DEFAULT = Filters()
 
 
-class Told(Silent):
-    """Keeps what it was told."""
+class Listener(Silent):
+    """Keeps the notes of a build."""
 
     def __init__(self) -> None:
         self.notes: list[str] = []
@@ -51,16 +51,16 @@ def prompts(tmp_path):
 
 @pytest.fixture
 def make(found, tmp_path, prompts):
-    """Builds a dataset in `out`; returns what came of it and what the user was told."""
+    """Builds a dataset in `out`; returns its outcome and the notes that the user gets."""
 
     def run(seeds=(1,), filters=DEFAULT, out="set", **changes):
         options = {"model": {"marker": str(tmp_path / "marker")}}
         base = {"model": "sliding-model", "data": f"prompts:{prompts}", "mode": "generate", "tracker": "knowing"}
         plan = make_plan(RunSpec(**{**base, "options": options, **changes}), found, probing=False)
-        told = Told()
+        listener = Listener()
         return build(
-            plan, items(plan, seeds), filters, out if isinstance(out, Path) else tmp_path / out, told
-        ), told.notes
+            plan, items(plan, seeds), filters, out if isinstance(out, Path) else tmp_path / out, listener
+        ), listener.notes
 
     return run
 
@@ -132,8 +132,8 @@ def test_another_spec_does_not_go_into_the_same_folder(make):
         make(num_steps=5)
     with pytest.raises(StoreError, match="belongs to another dataset") as refused:
         make(tracker="lk")
-    told = refused.value.message.splitlines()[1:]
-    assert told == ["  tracker.name: knowing there, lk now"]
+    lines = refused.value.message.splitlines()[1:]
+    assert lines == ["  tracker.name: knowing there, lk now"]
 
 
 def test_a_dataset_that_appears_before_the_lock_is_taken_is_not_overwritten(make, tmp_path, monkeypatch):
@@ -169,7 +169,9 @@ def test_other_prompts_do_not_go_into_the_same_folder(make, prompts, tmp_path):
     make()
     before = {path: path.read_bytes() for path in (tmp_path / "set").rglob("*") if path.is_file()}
     prompts.write_text("a picture\nyet another picture\n")
-    with pytest.raises(StoreError, match=r"made otherwise:\n  data\.content\.prompts: \w{12}… there, \w{12}… now"):
+    with pytest.raises(
+        StoreError, match=r"built with other options:\n  data\.content\.prompts: \w{12}… there, \w{12}… now"
+    ):
         make()
     assert {path: path.read_bytes() for path in (tmp_path / "set").rglob("*") if path.is_file()} == before
 

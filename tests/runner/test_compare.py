@@ -1,4 +1,4 @@
-"""Stored runs compared: what is paired with what, what is left out, what is refused."""
+"""Comparing stored runs: which rows are paired, which are left out, and what is refused."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, RunDirectory]:
 
 @pytest.fixture
 def changed(runs, tmp_path):
-    """A copy of a run whose run.json was edited by a function."""
+    """Makes a copy of a run, with a run.json that a function edited."""
 
     def change(name: str, edit=lambda record: None) -> RunDirectory:
         copy = RunDirectory(Path(shutil.copytree(runs[name].path, tmp_path / "copy")))
@@ -75,7 +75,7 @@ def test_clips_of_one_side_are_left_out_and_named(runs) -> None:
     assert found.clips == tuple(f"slide-{i}" for i in range(5))
     assert found.only_in(found.b) == ("slide-5",)
     assert found.only_in(found.a) == ()
-    # qk is what both have, and the other side's single heads have nothing to be compared with
+    # both runs have qk; the single heads of one run have no partner in the other
     assert {(row.a.probe, row.b.probe, row.heads) for row in found.rows} == {("qk", "qk", "mean")}
     assert [row.metric for row in found.rows][:3] == ["matching_accuracy", "matching_accuracy_moving", "pck_1"]
     assert [row.metric for row in found.rows][-1] == "pck_16_moving"
@@ -180,7 +180,7 @@ def test_clips_of_other_content_are_refused_whatever_their_size(runs, changed) -
     hashed("0123456789abcdef")
     with pytest.raises(UsageError, match="Clip slide-1 has other content in run"):
         compare_runs(runs["heads"], copy)
-    hashed("")  # of an older vcorr: nobody knows
+    hashed("")  # rows of an older vcorr have no hash
     assert compare_runs(runs["heads"], copy).rows
 
 
@@ -243,7 +243,7 @@ def test_where_nothing_can_be_chosen_sites_are_asked_for(runs) -> None:
     assert "--site-a LAYER:STEP" in refused.value.hint
 
 
-def test_runs_of_one_id_are_told_by_their_paths(runs, changed) -> None:
+def test_runs_of_one_id_are_named_by_their_paths(runs, changed) -> None:
     other = changed("five", lambda record: record.update(tracker={"name": "dis"}))
     other = RunDirectory(other.path.rename(other.path.with_name(runs["five"].run_id)))
     with pytest.raises(UsageError) as refused:

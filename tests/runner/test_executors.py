@@ -1,4 +1,4 @@
-"""The clips of a plan worked off in other processes: the same bytes, and one record of the whole."""
+"""Working off a plan in other processes gives the same bytes, and one record of the whole run."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def found(plugins):
 
 @pytest.fixture(autouse=True)
 def two(monkeypatch) -> None:
-    """An executor `two`, of two processes."""
+    """Adds an executor `two`, which uses two processes."""
     monkeypatch.setitem(EXECUTORS, "two", "support.executors:two_processes")  # type: ignore[arg-type]
 
 
@@ -57,7 +57,7 @@ def test_two_processes_write_what_one_writes(found, tmp_path, changes) -> None:
     assert ours["clips"] == {"total": 4, "done": 4, "failed": 0, "reused": 0}
     assert ours["seconds"]["per_computed_clip"] > 0
     assert ours["seconds"]["load"] is not None
-    assert ours["peak_memory_gib"]["host"] > 0.05  # of a worker, torch alone is more
+    assert ours["peak_memory_gib"]["host"] > 0.05  # GiB of a worker; torch alone takes more
     differ = {"started", "updated", "seconds", "peak_memory_gib", "spec"}
     assert {k: v for k, v in ours.items() if k not in differ} == {k: v for k, v in theirs.items() if k not in differ}
     again = run(found, tmp_path / "shared", **changes)

@@ -1,4 +1,4 @@
-"""Generate mode and pseudo tracks through the stages: what was made is kept, tracked, scored, and never made twice."""
+"""Generate mode and pseudo tracks through all stages: videos are stored, tracked and scored, and never made twice."""
 
 from __future__ import annotations
 

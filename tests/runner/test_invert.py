@@ -1,4 +1,4 @@
-"""Mode invert through the stages: the round trip is stored with every row, and decides whether a clip is scored."""
+"""Mode invert through all stages: the round trip is stored with every row, and decides whether a clip is scored."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Inverting(sliding.SlidingModel):
         recorder.reconstruction = Reconstruction(DB[clip.id], 10.0, 40.0)
 
 
-class plugin:  # stands for a module
+class plugin:  # takes the part of a module
     __name__ = __file__
 
     @vcorr.hookimpl

@@ -1,4 +1,4 @@
-"""What a run says of the memory it held."""
+"""The memory that a run reports."""
 
 import json
 
@@ -15,7 +15,7 @@ def test_a_run_on_a_cpu_tells_the_memory_of_its_process(plugins, tmp_path) -> No
     done = execute(plan, tmp_path)
     record = json.loads((done.run.path / "run.json").read_text())
     assert record["peak_memory_gib"]["device"] is None
-    assert record["peak_memory_gib"]["host"] > 0.05  # torch alone is more
+    assert record["peak_memory_gib"]["host"] > 0.05  # GiB; torch alone takes more
     assert record["seconds"]["load"] is not None
     again = execute(plan, tmp_path, reuse=Reuse.ONLY)
     record = json.loads((again.run.path / "run.json").read_text())

@@ -1,4 +1,4 @@
-"""A plan is plain data: it travels to other processes, and its fingerprints follow from it alone."""
+"""A plan is plain data: it can be sent to other processes, and it alone determines the fingerprints."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def spec(**changes) -> RunSpec:
 
 
 def sent(plan: Plan) -> Plan:
-    """The plan as another process gets it."""
+    """Returns the plan as another process gets it."""
     found = pickle.loads(pickle.dumps(plan))
     assert isinstance(found, Plan)
     return found
@@ -113,9 +113,7 @@ GOLDEN = [
 
 @pytest.mark.parametrize(("changes", "predict", "track", "score"), GOLDEN)
 def test_fingerprints_stay_as_they_are(found, monkeypatch, changes, predict, track, score) -> None:
-    """Whoever changes one makes every earlier run start anew: only with a raised version, and with a line in the
-    CHANGELOG.
-    """
+    """A changed fingerprint makes every earlier run start anew: it needs a raised version and a line in CHANGELOG."""
     versions = {"torch": "2.9.0", "diffusers": "0.42.0", "transformers": "5.0.0", "numpy": "2.0.0"}
     monkeypatch.setattr(planning, "numeric_versions", lambda: versions)
     prints = make_plan(spec(**changes), found).fingerprints()

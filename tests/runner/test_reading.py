@@ -1,4 +1,4 @@
-"""How often a run reads its data: every video is decoded once, and only what is used is read at all."""
+"""How often a run reads its data: every video is decoded once, and only files that are used are read."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def found(plugins):
 
 @pytest.fixture
 def opened(monkeypatch) -> Counter[str]:
-    """How often every video file was opened for reading, by its name."""
+    """Counts how often each video file is opened for reading, by its name."""
     counts: Counter[str] = Counter()
     whole = av.open
 
@@ -39,7 +39,7 @@ def opened(monkeypatch) -> Counter[str]:
 
 @pytest.fixture
 def own(tmp_path) -> Path:
-    """A folder of three videos."""
+    """Makes a folder of three videos."""
     folder = tmp_path / "own"
     folder.mkdir()
     for seed, name in enumerate(("a", "b", "c")):
@@ -72,7 +72,7 @@ def test_a_users_video_is_decoded_once(found, tmp_path, own, opened) -> None:
 
 def test_of_a_folder_of_videos_only_the_clips_that_run_are_read(found, tmp_path, own, opened) -> None:
     outcome = run(found, tmp_path / "runs", f"video:{own}", limit=2)
-    ahead = 1  # the first frames of every later clip, so that a file that is no video is refused at once
+    ahead = 1  # the first frames of every later clip are read, so that a file that is no video is refused at once
     assert (outcome.status, opened) == ("complete", {"a.mp4": 1, "b.mp4": ahead + 1})
 
 

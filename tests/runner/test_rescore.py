@@ -1,4 +1,4 @@
-"""Stored predictions scored again: all clips or none, and never a mean over clips that were scored differently."""
+"""Scoring stored predictions again: all clips or none, so that a mean never mixes clips with different metrics."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def contents(run: RunDirectory) -> dict[str, bytes]:
 
 
 def columns(run: RunDirectory) -> dict[str, set[str]]:
-    """By clip, the metrics it was scored by."""
+    """Returns the metrics of each clip, by the id of the clip."""
     rows = run.read("scores").to_pylist()
     return {clip: {row["metric"] for row in rows if row["clip"] == clip} for clip in {row["clip"] for row in rows}}
 
@@ -84,7 +84,7 @@ def test_scoring_that_does_not_reach_its_end_changes_nothing(copy, monkeypatch, 
 
 def test_clips_that_are_scored_differently_are_never_put_together(copy, made, tmp_path, plugins, capsys) -> None:
     rescore(copy, INSTALLED, RunSpec(metrics="pck", options={"metric": {"thresholds": [3]}}))
-    for clip in ("slide-0", "slide-2"):  # as if it had been killed while it put the new scores in place
+    for clip in ("slide-0", "slide-2"):  # as if it had been killed while it replaced the scores
         shutil.copy(made.shard("scores", clip), copy.shard("scores", clip))
     readers = (
         lambda: overview(copy),

@@ -1,4 +1,4 @@
-"""Runs end to end through the stages, on a model whose answers are known."""
+"""Runs through all stages, on a model whose predictions are known."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def run(found, out: Path, reuse: Reuse = Reuse.MATCHING, events=None, **changes)
 
 
 def computed(out: Path) -> list[str]:
-    """Clips the model was run on, in order: the test model writes them down."""
+    """Returns the clips that the model was run on, in order; the test model writes them down."""
     marker = out / "marker"
     return marker.read_text().split() if marker.exists() else []
 
@@ -119,7 +119,7 @@ def test_rescoring_needs_no_model(found, tmp_path) -> None:
 
 
 class StopAfter(Silent):
-    """Ends the process's patience after some clips."""
+    """Interrupts the run after some clips."""
 
     def __init__(self, clips: int, error: BaseException) -> None:
         self.clips, self.error = clips, error
@@ -239,7 +239,7 @@ def test_reuse_only_computes_nothing(found, tmp_path) -> None:
     assert len(computed(tmp_path)) == 4
 
 
-def test_reuse_never_starts_beside(found, tmp_path) -> None:
+def test_reuse_never_starts_a_new_directory(found, tmp_path) -> None:
     first = run(found, tmp_path, **marked(tmp_path))
     second = run(found, tmp_path, reuse=Reuse.NEVER, **marked(tmp_path))
     assert second.run.run_id == f"{first.run.run_id}-2"
@@ -396,7 +396,7 @@ def test_other_metrics_alone_still_give_best_sites(found, tmp_path) -> None:
 
 @pytest.mark.parametrize(("probe", "options"), [("hidden", {}), ("qk", {"rotary": False})])
 def test_what_the_sites_cannot_give_is_said_before_anything_runs(found, probe, options) -> None:
-    with pytest.raises(vcorr.UsageError, match="SlidingModel does not say"):
+    with pytest.raises(vcorr.UsageError, match="SlidingModel does not declare"):
         make_plan(spec(probe=probe, options={"probe": options}), found)
 
 
@@ -449,7 +449,7 @@ def test_rows_of_two_layouts_are_never_mixed_in_a_run(found, tmp_path, monkeypat
     monkeypatch.setattr(identity, "SCHEMA_VERSION", identity.SCHEMA_VERSION + 1)
     more = run(found, tmp_path, limit=2, **marked(tmp_path))
     assert (more.run, more.reused) == (first.run, 1)
-    assert computed(tmp_path) == ["slide-0", "slide-1"]  # the model is not asked again
+    assert computed(tmp_path) == ["slide-0", "slide-1"]  # the model does not run again
     for table in ("scores", "tracks"):
         prints = {shards.read_fingerprint(path) for path in (more.run.path / table).iterdir()}
         assert len(prints) == 1

@@ -1,4 +1,4 @@
-"""Runs under both variants and with single switches, on a model whose answers are known."""
+"""Runs under both variants and with single switches, on a model whose predictions are known."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def same(one: list[dict], other: list[dict]) -> bool:
 
 
 def descriptors(clip_id: str, layer: int):
-    """q = k of a clip as the model computes them, (H, F, h, w, d), with the clip and its grid."""
+    """Returns q = k of a clip as the model computes them, (H, F, h, w, d), with the clip and its grid."""
     clip = sliding.SlidingData(sliding.DataConfig()).clip(clip_id)
     model = sliding.SlidingModel(sliding.ModelConfig())
     grid = model.grid(clip, None)
@@ -102,12 +102,12 @@ def test_corrected_scores_a_whole_token_motion_with_one_and_difftrack_what_its_f
 def test_floor_ceiling_and_n_follow_the_variant(found, tmp_path) -> None:
     outcome = run(found, tmp_path, probe="qk", variant="both")
     published = rows_of(outcome, variant="difftrack", metric="matching_accuracy")
-    # the query frame counts, and there standing still is right: one frame of five
+    # the query frame is scored too, and there zero motion is right: one frame of five
     assert {row["floor"] for row in published} == {np.float32(0.2)}
     points = published[0]["n"] // sliding.FRAMES
     corrected = rows_of(outcome, variant="corrected", metric="matching_accuracy")
     assert {row["n"] for row in corrected} == {points * (sliding.FRAMES - 1)}
-    # the margin pulls whole-token motions off by up to half a token: less than a perfect score is to be had
+    # the margin shifts motions of whole tokens by up to half a token, so that no score can be perfect
     for row in published:
         assert row["floor"] < row["ceiling"] <= 1
         assert row["value"] <= row["ceiling"]
@@ -227,7 +227,7 @@ def test_heads_are_chosen_in_either_variant(found, tmp_path, heads) -> None:
 
 
 class CorrectedOnly:
-    """A probe as plugins had them before there were variants."""
+    """A probe without `read_each`, as plugins had before there were variants."""
 
     needs = frozenset({"k"})
 
@@ -257,7 +257,7 @@ def again(found, outcome: Outcome, **changes) -> None:
     rescore(outcome.run, found, RunSpec(**changes))
 
 
-def test_scoring_again_reaches_every_variant_that_the_stored_answers_serve(found, tmp_path) -> None:
+def test_scoring_again_reaches_every_variant_that_the_stored_predictions_serve(found, tmp_path) -> None:
     stored = run(found, tmp_path / "a", probe="qk", variant="both")
     for variant in ("corrected", "difftrack", "both", "difftrack+time_map=centres,corrected+pooling=everything"):
         again(found, stored, variant=variant)
@@ -275,7 +275,7 @@ def test_scoring_again_refuses_what_needs_the_model_and_leaves_the_scores(found,
     before = rows_of(outcome)
     with pytest.raises(vcorr.UsageError) as refused:
         again(found, outcome, variant="difftrack+pooling=queries")
-    assert "'difftrack+pooling=queries' reads other positions" in refused.value.message
+    assert "'difftrack+pooling=queries' needs other positions" in refused.value.message
     assert "vcorr run --model sliding-model --set variant=corrected,difftrack+pooling=queries" in refused.value.hint
     assert same(rows_of(outcome), before)
 

@@ -90,7 +90,7 @@ class _Coordinator:
         self._facts = facts_of(plan, command)
 
     def execute(self, *, compute: bool) -> Outcome:
-        """Has the executor work off every clip, and writes `run.json` at the start and at the end."""
+        """Lets the executor work off every clip, and writes `run.json` at the start and at the end."""
         self._write_record("started")
         self._say_notes()
         try:

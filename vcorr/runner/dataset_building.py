@@ -1,4 +1,7 @@
-"""Builds a dataset: samples a model's videos, tracks them, filters them, keeps everything. Resumable at the clip."""
+"""Builds a dataset: samples videos from a model, tracks them, filters them and stores all of them.
+
+A build that was interrupted goes on with the first clip that is missing.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +31,7 @@ from vcorr.store.fingerprint import LENGTH, find_differences, fingerprint, plain
 
 SPLIT = "test"
 SHOWN = 40
-"""Characters of a value that a message shows whole; hashes are longer."""
+"""Longest value, in characters, that a message shows whole; hashes are longer."""
 
 ABOUT = """\
 Videos sampled from {model} by `vcorr dataset build`, with point tracks that {tracker} made on exactly these frames.
@@ -37,52 +40,55 @@ Clips in which too few points move or can be seen are kept as rows of status "re
 
 @dataclass(frozen=True)
 class Item:
-    """One clip to be made: a prompt of the plan, and a seed."""
+    """A clip to make: a prompt of the plan, and a seed."""
 
     prompt_id: str
     seed: int
 
     @property
     def clip_id(self) -> str:
-        """Its id in the dataset."""
+        """Id of the clip in the dataset."""
         return f"{self.prompt_id}-seed{self.seed}"
 
 
 @dataclass(frozen=True)
 class Built:
-    """How a build ended. rows: of every clip asked for, in order. reused: clips that were there already."""
+    """How a build ended. rows: one per clip that was asked for, in order. reused: how many of them existed already."""
 
     folder: DatasetFolder
     rows: tuple[ClipRow, ...]
     reused: int
 
     def with_status(self, status: str) -> list[ClipRow]:
-        """The clips of a status."""
+        """Returns the rows with this status."""
         return [row for row in self.rows if row.status == status]
 
 
 def build_fingerprint(plan: Plan) -> str:
-    """Of everything that can change a clip; which prompts, seeds and filters were asked for is not part of it."""
+    """Returns the fingerprint of everything that can change a clip.
+
+    The choice of prompts, seeds and filters is not part of it: they decide which clips there are.
+    """
     return fingerprint(_identity(plan.predict_identity(), plan.tracker_identity()))
 
 
 def _identity(resolved: Mapping[str, Any], tracker: Any) -> dict[str, Any]:
-    # nothing is read while the video is made
+    # no attention is read while a video is made, so probes and sites cannot change it
     values = {k: v for k, v in resolved.items() if k not in ("capture", "probes", "sites")}
     settings = {k: v for k, v in resolved["settings"].items() if k not in ("seed", "steps")}
     return {**values, "settings": settings, "tracker": tracker}
 
 
 def default_folder(plan: Plan) -> Path:
-    """Where a dataset goes that was given no place."""
+    """Returns the folder of a dataset for which the user named none."""
     return Path("built") / f"{plan.parts.model.entry.name}-{build_fingerprint(plan)[:LENGTH]}"
 
 
 def items(plan: Plan, seeds: Sequence[int]) -> list[Item]:
-    """Every prompt with every seed, prompt by prompt.
+    """Returns every prompt with every seed, prompt by prompt.
 
     Raises:
-        UsageError: no seed, one twice, or one that cannot be used.
+        UsageError: there is no seed, a seed is given twice, or a seed is out of range.
     """
     if not seeds or len(set(seeds)) < len(seeds):
         raise UsageError(f"--seeds {','.join(map(str, seeds))}: name at least one, and each once.")
@@ -94,14 +100,15 @@ def items(plan: Plan, seeds: Sequence[int]) -> list[Item]:
 def build(
     plan: Plan, wanted: Sequence[Item], filters: Filters, out: Path, events: Events, command: Sequence[str] = ()
 ) -> Built:
-    """Makes what is missing of a dataset.
+    """Makes the clips that are missing in a dataset.
 
-    A clip's video, then its row, are on disk before the next clip begins. A clip that fails is a row and is tried again
-    the next time; other thresholds are applied to what is there without sampling anything.
+    The video and the row of a clip are on disk before the next clip begins. A clip that fails becomes a row, and the
+    next build tries it again. New filters are applied to the clips that exist, without sampling.
 
     Raises:
         StoreError: `out` holds another dataset, cannot be written, or another process is writing it.
-        PluginError, MissingError: the dataset is then as far as it came; so after a KeyboardInterrupt.
+        PluginError, MissingError: a part breaks its contract, or weights or data are not available. The clips that are
+            done stay, as after a KeyboardInterrupt.
     """
     _check_same(plan, DatasetFolder(out))
     folder = DatasetFolder.create(out, build_fingerprint(plan))
@@ -112,7 +119,7 @@ def build(
 def _build(
     plan: Plan, wanted: Sequence[Item], filters: Filters, folder: DatasetFolder, events: Events, command: Sequence[str]
 ) -> Built:
-    folder.check(build_fingerprint(plan))  # another process may have made a dataset here until the lock was taken
+    folder.check(build_fingerprint(plan))  # another process may have made a dataset here before the lock was taken
     record = _record(plan, folder, filters, command)
     folder.write_record(record, "started")
     maker = _Maker(plan, folder, str(record["name"]), filters, events)
@@ -123,7 +130,7 @@ def _build(
         rows.extend(maker.rows(wanted))
         maker.write_card()
     except BaseException:
-        with contextlib.suppress(StoreError):  # what ended the build is what the user has to hear of
+        with contextlib.suppress(StoreError):  # the user must see the error that ended the build
             maker.write_card()
             folder.write_record(record, "partial")
         raise
@@ -132,25 +139,25 @@ def _build(
 
 
 def _check_same(plan: Plan, folder: DatasetFolder) -> None:
-    """Refuses a folder whose clips were made otherwise, and says what was otherwise.
+    """Refuses a folder whose clips were built with other options, and lists the differences.
 
     Raises:
-        StoreError: it was.
+        StoreError: the folder holds such clips.
     """
     record = folder.record() if folder.has_record() else {}
     resolved = record.get("resolved")
     if not isinstance(resolved, dict) or not isinstance(resolved.get("settings"), dict):
-        return  # made by something else, which `DatasetFolder.create` knows about
+        return  # not built here; `DatasetFolder.create` refuses it
     was = _identity(resolved, record.get("tracker"))
     apart = find_differences(was, plain(_identity(plan.predict_identity(), plan.tracker_identity())))
     for part in ("model", "data", "tracker"):
-        if f"{part}.name" in apart:  # the options of another one say nothing
+        if f"{part}.name" in apart:  # its options cannot be compared with the options of another part
             others = {name: pair for name, pair in apart.items() if not name.startswith(f"{part}.")}
             apart = {f"{part}.name": apart[f"{part}.name"], **others}
     if apart:
         lines = [f"  {name}: {_short(there)} there, {_short(here)} now" for name, (there, here) in apart.items()]
         raise StoreError(
-            f"{folder.path} belongs to another dataset, which was made otherwise:\n" + "\n".join(lines),
+            f"{folder.path} belongs to another dataset, which was built with other options:\n" + "\n".join(lines),
             hint="Repeat the command as it was (dataset.json holds it), or choose another folder with --out DIR.",
         )
 
@@ -161,7 +168,7 @@ def _short(value: Any) -> str:
 
 
 class _Maker:
-    """Makes clips one after the other; loads the model when the first one needs it."""
+    """Makes clips one after the other. Loads the model for the first clip that needs it."""
 
     def __init__(self, plan: Plan, folder: DatasetFolder, name: str, filters: Filters, events: Events) -> None:
         assert plan.parts.tracker is not None
@@ -171,7 +178,7 @@ class _Maker:
         self.reused = 0
 
     def rows(self, wanted: Sequence[Item]) -> Iterator[ClipRow]:
-        """The row of every clip, each on disk before it is given."""
+        """Yields the row of every clip, after it was written to disk."""
         for item in wanted:
             row = self._reuse(item)
             if row is not None:
@@ -182,7 +189,7 @@ class _Maker:
             yield row
 
     def _reuse(self, item: Item) -> ClipRow | None:
-        """The row that is there, judged by the filters of now; None when the clip has to be made."""
+        """Returns the stored row, judged by the present filters; None if the clip must be made."""
         path = self._folder.row_path(item.clip_id)
         if not path.exists():
             return None
@@ -223,7 +230,7 @@ class _Maker:
         return judge(self._track(item, clip, grid), grid, self._filters)
 
     def _track(self, item: Item, clip: Clip, grid: TokenGrid) -> ClipRow:
-        """The row of a sampled clip, its video written."""
+        """Returns the row of a sampled clip, after tracking it and writing its video."""
         assert clip.video is not None
         assert self._plan.parts.tracker is not None
         tracks = track_clip(self._tracker, clip)
@@ -267,10 +274,10 @@ class _Maker:
     def _write(self, row: ClipRow) -> None:
         self._folder.write(row)
         if not (self._folder.path / CARD).exists():
-            self.write_card()  # from the first clip on the folder can be loaded, whatever happens next
+            self.write_card()  # so that the folder can be loaded even if the build ends early
 
     def write_card(self) -> None:
-        """The card over all clips that are there; none without any."""
+        """Writes the card of all clips in the folder; no card if there are none."""
         rows = self._folder.rows()
         if not rows:
             return
@@ -291,7 +298,9 @@ class _Maker:
 
 def _record(plan: Plan, folder: DatasetFolder, filters: Filters, command: Sequence[str]) -> dict[str, Any]:
     return {
-        "name": folder.record().get("name", folder.path.resolve().name),  # a folder that was renamed keeps its name
+        "name": folder.record().get(
+            "name", folder.path.resolve().name
+        ),  # a renamed folder keeps the name of its dataset
         "kind": "built",
         "command": list(command),
         "started": datetime.now(UTC).isoformat(timespec="seconds"),

@@ -28,16 +28,16 @@ class Silent:
     """Ignores all events."""
 
     def clip_started(self, clip_id: str) -> None:
-        """Does nothing."""
+        """Ignores the event."""
 
     def step_done(self) -> None:
-        """Does nothing."""
+        """Ignores the event."""
 
     def clip_done(self, clip_id: str, *, reused: bool) -> None:
-        """Does nothing."""
+        """Ignores the event."""
 
     def clip_failed(self, clip_id: str, error: str) -> None:
-        """Does nothing."""
+        """Ignores the event."""
 
     def note(self, message: str) -> None:
-        """Does nothing."""
+        """Ignores the event."""

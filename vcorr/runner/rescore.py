@@ -1,4 +1,4 @@
-"""Scores the stored predictions of a run again, with other metrics or variants (`vcorr score`). No model, no torch."""
+"""Scores the stored predictions of a run again, with other metrics or variants (`vcorr score`), without a model."""
 
 from __future__ import annotations
 
@@ -24,15 +24,14 @@ from vcorr.store.rundir import RunDirectory
 def rescore(run: RunDirectory, registry: Registry, spec: RunSpec) -> int:
     """Scores a run's stored predictions again with the metrics and variants of `spec`; needs no model.
 
-    All clips or none: until the last one is scored, every score that was there stays.
+    The new scores replace the old ones only when all clips are scored.
 
     Returns:
-        The number of clips scored.
+        The number of clips that were scored.
 
     Raises:
         StoreError: a shard is damaged, the run holds no predictions, or another process is writing it.
-        UsageError: the predictions cannot serve a variant (it reads other positions or rows off the model), or a
-            switch changes nothing in them.
+        UsageError: a variant needs predictions that only the model can make, or a switch changes nothing.
     """
     with run.write_lock():
         return _rescore(run, registry, spec)
@@ -65,37 +64,39 @@ def _check_served(
 ) -> None:
     """Refuses a variant for which the model would have to run, before any score is replaced.
 
-    All clips of a run were asked under the same variants, so the first one that did not fail tells.
+    Only the first clip that did not fail is read, because all clips of a run were asked under the same variants.
     """
     tables = (shards.read_shard(path, "predictions") for path in paths)
-    answers = next((found for table in tables if (found := prediction_keys(table))), ())
-    check_used(variants, kinds_at_sites((answer.kind, answer.layer) for answer in answers))
+    keys = next((found for table in tables if (found := prediction_keys(table))), ())
+    check_used(variants, kinds_at_sites((key.kind, key.layer) for key in keys))
     for variant in variants:
-        for probe in dict.fromkeys(answer.probe for answer in answers):
-            own = [answer for answer in answers if answer.probe == probe]
-            if any(serves(answer.kind, answer.layer, answer.variant, variant) for answer in own):
+        for probe in dict.fromkeys(key.probe for key in keys):
+            own = [key for key in keys if key.probe == probe]
+            if any(serves(key.kind, key.layer, key.variant, variant) for key in own):
                 continue
-            held = list(dict.fromkeys(answer.variant.text for answer in own))
-            wanted = ",".join(dict.fromkeys([*held, *(v.text for v in variants)]))
+            stored = list(dict.fromkeys(key.variant.text for key in own))
+            wanted = ",".join(dict.fromkeys([*stored, *(v.text for v in variants)]))
             command = shlex.join([*_drop_variant(record.get("command", [])), "--set", f"variant={wanted}"])
             raise UsageError(
                 f"Variant {variant.text!r} reads other {own[0].kind} off the model than {run.path} holds of probe "
-                f"{probe!r}, which are of: {', '.join(held)}.",
+                f"{probe!r}, which are of: {', '.join(stored)}.",
                 hint=f"Only the model can give them: {command}",
             )
 
 
 def _drop_variant(command: Sequence[str]) -> list[str]:
-    """The command line of a run but for the variant it asked for."""
+    """Returns the command line of a run without its `--set variant=`."""
     words = list(command) or ["vcorr", "run"]
     asked = [i for i, word in enumerate(words) if word.startswith("variant=") and words[i - 1] == "--set"]
     return [word for i, word in enumerate(words) if i not in asked and i + 1 not in asked]
 
 
 def _read_context(run: RunDirectory, record: dict[str, Any]) -> tuple[score.RowContext, str]:
-    """The columns that all score rows share, and the fingerprint of what is scored."""
+    """Returns the columns that all score rows of the run share, and the fingerprint of its tracks."""
     try:
-        columns = {key: value for key, value in record["row_context"].items() if key != "variant"}  # once a column
+        columns = {
+            key: value for key, value in record["row_context"].items() if key != "variant"
+        }  # runs of older versions have it
         return score.RowContext(run=run.run_id, **columns), record["fingerprints"]["track"]
     except (KeyError, TypeError, AttributeError) as error:
         raise StoreError(

@@ -1,4 +1,4 @@
-"""What `run.json` says of a run: what was asked for, what it came to, and how far it came (docs/results-format.md)."""
+"""Collects what `run.json` says about a run: what was asked for, and how far the run came (docs/results-format.md)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from vcorr.store.rundir import RunDirectory
 
 
 def facts_of(plan: Plan, command: Sequence[str]) -> dict[str, Any]:
-    """Returns what is known before the first clip. command: the command line."""
+    """Returns the facts that are known before the first clip. command: the command line."""
     parts = plan.parts
     return {
         "command": list(command),
@@ -54,7 +54,7 @@ def facts_of(plan: Plan, command: Sequence[str]) -> dict[str, Any]:
 
 
 def _git_revision() -> str | None:
-    """The commit of the checkout vcorr is run from; None for an installed package."""
+    """Returns the commit of the checkout that vcorr runs from; None for an installed package."""
     home = Path(__file__).resolve().parents[2]
     if not (home / ".git").exists():
         return None
@@ -67,7 +67,7 @@ def _git_revision() -> str | None:
 
 
 class Progress:
-    """How far a run came: the sum of what workers reported."""
+    """Adds up what workers report."""
 
     def __init__(self, plan: Plan, run: RunDirectory) -> None:
         self._clips, self._run = plan.selection.clips, run
@@ -75,21 +75,21 @@ class Progress:
         self.report = Report()
 
     def add(self, report: Report) -> None:
-        """Adds what a worker reported."""
+        """Adds a report to the sum."""
         self.report += report
 
     @property
     def seconds(self) -> float:
-        """Since the run began."""
+        """Seconds since the run began."""
         return time.monotonic() - self._began
 
     def peak_memory(self) -> dict[str, float | None]:
-        """GiB by "device" and "host"; None where that is not known."""
+        """Returns the peak in GiB, by "device" and "host"; None where it is unknown."""
         peaks = {"device": self.report.device_peak, "host": self.report.host_peak}
         return {name: None if gib is None else round(gib, 3) for name, gib in peaks.items()}
 
     def facts(self) -> dict[str, Any]:
-        """Returns what `run.json` says about it."""
+        """Returns what `run.json` says about clips, seconds and memory."""
         report = self.report
         there = {path.name for path in (self._run.path / "predictions").glob(f"*{shards.SUFFIX}")}
         wanted = {shards.shard_name(clip_id) for clip_id in self._clips}

@@ -1,4 +1,4 @@
-"""The score stage: stored predictions against stored tracks. No model, no torch."""
+"""The score stage: compares stored predictions with stored tracks. Needs no model and no torch."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ _Scores = Mapping[str, _Versioned]
 
 @dataclass(frozen=True)
 class RowContext:
-    """The columns every score row of a run shares."""
+    """The columns that all score rows of a run share."""
 
     run: str
     model: str
@@ -56,7 +56,7 @@ class RowContext:
 
 
 class VersionedMetric(NamedTuple):
-    """A metric with the version of its entry, which every row names."""
+    """A metric with the version of its entry, which goes into every row."""
 
     metric: Metric | RowMetric
     version: int
@@ -64,14 +64,14 @@ class VersionedMetric(NamedTuple):
 
 @dataclass(frozen=True)
 class Judge:
-    """A variant to score under, with the metrics as they are under it."""
+    """A variant to score under, with the metrics for this variant."""
 
     variant: NamedVariant
     metrics: tuple[VersionedMetric, ...]
 
 
 def make_judges(variants: Iterable[NamedVariant], metrics: Sequence[VersionedMetric]) -> tuple[Judge, ...]:
-    """One a variant. Metrics without an `under` of their own are the same under every variant."""
+    """Returns one judge per variant. Metrics that do not define `under` are the same under every variant."""
     return tuple(
         Judge(variant, tuple(one._replace(metric=_under(one.metric, variant.values)) for one in metrics))
         for variant in variants
@@ -79,7 +79,7 @@ def make_judges(variants: Iterable[NamedVariant], metrics: Sequence[VersionedMet
 
 
 def make_metrics(parts: Iterable[Part]) -> tuple[VersionedMetric, ...]:
-    """The metrics of a plan's parts."""
+    """Makes the metrics of a plan's parts."""
     return tuple(VersionedMetric(part.create(), part.entry.version) for part in parts)
 
 
@@ -90,11 +90,12 @@ def _under(metric: Metric | RowMetric, variant: Switches) -> Metric | RowMetric:
 
 
 def score_clip(context: RowContext, judges: Sequence[Judge], predictions: pa.Table, tracks: pa.Table) -> list[ScoreRow]:
-    """The rows of a clip's scores shard: every prediction under every variant that it serves and under every metric,
-    floor and ceiling beside the value.
+    """Returns the rows of a clip's scores shard, each with value, floor and ceiling.
 
-    A failed clip gives one row (metric "", layer = step = -1, status "failed"); a clip without tracks one with status
-    "not_scored", and so does one that mode `invert` could not make again. They carry the first variant.
+    There is one row per prediction, variant that the prediction serves, and score of a metric.
+
+    A failed clip has one row with status "failed" (metric "", layer = step = -1). A clip without tracks has one with
+    status "not_scored", and so has a clip that mode `invert` could not reproduce. These rows carry the first variant.
     """
     rows = rows_of(predictions)
     clip_id = rows[0]["clip"] if rows else ""
@@ -114,9 +115,7 @@ def score_clip(context: RowContext, judges: Sequence[Judge], predictions: pa.Tab
 
 
 class _ClipScorer:
-    """Scores of one clip under one variant; floors and ceilings are computed once for every grid and read-out that
-    occurs.
-    """
+    """Scores one clip under one variant. Floors and ceilings are computed once per grid and read-out."""
 
     def __init__(self, judge: Judge, tracks: Stored) -> None:
         self._variant = judge.variant
@@ -129,7 +128,7 @@ class _ClipScorer:
         self._bounds: dict[tuple[str, Readout, str], tuple[_Scores, _Scores]] = {}
 
     def rows(self, context: RowContext, prediction: Stored) -> Iterable[ScoreRow]:
-        """The rows of one prediction; none where it was read under a variant that cannot serve this one."""
+        """Yields the rows of one prediction; none if it was read under a variant that cannot serve this one."""
         read = variant_of(prediction)
         if not serves(prediction["kind"], prediction["layer"], read, self._variant):
             return
@@ -152,7 +151,7 @@ class _ClipScorer:
             yield ScoreRow(**common, **bounds, **_score_columns(name, score, version))
 
     def _attention(self, common: dict[str, Any], rows: RowsPrediction, grid: TokenGrid) -> Iterable[ScoreRow]:
-        """Scores of attention rows; they have neither floor nor ceiling."""
+        """Yields the scores of an attention summary, which have neither floor nor ceiling."""
         for metric, version in self._metrics:
             if isinstance(metric, RowMetric):
                 for name, score in metric.score_rows(rows, self._reference, grid).items():
@@ -173,7 +172,10 @@ class _ClipScorer:
             )
 
     def _bounds_of(self, key: str, grid: TokenGrid, readout: Readout, read: Switches) -> tuple[_Scores, _Scores]:
-        """The ceiling is that of the read-out the positions came from, under the time map they go through."""
+        """Returns the scores of floor and ceiling.
+
+        The ceiling uses the read-out that made the positions and the time map that they are scored with.
+        """
         known = (key, readout, read.readout)
         if known not in self._bounds:
             still = zero_motion(self._queries, grid.video_frames)
@@ -195,21 +197,21 @@ class _ClipScorer:
 
 
 def _columns(context: RowContext, variant: NamedVariant) -> dict[str, Any]:
-    """What the rows of one run and variant share."""
+    """Returns the columns that the rows of one run and variant share."""
     shared = {f.name: getattr(context, f.name) for f in fields(context)}
     cfg = NAN if context.cfg is None else context.cfg
     return {**shared, "cfg": cfg, "variant": variant.base, "switches": variant.switches}
 
 
 def _clip_columns(tracks: Stored) -> dict[str, Any]:
-    """What the rows of one clip share."""
+    """Returns the columns that the rows of one clip share."""
     frames = np.unique(tracks["query_frames"])
     names = ("tracker", "tracker_version", "data_hash", "height", "width", "frames", "input_class", "query_mode")
     return {**{name: tracks[name] for name in names}, "query_frame": int(frames[0]) if len(frames) == 1 else NO_SITE}
 
 
 def _site_columns(prediction: Stored, grid: TokenGrid) -> dict[str, Any]:
-    """What the rows of one prediction share."""
+    """Returns the columns that the rows of one prediction share."""
     names = ("clip", "probe", "attention", "layer", "layer_name", "step", "noise", "head", "round_trip")
     width, height = grid.stride
     return {**{name: prediction[name] for name in names}, "token_width": width, "token_height": height}

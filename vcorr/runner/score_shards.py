@@ -1,4 +1,4 @@
-"""The score stage on the shards of a run: reads predictions and tracks, writes scores. No model, no torch."""
+"""Scores the shards of a run: reads predictions and tracks, and writes scores. Needs no model and no torch."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class ShardScorer:
         run: where predictions and tracks are.
         context: the columns that all score rows of the run share.
         judges: variants and metrics.
-        fingerprint: of the scores.
+        fingerprint: the fingerprint of the scores.
     """
 
     run: RunDirectory
@@ -32,7 +32,7 @@ class ShardScorer:
 
     @classmethod
     def of(cls, plan: Plan, run: RunDirectory) -> ShardScorer:
-        """Makes the scorer of a plan."""
+        """Makes the scorer for a run of a plan."""
         judges = score.make_judges(plan.selection.variants, score.make_metrics(plan.parts.metrics))
         context = score.RowContext(run=run.run_id, **common_columns(plan))
         return cls(run, context, judges, plan.fingerprints()["score"])
@@ -41,11 +41,11 @@ class ShardScorer:
         """Scores one clip's stored predictions against its stored tracks.
 
         Args:
-            name: of the clip's shards.
-            into: folder of the scores; None for the run's own.
+            name: file name of the clip's shards.
+            into: the folder to write scores to; None for the folder of the run.
 
         Raises:
-            StoreError: one of the shards is damaged, or the scores cannot be written.
+            StoreError: a shard is damaged, or the scores cannot be written.
         """
         predictions = shards.read_shard(self.run.path / "predictions" / name, "predictions")
         tracks = shards.read_shard(self.run.path / "tracks" / name, "tracks")
@@ -54,7 +54,7 @@ class ShardScorer:
 
 
 def common_columns(plan: Plan) -> dict[str, Any]:
-    """Returns the columns every score row of a run shares, but for the run itself."""
+    """Returns the columns that all score rows of a run share, except `run`."""
     settings = plan.selection.settings
     return {
         "model": plan.parts.model.entry.name,
@@ -69,15 +69,16 @@ def common_columns(plan: Plan) -> dict[str, Any]:
 
 
 def score_left_over(plan: Plan, run: RunDirectory) -> None:
-    """Scores the clips that an earlier, longer command left in the run like the clips of the plan.
+    """Scores the clips of the run that are not in the plan, if their predictions and tracks belong to the plan.
 
-    All scores of a run are of the metrics and variants that its run.json names.
+    An earlier command with a higher `--limit` left them. After this, all scores of the run have the metrics and
+    variants that its `run.json` names.
     """
     scorer, prints = ShardScorer.of(plan, run), plan.fingerprints()
     planned = {shards.shard_name(clip_id) for clip_id in plan.selection.clips}
     for path in sorted((run.path / "scores").glob(f"*{shards.SUFFIX}")):
-        answered = run.holds("predictions", path.name, prints["predict"]) and run.holds(
+        is_predicted = run.holds("predictions", path.name, prints["predict"]) and run.holds(
             "tracks", path.name, prints["track"]
         )
-        if path.name not in planned and answered and not run.holds("scores", path.name, prints["score"]):
+        if path.name not in planned and is_predicted and not run.holds("scores", path.name, prints["score"]):
             scorer.score(path.name)

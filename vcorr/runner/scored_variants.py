@@ -1,4 +1,4 @@
-"""Which variants a run scores, what its probes have to read for them, and which stored answers serve which variant."""
+"""Decides which variants a run scores, what probes read for them, and which variants a stored prediction serves."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from vcorr.contract.records import NO_SITE
 from vcorr.contract.variants import DEFAULT_VARIANT, READ_WITH, SWITCHES_PAGE, VARIANTS, NamedVariant, PredictionKind
 
 BOTH = "both"
-"""In place of a variant: all of `VARIANTS`."""
+"""A word for all of `VARIANTS`."""
 
 SCORED_WITH = frozenset({"time_map", "pooling"})
-"""The switches that change how stored answers are scored."""
+"""The switches that change how stored predictions are scored."""
 
 Readings = Mapping[str, tuple[NamedVariant, ...]]
-"""By the name of each probe the variants it is asked under."""
+"""The variants that each probe is asked under, by the name of the probe."""
 
 
 def run_variants(text: str) -> tuple[NamedVariant, ...]:
-    """The variants that `--set variant=` means: names by comma, "both", switches after a plus.
+    """Returns the variants that `--set variant=` names: names separated by commas, "both", switches after a plus.
 
-    The order is that of `VARIANTS`, those with flipped switches behind, so that it does not matter how it was written.
+    They come in the order of `VARIANTS`, variants with flipped switches last. So the order in the text does not matter.
 
     Raises:
-        UsageError: an unknown variant, switch or value, or none.
+        UsageError: an unknown variant, switch or value, or an empty text.
     """
     names = [name.strip() for name in text.split(",") if name.strip()]
     if not names:
@@ -52,29 +52,29 @@ def _parse(name: str) -> NamedVariant:
 
 
 def readings_of(variants: Sequence[NamedVariant], probes: Mapping[str, Probe]) -> Readings:
-    """Under which variants each probe has to be asked, so that all `variants` can be scored.
+    """Returns the variants that each probe must be asked under, so that all `variants` can be scored.
 
-    Variants that differ only in what the scoring does share a reading.
+    Variants that differ only in their scoring share one reading.
 
     Raises:
-        UsageError: a probe that answers in `corrected` alone, options that make no sense under a variant, or a switch
-            that nothing in the run depends on.
+        UsageError: a probe that knows only `corrected` is asked for another variant. An option of a probe makes no
+            sense under a variant. Or a switch changes nothing in the run.
     """
     check_used(variants, {_kind(probe.answers) for probe in probes.values() if isinstance(probe, VariantProbe)})
     return {name: _readings(name, probe, variants) for name, probe in probes.items()}
 
 
 def serves(kind: str, layer: int, read: NamedVariant, variant: NamedVariant) -> bool:
-    """Whether answers that were read under one variant can be scored under another.
+    """Returns whether predictions that were read under the variant `read` can be scored under `variant`.
 
-    Those of no attention site depend on no variant.
+    Predictions without an attention site depend on no variant.
     """
     return layer == NO_SITE or read.agrees(variant, READ_WITH[_kind(kind)])
 
 
-def kinds_at_sites(answers: Iterable[tuple[str, int]]) -> set[PredictionKind]:
-    """Of the (kind, layer) of stored answers, the kinds that were read at attention sites."""
-    return {_kind(kind) for kind, layer in answers if layer != NO_SITE}
+def kinds_at_sites(predictions: Iterable[tuple[str, int]]) -> set[PredictionKind]:
+    """Returns the kinds of the predictions that were read at attention sites. predictions: (kind, layer) of each."""
+    return {_kind(kind) for kind, layer in predictions if layer != NO_SITE}
 
 
 def _readings(name: str, probe: Probe, variants: Sequence[NamedVariant]) -> tuple[NamedVariant, ...]:
@@ -94,18 +94,18 @@ def _require_corrected(name: str, variants: Sequence[NamedVariant]) -> tuple[Nam
     for variant in variants:
         if not variant.agrees(DEFAULT_VARIANT, everything):
             raise UsageError(
-                f"Probe {name!r} cannot answer under variant {variant.text!r}: it answers in 'corrected' alone.",
+                f"Probe {name!r} cannot answer under variant {variant.text!r}: it knows only 'corrected'.",
                 hint="Its plugin gives it the method read_each (docs/plugins.md), or leave it out of --probe.",
             )
     return (DEFAULT_VARIANT,)
 
 
 def check_used(variants: Iterable[NamedVariant], kinds: Iterable[PredictionKind]) -> None:
-    """Refuses a flipped switch that changes nothing: its rows would differ from the variant's in name alone.
+    """Refuses a flipped switch that changes nothing: only the name of the variant would differ in its rows.
 
     Args:
-        variants: what is to be scored.
-        kinds: of the answers that were read at attention sites, or will be.
+        variants: the variants to score.
+        kinds: the kinds of predictions that were read at attention sites, or will be.
 
     Raises:
         UsageError: a variant has such a switch.
@@ -115,7 +115,7 @@ def check_used(variants: Iterable[NamedVariant], kinds: Iterable[PredictionKind]
         for name in variant.flipped:
             if name not in used:
                 raise UsageError(
-                    f"The switch {name!r} of variant {variant.text!r} changes nothing in this run: no probe of it "
+                    f"The switch {name!r} of variant {variant.text!r} changes nothing in this run: none of its probes "
                     f"depends on {name!r}.",
                     hint=f"Switches that do something here: {', '.join(sorted(used))}. {SWITCHES_PAGE}",
                 )

@@ -79,7 +79,7 @@ def rows_of_tracks(
 
 
 def track_clip(tracker: Tracker, clip: Clip) -> Tracks:
-    """Tracks the queries of a clip that has a video.
+    """Returns what a tracker finds for the queries of a clip that has a video.
 
     Raises:
         PluginError: the tracks have the wrong shape, or do not pass through their queries.

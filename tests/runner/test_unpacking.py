@@ -1,4 +1,4 @@
-"""What a probe answered is read back from the tables as it was, visibility and confidence included."""
+"""Predictions read back from the tables equal what the probe returned, with visibility and confidence."""
 
 from __future__ import annotations
 
@@ -29,22 +29,22 @@ GRID = TokenGrid(frames=3, rows=4, cols=4, stride=(8, 8), temporal_ratio=2)
 CLIP = Clip("c", "", np.float32([[4, 4, 4], [0, 9, 9]]), np.zeros((5, 32, 32, 3), np.uint8))
 
 
-def stored_prediction(row):
+def unpack(row):
     grid = TokenGrid.from_dict(json.loads(row["grid"]))
     return unpack_rows(row, grid) if row["kind"] == ROWS else unpack_positions(row, grid)
 
 
-def through_a_table(answer):
-    (row,) = rows_of(to_table(prediction_rows("r", CLIP, [answer]), schema("predictions")))
+def through_a_table(prediction):
+    (row,) = rows_of(to_table(prediction_rows("r", CLIP, [prediction]), schema("predictions")))
     assert row["query_frames"].tolist() == [4, 0]
-    return stored_prediction(row)
+    return unpack(row)
 
 
 @settings(deadline=None)
 @given(data=st.data(), visible=st.booleans(), confidence=st.booleans(), frames=st.booleans())
 def test_positions_come_back_as_they_were(data, visible, confidence, frames):
     numbers = np.random.default_rng(data.draw(st.integers(0, 99)))
-    answer = Prediction(
+    prediction = Prediction(
         probe="p",
         xy=numbers.normal(size=(2, 3, 2)).astype(np.float32),
         grid=GRID,
@@ -60,7 +60,7 @@ def test_positions_come_back_as_they_were(data, visible, confidence, frames):
         confidence=numbers.random((2, 3), dtype=np.float32) if confidence else None,
         noise_frames=numbers.random(3, dtype=np.float32) if frames else None,
     )
-    same(through_a_table(answer), answer)
+    same(through_a_table(prediction), prediction)
 
 
 def test_attention_rows_come_back_as_they_were():
@@ -70,10 +70,10 @@ def test_attention_rows_come_back_as_they_were():
         for name in ("peak_self", "peak_text", "sum_cross", "sum_self", "sum_text")
     }
     peaks = numbers.random((2, 2), dtype=np.float32)
-    answer = RowsPrediction(
+    prediction = RowsPrediction(
         "p", peaks, **single, grid=GRID, layer=2, step=1, noise=0.5, noise_frames=np.float32([0, 1, 1])
     )
-    same(through_a_table(answer), answer)
+    same(through_a_table(prediction), prediction)
 
 
 def same(found, expected):
@@ -83,7 +83,7 @@ def same(found, expected):
 
 
 class Sure(vcorr.ProbeBase):
-    """Answers like q-k, and is less sure of every later latent."""
+    """Predicts like q-k, with less confidence in every later latent."""
 
     needs = frozenset({"q", "k"})
 
@@ -98,15 +98,15 @@ def vcorr_probes():
     return [vcorr.ProbeEntry(name="sure", summary="", factory="sure_plugin:Sure")]
 
 
-def test_what_a_probe_says_of_its_answer_is_stored_by_a_run(plugins, tmp_path, monkeypatch):
+def test_a_run_stores_the_visibility_and_confidence_of_a_probe(plugins, tmp_path, monkeypatch):
     module = types.ModuleType("sure_plugin")
     module.Sure, module.vcorr_probes = Sure, vcorr_probes
     monkeypatch.setitem(sys.modules, "sure_plugin", module)
     spec = RunSpec(model="sliding-model", probe="sure,qk", steps="last", layers="0", limit=1)
     run = execute(make_plan(spec, plugins(module)), tmp_path).run
-    answers = {row["probe"]: stored_prediction(row) for row in rows_of(run.read("predictions"))}
+    stored = {row["probe"]: unpack(row) for row in rows_of(run.read("predictions"))}
     confidence = np.float32([1, 1 / 2, 1 / 3, 1 / 4, 1 / 5])
-    assert (answers["sure"].confidence == confidence).all()
-    assert (answers["sure"].visible == (confidence > 0.3)).all()
-    assert (answers["sure"].xy == answers["qk"].xy).all()
-    assert (answers["qk"].visible, answers["qk"].confidence) == (None, None)
+    assert (stored["sure"].confidence == confidence).all()
+    assert (stored["sure"].visible == (confidence > 0.3)).all()
+    assert (stored["sure"].xy == stored["qk"].xy).all()
+    assert (stored["qk"].visible, stored["qk"].confidence) == (None, None)
