@@ -19,14 +19,14 @@ COMPONENTS = ("model", "data", "probe", "metric", "tracker")
 """Parts whose own options `--set PART.KEY=VALUE` reaches."""
 
 SEEDS = range(2**63)
-"""What a seed may be: torch takes more, the tables do not."""
+"""The seeds that are allowed; torch takes larger ones, but the tables cannot store them."""
 
 
 @dataclass(frozen=True)
 class RunSpec:
-    """A run as given, before anything is looked up.
+    """A run as the user asked for it, before any name is looked up.
 
-    Field names are those of the long flags; keys of a config file are the same, plus `set` for what `--set` takes.
+    Each field has the name of a long flag. Config files have the same keys, and `set` for the assignments of `--set`.
     `options` holds the options of the components, e.g. {"probe": {"heads": "each"}}.
     """
 
@@ -55,55 +55,56 @@ class RunSpec:
 
     @property
     def probes(self) -> tuple[str, ...]:
-        """The probe names, in the order given, once each."""
+        """Names of the probes, in the order given, each once."""
         return tuple(dict.fromkeys(split_names(self.probe)))
 
     @property
     def metric_names(self) -> tuple[str, ...]:
-        """The metric names; empty means the default ones."""
+        """Names of the metrics, in the order given, each once; empty for the default metrics."""
         return tuple(dict.fromkeys(split_names(self.metrics)))
 
 
 _FIELDS = {f.name for f in dataclasses.fields(RunSpec)} - {"options"}
 _LISTS = ("layers", "steps", "probe", "metrics", "variant")
-"""Fields that hold several names or indices, with commas between them."""
+"""Fields that hold several names or indices, separated by commas."""
 
 
 def build_spec(
     flags: Mapping[str, Any], *, config_file: Path | None = None, assignments: Sequence[str] = ()
 ) -> RunSpec:
-    """Merges, the later over the earlier: defaults, config file, flags that were given, `--set` assignments.
+    """Returns the merged spec. Later sources win: defaults, config file, flags that are not None, `--set` assignments.
 
     Raises:
-        UsageError: an unknown key (the nearest is suggested), a value of the wrong type, or a malformed assignment.
+        UsageError: an unknown key (the message suggests the nearest one), a value of the wrong type, or an assignment
+            that is not KEY=VALUE.
     """
     from_file = read_config(config_file) if config_file else {}
-    in_file = _in_file(from_file.pop("set", {}), config_file)
-    from_file = _upgraded(from_file)
+    in_file = _read_assignments(from_file.pop("set", {}), config_file)
+    from_file = _upgrade(from_file)
     values: dict[str, Any] = {**from_file, **{k: v for k, v in flags.items() if v is not None}}
     for name in values:
         if name not in _FIELDS:
             raise unknown_name("key", name, _FIELDS, hint=f"In {config_file}. Keys: {', '.join(sorted(_FIELDS))}, set.")
     options: dict[str, dict[str, Any]] = {}
-    for each in [*in_file, *map(_assignment, assignments)]:
+    for each in [*in_file, *map(_parse_assignment, assignments)]:
         if each.part:
             options.setdefault(each.part, {})[each.key] = each.value
         else:
             values[each.key] = each.value
-    return _typed(values, options)
+    return _make_spec(values, options)
 
 
 def check_seed(seed: int, flag: str) -> None:
-    """Raises UsageError unless a seed can be used and kept."""
+    """Raises UsageError if a seed is not in `SEEDS`. flag: the flag that gave it, for the message."""
     if seed not in SEEDS:
         raise UsageError(f"{flag} {seed} is out of range.", hint=f"Seeds are whole numbers from 0 to {SEEDS[-1]}.")
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    """The keys and values of a config file, "-" in keys written as "_".
+    """Returns the keys and values of a config file, with "_" for "-" in keys.
 
     Raises:
-        UsageError: it cannot be read, or is not a mapping in YAML.
+        UsageError: the file cannot be read, or is not a mapping in YAML.
     """
     try:
         values = read_yaml(path.read_text(encoding="utf-8"))
@@ -127,26 +128,26 @@ class _Assignment:
     value: Any
 
 
-def _in_file(values: Any, path: Path | None) -> list[_Assignment]:
-    """What `set` in a config file assigns: dotted keys, or the keys of a component below its name."""
+def _read_assignments(values: Any, path: Path | None) -> list[_Assignment]:
+    """Returns the assignments under `set` in a config file: dotted keys, or a mapping below the name of a component."""
     if not isinstance(values, dict):
         raise UsageError(f"--config {path}: 'set' must hold keys and values, such as 'probe.heads: each'.")
     found = []
     for key, value in values.items():
         nested = key in COMPONENTS and isinstance(value, dict)
-        found += [_assigned(f"{key}.{k}", v) for k, v in value.items()] if nested else [_assigned(str(key), value)]
+        found += [_assign(f"{key}.{k}", v) for k, v in value.items()] if nested else [_assign(str(key), value)]
     return found
 
 
-def _assignment(text: str) -> _Assignment:
+def _parse_assignment(text: str) -> _Assignment:
     key, equals, value = text.partition("=")
     if not equals or not re.fullmatch(r"[A-Za-z_][\w.-]*", key.strip()):
         raise UsageError(f"--set {text!r} is not KEY=VALUE.", hint="For example: --set probe.heads=each")
-    return _assigned(key.strip(), Written(value))
+    return _assign(key.strip(), Written(value))
 
 
-def _assigned(key: str, value: Any) -> _Assignment:
-    ((key, value),) = _upgraded({key: value}).items()
+def _assign(key: str, value: Any) -> _Assignment:
+    ((key, value),) = _upgrade({key: value}).items()
     part, dot, rest = key.partition(".")
     if dot:
         if part not in COMPONENTS:
@@ -158,11 +159,11 @@ def _assigned(key: str, value: Any) -> _Assignment:
     return _Assignment("", key, value)
 
 
-def _upgraded(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The values with the strength of classifier-free guidance under its name of now.
+def _upgrade(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the values with `cfg` for the old key `guidance`, the strength of classifier-free guidance.
 
     Raises:
-        UsageError: guidance is given as a method, which no command of this version applies.
+        UsageError: `guidance` names a method, which this version does not have, or `cfg` is given too.
     """
     if "guidance" not in values:
         return dict(values)
@@ -188,17 +189,20 @@ def _is_number(value: Any) -> bool:
     return not isinstance(value, bool)
 
 
-def _typed(values: dict[str, Any], options: dict[str, dict[str, Any]]) -> RunSpec:
-    spec = options_from(RunSpec, {name: _given(name, value) for name, value in values.items()})
+def _make_spec(values: dict[str, Any], options: dict[str, dict[str, Any]]) -> RunSpec:
+    spec = options_from(RunSpec, {name: _normalise(name, value) for name, value in values.items()})
     check_seed(spec.seed, "--seed")
     if spec.cfg is not None and not (math.isfinite(spec.cfg) and spec.cfg >= 0):
-        raise UsageError(f"--cfg {spec.cfg:g} is no strength of guidance.", hint="A number of at least 0; 1 for none.")
+        raise UsageError(
+            f"--cfg {spec.cfg:g} is no strength of guidance.", hint="Give a number of at least 0; 1 for no guidance."
+        )
     return dataclasses.replace(spec, options=options)
 
 
-def _given(name: str, value: Any) -> Any:
-    """A value of `--set` that is blank as none; a list as the text that stands for it in a flag: `layers: [1, 4]` in a
-    file is `--layers 1,4`.
+def _normalise(name: str, value: Any) -> Any:
+    """Returns None for an empty value of `--set`, and a list as the text of a flag.
+
+    So `layers: [1, 4]` in a config file means `--layers 1,4`.
     """
     if isinstance(value, Written) and not value.strip():
         return None
