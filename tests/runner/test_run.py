@@ -195,7 +195,7 @@ def test_a_shard_of_another_spec_is_said_and_computed_again(found, tmp_path) -> 
     listener.note = notes.append  # type: ignore[method-assign]
     again = run(found, tmp_path, events=listener, **marked(tmp_path))
     assert again.reused == 3
-    assert notes == [f"{first.run.shard('predictions', 'slide-1')} is of another spec. It is computed again."]
+    assert notes == [f"{first.run.shard('predictions', 'slide-1')} belongs to another spec. It is computed again."]
     assert same(again.run.read("predictions"), whole)
 
 

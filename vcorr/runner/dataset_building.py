@@ -297,10 +297,9 @@ class _Maker:
 
 
 def _record(plan: Plan, folder: DatasetFolder, filters: Filters, command: Sequence[str]) -> dict[str, Any]:
+    # a renamed folder keeps the name of its dataset
     return {
-        "name": folder.record().get(
-            "name", folder.path.resolve().name
-        ),  # a renamed folder keeps the name of its dataset
+        "name": folder.record().get("name", folder.path.resolve().name),
         "kind": "built",
         "command": list(command),
         "started": datetime.now(UTC).isoformat(timespec="seconds"),

@@ -97,8 +97,8 @@ def _common_grid(adapter: VideoModel, sites: Sequence[Site], clip: Clip) -> Toke
         if (grid.height, grid.width, grid.video_frames) != (first.height, first.width, first.video_frames):
             raise PluginError(
                 f"{type(adapter).__name__}: the grid of {site.name} covers {grid.video_frames} frames of "
-                f"{grid.height:g}x{grid.width:g} pixels, the grid of {sites[0].name} {first.video_frames} of "
-                f"{first.height:g}x{first.width:g}.",
+                f"{grid.height:g}x{grid.width:g} pixels, the grid of {sites[0].name} covers "
+                f"{first.video_frames} frames of {first.height:g}x{first.width:g}.",
                 hint="Grids may differ in tokens and stride; a clip has one size.",
             )
     return first

@@ -78,8 +78,8 @@ def _check_served(
             wanted = ",".join(dict.fromkeys([*stored, *(v.text for v in variants)]))
             command = shlex.join([*_drop_variant(record.get("command", [])), "--set", f"variant={wanted}"])
             raise UsageError(
-                f"Variant {variant.text!r} reads other {own[0].kind} off the model than {run.path} holds of probe "
-                f"{probe!r}, which are of: {', '.join(stored)}.",
+                f"Variant {variant.text!r} needs other {own[0].kind} of probe {probe!r} than {run.path} holds, which "
+                f"were read under: {', '.join(stored)}.",
                 hint=f"Only the model can give them: {command}",
             )
 
@@ -94,9 +94,8 @@ def _drop_variant(command: Sequence[str]) -> list[str]:
 def _read_context(run: RunDirectory, record: dict[str, Any]) -> tuple[score.RowContext, str]:
     """Returns the columns that all score rows of the run share, and the fingerprint of its tracks."""
     try:
-        columns = {
-            key: value for key, value in record["row_context"].items() if key != "variant"
-        }  # runs of older versions have it
+        # run.json of older versions has a variant there
+        columns = {key: value for key, value in record["row_context"].items() if key != "variant"}
         return score.RowContext(run=run.run_id, **columns), record["fingerprints"]["track"]
     except (KeyError, TypeError, AttributeError) as error:
         raise StoreError(

@@ -154,7 +154,7 @@ def check_image(model: Part, data: Part, first: Clip | None) -> None:
     if first is not None and first.video is None:
         raise MissingError(
             f"{model.entry.label} starts from an image, and {data.entry.label} has none.",
-            hint=f"Choose data with images or videos; the paper's are some.\n{IMPORTS['difftrack']}",
+            hint=f"Choose data with images or videos, such as the images of the paper.\n{IMPORTS['difftrack']}",
         )
 
 

@@ -167,7 +167,7 @@ class _ClipScorer:
         if (len(xy), grid.video_frames) != (points, frames):
             raise StoreError(
                 f"Clip {prediction['clip']}: its predictions have {len(xy)} points over {grid.video_frames} frames, "
-                f"its tracks {points} over {frames}.",
+                f"its tracks have {points} over {frames}.",
                 hint="The shards do not belong together; repeat the run with --reuse never.",
             )
 

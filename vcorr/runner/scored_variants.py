@@ -95,7 +95,7 @@ def _require_corrected(name: str, variants: Sequence[NamedVariant]) -> tuple[Nam
         if not variant.agrees(DEFAULT_VARIANT, everything):
             raise UsageError(
                 f"Probe {name!r} cannot answer under variant {variant.text!r}: it knows only 'corrected'.",
-                hint="Its plugin gives it the method read_each (docs/plugins.md), or leave it out of --probe.",
+                hint="Leave it out of --probe, or give it the method read_each (docs/plugins.md).",
             )
     return (DEFAULT_VARIANT,)
 

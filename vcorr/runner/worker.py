@@ -134,7 +134,7 @@ class _Worker:
             self._events.note(f"{error.message} It is computed again.")
             return False
         if shards.fingerprint_of(found) != self._fingerprints["predict"]:
-            self._events.note(f"{path} is of another spec. It is computed again.")
+            self._events.note(f"{path} belongs to another spec. It is computed again.")
             return False
         return found.num_rows > 0 and bool(found["status"][0].as_py() == predict.STATUS_OK)
 
