@@ -24,7 +24,7 @@ PCK_SIDE = 256
 class PckConfig:
     """Options of `pck`. thresholds: distances in pixels of a 256x256 frame, one column each."""
 
-    thresholds: tuple[float, ...] = (1, 2, 4, 8, 16)
+    thresholds: tuple[float, ...] = (1.0, 2.0, 4.0, 8.0, 16.0)
 
     def __post_init__(self) -> None:
         usable = all(math.isfinite(threshold) and threshold > 0 for threshold in self.thresholds)

@@ -37,10 +37,10 @@ class StrataConfig:
     boundary: distance of the query from the nearest boundary between layers, in token strides.
     """
 
-    displacement: tuple[float, ...] = (1, 2, 4, 8)
-    frames: tuple[float, ...] = (4, 8, 16, 32)
+    displacement: tuple[float, ...] = (1.0, 2.0, 4.0, 8.0)
+    frames: tuple[float, ...] = (4.0, 8.0, 16.0, 32.0)
     near: int = 2
-    boundary: tuple[float, ...] = (0.5, 1, 2)
+    boundary: tuple[float, ...] = (0.5, 1.0, 2.0)
 
     def __post_init__(self) -> None:
         for name in ("displacement", "frames", "boundary"):
