@@ -77,7 +77,7 @@ def test_frames_in_parts_answer_as_frames_at_once(found, tmp_path):
         ({"num_steps": 3}, UsageError, "Leave out --set num_steps"),
         ({"mode": "generate"}, UsageError, "generates nothing"),
         ({"probe": "qk,attention"}, UsageError, "'attention' reads"),
-        ({"options": {"model": {"pixels_off": 16}}}, PluginError, r"64x48 pixels, the grid of 0.attend 5 of 64x64"),
+        ({"options": {"model": {"pixels_off": 16}}}, PluginError, "0.attend covers 5 frames of 64x64"),
     ],
 )
 def test_what_such_a_model_cannot_do(found, changes, error, reason):
