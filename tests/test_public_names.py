@@ -15,6 +15,7 @@ import pytest
 from support.pages import ROOT, blocks, name_of, pages
 
 import vcorr
+from vcorr.authoring.scaffold.pipelines import adapter_source
 from vcorr.contract.lazy_names import lazy_names
 
 PAGES = {
@@ -145,15 +146,15 @@ def test_every_error_that_vcorr_defines_is_exported():
     assert errors == set(ERRORS)
 
 
-def written_in_vcorr(thing: object) -> bool:
-    """Whether it is a class or a function of vcorr, whose source can be asked for."""
+def has_source(thing: object) -> bool:
+    """Returns whether a thing is a class or a function of vcorr, whose source can be asked for."""
     return (inspect.isfunction(thing) or isinstance(thing, type)) and thing.__module__.startswith("vcorr.")
 
 
 @pytest.mark.parametrize("package", PACKAGES)
 def test_the_source_of_classes_and_functions_is_found(package):
     things = {name: getattr(PACKAGES[package], name) for name in PACKAGES[package].__all__}
-    written = {name: inspect.getsource(thing) for name, thing in things.items() if written_in_vcorr(thing)}
+    written = {name: inspect.getsource(thing) for name, thing in things.items() if has_source(thing)}
     assert len(written) > 6
     assert [
         name for name, text in written.items() if not re.search(rf"^(class|def) {name}\b", text, re.MULTILINE)
@@ -161,7 +162,7 @@ def test_the_source_of_classes_and_functions_is_found(package):
 
 
 def internal(source: str) -> set[str]:
-    """The modules of vcorr that Python source imports beside the five packages."""
+    """Returns the modules of vcorr that Python source imports and that are none of the five packages."""
     found = set()
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.ImportFrom):
@@ -172,7 +173,7 @@ def internal(source: str) -> set[str]:
 
 
 def code(block) -> str:
-    """The Python of a block, without prompts and what is printed."""
+    """Returns the Python of a block, without prompts and without what is printed."""
     lines = block.text.splitlines()
     typed = [line[4:] for line in lines if line.startswith((">>> ", "... "))]
     return "\n".join(typed) if any(line.startswith(">>>") for line in lines) else textwrap.dedent(block.text)
@@ -191,6 +192,25 @@ TEMPLATES = sorted((Path(vcorr.__file__).parent / "authoring" / "scaffold" / "te
 def test_a_new_plugin_imports_public_names_alone(template):
     source = re.sub(r"\{\{.*?\}\}", "made_up", template.read_text(encoding="utf-8"))
     assert internal(source) == set()
+
+
+def test_an_adapter_written_from_a_pipeline_imports_public_names_alone():
+    texts = [
+        node.value for node in ast.walk(ast.parse(inspect.getsource(adapter_source))) if isinstance(node, ast.Constant)
+    ]
+    imported = {module for text in texts for module in re.findall(r"from (vcorr[\w.]*) import", str(text))}
+    assert imported == {"vcorr", "vcorr.diffusion"}
+
+
+def test_entries_of_plugins_name_public_paths_alone():
+    registry = vcorr.installed()
+    kinds = ("model", "probe", "metric", "dataset", "tracker", "guidance", "page")
+    found = [registered for kind in kinds for registered in registry.catalogue(kind).all()]
+    entries = [registered.entry for registered in found if registered.source.package.startswith("vcorr_")]
+    named = {str(text).partition(":")[0] for entry in entries for text in (entry.factory, entry.config)}
+    assert len(entries) > 40
+    assert {module for module in named if module.split(".")[0] == "vcorr"} <= PAGES.keys()
+    assert "vcorr.diffusion" in named
 
 
 def test_templates_and_examples_are_looked_at():
