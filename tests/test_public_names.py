@@ -37,7 +37,7 @@ WITH_TORCH = {
     },
     "vcorr.diffusion": {
         *("NoiseSchedule", "component_from_config", "encode_frames", "encode_video", "load_pipeline", "noise_levels"),
-        *("open_gates", "pipeline_from_configs", "prompt_noise", "quiet_loading", "seeded", "to_model_range"),
+        *("open_gates", "pipeline_from_configs", "prompt_noise", "quiet_loading", "seed_generators", "to_model_range"),
         "torch_dtype",
     },
     "vcorr.functional": {

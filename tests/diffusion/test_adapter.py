@@ -63,7 +63,7 @@ def test_grids_and_sites_read_the_card_once(monkeypatch):
     monkeypatch.setattr(cards.resources, "files", lambda package: read.append(package) or whole(package))
     parsed, parse = [], cards.parse_card
     monkeypatch.setattr(cards, "parse_card", lambda text, label: parsed.append(label) or parse(text, label))
-    cards._packaged.cache_clear()
+    cards._read_packaged.cache_clear()
     model = LTX(LTXConfig())
     for site in model.sites():
         for frames in (9, 17):
@@ -218,7 +218,7 @@ def test_an_unfinished_subclass_is_told_what_it_lacks():
         card = "support:ltx.yaml"
 
     model = Half(VideoConfig(height=64, width=64, frames=9))
-    with pytest.raises(PluginError, match="Half does not say its sites"):
+    with pytest.raises(PluginError, match="Half does not declare sites"):
         model.sites()
     with pytest.raises(PluginError, match="compression"):
         model.grid(make_clip(), None)

@@ -8,7 +8,7 @@ from support.wan import TwoStageWan, WanConfig
 
 from vcorr import PluginError, RunSettings, UsageError
 from vcorr.diffusion import VideoConfig
-from vcorr.diffusion.borrowed import exchanged_timestep, rows_of_branch
+from vcorr.diffusion.borrowed import exchange_timestep, rows_of_branch
 from vcorr.testing import random_clip
 
 (ENTRY,) = family.vcorr_models()
@@ -125,13 +125,13 @@ def test_latents_go_there_and_back_and_further_channels_stay(axes):
 
 def test_timesteps_keep_the_form_the_pipeline_gives_them():
     first, step = torch.tensor(999), torch.tensor(500)
-    assert exchanged_timestep(step, torch.tensor([999.0]), first).tolist() == [500.0]
+    assert exchange_timestep(step, torch.tensor([999.0]), first).tolist() == [500.0]
     each = torch.tensor([[0, 0, 999, 999]], dtype=torch.bfloat16)  # bfloat16 has no 999
-    found = exchanged_timestep(step, each.masked_fill(each > 0, 999), first)
+    found = exchange_timestep(step, each.masked_fill(each > 0, 999), first)
     assert (found.dtype, found.tolist()) == (torch.bfloat16, [[0, 0, 500, 500]])
-    assert exchanged_timestep(step, 999.0, first) == 500.0
+    assert exchange_timestep(step, 999.0, first) == 500.0
     with pytest.raises(PluginError, match=r"0\.999 where its scheduler has 999(.|\n)*timestep_input"):
-        exchanged_timestep(step, torch.tensor([0.999]), first)
+        exchange_timestep(step, torch.tensor([0.999]), first)
 
 
 def test_rows_of_a_branch():

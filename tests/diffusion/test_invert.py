@@ -313,7 +313,7 @@ def test_a_sampler_with_memory_is_refused_where_it_is_known():
 
 
 def test_guidance_is_refused(ltx, clip):
-    with pytest.raises(UsageError, match="follows the conditional prediction alone, not cfg 6"):
+    with pytest.raises(UsageError, match="follows the conditional branch alone, not cfg 6"):
         inverted(ltx, clip, (0,), cfg=6.0)
     ltx.check_settings(RunSettings("invert", (0,), 4, cfg=1.0))
 

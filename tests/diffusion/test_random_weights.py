@@ -78,7 +78,7 @@ def test_what_is_offloaded_is_made_on_the_cpu(monkeypatch):
     source = SimpleNamespace(folder=None, seed=0)
     for offload in (False, True):
         model = SimpleNamespace(build=build, denoiser="vae", config=SimpleNamespace(offload=offload))
-        DiffusersVideoModel._loaded(model, source, torch.bfloat16, "cuda:1")
+        DiffusersVideoModel._load_pipeline(model, source, torch.bfloat16, "cuda:1")
     assert made == ["cuda:1", "cpu"]
 
 
@@ -92,7 +92,7 @@ SCHEDULER = {"_class_name": "FlowMatchEulerDiscreteScheduler"}
         ({"vae": VAE}, "needs a component 'scheduler', and the plugin's configurations have none"),
         ({"vae": {**VAE, "latent_chanels": 4}, "scheduler": SCHEDULER}, "Did you mean 'latent_channels'"),
         ({"vae": {**VAE, "_class_name": "AutoencoderKLL"}, "scheduler": SCHEDULER}, "Did you mean 'AutoencoderKL'"),
-        ({"vae": {"latent_channels": 4}, "scheduler": SCHEDULER}, "does not say its class"),
+        ({"vae": {"latent_channels": 4}, "scheduler": SCHEDULER}, "does not name its class"),
     ],
 )
 def test_configurations_that_are_not_what_they_should_be(configs, said):

@@ -190,7 +190,7 @@ def test_passes_without_labels_are_told_by_their_order(order, values, read):
         for index in range(3):
             for value in values:
                 denoiser(torch.full((1, 1, 4, 4), float(value + 10 * index)))
-            assert watch.step_ended(None, index, torch.tensor(9 - index), {}) == {}
+            assert watch.end_step(None, index, torch.tensor(9 - index), {}) == {}
     assert {site: float(q.flatten()[0]) for site, q in keeper.seen.items()} == {(0, 1): 10 + read}
     assert [(p.step, p.noise) for p in recorder.predictions] == [(1, 0.5)]
     assert not denoiser._forward_hooks
@@ -225,16 +225,20 @@ def test_without_a_callback_the_scheduler_tells_the_end_of_a_step():
         with (
             attached(recorder, pipe.denoiser, passes=("uncond", "cond")),
             SamplingWatch(recorder, {0: 0.9, 2: 0.5}) as watch,
-            watch.told_by(pipe) as told,
+            watch.follow_steps(pipe) as callback,
         ):
-            assert told == {}
-            assert torch.equal(plain, pipe(3, 2, **told))
+            assert callback == {}
+            assert torch.equal(plain, pipe(3, 2, **callback))
             passes = dict(recorder.watch.seen)
     assert [(p.step, round(p.noise, 3)) for p in recorder.predictions] == [(0, 0.9), (2, 0.5)]
     assert passes == {"uncond": 3, "cond": 3}
     watch.check(torch.tensor([9, 8, 7]))
     assert "step" not in vars(pipe.scheduler)
-    with pytest.raises(ZeroDivisionError), attached(recorder, pipe.denoiser), SamplingWatch(recorder, {}).told_by(pipe):
+    with (
+        pytest.raises(ZeroDivisionError),
+        attached(recorder, pipe.denoiser),
+        SamplingWatch(recorder, {}).follow_steps(pipe),
+    ):
         raise ZeroDivisionError
     assert "step" not in vars(pipe.scheduler)
 
@@ -246,7 +250,7 @@ def test_passes_nobody_told_apart_are_refused():
         denoiser(torch.ones(1, 1, 4, 4))
         with pytest.raises(CaptureError, match=r"twice(.|\n)*TokenLayout\(passes="):
             denoiser(torch.ones(1, 1, 4, 4))
-        watch.step_ended(None, 0, torch.tensor(9), {})
+        watch.end_step(None, 0, torch.tensor(9), {})
     assert not denoiser._forward_hooks
     assert not denoiser._forward_pre_hooks
 

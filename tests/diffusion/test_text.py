@@ -55,4 +55,4 @@ def test_a_long_prompt_fills_the_mask_and_a_model_without_mask_gets_none():
 
 def test_a_value_that_the_configuration_lacks_is_named():
     with pytest.raises(PluginError, match=r"'caption_chanels', which .* Did you mean 'caption_channels'"):
-        PromptEncoding(8, "caption_chanels").sized({"caption_channels": 16})
+        PromptEncoding(8, "caption_chanels").with_sizes({"caption_channels": 16})

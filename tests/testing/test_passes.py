@@ -121,7 +121,7 @@ class Unconditional(Walker):
 
     def call_inputs(self, clip, grid):
         given = super().call_inputs(clip, grid)
-        borrowing = inspect.stack()[2].function == "_borrowed"
+        borrowing = inspect.stack()[2].function == "_borrow_first"
         return {**given, "prompt_embeds": given["negative_prompt_embeds"]} if borrowing else given
 
 

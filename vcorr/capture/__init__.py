@@ -2,7 +2,7 @@
 
 The modules: `tap` patches the one function that all attention goes through. `interceptors` puts a function of the
 user's own around it. `passes` knows the step and the guidance branch of each pass. `split` cuts a call into the video
-tokens of the conditional branch. `recorder` is the object that model adapters get. Importing this package costs
+tokens of the conditional branch. `recorder` has the object that model adapters get. Importing this package costs
 nothing, because it imports those modules, and with them torch, on first use.
 """
 

@@ -1,8 +1,8 @@
-"""What adapters of diffusers video models have in common: weights, noise schedule, latents, renoising and sampling.
+"""Holds what adapters of diffusers video models share: weights, noise schedule, latents, renoising and sampling.
 
-A new model is a subclass of `DiffusersVideoModel`: the pipeline's class, the names of its attention modules, its token
-layout, its compression, and how one forward pass is called (see that class for the list). Importing this package
-imports neither torch nor diffusers, so that models can be listed, and missing weights reported, at once.
+A new model is a subclass of `DiffusersVideoModel`, which declares the pipeline's class, its attention modules, its
+token layout and its compression; that class lists all. Importing this package imports neither torch nor diffusers, so
+models can be listed, and missing weights reported, at once.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from vcorr.diffusion.latents import to_model_range as to_model_range
     from vcorr.diffusion.loading import load_pipeline as load_pipeline
     from vcorr.diffusion.loading import quiet_loading as quiet_loading
-    from vcorr.diffusion.loading import seeded as seeded
+    from vcorr.diffusion.loading import seed_generators as seed_generators
     from vcorr.diffusion.loading import torch_dtype as torch_dtype
     from vcorr.diffusion.options import PromptUse as PromptUse
     from vcorr.diffusion.options import VideoConfig as VideoConfig
@@ -57,7 +57,7 @@ else:
             "vcorr.diffusion.configs": "Configs packaged_configs",
             "vcorr.diffusion.images": "starting_image",
             "vcorr.diffusion.latents": "encode_frames encode_video prompt_noise to_model_range",
-            "vcorr.diffusion.loading": "load_pipeline quiet_loading seeded torch_dtype",
+            "vcorr.diffusion.loading": "load_pipeline quiet_loading seed_generators torch_dtype",
             "vcorr.diffusion.options": "PromptUse VideoConfig shift_schedule",
             "vcorr.diffusion.packaged": "packaged_model",
             "vcorr.diffusion.prompts": "PromptEncoding random_mask",

@@ -1,4 +1,4 @@
-"""The base of adapters for diffusers video models.
+"""Holds `DiffusersVideoModel`, the base class of adapters for diffusers video models.
 
 Shape legend: T video frames, H x W pixels, C latent channels, F x h x w latents.
 """
@@ -40,68 +40,68 @@ C = TypeVar("C", bound="VideoConfig")
 
 
 class DiffusersVideoModel(VideoModelBase, Generic[C]):
-    """A diffusers video pipeline as a `vcorr.VideoModel`.
+    """Makes a diffusers video pipeline a `vcorr.VideoModel`.
 
-    In renoise mode it makes one conditional forward pass a step, with arguments borrowed from the pipeline; in generate
-    mode it calls the pipeline itself, which samples with its own scheduler, loop and guidance, and reads the chosen
-    steps on the way.
+    In renoise mode it makes one conditional forward pass per step, with arguments borrowed from the pipeline. In
+    generate mode it calls the pipeline itself and reads the chosen steps on the way. The pipeline then samples with its
+    own scheduler, loop and guidance.
 
-    One class serves a family. The sizes of a model are the configurations in the folder that its entry names
-    (`vcorr.diffusion.packaged_configs`); `network` and `config_of` read them, before and after loading. A subclass says
-    as class attributes what the configurations do not: `pipeline_class`, `compression`, `attention`, `branches`, and
-    those below that differ. Where a model is unlike most, it overrides one of the methods. Inside those that are called
-    with a clip or with latents, the loaded pipeline is `self.pipe`; `self.device` is where it computes.
+    One class serves a family of models. The sizes of a model are the configurations in the folder that its entry names
+    (`vcorr.diffusion.packaged_configs`). `network` and `config_of` read them, before and after loading. A subclass
+    declares what the configurations do not say as class attributes: `pipeline_class`, `compression`, `attention`,
+    `branches`, and others below if they differ from the default. A model that needs more overrides one of the methods.
+    In methods that take a clip or latents, `self.pipe` is the loaded pipeline and `self.device` is where it computes.
     Subclasses import torch and diffusers inside methods only, so that their sites are known without loading anything.
     """
 
     pipeline_class: ClassVar[str]
-    """Class name in diffusers, e.g. "LTXPipeline", or "package.module:Class" of a pipeline of the plugin's own."""
+    """Class name in diffusers, e.g. "LTXPipeline", or "package.module:Class" for a pipeline of the plugin."""
     saved_as: ClassVar[tuple[str, ...]] = ()
-    """Class names that a folder of its weights may carry; `pipeline_class` alone when empty."""
+    """Class names that a folder of its weights may carry; `pipeline_class` alone if empty."""
     card: str = ""
-    """Model card, "package:path/in/package.yaml"; that of the entry, unless the class is for one model alone."""
+    """Model card, "package:path/in/package.yaml". The entry gives it, unless the class serves one model only."""
     configs: str = ""
-    """Folder of the configurations, "package:path/in/package"; that of the entry, as `card`."""
+    """Folder of the configurations, "package:path/in/package". The entry gives it, as it gives `card`."""
     denoiser: ClassVar[str] = "transformer"
     """The pipeline's component whose attention is read."""
     attention: ClassVar[str] = "transformer_blocks.{}.attn1"
-    """Path of the attention modules inside the denoiser, "{}" in place of the number of the block."""
+    """Path of the attention modules inside the denoiser, with "{}" for the number of the block."""
     attention_kind: ClassVar[Attention] = "full3d"
-    """What its tokens can see."""
+    """What a token can attend to."""
     block: ClassVar[str] = "transformer_blocks.{}"
-    """Path of the modules that put out the hidden states; "" for none."""
+    """Path of the modules whose outputs are the hidden states; "" for none."""
     unrotated: ClassVar[Unrotated | None] = None
-    """Where queries and keys are before the rotary embedding; None where there is none."""
+    """Where queries and keys are before the rotary embedding; None if there is none."""
     text: ClassVar[TextPlace] = "none"
-    """Where text tokens stand in the sequence that attention sees."""
+    """Where the text tokens are in the sequence of an attention call."""
     reads_prompt: bool = True
     """Whether the prompt changes anything that is read."""
     branches: ClassVar[tuple[str, ...]] = ("cond",)
-    """Guidance branches in the order the pipeline batches them; renoise mode runs the conditional one alone."""
+    """Guidance branches in the pipeline's batch order; renoise mode runs the conditional branch alone."""
     per_sample: ClassVar[bool] = False
-    """Whether every row of the batch is attended to in a call of its own, in their order."""
+    """Whether each batch row has an attention call of its own, in batch order."""
     passes: ClassVar[tuple[str, ...]] = ()
-    """Branches in the order of a step's passes, for pipelines that run one pass a branch and do not label them with
-    `denoiser.cache_context`; those that do, and those that batch or have no guidance, leave it empty."""
+    """Branches in the order of a step's passes, for pipelines that run one pass per branch and do not label them with
+    `denoiser.cache_context`. Empty for all other pipelines."""
     latent_axes: ClassVar[str] = "bcfhw"
-    """Order of the axes of the latents that the denoiser takes: batch, channels, frames, height, width, in any order;
-    four letters where frames are the rows of the batch ("fchw"); "" where the shape says nothing, because the pipeline
-    packs latents into tokens: then `denoiser_input` and `as_latents` are overridden."""
+    """Order of the axes of the latents that the denoiser takes: batch, channels, frames, height, width. Four letters if
+    the frames are the batch rows ("fchw"). "" if the pipeline packs latents into tokens; the adapter then overrides
+    `denoiser_input` and `as_latents`."""
     guidance_argument: ClassVar[str] = "guidance_scale"
-    """What the pipeline's call names the strength of guidance."""
+    """The argument of the pipeline's call for the strength of guidance."""
     embedded_guidance: ClassVar[bool] = False
-    """Whether the strength of guidance is an input of the network, so that it counts in renoise mode as well; else the
-    pipeline is asked for no guidance there."""
+    """Whether the strength of guidance is an input of the network, so that it also counts in renoise mode. If not,
+    renoise mode calls the pipeline without guidance."""
     denoiser_class: ClassVar[str] = ""
-    """Class of the denoiser, where it is another than its configuration file names, as one made of two networks is."""
+    """Class of the denoiser, if its configuration file names another class (a denoiser made of two networks)."""
     frames_argument: ClassVar[str] = "num_frames"
-    """What the pipeline's call names the number of video frames."""
+    """The argument of the pipeline's call for the number of video frames."""
     frame_inputs: ClassVar[tuple[str, ...]] = ()
-    """Arguments of the denoiser that have a row per frame, where the others have one for the whole video."""
+    """Arguments of the denoiser that have one batch row per frame, if the others have one for the whole video."""
     modes: tuple[Mode, ...] = ("renoise", "generate", "invert")
-    """The modes it knows. An adapter with an `encode` of its own and no `decode` does not know `invert`, which has to
-    show what it made; `check_settings` refuses `invert` where the scheduler cannot be walked back."""
-    _said_modes: ClassVar[tuple[Mode, ...]] = modes
+    """The modes it supports. `invert` is left out for an adapter that overrides `encode` but not `decode`, because it
+    could not show the video it made. `check_settings` refuses `invert` if the scheduler's steps cannot be undone."""
+    _declared_modes: ClassVar[tuple[Mode, ...]] = modes
     needs_image: bool = False
     """Whether sampling starts from an image, frame 0 of the clip's video."""
     steps: int = 50
@@ -109,9 +109,9 @@ class DiffusersVideoModel(VideoModelBase, Generic[C]):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        cls._said_modes = vars(cls).get("modes", cls._said_modes)
-        blind = cls.encode is not DiffusersVideoModel.encode and cls.decode is DiffusersVideoModel.decode
-        cls.modes = tuple(mode for mode in cls._said_modes if not (blind and mode == Invert.name))
+        cls._declared_modes = vars(cls).get("modes", cls._declared_modes)
+        cannot_decode = cls.encode is not DiffusersVideoModel.encode and cls.decode is DiffusersVideoModel.decode
+        cls.modes = tuple(mode for mode in cls._declared_modes if not (cannot_decode and mode == Invert.name))
 
     def __init__(self, config: C, card: str = "", configs: str = "") -> None:
         self.device = "cpu"
@@ -124,9 +124,9 @@ class DiffusersVideoModel(VideoModelBase, Generic[C]):
     # --------------------------------------------------------------------------------------------------- sizes, as data
 
     def config_of(self, component: str) -> Mapping[str, Any]:
-        """The configuration of a component: of the pipeline in use, where there is one, else of the packaged files.
+        """Returns the configuration of a component, from the pipeline in use or else from the packaged files.
 
-        Empty where nothing is known of it.
+        It is empty for an unknown component.
         """
         return self._known.get(component, {})
 
@@ -136,14 +136,12 @@ class DiffusersVideoModel(VideoModelBase, Generic[C]):
         return self.config_of(self.denoiser)
 
     def take_sizes(self, configs: Configs) -> None:
-        """Goes by these configurations from now on, those of a pipeline that is there; by the packaged ones for
-        components that are not among them.
-        """
+        """Uses these configurations from now on, and the packaged ones for components that they lack."""
         self._found = {**self._packaged, **configs}
 
     @property
     def _packaged(self) -> Configs:
-        """The configurations of the packaged files, with the options that change the denoiser's."""
+        """The packaged configurations, with the changes to the denoiser that the options ask for."""
         if not self.configs:
             return {}
         found, changes = packaged_configs(self.configs, self.config.size), self.config.network
@@ -158,16 +156,16 @@ class DiffusersVideoModel(VideoModelBase, Generic[C]):
 
     @property
     def compression(self) -> Compression:
-        """How pixels become tokens; a class attribute, or a property where the configurations decide it."""
-        raise _unanswered(self, "compression")
+        """How pixels become tokens; a class attribute, or a property if it depends on the configurations."""
+        raise _missing_member(self, "compression")
 
     # ------------------------------------------------------------------------------------- what a subclass may override
 
     def sites(self) -> Sequence[Site]:
-        """The attention modules that can be probed, by ascending layer: by default `attention`, one per block."""
+        """Returns the attention modules that can be probed, by ascending layer: by default `attention` per block."""
         count, heads = (self.network.get(name) for name in ("num_layers", "num_attention_heads"))
         if count is None or heads is None:
-            raise _unanswered(self, "sites")
+            raise _missing_member(self, "sites")
         return attention_sites(
             self.attention,
             count,
@@ -180,25 +178,30 @@ class DiffusersVideoModel(VideoModelBase, Generic[C]):
 
     @property
     def rotary(self) -> Rotary | None:
-        """How the rotary embedding turns the video tokens at the configured size; None where there is none, or where
-        its layout is not known.
+        """How the rotary embedding rotates the video tokens at the configured size; None if there is none, or if its
+        layout is not known.
         """
         return None
 
     def build(self, seed: int) -> Any:
-        """The pipeline with random weights at the sizes of the configurations: torch's generators are already seeded
-        with `seed`, and its default device and dtype are those the model will run on.
+        """Builds the pipeline with random weights at the sizes of the configurations.
+
+        When it is called, torch's generators are seeded with `seed`, and torch's default device and dtype are the ones
+        that the model will run in.
         """
         from vcorr.diffusion.random_weights import pipeline_from_configs
 
         return pipeline_from_configs(self.pipeline_class, self._packaged, self.stand_ins())
 
     def stand_ins(self) -> Mapping[str, Any]:
-        """Components that random weights come with beside those of the configurations, by name."""
+        """Returns the components, by name, that a pipeline with random weights has in addition to the configured ones.
+
+        For example a stand-in for a text encoder.
+        """
         return {}
 
     def grid(self, clip: Clip, site: Site | None) -> TokenGrid:
-        """How tokens lie over `clip` at the size this model reads it.
+        """Returns how tokens lie over `clip` at the size in which this model reads it.
 
         Raises:
             UsageError: the model does not take the configured height, width or frames, or the clip is too short.
@@ -221,74 +224,77 @@ class DiffusersVideoModel(VideoModelBase, Generic[C]):
         )
 
     def check_makes(self, grid: TokenGrid) -> None:
-        """Raises UsageError where the model reads videos of that size and cannot make any; none, unless overridden."""
+        """Raises UsageError if the model can read, but not generate, videos of that size; by default it never does."""
 
     def compression_at(self, site: Site | None) -> Compression:
-        """How pixels become tokens at a site; at all of them alike unless the network has several resolutions."""
+        """Returns how pixels become tokens at a site; sites differ only if the network has several resolutions."""
         return self.compression
 
     def sizes(self, site: Site | None) -> Mapping[str, Sizes]:
-        """The height, width and frames that can be read at a site; whatever divides into tokens, unless overridden."""
+        """Returns the heights, widths and frames that can be read at a site: by default all that divide into tokens."""
         pack = self.compression_at(site)
         side = Sizes(pack.stride, pack.stride)
         return {"height": side, "width": side, "frames": Sizes(pack.least_frames, pack.frame_step)}
 
     @property
     def encoding(self) -> PromptEncoding | None:
-        """How the pipeline encodes prompts; None when the model has no text, or does it in a way of its own."""
+        """How the pipeline encodes prompts; None if the model has no text or encodes it in a way of its own."""
         return None
 
     def locate(self, weights: str) -> WeightsSource:
-        """The source that `--weights` names, found without loading it; raises as `vcorr.diffusion.locate_weights`."""
+        """Finds the source that `--weights` names, without loading it; raises as `vcorr.diffusion.locate_weights`."""
         return locate_weights(weights, self.model_card(), self.saved_as or (self.pipeline_class,))
 
     def read(self, source: WeightsSource, dtype: torch.dtype) -> Any:
-        """The pipeline whose weights lie in the folder that `locate` found, on the CPU."""
+        """Loads the pipeline from the folder that `locate` found, on the CPU."""
         from vcorr.diffusion.loading import load_pipeline
 
-        assert source.folder is not None  # random weights are built
+        assert source.folder is not None  # `build` makes random weights
         return load_pipeline(self.pipeline_class, source.folder, dtype)
 
     def encode(self, video: NDArray[np.uint8]) -> Tensor:
-        """(T, H, W, 3) uint8 RGB to (1, C, F, h, w), in the units the denoiser was trained with."""
+        """Encodes (T, H, W, 3) uint8 RGB into (1, C, F, h, w), in the units of the denoiser's training."""
         from vcorr.diffusion.latents import encode_video
 
         return encode_video(self.pipe.vae, video, self.device)
 
     def decode(self, latents: Tensor, video_frames: int) -> NDArray[np.uint8]:
-        """The inverse of `encode`, for mode `invert`: (1, C, F, h, w) to (T, H, W, 3) uint8 RGB, T `video_frames`."""
+        """Inverts `encode`, for mode `invert`: (1, C, F, h, w) to (T, H, W, 3) uint8 RGB, with T `video_frames`."""
         from vcorr.diffusion.latents import decode_video
 
         return decode_video(self.pipe.vae, latents)
 
     def noise_levels(self, scheduler: Any) -> NoiseSchedule:
-        """The steps and noise levels of the pipeline's scheduler, which the pipeline has just set up."""
+        """Reads the steps and noise levels of the pipeline's scheduler, which the pipeline has just set up."""
         from vcorr.diffusion.schedule import noise_levels
 
         return noise_levels(scheduler)
 
     @property
     def denoisers(self) -> tuple[str, ...]:
-        """The components of the pipeline whose attention is read: `denoiser`, and those that take turns with it, which
-        pipelines call `transformer_2` beside `transformer`.
+        """The components of the pipeline whose attention is read: `denoiser`, and others that take turns with it.
+
+        Pipelines name those `transformer_2` and so on, next to `transformer`.
         """
         return (self.denoiser, *sorted(name for name in self._known if name.startswith(f"{self.denoiser}_")))
 
     def denoiser_at(self, timestep: float) -> str:
-        """The component of the pipeline that runs at a timestep: `denoiser`, unless several take turns.
+        """Returns the component of the pipeline that runs at a timestep: `denoiser`, unless several take turns.
 
-        They have the same sites; those of a step are the sites of the component that runs in it.
+        All of them have sites with the same names; in each step the sites of the component that runs are read.
         """
         return self.denoiser
 
     def text_limit(self) -> int | None:
-        """The most tokens of a prompt the text encoder reads; None when it reads any number."""
+        """Returns the largest number of prompt tokens that the text encoder reads; None if it reads any number."""
         encoding = self._encoding
         return None if encoding is None else int(encoding.tokens)
 
     def call_inputs(self, clip: Clip, grid: TokenGrid) -> Mapping[str, Any]:
-        """Arguments of the pipeline's call beside size, steps, generator, guidance and callback, in both modes: the
-        prompt, or its stand-ins without a text encoder; the image, where the model starts from one.
+        """Returns the clip's own arguments of the pipeline's call: the prompt, and the image if the model needs one.
+
+        Without a text encoder these are stand-ins for the embedded prompt. Size, steps, generator, guidance and
+        callback are not among them.
         """
         prompt, encoding = self.prompt(clip), self._encoding
         given: Mapping[str, Any] = {"prompt": prompt}
@@ -299,7 +305,7 @@ class DiffusersVideoModel(VideoModelBase, Generic[C]):
         return {**given, "image": self.image(clip, grid)} if self.needs_image else given
 
     def image(self, clip: Clip, grid: TokenGrid) -> Any:
-        """The image that sampling starts from, frame 0 of the clip's video.
+        """Returns the image that sampling starts from, frame 0 of the clip's video.
 
         Raises:
             UsageError: the clip has no video, or one of another size than the grid covers.
@@ -307,103 +313,104 @@ class DiffusersVideoModel(VideoModelBase, Generic[C]):
         return starting_image(clip, grid, self.model_card().title)
 
     def denoiser_input(self, latents: Tensor, own: Tensor) -> Tensor:
-        """Latents as the denoiser takes them: axes in the order of `latent_axes`, with the further channels of `own`.
+        """Brings latents into the denoiser's form: axes as in `latent_axes`, with the extra channels of `own`.
 
         Args:
             latents: (1, C, F, h, w), noisy.
-            own: the argument that the pipeline made of its own latents, for one branch. Channels beyond C are a
-                condition, on an image for instance, and stay.
+            own: the argument that the pipeline made from its own latents, for one branch. Channels beyond C are a
+                condition, such as an image, and stay.
 
         Raises:
-            PluginError: the latents cannot be put in the place of `own`.
+            PluginError: the latents cannot take the place of `own`.
         """
-        from vcorr.diffusion.axes import put_in_place
+        from vcorr.diffusion.axes import insert_latents
 
-        return put_in_place(latents, own, self.latent_axes, type(self).__name__)
+        return insert_latents(latents, own, self.latent_axes, type(self).__name__)
 
     def timestep_input(self, timestep: Tensor, own: Any, first: Tensor) -> Any:
-        """A timestep as the denoiser takes it: in place of the first one wherever `own` has that.
+        """Brings a timestep into the denoiser's form: replaces `first` by it wherever `own` holds `first`.
 
         Args:
-            timestep: 0-dimensional, as the scheduler has it.
-            own: the argument that the pipeline made of `first`.
+            timestep: 0-dimensional, from the scheduler.
+            own: the argument that the pipeline made from `first`.
             first: the timestep of the step whose pass was borrowed.
         """
-        from vcorr.diffusion.borrowed import exchanged_timestep
+        from vcorr.diffusion.borrowed import exchange_timestep
 
-        return exchanged_timestep(timestep, own, first)
+        return exchange_timestep(timestep, own, first)
 
     def as_latents(self, output: Tensor, latents: Tensor) -> Tensor:
-        """The denoiser's output, or its input, as latents, (1, C, F, h, w): undoes `denoiser_input`, and leaves out
-        channels beyond those of `latents`.
+        """Returns the denoiser's output, or its input, as latents, (1, C, F, h, w): the inverse of `denoiser_input`.
+
+        Channels beyond the C of `latents` are dropped.
 
         Args:
             output: with its axes in the order of `latent_axes`.
             latents: (1, C, F, h, w), for their size.
         """
-        from vcorr.diffusion.axes import taken_back
+        from vcorr.diffusion.axes import extract_latents
 
-        return taken_back(output, latents, self.latent_axes)
+        return extract_latents(output, latents, self.latent_axes)
 
     def embed(self, prompt: str) -> dict[str, Tensor]:
-        """The prompt's embedding, (1, n, c), and mask, (1, n), by the names the pipeline's call has for them.
+        """Embeds a prompt: (1, n, c), and its mask, (1, n), by the names of the pipeline's arguments.
 
         Raises:
-            PluginError: the model does not say its `encoding`.
+            PluginError: the model does not declare its `encoding`.
         """
         encoding = self._encoding
         if encoding is None:
-            raise _unanswered(self, "encoding")
+            raise _missing_member(self, "encoding")
         return encoding.embed(self.pipe, prompt, self.device, self._dtype)
 
     # ---------------------------------------------------------------------------------------------------------- passes
 
     def schedule(self, num_steps: int, grid: TokenGrid) -> NoiseSchedule:
-        """The steps the pipeline samples with at the size of `grid`, and their noise levels."""
+        """Returns the steps with which the pipeline samples at the size of `grid`, and their noise levels."""
         if (num_steps, grid) not in self._schedules:
             blank = None if not self.needs_image else _blank(grid)
             clip = Clip("schedule", "", np.zeros((0, 2), np.float32), blank)
-            first = self._borrowed(clip, grid, RunSettings(steps=(), num_steps=num_steps), 0)
+            first = self._borrow_first(clip, grid, RunSettings(steps=(), num_steps=num_steps), 0)
             self._schedules[num_steps, grid] = first.schedule
         return self._schedules[num_steps, grid]
 
     def borrow(self, clip: Clip, grid: TokenGrid, settings: RunSettings) -> Passes:
-        """Conditional passes for the chosen steps of a clip, with the arguments that the pipeline itself would make.
+        """Returns conditional passes for the chosen steps of a clip, with the arguments the pipeline itself would use.
 
-        The pipeline is run up to its first pass, once for each denoiser that the steps need.
+        It runs the pipeline up to its first pass, once for each denoiser that the steps need.
 
         Raises:
-            UsageError: a step that does not exist, or a clip without an image where the model starts from one.
+            UsageError: a step does not exist, or the clip lacks the image that the model starts from.
         """
         from vcorr.diffusion.borrowed import Passes
 
-        first = self._borrowed(clip, grid, settings, 0)
+        first = self._borrow_first(clip, grid, settings, 0)
         schedule = first.schedule
         for step in settings.steps:
             schedule.check(step)
         names = [self.denoiser_at(float(timestep)) for timestep in schedule.timesteps]
         needed = dict.fromkeys(names[step] for step in settings.steps)
         found = {
-            name: first if name == first.denoiser else self._borrowed(clip, grid, settings, names.index(name))
+            name: first if name == first.denoiser else self._borrow_first(clip, grid, settings, names.index(name))
             for name in needed
         }
         return Passes(schedule, names, {name: getattr(self.pipe, name) for name in found}, found, self)
 
-    def _borrowed(self, clip: Clip, grid: TokenGrid, settings: RunSettings, start: int) -> FirstPass:
+    def _borrow_first(self, clip: Clip, grid: TokenGrid, settings: RunSettings, start: int) -> FirstPass:
         import torch
 
         from vcorr.diffusion.borrowed import Call, first_pass
-        from vcorr.diffusion.loading import seeded
+        from vcorr.diffusion.loading import seed_generators
 
         unguided = {} if self.embedded_guidance else {self.guidance_argument: 1.0}
-        with torch.no_grad(), seeded(settings.seed, self.device):
+        with torch.no_grad(), seed_generators(settings.seed, self.device):
             arguments = {**self.call(clip, grid, settings, "latent"), **unguided}
             call = Call(arguments, self.denoisers, self.layout(), self.noise_levels)
             first = first_pass(self.pipe, call, start)
         return replace(first, arguments=self.branch_inputs(first.arguments, first.latents, grid))
 
     def branch_inputs(self, arguments: Mapping[str, Any], latents: str, grid: TokenGrid, branch: str = "cond") -> Any:
-        """Arguments of one guidance branch of a pass of the pipeline that may hold all `branches` in a batch."""
+        """Takes the arguments of one guidance branch from a pass that may hold all `branches` in a batch."""
         from vcorr.diffusion.borrowed import rows_of_branch
 
         rows = 1 if "b" in self.latent_axes or not self.latent_axes else grid.frames
@@ -411,7 +418,7 @@ class DiffusersVideoModel(VideoModelBase, Generic[C]):
         return rows_of_branch(arguments, latents, index, of, rows=rows, per_frame=self.frame_inputs)
 
     def call(self, clip: Clip, grid: TokenGrid, settings: RunSettings, output_type: str) -> dict[str, Any]:
-        """Arguments of the pipeline's call: the same in both modes, so that both draw and read alike."""
+        """Returns the arguments of the pipeline's call, the same in all modes, so that their random draws agree."""
         from vcorr.diffusion.sampling import sampling_generator
 
         return {
@@ -427,17 +434,17 @@ class DiffusersVideoModel(VideoModelBase, Generic[C]):
     # ------------------------------------------------------------------------------------------------------ contract
 
     def model_card(self) -> ModelCard:
-        """The model's card."""
+        """Returns the model's card."""
         return load_card(self.card, type(self).__name__)
 
     def weights_id(self, weights: str) -> str:
-        """What identifies the weights: "hub:ID@REVISION", "path:HASH", "embedded:HASH" or "random:SEED".
+        """Returns the identity of the weights: "hub:ID@REVISION", "path:HASH", "embedded:HASH" or "random:SEED".
 
-        "+lora:HASH" follows where low-rank weights are merged in. Imports neither torch nor diffusers. Raises as
-        `locate`, and when the file of `model.lora` cannot be used.
+        "+lora:HASH" follows if low-rank weights are merged in. This imports neither torch nor diffusers. It raises as
+        `locate`, and if the file of `model.lora` cannot be used.
         """
         source = self.locate(weights)
-        self._go_by(source)
+        self._take_sizes_from(source)
         identity = source.identity
         if self.config.lora is None:
             return identity
@@ -446,11 +453,12 @@ class DiffusersVideoModel(VideoModelBase, Generic[C]):
         return f"{identity}+lora:{lora_identity(self.config.lora)}"
 
     def load(self, device: str, dtype: str, weights: str) -> None:
-        """Loads the pipeline. Never downloads.
+        """Loads the pipeline; never downloads anything.
 
         Raises:
             MissingError: the weights or a package are not in reach.
-            UsageError: the weights are of another kind or size than the configuration says, or an option cannot be had.
+            UsageError: the weights belong to another class or size than the configuration says, or an option does not
+                work with this pipeline.
         """
         source = self.locate(weights)
         from vcorr.diffusion.loading import torch_dtype
@@ -458,26 +466,26 @@ class DiffusersVideoModel(VideoModelBase, Generic[C]):
 
         kind = torch_dtype(dtype)
         if self.config.lora is not None:
-            lora_file(self.config.lora)  # a wrong path is told before gigabytes are read
-        self._go_by(source)
-        self._pipe, self.device = self._loaded(source, kind, device), device
+            lora_file(self.config.lora)  # raises for a wrong path before gigabytes are read
+        self._take_sizes_from(source)
+        self._pipe, self.device = self._load_pipeline(source, kind, device), device
         self._schedules.clear()
         try:
             if self.configs:
                 self.take_sizes(pipeline_configs(self._pipe))
-            self._let_attention_be_seen()
+            self._expose_attention()
             apply_options(self._pipe, self.config, device)
         except BaseException:
             self._pipe = None
             raise
 
     def adopt(self, pipe: Any, device: str) -> None:
-        """Uses a pipeline that was built elsewhere and is on `device` already, in place of `load`."""
+        """Uses a pipeline that was built elsewhere and is on `device` already; replaces `load`."""
         self._pipe, self.device = pipe, device
         self._schedules.clear()
         if self.configs:
             self.take_sizes(pipeline_configs(pipe))
-        self._let_attention_be_seen()
+        self._expose_attention()
         pipe.set_progress_bar_config(disable=True)
 
     @property
@@ -494,22 +502,23 @@ class DiffusersVideoModel(VideoModelBase, Generic[C]):
     def run(self, clip: Clip, settings: RunSettings, recorder: Recorder) -> NDArray[np.uint8] | None:
         """Runs the model on the clip.
 
-        Renoise mode encodes the clip, adds the noise of each chosen step, and makes one conditional forward pass for
-        it; the noise eps is drawn once a clip, from the seed and the clip's id alone, and is the same at every step.
+        Renoise mode encodes the clip. For each chosen step it adds the noise of that step and makes one conditional
+        forward pass. The noise eps is drawn once per clip, from the seed and the clip's id alone; it is the same at
+        every step.
 
-        Generate mode calls the pipeline at the configured size, with a generator seeded with `settings.seed` itself,
-        whatever the clip; of a clip's video only frame 0 is looked at, by models that start from an image.
+        Generate mode calls the pipeline at the configured size. `settings.seed` itself seeds the generator, for every
+        clip alike. Models that start from an image use frame 0 of the clip's video; no other frame is used.
 
-        Invert mode encodes the clip, walks its latents back along the pipeline's own sampler with the conditional
-        prediction, which is read at the chosen steps, and samples again from the noise that it reached; how well that
-        gives the clip again goes to `recorder.reconstruction`.
+        Invert mode encodes the clip and walks its latents back along the pipeline's own sampler with the conditional
+        branch, reading the chosen steps. It then samples again from the noise it reached. How well that reproduces the
+        clip goes to `recorder.reconstruction`.
 
         Returns:
-            The sampled video, (T, H, W, 3) uint8, in generate mode; None in the others.
+            The sampled video, (T, H, W, 3) uint8, in generate mode; None in the other modes.
 
         Raises:
-            UsageError: an unknown mode, a step that does not exist, a prompt that is too long, or a clip of another
-                size than `grid`.
+            UsageError: the mode or a step does not exist, the prompt is too long, or the clip has another size than
+                `grid`.
         """
         from vcorr.diffusion.running import run_mode
 
@@ -518,7 +527,7 @@ class DiffusersVideoModel(VideoModelBase, Generic[C]):
     def check_settings(self, settings: RunSettings) -> None:
         """Checks that the scheduler makes that many steps, and that mode `invert` can walk back along them.
 
-        Before the pipeline is loaded, the configurations decide as far as they tell.
+        Before the pipeline is loaded, only the scheduler's configuration is checked, if there is one.
 
         Raises:
             UsageError: the scheduler makes fewer steps. In mode `invert` also: its steps cannot be undone, guidance was
@@ -533,10 +542,10 @@ class DiffusersVideoModel(VideoModelBase, Generic[C]):
             check_invertible(self, settings)
 
     def scheduler_config(self) -> Mapping[str, Any]:
-        """The configuration of the scheduler that the pipeline samples with, its class as `_class_name`.
+        """Returns the configuration of the pipeline's scheduler, with its class as `_class_name`.
 
-        Before the pipeline is loaded that of the configurations; empty where they do not tell. An adapter that
-        exchanges the scheduler while it loads overrides this.
+        Before the pipeline is loaded it comes from the configurations, and is empty if they lack it. An adapter that
+        exchanges the scheduler while loading overrides this.
         """
         if self._pipe is None:
             return self.config_of("scheduler")
@@ -544,10 +553,10 @@ class DiffusersVideoModel(VideoModelBase, Generic[C]):
         return {**scheduler.config, "_class_name": type(scheduler).__name__}
 
     def prompt(self, clip: Clip) -> str:
-        """The text the model is given for a clip.
+        """Returns the text that the model gets for a clip.
 
         Raises:
-            UsageError: the text encoder would cut it.
+            UsageError: the text is too long, so that the text encoder would cut it.
         """
         prompt = clip.prompt if self.config.prompt == "caption" else ""
         tokenizer, limit = getattr(self.pipe, "tokenizer", None), self.text_limit()
@@ -563,33 +572,34 @@ class DiffusersVideoModel(VideoModelBase, Generic[C]):
 
     @property
     def text_tokens(self) -> int | None:
-        """How many text tokens the sequence of attention holds, where that is the same for every prompt: compared with
-        what comes. None where it is not.
+        """Number of text tokens in an attention call, if it is the same for every prompt; else None.
+
+        The capture compares it with each call.
         """
         return None
 
     def layout(self) -> TokenLayout:
-        """Where text and guidance branches are in a call of attention."""
+        """Returns where the text and the guidance branches are in an attention call."""
         from vcorr.capture.captures import TokenLayout
 
         return TokenLayout(self.text, self.branches, self.text_tokens, per_sample=self.per_sample, passes=self.passes)
 
     # ---------------------------------------------------------------------------------------------------------- loading
 
-    def _loaded(self, source: WeightsSource, kind: torch.dtype, device: str) -> Any:
+    def _load_pipeline(self, source: WeightsSource, kind: torch.dtype, device: str) -> Any:
         from vcorr.diffusion.random_weights import random_pipeline
 
         if source.folder is not None:
             return self.read(source, kind)
-        # networks that take turns on a device need not fit into it together
+        # with offloading the networks take turns on the device, which may be too small for all of them
         device = "cpu" if self.config.offload else device
         return random_pipeline(self.build, source.seed, device, kind, self.denoiser)
 
-    def _go_by(self, source: WeightsSource) -> None:
-        """Reads sizes from the folder of the weights, where they lie in one as diffusers saves pipelines.
+    def _take_sizes_from(self, source: WeightsSource) -> None:
+        """Reads sizes from the folder of the weights, if they are in a folder that diffusers saved.
 
         Raises:
-            UsageError: values of the network were given, which such weights bring along.
+            UsageError: options set values of the network, which such weights fix.
         """
         if self.config.network and source.folder is not None:
             given = ", ".join(f"model.network.{name}" for name in self.config.network)
@@ -598,22 +608,22 @@ class DiffusersVideoModel(VideoModelBase, Generic[C]):
             self.take_sizes(folder_configs(source.folder))
 
     def _with_video_size(self, config: C) -> C:
-        """The options with the size of the video filled in where it is not given."""
-        usual = packaged_configs(self.configs, config.size).get(VIDEO, {}) if self.configs else {}
-        card = self.model_card() if self.card and not usual else None
+        """Returns the options, with the model's default size of the video where none is given."""
+        default = packaged_configs(self.configs, config.size).get(VIDEO, {}) if self.configs else {}
+        card = self.model_card() if self.card and not default else None
         if card is not None and card.resolution is not None and card.frames is not None:
-            usual = {"height": card.resolution[0], "width": card.resolution[1], "frames": card.frames}
-        return replace(config, **{name: value for name, value in usual.items() if not getattr(config, name)})
+            default = {"height": card.resolution[0], "width": card.resolution[1], "frames": card.frames}
+        return replace(config, **{name: value for name, value in default.items() if not getattr(config, name)})
 
     @property
     def _encoding(self) -> PromptEncoding | None:
-        return None if self.encoding is None else self.encoding.sized(self.network)
+        return None if self.encoding is None else self.encoding.with_sizes(self.network)
 
-    def _let_attention_be_seen(self) -> None:
+    def _expose_attention(self) -> None:
         from vcorr.diffusion.backend import use_torch_attention
         from vcorr.diffusion.loading import networks
 
-        for network in networks(self.pipe):  # several may have the sites, and take turns
+        for network in networks(self.pipe):  # networks that take turns all have the sites
             use_torch_attention(network, [site.name for site in self.sites()])
 
     @property
@@ -623,9 +633,9 @@ class DiffusersVideoModel(VideoModelBase, Generic[C]):
 
 
 def _blank(grid: TokenGrid) -> NDArray[np.uint8]:
-    """A black image of the grid's size, (1, H, W, 3), where it does not matter which."""
+    """Returns a black image of the grid's size, (1, H, W, 3), for uses in which the content does not matter."""
     return np.zeros((1, round(grid.height), round(grid.width), 3), np.uint8)
 
 
-def _unanswered(model: object, name: str) -> PluginError:
-    return PluginError(f"{type(model).__name__} does not say its {name}, which every DiffusersVideoModel has to.")
+def _missing_member(model: object, name: str) -> PluginError:
+    return PluginError(f"{type(model).__name__} does not declare {name}, which every DiffusersVideoModel has to.")

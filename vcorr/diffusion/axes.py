@@ -1,4 +1,4 @@
-"""The order of the axes of latents: from (1, C, F, h, w) to what a denoiser takes, and back."""
+"""Reorders the axes of latents: from (1, C, F, h, w) to the order that a denoiser takes, and back."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ OWN = "bcfhw"
 """The order of latents outside denoisers: batch, channels, frames, rows, columns."""
 
 
-def put_in_place(latents: Tensor, own: Tensor, axes: str, model: str) -> Tensor:
-    """Latents in the place of a pipeline's own: see `DiffusersVideoModel.denoiser_input`.
+def insert_latents(latents: Tensor, own: Tensor, axes: str, model: str) -> Tensor:
+    """Replaces a pipeline's own latents by others: see `DiffusersVideoModel.denoiser_input`.
 
     Args:
         latents: (1, C, F, h, w).
-        own: the argument that the pipeline made; channels beyond C stay.
-        axes: their order in `own`, the letters of `OWN` with or without b; anything else is refused.
-        model: how the message names the adapter.
+        own: the argument that the pipeline made; its channels beyond C stay.
+        axes: the order in `own`, in the letters of `OWN` with or without b.
+        model: the adapter's name for messages.
 
     Raises:
-        PluginError: the latents cannot be put in the place of `own`.
+        PluginError: the latents cannot take the place of `own`, or `axes` is not such an order.
     """
-    moved = _moved(latents.to(own.dtype), axes)
+    moved = _permute(latents.to(own.dtype), axes)
     if moved is None or moved.ndim != own.ndim:
         raise _unlike(model, latents, own)
     axis = axes.index("c")
@@ -35,8 +35,8 @@ def put_in_place(latents: Tensor, own: Tensor, axes: str, model: str) -> Tensor:
     return moved.contiguous()
 
 
-def taken_back(output: Tensor, latents: Tensor, axes: str) -> Tensor:
-    """What a denoiser puts out, or takes, as latents, (1, C, F, h, w), without channels beyond those of `latents`.
+def extract_latents(output: Tensor, latents: Tensor, axes: str) -> Tensor:
+    """Returns a denoiser's output or input as latents, (1, C, F, h, w), without channels beyond the C of `latents`.
 
     Args:
         output: with its axes in the order of `axes`.
@@ -48,8 +48,8 @@ def taken_back(output: Tensor, latents: Tensor, axes: str) -> Tensor:
     return (found if "b" in axes else found[None])[:, : latents.shape[1]]
 
 
-def _moved(latents: Tensor, axes: str) -> Tensor | None:
-    """Latents with their axes in that order; None where it is no order of them."""
+def _permute(latents: Tensor, axes: str) -> Tensor | None:
+    """Returns latents with their axes in that order; None if `axes` is not an order of them."""
     if sorted(axes) == sorted(OWN):
         return latents.permute([OWN.index(axis) for axis in axes])
     if sorted(axes) == sorted(OWN[1:]):
@@ -61,6 +61,6 @@ def _unlike(model: str, latents: Tensor, own: Tensor) -> PluginError:
     return PluginError(
         f"{model}: latents of shape {tuple(latents.shape)} cannot take the place of the pipeline's own, "
         f"{tuple(own.shape)}.",
-        hint="The adapter has to say the order of axes, `latent_axes`, or override `denoiser_input`. Tiles that do not "
-        "divide the video change its size as well: try without --vae-tiling.",
+        hint="The adapter has to declare the order of axes, `latent_axes`, or override `denoiser_input`. Tiles that do "
+        "not divide the video also change its size: try without --vae-tiling.",
     )

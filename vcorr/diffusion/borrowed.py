@@ -1,10 +1,10 @@
-"""Borrowed passes: single passes of a denoiser with the arguments that the pipeline itself would give it.
+"""Borrows passes: single passes of a denoiser with the arguments that the pipeline itself would give it.
 
-The pipeline runs up to the first pass of its denoiser and is stopped there, before the denoiser computes anything. Its
-arguments are kept: text and image conditions, rotary tables, sizes. For every further pass only latents and timestep
-are exchanged.
+The pipeline runs up to the first pass of its denoiser and stops there, before the denoiser computes anything. The
+arguments of that pass are kept: text and image conditions, rotary tables, sizes. Every later pass exchanges only the
+latents and the timestep.
 
-Shape legend: B rows of a batch, C latent channels, F x h x w latents, S sampling steps.
+Shape legend: C latent channels, F x h x w latents, S sampling steps.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from vcorr.diffusion.schedule import NoiseSchedule
 
 @dataclass(frozen=True)
 class FirstPass:
-    """What a pipeline gave its denoiser, and the schedule it had set up by then.
+    """The arguments of a pipeline's first pass, and the schedule that it had set up by then.
 
-    denoiser: the component that was called. latents: name of the argument that holds the latents. arguments: all of
-    them, by name, in the order of the denoiser's signature. timestep: what the scheduler has for the step that was
-    begun. schedule: all steps of the pipeline, whichever step was begun.
+    denoiser: the component that was called. latents: name of the argument that holds the latents. arguments: all
+    arguments, by name, in the order of the denoiser's signature. timestep: of the step that began, from the scheduler.
+    schedule: all steps of the pipeline, whichever step began.
     """
 
     denoiser: str
@@ -43,10 +43,10 @@ class FirstPass:
 
 @dataclass(frozen=True)
 class Call:
-    """A call of a pipeline, and how its passes are told apart.
+    """A call of a pipeline, and how to recognise its conditional passes.
 
-    arguments: of the pipeline. denoisers: names of the components whose passes are looked for. layout: which branches
-    there are, and how they come. levels: reads the schedule from a scheduler that was set up.
+    arguments: of the pipeline. denoisers: names of the components whose passes count. layout: the guidance branches,
+    and how they come. levels: reads the schedule from a scheduler that has been set up.
     """
 
     arguments: Mapping[str, Any]
@@ -56,24 +56,24 @@ class Call:
 
 
 class PassOwner(Protocol):
-    """What a `Passes` asks of its adapter: how arguments of the pipeline are exchanged for those of another step."""
+    """The methods of an adapter that `Passes` uses to exchange latents and timesteps; see `DiffusersVideoModel`."""
 
     def denoiser_input(self, latents: Tensor, own: Tensor) -> Tensor:
-        """Latents as the denoiser takes them; see `DiffusersVideoModel`."""
+        """Brings latents into the denoiser's form."""
 
     def timestep_input(self, timestep: Tensor, own: Any, first: Tensor) -> Any:
-        """A timestep as the denoiser takes it; see `DiffusersVideoModel`."""
+        """Brings a timestep into the denoiser's form."""
 
     def as_latents(self, output: Tensor, latents: Tensor) -> Tensor:
-        """The denoiser's output as latents; see `DiffusersVideoModel`."""
+        """Returns the denoiser's output as latents."""
 
 
 @dataclass(frozen=True)
 class Passes:
-    """Conditional passes of one clip, one for each step, at any latents.
+    """Conditional passes of one clip, one per step, with any latents.
 
-    schedule: the pipeline's steps and their noise levels. denoisers: (S,) names of the components that run in them.
-    modules: the components by name. first: what was borrowed for each of them. owner: the adapter.
+    schedule: the pipeline's steps and their noise levels. denoisers: (S,) names of the components that run in the
+    steps. modules: these components, by name. first: the borrowed pass of each component. owner: the adapter.
     """
 
     schedule: NoiseSchedule
@@ -83,14 +83,14 @@ class Passes:
     owner: PassOwner
 
     def module(self, step: int) -> nn.Module:
-        """The denoiser that runs in a step."""
+        """Returns the denoiser that runs in a step."""
         return self.modules[self.denoisers[step]]
 
     def inputs(self, latents: Tensor, step: int) -> dict[str, Any]:
-        """Keyword arguments of the denoiser for one pass.
+        """Returns the keyword arguments of the denoiser for one pass.
 
         Args:
-            latents: (1, C, F, h, w), noisy, in the units that the denoiser is fed (`NoiseSchedule.add_noise`).
+            latents: (1, C, F, h, w), noisy, in the denoiser's units (`NoiseSchedule.add_noise`).
             step: 0-based.
         """
         first = self.first[self.denoisers[step]]
@@ -103,10 +103,10 @@ class Passes:
         }
 
     def run(self, latents: Tensor, step: int) -> Tensor:
-        """Makes one pass and returns the prediction, (1, C, F, h, w), in whatever the model was trained to predict.
+        """Runs one pass and returns the network's output, (1, C, F, h, w): noise, velocity or data, as it was trained.
 
         Args:
-            latents: as of `inputs`.
+            latents: as in `inputs`.
             step: 0-based.
         """
         output = self.module(step)(**self.inputs(latents, step))
@@ -115,35 +115,35 @@ class Passes:
 
 
 TIMESTEP = "timestep"
-"""What denoisers of diffusers call the argument with the timestep."""
+"""The name of the timestep's argument in diffusers' denoisers."""
 
 
 def first_pass(pipe: Any, call: Call, start: int = 0) -> FirstPass:
-    """Runs a pipeline until it calls its denoiser for the conditional branch, and returns what it gave it.
+    """Runs a pipeline until it calls its denoiser for the conditional branch, and returns the arguments of that call.
 
-    That pass is not made, and the pipeline and its scheduler are left as they were, whatever happens. Passes of other
-    branches that come before the conditional one are made.
+    That pass itself does not run; passes of other branches before it do. The pipeline and its scheduler are left as
+    they were, also after an exception.
 
     Args:
         pipe: a diffusers pipeline.
-        call: what it is called with.
-        start: the step that its loop begins with; a pipeline whose denoisers take turns then starts with another one.
+        call: its arguments, and how to recognise a conditional pass.
+        start: the first step of its loop. In a pipeline whose denoisers take turns, this selects the denoiser.
 
     Raises:
         UsageError: the scheduler cannot make that many steps, or has no such step.
-        PluginError: the pipeline never calls the denoiser, or sets up no scheduler.
+        PluginError: the pipeline never calls the denoiser, or does not set up its scheduler before.
     """
     schedules: list[NoiseSchedule] = []
     modules = [getattr(pipe, name) for name in call.denoisers]
     try:
         with ExitStack() as stack:
-            stack.enter_context(_starting_at(pipe.scheduler, start, call.levels, schedules))
+            stack.enter_context(_start_at(pipe.scheduler, start, call.levels, schedules))
             watch = stack.enter_context(PassWatch(modules, call.layout))
             stack.enter_context(watch.listen(_StopAtConditional()))
             pipe(**call.arguments)
     except _ReachedError as stopped:
         if not schedules:
-            raise _unread(f"{type(pipe).__name__} calls its denoiser before it sets up its scheduler.") from None
+            raise _not_borrowed(f"{type(pipe).__name__} calls its denoiser before it sets up its scheduler.") from None
         reached = stopped.reached
         names = parameters(modules[reached.denoiser])
         arguments = {**dict(zip(names, reached.args, strict=False)), **reached.kwargs}
@@ -151,11 +151,13 @@ def first_pass(pipe: Any, call: Call, start: int = 0) -> FirstPass:
         denoiser = call.denoisers[reached.denoiser]
         return FirstPass(denoiser, names[0], arguments, schedule.timesteps[start], schedule)
     denoisers = " or ".join(call.denoisers)
-    raise _unread(f"{type(pipe).__name__} ended without a conditional pass of {denoisers}; {describe_passes(watch)}.")
+    raise _not_borrowed(
+        f"{type(pipe).__name__} ended without a conditional pass of {denoisers}; {describe_passes(watch)}."
+    )
 
 
 def parameters(module: nn.Module) -> list[str]:
-    """Names of the arguments of a module's forward, compiled or not; the first one holds the latents."""
+    """Returns the names of the arguments of a module's forward, compiled or not; the first one holds the latents."""
     original = getattr(module, "_orig_mod", module)
     return list(inspect.signature(type(original).forward).parameters)[1:]
 
@@ -163,44 +165,44 @@ def parameters(module: nn.Module) -> list[str]:
 def rows_of_branch(
     arguments: Mapping[str, Any], latents: str, branch: int, of: int, *, rows: int = 1, per_frame: Sequence[str] = ()
 ) -> dict[str, Any]:
-    """The arguments of one branch of a pass in which the pipeline batched all of them; of other passes, all there is.
+    """Returns the arguments of one branch from a pass that holds all branches in a batch; all of them from others.
 
     Args:
         arguments: of the pass.
         latents: name of the argument with the latents.
         branch: index of the branch in the batch.
-        of: how many branches there are.
-        rows: of the latents of one branch.
-        per_frame: arguments that have F rows for each branch, whatever the latents have.
+        of: number of branches.
+        rows: batch rows of the latents of one branch.
+        per_frame: names of arguments that have F batch rows per branch, whatever the latents have.
     """
     if of == 1 or len(arguments[latents]) != rows * of:
         return dict(arguments)
 
-    def chosen(name: str, value: Any) -> Any:
+    def take_branch(name: str, value: Any) -> Any:
         batched = isinstance(value, Tensor) and value.ndim > 0 and (name in per_frame or len(value) == rows * of)
         return value.chunk(of)[branch] if batched else value
 
-    return {name: chosen(name, value) for name, value in arguments.items()}
+    return {name: take_branch(name, value) for name, value in arguments.items()}
 
 
-def exchanged_timestep(timestep: Tensor, own: Any, first: Tensor) -> Any:
-    """Puts `timestep` wherever `own`, the argument of a pipeline, has the timestep `first`.
+def exchange_timestep(timestep: Tensor, own: Any, first: Tensor) -> Any:
+    """Replaces the timestep `first` by `timestep` wherever `own`, an argument of the pipeline, holds it.
 
-    Shape and dtype stay, so that a timestep for every token with zeros for the tokens that are given keeps its zeros.
+    Shape and dtype stay. An argument with one timestep per token keeps its zeros, which mark tokens without noise.
 
     Raises:
-        PluginError: `own` does not hold `first`: the pipeline changes timesteps on the way.
+        PluginError: `own` does not hold `first`, because the pipeline changes timesteps before it passes them on.
     """
     if not isinstance(own, Tensor):
         return type(own)(float(timestep))
     first, timestep = first.to(own.device, own.dtype), timestep.to(own.device, own.dtype)
-    held = own == first
-    if not bool(held.any()):
+    matches = own == first
+    if not bool(matches.any()):
         raise PluginError(
             f"The pipeline gives its denoiser the timestep {own.flatten()[0]:g} where its scheduler has {first:g}.",
-            hint="The adapter has to say how one becomes the other: `timestep_input`.",
+            hint="The adapter has to convert one into the other: override `timestep_input`.",
         )
-    return torch.where(held, timestep, own)
+    return torch.where(matches, timestep, own)
 
 
 class _ReachedError(Exception):
@@ -220,16 +222,16 @@ class _StopAtConditional(PassListener):
 
 
 @contextmanager
-def _starting_at(
+def _start_at(
     scheduler: Any, start: int, levels: Callable[[Any], NoiseSchedule], schedules: list[NoiseSchedule]
 ) -> Iterator[None]:
-    """While the block runs, the scheduler's steps are read into `schedules` as they are set, and begin with `start`.
+    """Makes the scheduler's loop begin with step `start` while the block runs, and appends its full schedule.
 
-    The scheduler is left as it was.
+    `schedules` gets the schedule each time the pipeline sets the steps. Afterwards the scheduler is as it was.
     """
     before, own = dict(vars(scheduler)), scheduler.set_timesteps
 
-    @functools.wraps(own)  # pipelines look at its signature
+    @functools.wraps(own)  # pipelines inspect its signature
     def set_timesteps(*args: Any, **kwargs: Any) -> None:
         try:
             own(*args, **kwargs)
@@ -248,5 +250,5 @@ def _starting_at(
         vars(scheduler).update(before)
 
 
-def _unread(message: str) -> PluginError:
-    return PluginError(message, hint="The adapter has to make its passes itself: `borrow`.")
+def _not_borrowed(message: str) -> PluginError:
+    return PluginError(message, hint="The adapter has to make its passes itself: override `borrow`.")

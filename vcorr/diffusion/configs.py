@@ -1,10 +1,9 @@
-"""Sizes as data: the configurations of a pipeline's components, from files, without importing torch or diffusers.
+"""Reads the configurations of a pipeline's components from files, without importing torch or diffusers.
 
-A plugin has a folder for each model, `configs/NAME`, with the released `config.json` of each component under the
-component's name (`transformer.json`, `vae.json`, `scheduler.json`), and the pipeline's own values, which the hub keeps
-in `model_index.json`, in `pipeline.json`. `small` beside them, or one folder further up for a whole family, holds what
-is different at the size for checks: files of the same names with the keys that change, and `video.json` with height,
-width and frames.
+A plugin has a folder for each model, `configs/NAME`. It holds the released `config.json` of each component under the
+component's name (`transformer.json`, `vae.json`, `scheduler.json`). `pipeline.json` holds the pipeline's own values,
+which the hub keeps in `model_index.json`. A folder `small` in it, or next to it for a whole family, holds the changes
+for the small size: files with the same names and the changed keys, and `video.json` with height, width and frames.
 """
 
 from __future__ import annotations
@@ -20,10 +19,10 @@ from vcorr.contract.errors import PluginError, did_you_mean
 
 Size = Literal["released", "small"]
 Configs = Mapping[str, Mapping[str, Any]]
-"""By component of the pipeline, its configuration by diffusers' names."""
+"""The configuration of each component of the pipeline, by diffusers' names."""
 
 PIPELINE, VIDEO = "pipeline", "video"
-"""What is no component: values of the pipeline's own, and the size of the video."""
+"""Entries that are not components: the pipeline's own values, and the size of the video."""
 _SIZES = ("height", "width", "frames")
 _SMALL, _INDEX = "small", "model_index.json"
 _IN_FOLDER = ("config.json", "scheduler_config.json")
@@ -31,15 +30,15 @@ _IN_FOLDER = ("config.json", "scheduler_config.json")
 
 @cache
 def packaged_configs(reference: str, size: Size = "released") -> Configs:
-    """The configurations in a folder of a package, or in a pipeline that is packaged whole.
+    """Reads the configurations in a folder of a package, or in a whole pipeline folder that a package holds.
 
     Args:
         reference: "package:path/to/folder".
-        size: "small" for the size for checks.
+        size: "small" for the size that checks use.
 
     Raises:
-        PluginError: there is no such folder, a file in it is not a JSON mapping, `video.json` holds no sizes, or the
-            small size was asked for and has no files, or one that changes none of the released ones.
+        PluginError: the folder does not exist, a file in it is not a JSON mapping, or `video.json` holds something
+            else than sizes. For the small size also if it has no files, or a file that changes no released one.
     """
     package, _, path = reference.partition(":")
     try:
@@ -53,28 +52,28 @@ def packaged_configs(reference: str, size: Size = "released") -> Configs:
         raise PluginError(f"The configurations {reference!r} cannot be read: the folder has no JSON file.")
     if size == "released":
         return found
-    return _made_small(found, Path(str(folder)))
+    return _apply_small(found, Path(str(folder)))
 
 
-def _made_small(released: Configs, folder: Path) -> Configs:
-    """With the changes of the folder `small` beside a model's, which its family shares, and of the model's own."""
+def _apply_small(released: Configs, folder: Path) -> Configs:
+    """Returns the released configurations with the changes of the family's folder `small`, then of the model's own."""
     family, own = (dict(_files(small)) for small in (folder.parent / _SMALL, folder / _SMALL))
     if not (family or own):
         raise PluginError(
-            f"The model of {folder} has no small size.", hint=f"Add {folder / _SMALL} with files of what is different."
+            f"The model of {folder} has no small size.", hint=f"Add {folder / _SMALL} with files of the changed values."
         )
     for name in own.keys() - released.keys() - family.keys() - {VIDEO, PIPELINE}:
         raise PluginError(
             f"{folder / _SMALL / name}.json changes nothing: there is no {name}.json one folder further up."
             f"{did_you_mean(name, released)}",
-            hint="Give it the name of the file that it changes, or add the released one.",
+            hint="Give it the name of the file that it changes, or add the released file.",
         )
     names = dict.fromkeys([*released, *family, *own])
     return {name: {**released.get(name, {}), **family.get(name, {}), **own.get(name, {})} for name in names}
 
 
 def folder_configs(folder: Path) -> Configs:
-    """The configurations in a pipeline's folder as diffusers saves it, and the pipeline's own values.
+    """Reads the configurations and the pipeline's own values from a folder that diffusers saved.
 
     Raises:
         PluginError: a file in it is not a JSON mapping.
@@ -87,7 +86,7 @@ def folder_configs(folder: Path) -> Configs:
 
 
 def pipeline_configs(pipe: Any) -> Configs:
-    """The configurations of the components of a loaded pipeline, and the pipeline's own values."""
+    """Returns the configurations of the components of a loaded pipeline, and the pipeline's own values."""
     found = {
         name: dict(component.config)
         for name, component in pipe.components.items()
@@ -111,7 +110,7 @@ def _expect_sizes(path: Path, video: Mapping[str, Any]) -> None:
             known = ", ".join(_SIZES)
             raise PluginError(f"{path} has {name!r}.{did_you_mean(name, _SIZES)}", hint=f"It holds {known}.")
         if type(value) is not int or value < 1:
-            raise PluginError(f"{path}: {name} is {value!r}, not a whole number above 0.", hint="Mend it there.")
+            raise PluginError(f"{path}: {name} is {value!r}, not a whole number above 0.", hint="Correct it there.")
 
 
 def _mapping(path: Path) -> Mapping[str, Any]:

@@ -1,4 +1,4 @@
-"""The image that image-to-video models start from: frame 0 of a clip's video."""
+"""Gets the image that image-to-video models start from: frame 0 of a clip's video."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from vcorr.contract.records import Clip
 
 
 def starting_image(clip: Clip, grid: TokenGrid, title: str) -> Any:
-    """Frame 0 of the clip's video as a PIL image.
+    """Returns frame 0 of the clip's video as a PIL image.
 
     Args:
-        clip: whose video is looked at.
-        grid: of the model, whose size the image must have.
-        title: how messages name the model.
+        clip: with the video.
+        grid: of the model; the image must have its size.
+        title: the model's name for messages.
 
     Raises:
-        UsageError: the clip has no video, or one of another size.
+        UsageError: the clip has no video, or its video has another size.
     """
     from PIL import Image
 

@@ -1,9 +1,9 @@
-"""Inversion: a real video walked back along the model's own sampler, and sampled again from the noise it reaches.
+"""Inverts a real video: walks it back along the model's own sampler, and samples again from the noise it reaches.
 
-A sampler step of DDIM (without added noise) and of flow matching's Euler scheme is linear in what it is given:
-next latents = keep · latents + move · prediction, with two numbers per step. Solved for the latents, that is a step
-back. The prediction in it is the one the network would make at the very latents that are looked for, so a step back is
-an equation, which two passes solve (`walk_back`).
+A step of DDIM (without added noise) and a step of flow matching's Euler scheme are linear:
+next latents = keep · latents + move · output, with two numbers per step and the network's output at the latents. A step
+back solves this for the latents. The output in it belongs to the unknown latents, so a step back is an equation; two
+passes solve it (`walk_back`).
 
 Shape legend: S sampling steps, C latent channels, F x h x w latents.
 """
@@ -27,7 +27,7 @@ DDIM = ("CogVideoXDDIMScheduler", "DDIMScheduler")
 FLOW = ("FlowMatchEulerDiscreteScheduler",)
 
 Predict = Callable[[Tensor, int], Tensor]
-"""Latents (1, C, F, h, w) float32 and a step to the network's prediction, of the same shape."""
+"""Takes latents (1, C, F, h, w) float32 and a step; returns the network's output, of the same shape."""
 
 Read = Callable[[int], AbstractContextManager[Any]]
 """Opened around one pass of a step."""
@@ -38,7 +38,7 @@ SMALLEST = 1e-6
 
 @dataclass(frozen=True)
 class SamplerSteps:
-    """What a sampler does in each step, noisiest first: next latents = keep · latents + move · prediction.
+    """The steps of a sampler as numbers, noisiest first: next latents = keep · latents + move · output.
 
     keep, move: (S,) float64.
     """
@@ -49,25 +49,25 @@ class SamplerSteps:
     def __len__(self) -> int:
         return len(self.keep)
 
-    def down(self, latents: Tensor, prediction: Tensor, step: int) -> Tensor:
-        """The latents after a step."""
-        return float(self.keep[step]) * latents + float(self.move[step]) * prediction
+    def down(self, latents: Tensor, output: Tensor, step: int) -> Tensor:
+        """Returns the latents after a step."""
+        return float(self.keep[step]) * latents + float(self.move[step]) * output
 
-    def up(self, latents: Tensor, prediction: Tensor, step: int) -> Tensor:
-        """The latents before a step that ended at `latents`, if the network predicts `prediction` at them."""
-        return (latents - float(self.move[step]) * prediction) / float(self.keep[step])
+    def up(self, latents: Tensor, output: Tensor, step: int) -> Tensor:
+        """Returns the latents before a step that ended at `latents`, if the network's output there is `output`."""
+        return (latents - float(self.move[step]) * output) / float(self.keep[step])
 
 
 def check_sampler(config: Mapping[str, Any], num_steps: int) -> None:
-    """Checks that so many steps of a scheduler can be undone; nothing but its configuration is needed.
+    """Checks that the steps of a scheduler can be undone, from its configuration alone.
 
     Args:
         config: of the scheduler, with the name of its class in diffusers as `_class_name`.
-        num_steps: S, the sampling steps.
+        num_steps: S, the number of sampling steps.
 
     Raises:
-        UsageError: it is of another kind, has an option that makes its steps random or not linear, or a step keeps
-            nothing of its latents.
+        UsageError: the class is neither in `DDIM` nor in `FLOW`, or an option makes its steps random or not linear. Also
+            if a step keeps nothing of its latents.
     """
     _check_kind(config)
     if config["_class_name"] in DDIM:  # a step of the others keeps all of its latents
@@ -81,7 +81,7 @@ def _check_kind(config: Mapping[str, Any]) -> None:
             f"Mode invert cannot walk back along {name}.",
             hint=f"It knows {', '.join((*DDIM, *FLOW))}; run this model with --mode renoise.",
         )
-    # CogVideoX's own DDIM has these two options in its configuration and does not look at them
+    # CogVideoX's own DDIM has these two options in its configuration but ignores them
     options = ("stochastic_sampling",) if name in FLOW else ("clip_sample", "thresholding") * (name == "DDIMScheduler")
     for option in options:
         if config.get(option):
@@ -92,7 +92,9 @@ def _check_kind(config: Mapping[str, Any]) -> None:
 
 
 def sampler_steps(scheduler: Any, schedule: NoiseSchedule) -> SamplerSteps:
-    """The steps of a scheduler, whose timesteps and noise levels `schedule` has. The scheduler is left as it was.
+    """Returns the steps of a scheduler as numbers; `schedule` holds its timesteps and noise levels.
+
+    The scheduler is left as it was.
 
     Raises:
         UsageError: as `check_sampler`.
@@ -116,34 +118,35 @@ def _check_kept(name: str, steps: SamplerSteps) -> None:
 
 
 def walk_back(latents: Tensor, steps: SamplerSteps, predict: Predict, read: Read) -> Tensor:
-    """The noise from which the sampler makes `latents`, reached over all levels between, cleanest first.
+    """Returns the noise from which the sampler makes `latents`, by walking back over all steps, the cleanest first.
 
-    A step back is an equation, since the prediction in it belongs to the latents that are looked for. The first guess
-    takes the prediction of the level below; the network is asked there, and again at what that gives; the line through
-    both answers gives the latents (a secant step). Where the network is linear with one factor, that is exact. Taking
-    the second answer as it is would overshoot: a network answers latents that are too noisy by taking more noise away.
+    A step back is an equation, because the network's output in it belongs to the unknown latents. The first guess uses
+    the output at the previous, cleaner level. The network runs at this guess, which gives a second guess, and again at
+    the second guess. The line through both outputs gives the latents (a secant step). This is exact if the network is
+    linear with one factor. The second output alone would overshoot, because a network removes more noise from latents
+    that are too noisy.
 
     Args:
         latents: (1, C, F, h, w) float32, clean.
         steps: of the sampler.
         predict: one pass of the network.
-        read: opened around the second pass of every step: where probes read.
+        read: opened around the second pass of every step, where probes read.
 
     Returns:
-        (1, C, F, h, w) float32, as noisy as the first step takes it.
+        (1, C, F, h, w) float32, at the noise level of the first step.
     """
-    prediction = predict(latents, len(steps) - 1)
+    output = predict(latents, len(steps) - 1)
     for step in reversed(range(len(steps))):
-        first = steps.up(latents, prediction, step)
+        first = steps.up(latents, output, step)
         second = steps.up(latents, predict(first, step), step)
         with read(step):
-            prediction = predict(second, step)
-        latents = _secant(first, second, steps.up(latents, prediction, step))
+            output = predict(second, step)
+        latents = _secant(first, second, steps.up(latents, output, step))
     return latents
 
 
 def _secant(first: Tensor, second: Tensor, third: Tensor) -> Tensor:
-    """Where x = g(x), from x0 = first, g(x0) = second and g(second) = third, as if g were linear with one factor."""
+    """Solves x = g(x) from x0 = first, g(x0) = second and g(second) = third, as if g were linear with one factor."""
     before, after = second - first, third - second
     bend = after - before
     power = (bend * bend).sum()
@@ -152,16 +155,16 @@ def _secant(first: Tensor, second: Tensor, third: Tensor) -> Tensor:
 
 
 def sample_down(latents: Tensor, steps: SamplerSteps, predict: Predict) -> Tensor:
-    """Samples from the noise `latents`, (1, C, F, h, w) float32, without guidance; the clean latents."""
+    """Samples from the noise `latents`, (1, C, F, h, w) float32, without guidance; returns the clean latents."""
     for step in range(len(steps)):
         latents = steps.down(latents, predict(latents, step), step)
     return latents
 
 
 def _flow_steps(scheduler: Any, schedule: NoiseSchedule) -> SamplerSteps:
-    levels = np.append(schedule.sigmas, 0.0)  # the last step arrives at the data
+    levels = np.append(schedule.sigmas, 0.0)  # the last step ends at the data
     move = np.diff(levels)
-    if scheduler.config.get("invert_sigmas"):  # counted from noise to signal, and predicting that way round
+    if scheduler.config.get("invert_sigmas"):  # such a scheduler counts, and predicts, from noise to signal
         move = -move
     return SamplerSteps(np.ones(len(move)), move)
 
@@ -180,7 +183,7 @@ def _ddim_steps(scheduler: Any, schedule: NoiseSchedule) -> SamplerSteps:
 
 
 def _own_steps(own: Any, num_steps: int) -> SamplerSteps:
-    """What the scheduler's own step makes of one and nothing: it knows how it spaces levels and what is predicted."""
+    """Runs the scheduler's own steps on zeros and ones, which gives its numbers for any spacing and prediction type."""
     own.set_timesteps(num_steps)
     timesteps = own.timesteps.tolist()
     one, nothing = torch.ones((), dtype=torch.float64), torch.zeros((), dtype=torch.float64)

@@ -1,4 +1,4 @@
-"""Videos to latents, and the noise that is added to them.
+"""Turns videos into latents and back, and draws the noise that is added to them.
 
 Shape legend: T video frames, H x W pixels, C latent channels, F x h x w latents.
 """
@@ -16,23 +16,22 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 FRAMES_AT_ONCE = 8
-"""Frames that an autoencoder of images is given together."""
+"""Number of frames that an image autoencoder gets in one call."""
 
 
 def to_model_range(video: NDArray[np.uint8], device: str | torch.device, dtype: torch.dtype) -> Tensor:
-    """(T, H, W, 3) uint8 RGB to (1, 3, T, H, W) in [-1, 1]."""
+    """Converts (T, H, W, 3) uint8 RGB to (1, 3, T, H, W) in [-1, 1]."""
     pixels = torch.from_numpy(np.ascontiguousarray(video)).to(device).float() / 127.5 - 1
     return pixels.permute(3, 0, 1, 2)[None].to(dtype).contiguous()
 
 
 def encode_video(vae: Any, video: NDArray[np.uint8], device: str | torch.device | None = None) -> Tensor:
-    """The latents of a video in its model's own units: the mean of the posterior, shifted and scaled as the pipeline
-    does.
+    """Encodes a video into latents in the model's own units: the mode of the posterior, shifted and scaled.
 
     Args:
         vae: a diffusers video autoencoder; its dtype is used.
-        video: (T, H, W, 3) uint8 RGB of a size it takes.
-        device: where it computes, which differs from where its weights lie while it is offloaded; there when None.
+        video: (T, H, W, 3) uint8 RGB of a size that it takes.
+        device: where it computes. None: where its weights are, which is wrong for an offloaded autoencoder.
 
     Returns:
         (1, C, F, h, w) in the autoencoder's dtype.
@@ -43,30 +42,30 @@ def encode_video(vae: Any, video: NDArray[np.uint8], device: str | torch.device 
 
 
 def encode_frames(vae: Any, video: NDArray[np.uint8], device: str | torch.device | None = None) -> Tensor:
-    """The latents of a video, each frame by itself, as `encode_video` gives them, from an autoencoder of images.
+    """Encodes a video frame by frame with an image autoencoder, into the units of `encode_video`.
 
-    Frames go through it a few at a time. One that overflows in float16, and says so (`force_upcast`), computes in
-    float32, as pipelines have it.
+    A few frames go through it at a time. An autoencoder that overflows in float16 (`force_upcast` in its configuration)
+    computes in float32, as in the pipelines.
 
     Args:
         vae: a diffusers image autoencoder.
-        video: (T, H, W, 3) uint8 RGB of a size it takes.
-        device: as of `encode_video`.
+        video: (T, H, W, 3) uint8 RGB of a size that it takes.
+        device: as in `encode_video`.
 
     Returns:
         (1, C, T, h, w) in the autoencoder's dtype.
     """
     parameter = next(vae.parameters())
-    kept, place = parameter.dtype, parameter.device if device is None else device
+    dtype, target = parameter.dtype, parameter.device if device is None else device
     with in_float32(vae):
-        frames = to_model_range(video, place, next(vae.parameters()).dtype)[0].transpose(0, 1)
+        frames = to_model_range(video, target, next(vae.parameters()).dtype)[0].transpose(0, 1)
         latents = torch.cat([vae.encode(some).latent_dist.mode() for some in _in_parts(frames)])
-    return normalise_latents(vae, latents.to(kept).transpose(0, 1)[None])
+    return normalise_latents(vae, latents.to(dtype).transpose(0, 1)[None])
 
 
 @contextmanager
 def in_float32(vae: Any) -> Iterator[None]:
-    """Lets an autoencoder that overflows in float16, and says so, compute in float32 while the block runs."""
+    """Makes an autoencoder that overflows in float16 (`force_upcast`) compute in float32 while the block runs."""
     upcast = next(vae.parameters()).dtype == torch.float16 and bool(vae.config.get("force_upcast"))
     if upcast:
         vae.to(dtype=torch.float32)
@@ -78,10 +77,10 @@ def in_float32(vae: Any) -> Iterator[None]:
 
 
 def normalise_latents(vae: Any, latents: Tensor) -> Tensor:
-    """(x - mean) / std, then (x - shift) · scale, each where the autoencoder has such values.
+    """Computes (x - mean) / std, then (x - shift) · scale; each only if the autoencoder has such values.
 
-    mean and std are a list in the configuration or a buffer of the autoencoder, of one value a channel, or of one a
-    channel and latent frame, for as many frames as there may be.
+    mean and std are a list in the configuration or a buffer of the autoencoder. They have one value per channel, or one
+    per channel and latent frame, up to the largest number of frames.
     """
     mean, std = (_per_channel(vae, name, latents) for name in ("latents_mean", "latents_std"))
     if mean is not None and std is not None:
@@ -93,7 +92,7 @@ def normalise_latents(vae: Any, latents: Tensor) -> Tensor:
 
 
 def denormalise_latents(vae: Any, latents: Tensor) -> Tensor:
-    """The inverse of `normalise_latents`: latents as the autoencoder decodes them."""
+    """Inverts `normalise_latents`: returns latents in the units that the autoencoder decodes."""
     shift, scale = vae.config.get("shift_factor"), vae.config.get("scaling_factor")
     latents = latents if scale is None else latents / scale
     latents = latents if shift is None else latents + shift
@@ -102,7 +101,7 @@ def denormalise_latents(vae: Any, latents: Tensor) -> Tensor:
 
 
 def decode_video(vae: Any, latents: Tensor) -> NDArray[np.uint8]:
-    """The video that an autoencoder makes of latents in the model's own units: the inverse of `encode_video`.
+    """Decodes latents in the model's own units into a video: the inverse of `encode_video`.
 
     Args:
         vae: a diffusers video autoencoder; its dtype is used.
@@ -117,28 +116,28 @@ def decode_video(vae: Any, latents: Tensor) -> NDArray[np.uint8]:
 
 
 def clip_noise(shape: Sequence[int], seed: int, clip_id: str) -> Tensor:
-    """The noise of a clip: standard normal of `shape`, float32 on the CPU.
+    """Draws the noise of a clip: standard normal of `shape`, float32 on the CPU.
 
-    It depends on the seed, the clip's id and the shape alone: not on the steps, other clips, the device or the dtype.
+    It depends only on the seed, the clip's id and the shape: not on the steps, other clips, the device or the dtype.
     """
     generator = torch.Generator("cpu").manual_seed(stable_seed(seed, clip_id))
     return torch.randn(tuple(shape), generator=generator, dtype=torch.float32)
 
 
 def prompt_noise(shape: Sequence[int], prompt: str, part: str = "prompt") -> Tensor:
-    """A stand-in for a prompt embedding where there is no text encoder: float32 standard normal of `shape`.
+    """Draws a stand-in for a prompt embedding if there is no text encoder: float32 standard normal of `shape`.
 
-    It is seeded by the prompt's text, so that other prompts give other embeddings, and by `part`, for models with
-    several.
+    The prompt's text is the seed, so different prompts have different embeddings. `part` is also part of the seed, for
+    models with several embeddings.
     """
     generator = torch.Generator("cpu").manual_seed(stable_seed(part, prompt))
     return torch.randn(tuple(shape), generator=generator)
 
 
 def stable_seed(*parts: object) -> int:
-    """A seed made from the text of `parts`; the same in every process.
+    """Makes a seed from the text of `parts`, the same in every process.
 
-    32 bits, because torch's generator on the CPU reads no more of a seed.
+    It has 32 bits, because torch's CPU generator reads no more of a seed.
     """
     text = "\0".join(str(part) for part in parts)
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big")

@@ -1,4 +1,4 @@
-"""Loads pipelines from local folders: safetensors only, never a download, quietly."""
+"""Loads pipelines from local folders: safetensors only, without downloads or progress bars."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 
 
 def torch_dtype(name: str) -> torch.dtype:
-    """The dtype of that name.
+    """Returns the dtype of that name.
 
     Raises:
-        UsageError: models do not run in it.
+        UsageError: it is not in `DTYPES`.
     """
     if name not in DTYPES:
         raise unknown_name("dtype", name, DTYPES)
@@ -29,7 +29,7 @@ def torch_dtype(name: str) -> torch.dtype:
 
 
 def load_pipeline(class_name: str, folder: Path, dtype: torch.dtype, **components: Any) -> Any:
-    """The diffusers pipeline saved in `folder`, on the CPU; `components` take the place of those in it, or join them.
+    """Loads the diffusers pipeline in `folder`, on the CPU; `components` replace or extend the saved ones.
 
     Raises:
         MissingError: this diffusers has no such pipeline, or a package the pipeline needs is missing.
@@ -43,20 +43,20 @@ def load_pipeline(class_name: str, folder: Path, dtype: torch.dtype, **component
                 dtype=dtype,
                 local_files_only=True,
                 use_safetensors=True,
-                # Said explicitly, because diffusers otherwise complains when accelerate is not there.
+                # explicit, because by default diffusers warns if accelerate is not installed
                 low_cpu_mem_usage=find_spec("accelerate") is not None,
                 **components,
             )
         except ImportError as error:
             raise MissingError(f"{class_name} needs a package that is not installed: {error}") from error
         except (OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
-            # What a damaged or foreign folder raises depends on the file and on the library that reads it.
+            # a damaged or foreign folder raises different errors, depending on the file and the library that reads it
             raise UsageError(f"{folder} cannot be loaded as a {class_name}: {error}") from error
 
 
 @contextmanager
-def seeded(seed: int, device: str = "cpu") -> Iterator[None]:
-    """Seeds torch's own generators, on the CPU and on a GPU that is the device; their states are restored."""
+def seed_generators(seed: int, device: str = "cpu") -> Iterator[None]:
+    """Seeds torch's own generators, on the CPU and on `device`, while the block runs; then restores their states."""
     gpus = [torch.device(device)] if torch.device(device).type == "cuda" else []
     with torch.random.fork_rng(devices=gpus):
         torch.default_generator.manual_seed(seed)
@@ -67,23 +67,21 @@ def seeded(seed: int, device: str = "cpu") -> Iterator[None]:
 
 
 def cast_pipeline(pipe: Any, dtype: torch.dtype) -> None:
-    """Brings every network of a pipeline with random weights to `dtype`, in evaluation mode; there are no parts to keep
-    in float32.
-    """
+    """Casts every network of a pipeline with random weights to `dtype`, whole, and sets it to evaluation mode."""
     for network in networks(pipe):
         nn.Module.to(network, dtype=dtype).eval()
 
 
 def networks(pipe: Any) -> list[nn.Module]:
-    """The components of a pipeline that compute."""
+    """Returns the components of a pipeline that are torch modules."""
     return [component for component in pipe.components.values() if isinstance(component, nn.Module)]
 
 
 def pipeline_type(class_name: str) -> Any:
-    """The pipeline class of that name in the installed diffusers, or "package.module:Class" of a plugin.
+    """Returns the class of that name in the installed diffusers, or of a plugin, "package.module:Class".
 
     Raises:
-        MissingError: diffusers has none of that name.
+        MissingError: diffusers has no class of that name.
     """
     import diffusers
 
@@ -95,14 +93,14 @@ def pipeline_type(class_name: str) -> Any:
         near = did_you_mean(class_name, dir(diffusers))
         raise MissingError(
             f"diffusers {diffusers.__version__} has no {class_name}.{near}",
-            hint="Mend the name, or install the version that vcorr asks for.",
+            hint="Correct the name, or install the version that vcorr asks for.",
         )
     return found
 
 
 @contextmanager
 def quiet_loading() -> Iterator[None]:
-    """Keeps the libraries' own progress bars off while weights load; how they stood is restored."""
+    """Turns the libraries' own progress bars off while the block runs, and then restores them."""
     from diffusers.utils import logging as diffusers_logging
     from transformers.utils import logging as transformers_logging
 

@@ -1,6 +1,6 @@
-"""Options of video diffusion models, and what they do to a loaded pipeline.
+"""Holds the options of video diffusion models and applies them to a loaded pipeline.
 
-Low-rank weights, offloading, a tiled or sliced autoencoder, the noise schedule.
+They cover low-rank weights, offloading, a tiled or sliced autoencoder, and the noise schedule.
 """
 
 from __future__ import annotations
@@ -22,17 +22,18 @@ _IDENTITY_LENGTH = 16
 
 @dataclass(frozen=True, kw_only=True)
 class VideoConfig:
-    """Options every video diffusion model has (`--set model.KEY=VALUE`).
+    """The options that every video diffusion model has (`--set model.KEY=VALUE`).
 
-    size: "released" for the sizes of the model as released; "small" for networks and videos that a CPU runs in seconds,
-    for `--weights random`. height, width: pixels the model reads or makes; clips are resized to it. frames: the most
-    video frames it reads, and those it makes; a shorter clip is read as far as its frames fill whole latents. All three
-    are those of `size` when 0. network: values of the denoiser's configuration that `--weights random` is to have
-    instead, e.g. `--set model.network.num_layers=2`. prompt: "caption" gives the clip's
-    own text, "empty" none. lora: path of a safetensors file with low-rank weights, merged in when the model is loaded.
-    offload: networks stay in CPU memory and come to the GPU only while they run. vae_tiling: the autoencoder works tile
-    by tile, which takes less memory and changes pixels slightly; vae_slicing: item by item of its batch, which changes
-    nothing and helps autoencoders of images, whose batch is the frames.
+    size: "released" for the sizes of the released model; "small" for networks and videos that a CPU runs in seconds,
+    for `--weights random`. height, width: pixels of the video that the model reads or makes; clips are resized to it.
+    frames: the number of video frames that it makes, and the most that it reads. Of a shorter clip it reads the frames
+    that fill whole latents. For all three, 0 means the value of `size`. network: values that replace values of the
+    denoiser's configuration under `--weights random`, e.g. `--set model.network.num_layers=2`.
+    prompt: "caption" gives the clip's own text, "empty" none. lora: path of a safetensors file with low-rank weights,
+    which are merged in when the model is loaded. offload: networks stay in CPU memory and come to the GPU only while
+    they run. vae_tiling: the autoencoder works tile by tile, which takes less memory and changes pixels slightly.
+    vae_slicing: the autoencoder works item by item of its batch. This changes nothing and takes less memory in image
+    autoencoders, whose batch is the frames.
     """
 
     size: Size = "released"
@@ -48,11 +49,11 @@ class VideoConfig:
 
 
 def apply_options(pipe: Any, config: VideoConfig, device: str) -> None:
-    """Does to a loaded pipeline what its options ask for, and brings it to the device.
+    """Applies the options to a loaded pipeline, and brings it to the device.
 
     Raises:
-        UsageError: an option cannot be had.
-        MissingError: a package that an option needs is not there.
+        UsageError: the pipeline cannot have an option.
+        MissingError: a package that an option needs is not installed.
     """
     pipe.set_progress_bar_config(disable=True)
     if config.lora is not None:
@@ -65,7 +66,7 @@ def apply_options(pipe: Any, config: VideoConfig, device: str) -> None:
 
 
 def lora_file(path: str) -> Path:
-    """The file that `--set model.lora=PATH` names.
+    """Returns the path of the file that `--set model.lora=PATH` names.
 
     Raises:
         MissingError: there is no such file.
@@ -76,14 +77,14 @@ def lora_file(path: str) -> Path:
         raise MissingError(f"model.lora={path}: there is no such file.", hint="Give the path of a .safetensors file.")
     if file.suffix != ".safetensors":
         raise UsageError(
-            f"model.lora={path} is no .safetensors file; pickles can run code when they are read.",
+            f"model.lora={path} is not a .safetensors file; pickles can run code when they are read.",
             hint="Convert it where you trust it: safetensors.torch.save_file(torch.load(...), 'lora.safetensors')",
         )
     return file
 
 
 def lora_identity(path: str) -> str:
-    """What identifies the file in rows and fingerprints: a prefix of the SHA-256 of its contents."""
+    """Returns the file's identity for tables and fingerprints: a prefix of the SHA-256 of its contents."""
     return hash_file(lora_file(path))[:_IDENTITY_LENGTH]
 
 
@@ -91,8 +92,8 @@ def merge_lora(pipe: Any, path: str) -> None:
     """Merges the low-rank weights of a file into the pipeline's own, at full strength.
 
     Raises:
-        MissingError: the file or the package peft is not there.
-        UsageError: the pipeline takes none, or the file does not fit it.
+        MissingError: the file does not exist, or the package peft is not installed.
+        UsageError: the pipeline takes no low-rank weights, or the file does not fit it.
     """
     file = lora_file(path)
     if not hasattr(pipe, "load_lora_weights"):
@@ -104,16 +105,16 @@ def merge_lora(pipe: Any, path: str) -> None:
         pipe.fuse_lora()
         pipe.unload_lora_weights()
     except (ValueError, RuntimeError, KeyError, OSError) as error:
-        # What a foreign file raises depends on its keys and on the library that reads them.
+        # a foreign file raises different errors, depending on its keys and on the library that reads them
         raise UsageError(f"model.lora={path} does not fit {type(pipe).__name__}: {error}") from error
 
 
 def place(pipe: Any, device: str, *, offload: bool) -> None:
-    """Brings the pipeline to the device, or, offloaded, lets each network come to it only while it runs.
+    """Brings the pipeline to the device; with `offload`, each network comes to it only while it runs.
 
     Raises:
-        UsageError: there is nothing to offload to, or the pipeline does not say in which order.
-        MissingError: the package accelerate is not there.
+        UsageError: the device is the CPU, or the pipeline does not declare the order of its networks.
+        MissingError: the package accelerate is not installed.
     """
     if not offload:
         pipe.to(device)
@@ -131,10 +132,10 @@ def place(pipe: Any, device: str, *, offload: bool) -> None:
 
 
 def tile_autoencoder(pipe: Any) -> None:
-    """Lets the autoencoder work tile by tile, with less memory and slightly other pixels.
+    """Makes the autoencoder work tile by tile, with less memory and slightly different pixels.
 
     Raises:
-        UsageError: it cannot.
+        UsageError: the autoencoder cannot do that.
     """
     if not hasattr(pipe.vae, "use_tiling"):
         raise UsageError(f"{type(pipe.vae).__name__} cannot work in tiles.", hint="Leave out --vae-tiling.")
@@ -142,10 +143,10 @@ def tile_autoencoder(pipe: Any) -> None:
 
 
 def slice_autoencoder(pipe: Any) -> None:
-    """Lets the autoencoder work item by item of its batch, with less memory and the same pixels.
+    """Makes the autoencoder work item by item of its batch, with less memory and the same pixels.
 
     Raises:
-        UsageError: it cannot.
+        UsageError: the autoencoder cannot do that.
     """
     if not hasattr(pipe.vae, "use_slicing"):
         raise UsageError(f"{type(pipe.vae).__name__} cannot work in slices.", hint="Leave out model.vae_slicing.")
@@ -153,11 +154,11 @@ def slice_autoencoder(pipe: Any) -> None:
 
 
 _SHIFTS = ("flow_shift", "shift")
-"""What schedulers of flow matching call the shift of their noise schedule."""
+"""Names of the shift of the noise schedule in the configurations of flow-matching schedulers."""
 
 
 def shift_schedule(pipe: Any, shift: float) -> None:
-    """Lets the pipeline sample with another shift of its flow-matching schedule, t' = s t / (1 + (s - 1) t).
+    """Makes the pipeline sample with another shift s of its flow-matching schedule, t' = s t / (1 + (s - 1) t).
 
     Raises:
         UsageError: the shift is not above 0, or the scheduler has none.

@@ -1,4 +1,4 @@
-"""The entry of a model whose files lie where a plugin's package has them."""
+"""Makes the entry of a model whose files are at the usual places of a plugin's package."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from vcorr.contract.entries import ModelEntry
 
 
 def packaged_model(package: str, name: str, adapter: str, summary: str, **more: Any) -> ModelEntry:
-    """An entry whose card is `cards/NAME.yaml` and whose configurations are in `configs/NAME`, both in `package`.
+    """Returns an entry whose card is `cards/NAME.yaml` and whose configurations are in `configs/NAME` of `package`.
 
     Args:
         package: of the plugin.
         name: of the model.
         adapter: "module:Class" inside the package, a `vcorr.diffusion.DiffusersVideoModel`.
         summary: one line.
-        **more: further fields of `vcorr.ModelEntry`, or other values of them: `config` is `VideoConfig` unless given.
+        **more: further fields of `vcorr.ModelEntry`; they override the defaults, e.g. `VideoConfig` for `config`.
     """
     usual: dict[str, Any] = {
         "config": "vcorr.diffusion:VideoConfig",

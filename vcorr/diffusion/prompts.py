@@ -1,4 +1,4 @@
-"""Prompts as embeddings: by the pipeline's own text encoder, or seeded noise where random weights come without one.
+"""Embeds prompts: with the pipeline's own text encoder, or as seeded noise if random weights come without one.
 
 Shape legend: n text tokens, c width of an embedding.
 """
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 class PromptEncoding:
     """How a pipeline encodes a prompt, as data.
 
-    tokens: n, what prompts are padded to, and the most the text encoder reads. width: c; both may be names of values in
-    the denoiser's configuration. mask: the place of the mask in what the pipeline's `encode_prompt` returns, None when
-    the model takes none; the embedding comes first. options: arguments of `encode_prompt`, and of the pipeline's call
-    as far as it has them, so that both read a prompt alike.
+    tokens: n, the length to which prompts are padded, and the most that the text encoder reads. width: c. Both may be
+    names of values in the denoiser's configuration. mask: index of the mask in the tuple that the pipeline's
+    `encode_prompt` returns, after the embedding at index 0; None if the model takes no mask. options: arguments of
+    `encode_prompt`, and of the pipeline's call if it has them, so that both read a prompt in the same way.
     """
 
     tokens: int | str
@@ -32,8 +32,8 @@ class PromptEncoding:
     mask: int | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
 
-    def sized(self, network: Mapping[str, Any]) -> PromptEncoding:
-        """This encoding with numbers in place of names of values in `network`, the denoiser's configuration.
+    def with_sizes(self, network: Mapping[str, Any]) -> PromptEncoding:
+        """Returns the encoding with numbers in place of names of values in `network`, the denoiser's configuration.
 
         Raises:
             PluginError: the configuration has no value of that name.
@@ -43,15 +43,15 @@ class PromptEncoding:
                 raise PluginError(
                     f"The prompt's encoding names the value {size!r}, which the denoiser's configuration does not have."
                     f"{did_you_mean(size, network)}",
-                    hint="Mend it in the adapter's `encoding`, or give the number itself.",
+                    hint="Correct it in the adapter's `encoding`, or give the number itself.",
                 )
         tokens, width = (network[size] if isinstance(size, str) else size for size in (self.tokens, self.width))
         return replace(self, tokens=tokens, width=width)
 
     def embed(self, pipe: Any, prompt: str, device: str, dtype: torch.dtype) -> dict[str, Tensor]:
-        """The embedding, (1, n, c), and the mask, (1, n), by the names that the pipeline's call has for them.
+        """Returns the embedding, (1, n, c), and the mask, (1, n), by the names of the pipeline's arguments.
 
-        Without a text encoder they are a stand-in made from the prompt's text: see `prompt_noise` and `random_mask`.
+        Without a text encoder both are stand-ins made from the prompt's text: see `prompt_noise` and `random_mask`.
         """
         from vcorr.diffusion.latents import prompt_noise
 
@@ -67,7 +67,7 @@ class PromptEncoding:
         )
 
     def call_inputs(self, pipe: Any, prompt: str, device: str, dtype: torch.dtype) -> dict[str, Any]:
-        """What the pipeline's call is given: the prompt, or without a text encoder the stand-ins of it and of ""."""
+        """Returns arguments of the pipeline's call: the prompt, or, without a text encoder, stand-ins for it and ""."""
         known = inspect.signature(type(pipe).__call__).parameters
         if pipe.text_encoder is not None:
             return {"prompt": prompt, **{name: value for name, value in self.options.items() if name in known}}
@@ -75,13 +75,13 @@ class PromptEncoding:
         return {
             **self.embed(pipe, prompt, device, dtype),
             **{f"negative_{name}": value for name, value in unconditional.items()},
-            # some pipelines have a text here by default, and refuse both
+            # some pipelines have a default text here, and refuse to take both
             **({"negative_prompt": None} if "negative_prompt" in known else {}),
         }
 
 
 def random_mask(tokens: int, prompt: str) -> Tensor:
-    """(1, tokens) bool, as of a tokenizer with one token a word and one that ends the text; the rest is padding."""
+    """Returns (1, tokens) bool, like a tokenizer with one token per word and one that ends the text."""
     import torch
 
     return torch.arange(tokens)[None] < len(prompt.split()) + 1

@@ -1,4 +1,4 @@
-"""The three modes of a diffusers video model: noise added to a video, a video walked back, and a video sampled.
+"""Runs a diffusers video model in its three modes: add noise to a video, walk a video back, and sample a video.
 
 Shape legend: T video frames, H x W pixels, C latent channels, F x h x w latents.
 """
@@ -23,7 +23,7 @@ from vcorr.contract.modes import Invert, mode_of
 from vcorr.contract.records import Clip, Mode, Reconstruction, RunSettings, Site
 from vcorr.diffusion.inversion import check_sampler, sample_down, sampler_steps, walk_back
 from vcorr.diffusion.latents import clip_noise
-from vcorr.diffusion.loading import seeded
+from vcorr.diffusion.loading import seed_generators
 from vcorr.diffusion.sampling import SamplingWatch, frames_of
 from vcorr.diffusion.size_checks import size_in_words
 from vcorr.metrics.pixels import psnr
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 
 class _Model(Protocol):
-    """What the modes ask of a `DiffusersVideoModel`; its members are documented there."""
+    """The members of a `DiffusersVideoModel` that the modes use; that class documents them."""
 
     device: str
     modes: tuple[Mode, ...]
@@ -82,24 +82,28 @@ def run_mode(model: _Model, clip: Clip, settings: RunSettings, recorder: Recorde
 
 
 def check_invertible(model: _Model, settings: RunSettings) -> None:
-    """Raises UsageError when the pipeline cannot be walked back with these settings, as far as is known of it."""
+    """Checks that the pipeline can be walked back with these settings, as far as its scheduler is known.
+
+    Raises:
+        UsageError: the scheduler's steps cannot be undone, guidance was asked for, or the adapter does not decode.
+    """
     scheduler = model.scheduler_config()
     if scheduler:
         check_sampler(scheduler, settings.num_steps)
     if settings.cfg not in (None, 1):
         raise UsageError(
-            f"Mode invert follows the conditional prediction alone, not cfg {settings.cfg:g}.",
+            f"Mode invert follows the conditional branch alone, not cfg {settings.cfg:g}.",
             hint="Leave --cfg out, or say 1.",
         )
     if Invert.name not in model.modes:
         raise UsageError(
-            f"Mode invert cannot show what it made: {type(model).__name__} encodes videos in a way of its own.",
+            f"Mode invert cannot decode its video: {type(model).__name__} encodes videos in a way of its own.",
             hint="Its adapter has to override `decode` as well. Other models: --mode renoise.",
         )
 
 
 def _renoise(model: _Model, clip: Clip, settings: RunSettings, recorder: Recorder) -> None:
-    grid, video = _checked(model, clip)
+    grid, video = _check_video(model, clip)
     passes = model.borrow(clip, grid, settings)
     latents = model.encode(video)
     epsilon = clip_noise(latents.shape, settings.seed, clip.id).to(latents.device)
@@ -113,7 +117,7 @@ def _renoise(model: _Model, clip: Clip, settings: RunSettings, recorder: Recorde
 
 def _invert(model: _Model, clip: Clip, settings: RunSettings, recorder: Recorder) -> None:
     check_invertible(model, settings)
-    grid, video = _checked(model, clip)
+    grid, video = _check_video(model, clip)
     passes = model.borrow(clip, grid, replace(settings, steps=tuple(range(settings.num_steps))))
     schedule, chosen = passes.schedule, frozenset(settings.steps)
     for step in chosen:
@@ -144,15 +148,15 @@ def _generate(model: _Model, clip: Clip, settings: RunSettings, recorder: Record
         schedule.check(step)
     noise = {step: float(schedule.noise[step]) for step in settings.steps}
     modules = [getattr(model.pipe, name) for name in model.denoisers]
-    # a pipeline that draws from torch's own generator, against its promise, repeats as well
-    with torch.no_grad(), seeded(settings.seed, model.device):
+    # seed torch's own generators too, because some pipelines draw from them in spite of their `generator`
+    with torch.no_grad(), seed_generators(settings.seed, model.device):
         call = {**model.call(clip, grid, settings, "np"), **_guidance(model, settings)}
         with (
             recorder.attach(modules, model.sites(), model.layout(), partial(model.grid, made)),
             SamplingWatch(recorder, noise) as watch,
-            watch.told_by(model.pipe) as told,
+            watch.follow_steps(model.pipe) as callback,
         ):
-            output = model.pipe(**call, **told)
+            output = model.pipe(**call, **callback)
     watch.check(schedule.timesteps)
     return frames_of(output, grid)
 
@@ -166,8 +170,8 @@ def _guidance(model: _Model, settings: RunSettings) -> Mapping[str, float]:
     return {model.guidance_argument: strength}
 
 
-def _checked(model: _Model, clip: Clip) -> tuple[TokenGrid, NDArray[np.uint8]]:
-    """The grid, and the video of a clip that is of its size."""
+def _check_video(model: _Model, clip: Clip) -> tuple[TokenGrid, NDArray[np.uint8]]:
+    """Checks that a clip's video has the size of the model's grid; returns both."""
     grid = model.grid(clip, None)
     if clip.video is None:
         raise UsageError(f"Clip {clip.id} has no video to read.", hint="Modes renoise and invert need data with video.")

@@ -26,14 +26,14 @@ if TYPE_CHECKING:
 
 
 class SamplingWatch(PassListener):
-    """Opens `recorder.step` around the passes of the chosen steps of a sampler, and of these only.
+    """Opens `recorder.step` around the passes of a sampler's chosen steps, and only of these.
 
-    A step begins with the first pass of a denoiser after the last step ended, and ends with the pipeline's callback,
-    `step_ended`, or, for pipelines without it, with the step of their scheduler; `told_by` sees to either. Which branch
-    a pass is, and which denoiser runs, is the concern of `recorder.watch`.
+    A step begins with the first pass of a denoiser after the previous step ended. It ends with the pipeline's callback
+    at the end of a step, or, if the pipeline has none, with the scheduler's `step`; `follow_steps` arranges either.
+    `recorder.watch` finds the branch and the denoiser of each pass.
 
     Args:
-        recorder: with the denoisers attached; it is told of the chosen steps.
+        recorder: with the denoisers attached.
         noise: sigma / (alpha + sigma) of each chosen step, by its 0-based index.
     """
 
@@ -59,20 +59,20 @@ class SamplingWatch(PassListener):
             self._outer.close()
 
     @contextmanager
-    def told_by(self, pipe: Any) -> Iterator[dict[str, Any]]:
-        """Arguments of the pipeline's call with which this watch is told of the end of every step.
+    def follow_steps(self, pipe: Any) -> Iterator[dict[str, Any]]:
+        """Makes the pipeline report the end of every step while the block runs; yields arguments for its call.
 
-        While the block runs, a pipeline whose call takes no `callback_on_step_end` tells it by its scheduler's `step`.
+        If its call takes no `callback_on_step_end`, it wraps the scheduler's `step` instead, and yields no arguments.
         """
         if "callback_on_step_end" in inspect.signature(type(pipe).__call__).parameters:
-            yield {"callback_on_step_end": self.step_ended}
+            yield {"callback_on_step_end": self.end_step}
             return
         scheduler, own = pipe.scheduler, pipe.scheduler.step
 
         @functools.wraps(own)
         def step(model_output: Any, timestep: Any, *args: Any, **kwargs: Any) -> Any:
             result = own(model_output, timestep, *args, **kwargs)
-            self.step_ended(pipe, len(self._timesteps), timestep, {})
+            self.end_step(pipe, len(self._timesteps), timestep, {})
             return result
 
         scheduler.step = step
@@ -81,11 +81,11 @@ class SamplingWatch(PassListener):
         finally:
             del scheduler.step
 
-    def step_ended(self, pipe: Any, index: int, timestep: Any, tensors: Mapping[str, Any]) -> dict[str, Any]:
-        """The pipeline's `callback_on_step_end`; changes nothing.
+    def end_step(self, pipe: Any, index: int, timestep: Any, tensors: Mapping[str, Any]) -> dict[str, Any]:
+        """Serves as the pipeline's `callback_on_step_end`; changes nothing in the pipeline.
 
         Raises:
-            PluginError: no denoiser of the adapter's ran in a chosen step.
+            PluginError: none of the adapter's denoisers ran in a chosen step.
         """
         if index in self._noise and not self._reading:
             raise PluginError(
@@ -99,13 +99,13 @@ class SamplingWatch(PassListener):
         return {}
 
     def pass_begins(self, now: Pass) -> None:
-        """Opens the step that the pass belongs to, where it is a chosen one."""
+        """Opens the step of the pass, if it is a chosen step."""
         if now.step in self._noise and not self._reading:
             self._step.enter_context(self._recorder.step(now.step, noise=self._noise[now.step]))
             self._reading = True
 
     def check(self, timesteps: Tensor) -> None:
-        """Raises PluginError unless the pipeline sampled at `timesteps`, (S,), which the noise levels belong to."""
+        """Raises PluginError unless the pipeline sampled at `timesteps`, (S,), to which the noise levels belong."""
         sampled = [float(timestep) for timestep in self._timesteps]
         declared = timesteps.detach().cpu().double().tolist()
         if len(sampled) != len(declared) or not np.allclose(sampled, declared, rtol=1e-4, atol=1e-3):
@@ -117,22 +117,22 @@ class SamplingWatch(PassListener):
 
 
 def frames_of(output: Any, grid: TokenGrid) -> NDArray[np.uint8]:
-    """The one video of a pipeline's output of type "np": (T, H, W, 3) uint8, rounded.
+    """Returns the single video of a pipeline's output of type "np": (T, H, W, 3) uint8, rounded.
 
     Raises:
-        PluginError: it is of another size than `grid` covers.
-        UsageError: it holds NaN or infinity.
+        PluginError: the video has another size than `grid` covers.
+        UsageError: the video holds NaN or infinity.
     """
     frames = np.asarray(output.frames[0], dtype=np.float32)
     expected = (grid.video_frames, round(grid.height), round(grid.width), 3)
     if frames.shape != expected:
         raise PluginError(
-            f"The pipeline made a video of shape {frames.shape}; the adapter's grid tells {expected}.",
+            f"The pipeline made a video of shape {frames.shape}; the adapter's grid says {expected}.",
             hint="Tiles that do not divide the video change its size: try without --vae-tiling.",
         )
     if not np.isfinite(frames).all():
         raise UsageError(
-            "The sampled video holds NaN or infinite pixels: the numbers left the range of the dtype.",
+            "The sampled video holds NaN or infinite pixels: the numbers overflowed the dtype.",
             hint="Try --dtype bfloat16 or --dtype float32.",
         )
     pixels: NDArray[np.uint8] = np.rint(frames.clip(0, 1) * 255).astype(np.uint8)
@@ -140,7 +140,7 @@ def frames_of(output: Any, grid: TokenGrid) -> NDArray[np.uint8]:
 
 
 def sampling_generator(seed: int) -> torch.Generator:
-    """The generator a clip is sampled with: on the CPU, the same for every clip of a seed."""
+    """Returns the generator for sampling a clip: on the CPU, and the same for every clip of a seed."""
     return torch.Generator("cpu").manual_seed(seed)
 
 

@@ -1,4 +1,4 @@
-"""Noise levels of a scheduler's steps, as data: z = alpha x + sigma eps."""
+"""Reads the noise levels of a scheduler's steps as data: z = alpha x + sigma eps."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from vcorr.contract.errors import PluginError, UsageError
 class NoiseSchedule:
     """The steps a scheduler samples with, noisiest first.
 
-    timesteps: (S,) what the denoiser is given at each step, in the scheduler's own dtype and on its device.
+    timesteps: (S,) the denoiser's timestep at each step, in the scheduler's own dtype and on its device.
     alphas, sigmas: (S,) float64, the weights of signal and noise in z = alpha x + sigma eps.
     """
 
@@ -38,11 +38,11 @@ class NoiseSchedule:
 
     @property
     def noise(self) -> NDArray[np.float64]:
-        """(S,) sigma / (alpha + sigma), in [0, 1]; 1 where nothing of the signal is left."""
+        """(S,) sigma / (alpha + sigma), in [0, 1]; 1 if nothing of the signal is left."""
         return self.sigmas / (self.alphas + self.sigmas)
 
     def add_noise(self, latents: Tensor, epsilon: Tensor, step: int) -> Tensor:
-        """Noisy latents of that step, alpha x + sigma eps: computed in float32, in the dtype of `latents`.
+        """Returns the noisy latents of a step, alpha x + sigma eps: computed in float32, in the dtype of `latents`.
 
         Raises:
             UsageError: there is no such step.
@@ -52,16 +52,13 @@ class NoiseSchedule:
         return (alpha * latents.float() + sigma * epsilon.to(latents.device).float()).to(latents.dtype)
 
     def check(self, step: int) -> None:
-        """Raises UsageError unless `step` is one of the schedule's, 0-based."""
+        """Raises UsageError unless `step`, 0-based, is a step of the schedule."""
         if not 0 <= step < len(self):
             raise UsageError(f"Step {step} does not exist: the scheduler has {len(self)} steps, 0 to {len(self) - 1}.")
 
 
 def scheduler_from(config: Mapping[str, Any]) -> Any:
-    """Makes a scheduler from its configuration, which has the name of its class as `_class_name`.
-
-    None where diffusers has no such class.
-    """
+    """Makes a scheduler from its configuration, with its class as `_class_name`; None if diffusers has no such class."""
     import diffusers
 
     kind = getattr(diffusers, config["_class_name"], None)
@@ -69,10 +66,10 @@ def scheduler_from(config: Mapping[str, Any]) -> Any:
 
 
 def check_step_count(config: Mapping[str, Any], num_steps: int) -> None:
-    """Checks that a scheduler makes that many steps; some make no more than it was trained with.
+    """Checks that a scheduler makes that many steps; some make at most as many as they were trained with.
 
     Raises:
-        UsageError: it does not.
+        UsageError: the scheduler makes fewer steps.
     """
     if num_steps <= config.get("num_train_timesteps", num_steps):
         return
@@ -81,7 +78,7 @@ def check_step_count(config: Mapping[str, Any], num_steps: int) -> None:
         if scheduler is not None:
             scheduler.set_timesteps(num_steps)
     except ValueError as error:
-        if "train_timesteps" in str(error):  # others want to be told more, such as `mu`
+        if "train_timesteps" in str(error):  # other messages ask for an argument, such as `mu`
             raise UsageError(
                 f"{config['_class_name']} cannot make {num_steps} steps: it makes at most "
                 f"{config['num_train_timesteps']}.",
@@ -90,34 +87,34 @@ def check_step_count(config: Mapping[str, Any], num_steps: int) -> None:
 
 
 def noise_levels(scheduler: Any) -> NoiseSchedule:
-    """The steps that a diffusers scheduler has been set up for, and their noise levels.
+    """Reads the steps and their noise levels from a diffusers scheduler that has been set up.
 
-    What is described is what the pipeline's loop feeds the denoiser, after `scale_model_input`:
+    The levels describe the latents that the pipeline's loop gives to the denoiser, after `scale_model_input`:
 
-    - flow matching: z = (1 - s) x + s eps with its own sigma s, whichever way the scheduler counts it;
-    - sigmas that the scheduler keeps (Euler, ancestral, Heun, LMS, DPM-Solver, UniPC, DEIS; with Karras' or another
-      spacing, at timesteps that need not be whole): z = (x + s eps) / sqrt(s^2 + 1);
+    - flow matching: z = (1 - s) x + s eps with its own sigma s, in whichever direction the scheduler counts;
+    - schedulers with sigmas (Euler, ancestral, Heun, LMS, DPM-Solver, UniPC, DEIS; with Karras' or another spacing,
+      also at fractional timesteps): z = (x + s eps) / sqrt(s^2 + 1);
     - EDM: z = (x + s eps) / sqrt(s^2 + d^2), with d the scheduler's `sigma_data`;
-    - `alphas_cumprod` at whole timesteps (DDPM, DDIM, PNDM and their kin).
+    - `alphas_cumprod` at whole timesteps (DDPM, DDIM, PNDM and similar ones).
 
     Raises:
-        PluginError: the scheduler is of none of these kinds.
+        PluginError: the scheduler is none of these.
     """
     if _keeps_sigmas(scheduler):
         return _flow_schedule(scheduler) if _is_flow_matching(scheduler) else _sigma_schedule(scheduler)
     if hasattr(scheduler, "alphas_cumprod") and not scheduler.timesteps.is_floating_point():
         return _cumulative_schedule(scheduler)
     raise PluginError(
-        f"The noise levels of {type(scheduler).__name__} cannot be read: it keeps neither one sigma a timestep nor "
+        f"The noise levels of {type(scheduler).__name__} cannot be read: it has neither one sigma per timestep nor "
         "alphas_cumprod for whole timesteps.",
         hint="The model's adapter has to override `noise_levels`.",
     )
 
 
 def _keeps_sigmas(scheduler: Any) -> bool:
-    """Whether there is a sigma for every timestep, and one more that the last step arrives at.
+    """Returns whether there is one sigma per timestep, and one more at which the last step ends.
 
-    Schedulers that denoise at sigmas between theirs at every other step (DPM2) do not say which at what timestep.
+    This excludes schedulers that also denoise between their sigmas (DPM2), since the timestep does not show where.
     """
     sigmas, between = getattr(scheduler, "sigmas", None), getattr(scheduler, "sigmas_interpol", None)
     return sigmas is not None and between is None and len(sigmas) == len(scheduler.timesteps) + 1
@@ -130,14 +127,14 @@ def _is_flow_matching(scheduler: Any) -> bool:
 
 
 def _flow_schedule(scheduler: Any) -> NoiseSchedule:
-    sigmas = _sigmas(scheduler)
-    if scheduler.config.get("invert_sigmas"):  # counted from noise to signal
+    sigmas = _read_sigmas(scheduler)
+    if scheduler.config.get("invert_sigmas"):  # such a scheduler counts from noise to signal
         sigmas = 1 - sigmas
     return NoiseSchedule(scheduler.timesteps, 1 - sigmas, sigmas)
 
 
 def _sigma_schedule(scheduler: Any) -> NoiseSchedule:
-    sigmas = _sigmas(scheduler)
+    sigmas = _read_sigmas(scheduler)
     spread = scheduler.config.sigma_data if hasattr(scheduler, "precondition_inputs") else 1.0
     scale = 1 / np.sqrt(sigmas**2 + spread**2)
     return NoiseSchedule(scheduler.timesteps, scale, sigmas * scale)
@@ -148,8 +145,8 @@ def _cumulative_schedule(scheduler: Any) -> NoiseSchedule:
     return NoiseSchedule(scheduler.timesteps, np.sqrt(kept), np.sqrt(1 - kept))
 
 
-def _sigmas(scheduler: Any) -> NDArray[np.float64]:
-    """Those of the timesteps, without the level the last step arrives at."""
+def _read_sigmas(scheduler: Any) -> NDArray[np.float64]:
+    """Returns the sigmas of the timesteps, without the one at which the last step ends."""
     return _float64(scheduler.sigmas)[: len(scheduler.timesteps)]
 
 

@@ -1,4 +1,4 @@
-"""Whether a model takes a size, and whether its weights are of the size that was configured."""
+"""Checks that a model takes a size, and that weights have the configured sizes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from vcorr.diffusion.token_layout import Sizes
 
 
 def check_size(name: str, value: int, allowed: Sizes, title: str) -> None:
-    """Raises UsageError unless the option `model.<name>` has a value the model takes; names the nearest ones."""
+    """Raises UsageError unless the model takes the value of the option `model.<name>`; names the nearest values."""
     if value not in allowed:
         near = allowed.nearest(value)
         raise UsageError(
@@ -21,7 +21,7 @@ def check_size(name: str, value: int, allowed: Sizes, title: str) -> None:
 
 
 def frames_to_read(clip: Clip, frames: int, allowed: Sizes, title: str) -> int:
-    """`frames`, or as many of a shorter clip as the model takes.
+    """Returns `frames`, or, for a shorter clip, the largest number of its frames that the model takes.
 
     Raises:
         UsageError: the clip is too short for the model.
@@ -38,7 +38,7 @@ def frames_to_read(clip: Clip, frames: int, allowed: Sizes, title: str) -> int:
 
 
 def check_loaded(config: Any, found: Mapping[str, Any], weights: str) -> None:
-    """Raises UsageError, with the options that would fit, unless `config` agrees with the sizes `found` in weights."""
+    """Raises UsageError, with the options that would fit, unless the sizes `found` in weights equal `config`."""
     wrong = {name: value for name, value in found.items() if getattr(config, name, value) != value}
     if wrong:
         differing = ", ".join(f"{k}={v!r} (configured: {getattr(config, k)!r})" for k, v in wrong.items())
@@ -47,7 +47,7 @@ def check_loaded(config: Any, found: Mapping[str, Any], weights: str) -> None:
 
 
 def check_network(changes: Mapping[str, Any], known: Mapping[str, Any]) -> None:
-    """Raises UsageError unless the options `model.network.KEY` are values of the denoiser, of the kind they replace."""
+    """Raises UsageError unless each option `model.network.KEY` is a value of the denoiser, with the same type."""
     known = {name: value for name, value in known.items() if not name.startswith("_")}
     for name, value in changes.items():
         if name not in known:
@@ -61,11 +61,11 @@ def check_network(changes: Mapping[str, Any], known: Mapping[str, Any]) -> None:
 
 
 _KINDS = {bool: (bool,), int: (int,), float: (float, int), str: (str,), list: (list, tuple)}
-"""What may take the place of a value, by its type; anything where it is of another."""
+"""The types that may replace a value of each type. A value of another type may be replaced by anything."""
 
 
 def size_in_words(shape: Sequence[int]) -> str:
-    """(T, H, W, ...) in words."""
+    """Returns a size (T, H, W, ...) in words."""
     frames, height, width = shape[:3]
     return f"{frames} frames of {height}x{width} pixels"
 

@@ -1,4 +1,4 @@
-"""A model's layout as data: how pixels and frames become tokens, and where its attention modules are."""
+"""Describes a model's layout as data: how pixels and frames become tokens, and where its attention modules are."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from vcorr.contract.rotary import Rotary
 
 @dataclass(frozen=True)
 class Sizes:
-    """Sizes a model takes: `first` and every `step` more, up to `last` where there is an end."""
+    """The sizes that a model takes: `first`, then each `step` larger, up to `last`; None for no upper limit."""
 
     first: int
     step: int
@@ -27,14 +27,14 @@ class Sizes:
         return f"{self.first} {more}, in steps of {self.step}"
 
     def fitting(self, most: int) -> int | None:
-        """The largest of at most `most`; None when all are larger."""
+        """Returns the largest size of at most `most`; None if all are larger."""
         if most < self.first:
             return None
         within = most if self.last is None else min(most, self.last)
         return self.first + (within - self.first) // self.step * self.step
 
     def nearest(self, size: int) -> tuple[int, ...]:
-        """The next smaller and the next larger ones of a size that is not among them."""
+        """Returns the next smaller and the next larger size, for a size that the model does not take."""
         below = self.fitting(size)
         above = self.first if below is None else below + self.step
         fits = self.last is None or above <= self.last
@@ -45,9 +45,10 @@ class Sizes:
 class Compression:
     """How pixels become tokens.
 
-    spatial, temporal: of the autoencoder, pixels and frames a latent covers. patch, temporal_patch: latents a token
-    covers in space and in time. causal: whether the first latent holds the first frame alone. front_padded: whether
-    latents that do not fill the temporal patches are padded in front (else their number has to divide).
+    spatial, temporal: pixels (in x and in y) and frames that one latent of the autoencoder covers. patch,
+    temporal_patch: latents that one token covers in space and in time. causal: whether the first latent holds the first
+    frame alone. front_padded: whether latents that do not fill the temporal patches are padded in front; if not, their
+    number has to divide.
     """
 
     spatial: int = 8
@@ -59,35 +60,35 @@ class Compression:
 
     @property
     def stride(self) -> int:
-        """Pixels a token covers, in x and in y."""
+        """Pixels that a token covers, in x and in y."""
         return self.spatial * self.patch
 
     @property
     def temporal_ratio(self) -> int:
-        """Frames a token covers."""
+        """Video frames that a token covers."""
         return self.temporal * self.temporal_patch
 
     @property
     def frame_step(self) -> int:
-        """Frames by which one length of video and the next longer one differ."""
+        """Difference in video frames between two successive lengths of video that divide into tokens."""
         return self.temporal if self.front_padded else self.temporal_ratio
 
     @property
     def least_frames(self) -> int:
-        """Frames of the shortest video with a latent to match to: two tokens in time."""
+        """Frames of the shortest video that has a latent to match to: two tokens in time."""
         return self.temporal_ratio + 1 if self.causal else 2 * self.temporal_ratio
 
     def padding(self, video_frames: int) -> int:
-        """Latents put in front of those of `video_frames` frames, so that they fill the temporal patches."""
+        """Returns the number of latents to add in front, so that `video_frames` frames fill the temporal patches."""
         if not self.front_padded:
             return 0
         return -latent_frames(video_frames, self.temporal, causal=self.causal) % self.temporal_patch
 
     def time(self, video_frames: int) -> tuple[int, tuple[Span, ...] | None]:
-        """Tokens in time, and the frames each of them covers where that is not one per `temporal_ratio` frames.
+        """Returns the number of tokens in time, and, only with padding in front, the frames that each one covers.
 
         Raises:
-            UsageError: the frame count does not divide; the message names the nearest ones that do.
+            UsageError: the number of frames does not divide; the message names the nearest ones that do.
         """
         if not self.front_padded:
             return latent_frames(video_frames, self.temporal_ratio, causal=self.causal), None
@@ -113,10 +114,10 @@ def attention_sites(
     factorised: Factorised | None = None,
     rotary: Rotary | None = None,
 ) -> tuple[Site, ...]:
-    """`count` sites, each named `pattern` with its number from 0 in place of "{}", e.g. "blocks.{}.attn1".
+    """Returns `count` sites, named `pattern` with the site's number from 0 for "{}", e.g. "blocks.{}.attn1".
 
-    Their layers count from `first`, which is the number of sites before them in models with blocks of several kinds.
-    `block` is the pattern of the modules that put out the hidden states; see `vcorr.Site` for the others.
+    Their layers count from `first`: the number of earlier sites, in models with blocks of several kinds. `block` is the
+    pattern of the modules whose outputs are the hidden states. `vcorr.Site` describes the other arguments.
     """
     return tuple(
         Site(

@@ -1,6 +1,6 @@
 """Finds the weights behind `--weights` without loading them, and says what is missing and how to get it.
 
-Nothing here imports torch or diffusers and nothing opens a connection: the answer has to come at once.
+This module imports neither torch nor diffusers and opens no connection, so that it is fast.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ HUB = "hub"
 
 INDEX = "model_index.json"
 CONFIG = "config.json"
-"""The file that every pipeline folder has, and the one that the folder of a single network has."""
+"""The index file of a pipeline folder, and the configuration file of a folder with a single network."""
 IDENTITY_PATTERNS = ("**/*.safetensors", "**/*.json", "**/*.model", "**/*.txt")
-"""The files of a pipeline folder that decide numbers: weights, configurations, vocabularies."""
+"""The files of a pipeline folder that can change numbers: weights, configurations, vocabularies."""
 IDENTITY_LENGTH = 16
 
 _LIBRARIES = ("diffusers", "transformers")
 _PIPELINE_MODULES = ("stable_diffusion",)
-"""Modules of diffusers' own pipelines that components of released folders are said to be of."""
+"""Modules of diffusers' own pipelines that released folders name as the library of a component."""
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 _RANDOM = re.compile(r"random(:(?P<seed>[0-9]{1,18}))?")
 _LISTED = 4
@@ -39,7 +39,7 @@ class WeightsSource:
     """Where weights come from.
 
     kind: "hub" (the pinned revision in the local cache), "path" (a pipeline folder), "embedded" (a folder inside a
-    plugin) or "random". folder: the pipeline folder, None for random weights. identity: what goes into rows and
+    plugin) or "random". folder: the pipeline folder, None for random weights. identity: the text in tables and
     fingerprints. seed: of random weights.
     """
 
@@ -55,20 +55,20 @@ class WeightsSource:
 
 
 def locate_weights(weights: str, card: ModelCard, pipeline_class: str | tuple[str, ...]) -> WeightsSource:
-    """The source that the value of `--weights` names.
+    """Finds the source that the value of `--weights` names.
 
     Args:
         weights: "hub", "random", "random:SEED", or the path of a pipeline folder.
-        card: of the model; its `hub_id`, `revision` and `download_gb` say what "hub" means, and the list `hub_aliases`
-            among its extra fields under which other ids the same revision may lie in the cache. Without a revision it
-            is whatever the cache holds of the main branch, and the identity says which that is.
-        pipeline_class: class name, or names, of which a pipeline folder has to carry one.
+        card: of the model. Its `hub_id`, `revision` and `download_gb` say what "hub" means. The list `hub_aliases` in
+            its extra fields holds other ids under which the same revision may be in the cache. Without a revision, the
+            cache's copy of the main branch is used, and the identity says which revision that is.
+        pipeline_class: the class name, or several, one of which a pipeline folder must carry.
 
     Raises:
         MissingError: the weights are not in reach, or only in part.
-        UsageError: the path is a folder of another kind, or holds pickles in place of safetensors.
+        UsageError: the path is a folder of another class, or holds pickles in place of safetensors.
     """
-    return _located(
+    return _locate(
         weights,
         "a pipeline folder",
         lambda: _hub_source(card, pipeline_class),
@@ -77,18 +77,18 @@ def locate_weights(weights: str, card: ModelCard, pipeline_class: str | tuple[st
 
 
 def locate_network(weights: str, card: ModelCard, model_type: str) -> WeightsSource:
-    """As `locate_weights`, for a single network: a folder with config.json and safetensors, as transformers saves it.
+    """Finds the source of a single network: a folder with config.json and safetensors, as transformers saves it.
 
     Args:
         weights: "hub", "random", "random:SEED", or the path of such a folder.
         card: of the model; its `hub_id`, `revision` and `download_gb` say what "hub" means.
-        model_type: that the folder's config.json has to carry.
+        model_type: the value that the folder's config.json must carry.
 
     Raises:
         MissingError: the weights are not in reach, or only in part.
-        UsageError: the path is a folder of another kind, or holds pickles in place of safetensors.
+        UsageError: the path is a folder of another model type, or holds pickles in place of safetensors.
     """
-    return _located(
+    return _locate(
         weights,
         "a model's folder",
         lambda: _hub_network(card, model_type),
@@ -96,10 +96,13 @@ def locate_network(weights: str, card: ModelCard, model_type: str) -> WeightsSou
     )
 
 
-def _located(
+def _locate(
     weights: str, what: str, from_hub: Callable[[], WeightsSource], check: Callable[[Path], None]
 ) -> WeightsSource:
-    """What `weights` names; `what` is how messages call its folder, `check` raises when it is another one."""
+    """Finds the source that `weights` names.
+
+    `what` is the folder's name for messages; `check` raises if a folder is not of the right class.
+    """
     if weights == HUB:
         return from_hub()
     if is_random(weights):
@@ -116,10 +119,10 @@ def _located(
 
 
 def random_seed(weights: str) -> int:
-    """The seed of "random" (0) or "random:SEED".
+    """Returns the seed of "random" (0) or "random:SEED".
 
     Raises:
-        UsageError: what follows the colon is not a whole number of at least 0.
+        UsageError: the text after the colon is not a whole number of at least 0.
     """
     match = _RANDOM.fullmatch(weights)
     if match is None:
@@ -131,7 +134,7 @@ def random_seed(weights: str) -> int:
 
 
 def folder_identity(folder: Path) -> str:
-    """Prefix of a SHA-256 over names and contents of a pipeline folder's weights, configurations and vocabularies."""
+    """Returns a prefix of the SHA-256 over names and contents of a folder's weights, configurations, vocabularies."""
     digest = hashlib.sha256()
     for pattern in IDENTITY_PATTERNS:
         digest.update(hash_files(folder, pattern).encode())
@@ -142,8 +145,8 @@ def check_pipeline_folder(folder: Path, pipeline_class: str | tuple[str, ...]) -
     """Checks that `folder` holds a complete pipeline of such a class, in safetensors, with no code of its own.
 
     Raises:
-        UsageError: it is not such a folder, or its weights are pickles.
-        MissingError: files of it are missing.
+        UsageError: the folder holds something else, or its weights are pickles.
+        MissingError: files are missing in it.
     """
     index = _read_index(folder)
     found = index.get("_class_name")
@@ -168,15 +171,15 @@ def check_pipeline_folder(folder: Path, pipeline_class: str | tuple[str, ...]) -
 
 
 def locate_component(title: str, hub_id: str, revision: str | None) -> Path:
-    """The folder of a single network, configuration and safetensors, in the local Hugging Face cache.
+    """Finds the folder of a single network, configuration and safetensors, in the local Hugging Face cache.
 
     Args:
-        title: how messages call it.
+        title: its name for messages.
         hub_id: of the repository.
-        revision: None for whatever the cache holds of the main branch.
+        revision: None for the cache's copy of the main branch.
 
     Raises:
-        MissingError: it is not there.
+        MissingError: it is not in the cache.
         UsageError: its weights are pickles.
     """
     from huggingface_hub import try_to_load_from_cache
@@ -195,7 +198,7 @@ def locate_component(title: str, hub_id: str, revision: str | None) -> Path:
 def _hub_network(card: ModelCard, model_type: str) -> WeightsSource:
     if not card.hub_id:
         raise PluginError(f"The model card of {card.name!r} names no hub_id: no weights to look for.")
-    folder = _cached_snapshot(card, CONFIG)
+    folder = _find_snapshot(card, CONFIG)
     if folder is None:
         raise _missing_from_cache(card, "are not in the local Hugging Face cache", CONFIG)
     try:
@@ -222,7 +225,7 @@ def _check_network_folder(folder: Path, model_type: str) -> None:
 def _hub_source(card: ModelCard, pipeline_class: str | tuple[str, ...]) -> WeightsSource:
     if not card.hub_id:
         raise PluginError(f"The model card of {card.name!r} names no hub_id: no weights to look for.")
-    folder = _cached_snapshot(card)
+    folder = _find_snapshot(card)
     if folder is None:
         raise _missing_from_cache(card, "are not in the local Hugging Face cache")
     try:
@@ -232,7 +235,7 @@ def _hub_source(card: ModelCard, pipeline_class: str | tuple[str, ...]) -> Weigh
     return WeightsSource("hub", f"hub:{card.hub_id}@{card.revision or folder.name}", folder)
 
 
-def _cached_snapshot(card: ModelCard, file: str = INDEX) -> Path | None:
+def _find_snapshot(card: ModelCard, file: str = INDEX) -> Path | None:
     from huggingface_hub import try_to_load_from_cache
 
     for hub_id in (card.hub_id, *card.extra.get("hub_aliases", ())):
@@ -273,19 +276,19 @@ def _read_index(folder: Path, file: str = INDEX) -> dict[str, Any]:
 
 
 def _components(index: dict[str, Any]) -> Iterator[tuple[str, tuple[str, str]]]:
-    """The components of a pipeline index, without those that are switched off (null)."""
+    """Yields the components of a pipeline index, without the ones that are switched off (null)."""
     for name, value in index.items():
         if isinstance(value, list) and len(value) == 2 and value[0] is not None:
             yield name, (str(value[0]), str(value[1]))
 
 
 def _missing_files(folder: Path, name: str) -> list[str]:
-    """Files of one component that should be there and are not, relative to the pipeline's folder."""
+    """Returns the missing files of one component, relative to the pipeline's folder."""
     component = folder / name
     if not any(component.glob("*config.json")):
         return [f"{name}/"]
     if not (component / "config.json").exists():
-        return []  # tokenizers and schedulers are configured by files of other names and have no weights
+        return []  # tokenizers and schedulers have configuration files of other names, and no weights
     missing = [file for index in component.glob("*.safetensors.index.json") for file in _missing_shards(index)]
     if not missing and not any(file.exists() for file in component.glob("*.safetensors")):
         _refuse_pickles(component)
@@ -294,7 +297,7 @@ def _missing_files(folder: Path, name: str) -> list[str]:
 
 
 def _missing_shards(index: Path) -> list[str]:
-    """Shards that a sharded checkpoint's index names and that are not beside it (a dangling link counts as missing)."""
+    """Returns the shards that an index names but its folder does not have; a dangling link counts as missing."""
     try:
         shards = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
     except (OSError, ValueError, KeyError, AttributeError) as error:

@@ -49,5 +49,5 @@ def test_guidance_cannot_be_walked_back(tmp_path):
     command = [sys.executable, "-m", "vcorr", *RUN, "--set", "cfg=6", "--out", str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 2
-    assert "Mode invert follows the conditional prediction alone, not cfg 6." in done.stderr
+    assert "Mode invert follows the conditional branch alone, not cfg 6." in done.stderr
     assert not any(tmp_path.iterdir())

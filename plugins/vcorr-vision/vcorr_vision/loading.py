@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from transformers.utils import logging
 
 from vcorr import UsageError
-from vcorr.diffusion import quiet_loading, seeded, torch_dtype
+from vcorr.diffusion import quiet_loading, seed_generators, torch_dtype
 from vcorr_vision.pixels import IMAGENET, Normalisation
 
 ATTENTION = "sdpa"
@@ -28,7 +28,7 @@ def build_network(
     network_class = getattr(transformers, class_name)
     config = network_class.config_class(**options)
     config._attn_implementation = ATTENTION
-    with seeded(seed):
+    with seed_generators(seed):
         network = network_class(config, **build_options)
     return network.to(torch_dtype(dtype)).eval()
 
