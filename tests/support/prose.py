@@ -39,7 +39,7 @@ BANNED = {
 
 PARTICIPLES = re.compile(
     r"(?:bound|built|chosen|cut|drawn|found|given|held|kept|known|left|made|put|seen|sent|shown|taken|told|written"
-    r"|\w+[^e]ed)"
+    r"|(?!embed)\w+[^e]ed)"
 )
 """First words of a function's name that say what was done instead of what the function does."""
 

@@ -66,8 +66,8 @@ def check_sampler(config: Mapping[str, Any], num_steps: int) -> None:
         num_steps: S, the number of sampling steps.
 
     Raises:
-        UsageError: the class is neither in `DDIM` nor in `FLOW`, or an option makes its steps random or not linear. Also
-            if a step keeps nothing of its latents.
+        UsageError: the class is neither in `DDIM` nor in `FLOW`; an option makes its steps random or not linear; or a
+            step keeps nothing of its latents.
     """
     _check_kind(config)
     if config["_class_name"] in DDIM:  # a step of the others keeps all of its latents

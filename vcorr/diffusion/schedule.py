@@ -58,7 +58,7 @@ class NoiseSchedule:
 
 
 def scheduler_from(config: Mapping[str, Any]) -> Any:
-    """Makes a scheduler from its configuration, with its class as `_class_name`; None if diffusers has no such class."""
+    """Makes a scheduler from its configuration; None if diffusers has no class of the name in `_class_name`."""
     import diffusers
 
     kind = getattr(diffusers, config["_class_name"], None)
