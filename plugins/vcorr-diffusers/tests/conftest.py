@@ -1,4 +1,4 @@
-"""What the tests of the adapters share."""
+"""Holds what the tests of the adapters share."""
 
 import pytest
 import torch
@@ -6,7 +6,7 @@ import torch
 
 @pytest.fixture(autouse=True, scope="session")
 def one_thread():
-    """Networks this small run faster on one thread."""
+    """Limits torch to one thread, on which networks of this size run faster."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -15,7 +15,7 @@ def one_thread():
 
 @pytest.fixture(scope="session")
 def with_text():
-    """Gives a pipeline a text encoder small enough for tests."""
+    """Returns a function that gives a pipeline a small text encoder."""
     from transformers import T5Config, T5EncoderModel, T5Tokenizer
 
     words = ["<pad>", "</s>", "<unk>", "\u2581a", "\u2581red", "\u2581disk"]

@@ -1,4 +1,4 @@
-"""What the models say of themselves: cards, true sizes, sizes that do not fit, weights that are missing or do not."""
+"""Tests the facts about the models: cards, released sizes, sizes that do not fit, weights that are missing."""
 
 import ast
 from pathlib import Path
@@ -55,7 +55,7 @@ def test_cards_agree_with_the_configurations(name):
 
 
 def small_ltx(**options):
-    """LTX-Video at its small size."""
+    """Returns LTX-Video at its small size."""
     return ENTRIES["ltx-video"].create(VideoConfig(size="small", **options))
 
 
@@ -123,8 +123,8 @@ def test_cosmos_says_what_its_padding_mask_needs(monkeypatch):
 
 
 @pytest.fixture(scope="module")
-def saved(with_text, tmp_path_factory):
-    """LTX-Video as `hf download` would leave it, small, with a text encoder."""
+def folder(with_text, tmp_path_factory):
+    """Returns a folder of a small LTX-Video with a text encoder, as `hf download` would write it."""
     model = small_ltx()
     model.load("cpu", "float32", "random")
     folder = tmp_path_factory.mktemp("ltx")
@@ -132,9 +132,9 @@ def saved(with_text, tmp_path_factory):
     return folder
 
 
-def test_weights_from_a_folder_encode_the_prompt_themselves_in_both_modes(saved):
+def test_weights_from_a_folder_encode_the_prompt_themselves_in_both_modes(folder):
     model = small_ltx()
-    model.load("cpu", "bfloat16", str(saved))
+    model.load("cpu", "bfloat16", str(folder))
     clip = Clip("c", "a red disk", np.array([[4, 4]], np.float32), np.zeros((17, 64, 96, 3), np.uint8))
     seen = []
     model.pipe.transformer.register_forward_hook(lambda m, a, kwargs, _: seen.append(kwargs), with_kwargs=True)
@@ -148,19 +148,19 @@ def test_weights_from_a_folder_encode_the_prompt_themselves_in_both_modes(saved)
     assert {p.dtype for p in model.pipe.transformer.parameters()} == {torch.bfloat16}
 
 
-def test_a_prompt_the_text_encoder_would_cut_is_refused(saved):
+def test_a_prompt_the_text_encoder_would_cut_is_refused(folder):
     model = small_ltx()
-    model.load("cpu", "float32", str(saved))
+    model.load("cpu", "float32", str(folder))
     with pytest.raises(UsageError, match="129 tokens; LTX-Video reads 128"):
         model.prompt(Clip("c", "a red disk a" * 32, np.zeros((0, 2), np.float32)))
 
 
-def test_weights_of_other_sizes_bring_their_sizes_along(saved):
+def test_weights_of_other_sizes_bring_their_sizes_along(folder):
     released = ENTRIES["ltx-video"].create(VideoConfig(height=64, width=96, frames=17))
     assert (len(released.sites()), released.sites()[0].heads) == (28, 32)
-    assert released.weights_id(str(saved)).startswith("path:")  # nothing is loaded yet
+    assert released.weights_id(str(folder)).startswith("path:")  # nothing is loaded yet
     assert (len(released.sites()), released.sites()[0].heads) == (2, 2)
-    released.load("cpu", "float32", str(saved))
+    released.load("cpu", "float32", str(folder))
     assert (len(released.sites()), released.network["caption_channels"]) == (2, 16)
 
 
@@ -175,13 +175,13 @@ class Still:
 
 
 def test_ltx_is_about_thirty_lines():
-    """With the layout of its rotary embedding, which a model need not declare; without it twenty."""
+    """Counts the lines with the rotary layout, which a model need not declare; without it there are twenty."""
     source = (Path(vcorr_diffusers.__file__).parent / "ltx.py").read_text(encoding="utf-8")
     assert len(lines_of_code(source)) <= 31
 
 
 def lines_of_code(source):
-    """Numbers of the lines that are neither empty, nor comment, nor docstring."""
+    """Returns the numbers of the lines that are neither empty, nor comment, nor docstring."""
     documented = (ast.Module, ast.ClassDef, ast.FunctionDef)
     docstrings = {
         line

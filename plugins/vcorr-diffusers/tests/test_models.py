@@ -1,4 +1,4 @@
-"""Every model on a small configuration: the contract in both modes, and the passes its own pipeline makes."""
+"""Tests every model on a small configuration: the contract in both modes, and the passes of its own pipeline."""
 
 import dataclasses
 import json
@@ -21,28 +21,28 @@ from vcorr.probes.matching_probes import QueryKeyPosition
 from vcorr.testing import assert_passed, check_model, check_passes, find_impulse, make_local
 
 NUM_STEPS = 4
-TEXT_TOKENS = {"mochi": 4, "easyanimate": 256}  # Mochi's words and the end of the text; the padding is left out
+TEXT_TOKENS = {"mochi": 4, "easyanimate": 256}  # Mochi reads three words and the end of the text, without padding
 pytestmark = pytest.mark.filterwarnings("ignore:In CPU autocast")  # Mochi's rotary embedding asks for float32
 
 
 ENTRIES = {entry.name: entry for entry in plugin.vcorr_models()}
-NAMES = [name for name in ENTRIES if name != "cosmos-14b"]  # differs from the 7B in sizes alone
+NAMES = [name for name in ENTRIES if name != "cosmos-14b"]  # it differs from the 7B model only in sizes
 
 
 def small(name, **options):
-    """The configuration of a model at the small size."""
+    """Returns the configuration of a model at the small size."""
     return ENTRIES[name].config_type()(**{**ENTRIES[name].check, **options})
 
 
-def loaded(name, dtype="float32", **options):
-    """The model with random weights at the small size."""
+def load(name, dtype="float32", **options):
+    """Returns the model with random weights at the small size."""
     model = ENTRIES[name].create(small(name, **options))
     model.load("cpu", dtype, "random:3")
     return model
 
 
 def make_clip(config, prompt="a red disk"):
-    """A clip of the size of a configuration."""
+    """Returns a clip of the size of a configuration."""
     shape = (config.frames, config.height, config.width, 3)
     video = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
     queries = np.array([[10.5, 20.5], [40.25, 30.0]], dtype=np.float32)
@@ -51,8 +51,8 @@ def make_clip(config, prompt="a red disk"):
 
 @pytest.fixture(scope="module", params=NAMES)
 def model(request):
-    """Every model in turn, loaded."""
-    return loaded(request.param)
+    """Returns every model in turn, loaded."""
+    return load(request.param)
 
 
 @pytest.mark.parametrize(
@@ -69,7 +69,7 @@ def test_a_sampler_that_can_be_walked_back_passes_before_loading(name):
 
 
 class Keep:
-    """Keeps what it is shown; answers that nothing moves."""
+    """A probe that keeps its tensors, and predicts that nothing moves."""
 
     needs = frozenset({"q", "k"})
 
@@ -83,7 +83,7 @@ class Keep:
 
 
 def run(model, clip, settings):
-    """The video, what was read, and the arguments of every pass."""
+    """Returns the video, the probe, and the arguments of every pass."""
     calls, keep = [], Keep()
     hook = model.pipe.transformer.register_forward_hook(
         lambda module, args, kwargs, output: calls.append((args, kwargs)), with_kwargs=True
@@ -122,7 +122,7 @@ def test_the_contract_of_models(name, mode):
 @pytest.mark.parametrize("name", NAMES)
 def test_renoise_passes_are_what_the_pipeline_makes(name):
     config = small(name)
-    assert_passed(check_passes(ENTRIES[name], make_clip(loaded(name).config), config=config))
+    assert_passed(check_passes(ENTRIES[name], make_clip(load(name).config), config=config))
 
 
 def test_the_conditional_branch_is_the_conditional_one(model):
@@ -166,7 +166,7 @@ def test_the_video_is_the_pipelines_own_and_repeats(model):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_an_impulse_in_pixels_is_found_at_its_token(name):
-    model = loaded(name)
+    model = load(name)
     make_local(model.pipe.vae, causal=model.compression.causal)
     clip = make_clip(model.config)
     grid = model.grid(clip, None)
@@ -175,8 +175,8 @@ def test_an_impulse_in_pixels_is_found_at_its_token(name):
 
 
 def test_linear_attention_is_shown_as_it_is_computed():
-    """out is (q k^T) v of what was shown, times one number a token and head, the sum the model divides by."""
-    model, calls = loaded("sana-video"), []
+    """Checks that the shown out is (q k^T) v of the shown tensors times one number per token and head, the divisor."""
+    model, calls = load("sana-video"), []
     clip = make_clip(model.config)
     attentions = [site.name for site in model.sites()]
     recorder = Recorder({}, clip.queries)
@@ -190,7 +190,7 @@ def test_linear_attention_is_shown_as_it_is_computed():
 
 
 def test_rows_of_linear_attention_are_refused():
-    model = loaded("sana-video")
+    model = load("sana-video")
     clip = make_clip(model.config)
     recorder = Recorder({"attention": Attention()}, clip.queries)
     with pytest.raises(UsageError, match=r"linear attention, which computes none"):
@@ -198,7 +198,7 @@ def test_rows_of_linear_attention_are_refused():
 
 
 def test_rows_of_mochi_leave_the_padding_out_and_positions_are_read():
-    model = loaded("mochi")
+    model = load("mochi")
     clip = make_clip(model.config)
     recorder = Recorder({"attention": Attention(), "position": QueryKeyPosition()}, clip.queries)
     model.run(clip, RunSettings("generate", (0,), NUM_STEPS, cfg=4.0), recorder)
@@ -210,10 +210,10 @@ def test_rows_of_mochi_leave_the_padding_out_and_positions_are_read():
 
 @pytest.mark.parametrize("name", ["ltx-video", "mochi", "allegro", "latte"])
 def test_half_precision_tiles_slices_and_offload(name):
-    model = loaded(name, dtype="bfloat16", vae_tiling=True, vae_slicing=True)
+    model = load(name, dtype="bfloat16", vae_tiling=True, vae_slicing=True)
     assert model.pipe.vae.use_tiling
     assert model.pipe.vae.use_slicing
-    model.pipe.enable_model_cpu_offload(device="cpu")  # the hooks are those of a GPU
+    model.pipe.enable_model_cpu_offload(device="cpu")  # it installs the same hooks as on a GPU
     clip = make_clip(model.config)
     for mode in ("renoise", "generate"):
         keep = run(model, clip, RunSettings(mode, (0,), 2))[1]
@@ -233,7 +233,7 @@ def test_a_notebook_records_the_users_own_pipeline(model):
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name != "easyanimate"])
 def test_prompts_are_encoded_alike_in_both_modes(name, with_text):
-    model = loaded(name)
+    model = load(name)
     with_text(model.pipe)
     clip = make_clip(model.config)
     alone = run(model, clip, RunSettings("renoise", (0,), 2))[2][0][1]
@@ -245,7 +245,7 @@ def test_prompts_are_encoded_alike_in_both_modes(name, with_text):
 
 
 class ChatTokenizer:
-    """As much of Qwen's as EasyAnimate's pipeline asks for: a token a letter."""
+    """The part of Qwen's tokenizer that EasyAnimate's pipeline needs, with one token per letter."""
 
     def apply_chat_template(self, messages, tokenize, add_generation_prompt):
         return messages[0]["content"][0]["text"]
@@ -257,7 +257,7 @@ class ChatTokenizer:
 
 
 class ChatEncoder(torch.nn.Module):
-    """Hidden states of two layers: an embedding, and zeros that must not be taken."""
+    """An encoder with hidden states of two layers: an embedding, and zeros, which the pipeline must not use."""
 
     def __init__(self):
         super().__init__()
@@ -270,7 +270,7 @@ class ChatEncoder(torch.nn.Module):
 
 
 def test_easyanimate_reads_its_prompt_from_a_chat_in_both_modes():
-    model = loaded("easyanimate")
+    model = load("easyanimate")
     model.pipe.tokenizer, model.pipe.text_encoder = ChatTokenizer(), ChatEncoder()
     clip = make_clip(model.config)
     alone = run(model, clip, RunSettings("renoise", (0,), 2))[2][0][1]
@@ -306,6 +306,6 @@ def test_a_value_of_the_network_is_given_on_the_command_line(capsys, tmp_path):
 
 
 def test_weights_bring_their_own_network(tmp_path):
-    loaded("ltx-video").pipe.save_pretrained(tmp_path)
+    load("ltx-video").pipe.save_pretrained(tmp_path)
     with pytest.raises(UsageError, match="weights that are not random bring their own sizes"):
         ENTRIES["ltx-video"].create(small("ltx-video", network={"num_layers": 1})).weights_id(str(tmp_path))

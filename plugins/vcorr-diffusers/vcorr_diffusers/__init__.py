@@ -1,1 +1,1 @@
-"""Video diffusion transformers of diffusers for vcorr, one module a model."""
+"""Brings video diffusion transformers of diffusers to vcorr, one module per model."""

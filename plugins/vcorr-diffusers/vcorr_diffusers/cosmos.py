@@ -1,4 +1,4 @@
-"""Cosmos 1, text to world: full 3D self-attention, EDM noise, guidance as two passes without a label, cond first."""
+"""Adapts Cosmos 1, text to world: full 3D self-attention, EDM noise, guidance in two passes, conditional first."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ if TYPE_CHECKING:
 
 
 class Cosmos(DiffusersVideoModel[VideoConfig]):
-    """Cosmos 1 through diffusers' `CosmosTextToWorldPipeline`, whose guardrail stays in place for released weights."""
+    """Cosmos 1 through diffusers' `CosmosTextToWorldPipeline`; released weights keep the pipeline's guardrail."""
 
     pipeline_class = "CosmosTextToWorldPipeline"
     passes = ("cond", "uncond")
     unrotated = Unrotated("norm_q", "norm_k", "bhnd")
     steps = 36
     compression = Compression(spatial=8, temporal=8, patch=2)
-    # T5; what is padding is zeros in place of a mask
+    # T5; embeddings of padding are zeros, and there is no mask
     encoding = PromptEncoding(512, "text_embed_dim", options={"max_sequence_length": 512})
 
     def sizes(self, site: Site | None) -> Mapping[str, Sizes]:
-        """As far as the learned positions reach."""
+        """Returns the sizes of the base class, up to the largest size that has learned positions."""
         side, pack = super().sizes(site)["height"], self.compression
         frames, rows, cols = self.network["max_size"]
         return {
@@ -38,27 +38,27 @@ class Cosmos(DiffusersVideoModel[VideoConfig]):
         }
 
     def load(self, device: str, dtype: str, weights: str) -> None:
-        """See the base class.
+        """Loads the pipeline; see the base class.
 
         Raises:
-            MissingError: also when torchvision is missing where the transformer needs it.
+            MissingError: also if the transformer needs torchvision and it is not installed.
         """
-        self.weights_id(weights)  # from then on the sizes are those of the weights
+        self.weights_id(weights)  # afterwards `network` has the configuration of these weights
         if self.network["concat_padding_mask"] and find_spec("torchvision") is None:
             raise MissingError(
                 f"{self.model_card().title} gives its transformer a mask of the padding, for which diffusers needs the "
                 "package torchvision.",
-                hint="pip install torchvision, of the release that goes with your torch. Random weights of the small "
-                "size also work without: --set model.size=small",
+                hint="Run pip install torchvision, in the release for your torch. Random weights of the small size do "
+                "not need it: --set model.size=small",
             )
         super().load(device, dtype, weights)
 
     def encode(self, video: NDArray[np.uint8]) -> Tensor:
-        """(T, H, W, 3) uint8 RGB to (1, C, F, h, w) with the standard deviation the scheduler expects of data."""
+        """Encodes (T, H, W, 3) uint8 RGB as (1, C, F, h, w), with the standard deviation that the scheduler expects."""
         return super().encode(video) * float(self.pipe.scheduler.config.sigma_data)
 
     def stand_ins(self) -> Mapping[str, Any]:
-        """No guardrail for noise."""
+        """Returns a guardrail that accepts everything, because random weights make only noise."""
         from vcorr_diffusers.guardrail import NothingToGuard
 
         return {"safety_checker": NothingToGuard()}

@@ -1,4 +1,4 @@
-"""EasyAnimate 5.1: full 3D joint attention, text first and with its padding, flow matching."""
+"""Adapts EasyAnimate 5.1: full 3D joint attention, text first and with its padding, flow matching."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ class EasyAnimate(DiffusersVideoModel[VideoConfig]):
     branches = ("uncond", "cond")
     unrotated = Unrotated("norm_q", "norm_k", "bhnd")
     compression = Compression(spatial=8, temporal=4, patch=2)
-    # Qwen2-VL with its mask, which the transformer does not use; its length is fixed by the pipeline
+    # Qwen2-VL with its mask, which the transformer does not use; the pipeline fixes the number of tokens
     encoding = PromptEncoding(256, "text_embed_dim", mask=2)
 
     def text_limit(self) -> None:
-        """Not checked: the text encoder is given the prompt inside a chat, which the tokenizer alone does not count."""
+        """Returns None, which skips the check: the text encoder reads the prompt inside a chat, with further tokens."""
 
     def call_inputs(self, clip: Clip, grid: TokenGrid) -> Mapping[str, Any]:
-        """The prompt; the pipeline wants to be told that the negative one is empty."""
+        """Returns the prompt, and an empty negative prompt, which the pipeline requires."""
         given = super().call_inputs(clip, grid)
         return {**given, "negative_prompt": ""} if "prompt" in given else given

@@ -1,7 +1,7 @@
-"""The stand-in for Cosmos' guardrail beside random weights, which make noise and nothing that could be unsafe.
+"""Holds a guardrail for Cosmos with random weights, which make only noise and nothing unsafe.
 
-The pipeline refuses to run without a guardrail, rightly: the licence of the released weights asks for it. Pipelines
-with released weights keep their own, from the package `cosmos_guardrail`.
+The pipeline refuses to run without a guardrail, because the licence of the released weights requires one. Pipelines
+with released weights keep their own guardrail, from the package `cosmos_guardrail`.
 """
 
 from __future__ import annotations
@@ -11,15 +11,15 @@ from numpy.typing import NDArray
 
 
 class NothingToGuard:
-    """What the pipeline asks of a guardrail, for videos of noise."""
+    """A guardrail that accepts all prompts and videos."""
 
     def to(self, device: object) -> None:
-        """Has nothing to move."""
+        """Accepts any device, because there is nothing to move."""
 
     def check_text_safety(self, prompt: str) -> bool:
-        """Whether the prompt may be used."""
+        """Returns True: any prompt may be used."""
         return True
 
     def check_video_safety(self, frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """The frames, unchanged."""
+        """Returns the frames unchanged."""
         return frames

@@ -1,4 +1,4 @@
-"""Latte: attention factorised over space and time, blocks of the two taking turns; an autoencoder of images."""
+"""Adapts Latte: blocks of spatial and of temporal attention in turns, and an autoencoder for images."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Latte(DiffusersVideoModel[VideoConfig]):
     branches = ("uncond", "cond")
     frames_argument = "video_length"
     compression = Compression(spatial=8, temporal=1, patch=2)
-    # T5 without its padding; captions are not cleaned, which would depend on packages that may not be there
+    # T5 without its padding; cleaning of captions would depend on packages that may be missing
     encoding = PromptEncoding(120, "caption_channels", options={"clean_caption": False})
 
     def sites(self) -> tuple[Site, ...]:
@@ -36,12 +36,12 @@ class Latte(DiffusersVideoModel[VideoConfig]):
         )
 
     def sizes(self, site: Site | None) -> Mapping[str, Sizes]:
-        """Any height and width, and the one number of frames that positions in time are made for."""
+        """Returns the sizes of the base class, with the only number of frames that has positions in time."""
         frames = self.network["video_length"]
         return {**super().sizes(site), "frames": Sizes(frames, 1, frames)}
 
     def encode(self, video: NDArray[np.uint8]) -> Tensor:
-        """(T, H, W, 3) uint8 RGB to (1, C, T, h, w), each frame by itself."""
+        """Encodes (T, H, W, 3) uint8 RGB as (1, C, T, h, w), each frame independently."""
         from vcorr.diffusion import encode_frames
 
         return encode_frames(self.pipe.vae, video, self.device)

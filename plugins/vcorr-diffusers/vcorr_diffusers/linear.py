@@ -1,6 +1,6 @@
-"""Shows the tap what linear attention computes with, which makes no call of torch's attention that it could see.
+"""Shows the tensors of linear attention to the tap, because linear attention makes no call that the tap could see.
 
-The processor of the model stays as it is and computes what it computes; only what its modules put out is looked at.
+The model's own processor computes the attention, unchanged. This module only reads the outputs of its modules.
 
 Shape legend: B batch, H heads, N tokens, D head width, C = H*D.
 """
@@ -18,10 +18,10 @@ from vcorr.capture import listening, show
 
 
 class Shown:
-    """A processor of linear attention, and, while a tap is open, a look at its queries, keys, values and output.
+    """A processor of linear attention that, while a tap is open, shows its queries, keys, values and output.
 
-    q and k are those of the numerator: after the norm, the ReLU that makes them weights, and the rotary embedding. out
-    is what goes into the output projection.
+    q and k are the factors of the numerator: after the norm, the ReLU that makes them weights, and the rotary
+    embedding. out is the input of the output projection.
     """
 
     def __init__(self, processor: Any) -> None:
@@ -35,21 +35,21 @@ class Shown:
         attention_mask: Tensor | None = None,
         rotary_emb: Any = None,
     ) -> Tensor:
-        """What the processor returns."""
+        """Runs the model's processor and returns its result."""
         given = (attn, hidden_states, encoder_hidden_states, attention_mask, rotary_emb)
         with ExitStack() as stack:
             if listening():
                 seen: dict[str, Tensor] = {}
                 for name, module in _sources(attn).items():
                     stack.callback(module.register_forward_hook(_keep(seen, name)).remove)
-                shown = _shown(seen, attn.heads, rotary_emb)
-                stack.callback(attn.to_out[0].register_forward_pre_hook(shown).remove)
+                hook = _show_output(seen, attn.heads, rotary_emb)
+                stack.callback(attn.to_out[0].register_forward_pre_hook(hook).remove)
             result: Tensor = self.processor(*given)
         return result
 
 
 def show_linear_attention(blocks: nn.ModuleList) -> None:
-    """Lets the tap see the self-attention `attn1` of each block, once."""
+    """Wraps the processor of the self-attention `attn1` in each block, unless it is wrapped already."""
     for block in blocks:
         attention: Any = block.attn1
         if not isinstance(attention.processor, Shown):
@@ -57,7 +57,7 @@ def show_linear_attention(blocks: nn.ModuleList) -> None:
 
 
 def _sources(attn: Any) -> dict[str, nn.Module]:
-    """The modules that put out q, k and v, (B, N, C)."""
+    """Returns the modules whose outputs are q, k and v, each (B, N, C)."""
     q = attn.to_q if attn.norm_q is None else attn.norm_q
     k = attn.to_k if attn.norm_k is None else attn.norm_k
     return {"q": q, "k": k, "v": attn.to_v}
@@ -70,12 +70,12 @@ def _keep(seen: dict[str, Tensor], name: str) -> Callable[[nn.Module, Any, Tenso
     return hook
 
 
-def _shown(seen: dict[str, Tensor], heads: Any, rotary: Any) -> Callable[[nn.Module, Any], tuple[Tensor] | None]:
-    """Shows the taps what goes into the output projection; what they put in its place goes in."""
+def _show_output(seen: dict[str, Tensor], heads: Any, rotary: Any) -> Callable[[nn.Module, Any], tuple[Tensor] | None]:
+    """Returns a hook that shows the input of the output projection to the taps, and uses what they return instead."""
 
     def hook(_: nn.Module, args: Any) -> tuple[Tensor] | None:
         q, k, v, out = (_per_head(part, heads) for part in (seen["q"], seen["k"], seen["v"], args[0]))
-        q, k, out = _turned(F.relu(q), rotary), _turned(F.relu(k), rotary), out.transpose(1, 2)
+        q, k, out = _turn(F.relu(q), rotary), _turn(F.relu(k), rotary), out.transpose(1, 2)
         result = show(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), out)
         return None if result is out else (result.transpose(1, 2).flatten(2),)
 
@@ -83,12 +83,12 @@ def _shown(seen: dict[str, Tensor], heads: Any, rotary: Any) -> Callable[[nn.Mod
 
 
 def _per_head(tensor: Tensor, heads: int) -> Tensor:
-    """(B, N, C) to (B, N, H, D)."""
+    """Splits (B, N, C) into heads, (B, N, H, D)."""
     return tensor.unflatten(2, (heads, -1))
 
 
-def _turned(tensor: Tensor, rotary: Any) -> Tensor:
-    """(B, N, H, D) with every pair of neighbouring channels turned by its token's angle: one cosine and sine a pair."""
+def _turn(tensor: Tensor, rotary: Any) -> Tensor:
+    """Turns every pair of neighbouring channels of (B, N, H, D) by its token's angle: one cosine and sine per pair."""
     if rotary is None:
         return tensor
     cos, sin = rotary[0][..., 0::2], rotary[1][..., 1::2]

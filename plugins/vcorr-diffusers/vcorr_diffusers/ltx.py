@@ -1,4 +1,4 @@
-"""LTX-Video: full 3D self-attention over the video tokens alone; the prompt comes in through cross-attention."""
+"""Adapts LTX-Video: full 3D self-attention over the video tokens; the prompt enters through cross-attention."""
 
 import math
 from typing import Any
@@ -7,7 +7,7 @@ from vcorr import Rotary, Unrotated
 from vcorr.diffusion import Compression, DiffusersVideoModel, PromptEncoding, VideoConfig
 
 _FPS, _SPAN, _THETA = 25, (20, 2048, 2048), 10_000.0
-"""Of diffusers' pipeline and network: frames per second; seconds and pixels that count as 1; base of frequencies."""
+"""From diffusers: frames per second; seconds and pixels that equal 1 in positions; base of the frequencies."""
 
 
 class LTX(DiffusersVideoModel[VideoConfig]):
@@ -18,14 +18,14 @@ class LTX(DiffusersVideoModel[VideoConfig]):
     unrotated = Unrotated("norm_q", "norm_k", "bnc")
     compression = Compression(spatial=32, temporal=8, patch=1)
     encoding = PromptEncoding(128, "caption_channels", mask=1, options={"max_sequence_length": 128})
-    latent_axes = ""  # packed into tokens
+    latent_axes = ""  # the pipeline packs latents into tokens
 
     @property
     def rotary(self) -> Rotary:
-        """Frequencies of t, y and x in turn, over the channels of all heads; pairs that are left over do not turn."""
+        """Frequencies of t, y and x in turns over the channels of all heads; the remaining channels do not turn."""
         heads, width = self.network["num_attention_heads"], self.network["attention_head_dim"]
         count, pack = heads * width // 6, self.compression
-        # tokens in seconds and pixels, as shares of what is called 1; the angle is 0 in the middle
+        # size of a token in seconds and in pixels, divided by _SPAN; the angle is 0 in the middle
         shares = (pack.temporal / _FPS / _SPAN[0], pack.spatial / _SPAN[1], pack.spatial / _SPAN[2])
         rising = [_THETA ** (index / (count - 1)) * math.pi for index in range(count)]
         still = (heads * width % 6) // 2
@@ -37,9 +37,9 @@ class LTX(DiffusersVideoModel[VideoConfig]):
         )
 
     def denoiser_input(self, latents: Any, own: Any) -> Any:
-        """Latents as tokens, (1, F·h·w, C)."""
+        """Packs latents into tokens, (1, F·h·w, C)."""
         return self.pipe._pack_latents(latents).to(own.dtype)
 
     def as_latents(self, output: Any, latents: Any) -> Any:
-        """Tokens as latents."""
+        """Unpacks tokens into latents."""
         return self.pipe._unpack_latents(output, *latents.shape[2:])

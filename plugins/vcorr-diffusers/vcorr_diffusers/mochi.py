@@ -1,6 +1,6 @@
-"""Mochi 1: full 3D joint attention, text after the video and without its padding, so that prompts differ in length.
+"""Adapts Mochi 1: full 3D joint attention, text after the video and without its padding, so that its length differs.
 
-Its attention goes through the rows of a batch one by one, and its flow-matching scheduler counts from noise to signal.
+Its attention handles the batch rows one at a time, and its flow-matching scheduler counts from noise to signal.
 """
 
 from vcorr import Unrotated

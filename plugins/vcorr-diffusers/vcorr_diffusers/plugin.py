@@ -1,4 +1,4 @@
-"""The plugin: which models there are. Imports neither torch nor diffusers."""
+"""Lists the models for vcorr. Imports neither torch nor diffusers."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ MODELS = (
         "easyanimate:EasyAnimate",
         "EasyAnimate 5.1 12B: text to video, 49 frames of 512x512, joint attention in 48 layers.",
     ),
-    _entry("latte", "latte:Latte", "Latte: text to video, 16 frames of 512x512, attention over space or time alone."),
+    _entry("latte", "latte:Latte", "Latte: text to video, 16 frames of 512x512, factorised attention."),
     _entry("sana-video", "sana:SanaVideo", "SANA-Video 2B: text to video, 81 frames of 480x832, linear attention."),
 )
-"""One entry a model. Sizes are in the folder `configs/NAME`."""
+"""One entry per model. The sizes of a model are in the folder `configs/NAME`."""
 
 
 @hookimpl
 def vcorr_models() -> Iterable[ModelEntry]:
-    """The models of this package."""
+    """Returns the entries of the models."""
     return MODELS

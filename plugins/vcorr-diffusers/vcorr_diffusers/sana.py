@@ -1,7 +1,7 @@
-"""SANA-Video: linear self-attention over the video tokens, which has no softmax; text in cross-attention.
+"""Adapts SANA-Video: linear self-attention over the video tokens, which has no softmax; text in cross-attention.
 
-What is read are the queries and keys of the numerator. Matching puts them through a softmax that the model does not
-have, so its rows are marked `linear`.
+Probes read the queries and keys of the numerator. Matching applies a softmax that the model does not have, so rows of
+the tables are marked `linear`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from vcorr import Clip, Site, TokenGrid
 from vcorr.diffusion import Compression, DiffusersVideoModel, PromptEncoding, Sizes, VideoConfig
 
 _SIDE = 32
-"""What the pipeline wants height and width to be multiples of."""
+"""The pipeline requires height and width to be multiples of this number of pixels."""
 
 
 class SanaVideo(DiffusersVideoModel[VideoConfig]):
@@ -27,13 +27,13 @@ class SanaVideo(DiffusersVideoModel[VideoConfig]):
     compression = Compression(spatial=8, temporal=4, patch=2)
 
     def sizes(self, site: Site | None) -> Mapping[str, Sizes]:
-        """Multiples of 32 pixels, though a token covers 16."""
+        """Returns the sizes of the base class, with multiples of 32 pixels, although a token covers 16."""
         side = Sizes(_SIDE, _SIDE)
         return {**super().sizes(site), "height": side, "width": side}
 
     @property
     def encoding(self) -> PromptEncoding:
-        """Gemma with its mask, and the pipeline's own instruction to enhance the prompt before it."""
+        """Gemma with its mask; the pipeline's own instruction to enhance the prompt precedes the prompt."""
         options: dict[str, Any] = {"max_sequence_length": 300, "clean_caption": False}
         if self._pipe is not None:
             name = "complex_human_instruction"
@@ -41,17 +41,17 @@ class SanaVideo(DiffusersVideoModel[VideoConfig]):
         return PromptEncoding(300, "caption_channels", mask=1, options=options)
 
     def load(self, device: str, dtype: str, weights: str) -> None:
-        """See the base class."""
+        """Loads the pipeline and shows its attention to the tap; see the base class."""
         super().load(device, dtype, weights)
         self._show_attention()
 
     def adopt(self, pipe: Any, device: str) -> None:
-        """See the base class."""
+        """Adopts a loaded pipeline and shows its attention to the tap; see the base class."""
         super().adopt(pipe, device)
         self._show_attention()
 
     def call_inputs(self, clip: Clip, grid: TokenGrid) -> Mapping[str, Any]:
-        """The prompt, and the size as it is, not the nearest of a list."""
+        """Returns the prompt, and the option to use the exact size, not the nearest one of a list."""
         return {**super().call_inputs(clip, grid), "use_resolution_binning": False}
 
     def _show_attention(self) -> None:
