@@ -207,4 +207,4 @@ def test_data_of_the_users_own_is_checked_once_it_is_named(vcorr_program, tmp_pa
     path = write(tmp_path / "a.mkv", np.zeros((5, 64, 64, 3), dtype=np.uint8))
     ended = vcorr_program("plugin", "check", "dataset:video", "--set", f"data.path={path}")
     assert ended.returncode == 0, ended.stdout
-    assert "clips carry their id" in ended.stdout
+    assert "clips have the id that they are loaded by" in ended.stdout

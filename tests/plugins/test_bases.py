@@ -89,8 +89,8 @@ class WrongValues:
 
 def test_misspelt_members_are_named_with_the_right_one() -> None:
     assert wrong_members(Misspelt(), "model") == [
-        "need_image is no member of its base class; did you mean needs_image?",
-        "weight_id is no member of its base class; did you mean weights_id?",
+        "need_image is not a member of the base class; did you mean needs_image?",
+        "weight_id is not a member of the base class; did you mean weights_id?",
     ]
 
 
@@ -114,7 +114,7 @@ def test_the_check_of_an_entry_reports_them() -> None:
     entry = vcorr.TrackerEntry(name="mine", summary="A tracker.", factory=f"{__name__}:Follower")
     failed = [check for check in check_entry(entry).failures if check.name == MADE]
     assert [check.reason for check in failed] == [
-        "Follower: identiy is no member of its base class; did you mean identity?"
+        "Follower: identiy is not a member of the base class; did you mean identity?"
     ]
 
 

@@ -30,4 +30,4 @@ def test_a_grid_that_raises_is_a_check_that_failed():
     found = check_plugin(Target("lost", (), (registered,)), Registry([]), {})
     assert found.exit_code == 3
     reasons = {check.name: check.reason for report in found.reports for check in report.checks if not check.passed}
-    assert "TypeError" in reasons["can be made under its options"]
+    assert "TypeError" in reasons["can be made with its options"]

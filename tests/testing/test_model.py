@@ -206,7 +206,7 @@ def test_a_model_without_sites_passes(clip):
 
 def test_hidden_states_that_sites_name_are_read(clip):
     report = check_model(SaysMore(), clip)
-    assert failed(report) == {"what sites say beside attention can be read"}
+    assert failed(report) == {"what sites declare besides attention can be captured"}
     assert "6 key and value heads" in report.failures[0].reason
 
 
@@ -225,13 +225,13 @@ def test_built_in_baselines_pass(clip):
         (Unseeded, {"same seed, same result", "the output is bit-identical under probes"}),
         (Sequential, {"a step does not depend on the other steps"}),
         (Upside, {"noise falls from step to step"}),
-        (Smaller, {"the grid fits the clip", "sequences hold the same text everywhere"}),
-        (Leaves, {"nothing is left behind", "one prediction a site and step"}),
+        (Smaller, {"the grid fits the clip", "all sites and steps have the same number of text tokens"}),
+        (Leaves, {"nothing is left behind", "one prediction per site and step"}),
         (Swallows, {"nothing is left behind after an error"}),
         (Reacts, {"the output is bit-identical under probes"}),
-        (WrongHeads, {"one prediction a site and step"}),
-        (SaysMore, {"what sites say beside attention can be read"}),  # q, k and v come out of one projection
-        (SaysWrong, {"what sites say beside attention can be read"}),
+        (WrongHeads, {"one prediction per site and step"}),
+        (SaysMore, {"what sites declare besides attention can be captured"}),  # q, k and v come out of one projection
+        (SaysWrong, {"what sites declare besides attention can be captured"}),
     ],
 )
 def test_a_careless_adapter_is_told_where(clip, adapter, names):
@@ -240,7 +240,7 @@ def test_a_careless_adapter_is_told_where(clip, adapter, names):
 
 def test_a_heavy_plugin_is_named(clip):
     report = check_model(Still(), clip, plugin="torch.version")
-    assert failed(report) == {"importing the plugin stays light"}
+    assert failed(report) == {"importing the plugin loads nothing heavy"}
     assert "imports torch" in report.failures[0].reason
     assert "No module named" in check_model(Still(), clip, plugin="no_such_plugin").failures[0].reason
 
@@ -257,5 +257,5 @@ def test_what_is_unrotated_has_the_length_of_what_attends(modules, right):
     report = check_model(
         Says, random_clip(9, 64, 96), config=LTXConfig(), settings=RunSettings(steps=(0,), num_steps=4)
     )
-    assert failed(report) == (set() if right else {"what sites say beside attention can be read"})
-    assert right or "is a norm in between" in report.failures[0].reason
+    assert failed(report) == (set() if right else {"what sites declare besides attention can be captured"})
+    assert right or "Is a norm in between" in report.failures[0].reason

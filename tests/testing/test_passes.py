@@ -20,10 +20,10 @@ from vcorr.testing import assert_passed, check_entry, check_model, check_passes,
 (ENTRY,) = family.vcorr_models()
 CONFIG = ENTRY.config_type()(**ENTRY.check)
 CLIP = random_clip(9, 64, 96)
-ARGUMENTS, SCHEDULE = "arguments are the pipeline's own, at every step", "renoise and generate have one schedule"
-NOISE, LATENTS = "what is added to the video is the noise of the step", "latents are put in as the pipeline does it"
+ARGUMENTS, SCHEDULE = "arguments are the pipeline's own, at every step", "renoise and generate have the same schedule"
+NOISE, LATENTS = "the video gets the noise level of the step", "latents enter the denoiser as in the pipeline"
 BRANCH, TOKEN, PROMPT = (
-    "it is the conditional branch",
+    "the pass is the conditional branch",
     "a change of pixels is found at its token",
     "the conditional branch is read",
 )
@@ -72,7 +72,7 @@ def test_a_model_that_is_no_diffusers_pipeline_is_refused():
 
     report = check_passes(Other, CLIP)
     assert not report.passed
-    assert all("no vcorr.diffusion.DiffusersVideoModel" in check.reason for check in report.failures)
+    assert all("is not a vcorr.diffusion.DiffusersVideoModel" in check.reason for check in report.failures)
 
 
 # ------------------------------------------------------------------------------------------------------------ mutants
@@ -164,14 +164,14 @@ def _play(module, args):
 @pytest.mark.parametrize(
     ("kind", "suite", "name", "reason"),
     [
-        (Deaf, check_reading, PROMPT, "does not depend on the prompt"),
+        (Deaf, check_reading, PROMPT, "do not depend on the prompt"),
         (Unshifted, check_passes, SCHEDULE, "the pipeline samples at 999, 900, 750, 500"),
         (Unshifted, check_passes, ARGUMENTS, "timestep is not the pipeline's"),
         (ByHand, check_passes, SCHEDULE, "the adapter's `noise_levels` has sigmas .*; the scheduler has"),
-        (Noisier, check_passes, NOISE, "in place of"),
+        (Noisier, check_passes, NOISE, "instead of"),
         (Unconditional, check_passes, ARGUMENTS, "encoder_hidden_states is not the pipeline's"),
         (Transposed, check_passes, LATENTS, "hidden_states is not the pipeline's"),
-        (Hears, check_reading, TOKEN, "sound.*is its attention over the video's tokens"),
+        (Hears, check_reading, TOKEN, "sound.*Does its attention run over the video's tokens"),
     ],
 )
 def test_a_careless_adapter_is_found_out(kind, suite, name, reason):
@@ -188,7 +188,7 @@ def test_swapped_branches_are_found_out():
     clip = random_clip(9, 64, 96)
     assert_passed(check_passes(LTX, clip, config=LTXConfig()))
     found = {check.name: check.reason for check in check_passes(Swapped, clip, config=LTXConfig()).failures}
-    assert "encoder_hidden_states is not the pipeline's" in found[ARGUMENTS]
+    assert "encoder_hidden_states is not the pipeline's own" in found[ARGUMENTS]
 
 
 def test_an_image_in_place_of_latents_has_to_stay():
@@ -214,4 +214,4 @@ def test_an_image_in_place_of_latents_has_to_stay():
     assert_passed(check_passes(Keeps, clip, config=LTXConfig()))
     found = {check.name: check.reason for check in check_passes(Forgets, clip, config=LTXConfig()).failures}
     assert list(found) == [LATENTS]
-    assert "`denoiser_input` has to keep those of `own`" in found[LATENTS]
+    assert "`denoiser_input` has to keep these values of `own`" in found[LATENTS]

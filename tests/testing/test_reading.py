@@ -14,6 +14,7 @@ from vcorr.authoring.scaffold.write import write_plugin
 from vcorr.capture import TokenLayout
 from vcorr.plugins.registry import Registry
 from vcorr.testing import assert_passed, check_entry, check_reading, random_clip
+from vcorr.testing.entry_checks import MADE
 
 CLIP = random_clip(3, 32, 48)
 
@@ -44,7 +45,7 @@ def test_tokens_in_another_order_are_found(made) -> None:
         def _tokens(self, video):
             return super()._tokens(video.transpose(0, 2, 1, 3))
 
-    assert "in place of" in failures(ColumnByColumn, made[1])["a change of pixels is found at its token"]
+    assert "instead of" in failures(ColumnByColumn, made[1])["a change of pixels is found at its token"]
 
 
 def test_a_latent_time_that_runs_backwards_is_found(made) -> None:
@@ -53,7 +54,7 @@ def test_a_latent_time_that_runs_backwards_is_found(made) -> None:
             return super()._tokens(video[::-1].copy())
 
     reason = failures(Backwards, made[1])["a change of pixels is found at its token"]
-    assert "(2, 0, 0) in place of (0, 0, 0)" in reason
+    assert "(2, 0, 0) instead of (0, 0, 0)" in reason
 
 
 def test_the_unconditional_branch_is_found_out(made) -> None:
@@ -79,7 +80,7 @@ def test_a_prompt_that_changes_nothing_is_found_out_unless_the_model_says_so(mad
     class Honest(Deaf):
         reads_prompt = False
 
-    assert "does not depend on the prompt" in failures(Deaf, made[1])["the conditional branch is read"]
+    assert "do not depend on the prompt" in failures(Deaf, made[1])["the conditional branch is read"]
     assert_passed(check_reading(Honest, CLIP, config=made[1]))
 
 
@@ -119,10 +120,10 @@ def test_an_entry_that_says_the_truth_passes(made) -> None:
     [
         ({"summary": " "}, "the summary is one line", "empty"),
         ({"summary": "one\ntwo"}, "the summary is one line", "several lines"),
-        ({"factory": "no_such_module:Thing"}, "the factory makes what the kind asks for", "no_such_module"),
-        ({"factory": f"{__name__}:Options", "config": None}, "the factory makes what the kind asks for", "needs, read"),
+        ({"factory": "no_such_module:Thing"}, MADE, "no_such_module"),
+        ({"factory": f"{__name__}:Options", "config": None}, MADE, "needs, read"),
         ({"config": "builtins:int"}, "options are a dataclass that --set can fill", "must be a dataclass"),
-        ({"check": {"sise": 2}}, "options to check under are options", "size"),
+        ({"check": {"sise": 2}}, "the options to check with exist", "size"),
     ],
 )
 def test_what_an_entry_says_wrong_is_named(said, name, reason) -> None:
@@ -137,9 +138,9 @@ def test_a_card_that_is_wrong_is_named(tmp_path, monkeypatch) -> None:
     monkeypatch.syspath_prepend(tmp_path)
     model = vcorr.ModelEntry(name="x", summary="x", factory="builtins:object", card="carded:x.yaml")
     failed = {check.name: check.reason for check in check_entry(model).failures}
-    assert "sideways" in failed["the card is valid and of this model"]
+    assert "sideways" in failed["the card is valid and belongs to this model"]
 
 
 def test_importing_a_heavy_plugin_is_named() -> None:
     failed = {check.name: check.reason for check in check_entry(entry(), plugin="vcorr.capture.recorder").failures}
-    assert "imports torch" in failed["importing the plugin stays light"]
+    assert "imports torch" in failed["importing the plugin loads nothing heavy"]

@@ -70,7 +70,7 @@ def test_a_right_probe_passes():
     [
         (Stays, {"finds a known motion"}),
         (Exchanged, {"finds a known motion"}),
-        (Writes, {"tensors and random state are left alone"}),
+        (Writes, {"tensors and random state are not changed"}),
         (Averages, {"one query does not depend on another", "finds a still picture", "finds a known motion"}),
     ],
 )
@@ -102,7 +102,7 @@ class Misnamed(InAll):
     answers = "rows"
 
 
-VARIANTS_CHECK = "answers several variants as each alone"
+VARIANTS_CHECK = "several variants at once give the same as each alone"
 
 
 def test_a_probe_that_knows_variants_is_asked_for_them():
@@ -118,12 +118,12 @@ def test_a_probe_that_mixes_variants_up_fails(probe):
 
 
 def test_a_probe_that_reads_what_it_does_not_need_fails():
-    assert "answers have the right form in float32" in failed(check_probe(Undeclared()))
+    assert "predictions have the right form in float32" in failed(check_probe(Undeclared()))
 
 
 def test_a_probe_of_the_wrong_shape_fails():
     report = check_probe(Flat(), dtypes=["float16"])
-    assert {"answers have the right form in float16", "takes a single latent frame"} <= failed(report)
+    assert {"predictions have the right form in float16", "takes a single latent frame"} <= failed(report)
 
 
 def test_needs_are_checked():
@@ -145,7 +145,7 @@ class RowsOf:
 
 def test_rows_are_checked_for_their_form():
     assert_passed(check_probe(RowsOf()))
-    form = {"answers have the right form in float32", "answers have the right form in bfloat16"}
+    form = {"predictions have the right form in float32", "predictions have the right form in bfloat16"}
     assert failed(check_probe(RowsOf(peak_cross=lambda peak: peak[:, :1]))) == form
     assert failed(check_probe(RowsOf(sum_self=lambda total: total + 0.5))) == form
     assert failed(check_probe(RowsOf(peak_text=lambda peak: peak + 2))) == form
@@ -201,10 +201,13 @@ def test_a_right_metric_passes():
     ("metric", "names"),
     [
         (Backwards, {"perfect tracks are best"}),
-        (Hidden, {"nothing visible is NaN with n = 0", "hidden positions of the reference are not read"}),
+        (
+            Hidden,
+            {"without visible points, scores are NaN with n = 0", "hidden positions of the reference are not read"},
+        ),
         (Ordered, {"the order of the points does not matter", "n counts what was scored"}),
         (Zero, {"columns do not change with the data"}),
-        (Numpy, {"scores have the right form", "tracks are left alone"}),
+        (Numpy, {"scores have the right form", "tracks are not changed"}),
     ],
 )
 def test_a_wrong_metric_is_told_where(metric, names):
@@ -229,7 +232,7 @@ class Writes(OfRows):
 
 def test_metrics_of_rows():
     assert_passed(check_metric(OfRows()))
-    assert "tracks are left alone" in failed(check_metric(Writes()))
+    assert "tracks are not changed" in failed(check_metric(Writes()))
 
 
 def test_built_in_metrics_pass():
@@ -266,8 +269,8 @@ class Careless(Noise):
 def test_datasets():
     assert_passed(check_dataset(Noise()))
     assert failed(check_dataset(Careless())) == {
-        "ids are different names",
-        "clips carry their id",
+        "ids are distinct names",
+        "clips have the id that they are loaded by",
         "queries are inside the frame",
         "tracks start at the queries",
         "same id, same clip",

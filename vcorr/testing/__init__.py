@@ -1,4 +1,4 @@
-"""Checks for plugin authors: the contracts of vcorr's hooks, to which its own plugins are held (docs/testing.md).
+"""Checks plugins against the contracts of vcorr's hooks; vcorr's own plugins pass the same checks (docs/testing.md).
 
 Every ``check_*`` takes an entry, a class or an object, runs a list of named checks and returns a `Report`::
 

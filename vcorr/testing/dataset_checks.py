@@ -1,4 +1,4 @@
-"""The contracts of datasets and trackers, and clips to check with."""
+"""Checks the contracts of datasets and trackers, and makes clips to check with."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from vcorr.testing.report import Report, expect, make, run_checks
 
 
 def random_clip(frames: int, height: int, width: int, *, points: int = 5, seed: int = 0) -> Clip:
-    """A clip of noise that stays still, (frames, height, width), with `points` queries and their exact tracks."""
+    """Makes a clip of still noise (frames, height, width) with `points` queries and their exact tracks."""
     rng = np.random.default_rng(seed)
     picture = rng.integers(0, 256, (1, height, width, 3), dtype=np.uint8)
     queries = (rng.uniform(0, 1, (points, 2)) * [width, height]).astype(np.float32)
@@ -28,7 +28,7 @@ def check_dataset(dataset: Any, *, config: Any = None, clips: int = 2, skip: Col
     Args:
         dataset: a DatasetEntry, a class, or the dataset itself.
         config: its options; the defaults when None.
-        clips: how many clips to load.
+        clips: number of clips to load.
         skip: names of checks to leave out.
     """
     label, made = make(dataset, config)
@@ -36,8 +36,8 @@ def check_dataset(dataset: Any, *, config: Any = None, clips: int = 2, skip: Col
     return run_checks(
         label,
         [
-            ("ids are different names", suite.ids),
-            ("clips carry their id", suite.carry),
+            ("ids are distinct names", suite.ids),
+            ("clips have the id that they are loaded by", suite.clip_ids),
             ("queries are inside the frame", suite.queries),
             ("tracks start at the queries", suite.start),
             ("same id, same clip", suite.repeat),
@@ -54,12 +54,14 @@ class _DatasetSuite:
     def ids(self) -> str:
         split, ids = self._dataset.split, list(self._dataset.ids())
         expect(isinstance(split, str) and bool(split), f"split must be a name, got {split!r}.")
-        expect(bool(ids) and all(isinstance(name, str) and name for name in ids), "ids must be names, at least one.")
-        expect(len(set(ids)) == len(ids), "an id is there twice.")
-        expect(list(self._dataset.ids()) == ids, "other ids the second time.")
+        expect(
+            bool(ids) and all(isinstance(name, str) and name for name in ids), "ids() must return names, at least one."
+        )
+        expect(len(set(ids)) == len(ids), "ids() returns an id twice.")
+        expect(list(self._dataset.ids()) == ids, "ids() returns other ids the second time.")
         return f"{len(ids)} clips, split {split!r}"
 
-    def carry(self) -> None:
+    def clip_ids(self) -> None:
         for name in self._names():
             clip = self._dataset.clip(name)
             expect(isinstance(clip, Clip), f"{name}: expected a vcorr.Clip, got {type(clip).__name__}.")
@@ -80,7 +82,7 @@ class _DatasetSuite:
         for name in self._names():
             clip: Clip = self._dataset.clip(name)
             if clip.tracks is not None:
-                # only where the reference itself can be seen in the query's frame does it have to be the query
+                # a reference that is hidden in the query's frame need not be at the query
                 own = (np.arange(len(clip.queries)), clip.queries.t)
                 seen = clip.tracks.visible[own]
                 off = np.abs(clip.tracks.xy[own][seen] - clip.queries.xy[seen]).max(initial=0.0)
@@ -90,7 +92,7 @@ class _DatasetSuite:
         for name in self._names():
             first, second = self._dataset.clip(name), self._dataset.clip(name)
             same = first.queries == second.queries and first.prompt == second.prompt
-            expect(same and _same(first.video, second.video), f"{name}: another clip the second time.")
+            expect(same and _same(first.video, second.video), f"{name}: the clip differs the second time.")
 
     def _names(self) -> list[str]:
         return list(self._dataset.ids())[: self._clips]
@@ -103,8 +105,8 @@ def check_tracker(tracker: Any, *, config: Any = None, clip: Clip | None = None,
         tracker: a TrackerEntry, a class, or the tracker itself.
         config: its options; the defaults when None.
         clip: what to track; still noise of 6 frames and 64 x 96 pixels when None.
-        skip: names of checks to leave out. Trackers that look at all queries together leave out "one query does not
-            depend on another".
+        skip: names of checks to leave out. Trackers that track all queries jointly leave out "one query does not depend
+            on another".
     """
     label, made = make(tracker, config)
     suite = _TrackerSuite(made, clip or random_clip(6, 64, 96))
@@ -116,7 +118,7 @@ def check_tracker(tracker: Any, *, config: Any = None, clip: Clip | None = None,
             ("a query may be in any frame", suite.any_frame),
             ("same video, same tracks", suite.repeat),
             ("one query does not depend on another", suite.independent),
-            ("video and queries are left alone", suite.untouched),
+            ("video and queries are not changed", suite.side_effects),
         ],
         skip,
     )
@@ -132,46 +134,46 @@ class _TrackerSuite:
         tracks = self._track(self._queries)
         expect(isinstance(tracks, Tracks), f"expected vcorr.Tracks, got {type(tracks).__name__}.")
         expected = (len(self._queries), len(self._video), 2)
-        expect(tracks.xy.shape == expected, f"xy has shape {tracks.xy.shape} in place of {expected}.")
+        expect(tracks.xy.shape == expected, f"xy has shape {tracks.xy.shape} instead of {expected}.")
         expect(tracks.xy.dtype == np.float32, f"xy must be float32, got {tracks.xy.dtype}.")
-        expect(bool(tracks.tracker), "tracks must say which tracker made them.")
+        expect(bool(tracks.tracker), "tracks must name their tracker.")
 
     def first_frame(self) -> None:
         expect(np.array_equal(self._track(self._queries).xy[:, 0], self._queries.xy), "xy[:, 0] is not the query.")
 
     def any_frame(self) -> str:
-        timed = self._timed()
+        timed = self._spread_queries()
         tracks = self._track(timed)
         own = (np.arange(len(timed)), timed.t)
         expect(tracks.xy.shape == (len(timed), len(self._video), 2), f"xy has shape {tracks.xy.shape}.")
-        expect(np.array_equal(tracks.xy[own], timed.xy), "xy is not the query in the frame of the query.")
+        expect(np.array_equal(tracks.xy[own], timed.xy), "xy in the frame of a query is not the query.")
         return f"frames {', '.join(str(frame) for frame, _ in timed.by_frame())}"
 
     def repeat(self) -> None:
         first, second = self._track(self._queries), self._track(self._queries)
-        expect(np.array_equal(first.xy, second.xy), "other positions the second time.")
-        expect(np.array_equal(first.visible, second.visible), "other visibility the second time.")
+        expect(np.array_equal(first.xy, second.xy), "positions differ the second time.")
+        expect(np.array_equal(first.visible, second.visible), "visibility differs the second time.")
 
     def independent(self) -> None:
-        timed = self._timed()
+        timed = self._spread_queries()
         together = self._track(timed)
         for chosen in range(0, len(timed), max(len(self._queries), 1)):
             alone = self._track(timed[chosen : chosen + 1])
             expect(
                 bool(np.allclose(together.xy[chosen], alone.xy[0], atol=1e-3)),
-                f"a query in frame {timed.t[chosen]} goes elsewhere by itself.",
+                f"a query in frame {timed.t[chosen]} gets another track when it is tracked alone.",
             )
 
-    def _timed(self) -> Queries:
-        """The queries in the first frame, once more in the middle, and once more in the last."""
+    def _spread_queries(self) -> Queries:
+        """Returns all queries three times: in the first frame, in the middle one and in the last one."""
         last = len(self._video) - 1
         frames = np.repeat([0, last // 2, last], len(self._queries))
         return Queries(frames, np.tile(self._queries.xy, (3, 1)))
 
-    def untouched(self) -> None:
+    def side_effects(self) -> None:
         video, queries = self._video.copy(), _copy(self._queries)
         self._tracker.track(video, queries)
-        expect(np.array_equal(video, self._video) and queries == self._queries, "an array was written to.")
+        expect(np.array_equal(video, self._video) and queries == self._queries, "track() wrote into its arguments.")
 
     def _track(self, queries: Queries) -> Tracks:
         tracks: Tracks = self._tracker.track(self._video.copy(), _copy(queries))

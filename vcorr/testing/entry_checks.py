@@ -1,4 +1,4 @@
-"""The contract of entries: what a plugin says about a part is true, and saying it costs nothing."""
+"""Checks the contract of entries: what an entry says is true, and importing its plugin loads nothing heavy."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from vcorr.contract.entries import Entry, ModelEntry, resolve
 from vcorr.contract.records import ModelCard
 from vcorr.plugins.part_options import make_config
 from vcorr.plugins.registry import HEAVY
-from vcorr.testing.members import lacking, wrong_members
+from vcorr.testing.members import missing_members, wrong_members
 from vcorr.testing.report import CheckFunction, Report, expect, run_checks
 
 _IMPORT = (
     "import sys, importlib; importlib.import_module(sys.argv[1]); print(*(m for m in sys.argv[2:] if m in sys.modules))"
 )
 
-MADE = "the factory makes what the kind asks for"
+MADE = "the factory makes an object of the right kind"
 
 
 def check_entry(entry: Entry, *, plugin: str | None = None, skip: Collection[str] = ()) -> Report:
-    """Checks what an entry says: its summary, its options, its factory, its card.
+    """Checks what an entry declares: its summary, its options, its factory, its card.
 
     Args:
-        entry: as the hook returns it; its own constructor has already refused bad names.
+        entry: as the hook returns it; its constructor has already refused bad names.
         plugin: the module listed as entry point, to check that importing it loads none of torch, diffusers and
             transformers.
         skip: names of checks to leave out.
@@ -37,23 +37,26 @@ def check_entry(entry: Entry, *, plugin: str | None = None, skip: Collection[str
     checks: list[tuple[str, CheckFunction]] = [
         ("the summary is one line", suite.summary),
         ("options are a dataclass that --set can fill", suite.options),
-        ("options to check under are options", suite.checked),
-        (MADE, suite.made),
+        ("the options to check with exist", suite.check_options),
+        (MADE, suite.factory),
     ]
     if isinstance(entry, ModelEntry):
-        checks.append(("the card is valid and of this model", suite.card))
+        checks.append(("the card is valid and belongs to this model", suite.card))
     if plugin is not None:
-        checks.insert(0, ("importing the plugin stays light", lambda: light(plugin)))
+        checks.insert(0, ("importing the plugin loads nothing heavy", lambda: light(plugin)))
     return run_checks(entry.label, checks, skip)
 
 
 def light(plugin: str) -> None:
-    """Fails unless a process of its own can import `plugin` without anything heavy."""
+    """Fails unless a new process can import `plugin` without torch, diffusers and transformers."""
     done = subprocess.run(
         [sys.executable, "-c", _IMPORT, plugin, *HEAVY], capture_output=True, text=True, check=False, timeout=120
     )
     expect(done.returncode == 0, f"importing {plugin} failed: {done.stderr.strip().splitlines()[-1:]}")
-    expect(not done.stdout.split(), f"importing {plugin} imports {done.stdout.strip()}; do that where it is used.")
+    expect(
+        not done.stdout.split(),
+        f"importing {plugin} imports {done.stdout.strip()}; import it inside the functions that use it.",
+    )
 
 
 class _EntrySuite:
@@ -62,8 +65,8 @@ class _EntrySuite:
 
     def summary(self) -> None:
         text = self._entry.summary
-        expect(isinstance(text, str) and bool(text.strip()), "lists show nothing: summary is empty.")
-        expect(len(text.splitlines()) == 1, "summary has several lines; lists show one.")
+        expect(isinstance(text, str) and bool(text.strip()), "summary is empty, so lists show nothing.")
+        expect(len(text.splitlines()) == 1, "summary has several lines, but lists show one.")
 
     def options(self) -> str:
         if self._type is None:
@@ -71,15 +74,15 @@ class _EntrySuite:
         make_config(self._type, self._required, self._entry.kind)
         return f"{len(dataclasses.fields(self._type))} options"
 
-    def checked(self) -> str:
+    def check_options(self) -> str:
         make_config(self._type, self._entry.check, self._entry.kind)
         return ", ".join(self._entry.check) or "none"
 
-    def made(self) -> None:
+    def factory(self) -> None:
         factory = resolve(self._entry.factory, self._entry.label)
         expect(callable(factory), f"{self._entry.factory} cannot be called.")
         made = self._entry.create(make_config(self._type, self._entry.check, self._entry.kind))
-        missing = lacking(made, self._entry.kind)
+        missing = missing_members(made, self._entry.kind)
         expect(not missing, f"{type(made).__name__} lacks {', '.join(missing)}.")
         wrong = wrong_members(made, self._entry.kind)
         expect(not wrong, f"{type(made).__name__}: {' '.join(wrong)}")
@@ -89,7 +92,7 @@ class _EntrySuite:
         if self._entry.card is None:
             return "no card"
         card = load_card(self._entry.card, self._entry.label)
-        expect(isinstance(card, ModelCard), "the card is no card.")
+        expect(isinstance(card, ModelCard), "the card is not a vcorr.ModelCard.")
         return f"{card.name}, {card.licence}"
 
     @cached_property
@@ -98,7 +101,7 @@ class _EntrySuite:
 
     @property
     def _required(self) -> dict[str, Any]:
-        """Those of `check` without which the options cannot be made."""
+        """Options in `check` that have no default."""
         missing = dataclasses.MISSING
         needed = {f.name for f in dataclasses.fields(self._type or object) if f.default is missing is f.default_factory}
         return {key: value for key, value in self._entry.check.items() if key in needed}

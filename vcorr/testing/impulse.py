@@ -1,4 +1,4 @@
-"""Does a change of pixels arrive at the token that should hold them? Checks grid, token order and latent time at once.
+"""Changes pixels and finds the token where the change arrives; this tests grid, token order and latent time at once.
 
 Shape legend: H heads, F x h x w video tokens, d head width, T video frames.
 """
@@ -23,15 +23,16 @@ _CONVOLUTIONS = (nn.Conv2d, nn.Conv3d)
 
 
 def make_local(autoencoder: nn.Module, *, causal: bool = True) -> None:
-    """Makes every convolution of an autoencoder pass on the pixel and frame it stands at, averaged over channels.
+    """Sets the weights of an autoencoder so that every convolution only passes on its own position.
 
-    With random weights a causal autoencoder of many layers smears a change over later frames and neighbouring latents,
-    so that nothing can be said about where it belongs. Its architecture stays: strides, padding and causality decide
-    where a change ends up. Attention inside it is switched off; other linear layers pass on the mean of their input.
+    With random weights a causal autoencoder of many layers spreads a change over later frames and neighbouring latents.
+    Then nobody can say which latent a change belongs to. With local weights the architecture alone (strides, padding,
+    causality) decides where a change arrives. Convolutions pass on the mean over channels at their own pixel and frame.
+    Attention is switched off; other linear layers pass on the mean of their input.
 
     Args:
         autoencoder: changed in place.
-        causal: whether a convolution over time stands at its last element, else at its middle one.
+        causal: whether a convolution over time is placed at its last element, else at its middle one.
     """
     with torch.no_grad():
         for module in autoencoder.modules():
@@ -58,9 +59,9 @@ def _pass_on(module: nn.Conv2d | nn.Conv3d | nn.Linear, causal: bool) -> None:
 
 
 def make_pointwise(denoiser: nn.Module) -> None:
-    """Makes the convolutions of a denoiser see the place they stand at alone, with the weights they have there.
+    """Sets the convolutions of a denoiser to 0 except at their centre, where the weights stay.
 
-    Patch embeddings, which step as far as they see, stay as they are.
+    Patch embeddings, whose stride equals their kernel size, are not changed.
     """
     with torch.no_grad():
         for module in denoiser.modules():
@@ -75,18 +76,18 @@ def make_pointwise(denoiser: nn.Module) -> None:
 def find_impulse(
     model: Any, clip: Clip, token: tuple[int, int, int], step: int, num_steps: int, site: Site | None = None
 ) -> tuple[int, ...]:
-    """Where the queries of a layer change most when the pixels of one token do, in renoise mode.
+    """Finds the token whose queries change most when the pixels of one token change, in renoise mode.
 
     Args:
         model: a loaded adapter.
-        clip: with a video of the size the model reads.
-        token: (latent frame, row, column) whose pixels are inverted, in all frames it covers.
+        clip: with a video of the size that the model takes.
+        token: (latent frame, row, column); its pixels are inverted in all video frames that it covers.
         step: the step that is run; the last one has the least noise.
-        num_steps: sampling steps.
-        site: whose queries are read; the first one when None.
+        num_steps: number of sampling steps.
+        site: the site whose queries are read; the first one when None.
 
     Returns:
-        (latent frame, row, column); empty where no query changes at all.
+        (latent frame, row, column); empty when no query changes.
 
     Raises:
         UsageError: the clip has no video.
@@ -98,25 +99,25 @@ def find_impulse(
 def find_impulses(
     model: Any, clip: Clip, token: tuple[int, int, int], step: int, num_steps: int, sites: Sequence[Site]
 ) -> dict[int, tuple[int, ...]]:
-    """As `find_impulse`, for several sites on one grid, by their layer."""
+    """Runs `find_impulse` for several sites on one grid at once; returns the tokens by layer."""
     grid = model.grid(clip, sites[0])
-    pair = (clip, _inverted(clip, grid, token))
+    pair = (clip, _invert(clip, grid, token))
     before, after = (_queries(model, each, step, num_steps, sites) for each in pair)
     return {site.layer: _largest(before[site.layer] - after[site.layer]) for site in sites}
 
 
 def _largest(change: Tensor) -> tuple[int, ...]:
-    """(F, h, w) index of the token whose queries, (H, F, h, w, d), changed most; empty where none did."""
+    """Returns the (F, h, w) index of the token whose queries (H, F, h, w, d) changed most; empty when none changed."""
     size = change.float().norm(dim=-1).sum(dim=0)
     if not bool(size.any()):
         return ()
     return tuple(int(index) for index in np.unravel_index(int(size.argmax()), size.shape))
 
 
-def _inverted(clip: Clip, grid: TokenGrid, token: tuple[int, int, int]) -> Clip:
+def _invert(clip: Clip, grid: TokenGrid, token: tuple[int, int, int]) -> Clip:
     if clip.video is None:
         raise UsageError(
-            f"Clip {clip.id} has no pixels to change.", hint="vcorr.testing.random_clip makes one that has."
+            f"Clip {clip.id} has no video to change.", hint="vcorr.testing.random_clip makes a clip with a video."
         )
     latent, row, col = token
     first, last = (int(frame) for frame in grid.time_spans[latent])
@@ -139,7 +140,7 @@ def _queries(model: Any, clip: Clip, step: int, num_steps: int, sites: Sequence[
 
 
 class _Queries:
-    """Keeps the queries it is shown, by layer; answers that nothing moves."""
+    """Keeps the queries that it gets, by layer; predicts that nothing moves."""
 
     needs = frozenset({"q"})
 

@@ -1,4 +1,4 @@
-"""Optional members of a plugin's object: are they what the base class says, and are they spelt as it spells them?"""
+"""Checks the members of a plugin's object: required ones exist, optional ones have the form and name of the base's."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PROTOCOLS: dict[str, tuple[type, ...]] = {
     "tracker": (Tracker,),
     "page": (Page,),
 }
-"""What the object behind an entry of a kind can do; one of them. Guidances have none yet."""
+"""Protocols by kind of entry; the entry's object must satisfy one of them. Guidances have none yet."""
 
 BASES: dict[str, type] = {
     "model": VideoModelBase,
@@ -26,14 +26,14 @@ BASES: dict[str, type] = {
     "dataset": DatasetBase,
     "tracker": TrackerBase,
 }
-"""What it may have besides, with the defaults."""
+"""Base classes by kind of entry, with the optional members and their defaults."""
 
 ALIKE = 0.85
-"""Similarity of two names, as difflib measures it, from which one is taken for the other misspelt."""
+"""Similarity of two names, as difflib measures it, above which one counts as a misspelling of the other."""
 
 
-def lacking(made: object, kind: str) -> list[str]:
-    """The required members that the object behind an entry does not have."""
+def missing_members(made: object, kind: str) -> list[str]:
+    """Returns the names of required members that the object of an entry does not have."""
     protocols = PROTOCOLS.get(kind, ())
     if not protocols or any(isinstance(made, protocol) for protocol in protocols):
         return []
@@ -42,10 +42,10 @@ def lacking(made: object, kind: str) -> list[str]:
 
 
 def wrong_members(made: object, kind: str) -> list[str]:
-    """What is wrong with its optional members, one sentence each.
+    """Returns what is wrong with the object's optional members, one sentence each.
 
-    Those it has must take the arguments of the base class, or hold such a value. Names that are nearly those of a base
-    class are reported in classes that inherit from it; in others they may mean anything.
+    A method must take the arguments of the base class's method; a value must have the type of the base class's value. A
+    name that is similar to a member of the base class is reported only in classes that inherit from it.
     """
     base = BASES.get(kind)
     if base is None:
@@ -80,7 +80,7 @@ def _misspelt(made: type) -> Iterator[str]:
     of_plugin = {name for each in made.__mro__ if not _is_own(each) for name in _public(each)}
     for name in sorted(of_plugin - of_vcorr):
         for near in difflib.get_close_matches(name, of_vcorr - of_plugin, n=1, cutoff=ALIKE):
-            yield f"{name} is no member of its base class; did you mean {near}?"
+            yield f"{name} is not a member of the base class; did you mean {near}?"
 
 
 def _is_own(each: type) -> bool:

@@ -1,4 +1,7 @@
-"""The contract of metrics, checked on made-up tracks or rows. N points, T frames; positions are (x, y) pixels."""
+"""Checks the contract of metrics on invented tracks or attention summaries.
+
+N points, T frames; positions are (x, y) in pixels.
+"""
 
 from __future__ import annotations
 
@@ -17,9 +20,9 @@ from vcorr.testing.report import Report, expect, make, run_checks
 POINTS = 24
 GRID = TokenGrid(frames=4, rows=8, cols=12, stride=(16, 16), temporal_ratio=4)
 ERRORS = (0.5, 2.0, 8.0, 32.0)
-"""Pixels by which worse and worse tracks are off."""
+"""Errors of the test tracks, in pixels, from small to large."""
 COLUMN = re.compile(r"[A-Za-z_]\w*(@[\w-]+:[\w.+-]+)?")
-"""An identifier; or one, the group of pairs it is restricted to, and which of them: accuracy@displacement:1-2."""
+"""An identifier, alone or restricted to a stratum of a dimension: accuracy@displacement:1-2."""
 ROW_FIELDS = ("peak_cross", "peak_self", "peak_text", "sum_cross", "sum_self", "sum_text")
 
 
@@ -30,7 +33,7 @@ def check_metric(metric: Any, *, config: Any = None, skip: Collection[str] = ())
         metric: a MetricEntry, a class, or the metric itself.
         config: its options; the defaults when None.
         skip: names of checks to leave out. A metric that does not compare positions leaves out "perfect tracks are
-            best"; one of rows does not have that check.
+            best"; a `RowMetric` does not have that check.
     """
     label, made = make(metric, config)
     of_rows = hasattr(made, "score_rows")
@@ -40,13 +43,13 @@ def check_metric(metric: Any, *, config: Any = None, skip: Collection[str] = ())
         [
             ("scores have the right form", suite.form),
             *([] if of_rows else [("perfect tracks are best", suite.perfect)]),
-            ("the order of the points does not matter", suite.permuted),
-            ("n counts what was scored", suite.counted),
-            ("nothing visible is NaN with n = 0", suite.nothing_visible),
+            ("the order of the points does not matter", suite.order),
+            ("n counts what was scored", suite.count),
+            ("without visible points, scores are NaN with n = 0", suite.nothing_visible),
             ("hidden positions of the reference are not read", suite.hidden),
             ("columns do not change with the data", suite.columns),
             ("same tracks, same scores", suite.repeat),
-            ("tracks are left alone", suite.untouched),
+            ("tracks are not changed", suite.side_effects),
         ],
         skip,
     )
@@ -57,7 +60,7 @@ class _MetricSuite:
         self._metric = metric
         rng = np.random.default_rng(0)
         start = rng.uniform(0.2, 0.8, (POINTS, 1, 2)) * [GRID.width, GRID.height]
-        # half of the points hardly move, half go far
+        # half of the points hardly move, half move far
         speed = rng.normal(0, 1, (POINTS, 1, 2)) * np.where(np.arange(POINTS) % 2, 4.0, 0.1)[:, None, None]
         self._xy = (start + speed * np.arange(GRID.video_frames)[None, :, None]).astype(np.float32)
         self._visible = rng.random((POINTS, GRID.video_frames)) < 0.8
@@ -67,9 +70,9 @@ class _MetricSuite:
     def form(self) -> str:
         expect(isinstance(getattr(self._metric, "higher_is_better", None), bool), "higher_is_better must be a bool.")
         scores = self._off_by(2.0)
-        expect(bool(scores), "no column was returned.")
+        expect(bool(scores), "no score was returned.")
         for name, score in scores.items():
-            expect(isinstance(name, str) and bool(COLUMN.fullmatch(name)), f"{name!r} is no column name.")
+            expect(isinstance(name, str) and bool(COLUMN.fullmatch(name)), f"{name!r} is not a column name.")
             expect(isinstance(score, Score), f"{name}: expected a vcorr.Score, got {type(score).__name__}.")
             expect(isinstance(score.value, float), f"{name}: value must be a float, got {type(score.value).__name__}.")
             expect(type(score.n) is int and score.n >= 0, f"{name}: n must be an int of at least 0, got {score.n!r}.")
@@ -88,36 +91,46 @@ class _MetricSuite:
             for name, score in worst.items():
                 better = sign * (score.value - best[name].value) > 1e-9
                 expect(
-                    not better, f"{name}: {score.value:g} at {pixels} px off, {best[name].value:g} for perfect tracks."
+                    not better,
+                    f"{name}: tracks that are {pixels} px off give {score.value:g}, better than perfect tracks with "
+                    f"{best[name].value:g}.",
                 )
         expect(
             any(worst[name].value != best[name].value for name in best if best[name].n),
-            f"{ERRORS[-1]} px off score like perfect tracks.",
+            f"tracks that are {ERRORS[-1]} px off score like perfect tracks.",
         )
 
-    def permuted(self) -> None:
+    def order(self) -> None:
         order = np.random.default_rng(1).permutation(POINTS)
         tracks = self._xy + 3 * self._noise
         _expect_same(
             self._score(tracks, self._xy, self._visible),
             self._score(tracks[order], self._xy[order], self._visible[order]),
-            "points in another order",
+            "with points in another order",
         )
 
-    def counted(self) -> None:
+    def count(self) -> None:
         tracks = self._xy + 3 * self._noise
         once = self._score(tracks, self._xy, self._visible)
         twice = self._score(*(np.concatenate([part, part]) for part in (tracks, self._xy, self._visible)))
         for name, score in once.items():
             counted = 0 < score.n <= self._visible.size or _may_be_empty(name, score)
             expect(counted, f"{name}: n = {score.n} for {self._visible.size} pairs.")
-            expect(twice[name].n == 2 * score.n, f"{name}: n = {score.n}, and {twice[name].n} with every point twice.")
+            expect(
+                twice[name].n == 2 * score.n, f"{name}: n = {score.n}, but {twice[name].n} when every point is twice."
+            )
             close = math.isclose(twice[name].value, score.value, rel_tol=1e-6)
-            expect(close or not score.n, f"{name}: {score.value:g}, and {twice[name].value:g} with every point twice.")
+            expect(
+                close or not score.n,
+                f"{name}: {score.value:g}, but {twice[name].value:g} when every point is there twice.",
+            )
 
     def nothing_visible(self) -> None:
         for name, score in self._score(self._xy, self._xy, np.zeros_like(self._visible)).items():
-            expect(math.isnan(score.value) and score.n == 0, f"{name}: {score.value:g} with n = {score.n}.")
+            expect(
+                math.isnan(score.value) and score.n == 0,
+                f"{name}: {score.value:g} with n = {score.n} when no point is visible.",
+            )
 
     def hidden(self) -> None:
         unknown = np.where(self._visible[..., None], self._xy, np.float32("nan"))
@@ -125,7 +138,7 @@ class _MetricSuite:
         _expect_same(
             self._score(tracks, self._xy, self._visible),
             self._score(tracks, unknown, self._visible),
-            "hidden positions unknown",
+            "with NaN as hidden positions",
         )
 
     def columns(self) -> None:
@@ -136,19 +149,19 @@ class _MetricSuite:
             "no motion": self._score(*(np.repeat(self._xy[:, :1], GRID.video_frames, 1),) * 2, self._visible),
         }
         for case, scores in others.items():
-            expect(set(scores) == columns, f"{case}: columns {sorted(scores)} in place of {sorted(columns)}.")
+            expect(set(scores) == columns, f"{case}: columns {sorted(scores)} instead of {sorted(columns)}.")
 
     def repeat(self) -> None:
         _expect_same(self._off_by(2.0), self._off_by(2.0), "the second time")
 
-    def untouched(self) -> None:
+    def side_effects(self) -> None:
         tracks, xy, visible = self._xy + self._noise, self._xy.copy(), self._visible.copy()
         before = tracks.copy()
         self._score(tracks, xy, visible)
         same = (
             np.array_equal(tracks, before) and np.array_equal(xy, self._xy) and np.array_equal(visible, self._visible)
         )
-        expect(same, "an array was written to.")
+        expect(same, "the metric wrote into its arguments.")
 
     def _off_by(self, pixels: float) -> Mapping[str, Score]:
         return self._score(self._xy + np.float32(pixels) * self._noise, self._xy, self._visible)
@@ -161,15 +174,15 @@ class _MetricSuite:
 
 
 class _RowMetricSuite(_MetricSuite):
-    """Instead of tracks the metric is given rows that are made of them, point by point."""
+    """Gives the metric attention summaries instead of tracks; each point's summary is computed from its track."""
 
-    def untouched(self) -> None:
+    def side_effects(self) -> None:
         rows, xy, visible = _rows(self._xy), self._xy.copy(), self._visible.copy()
         self._metric.score_rows(rows, Tracks(xy, visible, tracker="exact"), GRID)
         before = _rows(self._xy)
         same = all(np.array_equal(getattr(rows, part), getattr(before, part)) for part in ROW_FIELDS)
         same = same and np.array_equal(xy, self._xy) and np.array_equal(visible, self._visible)
-        expect(same, "an array was written to.")
+        expect(same, "the metric wrote into its arguments.")
 
     def _score(
         self, tracks: NDArray[np.float32], xy: NDArray[np.float32], visible: NDArray[np.bool_]
@@ -179,25 +192,25 @@ class _RowMetricSuite(_MetricSuite):
 
 
 def _rows(tracks: NDArray[np.float32]) -> RowsPrediction:
-    """Rows that could be: weights between 0 and 1, sums of 1, no sum under its peaks."""
-    place = tracks[:, : GRID.frames, 0] / np.float32(GRID.width)
-    weights = np.exp(np.sin(8 * place[:, :3]))
+    """Computes possible summaries from tracks: weights between 0 and 1 with sum 1, and no sum below its peak."""
+    x = tracks[:, : GRID.frames, 0] / np.float32(GRID.width)
+    weights = np.exp(np.sin(8 * x[:, :3]))
     cross, own, text = (weights / weights.sum(axis=1, keepdims=True)).T
-    share = (1.5 + np.cos(8 * place)) / (4 * GRID.frames)
+    share = (1.5 + np.cos(8 * x)) / (4 * GRID.frames)
     peaks = cross[:, None] * share[:, 1:]
     return RowsPrediction("attention", peaks, own * share[:, 0], text * share[:, 0], cross, own, text, GRID)
 
 
 def _may_be_empty(name: str, score: Score) -> bool:
-    """Whether a column is of one group of pairs, of which the made-up tracks have none, and says so."""
+    """Returns whether a column belongs to a stratum, and reports that the test tracks have no pair in it."""
     return "@" in name and score.n == 0 and math.isnan(score.value)
 
 
 def _expect_same(first: Mapping[str, Score], second: Mapping[str, Score], case: str) -> None:
-    expect(set(first) == set(second), f"{case}: other columns.")
+    expect(set(first) == set(second), f"{case}: the columns differ.")
     for name, score in first.items():
         other = second[name]
         same = math.isclose(score.value, other.value, rel_tol=1e-6) or (
             math.isnan(score.value) and math.isnan(other.value)
         )
-        expect(same and score.n == other.n, f"{case}: {name} is {other} in place of {score}.")
+        expect(same and score.n == other.n, f"{case}: {name} is {other} instead of {score}.")

@@ -1,4 +1,4 @@
-"""The contract of model adapters, checked by running one on a clip."""
+"""Checks the contract of model adapters by running one on a clip."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from vcorr.contract.records import NO_SITE, Clip, Prediction, RunSettings, Site
 from vcorr.functional.query_points import QueryPoints
 from vcorr.testing.entry_checks import light
 from vcorr.testing.report import CheckFunction, Report, expect, make, run_checks
-from vcorr.testing.rotary_checks import SameLength, Turned
+from vcorr.testing.rotary_checks import Rotated, SameLength
 
 
 def check_model(
@@ -42,11 +42,11 @@ def check_model(
 ) -> Report:
     """Checks a model adapter against the contract of `vcorr.VideoModel`.
 
-    It is run several times; use a small configuration of the model.
+    The model runs several times, so use a small configuration.
 
     Args:
-        model: a ModelEntry, a class, or an adapter that has not been loaded.
-        clip: of the size the model takes, with queries; `vcorr.testing.random_clip` makes one.
+        model: a ModelEntry, a class, or an adapter that is not loaded.
+        clip: of the size that the model takes, with queries; `vcorr.testing.random_clip` makes one.
         config: options of the adapter; the defaults when None.
         settings: what to run; when None, renoise at the first and the last of the model's `steps`.
         weights: passed to `load`, like device and dtype.
@@ -54,7 +54,7 @@ def check_model(
         dtype: of the model.
         plugin: the module listed as entry point, to check that importing it loads none of torch, diffusers and
             transformers.
-        text_tokens: how many text tokens the attention sequence holds; checked when given.
+        text_tokens: number of text tokens in the attention sequence; checked when given.
         skip: names of checks to leave out.
     """
     label, made = make(model, config)
@@ -65,28 +65,28 @@ def check_model(
         ("weights load", suite.load),
         ("runs", suite.runs),
         ("the output is bit-identical under probes", suite.output),
-        ("nothing is left behind", suite.restored),
-        ("nothing is left behind after an error", suite.restored_after_error),
-        ("one prediction a site and step", suite.predictions),
+        ("nothing is left behind", suite.cleanup),
+        ("nothing is left behind after an error", suite.cleanup_after_error),
+        ("one prediction per site and step", suite.predictions),
         ("frame 0 is the query", suite.first_frame),
         ("noise falls from step to step", suite.noise),
-        ("sequences hold the same text everywhere", lambda: suite.text(text_tokens)),
+        ("all sites and steps have the same number of text tokens", lambda: suite.text(text_tokens)),
         ("same seed, same result", suite.repeat),
         ("a step does not depend on the other steps", suite.steps),
         ("only chosen layers are read", suite.layers),
-        ("what sites say beside attention can be read", suite.beside),
+        ("what sites declare besides attention can be captured", suite.site_members),
     ]
     if plugin is not None:
-        checks.insert(0, ("importing the plugin stays light", lambda: light(plugin)))
+        checks.insert(0, ("importing the plugin loads nothing heavy", lambda: light(plugin)))
     return run_checks(label, checks, skip)
 
 
 class _StopError(Exception):
-    """What the failing probe raises."""
+    """Raised by the failing probe."""
 
 
 class _Reader:
-    """A probe whose answers depend on every tensor it is shown, so that equal answers mean equal tensors."""
+    """A probe whose predictions depend on every tensor that it gets, so that equal predictions mean equal tensors."""
 
     needs = frozenset({"q", "k", "v", "out"})
     readout = "free"
@@ -104,8 +104,8 @@ class _Reader:
         return {-1: queries.xy.to(trace.device)[:, None] + trace}
 
 
-class _Beside:
-    """A probe of one thing that is not in the attention call; answers that nothing moves."""
+class _OnePart:
+    """A probe that needs one tensor that is not in the attention call; predicts that nothing moves."""
 
     def __init__(self, part: str) -> None:
         self._part = part
@@ -123,7 +123,7 @@ class _Failing(_Reader):
 
 
 class _Witness(Recorder):
-    """A recorder that also keeps what the denoiser puts out and what `attach` leaves on it."""
+    """A recorder that also keeps the outputs of the denoiser and notes what `attach` leaves behind."""
 
     def __init__(self, probes: Mapping[str, Any], clip: Clip, layers: Collection[int] | None = None) -> None:
         super().__init__(probes, clip.queries, layers=layers)
@@ -170,7 +170,7 @@ class _ModelSuite:
         expect(all(isinstance(site, Site) for site in sites), "sites() must return vcorr.Site records.")
         layers, names = [site.layer for site in sites], [site.name for site in sites]
         expect(layers == sorted(set(layers)), f"layers must ascend without repetition, got {layers}.")
-        expect(len(set(names)) == len(names), "two sites have one name.")
+        expect(len(set(names)) == len(names), "two sites have the same name.")
         self._expect_card(sites)
         return f"{len(sites)} sites"
 
@@ -189,7 +189,7 @@ class _ModelSuite:
         return ", ".join(f"{grid.frames} x {grid.rows} x {grid.cols} tokens" for grid in grids)
 
     def load(self) -> None:
-        self._loaded()
+        self._load_once()
 
     def runs(self) -> None:
         video = self._run(_Witness({}, self._clip))
@@ -205,17 +205,17 @@ class _ModelSuite:
         if not self._sites:
             return "no sites"
         plain, probed = self._plain.outputs, self._probed[0].outputs
-        expect(bool(plain), "the module given to recorder.attach() put nothing out.")
-        expect(len(plain) == len(probed), f"{len(plain)} tensors put out without probes, {len(probed)} with.")
+        expect(bool(plain), "the module that recorder.attach() got returned no tensor.")
+        expect(len(plain) == len(probed), f"{len(plain)} output tensors without probes, {len(probed)} with probes.")
         for index, (one, other) in enumerate(zip(plain, probed, strict=True)):
-            expect(torch.equal(one, other), f"output {index} is another under probes.")
+            expect(torch.equal(one, other), f"output {index} differs with probes.")
         return f"{len(plain)} tensors"
 
-    def restored(self) -> None:
+    def cleanup(self) -> None:
         left = [*self._plain.left, *self._probed[0].left]
         expect(not left, f"left behind: {', '.join(left)}.")
 
-    def restored_after_error(self) -> str | None:
+    def cleanup_after_error(self) -> str | None:
         if not self._sites:
             return "no sites"
         witness = _Witness({"failing": _Failing()}, self._clip)
@@ -224,25 +224,28 @@ class _ModelSuite:
         except _StopError:
             expect(not witness.left, f"left behind: {', '.join(witness.left)}.")
             return None
-        expect(False, "an error of a probe was swallowed.")
+        expect(False, "run() did not pass on the exception of a probe.")
         return None
 
     def predictions(self) -> str:
         found = self._probed[0].predictions
         if not self._sites:
             expect(
-                len(found) == 1, f"a model without sites answers once with recorder.answer(), got {len(found)} answers."
+                len(found) == 1,
+                f"a model without sites calls recorder.answer() once per clip; it gave {len(found)} predictions.",
             )
-            return "one answer without attention"
+            return "one prediction without attention"
         wanted = [(step, site.layer) for step in self._settings.steps for site in self._sites]
         got = [(prediction.step, prediction.layer) for prediction in found]
-        expect(sorted(got) == sorted(wanted), f"(step, layer) {got} in place of {wanted}.")
+        expect(sorted(got) == sorted(wanted), f"(step, layer) {got} instead of {wanted}.")
         for prediction in found:
             grid = self._grid(self._sites_by_layer[prediction.layer])
-            expect(prediction.grid == grid, f"layer {prediction.layer} was recorded on another grid than grid() tells.")
+            expect(
+                prediction.grid == grid, f"layer {prediction.layer} was recorded on another grid than grid() returns."
+            )
         for layer, heads in self._probed[1].heads.items():
             declared = self._sites_by_layer[layer].heads
-            expect(declared in (0, heads), f"layer {layer}: {declared} heads declared, {heads} seen.")
+            expect(declared in (0, heads), f"layer {layer}: {declared} heads are declared, the tensors have {heads}.")
         return f"{len(found)} predictions"
 
     def first_frame(self) -> None:
@@ -256,7 +259,7 @@ class _ModelSuite:
         if all(math.isnan(level) for level in ordered):
             return "no noise"
         falls = all(later <= earlier for earlier, later in pairwise(ordered))
-        expect(falls, f"step 0 is the noisiest, but the levels are {ordered}.")
+        expect(falls, f"step 0 must have the highest noise level, but the levels are {ordered}.")
         return ", ".join(f"{level:.3g}" for level in ordered)
 
     def text(self, expected: int | None) -> str:
@@ -265,7 +268,7 @@ class _ModelSuite:
         }
         expect(len(counts) <= 1, f"the number of text tokens differs between sites or steps: {sorted(counts)}.")
         if expected is not None:
-            expect(counts == {expected}, f"{sorted(counts)} text tokens in place of {expected}: does the grid fit?")
+            expect(counts == {expected}, f"{sorted(counts)} text tokens instead of {expected}: does the grid fit?")
         return f"{sum(counts)} text tokens"
 
     def repeat(self) -> None:
@@ -273,11 +276,11 @@ class _ModelSuite:
 
     def steps(self) -> str | None:
         if self._settings.mode != "renoise" or len(self._settings.steps) < 2:
-            return "one step only" if self._settings.mode == "renoise" else f"{self._settings.mode} mode"
+            return "only one step" if self._settings.mode == "renoise" else f"{self._settings.mode} mode"
         last = self._settings.steps[-1]
         alone = self._read(RunSettings(steps=(last,), num_steps=self._settings.num_steps, seed=self._settings.seed))[0]
         together = [prediction for prediction in self._probed[0].predictions if prediction.step in (last, -1)]
-        self._expect_same(alone.predictions, together, f"step {last} by itself")
+        self._expect_same(alone.predictions, together, f"step {last} alone")
         return None
 
     def layers(self) -> str | None:
@@ -287,10 +290,10 @@ class _ModelSuite:
         witness = _Witness({"reader": _Reader()}, self._clip, layers={chosen})
         self._run(witness)
         got = {prediction.layer for prediction in witness.predictions}
-        expect(got == {chosen}, f"layer {chosen} was chosen, {sorted(got)} were read.")
+        expect(got == {chosen}, f"layer {chosen} was chosen, but {sorted(got)} were read.")
         return None
 
-    def beside(self) -> str:
+    def site_members(self) -> str:
         needs = {
             "hidden": [site.layer for site in self._sites if site.block],
             "q_unrotated": [site.layer for site in self._sites if site.unrotated],
@@ -298,31 +301,33 @@ class _ModelSuite:
         }
         for part, layers in needs.items():
             if layers:
-                witness = _Witness({part: _Beside(part)}, self._clip, layers=layers)
+                witness = _Witness({part: _OnePart(part)}, self._clip, layers=layers)
                 self._run(witness)
                 got = {prediction.layer for prediction in witness.predictions}
-                expect(got == set(layers), f"{part}: layers {sorted(layers)} have it, {sorted(got)} were read.")
-        self._expect_turned()
+                expect(got == set(layers), f"{part}: layers {sorted(layers)} declare it, {sorted(got)} were read.")
+        self._expect_same_length()
         needs["the rotary layout"] = self._expect_rotary()
         return ", ".join(f"{part} of {len(layers)} layers" for part, layers in needs.items() if layers) or "nothing"
 
-    def _expect_turned(self) -> None:
+    def _expect_same_length(self) -> None:
         layers = [site.layer for site in self._sites if site.unrotated]
         if layers:
-            self._run(_Witness({"turned": SameLength()}, self._clip, layers=layers))
+            self._run(_Witness({"length": SameLength()}, self._clip, layers=layers))
 
     def _expect_rotary(self) -> list[int]:
-        """Layers whose declared rotary layout turns queries and keys as the model does."""
+        """Checks the declared rotary layouts with the model's q and k; returns the layers that declare one."""
         layers = [site.layer for site in self._sites if site.rotary and site.unrotated]
         if layers:
-            self._run(_Witness({"rotary": Turned()}, self._clip, layers=layers))
+            self._run(_Witness({"rotary": Rotated()}, self._clip, layers=layers))
         return layers
 
     def _expect_card(self, sites: Sequence[Site]) -> None:
         card, kinds = with_defaults(self._model, VideoModelBase).model_card(), {site.attention for site in sites}
         if sites and card is not None:
-            said = card.attention
-            expect(said in kinds, f"the model card says {said!r} attention, the sites have {sorted(kinds)}.")
+            expect(
+                card.attention in kinds,
+                f"the model card says {card.attention!r} attention, the sites have {sorted(kinds)}.",
+            )
 
     # ---------------------------------------------------------------------------------------------------------- shared
 
@@ -351,10 +356,10 @@ class _ModelSuite:
         return witness, reader
 
     def _run(self, witness: _Witness, settings: RunSettings | None = None) -> Any:
-        self._loaded()
+        self._load_once()
         return self._model.run(self._clip, settings or self._settings, witness)
 
-    def _loaded(self) -> None:
+    def _load_once(self) -> None:
         if not getattr(self, "_is_loaded", False):
             self._model.load(*self._where)
             self._is_loaded = True
@@ -366,14 +371,16 @@ class _ModelSuite:
         return found
 
     def _expect_same(self, found: list[Prediction], wanted: list[Prediction], case: str) -> None:
-        expect(len(found) == len(wanted), f"{case}: {len(found)} predictions in place of {len(wanted)}.")
+        expect(len(found) == len(wanted), f"{case}: {len(found)} predictions instead of {len(wanted)}.")
         for one, other in zip(found, wanted, strict=True):
             same = np.allclose(one.xy, other.xy, rtol=1e-5, atol=1e-5)
-            expect(same, f"{case}: layer {one.layer}, step {one.step} read other tensors. Seed every random number.")
+            expect(
+                same, f"{case}: tensors differ at layer {one.layer}, step {one.step}. Is every random number seeded?"
+            )
 
 
 def _is_temporal(site: Site) -> bool:
-    """Whether its sequences hold one place over time, where there never is text."""
+    """Returns whether the site has temporal attention, whose sequences hold no text."""
     return site.factorised is not None and site.factorised.kind == "temporal"
 
 
@@ -394,7 +401,7 @@ def _hooks(module: nn.Module) -> list[tuple[str, str, int]]:
 
 
 def _tensors(output: Any) -> list[Tensor]:
-    """Copies of all tensors in what a module put out."""
+    """Returns copies of all tensors in the output of a module."""
     if isinstance(output, Tensor):
         return [output.detach().clone()]
     parts = output.values() if isinstance(output, Mapping) else output if isinstance(output, (tuple, list)) else ()

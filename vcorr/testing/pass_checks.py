@@ -1,4 +1,4 @@
-"""Are the passes of renoise mode the pipeline's own? The pipeline really samples, and both are compared.
+"""Compares the passes of renoise mode with the passes that the pipeline itself makes while it samples.
 
 Shape legend: C latent channels, F x h x w latents.
 """
@@ -43,16 +43,16 @@ def check_passes(
     dtype: str = "float32",
     skip: Collection[str] = (),
 ) -> Report:
-    """Checks that an adapter of a diffusers pipeline makes the passes in renoise mode that the pipeline makes itself.
+    """Checks that an adapter of a diffusers pipeline makes the same passes in renoise mode as the pipeline itself.
 
-    The pipeline samples under guidance in generate mode, and every pass of its denoiser is kept. Then the same steps
-    run in renoise mode. Every argument has to be the same as of the conditional pass of that step, but the latents; and
-    the latents have to be put in as the pipeline does it, which is checked with the pipeline's own. Noise levels are
-    checked against what arrives at the denoiser.
+    The pipeline samples with guidance in generate mode, and every pass of its denoiser is stored. Then the same steps
+    run in renoise mode. Every argument except the latents must equal the argument of the conditional pass of that
+    step. The latents must enter the denoiser as in the pipeline; this is checked with the pipeline's own latents.
+    Noise levels are compared with the tensors that arrive at the denoiser.
 
     Args:
         model: a ModelEntry, or a class, of a `vcorr.diffusion.DiffusersVideoModel`.
-        clip: with a video of the size the model reads and makes.
+        clip: with a video of the size that the model takes and generates.
         config: options of the adapter; the defaults when None.
         weights: passed to `load`, like device and dtype.
         device: where to run.
@@ -65,11 +65,11 @@ def check_passes(
         label,
         [
             ("arguments are the pipeline's own, at every step", suite.arguments),
-            ("latents are put in as the pipeline does it", suite.latents),
-            ("it is the conditional branch", suite.branch),
-            ("renoise and generate have one schedule", suite.schedule),
-            ("what is added to the video is the noise of the step", suite.noise),
-            ("the pipeline is left as it was", suite.restored),
+            ("latents enter the denoiser as in the pipeline", suite.latents),
+            ("the pass is the conditional branch", suite.branch),
+            ("renoise and generate have the same schedule", suite.schedule),
+            ("the video gets the noise level of the step", suite.noise),
+            ("the pipeline is not changed", suite.side_effects),
         ],
         skip,
     )
@@ -77,7 +77,7 @@ def check_passes(
 
 @dataclass(frozen=True)
 class _Pass:
-    """One pass of a denoiser: the component, the guidance branches it holds, and its arguments by name."""
+    """One pass of a denoiser: the component, the name of the latents' argument, the branches, the arguments by name."""
 
     denoiser: str
     latents: str
@@ -92,9 +92,9 @@ class _PassSuite:
     def arguments(self) -> str:
         for step, ours in zip(STEPS, self._renoised, strict=True):
             theirs = self._own(step)
-            expect(ours.denoiser == theirs.denoiser, f"step {step} runs {ours.denoiser}, not {theirs.denoiser}.")
+            expect(ours.denoiser == theirs.denoiser, f"step {step} runs {ours.denoiser} instead of {theirs.denoiser}.")
             names = (set(ours.arguments), set(theirs.arguments))
-            expect(names[0] == names[1], f"step {step}: arguments {sorted(names[0])} in place of {sorted(names[1])}.")
+            expect(names[0] == names[1], f"step {step}: arguments {sorted(names[0])} instead of {sorted(names[1])}.")
             for name, value in ours.arguments.items():
                 if name != ours.latents:
                     _expect_equal(f"step {step}: {name}", value, theirs.arguments[name])
@@ -112,7 +112,7 @@ class _PassSuite:
         return " x ".join(map(str, theirs.shape))
 
     def _expect_kept(self) -> None:
-        """What the pipeline gives alike at every step, an image for instance, has to be in renoise passes as well."""
+        """Expects that values which the pipeline never changes, such as an image, are the same in renoise mode."""
         sampled = [self._own(step) for step in range(NUM_STEPS)]
         for ours in self._renoised:
             same = [each.arguments[each.latents] for each in sampled if each.denoiser == ours.denoiser]
@@ -120,11 +120,11 @@ class _PassSuite:
             if len(same) < 2 or found.shape != given.shape:
                 continue
             lost = float((given & (found != same[0])).double().mean())
-            # an image takes a frame; in half precision rounding leaves some latents as they were from step to step
+            # an image fills a whole frame; in half precision, rounding keeps a few latents equal from step to step
             expect(
                 lost <= 0.5 / self._grid.frames,
-                f"{lost:.0%} of {ours.latents} are the same at every step of the pipeline, as an image is that stands "
-                "in place of latents, and other ones in renoise mode: `denoiser_input` has to keep those of `own`.",
+                f"{lost:.0%} of the values of {ours.latents} are the same at every step of the pipeline, like an image "
+                "condition, but differ in renoise mode. `denoiser_input` has to keep these values of `own`.",
             )
 
     def branch(self) -> str:
@@ -137,7 +137,8 @@ class _PassSuite:
             if name != own.latents
         )
         expect(
-            not same, "both branches of guidance are given the same: what is called conditional cannot be told apart."
+            not same,
+            "both guidance branches get the same arguments, so the check cannot find out which one is conditional.",
         )
         return (
             ", ".join(self._model.branches if len(self._model.branches) > 1 else self._model.passes)
@@ -150,18 +151,18 @@ class _PassSuite:
             same = np.allclose(sampled.timesteps.double().cpu(), found.timesteps.double().cpu())
             expect(
                 same and np.allclose(sampled.noise, found.noise),
-                f"{name} has the timesteps {_listed(found)}; the pipeline samples at {_listed(sampled)}.",
+                f"{name} has the timesteps {_timesteps(found)}; the pipeline samples at {_timesteps(sampled)}.",
             )
-        self._expect_read(sampled)
-        return _listed(ours)
+        self._expect_scheduler(sampled)
+        return _timesteps(ours)
 
-    def _expect_read(self, said: NoiseSchedule) -> None:
-        """An adapter that reads its scheduler itself says what vcorr reads of it, where vcorr can."""
+    def _expect_scheduler(self, declared: NoiseSchedule) -> None:
+        """Compares the adapter's own `noise_levels` with vcorr's reading of the scheduler, where vcorr can read it."""
         try:
             read = noise_levels(self._model.pipe.scheduler)
         except (PluginError, UsageError):
-            return  # why it reads the scheduler itself
-        for name, ours, theirs in (("alphas", said.alphas, read.alphas), ("sigmas", said.sigmas, read.sigmas)):
+            return  # vcorr cannot read this scheduler, so there is nothing to compare
+        for name, ours, theirs in (("alphas", declared.alphas, read.alphas), ("sigmas", declared.sigmas, read.sigmas)):
             expect(
                 np.allclose(ours, theirs, atol=1e-4),
                 f"the adapter's `noise_levels` has {name} {_numbers(ours)}; the scheduler has {_numbers(theirs)}.",
@@ -176,19 +177,20 @@ class _PassSuite:
             close = np.allclose(found, wanted, atol=self._tolerance)
             expect(
                 close,
-                f"step {step}: {found[0]:.4g} x + {found[1]:.4g} eps in place of {wanted[0]:.4g}, {wanted[1]:.4g}.",
+                f"step {step}: the latents are {found[0]:.4g} x + {found[1]:.4g} eps instead of {wanted[0]:.4g} x + "
+                f"{wanted[1]:.4g} eps.",
             )
         return f"{len(STEPS)} steps"
 
-    def restored(self) -> None:
+    def side_effects(self) -> None:
         pipe, before = self._model.pipe, dict(vars(self._model.pipe.scheduler))
         modules = [getattr(pipe, name) for name in self._model.denoisers]
-        hooks = [_installed(module) for module in modules]
+        hooks = [_count_hooks(module) for module in modules]
         self._model.borrow(self._clip, self._grid, self._settings)
         now = vars(pipe.scheduler)
         changed = sorted(name for name in {*before, *now} if now.get(name) is not before.get(name))
         expect(not changed, f"the scheduler's {', '.join(changed)} changed.")
-        expect([_installed(module) for module in modules] == hooks, "hooks are left on the denoiser.")
+        expect([_count_hooks(module) for module in modules] == hooks, "hooks remain on the denoiser.")
 
     # ---------------------------------------------------------------------------------------------------------- shared
 
@@ -196,7 +198,7 @@ class _PassSuite:
     def _model(self) -> DiffusersVideoModel[Any]:
         model = make(self._part, self._config)[1]
         if not isinstance(model, DiffusersVideoModel):
-            raise UsageError(f"{type(model).__name__} is no vcorr.diffusion.DiffusersVideoModel.")
+            raise UsageError(f"{type(model).__name__} is not a vcorr.diffusion.DiffusersVideoModel.")
         model.load(*self._where)
         return model
 
@@ -214,7 +216,7 @@ class _PassSuite:
 
     @cached_property
     def _encoded(self) -> Tensor:
-        assert self._clip.video is not None  # the suite asks for it
+        assert self._clip.video is not None  # the suite needs a clip with a video
         with torch.no_grad():
             return self._model.encode(self._clip.video)
 
@@ -228,7 +230,7 @@ class _PassSuite:
 
     @cached_property
     def _sampled(self) -> Sequence[Sequence[_Pass]]:
-        """The passes of every step of sampling."""
+        """Passes of every step of sampling."""
         strength = None if self._model.embedded_guidance else GUIDANCE
         found = self._run(RunSettings("generate", STEPS, NUM_STEPS, cfg=strength))
         expect(len(found) % NUM_STEPS == 0, f"the pipeline made {len(found)} passes in {NUM_STEPS} steps.")
@@ -237,25 +239,25 @@ class _PassSuite:
 
     @cached_property
     def _sampled_schedule(self) -> NoiseSchedule:
-        """As the pipeline left its scheduler after sampling."""
+        """Schedule in the pipeline's scheduler after sampling."""
         assert self._sampled
         return self._model.noise_levels(self._model.pipe.scheduler)
 
     def _own(self, step: int) -> _Pass:
-        """The conditional pass of a step of sampling, its rows alone."""
+        """Returns the conditional pass of a step of sampling, and only the conditional batch rows."""
         branches = [one.branches for one in self._sampled[step]]
         found = next((one for one in self._sampled[step] if CONDITIONAL in one.branches), None)
-        expect(found is not None, f"step {step} of sampling has no conditional pass, but {branches}.")
-        assert found is not None  # just expected
-        return self._rows(found, CONDITIONAL)
+        expect(found is not None, f"step {step} of sampling has no conditional pass; its passes are {branches}.")
+        assert found is not None  # for mypy; the line above raises
+        return self._only(found, CONDITIONAL)
 
     def _other(self, step: int) -> _Pass | None:
-        """A pass of another branch of that step, its rows alone; None where there is none."""
+        """Returns a pass of that step for another branch, and only this branch's batch rows; None if there is none."""
         others = ((one, name) for one in self._sampled[step] for name in one.branches if name != CONDITIONAL)
         found = next(others, None)
-        return None if found is None else self._rows(*found)
+        return None if found is None else self._only(*found)
 
-    def _rows(self, one: _Pass, branch: str) -> _Pass:
+    def _only(self, one: _Pass, branch: str) -> _Pass:
         if len(one.branches) == 1:
             return one
         inputs = self._model.branch_inputs(one.arguments, one.latents, self._grid, branch)
@@ -269,7 +271,7 @@ class _PassSuite:
 
 
 class _Kept(PassListener):
-    """Every pass that a model's denoisers make."""
+    """Collects every pass that a model's denoisers make."""
 
     def __init__(self, model: DiffusersVideoModel[Any]) -> None:
         self._names = model.denoisers
@@ -278,53 +280,53 @@ class _Kept(PassListener):
         self.passes: list[_Pass] = []
 
     def pass_ends(self, now: Pass, *, failed: bool) -> None:
-        if failed:  # one that was stopped to borrow its arguments
+        if failed:  # such a pass was stopped to borrow its arguments
             return
         names = parameters(self._modules[now.denoiser])
         arguments = {**dict(zip(names, now.args, strict=False)), **now.kwargs}
-        arguments[names[0]] = arguments[names[0]].clone()  # loops may go on in place
+        arguments[names[0]] = arguments[names[0]].clone()  # sampling loops may change the latents in place
         self.passes.append(_Pass(self._names[now.denoiser], names[0], now.branches, arguments))
 
 
 def _unchanging(each: Sequence[Tensor]) -> Tensor:
-    """Where all of these are the same; bool, of their shape."""
+    """Returns where all tensors have the same value; bool, in the shape of one tensor."""
     return torch.stack([one == each[0] for one in each]).all(dim=0)
 
 
 def _expect_equal(name: str, ours: Any, theirs: Any) -> None:
     difference = _difference(ours, theirs)
-    expect(not difference, f"{name} is not the pipeline's: {difference}.")
+    expect(not difference, f"{name} is not the pipeline's own: {difference}.")
 
 
 def _difference(ours: Any, theirs: Any) -> str:
-    """What is different between two arguments; "" where nothing is."""
+    """Describes the difference between two arguments; "" when they are equal."""
     one, other = tree_leaves(ours), tree_leaves(theirs)
     if len(one) != len(other):
-        return f"{len(one)} values in place of {len(other)}"
+        return f"{len(one)} values instead of {len(other)}"
     return next((text for pair in zip(one, other, strict=True) if (text := _unlike(*pair))), "")
 
 
 def _unlike(ours: Any, theirs: Any) -> str:
     if not (isinstance(ours, Tensor) and isinstance(theirs, Tensor)):
-        return "" if type(ours) is type(theirs) and ours == theirs else f"{ours!r} in place of {theirs!r}"
+        return "" if type(ours) is type(theirs) and ours == theirs else f"{ours!r} instead of {theirs!r}"
     if ours.shape != theirs.shape or ours.dtype != theirs.dtype:
-        return f"{ours.dtype} {tuple(ours.shape)} in place of {theirs.dtype} {tuple(theirs.shape)}"
+        return f"{ours.dtype} {tuple(ours.shape)} instead of {theirs.dtype} {tuple(theirs.shape)}"
     if torch.equal(ours, theirs):
         return ""
-    return f"it differs by up to {float((ours.double() - theirs.double()).abs().max()):.3g}"
+    return f"values differ by up to {float((ours.double() - theirs.double()).abs().max()):.3g}"
 
 
 def _mixture(noisy: Tensor, clean: Tensor, epsilon: Tensor) -> tuple[float, float]:
-    """The weights alpha and sigma of noisy = alpha clean + sigma epsilon, by least squares over the last frame.
+    """Fits alpha and sigma of noisy = alpha clean + sigma epsilon by least squares over the last latent frame.
 
-    A first frame that is given, an image, is not noisy.
+    The first frame is not used, because in image-to-video models it is the image and has no noise.
     """
     known = torch.stack([clean[:, :, -1].double().flatten(), epsilon[:, :, -1].flatten().to(clean.device)], dim=1)
     found = torch.linalg.lstsq(known, noisy[:, :, -1].double().flatten()[:, None]).solution
     return float(found[0]), float(found[1])
 
 
-def _installed(module: Any) -> tuple[int, ...]:
+def _count_hooks(module: Any) -> tuple[int, ...]:
     return (len(module._forward_pre_hooks), len(module._forward_hooks), "cache_context" in vars(module))
 
 
@@ -332,5 +334,5 @@ def _numbers(values: Iterable[float]) -> str:
     return ", ".join(f"{value:.3g}" for value in values)
 
 
-def _listed(schedule: NoiseSchedule) -> str:
+def _timesteps(schedule: NoiseSchedule) -> str:
     return ", ".join(f"{float(timestep):.5g}" for timestep in schedule.timesteps)

@@ -1,4 +1,4 @@
-"""Is what is read what it is said to be: the tokens where the pixels are, and the conditional branch?"""
+"""Checks that an adapter reads the right tensors: each token where its pixels are, and the conditional branch."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ GUIDANCE = 4.0
 PROMPTS = ("a red disk", "two green boats far away at sea")
 
 _NO_PROMPT = (
-    "what is read in {mode} mode does not depend on the prompt: is it the unconditional branch, or is the prompt not "
-    "passed on? A model that reads none says so: reads_prompt = False."
+    "the tensors that are read in {mode} mode do not depend on the prompt. Is the unconditional branch read, or is the "
+    "prompt not passed on? A model that reads no prompt sets reads_prompt = False."
 )
 
 Readings = dict[tuple[int, str], Tensor]
-"""What a site held, by its layer and the name of the tensor."""
+"""Tensors of the sites, by (layer, name of the tensor)."""
 
 
 def check_reading(
@@ -41,19 +41,21 @@ def check_reading(
     device: str = "cpu",
     skip: Collection[str] = (),
 ) -> Report:
-    """Checks that an adapter reads the tokens its grid says, of the branch that knows the prompt.
+    """Checks that an adapter reads the tokens of its grid, in the conditional branch.
 
-    A change of the pixels of one token is looked for in the queries of every layer, so that a module that attends to
-    anything else, sound for instance, is no site. In a network of several resolutions the first layer alone is asked.
-    A model with an autoencoder in `pipe.vae` has it made local first (`make_local`), and the convolutions of its
-    `denoiser` as well, since random weights smear. Whether the branch is the conditional one shows in its dependence
-    on the prompt, in both modes: at step 0 the latents do not depend on it yet, and without the condition nothing else
-    does. A model that reads no prompt says so, `reads_prompt = False`. Random weights that no prompt gets through,
-    because gates start at zero, have to be opened first (`vcorr.diffusion.open_gates`).
+    Tokens: the pixels of one token are changed, and the change must appear at this token in the queries of every layer.
+    A module that attends to something else, such as sound, therefore fails as a site. In a network of several
+    resolutions only the first layer is checked. Random weights spread a change, so an autoencoder in `pipe.vae` and the
+    convolutions of the `denoiser` are made local first (`make_local`).
+
+    Branch: what is read at step 0 must depend on the prompt, in both modes. The latents do not depend on it yet, so
+    only the condition can make a difference. A model that reads no prompt sets `reads_prompt = False`. Some random
+    weights let no prompt through because their gates start at zero; open these first
+    (`vcorr.diffusion.open_gates`).
 
     Args:
-        model: a ModelEntry, or a class: something that makes adapters that have not been loaded.
-        clip: with a video of the size the model reads.
+        model: a ModelEntry or a class, which makes adapters that are not loaded.
+        clip: with a video of the size that the model takes.
         config: options of the adapter; the defaults when None.
         weights: passed to `load`, like device.
         device: where to run.
@@ -64,7 +66,7 @@ def check_reading(
     return run_checks(
         label,
         [
-            ("a change of pixels is found at its token", suite.places),
+            ("a change of pixels is found at its token", suite.tokens),
             ("the conditional branch is read", suite.condition),
         ],
         skip,
@@ -72,7 +74,7 @@ def check_reading(
 
 
 class _Keep:
-    """Keeps what it is shown; answers that nothing moves."""
+    """Keeps the tensors that it gets; predicts that nothing moves."""
 
     needs = frozenset({"q", "k", "v", "out"})
 
@@ -92,22 +94,26 @@ class _ReadingSuite:
         self._clip = clip
         self._where = where
 
-    def places(self) -> str:
-        model = self._loaded()
+    def tokens(self) -> str:
+        model = self._load()
         if not model.sites():
             return "no sites"
         _localise(model)
-        found = {token: self._found(model, token) for token in self._tokens(model)}
+        found = {token: self._find(model, token) for token in self._tokens(model)}
         first, *others = self._local_sites(model)
         wrong = {token: each for token, each in found.items() if token not in [seen[first.layer] for seen in each]}
-        said = ", ".join(f"{each[0][first.layer]} in place of {token}" for token, each in wrong.items())
-        expect(not wrong, f"(latent, row, column) {said}: is the grid, the order of tokens or the latent time another?")
+        pairs = ", ".join(f"{each[0][first.layer]} instead of {token}" for token, each in wrong.items())
+        expect(
+            not wrong,
+            f"changes appear at (latent, row, column) {pairs}. "
+            "Is the grid wrong, the order of the tokens, or the latent time?",
+        )
         for site in others:
             missed = [t for t, each in found.items() if t not in [seen[site.layer] for seen in each]]
             expect(
                 not missed,
-                f"layer {site.layer} ({site.name}) does not show changes of the video at {missed}, where layer "
-                f"{first.layer} does: is its attention over the video's tokens?",
+                f"layer {site.layer} ({site.name}) does not show changes of the video at {missed}, but layer "
+                f"{first.layer} does. Does its attention run over the video's tokens?",
             )
         return f"{len(found)} tokens, {1 + len(others)} sites"
 
@@ -121,13 +127,13 @@ class _ReadingSuite:
         try:
             changes = self._changes("generate")
         except UsageError as error:
-            return f"does not generate here: {error.message}"
+            return f"generate mode was not checked: {error.message}"
         expect(changes, _NO_PROMPT.format(mode="generate"))
         return f"guidance {GUIDANCE:g}"
 
     # ---------------------------------------------------------------------------------------------------------- shared
 
-    def _loaded(self) -> Any:
+    def _load(self) -> Any:
         model = make(self._part, self._config)[1]
         model.load(*self._where)
         return model
@@ -135,40 +141,41 @@ class _ReadingSuite:
     @cached_property
     def _dark(self) -> Clip:
         if self._clip.video is None:
-            return self._clip  # find_impulse says what is missing
+            return self._clip  # find_impulse raises and names the missing video
         return replace(self._clip, video=self._clip.video // 4)
 
     @cached_property
     def _whole(self) -> Any:
-        """A loaded adapter as it is; `places` changes the one it uses."""
-        return self._loaded()
+        """A loaded adapter with its own weights; `tokens` changes the weights of the adapter that it uses."""
+        return self._load()
 
     def _tokens(self, model: Any) -> Sequence[tuple[int, int, int]]:
-        """The first token, the last, and one between.
+        """Returns the first token, the last, and one between.
 
-        A model that starts from an image is conditioned on frame 0 everywhere: its first token is of the second latent.
+        A model that starts from an image sees frame 0 everywhere, so its first token is in the second latent frame.
         """
         grid = model.grid(self._clip, model.sites()[0])
         first = int(with_defaults(model, VideoModelBase).needs_image)
         last = (grid.frames - 1, grid.rows - 1, grid.cols - 1)
         return list(dict.fromkeys([(first, 0, 0), (grid.frames // 2, grid.rows // 2, grid.cols // 3), last]))
 
-    def _found(self, model: Any, token: tuple[int, int, int]) -> list[dict[int, tuple[int, ...]]]:
-        """Where noise that is inverted is found, and darkness that turns bright: a norm may hide one of the two."""
+    def _find(self, model: Any, token: tuple[int, int, int]) -> list[dict[int, tuple[int, ...]]]:
+        """Finds the tokens of two changes, inverted noise and brightened dark pixels; a norm may hide one of them."""
         steps = NUM_STEPS if with_defaults(model, VideoModelBase).steps else 0
         sites = self._local_sites(model)
         return [find_impulses(model, clip, token, steps - 1, steps, sites) for clip in (self._clip, self._dark)]
 
     def _local_sites(self, model: Any) -> Sequence[Site]:
-        """The sites where a change is looked for: all of them, or the first one of a network of several resolutions,
-        whose later ones mix tokens in between.
+        """Returns the sites where a change must appear: all, or only the first in a network of several resolutions.
+
+        Such a network mixes tokens between its resolutions.
         """
         sites = list(model.sites())
         grids = {model.grid(self._clip, site) for site in sites}
         return sites if len(grids) == 1 else sites[:1]
 
     def _changes(self, mode: Any) -> bool:
-        """Whether anything that is read at the first step differs between two prompts."""
+        """Returns whether any tensor that is read at the first step differs between two prompts."""
         first, second = (self._read(prompt, mode) for prompt in PROMPTS)
         return any(not torch.equal(first[key], second[key]) for key in first)
 
@@ -181,14 +188,14 @@ class _ReadingSuite:
 
 
 def _reads_prompt(model: Any) -> bool:
-    """Whether the prompt is said to change what is read; models without noise are backbones, which read none."""
-    said = with_defaults(model, VideoModelBase)
+    """Returns whether the model declares that it reads a prompt; models without noise are backbones and read none."""
+    declared = with_defaults(model, VideoModelBase)
     empty = getattr(getattr(model, "config", None), "prompt", "") == "empty"
-    return bool(said.reads_prompt and said.steps and not empty)
+    return bool(declared.reads_prompt and declared.steps and not empty)
 
 
 def _localise(model: Any) -> None:
-    """Makes a diffusers model with random weights pass a change on where it is, up to the first attention."""
+    """Sets the weights of a diffusers model so that a change stays at its position up to the first attention."""
     pipe = getattr(model, "pipe", None)
     autoencoder = getattr(pipe, "vae", None)
     denoiser = getattr(pipe, getattr(model, "denoiser", ""), None)

@@ -1,4 +1,4 @@
-"""What a suite of checks returns, and how it is run."""
+"""Runs suites of checks and reports their outcome."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Report:
         return iter(self.checks)
 
     def table(self) -> str:
-        """All checks as text, one a line, with the reason of those that failed."""
+        """Returns all checks as text, one per line, with the reason of each failure."""
         width = max((len(check.name) for check in self.checks), default=0)
         title = f"{self.subject}: {len(self.failures)} of {len(self.checks)} checks failed"
         lines = [f"  {'ok  ' if c.passed else 'FAIL'}  {c.name:<{width}}  {c.reason}".rstrip() for c in self.checks]
@@ -56,7 +56,7 @@ class CheckFailedError(Exception):
 
 
 def expect(condition: bool, reason: str) -> None:
-    """Fails the running check with `reason` unless `condition` holds."""
+    """Fails the running check with `reason` unless `condition` is true."""
     if not condition:
         raise CheckFailedError(reason)
 
@@ -68,10 +68,10 @@ def assert_passed(report: Report) -> None:
 
 
 def run_checks(subject: str, checks: Sequence[tuple[str, CheckFunction]], skip: Collection[str]) -> Report:
-    """Runs every check but the skipped ones; an exception of any kind fails its check, the others run on.
+    """Runs every check that is not skipped; an exception of any class fails its check, and the next check runs.
 
     Raises:
-        UsageError: a name in `skip` is none of the checks.
+        UsageError: a name in `skip` is not the name of a check.
     """
     names = [name for name, _ in checks]
     for name in skip:
@@ -90,7 +90,7 @@ def _run(name: str, function: CheckFunction) -> Check:
 
 
 def make(part: Any, config: Any = None) -> tuple[str, Any]:
-    """A label and the object to check, from an entry, a class or the object itself."""
+    """Returns a label and the object to check, from an entry, a class or the object itself."""
     if isinstance(part, Entry):
         return part.label, part.create(config)
     if inspect.isclass(part):

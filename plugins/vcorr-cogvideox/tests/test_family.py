@@ -18,7 +18,7 @@ from vcorr.diffusion.random_weights import component_from_config
 from vcorr.functional import match
 from vcorr.testing import assert_passed, check_model, check_passes
 from vcorr.testing.report import CheckFailedError
-from vcorr.testing.rotary_checks import Turned
+from vcorr.testing.rotary_checks import Rotated
 
 ENTRIES = {entry.name: entry for entry in plugin.vcorr_models() if entry.name != "cogvideox-i2v"}
 CASES = [(name, 9) for name in ENTRIES] + [("cogvideox-1.5-5b", 17)]
@@ -354,7 +354,7 @@ def check_rotary(model, rotary=None):
     if rotary is not None:
         sites = tuple(dataclasses.replace(site, rotary=rotary) for site in model.sites())
         model.sites = lambda: sites
-    model.run(clip, RunSettings(steps=(49,), num_steps=50), Recorder({"rotary": Turned()}, clip.queries))
+    model.run(clip, RunSettings(steps=(49,), num_steps=50), Recorder({"rotary": Rotated()}, clip.queries))
 
 
 @pytest.mark.parametrize(("height", "width"), [(64, 96), (96, 96), (48, 128), (80, 96)])
@@ -377,7 +377,7 @@ EXCHANGED = {"t": "t", "y": "x", "x": "y"}
 )
 def test_a_wrong_rotary_layout_is_found(wrong):
     model = load("cogvideox-5b")
-    with pytest.raises(CheckFailedError, match="not turned as rotary says"):
+    with pytest.raises(CheckFailedError, match="rotated as `rotary` declares differs"):
         check_rotary(model, wrong(model.rotary))
 
 

@@ -97,7 +97,7 @@ def _plugin_report(report: PluginReport, registry: Registry) -> Report:
         light(report.source.module)
 
     checks = [("loads, and its hooks return entries", loads), ("every hook is one that exists", well)]
-    checks += [("its names are its own", unique), ("importing it stays light", stays_light)]
+    checks += [("its names are its own", unique), ("importing it loads nothing heavy", stays_light)]
     return run_checks(f"plugin {report.source.name!r} of {report.source.label}", checks, ())
 
 
@@ -126,7 +126,7 @@ def _refusal(entry: Entry, options: Mapping[str, Any]) -> str:
     return ""
 
 
-_MADE = "can be made under its options"
+_MADE = "can be made with its options"
 
 
 def _suites(entry: Entry, options: Options) -> Iterator[Report]:
