@@ -1,6 +1,6 @@
-"""Baselines: what can be answered from the pixels of the video alone, or from nothing, without any model. numpy only.
+"""Baselines: predictions from the pixels of the video alone, or from nothing, without a network. numpy only.
 
-All of them answer once a video frame, on a grid whose latents are the frames, and at the size the clip has.
+They predict one position per video frame, on a grid whose latent frames are the video frames, at the size of the clip.
 """
 
 from vcorr.baselines.baseline import Baseline, BaselineConfig

@@ -1,6 +1,6 @@
-"""What the baselines share.
+"""The base class and the options of the baselines.
 
-Shape legend: N query points, T frames, H x W pixels.
+Shapes: N query points, T frames, H x W pixels.
 """
 
 from __future__ import annotations
@@ -26,14 +26,15 @@ if TYPE_CHECKING:
 class BaselineConfig:
     """Options of the baselines.
 
-    stride: pixels along one side of a token; of the patches of token-patches and of the windows of dense-search.
+    stride: side, in pixels, of a token. It is also the side of the patches of token-patches and of the windows of
+    dense-search.
     """
 
     stride: int = 8
 
 
 class Baseline(VideoModelBase, ABC):
-    """What the baselines share: no sites, no weights, one answer a clip (`vcorr.VideoModel`)."""
+    """Base class of the baselines: a model without sites and weights that makes one prediction per clip."""
 
     readout: ClassVar[Readout] = "token"
     modes = ("renoise",)
@@ -44,18 +45,18 @@ class Baseline(VideoModelBase, ABC):
         self.config = config
 
     def sites(self) -> Sequence[Site]:
-        """None: there is no attention to read."""
+        """Returns no sites: there is no attention to read."""
         return ()
 
     def weights_id(self, weights: str) -> str:
-        """There are none, whatever `--weights` says."""
+        """Returns "none", whatever `--weights` says."""
         return "none"
 
     def load(self, device: str, dtype: str, weights: str) -> None:  # one of the model's methods
-        """Nothing to load."""
+        """Loads nothing."""
 
     def grid(self, clip: Clip, site: Site | None) -> TokenGrid:
-        """One latent a frame, and as many whole tokens as the frame holds.
+        """Returns a grid with one latent per video frame, and as many whole tokens as fit into a frame.
 
         Raises:
             UsageError: the clip has no video, or is smaller than a token.
@@ -67,10 +68,10 @@ class Baseline(VideoModelBase, ABC):
         return TokenGrid(frames=frames, rows=height // stride, cols=width // stride, stride=(stride, stride))
 
     def run(self, clip: Clip, settings: RunSettings, recorder: Recorder) -> None:
-        """Answers every query of the clip.
+        """Predicts the positions of every query of the clip.
 
         Raises:
-            UsageError: another mode than renoise, a clip of another size than `grid` says, or a query outside the
+            UsageError: the mode is not renoise, the clip has another size than `grid` says, or a query is outside the
                 frame.
         """
         if settings.mode not in self.modes:
@@ -82,7 +83,7 @@ class Baseline(VideoModelBase, ABC):
             raise UsageError(
                 f"Clip {clip.id} of {video.shape[1]}x{video.shape[2]} pixels does not divide into tokens of "
                 f"{self.config.stride} pixels.",
-                hint="vcorr.fit_clip(clip, model.grid(clip, None)) brings it to that size.",
+                hint="vcorr.fit_clip(clip, model.grid(clip, None)) resizes and cuts it.",
             )
         grid.check_inside(clip.queries.xy)
         moves = self.moves(clip, grid, settings.seed)
@@ -90,17 +91,17 @@ class Baseline(VideoModelBase, ABC):
 
     @abstractmethod
     def moves(self, clip: Clip, grid: TokenGrid, seed: int) -> NDArray[np.floating[Any]]:
-        """(N, T, 2): by how many pixels (x, y) each query is away from itself in each frame; 0 in its own frame.
+        """Returns the predicted motion of each query in each frame, (N, T, 2) pixels (x, y); 0 in its own frame.
 
-        A query's answer depends on that query alone, not on the others. `seed` is that of the run.
+        The motion of a query does not depend on the other queries. seed: seed of the run.
         """
 
 
 def video_of(clip: Clip) -> NDArray[np.uint8]:
-    """The clip's video (T, H, W, 3).
+    """Returns the clip's video (T, H, W, 3).
 
     Raises:
-        UsageError: it has none.
+        UsageError: the clip has no video.
     """
     if clip.video is None:
         raise UsageError(f"Clip {clip.id} has no video to search.", hint="Baselines need data with video.")

@@ -1,4 +1,4 @@
-"""Models that vcorr brings itself: the baselines. They need neither torch nor weights."""
+"""Entries of the baselines, the models that vcorr itself brings. They need neither torch nor weights."""
 
 from __future__ import annotations
 
@@ -8,14 +8,17 @@ _SUMMARIES = {
     "zero-motion": ("ZeroMotion", "every point stays where it is."),
     "random-token": ("RandomToken", "a token drawn uniformly for every point and frame."),
     "position-only": ("PositionOnly", "a rotary embedding of tokens that all have the same content."),
-    "nearest-colour": ("NearestColour", "the token whose mean colour is nearest to that of the query's token."),
+    "nearest-colour": (
+        "NearestColour",
+        "the token with the mean colour nearest to the mean colour of the query's token.",
+    ),
     "token-patches": (
         "TokenPatches",
-        "the pixel patch under the query's token against the patches of all tokens, by L2.",
+        "the token whose pixel patch is nearest to the patch of the query's token, by L2.",
     ),
     "dense-search": (
         "DenseSearch",
-        "the pixel window around the query against windows every 2 px of the whole frame, by L2.",
+        "the nearest pixel window to the window around the query, every 2 px of the whole frame, by L2.",
     ),
 }
 

@@ -1,6 +1,6 @@
-"""The baseline that searches the pixels free of the token grid.
+"""The baseline that searches the pixels without a token grid.
 
-Shape legend: N query points, T frames, H x W pixels, P window positions, D values of a window.
+Shapes: N query points, T frames, H x W pixels, P window positions, D values of a window.
 """
 
 from __future__ import annotations
@@ -12,52 +12,55 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vcorr.baselines.baseline import Baseline, video_of
-from vcorr.baselines.distances import around_zero, nearest, squared_distances
+from vcorr.baselines.distances import around_zero, nearest, square_distances
 from vcorr.contract.geometry import TokenGrid
 from vcorr.contract.records import Clip, Readout
 
 SEARCH_STEP = 2
-"""Pixels between the windows that `DenseSearch` compares."""
+"""Distance, in pixels, between the windows that `DenseSearch` compares."""
 
 
 class DenseSearch(Baseline):
-    """Dense pixel search: the hardest baseline that looks at one window alone.
+    """Dense pixel search: the strongest baseline that compares single windows.
 
-    The stride x stride window of the query's frame centred at the query (at the nearest whole pixel; moved inside where
-    it would leave the frame) is compared with the windows of a frame at every second pixel in x and in y, counted from
-    its own place and over the whole frame, by their L2 distance over the three channels. The answer is the query
-    moved as the window has. Of equally near windows the one that moved least wins.
+    The query's window has stride x stride pixels and is centred at the query in the query's frame. It starts at whole
+    pixels and is moved inside where it would leave the frame. It is compared with the windows of every other frame, at
+    every second pixel in x and in y, counted from its own position. The distance is L2 over the three channels. The
+    query moves as its window moves to the nearest one; of equally near windows, the one that moved least wins.
     """
 
     readout: ClassVar[Readout] = "free"
 
     def moves(self, clip: Clip, grid: TokenGrid, seed: int) -> NDArray[np.floating[Any]]:
-        """As in `Baseline`; every move is a whole number of search steps."""
+        """Returns the motions as in `Baseline`; each is a whole number of search steps."""
         side, video = self.config.stride, video_of(clip)
         corners = _corners(clip.queries.xy, side, *video.shape[1:3])
         moves = np.zeros((len(corners), len(video), 2))
         for asked_in, group in clip.queries.by_frame():
             for members, places in _search_classes(corners[group], side, *video.shape[1:3]):
-                moves[group[members]] = _found(video, asked_in, side, corners[group[members]], places)
+                moves[group[members]] = _find_moves(video, asked_in, side, corners[group[members]], places)
         return moves
 
 
-def _found(
+def _find_moves(
     video: NDArray[np.uint8], asked_in: int, side: int, origin: NDArray[np.int64], places: NDArray[np.int64]
 ) -> NDArray[np.float64]:
-    """(members, T, 2): how far the windows at `origin` in frame `asked_in` have moved among `places` in each frame."""
+    """Returns how far the windows at `origin` in frame `asked_in` move in each frame, (members, T, 2) pixels.
+
+    places: (P, 2), upper left pixels of the windows to compare with.
+    """
     moves = np.zeros((len(origin), len(video), 2))
     offsets = (places[None] - origin[:, None]).astype(np.float64)  # (members, P, 2)
     distance = (offsets**2).sum(-1)
     wanted = _windows(video[asked_in], side, origin)
     for frame in (frame for frame in range(len(video)) if frame != asked_in):
-        best = nearest(squared_distances(wanted, _windows(video[frame], side, places)), distance)
+        best = nearest(square_distances(wanted, _windows(video[frame], side, places)), distance)
         moves[:, frame] = np.take_along_axis(offsets, best[:, None, None], axis=1)[:, 0]
     return moves
 
 
 def _corners(queries: NDArray[np.float32], side: int, height: int, width: int) -> NDArray[np.int64]:
-    """(N, 2): the upper left pixel (x, y) of the window around each query, inside the frame."""
+    """Returns the upper left pixel (x, y) of the window around each query, inside the frame, (N, 2)."""
     corners = np.floor(queries.astype(np.float64) - side / 2 + 0.5).astype(np.int64)
     return np.clip(corners, 0, np.array([width - side, height - side]))
 
@@ -65,10 +68,11 @@ def _corners(queries: NDArray[np.float32], side: int, height: int, width: int) -
 def _search_classes(
     corners: NDArray[np.int64], side: int, height: int, width: int
 ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    """Queries that search the same places, and these places.
+    """Groups queries that search the same windows.
 
     Yields:
-        Indices of the queries, and (P, 2) upper left pixels (x, y): all that are whole search steps from their own.
+        Indices of the queries of a group, and (P, 2) upper left pixels (x, y) of the windows: all those at whole search
+        steps from the queries' own windows.
     """
     phases = corners % SEARCH_STEP
     for phase in np.unique(phases, axis=0):
@@ -79,6 +83,6 @@ def _search_classes(
 
 
 def _windows(frame: NDArray[np.uint8], side: int, corners: NDArray[np.int64]) -> NDArray[np.floating[Any]]:
-    """(P, D): the side x side windows of a frame (H, W, 3) at upper left pixels (x, y), around zero."""
+    """Returns the side x side windows of a frame (H, W, 3) at upper left pixels (x, y), centred at zero, (P, D)."""
     every = np.lib.stride_tricks.sliding_window_view(frame, (side, side), axis=(0, 1))
     return around_zero(every[corners[:, 1], corners[:, 0]].reshape(len(corners), -1))

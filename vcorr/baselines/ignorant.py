@@ -1,6 +1,6 @@
 """Baselines that do not look at the video.
 
-Shape legend: N query points, T frames.
+Shapes: N query points, T frames.
 """
 
 from __future__ import annotations
@@ -12,29 +12,29 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vcorr.baselines.baseline import Baseline
-from vcorr.baselines.distances import nearest, squared_distances
+from vcorr.baselines.distances import nearest, square_distances
 from vcorr.contract.geometry import TokenGrid
 from vcorr.contract.records import Clip
 
 
 class ZeroMotion(Baseline):
-    """Every point stays where it is in its query frame: the floor of every accuracy, as a row of its own."""
+    """Every point stays at its query: the floor of every accuracy, measured as a model of its own."""
 
     def moves(self, clip: Clip, grid: TokenGrid, seed: int) -> NDArray[np.floating[Any]]:
-        """As in `Baseline`; none."""
+        """Returns no motion."""
         return np.zeros((len(clip.queries), grid.frames, 2))
 
 
 class RandomToken(Baseline):
-    """A token drawn uniformly from all tokens of the frame, for every point and frame: what guessing is worth.
+    """A token drawn uniformly from all tokens of the frame, for every point and frame: the score of guessing.
 
-    The answer is the query moved by the difference of the centres of that token and its own. What is drawn depends on
-    the run's seed, the clip's id, the query's position and the frame: not on the frame the query is in, other queries,
-    their order, how many frames follow, or any library's generator.
+    The query moves by the difference between the centres of this token and its own. The draw depends on the run's seed,
+    the clip's id, the query's position and the frame. It does not depend on the query's frame, other queries and their
+    order, the number of frames, or a library's generator.
     """
 
     def moves(self, clip: Clip, grid: TokenGrid, seed: int) -> NDArray[np.floating[Any]]:
-        """As in `Baseline`; every move is a whole number of strides."""
+        """Returns the motions as in `Baseline`; each is a whole number of strides."""
         own = grid.tokens_at(clip.queries.xy)
         drawn = np.array([_draws(f"{seed}/{clip.id}", query, grid) for query in clip.queries.xy], dtype=np.int64)
         drawn = drawn.reshape(len(own), grid.frames)  # also without queries
@@ -43,34 +43,37 @@ class RandomToken(Baseline):
 
 
 class PositionOnly(Baseline):
-    """A rotary position embedding whose tokens all have the same content: what place alone answers.
+    """A rotary position embedding of tokens that all have the same content: what position alone predicts.
 
-    Query and key of a token at row y and column x are the same constant, turned by the angles of y and of x as
-    CogVideoX turns those of a head (`ROTARY_WIDTH` numbers for each, `ROTARY_BASE`); the latent's own angle is the same
-    for all tokens of a frame and changes no match. The key nearest to the query wins, which is where their product is
-    greatest; of equals the token nearest to the query's.
+    Query and key of every token are the same constant. They are turned by the angles of the token's row and column, as
+    CogVideoX turns the numbers of a head (`ROTARY_WIDTH` numbers each, `ROTARY_BASE`). The angle of the latent frame is
+    the same for all tokens of a frame and changes no match. The key nearest to the query wins, where their product is
+    largest; of equal ones, the token nearest to the query's token.
 
-    The probe `qk-position` asks the same of a model's own layers, where queries and keys differ in their mean content.
+    The probe `qk-position` does the same with a model's own layers, where queries and keys differ in their mean
+    content.
     """
 
     def moves(self, clip: Clip, grid: TokenGrid, seed: int) -> NDArray[np.floating[Any]]:
-        """As in `Baseline`; the same in every frame but the query's own."""
+        """Returns the motions as in `Baseline`; the same in every frame but the query's own."""
         turned = _rotary(grid)
         own = grid.tokens_at(clip.queries.xy)
         offsets = (grid.centres[None] - grid.centres[own][:, None]).astype(np.float64)  # (N, r*c, 2)
-        best = nearest(squared_distances(turned[own], turned), (offsets**2).sum(-1))
+        best = nearest(square_distances(turned[own], turned), (offsets**2).sum(-1))
         move = np.take_along_axis(offsets, best[:, None, None], axis=1)  # (N, 1, 2)
         return np.asarray(move * (np.arange(grid.frames) != clip.queries.t[:, None])[..., None])
 
 
 ROTARY_WIDTH = 24
-"""Of the 64 numbers of a head, those that turn with the row, and those that turn with the column (Yang et al.,
-CogVideoX, arXiv 2408.06072, section 2.2)."""
+"""How many of a head's 64 numbers turn with the row, and how many with the column.
+
+Source: Yang et al., CogVideoX, arXiv 2408.06072, section 2.2.
+"""
 ROTARY_BASE = 10_000.0
 
 
 def _rotary(grid: TokenGrid) -> NDArray[np.float64]:
-    """(r*c, 2 * ROTARY_WIDTH): the constant 1 in every pair of numbers, turned by each token's row and column."""
+    """Returns (r*c, 2 * ROTARY_WIDTH), the constant 1 in every pair of numbers, turned by the token's row and column."""
     frequencies = ROTARY_BASE ** -(np.arange(0, ROTARY_WIDTH, 2) / ROTARY_WIDTH)
     rows, cols = np.divmod(np.arange(grid.tokens_per_frame), grid.cols)
     angles = np.concatenate([rows[:, None] * frequencies, cols[:, None] * frequencies], axis=1)
@@ -78,7 +81,7 @@ def _rotary(grid: TokenGrid) -> NDArray[np.float64]:
 
 
 def _draws(name: str, query: NDArray[np.float32], grid: TokenGrid) -> NDArray[np.int64]:
-    """(T,): a token for each frame, from 64 bits a frame of a hash that is as long as it is asked to be."""
+    """Draws one token per frame, (T,), from 64 bits per frame of a hash of variable length."""
     x, y = (float(value) for value in query)
     digest = hashlib.shake_256(f"{name}/{x!r},{y!r}".encode()).digest(8 * grid.frames)
     return (np.frombuffer(digest, dtype="<u8") % grid.tokens_per_frame).astype(np.int64)

@@ -87,7 +87,7 @@ class FieldLanding:
         return cls(upload((np.stack([cols, rows], axis=-1) * np.array(grid.stride)).astype(np.float32), device))
 
     def offsets(self, cost: Tensor, tokens: Tensor) -> Tensor:
-        """Returns the positions (..., U, 2) of the best tokens in C (..., U, P), the first of equal ones; NaN for NaN."""
+        """Returns positions (..., U, 2) of the best tokens in C (..., U, P), the first of equal ones; NaN for NaN."""
         peak, best = cost.max(dim=-1)
         return self.positions[best].masked_fill(peak.isnan()[..., None], math.nan)
 

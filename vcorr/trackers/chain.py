@@ -1,11 +1,11 @@
-"""Following points from frame to frame: what the trackers share.
+"""Follows points from frame to frame, for all trackers that chain steps.
 
-Positions are raster pixels with (0, 0) the outer corner of the first pixel. OpenCV puts (0, 0) at that pixel's centre:
-`to_opencv` and `from_opencv` are the only places that know.
+Positions are raster pixels, with (0, 0) at the outer corner of the first pixel. OpenCV puts (0, 0) at the centre of
+this pixel; only `to_opencv` and `from_opencv` convert.
 
-A point that is lost stays lost, away from its query in either direction: chained steps cannot tell a point that
-reappears from whatever hid it, and a reference that is wrong is worse than one that is short. From then on its position
-is the last one seen.
+A lost point stays lost, in either direction away from its query. The reason: chained steps cannot distinguish a point
+that reappears from the object that hid it, and wrong reference tracks are worse than short ones. After the loss, the
+point keeps its last visible position.
 """
 
 from __future__ import annotations
@@ -28,41 +28,42 @@ Floats: TypeAlias = NDArray[np.float32]
 Bools: TypeAlias = NDArray[np.bool_]
 
 LEAST_SIDE = 16
-"""Pixels the shorter side of a frame must have; OpenCV's pyramids need about as many."""
+"""Least length, in pixels, of the shorter side of a frame; OpenCV's pyramids need about as many."""
 
 THRESHOLD_SIDE = 256
-"""Thresholds are pixels of a frame of this height and width."""
+"""Height and width of the frame in whose pixels thresholds are given."""
 
 
 class ChainOptions(Protocol):
-    """The options every chained tracker has (`vcorr.trackers.tracker_options` says what they mean)."""
+    """The options of every chained tracker; `vcorr.trackers.tracker_options` explains them."""
 
     @property
     def threshold(self) -> float:
-        """Pixels of a 256x256 frame."""
+        """Largest distance between a point and its way back over one step, in pixels of a 256x256 frame."""
 
     @property
     def cycle(self) -> float:
-        """The same, for the way back over all frames; 0 for none."""
+        """The same for the way back over all frames; 0 for no such check."""
 
     @property
     def max_side(self) -> int:
-        """Pixels of the longer side that is tracked; 0 for the video's own."""
+        """Longer side, in pixels, of the frames to track in; 0 for the video's own."""
 
 
 class Motion(Protocol):
-    """Steps between neighbouring frames of one video, for any points (N, 2) pixels."""
+    """Moves points between neighbouring frames of one video."""
 
     def step(self, first: int, second: int, xy: Floats) -> tuple[Floats, Bools]:
-        """Where points of frame `first` are in `second`, and (N,) True where the step could be computed."""
+        """Returns the positions in frame `second` of points (N, 2) in frame `first`, and (N,) True where it has one."""
         ...
 
 
 @dataclass(frozen=True)
 class Limits:
-    """When a point is lost.
+    """The limits beyond which a point is lost.
 
-    step, cycle: pixels of a 256x256 frame, as in the options; cycle 0 is no check. height, width: of the frames.
+    step, cycle: pixels of a 256x256 frame, as `threshold` and `cycle` in the options; cycle 0 for no check.
+    height, width: size of the frames in pixels.
     """
 
     step: float
@@ -71,17 +72,17 @@ class Limits:
     width: int
 
     def inside(self, xy: Floats) -> Bools:
-        """(N,) True for points (N, 2) in the frame, its border included."""
+        """Returns which points (N, 2) are in the frame, its border included, (N,)."""
         return np.asarray(((xy >= 0) & (xy <= [self.width, self.height])).all(axis=1), dtype=bool)
 
     def within(self, first: Floats, second: Floats, limit: float) -> Bools:
-        """(N,) True where two points (N, 2) are at most `limit` apart."""
+        """Returns where two points (N, 2) are at most `limit` apart, (N,)."""
         unit = np.array([THRESHOLD_SIDE / self.width, THRESHOLD_SIDE / self.height])
         return np.asarray(np.linalg.norm((first - second) * unit, axis=1) <= limit, dtype=bool)
 
 
 def follow(motion: Motion, order: Sequence[int], points: Floats, limits: Limits) -> tuple[Floats, Bools]:
-    """Chains the steps through S frames: positions (N, S, 2) and visibility (N, S) of points (N, 2) in the first."""
+    """Chains steps through S frames; returns positions (N, S, 2) and visibility (N, S) of points in the first frame."""
     xy = np.repeat(points[:, None].astype(np.float32), len(order), axis=1)
     visible = np.repeat(limits.inside(points)[:, None], len(order), axis=1)
     for index, (now, following) in enumerate(pairwise(order)):
@@ -91,24 +92,24 @@ def follow(motion: Motion, order: Sequence[int], points: Floats, limits: Limits)
         kept = visible[:, index] & found & found_back & limits.inside(landed)
         kept &= limits.within(returned, here, limits.step)
         if limits.cycle:
-            kept &= limits.within(_rewound(motion, order[: index + 1], returned), points, limits.cycle)
+            kept &= limits.within(_rewind(motion, order[: index + 1], returned), points, limits.cycle)
         xy[:, index + 1] = np.where(kept[:, None], landed, here)
         visible[:, index + 1] = kept
     return xy, visible
 
 
-def _rewound(motion: Motion, order: Sequence[int], xy: Floats) -> Floats:
-    """Points of the last frame of `order`, followed back to its first."""
+def _rewind(motion: Motion, order: Sequence[int], xy: Floats) -> Floats:
+    """Follows points of the last frame of `order` back to the first."""
     for now, before in pairwise(reversed(order)):
         xy, _ = motion.step(now, before, xy)
     return xy
 
 
 def check_tracking_input(video: NDArray[np.uint8], queries: Queries | Floats) -> Queries:
-    """The queries, given as `Queries.of` takes them; refuses what cannot be tracked.
+    """Checks a video and queries for tracking; returns the queries. `Queries.of` says what they may be.
 
     Raises:
-        UsageError: not a uint8 video (T, H, W, 3), frames too small, or queries that are not places in its frames.
+        UsageError: the video is not uint8 (T, H, W, 3), its frames are too small, or a query is not in a frame of it.
     """
     if not isinstance(video, np.ndarray):
         raise UsageError(f"Tracking needs the video as a numpy array, got {type(video).__name__}.")
@@ -128,7 +129,7 @@ def check_tracking_input(video: NDArray[np.uint8], queries: Queries | Floats) ->
 
 
 def grey_frames(video: NDArray[np.uint8], max_side: int) -> tuple[list[NDArray[np.uint8]], Floats]:
-    """Grey frames whose longer side has at most `max_side` pixels (0: any), and their size over the video's, (x, y)."""
+    """Returns grey frames whose longer side has at most `max_side` pixels (0: any), and their scale in x and y."""
     height, width = video.shape[1:3]
     ratio = min(1.0, max_side / max(height, width)) if max_side else 1.0
     size = (max(LEAST_SIDE, round(width * ratio)), max(LEAST_SIDE, round(height * ratio)))
@@ -149,11 +150,11 @@ def track_with(
 ) -> Tracks:
     """Follows queries through a video (T, H, W, 3) uint8, forwards and backwards, on one thread.
 
-    make_motion: from the grey frames, at the size they are tracked in, to what moves points between them; also told
-    whether steps will be asked for again, because queries are in other frames than the first.
+    make_motion: makes what moves points between the grey frames. It gets these frames, at the size to track in, and
+    whether steps will be repeated because queries are in other frames than the first.
 
     Raises:
-        UsageError: a video or queries that cannot be tracked.
+        UsageError: the video or the queries cannot be tracked.
     """
     known = check_tracking_input(video, queries)
     with one_thread():
@@ -161,27 +162,27 @@ def track_with(
         limits = Limits(options.threshold, options.cycle, *frames[0].shape)
         motion = make_motion(frames, bool(known.t.any()))
 
-        def chained(order: NDArray[np.intp], points: Floats) -> tuple[Floats, Bools]:
+        def follow_chain(order: NDArray[np.intp], points: Floats) -> tuple[Floats, Bools]:
             xy, visible = follow(motion, order.tolist(), points * scale, limits)
             return (xy / scale).astype(np.float32), visible
 
-        xy, visible = track_both_ways(chained, len(frames), known)
+        xy, visible = track_both_ways(follow_chain, len(frames), known)
     return Tracks(xy, visible, tracker, version)
 
 
 def to_opencv(xy: Floats) -> Floats:
-    """Raster positions in OpenCV's convention, where whole numbers are the centres of pixels."""
+    """Converts raster positions to OpenCV's convention, where whole numbers are the centres of pixels."""
     return (xy - 0.5).astype(np.float32)
 
 
 def from_opencv(xy: Floats) -> Floats:
-    """OpenCV's positions in raster coordinates."""
+    """Converts OpenCV's positions to raster positions."""
     return (xy + 0.5).astype(np.float32)
 
 
 @contextlib.contextmanager
 def one_thread() -> Iterator[None]:
-    """OpenCV on one thread: DIS splits a frame into as many stripes as there are threads, and each moves its answer."""
+    """Runs OpenCV on one thread: DIS splits a frame into one stripe per thread, and the split changes the flow."""
     before = cv2.getNumThreads()
     cv2.setNumThreads(1)
     try:

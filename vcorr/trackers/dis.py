@@ -21,14 +21,14 @@ from vcorr.trackers.chain import (
 from vcorr.trackers.tracker_options import DIS_VERSION, PRESETS, DisConfig
 
 POINTS_AT_ONCE = 1 << 14
-"""OpenCV reads no more than 32766 positions in one call."""
+"""Number of positions per call; OpenCV reads at most 32766."""
 
 FULL_RESOLUTION_BELOW = 256
-"""Pixels of the shorter side under which flow is computed at full resolution, unless the options say otherwise."""
+"""Shorter side, in pixels, below which flow is computed at full resolution by default."""
 
 
 class Dis(TrackerBase):
-    """Dense flow between neighbouring frames, read at the points (`vcorr.Tracker`).
+    """Computes dense flow between neighbouring frames and reads it at the points.
 
     Raises:
         UsageError: an option is out of range.
@@ -42,10 +42,10 @@ class Dis(TrackerBase):
         self.config = config
 
     def track(self, video: NDArray[np.uint8], queries: Queries | Floats) -> Tracks:
-        """Tracks (N, T) of queries, in any frame, over a video (T, H, W, 3) uint8; pixels (N, 2) are those of frame 0.
+        """Follows queries in any frame through a video (T, H, W, 3) uint8; an array (N, 2) means pixels in frame 0.
 
         Raises:
-            UsageError: a video or queries that cannot be tracked.
+            UsageError: the video or the queries cannot be tracked.
         """
         return track_with(
             lambda frames, again: _Flow(frames, self.config, again), video, queries, self.config, "dis", DIS_VERSION
@@ -53,8 +53,10 @@ class Dis(TrackerBase):
 
 
 class _Flow:
-    """Dense flow (h, w, 2) between two frames. Flows to an earlier frame are kept for the way back over all frames;
-    with `again`, those to a later one as well, because queries in several frames take the same steps.
+    """Dense flow (h, w, 2) between two frames.
+
+    Flows to an earlier frame are kept for the way back over all frames. With `again`, flows to a later frame are kept
+    too, because queries in several frames take the same steps.
     """
 
     def __init__(self, frames: list[NDArray[np.uint8]], config: DisConfig, again: bool) -> None:
@@ -66,7 +68,7 @@ class _Flow:
         self._kept: dict[tuple[int, int], Floats] = {}
 
     def step(self, first: int, second: int, xy: Floats) -> tuple[Floats, Bools]:
-        return _moved(self._flow(first, second), xy), np.ones(len(xy), dtype=bool)
+        return _move(self._flow(first, second), xy), np.ones(len(xy), dtype=bool)
 
     def _flow(self, first: int, second: int) -> Floats:
         known = self._kept.get((first, second))
@@ -79,14 +81,14 @@ class _Flow:
 
 
 def _finest_scale(config: DisConfig, side: int) -> int:
-    """Half resolution is a sixth of the work, and small frames cannot afford it."""
+    """Returns the finest pyramid level. Half resolution is a sixth of the work, but too coarse for small frames."""
     if config.finest_scale >= 0:
         return config.finest_scale
     return 0 if side < FULL_RESOLUTION_BELOW else 1
 
 
-def _moved(flow: Floats, xy: Floats) -> Floats:
-    """Points (N, 2) moved by the flow (h, w, 2) under them, read bilinearly; the border's holds outside."""
+def _move(flow: Floats, xy: Floats) -> Floats:
+    """Moves points (N, 2) by the flow (h, w, 2) under them, read bilinearly; outside, the border's flow applies."""
     if not len(xy):
         return xy
     parts = np.array_split(to_opencv(xy), math.ceil(len(xy) / POINTS_AT_ONCE))

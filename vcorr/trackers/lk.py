@@ -24,7 +24,7 @@ _STOP = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 30, 0.01)
 
 
 class Lk(TrackerBase):
-    """Window matching of every point by itself. Points without texture are lost at once.
+    """Matches a window around every point by itself. Points without texture are lost at once.
 
     Raises:
         UsageError: an option is out of range.
@@ -38,10 +38,10 @@ class Lk(TrackerBase):
         self.config = config
 
     def track(self, video: NDArray[np.uint8], queries: Queries | Floats) -> Tracks:
-        """Tracks (N, T) of queries, in any frame, over a video (T, H, W, 3) uint8; pixels (N, 2) are those of frame 0.
+        """Follows queries in any frame through a video (T, H, W, 3) uint8; an array (N, 2) means pixels in frame 0.
 
         Raises:
-            UsageError: a video or queries that cannot be tracked.
+            UsageError: the video or the queries cannot be tracked.
         """
         return track_with(
             lambda frames, _: _Windows(frames, self.config), video, queries, self.config, "lk", LK_VERSION
@@ -49,7 +49,7 @@ class Lk(TrackerBase):
 
 
 class _Windows:
-    """Steps of single points between neighbouring frames."""
+    """Moves single points between neighbouring frames."""
 
     def __init__(self, frames: list[NDArray[np.uint8]], config: LkConfig) -> None:
         self._frames = frames
@@ -60,11 +60,11 @@ class _Windows:
     def step(self, first: int, second: int, xy: Floats) -> tuple[Floats, Bools]:
         if not len(xy):
             return xy, np.ones(0, dtype=bool)
-        place = to_opencv(xy)[:, None]
+        start = to_opencv(xy)[:, None]
         found, status, _ = self._algorithm(
             self._frames[first],
             self._frames[second],
-            place,
+            start,
             None,
             winSize=self._window,
             maxLevel=self._levels,

@@ -1,4 +1,4 @@
-"""Options of the built-in trackers. Thresholds are pixels of a 256x256 frame: a resized video is judged alike."""
+"""Options of the built-in trackers. Thresholds are pixels of a 256x256 frame, so they suit videos of every size."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ PRESETS = ("ultrafast", "fast", "medium")
 class DisConfig:
     """Options of `dis`.
 
-    preset: OpenCV's "ultrafast", "fast" or "medium". finest_scale: the finest pyramid level flow is computed at, 0 the
-    full resolution, 1 half of it; -1 is 0 where the shorter side has less than 256 pixels, else 1. threshold: a point
-    is lost when a step and its way back disagree by more. cycle: it is also lost when the way back over all frames ends
-    farther from the query than this; 0 leaves that check out. max_side: frames whose longer side has more pixels are
-    tracked at this size; 0 for any size.
+    preset: OpenCV's "ultrafast", "fast" or "medium".
+    finest_scale: finest pyramid level at which flow is computed, 0 for the full resolution, 1 for half of it; -1 for 0
+    if the shorter side has less than 256 pixels, else 1.
+    threshold: a point is lost if a step and its way back end farther from its start than this.
+    cycle: a point is also lost if the way back over all frames ends farther from the query than this; 0 for no check.
+    max_side: frames whose longer side has more pixels than this are tracked at this size; 0 for any size.
     """
 
     preset: str = "medium"
@@ -31,8 +32,10 @@ class DisConfig:
 class LkConfig:
     """Options of `lk`.
 
-    window: pixels along one side of the square compared. levels: pyramid levels above the full resolution. threshold,
-    cycle, max_side: as those of `dis`; the cycle check costs a pass back through every earlier frame and is off.
+    window: side, in pixels, of the square that is compared.
+    levels: number of pyramid levels above the full resolution.
+    threshold, cycle, max_side: as in `dis`. The check of the cycle costs a pass back through every earlier frame and is
+    off by default.
     """
 
     window: int = 11
