@@ -73,7 +73,7 @@ ROTARY_BASE = 10_000.0
 
 
 def _rotary(grid: TokenGrid) -> NDArray[np.float64]:
-    """Returns (r*c, 2 * ROTARY_WIDTH), the constant 1 in every pair of numbers, turned by the token's row and column."""
+    """Returns the constant 1 in every pair of numbers, turned by a token's row and column, (r*c, 2 * ROTARY_WIDTH)."""
     frequencies = ROTARY_BASE ** -(np.arange(0, ROTARY_WIDTH, 2) / ROTARY_WIDTH)
     rows, cols = np.divmod(np.arange(grid.tokens_per_frame), grid.cols)
     angles = np.concatenate([rows[:, None] * frequencies, cols[:, None] * frequencies], axis=1)

@@ -16,7 +16,7 @@ _LICENCE = "Apache-2.0 (OpenCV)"
 ENTRIES: tuple[TrackerEntry, ...] = (
     TrackerEntry(
         name="dis",
-        summary="DIS optical flow chained from frame to frame; points are visible while forward and backward flow agree.",
+        summary="DIS optical flow chained from frame to frame; points are visible while flow and way back agree.",
         factory="vcorr.trackers.dis:Dis",
         config="vcorr.trackers.tracker_options:DisConfig",
         version=DIS_VERSION,
@@ -24,7 +24,7 @@ ENTRIES: tuple[TrackerEntry, ...] = (
     ),
     TrackerEntry(
         name="lk",
-        summary="Pyramidal Lucas-Kanade on single points, which are visible while forward and backward step agree.",
+        summary="Pyramidal Lucas-Kanade on single points, which are visible while a step and its way back agree.",
         factory="vcorr.trackers.lk:Lk",
         config="vcorr.trackers.tracker_options:LkConfig",
         version=LK_VERSION,
