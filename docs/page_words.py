@@ -68,7 +68,8 @@ ENTRY_FIELDS = {
     "factory": '`"package.module:Attr"`. Called with the options, or with nothing when `config` is None. '
     "Resolving it is the first thing that may import torch.",
     "version": "A whole number from 1, part of every fingerprint. Raise it when the numbers of this part may change.",
-    "config": "Dataclass of the options, or its import string, or None for no options.",
+    "config": "Dataclass of the options, or its import string, or None for no options. Fields are text, numbers, bool, "
+    "Literal, Path, Enum, tuples, lists and mappings of these, dataclasses, or None.",
     "api_version": (
         "Version of the hooks the entry was written for. A plugin that states a newer one than the installed vcorr "
         "knows is listed as broken, with the command that upgrades vcorr."

@@ -11,7 +11,7 @@ import pytest
 
 from vcorr.contract.errors import PluginError, UsageError
 from vcorr.plugins import builtin
-from vcorr.plugins.option_values import Written, converted, in_words, options_from
+from vcorr.plugins.option_values import Written, check_option_types, converted, in_words, options_from
 from vcorr.plugins.part_options import make_config
 from vcorr.plugins.registry import Registry, module_source
 from vcorr.probes.probe_options import ProbeConfig
@@ -173,6 +173,18 @@ def test_a_value_that_has_to_be_given() -> None:
 def test_a_type_that_no_option_can_have_is_the_plugins_mistake(hint: object) -> None:
     with pytest.raises(PluginError, match="No option can be of the type"):
         converted(3.5, hint, "model.raw")
+
+
+@dataclass(frozen=True)
+class Odd:
+    fine: int = 1
+    raw: bytes = b""
+
+
+def test_types_that_no_option_can_have_are_found_before_anybody_sets_one() -> None:
+    check_option_types(Every)
+    with pytest.raises(PluginError, match=r"Odd\.raw: No option can be of the type <class 'bytes'>(.|\n)*Literal"):
+        check_option_types(Odd)
 
 
 WRONG = (

@@ -84,6 +84,20 @@ def converted(value: Any, hint: Any, name: str, default: Any = dataclasses.MISSI
     raise UsageError(f"{name}: expected {in_words(hint)}, got {_shown(value)}.{near}")
 
 
+def check_option_types(config_type: type) -> None:
+    """Checks that every field of an options dataclass is of a type that an option can have.
+
+    Raises:
+        PluginError: one is not; the message names field and type.
+    """
+    hints = get_type_hints(config_type)
+    for field in dataclasses.fields(config_type):
+        try:
+            in_words(hints[field.name])
+        except PluginError as error:
+            raise PluginError(f"{config_type.__name__}.{field.name}: {error.message}", hint=error.hint) from error
+
+
 def written_mapping(text: Written) -> Any:
     """Returns what text such as "{a: 1}" holds, where keys and values are expected; the text itself for other text.
 

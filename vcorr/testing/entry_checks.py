@@ -12,6 +12,7 @@ from typing import Any
 from vcorr.contract.cards import load_card
 from vcorr.contract.entries import Entry, ModelEntry, resolve
 from vcorr.contract.records import ModelCard
+from vcorr.plugins.option_values import check_option_types
 from vcorr.plugins.part_options import make_config
 from vcorr.plugins.registry import HEAVY
 from vcorr.testing.members import missing_members, wrong_members
@@ -71,6 +72,7 @@ class _EntrySuite:
     def options(self) -> str:
         if self._type is None:
             return "no options"
+        check_option_types(self._type)
         make_config(self._type, self._required, self._entry.kind)
         return f"{len(dataclasses.fields(self._type))} options"
 
