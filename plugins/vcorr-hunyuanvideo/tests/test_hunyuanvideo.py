@@ -1,4 +1,4 @@
-"""HunyuanVideo through its adapter, at sizes a CPU runs in a second."""
+"""Tests HunyuanVideo through its adapter, at sizes that a CPU runs in a second."""
 
 import dataclasses
 
@@ -24,7 +24,7 @@ NUM_STEPS = 3
 NO_CLIP = Clip("p", "p", np.zeros((0, 2), np.float32))
 
 
-def loaded(dtype="float32", **options):
+def load(dtype="float32", **options):
     model = ENTRY.create(dataclasses.replace(SMALL, **options))
     model.load("cpu", dtype, "random")
     return model
@@ -32,7 +32,7 @@ def loaded(dtype="float32", **options):
 
 @pytest.fixture(scope="module")
 def model():
-    return loaded()
+    return load()
 
 
 def test_the_true_size_is_described_without_loading_anything():
@@ -84,13 +84,13 @@ def test_every_site_of_both_kinds_is_read_in_both_modes(model, run, make_clip):
     "options", [{}, {"true_cfg_scale": 4.0, "negative_prompt": "blurred", "embedded_guidance": 3.0}]
 )
 def test_renoise_passes_are_what_the_pipeline_makes(dtype, options, make_clip):
-    """Also where the pipeline runs the negative prompt as a second pass, and at every step in the dtype of its own."""
+    """Checks also the case that the pipeline runs the negative prompt as a second pass, and the dtype of every step."""
     config = dataclasses.replace(SMALL, **options)
     assert_passed(check_passes(ENTRY, make_clip(), config=config, dtype=dtype))
 
 
-def test_the_strength_of_guidance_is_told_in_renoise_mode_as_well(run, make_clip):
-    done = run(loaded(embedded_guidance=2.5), make_clip(), RunSettings("renoise", (0, 2), NUM_STEPS))
+def test_the_strength_of_guidance_is_an_input_in_renoise_mode_as_well(run, make_clip):
+    done = run(load(embedded_guidance=2.5), make_clip(), RunSettings("renoise", (0, 2), NUM_STEPS))
     assert {float(call["guidance"]) for call in done.calls} == {2500.0}
 
 
@@ -113,7 +113,7 @@ def test_the_video_is_the_pipelines_own(model, run, make_clip):
 
 @pytest.mark.parametrize(("flow_shift", "shift"), [(None, 7), (3.0, 3)])
 def test_noise_levels_are_the_shifted_sigmas(flow_shift, shift):
-    model = loaded(flow_shift=flow_shift)
+    model = load(flow_shift=flow_shift)
     schedule = model.schedule(30, model.grid(NO_CLIP, None))
     even = 1 - np.arange(30) / 30
     shifted = shift * even / (1 + (shift - 1) * even)
@@ -122,16 +122,16 @@ def test_noise_levels_are_the_shifted_sigmas(flow_shift, shift):
 
 
 def test_the_conditional_pass_is_read_under_true_guidance(run, make_clip):
-    guided, clip = loaded(true_cfg_scale=4.0, negative_prompt="blurred and grey"), make_clip()
+    guided, clip = load(true_cfg_scale=4.0, negative_prompt="blurred and grey"), make_clip()
     settings = RunSettings("generate", (0,), 2)
     done = run(guided, clip, settings)
-    assert len(done.calls) == 4  # two passes a step
+    assert len(done.calls) == 4  # two passes per step
     cond, uncond = done.calls[:2]
     assert not torch.equal(cond["encoder_hidden_states"], uncond["encoder_hidden_states"])
     given = guided.call_inputs(clip, guided.grid(clip, None))["prompt_embeds"]
     assert torch.equal(cond["encoder_hidden_states"], given)
-    # the first step starts from the same noise without guidance, where there is but the conditional pass
-    alone = run(loaded(), clip, settings)
+    # without guidance there is only the conditional pass, and its first step starts from the same noise
+    alone = run(load(), clip, settings)
     assert len(alone.calls) == 2
     for key, seen in done.captures.items():
         assert torch.equal(seen["q"], alone.captures[key]["q"])
@@ -162,13 +162,13 @@ def test_padded_text_is_known_to_the_probes(model, run, make_clip, prompt, real)
 
 
 def test_attention_rows_leave_padding_out(model, run, make_clip):
-    """The share of the text is that of a softmax over video and real text alone."""
+    """Checks that the share of the text comes from a softmax over video and text without padding."""
     clip, settings = make_clip(), RunSettings("renoise", (2,), NUM_STEPS)
     recorder = Recorder({"attention": Attention()}, clip.queries[:1])
     model.run(clip, settings, recorder)
     for layer, seen in run(model, clip, settings).captures.items():
         rows = next(row for row in recorder.rows if row.layer == layer[0])
-        query = seen["q"][:, 0, 1, 0]  # (10.5, 20.5) lies in row 1, column 0
+        query = seen["q"][:, 0, 1, 0]  # (10.5, 20.5) is in row 1, column 0
         keys = torch.cat([seen["k"].flatten(1, 3), seen["k_text"][:, :4]], dim=1)
         weights = (torch.einsum("hd,hnd->hn", query, keys) / 12**0.5).softmax(-1).mean(0)
         assert float(rows.sum_text[0]) == pytest.approx(float(weights[-4:].sum()), abs=1e-5)
@@ -181,8 +181,8 @@ def test_an_impulse_in_pixels_is_found_at_its_token(local, make_clip, token):
 
 @pytest.fixture(scope="module")
 def local():
-    """The model with an autoencoder that keeps changes where they are."""
-    model = loaded()
+    """Returns the model with an autoencoder in which a change of pixels stays local."""
+    model = load()
     make_local(model.pipe.vae)
     return model
 
@@ -191,8 +191,8 @@ def local():
 
 
 @pytest.fixture(scope="module")
-def saved(model, tmp_path_factory):
-    """A pipeline folder with small text encoders, as `save_pretrained` writes it."""
+def folder(model, tmp_path_factory):
+    """Returns a pipeline folder with small text encoders, as `save_pretrained` writes it."""
     from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer, LlamaConfig, LlamaModel, LlamaTokenizerFast
 
     folder = tmp_path_factory.mktemp("saved")
@@ -233,9 +233,9 @@ def saved(model, tmp_path_factory):
     return folder
 
 
-def test_a_saved_pipeline_encodes_the_caption_itself(model, saved, run, make_clip, passes_of, assert_same_call):
+def test_a_saved_pipeline_encodes_the_caption_itself(model, folder, run, make_clip, passes_of, assert_same_call):
     again = ENTRY.create(SMALL)
-    again.load("cpu", "float32", str(saved))
+    again.load("cpu", "float32", str(folder))
     done = run(again, make_clip(), RunSettings("renoise", (0,), NUM_STEPS))
     plain = run(model, make_clip(), RunSettings("renoise", (0,), NUM_STEPS))
     assert torch.equal(done.calls[0]["hidden_states"], plain.calls[0]["hidden_states"])
@@ -253,10 +253,10 @@ def test_a_saved_pipeline_encodes_the_caption_itself(model, saved, run, make_cli
     assert run(again, make_clip(), RunSettings("generate", (0,), 2)).video.shape == (9, 64, 96, 3)
 
 
-def test_weights_of_other_sizes_bring_their_sizes_along(saved):
+def test_weights_of_other_sizes_bring_their_sizes_along(folder):
     released = ENTRY.create(HunyuanVideoConfig(height=64, width=96, frames=9))
     assert (len(released.sites()), released.sites()[0].heads) == (60, 24)
-    assert released.weights_id(str(saved)).startswith("path:")  # nothing is loaded yet
+    assert released.weights_id(str(folder)).startswith("path:")  # nothing is loaded yet
     assert (len(released.sites()), released.sites()[0].heads) == (3, 2)
     assert released.sites()[1].name == "single_transformer_blocks.0.attn"
 
@@ -290,12 +290,12 @@ def test_sizes_the_model_does_not_take(options, reason):
 
 def test_an_attention_that_cannot_be_seen_is_named(make_clip):
     class Blind:
-        """A processor with attention of its own."""
+        """A processor that does not call torch's attention."""
 
         def __call__(self, attn, hidden_states, encoder_hidden_states=None, **rest):
             return hidden_states, encoder_hidden_states
 
-    blind = loaded()
+    blind = load()
     blind.pipe.transformer.transformer_blocks[0].attn.processor = Blind()
     with pytest.raises(CaptureError, match=r"transformer_blocks\.0\.attn(.|\n)*set_attention_backend\('native'\)"):
         blind.run(

@@ -1,4 +1,4 @@
-"""HunyuanVideo 1.5 through its adapter, at sizes a CPU runs in a second."""
+"""Tests HunyuanVideo 1.5 through its adapter, at sizes that a CPU runs in a second."""
 
 import dataclasses
 
@@ -18,12 +18,12 @@ from vcorr.testing import assert_passed, check_model, check_passes, find_impulse
 ENTRIES = {entry.name: entry for entry in plugin.vcorr_models() if "1.5" in entry.name}
 ENTRY = ENTRIES["hunyuanvideo-1.5"]
 SMALL = HunyuanVideo15Config(size="small")
-TEXT = 1000 + 256 + 729  # of the prompt, of what it quotes, of an image
+TEXT = 1000 + 256 + 729  # of the prompt, of its quoted words, of an image
 NUM_STEPS = 3
 NO_CLIP = Clip("p", "p", np.zeros((0, 2), np.float32))
 
 
-def loaded(dtype="float32", **options):
+def load(dtype="float32", **options):
     model = ENTRY.create(dataclasses.replace(SMALL, **options))
     model.load("cpu", dtype, "random")
     return model
@@ -31,7 +31,7 @@ def loaded(dtype="float32", **options):
 
 @pytest.fixture(scope="module")
 def model():
-    return loaded()
+    return load()
 
 
 @pytest.mark.parametrize("name", ENTRIES)
@@ -77,7 +77,7 @@ def test_renoise_passes_are_what_the_pipeline_makes(name, dtype, make_clip):
 
 @pytest.mark.parametrize(("flow_shift", "shift"), [(None, 5), (3.0, 3)])
 def test_noise_levels_are_the_shifted_sigmas(flow_shift, shift):
-    model = loaded(flow_shift=flow_shift)
+    model = load(flow_shift=flow_shift)
     even = 1 - np.arange(30) / 30
     assert np.allclose(model.schedule(30, model.grid(NO_CLIP, None)).noise, shift * even / (1 + (shift - 1) * even))
 
@@ -115,7 +115,7 @@ def test_the_conditional_pass_is_the_one_that_is_read(model, run, make_clip):
     ("prompt", "real"), [("a red disk", 4), ("", 1), ('it says "red"', 4 + 2), ("word " * 1100, 1000)]
 )
 def test_text_is_repacked_and_its_padding_known_to_the_probes(model, run, make_clip, prompt, real):
-    """Real tokens first: those of quoted words, then those of the prompt; an image there is not."""
+    """Checks the order of text tokens: quoted words, then the prompt, then padding; there is no image."""
     done = run(model, make_clip(prompt=prompt), RunSettings("renoise", (2,), NUM_STEPS))
     for seen in done.captures.values():
         assert seen["k_text"].shape[1] == TEXT
@@ -143,7 +143,7 @@ def test_the_contract_of_models(make_clip):
 
 
 def test_an_impulse_in_pixels_is_found_at_its_token(make_clip):
-    model = loaded()
+    model = load()
     make_local(model.pipe.vae)
     for token in ((0, 0, 0), (1, 2, 4), (2, 3, 5)):
         assert find_impulse(model, make_clip(), token, step=NUM_STEPS - 1, num_steps=NUM_STEPS) == token
@@ -172,7 +172,7 @@ def test_a_saved_pipeline_is_loaded_again(model, run, make_clip, tmp_path):
     byt5 = T5Config(
         vocab_size=384, d_model=8, d_kv=4, d_ff=8, num_layers=1, num_heads=2, is_encoder_decoder=False, use_cache=False
     )
-    pipe = loaded().pipe
+    pipe = load().pipe
     pipe.register_modules(
         tokenizer=Qwen2Tokenizer(vocab={word: n for n, word in enumerate(words)}, merges=[]),
         text_encoder=Qwen2_5_VLTextModel(qwen).eval(),
@@ -192,7 +192,7 @@ def test_a_saved_pipeline_is_loaded_again(model, run, make_clip, tmp_path):
     assert int(encoded["encoder_attention_mask_2"].sum()) > 1
     released = ENTRY.create()
     assert len(released.sites()) == 54
-    released.weights_id(str(tmp_path))  # weights bring their sizes along
+    released.weights_id(str(tmp_path))  # afterwards the model has the sizes of these weights
     assert (len(released.sites()), released.sites()[0].heads) == (2, 2)
 
 

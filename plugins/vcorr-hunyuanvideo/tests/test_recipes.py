@@ -1,4 +1,4 @@
-"""The recipes that ship with the plugin, through the command line."""
+"""Tests the plugin's recipes through the command line."""
 
 import pytest
 from support.recipes import Shell, check_small_run, import_sets, planned_passes

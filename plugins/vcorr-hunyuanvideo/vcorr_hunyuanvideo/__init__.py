@@ -1,1 +1,1 @@
-"""HunyuanVideo for vcorr."""
+"""Brings HunyuanVideo to vcorr."""

@@ -1,9 +1,10 @@
-"""The adapter of HunyuanVideo.
+"""Adapts HunyuanVideo.
 
-Full 3D attention over video and text tokens, text last and padded; the mask of every call hides the padding. 20 blocks
-keep video and text apart outside the attention, 40 more treat them as one sequence. Guidance is a number the network
-was distilled for, one pass a step; a second, unconditional pass follows only where `true_cfg_scale` asks for it. The
-autoencoder is causal: the first frame is a latent of its own, every four frames after it share one.
+Attention is full 3D over video and text tokens, text last and padded; the mask of every call hides the padding. 20
+blocks have separate streams for video and text, and 40 blocks have one stream for both. Guidance is distilled: its
+strength is an input of the network, with one pass per step. An unconditional second pass runs only if `true_cfg_scale`
+is above 1. The autoencoder is causal: frame 0 has a latent frame of its own, and each further group of four frames
+shares one.
 
 Shape legend: n text tokens.
 """
@@ -21,17 +22,17 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 TEXT_TOKENS = 256
-"""Of a prompt, padding included, beside the pipeline's template."""
+"""Text tokens of a prompt, padding included, without the pipeline's template."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class HunyuanVideoConfig(VideoConfig):
-    """Options of `hunyuanvideo`, beside those of every model. Height, width and frames default to those of DiffTrack's
-    analysis.
+    """Options of `hunyuanvideo`, in addition to the options of every model.
 
-    embedded_guidance: the strength of guidance that is an input of the network, in both modes; `--guidance` replaces it
-    in generate mode. true_cfg_scale: above 1, generate mode also runs the negative prompt, as a second pass.
-    negative_prompt: its text. flow_shift: of the noise schedule, that of the weights unless given.
+    The defaults of height, width and frames are from DiffTrack's analysis. embedded_guidance: strength of guidance,
+    which is an input of the network in both modes; `--cfg` replaces it in generate mode. true_cfg_scale: above 1,
+    generate mode also runs the negative prompt, as a second pass. negative_prompt: its text. flow_shift: shift of the
+    noise schedule; if not given, the shift of the weights' scheduler.
     """
 
     embedded_guidance: float = 6.0
@@ -43,9 +44,9 @@ class HunyuanVideoConfig(VideoConfig):
 class HunyuanVideo(DiffusersVideoModel[HunyuanVideoConfig]):
     """HunyuanVideo through diffusers' `HunyuanVideoPipeline`.
 
-    Random weights come without the text encoders, whose 8 billion parameters would only turn the prompt into other
-    random numbers: both prompt embeddings are then standard normal noise, seeded by the prompt's text, and as many of
-    the text tokens count as real as the prompt has words, and one more.
+    Random weights have no text encoders: their 8 billion random parameters would only turn the prompt into random
+    numbers. Both prompt embeddings are then standard normal noise, with a seed computed from the prompt's text. The
+    number of text tokens that are not padding is the number of words plus one.
     """
 
     pipeline_class = "HunyuanVideoPipeline"
@@ -54,12 +55,12 @@ class HunyuanVideo(DiffusersVideoModel[HunyuanVideoConfig]):
     unrotated = Unrotated(axes="bnhd")
 
     def sites(self) -> Sequence[Site]:
-        """The joint attention of both kinds of blocks, numbered through. That of the text's refiner is not among it."""
+        """Returns the joint attention of both kinds of blocks, numbered in order, without the text refiner's."""
         double, single = self.network["num_layers"], self.network["num_single_layers"]
         kinds = (("transformer_blocks.{}", double, 0), ("single_transformer_blocks.{}", single, double))
         return tuple(
             site
-            for block, count, first in kinds  # they put out the video tokens, then the text tokens
+            for block, count, first in kinds  # a block returns the video tokens, then the text tokens
             for site in attention_sites(
                 f"{block}.attn",
                 count,
@@ -73,7 +74,7 @@ class HunyuanVideo(DiffusersVideoModel[HunyuanVideoConfig]):
 
     @property
     def rotary(self) -> Rotary:
-        """The channels of each axis, as the configuration says."""
+        """The rotary layout: channels per axis, from the configuration."""
         return Rotary.blocks(self.network["rope_axes_dim"], theta=self.network.get("rope_theta", 256.0))
 
     @property
@@ -84,11 +85,11 @@ class HunyuanVideo(DiffusersVideoModel[HunyuanVideoConfig]):
         return Compression(spatial=spatial, temporal=temporal, patch=self.network["patch_size"])
 
     def text_limit(self) -> int:
-        """Of the first text encoder, beside the tokens of the pipeline's template; the second pools a beginning."""
+        """Returns the limit of the first text encoder, without the template; the second pools only the beginning."""
         return TEXT_TOKENS
 
     def load(self, device: str, dtype: str, weights: str) -> None:
-        """See the base class."""
+        """Loads the pipeline and sets the shift of its noise schedule; see the base class."""
         from vcorr.diffusion import shift_schedule
 
         super().load(device, dtype, weights)
@@ -96,14 +97,14 @@ class HunyuanVideo(DiffusersVideoModel[HunyuanVideoConfig]):
             shift_schedule(self.pipe, self.config.flow_shift)
 
     def timestep_input(self, timestep: Tensor, own: Any, first: Tensor) -> Any:
-        """In the dtype of the latents, which the pipeline keeps in float32 at the first step alone."""
+        """Returns the timestep in float32 at the first step, then in the latents' dtype, as the pipeline does."""
         found = super().timestep_input(timestep, own, first)
         return found if float(timestep) == float(first) else found.to(self.pipe.transformer.dtype)
 
     def call_inputs(self, clip: Clip, grid: TokenGrid) -> Mapping[str, Any]:
-        """The prompt, or its stand-in where there are no text encoders, and both kinds of guidance.
+        """Returns the prompt (a random embedding without text encoders) and both kinds of guidance.
 
-        A negative prompt is given only where it is asked for: with one, and its own strength, the pipeline runs it.
+        It passes the negative prompt only if `true_cfg_scale` is above 1, because the pipeline then runs it.
         """
         config, prompt = self.config, self.prompt(clip)
         guidance = {"guidance_scale": config.embedded_guidance, "true_cfg_scale": config.true_cfg_scale}
@@ -111,11 +112,18 @@ class HunyuanVideo(DiffusersVideoModel[HunyuanVideoConfig]):
         if self.pipe.text_encoder is not None:
             limit = {"max_sequence_length": TEXT_TOKENS}
             return {**guidance, **limit, "prompt": prompt, "negative_prompt": negative}
-        unwanted = {} if negative is None else self._stand_in(negative)
-        return {**guidance, **self._stand_in(prompt), **{f"negative_{name}": part for name, part in unwanted.items()}}
+        unwanted = {} if negative is None else self._random_text(negative)
+        return {
+            **guidance,
+            **self._random_text(prompt),
+            **{f"negative_{name}": part for name, part in unwanted.items()},
+        }
 
-    def _stand_in(self, prompt: str) -> dict[str, Tensor]:
-        """(1, n, text_embed_dim), (1, pooled_projection_dim) and the mask (1, n), as the pipeline's call names them."""
+    def _random_text(self, prompt: str) -> dict[str, Tensor]:
+        """Draws the embeddings (1, n, text_embed_dim) and (1, pooled_projection_dim) and the mask (1, n) of a prompt.
+
+        Keys are argument names of the pipeline's call.
+        """
         from vcorr.diffusion import prompt_noise, random_mask
 
         parts = {

@@ -1,8 +1,8 @@
-"""The adapter of HunyuanVideo 1.5.
+"""Adapts HunyuanVideo 1.5.
 
-Full 3D attention over video and text tokens. The text comes from three encoders, is repacked so that real tokens stand
-before padding, and follows the video; the mask of every call hides the padding. Guidance runs as two passes, which the
-pipeline's guider labels. Tokens are latents: the autoencoder shrinks space by 16 and is causal in time.
+Attention is full 3D over video and text tokens. The text comes from three encoders and follows the video. It is
+reordered so that padding comes last; the mask of every call hides the padding. Guidance runs as two passes, which the
+pipeline's guider labels. A token is one latent: the autoencoder compresses space by 16 and is causal in time.
 
 Shape legend: n text tokens, c width of an embedding.
 """
@@ -21,16 +21,17 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _TOKENS, _QUOTED_TOKENS = 1000, 256
-"""Of a prompt, beside the pipeline's template, and of the words it quotes; padding included."""
+"""Text tokens of a prompt, without the pipeline's template, and of its quoted words; padding included."""
 _QUOTED = re.compile(r'"([^"]+)"')
 
 
 @dataclass(frozen=True, kw_only=True)
 class HunyuanVideo15Config(VideoConfig):
-    """Options of `hunyuanvideo-1.5` and `hunyuanvideo-1.5-720p`, beside those of every model.
+    """Options of `hunyuanvideo-1.5` and `hunyuanvideo-1.5-720p`, in addition to the options of every model.
 
-    guidance_scale: of generate mode, where `--guidance` replaces it; that of the weights unless given. negative_prompt:
-    what guidance leads away from. flow_shift: of the noise schedule, that of the weights unless given.
+    guidance_scale: strength of guidance in generate mode; `--cfg` replaces it; if not given, the strength of the
+    weights' guider. negative_prompt: text of the unconditional branch. flow_shift: shift of the noise schedule; if not
+    given, the shift of the weights' scheduler.
     """
 
     guidance_scale: float | None = None
@@ -41,35 +42,35 @@ class HunyuanVideo15Config(VideoConfig):
 class HunyuanVideo15(DiffusersVideoModel[HunyuanVideo15Config]):
     """HunyuanVideo 1.5 from text, through diffusers' `HunyuanVideo15Pipeline`.
 
-    Random weights come without the text encoders, whose 7 billion parameters would only turn the prompt into other
-    random numbers: the embeddings are then standard normal noise, seeded by the prompt's text; as many tokens count as
-    real as the prompt, and as what it quotes, has words, and one more.
+    Random weights have no text encoders: their 7 billion random parameters would only turn the prompt into random
+    numbers. The embeddings are then standard normal noise, with a seed computed from the prompt's text. The number of
+    text tokens that are not padding is the number of words plus one, for the prompt and for its quoted words, if any.
     """
 
     pipeline_class = "vcorr_hunyuanvideo.guided:GuidedPipeline"
     saved_as = ("HunyuanVideo15Pipeline", "GuidedPipeline")
     text = "after"
-    attention = "transformer_blocks.{}.attn"  # that of the text's refiner is not read
+    attention = "transformer_blocks.{}.attn"  # without the attention of the text refiner
     unrotated = Unrotated(axes="bnhd")
 
     @property
     def rotary(self) -> Rotary:
-        """The channels of each axis, as the configuration says."""
+        """The rotary layout: channels per axis, from the configuration."""
         return Rotary.blocks(self.network["rope_axes_dim"], theta=self.network.get("rope_theta", 256.0))
 
     @property
     def compression(self) -> Compression:
-        """4x16x16, a latent a token, at the released sizes."""
+        """4x16x16 at the released sizes, with one latent per token."""
         vae = self.config_of("vae")
         spatial, temporal = vae["spatial_compression_ratio"], vae["temporal_compression_ratio"]
         return Compression(spatial=spatial, temporal=temporal, patch=self.network["patch_size"])
 
     def text_limit(self) -> int:
-        """Of the prompt, beside the tokens of the pipeline's template."""
+        """Returns the limit of a prompt, without the tokens of the pipeline's template."""
         return _TOKENS
 
     def load(self, device: str, dtype: str, weights: str) -> None:
-        """See the base class."""
+        """Loads the pipeline and sets the shift of its noise schedule; see the base class."""
         from vcorr.diffusion import shift_schedule
 
         super().load(device, dtype, weights)
@@ -77,16 +78,19 @@ class HunyuanVideo15(DiffusersVideoModel[HunyuanVideo15Config]):
             shift_schedule(self.pipe, self.config.flow_shift)
 
     def call_inputs(self, clip: Clip, grid: TokenGrid) -> Mapping[str, Any]:
-        """The prompt and the negative one, or their stand-ins where there are no text encoders, and guidance."""
+        """Returns the prompt and the negative prompt (random embeddings without text encoders), and guidance."""
         prompt, negative = self.prompt(clip), self.config.negative_prompt
         guidance = {"guidance_scale": self.config.guidance_scale}
         if self.pipe.text_encoder is not None:
             return {**guidance, "prompt": prompt, "negative_prompt": negative}
-        unwanted = {f"negative_{name}": part for name, part in self._stand_in(negative).items()}
-        return {**guidance, **self._stand_in(prompt), **unwanted}
+        unwanted = {f"negative_{name}": part for name, part in self._random_text(negative).items()}
+        return {**guidance, **self._random_text(prompt), **unwanted}
 
-    def _stand_in(self, prompt: str) -> dict[str, Tensor]:
-        """(1, n, c) and the mask (1, n), of the prompt and of the words it quotes, as the pipeline names them."""
+    def _random_text(self, prompt: str) -> dict[str, Tensor]:
+        """Draws embeddings (1, n, c) and masks (1, n) of the prompt and of its quoted words.
+
+        Keys are argument names of the pipeline's call.
+        """
         from vcorr.diffusion import prompt_noise, random_mask
 
         sizes, quoted = self.network, " ".join(_QUOTED.findall(prompt))

@@ -1,4 +1,4 @@
-"""The plugin: which HunyuanVideo models there are. Imports neither torch nor diffusers."""
+"""Lists the HunyuanVideo models for vcorr. Imports neither torch nor diffusers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MODELS = (
         "hunyuanvideo",
         adapter="model:HunyuanVideo",
         config="vcorr_hunyuanvideo.model:HunyuanVideoConfig",
-        summary="HunyuanVideo: text to video, 49 frames of 480x720 unless told, full 3D attention in 60 layers.",
+        summary="HunyuanVideo: text to video, 49 frames of 480x720 by default, full 3D attention in 60 layers.",
     ),
     _entry15(
         "hunyuanvideo-1.5",
@@ -27,10 +27,10 @@ MODELS = (
         summary="HunyuanVideo 1.5 for 720p: text to video, 121 frames of 720x1280, 54 layers.",
     ),
 )
-"""One entry a model. Sizes are in the folder `configs/NAME`."""
+"""One entry per model. The sizes of a model are in the folder `configs/NAME`."""
 
 
 @hookimpl
 def vcorr_models() -> Iterable[ModelEntry]:
-    """The HunyuanVideo models."""
+    """Returns the entries of the HunyuanVideo models."""
     return MODELS
