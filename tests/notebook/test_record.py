@@ -280,7 +280,7 @@ def test_guidance_that_does_not_come_as_declared_is_told():
     """With three passes without labels, the conditional one cannot be found."""
     denoiser = Denoiser(labels=False)
     with (
-        pytest.raises(UsageError, match=r"2 passes a step, uncond, cond; 1 of them did not come(.|\n)*cache_context"),
+        pytest.raises(UsageError, match=r"2 passes per step, uncond, cond; 1 of them did not come(.|\n)*cache_context"),
         record(denoiser, layout=layout(passes=("uncond", "cond"))),
     ):
         [denoiser(tokens()) for _ in range(3)]
@@ -322,7 +322,7 @@ def test_labels_of_another_thread_are_not_ours(denoiser):
         ({"queries": [[0.0, float("nan")]]}, "finite"),
         ({"variant": "published"}, "Unknown variant 'published'"),
         ({"layout": 3}, "layout must be a vcorr.Layout"),
-        ({"grid": GRID}, "brings its grid"),
+        ({"grid": GRID}, "has its own grid"),
         ({"layout": layout(grid=(2, 3, 4))}, "grid must be a vcorr.TokenGrid"),
         ({"layout": layout(sites=[])}, "no attention module"),
         ({"layout": layout(sites=["blocks.0.attn", vcorr.Site(1, "blocks.1.attn")])}, "or all vcorr.Site"),
@@ -378,13 +378,13 @@ def test_what_shows_while_running(denoiser):
 
 def test_what_shows_at_the_end(denoiser):
     with (
-        pytest.raises(UsageError, match="made no conditional pass inside the block; no pass"),
+        pytest.raises(UsageError, match="ran no conditional pass inside the block; no pass"),
         record(denoiser),
     ):
         pass
     with pytest.raises(UsageError, match="the passes that came were 3 of 'uncond'"), record(denoiser):
         sample(denoiser, labels=("uncond",))
-    with pytest.raises(UsageError, match="step 7 never came; Denoiser made 3 steps"), record(denoiser, steps=[1, 7]):
+    with pytest.raises(UsageError, match="step 7 never came; Denoiser ran 3 steps"), record(denoiser, steps=[1, 7]):
         sample(denoiser)
     with pytest.raises(UsageError, match="in the same thread"), record(denoiser):
         in_another_thread(denoiser)
@@ -483,7 +483,7 @@ def test_a_grid_that_the_latents_do_not_make_is_refused_with_both(cookbook, wron
     right = vcorr.TokenGrid(frames=3, rows=4, cols=6, stride=(16, 16), temporal_ratio=4)
     given = dataclasses.replace(right, **{"video_frames": None, **wrong})
     rec = vcorr.record(pipe.transformer, layout="cogvideox", probes="qk", grid=given)
-    with pytest.raises(UsageError, match=r"the grid that was given is(.|\n)*make 3 x 4 x 6 tokens"), rec:
+    with pytest.raises(UsageError, match=r"the given grid is(.|\n)*make 3 x 4 x 6 tokens"), rec:
         pipe(**prompt, **video)
 
 

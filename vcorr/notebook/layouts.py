@@ -1,4 +1,4 @@
-"""Where the tokens of a pipeline are that vcorr has never heard of: told by hand, or taken from a known plugin.
+"""Finds where the tokens of a pipeline are: from a hand-written layout, or from the plugin of a known model.
 
 Shape legend: B batch, C latent channels, F x h x w latents, T video frames, H x W pixels.
 """
@@ -26,23 +26,23 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Layout:
-    """Where the tokens of a model are, told by hand.
+    """Where the tokens of a model are, written by hand.
 
     Args:
         grid: how the video tokens lie over the video.
-        sites: the attention modules in the order they run: their paths inside the denoiser, patterns with "{}" in place
-            of a number that counts from 0 as far as there are modules, or `vcorr.Site` records.
-        text: where text tokens stand in the sequence of the attention: "before" or "after" the video tokens, or "none".
-        branches: the guidance branches in the order of the batch, where they are run in one; "cond" is read.
-        per_sample: whether every row of the batch is attended to in a call of its own, in the order of `branches`.
-        passes: the branches in the order of the passes of a step, where each is a pass of its own that the pipeline
-            does not label with `cache_context`.
-        heads: of every site; 0 when it does not matter (only `hidden-fair` asks).
+        sites: the attention modules in the order they run: paths inside the denoiser, or `vcorr.Site` records. A path
+            with "{}" stands for all modules that exist with a number from 0 in its place.
+        text: where the text tokens are in the sequence: "before" or "after" the video tokens, or "none".
+        branches: the guidance branches in batch order, if one batch holds them; "cond" is read.
+        per_sample: whether each batch row has an attention call of its own, in the order of `branches`.
+        passes: if each branch is a pass of its own without a label (`cache_context`): the branches in the order of the
+            passes of a step.
+        heads: of every site; 0 if unknown (only `hidden-fair` needs it).
         attention: what the tokens of a site can see.
-        block: the modules that put out the hidden state, as a pattern that takes the site's number, for `hidden`.
-        block_output: which of their outputs holds the video tokens.
+        block: path of the modules whose output is the hidden state, with "{}" for the site's number; for `hidden`.
+        block_output: index of the output with the video tokens.
         block_axes: the axes of that output.
-        factorised: how sites that see space or time alone lay out their tokens.
+        factorised: of sites with spatial or temporal attention: which of the two, and the order of the batch.
         unrotated: where q and k are before the rotary embedding, for probes with `rotary=False`.
     """
 
@@ -65,9 +65,9 @@ class Layout:
 class Placement:
     """A layout on a denoiser, or on several that take turns.
 
-    grid: None when it shows only once a denoiser runs; `measured` tells it then. compression: of the model, where a
-    plugin says it. coarseness: how many times as wide and high as the grid's the tokens of a site are, by its name; 1
-    where not told.
+    grid: None until a denoiser runs, if only its latents show it; `measure` fills it in. compression: of the model, if
+    a plugin declares it. coarseness: width of a site's tokens divided by the width of the grid's tokens, by the site's
+    name; 1 for sites that are not listed.
     """
 
     modules: tuple[nn.Module, ...]
@@ -78,20 +78,20 @@ class Placement:
     coarseness: Mapping[str, int] = field(default_factory=dict)
 
     def grid_at(self, site: Site) -> TokenGrid:
-        """How the tokens of a site lie over the video, once that is known."""
-        assert self.grid is not None  # `measured` comes first
+        """Returns how the tokens of a site lie over the video."""
+        assert self.grid is not None  # `measure` comes first
         return self.grid.coarser(self.coarseness.get(site.name, 1))
 
     @property
     def name(self) -> str:
-        """How messages name the model."""
+        """The model's name for messages."""
         return type(self.modules[0]).__name__
 
-    def measured(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Placement:
-        """With the grid, from the arguments of a pass where it was not known before.
+    def measure(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Placement:
+        """Returns the placement with its grid, read from the arguments of a pass if it was not known before.
 
         Raises:
-            UsageError: they do not tell, or they tell another grid than the one that was given.
+            UsageError: the arguments do not show the size of the latents, or contradict the given grid.
         """
         size = latent_size(self.modules[0], args, kwargs)
         if self.grid is not None:
@@ -99,21 +99,20 @@ class Placement:
             return self
         if size is None:
             raise UsageError(
-                f"record(): the arguments of {self.name} do not tell the size of the latents.",
-                hint="Tell the size of the video, record(..., size=(T, H, W)), or the tokens, record(..., grid=...).",
+                f"record(): the arguments of {self.name} do not show the size of the latents.",
+                hint="Give the size of the video, record(..., size=(T, H, W)), or the tokens, record(..., grid=...).",
             )
         return replace(self, grid=token_grid(self.compression, *size))
 
     def _check_grid(self, grid: TokenGrid, size: tuple[int, int, int] | None) -> None:
-        """Compares a given grid with the one the latents make, where a plugin knows how they do."""
+        """Compares a given grid with the grid that the latents make, if the plugin's compression gives it."""
         if size is None or self.compression is None or self.compression.front_padded:
             return
         found = token_grid(self.compression, *size)
         if found != grid:
             raise UsageError(
-                f"record(): the grid that was given is {_in_words(grid)}; the latents of this video make "
-                f"{_in_words(found)}.",
-                hint="Leave out grid and size: the latents tell them.",
+                f"record(): the given grid is {_in_words(grid)}; the latents of this video make {_in_words(found)}.",
+                hint="Leave out grid and size: the latents show them.",
             )
 
 
@@ -121,7 +120,7 @@ def place_by_hand(module: Any, layout: Layout) -> Placement:
     """Checks a hand-written layout against the module, or against each of several that take turns.
 
     Raises:
-        UsageError: something is no module, or the layout contradicts itself or a module.
+        UsageError: an item is not a module, or the layout contradicts itself or a module.
     """
     if not isinstance(layout, Layout):
         raise UsageError(f"record(): layout must be a vcorr.Layout or a model's name, got {type(layout).__name__}.")
@@ -142,16 +141,16 @@ def place_by_hand(module: Any, layout: Layout) -> Placement:
 def place_by_plugin(
     module: Any, name: str, *, grid: TokenGrid | None = None, size: tuple[int, int, int] | None = None
 ) -> Placement:
-    """The layout of a model that vcorr knows, at the sizes of this denoiser or pipeline.
+    """Places the layout of a model that vcorr knows on a denoiser or pipeline, at its sizes.
 
     Args:
         module: the denoiser, or the pipeline around it.
         name: of the model.
-        grid: taken as it is when given.
-        size: (T, H, W) of the video; when None and without `grid`, the grid shows once the module runs.
+        grid: used as it is, if given.
+        size: (T, H, W) of the video. With neither `size` nor `grid`, the grid is read when the module runs.
 
     Raises:
-        UsageError: no such model, one without a token layout, or sizes it does not take.
+        UsageError: the model is unknown, has no token layout, or does not take these sizes.
     """
     from vcorr.diffusion.adapter import DiffusersVideoModel
     from vcorr.diffusion.configs import pipeline_configs
@@ -163,7 +162,7 @@ def place_by_plugin(
     if config_type is None or not isinstance(adapter, DiffusersVideoModel):
         raise UsageError(
             f"{entry.label} has no token layout that another pipeline could share.",
-            hint="Tell it by hand: vcorr.Layout(grid=..., sites=...).",
+            hint="Write the layout by hand: vcorr.Layout(grid=..., sites=...).",
         )
     pipe = None if isinstance(module, nn.Module) else module
     denoiser = _module(getattr(pipe, adapter.denoiser, pipe) if pipe is not None else module)
@@ -188,21 +187,21 @@ def place_by_plugin(
         grid = adapter.grid(Clip("record", "", np.zeros((0, 2), np.float32)), None)
     base = adapter.compression.patch
     coarseness = {site.name: adapter.compression_at(site).patch // base for site in sites}
-    # the pipeline may be called with another length of the prompt than the adapter's own runs
+    # the user's pipeline may use a prompt of another length than the adapter's own runs
     layout = replace(adapter.layout(), text_tokens=None)
     return Placement(modules, sites, layout, grid, adapter.compression, coarseness)
 
 
 def token_grid(compression: Any, frames: int, rows: int, cols: int) -> TokenGrid:
-    """The grid of F x h x w latents under a plugin's `Compression`.
+    """Returns the grid of F x h x w latents under a plugin's `Compression`.
 
     Raises:
-        UsageError: they do not make whole tokens, or do not tell the frames.
+        UsageError: the latents do not make whole tokens, or do not show the number of frames.
     """
     if compression.front_padded:
         raise UsageError(
-            "record(): this model pads its latents in front, so they do not tell how many frames there are.",
-            hint="Tell the size of the video: record(..., size=(T, H, W)).",
+            "record(): this model pads its latents in front, so they do not show the number of frames.",
+            hint="Give the size of the video: record(..., size=(T, H, W)).",
         )
     patch, lead = compression.patch, int(compression.causal)
     if rows % patch or cols % patch:
@@ -261,7 +260,7 @@ def _sites(module: nn.Module, layout: Layout) -> tuple[Site, ...]:
 
 
 def _expand(module: nn.Module, pattern: str) -> list[tuple[str, int]]:
-    """The modules a pattern means, each with its number."""
+    """Returns the modules that match a pattern, each with its number."""
     if "{}" not in pattern:
         return [(pattern, 0)]
     found: list[tuple[str, int]] = []
@@ -291,13 +290,13 @@ def _check_class(adapter: DiffusersVideoModel[Any], denoiser: nn.Module, name: s
 
 
 def _config(module: nn.Module) -> dict[str, Any]:
-    """What the denoiser's own configuration tells, by diffusers' names."""
+    """Returns the denoiser's own configuration, by diffusers' names."""
     config = getattr(module, "config", None)
     return dict(config) if isinstance(config, Mapping) else {}
 
 
 def _adopt(adapter: DiffusersVideoModel[Any], pipe: Any) -> None:
-    """Brings the attention of a user's pipeline to torch's function; its progress bar stays as it is."""
+    """Switches the attention of a user's pipeline to torch's function; its progress bar stays as it is."""
     progress = dict(getattr(pipe, "_progress_bar_config", None) or {})
     adapter.adopt(pipe, str(pipe.device))
     pipe.set_progress_bar_config(**progress)

@@ -1,4 +1,4 @@
-"""`vcorr.record`: the probes on a pipeline of one's own, without plugin or runner (docs/cookbook/record.md).
+"""Holds `vcorr.record`: probes on a pipeline of the user's own, without plugin or runner (docs/cookbook/record.md).
 
 Shape legend: N query points, F latent frames, T video frames, H x W pixels.
 """
@@ -27,7 +27,7 @@ from vcorr.notebook.layouts import Layout, Placement, place_by_hand, place_by_pl
 from vcorr.runner.scored_variants import Readings, readings_of, run_variants
 
 QUERY_SIDE = 20
-"""Query points a side of the frame by default: the paper's grid for videos of objects."""
+"""Default number of query points along each side of the frame: the paper's grid for videos of objects."""
 
 Noise = Sequence[float] | Callable[[int], float]
 
@@ -45,53 +45,53 @@ def record(
     noise: Noise | None = None,
     variant: str = DEFAULT_VARIANT.text,
 ) -> Recording:
-    """Reads probes at the attention of a model while the block runs it, however it is run.
+    """Runs probes at the attention of a model while the block runs the model in any way.
 
     ::
 
         with vcorr.record(pipe.transformer, layout="cogvideox", probes=["qk"], layers=[17]) as rec:
             pipe(prompt)
-        rec.predictions  # one a layer and step
+        rec.predictions  # one per layer and step
 
-    Every conditional pass is one step, counted from 0, whichever of several denoisers makes it. A pass is conditional
-    unless the pipeline labels it differently, ``cache_context("uncond")``, or the layout's `passes` say so; a batch of
-    branches is one pass. `Recording.passes` counts the passes of every branch, read or not.
+    Every conditional pass is one step, counted from 0, whichever of several denoisers runs it. A pass is conditional
+    unless the pipeline labels it differently, ``cache_context("uncond")``, or the layout's `passes` assigns another
+    branch to it. A batch of branches is one pass. `Recording.passes` counts the passes of every branch, read or not.
 
     Args:
         module: the denoiser, compiled or not, or several that take turns, in a list. With a plugin's layout also the
-            whole diffusers pipeline, which tells which denoisers there are and the sizes of the autoencoder.
+            whole diffusers pipeline, which shows all its denoisers and the sizes of its autoencoder.
         layout: where the tokens are, as a `vcorr.Layout`, or the name of a model that vcorr knows.
-        probes: names as in `vcorr list probes`, or probes by the name their predictions shall carry.
+        probes: names as in `vcorr list probes`, or probes by the names that their predictions will carry.
         layers: indices of the sites to read; None for all.
-        queries: (N, 2) pixels (x, y) in frame 0, (N, 3) rows of (t, x, y), or a `vcorr.Queries`; a grid of 20 x 20 over
-            frame 0 when None.
-        grid: how the tokens lie over the video, with a plugin's layout; None to tell it from `size` or from the latents
-            that the pipeline hands to the denoiser.
-        size: (T, H, W) of the video that is made, with a plugin's layout, for models whose latents do not tell.
+        queries: (N, 2) pixels (x, y) in frame 0, (N, 3) rows of (t, x, y), or a `vcorr.Queries`. None: a grid of 20 x
+            20 points over frame 0.
+        grid: how the tokens lie over the video, with a plugin's layout. None: it comes from `size`, or from the latents
+            that the pipeline gives to the denoiser.
+        size: (T, H, W) of the generated video, with a plugin's layout, for models whose latents do not show it.
         steps: the steps to read; None for all.
-        noise: sigma / (alpha + sigma) in [0, 1] of every step, by index or as a function of it; NaN when None.
+        noise: sigma / (alpha + sigma) in [0, 1] of every step, by index or as a function of the index; NaN if None.
         variant: as `--set variant=` takes it: "corrected", "difftrack", "both", or one with switches flipped
-            (docs/switches.md). Every prediction says under which it was read; of several there is one each, where
-            they read differently.
+            (docs/switches.md). Every prediction names its variant. With several variants there is one prediction for
+            each that reads differently.
 
     Raises:
-        UsageError: something cannot be used; the message names it. Some things show when the model first runs, and at
-            the end of the block, when a chosen step never came.
+        UsageError: an argument cannot be used; the message names it. Some errors come only when the model first runs,
+            or at the end of the block, if a chosen step never came.
         CaptureError: as `vcorr.capture.Recorder` raises it.
     """
     if isinstance(layout, str):
         place = place_by_plugin(module, layout, grid=grid, size=size)
     else:
         if grid is not None or size is not None:
-            raise UsageError("record(): a vcorr.Layout brings its grid along.", hint="Leave out grid and size.")
+            raise UsageError("record(): a vcorr.Layout has its own grid.", hint="Leave out grid and size.")
         place = place_by_hand(module, layout)
-    made = _made(probes)
+    made = _make_probes(probes)
     readings = readings_of(run_variants(variant), made)
     return Recording(place, made, layers=layers, queries=queries, steps=steps, noise=noise, readings=readings)
 
 
 class Recording(PassListener):
-    """What `vcorr.record` returns: a block to run the model in, and what was read there."""
+    """The result of `vcorr.record`: a block to run the model in, and the predictions from it."""
 
     def __init__(
         self,
@@ -119,12 +119,12 @@ class Recording(PassListener):
 
     @property
     def predictions(self) -> list[Prediction]:
-        """The positions the probes answered: one record a step, layer, probe and head."""
+        """The predicted positions: one record per step, layer, probe and head."""
         return [] if self._recorder is None else self._recorder.predictions
 
     @property
     def rows(self) -> list[RowsPrediction]:
-        """What the probe `attention` read, likewise."""
+        """The attention summaries of the probe `attention`: one record per step, layer and head."""
         return [] if self._recorder is None else self._recorder.rows
 
     @property
@@ -137,7 +137,7 @@ class Recording(PassListener):
         """How the tokens lie over the video.
 
         Raises:
-            UsageError: the model has not run, and only its latents tell.
+            UsageError: the model has not run yet, and only its latents show the grid.
         """
         if self._place.grid is None:
             raise UsageError("The grid is known once the model has run.", hint="Or give grid= or size= to record().")
@@ -152,17 +152,17 @@ class Recording(PassListener):
 
     @property
     def steps(self) -> int:
-        """How many steps the model has made, read or not."""
+        """Number of steps that the model has run, read or not."""
         return self._steps
 
     @property
     def passes(self) -> dict[str, int]:
-        """How many passes of each guidance branch have come, by the branch's name."""
+        """Number of passes of each guidance branch so far, by the branch's name."""
         return dict(self._watch.seen)
 
     def __enter__(self) -> Recording:
         if self._used:
-            raise UsageError("A recording is made once.", hint="Call vcorr.record(...) again.")
+            raise UsageError("A recording can be used only once.", hint="Call vcorr.record(...) again.")
         self._used = True
         names = ["", *(site.name for site in self._place.sites)]
         compiled = [find_all(module, names)[1] for module in self._place.modules]
@@ -179,7 +179,7 @@ class Recording(PassListener):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        mine = None if kind is not None else self._unfinished()
+        mine = None if kind is not None else self._find_fault()
         if mine is not None:
             kind, error = type(mine), mine
         self._step.__exit__(kind, error, trace)
@@ -187,11 +187,12 @@ class Recording(PassListener):
         if mine is not None:
             raise mine
 
-    def _unfinished(self) -> UsageError | None:
+    def _find_fault(self) -> UsageError | None:
+        """Returns the error for a block in which a chosen step or a declared pass did not come, else None."""
         name = self._place.name
         if not self._steps:
             return UsageError(
-                f"record(): {name} made no conditional pass inside the block; {describe_passes(self._watch)}.",
+                f"record(): {name} ran no conditional pass inside the block; {describe_passes(self._watch)}.",
                 hint="Give record() the module that the pipeline itself calls, and run the pipeline inside the block, "
                 "in the same thread. Layout.passes says which pass is the conditional one.",
             )
@@ -199,29 +200,29 @@ class Recording(PassListener):
         if lacking:
             passes = self._place.layout.passes
             return UsageError(
-                f"record(): Layout.passes declares {len(passes)} passes a step, {', '.join(passes)}; {lacking} of them "
-                f"did not come in the last step, so {name} made them in another way.",
-                hint="Pipelines that switch guidance on or off on the way have to label their passes: "
+                f"record(): Layout.passes declares {len(passes)} passes per step, {', '.join(passes)}; {lacking} of "
+                f"them did not come in the last step, so {name} runs them in another way.",
+                hint="Pipelines that switch guidance on or off during sampling have to label their passes: "
                 "with denoiser.cache_context('cond').",
             )
         missing = sorted(step for step in self._chosen or () if step >= self._steps)
         if missing:
             return UsageError(
-                f"record(): step {missing[0]} never came; {name} made {self._steps} steps, counted from 0."
+                f"record(): step {missing[0]} never came; {name} ran {self._steps} steps, counted from 0."
             )
         return None
 
     # --------------------------------------------------------------------------------------------------------- running
 
     def pass_begins(self, now: Pass) -> None:
-        """Opens a step for a conditional pass that is chosen."""
+        """Opens a step for a conditional pass of a chosen step."""
         if not now.conditional:
             return
         step = self._steps
         self._steps += 1
         if self._chosen is not None and step not in self._chosen:
             return
-        self._place = self._place.measured(now.args, now.kwargs)
+        self._place = self._place.measure(now.args, now.kwargs)
         if self._recorder is None:
             self._attach(self._open)
         assert self._recorder is not None  # just attached
@@ -229,7 +230,7 @@ class Recording(PassListener):
 
     def pass_ends(self, now: Pass, *, failed: bool) -> None:
         """Ends the step of a conditional pass."""
-        if failed:  # what the step has read is no answer; the pass may be made again
+        if failed:  # drop what the step has read, because the pass may run again
             self._steps -= now.conditional
             self._step.__exit__(_FailedPassError, _FailedPassError(), None)
         else:
@@ -252,10 +253,10 @@ class Recording(PassListener):
 
 
 class _FailedPassError(Exception):
-    """Tells the recorder that a pass ended in an error, which is on its way already."""
+    """Ends the recorder's step after a pass that raised; its own exception is on its way already."""
 
 
-def _made(probes: str | Sequence[str] | Mapping[str, Probe]) -> dict[str, Probe]:
+def _make_probes(probes: str | Sequence[str] | Mapping[str, Probe]) -> dict[str, Probe]:
     if isinstance(probes, Mapping):
         made = dict(probes)
     else:
@@ -265,7 +266,7 @@ def _made(probes: str | Sequence[str] | Mapping[str, Probe]) -> dict[str, Probe]
         names = [probes] if isinstance(probes, str) else list(probes)
         made = {name: registry.probes.get(name).entry.create() for name in names}
     if not made:
-        raise UsageError("record(): no probe was named.", hint='For example: probes=["qk"]')
+        raise UsageError("record(): no probe was given.", hint='For example: probes=["qk"]')
     return made
 
 

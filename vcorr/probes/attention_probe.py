@@ -20,12 +20,13 @@ from vcorr.probes.probe_options import ProbeConfig, refuse
 
 
 class Attention(BuiltinProbe):
-    """`attention`: peaks and sums of the attention rows of the query points over other frames, their own, and the text.
+    """`attention`: summaries of the query points' attention to the other frames, to their own frame, and to the text.
 
-    Padding is left out where the model masks it. The confidence and attention scores are made of these rows.
+    A summary holds the peak and the sum of the attention weights of each segment. It leaves out padding that the model
+    masks. The confidence and attention scores are computed from these summaries.
 
     Raises:
-        UsageError: an option is given that this probe does not have.
+        UsageError: an option has a value that this probe does not take.
     """
 
     needs = frozenset({"q", "k", "mask"})
@@ -33,7 +34,7 @@ class Attention(BuiltinProbe):
 
     def __init__(self, config: ProbeConfig | None = None) -> None:
         super().__init__(config)
-        hint = "It reads the rows the model computes with, and matches nothing."
+        hint = "It summarises the model's own attention, and matches nothing."
         refuse(bool(self._config.radius), "attention", "radius", hint)
         refuse(not self._config.rotary, "attention", "rotary", hint)
         refuse(not self._config.symmetric, "attention", "symmetric", hint)
@@ -41,7 +42,7 @@ class Attention(BuiltinProbe):
     def read_each(
         self, capture: Capture, queries: Tensor | QueryPoints, variants: Sequence[Switches]
     ) -> list[dict[int, AttentionRows]]:
-        """Rows per head under each variant; see `vcorr.VariantProbe`.
+        """Returns an attention summary per head under each variant; see `vcorr.VariantProbe`.
 
         Raises:
             UsageError: a chosen head does not exist.
@@ -51,16 +52,18 @@ class Attention(BuiltinProbe):
             heads.update({head: (head,) for head in range(capture.q.shape[0])})
         points = query_points(queries)
         return [
-            {column: _rows(capture, points, together, variant) for column, together in heads.items()}
+            {column: _summarise(capture, points, together, variant) for column, together in heads.items()}
             for variant in variants
         ]
 
 
-def _rows(capture: Capture, points: QueryPoints, heads: tuple[int, ...] | None, variant: Switches) -> AttentionRows:
+def _summarise(
+    capture: Capture, points: QueryPoints, heads: tuple[int, ...] | None, variant: Switches
+) -> AttentionRows:
     q, k, text = capture.q, capture.k, capture.k_text
     if heads is not None:
         q, k, text = (take_heads(tensor, heads) for tensor in (q, k, text))
     factor = 1.0 if capture.scale is None else capture.scale * math.sqrt(q.shape[-1])
     if not math.isclose(factor, 1.0, rel_tol=1e-6):
-        q = q.float() * factor  # the rows are computed with 1/sqrt(d)
+        q = q.float() * factor  # because `attention_rows` scales by 1/sqrt(d)
     return attention_rows(q, k, text, capture.grid, points, variant=variant, key_mask=capture.key_mask)

@@ -1,4 +1,4 @@
-"""The option `heads` of probes as a value: parsed once, asked many times; no torch."""
+"""Parses the option `heads` of probes into a value; imports no torch."""
 
 from __future__ import annotations
 
@@ -10,20 +10,22 @@ from vcorr.contract.errors import UsageError
 from vcorr.contract.records import HEAD_MEAN, Site
 
 HeadChoice = Literal["mean", "each"] | tuple[int, ...]
-"""As `vcorr.functional.match` takes heads: their mean, each of them, or the mean of these."""
+"""The argument `heads` of `vcorr.functional.match`: the mean over all heads, each head, or the mean over these."""
 
 
 @dataclass(frozen=True)
 class Heads:
-    """Which heads a probe reads: the mean over all ("mean"), this mean and each head alone ("each"), or the mean over
-    chosen heads, counted from 0.
+    """The heads that a probe reads.
+
+    choice: "mean", the mean over all heads; "each", this mean and each head alone; or chosen heads, counted from 0, for
+    the mean over these.
     """
 
     choice: HeadChoice = "mean"
 
     @classmethod
     def parse(cls, text: object) -> Heads:
-        """Heads from "mean", "each", or numbers by comma as in "0,3".
+        """Parses "mean", "each", or numbers separated by commas, as in "0,3".
 
         Raises:
             UsageError: the text has another form, or names a head twice.
@@ -42,25 +44,25 @@ class Heads:
 
     @property
     def each(self) -> bool:
-        """Whether every head is answered alone, besides their mean."""
+        """Whether each head has a prediction of its own, in addition to the mean."""
         return self.choice == "each"
 
     @property
     def chosen(self) -> tuple[int, ...]:
-        """The chosen heads, which are answered together; empty when all heads are read."""
+        """The chosen heads, which share one prediction; empty if all heads are read."""
         return self.choice if isinstance(self.choice, tuple) else ()
 
     @property
     def column(self) -> int:
-        """The head that the answer of several heads together is stored under: -1, or the one head that was chosen."""
+        """The value of the column `head` for the prediction of several heads: -1, or the one chosen head."""
         return self.chosen[0] if len(self.chosen) == 1 else HEAD_MEAN
 
     def count(self, heads: int) -> int:
-        """How many answers a site with `heads` heads gives."""
+        """Returns the number of predictions at a site with `heads` heads."""
         return 1 + heads if self.each else 1
 
     def check_sites(self, sites: Sequence[Site]) -> None:
-        """Checks the chosen heads against the sites before anything runs; sites of unknown head count pass.
+        """Checks the chosen heads against the sites before anything runs; sites with an unknown number of heads pass.
 
         Raises:
             UsageError: a site has fewer heads.

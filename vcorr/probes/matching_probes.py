@@ -1,8 +1,9 @@
-"""The probes that match: `qk`, `qk-position`, `kk`, `qq`, `vv`, `feature`, `hidden` and the fair twins of the last two
-(docs/protocol.md).
+"""Holds the probes that match tokens: `qk`, `qk-position`, `kk`, `qq`, `vv`, `feature`, `hidden` (docs/protocol.md).
 
-Axes: H heads, F x h x w video tokens, d head width, c width of the hidden state, N query points. Answers are {head:
-(N, F, 2) pixels}, -1 for several heads together.
+`feature-fair` and `hidden-fair` match the same tensors as `feature` and `hidden`, in the way of `qk`.
+
+Axes: H heads, F x h x w video tokens, d head width, c width of the hidden state, N query points. Predictions are
+{head: (N, F, 2) pixels}, with head -1 for several heads together.
 """
 
 from __future__ import annotations
@@ -24,19 +25,19 @@ from vcorr.probes.heads import Heads
 from vcorr.probes.probe_base import BuiltinProbe
 from vcorr.probes.probe_options import ProbeConfig, refuse
 
-Answers = dict[int, Tensor]
+ByHead = dict[int, Tensor]
 
 
 class SoftmaxMatch(BuiltinProbe):
-    """Two tensors of an attention call matched as DiffTrack matches queries and keys: softmax per head and frame, both
-    ways, mean over heads.
+    """Matches two tensors of an attention call as DiffTrack matches queries and keys.
 
-    Subclasses say `name`, which tensors in `left` and `right`, and in `scaled` whether they are queries and keys, which
-    take the scale of the model's attention; all others are scaled by 1/sqrt(d). Only `q` and `k` can be read without
-    the rotary embedding.
+    The correlation is a softmax per head and frame, in both directions, and its mean over heads. Subclasses set `name`
+    and the names of the two tensors, `left` and `right`. `scaled` says whether they take the scale of the model's
+    attention, as queries and keys do; if not, the scale is 1/sqrt(d). Only `q` and `k` can be read without the rotary
+    embedding.
 
     Raises:
-        UsageError: an option is given that this probe does not have.
+        UsageError: an option has a value that this probe does not take.
     """
 
     name: ClassVar[str]
@@ -64,14 +65,14 @@ class SoftmaxMatch(BuiltinProbe):
         """Checks the options against variants; see `vcorr.VariantProbe`.
 
         Raises:
-            UsageError: a radius, where positions are sampled from a field.
+            UsageError: a radius is given, and a variant samples positions from a field.
         """
-        asked = bool(self._config.radius) and any(variant.readout == "field" for variant in variants)
+        clash = bool(self._config.radius) and any(variant.readout == "field" for variant in variants)
         hint = "It refines whole tokens; the read-out of difftrack samples a field. Leave the radius out, or say "
-        refuse(asked, self.name, "radius", f"{hint}--set variant=corrected.")
+        refuse(clash, self.name, "radius", f"{hint}--set variant=corrected.")
 
-    def read_each(self, capture: Capture, queries: Tensor | QueryPoints, variants: Sequence[Switches]) -> list[Answers]:
-        """Positions per head under each variant; see `vcorr.VariantProbe`.
+    def read_each(self, capture: Capture, queries: Tensor | QueryPoints, variants: Sequence[Switches]) -> list[ByHead]:
+        """Predicts positions per head under each variant; see `vcorr.VariantProbe`.
 
         Raises:
             UsageError: a chosen head does not exist.
@@ -104,14 +105,15 @@ class SoftmaxMatch(BuiltinProbe):
 
 
 class QueryKey(SoftmaxMatch):
-    """`qk`: queries in the query points' frame match keys of the other frames and the other way round."""
+    """`qk`: queries in the query points' frame match keys of the other frames, in both directions."""
 
     name, left, right, scaled = "qk", "q", "k", True
 
 
 class QueryKeyPosition(SoftmaxMatch):
-    """`qk-position`: as `qk`, with the content of all tokens replaced by its mean, so that positions alone match: what
-    the rotary embedding answers without any picture.
+    """`qk-position`: as `qk`, but with the content of all tokens replaced by its mean.
+
+    Only positions then match: it shows what the rotary embedding alone predicts, without any picture.
     """
 
     name, left, right, scaled = "qk-position", "q_position", "k_position", True
@@ -136,15 +138,13 @@ class ValueValue(SoftmaxMatch):
 
 
 class FeatureFair(SoftmaxMatch):
-    """`feature-fair`: the attention output matches itself per head and symmetrically, so that it compares with `qk`."""
+    """`feature-fair`: the attention output matches itself per head and in both directions, comparable with `qk`."""
 
     name, left, right = "feature-fair", "out", "out"
 
 
 class HiddenFair(SoftmaxMatch):
-    """`hidden-fair`: the block's output matches itself as `feature-fair` does, cut into as many slices as there are
-    heads.
-    """
+    """`hidden-fair`: the block's output, cut into one slice per head, matches itself as in `feature-fair`."""
 
     name, left, right = "hidden-fair", "hidden", "hidden"
 
@@ -152,9 +152,9 @@ class HiddenFair(SoftmaxMatch):
         hidden, heads = capture.hidden, capture.site.heads
         if heads < 1 or hidden.shape[-1] % heads:
             raise UsageError(
-                f"Probe 'hidden-fair' cuts the {hidden.shape[-1]} channels of {capture.site.block} into one slice a "
+                f"Probe 'hidden-fair' cuts the {hidden.shape[-1]} channels of {capture.site.block} into one slice per "
                 f"head; its site declares {heads} heads.",
-                hint="The model's adapter says so in Site(..., heads=...).",
+                hint="The model's adapter declares them in Site(..., heads=...).",
             )
         return hidden.view(*hidden.shape[:3], heads, -1).permute(3, 0, 1, 2, 4)
 
@@ -163,7 +163,7 @@ class Feature(BuiltinProbe):
     """`feature`: the attention output before its projection, heads side by side, matches itself by raw dot product.
 
     Raises:
-        UsageError: an option is given that this probe does not have.
+        UsageError: an option has a value that this probe does not take.
     """
 
     needs = frozenset({"out"})
@@ -172,8 +172,8 @@ class Feature(BuiltinProbe):
         super().__init__(config)
         _refuse_softmax_options("feature", self._config)
 
-    def read_each(self, capture: Capture, queries: Tensor | QueryPoints, variants: Sequence[Switches]) -> list[Answers]:
-        """Positions per head under each variant; see `vcorr.VariantProbe`.
+    def read_each(self, capture: Capture, queries: Tensor | QueryPoints, variants: Sequence[Switches]) -> list[ByHead]:
+        """Predicts positions per head under each variant; see `vcorr.VariantProbe`.
 
         Raises:
             UsageError: a chosen head does not exist.
@@ -194,7 +194,7 @@ class Hidden(BuiltinProbe):
     """`hidden`: the output of the block, all its channels, matches itself by raw dot product. It has no heads.
 
     Raises:
-        UsageError: an option is given that this probe does not have.
+        UsageError: an option has a value that this probe does not take.
     """
 
     needs = frozenset({"hidden"})
@@ -206,15 +206,15 @@ class Hidden(BuiltinProbe):
             bool(self._heads.chosen),
             "hidden",
             "heads",
-            "'hidden-fair' has it: it cuts the channels into one slice a head.",
+            "'hidden-fair' has it: it cuts the channels into one slice per head.",
         )
 
     def answers_per_site(self, heads: int) -> int:
-        """One: the hidden state has no heads."""
+        """Returns 1, because the hidden state has no heads."""
         return 1
 
-    def read_each(self, capture: Capture, queries: Tensor | QueryPoints, variants: Sequence[Switches]) -> list[Answers]:
-        """Positions under each variant; see `vcorr.VariantProbe`."""
+    def read_each(self, capture: Capture, queries: Tensor | QueryPoints, variants: Sequence[Switches]) -> list[ByHead]:
+        """Predicts positions under each variant; see `vcorr.VariantProbe`."""
         points = query_points(queries)
         return [
             {HEAD_MEAN: match_features(capture.hidden, capture.grid, points, variant=variant)} for variant in variants
@@ -222,16 +222,16 @@ class Hidden(BuiltinProbe):
 
 
 def take_heads(tensor: Tensor, chosen: tuple[int, ...]) -> Tensor:
-    """The chosen heads of a tensor (H, ...).
+    """Returns the chosen heads of a tensor (H, ...).
 
     Raises:
-        UsageError: one does not exist.
+        UsageError: a head does not exist.
     """
     if max(chosen) >= len(tensor):
         raise UsageError(
             f"heads: {max(chosen)} is out of range: there are {len(tensor)} heads, 0 to {len(tensor) - 1}."
         )
-    return torch.stack([tensor[head] for head in chosen])  # indexing with a list would wait for the device
+    return torch.stack([tensor[head] for head in chosen])  # an index list would synchronise with the device
 
 
 def _refuse_softmax_options(name: str, config: ProbeConfig) -> None:
@@ -239,13 +239,13 @@ def _refuse_softmax_options(name: str, config: ProbeConfig) -> None:
     refuse(not config.rotary, name, "rotary", "'qk', 'kk' and 'qq' have it: only q and k are rotated.")
 
 
-def _by_head(positions: Tensor, heads: Heads) -> Answers:
-    """positions: of every head and of their mean behind them, (H + 1, N, F, 2), for "each"; else (N, F, 2)."""
+def _by_head(positions: Tensor, heads: Heads) -> ByHead:
+    """Splits positions by head: (H + 1, N, F, 2), each head and then their mean, for "each"; else (N, F, 2)."""
     if heads.each:
         return {HEAD_MEAN: positions[-1], **dict(enumerate(positions[:-1]))}
     return {heads.column: positions}
 
 
 def _side_by_side(out: Tensor) -> Tensor:
-    """(H, F, h, w, d) to features (F, h, w, H*d)."""
+    """Reshapes (H, F, h, w, d) to features (F, h, w, H*d)."""
     return out.permute(1, 2, 3, 0, 4).flatten(3)

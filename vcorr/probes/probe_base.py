@@ -1,4 +1,4 @@
-"""What the built-in probes share: their options, and what these mean for the sites of a run."""
+"""Holds the base class of the built-in probes: their options, and the checks of the options against sites."""
 
 from __future__ import annotations
 
@@ -27,5 +27,5 @@ class BuiltinProbe(VariantProbeBase):
         self._heads.check_sites(sites)
 
     def answers_per_site(self, heads: int) -> int:
-        """One, and with heads "each" one per head besides."""
+        """Returns 1, plus the number of heads under heads "each"."""
         return self._heads.count(heads)

@@ -1,4 +1,4 @@
-"""Options of the built-in probes; no torch."""
+"""Holds the options of the built-in probes; imports no torch."""
 
 from __future__ import annotations
 
@@ -11,21 +11,20 @@ from vcorr.probes.heads import Heads
 
 @dataclass(frozen=True)
 class ProbeConfig:
-    """Which heads a probe reads, before or after the rotary embedding, and how it reads positions off the correlation.
+    """The heads that a probe reads, before or after the rotary embedding, and how it reads positions.
 
-    heads: "mean" (one answer from all heads together), "each" (that answer and one of every head alone), or chosen
-    heads by comma, "0,3" (one answer from these together). An answer from several heads is stored under head -1,
-    whether from all or from chosen ones (the options are part of the run); an answer from one chosen head under that
-    head.
-    radius: 0 answers with the centre of the best token; r > 0 with the mean of the centres within r tokens of it,
-    weighted with the correlation. `feature` and `hidden`, whose scores are not weights, take 0 only.
-    rotary: False reads q and k before the rotary embedding, so that only content is matched and not places. `qk`, `kk`
-    and `qq` only, on models whose adapter says where these are.
-    symmetric: False leaves out the reverse softmax, from frame 0 back. `feature` and `hidden` are one way in any case.
-    `attention` matches nothing: it takes neither radius nor False for the last two.
+    heads: "mean", one prediction from all heads together. "each", this prediction, and one from each head alone.
+    Chosen heads, as in "0,3", one prediction from these together. A prediction from several heads, all or chosen ones,
+    is stored under head -1; the run records the option. A prediction from one chosen head is stored under that head.
+    radius: 0 predicts the centre of the best token. r > 0 predicts the mean of the centres within r tokens of it,
+    weighted by the correlation. `feature` and `hidden` take 0 only, because their correlations are not weights.
+    rotary: False reads q and k before the rotary embedding, so that content matches and positions do not. Only `qk`,
+    `kk` and `qq` take it, on models whose adapter declares where these tensors are.
+    symmetric: False leaves out the reverse softmax, from frame 0 back. `feature` and `hidden` never have one.
+    `attention` matches nothing, so it takes no radius, and neither `rotary` nor `symmetric` can be False.
 
     Raises:
-        UsageError: an option cannot be used.
+        UsageError: an option has a wrong value.
     """
 
     heads: str = "mean"
@@ -35,8 +34,8 @@ class ProbeConfig:
 
     def __post_init__(self) -> None:
         if isinstance(self.heads, str) and self.heads.startswith("[") and self.heads.endswith("]"):
-            object.__setattr__(self, "heads", self.heads[1:-1])  # "[0,3]" and "0,3" are one option of one run
-        self.head_choice  # noqa: B018  # parsed here once; text that cannot be read is refused
+            object.__setattr__(self, "heads", self.heads[1:-1])  # "[0,3]" and "0,3" name the same run
+        self.head_choice  # noqa: B018  # raises for text that cannot be parsed
         for name in ("rotary", "symmetric"):
             if not isinstance(getattr(self, name), bool):
                 raise UsageError(f"{name}: expected true or false, got {getattr(self, name)!r}.")
@@ -50,6 +49,6 @@ class ProbeConfig:
 
 
 def refuse(asked: bool, probe: str, option: str, hint: str) -> None:
-    """Raises UsageError when a value of an option was `asked` for that the probe cannot be given."""
+    """Raises UsageError if a value of an option was `asked` for that the probe does not take."""
     if asked:
-        raise UsageError(f"Probe {probe!r} cannot be given this {option!r}.", hint=hint)
+        raise UsageError(f"Probe {probe!r} does not take this {option!r}.", hint=hint)
