@@ -1,7 +1,7 @@
-"""vcorr: where, when and how well video diffusion models know which point is which.
+"""vcorr measures where, when and how well video diffusion models know which point is which across frames.
 
-Importing this package is cheap: everything below is loaded on first use, and nothing here imports torch until a
-function that computes with tensors is touched.
+Importing this package is cheap: every name below is imported on first use. No name imports torch unless it computes
+with tensors.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from vcorr.store.fingerprint import fingerprint, hash_file, hash_files, plain
 
 @pytest.fixture
 def reads(monkeypatch) -> list[str]:
-    """Names of the files that were read, in order."""
+    """Records the names of the files that are read, in order."""
     found: list[str] = []
     whole = hashlib.file_digest
 

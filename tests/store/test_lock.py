@@ -32,7 +32,7 @@ with hold_lock(Path(sys.argv[1])):
 
 @pytest.fixture
 def holder(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
-    """A process that holds the lock of `tmp_path` until its standard input ends."""
+    """Runs a process that holds the lock of `tmp_path` until its standard input ends."""
     process = subprocess.Popen(
         [sys.executable, "-c", HOLD, str(tmp_path)],
         stdin=subprocess.PIPE,
@@ -54,8 +54,8 @@ def take(folder: Path) -> dict[str, object]:
     return found
 
 
-def left_by(folder: Path, host: str, process: int) -> bytes:
-    """A lock file that a process left behind without holding the lock."""
+def leave_lock(folder: Path, host: str, process: int) -> bytes:
+    """Writes a lock file such as a process leaves behind, without holding the lock."""
     (folder / LOCK).write_text(json.dumps({"host": host, "process": process, "since": "2026-01-02T03:04:05+00:00"}))
     return (folder / LOCK).read_bytes()
 
@@ -84,7 +84,7 @@ def test_a_killed_process_is_no_obstacle(holder, tmp_path) -> None:
 
 
 def test_a_process_number_that_is_used_again_is_not_taken_for_the_holder(tmp_path) -> None:
-    left_by(tmp_path, socket.gethostname(), os.getppid())  # that process runs, and holds nothing
+    leave_lock(tmp_path, socket.gethostname(), os.getppid())  # that process runs, and holds nothing
     assert take(tmp_path)["process"] == os.getpid()
 
 
@@ -97,7 +97,7 @@ def test_a_file_that_names_nobody_is_no_obstacle(tmp_path, text) -> None:
 def test_a_lock_of_another_host_is_refused_with_the_way_to_remove_it(tmp_path) -> None:
     folder = tmp_path / "a run"
     folder.mkdir()
-    before = left_by(folder, "node17", 4711)
+    before = leave_lock(folder, "node17", 4711)
     said = r"locked by process 4711 on host node17 \(since 2026-01-02T03:04:05\+00:00\)\. Whether .* cannot be seen"
     with pytest.raises(StoreError, match=said) as refused, hold_lock(folder):
         pass
@@ -121,16 +121,16 @@ def test_one_process_does_not_hold_a_lock_twice(tmp_path) -> None:
 
 
 def test_a_lock_that_its_holder_deletes_meanwhile_is_taken_anew(tmp_path, monkeypatch) -> None:
-    left_by(tmp_path, socket.gethostname(), 1)
+    leave_lock(tmp_path, socket.gethostname(), 1)
     whole, calls = lock._lock_in_kernel, []
 
-    def released_before(file: int) -> bool:
+    def release_first(file: int) -> bool:
         calls.append(file)
         if len(calls) == 1:
             (tmp_path / LOCK).unlink()
         return whole(file)
 
-    monkeypatch.setattr(lock, "_lock_in_kernel", released_before)
+    monkeypatch.setattr(lock, "_lock_in_kernel", release_first)
     with hold_lock(tmp_path):
         assert json.loads((tmp_path / LOCK).read_text())["process"] == os.getpid()
         with pytest.raises(StoreError, match="is being written"), hold_lock(tmp_path):
@@ -158,7 +158,7 @@ def test_without_locks_in_the_kernel_the_file_is_the_lock(tmp_path, monkeypatch,
             pass
         assert f"rm {tmp_path / LOCK}" in refused.value.hint
     assert not (tmp_path / LOCK).exists()
-    left_by(tmp_path, socket.gethostname(), 4711)
+    leave_lock(tmp_path, socket.gethostname(), 4711)
     with pytest.raises(StoreError, match="process 4711"), hold_lock(tmp_path):
         pass
     assert (tmp_path / LOCK).exists()

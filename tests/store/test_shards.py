@@ -220,7 +220,7 @@ def test_a_damaged_or_newer_record_is_named(run: rundir.RunDirectory, text: str)
 def test_opening_what_is_no_run(tmp_path: Path, run: rundir.RunDirectory) -> None:
     assert rundir.RunDirectory.open(tmp_path) == run, "a folder of one run stands for it"
     rundir.RunDirectory.create(tmp_path, "b" * 64).write_record({}, "started")
-    with pytest.raises(StoreError, match=f"holds runs, though: {run.run_id}, {'b' * 12}"):
+    with pytest.raises(StoreError, match=f"holds these runs: {run.run_id}, {'b' * 12}"):
         rundir.RunDirectory.open(tmp_path)
     with pytest.raises(StoreError, match="is not a run"):
         rundir.RunDirectory.open(tmp_path / "nowhere")

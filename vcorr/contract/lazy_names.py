@@ -1,4 +1,4 @@
-"""Names that a public package exports without importing the modules that hold them."""
+"""Exports names from a public package without importing the modules that hold them."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from typing import Any
 def lazy_names(
     package: str, homes: Mapping[str, str]
 ) -> tuple[Callable[[str], Any], Callable[[], list[str]], list[str]]:
-    """Makes `__getattr__`, `__dir__` and `__all__` of a package, whose names are imported on first use.
+    """Makes `__getattr__`, `__dir__` and `__all__` of a package, so that its names are imported on first use.
 
-    The type checker cannot see these: the package names the same imports once more under ``if TYPE_CHECKING``.
+    The type checker cannot see these names, so the package repeats the imports under ``if TYPE_CHECKING``.
 
     Args:
-        package: its ``__name__``.
-        homes: by module that holds them, the names with spaces between them; "" holds the package's own subpackages.
+        package: ``__name__`` of the package.
+        homes: modules and the names that each holds, separated by spaces; "" for the package's own subpackages.
     """
     home_of = {name: home for home, names in homes.items() for name in names.split()}
 

@@ -1,11 +1,12 @@
-"""The lock of a folder that results are written into: one process writes at a time, and the lock says which.
+"""Locks a folder for writing results: one process writes at a time, and the lock says which.
 
 The kernel holds the lock (`flock`) and releases it when the process ends, also after kill -9. The process number in the
-file is there for people; it is never trusted, because numbers are used again. The writer deletes the file at the end.
+file is for people. No code relies on it, because process numbers are used again. The writer deletes the file at the
+end.
 
-In two cases the kernel cannot answer. Another host left the lock: this host cannot see whether that process still runs.
-Or there are no such locks, as on Windows (no `fcntl`) and on some network file systems: then the file alone is the
-lock, and a killed process leaves it behind. Both are refused, and the message says which file to delete.
+In two cases the kernel cannot say whether the writer still runs. First, the lock comes from another host. Second, the
+system has no such locks, as on Windows (no `fcntl`) and on some network file systems: then the file alone is the lock,
+and a killed process leaves it behind. Both cases are refused, and the message says which file to delete.
 """
 
 from __future__ import annotations
@@ -24,15 +25,15 @@ from pathlib import Path
 from vcorr.contract.errors import StoreError
 
 LOCK = ".lock"
-"""Name of the file inside the folder."""
+"""Name of the lock file inside the folder."""
 
 _NO_SUCH_LOCKS = {errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.ENOLCK, errno.EINVAL}
-"""What `flock` answers on file systems without locks."""
+"""Errors of `flock` on file systems without locks."""
 
 
 @dataclass(frozen=True)
 class Holder:
-    """Who holds a lock. since: when it was taken, UTC, in ISO 8601."""
+    """The process that holds a lock. since: time when it took the lock, UTC, in ISO 8601."""
 
     host: str
     process: int
@@ -55,7 +56,7 @@ def hold_lock(folder: Path) -> Iterator[None]:
     except OSError as error:
         raise StoreError(
             f"{folder} cannot be written: {error.strerror or error}.",
-            hint="Choose another folder with --out DIR; what is finished can be copied to where you may write.",
+            hint="Choose another folder with --out DIR; finished results can be copied there.",
         ) from error
     try:
         yield
@@ -64,13 +65,13 @@ def hold_lock(folder: Path) -> Iterator[None]:
 
 
 def _acquire(path: Path) -> tuple[int, bool]:
-    """The open lock file, and whether the kernel holds the lock; else the existence of the file is the lock."""
+    """Takes the lock; returns the open file, and whether the kernel holds the lock. If not, the file is the lock."""
     while True:
         file, is_new = _open(path)
         try:
             by_kernel = _lock_in_kernel(file)
             if by_kernel and not _is_at(path, file):
-                os.close(file)  # the last holder deleted it after it was opened here
+                os.close(file)  # the last holder deleted the file after it was opened here
                 continue
             _check_free(path, file, by_kernel=by_kernel, is_new=is_new)
             _write_holder(file)
@@ -85,19 +86,19 @@ def _acquire(path: Path) -> tuple[int, bool]:
 
 
 def _open(path: Path) -> tuple[int, bool]:
-    """The lock file, open, and whether this call made it."""
+    """Opens the lock file; also returns whether this call created it."""
     while True:
         with contextlib.suppress(FileExistsError):
             return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666), True
-        with contextlib.suppress(FileNotFoundError):  # deleted in between by its holder
+        with contextlib.suppress(FileNotFoundError):  # its holder deleted it in between
             return os.open(path, os.O_RDWR), False
 
 
 def _lock_in_kernel(file: int) -> bool:
-    """Locks an open file until it is closed or the process ends; False where the system has no such locks.
+    """Locks an open file until it is closed or the process ends; returns False if the system has no such locks.
 
     Raises:
-        BlockingIOError: another process holds it.
+        BlockingIOError: another process holds the lock.
     """
     try:
         import fcntl
@@ -120,7 +121,11 @@ def _is_at(path: Path, file: int) -> bool:
 
 
 def _check_free(path: Path, file: int, *, by_kernel: bool, is_new: bool) -> None:
-    """Refuses a lock whose holder may still run where the kernel cannot tell."""
+    """Checks that no process may still hold a lock about which the kernel says nothing.
+
+    Raises:
+        StoreError: a process may hold it.
+    """
     holder = _read_holder(file)
     if not by_kernel and not is_new:
         raise _may_be_held(path, holder, "this system has no file locks to ask")
@@ -129,8 +134,8 @@ def _check_free(path: Path, file: int, *, by_kernel: bool, is_new: bool) -> None
 
 
 def _release(path: Path, file: int, *, by_kernel: bool) -> None:
-    """Deletes the file and releases the lock: in this order, so that the file of the next holder stays."""
-    if not by_kernel:  # Windows deletes closed files only
+    """Deletes the file, then releases the lock; in this order, the file of the next holder stays."""
+    if not by_kernel:  # Windows deletes only closed files
         os.close(file)
     with contextlib.suppress(OSError):
         path.unlink()
@@ -139,7 +144,7 @@ def _release(path: Path, file: int, *, by_kernel: bool) -> None:
 
 
 def _read_holder(file: int) -> Holder | None:
-    """The holder that an open lock file names; None when it names none."""
+    """Returns the holder that an open lock file names; None if it names none."""
     os.lseek(file, 0, os.SEEK_SET)
     try:
         values = json.loads(os.read(file, 4096))

@@ -1,4 +1,4 @@
-"""A run directory: `run.json` and the shards of three tables. Valid at every instant."""
+"""Run directories: `run.json` and the shards of three tables. They are valid at every instant."""
 
 from __future__ import annotations
 
@@ -38,15 +38,15 @@ class RunDirectory:
 
     @classmethod
     def create(cls, out: Path, fingerprint: str, *, beside: bool = False) -> RunDirectory:
-        """Opens the run of that fingerprint below `out`, made if it is not there.
+        """Opens the run with this fingerprint below `out`, and creates it if it does not exist.
 
         Args:
             out: the folder that holds many runs.
-            fingerprint: of the predictions; its prefix names the run.
-            beside: take a new directory `<run id>-2`, `-3` … instead of one that exists.
+            fingerprint: fingerprint of the predictions; its prefix is the run id.
+            beside: whether to create a new directory, `<run id>-2`, `-3` …, if the run exists.
 
         Raises:
-            StoreError: `out` is itself a run, cannot be written, or holds another run under this id.
+            StoreError: `out` is itself a run, cannot be written, or holds another run with this id.
         """
         if (out / RECORD).exists():
             raise StoreError(
@@ -66,9 +66,9 @@ class RunDirectory:
 
     @contextlib.contextmanager
     def write_lock(self) -> Iterator[None]:
-        """Holds the lock of the directory during the block, and removes what killed writers left behind.
+        """Holds the lock of the directory during the block, and removes temporary files of killed writers.
 
-        Whatever writes into a run does so inside this block; reading needs no lock.
+        Everything that writes into a run does so inside this block; reading needs no lock.
 
         Raises:
             StoreError: another process is writing the run, or the directory cannot be written.
@@ -83,23 +83,23 @@ class RunDirectory:
         """Opens an existing run, given as its directory or as a folder that holds no other run.
 
         Raises:
-            StoreError: there is no run there, or there are several.
+            StoreError: there is no run, or there are several.
         """
         if not (path / RECORD).is_file():
             inside = sorted(p.parent.name for p in path.glob(f"*/{RECORD}")) if path.is_dir() else []
             if len(inside) == 1:
                 return cls.open(path / inside[0])
-            hint = f"It holds runs, though: {', '.join(inside[:5])}." if inside else "Runs are made by: vcorr run"
+            hint = f"It holds these runs: {', '.join(inside[:5])}." if inside else "Runs are made by: vcorr run"
             raise StoreError(f"{path} is not a run: it has no {RECORD}.", hint=hint)
         run = cls(path)
         run.record()
         return run
 
     def check(self, fingerprint: str) -> None:
-        """Refuses a directory whose record tells of another spec.
+        """Checks that the record, if there is one, has this fingerprint of the predictions.
 
         Raises:
-            StoreError: the fingerprints disagree.
+            StoreError: the fingerprints differ.
         """
         if not (self.path / RECORD).exists():
             return
@@ -108,14 +108,14 @@ class RunDirectory:
             raise StoreError(
                 f"{self.path / RECORD} belongs to another spec (fingerprint {str(found)[:LENGTH]}, this run's is "
                 f"{fingerprint[:LENGTH]}).",
-                hint="Choose another folder with --out DIR, or start beside it with --reuse never.",
+                hint="Choose another folder with --out DIR, or start a new run next to it with --reuse never.",
             )
 
     def record(self) -> dict[str, Any]:
-        """The contents of run.json, in the layout of now.
+        """Returns the contents of run.json, in the current layout.
 
         Raises:
-            StoreError: it is damaged or written by a newer vcorr.
+            StoreError: the file is missing, damaged, or written by a newer vcorr.
         """
         path = self.path / RECORD
         try:
@@ -132,7 +132,7 @@ class RunDirectory:
         return upgrade_record(values)
 
     def write_record(self, values: dict[str, Any], status: Status) -> None:
-        """Writes run.json atomically with the given status and the time."""
+        """Writes run.json atomically, with the given status and the current time."""
         values = {"record_version": RECORD_VERSION, "run": self.run_id, "status": status, **values}
         values["updated"] = datetime.now(UTC).isoformat(timespec="seconds")
         path = self.path / RECORD
@@ -140,11 +140,11 @@ class RunDirectory:
             Path(temporary).write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
     def shard(self, table: TableName, clip_id: str) -> Path:
-        """The path of a clip's shard."""
+        """Returns the path of a clip's shard."""
         return self.path / table / shards.shard_name(clip_id)
 
     def holds(self, table: TableName, name: str, fingerprint: str) -> bool:
-        """Whether a shard of that file name is there, whole and of that fingerprint."""
+        """Returns whether a shard with this file name exists, is undamaged and has this fingerprint."""
         try:
             found = shards.read_shard(self.path / table / name, table)
         except StoreError:
@@ -152,7 +152,7 @@ class RunDirectory:
         return shards.fingerprint_of(found) == fingerprint
 
     def read(self, table: TableName) -> pa.Table:
-        """All shards of a table, in the order of their names.
+        """Returns all shards of a table as one table, in the order of their names.
 
         Raises:
             StoreError: a shard is damaged; the message names it.
@@ -161,20 +161,20 @@ class RunDirectory:
         return pa.concat_tables(found) if found else schema(table).empty_table()
 
     def iter_shards(self, table: TableName) -> Iterator[pa.Table]:
-        """The shards of a table one after the other, without their stage's metadata."""
+        """Yields the shards of a table one by one, without the metadata of the stage that wrote them."""
         for path in sorted((self.path / table).glob(f"*{shards.SUFFIX}")):
             yield shards.read_shard(path, table).replace_schema_metadata(schema(table).metadata)
 
 
 def find_runs(folder: Path) -> list[RunDirectory]:
-    """The runs directly below a folder, or the run itself when the folder is one; sorted by name."""
+    """Returns the runs directly below a folder, sorted by name; if the folder is itself a run, this run."""
     if (folder / RECORD).is_file():
         return [RunDirectory(folder)]
     return [RunDirectory(p.parent) for p in sorted(folder.glob(f"*/{RECORD}"))]
 
 
 def _make_beside(path: Path) -> Path:
-    """Makes the first of `path`, `path-2`, `path-3` … that is not there, and returns it."""
+    """Creates the first of `path`, `path-2`, `path-3` … that does not exist, and returns it."""
     number = 1
     while True:
         found = path if number == 1 else path.with_name(f"{path.name}-{number}")

@@ -21,7 +21,7 @@ from vcorr.store.upgrades import upgrade_table
 SUFFIX = ".arrow"
 TEMPORARY_SUFFIX = ".tmp"
 _COMPUTE_AGAIN = "Repeat the command that made the run: only that clip is computed again."
-_WRITE_ELSEWHERE = "Choose another folder with --out DIR; a finished run can be copied to where you may write."
+_WRITE_ELSEWHERE = "Choose another folder with --out DIR; a finished run can be copied there."
 
 
 def shard_name(clip_id: str) -> str:
