@@ -21,7 +21,7 @@ spatial = st.builds(lambda h, w, s: TokenGrid(frames=1, rows=h, cols=w, stride=s
 
 @st.composite
 def temporal(draw):
-    """A grid with any of the three time maps."""
+    """Draws a grid with any of the three time maps."""
     frames = draw(sizes)
     kind = draw(st.sampled_from(["causal", "plain", "spans"]))
     if kind != "spans":

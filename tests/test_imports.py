@@ -20,14 +20,14 @@ PLUGINS = sorted((Path(__file__).parents[1] / "plugins").glob("*/vcorr_*"))
 
 
 def modules(package):
-    """The files of a package by the names of their modules."""
+    """Yields the files of a package with the names of their modules."""
     for path in sorted(package.rglob("*.py")):
         parts = path.relative_to(package.parent).with_suffix("").parts
         yield ".".join(parts[:-1] if parts[-1] == "__init__" else parts), path
 
 
 def imports(package):
-    """For each module the modules of its package that it imports: inside functions and for the type checker as well."""
+    """Returns the modules of its package that each module imports, also inside functions and for the type checker."""
     files = dict(modules(package))
     graph = {name: set() for name in files}
     for name, path in files.items():
@@ -54,13 +54,13 @@ def test_all_packages_are_looked_at_and_their_imports_seen():
 
 
 def test_module_names_do_not_repeat():
-    """A name in a traceback or in a search then means one module."""
+    """Checks that a name in a traceback or in a search means one module."""
     names = collections.Counter(path.stem for _, path in modules(CORE) if not path.stem.startswith("__"))
     assert [name for name, count in names.items() if count > 1] == []
 
 
 def test_the_contract_loads_nothing_else_of_the_core():
-    """What import-linter is told to ignore there serves the type checker alone."""
+    """Checks that the imports that import-linter ignores there serve the type checker alone."""
     contract = [name for name, path in modules(CORE) if path.parent.name == "contract" and path.stem != "__init__"]
     code = f"import importlib, sys\nfor name in {contract}: importlib.import_module(name)\nprint(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()

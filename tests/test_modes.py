@@ -68,7 +68,7 @@ def test_passes_of_a_dry_run():
 
 
 def test_no_part_compares_the_word_itself():
-    """What depends on the mode is asked of the mode: a new one then cannot be forgotten anywhere."""
+    """Checks that the code asks the mode object, so that a new mode cannot be forgotten anywhere."""
     found = {
         str(path)
         for path in Path(vcorr.__file__).parent.rglob("*.py")

@@ -1,7 +1,7 @@
 """The core knows no model: probes, metrics, stages, capture and all that reads their tables are the same for every one.
 
-What names a model is looked for in the code, without docstrings and comments. The names are those of the installed
-entries of plugins, so that a new plugin is looked for as soon as it is there.
+What names a model is looked for in the code, without docstrings and comments. The names come from the
+installed entries of plugins, so that a new plugin is looked for as soon as it is installed.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ ALLOWED = {
 
 
 def model_names() -> set[str]:
-    """Names of all models that plugins bring, and what they begin with ("cogvideox" of "cogvideox-5b-i2v")."""
+    """Returns the names of all models of plugins, and their first words ("cogvideox" of "cogvideox-5b-i2v")."""
     found = {r.entry.name for r in installed().models.all() if r.source.distribution != "vcorr"}
     return found | {name.split("-")[0] for name in found if len(name.split("-")[0]) > 3} - {"open", "random"}
 
 
 def words(code: str) -> set[str]:
-    """Lowercase words of names and strings of the code, docstrings left out."""
+    """Returns the lowercase words of names and strings of the code, docstrings left out."""
     found: set[str] = set()
     before = tokenize.NEWLINE
     for token in tokenize.generate_tokens(io.StringIO(code).readline):

@@ -13,8 +13,8 @@ from vcorr import Rotary, UsageError
 SIZE = (3, 4, 5)
 
 
-def turned(x, rotary, size=SIZE):
-    """x (H, F*h*w, d), turned as the record says."""
+def turn(x, rotary, size=SIZE):
+    """Turns x (H, F*h*w, d) as the record says."""
     angles = torch.from_numpy(rotary.angles(*size)).flatten(1, 3).float()  # (H or 1, n, P)
     first, second = (torch.from_numpy(channels) for channels in rotary.channels())
     a, b = x[..., first], x[..., second]
@@ -34,7 +34,7 @@ def test_blocks_are_the_tables_of_cogvideox() -> None:
     frames, rows, cols = SIZE
     table = get_3d_rotary_pos_embed(64, ((0, 0), (rows, cols)), (rows, cols), frames)
     x = random_heads(2, 64)
-    assert torch.allclose(turned(x, Rotary.blocks((16, 24, 24))), apply_rotary_emb(x[None], table)[0], atol=1e-5)
+    assert torch.allclose(turn(x, Rotary.blocks((16, 24, 24))), apply_rotary_emb(x[None], table)[0], atol=1e-5)
 
 
 def test_blocks_are_the_tables_of_wan() -> None:
@@ -54,7 +54,7 @@ def test_blocks_are_the_tables_of_hunyuanvideo() -> None:
     table = HunyuanVideoRotaryPosEmbed(2, 1, [4, 6, 6], 256.0)(torch.empty(1, 4, SIZE[0], 2 * SIZE[1], 2 * SIZE[2]))
     x = random_heads(2, 16)
     rotary = Rotary.blocks((4, 6, 6), theta=256.0)
-    assert torch.allclose(turned(x, rotary), apply_rotary_emb(x[None], table)[0], atol=1e-5)
+    assert torch.allclose(turn(x, rotary), apply_rotary_emb(x[None], table)[0], atol=1e-5)
 
 
 def test_half_pairing_is_the_table_of_cosmos() -> None:
@@ -65,7 +65,7 @@ def test_half_pairing_is_the_table_of_cosmos() -> None:
     table = embed(torch.empty(1, 4, *SIZE))
     x = random_heads(2, 32)
     own = apply_rotary_emb(x[None], table, use_real=True, use_real_unbind_dim=-2)[0]
-    assert torch.allclose(turned(x, Rotary.blocks((12, 10, 10), pairing="half")), own, atol=1e-5)
+    assert torch.allclose(turn(x, Rotary.blocks((12, 10, 10), pairing="half")), own, atol=1e-5)
 
 
 # --------------------------------------------------------------------------------------------------- by construction
@@ -81,7 +81,7 @@ def test_only_the_difference_of_two_places_counts(axes, pairing, starts) -> None
     rotary = Rotary(tuple(axes), frequencies, pairing, starts)
     still = Rotary(tuple(axes), frequencies, pairing)
     x = random_heads(1, rotary.width).double()[:, :1].expand(-1, int(np.prod(SIZE)), -1)
-    products = [turned(x, each) @ turned(x, each).mT for each in (rotary, still)]
+    products = [turn(x, each) @ turn(x, each).mT for each in (rotary, still)]
     assert torch.allclose(*products, atol=1e-4)
 
 

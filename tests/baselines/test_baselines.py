@@ -27,14 +27,14 @@ SIDE, FRAMES = 96, 4
 
 
 class Recorder:
-    """Keeps the one answer."""
+    """Keeps the one prediction."""
 
     def answer(self, xy, grid, *, name="", readout="token"):
         self.xy, self.grid, self.readout = xy, grid, readout
 
 
 def moving_clip(dx, dy, queries, seed=0):
-    """Noise that moves by (dx, dy) pixels a frame; it wraps around, so that every window has a place in every frame."""
+    """Returns noise that moves by (dx, dy) pixels per frame and wraps around, so every frame has every window."""
     picture = np.random.default_rng(seed).integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8)
     video = np.stack([np.roll(picture, (dy * t, dx * t), axis=(0, 1)) for t in range(FRAMES)])
     return Clip(id="clip", prompt="", queries=np.asarray(queries, dtype=np.float32), video=video)
@@ -144,7 +144,7 @@ def test_points_do_not_depend_on_each_other(baseline):
 
 
 def test_nearest_colour_sees_means_alone():
-    """Pixels of a token in another order have the same mean; one brighter pixel makes another token nearer."""
+    """Shuffles a token, which keeps its mean; one brighter pixel makes another token nearer."""
     rng = np.random.default_rng(3)
     tokens = rng.integers(0, 255, (2, 4, 64, 3), dtype=np.uint8)  # two frames of 2 x 2 tokens
     tokens[1] = rng.permuted(tokens[0], axis=1)[[3, 2, 1, 0]]
@@ -163,7 +163,7 @@ def test_nearest_colour_sees_means_alone():
 
 @pytest.mark.parametrize("baseline", [ZeroMotion, RandomToken, PositionOnly, NearestColour, TokenPatches, DenseSearch])
 def test_queries_of_any_frame_are_answered_as_frame_0_of_the_video_turned_to_it(baseline):
-    """Each query alone, on the video whose frames were reordered so that its own comes first."""
+    """Compares with each query alone, on a video whose frames were reordered so that the query frame is first."""
     clip = moving_clip(5, -3, [*INNER, [0, 0], [3, SIDE]])
     frames = np.int32([2, 0, 1, 2, FRAMES - 1])
     mixed = clip.with_queries(Queries(frames, clip.queries.xy))
@@ -196,7 +196,7 @@ class TestRandomToken:
         assert ((counts - 100) ** 2 / 100).sum() < 26.1  # chi squared of 8 degrees, one in a thousand
 
     def test_its_accuracy_is_that_of_chance(self):
-        """Chance, counted for every pair: of all tokens of the frame, those whose answer would be right."""
+        """Compares with chance: the share of all tokens of the frame whose prediction would be right, per pair."""
         clip = moving_clip(3, -2, np.random.default_rng(0).uniform(8, SIDE - 8, (50, 2)))
         reference, visible = truth(clip, 3, -2), np.ones((50, FRAMES), dtype=np.bool_)
         side = SIDE // 8

@@ -44,7 +44,7 @@ cases = st.fixed_dictionaries(
 
 
 def slow_rows(q, k, k_text, grid, queries, mask, exchanged):
-    """(N, n + F*h*w) in float64 loops."""
+    """Returns (N, n + F*h*w), by float64 loops."""
     q, k, k_text = (tensor.double().numpy() for tensor in (q, k, k_text))
     H, F, h, w, d = q.shape
     out = np.zeros((len(queries), k_text.shape[1] + F * h * w))

@@ -77,7 +77,7 @@ def pairs(table):
     return [(name, argument) for name, arguments in table.items() for argument in arguments]
 
 
-def refused(name, argument, value):
+def check_refused(name, argument, value):
     for variant in ({},) if name == "tapvid" else ({"variant": "corrected"}, {"variant": "difftrack"}):
         with pytest.raises(UsageError, match=rf"^{argument}\b"):
             getattr(functional, name)(**{**good(name), argument: value, **variant})
@@ -103,7 +103,7 @@ def test_tensors_of_another_kind(name, argument):
         tensor[:0],
         tensor[..., :0],
     ):
-        refused(name, argument, value)
+        check_refused(name, argument, value)
 
 
 @pytest.mark.parametrize(("name", "argument"), pairs(NUMBERS))
@@ -129,7 +129,7 @@ def test_numbers_of_another_kind(name, argument):
         for value in others:
             if name == "harmonic_mean" and argument == "accuracy" and getattr(value, "ndim", 0) == 3:
                 continue  # the first table says what shape the others must have
-            refused(name, argument, value)
+            check_refused(name, argument, value)
 
 
 @pytest.mark.parametrize(("name", "argument"), pairs(MASKS))
@@ -146,25 +146,25 @@ def test_visibility_of_another_kind(name, argument):
         torch.from_numpy(mask).to_sparse(),
         torch.from_numpy(mask).to("meta"),
     ):
-        refused(name, argument, value)
+        check_refused(name, argument, value)
 
 
 @pytest.mark.parametrize("name", GRIDS)
 def test_grids_of_another_kind(name):
     for value in (None, (3, 4, 5), GRID.to_dict()):
-        refused(name, "grid", value)
+        check_refused(name, "grid", value)
 
 
 @pytest.mark.parametrize("name", ["match", "match_features", "latent_to_frames", "attention_rows"])
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 def test_queries_that_are_nowhere(name, value):
     for make in (np.array, torch.tensor):
-        refused(name, "queries", make([[value, 1.0], [1.0, 1.0], [2.0, 2.0]]))
+        check_refused(name, "queries", make([[value, 1.0], [1.0, 1.0], [2.0, 2.0]]))
 
 
 @pytest.mark.parametrize("name", ["match", "match_features", "attention_rows"])
 def test_queries_far_outside_are_refused_without_a_warning(name):
-    refused(name, "queries", np.array([[1e300, 1.0]]))
+    check_refused(name, "queries", np.array([[1e300, 1.0]]))
 
 
 @pytest.mark.parametrize("name", [name for name in functional.__all__ if name.islower() and name != "tapvid"])
@@ -202,5 +202,5 @@ def test_rows_that_do_not_belong_together(name, part):
         with pytest.raises(UsageError, match=rf"^(visible|rows\.{part}): expected"):
             getattr(functional, name)(**{**arguments, "rows": shorter, "variant": variant})
     for value in (None, tuple(arguments["rows"]), arguments["rows"]._asdict()):
-        refused(name, "rows", value)
-    refused(name, "rows", arguments["rows"]._replace(**{part: "text"}))
+        check_refused(name, "rows", value)
+    check_refused(name, "rows", arguments["rows"]._replace(**{part: "text"}))

@@ -39,7 +39,7 @@ GRID = TokenGrid(frames=3, rows=30, cols=45, stride=(16, 16), temporal_ratio=4)
 
 
 @pytest.fixture(scope="module")
-def stored(pytestconfig):
+def data(pytestconfig):
     folder = pytestconfig.rootpath / "tests" / "data"
     return {
         name: array
@@ -48,13 +48,13 @@ def stored(pytestconfig):
     }
 
 
-def tensors(stored, case):
-    """q, k, v of the text and of the image, each (H, n, d)."""
-    config = json.loads(str(stored[f"{case}_config"]))
+def tensors(data, case):
+    """Returns q, k, v of the text and of the image, each (H, n, d)."""
+    config = json.loads(str(data[f"{case}_config"]))
     heads, width = config["heads"], config["dim"]
     out = []
     for part in ("txt", "img"):
-        values = torch.from_numpy(stored[f"{case}_{part}_i8"].astype(np.float32) / 32)
+        values = torch.from_numpy(data[f"{case}_{part}_i8"].astype(np.float32) / 32)
         q, k, v = (block.reshape(-1, heads, width).permute(1, 0, 2) for block in values.split(heads * width, dim=1))
         out.append((q * config["q_gain"], k, v))
     return out
@@ -64,46 +64,46 @@ def by_frame(tensor, grid=GRID):
     return tensor.reshape(len(tensor), grid.frames, grid.rows, grid.cols, -1)
 
 
-def test_stored_matches_hold_in_both_variants(stored):
-    _, (q, k, _) = tensors(stored, "a_shift")
+def test_stored_matches_hold_in_both_variants(data):
+    _, (q, k, _) = tensors(data, "a_shift")
     got = match(by_frame(q), by_frame(k), GRID, GRID.centres)[:, 1:]
-    np.testing.assert_array_equal(GRID.tokens_at(got.numpy()).T, stored["a_shift_qk_match"])
+    np.testing.assert_array_equal(GRID.tokens_at(got.numpy()).T, data["a_shift_qk_match"])
     # the field sampled where a query sits on token i exactly: u (n - 1)/(n - mu) = i
     size, margin = np.array([45, 30]), 45 / 64
     index = np.stack(np.divmod(np.arange(1350), 45)[::-1], axis=-1)
     inside = (index < size - 1).all(axis=1)
     queries = (index * (size - margin) / (size - 1) * 16)[inside]
     field = match(by_frame(q), by_frame(k), GRID, queries, variant="difftrack")[:, 1:].numpy() / 16
-    expected = stored["a_shift_qk_match"].T[inside]
+    expected = data["a_shift_qk_match"].T[inside]
     error = np.abs(field - np.stack([expected % 45, expected // 45], axis=-1)).max(axis=(1, 2))
     assert np.median(error) < 1e-3
 
 
 @pytest.mark.parametrize("descriptor", ["qk", "feat"])
 @pytest.mark.parametrize(("mode", "points"), [("fg", "grid_20"), ("bg", "grid_10")])
-def test_stored_trajectories(stored, descriptor, mode, points):
-    text, image = tensors(stored, "a_shift")
-    queries = stored[points][0]
+def test_stored_trajectories(data, descriptor, mode, points):
+    text, image = tensors(data, "a_shift")
+    queries = data[points][0]
     if descriptor == "qk":
         found = match(by_frame(image[0]), by_frame(image[1]), GRID, queries, variant="difftrack")
     else:
         q, k, v = (torch.cat(pair, dim=1)[None] for pair in zip(text, image, strict=True))
         out = torch.nn.functional.scaled_dot_product_attention(q, k, v)[0, :, 8:]
         features = out.permute(1, 0, 2).reshape(3, 30, 45, -1)
-        np.testing.assert_allclose(features.reshape(4050, -1)[::9].numpy(), stored["a_shift_sdpa_out_cond_rows"], 1e-4)
+        np.testing.assert_allclose(features.reshape(4050, -1)[::9].numpy(), data["a_shift_sdpa_out_cond_rows"], 1e-4)
         tokens = GRID.tokens_at(match_features(features, GRID, GRID.centres)[:, 1:].numpy()).T
-        np.testing.assert_array_equal(tokens, stored["a_shift_feat_match"])
+        np.testing.assert_array_equal(tokens, data["a_shift_feat_match"])
         found = match_features(features, GRID, queries, variant="difftrack")
     tracks = latent_to_frames(found, GRID, queries, variant="difftrack", video_frames=49)
-    expected = stored[f"a_shift_{mode}_trajectory_{descriptor}"][0].transpose(1, 0, 2)
+    expected = data[f"a_shift_{mode}_trajectory_{descriptor}"][0].transpose(1, 0, 2)
     np.testing.assert_allclose(tracks.numpy(), expected, atol=0.01)
 
 
 @pytest.mark.parametrize(("mode", "grid"), [("fg", "grid_20"), ("bg", "grid_10")])
-def test_stored_attention_rows(stored, mode, grid):
-    (_, k_text, _), (q, k, _) = tensors(stored, "a_shift")
-    rows = attention_rows(by_frame(q), by_frame(k), k_text, GRID, stored[grid][0], variant="difftrack")
-    sums, peaks = stored[f"a_shift_{mode}_attn_sum"], stored[f"a_shift_{mode}_attn_max"]
+def test_stored_attention_rows(data, mode, grid):
+    (_, k_text, _), (q, k, _) = tensors(data, "a_shift")
+    rows = attention_rows(by_frame(q), by_frame(k), k_text, GRID, data[grid][0], variant="difftrack")
+    sums, peaks = data[f"a_shift_{mode}_attn_sum"], data[f"a_shift_{mode}_attn_max"]
     for got, expected in (
         (rows.sum_text, sums[:, 0]),
         (rows.sum_self, sums[:, 1]),
@@ -116,28 +116,28 @@ def test_stored_attention_rows(stored, mode, grid):
 
 
 @pytest.mark.parametrize("latents", [1, 4, 13])
-def test_stored_time_axis(stored, latents):
-    xy = stored[f"interp_{latents}_in"][0].transpose(1, 0, 2)
+def test_stored_time_axis(data, latents):
+    xy = data[f"interp_{latents}_in"][0].transpose(1, 0, 2)
     grid = TokenGrid(frames=latents, rows=30, cols=45, stride=(16, 16), temporal_ratio=4)
     got = latent_to_frames(xy, grid, xy[:, 0], variant="difftrack", video_frames=49)
-    np.testing.assert_allclose(got.numpy(), stored[f"interp_{latents}_out"][0].transpose(1, 0, 2), atol=1e-5)
+    np.testing.assert_allclose(got.numpy(), data[f"interp_{latents}_out"][0].transpose(1, 0, 2), atol=1e-5)
 
 
-def test_stored_accuracy(stored):
+def test_stored_accuracy(data):
     grid = TokenGrid(frames=13, rows=30, cols=45, stride=(16, 16), temporal_ratio=4)
-    reference, visible = stored["b_gt_tracks"][0].transpose(1, 0, 2), stored["b_visibility"][0].T
+    reference, visible = data["b_gt_tracks"][0].transpose(1, 0, 2), data["b_visibility"][0].T
     for layer, step in np.ndindex(4, 5):
-        tracks = stored["b_pred_tracks"][0, layer, step].transpose(1, 0, 2)
+        tracks = data["b_pred_tracks"][0, layer, step].transpose(1, 0, 2)
         got = matching_accuracy(tracks, reference, visible, grid, variant="difftrack")
-        np.testing.assert_allclose(100 * got, stored["b_pck"][0, layer, step], atol=1e-4)
-    edge = stored["b_edge_pred"][0].transpose(1, 0, 2)
+        np.testing.assert_allclose(100 * got, data["b_pck"][0, layer, step], atol=1e-4)
+    edge = data["b_edge_pred"][0].transpose(1, 0, 2)
     two = TokenGrid(frames=2, rows=30, cols=45, stride=(16, 16))
     got = matching_accuracy(edge, 0 * edge, np.ones((4, 2), bool), two, variant="difftrack")
-    assert 100 * got == stored["b_edge_pck"].item()
+    assert 100 * got == data["b_edge_pck"].item()
 
 
 def test_distances_around_the_threshold_round_as_the_published_ones():
-    """Points on a circle of 8 px: which of them are nearer is a matter of the last bit of float32."""
+    """Places points on a circle of 8 px: the last bit of float32 decides which of them count as nearer."""
     rng = np.random.default_rng(0)
     grid = TokenGrid(frames=13, rows=30, cols=45, stride=(16, 16), temporal_ratio=4)
     angle, reference = rng.uniform(0, 2 * np.pi, (500, 49)), rng.uniform(100, 300, (500, 49, 2)).astype(np.float32)
@@ -151,89 +151,89 @@ def test_distances_around_the_threshold_round_as_the_published_ones():
     assert got == pytest.approx(expected.item(), abs=1e-7)
     assert got == matching_accuracy(tracks, reference, visible, grid, variant="difftrack", threshold=8)
     exact = np.hypot(*np.moveaxis(tracks.astype(np.float64) - reference, -1, 0)) < 8
-    assert abs(exact[visible].mean() - expected.item()) > 1e-4, "float64 would have told"
+    assert abs(exact[visible].mean() - expected.item()) > 1e-4, "float64 would differ"
 
 
-def test_stored_score_tables(stored):
-    text, frames, h, w = stored["b_attn_dims"]
+def test_stored_score_tables(data):
+    text, frames, h, w = data["b_attn_dims"]
     grid = TokenGrid(frames=int(frames), rows=int(h), cols=int(w), stride=(16, 16), temporal_ratio=4)
-    visible = stored["b_visibility"][0].T
+    visible = data["b_visibility"][0].T
     for layer, step in np.ndindex(4, 5):
-        rows = torch.from_numpy(stored["b_attn"][0, layer, step].astype(np.float32))
+        rows = torch.from_numpy(data["b_attn"][0, layer, step].astype(np.float32))
         words, video = rows[:, :text], rows[:, text:].reshape(len(rows), frames, -1)
         peak, total = video.amax(2), video.sum(2)
         got = AttentionRows(peak[:, 1:], peak[:, 0], words.amax(1), total[:, 1:].sum(1), total[:, 0], words.sum(1))
         confidence = confidence_score(got, visible, grid, variant="difftrack")
         attention = attention_score(got, visible, variant="difftrack")
         for i, name in enumerate(("text", "self", "cross")):
-            np.testing.assert_allclose(confidence[name], stored["b_max_table"][0, step, i, layer], atol=1e-4)
-            np.testing.assert_allclose(attention[name], stored["b_sum_table"][0, step, i, layer], atol=1e-4)
+            np.testing.assert_allclose(confidence[name], data["b_max_table"][0, step, i, layer], atol=1e-4)
+            np.testing.assert_allclose(attention[name], data["b_sum_table"][0, step, i, layer], atol=1e-4)
 
 
-def test_stored_harmonic_mean(stored):
-    tables = (stored["b_mean_accuracy_csv"][:, 1:], stored["b_mean_conf_cross"].T, stored["b_mean_attn_cross"].T)
+def test_stored_harmonic_mean(data):
+    tables = (data["b_mean_accuracy_csv"][:, 1:], data["b_mean_conf_cross"].T, data["b_mean_attn_cross"].T)
     for variant in ("corrected", "difftrack"):
-        np.testing.assert_allclose(harmonic_mean(*tables, variant=variant), stored["b_harmonic_mean"].T, atol=1e-9)
+        np.testing.assert_allclose(harmonic_mean(*tables, variant=variant), data["b_harmonic_mean"].T, atol=1e-9)
 
 
 @pytest.mark.parametrize("mode", ["first", "strided", "first_all_visible"])
-def test_stored_tapvid(stored, mode):
-    hidden = stored["c_b1_pred_occluded"][0]
+def test_stored_tapvid(data, mode):
+    hidden = data["c_b1_pred_occluded"][0]
     got = tapvid(
-        stored["c_b1_query_points"][0],
-        stored["c_b1_gt_occluded"][0],
-        torch.from_numpy(stored["c_b1_gt_tracks"][0]),
+        data["c_b1_query_points"][0],
+        data["c_b1_gt_occluded"][0],
+        torch.from_numpy(data["c_b1_gt_tracks"][0]),
         hidden & (mode != "first_all_visible"),
-        stored["c_b1_pred_tracks"][0],
+        data["c_b1_pred_tracks"][0],
         mode=mode.removesuffix("_all_visible"),
     )
-    names = stored[f"c_b1_{mode.removesuffix('_all_visible')}_keys"]
+    names = data[f"c_b1_{mode.removesuffix('_all_visible')}_keys"]
     assert got.keys() == set(names)
-    np.testing.assert_allclose([got[name] for name in names], stored[f"c_b1_{mode}_values"][:, 0], atol=1e-9)
+    np.testing.assert_allclose([got[name] for name in names], data[f"c_b1_{mode}_values"][:, 0], atol=1e-9)
 
 
 @pytest.mark.parametrize("kind", ["interval_avg", "stride"])
-def test_stored_chunks_of_a_tapvid_clip(stored, kind):
+def test_stored_chunks_of_a_tapvid_clip(data, kind):
     # no frame is in two chunks of these 24, so that one call a chunk is the whole way
     q, k = (
-        torch.from_numpy(stored[f"d_T24_{name}_i8"][0].astype(np.float32) / 32).transpose(0, 1).reshape(3, 24, 6, 9, 8)
+        torch.from_numpy(data[f"d_T24_{name}_i8"][0].astype(np.float32) / 32).transpose(0, 1).reshape(3, 24, 6, 9, 8)
         for name in ("q", "k")
     )
-    points = stored["d_T24_query_points"][0]
+    points = data["d_T24_query_points"][0]
     tracks = np.full((24, 24, 2), np.nan)
     tracks[:, 0] = points[:, 1:]
-    for c, chunk in enumerate(json.loads(str(stored[f"d_T24_{kind}_chunks"]))):
+    for c, chunk in enumerate(json.loads(str(data[f"d_T24_{kind}_chunks"]))):
         grid = TokenGrid(frames=len(chunk), rows=6, cols=9, stride=(16, 16))
         arguments = (q[:, chunk] * (1 + 0.1 * c), k[:, chunk], grid, points[:, 1:])
         found = match(*arguments, variant="difftrack", scale=1 / math.sqrt(3))
         torch.testing.assert_close(match(*arguments, variant=DIFFTRACK_TAPVID), found)
         tracks[:, chunk[1:]] = found[:, 1:].numpy()
     tracks *= [256 / grid.width, 256 / grid.height]
-    np.testing.assert_allclose(tracks, stored[f"d_T24_{kind}_pred_tracks"][0], atol=0.01)
-    occluded = ~stored["d_T24_visible"].T
-    scores = tapvid(points, occluded, stored["d_T24_tracks"].transpose(1, 0, 2), occluded & False, tracks, mode="first")
-    names, values = stored[f"d_T24_{kind}_metric_keys"], stored[f"d_T24_{kind}_metric_values"]
+    np.testing.assert_allclose(tracks, data[f"d_T24_{kind}_pred_tracks"][0], atol=0.01)
+    occluded = ~data["d_T24_visible"].T
+    scores = tapvid(points, occluded, data["d_T24_tracks"].transpose(1, 0, 2), occluded & False, tracks, mode="first")
+    names, values = data[f"d_T24_{kind}_metric_keys"], data[f"d_T24_{kind}_metric_values"]
     np.testing.assert_allclose([scores[name] for name in names], values, atol=1e-9)
 
 
 @pytest.mark.parametrize(("variant", "name"), [("difftrack", "cag_heads"), ("corrected", "derived_renormalised_heads")])
 @pytest.mark.parametrize("text_first", [True, False])
-def test_stored_guidance(stored, variant, name, text_first):
-    text, image = tensors(stored, "e_plain")
+def test_stored_guidance(data, variant, name, text_first):
+    text, image = tensors(data, "e_plain")
     parts = [tuple(tensor.roll(1, dims=1) for tensor in part) for part in (text, image)]
     q, k, v = (torch.cat(pair if text_first else pair[::-1], dim=1) for pair in zip(*parts, strict=True))
     got = cross_frame_attention(q, k, v, GRID, 8, text_first=text_first, variant=variant)
     if not text_first:
         got = torch.cat([got[:, -8:], got[:, :-8]], dim=1)
-    rows = np.concatenate([np.arange(8), 8 + stored["e_plain_rows"]])
-    np.testing.assert_allclose(got[:, rows].numpy(), stored[f"e_plain_{name}"], atol=2e-6)
+    rows = np.concatenate([np.arange(8), 8 + data["e_plain_rows"]])
+    np.testing.assert_allclose(got[:, rows].numpy(), data[f"e_plain_{name}"], atol=2e-6)
 
 
 # ------------------------------------------------------------------------------------------------ the formulas, plainly
 
 
 def plain_difftrack(q, k, grid, queries, symmetric=True, scale=None):
-    """docs/protocol.md, difftrack, with whole matrices and torch's own sampling; (N, F, 2)."""
+    """Follows docs/protocol.md, difftrack, with whole matrices and torch's own sampling; (N, F, 2)."""
     _, frames, h, w, d = q.shape
     scale = d**-0.5 if scale is None else scale
     q, k = q.flatten(2, 3), k.flatten(2, 3)

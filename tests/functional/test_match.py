@@ -20,7 +20,7 @@ fast = settings(max_examples=40, deadline=None, derandomize=True)
 
 
 def slow_match(q, k, grid, queries, *, symmetric=True, heads="mean", radius=0, scale=None):
-    """docs/protocol.md word by word, in float64 loops. One (N, F, 2) array; `heads` a list of indices or "mean"."""
+    """Follows docs/protocol.md word by word, in float64 loops; (N, F, 2). heads: a list of indices, or "mean"."""
     q, k = q.double().numpy(), k.double().numpy()
     H, F, h, w, d = q.shape
     q, k = q.reshape(H, F, h * w, d), k.reshape(H, F, h * w, d)
@@ -119,8 +119,8 @@ def test_blocks_cover_everything_once_and_stay_small(heads, rows, cols):
     assert seen == heads * rows
 
 
-def shifted(dx, dy, *, F=3, h=6, w=9, d=32, seed=0):
-    """Random features that move by (dx, dy) whole tokens a latent; what enters is noise."""
+def shift(dx, dy, *, F=3, h=6, w=9, d=32, seed=0):
+    """Makes random features that move by (dx, dy) whole tokens per latent; noise enters at the edge."""
     generator = torch.Generator().manual_seed(seed)
     f = torch.nn.functional.normalize(torch.randn(1, F, h, w, d, generator=generator), dim=-1) * 6
     for j in range(1, F):
@@ -135,7 +135,7 @@ def shifted(dx, dy, *, F=3, h=6, w=9, d=32, seed=0):
 @pytest.mark.parametrize("symmetric", [True, False])
 @pytest.mark.parametrize(("dx", "dy"), [(0, 0), (1, 0), (2, -1), (-1, 1)])
 def test_whole_token_motion_is_answered_exactly(stride, symmetric, dx, dy):
-    f = shifted(dx, dy)
+    f = shift(dx, dy)
     grid = TokenGrid(frames=3, rows=6, cols=9, stride=stride)
     queries = np.random.default_rng(0).uniform(0, 1, (200, 2)) * [grid.width, grid.height]
     motion = np.arange(3)[:, None] * [dx * stride[0], dy * stride[1]]
@@ -148,7 +148,7 @@ def test_whole_token_motion_is_answered_exactly(stride, symmetric, dx, dy):
 
 
 def test_standing_still_is_bit_exact():
-    f = shifted(0, 0)
+    f = shift(0, 0)
     grid = TokenGrid(frames=3, rows=6, cols=9, stride=(4.7, 9.1))
     queries = (np.random.default_rng(1).uniform(0, 1, (50, 2)) * [grid.width, grid.height]).astype(np.float32)
     expected = np.repeat(queries[:, None], 3, axis=1)
@@ -157,7 +157,7 @@ def test_standing_still_is_bit_exact():
 
 
 def test_frame_border_belongs_to_the_last_token():
-    f = shifted(0, 0)
+    f = shift(0, 0)
     grid = TokenGrid(frames=3, rows=6, cols=9, stride=(16, 16))
     corners = np.float32([[0, 0], [grid.width, grid.height], [grid.width, 0]])
     np.testing.assert_array_equal(match(f, f, grid, corners).numpy(), np.repeat(corners[:, None], 3, axis=1))

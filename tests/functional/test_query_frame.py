@@ -41,8 +41,8 @@ cases = st.fixed_dictionaries(
 )
 
 
-def drawn(seed, frames, rows, cols, ratio, causal, dtype=torch.float32, points=5):
-    """A grid, q and k on it, text keys and query points."""
+def draw(seed, frames, rows, cols, ratio, causal, dtype=torch.float32, points=5):
+    """Returns a grid, q and k on it, text keys and query points."""
     generator = torch.Generator().manual_seed(seed)
     grid = TokenGrid(frames, rows, cols, (8, 16), temporal_ratio=ratio, causal=causal)
     q, k = (torch.randn(2, frames, rows, cols, 4, generator=generator).to(dtype) for _ in range(2))
@@ -52,7 +52,7 @@ def drawn(seed, frames, rows, cols, ratio, causal, dtype=torch.float32, points=5
 
 
 def slow_match(q, k, grid, queries, frame):
-    """docs/protocol.md word by word for queries in `frame`: (N, F, 2)."""
+    """Follows docs/protocol.md word by word for queries in `frame`: (N, F, 2)."""
     q, k = (tensor.double().numpy().reshape(2, grid.frames, -1, 4) for tensor in (q, k))
     own = next(j for j, (first, last) in enumerate(grid.time_spans) if first <= frame <= last)
     out = np.empty((len(queries), grid.frames, 2))
@@ -74,7 +74,7 @@ def slow_match(q, k, grid, queries, frame):
 @fast
 @given(case=cases, data=st.data())
 def test_matching_from_any_frame_agrees_with_the_loops(case, data):
-    grid, q, k, _, queries = drawn(**case)
+    grid, q, k, _, queries = draw(**case)
     frame = data.draw(st.integers(0, grid.video_frames - 1))
     got = match(q, k, grid, queries, query_frame=frame).numpy()
     np.testing.assert_allclose(got, slow_match(q, k, grid, queries, frame), atol=1e-3)
@@ -85,8 +85,8 @@ def test_matching_from_any_frame_agrees_with_the_loops(case, data):
 @fast
 @given(case=cases, data=st.data(), variant=st.sampled_from(VARIANTS), dtype=st.sampled_from([None, torch.bfloat16]))
 def test_the_latent_of_the_query_takes_the_place_of_the_first(case, data, variant, dtype):
-    """In every variant: the answer is that of frame 0 once the query's latent is put first."""
-    grid, q, k, text, queries = drawn(**case | {"ratio": 1}, dtype=dtype or torch.float32)
+    """Compares with queries in frame 0 after the query's latent was put first, in every variant."""
+    grid, q, k, text, queries = draw(**case | {"ratio": 1}, dtype=dtype or torch.float32)
     frame = data.draw(st.integers(0, grid.frames - 1))
     first = [frame, *(j for j in range(grid.frames) if j != frame)]
     back = np.argsort(first)
@@ -106,8 +106,8 @@ def test_the_latent_of_the_query_takes_the_place_of_the_first(case, data, varian
 @fast
 @given(case=cases, variant=st.sampled_from(VARIANTS))
 def test_reversed_time_answers_backwards(case, variant):
-    """Querying the last frame of a reversed clip is querying frame 0 of the clip, where time has no direction."""
-    grid, q, k, text, queries = drawn(**case | {"causal": False})
+    """Compares queries in the last frame of a reversed clip with queries in frame 0 of the clip."""
+    grid, q, k, text, queries = draw(**case | {"causal": False})
     last = grid.video_frames - 1
     found = match(q, k, grid, queries, variant=variant)
     backwards = match(q.flip(1), k.flip(1), grid, queries, query_frame=last, variant=variant)
@@ -136,8 +136,8 @@ def test_reversed_time_answers_backwards(case, variant):
 @fast
 @given(case=cases, data=st.data())
 def test_only_the_query_frame_of_a_latent_is_pinned(case, data):
-    """Its latent holds the query at its centre, as the time map says for every latent; its frame keeps the query."""
-    grid, *_, queries = drawn(**case)
+    """Checks that the query's latent has the query at its centre, and that the query frame has it exactly."""
+    grid, *_, queries = draw(**case)
     frame = data.draw(st.integers(0, grid.video_frames - 1))
     xy = np.random.default_rng(case["seed"]).uniform(0, 40, (5, grid.frames, 2)).astype(np.float32)
     got = latent_to_frames(xy, grid, queries, query_frame=frame).numpy()
@@ -152,7 +152,7 @@ def test_only_the_query_frame_of_a_latent_is_pinned(case, data):
 @fast
 @given(case=cases, data=st.data())
 def test_a_point_that_stands_still_stays_whatever_the_frame(case, data):
-    grid, *_, queries = drawn(**case)
+    grid, *_, queries = draw(**case)
     frame = data.draw(st.integers(0, grid.video_frames - 1))
     still = np.repeat(queries[:, None], grid.frames, axis=1)
     expected = np.repeat(queries[:, None], grid.video_frames, axis=1)
@@ -160,7 +160,7 @@ def test_a_point_that_stands_still_stays_whatever_the_frame(case, data):
 
 
 def test_a_track_through_the_middle_of_the_clip():
-    """The picture moves one column a latent; a query in the third latent is found before and after it."""
+    """Moves the picture by one column per latent: a query in the third latent is found before and after it."""
     picture = torch.randn(1, 6, 9, 32, generator=torch.Generator().manual_seed(0)) * 6
     q = torch.stack([picture.roll(j, dims=2) for j in range(5)], dim=1)
     grid = TokenGrid(frames=5, rows=6, cols=9, stride=(8, 8), temporal_ratio=4)

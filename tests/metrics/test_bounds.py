@@ -1,4 +1,4 @@
-"""The floor, the ceiling, and that no answer of the read-out beats the ceiling where it was made."""
+"""The floor, the ceiling, and that no prediction of the read-out beats the ceiling at the latent times."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def random_walk(seed, grid, points=6):
 
 
 def latent_reference(reference, grid):
-    """The reference at the latent times, by np.interp; the query in latent 0."""
+    """Returns the reference at the latent times, by np.interp; the query in latent 0."""
     frames = np.arange(grid.video_frames)
     out = np.stack(
         [

@@ -20,7 +20,7 @@ GRID = TokenGrid(frames=5, rows=30, cols=45, stride=(16, 16))
 
 
 def five_points(frames=5, step=(20.0, 0.0)):
-    """Five points that move by `step` pixels a frame, all visible."""
+    """Returns five points that move by `step` pixels per frame, all visible."""
     queries = np.float32([[100, 100], [200, 120], [300, 140], [150, 300], [250, 320]])
     xy = queries[:, None] + np.arange(frames)[None, :, None] * np.float32(step)
     return Tracks(xy.astype(np.float32), np.ones((5, frames), dtype=bool), tracker="exact")

@@ -30,8 +30,8 @@ grids = st.builds(
 )
 
 
-def drawn(seed, grid):
-    """Query frames, reference tracks through the queries, visibility."""
+def draw(seed, grid):
+    """Returns query frames, reference tracks through the queries, visibility."""
     generator = np.random.default_rng(seed)
     frames = generator.integers(0, grid.video_frames, N)
     queries = (generator.uniform(0, 1, (N, 2)) * [grid.width, grid.height]).astype(np.float32)
@@ -43,7 +43,7 @@ def drawn(seed, grid):
 @fast
 @given(grid=grids, seed=st.integers(0, 10_000), moving=st.booleans(), everything=st.booleans())
 def test_pairs_and_accuracy_agree_with_the_loops(grid, seed, moving, everything):
-    generator, frames, _, reference, visible = drawn(seed, grid)
+    generator, frames, _, reference, visible = draw(seed, grid)
     tracks = reference + generator.normal(0, 4, reference.shape)
     variant = "difftrack" if everything else "corrected"
     expected = np.zeros_like(visible)
@@ -65,7 +65,7 @@ def test_pairs_and_accuracy_agree_with_the_loops(grid, seed, moving, everything)
 @fast
 @given(grid=grids, seed=st.integers(0, 10_000))
 def test_confidence_and_attention_agree_with_the_loops(grid, seed):
-    generator, frames, _, _, visible = drawn(seed, grid)
+    generator, frames, _, _, visible = draw(seed, grid)
     cross, own, text = generator.random((N, grid.frames - 1)), generator.random(N), generator.random(N)
     means, answered, asked = [], [], [n for n in range(N) if visible[n, frames[n]]]
     for n in asked:
@@ -86,7 +86,7 @@ def test_confidence_and_attention_agree_with_the_loops(grid, seed):
 @fast
 @given(grid=grids, seed=st.integers(0, 10_000))
 def test_the_oracle_agrees_with_trying_every_token(grid, seed):
-    _, frames, queries, reference, _ = drawn(seed, grid)
+    _, frames, queries, reference, _ = draw(seed, grid)
     oracle = token_oracle(reference, queries, grid, query_frame=frames)
     for n in range(N):
         own = grid.latent_at(frames[n])
@@ -101,7 +101,7 @@ def test_the_oracle_agrees_with_trying_every_token(grid, seed):
 @fast
 @given(grid=grids, seed=st.integers(0, 10_000), variant=st.sampled_from(["corrected", "difftrack"]))
 def test_points_of_mixed_frames_are_answered_as_each_by_itself(grid, seed, variant):
-    generator, frames, queries, reference, _ = drawn(seed, grid)
+    generator, frames, queries, reference, _ = draw(seed, grid)
     xy = generator.uniform(0, 20, (N, grid.frames, 2))
     tracks = to_frames(xy, grid, queries, query_frame=frames, variant=variant)
     best = ceiling_tracks(reference, queries, grid, query_frame=frames, variant=variant)
@@ -118,7 +118,7 @@ def test_points_of_mixed_frames_are_answered_as_each_by_itself(grid, seed, varia
 def test_reversing_time_changes_no_ceiling(grid, seed):
     if grid.causal:
         grid = TokenGrid(grid.frames, grid.rows, grid.cols, grid.stride, temporal_ratio=2, causal=False)
-    _, frames, queries, reference, _ = drawn(seed, grid)
+    _, frames, queries, reference, _ = draw(seed, grid)
     forward = ceiling_tracks(reference, queries, grid, query_frame=frames)
     backwards = ceiling_tracks(reference[:, ::-1], queries, grid, query_frame=grid.video_frames - 1 - frames)
     np.testing.assert_allclose(backwards[:, ::-1], forward, atol=1e-3)
@@ -127,7 +127,7 @@ def test_reversing_time_changes_no_ceiling(grid, seed):
 @fast
 @given(grid=grids, seed=st.integers(0, 10_000), variant=st.sampled_from(["corrected", "difftrack"]))
 def test_metrics_take_the_frames_from_the_reference(grid, seed, variant):
-    generator, frames, _, reference, visible = drawn(seed, grid)
+    generator, frames, _, reference, visible = draw(seed, grid)
     known = Tracks(reference.astype(np.float32), visible, "exact", query_frame=frames.astype(np.int32))
     tracks = (reference + generator.normal(0, 4, reference.shape)).astype(np.float32)
     got = MatchingAccuracy(variant=variant).score(tracks, known, grid)["matching_accuracy_moving"]

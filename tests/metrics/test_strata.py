@@ -41,7 +41,7 @@ def clip(seed=0, points=5, frames=6, boundary=True, later=False):
 
 
 def slow_strata(tracks, reference, n, t):
-    """The strata of one pair, in words."""
+    """Returns the strata of one pair, in words."""
     visible, asked = reference.visible, reference.asked_in[n]
     away, between = abs(t - asked), range(min(t, asked), max(t, asked))
     moved = np.hypot(*(reference.xy[n, t] - reference.xy[n, asked]).astype(float)) / 8

@@ -12,7 +12,7 @@ from vcorr.store.schema import SCORES
 
 
 def table(s) -> pa.Table:
-    """The rows of a series."""
+    """Returns the rows of a series."""
     empty = {field.name: "" if pa.types.is_string(field.type) else 0 for field in SCORES}
     rows = [
         {**empty, **s.key, **site, "clip": clip, "value": s.score[i, j], "floor": 0.2, "ceiling": 0.9, "status": "ok"}

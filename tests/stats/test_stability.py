@@ -17,7 +17,7 @@ fast = settings(max_examples=40, deadline=None, derandomize=True)
 
 
 def slow_tau(x, y):
-    """Every pair on its own."""
+    """Counts every pair on its own."""
     score = tied_x = tied_y = 0
     pairs = [(i, j) for j in range(len(x)) for i in range(j)]
     for i, j in pairs:
@@ -32,7 +32,7 @@ def ids(clips):
     return [f"c{i:02d}" for i in range(clips)]
 
 
-def drawn(seed, clips=8, sites=5):
+def draw(seed, clips=8, sites=5):
     generator = np.random.default_rng(seed)
     score = generator.random((clips, sites))
     return score, np.full(score.shape, 0.1), np.full(score.shape, 0.9)
@@ -67,7 +67,7 @@ def test_tau_of_nothing_to_rank():
 @fast
 @given(seed=st.integers(0, 10_000), clips=st.integers(2, 9), sites=st.integers(2, 6))
 def test_it_agrees_with_loops_over_resamples(seed, clips, sites):
-    score, floor, ceiling = drawn(seed, clips, sites)
+    score, floor, ceiling = draw(seed, clips, sites)
     found = rank_stability(ids(clips), score, floor, ceiling, resamples=20, seed=seed)
     full = [(np.mean(score[:, s]) - 0.1) / 0.8 for s in range(sites)]
     np.testing.assert_allclose(found.values, full)
@@ -87,7 +87,7 @@ def test_it_agrees_with_loops_over_resamples(seed, clips, sites):
 
 
 def test_a_ranking_that_all_clips_share_is_certain():
-    score, floor, ceiling = drawn(0)
+    score, floor, ceiling = draw(0)
     score[:] = score[:, :1] * 0.01 + np.array([0.3, 0.5, 0.2, 0.6, 0.4])
     found = rank_stability(ids(8), score, floor, ceiling)
     assert (found.best, found.stays_best) == (3, 1)
@@ -106,7 +106,7 @@ def test_sites_alike_but_for_noise_are_not_certain():
 @fast
 @given(seed=st.integers(0, 10_000))
 def test_the_order_of_clips_does_not_matter_to_the_halves(seed):
-    score, floor, ceiling = drawn(seed)
+    score, floor, ceiling = draw(seed)
     order = np.random.default_rng(seed).permutation(8)
     one = rank_stability(ids(8), score, floor, ceiling, resamples=10)
     two = rank_stability([ids(8)[i] for i in order], score[order], floor, ceiling, resamples=10)
@@ -115,7 +115,7 @@ def test_the_order_of_clips_does_not_matter_to_the_halves(seed):
 
 
 def test_sites_that_never_differ_share_what_they_win():
-    score, floor, ceiling = drawn(0, sites=3)
+    score, floor, ceiling = draw(0, sites=3)
     score[:, 1] = score[:, 0]
     score[:, 2] = 0.01
     found = rank_stability(ids(8), score, floor, ceiling)
@@ -127,7 +127,7 @@ def test_sites_that_never_differ_share_what_they_win():
 
 
 def test_sites_and_resamples_without_skill():
-    score, floor, ceiling = drawn(0, clips=4)
+    score, floor, ceiling = draw(0, clips=4)
     score[:, 2] = np.nan
     score[:3, 1] = np.nan  # a resample without clip 3 has no skill there
     found = rank_stability(ids(4), score, floor, ceiling, resamples=200)
@@ -142,7 +142,7 @@ def test_sites_and_resamples_without_skill():
 
 
 def test_refusals():
-    score, floor, ceiling = drawn(0)
+    score, floor, ceiling = draw(0)
     with pytest.raises(UsageError, match="No site has skill"):
         rank_stability(ids(8), score, floor, floor)
     with pytest.raises(UsageError, match=r"expected \(clips, sites\)"):

@@ -33,7 +33,7 @@ def draw(seed, shape, nan=0.2):
 
 
 def slow_interval(rows, statistic, resamples, seed, level=0.95):
-    """One site: lists of clips drawn one by one. rows: list of (clips,) arrays that are resampled together."""
+    """Resamples one site with lists of clips, drawn one by one. rows: (clips,) arrays that are resampled together."""
     clips = len(rows[0])
     kept = [clip for clip in range(clips) if all(np.isfinite(row[clip]) for row in rows)]
     estimate = statistic(*(np.mean([row[c] for c in kept]) for row in rows)) if kept else math.nan

@@ -11,7 +11,7 @@ from vcorr.store.schema import SCORES
 
 
 def table(floor=0.2, ceiling=0.9, value=0.5, metric="matching_accuracy") -> pa.Table:
-    """Two sites, five clips, the same numbers everywhere."""
+    """Returns two sites and five clips, with the same numbers everywhere."""
     s = made_up(0, clips=5, layers=2, steps=1)
     empty = {field.name: "" if pa.types.is_string(field.type) else 0 for field in SCORES}
     numbers = {"value": value, "floor": floor, "ceiling": ceiling, "status": "ok", "metric": metric}

@@ -20,15 +20,15 @@ TRACKERS = [pytest.param(Dis(DisConfig()), id="dis"), pytest.param(Lk(LkConfig()
 
 
 def texture(height, width, seed=0, blur=1.0):
-    """Smooth noise over the whole range of values."""
+    """Returns smooth noise over the whole range of values."""
     picture = np.random.default_rng(seed).normal(size=(height, width, 3))
     picture = cv2.GaussianBlur(picture, (0, 0), blur)
     low, high = picture.min(), picture.max()
     return ((picture - low) / (high - low) * 255).astype(np.uint8)
 
 
-def panned(frames, step, height=96, width=128):
-    """A window that slides over one texture, so that its contents move by `step` pixels a frame."""
+def pan(frames, step, height=96, width=128):
+    """Slides a window over one texture, so that its contents move by `step` pixels per frame."""
     reach = [abs(s) * (frames - 1) for s in step]
     sheet = texture(height + reach[1], width + reach[0])
     start = [reach[i] if step[i] > 0 else 0 for i in (0, 1)]
@@ -37,7 +37,7 @@ def panned(frames, step, height=96, width=128):
 
 
 def test_more_points_than_opencv_reads_at_once():
-    video, queries = panned(3, (1, 0)), query_grid(200, 96, 128)
+    video, queries = pan(3, (1, 0)), query_grid(200, 96, 128)
     whole = Dis(DisConfig()).track(video, queries)
     part = Dis(DisConfig()).track(video, queries[-100:])
     assert np.array_equal(whole.xy[-100:], part.xy)
@@ -45,7 +45,7 @@ def test_more_points_than_opencv_reads_at_once():
 
 
 def over_background(frames, step, size=40, top=30, left=8):
-    """A textured square that moves by `step` pixels a frame to the right over a background that stands still."""
+    """Moves a textured square to the right by `step` pixels per frame, over a background that stands still."""
     video = np.repeat(texture(100, 140, seed=1)[None], frames, axis=0)
     square = texture(size, size, seed=2)
     for t in range(frames):
@@ -56,7 +56,7 @@ def over_background(frames, step, size=40, top=30, left=8):
 @pytest.mark.parametrize("tracker", TRACKERS)
 @pytest.mark.parametrize("step", [(1, 0), (-2, 1), (3, -2), (0, 4)])
 def test_whole_pixel_motion_is_followed(tracker, step):
-    video = panned(6, step)
+    video = pan(6, step)
     queries = query_grid(8, 96, 128)
     inner = (queries - [64, 48])[:, None] + np.zeros((1, 6, 1)) + np.arange(6)[None, :, None] * step
     stays = (np.abs(inner) < [44, 28]).all(axis=(1, 2))
@@ -71,7 +71,7 @@ def test_whole_pixel_motion_is_followed(tracker, step):
 @pytest.mark.parametrize("tracker", TRACKERS)
 @pytest.mark.parametrize("step", [(1, 0), (-2, 1), (0, 4)])
 def test_queries_of_any_frame_are_followed_both_ways(tracker, step):
-    video, points = panned(6, step), query_grid(8, 96, 128)
+    video, points = pan(6, step), query_grid(8, 96, 128)
     queries = Queries(np.arange(len(points)) % 6, points)
     steps = np.arange(6)[None, :] - queries.t[:, None]
     expected = points[:, None] + steps[..., None] * np.float32(step)
@@ -166,7 +166,7 @@ def test_a_point_on_the_covering_object_stays_visible(tracker):
 @pytest.mark.parametrize("tracker", TRACKERS)
 def test_a_point_that_leaves_the_frame_is_lost(tracker):
     frames = 10
-    video = panned(frames, (5, 0))
+    video = pan(frames, (5, 0))
     queries = np.array([[100.5, 48.5], [60.5, 48.5]], dtype=np.float32)
     tracks = tracker.track(video, queries)
     gone = 100.5 + 5 * np.arange(frames) > 128
@@ -178,7 +178,7 @@ def test_a_point_that_leaves_the_frame_is_lost(tracker):
 
 @pytest.mark.parametrize("tracker", TRACKERS)
 def test_a_point_that_leaves_and_would_return_stays_lost(tracker):
-    there = panned(8, (5, 0))
+    there = pan(8, (5, 0))
     video = np.concatenate([there, there[-2::-1]])
     tracks = tracker.track(video, np.array([[110.5, 48.5]], dtype=np.float32))
     visible = tracks.visible[0].astype(int)
@@ -189,7 +189,7 @@ def test_a_point_that_leaves_and_would_return_stays_lost(tracker):
 
 @pytest.mark.parametrize("tracker", TRACKERS)
 def test_a_cut_loses_the_points(tracker):
-    video = np.concatenate([panned(3, (1, 0)), np.repeat(texture(96, 128, seed=7)[None], 3, axis=0)])
+    video = np.concatenate([pan(3, (1, 0)), np.repeat(texture(96, 128, seed=7)[None], 3, axis=0)])
     tracks = tracker.track(video, query_grid(10, 96, 128))
     assert tracks.visible[:, 3:].mean() < 0.1
 
@@ -205,7 +205,7 @@ def test_one_frame_and_no_queries(tracker):
 
 @pytest.mark.parametrize("tracker", TRACKERS)
 def test_large_frames_are_tracked_smaller_and_answered_in_their_own_pixels(tracker):
-    small = panned(3, (2, 1), 100, 140)
+    small = pan(3, (2, 1), 100, 140)
     large = np.stack([cv2.resize(f, (1400, 1000), interpolation=cv2.INTER_CUBIC) for f in small])
     tracks = tracker.track(large, np.float32([[700, 500]]))
     assert tracks.visible.all()
@@ -246,7 +246,7 @@ def test_options_out_of_range_are_refused(make):
 
 
 def test_the_number_of_threads_changes_nothing():
-    video, queries = panned(4, (3, 2)), query_grid(10, 96, 128)
+    video, queries = pan(4, (3, 2)), query_grid(10, 96, 128)
     before = cv2.getNumThreads()
     found = []
     try:
@@ -297,7 +297,7 @@ def test_the_report_by_construction():
 
 
 def test_the_report_counts_every_frame_but_the_query_s():
-    """Two points in a video of 4 frames, queries in frames 1 and 3; the second one is hidden in its own frame."""
+    """Uses two points in 4 frames with queries in frames 1 and 3; the second one is hidden in its own frame."""
     xy, visible = np.zeros((2, 4, 2), np.float32), np.ones((2, 4), bool)
     xy[0, 1], visible[1, 3] = [300, 300], False  # off, but not counted: it is the query itself
     exact = Tracks(np.zeros((2, 4, 2), np.float32), visible, "exact")
