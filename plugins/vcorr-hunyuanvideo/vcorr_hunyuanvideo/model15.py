@@ -43,8 +43,8 @@ class HunyuanVideo15(DiffusersVideoModel[HunyuanVideo15Config]):
     """HunyuanVideo 1.5 from text, through diffusers' `HunyuanVideo15Pipeline`.
 
     Random weights have no text encoders: their 7 billion random parameters would only turn the prompt into random
-    numbers. The embeddings are then standard normal noise, with a seed computed from the prompt's text. The number of
-    text tokens that are not padding is the number of words plus one, for the prompt and for its quoted words, if any.
+    numbers. The embeddings are then standard normal noise, with a seed computed from the prompt's text. The prompt and
+    its quoted words, if any, each have one text token per word and one more; the other text tokens are padding.
     """
 
     pipeline_class = "vcorr_hunyuanvideo.guided:GuidedPipeline"

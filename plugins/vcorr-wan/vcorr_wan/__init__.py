@@ -1,1 +1,1 @@
-"""Wan for vcorr."""
+"""Brings Wan to vcorr."""

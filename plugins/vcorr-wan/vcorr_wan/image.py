@@ -1,4 +1,4 @@
-"""Wan's image-to-video pipeline, which does without an image encoder where there is none."""
+"""Holds Wan's image-to-video pipeline, which also runs without an image encoder."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from torch import Tensor
 from vcorr.diffusion import prompt_noise
 
 IMAGE_TOKENS = 257
-"""Of an image, as CLIP ViT-H sees it."""
+"""Number of tokens of an image from CLIP ViT-H."""
 
 
 class ImageToVideo(WanImageToVideoPipeline):  # type: ignore[misc]  # diffusers is not typed
-    """Image to video; without an image encoder the image's embedding is noise, seeded by its pixels."""
+    """Image to video; without an image encoder, the image's embedding is noise with a seed computed from its pixels."""
 
     def encode_image(self, image: Any, device: torch.device | None = None) -> Tensor:
-        """(1, 257, image_dim)."""
+        """Returns the embedding of an image, (1, 257, image_dim)."""
         if self.image_encoder is not None:
             found: Tensor = super().encode_image(image, device)
             return found

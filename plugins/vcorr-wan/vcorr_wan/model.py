@@ -1,12 +1,12 @@
-"""The adapters of the Wan models, and of SkyReels V2, which was built after them.
+"""Adapts the Wan models and SkyReels V2, which has Wan's architecture.
 
-Full 3D self-attention over video tokens; text, and in some models an image, through cross-attention, which is not read.
-Guidance runs as two passes, which the pipeline labels. The autoencoder is causal: the first frame is a latent of its
-own, every four frames after it share one. In two models of Wan 2.2 two transformers take turns, one above and one below
-a timestep; another one is told a timestep for every token.
+Attention is full 3D self-attention over video tokens. Text, and in some models an image, enters through
+cross-attention, which probes do not read. Guidance runs as two passes, which the pipeline labels. The autoencoder is
+causal: frame 0 has a latent frame of its own, and each further group of four frames shares one. Two models of Wan 2.2
+have two transformers, one above and one below a timestep. Another model of Wan 2.2 takes a timestep per token.
 
-The schedulers in some of the released folders are not those that the authors run. `configs/NAME/authors.json` has the
-authors' values, by the names of options, and the number of steps.
+Some released folders have other schedulers than the authors use. `configs/NAME/authors.json` has the authors' values,
+by the names of options, and the number of steps.
 
 Shape legend: C latent channels, F x h x w latents.
 """
@@ -35,17 +35,17 @@ if TYPE_CHECKING:
 
 _SECOND = "transformer_2"
 _POSITIONS = 1024
-"""Along an axis, where the configuration in a folder does not say it: diffusers' default."""
+"""Number of positions along an axis if a folder's configuration does not say it; diffusers' default."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class WanConfig(VideoConfig):
-    """Options of the Wan models, beside those of every model. Those that are not given are what the authors run the
-    model with; its card says it.
+    """Options of the Wan models, in addition to the options of every model.
 
-    flow_shift: of the noise schedule in both modes, whatever the scheduler in the folder of the weights has.
-    guidance_scale: of generate mode, where `--guidance` replaces it; guidance_scale_2: of the second transformer, where
-    there are two. negative_prompt: what guidance leads away from.
+    The defaults are the authors' values, which the card names. flow_shift: shift of the noise schedule in both modes,
+    which replaces the shift in the folder of the weights. guidance_scale: strength of guidance in generate mode;
+    `--cfg` replaces it. guidance_scale_2: the same for the second transformer, if there are two. negative_prompt: text
+    of the unconditional branch.
     """
 
     flow_shift: float | None = None
@@ -57,8 +57,8 @@ class WanConfig(VideoConfig):
 class Wan(DiffusersVideoModel[WanConfig]):
     """Wan through diffusers' `WanPipeline`.
 
-    Random weights come without the text encoder, whose 5.7 billion parameters would only turn the prompt into other
-    random numbers: the prompt embedding is then standard normal noise, seeded by the prompt's text.
+    Random weights have no text encoder: its 5.7 billion random parameters would only turn the prompt into random
+    numbers. The prompt embedding is then standard normal noise, with a seed computed from the prompt's text.
     """
 
     pipeline_class = "WanPipeline"
@@ -66,15 +66,15 @@ class Wan(DiffusersVideoModel[WanConfig]):
     attention = "blocks.{}.attn1"
     block = "blocks.{}"
     unrotated = Unrotated(axes="bnc")
-    # padded with zeros, without a mask; diffusers' attention of the image-to-video models counts on this number
+    # padded with zeros, without a mask; diffusers' attention in the image-to-video models assumes this number
     encoding = PromptEncoding(512, "text_dim", options={"max_sequence_length": 512})
 
     def __init__(self, config: WanConfig, card: str = "", configs: str = "") -> None:
         super().__init__(config, card, configs)
         if config.guidance_scale_2 is not None and _SECOND not in self.denoisers:
             raise UsageError(
-                f"{self.model_card().title} has one transformer, so that model.guidance_scale_2 says nothing.",
-                hint="Its strength of guidance is model.guidance_scale.",
+                f"{self.model_card().title} has one transformer, so model.guidance_scale_2 would have no effect.",
+                hint="Set its strength of guidance with model.guidance_scale.",
             )
         authors = dict(self.config_of("authors"))
         self.steps = authors.pop("steps")
@@ -84,7 +84,7 @@ class Wan(DiffusersVideoModel[WanConfig]):
 
     @property
     def rotary(self) -> Rotary:
-        """A third of a head turns with each axis, in pairs; what is left over with time."""
+        """The rotary layout: each axis turns a third of a head's channels, in pairs; time also turns the remainder."""
         width = self.network["attention_head_dim"]
         side = 2 * (width // 6)
         return Rotary.blocks((width - 2 * side, side, side))
@@ -95,34 +95,34 @@ class Wan(DiffusersVideoModel[WanConfig]):
         return Compression(spatial=self.config_of("vae").get("scale_factor_spatial", 8), temporal=4, patch=2)
 
     def sizes(self, site: Site | None = None) -> Mapping[str, Sizes]:
-        """Whatever divides into tokens, as far as there are positions for them."""
+        """Returns the sizes that divide into tokens and have positions."""
         limit, pack = self.network.get("rope_max_seq_len", _POSITIONS), self.compression
         side = Sizes(pack.stride, pack.stride, limit * pack.stride)
         frames = Sizes(pack.least_frames, pack.frame_step, pack.temporal_ratio * (limit - 1) + 1)
         return {"height": side, "width": side, "frames": frames}
 
     def locate(self, weights: str) -> WeightsSource:
-        """See the base class. Weights that are told a timestep for every token serve from text and from an image."""
+        """Locates weights; see the base class. Models with a timestep per token accept both pipelines' folders."""
         both = Wan.saved_as + WanImageToVideo.saved_as
         accepted = both if self.config_of("pipeline").get("expand_timesteps") else self.saved_as
         return locate_weights(weights, self.model_card(), accepted)
 
     def take_sizes(self, configs: Configs) -> None:
-        """See the base class.
+        """Takes the sizes of loaded weights; see the base class.
 
         Raises:
-            UsageError: one transformer where the model has two that take turns, or the other way round.
+            UsageError: the weights have one transformer and the model has two, or the reverse.
         """
         if (_SECOND in configs) != (_SECOND in self._packaged):
             raise UsageError(
-                f"The weights have {1 + (_SECOND in configs)} of the transformers that take turns; "
+                f"Number of transformers in the weights: {1 + (_SECOND in configs)}. "
                 f"{self.model_card().title} has {1 + (_SECOND in self._packaged)}.",
-                hint=f"Give the weights of {self.model_card().hub_id}, or another --model.",
+                hint=f"Use the weights of {self.model_card().hub_id}, or choose another --model.",
             )
         super().take_sizes(configs)
 
     def load(self, device: str, dtype: str, weights: str) -> None:
-        """See the base class. The noise schedule is shifted as `flow_shift` says, not as the folder does."""
+        """Loads the pipeline; see the base class. `flow_shift` replaces the shift of the folder's scheduler."""
         from vcorr.diffusion import shift_schedule
 
         super().load(device, dtype, weights)
@@ -130,13 +130,13 @@ class Wan(DiffusersVideoModel[WanConfig]):
             shift_schedule(self.pipe, self.config.flow_shift)
 
     def denoiser_at(self, timestep: float) -> str:
-        """The second transformer, where there is one, below the boundary."""
+        """Returns the name of the transformer at a timestep: the second one, if there is one, below the boundary."""
         ratio = self.config_of("pipeline").get("boundary_ratio")
         second = ratio is not None and timestep < ratio * self.config_of("scheduler")["num_train_timesteps"]
         return _SECOND if second else self.denoiser
 
     def call_inputs(self, clip: Clip, grid: TokenGrid) -> Mapping[str, Any]:
-        """See the base class; and the negative prompt, or its stand-in where there is no text encoder, and guidance."""
+        """Returns the base class's inputs, the negative prompt (a random embedding without encoder) and guidance."""
         names = ("guidance_scale", "guidance_scale_2")
         strengths = {name: value for name in names if (value := getattr(self.config, name)) is not None}
         given, negative = super().call_inputs(clip, grid), self.config.negative_prompt
@@ -148,10 +148,10 @@ class Wan(DiffusersVideoModel[WanConfig]):
 class WanImageToVideo(Wan):
     """Wan that starts from an image, through diffusers' `WanImageToVideoPipeline`.
 
-    The image is frame 0 of the clip's video, in both modes. The transformer sees its latents, and a mask that tells
-    which frames are given, in further channels; or, in models that are told a timestep for every token, in place of the
-    first latent frame. Wan 2.1 also sees it through a CLIP image encoder, for which random weights have a stand-in:
-    standard normal noise, seeded by the image.
+    The image is frame 0 of the clip's video, in both modes. The transformer receives its latents, and a mask of the
+    given frames, in additional channels. In models with a timestep per token, the latents replace the first latent
+    frame. Wan 2.1 also receives an embedding of a CLIP image encoder; random weights replace it with standard normal
+    noise, with a seed computed from the image.
     """
 
     pipeline_class = "vcorr_wan.image:ImageToVideo"
@@ -159,7 +159,7 @@ class WanImageToVideo(Wan):
     needs_image = True
 
     def denoiser_input(self, latents: Tensor, own: Tensor) -> Tensor:
-        """See the base class; models that are told a timestep for every token see the image's first latent frame."""
+        """Returns the denoiser's input; models with a timestep per token keep the image's latents in it."""
         found = super().denoiser_input(latents, own)
         if self.config_of("pipeline").get("expand_timesteps"):
             found[:, :, :1] = own[:, :, :1]
@@ -169,25 +169,25 @@ class WanImageToVideo(Wan):
 class SkyReels(Wan):
     """SkyReels V2 from text, through diffusers' `SkyReelsV2Pipeline`.
 
-    The models of this family that attend block by block in time ("diffusion forcing") have another pipeline and are not
-    read: their attention is causal, and its rows are no longer those of all frames.
+    The models of this family for "diffusion forcing" attend block by block in time and have another pipeline. The
+    plugin refuses them, because their attention is causal and not over all frames.
     """
 
     pipeline_class = "SkyReelsV2Pipeline"
     saved_as = ("SkyReelsV2Pipeline",)
 
     def take_sizes(self, configs: Configs) -> None:
-        """As of Wan.
+        """Takes the sizes of loaded weights, as Wan does.
 
         Raises:
-            UsageError: the weights are those of a model that attends block by block in time, or is told its fps.
+            UsageError: the model of the weights attends block by block in time, or takes frames per second as input.
         """
         found = configs[self.denoiser]
         block = found.get("num_frame_per_block", 1)
         if block > 1 or found.get("inject_sample_info"):
             raise UsageError(
-                f"The transformer attends in blocks of {block} frames, or is told frames a second: that is SkyReels V2 "
-                "for diffusion forcing, whose attention is not that of all frames.",
-                hint=f"Give the weights of {self.model_card().hub_id}.",
+                f"The transformer attends in blocks of {block} frames, or takes frames per second as input. This is "
+                "SkyReels V2 for diffusion forcing, whose attention is not over all frames.",
+                hint=f"Use the weights of {self.model_card().hub_id}.",
             )
         super().take_sizes(configs)

@@ -1,4 +1,4 @@
-"""The plugin: which Wan models there are. Imports neither torch nor diffusers."""
+"""Lists the Wan models for vcorr. Imports neither torch nor diffusers."""
 
 from __future__ import annotations
 
@@ -18,23 +18,24 @@ MODELS = (
     ),
     _text(
         "wan2.1-14b",
-        summary="Wan 2.1 14B: text to video, 81 frames of 480x832 unless told, full 3D self-attention in 40 layers.",
+        summary="Wan 2.1 14B: text to video, 81 frames of 480x832 by default, full 3D self-attention in 40 layers.",
     ),
     _image("wan2.1-14b-i2v-480p", summary="Wan 2.1 14B I2V: image to video, 81 frames of 480x832, 40 layers."),
     _image("wan2.1-14b-i2v-720p", summary="Wan 2.1 14B I2V: image to video, 81 frames of 720x1280, 40 layers."),
     _text(
         "wan2.2-a14b",
-        summary="Wan 2.2 A14B: text to video, 81 frames of 480x832 unless told, two transformers of 40 layers taking "
-        "turns.",
+        summary="Wan 2.2 A14B: text to video, 81 frames of 480x832 by default, two transformers of 40 layers.",
     ),
     _image(
         "wan2.2-a14b-i2v",
-        summary="Wan 2.2 A14B I2V: image to video, 81 frames of 480x832 unless told, two transformers of 40 layers.",
+        summary="Wan 2.2 A14B I2V: image to video, 81 frames of 480x832 by default, two transformers of 40 layers.",
     ),
-    _text("wan2.2-5b", summary="Wan 2.2 TI2V 5B from text: 121 frames of 704x1280, tokens of 32 pixels, 30 layers."),
+    _text(
+        "wan2.2-5b", summary="Wan 2.2 TI2V 5B: text to video, 121 frames of 704x1280, tokens of 32 pixels, 30 layers."
+    ),
     _image(
         "wan2.2-5b-i2v",
-        summary="Wan 2.2 TI2V 5B from an image and text: 121 frames of 704x1280, tokens of 32 pixels, 30 layers.",
+        summary="Wan 2.2 TI2V 5B: image to video, 121 frames of 704x1280, tokens of 32 pixels, 30 layers.",
     ),
     _text(
         "skyreels-v2-14b-540p",
@@ -42,10 +43,10 @@ MODELS = (
         summary="SkyReels V2 14B: text to video, 97 frames of 544x960, full 3D self-attention in 40 layers.",
     ),
 )
-"""One entry a model. Sizes, and what the authors run it with, are in the folder `configs/NAME`."""
+"""One entry per model. The sizes of a model and the authors' values are in the folder `configs/NAME`."""
 
 
 @hookimpl
 def vcorr_models() -> Iterable[ModelEntry]:
-    """The Wan models."""
+    """Returns the entries of the Wan models."""
     return MODELS
