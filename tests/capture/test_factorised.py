@@ -283,7 +283,7 @@ def test_models_without_noise_have_no_step():
 
 
 @pytest.mark.parametrize("kind", ["spatial", "temporal"])
-def test_a_layout_told_by_hand(kind):
+def test_a_layout_written_by_hand(kind):
     factorised, module = Factorised(kind), wrapped()
     layout = vcorr.Layout(
         grid=GRID,

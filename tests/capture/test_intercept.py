@@ -262,7 +262,7 @@ def test_rows_of_a_batch_are_nobodys_until_a_layout_or_a_label_says_whose(model,
     assert seen == [((), ""), ((), ""), (("cond",), "cond")]
 
 
-def test_rows_that_cannot_be_told_apart_are_refused(model, x):
+def test_batch_rows_that_cannot_be_assigned_are_refused(model, x):
     def rows(call, compute):
         call.rows("cond")
         return compute(call)
@@ -321,7 +321,7 @@ def test_an_interceptor_that_is_not_entered_or_is_dropped_stays_nowhere(model, x
     assert hooks_of(model) == []
 
 
-def test_what_can_be_told_at_once_is_a_usage_error(model):
+def test_what_shows_at_once_is_a_usage_error(model):
     class Pipeline:
         transformer = model
 

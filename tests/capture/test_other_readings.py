@@ -141,7 +141,7 @@ def test_sites_that_say_nothing_are_refused_by_name(cog, queries, spy, run):
         ({"unrotated": Unrotated("to_out.0")}, "q_unrotated", "did not run"),
     ],
 )
-def test_sites_that_are_wrong_are_told_how(cog, queries, spy, run, change, needs, message, hooks_of):
+def test_sites_that_are_wrong_are_reported(cog, queries, spy, run, change, needs, message, hooks_of):
     with pytest.raises(CaptureError, match=message):
         run(cog, {"mine": spy(needs)}, queries, sites=[replace(cog.sites[0], **change)])
     assert hooks_of(cog.module) == []

@@ -96,7 +96,7 @@ def test_a_label_inside_a_label_counts_and_the_outer_one_goes_on():
     assert [event[2] for event in events] == ["uncond", "cond", "cond"]
 
 
-def test_passes_without_labels_are_told_by_their_order_in_the_step():
+def test_passes_without_labels_are_known_by_their_order_in_the_step():
     denoiser = Denoiser()
     with watching(denoiser, passes=("uncond", "cond")) as (watch, events):
         for _ in range(2):
@@ -170,7 +170,7 @@ def test_steps_that_a_loop_names():
     assert events == [(None, 0, "cond", 0), (7, 0, "cond", 0)]
 
 
-def test_a_pass_that_fails_is_told_and_does_not_stay_current():
+def test_a_pass_that_fails_is_reported_and_does_not_stay_current():
     denoiser = Denoiser()
     with watching(denoiser, started=False) as (watch, events):
         with pytest.raises(ZeroDivisionError):
@@ -190,7 +190,7 @@ def test_a_pass_that_fails_does_not_count():
     assert told == [(0, 0, "uncond", 0), (0, 1, "cond", 0), (0, 1, "cond", 0), (1, 0, "uncond", 0), (1, 0, "uncond", 0)]
 
 
-def test_a_listener_that_comes_during_a_pass_is_told_of_it():
+def test_a_listener_that_comes_during_a_pass_hears_of_it():
     denoiser, late = Denoiser(), Log()
 
     class Opens(PassListener):
@@ -239,7 +239,7 @@ def test_a_pass_that_was_interrupted_is_over_when_the_next_begins():
     assert events == [(0, 0, "uncond", 0), "failed", (0, 0, "uncond", 0)]
 
 
-def test_what_is_no_module_is_told():
+def test_what_is_no_module_is_reported():
     for wrong in (None, "transformer", object()):
         with pytest.raises(UsageError, match="expected a torch module"):
             PassWatch([wrong], TokenLayout())

@@ -229,7 +229,7 @@ def test_models_without_rotary_embedding_are_refused_by_name(cog, queries, run):
         (Unrotated(q="spare"), r"attn1.spare: the site names it for q or k .*, but it did not run"),
     ],
 )
-def test_sites_that_are_wrong_are_told_how(cog, queries, run, spy, unrotated, message, hooks_of):
+def test_sites_that_are_wrong_are_reported(cog, queries, run, spy, unrotated, message, hooks_of):
     cog.module.transformer_blocks[0].attn1.spare = nn.Identity()
     with pytest.raises(CaptureError, match=message):
         run(cog, {"mine": spy(*BOTH)}, queries, sites=[replace(cog.sites[0], unrotated=unrotated)])

@@ -160,7 +160,7 @@ def test_answers_do_not_keep_what_they_are_views_of(cog, queries):
     assert not recorder.predictions[0].xy.any()
 
 
-def test_progress_is_told_after_every_step(cog, queries):
+def test_progress_is_reported_after_every_step(cog, queries):
     steps = []
     recorder = Recorder({"spy": Spy()}, queries, on_step=lambda: steps.append(len(recorder._packed)))
     record(cog, recorder, steps=[0, 1, 2])

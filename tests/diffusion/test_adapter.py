@@ -213,7 +213,7 @@ def test_a_clip_without_video_has_the_configured_size():
     assert (grid.video_frames, grid.height, grid.width) == (9, 64, 96)
 
 
-def test_an_unfinished_subclass_is_told_what_it_lacks():
+def test_an_unfinished_subclass_hears_what_it_lacks():
     class Half(DiffusersVideoModel[VideoConfig]):
         card = "support:ltx.yaml"
 

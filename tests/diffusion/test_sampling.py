@@ -183,7 +183,7 @@ def attached(recorder, denoiser, **layout):
         (("cond", "uncond"), [1], 1),
     ],
 )
-def test_passes_without_labels_are_told_by_their_order(order, values, read):
+def test_passes_without_labels_are_known_by_their_order(order, values, read):
     denoiser, keeper = Denoiser(), Keeper()
     recorder = Recorder({"keeper": keeper}, POINT)
     with attached(recorder, denoiser, passes=order), SamplingWatch(recorder, {1: 0.5}) as watch:
@@ -243,7 +243,7 @@ def test_without_a_callback_the_scheduler_tells_the_end_of_a_step():
     assert "step" not in vars(pipe.scheduler)
 
 
-def test_passes_nobody_told_apart_are_refused():
+def test_passes_that_nothing_tells_apart_are_refused():
     denoiser = Denoiser()
     recorder = Recorder({"keeper": Keeper()}, POINT)
     with attached(recorder, denoiser), SamplingWatch(recorder, {0: 0.5}) as watch:

@@ -29,7 +29,7 @@ class Pipe:
     ],
 )
 @pytest.mark.parametrize("shift", [1.0, 5.0])
-def test_noise_is_shifted_as_told_and_the_rest_stays(scheduler, shift):
+def test_noise_is_shifted_as_asked_and_the_rest_stays(scheduler, shift):
     pipe = Pipe(scheduler)
     before = dict(scheduler.config)
     shift_schedule(pipe, shift)

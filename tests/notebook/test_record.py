@@ -276,7 +276,7 @@ def test_queries_lie_in_any_frame(denoiser):
         assert np.array_equal(found[0][index, latent], several.xy[index])
 
 
-def test_guidance_that_does_not_come_as_declared_is_told():
+def test_guidance_that_does_not_come_as_declared_is_reported():
     """With three passes without labels, the conditional one cannot be found."""
     denoiser = Denoiser(labels=False)
     with (
@@ -333,19 +333,19 @@ def test_labels_of_another_thread_are_not_ours(denoiser):
         ({"layout": "cogvideoks"}, "Did you mean 'cogvideox'"),
     ],
 )
-def test_bad_usage_is_told_at_once(denoiser, options, message):
+def test_bad_usage_is_reported_at_once(denoiser, options, message):
     with pytest.raises(UsageError, match=message):
         record(denoiser, **options)
 
 
-def test_things_that_are_no_module_are_told():
+def test_things_that_are_no_module_are_reported():
     with pytest.raises(UsageError, match=r"expected a torch module, got SimpleNamespace(.|\n)*pipe.transformer"):
         record(SimpleNamespace(transformer=Denoiser()))
     with pytest.raises(UsageError, match=r"got NoneType(.|\n)*pipe.transformer"):
         record(None)
 
 
-def test_sites_that_are_not_there_are_told_with_the_nearest(denoiser):
+def test_sites_that_are_not_there_are_reported_with_the_nearest(denoiser):
     for sites in ("blocks.{}.attn1", "blocks.0.attn1", ["blocks.{}.attn", "blocks.9.attn"]):
         with pytest.raises(CaptureError, match=r"no module 'blocks.\d.attn1?'(.|\n)*blocks.\d.attn"):
             record(denoiser, layout=layout(sites=sites))
@@ -454,7 +454,7 @@ def test_layout_of_a_plugin_on_a_bare_transformer(cookbook):
     assert where(rec) == [(0, 0)]
 
 
-def test_size_of_the_video_and_grid_are_taken_as_told(cookbook):
+def test_size_of_the_video_and_grid_are_taken_as_given(cookbook):
     transformer = cookbook["pipe"].transformer
     rec = vcorr.record(transformer, layout="cogvideox", probes="qk", size=(9, 64, 96))
     assert rec.grid == vcorr.TokenGrid(frames=3, rows=4, cols=6, stride=(16, 16), temporal_ratio=4)
@@ -472,7 +472,7 @@ def test_a_pipeline_keeps_its_progress_bar(cookbook):
     assert pipe._progress_bar_config == {"desc": "mine"}
 
 
-def test_a_plugin_of_another_architecture_is_told(cookbook):
+def test_a_plugin_of_another_architecture_is_reported(cookbook):
     with pytest.raises(UsageError, match="cogvideox is a CogVideoXTransformer3DModel, not a WanTransformer3DModel"):
         vcorr.record(cookbook["wan"].transformer, layout="cogvideox", probes="qk")
 

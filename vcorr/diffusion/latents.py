@@ -26,7 +26,7 @@ def to_model_range(video: NDArray[np.uint8], device: str | torch.device, dtype: 
 
 
 def encode_video(vae: Any, video: NDArray[np.uint8], device: str | torch.device | None = None) -> Tensor:
-    """Encodes a video into latents in the model's own units: the mode of the posterior, shifted and scaled.
+    """Encodes a video into latents in the model's own units: the mean of the posterior, shifted and scaled.
 
     Args:
         vae: a diffusers video autoencoder; its dtype is used.

@@ -80,14 +80,14 @@ def record(
         CaptureError: as `vcorr.capture.Recorder` raises it.
     """
     if isinstance(layout, str):
-        place = place_by_plugin(module, layout, grid=grid, size=size)
+        placement = place_by_plugin(module, layout, grid=grid, size=size)
     else:
         if grid is not None or size is not None:
             raise UsageError("record(): a vcorr.Layout has its own grid.", hint="Leave out grid and size.")
-        place = place_by_hand(module, layout)
+        placement = place_by_hand(module, layout)
     made = _make_probes(probes)
     readings = readings_of(run_variants(variant), made)
-    return Recording(place, made, layers=layers, queries=queries, steps=steps, noise=noise, readings=readings)
+    return Recording(placement, made, layers=layers, queries=queries, steps=steps, noise=noise, readings=readings)
 
 
 class Recording(PassListener):
@@ -95,7 +95,7 @@ class Recording(PassListener):
 
     def __init__(
         self,
-        place: Placement,
+        placement: Placement,
         probes: Mapping[str, Probe],
         *,
         layers: Collection[int] | None,
@@ -104,7 +104,7 @@ class Recording(PassListener):
         noise: Noise | None,
         readings: Readings,
     ) -> None:
-        self._place = place
+        self._placement = placement
         self._probes = probes
         self._layers = _indices("layers", layers)
         self._points = None if queries is None else _points(queries)
@@ -113,7 +113,7 @@ class Recording(PassListener):
         self._readings = readings
         self._open, self._step = ExitStack(), ExitStack()
         self._recorder: Recorder | None = None
-        self._watch = PassWatch(place.modules, place.layout)
+        self._watch = PassWatch(placement.modules, placement.layout)
         self._steps = 0
         self._used = False
 
@@ -130,7 +130,7 @@ class Recording(PassListener):
     @property
     def sites(self) -> tuple[Site, ...]:
         """The attention modules, by layer."""
-        return self._place.sites
+        return self._placement.sites
 
     @property
     def grid(self) -> TokenGrid:
@@ -139,9 +139,9 @@ class Recording(PassListener):
         Raises:
             UsageError: the model has not run yet, and only its latents show the grid.
         """
-        if self._place.grid is None:
+        if self._placement.grid is None:
             raise UsageError("The grid is known once the model has run.", hint="Or give grid= or size= to record().")
-        return self._place.grid
+        return self._placement.grid
 
     @property
     def queries(self) -> Queries:
@@ -164,14 +164,14 @@ class Recording(PassListener):
         if self._used:
             raise UsageError("A recording can be used only once.", hint="Call vcorr.record(...) again.")
         self._used = True
-        names = ["", *(site.name for site in self._place.sites)]
-        compiled = [find_all(module, names)[1] for module in self._place.modules]
+        names = ["", *(site.name for site in self._placement.sites)]
+        compiled = [find_all(module, names)[1] for module in self._placement.modules]
         with ExitStack() as stack:
             stack.enter_context(run_eagerly(compiled=any(compiled)))
             stack.enter_context(self._watch)
             stack.enter_context(self._watch.listen(self))
             self._watch.start(counted=True)
-            if self._place.grid is not None:
+            if self._placement.grid is not None:
                 self._attach(stack)
             self._open = stack.pop_all()
         return self
@@ -189,7 +189,7 @@ class Recording(PassListener):
 
     def _find_fault(self) -> UsageError | None:
         """Returns the error for a block in which a chosen step or a declared pass did not come, else None."""
-        name = self._place.name
+        name = self._placement.name
         if not self._steps:
             return UsageError(
                 f"record(): {name} ran no conditional pass inside the block; {describe_passes(self._watch)}.",
@@ -198,7 +198,7 @@ class Recording(PassListener):
             )
         lacking = self._watch.unfinished
         if lacking:
-            passes = self._place.layout.passes
+            passes = self._placement.layout.passes
             return UsageError(
                 f"record(): Layout.passes declares {len(passes)} passes per step, {', '.join(passes)}; {lacking} of "
                 f"them did not come in the last step, so {name} runs them in another way.",
@@ -222,7 +222,7 @@ class Recording(PassListener):
         self._steps += 1
         if self._chosen is not None and step not in self._chosen:
             return
-        self._place = self._place.measure(now.args, now.kwargs)
+        self._placement = self._placement.measure(now.args, now.kwargs)
         if self._recorder is None:
             self._attach(self._open)
         assert self._recorder is not None  # just attached
@@ -237,9 +237,11 @@ class Recording(PassListener):
             self._step.close()
 
     def _attach(self, stack: ExitStack) -> None:
-        place = self._place
+        placement = self._placement
         recorder = Recorder(self._probes, self.queries, layers=self._layers, variants=self._readings)
-        stack.enter_context(recorder.attach(place.modules, place.sites, place.layout, place.grid_at, watch=self._watch))
+        stack.enter_context(
+            recorder.attach(placement.modules, placement.sites, placement.layout, placement.grid_at, watch=self._watch)
+        )
         self._recorder = recorder
 
     def _level(self, step: int) -> float:
