@@ -22,7 +22,7 @@ LabelListener = Callable[[str | None], None]
 class _LabelSource:
     """Patches the `cache_context` of a denoiser so that listeners hear each label.
 
-    `restore` undoes the patch; listeners may leave in any order before.
+    Listeners may leave in any order; `restore` undoes the patch after the last one.
     """
 
     def __init__(self, denoiser: nn.Module) -> None:

@@ -73,7 +73,7 @@ class PassWatch:
 
     The watch learns the steps in one of three ways. A loop that knows them uses ``with watch.at(step)``. A sampler
     calls `start()` once and `next_step()` at the end of each step. With ``start(counted=True)`` the watch counts: a new
-    step begins when a branch comes a second time.
+    step begins when a branch comes that the running step has had already.
 
     Only passes in the thread that opened the watch count. If gradient checkpointing runs a pass twice, only the first
     run counts. Compiled denoisers run eagerly inside the block, as under `Tap`.
