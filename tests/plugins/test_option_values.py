@@ -11,7 +11,7 @@ import pytest
 
 from vcorr.contract.errors import PluginError, UsageError
 from vcorr.plugins import builtin
-from vcorr.plugins.option_values import Written, check_option_types, converted, in_words, options_from
+from vcorr.plugins.option_values import Written, check_option_types, convert, in_words, options_from
 from vcorr.plugins.part_options import make_config
 from vcorr.plugins.registry import Registry, module_source
 from vcorr.probes.probe_options import ProbeConfig
@@ -144,7 +144,7 @@ def test_what_does_not_fit_is_said_in_words(name: str, given: object, expected: 
 @pytest.mark.parametrize("name", ["whole", "number", "flag", "choice", "colour", "numbers", "network"])
 @pytest.mark.parametrize("given", [None, Written("")])
 def test_no_value_where_there_has_to_be_one(name: str, given: object) -> None:
-    with pytest.raises(UsageError, match=rf"part\.{name} was given no value(.|\n)*part\.{name}=VALUE"):
+    with pytest.raises(UsageError, match=rf"part\.{name} has no value(.|\n)*part\.{name}=VALUE"):
         options_from(Every, {name: given}, "part.")
 
 
@@ -165,14 +165,14 @@ class Needed:
 
 
 def test_a_value_that_has_to_be_given() -> None:
-    with pytest.raises(UsageError, match=r"data\.path has to be given(.|\n)*data\.path=VALUE: text"):
+    with pytest.raises(UsageError, match=r"data\.path has no default and no value(.|\n)*data\.path=VALUE: text"):
         options_from(Needed, {}, "data.")
 
 
 @pytest.mark.parametrize("hint", [bytes, complex, tuple[bytes, ...], int | bytes])
 def test_a_type_that_no_option_can_have_is_the_plugins_mistake(hint: object) -> None:
-    with pytest.raises(PluginError, match="No option can be of the type"):
-        converted(3.5, hint, "model.raw")
+    with pytest.raises(PluginError, match="No option can have the type"):
+        convert(3.5, hint, "model.raw")
 
 
 @dataclass(frozen=True)
@@ -183,7 +183,7 @@ class Odd:
 
 def test_types_that_no_option_can_have_are_found_before_anybody_sets_one() -> None:
     check_option_types(Every)
-    with pytest.raises(PluginError, match=r"Odd\.raw: No option can be of the type <class 'bytes'>(.|\n)*Literal"):
+    with pytest.raises(PluginError, match=r"Odd\.raw: No option can have the type <class 'bytes'>(.|\n)*Literal"):
         check_option_types(Odd)
 
 

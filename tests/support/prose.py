@@ -182,11 +182,17 @@ def _function_faults(path: Path) -> Iterator[str]:
         if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) or _is_property(node):
             continue
         first = (ast.get_docstring(node) or "Returns").split()[0]
-        if first != "See" and (not re.fullmatch(r"[A-Z][a-z-]*s", first) or NOT_VERBS.fullmatch(first)):
+        instructs = first == "See" or _is_command(node)
+        if not instructs and (not re.fullmatch(r"[A-Z][a-z-]*s", first) or NOT_VERBS.fullmatch(first)):
             yield f"{path}:{node.lineno}: docstring of {node.name}: a verb begins it ('Returns'), not {first!r}"
         word = node.name.strip("_").split("_")[0]
         if PARTICIPLES.fullmatch(word):
             yield f"{path}:{node.lineno}: {node.name}: a function's name begins with a verb, not a participle"
+
+
+def _is_command(node: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
+    """Returns whether a docstring is the help of a command, which is an instruction: "Measure what probing costs."."""
+    return any(re.search(r"\.(command|group)\(", ast.unparse(decorator)) for decorator in node.decorator_list)
 
 
 def _is_property(node: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:

@@ -1,4 +1,4 @@
-"""From what a user wrote to values of the types that an options dataclass declares, with errors in plain words.
+"""Converts what a user wrote to the types that an options dataclass declares, with errors in plain words.
 
 Text stays text: a prompt, a path or a name is never read as YAML, as a template or as a number.
 """
@@ -26,7 +26,7 @@ class Written(str):
 
 
 class _Misfit(Exception):  # noqa: N818
-    """A value that is not of the type that was asked for."""
+    """Raised for a value that does not have the declared type."""
 
 
 _WORDS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
@@ -40,37 +40,39 @@ def options_from(config_type: type[T], values: Mapping[str, Any], prefix: str = 
 
     Args:
         config_type: the dataclass.
-        values: by field; those that are not there keep their default. Every name must be one of a field.
-        prefix: what error messages put before a name, "probe." say.
+        values: values by the name of a field; fields without a value keep their default.
+        prefix: text before a name in error messages, such as "probe.".
 
     Raises:
-        UsageError: a value is of another type, a required one is missing, or the dataclass refuses it.
-        PluginError: a field is of a type that no option can have.
+        UsageError: a value has the wrong type, a required one is missing, or the dataclass refuses it.
+        PluginError: a field has a type that no option can have.
     """
     hints = get_type_hints(config_type)
     made = {}
     for field in dataclasses.fields(config_type):  # type: ignore[arg-type]  # a dataclass, as every caller says
         name = prefix + field.name
         if field.name in values:
-            value = converted(values[field.name], hints[field.name], name, _default(field))
-            made[field.name] = _completed(value, field)
+            value = convert(values[field.name], hints[field.name], name, _default(field))
+            made[field.name] = _add_defaults(value, field)
         elif _default(field) is dataclasses.MISSING and field.init:
-            raise UsageError(f"{name} has to be given.", hint=f"Write {name}=VALUE: {in_words(hints[field.name])}.")
+            raise UsageError(
+                f"{name} has no default and no value.", hint=f"Write {name}=VALUE: {in_words(hints[field.name])}."
+            )
     return config_type(**made)
 
 
-def converted(value: Any, hint: Any, name: str, default: Any = dataclasses.MISSING) -> Any:
-    """Returns a value in the type that `hint` says.
+def convert(value: Any, hint: Any, name: str, default: Any = dataclasses.MISSING) -> Any:
+    """Converts a value to the type `hint`.
 
     Args:
-        value: text, or what YAML or Python made of it.
+        value: text, or the value that YAML or Python made from it.
         hint: a resolved type hint.
-        name: of the option, for messages.
-        default: of the option, for messages.
+        name: name of the option, for messages.
+        default: default of the option, for messages.
 
     Raises:
-        UsageError: it is of another type.
-        PluginError: no option can be of that type.
+        UsageError: the value cannot have that type.
+        PluginError: no option can have that type.
     """
     try:
         return _convert(value, hint, name)
@@ -78,17 +80,17 @@ def converted(value: Any, hint: Any, name: str, default: Any = dataclasses.MISSI
         pass
     if value is None or (isinstance(value, str) and value.strip() in _NOTHING):
         known = default is not dataclasses.MISSING and default != ""
-        told = f"{_shown(default)} is the default" if known else f"it is {in_words(hint)}"
-        raise UsageError(f"{name} was given no value.", hint=f"Write {name}=VALUE; {told}.")
+        what = f"{_show(default)} is the default" if known else f"the value is {in_words(hint)}"
+        raise UsageError(f"{name} has no value.", hint=f"Write {name}=VALUE; {what}.")
     near = did_you_mean(value, [str(c) for c in get_args(hint)]) if get_origin(hint) is Literal else ""
-    raise UsageError(f"{name}: expected {in_words(hint)}, got {_shown(value)}.{near}")
+    raise UsageError(f"{name}: expected {in_words(hint)}, got {_show(value)}.{near}")
 
 
 def check_option_types(config_type: type) -> None:
-    """Checks that every field of an options dataclass is of a type that an option can have.
+    """Checks that an option can have the type of every field of an options dataclass.
 
     Raises:
-        PluginError: one is not; the message names field and type.
+        PluginError: no option can have the type of a field; the message names field and type.
     """
     hints = get_type_hints(config_type)
     for field in dataclasses.fields(config_type):
@@ -98,26 +100,26 @@ def check_option_types(config_type: type) -> None:
             raise PluginError(f"{config_type.__name__}.{field.name}: {error.message}", hint=error.hint) from error
 
 
-def written_mapping(text: Written) -> Any:
-    """Returns what text such as "{a: 1}" holds, where keys and values are expected; the text itself for other text.
+def read_mapping(text: Written) -> Any:
+    """Reads the keys and values of text such as "{a: 1}"; returns any other text as it is.
 
     Raises:
-        UsageError: it begins like keys and values, and cannot be read.
+        UsageError: the text begins with a brace, but cannot be read.
     """
     return _yaml(text) if text.lstrip().startswith("{") else text
 
 
 def in_words(hint: Any) -> str:
-    """Says what a type takes, e.g. "a whole number" or "numbers separated by commas".
+    """Describes the values of a type, e.g. "a whole number" or "numbers separated by commas".
 
     Raises:
-        PluginError: no option can be of that type.
+        PluginError: no option can have that type.
     """
     origin, arguments = get_origin(hint), get_args(hint)
     if origin in (Union, types.UnionType):
         return " or ".join("null" if each is type(None) else in_words(each) for each in arguments)
     if origin is Literal:
-        return " or ".join(map(_shown, arguments))
+        return " or ".join(map(_show, arguments))
     if (origin or hint) in _SEQUENCES:
         items = [each for each in arguments if each is not Ellipsis]
         return f"{_PLURALS.get(items[0], 'values') if items else 'values'} separated by commas"
@@ -128,7 +130,7 @@ def in_words(hint: Any) -> str:
     if hint in _SINGULARS:
         return _SINGULARS[hint]
     raise PluginError(
-        f"No option can be of the type {hint}.",
+        f"No option can have the type {hint}.",
         hint="Options are text, numbers, true or false, Literal, Path, Enum, tuples and mappings of these, or None.",
     )
 
@@ -162,7 +164,7 @@ def _convert(value: Any, hint: Any, name: str) -> Any:  # noqa: PLR0911  # one r
         return value if isinstance(value, hint) else options_from(hint, _mapping(value, name), f"{name}.")
     if isinstance(hint, type) and issubclass(hint, Enum):
         return _member(value, hint)
-    in_words(hint)  # raises: no option can be of that type
+    in_words(hint)  # raises for a type that no option can have
     raise _Misfit
 
 
@@ -170,7 +172,7 @@ def _text(value: Any) -> str:
     if isinstance(value, str):
         return str(value)
     if isinstance(value, (list, tuple)) and all(type(each) is int for each in value):
-        return ",".join(map(str, value))  # as text it is written with commas
+        return ",".join(map(str, value))  # users write such text with commas, and YAML reads it as a list
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise _Misfit
     return str(value)
@@ -221,7 +223,7 @@ _PLAIN: Mapping[Any, Callable[[Any], Any]] = {
 
 
 def _one_of(value: Any, hints: Sequence[Any], name: str) -> Any:
-    """The value in the first type that takes it; text takes anything, so that it comes last."""
+    """Converts a value to the first type that takes it; text takes any value and is therefore tried last."""
     written_nothing = isinstance(value, Written) and value.strip() in _NOTHING
     if type(None) in hints and (value is None or written_nothing):
         return None
@@ -236,7 +238,7 @@ def _one_of(value: Any, hints: Sequence[Any], name: str) -> Any:
 def _choice(value: Any, choices: Sequence[Any]) -> Any:
     for choice in choices:
         same = type(value) is type(choice) and value == choice
-        if same or (isinstance(value, str) and value.strip() == _shown(choice).strip("'")):
+        if same or (isinstance(value, str) and value.strip() == _show(choice).strip("'")):
             return choice
     raise _Misfit
 
@@ -252,7 +254,7 @@ def _sequence(value: Any, kind: type, arguments: Sequence[Any], name: str) -> An
 
 
 def _items(value: Any) -> list[Any]:
-    """The items of a list, of text with commas, with or without brackets around it, or one number."""
+    """Returns the items of a list, of text with commas (with or without brackets), or of one number."""
     if isinstance(value, (tuple, list, set, frozenset)):
         return list(value)
     if isinstance(value, str) and value.strip() not in _NOTHING:
@@ -291,13 +293,13 @@ def _default(field: dataclasses.Field[Any]) -> Any:
     return field.default
 
 
-def _completed(value: Any, field: dataclasses.Field[Any]) -> Any:
-    """A mapping with the keys of the default that were not given."""
+def _add_defaults(value: Any, field: dataclasses.Field[Any]) -> Any:
+    """Adds to a mapping the keys of the default that it lacks; returns any other value as it is."""
     default = _default(field)
     return {**default, **value} if isinstance(value, dict) and isinstance(default, dict) else value
 
 
-def _shown(value: Any) -> str:
+def _show(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if value is None:

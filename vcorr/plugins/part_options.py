@@ -1,4 +1,4 @@
-"""Options of parts: checks what was set against a part's config dataclass."""
+"""Makes the options of a part from what a user set, as an instance of the part's config dataclass."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from vcorr.contract.errors import UsageError, unknown_name
-from vcorr.plugins.option_values import Written, options_from, written_mapping
+from vcorr.plugins.option_values import Written, options_from, read_mapping
 
 
 def make_config(config_type: type | None, options: Mapping[str, Any], part: str) -> Any:
@@ -41,12 +41,12 @@ def _nest(options: Mapping[str, Any], part: str) -> dict[str, Any]:
         inner = found
         for name in outer:
             whole = inner.setdefault(name, {})
-            whole = written_mapping(whole) if isinstance(whole, Written) else whole
+            whole = read_mapping(whole) if isinstance(whole, Written) else whole
             if not isinstance(whole, dict):
                 raise UsageError(f"{part}.{key} was set, and also {name} as a whole.", hint="Leave out one of them.")
             inner[name] = inner = whole
         before = inner.get(last)
-        new = written_mapping(value) if isinstance(before, dict) and isinstance(value, Written) else value
+        new = read_mapping(value) if isinstance(before, dict) and isinstance(value, Written) else value
         new = dict(new) if isinstance(new, Mapping) else new
         inner[last] = {**before, **new} if isinstance(before, dict) and isinstance(new, dict) else new
     return found

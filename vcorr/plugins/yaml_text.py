@@ -1,4 +1,4 @@
-"""YAML as its readers mean it: `yes` and `2024-01-01` are text, 1e-3 is a number, and no key is there twice."""
+"""Reads YAML without its surprises: `yes` and `2024-01-01` are text, 1e-3 is a number, a key twice is an error."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _FORMS = {
 
 
 class _Loader(yaml.SafeLoader):
-    """Knows no dates, no sexagesimal numbers and no booleans but true and false."""
+    """Reads no dates, no sexagesimal numbers, and only true and false as booleans."""
 
     yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012  # PyYAML's own name; filled below
 
@@ -47,7 +47,7 @@ def read_yaml(text: str) -> Any:
     """Returns the plain values of a YAML document; None for an empty one.
 
     Raises:
-        ValueError: it is no valid YAML; `reason` says why.
+        ValueError: the text is not valid YAML; `reason` says why.
     """
     try:
         return yaml.load(text, Loader=_Loader)
