@@ -86,7 +86,7 @@ def test_what_no_random_network_shows_is_a_guess(name) -> None:
 
 
 def test_latents_of_sound_are_named() -> None:
-    assert "audio_hidden_states" in learnt("LTX2Pipeline").guessed("branches")
+    assert "audio_hidden_states" in learnt("LTX2Pipeline").why_check("branches")
 
 
 # ----------------------------------------------------------------------------------------------------- what is refused
@@ -171,7 +171,7 @@ def test_what_is_written_passes_the_check_of_plugins(pipeline, written) -> None:
 def test_where_a_check_cannot_pass_the_line_to_mend_is_named(written) -> None:
     folder, found = written("AllegroPipeline", "new-allegro")
     assert failed("new-allegro", found) == {"a change of pixels is found at its token"}
-    assert "# Check sizes: the autoencoder works in tiles alone" in (folder / "vcorr_new_allegro/model.py").read_text()
+    assert "# Check sizes: the autoencoder only works in tiles" in (folder / "vcorr_new_allegro/model.py").read_text()
 
 
 def test_a_pipeline_that_cannot_be_run_is_written_with_everything_to_fill_in(tmp_path) -> None:

@@ -19,7 +19,7 @@ NOBODY = Registry([])
     "name", ["", "vcorr-", "Vcorr-x", "vcorr_x", "vcorr-3d", "-x", "vcorr-a--b", "a/b", "../x", "vcorr-ü"]
 )
 def test_names_that_cannot_be_are_refused(name) -> None:
-    with pytest.raises(UsageError, match=r"is not a name(.|\n)*for example vcorr-my-model"):
+    with pytest.raises(UsageError, match=r"is not a name(.|\n)*For example: vcorr-my-model"):
         new_names(name, "model", NOBODY)
 
 

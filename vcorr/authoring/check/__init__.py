@@ -1,1 +1,1 @@
-"""`vcorr plugin check`: the suites of `vcorr.testing` on everything a plugin brings."""
+"""Runs the suites of `vcorr.testing` on everything a plugin adds, for `vcorr plugin check`."""

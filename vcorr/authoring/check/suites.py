@@ -1,4 +1,4 @@
-"""Runs the suites: one report for each plugin and each of its entries."""
+"""Runs the suites: one report per plugin and per entry."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from vcorr.testing.reading_checks import check_reading
 from vcorr.testing.report import Check, Report, expect, run_checks
 
 PARTS = {"dataset": "data"}
-"""What `--set PART.KEY` calls a kind, where that is not its name."""
+"""Name of a kind in `--set PART.KEY=VALUE`, if it is not the kind's own name."""
 CLIP = (25, 64, 96)
-"""Frames, height and width of the clip offered to models, which say what they read of it."""
+"""Frames, height and width of the clip from which a model's grid is asked; the grid then gives the size to check."""
 NUM_STEPS = 4
 
 Options = Mapping[str, Mapping[str, Any]]
@@ -33,7 +33,7 @@ Options = Mapping[str, Mapping[str, Any]]
 
 @dataclass(frozen=True)
 class Found:
-    """What a check of a plugin found. missing: what could not be checked, by what it is, with the reason."""
+    """Result of checking a plugin. missing: reason why an entry could not be checked, by the entry's label."""
 
     name: str
     reports: Sequence[Report]
@@ -41,33 +41,33 @@ class Found:
 
     @property
     def exit_code(self) -> int:
-        """3 when a contract is broken, else 4 when something could not be checked, else 0."""
+        """Exit code: 3 when a contract is broken, else 4 when something could not be checked, else 0."""
         if not all(report.passed for report in self.reports):
             return EXIT_PLUGIN
         return EXIT_MISSING if self.missing else EXIT_OK
 
 
 def check_plugin(target: Target, registry: Registry, options: Options) -> Found:
-    """Runs every suite that fits on what the target names.
+    """Runs the suites that fit on everything in the target.
 
     Args:
         target: what to check.
-        registry: where it is registered.
-        options: by part ("model", "data", ...), over those the entries say themselves.
+        registry: the registry that holds the target.
+        options: options by part ("model", "data", ...); they replace options that the entries give in `check`.
     """
     reports = [_plugin_report(report, registry) for report in target.plugins]
     missing: dict[str, str] = {}
     seen: dict[str, str] = {}
     for registered in target.entries:
         entry = registered.entry
-        wants = _wants(entry, options)
-        reports.append(check_entry(entry, skip=[MADE] if _is_the_users(entry) else []))
-        if wants:
-            missing[entry.label] = wants
+        lacks = _what_it_lacks(entry, options)
+        reports.append(check_entry(entry, skip=[MADE] if _needs_users_files(entry) else []))
+        if lacks:
+            missing[entry.label] = lacks
             continue
         same = seen.setdefault(_identity(entry), entry.label)
         if same != entry.label or not reports[-1].passed:
-            continue  # another name of what is checked already, or not even what its entry says
+            continue  # another name of a part that is checked already, or an entry that is wrong itself
         try:
             reports += _suites(entry, options)
         except MissingError as error:
@@ -96,33 +96,33 @@ def _plugin_report(report: PluginReport, registry: Registry) -> Report:
     def stays_light() -> None:
         light(report.source.module)
 
-    checks = [("loads, and its hooks return entries", loads), ("every hook is one that exists", well)]
-    checks += [("its names are its own", unique), ("importing it loads nothing heavy", stays_light)]
+    checks = [("it loads, and its hooks return entries", loads), ("all its hooks exist", well)]
+    checks += [("no other plugin claims its names", unique), ("importing it loads nothing heavy", stays_light)]
     return run_checks(f"plugin {report.source.name!r} of {report.source.label}", checks, ())
 
 
 def _identity(entry: Entry) -> str:
-    """Equal for two names of one part."""
+    """Returns text that is equal for two names of the same part."""
     return repr((entry.kind, entry.factory, entry.config, dict(entry.check), getattr(entry, "configs", None)))
 
 
-def _is_the_users(entry: Entry) -> bool:
-    """Whether the entry is for files of the user's own: a dataset that cannot be made before they are named."""
+def _needs_users_files(entry: Entry) -> bool:
+    """Returns whether the entry is a dataset that needs the user's own files, and so cannot be made without options."""
     return entry.kind == "dataset" and not entry.check and bool(_refusal(entry, {}))
 
 
-def _wants(entry: Entry, options: Options) -> str:
-    """What has to be named before such a dataset can be checked; "" when it is, and for all other entries."""
-    return _refusal(entry, options.get("data", {})) if _is_the_users(entry) else ""
+def _what_it_lacks(entry: Entry, options: Options) -> str:
+    """Returns what must be set before such a dataset can be checked; "" if nothing, and for all other entries."""
+    return _refusal(entry, options.get("data", {})) if _needs_users_files(entry) else ""
 
 
 def _refusal(entry: Entry, options: Mapping[str, Any]) -> str:
     try:
         entry.create(make_config(entry.config_type(), dict(options), "data"))
     except UsageError as error:
-        return f"{error.message} Name it here: --set data.KEY=VALUE (vcorr show dataset {entry.name})"
+        return f"{error.message} Set it with --set data.KEY=VALUE (options: vcorr show dataset {entry.name})"
     except Exception:
-        return ""  # the suites say what is wrong
+        return ""  # the suites report what is wrong
     return ""
 
 
@@ -143,26 +143,26 @@ def _suites(entry: Entry, options: Options) -> Iterator[Report]:
         yield Report(entry.label, (Check(_MADE, False, error.message),))
     except VcorrError:
         raise
-    except Exception as error:  # a plugin's own code, outside any check: its sites or its grid, for instance
+    except Exception as error:  # raised by the plugin's own code outside a check, for instance in sites() or grid()
         yield Report(entry.label, (Check(_MADE, False, f"{type(error).__name__}: {error}"),))
 
 
 def _model(entry: Entry, config: Any) -> Iterator[Report]:
     clip = _clip_for(entry.create(config))
-    yield _titled(check_model(entry, clip, config=config), "renoise")
+    yield _add_title(check_model(entry, clip, config=config), "renoise")
     model = entry.create(config)
     if not model.sites():
         return
-    yield _titled(check_reading(entry, clip, config=config), "what is read")
+    yield _add_title(check_reading(entry, clip, config=config), "reading")
     if _generates(entry, config, clip):
         if isinstance(model, DiffusersVideoModel):
-            yield _titled(check_passes(entry, clip, config=config), "passes")
+            yield _add_title(check_passes(entry, clip, config=config), "passes")
         settings = RunSettings("generate", (0, 2), NUM_STEPS)
-        yield _titled(check_model(entry, clip, config=config, settings=settings), "generate")
+        yield _add_title(check_model(entry, clip, config=config, settings=settings), "generate")
 
 
 def _clip_for(model: Any) -> Clip:
-    """A clip of noise of the size the model reads."""
+    """Makes a clip of noise in the size that the model takes."""
     offered = random_clip(*CLIP)
     sites = model.sites()
     grid = model.grid(offered, sites[0] if sites else None)
@@ -170,7 +170,7 @@ def _clip_for(model: Any) -> Clip:
 
 
 def _generates(entry: Entry, config: Any, clip: Clip) -> bool:
-    """Whether a model takes the mode; one that refuses it says so with a UsageError."""
+    """Returns whether a model has generate mode; a model without it raises a UsageError."""
     from vcorr.capture.recorder import Recorder
 
     model = entry.create(config)
@@ -182,11 +182,11 @@ def _generates(entry: Entry, config: Any, clip: Clip) -> bool:
     except UsageError:
         return False
     except Exception:
-        return True  # the suite says what is wrong
+        return True  # the suite reports what is wrong
     return True
 
 
-def _titled(report: Report, title: str) -> Report:
+def _add_title(report: Report, title: str) -> Report:
     return Report(f"{report.subject}, {title}", report.checks)
 
 
@@ -204,4 +204,4 @@ SUITES: Mapping[str, Callable[[Entry, Any], Iterator[Report]]] = {
     "dataset": _simple(check_dataset),
     "tracker": _simple(check_tracker),
 }
-"""Suites by kind; guidances and pages have their entry checked."""
+"""Suites by kind; for guidances and pages only the entry is checked."""

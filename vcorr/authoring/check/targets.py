@@ -1,4 +1,4 @@
-"""What `vcorr plugin check NAME` means: a distribution, a plugin, or one entry."""
+"""Finds what `vcorr plugin check NAME` means: a distribution, a plugin, or one entry."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from vcorr.plugins.registry import HOOKS, PluginReport, Registered, Registry
 
 @dataclass(frozen=True)
 class Target:
-    """The plugins to check, and of their entries those to check."""
+    """The plugins to check, and the entries to check."""
 
     name: str
     plugins: Sequence[PluginReport]
@@ -20,10 +20,10 @@ class Target:
 
 
 def find_target(name: str, registry: Registry) -> Target:
-    """The plugins of that name or distribution, else the entries of that name ("probe:NAME" for one kind).
+    """Finds the plugins with that name or distribution, else the entries with that name ("probe:NAME" for one kind).
 
     Raises:
-        UsageError: there is nothing of that name; the nearest is suggested.
+        UsageError: nothing has that name; the nearest name is suggested.
     """
     everything = _entries(registry)
     plugins = [report for report in registry.plugins if name in (report.source.name, report.source.distribution)]
@@ -40,6 +40,6 @@ def find_target(name: str, registry: Registry) -> Target:
 
 
 def _entries(registry: Registry) -> list[Registered[Entry]]:
-    """Every entry of every kind, clashing ones included."""
+    """Returns every entry of every kind, including entries whose name several plugins claim."""
     catalogues = [registry.catalogue(kind.kind) for kind in HOOKS.values()]
     return [claim for catalogue in catalogues for name in catalogue.names() for claim in catalogue.claims(name)]

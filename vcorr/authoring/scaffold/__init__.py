@@ -1,1 +1,1 @@
-"""`vcorr plugin new`: distributions written from the templates beside this module, one folder a kind."""
+"""Writes new distributions for `vcorr plugin new`, from the folder `templates`: one subfolder per kind of plugin."""

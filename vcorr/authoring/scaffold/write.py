@@ -1,4 +1,4 @@
-"""From templates to a folder: all of it or nothing."""
+"""Writes the folder of a new plugin from templates: all files or none."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from vcorr.contract.errors import UsageError
 
 TEMPLATES = "templates"
 COMMON = "common"
-"""The folder of what plugins of every kind have; a file of the kind's own folder comes before one of it."""
+"""Folder of the templates for plugins of every kind; a file in the kind's own folder replaces the common one."""
 PIPELINE = "pipeline"
-"""The folder of models that diffusers has a pipeline for."""
+"""Folder of the templates for models that have a pipeline in diffusers."""
 SUFFIX = ".j2"
 
 
@@ -27,9 +27,9 @@ def write_plugin(names: Names, parent: Path, facts: PipelineFacts | None = None)
     """Writes the distribution below `parent`; returns its folder.
 
     Args:
-        names: of the plugin.
+        names: names of the plugin.
         parent: folder to write it in.
-        facts: of the diffusers pipeline that the model runs, where it is one.
+        facts: facts of the diffusers pipeline, for a model that runs one.
 
     Raises:
         UsageError: the folder exists already, or cannot be written.
@@ -40,7 +40,7 @@ def write_plugin(names: Names, parent: Path, facts: PipelineFacts | None = None)
     files = dict(render(names, facts))
     try:
         parent.mkdir(parents=True, exist_ok=True)
-        # beside the target, so that the rename at the end stays inside one file system
+        # next to the target, so that the rename at the end stays inside one file system
         draft = Path(tempfile.mkdtemp(prefix=f".{names.distribution}-", dir=parent))
         try:
             _write(files, draft)
@@ -55,7 +55,7 @@ def write_plugin(names: Names, parent: Path, facts: PipelineFacts | None = None)
 
 
 def render(names: Names, facts: PipelineFacts | None = None) -> Iterator[tuple[PurePosixPath, str]]:
-    """Every file of the distribution: its path inside it, and its text."""
+    """Yields the path and the text of every file of the distribution."""
     import jinja2
 
     environment = jinja2.Environment(
@@ -63,10 +63,10 @@ def render(names: Names, facts: PipelineFacts | None = None) -> Iterator[tuple[P
         keep_trailing_newline=True,
         trim_blocks=True,
         lstrip_blocks=True,
-        autoescape=False,  # Python and TOML, not HTML; every value is one of `Names`
+        autoescape=False,  # the files are Python and TOML, not HTML; values come from `Names` and facts
     )
     for path, source in _sources(names.kind if facts is None else PIPELINE).items():
-        yield _place(path, names), environment.from_string(source).render(names=names, facts=facts)
+        yield _target_path(path, names), environment.from_string(source).render(names=names, facts=facts)
     if facts is not None:
         yield from pipeline_files(names, facts)
 
@@ -84,8 +84,8 @@ def _walk(folder: Traversable, inside: PurePosixPath) -> Iterator[tuple[PurePosi
             yield inside / item.name, item.read_text(encoding="utf-8")
 
 
-def _place(template: PurePosixPath, names: Names) -> PurePosixPath:
-    """Where a template's text goes: PACKAGE, MODULE and ENTRY in its path are those names."""
+def _target_path(template: PurePosixPath, names: Names) -> PurePosixPath:
+    """Returns the path of the written file: the names replace PACKAGE, MODULE and ENTRY in the template's path."""
     text = str(template).removesuffix(SUFFIX)
     for word in ("package", "module", "entry"):
         text = text.replace(word.upper(), getattr(names, word))
@@ -94,13 +94,13 @@ def _place(template: PurePosixPath, names: Names) -> PurePosixPath:
 
 def _write(files: dict[PurePosixPath, str], folder: Path) -> None:
     for path, text in files.items():
-        place = folder / path
-        place.parent.mkdir(parents=True, exist_ok=True)
-        place.write_text(text, encoding="utf-8")
+        target = folder / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(text, encoding="utf-8")
 
 
 def _umask() -> int:
-    """The process's umask: a temporary folder is made for its owner alone."""
+    """Returns the process's umask; a temporary folder is readable only for its owner and needs it at the end."""
     current = os.umask(0)
     os.umask(current)
     return current

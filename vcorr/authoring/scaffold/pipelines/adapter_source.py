@@ -1,4 +1,4 @@
-"""The adapter's source and its configuration files, from the facts of a pipeline."""
+"""Writes the adapter's source and its configuration files from the facts of a pipeline."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ COMMENT_WIDTH = 110
 
 
 def pipeline_files(names: Names, facts: PipelineFacts) -> Iterator[tuple[PurePosixPath, str]]:
-    """The files that no template holds: the adapter, and the configurations of the components."""
+    """Yields the files that have no template: the adapter, and the configurations of the components."""
     package = PurePosixPath(names.package)
     yield package / "model.py", model_source(names, facts)
     if facts.guider:
-        yield package / "pipeline.py", _guided_source(facts)
+        yield package / "pipeline.py", _guider_source(facts)
     folder = package / "configs" / names.entry
     for part, values in facts.released.items():
         yield folder / f"{part}.json", _json(values)
@@ -34,13 +34,13 @@ def pipeline_files(names: Names, facts: PipelineFacts) -> Iterator[tuple[PurePos
 
 
 def _json(values: Any) -> str:
-    """One key a line, lists on one line."""
+    """Formats a mapping as JSON with one key per line."""
     lines = [f"  {json.dumps(key)}: {json.dumps(value)}" for key, value in values.items()]
     return "{\n" + ",\n".join(lines) + "\n}\n"
 
 
 def model_source(names: Names, facts: PipelineFacts) -> str:
-    """model.py."""
+    """Returns the text of model.py."""
     methods = [
         *_encoding_method(facts),
         *_sites_method(facts),
@@ -50,15 +50,15 @@ def model_source(names: Names, facts: PipelineFacts) -> str:
     ]
     parts = [_header(names, facts), *_imports(facts), "", ""]
     parts += [f"class {names.label}(DiffusersVideoModel[VideoConfig]):"]
-    parts += _indented(
-        [f'"""{facts.pipeline_class} with its {facts.denoiser_class}."""', "", *_attributes(names, facts)]
+    parts += _indent(
+        [f'"""Adapter of {facts.pipeline_class} with its {facts.denoiser_class}."""', "", *_attributes(names, facts)]
     )
-    return "\n".join([*parts, *_indented(methods)]) + "\n"
+    return "\n".join([*parts, *_indent(methods)]) + "\n"
 
 
-def _guided_source(facts: PipelineFacts) -> str:
-    """pipeline.py: the pipeline, with the strength of guidance as an argument of its call."""
-    return f'''"""diffusers' `{facts.pipeline_class}`, whose call takes the strength of guidance."""
+def _guider_source(facts: PipelineFacts) -> str:
+    """Returns the text of pipeline.py: the pipeline, with the strength of guidance as an argument of its call."""
+    return f'''"""Adds the strength of guidance as an argument to the call of diffusers' `{facts.pipeline_class}`."""
 
 import functools
 from typing import Any
@@ -67,7 +67,7 @@ from diffusers import {facts.pipeline_class}
 
 
 class Guided{facts.pipeline_class}({facts.pipeline_class}):
-    """The pipeline of diffusers keeps the strength of guidance in its component `guider`."""
+    """The pipeline; in diffusers, the strength of guidance is in its component `guider`."""
 
     @functools.wraps({facts.pipeline_class}.__call__)
     def __call__(self, *args: Any, guidance_scale: float | None = None, **kwargs: Any) -> Any:
@@ -81,15 +81,16 @@ class Guided{facts.pipeline_class}({facts.pipeline_class}):
 '''
 
 
-def _indented(lines: Sequence[str]) -> list[str]:
+def _indent(lines: Sequence[str]) -> list[str]:
     return [f"    {line}" if line else "" for line in lines]
 
 
 def _header(names: Names, facts: PipelineFacts) -> str:
     seen = "" if facts.unseen else ", run with small random networks"
     return (
-        f'"""The model `{names.entry}`: what vcorr has to know of diffusers\' `{facts.pipeline_class}`.\n\n'
-        f'Written from the class{seen}.\nA comment that begins with "Check" marks what does not show there.\n' + '"""\n'
+        f'"""Adapts diffusers\' `{facts.pipeline_class}` to vcorr as the model `{names.entry}`.\n\n'
+        f"`vcorr plugin new` wrote it from the class{seen}.\n"
+        'A comment that begins with "Check" marks a value that the class does not show.\n' + '"""\n'
     )
 
 
@@ -115,7 +116,7 @@ def _imports(facts: PipelineFacts) -> list[str]:
 
 
 def _is_usual(facts: PipelineFacts) -> bool:
-    """Whether the base class makes the sites of the attributes `attention`, `block` and `unrotated`."""
+    """Returns whether the base class can make the sites from the attributes `attention`, `block` and `unrotated`."""
     one = facts.sites[0]
     return len(facts.sites) == 1 and one.layers == "num_layers" and facts.heads == USUAL_HEADS and not one.block_output
 
@@ -128,20 +129,22 @@ def _attributes(names: Names, facts: PipelineFacts) -> Iterator[str]:
     else:
         yield f'pipeline_class = "{facts.pipeline_class}"'
     if _is_usual(facts):
-        yield from _said(facts, "attention", f'attention = "{one.pattern}"')
+        yield from _with_comment(facts, "attention", f'attention = "{one.pattern}"')
         yield f'block = "{one.block}"'
         if one.unrotated:
-            yield f"unrotated = {_unrotated(one)}"
-    yield from _said(facts, "text", f'text = "{facts.text}"', unless=facts.text == "none")
-    yield from _said(facts, "branches", f"branches = {_code(facts.branches)}", unless=facts.branches == ("cond",))
+            yield f"unrotated = {_write_unrotated(one)}"
+    yield from _with_comment(facts, "text", f'text = "{facts.text}"', unless=facts.text == "none")
+    yield from _with_comment(
+        facts, "branches", f"branches = {_code(facts.branches)}", unless=facts.branches == ("cond",)
+    )
     if facts.passes:
         yield f"passes = {_code(facts.passes)}"
     if facts.per_sample:
         yield "per_sample = True"
     axes = f'latent_axes = "{facts.latent_axes}"' + ("" if facts.latent_axes else "  # packed into tokens")
-    yield from _said(facts, "latent_axes", axes, unless=facts.latent_axes == "bcfhw")
+    yield from _with_comment(facts, "latent_axes", axes, unless=facts.latent_axes == "bcfhw")
     argument = f'guidance_argument = "{facts.guidance_argument}"'
-    yield from _said(facts, "guidance_argument", argument, unless=facts.guidance_argument == "guidance_scale")
+    yield from _with_comment(facts, "guidance_argument", argument, unless=facts.guidance_argument == "guidance_scale")
     if facts.embedded_guidance:
         yield "embedded_guidance = True"
     if facts.frames_argument != "num_frames":
@@ -151,21 +154,21 @@ def _attributes(names: Names, facts: PipelineFacts) -> Iterator[str]:
     values = f"spatial={ratios.spatial}, temporal={ratios.temporal}, patch={ratios.patch}"
     values += f", temporal_patch={ratios.temporal_patch}" if ratios.temporal_patch > 1 else ""
     values += "" if ratios.causal else ", causal=False"
-    yield from _said(facts, "compression", f"compression = Compression({values})")
+    yield from _with_comment(facts, "compression", f"compression = Compression({values})")
     if facts.prompt.simple and facts.prompt.in_network:
         arguments = [_key(facts.prompt.tokens), _key(facts.prompt.width), *_encoding_options(facts)]
-        yield from _said(facts, "encoding", f"encoding = PromptEncoding({', '.join(arguments)})")
+        yield from _with_comment(facts, "encoding", f"encoding = PromptEncoding({', '.join(arguments)})")
 
 
-def _said(facts: PipelineFacts, name: str, line: str, *, unless: bool = False) -> Iterator[str]:
-    """A line with the comment that says why it has to be checked; nothing where the base class says the same."""
+def _with_comment(facts: PipelineFacts, name: str, line: str, *, unless: bool = False) -> Iterator[str]:
+    """Yields a line and the comment why it has to be checked; nothing when the base class has the same value."""
     yield from _comment(facts, name)
-    if not unless or facts.guessed(name):
+    if not unless or facts.why_check(name):
         yield line
 
 
 def _comment(facts: PipelineFacts, name: str) -> Iterator[str]:
-    why = facts.guessed(name)
+    why = facts.why_check(name)
     if why:
         yield from (f"# {line}" for line in textwrap.wrap(f"Check {name}: {why}", COMMENT_WIDTH))
 
@@ -175,17 +178,17 @@ def _code(values: Sequence[str]) -> str:
 
 
 def _key(expression: str) -> str:
-    """A number, or the key of the denoiser's configuration that holds it, as `PromptEncoding` takes both."""
+    """Returns the source of a number, or of the key in the denoiser's configuration; `PromptEncoding` takes both."""
     match = KEY.fullmatch(expression)
     return f'"{match[1]}"' if match else expression
 
 
 def _read(expression: str) -> str:
-    """An expression with double quotes, as the rest of the file has them."""
+    """Returns an expression with double quotes, as in the rest of the file."""
     return expression.replace("'", '"')
 
 
-def _unrotated(site: Sites) -> str:
+def _write_unrotated(site: Sites) -> str:
     assert site.unrotated is not None
     quoted = ", ".join(json.dumps(each) for each in site.unrotated)
     return f"Unrotated({quoted})"
@@ -201,7 +204,7 @@ def _encoding_options(facts: PipelineFacts) -> list[str]:
 
 
 def _encoding_method(facts: PipelineFacts) -> list[str]:
-    """`encoding` as a property, where its sizes are computed from several values."""
+    """Returns `encoding` as a property, for sizes that are computed from several values."""
     prompt = facts.prompt
     if not prompt.simple or prompt.in_network:
         return []
@@ -211,7 +214,7 @@ def _encoding_method(facts: PipelineFacts) -> list[str]:
         *_comment(facts, "encoding"),
         "@property",
         "def encoding(self) -> PromptEncoding:",
-        '    """Text tokens and their width, as the configurations have them."""',
+        '    """Number of text tokens and their width, from the configurations."""',
         f"    width = {_read(prompt.width)}",
         f"    return PromptEncoding({_read(prompt.tokens)}, {rest})",
     ]
@@ -222,12 +225,15 @@ def _sites_method(facts: PipelineFacts) -> list[str]:
         return []
     counts = [f'self.network["{site.layers}"]' if site.layers else str(site.count) for site in facts.sites]
     lines = ["", *_comment(facts, "sites"), "def sites(self) -> tuple[Site, ...]:"]
-    lines += ['    """The attention of every block that sees the whole video."""', f"    heads = {_read(facts.heads)}"]
+    lines += [
+        '    """Returns the attention of every block that sees the whole video."""',
+        f"    heads = {_read(facts.heads)}",
+    ]
     for index, (site, count) in enumerate(zip(facts.sites, counts, strict=True)):
         first = " + ".join(counts[:index])
         more = [f'block="{site.block}"'] if site.block else []
         more += [f"block_output={site.block_output}"] if site.block_output else []
-        more += [f"unrotated={_unrotated(site)}"] if site.unrotated else []
+        more += [f"unrotated={_write_unrotated(site)}"] if site.unrotated else []
         lines += [
             f"    kind_{index} = attention_sites(",
             f'        "{site.pattern}",',
@@ -247,7 +253,7 @@ def _load_method(facts: PipelineFacts) -> list[str]:
         "",
         *_comment(facts, "sizes"),
         "def load(self, device: str, dtype: str, weights: str) -> None:",
-        '    """See the base class. The autoencoder works in tiles alone."""',
+        '    """See the base class. The autoencoder only works in tiles."""',
         "    super().load(device, dtype, weights)",
         "    self.pipe.vae.enable_tiling()",
     ]
@@ -261,7 +267,7 @@ def _call_inputs(facts: PipelineFacts) -> list[str]:
         "",
         *_comment(facts, "encoding"),
         "def call_inputs(self, clip: Clip, grid: TokenGrid) -> Mapping[str, Any]:",
-        '    """The prompt; without a text encoder, stand-ins for its embeddings and for those of no prompt."""',
+        '    """Returns the prompt; without a text encoder, random embeddings of it and of an empty prompt."""',
         "    prompt = self.prompt(clip)",
         "    if self.pipe.text_encoder is not None:",
         '        return {"prompt": prompt}',
@@ -271,10 +277,10 @@ def _call_inputs(facts: PipelineFacts) -> list[str]:
         "    return {name: value for name, value in given.items() if name in known}",
         "",
         "def _stand_ins(self, prompt: str) -> dict[str, Any]:",
-        '    """Seeded noise made from the text of the prompt, by the arguments of the pipeline\'s call."""',
+        '    """Returns noise whose seed is the prompt, by argument of the pipeline\'s call."""',
         "    from vcorr.diffusion import prompt_noise, random_mask",
         "",
-        f"    tokens, place = {_read(facts.prompt.tokens)}, (self.device, getattr(self.pipe, self.denoiser).dtype)",
+        f"    tokens, target = {_read(facts.prompt.tokens)}, (self.device, getattr(self.pipe, self.denoiser).dtype)",
         "    return {",
         *made,
         "    }",
@@ -285,7 +291,7 @@ def _stand_in(argument: Argument) -> str:
     if argument.kind == "mask":
         return "random_mask(tokens, prompt).to(self.device)"
     shape = "1, tokens, " if argument.kind == "embedding" else "1, "
-    return f"prompt_noise(({shape}{_read(argument.width)}), prompt).to(*place)"
+    return f"prompt_noise(({shape}{_read(argument.width)}), prompt).to(*target)"
 
 
 def _packing(facts: PipelineFacts) -> list[str]:
@@ -297,10 +303,10 @@ def _packing(facts: PipelineFacts) -> list[str]:
         "",
         *_comment(facts, "denoiser_input"),
         "def denoiser_input(self, latents: Any, own: Any) -> Any:",
-        '    """Latents as tokens, (1, F·h·w, C)."""',
+        '    """Packs latents into tokens, (1, F·h·w, C)."""',
         f"    return self.pipe._pack_latents(latents{patch}).to(own.dtype)",
         "",
         "def as_latents(self, output: Any, latents: Any) -> Any:",
-        '    """Tokens as latents."""',
+        '    """Unpacks tokens into latents."""',
         f"    return self.pipe._unpack_latents(output, *latents.shape[2:]{patch})",
     ]

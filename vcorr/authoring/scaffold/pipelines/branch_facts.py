@@ -1,4 +1,4 @@
-"""The guidance branches of a pipeline, and the latents that its denoiser is given."""
+"""Finds the guidance branches of a pipeline, and the form of the latents that its denoiser gets."""
 
 from __future__ import annotations
 
@@ -16,32 +16,33 @@ from vcorr.capture.labels import BATCHED
 def find_branches(
     stage: Stage, passes: Sequence[Pass], guesses: list[Guess]
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Returns the names of the rows of a batch, and of a step's passes where they have no label."""
+    """Returns the branches of a batch's rows, and the branches of a step's passes if the passes have no label."""
     other = run(stage, prompt=1)
     step = max(len(passes) // STEPS, 1)
     if step == 1 or passes[0].label == BATCHED:
-        rows = _rows(passes[0])
-        return _named([_row_changes(passes[0], other[0], row, rows) for row in range(rows)], guesses), ()
+        rows = _count_rows(passes[0])
+        return _name_branches([_row_changes(passes[0], other[0], row, rows) for row in range(rows)], guesses), ()
     if passes[0].label is not None:
         return ("cond",), ()
     changed = [_row_changes(one, two, 0, 1) for one, two in zip(passes[:step], other[:step], strict=True)]
-    return ("cond",), _named(changed, guesses)
+    return ("cond",), _name_branches(changed, guesses)
 
 
-def _rows(one: Pass) -> int:
-    """Rows of the batch that a pass is given."""
+def _count_rows(one: Pass) -> int:
+    """Returns the number of batch rows of a pass."""
     first = next(iter(one.arguments.values()))
     return len(first) if isinstance(first, Tensor) else 1
 
 
-def _named(changed: Sequence[bool], guesses: list[Guess]) -> tuple[str, ...]:
-    """A branch for each row or pass: "cond" where the prompt counts."""
+def _name_branches(changed: Sequence[bool], guesses: list[Guess]) -> tuple[str, ...]:
+    """Returns a branch per batch row or pass: "cond" for the one that the prompt changes."""
     if len(changed) == 1:
         return ("cond",)
     if sum(changed) != 1:
         guesses.append(
             Guess(
-                "model.py: branches", f"the prompt changes {sum(changed)} of {len(changed)} branches; the last is read"
+                "model.py: branches",
+                f"the prompt changes {sum(changed)} of {len(changed)} branches; the last one is read as conditional",
             )
         )
         return (*(f"other{index}" for index in range(len(changed) - 1)), "cond")
@@ -50,7 +51,7 @@ def _named(changed: Sequence[bool], guesses: list[Guess]) -> tuple[str, ...]:
 
 
 def _row_changes(one: Pass, other: Pass, row: int, rows: int) -> bool:
-    """Whether any argument of a pass differs in that row between two prompts."""
+    """Returns whether any argument of a pass differs in that batch row between two prompts."""
     return any(
         isinstance(value, Tensor)
         and value.ndim > 1
@@ -61,7 +62,7 @@ def _row_changes(one: Pass, other: Pass, row: int, rows: int) -> bool:
 
 
 def find_latent_axes(stage: Stage, first: Pass, ratios: Ratios, guesses: list[Guess]) -> str:
-    """Returns the order of the axes of the denoiser's latents; "" where they are packed into tokens."""
+    """Returns the order of the axes of the denoiser's latents; "" when they are packed into tokens."""
     latents = next(iter(first.arguments.values()))
     frames = LATENTS[0] * ratios.temporal_patch
     rows, cols = (count * ratios.patch for count in LATENTS[1:])
@@ -73,18 +74,18 @@ def find_latent_axes(stage: Stage, first: Pass, ratios: Ratios, guesses: list[Gu
         guesses.append(
             Guess(
                 "model.py: denoiser_input",
-                f"latents reach the denoiser as {tuple(latents.shape)}: say how they are made",
+                f"the denoiser gets latents of shape {tuple(latents.shape)}: write how they are made",
             )
         )
     return ""
 
 
 def note_other_latents(passes: Sequence[Pass], guesses: list[Guess]) -> None:
-    """Notes arguments besides latents and timestep that change from step to step, such as latents of sound."""
+    """Notes other arguments than latents and timestep that change from step to step, such as latents of sound."""
     first = passes[0].arguments
     last = next(one.arguments for one in reversed(passes) if one.label == passes[0].label)
     latents = next(iter(first), "")
-    moved = [
+    changing = [
         name
         for name, value in first.items()
         if isinstance(value, Tensor)
@@ -93,23 +94,23 @@ def note_other_latents(passes: Sequence[Pass], guesses: list[Guess]) -> None:
         and isinstance(last.get(name), Tensor)
         and not torch.equal(value, last[name])
     ]
-    if moved:
+    if changing:
         guesses.append(
             Guess(
                 "branches",
-                f"{', '.join(moved)} change from step to step; in renoise mode they stay as at the first one",
+                f"{', '.join(changing)} change from step to step; in renoise mode they stay as at the first step",
             )
         )
 
 
 def has_guider(found: Found) -> bool:
-    """Returns whether a component keeps the strength of guidance, and the call takes none."""
+    """Returns whether a component holds the strength of guidance, instead of an argument of the call."""
     return "guider" in found.components and not any(name in found.call for name in GUIDANCE)
 
 
 def find_guidance_argument(found: Found, guesses: list[Guess]) -> str:
-    """Returns what the pipeline's call names the strength of guidance."""
+    """Returns the name of the argument for the strength of guidance in the pipeline's call."""
     taken = next((name for name in GUIDANCE if name in found.call), "")
     if not taken and not has_guider(found):
-        guesses.append(Guess("guidance_argument", "the call takes no strength of guidance; guidance_scale written"))
+        guesses.append(Guess("guidance_argument", "the call takes no strength of guidance; guidance_scale is written"))
     return taken or GUIDANCE[0]

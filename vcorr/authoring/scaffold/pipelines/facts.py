@@ -1,4 +1,4 @@
-"""What the scaffold learnt of a pipeline: facts that fill the templates, and guesses that a person has to check."""
+"""Holds what the scaffold learns from a pipeline: facts that fill the templates, and guesses for a person to check."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import Any, Literal
 
 @dataclass(frozen=True)
 class Guess:
-    """Something a person has to check.
+    """Something that a person has to check.
 
-    where: the name of what was written, as it stands in model.py, or the file. what: why it has to be checked.
+    where: an attribute or method in model.py, or a file. what: why it has to be checked.
     """
 
     where: str
@@ -23,10 +23,13 @@ class Guess:
 class Sites:
     """Attention modules of one kind of block.
 
-    pattern: path inside the denoiser with "{}" for the number. count: at the small size. layers: key of the denoiser's
-    configuration that counts them; "" when none does. block: pattern of the modules that put out the hidden state.
-    block_output: which of their outputs holds the video tokens. unrotated: submodules of q and k before the rotary
-    embedding, and the axes of their outputs; None where there is none.
+    Attributes:
+        pattern: path inside the denoiser, with "{}" for the number of the block.
+        count: number of modules at the small size.
+        layers: key of the denoiser's configuration that counts them; "" when no key does.
+        block: pattern of the modules whose output is the hidden state.
+        block_output: index of the output that holds the video tokens.
+        unrotated: submodules of q and k before the rotary embedding, and the axes of their outputs; None without them.
     """
 
     pattern: str
@@ -39,7 +42,11 @@ class Sites:
 
 @dataclass(frozen=True)
 class Ratios:
-    """How pixels become tokens: pixels per latent, latents per token, in space and in time; causal in time or not."""
+    """How pixels become tokens.
+
+    spatial, temporal: pixels per latent along a side, and video frames per latent frame. patch, temporal_patch: latents
+    per token along a side, and in time. causal: whether frame 0 has a latent frame of its own.
+    """
 
     spatial: int
     temporal: int
@@ -64,8 +71,8 @@ class Argument:
 class Prompt:
     """How the pipeline's call takes an embedded prompt.
 
-    tokens: Python for n. arguments: of the call. mask: place of the mask in what `encode_prompt` returns. simple:
-    whether a `PromptEncoding` describes it all. options: arguments of `encode_prompt` that the call shares.
+    tokens: Python for n. arguments: arguments of the call. mask: index of the mask in what `encode_prompt` returns.
+    simple: whether a `PromptEncoding` can describe all this. options: arguments that `encode_prompt` and the call take.
     """
 
     tokens: str
@@ -81,17 +88,20 @@ class Prompt:
 
     @property
     def in_network(self) -> bool:
-        """Whether tokens and width are numbers, or keys of the denoiser's configuration."""
+        """Whether both `tokens` and `width` are numbers, or keys of the denoiser's configuration."""
         return all(re.fullmatch(r"\d+|self\.network\['\w+'\]", text) for text in (self.tokens, self.width))
 
 
 @dataclass(frozen=True)
 class PipelineFacts:
-    """What fills the templates of an adapter.
+    """Values for the templates of an adapter.
 
-    released and small: by component, the configuration (class defaults) and what changes at the size for checks.
-    guider: whether a component keeps the strength of guidance, and the call takes none. tiles: whether the autoencoder
-    works in tiles alone. unseen: why the pipeline could not be run, "" where it was.
+    Attributes:
+        released: configuration of each component, which are the defaults of its class.
+        small: values that differ at the small size, by component.
+        guider: whether a component holds the strength of guidance instead of an argument of the call.
+        tiles: whether the autoencoder only works in tiles.
+        unseen: why the pipeline could not be run; "" when it was run.
     """
 
     pipeline_class: str
@@ -119,6 +129,6 @@ class PipelineFacts:
     tiles: bool = False
     unseen: str = ""
 
-    def guessed(self, where: str) -> str:
-        """Why something that was written has to be checked; "" where it was seen."""
+    def why_check(self, where: str) -> str:
+        """Returns why a written value has to be checked; "" when it was seen."""
         return "; ".join(guess.what for guess in self.guesses if guess.where == where)

@@ -1,4 +1,4 @@
-"""Which class `--from-pipeline` means, and what its constructor says of the components."""
+"""Finds the class that `--from-pipeline` names, and reads its components from the constructor."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from typing import Any
 from vcorr.contract.errors import UsageError, unknown_name
 
 FRAMES = ("num_frames", "video_length", "frames")
-"""What calls of pipelines name the number of video frames."""
-GUIDE = "docs/new-model.md of vcorr writes an adapter by hand."
+"""Names of the argument for the number of video frames in the calls of pipelines."""
+GUIDE = "docs/new-model.md of vcorr shows how to write an adapter by hand."
 
 
 @dataclass(frozen=True)
 class Found:
     """A pipeline class that makes videos from text.
 
-    components: by name, the diffusers classes that its constructor is annotated with; the first one is taken.
+    components: diffusers classes in the constructor's annotations, by the component's name; the first one is used.
     """
 
     kind: type
@@ -28,34 +28,34 @@ class Found:
 
     @property
     def call(self) -> Mapping[str, inspect.Parameter]:
-        """The arguments of the pipeline's call."""
+        """Arguments of the pipeline's call."""
         return inspect.signature(self.kind.__call__).parameters
 
     def default(self, argument: str) -> Any:
-        """The default of an argument of the call; None where it has none."""
+        """Returns the default of an argument of the call; None when it has no default."""
         found = self.call.get(argument)
         return None if found is None or found.default is found.empty else found.default
 
 
 def find_pipeline(name: str) -> Found:
-    """The pipeline class of that name in the installed diffusers.
+    """Returns the pipeline class with that name in the installed diffusers.
 
     Raises:
-        UsageError: there is no such class, or it makes no video from text alone, or has no transformer.
+        UsageError: there is no such class, it does not make videos from text only, or it has no transformer.
     """
     import diffusers
 
     kind = getattr(diffusers, name, None) if name.endswith("Pipeline") else None
     if not (inspect.isclass(kind) and issubclass(kind, diffusers.DiffusionPipeline)):
         known = video_pipelines()
-        hint = f"diffusers {diffusers.__version__} has {len(known)} that make videos, LTXPipeline for example."
+        hint = f"diffusers {diffusers.__version__} has {len(known)} that make videos, for example LTXPipeline."
         raise unknown_name("pipeline class of diffusers", name, known, hint=hint)
     call = inspect.signature(kind.__call__).parameters
     frames = next((each for each in FRAMES if each in call), None)
     if frames is None:
         raise UsageError(
             f"{name} makes no video: its call takes no number of frames ({' or '.join(FRAMES)}).",
-            hint="A network of your own: vcorr plugin new NAME --kind model, without --from-pipeline.",
+            hint="For a network of your own: vcorr plugin new NAME --kind model, without --from-pipeline.",
         )
     found = Found(kind, _components(kind), frames)
     _check_kind(name, found)
@@ -63,7 +63,7 @@ def find_pipeline(name: str) -> Found:
 
 
 def video_pipelines() -> list[str]:
-    """Names of the installed pipeline classes whose call takes a number of frames."""
+    """Returns the names of the installed pipeline classes whose call takes a number of frames."""
     import diffusers
 
     names = [name for name in dir(diffusers) if name.endswith("Pipeline")]
@@ -80,23 +80,23 @@ def _takes_frames(kind: Any) -> bool:
 def _check_kind(name: str, found: Found) -> None:
     if "transformer" not in found.components:
         raise UsageError(
-            f"{name} has no transformer: this scaffold knows video transformers, and not networks with several "
-            "resolutions.",
+            f"{name} has no transformer: this scaffold can write adapters for video transformers, but not for networks "
+            "with several resolutions.",
             hint=GUIDE,
         )
     first = list(found.call)[1]
     if first in ("image", "video"):
         raise UsageError(
             f"{name} starts from its argument {first!r}: this scaffold writes adapters that start from text.",
-            hint="Take the family's text-to-video pipeline, and put this class and needs_image = True into what is "
-            f"written: the checks say what else is different. {GUIDE}",
+            hint="Use the family's text-to-video pipeline, and put this class and needs_image = True into the written "
+            f"adapter. The checks then report what else is different. {GUIDE}",
         )
     if "vae" not in found.components:
         raise UsageError(f"{name} has no autoencoder in its component 'vae'.", hint=GUIDE)
 
 
 def _components(kind: Any) -> dict[str, tuple[type, ...]]:
-    """The annotated classes of diffusers, by the name of the constructor's argument."""
+    """Returns the diffusers classes in the constructor's annotations, by the name of the argument."""
     import diffusers
 
     found: dict[str, tuple[type, ...]] = {}
@@ -113,7 +113,7 @@ def _components(kind: Any) -> dict[str, tuple[type, ...]]:
 
 
 def _concrete(kind: type) -> type:
-    """Classifier-free guidance where any guider is taken."""
+    """Returns classifier-free guidance for the base class of guiders, and any other class as it is."""
     if kind.__name__ == "BaseGuidance":
         from diffusers.guiders import ClassifierFreeGuidance
 
@@ -123,7 +123,7 @@ def _concrete(kind: type) -> type:
 
 
 def _usual_scheduler(given: Sequence[type]) -> type:
-    """A scheduler for a pipeline that takes any: DDIM where diffusers lists those of noise, else flow matching."""
+    """Chooses a scheduler for a pipeline that takes any: DDIM if the annotation lists Karras schedulers, else flow."""
     import diffusers
 
     of_noise = any("Karras" in each.__name__ for each in given)

@@ -1,7 +1,7 @@
-"""From a pipeline's class to the facts that fill the templates.
+"""Collects the facts about a pipeline class that fill the templates.
 
 The pipeline is made with small random networks and run; `ratio_facts`, `site_facts`, `branch_facts` and `prompt_facts`
-look at what it does.
+evaluate what it does.
 """
 
 from __future__ import annotations
@@ -43,68 +43,68 @@ from vcorr.authoring.scaffold.pipelines.site_facts import (
 from vcorr.authoring.scaffold.pipelines.sizes import class_path, constructor, defaults, small
 
 MAIN = ("transformer", "vae", "scheduler")
-"""The components that are made even where the constructor does without them."""
+"""Components that are always made, even if the constructor does not need them."""
 
 
 def learn(name: str) -> PipelineFacts:
-    """Everything that the class of that name shows.
+    """Returns the facts about the pipeline class with that name.
 
-    Where the pipeline cannot be run with small random networks, `unseen` says why, and every value that would have been
-    seen is a guess.
+    If the pipeline cannot be run with small random networks, `unseen` says why, and the values that a run would show
+    are guesses.
 
     Raises:
-        UsageError: it is no pipeline that this scaffold can write an adapter for; the message says why.
+        UsageError: this scaffold cannot write an adapter for the class; the message says why.
     """
     found = find_pipeline(name)
-    kinds = _made_components(found)
+    kinds = _choose_components(found)
     released = {part: {"_class_name": class_path(kind), **defaults(kind)} for part, kind in kinds.items()}
     changes = small(kinds)
     guesses = _always(kinds)
     try:
-        return _seen(found, kinds, released, changes, guesses)
+        return _learn_from_run(found, kinds, released, changes, guesses)
     except UnseenError as error:
-        return _unseen(found, released, changes, [*guesses, *_to_fill_in(error.message)], error.message)
+        return _learn_from_source(found, released, changes, [*guesses, *_to_fill_in(error.message)], error.message)
 
 
-def _seen(
+def _learn_from_run(
     found: Found,
     kinds: Mapping[str, type],
     released: dict[str, dict[str, Any]],
     changes: dict[str, dict[str, Any]],
     guesses: list[Guess],
 ) -> PipelineFacts:
-    pipe = _built(found, kinds, changes)
+    pipe = _build(found, kinds, changes)
     ratios = find_ratios(pipe, guesses)
     if write_ratios(pipe, ratios, released, changes):
-        pipe = _built(found, kinds, changes)
+        pipe = _build(found, kinds, changes)
     stage = prepare(found, pipe, video_size(ratios, LATENTS))
     if getattr(pipe.vae, "use_tiling", False):
-        guesses.append(Guess("sizes", "the autoencoder works in tiles alone: which sizes they cover without a rest"))
+        guesses.append(Guess("sizes", "the autoencoder only works in tiles: which sizes do whole tiles cover?"))
     return _facts(stage, run(stage), ratios, released, changes, guesses)
 
 
 def _to_fill_in(why: str) -> list[Guess]:
-    """What has to be written by hand where the pipeline could not be run."""
-    said = {
+    """Returns what has to be written by hand when the pipeline could not be run."""
+    unknown = {
         "small/": f"give the components sizes that run together: {why}",
         "attention": "path of the video self-attention of a block",
-        "text": "where text tokens stand in its sequence",
+        "text": "where text tokens are in its sequence",
         "branches": "guidance branches in the order of the batch",
         "compression": "pixels per latent, latents per token",
         "latent_axes": "order of the axes of the denoiser's latents",
         "encoding": "text tokens, their width, the mask",
     }
-    return [Guess(where, f"not seen: {what}") for where, what in said.items()]
+    return [Guess(where, f"not seen: {what}") for where, what in unknown.items()]
 
 
-def _unseen(
+def _learn_from_source(
     found: Found,
     released: Mapping[str, Mapping[str, Any]],
     changes: Mapping[str, Mapping[str, Any]],
     guesses: list[Guess],
     why: str,
 ) -> PipelineFacts:
-    """What the source alone says, and what most pipelines are like."""
+    """Returns what the source shows without a run, and for all else the values that most pipelines have."""
     source = inspect.getsource(found.kind)
     names = prompt_arguments(found.call)
     ratios = Ratios(8, 4, *patch_of(released["transformer"]), causal=True)
@@ -145,8 +145,8 @@ def _unseen(
     )
 
 
-def _made_components(found: Found) -> dict[str, type]:
-    """The components with random weights: those of `MAIN`, and what else the constructor asks for."""
+def _choose_components(found: Found) -> dict[str, type]:
+    """Returns the components that get random weights: the ones in `MAIN`, and all that the constructor needs."""
     needed = constructor(found.kind)
     return {
         name: kinds[0]
@@ -155,7 +155,7 @@ def _made_components(found: Found) -> dict[str, type]:
     }
 
 
-def _built(found: Found, kinds: Mapping[str, type], changes: Mapping[str, Mapping[str, Any]]) -> Any:
+def _build(found: Found, kinds: Mapping[str, type], changes: Mapping[str, Mapping[str, Any]]) -> Any:
     parameters = constructor(found.kind)
     absent = {name: None for name, each in parameters.items() if name != "self" and each.default is each.empty}
     try:
@@ -217,10 +217,12 @@ def _facts(
 
 
 def _always(kinds: Mapping[str, type]) -> list[Guess]:
-    """What no random network can show."""
+    """Returns the guesses about facts that no random network can show."""
     classes = ", ".join(kind.__name__ for kind in kinds.values())
     return [
-        Guess("configs/", f"sizes are the defaults of the classes, not those of a release: {classes}"),
-        Guess("cards/", "licence, hub_id and revision are those of the weights you use"),
-        Guess("encode", "latents are shifted and scaled as the autoencoder's configuration says"),
+        Guess("configs/", f"sizes are the defaults of the classes, not the sizes of a release: {classes}"),
+        Guess("cards/", "licence, hub_id and revision must be the ones of the weights you use"),
+        Guess(
+            "encode", "latents are shifted and scaled as the autoencoder's configuration says: does the pipeline agree?"
+        ),
     ]

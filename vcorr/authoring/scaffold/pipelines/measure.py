@@ -1,7 +1,6 @@
-"""Runs a pipeline with small random networks and looks at what its denoiser is given and attends to.
+"""Runs a pipeline with small random networks and records the arguments and attention calls of its denoiser.
 
-Shape legend: B rows of a batch, H heads, N tokens of a sequence, d width of a head, n text tokens, C latent channels,
-F x h x w latents.
+Shape legend: B batch rows, H heads, N tokens, d width of a head, n text tokens, C latent channels, F x h x w latents.
 """
 
 from __future__ import annotations
@@ -25,23 +24,23 @@ from vcorr.diffusion.backend import use_torch_attention
 STEPS = 2
 STRENGTH = 4.0
 GUIDANCE = ("guidance_scale", "true_cfg_scale")
-"""What calls of pipelines name the strength of guidance, the usual name first."""
+"""Names of the argument for the strength of guidance in the calls of pipelines, the usual name first."""
 LATENTS = (3, 2, 4)
-"""Latent frames, rows and columns of the video that is sampled, in tokens: three different numbers."""
+"""Frames, rows and columns of the sampled video in tokens; all three differ, so that axes can be recognised."""
 PROJECTIONS = ("to_q", "to_query", "to_qkv")
-"""What attention modules of diffusers have."""
+"""Submodules by which attention modules of diffusers are recognised."""
 MISMATCH = re.compile(r"cannot be multiplied \(\d+x(\d+) and (\d+)x\d+\)")
 
 Kind = Literal["embedding", "pooled", "mask"]
 
 
 class UnseenError(VcorrError):
-    """A pipeline that cannot be made or run at a small size; the message says why."""
+    """Raised for a pipeline that cannot be made or run at a small size; the message says why."""
 
 
 @dataclass(frozen=True)
 class Pass:
-    """One pass of the denoiser: its arguments by name, the label the pipeline gave it, and its attention calls."""
+    """One pass of the denoiser: its arguments by name, the pipeline's label for it, and its attention calls."""
 
     arguments: Mapping[str, Any]
     label: str | None
@@ -59,9 +58,15 @@ class Seen:
 
 @dataclass
 class Stage:
-    """A small pipeline, how it is called, and what its prompt arguments are.
+    """A small pipeline, and how it is called.
 
-    widths: of the embeddings, by the argument's name without "negative_".
+    Attributes:
+        found: the pipeline class.
+        pipe: the pipeline, with small random networks.
+        tokens: number of text tokens.
+        arguments: arguments for the embedded prompt and their kinds.
+        widths: widths of the embeddings, by the argument's name.
+        size: frames, height and width of the video.
     """
 
     found: Found
@@ -73,19 +78,19 @@ class Stage:
 
     @property
     def config(self) -> Mapping[str, Any]:
-        """The denoiser's configuration."""
+        """Configuration of the denoiser."""
         found: Mapping[str, Any] = self.pipe.transformer.config
         return found
 
     @property
     def denoiser(self) -> nn.Module:
-        """The network whose attention is read."""
+        """Network whose attention is read."""
         module: nn.Module = self.pipe.transformer
         return module
 
 
 def prepare(found: Found, pipe: Any, size: tuple[int, int, int]) -> Stage:
-    """A pipeline that is ready to be run; `size` is that of its video, (T, H, W)."""
+    """Prepares a pipeline to be run; `size` is the size of its video, (T, H, W)."""
     pipe.set_progress_bar_config(disable=True)
     config = pipe.transformer.config
     tokens = next((int(config[name]) for name in TEXT_LENGTHS if config.get(name)), TEXT_TOKENS)
@@ -95,7 +100,7 @@ def prepare(found: Found, pipe: Any, size: tuple[int, int, int]) -> Stage:
 
 
 def prompt_arguments(call: Mapping[str, Any]) -> dict[str, Kind]:
-    """The arguments of a call that hold an embedded prompt or its mask, without those of negative prompts."""
+    """Returns the arguments of a call for an embedded prompt and its mask, but not for the negative prompt."""
     found: dict[str, Kind] = {}
     for name in call:
         if "negative" in name or "prompt" not in name or name == "prompt":
@@ -115,12 +120,14 @@ def _width(config: Mapping[str, Any], name: str, kind: Kind) -> int:
 
 
 def run(stage: Stage, *, prompt: int = 0, seed: int = 0) -> list[Pass]:
-    """The passes of the pipeline under stand-ins for a prompt; widths that do not fit are taken from the error.
+    """Runs the pipeline with random embeddings in place of a prompt and returns its passes.
+
+    When the width of an embedding does not fit, the right width is read from the error and the run repeated.
 
     Args:
-        stage: as `prepare` made it; its widths are corrected.
-        prompt: another number is another prompt, with the same negative one.
-        seed: of the latents.
+        stage: the prepared pipeline; its widths are corrected.
+        prompt: number of the prompt; another number gives another prompt with the same negative prompt.
+        seed: seed of the latents.
 
     Raises:
         UnseenError: the pipeline cannot be run.
@@ -142,7 +149,7 @@ def _cannot_run(error: Exception) -> UnseenError:
 
 
 def _widen(stage: Stage, message: str) -> bool:
-    """Takes the width that a projection wanted in place of the one it was given; False where none was ours."""
+    """Replaces a wrong width by the width in the error message; returns False if the error has another cause."""
     match = MISMATCH.search(message)
     given, wanted = (int(match[1]), int(match[2])) if match else (0, 0)
     for name, width in stage.widths.items():
@@ -161,12 +168,12 @@ def _run(stage: Stage, prompt: int, seed: int) -> list[Pass]:
     def before(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         passes.append(Pass({**dict(zip(names, args, strict=False)), **kwargs}, label.now))
 
-    def seen(call: Any) -> None:
+    def keep(call: Any) -> None:
         passes[-1].calls.append(Seen(call.name, call.q.detach().clone(), call.k.detach().clone()))
 
     hook = denoiser.register_forward_pre_hook(before, with_kwargs=True)
     try:
-        with label, torch.no_grad(), Tap(denoiser, attention_modules(denoiser), observing(seen)):
+        with label, torch.no_grad(), Tap(denoiser, attention_modules(denoiser), observing(keep)):
             stage.pipe(**call_arguments(stage, prompt, seed))
     finally:
         hook.remove()
@@ -174,7 +181,7 @@ def _run(stage: Stage, prompt: int, seed: int) -> list[Pass]:
 
 
 class _Label:
-    """The name of the `cache_context` that a pipeline is inside of, where the denoiser has such contexts."""
+    """Follows the name of the `cache_context` that the pipeline is in, if the denoiser has such contexts."""
 
     def __init__(self, denoiser: nn.Module) -> None:
         self.now: str | None = None
@@ -183,12 +190,12 @@ class _Label:
     def __enter__(self) -> None:
         original = getattr(self._denoiser, "cache_context", None)
         if original is not None:
-            self._denoiser.cache_context = self._named(original)  # type: ignore[assignment]
+            self._denoiser.cache_context = self._follow(original)  # type: ignore[assignment]
 
     def __exit__(self, *_: object) -> None:
         vars(self._denoiser).pop("cache_context", None)
 
-    def _named(self, original: Callable[..., Any]) -> Callable[..., Any]:
+    def _follow(self, original: Callable[..., Any]) -> Callable[..., Any]:
         def cache_context(name: str, **rest: Any) -> Any:
             self.now = name
             return original(name, **rest)
@@ -197,7 +204,7 @@ class _Label:
 
 
 def call_arguments(stage: Stage, prompt: int, seed: int) -> dict[str, Any]:
-    """Arguments of the pipeline's call: size, steps, and stand-ins for the prompt and the negative prompt."""
+    """Returns arguments of the pipeline's call: size, steps, and random embeddings for prompt and negative prompt."""
     call, (frames, height, width) = stage.found.call, stage.size
     given: dict[str, Any] = {
         "height": height,
@@ -209,7 +216,7 @@ def call_arguments(stage: Stage, prompt: int, seed: int) -> dict[str, Any]:
     }
     usual = stage.found.default(GUIDANCE[0])
     if isinstance(usual, (int, float)):
-        given[GUIDANCE[0]] = max(float(usual), STRENGTH)  # where it is off by default, its branches would not show
+        given[GUIDANCE[0]] = max(float(usual), STRENGTH)  # without guidance the pipeline would run only one branch
     for name, kind in stage.arguments.items():
         given[name] = _stand_in(stage, name, kind, 1 + prompt)
         given[negative_of(name, call)] = _stand_in(stage, name, kind, 0)
@@ -219,7 +226,7 @@ def call_arguments(stage: Stage, prompt: int, seed: int) -> dict[str, Any]:
 
 
 def negative_of(name: str, call: Mapping[str, Any]) -> str:
-    """The argument for the negative prompt that goes with one for the prompt; "" where there is none."""
+    """Returns the argument for the negative prompt that belongs to an argument for the prompt; "" if there is none."""
     return next((each for each in call if "negative" in each and each.replace("negative_", "") == name), "")
 
 
@@ -232,22 +239,22 @@ def _stand_in(stage: Stage, name: str, kind: Kind, seed: int) -> Tensor:
 
 
 def attention_modules(denoiser: nn.Module) -> list[str]:
-    """Paths of the modules inside a denoiser that have the projections of attention."""
+    """Returns the paths of the modules inside a denoiser that have the projections of attention."""
     return [name for name, module in denoiser.named_modules() if any(hasattr(module, part) for part in PROJECTIONS)]
 
 
-def unmoved(one: Sequence[Seen], other: Sequence[Seen], name: str) -> list[bool]:
-    """Of the tokens of a module's keys, which are the same in two runs, (N,)."""
+def find_unchanged(one: Sequence[Seen], other: Sequence[Seen], name: str) -> list[bool]:
+    """Returns for every token whether its key in a module is the same in two runs, (N,)."""
     first, second = (next(seen.k for seen in seens if seen.name == name) for seens in (one, other))
     same: list[bool] = (first[-1] == second[-1]).all(dim=-1).all(dim=0).tolist()
     return same
 
 
 def latents_of(vae: Any, frames: int, height: int, width: int) -> tuple[int, int, int, int]:
-    """C, F, h and w of the latents of a video of that size.
+    """Returns C, F, h and w of the latents of a video with that size.
 
     Raises:
-        RuntimeError, ValueError: the autoencoder takes no such video.
+        RuntimeError, ValueError: the autoencoder cannot encode such a video.
     """
     from vcorr.diffusion.latents import encode_video
 

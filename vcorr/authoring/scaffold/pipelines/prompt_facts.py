@@ -1,4 +1,4 @@
-"""How a pipeline takes an embedded prompt: its arguments, their widths, and the mask."""
+"""Finds how a pipeline takes an embedded prompt: its arguments, their widths, and the mask."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ from vcorr.authoring.scaffold.pipelines.measure import Stage
 from vcorr.contract.errors import UsageError
 
 USUAL_TOKENS = 226
-"""Text tokens where nothing says how many."""
+"""Number of text tokens when neither the call nor a configuration gives it."""
 WIDTH_WORDS = {"embedding": ("caption", "text", "cross"), "pooled": ("pool", "text"), "mask": ()}
-"""What the keys of widths have in their names, by the kind of argument."""
+"""Words in the configuration keys of widths, by the kind of argument."""
 
 
 def describe_prompt(stage: Stage, guesses: list[Guess]) -> Prompt:
     """Returns how the pipeline takes an embedded prompt.
 
     Raises:
-        UsageError: it takes none, so that it cannot be run without a text encoder.
+        UsageError: it takes no embedded prompt and so cannot run without a text encoder.
     """
     kinds = list(stage.arguments.values())
     if "embedding" not in kinds:
         raise UsageError(
-            f"The call of {stage.found.kind.__name__} takes no embedded prompt (prompt_embeds): without one it cannot "
-            "be run with random weights.",
+            f"The call of {stage.found.kind.__name__} takes no embedded prompt (prompt_embeds), so it cannot run with "
+            "random weights.",
             hint=GUIDE,
         )
     tokens = stage.found.default("max_sequence_length")
     mask = find_mask_place(stage.found.kind) if "mask" in kinds else None
     if "mask" in kinds and mask is None:
-        guesses.append(Guess("encoding", "where encode_prompt returns the mask does not show"))
+        guesses.append(Guess("encoding", "the source does not show where encode_prompt returns the mask"))
     return Prompt(
         tokens=_from_config(stage, stage.tokens, ("length",)) or str(tokens or USUAL_TOKENS),
         arguments=[Argument(name, kind, _width(stage, name)) for name, kind in stage.arguments.items()],
@@ -47,13 +47,16 @@ def describe_prompt(stage: Stage, guesses: list[Guess]) -> Prompt:
 
 
 def _width(stage: Stage, name: str) -> str:
-    """Python for the width of an embedding; "" for a mask."""
+    """Returns Python for the width of an embedding; "" for a mask."""
     width = stage.widths.get(name)
     return "" if width is None else _from_config(stage, width, WIDTH_WORDS[stage.arguments[name]]) or str(width)
 
 
 def _from_config(stage: Stage, number: int, words: Sequence[str]) -> str:
-    """Python that computes a number from configurations: a value whose key has one of the words, or two of them."""
+    """Returns Python for a number in terms of configurations: one value, or a product of two; "" when none fits.
+
+    The key of a value must contain one of the words.
+    """
     for name, part in stage.pipe.components.items():
         config = dict(getattr(part, "config", None) or {})
         usable = {
@@ -72,7 +75,7 @@ def _from_config(stage: Stage, number: int, words: Sequence[str]) -> str:
 
 
 def find_mask_place(kind: Any) -> int | None:
-    """Returns the place of the mask in the tuple that `encode_prompt` returns, from its source."""
+    """Returns the index of the mask in the tuple that `encode_prompt` returns, from its source; None if not found."""
     try:
         tree = ast.parse(textwrap.dedent(inspect.getsource(kind.encode_prompt)))
     except (AttributeError, OSError, TypeError, SyntaxError):

@@ -1,4 +1,4 @@
-"""How the latents and tokens of a pipeline lie over a video: ratios of space and time, and the sizes that follow."""
+"""Finds the ratios between pixels, latents and tokens of a pipeline, and the video sizes that follow from them."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ TEMPORAL = ("vae_scale_factor_temporal", "vae_temporal_compression_ratio", "vae_
 
 
 def find_ratios(pipe: Any, guesses: list[Guess]) -> Ratios:
-    """Returns how pixels become tokens: what the autoencoder shows, else what the pipeline says."""
+    """Returns how pixels become tokens, measured on the autoencoder, else as the pipeline declares it."""
     patch, temporal_patch = patch_of(pipe.transformer.config)
     spatial, temporal = (_attribute(pipe, names) for names in (SPATIAL, TEMPORAL))
     if spatial is None or temporal is None:
-        guesses.append(Guess("compression", "the pipeline does not say how much its autoencoder compresses"))
-    said = (spatial or 8, temporal or 4, True)
-    seen = _seen_ratios(pipe.vae, said[0], said[1], guesses) or said
-    return Ratios(seen[0], seen[1], patch, temporal_patch, seen[2])
+        guesses.append(Guess("compression", "the pipeline does not declare how much its autoencoder compresses"))
+    declared = (spatial or 8, temporal or 4, True)
+    found = _measure_ratios(pipe.vae, declared[0], declared[1], guesses) or declared
+    return Ratios(found[0], found[1], patch, temporal_patch, found[2])
 
 
 def _attribute(pipe: Any, names: Sequence[str]) -> int | None:
@@ -29,17 +29,17 @@ def _attribute(pipe: Any, names: Sequence[str]) -> int | None:
 
 
 def patch_of(config: Mapping[str, Any]) -> tuple[int, int]:
-    """Returns the latents of a token along a side and in time."""
+    """Returns the number of latents per token along a side and in time."""
     size = config.get("patch_size") or 1
     if isinstance(size, (list, tuple)):
         return int(size[-1]), int(size[0]) if len(size) == 3 else 1
     return int(size), int(config.get("patch_size_t") or 1)
 
 
-def _seen_ratios(vae: Any, spatial: int, temporal: int, guesses: list[Guess]) -> tuple[int, int, bool] | None:
-    """Pixels per latent in space and in time, and whether frame 0 has a latent of its own, from latents of videos.
+def _measure_ratios(vae: Any, spatial: int, temporal: int, guesses: list[Guess]) -> tuple[int, int, bool] | None:
+    """Measures pixels per latent in space and in time, and whether frame 0 has a latent of its own, on two videos.
 
-    The ratios that the pipeline says are where to look first.
+    spatial, temporal: ratios that the pipeline declares; they give the sizes of these videos.
     """
     side, reason = 2 * spatial, ""
     for first in (1, 0):
@@ -51,8 +51,10 @@ def _seen_ratios(vae: Any, spatial: int, temporal: int, guesses: list[Guess]) ->
         grown = long[1] - short[1]
         if grown > 0 and short[1] == first + grown and side % short[2] == 0:
             return side // short[2], 2 * temporal // grown, bool(first)
-        reason = f"{first + 2 * temporal} frames of {side} x {side} pixels make {short[1]} latents of {short[2]} rows"
-    guesses.append(Guess("compression", f"the autoencoder shows no ratio ({reason[:160]}); `encode` may be needed too"))
+        reason = f"{first + 2 * temporal} frames of {side} x {side} pixels give {short[1]} latents of {short[2]} rows"
+    guesses.append(
+        Guess("compression", f"no ratio fits the autoencoder ({reason[:160]}); you may have to write `encode` as well")
+    )
     return None
 
 
@@ -60,17 +62,21 @@ def _latents(vae: Any, frames: int, side: int) -> tuple[int, int, int, int]:
     try:
         return latents_of(vae, frames, side, side)
     except NotImplementedError:
-        vae.enable_tiling()  # some work in tiles alone
+        vae.enable_tiling()  # some autoencoders only work in tiles
         return latents_of(vae, frames, side, side)
 
 
 def write_ratios(
     pipe: Any, ratios: Ratios, released: dict[str, dict[str, Any]], changes: dict[str, dict[str, Any]]
 ) -> bool:
-    """Writes the ratios into the autoencoder's configuration, where that leaves them open and the pipeline is wrong."""
+    """Writes the ratios into the autoencoder's configuration if it has None there and the pipeline declares others.
+
+    Returns whether anything was written.
+    """
     names = {"spatial_compression_ratio": ratios.spatial, "temporal_compression_ratio": ratios.temporal}
-    said = {_attribute(pipe, SPATIAL), _attribute(pipe, TEMPORAL)}
-    if said == {ratios.spatial, ratios.temporal} or not all(released["vae"].get(name, 0) is None for name in names):
+    declared = {_attribute(pipe, SPATIAL), _attribute(pipe, TEMPORAL)}
+    is_open = all(released["vae"].get(name, 0) is None for name in names)
+    if declared == {ratios.spatial, ratios.temporal} or not is_open:
         return False
     released["vae"] |= names
     changes["vae"] |= names
@@ -78,7 +84,7 @@ def write_ratios(
 
 
 def video_size(ratios: Ratios, tokens: tuple[int, int, int]) -> tuple[int, int, int]:
-    """Returns T, H and W of a video of so many tokens."""
+    """Returns T, H and W of the video that has so many tokens (frames, rows, columns)."""
     frames, rows, cols = tokens
     stride, latents = ratios.spatial * ratios.patch, frames * ratios.temporal_patch
     video_frames = 1 + (latents - 1) * ratios.temporal if ratios.causal else latents * ratios.temporal
@@ -86,7 +92,7 @@ def video_size(ratios: Ratios, tokens: tuple[int, int, int]) -> tuple[int, int, 
 
 
 def usual_video(found: Found, ratios: Ratios, guesses: list[Guess]) -> dict[str, int]:
-    """Returns frames, height and width of the pipeline's call by default."""
+    """Returns the default frames, height and width of the pipeline's call."""
     names = {"frames": found.frames_argument, "height": "height", "width": "width"}
     usual = {name: found.default(argument) for name, argument in names.items()}
     written = {
@@ -98,5 +104,5 @@ def usual_video(found: Found, ratios: Ratios, guesses: list[Guess]) -> dict[str,
     written.update({side: round(written[side] / stride) * stride for side in ("height", "width")})
     for name, value in usual.items():
         if not isinstance(value, int):
-            guesses.append(Guess("video.json", f"the call has no {name} by default; {written[name]} written"))
+            guesses.append(Guess("video.json", f"the call has no default for {name}; {written[name]} is written"))
     return {name: value if isinstance(value, int) else written[name] for name, value in usual.items()}

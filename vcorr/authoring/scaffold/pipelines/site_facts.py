@@ -1,4 +1,4 @@
-"""Which attention modules of a pipeline see the whole video, and what lies around them."""
+"""Finds the attention modules of a pipeline that see the whole video, their text, blocks, norms and heads."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from vcorr.authoring.scaffold.pipelines.facts import Guess, Sites
 from vcorr.authoring.scaffold.pipelines.find import GUIDE
-from vcorr.authoring.scaffold.pipelines.measure import LATENTS, Pass, Seen, Stage, run, unmoved
+from vcorr.authoring.scaffold.pipelines.measure import LATENTS, Pass, Seen, Stage, find_unchanged, run
 from vcorr.authoring.scaffold.pipelines.sizes import FEW
 from vcorr.contract.errors import UsageError
 
@@ -21,10 +21,10 @@ Place = Literal["before", "after", "none"]
 
 
 def find_site_names(calls: Sequence[Seen], video: int, stage: Stage) -> list[str]:
-    """Returns the modules whose tokens attend to the whole video, in the order they ran.
+    """Returns the modules whose tokens attend to the whole video, in the order in which they ran.
 
     Raises:
-        UsageError: there is none.
+        UsageError: no module does.
     """
     wide = [
         seen.name
@@ -35,36 +35,38 @@ def find_site_names(calls: Sequence[Seen], video: int, stage: Stage) -> list[str
         counts = sorted({seen.q.shape[-2] for seen in calls})
         raise UsageError(
             f"No attention of {stage.found.kind.__name__} sees the {video} tokens of a whole video; sequences have "
-            f"{', '.join(map(str, counts)) or 'no'} tokens. It attends over space or time alone, or without softmax.",
-            hint=f"{GUIDE} Its table has a line for models like this one.",
+            f"{', '.join(map(str, counts)) or 'no'} tokens. Its attention is spatial or temporal, or has no softmax.",
+            hint=f"{GUIDE} Its table has a row for models like this one.",
         )
     return list(dict.fromkeys(wide))
 
 
 def _refines(name: str) -> bool:
-    """Whether a module works on text before it meets the video."""
+    """Returns whether a module processes text before text and video are joined."""
     return "refiner" in name or "context_embedder" in name or "text_blocks" in name or "text_transformer" in name
 
 
 def find_text_place(stage: Stage, passes: Sequence[Pass], name: str, video: int, guesses: list[Guess]) -> Place:
-    """Returns where the text tokens are: the keys of the first site that stay when the latents change."""
+    """Returns where the text tokens are: their keys at the first site stay the same when the latents change."""
     tokens = next(seen.k.shape[-2] for seen in passes[0].calls if seen.name == name)
     if tokens == video:
         return "none"
-    still = unmoved(passes[0].calls, run(stage, seed=1)[0].calls, name)
+    same = find_unchanged(passes[0].calls, run(stage, seed=1)[0].calls, name)
     text = tokens - video
-    if all(still[:text]) and not any(still[text:]):
+    if all(same[:text]) and not any(same[text:]):
         return "before"
-    if all(still[-text:]) and not any(still[:-text]):
+    if all(same[-text:]) and not any(same[:-text]):
         return "after"
-    guesses.append(Guess("text", f"where the {text} text tokens of {tokens} stand does not show; before written"))
+    guesses.append(
+        Guess("text", f"the run does not show where the {text} text tokens among {tokens} are; 'before' is written")
+    )
     return "before"
 
 
 def describe_sites(
     stage: Stage, names: Sequence[str], changes: Mapping[str, Mapping[str, Any]], guesses: list[Guess]
 ) -> list[Sites]:
-    """Returns the sites by the pattern of their names, and what lies around the first of each pattern."""
+    """Returns the sites by the pattern of their names, with the block and the norms of the first site per pattern."""
     found: dict[str, list[str]] = {}
     for name in names:
         found.setdefault(re.sub(r"(?<=\.)\d+(?=\.)", "{}", name, count=1), []).append(name)
@@ -73,14 +75,16 @@ def describe_sites(
         block = pattern.partition(".{}")[0] + ".{}" if "{}" in pattern else ""
         key = next((key for key in FEW if changes["transformer"].get(key) == len(members)), "")
         if not key:
-            guesses.append(Guess("sites", f"no key of the configuration counts the {len(members)} of {pattern}"))
+            guesses.append(
+                Guess("sites", f"no key of the configuration gives the number ({len(members)}) of {pattern}")
+            )
         output, unrotated = _look_inside(stage, members[0], block.format(0))
         sites.append(Sites(pattern, len(members), key, block if output is not None else "", output or 0, unrotated))
     return sites
 
 
 def _look_inside(stage: Stage, name: str, block: str) -> tuple[int | None, tuple[str, str, str] | None]:
-    """Which output of the block holds the video tokens, and where q and k are before the rotary embedding."""
+    """Returns which output of the block holds the video tokens, and which modules give q and k before the rotation."""
     kept: dict[str, Any] = {}
     module = stage.denoiser.get_submodule(name)
     parts = next((pair for pair in NORMS if all(_is_module(module, part) for part in pair)), None)
@@ -93,7 +97,7 @@ def _look_inside(stage: Stage, name: str, block: str) -> tuple[int | None, tuple
             hook.remove()
     q = next(seen.q for seen in passes[0].calls if seen.name == name)
     output = _video_output(kept.get("block"), q.shape[-2])
-    axes = _unrotated_axes(kept.get("q"), q) if parts else None
+    axes = _axes_before_rotation(kept.get("q"), q) if parts else None
     return output, (*parts, axes) if parts and axes else None
 
 
@@ -115,8 +119,8 @@ def _video_output(output: Any, tokens: int) -> int | None:
     return next((index for index, count in enumerate(counts) if count in (video, tokens)), None)
 
 
-def _unrotated_axes(before: Any, q: Tensor) -> str | None:
-    """The axes of a norm's output, "bhnd", "bnhd" or "bnc", where q was turned after it; None where it was not."""
+def _axes_before_rotation(before: Any, q: Tensor) -> str | None:
+    """Returns the axes of a norm's output ("bhnd", "bnhd" or "bnc") if q is rotated after it, else None."""
     video, (_, heads, tokens, width) = LATENTS[0] * LATENTS[1] * LATENTS[2], q.shape
     if not isinstance(before, Tensor):
         return None
@@ -124,12 +128,12 @@ def _unrotated_axes(before: Any, q: Tensor) -> str | None:
         shapes = {"bhnd": (heads, count, width), "bnhd": (count, heads, width), "bnc": (count, heads * width)}
         for axes, shape in shapes.items():
             if tuple(before.shape[1:]) == shape:
-                return axes if _was_turned(before, q, axes) else None
+                return axes if _is_rotated(before, q, axes) else None
     return None
 
 
-def _was_turned(before: Tensor, q: Tensor, axes: str) -> bool:
-    """Whether the queries that attend differ from those of the norm, by more than a change of precision."""
+def _is_rotated(before: Tensor, q: Tensor, axes: str) -> bool:
+    """Returns whether the queries of attention differ from the norm's output by more than a change of precision."""
     heads, count = q.shape[1], before.shape[2 if axes == "bhnd" else 1]
     shaped = before.reshape(*before.shape[:-1], heads, -1) if axes == "bnc" else before
     own = shaped if axes == "bhnd" else shaped.transpose(1, 2)

@@ -1,4 +1,4 @@
-"""Configurations of a pipeline's components: the class defaults, and what changes at a size that a CPU runs fast."""
+"""Makes configurations of a pipeline's components: class defaults, and small sizes that run fast on a CPU."""
 
 from __future__ import annotations
 
@@ -7,39 +7,39 @@ from collections.abc import Mapping
 from typing import Any
 
 WIDTH = 32
-"""Channels of everything that may be narrow; the groups of usual group norms divide it."""
+"""Channels of everything that may be narrow; the usual number of groups in group norms divides it."""
 TEXT_TOKENS = 8
 
 FEW = {"num_layers": 2, "num_single_layers": 3, "num_blocks": 2, "num_visual_blocks": 2}
-"""Counts of blocks at the small size; different ones, so that what was counted shows which key counts it."""
+"""Numbers of blocks at the small size; they differ, so that a counted number shows which key it comes from."""
 ONE = ("num_refiner_layers", "num_text_blocks", "num_res_blocks", "num_mmdit_blocks")
 NARROW = {
     **dict.fromkeys(("caption_channels", "text_embed_dim", "text_dim", "in_text_dim"), WIDTH),
     **dict.fromkeys(("text_embed_2_dim", "in_text_dim2"), WIDTH + 16),
 }
-"""Widths of embedded prompts; the second one's is another, so that what was given shows which key it is."""
+"""Widths of embedded prompts; the second one differs, so that a width shows which key it comes from."""
 POOLED = {"pooled_projection_dim": WIDTH + 8}
 FEED_FORWARD = ("ffn_dim", "ff_dim")
 HEADS = "num_attention_heads"
 WIDTHS = ("_dim", "_channels")
-"""How keys of counts of heads and of widths end."""
+"""Endings of configuration keys: `HEADS` for numbers of heads, `WIDTHS` for widths."""
 TEXT_LENGTHS = ("max_text_seq_length", "max_sequence_length")
 
 
 def constructor(kind: Any) -> Mapping[str, inspect.Parameter]:
-    """The arguments of a class's constructor, `self` among them."""
+    """Returns the arguments of a class's constructor, including `self`."""
     return inspect.signature(kind.__init__).parameters
 
 
 def class_path(kind: type) -> str:
-    """The name of a class of diffusers, or "package.module:Class" of one that diffusers does not export."""
+    """Returns the name of a class that diffusers exports; for any other class, "package.module:Class"."""
     import diffusers
 
     return kind.__name__ if hasattr(diffusers, kind.__name__) else f"{kind.__module__}:{kind.__name__}"
 
 
 def defaults(kind: type) -> dict[str, Any]:
-    """The configuration of a component as its class has it by default."""
+    """Returns the default configuration of a component's class."""
     parameters = constructor(kind).values()
     variable = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
     known = [each for each in parameters if each.name != "self" and each.kind not in variable]
@@ -47,12 +47,12 @@ def defaults(kind: type) -> dict[str, Any]:
 
 
 def small(kinds: Mapping[str, type]) -> dict[str, dict[str, Any]]:
-    """What changes at the size for checks, by component: fewer layers and heads, narrow channels.
+    """Returns the values that differ at the small size, by component: fewer layers and heads, narrow channels.
 
     The width of a head stays. A width that several components share by name and default value stays shared.
     """
     usual = {part: defaults(kind) for part, kind in kinds.items()}
-    changed = {part: _changed(values) for part, values in usual.items()}
+    changed = {part: _shrink(values) for part, values in usual.items()}
     joint = {part: _joint_widths(values, changed[part]) for part, values in usual.items()}
     for part, values in usual.items():
         shared = {
@@ -66,20 +66,20 @@ def _same(usual: Mapping[str, Mapping[str, Any]], one: str, other: str, key: str
     return key in usual[one] and usual[one][key] == usual[other][key]
 
 
-def _changed(usual: Mapping[str, Any]) -> dict[str, Any]:
+def _shrink(usual: Mapping[str, Any]) -> dict[str, Any]:
     changed = {name: _smaller(name, value) for name, value in usual.items() if value}
     return {name: value for name, value in changed.items() if value is not None and value != usual[name]}
 
 
 def _smaller(name: str, value: Any) -> Any:
-    """A smaller value for one key, or None where it stays."""
+    """Returns a smaller value for one key; None when the value stays."""
     counts = {**FEW, **dict.fromkeys(ONE, 1), **dict.fromkeys(TEXT_LENGTHS, TEXT_TOKENS)}
     widths = {**NARROW, **POOLED, **dict.fromkeys(FEED_FORWARD, 2 * WIDTH), "base_dim": 8}
     if name in counts or name in widths:
         return counts.get(name, widths.get(name))
     if name.endswith(HEADS):
         return 2
-    if name.endswith("num_learnable_registers"):  # text tokens are a multiple of them
+    if name.endswith("num_learnable_registers"):  # the number of text tokens must be a multiple of it
         return TEXT_TOKENS
     if name.endswith("block_out_channels") and isinstance(value, list):
         return [WIDTH * each // min(value) for each in value]
@@ -89,7 +89,7 @@ def _smaller(name: str, value: Any) -> Any:
 
 
 def _joint_widths(usual: Mapping[str, Any], changed: Mapping[str, Any]) -> dict[str, Any]:
-    """Widths that are heads x width of a head by default are so at the small size as well."""
+    """Returns new values for widths that equal heads x width of a head, so that they still do at the small size."""
     found: dict[str, int] = {}
     for name in [key for key in usual if key.endswith(HEADS) and usual[key]]:
         width = usual.get(f"{name.removesuffix(HEADS)}attention_head_dim")
