@@ -67,6 +67,7 @@ if TYPE_CHECKING:
     from vcorr.contract.rotary import Rotary as Rotary
     from vcorr.data.query_grids import query_grid as query_grid
     from vcorr.data.video.lossless import read_lossless as read_lossless
+    from vcorr.data.video.video_reader import read_video as read_video
     from vcorr.notebook.layouts import Layout as Layout
     from vcorr.notebook.recording import record as record
     from vcorr.plugins.registry import installed as installed
@@ -105,6 +106,7 @@ else:
             "vcorr.notebook.layouts": "Layout",
             "vcorr.notebook.recording": "record",
             "vcorr.data.video.lossless": "read_lossless",
+            "vcorr.data.video.video_reader": "read_video",
             "vcorr.plugins.registry": "installed",
             "vcorr.runner.clip_fit": "fit_clip",
             "vcorr.store.fingerprint": "hash_file",

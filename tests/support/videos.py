@@ -33,13 +33,25 @@ def write(
     codec: str = "libx264",
     pixels: str = "yuv420p",
     times: list[int] | None = None,
+    options: dict[str, str] | None = None,
+    tags: dict[str, int] | None = None,
+    sound: bool = False,
 ) -> Path:
-    """Writes a video; `times` are the milliseconds of its frames, for a variable rate."""
+    """Writes a video.
+
+    `times` are the milliseconds of its frames, for a variable rate. `tags` are attributes of the codec, such as
+    colorspace. `sound` adds a silent track as long as the video.
+    """
     with av.open(str(path), "w") as out:
         stream = out.add_stream(codec, rate=Fraction(fps).limit_denominator(1001))
         stream.height, stream.width, stream.pix_fmt = *video.shape[1:3], pixels
         if times:
             stream.codec_context.time_base = Fraction(1, 1000)
+        stream.options = options or {}
+        for name, value in (tags or {}).items():
+            setattr(stream.codec_context, name, value)
+        if sound:
+            _add_sound(out, len(video) / fps)
         for index, array in enumerate(video):
             frame = av.VideoFrame.from_ndarray(array, format="rgb24")
             if times:
@@ -57,6 +69,25 @@ def write_sound(path: Path) -> Path:
         frame.rate = 8000
         out.mux(stream.encode(frame))
         out.mux(stream.encode())
+    return path
+
+
+def _add_sound(out: av.container.OutputContainer, seconds: float) -> None:
+    stream = out.add_stream("aac", rate=8000)
+    for start in range(0, round(seconds * 8000), 1024):
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), dtype=np.float32), format="fltp", layout="mono")
+        frame.rate, frame.pts, frame.time_base = 8000, start, Fraction(1, 8000)
+        out.mux(stream.encode(frame))
+    out.mux(stream.encode())
+
+
+def orient(path: Path, a: float, b: float, c: float, d: float) -> Path:
+    """Sets the display matrix of an mp4 or mov: a stored pixel (x, y) is shown at (a x + c y, b x + d y)."""
+    data = bytearray(path.read_bytes())
+    at = data.index(b"tkhd") + 4 + 40
+    numbers = [round(value * (1 << 16)) for value in (a, b, 0, c, d)]
+    data[at : at + 20] = b"".join(number.to_bytes(4, "big", signed=True) for number in numbers)
+    path.write_bytes(bytes(data))
     return path
 
 

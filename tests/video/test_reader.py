@@ -1,4 +1,4 @@
-"""Reading videos: what is read, what is told, and every file that cannot be."""
+"""Reading videos: what is read, what is noted, and every file that cannot be."""
 
 import os
 
@@ -17,19 +17,19 @@ def test_all_frames_of_a_small_video(tmp_path):
     assert read.frames.dtype == np.uint8
     assert videos.numbers(read.frames) == list(range(12))
     assert read.fps == 10
-    assert read.info.notes() == ()
+    assert read.notes == ()
 
 
 def test_it_is_cut_and_says_so(tmp_path):
     path = videos.write(tmp_path / "a.mp4", videos.numbered(12, 48, 64))
-    read = read_video(path, max_frames=5)
+    read = read_video(path, frames=5)
     assert videos.numbers(read.frames) == [0, 1, 2, 3, 4]
-    assert read.info.notes() == ("a.mp4: the first 5 of 12 frames were read.",)
+    assert read.notes == ("a.mp4: the first 5 of 12 frames were read.",)
 
 
 def test_exactly_as_many_frames_as_there_are_is_no_cut(tmp_path):
     path = videos.write(tmp_path / "a.mp4", videos.numbered(5, 48, 64))
-    assert read_video(path, max_frames=5).info.notes() == ()
+    assert read_video(path, frames=5).notes == ()
 
 
 def test_a_lower_frame_rate_keeps_what_is_shown_at_its_times(tmp_path):
@@ -37,7 +37,7 @@ def test_a_lower_frame_rate_keeps_what_is_shown_at_its_times(tmp_path):
     assert videos.numbers(read_video(path, fps=5).frames) == [0, 4, 8, 12, 16]
     assert videos.numbers(read_video(path, fps=15).frames)[:5] == [0, 1, 2, 4, 5]
     assert read_video(path, fps=5).fps == 5
-    assert read_video(path, fps=5).info.notes() == ("a.mp4: read at 5 of its 20 frames a second.",)
+    assert read_video(path, fps=5).notes == ("a.mp4: read at 5 of its 20 frames a second.",)
 
 
 def test_a_higher_frame_rate_is_refused(tmp_path):
@@ -49,8 +49,8 @@ def test_a_higher_frame_rate_is_refused(tmp_path):
 @pytest.mark.parametrize("suffix", ["mp4", "mkv", "avi"])
 def test_it_starts_later(tmp_path, suffix):
     path = videos.write(tmp_path / f"a.{suffix}", videos.numbered(20, 32, 32), fps=10)
-    assert videos.numbers(read_video(path, start=0.8, max_frames=3).frames) == [8, 9, 10]
-    assert videos.numbers(read_video(path, start=0.8, fps=5, max_frames=3).frames) == [8, 10, 12]
+    assert videos.numbers(read_video(path, start=0.8, frames=3).frames) == [8, 9, 10]
+    assert videos.numbers(read_video(path, start=0.8, fps=5, frames=3).frames) == [8, 10, 12]
 
 
 def test_a_start_after_the_end_is_refused(tmp_path):
@@ -66,7 +66,7 @@ def test_a_variable_rate_is_told_and_can_be_made_even(tmp_path):
     assert len(read.frames) == 7
     assert read.fps == pytest.approx(5)
     assert read.info.variable_rate
-    assert "unevenly spaced" in read.info.notes()[0]
+    assert "unevenly spaced" in read.notes[0]
     even = read_video(path, fps=5)
     # at 0, 200, 400 … 1200 ms
     assert videos.numbers(even.frames) == [0, 2, 2, 3, 3, 4, 6]
@@ -82,7 +82,7 @@ def test_rotation_metadata_is_respected(tmp_path, degrees, corner):
     assert read.frames.shape == (3, 64, 32, 3)
     assert read.frames[0][corner].min() > 200
     assert read.frames[0][0, 0].max() < 50
-    assert "turned upright by" in read.info.notes()[0]
+    assert "turned upright by" in read.notes[0]
 
 
 @pytest.mark.parametrize("size", [(33, 47), (17, 64), (2, 3)])
@@ -96,7 +96,9 @@ def test_4k_is_made_smaller_where_asked_and_says_so(tmp_path):
     path = videos.write(tmp_path / "a.mp4", videos.numbered(2, 2160, 3840), codec="mpeg4")
     read = read_video(path, max_side=960)
     assert read.frames.shape == (2, 540, 960, 3)
-    assert read.info.notes() == ("a.mp4: made smaller from 3840x2160 to 960x540 while it was read.",)
+    matrix, size = read.notes
+    assert "names no colour matrix; BT.601 was used" in matrix
+    assert size == "a.mp4: made smaller from 3840x2160 to 960x540 while it was read."
     assert read_video(path).frames.shape == (2, 2160, 3840, 3)
 
 
@@ -104,7 +106,7 @@ def test_no_more_frames_than_fit_in_memory(tmp_path, monkeypatch):
     monkeypatch.setattr("vcorr.data.video.video_reader.MEMORY", 5 * 32 * 32 * 3)
     path = videos.write(tmp_path / "a.mp4", videos.numbered(9, 32, 32))
     assert len(read_video(path).frames) == 5
-    assert len(read_video(path, max_frames=7).frames) == 7
+    assert len(read_video(path, frames=7).frames) == 7
 
 
 def test_a_missing_file(tmp_path):
@@ -157,10 +159,10 @@ def test_damage_in_the_middle_names_the_frame(tmp_path):
         read_video(path)
     assert "data.frames=" in caught.value.hint
     whole = int(caught.value.hint.rsplit("=")[-1])
-    assert len(read_video(path, max_frames=whole).frames) == whole
+    assert len(read_video(path, frames=whole).frames) == whole
 
 
-@pytest.mark.parametrize("arguments", [{"max_frames": 0}, {"fps": 0.0}, {"fps": float("nan")}, {"start": -1.0}])
+@pytest.mark.parametrize("arguments", [{"frames": 0}, {"fps": 0.0}, {"fps": float("nan")}, {"start": -1.0}])
 def test_arguments_out_of_range(tmp_path, arguments):
     path = videos.write(tmp_path / "a.mp4", videos.numbered(3, 32, 32))
     with pytest.raises(UsageError):
@@ -169,14 +171,14 @@ def test_arguments_out_of_range(tmp_path, arguments):
 
 def test_a_file_that_was_cut_off_is_told(tmp_path):
     path = videos.write(tmp_path / "whole.mkv", videos.noise(40, 32, 32))
-    assert read_video(path).info.notes() == ()
+    assert read_video(path).notes == ()
     data = path.read_bytes()
     short = tmp_path / "short.mkv"
     short.write_bytes(data[: len(data) // 2])
     read = read_video(short)
-    (told,) = read.info.notes()
+    (told,) = read.notes
     assert told.startswith("short.mkv: it says it lasts ")
     assert told.endswith("ends far before that; it may be cut off.")
     assert 10 < len(read.frames) < 30
-    asked_for = read_video(short, max_frames=5).info
+    asked_for = read_video(short, frames=5).info
     assert not asked_for.promised

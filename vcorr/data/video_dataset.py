@@ -99,14 +99,14 @@ class VideoFiles(DatasetBase):
 
     def _read_clip(self, clip_id: str) -> ReadVideo:
         read = self._read(self._path(clip_id), self.config.frames)
-        self._notes[clip_id] = read.info.notes()
+        self._notes[clip_id] = read.notes
         return read
 
     def _read(self, path: Path, frames: int) -> ReadVideo:
         config = self.config
         return read_video(
             path,
-            max_frames=frames or None,
+            frames=frames or None,
             fps=config.fps or None,
             start=config.start,
             max_side=config.max_side,

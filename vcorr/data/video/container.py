@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import stat
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,34 +14,52 @@ import av
 from av.stream import Disposition
 
 from vcorr.contract.errors import MissingError, UsageError
+from vcorr.data.video.file_heads import explain_head, refuse_playlist
+
+_NO_VIDEO = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.still_image
+"""Streams that show a cover or previews, not the video."""
+
+_PLAYLISTS = {"hls", "dash", "concat", "concatf", "imf", "sdp", "rtsp"}
+"""FFmpeg's readers of files that only name other files or addresses."""
+
+
+@dataclass(frozen=True)
+class OpenVideo:
+    """An open file. container, stream: PyAV's objects. choice: which of several streams it is, in words; else ""."""
+
+    container: Any
+    stream: Any
+    choice: str
 
 
 @contextlib.contextmanager
-def open_video(path: Path) -> Iterator[tuple[Any, Any]]:
-    """Yields the PyAV container of a file and its first video stream.
+def open_video(path: Path) -> Iterator[OpenVideo]:
+    """Yields an open file and the video stream to read: the default one, or the largest of several.
+
+    The path is a name of a file and never an address, whatever it contains.
 
     Raises:
         MissingError: there is no such file.
-        UsageError: the file is empty, holds no video, or cannot be read.
+        UsageError: the file is empty, holds no video, is a playlist, or cannot be read.
     """
     _check_file(path)
+    refuse_playlist(path, show_name(path))
     try:
-        container = av.open(str(path))
+        container = av.open(f"file:{os.fspath(path)}", container_options={"protocol_whitelist": "file"})
     except (av.FFmpegError, OSError) as error:
-        raise UsageError(
-            f"{path} cannot be read as a video: {find_reason(error)}.", hint="Any format that FFmpeg knows can be read."
-        ) from error
+        raise _open_error(path, error) from error
     with container:
-        yield container, _video_stream(path, container)
+        _refuse_other_files(path, container)
+        yield _choose_stream(path, container)
 
 
-def frames(path: Path, container: Any, stream: Any) -> Iterator[Any]:
+def frames(path: Path, opened: OpenVideo) -> Iterator[Any]:
     """Yields the decoded frames in the order in which they are shown.
 
     Raises:
         UsageError: the file is damaged; the message says after how many frames.
     """
-    decoded = container.decode(stream)
+    decoded = opened.container.decode(opened.stream)
     count = 0
     while True:
         try:
@@ -53,9 +74,9 @@ def frames(path: Path, container: Any, stream: Any) -> Iterator[Any]:
         yield frame
 
 
-def _damage_error(path: Path, count: int, why: str) -> UsageError:
-    hint = f"Read what is whole: --set data.frames={count}" if count > 1 else "Encode it again with a video tool."
-    return UsageError(f"{path} is damaged after {count} {'frame' if count == 1 else 'frames'}: {why}.", hint=hint)
+def show_name(path: Path | str) -> str:
+    r"""Returns a path as text that can be printed and stored: bytes that are not UTF-8 become \\xNN."""
+    return os.fspath(path).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def find_reason(error: BaseException) -> str:
@@ -63,26 +84,71 @@ def find_reason(error: BaseException) -> str:
     return str(getattr(error, "strerror", None) or error or type(error).__name__).rstrip(".")
 
 
+def _damage_error(path: Path, count: int, why: str) -> UsageError:
+    if not count and (known := explain_head(path)):
+        return UsageError(f"{show_name(path)} {known[0]}.", hint=known[1])
+    hint = f"Read what is whole: --set data.frames={count}" if count > 1 else "Encode it again with a video tool."
+    counted = f"{count} {'frame' if count == 1 else 'frames'}"
+    return UsageError(f"{show_name(path)} is damaged after {counted}: {why}.", hint=hint)
+
+
+def _open_error(path: Path, error: BaseException) -> UsageError:
+    if known := explain_head(path):
+        return UsageError(f"{show_name(path)} {known[0]}.", hint=known[1])
+    return UsageError(
+        f"{show_name(path)} cannot be read as a video: {find_reason(error)}.",
+        hint="Any format that FFmpeg knows can be read.",
+    )
+
+
 def _check_file(path: Path) -> None:
+    name = show_name(path)
     if path.is_dir():
-        raise UsageError(f"{path} is a folder, not a video file.")
+        raise UsageError(f"{name} is a folder, not a video file.")
     try:
-        size = path.stat().st_size
+        found = path.stat()
     except FileNotFoundError as error:
-        raise MissingError(f"The video {path} does not exist.") from error
-    except OSError as error:
-        raise UsageError(f"{path} cannot be read: {find_reason(error)}.") from error
-    if not size:
-        raise UsageError(f"{path} is empty (0 bytes).")
+        raise MissingError(f"The video {name} does not exist.") from error
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{name!r} cannot be read: {find_reason(error)}.") from error
+    if not stat.S_ISREG(found.st_mode):
+        raise UsageError(f"{name} is a pipe or a device, not a video file.")
+    if not found.st_size:
+        raise UsageError(f"{name} is empty (0 bytes).")
 
 
-def _video_stream(path: Path, container: Any) -> Any:
-    found = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
+def _refuse_other_files(path: Path, container: Any) -> None:
+    kinds = set(container.format.name.split(","))
+    if kinds & _PLAYLISTS:
+        raise UsageError(
+            f"{show_name(path)} names other files ({container.format.name}); it holds no video itself.",
+            hint="Name the video file.",
+        )
+
+
+def _choose_stream(path: Path, container: Any) -> OpenVideo:
+    found = [s for s in container.streams.video if not s.disposition & _NO_VIDEO]
     if not found:
-        kinds = sorted({stream.type for stream in container.streams})
-        inside = f"only {' and '.join(kinds)}" if kinds else "nothing else either"
-        raise UsageError(f"{path} holds no video, {inside}.")
-    if found[0].codec_context is None:
-        raise UsageError(f"{path} is in a video format that this FFmpeg cannot decode.")
-    found[0].thread_type = "AUTO"
-    return found[0]
+        raise UsageError(f"{show_name(path)} holds no video, {_say_content(container)}.")
+    readable = [s for s in found if s.codec_context is not None]
+    if not readable:
+        raise UsageError(f"{show_name(path)} is in a video format that this FFmpeg cannot decode.")
+    chosen = max(readable, key=lambda s: (bool(s.disposition & Disposition.default), s.width * s.height))
+    chosen.thread_type = "AUTO"
+    choice = ""
+    if len(found) > 1:
+        kind = "the default one" if chosen.disposition & Disposition.default else "the largest one"
+        choice = (
+            f"it holds {len(found)} videos; number {found.index(chosen) + 1} was read, {kind} "
+            f"({chosen.width}x{chosen.height})"
+        )
+    return OpenVideo(container, chosen, choice)
+
+
+def _say_content(container: Any) -> str:
+    kinds = sorted({_say_kind(stream) for stream in container.streams})
+    return f"only {' and '.join(kinds)}" if kinds else "nothing else either"
+
+
+def _say_kind(stream: Any) -> str:
+    return "a cover picture" if stream.type == "video" else str(stream.type)

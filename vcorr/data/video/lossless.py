@@ -108,7 +108,7 @@ def encode(
 
 def _read(path: Path) -> NDArray[np.uint8]:
     # without the usual limit on memory: a stored video is always read whole
-    return read_video(path, max_frames=1 << 31, min_frames=1).frames
+    return read_video(path, frames=1 << 31, min_frames=1).frames
 
 
 def _check(video: NDArray[np.uint8]) -> None:
