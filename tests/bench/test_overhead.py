@@ -66,7 +66,7 @@ def test_weights_are_made_in_their_dtype_and_without_autoencoder():
     one = one_pass(model)
     assert {parameter.dtype for parameter in one.module.parameters()} == {torch.bfloat16}
     assert model.pipe.vae is None
-    assert one.module is model.pipe.transformer_2  # that of the schedule's middle
+    assert one.module is model.pipe.transformer_2  # the denoiser of the schedule's middle
     assert torch.get_default_dtype() == torch.float32
     kept = build_model(wan.TwoStageWan(wan.WanConfig(height=32, width=32)), "cpu", "bfloat16")
     one_pass(kept, keep_vae=True)
@@ -80,7 +80,7 @@ def test_all_branches_of_a_batch_or_one():
     assert (len(whole.inputs["hidden_states"]), len(alone.inputs["hidden_states"])) == (2, 1)
 
 
-def test_a_full_device_is_told_and_the_other_models_are_measured(registry, monkeypatch):
+def test_a_full_device_is_reported_and_the_other_models_are_measured(registry, monkeypatch):
     def full(*args, **kwargs):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 1 TiB.\nmore")
 

@@ -42,7 +42,7 @@ def test_order_by_skill_baselines_included_random_weights_left_out(load, results
     assert random.reason.startswith("random weights")
 
 
-def test_numbers_are_those_of_the_summary(load, results):
+def test_numbers_are_the_summarys(load, results):
     (ranking,), _ = rank(load(results), BOARDS)
     expected = {
         (best.key["model"], best.key["probe"]): best

@@ -190,7 +190,7 @@ def test_doctor_finds_this_installation_well(vcorr) -> None:
     assert findings["torch"]["ok"]
 
 
-def test_the_flags_of_run_are_those_of_the_contract() -> None:
+def test_the_flags_of_run_are_the_contracts() -> None:
     from vcorr.cli.commands.run_command import run
 
     flags = {option for parameter in run.params for option in parameter.opts if option.startswith("--")}
@@ -225,7 +225,7 @@ def test_both_variants_come_apart_in_table_and_json(vcorr) -> None:
     assert "variant" not in vcorr(*RUN).out  # nothing to tell apart
 
 
-def test_scoring_again_keeps_the_variants_of_the_run_unless_told_otherwise(vcorr) -> None:
+def test_scoring_again_keeps_the_variants_of_the_run_unless_others_are_set(vcorr) -> None:
     path = vcorr(*RUN, "--set", "variant=both").out.splitlines()[-1].removeprefix("Results: ")
 
     def variants(*arguments: str) -> set[str]:

@@ -58,7 +58,7 @@ def test_random_weights_are_said(vcorr) -> None:
     assert "B: random weights (random)." in ended.out
 
 
-def test_the_flags_of_compare_are_those_of_the_contract() -> None:
+def test_the_flags_of_compare_are_the_contracts() -> None:
     from vcorr.cli.commands.compare_command import compare
 
     flags = {option for parameter in compare.params for option in parameter.opts if option.startswith("--")}

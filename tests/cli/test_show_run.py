@@ -15,7 +15,7 @@ def made(vcorr, *arguments) -> str:
     return json.loads(vcorr(*RUN, *arguments).out)["path"]
 
 
-def test_a_run_is_told_with_its_rankings(vcorr) -> None:
+def test_a_run_is_shown_with_its_rankings(vcorr) -> None:
     path = made(vcorr)
     ended = vcorr("show", "run", path)
     assert (ended.code, ended.err) == (0, "")

@@ -305,7 +305,7 @@ def test_a_number_float32_cannot_hold_is_infinite(tmp_path, home):
         imported(tmp_path / "source", home)
 
 
-def test_what_a_mac_leaves_beside_the_files_is_no_clip(tmp_path, home):
+def test_what_a_mac_leaves_next_to_the_files_is_no_clip(tmp_path, home):
     source = make_set(tmp_path / "source", images=2)
     for folder, suffix in (("tracks", "npy"), ("visibility", "npy"), ("image", "png")):
         (source / folder / f"._001.{suffix}").write_bytes(b"\0\5\x16\7")

@@ -66,7 +66,7 @@ def test_a_prompt_has_one_id_in_every_subset():
     assert (both.split, scenes.split) == ("all", "bg")
 
 
-def test_the_identity_is_that_of_the_prompts(tmp_path):
+def test_the_identity_depends_on_the_prompts(tmp_path):
     first = from_bytes(tmp_path, b"a\nb\n").identity()
     assert from_bytes(tmp_path, b"a\r\n\r\nb").identity() == first
     assert from_bytes(tmp_path, b"b\na\n").identity() != first

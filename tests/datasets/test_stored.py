@@ -301,7 +301,7 @@ def test_other_tracks_than_those_that_were_kept_are_refused(tmp_path, column):
     assert "clip-1.parquet: clip clip-1" in refused.value.message
 
 
-def test_tracks_of_one_video_are_not_those_of_another(tmp_path):
+def test_tracks_of_one_video_are_not_taken_for_another(tmp_path):
     """A row whose video was exchanged together with both hashes of it."""
     made = make_folder(tmp_path / "small")
     other = made.rows()[0]
@@ -363,7 +363,7 @@ def test_a_clip_that_is_there_twice_is_named(tmp_path):
     ("text", "message"),
     [("{", "is damaged"), ("[]", "does not say how"), ('{"record_version": "x"}', "does not say how")],
 )
-def test_a_record_that_cannot_be_read_is_told(tmp_path, text, message):
+def test_a_record_that_cannot_be_read_is_reported(tmp_path, text, message):
     made = make_folder(tmp_path / "small")
     (made.path / "dataset.json").write_text(text)
     with pytest.raises(StoreError, match=rf"dataset\.json {message}"):

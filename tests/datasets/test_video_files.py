@@ -63,7 +63,7 @@ def test_options_reach_the_reader(folder):
     )
 
 
-def test_the_identity_is_that_of_the_contents(folder, tmp_path):
+def test_the_identity_depends_on_the_contents(folder, tmp_path):
     first = VideoFiles(VideoConfig(path=str(folder / "b.mp4"))).identity()
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
@@ -119,7 +119,7 @@ def test_an_unknown_clip(folder):
         VideoFiles(VideoConfig(path=str(folder / "b.mp4"))).clip("q")
 
 
-def test_what_the_runner_does_to_a_clip_can_be_told(folder):
+def test_what_the_runner_does_to_a_clip_is_described(folder):
     clip = VideoFiles(VideoConfig(path=str(folder / "b.mp4"))).clip("b")
     grid = TokenGrid(frames=2, rows=8, cols=8, stride=(8, 8), video_frames=5, temporal_ratio=4, causal=True)
     (note,) = fit_notes(clip, grid)

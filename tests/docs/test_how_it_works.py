@@ -101,7 +101,7 @@ def test_stops_are_visited_in_their_order(visit) -> None:
         assert name in [linked for linked, _ in find_code_links(stop)], stop
 
 
-def test_the_numbers_are_those_of_the_command(visit) -> None:
+def test_the_numbers_are_the_commands(visit) -> None:
     _, rows = visit
     assert len(rows) == int(re.search(r"\*\*Out:\*\* (\d+) rows of scores", read(PAGE))[1])
     (row,) = [row for row in rows if row["metric"] == "matching_accuracy" and row["step"] == 30]

@@ -1,4 +1,4 @@
-"""Optional members: objects have them by inheriting or by hand, and are told when they are not what they should be."""
+"""Optional members: objects inherit them or define them, and members of the wrong form are reported."""
 
 from __future__ import annotations
 

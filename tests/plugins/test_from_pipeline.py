@@ -23,7 +23,7 @@ from vcorr.cli.main import cli
 from vcorr.contract.errors import UsageError
 from vcorr.plugins import registry
 
-pytestmark = pytest.mark.filterwarnings("ignore")  # those of diffusers' networks at sizes nobody uses
+pytestmark = pytest.mark.filterwarnings("ignore")  # diffusers' networks warn at sizes that nobody uses
 learnt = functools.cache(learn)
 
 

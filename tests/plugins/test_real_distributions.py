@@ -1,4 +1,4 @@
-"""Distributions that pip installs for real, good and bad ones side by side, beside all plugins of the repository."""
+"""Distributions that pip really installs, good and bad ones together, with all plugins of the repository."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def test_every_plugin_is_listed_with_version_state_and_reason(environment, liste
     assert "no luck today" in text
 
 
-def test_the_rest_works_beside_them(environment) -> None:
+def test_the_rest_works_with_them(environment) -> None:
     clash = environment.run("-m", "vcorr", "show", "model", "zero-motion", check=False)
     assert clash.returncode == 3
     assert "vcorr-claims 1.0" in clash.stderr
@@ -119,7 +119,7 @@ def test_help_imports_no_plugin(environment, listed) -> None:
     assert not loaded & (packages | {"torch", "diffusers", "numpy", "rich"})
 
 
-def test_new_plugins_pass_the_check_and_bad_ones_are_told_why(environment) -> None:
+def test_new_plugins_pass_the_check_and_bad_ones_get_reasons(environment) -> None:
     names = [*(f"vcorr-new-{kind}" for kind in KINDS), *BAD]
     reports = {found["name"]: found for found in json.loads(environment.run("-c", CHECK_ALL, *names).stdout)}
     checks = {name: [c for report in found["reports"] for c in report["checks"]] for name, found in reports.items()}

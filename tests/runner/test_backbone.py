@@ -42,7 +42,7 @@ def test_rows_have_no_step_and_no_noise(scores):
     assert all(math.isnan(r["noise"]) for r in rows)
 
 
-def test_floors_and_ceilings_are_those_of_each_grid(scores):
+def test_floors_and_ceilings_belong_to_each_grid(scores):
     clip = sliding.SlidingData(sliding.DataConfig()).clip("slide-0")
     rows = [r for r in scores.to_pylist() if r["metric"] == "matching_accuracy" and r["clip"] == "slide-0"]
     for layer, stride in enumerate(backbone.STRIDES):

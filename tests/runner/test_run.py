@@ -421,7 +421,7 @@ def test_rows_say_what_they_were_measured_on_and_by(found, tmp_path) -> None:
     assert len(set(by_clip.values())) == 2
 
 
-def test_the_hash_of_the_data_is_that_of_the_content_alone(found, tmp_path) -> None:
+def test_the_hash_of_the_data_depends_on_the_content_alone(found, tmp_path) -> None:
     def hashes(out: str, **changes) -> set[str]:
         return set(run(found, tmp_path / out, limit=1, **changes).run.read("scores")["data_hash"].to_pylist())
 

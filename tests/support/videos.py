@@ -14,7 +14,7 @@ def noise(frames: int, height: int, width: int, seed: int = 0) -> np.ndarray:
 
 
 def numbered(frames: int, height: int, width: int) -> np.ndarray:
-    """Frame t is uniform with value 10 t: survives compression well enough to be told apart."""
+    """Returns a video whose frame t is uniform with value 10 t, so that frames stay distinct after compression."""
     video = np.zeros((frames, height, width, 3), dtype=np.uint8)
     video += (10 * np.arange(frames, dtype=np.uint8))[:, None, None, None]
     return video

@@ -234,7 +234,7 @@ def test_built_in_baselines_pass(clip):
         (SaysWrong, {"what sites declare besides attention can be captured"}),
     ],
 )
-def test_a_careless_adapter_is_told_where(clip, adapter, names):
+def test_a_careless_adapter_fails_the_right_check(clip, adapter, names):
     assert names <= failed(check_model(adapter(), clip, text_tokens=TEXT))
 
 

@@ -144,7 +144,7 @@ class Sound(nn.Module):
 
 
 class Hears(Walker):
-    """Has a stream of sound beside the video, whose attention is said to be a site."""
+    """Has a stream of sound as well as the video, and declares the attention of the sound as a site."""
 
     def sites(self):
         own = super().sites()

@@ -74,7 +74,7 @@ def test_a_right_probe_passes():
         (Averages, {"one query does not depend on another", "finds a still picture", "finds a known motion"}),
     ],
 )
-def test_a_wrong_probe_is_told_where(probe, names):
+def test_a_wrong_probe_fails_the_right_check(probe, names):
     assert names <= failed(check_probe(probe()))
     assert not check_probe(probe(), skip=["finds a still picture"]).passed
 
@@ -210,7 +210,7 @@ def test_a_right_metric_passes():
         (Numpy, {"scores have the right form", "tracks are not changed"}),
     ],
 )
-def test_a_wrong_metric_is_told_where(metric, names):
+def test_a_wrong_metric_fails_the_right_check(metric, names):
     assert names <= failed(check_metric(metric()))
 
 

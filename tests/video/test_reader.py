@@ -1,4 +1,4 @@
-"""Reading videos: what is read, what is noted, and every file that cannot be."""
+"""Reading videos: what is read, which notes are given, and every file that cannot be read."""
 
 import os
 
@@ -59,7 +59,7 @@ def test_a_start_after_the_end_is_refused(tmp_path):
         read_video(path, start=5)
 
 
-def test_a_variable_rate_is_told_and_can_be_made_even(tmp_path):
+def test_a_variable_rate_is_noted_and_can_be_made_even(tmp_path):
     times = [0, 100, 200, 600, 1000, 1100, 1200]
     path = videos.write(tmp_path / "a.mkv", videos.numbered(7, 32, 32), codec="ffv1", pixels="bgr0", times=times)
     read = read_video(path)
@@ -169,16 +169,16 @@ def test_arguments_out_of_range(tmp_path, arguments):
         read_video(path, **arguments)
 
 
-def test_a_file_that_was_cut_off_is_told(tmp_path):
+def test_a_file_that_was_cut_off_is_noted(tmp_path):
     path = videos.write(tmp_path / "whole.mkv", videos.noise(40, 32, 32))
     assert read_video(path).notes == ()
     data = path.read_bytes()
     short = tmp_path / "short.mkv"
     short.write_bytes(data[: len(data) // 2])
     read = read_video(short)
-    (told,) = read.notes
-    assert told.startswith("short.mkv: it says it lasts ")
-    assert told.endswith("ends far before that; it may be cut off.")
+    (note,) = read.notes
+    assert note.startswith("short.mkv: it says it lasts ")
+    assert note.endswith("ends far before that; it may be cut off.")
     assert 10 < len(read.frames) < 30
     asked_for = read_video(short, frames=5).info
     assert not asked_for.promised
