@@ -1,6 +1,6 @@
 """Measures how far a tracker is from exact tracks.
 
-A pair is (point, frame). Counted are the points that are visible in the frame of their query, in all other frames.
+A pair is (point, frame). A point that is visible in the frame of its query counts in all other frames.
 """
 
 from __future__ import annotations
@@ -81,7 +81,8 @@ def evaluate(tracker: Tracker, clips: Iterable[Clip]) -> TrackerReport:
 class _Pairs:
     """Pairs of a clip, (P,) each.
 
-    distance: in pixels. distance_256: in pixels of a 256x256 frame. visible: exactly. called: visible by the tracker.
+    distance: in pixels. distance_256: in pixels of a 256x256 frame. visible: whether the point is visible. called:
+    whether the tracker calls it visible.
     """
 
     distance: NDArray[np.float64]

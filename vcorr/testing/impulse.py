@@ -23,7 +23,7 @@ _CONVOLUTIONS = (nn.Conv2d, nn.Conv3d)
 
 
 def make_local(autoencoder: nn.Module, *, causal: bool = True) -> None:
-    """Sets the weights of an autoencoder so that every convolution only passes on its own position.
+    """Sets the weights of an autoencoder so that every convolution passes on only the value at its own position.
 
     With random weights a causal autoencoder of many layers spreads a change over later frames and neighbouring latents.
     Then nobody can say which latent a change belongs to. With local weights the architecture alone (strides, padding,

@@ -25,7 +25,7 @@ from vcorr.testing.report import Check, Report, expect, run_checks
 PARTS = {"dataset": "data"}
 """Name of a kind in `--set PART.KEY=VALUE`, if it is not the kind's own name."""
 CLIP = (25, 64, 96)
-"""Frames, height and width of the clip from which a model's grid is asked; the grid then gives the size to check."""
+"""Frames, height and width of a first clip; a model's grid for it gives the size of the clip to check with."""
 NUM_STEPS = 4
 
 Options = Mapping[str, Mapping[str, Any]]

@@ -42,8 +42,8 @@ def compare(
     from vcorr.store.rundir import RunDirectory
 
     names = tuple(name.strip() for name in (metric or "").split(",") if name.strip())
-    asked = Question(names, probe or "", sites_a, sites_b)
-    found = compare_runs(RunDirectory.open(run_a), RunDirectory.open(run_b), asked)
+    question = Question(names, probe or "", sites_a, sites_b)
+    found = compare_runs(RunDirectory.open(run_a), RunDirectory.open(run_b), question)
     if as_json:
         click.echo(json.dumps(compare_view.comparison_dict(found), indent=2, ensure_ascii=False))
     else:

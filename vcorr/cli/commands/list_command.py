@@ -50,8 +50,8 @@ def list_(kind: str | None, as_json: bool) -> None:
 def show(kind: str, name: str, as_json: bool) -> None:
     """Show everything known about one entry: its card, its options with their defaults, and the plugin it is from.
 
-    For a run, NAME is its folder. Shown are its settings, its best sites, how stable their ranking is, and scores by
-    strata.
+    For a run, NAME is its folder. The command then shows the run's settings and best sites, how stable their ranking
+    is, and scores by strata.
 
     \b
     For example:

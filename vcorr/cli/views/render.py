@@ -249,18 +249,18 @@ def plan_table(plan: Plan, found: Estimate) -> RenderableType:
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column(style="dim")
     table.add_column(overflow="fold")
-    parts, asked = plan.parts, plan.selection
-    total = asked.settings.num_steps
-    steps = f"{len(asked.settings.steps)} of {total}: {', '.join(map(str, asked.settings.steps))}"
-    variants = ", ".join(variant.text for variant in asked.variants)
+    parts, chosen = plan.parts, plan.selection
+    total = chosen.settings.num_steps
+    steps = f"{len(chosen.settings.steps)} of {total}: {', '.join(map(str, chosen.settings.steps))}"
+    variants = ", ".join(variant.text for variant in chosen.variants)
     rows = {
         "model": f"{parts.model.entry.name}  (weights {plan.identity.weights})",
-        "data": f"{parts.data.entry.name}, split {asked.split}: {len(asked.clips)} clips",
+        "data": f"{parts.data.entry.name}, split {chosen.split}: {len(chosen.clips)} clips",
         "probes": ", ".join(p.entry.name for p in parts.probes) or "none: this model predicts directly",
-        "layers": f"{len(asked.sites)}: {_ranges([s.layer for s in asked.sites])}" if asked.sites else "none",
+        "layers": f"{len(chosen.sites)}: {_ranges([s.layer for s in chosen.sites])}" if chosen.sites else "none",
         "steps": steps if total else "none: this model adds no noise",
         "metrics": ", ".join(m.entry.name for m in parts.metrics),
-        **({} if asked.variants == (DEFAULT_VARIANT,) else {"variants": variants}),
+        **({} if chosen.variants == (DEFAULT_VARIANT,) else {"variants": variants}),
         "device": f"{plan.hardware.name}, {plan.hardware.dtype}",
         "run": str(found.path) + ("  (exists: it would be continued)" if found.exists else ""),
         "time": _time(found),
@@ -274,22 +274,22 @@ def plan_table(plan: Plan, found: Estimate) -> RenderableType:
 
 def plan_dict(plan: Plan, found: Estimate) -> dict[str, Any]:
     """Returns what `--dry-run --json` prints."""
-    parts, asked = plan.parts, plan.selection
+    parts, chosen = plan.parts, plan.selection
     return {
         "model": parts.model.entry.name,
         "weights": plan.identity.weights,
         "data": parts.data.entry.name,
-        "split": asked.split,
-        "mode": asked.settings.mode,
-        "clips": list(asked.clips),
+        "split": chosen.split,
+        "mode": chosen.settings.mode,
+        "clips": list(chosen.clips),
         "probes": [probe.entry.name for probe in parts.probes],
-        "layers": sorted(asked.layers),
-        "steps": list(asked.settings.steps),
-        "num_steps": asked.settings.num_steps,
+        "layers": sorted(chosen.layers),
+        "steps": list(chosen.settings.steps),
+        "num_steps": chosen.settings.num_steps,
         "metrics": [metric.entry.name for metric in parts.metrics],
-        "variants": [variant.text for variant in asked.variants],
+        "variants": [variant.text for variant in chosen.variants],
         "tracker": parts.tracker.entry.name if parts.tracker else None,
-        "seed": asked.settings.seed,
+        "seed": chosen.settings.seed,
         "device": plan.hardware.name,
         "dtype": plan.hardware.dtype,
         **found.to_dict(),

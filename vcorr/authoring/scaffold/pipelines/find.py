@@ -123,7 +123,7 @@ def _concrete(kind: type) -> type:
 
 
 def _usual_scheduler(given: Sequence[type]) -> type:
-    """Chooses a scheduler for a pipeline that takes any: DDIM if the annotation lists Karras schedulers, else flow."""
+    """Chooses a scheduler for a pipeline that takes any: DDIM if it lists Karras schedulers, else flow matching."""
     import diffusers
 
     of_noise = any("Karras" in each.__name__ for each in given)
