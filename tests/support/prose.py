@@ -20,7 +20,7 @@ LONGEST = 25
 
 UNITS = r"(?:clip|step|site|layer|head|frame|point|latent|run|pass|call|query|token|pair|block|branch|model|video|row)"
 COUNTED = (
-    r"(?:one|once|twice|two|three|few|many|\d+|rows?|shards?|files?|passes|seconds?|ms|MiB|GB|numbers?|lines?|errors?|"
+    r"(?:one|once|twice|two|three|few|many|\d+|rows?|shards?|files?|pass(?:es)?|seconds?|ms|MiB|GB|numbers?|lines?|errors?|"
     r"failures?|times?|entries|columns?)"
 )
 
@@ -31,7 +31,7 @@ BANNED = {
     r"\bheld against\b": "'compared with'",
     r"\bmade otherwise\b": "'built with other options'",
     r"\bof another kind\b": "say which kind",
-    r"(?<=[\w`)] )otherwise\b": "'differently'; 'otherwise' only begins a clause",
+    r"(?<=[\w`)] )(?<!\bmade )otherwise\b": "'differently'; 'otherwise' only begins a clause",
     rf"\b{COUNTED} an? {UNITS}\b": "'per clip', not 'a clip', for a rate",
     r"\b(?:an|the|its|their|no|every|each|stored|one|of|all|probe's|probes') answers?\b": "'prediction', not 'answer'",
 }
@@ -76,13 +76,17 @@ def faults(path: Path) -> Iterator[str]:
     """Yields one line per fault of a file: place, what to write in its place, and the sentence."""
     for passage in passages(path):
         for sentence in sentences(passage.text):
-            for pattern, advice in BANNED.items():
-                if re.search(pattern, sentence):
-                    yield _line(passage, advice, sentence)
+            for advice in avoided(sentence):
+                yield _line(passage, advice, sentence)
             if len(sentence.split()) > LONGEST and passage.kind != "message":
                 yield _line(passage, f"{len(sentence.split())} words; at most {LONGEST}", sentence)
     if path.suffix == ".py":
         yield from _function_faults(path)
+
+
+def avoided(sentence: str) -> list[str]:
+    """Returns what to write in place of the words of a sentence that plain English avoids."""
+    return [advice for pattern, advice in BANNED.items() if re.search(pattern, sentence, re.IGNORECASE)]
 
 
 def sentences(text: str) -> list[str]:
