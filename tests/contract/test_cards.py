@@ -113,7 +113,7 @@ def test_the_form_that_was_expected_is_said(line: str, said: str) -> None:
 
 
 def test_the_form_of_every_field_is_where_the_error_says_it_is() -> None:
-    page = (Path(__file__).parents[1] / "docs" / "model-cards.md").read_text(encoding="utf-8")
+    page = (Path(__file__).parents[2] / "docs" / "model-cards.md").read_text(encoding="utf-8")
     for name, schema in card_schema()["properties"].items():
         if f"`{name}`" in page:
             assert f"| `{name}` | {form_in_words(schema)} |" in page
