@@ -15,6 +15,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import yaml
+
 LONGEST = 25
 """Words in a sentence."""
 
@@ -175,10 +177,15 @@ def _markdown(path: Path, text: str) -> Iterator[Passage]:
 
 
 def _yaml(path: Path, text: str) -> Iterator[Passage]:
-    for number, line in enumerate(text.splitlines(), start=1):
-        value = line.split(": ", 1)[-1]
-        if len(value.split()) >= 3:
-            yield Passage(path, number, "card", _plain(value))
+    nodes = [yaml.compose(text)]
+    while nodes:
+        node = nodes.pop()
+        if isinstance(node, yaml.ScalarNode) and len(node.value.split()) >= 3:
+            yield Passage(path, node.start_mark.line + 1, "card", _plain(node.value))
+        elif isinstance(node, yaml.SequenceNode):
+            nodes += node.value
+        elif isinstance(node, yaml.MappingNode):
+            nodes += [value for _, value in node.value]
 
 
 def _function_faults(path: Path) -> Iterator[str]:
