@@ -53,6 +53,10 @@ NOT_VERBS = re.compile(
 """Words that end like a verb and are none here."""
 
 
+PUBLIC_NAMES = frozenset({"installed", "packaged_configs", "packaged_model"})
+"""Names that plugin authors and notebooks import, and that stay although they begin with a participle."""
+
+
 @dataclass(frozen=True)
 class Passage:
     """A piece of prose: the file and line where it begins, what it is, and its text without code."""
@@ -197,7 +201,7 @@ def _function_faults(path: Path) -> Iterator[str]:
         if not instructs and (not re.fullmatch(r"[A-Z][a-z-]*s", first) or NOT_VERBS.fullmatch(first)):
             yield f"{path}:{node.lineno}: docstring of {node.name}: a verb begins it ('Returns'), not {first!r}"
         word = node.name.strip("_").split("_")[0]
-        if PARTICIPLES.fullmatch(word):
+        if PARTICIPLES.fullmatch(word) and node.name not in PUBLIC_NAMES:
             yield f"{path}:{node.lineno}: {node.name}: a function's name begins with a verb, not a participle"
 
 
