@@ -23,7 +23,7 @@ class BackboneConfig:
 
 
 class Backbone:
-    """Meets vcorr.contract.protocols.VideoModel."""
+    """Meets vcorr.VideoModel."""
 
     steps = 0
 

@@ -9,7 +9,7 @@ from support import sliding
 
 
 class Knowing:
-    """Meets vcorr.contract.protocols.Tracker."""
+    """Meets vcorr.Tracker."""
 
     def track(self, video, queries):
         steps = np.arange(len(video), dtype=np.float32)[None, :, None]

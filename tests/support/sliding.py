@@ -24,7 +24,7 @@ class ModelConfig:
 
 
 class SlidingModel:
-    """Meets vcorr.contract.protocols.VideoModel."""
+    """Meets vcorr.VideoModel."""
 
     steps = 10
 
@@ -123,7 +123,7 @@ class DataConfig:
 
 
 class SlidingData:
-    """Meets vcorr.contract.protocols.Dataset: every picture slides right by one token a frame."""
+    """Meets vcorr.Dataset: every picture slides right by one token a frame."""
 
     split = "test"
 
