@@ -1,6 +1,11 @@
 """The dataset `video`."""
 
+import os
+from pathlib import Path
+
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from support import videos
 
 from vcorr import Queries, TokenGrid
@@ -8,6 +13,8 @@ from vcorr.contract.errors import MissingError, UsageError
 from vcorr.data import fit_notes, query_grid
 from vcorr.data.dataset_options import VideoConfig
 from vcorr.data.video_dataset import VideoFiles
+from vcorr.data.video_names import SUFFIXES, find_videos, name_files
+from vcorr.store.fingerprint import fingerprint
 from vcorr.testing import assert_passed, check_dataset
 from vcorr.trackers.dis import Dis
 from vcorr.trackers.tracker_options import DisConfig
@@ -81,8 +88,111 @@ def check_all(**options):
 def test_a_bad_file_is_refused_at_once_by_name(folder):
     (folder / "c.mp4").write_bytes(b"rubbish" * 100)
     with pytest.raises(UsageError, match=r"c\.mp4 cannot be read as a video"):
-        check_all(path=str(folder))
-    VideoFiles(VideoConfig(path=str(folder))).check_files(["a", "b"])
+        check_all(path=str(folder / "c.mp4"))
+
+
+def test_a_bad_file_among_others_is_left_to_its_clip(folder):
+    (folder / "a0.mp4").write_bytes(b"rubbish" * 100)
+    data = VideoFiles(VideoConfig(path=str(folder)))
+    data.check_files(data.ids())
+    with pytest.raises(UsageError, match=r"a0\.mp4 cannot be read as a video"):
+        data.clip("a0")
+    assert data.clip("a").video is not None
+
+
+def test_a_file_that_disappears_is_left_to_its_clip(folder):
+    data = VideoFiles(VideoConfig(path=str(folder)))
+    (folder / "a.mkv").unlink()
+    data.check_files(data.ids())
+    assert data.identity()["files"]["a"] == "unreadable"
+    with pytest.raises(UsageError, match=r"a\.mkv does not exist"):
+        data.clip("a")
+
+
+def test_a_folder_of_bad_files_is_refused_by_the_name_of_the_first(tmp_path):
+    for name in ("b.mp4", "a.mp4"):
+        (tmp_path / name).write_bytes(b"rubbish" * 100)
+    with pytest.raises(UsageError, match=r"a\.mp4 cannot be read as a video"):
+        check_all(path=str(tmp_path))
+
+
+def test_hidden_files_of_a_folder_are_passed_over_and_named(folder):
+    for name in ("._a.mkv", ".b.mp4", ".DS_Store"):
+        (folder / name).write_bytes(b"Mac OS X        ")
+    data = VideoFiles(VideoConfig(path=str(folder)))
+    assert list(data.ids()) == ["a", "b"]
+    first, *others = data.notes("a")
+    passed = "4 files of the folder were passed over, hidden or not a video: .DS_Store, ._a.mkv, .b.mp4 and 1 more."
+    assert first == f"{folder.name}: {passed}"
+    assert others == []
+    assert list(data.notes("b")) == []
+
+
+def test_names_that_are_not_utf8_have_ids_that_can_be_stored(folder):
+    for raw in (b"caf\xe9.mp4", b"caf\xe8.mp4"):
+        with open(os.path.join(os.fsencode(folder), raw), "wb") as file:
+            file.write((folder / "b.mp4").read_bytes())
+    data = VideoFiles(VideoConfig(path=str(folder)))
+    assert list(data.ids()) == ["a", "b", r"caf\xe8", r"caf\xe9"]
+    assert data.clip(r"caf\xe9").video.shape == (6, 48, 64, 3)
+    assert set(fingerprint(data.identity())) <= set("0123456789abcdef")
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    names=st.sets(
+        st.text(st.characters(codec="utf-8", exclude_characters="/\0"), min_size=1, max_size=20).map(os.fsencode)
+        | st.binary(min_size=1, max_size=20).map(lambda raw: raw.replace(b"/", b"_").replace(b"\0", b"_")),
+        max_size=8,
+    )
+)
+def test_no_file_is_lost_whatever_the_names(names):
+    paths = [Path(os.fsdecode(raw + suffix)) for raw in names for suffix in (b".mp4", b".MOV")]
+    by_id = name_files(paths)
+    assert sorted(by_id.values()) == sorted(paths)
+    for clip_id in by_id:
+        clip_id.encode()
+
+
+@pytest.mark.parametrize("suffix", [s.upper() if n % 2 else s for n, s in enumerate(SUFFIXES)])
+def test_every_suffix_of_a_folder_is_found(tmp_path, suffix):
+    (tmp_path / f"a{suffix}").write_bytes(b"x")
+    (tmp_path / "b.txt").write_bytes(b"x")
+    assert [p.name for p in find_videos(str(tmp_path)).paths] == [f"a{suffix}"]
+
+
+@pytest.mark.parametrize(
+    ("suffix", "codec"),
+    [
+        (".mts", "libx264"),
+        (".m2ts", "libx264"),
+        (".3gp", "libx264"),
+        (".flv", "libx264"),
+        (".ogv", "libvpx"),
+        (".vob", "mpeg2video"),
+        (".mxf", "mpeg2video"),
+        (".y4m", "rawvideo"),
+        (".wmv", "wmv2"),
+    ],
+)
+def test_containers_of_cameras_and_discs_are_read(tmp_path, suffix, codec):
+    container = {".mts": "mpegts", ".m2ts": "mpegts", ".vob": "vob"}.get(suffix)
+    videos.write(tmp_path / f"a{suffix}", videos.numbered(8, 64, 64), fps=25, codec=codec, container=container)
+    clip = VideoFiles(VideoConfig(path=str(tmp_path))).clip("a")
+    assert clip.fps == 25
+    assert videos.numbers(clip.video) == list(range(8))
+
+
+@pytest.mark.parametrize("text", ["a:b.mp4", "~nobody.mp4", "[1].mp4", "x*.mp4", "a.mp4\0", "n" * 300 + ".mp4"])
+def test_odd_names_are_names(tmp_path, monkeypatch, text):
+    monkeypatch.chdir(tmp_path)
+    if "\0" in text or len(text) > 255:
+        with pytest.raises((UsageError, MissingError)):
+            check_all(path=text)
+        return
+    videos.write(tmp_path / "plain.mp4", videos.numbered(3, 32, 32)).rename(text)
+    assert len(VideoFiles(VideoConfig(path=text)).ids()) == 1
+    check_all(path=text)
 
 
 def test_a_start_after_the_end_is_refused_at_once(folder):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 from collections import Counter
 from pathlib import Path
@@ -13,8 +14,9 @@ from support import folders, videos
 
 from vcorr import Clip
 from vcorr.runner.coordinator import Outcome, Silent, execute
+from vcorr.runner.parts import model_part
 from vcorr.runner.plan import make_plan
-from vcorr.runner.run_data import ClipReader
+from vcorr.runner.run_data import ClipReader, data_part
 from vcorr.runner.spec import RunSpec
 
 
@@ -72,8 +74,7 @@ def test_a_users_video_is_decoded_once(found, tmp_path, own, opened) -> None:
 
 def test_of_a_folder_of_videos_only_the_clips_that_run_are_read(found, tmp_path, own, opened) -> None:
     outcome = run(found, tmp_path / "runs", f"video:{own}", limit=2)
-    ahead = 1  # the first frames of every later clip are read, so that a file that is no video is refused at once
-    assert (outcome.status, opened) == ("complete", {"a.mp4": 1, "b.mp4": ahead + 1})
+    assert (outcome.status, opened) == ("complete", {"a.mp4": 1, "b.mp4": 1})
 
 
 def test_of_a_dataset_folder_only_the_clips_that_run_are_read(found, tmp_path, opened) -> None:
@@ -101,6 +102,36 @@ def test_a_video_that_is_damaged_further_on_fails_as_a_clip(found, tmp_path, own
     path.write_bytes(whole[:middle] + bytes(2000) + whole[middle + 2000 :])
     outcome = run(found, tmp_path / "runs", f"video:{own}")
     assert (outcome.status, outcome.failed) == ("partial", ("b",))
+
+
+def test_a_file_that_is_no_video_fails_as_a_clip_also_as_the_first(found, tmp_path, own) -> None:
+    (own / "a.mp4").write_bytes(b"rubbish" * 100)
+    for number, data in enumerate([f"video:{own}", f"video:{own}/*.mp4"]):
+        outcome = run(found, tmp_path / f"runs-{number}", data)
+        assert (outcome.status, outcome.failed) == ("partial", ("a",))
+
+
+def test_a_path_of_a_video_needs_no_kind(found, tmp_path, own, monkeypatch) -> None:
+    monkeypatch.chdir(own)
+    (own / "take:2.mp4").write_bytes((own / "a.mp4").read_bytes())
+    (own / "folder.mp4").mkdir()
+    for given, kind in [
+        ("a.mp4", "video"),
+        ("take:2.mp4", "video"),
+        (f"{own}/*.mp4", "video"),
+        ("folder.mp4", "folder"),
+    ]:
+        spec = RunSpec(model="sliding-model", probe="qk", data=given)
+        part = data_part(spec, model_part(spec, found), found, needs_image=False)
+        assert (part.entry.name, part.config.path) == (kind, given)
+
+
+def test_a_name_that_is_not_utf8_runs(found, tmp_path, own) -> None:
+    os.rename(own / "a.mp4", os.fsencode(own) + b"/caf\xe9.mp4")
+    events = Notes()
+    outcome = run(found, tmp_path / "runs", f"video:{own}", events, options={"data": {"frames": 3}})
+    assert (outcome.status, outcome.failed) == ("complete", ())
+    assert r"caf\xe9.mp4: the first 3 of 5 frames were read." in events.said
 
 
 class Numbered:

@@ -36,13 +36,15 @@ def write(
     options: dict[str, str] | None = None,
     tags: dict[str, int] | None = None,
     sound: bool = False,
+    container: str | None = None,
 ) -> Path:
     """Writes a video.
 
     `times` are the milliseconds of its frames, for a variable rate. `tags` are attributes of the codec, such as
-    colorspace. `sound` adds a silent track as long as the video.
+    colorspace. `sound` adds a silent track as long as the video. `container` is the
+    format, if the suffix does not say it.
     """
-    with av.open(str(path), "w") as out:
+    with av.open(str(path), "w", format=container) as out:
         stream = out.add_stream(codec, rate=Fraction(fps).limit_denominator(1001))
         stream.height, stream.width, stream.pix_fmt = *video.shape[1:3], pixels
         if times:

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import glob
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from vcorr.contract.bases import DatasetBase
-from vcorr.contract.errors import MissingError, UsageError, unknown_name
+from vcorr.contract.errors import MissingError, UsageError, VcorrError, unknown_name
 from vcorr.contract.records import Clip
 from vcorr.data.dataset_folder import file_hash
 from vcorr.data.dataset_options import VideoConfig
 from vcorr.data.query_grids import query_grid
 from vcorr.data.video.video_reader import ReadVideo, read_video
-
-SUFFIXES = (".avi", ".gif", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ts", ".webm", ".wmv")
-"""Suffixes of videos in a folder. A file that is named by itself may have any suffix."""
+from vcorr.data.video_names import find_videos, name_files
 
 
 class VideoFiles(DatasetBase):
@@ -40,7 +36,8 @@ class VideoFiles(DatasetBase):
         if config.frames == 1:
             raise UsageError("data.frames must be at least 2, or 0 for all: there is no motion in one frame.")
         self.config = config
-        self._files = _name_files(find_videos(config.path))
+        self._found = find_videos(config.path)
+        self._files = name_files(self._found.paths)
         self._notes: dict[str, tuple[str, ...]] = {}
 
     def ids(self) -> Sequence[str]:
@@ -66,23 +63,36 @@ class VideoFiles(DatasetBase):
     def notes(self, clip_id: str) -> Sequence[str]:
         """Returns what reading the clip changed, one sentence each. Reads the clip if that has not happened yet.
 
+        The first clip's notes also say which files of the folder were passed over.
+
         Raises:
             UsageError: there is no such clip, or its file is damaged.
         """
         if clip_id not in self._notes:
             self._read_clip(clip_id)
-        return self._notes[clip_id]
+        passed = self._found.passed if clip_id == next(iter(self._files)) else ""
+        return (*filter(None, [passed]), *self._notes[clip_id])
 
     def check_files(self, clip_ids: Sequence[str]) -> None:
-        """Opens the files of these clips and decodes their first frames. Clips that were read before are left out.
+        """Checks that at least one of these clips can be read. Stops at the first one that can, or was read before.
+
+        A file that cannot be read then fails as a clip of the run, and the others are not lost.
 
         Raises:
-            MissingError: a file is not there.
-            UsageError: a file cannot be read as a video, or ends before the start.
+            MissingError: none can be read, and the first file is not there.
+            UsageError: none can be read as a video, or all end before the start. It names the first one.
         """
+        first: VcorrError | None = None
         for clip_id in clip_ids:
-            if clip_id not in self._notes:
-                self._read(self._path(clip_id), frames=2)
+            try:
+                if clip_id not in self._notes:
+                    self._read(self._path(clip_id), frames=2)
+            except VcorrError as error:
+                first = first or error
+            else:
+                return
+        if first is not None:
+            raise first
 
     def identity(self) -> Mapping[str, Any]:
         """Returns the SHA-256 of every file. The paths of the files do not count."""
@@ -90,7 +100,7 @@ class VideoFiles(DatasetBase):
 
     @cached_property
     def _hashes(self) -> dict[str, str]:
-        return {clip_id: file_hash(path) for clip_id, path in self._files.items()}
+        return {clip_id: _hash(path) for clip_id, path in self._files.items()}
 
     def _path(self, clip_id: str) -> Path:
         if clip_id not in self._files:
@@ -104,41 +114,23 @@ class VideoFiles(DatasetBase):
 
     def _read(self, path: Path, frames: int) -> ReadVideo:
         config = self.config
-        return read_video(
-            path,
-            frames=frames or None,
-            fps=config.fps or None,
-            start=config.start,
-            max_side=config.max_side,
-        )
+        try:
+            return read_video(
+                path,
+                frames=frames or None,
+                fps=config.fps or None,
+                start=config.start,
+                max_side=config.max_side,
+            )
+        except MissingError as error:
+            if len(self._files) == 1:
+                raise
+            # data that is missing ends a run; one file of many is only one clip
+            raise UsageError(error.message, hint=error.hint) from error
 
 
-def find_videos(text: str) -> tuple[Path, ...]:
-    """Returns the files that a path names, sorted: a file, the videos directly in a folder, or a pattern's matches.
-
-    Raises:
-        MissingError: there is none.
-    """
-    path = Path(text).expanduser()
-    if path.is_dir():
-        found = [p for p in path.iterdir() if p.suffix.lower() in SUFFIXES and p.is_file()]
-        missing = f"The folder {text} holds no videos ({', '.join(SUFFIXES)})."
-    elif glob.has_magic(text) and not path.exists():
-        found = [p for p in map(Path, glob.glob(str(path), recursive=True)) if p.is_file()]
-        missing = f"No file matches {text}."
-    else:
-        found, missing = [path], ""
-    if not found:
-        raise MissingError(missing, hint="Name a file, a folder of videos or a pattern: --data video:PATH")
-    return tuple(sorted(found))
-
-
-def _name_files(paths: Sequence[Path]) -> dict[str, Path]:
-    """Returns files by id: the shortest of name without suffix, name, and whole path that no other file shares."""
-    by_id: dict[str, Path] = {}
-    forms = [lambda p: p.stem, lambda p: p.name, Path.as_posix]
-    counts = [Counter(form(path) for path in paths) for form in forms]
-    for path in paths:
-        form = next(f for f, count in zip(forms, counts, strict=True) if count[f(path)] == 1)
-        by_id[form(path)] = path
-    return by_id
+def _hash(path: Path) -> str:
+    try:
+        return file_hash(path)
+    except MissingError:
+        return "unreadable"  # its clip fails, and is computed under another fingerprint once the file can be read

@@ -13,6 +13,7 @@ from vcorr.contract.errors import MissingError, PluginError, UsageError
 from vcorr.contract.protocols import Dataset
 from vcorr.contract.records import Clip
 from vcorr.data.dataset_home import IMPORTS, is_within_reach, split_name
+from vcorr.data.video_names import is_video_name
 from vcorr.plugins.registry import Registry
 from vcorr.runner.parts import Part, make_part
 from vcorr.runner.spec import RunSpec
@@ -23,8 +24,9 @@ PAPER_PROMPTS = "difftrack:cogvideox_t2v_2b/fg"
 PAPER_IMAGES = "difftrack:cogvideox_i2v_2b/fg"
 """What models without a dataset of their own generate from, if it was imported."""
 FOLDER = "folder"
+VIDEO = "video"
 DATA_WITH_PATH = {
-    "video": "video:clip.mp4",
+    VIDEO: "video:clip.mp4",
     "prompts": "prompts:prompts.txt",
     FOLDER: "folder:built/my-dataset",
     "difftrack": "difftrack:cogvideox_t2v_2b/fg",
@@ -81,8 +83,8 @@ def data_part(spec: RunSpec, model: Part, registry: Registry, *, needs_image: bo
     """
     assert isinstance(model.entry, ModelEntry)
     name, options = _data_name(spec, model.entry, needs_image), dict(spec.options.get("data", {}))
-    if name not in registry.datasets.names() and _is_path(name):
-        name = f"{FOLDER}:{name}"
+    if name not in registry.datasets.names():
+        name = _complete_path(name)
     if with_path := split_name(name, DATA_WITH_PATH):
         kind, path = with_path
         if not path:
@@ -104,26 +106,38 @@ def _data_name(spec: RunSpec, entry: ModelEntry, needs_image: bool) -> str:
     return next(name for name in (entry.data, paper, PROMPTS) if name and is_within_reach(name))
 
 
+def _complete_path(name: str) -> str:
+    """Returns `--data` with its kind in front if it is only the path of a video or of a dataset folder."""
+    if split_name(name, DATA_WITH_PATH):
+        return name
+    if is_video_name(name) and not os.path.isdir(name):
+        return f"{VIDEO}:{name}"
+    return f"{FOLDER}:{name}" if _is_path(name) else name
+
+
 def _is_path(name: str) -> bool:
     """Returns whether `--data` names a folder. Names of datasets have no slash, and `NAME:PATH` is not a folder."""
     return ":" not in name and ("/" in name or os.sep in name or Path(name).is_dir())
 
 
 def first_clip(dataset: ClipReader, clips: Sequence[str]) -> Clip | None:
-    """Returns the first of the clips, after checking the files of all of them.
+    """Returns the first of the clips that can be loaded, after checking the files of all of them.
 
-    None if it cannot be loaded: that clip then fails later in the run, and the others may not.
+    None if there is none: the clips then fail later in the run.
 
     Raises:
         PluginError, MissingError: the first clip, or the file of any clip, is not available.
         UsageError, StoreError: a file cannot be read, or does not hold what it should.
     """
-    try:
-        first = dataset.look_ahead(clips[0])
-    except (PluginError, MissingError):
-        raise
-    except Exception:
-        first = None
+    first = None
+    for clip_id in clips:
+        try:
+            first = dataset.look_ahead(clip_id)
+        except (PluginError, MissingError):
+            raise
+        except Exception:
+            continue
+        break
     dataset.check_files(clips)  # after `look_ahead`, so that a dataset need not open that file again
     return first
 

@@ -15,6 +15,7 @@ from av.stream import Disposition
 
 from vcorr.contract.errors import MissingError, UsageError
 from vcorr.data.video.file_heads import explain_head, refuse_playlist
+from vcorr.data.video_names import show_name
 
 _NO_VIDEO = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.still_image
 """Streams that show a cover or previews, not the video."""
@@ -74,11 +75,6 @@ def frames(path: Path, opened: OpenVideo) -> Iterator[Any]:
         yield frame
 
 
-def show_name(path: Path | str) -> str:
-    r"""Returns a path as text that can be printed and stored: bytes that are not UTF-8 become \\xNN."""
-    return os.fspath(path).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-
-
 def find_reason(error: BaseException) -> str:
     """Returns what FFmpeg or the operating system says, without error numbers and file names."""
     return str(getattr(error, "strerror", None) or error or type(error).__name__).rstrip(".")
@@ -103,7 +99,7 @@ def _open_error(path: Path, error: BaseException) -> UsageError:
 
 def _check_file(path: Path) -> None:
     name = show_name(path)
-    if path.is_dir():
+    if os.path.isdir(path):
         raise UsageError(f"{name} is a folder, not a video file.")
     try:
         found = path.stat()

@@ -28,6 +28,7 @@ from vcorr.data.video.clock import (
 )
 from vcorr.data.video.colour import describe_colour, to_rgb
 from vcorr.data.video.orientation import orientation_of
+from vcorr.data.video_names import show_name
 
 MEMORY = 1 << 30
 """Bytes of frames that are read at most when no number of frames is given."""
@@ -82,7 +83,7 @@ class VideoInfo:
 
     def notes(self) -> tuple[str, ...]:
         """Returns what was changed, assumed or left out, one sentence each; empty if the video was read as it is."""
-        name = files.show_name(self.path.name)
+        name = show_name(self.path.name)
         return tuple(f"{name}: {said}." for said in (*self._say_time(), *self._say_end(), *self._say_picture()))
 
     def _say_time(self) -> Iterator[str]:
@@ -187,7 +188,7 @@ def _read(path: Path, wanted: _Wanted, broken: str) -> ReadVideo:
         tally = _Tally()
         decoded = tally.count(files.frames(path, opened))
         timed = (count_times if broken else read_times)(decoded, rates.count)
-        taken = _take(_select(timed, wanted.start, wanted.fps), wanted, files.show_name(path))
+        taken = _take(_select(timed, wanted.start, wanted.fps), wanted, show_name(path))
         _check_count(path, len(taken.frames), wanted)
         info = _describe(path, opened, taken, wanted, rates, tally, broken)
         return ReadVideo(np.stack(taken.frames), info.fps, np.asarray(taken.times, dtype=np.float64), info)
@@ -205,7 +206,7 @@ def _check_arguments(wanted: _Wanted) -> None:
 def _check_rate(path: Path, fps: float | None, rates: Rates) -> None:
     fastest = max(rates.mean, rates.nominal)
     if fps and fastest and fps > (1 + SAME_RATE) * fastest:
-        name = files.show_name(path)
+        name = show_name(path)
         raise UsageError(f"{name} has {fastest:.4g} frames a second; {fps:g} would repeat frames.")
 
 
@@ -320,7 +321,7 @@ def _resize(frame: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8
 def _check_count(path: Path, count: int, wanted: _Wanted) -> None:
     if count >= max(1, wanted.min_frames):
         return
-    name = files.show_name(path)
+    name = show_name(path)
     after = f" after {wanted.start:g} s" if wanted.start else ""
     if not count:
         raise UsageError(f"{name} has no frames{after}.")
