@@ -34,7 +34,7 @@ check: $(STAMP)  ## check style, types, imports and plain English, as CI and pre
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python tests/support/prose.py README.md CHANGELOG.md CONTRIBUTING.md SECURITY.md docs/plugins docs/cookbook leaderboards
+	$(BIN)/python tests/support/prose.py vcorr plugins docs leaderboards README.md CHANGELOG.md CONTRIBUTING.md SECURITY.md .github
 
 format: $(STAMP)  ## fix and format the code with ruff
 	$(BIN)/ruff check --fix .
