@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, make_dataclass
 from enum import Enum
 from pathlib import Path
 from typing import Any, Literal
@@ -16,6 +16,7 @@ from vcorr.plugins.part_options import make_config
 from vcorr.plugins.registry import Registry, module_source
 from vcorr.probes.probe_options import ProbeConfig
 from vcorr.runner.spec import build_spec
+from vcorr.store.fingerprint import fingerprint
 
 
 class Colour(Enum):
@@ -246,3 +247,116 @@ def test_what_is_wrong_with_a_nested_value_is_said_of_its_type() -> None:
     assert in_words(list[Any]) == "values separated by commas"
     with pytest.raises(UsageError, match=r"model.inner.depth: expected a whole number, got 'x'"):
         options_from(Every, {"inner": {"depth": "x"}}, "model.")
+
+
+@dataclass(frozen=True)
+class Pair:
+    near: float = 1
+    far: int = 2
+
+
+@dataclass(frozen=True)
+class Plain:
+    """Defaults as an author may write them: not always of the declared type."""
+
+    number: float = 1
+    numbers: tuple[float, ...] = (1, 2)
+    maybe: float | None = 2
+    weights: dict[str, float] = field(default_factory=lambda: {"a": 1})
+    pair: Pair = field(default_factory=lambda: Pair(near=5, far=7))
+    either: float | int = 3
+    path: Path = "x"  # type: ignore[assignment]
+
+
+def test_defaults_are_brought_to_the_declared_type() -> None:
+    made = options_from(Plain, {})
+    assert repr(made) == (
+        "Plain(number=1.0, numbers=(1.0, 2.0), maybe=2.0, weights={'a': 1.0}, pair=Pair(near=5.0, far=7), either=3, "
+        f"path={Path('x')!r})"
+    )
+    set_by_hand = options_from(Plain, {name: getattr(Plain(), name) for name in ("number", "numbers", "weights")})
+    assert fingerprint({"options": made}) == fingerprint({"options": set_by_hand})
+    assert options_from(Plain, {"weights": {"b": 2}}).weights == {"a": 1.0, "b": 2.0}
+    assert all(type(weight) is float for weight in options_from(Plain, {"weights": {"b": 2}}).weights.values())
+
+
+def test_a_default_of_another_type_is_an_error_of_the_plugin() -> None:
+    @dataclass
+    class Wrong:
+        count: int = None  # type: ignore[assignment]
+
+    with pytest.raises(PluginError, match=r"probe\.count: its default null is not of its type, a whole number"):
+        options_from(Wrong, {}, "probe.")
+
+
+def test_types_that_cannot_be_found_are_an_error_of_the_plugin() -> None:
+    Unknown = make_dataclass("Unknown", [("count", "NoSuchType", 1)])
+    for check in (check_option_types, lambda kind: options_from(kind, {})):
+        with pytest.raises(PluginError, match=r"Unknown cannot be found: name 'NoSuchType'(.|\n)*TYPE_CHECKING"):
+            check(Unknown)
+
+
+@pytest.mark.parametrize("given", [{"pair.near": Written("3")}, {"pair": Written("{near: 3}")}, {"pair": {"near": 3}}])
+def test_a_part_of_a_nested_option_keeps_the_rest_of_its_default(given: dict[str, Any]) -> None:
+    assert make_config(Plain, given, "probe").pair == Pair(near=3.0, far=7)
+
+
+@pytest.mark.parametrize("given", [{"pair.nera": Written("3")}, {"pair": Written("{nera: 3}")}, {"pair": {"nera": 3}}])
+def test_an_unknown_name_inside_an_option_is_refused(given: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match=r"Unknown option 'probe\.pair\.nera'. Did you mean 'probe\.pair\.near'"):
+        make_config(Plain, given, "probe")
+
+
+@pytest.mark.parametrize(
+    ("hint", "value"),
+    [
+        (int, Written("1_")),
+        (int, Written("1__0")),
+        (int, Written("9" * 5000)),
+        (float, Written("1_.5")),
+        (float, 10**400),
+        (Literal["a", "b"], 3),
+        (list[int], Written("[1,2")),
+        (tuple[int, ...], Written("(1,2]")),
+        (dict[int, float], Written("{x: 2}")),
+        (Colour, True),
+    ],
+)
+def test_what_looks_like_a_value_and_is_none_is_refused(hint: Any, value: object) -> None:
+    with pytest.raises(UsageError, match=r"^probe\.x: expected "):
+        convert(value, hint, "probe.x")
+
+
+class Count(Enum):
+    ONE = 1
+    TWO = 2
+
+
+@pytest.mark.parametrize(
+    ("hint", "value", "expected"),
+    [
+        (list[list[int]], Written("[[0,1],[2]]"), [[0, 1], [2]]),
+        (tuple[tuple[int, int], ...], Written("[0, 1], [2, 3]"), ((0, 1), (2, 3))),
+        (list[Pair], Written("[{near: 1}, {near: 2, far: 3}]"), [Pair(1.0), Pair(2.0, 3)]),
+        (list[str], Written("['a,b', it's, c(d]"), ["a,b", "it's", "c(d"]),
+        (dict[int, float], Written("{1: 2}"), {1: 2.0}),
+        (bool | int, 1, 1),
+        (bool | int, Written("1"), 1),
+        (bool | int, Written("true"), True),
+        (float | int, 3, 3),
+        (float | int, Written("2.5"), 2.5),
+        (int | str, "3", "3"),
+        (Count, Written("2"), Count.TWO),
+        (Count, Written("Count.TWO"), Count.TWO),
+        (Literal["a", True], Written("True"), True),
+        (float, Written("-.inf"), float("-inf")),
+    ],
+)
+def test_nested_values_and_unions_keep_what_was_meant(hint: Any, value: object, expected: object) -> None:
+    found = convert(value, hint, "probe.x")
+    assert (found, type(found)) == (expected, type(expected))
+
+
+def test_yaml_that_cannot_be_read_is_said_of_its_option() -> None:
+    with pytest.raises(UsageError, match=r"^probe\.network: '\{a: ' cannot be read"):
+        options_from(Every, {"network": Written("{a: ")}, "probe.")

@@ -41,12 +41,14 @@ def _nest(options: Mapping[str, Any], part: str) -> dict[str, Any]:
         inner = found
         for name in outer:
             whole = inner.setdefault(name, {})
-            whole = read_mapping(whole) if isinstance(whole, Written) else whole
+            whole = read_mapping(whole, f"{part}.{name}") if isinstance(whole, Written) else whole
             if not isinstance(whole, dict):
                 raise UsageError(f"{part}.{key} was set, and also {name} as a whole.", hint="Leave out one of them.")
             inner[name] = inner = whole
         before = inner.get(last)
-        new = read_mapping(value) if isinstance(before, dict) and isinstance(value, Written) else value
+        new = value
+        if isinstance(before, dict) and isinstance(value, Written):
+            new = read_mapping(value, f"{part}.{key}")
         new = dict(new) if isinstance(new, Mapping) else new
         inner[last] = {**before, **new} if isinstance(before, dict) and isinstance(new, dict) else new
     return found
