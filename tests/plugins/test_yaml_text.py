@@ -47,3 +47,10 @@ def test_what_cannot_be_read_says_why_and_where(text: str, expected: str) -> Non
     with pytest.raises(ValueError, match=r".") as caught:
         read_yaml(text)
     assert reason(caught.value).startswith(expected)
+
+
+@pytest.mark.parametrize("text", ["&a [*a]", "x: &a {b: [1, *a]}"])
+def test_a_value_that_holds_itself_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r"^a value holds itself$"):
+        read_yaml(text)
+    assert read_yaml("[&a [1], *a]") == [[1], [1]]

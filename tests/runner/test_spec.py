@@ -192,3 +192,15 @@ def test_a_method_of_guidance_is_not_taken_for_a_strength(tmp_path: Path, text: 
     path.write_text(f"model: tiny\n{text}\n")
     with pytest.raises(vcorr.UsageError, match=r"guidance names a method(.|\n)*--cfg 6"):
         build_spec({}, config_file=path)
+
+
+@pytest.mark.parametrize("text", ["9" * 5000, f"0-{'9' * 5000}", f"{'9' * 5000}-spread"])
+def test_numbers_longer_than_python_reads_are_out_of_range(text: str) -> None:
+    with pytest.raises(vcorr.UsageError, match="is out of range"):
+        resolve_steps(text, 10)
+
+
+@pytest.mark.parametrize("assignment", ["prompt=a\udcff", "probe.heads=\udcff", "model.network={a: \udcff}"])
+def test_text_that_is_not_unicode_is_refused_with_its_name(assignment: str) -> None:
+    with pytest.raises(vcorr.UsageError, match=f"^{assignment.partition('=')[0]} is not UTF-8 text: .*udcff"):
+        build_spec({"model": "tiny"}, assignments=[assignment])

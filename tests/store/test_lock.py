@@ -88,7 +88,14 @@ def test_a_process_number_that_is_used_again_is_not_taken_for_the_holder(tmp_pat
     assert take(tmp_path)["process"] == os.getpid()
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"host": "h"}', '{"host": "h", "process": "x", "since": ""}'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "{", "[]", '{"host": "h"}', '{"host": "h", "process": "x", "since": ""}', "[" * 4090),
+        '{"host": "h", "process": Infinity, "since": ""}',
+    ],
+    ids=range(7),
+)
 def test_a_file_that_names_nobody_is_no_obstacle(tmp_path, text) -> None:
     (tmp_path / LOCK).write_text(text)
     assert take(tmp_path)["host"] == socket.gethostname()
@@ -170,3 +177,20 @@ def test_a_folder_that_cannot_be_written_is_said(tmp_path) -> None:
         hold_lock(tmp_path / "nowhere"),
     ):
         pass
+
+
+@pytest.mark.parametrize("make", [Path.mkdir, lambda path: path.symlink_to("nowhere"), os.mkfifo])
+def test_what_is_no_file_is_not_taken_for_a_lock(tmp_path, make) -> None:
+    make(tmp_path / LOCK)
+    with (
+        pytest.raises(StoreError, match=r"\.lock is where the lock (.|\n)*mv \S+\.lock \S+\.lock\.old"),
+        hold_lock(tmp_path),
+    ):
+        pytest.fail("no lock can be there")
+
+
+def test_the_lock_of_another_process_stays(tmp_path) -> None:
+    with hold_lock(tmp_path):
+        (tmp_path / LOCK).unlink()  # by hand, say, because its holder seemed to be dead
+        other = leave_lock(tmp_path, "elsewhere", 7)
+    assert (tmp_path / LOCK).read_bytes() == other

@@ -258,3 +258,29 @@ def test_the_hash_of_a_folder_sees_names_and_contents(tmp_path: Path) -> None:
     second = hash_files(tmp_path)
     (tmp_path / "b").write_text("2")
     assert len({first, second, hash_files(tmp_path)}) == 3
+
+
+def test_leftovers_of_the_record_and_of_videos_are_swept_and_folders_stay(run: rundir.RunDirectory) -> None:
+    (run.path / "videos").mkdir()
+    left = [run.path / ".run.json.7.tmp", run.path / "videos" / ".a.mkv.7.tmp"]
+    for path in left:
+        path.write_text("half")
+    (run.path / "predictions" / ".mine.tmp").mkdir()
+    with run.write_lock():
+        assert not any(path.exists() for path in left)
+    assert (run.path / "predictions" / ".mine.tmp").is_dir()
+
+
+@pytest.mark.parametrize("beside", [False, True])
+def test_a_folder_that_leads_nowhere_cannot_be_written(tmp_path: Path, beside: bool) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(StoreError, match="cannot be written: File exists"):
+        rundir.RunDirectory.create(tmp_path / "link", "f" * 64, beside=beside)
+
+
+def test_a_folder_whose_name_is_not_unicode_is_refused_and_such_a_command_is_kept(run: rundir.RunDirectory) -> None:
+    odd = os.fsdecode(b"odd\xff")
+    with pytest.raises(StoreError, match=r"odd\\udcff/f{12}' is not UTF-8 text(.|\n)*--out DIR"):
+        rundir.RunDirectory.create(run.path.parent / odd, "f" * 64)
+    run.write_record({"command": ["vcorr", "run", "--config", odd, "é"]}, "partial")
+    assert run.record()["command"][3:] == [odd, "é"]

@@ -50,9 +50,20 @@ def read_yaml(text: str) -> Any:
         ValueError: the text is not valid YAML; `reason` says why.
     """
     try:
-        return yaml.load(text, Loader=_Loader)
+        found = yaml.load(text, Loader=_Loader)
+        _check_ends(found, [])
+        return found
     except (yaml.YAMLError, RecursionError) as error:
         raise ValueError(str(error)) from error
+
+
+def _check_ends(value: Any, outer: list[int]) -> None:
+    """Checks that no value holds itself, as in "&a [*a]": nothing could hash or store it."""
+    if id(value) in outer:
+        raise ValueError("a value holds itself")
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    for each in inner:
+        _check_ends(each, [*outer, id(value)] if isinstance(each, (dict, list)) else [])
 
 
 def reason(error: ValueError) -> str:

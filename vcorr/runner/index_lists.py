@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 
 from vcorr.contract.errors import UsageError
 
@@ -33,7 +34,7 @@ def resolve_steps(text: str | None, total: int) -> tuple[int, ...]:
     if text == "last":
         return (total - 1,)
     if spread := re.fullmatch(r"(\d+)-spread", text):
-        return _spread(int(spread[1]), total)
+        return _spread(_read_index(spread[1]), total)
     return _indices(text, total, "steps", f"'0,10-20', or 'all', 'last', '{DEFAULT_STEPS}'")
 
 
@@ -60,13 +61,18 @@ def _indices(text: str, total: int, what: str, forms: str) -> tuple[int, ...]:
             raise UsageError(
                 f"--{what} {text!r} cannot be read at {part!r}.", hint=f"Write indices and ranges such as {forms}."
             )
-        first, last = int(match[1]), int(match[2] or match[1])
+        first, last = _read_index(match[1]), _read_index(match[2] or match[1])
         if first > last or last >= total:
             raise UsageError(f"--{what} {part} is out of range.", hint=_what_there_is(total, what))
         chosen.update(range(first, last + 1))
     if not chosen:
         raise UsageError(f"--{what} is empty.", hint="Leave it out for the default, or write 'all'.")
     return tuple(sorted(chosen))
+
+
+def _read_index(digits: str) -> int:
+    """Returns the number; `sys.maxsize` for more digits than any index has, because Python reads at most 4300."""
+    return int(digits) if len(digits) < len(str(sys.maxsize)) else sys.maxsize
 
 
 def _what_there_is(total: int, what: str) -> str:

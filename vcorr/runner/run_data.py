@@ -17,7 +17,7 @@ from vcorr.data.video_names import is_video_name
 from vcorr.plugins.registry import Registry
 from vcorr.runner.parts import Part, make_part
 from vcorr.runner.spec import RunSpec
-from vcorr.store.fingerprint import plain
+from vcorr.store.fingerprint import is_unicode, plain
 
 PROMPTS = "prompts"
 PAPER_PROMPTS = "difftrack:cogvideox_t2v_2b/fg"
@@ -146,7 +146,7 @@ def choose_clips(dataset: Dataset, limit: int | None, label: str) -> tuple[str, 
     """Returns the ids of the first `limit` clips, or of all.
 
     Raises:
-        UsageError: the dataset has no clips, or `limit` is not positive.
+        UsageError: the dataset has no clips or one with a name that cannot be stored, or `limit` is not positive.
         PluginError: the dataset names a clip twice.
     """
     if limit is not None and limit < 1:
@@ -154,6 +154,12 @@ def choose_clips(dataset: Dataset, limit: int | None, label: str) -> tuple[str, 
     ids = tuple(dataset.ids())
     if not ids:
         raise UsageError(f"{label} has no clips.")
+    for clip_id in ids:
+        if not is_unicode(clip_id):
+            raise UsageError(
+                f"{label}: the name of the clip {clip_id!a} is not UTF-8 text, and tables cannot hold it.",
+                hint="Rename its file.",
+            )
     if len(set(ids)) != len(ids):
         raise PluginError(f"{label} names a clip twice.")
     return ids[:limit]

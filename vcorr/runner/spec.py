@@ -14,6 +14,7 @@ from vcorr.contract.errors import UsageError, unknown_name
 from vcorr.plugins.option_values import Written, options_from
 from vcorr.plugins.yaml_text import read_yaml, reason
 from vcorr.runner.index_lists import split_names
+from vcorr.store.fingerprint import flat, is_unicode
 
 COMPONENTS = ("model", "data", "probe", "metric", "tracker")
 """Parts whose own options `--set PART.KEY=VALUE` reaches."""
@@ -190,6 +191,9 @@ def _is_number(value: Any) -> bool:
 
 
 def _make_spec(values: dict[str, Any], options: dict[str, dict[str, Any]]) -> RunSpec:
+    for name, value in flat({**values, **options}):
+        if not is_unicode(str(value)):
+            raise UsageError(f"{name} is not UTF-8 text: {value!a}.", hint="Write it in UTF-8.")
     spec = options_from(RunSpec, {name: _normalise(name, value) for name, value in values.items()})
     check_seed(spec.seed, "--seed")
     if spec.cfg is not None and not (math.isfinite(spec.cfg) and spec.cfg >= 0):

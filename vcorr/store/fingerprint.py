@@ -63,6 +63,18 @@ def plain(value: Any, key: str = "spec") -> Any:  # noqa: PLR0911  # one return 
     raise VcorrError(f"{key} is {value!r}, which cannot be part of a fingerprint: only plain values can.")
 
 
+def is_unicode(text: str) -> bool:
+    """Returns whether a text can be stored in UTF-8.
+
+    Command lines and file names may hold other bytes; Python then has half characters (surrogates) in their place.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _sort_key(value: Any) -> tuple[str, float, str]:
     """Returns the key that sorts the plain values of a set: numbers by size, then all other values by their text."""
     if isinstance(value, (int, float)):

@@ -17,6 +17,7 @@ import json
 import os
 import shlex
 import socket
+import stat
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -86,12 +87,25 @@ def _acquire(path: Path) -> tuple[int, bool]:
 
 
 def _open(path: Path) -> tuple[int, bool]:
-    """Opens the lock file; also returns whether this call created it."""
+    """Opens the lock file; also returns whether this call created it.
+
+    Raises:
+        StoreError: something else has the name of the lock, such as a link, which may lead to no file.
+    """
     while True:
         with contextlib.suppress(FileExistsError):
             return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666), True
         with contextlib.suppress(FileNotFoundError):  # its holder deleted it in between
+            _check_is_file(path)
             return os.open(path, os.O_RDWR), False
+
+
+def _check_is_file(path: Path) -> None:
+    if not stat.S_ISREG(os.lstat(path).st_mode):
+        raise StoreError(
+            f"{path} is where the lock of that folder belongs, and it is no ordinary file.",
+            hint=f"Move it away and repeat the command: mv {shlex.quote(str(path))} {shlex.quote(f'{path}.old')}",
+        )
 
 
 def _lock_in_kernel(file: int) -> bool:
@@ -116,7 +130,7 @@ def _lock_in_kernel(file: int) -> bool:
 def _is_at(path: Path, file: int) -> bool:
     try:
         return os.path.samestat(os.stat(path), os.fstat(file))
-    except FileNotFoundError:
+    except OSError:
         return False
 
 
@@ -134,11 +148,16 @@ def _check_free(path: Path, file: int, *, by_kernel: bool, is_new: bool) -> None
 
 
 def _release(path: Path, file: int, *, by_kernel: bool) -> None:
-    """Deletes the file, then releases the lock; in this order, the file of the next holder stays."""
+    """Deletes the file, then releases the lock; in this order, the file of the next holder stays.
+
+    The lock of another process stays too: somebody may have deleted this one by hand, and another process begun.
+    """
+    is_own = _is_at(path, file)
     if not by_kernel:  # Windows deletes only closed files
         os.close(file)
-    with contextlib.suppress(OSError):
-        path.unlink()
+    if is_own:
+        with contextlib.suppress(OSError):
+            path.unlink()
     if by_kernel:
         os.close(file)
 
@@ -149,7 +168,7 @@ def _read_holder(file: int) -> Holder | None:
     try:
         values = json.loads(os.read(file, 4096))
         return Holder(str(values["host"]), int(values["process"]), str(values["since"]))
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
         return None
 
 

@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from vcorr.contract.errors import StoreError
 from vcorr.store import shards
-from vcorr.store.fingerprint import LENGTH
+from vcorr.store.fingerprint import LENGTH, is_unicode
 from vcorr.store.lock import hold_lock
 from vcorr.store.schema import TableName, schema
 from vcorr.store.upgrades import RECORD_VERSION, upgrade_record
@@ -46,13 +46,18 @@ class RunDirectory:
             beside: whether to create a new directory, `<run id>-2`, `-3` …, if the run exists.
 
         Raises:
-            StoreError: `out` is itself a run, cannot be written, or holds another run with this id.
+            StoreError: `out` is itself a run, is not UTF-8 text, cannot be written, or holds another run with this id.
         """
         if (out / RECORD).exists():
             raise StoreError(
                 f"{out} is itself a run, not a folder of runs.", hint=f"Use --out {out.parent} (the folder above it)."
             )
         path = out / fingerprint[:LENGTH]
+        if not is_unicode(str(path)):
+            raise StoreError(
+                f"{str(path)!a} is not UTF-8 text, and Arrow writes no file with such a name.",
+                hint="Choose another folder with --out DIR.",
+            )
         try:
             run = cls(_make_beside(path) if beside else path)
             for table in TABLES:
@@ -74,8 +79,8 @@ class RunDirectory:
             StoreError: another process is writing the run, or the directory cannot be written.
         """
         with hold_lock(self.path):
-            for table in TABLES:
-                shards.remove_temporaries(self.path / table)
+            for folder in (self.path, *(path for path in self.path.iterdir() if path.is_dir())):
+                shards.remove_temporaries(folder)
             yield
 
     @classmethod
@@ -137,7 +142,9 @@ class RunDirectory:
         values["updated"] = datetime.now(UTC).isoformat(timespec="seconds")
         path = self.path / RECORD
         with shards.atomic_file(path) as temporary:
-            Path(temporary).write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+            # a path on the command line may hold bytes that are not UTF-8; JSON writes them as \udcXX, as this does
+            text = json.dumps(values, indent=2, ensure_ascii=False) + "\n"
+            Path(temporary).write_text(text, encoding="utf-8", errors="backslashreplace")
 
     def shard(self, table: TableName, clip_id: str) -> Path:
         """Returns the path of a clip's shard."""
@@ -175,10 +182,11 @@ def find_runs(folder: Path) -> list[RunDirectory]:
 
 def _make_beside(path: Path) -> Path:
     """Creates the first of `path`, `path-2`, `path-3` … that does not exist, and returns it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     number = 1
     while True:
         found = path if number == 1 else path.with_name(f"{path.name}-{number}")
         with contextlib.suppress(FileExistsError):
-            found.mkdir(parents=True)
+            found.mkdir()
             return found
         number += 1

@@ -124,9 +124,17 @@ def _fingerprint(schema: pa.Schema) -> str:
 
 
 def remove_temporaries(folder: Path) -> None:
-    """Deletes the temporary files of interrupted writes. The caller holds the lock of the run or dataset."""
-    for leftover in folder.glob(f".*{TEMPORARY_SUFFIX}"):
-        leftover.unlink(missing_ok=True)
+    """Deletes the temporary files of interrupted writes. The caller holds the lock of the run or dataset.
+
+    Raises:
+        StoreError: one cannot be deleted.
+    """
+    try:
+        for leftover in folder.glob(f".*{TEMPORARY_SUFFIX}"):
+            if not leftover.is_dir():
+                leftover.unlink(missing_ok=True)
+    except OSError as error:
+        raise _cannot_write(folder, error) from error
     _remove_staging(folder)
 
 
