@@ -97,7 +97,7 @@ def convert(value: Any, hint: Any, name: str, default: Any = dataclasses.MISSING
         value: text, or the value that YAML or Python made from it.
         hint: a resolved type hint.
         name: name of the option, for messages.
-        default: default of the option; a part of an options dataclass that is not given keeps the value that it has there.
+        default: default of the option; the parts of an options dataclass that are not given keep its values.
 
     Raises:
         UsageError: the value cannot have that type.
