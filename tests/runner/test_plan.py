@@ -5,10 +5,12 @@ from __future__ import annotations
 import pickle
 from dataclasses import replace
 
+import cv2
 import pytest
 from support import sliding
 
 import vcorr
+from vcorr.runner import identity
 from vcorr.runner import plan as planning
 from vcorr.runner.plan import Plan, make_plan
 from vcorr.runner.predict import prepare_clip
@@ -103,10 +105,54 @@ def test_an_image_alone_is_no_video(found, monkeypatch) -> None:
         make_plan(spec(mode="renoise"), found)
 
 
+def change_version(monkeypatch, package: str) -> None:
+    """Makes plans find another version of a package."""
+    real = identity._find_version
+    monkeypatch.setattr(identity, "_find_version", lambda name: "0.0.1" if name == package else real(name))
+
+
+@pytest.mark.parametrize("package", ["av", "opencv", "pillow", "torch"])
+def test_another_version_of_what_reads_videos_is_another_run(found, monkeypatch, package) -> None:
+    before = make_plan(spec(), found).fingerprints()
+    change_version(monkeypatch, package)
+    after = make_plan(spec(), found).fingerprints()
+    assert all(before[stage] != after[stage] for stage in before)
+
+
+def test_what_reads_videos_does_not_count_where_prompts_are_all(found, monkeypatch) -> None:
+    of_prompts = {"prompt": "a cat", "cfg": 3.0, "tracker": "lk"}
+    before = make_plan(spec(**of_prompts), found).fingerprints()
+    change_version(monkeypatch, "av")
+    assert make_plan(spec(**of_prompts), found).fingerprints() == before
+    change_version(monkeypatch, "opencv")
+    after = make_plan(spec(**of_prompts), found).fingerprints()
+    assert (after["predict"] == before["predict"], after["track"] == before["track"]) == (True, False)
+
+
+def test_the_distribution_of_a_tracker_counts_and_the_core_itself_does_not(found) -> None:
+    part = make_plan(spec(**RUNS["a tracker"]), found).parts.tracker
+    assert list(identity.tracker_versions(part)) == ["opencv"]
+    foreign = replace(part, plugin="some-tracker 1.2")
+    assert identity.tracker_versions(foreign) == {**identity.tracker_versions(part), "some-tracker": "1.2"}
+    assert identity.tracker_versions(None) == {}
+
+
+def test_opencv_is_found_by_any_of_its_distributions(monkeypatch) -> None:
+    def version(name: str) -> str:
+        if name != "opencv-contrib-python":
+            raise identity.metadata.PackageNotFoundError(name)
+        return "4.12.0"
+
+    monkeypatch.setattr(identity.metadata, "version", version)
+    assert identity._find_version("opencv") == "4.12.0"
+    monkeypatch.setattr(identity, "_OPENCV", ())
+    assert identity._find_version("opencv") == cv2.__version__
+
+
 GOLDEN = [
     ({}, "f59207ca3132", "28d8848526ac", "887e94d81958"),
     ({**RUNS["several variants"], "limit": 2}, "69a3ec46bc76", "d2445c849373", "6ec5005a0661"),
-    (RUNS["a tracker"], "02993a28664f", "68ce235feb69", "138fb7e78dce"),
+    (RUNS["a tracker"], "02993a28664f", "286811a662b1", "d70945506401"),
     ({**RUNS["no layers"], "metrics": "pck"}, "72cbb3774524", "9799c48893fe", "4ee029fb84ba"),
 ]
 
@@ -115,6 +161,7 @@ GOLDEN = [
 def test_fingerprints_stay_as_they_are(found, monkeypatch, changes, predict, track, score) -> None:
     """A changed fingerprint makes every earlier run start anew: it needs a raised version and a line in CHANGELOG."""
     versions = {"torch": "2.9.0", "diffusers": "0.42.0", "transformers": "5.0.0", "numpy": "2.0.0"}
-    monkeypatch.setattr(planning, "numeric_versions", lambda: versions)
+    monkeypatch.setattr(planning, "numeric_versions", lambda **_: versions)
+    monkeypatch.setattr(planning, "tracker_versions", lambda tracker: {"opencv": "5.0.0"} if tracker else {})
     prints = make_plan(spec(**changes), found).fingerprints()
     assert {stage: text[:12] for stage, text in prints.items()} == {"predict": predict, "track": track, "score": score}

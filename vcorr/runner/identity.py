@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import metadata
 from typing import Any
 
@@ -23,6 +25,15 @@ SCORING_VERSION = 1
 
 NUMERIC_PACKAGES = ("torch", "diffusers", "transformers", "numpy")
 
+PICTURE_PACKAGES = ("av", "opencv", "pillow")
+"""Packages that decode and resize videos and images. They count for runs whose clips have a video or an image."""
+
+_OPENCV = ("opencv-python-headless", "opencv-python", "opencv-contrib-python-headless", "opencv-contrib-python")
+"""Distributions of OpenCV. Any of them may be the one that is installed."""
+
+_CORE = "vcorr"
+"""Distribution of the built-in trackers; their entries have a version of their own."""
+
 
 @dataclass(frozen=True)
 class Identity:
@@ -32,18 +43,38 @@ class Identity:
         weights: what identifies the weights of the model, from its adapter.
         data: name, version, options and split of the dataset, and the content of its files if it has files.
         tracker_files: what identifies the files that the tracker reads; empty if it reads none.
-        versions: versions of the packages that compute.
+        versions: versions of the packages that compute predictions.
+        tracker_versions: versions of the packages that make the tracks; empty without a tracker.
     """
 
     weights: str
     data: Mapping[str, Any]
     tracker_files: Mapping[str, Any]
     versions: Mapping[str, str]
+    tracker_versions: Mapping[str, str] = field(default_factory=dict)
 
 
-def numeric_versions() -> dict[str, str]:
-    """Returns the versions of the packages that compute."""
-    return {name: metadata.version(name) for name in NUMERIC_PACKAGES}
+def numeric_versions(*, pictures: bool) -> dict[str, str]:
+    """Returns the versions of the packages that compute. pictures: whether the clips have a video or an image."""
+    names = (*NUMERIC_PACKAGES, *PICTURE_PACKAGES) if pictures else NUMERIC_PACKAGES
+    return {name: _find_version(name) for name in names}
+
+
+def tracker_versions(tracker: Part | None) -> dict[str, str]:
+    """Returns the versions of what makes tracks: OpenCV, and the distribution of a tracker that comes from a plugin."""
+    if tracker is None:
+        return {}
+    distribution, _, version = tracker.plugin.rpartition(" ")
+    own = {} if distribution == _CORE else {distribution: version}
+    return {"opencv": _find_version("opencv"), **own}
+
+
+def _find_version(name: str) -> str:
+    """Returns the version of an installed package; of OpenCV, the module's own one if no distribution is known."""
+    for distribution in _OPENCV if name == "opencv" else (name,):
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            return metadata.version(distribution)
+    return str(importlib.import_module({"opencv": "cv2", "pillow": "PIL"}.get(name, name)).__version__)
 
 
 def predict_identity(parts: Parts, selection: Selection, hardware: Hardware, identity: Identity) -> dict[str, Any]:
@@ -73,12 +104,13 @@ def _probe_identity(probe: Part, readings: Sequence[NamedVariant]) -> dict[str, 
     return {**probe.identity(), "variants": [reading.text for reading in readings]}
 
 
-def tracker_identity(tracker: Part | None, files: Mapping[str, Any]) -> dict[str, Any] | None:
+def tracker_identity(tracker: Part | None, identity: Identity) -> dict[str, Any] | None:
     """Returns what can change the tracks in addition to the video; None if the tracks are the dataset's own."""
     if tracker is None:
         return None
     values = tracker.identity()
-    return {**values, "config": {**(values["config"] or {}), **files}}
+    config = {**(values["config"] or {}), **identity.tracker_files}
+    return {**values, "config": config, "versions": dict(identity.tracker_versions)}
 
 
 def track_fingerprint(predict: str, tracker: Mapping[str, Any] | None) -> str:

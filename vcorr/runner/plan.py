@@ -18,6 +18,7 @@ from vcorr.runner.identity import (
     score_fingerprint,
     track_fingerprint,
     tracker_identity,
+    tracker_versions,
 )
 from vcorr.runner.live import Live, make_live, weights_id
 from vcorr.runner.parts import Parts, card_of, metric_parts, model_part, probe_parts, tracker_files, tracker_part
@@ -86,7 +87,7 @@ class Plan:
 
     def tracker_identity(self) -> dict[str, Any] | None:
         """Returns what can change the tracks in addition to the video; None if the tracks are the dataset's own."""
-        return tracker_identity(self.parts.tracker, self.identity.tracker_files)
+        return tracker_identity(self.parts.tracker, self.identity)
 
     def fingerprints(self) -> dict[str, str]:
         """Returns one fingerprint per stage. The one of the scores also covers predictions and tracks."""
@@ -131,13 +132,20 @@ def make_plan(spec: RunSpec, registry: Registry, *, probing: bool = True) -> Pla
     readings = readings_of(variants, asked)
     hardware = choose_hardware(spec)
     tracker = tracker_part(spec, registry, mode, first)
+    pictures = needs_image or not mode.makes_video or first is None or first.video is not None
     with_defaults(adapter, VideoModelBase).check_settings(settings)
     return Plan(
         spec,
         Parts(model, probes, metrics, data, tracker),
         Selection(clips, dataset.split, fitted, sites, settings, variants, readings),
         hardware,
-        Identity(weights, data_identity(data, dataset), tracker_files(tracker), numeric_versions()),
+        Identity(
+            weights,
+            data_identity(data, dataset),
+            tracker_files(tracker),
+            numeric_versions(pictures=pictures),
+            tracker_versions(tracker),
+        ),
         Live(adapter, dataset, card),
     )
 
