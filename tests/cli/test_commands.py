@@ -241,7 +241,7 @@ def test_scoring_again_in_a_variant_that_was_not_read_says_what_to_type(vcorr) -
     path = vcorr(*RUN).out.splitlines()[-1].removeprefix("Results: ")
     ended = vcorr("score", path, "--set", "variant=difftrack")
     assert ended.code == 2
-    assert "'difftrack' needs other positions of probe 'qk'" in ended.err
+    assert "no predictions of probe 'qk' for variant 'difftrack'" in ended.err
     assert "--set variant=corrected,difftrack" in ended.err
     switched = vcorr("score", path, "--set", "variant=corrected+time_map=stretched", "--json")
     (found,) = json.loads(switched.out)

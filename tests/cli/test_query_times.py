@@ -144,7 +144,7 @@ def test_a_table_of_the_layout_before_has_its_queries_in_frame_0(tmp_path) -> No
     (old,) = read_rows(path)
     assert old.query_frames.tolist() == [0] * 3
     assert (old.query_mode, old.input_class) == ("frame", "")
-    # its tracks were hashed without the frames, and are still those that were kept
+    # its tracks were hashed without the frames, and are still the stored tracks
     assert old.tracks_hash() == now.tracks_hash()
     assert old.identity() == now.identity()
 

@@ -219,8 +219,8 @@ FAR[2, 1] = 64.5
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"frames": 6}, "xy has 5 frames, and the clip 6"),
-        ({"xy": row().xy[:, :4]}, r"visible has shape \(3, 5\), and xy \(3, 4, 2\)"),
+        ({"frames": 6}, "xy has 5 frames, but the clip has 6"),
+        ({"xy": row().xy[:, :4]}, r"visible has shape \(3, 5\), but xy has \(3, 4, 2\)"),
         ({"xy": row().xy[:2]}, r"xy has shape \(2, 5, 2\); 3 query points"),
         ({"visible": np.ones((3, 5), np.uint8)}, "visible is of type uint8"),
         ({"xy": NAN}, "xy holds 1 positions that are NaN or infinite"),
@@ -296,7 +296,7 @@ def test_other_tracks_than_those_that_were_kept_are_refused(tmp_path, column):
     made = make_folder(tmp_path / "small")
     path = made.row_path("clip-1")
     changed(path, **{column: shifted(pq.read_table(path)[column])})
-    with pytest.raises(StoreError, match=r"its tracks are not those that were kept with its video .*hash") as refused:
+    with pytest.raises(StoreError, match=r"its tracks are not the tracks stored with its video .*hash") as refused:
         stored(made.path)
     assert "clip-1.parquet: clip clip-1" in refused.value.message
 
@@ -307,7 +307,7 @@ def test_tracks_of_one_video_are_not_taken_for_another(tmp_path):
     other = made.rows()[0]
     names = {name: pa.array([getattr(other, name)]) for name in ("video", "video_sha256", "file_sha256")}
     changed(made.row_path("clip-1"), **names)
-    with pytest.raises(StoreError, match="not those that were kept"):
+    with pytest.raises(StoreError, match="not the tracks stored"):
         stored(made.path)
 
 
@@ -342,7 +342,7 @@ def test_one_flipped_bit_anywhere_in_the_values_is_noticed(tmp_path):
 
 def test_a_video_of_another_size_than_its_row_says(tmp_path):
     made = make_folder(tmp_path / "small", height=128, width=256)
-    with pytest.raises(UsageError, match=r"height and width say 5, 128 and 256, and its video .* 5 of 64 and 64"):
+    with pytest.raises(UsageError, match=r"its row declares 5 frames of 128x256 pixels, .* has 5 frames of 64x64"):
         stored(made.path).clip("clip-0")
 
 

@@ -102,7 +102,7 @@ def test_a_step_that_does_not_exist_is_refused(model):
 def test_latents_in_another_order_are_refused_with_both_shapes(model, monkeypatch):
     monkeypatch.setattr(type(model), "latent_axes", "bfchw")
     passes = model.borrow(CLIP, model.grid(CLIP, None), SETTINGS)
-    with pytest.raises(PluginError, match=r"\(1, 4, 3, 8, 12\) cannot take the place .* \(1, 4, 3, 8, 12\)"):
+    with pytest.raises(PluginError, match=r"\(1, 4, 3, 8, 12\) cannot replace .* \(1, 4, 3, 8, 12\)"):
         passes.inputs(torch.zeros(1, 4, 3, 8, 12), 0)
 
 

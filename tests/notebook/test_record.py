@@ -368,11 +368,14 @@ def test_what_shows_on_entering(denoiser, options, error, message):
 
 
 def test_what_shows_while_running(denoiser):
-    with pytest.raises(UsageError, match="noise has 1 levels; step 1"), record(denoiser, noise=[0.5]):
+    with (
+        pytest.raises(UsageError, match="noise has 1 levels, but the model runs step 1"),
+        record(denoiser, noise=[0.5]),
+    ):
         sample(denoiser)
     with pytest.raises(CaptureError, match="the sequence has 26 tokens"), record(denoiser, layout=layout(text="none")):
         sample(denoiser)
-    with pytest.raises(CaptureError, match="batch holds 2 rows"), record(denoiser):
+    with pytest.raises(CaptureError, match="batch has 2 rows"), record(denoiser):
         denoiser(tokens(batch=2))
 
 
@@ -384,7 +387,7 @@ def test_what_shows_at_the_end(denoiser):
         pass
     with pytest.raises(UsageError, match="the passes that came were 3 of 'uncond'"), record(denoiser):
         sample(denoiser, labels=("uncond",))
-    with pytest.raises(UsageError, match="step 7 never came; Denoiser ran 3 steps"), record(denoiser, steps=[1, 7]):
+    with pytest.raises(UsageError, match="step 7 never ran; Denoiser ran 3 steps"), record(denoiser, steps=[1, 7]):
         sample(denoiser)
     with pytest.raises(UsageError, match="in the same thread"), record(denoiser):
         in_another_thread(denoiser)

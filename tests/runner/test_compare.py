@@ -225,7 +225,7 @@ def test_other_metrics_and_other_variants(runs, changed) -> None:
         (Question(("pck_3*",)), "Unknown metric"),
         (Question(probe="kk"), "Unknown probe of run A 'kk'"),
         (Question(probe="qk:kk"), "Unknown probe of run B 'kk'"),
-        (Question(probe=":qk"), "--probe ':qk' names one side alone"),
+        (Question(probe=":qk"), "--probe ':qk' names a probe for only one of the two runs"),
         (Question(("matching_accuracy@*",)), r"not scored by strata(.|\n)*metrics=matching_accuracy,strata"),
         (Question(sites_a=("7",)), "--site-a: '7' is not a site"),
         (Question(sites_b=("0:1",)), r"has no site 0:1 of probe feature(.|\n)*steps 9"),

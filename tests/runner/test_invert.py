@@ -92,8 +92,8 @@ def test_a_clip_that_does_not_come_back_is_not_scored(plugins, tmp_path) -> None
     assert {(r["clip"], r["round_trip"]) for r in outcome.run.read("predictions").to_pylist()} == set(DB.items())
     check_scores(outcome.run)
     good, bad = (note for note in heard.notes if "round trip" in note)
-    assert "Clip slide-0: the round trip gives back 31.5 dB" in good
-    assert "(10.0 dB of the video itself, of which the autoencoder keeps 40.0 dB)" in good
+    assert "Clip slide-0: the round trip reaches 31.5 dB" in good
+    assert "Compared with the video itself, it reaches 10.0 dB; the autoencoder alone reaches 40.0 dB." in good
     assert "Under 20 dB it is not scored" in bad
     assert "Under 20 dB" not in good
     rescore(outcome.run, found, RunSpec(metrics="pck"))

@@ -244,7 +244,7 @@ def test_a_probe_that_knows_one_variant_says_so(plugins, tmp_path) -> None:
     import sys
 
     registry = plugins(sys.modules[__name__])
-    with pytest.raises(vcorr.UsageError, match=r"Probe 'old' cannot answer under variant 'difftrack'"):
+    with pytest.raises(vcorr.UsageError, match=r"Probe 'old' cannot predict under variant 'difftrack'"):
         make_plan(spec(probe="old,qk", variant="both"), registry)
     outcome = run(registry, tmp_path, probe="old", variant="corrected,corrected+time_map=stretched")
     assert {row["switches"] for row in rows_of(outcome)} == {"", "time_map=stretched"}
@@ -275,7 +275,7 @@ def test_scoring_again_refuses_what_needs_the_model_and_leaves_the_scores(found,
     before = rows_of(outcome)
     with pytest.raises(vcorr.UsageError) as refused:
         again(found, outcome, variant="difftrack+pooling=queries")
-    assert "'difftrack+pooling=queries' needs other positions" in refused.value.message
+    assert "for variant 'difftrack+pooling=queries'" in refused.value.message
     assert "vcorr run --model sliding-model --set variant=corrected,difftrack+pooling=queries" in refused.value.hint
     assert same(rows_of(outcome), before)
 

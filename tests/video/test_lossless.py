@@ -54,7 +54,7 @@ def test_the_hash_is_of_shape_and_bytes():
 
 def test_what_is_written_is_read_back_before_it_counts(tmp_path, monkeypatch):
     monkeypatch.setattr("vcorr.data.video.lossless._read", lambda path: videos.noise(2, 16, 16, seed=9))
-    with pytest.raises(StoreError, match="did not come out as it was written"):
+    with pytest.raises(StoreError, match="differs from what was written to it"):
         write_lossless(tmp_path / "v.mkv", videos.noise(2, 16, 16), 8)
     assert list(tmp_path.iterdir()) == []
 

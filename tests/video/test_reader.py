@@ -177,8 +177,8 @@ def test_a_file_that_was_cut_off_is_noted(tmp_path):
     short.write_bytes(data[: len(data) // 2])
     read = read_video(short)
     (note,) = read.notes
-    assert note.startswith("short.mkv: it says it lasts ")
-    assert note.endswith("ends far before that; it may be cut off.")
+    assert note.startswith("short.mkv: its header says ")
+    assert note.endswith("but it ends much earlier; it may be cut off.")
     assert 10 < len(read.frames) < 30
     asked_for = read_video(short, frames=5).info
     assert not asked_for.promised

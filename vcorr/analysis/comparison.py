@@ -217,7 +217,7 @@ def _key_pairs(found: Sequence[dict[_Key, Series]], asked: Question) -> list[tup
     probe_a, colon, probe_b = asked.probe.partition(":")
     if colon and not (probe_a and probe_b):
         raise UsageError(
-            f"--probe {asked.probe!r} names one side alone.",
+            f"--probe {asked.probe!r} names a probe for only one of the two runs.",
             hint="Write --probe P, or --probe A:B, such as qk:feature.",
         )
     _check_probes(found, (probe_a, probe_b or probe_a))

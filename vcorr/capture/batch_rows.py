@@ -42,7 +42,7 @@ def conditional_rows(
         return tensor
     declared = f"{len(branches)} branch(es) {branches!r}"
     raise CaptureError(
-        f"{name}: the batch holds {batch} rows, the layout declares {declared}"
+        f"{name}: the batch has {batch} rows, but the layout declares {declared}"
         + (f" of {count} {_HELD[factorised.kind]} each." if factorised else "."),
         hint="Run one clip at a time, and list all guidance branches in batch order in TokenLayout.branches.",
     )

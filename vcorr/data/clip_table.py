@@ -351,8 +351,8 @@ def _row(values: Mapping[str, Any], lists: Mapping[str, pa.Array | None], path: 
     check_row(row, where)
     if values[TRACKS_HASH] and values[TRACKS_HASH] != row.tracks_hash():
         raise StoreError(
-            f"{where}: its tracks are not those that were kept with its video (the hash of queries, xy and visible is "
-            f"not {TRACKS_HASH}), so they cannot be its reference.",
+            f"{where}: its tracks are not the tracks stored with its video (the hash of queries, xy and visible is not "
+            f"{TRACKS_HASH}), so they cannot be its reference.",
             hint="Get that file again, or make its clip anew: delete it and repeat the build.",
         )
     return row
@@ -392,7 +392,7 @@ def check_row(row: ClipRow, where: str) -> None:
     _check_query_columns(row, where)
     if len(row.queries):
         if row.xy.shape[1] != row.frames:
-            raise UsageError(f"{where}: xy has {row.xy.shape[1]} frames, and the clip {row.frames}.")
+            raise UsageError(f"{where}: xy has {row.xy.shape[1]} frames, but the clip has {row.frames}.")
         check_inside(row.queries, row.height, row.width, where)
     if row.query_side and len(row.queries) not in (0, row.query_side**2):
         raise UsageError(f"{where}: query_side is {row.query_side}, but there are {len(row.queries)} query points.")
@@ -443,7 +443,7 @@ def check_tracks(queries: NDArray[np.float32], xy: NDArray[np.float32], visible:
     if visible.dtype != np.bool_:
         raise UsageError(f"{where}: visible is of type {visible.dtype}; it must be bool, true where a point is seen.")
     if visible.shape != xy.shape[:2]:
-        raise UsageError(f"{where}: visible has shape {visible.shape}, and xy {xy.shape}.")
+        raise UsageError(f"{where}: visible has shape {visible.shape}, but xy has {xy.shape}.")
     for name, values in (("queries", queries), ("xy", xy)):
         if not np.isfinite(values).all():
             count = int((~np.isfinite(values)).any(axis=-1).sum())

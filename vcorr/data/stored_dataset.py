@@ -72,9 +72,9 @@ class StoredDataset(DatasetBase):
         if video.shape[:3] != (row.frames, row.height, row.width):
             frames, height, width = video.shape[:3]
             raise UsageError(
-                f"Clip {row.clip}: frames, height and width say {row.frames}, {row.height} and {row.width}, and its "
-                f"video {self._folder.path / row.video} has {frames} of {height} and {width}; tracks of another size "
-                "cannot be its reference."
+                f"Clip {row.clip}: its row declares {row.frames} frames of {row.height}x{row.width} pixels, but its "
+                f"video {self._folder.path / row.video} has {frames} frames of {height}x{width}. "
+                "So the tracks do not belong to this video."
             )
         return Clip(
             row.clip,
@@ -151,6 +151,6 @@ def read_image(path: Path) -> NDArray[np.uint8]:
     except FileNotFoundError as error:
         raise MissingError(f"The image {path} does not exist.") from error
     except UnidentifiedImageError as error:
-        raise UsageError(f"{path} cannot be read as an image: it is none, or of an unknown format.") from error
+        raise UsageError(f"{path} cannot be read as an image: it is no image, or its format is not known.") from error
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise UsageError(f"{path} cannot be read as an image: {str(error).rstrip('.')}.") from error

@@ -321,7 +321,7 @@ class DiffusersVideoModel(VideoModelBase, Generic[C]):
                 condition, such as an image, and stay.
 
         Raises:
-            PluginError: the latents cannot take the place of `own`.
+            PluginError: the latents cannot replace `own`.
         """
         from vcorr.diffusion.axes import insert_latents
 

@@ -21,7 +21,7 @@ def insert_latents(latents: Tensor, own: Tensor, axes: str, model: str) -> Tenso
         model: the adapter's name for messages.
 
     Raises:
-        PluginError: the latents cannot take the place of `own`, or `axes` is not such an order.
+        PluginError: the latents cannot replace `own`, or `axes` is not such an order.
     """
     moved = _permute(latents.to(own.dtype), axes)
     if moved is None or moved.ndim != own.ndim:
@@ -59,8 +59,7 @@ def _permute(latents: Tensor, axes: str) -> Tensor | None:
 
 def _unlike(model: str, latents: Tensor, own: Tensor) -> PluginError:
     return PluginError(
-        f"{model}: latents of shape {tuple(latents.shape)} cannot take the place of the pipeline's own, "
-        f"{tuple(own.shape)}.",
+        f"{model}: latents of shape {tuple(latents.shape)} cannot replace the pipeline's own, {tuple(own.shape)}.",
         hint="The adapter has to declare the order of axes, `latent_axes`, or override `denoiser_input`. Tiles that do "
         "not divide the video also change its size: try without --vae-tiling.",
     )

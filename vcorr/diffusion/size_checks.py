@@ -55,7 +55,7 @@ def check_network(changes: Mapping[str, Any], known: Mapping[str, Any]) -> None:
         kinds = _KINDS.get(type(known[name]))
         if kinds is not None and type(value) not in kinds:
             raise UsageError(
-                f"model.network.{name}={value!r} cannot take the place of {known[name]!r}.",
+                f"model.network.{name}={value!r} must have the type of the configured value, {known[name]!r}.",
                 hint=f"For example --set model.network.{name}={_option(known[name])}",
             )
 

@@ -45,8 +45,8 @@ def field_samples(grid: TokenGrid, queries: ArrayLike) -> FieldSamples:
     margin = grid.cols / MARGIN_SHARE
     if margin >= grid.rows:
         raise UsageError(
-            f"difftrack's read-out has no value on {grid.rows} x {grid.cols} tokens: its margin, the width over "
-            f"{MARGIN_SHARE}, takes up the whole height.",
+            f"difftrack's read-out has no value on {grid.rows} x {grid.cols} tokens: its margin, the width divided by "
+            f"{MARGIN_SHARE}, is as large as the height.",
             hint="Use variant 'corrected'.",
         )
     size = np.array([grid.cols, grid.rows])

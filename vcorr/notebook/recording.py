@@ -76,7 +76,7 @@ def record(
 
     Raises:
         UsageError: an argument cannot be used; the message names it. Some errors come only when the model first runs,
-            or at the end of the block, if a chosen step never came.
+            or at the end of the block, if a chosen step never ran.
         CaptureError: as `vcorr.capture.Recorder` raises it.
     """
     if isinstance(layout, str):
@@ -207,9 +207,7 @@ class Recording(PassListener):
             )
         missing = sorted(step for step in self._chosen or () if step >= self._steps)
         if missing:
-            return UsageError(
-                f"record(): step {missing[0]} never came; {name} ran {self._steps} steps, counted from 0."
-            )
+            return UsageError(f"record(): step {missing[0]} never ran; {name} ran {self._steps} steps, counted from 0.")
         return None
 
     # --------------------------------------------------------------------------------------------------------- running
@@ -250,7 +248,7 @@ class Recording(PassListener):
         if callable(self._noise):
             return float(self._noise(step))
         if step >= len(self._noise):
-            raise UsageError(f"record(): noise has {len(self._noise)} levels; step {step} has come.")
+            raise UsageError(f"record(): noise has {len(self._noise)} levels, but the model runs step {step} (from 0).")
         return float(self._noise[step])
 
 

@@ -178,8 +178,9 @@ def prediction_rows(
 def round_trip_note(clip_id: str, made: Reconstruction) -> str:
     """Returns the note of a run about the round trip of mode `invert`."""
     note = (
-        f"Clip {clip_id}: the round trip gives back {made.sampler:.1f} dB of what the autoencoder makes of the video "
-        f"({made.video:.1f} dB of the video itself, of which the autoencoder keeps {made.autoencoder:.1f} dB)."
+        f"Clip {clip_id}: the round trip reaches {made.sampler:.1f} dB, compared with the autoencoder's output. "
+        f"Compared with the video itself, it reaches {made.video:.1f} dB; the autoencoder alone reaches "
+        f"{made.autoencoder:.1f} dB."
     )
     if made.sampler >= LEAST_ROUND_TRIP:
         return note

@@ -78,9 +78,9 @@ def _check_served(
             wanted = ",".join(dict.fromkeys([*stored, *(v.text for v in variants)]))
             command = shlex.join([*_drop_variant(record.get("command", [])), "--set", f"variant={wanted}"])
             raise UsageError(
-                f"Variant {variant.text!r} needs other {own[0].kind} of probe {probe!r} than {run.path} holds, which "
-                f"were read under: {', '.join(stored)}.",
-                hint=f"Only the model can give them: {command}",
+                f"{run.path} has no predictions of probe {probe!r} for variant {variant.text!r}. They were read under: "
+                f"{', '.join(stored)}.",
+                hint=f"Run the model again: {command}",
             )
 
 

@@ -94,7 +94,7 @@ def _require_corrected(name: str, variants: Sequence[NamedVariant]) -> tuple[Nam
     for variant in variants:
         if not variant.agrees(DEFAULT_VARIANT, everything):
             raise UsageError(
-                f"Probe {name!r} cannot answer under variant {variant.text!r}: it knows only 'corrected'.",
+                f"Probe {name!r} cannot predict under variant {variant.text!r}: it knows only 'corrected'.",
                 hint="Leave it out of --probe, or give it the method read_each (docs/plugins.md).",
             )
     return (DEFAULT_VARIANT,)

@@ -212,7 +212,8 @@ def why_unranked(scores: pa.Table) -> str:
     floor, ceiling = bounds[0]
     return (
         f"No site has a skill by {metric}: standing still scores {floor:.3f} and the best prediction {ceiling:.3f}, a "
-        f"difference under {SKILL_MIN_RANGE:g}. The points hardly move, so no score shows what follows a motion."
+        f"difference under {SKILL_MIN_RANGE:g}. The points hardly move, so no score can show whether a prediction "
+        "follows a motion."
     )
 
 

@@ -142,7 +142,7 @@ def _check_free(path: Path, file: int, *, by_kernel: bool, is_new: bool) -> None
     """
     holder = _read_holder(file)
     if not by_kernel and not is_new:
-        raise _may_be_held(path, holder, "this system has no file locks to ask")
+        raise _may_be_held(path, holder, "this system has no file locks")
     if holder is not None and holder.host != socket.gethostname():
         raise _may_be_held(path, holder, f"this host is {socket.gethostname()}")
 

@@ -285,8 +285,8 @@ def test_easyanimate_reads_its_prompt_from_a_chat_in_both_modes():
     ("network", "said"),
     [
         ({"num_leyers": 1}, "Did you mean 'model.network.num_layers'"),
-        ({"num_layers": "one"}, "model.network.num_layers='one' cannot take the place of 2"),
-        ({"num_layers": True}, "cannot take the place of 2"),
+        ({"num_layers": "one"}, "model.network.num_layers='one' must have the type of the configured value, 2"),
+        ({"num_layers": True}, "the type of the configured value, 2"),
         ({"_class_name": "WanTransformer3DModel"}, "Unknown option"),
     ],
 )

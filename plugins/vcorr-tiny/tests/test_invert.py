@@ -20,7 +20,7 @@ def scores(folder, num_steps):
 
 def test_six_steps_give_the_video_back_and_find_points_in_it(tmp_path):
     said, rows = scores(tmp_path, 6)
-    assert "Clip test-0000: the round trip gives back" in said
+    assert "Clip test-0000: the round trip reaches" in said
     assert {row["status"] for row in rows if row["n"]} == {"ok"}
     assert all(row["round_trip"] > 20 for row in rows)
     (found,) = (row for row in rows if row["metric"] == "matching_accuracy")

@@ -48,7 +48,7 @@ def write_lossless(path: Path, video: NDArray[np.uint8], fps: float) -> str:
         encode(temporary, video, fps, codec="ffv1", pixels="bgr0", container="matroska", options=options)
         if video_hash(_read(Path(temporary))) != expected:
             raise StoreError(
-                f"{path} did not come out as it was written.", hint="Is the disk sound? Try another --out."
+                f"{path} differs from what was written to it.", hint="The disk may be damaged. Try another --out."
             )
     return expected
 

@@ -104,9 +104,9 @@ class VideoInfo:
 
     def _say_end(self) -> Iterator[str]:
         if self.promised:
-            yield f"it says it lasts {self.promised:.3g} s, and ends far before that; it may be cut off"
+            yield f"its header says {self.promised:.3g} s, but it ends much earlier; it may be cut off"
         elif self.decoded and self.decoded <= (1 - CUT_OFF) * self.total:
-            yield f"it says it has {self.total} frames, and holds {self.decoded}; it may be cut off"
+            yield f"its header says {self.total} frames, but it holds {self.decoded}; it may be cut off"
 
     def _say_picture(self) -> Iterator[str]:
         yield from self.facts
