@@ -37,12 +37,13 @@ def write(
     tags: dict[str, int] | None = None,
     sound: bool = False,
     container: str | None = None,
+    matrix: tuple[float, float, float, float] | None = None,
 ) -> Path:
     """Writes a video.
 
     `times` are the milliseconds of its frames, for a variable rate. `tags` are attributes of the codec, such as
     colorspace. `sound` adds a silent track as long as the video. `container` is the
-    format, if the suffix does not say it.
+    format, if the suffix does not say it. `matrix` is the display matrix, as in `orient`, which PyAV writes from 18 on.
     """
     with av.open(str(path), "w", format=container) as out:
         stream = out.add_stream(codec, rate=Fraction(fps).limit_denominator(1001))
@@ -50,6 +51,9 @@ def write(
         if times:
             stream.codec_context.time_base = Fraction(1, 1000)
         stream.options = options or {}
+        if matrix:
+            a, b, c, d = (round(value * (1 << 16)) for value in matrix)
+            stream.set_display_matrix([a, b, 0, c, d, 0, 0, 0, 1 << 30])
         for name, value in (tags or {}).items():
             setattr(stream.codec_context, name, value)
         if sound:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from av.video.stream import VideoStream
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support import videos
@@ -14,6 +15,9 @@ from vcorr.data.video.orientation import read_matrix
 
 EIGHT = [(s, 0, 0, t) for s in (1, -1) for t in (1, -1)] + [(0, s, t, 0) for s in (1, -1) for t in (1, -1)]
 CODECS = {"libx264": "yuv420p", "mpeg4": "yuv420p", "libx265": "yuv420p", "mjpeg": "yuvj420p"}
+
+SUFFIXES = [".mp4", ".mov", *([".mkv"] if hasattr(VideoStream, "set_display_matrix") else [])]
+"""Containers that can be written with a display matrix; Matroska needs PyAV 18."""
 
 
 def show(image, a, b, c, d):
@@ -33,7 +37,7 @@ def show(image, a, b, c, d):
     matrix=st.sampled_from(EIGHT),
     codec=st.sampled_from(sorted(CODECS)),
     fps=st.sampled_from([5, 24, 29.97, 60]),
-    suffix=st.sampled_from([".mp4", ".mov"]),
+    suffix=st.sampled_from(SUFFIXES),
     pick=st.booleans(),
 )
 def test_frames_are_shown_as_the_display_matrix_says(matrix, codec, fps, suffix, pick):
@@ -41,9 +45,12 @@ def test_frames_are_shown_as_the_display_matrix_says(matrix, codec, fps, suffix,
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"a{suffix}"
         options = {"x265-params": "log-level=none"} if codec == "libx265" else {}
-        videos.write(path, video, fps=fps, codec=codec, pixels=CODECS[codec], options=options)
-        stored = read_video(path)
-        videos.orient(path, *matrix)
+        how = {"fps": fps, "codec": codec, "pixels": CODECS[codec], "options": options}
+        stored = read_video(videos.write(path, video, **how))
+        if suffix == ".mkv":
+            videos.write(path, video, **how, matrix=matrix)
+        else:
+            videos.orient(path, *matrix)
         shown = read_video(path, fps=fps if pick else None)
     assert np.array_equal(shown.frames[2], show(stored.frames[2], *matrix))
     assert len(shown.frames) == len(stored.frames) == 5
