@@ -70,6 +70,18 @@ def test_options_reach_the_reader(folder):
     )
 
 
+def test_a_file_that_changes_after_its_hash_was_taken_is_refused(folder):
+    data = VideoFiles(VideoConfig(path=str(folder)))
+    videos.write(folder / "b.mp4", videos.numbered(5, 48, 64))
+    assert len(data.clip("b").video) == 5, "nobody has asked for the hash yet"
+    data.identity()
+    assert len(data.clip("b").video) == 5
+    videos.write(folder / "b.mp4", videos.numbered(4, 48, 64))
+    with pytest.raises(UsageError, match=r"b\.mp4 was changed after the run was planned"):
+        data.clip("b")
+    assert len(data.clip("a").video) == 8
+
+
 def test_the_identity_depends_on_the_contents(folder, tmp_path):
     first = VideoFiles(VideoConfig(path=str(folder / "b.mp4"))).identity()
     elsewhere = tmp_path / "elsewhere"

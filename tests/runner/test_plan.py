@@ -83,6 +83,26 @@ def test_a_process_with_other_weights_is_refused(found, monkeypatch) -> None:
         _ = again.live
 
 
+def test_a_process_with_other_files_or_packages_is_refused(found, tmp_path, monkeypatch) -> None:
+    (tmp_path / "p.txt").write_text("a cat\n")
+    again = sent(make_plan(spec(data=f"prompts:{tmp_path / 'p.txt'}"), found))
+    assert sent(again).live.dataset.ids()
+    (tmp_path / "p.txt").write_text("a dog\n")
+    with pytest.raises(vcorr.MissingError, match=r"data\.content\S* is (.|\n)*leave the files unchanged"):
+        _ = sent(again).live
+    (tmp_path / "p.txt").write_text("a cat\n")
+    monkeypatch.setattr("vcorr.runner.live.numeric_versions", lambda: {"torch": "0.1"})
+    with pytest.raises(vcorr.MissingError, match=r"versions\.\w+ is .* here; the run was planned with "):
+        _ = sent(again).live
+
+
+@pytest.mark.parametrize("name", ["a\udcff", "ok\ud800"])
+def test_a_clip_whose_name_cannot_be_stored_is_refused(found, monkeypatch, name) -> None:
+    monkeypatch.setattr(sliding.SlidingData, "ids", lambda self: ["fine", name])
+    with pytest.raises(vcorr.UsageError, match=r"the name of the clip '\w+\\u\w+' is not UTF-8 text"):
+        make_plan(spec(), found)
+
+
 def test_which_clips_run_and_where_is_no_part_of_the_fingerprints(found) -> None:
     plan = make_plan(spec(), found)
     fewer = replace(plan, selection=replace(plan.selection, clips=plan.selection.clips[:1], fitted="in words"))

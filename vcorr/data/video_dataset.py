@@ -48,9 +48,10 @@ class VideoFiles(DatasetBase):
         """Reads the clip at its own size. The runner brings it to the model's size.
 
         Raises:
-            UsageError: there is no such clip, or its file is damaged.
+            UsageError: there is no such clip, or its file is damaged or was changed since `identity` was asked.
         """
         read = self._read_clip(clip_id)
+        self._check_unchanged(clip_id)
         height, width = read.frames.shape[1:3]
         return Clip(
             id=clip_id,
@@ -101,6 +102,15 @@ class VideoFiles(DatasetBase):
     @cached_property
     def _hashes(self) -> dict[str, str]:
         return {clip_id: _hash(path) for clip_id, path in self._files.items()}
+
+    def _check_unchanged(self, clip_id: str) -> None:
+        """Checks a file that was just read, so that no results are stored under the hash of another content."""
+        path = self._path(clip_id)
+        if "_hashes" in vars(self) and _hash(path) != self._hashes[clip_id]:
+            raise UsageError(
+                f"{path} was changed after the run was planned.",
+                hint="Repeat the command: results of the changed file belong to a run of their own.",
+            )
 
     def _path(self, clip_id: str) -> Path:
         if clip_id not in self._files:

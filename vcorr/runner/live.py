@@ -8,8 +8,10 @@ from vcorr.contract.bases import VideoModelBase, with_defaults
 from vcorr.contract.errors import MissingError
 from vcorr.contract.protocols import VideoModel
 from vcorr.contract.records import ModelCard
-from vcorr.runner.parts import Parts, card_of
-from vcorr.runner.run_data import ClipReader
+from vcorr.runner.identity import Identity, numeric_versions
+from vcorr.runner.parts import Parts, card_of, tracker_files
+from vcorr.runner.run_data import ClipReader, data_identity
+from vcorr.store.fingerprint import find_differences, plain
 
 
 @dataclass(frozen=True)
@@ -30,23 +32,36 @@ def weights_id(adapter: VideoModel, weights: str) -> str:
     return str(with_defaults(adapter, VideoModelBase).weights_id(weights))
 
 
-def make_live(parts: Parts, weights: str, expected: str) -> Live:
+def make_live(parts: Parts, weights: str, planned: Identity) -> Live:
     """Makes the objects for a plan that was made in another process.
 
     Args:
         parts: the parts of the plan.
         weights: the value of `--weights`.
-        expected: what identified the weights when the plan was made.
+        planned: what identified weights, files and packages when the plan was made.
 
     Raises:
-        MissingError: this process has no weights, or other ones.
+        MissingError: this process has no weights, or other weights, files or packages.
         PluginError: a plugin of the plan is not installed here.
     """
     adapter: VideoModel = parts.model.create()
-    found = weights_id(adapter, weights)
-    if found != expected:
+    dataset = ClipReader(parts.data.create())
+    found = Identity(
+        weights_id(adapter, weights),
+        data_identity(parts.data, dataset),
+        tracker_files(parts.tracker),
+        numeric_versions(),
+    )
+    _check_same(found, planned, parts.model.entry.label)
+    return Live(adapter, dataset, card_of(parts.model))
+
+
+def _check_same(found: Identity, planned: Identity, label: str) -> None:
+    """Checks that results of this process belong under the fingerprints of the plan. label: of the model."""
+    for name, (here, then) in find_differences(plain(found), plain(planned)).items():
+        what = f"{label} has the weights" if name == "weights" else f"{name} is"
         raise MissingError(
-            f"{parts.model.entry.label} has the weights {found} here; the run was planned with {expected}.",
-            hint="Make the same weights available to every process of a run.",
+            f"{what} {here} here; the run was planned with {then}.",
+            hint="Make the same weights, files and packages available to every process of a run, and leave the files "
+            "unchanged while it runs.",
         )
-    return Live(adapter, ClipReader(parts.data.create()), card_of(parts.model))

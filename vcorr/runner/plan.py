@@ -57,7 +57,7 @@ class Plan:
         Raises:
             MissingError, PluginError: see `make_live`.
         """
-        return self.planned_with or make_live(self.parts, self.spec.weights, self.identity.weights)
+        return self.planned_with or make_live(self.parts, self.spec.weights, self.identity)
 
     def __getstate__(self) -> dict[str, Any]:
         state = {name: value for name, value in vars(self).items() if name != "live"}
