@@ -5,6 +5,7 @@ from __future__ import annotations
 import tomllib
 
 import pytest
+from support import prose
 
 from vcorr.authoring.scaffold import write
 from vcorr.authoring.scaffold.names import KINDS, new_names
@@ -57,6 +58,12 @@ def test_what_is_written_is_complete_and_python(kind, tmp_path) -> None:
                 compile(text, str(path), "exec")
                 assert max(map(len, text.splitlines())) <= 120, path
     assert (folder.stat().st_mode & 0o777) == (tmp_path / "deep").stat().st_mode & 0o777
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_written_is_plain_english(kind, tmp_path) -> None:
+    folder = write_plugin(new_names("vcorr-some-thing", kind, NOBODY), tmp_path)
+    assert [fault for path in prose.files([folder]) for fault in prose.faults(path)] == []
 
 
 def test_a_folder_that_exists_is_left_alone(tmp_path) -> None:

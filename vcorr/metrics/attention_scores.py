@@ -71,8 +71,8 @@ def confidence(
     if switches.pooling == "everything":
         return {"cross": _mean(cross), "self": _mean(peak_self), "text": _mean(peak_text)}
     asked = visible[np.arange(points), asked_in]
-    answered = asked & (count > 0)
-    return {"cross": _mean(cross[answered]), "self": _mean(peak_self[asked]), "text": _mean(peak_text[asked])}
+    scored = asked & (count > 0)
+    return {"cross": _mean(cross[scored]), "self": _mean(peak_self[asked]), "text": _mean(peak_text[asked])}
 
 
 def attention(

@@ -74,7 +74,7 @@ class _EntrySuite:
             return "no options"
         check_option_types(self._type)
         make_config(self._type, self._required, self._entry.kind)
-        return f"{len(dataclasses.fields(self._type))} options"
+        return f"options: {len(dataclasses.fields(self._type))}"
 
     def check_options(self) -> str:
         make_config(self._type, self._entry.check, self._entry.kind)

@@ -79,7 +79,7 @@ def _plugin_report(report: PluginReport, registry: Registry) -> Report:
     def loads() -> str:
         expect(report.state != "blocked", "; ".join(report.reasons))
         expect(report.state != "broken", "; ".join(report.reasons))
-        return f"{len(report.provides)} entries"
+        return f"entries: {len(report.provides)}"
 
     def well() -> None:
         expect(not report.reasons, "; ".join(report.reasons))
