@@ -152,7 +152,7 @@ def test_a_second_build_of_a_dataset_is_refused_and_the_first_ends_whole(tmp_pat
 @pytest.mark.parametrize(
     ("arguments", "banned"),
     [
-        (["--help"], {"torch", "numpy", "pyarrow", "rich", "yaml"}),
+        (["--help"], {"torch", "numpy", "pyarrow", "rich", "yaml", "omegaconf"}),
         (["list"], {"torch", "diffusers", "transformers", "pyarrow", "cv2"}),
         (["show", "model", "token-patches"], {"torch", "diffusers"}),
     ],

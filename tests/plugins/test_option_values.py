@@ -8,15 +8,23 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from vcorr.contract.errors import PluginError, UsageError
 from vcorr.plugins import builtin
-from vcorr.plugins.option_values import Written, check_option_types, convert, in_words, options_from
+from vcorr.plugins.option_values import Written, check_option_types, in_words, options_from
 from vcorr.plugins.part_options import make_config
 from vcorr.plugins.registry import Registry, module_source
 from vcorr.probes.probe_options import ProbeConfig
 from vcorr.runner.spec import build_spec
 from vcorr.store.fingerprint import fingerprint
+
+
+def convert(value: object, hint: Any, name: str) -> Any:
+    """Converts a value to a type, as an option `name` ("probe.x") of that type takes it."""
+    part, _, last = name.partition(".")
+    return getattr(options_from(make_dataclass("One", [(last, hint)]), {last: value}, f"{part}."), last)
 
 
 class Colour(Enum):
@@ -96,7 +104,6 @@ def test_what_is_written_on_the_command_line(name: str, written: str, expected: 
 @pytest.mark.parametrize(
     ("name", "given", "expected"),
     [
-        ("text", 3, "3"),
         ("text", [0, 3], "0,3"),
         ("number", 2, 2.0),
         ("numbers", [1, 2], (1.0, 2.0)),
@@ -360,3 +367,49 @@ def test_nested_values_and_unions_keep_what_was_meant(hint: Any, value: object, 
 def test_yaml_that_cannot_be_read_is_said_of_its_option() -> None:
     with pytest.raises(UsageError, match=r"^probe\.network: '\{a: ' cannot be read"):
         options_from(Every, {"network": Written("{a: ")}, "probe.")
+
+
+@dataclass(frozen=True)
+class Texts:
+    text: str = "${HOME}"
+    maybe: str | None = None
+    names: tuple[str, ...] = ()
+    folder: Path = Path("x")
+    network: dict[str, Any] = field(default_factory=dict)
+    anything: Any = "???"
+
+
+@given(st.text(max_size=5) | st.text(alphabet="\\$?{}a: #[", max_size=8) | st.sampled_from(["???", "\\???", "no"]))
+def test_text_of_any_kind_stays_as_it_is(text: str) -> None:
+    given = {"text": Written(text), "network": {text: text, "inner": [text]}, "anything": {"a": text}, "names": [text]}
+    made = options_from(Texts, given)
+    assert (type(made.text), made.text) == (str, text)
+    assert (made.network, made.anything) == ({text: text, "inner": [text]}, {"a": text})
+    assert made.names == (text,)
+    assert options_from(Texts, {"anything": text, "maybe": text, "folder": text}) == Texts(
+        anything=text, maybe=text, folder=Path(text)
+    )
+
+
+def test_defaults_that_look_like_templates_stay_as_they_are() -> None:
+    made = options_from(Texts, {})
+    assert (made, type(made.anything)) == (Texts(), str)
+
+
+@pytest.mark.parametrize(("given", "quoted"), [(True, "'true'"), (3, "'3'"), (1.1, "'1.1'")])
+def test_a_number_or_boolean_for_text_has_to_be_quoted(given: object, quoted: str) -> None:
+    for name in ("text", "maybe_text"):
+        with pytest.raises(UsageError) as refused:
+            options_from(Every, {name: given}, "data.")
+        assert refused.value.hint == f"To give it as text, quote it: {quoted}."
+
+
+@pytest.mark.parametrize("hint", [set[int], frozenset[str], int | list[int], list[int] | dict[str, int], object])
+def test_sets_and_unions_of_containers_are_types_that_no_option_can_have(hint: Any) -> None:
+    with pytest.raises(PluginError, match=r"One\.raw: No option can have the type"):
+        check_option_types(make_dataclass("One", [("raw", hint, None)]))
+
+
+def test_deep_nesting_is_an_error() -> None:
+    with pytest.raises(UsageError, match=r"probe\.(network|anything)"):
+        options_from(Every, {"anything": Written("[" * 400 + "]" * 400)}, "probe.")

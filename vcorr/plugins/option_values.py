@@ -1,6 +1,7 @@
 """Converts what a user wrote to the types that an options dataclass declares, with errors in plain words.
 
-Text stays text: a prompt, a path or a name is never read as YAML, as a template or as a number.
+OmegaConf merges and converts; nothing of it leaves this module. Text stays text: a prompt, a path or a name is never
+read as YAML, as a template or as a number.
 """
 
 from __future__ import annotations
@@ -8,10 +9,14 @@ from __future__ import annotations
 import dataclasses
 import re
 import types
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from enum import Enum
+from functools import reduce
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from omegaconf import OmegaConf
+from omegaconf.errors import KeyValidationError, OmegaConfBaseException, ValidationError
 
 from vcorr.contract.errors import PluginError, UsageError, did_you_mean, unknown_name
 from vcorr.plugins.yaml_text import read_yaml, reason
@@ -25,124 +30,57 @@ class Written(str):
     __slots__ = ()
 
 
-class _Misfit(Exception):  # noqa: N818
-    """Raised for a value that does not have the declared type."""
-
-
-_WORDS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
-_NUMBER = re.compile(r"[-+]?((\d[\d_]*\.?[\d_]*|\.\d[\d_]*)([eE][-+]?\d+)?|\.?(inf|nan))")
 _NOTHING = ("", "null", "~")
-_SEQUENCES: tuple[type, ...] = (tuple, list, set, frozenset)
 
 
-def options_from(config_type: type[T], values: Mapping[str, Any], prefix: str = "", base: T | None = None) -> T:
+def options_from(config_type: type[T], values: Mapping[str, Any], prefix: str = "") -> T:
     """Makes an instance of an options dataclass.
 
-    Defaults are brought to the declared type too: a default of 1 for a float is 1.0, so that fingerprints do not depend
-    on how it was written.
+    Defaults are converted too: a default of 1 for a float becomes 1.0, so that fingerprints do not depend on how it
+    was written.
 
     Args:
         config_type: the dataclass.
-        values: values by the name of a field; fields without a value keep their default.
+        values: values by the name of a field; "a.b" names the field or key b of the field a. Later values override
+            earlier ones, and fields without a value keep their default.
         prefix: text before a name in error messages, such as "probe.".
-        base: the instance that the defaults come from; None for the defaults of the dataclass.
 
     Raises:
-        UsageError: an unknown name, a value of the wrong type, a required one is missing, or the dataclass refuses it.
+        UsageError: a name is unknown, a value has the wrong type, a required one is missing, or the dataclass
+            refuses it.
         PluginError: a field has a type that no option can have, or a default of another type.
     """
-    hints = _hints(config_type)
-    fields = {f.name: f for f in dataclasses.fields(config_type) if f.init}  # type: ignore[arg-type]  # a dataclass
-    for name in values:
+    hints, config = _hints(config_type), _schema(config_type, prefix)
+    fields = {each.name: each for each in dataclasses.fields(config_type) if each.init}  # type: ignore[arg-type]
+    defaults = {name: _default(each) for name, each in fields.items()}
+    unread = {name: text for name, text in defaults.items() if isinstance(text, str) and _escape(text) != text}
+    for key, whole in [*unread.items(), *values.items()]:
+        name, *inner = key.split(".")
         if name not in fields:
-            known = [prefix + each for each in fields]
-            raise unknown_name("option", f"{prefix}{name}", known, hint=f"Options: {', '.join(known)}.")
-    made = {}
-    for name, field in fields.items():
-        option, hint = prefix + name, hints[name]
-        default = _default_in_type(_default(field) if base is None else getattr(base, name), hint, option)
-        if name in values:
-            made[name] = _add_defaults(convert(values[name], hint, option, default), default)
-        elif default is dataclasses.MISSING:
-            raise UsageError(f"{option} has no default and no value.", hint=f"Write {option}=VALUE: {in_words(hint)}.")
-        else:
-            made[name] = default
-    return type(base)(**made) if base is not None else config_type(**made)
-
-
-def _hints(config_type: type) -> dict[str, Any]:
-    try:
-        return get_type_hints(config_type)
-    except NameError as error:
-        raise PluginError(
-            f"The types of the options in {config_type.__qualname__} cannot be found: {error}.",
-            hint=f"Import them at the top of {config_type.__module__}, outside 'if TYPE_CHECKING'.",
-        ) from error
-
-
-def _default_in_type(default: Any, hint: Any, name: str) -> Any:
-    try:
-        return default if default is dataclasses.MISSING else _convert(default, hint, name)
-    except _Misfit:
-        raise PluginError(
-            f"{name}: its default {_show(default)} is not of its type, {in_words(hint)}.",
-            hint="Change the type or the default in the plugin.",
-        ) from None
-
-
-def convert(value: Any, hint: Any, name: str, default: Any = dataclasses.MISSING) -> Any:
-    """Converts a value to the type `hint`.
-
-    Args:
-        value: text, or the value that YAML or Python made from it.
-        hint: a resolved type hint.
-        name: name of the option, for messages.
-        default: default of the option; the parts of an options dataclass that are not given keep its values.
-
-    Raises:
-        UsageError: the value cannot have that type.
-        PluginError: no option can have that type.
-    """
-    try:
-        return _convert(value, hint, name, default)
-    except _Misfit:
-        pass
-    if value is None or (isinstance(value, str) and value.strip() in _NOTHING):
-        known = default is not dataclasses.MISSING and default != ""
-        what = f"{_show(default)} is the default" if known else f"the value is {in_words(hint)}"
-        raise UsageError(f"{name} has no value.", hint=f"Write {name}=VALUE; {what}.")
-    raise UsageError(f"{name}: expected {in_words(hint)}, got {_show(value)}.{_near(value, hint)}")
-
-
-def _near(value: Any, hint: Any) -> str:
-    if get_origin(hint) is not Literal or not isinstance(value, str):
-        return ""
-    return did_you_mean(value, [choice for choice in get_args(hint) if isinstance(choice, str)])
+            raise _unknown(name, fields, prefix)
+        value = reduce(lambda below, part: {part: below}, reversed(inner), whole)
+        try:
+            config = OmegaConf.merge(config, {name: _shape(value, hints[name])})
+        except RecursionError as error:
+            raise UsageError(f"{prefix}{name} is nested too deeply.") from error
+        except (OmegaConfBaseException, TypeError, OverflowError) as error:
+            raise _refusal(error, name, value, hints[name], defaults[name], prefix) from error
+        except ValueError as error:
+            raise UsageError(f"{prefix}{name}: {_show(value)} cannot be read: {reason(error)}.") from error
+    for name in fields:
+        if OmegaConf.is_missing(config, name):
+            what = f"Write {prefix}{name}=VALUE: {in_words(hints[name])}."
+            raise UsageError(f"{prefix}{name} has no default and no value.", hint=what)
+    return config_type(**{name: _plain(config[name]) for name in fields})
 
 
 def check_option_types(config_type: type) -> None:
     """Checks that an option can have the type of every field of an options dataclass.
 
     Raises:
-        PluginError: no option can have the type of a field; the message names field and type.
+        PluginError: no option can have the type of a field, or its default has another type; the message names it.
     """
-    hints = _hints(config_type)
-    for field in dataclasses.fields(config_type):
-        try:
-            in_words(hints[field.name])
-        except PluginError as error:
-            raise PluginError(f"{config_type.__name__}.{field.name}: {error.message}", hint=error.hint) from error
-
-
-def read_mapping(text: Written, name: str) -> Any:
-    """Reads the keys and values of text such as "{a: 1}"; returns any other text as it is.
-
-    name: name of the option, for messages.
-
-    Raises:
-        UsageError: the text begins with a brace, but cannot be read.
-    """
-    return _yaml(text, name) if text.lstrip().startswith("{") else text
+    _schema(config_type, f"{config_type.__name__}.")
 
 
 def in_words(hint: Any) -> str:
@@ -151,20 +89,20 @@ def in_words(hint: Any) -> str:
     Raises:
         PluginError: no option can have that type.
     """
-    origin, arguments = get_origin(hint), get_args(hint)
-    if origin in (Union, types.UnionType):
+    origin, arguments, kinds = get_origin(hint), get_args(hint), _kinds(hint)
+    if hint in _SINGULARS:
+        return _SINGULARS[hint]
+    if origin in (Union, types.UnionType) and (len(kinds) == 1 or set(kinds) <= {str, int, float, bool}):
         return " or ".join("null" if each is type(None) else in_words(each) for each in arguments)
     if origin is Literal:
         return " or ".join(map(_show, arguments))
-    if (origin or hint) in _SEQUENCES:
-        items = [each for each in arguments if each is not Ellipsis]
-        return f"{_PLURALS.get(items[0], 'values') if items else 'values'} separated by commas"
-    if (origin or hint) in (dict, Mapping) or dataclasses.is_dataclass(hint):
+    if (origin or hint) in (tuple, list):
+        words = [in_words(each) for each in arguments if each is not Ellipsis]
+        return f"{_PLURALS.get(words[0], 'values') if words else 'values'} separated by commas"
+    if (origin or hint) is dict or dataclasses.is_dataclass(hint):
         return "keys and values, as in {key: value}"
     if isinstance(hint, type) and issubclass(hint, Enum):
         return " or ".join(repr(each.name) for each in hint)
-    if hint in _SINGULARS:
-        return _SINGULARS[hint]
     raise PluginError(
         f"No option can have the type {hint}.",
         hint="Options are text, numbers, true or false, Literal, Path, Enum, tuples and mappings of these, or None.",
@@ -178,214 +116,182 @@ _SINGULARS: Mapping[Any, str] = {
     bool: "true or false",
     Path: "a path",
     Any: "any value",
-    object: "any value",
 }
-_PLURALS: Mapping[Any, str] = {str: "names", int: "whole numbers", float: "numbers", Path: "paths"}
+_PLURALS = {"text": "names", "a whole number": "whole numbers", "a number": "numbers", "a path": "paths"}
 
 
-def _convert(value: Any, hint: Any, name: str, default: Any = None) -> Any:  # noqa: PLR0911  # one return a kind of type reads best
-    origin, arguments = get_origin(hint), get_args(hint)
-    if hint in _PLAIN:
-        return _PLAIN[hint](value, name)
-    if origin in (Union, types.UnionType):
-        return _one_of(value, arguments, name, default)
-    if origin is Literal:
-        return _choice(value, arguments)
-    if (origin or hint) in _SEQUENCES:
-        return _sequence(value, origin or hint, arguments, name)
-    if (origin or hint) in (dict, Mapping):
-        keys, each = arguments or (Any, Any)
-        return {_key(key, keys, name): _convert(item, each, name) for key, item in _mapping(value, name).items()}
-    if dataclasses.is_dataclass(hint) and isinstance(hint, type):
-        if isinstance(value, hint):
-            return options_from(hint, {}, f"{name}.", value)
-        base = default if isinstance(default, hint) else None
-        return options_from(hint, {str(k): v for k, v in _mapping(value, name).items()}, f"{name}.", base)
-    if isinstance(hint, type) and issubclass(hint, Enum):
-        return _member(value, hint)
-    in_words(hint)  # raises for a type that no option can have
-    raise _Misfit
-
-
-def _text(value: Any, _: str) -> str:
-    if isinstance(value, str):
-        return str(value)
-    if isinstance(value, (list, tuple)) and all(type(each) is int for each in value):
-        return ",".join(map(str, value))  # users write such text with commas, and YAML reads it as a list
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise _Misfit
-    return str(value)
-
-
-def _flag(value: Any, _: str) -> bool:
-    word = value.strip().lower() if isinstance(value, str) else str(value).lower()
-    if word not in _WORDS or isinstance(value, float):
-        raise _Misfit
-    return _WORDS[word]
-
-
-def _whole(value: Any, _: str) -> int:
-    if isinstance(value, str) and re.fullmatch(r"\s*[-+]?(\d[\d_]*|0x[\da-fA-F]+)\s*", value):
-        return _read(lambda: int(value, 16) if "x" in value else int(value))
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise _Misfit
-    return value
-
-
-def _number(value: Any, _: str) -> float:
-    if isinstance(value, str) and _NUMBER.fullmatch(value.strip()):
-        return _read(lambda: float(value.replace(".inf", "inf").replace(".nan", "nan")))
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise _Misfit
-    return _read(lambda: float(value))
-
-
-def _read(reader: Callable[[], T]) -> T:
-    """Returns what Python reads; it refuses "1_", more than 4300 digits, and a float of a whole number too large."""
+def _hints(config_type: type) -> dict[str, Any]:
     try:
-        return reader()
-    except (ValueError, OverflowError):
-        raise _Misfit from None
+        return get_type_hints(config_type)
+    except NameError as error:
+        raise PluginError(
+            f"The types of the options in {config_type.__qualname__} cannot be found: {error}.",
+            hint=f"Import them at the top of {config_type.__module__}, outside 'if TYPE_CHECKING'.",
+        ) from error
 
 
-def _path(value: Any, _: str) -> Path:
-    if not isinstance(value, (str, Path)):
-        raise _Misfit
-    return Path(value)
-
-
-def _anything(value: Any, name: str) -> Any:
-    return _yaml(value, name) if isinstance(value, Written) else value
-
-
-_PLAIN: Mapping[Any, Callable[[Any, str], Any]] = {
-    str: _text,
-    bool: _flag,
-    int: _whole,
-    float: _number,
-    Path: _path,
-    Any: _anything,
-    object: _anything,
-}
-
-
-_UNION_ORDER = (int, float, bool, str)
-"""In a union, text is read as the first of these that takes it; other types come between bool and str."""
-
-
-def _one_of(value: Any, hints: Sequence[Any], name: str, default: Any) -> Any:
-    """Returns a value that is of one of the types as it is, and any other value in the first type that takes it."""
-    written_nothing = isinstance(value, Written) and value.strip() in _NOTHING
-    if type(None) in hints and (value is None or written_nothing):
-        return None
-    if type(value) in hints:
-        return _convert(value, type(value), name)
-    for hint in sorted((each for each in hints if each is not type(None)), key=_rank):
+def _schema(config_type: type, prefix: str) -> Any:
+    """Returns OmegaConf's form of a dataclass, with every default in its type."""
+    hints = _hints(config_type)
+    for name, hint in hints.items():
         try:
-            return _convert(value, hint, name, default)
-        except _Misfit:
-            continue
-    raise _Misfit
+            in_words(hint)
+        except PluginError as error:
+            raise PluginError(f"{prefix}{name}: {error.message}", hint=error.hint) from error
+    try:
+        return OmegaConf.structured(config_type)
+    except OmegaConfBaseException as error:
+        name = str(error.full_key).split(".")[0].split("[")[0]
+        default = next((_default(each) for each in dataclasses.fields(config_type) if each.name == name), None)
+        raise PluginError(
+            f"{prefix}{name}: its default {_show(default)} is not of its type, {in_words(hints.get(name, Any))}.",
+            hint="Change the type or the default in the plugin.",
+        ) from error
 
 
-def _rank(hint: Any) -> float:
-    return _UNION_ORDER.index(hint) if hint in _UNION_ORDER else _UNION_ORDER.index(str) - 0.5
+def _kinds(hint: Any) -> tuple[Any, ...]:
+    """Returns the types of a union, without None; for another type, the type."""
+    if get_origin(hint) not in (Union, types.UnionType):
+        return (hint,)
+    return tuple(each for each in get_args(hint) if each is not type(None))
 
 
-def _choice(value: Any, choices: Sequence[Any]) -> Any:
-    for choice in choices:
-        same = type(value) is type(choice) and value == choice
-        words = (str(choice), _show(choice)) if isinstance(choice, bool) or choice is None else (str(choice),)
-        if same or (isinstance(value, str) and value.strip() in words):
-            return choice
-    raise _Misfit
+def _shape(value: Any, hint: Any) -> Any:
+    """Returns a value in the shape that OmegaConf needs for a type: text read as far as its type says, and escaped.
 
-
-def _sequence(value: Any, kind: type, arguments: Sequence[Any], name: str) -> Any:
-    items = _items(value)
-    each = [hint for hint in arguments if hint is not Ellipsis] or [Any]
-    if kind is tuple and arguments and Ellipsis not in arguments:
-        if len(items) != len(each):
-            raise _Misfit
-        return tuple(_convert(item, hint, name) for item, hint in zip(items, each, strict=True))
-    return kind(_convert(item, each[0], name) for item in items)
-
-
-def _items(value: Any) -> list[Any]:
-    """Returns the items of a list, of text with commas (with or without brackets), or of one number."""
-    if isinstance(value, (tuple, list, set, frozenset)):
-        return list(value)
-    if isinstance(value, str) and value.strip() not in _NOTHING:
-        items = _split(value)
-        if len(items) == 1 and items[0][0] + items[0][-1] in ("[]", "()"):
-            items = _split(items[0][1:-1])
-        return [str(item[1:-1]) if item[0] in _QUOTES else Written(item) for item in items]
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
-        return [value]
-    raise _Misfit
-
-
-_CLOSING = {"[": "]", "(": ")", "{": "}", "'": "'", '"': '"'}
-_QUOTES = ("'", '"')
-_BEFORE_AN_ITEM = ("", "[", "(", "{", ":", ",")
-
-
-def _split(text: str) -> list[str]:
-    """Splits text at its commas, except inside brackets and quotes; leaves out empty items.
-
-    Brackets and quotes count only where an item can begin, so that names may contain them.
+    Raises:
+        ValidationError: OmegaConf would take the value, but it does not have the type.
+        ValueError: text that has to be YAML is not.
     """
-    items, expected, begin = [], "", 0
-    for i, letter in enumerate(text):
-        may_open = expected[-1:] not in _QUOTES and text[begin:i].rstrip()[-1:] in _BEFORE_AN_ITEM
-        if expected and letter == expected[-1]:
-            expected = expected[:-1]
-        elif may_open and letter in _CLOSING:
-            expected += _CLOSING[letter]
-        elif letter == "," and not expected:
-            items.append(text[begin:i])
-            begin = i + 1
-    if expected:
-        raise _Misfit
-    return [item.strip() for item in [*items, text[begin:]] if item.strip()]
+    kinds = _kinds(hint)
+    if value is None or (len(kinds) < len(get_args(hint)) and isinstance(value, Written) and value.strip() in _NOTHING):
+        return None
+    kind = kinds[0] if len(kinds) == 1 else Union
+    if (get_origin(kind) or kind) in (tuple, list):
+        items = _sequence(value, get_args(kind))
+        return tuple(items) if (get_origin(kind) or kind) is tuple else items
+    if isinstance(value, Written):
+        value = _read(value, kind, kinds)
+    if kind is str and isinstance(value, (list, tuple)) and all(type(each) is int for each in value):
+        return ",".join(map(str, value))  # users write such text with commas, and YAML reads it as a list
+    mapping = (get_origin(kind) or kind) is dict or dataclasses.is_dataclass(kind)
+    if (
+        (kind is str and isinstance(value, (int, float)))
+        or (kind is bool and type(value) is int and value not in (0, 1))
+        or (isinstance(value, (list, tuple, Mapping)) and not mapping and kind is not Any)
+        or (isinstance(value, str) and kind not in (str, Path, Any, Union) and _escape(value) != value)
+    ):
+        raise ValidationError
+    if mapping or isinstance(value, Mapping):
+        return {_key(key, kind): _shape(item, _below(kind, key)) for key, item in _mapping(value).items()}
+    if isinstance(value, (list, tuple)):
+        return [_shape(item, Any) for item in value]
+    return _escape(value) if isinstance(value, str) else value
 
 
-def _key(key: Any, hint: Any, name: str) -> Any:
-    return str(key) if hint in (str, Any) else _convert(key, hint, name)
+def _read(text: Written, kind: Any, kinds: tuple[Any, ...]) -> Any:
+    """Returns text as the type `kind` needs it; `kinds` are the types of a union."""
+    if get_origin(kind) is Literal:
+        return next((each for each in get_args(kind) if text.strip() in (str(each), _show(each))), str(text))
+    if kind in (str, Path):
+        return str(text)
+    if isinstance(kind, type) and issubclass(kind, Enum):
+        return next((each for each in kind if str(each.value) == text.strip()), str(text))
+    if kind not in (int, float, bool, Union):
+        return read_yaml(text)
+    try:
+        found = read_yaml(text)
+    except ValueError:
+        return str(text)
+    wanted = kinds if kind is Union else (int, float)
+    return found if type(found) in wanted and "_" not in text else str(text)
 
 
-def _mapping(value: Any, name: str) -> Mapping[Any, Any]:
-    found = _yaml(value, name) if isinstance(value, Written) else value
+def _sequence(value: Any, arguments: tuple[Any, ...]) -> list[Any]:
+    """Returns the items of a list, of text with commas (with or without brackets), or of one number."""
+    hints = [each for each in arguments if each is not Ellipsis] or [Any]
+    if isinstance(value, str) and value.strip() not in _NOTHING:
+        items = _items(value.strip(), _kinds(hints[0])[0])
+    elif isinstance(value, (int, float)) and not isinstance(value, bool):
+        items = [value]
+    elif isinstance(value, (tuple, list, set, frozenset)):
+        items = list(value)
+    else:
+        raise ValidationError
+    each = hints if len(hints) == len(items) else hints[:1] * len(items)
+    return [_shape(item, hint) for item, hint in zip(items, each, strict=True)]
+
+
+def _items(text: str, kind: Any) -> list[Any]:
+    if (get_origin(kind) or kind) in (tuple, list, dict) or dataclasses.is_dataclass(kind):
+        try:
+            found = read_yaml(text)
+        except ValueError:
+            found = None
+        return found if isinstance(found, list) else read_yaml(f"[{text}]")
+    inside = text[1:-1] if text[0] + text[-1] in ("[]", "()") else text
+    found = re.findall(r"""\s*('[^']*'|"[^"]*"|[^,]*?)\s*(?:,|$)""", inside)
+    return [Written(re.sub(r"""^(['"])(.*)\1$""", r"\2", item)) for item in found if item]
+
+
+def _mapping(value: Any) -> Mapping[Any, Any]:
+    found = read_yaml(value) if isinstance(value, Written) else value
+    if dataclasses.is_dataclass(found) and not isinstance(found, type):
+        return {each.name: getattr(found, each.name) for each in dataclasses.fields(found)}
     if not isinstance(found, Mapping):
-        raise _Misfit
+        raise ValidationError
     return found
 
 
-def _member(value: Any, kind: type[Enum]) -> Enum:
-    for member in kind:
-        words = (member.name, f"{kind.__name__}.{member.name}", str(member.value))
-        same = type(value) is type(member.value) and value == member.value
-        if value is member or same or (isinstance(value, str) and value.strip() in words):
-            return member
-    raise _Misfit
+def _key(key: Any, kind: Any) -> Any:
+    return str(key) if dataclasses.is_dataclass(kind) or get_args(kind)[:1] == (str,) else key
 
 
-def _yaml(text: str, name: str) -> Any:
-    try:
-        return read_yaml(text)
-    except ValueError as error:
-        raise UsageError(f"{name}: {text!r} cannot be read: {reason(error)}.") from error
+def _below(kind: Any, key: Any) -> Any:
+    """Returns the type of what a mapping of the type `kind` has under a key."""
+    return _hints(kind).get(key, Any) if dataclasses.is_dataclass(kind) else (*get_args(kind), Any, Any)[1]  # type: ignore[arg-type]
+
+
+def _escape(text: str) -> str:
+    """Returns text in the form that OmegaConf takes for this text, and not for a template or a missing value."""
+    if text.lstrip("\\") == "???":
+        return "\\" + text
+    return re.sub(r"(\\*)\$\{", lambda found: found[1] * 2 + r"\${", text)
+
+
+def _plain(value: Any) -> Any:
+    if OmegaConf.is_config(value):
+        return OmegaConf.to_object(value)
+    return str(value) if isinstance(value, str) and not isinstance(value, Enum) else value  # "???" has its own class
+
+
+def _refusal(error: Exception, name: str, value: Any, hint: Any, default: Any, prefix: str) -> UsageError:
+    """Returns our error for a value of the option `name` that OmegaConf refuses with `error`."""
+    key = str(getattr(error, "full_key", None) or name).split("[")[0]
+    for part in [] if isinstance(error, KeyValidationError) else key.split(".")[1:]:
+        (kind,) = _kinds(hint)
+        if dataclasses.is_dataclass(kind) and part not in _hints(kind):  # type: ignore[arg-type]
+            return _unknown(part, _hints(kind), f"{prefix}{name}.")  # type: ignore[arg-type]
+        name, value, hint, default = f"{name}.{part}", _mapping(value).get(part), _below(kind, part), ""
+    words = in_words(hint)
+    if value is None or (isinstance(value, str) and value.strip() in _NOTHING):
+        what = f"the value is {words}" if default in ("", dataclasses.MISSING) else f"{_show(default)} is the default"
+        return UsageError(f"{prefix}{name} has no value.", hint=f"Write {prefix}{name}=VALUE; {what}.")
+    choices = [each for each in get_args(hint) if isinstance(each, str)] if isinstance(value, str) else []
+    quote = str in _kinds(hint) and isinstance(value, (int, float))
+    return UsageError(
+        f"{prefix}{name}: expected {words}, got {_show(value)}.{did_you_mean(str(value), choices)}",
+        hint=f"To give it as text, quote it: '{_show(value)}'." if quote else "",
+    )
+
+
+def _unknown(name: str, known: Mapping[str, Any], prefix: str) -> UsageError:
+    hint = f"Options of this {prefix.rstrip('.')}: {', '.join(known) or 'none'}."
+    return unknown_name("option", prefix + name, [prefix + each for each in known], hint=hint)
 
 
 def _default(field: dataclasses.Field[Any]) -> Any:
-    if field.default_factory is not dataclasses.MISSING:
-        return field.default_factory()
-    return field.default
-
-
-def _add_defaults(value: Any, default: Any) -> Any:
-    """Adds to a mapping the keys of the default that it lacks; returns any other value as it is."""
-    return {**default, **value} if isinstance(value, dict) and isinstance(default, dict) else value
+    return field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
 
 
 def _show(value: Any) -> str:

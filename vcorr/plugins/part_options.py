@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from vcorr.contract.errors import UsageError, unknown_name
-from vcorr.plugins.option_values import Written, options_from, read_mapping
+from vcorr.contract.errors import UsageError
+from vcorr.plugins.option_values import options_from
 
 
 def make_config(config_type: type | None, options: Mapping[str, Any], part: str) -> Any:
@@ -25,30 +24,4 @@ def make_config(config_type: type | None, options: Mapping[str, Any], part: str)
         if options:
             raise UsageError(f"{part} has no options, but {', '.join(f'{part}.{k}' for k in options)} was set.")
         return None
-    known = [f.name for f in dataclasses.fields(config_type)]
-    for key in options:
-        if key.split(".")[0] not in known:
-            hint = f"Options of this {part}: {', '.join(known) or 'none'}."
-            raise unknown_name("option", f"{part}.{key}", [f"{part}.{name}" for name in known], hint=hint)
-    return options_from(config_type, _nest(options, part), f"{part}.")
-
-
-def _nest(options: Mapping[str, Any], part: str) -> dict[str, Any]:
-    """Turns options {"a.b": value} into {"a": {"b": value}}."""
-    found: dict[str, Any] = {}
-    for key, value in options.items():
-        *outer, last = key.split(".")
-        inner = found
-        for name in outer:
-            whole = inner.setdefault(name, {})
-            whole = read_mapping(whole, f"{part}.{name}") if isinstance(whole, Written) else whole
-            if not isinstance(whole, dict):
-                raise UsageError(f"{part}.{key} was set, and also {name} as a whole.", hint="Leave out one of them.")
-            inner[name] = inner = whole
-        before = inner.get(last)
-        new = value
-        if isinstance(before, dict) and isinstance(value, Written):
-            new = read_mapping(value, f"{part}.{key}")
-        new = dict(new) if isinstance(new, Mapping) else new
-        inner[last] = {**before, **new} if isinstance(before, dict) and isinstance(new, dict) else new
-    return found
+    return options_from(config_type, options, f"{part}.")

@@ -204,7 +204,7 @@ def _make_spec(values: dict[str, Any], options: dict[str, dict[str, Any]]) -> Ru
 
 
 def _normalise(name: str, value: Any) -> Any:
-    """Returns None for an empty value of `--set`, and a list as the text of a flag.
+    """Returns None for an empty value of `--set`, and a number or a list as the text of a flag.
 
     So `layers: [1, 4]` in a config file means `--layers 1,4`.
     """
@@ -214,6 +214,8 @@ def _normalise(name: str, value: Any) -> Any:
         return value
     if isinstance(value, (list, tuple)):
         return ",".join(str(each) for each in value)
+    if type(value) is int:
+        return str(value)
     if isinstance(value, Written):
         return value.strip().removeprefix("[").removesuffix("]")
     return value
