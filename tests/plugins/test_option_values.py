@@ -202,8 +202,8 @@ WRONG = (
 PYTHON = (None, True, 3, 1.5, "x", [0, 3], ["a", 1.5], {"a": 1}, [[1], [2]], object())
 
 
-def built_in() -> list[tuple[str, Any]]:
-    """Every options dataclass of a built-in part, with the word that its options begin with."""
+def list_built_in() -> list[tuple[str, Any]]:
+    """Returns every options dataclass of a built-in part, with the word that its options begin with."""
     registry = Registry([module_source(builtin)])
     found = {}
     for part, catalogue in zip(("model", "data", "probe", "metric", "tracker"), _catalogues(registry), strict=True):
@@ -218,7 +218,7 @@ def _catalogues(registry: Registry) -> list[Any]:
     return [registry.models, registry.datasets, registry.probes, registry.metrics, registry.trackers]
 
 
-@pytest.mark.parametrize(("part", "config_type"), built_in(), ids=lambda value: getattr(value, "__name__", value))
+@pytest.mark.parametrize(("part", "config_type"), list_built_in(), ids=lambda value: getattr(value, "__name__", value))
 def test_no_value_of_any_built_in_option_crashes_or_speaks_in_foreign_words(part: str, config_type: type) -> None:
     refused: list[tuple[str, str]] = []
     for option in fields(config_type):
