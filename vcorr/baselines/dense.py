@@ -37,24 +37,24 @@ class DenseSearch(Baseline):
         corners = _corners(clip.queries.xy, side, *video.shape[1:3])
         moves = np.zeros((len(corners), len(video), 2))
         for asked_in, group in clip.queries.by_frame():
-            for members, places in _search_classes(corners[group], side, *video.shape[1:3]):
-                moves[group[members]] = _find_moves(video, asked_in, side, corners[group[members]], places)
+            for members, candidates in _search_classes(corners[group], side, *video.shape[1:3]):
+                moves[group[members]] = _find_moves(video, asked_in, side, corners[group[members]], candidates)
         return moves
 
 
 def _find_moves(
-    video: NDArray[np.uint8], asked_in: int, side: int, origin: NDArray[np.int64], places: NDArray[np.int64]
+    video: NDArray[np.uint8], asked_in: int, side: int, origin: NDArray[np.int64], candidates: NDArray[np.int64]
 ) -> NDArray[np.float64]:
     """Returns how far the windows at `origin` in frame `asked_in` move in each frame, (members, T, 2) pixels.
 
-    places: (P, 2), upper left pixels of the windows to compare with.
+    candidates: (P, 2), upper left pixels of the windows to compare with.
     """
     moves = np.zeros((len(origin), len(video), 2))
-    offsets = (places[None] - origin[:, None]).astype(np.float64)  # (members, P, 2)
+    offsets = (candidates[None] - origin[:, None]).astype(np.float64)  # (members, P, 2)
     distance = (offsets**2).sum(-1)
     wanted = _windows(video[asked_in], side, origin)
     for frame in (frame for frame in range(len(video)) if frame != asked_in):
-        best = nearest(square_distances(wanted, _windows(video[frame], side, places)), distance)
+        best = nearest(square_distances(wanted, _windows(video[frame], side, candidates)), distance)
         moves[:, frame] = np.take_along_axis(offsets, best[:, None, None], axis=1)[:, 0]
     return moves
 
@@ -78,8 +78,8 @@ def _search_classes(
     for phase in np.unique(phases, axis=0):
         xs = np.arange(phase[0], width - side + 1, SEARCH_STEP)
         ys = np.arange(phase[1], height - side + 1, SEARCH_STEP)
-        places = np.stack(np.meshgrid(xs, ys), axis=-1).reshape(-1, 2)
-        yield np.flatnonzero((phases == phase).all(axis=1)), places
+        candidates = np.stack(np.meshgrid(xs, ys), axis=-1).reshape(-1, 2)
+        yield np.flatnonzero((phases == phase).all(axis=1)), candidates
 
 
 def _windows(frame: NDArray[np.uint8], side: int, corners: NDArray[np.int64]) -> NDArray[np.floating[Any]]:

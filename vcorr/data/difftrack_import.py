@@ -120,39 +120,39 @@ def import_set(source: SourceSet, out: Path, *, partial: bool = False) -> Import
         MissingError: a file is missing.
         StoreError: the folder cannot be written, or another process is writing it.
     """
-    place = out / source.model / source.scenes
-    _check_place(place)
+    target = out / source.model / source.scenes
+    _check_target(target)
     rows, images = read_set(source, partial=partial)
-    _replace(place, source, rows, images)
+    _replace(target, source, rows, images)
     with_tracks = sum(bool(len(row.queries)) for row in rows)
-    return ImportedSet(source.name, place, len(rows), with_tracks, len(images))
+    return ImportedSet(source.name, target, len(rows), with_tracks, len(images))
 
 
-def _replace(place: Path, source: SourceSet, rows: Sequence[ClipRow], images: dict[str, Path]) -> None:
+def _replace(target: Path, source: SourceSet, rows: Sequence[ClipRow], images: dict[str, Path]) -> None:
     """Writes a set in place of an earlier import, under the lock of the folder."""
     try:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        with hold_lock(place.parent):
-            _remove_leftovers(place)
-            with tempfile.TemporaryDirectory(prefix=_prefix(place), dir=place.parent) as folder:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with hold_lock(target.parent):
+            _remove_leftovers(target)
+            with tempfile.TemporaryDirectory(prefix=_prefix(target), dir=target.parent) as folder:
                 _write(source, DatasetFolder(Path(folder) / "new"), rows, images)
-                _swap(Path(folder) / "new", place, Path(folder) / "old")
+                _swap(Path(folder) / "new", target, Path(folder) / "old")
     except OSError as error:
         raise StoreError(
-            f"{place} cannot be written: {error.strerror or error}.", hint="Choose another folder with --out DIR."
+            f"{target} cannot be written: {error.strerror or error}.", hint="Choose another folder with --out DIR."
         ) from error
 
 
-def _check_place(place: Path) -> None:
-    """Checks that the place is free or holds an earlier import: nothing else may be replaced."""
+def _check_target(target: Path) -> None:
+    """Checks that the target is free or holds an earlier import: nothing else may be replaced."""
     what = "is not empty, and not a dataset"
-    if DatasetFolder(place).has_record():
-        if DatasetFolder(place).record().get("kind") == KIND:
+    if DatasetFolder(target).has_record():
+        if DatasetFolder(target).record().get("kind") == KIND:
             return
         what = "holds a dataset that was not imported"
-    elif not holds_files(place):
+    elif not holds_files(target):
         return
-    raise StoreError(f"{place} {what}.", hint="Choose another folder with --out DIR.")
+    raise StoreError(f"{target} {what}.", hint="Choose another folder with --out DIR.")
 
 
 def read_set(source: SourceSet, *, partial: bool = False) -> tuple[list[ClipRow], dict[str, Path]]:
@@ -355,21 +355,21 @@ def _write(source: SourceSet, folder: DatasetFolder, rows: Sequence[ClipRow], im
     folder.write_record({"name": source.name, "kind": KIND, "source": SOURCE, "fingerprint": digest}, "complete")
 
 
-def _swap(new: Path, place: Path, old: Path) -> None:
-    if place.exists():
-        place.rename(old)
-    new.rename(place)
+def _swap(new: Path, target: Path, old: Path) -> None:
+    if target.exists():
+        target.rename(old)
+    new.rename(target)
 
 
-def _prefix(place: Path) -> str:
-    return f".{place.name}."
+def _prefix(target: Path) -> str:
+    return f".{target.name}."
 
 
-def _remove_leftovers(place: Path) -> None:
+def _remove_leftovers(target: Path) -> None:
     """Deletes the leftovers of an interrupted import, and restores the old folder if the new one is missing."""
-    for leftover in place.parent.glob(f"{_prefix(place)}*"):
-        if (leftover / "old").is_dir() and not place.exists():
-            (leftover / "old").rename(place)
+    for leftover in target.parent.glob(f"{_prefix(target)}*"):
+        if (leftover / "old").is_dir() and not target.exists():
+            (leftover / "old").rename(target)
         shutil.rmtree(leftover, ignore_errors=True)
 
 

@@ -66,7 +66,7 @@ class Dimension:
     edges: tuple[float, ...]
     of: Callable[[Tracks, TokenGrid], NDArray[np.float64]]
 
-    def place(self, values: NDArray[np.float64]) -> NDArray[np.int64]:
+    def find_strata(self, values: NDArray[np.float64]) -> NDArray[np.int64]:
         """Returns the index of the stratum of each value; `NOWHERE` for NaN."""
         return np.where(np.isnan(values), NOWHERE, np.searchsorted(self.edges, values, side="left"))
 
@@ -116,7 +116,7 @@ class Strata(MetricBase):
     def _place_pairs(self, reference: Tracks, grid: TokenGrid) -> _PairStrata:
         pairs = Pairs.of(reference.xy, reference.visible, grid, self._switches, reference.asked_in)
         values = (dimension.of(reference, grid).ravel()[pairs.index] for dimension in self.dimensions)
-        strata = (dimension.place(value) for dimension, value in zip(self.dimensions, values, strict=True))
+        strata = (dimension.find_strata(value) for dimension, value in zip(self.dimensions, values, strict=True))
         return _PairStrata(pairs, tuple(strata))
 
 
