@@ -8,7 +8,7 @@ from vcorr.contract.bases import VideoModelBase, with_defaults
 from vcorr.contract.errors import MissingError
 from vcorr.contract.protocols import VideoModel
 from vcorr.contract.records import ModelCard
-from vcorr.runner.identity import Identity, numeric_versions
+from vcorr.runner.identity import PICTURE_PACKAGES, Identity, numeric_versions, tracker_versions
 from vcorr.runner.parts import Parts, card_of, tracker_files
 from vcorr.runner.run_data import ClipReader, data_identity
 from vcorr.store.fingerprint import find_differences, plain
@@ -50,7 +50,8 @@ def make_live(parts: Parts, weights: str, planned: Identity) -> Live:
         weights_id(adapter, weights),
         data_identity(parts.data, dataset),
         tracker_files(parts.tracker),
-        numeric_versions(),
+        numeric_versions(pictures=set(PICTURE_PACKAGES) <= set(planned.versions)),
+        tracker_versions(parts.tracker),
     )
     _check_same(found, planned, parts.model.entry.label)
     return Live(adapter, dataset, card_of(parts.model))
