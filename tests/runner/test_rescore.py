@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 import shutil
 from pathlib import Path
@@ -133,3 +134,14 @@ def test_a_clip_without_tracks_says_what_to_do(copy) -> None:
     with pytest.raises(StoreError, match=r"slide-1\.arrow does not exist\.\nRepeat the command"):
         rescore(copy, INSTALLED, RunSpec())
     assert shards.read_fingerprint(copy.shard("tracks", "slide-1")) == ""
+
+
+@pytest.mark.parametrize("key", ["status", "row_context", "fingerprints"])
+def test_a_record_that_lacks_what_scoring_needs_is_said_and_changes_nothing(copy: RunDirectory, key: str) -> None:
+    record = json.loads((copy.path / "run.json").read_text())
+    del record[key]
+    (copy.path / "run.json").write_text(json.dumps(record))
+    before = contents(copy)
+    with pytest.raises(StoreError, match=rf"run\.json lacks what scoring needs: '{key}'"):
+        rescore(copy, INSTALLED, RunSpec(metrics="pck"))
+    assert contents(copy) == before

@@ -210,7 +210,9 @@ def test_beside_counts_up(tmp_path: Path, run: rundir.RunDirectory) -> None:
     assert names == ["a" * 12 + "-2", "a" * 12 + "-3"]
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"record_version": 99}'])
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", '{"record_version": 99}', "[" * 100_000, '{"fingerprints": [1]}'], ids=range(6)
+)
 def test_a_damaged_or_newer_record_is_named(run: rundir.RunDirectory, text: str) -> None:
     (run.path / "run.json").write_text(text)
     with pytest.raises(StoreError, match=r"run\.json"):

@@ -28,6 +28,7 @@ from vcorr.data.video.lossless import SUFFIX as VIDEO_SUFFIX
 from vcorr.data.video.lossless import read_lossless, video_hash
 from vcorr.store import shards
 from vcorr.store.fingerprint import LENGTH, hash_file
+from vcorr.store.json_text import read_json
 from vcorr.store.lock import LOCK, hold_lock
 
 RECORD_VERSION = 1
@@ -117,7 +118,7 @@ class DatasetFolder:
         if not path.exists():
             return {}
         try:
-            values = json.loads(path.read_text(encoding="utf-8"))
+            values = read_json(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise StoreError(f"{path} is damaged and cannot be read: {error}.", hint=_WITHOUT_RECORD) from error
         if not isinstance(values, dict) or not isinstance(values.get("record_version", 0), int):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,8 @@ from vcorr.contract.bases import DatasetBase
 from vcorr.contract.errors import MissingError, UsageError, unknown_name
 from vcorr.contract.records import Clip
 from vcorr.data.dataset_options import PromptsConfig
+from vcorr.store.fingerprint import is_unicode
+from vcorr.store.json_text import read_json
 
 JSON_LINES = ".jsonl"
 OTHER_TABLES = (".csv", ".tsv", ".json", ".parquet")
@@ -119,12 +120,14 @@ def read_prompts(path: Path) -> tuple[str, ...]:
 
 def _from_json(line: str, where: str) -> str:
     try:
-        found = json.loads(line)
+        found = read_json(line)
     except ValueError as error:
         raise UsageError(f"{where} is not JSON: {error}.") from error
     prompt = found.get("prompt") if isinstance(found, dict) else found
     if not isinstance(prompt, str) or not prompt.strip():
         raise UsageError(f"{where} holds no prompt.", hint='A line is {"prompt": "..."}; other keys are not read.')
+    if not is_unicode(prompt):
+        raise UsageError(f"{where} holds half a character: {prompt!a}.", hint="Write the character itself, in UTF-8.")
     return " ".join(prompt.split())  # a prompt is one line, here as in a text file
 
 

@@ -8,7 +8,6 @@ for the small size: files with the same names and the changed keys, and `video.j
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from functools import cache
 from importlib import resources
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from vcorr.contract.errors import PluginError, did_you_mean
+from vcorr.store.json_text import read_json
 
 Size = Literal["released", "small"]
 Configs = Mapping[str, Mapping[str, Any]]
@@ -115,7 +115,7 @@ def _expect_sizes(path: Path, video: Mapping[str, Any]) -> None:
 
 def _mapping(path: Path) -> Mapping[str, Any]:
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = read_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise PluginError(f"{path} cannot be read: {error}.") from error
     if not isinstance(found, dict):

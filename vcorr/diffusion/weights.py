@@ -6,7 +6,6 @@ This module imports neither torch nor diffusers and opens no connection, so that
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from typing import Any, Literal
 from vcorr.contract.errors import MissingError, PluginError, UsageError
 from vcorr.contract.records import RANDOM, ModelCard, is_random
 from vcorr.store.fingerprint import hash_files
+from vcorr.store.json_text import read_json
 
 HUB = "hub"
 
@@ -262,7 +262,7 @@ def _missing_from_cache(card: ModelCard, what: str, file: str = INDEX) -> Missin
 def _read_index(folder: Path, file: str = INDEX) -> dict[str, Any]:
     path, kind = folder / file, "pipeline" if file == INDEX else "network's"
     try:
-        index = json.loads(path.read_text(encoding="utf-8"))
+        index = read_json(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UsageError(
             f"{folder} is not a {kind} folder: it has no readable {file}.",
@@ -299,7 +299,7 @@ def _missing_files(folder: Path, name: str) -> list[str]:
 def _missing_shards(index: Path) -> list[str]:
     """Returns the shards that an index names but its folder does not have; a dangling link counts as missing."""
     try:
-        shards = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+        shards = set(read_json(index.read_text(encoding="utf-8"))["weight_map"].values())
     except (OSError, ValueError, KeyError, AttributeError) as error:
         raise UsageError(f"{index} cannot be read as the index of a sharded checkpoint: {error}.") from error
     return sorted(shard for shard in shards if not (index.parent / shard).exists())

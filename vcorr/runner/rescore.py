@@ -18,7 +18,7 @@ from vcorr.runner.scored_variants import check_used, kinds_at_sites, run_variant
 from vcorr.runner.spec import RunSpec
 from vcorr.runner.unpacking import prediction_keys
 from vcorr.store import shards
-from vcorr.store.rundir import RunDirectory
+from vcorr.store.rundir import RunDirectory, Status
 
 
 def rescore(run: RunDirectory, registry: Registry, spec: RunSpec) -> int:
@@ -40,7 +40,7 @@ def rescore(run: RunDirectory, registry: Registry, spec: RunSpec) -> int:
 def _rescore(run: RunDirectory, registry: Registry, spec: RunSpec) -> int:
     record = run.record()
     metrics, variants = metric_parts(spec, registry), run_variants(spec.variant)
-    context, track_print = _read_context(run, record)
+    context, track_print, status = _read_context(run, record)
     fingerprint = score_fingerprint(track_print, metrics, variants)
     judges = score.make_judges(variants, score.make_metrics(metrics))
     scorer = ShardScorer(run, context, judges, fingerprint)
@@ -55,7 +55,7 @@ def _rescore(run: RunDirectory, registry: Registry, spec: RunSpec) -> int:
     record["metrics"] = [metric.identity() for metric in metrics]
     record["scoring"] = SCORING_VERSION
     record["variants"] = [variant.text for variant in variants]
-    run.write_record(record, record["status"])
+    run.write_record(record, status)
     return len(paths)
 
 
@@ -91,12 +91,12 @@ def _drop_variant(command: Sequence[str]) -> list[str]:
     return [word for i, word in enumerate(words) if i not in asked and i + 1 not in asked]
 
 
-def _read_context(run: RunDirectory, record: dict[str, Any]) -> tuple[score.RowContext, str]:
-    """Returns the columns that all score rows of the run share, and the fingerprint of its tracks."""
+def _read_context(run: RunDirectory, record: dict[str, Any]) -> tuple[score.RowContext, str, Status]:
+    """Returns the columns that all score rows of the run share, the fingerprint of its tracks, and its status."""
     try:
         # run.json of older versions has a variant there
         columns = {key: value for key, value in record["row_context"].items() if key != "variant"}
-        return score.RowContext(run=run.run_id, **columns), record["fingerprints"]["track"]
+        return score.RowContext(run=run.run_id, **columns), record["fingerprints"]["track"], record["status"]
     except (KeyError, TypeError, AttributeError) as error:
         raise StoreError(
             f"{run.path}/run.json lacks what scoring needs: {error}.", hint="Repeat the command that made the run."

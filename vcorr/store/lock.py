@@ -24,6 +24,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from vcorr.contract.errors import StoreError
+from vcorr.store.json_text import read_json
 
 LOCK = ".lock"
 """Name of the lock file inside the folder."""
@@ -166,9 +167,9 @@ def _read_holder(file: int) -> Holder | None:
     """Returns the holder that an open lock file names; None if it names none."""
     os.lseek(file, 0, os.SEEK_SET)
     try:
-        values = json.loads(os.read(file, 4096))
+        values = read_json(os.read(file, 4096))
         return Holder(str(values["host"]), int(values["process"]), str(values["since"]))
-    except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
+    except (ValueError, TypeError, KeyError, OverflowError):
         return None
 
 

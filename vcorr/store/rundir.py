@@ -15,6 +15,7 @@ import pyarrow as pa
 from vcorr.contract.errors import StoreError
 from vcorr.store import shards
 from vcorr.store.fingerprint import LENGTH, is_unicode
+from vcorr.store.json_text import read_json
 from vcorr.store.lock import hold_lock
 from vcorr.store.schema import TableName, schema
 from vcorr.store.upgrades import RECORD_VERSION, upgrade_record
@@ -108,7 +109,7 @@ class RunDirectory:
         """
         if not (self.path / RECORD).exists():
             return
-        found = self.record().get("fingerprints", {}).get("predict")
+        found = (self.record().get("fingerprints") or {}).get("predict")
         if found != fingerprint:
             raise StoreError(
                 f"{self.path / RECORD} belongs to another spec (fingerprint {str(found)[:LENGTH]}, this run's is "
@@ -124,13 +125,13 @@ class RunDirectory:
         """
         path = self.path / RECORD
         try:
-            values = json.loads(path.read_text(encoding="utf-8"))
+            values = read_json(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise StoreError(
                 f"{path} cannot be read: {error}.",
                 hint="Move that run away and repeat the command that made it, or choose another folder with --out DIR.",
             ) from error
-        if not isinstance(values, dict) or not isinstance(values.get("record_version", 0), int):
+        if not _is_record(values):
             raise StoreError(f"{path} is not the record of a run.", hint="Runs are made by: vcorr run")
         if values.get("record_version", 0) > RECORD_VERSION:
             raise StoreError(f"{path} was written by a newer vcorr.", hint="Upgrade: pip install --upgrade vcorr")
@@ -171,6 +172,13 @@ class RunDirectory:
         """Yields the shards of a table one by one, without the metadata of the stage that wrote them."""
         for path in sorted((self.path / table).glob(f"*{shards.SUFFIX}")):
             yield shards.read_shard(path, table).replace_schema_metadata(schema(table).metadata)
+
+
+def _is_record(values: Any) -> bool:
+    """Returns whether the values of a file have the form that reading a record relies on."""
+    if not isinstance(values, dict):
+        return False
+    return isinstance(values.get("record_version", 0), int) and isinstance(values.get("fingerprints") or {}, dict)
 
 
 def find_runs(folder: Path) -> list[RunDirectory]:

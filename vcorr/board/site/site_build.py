@@ -15,6 +15,7 @@ from importlib import metadata, resources
 from pathlib import Path
 from typing import Any
 
+from vcorr.store.json_text import read_json
 from vcorr.board.tables.definitions import BoardConfig, builtin_boards, load_board, metric_names
 from vcorr.board.tables.board_runs import BoardRun, load_run
 from vcorr.board.site.model_page import model_view
@@ -200,7 +201,7 @@ def _check_out(results: Path, out: Path) -> None:
 
 def _is_board(folder: Path) -> bool:
     try:
-        return "board_version" in json.loads((folder / MARKER).read_text(encoding="utf-8"))
+        return "board_version" in read_json((folder / MARKER).read_text(encoding="utf-8"))
     except (OSError, ValueError, TypeError):
         return False
 
