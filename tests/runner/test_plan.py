@@ -91,7 +91,7 @@ def test_a_process_with_other_files_or_packages_is_refused(found, tmp_path, monk
     with pytest.raises(vcorr.MissingError, match=r"data\.content\S* is (.|\n)*leave the files unchanged"):
         _ = sent(again).live
     (tmp_path / "p.txt").write_text("a cat\n")
-    monkeypatch.setattr("vcorr.runner.live.numeric_versions", lambda: {"torch": "0.1"})
+    monkeypatch.setattr("vcorr.runner.live.numeric_versions", lambda pictures: {"torch": "0.1"})
     with pytest.raises(vcorr.MissingError, match=r"versions\.\w+ is .* here; the run was planned with "):
         _ = sent(again).live
 
