@@ -413,3 +413,15 @@ def test_sets_and_unions_of_containers_are_types_that_no_option_can_have(hint: A
 def test_deep_nesting_is_an_error() -> None:
     with pytest.raises(UsageError, match=r"probe\.(network|anything)"):
         options_from(Every, {"anything": Written("[" * 400 + "]" * 400)}, "probe.")
+
+
+@dataclass(frozen=True)
+class Pairs:
+    pairs: tuple[tuple[int, int], ...] = ((0, 1),)
+
+
+@pytest.mark.parametrize("written", ["[[a,b]]", "[[1,2,3]]", "[0,1]", "((0,1),(2,3))x"])
+def test_tuples_inside_a_tuple_are_checked(written: str) -> None:
+    assert options_from(Pairs, {"pairs": Written("[[1,2],[3,4]]")}).pairs == ((1, 2), (3, 4))
+    with pytest.raises(UsageError, match=r"^probe\.pairs: expected values separated by commas"):
+        options_from(Pairs, {"pairs": Written(written)}, "probe.")

@@ -219,7 +219,17 @@ def _sequence(value: Any, arguments: tuple[Any, ...]) -> list[Any]:
     else:
         raise ValidationError
     each = hints if len(hints) == len(items) else hints[:1] * len(items)
-    return [_shape(item, hint) for item, hint in zip(items, each, strict=True)]
+    return [_convert_item(item, hint) for item, hint in zip(items, each, strict=True)]
+
+
+def _convert_item(item: Any, hint: Any) -> Any:
+    """Returns an item as `_shape` does; an item that is a sequence is converted, as OmegaConf checks no tuple there."""
+    if (get_origin(hint) or hint) not in (tuple, list):
+        return _shape(item, hint)
+    try:
+        return options_from(dataclasses.make_dataclass("Item", [("value", hint)]), {"value": item}).value
+    except UsageError as error:
+        raise ValidationError from error
 
 
 def _items(text: str, kind: Any) -> list[Any]:
