@@ -185,6 +185,23 @@ def test_a_damaged_shard_is_said_and_computed_again(found, tmp_path) -> None:
     assert same(again.run.read("predictions"), whole)
 
 
+@pytest.mark.parametrize(
+    ("limit", "expected"), [(1000, ["--limit 1000 takes all clips: split test of token-slide has 4."]), (4, [])]
+)
+def test_a_limit_beyond_the_clips_is_said(found, tmp_path, limit, expected) -> None:
+    notes: list[str] = []
+    listener = Silent()
+    listener.note = notes.append  # type: ignore[method-assign]
+    run(found, tmp_path, limit=limit, events=listener)
+    assert notes == expected
+
+
+@pytest.mark.parametrize("prompt", ["", "  "])
+def test_a_blank_prompt_is_no_prompt_list(found, tmp_path, prompt) -> None:
+    with pytest.raises(vcorr.UsageError, match=r"The prompt is blank\.\nWrite a prompt"):
+        run(found, tmp_path, data=None, prompt=prompt)
+
+
 def test_a_shard_of_another_spec_is_said_and_computed_again(found, tmp_path) -> None:
     first = run(found, tmp_path, **marked(tmp_path))
     other = run(found, tmp_path, steps="0", **marked(tmp_path))

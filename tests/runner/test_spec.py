@@ -194,6 +194,11 @@ def test_a_method_of_guidance_is_not_taken_for_a_strength(tmp_path: Path, text: 
         build_spec({}, config_file=path)
 
 
+def test_a_range_that_runs_backwards_says_how_to_write_it() -> None:
+    with pytest.raises(vcorr.UsageError, match=r"--layers 5-2 runs backwards\.\nWrite 2-5\."):
+        resolve_layers("1,5-2", 10)
+
+
 @pytest.mark.parametrize("text", ["9" * 5000, f"0-{'9' * 5000}", f"{'9' * 5000}-spread"])
 def test_numbers_longer_than_python_reads_are_out_of_range(text: str) -> None:
     with pytest.raises(vcorr.UsageError, match="is out of range"):

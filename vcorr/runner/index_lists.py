@@ -62,7 +62,9 @@ def _indices(text: str, total: int, what: str, forms: str) -> tuple[int, ...]:
                 f"--{what} {text!r} cannot be read at {part!r}.", hint=f"Write indices and ranges such as {forms}."
             )
         first, last = _read_index(match[1]), _read_index(match[2] or match[1])
-        if first > last or last >= total:
+        if first > last:
+            raise UsageError(f"--{what} {part} runs backwards.", hint=f"Write {match[2]}-{match[1]}.")
+        if last >= total:
             raise UsageError(f"--{what} {part} is out of range.", hint=_what_there_is(total, what))
         chosen.update(range(first, last + 1))
     if not chosen:

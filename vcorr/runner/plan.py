@@ -81,6 +81,15 @@ class Plan:
         label, verb = self.parts.model.entry.label, "does" if len(given) == 1 else "do"
         return f"{label} has no layers and predicts directly; {' and '.join(given)} {verb} not apply."
 
+    @property
+    def beyond_limit(self) -> str:
+        """A note if `--limit` is larger than the number of clips; else empty."""
+        limit, count = self.spec.limit, len(self.selection.clips)
+        if limit is None or limit <= count:
+            return ""
+        name = self.parts.data.entry.name
+        return f"--limit {limit} takes all clips: split {self.selection.split} of {name} has {count}."
+
     def predict_identity(self) -> dict[str, Any]:
         """Returns everything that can change a prediction; see `identity.predict_identity`."""
         return predict_identity(self.parts, self.selection, self.hardware, self.identity)

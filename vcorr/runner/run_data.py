@@ -99,6 +99,8 @@ def _data_name(spec: RunSpec, entry: ModelEntry, needs_image: bool) -> str:
     if spec.prompt is not None:
         if spec.data is not None:
             raise UsageError("--prompt and --data exclude each other.", hint="A prompt is a dataset of one clip.")
+        if not spec.prompt.strip():
+            raise UsageError("The prompt is blank.", hint="Write a prompt, or leave out --prompt.")
         return PROMPTS
     if spec.data:
         return spec.data
