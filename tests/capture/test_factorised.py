@@ -195,8 +195,8 @@ def test_parts_are_kept_when_the_model_writes_over_its_memory():
         (video().split(3)[:1], TokenLayout(), r"did not run: attend \(3 of 4 frames came\)"),
         (video().repeat(2, 1, 1).split(3), TokenLayout(), r"computed attention for 6 frames in all; the grid has 4"),
         ([video(), video()], TokenLayout(), "computed attention twice"),
-        ([video()[:3]], TokenLayout("none", BRANCHES), r"holds 3 rows, .* 2 branch\(es\) .* of 4 frames each"),
-        ([video().repeat(3, 1, 1)], TokenLayout("none", BRANCHES), "holds 12 rows"),
+        ([video()[:3]], TokenLayout("none", BRANCHES), r"has 3 rows, .* 2 branch\(es\) .* of 4 frames each"),
+        ([video().repeat(3, 1, 1)], TokenLayout("none", BRANCHES), "has 12 rows"),
         ([video()[:, :9]], TokenLayout(), r"9 tokens, the grid 3 x 5 = 15 tokens per frame"),
         ([video()], TokenLayout("before", text_tokens=1), r"leaves 0 for the text, of which the layout declares 1"),
     ],
@@ -207,7 +207,7 @@ def test_what_does_not_make_the_grid_is_refused(passes, layout, reason):
 
 
 def test_positions_come_at_once():
-    with pytest.raises(CaptureError, match=r"holds 7 rows, .* of 15 positions each"):
+    with pytest.raises(CaptureError, match=r"has 7 rows, .* of 15 positions each"):
         record(Spy("q"), site(TEMPORAL), TokenLayout(), video().transpose(0, 1)[:7])
     with pytest.raises(CaptureError, match=r"the sequence has 3 tokens, the grid 4 frames"):
         record(Spy("q"), site(TEMPORAL), TokenLayout(), video()[:3].transpose(0, 1))

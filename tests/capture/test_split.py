@@ -132,8 +132,8 @@ def test_grouped_queries_share_keys_as_torch_does():
     [
         (made(1, VIDEO - 1), TokenLayout("before"), r"23 tokens, the grid 2 x 3 x 4 = 24 video tokens"),
         (made(1, VIDEO + 7), TokenLayout("none"), r"31 tokens.*declares no text(.|\n)*other 7"),
-        (made(2, VIDEO), TokenLayout("none"), r"holds 2 rows, the layout declares 1 branch"),
-        (made(4, VIDEO), TokenLayout("none", ("uncond", "cond")), r"holds 4 rows"),
+        (made(2, VIDEO), TokenLayout("none"), r"has 2 rows, but the layout declares 1 branch"),
+        (made(4, VIDEO), TokenLayout("none", ("uncond", "cond")), r"has 4 rows"),
         (made(1, VIDEO, keys=5), TokenLayout("none"), r"24 queries attend to 5 keys"),
         (made(1, VIDEO, heads=3, kv_heads=2), TokenLayout("none"), r"3 query heads cannot share 2"),
         (

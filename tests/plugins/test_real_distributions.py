@@ -130,7 +130,7 @@ def test_new_plugins_pass_the_check_and_bad_ones_get_reasons(environment) -> Non
     read = {"a change of pixels is found at its token", "the conditional branch is read"}
     assert read <= {check["name"] for check in checks["vcorr-new-model"]}
     assert failed["vcorr-raises"][0]["reason"] == "RuntimeError: no luck today"
-    assert "its names are its own" in {check["name"] for check in failed["vcorr-claims"]}
+    assert "no other plugin claims its names" in {check["name"] for check in failed["vcorr-claims"]}
     assert "did you mean vcorr_probes?" in failed["vcorr-misspelt"][0]["reason"]
     assert "importing vcorr_heavy imports torch" in " ".join(check["reason"] for check in failed["vcorr-heavy"])
 

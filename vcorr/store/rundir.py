@@ -109,7 +109,8 @@ class RunDirectory:
         """
         if not (self.path / RECORD).exists():
             return
-        found = (self.record().get("fingerprints") or {}).get("predict")
+        prints = self.record().get("fingerprints")
+        found = prints.get("predict") if isinstance(prints, dict) else None
         if found != fingerprint:
             raise StoreError(
                 f"{self.path / RECORD} belongs to another spec (fingerprint {str(found)[:LENGTH]}, this run's is "
@@ -176,9 +177,7 @@ class RunDirectory:
 
 def _is_record(values: Any) -> bool:
     """Returns whether the values of a file have the form that reading a record relies on."""
-    if not isinstance(values, dict):
-        return False
-    return isinstance(values.get("record_version", 0), int) and isinstance(values.get("fingerprints") or {}, dict)
+    return isinstance(values, dict) and isinstance(values.get("record_version", 0), int)
 
 
 def find_runs(folder: Path) -> list[RunDirectory]:
