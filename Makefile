@@ -8,7 +8,7 @@ STAMP  := $(VENV)/.installed
 DEMO_RUNS := runs/demo
 DEMO_SITE := site
 
-.PHONY: help install demo check test format findings wheels clean
+.PHONY: help install demo check test faults format findings wheels clean
 
 help:  ## list the targets (the default)
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -28,6 +28,9 @@ demo: $(STAMP)  ## install, probe the embedded model on 16 clips and build a boa
 
 test: $(STAMP)  ## run the tests
 	$(BIN)/python -m pytest
+
+faults: $(STAMP)  ## run the tests of drawn faults with twenty times as many cases
+	VCORR_TEST_SCALE=20 $(BIN)/python -m pytest tests/faults
 
 check: $(STAMP)  ## check style, types, imports and plain English, as CI and pre-commit do
 	$(BIN)/ruff check .

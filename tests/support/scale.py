@@ -1,0 +1,20 @@
+"""The number of cases that the tests of drawn faults draw: few in every run of the tests, many by `make faults`."""
+
+from __future__ import annotations
+
+import os
+
+import hypothesis
+
+VARIABLE = "VCORR_TEST_SCALE"
+
+
+def scale_count(few: int) -> int:
+    """Returns `few`, times the number that the variable VCORR_TEST_SCALE holds."""
+    return few * int(os.environ.get(VARIABLE, "1"))
+
+
+def drawn_cases(few: int) -> hypothesis.settings:
+    """Returns settings of hypothesis for `few` cases, the same ones in every run, and for other ones at a larger scale."""
+    large = scale_count(few) > few
+    return hypothesis.settings(max_examples=scale_count(few), deadline=None, derandomize=not large, database=None)
