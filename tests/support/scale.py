@@ -14,7 +14,7 @@ def scale_count(few: int) -> int:
     return few * int(os.environ.get(VARIABLE, "1"))
 
 
-def drawn_cases(few: int) -> hypothesis.settings:
-    """Returns settings of hypothesis for `few` cases, the same ones in every run, and for other ones at a larger scale."""
+def draw_cases(few: int) -> hypothesis.settings:
+    """Returns settings of hypothesis for `few` cases: the same ones in every run, new ones at a larger scale."""
     large = scale_count(few) > few
     return hypothesis.settings(max_examples=scale_count(few), deadline=None, derandomize=not large, database=None)
