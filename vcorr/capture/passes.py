@@ -19,6 +19,7 @@ from typing import Any, Literal
 from torch import nn
 
 from vcorr.capture.batch_rows import CONDITIONAL, branches_of_call
+from vcorr.capture.caches import check_no_cache
 from vcorr.capture.captures import TokenLayout
 from vcorr.capture.labels import BATCHED, PREDICTED, listen_to_labels
 from vcorr.capture.modules import denoisers_of, find, run_eagerly
@@ -81,6 +82,9 @@ class PassWatch:
     Args:
         denoisers: the modules, compiled or not; several that take turns count as one sequence of passes.
         layout: the guidance branches, and how they come.
+
+    Raises:
+        UsageError: at the beginning of the block, if a cache of diffusers skips attention in a denoiser.
     """
 
     def __init__(self, denoisers: Sequence[nn.Module], layout: TokenLayout) -> None:
@@ -104,6 +108,7 @@ class PassWatch:
             for index, denoiser in enumerate(self.denoisers):
                 module, compiled = find(denoiser, "")
                 assert module is not None  # the empty name is the module itself
+                check_no_cache(module)
                 stack.enter_context(run_eagerly(compiled=compiled))
                 stack.enter_context(listen_to_labels(module, self._take_label))
                 before = partial(self._before, index)

@@ -370,15 +370,8 @@ class Recorder:
         for tap in watches.taps:
             tap.check()
         missing = now.missing()
-        if missing and not now.anything:
-            raise CaptureError(
-                f"Step {now.index}: none of the {len(missing)} tapped modules ran for the conditional branch; "
-                f"{describe_passes(watches.watch)}.",
-                hint="Run the denoiser given to recorder.attach() inside recorder.step(), in the same thread. "
-                "TokenLayout.branches and TokenLayout.passes say which pass is the conditional one.",
-            )
         if missing:
-            raise CaptureError(f"Step {now.index}: {len(missing)} tapped module(s) did not run: {shorten(missing)}.")
+            raise _missing_error(now, missing, watches.watch)
         self._steps_done.add(now.index)
         self._packed.extend(now.predictions)
         self._masks.extend(now.masks)
@@ -432,3 +425,22 @@ def _split_by_frame(queries: Queries) -> list[tuple[QueryPoints, NDArray[np.intp
     if not len(queries):
         return [(QueryPoints(queries.xy), np.zeros(0, dtype=np.intp))]
     return [(QueryPoints(queries.xy[index], frame), index) for frame, index in queries.by_frame()]
+
+
+_SKIPPED = (
+    "If the model skips blocks, switch that off: a cache (TeaCache, cache-dit), skip-layer guidance, or layers that "
+    "are left out."
+)
+
+
+def _missing_error(now: StepReader, missing: Sequence[str], watch: PassWatch) -> CaptureError:
+    """Returns the error for a step in which modules did not run, with the likely causes."""
+    if now.anything:
+        text = f"Step {now.index}: {len(missing)} tapped module(s) did not run: {shorten(missing)}."
+        return CaptureError(text, hint=_SKIPPED)
+    return CaptureError(
+        f"Step {now.index}: none of the {len(missing)} tapped modules ran for the conditional branch; "
+        f"{describe_passes(watch)}.",
+        hint="Run the denoiser given to recorder.attach() inside recorder.step(), in the same thread. "
+        f"TokenLayout.branches and TokenLayout.passes say which pass is the conditional one. {_SKIPPED}",
+    )

@@ -40,7 +40,8 @@ _ARGUMENTS = ("query", "key", "value", "attn_mask", "dropout_p", "is_causal")
 _SILENT_HINT = (
     "Make them call torch's attention: model.set_attention_backend('native'), set_attn_processor(AttnProcessor2_0()) "
     "in place of a legacy, xformers, flash or flex processor, attn_implementation='sdpa' in transformers, "
-    "torch.backends.mha.set_fastpath_enabled(False) for nn.MultiheadAttention. Linear attention has no such call: its "
+    "torch.backends.mha.set_fastpath_enabled(False) for nn.MultiheadAttention. A cache skips attention: "
+    "model.disable_cache(). Linear attention has no such call: its "
     "adapter has to show it with vcorr.capture.show(q, k, v, out)."
 )
 

@@ -14,6 +14,7 @@ PACKAGES = (
     "torch",
     "diffusers",
     "transformers",
+    "accelerate",
     "pluggy",
     "pyarrow",
     "datasets",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -43,8 +42,6 @@ def load_pipeline(class_name: str, folder: Path, dtype: torch.dtype, **component
                 dtype=dtype,
                 local_files_only=True,
                 use_safetensors=True,
-                # explicit, because by default diffusers warns if accelerate is not installed
-                low_cpu_mem_usage=find_spec("accelerate") is not None,
                 **components,
             )
         except ImportError as error:

@@ -114,7 +114,6 @@ def place(pipe: Any, device: str, *, offload: bool) -> None:
 
     Raises:
         UsageError: the device is the CPU, or the pipeline does not declare the order of its networks.
-        MissingError: the package accelerate is not installed.
     """
     if not offload:
         pipe.to(device)
@@ -124,8 +123,6 @@ def place(pipe: Any, device: str, *, offload: bool) -> None:
             "Offloading keeps networks in CPU memory until the GPU needs them; the device is the CPU already.",
             hint="Leave out --offload, or give --device cuda.",
         )
-    if find_spec("accelerate") is None:
-        raise MissingError("Offloading needs the package accelerate.", hint="pip install accelerate")
     if pipe.model_cpu_offload_seq is None:
         raise UsageError(f"{type(pipe).__name__} cannot be offloaded.", hint="Leave out --offload.")
     pipe.enable_model_cpu_offload(device=device)

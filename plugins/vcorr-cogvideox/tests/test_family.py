@@ -13,7 +13,6 @@ from vcorr import Clip, MissingError, RunSettings, UsageError
 from vcorr.capture.recorder import Recorder
 from vcorr.contract.cards import load_card
 from vcorr.diffusion import VideoConfig, locate_weights
-from vcorr.diffusion.options import place
 from vcorr.diffusion.random_weights import component_from_config
 from vcorr.functional import match
 from vcorr.testing import assert_passed, check_model, check_passes
@@ -232,12 +231,6 @@ def test_dtype_and_tiles():
 def test_offloading_needs_something_to_offload_to():
     with pytest.raises(UsageError, match="CPU already"):
         load("cogvideox-5b", offload=True)
-
-
-def test_offloading_needs_accelerate(monkeypatch):
-    monkeypatch.setattr("vcorr.diffusion.options.find_spec", lambda name: None)
-    with pytest.raises(MissingError, match="pip install accelerate"):
-        place(load("cogvideox-5b").pipe, "cuda", offload=True)
 
 
 @pytest.mark.parametrize("name", ["cogvideox-5b", "cogvideox-5b-i2v"])

@@ -77,8 +77,7 @@ class TinyUntrained(Tiny):
 
         pipe = super().build(seed)
         folder = PIPELINE / "vae"
-        # without accelerate, diffusers warns at every load unless low_cpu_mem_usage is False
-        vae = AutoencoderKLCogVideoX.from_pretrained(folder, local_files_only=True, low_cpu_mem_usage=False)
+        vae = AutoencoderKLCogVideoX.from_pretrained(folder, local_files_only=True)
         pipe.register_modules(vae=vae.eval())
         return pipe
 
