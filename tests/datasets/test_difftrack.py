@@ -87,9 +87,7 @@ def test_importing_again_replaces_what_was_there(tmp_path, home):
 def test_an_import_killed_between_its_renames_leaves_the_old_set_to_the_next_one(tmp_path, home):
     make_set(tmp_path / "source", clips=2)
     (done,) = imported(tmp_path / "source", home)
-    killed = done.path.parent / ".fg.abc"
-    killed.mkdir()
-    done.path.rename(killed / "old")
+    done.path.rename(done.path.parent / ".fg.7.0a1b2c3d.old")
     (source,) = find_sets(tmp_path / "source")
     (source.path / "tracks" / "001.npy").write_bytes(b"")
     with pytest.raises(UsageError):
@@ -102,7 +100,7 @@ def test_an_import_killed_between_its_renames_leaves_the_old_set_to_the_next_one
 def test_a_second_import_at_the_same_time_is_refused_and_removes_nothing(tmp_path, home):
     (source,) = find_sets(make_set(tmp_path / "dataset"))
     done = import_set(source, home)
-    at_work = done.path.parent / f".{done.path.name}.at-work"
+    at_work = done.path.parent / f".{done.path.name}.7.0a1b2c3d.tmp"
     at_work.mkdir()
     with hold_lock(done.path.parent), pytest.raises(StoreError, match="is being written by process"):
         import_set(source, home)

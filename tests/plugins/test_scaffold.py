@@ -10,7 +10,7 @@ from support import prose
 from vcorr.authoring.scaffold import write
 from vcorr.authoring.scaffold.names import KINDS, new_names
 from vcorr.authoring.scaffold.write import write_plugin
-from vcorr.contract.errors import UsageError
+from vcorr.contract.errors import StoreError, UsageError
 from vcorr.plugins.registry import Registry, installed
 
 NOBODY = Registry([])
@@ -79,7 +79,7 @@ def test_nothing_is_left_of_what_could_not_be_written(tmp_path, monkeypatch) -> 
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(write, "_write", full)
-    with pytest.raises(UsageError, match="cannot be written: No space left"):
+    with pytest.raises(StoreError, match=r"The disk is full: .*vcorr-x could not be written"):
         write_plugin(new_names("vcorr-x", "probe", NOBODY), tmp_path)
     assert list(tmp_path.iterdir()) == []
 

@@ -15,6 +15,7 @@ import pytest
 import vcorr
 from vcorr.contract.errors import StoreError
 from vcorr.store import rundir, schema, shards
+from vcorr.store.atomic_files import replace_together
 from vcorr.store.fingerprint import fingerprint, hash_files
 
 
@@ -91,7 +92,7 @@ def test_shards_are_replaced_together_or_not_at_all(run: rundir.RunDirectory) ->
         shards.write_shard(run.shard("scores", clip), "scores", [score_row(value=0)], "old")
 
     def replace(clips: str) -> None:
-        with shards.replace_together(folder) as staging:
+        with replace_together(folder) as staging:
             for clip in clips:
                 shards.write_shard(staging / f"{clip}.arrow", "scores", [score_row(value=1)], "new")
             if "x" in clips:
@@ -112,7 +113,7 @@ def test_a_read_only_run_cannot_be_scored(run: rundir.RunDirectory, monkeypatch:
     monkeypatch.setattr(Path, "mkdir", read_only)
     with (
         pytest.raises(StoreError, match=r"scores cannot be written: Read-only file system\.\n.*copied"),
-        shards.replace_together(run.path / "scores"),
+        replace_together(run.path / "scores"),
     ):
         pass
 

@@ -20,6 +20,7 @@ from vcorr.runner.track import VIDEOS, restore_clip
 from vcorr.runner.unpacking import Stored, unpack_positions, unpack_tracks, variant_of
 from vcorr.stats.summary import SiteSummary
 from vcorr.store.arrow_rows import rows_of
+from vcorr.store.atomic_files import make_folder
 from vcorr.store.rundir import RunDirectory
 from vcorr.store.shards import SUFFIX, read_shard, shard_name
 
@@ -31,7 +32,7 @@ def draw_overlays(plan: Plan, run: RunDirectory, best: SiteSummary) -> list[Path
         StoreError: a shard or a video is damaged, the files cannot be written, or another process is writing the run.
     """
     with run.write_lock():
-        (run.path / VIDEOS).mkdir(exist_ok=True)
+        make_folder(run.path / VIDEOS)
         drawn = [_draw(plan, run, best, clip_id) for clip_id in plan.selection.clips]
     return [path for path in drawn if path is not None]
 

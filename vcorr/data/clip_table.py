@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 
 from vcorr.contract.errors import StoreError, UsageError
 from vcorr.contract.records import InputClass, QueryMode, Tracks, is_random
+from vcorr.store.atomic_files import atomic_file
 from vcorr.store.schema import TABLE_KEY, UNITS_KEY, VERSION_KEY
-from vcorr.store.shards import atomic_file
 
 TABLE_VERSION = 3
 SUFFIX = ".parquet"

@@ -27,6 +27,7 @@ from vcorr.data.dataset_home import RECORD
 from vcorr.data.video.lossless import SUFFIX as VIDEO_SUFFIX
 from vcorr.data.video.lossless import read_lossless, video_hash
 from vcorr.store import shards
+from vcorr.store.atomic_files import TEMPORARY_SUFFIX, make_folder, remove_temporaries, write_text
 from vcorr.store.fingerprint import LENGTH, hash_file
 from vcorr.store.json_text import read_json
 from vcorr.store.lock import LOCK, hold_lock
@@ -52,12 +53,7 @@ class DatasetFolder:
         """
         folder = cls(path)
         folder.check(fingerprint)
-        try:
-            (path / DATA).mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise StoreError(
-                f"{path} cannot be written: {error.strerror or error}.", hint="Choose another folder with --out DIR."
-            ) from error
+        make_folder(path / DATA)
         return folder
 
     def check(self, fingerprint: str) -> None:
@@ -87,7 +83,7 @@ class DatasetFolder:
         """
         with hold_lock(self.path):
             for place in (self.path, self.path / DATA, self.path / VIDEOS):
-                shards.remove_temporaries(place)
+                remove_temporaries(place)
             yield
 
     @classmethod
@@ -135,8 +131,7 @@ class DatasetFolder:
 
     def write_text(self, name: str, text: str) -> None:
         """Writes a file at the top of the folder; atomic."""
-        with shards.atomic_file(self.path / name) as temporary:
-            Path(temporary).write_text(text, encoding="utf-8")
+        write_text(self.path / name, text)
 
     def rows(self) -> list[ClipRow]:
         """Returns all clips in the order of their file names, including rejected and failed ones.
@@ -196,7 +191,7 @@ def holds_files(path: Path) -> bool:
     if path.is_file():
         return True
     files = (found.name for found in path.rglob("*") if found.is_file())
-    return any(name != LOCK and not name.endswith(shards.TEMPORARY_SUFFIX) for name in files)
+    return any(name != LOCK and not name.endswith(TEMPORARY_SUFFIX) for name in files)
 
 
 def file_stem(clip_id: str) -> str:

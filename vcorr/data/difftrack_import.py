@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,6 +23,7 @@ from vcorr.data.dataset_card import card
 from vcorr.data.dataset_folder import CARD, DATA, IMAGES, DatasetFolder, file_hash, holds_files
 from vcorr.data.prompt_dataset import OBJECTS_SIDE, SCENES_SIDE, read_lines
 from vcorr.data.stored_dataset import read_image
+from vcorr.store.atomic_files import cannot_write, replace_folder
 from vcorr.store.lock import hold_lock
 
 PROMPTS, TRACKS, VISIBILITY, IMAGE = "prompt.txt", "tracks", "visibility", "image"
@@ -132,15 +132,10 @@ def _replace(target: Path, source: SourceSet, rows: Sequence[ClipRow], images: d
     """Writes a set in place of an earlier import, under the lock of the folder."""
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with hold_lock(target.parent):
-            _remove_leftovers(target)
-            with tempfile.TemporaryDirectory(prefix=_prefix(target), dir=target.parent) as folder:
-                _write(source, DatasetFolder(Path(folder) / "new"), rows, images)
-                _swap(Path(folder) / "new", target, Path(folder) / "old")
+        with hold_lock(target.parent), replace_folder(target) as folder:
+            _write(source, DatasetFolder(folder), rows, images)
     except OSError as error:
-        raise StoreError(
-            f"{target} cannot be written: {error.strerror or error}.", hint="Choose another folder with --out DIR."
-        ) from error
+        raise cannot_write(target, error) from error
 
 
 def _check_target(target: Path) -> None:
@@ -341,7 +336,7 @@ def _with_image(row: ClipRow, path: Path | None) -> ClipRow:
 
 
 def _write(source: SourceSet, folder: DatasetFolder, rows: Sequence[ClipRow], images: dict[str, Path]) -> None:
-    (folder.path / DATA).mkdir(parents=True)
+    (folder.path / DATA).mkdir()
     for row in rows:
         folder.write(row)
     if images:
@@ -353,24 +348,6 @@ def _write(source: SourceSet, folder: DatasetFolder, rows: Sequence[ClipRow], im
     folder.write_text(CARD, card(f"DiffTrack {source.name}", rows, about, {"source": SOURCE}))
     digest = hashlib.sha256("".join(row.identity() for row in rows).encode()).hexdigest()
     folder.write_record({"name": source.name, "kind": KIND, "source": SOURCE, "fingerprint": digest}, "complete")
-
-
-def _swap(new: Path, target: Path, old: Path) -> None:
-    if target.exists():
-        target.rename(old)
-    new.rename(target)
-
-
-def _prefix(target: Path) -> str:
-    return f".{target.name}."
-
-
-def _remove_leftovers(target: Path) -> None:
-    """Deletes the leftovers of an interrupted import, and restores the old folder if the new one is missing."""
-    for leftover in target.parent.glob(f"{_prefix(target)}*"):
-        if (leftover / "old").is_dir() and not target.exists():
-            (leftover / "old").rename(target)
-        shutil.rmtree(leftover, ignore_errors=True)
 
 
 def import_all(path: Path, out: Path, *, partial: bool = False) -> Iterator[ImportedSet]:

@@ -27,6 +27,7 @@ from vcorr.runner.plan import Plan
 from vcorr.runner.predict import error_code, prepare_clip, sample_clip
 from vcorr.runner.spec import check_seed
 from vcorr.runner.track import track_clip
+from vcorr.store.atomic_files import make_folder
 from vcorr.store.fingerprint import LENGTH, find_differences, fingerprint, plain
 
 SPLIT = "test"
@@ -236,7 +237,7 @@ class _Maker:
         tracks = track_clip(self._tracker, clip)
         name = self._folder.video_name(item.clip_id)
         path = self._folder.path / name
-        (self._folder.path / VIDEOS).mkdir(exist_ok=True)
+        make_folder(self._folder.path / VIDEOS)
         digest = write_lossless(path, clip.video, clip.fps)
         return replace(
             self._empty(item),

@@ -18,6 +18,7 @@ from vcorr.runner.scored_variants import check_used, kinds_at_sites, run_variant
 from vcorr.runner.spec import RunSpec
 from vcorr.runner.unpacking import prediction_keys
 from vcorr.store import shards
+from vcorr.store.atomic_files import replace_together
 from vcorr.store.rundir import RunDirectory, Status
 
 
@@ -48,7 +49,7 @@ def _rescore(run: RunDirectory, registry: Registry, spec: RunSpec) -> int:
     if not paths:
         raise StoreError(f"{run.path} holds no predictions yet.", hint="Finish it first: repeat its vcorr run command.")
     _check_served(run, record, paths, variants)
-    with shards.replace_together(run.path / "scores") as scores:
+    with replace_together(run.path / "scores") as scores:
         for path in paths:
             scorer.score(path.name, into=scores)
     record["fingerprints"]["score"] = fingerprint

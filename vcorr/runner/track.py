@@ -13,6 +13,7 @@ from vcorr.data.video.lossless import SUFFIX as VIDEO_SUFFIX
 from vcorr.data.video.lossless import read_lossless, video_hash, write_lossless
 from vcorr.runner.plan import Plan
 from vcorr.runner.predict import Prepared, prepare_clip, track_row
+from vcorr.store.atomic_files import make_folder
 from vcorr.store.rundir import RunDirectory
 from vcorr.store.schema import TrackRow
 from vcorr.store.shards import SUFFIX, read_shard, shard_name
@@ -33,7 +34,7 @@ def keep_video(run: RunDirectory, clip: Clip) -> str:
     """Stores a generated video bit-exactly in the run, and returns its hash."""
     assert clip.video is not None
     folder = run.path / VIDEOS
-    folder.mkdir(exist_ok=True)
+    make_folder(folder)
     return write_lossless(folder / video_path_name(clip.id), clip.video, clip.fps)
 
 

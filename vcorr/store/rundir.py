@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from vcorr.contract.errors import StoreError
 from vcorr.store import shards
+from vcorr.store.atomic_files import remove_temporaries, write_text
 from vcorr.store.fingerprint import LENGTH, is_unicode
 from vcorr.store.json_text import read_json
 from vcorr.store.lock import hold_lock
@@ -80,8 +81,9 @@ class RunDirectory:
             StoreError: another process is writing the run, or the directory cannot be written.
         """
         with hold_lock(self.path):
-            for folder in (self.path, *(path for path in self.path.iterdir() if path.is_dir())):
-                shards.remove_temporaries(folder)
+            inside = [path for path in self.path.iterdir() if path.is_dir() and not path.name.startswith(".")]
+            for folder in (self.path, *inside):
+                remove_temporaries(folder)
             yield
 
     @classmethod
@@ -142,11 +144,9 @@ class RunDirectory:
         """Writes run.json atomically, with the given status and the current time."""
         values = {"record_version": RECORD_VERSION, "run": self.run_id, "status": status, **values}
         values["updated"] = datetime.now(UTC).isoformat(timespec="seconds")
-        path = self.path / RECORD
-        with shards.atomic_file(path) as temporary:
-            # a path on the command line may hold bytes that are not UTF-8; JSON writes them as \udcXX, as this does
-            text = json.dumps(values, indent=2, ensure_ascii=False) + "\n"
-            Path(temporary).write_text(text, encoding="utf-8", errors="backslashreplace")
+        # a path on the command line may hold bytes that are not UTF-8; JSON writes them as \udcXX, as this does
+        text = json.dumps(values, indent=2, ensure_ascii=False) + "\n"
+        write_text(self.path / RECORD, text, errors="backslashreplace")
 
     def shard(self, table: TableName, clip_id: str) -> Path:
         """Returns the path of a clip's shard."""

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-import errno
 import hashlib
-import os
-import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import quote
 
@@ -15,13 +11,12 @@ import pyarrow as pa
 
 from vcorr.contract.errors import StoreError, first_line
 from vcorr.store import schema as schemas
+from vcorr.store.atomic_files import atomic_file
 from vcorr.store.columns import to_table
 from vcorr.store.upgrades import upgrade_table
 
 SUFFIX = ".arrow"
-TEMPORARY_SUFFIX = ".tmp"
 _COMPUTE_AGAIN = "Repeat the command that made the run: only that clip is computed again."
-_WRITE_ELSEWHERE = "Choose another folder with --out DIR; a finished run can be copied there."
 
 
 def shard_name(clip_id: str) -> str:
@@ -42,47 +37,6 @@ def write_shard(path: Path, table: schemas.TableName, rows: Sequence[schemas.Row
     options = pa.ipc.IpcWriteOptions(compression="zstd")
     with atomic_file(path) as temporary, pa.ipc.new_file(temporary, data.schema, options=options) as writer:
         writer.write_table(data)
-
-
-@contextlib.contextmanager
-def atomic_file(path: Path) -> Iterator[str]:
-    """Yields the name of a temporary file, which becomes `path` if the block succeeds and is deleted if it fails.
-
-    Raises:
-        StoreError: the file cannot be written; the message says what to do.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}{TEMPORARY_SUFFIX}")
-    try:
-        yield str(temporary)
-        os.replace(temporary, path)
-    except OSError as error:
-        raise _cannot_write(path, error) from error
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
-
-
-@contextlib.contextmanager
-def replace_together(folder: Path) -> Iterator[Path]:
-    """Yields a folder for new shards, which replace the shards of the same names in `folder` if the block succeeds.
-
-    If the block fails, `folder` stays as it was, however many shards were written. The caller holds the lock of the
-    run.
-
-    Raises:
-        StoreError: a file cannot be written.
-    """
-    staging = folder.with_name(f".{folder.name}.{os.getpid()}{TEMPORARY_SUFFIX}")
-    _remove_staging(folder)
-    try:
-        staging.mkdir()
-        yield staging
-        for path in sorted(staging.iterdir()):
-            os.replace(path, folder / path.name)
-    except OSError as error:
-        raise _cannot_write(folder, error) from error
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
 
 
 def read_shard(path: Path, table: schemas.TableName) -> pa.Table:
@@ -123,27 +77,6 @@ def _fingerprint(schema: pa.Schema) -> str:
     return str((schema.metadata or {}).get(schemas.FINGERPRINT_KEY, b"").decode())
 
 
-def remove_temporaries(folder: Path) -> None:
-    """Deletes the temporary files of interrupted writes. The caller holds the lock of the run or dataset.
-
-    Raises:
-        StoreError: one cannot be deleted.
-    """
-    try:
-        for leftover in folder.glob(f".*{TEMPORARY_SUFFIX}"):
-            if not leftover.is_dir():
-                leftover.unlink(missing_ok=True)
-    except OSError as error:
-        raise _cannot_write(folder, error) from error
-    _remove_staging(folder)
-
-
-def _remove_staging(folder: Path) -> None:
-    """Deletes folders of new shards that a killed process left behind. The lock keeps other processes out."""
-    for leftover in folder.parent.glob(f".{folder.name}.*{TEMPORARY_SUFFIX}"):
-        shutil.rmtree(leftover, ignore_errors=True)
-
-
 def _upgrade(path: Path, table: pa.Table, name: schemas.TableName) -> pa.Table:
     metadata = table.schema.metadata or {}
     if metadata.get(schemas.TABLE_KEY, b"").decode() != name or schemas.VERSION_KEY not in metadata:
@@ -160,13 +93,3 @@ def _upgrade(path: Path, table: pa.Table, name: schemas.TableName) -> pa.Table:
     if not found.schema.equals(schemas.schema(name)):
         raise pa.ArrowInvalid(f"its columns are not the columns of {name}")
     return found
-
-
-def _cannot_write(path: Path, error: OSError) -> StoreError:
-    if error.errno == errno.ENOSPC:
-        return StoreError(
-            f"The disk is full: {path} could not be written.", hint="Free some space, or choose --out DIR."
-        )
-    # Arrow's own errors have a number, but a whole report instead of the system's words for it
-    reason = error.strerror or (os.strerror(error.errno) if error.errno else str(error))
-    return StoreError(f"{path} cannot be written: {reason}.", hint=_WRITE_ELSEWHERE)

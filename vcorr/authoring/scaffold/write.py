@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import tempfile
 from collections.abc import Iterator
 from importlib import resources
 from importlib.resources.abc import Traversable
@@ -14,6 +11,7 @@ from vcorr.authoring.scaffold.names import Names
 from vcorr.authoring.scaffold.pipelines.adapter_source import pipeline_files
 from vcorr.authoring.scaffold.pipelines.facts import PipelineFacts
 from vcorr.contract.errors import UsageError
+from vcorr.store.atomic_files import replace_folder
 
 TEMPLATES = "templates"
 COMMON = "common"
@@ -32,25 +30,15 @@ def write_plugin(names: Names, parent: Path, facts: PipelineFacts | None = None)
         facts: facts of the diffusers pipeline, for a model that runs one.
 
     Raises:
-        UsageError: the folder exists already, or cannot be written.
+        UsageError: the folder exists already.
+        StoreError: it cannot be written.
     """
     target = parent / names.distribution
     if target.exists():
         raise UsageError(f"{target} exists already.", hint="Choose another name, or another folder: --out DIR")
     files = dict(render(names, facts))
-    try:
-        parent.mkdir(parents=True, exist_ok=True)
-        # next to the target, so that the rename at the end stays inside one file system
-        draft = Path(tempfile.mkdtemp(prefix=f".{names.distribution}-", dir=parent))
-        try:
-            _write(files, draft)
-            draft.chmod(0o777 & ~_umask())
-            draft.rename(target)
-        except BaseException:
-            shutil.rmtree(draft, ignore_errors=True)
-            raise
-    except OSError as error:
-        raise UsageError(f"{target} cannot be written: {error.strerror or error}.") from error
+    with replace_folder(target, existing=False) as draft:
+        _write(files, draft)
     return target
 
 
@@ -97,10 +85,3 @@ def _write(files: dict[PurePosixPath, str], folder: Path) -> None:
         target = folder / path
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(text, encoding="utf-8")
-
-
-def _umask() -> int:
-    """Returns the process's umask; a temporary folder is readable only for its owner and needs it at the end."""
-    current = os.umask(0)
-    os.umask(current)
-    return current

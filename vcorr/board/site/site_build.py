@@ -5,11 +5,8 @@ The pages are written into a temporary folder next to the target, which replaces
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import json
-import os
-import shutil
 from collections.abc import Iterator, Sequence
 from importlib import metadata, resources
 from pathlib import Path
@@ -26,6 +23,7 @@ from vcorr.board.site.html import environment
 from vcorr.board.site.vega_bundle import chart_library
 from vcorr.contract.errors import MissingError, StoreError, UsageError
 from vcorr.plugins.registry import Registry, installed
+from vcorr.store.atomic_files import replace_folder
 from vcorr.store.rundir import RECORD, find_runs
 
 MARKER = "board.json"
@@ -59,7 +57,7 @@ def build_site(results: Path, out: Path, *, boards: Sequence[Path] = (), registr
         raise _no_runs(results)
     _check_out(results, out)
     configs = tuple(load_board(path) for path in boards) or builtin_boards()
-    with _replacing(out) as folder:
+    with replace_folder(out) as folder:
         data = folder / "data"
         data.mkdir()
         names = metric_names(configs)
@@ -154,34 +152,6 @@ class _Site:
         target = self._folder / path
         target.parent.mkdir(exist_ok=True)
         target.write_text(text, encoding="utf-8", newline="\n")
-
-
-@contextlib.contextmanager
-def _replacing(out: Path) -> Iterator[Path]:
-    """Yields an empty folder that replaces `out` when the block succeeds, and is removed when it raises."""
-    out = out.resolve()
-    new = out.with_name(f".{out.name}.{os.getpid()}.tmp")
-    old = out.with_name(f".{out.name}.{os.getpid()}.old")
-    try:
-        new.mkdir(parents=True)
-        yield new
-        if out.exists():
-            out.rename(old)
-        try:
-            new.rename(out)
-        except OSError:
-            if old.exists():
-                old.rename(out)
-            raise
-    except OSError as error:
-        raise StoreError(
-            f"The board cannot be written to {out}: {error.strerror or error}.",
-            hint="Choose another folder with --out DIR.",
-        ) from error
-    finally:
-        shutil.rmtree(new, ignore_errors=True)
-        if out.exists():
-            shutil.rmtree(old, ignore_errors=True)
 
 
 def _check_out(results: Path, out: Path) -> None:

@@ -18,9 +18,9 @@ from vcorr.analysis.stored_scores import check_scored_alike
 from vcorr.contract.records import NO_SITE, is_random
 from vcorr.stats.series import Series, series
 from vcorr.stats.summary import BestSite, best_site
+from vcorr.store.atomic_files import atomic_file
 from vcorr.store.rundir import RunDirectory
 from vcorr.store.schema import schema
-from vcorr.store.shards import atomic_file
 
 COMPLETE = "complete"
 BATCH_ROWS = 1 << 16

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from vcorr.contract.errors import StoreError, UsageError, VcorrError
 from vcorr.data.video.container import find_reason
 from vcorr.data.video.video_reader import read_video
-from vcorr.store.shards import atomic_file
+from vcorr.store.atomic_files import atomic_file
 
 SUFFIX = ".mkv"
 _BIT_EXACT = 1 << 23

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from vcorr.contract.errors import UsageError
 from vcorr.contract.records import Queries, Tracks
 from vcorr.data.video.lossless import encode
-from vcorr.store.shards import atomic_file
+from vcorr.store.atomic_files import atomic_file
 
 READABLE_SIDE = 640
 """Least length in pixels of the longer side; smaller videos are enlarged by a whole factor."""
