@@ -1,23 +1,28 @@
-"""Draws queries, predicted tracks and reference tracks of a run over its videos, as one mp4 per clip."""
+"""Draws queries, predicted tracks and reference tracks of a run over its videos, as one mp4 per clip.
+
+A video of the dataset is drawn upon as the dataset gives it, at its own size. A generated video has the model's size.
+"""
 
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import numpy as np
 import pyarrow.compute as pc
 
 from vcorr.contract.geometry import TokenGrid
-from vcorr.contract.records import Queries, Tracks
+from vcorr.contract.records import Clip, Queries, Tracks
 from vcorr.contract.variants import DEFAULT_VARIANT, NamedVariant
-from vcorr.data.video.track_drawing import write_overlay
+from vcorr.data.video.error_colours import ErrorScale
+from vcorr.data.video.track_drawing import Drawing, write_overlay
 from vcorr.metrics.timemap import to_frames
 from vcorr.runner.plan import Plan
 from vcorr.runner.predict import POSITIONS, STATUS_OK
 from vcorr.runner.scored_variants import serves
 from vcorr.runner.track import VIDEOS, restore_clip
-from vcorr.runner.unpacking import Stored, unpack_positions, unpack_tracks, variant_of
+from vcorr.runner.unpacking import Stored, unpack_positions, unpack_queries, unpack_tracks, variant_of
 from vcorr.stats.summary import SiteSummary
 from vcorr.store.arrow_rows import rows_of
 from vcorr.store.atomic_files import make_folder
@@ -42,21 +47,40 @@ def _draw(plan: Plan, run: RunDirectory, best: SiteSummary, clip_id: str) -> Pat
     stored = _find_prediction(run, best, clip_id)
     if not tracks or stored is None:
         return None
-    clip = restore_clip(plan, run, clip_id).clip
+    reference, queries = unpack_tracks(tracks[0]), unpack_queries(tracks[0])
+    grid = TokenGrid.from_dict(json.loads(stored["grid"]))
+    clip = _load_clip(plan, run, clip_id)
     assert clip.video is not None
     path = run.path / VIDEOS / f"{shard_name(clip_id).removesuffix(SUFFIX)}-{best.probe}.mp4"
-    where = f"layer {best.layer}, step {best.step}" if best.layer >= 0 else best.probe
-    variant = "" if best.variant_text == DEFAULT_VARIANT.text else f", {best.variant_text}"
-    write_overlay(
-        path,
-        clip.video,
-        fps=clip.fps,
-        queries=clip.queries,
-        predicted=_track_in_frames(stored, clip.queries, best.variant_text),
-        reference=unpack_tracks(tracks[0]),
-        title=f"{best.model} {best.probe}: {where}{variant}",
+    drawing = Drawing(
+        queries=queries,
+        predicted=_track_in_frames(stored, grid, queries, best.variant_text),
+        reference=reference,
+        size=(round(grid.width), round(grid.height)),
+        scale=ErrorScale.in_strides(grid.stride),
+        title=_title(best),
     )
+    # the model read the first frames of the clip, as many as there are tracks for
+    write_overlay(path, clip.video[: reference.xy.shape[1]], drawing, fps=clip.fps)
     return path
+
+
+def _load_clip(plan: Plan, run: RunDirectory, clip_id: str) -> Clip:
+    """Returns the clip with the video to draw on: as the dataset gives it, or as the model generated it."""
+    if plan.selection.mode.makes_video:
+        return restore_clip(plan, run, clip_id).clip
+    return plan.live.dataset.clip(clip_id)
+
+
+def _title(best: SiteSummary) -> tuple[str, ...]:
+    """Returns what is shown, in words: the model, the probe and the site with all its indices."""
+    site: list[str] = []
+    if best.layer >= 0:
+        site += [f"layer {best.layer}", "mean over heads" if best.head < 0 else f"head {best.head}"]
+    if best.step >= 0:
+        site.append(f"step {best.step}" + ("" if math.isnan(best.noise) else f" (noise level {best.noise:.2f})"))
+    variant = [] if best.variant_text == DEFAULT_VARIANT.text else [f"variant {best.variant_text}"]
+    return (f"model {best.model}", f"probe {best.probe}", *site, *variant)
 
 
 def _find_prediction(run: RunDirectory, best: SiteSummary, clip_id: str) -> Stored | None:
@@ -68,9 +92,8 @@ def _find_prediction(run: RunDirectory, best: SiteSummary, clip_id: str) -> Stor
     return next((row for row in rows_of(table) if serves(row["kind"], row["layer"], variant_of(row), variant)), None)
 
 
-def _track_in_frames(stored: Stored, queries: Queries, variant: str) -> Tracks:
+def _track_in_frames(stored: Stored, grid: TokenGrid, queries: Queries, variant: str) -> Tracks:
     """Returns the predicted tracks in every frame, visible where the probe says so."""
-    grid = TokenGrid.from_dict(json.loads(stored["grid"]))
     prediction = unpack_positions(stored, grid)
     xy = to_frames(prediction.xy, grid, queries.xy, query_frame=queries.t, variant=variant)
     visible = np.ones(xy.shape[:2], dtype=bool)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from vcorr.data.video.error_colours import ErrorScale
 from vcorr.data.video.lossless import read_lossless, video_hash, write_lossless
-from vcorr.data.video.track_drawing import draw_overlay, write_overlay
+from vcorr.data.video.track_drawing import Drawing, draw_overlay, write_overlay
 from vcorr.data.video.video_reader import ReadVideo, VideoInfo, read_video
 
 __all__ = [
+    "Drawing",
+    "ErrorScale",
     "ReadVideo",
     "VideoInfo",
     "draw_overlay",

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable
 from fractions import Fraction
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +74,7 @@ def read_lossless(path: Path, sha256: str = "") -> NDArray[np.uint8]:
 
 def encode(
     path: str,
-    video: Sequence[NDArray[np.uint8]] | NDArray[np.uint8],
+    video: Iterable[NDArray[np.uint8]],
     fps: float,
     *,
     codec: str,
@@ -81,7 +82,7 @@ def encode(
     container: str,
     options: dict[str, str],
 ) -> None:
-    """Encodes frames (H, W, 3) uint8 RGB of one size into a file.
+    """Encodes frames (H, W, 3) uint8 RGB of one size, at least one, into a file. Takes one frame at a time.
 
     Raises:
         UsageError: fps is not a positive number.
@@ -89,14 +90,16 @@ def encode(
     """
     if not (np.isfinite(fps) and fps > 0):
         raise UsageError(f"A video needs a positive frame rate, got {fps}.")
+    frames = iter(video)
+    first = next(frames)
     flags = {"fflags": "+bitexact", **({"movflags": "+faststart"} if container == "mp4" else {})}
     try:
         with av.open(path, "w", format=container, container_options=flags) as out:
             stream: Any = out.add_stream(codec, rate=Fraction(fps).limit_denominator(1001))
-            stream.height, stream.width = video[0].shape[:2]
+            stream.height, stream.width = first.shape[:2]
             stream.pix_fmt, stream.options = pixels, options
             stream.codec_context.flags |= _BIT_EXACT
-            for frame in video:
+            for frame in chain([first], frames):
                 image = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")
                 out.mux(stream.encode(image))
             out.mux(stream.encode())

@@ -1,13 +1,14 @@
 """Draws tracks over a video, as an mp4 that every browser plays.
 
-A track is a dot with a tail of its last positions. A hidden point is a ring. A query point is a small cross that stays
-at its position. A line joins a prediction with its reference while both are visible.
+A prediction is a disc whose colour is its error, with a tail of its last positions and a line to its reference. A
+reference is a white ring, or a diagonal cross while it is hidden. A query is an upright cross that stays. A legend
+below the picture explains all of them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,101 +18,97 @@ from numpy.typing import NDArray
 
 from vcorr.contract.errors import UsageError
 from vcorr.contract.records import Queries, Tracks
+from vcorr.data.video.drawing_canvas import PAPER, WHITE, Canvas, Colour
+from vcorr.data.video.error_colours import UNKNOWN, ErrorScale
 from vcorr.data.video.lossless import encode
+from vcorr.data.video.overlay_legend import Entry, Legend
 from vcorr.store.atomic_files import atomic_file
 
 READABLE_SIDE = 640
-"""Least length in pixels of the longer side; smaller videos are enlarged by a whole factor."""
-LARGEST_SIDE = 1280
-STRIP = 30
-"""Height of the legend below the frame, pixels."""
+"""Least length in pixels of the longer side; smaller videos are enlarged by a whole factor, pixel by pixel."""
 TAIL = 6
 """Number of earlier frames that a tail shows."""
-PREDICTED, REFERENCE, QUERY, LINK = (255, 120, 0), (0, 230, 255), (255, 255, 255), (255, 80, 80)
-_INK, _PAPER = (240, 240, 240), (24, 24, 24)
-_SHIFT = 4
-"""Fractional bits of the coordinates that OpenCV draws at."""
+PREDICTED: Colour = (255, 120, 0)
+"""Colour of predictions that have no reference at all."""
+_SMALL = 0.6
+"""Size of the markers of hidden points."""
+_SWATCH = np.array([6.0, 0.0])
+"""Half of the line that the legend shows, in units of the canvas."""
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """What is drawn over a video of T frames.
+
+    size: (width, height) of the video in whose pixels positions count; None for the video that is drawn on. queries:
+    query points, drawn from their own frame on, or (N, 2) pixels in frame 0; None for the first positions of the
+    tracks. predicted, reference: tracks (N, T, 2), or the same with visibility. scale: the colours of errors; None for
+    pixels. title: what is shown, such as model, probe and layer, in parts that may go to lines of their own.
+    max_points: if there are more points, a regular subset of them is drawn.
+    """
+
+    queries: Queries | NDArray[np.float32] | None = None
+    predicted: Tracks | NDArray[np.floating[Any]] | None = None
+    reference: Tracks | NDArray[np.floating[Any]] | None = None
+    size: tuple[float, float] | None = None
+    scale: ErrorScale | None = None
+    title: Sequence[str] = ()
+    max_points: int = 100
 
 
 @dataclass(frozen=True)
 class _Layer:
-    """One set of tracks to draw. xy: (N, T, 2) pixels of the video. visible: (N, T). size: of the dots (1: normal)."""
+    """Tracks to draw. xy: (N, T, 2) positions. visible: (N, T)."""
 
-    name: str
-    colour: tuple[int, int, int]
-    size: float
     xy: NDArray[np.float64]
     visible: NDArray[np.bool_]
 
-    @property
-    def tail(self) -> int:
-        """Width of the tails in pixels."""
-        return 3 if self.size > 1 else 1
+
+@dataclass(frozen=True)
+class _Scene:
+    """What is drawn, checked and reduced to the points that are shown. errors: (N, T) in units; NaN for none."""
+
+    queries: Queries
+    predicted: _Layer | None
+    reference: _Layer | None
+    errors: NDArray[np.float64] | None
+    scale: ErrorScale
 
 
-def write_overlay(
-    path: Path,
-    video: NDArray[np.uint8],
-    *,
-    fps: float,
-    queries: Queries | NDArray[np.float32] | None = None,
-    predicted: Tracks | NDArray[np.floating[Any]] | None = None,
-    reference: Tracks | NDArray[np.floating[Any]] | None = None,
-    title: str = "",
-    max_points: int = 100,
-) -> None:
-    """Writes a video (T, H, W, 3) uint8 with tracks drawn over it, as H.264 in mp4; atomic.
-
-    Args:
-        path: the mp4.
-        video: the frames.
-        fps: frames per second.
-        queries: query points, drawn from their own frame on, or (N, 2) pixels in frame 0. None for the first
-            positions of the tracks.
-        predicted: (N, T, 2) pixels, or tracks with visibility.
-        reference: the same.
-        title: text at the right of the legend, such as model and layer.
-        max_points: if there are more points, only a regular subset of them is drawn.
+def write_overlay(path: Path, video: NDArray[np.uint8], drawing: Drawing, *, fps: float) -> None:
+    """Writes a video (T, H, W, 3) uint8 with tracks drawn over it, as H.264 in mp4; atomic. fps: frames per second.
 
     Raises:
         UsageError: the arrays do not fit one another.
         StoreError: the file cannot be written.
     """
-    drawn = draw_overlay(
-        video, queries=queries, predicted=predicted, reference=reference, title=title, max_points=max_points
-    )
-    frames = list(drawn)
+    drawn = draw_overlay(video, drawing)
     with atomic_file(path) as temporary:
         options = {"crf": "18", "preset": "fast"}
-        encode(temporary, frames, fps, codec="libx264", pixels="yuv420p", container="mp4", options=options)
+        encode(temporary, drawn, fps, codec="libx264", pixels="yuv420p", container="mp4", options=options)
 
 
-def draw_overlay(
-    video: NDArray[np.uint8],
-    *,
-    queries: Queries | NDArray[np.float32] | None = None,
-    predicted: Tracks | NDArray[np.floating[Any]] | None = None,
-    reference: Tracks | NDArray[np.floating[Any]] | None = None,
-    title: str = "",
-    max_points: int = 100,
-) -> Iterator[NDArray[np.uint8]]:
-    """Yields the frames that `write_overlay` writes: (H', W', 3) uint8 RGB with even H' and W'. Same arguments.
+def draw_overlay(video: NDArray[np.uint8], drawing: Drawing) -> Iterator[NDArray[np.uint8]]:
+    """Yields the frames that `write_overlay` writes: (H', W', 3) uint8 RGB with even H' and W'.
+
+    The picture is at the top left: the video's own frames, `enlargement` times as large. The legend is below.
 
     Raises:
         UsageError: the arrays do not fit one another.
     """
-    # predictions are drawn on top and smaller, so that the reference shows as a rim where both agree
-    layers = [] if reference is None else [_make_layer("reference", REFERENCE, 1.3, reference, len(video))]
-    layers += [] if predicted is None else [_make_layer("predicted", PREDICTED, 0.8, predicted, len(video))]
-    if queries is None:
-        queries = layers[0].xy[:, 0].astype(np.float32) if layers else np.zeros((0, 2), dtype=np.float32)
-    known = Queries.of(queries)
-    if any(len(layer.xy) != len(known) for layer in layers):
-        raise UsageError("Overlay: queries, predicted and reference tracks must have one number of points.")
-    chosen = choose_points(len(known), max_points)
-    layers = [replace(one, xy=one.xy[chosen], visible=one.visible[chosen]) for one in layers]
-    asked = known[chosen]
-    return (_draw_frame(video, t, asked.xy[asked.t <= t], layers, title) for t in range(len(video)))
+    frames, height, width = video.shape[:3]
+    factor = enlargement(height, width)
+    size = drawing.size or (width, height)
+    scene = _make_scene(drawing, frames, size)
+    unit = max(1.0, factor * (height * width) ** 0.5 / READABLE_SIDE)
+    legend = Legend(width * factor, _entries(drawing, scene), _shown_scale(scene), frames, unit)
+    per_pixel = factor * width / size[0], factor * height / size[1]
+    return (_draw_frame(video[t], t, scene, legend, factor, per_pixel, unit) for t in range(frames))
+
+
+def enlargement(height: int, width: int) -> int:
+    """Returns the whole factor by which a video is enlarged: 1 from `READABLE_SIDE` on."""
+    return max(1, -(-READABLE_SIDE // max(height, width)))
 
 
 def choose_points(count: int, most: int) -> NDArray[np.int64]:
@@ -126,133 +123,162 @@ def choose_points(count: int, most: int) -> NDArray[np.int64]:
     return np.unique(np.linspace(0, count - 1, most).round().astype(np.int64))
 
 
-def _make_layer(
-    name: str, colour: tuple[int, int, int], size: float, tracks: Tracks | NDArray[Any], frames: int
-) -> _Layer:
+def _make_scene(drawing: Drawing, frames: int, size: tuple[float, float]) -> _Scene:
+    predicted = _make_layer("predicted", drawing.predicted, frames)
+    reference = _make_layer("reference", drawing.reference, frames)
+    layers = [layer for layer in (reference, predicted) if layer is not None]
+    queries = drawing.queries
+    if queries is None:
+        queries = layers[0].xy[:, 0].astype(np.float32) if layers else np.zeros((0, 2), dtype=np.float32)
+    known = Queries.of(queries)
+    if any(len(layer.xy) != len(known) for layer in layers):
+        raise UsageError("Overlay: queries, predicted and reference tracks must have one number of points.")
+    chosen = choose_points(len(known), drawing.max_points)
+    predicted, reference = _choose(predicted, chosen), _choose(reference, chosen)
+    scale = drawing.scale or ErrorScale.in_pixels(round(size[0]), round(size[1]))
+    return _Scene(known[chosen], predicted, reference, _measure(predicted, reference, scale), scale)
+
+
+def _make_layer(name: str, tracks: Tracks | NDArray[Any] | None, frames: int) -> _Layer | None:
+    if tracks is None:
+        return None
     xy = np.asarray(tracks.xy if isinstance(tracks, Tracks) else tracks, dtype=np.float64)
     if xy.ndim != 3 or xy.shape[1:] != (frames, 2):
         raise UsageError(f"Overlay: {name} tracks must have shape (N, {frames}, 2), got {xy.shape}.")
     visible = tracks.visible if isinstance(tracks, Tracks) else np.ones(xy.shape[:2], dtype=bool)
-    return _Layer(name, colour, size, xy, visible)
+    return _Layer(xy, visible)
+
+
+def _choose(layer: _Layer | None, chosen: NDArray[np.int64]) -> _Layer | None:
+    return None if layer is None else _Layer(layer.xy[chosen], layer.visible[chosen])
+
+
+def _measure(predicted: _Layer | None, reference: _Layer | None, scale: ErrorScale) -> NDArray[np.float64] | None:
+    """Returns the errors (N, T) of predictions in units of the scale; NaN where the reference is hidden."""
+    if predicted is None or reference is None:
+        return None
+    return np.where(reference.visible, scale.measure(predicted.xy - reference.xy), np.nan)
+
+
+def _entries(drawing: Drawing, scene: _Scene) -> list[Entry]:
+    """Returns the legend's entries: the title, how many points are shown, and every kind of marker."""
+    asked = drawing.predicted if drawing.reference is None else drawing.reference
+    total = len(scene.queries) if asked is None else len(getattr(asked, "xy", asked))
+    shown = [Entry(f"{len(scene.queries)} of {total} points")] if len(scene.queries) < total else []
+    tails = [] if asked is None else [Entry(f"tails: the last {TAIL} frames")]
+    return [*map(Entry, drawing.title), *shown, Entry("query", _draw_query), *_track_entries(drawing, scene), *tails]
+
+
+def _track_entries(drawing: Drawing, scene: _Scene) -> Iterator[Entry]:
+    if scene.reference is not None:
+        tracker = drawing.reference.tracker if isinstance(drawing.reference, Tracks) else ""
+        yield Entry(f"reference{f' (tracks: {tracker})' if tracker else ''}", lambda c, xy: c.ring(xy, WHITE))
+        yield Entry("reference, hidden", lambda c, xy: c.saltire(xy, WHITE))
+    if scene.predicted is None:
+        return
+    if scene.errors is None:
+        yield Entry("prediction", lambda c, xy: c.disc(xy, PREDICTED))
+    else:
+        some = _colour(scene.scale.colours(np.array([scene.scale.most / 2]))[0])
+        yield Entry("prediction, coloured by its error", lambda c, xy: c.disc(xy, some))
+        yield Entry(
+            "line from it to its reference",
+            lambda c, xy: _draw_link(c, xy - c.unit * _SWATCH, xy + c.unit * _SWATCH, some),
+        )
+        yield Entry("prediction while the reference is hidden", lambda c, xy: c.disc(xy, UNKNOWN, _SMALL))
+    if not scene.predicted.visible.all():
+        yield Entry("predicted to be hidden", lambda c, xy: c.ring(xy, UNKNOWN, _SMALL))
+
+
+def _shown_scale(scene: _Scene) -> ErrorScale | None:
+    return None if scene.errors is None else scene.scale
 
 
 def _draw_frame(
-    video: NDArray[np.uint8], t: int, queries: NDArray[np.float32], layers: list[_Layer], title: str
+    image: NDArray[np.uint8],
+    t: int,
+    scene: _Scene,
+    legend: Legend,
+    factor: int,
+    per_pixel: tuple[float, float],
+    unit: float,
 ) -> NDArray[np.uint8]:
-    height, width = video.shape[1:3]
-    scale = _choose_scale(height, width)
-    size = max(2, round(width * scale)), max(2, round(height * scale))
-    method = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
-    image = cv2.resize(video[t], size, interpolation=method)
-    canvas = _Canvas(image, np.array([size[0] / width, size[1] / height]))
-    for query in queries:
-        canvas.cross(query)
-    if len(layers) == 2:
-        _draw_links(canvas, layers[0], layers[1], t)
-    for layer in layers:
-        _draw_layer(canvas, layer, t)
-    return _pad_to_even(np.vstack([canvas.image, _draw_legend(size[0], layers, title, t, len(video))]))
+    height, width = image.shape[:2]
+    large = cv2.resize(image, (width * factor, height * factor), interpolation=cv2.INTER_NEAREST)
+    picture = np.asarray(large, dtype=np.uint8) if factor > 1 else image.copy()
+    _draw_tracks(Canvas(picture, per_pixel, unit), scene, t)
+    return _pad_to_even(np.vstack([_widen(picture, legend.width), legend.draw(t)]))
 
 
-def _choose_scale(height: int, width: int) -> float:
-    side = max(height, width)
-    return LARGEST_SIDE / side if side > LARGEST_SIDE else float(max(1, -(-READABLE_SIDE // side)))
+def _draw_tracks(canvas: Canvas, scene: _Scene, t: int) -> None:
+    for query in scene.queries.xy[scene.queries.t <= t]:
+        _draw_query(canvas, query)
+    colours = _point_colours(scene, t)
+    if scene.reference is not None:
+        _draw_tails(canvas, scene.reference, t, [WHITE] * len(colours))
+    if scene.predicted is not None:
+        _draw_tails(canvas, scene.predicted, t, colours)
+    if scene.reference is not None:
+        _draw_reference(canvas, scene.reference, t)
+    if scene.predicted is not None:
+        _draw_predictions(canvas, scene, t, colours)
 
 
-class _Canvas:
-    """An enlarged frame to draw on. Positions are pixels of the video."""
-
-    def __init__(self, image: NDArray[np.uint8], scale: NDArray[np.float64]) -> None:
-        self.image = image
-        self._scale = scale
-        self.radius = max(3.0, max(image.shape[:2]) / 200)
-
-    def locate(self, xy: NDArray[Any]) -> tuple[int, int] | None:
-        """Returns OpenCV's fixed-point coordinates of a position; None if it is NaN or far outside."""
-        placed = xy * self._scale - 0.5
-        if not np.isfinite(placed).all() or np.abs(placed).max() > 1e5:
-            return None
-        x, y = (placed * (1 << _SHIFT)).round().astype(int).tolist()
-        return x, y
-
-    def dot(self, xy: NDArray[Any], colour: tuple[int, int, int], *, hollow: bool, size: float = 1.0) -> None:
-        """Draws a disc with a dark rim, or a ring, with `size` times the usual radius."""
-        if (centre := self.locate(xy)) is None:
-            return
-        radius = int(size * self.radius * (1 << _SHIFT))
-        if hollow:
-            self._circle(centre, radius, colour, 1)
-            return
-        self._circle(centre, radius + (1 << _SHIFT), (0, 0, 0), -1)
-        self._circle(centre, radius, colour, -1)
-
-    def line(self, first: NDArray[Any], second: NDArray[Any], colour: tuple[int, int, int], width: int = 1) -> None:
-        """Draws a line between two positions."""
-        begin, end = self.locate(first), self.locate(second)
-        if begin is not None and end is not None:
-            cv2.line(self.image, begin, end, colour, width, cv2.LINE_AA, _SHIFT)
-
-    def cross(self, xy: NDArray[Any]) -> None:
-        """Draws a small cross."""
-        if (centre := self.locate(xy)) is None:
-            return
-        arm = int(self.radius * (1 << _SHIFT))
-        x, y = centre
-        cv2.line(self.image, (x - arm, y), (x + arm, y), QUERY, 1, cv2.LINE_AA, _SHIFT)
-        cv2.line(self.image, (x, y - arm), (x, y + arm), QUERY, 1, cv2.LINE_AA, _SHIFT)
-
-    def _circle(self, centre: tuple[int, int], radius: int, colour: tuple[int, int, int], width: int) -> None:
-        cv2.circle(self.image, centre, radius, colour, width, cv2.LINE_AA, _SHIFT)
+def _point_colours(scene: _Scene, t: int) -> list[Colour]:
+    if scene.errors is None:
+        return [PREDICTED] * len(scene.queries)
+    return [_colour(one) for one in scene.scale.colours(scene.errors[:, t])]
 
 
-def _draw_links(canvas: _Canvas, reference: _Layer, predicted: _Layer, t: int) -> None:
-    for n in np.flatnonzero(reference.visible[:, t] & predicted.visible[:, t]):
-        canvas.line(reference.xy[n, t], predicted.xy[n, t], LINK)
+def _draw_query(canvas: Canvas, xy: NDArray[Any]) -> None:
+    canvas.plus(xy, WHITE)
 
 
-def _draw_layer(canvas: _Canvas, layer: _Layer, t: int) -> None:
-    for n in range(len(layer.xy)):
+def _draw_reference(canvas: Canvas, reference: _Layer, t: int) -> None:
+    for xy, visible in zip(reference.xy[:, t], reference.visible[:, t], strict=True):
+        (canvas.ring if visible else canvas.saltire)(xy, WHITE)
+
+
+def _draw_predictions(canvas: Canvas, scene: _Scene, t: int, colours: Sequence[Colour]) -> None:
+    """Draws discs, on top of everything, and lines to visible references. Large errors come last, so that they show."""
+    assert scene.predicted is not None
+    errors = np.zeros(len(colours)) if scene.errors is None else np.nan_to_num(scene.errors[:, t], nan=-1.0)
+    order = np.argsort(errors, kind="stable")
+    for n in order:
+        if scene.reference is not None and scene.reference.visible[n, t]:
+            _draw_link(canvas, scene.reference.xy[n, t], scene.predicted.xy[n, t], colours[n])
+    for n in order:
+        xy = scene.predicted.xy[n, t]
+        known = scene.reference is None or scene.reference.visible[n, t]
+        if scene.predicted.visible[n, t]:
+            canvas.disc(xy, colours[n], 1.0 if known else _SMALL)
+        else:
+            canvas.ring(xy, colours[n], _SMALL)
+
+
+def _draw_link(canvas: Canvas, first: NDArray[Any], second: NDArray[Any], colour: Colour) -> None:
+    canvas.line(first, second, colour, bold=True)
+
+
+def _draw_tails(canvas: Canvas, layer: _Layer, t: int, colours: Sequence[Colour]) -> None:
+    for n, colour in enumerate(colours):
         for earlier in range(max(0, t - TAIL), t):
             if layer.visible[n, earlier] and layer.visible[n, earlier + 1]:
-                canvas.line(layer.xy[n, earlier], layer.xy[n, earlier + 1], layer.colour, layer.tail)
-    for n in range(len(layer.xy)):
-        canvas.dot(layer.xy[n, t], layer.colour, hollow=not layer.visible[n, t], size=layer.size)
+                canvas.line(layer.xy[n, earlier], layer.xy[n, earlier + 1], colour)
 
 
-def _draw_legend(width: int, layers: list[_Layer], title: str, t: int, frames: int) -> NDArray[np.uint8]:
-    """Returns a strip (STRIP, width, 3) that explains the colours and shows the frame's number."""
-    strip = np.full((STRIP, width, 3), _PAPER, dtype=np.uint8)
-    canvas = _Canvas(strip, np.ones(2))
-    canvas.radius = 4.0
-    x = 12
-    canvas.cross(np.array([x, STRIP / 2]))
-    x = _write(strip, "query", x + 10) + 16
-    for layer in layers:
-        canvas.dot(np.array([x, STRIP / 2]), layer.colour, hollow=False)
-        x = _write(strip, layer.name, x + 10) + 16
-    if layers:
-        canvas.dot(np.array([x, STRIP / 2]), _INK, hollow=True)
-        x = _write(strip, "hidden", x + 10) + 16
-    _write_right(strip, "   ".join(filter(None, [title, f"frame {t}/{frames - 1}"])), x)
-    return strip
+def _colour(rgb: NDArray[np.uint8]) -> Colour:
+    red, green, blue = (int(value) for value in rgb)
+    return red, green, blue
 
 
-_FONT, _FONT_SCALE = cv2.FONT_HERSHEY_SIMPLEX, 0.42
-
-
-def _write(strip: NDArray[np.uint8], text: str, x: int) -> int:
-    """Writes text at x, and returns the x at which it ends."""
-    cv2.putText(strip, text, (x, STRIP - 11), _FONT, _FONT_SCALE, _INK, 1, cv2.LINE_AA)
-    return int(x + cv2.getTextSize(text, _FONT, _FONT_SCALE, 1)[0][0])
-
-
-def _write_right(strip: NDArray[np.uint8], text: str, least: int) -> None:
-    """Writes text at the right border, shortened from the left if it does not fit."""
-    width = strip.shape[1]
-    while text and width - cv2.getTextSize(text, _FONT, _FONT_SCALE, 1)[0][0] - 10 < least:
-        text = text[1:]
-    if text:
-        _write(strip, text, width - int(cv2.getTextSize(text, _FONT, _FONT_SCALE, 1)[0][0]) - 10)
+def _widen(picture: NDArray[np.uint8], width: int) -> NDArray[np.uint8]:
+    """Adds a dark margin at the right of a picture that is narrower than its legend."""
+    missing = width - picture.shape[1]
+    if missing <= 0:
+        return picture
+    margin = np.full((picture.shape[0], missing, 3), PAPER, dtype=np.uint8)
+    return np.hstack([picture, margin])
 
 
 def _pad_to_even(image: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -87,10 +87,12 @@ class VideoInfo:
         return tuple(f"{name}: {said}." for said in (*self._say_time(), *self._say_end(), *self._say_picture()))
 
     def _say_time(self) -> Iterator[str]:
+        slower = bool(self.stored_fps) and self.fps < 0.99 * self.stored_fps and not self.variable_rate
         if self.more:
-            total = f" of {self.total}" if self.total > self.frames else ""
+            # at a lower rate, the frames that were read and the frames of the file do not count alike
+            total = f" of {self.total}" if self.total > self.frames and not slower else ""
             yield f"the first {self.frames}{total} frames were read"
-        if self.stored_fps and self.fps < 0.99 * self.stored_fps and not self.variable_rate:
+        if slower:
             yield f"read at {self.fps:g} of its {self.stored_fps:.4g} frames a second"
         if self.clock:
             rate = self.stored_fps or self.fps
