@@ -75,7 +75,7 @@ def test_the_picture_is_the_frame_itself_and_the_legend_is_below_it(height, widt
     share=st.tuples(st.floats(0.2, 0.8), st.floats(0.2, 0.8)),
 )
 def test_positions_of_a_resized_video_are_drawn_at_their_place_in_the_original(height, width, size, share):
-    """`size` is the size at which a model read the video; positions count in its pixels."""
+    """Draws a video that a model read at `size`, in whose pixels positions count."""
     video = np.zeros((1, height, width, 3), dtype=np.uint8)
     point = np.array(share) * size
     frame = first(video, queries=np.zeros((1, 2), np.float32) - 99, predicted=point[None, None], size=size)
@@ -164,7 +164,7 @@ def test_the_unit_is_pixels_where_no_stride_is_given(texts):
     words=st.lists(st.text(st.characters(min_codepoint=32, max_codepoint=1000), min_size=1, max_size=150), max_size=4),
 )
 def test_no_text_leaves_the_legend(width, words):
-    """Long titles go to further lines, whole. Every text is drawn inside the image."""
+    """Checks that long titles go to further lines, whole, and that every text is inside the image."""
     drawn = []
     put = cv2.putText
 

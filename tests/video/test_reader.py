@@ -182,3 +182,11 @@ def test_a_file_that_was_cut_off_is_noted(tmp_path):
     assert 10 < len(read.frames) < 30
     asked_for = read_video(short, frames=5).info
     assert not asked_for.promised
+
+
+def test_a_slower_rate_gives_no_number_of_frames_to_compare_with(tmp_path):
+    path = videos.write(tmp_path / "a.mp4", videos.numbered(12, 48, 64), fps=10)
+    assert read_video(path, fps=5, frames=3).notes == (
+        "a.mp4: the first 3 frames were read.",
+        "a.mp4: read at 5 of its 10 frames a second.",
+    )

@@ -86,10 +86,10 @@ class Canvas:
     def _circle(self, xy: NDArray[Any], radius: float, colour: Colour, width: int) -> None:
         if (centre := self._place(xy)) is not None:
             size = round(radius * (1 << _SHIFT))
-            cv2.circle(self.image, _fixed(centre), size, colour, width, cv2.LINE_AA, _SHIFT)
+            cv2.circle(self.image, _to_fixed(centre), size, colour, width, cv2.LINE_AA, _SHIFT)
 
     def _segment(self, begin: NDArray[Any], end: NDArray[Any], colour: Colour, width: int) -> None:
-        cv2.line(self.image, _fixed(begin), _fixed(end), colour, width, cv2.LINE_AA, _SHIFT)
+        cv2.line(self.image, _to_fixed(begin), _to_fixed(end), colour, width, cv2.LINE_AA, _SHIFT)
 
     def _place(self, xy: NDArray[Any]) -> NDArray[np.float64] | None:
         """Returns a position in OpenCV's pixels, whose origin is the centre of the first one; None if out of reach."""
@@ -102,6 +102,6 @@ def measure_text(text: str, unit: float) -> float:
     return float(cv2.getTextSize(text, FONT, FONT_SIZE * unit, max(1, round(unit)))[0][0])
 
 
-def _fixed(xy: NDArray[Any]) -> tuple[int, int]:
+def _to_fixed(xy: NDArray[Any]) -> tuple[int, int]:
     x, y = (xy * (1 << _SHIFT)).round().astype(int).tolist()
     return x, y

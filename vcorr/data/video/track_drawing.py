@@ -66,9 +66,13 @@ class _Layer:
 
 @dataclass(frozen=True)
 class _Scene:
-    """What is drawn, checked and reduced to the points that are shown. errors: (N, T) in units; NaN for none."""
+    """What is drawn, checked and reduced to the points that are shown.
+
+    total: number of points before. errors: (N, T) in units of the scale; NaN for none.
+    """
 
     queries: Queries
+    total: int
     predicted: _Layer | None
     reference: _Layer | None
     errors: NDArray[np.float64] | None
@@ -101,7 +105,7 @@ def draw_overlay(video: NDArray[np.uint8], drawing: Drawing) -> Iterator[NDArray
     size = drawing.size or (width, height)
     scene = _make_scene(drawing, frames, size)
     unit = max(1.0, factor * (height * width) ** 0.5 / READABLE_SIDE)
-    legend = Legend(width * factor, _entries(drawing, scene), _shown_scale(scene), frames, unit)
+    legend = Legend(width * factor, _entries(drawing, scene), _find_scale(scene), frames, unit)
     per_pixel = factor * width / size[0], factor * height / size[1]
     return (_draw_frame(video[t], t, scene, legend, factor, per_pixel, unit) for t in range(frames))
 
@@ -136,7 +140,7 @@ def _make_scene(drawing: Drawing, frames: int, size: tuple[float, float]) -> _Sc
     chosen = choose_points(len(known), drawing.max_points)
     predicted, reference = _choose(predicted, chosen), _choose(reference, chosen)
     scale = drawing.scale or ErrorScale.in_pixels(round(size[0]), round(size[1]))
-    return _Scene(known[chosen], predicted, reference, _measure(predicted, reference, scale), scale)
+    return _Scene(known[chosen], len(known), predicted, reference, _measure(predicted, reference, scale), scale)
 
 
 def _make_layer(name: str, tracks: Tracks | NDArray[Any] | None, frames: int) -> _Layer | None:
@@ -162,10 +166,9 @@ def _measure(predicted: _Layer | None, reference: _Layer | None, scale: ErrorSca
 
 def _entries(drawing: Drawing, scene: _Scene) -> list[Entry]:
     """Returns the legend's entries: the title, how many points are shown, and every kind of marker."""
-    asked = drawing.predicted if drawing.reference is None else drawing.reference
-    total = len(scene.queries) if asked is None else len(getattr(asked, "xy", asked))
-    shown = [Entry(f"{len(scene.queries)} of {total} points")] if len(scene.queries) < total else []
-    tails = [] if asked is None else [Entry(f"tails: the last {TAIL} frames")]
+    shown = [Entry(f"{len(scene.queries)} of {scene.total} points")] if len(scene.queries) < scene.total else []
+    has_tracks = scene.predicted is not None or scene.reference is not None
+    tails = [Entry(f"tails: the last {TAIL} frames")] if has_tracks else []
     return [*map(Entry, drawing.title), *shown, Entry("query", _draw_query), *_track_entries(drawing, scene), *tails]
 
 
@@ -190,7 +193,7 @@ def _track_entries(drawing: Drawing, scene: _Scene) -> Iterator[Entry]:
         yield Entry("predicted to be hidden", lambda c, xy: c.ring(xy, UNKNOWN, _SMALL))
 
 
-def _shown_scale(scene: _Scene) -> ErrorScale | None:
+def _find_scale(scene: _Scene) -> ErrorScale | None:
     return None if scene.errors is None else scene.scale
 
 
