@@ -440,17 +440,23 @@ class DiffusersVideoModel(VideoModelBase, Generic[C]):
     def weights_id(self, weights: str) -> str:
         """Returns the identity of the weights: "hub:ID@REVISION", "path:HASH", "embedded:HASH" or "random:SEED".
 
-        "+lora:HASH" follows if low-rank weights are merged in. This imports neither torch nor diffusers. It raises as
-        `locate`, and if the file of `model.lora` cannot be used.
+        "+lora:HASH" follows if low-rank weights are merged in, with several denoisers
+        "+lora:transformer=HASH,transformer_2=HASH". This imports neither torch nor diffusers. It raises as `locate`,
+        and if a file of low-rank weights cannot be used.
         """
         source = self.locate(weights)
         self._take_sizes_from(source)
         identity = source.identity
-        if self.config.lora is None:
+        files = self.lora_files()
+        if not files:
             return identity
-        from vcorr.diffusion.options import lora_identity
+        from vcorr.diffusion.lora_files import lora_identity
 
-        return f"{identity}+lora:{lora_identity(self.config.lora)}"
+        return f"{identity}+lora:{lora_identity(files, len(self.denoisers))}"
+
+    def lora_files(self) -> Mapping[str, str]:
+        """Returns the path of the low-rank weights of each denoiser, by its name: `model.lora` for all of them."""
+        return {} if self.config.lora is None else dict.fromkeys(self.denoisers, self.config.lora)
 
     def load(self, device: str, dtype: str, weights: str) -> None:
         """Loads the pipeline; never downloads anything.
@@ -462,11 +468,13 @@ class DiffusersVideoModel(VideoModelBase, Generic[C]):
         """
         source = self.locate(weights)
         from vcorr.diffusion.loading import torch_dtype
-        from vcorr.diffusion.options import apply_options, lora_file
+        from vcorr.diffusion.lora import merge_lora
+        from vcorr.diffusion.lora_files import lora_file
+        from vcorr.diffusion.options import apply_options
 
-        kind = torch_dtype(dtype)
-        if self.config.lora is not None:
-            lora_file(self.config.lora)  # raises for a wrong path before gigabytes are read
+        kind, files = torch_dtype(dtype), self.lora_files()
+        for path in files.values():
+            lora_file(path)  # raises for a wrong path before gigabytes are read
         self._take_sizes_from(source)
         self._pipe, self.device = self._load_pipeline(source, kind, device), device
         self._schedules.clear()
@@ -474,6 +482,8 @@ class DiffusersVideoModel(VideoModelBase, Generic[C]):
             if self.configs:
                 self.take_sizes(pipeline_configs(self._pipe))
             self._expose_attention()
+            if files:
+                merge_lora(self._pipe, files)
             apply_options(self._pipe, self.config, device)
         except BaseException:
             self._pipe = None

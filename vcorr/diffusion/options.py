@@ -1,23 +1,18 @@
 """Holds the options of video diffusion models and applies them to a loaded pipeline.
 
-They cover low-rank weights, offloading, a tiled or sliced autoencoder, and the noise schedule.
+They cover offloading, a tiled or sliced autoencoder, and the noise schedule; `lora` merges low-rank weights.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from importlib.util import find_spec
-from pathlib import Path
 from typing import Any, Literal
 
-from vcorr.contract.errors import MissingError, UsageError
+from vcorr.contract.errors import UsageError
 from vcorr.diffusion.configs import Size
-from vcorr.store.fingerprint import hash_file
 
 PromptUse = Literal["caption", "empty"]
-
-_IDENTITY_LENGTH = 16
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,10 +25,10 @@ class VideoConfig:
     that fill whole latents. For all three, 0 means the value of `size`. network: values that replace values of the
     denoiser's configuration under `--weights random`, e.g. `--set model.network.num_layers=2`.
     prompt: "caption" gives the clip's own text, "empty" none. lora: path of a safetensors file with low-rank weights,
-    which are merged in when the model is loaded. offload: networks stay in CPU memory and come to the GPU only while
-    they run. vae_tiling: the autoencoder works tile by tile, which takes less memory and changes pixels slightly.
-    vae_slicing: the autoencoder works item by item of its batch. This changes nothing and takes less memory in image
-    autoencoders, whose batch is the frames.
+    which are merged into every denoiser when the model is loaded; the file has to fit wholly. offload: networks stay in
+    CPU memory and come to the GPU only while they run. vae_tiling: the autoencoder works tile by tile, which takes less
+    memory and changes pixels slightly. vae_slicing: the autoencoder works item by item of its batch. This changes
+    nothing and takes less memory in image autoencoders, whose batch is the frames.
     """
 
     size: Size = "released"
@@ -53,60 +48,13 @@ def apply_options(pipe: Any, config: VideoConfig, device: str) -> None:
 
     Raises:
         UsageError: the pipeline cannot have an option.
-        MissingError: a package that an option needs is not installed.
     """
     pipe.set_progress_bar_config(disable=True)
-    if config.lora is not None:
-        merge_lora(pipe, config.lora)
     if config.vae_tiling:
         tile_autoencoder(pipe)
     if config.vae_slicing:
         slice_autoencoder(pipe)
     place(pipe, device, offload=config.offload)
-
-
-def lora_file(path: str) -> Path:
-    """Returns the path of the file that `--set model.lora=PATH` names.
-
-    Raises:
-        MissingError: there is no such file.
-        UsageError: it is not a safetensors file.
-    """
-    file = Path(path).expanduser()
-    if not file.is_file():
-        raise MissingError(f"model.lora={path}: there is no such file.", hint="Give the path of a .safetensors file.")
-    if file.suffix != ".safetensors":
-        raise UsageError(
-            f"model.lora={path} is not a .safetensors file; pickles can run code when they are read.",
-            hint="Convert it where you trust it: safetensors.torch.save_file(torch.load(...), 'lora.safetensors')",
-        )
-    return file
-
-
-def lora_identity(path: str) -> str:
-    """Returns the file's identity for tables and fingerprints: a prefix of the SHA-256 of its contents."""
-    return hash_file(lora_file(path))[:_IDENTITY_LENGTH]
-
-
-def merge_lora(pipe: Any, path: str) -> None:
-    """Merges the low-rank weights of a file into the pipeline's own, at full strength.
-
-    Raises:
-        MissingError: the file does not exist, or the package peft is not installed.
-        UsageError: the pipeline takes no low-rank weights, or the file does not fit it.
-    """
-    file = lora_file(path)
-    if not hasattr(pipe, "load_lora_weights"):
-        raise UsageError(f"{type(pipe).__name__} takes no low-rank weights.", hint="Leave out model.lora.")
-    if find_spec("peft") is None:
-        raise MissingError("model.lora needs the package peft.", hint="pip install peft")
-    try:
-        pipe.load_lora_weights(str(file.parent), weight_name=file.name, local_files_only=True, use_safetensors=True)
-        pipe.fuse_lora()
-        pipe.unload_lora_weights()
-    except (ValueError, RuntimeError, KeyError, OSError) as error:
-        # a foreign file raises different errors, depending on its keys and on the library that reads them
-        raise UsageError(f"model.lora={path} does not fit {type(pipe).__name__}: {error}") from error
 
 
 def place(pipe: Any, device: str, *, offload: bool) -> None:

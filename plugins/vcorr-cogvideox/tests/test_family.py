@@ -280,16 +280,41 @@ def test_low_rank_weights_that_cannot_be_had(lora, tmp_path, monkeypatch):
             load("cogvideox-5b", lora=str(path))
         with pytest.raises(error, match=reason):
             ENTRIES["cogvideox-5b"].create(small("cogvideox-5b", lora=str(path))).weights_id("random")
-    monkeypatch.setattr("vcorr.diffusion.options.find_spec", lambda name: None)
+    monkeypatch.setattr("vcorr.diffusion.lora.find_spec", lambda name: None)
     with pytest.raises(MissingError, match="pip install peft"):
         load("cogvideox-5b", lora=str(file))
 
 
-def test_low_rank_weights_of_another_model_are_refused(tmp_path):
+QUERY = "transformer.transformer_blocks.1.attn1.to_q"
+
+
+def pair(name, inputs=32, outputs=32, value=1.0):
+    return {f"{name}.lora_A.weight": torch.ones(2, inputs), f"{name}.lora_B.weight": torch.full((outputs, 2), value)}
+
+
+@pytest.mark.parametrize(
+    ("keys", "reason"),
+    [
+        ({"something.else": torch.zeros(2)}, "does not fit transformer of CogVideoXPipeline"),
+        (pair("unet.transformer_blocks.1.attn1.to_q"), "does not fit CogVideoXPipeline: none of its weights belongs"),
+        (pair("transformer_blocks.1.attn1.to_q"), "none of its weights belongs to transformer"),
+        (pair("diffusion_model.blocks.1.self_attn.q"), "none of its weights belongs to transformer"),
+        (pair("transformer.transformer_blocks.99.attn1.to_q"), r"does not fit .*blocks\.99"),
+        (
+            pair(QUERY) | pair("transformer.transformer_blocks.99.attn1.to_q"),
+            r"only in part: .*no place for .*blocks\.99",
+        ),
+        (pair(QUERY, inputs=7), "does not fit .*size mismatch"),
+        ({f"{QUERY}.lora_A.weight": torch.ones(2, 32)}, r"does not fit (.|\n)*pairs such as"),
+        (pair(QUERY, value=torch.nan), r"makes weights NaN or infinite: transformer_blocks\.1\.attn1\.to_q"),
+    ],
+)
+def test_low_rank_weights_that_do_not_fit_wholly_are_refused(keys, reason, tmp_path, capfd):
     file = tmp_path / "lora.safetensors"
-    save_file({"something.else": torch.zeros(2)}, file)
-    with pytest.raises(UsageError, match="does not fit CogVideoXPipeline"):
+    save_file(keys, file)
+    with pytest.raises(UsageError, match=reason):
         load("cogvideox-5b", lora=str(file))
+    assert capfd.readouterr().err == ""  # diffusers' own words would only confuse
 
 
 # ---------------------------------------------------------------------------------------------------------------- cards

@@ -6,6 +6,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 from vcorr_wan import plugin
 
 from vcorr import Clip, MissingError, RunSettings, UsageError
@@ -258,6 +259,55 @@ def test_each_transformer_has_its_strength_of_guidance(models, make_clip):
 
 
 # --------------------------------------------------------------------------------------------------------------- image
+
+
+QUERY = "blocks.1.attn1.to_q"
+
+
+@pytest.fixture
+def make_lora(tmp_path):
+    """Makes a file of low-rank weights that add a constant to the weights of one projection."""
+
+    def make(value):
+        file = tmp_path / f"{value}.safetensors"
+        name = f"transformer.{QUERY}"
+        tensors = {f"{name}.lora_A.weight": torch.ones(1, 24), f"{name}.lora_B.weight": torch.full((24, 1), value)}
+        save_file(tensors, file)
+        return str(file)
+
+    return make
+
+
+def test_low_rank_weights_go_to_both_transformers_or_to_each_its_own(make_lora):
+    plain, one, two = load("wan2.2-a14b"), make_lora(1.0), make_lora(2.0)
+    for options, expected in (
+        ({"lora": one}, (1, 1)),
+        ({"lora": one, "lora_2": two}, (1, 2)),
+        ({"lora_2": two}, (0, 2)),
+    ):
+        tuned = load("wan2.2-a14b", **options)
+        for part, value in zip(tuned.denoisers, expected, strict=True):
+            before, after = (getattr(m.pipe, part).get_submodule(QUERY).weight for m in (plain, tuned))
+            torch.testing.assert_close(after, before + value)
+
+
+def test_the_identity_says_which_low_rank_weights_each_transformer_has(make_lora):
+    one, two = make_lora(1.0), make_lora(2.0)
+    identities = [
+        ENTRIES["wan2.2-a14b"].create(small("wan2.2-a14b", **options)).weights_id("random")
+        for options in ({"lora": one}, {"lora": one, "lora_2": two}, {"lora_2": two})
+    ]
+    both, each, second = (identity.removeprefix("random:0+lora:") for identity in identities)
+    a, b = (part.partition("=")[2] for part in each.split(","))
+    assert each == f"transformer={a},transformer_2={b}"
+    assert a != b
+    assert both == f"transformer={a},transformer_2={a}"
+    assert second == f"transformer_2={b}"
+
+
+def test_a_model_with_one_transformer_takes_one_file_of_low_rank_weights(make_lora):
+    with pytest.raises(UsageError, match=r"one transformer, so model\.lora_2 would have no effect"):
+        load("wan2.1-1.3b", lora_2=make_lora(1.0))
 
 
 @pytest.mark.parametrize("name", IMAGE)

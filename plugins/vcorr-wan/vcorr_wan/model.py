@@ -45,13 +45,15 @@ class WanConfig(VideoConfig):
     The defaults are the authors' values, which the card names. flow_shift: shift of the noise schedule in both modes,
     which replaces the shift in the folder of the weights. guidance_scale: strength of guidance in generate mode;
     `--cfg` replaces it. guidance_scale_2: the same for the second transformer, if there are two. negative_prompt: text
-    of the unconditional branch.
+    of the unconditional branch. lora_2: path of the low-rank weights of the second transformer, if there are two;
+    `lora` is then for the first alone.
     """
 
     flow_shift: float | None = None
     guidance_scale: float | None = None
     guidance_scale_2: float | None = None
     negative_prompt: str = ""
+    lora_2: str | None = None
 
 
 class Wan(DiffusersVideoModel[WanConfig]):
@@ -75,6 +77,11 @@ class Wan(DiffusersVideoModel[WanConfig]):
             raise UsageError(
                 f"{self.model_card().title} has one transformer, so model.guidance_scale_2 would have no effect.",
                 hint="Set its strength of guidance with model.guidance_scale.",
+            )
+        if config.lora_2 is not None and _SECOND not in self.denoisers:
+            raise UsageError(
+                f"{self.model_card().title} has one transformer, so model.lora_2 would have no effect.",
+                hint="Give its low-rank weights with model.lora.",
             )
         authors = dict(self.config_of("authors"))
         self.steps = authors.pop("steps")
@@ -120,6 +127,13 @@ class Wan(DiffusersVideoModel[WanConfig]):
                 hint=f"Use the weights of {self.model_card().hub_id}, or choose another --model.",
             )
         super().take_sizes(configs)
+
+    def lora_files(self) -> Mapping[str, str]:
+        """Returns the low-rank weights of each transformer: `lora`, and `lora_2` for the second if it is given."""
+        own = super().lora_files()
+        if self.config.lora_2 is None:
+            return own
+        return {name: path for name, path in own.items() if name != _SECOND} | {_SECOND: self.config.lora_2}
 
     def load(self, device: str, dtype: str, weights: str) -> None:
         """Loads the pipeline; see the base class. `flow_shift` replaces the shift of the folder's scheduler."""
