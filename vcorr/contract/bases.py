@@ -70,6 +70,23 @@ class VideoModelBase:
             UsageError: the model cannot run with them.
         """
 
+    def check_loading(self, device: str, dtype: str) -> None:
+        """Checks what `load` needs besides the weights, such as a package; by default nothing is missing.
+
+        Called before anything is loaded. device, dtype: as for `load`.
+
+        Raises:
+            MissingError: a package is not installed.
+            UsageError: an option does not work on this device or in this dtype.
+        """
+
+    def guidance_branches(self, settings: RunSettings) -> int:
+        """Returns how many guidance branches the denoiser computes in each step of mode generate; by default 1.
+
+        The estimate of time needs it.
+        """
+        return 1
+
     def model_card(self) -> ModelCard | None:
         """Returns the model's card, which the checks compare with the sites; by default None."""
         return None

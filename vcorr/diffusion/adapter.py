@@ -83,6 +83,9 @@ class DiffusersVideoModel(VideoModelBase, Generic[C]):
     passes: ClassVar[tuple[str, ...]] = ()
     """Branches in the order of a step's passes, for pipelines that run one pass per branch and do not label them with
     `denoiser.cache_context`. Empty for all other pipelines."""
+    guided_branches: ClassVar[int] = 0
+    """Number of guidance branches per step of guided sampling; 0 if `branches` or `passes` have them all. Pipelines
+    that label their passes declare it, for the estimate of a dry run."""
     latent_axes: ClassVar[str] = "bcfhw"
     """Order of the axes of the latents that the denoiser takes: batch, channels, frames, height, width. Four letters if
     the frames are the batch rows ("fchw"). "" if the pipeline packs latents into tokens; the adapter then overrides
@@ -579,6 +582,25 @@ class DiffusersVideoModel(VideoModelBase, Generic[C]):
                 hint="Shorten it, or leave it out: --set model.prompt=empty",
             )
         return prompt
+
+    def guidance_branches(self, settings: RunSettings) -> int:
+        """Returns the guidance branches per step: one without guidance, which is a strength of at most 1."""
+        own = getattr(self.config, "guidance_scale", None)
+        strength = own if settings.cfg is None else settings.cfg
+        if strength is not None and strength <= 1:
+            return 1
+        return self.guided_branches or max(len(self.branches), len(self.passes))
+
+    def check_loading(self, device: str, dtype: str) -> None:
+        """Checks that the options can be applied on this device, and that the packages they need are installed.
+
+        Raises:
+            MissingError: a package is not installed.
+            UsageError: an option does not work on this device.
+        """
+        from vcorr.diffusion.options import check_options
+
+        check_options(self.config, device)
 
     @property
     def text_tokens(self) -> int | None:

@@ -34,6 +34,8 @@ def facts_of(plan: Plan, command: Sequence[str]) -> dict[str, Any]:
         "variants": [variant.text for variant in plan.selection.variants],
         "row_context": common_columns(plan),
         "fitted": plan.selection.fitted,
+        "notes": list(plan.notes),
+        "reference": plan.reference.to_dict(),
         "card": plain(plan.live.card),
         "plugins": parts.plugins(),
         "tracker": {**(plan.tracker_identity() or {}), "licence": parts.licence} if parts.tracker else None,

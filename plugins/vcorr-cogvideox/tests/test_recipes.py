@@ -47,7 +47,7 @@ def test_it_asks_for_what_the_paper_did(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_it_can_be_planned_at_full_size(vcorr, name):
-    assert planned_passes(vcorr, name) == 50
+    assert planned_passes(vcorr, name) == 2 * 50  # both guidance branches of every step
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from vcorr import Clip, Rotary, Site, TokenGrid, Unrotated
+from vcorr import Clip, Rotary, RunSettings, Site, TokenGrid, Unrotated
 from vcorr.diffusion import Compression, DiffusersVideoModel, VideoConfig, attention_sites
 
 if TYPE_CHECKING:
@@ -100,6 +100,10 @@ class HunyuanVideo(DiffusersVideoModel[HunyuanVideoConfig]):
         """Returns the timestep in float32 at the first step, then in the latents' dtype, as the pipeline does."""
         found = super().timestep_input(timestep, own, first)
         return found if float(timestep) == float(first) else found.to(self.pipe.transformer.dtype)
+
+    def guidance_branches(self, settings: RunSettings) -> int:
+        """Returns 2 if `true_cfg_scale` asks for an unconditional pass, else 1, whatever `--cfg` says."""
+        return 2 if self.config.true_cfg_scale > 1 else 1
 
     def call_inputs(self, clip: Clip, grid: TokenGrid) -> Mapping[str, Any]:
         """Returns the prompt (a random embedding without text encoders) and both kinds of guidance.

@@ -50,6 +50,7 @@ class HunyuanVideo15(DiffusersVideoModel[HunyuanVideo15Config]):
     pipeline_class = "vcorr_hunyuanvideo.guided:GuidedPipeline"
     saved_as = ("HunyuanVideo15Pipeline", "GuidedPipeline")
     text = "after"
+    guided_branches = 2
     attention = "transformer_blocks.{}.attn"  # without the attention of the text refiner
     unrotated = Unrotated(axes="bnhd")
 

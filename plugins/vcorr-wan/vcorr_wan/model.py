@@ -68,6 +68,7 @@ class Wan(DiffusersVideoModel[WanConfig]):
     attention = "blocks.{}.attn1"
     block = "blocks.{}"
     unrotated = Unrotated(axes="bnc")
+    guided_branches = 2
     # padded with zeros, without a mask; diffusers' attention in the image-to-video models assumes this number
     encoding = PromptEncoding(512, "text_dim", options={"max_sequence_length": 512})
 
