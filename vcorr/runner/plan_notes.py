@@ -44,7 +44,8 @@ def _defaults(spec: RunSpec, parts: Parts, selection: Selection) -> str:
     chosen, data, settings = [], parts.data.entry.name, selection.settings
     own = spec.data is None and spec.prompt is None
     if own:
-        chosen.append(f"--data {data}")
+        path = getattr(parts.data.config, "path", "")
+        chosen.append(f"--data {data}:{path}" if path else f"--data {data}")
     if spec.mode is None:
         chosen.append(f"--mode {settings.mode}")
     if spec.steps is None and selection.sites and len(settings.steps) < settings.num_steps:
