@@ -598,9 +598,13 @@ class DiffusersVideoModel(VideoModelBase, Generic[C]):
             MissingError: a package is not installed.
             UsageError: an option does not work on this device.
         """
-        from vcorr.diffusion.options import check_options
+        from vcorr.diffusion.lora_files import check_peft
+        from vcorr.diffusion.options import check_offload
 
-        check_options(self.config, device)
+        if self.lora_files():
+            check_peft()
+        if self.config.offload:
+            check_offload(device)
 
     @property
     def text_tokens(self) -> int | None:

@@ -11,7 +11,6 @@ from typing import Any, Literal
 
 from vcorr.contract.errors import UsageError
 from vcorr.diffusion.configs import Size
-from vcorr.diffusion.lora_files import check_peft
 
 PromptUse = Literal["caption", "empty"]
 
@@ -58,19 +57,6 @@ def apply_options(pipe: Any, config: VideoConfig, device: str) -> None:
     place(pipe, device, offload=config.offload)
 
 
-def check_options(config: VideoConfig, device: str) -> None:
-    """Checks what can be known of the options before a pipeline is loaded.
-
-    Raises:
-        UsageError: networks are to be offloaded from the CPU.
-        MissingError: a package that an option needs is not installed.
-    """
-    if config.lora is not None:
-        check_peft()
-    if config.offload:
-        _check_offload(device)
-
-
 def place(pipe: Any, device: str, *, offload: bool) -> None:
     """Brings the pipeline to the device; with `offload`, each network comes to it only while it runs.
 
@@ -80,13 +66,14 @@ def place(pipe: Any, device: str, *, offload: bool) -> None:
     if not offload:
         pipe.to(device)
         return
-    _check_offload(device)
+    check_offload(device)
     if pipe.model_cpu_offload_seq is None:
         raise UsageError(f"{type(pipe).__name__} cannot be offloaded.", hint="Leave out --offload.")
     pipe.enable_model_cpu_offload(device=device)
 
 
-def _check_offload(device: str) -> None:
+def check_offload(device: str) -> None:
+    """Raises UsageError if networks cannot be offloaded from this device, because it is the CPU."""
     if device == "cpu":
         raise UsageError(
             "Offloading keeps networks in CPU memory until the GPU needs them; the device is the CPU already.",
