@@ -45,10 +45,13 @@ def load_pipeline(class_name: str, folder: Path, dtype: torch.dtype, **component
                 **components,
             )
         except ImportError as error:
-            raise MissingError(f"{class_name} needs a package that is not installed: {error}") from error
-        except (OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
-            # a damaged or foreign folder raises different errors, depending on the file and the library that reads it
-            raise UsageError(f"{folder} cannot be loaded as a {class_name}: {error}") from error
+            raise MissingError(
+                f"{class_name} needs a package that is not installed: {error}",
+                hint="Install it, or take other weights: quantised ones need the package that made them.",
+            ) from error
+        except Exception as error:  # a damaged or foreign folder raises any error, depending on the file and its reader
+            reason = " ".join(str(error).split()) or type(error).__name__
+            raise UsageError(f"{folder} cannot be loaded as a {class_name}: {reason}") from error
 
 
 @contextmanager
