@@ -27,8 +27,12 @@ def torch_dtype(name: str) -> torch.dtype:
     return DTYPES[name]
 
 
-def load_pipeline(class_name: str, folder: Path, dtype: torch.dtype, **components: Any) -> Any:
+def load_pipeline(
+    class_name: str, folder: Path, dtype: torch.dtype, vae_dtype: torch.dtype | None = None, **components: Any
+) -> Any:
     """Loads the diffusers pipeline in `folder`, on the CPU; `components` replace or extend the saved ones.
+
+    vae_dtype: dtype of the autoencoder, if it is another one.
 
     Raises:
         MissingError: this diffusers has no such pipeline, or a package the pipeline needs is missing.
@@ -39,7 +43,7 @@ def load_pipeline(class_name: str, folder: Path, dtype: torch.dtype, **component
         try:
             return pipeline_class.from_pretrained(
                 folder,
-                dtype=dtype,
+                dtype=dtype if vae_dtype in (None, dtype) else {"default": dtype, "vae": vae_dtype},
                 local_files_only=True,
                 use_safetensors=True,
                 **components,

@@ -147,7 +147,8 @@ def make_plan(spec: RunSpec, registry: Registry, *, probing: bool = True, dry: b
     tracker = tracker_part(spec, registry, own_tracks=mode.has_tracks(found.first) and not untracked)
     _check_model(adapter, settings, hardware, gaps)
     parts = Parts(model, probes, metrics, data, tracker)
-    selection = Selection(found.clips, found.reader.split, fitted, sites, settings, variants, readings)
+    applied = with_defaults(adapter, VideoModelBase).own_settings(settings)
+    selection = Selection(found.clips, found.reader.split, fitted, sites, settings, variants, readings, applied)
     pictures = needs_image or not mode.makes_video or found.first is None or found.first.video is not None
     identity = Identity(
         weights,

@@ -35,6 +35,7 @@ def plan_notes(spec: RunSpec, parts: Parts, selection: Selection, weights: str, 
         _beyond_limit(spec, parts, selection),
         _unread(parts, selection, first),
         selection.fitted,
+        *selection.applied.notes,
     )
     return tuple(note for note in notes if note)
 

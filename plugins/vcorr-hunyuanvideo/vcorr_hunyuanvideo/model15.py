@@ -70,14 +70,6 @@ class HunyuanVideo15(DiffusersVideoModel[HunyuanVideo15Config]):
         """Returns the limit of a prompt, without the tokens of the pipeline's template."""
         return _TOKENS
 
-    def load(self, device: str, dtype: str, weights: str) -> None:
-        """Loads the pipeline and sets the shift of its noise schedule; see the base class."""
-        from vcorr.diffusion import shift_schedule
-
-        super().load(device, dtype, weights)
-        if self.config.flow_shift is not None:
-            shift_schedule(self.pipe, self.config.flow_shift)
-
     def call_inputs(self, clip: Clip, grid: TokenGrid) -> Mapping[str, Any]:
         """Returns the prompt and the negative prompt (random embeddings without text encoders), and guidance."""
         prompt, negative = self.prompt(clip), self.config.negative_prompt
