@@ -40,8 +40,8 @@ class WanConfig(AuthorsConfig):
     """Options of the Wan models, in addition to the options of every model.
 
     guidance_scale_2: strength of guidance of the second transformer in generate mode, if there are two. `--cfg` and
-    guidance_scale set the strength of both transformers, unless guidance_scale_2 is given. lora_2:
-    path of the low-rank weights of the second transformer, if there are two; `lora` is then for the first alone.
+    guidance_scale set the strength of both transformers, unless guidance_scale_2 is given. lora_2: path
+    of the low-rank weights of the second transformer, if there are two; `lora` is then for the first alone.
     """
 
     guidance_scale_2: float | None = None
