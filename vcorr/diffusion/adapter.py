@@ -628,7 +628,7 @@ class DiffusersVideoModel(VideoModelBase, Generic[C]):
 
     def guidance_branches(self, settings: RunSettings) -> int:
         """Returns the guidance branches per step: one without guidance, which is a strength of at most 1."""
-        own = getattr(self.config, "guidance_scale", None)
+        own = self.setting("guidance_scale")
         strength = own if settings.cfg is None else settings.cfg
         if strength is not None and strength <= 1:
             return 1
