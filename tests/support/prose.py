@@ -189,8 +189,7 @@ def _yaml(path: Path, text: str) -> Iterator[Passage]:
         elif isinstance(node, yaml.SequenceNode):
             nodes += node.value
         elif isinstance(node, yaml.MappingNode):
-            # a setting's value is quoted from the model's authors
-            nodes += [value for key, value in node.value if key.value != "value"]
+            nodes += [value for _, value in node.value]
 
 
 def _function_faults(path: Path) -> Iterator[str]:
