@@ -50,7 +50,19 @@ WEIGHTS = {
 }
 """Fields of the table about weights."""
 
-APART = ("name", "title", "summary", "matching_layers", "reported", "citation", "notes", "limits", "kind", "method")
+APART = (
+    "name",
+    "title",
+    "summary",
+    "settings",
+    "matching_layers",
+    "reported",
+    "citation",
+    "notes",
+    "limits",
+    "kind",
+    "method",
+)
 """Fields that are outside the two tables."""
 
 
@@ -90,6 +102,7 @@ def _page(card: ModelCard, plugin: str) -> str:
         f"# {card.title}\n\n{card.summary}",
         f"`{card.name}` comes with {plugin}.\n\n```sh\n{_command(card)}\n```",
         _section("", _fact_table(facts, {**SIZES, **others})),
+        _section("Settings of the authors", _settings(card)),
         _section("Weights", _fact_table(facts, WEIGHTS)),
         _section("Method", facts.get("method")),
         _section("Layers that match, as reported", _matching(card)),
@@ -130,6 +143,21 @@ def _said(value: Any, name: str) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     return str(value)
+
+
+SETTINGS = (
+    "They are the defaults, since a loaded pipeline does not bring them along. `--set model.OPTION=VALUE` replaces one "
+    "of them, and `--set num_steps=N` the number of steps. Negative prompt, template and `guidance_scale` count in "
+    "generate mode only."
+)
+
+
+def _settings(card: ModelCard) -> str:
+    rows = [
+        (f"`{one['option']}`", f"`{one['value']}`", str(one.get("folder", "–")), one["source"])
+        for one in card.extra.get("settings", ())
+    ]
+    return f"{SETTINGS}\n\n{_table(('option', 'value', 'scheduler in the folder', 'source'), rows)}" if rows else ""
 
 
 def _matching(card: ModelCard) -> str:

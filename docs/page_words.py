@@ -47,6 +47,9 @@ CARD_EXTRAS = {
     "reported": "Published numbers with their source. Never mixed with measured rows.",
     "random_weights": "What is different under `--weights random`.",
     "weights": "Where the weights are, if they are not on a hub.",
+    "settings": "What the authors sample with, where a loaded pipeline does not bring it along: the option, its value, "
+    "where the value comes from, and the value of the scheduler in the folder, if it has one. These values are the "
+    "defaults.",
     "configs_seen": "Components whose packaged configuration was compared with the released `config.json`. The other "
     "configurations come from documentation, conversion scripts and the defaults of diffusers.",
     "limits": "What the numbers of the model do not show.",

@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from vcorr.contract.protocols import Tracker as Tracker
     from vcorr.contract.protocols import VariantProbe as VariantProbe
     from vcorr.contract.protocols import VideoModel as VideoModel
+    from vcorr.contract.records import AppliedSettings as AppliedSettings
     from vcorr.contract.records import BlockAxes as BlockAxes
     from vcorr.contract.records import Clip as Clip
     from vcorr.contract.records import Factorised as Factorised
@@ -98,7 +99,7 @@ else:
                 "Dataset Metric Page Positions Probe RowMetric Rows Tracker VariantProbe VideoModel"
             ),
             "vcorr.contract.records": (
-                "BlockAxes Clip Factorised ModelCard Prediction Queries RowsPrediction "
+                "AppliedSettings BlockAxes Clip Factorised ModelCard Prediction Queries RowsPrediction "
                 "RunSettings Score Site Tracks Unrotated is_random"
             ),
             "vcorr.contract.rotary": "Rotary",

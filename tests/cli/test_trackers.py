@@ -106,12 +106,15 @@ def test_files_are_known_by_what_is_in_them(weighing, tmp_path) -> None:
     assert np.reshape(row["xy"], (row["points"], -1, 2))[:, -1].ravel().tolist() == row["queries"]
 
 
-@pytest.mark.parametrize("more", [(), ("--dry-run",)])
-def test_a_missing_file_ends_the_run_before_it_begins(weighing, tmp_path, more) -> None:
-    ended = weighing(*RUN, "--set", "tracker=weighed", "--set", "tracker.checkpoint=nowhere.txt", *more)
+def test_a_missing_file_ends_the_run_before_it_begins(weighing, tmp_path) -> None:
+    lacking = (*RUN, "--set", "tracker=weighed", "--set", "tracker.checkpoint=nowhere.txt")
+    ended = weighing(*lacking)
     assert ended.code == 4
     assert "weighed has no checkpoint.\nWrite one." in ended.err
     assert [path.name for path in tmp_path.iterdir()] == ["weights.txt"]
+    planned = weighing(*lacking, "--dry-run")
+    assert planned.code == 0
+    assert "Missing (tracker): weighed has no checkpoint.\nWrite one." in planned.out
 
 
 def test_lists_show_the_licence(weighing) -> None:

@@ -12,6 +12,8 @@ from support import sliding
 import vcorr
 from vcorr.runner import identity
 from vcorr.runner import plan as planning
+from vcorr.runner.coordinator import execute
+from vcorr.runner.events import Silent
 from vcorr.runner.plan import Plan, make_plan
 from vcorr.runner.predict import prepare_clip
 from vcorr.runner.spec import RunSpec
@@ -65,6 +67,27 @@ def test_the_planned_objects_are_those_that_work(found) -> None:
     plan = make_plan(spec(), found)
     assert plan.planned_with is not None
     assert plan.live is plan.planned_with
+
+
+def test_settings_that_a_model_applies_by_itself_are_part_of_a_run(found, monkeypatch, tmp_path) -> None:
+    without = make_plan(spec(limit=1), found)
+    assert "applied" not in without.predict_identity(), "runs of other models keep their fingerprints"
+    prints = {without.fingerprints()["predict"]}
+    for shift in (3, 8):
+        applied = vcorr.AppliedSettings({"flow_shift": shift}, (f"The shift is {shift}.",))
+        monkeypatch.setattr(sliding.SlidingModel, "own_settings", lambda self, s, found=applied: found, raising=False)
+        plan = sent(make_plan(spec(limit=1), found))
+        assert plan.predict_identity()["applied"] == {"flow_shift": shift}
+        prints.add(plan.fingerprints()["predict"])
+    assert len(prints) == 3
+    heard = []
+    events = Silent()
+    events.note = heard.append
+    run = execute(plan, tmp_path, events=events).run
+    assert "The shift is 8." in heard
+    record = run.record()
+    assert "The shift is 8." in record["notes"]
+    assert record["resolved"]["applied"] == {"flow_shift": 8}
 
 
 def test_another_seed_keeps_the_loaded_model(found) -> None:

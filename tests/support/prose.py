@@ -189,7 +189,8 @@ def _yaml(path: Path, text: str) -> Iterator[Passage]:
         elif isinstance(node, yaml.SequenceNode):
             nodes += node.value
         elif isinstance(node, yaml.MappingNode):
-            nodes += [value for _, value in node.value]
+            # a setting's value is quoted from the model's authors
+            nodes += [value for key, value in node.value if key.value != "value"]
 
 
 def _function_faults(path: Path) -> Iterator[str]:

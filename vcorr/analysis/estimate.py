@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vcorr.contract.bases import ProbeBase, with_defaults
+import numpy as np
+
+from vcorr.contract.bases import ProbeBase, VideoModelBase, with_defaults
 from vcorr.contract.geometry import TokenGrid
 from vcorr.contract.records import Clip, ModelCard, Site
 from vcorr.runner.hardware import Hardware
 from vcorr.runner.plan import Plan
-from vcorr.runner.predict import prepare_clip
+from vcorr.runner.predict import DEFAULT_QUERY_SIDE, prepare_clip
 from vcorr.store.fingerprint import LENGTH
 from vcorr.store.rundir import RunDirectory
 
@@ -27,60 +29,139 @@ LOSSLESS_SHARE = 0.8
 
 
 @dataclass(frozen=True)
+class Work:
+    """What the model computes for one clip.
+
+    runs: of the denoiser, whether they are read or not. branches: guidance branches that each run computes. read: steps
+    that probes read. encodes, decodes: videos that go through the autoencoder.
+    """
+
+    runs: int
+    branches: int
+    read: int
+    encodes: int
+    decodes: int
+
+    @property
+    def passes(self) -> int:
+        """Forward passes of the denoiser, one per run and branch."""
+        return self.runs * self.branches
+
+
+@dataclass(frozen=True)
 class Estimate:
     """What a run would take.
 
-    seconds: time of the forward passes. memory_bytes: weights and activations. Both are None if the model card does not
-    say enough.
+    path, exists: the run's folder; None and False if it depends on what is missing. work: what is computed per clip.
+    clips: how many clips there are; None if the data are missing. seconds: time of the forward passes, of all clips, or
+    of one if their number is not known. memory_bytes: weights and activations. disk_bytes: of all clips, or of one.
+    seconds, memory_bytes and disk_bytes are None if model card, data or device do not say enough. notes: what the
+    dataset says about the clip that was read for the estimate.
     """
 
-    path: Path
+    path: Path | None
     exists: bool
-    forward_passes: int
+    work: Work
+    clips: int | None
     seconds: float | None
     memory_bytes: float | None
-    disk_bytes: float
+    disk_bytes: float | None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def forward_passes(self) -> int:
+        """Forward passes of the denoiser over all clips; per clip if their number is not known."""
+        return self.work.passes * (1 if self.clips is None else self.clips)
 
     def to_dict(self) -> dict[str, Any]:
         """Returns plain values for JSON."""
         return {
-            "path": str(self.path),
+            "path": None if self.path is None else str(self.path),
             "exists": self.exists,
-            "forward_passes": self.forward_passes,
+            "per_clip": {**vars(self.work), "passes": self.work.passes},
+            "forward_passes": None if self.clips is None else self.forward_passes,
             "seconds": None if self.seconds is None else round(self.seconds, 1),
             "memory_bytes": None if self.memory_bytes is None else round(self.memory_bytes),
-            "disk_bytes": round(self.disk_bytes),
+            "disk_bytes": None if self.disk_bytes is None else round(self.disk_bytes),
         }
 
 
+@dataclass(frozen=True)
+class _Sample:
+    """A clip that stands for all. clip: as the model reads it. grid: None if the model's size depends on the clip."""
+
+    clip: Clip
+    grid: TokenGrid | None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def points(self) -> int:
+        """Number of query points."""
+        return len(self.clip.queries) or DEFAULT_QUERY_SIDE**2
+
+
 def estimate(plan: Plan, out: Path) -> Estimate:
-    """Estimates a plan. Loads the first clip (for its size), never the model."""
-    asked = plan.selection
-    prepared = prepare_clip(plan, asked.clips[0])
-    clip, grid = prepared.clip, prepared.grid
-    passes = len(asked.clips) * (asked.mode.passes(asked.settings) if asked.sites else 0)
-    run = RunDirectory(out / plan.fingerprints()["predict"][:LENGTH])
-    flops = _forward_flops(plan, asked.mode.size_source(clip))
+    """Estimates a plan. Loads the first clip that can be read (for its size), never the model."""
+    clips = None if plan.lacks("data") else len(plan.selection.clips)
+    count, work, sample = 1 if clips is None else clips, _work(plan), _sample(plan)
+    path = _path(plan, out)
+    flops = _forward_flops(plan, sample)
+    rate = None if flops is None or plan.lacks("device") else _flops_per_second(plan.hardware)
     return Estimate(
-        path=run.path,
-        exists=run.path.exists(),
-        forward_passes=passes,
-        seconds=None if flops is None else passes * flops / _flops_per_second(plan.hardware),
-        memory_bytes=_memory(plan, grid),
-        disk_bytes=_disk(plan, grid, len(clip.queries)),
+        path=path,
+        exists=path is not None and path.exists(),
+        work=work,
+        clips=clips,
+        seconds=None if flops is None or rate is None else count * work.passes * flops / rate,
+        memory_bytes=None if sample.grid is None else _memory(plan, sample.grid),
+        disk_bytes=None if sample.grid is None else count * _disk(plan, sample.grid, sample.points),
+        notes=sample.notes,
     )
 
 
-def _forward_flops(plan: Plan, clip: Clip) -> float | None:
+def _path(plan: Plan, out: Path) -> Path | None:
+    """Returns the folder of the run; None while its name is not known."""
+    if plan.lacks("weights", "data", "device"):
+        return None
+    return RunDirectory(out / plan.fingerprints()["predict"][:LENGTH]).path
+
+
+def _work(plan: Plan) -> Work:
+    asked = plan.selection
+    mode, settings = asked.mode, asked.settings
+    if not asked.sites:
+        return Work(0, 1, 0, 0, 0)
+    adapter = with_defaults(plan.live.adapter, VideoModelBase)
+    branches = adapter.guidance_branches(settings) if mode.makes_video else 1
+    noisy = settings.num_steps > 0  # a backbone has no autoencoder
+    return Work(mode.passes(settings), branches, len(settings.steps), mode.encodes * noisy, mode.decodes * noisy)
+
+
+def _sample(plan: Plan) -> _Sample:
+    for clip_id in () if plan.lacks("data") else plan.selection.clips:
+        try:
+            prepared = prepare_clip(plan, clip_id)
+        except Exception:  # this clip fails in the run; others may not (`first_clip`)
+            continue
+        return _Sample(prepared.clip, prepared.grid, tuple(plan.live.dataset.notes(clip_id)))
+    clip = Clip("sample", "", np.zeros((0, 2), np.float32))
+    sites = plan.selection.sites
+    try:
+        return _Sample(clip, plan.live.adapter.grid(clip, sites[0] if sites else None))
+    except Exception:  # a baseline has the size of its clip
+        return _Sample(clip, None)
+
+
+def _forward_flops(plan: Plan, sample: _Sample) -> float | None:
     """Returns 2 x parameters x tokens for the matrices, plus the attention product of every layer.
 
     Where sites have grids of several resolutions, a site's share of the parameters is assumed to be proportional to
     the square of its width.
     """
     adapter, card = plan.live.adapter, plan.live.card
-    if card is None or not card.parameters or not plan.selection.sites:
+    if card is None or not card.parameters or not plan.selection.sites or sample.grid is None:
         return None
-    sites = adapter.sites()
+    clip, sites = plan.selection.mode.size_source(sample.clip), adapter.sites()
     grids = [adapter.grid(clip, site) for site in sites]
     shares = [max(site.heads, 1) ** 2 for site in sites]
     tokens = sum(share * grid.tokens for share, grid in zip(shares, grids, strict=True)) / sum(shares)
@@ -110,6 +191,7 @@ def _memory(plan: Plan, grid: TokenGrid) -> float | None:
 
 
 def _disk(plan: Plan, grid: TokenGrid, points: int) -> float:
+    """Returns the bytes of one clip."""
     asked = plan.selection
     most = max((s.heads for s in asked.sites), default=1)
     made = {p.entry.name: with_defaults(p.create(), ProbeBase) for p in plan.parts.probes}
@@ -118,7 +200,7 @@ def _disk(plan: Plan, grid: TokenGrid, points: int) -> float:
     predictions = sum(heads.values()) if heads else 1
     stored = sites * predictions * (STORED_SHARE * points * grid.frames * 8 + 400)
     video = 3 * grid.video_frames * grid.height * grid.width if asked.mode.makes_video else 0
-    return len(asked.clips) * (stored + LOSSLESS_SHARE * video)
+    return stored + LOSSLESS_SHARE * video
 
 
 def _flops_per_second(hardware: Hardware) -> float:

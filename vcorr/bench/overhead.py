@@ -22,6 +22,7 @@ from vcorr.data.query_grids import query_grid
 from vcorr.diffusion import DiffusersVideoModel
 from vcorr.functional.query_points import QueryPoints
 from vcorr.plugins.registry import Registry
+from vcorr.runner.gaps import Gaps
 from vcorr.runner.hardware import Hardware, choose_hardware
 from vcorr.runner.index_lists import resolve_layers
 from vcorr.runner.parts import Part, model_part, probe_parts
@@ -146,7 +147,7 @@ def make_bench(spec: RunSpec, registry: Registry, options: BenchOptions) -> Benc
         model,
         {probe.entry.name: probe for probe in probe_parts(spec, registry, adapter)},
         frozenset(sites[index].layer for index in resolve_layers(spec.layers, len(sites))),
-        choose_hardware(spec),
+        choose_hardware(spec, Gaps()),
         options,
     )
 

@@ -14,7 +14,7 @@ from types import MethodType
 from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
 from vcorr.contract.geometry import TokenGrid
-from vcorr.contract.records import Mode, ModelCard, Readout, RunSettings, Site
+from vcorr.contract.records import AppliedSettings, Mode, ModelCard, Readout, RunSettings, Site
 from vcorr.contract.variants import CORRECTED, PredictionKind, Switches
 
 if TYPE_CHECKING:
@@ -69,6 +69,30 @@ class VideoModelBase:
         Raises:
             UsageError: the model cannot run with them.
         """
+
+    def check_loading(self, device: str, dtype: str) -> None:
+        """Checks what `load` needs besides the weights, such as a package; by default nothing is missing.
+
+        Called before anything is loaded. device, dtype: as for `load`.
+
+        Raises:
+            MissingError: a package is not installed.
+            UsageError: an option does not work on this device or in this dtype.
+        """
+
+    def guidance_branches(self, settings: RunSettings) -> int:
+        """Returns how many guidance branches the denoiser computes in each step of mode generate; by default 1.
+
+        The estimate of time needs it.
+        """
+        return 1
+
+    def own_settings(self, settings: RunSettings) -> AppliedSettings:
+        """Returns settings that the model applies by itself, such as its authors' noise schedule; by default none.
+
+        Called after `weights_id`, before anything is loaded. The values are part of the fingerprint of predictions.
+        """
+        return AppliedSettings()
 
     def model_card(self) -> ModelCard | None:
         """Returns the model's card, which the checks compare with the sites; by default None."""

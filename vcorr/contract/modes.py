@@ -26,6 +26,10 @@ class RunMode(ABC):
     name: ClassVar[Mode]
     makes_video: ClassVar[bool] = False
     """Whether the model makes the video, which is then stored and tracked. If False, it reads the clip's video."""
+    encodes: ClassVar[int] = 0
+    """How many videos the autoencoder encodes per clip, if the model has one."""
+    decodes: ClassVar[int] = 0
+    """How many videos the autoencoder decodes per clip, if the model has one."""
 
     def check_video(self, clip: Clip | None) -> None:
         """Checks that a clip has what the mode needs. None is a clip that could not be loaded, and passes.
@@ -55,13 +59,17 @@ class RunMode(ABC):
 
     @abstractmethod
     def passes(self, settings: RunSettings) -> int:
-        """Returns the number of forward passes of the denoiser per clip, for the estimate of a dry run."""
+        """Returns how often the denoiser runs per clip, for the estimate of a dry run.
+
+        In mode generate each of these runs may compute several guidance branches (`guidance_branches` of the model).
+        """
 
 
 class Renoise(RunMode):
     """Adds the noise of a step to a real video: one forward pass per step."""
 
     name = "renoise"
+    encodes = 1
 
     def passes(self, settings: RunSettings) -> int:
         """Returns one pass per chosen step."""
@@ -73,6 +81,7 @@ class Generate(RunMode):
 
     name = "generate"
     makes_video = True
+    decodes = 1
 
     def check_video(self, clip: Clip | None) -> None:
         """Accepts any clip: a prompt is enough."""
@@ -98,6 +107,8 @@ class Invert(RunMode):
     """Walks a real video back along the model's own sampler, reads the chosen steps on the way, and samples again."""
 
     name = "invert"
+    encodes = 1
+    decodes = 2  # the round trip, and the encoded clip that it is compared with
 
     def passes(self, settings: RunSettings) -> int:
         """Returns one pass at the clean latents, two per step towards noise and one per step back.

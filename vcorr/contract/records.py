@@ -420,6 +420,17 @@ class RunSettings:
 
 
 @dataclass(frozen=True)
+class AppliedSettings:
+    """Settings that a model applies in a run although neither the options nor the folder of its weights ask for them.
+
+    values: by the name of the option; part of the fingerprint of predictions. notes: sentences for the user.
+    """
+
+    values: Mapping[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Reconstruction:
     """How well a model restores a video from its inverted latents: three values of PSNR in dB.
 

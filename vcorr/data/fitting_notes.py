@@ -6,10 +6,15 @@ from vcorr.contract.geometry import TokenGrid
 from vcorr.contract.records import Clip
 
 
-def fit_notes(clip: Clip, grid: TokenGrid) -> tuple[str, ...]:
+def fit_notes(clip: Clip, grid: TokenGrid, usual_frames: int = 0) -> tuple[str, ...]:
     """Returns one sentence on how the runner resizes and cuts the clip to the size of the grid; empty if it does not.
 
     What was done before, when a file was read, is in the dataset's `notes(clip_id)`.
+
+    Args:
+        clip: as the dataset gives it.
+        grid: of the clip.
+        usual_frames: the frames that the model reads of a long clip. If the clip gives fewer, the sentence says so.
     """
     if clip.video is None:
         return ()
@@ -22,6 +27,8 @@ def fit_notes(clip: Clip, grid: TokenGrid) -> tuple[str, ...]:
         done.append(
             f"resized from {width}x{height} to {columns}x{rows} pixels{_say_stretch(columns / width, rows / height)}"
         )
+    if grid.video_frames < usual_frames:
+        done.append(f"read as {grid.video_frames} frames, where the model reads {usual_frames} of a longer clip")
     return (f"{clip.id}: {' and '.join(done)}.",) if done else ()
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from vcorr.diffusion.adapter import DiffusersVideoModel as DiffusersVideoModel
+    from vcorr.diffusion.authors import AuthorsConfig as AuthorsConfig
     from vcorr.diffusion.configs import Configs as Configs
     from vcorr.diffusion.configs import packaged_configs as packaged_configs
     from vcorr.diffusion.images import starting_image as starting_image
@@ -54,6 +55,7 @@ else:
         __name__,
         {
             "vcorr.diffusion.adapter": "DiffusersVideoModel",
+            "vcorr.diffusion.authors": "AuthorsConfig",
             "vcorr.diffusion.configs": "Configs packaged_configs",
             "vcorr.diffusion.images": "starting_image",
             "vcorr.diffusion.latents": "encode_frames encode_video prompt_noise to_model_range",

@@ -17,11 +17,12 @@ from vcorr.contract.cards import load_card
 from vcorr.contract.errors import PluginError, UsageError
 from vcorr.contract.geometry import TokenGrid
 from vcorr.contract.modes import Invert, mode_of
-from vcorr.contract.records import Attention, Clip, Mode, ModelCard, RunSettings, Site, Unrotated
+from vcorr.contract.records import AppliedSettings, Attention, Clip, Mode, ModelCard, RunSettings, Site, Unrotated
 from vcorr.contract.rotary import Rotary
+from vcorr.diffusion.authors import AuthorSettings
 from vcorr.diffusion.configs import VIDEO, Configs, folder_configs, packaged_configs, pipeline_configs
 from vcorr.diffusion.images import starting_image
-from vcorr.diffusion.options import VideoConfig
+from vcorr.diffusion.options import VideoConfig, name_of_shift
 from vcorr.diffusion.prompts import PromptEncoding
 from vcorr.diffusion.size_checks import check_network, check_size, frames_to_read
 from vcorr.diffusion.token_layout import Compression, Sizes, attention_sites
@@ -83,6 +84,9 @@ class DiffusersVideoModel(VideoModelBase, Generic[C]):
     passes: ClassVar[tuple[str, ...]] = ()
     """Branches in the order of a step's passes, for pipelines that run one pass per branch and do not label them with
     `denoiser.cache_context`. Empty for all other pipelines."""
+    guided_branches: ClassVar[int] = 0
+    """Number of guidance branches per step of guided sampling; 0 if `branches` or `passes` have them all. Pipelines
+    that label their passes declare it, for the estimate of a dry run."""
     latent_axes: ClassVar[str] = "bcfhw"
     """Order of the axes of the latents that the denoiser takes: batch, channels, frames, height, width. Four letters if
     the frames are the batch rows ("fchw"). "" if the pipeline packs latents into tokens; the adapter then overrides
@@ -119,7 +123,10 @@ class DiffusersVideoModel(VideoModelBase, Generic[C]):
         self.card, self.configs = card or self.card, configs or self.configs
         self._found: Configs | None = None
         self._schedules: dict[tuple[int, TokenGrid], NoiseSchedule] = {}
+        self._folder_scheduler: Mapping[str, Any] = {}
         self.config = self._with_video_size(config)
+        self._settings = AuthorSettings(config, self.model_card() if self.card else None)
+        self.steps = self._settings.steps or self.steps
 
     # --------------------------------------------------------------------------------------------------- sizes, as data
 
@@ -223,6 +230,22 @@ class DiffusersVideoModel(VideoModelBase, Generic[C]):
             spans=spans,
         )
 
+    def setting(self, name: str) -> Any:
+        """Returns an option of `AuthorsConfig`, or the authors' value on the card; None if there is neither."""
+        return self._settings.value(name)
+
+    @property
+    def unused_settings(self) -> frozenset[str]:
+        """Names of the authors' settings that other options switch off; by default none."""
+        return frozenset()
+
+    def vae_dtype(self, dtype: torch.dtype) -> torch.dtype:
+        """Returns the dtype of the autoencoder in a run of `dtype`."""
+        from vcorr.diffusion.loading import torch_dtype
+
+        name = self.setting("vae_dtype")
+        return dtype if name in (None, "model") else torch_dtype(name)
+
     def check_makes(self, grid: TokenGrid) -> None:
         """Raises UsageError if the model can read, but not generate, videos of that size; by default it never does."""
 
@@ -250,7 +273,7 @@ class DiffusersVideoModel(VideoModelBase, Generic[C]):
         from vcorr.diffusion.loading import load_pipeline
 
         assert source.folder is not None  # `build` makes random weights
-        return load_pipeline(self.pipeline_class, source.folder, dtype)
+        return load_pipeline(self.pipeline_class, source.folder, dtype, self.vae_dtype(dtype))
 
     def encode(self, video: NDArray[np.uint8]) -> Tensor:
         """Encodes (T, H, W, 3) uint8 RGB into (1, C, F, h, w), in the units of the denoiser's training."""
@@ -301,8 +324,19 @@ class DiffusersVideoModel(VideoModelBase, Generic[C]):
         if not self.reads_prompt:
             given = {}
         elif encoding is not None:
-            given = encoding.call_inputs(self.pipe, prompt, self.device, self._dtype)
+            negative = self.setting("negative_prompt")
+            given = encoding.call_inputs(self.pipe, prompt, self.device, self._dtype, negative)
+        strength = self.setting("guidance_scale")
+        given = given if strength is None else {**given, **self.guidance(strength)}
         return {**given, "image": self.image(clip, grid)} if self.needs_image else given
+
+    def guidance(self, strength: float) -> Mapping[str, float]:
+        """Returns the arguments of the pipeline's call for a strength of guidance: by default one."""
+        return {self.guidance_argument: strength}
+
+    def fill_template(self, clip: Clip, mode: Mode) -> Clip:
+        """Returns the clip with its prompt in the template that counts in a mode, if there is one."""
+        return replace(clip, prompt=self._settings.in_template(clip.prompt, mode))
 
     def image(self, clip: Clip, grid: TokenGrid) -> Any:
         """Returns the image that sampling starts from, frame 0 of the clip's video.
@@ -422,7 +456,7 @@ class DiffusersVideoModel(VideoModelBase, Generic[C]):
         from vcorr.diffusion.sampling import sampling_generator
 
         return {
-            **self.call_inputs(clip, grid),
+            **self.call_inputs(self.fill_template(clip, settings.mode), grid),
             "height": round(grid.height),
             "width": round(grid.width),
             self.frames_argument: grid.video_frames,
@@ -470,7 +504,7 @@ class DiffusersVideoModel(VideoModelBase, Generic[C]):
         from vcorr.diffusion.loading import torch_dtype
         from vcorr.diffusion.lora import merge_lora
         from vcorr.diffusion.lora_files import lora_file
-        from vcorr.diffusion.options import apply_options
+        from vcorr.diffusion.options import apply_options, cast_autoencoder, shift_schedule
 
         kind, files = torch_dtype(dtype), self.lora_files()
         for path in files.values():
@@ -478,7 +512,12 @@ class DiffusersVideoModel(VideoModelBase, Generic[C]):
         self._take_sizes_from(source)
         self._pipe, self.device = self._load_pipeline(source, kind, device), device
         self._schedules.clear()
+        shift, vae_dtype = self.setting("flow_shift"), self.vae_dtype(kind)
         try:
+            if shift is not None:
+                shift_schedule(self._pipe, shift)
+            if vae_dtype != kind:
+                cast_autoencoder(self._pipe, vae_dtype)
             if self.configs:
                 self.take_sizes(pipeline_configs(self._pipe))
             self._expose_attention()
@@ -545,11 +584,18 @@ class DiffusersVideoModel(VideoModelBase, Generic[C]):
         """
         from vcorr.diffusion.schedule import check_step_count
 
-        check_step_count(self.scheduler_config(), settings.num_steps)
+        scheduler, shift = self.scheduler_config(), self.setting("flow_shift")
+        check_step_count(scheduler, settings.num_steps)
+        if scheduler and shift is not None:
+            name_of_shift(scheduler, shift)
         if isinstance(mode_of(settings.mode), Invert):
             from vcorr.diffusion.running import check_invertible
 
             check_invertible(self, settings)
+
+    def own_settings(self, settings: RunSettings) -> AppliedSettings:
+        """Returns the authors' values on the card that count in a run, and where the folder of the weights differs."""
+        return self._settings.in_run(settings, self._folder_scheduler, self.unused_settings)
 
     def scheduler_config(self) -> Mapping[str, Any]:
         """Returns the configuration of the pipeline's scheduler, with its class as `_class_name`.
@@ -579,6 +625,29 @@ class DiffusersVideoModel(VideoModelBase, Generic[C]):
                 hint="Shorten it, or leave it out: --set model.prompt=empty",
             )
         return prompt
+
+    def guidance_branches(self, settings: RunSettings) -> int:
+        """Returns the guidance branches per step: one without guidance, which is a strength of at most 1."""
+        own = self.setting("guidance_scale")
+        strength = own if settings.cfg is None else settings.cfg
+        if strength is not None and strength <= 1:
+            return 1
+        return self.guided_branches or max(len(self.branches), len(self.passes))
+
+    def check_loading(self, device: str, dtype: str) -> None:
+        """Checks that the options can be applied on this device, and that the packages they need are installed.
+
+        Raises:
+            MissingError: a package is not installed.
+            UsageError: an option does not work on this device.
+        """
+        from vcorr.diffusion.lora_files import check_peft
+        from vcorr.diffusion.options import check_offload
+
+        if self.lora_files():
+            check_peft()
+        if self.config.offload:
+            check_offload(device)
 
     @property
     def text_tokens(self) -> int | None:
@@ -615,7 +684,9 @@ class DiffusersVideoModel(VideoModelBase, Generic[C]):
             given = ", ".join(f"model.network.{name}" for name in self.config.network)
             raise UsageError(f"{given}: weights that are not random bring their own sizes.", hint="Leave it out.")
         if self.configs and source.folder is not None:
-            self.take_sizes(folder_configs(source.folder))
+            found = folder_configs(source.folder)
+            self._folder_scheduler = found.get("scheduler", {})
+            self.take_sizes(found)
 
     def _with_video_size(self, config: C) -> C:
         """Returns the options, with the model's default size of the video where none is given."""

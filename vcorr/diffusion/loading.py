@@ -27,8 +27,12 @@ def torch_dtype(name: str) -> torch.dtype:
     return DTYPES[name]
 
 
-def load_pipeline(class_name: str, folder: Path, dtype: torch.dtype, **components: Any) -> Any:
+def load_pipeline(
+    class_name: str, folder: Path, dtype: torch.dtype, vae_dtype: torch.dtype | None = None, **components: Any
+) -> Any:
     """Loads the diffusers pipeline in `folder`, on the CPU; `components` replace or extend the saved ones.
+
+    vae_dtype: dtype of the autoencoder, if it is another one.
 
     Raises:
         MissingError: this diffusers has no such pipeline, or a package the pipeline needs is missing.
@@ -39,16 +43,19 @@ def load_pipeline(class_name: str, folder: Path, dtype: torch.dtype, **component
         try:
             return pipeline_class.from_pretrained(
                 folder,
-                dtype=dtype,
+                dtype=dtype if vae_dtype in (None, dtype) else {"default": dtype, "vae": vae_dtype},
                 local_files_only=True,
                 use_safetensors=True,
                 **components,
             )
         except ImportError as error:
-            raise MissingError(f"{class_name} needs a package that is not installed: {error}") from error
-        except (OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
-            # a damaged or foreign folder raises different errors, depending on the file and the library that reads it
-            raise UsageError(f"{folder} cannot be loaded as a {class_name}: {error}") from error
+            raise MissingError(
+                f"{class_name} needs a package that is not installed: {error}",
+                hint="Install it, or take other weights: quantised ones need the package that made them.",
+            ) from error
+        except Exception as error:  # a damaged or foreign folder raises any error, depending on the file and its reader
+            reason = " ".join(str(error).split()) or type(error).__name__
+            raise UsageError(f"{folder} cannot be loaded as a {class_name}: {reason}") from error
 
 
 @contextmanager

@@ -5,15 +5,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
 from vcorr.capture.modules import shorten
-from vcorr.contract.errors import MissingError, UsageError
-from vcorr.diffusion.lora_files import lora_file
+from vcorr.contract.errors import UsageError
+from vcorr.diffusion.lora_files import check_peft, lora_file
 
 
 def merge_lora(pipe: Any, files: Mapping[str, str]) -> None:
@@ -30,8 +29,7 @@ def merge_lora(pipe: Any, files: Mapping[str, str]) -> None:
     """
     if not hasattr(pipe, "load_lora_weights"):
         raise UsageError(f"{type(pipe).__name__} takes no low-rank weights.", hint="Leave out model.lora.")
-    if find_spec("peft") is None:
-        raise MissingError("model.lora needs the package peft.", hint="pip install peft")
+    check_peft()
     for denoiser, path in files.items():
         _merge_file(pipe, denoiser, lora_file(path))
 

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
 
 from vcorr.contract.errors import MissingError, UsageError
 from vcorr.store.fingerprint import hash_file
 
 _IDENTITY_LENGTH = 16
+
+
+def check_peft() -> None:
+    """Raises MissingError if the package that reads low-rank weights is not installed."""
+    if find_spec("peft") is None:
+        raise MissingError("model.lora needs the package peft.", hint="pip install peft")
 
 
 def lora_file(path: str) -> Path:

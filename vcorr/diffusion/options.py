@@ -1,16 +1,23 @@
 """Holds the options of video diffusion models and applies them to a loaded pipeline.
 
-They cover offloading, a tiled or sliced autoencoder, and the noise schedule; `lora` merges low-rank weights.
+They cover offloading, the autoencoder's tiles, slices and dtype, and the noise schedule; `lora` merges low-rank
+weights.
 """
 
 from __future__ import annotations
 
+import functools
 import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from vcorr.contract.errors import UsageError
 from vcorr.diffusion.configs import Size
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 PromptUse = Literal["caption", "empty"]
 
@@ -66,14 +73,38 @@ def place(pipe: Any, device: str, *, offload: bool) -> None:
     if not offload:
         pipe.to(device)
         return
+    check_offload(device)
+    if pipe.model_cpu_offload_seq is None:
+        raise UsageError(f"{type(pipe).__name__} cannot be offloaded.", hint="Leave out --offload.")
+    pipe.enable_model_cpu_offload(device=device)
+
+
+def check_offload(device: str) -> None:
+    """Raises UsageError if networks cannot be offloaded from this device, because it is the CPU."""
     if device == "cpu":
         raise UsageError(
             "Offloading keeps networks in CPU memory until the GPU needs them; the device is the CPU already.",
             hint="Leave out --offload, or give --device cuda.",
         )
-    if pipe.model_cpu_offload_seq is None:
-        raise UsageError(f"{type(pipe).__name__} cannot be offloaded.", hint="Leave out --offload.")
-    pipe.enable_model_cpu_offload(device=device)
+
+
+def cast_autoencoder(pipe: Any, dtype: torch.dtype) -> None:
+    """Makes the pipeline's autoencoder compute in a dtype of its own, whatever dtype its inputs have."""
+    import torch
+
+    torch.nn.Module.to(pipe.vae, dtype=dtype)  # without the libraries' exceptions for some of its modules
+    for name in ("encode", "decode"):
+        setattr(pipe.vae, name, _cast_input(getattr(pipe.vae, name), dtype))
+
+
+def _cast_input(method: Callable[..., Any], dtype: torch.dtype) -> Callable[..., Any]:
+    """Returns a method that casts its first argument, latents or pixels; some pipelines do not."""
+
+    @functools.wraps(method)
+    def call(first: Tensor, *args: Any, **kwargs: Any) -> Any:
+        return method(first.to(dtype), *args, **kwargs)
+
+    return call
 
 
 def tile_autoencoder(pipe: Any) -> None:
@@ -98,8 +129,22 @@ def slice_autoencoder(pipe: Any) -> None:
     pipe.vae.enable_slicing()
 
 
-_SHIFTS = ("flow_shift", "shift")
+SHIFTS = ("flow_shift", "shift")
 """Names of the shift of the noise schedule in the configurations of flow-matching schedulers."""
+
+
+def name_of_shift(scheduler: Mapping[str, Any], shift: float) -> str:
+    """Returns the name of the shift in the configuration of a scheduler.
+
+    Raises:
+        UsageError: the shift is not above 0, or the scheduler has none.
+    """
+    if not (math.isfinite(shift) and shift > 0):
+        raise UsageError(f"The shift of a noise schedule must be above 0, got {shift}.", hint="1 means none.")
+    for name in SHIFTS:
+        if name in scheduler:
+            return name
+    raise UsageError(f"{scheduler['_class_name']} has no shift.", hint="Leave out model.flow_shift.")
 
 
 def shift_schedule(pipe: Any, shift: float) -> None:
@@ -108,11 +153,7 @@ def shift_schedule(pipe: Any, shift: float) -> None:
     Raises:
         UsageError: the shift is not above 0, or the scheduler has none.
     """
-    if not (math.isfinite(shift) and shift > 0):
-        raise UsageError(f"The shift of a noise schedule must be above 0, got {shift}.", hint="1 means none.")
     scheduler = pipe.scheduler
-    name = next((name for name in _SHIFTS if name in scheduler.config), None)
-    if name is None:
-        raise UsageError(f"{type(scheduler).__name__} has no shift.", hint="Leave out model.flow_shift.")
+    name = name_of_shift({**scheduler.config, "_class_name": type(scheduler).__name__}, shift)
     if scheduler.config[name] != shift:
         pipe.register_modules(scheduler=type(scheduler).from_config(scheduler.config, **{name: shift}))

@@ -66,12 +66,18 @@ class PromptEncoding:
             {} if self.mask is None else {"prompt_attention_mask": mask.to(embedding.device)}
         )
 
-    def call_inputs(self, pipe: Any, prompt: str, device: str, dtype: torch.dtype) -> dict[str, Any]:
-        """Returns arguments of the pipeline's call: the prompt, or, without a text encoder, stand-ins for it and ""."""
+    def call_inputs(
+        self, pipe: Any, prompt: str, device: str, dtype: torch.dtype, negative: str | None = None
+    ) -> dict[str, Any]:
+        """Returns arguments of the pipeline's call: the prompts, or, without a text encoder, stand-ins for them.
+
+        negative: text of the unconditional branch; None for the pipeline's own, or for "" without a text encoder.
+        """
         known = inspect.signature(type(pipe).__call__).parameters
         if pipe.text_encoder is not None:
-            return {"prompt": prompt, **{name: value for name, value in self.options.items() if name in known}}
-        unconditional = self.embed(pipe, "", device, dtype)
+            texts = {"prompt": prompt} if negative is None else {"prompt": prompt, "negative_prompt": negative}
+            return {**texts, **{name: value for name, value in self.options.items() if name in known}}
+        unconditional = self.embed(pipe, negative or "", device, dtype)
         return {
             **self.embed(pipe, prompt, device, dtype),
             **{f"negative_{name}": value for name, value in unconditional.items()},

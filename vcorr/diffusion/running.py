@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
@@ -40,7 +40,6 @@ class _Model(Protocol):
 
     device: str
     modes: tuple[Mode, ...]
-    guidance_argument: ClassVar[str]
 
     @property
     def pipe(self) -> Any: ...
@@ -55,6 +54,8 @@ class _Model(Protocol):
     def grid(self, clip: Clip, site: Site | None) -> TokenGrid: ...
 
     def check_makes(self, grid: TokenGrid) -> None: ...
+
+    def guidance(self, strength: float) -> Mapping[str, float]: ...
 
     def schedule(self, num_steps: int, grid: TokenGrid) -> NoiseSchedule: ...
 
@@ -167,7 +168,7 @@ def _guidance(model: _Model, settings: RunSettings) -> Mapping[str, float]:
         return {}
     if not (math.isfinite(strength) and strength >= 0):
         raise UsageError(f"Guidance must be a number of at least 0, got {strength}.", hint="1 means none.")
-    return {model.guidance_argument: strength}
+    return model.guidance(strength)
 
 
 def _check_video(model: _Model, clip: Clip) -> tuple[TokenGrid, NDArray[np.uint8]]:

@@ -111,12 +111,7 @@ class _Coordinator:
         score_left_over(self._plan, self._run)
 
     def _say_notes(self) -> None:
-        for note in (
-            self._plan.unused,
-            self._plan.beyond_limit,
-            self._plan.selection.fitted,
-            self._plan.parts.notice,
-        ):
+        for note in (*self._plan.notes, self._plan.parts.notice):
             if note:
                 self._events.note(note)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from vcorr.contract.errors import UsageError, unknown_name
+from vcorr.runner.gaps import Gaps
 from vcorr.runner.spec import RunSpec
 
 DTYPES = ("float32", "bfloat16", "float16")
@@ -19,8 +20,10 @@ class Hardware:
     dtype: str
 
 
-def choose_hardware(spec: RunSpec) -> Hardware:
+def choose_hardware(spec: RunSpec, gaps: Gaps) -> Hardware:
     """Returns the device and dtype that `--device` and `--dtype` name, or the best ones here for "auto".
+
+    A CUDA device that is not here is a gap; its name is then the word that the user typed.
 
     Raises:
         UsageError: there is no such device or dtype.
@@ -31,15 +34,24 @@ def choose_hardware(spec: RunSpec) -> Hardware:
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        kind = torch.device(device).type
+        named = torch.device(device)
     except RuntimeError as error:
         raise UsageError(f"--device {device!r} is not a device.", hint="For example: cpu, cuda, cuda:1") from error
-    if kind == "cuda" and not torch.cuda.is_available():
-        raise UsageError(
+    dtype = _choose_dtype(spec.dtype, named.type)
+    if named.type != "cuda":
+        return Hardware(device, named.type, dtype)
+    if (named.index or 0) >= torch.cuda.device_count():
+        gaps.add("device", _absent(device, torch.cuda.device_count()))
+        return Hardware(device, device, dtype)
+    return Hardware(device, torch.cuda.get_device_name(device), dtype)
+
+
+def _absent(device: str, count: int) -> UsageError:
+    if not count:
+        return UsageError(
             f"--device {device}: no CUDA device is available here.", hint="Try --device cpu, or: vcorr doctor"
         )
-    name = torch.cuda.get_device_name(device) if kind == "cuda" else kind
-    return Hardware(device, name, _choose_dtype(spec.dtype, kind))
+    return UsageError(f"--device {device}: there is no such device.", hint=f"There are cuda:0 to cuda:{count - 1}.")
 
 
 def _choose_dtype(dtype: str, kind: str) -> str:

@@ -78,7 +78,12 @@ def _find_version(name: str) -> str:
 
 
 def predict_identity(parts: Parts, selection: Selection, hardware: Hardware, identity: Identity) -> dict[str, Any]:
-    """Returns everything that can change a prediction. The list of clips is not part of it: more clips extend a run."""
+    """Returns everything that can change a prediction. The list of clips is not part of it: more clips extend a run.
+
+    Settings that the model applies by itself are left out if there are none, so that runs of other models keep their
+    fingerprints.
+    """
+    applied = plain(selection.applied.values)
     return {
         "capture": CAPTURE_VERSION,
         "model": parts.model.identity(),
@@ -88,6 +93,7 @@ def predict_identity(parts: Parts, selection: Selection, hardware: Hardware, ide
         "resize": RESIZE,
         "sites": [[site.layer, site.name] for site in selection.sites],
         "settings": plain(selection.settings),
+        **({"applied": applied} if applied else {}),
         "device": hardware.name,
         "dtype": hardware.dtype,
         "versions": dict(identity.versions),

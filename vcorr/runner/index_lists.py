@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from collections import Counter
 
 from vcorr.contract.errors import UsageError
 
@@ -91,3 +92,12 @@ def _spread(count: int, total: int) -> tuple[int, ...]:
     if count == 1:
         return (total - 1,)
     return tuple(round(i * (total - 1) / (count - 1)) for i in range(count))
+
+
+def find_repeated(text: str) -> list[str]:
+    """Returns the indices that a list such as "1,5-9,6" names more than once; none for words such as "all"."""
+    counts: Counter[int] = Counter()
+    for part in split_names(text):
+        if match := re.fullmatch(r"(\d+)(?:-(\d+))?", part):
+            counts.update(range(_read_index(match[1]), _read_index(match[2] or match[1]) + 1))
+    return [str(index) for index, count in sorted(counts.items()) if count > 1]

@@ -11,9 +11,8 @@ from vcorr.contract.bases import TrackerBase, with_defaults
 from vcorr.contract.cards import load_card
 from vcorr.contract.entries import Entry, ModelEntry, TrackerEntry
 from vcorr.contract.errors import UsageError, unknown_name
-from vcorr.contract.modes import RunMode
 from vcorr.contract.protocols import VideoModel
-from vcorr.contract.records import Clip, ModelCard
+from vcorr.contract.records import ModelCard
 from vcorr.plugins.part_options import make_config
 from vcorr.plugins.registry import Registered, Registry
 from vcorr.runner.spec import RunSpec
@@ -100,12 +99,12 @@ def card_of(model: Part) -> ModelCard | None:
     return load_card(entry.card, entry.label) if isinstance(entry, ModelEntry) and entry.card else None
 
 
-def tracker_part(spec: RunSpec, registry: Registry, mode: RunMode, first: Clip | None) -> Part | None:
+def tracker_part(spec: RunSpec, registry: Registry, *, own_tracks: bool) -> Part | None:
     """Returns the tracker that the spec names.
 
-    Without a name: None if the first clip has tracks of its own in this mode, or the default tracker.
+    Without a name: None if the clips have tracks of their own in this mode (`own_tracks`), or the default tracker.
     """
-    if spec.tracker is None and mode.has_tracks(first):
+    if spec.tracker is None and own_tracks:
         return None
     return make_part(registry.trackers.get(spec.tracker or DEFAULT_TRACKER), spec.options.get("tracker", {}), "tracker")
 

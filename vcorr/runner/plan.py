@@ -8,8 +8,11 @@ from typing import Any
 
 from vcorr.contract.bases import VideoModelBase, with_defaults
 from vcorr.contract.modes import choose_mode, mode_of
+from vcorr.contract.protocols import VideoModel
+from vcorr.contract.records import Clip, RunSettings
 from vcorr.plugins.registry import Registry
 from vcorr.runner.executors.table import check_executor
+from vcorr.runner.gaps import AbsentData, Gap, Gaps
 from vcorr.runner.hardware import Hardware, choose_hardware
 from vcorr.runner.identity import (
     Identity,
@@ -21,9 +24,21 @@ from vcorr.runner.identity import (
     tracker_versions,
 )
 from vcorr.runner.live import Live, make_live, weights_id
-from vcorr.runner.parts import Parts, card_of, metric_parts, model_part, probe_parts, tracker_files, tracker_part
+from vcorr.runner.parts import Part, Parts, card_of, metric_parts, model_part, probe_parts, tracker_files, tracker_part
+from vcorr.runner.plan_notes import plan_notes
 from vcorr.runner.preflight import preflight
-from vcorr.runner.run_data import ClipReader, check_image, choose_clips, data_identity, data_part, first_clip
+from vcorr.runner.reference import Reference
+from vcorr.runner.run_data import (
+    VIDEO,
+    ClipReader,
+    check_image,
+    check_limit,
+    choose_clips,
+    data_identity,
+    data_part,
+    first_clip,
+    usual_clip,
+)
 from vcorr.runner.scored_variants import readings_of, run_variants
 from vcorr.runner.selection import Selection, choose_settings, choose_sites
 from vcorr.runner.spec import RunSpec
@@ -40,6 +55,9 @@ class Plan:
         selection: clips, sites, steps and variants.
         hardware: device and dtype.
         identity: what identifies weights, files and packages, for the fingerprints.
+        reference: where the reference tracks come from.
+        notes: sentences on what was chosen by default, and on what was asked for and does not apply.
+        missing: what the run lacks. A plan with gaps is for a dry run only.
         planned_with: the objects of the process that made the plan; not pickled.
     """
 
@@ -48,6 +66,9 @@ class Plan:
     selection: Selection
     hardware: Hardware
     identity: Identity
+    reference: Reference
+    notes: tuple[str, ...] = ()
+    missing: tuple[Gap, ...] = ()
     planned_with: Live | None = field(default=None, compare=False, repr=False)
 
     @cached_property
@@ -68,27 +89,9 @@ class Plan:
         settings = replace(self.selection.settings, seed=seed)
         return replace(self, selection=replace(self.selection, settings=settings), planned_with=self.live)
 
-    @property
-    def unused(self) -> str:
-        """Note about options that do not apply to a model without layers; "" if there are none."""
-        if self.selection.sites:
-            return ""
-        spec = self.spec
-        asked = {f"--probe {spec.probe}": spec.probe, f"--layers {spec.layers}": spec.layers != "all"}
-        given = [flag for flag, given in asked.items() if given]
-        if not given:
-            return ""
-        label, verb = self.parts.model.entry.label, "does" if len(given) == 1 else "do"
-        return f"{label} has no layers and predicts directly; {' and '.join(given)} {verb} not apply."
-
-    @property
-    def beyond_limit(self) -> str:
-        """A note if `--limit` is larger than the number of clips; else empty."""
-        limit, count = self.spec.limit, len(self.selection.clips)
-        if limit is None or limit <= count:
-            return ""
-        name = self.parts.data.entry.name
-        return f"--limit {limit} takes all clips: split {self.selection.split} of {name} has {count}."
+    def lacks(self, *kinds: str) -> bool:
+        """Returns whether something of one of these kinds is missing, such as "weights" or "data"."""
+        return any(gap.kind in kinds for gap in self.missing)
 
     def predict_identity(self) -> dict[str, Any]:
         """Returns everything that can change a prediction; see `identity.predict_identity`."""
@@ -106,57 +109,89 @@ class Plan:
         return {"predict": predict, "track": track, "score": score}
 
 
-def make_plan(spec: RunSpec, registry: Registry, *, probing: bool = True) -> Plan:
+def make_plan(spec: RunSpec, registry: Registry, *, probing: bool = True, dry: bool = False) -> Plan:
     """Makes the plan of a spec.
 
     Args:
         spec: what the user asked for.
         registry: the plugins in which names are looked up.
         probing: False if only videos are made: probes are then neither needed nor looked up.
+        dry: True for a dry run: what is missing is kept in `Plan.missing` and is no error.
 
     Raises:
         UsageError: an unknown name, an option or index out of range, or something that this version cannot do.
         PluginError: a plugin breaks its contract.
-        MissingError: weights or data are not available.
+        MissingError: weights, data, a package or a device are not available, and `dry` is False.
     """
     _check_words(spec)
+    gaps = Gaps(collect=dry)
     model = model_part(spec, registry)
     label, card, adapter = model.entry.label, card_of(model), model.create()
-    weights = weights_id(adapter, spec.weights)
+    weights = gaps.fill("weights", lambda: weights_id(adapter, spec.weights), "")
     needs_image = bool(with_defaults(adapter, VideoModelBase).needs_image)
     data = data_part(spec, model, registry, needs_image=needs_image)
     probes = probe_parts(spec, registry, adapter) if probing else ()
     variants = run_variants(spec.variant)
     metrics = metric_parts(spec, registry)
-    dataset = ClipReader(data.create())
     sites = choose_sites(adapter, spec.layers, label)
-    clips = choose_clips(dataset, spec.limit, data.entry.label)
-    first = first_clip(dataset, clips)
-    mode = choose_mode(spec.mode, first)
+    found = _find_clips(spec, data, gaps)
+    mode = choose_mode(spec.mode, found.first)
     settings = choose_settings(spec, adapter, mode, label)
-    if mode.makes_video and needs_image:
-        check_image(model, data, first)
+    if mode.makes_video and needs_image and not gaps.lack("data"):
+        gaps.fill("image", lambda: check_image(model, data, found.first), None)
     asked = {probe.entry.name: probe.create() for probe in probes}
-    fitted = preflight(adapter, asked, sites, mode, first, alone=len(clips) == 1)
+    fitted = preflight(adapter, asked, sites, mode, found.first, alone=len(found.clips) == 1)
     readings = readings_of(variants, asked)
-    hardware = choose_hardware(spec)
-    tracker = tracker_part(spec, registry, mode, first)
-    pictures = needs_image or not mode.makes_video or first is None or first.video is not None
-    with_defaults(adapter, VideoModelBase).check_settings(settings)
+    hardware = choose_hardware(spec, gaps)
+    untracked = gaps.lack("data") and data.entry.name == VIDEO
+    tracker = tracker_part(spec, registry, own_tracks=mode.has_tracks(found.first) and not untracked)
+    _check_model(adapter, settings, hardware, gaps)
+    parts = Parts(model, probes, metrics, data, tracker)
+    applied = with_defaults(adapter, VideoModelBase).own_settings(settings)
+    selection = Selection(found.clips, found.reader.split, fitted, sites, settings, variants, readings, applied)
+    pictures = needs_image or not mode.makes_video or found.first is None or found.first.video is not None
+    identity = Identity(
+        weights,
+        gaps.fill("data", lambda: data_identity(data, found.reader), {}),
+        gaps.fill("tracker", lambda: tracker_files(tracker), {}),
+        numeric_versions(pictures=pictures),
+        tracker_versions(tracker),
+    )
     return Plan(
         spec,
-        Parts(model, probes, metrics, data, tracker),
-        Selection(clips, dataset.split, fitted, sites, settings, variants, readings),
+        parts,
+        selection,
         hardware,
-        Identity(
-            weights,
-            data_identity(data, dataset),
-            tracker_files(tracker),
-            numeric_versions(pictures=pictures),
-            tracker_versions(tracker),
-        ),
-        Live(adapter, dataset, card),
+        identity,
+        Reference.of(tracker, identity.tracker_versions, found.first),
+        plan_notes(spec, parts, selection, weights, found.first),
+        gaps.found,
+        Live(adapter, found.reader, card),
     )
+
+
+@dataclass(frozen=True)
+class _FoundClips:
+    """reader: reads the clips. clips: the chosen ids. first: see `first_clip`."""
+
+    reader: ClipReader
+    clips: tuple[str, ...]
+    first: Clip | None
+
+
+def _find_clips(spec: RunSpec, data: Part, gaps: Gaps) -> _FoundClips:
+    check_limit(spec.limit)
+    reader = gaps.fill("data", lambda: ClipReader(data.create()), ClipReader(AbsentData()))
+    clips = () if gaps.lack("data") else choose_clips(reader, spec.limit, data.entry.label)
+    first = gaps.fill("data", lambda: first_clip(reader, clips), None)
+    return _FoundClips(reader, clips, usual_clip(data) if gaps.lack("data") else first)
+
+
+def _check_model(adapter: VideoModel, settings: RunSettings, hardware: Hardware, gaps: Gaps) -> None:
+    """Checks what can be known about the model before its weights are read; raises as the model's own checks."""
+    model = with_defaults(adapter, VideoModelBase)
+    model.check_settings(settings)
+    gaps.fill("package", lambda: model.check_loading(hardware.device, hardware.dtype), None)
 
 
 def _check_words(spec: RunSpec) -> None:

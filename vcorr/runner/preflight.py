@@ -61,14 +61,14 @@ def _check_probes(probes: Mapping[str, Probe], sites: Sequence[Site], model: str
 
 def _try_clip(adapter: VideoModel, sites: Sequence[Site], clip: Clip, *, alone: bool) -> str:
     try:
-        return _fit_of(clip, _common_grid(adapter, sites, clip))
+        return _fit_of(clip, _common_grid(adapter, sites, clip), usual_frames(adapter, sites, clip))
     except UsageError:
         if alone or not _takes_without_video(adapter, sites, clip):
             raise
         return ""
 
 
-def _fit_of(clip: Clip, grid: TokenGrid) -> str:
+def _fit_of(clip: Clip, grid: TokenGrid, usual: int) -> str:
     """Returns how the clip is brought to the grid's size, in words; "" if it has that size.
 
     Raises:
@@ -76,7 +76,15 @@ def _fit_of(clip: Clip, grid: TokenGrid) -> str:
     """
     if clip.video is not None:
         check_queries_kept(clip, grid.video_frames)
-    return " ".join(fit_notes(clip, grid))
+    return " ".join(fit_notes(clip, grid, usual))
+
+
+def usual_frames(adapter: VideoModel, sites: Sequence[Site], clip: Clip) -> int:
+    """Returns how many frames the model reads of a clip that is long enough; 0 if it has no number of its own."""
+    try:
+        return adapter.grid(replace(clip, video=None, tracks=None), sites[0] if sites else None).video_frames
+    except Exception:  # a plugin's adapter may rely on the video; the note about its frames is then left out
+        return 0
 
 
 def _takes_without_video(adapter: VideoModel, sites: Sequence[Site], clip: Clip) -> bool:

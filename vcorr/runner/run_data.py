@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from vcorr.contract.bases import DatasetBase, with_defaults
 from vcorr.contract.entries import ModelEntry
 from vcorr.contract.errors import MissingError, PluginError, UsageError
@@ -32,6 +34,7 @@ DATA_WITH_PATH = {
     "difftrack": "difftrack:cogvideox_t2v_2b/fg",
 }
 """Datasets that take a path, as `--data NAME:PATH`, each with an example."""
+_WITHOUT_VIDEOS = (PROMPTS, "difftrack")
 
 
 class ClipReader(DatasetBase):
@@ -144,6 +147,22 @@ def first_clip(dataset: ClipReader, clips: Sequence[str]) -> Clip | None:
     return first
 
 
+def usual_clip(data: Part) -> Clip | None:
+    """Returns a clip that is like the clips of a dataset that is not in reach. None if nothing is known about them.
+
+    Datasets of prompts have no videos, so the mode of the run is known without them.
+    """
+    if data.entry.name not in _WITHOUT_VIDEOS:
+        return None
+    return Clip(data.entry.name, "", np.zeros((0, 2), np.float32))
+
+
+def check_limit(limit: int | None) -> None:
+    """Raises UsageError if `limit` is not positive; None means all clips."""
+    if limit is not None and limit < 1:
+        raise UsageError(f"--limit must be at least 1, got {limit}.")
+
+
 def choose_clips(dataset: Dataset, limit: int | None, label: str) -> tuple[str, ...]:
     """Returns the ids of the first `limit` clips, or of all.
 
@@ -151,8 +170,7 @@ def choose_clips(dataset: Dataset, limit: int | None, label: str) -> tuple[str, 
         UsageError: the dataset has no clips or one with a name that cannot be stored, or `limit` is not positive.
         PluginError: the dataset names a clip twice.
     """
-    if limit is not None and limit < 1:
-        raise UsageError(f"--limit must be at least 1, got {limit}.")
+    check_limit(limit)
     ids = tuple(dataset.ids())
     if not ids:
         raise UsageError(f"{label} has no clips.")

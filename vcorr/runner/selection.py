@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from vcorr.contract.bases import VideoModelBase, with_defaults
 from vcorr.contract.errors import PluginError, UsageError
 from vcorr.contract.modes import Renoise, RunMode, mode_of
 from vcorr.contract.protocols import VideoModel
-from vcorr.contract.records import NO_SITE, RunSettings, Site
+from vcorr.contract.records import NO_SITE, AppliedSettings, RunSettings, Site
 from vcorr.contract.variants import NamedVariant
 from vcorr.runner.index_lists import resolve_layers, resolve_steps
 from vcorr.runner.scored_variants import Readings
@@ -29,6 +29,7 @@ class Selection:
         settings: mode, steps, seed and strength of guidance.
         variants: the variants that are scored.
         readings: the variants that each probe is asked under, by the name of the probe.
+        applied: settings that the model applies by itself.
     """
 
     clips: tuple[str, ...]
@@ -38,6 +39,7 @@ class Selection:
     settings: RunSettings
     variants: tuple[NamedVariant, ...]
     readings: Readings
+    applied: AppliedSettings = field(default_factory=AppliedSettings)
 
     @property
     def mode(self) -> RunMode:

@@ -186,7 +186,7 @@ class _PassSuite:
         pipe, before = self._model.pipe, dict(vars(self._model.pipe.scheduler))
         modules = [getattr(pipe, name) for name in self._model.denoisers]
         hooks = [_count_hooks(module) for module in modules]
-        self._model.borrow(self._clip, self._grid, self._settings)
+        self._model.borrow(self._read, self._grid, self._settings)
         now = vars(pipe.scheduler)
         changed = sorted(name for name in {*before, *now} if now.get(name) is not before.get(name))
         expect(not changed, f"the scheduler's {', '.join(changed)} changed.")
@@ -215,6 +215,12 @@ class _PassSuite:
         return self._model.grid(self._clip, None)
 
     @cached_property
+    def _read(self) -> Clip:
+        """The clip with the prompt that the pipeline gets in generate mode, where a template of the authors counts."""
+        made, read = (self._model.fill_template(self._clip, mode) for mode in ("generate", "renoise"))
+        return made if read.prompt == self._clip.prompt else self._clip
+
+    @cached_property
     def _encoded(self) -> Tensor:
         assert self._clip.video is not None  # the suite needs a clip with a video
         with torch.no_grad():
@@ -222,17 +228,17 @@ class _PassSuite:
 
     @cached_property
     def _borrowed(self) -> Any:
-        return self._model.borrow(self._clip, self._grid, self._settings)
+        return self._model.borrow(self._read, self._grid, self._settings)
 
     @cached_property
     def _renoised(self) -> Sequence[_Pass]:
-        return self._run(self._settings)
+        return self._run(self._read, self._settings)
 
     @cached_property
     def _sampled(self) -> Sequence[Sequence[_Pass]]:
         """Passes of every step of sampling."""
         strength = None if self._model.embedded_guidance else GUIDANCE
-        found = self._run(RunSettings("generate", STEPS, NUM_STEPS, cfg=strength))
+        found = self._run(self._clip, RunSettings("generate", STEPS, NUM_STEPS, cfg=strength))
         expect(len(found) % NUM_STEPS == 0, f"the pipeline made {len(found)} passes in {NUM_STEPS} steps.")
         each = len(found) // NUM_STEPS
         return [found[step * each : (step + 1) * each] for step in range(NUM_STEPS)]
@@ -263,10 +269,10 @@ class _PassSuite:
         inputs = self._model.branch_inputs(one.arguments, one.latents, self._grid, branch)
         return replace(one, branches=(branch,), arguments=inputs)
 
-    def _run(self, settings: RunSettings) -> list[_Pass]:
+    def _run(self, clip: Clip, settings: RunSettings) -> list[_Pass]:
         kept = _Kept(self._model)
         with kept.watch, kept.watch.listen(kept):
-            self._model.run(self._clip, settings, Recorder({}, self._clip.queries))
+            self._model.run(clip, settings, Recorder({}, clip.queries))
         return kept.passes
 
 

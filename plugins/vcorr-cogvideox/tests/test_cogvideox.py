@@ -1,6 +1,7 @@
 """Tests CogVideoX through its adapter, at sizes that a CPU runs in a second."""
 
 import dataclasses
+import json
 import os
 import subprocess
 import sys
@@ -225,6 +226,25 @@ def test_a_pipeline_with_damaged_weights_is_refused(folder, tmp_path):
     (damaged / "vae" / "diffusion_pytorch_model.safetensors").write_bytes(b"not safetensors")
     with pytest.raises(UsageError, match="cannot be loaded as a CogVideoXPipeline"):
         ENTRY.create(SMALL).load("cpu", "float32", str(damaged))
+
+
+@pytest.mark.parametrize(
+    ("settings", "error", "reason"),
+    [
+        ({"quant_method": "bitsandbytes", "load_in_4bit": True}, MissingError, r"needs a package (.|\n)*bitsandbytes"),
+        ({"quant_method": "unheard of"}, UsageError, "cannot be loaded as a CogVideoXPipeline"),
+        ("text", UsageError, "cannot be loaded as a CogVideoXPipeline"),
+    ],
+)
+def test_quantised_weights_that_cannot_be_read_are_one_error(settings, error, reason, folder, tmp_path):
+    import shutil
+
+    quantised = tmp_path / "quantised"
+    shutil.copytree(folder, quantised)
+    file = quantised / "transformer" / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"quantization_config": settings}))
+    with pytest.raises(error, match=reason):
+        ENTRY.create(SMALL).load("cpu", "float32", str(quantised))
 
 
 def test_missing_weights_are_reported_at_once_and_without_torch(tmp_path):

@@ -280,7 +280,7 @@ def test_low_rank_weights_that_cannot_be_had(lora, tmp_path, monkeypatch):
             load("cogvideox-5b", lora=str(path))
         with pytest.raises(error, match=reason):
             ENTRIES["cogvideox-5b"].create(small("cogvideox-5b", lora=str(path))).weights_id("random")
-    monkeypatch.setattr("vcorr.diffusion.lora.find_spec", lambda name: None)
+    monkeypatch.setattr("vcorr.diffusion.lora_files.find_spec", lambda name: None)
     with pytest.raises(MissingError, match="pip install peft"):
         load("cogvideox-5b", lora=str(file))
 

@@ -47,7 +47,7 @@ def test_it_asks_for_what_the_paper_did(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_it_can_be_planned_at_full_size(vcorr, name):
-    assert planned_passes(vcorr, name) == 50
+    assert planned_passes(vcorr, name) == 2 * 50  # both guidance branches of every step
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -59,7 +59,7 @@ DRY = ("--probe", "qk", "--weights", "random", "--dry-run")
 
 
 def test_what_is_imported_is_the_default_data(vcorr, monkeypatch, tmp_path):
-    assert "difftrack, split cogvideox_t2v_2b/fg: 1 clips" in vcorr("run", "--model", "cogvideox", *DRY)[1]
+    assert "difftrack, split cogvideox_t2v_2b/fg: 1 clip" in vcorr("run", "--model", "cogvideox", *DRY)[1]
     assert "difftrack, split cogvideox_i2v_2b/fg" in vcorr("run", "--model", "cogvideox-i2v", *DRY)[1]
     assert "difftrack:cogvideox_t2v_5b/fg" in vcorr("show", "model", "cogvideox-5b")[1]
     monkeypatch.setenv("VCORR_HOME", str(tmp_path / "empty"))
@@ -69,12 +69,25 @@ def test_what_is_imported_is_the_default_data(vcorr, monkeypatch, tmp_path):
 
 def test_an_image_to_video_model_without_images_says_so_at_once(vcorr, monkeypatch, tmp_path):
     monkeypatch.setenv("VCORR_HOME", str(tmp_path / "empty"))
-    code, _, err = vcorr("run", "--model", "cogvideox-i2v", *DRY)
+    code, _, err = vcorr("run", "--model", "cogvideox-i2v", *DRY[:-1])
     assert code == 4
     assert "model 'cogvideox-i2v' starts from an image, and dataset 'prompts' has none" in err
-    code, _, err = vcorr("run", "--config", "cogvideox-2b-fg", "--weights", "random", "--dry-run")
+    code, _, err = vcorr("run", "--config", "cogvideox-2b-fg", "--weights", "random")
     assert code == 4
     assert "vcorr dataset import difftrack" in err
+
+
+def test_a_dry_run_plans_without_images_and_without_the_data_of_a_recipe(vcorr, monkeypatch, tmp_path):
+    monkeypatch.setenv("VCORR_HOME", str(tmp_path / "empty"))
+    code, out, _ = vcorr("run", "--model", "cogvideox-i2v", *DRY)
+    assert code == 0
+    assert "Missing (image): model 'cogvideox-i2v' starts from an image, and dataset 'prompts' has none." in out
+    code, out, _ = vcorr("run", "--config", "cogvideox-2b-fg", "--dry-run", "--json")
+    found = json.loads(out)
+    assert (code, found["mode"], found["clips"], found["path"]) == (0, "generate", None, None)
+    assert [gap["kind"] for gap in found["missing"]] == ["weights", "data"]
+    assert "vcorr dataset import difftrack" in found["missing"][1]["hint"]
+    assert found["per_clip"]["passes"] == 2 * 50
 
 
 def test_models_name_their_recipes(vcorr):

@@ -22,7 +22,7 @@ TRUE_GRIDS = {
     "cosmos-7b": (16, 44, 80, 16),
     "cosmos-14b": (16, 44, 80, 16),
     "allegro": (22, 45, 80, 16),
-    "easyanimate": (13, 32, 32, 16),
+    "easyanimate": (13, 24, 42, 16),
     "latte": (16, 32, 32, 16),
     "sana-video": (21, 30, 52, 16),
 }

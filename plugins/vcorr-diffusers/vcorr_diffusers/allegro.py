@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from vcorr import Site
-from vcorr.diffusion import Compression, DiffusersVideoModel, PromptEncoding, Sizes, VideoConfig
+from vcorr.diffusion import AuthorsConfig, Compression, DiffusersVideoModel, PromptEncoding, Sizes
 
 _TILE_FRAMES, _STEP_FRAMES, _OVERLAP_ROWS, _OVERLAP_COLS = 24, 16, 120, 80
 """Of diffusers' `AutoencoderKLAllegro`: frames per tile, frames from tile to tile, overlap of tiles in pixels."""
 
 
-class Allegro(DiffusersVideoModel[VideoConfig]):
+class Allegro(DiffusersVideoModel[AuthorsConfig]):
     """Allegro through diffusers' `AllegroPipeline`."""
 
     pipeline_class = "AllegroPipeline"

@@ -37,13 +37,13 @@ class Cosmos(DiffusersVideoModel[VideoConfig]):
             "frames": Sizes(pack.least_frames, pack.frame_step, (frames - 1) * pack.temporal + 1),
         }
 
-    def load(self, device: str, dtype: str, weights: str) -> None:
-        """Loads the pipeline; see the base class.
+    def check_loading(self, device: str, dtype: str) -> None:
+        """Checks what loading needs; see the base class.
 
         Raises:
             MissingError: also if the transformer needs torchvision and it is not installed.
         """
-        self.weights_id(weights)  # afterwards `network` has the configuration of these weights
+        super().check_loading(device, dtype)
         if self.network["concat_padding_mask"] and find_spec("torchvision") is None:
             raise MissingError(
                 f"{self.model_card().title} gives its transformer a mask of the padding, for which diffusers needs the "
@@ -51,6 +51,11 @@ class Cosmos(DiffusersVideoModel[VideoConfig]):
                 hint="Run pip install torchvision, in the release for your torch. Random weights of the small size do "
                 "not need it: --set model.size=small",
             )
+
+    def load(self, device: str, dtype: str, weights: str) -> None:
+        """Loads the pipeline; see the base class. Raises MissingError also as `check_loading`."""
+        self.weights_id(weights)  # afterwards `network` has the configuration of these weights
+        self.check_loading(device, dtype)
         super().load(device, dtype, weights)
 
     def encode(self, video: NDArray[np.uint8]) -> Tensor:

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from vcorr import Clip, TokenGrid, Unrotated
-from vcorr.diffusion import Compression, DiffusersVideoModel, PromptEncoding, VideoConfig
+from vcorr.diffusion import AuthorsConfig, Compression, DiffusersVideoModel, PromptEncoding
 
 
-class EasyAnimate(DiffusersVideoModel[VideoConfig]):
+class EasyAnimate(DiffusersVideoModel[AuthorsConfig]):
     """EasyAnimate 5.1, text to video, through diffusers' `EasyAnimatePipeline`."""
 
     pipeline_class = "EasyAnimatePipeline"
@@ -24,6 +24,6 @@ class EasyAnimate(DiffusersVideoModel[VideoConfig]):
         """Returns None, which skips the check: the text encoder reads the prompt inside a chat, with further tokens."""
 
     def call_inputs(self, clip: Clip, grid: TokenGrid) -> Mapping[str, Any]:
-        """Returns the prompt, and an empty negative prompt, which the pipeline requires."""
+        """Returns the base class's inputs; the pipeline requires a negative prompt, which may be empty."""
         given = super().call_inputs(clip, grid)
-        return {**given, "negative_prompt": ""} if "prompt" in given else given
+        return {"negative_prompt": "", **given} if "prompt" in given else given

@@ -4,10 +4,10 @@ Its attention handles the batch rows one at a time, and its flow-matching schedu
 """
 
 from vcorr import Unrotated
-from vcorr.diffusion import Compression, DiffusersVideoModel, PromptEncoding, VideoConfig
+from vcorr.diffusion import AuthorsConfig, Compression, DiffusersVideoModel, PromptEncoding
 
 
-class Mochi(DiffusersVideoModel[VideoConfig]):
+class Mochi(DiffusersVideoModel[AuthorsConfig]):
     """Mochi 1 through diffusers' `MochiPipeline`."""
 
     pipeline_class = "MochiPipeline"

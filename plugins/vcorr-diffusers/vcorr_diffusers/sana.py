@@ -11,13 +11,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from vcorr import Clip, Site, TokenGrid
-from vcorr.diffusion import Compression, DiffusersVideoModel, PromptEncoding, Sizes, VideoConfig
+from vcorr.diffusion import AuthorsConfig, Compression, DiffusersVideoModel, PromptEncoding, Sizes
 
 _SIDE = 32
 """The pipeline requires height and width to be multiples of this number of pixels."""
 
 
-class SanaVideo(DiffusersVideoModel[VideoConfig]):
+class SanaVideo(DiffusersVideoModel[AuthorsConfig]):
     """SANA-Video through diffusers' `SanaVideoPipeline`."""
 
     pipeline_class = "SanaVideoPipeline"

@@ -47,4 +47,4 @@ def test_it_runs_at_a_small_size(vcorr, name):
 
 def test_what_is_imported_is_the_default_data(vcorr):
     dry = ("--probe", "qk", "--weights", "random", "--dry-run")
-    assert "difftrack, split hunyuan_t2v/fg: 1 clips" in vcorr("run", "--model", "hunyuanvideo", *dry)[1]
+    assert "difftrack, split hunyuan_t2v/fg: 1 clip" in vcorr("run", "--model", "hunyuanvideo", *dry)[1]

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from vcorr import Clip, Rotary, Site, TokenGrid, Unrotated
+from vcorr import Clip, Rotary, RunSettings, Site, TokenGrid, Unrotated
 from vcorr.diffusion import Compression, DiffusersVideoModel, VideoConfig, attention_sites
 
 if TYPE_CHECKING:
@@ -31,13 +31,13 @@ class HunyuanVideoConfig(VideoConfig):
 
     The defaults of height, width and frames are from DiffTrack's analysis. embedded_guidance: strength of guidance,
     which is an input of the network in both modes; `--cfg` replaces it in generate mode. true_cfg_scale: above 1,
-    generate mode also runs the negative prompt, as a second pass. negative_prompt: its text. flow_shift: shift of the
-    noise schedule; if not given, the shift of the weights' scheduler.
+    generate mode also runs the negative prompt, as a second pass. negative_prompt: its text; if not given, the authors'
+    text, which is on the card. flow_shift: shift of the noise schedule; if not given, the authors' value.
     """
 
     embedded_guidance: float = 6.0
     true_cfg_scale: float = 1.0
-    negative_prompt: str = ""
+    negative_prompt: str | None = None
     flow_shift: float | None = None
 
 
@@ -88,18 +88,14 @@ class HunyuanVideo(DiffusersVideoModel[HunyuanVideoConfig]):
         """Returns the limit of the first text encoder, without the template; the second pools only the beginning."""
         return TEXT_TOKENS
 
-    def load(self, device: str, dtype: str, weights: str) -> None:
-        """Loads the pipeline and sets the shift of its noise schedule; see the base class."""
-        from vcorr.diffusion import shift_schedule
-
-        super().load(device, dtype, weights)
-        if self.config.flow_shift is not None:
-            shift_schedule(self.pipe, self.config.flow_shift)
-
     def timestep_input(self, timestep: Tensor, own: Any, first: Tensor) -> Any:
         """Returns the timestep in float32 at the first step, then in the latents' dtype, as the pipeline does."""
         found = super().timestep_input(timestep, own, first)
         return found if float(timestep) == float(first) else found.to(self.pipe.transformer.dtype)
+
+    def guidance_branches(self, settings: RunSettings) -> int:
+        """Returns 2 if `true_cfg_scale` asks for an unconditional pass, else 1, whatever `--cfg` says."""
+        return 2 if self.config.true_cfg_scale > 1 else 1
 
     def call_inputs(self, clip: Clip, grid: TokenGrid) -> Mapping[str, Any]:
         """Returns the prompt (a random embedding without text encoders) and both kinds of guidance.
@@ -108,7 +104,7 @@ class HunyuanVideo(DiffusersVideoModel[HunyuanVideoConfig]):
         """
         config, prompt = self.config, self.prompt(clip)
         guidance = {"guidance_scale": config.embedded_guidance, "true_cfg_scale": config.true_cfg_scale}
-        negative = config.negative_prompt if config.true_cfg_scale > 1 else None
+        negative = self.setting("negative_prompt") if config.true_cfg_scale > 1 else None
         if self.pipe.text_encoder is not None:
             limit = {"max_sequence_length": TEXT_TOKENS}
             return {**guidance, **limit, "prompt": prompt, "negative_prompt": negative}
@@ -118,6 +114,11 @@ class HunyuanVideo(DiffusersVideoModel[HunyuanVideoConfig]):
             **self._random_text(prompt),
             **{f"negative_{name}": part for name, part in unwanted.items()},
         }
+
+    @property
+    def unused_settings(self) -> frozenset[str]:
+        """The negative prompt, unless `true_cfg_scale` is above 1."""
+        return frozenset() if self.config.true_cfg_scale > 1 else frozenset({"negative_prompt"})
 
     def _random_text(self, prompt: str) -> dict[str, Tensor]:
         """Draws the embeddings (1, n, text_embed_dim) and (1, pooled_projection_dim) and the mask (1, n) of a prompt.

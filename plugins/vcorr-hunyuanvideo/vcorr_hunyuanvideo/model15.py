@@ -50,6 +50,7 @@ class HunyuanVideo15(DiffusersVideoModel[HunyuanVideo15Config]):
     pipeline_class = "vcorr_hunyuanvideo.guided:GuidedPipeline"
     saved_as = ("HunyuanVideo15Pipeline", "GuidedPipeline")
     text = "after"
+    guided_branches = 2
     attention = "transformer_blocks.{}.attn"  # without the attention of the text refiner
     unrotated = Unrotated(axes="bnhd")
 
@@ -68,14 +69,6 @@ class HunyuanVideo15(DiffusersVideoModel[HunyuanVideo15Config]):
     def text_limit(self) -> int:
         """Returns the limit of a prompt, without the tokens of the pipeline's template."""
         return _TOKENS
-
-    def load(self, device: str, dtype: str, weights: str) -> None:
-        """Loads the pipeline and sets the shift of its noise schedule; see the base class."""
-        from vcorr.diffusion import shift_schedule
-
-        super().load(device, dtype, weights)
-        if self.config.flow_shift is not None:
-            shift_schedule(self.pipe, self.config.flow_shift)
 
     def call_inputs(self, clip: Clip, grid: TokenGrid) -> Mapping[str, Any]:
         """Returns the prompt and the negative prompt (random embeddings without text encoders), and guidance."""

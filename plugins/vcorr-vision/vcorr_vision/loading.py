@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import transformers
-from safetensors import SafetensorError
 from transformers.utils import logging
 
 from vcorr import UsageError
@@ -55,9 +54,9 @@ def read_network(
                 output_loading_info=True,
                 **build_options,
             )
-    except (OSError, ValueError, RuntimeError, KeyError, TypeError, SafetensorError) as error:
-        # The type of the error depends on the damaged or unexpected file.
-        raise UsageError(f"{folder} cannot be loaded as a {class_name}: {error}") from error
+    except Exception as error:  # a damaged or foreign folder raises any error, depending on the file and its reader
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise UsageError(f"{folder} cannot be loaded as a {class_name}: {reason}") from error
     missing = sorted(report["missing_keys"])
     if missing:
         raise UsageError(

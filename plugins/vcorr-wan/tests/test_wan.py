@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 
 import numpy as np
 import pytest
@@ -72,12 +73,34 @@ def test_cards_agree_with_the_configurations(name):
     assert card.extra["vae"]["height"] == vae["scale_factor_spatial"]
     assert card.revision is None or len(card.revision) == 40
     assert (card.name, model.card, model.needs_image) == (name, entry.card, name in IMAGE)
-    assert f"shift {model.config.flow_shift:g}" in card.extra["scheduler"]
+    assert f"shift {model.setting('flow_shift'):g}" in card.extra["scheduler"]
     assert f"{model.steps} steps" in card.extra["scheduler"]
-    assert f"{model.config.guidance_scale:g}" in card.extra["guidance"]
+    assert f"{model.setting('guidance_scale'):g}" in card.extra["guidance"]
     with torch.device("meta"):
         transformer = component_from_config("transformer", model.network)
     assert card.parameters == sum(p.numel() for p in transformer.parameters())
+
+
+@pytest.mark.parametrize(
+    ("name", "steps", "shift", "strengths"),
+    [
+        ("wan2.1-1.3b", 50, 8, (6, None)),
+        ("wan2.1-14b", 50, 5, (5, None)),
+        ("wan2.1-14b-i2v-480p", 40, 3, (5, None)),
+        ("wan2.1-14b-i2v-720p", 40, 5, (5, None)),
+        ("wan2.2-a14b", 40, 12, (4, 3)),
+        ("wan2.2-a14b-i2v", 40, 5, (3.5, 3.5)),
+        ("wan2.2-5b", 50, 5, (5, None)),
+        ("wan2.2-5b-i2v", 50, 5, (5, None)),
+        ("skyreels-v2-14b-540p", 50, 8, (6, None)),
+    ],
+)
+def test_models_sample_as_their_authors_do(name, steps, shift, strengths):
+    model = ENTRIES[name].create()
+    assert (model.steps, model.setting("flow_shift")) == (steps, shift)
+    assert tuple(model.setting(each) for each in ("guidance_scale", "guidance_scale_2")) == strengths
+    assert model.setting("vae_dtype") == "float32"
+    assert len(model.setting("negative_prompt")) > 100
 
 
 @pytest.mark.parametrize("name", TWO_STAGE)
@@ -120,6 +143,12 @@ def test_noise_levels_are_sigmas_shifted_as_the_authors_do_by_default(name, opti
     shifted = shift * even / (1 + (shift - 1) * even)
     assert np.allclose(schedule.noise, shifted, atol=2e-3)
     assert np.allclose(schedule.timesteps.numpy(), 1000 * schedule.noise, atol=1)
+
+
+def test_step_10_of_skyreels_is_noisier_than_in_the_schedule_of_its_folder():
+    for options, noise in (({}, 0.97), ({"flow_shift": 1.0}, 0.80)):
+        model = load("skyreels-v2-14b-540p", **options)
+        assert round(float(model.schedule(50, model.grid(NO_CLIP, None)).noise[10]), 2) == noise
 
 
 # --------------------------------------------------------------------------------------------------------------- modes
@@ -256,6 +285,57 @@ def test_each_transformer_has_its_strength_of_guidance(models, make_clip):
     call = models("wan2.2-a14b").call_inputs(make_clip(), None)
     assert (call["guidance_scale"], call["guidance_scale_2"]) == (4.0, 3.0)
     assert "guidance_scale_2" not in models("wan2.1-14b").call_inputs(make_clip(), None)
+
+
+@pytest.mark.parametrize(
+    ("options", "cfg", "strengths", "said"),
+    [
+        ({}, 6.0, (6.0, 6.0), r"--cfg 6 sets the strength of guidance of both transformers.*guidance_scale_2"),
+        ({"guidance_scale_2": 2.0}, 6.0, (6.0, 2.0), r"of the first transformer; the second one has 2"),
+        ({"guidance_scale": 6.0}, None, (6.0, 6.0), None),
+        ({}, None, (4.0, 3.0), None),
+    ],
+)
+def test_the_strength_of_guidance_reaches_both_transformers(options, cfg, strengths, said, run, make_clip):
+    model, clip = load("wan2.2-a14b", **options), make_clip()
+    settings = RunSettings("generate", (0,), NUM_STEPS, cfg=cfg)
+    video = run(model, clip, settings).video
+    call = model.call(clip, model.grid(NO_CLIP, None), settings, "np")
+    own = model.pipe(**call | dict(zip(("guidance_scale", "guidance_scale_2"), strengths, strict=True))).frames[0]
+    assert np.array_equal(video, np.rint(own * 255).astype(np.uint8))
+    notes = [note for note in model.own_settings(settings).notes if "--cfg" in note]
+    assert (notes == []) if said is None else re.search(said, notes[0])
+
+
+@pytest.mark.parametrize("name", ["wan2.1-1.3b", "wan2.1-14b-i2v-480p", "skyreels-v2-14b-540p"])
+def test_the_authors_negative_prompt_counts_in_generate_mode_and_can_be_left_out(name, models, run, make_clip):
+    text = models(name).setting("negative_prompt")
+    for model, negative in ((models(name), text), (load(name, negative_prompt=""), "")):
+        call = run(model, make_clip(), RunSettings("generate", (0,), 2)).calls[1]
+        assert torch.equal(call["encoder_hidden_states"], model.embed(negative)["prompt_embeds"])
+    generate, renoise = (models(name).own_settings(RunSettings(mode)).values for mode in ("generate", "renoise"))
+    assert generate["negative_prompt"] == text
+    assert set(renoise) == {"flow_shift", "vae_dtype"}
+    left_out = load(name, negative_prompt="").own_settings(RunSettings("generate"))
+    assert "negative_prompt" not in left_out.values
+    assert not any("negative" in note for note in left_out.notes)
+
+
+@pytest.mark.parametrize(("option", "dtype"), [(None, "float32"), ("model", "bfloat16"), ("float16", "float16")])
+def test_the_autoencoder_has_a_dtype_of_its_own(option, dtype, with_text, tmp_path, make_clip):
+    made = load("wan2.1-14b-i2v-480p", "bfloat16", vae_dtype=option)
+    assert made.pipe.vae.dtype == getattr(torch, dtype)
+    assert made.pipe.transformer.dtype == torch.bfloat16
+    assert made.encode(make_clip().video).dtype == getattr(torch, dtype)
+
+
+def test_a_saved_autoencoder_is_read_in_its_own_dtype(with_text, tmp_path):
+    pipe = with_text(load("wan2.1-1.3b").pipe)
+    pipe.save_pretrained(tmp_path)
+    again = ENTRIES["wan2.1-1.3b"].create(small("wan2.1-1.3b"))
+    again.load("cpu", "bfloat16", str(tmp_path))
+    for ours, theirs in zip(again.pipe.vae.parameters(), pipe.vae.parameters(), strict=True):
+        assert torch.equal(ours, theirs)  # not rounded to bfloat16 on the way
 
 
 # --------------------------------------------------------------------------------------------------------------- image
@@ -403,6 +483,9 @@ def test_weights_of_other_sizes_bring_their_sizes_along_and_the_authors_schedule
     assert (len(model.sites()), model.sites()[0].heads) == (40, 40)
     assert model.weights_id(str(tmp_path)).startswith("path:")  # nothing is loaded yet
     assert (len(model.sites()), model.sites()[0].heads, model.compression.spatial) == (2, 2, 8)
+    (note,) = model.own_settings(RunSettings("renoise")).notes
+    assert "the shift 5 of the authors of Wan 2.1 14B" in note
+    assert "has 3, which --set model.flow_shift=3 takes" in note
     model.load("cpu", "float32", str(tmp_path))
     assert model.pipe.scheduler.config.flow_shift == 5
 

@@ -5,9 +5,6 @@ cross-attention, which probes do not read. Guidance runs as two passes, which th
 causal: frame 0 has a latent frame of its own, and each further group of four frames shares one. Two models of Wan 2.2
 have two transformers, one above and one below a timestep. Another model of Wan 2.2 takes a timestep per token.
 
-Some released folders have other schedulers than the authors use. `configs/NAME/authors.json` has the authors' values,
-by the names of options, and the number of steps.
-
 Shape legend: C latent channels, F x h x w latents.
 """
 
@@ -17,14 +14,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from vcorr import Clip, Rotary, Site, TokenGrid, Unrotated, UsageError
+from vcorr import AppliedSettings, Clip, Rotary, RunSettings, Site, TokenGrid, Unrotated, UsageError
 from vcorr.diffusion import (
+    AuthorsConfig,
     Compression,
     Configs,
     DiffusersVideoModel,
     PromptEncoding,
     Sizes,
-    VideoConfig,
     locate_weights,
 )
 
@@ -39,20 +36,15 @@ _POSITIONS = 1024
 
 
 @dataclass(frozen=True, kw_only=True)
-class WanConfig(VideoConfig):
+class WanConfig(AuthorsConfig):
     """Options of the Wan models, in addition to the options of every model.
 
-    The defaults are the authors' values, which the card names. flow_shift: shift of the noise schedule in both modes,
-    which replaces the shift in the folder of the weights. guidance_scale: strength of guidance in generate mode;
-    `--cfg` replaces it. guidance_scale_2: the same for the second transformer, if there are two. negative_prompt: text
-    of the unconditional branch. lora_2: path of the low-rank weights of the second transformer, if there are two;
-    `lora` is then for the first alone.
+    guidance_scale_2: strength of guidance of the second transformer in generate mode, if there are two. `--cfg` and
+    guidance_scale set the strength of both transformers, unless guidance_scale_2 is given. lora_2: path
+    of the low-rank weights of the second transformer, if there are two; `lora` is then for the first alone.
     """
 
-    flow_shift: float | None = None
-    guidance_scale: float | None = None
     guidance_scale_2: float | None = None
-    negative_prompt: str = ""
     lora_2: str | None = None
 
 
@@ -68,6 +60,7 @@ class Wan(DiffusersVideoModel[WanConfig]):
     attention = "blocks.{}.attn1"
     block = "blocks.{}"
     unrotated = Unrotated(axes="bnc")
+    guided_branches = 2
     # padded with zeros, without a mask; diffusers' attention in the image-to-video models assumes this number
     encoding = PromptEncoding(512, "text_dim", options={"max_sequence_length": 512})
 
@@ -83,11 +76,6 @@ class Wan(DiffusersVideoModel[WanConfig]):
                 f"{self.model_card().title} has one transformer, so model.lora_2 would have no effect.",
                 hint="Give its low-rank weights with model.lora.",
             )
-        authors = dict(self.config_of("authors"))
-        self.steps = authors.pop("steps")
-        self.config = replace(
-            self.config, **{name: value for name, value in authors.items() if getattr(config, name) is None}
-        )
 
     @property
     def rotary(self) -> Rotary:
@@ -135,28 +123,38 @@ class Wan(DiffusersVideoModel[WanConfig]):
             return own
         return {name: path for name, path in own.items() if name != _SECOND} | {_SECOND: self.config.lora_2}
 
-    def load(self, device: str, dtype: str, weights: str) -> None:
-        """Loads the pipeline; see the base class. `flow_shift` replaces the shift of the folder's scheduler."""
-        from vcorr.diffusion import shift_schedule
-
-        super().load(device, dtype, weights)
-        if self.config.flow_shift is not None:
-            shift_schedule(self.pipe, self.config.flow_shift)
-
     def denoiser_at(self, timestep: float) -> str:
         """Returns the name of the transformer at a timestep: the second one, if there is one, below the boundary."""
         ratio = self.config_of("pipeline").get("boundary_ratio")
         second = ratio is not None and timestep < ratio * self.config_of("scheduler")["num_train_timesteps"]
         return _SECOND if second else self.denoiser
 
+    def guidance(self, strength: float) -> Mapping[str, float]:
+        """Returns the strength of guidance: of both transformers, if an option does not give it for the second."""
+        if _SECOND not in self.denoisers:
+            return super().guidance(strength)
+        second = self.config.guidance_scale_2
+        return {"guidance_scale": strength, "guidance_scale_2": strength if second is None else second}
+
     def call_inputs(self, clip: Clip, grid: TokenGrid) -> Mapping[str, Any]:
-        """Returns the base class's inputs, the negative prompt (a random embedding without encoder) and guidance."""
-        names = ("guidance_scale", "guidance_scale_2")
-        strengths = {name: value for name in names if (value := getattr(self.config, name)) is not None}
-        given, negative = super().call_inputs(clip, grid), self.config.negative_prompt
-        if self.pipe.text_encoder is not None:
-            return {**given, **strengths, "negative_prompt": negative}
-        return {**given, **strengths, "negative_prompt_embeds": self.embed(negative)["prompt_embeds"]}
+        """Returns the base class's inputs, with the authors' strength of guidance for the second transformer."""
+        given, second = super().call_inputs(clip, grid), self.setting("guidance_scale_2")
+        replaced = self.config.guidance_scale is not None
+        return given if second is None or replaced else {**given, "guidance_scale_2": second}
+
+    def own_settings(self, settings: RunSettings) -> AppliedSettings:
+        """Returns the authors' values that count, and which transformers `--cfg` sets; see the base class."""
+        found = super().own_settings(settings)
+        if settings.cfg is None or _SECOND not in self.denoisers:
+            return found
+        second = self.config.guidance_scale_2
+        which = (
+            "both transformers; --set model.guidance_scale_2=... sets the second one."
+            if second is None
+            else f"the first transformer; the second one has {second:g}, from model.guidance_scale_2."
+        )
+        note = f"--cfg {settings.cfg:g} sets the strength of guidance of {which}"
+        return replace(found, notes=(*found.notes, note))
 
 
 class WanImageToVideo(Wan):

@@ -43,7 +43,7 @@ MODELS = (
         summary="SkyReels V2 14B: text to video, 97 frames of 544x960, full 3D self-attention in 40 layers.",
     ),
 )
-"""One entry per model. The sizes of a model and the authors' values are in the folder `configs/NAME`."""
+"""One entry per model. The sizes of a model are in the folder `configs/NAME`."""
 
 
 @hookimpl

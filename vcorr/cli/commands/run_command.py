@@ -76,7 +76,7 @@ _FLAGS = (
     "--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Any option, e.g. --set probe.heads=each."
 )
 @click.option("--save-videos", is_flag=True, help="Draw query, predicted and reference tracks over every clip, as mp4.")
-@click.option("--dry-run", is_flag=True, help="Print what would run, and its time, memory and disk; run nothing.")
+@click.option("--dry-run", is_flag=True, help="Print what would run, its time, memory and disk, and what is missing.")
 @click.option("--json", "as_json", is_flag=True, help="Results as JSON on standard output.")
 def run(
     out: Path,
@@ -113,21 +113,22 @@ def run(
     given = {name: flags[name] for name in _FLAGS}
     given |= {"offload": offload or None, "vae_tiling": vae_tiling or None, "save_videos": save_videos or None}
     file = config_path(config, installed()) if config else None
-    plan = make_plan(build_spec(given, config_file=file, assignments=assignments), installed())
+    plan = make_plan(build_spec(given, config_file=file, assignments=assignments), installed(), dry=dry_run)
     if dry_run:
         return _say_plan(plan, out, as_json)
     return _run(plan, out, reuse, as_json)
 
 
 def _say_plan(plan: Plan, out: Path, as_json: bool) -> int:
+    """Prints the plan. What is missing is a part of it, not an error: the exit code is 0."""
     from vcorr.analysis.estimate import estimate
-    from vcorr.cli.views import render
+    from vcorr.cli.views import plan_view
 
     found = estimate(plan, out)
     if as_json:
-        click.echo(json.dumps(render.plan_dict(plan, found), indent=2))
+        click.echo(json.dumps(plan_view.plan_dict(plan, found), indent=2))
     else:
-        render.console().print(render.plan_table(plan, found))
+        plan_view.plan(plan, found)
     return EXIT_OK
 
 
@@ -151,10 +152,10 @@ def _say_outcome(plan: Plan, outcome: Outcome, as_json: bool) -> None:
     found = Findings.of(scores)
     videos = _draw_videos(plan, outcome, found.best) if plan.spec.save_videos else []
     if as_json:
-        facts = render.outcome_dict(outcome, found, summarise(scores))
+        facts = render.outcome_dict(outcome, found, summarise(scores), plan)
         click.echo(json.dumps({**facts, "videos": [str(path) for path in videos]}, indent=2))
     else:
-        render.outcome(outcome, found, videos)
+        render.outcome(outcome, found, plan.reference.text, videos)
 
 
 def _draw_videos(plan: Plan, outcome: Outcome, best: Sequence[BestSite]) -> list[Path]:

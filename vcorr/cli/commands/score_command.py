@@ -29,6 +29,7 @@ def score(runs: tuple[Path, ...], assignments: tuple[str, ...], as_json: bool) -
     from vcorr.cli.views import render
     from vcorr.contract.errors import EXIT_OK
     from vcorr.plugins.registry import installed
+    from vcorr.runner.reference import Reference
     from vcorr.runner.rescore import rescore
     from vcorr.runner.spec import build_spec
     from vcorr.stats.summary import Findings, summarise
@@ -43,10 +44,12 @@ def score(runs: tuple[Path, ...], assignments: tuple[str, ...], as_json: bool) -
         clips = rescore(run, installed(), spec)
         scores = run.read("scores")
         findings = Findings.of(scores)
+        reference = Reference.of_record(run.record())
         if as_json:
-            found.append({"run": str(path), "clips": clips, **render.scores_dict(findings, summarise(scores))})
+            facts = {"run": str(path), "clips": clips, "reference": reference.to_dict()}
+            found.append({**facts, **render.scores_dict(findings, summarise(scores))})
         else:
-            render.rescoring(run, clips, findings)
+            render.rescoring(run, clips, findings, reference.text)
     if as_json:
         click.echo(json.dumps(found, indent=2))
     return EXIT_OK

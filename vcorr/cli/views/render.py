@@ -18,7 +18,6 @@ from vcorr.contract.records import is_random
 from vcorr.contract.variants import DEFAULT_VARIANT
 
 if TYPE_CHECKING:
-    from vcorr.analysis.estimate import Estimate
     from vcorr.bench.overhead import Overhead
     from vcorr.cli.diagnosis import Finding
     from vcorr.runner.coordinator import Outcome
@@ -61,10 +60,14 @@ def duration(seconds: float) -> str:
 # ---------------------------------------------------------------------------------------------------------- run, score
 
 
-def outcome(done: Outcome, found: Findings, videos: Sequence[Path] = ()) -> None:
-    """Prints the end of a run: its best sites, the clips that failed, and the folder of the results."""
+def outcome(done: Outcome, found: Findings, reference: str, videos: Sequence[Path] = ()) -> None:
+    """Prints the end of a run: its best sites, the clips that failed, and the folder of the results.
+
+    reference: where the reference tracks come from, in words.
+    """
     out = console()
     _say_findings(out, found)
+    _say_reference(out, reference)
     clips = f"{done.clips - len(done.failed)} of {done.clips} clips" + (
         f", {done.reused} reused" if done.reused else ""
     )
@@ -80,10 +83,11 @@ def outcome(done: Outcome, found: Findings, videos: Sequence[Path] = ()) -> None
     _say_path("Results", done.run.path)
 
 
-def rescoring(run: RunDirectory, clips: int, found: Findings) -> None:
-    """Prints the end of `vcorr score` for one run."""
+def rescoring(run: RunDirectory, clips: int, found: Findings, reference: str) -> None:
+    """Prints the end of `vcorr score` for one run. reference: where the reference tracks come from, in words."""
     out = console()
     _say_findings(out, found)
+    _say_reference(out, reference)
     out.print(f"{clips} {'clip' if clips == 1 else 'clips'} scored again.")
     _say_path("Results", run.path)
 
@@ -95,6 +99,10 @@ def _say_findings(out: Console, found: Findings) -> None:
         out.print(Text(found.unranked))
     if found.without_skill:
         out.print(extremes_table(found.without_skill))
+
+
+def _say_reference(out: Console, reference: str) -> None:
+    out.print(Text(f"Reference tracks: {reference}."))
 
 
 def extremes_table(found: Sequence[Extremes]) -> RenderableType:
@@ -171,7 +179,7 @@ def _best_cells(found: BestSite) -> dict[str, Text | str]:
     }
 
 
-def outcome_dict(done: Outcome, found: Findings, sites: Sequence[SiteSummary]) -> dict[str, Any]:
+def outcome_dict(done: Outcome, found: Findings, sites: Sequence[SiteSummary], plan: Plan) -> dict[str, Any]:
     """Returns what `vcorr run --json` prints."""
     return {
         "run": done.run.run_id,
@@ -182,6 +190,8 @@ def outcome_dict(done: Outcome, found: Findings, sites: Sequence[SiteSummary]) -
         "failed": list(done.failed),
         "seconds": round(done.seconds, 3),
         "peak_memory_gib": dict(done.peak_memory_gib),
+        "reference": plan.reference.to_dict(),
+        "notes": list(plan.notes),
         **scores_dict(found, sites),
     }
 
@@ -239,84 +249,6 @@ def _index(value: int) -> str:
 def _say_path(label: str, path: Any) -> None:
     # no wrapping, so that the path can be copied in one piece
     console().print(Text(f"{label}: {path}"), soft_wrap=True)
-
-
-# ------------------------------------------------------------------------------------------------------------- dry run
-
-
-def plan_table(plan: Plan, found: Estimate) -> RenderableType:
-    """Builds what `--dry-run` prints."""
-    table = Table(box=None, show_header=False, pad_edge=False)
-    table.add_column(style="dim")
-    table.add_column(overflow="fold")
-    parts, chosen = plan.parts, plan.selection
-    total = chosen.settings.num_steps
-    steps = f"{len(chosen.settings.steps)} of {total}: {', '.join(map(str, chosen.settings.steps))}"
-    variants = ", ".join(variant.text for variant in chosen.variants)
-    rows = {
-        "model": f"{parts.model.entry.name}  (weights {plan.identity.weights})",
-        "data": f"{parts.data.entry.name}, split {chosen.split}: {len(chosen.clips)} clips",
-        "probes": ", ".join(p.entry.name for p in parts.probes) or "none: this model predicts directly",
-        "layers": f"{len(chosen.sites)}: {_ranges([s.layer for s in chosen.sites])}" if chosen.sites else "none",
-        "steps": steps if total else "none: this model adds no noise",
-        "metrics": ", ".join(m.entry.name for m in parts.metrics),
-        **({} if chosen.variants == (DEFAULT_VARIANT,) else {"variants": variants}),
-        "device": f"{plan.hardware.name}, {plan.hardware.dtype}",
-        "run": str(found.path) + ("  (exists: it would be continued)" if found.exists else ""),
-        "time": _time(found),
-        "memory": _memory(found),
-        "disk": f"about {size(found.disk_bytes)}",
-    }
-    for name, value in rows.items():
-        table.add_row(name, Text(value))
-    return table
-
-
-def plan_dict(plan: Plan, found: Estimate) -> dict[str, Any]:
-    """Returns what `--dry-run --json` prints."""
-    parts, chosen = plan.parts, plan.selection
-    return {
-        "model": parts.model.entry.name,
-        "weights": plan.identity.weights,
-        "data": parts.data.entry.name,
-        "split": chosen.split,
-        "mode": chosen.settings.mode,
-        "clips": list(chosen.clips),
-        "probes": [probe.entry.name for probe in parts.probes],
-        "layers": sorted(chosen.layers),
-        "steps": list(chosen.settings.steps),
-        "num_steps": chosen.settings.num_steps,
-        "metrics": [metric.entry.name for metric in parts.metrics],
-        "variants": [variant.text for variant in chosen.variants],
-        "tracker": parts.tracker.entry.name if parts.tracker else None,
-        "seed": chosen.settings.seed,
-        "device": plan.hardware.name,
-        "dtype": plan.hardware.dtype,
-        **found.to_dict(),
-    }
-
-
-def _time(found: Estimate) -> str:
-    passes = f"{found.forward_passes} forward passes"
-    if found.seconds is None:
-        return f"{passes}; the model card does not say how much each computes"
-    return f"at least {duration(found.seconds)} for {passes}, by a speed test of this device just now"
-
-
-def _memory(found: Estimate) -> str:
-    return (
-        "unknown" if found.memory_bytes is None else f"about {size(found.memory_bytes)} for the denoiser and one pass"
-    )
-
-
-def _ranges(numbers: Sequence[int]) -> str:
-    parts: list[list[int]] = []
-    for n in numbers:
-        if parts and parts[-1][-1] == n - 1:
-            parts[-1].append(n)
-        else:
-            parts.append([n])
-    return ", ".join(str(p[0]) if len(p) == 1 else f"{p[0]}-{p[-1]}" for p in parts)
 
 
 # ---------------------------------------------------------------------------------------------------------- list, show

@@ -14,6 +14,7 @@ from vcorr.cli.views import render
 from vcorr.cli.views.render import number
 from vcorr.cli.views.table_width import Column, Row, fit_table
 from vcorr.contract.records import NO_SITE
+from vcorr.runner.reference import Reference
 from vcorr.stats.series import PRIMARY_METRIC
 
 if TYPE_CHECKING:
@@ -61,6 +62,7 @@ def overview_dict(found: Overview) -> dict[str, Any]:
     """Returns what `vcorr show run --json` prints."""
     return {
         **_facts(found),
+        "reference": Reference.of_record(found.record).to_dict(),
         "metrics": list(found.metrics),
         "best": [best.to_dict() for best in found.best],
         "unranked": found.unranked,
@@ -73,7 +75,6 @@ def overview_dict(found: Overview) -> dict[str, Any]:
 def _facts(found: Overview) -> dict[str, Any]:
     record, facts = found.record, found.facts
     context = record.get("row_context") or {}
-    tracker = record.get("tracker")
     return {
         "run": facts.run,
         "path": facts.path,
@@ -82,10 +83,11 @@ def _facts(found: Overview) -> dict[str, Any]:
         "weights": facts.weights,
         "data": f"{context.get('dataset', '')}, split {context.get('split', '')}",
         "mode": context.get("mode", ""),
-        "tracks": tracker["name"] if tracker else "the data's own",
+        "reference": Reference.of_record(record).text,
         "clips": len(facts.clips),
         "failed": list(facts.failed),
         "without tracks": list(facts.untracked),
+        "notes": list(record.get("notes") or ()),
         "started": record.get("started", ""),
         "command": shlex.join(record.get("command") or []),
     }
