@@ -140,6 +140,22 @@ def test_hidden_files_of_a_folder_are_passed_over_and_named(folder):
     assert list(data.notes("b")) == []
 
 
+def test_the_note_on_passed_files_is_not_lost_with_an_unreadable_first_file(folder):
+    (folder / "a0.mp4").write_bytes(b"rubbish" * 100)
+    (folder / "a.mkv").unlink()
+    data = VideoFiles(VideoConfig(path=str(folder)))
+    with pytest.raises(UsageError, match=r"a0\.mp4 cannot be read"):
+        data.notes("a0")
+    said = f"{folder.name}: 1 file of the folder was passed over, hidden or not a video: notes.txt."
+    assert list(data.notes("b")) == list(data.notes("b")) == [said]
+
+
+def test_the_folder_one_is_in_has_its_name(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    data = VideoFiles(VideoConfig(path="."))
+    assert data.notes("a")[0].startswith(f"{folder.name}: 1 file")
+
+
 def test_names_that_are_not_utf8_have_ids_that_can_be_stored(folder):
     for raw in (b"caf\xe9.mp4", b"caf\xe8.mp4"):
         with open(os.path.join(os.fsencode(folder), raw), "wb") as file:

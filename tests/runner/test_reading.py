@@ -134,6 +134,19 @@ def test_a_name_that_is_not_utf8_runs(found, tmp_path, own) -> None:
     assert r"caf\xe9.mp4: the first 3 of 5 frames were read." in events.said
 
 
+@pytest.mark.parametrize("form", ["video:{}", "{}", "video:{}/../caf*.mp4"])
+def test_a_name_that_is_not_utf8_can_be_typed(found, tmp_path, own, monkeypatch, form) -> None:
+    monkeypatch.chdir(own)
+    os.rename(b"a.mp4", b"caf\xe9.mp4")
+    typed = form.format(os.fsdecode(b"caf\xe9.mp4"))
+    if "*" in typed:
+        os.mkdir(b"caf\xe9.mp4.d")
+        typed = os.fsdecode(b"video:caf\xe9.mp4.d/../caf*.mp4")
+    outcome = run(found, tmp_path / "runs", typed)
+    assert (outcome.status, outcome.failed) == ("complete", ())
+    assert r"caf\xe9.mp4" in outcome.run.record()["spec"]["data"]
+
+
 class Numbered:
     """A dataset that counts how often it reads a clip."""
 

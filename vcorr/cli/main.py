@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import traceback
 from collections.abc import Sequence
@@ -19,7 +18,8 @@ from vcorr.cli.commands import list_command as listing
 from vcorr.cli.commands import plugin_command as plugin
 from vcorr.cli.commands import run_command as run
 from vcorr.cli.commands import score_command as score
-from vcorr.contract.errors import EXIT_INTERRUPTED, VcorrError
+from vcorr.cli.streams import find_output_fault, prepare_streams
+from vcorr.contract.errors import EXIT_INTERRUPTED, StoreError, VcorrError
 
 DEBUG_FLAG = "--debug"
 
@@ -55,9 +55,20 @@ for _command in (
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Runs the program and exits with its code (docs/cli.md)."""
+    prepare_streams()
     arguments = list(sys.argv[1:] if argv is None else argv)
     debug = DEBUG_FLAG in arguments
-    sys.exit(_invoke([a for a in arguments if a != DEBUG_FLAG], debug))
+    sys.exit(_report_output(_invoke([a for a in arguments if a != DEBUG_FLAG], debug)))
+
+
+def _report_output(code: int) -> int:
+    """Returns the exit code of a command, after an error if its standard output could not be written."""
+    fault = find_output_fault()
+    # a reader that closed the pipe (vcorr list | head) is no error
+    if fault is None or isinstance(fault, BrokenPipeError):
+        return code
+    _show(StoreError(f"Standard output cannot be written: {fault.strerror}.", hint="Results that a run made are kept."))
+    return code or StoreError.exit_code
 
 
 def _invoke(arguments: list[str], debug: bool) -> int:
@@ -72,10 +83,6 @@ def _invoke(arguments: list[str], debug: bool) -> int:
     except (KeyboardInterrupt, click.Abort):
         click.echo("Interrupted.", err=True)
         return EXIT_INTERRUPTED
-    except BrokenPipeError:
-        # the reader closed the pipe (vcorr list | head), which is not an error
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     except VcorrError as error:
         if debug:
             traceback.print_exc()

@@ -39,6 +39,7 @@ class VideoFiles(DatasetBase):
         self._found = find_videos(config.path)
         self._files = name_files(self._found.paths)
         self._notes: dict[str, tuple[str, ...]] = {}
+        self._first_noted = ""
 
     def ids(self) -> Sequence[str]:
         """Returns the names of the files, without suffix where that is unique."""
@@ -64,14 +65,15 @@ class VideoFiles(DatasetBase):
     def notes(self, clip_id: str) -> Sequence[str]:
         """Returns what reading the clip changed, one sentence each. Reads the clip if that has not happened yet.
 
-        The first clip's notes also say which files of the folder were passed over.
+        The notes of the first clip that could be read also say which files of the folder were passed over.
 
         Raises:
             UsageError: there is no such clip, or its file is damaged.
         """
         if clip_id not in self._notes:
             self._read_clip(clip_id)
-        passed = self._found.passed if clip_id == next(iter(self._files)) else ""
+        self._first_noted = self._first_noted or clip_id
+        passed = self._found.passed if clip_id == self._first_noted else ""
         return (*filter(None, [passed]), *self._notes[clip_id])
 
     def check_files(self, clip_ids: Sequence[str]) -> None:

@@ -107,7 +107,9 @@ def _say_passed(folder: Path, others: Sequence[Path]) -> str:
     names = ", ".join(show_name(p.name) for p in others[:_NAMED])
     more = f" and {len(others) - _NAMED} more" if len(others) > _NAMED else ""
     counted = "1 file of the folder was" if len(others) == 1 else f"{len(others)} files of the folder were"
-    return f"{show_name(folder.name or folder)}: {counted} passed over, hidden or not a video: {names}{more}."
+    return (
+        f"{show_name(folder.absolute().name or folder)}: {counted} passed over, hidden or not a video: {names}{more}."
+    )
 
 
 def _missing(message: str) -> MissingError:

@@ -12,6 +12,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from vcorr.data.video_names import show_name
 from vcorr.runner.identity import SCORING_VERSION
 from vcorr.runner.plan import Plan
 from vcorr.runner.score_shards import common_columns
@@ -24,7 +25,7 @@ from vcorr.store.rundir import RunDirectory
 def facts_of(plan: Plan, command: Sequence[str]) -> dict[str, Any]:
     """Returns the facts that are known before the first clip. command: the command line."""
     parts = plan.parts
-    return {
+    facts = {
         "command": list(command),
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "spec": plain(plan.spec),
@@ -53,6 +54,16 @@ def facts_of(plan: Plan, command: Sequence[str]) -> dict[str, Any]:
             "os": sys.platform,
         },
     }
+    return {key: _to_text(value) for key, value in facts.items()}
+
+
+def _to_text(value: Any) -> Any:
+    """Returns plain values with every text as it can be stored: the names of files may hold other bytes than UTF-8."""
+    if isinstance(value, str):
+        return show_name(value)
+    if isinstance(value, list):
+        return [_to_text(item) for item in value]
+    return {k: _to_text(v) for k, v in value.items()} if isinstance(value, dict) else value
 
 
 def _git_revision() -> str | None:

@@ -66,6 +66,9 @@ class RunSpec:
 
 
 _FIELDS = {f.name for f in dataclasses.fields(RunSpec)} - {"options"}
+_PATHS = ("data", "data.path")
+"""What may hold bytes that are not UTF-8, as names of files may."""
+
 _LISTS = ("layers", "steps", "probe", "metrics", "variant")
 """Fields that hold several names or indices, separated by commas."""
 
@@ -192,7 +195,7 @@ def _is_number(value: Any) -> bool:
 
 def _make_spec(values: dict[str, Any], options: dict[str, dict[str, Any]]) -> RunSpec:
     for name, value in flat({**values, **options}):
-        if not is_unicode(str(value)):
+        if name not in _PATHS and not is_unicode(str(value)):
             raise UsageError(f"{name} is not UTF-8 text: {value!a}.", hint="Write it in UTF-8.")
     spec = options_from(RunSpec, {name: _normalise(name, value) for name, value in values.items()})
     check_seed(spec.seed, "--seed")
