@@ -47,7 +47,7 @@ def test_the_limit(tmp_path):
 
 def test_one_prompt_as_text():
     data = Prompts(PromptsConfig(text=" a dog "))
-    assert [data.clip(i).prompt for i in data.ids()] == ["a dog"]
+    assert [data.clip(i).prompt for i in data.ids()] == [" a dog "]
 
 
 def test_the_built_in_list():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -181,7 +182,7 @@ def test_the_strength_of_guidance_is_given_once(tmp_path: Path) -> None:
 @pytest.mark.parametrize("strength", [-1.0, float("nan"), float("inf")])
 def test_a_strength_that_is_none_is_refused_before_anything_runs(strength: float) -> None:
     for flags, assignments in (({"cfg": strength}, []), ({}, [f"cfg={strength}"])):
-        with pytest.raises(vcorr.UsageError, match=r"--cfg (-1|nan|inf) is no strength(.|\n)*at least 0"):
+        with pytest.raises(vcorr.UsageError, match=r"--cfg -1 is no strength(.|\n)*at least 0|cfg: expected a number"):
             build_spec(flags, assignments=assignments)
     assert build_spec({"cfg": 0.0}).cfg == 0.0
 
@@ -209,3 +210,65 @@ def test_numbers_longer_than_python_reads_are_out_of_range(text: str) -> None:
 def test_text_that_is_not_unicode_is_refused_with_its_name(assignment: str) -> None:
     with pytest.raises(vcorr.UsageError, match=f"^{assignment.partition('=')[0]} is not UTF-8 text: .*udcff"):
         build_spec({"model": "tiny"}, assignments=[assignment])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("prompt: 1.10", "prompt: expected text or null, got 1.1.\nTo give it as text, put it in quotes."),
+        ("prompt:", "prompt has no value.\nWrite the prompt in quotes"),
+        ("prompt: ''", "--prompt is empty."),
+        ("limit: 1_0", "limit: expected a whole number or null, got '1_0'."),
+        ("seed: -1", "--seed -1 is out of range."),
+        ("save-videos: maybe", "save_videos: expected true or false, got 'maybe'."),
+        ("layers: [1, true]", "layers: a list of text or whole numbers is needed, and true is in it."),
+        ("set: {prob.heads: 1}", "Unknown --set key 'prob.heads'. Did you mean 'probe.KEY'?"),
+        ('prompt: "a\\0b"', "prompt holds a zero byte"),
+    ],
+)
+def test_an_error_in_a_config_file_names_file_and_key(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text(f"model: tiny\n{text}\n")
+    with pytest.raises(vcorr.UsageError) as caught:
+        build_spec({}, config_file=path)
+    assert str(caught.value).startswith(message)
+    assert str(caught.value).endswith(f"It is set in {path}.")
+
+
+def test_a_flag_that_overrides_the_file_is_not_blamed_on_it(tmp_path: Path) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text("model: tiny\nseed: 1\n")
+    for flags, assignments in (({"seed": -1}, []), ({}, ["seed=-1"])):
+        with pytest.raises(vcorr.UsageError, match=r"out of range(.|\n)*The config file is .*run\.yaml\.$"):
+            build_spec(flags, config_file=path, assignments=assignments)
+
+
+@pytest.mark.parametrize(
+    "name", ["prompt", "data", "model", "mode", "tracker", "steps", "layers", "metrics", "weights"]
+)
+def test_an_empty_value_is_not_the_default(name: str) -> None:
+    for flags, assignments in (({name: ""}, []), ({name: " "}, []), ({}, [f"{name}="])):
+        with pytest.raises(vcorr.UsageError, match=f"--{name} is empty"):
+            build_spec(flags, assignments=assignments)
+
+
+def test_a_key_with_both_kinds_of_dash_is_there_twice(tmp_path: Path) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text("save-videos: true\nsave_videos: false\n")
+    with pytest.raises(vcorr.UsageError, match=r"run\.yaml: the key 'save_videos' is there twice"):
+        build_spec({}, config_file=path)
+
+
+def test_brackets_of_a_list_come_in_pairs() -> None:
+    assert build_spec({}, assignments=["layers=[1, 4]"]).layers == "1, 4"
+    with pytest.raises(vcorr.UsageError, match=r"--layers '\[1,4' cannot be read at '\[1'"):
+        resolve_layers(build_spec({}, assignments=["layers=[1,4"]).layers, 10)
+
+
+@pytest.mark.parametrize("source", ["/dev/zero", "pipe", "folder"])
+def test_a_config_that_is_no_file_is_refused_at_once(tmp_path: Path, source: str) -> None:
+    path = Path(source) if source.startswith("/") else tmp_path / source
+    os.mkfifo(path) if source == "pipe" else None
+    path.mkdir() if source == "folder" else None
+    with pytest.raises(vcorr.UsageError, match=r"cannot be read: it is a (pipe or a device|folder)"):
+        build_spec({}, config_file=path)

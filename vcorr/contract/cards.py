@@ -9,10 +9,9 @@ from functools import cache
 from importlib import resources
 from typing import Any
 
-import yaml
-
 from vcorr.contract.errors import PluginError
 from vcorr.contract.records import ModelCard
+from vcorr.contract.yaml_text import read_yaml
 
 SCHEMA = "model_card.schema.json"
 """File name, in this package, of the JSON schema of a card (docs/model-cards.md)."""
@@ -44,9 +43,9 @@ def parse_card(text: str, label: str) -> ModelCard:
         PluginError: as `load_card`.
     """
     try:
-        values = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise PluginError(f"{label} is not valid YAML: {error}") from error
+        values = read_yaml(text)
+    except ValueError as error:
+        raise PluginError(f"{label} is not valid YAML: {error}.") from error
     if not isinstance(values, dict):
         raise PluginError(f"{label} must be a mapping of fields.")
     # an empty field counts as a missing one

@@ -14,6 +14,7 @@ import numpy as np
 from vcorr.contract.bases import DatasetBase
 from vcorr.contract.errors import MissingError, UsageError, unknown_name
 from vcorr.contract.records import Clip
+from vcorr.contract.text_files import decode, read_small_file
 from vcorr.data.dataset_options import PromptsConfig
 from vcorr.store.fingerprint import is_unicode
 from vcorr.store.json_text import read_json
@@ -138,25 +139,15 @@ def read_lines(path: Path) -> list[str]:
         MissingError: there is no such file.
         UsageError: it cannot be read, is not UTF-8, or holds no prompt.
     """
+    label = f"The prompt file {path}"
     try:
-        data = path.read_bytes()
+        data = read_small_file(path, label)
     except FileNotFoundError as error:
-        raise MissingError(f"The prompt file {path} does not exist.") from error
-    except OSError as error:
-        raise UsageError(f"The prompt file {path} cannot be read: {error.strerror or error}.") from error
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise UsageError(
-            f"The prompt file {path} is not UTF-8: line {line} holds the byte 0x{data[error.start]:02x}.",
-            hint="Save it as UTF-8, one prompt per line.",
-        ) from error
-    if "\0" in text:
-        raise UsageError(f"The prompt file {path} is not text: it holds zero bytes.", hint="Save it as UTF-8.")
+        raise MissingError(f"{label} does not exist.") from error
+    text = decode(data, label)
     lines = [line.strip() for line in io.StringIO(text.rstrip(), newline=None)]  # any kind of line ending
     if not any(lines):
-        raise UsageError(f"The prompt file {path} is empty.", hint="Write one prompt per line.")
+        raise UsageError(f"{label} is empty.", hint="Write one prompt per line.")
     return lines
 
 
@@ -167,7 +158,7 @@ def _items(config: PromptsConfig) -> tuple[str, dict[str, _Item]]:
     if config.text:
         if not config.text.strip():
             raise UsageError("The prompt is blank.")
-        return "own", _number([_Item(config.text.strip(), OBJECTS_SIDE)])
+        return "own", _number([_Item(config.text, OBJECTS_SIDE)])
     if config.subset not in ("", "fg", "bg"):
         raise unknown_name("subset of prompts", config.subset, ["fg", "bg"])
     groups = {"fg": (FOREGROUND, OBJECTS_SIDE), "bg": (BACKGROUND, SCENES_SIDE)}

@@ -7,9 +7,10 @@ read as YAML, as a template or as a number.
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 import types
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from enum import Enum
 from functools import reduce
 from pathlib import Path
@@ -19,7 +20,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import KeyValidationError, OmegaConfBaseException, ValidationError
 
 from vcorr.contract.errors import PluginError, UsageError, did_you_mean, unknown_name
-from vcorr.plugins.yaml_text import read_yaml, reason
+from vcorr.contract.yaml_text import read_yaml
 
 T = TypeVar("T")
 
@@ -30,7 +31,25 @@ class Written(str):
     __slots__ = ()
 
 
-_NOTHING = ("", "null", "~")
+_NULLS = ("null", "~")
+_NOTHING = ("", *_NULLS)
+_LONGEST = 200
+"""Number of characters of a value that a message repeats."""
+_BOOLEANS = ("true", "false", "yes", "no", "on", "off", "1", "0")
+_WHOLE = range(-(2**63), 2**63)
+"""Whole numbers that tables can store."""
+_UNSTORABLE = re.compile(r"[-+]?([0-9]*_[0-9_.]*|[0-9]{19,}|[0-9.]+e[0-9]{3,}|\.?(inf|nan))", re.IGNORECASE)
+"""What looks like a number, and is none that an option can have."""
+_WHOLE_NUMBER = re.compile(r"\s*[-+]?[0-9]{1,19}\s*", re.ASCII)
+_NUMBER = re.compile(r"\s*[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?\s*")
+
+
+class _MismatchError(ValidationError):
+    """A value does not have its type. path: the keys from the option down to it."""
+
+    def __init__(self, path: Sequence[Any] = ()) -> None:
+        super().__init__("")
+        self.path = path
 
 
 def options_from(config_type: type[T], values: Mapping[str, Any], prefix: str = "") -> T:
@@ -66,7 +85,7 @@ def options_from(config_type: type[T], values: Mapping[str, Any], prefix: str = 
         except (OmegaConfBaseException, TypeError, OverflowError) as error:
             raise _refusal(error, name, value, hints[name], defaults[name], prefix) from error
         except ValueError as error:
-            raise UsageError(f"{prefix}{name}: {_show(value)} cannot be read: {reason(error)}.") from error
+            raise UsageError(f"{prefix}{name}: {_shorten(show_value(value))} cannot be read: {error}.") from error
     for name in fields:
         if OmegaConf.is_missing(config, name):
             what = f"Write {prefix}{name}=VALUE: {in_words(hints[name])}."
@@ -95,7 +114,7 @@ def in_words(hint: Any) -> str:
     if origin in (Union, types.UnionType) and (len(kinds) == 1 or set(kinds) <= {str, int, float, bool}):
         return " or ".join("null" if each is type(None) else in_words(each) for each in arguments)
     if origin is Literal:
-        return " or ".join(map(_show, arguments))
+        return " or ".join(map(show_value, arguments))
     if (origin or hint) in (tuple, list):
         words = [in_words(each) for each in arguments if each is not Ellipsis]
         return f"{_PLURALS.get(words[0], 'values') if words else 'values'} separated by commas"
@@ -144,7 +163,7 @@ def _schema(config_type: type, prefix: str) -> Any:
         name = str(error.full_key).split(".")[0].split("[")[0]
         default = next((_default(each) for each in dataclasses.fields(config_type) if each.name == name), None)
         raise PluginError(
-            f"{prefix}{name}: its default {_show(default)} is not of its type, {in_words(hints.get(name, Any))}.",
+            f"{prefix}{name}: its default {show_value(default)} is not of its type, {in_words(hints.get(name, Any))}.",
             hint="Change the type or the default in the plugin.",
         ) from error
 
@@ -160,11 +179,11 @@ def _shape(value: Any, hint: Any) -> Any:
     """Returns a value in the shape that OmegaConf needs for a type: text read as far as its type says, and escaped.
 
     Raises:
-        ValidationError: OmegaConf would take the value, but it does not have the type.
+        _MismatchError: OmegaConf would take the value, but it does not have the type.
         ValueError: text that has to be YAML is not.
     """
     kinds = _kinds(hint)
-    if value is None or (len(kinds) < len(get_args(hint)) and isinstance(value, Written) and value.strip() in _NOTHING):
+    if value is None or (len(kinds) < len(get_args(hint)) and isinstance(value, Written) and value.strip() in _NULLS):
         return None
     kind = kinds[0] if len(kinds) == 1 else Union
     if (get_origin(kind) or kind) in (tuple, list):
@@ -175,24 +194,50 @@ def _shape(value: Any, hint: Any) -> Any:
     if kind is str and isinstance(value, (list, tuple)) and all(type(each) is int for each in value):
         return ",".join(map(str, value))  # users write such text with commas, and YAML reads it as a list
     mapping = (get_origin(kind) or kind) is dict or dataclasses.is_dataclass(kind)
+    if kind in (int, float) and isinstance(value, str):
+        value = _number(value, kind)
+    if kind is bool and isinstance(value, str) and value.strip().lower() not in _BOOLEANS:
+        raise _MismatchError
     if (
-        (kind is str and isinstance(value, (int, float)))
+        not _is_storable(value)
+        or (kind is str and isinstance(value, (int, float)))
         or (kind is bool and type(value) is int and value not in (0, 1))
         or (isinstance(value, (list, tuple, Mapping)) and not mapping and kind is not Any)
         or (isinstance(value, str) and kind not in (str, Path, Any, Union) and _escape(value) != value)
     ):
-        raise ValidationError
+        raise _MismatchError
     if mapping or isinstance(value, Mapping):
-        return {_key(key, kind): _shape(item, _below(kind, key)) for key, item in _mapping(value).items()}
+        return {_key(key, kind): _shape_below(key, item, kind) for key, item in _mapping(value).items()}
     if isinstance(value, (list, tuple)):
         return [_shape(item, Any) for item in value]
     return _escape(value) if isinstance(value, str) else value
 
 
+def _shape_below(key: Any, item: Any, kind: Any) -> Any:
+    try:
+        return _shape(item, _below(kind, key))
+    except _MismatchError as error:
+        raise _MismatchError([key, *error.path]) from error
+
+
+def _number(text: str, kind: type) -> int | float:
+    """Returns the number that quoted text holds; raises `_MismatchError` if it holds none of that type."""
+    if not (_WHOLE_NUMBER if kind is int else _NUMBER).fullmatch(text):
+        raise _MismatchError
+    return float(text) if kind is float else int(text)
+
+
+def _is_storable(value: Any) -> bool:
+    """Returns whether a number is finite, and has 64 bits if it is whole; True for other values."""
+    if isinstance(value, float):
+        return math.isfinite(value)
+    return not isinstance(value, int) or value in _WHOLE
+
+
 def _read(text: Written, kind: Any, kinds: tuple[Any, ...]) -> Any:
     """Returns text as the type `kind` needs it; `kinds` are the types of a union."""
     if get_origin(kind) is Literal:
-        return next((each for each in get_args(kind) if text.strip() in (str(each), _show(each))), str(text))
+        return next((each for each in get_args(kind) if text.strip() in (str(each), show_value(each))), str(text))
     if kind in (str, Path):
         return str(text)
     if isinstance(kind, type) and issubclass(kind, Enum):
@@ -217,7 +262,7 @@ def _sequence(value: Any, arguments: tuple[Any, ...]) -> list[Any]:
     elif isinstance(value, (tuple, list, set, frozenset)):
         items = list(value)
     else:
-        raise ValidationError
+        raise _MismatchError
     each = hints if len(hints) == len(items) else hints[:1] * len(items)
     return [_convert_item(item, hint) for item, hint in zip(items, each, strict=True)]
 
@@ -229,7 +274,7 @@ def _convert_item(item: Any, hint: Any) -> Any:
     try:
         return options_from(dataclasses.make_dataclass("Item", [("value", hint)]), {"value": item}).value
     except UsageError as error:
-        raise ValidationError from error
+        raise _MismatchError from error
 
 
 def _items(text: str, kind: Any) -> list[Any]:
@@ -249,7 +294,7 @@ def _mapping(value: Any) -> Mapping[Any, Any]:
     if dataclasses.is_dataclass(found) and not isinstance(found, type):
         return {each.name: getattr(found, each.name) for each in dataclasses.fields(found)}
     if not isinstance(found, Mapping):
-        raise ValidationError
+        raise _MismatchError
     return found
 
 
@@ -277,22 +322,43 @@ def _plain(value: Any) -> Any:
 
 def _refusal(error: Exception, name: str, value: Any, hint: Any, default: Any, prefix: str) -> UsageError:
     """Returns our error for a value of the option `name` that OmegaConf refuses with `error`."""
-    key = str(getattr(error, "full_key", None) or name).split("[")[0]
-    for part in [] if isinstance(error, KeyValidationError) else key.split(".")[1:]:
+    for part in _path(error):
         (kind,) = _kinds(hint)
         if dataclasses.is_dataclass(kind) and part not in _hints(kind):  # type: ignore[arg-type]
             return _unknown(part, _hints(kind), f"{prefix}{name}.")  # type: ignore[arg-type]
         name, value, hint, default = f"{name}.{part}", _mapping(value).get(part), _below(kind, part), ""
     words = in_words(hint)
     if value is None or (isinstance(value, str) and value.strip() in _NOTHING):
-        what = f"the value is {words}" if default in ("", dataclasses.MISSING) else f"{_show(default)} is the default"
+        what = (
+            f"the value is {words}" if default in ("", dataclasses.MISSING) else f"{show_value(default)} is the default"
+        )
         return UsageError(f"{prefix}{name} has no value.", hint=f"Write {prefix}{name}=VALUE; {what}.")
     choices = [each for each in get_args(hint) if isinstance(each, str)] if isinstance(value, str) else []
-    quote = str in _kinds(hint) and isinstance(value, (int, float))
     return UsageError(
-        f"{prefix}{name}: expected {words}, got {_show(value)}.{did_you_mean(str(value), choices)}",
-        hint=f"To give it as text, quote it: '{_show(value)}'." if quote else "",
+        f"{prefix}{name}: expected {words}, got {_shorten(show_value(value))}.{did_you_mean(str(value), choices)}",
+        hint=_advise(value, _kinds(hint)),
     )
+
+
+def _path(error: Exception) -> Sequence[Any]:
+    """Returns the keys from an option down to the value that was refused."""
+    if isinstance(error, _MismatchError):
+        return error.path
+    key = str(getattr(error, "full_key", None) or "").split("[")[0]
+    return [] if isinstance(error, KeyValidationError) else key.split(".")[1:]
+
+
+def _advise(value: Any, kinds: tuple[Any, ...]) -> str:
+    """Returns what to do about a value that does not have one of the types; "" if the types say it all."""
+    if isinstance(value, (int, float)) and str in kinds:
+        return "To give it as text, put it in quotes."
+    if {int, float}.intersection(kinds) and _UNSTORABLE.fullmatch(str(value)):
+        return "Numbers are finite and have no '_'; whole numbers have at most 64 bits."
+    return ""
+
+
+def _shorten(text: str) -> str:
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
 
 
 def _unknown(name: str, known: Mapping[str, Any], prefix: str) -> UsageError:
@@ -304,7 +370,8 @@ def _default(field: dataclasses.Field[Any]) -> Any:
     return field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
 
 
-def _show(value: Any) -> str:
+def show_value(value: Any) -> str:
+    """Returns a value as messages show it: true, null, 3, or text in quotes."""
     if isinstance(value, bool):
         return str(value).lower()
     if value is None:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from vcorr.contract.errors import UsageError, unknown_name
-from vcorr.plugins.option_values import Written, options_from
-from vcorr.plugins.yaml_text import read_yaml, reason
+from vcorr.contract.errors import MissingError, UsageError, unknown_name
+from vcorr.contract.text_files import read_text
+from vcorr.contract.yaml_text import read_yaml
+from vcorr.plugins.option_values import Written, options_from, show_value
 from vcorr.runner.index_lists import split_names
 from vcorr.store.fingerprint import flat, is_unicode
 
@@ -82,20 +84,55 @@ def build_spec(
         UsageError: an unknown key (the message suggests the nearest one), a value of the wrong type, or an assignment
             that is not KEY=VALUE.
     """
-    from_file = read_config(config_file) if config_file else {}
-    in_file = _read_assignments(from_file.pop("set", {}), config_file)
-    from_file = _upgrade(from_file)
-    values: dict[str, Any] = {**from_file, **{k: v for k, v in flags.items() if v is not None}}
-    for name in values:
-        if name not in _FIELDS:
-            raise unknown_name("key", name, _FIELDS, hint=f"In {config_file}. Keys: {', '.join(sorted(_FIELDS))}, set.")
-    options: dict[str, dict[str, Any]] = {}
-    for each in [*in_file, *map(_parse_assignment, assignments)]:
-        if each.part:
-            options.setdefault(each.part, {})[each.key] = each.value
-        else:
-            values[each.key] = each.value
-    return _make_spec(values, options)
+    with naming_file(config_file, flags, assignments):
+        from_file = read_config(config_file) if config_file else {}
+        in_file = _read_assignments(from_file.pop("set", {}), config_file)
+        from_file = _upgrade(from_file)
+        values: dict[str, Any] = {**from_file, **{k: v for k, v in flags.items() if v is not None}}
+        for name in values:
+            if name not in _FIELDS:
+                hint = f"In {config_file}. Keys: {', '.join(sorted(_FIELDS))}, set."
+                raise unknown_name("key", name, _FIELDS, hint=hint)
+        options: dict[str, dict[str, Any]] = {}
+        for each in [*in_file, *map(_parse_assignment, assignments)]:
+            if each.part:
+                options.setdefault(each.part, {})[each.key] = each.value
+            else:
+                values[each.key] = each.value
+        return _make_spec(values, options)
+
+
+@contextmanager
+def naming_file(config_file: Path | None, flags: Mapping[str, Any], assignments: Sequence[str]) -> Iterator[None]:
+    """Adds the config file to an error, and says whether the key that is wrong is set in it or elsewhere."""
+    try:
+        yield
+    except (UsageError, MissingError) as error:
+        if config_file is None or str(config_file) in str(error):
+            raise
+        typed = {name for name, value in flags.items() if value is not None}
+        typed |= {text.partition("=")[0].strip() for text in assignments}
+        named = any(_names(error.message, key) for key in _keys(config_file) - typed)
+        where = f"It is set in {config_file}." if named else f"The config file is {config_file}."
+        raise type(error)(error.message, hint=f"{error.hint}\n{where}".strip()) from error
+
+
+def _names(message: str, key: str) -> bool:
+    """Returns whether a message is about a key of a config file."""
+    name = re.escape(key).replace("_", "[_-]")
+    return re.search(rf"(^|--|'|Unknown |The ){name}\b", message) is not None
+
+
+def _keys(config_file: Path) -> set[str]:
+    """Returns the keys of a config file, and the names of the options under `set`."""
+    values = read_config(config_file)
+    assigned = values.pop("set", {})
+    found = set(values)
+    for key, value in assigned.items() if isinstance(assigned, dict) else ():
+        name = _key_text(key)
+        found |= {f"{name}.{_key_text(inner)}" for inner in value} if isinstance(value, dict) else set()
+        found.add(name)
+    return found
 
 
 def check_seed(seed: int, flag: str) -> None:
@@ -110,17 +147,27 @@ def read_config(path: Path) -> dict[str, Any]:
     Raises:
         UsageError: the file cannot be read, or is not a mapping in YAML.
     """
+    label = f"--config {path}"
     try:
-        values = read_yaml(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UsageError(f"--config {path} cannot be read: {error.strerror or error}.") from error
-    except UnicodeDecodeError as error:
-        raise UsageError(f"--config {path} is not UTF-8 text.", hint="Save it as UTF-8.") from error
+        values = read_yaml(read_text(path, label))
     except ValueError as error:
-        raise UsageError(f"--config {path} is not valid YAML: {reason(error)}.") from error
+        if isinstance(error, UsageError):
+            raise
+        raise UsageError(f"{label} is not valid YAML: {error}.") from error
     if not isinstance(values, dict):
-        raise UsageError(f"--config {path} must hold keys and values, such as 'model: tiny'.")
-    return {str(k).replace("-", "_"): v for k, v in values.items()}
+        raise UsageError(f"{label} must hold keys and values, such as 'model: tiny'.")
+    found: dict[str, Any] = {}
+    for key, value in values.items():
+        name = _key_text(key).replace("-", "_")
+        if name in found:
+            raise UsageError(f"{label}: the key {name!r} is there twice, with '-' and with '_'.")
+        found[name] = value
+    return found
+
+
+def _key_text(key: Any) -> str:
+    """Returns a key as text: YAML reads some, such as true or 3, as other values."""
+    return key if isinstance(key, str) else show_value(key)
 
 
 @dataclass(frozen=True)
@@ -138,8 +185,10 @@ def _read_assignments(values: Any, path: Path | None) -> list[_Assignment]:
         raise UsageError(f"--config {path}: 'set' must hold keys and values, such as 'probe.heads: each'.")
     found = []
     for key, value in values.items():
-        nested = key in COMPONENTS and isinstance(value, dict)
-        found += [_assign(f"{key}.{k}", v) for k, v in value.items()] if nested else [_assign(str(key), value)]
+        if key in COMPONENTS and isinstance(value, dict):
+            found += [_assign(f"{key}.{_key_text(inner)}", each) for inner, each in value.items()]
+        else:
+            found.append(_assign(_key_text(key), value))
     return found
 
 
@@ -197,6 +246,13 @@ def _make_spec(values: dict[str, Any], options: dict[str, dict[str, Any]]) -> Ru
     for name, value in flat({**values, **options}):
         if name not in _PATHS and not is_unicode(str(value)):
             raise UsageError(f"{name} is not UTF-8 text: {value!a}.", hint="Write it in UTF-8.")
+        if "\0" in str(value):
+            raise UsageError(f"{name} holds a zero byte, and text has none.", hint="Leave it out.")
+    for name, value in values.items():
+        if isinstance(value, str) and not value.strip():
+            raise UsageError(f"--{_flag(name)} is empty.", hint="Give it a value, or leave it out for the default.")
+    if "prompt" in values and values["prompt"] is None:
+        raise UsageError("prompt has no value.", hint='Write the prompt in quotes, prompt: "...", or leave it out.')
     spec = options_from(RunSpec, {name: _normalise(name, value) for name, value in values.items()})
     check_seed(spec.seed, "--seed")
     if spec.cfg is not None and not (math.isfinite(spec.cfg) and spec.cfg >= 0):
@@ -206,19 +262,30 @@ def _make_spec(values: dict[str, Any], options: dict[str, dict[str, Any]]) -> Ru
     return dataclasses.replace(spec, options=options)
 
 
-def _normalise(name: str, value: Any) -> Any:
-    """Returns None for an empty value of `--set`, and a number or a list as the text of a flag.
+def _flag(name: str) -> str:
+    return name.replace("_", "-")
 
-    So `layers: [1, 4]` in a config file means `--layers 1,4`.
+
+def _normalise(name: str, value: Any) -> Any:
+    """Returns a number or a list as the text of a flag, so that `layers: [1, 4]` in a config file means `--layers 1,4`.
+
+    Raises:
+        UsageError: an item of a list is neither text nor a whole number.
     """
-    if isinstance(value, Written) and not value.strip():
-        return None
+    if name == "prompt":
+        return str(value) if isinstance(value, Written) else value  # the word null is a prompt like any other
     if name not in _LISTS:
         return value
     if isinstance(value, (list, tuple)):
-        return ",".join(str(each) for each in value)
+        return ",".join(_item(name, each) for each in value)
     if type(value) is int:
         return str(value)
-    if isinstance(value, Written):
-        return value.strip().removeprefix("[").removesuffix("]")
+    if isinstance(value, Written) and value.strip().startswith("[") and value.strip().endswith("]"):
+        return value.strip()[1:-1]
     return value
+
+
+def _item(name: str, value: Any) -> str:
+    if isinstance(value, str) or type(value) is int:
+        return str(value)
+    raise UsageError(f"{name}: a list of text or whole numbers is needed, and {show_value(value)} is in it.")

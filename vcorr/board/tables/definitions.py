@@ -8,9 +8,9 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from vcorr.contract.errors import UsageError, unknown_name
+from vcorr.contract.text_files import read_text
+from vcorr.contract.yaml_text import read_yaml
 
 ANY = "any"
 """Value of `datasets` for the board that ranks every dataset that no other board names."""
@@ -58,11 +58,8 @@ def load_board(path: Path) -> BoardConfig:
     Raises:
         UsageError: the file cannot be read, is not YAML, or a key is missing, unknown or has a wrong value.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"Board {path} cannot be read: {error}.") from error
-    return parse_board(text, f"Board {path}")
+    label = f"Board {path}"
+    return parse_board(read_text(path, label), label)
 
 
 def parse_board(text: str, label: str) -> BoardConfig:
@@ -72,9 +69,9 @@ def parse_board(text: str, label: str) -> BoardConfig:
         UsageError: as `load_board`.
     """
     try:
-        values = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise UsageError(f"{label} is not valid YAML: {error}") from error
+        values = read_yaml(text)
+    except ValueError as error:
+        raise UsageError(f"{label} is not valid YAML: {error}.") from error
     required = ("title", "datasets", "metrics", "primary")
     _check_keys(values, label, required, ("summary", "admission"))
     metrics = _metrics(values["metrics"], label)

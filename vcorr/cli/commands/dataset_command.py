@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from vcorr.cli.number_types import NUMBER, WHOLE_NUMBER
 from vcorr.contract.errors import EXIT_OK, EXIT_SOME_FAILED, UsageError, unknown_name
 
 if TYPE_CHECKING:
@@ -66,18 +67,18 @@ def import_(kind: str, path: Path, out: Path | None, partial: bool, as_json: boo
 @click.option(
     "--seeds", metavar="S[,S]", default="42", show_default=True, help="Every prompt is sampled with every seed."
 )
-@click.option("--limit", type=int, metavar="N", help="Only the first N prompts.")
+@click.option("--limit", type=WHOLE_NUMBER, metavar="N", help="Only the first N prompts.")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder of the dataset.  [default: built/<model>-<id>]")
 @click.option(
     "--min-moving",
-    type=float,
+    type=NUMBER,
     default=0.05,
     show_default=True,
     help="Share of the points that must move by more than a token.",
 )
 @click.option(
     "--min-visible",
-    type=float,
+    type=NUMBER,
     default=0.25,
     show_default=True,
     help="Share of the points, over all frames, that must be visible.",

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from vcorr.cli.number_types import NUMBER, WHOLE_NUMBER
 from vcorr.contract.errors import EXIT_OK, EXIT_SOME_FAILED
 
 if TYPE_CHECKING:
@@ -48,9 +49,9 @@ _FLAGS = (
 @click.option(
     "--steps", metavar="0,10-20", help="Steps: indices and ranges, 'last', 'all', 'N-spread'.  [default: 8-spread]"
 )
-@click.option("--limit", type=int, metavar="N", help="Only the first N clips.")
-@click.option("--seed", type=int, metavar="S", help="Seed of the noise.  [default: 42]")
-@click.option("--cfg", type=float, metavar="STRENGTH", help="Strength of classifier-free guidance; 1 for none.")
+@click.option("--limit", type=WHOLE_NUMBER, metavar="N", help="Only the first N clips.")
+@click.option("--seed", type=WHOLE_NUMBER, metavar="S", help="Seed of the noise.  [default: 42]")
+@click.option("--cfg", type=NUMBER, metavar="STRENGTH", help="Strength of classifier-free guidance; 1 for none.")
 @click.option("--out", type=click.Path(path_type=Path), default=Path("runs"), show_default=True, help="Folder of runs.")
 @click.option("--device", metavar="DEVICE", help="cpu, cuda, cuda:1 ...  [default: cuda if there is one]")
 @click.option(
@@ -107,13 +108,15 @@ def run(
     from vcorr.plugins.recipes import config_path
     from vcorr.plugins.registry import installed
     from vcorr.runner.plan import make_plan
-    from vcorr.runner.spec import build_spec
+    from vcorr.runner.spec import build_spec, naming_file
 
     quiet_libraries()
     given = {name: flags[name] for name in _FLAGS}
     given |= {"offload": offload or None, "vae_tiling": vae_tiling or None, "save_videos": save_videos or None}
     file = config_path(config, installed()) if config else None
-    plan = make_plan(build_spec(given, config_file=file, assignments=assignments), installed(), dry=dry_run)
+    spec = build_spec(given, config_file=file, assignments=assignments)
+    with naming_file(file, given, assignments):
+        plan = make_plan(spec, installed(), dry=dry_run)
     if dry_run:
         return _say_plan(plan, out, as_json)
     return _run(plan, out, reuse, as_json)
