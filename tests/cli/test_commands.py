@@ -103,7 +103,7 @@ def test_scoring_again_refuses_what_it_cannot_change(vcorr, key) -> None:
         (
             (*RUN, "--set", "variant="),
             2,
-            "variant has no value.\nWrite variant=VALUE; 'corrected' is the default",
+            "--variant is empty.",
         ),
         ((*RUN, "--set", "limit=2.5"), 2, "limit"),
         ((*RUN, "--layers", "9"), 2, "layers 0-1"),

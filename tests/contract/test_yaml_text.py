@@ -112,7 +112,7 @@ SCALARS = st.one_of(
     st.none(),
     st.booleans(),
     st.integers(),
-    st.floats(allow_nan=False),
+    st.floats(allow_nan=False, allow_infinity=False),
     st.text(),
     st.text(alphabet="\t\n #:-?!&*|>'\"%@`{}[],~=<0123456789.eExyn_", max_size=12),
     st.sampled_from(["yes", "no", "on", "off", "null", "~", "010", "1:30", "1_0", "0x1F", "1e3", "<<", "???", "---"]),
@@ -125,10 +125,8 @@ VALUES = st.recursive(SCALARS, lambda each: st.lists(each, max_size=3) | st.dict
 def test_values_come_back_as_json_writes_them(value: Any) -> None:
     """Reads JSON, which is YAML: every value comes back with its type, and text as it was."""
     text = json.dumps(value)
-    if "\\x7f" in repr(text):
-        text = text.replace("\x7f", "\\x7f")
-    found = read_yaml(text.replace("Infinity", ".inf"))
-    assert json.dumps(found) == json.dumps(value)
+    text = text.replace("\x7f", "\\x7f")  # the one control character that JSON leaves as it is
+    assert json.dumps(read_yaml(text)) == json.dumps(value)
 
 
 @given(st.text(max_size=20) | st.text(alphabet="abc:#-'\"{}[]&*!|>%@` \t\n0_?.~<", max_size=12))
