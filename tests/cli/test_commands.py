@@ -256,7 +256,7 @@ def test_scores_without_skill_are_shown_as_well(vcorr) -> None:
     path = ended.out.splitlines()[-1].removeprefix("Results: ")
     values = {layer: rows["attention_cross", layer] for layer in (0, 1)}
     large, small = max((0, 1), key=values.__getitem__), min((0, 1), key=values.__getitem__)
-    line = f"attention_cross attention {values[large]:.3f} {large} 9 {values[small]:.3f} {small} 9 2 4"
+    line = f"attention_cross attention {values[large]:.3f} {large}:9 {values[small]:.3f} {small}:9 2 4"
     for text in (ended.out, vcorr("score", path).out, vcorr("show", "run", path).out):
         assert line in [" ".join(x.split()) for x in text.splitlines()]
     (found, *_) = json.loads(vcorr("score", path, "--json").out)[0]["without_skill"]
@@ -280,8 +280,8 @@ def test_points_that_stand_still_are_why_no_site_is_best(vcorr, tmp_path) -> Non
     run = ("run", "--model", "sliding-model", "--probe", "qk", "--data", f"video:{path}", "--set", "tracker=lk")
     ended = vcorr(*run)
     assert ended.code == 0
-    assert "No site has a skill by matching_accuracy: standing still scores 1.000" in " ".join(ended.out.split())
-    assert json.loads(vcorr(*run, "--json").out)["unranked"].startswith("No site has a skill")
+    assert "matching_accuracy of qk: no site has a skill: standing still scores 1.000" in " ".join(ended.out.split())
+    assert json.loads(vcorr(*run, "--json").out)["unranked"][0]["reason"].startswith("no site has a skill")
     run_path = ended.out.splitlines()[-1].removeprefix("Results: ")
-    assert "No site has a skill" in vcorr("score", run_path).out
-    assert "No site has a skill" in vcorr("show", "run", run_path).out
+    assert "no site has a skill" in vcorr("score", run_path).out
+    assert "no site has a skill" in vcorr("show", "run", run_path).out

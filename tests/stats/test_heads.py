@@ -6,7 +6,7 @@ import pyarrow as pa
 import pytest
 from support.made_up import made_up
 
-from vcorr.cli.views import render
+from vcorr.cli.views import site_tables, terminal
 from vcorr.stats.summary import best_site, best_sites, summarise
 from vcorr.store.schema import SCORES
 
@@ -47,10 +47,10 @@ def test_without_single_heads_there_is_one_row() -> None:
 
 
 def test_the_table_says_what_was_chosen_among_what(bests, capsys) -> None:
-    out = render.console()
-    out.print(render.best_table(bests[0]))
+    out = terminal.console()
+    out.print(site_tables.best_table(bests[0]))
     assert "the best of 3 means over heads, and the best of 6 single heads" in capsys.readouterr().out
-    out.print(render.best_table(bests[0][:1]))
+    out.print(site_tables.best_table(bests[0][:1]))
     assert "single heads" not in capsys.readouterr().out
 
 
@@ -66,5 +66,5 @@ def test_a_step_is_one_site_though_its_noise_depends_on_the_clip() -> None:
 
 @pytest.mark.parametrize(("clips", "flattered"), [(1, True), (3, True), (4, False)])
 def test_few_clips_are_said_to_flatter(clips, flattered, capsys) -> None:
-    render.console().print(render.best_table(best_sites(table(made_up(0, clips=clips)))))
+    terminal.console().print(site_tables.best_table(best_sites(table(made_up(0, clips=clips)))))
     assert ("chosen and reported on the same clips" in capsys.readouterr().out) is flattered

@@ -13,7 +13,8 @@ from support.made_up import made_up
 
 from vcorr import UsageError
 from vcorr.stats.bootstrap import resample_counts
-from vcorr.stats.paired import Candidates, NothingToChooseBy, SiteId, pair, parse_site, sides_by_heads
+from vcorr.stats.paired import Candidates, NothingToChooseBy, pair, sides_by_heads
+from vcorr.stats.sites import SiteId, parse_site
 
 fast = settings(max_examples=25, deadline=None, derandomize=True)
 seeds = st.integers(0, 10_000)

@@ -10,16 +10,16 @@ from typing import Any, NamedTuple
 from vcorr.analysis.comparable import check_comparable, check_same_content, settings_apart, stride_note
 from vcorr.analysis.stored_scores import RunFacts, StoredScores, load_scores
 from vcorr.contract.errors import UsageError, unknown_name
+from vcorr.contract.metric_columns import lower_is_better
 from vcorr.stats.paired import (
     Candidates,
     NothingToChooseBy,
     PairedRow,
-    SiteId,
     pair,
-    parse_site,
     sides_by_heads,
 )
 from vcorr.stats.series import PRIMARY_METRIC, STRATUM_MARK, Series, natural, series
+from vcorr.stats.sites import SiteId, parse_site
 from vcorr.store.rundir import RunDirectory
 
 DIRECT = "direct"
@@ -93,10 +93,11 @@ def compare_runs(a: RunDirectory, b: RunDirectory, question: Question | None = N
     _check_known(asked.metrics, sides)
     clips = _in_common(sides)
     check_same_content(a, b, clips)
-    found = [{_key(s): s for s in series(side.scores)} for side in sides]
+    found = [_series_by_key(side) for side in sides]
     rows, left_out = _rows(found, _site_pairs(*sites), asked, clips)
     if not rows:
         raise _nothing(sides, found, left_out)
+    left_out += _on_one_side(sides, found, asked)
     return Comparison(
         a=sides[0].facts,
         b=sides[1].facts,
@@ -240,6 +241,20 @@ def _key_pairs(found: Sequence[dict[_Key, Series]], asked: Question) -> list[tup
     )
 
 
+def _on_one_side(sides: Sequence[StoredScores], found: Sequence[dict[_Key, Series]], asked: Question) -> list[LeftOut]:
+    """Returns the probes and the metrics that only one run has, where the question did not choose them."""
+    reasons = []
+    for side, other, keys, others in zip(sides, reversed(sides), found, reversed(found), strict=True):
+        only = f"only run {side.facts.run} has it" if side.facts.run != other.facts.run else "only one side has it"
+        probes = {key.probe for key in keys} - {key.probe for key in others} - {DIRECT}
+        if not asked.probe and DIRECT not in {key.probe for key in others}:
+            reasons += [LeftOut("all metrics", probe, only) for probe in sorted(probes)]
+        metrics = {key.metric for key in keys} - {key.metric for key in others}
+        if not asked.metrics:
+            reasons += [LeftOut(metric, "all probes", only) for metric in sorted(metrics, key=natural)]
+    return reasons
+
+
 def _belong(a: str, b: str, probe_a: str, probe_b: str) -> bool:
     if probe_a:
         return a in (probe_a, DIRECT) and b in (probe_b, DIRECT)
@@ -263,6 +278,11 @@ def _ranking_series(part: Series, key: _Key, found: dict[_Key, Series], heads: s
 def _clips_of(a: Series, b: Series, clips: Sequence[str]) -> list[str]:
     both = set(a.clips) & set(b.clips)
     return [clip for clip in clips if clip in both]
+
+
+def _series_by_key(side: StoredScores) -> dict[_Key, Series]:
+    lower = lower_is_better(side.directory.record())
+    return {_key(s): s for s in series(side.scores, lower=lower)}
 
 
 def _key(s: Series) -> _Key:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import shlex
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 
-from vcorr.analysis.stored_scores import RunFacts, load_scores
+from vcorr.analysis.stored_scores import RunFacts, StoredScores, load_scores
+from vcorr.contract.errors import unknown_name
+from vcorr.contract.metric_columns import lower_is_better, primary_of, ranking_columns
 from vcorr.contract.records import NO_SITE
 from vcorr.stats.choice import halves
-from vcorr.stats.series import PRIMARY_METRIC, STRATUM_MARK, Series, main_metric, natural, series
+from vcorr.stats.series import STRATUM_MARK, Series, main_metric, natural, series
 from vcorr.stats.stability import Stability, rank_stability
-from vcorr.stats.summary import BestSite, Extremes, SiteSummary, best_site, extremes, site_summaries, why_unranked
+from vcorr.stats.summary import BestSite, Findings, SiteSummary, site_summaries
 from vcorr.store.rundir import RunDirectory
 
 Ranked = Literal["sites", "layers"]
@@ -62,44 +65,66 @@ class StrataOf:
 
 @dataclass(frozen=True)
 class Overview:
-    """A run. record: its run.json. metrics: all its metric columns. metric: the column that ranks the sites.
-    without_skill: metrics that cannot rank sites, if the run has no others. unranked: why there is no best site.
-    """
+    """A run. record: its run.json. metrics: all its metric columns. findings: its best sites by the shown columns."""
 
     facts: RunFacts
     record: Mapping[str, Any]
     metrics: tuple[str, ...]
-    metric: str
-    best: tuple[BestSite, ...]
+    findings: Findings
     rankings: tuple[Ranking, ...]
     strata: tuple[StrataOf, ...]
-    without_skill: tuple[Extremes, ...] = ()
-    unranked: str = ""
 
 
-def overview(run: RunDirectory) -> Overview:
+def overview(run: RunDirectory, metrics: Sequence[str] = ()) -> Overview:
     """Reads a run and summarises it.
+
+    metrics: columns, or names of metrics, that rank the sites; by default those that the user named for the run, or
+    else the main one.
 
     Raises:
         StoreError: it is damaged or has no scores.
+        UsageError: it was not scored by one of `metrics`.
     """
-    stored = load_scores(run, lambda name: name.split(STRATUM_MARK)[0] == PRIMARY_METRIC)
-    if PRIMARY_METRIC not in stored.metrics:
+    record = run.record()
+    asked = tuple(metrics)
+    ranked = tuple(dict.fromkeys(primary_of(name, record) for name in asked)) or ranking_columns(record)
+    stored = load_scores(run, _select_needed(ranked))
+    if not asked and not set(ranked) & stored.metrics:
+        ranked = ()
         stored = load_scores(run, lambda name: True)
-    metric = main_metric(stored.scores)
-    parts = [part for s in series(stored.scores, metric=metric) for part in s.by_heads().values()]
-    best = [found for part in parts if (found := best_site(part)) is not None]
+    _check_stored(asked, ranked, stored)
+    lower = lower_is_better(record)
+    columns = ranked or (main_metric(stored.scores),)
+    parts = [part for s in series(stored.scores, lower=lower) for part in s.by_heads().values()]
+    findings = Findings.of(stored.scores, columns, lower, probe_names(record))
     return Overview(
         facts=stored.facts,
-        record=run.record(),
+        record=record,
         metrics=tuple(sorted(stored.metrics)),
-        metric=metric,
-        best=tuple(best),
-        rankings=tuple(_rankings(parts, best)),
-        strata=tuple(_strata(series(stored.scores), best)),
-        without_skill=tuple(extremes(stored.scores)) if not best else (),
-        unranked="" if best else why_unranked(stored.scores),
+        findings=findings,
+        rankings=tuple(_rankings(parts, findings.best)),
+        strata=tuple(_strata(series(stored.scores, lower=lower), findings.best)),
     )
+
+
+def _select_needed(ranked: Sequence[str]) -> Callable[[str], bool]:
+    """Returns a test for the columns to read: the ones that rank sites, and their strata; all if none rank."""
+    return lambda name: not ranked or name in ranked or name.split(STRATUM_MARK)[0] in ranked
+
+
+def _check_stored(asked: Sequence[str], ranked: Sequence[str], stored: StoredScores) -> None:
+    for name in ranked if asked else ():
+        if name not in stored.metrics:
+            listing = ", ".join(sorted(stored.metrics, key=natural))
+            hint = f"It has: {listing}. To add others: vcorr score {shlex.quote(stored.facts.path)} --set metrics=…"
+            raise unknown_name("metric of this run", name, stored.metrics, hint=hint)
+
+
+def probe_names(record: Mapping[str, Any]) -> list[str]:
+    """Returns the names of the probes of a run, as run.json says; none if it does not."""
+    resolved = record.get("resolved")
+    probes = resolved.get("probes") if isinstance(resolved, dict) else None
+    return [str(probe["name"]) for probe in probes or [] if isinstance(probe, dict) and "name" in probe]
 
 
 def _rankings(parts: Sequence[Series], best: Sequence[BestSite]) -> Iterator[Ranking]:
@@ -135,7 +160,7 @@ def _rankings_of(s: Series, best: BestSite) -> Iterator[Ranking]:
         ranked.append(("sites", s))
     for name, part in ranked:
         if np.isfinite(part.skill).sum() > 1:
-            stability = rank_stability(part.clips, part.score, part.floor, part.ceiling)
+            stability = rank_stability(part.clips, *part.rising)
             key = {column: part.key[column] for column in ("probe", "metric")}
             yield Ranking(
                 **key,

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 import traceback
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import Any, NoReturn, TextIO, cast
 
 import click
 
@@ -19,6 +20,7 @@ from vcorr.cli.commands import plugin_command as plugin
 from vcorr.cli.commands import run_command as run
 from vcorr.cli.commands import score_command as score
 from vcorr.cli.streams import find_output_fault, prepare_streams
+from vcorr.cli.views.terminal import Escaped, divert_foreign_output, say
 from vcorr.contract.errors import EXIT_INTERRUPTED, StoreError, VcorrError
 
 DEBUG_FLAG = "--debug"
@@ -53,6 +55,25 @@ for _command in (
     cli.add_command(_command)
 
 
+def _divert(command: click.Command) -> None:
+    """Makes a command and its subcommands send to stderr what plugins print, so that stdout is vcorr's alone."""
+    for inner in command.commands.values() if isinstance(command, click.Group) else ():
+        _divert(inner)
+    run_it = command.callback
+    if run_it is None or isinstance(command, click.Group):
+        return
+
+    @functools.wraps(run_it)
+    def run_diverted(*arguments: Any, **options: Any) -> Any:
+        with divert_foreign_output():
+            return run_it(*arguments, **options)
+
+    command.callback = run_diverted
+
+
+_divert(cli)
+
+
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Runs the program and exits with its code (docs/cli.md)."""
     prepare_streams()
@@ -78,19 +99,19 @@ def _invoke(arguments: list[str], debug: bool) -> int:
     except click.exceptions.Exit as error:
         return error.exit_code
     except click.ClickException as error:
-        error.show()
+        error.show(cast("TextIO", Escaped(sys.stderr)))
         return error.exit_code
     except (KeyboardInterrupt, click.Abort):
         click.echo("Interrupted.", err=True)
         return EXIT_INTERRUPTED
     except VcorrError as error:
         if debug:
-            traceback.print_exc()
+            say(traceback.format_exc(), stderr=True)
         _show(error)
         return error.exit_code
 
 
 def _show(error: VcorrError) -> None:
-    click.echo(f"{click.style('Error:', fg='red', bold=True)} {error.message}", err=True)
+    say(error.message, stderr=True, label="Error:")
     if error.hint:
-        click.echo(error.hint, err=True)
+        say(error.hint, stderr=True)

@@ -40,6 +40,23 @@ def find_output_fault() -> OSError | None:
     return raw.fault
 
 
+def duplicate_output(stream: TextIO) -> TextIO:
+    """Returns a stream to a new descriptor of the file behind `stream`, to which writing never raises an error."""
+    raw = _Forgiving(os.dup(stream.fileno()), "w")
+    lines = stream.isatty()
+    return io.TextIOWrapper(io.BufferedWriter(raw), encoding=stream.encoding, errors=ERRORS, line_buffering=lines)
+
+
+def close_duplicate(own: TextIO, stream: TextIO) -> None:
+    """Closes a stream of `duplicate_output`; `find_output_fault` then also knows what was lost in it."""
+    own.flush()
+    fault = getattr(getattr(getattr(own, "buffer", None), "raw", None), "fault", None)
+    raw = getattr(getattr(stream, "buffer", None), "raw", None)
+    if fault is not None and isinstance(raw, _Forgiving):
+        raw.fault = raw.fault or fault
+    own.close()
+
+
 def _open_closed_descriptors() -> None:
     """Opens the descriptors 0 to 2 that are closed, so that no file gets one and then holds what was printed."""
     for descriptor in (0, 1, 2):

@@ -149,6 +149,12 @@ class VariantProbeBase(ProbeBase, ABC):
 class MetricBase:
     """Optional members of a `vcorr.Metric` or `vcorr.RowMetric`."""
 
+    columns: tuple[str, ...] = ()
+    """Names of all columns that the metric gives, in order. Without them, vcorr learns the names by a trial on a few
+    invented points."""
+    primary: str = ""
+    """The column that chooses and ranks sites. It must be named if the metric gives several columns."""
+
     def under(self, variant: Switches) -> Self:
         """Returns the metric for another variant (docs/switches.md); by default itself, for every variant."""
         return self

@@ -32,6 +32,11 @@ class PckConfig:
             raise UsageError(
                 f"metric 'pck': thresholds must be different positive numbers of pixels, got {self.thresholds!r}."
             )
+        names = [f"{threshold:g}" for threshold in self.thresholds]
+        if len(set(names)) != len(names):
+            raise UsageError(
+                f"metric 'pck': two thresholds give one column, since names have six digits: {', '.join(names)}."
+            )
 
 
 class MatchingAccuracy(MetricBase):
@@ -42,6 +47,8 @@ class MatchingAccuracy(MetricBase):
     """
 
     higher_is_better = True
+    columns = ("matching_accuracy", "matching_accuracy_moving")
+    primary = "matching_accuracy"
 
     def __init__(self, *, variant: Variant = "corrected") -> None:
         self._memo = PairsMemo(variant)
@@ -69,7 +76,8 @@ class Pck(MetricBase):
     """`pck_1` ... `pck_16` and their `_moving` twins: the share of pairs within so many pixels of a 256x256 frame.
 
     x is scaled by 256/W and y by 256/H; a distance must be strictly smaller than the threshold. The same pairs count as
-    in `matching_accuracy`. Values are in [0, 1], NaN if no pair counts; n is the number of pairs.
+    in `matching_accuracy`. Values are in [0, 1], NaN if no pair counts; n is the number of pairs. The primary column is
+    `pck_8`, as on boards; without this threshold, the column of the middle one.
     """
 
     higher_is_better = True
@@ -78,6 +86,10 @@ class Pck(MetricBase):
         self._config = config or PckConfig()
         self.thresholds = self._config.thresholds
         self._memo = PairsMemo(variant)
+        names = [f"pck_{threshold:g}" for threshold in self.thresholds]
+        self.columns = tuple(name + suffix for suffix in ("", "_moving") for name in names)
+        middle = sorted(self.thresholds)[(len(names) - 1) // 2]
+        self.primary = "pck_8" if "pck_8" in names else f"pck_{middle:g}"
 
     def under(self, variant: Switches) -> Pck:
         """Returns the metric for another variant."""
@@ -107,6 +119,8 @@ class Confidence(MetricBase):
     """
 
     higher_is_better = True
+    columns = ("confidence_cross", "confidence_self", "confidence_text")
+    primary = "confidence_cross"
 
     def __init__(self, *, variant: Variant = "corrected") -> None:
         self._switches = switches_of(variant)
@@ -129,6 +143,8 @@ class AttentionScore(MetricBase):
     """
 
     higher_is_better = True
+    columns = ("attention_cross", "attention_self", "attention_text")
+    primary = "attention_cross"
 
     def score_rows(self, rows: RowsPrediction, reference: Tracks, grid: TokenGrid) -> dict[str, Score]:
         """Scores the attention summary of one site; see `vcorr.metrics.attention_scores.attention`."""

@@ -85,14 +85,17 @@ class Strata(MetricBase):
     Dimensions: displacement, frames, reappeared (was the point hidden since the query frame?), occlusion (is a frame
     that hides it near?), boundary (where `Tracks.boundary` is known). Pairs, threshold and variants are as in
     `matching_accuracy`. Values are in [0, 1]; n is the number of pairs. A clip without such a pair has NaN and n = 0.
+    The primary column holds the pairs whose point was never hidden: nearly all pairs.
     """
 
     higher_is_better = True
+    primary = f"{METRIC}@reappeared:no"
 
     def __init__(self, config: StrataConfig | None = None, *, variant: Variant = "corrected") -> None:
         self._config = config or StrataConfig()
         self._switches = switches_of(variant)
         self.dimensions = _dimensions(self._config)
+        self.columns = tuple(f"{METRIC}@{dim.name}:{label}" for dim in self.dimensions for label in dim.labels)
         self._memo = ReferenceMemo(self._place_pairs)
 
     def under(self, variant: Switches) -> Strata:

@@ -116,7 +116,8 @@ def tracker_files(tracker: Part | None) -> Mapping[str, Any]:
 
 def metric_parts(spec: RunSpec, registry: Registry) -> tuple[Part, ...]:
     """Returns the metrics that the spec names, or all default ones. An option reaches every metric that has it."""
-    names = spec.metric_names or tuple(r.entry.name for r in registry.metrics.all() if r.entry.default)
+    default = tuple(r.entry.name for r in registry.metrics.all() if r.entry.default)
+    names = tuple(dict.fromkeys(spec.metric_names)) or default
     return _share_options([registry.metrics.get(n) for n in names], spec.options.get("metric", {}), "metric")
 
 

@@ -24,6 +24,7 @@ from vcorr.runner.identity import (
     tracker_versions,
 )
 from vcorr.runner.live import Live, make_live, weights_id
+from vcorr.runner.metric_trial import check_columns
 from vcorr.runner.parts import Part, Parts, card_of, metric_parts, model_part, probe_parts, tracker_files, tracker_part
 from vcorr.runner.plan_notes import plan_notes
 from vcorr.runner.preflight import preflight
@@ -133,6 +134,7 @@ def make_plan(spec: RunSpec, registry: Registry, *, probing: bool = True, dry: b
     probes = probe_parts(spec, registry, adapter) if probing else ()
     variants = run_variants(spec.variant)
     metrics = metric_parts(spec, registry)
+    check_columns(metrics)
     sites = choose_sites(adapter, spec.layers, label)
     found = _find_clips(spec, data, gaps)
     mode = choose_mode(spec.mode, found.first)

@@ -12,7 +12,9 @@ from vcorr.contract.variants import NamedVariant
 from vcorr.plugins.registry import Registry
 from vcorr.runner import score
 from vcorr.runner.identity import SCORING_VERSION, score_fingerprint
+from vcorr.runner.metric_trial import check_columns
 from vcorr.runner.parts import metric_parts
+from vcorr.runner.run_record import metric_facts
 from vcorr.runner.score_shards import ShardScorer
 from vcorr.runner.scored_variants import check_used, kinds_at_sites, run_variants, serves
 from vcorr.runner.spec import RunSpec
@@ -41,6 +43,7 @@ def rescore(run: RunDirectory, registry: Registry, spec: RunSpec) -> int:
 def _rescore(run: RunDirectory, registry: Registry, spec: RunSpec) -> int:
     record = run.record()
     metrics, variants = metric_parts(spec, registry), run_variants(spec.variant)
+    check_columns(metrics)
     context, track_print, status = _read_context(run, record)
     fingerprint = score_fingerprint(track_print, metrics, variants)
     judges = score.make_judges(variants, score.make_metrics(metrics))
@@ -54,6 +57,7 @@ def _rescore(run: RunDirectory, registry: Registry, spec: RunSpec) -> int:
             scorer.score(path.name, into=scores)
     record["fingerprints"]["score"] = fingerprint
     record["metrics"] = [metric.identity() for metric in metrics]
+    record |= metric_facts(metrics, spec)
     record["scoring"] = SCORING_VERSION
     record["variants"] = [variant.text for variant in variants]
     run.write_record(record, status)

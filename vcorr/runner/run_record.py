@@ -12,10 +12,14 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from vcorr.contract.metric_columns import ASKED_KEY, COLUMNS_KEY
 from vcorr.data.video_names import show_name
 from vcorr.runner.identity import SCORING_VERSION
+from vcorr.runner.metric_trial import check_columns
+from vcorr.runner.parts import Part
 from vcorr.runner.plan import Plan
 from vcorr.runner.score_shards import common_columns
+from vcorr.runner.spec import RunSpec
 from vcorr.runner.worker import Report
 from vcorr.store import shards
 from vcorr.store.fingerprint import plain
@@ -31,6 +35,7 @@ def facts_of(plan: Plan, command: Sequence[str]) -> dict[str, Any]:
         "spec": plain(plan.spec),
         "resolved": plan.predict_identity(),
         "metrics": [metric.identity() for metric in parts.metrics],
+        **metric_facts(parts.metrics, plan.spec),
         "scoring": SCORING_VERSION,
         "variants": [variant.text for variant in plan.selection.variants],
         "row_context": common_columns(plan),
@@ -64,6 +69,12 @@ def _to_text(value: Any) -> Any:
     if isinstance(value, list):
         return [_to_text(item) for item in value]
     return {k: _to_text(v) for k, v in value.items()} if isinstance(value, dict) else value
+
+
+def metric_facts(metrics: Sequence[Part], spec: RunSpec) -> dict[str, Any]:
+    """Returns what tables need to know about the metrics: their columns, and which ones the user named."""
+    columns = [one.to_dict() for one in check_columns(metrics)]
+    return {COLUMNS_KEY: columns, ASKED_KEY: list(dict.fromkeys(spec.metric_names))}
 
 
 def _git_revision() -> str | None:

@@ -21,6 +21,7 @@ from vcorr.contract.variants import NamedVariant, Switches
 from vcorr.metrics.bounds import ceiling_tracks, zero_motion
 from vcorr.metrics.timemap import to_frames
 from vcorr.runner.identity import SCORING_VERSION
+from vcorr.runner.metric_trial import clash
 from vcorr.runner.parts import Part
 from vcorr.runner.predict import ROWS, STATUS_FAILED, STATUS_NOT_SCORED, STATUS_OK
 from vcorr.runner.scored_variants import serves
@@ -56,10 +57,11 @@ class RowContext:
 
 
 class VersionedMetric(NamedTuple):
-    """A metric with the version of its entry, which goes into every row."""
+    """A metric with the version of its entry, which goes into every row, and the name of its entry, for errors."""
 
     metric: Metric | RowMetric
     version: int
+    name: str = ""
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,7 @@ def make_judges(variants: Iterable[NamedVariant], metrics: Sequence[VersionedMet
 
 def make_metrics(parts: Iterable[Part]) -> tuple[VersionedMetric, ...]:
     """Makes the metrics of a plan's parts."""
-    return tuple(VersionedMetric(part.create(), part.entry.version) for part in parts)
+    return tuple(VersionedMetric(part.create(), part.entry.version, part.entry.name) for part in parts)
 
 
 def _under(metric: Metric | RowMetric, variant: Switches) -> Metric | RowMetric:
@@ -152,10 +154,13 @@ class _ClipScorer:
 
     def _attention(self, common: dict[str, Any], rows: RowsPrediction, grid: TokenGrid) -> Iterable[ScoreRow]:
         """Yields the scores of an attention summary, which have neither floor nor ceiling."""
-        for metric, version in self._metrics:
-            if isinstance(metric, RowMetric):
-                for name, score in metric.score_rows(rows, self._reference, grid).items():
-                    yield ScoreRow(**common, **_score_columns(name, score, version))
+        found = [
+            (one, one.metric.score_rows(rows, self._reference, grid))
+            for one in self._metrics
+            if isinstance(one.metric, RowMetric)
+        ]
+        for name, (score, version) in _join(found).items():
+            yield ScoreRow(**common, **_score_columns(name, score, version))
 
     def _grid(self, text: str) -> TokenGrid:
         if text not in self._grids:
@@ -188,12 +193,30 @@ class _ClipScorer:
         return self._bounds[known]
 
     def _score(self, tracks: NDArray[np.floating[Any]], grid: TokenGrid) -> dict[str, _Versioned]:
-        return {
-            name: _Versioned(score, version)
-            for metric, version in self._metrics
-            if not isinstance(metric, RowMetric)
-            for name, score in metric.score(tracks, self._reference, grid).items()
-        }
+        return _join(
+            [
+                (one, one.metric.score(tracks, self._reference, grid))
+                for one in self._metrics
+                if not isinstance(one.metric, RowMetric)
+            ]
+        )
+
+
+def _join(found: Iterable[tuple[VersionedMetric, Mapping[str, Score]]]) -> dict[str, _Versioned]:
+    """Returns the scores of all metrics by column.
+
+    Raises:
+        UsageError: two metrics give the same column.
+    """
+    joined: dict[str, _Versioned] = {}
+    givers: dict[str, str] = {}
+    for one, scores in found:
+        for column, score in scores.items():
+            if column in givers:
+                raise clash(givers[column], one.name, column)
+            givers[column] = one.name
+            joined[column] = _Versioned(score, one.version)
+    return joined
 
 
 def _columns(context: RowContext, variant: NamedVariant) -> dict[str, Any]:

@@ -5,53 +5,21 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vcorr.contract.errors import UsageError
-from vcorr.contract.records import HEAD_MEAN, NO_SITE
+from vcorr.contract.records import HEAD_MEAN
 from vcorr.stats.bootstrap import Bounded, Floats, Interval, compare_means, compare_skills, skill
 from vcorr.stats.choice import choose_and_report, halves
 from vcorr.stats.series import Series, heads_of
+from vcorr.stats.sites import SiteId
 from vcorr.stats.summary import MIN_CLIPS_FOR_HALVES
 
 MIN_CLIPS = 2
 """Least number of clips for a comparison; fewer say nothing about other clips."""
-NO_STEP = "none"
-"""The step of a model without noise, as people write it."""
-
-
-class SiteId(NamedTuple):
-    """A site as people write it: LAYER:STEP, or LAYER:STEP:HEAD for one head. STEP is "none" without noise."""
-
-    layer: int
-    step: int
-    head: int = HEAD_MEAN
-
-    def __str__(self) -> str:
-        step = NO_STEP if self.step == NO_SITE else self.step
-        return f"{self.layer}:{step}" + ("" if self.head == HEAD_MEAN else f":{self.head}")
-
-
-def parse_site(text: str) -> SiteId:
-    """Reads LAYER:STEP or LAYER:STEP:HEAD.
-
-    Raises:
-        UsageError: the text is neither.
-    """
-    layer, *others = text.strip().split(":")
-    # a model without noise has no step to name
-    stepless = others[:1] == [NO_STEP]
-    parts = [layer, *others[stepless:]]
-    if len(others) not in (1, 2) or not all(part.isdecimal() for part in parts):
-        raise UsageError(
-            f"{text!r} is not a site.",
-            hint="Write LAYER:STEP, such as 7:49, or LAYER:STEP:HEAD for one head alone.",
-        )
-    numbers = [int(part) for part in parts]
-    return SiteId(numbers[0], NO_SITE, *numbers[1:]) if stepless else SiteId(*numbers)
 
 
 @dataclass(frozen=True)
@@ -186,7 +154,7 @@ def pair(a: Candidates, b: Candidates, clips: Sequence[str], heads: str) -> Pair
         a=_side(a.reported, picks[0], scores[0], used),
         b=_side(b.reported, picks[1], scores[1], used),
         difference=Difference.of(difference),
-        skill_difference=Difference.of(compare_skills(*scores)),
+        skill_difference=Difference.of(compare_skills(*(_rising(x, a.reported.lower_is_better) for x in scores))),
         clips=int(difference.n),
         not_scored=int(difference.left_out),
     )
@@ -242,7 +210,8 @@ def _pick(side: Candidates, clips: Sequence[str]) -> _Pick:
     if len(sites) == 1:
         return _Pick(sites[0], 0, 1, 0.0)
     by, rows = side.chosen_by, _lines(side.chosen_by, clips)
-    choice = choose_and_report(clips, by.score[rows], floor=by.floor[rows], ceiling=by.ceiling[rows])
+    score, floor, ceiling = (part[rows] for part in by.rising)
+    choice = choose_and_report(clips, score, floor=floor, ceiling=ceiling)
     if choice.site is None:
         raise NothingToChooseBy(
             f"no skill to choose a site by: {by.key['metric']} has no floor and ceiling, or they are too close"
@@ -253,11 +222,12 @@ def _pick(side: Candidates, clips: Sequence[str]) -> _Pick:
 def _side(s: Series, pick: _Pick, scores: Bounded, used: NDArray[np.bool_]) -> Side:
     site = s.sites[_column(s, pick.site)]
     value, floor, ceiling = (_mean(np.asarray(part)[used]) for part in scores)
+    sign = -1.0 if s.lower_is_better else 1.0
     return Side(
         **{name: s.key[name] for name in ("run", "model", "weights", "probe")},
         **{name: site[name] for name in ("layer", "layer_name", "step", "noise", "head")},
         value=value,
-        skill=float(skill(value, floor, ceiling)),
+        skill=float(skill(sign * value, sign * floor, sign * ceiling)),
         chosen_on=pick.chosen_on,
         candidates=pick.candidates,
         regret=pick.regret,
@@ -267,6 +237,10 @@ def _side(s: Series, pick: _Pick, scores: Bounded, used: NDArray[np.bool_]) -> S
 def _at(s: Series, site: SiteId, clips: Sequence[str]) -> Bounded:
     rows, column = _lines(s, clips), _column(s, site)
     return Bounded(s.score[rows, column], s.floor[rows, column], s.ceiling[rows, column])
+
+
+def _rising(scores: Bounded, lower_is_better: bool) -> Bounded:
+    return Bounded(*(-np.asarray(part) for part in scores)) if lower_is_better else scores
 
 
 def _lines(s: Series, clips: Sequence[str]) -> list[int]:

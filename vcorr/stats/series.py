@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any, Literal, cast
@@ -17,11 +17,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from vcorr.contract.metric_columns import MAIN_METRIC, choose_main
 from vcorr.contract.records import HEAD_MEAN
 from vcorr.contract.variants import DEFAULT_VARIANT, NamedVariant
 from vcorr.stats.bootstrap import Floats, skill
 
-PRIMARY_METRIC = "matching_accuracy"
+PRIMARY_METRIC = MAIN_METRIC
 STRATUM_MARK = "@"
 """Separates a metric from its stratum of pairs in the names of columns."""
 
@@ -45,6 +46,7 @@ class Series:
     clips: ids, sorted.
     score, floor, ceiling: (clips, sites), NaN where not scored.
     failed: number of clips of the run that failed.
+    lower_is_better: whether the scores are errors.
     """
 
     key: dict[str, Any]
@@ -54,6 +56,13 @@ class Series:
     floor: Floats
     ceiling: Floats
     failed: int
+    lower_is_better: bool = False
+
+    @property
+    def rising(self) -> tuple[Floats, Floats, Floats]:
+        """Score, floor and ceiling for skills, with the sign that makes higher better."""
+        sign = -1.0 if self.lower_is_better else 1.0
+        return sign * self.score, sign * self.floor, sign * self.ceiling
 
     @property
     def variant_text(self) -> str:
@@ -71,7 +80,7 @@ class Series:
         """Skill of each site from the means over all clips, (sites,); NaN where floor and ceiling are NaN."""
         with np.errstate(invalid="ignore"):
             usable = np.isfinite(self.score)
-            means = [mean_where(array, usable) for array in (self.score, self.floor, self.ceiling)]
+            means = [mean_where(array, usable) for array in self.rising]
         return skill(*means)
 
     def select_sites(self, sites: Sequence[int]) -> Series:
@@ -92,13 +101,18 @@ def heads_of(head: int) -> Heads:
     return "mean" if head == HEAD_MEAN else "single"
 
 
-def series(scores: pa.Table, *, metric: str | None = None) -> list[Series]:
-    """Returns the series of a scores table, ordered by run, probe and metric; `metric` selects one metric."""
+def series(scores: pa.Table, *, metric: str | None = None, lower: Collection[str] = ()) -> list[Series]:
+    """Returns the series of a scores table, ordered by run, probe and metric.
+
+    metric: selects one metric. lower: the columns in which a lower value is better.
+    """
     failed = _count_failed_clips(scores)
     rows = scores.filter(pc.not_equal(scores["metric"], ""))
     if metric is not None:
         rows = rows.filter(pc.equal(rows["metric"], metric))
-    return [_series(key, part, failed.get(key["run"], 0)) for key, part in _groups(rows, ROW_KEYS)]
+    return [
+        _series(key, part, failed.get(key["run"], 0), key["metric"] in lower) for key, part in _groups(rows, ROW_KEYS)
+    ]
 
 
 def natural(name: str) -> list[tuple[int, str]]:
@@ -107,9 +121,9 @@ def natural(name: str) -> list[tuple[int, str]]:
 
 
 def main_metric(scores: pa.Table) -> str:
-    """Returns the metric that summaries show: `matching_accuracy`, or else the first metric of the table."""
-    found = sorted(set(scores["metric"].to_pylist()) - {""}, key=lambda name: (STRATUM_MARK in name, name))
-    return PRIMARY_METRIC if PRIMARY_METRIC in found or not found else found[0]
+    """Returns the column that summaries show if nobody named one; see `choose_main`."""
+    names = set(pc.unique(scores["metric"]).to_pylist()) - {""}
+    return choose_main(sorted(names, key=lambda name: (STRATUM_MARK in name, name)))
 
 
 def mean_where(values: Floats, used: NDArray[np.bool_]) -> Floats:
@@ -123,7 +137,7 @@ def mean_where(values: Floats, used: NDArray[np.bool_]) -> Floats:
     return np.asarray(np.where(np.isnan(np.where(used, values, 0.0)).any(axis=0), np.nan, mean))
 
 
-def _series(key: dict[str, Any], rows: pa.Table, failed: int) -> Series:
+def _series(key: dict[str, Any], rows: pa.Table, failed: int, lower: bool) -> Series:
     sites = sorted((_site(site, part) for site, part in _groups(rows, SITE_KEYS)), key=_site_id)
     clips = sorted(set(rows["clip"].to_pylist()))
     column = {_site_id(site): i for i, site in enumerate(sites)}
@@ -137,7 +151,7 @@ def _series(key: dict[str, Any], rows: pa.Table, failed: int) -> Series:
         grid[at_row, at_column] = rows[name].to_numpy()
         return grid
 
-    return Series(key, tuple(sites), tuple(clips), spread("value"), spread("floor"), spread("ceiling"), failed)
+    return Series(key, tuple(sites), tuple(clips), spread("value"), spread("floor"), spread("ceiling"), failed, lower)
 
 
 def _site(key: dict[str, Any], rows: pa.Table) -> dict[str, Any]:

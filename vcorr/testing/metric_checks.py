@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from vcorr.contract.bases import MetricBase, with_defaults
 from vcorr.contract.geometry import TokenGrid
 from vcorr.contract.records import RowsPrediction, Score, Tracks
 from vcorr.testing.report import Report, expect, make, run_checks
@@ -48,6 +49,7 @@ def check_metric(metric: Any, *, config: Any = None, skip: Collection[str] = ())
             ("without visible points, scores are NaN with n = 0", suite.nothing_visible),
             ("hidden positions of the reference are not read", suite.hidden),
             ("columns do not change with the data", suite.columns),
+            ("a column is primary", suite.primary),
             ("same tracks, same scores", suite.repeat),
             ("tracks are not changed", suite.side_effects),
         ],
@@ -150,6 +152,20 @@ class _MetricSuite:
         }
         for case, scores in others.items():
             expect(set(scores) == columns, f"{case}: columns {sorted(scores)} instead of {sorted(columns)}.")
+
+    def primary(self) -> str:
+        members = with_defaults(self._metric, MetricBase)
+        columns, declared, primary = list(self._off_by(2.0)), tuple(members.columns), members.primary
+        expect(
+            not declared or set(declared) == set(columns),
+            f"columns names {', '.join(declared)}, but the scores are {', '.join(columns)}.",
+        )
+        expect(
+            bool(primary) or len(columns) == 1,
+            f"there are several columns, {', '.join(columns)}: set `primary` to the one that chooses sites.",
+        )
+        expect(not primary or primary in columns, f"primary is {primary!r}, which is none of {', '.join(columns)}.")
+        return primary or columns[0]
 
     def repeat(self) -> None:
         _expect_same(self._off_by(2.0), self._off_by(2.0), "the second time")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import click
 
+from vcorr.cli.views.terminal import console, print_json
+
 
 @click.group(short_help="Measure what probing costs.")
 def bench() -> None:
@@ -54,7 +56,6 @@ def overhead(
     the weights are random and are created on the device itself.
     """
     import dataclasses
-    import json
     import math
 
     from vcorr.cli.quiet import quiet_libraries
@@ -78,7 +79,7 @@ def overhead(
     if as_json:
         rows = [dataclasses.asdict(one) for one in found]
         plain = [{k: None if isinstance(v, float) and math.isnan(v) else v for k, v in row.items()} for row in rows]
-        click.echo(json.dumps(plain, indent=2))
+        print_json(plain)
     else:
-        render.console().print(render.overhead_table(found))
+        console().print(render.overhead_table(found))
     return EXIT_SOME_FAILED if any(one.error for one in found) else EXIT_OK

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from vcorr.cli.views.terminal import say
+
 
 @click.group(short_help="Build and open the leaderboard.")
 def board() -> None:
@@ -29,7 +31,7 @@ def build(results: Path, out: Path) -> None:
     from vcorr.board.site.site_build import build_site
 
     index = build_site(results, out)
-    click.echo(f"Board: {index}")
+    say(f"Board: {index}")
 
 
 @board.command("open", short_help="Open the board in a browser.")
@@ -43,5 +45,5 @@ def open_(out: Path) -> None:
     index = (out / "index.html").resolve()
     if not index.is_file():
         raise MissingError(f"{index} does not exist.", hint=f"Make it first: vcorr board build --out {out}")
-    click.echo(f"Board: {index}")
+    say(f"Board: {index}")
     click.launch(index.as_uri())

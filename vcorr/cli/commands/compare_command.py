@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from vcorr.cli.views.terminal import print_json
+
 
 @click.command(short_help="Compare two runs on the clips they have in common.")
 @click.argument("run_a", metavar="RUN_A", type=click.Path(path_type=Path))
@@ -34,8 +36,6 @@ def compare(
 
     Sites that are not given are chosen on one half of the clips, and everything is reported on the other half.
     """
-    import json
-
     from vcorr.analysis.comparison import Question, compare_runs
     from vcorr.cli.views import compare_view
     from vcorr.contract.errors import EXIT_OK
@@ -45,7 +45,7 @@ def compare(
     question = Question(names, probe or "", sites_a, sites_b)
     found = compare_runs(RunDirectory.open(run_a), RunDirectory.open(run_b), question)
     if as_json:
-        click.echo(json.dumps(compare_view.comparison_dict(found), indent=2, ensure_ascii=False))
+        print_json(compare_view.comparison_dict(found))
     else:
         compare_view.comparison(found)
     return EXIT_OK

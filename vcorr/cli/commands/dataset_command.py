@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from vcorr.cli.number_types import NUMBER, WHOLE_NUMBER
+from vcorr.cli.views.terminal import console, print_json, say
 from vcorr.contract.errors import EXIT_OK, EXIT_SOME_FAILED, UsageError, unknown_name
 
 if TYPE_CHECKING:
@@ -50,9 +50,9 @@ def import_(kind: str, path: Path, out: Path | None, partial: bool, as_json: boo
     for found in import_all(path.expanduser(), folder, partial=partial):
         done.append(found)
         if not as_json:
-            click.echo(dataset_view.describe_import(found, by_name=out is None))
+            say(dataset_view.describe_import(found, by_name=out is None))
     if as_json:
-        click.echo(json.dumps([{**vars(found), "path": str(found.path)} for found in done], indent=2))
+        print_json([{**vars(found), "path": str(found.path)} for found in done])
 
 
 @dataset.command(short_help="Sample videos from a model, track them, and keep those that move enough.")
@@ -133,7 +133,7 @@ def build(
             plan, wanted, filters, out or stage.default_folder(plan), events, command=["vcorr", *sys.argv[1:]]
         )
     if as_json:
-        click.echo(json.dumps(dataset_view.build_dict(done), indent=2))
+        print_json(dataset_view.build_dict(done))
     else:
         dataset_view.print_build(done)
     return EXIT_SOME_FAILED if done.with_status("failed") else EXIT_OK
@@ -149,16 +149,16 @@ def show(name: str, as_json: bool) -> None:
     For example:
       vcorr dataset show difftrack:cogvideox_t2v_2b/fg
     """
-    from vcorr.cli.views import dataset_view, render
+    from vcorr.cli.views import dataset_view
     from vcorr.data.dataset_folder import DatasetFolder
     from vcorr.data.dataset_home import find_folder
 
     folder = DatasetFolder.open(find_folder(name))
     rows = folder.rows()
     if as_json:
-        click.echo(json.dumps(dataset_view.dataset_dict(folder, rows), indent=2, ensure_ascii=False))
+        print_json(dataset_view.dataset_dict(folder, rows))
     else:
-        render.console().print(dataset_view.describe_dataset(folder, rows))
+        console().print(dataset_view.describe_dataset(folder, rows))
 
 
 def _data(prompts: str) -> str:

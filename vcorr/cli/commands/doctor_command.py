@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import click
 
+from vcorr.cli.views.terminal import console, print_json
+
 
 @click.command(short_help="Check this installation: versions, devices, plugins, disk.")
 @click.option("--json", "as_json", is_flag=True, help="As JSON on standard output.")
 def doctor(as_json: bool) -> int:
     """Check this installation: versions, devices, plugins, disk, and whether capture works here."""
-    import json
-
     from vcorr.cli.diagnosis import examine
     from vcorr.cli.quiet import quiet_libraries
     from vcorr.cli.views import render
@@ -19,7 +19,7 @@ def doctor(as_json: bool) -> int:
     quiet_libraries()
     findings = examine()
     if as_json:
-        click.echo(json.dumps([f.to_dict() for f in findings], indent=2))
+        print_json([f.to_dict() for f in findings])
     else:
-        render.console().print(render.findings(findings))
+        console().print(render.findings(findings))
     return EXIT_OK if all(f.ok for f in findings) else EXIT_PLUGIN

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from pathlib import Path
 from typing import Any
 
 import click
+
+from vcorr.cli.views.terminal import console, print_json, say
+from vcorr.contract.errors import UsageError
 
 KINDS = ("models", "probes", "metrics", "datasets", "trackers", "guidances")
 RUN = "run"
@@ -33,21 +35,22 @@ def list_(kind: str | None, as_json: bool) -> None:
     kinds = [kind] if kind else [*KINDS, *others]
     found = {k: others[k]() if k in others else _entries(k) for k in kinds}
     if as_json:
-        click.echo(json.dumps(found[kind] if kind else found, indent=2))
+        print_json(found[kind] if kind else found)
         return
     for name, rows in found.items():
         if rows:
-            render.console().print(render.listing(name, rows))
+            console().print(render.listing(name, rows))
     if kind and not found[kind]:
         unused = " No command of this version applies one." if kind == "guidances" else ""
-        click.echo(f"No plugin brings {kind}.{unused}")
+        say(f"No plugin brings {kind}.{unused}")
 
 
 @click.command(short_help="Show everything known about a model, probe, metric, dataset, tracker, config or run.")
 @click.argument("kind", type=click.Choice([*(k.removesuffix("s") for k in (*KINDS, CONFIGS)), RUN]))
 @click.argument("name")
+@click.option("--metric", metavar="M[,M]", help="Of a run: columns to rank sites by.  [default: the main metric]")
 @click.option("--json", "as_json", is_flag=True, help="As JSON on standard output.")
-def show(kind: str, name: str, as_json: bool) -> None:
+def show(kind: str, name: str, metric: str | None, as_json: bool) -> None:
     """Show everything known about one entry: its card, its options with their defaults, and the plugin it is from.
 
     For a run, NAME is its folder. The command then shows the run's settings and best sites, how stable their ranking
@@ -56,28 +59,31 @@ def show(kind: str, name: str, as_json: bool) -> None:
     \b
     For example:
       vcorr show model tiny
-      vcorr show run runs/3f2a81c09d17
+      vcorr show run runs/3f2a81c09d17 --metric pck_8
     """
     from vcorr.cli.views import render
 
     if kind == RUN:
-        _show_run(Path(name), as_json)
+        _show_run(Path(name), metric, as_json)
         return
+    if metric is not None:
+        raise UsageError("--metric belongs to a run.", hint="For example: vcorr show run RUN --metric pck_8")
     facts = describe_config(name) if f"{kind}s" == CONFIGS else describe(kind, name)
     if as_json:
-        click.echo(json.dumps(facts, indent=2, ensure_ascii=False))
+        print_json(facts)
     else:
-        render.console().print(render.facts(facts))
+        console().print(render.facts(facts))
 
 
-def _show_run(path: Path, as_json: bool) -> None:
+def _show_run(path: Path, metric: str | None, as_json: bool) -> None:
     from vcorr.analysis.overview import overview
     from vcorr.cli.views import run_view
     from vcorr.store.rundir import RunDirectory
 
-    found = overview(RunDirectory.open(path))
+    metrics = [name.strip() for name in (metric or "").split(",") if name.strip()]
+    found = overview(RunDirectory.open(path), metrics)
     if as_json:
-        click.echo(json.dumps(run_view.overview_dict(found), indent=2, ensure_ascii=False))
+        print_json(run_view.overview_dict(found))
     else:
         run_view.overview(found)
 

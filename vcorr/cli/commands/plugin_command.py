@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+
+from vcorr.cli.views.terminal import print_json, say
 
 if TYPE_CHECKING:
     from vcorr.authoring.scaffold.pipelines.facts import PipelineFacts
@@ -44,10 +45,10 @@ def new(name: str, kind: str, from_pipeline: str | None, out: Path) -> None:
     names = new_names(name, kind, installed())
     facts = None if from_pipeline is None else _learn(from_pipeline)
     folder = write_plugin(names, out, facts)
-    click.echo(f"Written: {folder}")
+    say(f"Written: {folder}")
     if facts is not None:
         _print_guesses(facts, folder / names.package / "model.py")
-    click.echo(f"Next: pip install -e {folder} && vcorr plugin check {name}")
+    say(f"Next: pip install -e {folder} && vcorr plugin check {name}")
 
 
 def _learn(pipeline: str) -> PipelineFacts:
@@ -62,13 +63,13 @@ def _learn(pipeline: str) -> PipelineFacts:
 def _print_guesses(facts: PipelineFacts, model: Path) -> None:
     """Prints every guess that its author must check, with its line in model.py."""
     if facts.unseen:
-        click.echo(f"{facts.pipeline_class} could not be examined: {facts.unseen}.")
-    click.echo("Check these guesses (README.md lists them too):")
+        say(f"{facts.pipeline_class} could not be examined: {facts.unseen}.")
+    say("Check these guesses (README.md lists them too):")
     lines = model.read_text(encoding="utf-8").splitlines()
     for guess in facts.guesses:
         found = next((number for number, line in enumerate(lines, 1) if f"# Check {guess.where}:" in line), None)
         where = f"{model.name}:{found} {guess.where}" if found else guess.where
-        click.echo(f"  {where}: {guess.what}")
+        say(f"  {where}: {guess.what}")
 
 
 @plugin.command(short_help="Run the contract suites on everything a plugin adds.")
@@ -104,7 +105,7 @@ def check(name: str, assignments: tuple[str, ...], as_json: bool) -> int:
     options = build_spec({}, assignments=assignments).options
     found = check_plugin(find_target(name, installed()), installed(), options)
     if as_json:
-        click.echo(json.dumps(check_view.to_dict(found), indent=2, ensure_ascii=False))
+        print_json(check_view.to_dict(found))
     else:
         check_view.show(found)
     return found.exit_code

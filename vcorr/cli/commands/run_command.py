@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import sys
 from collections.abc import Sequence
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from vcorr.cli.number_types import NUMBER, WHOLE_NUMBER
+from vcorr.cli.views.terminal import print_json
 from vcorr.contract.errors import EXIT_OK, EXIT_SOME_FAILED
 
 if TYPE_CHECKING:
@@ -129,7 +129,7 @@ def _say_plan(plan: Plan, out: Path, as_json: bool) -> int:
 
     found = estimate(plan, out)
     if as_json:
-        click.echo(json.dumps(plan_view.plan_dict(plan, found), indent=2))
+        print_json(plan_view.plan_dict(plan, found))
     else:
         plan_view.plan(plan, found)
     return EXIT_OK
@@ -147,16 +147,20 @@ def _run(plan: Plan, out: Path, reuse: str, as_json: bool) -> int:
 
 def _say_outcome(plan: Plan, outcome: Outcome, as_json: bool) -> None:
     from vcorr.cli.views import render
-    from vcorr.stats.summary import Findings, summarise
+    from vcorr.contract.metric_columns import lower_is_better, ranking_columns
+    from vcorr.stats.summary import Findings, summarise_each
 
     wanted = set(plan.selection.clips)
     scores = outcome.run.read("scores")
     scores = scores.filter([clip in wanted for clip in scores["clip"].to_pylist()])
-    found = Findings.of(scores)
+    record = outcome.run.record()
+    lower = lower_is_better(record)
+    probes = [probe.entry.name for probe in plan.parts.probes]
+    found = Findings.of(scores, ranking_columns(record), lower, probes)
     videos = _draw_videos(plan, outcome, found.best) if plan.spec.save_videos else []
     if as_json:
-        facts = render.outcome_dict(outcome, found, summarise(scores), plan)
-        click.echo(json.dumps({**facts, "videos": [str(path) for path in videos]}, indent=2))
+        facts = render.outcome_dict(outcome, found, summarise_each(scores, found.metrics, lower), plan)
+        print_json({**facts, "videos": [str(path) for path in videos]})
     else:
         render.outcome(outcome, found, plan.reference.text, videos)
 

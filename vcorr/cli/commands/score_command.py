@@ -8,6 +8,8 @@ from typing import Any
 
 import click
 
+from vcorr.cli.views.terminal import print_json
+
 _KEYS = ("metrics", "metric", "variant")
 """Parts of a spec that can still change after the predictions are stored."""
 
@@ -24,15 +26,15 @@ def score(runs: tuple[Path, ...], assignments: tuple[str, ...], as_json: bool) -
       vcorr score runs/3f2a81c09d17 --set metric.thresholds=[0.5,1,2]
       vcorr score runs/3f2a81c09d17 --set variant=corrected,corrected+time_map=stretched
     """
-    import json
-
+    from vcorr.analysis.overview import probe_names
     from vcorr.cli.views import render
     from vcorr.contract.errors import EXIT_OK
+    from vcorr.contract.metric_columns import lower_is_better, ranking_columns
     from vcorr.plugins.registry import installed
     from vcorr.runner.reference import Reference
     from vcorr.runner.rescore import rescore
     from vcorr.runner.spec import build_spec
-    from vcorr.stats.summary import Findings, summarise
+    from vcorr.stats.summary import Findings, summarise_each
     from vcorr.store.rundir import RunDirectory
 
     found = []
@@ -43,15 +45,18 @@ def score(runs: tuple[Path, ...], assignments: tuple[str, ...], as_json: bool) -
         _check_keys(assignments)
         clips = rescore(run, installed(), spec)
         scores = run.read("scores")
-        findings = Findings.of(scores)
-        reference = Reference.of_record(run.record())
+        record = run.record()
+        lower = lower_is_better(record)
+        findings = Findings.of(scores, ranking_columns(record), lower, probe_names(record))
+        reference = Reference.of_record(record)
         if as_json:
             facts = {"run": str(path), "clips": clips, "reference": reference.to_dict()}
-            found.append({**facts, **render.scores_dict(findings, summarise(scores))})
+            sites = summarise_each(scores, findings.metrics, lower)
+            found.append({**facts, **render.scores_dict(findings, sites)})
         else:
             render.rescoring(run, clips, findings, reference.text)
     if as_json:
-        click.echo(json.dumps(found, indent=2))
+        print_json(found)
     return EXIT_OK
 
 

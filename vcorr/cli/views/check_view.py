@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from rich import box
 from rich.table import Table
-from rich.text import Text
 
-from vcorr.cli.views.render import console
+from vcorr.cli.views.terminal import cell, console
 
 if TYPE_CHECKING:
     from vcorr.authoring.check.suites import Found
@@ -24,19 +23,19 @@ def show(found: Found) -> None:
     for report in found.reports:
         _add(table, report)
     for what, why in found.missing.items():
-        table.add_row(Text("??", style="yellow"), Text(what, style="bold"), Text(f"not checked: {why}"))
+        table.add_row(cell("??", style="yellow"), cell(what, style="bold"), cell(f"not checked: {why}"))
     console().print(table)
-    console().print(Text(_end(found)))
+    console().print(cell(_end(found)))
 
 
 def _add(table: Table, report: Report) -> None:
-    table.add_row("", Text(report.subject, style="bold"), "")
+    table.add_row("", cell(report.subject, style="bold"), "")
     before = ""
     for check in report:
-        mark = Text("ok", style="green") if check.passed else Text("FAIL", style="bold red")
+        mark = cell("ok", style="green") if check.passed else cell("FAIL", style="bold red")
         # one cause often makes many checks fail
         reason = "as above" if not check.passed and check.reason == before else check.reason
-        table.add_row(mark, Text(f"  {check.name}"), Text(reason, style="dim" if check.passed else ""))
+        table.add_row(mark, cell(f"  {check.name}"), cell(reason, style="dim" if check.passed else ""))
         before = before if check.passed else check.reason
 
 

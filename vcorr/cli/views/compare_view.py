@@ -13,8 +13,8 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from vcorr.cli.views.render import console, number
 from vcorr.cli.views.table_width import Column, Row, fit_table
+from vcorr.cli.views.terminal import cell, console, number
 
 if TYPE_CHECKING:
     from vcorr.analysis.comparison import Comparison
@@ -30,11 +30,11 @@ def comparison(found: Comparison) -> None:
     out.print(_runs_table(found))
     out.print(_rows_table(found.rows))
     for line in _how(found.rows):
-        out.print(Text(line, style="dim"))
+        out.print(cell(line, style="dim"))
     for left in found.left_out:
-        out.print(Text(f"Left out: {left.metric}, {left.probe}: {left.reason}.", style="dim"))
+        out.print(cell(f"Left out: {left.metric}, {left.probe}: {left.reason}.", style="dim"))
     for note in found.notes:
-        out.print(Text(note, style="yellow"))
+        out.print(cell(note, style="yellow"))
 
 
 def comparison_dict(found: Comparison) -> dict[str, Any]:
@@ -69,8 +69,8 @@ def _runs_table(found: Comparison) -> Table:
     for name in ("", "A", "B"):
         table.add_column(name, overflow="fold", style="dim" if not name else None)
     sides = (found.a, found.b)
-    table.add_row("run", *(Text(side.run) for side in sides))
-    table.add_row("model", *(Text(side.model + (" (random weights)" if side.is_random else "")) for side in sides))
+    table.add_row("run", *(cell(side.run) for side in sides))
+    table.add_row("model", *(cell(side.model + (" (random weights)" if side.is_random else "")) for side in sides))
     table.add_row("clips in common", *(str(len(found.clips)) for _ in sides))
     for name, clips in (
         ("only here", [found.only_in(side) for side in sides]),
@@ -78,9 +78,9 @@ def _runs_table(found: Comparison) -> Table:
         ("without tracks", [side.untracked for side in sides]),
     ):
         if any(clips):
-            table.add_row(name, *(Text(_clips(ids)) for ids in clips))
+            table.add_row(name, *(cell(_clips(ids)) for ids in clips))
     for name, pair in _worth_showing(found.settings):
-        table.add_row(Text(name), *(Text(_setting(value)) for value in pair))
+        table.add_row(cell(name), *(cell(_setting(value)) for value in pair))
     return table
 
 
@@ -108,8 +108,8 @@ def _rows_table(rows: Iterable[PairedRow]) -> RenderableType:
     """Builds a block per metric, with two lines per comparison: values and skills."""
     columns = (
         Column("metric, probe", is_name=True),
-        Column("site A", is_name=True, gives_way=1),
-        Column("site B", is_name=True, gives_way=1),
+        Column("site A", is_name=True),
+        Column("site B", is_name=True),
         Column(""),
         Column("A", gives_way=2),
         Column("B", gives_way=2),
@@ -119,7 +119,7 @@ def _rows_table(rows: Iterable[PairedRow]) -> RenderableType:
     )
     cells: list[Row] = []
     for metric, group in groupby(rows, key=_metric):
-        cells.append((Text(metric, style="bold"), *[""] * 8))
+        cells.append((cell(metric, style="bold"), *[""] * 8))
         for row in group:
             names = (f"  {_probes(row)}", _site(row.a), _site(row.b), "value")
             values = _numbers(row.a.value, row.b.value, row.difference)
@@ -132,7 +132,7 @@ def _numbers(a: float, b: float, difference: Difference) -> list[Text]:
     # a difference whose interval excludes 0 is printed in bold
     style = "bold" if difference.low > 0 or difference.high < 0 else ""
     interval = f"{_with_sign(difference.low)} … {_with_sign(difference.high)}"
-    return [Text(number(a)), Text(number(b)), Text(_with_sign(difference.estimate), style=style), Text(interval)]
+    return [cell(number(a)), cell(number(b)), cell(_with_sign(difference.estimate), style=style), cell(interval)]
 
 
 def _with_sign(value: float) -> str:

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 from rich import box
 from rich.console import Group, RenderableType
 from rich.table import Table
-from rich.text import Text
 
-from vcorr.cli.views import render
+from vcorr.cli.views import render, terminal
+from vcorr.cli.views.terminal import cell
 from vcorr.data.clip_table import FAILED, OK, RANDOM_NOTE, REJECTED, ClipRow
 from vcorr.data.dataset_folder import DatasetFolder
 
@@ -33,14 +33,14 @@ def describe_import(found: ImportedSet, *, by_name: bool) -> str:
 
 def print_build(done: Built) -> None:
     """Prints the end of a build: the clips that were not kept, the counts, and the folder."""
-    out = render.console()
+    out = terminal.console()
     odd = [row for row in done.rows if row.status != OK]
     if odd:
         out.print(_clips(odd, title="Not kept", column="reason"))
     counts = Counter(row.status for row in done.rows)
     reused = f"; {done.reused} were there already" if done.reused else ""
     out.print(f"{counts[OK]} clips kept, {counts[REJECTED]} rejected, {counts[FAILED]} failed{reused}.")
-    out.print(Text(f"Dataset: {done.folder.path}"), soft_wrap=True)
+    out.print(cell(f"Dataset: {done.folder.path}"), soft_wrap=True)
 
 
 def build_dict(done: Built) -> dict[str, Any]:
@@ -118,8 +118,8 @@ def _clips(rows: Sequence[ClipRow], *, title: str, column: str) -> RenderableTyp
     for row in rows:
         text = getattr(row, column)
         short = text if column != "prompt" or len(text) <= PROMPT_WIDTH else text[: PROMPT_WIDTH - 1] + "…"
-        shares = (render.number(share) for share in (row.moving_share, row.visible_share))
-        table.add_row(Text(row.clip), str(len(row.queries)), *shares, Text(short))
+        shares = (terminal.number(share) for share in (row.moving_share, row.visible_share))
+        table.add_row(cell(row.clip), str(len(row.queries)), *shares, cell(short))
     return table
 
 

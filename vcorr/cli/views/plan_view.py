@@ -9,7 +9,7 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from vcorr.cli.views.render import console, duration, size
+from vcorr.cli.views.terminal import cell, console, duration, escape, size
 from vcorr.contract.variants import DEFAULT_VARIANT
 
 if TYPE_CHECKING:
@@ -23,13 +23,13 @@ def plan(made: Plan, found: Estimate) -> None:
     out.print(_plan_table(made, found))
     for gap in made.missing:
         out.print()
-        out.print(Text(f"Missing ({gap.kind}): {gap.message}", style="yellow"), soft_wrap=True)
+        out.print(cell(f"Missing ({gap.kind}): {gap.message}", style="yellow"), soft_wrap=True)
         if gap.hint:
-            out.print(Text(gap.hint), soft_wrap=True)
+            out.print(Text(escape(gap.hint)), soft_wrap=True)
     notes = (*made.notes, *found.notes, made.parts.notice)
     if any(notes):
         out.print()
-        out.print(Text("\n".join(filter(None, notes)), style="dim"), soft_wrap=True)
+        out.print(Text(escape("\n".join(filter(None, notes))), style="dim"), soft_wrap=True)
 
 
 def _plan_table(made: Plan, found: Estimate) -> RenderableType:
@@ -56,7 +56,7 @@ def _plan_table(made: Plan, found: Estimate) -> RenderableType:
         "disk": "unknown" if found.disk_bytes is None else f"about {size(found.disk_bytes)}{_per_clip(found)}",
     }
     for name, value in rows.items():
-        table.add_row(name, Text(value))
+        table.add_row(name, cell(value))
     return table
 
 

@@ -8,8 +8,9 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.text import Text
 
-from vcorr.cli.views.render import console, duration
+from vcorr.cli.views.terminal import cell, console, duration, escape
 
 if TYPE_CHECKING:
     from vcorr.runner.coordinator import Events
@@ -30,10 +31,10 @@ def events(plan: Plan, clips: Sequence[str] | None = None) -> Iterator[Events]:
         yield Plain(total)
         return
     bar = Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=30),
         MofNCompleteColumn(),
-        TextColumn("clips · {task.fields[detail]}"),
+        TextColumn("clips · {task.fields[detail]}", markup=False),
         TimeRemainingColumn(),
         console=console(stderr=True),
         transient=True,
@@ -72,13 +73,13 @@ class Live:
 
     def clip_failed(self, clip_id: str, error: str) -> None:
         """Counts the clip as done and prints why it failed."""
-        self._bar.console.print(f"[red]Clip {clip_id} failed:[/] ", end="")
-        self._bar.console.print(error, markup=False)
+        reason = cell(f"Clip {clip_id} failed: ", "red") + Text(escape(error))
+        self._bar.console.print(reason)
         self._finish()
 
     def note(self, message: str) -> None:
         """Prints a line above the bar."""
-        self._bar.console.print(message, markup=False)
+        self._bar.console.print(Text(escape(message)))
 
     def _finish(self) -> None:
         self._done += 1
@@ -113,15 +114,13 @@ class Plain:
         now = time.monotonic()
         if now - self._said >= PLAIN_EVERY_SECONDS or self._done == self._clips:
             self._said = now
-            self._out.print(
-                f"clip {self._done}/{self._clips} ({clip_id}) after {duration(now - self._began)}", markup=False
-            )
+            self._out.print(cell(f"clip {self._done}/{self._clips} ({clip_id}) after {duration(now - self._began)}"))
 
     def clip_failed(self, clip_id: str, error: str) -> None:
         """Prints a line, always."""
         self._done += 1
-        self._out.print(f"clip {self._done}/{self._clips} ({clip_id}) failed: {error}", markup=False)
+        self._out.print(cell(f"clip {self._done}/{self._clips} ({clip_id}) failed: ") + Text(escape(error)))
 
     def note(self, message: str) -> None:
         """Prints a line, always."""
-        self._out.print(message, markup=False)
+        self._out.print(Text(escape(message)))

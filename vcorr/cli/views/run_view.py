@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 from rich.console import RenderableType
 from rich.text import Text
 
-from vcorr.cli.views import render
-from vcorr.cli.views.render import number
+from vcorr.cli.views import render, terminal
+from vcorr.cli.views.site_tables import say_findings, say_unscored
 from vcorr.cli.views.table_width import Column, Row, fit_table
+from vcorr.cli.views.terminal import cell, number
 from vcorr.contract.records import NO_SITE
 from vcorr.runner.reference import Reference
 from vcorr.stats.series import PRIMARY_METRIC
@@ -25,30 +26,24 @@ _WINNERS_SHOWN = 3
 
 def overview(found: Overview) -> None:
     """Prints the settings of a run, its best sites, how stable their ranking is, and scores by strata."""
-    out = render.console()
+    out = terminal.console()
     out.print(render.facts({name: value for name, value in _facts(found).items() if value not in ([], "")}))
-    if found.best:
-        out.print()
-        out.print(render.best_table(found.best))
-    if found.unranked:
-        out.print()
-        out.print(Text(found.unranked))
-    if found.without_skill:
-        out.print()
-        out.print(render.extremes_table(found.without_skill))
+    out.print()
+    say_findings(out, found.findings)
+    say_unscored(out, found.findings.unscored, len(found.facts.clips) + len(found.facts.untracked))
     if found.rankings:
         out.print(_rankings_table(found.rankings))
-        out.print(Text(_RANKINGS_EXPLAINED, style="dim"))
+        out.print(cell(_RANKINGS_EXPLAINED, style="dim"))
     for strata in found.strata:
         out.print()
         out.print(_strata_table(strata))
         empty = [name.replace(":", " ") for name, x in strata.strata.items() if not x.clips]
         if empty:
-            out.print(Text(f"Strata without any pair to score: {', '.join(empty)}.", style="dim"))
-    if not found.strata and found.metric == PRIMARY_METRIC:
+            out.print(cell(f"Strata without any pair to score: {', '.join(empty)}.", style="dim"))
+    if not found.strata and PRIMARY_METRIC in found.findings.metrics:
         metrics = ",".join([*(metric["name"] for metric in found.record.get("metrics") or []), "strata"])
         how = shlex.join(["vcorr", "score", found.facts.path, "--set", f"metrics={metrics}"])
-        out.print(Text(f"Scores by displacement, time and occlusion: {how}", style="dim"), soft_wrap=True)
+        out.print(cell(f"Scores by displacement, time and occlusion: {how}", style="dim"), soft_wrap=True)
 
 
 _RANKINGS_EXPLAINED = (
@@ -64,9 +59,7 @@ def overview_dict(found: Overview) -> dict[str, Any]:
         **_facts(found),
         "reference": Reference.of_record(found.record).to_dict(),
         "metrics": list(found.metrics),
-        "best": [best.to_dict() for best in found.best],
-        "unranked": found.unranked,
-        "without_skill": [one.to_dict() for one in found.without_skill],
+        **render.scores_dict(found.findings),
         "rankings": [_ranking_dict(ranking) for ranking in found.rankings],
         "strata": [_strata_dict(strata) for strata in found.strata],
     }
@@ -104,16 +97,16 @@ def _rankings_table(rankings: Iterable[Ranking]) -> RenderableType:
         Column("95 % interval", gives_way=2),
         Column("tau, halves", gives_way=1),
     )
-    return fit_table(render.console(), "How stable the rankings are", columns, [_ranking_cells(r) for r in rankings])
+    return fit_table(terminal.console(), "How stable the rankings are", columns, [_ranking_cells(r) for r in rankings])
 
 
 def _ranking_cells(ranking: Ranking) -> tuple[Text | str, ...]:
     s = ranking.stability
     return (
-        Text(_name(ranking.probe, ranking.variant)),
+        cell(_name(ranking.probe, ranking.variant)),
         _describe_ranked(ranking),
         _site(ranking, ranking.best),
-        Text(_share(s.stays_best), style="bold"),
+        cell(_share(s.stays_best), style="bold"),
         _others(ranking),
         number(s.tau, 2),
         f"{number(s.tau_low, 2)} … {number(s.tau_high, 2)}",
@@ -135,7 +128,7 @@ def _strata_table(found: StrataOf) -> RenderableType:
         Column("95 % interval", gives_way=2),
         Column("clips"),
     )
-    return fit_table(render.console(), f"{s.metric} by stratum: {where}", columns, list(_strata_rows(found)))
+    return fit_table(terminal.console(), f"{s.metric} by stratum: {where}", columns, list(_strata_rows(found)))
 
 
 def _strata_rows(found: StrataOf) -> Iterator[Row]:
@@ -147,9 +140,9 @@ def _strata_rows(found: StrataOf) -> Iterator[Row]:
             dimension = name.split(":")[0]
             yield None
         yield (
-            Text(name.replace(":", " ")),
+            cell(name.replace(":", " ")),
             *(number(value) for value in (x.value, x.floor, x.ceiling)),
-            Text(number(x.skill), style="bold"),
+            cell(number(x.skill), style="bold"),
             f"{number(x.skill_low)} … {number(x.skill_high)}",
             str(x.clips),
         )

@@ -1,0 +1,224 @@
+"""Builds the tables of best sites and of extremes, with the notes that explain exactly the columns that are shown."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from rich.console import Console, RenderableType
+from rich.text import Text
+
+from vcorr.cli.views.table_width import Column, Fitted, fit_columns
+from vcorr.cli.views.terminal import cell, console, number
+from vcorr.contract.metric_columns import MAIN_METRIC
+from vcorr.contract.records import HEAD_MEAN, is_random
+from vcorr.contract.variants import DEFAULT_VARIANT
+
+if TYPE_CHECKING:
+    from vcorr.stats.summary import BestSite, Extremes, Findings, SiteSummary, Unranked
+
+DASH = "–"
+_SITE_RULE = "Sites are LAYER:STEP for the mean over heads, LAYER:STEP:HEAD for one head alone."
+_CLIPS_NAMED = 3
+
+
+def say_findings(out: Console, found: Findings) -> None:
+    """Prints a table of best sites per ranked metric, what is not ranked and why, and metrics without skill."""
+    for metric in found.metrics:
+        best = [one for one in found.best if one.summary.metric == metric]
+        unranked = [one for one in found.unranked if one.key["metric"] == metric]
+        if best or unranked:
+            out.print(best_table(best, unranked, metric=metric))
+    for line in reasons(found.unranked):
+        out.print(cell(line))
+    if found.without_skill:
+        out.print(extremes_table(found.without_skill))
+    if len(found.absent) and found.absent != (MAIN_METRIC,):
+        out.print(cell(f"No scores by {', '.join(found.absent)}: no probe of the run predicts what it scores."))
+    if found.unread:
+        out.print(cell(f"Without scores: {', '.join(found.unread)}. None of the metrics scores what it predicts."))
+
+
+def reasons(unranked: Sequence[Unranked]) -> list[str]:
+    """Returns a sentence per reason, with all metrics and probes that it holds for."""
+    groups: dict[str, list[Unranked]] = {}
+    for one in unranked:
+        groups.setdefault(one.reason, []).append(one)
+    lines = []
+    for reason, members in groups.items():
+        metrics = ", ".join(dict.fromkeys(one.key["metric"] for one in members))
+        probes = ", ".join(dict.fromkeys(one.key["probe"] for one in members))
+        lines.append(f"{metrics} of {probes}: {reason}.")
+    return lines
+
+
+def say_unscored(out: Console, unscored: Mapping[str, str], clips: int) -> None:
+    """Prints how many clips have no score at all, with their names and the reason."""
+    for reason, count in Counter(unscored.values()).items():
+        names = [clip for clip, why in unscored.items() if why == reason]
+        listing = ", ".join(names[:_CLIPS_NAMED]) + (" …" if count > _CLIPS_NAMED else "")
+        out.print(cell(f"Not scored: {count} of {clips} clips ({listing}): {reason or 'no score'}."))
+
+
+# ----------------------------------------------------------------------------------------------------------- best sites
+
+
+_COLUMNS = (
+    Column("probe", is_name=True),
+    Column("variant", is_name=True),
+    Column("site"),
+    Column("head"),
+    Column("noise", gives_way=0),
+    Column("value"),
+    Column("floor", gives_way=3),
+    Column("ceiling", gives_way=3),
+    Column("skill"),
+    Column("95 % interval", gives_way=2),
+    Column("regret", gives_way=1),
+    Column("clips"),
+)
+
+
+def best_table(best: Sequence[BestSite], unranked: Sequence[Unranked] = (), *, metric: str = "") -> RenderableType:
+    """Builds one row per probe: its best site with value, floor, ceiling, skill and interval.
+
+    A probe without a best site has a row of dashes; `reasons` says why. The column of heads appears if rows differ in
+    it, and the column of variants if one is not the default.
+    """
+    placed = {(one.summary.probe, one.summary.variant_text, one.heads) for one in best}
+    empty = [one for one in unranked if (one.key["probe"], one.variant_text, one.heads) not in placed]
+    cells = [*map(_best_cells, best), *map(_empty_cells, empty)]
+    usual = {"variant": DEFAULT_VARIANT.text, "head": "mean"}
+    dropped = {name for name, value in usual.items() if _all(cells, name, value)}
+    columns = [column for column in _COLUMNS if column.name not in dropped]
+    rows = [[row[column.name] for column in columns] for row in cells]
+    title = f"Best sites by {metric or best[0].summary.metric}"
+    fitted = fit_columns(console(), title, columns, rows)
+    notes = [cell(line, style="dim") for line in _explain(best, fitted)]
+    return fitted.with_notes(*notes, _warn_random([found.summary for found in best]))
+
+
+def _all(cells: Sequence[Mapping[str, Text | str]], name: str, usual: str) -> bool:
+    return all(str(row[name]) in (usual, DASH) for row in cells)
+
+
+def _best_cells(found: BestSite) -> dict[str, Text | str]:
+    s = found.summary
+    return {
+        "probe": cell(s.probe),
+        "variant": Text(s.variant_text.replace("+", "\n+")),
+        "site": s.site or DASH,
+        "head": DASH if s.layer < 0 else describe_head(s.head),
+        "noise": number(s.noise, 2),
+        "value": number(s.value),
+        "floor": number(s.floor),
+        "ceiling": number(s.ceiling),
+        "skill": cell(number(s.skill), style="bold"),
+        "95 % interval": f"{number(s.skill_low)} … {number(s.skill_high)}",
+        "regret": number(found.regret),
+        "clips": str(s.clips),
+    }
+
+
+def _empty_cells(one: Unranked) -> dict[str, Text | str]:
+    row: dict[str, Text | str] = {column.name: DASH for column in _COLUMNS}
+    head = "mean" if one.heads == "mean" else "one"
+    return {
+        **row,
+        "probe": cell(one.key["probe"]),
+        "variant": Text(one.variant_text.replace("+", "\n+")),
+        "head": head,
+        "clips": str(one.clips),
+    }
+
+
+def describe_head(head: int) -> str:
+    """Returns the head of a site in words: its number, or "mean" for the mean over heads."""
+    return "mean" if head == HEAD_MEAN else str(head)
+
+
+def _explain(best: Sequence[BestSite], fitted: Fitted) -> Iterator[str]:
+    """Yields one sentence per thing in the table that needs one, and none for columns that are not shown."""
+    from vcorr.stats.summary import MIN_CLIPS_FOR_HALVES
+
+    if not best:
+        return
+    if any(not b.chosen_on and b.candidates > 1 for b in best):
+        yield (
+            f"Fewer than {MIN_CLIPS_FOR_HALVES} clips: sites are chosen and reported on the same clips, "
+            "so their scores tend to be too high."
+        )
+    halves = max(b.chosen_on for b in best)
+    if halves:
+        regret = "; regret: how much more skill the best site there has" if "regret" in fitted.shown else ""
+        yield f"Sites chosen on {halves} clips, reported on the others{regret}."
+    single = max((b.candidates for b in best if b.heads == "single"), default=0)
+    if single:
+        means = max((b.candidates for b in best if b.heads == "mean"), default=0)
+        yield _SITE_RULE
+        yield f"Chosen separately: the best of {means} means over heads, and the best of {single} single heads."
+    if {"floor", "ceiling"} <= fitted.shown:
+        yield (
+            "skill = (value - floor) / (ceiling - floor); floor: nothing moves; "
+            "ceiling: best prediction the tokens allow."
+        )
+    else:
+        yield "skill: 0 if nothing moves, 1 for the best prediction the tokens allow."
+    left = max(b.summary.not_scored for b in best)
+    if left:
+        yield f"clips: without the clips that could not be scored at the site, at most {left} per row."
+
+
+# ------------------------------------------------------------------------------------------------------------- extremes
+
+
+_EXTREMES = (
+    Column("metric", is_name=True),
+    Column("probe", is_name=True, gives_way=2),
+    Column("head"),
+    Column("largest"),
+    Column("at site"),
+    Column("smallest"),
+    Column("at its site"),
+    Column("sites", gives_way=0),
+    Column("clips", gives_way=1),
+)
+
+
+def extremes_table(found: Sequence[Extremes]) -> RenderableType:
+    """Builds one row per metric that has no skill: where it is largest and where it is smallest."""
+    cells = [_extremes_cells(one) for one in found]
+    columns = [c for c in _EXTREMES if c.name != "head" or not _all(cells, "head", "mean")]
+    rows = [[row[column.name] for column in columns] for row in cells]
+    fitted = fit_columns(console(), "Without floor and ceiling", columns, rows)
+    note = "Means over all clips. These metrics have no skill, so they choose no site and no clips are held out."
+    notes = [cell(note, style="dim")]
+    lower = sorted({one.largest.metric for one in found if one.lower_is_better})
+    if lower:
+        notes.append(cell(f"Lower is better: {', '.join(lower)}.", style="dim"))
+    return fitted.with_notes(*notes, _warn_random([one.largest for one in found]))
+
+
+def _extremes_cells(found: Extremes) -> dict[str, Text | str]:
+    large, small = found.largest, found.smallest
+    plain = large.variant_text == DEFAULT_VARIANT.text
+    return {
+        "metric": cell(large.metric if plain else f"{large.metric} ({large.variant_text})"),
+        "probe": cell(large.probe),
+        "head": "mean" if large.head == HEAD_MEAN else "one",
+        "largest": number(large.value),
+        "at site": large.site or DASH,
+        "smallest": number(small.value),
+        "at its site": small.site or DASH,
+        "sites": str(found.sites),
+        "clips": str(large.clips),
+    }
+
+
+def _warn_random(shown: Sequence[SiteSummary]) -> Text:
+    if not any(is_random(site.weights) for site in shown):
+        return Text("")
+    return Text(
+        "Random weights: these numbers say nothing about the released model and never reach a board.", style="yellow"
+    )

@@ -1,0 +1,214 @@
+"""The one place where text goes to the terminal: it escapes control characters and keeps foreign output off stdout.
+
+Ids, prompts, paths and errors may come from strangers. A control character in them could recolour, hide or overwrite
+lines, so it is shown in the form of a Python escape, such as \\x1b.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import io
+import json
+import math
+import os
+import re
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TextIO
+
+from vcorr.cli.streams import close_duplicate, duplicate_output
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.text import Text
+
+PIPE_WIDTH = 120
+"""Width in characters when the output is not a terminal; rich would assume 80, too narrow for the tables."""
+
+# C0 and C1 controls, marks and overrides of the writing direction, separators of lines, surrogates, tags
+_CONTROL = re.compile(
+    "[\x00-\x09\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2060-\u206f\ud800-\udfff\ufeff\ufff9-\ufffb"
+    "\U000e0000-\U000e007f]"
+)
+_SHORT = {"\t": "\\t", "\r": "\\r", "\n": "\\n"}
+
+
+@dataclass
+class _Streams:
+    """Where vcorr's own text goes; None for the streams of `sys`."""
+
+    out: TextIO | None = None
+    err: TextIO | None = None
+
+
+_streams = _Streams()
+
+
+# --------------------------------------------------------------------------------------------------------------- escape
+
+
+def escape(text: str) -> str:
+    """Returns text with every control character but the newline as a visible escape."""
+    return _CONTROL.sub(lambda found: _visible(found.group()), text)
+
+
+def escape_line(text: str) -> str:
+    """Returns text on one line: as `escape`, with newlines escaped as well."""
+    return escape(text).replace("\n", _SHORT["\n"])
+
+
+def cell(value: object, style: str = "") -> Text:
+    """Returns text for a cell of a table: on one line, and without any meaning of brackets."""
+    from rich.text import Text
+
+    return Text(escape_line(str(value)), style=style)
+
+
+def _visible(character: str) -> str:
+    if character in _SHORT:
+        return _SHORT[character]
+    code = ord(character)
+    if 0xDC80 <= code <= 0xDCFF:  # a byte of a file name that is no text
+        code -= 0xDC00
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+class Escaped(io.TextIOBase):
+    """A text stream that escapes what is written to it and passes it on. A carriage return begins a new line."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        """Writes the text, escaped."""
+        self._stream.write(escape(text.replace("\r\n", "\n").replace("\r", "\n")))
+        return len(text)
+
+    def flush(self) -> None:
+        """Flushes the stream behind it."""
+        self._stream.flush()
+
+    def isatty(self) -> bool:
+        """Returns False, so that libraries send no colours."""
+        return False
+
+    def fileno(self) -> int:
+        """Returns the file number of the stream behind it."""
+        return self._stream.fileno()
+
+    def writable(self) -> bool:
+        """Returns True."""
+        return True
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+# ---------------------------------------------------------------------------------------------------------------- print
+
+
+@functools.cache
+def _safe_console() -> type[Console]:
+    """Returns the class of consoles that send their own colours, and no control character of a text.
+
+    rich is imported here, and not with the module, so that `vcorr --help` need not wait for it.
+    """
+    from rich.console import Console
+
+    class SafeConsole(Console):
+        def render(self, renderable: Any, options: Any = None) -> Any:
+            for segment in super().render(renderable, options):
+                yield segment if segment.control else segment._replace(text=escape(segment.text))
+
+    return SafeConsole
+
+
+def console(*, stderr: bool = False) -> Console:
+    """Returns a console that writes plain text when its stream is not a terminal. Brackets in text have no meaning."""
+    stream = (_streams.err or sys.stderr) if stderr else (_streams.out or sys.stdout)
+    width = None if stream.isatty() else PIPE_WIDTH
+    return _safe_console()(file=stream, width=width, highlight=False, markup=False, emoji=False)
+
+
+def say(text: str, *, stderr: bool = False, label: str = "") -> None:
+    """Prints text without wrapping it, so that paths and commands can be copied in one piece.
+
+    label: a word in red before the text.
+    """
+    from rich.text import Text
+
+    shown = Text.assemble((f"{label} " if label else "", "bold red"), escape(text))
+    console(stderr=stderr).print(shown, soft_wrap=True)
+
+
+def print_json(value: Any) -> None:
+    """Prints a value as JSON on standard output; control characters are escaped as JSON does it."""
+    text = json.dumps(value, indent=2, ensure_ascii=False)
+    stream = _streams.out or sys.stdout
+    stream.write(_CONTROL.sub(lambda found: json.dumps(found.group())[1:-1].replace("\x7f", "\\u007f"), text) + "\n")
+
+
+def number(value: float, digits: int = 3) -> str:
+    """Formats a value for a table; NaN becomes a dash."""
+    return "–" if math.isnan(value) else f"{value:.{digits}f}"
+
+
+def size(count: float) -> str:
+    """Formats a number of bytes with a decimal unit (kB, MB, GB, TB)."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} TB"
+
+
+def duration(seconds: float) -> str:
+    """Formats seconds as seconds, minutes or hours."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
+# -------------------------------------------------------------------------------------------------------- other output
+
+
+@contextlib.contextmanager
+def divert_foreign_output() -> Iterator[None]:
+    """Sends to stderr, escaped, what plugins and libraries print during the block, so that stdout is vcorr's alone.
+
+    Output of C code and of child processes goes to stderr too, if standard output is a real file; it is not escaped.
+    """
+    before = _streams.out, _streams.err
+    out, err = sys.stdout, sys.stderr
+    with _own_stdout(out) as own:
+        _streams.out, _streams.err = own, err
+        sys.stdout = sys.stderr = Escaped(err)
+        try:
+            yield
+        finally:
+            sys.stdout, sys.stderr = out, err
+            _streams.out, _streams.err = before
+
+
+@contextlib.contextmanager
+def _own_stdout(out: TextIO) -> Iterator[TextIO]:
+    """Yields a stream to standard output that stays vcorr's while file number 1 leads to standard error."""
+    try:
+        is_real = out.fileno() == 1
+        os.fstat(2)
+    except (OSError, ValueError, AttributeError):
+        is_real = False
+    if not is_real:
+        yield out
+        return
+    out.flush()
+    own = duplicate_output(out)
+    os.dup2(2, 1)
+    try:
+        yield own
+    finally:
+        os.dup2(own.fileno(), 1)
+        close_duplicate(own, out)

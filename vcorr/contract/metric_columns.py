@@ -1,0 +1,76 @@
+"""The columns that a metric gives: which ones, which of them ranks sites, and which direction is better."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+COLUMNS_KEY, ASKED_KEY = "metric_columns", "metrics_asked"
+"""Keys of run.json: the columns of every metric, and the metrics that the user named."""
+MAIN_METRIC = "matching_accuracy"
+_KNOWN_PRIMARIES = (MAIN_METRIC, "pck_8", "attention_cross", "confidence_cross")
+
+
+@dataclass(frozen=True)
+class MetricColumns:
+    """The columns of one metric.
+
+    metric: name of the entry. columns: all columns, in order; empty if they are not known. primary: the column that
+    ranks sites; "" if it is not known.
+    """
+
+    metric: str
+    columns: tuple[str, ...]
+    primary: str
+    higher_is_better: bool = True
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns plain values for run.json."""
+        return {**asdict(self), "columns": list(self.columns)}
+
+
+def read_columns(record: Mapping[str, Any]) -> tuple[MetricColumns, ...]:
+    """Returns the columns of every metric that run.json lists; none for a run of an older version."""
+    found = record.get(COLUMNS_KEY)
+    items = [item for item in found if isinstance(item, dict)] if isinstance(found, list) else []
+    return tuple(
+        MetricColumns(
+            metric=str(item.get("metric", "")),
+            columns=tuple(map(str, columns)) if isinstance(columns := item.get("columns"), list) else (),
+            primary=str(item.get("primary", "")),
+            higher_is_better=item.get("higher_is_better") is not False,
+        )
+        for item in items
+    )
+
+
+def lower_is_better(record: Mapping[str, Any]) -> frozenset[str]:
+    """Returns the columns in which a lower value is better, as run.json says."""
+    return frozenset(name for one in read_columns(record) if not one.higher_is_better for name in one.columns)
+
+
+def ranking_columns(record: Mapping[str, Any]) -> tuple[str, ...]:
+    """Returns the columns that summaries of a run rank sites by.
+
+    These are the primary columns of the metrics that the user named, in this order. Without named metrics it is the
+    main one. It is empty if run.json does not say.
+    """
+    primaries = {one.metric: one.primary for one in read_columns(record) if one.primary}
+    asked = record.get(ASKED_KEY)
+    if isinstance(asked, list) and asked:
+        return tuple(dict.fromkeys(primaries[name] for name in asked if name in primaries))
+    main = primaries.get(MAIN_METRIC) or next(iter(primaries.values()), "")
+    return (main,) if main else ()
+
+
+def primary_of(name: str, record: Mapping[str, Any]) -> str:
+    """Returns the primary column of the metric `name`, or `name` itself if it is the name of a column."""
+    primaries = {one.metric: one.primary for one in read_columns(record) if one.primary}
+    known = next((column for column in _KNOWN_PRIMARIES if column.startswith(f"{name}_")), name)
+    return primaries.get(name, name if read_columns(record) else known)
+
+
+def choose_main(columns: Sequence[str]) -> str:
+    """Returns the column that ranks sites if nothing else says so: a known primary column, else the first column."""
+    return next((name for name in _KNOWN_PRIMARIES if name in columns), columns[0] if columns else MAIN_METRIC)
