@@ -154,9 +154,10 @@ def place_by_plugin(
     """
     from vcorr.diffusion.adapter import DiffusersVideoModel
     from vcorr.diffusion.configs import pipeline_configs
+    from vcorr.plugins.model_names import find_model
     from vcorr.plugins.registry import installed
 
-    entry = installed().models.get(name).entry
+    entry = find_model(name, installed()).entry
     config_type = entry.config_type()
     adapter = entry.create()
     if config_type is None or not isinstance(adapter, DiffusersVideoModel):

@@ -31,6 +31,9 @@ from vcorr.contract.entries import (
 )
 from vcorr.contract.errors import PluginError, unknown_name
 
+_LISTED = 12
+"""Most names that the error for an unknown name lists."""
+
 E = TypeVar("E", bound=Entry)
 State = Literal["ok", "warning", "broken", "blocked"]
 
@@ -141,10 +144,18 @@ class Catalogue(Generic[E]):
         return claims[0]
 
     def _listing(self, name: str) -> str:
-        names = ", ".join(self.names()) or "none installed"
         elsewhere = [other.kind for other in self.siblings if name in other.names()]
         mixed_up = f"{name!r} is a {elsewhere[0]}, not a {self.kind}. " if elsewhere else ""
-        return f"{mixed_up}Known {self.kind}s: {names}. Details: vcorr list {self.kind}s"
+        return f"{mixed_up}{self._say_known(name)} vcorr list {self.kind}s"
+
+    def _say_known(self, name: str) -> str:
+        """Returns the known names; if they are many, only those that are like the unknown one."""
+        names = self.names()
+        if len(names) <= _LISTED:
+            return f"Known {self.kind}s: {', '.join(names) or 'none installed'}. Details:"
+        like = difflib.get_close_matches(name.lower(), names, n=_LISTED // 2, cutoff=0.5)
+        said = f"Names like it: {', '.join(sorted(like))}. " if like else ""
+        return f"{said}All {len(names)} {self.kind}s:"
 
 
 class Registry:

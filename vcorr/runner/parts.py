@@ -13,6 +13,7 @@ from vcorr.contract.entries import Entry, ModelEntry, TrackerEntry
 from vcorr.contract.errors import UsageError, unknown_name
 from vcorr.contract.protocols import VideoModel
 from vcorr.contract.records import ModelCard
+from vcorr.plugins.model_names import find_model
 from vcorr.plugins.part_options import make_config
 from vcorr.plugins.registry import Registered, Registry
 from vcorr.runner.spec import RunSpec
@@ -81,7 +82,7 @@ def model_part(spec: RunSpec, registry: Registry) -> Part:
     """
     if not spec.model:
         raise UsageError("No model was named.", hint="For example: vcorr run --model tiny --probe qk")
-    registered = registry.models.get(spec.model)
+    registered = find_model(spec.model, registry)
     options = dict(spec.options.get("model", {}))
     for flag in ("offload", "vae_tiling"):
         if getattr(spec, flag):

@@ -90,6 +90,14 @@ def test_a_dry_run_plans_without_images_and_without_the_data_of_a_recipe(vcorr, 
     assert found["per_clip"]["passes"] == 2 * 50
 
 
+@pytest.mark.parametrize("name", ["zai-org/CogVideoX-2b", "thudm/cogvideox-2B", "CogVideoX"])
+def test_a_hub_id_is_a_name_of_the_model_and_of_the_same_run(vcorr, name):
+    own, other = (json.loads(vcorr("run", "--model", each, *DRY, "--json")[1]) for each in ("cogvideox", name))
+    assert other["model"] == "cogvideox"
+    assert other["path"] == own["path"] is not None
+    assert json.loads(vcorr("show", "model", name, "--json")[1])["configs"] == ["cogvideox-2b-bg", "cogvideox-2b-fg"]
+
+
 def test_models_name_their_recipes(vcorr):
     shown = json.loads(vcorr("show", "model", "cogvideox-5b-i2v", "--json")[1])
     assert shown["configs"] == ["cogvideox-5b-i2v-bg", "cogvideox-5b-i2v-fg"]

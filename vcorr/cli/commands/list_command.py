@@ -92,10 +92,13 @@ def describe(kind: str, name: str) -> dict[str, Any]:
     """Returns what `vcorr show` prints, as plain values."""
     from vcorr.contract.cards import load_card
     from vcorr.contract.entries import ModelEntry, TrackerEntry
+    from vcorr.plugins.model_names import find_model
     from vcorr.plugins.registry import installed
     from vcorr.store.fingerprint import plain
 
-    registered = installed().catalogue(kind).get(name)
+    models = kind.removesuffix("s") == "model"
+    registered = find_model(name, installed()) if models else installed().catalogue(kind).get(name)
+    name = registered.entry.name
     entry = registered.entry
     facts: dict[str, Any] = {"kind": kind, "name": name, "summary": entry.summary, "version": entry.version}
     facts["plugin"] = registered.source.label
@@ -142,12 +145,14 @@ def _list_imports(dataset: str) -> list[str]:
 
 
 def _configs_of(model: str) -> list[str]:
-    """Returns the names of a model's recipes."""
+    """Returns the names of a model's recipes, which may name it by its hub id."""
+    from vcorr.plugins.model_names import is_named
     from vcorr.plugins.recipes import recipes
     from vcorr.plugins.registry import installed
     from vcorr.runner.spec import read_config
 
-    return [recipe.name for recipe in recipes(installed()) if read_config(recipe.path).get("model") == model]
+    found = [(recipe.name, read_config(recipe.path).get("model")) for recipe in recipes(installed())]
+    return [recipe for recipe, named in found if is_named(str(named), model, installed())]
 
 
 def _default_data(name: str | None) -> str:

@@ -1,0 +1,123 @@
+"""A model is found by its own name, by the hub id of its weights, and by other ids of the same repository."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+import vcorr
+from vcorr.plugins import registry
+from vcorr.plugins.model_names import find_model, hub_ids
+
+CARD = """name: {name}
+title: A model
+summary: Looks at videos.
+attention: full3d
+licence: MIT
+hub_id: {hub}
+hub_aliases: [{alias}]
+"""
+MODELS = {
+    "seer": ("Owner/Seer-2b", "former/Seer-2b"),
+    "seer-i2v": ("Owner/Seer-I2V", "former/Seer-I2V"),
+    "shared": ("Owner/Both", "former/Both"),
+    "shared-i2v": ("Owner/Both", "former/Both"),
+    "broken": ("Owner/Broken", "former/Broken"),
+}
+
+
+@pytest.fixture
+def found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> registry.Registry:
+    """A registry of the models above; `other-seer` is another name of `seer`, and the card of `broken` is no card."""
+    package = f"cards_{tmp_path.name.replace('-', '_')}"
+    folder = tmp_path / package
+    folder.mkdir()
+    (folder / "__init__.py").write_text("")
+    for name, (hub, alias) in MODELS.items():
+        (folder / f"{name}.yaml").write_text(CARD.format(name=name, hub=hub, alias=alias))
+    (folder / "broken.yaml").write_text("name: [")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    cards = {**dict(zip(MODELS, MODELS, strict=True)), "other-seer": "seer"}
+
+    @vcorr.hookimpl
+    def vcorr_models():
+        return [
+            vcorr.ModelEntry(name=name, summary="A model.", factory="made.up:Model", card=f"{package}:{card}.yaml")
+            for name, card in cards.items()
+        ]
+
+    module = SimpleNamespace(__name__="made", vcorr_models=vcorr_models)
+    return registry.Registry([registry.PluginSource("made", "made", "1", lambda: module)])
+
+
+def name_of(found: registry.Registry, name: str) -> str:
+    return find_model(name, found).entry.name
+
+
+@pytest.mark.parametrize("model", ["seer", "seer-i2v"])
+def test_any_name_of_a_model_finds_it_in_any_case(found, model) -> None:
+    draw = random.Random(model)
+    for name in (model, *MODELS[model]):
+        for address in ("", "https://huggingface.co/", "https://hf.co/"):
+            written = "".join(draw.choice((letter.lower(), letter.upper())) for letter in name)
+            assert name_of(found, address + written) == model
+            assert name_of(found, f"{address}{name}/" if address else f" {name} ") == model
+
+
+def test_another_name_of_a_model_is_a_name_and_hides_nothing(found) -> None:
+    assert name_of(found, "other-seer") == "other-seer"
+    assert name_of(found, "Owner/Seer-2b") == "seer"
+
+
+def test_weights_of_several_models_are_said(found) -> None:
+    with pytest.raises(vcorr.UsageError, match=r"Owner/Both: shared, shared-i2v.\nFor example: --model shared$"):
+        find_model("Owner/Both", found)
+
+
+@pytest.mark.parametrize(
+    ("name", "near"), [("stranger/Seer-2b", "'seer'"), ("Owner/Seer-I2", "'seer-i2v'"), ("owner/seer", "'seer'")]
+)
+def test_an_unknown_repository_gets_the_nearest_model(found, name, near) -> None:
+    with pytest.raises(vcorr.UsageError) as error:
+        find_model(name, found)
+    assert f"No model has the weights of {name!r}. Did you mean {near}" in str(error.value)
+    assert "vcorr list models" in str(error.value)
+
+
+def test_a_repository_like_no_other_gets_no_suggestion(found) -> None:
+    with pytest.raises(vcorr.UsageError, match=r"No model has the weights of 'a/zzzzzz'\.\n"):
+        find_model("a/zzzzzz", found)
+
+
+def test_an_unknown_name_of_many_is_a_short_message() -> None:
+    names = [f"model-{number}" for number in range(50)]
+
+    @vcorr.hookimpl
+    def vcorr_models():
+        return [vcorr.ModelEntry(name=name, summary="A model.", factory="made.up:Model") for name in names]
+
+    module = SimpleNamespace(__name__="made", vcorr_models=vcorr_models)
+    many = registry.Registry([registry.PluginSource("made", "made", "1", lambda: module)])
+    with pytest.raises(vcorr.UsageError) as error:
+        find_model("modell-7", many)
+    message, hint = error.value.message, error.value.hint
+    assert "Did you mean 'model-7'" in message
+    assert hint.endswith("All 50 models: vcorr list models")
+    assert len(hint) < 120
+
+
+def test_every_model_that_is_installed_is_found_by_its_ids() -> None:
+    """Checks the cards of this environment: an id finds its model, unless models share the weights."""
+    known = registry.installed()
+    for registered in known.models.all():
+        entry = registered.entry
+        card = vcorr.contract.cards.load_card(entry.card, entry.label) if entry.card else None
+        for hub_id in hub_ids(card) if card is not None and card.name == entry.name else ():
+            try:
+                assert name_of(known, hub_id) == entry.name
+            except vcorr.UsageError as error:
+                assert entry.name in error.message
+                assert "Several models" in error.message

@@ -1,0 +1,93 @@
+"""Finds a model by any of its names: its own, the hub id of its weights, or another id of the same repository."""
+
+from __future__ import annotations
+
+import difflib
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+
+from vcorr.contract.cards import load_card
+from vcorr.contract.entries import ModelEntry
+from vcorr.contract.errors import PluginError, UsageError
+from vcorr.contract.records import ModelCard
+from vcorr.plugins.registry import Registered, Registry
+
+_ADDRESSES = ("https://huggingface.co/", "https://hf.co/")
+_SUGGESTED = 3
+_NEAR = 0.6
+
+
+def find_model(name: str, registry: Registry) -> Registered[ModelEntry]:
+    """Returns the model with this name, or with weights from the hub repository of this name, in any case.
+
+    Raises:
+        UsageError: there is no such model; the nearest names are suggested. Or several models have these weights.
+        PluginError: more than one plugin registered the name.
+    """
+    asked = name.strip().lower()
+    for address in _ADDRESSES:
+        asked = asked.removeprefix(address)
+    asked = asked.rstrip("/")
+    if asked in registry.models.names():
+        return registry.models.get(asked)
+    if "/" not in asked:
+        return registry.models.get(name)
+    by_id = _models_by_id(registry)
+    if asked not in by_id:
+        raise _unknown_id(name, asked, by_id)
+    models = by_id[asked]
+    if len(models) > 1:
+        raise UsageError(
+            f"Several models have the weights of {name}: {', '.join(models)}.", hint=f"For example: --model {models[0]}"
+        )
+    return registry.models.get(models[0])
+
+
+def is_named(name: str, model: str, registry: Registry) -> bool:
+    """Returns whether `find_model` gives the entry `model` for a name; False for a name of no model."""
+    if name == model:
+        return True
+    try:
+        return find_model(name, registry).entry.name == model
+    except (UsageError, PluginError):
+        return False
+
+
+def hub_ids(card: ModelCard) -> tuple[str, ...]:
+    """Returns the ids of the hub repository that a card names; empty if it names none."""
+    aliases = card.extra.get("hub_aliases", ())
+    return tuple(str(each) for each in (card.hub_id, *aliases) if each)
+
+
+def _models_by_id(registry: Registry) -> Mapping[str, Sequence[str]]:
+    """Returns the names of the models by hub id in lower case. An entry that is another name of a model is left out."""
+    found: dict[str, list[str]] = defaultdict(list)
+    for registered in registry.models.all():
+        card = _card_of(registered.entry)
+        if card is not None and card.name == registered.entry.name:
+            for hub_id in hub_ids(card):
+                found[hub_id.lower()].append(card.name)
+    return found
+
+
+def _card_of(entry: ModelEntry) -> ModelCard | None:
+    """Returns the card of a model; None without one, or with one that cannot be read, which hides no other model."""
+    try:
+        return load_card(entry.card, entry.label) if entry.card else None
+    except PluginError:
+        return None
+
+
+def _unknown_id(name: str, asked: str, by_id: Mapping[str, Sequence[str]]) -> UsageError:
+    """Returns the error for a repository of no model. Its owner counts less than its name: forks have other owners."""
+    repositories: dict[str, list[str]] = defaultdict(list)
+    for hub_id, models in by_id.items():
+        repositories[hub_id.partition("/")[2]] += models
+    nearest = difflib.get_close_matches(asked.partition("/")[2], repositories, n=_SUGGESTED, cutoff=_NEAR)
+    near = list(dict.fromkeys(model for each in nearest for model in repositories[each]))
+    meant = f" Did you mean {' or '.join(repr(model) for model in near[:_SUGGESTED])}?" if near else ""
+    return UsageError(
+        f"No model has the weights of {name!r}.{meant}",
+        hint="A fork with the same networks runs with its folder: --model NAME --weights PATH\n"
+        "All models: vcorr list models. To add one: vcorr plugin new NAME --from-pipeline CLASS",
+    )
