@@ -8,6 +8,8 @@ from typing import Any
 
 from vcorr.contract.cards import parse_card
 from vcorr.contract.records import ModelCard
+from vcorr.plugins.registry import installed
+from vcorr.plugins.suggestions import suggest_commands
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = "models"
@@ -100,7 +102,7 @@ def _page(card: ModelCard, plugin: str) -> str:
     others = {name: name.replace("_", " ") for name in facts if name not in known}
     parts = [
         f"# {card.title}\n\n{card.summary}",
-        f"`{card.name}` comes with {plugin}.\n\n```sh\n{_command(card)}\n```",
+        f"`{card.name}` comes with {plugin}.\n\n```sh\n{_commands(card)}\n```",
         _section("", _fact_table(facts, {**SIZES, **others})),
         _section("Settings of the authors", _settings(card)),
         _section("Weights", _fact_table(facts, WEIGHTS)),
@@ -120,10 +122,9 @@ def _facts(card: ModelCard) -> dict[str, Any]:
     return {name: value for name, value in {**values, **card.extra}.items() if value not in (None, "")}
 
 
-def _command(card: ModelCard) -> str:
-    if card.attention == "none" and card.extra.get("kind") == "baseline":
-        return f"vcorr run --model {card.name} --data sprites"
-    return f"vcorr run --model {card.name} --probe qk --data sprites"
+def _commands(card: ModelCard) -> str:
+    found = suggest_commands(installed().models.get(card.name).entry)
+    return "\n".join(f"# {purpose}\n{command}" for purpose, command in found.items())
 
 
 def _fact_table(facts: Mapping[str, Any], labels: Mapping[str, str]) -> str:

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 import vcorr
+from vcorr.contract.cards import load_card
 from vcorr.plugins import registry
 from vcorr.plugins.model_names import find_model, hub_ids
 
@@ -112,12 +113,16 @@ def test_an_unknown_name_of_many_is_a_short_message() -> None:
 def test_every_model_that_is_installed_is_found_by_its_ids() -> None:
     """Checks the cards of this environment: an id finds its model, unless models share the weights."""
     known = registry.installed()
+    owners: dict[str, list[str]] = {}
     for registered in known.models.all():
         entry = registered.entry
-        card = vcorr.contract.cards.load_card(entry.card, entry.label) if entry.card else None
+        card = load_card(entry.card, entry.label) if entry.card else None
         for hub_id in hub_ids(card) if card is not None and card.name == entry.name else ():
-            try:
-                assert name_of(known, hub_id) == entry.name
-            except vcorr.UsageError as error:
-                assert entry.name in error.message
-                assert "Several models" in error.message
+            owners.setdefault(hub_id, []).append(entry.name)
+    for hub_id, (first, *others) in owners.items():
+        if not others:
+            assert name_of(known, hub_id) == first
+            continue
+        with pytest.raises(vcorr.UsageError, match="Several models have the weights") as error:
+            find_model(hub_id, known)
+        assert all(name in error.value.message for name in (first, *others))

@@ -94,6 +94,7 @@ def describe(kind: str, name: str) -> dict[str, Any]:
     from vcorr.contract.entries import ModelEntry, TrackerEntry
     from vcorr.plugins.model_names import find_model
     from vcorr.plugins.registry import installed
+    from vcorr.plugins.suggestions import suggest_commands
     from vcorr.store.fingerprint import plain
 
     models = kind.removesuffix("s") == "model"
@@ -104,6 +105,7 @@ def describe(kind: str, name: str) -> dict[str, Any]:
     facts["plugin"] = registered.source.label
     if isinstance(entry, ModelEntry):
         facts["default data"] = _default_data(entry.data)
+        facts["commands"] = suggest_commands(entry)
         if named := _configs_of(name):
             facts["configs"] = named
         if entry.card:

@@ -1,0 +1,40 @@
+"""Suggests commands that suit a model: what it can generate from, and what it can read."""
+
+from __future__ import annotations
+
+from vcorr.contract.bases import VideoModelBase, with_defaults
+from vcorr.contract.entries import ModelEntry
+from vcorr.contract.modes import Generate, Renoise
+
+PROMPT = "A paper boat drifts down a narrow stream."
+CLIP = "clip.mp4"
+"""The video in the suggested commands, which stands for one of the user's own."""
+
+
+def suggest_commands(entry: ModelEntry) -> dict[str, str]:
+    """Returns commands by what they do, the most typical first.
+
+    A model with data of its own that need no import reads these. Other models generate from a prompt or from the first
+    frame of a video, if they can, and read a video. Data that can be imported come last.
+
+    Raises:
+        PluginError: the adapter of the model cannot be made.
+    """
+    adapter = entry.create()
+    model = with_defaults(adapter, VideoModelBase)
+    start = f"vcorr run --model {entry.name}"
+    if adapter.sites():
+        start += " --probe qk"
+    if entry.data is not None and ":" not in entry.data:
+        return {f"read {entry.data}": f"{start} --data {entry.data} --limit 8"}
+    found = {}
+    if Generate.name in model.modes and model.steps:
+        if model.needs_image:
+            found["generate from the first frame of a video"] = f"{start} --data video:{CLIP} --mode generate"
+        else:
+            found["generate from a prompt"] = f'{start} --prompt "{PROMPT}"'
+    if Renoise.name in model.modes:
+        found["read a video"] = f"{start} --data video:{CLIP}"
+    if entry.data is not None:
+        found[f"use {entry.data}, once it is imported"] = f"{start} --data {entry.data}"
+    return found
