@@ -24,7 +24,7 @@ MAY_LACK = {"weights", "package"}
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the video that the commands name."""
+    """Makes a folder with the video that the commands name."""
     found = tmp_path_factory.mktemp("commands")
     write(found / CLIP, numbered(FRAMES, 32, 48) % 250)
     return found
