@@ -1,4 +1,4 @@
-"""A model is known by its own name, by the hub id of its weights, and by other ids of the same repository."""
+"""A model is found by its own name, by the hub id of its weights, and by other ids of the same repository."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ MODELS = {
 
 
 @pytest.fixture
-def known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> registry.Registry:
-    """Makes a registry of the models above; `other-seer` is another name of `seer`, and the card of `broken` is no card."""
+def models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> registry.Registry:
+    """Makes a registry of the models above. `other-seer` is another name of `seer`; the card of `broken` is no card."""
     package = f"cards_{tmp_path.name.replace('-', '_')}"
     folder = tmp_path / package
     folder.mkdir()
@@ -54,43 +54,43 @@ def known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> registry.Registry:
     return registry.Registry([registry.PluginSource("made", "made", "1", lambda: module)])
 
 
-def name_of(known: registry.Registry, name: str) -> str:
-    return find_model(name, known).entry.name
+def name_of(models: registry.Registry, name: str) -> str:
+    return find_model(name, models).entry.name
 
 
 @pytest.mark.parametrize("model", ["seer", "seer-i2v"])
-def test_any_name_of_a_model_finds_it_in_any_case(known, model) -> None:
+def test_any_name_of_a_model_finds_it_in_any_case(models, model) -> None:
     draw = random.Random(model)
     for name in (model, *MODELS[model]):
         for address in ("", "https://huggingface.co/", "https://hf.co/"):
             written = "".join(draw.choice((letter.lower(), letter.upper())) for letter in name)
-            assert name_of(known, address + written) == model
-            assert name_of(known, f"{address}{name}/" if address else f" {name} ") == model
+            assert name_of(models, address + written) == model
+            assert name_of(models, f"{address}{name}/" if address else f" {name} ") == model
 
 
-def test_another_name_of_a_model_is_a_name_and_hides_nothing(known) -> None:
-    assert name_of(known, "other-seer") == "other-seer"
-    assert name_of(known, "Owner/Seer-2b") == "seer"
+def test_another_name_of_a_model_is_a_name_and_hides_nothing(models) -> None:
+    assert name_of(models, "other-seer") == "other-seer"
+    assert name_of(models, "Owner/Seer-2b") == "seer"
 
 
-def test_weights_of_several_models_are_said(known) -> None:
+def test_weights_of_several_models_are_said(models) -> None:
     with pytest.raises(vcorr.UsageError, match=r"Owner/Both: shared, shared-i2v.\nFor example: --model shared$"):
-        find_model("Owner/Both", known)
+        find_model("Owner/Both", models)
 
 
 @pytest.mark.parametrize(
     ("name", "near"), [("stranger/Seer-2b", "'seer'"), ("Owner/Seer-I2", "'seer-i2v'"), ("owner/seer", "'seer'")]
 )
-def test_an_unknown_repository_gets_the_nearest_model(known, name, near) -> None:
+def test_an_unknown_repository_gets_the_nearest_model(models, name, near) -> None:
     with pytest.raises(vcorr.UsageError) as error:
-        find_model(name, known)
+        find_model(name, models)
     assert f"No model has the weights of {name!r}. Did you mean {near}" in str(error.value)
     assert "vcorr list models" in str(error.value)
 
 
-def test_a_repository_like_no_other_gets_no_suggestion(known) -> None:
+def test_a_repository_like_no_other_gets_no_suggestion(models) -> None:
     with pytest.raises(vcorr.UsageError, match=r"No model has the weights of 'a/zzzzzz'\.\n"):
-        find_model("a/zzzzzz", known)
+        find_model("a/zzzzzz", models)
 
 
 def test_an_unknown_name_of_many_is_a_short_message() -> None:
@@ -112,17 +112,17 @@ def test_an_unknown_name_of_many_is_a_short_message() -> None:
 
 def test_every_model_that_is_installed_is_found_by_its_ids() -> None:
     """Checks the cards of this environment: an id finds its model, unless models share the weights."""
-    known = registry.installed()
+    models = registry.installed()
     owners: dict[str, list[str]] = {}
-    for registered in known.models.all():
+    for registered in models.models.all():
         entry = registered.entry
         card = load_card(entry.card, entry.label) if entry.card else None
         for hub_id in hub_ids(card) if card is not None and card.name == entry.name else ():
             owners.setdefault(hub_id, []).append(entry.name)
     for hub_id, (first, *others) in owners.items():
         if not others:
-            assert name_of(known, hub_id) == first
+            assert name_of(models, hub_id) == first
             continue
         with pytest.raises(vcorr.UsageError, match="Several models have the weights") as error:
-            find_model(hub_id, known)
+            find_model(hub_id, models)
         assert all(name in error.value.message for name in (first, *others))
