@@ -27,7 +27,7 @@ from diffusers import (
 from support.schedules import noise_schedule
 
 from vcorr import PluginError, UsageError
-from vcorr.diffusion.schedule import NoiseSchedule, check_step_count
+from vcorr.diffusion.schedule import NoiseSchedule, check_levels, check_step_count
 
 COGVIDEOX = {
     "beta_schedule": "scaled_linear",
@@ -180,11 +180,31 @@ def test_noisy_latents_are_what_the_scheduler_itself_feeds_the_denoiser(name):
     assert (np.diff(schedule.noise) <= 1e-9).all()
 
 
-def test_edm_noise_is_sigma_over_one_plus_sigma():
-    scheduler = EDMEulerScheduler(sigma_min=0.002, sigma_max=80, sigma_data=0.5)
+@pytest.mark.parametrize("spread", [0.5, 1.0, 2.0])
+def test_edm_noise_is_of_latents_with_unit_variance(spread):
+    scheduler = EDMEulerScheduler(sigma_min=0.002, sigma_max=80, sigma_data=spread)
     scheduler.set_timesteps(10)
-    sigmas = scheduler.sigmas[:10].double().numpy()
-    assert np.allclose(noise_schedule(scheduler, 10).noise, sigmas / (1 + sigmas))
+    sigmas, schedule = scheduler.sigmas[:10].double().numpy(), noise_schedule(scheduler, 10)
+    assert np.allclose(schedule.noise, sigmas / (spread + sigmas))
+    # one signal-to-noise ratio is one noise level, as in flow matching, whose z = (1 - noise) x + noise eps
+    generator = torch.Generator().manual_seed(0)
+    signal, noise = (torch.randn(20_000, generator=generator) for _ in range(2))
+    mixed = schedule.add_noise(signal * spread, torch.zeros(20_000), 4), schedule.add_noise(signal * 0, noise, 4)
+    ratio = float(mixed[1].std() / mixed[0].std())
+    assert ratio / (1 + ratio) == pytest.approx(schedule.noise[4], rel=0.03)
+
+
+@pytest.mark.filterwarnings("ignore:invalid value|divide by zero")
+def test_one_step_is_too_few_for_a_schedule_that_ends_at_a_given_noise_level():
+    scheduler = FlowMatchEulerDiscreteScheduler(shift_terminal=0.1)
+    config = {**scheduler.config, "_class_name": "FlowMatchEulerDiscreteScheduler"}
+    with pytest.raises(UsageError, match=r"no noise levels for fewer than 2 steps(.|\n)*num_steps=2"):
+        check_step_count(config, 1)
+    with pytest.raises(UsageError, match="Scheduler has no noise level at step 0 of 1: it is nan"):
+        check_levels(noise_schedule(scheduler, 1), "Scheduler")
+    for steps in (2, 3):
+        check_step_count(config, steps)
+        check_levels(noise_schedule(scheduler, steps), "Scheduler")
 
 
 def test_flow_matching_that_counts_from_noise_to_signal():

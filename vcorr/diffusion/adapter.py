@@ -110,6 +110,8 @@ class DiffusersVideoModel(VideoModelBase, Generic[C]):
     """Whether sampling starts from an image, frame 0 of the clip's video."""
     steps: int = 50
     """Sampling steps by default."""
+    fewest_steps: ClassVar[int] = 1
+    """The smallest number of steps that the pipeline makes."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -579,13 +581,13 @@ class DiffusersVideoModel(VideoModelBase, Generic[C]):
         Before the pipeline is loaded, only the scheduler's configuration is checked, if there is one.
 
         Raises:
-            UsageError: the scheduler makes fewer steps. In mode `invert` also: its steps cannot be undone, guidance was
-                asked for, or the adapter does not decode.
+            UsageError: the scheduler cannot make that number of steps. In mode `invert` also: its steps cannot be
+                undone, guidance was asked for, or the adapter does not decode.
         """
         from vcorr.diffusion.schedule import check_step_count
 
         scheduler, shift = self.scheduler_config(), self.setting("flow_shift")
-        check_step_count(scheduler, settings.num_steps)
+        check_step_count(scheduler, settings.num_steps, self.fewest_steps)
         if scheduler and shift is not None:
             name_of_shift(scheduler, shift)
         if isinstance(mode_of(settings.mode), Invert):

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from vcorr.capture.captures import TokenLayout
 from vcorr.capture.passes import Pass, PassListener, PassWatch, describe_passes
 from vcorr.contract.errors import PluginError, UsageError
-from vcorr.diffusion.schedule import NoiseSchedule
+from vcorr.diffusion.schedule import NoiseSchedule, check_levels
 
 
 @dataclass(frozen=True)
@@ -238,6 +238,7 @@ def _start_at(
         except ValueError as error:
             raise UsageError(f"{type(scheduler).__name__} cannot make these steps: {error}") from error
         schedules.append(levels(scheduler))
+        check_levels(schedules[-1], type(scheduler).__name__)
         schedules[-1].check(start)
         if start:
             scheduler.timesteps = scheduler.timesteps[start:]

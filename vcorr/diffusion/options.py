@@ -64,6 +64,10 @@ def apply_options(pipe: Any, config: VideoConfig, device: str) -> None:
     place(pipe, device, offload=config.offload)
 
 
+_METHODS = ("encode", "decode")
+"""The methods of an autoencoder that pipelines and adapters call."""
+
+
 def place(pipe: Any, device: str, *, offload: bool) -> None:
     """Brings the pipeline to the device; with `offload`, each network comes to it only while it runs.
 
@@ -73,10 +77,35 @@ def place(pipe: Any, device: str, *, offload: bool) -> None:
     if not offload:
         pipe.to(device)
         return
+    from vcorr.diffusion.loading import networks
+
     check_offload(device)
     if pipe.model_cpu_offload_seq is None:
         raise UsageError(f"{type(pipe).__name__} cannot be offloaded.", hint="Leave out --offload.")
     pipe.enable_model_cpu_offload(device=device)
+    for network in networks(pipe):
+        _come_for_methods(network)
+
+
+def _come_for_methods(network: Any) -> None:
+    """Makes an offloaded autoencoder come to the device for `encode` and `decode` too.
+
+    accelerate's hook runs in `forward` only. The autoencoders of diffusers call it in these methods; others may not.
+    """
+    for name in _METHODS:
+        if callable(getattr(network, name, None)):
+            setattr(network, name, _with_hook(network, getattr(network, name)))
+
+
+def _with_hook(network: Any, method: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(method)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        hook = getattr(network, "_hf_hook", None)  # gone again if the hooks were removed
+        if hook is not None:
+            hook.pre_forward(network)
+        return method(*args, **kwargs)
+
+    return call
 
 
 def check_offload(device: str) -> None:
@@ -93,7 +122,7 @@ def cast_autoencoder(pipe: Any, dtype: torch.dtype) -> None:
     import torch
 
     torch.nn.Module.to(pipe.vae, dtype=dtype)  # without the libraries' exceptions for some of its modules
-    for name in ("encode", "decode"):
+    for name in _METHODS:
         setattr(pipe.vae, name, _cast_input(getattr(pipe.vae, name), dtype))
 
 

@@ -19,12 +19,14 @@ class NoiseSchedule:
     """The steps a scheduler samples with, noisiest first.
 
     timesteps: (S,) the denoiser's timestep at each step, in the scheduler's own dtype and on its device.
-    alphas, sigmas: (S,) float64, the weights of signal and noise in z = alpha x + sigma eps.
+    alphas, sigmas: (S,) float64, the weights of signal and noise in z = alpha x + sigma eps. spread: standard deviation
+    of the latents x in the units of the scheduler, EDM's sigma_data.
     """
 
     timesteps: Tensor
     alphas: NDArray[np.float64]
     sigmas: NDArray[np.float64]
+    spread: float = 1.0
 
     def __post_init__(self) -> None:
         if not len(self.timesteps) == len(self.alphas) == len(self.sigmas):
@@ -38,8 +40,8 @@ class NoiseSchedule:
 
     @property
     def noise(self) -> NDArray[np.float64]:
-        """(S,) sigma / (alpha + sigma), in [0, 1]; 1 if nothing of the signal is left."""
-        return self.sigmas / (self.alphas + self.sigmas)
+        """(S,) sigma / (alpha + sigma) for latents of unit variance, in [0, 1]; 1 if nothing of the signal is left."""
+        return self.sigmas / (self.alphas * self.spread + self.sigmas)
 
     def add_noise(self, latents: Tensor, epsilon: Tensor, step: int) -> Tensor:
         """Returns the noisy latents of a step, alpha x + sigma eps: computed in float32, in the dtype of `latents`.
@@ -65,12 +67,25 @@ def scheduler_from(config: Mapping[str, Any]) -> Any:
     return None if kind is None else kind.from_config(dict(config))
 
 
-def check_step_count(config: Mapping[str, Any], num_steps: int) -> None:
+def check_step_count(config: Mapping[str, Any], num_steps: int, fewest: int = 1) -> None:
     """Checks that a scheduler makes that many steps; some make at most as many as they were trained with.
 
+    A schedule that ends at a given noise level (`shift_terminal`) begins at pure noise, so one step is too few for it.
+
+    Args:
+        config: of the scheduler, with the name of its class in diffusers as `_class_name`.
+        num_steps: the number of sampling steps.
+        fewest: the smallest number of steps that the pipeline makes.
+
     Raises:
-        UsageError: the scheduler makes fewer steps.
+        UsageError: the scheduler makes fewer steps, or does not make so few.
     """
+    least = max(fewest, 2 if config.get("shift_terminal") else 1)
+    if num_steps < least:
+        raise UsageError(
+            f"num_steps={num_steps}: this model's noise schedule has no noise levels for fewer than {least} steps.",
+            hint=f"Take more: --set num_steps={least}",
+        )
     if num_steps <= config.get("num_train_timesteps", num_steps):
         return
     scheduler = scheduler_from(config)
@@ -86,6 +101,17 @@ def check_step_count(config: Mapping[str, Any], num_steps: int) -> None:
             ) from error
 
 
+def check_levels(schedule: NoiseSchedule, name: str) -> None:
+    """Raises UsageError unless all noise levels of a schedule are numbers in [0, 1]. name: of the scheduler's class."""
+    wrong = ~((schedule.noise >= 0) & (schedule.noise <= 1))
+    if wrong.any():
+        step = int(np.argmax(wrong))
+        raise UsageError(
+            f"{name} has no noise level at step {step} of {len(schedule)}: it is {schedule.noise[step]:g}.",
+            hint="Take another number of steps: --set num_steps=50",
+        )
+
+
 def noise_levels(scheduler: Any) -> NoiseSchedule:
     """Reads the steps and their noise levels from a diffusers scheduler that has been set up.
 
@@ -94,7 +120,7 @@ def noise_levels(scheduler: Any) -> NoiseSchedule:
     - flow matching: z = (1 - s) x + s eps with its own sigma s, in whichever direction the scheduler counts;
     - schedulers with sigmas (Euler, ancestral, Heun, LMS, DPM-Solver, UniPC, DEIS; with Karras' or another spacing,
       also at fractional timesteps): z = (x + s eps) / sqrt(s^2 + 1);
-    - EDM: z = (x + s eps) / sqrt(s^2 + d^2), with d the scheduler's `sigma_data`;
+    - EDM: z = (x + s eps) / sqrt(s^2 + d^2), with d the scheduler's `sigma_data`, the standard deviation of x;
     - `alphas_cumprod` at whole timesteps (DDPM, DDIM, PNDM and similar ones).
 
     Raises:
@@ -135,9 +161,9 @@ def _flow_schedule(scheduler: Any) -> NoiseSchedule:
 
 def _sigma_schedule(scheduler: Any) -> NoiseSchedule:
     sigmas = _read_sigmas(scheduler)
-    spread = scheduler.config.sigma_data if hasattr(scheduler, "precondition_inputs") else 1.0
+    spread = float(scheduler.config.sigma_data) if hasattr(scheduler, "precondition_inputs") else 1.0
     scale = 1 / np.sqrt(sigmas**2 + spread**2)
-    return NoiseSchedule(scheduler.timesteps, scale, sigmas * scale)
+    return NoiseSchedule(scheduler.timesteps, scale, sigmas * scale, spread)
 
 
 def _cumulative_schedule(scheduler: Any) -> NoiseSchedule:

@@ -119,6 +119,23 @@ def test_cosmos_says_what_its_padding_mask_needs(monkeypatch):
         ENTRIES["cosmos-7b"].create().load("cpu", "float32", "random")
 
 
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_cosmos_in_half_precision_on_a_cpu_is_refused_before_loading(dtype):
+    entry = ENTRIES["cosmos-7b"]
+    small = entry.create(entry.config_type()(size="small"))
+    with pytest.raises(UsageError, match=rf"cannot encode videos in {dtype} on a CPU(.|\n)*model\.vae_dtype=float32"):
+        small.check_loading("cpu", dtype)
+    small.check_loading("cuda", dtype)
+    entry.create(entry.config_type()(size="small", vae_dtype="float32")).check_loading("cpu", dtype)
+
+
+@pytest.mark.parametrize("name", ["ltx-video", "mochi"])
+def test_one_step_is_too_few_for_some_schedules(name):
+    with pytest.raises(UsageError, match="no noise levels for fewer than 2 steps"):
+        ENTRIES[name].create().check_settings(RunSettings("renoise", (0,), 1))
+    ENTRIES[name].create().check_settings(RunSettings("renoise", (0,), 2))
+
+
 # ------------------------------------------------------------------------------------------------ weights from a folder
 
 

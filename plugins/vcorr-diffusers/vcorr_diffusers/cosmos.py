@@ -9,14 +9,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vcorr import MissingError, Site, Unrotated
-from vcorr.diffusion import Compression, DiffusersVideoModel, PromptEncoding, Sizes, VideoConfig
+from vcorr import MissingError, Site, Unrotated, UsageError
+from vcorr.diffusion import AuthorsConfig, Compression, DiffusersVideoModel, PromptEncoding, Sizes
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
-class Cosmos(DiffusersVideoModel[VideoConfig]):
+_HALF = ("bfloat16", "float16")
+
+
+class Cosmos(DiffusersVideoModel[AuthorsConfig]):
     """Cosmos 1 through diffusers' `CosmosTextToWorldPipeline`; released weights keep the pipeline's guardrail."""
 
     pipeline_class = "CosmosTextToWorldPipeline"
@@ -42,8 +45,10 @@ class Cosmos(DiffusersVideoModel[VideoConfig]):
 
         Raises:
             MissingError: also if the transformer needs torchvision and it is not installed.
+            UsageError: also if the autoencoder cannot encode videos in its dtype on a CPU.
         """
         super().check_loading(device, dtype)
+        self._check_encoding(device, dtype)
         if self.network["concat_padding_mask"] and find_spec("torchvision") is None:
             raise MissingError(
                 f"{self.model_card().title} gives its transformer a mask of the padding, for which diffusers needs the "
@@ -53,10 +58,20 @@ class Cosmos(DiffusersVideoModel[VideoConfig]):
             )
 
     def load(self, device: str, dtype: str, weights: str) -> None:
-        """Loads the pipeline; see the base class. Raises MissingError also as `check_loading`."""
+        """Loads the pipeline; see the base class. Raises as `check_loading`."""
         self.weights_id(weights)  # afterwards `network` has the configuration of these weights
         self.check_loading(device, dtype)
         super().load(device, dtype, weights)
+
+    def _check_encoding(self, device: str, dtype: str) -> None:
+        named = self.setting("vae_dtype")
+        own = dtype if named in (None, "model") else named
+        if device == "cpu" and own in _HALF:
+            raise UsageError(
+                f"The autoencoder of {self.model_card().title} cannot encode videos in {own} on a CPU: torch has no "
+                "pooling over three axes for this dtype there.",
+                hint="Let it alone compute in float32: --set model.vae_dtype=float32. Or all: --dtype float32",
+            )
 
     def encode(self, video: NDArray[np.uint8]) -> Tensor:
         """Encodes (T, H, W, 3) uint8 RGB as (1, C, F, h, w), with the standard deviation that the scheduler expects."""
