@@ -8,6 +8,8 @@ import re
 import textwrap
 from dataclasses import dataclass
 
+from model_pages import options_table
+
 GROUP = re.compile(r"^    # -{10,} (.+)$")
 """A comment line that begins a group of methods."""
 SECTION = re.compile(r"^(Args|Returns|Raises):$", re.MULTILINE)
@@ -112,7 +114,8 @@ def part() -> str:
 
 
 def options_part() -> str:
-    """Returns the docstring of `VideoConfig`, one option per line."""
+    """Returns the docstring of `VideoConfig`, and a table of its options."""
     from vcorr.diffusion import VideoConfig
+    from vcorr.plugins.option_facts import describe_options
 
-    return _markdown(inspect.getdoc(VideoConfig) or "") + "\n"
+    return _markdown(inspect.getdoc(VideoConfig) or "") + "\n\n" + options_table(describe_options(VideoConfig))

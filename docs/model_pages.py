@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vcorr.contract.cards import parse_card
 from vcorr.contract.records import ModelCard
 from vcorr.plugins.registry import installed
 from vcorr.plugins.suggestions import suggest_commands
+
+if TYPE_CHECKING:
+    from vcorr.plugins.option_facts import OptionFacts
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = "models"
@@ -112,7 +116,8 @@ def _page(card: ModelCard, plugin: str) -> str:
         _section("Notes", facts.get("notes")),
         _section("Limits", facts.get("limits")),
         _section("Citation", facts.get("citation")),
-        "Options and their defaults: `vcorr show model " + card.name + "`. [All models](../models.md).",
+        _section("Options", _options(card)),
+        "`vcorr show model " + card.name + "` prints all this. [All models](../models.md).",
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -159,6 +164,23 @@ def _settings(card: ModelCard) -> str:
         for one in card.extra.get("settings", ())
     ]
     return f"{SETTINGS}\n\n{_table(('option', 'value', 'scheduler in the folder', 'source'), rows)}" if rows else ""
+
+
+def _options(card: ModelCard) -> str:
+    from vcorr.plugins.option_facts import describe_options
+    from vcorr.plugins.registry import installed
+
+    table = options_table(describe_options(installed().models.get(card.name).entry.config_type()))
+    return f"Set them with `--set model.NAME=VALUE`.\n\n{table}" if table else ""
+
+
+def options_table(options: Sequence[OptionFacts]) -> str:
+    """Returns a table of options with their explanations; "" for none."""
+    rows = []
+    for each in options:
+        unit = f", in {each.unit}" if each.unit else ""
+        rows.append((f"`{each.name}`", f"`{json.dumps(each.default)}`", each.allowed + unit, each.explanation))
+    return _table(("option", "default", "values", "meaning"), rows) if rows else ""
 
 
 def _matching(card: ModelCard) -> str:

@@ -96,7 +96,7 @@ def options_of(kind: str) -> Callable[[], str]:
             if registered.source.distribution not in OWN:
                 continue
             options = describe(kind, registered.entry.name).get("options", {})
-            listed = ", ".join(f"`{key}={_short(value)}`" for key, value in options.items()) or "none"
+            listed = ", ".join(f"`{key}={_short(value['default'])}`" for key, value in options.items()) or "none"
             if len(options) > MANY:
                 listed = f"`vcorr show {kind} {registered.entry.name}`"
             rows.append((f"`{registered.entry.name}`", registered.entry.summary, listed))

@@ -177,7 +177,7 @@ def test_lists_name_what_is_installed(vcorr) -> None:
 
 def test_show_gives_options_and_their_defaults(vcorr) -> None:
     facts = json.loads(vcorr("show", "probe", "qk", "--json").out)
-    assert facts["options"]["heads"] == "mean"
+    assert facts["options"]["heads"]["default"] == "mean"
     assert "sharpness" in vcorr("show", "model", "sliding-model").out
     card = json.loads(vcorr("show", "model", "token-patches", "--json").out)["card"]
     assert card["attention"] == "none"

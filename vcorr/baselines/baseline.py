@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from vcorr.contract.bases import VideoModelBase
 from vcorr.contract.errors import UsageError
 from vcorr.contract.geometry import TokenGrid
+from vcorr.contract.options import option
 from vcorr.contract.records import Clip, Readout, RunSettings, Site
 
 if TYPE_CHECKING:
@@ -24,13 +25,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class BaselineConfig:
-    """Options of the baselines.
+    """Options of the baselines."""
 
-    stride: side, in pixels, of a token. It is also the side of the patches of token-patches and of the windows of
-    dense-search.
-    """
-
-    stride: int = 8
+    stride: int = option(
+        8,
+        "Side of a token. It is also the side of the patches of token-patches and of the windows of dense-search.",
+        unit="pixels",
+        least=1,
+    )
 
 
 class Baseline(VideoModelBase, ABC):

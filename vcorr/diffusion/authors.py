@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from vcorr.contract.errors import UsageError
 from vcorr.contract.modes import mode_of
+from vcorr.contract.options import option
 from vcorr.contract.records import AppliedSettings, ModelCard, RunSettings
 from vcorr.diffusion.options import SHIFTS, VideoConfig
 
@@ -30,18 +31,31 @@ class AuthorsConfig(VideoConfig):
     """Options of models whose authors sample with settings that a loaded pipeline does not bring along.
 
     An option that is not given has the authors' value, which the card lists with its source. If the card has none, the
-    folder of the weights or the pipeline decides. flow_shift: shift of the noise schedule, in every mode.
-    guidance_scale: strength of guidance in generate mode; `--cfg` replaces it. negative_prompt: text of the
-    unconditional branch in generate mode; '' for none. prompt_template: text around the prompt, which replaces "{}";
-    "{}" alone for none. The authors' template is used in generate mode only, and a template given here in every mode.
-    vae_dtype: dtype of the autoencoder in every mode; "model" for the dtype of the run.
+    folder of the weights or the pipeline decides.
     """
 
-    flow_shift: float | None = None
-    guidance_scale: float | None = None
-    negative_prompt: str | None = None
-    prompt_template: str | None = None
-    vae_dtype: VaeDtype | None = None
+    flow_shift: float | None = option(
+        None,
+        "Shift of the noise schedule, in every mode; null for the authors' value.",
+    )
+    guidance_scale: float | None = option(
+        None,
+        "Strength of guidance in generate mode; `--cfg` replaces it. null for the authors' value.",
+        least=0,
+    )
+    negative_prompt: str | None = option(
+        None,
+        "Text of the unconditional branch in generate mode; '' for none, null for the authors' text.",
+    )
+    prompt_template: str | None = option(
+        None,
+        'Text around the prompt, which replaces "{}"; "{}" alone for none. The authors\' template, for null, is '
+        "used in generate mode only, and a template given here in every mode.",
+    )
+    vae_dtype: VaeDtype | None = option(
+        None,
+        'Dtype of the autoencoder in every mode; "model" for the dtype of the run, null for the authors\' value.',
+    )
 
 
 def authors_values(card: ModelCard) -> dict[str, Any]:

@@ -9,10 +9,11 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from vcorr.contract.errors import UsageError
+from vcorr.contract.options import option
 from vcorr.diffusion.configs import Size
 
 if TYPE_CHECKING:
@@ -26,28 +27,55 @@ PromptUse = Literal["caption", "empty"]
 class VideoConfig:
     """The options that every video diffusion model has (`--set model.KEY=VALUE`).
 
-    size: "released" for the sizes of the released model; "small" for networks and videos that a CPU runs in seconds,
-    for `--weights random`. height, width: pixels of the video that the model reads or makes; clips are resized to it.
-    frames: the number of video frames that it makes, and the most that it reads. Of a shorter clip it reads the frames
-    that fill whole latents. For all three, 0 means the value of `size`. network: values that replace values of the
-    denoiser's configuration under `--weights random`, e.g. `--set model.network.num_layers=2`.
-    prompt: "caption" gives the clip's own text, "empty" none. lora: path of a safetensors file with low-rank weights,
-    which are merged into every denoiser when the model is loaded; the file has to fit wholly. offload: networks stay in
-    CPU memory and come to the GPU only while they run. vae_tiling: the autoencoder works tile by tile, which takes less
-    memory and changes pixels slightly. vae_slicing: the autoencoder works item by item of its batch. This changes
-    nothing and takes less memory in image autoencoders, whose batch is the frames.
+    Of a clip that is shorter than `frames`, a model reads the frames that fill whole latents.
     """
 
-    size: Size = "released"
-    height: int = 0
-    width: int = 0
-    frames: int = 0
-    network: dict[str, Any] = field(default_factory=dict)
-    prompt: PromptUse = "caption"
-    lora: str | None = None
-    offload: bool = False
-    vae_tiling: bool = False
-    vae_slicing: bool = False
+    size: Size = option(
+        "released",
+        '"released" for the sizes of the released model; "small" for networks and videos that a CPU runs in '
+        "seconds, for `--weights random`.",
+    )
+    height: int = option(
+        0,
+        "Height of the video that the model reads or makes; clips are resized to it. 0 for the height of `size`.",
+        unit="pixels",
+        least=0,
+    )
+    width: int = option(
+        0,
+        "Width of the video that the model reads or makes; clips are resized to it. 0 for the width of `size`.",
+        unit="pixels",
+        least=0,
+    )
+    frames: int = option(
+        0,
+        "Number of frames of the video that the model makes, and the most that it reads. 0 for the number of `size`.",
+        unit="frames",
+        least=0,
+    )
+    network: dict[str, Any] = option(
+        factory=dict,
+        explanation=(
+            "Values that replace values of the denoiser's configuration under `--weights random`, e.g. `--set "
+            "model.network.num_layers=2`."
+        ),
+    )
+    prompt: PromptUse = option("caption", '"caption" gives the clip\'s own text, "empty" none.')
+    lora: str | None = option(
+        None,
+        "Path of a safetensors file with low-rank weights, which are merged into every denoiser when the model is"
+        " loaded; the file has to fit wholly.",
+    )
+    offload: bool = option(False, "Networks stay in CPU memory and come to the GPU only while they run.")
+    vae_tiling: bool = option(
+        False,
+        "The autoencoder works tile by tile, which takes less memory and changes pixels slightly.",
+    )
+    vae_slicing: bool = option(
+        False,
+        "The autoencoder works item by item of its batch. This changes nothing and takes less memory in image "
+        "autoencoders, whose batch is the frames.",
+    )
 
 
 def apply_options(pipe: Any, config: VideoConfig, device: str) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 from vcorr.contract.bases import MetricBase
 from vcorr.contract.errors import UsageError
 from vcorr.contract.geometry import TokenGrid
+from vcorr.contract.options import option
 from vcorr.contract.records import RowsPrediction, Score, Tracks
 from vcorr.contract.variants import Switches, Variant, switches_of
 from vcorr.metrics.accuracy import HALF_A_STRIDE
@@ -22,9 +23,13 @@ PCK_SIDE = 256
 
 @dataclass(frozen=True)
 class PckConfig:
-    """Options of `pck`. thresholds: distances in pixels of a 256x256 frame, one column each."""
+    """Options of `pck`."""
 
-    thresholds: tuple[float, ...] = (1.0, 2.0, 4.0, 8.0, 16.0)
+    thresholds: tuple[float, ...] = option(
+        (1.0, 2.0, 4.0, 8.0, 16.0),
+        "Distances within which a point counts as found, one column each.",
+        unit="pixels of a 256x256 frame",
+    )
 
     def __post_init__(self) -> None:
         usable = all(math.isfinite(threshold) and threshold > 0 for threshold in self.thresholds)

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from vcorr.contract.bases import MetricBase
 from vcorr.contract.errors import UsageError
 from vcorr.contract.geometry import TokenGrid
+from vcorr.contract.options import option
 from vcorr.contract.records import Score, Tracks
 from vcorr.contract.variants import Switches, Variant, switches_of
 from vcorr.metrics.accuracy import HALF_A_STRIDE
@@ -29,18 +30,29 @@ NOWHERE = -1
 
 @dataclass(frozen=True)
 class StrataConfig:
-    """Options of `strata`: the upper edges of the strata.
+    """Options of `strata`: the upper edges of the strata."""
 
-    displacement: distance of the reference from its position in the query frame, in token strides.
-    frames: distance from the query frame, in frames.
-    near: largest distance, in frames, at which a pair is "near" a frame that hides the point.
-    boundary: distance of the query from the nearest boundary between layers, in token strides.
-    """
-
-    displacement: tuple[float, ...] = (1.0, 2.0, 4.0, 8.0)
-    frames: tuple[float, ...] = (4.0, 8.0, 16.0, 32.0)
-    near: int = 2
-    boundary: tuple[float, ...] = (0.5, 1.0, 2.0)
+    displacement: tuple[float, ...] = option(
+        (1.0, 2.0, 4.0, 8.0),
+        "Upper edges of the strata by the distance of the reference from its position in the query frame.",
+        unit="token strides",
+    )
+    frames: tuple[float, ...] = option(
+        (4.0, 8.0, 16.0, 32.0),
+        "Upper edges of the strata by the distance from the query frame.",
+        unit="frames",
+    )
+    near: int = option(
+        2,
+        'Largest distance at which a pair is "near" a frame that hides the point.',
+        unit="frames",
+        least=1,
+    )
+    boundary: tuple[float, ...] = option(
+        (0.5, 1.0, 2.0),
+        "Upper edges of the strata by the distance of the query from the nearest boundary between layers.",
+        unit="token strides",
+    )
 
     def __post_init__(self) -> None:
         for name in ("displacement", "frames", "boundary"):

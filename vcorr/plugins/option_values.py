@@ -20,6 +20,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import KeyValidationError, OmegaConfBaseException, ValidationError
 
 from vcorr.contract.errors import PluginError, UsageError, did_you_mean, unknown_name
+from vcorr.contract.options import OptionNotes, notes_of
 from vcorr.contract.yaml_text import read_yaml
 
 T = TypeVar("T")
@@ -90,7 +91,18 @@ def options_from(config_type: type[T], values: Mapping[str, Any], prefix: str = 
         if OmegaConf.is_missing(config, name):
             what = f"Write {prefix}{name}=VALUE: {in_words(hints[name])}."
             raise UsageError(f"{prefix}{name} has no default and no value.", hint=what)
-    return config_type(**{name: _plain(config[name]) for name in fields})
+    found = {name: _plain(config[name]) for name in fields}
+    for name in {key.split(".")[0] for key in values}:
+        _check_limits(found[name], hints[name], notes_of(config_type, name), f"{prefix}{name}")
+    return config_type(**found)
+
+
+def _check_limits(value: Any, hint: Any, notes: OptionNotes, name: str) -> None:
+    """Raises UsageError if a number, or one of several, is beyond the limits that its option declares."""
+    least, most = -math.inf if notes.least is None else notes.least, math.inf if notes.most is None else notes.most
+    numbers = value if isinstance(value, (list, tuple)) else (value,)
+    if not all(least <= each <= most for each in numbers if isinstance(each, (int, float))):
+        raise UsageError(f"{name}: expected {values_in_words(hint, notes)}, got {_shorten(show_value(value))}.")
 
 
 def check_option_types(config_type: type) -> None:
@@ -126,6 +138,26 @@ def in_words(hint: Any) -> str:
         f"No option can have the type {hint}.",
         hint="Options are text, numbers, true or false, Literal, Path, Enum, tuples and mappings of these, or None.",
     )
+
+
+def values_in_words(hint: Any, notes: OptionNotes) -> str:
+    """Describes the values that an option takes, such as "a whole number of at least 0"."""
+    words = in_words(hint)
+    limits = _limits_in_words(notes)
+    if not limits:
+        return words
+    if (get_origin(hint) or hint) in (tuple, list):
+        return f"{words}, each {limits}"
+    number, null, _ = words.partition(" or null")
+    return f"{number} {limits}{null}"
+
+
+def _limits_in_words(notes: OptionNotes) -> str:
+    """Describes the smallest and the largest number, such as "from 0 to 1"; "" for an option without them."""
+    least, most = (None if limit is None else f"{limit:g}" for limit in (notes.least, notes.most))
+    if least is not None and most is not None:
+        return f"from {least} to {most}"
+    return f"of at least {least}" if least is not None else f"of at most {most}" if most is not None else ""
 
 
 _SINGULARS: Mapping[Any, str] = {

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from vcorr.contract.errors import UsageError
+from vcorr.contract.options import option
 from vcorr.probes.heads import Heads
 
 
@@ -13,24 +14,36 @@ from vcorr.probes.heads import Heads
 class ProbeConfig:
     """The heads that a probe reads, before or after the rotary embedding, and how it reads positions.
 
-    heads: "mean", one prediction from all heads together. "each", this prediction, and one from each head alone.
-    Chosen heads, as in "0,3", one prediction from these together. A prediction from several heads, all or chosen ones,
-    is stored under head -1; the run records the option. A prediction from one chosen head is stored under that head.
-    radius: 0 predicts the centre of the best token. r > 0 predicts the mean of the centres within r tokens of it,
-    weighted by the correlation. `feature` and `hidden` take 0 only, because their correlations are not weights.
-    rotary: False reads q and k before the rotary embedding, so that content matches and positions do not. Only `qk`,
-    `kk` and `qq` take it, on models whose adapter declares where these tensors are.
-    symmetric: False leaves out the reverse softmax, from frame 0 back. `feature` and `hidden` never have one.
-    `attention` matches nothing, so it takes no radius, and neither `rotary` nor `symmetric` can be False.
+    A prediction from several heads, all or chosen ones, is stored under head -1; the run records the option. A
+    prediction from one chosen head is stored under that head. `feature` and `hidden` take radius 0 only, because their
+    correlations are not weights, and never have a reverse softmax. `attention` matches nothing, so it takes no radius,
+    and neither `rotary` nor `symmetric` can be False.
 
     Raises:
         UsageError: an option has a wrong value.
     """
 
-    heads: str = "mean"
-    radius: int = 0
-    rotary: bool = True
-    symmetric: bool = True
+    heads: str = option(
+        "mean",
+        '"mean": one prediction from all heads together. "each": this prediction, and one from each head alone. '
+        'Chosen heads, as in "0,3": one prediction from these together.',
+    )
+    radius: int = option(
+        0,
+        "0 predicts the centre of the best token. A larger number predicts the mean of the centres within so many"
+        " tokens of it, weighted by the correlation. Only probes with a softmax take it.",
+        unit="tokens",
+        least=0,
+    )
+    rotary: bool = option(
+        True,
+        "false reads q and k before the rotary embedding, so that content matches and positions do not. Only qk, "
+        "kk and qq take it, on models whose adapter declares where these tensors are.",
+    )
+    symmetric: bool = option(
+        True,
+        "false leaves out the reverse softmax, from the other frames back to the frame of the query.",
+    )
 
     def __post_init__(self) -> None:
         if isinstance(self.heads, str) and self.heads.startswith("[") and self.heads.endswith("]"):

@@ -12,6 +12,7 @@ from typing import Any
 from vcorr.contract.cards import load_card
 from vcorr.contract.entries import Entry, ModelEntry, resolve
 from vcorr.contract.records import ModelCard
+from vcorr.plugins.option_facts import list_unexplained
 from vcorr.plugins.option_values import check_option_types
 from vcorr.plugins.part_options import make_config
 from vcorr.plugins.registry import HEAVY
@@ -38,6 +39,7 @@ def check_entry(entry: Entry, *, plugin: str | None = None, skip: Collection[str
     checks: list[tuple[str, CheckFunction]] = [
         ("the summary is one line", suite.summary),
         ("options are a dataclass that --set can fill", suite.options),
+        ("every option has an explanation", suite.explanations),
         ("the options to check with exist", suite.check_options),
         (MADE, suite.factory),
     ]
@@ -75,6 +77,12 @@ class _EntrySuite:
         check_option_types(self._type)
         make_config(self._type, self._required, self._entry.kind)
         return f"options: {len(dataclasses.fields(self._type))}"
+
+    def explanations(self) -> str:
+        missing = list_unexplained(self._type)
+        what = f"{', '.join(missing)}: `vcorr show` says nothing about {'it' if len(missing) == 1 else 'them'};"
+        expect(not missing, f"{what} write `name: type = vcorr.option(default, 'What it does.')`.")
+        return "all" if self._type is not None else "no options"
 
     def check_options(self) -> str:
         make_config(self._type, self._entry.check, self._entry.kind)

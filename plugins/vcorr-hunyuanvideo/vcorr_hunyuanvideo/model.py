@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from vcorr import Clip, Rotary, RunSettings, Site, TokenGrid, Unrotated
+from vcorr import Clip, Rotary, RunSettings, Site, TokenGrid, Unrotated, option
 from vcorr.diffusion import Compression, DiffusersVideoModel, VideoConfig, attention_sites
 
 if TYPE_CHECKING:
@@ -29,16 +29,27 @@ TEXT_TOKENS = 256
 class HunyuanVideoConfig(VideoConfig):
     """Options of `hunyuanvideo`, in addition to the options of every model.
 
-    The defaults of height, width and frames are from DiffTrack's analysis. embedded_guidance: strength of guidance,
-    which is an input of the network in both modes; `--cfg` replaces it in generate mode. true_cfg_scale: above 1,
-    generate mode also runs the negative prompt, as a second pass. negative_prompt: its text; if not given, the authors'
-    text, which is on the card. flow_shift: shift of the noise schedule; if not given, the authors' value.
+    The defaults of height, width and frames are from DiffTrack's analysis.
     """
 
-    embedded_guidance: float = 6.0
-    true_cfg_scale: float = 1.0
-    negative_prompt: str | None = None
-    flow_shift: float | None = None
+    embedded_guidance: float = option(
+        6.0,
+        "Strength of guidance, which is an input of the network in both modes; `--cfg` replaces it in generate mode.",
+        least=0,
+    )
+    true_cfg_scale: float = option(
+        1.0,
+        "Above 1, generate mode also runs the negative prompt, as a second pass.",
+        least=0,
+    )
+    negative_prompt: str | None = option(
+        None,
+        "Text of the negative prompt; null for the authors' text, which is on the card.",
+    )
+    flow_shift: float | None = option(
+        None,
+        "Shift of the noise schedule, in every mode; null for the authors' value.",
+    )
 
 
 class HunyuanVideo(DiffusersVideoModel[HunyuanVideoConfig]):

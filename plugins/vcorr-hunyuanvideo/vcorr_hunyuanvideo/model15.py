@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from vcorr import Clip, Rotary, TokenGrid, Unrotated
+from vcorr import Clip, Rotary, TokenGrid, Unrotated, option
 from vcorr.diffusion import Compression, DiffusersVideoModel, VideoConfig
 
 if TYPE_CHECKING:
@@ -27,16 +27,18 @@ _QUOTED = re.compile(r'"([^"]+)"')
 
 @dataclass(frozen=True, kw_only=True)
 class HunyuanVideo15Config(VideoConfig):
-    """Options of `hunyuanvideo-1.5` and `hunyuanvideo-1.5-720p`, in addition to the options of every model.
+    """Options of `hunyuanvideo-1.5` and `hunyuanvideo-1.5-720p`, in addition to the options of every model."""
 
-    guidance_scale: strength of guidance in generate mode; `--cfg` replaces it; if not given, the strength of the
-    weights' guider. negative_prompt: text of the unconditional branch. flow_shift: shift of the noise schedule; if not
-    given, the shift of the weights' scheduler.
-    """
-
-    guidance_scale: float | None = None
-    negative_prompt: str = ""
-    flow_shift: float | None = None
+    guidance_scale: float | None = option(
+        None,
+        "Strength of guidance in generate mode; `--cfg` replaces it. null for the strength of the weights' guider.",
+        least=0,
+    )
+    negative_prompt: str = option("", "Text of the unconditional branch.")
+    flow_shift: float | None = option(
+        None,
+        "Shift of the noise schedule; null for the shift of the weights' scheduler.",
+    )
 
 
 class HunyuanVideo15(DiffusersVideoModel[HunyuanVideo15Config]):

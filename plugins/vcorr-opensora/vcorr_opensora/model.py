@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vcorr import Clip, Site, TokenGrid, Unrotated
+from vcorr import Clip, Site, TokenGrid, Unrotated, option
 from vcorr.diffusion import Compression, DiffusersVideoModel, VideoConfig, WeightsSource, attention_sites
 from vcorr_opensora import released
 
@@ -36,14 +36,20 @@ class OpenSora2Config(VideoConfig):
 
     The model was released for 192x336 and 576x1024 pixels, also for portrait and other formats, and for up to 129
     frames. The autoencoder works in tiles of 256 pixels, as in the release; `vae_tiling` also splits the frames.
-
-    fps, motion_score: completion of the prompt, as in the released sampler: "... 24 FPS. 4 motion score."; 0 leaves
-    out a part. image_guidance: strength of guidance by the image, for the image-to-video model.
     """
 
-    fps: int = 24
-    motion_score: int = 4
-    image_guidance: float = 3.0
+    fps: int = option(
+        24,
+        'Completes the prompt, as in the released sampler ("24 FPS."); 0 leaves it out.',
+        unit="frames per second",
+        least=0,
+    )
+    motion_score: int = option(
+        4,
+        'Completes the prompt, as in the released sampler ("4 motion score."); 0 leaves it out.',
+        least=0,
+    )
+    image_guidance: float = option(3.0, "Strength of guidance by the image, for the image-to-video model.", least=0)
 
 
 class OpenSora2(DiffusersVideoModel[OpenSora2Config]):

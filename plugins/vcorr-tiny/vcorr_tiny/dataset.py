@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
-from vcorr import Clip, DatasetBase, Tracks, UsageError, query_grid, unknown_name
+from vcorr import Clip, DatasetBase, Tracks, UsageError, option, query_grid, unknown_name
 
 SPLITS = ("train", "validation", "test")
 FPS = 8.0
@@ -13,21 +14,21 @@ FPS = 8.0
 
 @dataclass(frozen=True, kw_only=True)
 class SpritesConfig:
-    """Options of `sprites`.
+    """Options of `sprites`."""
 
-    split: "train", "validation" or "test"; no two splits share a seed, and the embedded model was trained on "train"
-    only.
-    clips: number of clips, for instance 64 for test-0000 to test-0063; a clip does not depend on this number.
-    grid: query points along one side of the regular grid in frame 0.
-    size: pixels along one side of the square videos.
-    frames: video frames per clip.
-    """
-
-    split: str = "test"
-    clips: int = 64
-    grid: int = 20
-    size: int = 128
-    frames: int = 17
+    split: Literal["train", "validation", "test"] = option(
+        "test",
+        "No two splits share a seed, and the embedded model was trained on train only.",
+    )
+    clips: int = option(
+        64,
+        "Number of clips, for instance 64 for test-0000 to test-0063; a clip does not depend on this number.",
+        unit="clips",
+        least=1,
+    )
+    grid: int = option(20, "Query points along one side of the regular grid in frame 0.", unit="points", least=1)
+    size: int = option(128, "Side of the square videos.", unit="pixels")
+    frames: int = option(17, "Frames per clip.", unit="frames", least=1)
 
 
 class Sprites(DatasetBase):

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from vcorr import Clip, Factorised, TokenGrid
+from vcorr import Clip, Factorised, TokenGrid, option
 from vcorr.diffusion import VideoConfig
 from vcorr_unet.structure import Transformer
 from vcorr_unet.unet import VideoUNet
@@ -18,15 +18,11 @@ from vcorr_unet.unet import VideoUNet
 
 @dataclass(frozen=True, kw_only=True)
 class SVDConfig(VideoConfig):
-    """Options of `svd` and `svd-xt`.
+    """Options of `svd` and `svd-xt`; the defaults are the pipeline's. The model reads no prompt."""
 
-    fps, motion_bucket_id, noise_aug_strength: frames per second, amount of motion and noise on the image, which are
-    inputs of the network; the defaults are the pipeline's. The model reads no prompt.
-    """
-
-    fps: int = 7
-    motion_bucket_id: int = 127
-    noise_aug_strength: float = 0.02
+    fps: int = option(7, "Frames per second, an input of the network.", unit="frames per second")
+    motion_bucket_id: int = option(127, "Amount of motion, an input of the network; larger numbers give more motion.")
+    noise_aug_strength: float = option(0.02, "Amount of noise on the image, an input of the network.", least=0)
 
 
 class SVD(VideoUNet[SVDConfig]):

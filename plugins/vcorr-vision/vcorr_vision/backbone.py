@@ -25,6 +25,7 @@ from vcorr import (
     UsageError,
     VideoModelBase,
     load_card,
+    option,
 )
 from vcorr.capture import TokenLayout
 from vcorr.diffusion import (
@@ -61,18 +62,21 @@ SEVERAL_FRAMES = Sizes(2, 1)
 class VisionConfig:
     """Options of every backbone (`--set model.KEY=VALUE`).
 
-    height, width: size in pixels to which clips are resized. frames: largest number of video frames to read; all
-    frames of a clip if not given. The others are sizes of the network: `--weights random` builds a network of these
-    sizes, and other weights must agree with them. hidden_size: width of a token. patch_size: side of a token in pixels.
+    `--weights random` builds a network of the sizes that are given here, and other weights must agree with them.
     """
 
-    height: int = 480
-    width: int = 720
-    frames: int | None = None
-    hidden_size: int = 768
-    num_hidden_layers: int = 12
-    num_attention_heads: int = 12
-    patch_size: int = 16
+    height: int = option(480, "Height to which clips are resized.", unit="pixels", least=1)
+    width: int = option(720, "Width to which clips are resized.", unit="pixels", least=1)
+    frames: int | None = option(
+        None,
+        "Largest number of video frames to read; null for all frames of a clip.",
+        unit="frames",
+        least=1,
+    )
+    hidden_size: int = option(768, "Size of the network: width of a token.", least=1)
+    num_hidden_layers: int = option(12, "Size of the network: number of layers.", least=1)
+    num_attention_heads: int = option(12, "Size of the network: number of heads.", least=1)
+    patch_size: int = option(16, "Size of the network: side of a token.", unit="pixels", least=1)
 
     def __post_init__(self) -> None:
         if self.num_attention_heads < 1 or self.hidden_size % self.num_attention_heads:
@@ -289,13 +293,15 @@ def _video(clip: Clip, title: str) -> NDArray[np.uint8]:
 
 @dataclass(frozen=True, kw_only=True)
 class ImageConfig(VisionConfig):
-    """Options of image backbones. batch: frames per pass; all frames in one pass if not given.
+    """Options of image backbones."""
 
-    Several passes need less memory for one layer, and more for many layers: the tensors that probes read are kept until
-    the last pass.
-    """
-
-    batch: int | None = None
+    batch: int | None = option(
+        None,
+        "Frames per pass; null for all frames in one pass. Several passes need less memory for one layer, and "
+        "more for many layers: the tensors that probes read are kept until the last pass.",
+        unit="frames",
+        least=1,
+    )
 
 
 I = TypeVar("I", bound=ImageConfig)  # noqa: E741
@@ -340,9 +346,14 @@ class ImageBackbone(Backbone[I]):
 
 @dataclass(frozen=True, kw_only=True)
 class VideoConfig(VisionConfig):
-    """Options of video backbones. tubelet_size: number of frames that a token covers."""
+    """Options of video backbones."""
 
-    tubelet_size: int = 2
+    tubelet_size: int = option(
+        2,
+        "Size of the network: number of frames that a token covers.",
+        unit="frames",
+        least=1,
+    )
 
 
 V = TypeVar("V", bound=VideoConfig)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from vcorr import option
 from vcorr_vision.backbone import ImageBackbone, ImageConfig
 
 if TYPE_CHECKING:
@@ -14,14 +15,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class DINOConfig(ImageConfig):
-    """Options of `dino-b16`, in addition to the options of every image backbone.
+    """Options of `dino-b16`, in addition to the options of every image backbone."""
 
-    image_size: side, in pixels, of the square for which its table of positions was trained; transformers interpolates
-    the table to other sizes. intermediate_size: width of the feed-forward layers.
-    """
-
-    image_size: int = 224
-    intermediate_size: int = 3072
+    image_size: int = option(
+        224,
+        "Side of the square for which the table of positions was trained; transformers interpolates the table to "
+        "other sizes.",
+        unit="pixels",
+        least=1,
+    )
+    intermediate_size: int = option(3072, "Size of the network: width of the feed-forward layers.", least=1)
 
 
 class DINO(ImageBackbone[DINOConfig]):

@@ -6,23 +6,30 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from vcorr import option
 from vcorr.capture import TokenLayout
 from vcorr_vision.backbone import ImageBackbone, ImageConfig
 
 
 @dataclass(frozen=True, kw_only=True)
 class DINOv2Config(ImageConfig):
-    """Options of `dinov2-b14`, in addition to the options of every image backbone.
-
-    image_size: side, in pixels, of the square for which its table of positions was trained; transformers interpolates
-    the table to other sizes. mlp_ratio: width of the feed-forward layers divided by `hidden_size`.
-    """
+    """Options of `dinov2-b14`, in addition to the options of every image backbone."""
 
     height: int = 476
     width: int = 714
     patch_size: int = 14
-    image_size: int = 518
-    mlp_ratio: int = 4
+    image_size: int = option(
+        518,
+        "Side of the square for which the table of positions was trained; transformers interpolates the table to "
+        "other sizes.",
+        unit="pixels",
+        least=1,
+    )
+    mlp_ratio: int = option(
+        4,
+        "Size of the network: width of the feed-forward layers divided by hidden_size.",
+        least=1,
+    )
 
 
 class DINOv2(ImageBackbone[DINOv2Config]):
@@ -45,9 +52,9 @@ class DINOv2(ImageBackbone[DINOv2Config]):
 
 @dataclass(frozen=True, kw_only=True)
 class DINOv2RegistersConfig(DINOv2Config):
-    """Options of `dinov2-b14-reg`, in addition to `dinov2-b14`. num_register_tokens: number of register tokens."""
+    """Options of `dinov2-b14-reg`, in addition to the options of `dinov2-b14`."""
 
-    num_register_tokens: int = 4
+    num_register_tokens: int = option(4, "Size of the network: number of register tokens.", least=0)
 
 
 class DINOv2Registers(DINOv2):

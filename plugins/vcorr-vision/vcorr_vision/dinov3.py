@@ -6,21 +6,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from vcorr import Unrotated, UsageError
+from vcorr import Unrotated, UsageError, option
 from vcorr.capture import TokenLayout
 from vcorr_vision.backbone import ImageBackbone, ImageConfig
 
 
 @dataclass(frozen=True, kw_only=True)
 class DINOv3Config(ImageConfig):
-    """Options of `dinov3-b16`, in addition to the options of every image backbone.
+    """Options of `dinov3-b16`, in addition to the options of every image backbone."""
 
-    num_register_tokens: number of register tokens, which follow the class token. intermediate_size: width of the
-    feed-forward layers.
-    """
-
-    num_register_tokens: int = 4
-    intermediate_size: int = 3072
+    num_register_tokens: int = option(
+        4,
+        "Size of the network: number of register tokens, which follow the class token.",
+        least=0,
+    )
+    intermediate_size: int = option(3072, "Size of the network: width of the feed-forward layers.", least=1)
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from vcorr import Clip, UsageError
+from vcorr import Clip, UsageError, option
 from vcorr.diffusion import check_size
 from vcorr_vision.backbone import VideoBackbone, VideoConfig
 
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 class VideoMAEConfig(VideoConfig):
     """Options of `videomae-b`, in addition to the options of every video backbone.
 
-    intermediate_size: width of the feed-forward layers. height, width and frames are sizes of the network.
+    height, width and frames are sizes of the network.
     """
 
     height: int = 224
     width: int = 224
     frames: int = 16
-    intermediate_size: int = 3072
+    intermediate_size: int = option(3072, "Size of the network: width of the feed-forward layers.", least=1)
 
 
 class VideoMAE(VideoBackbone[VideoMAEConfig]):

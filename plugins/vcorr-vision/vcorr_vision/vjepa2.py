@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from vcorr import Clip, Site, TokenGrid, Unrotated, UsageError
+from vcorr import Clip, Site, TokenGrid, Unrotated, UsageError, option
 from vcorr_vision.backbone import VideoBackbone, VideoConfig
 
 if TYPE_CHECKING:
@@ -17,8 +17,7 @@ if TYPE_CHECKING:
 class VJEPA2Config(VideoConfig):
     """Options of `vjepa2-l`, in addition to the options of every video backbone.
 
-    mlp_ratio: width of the feed-forward layers divided by `hidden_size`. frames: any even number; the default is the
-    number in training.
+    frames may be any even number; the default is the number in training.
     """
 
     height: int = 256
@@ -27,7 +26,11 @@ class VJEPA2Config(VideoConfig):
     hidden_size: int = 1024
     num_hidden_layers: int = 24
     num_attention_heads: int = 16
-    mlp_ratio: float = 4.0
+    mlp_ratio: float = option(
+        4.0,
+        "Size of the network: width of the feed-forward layers divided by hidden_size.",
+        least=0,
+    )
 
 
 class VJEPA2(VideoBackbone[VJEPA2Config]):

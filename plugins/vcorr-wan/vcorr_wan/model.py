@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from vcorr import AppliedSettings, Clip, Rotary, RunSettings, Site, TokenGrid, Unrotated, UsageError
+from vcorr import AppliedSettings, Clip, Rotary, RunSettings, Site, TokenGrid, Unrotated, UsageError, option
 from vcorr.diffusion import (
     AuthorsConfig,
     Compression,
@@ -37,15 +37,18 @@ _POSITIONS = 1024
 
 @dataclass(frozen=True, kw_only=True)
 class WanConfig(AuthorsConfig):
-    """Options of the Wan models, in addition to the options of every model.
+    """Options of the Wan models, in addition to the options of every model."""
 
-    guidance_scale_2: strength of guidance of the second transformer in generate mode, if there are two. `--cfg` and
-    guidance_scale set the strength of both transformers, unless guidance_scale_2 is given. lora_2: path
-    of the low-rank weights of the second transformer, if there are two; `lora` is then for the first alone.
-    """
-
-    guidance_scale_2: float | None = None
-    lora_2: str | None = None
+    guidance_scale_2: float | None = option(
+        None,
+        "Strength of guidance of the second transformer in generate mode, if there are two; null for the strength"
+        " of the first. `--cfg` sets both, unless this is given.",
+        least=0,
+    )
+    lora_2: str | None = option(
+        None,
+        "Path of the low-rank weights of the second transformer, if there are two; `lora` is then for the first alone.",
+    )
 
 
 class Wan(DiffusersVideoModel[WanConfig]):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +71,10 @@ def show(kind: str, name: str, metric: str | None, as_json: bool) -> None:
     if as_json:
         print_json(facts)
     else:
+        options = facts.pop("options", {})
         console().print(render.facts(facts))
+        if options:
+            console().print(render.options_table(kind, options))
 
 
 def _show_run(path: Path, metric: str | None, as_json: bool) -> None:
@@ -93,6 +95,7 @@ def describe(kind: str, name: str) -> dict[str, Any]:
     from vcorr.contract.cards import load_card
     from vcorr.contract.entries import ModelEntry, TrackerEntry
     from vcorr.plugins.model_names import find_model
+    from vcorr.plugins.option_facts import describe_options
     from vcorr.plugins.registry import installed
     from vcorr.plugins.suggestions import suggest_commands
     from vcorr.store.fingerprint import plain
@@ -116,9 +119,8 @@ def describe(kind: str, name: str) -> dict[str, Any]:
         facts["imported"] = sets
     if isinstance(entry, TrackerEntry):
         facts |= {key: text for key in ("licence", "notice") if (text := getattr(entry, key))}
-    config = entry.config_type()
-    if config is not None:
-        facts["options"] = {f.name: plain(_default(f)) for f in dataclasses.fields(config)}
+    if options := describe_options(entry.config_type()):
+        facts["options"] = {each.name: each.to_dict() for each in options}
     return facts
 
 
@@ -163,12 +165,6 @@ def _default_data(name: str | None) -> str:
     if name is None:
         return "none of its own; without --data it gets prompts"
     return name if is_within_reach(name) else f"{name}, once it is imported; until then prompts"
-
-
-def _default(field: dataclasses.Field[Any]) -> Any:
-    if field.default is not dataclasses.MISSING:
-        return field.default
-    return field.default_factory() if field.default_factory is not dataclasses.MISSING else "required"
 
 
 def _entries(kind: str) -> list[dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -128,6 +129,27 @@ def facts(values: Mapping[str, Any]) -> RenderableType:
         else:
             table.add_row(cell(key), _fact(value))
     return table
+
+
+def options_table(kind: str, options: Mapping[str, Mapping[str, Any]]) -> RenderableType:
+    """Builds the options of an entry: the explanation, and under it allowed values, unit and default."""
+    part = "data" if kind == "dataset" else kind
+    table = Table(box=None, show_header=False, pad_edge=False, title_justify="left", title_style="bold")
+    table.title = f"options (--set {part}.NAME=VALUE)"
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, facts in options.items():
+        unit = f", in {facts['unit']}" if facts["unit"] else ""
+        line = cell(f"{facts['allowed']}{unit}; default {_default(facts['default'])}", style="dim")
+        table.add_row(cell(f"  {name}"), Text("\n").join([cell(facts["explanation"]), line]))
+    return table
+
+
+def _default(value: Any) -> str:
+    """Returns a default as `--set` takes it."""
+    if value is None or isinstance(value, bool):
+        return json.dumps(value)
+    return "''" if value == "" else "{}" if value == {} else _inline(value)
 
 
 def _fact(value: Any) -> Text:

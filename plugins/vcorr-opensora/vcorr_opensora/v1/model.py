@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vcorr import Clip, Factorised, Site, TokenGrid, Unrotated
+from vcorr import Clip, Factorised, Site, TokenGrid, Unrotated, option
 from vcorr.diffusion import DiffusersVideoModel, Sizes, VideoConfig, WeightsSource
 from vcorr_opensora import released
 from vcorr_opensora.v1.chunks import ChunkedCompression
@@ -30,14 +30,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class OpenSora1Config(VideoConfig):
-    """Options of Open-Sora 1.2; the defaults are the release's, except its width of 426, which gives no whole tokens.
+    """Options of Open-Sora 1.2; defaults as released, except the width of 426, which gives no whole tokens."""
 
-    fps: frames per second, an input of the network. aesthetic_score: completes the prompt, as in the released sampler;
-    0 leaves it out.
-    """
-
-    fps: int = 24
-    aesthetic_score: float = 6.5
+    fps: int = option(24, "Frames per second, an input of the network.", unit="frames per second")
+    aesthetic_score: float = option(
+        6.5,
+        "Completes the prompt, as in the released sampler; 0 leaves it out.",
+        least=0,
+    )
 
 
 class OpenSora1(DiffusersVideoModel[OpenSora1Config]):

@@ -1,0 +1,93 @@
+"""Options explain themselves: every option of every entry, limits, inheritance, nested options."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal
+
+import pytest
+
+import vcorr
+from vcorr.contract.entries import ProbeEntry
+from vcorr.plugins.option_facts import describe_options, list_unexplained
+from vcorr.plugins.option_values import Written, options_from
+from vcorr.plugins.registry import installed
+from vcorr.testing import check_entry
+
+KINDS = ("models", "probes", "metrics", "datasets", "trackers", "guidances")
+ENTRIES = [(kind, entry.entry.name) for kind in KINDS for entry in installed().catalogue(kind).all()]
+
+
+@pytest.mark.parametrize(("kind", "name"), ENTRIES)
+def test_every_option_of_every_entry_is_explained_in_sentences(kind: str, name: str) -> None:
+    for option in describe_options(installed().catalogue(kind).get(name).entry.config_type()):
+        assert option.explanation.endswith("."), option
+        assert option.allowed, option
+
+
+@dataclass(frozen=True)
+class Inner:
+    depth: int = vcorr.option(1, "How deep.", least=1)
+
+
+@dataclass(frozen=True)
+class Options:
+    share: float = vcorr.option(0.5, "A share.", least=0, most=1)
+    count: int | None = vcorr.option(None, "A count.", unit="frames", least=1)
+    edges: tuple[float, ...] = vcorr.option((1.0,), "Edges.", least=0)
+    word: Literal["a", "b"] = vcorr.option("a", "A word.")
+    inner: Inner = vcorr.option(factory=Inner, explanation="What is inside.")
+    path: str = vcorr.option(explanation="A path that has to be given.", default="")
+
+
+@dataclass(frozen=True)
+class Lower(Options):
+    share: float = 0.25
+    silent: int = 3
+    hidden: int = field(default=0, init=False)
+
+
+def test_type_limits_default_and_unit_are_in_words() -> None:
+    found = {each.name: (each.allowed, each.default, each.unit) for each in describe_options(Options)}
+    assert found == {
+        "share": ("a number from 0 to 1", 0.5, ""),
+        "count": ("a whole number of at least 1 or null", None, "frames"),
+        "edges": ("numbers separated by commas, each of at least 0", [1.0], ""),
+        "word": ("'a' or 'b'", "a", ""),
+        "inner": ("keys and values, as in {key: value}", None, ""),
+        "inner.depth": ("a whole number of at least 1", 1, ""),
+        "path": ("text", "", ""),
+    }
+    assert describe_options(None) == []
+
+
+def test_a_default_that_is_replaced_keeps_its_explanation() -> None:
+    (share,) = [each for each in describe_options(Lower) if each.name == "share"]
+    assert (share.explanation, share.default, share.allowed) == ("A share.", 0.25, "a number from 0 to 1")
+    assert list_unexplained(Lower) == ["silent"]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("share", Written("1.5"), "a number from 0 to 1, got 1.5"),
+        ("share", -1, "a number from 0 to 1, got -1.0"),
+        ("count", Written("0"), "a whole number of at least 1 or null, got 0"),
+        ("edges", [1, -2], "numbers separated by commas, each of at least 0, got (1.0, -2.0)"),
+    ],
+)
+def test_a_number_beyond_its_limits_is_refused(name: str, value: Any, words: str) -> None:
+    with pytest.raises(vcorr.UsageError) as refused:
+        options_from(Options, {name: value}, "data.")
+    assert refused.value.message == f"data.{name}: expected {words}."
+    assert options_from(Options, {"share": 1, "count": 1, "edges": [0]}) == Options(1.0, 1, (0.0,))
+
+
+def test_a_plugin_whose_options_are_not_explained_does_not_pass() -> None:
+    entry = ProbeEntry(name="silent", summary="x", factory="a:B", config=Lower)
+    (check,) = [each for each in check_entry(entry).checks if each.name == "every option has an explanation"]
+    assert not check.passed
+    assert "silent: `vcorr show` says nothing about it; write `name: type = vcorr.option(" in check.reason
+    explained = ProbeEntry(name="said", summary="x", factory="a:B", config=Options)
+    assert {each.name: each.passed for each in check_entry(explained).checks}["every option has an explanation"]
+    assert len(fields(Options)) == 6
