@@ -191,7 +191,8 @@ def test_no_clip_in_common(runs, changed) -> None:
             path = copy.shard(table, f"slide-{i}")
             found = shards.read_shard(path, table)
             rows = [ROWS[table](**{**row, "clip": f"other-{i}"}) for row in found.to_pylist()]
-            shards.write_shard(path, table, rows, shards.fingerprint_of(found))
+            shards.write_shard(copy.shard(table, f"other-{i}"), table, rows, shards.fingerprint_of(found))
+            path.unlink()
     with pytest.raises(UsageError, match=r"no clip in common: \w+ has slide-0, .* … slide-5 \(6\); copy has other-0"):
         compare_runs(runs["heads"], copy)
 

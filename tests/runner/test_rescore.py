@@ -122,7 +122,7 @@ def test_a_switch_that_changes_nothing_is_refused_as_in_a_run(copy, switch) -> N
     assert contents(copy) == before
 
 
-@pytest.mark.parametrize("record", [{}, {"fingerprints": {"predict": "a"}, "row_context": {}}, {"fingerprints": None}])
+@pytest.mark.parametrize("record", [{}, {"fingerprints": {"predict": "a"}, "row_context": {}}])
 def test_a_record_that_lacks_what_scoring_needs(copy, record) -> None:
     copy.write_record(record, "complete")
     with pytest.raises(StoreError, match=r"run\.json lacks what scoring needs.*\nRepeat the command"):

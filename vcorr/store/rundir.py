@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import pyarrow as pa
 
@@ -16,16 +17,14 @@ from vcorr.contract.errors import StoreError
 from vcorr.store import shards
 from vcorr.store.atomic_files import remove_temporaries, write_text
 from vcorr.store.fingerprint import LENGTH, is_unicode
-from vcorr.store.json_text import read_json
 from vcorr.store.lock import hold_lock
+from vcorr.store.record import read_record
+from vcorr.store.record_form import Status
 from vcorr.store.schema import TableName, schema
-from vcorr.store.upgrades import RECORD_VERSION, upgrade_record
+from vcorr.store.upgrades import RECORD_VERSION
 
 RECORD = "run.json"
 TABLES: tuple[TableName, ...] = ("predictions", "tracks", "scores")
-
-Status = Literal["started", "partial", "complete", "failed"]
-
 
 @dataclass(frozen=True)
 class RunDirectory:
@@ -121,24 +120,12 @@ class RunDirectory:
             )
 
     def record(self) -> dict[str, Any]:
-        """Returns the contents of run.json, in the current layout.
+        """Returns the contents of run.json, in the current layout; each value has the type in `record_form`.
 
         Raises:
-            StoreError: the file is missing, damaged, or written by a newer vcorr.
+            StoreError: the file is missing, damaged, written by a newer vcorr, or has a value that it cannot have.
         """
-        path = self.path / RECORD
-        try:
-            values = read_json(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise StoreError(
-                f"{path} cannot be read: {error}.",
-                hint="Move that run away and repeat the command that made it, or choose another folder with --out DIR.",
-            ) from error
-        if not _is_record(values):
-            raise StoreError(f"{path} is not the record of a run.", hint="Runs are made by: vcorr run")
-        if values.get("record_version", 0) > RECORD_VERSION:
-            raise StoreError(f"{path} was written by a newer vcorr.", hint="Upgrade: pip install --upgrade vcorr")
-        return upgrade_record(values)
+        return read_record(self.path / RECORD)
 
     def write_record(self, values: dict[str, Any], status: Status) -> None:
         """Writes run.json atomically, with the given status and the current time."""
@@ -175,16 +162,15 @@ class RunDirectory:
             yield shards.read_shard(path, table).replace_schema_metadata(schema(table).metadata)
 
 
-def _is_record(values: Any) -> bool:
-    """Returns whether the values of a file have the form that reading a record relies on."""
-    return isinstance(values, dict) and isinstance(values.get("record_version", 0), int)
-
-
 def find_runs(folder: Path) -> list[RunDirectory]:
-    """Returns the runs directly below a folder, sorted by name; if the folder is itself a run, this run."""
-    if (folder / RECORD).is_file():
+    """Returns the runs directly below a folder, sorted by name; if the folder is itself a run, this run.
+
+    A run counts if it has something named run.json, even a link that leads nowhere: reading it says what is wrong.
+    """
+    if os.path.lexists(folder / RECORD):
         return [RunDirectory(folder)]
-    return [RunDirectory(p.parent) for p in sorted(folder.glob(f"*/{RECORD}"))]
+    below = sorted(folder.iterdir()) if folder.is_dir() else []
+    return [RunDirectory(path) for path in below if os.path.lexists(path / RECORD)]
 
 
 def _make_beside(path: Path) -> Path:

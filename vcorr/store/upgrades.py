@@ -16,14 +16,16 @@ RECORD_VERSION = 2
 
 
 def upgrade_table(table: pa.Table, name: schemas.TableName, version: int) -> pa.Table:
-    """Converts a table of layout `version` to the current layout; it keeps its fingerprint."""
+    """Adds the columns that layout `version` did not have; the others come in their types of now.
+
+    Raises:
+        KeyError, ValueError, pyarrow.ArrowException: the table lacks a column of its own layout, or a value is odd.
+    """
     if version == schemas.SCHEMA_VERSION:
         return table
-    fingerprint = (table.schema.metadata or {}).get(schemas.FINGERPRINT_KEY, b"").decode()
     for step in _STEPS[version - 1 :]:
         table = step(table, name)
-    target = schemas.schema(name, fingerprint)
-    return table.select(target.names).cast(target)
+    return table
 
 
 def upgrade_record(values: dict[str, Any]) -> dict[str, Any]:
@@ -82,18 +84,39 @@ def _with_time_and_content(table: pa.Table, name: schemas.TableName) -> pa.Table
         for column, values in {"query_frame": asked, "query_mode": mode, "ceiling_kind": known}.items():
             table = table.append_column(column, values)
     else:
-        zeros = [np.zeros(points, np.int32) for points in table["points"].to_pylist()]
-        table = table.append_column("query_frames", pa.array(zeros, pa.list_(pa.int32())))
+        table = table.append_column("query_frames", pa.array(_zeros(table), pa.list_(pa.int32())))
     return _complete(table, name)
 
 
+def _zeros(table: pa.Table) -> list[Any]:
+    """Returns a zero for each point of each row. Points have numbers of their own, so a file cannot ask for more."""
+    lists = [name for name in ("queries", "xy", "rows") if name in table.column_names]
+    stored = sum(len(pc.list_flatten(table[name])) for name in lists)
+    points = table["points"].to_pylist()
+    if any(count is None or count < 0 for count in points) or sum(points) > stored:
+        raise ValueError("points does not fit to the positions")
+    return [np.zeros(count, np.int32) for count in points]
+
+
 def _complete(table: pa.Table, name: schemas.TableName) -> pa.Table:
-    """Adds every column of layout 5 that the table lacks, with its neutral value."""
+    """Adds every column that came with layout 5, with its neutral value."""
+    since = _SINCE_5[name]
     for column in describe_columns(schemas.ROWS[name]):
-        if column.name not in table.column_names:
+        if column.name in since and column.name not in table.column_names:
             table = table.append_column(column.name, pa.array([column.neutral] * table.num_rows, column.type))
     return table
 
+
+_SINCE_5: dict[schemas.TableName, frozenset[str]] = {
+    "scores": frozenset(
+        "task ceiling_kind metric_version scoring_version tracker_version data_hash height width frames token_height "
+        "token_width input_class query_frame query_mode round_trip cfg guidance guidance_scale guidance_layers "
+        "guidance_steps cut_kind cut_sites cut_dose".split()
+    ),
+    "predictions": frozenset("query_frames visible confidence noise_frames round_trip task".split()),
+    "tracks": frozenset("data_hash input_class query_mode query_frames confidence task".split()),
+}
+"""Columns that came with layout 5. A table of an earlier layout that lacks another column is damaged."""
 
 _STEPS = (_with_licence, _with_variants, _with_boundary, _with_time_and_content)
 """_STEPS[v - 1] upgrades layout v to v + 1."""

@@ -1,0 +1,48 @@
+"""Reads `run.json`. What comes out has the form of `record_form`, so no reader has to check it again."""
+
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+from typing import Any
+
+from vcorr.contract.errors import StoreError
+from vcorr.store.json_text import read_json
+from vcorr.store.record_form import find_problem
+from vcorr.store.upgrades import RECORD_VERSION, upgrade_record
+
+MOST_BYTES = 64 << 20
+"""Size of the largest run.json that is read. Records of a hundred thousand clips have a tenth of it."""
+
+_MOVE_AWAY = "Move that run away and repeat the command that made it, or choose another folder with --out DIR."
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """Returns the values of a run.json, in the current layout.
+
+    Raises:
+        StoreError: the file is missing, damaged or written by a newer vcorr, or a key has a value that it cannot have.
+            The message names file and key.
+    """
+    try:
+        values = read_json(_read_text(path))
+    except (OSError, ValueError) as error:
+        raise StoreError(f"{path} cannot be read: {error}.", hint=_MOVE_AWAY) from error
+    if not isinstance(values, dict) or not values:
+        raise StoreError(f"{path} is not the record of a run.", hint="Runs are made by: vcorr run")
+    version = values.get("record_version", 1)
+    if isinstance(version, int) and version > RECORD_VERSION:
+        raise StoreError(f"{path} was written by a newer vcorr.", hint="Upgrade: pip install --upgrade vcorr")
+    if problem := find_problem(values):
+        raise StoreError(f"{path}: {problem}.", hint=f"Correct it there. {_MOVE_AWAY}")
+    return upgrade_record(values)
+
+
+def _read_text(path: Path) -> str:
+    """Returns the text of an ordinary file of at most `MOST_BYTES`; a pipe would not end."""
+    found = path.stat()
+    if not stat.S_ISREG(found.st_mode):
+        raise ValueError("it is no ordinary file")
+    if found.st_size > MOST_BYTES:
+        raise ValueError(f"it has {found.st_size >> 20} MiB, and no record of a run has more than {MOST_BYTES >> 20}")
+    return path.read_text(encoding="utf-8")
