@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import errno
 import hashlib
 import json
 import re
@@ -11,6 +12,7 @@ from urllib.parse import unquote, urlparse
 import pyarrow as pa
 import pytest
 
+from vcorr.board.site import site_build
 from vcorr.board.site.file_names import slug
 from vcorr.board.site.site_build import MARKER, build_site
 from vcorr.contract.errors import MissingError, StoreError, UsageError
@@ -240,7 +242,7 @@ def test_numbers_that_are_not_there(tmp_path, no_plugins, make_run):
 
 
 def test_a_record_that_says_little(tmp_path, no_plugins, make_run):
-    record = {"card": None, "fingerprints": "?", "clips": None, "versions": [], "command": "vcorr"}
+    record = {"card": None, "fingerprints": {}, "clips": {}, "versions": {}, "command": []}
     make_run(tmp_path / "runs", "aaaaaaaaaaaa", "made-up", layers=2, steps=2, clips=4, record=record)
     site = build_site(tmp_path / "runs", tmp_path / "site", registry=no_plugins).parent
     assert "made-up" in "".join(pages(site)["models/made-up.html"].text)
@@ -292,22 +294,78 @@ def test_an_empty_folder_and_an_earlier_board_are_taken(results, tmp_path, no_pl
     assert sorted(path.name for path in tmp_path.iterdir()) == ["runs", "site"]
 
 
-def test_a_build_that_fails_leaves_the_board_as_it_was(results, tmp_path, no_plugins):
+def test_a_build_that_fails_leaves_the_board_as_it_was(results, tmp_path, no_plugins, monkeypatch):
     out = build_site(results, tmp_path / "site", registry=no_plugins).parent
     before = digests(out)
-    shard = results / "bbbbbbbbbbbb" / "scores" / "clip-003.arrow"
-    shard.write_bytes(shard.read_bytes()[:100])
-    with pytest.raises(StoreError, match=r"bbbbbbbbbbbb/scores/clip-003\.arrow is damaged"):
+
+    def fail(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(site_build, "chart_library", fail)
+    with pytest.raises(StoreError, match="The disk is full"):
         build_site(results, out, registry=no_plugins)
     assert digests(out) == before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["runs", "site"]
 
 
-def test_a_damaged_record_is_named(results, tmp_path, no_plugins):
-    (results / "bbbbbbbbbbbb" / "run.json").write_text("{", encoding="utf-8")
-    with pytest.raises(StoreError, match=r"bbbbbbbbbbbb/run\.json cannot be read"):
+def test_a_copy_that_cannot_be_written_ends_the_build_and_no_run_is_to_blame(
+    results, tmp_path, no_plugins, monkeypatch
+):
+    def fail(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("os.replace", fail)
+    with pytest.raises(StoreError, match="The disk is full"):
         build_site(results, tmp_path / "site", registry=no_plugins)
     assert not (tmp_path / "site").exists()
+
+
+DAMAGES = {
+    "shard": (
+        lambda run: (run / "scores" / "clip-003.arrow").write_bytes(b"ARROW1"),
+        "bbbbbbbbbbbb/scores/clip-003.arrow is damaged",
+    ),
+    "record": (lambda run: (run / "run.json").write_text("{"), "bbbbbbbbbbbb/run.json cannot be read"),
+    "foreign record": (lambda run: (run / "run.json").write_text("[1]"), "is not the record of a run"),
+    "value of a key": (
+        lambda run: (run / "run.json").write_text('{"clips": null}'),
+        "run.json: clips must be a mapping, but is None",
+    ),
+    "link to itself": (
+        lambda run: ((run / "run.json").unlink(), (run / "run.json").symlink_to("run.json")),
+        "bbbbbbbbbbbb/run.json cannot be read",
+    ),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_run_that_cannot_be_read_is_listed_and_the_others_are_shown(results, tmp_path, no_plugins, damage):
+    break_run, reason = DAMAGES[damage]
+    break_run(results / "bbbbbbbbbbbb")
+    told = []
+    site = build_site(results, tmp_path / "site", registry=no_plugins, tell=told.append).parent
+    ((run_id, said),) = [(run.run_id, run.reason) for run in told]
+    assert run_id == "bbbbbbbbbbbb"
+    assert reason in said
+    assert str(tmp_path) not in said
+    text = " ".join(" ".join(pages(site)["index.html"].text).split())
+    assert "Cannot be read" in text
+    assert " ".join(said.split()) in text
+    models = {path.stem for path in (site / "models").iterdir()}
+    assert {"made-up-good", "made-up-baseline"} <= models
+    assert "made-up-poor" not in models
+    assert [path.name for path in (site / "data").glob("bbbb*")] == []
+
+
+def test_a_board_whose_every_run_is_damaged_lists_them(results, tmp_path, no_plugins):
+    for run in results.iterdir():
+        (run / "run.json").write_text("{")
+    told = []
+    site = build_site(results, tmp_path / "site", registry=no_plugins, tell=told.append).parent
+    assert len(told) == 4
+    text = " ".join(" ".join(pages(site)["index.html"].text).split())
+    assert "There is nothing to rank yet: every run is left out" in text
+    assert all(run.run_id in text for run in told)
 
 
 def test_a_folder_that_cannot_be_written(results, tmp_path, no_plugins):

@@ -34,7 +34,7 @@ def plugins_of_tests():
 
 @pytest.fixture(scope="module")
 def whole(plugins_of_tests, tmp_path_factory) -> Path:
-    """A finished run, which no test changes."""
+    """Returns a finished run, which no test changes."""
     return odd_runs.make_run(tmp_path_factory.mktemp("whole"))
 
 
@@ -45,7 +45,7 @@ def scratch(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def untouched(whole, scratch) -> dict[str, Outcome]:
-    """What the commands say about the run without an edit."""
+    """Returns what the commands say about the run without an edit."""
     return odd_runs.try_edit(Edit("no edit", "", SAME, lambda run: None), whole, scratch)
 
 

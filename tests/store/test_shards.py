@@ -207,7 +207,7 @@ def test_a_directory_whose_record_names_no_fingerprint_is_refused(
     tmp_path: Path, run: rundir.RunDirectory, prints: str
 ) -> None:
     (run.path / "run.json").write_text(f'{{"fingerprints": {prints}}}')
-    with pytest.raises(StoreError, match="belongs to another spec|fingerprints must be a mapping"):
+    with pytest.raises(StoreError, match=r"belongs to another spec|fingerprints must be a mapping"):
         rundir.RunDirectory.create(tmp_path, "a" * 64)
 
 

@@ -15,7 +15,8 @@ from vcorr.runner.plan import Plan
 from vcorr.runner.run_record import Progress, facts_of
 from vcorr.runner.score_shards import score_left_over
 from vcorr.store.fingerprint import LENGTH
-from vcorr.store.rundir import RunDirectory, Status
+from vcorr.store.record_form import Status
+from vcorr.store.rundir import RunDirectory
 
 
 class Reuse(Enum):

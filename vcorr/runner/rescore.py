@@ -21,7 +21,8 @@ from vcorr.runner.spec import RunSpec
 from vcorr.runner.unpacking import prediction_keys
 from vcorr.store import shards
 from vcorr.store.atomic_files import replace_together
-from vcorr.store.rundir import RunDirectory, Status
+from vcorr.store.record_form import Status
+from vcorr.store.rundir import RunDirectory
 
 
 def rescore(run: RunDirectory, registry: Registry, spec: RunSpec) -> int:

@@ -43,7 +43,9 @@ def _holds_same(found: pa.DataType, target: pa.DataType) -> bool:
         return _is_text(found)
     if kinds.is_list(target):
         same_form = kinds.is_list(found) or kinds.is_large_list(found) or kinds.is_fixed_size_list(found)
-        return same_form and (found.value_type.equals(target.value_type) or _holds_same(found.value_type, target.value_type))
+        return same_form and (
+            found.value_type.equals(target.value_type) or _holds_same(found.value_type, target.value_type)
+        )
     if kinds.is_integer(target):
         return bool(kinds.is_integer(found))
     return bool(kinds.is_floating(target) and (kinds.is_floating(found) or kinds.is_integer(found)))

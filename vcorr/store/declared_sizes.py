@@ -24,7 +24,7 @@ MOST_ROWS = 20_000_000
 
 _DICTIONARY_BATCH, _RECORD_BATCH = 2, 3
 """Values of the field `header_type` of a message."""
-_BLOCK, _BUFFER, _NODE = struct.Struct("<qiiq"), struct.Struct("<qq"), struct.Struct("<qq")
+_BLOCK, _BUFFER = struct.Struct("<qiiq"), struct.Struct("<qq")
 _CONTINUED = 0xFFFFFFFF
 
 
@@ -94,6 +94,12 @@ class _Table:
         place = self.place(field)
         return _Table(self._data, place + _uint32(self._data, place))
 
+    def number(self, field: int) -> int:
+        """Returns a number of 64 bits."""
+        place = self.place(field)
+        value: int = struct.unpack_from("<q", self._data, place)[0] if place else 0
+        return max(value, 0)
+
     def structs(self, field: int, form: struct.Struct) -> Iterator[tuple[int, ...]]:
         """Yields the elements of a vector of structs."""
         place = self.place(field)
@@ -122,10 +128,9 @@ def _batch(data: memoryview, block: tuple[int, int]) -> Declared:
     batch = message.table(2)
     if kind == _DICTIONARY_BATCH:
         batch = batch.table(1)
-    lengths = [length for length, _ in batch.structs(1, _NODE)]
     is_compressed, body = bool(batch.place(3)), offset + length
     sizes = (_buffer_bytes(data, body + start, size, is_compressed) for start, size in batch.structs(2, _BUFFER))
-    return Declared(max(lengths, default=0) if kind == _RECORD_BATCH else 0, sum(sizes))
+    return Declared(batch.number(0) if kind == _RECORD_BATCH else 0, sum(sizes))
 
 
 def _buffer_bytes(data: memoryview, start: int, size: int, is_compressed: bool) -> int:

@@ -91,13 +91,21 @@ def find_differences(a: Any, b: Any) -> dict[str, tuple[Any, Any]]:
 
 def flat(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
     """Yields the values of nested mappings with their dotted names; also of lists of mappings that have a `name`."""
-    if isinstance(value, list) and value and all(isinstance(item, Mapping) and isinstance(item.get("name"), str) for item in value):
+    if (
+        isinstance(value, list)
+        and value
+        and all(isinstance(item, Mapping) and isinstance(item.get("name"), str) for item in value)
+    ):
         value = {item["name"]: {k: v for k, v in item.items() if k != "name"} for item in value}
     if not isinstance(value, Mapping):
         yield name, value
         return
     for key, part in value.items():
         yield from flat(part, f"{name}.{key}" if name else str(key))
+
+
+def _has_name(item: Any) -> bool:
+    return isinstance(item, Mapping) and isinstance(item.get("name"), str)
 
 
 def hash_files(folder: Path, pattern: str = "**/*") -> str:

@@ -26,6 +26,7 @@ from vcorr.store.upgrades import RECORD_VERSION
 RECORD = "run.json"
 TABLES: tuple[TableName, ...] = ("predictions", "tracks", "scores")
 
+
 @dataclass(frozen=True)
 class RunDirectory:
     """One run on disk. `path` ends in the run id, a prefix of the fingerprint of its predictions."""

@@ -35,7 +35,7 @@ _ROUNDING = 1e-3
 _PREDICTED_BY = ("probe", "kind", "layer", "step", "head", "variant", "switches")
 _SCORED_BY = ("probe", "metric", "variant", "switches", "layer", "step", "head")
 _ATTENTION_FIELDS = 5
-"""Numbers of a point in `rows` beside its peaks in other latent frames."""
+"""How many numbers of a point follow its peaks in the column `rows`."""
 
 
 def check_rows(table: pa.Table, name: TableName) -> None:

@@ -107,14 +107,23 @@ def _complete(table: pa.Table, name: schemas.TableName) -> pa.Table:
     return table
 
 
-_SINCE_5: dict[schemas.TableName, frozenset[str]] = {
-    "scores": frozenset(
-        "task ceiling_kind metric_version scoring_version tracker_version data_hash height width frames token_height "
-        "token_width input_class query_frame query_mode round_trip cfg guidance guidance_scale guidance_layers "
-        "guidance_steps cut_kind cut_sites cut_dose".split()
+_SINCE_5: dict[schemas.TableName, tuple[str, ...]] = {
+    "scores": (
+        *(
+            "task",
+            "ceiling_kind",
+            "metric_version",
+            "scoring_version",
+            "tracker_version",
+            "data_hash",
+            "height",
+            "width",
+        ),
+        *("frames", "token_height", "token_width", "input_class", "query_frame", "query_mode", "round_trip", "cfg"),
+        *("guidance", "guidance_scale", "guidance_layers", "guidance_steps", "cut_kind", "cut_sites", "cut_dose"),
     ),
-    "predictions": frozenset("query_frames visible confidence noise_frames round_trip task".split()),
-    "tracks": frozenset("data_hash input_class query_mode query_frames confidence task".split()),
+    "predictions": ("query_frames", "visible", "confidence", "noise_frames", "round_trip", "task"),
+    "tracks": ("data_hash", "input_class", "query_mode", "query_frames", "confidence", "task"),
 }
 """Columns that came with layout 5. A table of an earlier layout that lacks another column is damaged."""
 

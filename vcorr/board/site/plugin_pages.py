@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from vcorr.board.tables.board_runs import BoardRun
-from vcorr.board.tables.ranking import LeftOut, Ranking
+from vcorr.board.tables.ranking import LeftOut, Ranking, Unreadable
 from vcorr.contract.entries import PageEntry
 from vcorr.plugins.registry import Registered, Registry
 
@@ -17,12 +17,13 @@ class Board:
     """What `render(board)` of a page gets (docs/board.md).
 
     runs: every run, sorted by run id, including runs that no ranking shows. rankings: the tables of the first page.
-    left_out: what these tables do not show, with reasons.
+    left_out: what these tables do not show, with reasons. unreadable: runs that are damaged, with reasons.
     """
 
     runs: tuple[BoardRun, ...]
     rankings: tuple[Ranking, ...]
     left_out: tuple[LeftOut, ...]
+    unreadable: tuple[Unreadable, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -7,24 +7,25 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Callable, Sequence
 from importlib import metadata, resources
 from pathlib import Path
 from typing import Any
 
 from vcorr.store.json_text import read_json
 from vcorr.board.tables.definitions import BoardConfig, builtin_boards, load_board, metric_names
-from vcorr.board.tables.board_runs import BoardRun, load_run
+from vcorr.board.tables.board_runs import BoardRun, UnreadableRunError, load_run
 from vcorr.board.site.model_page import model_view
 from vcorr.board.site.plugin_pages import Board, PluginPage, plugin_pages
 from vcorr.board.site.file_names import slug
-from vcorr.board.tables.ranking import rank
+from vcorr.board.tables.ranking import Unreadable, rank
 from vcorr.board.site.html import environment
 from vcorr.board.site.vega_bundle import chart_library
-from vcorr.contract.errors import MissingError, StoreError, UsageError
+from vcorr.contract.errors import MissingError, UsageError
 from vcorr.plugins.registry import Registry, installed
 from vcorr.store.atomic_files import replace_folder
-from vcorr.store.rundir import RECORD, find_runs
+from vcorr.store.rundir import RECORD, RunDirectory, find_runs
 
 MARKER = "board.json"
 """File that marks a folder as a board, so that a new board may replace it."""
@@ -33,16 +34,25 @@ BOARD_VERSION = 1
 _STATIC = ("style.css", "board.js", "charts.js")
 
 
-def build_site(results: Path, out: Path, *, boards: Sequence[Path] = (), registry: Registry | None = None) -> Path:
+def build_site(
+    results: Path,
+    out: Path,
+    *,
+    boards: Sequence[Path] = (),
+    registry: Registry | None = None,
+    tell: Callable[[Unreadable], None] = lambda _: None,
+) -> Path:
     """Builds the board of all runs in a folder.
 
     The same runs give the same bytes. An earlier board at `out` is replaced as a whole, after the new one is complete.
+    A run that cannot be read is listed with its reason, and the others are shown.
 
     Args:
         results: a folder of runs, or one run.
         out: the folder of pages: new, empty, or an earlier board.
         boards: YAML files of boards; when empty, the boards that come with vcorr.
         registry: plugins whose pages are added; None for the plugins of this environment.
+        tell: is called with each run that cannot be read.
 
     Returns:
         The path of the first page.
@@ -50,7 +60,7 @@ def build_site(results: Path, out: Path, *, boards: Sequence[Path] = (), registr
     Raises:
         MissingError: there are no runs.
         UsageError: `out` is not empty and is not a board, or a board file is wrong.
-        StoreError: a run is damaged (the message names the file), or `out` cannot be written.
+        StoreError: `out` cannot be written.
     """
     runs = find_runs(results)
     if not runs:
@@ -58,22 +68,44 @@ def build_site(results: Path, out: Path, *, boards: Sequence[Path] = (), registr
     _check_out(results, out)
     configs = tuple(load_board(path) for path in boards) or builtin_boards()
     with replace_folder(out) as folder:
-        data = folder / "data"
-        data.mkdir()
-        names = metric_names(configs)
-        loaded = [load_run(run, names, data / f"{slug(run.run_id)}.arrow") for run in runs]
-        _Site(folder, loaded, configs, registry or installed()).write()
+        (folder / "data").mkdir()
+        loaded, unreadable = _load(runs, metric_names(configs), folder / "data")
+        _Site(folder, loaded, unreadable, configs, registry or installed()).write()
+        _check_out(results, out)  # somebody may have put something else there meanwhile
+    for run in unreadable:
+        tell(run)
     return out / "index.html"
+
+
+def _load(
+    runs: Sequence[RunDirectory], metrics: Sequence[str], data: Path
+) -> tuple[list[BoardRun], list[Unreadable]]:
+    loaded, unreadable = [], []
+    for run in runs:
+        try:
+            loaded.append(load_run(run, metrics, data / f"{slug(run.run_id)}.arrow"))
+        except UnreadableRunError as error:
+            # pages are shown elsewhere, where the path of this machine says nothing
+            reason = error.message.replace(f"{run.path.parent}{os.sep}", "")
+            unreadable.append(Unreadable(run.run_id, reason, error.hint))
+    return loaded, unreadable
 
 
 class _Site:
     """The pages of one board, written into a folder."""
 
-    def __init__(self, folder: Path, runs: list[BoardRun], boards: Sequence[BoardConfig], registry: Registry) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        runs: Sequence[BoardRun],
+        unreadable: Sequence[Unreadable],
+        boards: Sequence[BoardConfig],
+        registry: Registry,
+    ) -> None:
         self._folder = folder
         self._boards = boards
         rankings, left_out = rank(runs, boards)
-        self._board = Board(tuple(runs), tuple(rankings), tuple(left_out))
+        self._board = Board(tuple(runs), tuple(rankings), tuple(left_out), tuple(unreadable))
         self._pages = plugin_pages(self._board, registry)
         self._models = sorted({run.model for run in runs})
 
@@ -116,7 +148,7 @@ class _Site:
 
     def _write_best_sites(self) -> None:
         rows = [{**best.key, **best.to_dict(), "run": run.run_id} for run in self._board.runs for best in run.best]
-        with (self._folder / "data" / "best_sites.csv").open("w", encoding="utf-8", newline="") as file:
+        with (self._folder / "data" / "best_sites.csv").open("w", encoding="utf-8", errors="backslashreplace", newline="") as file:
             if rows:
                 writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
                 writer.writeheader()
@@ -151,7 +183,7 @@ class _Site:
     def _write(self, path: str, text: str) -> None:
         target = self._folder / path
         target.parent.mkdir(exist_ok=True)
-        target.write_text(text, encoding="utf-8", newline="\n")
+        target.write_text(text, encoding="utf-8", errors="backslashreplace", newline="\n")
 
 
 def _check_out(results: Path, out: Path) -> None:

@@ -5,6 +5,7 @@ Score tables are read shard by shard. Only rows of the boards' metrics are kept 
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from vcorr.analysis.stored_scores import check_scored_alike
+from vcorr.contract.errors import StoreError, UsageError
 from vcorr.contract.records import NO_SITE, is_random
 from vcorr.stats.series import Series, series
 from vcorr.stats.summary import BestSite, best_site
@@ -104,6 +106,10 @@ class BoardRun:
         return next((best for best in self.best if best.key == s.key), None)
 
 
+class UnreadableRunError(StoreError):
+    """A run that a board cannot show: its record or a shard is damaged, or its clips are scored differently."""
+
+
 @dataclass(frozen=True)
 class _Scores:
     kept: pa.Table
@@ -115,14 +121,17 @@ def load_run(run: RunDirectory, metrics: Sequence[str], download: Path) -> Board
     """Reads a run and copies its scores table, all shards in one file, to `download`.
 
     Raises:
-        StoreError: run.json or a shard is damaged (the message names it), some clips are scored differently from the
-            rest, or the copy cannot be written.
+        UnreadableRunError: run.json or a shard is damaged (the message names it), or some clips are scored differently
+            from the rest.
+        StoreError: the copy cannot be written.
     """
-    record = run.record()
-    check_scored_alike(run)
+    with _reading():
+        record = run.record()
+        check_scored_alike(run)
     scores = _read_scores(run, metrics, download, _fingerprint(record))
-    found = tuple(series(scores.kept))
-    best = tuple(best for best in map(best_site, found) if best is not None)
+    with _reading():
+        found = tuple(series(scores.kept))
+        best = tuple(best for best in map(best_site, found) if best is not None)
     context = _context(record, found)
     return BoardRun(
         directory=run,
@@ -140,13 +149,27 @@ def load_run(run: RunDirectory, metrics: Sequence[str], download: Path) -> Board
     )
 
 
+@contextlib.contextmanager
+def _reading() -> Iterator[None]:
+    """Marks errors of the block as errors of the run, which leave it out of the board and do not end the build."""
+    try:
+        yield
+    except (StoreError, UsageError) as error:
+        raise UnreadableRunError(error.message, hint=error.hint) from error
+
+
+def _read_shards(run: RunDirectory) -> Iterator[pa.Table]:
+    with _reading():
+        yield from run.iter_shards("scores")
+
+
 def _read_scores(run: RunDirectory, metrics: Sequence[str], download: Path, fingerprint: str) -> _Scores:
     wanted = pa.array([*metrics, ""], pa.string())
     kept, rows, unscored = [], 0, 0
     layout = schema("scores", fingerprint)
     options = pa.ipc.IpcWriteOptions(compression="zstd")
     with atomic_file(download) as temporary, pa.ipc.new_file(temporary, layout, options=options) as copy:
-        for shard in _in_batches(run.iter_shards("scores")):
+        for shard in _in_batches(_read_shards(run)):
             copy.write_table(shard)
             rows += shard.num_rows
             part = shard.filter(pc.is_in(shard["metric"], wanted))

@@ -59,6 +59,15 @@ class LeftOut:
     probe: str = ""
 
 
+@dataclass(frozen=True)
+class Unreadable:
+    """A run that cannot be read, so that nothing of it is on the board. hint: what to do."""
+
+    run_id: str
+    reason: str
+    hint: str
+
+
 def count_scored(s: Series) -> int:
     """Counts the clips with a score at one site at least."""
     return int(np.isfinite(s.score).any(axis=1).sum())

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from vcorr.cli.views.terminal import say
+
+if TYPE_CHECKING:
+    from vcorr.board.tables.ranking import Unreadable
 
 
 @click.group(short_help="Build and open the leaderboard.")
@@ -21,17 +25,24 @@ def board() -> None:
 @click.option(
     "--out", type=click.Path(path_type=Path), default=Path("site"), show_default=True, help="Folder of pages."
 )
-def build(results: Path, out: Path) -> None:
+def build(results: Path, out: Path) -> int:
     """Make the pages from the runs in a folder.
+
+    A run that cannot be read is listed with the reason, here and on the first page. The exit code is then 1.
 
     \b
     For example:
       vcorr board build --results runs --out site
     """
     from vcorr.board.site.site_build import build_site
+    from vcorr.contract.errors import EXIT_OK, EXIT_SOME_FAILED
 
-    index = build_site(results, out)
+    unreadable: list[Unreadable] = []
+    index = build_site(results, out, tell=unreadable.append)
+    for run in unreadable:
+        say(f"Left out: run {run.run_id}: {run.reason}\n{run.hint}", stderr=True)
     say(f"Board: {index}")
+    return EXIT_SOME_FAILED if unreadable else EXIT_OK
 
 
 @board.command("open", short_help="Open the board in a browser.")
