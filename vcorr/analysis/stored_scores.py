@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,10 +12,9 @@ import pyarrow.compute as pc
 
 from vcorr.contract.errors import StoreError
 from vcorr.contract.records import is_random
-from vcorr.runner.predict import STATUS_FAILED
+from vcorr.stats.series import Scores, gather
 from vcorr.store import shards
 from vcorr.store.rundir import RunDirectory
-from vcorr.store.schema import schema
 
 
 @dataclass(frozen=True)
@@ -39,16 +38,16 @@ class RunFacts:
 
 @dataclass(frozen=True)
 class StoredScores:
-    """A run with the rows of some of its metrics. metrics: all its metric columns."""
+    """A run with the scores of some of its metrics. metrics: all its metric columns."""
 
     directory: RunDirectory
     facts: RunFacts
     metrics: frozenset[str]
-    scores: pa.Table
+    scores: Scores
 
 
-def load_scores(run: RunDirectory, wanted: Callable[[str], bool]) -> StoredScores:
-    """Reads the rows of all metrics whose names are `wanted`, and the rows of clips without scores, shard by shard.
+def load_scores(run: RunDirectory, wanted: Callable[[str], bool] = lambda name: True) -> StoredScores:
+    """Reads the scores of all metrics whose names are `wanted`, shard by shard.
 
     Raises:
         StoreError: the run is damaged, has no scores, or has clips that were scored differently from the rest.
@@ -56,16 +55,17 @@ def load_scores(run: RunDirectory, wanted: Callable[[str], bool]) -> StoredScore
     record = run.record()
     check_scored_alike(run)
     names: set[str] = set()
-    kept = []
-    for shard in run.iter_shards("scores"):
-        here = set(pc.unique(shard["metric"]).to_pylist())
-        names |= here
-        keep = pa.array(sorted(name for name in here if not name or wanted(name)), pa.string())
-        kept.append(shard.filter(pc.is_in(shard["metric"], keep)))
-    if not names:
+    scores = gather(_note_metrics(run.iter_shards("scores"), names), wanted)
+    if not scores.rows:
         raise StoreError(f"{run.path} has no scores yet.", hint="Finish it first: repeat its vcorr run command.")
-    scores = pa.concat_tables(kept) if kept else schema("scores").empty_table()
     return StoredScores(run, _facts(run, record, scores), frozenset(names - {""}), scores)
+
+
+def _note_metrics(shards_: Iterable[pa.Table], names: set[str]) -> Iterator[pa.Table]:
+    """Yields the tables, and adds the names of all their metrics to `names`."""
+    for shard in shards_:
+        names |= set(pc.unique(shard["metric"]).to_pylist())
+        yield shard
 
 
 def check_scored_alike(run: RunDirectory) -> None:
@@ -100,21 +100,15 @@ def _scoring_command(run: RunDirectory, record: dict[str, Any]) -> str:
     return shlex.join(words)
 
 
-def _facts(run: RunDirectory, record: dict[str, Any], scores: pa.Table) -> RunFacts:
+def _facts(run: RunDirectory, record: dict[str, Any], scores: Scores) -> RunFacts:
     context = record.get("row_context") or {}
-    scored = pc.not_equal(scores["metric"], "")
-    failed = pc.equal(scores["status"], STATUS_FAILED)
     return RunFacts(
         path=str(run.path),
         run=run.run_id,
         status=str(record.get("status", "")),
         model=str(context.get("model", "")),
         weights=str(context.get("weights", "")),
-        clips=_ids(scores, scored),
-        failed=_ids(scores, failed),
-        untracked=_ids(scores, pc.and_(pc.invert(scored), pc.invert(failed))),
+        clips=scores.clips,
+        failed=tuple(sorted(set(scores.failed))),
+        untracked=tuple(sorted(scores.unscored)),
     )
-
-
-def _ids(scores: pa.Table, mask: Any) -> tuple[str, ...]:
-    return tuple(sorted(set(scores.filter(mask)["clip"].to_pylist())))

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -93,7 +93,12 @@ class Series:
         kinds: dict[str, list[int]] = {"mean": [], "single": []}
         for i, site in enumerate(self.sites):
             kinds[heads_of(site["head"])].append(i)
-        return {kind: self.select_sites(sites) for kind, sites in kinds.items() if sites}
+        everything = len(self.sites)  # of one kind, as they mostly are, they need no copy
+        return {
+            kind: self if len(sites) == everything else self.select_sites(sites)
+            for kind, sites in kinds.items()
+            if sites
+        }
 
 
 def heads_of(head: int) -> Heads:
@@ -101,18 +106,53 @@ def heads_of(head: int) -> Heads:
     return "mean" if head == HEAD_MEAN else "single"
 
 
-def series(scores: pa.Table, *, metric: str | None = None, lower: Collection[str] = ()) -> list[Series]:
-    """Returns the series of a scores table, ordered by run, probe and metric.
+@dataclass(frozen=True)
+class Scores:
+    """The scores of a run or of several, gathered from tables. It has 24 bytes per value, where rows have hundreds.
+
+    series: one per run, probe, metric and variant, ordered by these.
+    rows: number of rows of all tables.
+    failed: ids of the clips that failed, once per row. unscored: other clips without a score, each with the reason.
+    content: hash of each clip's content, by clip id; without clips whose rows have none.
+    """
+
+    series: tuple[Series, ...]
+    rows: int = 0
+    failed: tuple[str, ...] = ()
+    unscored: Mapping[str, str] = field(default_factory=dict)
+    content: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def metrics(self) -> frozenset[str]:
+        """The metric columns that have a series."""
+        return frozenset(s.key["metric"] for s in self.series)
+
+    @property
+    def clips(self) -> tuple[str, ...]:
+        """The ids of the clips that have rows of a metric, sorted."""
+        return tuple(sorted({clip for s in self.series for clip in s.clips}))
+
+
+def gather(tables: Iterable[pa.Table], wanted: Callable[[str], bool] = lambda metric: True) -> Scores:
+    """Gathers scores from tables, one after the other, so that only one table is in memory at a time.
+
+    wanted: tells by its name whether a metric column is needed.
+    """
+    gatherer = _Gatherer(wanted)
+    for table in tables:
+        gatherer.add(table)
+    return gatherer.finish()
+
+
+def series(scores: pa.Table | Scores, *, metric: str | None = None, lower: Collection[str] = ()) -> list[Series]:
+    """Returns the series of a scores table or of gathered scores, ordered by run, probe and metric.
 
     metric: selects one metric. lower: the columns in which a lower value is better.
     """
-    failed = _count_failed_clips(scores)
-    rows = scores.filter(pc.not_equal(scores["metric"], ""))
-    if metric is not None:
-        rows = rows.filter(pc.equal(rows["metric"], metric))
-    return [
-        _series(key, part, failed.get(key["run"], 0), key["metric"] in lower) for key, part in _groups(rows, ROW_KEYS)
-    ]
+    if isinstance(scores, pa.Table):
+        scores = gather([scores], lambda name: metric in (None, name))
+    chosen = (s for s in scores.series if metric in (None, s.key["metric"]))
+    return [replace(s, lower_is_better=s.key["metric"] in lower) for s in chosen]
 
 
 def natural(name: str) -> list[tuple[int, str]]:
@@ -120,10 +160,17 @@ def natural(name: str) -> list[tuple[int, str]]:
     return [(int(digits or 0), text) for digits, text in re.findall(r"(\d+)|(\D+)", name)]
 
 
-def main_metric(scores: pa.Table) -> str:
+def main_metric(scores: pa.Table | Scores) -> str:
     """Returns the column that summaries show if nobody named one; see `choose_main`."""
-    names = set(pc.unique(scores["metric"]).to_pylist()) - {""}
+    names = metrics_of(scores)
     return choose_main(sorted(names, key=lambda name: (STRATUM_MARK in name, name)))
+
+
+def metrics_of(scores: pa.Table | Scores) -> frozenset[str]:
+    """Returns the names of all metric columns."""
+    if isinstance(scores, Scores):
+        return scores.metrics
+    return frozenset(pc.unique(scores["metric"]).to_pylist()) - {""}
 
 
 def mean_where(values: Floats, used: NDArray[np.bool_]) -> Floats:
@@ -137,54 +184,155 @@ def mean_where(values: Floats, used: NDArray[np.bool_]) -> Floats:
     return np.asarray(np.where(np.isnan(np.where(used, values, 0.0)).any(axis=0), np.nan, mean))
 
 
-def _series(key: dict[str, Any], rows: pa.Table, failed: int, lower: bool) -> Series:
-    sites = sorted((_site(site, part) for site, part in _groups(rows, SITE_KEYS)), key=_site_id)
-    clips = sorted(set(rows["clip"].to_pylist()))
-    column = {_site_id(site): i for i, site in enumerate(sites)}
-    line = {clip: i for i, clip in enumerate(clips)}
-    at_row = np.array([line[clip] for clip in rows["clip"].to_pylist()], dtype=np.int64)
-    wanted = zip(*(rows[name].to_pylist() for name in SITE_KEYS), strict=True)
-    at_column = np.array([column[site] for site in wanted], dtype=np.int64)
+# ------------------------------------------------------------------------------------------------------------ gathering
 
-    def spread(name: str) -> Floats:
-        grid = np.full((len(clips), len(sites)), np.nan)
-        grid[at_row, at_column] = rows[name].to_numpy()
-        return grid
-
-    return Series(key, tuple(sites), tuple(clips), spread("value"), spread("floor"), spread("ceiling"), failed, lower)
+_SiteKey = tuple[int, int, int]
+_VALUES = ("value", "floor", "ceiling", "noise")
 
 
-def _site(key: dict[str, Any], rows: pa.Table) -> dict[str, Any]:
-    names = {name: rows[name][0].as_py() for name in ("layer_name", "attention")}
-    return {**key, **names, "noise": math.fsum(rows["noise"].to_pylist()) / rows.num_rows}
+class _Gatherer:
+    """Adds up tables of scores. What it keeps of a row are four numbers of 32 bits."""
+
+    def __init__(self, wanted: Callable[[str], bool]) -> None:
+        self._wanted = wanted
+        self._growing: dict[tuple[Any, ...], _GrowingSeries] = {}
+        self._failed: list[tuple[str, str]] = []
+        self._unscored: dict[str, str] = {}
+        self._content: dict[str, str] = {}
+        self._rows = 0
+
+    def add(self, table: pa.Table) -> None:
+        """Adds the rows of a table."""
+        self._rows += table.num_rows
+        self._add_whole_clips(table)
+        names = [name for name in pc.unique(table["metric"]).to_pylist() if name and self._wanted(name)]
+        rows = table.filter(pc.is_in(table["metric"], pa.array(names, pa.string())))
+        self._add_content(rows)
+        numbers = {name: _numbers(rows, name) for name in (*SITE_KEYS, *_VALUES)}
+        for key, chosen in _groups(rows, ROW_KEYS):
+            growing = self._growing.setdefault(tuple(key.values()), _GrowingSeries(key))
+            growing.add(rows, chosen, {name: values[chosen] for name, values in numbers.items()})
+
+    def _add_whole_clips(self, table: pa.Table) -> None:
+        """Adds the rows of clips that failed or have no scores."""
+        failed = table.filter(pc.equal(table["status"], "failed"))
+        self._failed += zip(failed["run"].to_pylist(), failed["clip"].to_pylist(), strict=True)
+        without = pc.and_(pc.equal(table["metric"], ""), pc.equal(table["status"], "not_scored"))
+        for row in table.filter(without).select(["clip", "error"]).to_pylist():
+            self._unscored[row["clip"]] = row["error"]
+        self._add_content(table.filter(pc.equal(table["metric"], "")))
+
+    def _add_content(self, rows: pa.Table) -> None:
+        if "data_hash" in rows.column_names:
+            pairs = rows.select(["clip", "data_hash"]).group_by(["clip", "data_hash"]).aggregate([]).to_pylist()
+            self._content |= {pair["clip"]: pair["data_hash"] for pair in pairs if pair["data_hash"]}
+
+    def finish(self) -> Scores:
+        """Returns the scores. Each series is forgotten here as soon as it is made."""
+        found = []
+        for key in sorted(self._growing, key=lambda values: tuple(map(str, values))):
+            growing = self._growing.pop(key)
+            found.append(growing.finish(sum(run == growing.key["run"] for run, _ in self._failed)))
+        failed = tuple(clip for _, clip in self._failed)
+        return Scores(tuple(found), self._rows, failed, self._unscored, self._content)
 
 
-def _groups(rows: pa.Table, names: Sequence[str]) -> Iterable[tuple[dict[str, Any], pa.Table]]:
-    """Groups rows by equal values of `names`, in order of these values; NaN equals NaN, as in Arrow's dictionaries."""
+class _GrowingSeries:
+    """One series, to which tables add rows."""
+
+    def __init__(self, key: dict[str, Any]) -> None:
+        self.key = key
+        self._sites: dict[_SiteKey, dict[str, str]] = {}
+        self._columns: dict[_SiteKey, int] = {}
+        self._lines: dict[str, int] = {}
+        self._blocks: list[_Block] = []
+        self._last: tuple[list[NDArray[Any]], NDArray[np.int32]] | None = None
+
+    def add(self, rows: pa.Table, chosen: NDArray[np.int64], numbers: dict[str, NDArray[Any]]) -> None:
+        """Adds the rows of a table with these indices. numbers: their columns of numbers."""
+        columns = self._columns_of(rows, chosen, [numbers[name] for name in SITE_KEYS])
+        lines = self._lines_of(rows["clip"], chosen)
+        self._blocks.append(_Block(lines, columns, *(numbers[name] for name in _VALUES)))
+
+    def _columns_of(self, rows: pa.Table, chosen: NDArray[np.int64], site: list[NDArray[Any]]) -> NDArray[np.int32]:
+        """Returns the column of each row, in the order in which sites were met."""
+        if self._last is not None and all(map(np.array_equal, self._last[0], site)):
+            return self._last[1]  # the clips of a run have the same sites in the same order
+        found = np.empty(len(chosen), dtype=np.int32)
+        for i, key in enumerate(zip(*(values.tolist() for values in site), strict=True)):
+            if key not in self._columns:
+                self._columns[key] = len(self._columns)
+                row = int(chosen[i])
+                self._sites[key] = {name: rows[name][row].as_py() for name in ("layer_name", "attention")}
+            found[i] = self._columns[key]
+        self._last = (site, found)
+        return found
+
+    def _lines_of(self, clips: pa.ChunkedArray, chosen: NDArray[np.int64]) -> NDArray[np.int32]:
+        """Returns the line of each row, in the order in which clips were met."""
+        encoded = pc.dictionary_encode(clips.combine_chunks())
+        known = [self._lines.setdefault(clip, len(self._lines)) for clip in encoded.dictionary.to_pylist()]
+        if len(known) == 1:
+            return np.array(known, dtype=np.int32)
+        return np.asarray(known, dtype=np.int32)[encoded.indices.to_numpy()[chosen]]
+
+    def finish(self, failed: int) -> Series:
+        """Returns the series."""
+        sites, clips = sorted(self._columns), sorted(self._lines)
+        column, line = np.empty(len(sites), dtype=np.int64), np.empty(len(clips), dtype=np.int64)
+        column[[self._columns[site] for site in sites]] = np.arange(len(sites))
+        line[[self._lines[clip] for clip in clips]] = np.arange(len(clips))
+        grids = [np.full((len(clips), len(sites)), np.nan) for _ in range(3)]
+        for block in self._blocks:
+            place = line[block.lines], column[block.columns]
+            for grid, values in zip(grids, (block.value, block.floor, block.ceiling), strict=True):
+                grid[place] = values
+        noise = _mean_noise(self._blocks, len(sites))
+        described = tuple(
+            {**dict(zip(SITE_KEYS, site, strict=True)), **self._sites[site], "noise": noise[self._columns[site]]}
+            for site in sites
+        )
+        return Series(self.key, described, tuple(clips), *grids, failed)
+
+
+@dataclass(frozen=True)
+class _Block:
+    """Rows of one table. lines: the line of each row, or of all of them. columns: the column of each row."""
+
+    lines: NDArray[np.int32]
+    columns: NDArray[np.int32]
+    value: NDArray[np.float32]
+    floor: NDArray[np.float32]
+    ceiling: NDArray[np.float32]
+    noise: NDArray[np.float32]
+
+
+def _mean_noise(blocks: Sequence[_Block], sites: int) -> list[float]:
+    """Returns the mean noise level of each column, summed without rounding: the order of the clips does not count."""
+    columns = np.concatenate([block.columns for block in blocks])
+    order = np.argsort(columns, kind="stable")
+    noise = np.concatenate([block.noise for block in blocks])[order]
+    ends = np.cumsum(np.bincount(columns, minlength=sites))
+    return [math.fsum(noise[begin:end].tolist()) / (end - begin) for begin, end in pairwise([0, *ends.tolist()])]
+
+
+def _numbers(rows: pa.Table, name: str) -> NDArray[Any]:
+    found: NDArray[Any] = rows[name].to_numpy()
+    return found
+
+
+def _groups(rows: pa.Table, names: Sequence[str]) -> Iterator[tuple[dict[str, Any], NDArray[np.int64]]]:
+    """Yields the groups of rows with equal values of `names`: the values, and the indices of the rows in order."""
     if not rows.num_rows:
-        return []
+        return
     codes = np.zeros(rows.num_rows, dtype=np.int64)
     for name in names:
         encoded = rows[name].combine_chunks().dictionary_encode(null_encoding="encode")
-        codes = codes * len(encoded.dictionary) + encoded.indices.to_numpy(zero_copy_only=False)
-        codes = np.unique(codes, return_inverse=True)[1]
+        if len(encoded.dictionary) > 1:
+            codes = codes * len(encoded.dictionary) + encoded.indices.to_numpy(zero_copy_only=False)
+            codes = np.unique(codes, return_inverse=True)[1]
     order = np.argsort(codes, kind="stable")
     starts = np.flatnonzero(np.diff(codes[order], prepend=-1))
-    bounds = pairwise([*starts.tolist(), len(order)])
-    groups = []
-    for begin, end in bounds:
-        part = rows.take(pa.array(order[begin:end]))
-        groups.append(({name: part[name][0].as_py() for name in names}, part))
-    return sorted(groups, key=lambda g: tuple(str(g[0][name]) for name in names))
-
-
-def _site_id(site: dict[str, Any]) -> tuple[int, int, int]:
-    return site["layer"], site["step"], site["head"]
-
-
-def _count_failed_clips(scores: pa.Table) -> dict[str, int]:
-    failed = scores.filter(pc.equal(scores["status"], "failed"))
-    counts: dict[str, int] = {}
-    for run in cast("list[str]", failed["run"].to_pylist()):
-        counts[run] = counts.get(run, 0) + 1
-    return counts
+    for begin, end in pairwise([*starts.tolist(), len(order)]):
+        first = int(order[begin])
+        yield {name: rows[name][first].as_py() for name in names}, order[begin:end]

@@ -12,13 +12,22 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from vcorr.contract.records import NO_SITE
 from vcorr.contract.variants import NamedVariant
 from vcorr.stats.bootstrap import SKILL_MIN_RANGE, bootstrap_mean, bootstrap_skill
 from vcorr.stats.choice import Choice, choose_and_report
-from vcorr.stats.series import STRATUM_MARK, Heads, Series, heads_of, main_metric, mean_where, series
+from vcorr.stats.series import (
+    STRATUM_MARK,
+    Heads,
+    Scores,
+    Series,
+    gather,
+    heads_of,
+    main_metric,
+    mean_where,
+    series,
+)
 from vcorr.stats.sites import SiteId
 
 
@@ -172,13 +181,18 @@ class Findings:
 
     @classmethod
     def of(
-        cls, scores: pa.Table, metrics: Sequence[str] = (), lower: Collection[str] = (), probes: Collection[str] = ()
+        cls,
+        scores: pa.Table | Scores,
+        metrics: Sequence[str] = (),
+        lower: Collection[str] = (),
+        probes: Collection[str] = (),
     ) -> Findings:
-        """Returns the findings of a scores table by these columns; by default by the main metric alone.
+        """Returns the findings of scores by these columns; by default by the main metric alone.
 
         lower: the columns in which a lower value is better. probes: the probes of the run.
         """
-        there = set(pc.unique(scores["metric"]).to_pylist())
+        scores = gather([scores]) if isinstance(scores, pa.Table) else scores
+        there = scores.metrics
         columns = tuple(metric for metric in metrics if metric in there) or (main_metric(scores),)
         parts = [part for s in series(scores, lower=lower) for part in s.by_heads().values()]
         ranked = [part for column in columns for part in parts if part.key["metric"] == column]
@@ -189,14 +203,16 @@ class Findings:
             tuple(best),
             tuple(find_extremes(parts)),
             tuple(find_unranked(parts, columns)),
-            find_unscored(scores),
+            scores.unscored,
             tuple(probe for probe in probes if parts and probe not in scored),
             tuple(metric for metric in metrics if parts and metric not in there),
         )
 
 
-def summarise(scores: pa.Table, *, metric: str | None = None, lower: Collection[str] = ()) -> list[SiteSummary]:
-    """Returns a summary of every site of a scores table, for one metric; None for the main metric.
+def summarise(
+    scores: pa.Table | Scores, *, metric: str | None = None, lower: Collection[str] = ()
+) -> list[SiteSummary]:
+    """Returns a summary of every site, for one metric; None for the main metric.
 
     lower: the columns in which a lower value is better.
     """
@@ -204,7 +220,7 @@ def summarise(scores: pa.Table, *, metric: str | None = None, lower: Collection[
     return [summary for s in series(scores, metric=shown, lower=lower) for summary in site_summaries(s)]
 
 
-def summarise_each(scores: pa.Table, metrics: Sequence[str], lower: Collection[str] = ()) -> list[SiteSummary]:
+def summarise_each(scores: pa.Table | Scores, metrics: Sequence[str], lower: Collection[str] = ()) -> list[SiteSummary]:
     """Returns a summary of every site for each of these columns, in their order; see `summarise`."""
     return [site for metric in metrics for site in summarise(scores, metric=metric, lower=lower)]
 
@@ -245,7 +261,7 @@ def site_summaries(
     ]
 
 
-def best_sites(scores: pa.Table, *, metric: str | None = None, lower: Collection[str] = ()) -> list[BestSite]:
+def best_sites(scores: pa.Table | Scores, *, metric: str | None = None, lower: Collection[str] = ()) -> list[BestSite]:
     """Returns the best site of every run and probe by one metric (None for the main metric).
 
     A site is chosen on one half of the clips and reported on the other. If single heads were recorded, the best mean
@@ -267,12 +283,6 @@ def best_site(s: Series) -> BestSite | None:
     if np.isnan(values).all():
         return None
     return BestSite(s.key, site_summaries(s, sites=[int(np.nanargmax(values))])[0], math.nan, 0, len(s.sites))
-
-
-def find_unscored(scores: pa.Table) -> dict[str, str]:
-    """Returns the clips that did not fail and have no score at all, each with its reason."""
-    whole = pc.and_(pc.equal(scores["metric"], ""), pc.equal(scores["status"], "not_scored"))
-    return {row["clip"]: row["error"] for row in scores.filter(whole).select(["clip", "error"]).to_pylist()}
 
 
 def find_unranked(parts: Sequence[Series], ranked: Sequence[str]) -> list[Unranked]:

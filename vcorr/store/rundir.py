@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -157,10 +157,29 @@ class RunDirectory:
         found = list(self.iter_shards(table))
         return pa.concat_tables(found) if found else schema(table).empty_table()
 
-    def iter_shards(self, table: TableName) -> Iterator[pa.Table]:
-        """Yields the shards of a table one by one, without the metadata of the stage that wrote them."""
-        for path in sorted((self.path / table).glob(f"*{shards.SUFFIX}")):
-            yield shards.read_shard(path, table).replace_schema_metadata(schema(table).metadata)
+    def iter_shards(self, table: TableName, clips: Collection[str] | None = None) -> Iterator[pa.Table]:
+        """Yields the shards of a table one by one, without the metadata of the stage that wrote them.
+
+        clips: only shards of clips with these ids; None for all.
+
+        Raises:
+            StoreError: a shard is damaged, or its rows name another run than those of the shards before it.
+        """
+        paths = sorted((self.path / table).glob(f"*{shards.SUFFIX}"))
+        if clips is not None:
+            names = {shards.shard_name(clip) for clip in clips}
+            paths = [path for path in paths if path.name in names]
+        first = None
+        for path in paths:
+            found = shards.read_shard(path, table).replace_schema_metadata(schema(table).metadata)
+            run = found["run"][0].as_py() if found.num_rows else first
+            if table == "scores" and first not in (None, run):
+                raise StoreError(
+                    f"{path} holds scores of run {run!a}, and the shards before it hold scores of run {first!a}.",
+                    hint=f"Scores of several runs do not belong together: vcorr score {self.path} makes them anew.",
+                )
+            first = run
+            yield found
 
 
 def find_runs(folder: Path) -> list[RunDirectory]:

@@ -13,12 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from vcorr.analysis.stored_scores import check_scored_alike
 from vcorr.contract.errors import StoreError, UsageError
 from vcorr.contract.records import NO_SITE, is_random
-from vcorr.stats.series import Series, series
+from vcorr.stats.series import Scores, Series, gather, series
 from vcorr.stats.summary import BestSite, best_site
 from vcorr.store.atomic_files import atomic_file
 from vcorr.store.rundir import RunDirectory
@@ -110,13 +109,6 @@ class UnreadableRunError(StoreError):
     """A run that a board cannot show: its record or a shard is damaged, or its clips are scored differently."""
 
 
-@dataclass(frozen=True)
-class _Scores:
-    kept: pa.Table
-    rows: int
-    unscored: int
-
-
 def load_run(run: RunDirectory, metrics: Sequence[str], download: Path) -> BoardRun:
     """Reads a run and copies its scores table, all shards in one file, to `download`.
 
@@ -130,7 +122,7 @@ def load_run(run: RunDirectory, metrics: Sequence[str], download: Path) -> Board
         check_scored_alike(run)
     scores = _read_scores(run, metrics, download, _fingerprint(record))
     with _reading():
-        found = tuple(series(scores.kept))
+        found = tuple(series(scores))
         best = tuple(best for best in map(best_site, found) if best is not None)
     context = _context(record, found)
     return BoardRun(
@@ -142,9 +134,9 @@ def load_run(run: RunDirectory, metrics: Sequence[str], download: Path) -> Board
         series=found,
         best=best,
         rows=scores.rows,
-        failed=pc.sum(pc.equal(scores.kept["status"], "failed")).as_py() or 0,
-        unscored=scores.unscored,
-        content=_content(scores.kept),
+        failed=len(scores.failed),
+        unscored=len(scores.unscored),
+        content=scores.content,
         download=f"{download.parent.name}/{download.name}" if scores.rows else "",
     )
 
@@ -163,27 +155,21 @@ def _read_shards(run: RunDirectory) -> Iterator[pa.Table]:
         yield from run.iter_shards("scores")
 
 
-def _read_scores(run: RunDirectory, metrics: Sequence[str], download: Path, fingerprint: str) -> _Scores:
-    wanted = pa.array([*metrics, ""], pa.string())
-    kept, rows, unscored = [], 0, 0
+def _read_scores(run: RunDirectory, metrics: Sequence[str], download: Path, fingerprint: str) -> Scores:
+    """Returns the scores of the boards' metrics, and copies the rows of all metrics on the way."""
     layout = schema("scores", fingerprint)
     options = pa.ipc.IpcWriteOptions(compression="zstd")
     with atomic_file(download) as temporary, pa.ipc.new_file(temporary, layout, options=options) as copy:
-        for shard in _in_batches(_read_shards(run)):
-            copy.write_table(shard)
-            rows += shard.num_rows
-            part = shard.filter(pc.is_in(shard["metric"], wanted))
-            whole_clip = pc.and_(pc.equal(part["metric"], ""), pc.equal(part["status"], "not_scored"))
-            unscored += pc.sum(whole_clip).as_py() or 0
-            kept.append(part)
-    if not rows:
+        scores = gather(_copy_each(_in_batches(_read_shards(run)), copy), set(metrics).__contains__)
+    if not scores.rows:
         download.unlink()
-    return _Scores(pa.concat_tables(kept) if kept else layout.empty_table(), rows, unscored)
+    return scores
 
 
-def _content(scores: pa.Table) -> dict[str, str]:
-    found = scores.group_by(["clip", "data_hash"]).aggregate([]).to_pylist()
-    return {row["clip"]: row["data_hash"] for row in found if row["data_hash"]}
+def _copy_each(tables: Iterable[pa.Table], copy: pa.RecordBatchWriter) -> Iterator[pa.Table]:
+    for table in tables:
+        copy.write_table(table)
+        yield table
 
 
 def _in_batches(shards: Iterable[pa.Table]) -> Iterator[pa.Table]:

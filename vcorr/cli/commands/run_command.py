@@ -148,11 +148,10 @@ def _run(plan: Plan, out: Path, reuse: str, as_json: bool) -> int:
 def _say_outcome(plan: Plan, outcome: Outcome, as_json: bool) -> None:
     from vcorr.cli.views import render
     from vcorr.contract.metric_columns import lower_is_better, ranking_columns
+    from vcorr.stats.series import gather
     from vcorr.stats.summary import Findings, summarise_each
 
-    wanted = set(plan.selection.clips)
-    scores = outcome.run.read("scores")
-    scores = scores.filter([clip in wanted for clip in scores["clip"].to_pylist()])
+    scores = gather(outcome.run.iter_shards("scores", plan.selection.clips))
     record = outcome.run.record()
     lower = lower_is_better(record)
     probes = [probe.entry.name for probe in plan.parts.probes]

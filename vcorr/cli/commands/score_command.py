@@ -34,6 +34,7 @@ def score(runs: tuple[Path, ...], assignments: tuple[str, ...], as_json: bool) -
     from vcorr.runner.reference import Reference
     from vcorr.runner.rescore import rescore
     from vcorr.runner.spec import build_spec
+    from vcorr.stats.series import gather
     from vcorr.stats.summary import Findings, summarise_each
     from vcorr.store.rundir import RunDirectory
 
@@ -44,7 +45,7 @@ def score(runs: tuple[Path, ...], assignments: tuple[str, ...], as_json: bool) -
         spec = build_spec({"variant": _variant_of(run.record())}, assignments=assignments)
         _check_keys(assignments)
         clips = rescore(run, installed(), spec)
-        scores = run.read("scores")
+        scores = gather(run.iter_shards("scores"))
         record = run.record()
         lower = lower_is_better(record)
         findings = Findings.of(scores, ranking_columns(record), lower, probe_names(record))
