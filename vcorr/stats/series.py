@@ -274,7 +274,8 @@ class _GrowingSeries:
         known = [self._lines.setdefault(clip, len(self._lines)) for clip in encoded.dictionary.to_pylist()]
         if len(known) == 1:
             return np.array(known, dtype=np.int32)
-        return np.asarray(known, dtype=np.int32)[encoded.indices.to_numpy()[chosen]]
+        lines: NDArray[np.int32] = np.asarray(known, dtype=np.int32)[encoded.indices.to_numpy()[chosen]]
+        return lines
 
     def finish(self, failed: int) -> Series:
         """Returns the series."""
@@ -292,7 +293,8 @@ class _GrowingSeries:
             {**dict(zip(SITE_KEYS, site, strict=True)), **self._sites[site], "noise": noise[self._columns[site]]}
             for site in sites
         )
-        return Series(self.key, described, tuple(clips), *grids, failed)
+        score, floor, ceiling = grids
+        return Series(self.key, described, tuple(clips), score, floor, ceiling, failed)
 
 
 @dataclass(frozen=True)

@@ -163,7 +163,7 @@ class RunDirectory:
         clips: only shards of clips with these ids; None for all.
 
         Raises:
-            StoreError: a shard is damaged, or its rows name another run than those of the shards before it.
+            StoreError: a shard is damaged, or its rows name another run than the shards before it.
         """
         paths = sorted((self.path / table).glob(f"*{shards.SUFFIX}"))
         if clips is not None:
