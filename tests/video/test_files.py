@@ -171,3 +171,28 @@ def test_the_reader_is_public_and_has_the_members_of_the_contract(clip):
     assert videos.numbers(read.frames) == [1, 3]
     assert (read.frames.dtype, read.fps, read.times.shape) == (np.uint8, 5, (2,))
     assert read.notes == ("a.mp4: read at 5 of its 10 frames a second.",)
+
+
+def declare_gif(width, height, frames):
+    """Returns a GIF that declares a size, with pictures of one pixel."""
+    size = width.to_bytes(2, "little") + height.to_bytes(2, "little")
+    picture = b"!\xf9\x04\x04\x0a\0\0\0" + b"," + bytes(4) + b"\x01\0\x01\0\0" + b"\x02\x02\x44\x01\0"
+    return b"GIF89a" + size + b"\x80\0\0" + b"\0\0\0\xff\xff\xff" + picture * frames + b";"
+
+
+def test_a_declared_size_is_refused_before_memory_is_taken(tmp_path):
+    path = tmp_path / "a.gif"
+    path.write_bytes(declare_gif(12000, 12000, 17))
+    assert path.stat().st_size < 500
+    with pytest.raises(UsageError, match=r"a\.gif declares frames of 12000x12000 pixels; .* at most 67 million"):
+        read_video(path)
+    path.write_bytes(declare_gif(200, 100, 17))
+    assert read_video(path).frames.shape == (17, 100, 200, 3)
+
+
+def test_frames_that_grow_beyond_what_is_read_are_an_error(tmp_path, monkeypatch):
+    path = videos.write(tmp_path / "a.mp4", videos.noise(3, 64, 64))
+    monkeypatch.setattr("vcorr.data.video.container._check_size", lambda path, stream: None)
+    monkeypatch.setattr("vcorr.data.video.container.MOST_PIXELS", 1000)
+    with pytest.raises(UsageError, match=r"a\.mp4 is damaged after 0 frames"):
+        read_video(path)

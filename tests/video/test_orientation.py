@@ -52,7 +52,9 @@ def test_frames_are_shown_as_the_display_matrix_says(matrix, codec, fps, suffix,
         else:
             videos.orient(path, *matrix)
         shown = read_video(path, fps=fps if pick else None)
-    assert np.array_equal(shown.frames[2], show(stored.frames[2], *matrix))
+    apart = np.abs(shown.frames[2].astype(int) - show(stored.frames[2], *matrix)).mean()
+    # Matroska is encoded a second time, which need not give the same bits; another orientation differs by about 80
+    assert apart < 12 if suffix == ".mkv" else apart == 0
     assert len(shown.frames) == len(stored.frames) == 5
     assert shown.fps == pytest.approx(fps, rel=1e-3)
     assert bool(shown.notes) == (matrix != (1, 0, 0, 1))

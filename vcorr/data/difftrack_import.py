@@ -21,8 +21,8 @@ from vcorr.contract.errors import MissingError, StoreError, UsageError, first_li
 from vcorr.data.clip_table import ClipRow, check_inside, check_tracks
 from vcorr.data.dataset_card import card
 from vcorr.data.dataset_folder import CARD, DATA, IMAGES, DatasetFolder, file_hash, holds_files
+from vcorr.data.image_reader import read_image
 from vcorr.data.prompt_dataset import OBJECTS_SIDE, SCENES_SIDE, read_lines
-from vcorr.data.stored_dataset import read_image
 from vcorr.store.atomic_files import cannot_write, replace_folder
 from vcorr.store.lock import hold_lock
 

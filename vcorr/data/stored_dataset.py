@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vcorr.contract.bases import DatasetBase
-from vcorr.contract.errors import MissingError, StoreError, UsageError, unknown_name
+from vcorr.contract.errors import StoreError, UsageError, unknown_name
 from vcorr.contract.records import Clip, Queries
 from vcorr.data.clip_table import OK, ClipRow
 from vcorr.data.dataset_folder import DatasetFolder, file_hash, one_of
 from vcorr.data.dataset_home import find_folder, find_imported_folder
 from vcorr.data.dataset_options import DiffTrackConfig, FolderConfig
+from vcorr.data.image_reader import read_image
 from vcorr.data.video.lossless import read_lossless
 
 
@@ -132,25 +131,3 @@ def difftrack(config: DiffTrackConfig) -> StoredDataset:
         UsageError: this set is not imported; also as `StoredDataset`.
     """
     return StoredDataset(FolderConfig(path=str(find_imported_folder("difftrack", config.path))))
-
-
-def read_image(path: Path) -> NDArray[np.uint8]:
-    """Reads an image file as (H, W, 3) uint8 RGB.
-
-    Raises:
-        MissingError: there is no such file.
-        UsageError: it cannot be read as an image.
-    """
-    from PIL import Image, UnidentifiedImageError
-
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path) as image:
-                return np.asarray(image.convert("RGB"))
-    except FileNotFoundError as error:
-        raise MissingError(f"The image {path} does not exist.") from error
-    except UnidentifiedImageError as error:
-        raise UsageError(f"{path} cannot be read as an image: it is no image, or its format is not known.") from error
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise UsageError(f"{path} cannot be read as an image: {str(error).rstrip('.')}.") from error

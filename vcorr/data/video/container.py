@@ -20,6 +20,9 @@ from vcorr.data.video_names import show_name
 _NO_VIDEO = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.still_image
 """Streams that show a cover or previews, not the video."""
 
+MOST_PIXELS = 1 << 26
+"""Pixels per frame that are read at most (8192 x 8192). A file of a few bytes can declare any size."""
+
 _PLAYLISTS = {"hls", "dash", "concat", "concatf", "imf", "sdp", "rtsp"}
 """FFmpeg's readers of files that only name other files or addresses."""
 
@@ -46,7 +49,12 @@ def open_video(path: Path) -> Iterator[OpenVideo]:
     _check_file(path)
     refuse_playlist(path, show_name(path))
     try:
-        container = av.open(f"file:{os.fspath(path)}", container_options={"protocol_whitelist": "file"})
+        # metadata are not read as text, so titles in any encoding are taken as they are
+        container = av.open(
+            f"file:{os.fspath(path)}",
+            container_options={"protocol_whitelist": "file"},
+            metadata_errors="backslashreplace",
+        )
     except (av.FFmpegError, OSError) as error:
         raise _open_error(path, error) from error
     with container:
@@ -130,7 +138,9 @@ def _choose_stream(path: Path, container: Any) -> OpenVideo:
     if not readable:
         raise UsageError(f"{show_name(path)} is in a video format that this FFmpeg cannot decode.")
     chosen = max(readable, key=lambda s: (bool(s.disposition & Disposition.default), s.width * s.height))
+    _check_size(path, chosen)
     chosen.thread_type = "AUTO"
+    chosen.codec_context.options = {"max_pixels": str(MOST_PIXELS)}  # also for frames that grow later
     choice = ""
     if len(found) > 1:
         kind = "the default one" if chosen.disposition & Disposition.default else "the largest one"
@@ -139,6 +149,16 @@ def _choose_stream(path: Path, container: Any) -> OpenVideo:
             f"({chosen.width}x{chosen.height})"
         )
     return OpenVideo(container, chosen, choice)
+
+
+def _check_size(path: Path, stream: Any) -> None:
+    """Refuses frames that are too large, by the size that the file declares: before any memory is taken for them."""
+    if stream.width * stream.height > MOST_PIXELS:
+        raise UsageError(
+            f"{show_name(path)} declares frames of {stream.width}x{stream.height} pixels; "
+            f"frames of at most {MOST_PIXELS / 1e6:.0f} million pixels are read.",
+            hint="Encode it again at a smaller size.",
+        )
 
 
 def _say_content(container: Any) -> str:

@@ -27,6 +27,7 @@ from vcorr.data.video.clock import (
     read_times,
 )
 from vcorr.data.video.colour import describe_colour, to_rgb
+from vcorr.data.video.file_ends import find_cut
 from vcorr.data.video.orientation import orientation_of
 from vcorr.data.video_names import show_name
 
@@ -37,7 +38,13 @@ _EPSILON = 1e-3
 """Tolerance for times in seconds: some containers count in whole milliseconds."""
 
 CUT_OFF = 0.2
-"""A file counts as cut off when this share of its stated frames or duration, or more, is missing at its end."""
+"""A file counts as cut off when this share of its stated duration, or more, is missing at its end."""
+
+EXACT_CUT_OFF = 0.05
+"""The same for containers that know the duration of each stream exactly."""
+
+_EXACT = {"mov", "matroska", "avi"}
+"""FFmpeg's names of these containers."""
 
 VARIABLE = 0.2
 """A frame rate counts as variable when the gaps between frames differ by more than this share of their median."""
@@ -60,7 +67,8 @@ class VideoInfo:
     the file has no frame rate. pixel_aspect: width of a pixel divided by its height. clock: why the file's times were
     not used; "" if they were. repeated: number of frames that repeat the one before. promised: stated duration in
     seconds, if all frames were read and end far earlier; else 0. decoded: number of frames in the file, if all were
-    read; else 0. facts: what else was changed or assumed, as parts of sentences.
+    read; else 0. cut: whether all frames were read and the file ends before its structure does. facts: what
+    else was changed or assumed, as parts of sentences.
     """
 
     path: Path
@@ -79,6 +87,7 @@ class VideoInfo:
     repeated: int = 0
     promised: float = 0.0
     decoded: int = 0
+    cut: bool = False
     facts: tuple[str, ...] = ()
 
     def notes(self) -> tuple[str, ...]:
@@ -107,8 +116,10 @@ class VideoInfo:
     def _say_end(self) -> Iterator[str]:
         if self.promised:
             yield f"its header says {self.promised:.3g} s, but it ends much earlier; it may be cut off"
-        elif self.decoded and self.decoded <= (1 - CUT_OFF) * self.total:
-            yield f"its header says {self.total} frames, but it holds {self.decoded}; it may be cut off"
+        elif self.decoded and self.decoded < self.total:
+            yield f"its header says {self.total} frames, but {self.decoded} could be read; it may be cut off or damaged"
+        elif self.cut:
+            yield "the end of the file is missing; it may be cut off"
 
     def _say_picture(self) -> Iterator[str]:
         yield from self.facts
@@ -214,15 +225,17 @@ def _check_rate(path: Path, fps: float | None, rates: Rates) -> None:
 
 @dataclass
 class _Tally:
-    """Counts decoded frames. ended: True once the file has no more."""
+    """Counts decoded frames. ended: True once the file has no more. shown: seconds for which the last one is shown."""
 
     decoded: int = 0
     ended: bool = False
+    shown: float = 0.0
 
     def count(self, frames: Iterable[Any]) -> Iterator[Any]:
         """Yields the frames while it counts them."""
         for frame in frames:
             self.decoded += 1
+            self.shown = float((frame.duration or 0) * (frame.time_base or 0))
             yield frame
         self.ended = True
 
@@ -357,14 +370,17 @@ def _uneven(times: list[float], tick: float) -> bool:
     return bool(np.ptp(steps) > max(VARIABLE * middle, 1.01 * rounding))
 
 
-def _find_missing_end(opened: files.OpenVideo, last: float, rate: float) -> float:
+def _find_missing_end(opened: files.OpenVideo, last: float, rate: float, shown: float) -> float:
     """Returns the stated duration in seconds if the last frame is far earlier, else 0.
 
     FFmpeg reads a file that was cut off up to its end without an error. What the video stream states counts.
     What the whole file states counts only without sound, because sound may last longer than the pictures.
+    `shown`: seconds for which the last frame is shown, if the file says so.
     """
     lasts = _find_duration(opened)
-    return lasts if last + 2 / (rate or ASSUMED_FPS) < (1 - CUT_OFF) * lasts else 0.0
+    share = EXACT_CUT_OFF if _EXACT & set(opened.container.format.name.split(",")) else CUT_OFF
+    end = last + max(2 / (rate or ASSUMED_FPS), shown)
+    return lasts if end < (1 - share) * lasts else 0.0
 
 
 def _find_duration(opened: files.OpenVideo) -> float:
@@ -415,7 +431,8 @@ def _describe(
         size=(taken.frames[0].shape[1], taken.frames[0].shape[0]),
         clock=broken,
         repeated=sum(a == b for a, b in zip(taken.indices, taken.indices[1:], strict=False)),
-        promised=_find_missing_end(opened, taken.times[-1], wanted.fps or rates.mean) if whole else 0.0,
+        promised=_find_missing_end(opened, taken.times[-1], wanted.fps or rates.mean, tally.shown) if whole else 0.0,
         decoded=tally.decoded if whole else 0,
+        cut=whole and find_cut(path),
         facts=tuple(filter(None, (opened.choice, *taken.facts))),
     )
