@@ -43,11 +43,13 @@ SIZES = {
 WEIGHTS = {
     "hub_id": "repository",
     "revision": "revision",
+    "revision_seen": "revision seen at the hub",
     "hub_aliases": "also as",
     "motion_adapter": "motion modules",
     "download_gb": "download (GB)",
     "released_dtype": "released as",
     "weights": "weights",
+    "weights_seen": "weights at hand when this page was written",
     "random_weights": "`--weights random`",
     "licence": "licence",
     "licence_link": "its text",

@@ -50,6 +50,10 @@ CARD_EXTRAS = {
     "settings": "What the authors sample with, where a loaded pipeline does not bring it along: the option, its value, "
     "where the value comes from, and the value of the scheduler in the folder, if it has one. These values are the "
     "defaults.",
+    "revision_seen": "Whether the revision was looked up at the hub. `false`: whoever wrote the card never saw it "
+    "there.",
+    "weights_seen": "Whether the released weights were at hand where the card was written. `false`: nothing was run "
+    "with them; the board says so.",
     "configs_seen": "Components whose packaged configuration was compared with the released `config.json`. The other "
     "configurations come from documentation, conversion scripts and the defaults of diffusers.",
     "limits": "What the numbers of the model do not show.",

@@ -12,7 +12,8 @@ from accelerate.hooks import ModelHook, add_hook_to_module
 import vcorr
 from vcorr import Clip, RunSettings
 from vcorr.capture.recorder import Recorder
-from vcorr.diffusion import DiffusersVideoModel
+from vcorr.contract.cards import load_card
+from vcorr.diffusion import DiffusersVideoModel, packaged_configs
 from vcorr.diffusion.loading import networks
 from vcorr.diffusion.options import place
 
@@ -120,3 +121,33 @@ def test_positions_matter_with_random_weights(name):
     for axis in (1, 2, 3):
         spread = max(float(q.std(dim=axis).mean() / q.abs().mean()) for q in keep.queries)
         assert spread > 0.05, f"axis {axis}: {spread}"
+
+
+PACKAGED = [name for name, entry in ENTRIES.items() if entry.card and entry.configs]
+
+
+@pytest.mark.parametrize("name", PACKAGED)
+def test_cards_agree_with_the_packaged_configurations(name):
+    model = ENTRIES[name].create()
+    card, sites = model.model_card(), model.sites()
+    size = (model.config.height, model.config.width, model.config.frames)
+    assert size == (*card.resolution, card.frames) or "video" in packaged_configs(model.configs)
+    assert card.extra["layers"] == len(sites)
+    assert {site.attention for site in sites} == {card.attention}
+    assert f"{model.steps} steps" in card.extra["scheduler"]
+    scheduler = model.config_of("scheduler")
+    assert scheduler.get("_class_name", "") in card.extra["scheduler"]
+    assert set(card.extra.get("configs_seen", ())) <= {*packaged_configs(model.configs), "motion_adapter"}
+    settings = {one["option"]: one for one in card.extra.get("settings", ())}
+    assert len(settings) == len(card.extra.get("settings", ())), "each option once"
+    for option, one in settings.items():
+        assert option == "steps" or hasattr(model.config, option), option
+        if "folder" in one:
+            assert one["folder"] in (scheduler.get("flow_shift"), scheduler.get("shift"))
+
+
+@pytest.mark.parametrize("name", [name for name, entry in ENTRIES.items() if entry.card])
+def test_cards_say_whether_revision_and_weights_were_seen(name):
+    card = load_card(ENTRIES[name].card, name)
+    assert ("weights_seen" in card.extra) == (card.hub_id is not None)
+    assert ("revision_seen" in card.extra) == (card.revision is not None)

@@ -134,6 +134,18 @@ def test_a_baseline_has_no_charts(site):
     assert "../assets/vega.js" not in page.fetched
 
 
+def test_a_row_says_that_its_card_was_written_without_the_weights(make_run, no_plugins, tmp_path):
+    def build(name, seen):
+        run = make_run(tmp_path / name, "aaaaaaaaaaaa", "made-up-good", layers=2, steps=1, clips=8)
+        record = run.record()
+        record["card"] = {"title": "Made up", "extra": {"weights_seen": seen}}
+        run.write_record(record, "complete")
+        return build_site(tmp_path / name, tmp_path / f"{name}-site", registry=no_plugins).read_text()
+
+    assert "card without weights" in build("unseen", False)
+    assert "card without weights" not in build("seen", True)
+
+
 def test_random_weights_have_a_page_that_says_so(site):
     text = " ".join(pages(site)["models/made-up-random.html"].text)
     assert "Random weights: these numbers say nothing about the released model" in text

@@ -102,6 +102,28 @@ def test_components_of_diffusers_own_pipelines_are_no_code_from_elsewhere(tmp_pa
     locate(write_pipeline(tmp_path, **files, **{"model_index.json": json.dumps(index)}))
 
 
+def test_other_revisions_in_the_cache_are_named_with_the_option_that_uses_them(cache):
+    other = write_pipeline(cache.parent / ("f" * 40))
+    former = write_pipeline(cache.parents[2] / "models--former--some" / "snapshots" / ("e" * 40))
+    (cache.parent / ("d" * 40)).mkdir()  # without the pipeline's index
+    with pytest.raises(MissingError) as caught:
+        locate("hub")
+    for folder in (other, former):
+        assert f"another revision, {folder.name}: --weights {folder}" in str(caught.value)
+        assert locate(folder).folder == folder
+    assert "d" * 40 not in str(caught.value)
+    write_pipeline(cache)
+    assert locate("hub").folder == cache
+
+
+def test_another_revision_of_a_single_network_is_named(cache):
+    other = cache.parent / ("f" * 40)
+    other.mkdir(parents=True)
+    (other / "config.json").write_text("{}")
+    with pytest.raises(MissingError, match="In the cache is another revision, ffff"):
+        locate_component("A network", "owner/some", REVISION)
+
+
 def test_an_interrupted_download_is_reported_as_partial(cache):
     write_pipeline(cache, **{"vae/diffusion_pytorch_model.safetensors": None})
     with pytest.raises(MissingError, match="only partly") as caught:

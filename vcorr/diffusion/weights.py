@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Iterator
+import shlex
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -190,7 +191,7 @@ def locate_component(title: str, hub_id: str, revision: str | None) -> Path:
         option = f" --revision {revision}" if revision else ""
         raise MissingError(
             f"The weights of {title} are not in the local Hugging Face cache: {hub_id}.",
-            hint=f"Get them: hf download {hub_id}{option}",
+            hint=f"Get them: hf download {hub_id}{option}{_other_revisions_hint([hub_id], CONFIG, revision)}",
         )
     return folder
 
@@ -245,7 +246,34 @@ def _find_snapshot(card: ModelCard, file: str = INDEX) -> Path | None:
     return None
 
 
+def other_revisions(hub_ids: Sequence[str], file: str, revision: str | None) -> tuple[Path, ...]:
+    """Returns the folders of other revisions of these repositories in the cache, newest first, that hold the file.
+
+    The repositories' files may be there only in part. Nothing is opened.
+    """
+    from huggingface_hub import constants
+    from huggingface_hub.file_download import repo_folder_name
+
+    roots = (
+        Path(constants.HF_HUB_CACHE, repo_folder_name(repo_id=hub_id, repo_type="model"), "snapshots")
+        for hub_id in hub_ids
+    )
+    found = [path for root in roots if root.is_dir() for path in root.iterdir() if (path / file).exists()]
+    return tuple(sorted((path for path in found if path.name != revision), key=lambda path: -path.stat().st_mtime))
+
+
+def _other_revisions_hint(hub_ids: Sequence[str], file: str, revision: str | None, option: str = "") -> str:
+    """Returns a line for each other revision in the cache; "" if there are none. option: the one that uses its path."""
+    lines = ""
+    for path in other_revisions(hub_ids, file, revision)[:_LISTED]:
+        use = f": {option} {shlex.quote(str(path))}" if option else ""
+        lines += f"\nIn the cache is another revision, {path.name}{use}"
+    return lines
+
+
 def _missing_from_cache(card: ModelCard, what: str, file: str = INDEX) -> MissingError:
+    hub_ids = [str(hub_id) for hub_id in (card.hub_id, *card.extra.get("hub_aliases", ()))]
+    others = _other_revisions_hint(hub_ids, file, card.revision, "--weights")
     size = f", about {card.download_gb:g} GB" if card.download_gb else ""
     revision = f"revision {card.revision}" if card.revision else "any revision"
     option = f" --revision {card.revision}" if card.revision else ""
@@ -255,6 +283,7 @@ def _missing_from_cache(card: ModelCard, what: str, file: str = INDEX) -> Missin
             f"Get them:            hf download {card.hub_id}{option}\n"
             "Do without them:     --weights random  (seeded random weights, to try things out)\n"
             f"Have them elsewhere: --weights PATH    (the folder that holds {file})"
+            f"{others}"
         ),
     )
 

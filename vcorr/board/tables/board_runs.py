@@ -91,6 +91,12 @@ class BoardRun:
         return card if isinstance(card, dict) else {}
 
     @property
+    def weights_unseen(self) -> bool:
+        """Whether no released weights were at hand where the model's card was written."""
+        extra = self.card.get("extra")
+        return isinstance(extra, dict) and extra.get("weights_seen") is False
+
+    @property
     def title(self) -> str:
         """Title of the model, or its name when it has no title."""
         return str(self.card.get("title") or self.model)
