@@ -81,7 +81,7 @@ def test_the_command_of_a_run_can_be_typed_again(vcorr, monkeypatch, tmp_path) -
     monkeypatch.setattr(sys, "argv", ["vcorr", *command])
     path = json.loads(vcorr(*command).out)["path"]
     shown = json.loads(vcorr("show", "run", path, "--json").out)
-    assert shlex.split(shown["command"]) == ["vcorr", *command]
+    assert shlex.split(shown["last command"]) == ["vcorr", *command]
 
 
 def test_what_is_no_run(vcorr) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import stat
 from pathlib import Path
 
@@ -67,3 +68,8 @@ def decode(data: bytes, label: str) -> str:
     if "\0" in text:
         raise UsageError(f"{label} is not text: it holds zero bytes.", hint="Save it as UTF-8.")
     return text
+
+
+def expand_home(path: str | Path) -> Path:
+    """Returns a path with the home folder for "~" or "~NAME"; unlike pathlib, it keeps the text if NAME is no user."""
+    return Path(os.path.expanduser(path))

@@ -11,6 +11,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from vcorr.contract.errors import MissingError, UsageError, unknown_name
+from vcorr.contract.text_files import expand_home
 
 HOME_VARIABLE = "VCORR_HOME"
 RECORD = "dataset.json"
@@ -76,7 +77,7 @@ def find_folder(text: str) -> Path:
     """
     if imported := split_name(text, IMPORTS):
         return find_imported_folder(*imported)
-    path = Path(text).expanduser()
+    path = expand_home(text)
     if not path.is_dir():
         known = list_imported_names()
         hint = f"Imported: {', '.join(known)}." if known else "Nothing is imported yet: vcorr dataset import --help"
@@ -87,6 +88,6 @@ def find_folder(text: str) -> Path:
 def _home() -> Path:
     named = os.environ.get(HOME_VARIABLE)
     if named:
-        return Path(named).expanduser()
+        return expand_home(named)
     shared = os.environ.get("XDG_DATA_HOME")
     return (Path(shared) if shared else Path.home() / ".local" / "share") / "vcorr"

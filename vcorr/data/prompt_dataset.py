@@ -14,7 +14,7 @@ import numpy as np
 from vcorr.contract.bases import DatasetBase
 from vcorr.contract.errors import MissingError, UsageError, unknown_name
 from vcorr.contract.records import Clip
-from vcorr.contract.text_files import decode, read_small_file
+from vcorr.contract.text_files import decode, expand_home, read_small_file
 from vcorr.data.dataset_options import PromptsConfig
 from vcorr.store.fingerprint import is_unicode
 from vcorr.store.json_text import read_json
@@ -154,7 +154,7 @@ def read_lines(path: Path) -> list[str]:
 def _items(config: PromptsConfig) -> tuple[str, dict[str, _Item]]:
     """Returns the split's name, and the prompts by id."""
     if config.path:
-        return "own", _number([_Item(p, OBJECTS_SIDE) for p in read_prompts(Path(config.path).expanduser())])
+        return "own", _number([_Item(p, OBJECTS_SIDE) for p in read_prompts(expand_home(config.path))])
     if config.text:
         if not config.text.strip():
             raise UsageError("The prompt is blank.")

@@ -7,6 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from vcorr.contract.errors import MissingError, UsageError
+from vcorr.contract.text_files import expand_home
 from vcorr.store.fingerprint import hash_file
 
 _IDENTITY_LENGTH = 16
@@ -25,7 +26,7 @@ def lora_file(path: str) -> Path:
         MissingError: there is no such file.
         UsageError: it is not a safetensors file.
     """
-    file = Path(path).expanduser()
+    file = expand_home(path)
     if not file.is_file():
         raise MissingError(f"model.lora={path}: there is no such file.", hint="Give the path of a .safetensors file.")
     if file.suffix != ".safetensors":

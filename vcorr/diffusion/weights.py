@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 from vcorr.contract.errors import MissingError, PluginError, UsageError
 from vcorr.contract.records import RANDOM, ModelCard, is_random
+from vcorr.contract.text_files import expand_home
 from vcorr.store.fingerprint import hash_files
 from vcorr.store.json_text import read_json
 
@@ -109,7 +110,7 @@ def _locate(
     if is_random(weights):
         seed = random_seed(weights)
         return WeightsSource("random", f"{RANDOM}:{seed}", seed=seed)
-    folder = Path(weights).expanduser()
+    folder = expand_home(weights)
     if not folder.exists():
         raise MissingError(
             f"--weights {weights!r}: there is no such folder.",

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vcorr.contract.errors import PluginError, unknown_name
+from vcorr.contract.text_files import expand_home
 from vcorr.plugins.registry import SELECT_VARIABLE, PluginSource, Registry
 
 FOLDER = "configs"
@@ -70,7 +71,7 @@ def find_recipe(name: str, registry: Registry) -> Recipe:
 
 def config_path(text: str, registry: Registry) -> Path:
     """Returns the file that `--config` means: a path, or the name of a recipe; raises as `find_recipe`."""
-    path = Path(text).expanduser()
+    path = expand_home(text)
     if path.is_file() or path.suffix in SUFFIXES or "/" in text or os.sep in text:
         return path
     return find_recipe(text, registry).path

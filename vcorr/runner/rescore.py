@@ -14,6 +14,7 @@ from vcorr.runner import score
 from vcorr.runner.identity import SCORING_VERSION, score_fingerprint
 from vcorr.runner.metric_trial import check_columns
 from vcorr.runner.parts import metric_parts
+from vcorr.runner.repeat import RESCORED
 from vcorr.runner.run_record import metric_facts
 from vcorr.runner.score_shards import ShardScorer
 from vcorr.runner.scored_variants import check_used, kinds_at_sites, run_variants, serves
@@ -25,10 +26,10 @@ from vcorr.store.record_form import Status
 from vcorr.store.rundir import RunDirectory
 
 
-def rescore(run: RunDirectory, registry: Registry, spec: RunSpec) -> int:
+def rescore(run: RunDirectory, registry: Registry, spec: RunSpec, command: Sequence[str] = ()) -> int:
     """Scores a run's stored predictions again with the metrics and variants of `spec`; needs no model.
 
-    The new scores replace the old ones only when all clips are scored.
+    The new scores replace the old ones only when all clips are scored. command: the command line, for `run.json`.
 
     Returns:
         The number of clips that were scored.
@@ -38,10 +39,10 @@ def rescore(run: RunDirectory, registry: Registry, spec: RunSpec) -> int:
         UsageError: a variant needs predictions that only the model can make, or a switch changes nothing.
     """
     with run.write_lock():
-        return _rescore(run, registry, spec)
+        return _rescore(run, registry, spec, command)
 
 
-def _rescore(run: RunDirectory, registry: Registry, spec: RunSpec) -> int:
+def _rescore(run: RunDirectory, registry: Registry, spec: RunSpec, command: Sequence[str]) -> int:
     record = run.record()
     metrics, variants = metric_parts(spec, registry), run_variants(spec.variant)
     check_columns(metrics)
@@ -60,6 +61,7 @@ def _rescore(run: RunDirectory, registry: Registry, spec: RunSpec) -> int:
     record["metrics"] = [metric.identity() for metric in metrics]
     record |= metric_facts(metrics, spec)
     record["scoring"] = SCORING_VERSION
+    record[RESCORED] = list(command)
     record["variants"] = [variant.text for variant in variants]
     run.write_record(record, status)
     return len(paths)

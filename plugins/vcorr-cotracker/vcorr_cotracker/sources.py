@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 import pickle
 import sys
 import warnings
@@ -74,7 +75,7 @@ def find_checkpoint(given: str, file_name: str) -> Path:
         MissingError: there is no such file.
     """
     if given:
-        path = Path(given).expanduser()
+        path = Path(os.path.expanduser(given))
         if not path.is_file():
             raise MissingError(f"tracker.checkpoint: there is no file {path}.", hint=how_to_get(file_name))
         return path

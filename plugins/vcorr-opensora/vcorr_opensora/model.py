@@ -10,6 +10,7 @@ Shape legend: T video frames, H x W pixels, C latent channels, F x h x w latents
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -86,7 +87,7 @@ class OpenSora2(DiffusersVideoModel[OpenSora2Config]):
 
     def locate(self, weights: str) -> WeightsSource:
         """Locates weights as the base class does; also in folders with the layout of the release, and in the cache."""
-        folder = Path(weights).expanduser()
+        folder = Path(os.path.expanduser(weights))
         if weights == "hub":
             return released.hub_source(released.V2, self.model_card())
         if released.V2.fills(folder):

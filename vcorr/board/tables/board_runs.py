@@ -17,6 +17,7 @@ import pyarrow as pa
 from vcorr.analysis.stored_scores import check_scored_alike
 from vcorr.contract.errors import StoreError, UsageError
 from vcorr.contract.records import NO_SITE, is_random
+from vcorr.runner.repeat import words_of_rescoring, words_to_repeat
 from vcorr.stats.series import Scores, Series, gather, series
 from vcorr.stats.summary import BestSite, best_site
 from vcorr.store.atomic_files import atomic_file
@@ -89,6 +90,17 @@ class BoardRun:
         """Fields of the model card; empty when the model has none."""
         card = self.record.get("card")
         return card if isinstance(card, dict) else {}
+
+    @cached_property
+    def repeat(self) -> list[str]:
+        """Words of the command that makes the run from nothing."""
+        return words_to_repeat(self.record)
+
+    @cached_property
+    def rescored(self) -> list[str]:
+        """Words of the command that scored the run again, with `runs/RUN` as its folder; none if none did."""
+        words = words_of_rescoring(self.record)
+        return [*words[:2], f"runs/{self.run_id}", *words[3:]] if words else []
 
     @property
     def weights_unseen(self) -> bool:

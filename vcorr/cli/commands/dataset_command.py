@@ -11,6 +11,7 @@ import click
 from vcorr.cli.number_types import NUMBER, WHOLE_NUMBER
 from vcorr.cli.views.terminal import console, print_json, say
 from vcorr.contract.errors import EXIT_OK, EXIT_SOME_FAILED, UsageError, unknown_name
+from vcorr.contract.text_files import expand_home
 
 if TYPE_CHECKING:
     from vcorr.runner.plan import Plan
@@ -47,7 +48,7 @@ def import_(kind: str, path: Path, out: Path | None, partial: bool, as_json: boo
         raise unknown_name("dataset to import", kind, KINDS)
     folder = imports_folder(kind) if out is None else out
     done = []
-    for found in import_all(path.expanduser(), folder, partial=partial):
+    for found in import_all(expand_home(path), folder, partial=partial):
         done.append(found)
         if not as_json:
             say(dataset_view.describe_import(found, by_name=out is None))

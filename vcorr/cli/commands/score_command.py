@@ -44,7 +44,8 @@ def score(runs: tuple[Path, ...], assignments: tuple[str, ...], as_json: bool) -
         # without a --set, a run keeps the variants that it was made with
         spec = build_spec({"variant": _variant_of(run.record())}, assignments=assignments)
         _check_keys(assignments)
-        clips = rescore(run, installed(), spec)
+        command = ["vcorr", "score", str(path), *(word for text in assignments for word in ("--set", text))]
+        clips = rescore(run, installed(), spec, command)
         scores = gather(run.iter_shards("scores"))
         record = run.record()
         lower = lower_is_better(record)

@@ -16,6 +16,7 @@ from vcorr.cli.views.table_width import Column, Row, fit_table
 from vcorr.cli.views.terminal import cell, number
 from vcorr.contract.records import NO_SITE
 from vcorr.runner.reference import Reference
+from vcorr.runner.repeat import words_of_rescoring, words_to_repeat
 from vcorr.stats.series import PRIMARY_METRIC
 
 if TYPE_CHECKING:
@@ -82,8 +83,14 @@ def _facts(found: Overview) -> dict[str, Any]:
         "without tracks": list(facts.untracked),
         "notes": list(record.get("notes") or ()),
         "started": record.get("started", ""),
-        "command": shlex.join(record.get("command") or []),
+        "command": shlex.join(words_to_repeat(record)),
+        "scored by": shlex.join(words_of_rescoring(record)),
+        "last command": shlex.join(str(word) for word in _list(record.get("command"))),
     }
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
 
 
 def _rankings_table(rankings: Iterable[Ranking]) -> RenderableType:

@@ -10,6 +10,7 @@ Shape legend: T video frames, H x W pixels, C latent channels, F x h x w latents
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -79,7 +80,7 @@ class OpenSora1(DiffusersVideoModel[OpenSora1Config]):
 
     def locate(self, weights: str) -> WeightsSource:
         """Locates weights as the base class does; a folder has to have the layout of the release."""
-        folder = Path(weights).expanduser()
+        folder = Path(os.path.expanduser(weights))
         if weights == "hub":
             return released.hub_source(released.V1, self.model_card())
         if released.V1.fills(folder):

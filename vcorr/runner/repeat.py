@@ -1,0 +1,87 @@
+"""Writes the command that makes a run from nothing, and the one that scored it last, from what run.json says."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from vcorr.contract.errors import VcorrError
+from vcorr.runner.spec import RunSpec, build_spec
+from vcorr.store.fingerprint import plain
+
+RESCORED = "rescored"
+"""Key of run.json: the words of the `vcorr score` command that scored the run last, if one did."""
+_SWITCHES = ("offload", "vae_tiling", "save_videos")
+_BY_SET = ("num_steps", "metrics", "tracker", "variant")
+"""Fields of the spec that have no flag."""
+
+
+def words_to_repeat(record: Mapping[str, Any]) -> list[str]:
+    """Returns the words of the `vcorr run` command that makes the whole run in an empty folder.
+
+    They are made from the spec, which holds what a config file said as well, and from the number of clips that the run
+    holds. The last command may have computed only some of them. If the spec is not there or cannot be written as a
+    command, these are the words of the last command.
+    """
+    spec = record.get("spec")
+    if isinstance(spec, dict):
+        wanted = {**spec, "limit": _limit(record, spec)}
+        try:
+            words, flags, assignments = _write(wanted)
+            if _as_text(plain(build_spec(flags, assignments=assignments))) == _as_text(wanted):
+                return words
+        except (VcorrError, TypeError, ValueError, AttributeError, KeyError):
+            pass
+    command = record.get("command")
+    return [str(word) for word in command] if isinstance(command, list) else []
+
+
+def words_of_rescoring(record: Mapping[str, Any]) -> list[str]:
+    """Returns the words of the `vcorr score` command that made the scores; none if the run itself made them."""
+    words = record.get(RESCORED)
+    return [str(word) for word in words] if isinstance(words, list) else []
+
+
+def _limit(record: Mapping[str, Any], spec: Mapping[str, Any]) -> int | None:
+    """Returns the limit that gives all clips of the run; None if the last command already took all."""
+    limit, clips = spec.get("limit"), record.get("clips")
+    total = clips.get("total") if isinstance(clips, dict) else None
+    if not isinstance(limit, int) or not isinstance(total, int):
+        return limit if isinstance(limit, int) else None
+    return max(limit, total)
+
+
+def _write(spec: Mapping[str, Any]) -> tuple[list[str], dict[str, Any], list[str]]:
+    """Returns the words of a command, and the flags and assignments in it."""
+    defaults = plain(RunSpec())
+    given = {name: spec[name] for name in defaults if name in spec and spec[name] != defaults[name]}
+    options = given.pop("options", {})
+    flags = {name: value for name, value in given.items() if name not in _BY_SET}
+    assignments = [f"{name}={_value(given[name])}" for name in _BY_SET if name in given]
+    for part, values in options.items():
+        assignments += [f"{part}.{key}={_value(value)}" for key, value in values.items()]
+    words = ["vcorr", "run"]
+    for name, value in flags.items():
+        words += _flag(name, value)
+    for assignment in assignments:
+        words += ["--set", assignment]
+    return words, flags, assignments
+
+
+def _as_text(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns a spec with every option as it is typed: a config file gives numbers where `--set` gives their digits."""
+    options = {part: {key: _value(value) for key, value in values.items()} for part, values in spec["options"].items()}
+    return {**spec, "options": options}
+
+
+def _flag(name: str, value: Any) -> list[str]:
+    flag = "--" + name.replace("_", "-")
+    if name in _SWITCHES:
+        return [flag]
+    text = _value(value)
+    return [f"{flag}={text}"] if text.startswith("-") else [flag, text]
+
+
+def _value(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
