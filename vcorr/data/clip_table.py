@@ -8,6 +8,8 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
+import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,12 +17,15 @@ from typing import Any, get_args
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from vcorr.contract.errors import StoreError, UsageError
+from vcorr.contract.errors import StoreError, UsageError, first_line
 from vcorr.contract.records import InputClass, QueryMode, Tracks, is_random
 from vcorr.store.atomic_files import atomic_file
+from vcorr.store.column_types import conform
+from vcorr.store.declared_sizes import check_bytes
 from vcorr.store.schema import TABLE_KEY, UNITS_KEY, VERSION_KEY
 
 TABLE_VERSION = 3
@@ -38,6 +43,9 @@ _LATER = {2: (TRACKS_HASH,), 3: ("query_frames", "query_mode", "input_class")}
 """Columns by the version of the layout that added them."""
 
 _TEXT = pa.string()
+_LISTED = "docs/datasets.md lists the columns."
+_WIDEST = 8
+"""Bytes of the widest number in a table."""
 _ARRAYS = ("queries", "query_frames", "xy", "visible")
 _HASHED = ("queries", "xy", "visible")
 
@@ -126,6 +134,14 @@ _METADATA = {
     UNITS_KEY: "xy, queries, height, width: pixels (x right, y down, outer corner of the first pixel at 0); "
     "moving_share, visible_share: fractions in [0, 1]",
 }
+
+
+_EMPTY: dict[str, Any] = {
+    **dict.fromkeys(("reason", "weights", "tracker", "tracker_licence", TRACKS_HASH, "input_class"), ""),
+    **dict.fromkeys(("video", "video_sha256", "file_sha256", "image", "image_sha256"), ""),
+    **dict.fromkeys(("moving_share", "visible_share"), float("nan")),
+}
+"""The columns that may be empty, each with the value that means so."""
 
 
 def _no_points() -> NDArray[np.float32]:
@@ -263,8 +279,7 @@ def read_rows(path: Path) -> Iterator[ClipRow]:
         UsageError: the file holds no row, a column is missing or has a wrong type, or a row contradicts itself. The
             message names file, clip and column.
     """
-    table = _upgrade(path, _read(path))
-    _check_columns(path, table.schema)
+    table = _conform(path, _upgrade(path, _read(path)))
     if not table.num_rows:
         raise UsageError(f"{path} holds no clip.", hint="Delete the file, or get it again.")
     plain = table.select([n for n in COLUMNS.names if n not in _ARRAYS]).to_pylist()
@@ -276,13 +291,34 @@ def _read(path: Path) -> pa.Table:
     if path.is_dir():
         raise UsageError(f"{path} is a folder, not a Parquet file.")
     try:
-        with pq.ParquetFile(path, page_checksum_verification=True) as file:
-            return file.read()
-    except (pa.ArrowException, OSError) as error:
+        # one text that many rows name stays one text until its length is known
+        texts = _check_size(path)
+        with pq.ParquetFile(path, page_checksum_verification=True, read_dictionary=texts) as file:
+            found = file.read()
+        found.validate(full=True)
+        return found
+    except (pa.ArrowException, OSError, ValueError) as error:
         raise StoreError(
-            f"{path} is damaged and cannot be read ({str(error).splitlines()[0]}).",
+            f"{path} is damaged and cannot be read ({first_line(error)}).",
             hint="Get that file again, or make its clip anew: delete it and repeat the build.",
         ) from error
+
+
+def _check_size(path: Path) -> list[str]:
+    """Checks the number of values that a Parquet file declares, before any of them takes memory.
+
+    Its own statement of bytes is of no use: equal values in a row are counted as one. Returns its columns of text.
+    """
+    found = path.stat()
+    if not stat.S_ISREG(found.st_mode):
+        raise ValueError("it is no ordinary file")
+    metadata = pq.read_metadata(path)
+    groups = [metadata.row_group(index) for index in range(metadata.num_row_groups)]
+    values = sum(group.column(index).num_values for group in groups for index in range(group.num_columns))
+    check_bytes(found.st_size, _WIDEST * values)
+    columns = [metadata.schema.column(index) for index in range(metadata.num_columns)]
+    texts = {field.name for field in COLUMNS if field.type == _TEXT}
+    return [column.path for column in columns if column.path in texts and column.physical_type == "BYTE_ARRAY"]
 
 
 def _upgrade(path: Path, table: pa.Table) -> pa.Table:
@@ -306,29 +342,31 @@ def _neutral(table: pa.Table, name: str) -> pa.Array:
     """Returns the values of a column that an earlier layout did not have."""
     if name != "query_frames":
         return pa.array([{"query_mode": "frame"}.get(name, "")] * table.num_rows, _TEXT)
-    counts = table["points"].to_pylist() if "points" in table.schema.names else [0] * table.num_rows
-    return pa.array([[0] * max(count or 0, 0) for count in counts], COLUMNS.field(name).type)
+    # one for each query point, of which there are as many as there are positions
+    queries = [] if "queries" not in table.schema.names else table["queries"].to_pylist()
+    counts = [len(values or []) // 2 if isinstance(values, list) else 0 for values in queries] or [0] * table.num_rows
+    return pa.array([[0] * count for count in counts], COLUMNS.field(name).type)
 
 
-def _check_columns(path: Path, schema: pa.Schema) -> None:
+def _conform(path: Path, table: pa.Table) -> pa.Table:
+    """Returns the columns of the layout in their declared types.
+
+    Other types that hold the same values are converted. Where a column may be empty, missing values are empty ones.
+    """
+    columns = {}
     for field in COLUMNS:
-        if field.name not in schema.names:
-            raise UsageError(f"{path} lacks the column {field.name!r}.", hint="docs/datasets.md lists the columns.")
-        found = _narrow(schema.field(field.name).type)
-        if found != field.type:
-            raise UsageError(
-                f"{path}: the column {field.name!r} is of type {found}; it must be {field.type}.",
-                hint="docs/datasets.md lists the columns.",
-            )
-
-
-def _narrow(found: pa.DataType) -> pa.DataType:
-    """Returns the type without the wide offsets that some writers choose."""
-    if pa.types.is_large_string(found):
-        return pa.string()
-    if pa.types.is_list(found) or pa.types.is_large_list(found):
-        return pa.list_(found.value_type)
-    return found
+        if table.schema.names.count(field.name) != 1:
+            lacking = "lacks the column" if field.name not in table.schema.names else "has more than once the column"
+            raise UsageError(f"{path} {lacking} {field.name!r}.", hint=_LISTED)
+        column, empty = table[field.name], _EMPTY.get(field.name)
+        if pa.types.is_null(column.type) and empty is not None:
+            column = pa.chunked_array([pa.nulls(len(column), field.type)])
+        try:
+            column = conform(column, field.type)
+        except ValueError as error:
+            raise UsageError(f"{path}: the column {field.name!r} {error}.", hint=_LISTED) from error
+        columns[field.name] = column if empty is None else pc.fill_null(column, pa.scalar(empty, field.type))
+    return pa.table(columns, schema=COLUMNS)
 
 
 def _row(values: Mapping[str, Any], lists: Mapping[str, pa.Array | None], path: Path) -> ClipRow:
@@ -361,9 +399,9 @@ def _row(values: Mapping[str, Any], lists: Mapping[str, pa.Array | None], path: 
 def _reshape(values: Any, shape: tuple[int, ...], where: str) -> NDArray[Any]:
     if values.null_count:
         raise UsageError(f"{where} has an empty value.")
-    if len(values) != int(np.prod(shape)):
+    if len(values) != math.prod(shape):
         raise UsageError(
-            f"{where} holds {len(values)} values; the clip's points and frames need {int(np.prod(shape))}, {shape}."
+            f"{where} holds {len(values)} values; the clip's points and frames need {math.prod(shape)}, {shape}."
         )
     found: NDArray[Any] = values.to_numpy(zero_copy_only=False).reshape(shape)
     return found.copy()  # torch warns about Arrow's read-only memory

@@ -44,9 +44,18 @@ def check_declared(file: pa.Buffer) -> None:
     found = read_declared(file)
     if found.rows > MOST_ROWS:
         raise ValueError(f"it declares {found.rows} rows, and no table of a run has more than {MOST_ROWS}")
-    limit = min(FREE_BYTES + MOST_GROWTH * file.size, MOST_BYTES)
-    if found.bytes > limit:
-        raise ValueError(f"its {file.size} bytes declare {found.bytes} bytes of memory, more than {limit}")
+    check_bytes(file.size, found.bytes)
+
+
+def check_bytes(size: int, declared: int) -> None:
+    """Checks how many bytes of memory a file of `size` bytes declares.
+
+    Raises:
+        ValueError: it declares more than a table of this size can hold.
+    """
+    limit = min(FREE_BYTES + MOST_GROWTH * size, MOST_BYTES)
+    if declared > limit:
+        raise ValueError(f"its {size} bytes declare {declared} bytes of memory, more than {limit}")
 
 
 def read_declared(file: pa.Buffer) -> Declared:
