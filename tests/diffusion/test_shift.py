@@ -41,6 +41,16 @@ def test_noise_is_shifted_as_asked_and_the_rest_stays(scheduler, shift):
     assert {name for name in before if before[name] != now[name]} <= {"flow_shift", "shift", "_use_default_values"}
 
 
+@pytest.mark.parametrize("shift", [1.0, 5.0])
+def test_a_shift_replaces_the_dynamic_one(shift):
+    pipe = Pipe(FlowMatchEulerDiscreteScheduler(shift=shift, use_dynamic_shifting=True))
+    before = noise_schedule(pipe.scheduler, 20, mu=1.0).noise
+    shift_schedule(pipe, shift)
+    fixed = noise_schedule(FlowMatchEulerDiscreteScheduler(shift=shift), 20).noise
+    assert np.allclose(noise_schedule(pipe.scheduler, 20, mu=1.0).noise, fixed)
+    assert not np.allclose(before, fixed, atol=0.01)
+
+
 def test_a_schedule_that_is_right_is_left_as_it_is():
     pipe = Pipe(FlowMatchEulerDiscreteScheduler(shift=7.0))
     before = pipe.scheduler
@@ -54,6 +64,7 @@ def test_a_shift_that_is_none_is_refused(shift):
         shift_schedule(Pipe(FlowMatchEulerDiscreteScheduler()), shift)
 
 
-def test_a_scheduler_without_a_shift_is_named():
-    with pytest.raises(UsageError, match=r"DDIMScheduler has no shift(.|\n)*model\.flow_shift"):
-        shift_schedule(Pipe(DDIMScheduler()), 3.0)
+@pytest.mark.parametrize("scheduler", [DDIMScheduler(), UniPCMultistepScheduler()])
+def test_a_scheduler_without_a_shift_is_named(scheduler):
+    with pytest.raises(UsageError, match=rf"{type(scheduler).__name__} has no shift(.|\n)*model\.flow_shift"):
+        shift_schedule(Pipe(scheduler), 3.0)

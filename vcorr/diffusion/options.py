@@ -199,7 +199,8 @@ def name_of_shift(scheduler: Mapping[str, Any], shift: float) -> str:
     if not (math.isfinite(shift) and shift > 0):
         raise UsageError(f"The shift of a noise schedule must be above 0, got {shift}.", hint="1 means none.")
     for name in SHIFTS:
-        if name in scheduler:
+        # schedulers of several kinds have a shift in their configuration, which counts only for flow matching
+        if name in scheduler and (name == "shift" or scheduler.get("use_flow_sigmas")):
             return name
     raise UsageError(f"{scheduler['_class_name']} has no shift.", hint="Leave out model.flow_shift.")
 
@@ -207,10 +208,14 @@ def name_of_shift(scheduler: Mapping[str, Any], shift: float) -> str:
 def shift_schedule(pipe: Any, shift: float) -> None:
     """Makes the pipeline sample with another shift s of its flow-matching schedule, t' = s t / (1 + (s - 1) t).
 
+    A scheduler that shifts dynamically, by the size of the video or by a constant, does so no longer.
+
     Raises:
         UsageError: the shift is not above 0, or the scheduler has none.
     """
     scheduler = pipe.scheduler
     name = name_of_shift({**scheduler.config, "_class_name": type(scheduler).__name__}, shift)
-    if scheduler.config[name] != shift:
-        pipe.register_modules(scheduler=type(scheduler).from_config(scheduler.config, **{name: shift}))
+    dynamic = scheduler.config.get("use_dynamic_shifting", False)
+    if dynamic or scheduler.config[name] != shift:
+        changes = {name: shift, **({"use_dynamic_shifting": False} if dynamic else {})}
+        pipe.register_modules(scheduler=type(scheduler).from_config(scheduler.config, **changes))

@@ -12,6 +12,7 @@ from vcorr.capture.recorder import Recorder
 
 ENTRIES = {entry.name: entry for entry in plugin.vcorr_models()}
 pytestmark = pytest.mark.filterwarnings("ignore:In CPU autocast")  # Mochi's rotary embedding asks for float32
+NOTHING = Clip("p", "p", np.zeros((0, 2), np.float32))
 QUERIES = np.array([[10.5, 20.5]], np.float32)
 
 
@@ -33,7 +34,13 @@ def texts_of_passes(model, mode):
 
 
 @pytest.mark.parametrize(
-    ("name", "text"), [("sana-video", "a red disk motion score: 30."), ("allegro", None), ("easyanimate", "a red disk")]
+    ("name", "text"),
+    [
+        ("ltx-video", "a red disk"),
+        ("sana-video", "a red disk motion score: 30."),
+        ("allegro", None),
+        ("easyanimate", "a red disk"),
+    ],
 )
 def test_the_authors_texts_count_in_generate_mode_only(name, text):
     model = create(name)
@@ -87,6 +94,15 @@ def test_every_setting_of_a_card_is_an_option(name):
     settings = {one["option"]: one["value"] for one in entry.create().model_card().extra["settings"]}
     assert settings.keys() - options <= {"steps"}
     assert entry.create().steps == settings["steps"]
+
+
+def test_a_shift_replaces_the_dynamic_one_of_the_release():
+    even = np.linspace(1, 1e-3, 10)
+    for shift, effective in ((None, np.e), (4.0, 4.0)):  # the release shifts by exp(1), whatever its `shift` says
+        model = create("easyanimate", flow_shift=shift)
+        model.load("cpu", "float32", "random")
+        noise = model.schedule(10, model.grid(NOTHING, None)).noise
+        assert np.allclose(noise, effective * even / (1 + (effective - 1) * even), atol=0.015)
 
 
 def test_a_shift_that_the_scheduler_does_not_have_is_refused_before_loading():

@@ -4,13 +4,13 @@ import math
 from typing import Any
 
 from vcorr import Rotary, Unrotated
-from vcorr.diffusion import Compression, DiffusersVideoModel, PromptEncoding, VideoConfig
+from vcorr.diffusion import AuthorsConfig, Compression, DiffusersVideoModel, PromptEncoding
 
 _FPS, _SPAN, _THETA = 25, (20, 2048, 2048), 10_000.0
 """From diffusers: frames per second; seconds and pixels that equal 1 in positions; base of the frequencies."""
 
 
-class LTX(DiffusersVideoModel[VideoConfig]):
+class LTX(DiffusersVideoModel[AuthorsConfig]):
     """LTX-Video through diffusers' `LTXPipeline`."""
 
     pipeline_class = "LTXPipeline"

@@ -12,7 +12,7 @@ _entry = partial(packaged_model, "vcorr_diffusers")
 _tuned = partial(_entry, config="vcorr.diffusion:AuthorsConfig")
 
 MODELS = (
-    _entry("ltx-video", "ltx:LTX", "LTX-Video: text to video, 161 frames of 512x704 in large tokens, 28 layers."),
+    _tuned("ltx-video", "ltx:LTX", "LTX-Video: text to video, 161 frames of 512x704 in large tokens, 28 layers."),
     _tuned("mochi", "mochi:Mochi", "Mochi 1: text to video, 163 frames of 480x848, joint attention in 48 layers."),
     _tuned("cosmos-7b", "cosmos:Cosmos", "Cosmos 1 Text2World 7B: 121 frames of 704x1280, EDM noise, 28 layers."),
     _tuned("cosmos-14b", "cosmos:Cosmos", "Cosmos 1 Text2World 14B: 121 frames of 704x1280, EDM noise, 36 layers."),
