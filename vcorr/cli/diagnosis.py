@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import platform
+import re
+import shlex
 import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-PACKAGES = (
-    "torch",
-    "diffusers",
-    "transformers",
-    "accelerate",
-    "pluggy",
-    "pyarrow",
-    "datasets",
-    "av",
-    "opencv-python-headless",
-    "altair",
-)
+from vcorr.contract.errors import missing_package
+
+if TYPE_CHECKING:
+    from packaging.requirements import Requirement
+
+_OPENCV = re.compile(r"opencv-(contrib-)?python(-headless)?")
+"""Distributions of OpenCV; any of them will do."""
 MIN_FREE_BYTES = 2e9
 
 
@@ -51,19 +49,43 @@ def examine() -> list[Finding]:
     for name, check in checks:
         try:
             found += check()
+        except ModuleNotFoundError as error:
+            missing = missing_package(error, "It")
+            found.append(Finding(name, False, f"{missing.message} {missing.hint}"))
         except Exception as error:  # doctor must report what is broken, whatever it is
             found.append(Finding(name, False, f"{type(error).__name__}: {error}"))
     return found
 
 
 def _packages() -> list[Finding]:
-    found = [Finding("python", True, platform.python_version())]
-    for name in ("vcorr", *PACKAGES):
-        try:
-            found.append(Finding(name, True, metadata.version(name)))
-        except metadata.PackageNotFoundError:
-            found.append(Finding(name, False, f"not installed; pip install {name}"))
-    return found
+    """Checks that every package that vcorr requires is installed, in a version that it allows."""
+    from packaging.requirements import Requirement
+
+    required = [Requirement(text) for text in metadata.requires("vcorr") or ()]
+    found = [Finding("python", True, platform.python_version()), Finding("vcorr", True, metadata.version("vcorr"))]
+    return found + [_package(each) for each in required if each.marker is None or each.marker.evaluate({"extra": ""})]
+
+
+def _package(required: Requirement) -> Finding:
+    version = _version(required.name)
+    ask = shlex.quote(f"{required.name}{required.specifier}")
+    if version is None:
+        return Finding(required.name, False, f"not installed; pip install {ask}")
+    if not required.specifier.contains(version, prereleases=True):
+        return Finding(required.name, False, f"{version}, but vcorr needs {required.specifier}; pip install {ask}")
+    return Finding(required.name, True, version)
+
+
+def _version(name: str) -> str | None:
+    """Returns the version of an installed distribution, for OpenCV of any of its distributions; None without one."""
+    names = [name]
+    if _OPENCV.fullmatch(name):
+        installed = (each.metadata["Name"] for each in metadata.distributions())
+        names += [each for each in installed if each and _OPENCV.fullmatch(each)]
+    for each in names:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            return metadata.version(each)
+    return None
 
 
 def _devices() -> list[Finding]:

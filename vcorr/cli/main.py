@@ -21,7 +21,7 @@ from vcorr.cli.commands import run_command as run
 from vcorr.cli.commands import score_command as score
 from vcorr.cli.streams import find_output_fault, prepare_streams
 from vcorr.cli.views.terminal import Escaped, divert_foreign_output, say
-from vcorr.contract.errors import EXIT_INTERRUPTED, StoreError, VcorrError
+from vcorr.contract.errors import EXIT_INTERRUPTED, StoreError, VcorrError, missing_package
 
 DEBUG_FLAG = "--debug"
 
@@ -104,11 +104,24 @@ def _invoke(arguments: list[str], debug: bool) -> int:
     except (KeyboardInterrupt, click.Abort):
         click.echo("Interrupted.", err=True)
         return EXIT_INTERRUPTED
+    except ModuleNotFoundError as error:
+        if (error.name or "vcorr").startswith("vcorr"):
+            raise  # a module of ours that does not exist is a bug
+        return _report_missing(error, debug)
     except VcorrError as error:
         if debug:
             say(traceback.format_exc(), stderr=True)
         _show(error)
         return error.exit_code
+
+
+def _report_missing(error: ModuleNotFoundError, debug: bool) -> int:
+    """Says which package is missing, without the packages that may be the missing one; returns the exit code."""
+    missing = missing_package(error)
+    if debug:
+        traceback.print_exc()
+    click.echo(f"Error: {ascii(missing.message)[1:-1]}\n{missing.hint}", err=True)
+    return missing.exit_code
 
 
 def _show(error: VcorrError) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from vcorr.contract.errors import PluginError
+from vcorr.contract.errors import PluginError, missing_package
 
 HOOK_API_VERSION = 1
 """Version of the hooks, entries and protocols. Raised when a plugin for the previous version would stop working."""
@@ -194,12 +194,17 @@ def resolve(target: str, label: str) -> Any:
 
     Raises:
         PluginError: the module cannot be imported or has no such attribute.
+        MissingError: it imports a package that is not installed.
     """
     module_name, _, attribute = target.partition(":")
     try:
         found: Any = importlib.import_module(module_name)
         for part in attribute.split("."):
             found = getattr(found, part)
+    except ModuleNotFoundError as error:
+        if error.name and error.name.partition(".")[0] != module_name.partition(".")[0]:
+            raise missing_package(error, label) from error
+        raise PluginError(f"{label}: {target!r} cannot be imported: {error}.") from error
     except (ImportError, AttributeError) as error:
         raise PluginError(f"{label}: {target!r} cannot be imported: {error}.") from error
     return found

@@ -64,6 +64,19 @@ for _error in (VcorrError, UsageError, StoreError, PluginError, CaptureError, Nu
     _error.__module__ = "vcorr"
 
 
+_DISTRIBUTIONS = {"cv2": "opencv-python-headless", "PIL": "pillow", "yaml": "pyyaml"}
+"""What pip installs for a package of another name."""
+
+
+def missing_package(error: ModuleNotFoundError, label: str = "This command") -> MissingError:
+    """Returns the error for a package that could not be imported. label: what needs it, for the message."""
+    package = (error.name or "").partition(".")[0]
+    return MissingError(
+        f"{label} needs the package {package}, which is not installed.",
+        hint=f"pip install {_DISTRIBUTIONS.get(package, package)}",
+    )
+
+
 def unknown_name(kind: str, name: str, known: Iterable[str], *, hint: str = "") -> UsageError:
     """Returns the error for an unknown name. It suggests the nearest known names, then lists all, or gives `hint`."""
     choices = sorted(known)

@@ -11,7 +11,7 @@ import numpy as np
 
 from vcorr.contract.bases import DatasetBase, with_defaults
 from vcorr.contract.entries import ModelEntry
-from vcorr.contract.errors import MissingError, PluginError, UsageError
+from vcorr.contract.errors import MissingError, PluginError, UsageError, unknown_name
 from vcorr.contract.protocols import Dataset
 from vcorr.contract.records import Clip
 from vcorr.data.dataset_home import IMPORTS, is_within_reach, split_name
@@ -34,6 +34,7 @@ DATA_WITH_PATH = {
     "difftrack": "difftrack:cogvideox_t2v_2b/fg",
 }
 """Datasets that take a path, as `--data NAME:PATH`, each with an example."""
+_OWN_FILES = "For files of your own: --data clip.mp4, video:FOLDER, prompts:FILE, or the path of a dataset folder."
 _WITHOUT_VIDEOS = (PROMPTS, "difftrack")
 
 
@@ -86,7 +87,8 @@ def data_part(spec: RunSpec, model: Part, registry: Registry, *, needs_image: bo
     """
     assert isinstance(model.entry, ModelEntry)
     name, options = _data_name(spec, model.entry, needs_image), dict(spec.options.get("data", {}))
-    if name not in registry.datasets.names():
+    known = registry.datasets.names()
+    if name not in known:
         name = _complete_path(name)
     if with_path := split_name(name, DATA_WITH_PATH):
         kind, path = with_path
@@ -95,6 +97,8 @@ def data_part(spec: RunSpec, model: Part, registry: Registry, *, needs_image: bo
         name, options = kind, {"path": path, **options}
     if spec.prompt is not None:
         options = {"text": spec.prompt, **options}
+    if name not in known:
+        raise unknown_name("dataset", name, known, hint=f"Known datasets: {', '.join(known)}. {_OWN_FILES}")
     return make_part(registry.datasets.get(name), options, "data")
 
 

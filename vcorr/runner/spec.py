@@ -67,7 +67,8 @@ class RunSpec:
         return tuple(dict.fromkeys(split_names(self.metrics)))
 
 
-_FIELDS = {f.name for f in dataclasses.fields(RunSpec)} - {"options"}
+FIELDS = {f.name for f in dataclasses.fields(RunSpec)} - {"options"}
+"""Keys of a config file and of `--set`."""
 _PATHS = ("data", "data.path")
 """What may hold bytes that are not UTF-8, as names of files may."""
 
@@ -90,9 +91,9 @@ def build_spec(
         from_file = _upgrade(from_file)
         values: dict[str, Any] = {**from_file, **{k: v for k, v in flags.items() if v is not None}}
         for name in values:
-            if name not in _FIELDS:
-                hint = f"In {config_file}. Keys: {', '.join(sorted(_FIELDS))}, set."
-                raise unknown_name("key", name, _FIELDS, hint=hint)
+            if name not in FIELDS:
+                hint = f"In {config_file}. Keys: {', '.join(sorted(FIELDS))}, set."
+                raise unknown_name("key", name, FIELDS, hint=hint)
         options: dict[str, dict[str, Any]] = {}
         for each in [*in_file, *map(_parse_assignment, assignments)]:
             if each.part:
@@ -207,8 +208,9 @@ def _assign(key: str, value: Any) -> _Assignment:
             names = [f"{c}.KEY" for c in COMPONENTS]
             raise unknown_name("--set key", key, names, hint=f"Keys begin with {', '.join(names)}, or name a flag.")
         return _Assignment(part, rest, value)
-    if key not in _FIELDS:
-        raise unknown_name("--set key", key, _FIELDS, hint=f"Keys: {', '.join(sorted(_FIELDS))}.")
+    if key not in FIELDS:
+        hint = f"Keys: {', '.join(sorted(FIELDS))}. Options of a part begin with its kind, such as probe.heads."
+        raise unknown_name("--set key", key, FIELDS, hint=hint)
     return _Assignment("", key, value)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from vcorr.cli.hints import KindChoice, ShowKind
 from vcorr.cli.views.terminal import console, print_json, say
 from vcorr.contract.errors import UsageError
 
@@ -18,7 +19,7 @@ CONFIGS, PLUGINS = "configs", "plugins"
 @click.command(
     "list", short_help="List what is installed: models, probes, metrics, datasets, trackers, configs, plugins."
 )
-@click.argument("kind", required=False, type=click.Choice([*KINDS, CONFIGS, PLUGINS]))
+@click.argument("kind", required=False, type=KindChoice([*KINDS, CONFIGS, PLUGINS]))
 @click.option("--json", "as_json", is_flag=True, help="As JSON on standard output.")
 def list_(kind: str | None, as_json: bool) -> None:
     """List what is installed.
@@ -45,7 +46,7 @@ def list_(kind: str | None, as_json: bool) -> None:
 
 
 @click.command(short_help="Show everything known about a model, probe, metric, dataset, tracker, config or run.")
-@click.argument("kind", type=click.Choice([*(k.removesuffix("s") for k in (*KINDS, CONFIGS)), RUN]))
+@click.argument("kind", type=ShowKind([*(k.removesuffix("s") for k in (*KINDS, CONFIGS)), RUN]))
 @click.argument("name")
 @click.option("--metric", metavar="M[,M]", help="Of a run: columns to rank sites by.  [default: the main metric]")
 @click.option("--json", "as_json", is_flag=True, help="As JSON on standard output.")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from vcorr.cli.hints import SpecCommand
 from vcorr.cli.number_types import NUMBER, WHOLE_NUMBER
 from vcorr.cli.views.terminal import print_json
 from vcorr.contract.errors import EXIT_OK, EXIT_SOME_FAILED
@@ -37,7 +38,7 @@ _FLAGS = (
 )
 
 
-@click.command(short_help="Probe a model on a dataset and score the correspondences in its attention.")
+@click.command(cls=SpecCommand, short_help="Probe a model on a dataset and score the correspondences in its attention.")
 @click.option("--model", "-m", metavar="NAME", help="Model to probe; see: vcorr list models.")
 @click.option("--probe", "-p", metavar="P[,P]", help="Probes, all read in one pass; see: vcorr list probes.")
 @click.option("--data", metavar="NAME", help="Dataset.  [default: the model's own]")
