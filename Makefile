@@ -8,7 +8,14 @@ STAMP  := $(VENV)/.installed
 DEMO_RUNS := runs/demo
 DEMO_SITE := site
 
-.PHONY: help install demo check test faults format findings wheels clean
+# Tests of what the packages of constraints-lowest.txt do for the project: reader, store, options, datasets
+LOWEST       := .venv-lowest
+LOWEST_STAMP := $(LOWEST)/.installed
+LOWEST_TESTS := tests/video tests/store tests/plugins/test_option_values.py tests/datasets tests/runner/test_spec.py \
+                tests/faults/test_videos.py
+PURELIB      := -c 'import sysconfig; print(sysconfig.get_path("purelib"))'
+
+.PHONY: help install demo check test faults lowest format findings wheels clean
 
 help:  ## list the targets (the default)
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -32,6 +39,17 @@ test: $(STAMP)  ## run the tests
 faults: $(STAMP)  ## run the tests of drawn faults with twenty times as many cases
 	VCORR_TEST_SCALE=20 $(BIN)/python -m pytest tests/faults
 
+lowest: $(LOWEST_STAMP)  ## run the tests of reader, store, options and datasets with the lowest versions of pyproject.toml
+	$(LOWEST)/bin/python -m pytest $(LOWEST_TESTS)
+
+# Only the lowest versions are installed; everything else, torch above all, comes from .venv, which is searched after it
+$(LOWEST_STAMP): $(STAMP) constraints-lowest.txt
+	rm -rf $(LOWEST)
+	$(BIN)/python -m venv $(LOWEST)
+	$(LOWEST)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r constraints-lowest.txt
+	echo "import site; site.addsitedir('$$($(BIN)/python $(PURELIB))')" > "$$($(LOWEST)/bin/python $(PURELIB))/zz-rest.pth"
+	@touch $@
+
 check: $(STAMP)  ## check style, types, imports and plain English, as CI and pre-commit do
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -50,5 +68,5 @@ wheels: $(STAMP)  ## build the wheels of the core and of every plugin into dist/
 	$(BIN)/python -m build --wheel --outdir dist .
 	for dir in $(PLUGIN_DIRS); do $(BIN)/python -m build --wheel --outdir dist $$dir; done
 
-clean:  ## remove .venv and what was built
-	rm -rf $(VENV) dist build
+clean:  ## remove the virtual environments and what was built
+	rm -rf $(VENV) $(LOWEST) dist build

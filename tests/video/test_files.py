@@ -12,6 +12,7 @@ from support import videos
 import vcorr
 from vcorr.contract.errors import UsageError
 from vcorr.data.video import read_video
+from vcorr.data.video.container import OpenVideo, frames, open_video
 
 
 @pytest.fixture(scope="module")
@@ -196,3 +197,25 @@ def test_frames_that_grow_beyond_what_is_read_are_an_error(tmp_path, monkeypatch
     monkeypatch.setattr("vcorr.data.video.container.MOST_PIXELS", 1000)
     with pytest.raises(UsageError, match=r"a\.mp4 is damaged after 0 frames"):
         read_video(path)
+
+
+class LateStreams:
+    """A container whose loop fails after the last packet, as PyAV's does for streams that begin in the middle."""
+
+    def __init__(self, container):
+        self.container = container
+
+    def demux(self, stream):
+        yield from self.container.demux(stream)
+        raise IndexError("list index out of range")
+
+    def decode(self, stream):
+        for packet in self.demux(stream):
+            yield from packet.decode()
+
+
+def test_a_stream_that_begins_in_the_middle_is_no_error(tmp_path):
+    path = videos.write(tmp_path / "a.mp4", videos.numbered(12, 48, 64))
+    with open_video(path) as opened:
+        late = OpenVideo(LateStreams(opened.container), opened.stream, "")
+        assert len(list(frames(path, late))) == 12

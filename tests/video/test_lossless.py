@@ -10,6 +10,7 @@ from support import videos
 
 from vcorr.contract.errors import StoreError, UsageError
 from vcorr.data.video import read_lossless, read_video, video_hash, write_lossless
+from vcorr.data.video.lossless import encode
 
 
 @settings(max_examples=12, deadline=None, derandomize=True)
@@ -107,3 +108,9 @@ def test_no_frame_rate_is_refused(tmp_path):
     with pytest.raises(UsageError, match="frame rate"):
         write_lossless(tmp_path / "v.mkv", videos.noise(2, 16, 16), 0)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_encoder_that_pyav_lacks_is_named(tmp_path):
+    how = {"codec": "no-such", "pixels": "yuv420p", "container": "mp4", "options": {}}
+    with pytest.raises(UsageError, match="This PyAV has no encoder no-such"):
+        encode(str(tmp_path / "a.mp4"), videos.noise(2, 8, 8), 10, **how)

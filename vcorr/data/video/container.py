@@ -68,7 +68,7 @@ def frames(path: Path, opened: OpenVideo) -> Iterator[Any]:
     Raises:
         UsageError: the file is damaged; the message says after how many frames.
     """
-    decoded = opened.container.decode(opened.stream)
+    decoded = _decode(opened)
     count = 0
     while True:
         try:
@@ -81,6 +81,17 @@ def frames(path: Path, opened: OpenVideo) -> Iterator[Any]:
             raise _damage_error(path, count, "the next one does not decode cleanly")
         count += 1
         yield frame
+
+
+def _decode(opened: OpenVideo) -> Iterator[Any]:
+    """Yields the frames of the stream.
+
+    PyAV's own loop goes on to streams that begin in the middle of a file, which it does not know, and fails there.
+    """
+    for packet in opened.container.demux(opened.stream):
+        yield from packet.decode()
+        if not packet.size and packet.dts is None:
+            return  # the empty packet at the end, which makes the decoder return its last frames
 
 
 def find_reason(error: BaseException) -> str:

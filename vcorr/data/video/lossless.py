@@ -11,6 +11,7 @@ from typing import Any
 
 import av
 import numpy as np
+from av.codec.codec import UnknownCodecError
 from numpy.typing import NDArray
 
 from vcorr.contract.errors import StoreError, UsageError, VcorrError
@@ -85,7 +86,7 @@ def encode(
     """Encodes frames (H, W, 3) uint8 RGB of one size, at least one, into a file. Takes one frame at a time.
 
     Raises:
-        UsageError: fps is not a positive number.
+        UsageError: fps is not a positive number, or this PyAV lacks the encoder.
         OSError: the file cannot be written.
     """
     if not (np.isfinite(fps) and fps > 0):
@@ -95,7 +96,7 @@ def encode(
     flags = {"fflags": "+bitexact", **({"movflags": "+faststart"} if container == "mp4" else {})}
     try:
         with av.open(path, "w", format=container, container_options=flags) as out:
-            stream: Any = out.add_stream(codec, rate=Fraction(fps).limit_denominator(1001))
+            stream = _add_stream(out, codec, fps)
             stream.height, stream.width = first.shape[:2]
             stream.pix_fmt, stream.options = pixels, options
             stream.codec_context.flags |= _BIT_EXACT
@@ -107,6 +108,13 @@ def encode(
         if isinstance(error, OSError):
             raise
         raise OSError(error.errno, find_reason(error)) from error
+
+
+def _add_stream(out: Any, codec: str, fps: float) -> Any:
+    try:
+        return out.add_stream(codec, rate=Fraction(fps).limit_denominator(1001))
+    except UnknownCodecError as error:
+        raise UsageError(f"This PyAV has no encoder {codec}.", hint="Install the wheel: pip install av") from error
 
 
 def _read(path: Path) -> NDArray[np.uint8]:
