@@ -264,3 +264,14 @@ def test_the_fingerprint_ignores_what_is_read_on_the_way(found, prompts):
         assert build_fingerprint(make_plan(dataclasses.replace(spec, **same), found, probing=False)) == plain
     for other in ({"num_steps": 3}, {"cfg": 2.0}, {"tracker": "dis"}, {"dtype": "bfloat16"}):
         assert build_fingerprint(make_plan(dataclasses.replace(spec, **other), found, probing=False)) != plain
+
+
+def test_settings_that_the_model_applies_by_itself_are_said_and_part_of_a_build(make, monkeypatch) -> None:
+    for shift in (3, 8):
+        applied = vcorr.AppliedSettings({"flow_shift": shift}, (f"The shift is {shift}.",))
+        monkeypatch.setattr(sliding.SlidingModel, "own_settings", lambda self, s, made=applied: made, raising=False)
+        if shift == 3:
+            assert "The shift is 3." in make()[1]
+        else:
+            with pytest.raises(StoreError, match=r"applied\.flow_shift: 3 there, 8 now"):
+                make()

@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from vcorr.diffusion.weights import locate_component as locate_component
     from vcorr.diffusion.weights import locate_network as locate_network
     from vcorr.diffusion.weights import locate_weights as locate_weights
+    from vcorr.diffusion.weights import other_revisions as other_revisions
     from vcorr.diffusion.weights import random_seed as random_seed
 else:
     from vcorr.contract.lazy_names import lazy_names
@@ -69,7 +70,7 @@ else:
             "vcorr.diffusion.token_layout": "Compression Sizes attention_sites",
             "vcorr.diffusion.weights": (
                 "WeightsSource check_pipeline_folder folder_identity locate_component "
-                "locate_network locate_weights random_seed"
+                "locate_network locate_weights other_revisions random_seed"
             ),
         },
     )

@@ -124,8 +124,9 @@ def _build(
     record = _record(plan, folder, filters, command)
     folder.write_record(record, "started")
     maker = _Maker(plan, folder, str(record["name"]), filters, events)
-    if plan.parts.notice:
-        events.note(plan.parts.notice)
+    for note in (*plan.selection.applied.notes, plan.parts.notice):
+        if note:
+            events.note(note)
     rows: list[ClipRow] = []
     try:
         rows.extend(maker.rows(wanted))

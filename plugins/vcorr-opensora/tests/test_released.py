@@ -114,6 +114,14 @@ def test_the_release_in_the_cache_is_found(own, release, cache, clip):
     assert np.array_equal(sample(load("hub"), clip), sample(own, clip))
 
 
+def test_another_revision_of_the_release_in_the_cache_is_named(release, cache):
+    folder = cache(HUB, release)
+    (folder.parents[1] / "refs" / "main").unlink()  # as after hf download --revision
+    with pytest.raises(MissingError, match=f"another revision, {'a' * 40}: --weights {folder}"):
+        ENTRY.create(SMALL).weights_id("hub")
+    assert ENTRY.create(SMALL).weights_id(str(folder)).startswith("path:")
+
+
 def test_text_encoders_come_from_their_own_repositories_where_copies_are_missing(own, release, cache, clip, tmp_path):
     for name in ENCODERS:
         cache(name, release / name, "b" * 40)

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from vcorr import MissingError, ModelCard, UsageError, hash_file
-from vcorr.diffusion import WeightsSource, folder_identity
+from vcorr.diffusion import WeightsSource, folder_identity, other_revisions
 
 _IDENTITY_LENGTH = 16
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack")
@@ -178,6 +179,9 @@ def _missing(release: Release, card: ModelCard, parts: Sequence[Part], where: st
     commands = " ".join(release.downloads)
     others = sorted({part.repositories[0] for part in parts if part.repositories} - set(commands.split()))
     elsewhere = f"\n{' and '.join(others)} may also be in the cache." if others else ""
+    for path in other_revisions([str(card.hub_id)], Path(release.marker).name, card.revision):
+        use = f": --weights {shlex.quote(str(path))}" if release.fills(path) else ""
+        elsewhere += f"\nIn the cache is another revision, {path.name}{use}"
     return MissingError(
         f"The weights of {card.title} {where}. Missing:\n" + "\n".join(lines),
         hint=(
