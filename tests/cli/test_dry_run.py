@@ -150,3 +150,18 @@ def test_where_the_reference_tracks_come_from_is_said_everywhere(vcorr, tmp_path
     assert json.loads(vcorr("show", "run", path, "--json").out)["reference"] == facts
     assert words in " ".join(vcorr("show", "run", path).out.split())
     assert f"Reference tracks: {words}" in vcorr("score", path).out
+
+
+def test_every_way_of_fitting_a_clip_is_noted_once_and_kept(vcorr, tmp_path) -> None:
+    (tmp_path / "own").mkdir()
+    for name, side in {"a": 64, "b": 68, "c": 68, "d": 76}.items():
+        write(tmp_path / "own" / f"{name}.mp4", numbered(5, side, side))
+    flags = ("--data", "video:own", "--steps", "last")
+    noted = ["b: resized from 68x68 to 64x64 pixels.", "d: resized from 76x76 to 72x72 pixels."]
+    ended = vcorr(*RUN, *flags, "--limit", "3")
+    assert [note in ended.err for note in noted] == [True, False]
+    ended = vcorr(*RUN, *flags)
+    assert [note in ended.err for note in noted] == [False, True]
+    (record,) = tmp_path.glob("runs/*/run.json")
+    kept = json.loads(record.read_text())["clip_notes"]
+    assert [note for note in kept if "resized" in note] == noted, "c is brought to its size like b"

@@ -202,6 +202,9 @@ def test_rejected_and_failed_clips_are_kept_but_not_used(tmp_path):
         ClipRow(dataset="small", split="test", clip="clip-3", prompt="", model="m", status="failed", reason="e")
     )
     assert stored(folder.path).ids() == ("clip-0", "clip-1")
+    (note,) = stored(folder.path).notes("clip-0")
+    assert note.startswith("small: 2 of 4 clips are left out, rejected or failed: vcorr dataset show ")
+    assert not stored(folder.path).notes("clip-1")
     assert [r.status for r in folder.rows()] == ["ok", "ok", "rejected", "failed"]
     for number in (0, 1):
         folder.row_path(f"clip-{number}").unlink()

@@ -38,12 +38,14 @@ class StoredDataset(DatasetBase):
         if not config.path:
             raise UsageError("No dataset folder was named.", hint="For example: --data built/my-dataset")
         self._folder = DatasetFolder.open(find_folder(config.path))
-        usable = [row for row in self._folder.rows() if row.status == OK]
+        rows = self._folder.rows()
+        usable = [row for row in rows if row.status == OK]
         if not usable:
             raise UsageError(
                 f"{self._folder.path} has no clip that can be used: all were rejected, or failed.",
                 hint=f"Why: vcorr dataset show {self._folder.path}",
             )
+        self._left_out = len(rows) - len(usable)
         self.split = one_of(usable, "dataset", self._folder.path)
         self._rows = {row.clip: row for row in usable}
         if len(self._rows) < len(usable):
@@ -85,6 +87,14 @@ class StoredDataset(DatasetBase):
             query_mode=row.query_mode,
             input_class=row.input_class,
         )
+
+    def notes(self, clip_id: str) -> Sequence[str]:
+        """Returns how many clips of the folder are left out because they cannot be used; with the first clip only."""
+        if not self._left_out or clip_id != next(iter(self._rows)):
+            return ()
+        count = f"{self._left_out} of {self._left_out + len(self._rows)} clips"
+        verb = "is" if self._left_out == 1 else "are"
+        return (f"{self.split}: {count} {verb} left out, rejected or failed: vcorr dataset show {self._folder.path}",)
 
     def identity(self) -> Mapping[str, Any]:
         """Returns the content of every clip as a hash. The path of the folder does not count."""

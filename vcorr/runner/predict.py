@@ -16,10 +16,12 @@ from vcorr.contract.geometry import TokenGrid
 from vcorr.contract.modes import LEAST_ROUND_TRIP
 from vcorr.contract.protocols import Probe
 from vcorr.contract.records import NO_SITE, Clip, Prediction, Reconstruction, RowsPrediction, Tracks
+from vcorr.data.fitting_notes import fit_notes
 from vcorr.data.query_grids import query_grid
 from vcorr.runner.clip_fit import fit_clip, resize_video
 from vcorr.runner.content_hash import hash_of_prompt, hash_of_video
 from vcorr.runner.plan import Plan
+from vcorr.runner.preflight import usual_frames
 from vcorr.store.columns import NAN
 from vcorr.store.schema import CORRESPONDENCE, PredictionRow, TrackRow
 
@@ -40,12 +42,14 @@ STATUS_NOT_SCORED = "not_scored"
 class Prepared:
     """A clip as the model will read it.
 
-    grid: the tokens of the first site. data_hash: the hash of the clip's content.
+    grid: the tokens of the first site. data_hash: the hash of the clip's content. fitted: sentences on how it was
+    brought to this size.
     """
 
     clip: Clip
     grid: TokenGrid
     data_hash: str
+    fitted: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -105,7 +109,8 @@ def prepare_clip(plan: Plan, clip_id: str) -> Prepared:
     clip = asked.mode.input_of(plan.live.dataset.clip(clip_id), needs_image=needs_image)
     grid = adapter.grid(asked.mode.size_source(clip), asked.sites[0] if asked.sites else None)
     if not asked.mode.makes_video:
-        return Prepared(fit_clip(clip, grid), grid, hash_of_video(clip))
+        fitted = fit_notes(clip, grid, usual_frames(adapter, asked.sites, clip))
+        return Prepared(fit_clip(clip, grid), grid, hash_of_video(clip), fitted)
     height, width = round(grid.height), round(grid.width)
     if clip.video is not None:
         clip = replace(clip, video=resize_video(clip.video, height, width))

@@ -12,6 +12,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from vcorr.contract.errors import StoreError
 from vcorr.contract.metric_columns import ASKED_KEY, COLUMNS_KEY
 from vcorr.data.video_names import show_name
 from vcorr.runner.identity import SCORING_VERSION
@@ -96,6 +97,7 @@ class Progress:
     def __init__(self, plan: Plan, run: RunDirectory) -> None:
         self._clips, self._run = plan.selection.clips, run
         self._began = time.monotonic()
+        self._earlier = _earlier_notes(run)
         self.report = Report()
 
     def add(self, report: Report) -> None:
@@ -130,4 +132,14 @@ class Progress:
                 "load": None if report.load_seconds is None else round(report.load_seconds, 3),
             },
             "peak_memory_gib": self.peak_memory(),
+            "clip_notes": list(dict.fromkeys([*self._earlier, *report.notes])),
         }
+
+
+def _earlier_notes(run: RunDirectory) -> list[str]:
+    """Returns the notes on clips of earlier commands; none if the record cannot be read."""
+    try:
+        found = run.record().get("clip_notes")
+    except StoreError:
+        return []
+    return [str(note) for note in found] if isinstance(found, list) else []

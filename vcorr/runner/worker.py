@@ -34,6 +34,7 @@ class Report:
         load_seconds: seconds for loading the weights, in the slowest worker; None if no worker loaded them.
         device_peak: the most GiB that a worker allocated on a device since it began to load; None if unknown.
         host_peak: the most GiB that the process of a worker held; None if unknown.
+        notes: sentences that the user should read about the clips.
     """
 
     computed: int = 0
@@ -43,6 +44,7 @@ class Report:
     load_seconds: float | None = None
     device_peak: float | None = None
     host_peak: float | None = None
+    notes: tuple[str, ...] = ()
 
     def __add__(self, other: Report) -> Report:
         return Report(
@@ -53,6 +55,7 @@ class Report:
             _largest(self.load_seconds, other.load_seconds),
             _largest(self.device_peak, other.device_peak),
             _largest(self.host_peak, other.host_peak),
+            self.notes + other.notes,
         )
 
 
@@ -104,9 +107,12 @@ class _Worker:
         self._tracker: Tracker | None = plan.parts.tracker.create() if plan.parts.tracker else None
         self._probes: dict[str, Probe] | None = None
         self._load_seconds: float | None = None
+        self._fits: set[str] = set()
+        self._notes: list[str] = []
 
     def work(self, clip_id: str) -> Report:
         """Makes the shards of a clip that are missing or out of date."""
+        self._notes.clear()
         if self._is_predicted(clip_id):
             self._refresh(clip_id)
             self._events.clip_done(clip_id, reused=True)
@@ -119,7 +125,8 @@ class _Worker:
                 hint="Leave --reuse out to compute what is missing.",
             )
         device = None if self._probes is None else device_peak(self._plan.hardware.device)
-        return replace(report, load_seconds=self._load_seconds, device_peak=device, host_peak=host_peak())
+        peaks = {"device_peak": device, "host_peak": host_peak()}
+        return replace(report, load_seconds=self._load_seconds, notes=tuple(self._notes), **peaks)
 
     def _is_predicted(self, clip_id: str) -> bool:
         """Returns whether the clip has predictions that can be read, belong to this plan, and are no failure."""
@@ -171,9 +178,21 @@ class _Worker:
     def _predict(self, clip_id: str, probes: dict[str, Probe]) -> predict.Predicted:
         prepared = predict.prepare_clip(self._plan, clip_id)
         # after the clip was read, so that a dataset need not read it a second time for its notes
-        for note in with_defaults(self._plan.live.dataset, DatasetBase).notes(clip_id):
-            self._events.note(note)
+        for note in (*with_defaults(self._plan.live.dataset, DatasetBase).notes(clip_id), *self._new_fits(prepared)):
+            self._say(note)
         return predict.predict_clip(self._plan, probes, prepared, self._events.step_done)
+
+    def _new_fits(self, prepared: predict.Prepared) -> Iterator[str]:
+        """Yields how a clip was brought to the model's size, unless the plan or an earlier clip had the same words."""
+        for note in prepared.fitted:
+            how = note.removeprefix(f"{prepared.clip.id}: ")
+            if how not in self._fits and not self._plan.selection.fitted.endswith(how):
+                self._fits.add(how)
+                yield note
+
+    def _say(self, note: str) -> None:
+        self._notes.append(note)
+        self._events.note(note)
 
     def _load_probes(self) -> dict[str, Probe]:
         """Returns the probes. The first call loads the model."""
@@ -195,7 +214,7 @@ class _Worker:
         self._write("tracks", clip_id, tracks, "track")
         made = predicted.reconstruction
         if made is not None:
-            self._events.note(predict.round_trip_note(clip_id, made))
+            self._say(predict.round_trip_note(clip_id, made))
         rows = predict.prediction_rows(self._run.run_id, predicted.clip, predicted.predictions, reconstruction=made)
         self._write("predictions", clip_id, rows, "predict")
         self._scorer.score(shards.shard_name(clip_id))
