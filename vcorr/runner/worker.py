@@ -125,8 +125,13 @@ class _Worker:
                 hint="Leave --reuse out to compute what is missing.",
             )
         device = None if self._probes is None else device_peak(self._plan.hardware.device)
-        peaks = {"device_peak": device, "host_peak": host_peak()}
-        return replace(report, load_seconds=self._load_seconds, notes=tuple(self._notes), **peaks)
+        return replace(
+            report,
+            load_seconds=self._load_seconds,
+            device_peak=device,
+            host_peak=host_peak(),
+            notes=tuple(self._notes),
+        )
 
     def _is_predicted(self, clip_id: str) -> bool:
         """Returns whether the clip has predictions that can be read, belong to this plan, and are no failure."""
