@@ -35,6 +35,15 @@ def test_a_field_left_empty_is_a_field_left_out() -> None:
 
 
 @pytest.mark.parametrize(
+    ("line", "near"), [("resolutoin: [480, 720]", "resolution"), ("licenses: x", "licence"), ("hub-id: a/b", "hub_id")]
+)
+def test_a_field_that_is_nearly_one_of_a_card_is_a_mistake(line: str, near: str) -> None:
+    name = line.split(":", maxsplit=1)[0]
+    with pytest.raises(PluginError, match=rf"still\.yaml: {name}: is no field of a card, and {near} is"):
+        parse_card(f"{GOOD}{line}\n", "still.yaml")
+
+
+@pytest.mark.parametrize(
     ("line", "place"),
     [
         ("frames: many", "frames"),

@@ -78,6 +78,7 @@ def test_the_identity_depends_on_the_prompts(tmp_path):
     [
         (b"", "is empty"),
         (b" \n\r\n\t\n", "is empty"),
+        (b"# a comment\n\n#another\n", "holds only lines that begin with '#'; a prompt file has no comments"),
         (b"a dog\ncaf\xe9\n", "is not UTF-8: line 2 holds the byte 0xe9"),
         ("a dog".encode("utf-16"), "is not UTF-8: line 1"),
         (b"a\x00d\x00o\x00g\x00", "zero bytes"),

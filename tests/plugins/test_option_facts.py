@@ -91,3 +91,24 @@ def test_a_plugin_whose_options_are_not_explained_does_not_pass() -> None:
     explained = ProbeEntry(name="said", summary="x", factory="a:B", config=Options)
     assert {each.name: each.passed for each in check_entry(explained).checks}["every option has an explanation"]
     assert len(fields(Options)) == 6
+
+
+@dataclass(frozen=True)
+class Named:
+    word: str = vcorr.option("a", "A word.")
+    clips: int = vcorr.option(1, "A number.", most=1_000_000)
+
+    def __post_init__(self) -> None:
+        if self.word not in ("a", "b"):
+            raise vcorr.UsageError(f"word: expected 'a' or 'b', got {self.word!r}.", hint="Write a.")
+
+
+def test_what_a_dataclass_refuses_is_said_of_the_option() -> None:
+    with pytest.raises(vcorr.UsageError) as refused:
+        options_from(Named, {"word": "c"}, "probe.")
+    assert str(refused.value) == "probe.word: expected 'a' or 'b', got 'c'.\nWrite a."
+
+
+def test_large_limits_are_written_out() -> None:
+    with pytest.raises(vcorr.UsageError, match="expected a whole number of at most 1000000, got 1000001"):
+        options_from(Named, {"clips": 1_000_001}, "data.")

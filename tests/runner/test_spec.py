@@ -141,7 +141,9 @@ def test_layers(text: str, expected: tuple[int, ...]) -> None:
     assert resolve_layers(text, 3) == expected
 
 
-@pytest.mark.parametrize("text", ["x", "last", "2-spread", "0,last"])
+@pytest.mark.parametrize(
+    "text", ["x", "last", "2-spread", "0,last", "１", "١", "²", "last-", "1 2", "1-2-3", "1.0", "1_0"]
+)
 def test_layers_offer_nothing_that_they_refuse(text: str) -> None:
     with pytest.raises(vcorr.UsageError, match="--layers") as caught:
         resolve_layers(text, 10)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
 from functools import cache
 from importlib import resources
 from typing import Any
@@ -110,6 +111,9 @@ def _problems(values: Mapping[str, Any]) -> list[str]:
         place = error.json_path.removeprefix("$").removeprefix(".")
         if place and place not in missing:
             found.setdefault(place, _problem(place, error))
+    for name in values.keys() - card_schema()["properties"].keys():
+        if near := get_close_matches(str(name), card_schema()["properties"], n=1, cutoff=0.8):
+            found[str(name)] = f"{name}: is no field of a card, and {near[0]} is"
     lacking = [f"lacks {', '.join(missing)}"] if missing else []
     return [*lacking, *(found[place] for place in sorted(found))]
 

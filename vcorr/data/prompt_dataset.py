@@ -148,6 +148,11 @@ def read_lines(path: Path) -> list[str]:
     lines = [line.strip() for line in io.StringIO(text.rstrip(), newline=None)]  # any kind of line ending
     if not any(lines):
         raise UsageError(f"{label} is empty.", hint="Write one prompt per line.")
+    if all(line.startswith("#") for line in lines if line):
+        raise UsageError(
+            f"{label} holds only lines that begin with '#'; a prompt file has no comments.",
+            hint="Write one prompt per line. A prompt that begins with '#' is a prompt like any other.",
+        )
     return lines
 
 

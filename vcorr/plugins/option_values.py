@@ -94,7 +94,12 @@ def options_from(config_type: type[T], values: Mapping[str, Any], prefix: str = 
     found = {name: _plain(config[name]) for name in fields}
     for name in {key.split(".")[0] for key in values}:
         _check_limits(found[name], hints[name], notes_of(config_type, name), f"{prefix}{name}")
-    return config_type(**found)
+    try:
+        return config_type(**found)
+    except UsageError as error:  # the dataclass knows the names of its fields, and not of the part
+        if error.message.partition(":")[0] not in fields:
+            raise
+        raise UsageError(f"{prefix}{error.message}", hint=error.hint) from error
 
 
 def _check_limits(value: Any, hint: Any, notes: OptionNotes, name: str) -> None:
@@ -154,7 +159,7 @@ def values_in_words(hint: Any, notes: OptionNotes) -> str:
 
 def _limits_in_words(notes: OptionNotes) -> str:
     """Describes the smallest and the largest number, such as "from 0 to 1"; "" for an option without them."""
-    least, most = (None if limit is None else f"{limit:g}" for limit in (notes.least, notes.most))
+    least, most = (None if limit is None else f"{limit:.15g}" for limit in (notes.least, notes.most))
     if least is not None and most is not None:
         return f"from {least} to {most}"
     return f"of at least {least}" if least is not None else f"of at most {most}" if most is not None else ""

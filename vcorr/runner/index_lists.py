@@ -34,7 +34,7 @@ def resolve_steps(text: str | None, total: int) -> tuple[int, ...]:
     text = text.strip()
     if text == "last":
         return (total - 1,)
-    if spread := re.fullmatch(r"(\d+)-spread", text):
+    if spread := re.fullmatch(r"([0-9]+)-spread", text):
         return _spread(_read_index(spread[1]), total)
     return _indices(text, total, "steps", f"'0,10-20', or 'all', 'last', '{DEFAULT_STEPS}'")
 
@@ -57,7 +57,7 @@ def _indices(text: str, total: int, what: str, forms: str) -> tuple[int, ...]:
         return tuple(range(total))
     chosen: set[int] = set()
     for part in split_names(text):
-        match = re.fullmatch(r"(\d+)(?:-(\d+))?", part)
+        match = re.fullmatch(r"([0-9]+)(?:-([0-9]+))?", part)
         if not match:
             raise UsageError(
                 f"--{what} {text!r} cannot be read at {part!r}.", hint=f"Write indices and ranges such as {forms}."
@@ -98,6 +98,6 @@ def find_repeated(text: str) -> list[str]:
     """Returns the indices that a list such as "1,5-9,6" names more than once; none for words such as "all"."""
     counts: Counter[int] = Counter()
     for part in split_names(text):
-        if match := re.fullmatch(r"(\d+)(?:-(\d+))?", part):
+        if match := re.fullmatch(r"([0-9]+)(?:-([0-9]+))?", part):
             counts.update(range(_read_index(match[1]), _read_index(match[2] or match[1]) + 1))
     return [str(index) for index, count in sorted(counts.items()) if count > 1]

@@ -104,10 +104,19 @@ def tracker_part(spec: RunSpec, registry: Registry, *, own_tracks: bool) -> Part
     """Returns the tracker that the spec names.
 
     Without a name: None if the clips have tracks of their own in this mode (`own_tracks`), or the default tracker.
+
+    Raises:
+        UsageError: an unknown name or option, or options of a tracker where none is used.
     """
+    options = spec.options.get("tracker", {})
     if spec.tracker is None and own_tracks:
+        if options:
+            raise UsageError(
+                f"tracker.{next(iter(options))} is set, but no tracker is used: the data has its own tracks.",
+                hint="Leave it out, or name a tracker: --set tracker=dis",
+            )
         return None
-    return make_part(registry.trackers.get(spec.tracker or DEFAULT_TRACKER), spec.options.get("tracker", {}), "tracker")
+    return make_part(registry.trackers.get(spec.tracker or DEFAULT_TRACKER), options, "tracker")
 
 
 def tracker_files(tracker: Part | None) -> Mapping[str, Any]:

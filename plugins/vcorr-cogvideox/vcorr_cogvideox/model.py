@@ -54,6 +54,11 @@ class CogVideoX(DiffusersVideoModel[VideoConfig]):
         if pack.front_padded:
             return Rotary.blocks(widths)
         tokens = (self.config.height // pack.stride, self.config.width // pack.stride)
+        if 0 in tokens:
+            raise UsageError(
+                f"model.height={self.config.height} and model.width={self.config.width} are less than one token.",
+                hint=f"A token has {pack.stride} x {pack.stride} pixels.",
+            )
         trained = (network["sample_height"] // pack.patch, network["sample_width"] // pack.patch)
         (step_y, start_y), (step_x, start_x) = _fit(tokens, trained)
         return Rotary.blocks(widths, steps=(1.0, step_y, step_x), starts=(0.0, start_y / step_y, start_x / step_x))

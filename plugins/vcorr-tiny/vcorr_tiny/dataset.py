@@ -25,8 +25,11 @@ class SpritesConfig:
         "Number of clips, for instance 64 for test-0000 to test-0063; a clip does not depend on this number.",
         unit="clips",
         least=1,
+        most=100_000,
     )
-    grid: int = option(20, "Query points along one side of the regular grid in frame 0.", unit="points", least=1)
+    grid: int = option(
+        20, "Query points along one side of the regular grid in frame 0.", unit="points", least=1, most=1024
+    )
     size: int = option(128, "Side of the square videos.", unit="pixels")
     frames: int = option(17, "Frames per clip.", unit="frames", least=1)
 
