@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
+import types
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import sync_playwright
 
+import vcorr
 from vcorr.board.site.site_build import build_site
+from vcorr.plugins.registry import PluginSource, Registry
 
 FLAGS = [
     "--no-sandbox",
@@ -37,16 +41,20 @@ def browser():
 
 @pytest.fixture
 def open_page(browser):
-    """Opens a page and, at the end of the test, checks that it complained about nothing and asked only the disk."""
+    """Opens a page and, at the end of the test, checks that it complained about nothing and asked only the disk.
+
+    complaining: whether the page may complain, as one that is kept from running a script does.
+    """
     complaints, requests, contexts = [], [], []
 
-    def open_page(path, **options):
+    def open_page(path, complaining=False, **options):
         context = browser.new_context(**{"viewport": {"width": 1360, "height": 900}, **options})
         contexts.append(context)
         page = context.new_page()
-        page.on("console", lambda message: complaints.append(f"{message.type}: {message.text}"))
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.on("requestfailed", lambda request: complaints.append(f"failed: {request.url}"))
+        kept = [] if complaining else complaints
+        page.on("console", lambda message: kept.append(f"{message.type}: {message.text}"))
+        page.on("pageerror", lambda error: kept.append(str(error)))
+        page.on("requestfailed", lambda request: kept.append(f"failed: {request.url}"))
         page.on("request", lambda request: requests.append(request.url))
         page.goto(path.as_uri())
         return page
@@ -143,6 +151,60 @@ def test_evil_names_do_nothing(tmp_path, no_plugins, make_run, open_page):
     page.wait_for_selector("#vg-tooltip-element.visible")
     assert page.title() != "taken"
     assert page.locator("img").count() == 0
+
+
+class HostilePage:
+    """A page that holds what a stranger put into a record, as it is."""
+
+    def render(self, board):
+        return (
+            "<h2>Mine</h2><script>top.document.title='taken'</script><img src=x onerror=\"top.document.title='taken'\">"
+            "<a id=a href=\"javascript:top.document.title='taken'\">link</a><meta http-equiv=refresh content='0;url=x'>"
+            "<form action=x><button id=b>go</button></form><div style='height: 900px'></div>"
+        )
+
+
+def test_the_page_of_a_plugin_runs_no_scripts(results, tmp_path, open_page, monkeypatch):
+    module = types.ModuleType("made_up_hostile")
+    module.Page = HostilePage
+    entry = vcorr.PageEntry(name="hostile", summary="s", factory="made_up_hostile:Page")
+    module.vcorr_pages = vcorr.hookimpl(lambda: [entry])
+    monkeypatch.setitem(sys.modules, "made_up_hostile", module)
+    source = PluginSource("made-up", "made-up", "1", lambda: module)
+    site = build_site(results, tmp_path / "site", registry=Registry([source])).parent
+    page = open_page(site / "pages" / "hostile.html", complaining=True)
+    inside = page.frame_locator("iframe.plugin")
+    inside.get_by_role("heading", name="Mine").wait_for()
+    for place in ("#a", "#b"):
+        inside.locator(place).click()
+    page.wait_for_function("document.querySelector('iframe.plugin').clientHeight >= 900")
+    assert page.title() == "hostile · vcorr"
+    # the style of the board holds in the frame as well
+    fonts = [x.evaluate("e => getComputedStyle(e).fontFamily") for x in (page.locator("h1"), inside.locator("h2"))]
+    assert fonts[0] == fonts[1]
+
+
+def test_a_script_in_the_page_itself_is_not_run(site, tmp_path, open_page):
+    """Checks the second defence: the page's policy stops a script that came past the escaping."""
+    copy = Path(shutil.copytree(site, tmp_path / "copy"))
+    index = copy / "index.html"
+    evil = "<script>document.title='taken'</script><img src=x onerror=\"document.title='taken'\"></main>"
+    index.write_text(index.read_text("utf-8").replace("</main>", evil), encoding="utf-8")
+    page = open_page(index, complaining=True)
+    page.wait_for_load_state()
+    assert page.title() == "Ranking · vcorr"
+    assert ranks(page) == ["1", "2", "3", "4", "5"]
+
+
+def test_marks_that_reverse_text_are_shown(tmp_path, no_plugins, make_run, open_page):
+    name = "model\u202egpj.exe\x1b[31m"
+    make_run(tmp_path / "runs", "aaaaaaaaaaaa", name, layers=2, steps=2, clips=4, probes=("qk\u2066",))
+    page = open_page(build_site(tmp_path / "runs", tmp_path / "site", registry=no_plugins))
+    text = page.locator("body").inner_text()
+    assert "\u202e" not in text
+    assert "\\u202e" in text.lower()
+    with (tmp_path / "site" / "data" / "best_sites.csv").open(encoding="utf-8") as file:
+        assert "\u202e" not in file.read()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

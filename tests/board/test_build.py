@@ -175,6 +175,17 @@ def test_the_table_of_best_sites(site, pristine_results):
     assert {r["noise"] for r in baseline} == {""}
 
 
+@pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", " =1", "\n=1"])
+def test_no_cell_of_the_csv_is_a_formula(text, tmp_path, no_plugins, make_run):
+    make_run(tmp_path / "runs", "aaaaaaaaaaaa", text + "m", layers=1, steps=1, clips=4, probes=(text,), floor=0.8)
+    site = build_site(tmp_path / "runs", tmp_path / "site", registry=no_plugins).parent
+    with (site / "data" / "best_sites.csv").open(encoding="utf-8", newline="") as file:
+        (row, *_) = csv.DictReader(file)
+    assert row["probe"].startswith("'")
+    assert row["model"].startswith("'")
+    assert float(row["skill"]) < 0  # a number stays a number
+
+
 def test_the_same_runs_give_the_same_bytes(results, tmp_path, no_plugins):
     one = build_site(results, tmp_path / "one", registry=no_plugins).parent
     two = build_site(results, tmp_path / "two", registry=no_plugins).parent

@@ -43,7 +43,8 @@ def test_a_series_against_itself_is_exactly_zero(seed, nan):
     s = made_up(seed, nan=nan)
     for row in (pair_at(s, s, HERE, HERE), pair_best(s, s)):
         found = numbers(row)
-        assert set(found[~np.isnan(found)]) == {0.0}
+        # a drawn half may have no score at all
+        assert set(found[~np.isnan(found)]) == ({0.0} if row.clips else set())
         assert row.a.value == row.b.value or math.isnan(row.a.value)
 
 

@@ -6,7 +6,6 @@ import functools
 import json
 import math
 import re
-import shlex
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,6 +13,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescap
 from markupsafe import Markup, escape
 
 from vcorr.contract.records import HEAD_MEAN, NO_SITE
+from vcorr.contract.visible_text import escape_line, join_words
 from vcorr.stats.summary import SiteSummary
 
 DASH = "–"
@@ -32,6 +32,7 @@ def environment() -> Environment:
         loader=PackageLoader("vcorr.board.site", "assets"),
         autoescape=select_autoescape(default_for_string=True, default=True),
         undefined=StrictUndefined,
+        finalize=_show_controls,
         trim_blocks=True,
         lstrip_blocks=True,
     )
@@ -51,6 +52,19 @@ def environment() -> Environment:
     )
     found.globals["interval_bar"] = interval_bar
     return found
+
+
+def _show_controls(value: Any) -> Any:
+    """Returns text with its control characters shown; the marks that reverse the writing direction are among them."""
+    return escape_line(value) if type(value) is str else value
+
+
+def formula_safe(value: Any) -> Any:
+    """Returns a cell of a CSV file; text that a spreadsheet would take for a formula gets an apostrophe in front."""
+    if not isinstance(value, str):
+        return value
+    text = escape_line(value)
+    return f"'{text}" if value.lstrip()[:1] in ("=", "+", "-", "@") or value[:1] in ("\t", "\r", "\n") else text
 
 
 def number(value: float | None, digits: int = 3) -> str:
@@ -105,6 +119,7 @@ def fact(value: Any) -> str:
 
 def link(text: str) -> Markup:
     """Returns text as HTML; an http or https address becomes a link, any other scheme stays text."""
+    text = escape_line(text)
     if _WEB.fullmatch(text):
         return Markup('<a href="{0}" rel="noopener noreferrer">{0}</a>').format(text)
     return escape(text)
@@ -112,7 +127,7 @@ def link(text: str) -> Markup:
 
 def command(words: Any) -> str:
     """Joins the words of a command to a line that a shell accepts."""
-    return shlex.join(str(word) for word in words) if isinstance(words, list) else ""
+    return join_words(words) if isinstance(words, list) else ""
 
 
 def script_json(value: Any) -> Markup:

@@ -37,6 +37,17 @@ class PluginPage:
     error: str = ""
 
 
+def frame(page: PluginPage, root: str) -> str:
+    """Returns the document of the frame that holds the page of a plugin. The frame runs no scripts.
+
+    root: path from the page to the folder of the board.
+    """
+    return (
+        '<!doctype html><html><head><meta charset="utf-8"><base target="_blank">'
+        f'<link rel="stylesheet" href="{root}assets/style.css"></head><body class="framed">{page.body}</body></html>'
+    )
+
+
 def plugin_pages(board: Board, registry: Registry) -> list[PluginPage]:
     """Renders the pages of all plugins, sorted by name."""
     return [_page(registered, board) for registered in registry.pages.all()]

@@ -17,10 +17,10 @@ from vcorr.store.json_text import read_json
 from vcorr.board.tables.definitions import BoardConfig, builtin_boards, load_board, metric_names
 from vcorr.board.tables.board_runs import BoardRun, UnreadableRunError, load_run
 from vcorr.board.site.model_page import model_view
-from vcorr.board.site.plugin_pages import Board, PluginPage, plugin_pages
+from vcorr.board.site.plugin_pages import Board, PluginPage, frame, plugin_pages
 from vcorr.board.site.file_names import slug
 from vcorr.board.tables.ranking import Unreadable, rank
-from vcorr.board.site.html import environment
+from vcorr.board.site.html import environment, formula_safe
 from vcorr.board.site.vega_bundle import chart_library
 from vcorr.contract.errors import MissingError, UsageError
 from vcorr.plugins.registry import Registry, installed
@@ -118,7 +118,8 @@ class _Site:
             self._write_model(model)
         self._write_page("downloads.html", "downloads.html.j2", board=self._board, sizes=self._sizes())
         for page in self._pages:
-            self._write_page(f"pages/{slug(page.name)}.html", "plugin.html.j2", page=page)
+            path = f"pages/{slug(page.name)}.html"
+            self._write_page(path, "plugin.html.j2", page=page, frame=frame(page, "../"))
         marker = {"board_version": BOARD_VERSION, "vcorr": metadata.version("vcorr"), "models": self._models}
         self._write(MARKER, json.dumps(marker, indent=2) + "\n")
 
@@ -152,7 +153,7 @@ class _Site:
             if rows:
                 writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
                 writer.writeheader()
-                writer.writerows(rows)
+                writer.writerows({name: formula_safe(value) for name, value in row.items()} for row in rows)
 
     def _sizes(self) -> dict[str, int]:
         return {f"data/{path.name}": path.stat().st_size for path in sorted((self._folder / "data").iterdir())}

@@ -15,6 +15,7 @@ from vcorr.cli.views.site_tables import say_findings, say_unscored
 from vcorr.cli.views.table_width import Column, Row, fit_table
 from vcorr.cli.views.terminal import cell, number
 from vcorr.contract.records import NO_SITE
+from vcorr.contract.visible_text import join_words
 from vcorr.runner.reference import Reference
 from vcorr.runner.repeat import words_of_rescoring, words_to_repeat
 from vcorr.stats.series import PRIMARY_METRIC
@@ -83,9 +84,9 @@ def _facts(found: Overview) -> dict[str, Any]:
         "without tracks": list(facts.untracked),
         "notes": list(record.get("notes") or ()),
         "started": record.get("started", ""),
-        "command": shlex.join(words_to_repeat(record)),
-        "scored by": shlex.join(words_of_rescoring(record)),
-        "last command": shlex.join(str(word) for word in _list(record.get("command"))),
+        "command": join_words(words_to_repeat(record)),
+        "scored by": join_words(words_of_rescoring(record)),
+        "last command": join_words(_list(record.get("command"))),
     }
 
 

@@ -12,13 +12,13 @@ import io
 import json
 import math
 import os
-import re
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TextIO
 
 from vcorr.cli.streams import close_duplicate, duplicate_output
+from vcorr.contract.visible_text import CONTROL, escape, escape_line
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -26,13 +26,6 @@ if TYPE_CHECKING:
 
 PIPE_WIDTH = 120
 """Width in characters when the output is not a terminal; rich would assume 80, too narrow for the tables."""
-
-# C0 and C1 controls, marks and overrides of the writing direction, separators of lines, surrogates, tags
-_CONTROL = re.compile(
-    "[\x00-\x09\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2060-\u206f\ud800-\udfff\ufeff\ufff9-\ufffb"
-    "\U000e0000-\U000e007f]"
-)
-_SHORT = {"\t": "\\t", "\r": "\\r", "\n": "\\n"}
 
 
 @dataclass
@@ -49,30 +42,11 @@ _streams = _Streams()
 # --------------------------------------------------------------------------------------------------------------- escape
 
 
-def escape(text: str) -> str:
-    """Returns text with every control character but the newline as a visible escape."""
-    return _CONTROL.sub(lambda found: _visible(found.group()), text)
-
-
-def escape_line(text: str) -> str:
-    """Returns text on one line: as `escape`, with newlines escaped as well."""
-    return escape(text).replace("\n", _SHORT["\n"])
-
-
 def cell(value: object, style: str = "") -> Text:
     """Returns text for a cell of a table: on one line, and without any meaning of brackets."""
     from rich.text import Text
 
     return Text(escape_line(str(value)), style=style)
-
-
-def _visible(character: str) -> str:
-    if character in _SHORT:
-        return _SHORT[character]
-    code = ord(character)
-    if 0xDC80 <= code <= 0xDCFF:  # a byte of a file name that is no text
-        code -= 0xDC00
-    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
 class Escaped(io.TextIOBase):
@@ -147,7 +121,7 @@ def print_json(value: Any) -> None:
     """Prints a value as JSON on standard output; control characters are escaped as JSON does it."""
     text = json.dumps(value, indent=2, ensure_ascii=False)
     stream = _streams.out or sys.stdout
-    stream.write(_CONTROL.sub(lambda found: json.dumps(found.group())[1:-1].replace("\x7f", "\\u007f"), text) + "\n")
+    stream.write(CONTROL.sub(lambda found: json.dumps(found.group())[1:-1].replace("\x7f", "\\u007f"), text) + "\n")
 
 
 def number(value: float, digits: int = 3) -> str:

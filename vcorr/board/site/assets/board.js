@@ -115,10 +115,26 @@
     box.append(button);
   }
 
+  // the page of a plugin runs no scripts, so this page gives its frame the height and the theme
+  function setUpFrame(box) {
+    const fit = () => {
+      const inside = box.contentDocument;
+      if (!inside || !inside.body) return;
+      inside.documentElement.dataset.theme = document.documentElement.dataset.theme || "";
+      if (!inside.documentElement.dataset.theme) delete inside.documentElement.dataset.theme;
+      box.style.height = `${Math.max(inside.documentElement.scrollHeight, 80)}px`;
+    };
+    box.addEventListener("load", fit);
+    addEventListener("resize", fit);
+    document.addEventListener("vcorr-theme", fit);
+    fit();
+  }
+
   document.addEventListener("DOMContentLoaded", () => {
     setUpTheme();
     document.querySelectorAll("table.sortable").forEach(setUpSorting);
     setUpFilter();
     document.querySelectorAll(".command").forEach(setUpCopying);
+    document.querySelectorAll("iframe.plugin").forEach(setUpFrame);
   });
 })();
