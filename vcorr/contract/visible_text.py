@@ -48,4 +48,13 @@ def join_words(words: Iterable[object]) -> str:
 def _quote(word: str) -> str:
     if escape_line(word) == word:
         return shlex.quote(word)
-    return "$'" + escape_line(word.replace("\\", "\\\\").replace("'", "\\'")) + "'"
+    text = word.replace("\\", "\\\\").replace("'", "\\'").replace("\n", _SHORT["\n"])
+    return "$'" + CONTROL.sub(lambda found: _shell_escape(found.group()), text) + "'"
+
+
+def _shell_escape(character: str) -> str:
+    """Returns the escape of a shell; above 7 bits its \\x stands for a byte, and \\u for a character."""
+    code = ord(character)
+    if character in _SHORT or code < 0x80:
+        return _visible(character)
+    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"

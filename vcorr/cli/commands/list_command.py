@@ -13,24 +13,32 @@ from vcorr.contract.errors import UsageError
 
 KINDS = ("models", "probes", "metrics", "datasets", "trackers", "guidances")
 RUN = "run"
+RUNS = "runs"
 CONFIGS, PLUGINS = "configs", "plugins"
 
 
 @click.command(
-    "list", short_help="List what is installed: models, probes, metrics, datasets, trackers, configs, plugins."
+    "list", short_help="List what is installed: models, probes, metrics, datasets, trackers, configs, plugins, runs."
 )
-@click.argument("kind", required=False, type=KindChoice([*KINDS, CONFIGS, PLUGINS]))
+@click.argument("kind", required=False, type=KindChoice([*KINDS, CONFIGS, PLUGINS, RUNS]))
+@click.option(
+    "--results", type=click.Path(path_type=Path), default=Path("runs"), show_default=True, help="Of runs: their folder."
+)
 @click.option("--json", "as_json", is_flag=True, help="As JSON on standard output.")
-def list_(kind: str | None, as_json: bool) -> None:
-    """List what is installed.
+def list_(kind: str | None, results: Path, as_json: bool) -> None:
+    """List what is installed, or the runs of a folder.
 
     \b
     For example:
       vcorr list models
       vcorr list plugins     every plugin with its version, state and reason
+      vcorr list runs        every run below runs/, with its status
     """
     from vcorr.cli.views import render
 
+    if kind == RUNS:
+        _list_runs(results, as_json)
+        return
     others = {CONFIGS: _configs, PLUGINS: _plugins}
     kinds = [kind] if kind else [*KINDS, *others]
     found = {k: others[k]() if k in others else _entries(k) for k in kinds}
@@ -43,6 +51,19 @@ def list_(kind: str | None, as_json: bool) -> None:
     if kind and not found[kind]:
         unused = " No command of this version applies one." if kind == "guidances" else ""
         say(f"No plugin brings {kind}.{unused}")
+
+
+def _list_runs(folder: Path, as_json: bool) -> None:
+    from vcorr.analysis.run_list import list_runs
+    from vcorr.cli.views import render
+
+    rows = list_runs(folder)
+    if as_json:
+        print_json(rows)
+    elif rows:
+        console().print(render.runs_table(rows))
+    else:
+        say(f"No runs in {folder}. Another folder: vcorr list runs --results DIR")
 
 
 @click.command(short_help="Show everything known about a model, probe, metric, dataset, tracker, config or run.")

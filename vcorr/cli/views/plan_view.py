@@ -9,8 +9,9 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from vcorr.cli.views.terminal import cell, console, duration, escape, size
+from vcorr.cli.views.terminal import cell, console, duration, size
 from vcorr.contract.variants import DEFAULT_VARIANT
+from vcorr.contract.visible_text import escape
 
 if TYPE_CHECKING:
     from vcorr.analysis.estimate import Estimate, Work

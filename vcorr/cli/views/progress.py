@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from vcorr.cli.views.terminal import cell, console, duration, escape
+from vcorr.cli.views.terminal import cell, console, duration
+from vcorr.contract.visible_text import escape
 
 if TYPE_CHECKING:
     from vcorr.runner.coordinator import Events

@@ -13,7 +13,9 @@ from rich.table import Table
 from rich.text import Text
 
 from vcorr.cli.views.site_tables import say_findings, say_unscored
-from vcorr.cli.views.terminal import cell, console, duration, escape_line, number, say
+from vcorr.cli.views.table_width import Column, Fitted, fit_columns, shorten
+from vcorr.cli.views.terminal import cell, console, duration, number, say
+from vcorr.contract.visible_text import escape_line
 
 if TYPE_CHECKING:
     from vcorr.bench.overhead import Overhead
@@ -97,6 +99,10 @@ def scores_dict(found: Findings, sites: Sequence[SiteSummary] | None = None) -> 
 # ---------------------------------------------------------------------------------------------------------- list, show
 
 
+LISTING_WIDTH = 100
+"""Least width in characters at which lists say which plugin an entry is from."""
+
+
 def listing(kind: str, rows: Sequence[Mapping[str, Any]]) -> RenderableType:
     """Builds the table of one kind of entries, or of the plugins."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title=kind, title_justify="left", title_style="bold")
@@ -107,13 +113,40 @@ def listing(kind: str, rows: Sequence[Mapping[str, Any]]) -> RenderableType:
             provides = _lines(row["reasons"] or [f"{len(row['provides'])} entries"])
             table.add_row(cell(_plugin_name(row)), cell(row["version"]), _state(row["state"]), provides)
         return table
+    wide = console().width >= LISTING_WIDTH
     licensed = any("licence" in row for row in rows)
-    for name in ("name", "summary", *(["licence"] if licensed else []), "plugin"):
+    names = ("name", "summary", *(["licence"] if licensed else []), *(["plugin"] if wide else []))
+    longest = max(console().width // 3, 8)
+    for name in names:
         table.add_column(name, overflow="fold", no_wrap=name in ("name", "plugin"))
     for row in rows:
-        licence = [cell(row["licence"])] if licensed else []
-        table.add_row(cell(row["name"], style="bold"), cell(row["summary"]), *licence, cell(row["plugin"], style="dim"))
-    return table
+        cells = {name: cell(str(row[name])) for name in names}
+        cells["name"] = cell(shorten(escape_line(row["name"]), longest), style="bold")
+        table.add_row(*cells.values())
+    return Fitted(table, frozenset(names), () if wide else ("plugin",)).with_notes()
+
+
+def runs_table(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
+    """Builds the table of runs, then a line per run that cannot be read."""
+    columns = (
+        Column("run", is_name=True),
+        Column("status", is_name=True),
+        Column("model", is_name=True),
+        Column("probes", is_name=True),
+        Column("data", is_name=True, gives_way=2),
+        Column("mode", is_name=True, gives_way=1),
+        Column("clips"),
+        Column("failed"),
+        Column("started", is_name=True, gives_way=0),
+    )
+    cells = [[_run_cell(row, column.name) for column in columns] for row in rows]
+    reasons = [cell(f"{row['run']}: {row['reason']}", style="red") for row in rows if row["reason"]]
+    return fit_columns(console(), "runs", columns, cells).with_notes(*reasons)
+
+
+def _run_cell(row: Mapping[str, Any], name: str) -> Text:
+    value = row[name]
+    return cell(", ".join(value) if isinstance(value, list) else "–" if value in (None, "") else value)
 
 
 def facts(values: Mapping[str, Any]) -> RenderableType:

@@ -1,0 +1,44 @@
+"""What `vcorr list` shows at usual widths, and the list of runs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from vcorr.cli.views import terminal
+
+RUN = ("run", "--model", "sliding-model", "--probe", "qk", "--steps", "0", "--set", "data.clips=1")
+
+
+@pytest.mark.parametrize(("width", "has_plugin"), [(60, False), (80, False), (120, True)])
+def test_lists_fit_and_say_what_they_leave_out(vcorr, monkeypatch, width, has_plugin) -> None:
+    monkeypatch.setattr(terminal, "PIPE_WIDTH", width)
+    for kind in ("models", "metrics", "trackers"):
+        text = vcorr("list", kind).out
+        assert max(map(len, text.splitlines())) <= width
+        assert ("Left out at this width: plugin. --json has all." in text) is not has_plugin
+        names = [entry["name"] for entry in json.loads(vcorr("list", kind, "--json").out)]
+        assert all(f" {name} " in text for name in names if len(name) < width // 3)
+        assert all(entry["plugin"] for entry in json.loads(vcorr("list", kind, "--json").out))
+
+
+def test_runs_are_listed_with_their_status(vcorr, monkeypatch) -> None:
+    assert "No runs in runs." in vcorr("list", "runs").out
+    path = Path(json.loads(vcorr(*RUN, "--json").out)["path"])
+    vcorr(*RUN, "--set", "data.fail=slide-0")
+    broken = Path("runs/zzzz")
+    broken.mkdir()
+    (broken / "run.json").write_text("{", encoding="utf-8")
+    rows = json.loads(vcorr("list", "runs", "--json").out)
+    assert sorted(row["status"] for row in rows) == ["complete", "damaged", "failed"]
+    (whole,) = [row for row in rows if row["status"] == "complete"]
+    assert (whole["run"], whole["probes"], whole["clips"], whole["failed"]) == (path.name, ["qk"], 1, 0)
+    for width in (60, 80, 120):
+        monkeypatch.setattr(terminal, "PIPE_WIDTH", width)
+        text = vcorr("list", "runs").out
+        assert max(map(len, text.splitlines())) <= width
+        assert path.name in text
+        assert "zzzz: " in text
+    assert json.loads(vcorr("list", "runs", "--results", str(path), "--json").out) == [whole]
