@@ -45,7 +45,7 @@ def exit_codes() -> str:
             "a plugin breaks its contract, or attention could not be captured, or `vcorr doctor` found a problem",
         ),
         (errors.EXIT_MISSING, "weights, data or a package are not in reach"),
-        (errors.EXIT_INTERRUPTED, "interrupted with Ctrl-C; the same command continues"),
+        (errors.EXIT_INTERRUPTED, "interrupted with Ctrl-C, SIGTERM or SIGHUP; the same command continues"),
     ]
     return _table(("code", "meaning"), [(f"`{code}`", text) for code, text in rows])
 
@@ -128,13 +128,22 @@ def dataset_columns() -> str:
 
 def schema_metadata() -> str:
     """Returns the metadata of every shard."""
-    from vcorr.store import schema
+    from vcorr.store import schema, shards
 
     rows = [
         (schema.VERSION_KEY, f"Version of the layout of the table, now {schema.SCHEMA_VERSION}."),
         (schema.TABLE_KEY, "`predictions`, `tracks` or `scores`."),
         (schema.UNITS_KEY, "Units of the columns, in words."),
         (schema.FINGERPRINT_KEY, "Fingerprint of the stage that wrote the shard."),
+        (schema.CLIP_KEY, "Id of the clip. A shard with the name of another clip is refused."),
+        (
+            schema.FACTS_KEY,
+            "JSON: what run.json says about the stage that wrote the shard. A lost run.json is made of it.",
+        ),
+        (
+            schema.CHECKSUM_KEY,
+            f"SHA-256 of the file, computed with the text `{shards.NO_CHECKSUM}` in its place.",
+        ),
     ]
     return _table(("key", "value"), [(f"`{key.decode()}`", text) for key, text in rows])
 

@@ -348,7 +348,7 @@ DAMAGES = {
         lambda run: (run / "scores" / "clip-003.arrow").write_bytes(b"ARROW1"),
         "bbbbbbbbbbbb/scores/clip-003.arrow is damaged",
     ),
-    "record": (lambda run: (run / "run.json").write_text("{"), "bbbbbbbbbbbb/run.json cannot be read"),
+    "record": (lambda run: (run / "run.json").write_text("{"), "bbbbbbbbbbbb/run.json is damaged and cannot be read"),
     "foreign record": (lambda run: (run / "run.json").write_text("[1]"), "is not the record of a run"),
     "value of a key": (
         lambda run: (run / "run.json").write_text('{"clips": null}'),
@@ -356,7 +356,7 @@ DAMAGES = {
     ),
     "link to itself": (
         lambda run: ((run / "run.json").unlink(), (run / "run.json").symlink_to("run.json")),
-        "bbbbbbbbbbbb/run.json cannot be read",
+        "bbbbbbbbbbbb/run.json is damaged and cannot be read",
     ),
 }
 

@@ -11,9 +11,12 @@ from vcorr.analysis.estimate import estimate
 from vcorr.contract.errors import StoreError
 from vcorr.data.video.lossless import read_lossless, video_hash, write_lossless
 from vcorr.runner.coordinator import Reuse, execute
+from vcorr.runner.events import Silent
 from vcorr.runner.plan import make_plan
 from vcorr.runner.rescore import rescore
 from vcorr.runner.spec import RunSpec
+from vcorr.store import shards
+from vcorr.store.schema import PredictionRow
 
 
 @pytest.fixture
@@ -58,12 +61,76 @@ def test_another_tracker_tracks_the_kept_video_and_makes_nothing(found, tmp_path
     assert set(second.run.read("scores")["tracker"].to_pylist()) == {"lk"}
 
 
-def test_a_video_that_is_not_the_one_that_was_made_is_refused(found, tmp_path) -> None:
+def lose(path) -> None:
+    path.unlink()
+
+
+def exchange(path) -> None:
+    write_lossless(path, sliding.slide(7)[0], 8)
+
+
+def cut(path) -> None:
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def empty(path) -> None:
+    path.write_bytes(b"")
+
+
+def make_folder(path) -> None:
+    path.unlink()
+    (path / "inside").mkdir(parents=True)
+
+
+def link_to_nowhere(path) -> None:
+    path.unlink()
+    path.symlink_to(path.with_name("nowhere"))
+
+
+@pytest.mark.parametrize("damage", [lose, exchange, cut, empty, make_folder, link_to_nowhere])
+@pytest.mark.parametrize("tracks", ["kept", "lost"])
+def test_a_video_that_is_not_the_one_that_was_made_is_made_again(found, tmp_path, damage, tracks) -> None:
+    first = run(found, tmp_path)
+    before = {name: first.run.read(name) for name in ("predictions", "tracks", "scores")}
+    (path,) = (first.run.path / "videos").iterdir()
+    whole = path.read_bytes()
+    damage(path)
+    if tracks == "lost":
+        first.run.shard("tracks", path.stem).unlink()
+        with pytest.raises(StoreError, match=r"mkv(.|\n)*Repeat the command that made the run"):
+            run(found, tmp_path, Reuse.ONLY)
+    else:
+        assert run(found, tmp_path, Reuse.ONLY).reused == 1, "nothing needs the video"
+    notes = Notes()
+    again = execute(make_plan(spec(tmp_path), found), tmp_path, events=notes)
+    assert path.read_bytes() == whole
+    assert [note for note in notes.said if str(path) in note and note.endswith(f"Clip {path.stem} is made again.")]
+    assert all(same(again.run.read(name), table) for name, table in before.items())
+    assert (again.reused, made(tmp_path)) == (0, 2)
+    assert run(found, tmp_path).reused == 1
+
+
+class Notes(Silent):
+    """Keeps the notes of a run."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def note(self, message: str) -> None:
+        self.said.append(message)
+
+
+def test_a_video_that_was_copied_with_its_hash_unknown_is_compared_with_the_tracks(found, tmp_path) -> None:
+    """A run of an older vcorr names the video in its tracks alone."""
     first = run(found, tmp_path)
     (path,) = (first.run.path / "videos").iterdir()
-    write_lossless(path, sliding.slide(7)[0], 8)
-    with pytest.raises(StoreError, match=r"hash|not the video"):
-        run(found, tmp_path, tracker="lk")
+    shard = first.run.shard("predictions", path.stem)
+    print_ = shards.read_fingerprint(shard)
+    rows = [PredictionRow(**row) for row in shards.read_shard(shard, "predictions").to_pylist()]
+    shards.write_shard(shard, "predictions", rows, print_)
+    assert run(found, tmp_path).reused == 1
+    exchange(path)
+    assert run(found, tmp_path).reused == 0
 
 
 def test_captions_of_a_dataset_are_prompts(found, tmp_path) -> None:

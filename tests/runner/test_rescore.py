@@ -97,11 +97,12 @@ def test_clips_that_are_scored_differently_are_never_put_together(copy, made, tm
             read()
     plugins()
     words = shlex.split(refused.value.hint.split(": ", 1)[1])
-    assert words == ["vcorr", "score", str(copy.path), "--set", "metrics=pck", "--set", "variant=corrected"]
+    said = ("metrics=pck", "metric.thresholds=[3.0]", "variant=corrected")
+    assert words == ["vcorr", "score", str(copy.path), *(word for value in said for word in ("--set", value))]
     with pytest.raises(SystemExit) as ended:
         program.main(words[1:])
     assert ended.value.code == 0
-    assert overview(copy).metric == "pck_1"
+    assert {"pck_3"} == {name for name in overview(copy).metrics if name in ("pck_1", "pck_3")}
 
 
 def test_a_shorter_command_with_other_metrics_scores_all_clips_by_them(tmp_path) -> None:

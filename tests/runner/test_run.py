@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from pathlib import Path
 
 import numpy as np
@@ -393,16 +394,16 @@ def test_a_full_disk_is_what_the_user_hears_of(found, tmp_path, monkeypatch) -> 
 
     whole = shards.write_shard
 
-    def full(path, table, rows, fingerprint):
+    def full(path, *arguments, **options):
         if path.name == "slide-1.arrow":
-            monkeypatch.setattr(shards.os, "replace", raise_full)
-        whole(path, table, rows, fingerprint)
+            monkeypatch.setattr(os, "replace", raise_full)
+        whole(path, *arguments, **options)
 
     def raise_full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(shards, "write_shard", full)
-    with pytest.raises(StoreError, match=r"The disk is full: .*slide-1\.arrow"):
+    with pytest.raises(StoreError, match=r"The disk is full: .*slide-1\.arrow(.|\n)*1 of 4 clips are finished"):
         run(found, tmp_path)
 
 

@@ -64,7 +64,7 @@ def test_a_damaged_shard_is_named_with_what_to_do(run: rundir.RunDirectory, cont
     path = run.shard("scores", "c")
     shards.write_shard(path, "scores", [score_row()], "f")
     path.write_bytes(path.read_bytes()[:-20] if content is None else content)
-    with pytest.raises(StoreError, match=r"c\.arrow is damaged.*\n.*Delete that file"):
+    with pytest.raises(StoreError, match=r"c\.arrow is damaged.*\nRepeat the command"):
         shards.read_shard(path, "scores")
 
 
@@ -82,8 +82,70 @@ def test_whatever_is_wrong_in_a_shard_is_said_and_ends_nothing(run: rundir.RunDi
             shards.read_shard(path, "predictions").to_pylist()
         except StoreError as error:
             refused.append(error.message)
-    assert len(refused) > 100
+    assert len(refused) > 295, "the checksum covers every byte but its own name"
     assert all("c.arrow" in message for message in refused)
+
+
+def test_every_flipped_bit_is_noticed(run: rundir.RunDirectory) -> None:
+    path = run.shard("tracks", "c")
+    shards.write_shard(path, "tracks", [], "f" * 64, clip="c", facts={"tracker": None})
+    whole = path.read_bytes()
+    generator = np.random.default_rng(0)
+    for position in generator.permutation(8 * len(whole))[:400]:
+        damaged = bytearray(whole)
+        damaged[position // 8] ^= 1 << (position % 8)
+        path.write_bytes(damaged)
+        try:
+            found = shards.read_shard(path, "tracks")
+        except StoreError as error:
+            assert "c.arrow" in error.message
+        else:  # the name of the checksum itself was hit, and nothing else
+            assert found.schema.names == schema.TRACKS.names
+            assert b"vcorr.sha256" not in path.read_bytes()[-4000:]
+    path.write_bytes(whole)
+    assert shards.stamp_of(shards.read_shard(path, "tracks")) == shards.Stamp("f" * 64, "c", {"tracker": None})
+
+
+def test_a_pipe_is_no_shard(run: rundir.RunDirectory) -> None:
+    path = run.shard("tracks", "c")
+    os.mkfifo(path)
+    with pytest.raises(shards.DamagedShardError, match="no ordinary file"):
+        shards.read_shard(path, "tracks")
+    assert shards.read_stamp(path) is None
+
+
+def test_long_facts_are_left_out_and_short_ones_stay(run: rundir.RunDirectory) -> None:
+    path, long = run.shard("tracks", "c"), "x" * 40_000
+    for facts, kept in (
+        ({"card": long, "a": 1}, {"a": 1}),
+        ({"card": "c", "resolved": long, "a": 1}, {"a": 1}),
+        ({"a": long}, {}),
+    ):
+        shards.write_shard(path, "tracks", [], "f", clip="c", facts=facts)
+        stamp = shards.read_stamp(path)
+        assert stamp is not None
+        assert stamp.facts == kept
+
+
+@pytest.mark.parametrize("stated", ["in the metadata", "in the rows"])
+@pytest.mark.parametrize(
+    ("own", "other"),
+    [("a", "b"), ("Bear", "bear"), ("caf\u00e9", "cafe\u0301"), ("a/b", "a%2Fb"), ("x" * 300, "x" * 301)],
+)
+def test_a_shard_is_refused_under_the_name_of_another_clip(
+    run: rundir.RunDirectory, own: str, other: str, stated: str
+) -> None:
+    path, copy = run.shard("scores", own), run.shard("scores", other)
+    clip = own if stated == "in the metadata" else ""
+    shards.write_shard(path, "scores", [score_row(clip=own)], "f", clip=clip)
+    assert path != copy
+    path.rename(copy)
+    with pytest.raises(shards.DamagedShardError) as refused:
+        shards.read_shard(copy, "scores")
+    assert f"belongs to clip {own!r}, and has the name of clip '{other[:100]}" in refused.value.message
+    assert not run.holds("scores", copy.name, "f")
+    copy.rename(path)
+    assert run.holds("scores", path.name, "f")
 
 
 def test_shards_are_replaced_together_or_not_at_all(run: rundir.RunDirectory) -> None:

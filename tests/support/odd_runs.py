@@ -275,7 +275,10 @@ def _rewrite(path: Path, table: pa.Table, *, compression: str | None = "zstd") -
 
 
 def _read(path: Path) -> pa.Table:
-    return pa.ipc.open_file(path.read_bytes()).read_all()
+    """Reads a shard without its checksum, so that an edited one is refused for what is wrong in it."""
+    table = pa.ipc.open_file(path.read_bytes()).read_all()
+    metadata = table.schema.metadata or {}
+    return table.replace_schema_metadata({k: v for k, v in metadata.items() if k != b"vcorr.sha256"})
 
 
 def _table_edit(change: Callable[[pa.Table], pa.Table]) -> Callable[[Path], None]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +13,7 @@ from vcorr.contract.errors import StoreError
 from vcorr.contract.records import is_random
 from vcorr.stats.series import Scores, gather
 from vcorr.store import shards
+from vcorr.store.remedies import scoring_command
 from vcorr.store.rundir import RunDirectory
 
 
@@ -79,25 +79,15 @@ def check_scored_alike(run: RunDirectory) -> None:
     record = run.record()
     prints = record.get("fingerprints")
     said = prints.get("score") if isinstance(prints, dict) else None
-    found = [shards.read_fingerprint(path) for path in sorted((run.path / "scores").glob(f"*{shards.SUFFIX}"))]
+    found = [shards.read_fingerprint(path) for path in run.shard_paths("scores")]
     # a shard that cannot be read has no fingerprint; reading it gives a better error
     others = sum(print_ not in ("", said) for print_ in found)
     if said and others:
         raise StoreError(
             f"{others} of the {len(found)} clips of {run.path} are scored by other metrics, variants or tracks than "
             "its run.json says: a command has not got through all of them.",
-            hint=f"This scores all of them alike: {_scoring_command(run, record)}",
+            hint=f"This scores all of them alike: {scoring_command(run.path, record)}",
         )
-
-
-def _scoring_command(run: RunDirectory, record: dict[str, Any]) -> str:
-    metrics = ",".join(metric["name"] for metric in record.get("metrics") or [])
-    variants = ",".join(record.get("variants") or [])
-    said = {"metrics": metrics, "variant": variants}
-    words = ["vcorr", "score", str(run.path)]
-    for key, value in said.items():
-        words += ["--set", f"{key}={value}"] if value else []
-    return shlex.join(words)
 
 
 def _facts(run: RunDirectory, record: dict[str, Any], scores: Scores) -> RunFacts:

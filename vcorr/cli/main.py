@@ -19,6 +19,7 @@ from vcorr.cli.commands import list_command as listing
 from vcorr.cli.commands import plugin_command as plugin
 from vcorr.cli.commands import run_command as run
 from vcorr.cli.commands import score_command as score
+from vcorr.cli.stopping import stop_in_order
 from vcorr.cli.streams import find_output_fault, prepare_streams
 from vcorr.cli.views.terminal import Escaped, divert_foreign_output, say
 from vcorr.contract.errors import EXIT_INTERRUPTED, StoreError, VcorrError, missing_package
@@ -94,15 +95,17 @@ def _report_output(code: int) -> int:
 
 def _invoke(arguments: list[str], debug: bool) -> int:
     try:
-        result = cli.main(arguments, prog_name="vcorr", standalone_mode=False)
+        with stop_in_order():
+            result = cli.main(arguments, prog_name="vcorr", standalone_mode=False)
         return int(result) if isinstance(result, int) else 0
     except click.exceptions.Exit as error:
         return error.exit_code
     except click.ClickException as error:
         error.show(cast("TextIO", Escaped(sys.stderr)))
         return error.exit_code
-    except (KeyboardInterrupt, click.Abort):
-        click.echo("Interrupted.", err=True)
+    except (KeyboardInterrupt, click.Abort) as error:
+        stopped = error.__cause__ or error  # click puts an Abort around it
+        click.echo(f"Interrupted. {getattr(stopped, 'message', '')}".rstrip(), err=True)
         return EXIT_INTERRUPTED
     except ModuleNotFoundError as error:
         if (error.name or "vcorr").startswith("vcorr"):

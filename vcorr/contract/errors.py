@@ -59,6 +59,14 @@ class MissingError(VcorrError):
     exit_code = EXIT_MISSING
 
 
+class InterruptedRunError(KeyboardInterrupt):
+    """The user ended a run (exit code 130). `message` says what is kept, and how to go on."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+
 for _error in (VcorrError, UsageError, StoreError, PluginError, CaptureError, NumericalError, MissingError):
     # a traceback then names the path that users import it from; a pickle finds it there as well
     _error.__module__ = "vcorr"

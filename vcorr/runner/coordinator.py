@@ -8,15 +8,18 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
-from vcorr.contract.errors import StoreError, UsageError
+from vcorr.contract.errors import InterruptedRunError, StoreError, UsageError
 from vcorr.runner.events import Events, Silent
 from vcorr.runner.executors.executor import find_executor
 from vcorr.runner.plan import Plan
 from vcorr.runner.run_record import Progress, facts_of
 from vcorr.runner.score_shards import score_left_over
 from vcorr.store.fingerprint import LENGTH
+from vcorr.store.lock import NotWritableError
+from vcorr.store.record import DamagedRecordError
 from vcorr.store.record_form import Status
-from vcorr.store.rundir import RunDirectory
+from vcorr.store.recovery import count_kept, set_aside_record
+from vcorr.store.rundir import RunDirectory, is_run
 
 
 class Reuse(Enum):
@@ -65,51 +68,104 @@ def execute(
     Raises:
         StoreError, PluginError, MissingError: see above; `run.json` then has status "partial". A StoreError also if
             another process is writing the run; then nothing is written.
-        KeyboardInterrupt: the user interrupted the run; `run.json` then has status "partial".
+        InterruptedRunError: the user interrupted the run; `run.json` then has status "partial".
     """
     run = _directory(plan, out, reuse)
-    with run.write_lock():
-        return _Coordinator(plan, run, events or Silent(), command).execute(compute=reuse is not Reuse.ONLY)
+    coordinator = _Coordinator(plan, run, events or Silent(), command, reuse)
+    with contextlib.ExitStack() as lock:
+        try:
+            lock.enter_context(run.write_lock())
+        except NotWritableError:
+            if reuse is Reuse.ONLY:
+                return coordinator.read()
+            raise
+        return coordinator.execute()
 
 
 def _directory(plan: Plan, out: Path, reuse: Reuse) -> RunDirectory:
     fingerprint = plan.fingerprints()["predict"]
-    if reuse is Reuse.ONLY and not (out / fingerprint[:LENGTH]).exists():
-        raise UsageError(
-            f"There is no such run in {out}, and --reuse only computes nothing.",
-            hint="Leave --reuse out to compute it.",
-        )
+    if reuse is Reuse.ONLY:
+        run = RunDirectory(out / fingerprint[:LENGTH])
+        if not run.path.exists():
+            raise UsageError(
+                f"There is no such run in {out}, and --reuse only computes nothing.",
+                hint="Leave --reuse out to compute it.",
+            )
+        run.check(fingerprint)
+        return run
     return RunDirectory.create(out, fingerprint, beside=reuse is Reuse.NEVER)
 
 
 class _Coordinator:
     """One execution of a plan, under the lock of its run."""
 
-    def __init__(self, plan: Plan, run: RunDirectory, events: Events, command: Sequence[str]) -> None:
-        self._plan, self._run, self._events = plan, run, events
+    def __init__(self, plan: Plan, run: RunDirectory, events: Events, command: Sequence[str], reuse: Reuse) -> None:
+        self._plan, self._run, self._events, self._reuse = plan, run, events, reuse
         self._progress = Progress(plan, run)
         self._facts = facts_of(plan, command)
 
-    def execute(self, *, compute: bool) -> Outcome:
+    def execute(self) -> Outcome:
         """Lets the executor work off every clip, and writes `run.json` at the start and at the end."""
-        self._write_record("started")
-        self._say_notes()
+        self._run.check_names(self._plan.selection.clips)
+        self._keep_damaged_record()
         try:
-            self._work(compute=compute)
-        except BaseException:
-            # the user must see the error that ended the run, not a second one from writing the record
-            with contextlib.suppress(StoreError):
-                self._write_record("partial")
+            self._write_record("started")
+            self._say_notes()
+            self._work(compute=self._reuse is not Reuse.ONLY)
+            score_left_over(self._plan, self._run)
+            outcome = self._outcome()
+            self._write_record(outcome.status)
+        except BaseException as error:
+            self._end_early(error)
             raise
-        outcome = self._outcome()
-        self._write_record(outcome.status)
         return outcome
+
+    def read(self) -> Outcome:
+        """Reads the results of a run in a directory that cannot be written. Every clip must be whole."""
+        self._events.note(f"{self._run.path} cannot be written. Its results are read as they are.")
+        self._say_notes()
+        self._work(compute=False)
+        return self._outcome()
+
+    def _end_early(self, error: BaseException) -> None:
+        """Records that the run is not complete, and adds to the error what is kept.
+
+        Raises:
+            InterruptedRunError, StoreError: in the place of an error of that kind.
+        """
+        # the user must see the error that ended the run, not a second one from writing the record
+        with contextlib.suppress(StoreError):
+            self._write_record("partial")
+        if isinstance(error, KeyboardInterrupt):
+            raise InterruptedRunError(self._describe_kept()) from error
+        if isinstance(error, StoreError) and self._reuse is not Reuse.ONLY:
+            raise StoreError(error.message, hint=f"{error.hint}\n{self._describe_kept()}".strip()) from error
+
+    def _describe_kept(self) -> str:
+        clips = self._plan.selection.clips
+        tried_again = set(self._progress.report.failed)
+        kept = count_kept(self._run, set(clips) - tried_again, self._plan.fingerprints()["predict"])
+        how = "The same command goes on from there."
+        if self._reuse is Reuse.NEVER:
+            how = "With --reuse never, the same command starts another run."
+        return f"{kept} of {len(clips)} clips are finished and kept in {self._run.path}. {how}"
+
+    def _keep_damaged_record(self) -> None:
+        """Keeps a damaged run.json under another name, and says so. The plan and the shards know all that it said."""
+        print_ = self._plan.fingerprints()["predict"]
+        self._run.check(print_)  # another process may have written the record before the lock was taken
+        try:
+            if is_run(self._run.path):
+                self._run.record()
+        except DamagedRecordError as error:
+            aside = set_aside_record(self._run)
+            kept = count_kept(self._run, self._plan.selection.clips, print_)
+            self._events.note(f"{error.message}{aside} It is written again; {kept} finished clips are kept.")
 
     def _work(self, *, compute: bool) -> None:
         executor = find_executor(self._plan.spec.executor)
         for report in executor(self._plan, self._run, compute=compute, events=self._events):
             self._progress.add(report)
-        score_left_over(self._plan, self._run)
 
     def _say_notes(self) -> None:
         for note in (*self._plan.notes, self._plan.parts.notice):

@@ -13,7 +13,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from vcorr.contract.errors import MissingError, PluginError, StoreError, UsageError, VcorrError
+from vcorr.contract.errors import InterruptedRunError, MissingError, PluginError, StoreError, UsageError, VcorrError
 from vcorr.contract.geometry import TokenGrid
 from vcorr.contract.protocols import Tracker
 from vcorr.contract.records import Clip
@@ -109,7 +109,7 @@ def build(
     Raises:
         StoreError: `out` holds another dataset, cannot be written, or another process is writing it.
         PluginError, MissingError: a part breaks its contract, or weights or data are not available. The clips that are
-            done stay, as after a KeyboardInterrupt.
+            done stay, as after an InterruptedRunError.
     """
     _check_same(plan, DatasetFolder(out))
     folder = DatasetFolder.create(out, build_fingerprint(plan))
@@ -131,10 +131,16 @@ def _build(
     try:
         rows.extend(maker.rows(wanted))
         maker.write_card()
-    except BaseException:
+    except BaseException as error:
         with contextlib.suppress(StoreError):  # the user must see the error that ended the build
             maker.write_card()
             folder.write_record(record, "partial")
+        kept = sum(folder.row_path(item.clip_id).exists() for item in wanted)
+        said = f"{kept} of {len(wanted)} clips are kept in {folder.path}. The same command goes on from there."
+        if isinstance(error, KeyboardInterrupt):
+            raise InterruptedRunError(said) from error
+        if isinstance(error, StoreError):
+            raise StoreError(error.message, hint=f"{error.hint}\n{said}".strip()) from error
         raise
     folder.write_record(record, "partial" if any(row.status == FAILED for row in rows) else "complete")
     return Built(folder, tuple(rows), maker.reused)

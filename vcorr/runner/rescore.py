@@ -11,14 +11,14 @@ from vcorr.contract.errors import StoreError, UsageError
 from vcorr.contract.variants import NamedVariant
 from vcorr.plugins.registry import Registry
 from vcorr.runner import score
-from vcorr.runner.identity import SCORING_VERSION, score_fingerprint
+from vcorr.runner.identity import score_fingerprint
 from vcorr.runner.metric_trial import check_columns
 from vcorr.runner.parts import metric_parts
 from vcorr.runner.repeat import RESCORED
-from vcorr.runner.run_record import metric_facts
 from vcorr.runner.score_shards import ShardScorer
 from vcorr.runner.scored_variants import check_used, kinds_at_sites, run_variants, serves
 from vcorr.runner.spec import RunSpec
+from vcorr.runner.stage_facts import score_facts
 from vcorr.runner.unpacking import prediction_keys
 from vcorr.store import shards
 from vcorr.store.atomic_files import replace_together
@@ -49,8 +49,9 @@ def _rescore(run: RunDirectory, registry: Registry, spec: RunSpec, command: Sequ
     context, track_print, status = _read_context(run, record)
     fingerprint = score_fingerprint(track_print, metrics, variants)
     judges = score.make_judges(variants, score.make_metrics(metrics))
-    scorer = ShardScorer(run, context, judges, fingerprint)
-    paths = sorted((run.path / "predictions").glob(f"*{shards.SUFFIX}"))
+    facts = score_facts(metrics, variants, spec.metric_names)
+    scorer = ShardScorer(run, context, judges, fingerprint, facts)
+    paths = run.shard_paths("predictions")
     if not paths:
         raise StoreError(f"{run.path} holds no predictions yet.", hint="Finish it first: repeat its vcorr run command.")
     _check_served(run, record, paths, variants)
@@ -58,12 +59,7 @@ def _rescore(run: RunDirectory, registry: Registry, spec: RunSpec, command: Sequ
         for path in paths:
             scorer.score(path.name, into=scores)
     record["fingerprints"]["score"] = fingerprint
-    record["metrics"] = [metric.identity() for metric in metrics]
-    record |= metric_facts(metrics, spec)
-    record["scoring"] = SCORING_VERSION
-    record[RESCORED] = list(command)
-    record["variants"] = [variant.text for variant in variants]
-    run.write_record(record, status)
+    run.write_record({**record, **facts, RESCORED: list(command)}, status)
     return len(paths)
 
 

@@ -2,80 +2,36 @@
 
 from __future__ import annotations
 
-import platform
 import subprocess
-import sys
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from vcorr.contract.errors import StoreError
-from vcorr.contract.metric_columns import ASKED_KEY, COLUMNS_KEY
-from vcorr.data.video_names import show_name
-from vcorr.runner.identity import SCORING_VERSION
-from vcorr.runner.metric_trial import check_columns
-from vcorr.runner.parts import Part
 from vcorr.runner.plan import Plan
-from vcorr.runner.score_shards import common_columns
-from vcorr.runner.spec import RunSpec
+from vcorr.runner.stage_facts import predict_facts, score_facts, storable, track_facts
 from vcorr.runner.worker import Report
 from vcorr.store import shards
-from vcorr.store.fingerprint import plain
 from vcorr.store.rundir import RunDirectory
 
 
 def facts_of(plan: Plan, command: Sequence[str]) -> dict[str, Any]:
     """Returns the facts that are known before the first clip. command: the command line."""
-    parts = plan.parts
+    behind_predictions = predict_facts(plan)
+    del behind_predictions["selected"]  # `clips` counts all clips of the run
     facts = {
         "command": list(command),
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
-        "spec": plain(plan.spec),
-        "resolved": plan.predict_identity(),
-        "metrics": [metric.identity() for metric in parts.metrics],
-        **metric_facts(parts.metrics, plan.spec),
-        "scoring": SCORING_VERSION,
-        "variants": [variant.text for variant in plan.selection.variants],
-        "row_context": common_columns(plan),
-        "fitted": plan.selection.fitted,
+        **behind_predictions,
+        **score_facts(plan.parts.metrics, plan.selection.variants, plan.spec.metric_names),
+        **track_facts(plan),
         "notes": list(plan.notes),
-        "reference": plan.reference.to_dict(),
-        "card": plain(plan.live.card),
-        "plugins": parts.plugins(),
-        "tracker": {**(plan.tracker_identity() or {}), "licence": parts.licence} if parts.tracker else None,
         "fingerprints": plan.fingerprints(),
-        "versions": {
-            "vcorr": metadata.version("vcorr"),
-            "python": platform.python_version(),
-            **plan.identity.versions,
-        },
         "git": _git_revision(),
-        "device": {
-            "name": plan.hardware.name,
-            "dtype": plan.hardware.dtype,
-            "machine": platform.machine(),
-            "os": sys.platform,
-        },
     }
-    return {key: _to_text(value) for key, value in facts.items()}
-
-
-def _to_text(value: Any) -> Any:
-    """Returns plain values with every text as it can be stored: the names of files may hold other bytes than UTF-8."""
-    if isinstance(value, str):
-        return show_name(value)
-    if isinstance(value, list):
-        return [_to_text(item) for item in value]
-    return {k: _to_text(v) for k, v in value.items()} if isinstance(value, dict) else value
-
-
-def metric_facts(metrics: Sequence[Part], spec: RunSpec) -> dict[str, Any]:
-    """Returns what tables need to know about the metrics: their columns, and which ones the user named."""
-    columns = [one.to_dict() for one in check_columns(metrics)]
-    return {COLUMNS_KEY: columns, ASKED_KEY: list(dict.fromkeys(spec.metric_names))}
+    return storable(facts)
 
 
 def _git_revision() -> str | None:
@@ -117,7 +73,7 @@ class Progress:
     def facts(self) -> dict[str, Any]:
         """Returns what `run.json` says about clips, seconds and memory."""
         report = self.report
-        there = {path.name for path in (self._run.path / "predictions").glob(f"*{shards.SUFFIX}")}
+        there = {path.name for path in self._run.shard_paths("predictions")}
         wanted = {shards.shard_name(clip_id) for clip_id in self._clips}
         return {
             "clips": {

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from vcorr.runner import score
 from vcorr.runner.plan import Plan
+from vcorr.runner.stage_facts import common_columns, score_facts
 from vcorr.store import shards
 from vcorr.store.rundir import RunDirectory
-from vcorr.store.schema import CORRESPONDENCE
 
 
 @dataclass(frozen=True)
@@ -23,19 +23,22 @@ class ShardScorer:
         context: the columns that all score rows of the run share.
         judges: variants and metrics.
         fingerprint: the fingerprint of the scores.
+        facts: what the shards say about metrics and variants.
     """
 
     run: RunDirectory
     context: score.RowContext
     judges: Sequence[score.Judge]
     fingerprint: str
+    facts: Mapping[str, Any]
 
     @classmethod
     def of(cls, plan: Plan, run: RunDirectory) -> ShardScorer:
         """Makes the scorer for a run of a plan."""
         judges = score.make_judges(plan.selection.variants, score.make_metrics(plan.parts.metrics))
         context = score.RowContext(run=run.run_id, **common_columns(plan))
-        return cls(run, context, judges, plan.fingerprints()["score"])
+        facts = score_facts(plan.parts.metrics, plan.selection.variants, plan.spec.metric_names)
+        return cls(run, context, judges, plan.fingerprints()["score"], facts)
 
     def score(self, name: str, *, into: Path | None = None) -> None:
         """Scores one clip's stored predictions against its stored tracks.
@@ -50,22 +53,9 @@ class ShardScorer:
         predictions = shards.read_shard(self.run.path / "predictions" / name, "predictions")
         tracks = shards.read_shard(self.run.path / "tracks" / name, "tracks")
         rows = score.score_clip(self.context, self.judges, predictions, tracks)
-        shards.write_shard((into or self.run.path / "scores") / name, "scores", rows, self.fingerprint)
-
-
-def common_columns(plan: Plan) -> dict[str, Any]:
-    """Returns the columns that all score rows of a run share, except `run`."""
-    settings = plan.selection.settings
-    return {
-        "model": plan.parts.model.entry.name,
-        "weights": plan.identity.weights,
-        "dataset": plan.parts.data.entry.name,
-        "split": plan.selection.split,
-        "mode": settings.mode,
-        "seed": settings.seed,
-        "task": CORRESPONDENCE,
-        "cfg": settings.cfg if plan.selection.mode.makes_video else None,
-    }
+        path = (into or self.run.path / "scores") / name
+        clip = shards.stamp_of(predictions).clip or (rows[0].clip if rows else "")
+        shards.write_shard(path, "scores", rows, self.fingerprint, clip=clip, facts=self.facts)
 
 
 def score_left_over(plan: Plan, run: RunDirectory) -> None:
@@ -76,7 +66,7 @@ def score_left_over(plan: Plan, run: RunDirectory) -> None:
     """
     scorer, prints = ShardScorer.of(plan, run), plan.fingerprints()
     planned = {shards.shard_name(clip_id) for clip_id in plan.selection.clips}
-    for path in sorted((run.path / "scores").glob(f"*{shards.SUFFIX}")):
+    for path in run.shard_paths("scores"):
         is_predicted = run.holds("predictions", path.name, prints["predict"]) and run.holds(
             "tracks", path.name, prints["track"]
         )

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
-from vcorr.contract.errors import PluginError
+from vcorr.contract.errors import PluginError, StoreError
 from vcorr.contract.protocols import Tracker
 from vcorr.contract.records import Clip, Tracks
 from vcorr.data.video.lossless import SUFFIX as VIDEO_SUFFIX
 from vcorr.data.video.lossless import read_lossless, video_hash, write_lossless
 from vcorr.runner.plan import Plan
 from vcorr.runner.predict import Prepared, prepare_clip, track_row
-from vcorr.store.atomic_files import make_folder
+from vcorr.store.atomic_files import make_folder, set_aside
+from vcorr.store.fingerprint import hash_file
 from vcorr.store.rundir import RunDirectory
 from vcorr.store.schema import TrackRow
-from vcorr.store.shards import SUFFIX, read_shard, shard_name
+from vcorr.store.shards import SUFFIX, DamagedShardError, read_shard, read_stamp, shard_name
 
 QUERY_TOLERANCE = 1e-3
 """Pixels by which a track may miss its query, because a tracker that resizes the video rounds."""
@@ -30,12 +33,39 @@ def video_path_name(clip_id: str) -> str:
     return shard_name(clip_id).removesuffix(SUFFIX) + VIDEO_SUFFIX
 
 
-def keep_video(run: RunDirectory, clip: Clip) -> str:
-    """Stores a generated video bit-exactly in the run, and returns its hash."""
+class DamagedVideoError(StoreError):
+    """A generated video that is missing, or is not the one that was made. The model makes it again."""
+
+
+def keep_video(run: RunDirectory, clip: Clip) -> dict[str, str]:
+    """Stores a generated video bit-exactly in the run.
+
+    Returns:
+        Its `video_hash` ("frames") and the hash of the file ("file"), as `check_video` compares them.
+    """
     assert clip.video is not None
-    folder = run.path / VIDEOS
-    make_folder(folder)
-    return write_lossless(folder / video_path_name(clip.id), clip.video, clip.fps)
+    path = _video_path(run, clip.id)
+    make_folder(path.parent)
+    if path.is_dir() and not path.is_symlink():
+        set_aside(path)
+    return {"frames": write_lossless(path, clip.video, clip.fps), "file": hash_file(path)}
+
+
+def check_video(run: RunDirectory, clip_id: str) -> None:
+    """Checks that the generated video of a predicted clip is there, and is the one that was made.
+
+    Equal hashes of the file are enough. A file that was written again is decoded, and its frames are compared.
+
+    Raises:
+        DamagedVideoError: it is missing, damaged, or another one.
+    """
+    made, path = _read_hashes(run, clip_id), _video_path(run, clip_id)
+    try:
+        if made.get("file") == hash_file(path):
+            return
+    except OSError:
+        pass  # reading the video says what is wrong
+    _read_video(run, clip_id)
 
 
 def restore_clip(plan: Plan, run: RunDirectory, clip_id: str) -> Prepared:
@@ -44,20 +74,41 @@ def restore_clip(plan: Plan, run: RunDirectory, clip_id: str) -> Prepared:
     It is the clip as the model read it; in generate mode it has the generated video.
 
     Raises:
-        StoreError: the generated video is missing or damaged.
+        DamagedVideoError: the generated video is missing or damaged.
     """
     prepared = prepare_clip(plan, clip_id)
     if not plan.selection.mode.makes_video:
         return prepared
-    video = read_lossless(run.path / VIDEOS / video_path_name(clip_id), _read_video_hash(run, clip_id))
-    return replace(prepared, clip=replace(prepared.clip, video=video, tracks=None))
+    return replace(prepared, clip=replace(prepared.clip, video=_read_video(run, clip_id), tracks=None))
 
 
-def _read_video_hash(run: RunDirectory, clip_id: str) -> str:
-    """Returns the hash of the video that the clip's tracks belong to; "" if it has no tracks yet."""
-    path = run.shard("tracks", clip_id)
-    rows = read_shard(path, "tracks").to_pylist() if path.exists() else []
-    return str(rows[0]["video"]) if rows else ""
+def _video_path(run: RunDirectory, clip_id: str) -> Path:
+    return run.path / VIDEOS / video_path_name(clip_id)
+
+
+def _read_video(run: RunDirectory, clip_id: str) -> NDArray[np.uint8]:
+    path = _video_path(run, clip_id)
+    try:
+        if not path.is_file():
+            raise StoreError(f"{path} is missing.")
+        return read_lossless(path, _read_hashes(run, clip_id).get("frames", ""))
+    except StoreError as error:
+        raise DamagedVideoError(
+            error.message, hint="Repeat the command that made the run: only that clip is made again."
+        ) from error
+
+
+def _read_hashes(run: RunDirectory, clip_id: str) -> dict[str, str]:
+    """Returns the hashes of the video that was made for a clip; of an older run, those that its tracks name, if any."""
+    stamp = read_stamp(run.shard("predictions", clip_id))
+    made = stamp.facts.get("video") if stamp else None
+    if isinstance(made, dict):
+        return made
+    try:
+        rows = read_shard(run.shard("tracks", clip_id), "tracks").to_pylist()
+    except DamagedShardError:
+        return {}
+    return {"frames": str(rows[0]["video"])} if rows else {}
 
 
 def rows_of_tracks(

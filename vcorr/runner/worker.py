@@ -6,8 +6,10 @@ Executors call this module, in any process. It writes shards and never `run.json
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import Any
 
 from vcorr.contract.bases import DatasetBase, VideoModelBase, with_defaults
 from vcorr.contract.errors import MissingError, PluginError, StoreError
@@ -17,6 +19,7 @@ from vcorr.runner.events import Events, Silent
 from vcorr.runner.peak_memory import device_peak, forget_peak, host_peak
 from vcorr.runner.plan import Plan
 from vcorr.runner.score_shards import ShardScorer
+from vcorr.runner.stage_facts import predict_facts, track_facts
 from vcorr.store import shards
 from vcorr.store.rundir import RunDirectory
 from vcorr.store.schema import Row, TableName
@@ -97,12 +100,19 @@ def work_off_each(
         yield worker.work(clip_id)
 
 
+def _facts_of_predictions(plan: Plan) -> dict[str, Any]:
+    """Returns what a predictions shard says, without options that say only how the command works."""
+    facts = predict_facts(plan)
+    return {**facts, "spec": {k: v for k, v in facts["spec"].items() if k not in ("executor", "save_videos")}}
+
+
 class _Worker:
     """Works off one clip after the other. The model stays loaded from the first clip that needs it."""
 
     def __init__(self, plan: Plan, run: RunDirectory, events: Events, *, compute: bool) -> None:
         self._plan, self._run, self._events, self._may_compute = plan, run, events, compute
         self._fingerprints = plan.fingerprints()
+        self._facts = {"predict": _facts_of_predictions(plan), "track": track_facts(plan)}
         self._scorer = ShardScorer.of(plan, run)
         self._tracker: Tracker | None = plan.parts.tracker.create() if plan.parts.tracker else None
         self._probes: dict[str, Probe] | None = None
@@ -140,7 +150,7 @@ class _Worker:
             return False
         try:
             found = shards.read_shard(path, "predictions")
-        except StoreError as error:
+        except shards.DamagedShardError as error:
             if not self._may_compute:
                 raise
             self._events.note(f"{error.message} It is computed again.")
@@ -148,7 +158,19 @@ class _Worker:
         if shards.fingerprint_of(found) != self._fingerprints["predict"]:
             self._events.note(f"{path} belongs to another spec. It is computed again.")
             return False
-        return found.num_rows > 0 and bool(found["status"][0].as_py() == predict.STATUS_OK)
+        is_ok = found.num_rows > 0 and bool(found["status"][0].as_py() == predict.STATUS_OK)
+        return is_ok and (not self._may_compute or self._has_video(clip_id))
+
+    def _has_video(self, clip_id: str) -> bool:
+        """Returns whether the generated video of a predicted clip is there, if the mode makes one."""
+        if not self._plan.selection.mode.makes_video:
+            return True
+        try:
+            track.check_video(self._run, clip_id)
+        except track.DamagedVideoError as error:
+            self._events.note(f"{error.message} Clip {clip_id} is made again.")
+            return False
+        return True
 
     def _refresh(self, clip_id: str) -> None:
         """Makes tracks and scores of a predicted clip again if they are missing, damaged or of another spec."""
@@ -165,18 +187,19 @@ class _Worker:
         probes = self._load_probes()
         self._events.clip_started(clip_id)
         began = time.monotonic()
+        video: dict[str, Any] = {}
         try:
             predicted = self._predict(clip_id, probes)
             seconds = time.monotonic() - began
             if self._plan.selection.mode.makes_video:
-                track.keep_video(self._run, predicted.clip)
+                video = {"video": track.keep_video(self._run, predicted.clip)}
             tracks = track.rows_of_tracks(self._plan, self._run, predicted.clip, self._tracker, predicted.data_hash)
         except (PluginError, MissingError, StoreError):
             raise
         except Exception as error:
             self._store_failure(clip_id, error)
             return Report(computed=1, failed=(clip_id,))
-        self._store(clip_id, predicted, tracks)
+        self._store(clip_id, predicted, tracks, video)
         self._events.clip_done(clip_id, reused=False)
         return Report(computed=1, model_seconds=seconds)
 
@@ -211,8 +234,10 @@ class _Worker:
             self._probes = {probe.entry.name: probe.create() for probe in plan.parts.probes}
         return self._probes
 
-    def _store(self, clip_id: str, predicted: predict.Predicted, tracks: Sequence[Row]) -> None:
-        """Writes tracks, predictions and scores, in this order.
+    def _store(
+        self, clip_id: str, predicted: predict.Predicted, tracks: Sequence[Row], video: Mapping[str, Any]
+    ) -> None:
+        """Writes tracks, predictions and scores, in this order. video: facts about the generated video.
 
         Tracks come before predictions, because a predictions shard means that its clip need not be computed again.
         """
@@ -221,7 +246,7 @@ class _Worker:
         if made is not None:
             self._say(predict.round_trip_note(clip_id, made))
         rows = predict.prediction_rows(self._run.run_id, predicted.clip, predicted.predictions, reconstruction=made)
-        self._write("predictions", clip_id, rows, "predict")
+        self._write("predictions", clip_id, rows, "predict", video)
         self._scorer.score(shards.shard_name(clip_id))
 
     def _store_failure(self, clip_id: str, error: Exception) -> None:
@@ -231,5 +256,13 @@ class _Worker:
         self._scorer.score(shards.shard_name(clip_id))
         self._events.clip_failed(clip_id, row.error)
 
-    def _write(self, table: TableName, clip_id: str, rows: Sequence[Row], stage: str) -> None:
-        shards.write_shard(self._run.shard(table, clip_id), table, rows, self._fingerprints[stage])
+    def _write(
+        self,
+        table: TableName,
+        clip_id: str,
+        rows: Sequence[Row],
+        stage: str,
+        more: Mapping[str, Any] = MappingProxyType({}),
+    ) -> None:
+        path, facts = self._run.shard(table, clip_id), {**self._facts[stage], **more}
+        shards.write_shard(path, table, rows, self._fingerprints[stage], clip=clip_id, facts=facts)

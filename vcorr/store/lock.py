@@ -24,6 +24,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from vcorr.contract.errors import StoreError
+from vcorr.store.atomic_files import cannot_write
 from vcorr.store.json_text import read_json
 
 LOCK = ".lock"
@@ -31,6 +32,11 @@ LOCK = ".lock"
 
 _NO_SUCH_LOCKS = {errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.ENOLCK, errno.EINVAL}
 """Errors of `flock` on file systems without locks."""
+_NOT_ALLOWED = {errno.EROFS, errno.EACCES, errno.EPERM}
+
+
+class NotWritableError(StoreError):
+    """A folder in which this process may not write, such as an archive."""
 
 
 @dataclass(frozen=True)
@@ -50,16 +56,17 @@ def hold_lock(folder: Path) -> Iterator[None]:
     """Holds the lock of a folder during the block; reading the folder needs no lock.
 
     Raises:
+        NotWritableError: this process may not write in the folder.
         StoreError: another process holds the lock or may hold it, or the folder cannot be written.
     """
     path = folder / LOCK
     try:
         file, by_kernel = _acquire(path)
     except OSError as error:
-        raise StoreError(
-            f"{folder} cannot be written: {error.strerror or error}.",
-            hint="Choose another folder with --out DIR; finished results can be copied there.",
-        ) from error
+        found = cannot_write(folder, error)
+        if error.errno in _NOT_ALLOWED:
+            raise NotWritableError(found.message, hint=found.hint) from error
+        raise found from error
     try:
         yield
     finally:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import shlex
 import stat
 from pathlib import Path
 from typing import Any
 
-from vcorr.contract.errors import StoreError
+from vcorr.contract.errors import StoreError, first_line
 from vcorr.store.json_text import read_json
 from vcorr.store.record_form import find_problem
 from vcorr.store.upgrades import RECORD_VERSION, upgrade_record
@@ -14,27 +15,36 @@ from vcorr.store.upgrades import RECORD_VERSION, upgrade_record
 MOST_BYTES = 64 << 20
 """Size of the largest run.json that is read. Records of a hundred thousand clips have a tenth of it."""
 
-_MOVE_AWAY = "Move that run away and repeat the command that made it, or choose another folder with --out DIR."
+
+class DamagedRecordError(StoreError):
+    """A run.json that is missing or cannot be used. It can be written again."""
 
 
 def read_record(path: Path) -> dict[str, Any]:
     """Returns the values of a run.json, in the current layout.
 
     Raises:
-        StoreError: the file is missing, damaged or written by a newer vcorr, or a key has a value that it cannot have.
-            The message names file and key.
+        DamagedRecordError: the file is missing or damaged, or a key has a value that it cannot have. The message names
+            file and key.
+        StoreError: the file may not be read, or was written by a newer vcorr.
     """
     try:
         values = read_json(_read_text(path))
+    except FileNotFoundError as error:
+        raise DamagedRecordError(f"{path.parent} has no {path.name}.") from error
+    except PermissionError as error:
+        raise StoreError(
+            f"{path} cannot be read: {error.strerror}.", hint=f"Allow it: chmod u+r {shlex.quote(str(path))}"
+        ) from error
     except (OSError, ValueError) as error:
-        raise StoreError(f"{path} cannot be read: {error}.", hint=_MOVE_AWAY) from error
+        raise DamagedRecordError(f"{path} is damaged and cannot be read: {first_line(error)}.") from error
     if not isinstance(values, dict) or not values:
-        raise StoreError(f"{path} is not the record of a run.", hint="Runs are made by: vcorr run")
+        raise DamagedRecordError(f"{path} is not the record of a run.")
     version = values.get("record_version", 1)
     if isinstance(version, int) and version > RECORD_VERSION:
         raise StoreError(f"{path} was written by a newer vcorr.", hint="Upgrade: pip install --upgrade vcorr")
     if problem := find_problem(values):
-        raise StoreError(f"{path}: {problem}.", hint=f"Correct it there. {_MOVE_AWAY}")
+        raise DamagedRecordError(f"{path}: {problem}.", hint="Correct it there. Or else: ")
     return upgrade_record(values)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,13 +13,14 @@ from typing import Any
 
 import pyarrow as pa
 
-from vcorr.contract.errors import StoreError
+from vcorr.contract.errors import StoreError, UsageError
 from vcorr.store import shards
-from vcorr.store.atomic_files import remove_temporaries, write_text
+from vcorr.store.atomic_files import cannot_write, remove_temporaries, write_text
 from vcorr.store.fingerprint import LENGTH, is_unicode
 from vcorr.store.lock import hold_lock
-from vcorr.store.record import read_record
+from vcorr.store.record import DamagedRecordError, read_record
 from vcorr.store.record_form import Status
+from vcorr.store.remedies import without_record
 from vcorr.store.schema import TableName, schema
 from vcorr.store.upgrades import RECORD_VERSION
 
@@ -50,7 +51,7 @@ class RunDirectory:
         Raises:
             StoreError: `out` is itself a run, is not UTF-8 text, cannot be written, or holds another run with this id.
         """
-        if (out / RECORD).exists():
+        if is_run(out):
             raise StoreError(
                 f"{out} is itself a run, not a folder of runs.", hint=f"Use --out {out.parent} (the folder above it)."
             )
@@ -65,9 +66,7 @@ class RunDirectory:
             for table in TABLES:
                 (run.path / table).mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise StoreError(
-                f"{path} cannot be written: {error.strerror or error}.", hint="Choose another folder with --out DIR."
-            ) from error
+            raise cannot_write(path, error) from error
         run.check(fingerprint)
         return run
 
@@ -78,6 +77,7 @@ class RunDirectory:
         Everything that writes into a run does so inside this block; reading needs no lock.
 
         Raises:
+            NotWritableError: this process may not write in the directory.
             StoreError: another process is writing the run, or the directory cannot be written.
         """
         with hold_lock(self.path):
@@ -93,40 +93,58 @@ class RunDirectory:
         Raises:
             StoreError: there is no run, or there are several.
         """
-        if not (path / RECORD).is_file():
-            inside = sorted(p.parent.name for p in path.glob(f"*/{RECORD}")) if path.is_dir() else []
-            if len(inside) == 1:
-                return cls.open(path / inside[0])
-            hint = f"It holds these runs: {', '.join(inside[:5])}." if inside else "Runs are made by: vcorr run"
-            raise StoreError(f"{path} is not a run: it has no {RECORD}.", hint=hint)
-        run = cls(path)
+        run = cls.locate(path)
         run.record()
         return run
 
+    @classmethod
+    def locate(cls, path: Path) -> RunDirectory:
+        """Finds an existing run as `open` does, without reading its record.
+
+        Raises:
+            StoreError: there is no run, or there are several.
+        """
+        if is_run(path):
+            return cls(path)
+        inside = [run.run_id for run in find_runs(path)] if path.is_dir() else []
+        if len(inside) == 1:
+            return cls(path / inside[0])
+        hint = f"It holds these runs: {', '.join(inside[:5])}." if inside else "Runs are made by: vcorr run"
+        raise StoreError(f"{path} is not a run: it has no {RECORD}.", hint=hint)
+
     def check(self, fingerprint: str) -> None:
-        """Checks that the record, if there is one, has this fingerprint of the predictions.
+        """Checks that the run has this fingerprint of the predictions. Without a usable record, its shards say it.
 
         Raises:
             StoreError: the fingerprints differ.
         """
-        if not (self.path / RECORD).exists():
+        try:
+            prints = self.record().get("fingerprints")
+            found = {str(prints.get("predict") if isinstance(prints, dict) else None)}
+        except DamagedRecordError:
+            read = (shards.read_fingerprint(path) for path in self.shard_paths("predictions"))
+            found = {print_ for print_ in read if print_}
+        if not found or fingerprint in found:
             return
-        prints = self.record().get("fingerprints")
-        found = prints.get("predict") if isinstance(prints, dict) else None
-        if found != fingerprint:
-            raise StoreError(
-                f"{self.path / RECORD} belongs to another spec (fingerprint {str(found)[:LENGTH]}, this run's is "
-                f"{fingerprint[:LENGTH]}).",
-                hint="Choose another folder with --out DIR, or start a new run next to it with --reuse never.",
-            )
+        raise StoreError(
+            f"{self.path / RECORD} belongs to another spec (fingerprint {min(found)[:LENGTH]}, this run's is "
+            f"{fingerprint[:LENGTH]}).",
+            hint="Choose another folder with --out DIR, or start a new run next to it with --reuse never.",
+        )
 
     def record(self) -> dict[str, Any]:
         """Returns the contents of run.json, in the current layout; each value has the type in `record_form`.
 
         Raises:
-            StoreError: the file is missing, damaged, written by a newer vcorr, or has a value that it cannot have.
+            DamagedRecordError: the file is missing or damaged, or has a value that it cannot have.
+            StoreError: the file may not be read, or was written by a newer vcorr.
         """
-        return read_record(self.path / RECORD)
+        try:
+            return read_record(self.path / RECORD)
+        except DamagedRecordError as error:
+            stamps = (shards.read_stamp(path) for path in self.shard_paths("scores"))
+            facts = next((stamp.facts for stamp in stamps if stamp and stamp.facts), {})
+            raise DamagedRecordError(error.message, hint=error.hint + without_record(self.path, facts)) from error
 
     def write_record(self, values: dict[str, Any], status: Status) -> None:
         """Writes run.json atomically, with the given status and the current time."""
@@ -136,15 +154,41 @@ class RunDirectory:
         text = json.dumps(values, indent=2, ensure_ascii=False) + "\n"
         write_text(self.path / RECORD, text, errors="backslashreplace")
 
+    def check_names(self, clips: Iterable[str]) -> None:
+        """Checks that no two clips share their files, on a file system for which "Bear" and "bear" are one name.
+
+        Raises:
+            UsageError: two clips do; the message names both.
+        """
+        if not (self.path / TABLES[0].upper()).exists():
+            return
+        seen: dict[str, str] = {}
+        for clip in clips:
+            other = seen.setdefault(shards.shard_name(clip).casefold(), clip)
+            if other != clip:
+                raise UsageError(
+                    f"The clips {other!r} and {clip!r} would share their files in {self.path}: this file system takes "
+                    "names that differ only in case for one name.",
+                    hint="Rename one of them, or choose a folder on another file system with --out DIR.",
+                )
+
     def shard(self, table: TableName, clip_id: str) -> Path:
         """Returns the path of a clip's shard."""
         return self.path / table / shards.shard_name(clip_id)
 
+    def shard_paths(self, table: TableName) -> list[Path]:
+        """Returns the files of a table, sorted by name, without hidden ones such as macOS adds to copies."""
+        return list_shards(self.path / table)
+
     def holds(self, table: TableName, name: str, fingerprint: str) -> bool:
-        """Returns whether a shard with this file name exists, is undamaged and has this fingerprint."""
+        """Returns whether a shard with this file name exists, is undamaged and has this fingerprint.
+
+        Raises:
+            StoreError: it was written by a newer vcorr, or may not be read.
+        """
         try:
             found = shards.read_shard(self.path / table / name, table)
-        except StoreError:
+        except shards.DamagedShardError:
             return False
         return shards.fingerprint_of(found) == fingerprint
 
@@ -165,7 +209,7 @@ class RunDirectory:
         Raises:
             StoreError: a shard is damaged, or its rows name another run than the shards before it.
         """
-        paths = sorted((self.path / table).glob(f"*{shards.SUFFIX}"))
+        paths = self.shard_paths(table)
         if clips is not None:
             names = {shards.shard_name(clip) for clip in clips}
             paths = [path for path in paths if path.name in names]
@@ -182,15 +226,25 @@ class RunDirectory:
             yield found
 
 
+def is_run(path: Path) -> bool:
+    """Returns whether a directory is a run: it has a record, or shards whose record was lost."""
+    return os.path.lexists(path / RECORD) or any(list_shards(path / table) for table in TABLES)
+
+
+def list_shards(folder: Path) -> list[Path]:
+    """Returns the shards in a folder, sorted by name, without hidden files such as macOS adds to copies."""
+    return sorted(path for path in folder.glob(f"*{shards.SUFFIX}") if not path.name.startswith("."))
+
+
 def find_runs(folder: Path) -> list[RunDirectory]:
     """Returns the runs directly below a folder, sorted by name; if the folder is itself a run, this run.
 
-    A run counts if it has something named run.json, even a link that leads nowhere: reading it says what is wrong.
+    A run whose record was lost is among them: reading its record says what to do.
     """
-    if os.path.lexists(folder / RECORD):
+    if is_run(folder):
         return [RunDirectory(folder)]
-    below = sorted(folder.iterdir()) if folder.is_dir() else []
-    return [RunDirectory(path) for path in below if os.path.lexists(path / RECORD)]
+    inside = sorted(folder.iterdir()) if folder.is_dir() else []
+    return [RunDirectory(path) for path in inside if path.is_dir() and not path.name.startswith(".") and is_run(path)]
 
 
 def _make_beside(path: Path) -> Path:

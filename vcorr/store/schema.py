@@ -22,6 +22,9 @@ VERSION_KEY = b"vcorr.schema_version"
 TABLE_KEY = b"vcorr.table"
 FINGERPRINT_KEY = b"vcorr.fingerprint"
 UNITS_KEY = b"vcorr.units"
+CLIP_KEY = b"vcorr.clip"
+FACTS_KEY = b"vcorr.facts"
+CHECKSUM_KEY = b"vcorr.sha256"
 
 NONE = -1
 """Value of layer, step or head where there is none, and of the query frame where queries are in several frames."""

@@ -36,11 +36,14 @@ def score(runs: tuple[Path, ...], assignments: tuple[str, ...], as_json: bool) -
     from vcorr.runner.spec import build_spec
     from vcorr.stats.series import gather
     from vcorr.stats.summary import Findings, summarise_each
+    from vcorr.store.recovery import heal_record
     from vcorr.store.rundir import RunDirectory
 
     found = []
     for path in runs:
-        run = RunDirectory.open(path)
+        run = RunDirectory.locate(path)
+        if healed := heal_record(run):
+            click.echo(healed, err=True)
         # without a --set, a run keeps the variants that it was made with
         spec = build_spec({"variant": _variant_of(run.record())}, assignments=assignments)
         _check_keys(assignments)

@@ -1,0 +1,73 @@
+"""Signals that ask a command to stop: the first one in good order, the second one at once."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+
+import pytest
+from conftest import process_environment
+
+from vcorr.cli.stopping import stop_in_order
+
+BUSY = """
+import signal, sys, time
+from vcorr.cli.stopping import stop_in_order
+with stop_in_order():
+    try:
+        print("ready", flush=True)
+        signal.pause()
+    except KeyboardInterrupt:
+        print("stopping", flush=True)
+        signal.pause()
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_the_first_signal_is_an_interrupt_and_the_handlers_come_back(number) -> None:
+    before = signal.getsignal(number)
+    with pytest.raises(KeyboardInterrupt), stop_in_order():
+        os.kill(os.getpid(), number)
+    assert signal.getsignal(number) is before
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_the_second_signal_ends_at_once(number) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", BUSY],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=process_environment(),
+    )
+    assert process.stdout is not None
+    for said in ("ready\n", "stopping\n"):
+        assert process.stdout.readline() == said
+        process.send_signal(number)
+    _, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (130, "\nEnded at once.\n")
+
+
+def test_an_ignored_signal_stays_ignored(monkeypatch) -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as below nohup
+    try:
+        with stop_in_order():
+            os.kill(os.getpid(), signal.SIGHUP)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_another_thread_runs_the_block_as_it_is() -> None:
+    done: list[bool] = []
+
+    def work() -> None:
+        with stop_in_order():
+            done.append(True)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert done == [True]
