@@ -197,6 +197,23 @@ def test_a_damaged_record_next_to_tables_of_another_spec_is_refused(found, tmp_p
     assert all(same(table, before[name]) for name, table in tables(first).items())
 
 
+def test_a_record_that_disagrees_with_the_command_and_its_own_tables_is_refused_with_what_to_type(
+    found, tmp_path
+) -> None:
+    first, _ = run(found, tmp_path)
+    before = tables(first)
+    record = first.record()
+    record["fingerprints"]["predict"] = "0" * 64
+    (first.path / RECORD).write_text(json.dumps(record))
+    with pytest.raises(StoreError, match="belongs to another spec") as refused:
+        run(found, tmp_path)
+    _, source, target = shlex.split(refused.value.hint.split("repeat: ")[1])
+    Path(source).rename(target)
+    again, notes = run(found, tmp_path)
+    assert notes.computed == []
+    check_whole(again, before)
+
+
 def test_a_record_of_a_newer_version_and_one_that_may_not_be_read_stay(found, tmp_path, monkeypatch) -> None:
     first, _ = run(found, tmp_path)
     whole = (first.path / RECORD).read_text()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shlex
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -118,18 +119,21 @@ class RunDirectory:
         Raises:
             StoreError: the fingerprints differ.
         """
+        stored = {shards.read_fingerprint(path) for path in self.shard_paths("predictions")} - {""}
         try:
-            prints = self.record().get("fingerprints")
-            found = {str(prints.get("predict") if isinstance(prints, dict) else None)}
+            found = {str((self.record().get("fingerprints") or {}).get("predict"))}
         except DamagedRecordError:
-            read = (shards.read_fingerprint(path) for path in self.shard_paths("predictions"))
-            found = {print_ for print_ in read if print_}
+            found = stored
         if not found or fingerprint in found:
             return
+        hint = "Choose another folder with --out DIR, or start a new run next to it with --reuse never."
+        if fingerprint in stored:
+            record = shlex.quote(str(self.path / RECORD))
+            hint = f"The tables are of this spec. If {RECORD} was damaged, move it away and repeat: mv {record} {record}.old"
         raise StoreError(
             f"{self.path / RECORD} belongs to another spec (fingerprint {min(found)[:LENGTH]}, this run's is "
             f"{fingerprint[:LENGTH]}).",
-            hint="Choose another folder with --out DIR, or start a new run next to it with --reuse never.",
+            hint=hint,
         )
 
     def record(self) -> dict[str, Any]:
