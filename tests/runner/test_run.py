@@ -172,17 +172,26 @@ def test_when_every_clip_fails_the_run_failed(found, tmp_path) -> None:
     assert outcome.status == "failed"
 
 
+class Notes(Silent):
+    """Keeps what a run says, without its note on defaults."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def note(self, message: str) -> None:
+        if not message.startswith("Chosen by default"):
+            self.said.append(message)
+
+
 def test_a_damaged_shard_is_said_and_computed_again(found, tmp_path) -> None:
     first = run(found, tmp_path, **marked(tmp_path))
     whole = first.run.read("predictions")
     path = first.run.shard("predictions", "slide-1")
     path.write_bytes(path.read_bytes()[:100])
-    notes: list[str] = []
-    listener = Silent()
-    listener.note = notes.append  # type: ignore[method-assign]
+    listener = Notes()
     again = run(found, tmp_path, events=listener, **marked(tmp_path))
     assert again.reused == 3
-    assert "slide-1.arrow is damaged" in notes[0]
+    assert "slide-1.arrow is damaged" in listener.said[0]
     assert same(again.run.read("predictions"), whole)
 
 
@@ -190,11 +199,9 @@ def test_a_damaged_shard_is_said_and_computed_again(found, tmp_path) -> None:
     ("limit", "expected"), [(1000, ["--limit 1000 takes all clips: split test of token-slide has 4."]), (4, [])]
 )
 def test_a_limit_beyond_the_clips_is_said(found, tmp_path, limit, expected) -> None:
-    notes: list[str] = []
-    listener = Silent()
-    listener.note = notes.append  # type: ignore[method-assign]
+    listener = Notes()
     run(found, tmp_path, limit=limit, events=listener)
-    assert notes == expected
+    assert listener.said == expected
 
 
 @pytest.mark.parametrize("prompt", ["", "  "])
@@ -208,12 +215,11 @@ def test_a_shard_of_another_spec_is_said_and_computed_again(found, tmp_path) -> 
     other = run(found, tmp_path, steps="0", **marked(tmp_path))
     whole = first.run.read("predictions")
     first.run.shard("predictions", "slide-1").write_bytes(other.run.shard("predictions", "slide-1").read_bytes())
-    notes: list[str] = []
-    listener = Silent()
-    listener.note = notes.append  # type: ignore[method-assign]
+    listener = Notes()
     again = run(found, tmp_path, events=listener, **marked(tmp_path))
     assert again.reused == 3
-    assert notes == [f"{first.run.shard('predictions', 'slide-1')} belongs to another spec. It is computed again."]
+    path = first.run.shard("predictions", "slide-1")
+    assert listener.said == [f"{path} belongs to another spec. It is computed again."]
     assert same(again.run.read("predictions"), whole)
 
 

@@ -19,8 +19,10 @@ from vcorr.runner.events import Events, Silent
 from vcorr.runner.peak_memory import device_peak, forget_peak, host_peak
 from vcorr.runner.plan import Plan
 from vcorr.runner.score_shards import ShardScorer
-from vcorr.runner.stage_facts import predict_facts, track_facts
+from vcorr.runner.spec import RunSpec
+from vcorr.runner.stage_facts import predict_facts, storable, track_facts
 from vcorr.store import shards
+from vcorr.store.fingerprint import plain
 from vcorr.store.rundir import RunDirectory
 from vcorr.store.schema import Row, TableName
 
@@ -101,9 +103,9 @@ def work_off_each(
 
 
 def _facts_of_predictions(plan: Plan) -> dict[str, Any]:
-    """Returns what a predictions shard says, without options that say only how the command works."""
-    facts = predict_facts(plan)
-    return {**facts, "spec": {k: v for k, v in facts["spec"].items() if k not in ("executor", "save_videos")}}
+    """Returns what a predictions shard says. Options that say only how the command works have their defaults."""
+    spec = replace(plan.spec, executor=RunSpec.executor, save_videos=RunSpec.save_videos)
+    return {**predict_facts(plan), **storable({"spec": plain(spec)})}
 
 
 class _Worker:

@@ -129,7 +129,8 @@ class RunDirectory:
         hint = "Choose another folder with --out DIR, or start a new run next to it with --reuse never."
         if fingerprint in stored:
             record = shlex.quote(str(self.path / RECORD))
-            hint = f"The tables are of this spec. If {RECORD} was damaged, move it away and repeat: mv {record} {record}.old"
+            move = f"mv {record} {record}.old"
+            hint = f"The tables are of this spec. If {RECORD} is damaged, move it away and repeat: {move}"
         raise StoreError(
             f"{self.path / RECORD} belongs to another spec (fingerprint {min(found)[:LENGTH]}, this run's is "
             f"{fingerprint[:LENGTH]}).",
