@@ -145,3 +145,25 @@ def test_rows_with_flipped_switches_are_never_ranked(load, tmp_path, make_run):
     (left,) = left_out
     assert (left.run.model, left.probe) == ("made-up-b", "qk, corrected+time_map=stretched")
     assert left.reason == "flipped switches (time_map=stretched): the numbers belong to neither variant"
+
+
+def test_an_error_is_ranked_by_how_low_it_is(tmp_path, make_run, record_of):
+    columns = [{"metric": "error", "columns": ["error"], "primary": "error", "higher_is_better": False}]
+    options = {
+        "metrics": ("error",),
+        "probes": ("qk",),
+        "layers": 1,
+        "steps": 1,
+        "clips": 4,
+        "floor": 9.0,
+        "ceiling": 1.0,
+    }
+    for name, value in (("aaaaaaaaaaaa", 3.0), ("bbbbbbbbbbbb", 2.0)):
+        record = record_of(f"made-up-{name[0]}", 4, metric_columns=columns)
+        make_run(tmp_path / "runs", name, f"made-up-{name[0]}", record=record, value=value, **options)
+    text = "{title: T, datasets: any, primary: error, metrics: [{name: error, title: E}], admission: {min_clips: 4}}"
+    board = parse_board(text, "Board x")
+    runs = [load_run(run, ("error",), tmp_path / "x.arrow") for run in find_runs(tmp_path / "runs")]
+    (ranking,), _ = rank(runs, [board])
+    assert ranked(ranking) == [(1, "made-up-b", "qk"), (2, "made-up-a", "qk")]
+    assert [row.best.summary.skill for row in ranking.rows] == [0.875, 0.75]

@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from vcorr.analysis.stored_scores import check_scored_alike
 from vcorr.contract.errors import StoreError, UsageError
+from vcorr.contract.metric_columns import lower_is_better
 from vcorr.contract.records import NO_SITE, is_random
 from vcorr.runner.repeat import words_of_rescoring, words_to_repeat
 from vcorr.stats.series import Scores, Series, gather, series
@@ -140,7 +141,7 @@ def load_run(run: RunDirectory, metrics: Sequence[str], download: Path) -> Board
         check_scored_alike(run)
     scores = _read_scores(run, metrics, download, _fingerprint(record))
     with _reading():
-        found = tuple(series(scores))
+        found = tuple(series(scores, lower=lower_is_better(record)))
         best = tuple(best for best in map(best_site, found) if best is not None)
     context = _context(record, found)
     return BoardRun(

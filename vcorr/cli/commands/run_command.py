@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,7 @@ from vcorr.contract.errors import EXIT_OK, EXIT_SOME_FAILED
 if TYPE_CHECKING:
     from vcorr.runner.coordinator import Outcome
     from vcorr.runner.plan import Plan
-    from vcorr.stats.summary import BestSite
+    from vcorr.stats.summary import Findings
 
 _FLAGS = (
     "model",
@@ -157,7 +157,7 @@ def _say_outcome(plan: Plan, outcome: Outcome, as_json: bool) -> None:
     lower = lower_is_better(record)
     probes = [probe.entry.name for probe in plan.parts.probes]
     found = Findings.of(scores, ranking_columns(record), lower, probes)
-    videos = _draw_videos(plan, outcome, found.best) if plan.spec.save_videos else []
+    videos = _draw_videos(plan, outcome, found, lower) if plan.spec.save_videos else []
     if as_json:
         facts = render.outcome_dict(outcome, found, summarise_each(scores, found.metrics, lower), plan)
         print_json({**facts, "videos": [str(path) for path in videos]})
@@ -165,13 +165,19 @@ def _say_outcome(plan: Plan, outcome: Outcome, as_json: bool) -> None:
         render.outcome(outcome, found, plan.reference.text, videos)
 
 
-def _draw_videos(plan: Plan, outcome: Outcome, best: Sequence[BestSite]) -> list[Path]:
+def _draw_videos(plan: Plan, outcome: Outcome, found: Findings, lower: Collection[str]) -> list[Path]:
     """Draws the tracks of the best site over every clip and returns the files.
 
-    The site is the one with the highest value under the run's first variant. The list is empty when nothing was scored.
+    The site is the one with the best value of the first ranked column, under the run's first variant. The list is empty
+    when nothing was scored. lower: the columns in which a lower value is better.
     """
     from vcorr.analysis.track_overlays import draw_overlays
 
-    scored = [b.summary for b in best if not math.isnan(b.summary.value)]
+    first = [b.summary for b in found.best if b.summary.metric == found.metrics[0]]
+    scored = [s for s in first if not math.isnan(s.value)]
     drawable = [s for s in scored if s.variant_text == plan.selection.variants[0].text]
-    return draw_overlays(plan, outcome.run, max(drawable, key=lambda s: s.value)) if drawable else []
+    return (
+        draw_overlays(plan, outcome.run, max(drawable, key=lambda s: -s.value if s.metric in lower else s.value))
+        if drawable
+        else []
+    )
