@@ -6,10 +6,10 @@ A card lists them with their sources (`settings`). The options of `AuthorsConfig
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Literal
 
-from vcorr.contract.errors import UsageError
+from vcorr.contract.errors import PluginError, UsageError, did_you_mean
 from vcorr.contract.modes import mode_of
 from vcorr.contract.options import option
 from vcorr.contract.records import AppliedSettings, ModelCard, RunSettings
@@ -70,13 +70,21 @@ class AuthorSettings:
         """Takes the options and the card; a model without a card has no authors' values.
 
         Raises:
+            PluginError: the card lists a setting that is no option.
             UsageError: the template has no place, or several places, for the prompt.
         """
         found = {} if card is None else authors_values(card)
         self._title = "" if card is None else card.title
         self.steps: int | None = found.get(STEPS)
         self._config = config
-        self._authors = {name: value for name, value in found.items() if hasattr(config, name)}
+        self._authors = {name: value for name, value in found.items() if name != STEPS}
+        for name in self._authors:
+            if not hasattr(config, name):
+                raise PluginError(
+                    f"The card of {self._title} lists the setting {name!r}, and {type(config).__name__} has no such "
+                    f"option.{did_you_mean(name, (each.name for each in fields(config)))}",
+                    hint="Correct the name, or let the options of the model be a vcorr.diffusion.AuthorsConfig.",
+                )
         template = self.value("prompt_template")
         if template is not None and template.count(_PLACE) != 1:
             raise UsageError(

@@ -52,6 +52,8 @@ def test_the_authors_texts_count_in_generate_mode_only(name, text):
     assert torch.equal(read[-1], model.embed("a red disk")["prompt_embeds"][0])
     applied = {mode: model.own_settings(RunSettings(mode)) for mode in ("generate", "renoise")}
     assert applied["generate"].values.keys() >= {"negative_prompt"}
+    strength = applied["generate"].values.get("guidance_scale")
+    assert model.call_inputs(NOTHING, None).get("guidance_scale") == strength
     assert not applied["renoise"].values.keys() & {"negative_prompt", "prompt_template", "guidance_scale"}
 
 

@@ -12,7 +12,7 @@ from vcorr_diffusers import plugin
 from vcorr import Clip, MissingError, RunSettings, UsageError
 from vcorr.capture.recorder import Recorder
 from vcorr.contract.cards import load_card
-from vcorr.diffusion import VideoConfig
+from vcorr.diffusion import AuthorsConfig
 from vcorr.diffusion.random_weights import component_from_config
 
 ENTRIES = {entry.name: entry for entry in plugin.vcorr_models()}
@@ -56,7 +56,7 @@ def test_cards_agree_with_the_configurations(name):
 
 def small_ltx(**options):
     """Returns LTX-Video at its small size."""
-    return ENTRIES["ltx-video"].create(VideoConfig(size="small", **options))
+    return ENTRIES["ltx-video"].create(AuthorsConfig(size="small", **options))
 
 
 @pytest.mark.parametrize("name", ENTRIES)
@@ -173,7 +173,7 @@ def test_a_prompt_the_text_encoder_would_cut_is_refused(folder):
 
 
 def test_weights_of_other_sizes_bring_their_sizes_along(folder):
-    released = ENTRIES["ltx-video"].create(VideoConfig(height=64, width=96, frames=17))
+    released = ENTRIES["ltx-video"].create(AuthorsConfig(height=64, width=96, frames=17))
     assert (len(released.sites()), released.sites()[0].heads) == (28, 32)
     assert released.weights_id(str(folder)).startswith("path:")  # nothing is loaded yet
     assert (len(released.sites()), released.sites()[0].heads) == (2, 2)

@@ -137,6 +137,18 @@ def test_the_conditional_pass_is_read_under_true_guidance(run, make_clip):
         assert torch.equal(seen["q"], alone.captures[key]["q"])
 
 
+def test_the_authors_negative_prompt_counts_under_true_guidance_only(run, make_clip):
+    settings = RunSettings("generate", (0,), 2)
+    guided = load(true_cfg_scale=4.0)
+    text = guided.setting("negative_prompt")
+    assert text.startswith("Aerial view, aerial view, overexposed")
+    _, uncond = run(guided, make_clip(), settings).calls[:2]
+    assert torch.equal(uncond["encoder_hidden_states"], guided._random_text(text)["prompt_embeds"])
+    assert guided.own_settings(settings).values["negative_prompt"] == text
+    for others in ({}, {"true_cfg_scale": 4.0, "negative_prompt": ""}):
+        assert "negative_prompt" not in load(**others).own_settings(settings).values
+
+
 def test_the_contract_of_models(make_clip):
     for mode in ("renoise", "generate"):
         report = check_model(
