@@ -74,7 +74,7 @@ class VisionConfig:
         least=1,
     )
     hidden_size: int = option(768, "Size of the network: width of a token.", least=1)
-    num_hidden_layers: int = option(12, "Size of the network: number of layers.", least=1)
+    num_hidden_layers: int = option(12, "Size of the network: number of layers.", least=1, most=1000)
     num_attention_heads: int = option(12, "Size of the network: number of heads.", least=1)
     patch_size: int = option(16, "Size of the network: side of a token.", unit="pixels", least=1)
 
