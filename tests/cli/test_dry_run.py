@@ -165,3 +165,10 @@ def test_every_way_of_fitting_a_clip_is_noted_once_and_kept(vcorr, tmp_path) -> 
     (record,) = tmp_path.glob("runs/*/run.json")
     kept = json.loads(record.read_text())["clip_notes"]
     assert [note for note in kept if "resized" in note] == noted, "c is brought to its size like b"
+
+
+def test_layers_of_a_model_without_any_are_not_counted(vcorr) -> None:
+    flags = ("--model", "zero-motion", "--data", "token-slide", "--layers", "0-999999999999", "--dry-run")
+    ended = vcorr("run", *flags)  # a list of that many layers would not fit into memory
+    assert ended.code == 0
+    assert "--layers 0-999999999999 does not apply." in ended.out

@@ -31,7 +31,7 @@ def plan_notes(spec: RunSpec, parts: Parts, selection: Selection, weights: str, 
     notes = (
         _defaults(spec, parts, selection),
         *_not_applied(spec, parts, selection, weights),
-        *_say_repeated(spec),
+        *_say_repeated(spec, selection),
         _beyond_limit(spec, parts, selection),
         _unread(parts, selection, first),
         selection.fitted,
@@ -70,10 +70,10 @@ def _not_applied(spec: RunSpec, parts: Parts, selection: Selection, weights: str
         yield f"--cfg {spec.cfg:g} does not apply: mode {mode.name} runs the conditional branch alone."
 
 
-def _say_repeated(spec: RunSpec) -> Iterator[str]:
+def _say_repeated(spec: RunSpec, selection: Selection) -> Iterator[str]:
     """Yields a sentence per list that names something more than once."""
     lists = {
-        "--layers": find_repeated(spec.layers),
+        "--layers": find_repeated(spec.layers) if selection.sites else [],  # else nobody checked its range
         "--steps": find_repeated(spec.steps or ""),
         "--probe": _twice(split_names(spec.probe)),
         "--set metrics": _twice(split_names(spec.metrics)),
