@@ -90,7 +90,8 @@ def _others(run: str, clip: str) -> dict[schema.TableName, schema.Row]:
         xy=[1.0, 1.0, 2.0, 2.0], visible=[True, True],
     )  # fmt: skip
     prediction = schema.PredictionRow(
-        run=run, clip=clip, probe="qk", kind="positions", layer=0, step=0, readout="token",
+        run=run, clip=clip, probe="qk", kind="positions",
+        variant="corrected", layer=0, step=0, readout="token",
         grid=json.dumps(grid.to_dict()), points=1, latents=2, query_frames=[0], xy=[1.0, 1.0, 2.0, 2.0],
     )  # fmt: skip
     return {"tracks": track, "predictions": prediction}

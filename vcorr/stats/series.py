@@ -223,9 +223,9 @@ class _Gatherer:
         self._add_content(table.filter(pc.equal(table["metric"], "")))
 
     def _add_content(self, rows: pa.Table) -> None:
-        if "data_hash" in rows.column_names:
-            pairs = rows.select(["clip", "data_hash"]).group_by(["clip", "data_hash"]).aggregate([]).to_pylist()
-            self._content |= {pair["clip"]: pair["data_hash"] for pair in pairs if pair["data_hash"]}
+        for pair, _ in _groups(rows, ("clip", "data_hash")) if "data_hash" in rows.column_names else ():
+            if pair["data_hash"]:
+                self._content[pair["clip"]] = pair["data_hash"]
 
     def finish(self) -> Scores:
         """Returns the scores. Each series is forgotten here as soon as it is made."""
