@@ -30,6 +30,8 @@ from vcorr.store.arrow_rows import rows_of
 from vcorr.store.columns import NAN
 from vcorr.store.schema import CORRESPONDENCE, ScoreRow
 
+_APART = "The shards do not belong together; repeat the run with --reuse never."
+
 
 class _Versioned(NamedTuple):
     """A score and the version of the metric that gave it."""
@@ -173,7 +175,12 @@ class _ClipScorer:
             raise StoreError(
                 f"Clip {prediction['clip']}: its predictions have {len(xy)} points over {grid.video_frames} frames, "
                 f"its tracks have {points} over {frames}.",
-                hint="The shards do not belong together; repeat the run with --reuse never.",
+                hint=_APART,
+            )
+        if not np.array_equal(prediction["query_frames"], self._reference.asked_in):
+            raise StoreError(
+                f"Clip {prediction['clip']}: its predictions have their queries in other frames than its tracks.",
+                hint=_APART,
             )
 
     def _bounds_of(self, key: str, grid: TokenGrid, readout: Readout, read: Switches) -> tuple[_Scores, _Scores]:
