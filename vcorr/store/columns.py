@@ -8,7 +8,6 @@ A row class is a frozen dataclass whose fields are made by `column`. Three thing
 from __future__ import annotations
 
 import dataclasses
-import functools
 from collections.abc import Sequence
 from typing import Annotated, Any, NamedTuple, TypeAlias, get_args, get_type_hints
 
@@ -48,7 +47,6 @@ def column(neutral: Any, meaning: str, unit: str = "") -> Any:
     return dataclasses.field(default=neutral, metadata={"meaning": meaning, "unit": unit})
 
 
-@functools.cache
 def describe_columns(row: type) -> tuple[Column, ...]:
     """Returns the columns of a row class, in order."""
     types = {name: get_args(hint)[-1] for name, hint in get_type_hints(row, include_extras=True).items()}
@@ -63,7 +61,6 @@ def arrow_schema(row: type) -> pa.Schema:
     return pa.schema([(c.name, c.type) for c in describe_columns(row)])
 
 
-@functools.cache
 def units(row: type) -> str:
     """Returns the units of all columns that have one, as text such as "pixels: xy, queries; count: n"."""
     by_unit: dict[str, list[str]] = {}

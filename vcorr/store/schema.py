@@ -7,6 +7,7 @@ number of query points, F of latent frames, T of video frames.
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -237,13 +238,18 @@ _SCHEMAS: dict[TableName, pa.Schema] = {"predictions": PREDICTIONS, "tracks": TR
 _CONVENTIONS = "pixels: x right, y down, outer corner of the first pixel at 0; noise: sigma/(alpha+sigma)"
 
 
+@functools.cache
+def _units_of(table: TableName) -> str:
+    return f"{units(ROWS[table])}. {_CONVENTIONS}"
+
+
 def schema(table: TableName, fingerprint: str = "") -> pa.Schema:
     """Returns the schema of a table with its metadata: layout version, units, and fingerprint of the writing stage."""
     return _SCHEMAS[table].with_metadata(
         {
             VERSION_KEY: str(SCHEMA_VERSION),
             TABLE_KEY: table,
-            UNITS_KEY: f"{units(ROWS[table])}. {_CONVENTIONS}",
+            UNITS_KEY: _units_of(table),
             FINGERPRINT_KEY: fingerprint,
         }
     )
