@@ -66,7 +66,7 @@ def test_the_message_says_key_and_value(values, message, tmp_path) -> None:
 def test_a_file_that_is_far_too_large_is_not_read(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(record_module, "MOST_BYTES", 3 << 20)
     (tmp_path / "run.json").write_bytes(b" " * (5 << 20))
-    with pytest.raises(StoreError, match=r"run\.json is damaged and cannot be read: it has 5 MiB, and no record .* more than 3"):
+    with pytest.raises(StoreError, match=r"run\.json is damaged .* it has 5 MiB, and no record .* more than 3"):
         read_record(tmp_path / "run.json")
 
 
