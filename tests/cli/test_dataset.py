@@ -87,7 +87,7 @@ def test_a_failed_clip_gives_exit_code_one(vcorr, monkeypatch):
     code, out, err = vcorr(*BUILD, "--json")
     assert code == 1
     assert {(c["status"], c["reason"]) for c in json.loads(out)["clips"]} == {
-        ("failed", "ZeroDivisionError: division by zero")
+        ("failed", "ZeroDivisionError: division by zero (model 'sliding-model' of support.sliding 1, in run())")
     }
     assert "failed: ZeroDivisionError" in err
 

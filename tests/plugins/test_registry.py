@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import types
 from collections.abc import Callable
 
+import click
 import pytest
 
 import vcorr
@@ -87,7 +89,159 @@ def test_a_clash_names_both_distributions_and_spares_other_names() -> None:
     with pytest.raises(vcorr.PluginError, match=r"dist-a 1\.0.*dist-b 1\.0"):
         found.models.get("same")
     assert [r.entry.name for r in found.models.all()] == ["only-a"]
-    assert "also claimed by dist-a" in report_of(found, "dist-b").reasons[0]
+    assert report_of(found, "dist-a").reasons == ["model 'same' is also claimed by dist-b 1.0"]
+    assert report_of(found, "dist-b").reasons == ["model 'same' is also claimed by dist-a 1.0"]
+
+
+def test_a_clash_says_how_to_leave_out_each_of_the_plugins() -> None:
+    one = source(make_module("a", vcorr_models=model_hook("same")), "dist-a")
+    two = source(make_module("b", vcorr_models=model_hook("same")), "dist-b")
+    with pytest.raises(
+        vcorr.PluginError, match=r"None of them is used.*VCORR_PLUGINS=-dist-a or VCORR_PLUGINS=-dist-b"
+    ):
+        registry.Registry([one, two]).models.get("same")
+    for left, selection in (("dist-b", "-dist-a"), ("dist-a", "-dist-b")):
+        assert registry.Registry([one, two], selection=selection).models.get("same").source.distribution == left
+
+
+def test_a_clash_within_one_distribution_names_its_entry_points() -> None:
+    sources = [
+        registry.PluginSource(name, "dist", "1.0", lambda name=name: make_module(name, vcorr_models=model_hook("same")))
+        for name in ("one", "two")
+    ]
+    with pytest.raises(vcorr.PluginError, match="VCORR_PLUGINS=-one or VCORR_PLUGINS=-two"):
+        registry.Registry(sources).models.get("same")
+    twice = source(make_module("a", vcorr_models=model_hook("same", "same")), "dist")
+    with pytest.raises(vcorr.PluginError, match=r"claimed twice by dist 1\.0"):
+        registry.Registry([twice]).models.get("same")
+
+
+def test_a_clash_with_the_core_can_only_leave_out_the_plugin() -> None:
+    own = registry.PluginSource("builtin", "vcorr", "1", lambda: make_module("b", vcorr_models=model_hook("same")))
+    other = source(make_module("a", vcorr_models=model_hook("same")), "dist-a")
+    with pytest.raises(vcorr.PluginError, match=r"of a command: VCORR_PLUGINS=-dist-a$"):
+        registry.Registry([own, other]).models.get("same")
+
+
+def test_two_entry_points_of_one_module_register_it_once() -> None:
+    module = make_module("a", vcorr_models=model_hook("one"))
+    found = registry.Registry([registry.PluginSource(name, "dist", "1.0", lambda: module) for name in ("x", "y")])
+    assert [(r.source.name, r.state, r.provides) for r in found.plugins] == [
+        ("x", "ok", ["model:one"]),
+        ("y", "warning", []),
+    ]
+    assert found.plugins[1].reasons == ["it is the same module as 'x' of dist 1.0"]
+    assert found.models.get("one").source.name == "x"
+
+
+@pytest.mark.parametrize("name", ["mine", "vcorr-mine", "mine-5b"])
+def test_a_name_of_a_broken_plugin_says_so(name: str) -> None:
+    broken = registry.PluginSource("plugin", "vcorr-mine", "2", failing_source(ImportError("no torchcodec")).load)
+    found = registry.Registry([broken, source(make_module("a", vcorr_models=model_hook("other")), "good")])
+    with pytest.raises(vcorr.PluginError, match=r"of vcorr-mine 2, which is broken: ImportError: no torchcodec"):
+        found.models.get(name)
+    with pytest.raises(vcorr.UsageError, match=r"Broken plugins, whose models are not known: vcorr-mine 2"):
+        found.models.get("unheard-of")
+
+
+def test_a_packaged_card_says_which_broken_plugin_brings_a_model(tmp_path, monkeypatch) -> None:
+    cards = tmp_path / "carded_pack" / "cards"
+    cards.mkdir(parents=True)
+    (cards / "grand.yaml").write_text("name: grand\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    load = failing_source(SyntaxError("bad")).load
+    found = registry.Registry([registry.PluginSource("p", "dist-c", "1", load, "carded_pack", "carded_pack.plugin")])
+    with pytest.raises(vcorr.PluginError, match=r"'grand' seems to be of dist-c 1, which is broken: SyntaxError: bad"):
+        found.models.get("grand")
+
+
+def test_a_name_of_a_plugin_that_is_left_out_says_so() -> None:
+    found = registry.Registry([source(make_module("a", vcorr_models=model_hook("mine")), "vcorr-mine")], selection="")
+    with pytest.raises(vcorr.PluginError, match=r"of vcorr-mine 1\.0, which is left out by VCORR_PLUGINS"):
+        found.models.get("mine")
+
+
+def test_a_misspelt_function_without_decorator_is_reported_too() -> None:
+    def vcorr_model() -> list[Entry]:
+        return []
+
+    def vcorr_version_of() -> str:
+        return "no hook, and not near one"
+
+    found = registry.Registry(
+        [source(make_module("a", vcorr_model=vcorr_model, vcorr_version_of=vcorr_version_of), "d")]
+    )
+    (reason,) = report_of(found, "d").reasons
+    assert reason.startswith("vcorr_model has no @vcorr.hookimpl above it, so it is not called")
+    assert reason.endswith("did you mean vcorr_models?")
+
+
+@pytest.mark.parametrize(
+    ("returned", "said"),
+    [(None, "must return a list of ModelEntry, got None"), ("tiny", "must return a list of ModelEntry, got 'tiny'")],
+)
+def test_a_hook_that_returns_no_list_is_broken(returned: object, said: str) -> None:
+    hook = vcorr.hookimpl(lambda: returned)
+    report = report_of(registry.Registry([source(make_module("a", vcorr_models=hook), "d")]), "d")
+    assert (report.state, said in report.reasons[0]) == ("broken", True)
+
+
+def test_a_hook_with_defaults_is_broken() -> None:
+    @vcorr.hookimpl
+    def vcorr_models(names=("a",)):
+        return []
+
+    report = report_of(registry.Registry([source(make_module("a", vcorr_models=vcorr_models), "d")]), "d")
+    assert report.reasons == ["PluginError: vcorr_models takes arguments (names), and hooks take none."]
+
+
+def test_an_import_that_changes_the_process_is_reported_and_set_back(tmp_path) -> None:
+    before = os.getcwd()
+
+    def load() -> object:
+        os.chdir(tmp_path)
+        return make_module("a", vcorr_models=model_hook("one"))
+
+    found = registry.Registry([registry.PluginSource("p", "mover", "1", load)])
+    assert os.getcwd() == before
+    assert report_of(found, "mover").reasons == ["importing it changes the working folder, which was set back"]
+
+
+class Unprintable:
+    def __repr__(self) -> str:
+        raise RuntimeError("no words")
+
+
+class MutedError(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("no words")
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (MutedError(), "MutedError (its message cannot be shown)"),
+        (ValueError(), "ValueError"),
+        (ValueError("\x1b[31mred\x1b[0m"), "ValueError: \\x1b[31mred\\x1b[0m"),
+        (GeneratorExit(), "GeneratorExit"),
+        (RecursionError("deep"), "RecursionError: deep"),
+        (click.exceptions.Exit(0), "Exit: 0"),
+        (click.UsageError("odd"), "UsageError: odd"),
+    ],
+)
+def test_whatever_an_import_raises_is_a_reason(error: BaseException, said: str) -> None:
+    assert report_of(registry.Registry([failing_source(error)]), "bad").reasons == [said]
+
+
+def test_the_reason_of_a_broken_plugin_is_short() -> None:
+    report = report_of(registry.Registry([failing_source(ValueError("x" * 10_000_000))]), "bad")
+    assert len(report.reasons[0]) < 400
+
+
+def test_an_entry_without_a_repr_is_described_by_its_type() -> None:
+    hook = vcorr.hookimpl(lambda: [Unprintable()])
+    report = report_of(registry.Registry([source(make_module("a", vcorr_models=hook), "d")]), "d")
+    assert "an object of type Unprintable" in report.reasons[0]
 
 
 def test_a_misspelt_hook_is_reported_with_the_nearest_name() -> None:
@@ -98,12 +252,14 @@ def test_a_misspelt_hook_is_reported_with_the_nearest_name() -> None:
     assert report.reasons == ["unknown hook vcorr_model; did you mean vcorr_models?"]
 
 
-def test_unmarked_functions_are_not_hooks() -> None:
+def test_unmarked_functions_are_not_hooks_and_that_is_said() -> None:
     def vcorr_models() -> list[Entry]:
         raise AssertionError("must not be called")
 
     found = registry.Registry([source(make_module("a", vcorr_models=vcorr_models), "unmarked")])
-    assert report_of(found, "unmarked").state == "ok"
+    report = report_of(found, "unmarked")
+    assert (report.state, report.provides) == ("warning", [])
+    assert report.reasons == ["vcorr_models has no @vcorr.hookimpl above it, so it is not called"]
 
 
 def test_a_hook_that_wants_arguments_is_broken() -> None:
@@ -113,7 +269,7 @@ def test_a_hook_that_wants_arguments_is_broken() -> None:
 
     report = report_of(registry.Registry([source(make_module("a", vcorr_models=vcorr_models), "args")]), "args")
     assert report.state == "broken"
-    assert "register" in report.reasons[0]
+    assert report.reasons == ["PluginError: vcorr_models takes arguments (register), and hooks take none."]
 
 
 def test_a_wrong_return_value_names_the_hook() -> None:

@@ -164,7 +164,7 @@ def test_attention_rows_are_stored_and_scored(found, tmp_path) -> None:
     assert parts["attention_cross"] + parts["attention_self"] == pytest.approx(1, abs=1e-5)
     text = next(r for r in rows if r["metric"] == "attention_text")
     assert (text["status"], np.isnan(text["value"])) == ("not_scored", True)
-    again = rescore(outcome.run, found, RunSpec(metrics="confidence"))
+    again = rescore(outcome.run, found, RunSpec(metrics="confidence")).clips
     assert again == 1
     assert {m.rsplit("_", 1)[0] for m in outcome.run.read("scores")["metric"].to_pylist()} == {"confidence"}
 

@@ -53,11 +53,11 @@ def test_a_plan_that_was_pickled_is_the_same_plan(found, changes) -> None:
 
 def test_live_objects_stay_in_their_process_and_are_made_anew_once(found) -> None:
     plan = make_plan(spec(), found)
-    plan.live.adapter.network = lambda: None  # cannot be pickled
+    plan.live.adapter.made.network = lambda: None  # cannot be pickled
     again = sent(plan)
     assert again.live is again.live
     assert again.live.adapter is not plan.live.adapter
-    assert again.live.adapter.network is None
+    assert again.live.adapter.made.network is None
     clip_id = plan.selection.clips[1]
     assert prepare_clip(again, clip_id).data_hash == prepare_clip(plan, clip_id).data_hash
     assert sent(again) == plan, "a plan that was used is sent on like any other"

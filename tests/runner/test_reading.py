@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 from support import folders, videos
 
+import vcorr
 from vcorr import Clip
 from vcorr.runner.coordinator import Outcome, Silent, execute
-from vcorr.runner.parts import model_part
+from vcorr.runner.parts import Part, model_part
 from vcorr.runner.plan import make_plan
 from vcorr.runner.run_data import ClipReader, data_part
 from vcorr.runner.spec import RunSpec
@@ -163,9 +164,14 @@ class Numbered:
         return Clip(clip_id, "a prompt", np.zeros((1, 2), dtype=np.float32))
 
 
+def read_numbered() -> ClipReader:
+    entry = vcorr.DatasetEntry(name="numbered", summary="", factory=f"{__name__}:Numbered")
+    return ClipReader(Part(entry, "of-the-tests 1", None))
+
+
 def test_a_clip_looked_at_ahead_is_handed_over_once() -> None:
-    data = Numbered()
-    reader = ClipReader(data)
+    reader = read_numbered()
+    data = reader.made
     ahead = reader.look_ahead("a")
     assert reader.clip("a") is ahead
     assert data.read == ["a"]
@@ -174,8 +180,8 @@ def test_a_clip_looked_at_ahead_is_handed_over_once() -> None:
 
 
 def test_at_most_one_clip_is_held_and_none_is_pickled() -> None:
-    data = Numbered()
-    reader = ClipReader(data)
+    reader = read_numbered()
+    data = reader.made
     reader.look_ahead("a")
     reader.clip("b")
     reader.clip("a")
@@ -183,11 +189,11 @@ def test_at_most_one_clip_is_held_and_none_is_pickled() -> None:
     reader.look_ahead("a")
     sent = pickle.loads(pickle.dumps(reader))
     sent.clip("a")
-    assert sent._dataset.read == [*data.read, "a"]
+    assert sent.made.read == [*data.read, "a"]
 
 
 def test_a_dataset_without_optional_members_has_their_defaults() -> None:
-    reader = ClipReader(Numbered())
+    reader = read_numbered()
     reader.check_files(["a"])
     assert (reader.split, list(reader.ids()), reader.identity(), list(reader.notes("a"))) == (
         "test",

@@ -114,7 +114,7 @@ def test_another_metric_scores_again_without_the_model(found, tmp_path) -> None:
 
 def test_rescoring_needs_no_model(found, tmp_path) -> None:
     first = run(found, tmp_path)
-    count = rescore(first.run, found, RunSpec(metrics="pck", options={"metric": {"thresholds": [3]}}))
+    count = rescore(first.run, found, RunSpec(metrics="pck", options={"metric": {"thresholds": [3]}})).clips
     assert count == 4
     assert set(first.run.read("scores")["metric"].to_pylist()) == {"pck_3", "pck_3_moving"}
 
@@ -160,7 +160,7 @@ def test_a_failed_clip_is_a_row_and_is_tried_again(found, tmp_path) -> None:
     rows = outcome.run.read("scores").to_pylist()
     (failed,) = [r for r in rows if r["status"] == "failed"]
     assert (failed["clip"], failed["metric"], failed["layer"], failed["step"]) == ("slide-2", "", -1, -1)
-    assert failed["error"] == "ValueError: slide-2 is broken"
+    assert failed["error"] == "ValueError: slide-2 is broken (dataset 'token-slide' of support.sliding 1, in clip())"
     assert math.isnan(failed["value"])
     assert {r["clip"] for r in rows} == {f"slide-{i}" for i in range(4)}
     again = run(found, tmp_path, options={"data": {"fail": "slide-2"}})
@@ -420,7 +420,7 @@ def test_other_metrics_alone_still_give_best_sites(found, tmp_path) -> None:
 
 @pytest.mark.parametrize(("probe", "options"), [("hidden", {}), ("qk", {"rotary": False})])
 def test_what_the_sites_cannot_give_is_said_before_anything_runs(found, probe, options) -> None:
-    with pytest.raises(vcorr.UsageError, match="SlidingModel does not declare"):
+    with pytest.raises(vcorr.UsageError, match=r"model 'sliding-model' of support\.sliding 1 does not declare"):
         make_plan(spec(probe=probe, options={"probe": options}), found)
 
 

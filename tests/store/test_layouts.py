@@ -111,7 +111,7 @@ def test_a_former_run_is_scored_and_compared(tmp_path: Path, plugins) -> None:
     shutil.copytree(DATA / "layout-4", tmp_path / "old")
     old = RunDirectory.open(tmp_path / "old")
     before = [row for row in old.read("scores").to_pylist() if row["metric"] == "matching_accuracy"]
-    assert rescore(old, plugins(), RunSpec()) == 2
+    assert rescore(old, plugins(), RunSpec()).clips == 2
     after = [row for row in old.read("scores").to_pylist() if row["metric"] == "matching_accuracy"]
     numbers = ("clip", "layer", "value", "floor", "ceiling", "n")
     assert [[row[name] for name in numbers] for row in after] == [[row[name] for name in numbers] for row in before]

@@ -9,10 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from vcorr.contract.bases import ProbeBase, VideoModelBase, with_defaults
+from vcorr.contract.bases import ProbeBase, with_defaults
 from vcorr.contract.geometry import TokenGrid
 from vcorr.contract.records import Clip, ModelCard, Site
+from vcorr.runner.called import whole_number
 from vcorr.runner.hardware import Hardware
+from vcorr.runner.parts import Part
 from vcorr.runner.plan import Plan
 from vcorr.runner.predict import DEFAULT_QUERY_SIDE, prepare_clip
 from vcorr.store.fingerprint import LENGTH
@@ -131,8 +133,7 @@ def _work(plan: Plan) -> Work:
     mode, settings = asked.mode, asked.settings
     if not asked.sites:
         return Work(0, 1, 0, 0, 0)
-    adapter = with_defaults(plan.live.adapter, VideoModelBase)
-    branches = adapter.guidance_branches(settings) if mode.makes_video else 1
+    branches = plan.live.adapter.guidance_branches(settings) if mode.makes_video else 1
     noisy = settings.num_steps > 0  # a backbone has no autoencoder
     return Work(mode.passes(settings), branches, len(settings.steps), mode.encodes * noisy, mode.decodes * noisy)
 
@@ -194,13 +195,19 @@ def _disk(plan: Plan, grid: TokenGrid, points: int) -> float:
     """Returns the bytes of one clip."""
     asked = plan.selection
     most = max((s.heads for s in asked.sites), default=1)
-    made = {p.entry.name: with_defaults(p.create(), ProbeBase) for p in plan.parts.probes}
-    heads = {name: probe.answers_per_site(most) * len(asked.readings[name]) for name, probe in made.items()}
+    made = {p.entry.name: _predictions_per_site(p, most) for p in plan.parts.probes}
+    heads = {name: count * len(asked.readings[name]) for name, count in made.items()}
     sites = max(1, len(asked.sites)) * max(1, len(asked.settings.steps) if asked.sites else 1)
     predictions = sum(heads.values()) if heads else 1
     stored = sites * predictions * (STORED_SHARE * points * grid.frames * 8 + 400)
     video = 3 * grid.video_frames * grid.height * grid.width if asked.mode.makes_video else 0
     return stored + LOSSLESS_SHARE * video
+
+
+def _predictions_per_site(probe: Part, heads: int) -> int:
+    made = with_defaults(probe.create(), ProbeBase)
+    with probe.name.calling("answers_per_site()"):
+        return whole_number(made.answers_per_site(heads), "answers_per_site()")
 
 
 def _flops_per_second(hardware: Hardware) -> float:

@@ -9,6 +9,9 @@ from collections.abc import Sequence
 from vcorr.bench.tracker_errors import evaluate, table
 from vcorr.contract.errors import UsageError, VcorrError
 from vcorr.plugins import registry
+from vcorr.runner.called_tracker import CalledTracker
+from vcorr.runner.parts import make_part
+from vcorr.runner.run_data import ClipReader
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -37,8 +40,9 @@ def measure(data: str, trackers: Sequence[str], limit: int | None) -> str:
     if limit is not None and limit < 1:
         raise UsageError(f"--limit must be at least 1, got {limit}.")
     known = registry.installed()
-    dataset = known.datasets.get(data).entry.create()
-    chosen = {name.strip(): known.trackers.get(name.strip()).entry.create() for name in trackers}
+    dataset = ClipReader(make_part(known.datasets.get(data), {}, "data"))
+    names = [name.strip() for name in trackers]
+    chosen = {name: CalledTracker(make_part(known.trackers.get(name), {}, "tracker")) for name in names}
     ids = list(dataset.ids())[:limit]
     reports = {name: evaluate(tracker, (dataset.clip(i) for i in ids)) for name, tracker in chosen.items()}
     return f"{data}, split {dataset.split}, {len(ids)} clips\n\n{table(reports)}"

@@ -230,6 +230,16 @@ class Capture:
         return ((name, part) for name, part in self._parts.items() if _is_tensor(part))
 
 
+_HEADED = frozenset({"q", "k", "v", "out", "q_unrotated", "k_unrotated", "q_position", "k_position"})
+"""The tensors whose first axis is the heads."""
+
+
+def count_heads(capture: Capture) -> int:
+    """Returns the number of heads of an attention call, as its tensors or its site say; 0 if neither says it."""
+    made = next((part for name, part in capture._iterate_made() if name in _HEADED), None)
+    return capture.site.heads if made is None else made.shape[0]
+
+
 def _not_captured(site: Site, need: str, name: str) -> PluginError:
     return PluginError(
         f"{name} of {site.name} was read, but it was not captured.",

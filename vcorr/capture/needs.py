@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 
-from vcorr.contract.errors import UsageError
+from vcorr.contract.errors import PluginError, UsageError
+from vcorr.contract.part_calls import show_value
 from vcorr.contract.records import Site
 
 CALL_PARTS = frozenset({"q", "k", "v", "out"})
@@ -21,6 +22,18 @@ PARTS = CALL_PARTS | UNROTATED.keys() | POSITIONS.keys() | {HIDDEN, MASK}
 """Everything that a probe may need."""
 
 _REACH = {"spatial": "within one frame", "temporal": "along time at one position"}
+
+
+def probe_needs(name: str, probe: object) -> frozenset[str]:
+    """Returns the parts of a capture that the probe needs.
+
+    Raises:
+        PluginError: it needs nothing, or something that a capture does not have.
+    """
+    needs = getattr(probe, "needs", None)
+    if not isinstance(needs, (frozenset, set)) or not needs or not needs <= PARTS:
+        raise PluginError(f"Probe {name!r}: needs must be a frozenset of {sorted(PARTS)}, got {show_value(needs)}.")
+    return frozenset(needs)
 
 
 def check_sites(needs: Mapping[str, frozenset[str]], sites: Iterable[Site], model: str) -> None:

@@ -14,11 +14,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vcorr.capture.captures import Capture, version_of
-from vcorr.capture.needs import PARTS
+from vcorr.capture.captures import Capture, count_heads, version_of
 from vcorr.contract.bases import ProbeBase, with_defaults
 from vcorr.contract.errors import NumericalError, PluginError
 from vcorr.contract.geometry import TokenGrid
+from vcorr.contract.part_calls import PartName, show_value
 from vcorr.contract.probe_protocols import Positions, Probe, Rows, VariantProbe
 from vcorr.contract.records import HEAD_MEAN, Prediction, Readout, RowsPrediction, Site
 from vcorr.contract.variants import DEFAULT_VARIANT, NamedVariant
@@ -30,6 +30,11 @@ TEXT_PARTS = ("peak_text", "sum_text")
 _OUT_OF_PLACE = "Compute out of place: x = x * 2 in place of x *= 2, softmax(x) in place of softmax_(x), or clone it."
 EXTRAS = ("visible", "confidence")
 """What a probe may return with its positions: one number per query point and latent frame."""
+
+FARTHEST = 10
+"""A position may be so many widths or heights outside the frame. One beyond is a mistake in units, not motion."""
+ROUNDING = 0.05
+"""By how much a share of attention may leave [0, 1], because half precision rounds each of its terms."""
 
 
 @dataclass(frozen=True)
@@ -58,18 +63,6 @@ class PackedPrediction:
         return f"layer {self.site.layer}, step {self.step}, head {self.head}"
 
 
-def probe_needs(name: str, probe: Probe) -> frozenset[str]:
-    """Returns the parts of a capture that the probe needs.
-
-    Raises:
-        PluginError: a capture has no such part.
-    """
-    needs = getattr(probe, "needs", None)
-    if not isinstance(needs, (frozenset, set)) or not needs <= PARTS:
-        raise PluginError(f"Probe {name!r}: needs must be a frozenset of {sorted(PARTS)}, got {needs!r}.")
-    return frozenset(needs)
-
-
 def predict(
     name: str,
     probe: Probe,
@@ -87,10 +80,11 @@ def predict(
     capture.watch_writes()
     by_variant = _read(name, probe, capture, points, variants)
     _check_untouched(name, capture, points)
+    heads = count_heads(capture)
     return [
         _pack(name, probe, capture, len(points), variant, head, prediction)
         for variant, predictions in zip(variants, by_variant, strict=True)
-        for head, prediction in _by_head(name, predictions)
+        for head, prediction in _by_head(name, predictions, heads, capture.site.name)
     ]
 
 
@@ -106,11 +100,16 @@ def _check_untouched(name: str, capture: Capture, points: QueryPoints) -> None:
         raise PluginError(f"Probe {name!r} wrote into the query points, which all probes share.", hint=_OUT_OF_PLACE)
 
 
-def _by_head(name: str, predictions: Any) -> Iterable[tuple[int, Any]]:
+def _by_head(name: str, predictions: Any, heads: int, site: str) -> Iterable[tuple[int, Any]]:
+    """Returns the predictions with their heads. heads: how many `site` has; 0 if unknown."""
     if not isinstance(predictions, Mapping) or not predictions:
-        raise PluginError(f"Probe {name!r} must return a mapping of heads to predictions, got {predictions!r}.")
+        raise PluginError(
+            f"Probe {name!r} must return a mapping of heads to predictions, got {show_value(predictions)}."
+        )
     for head in predictions:
         _check_head(name, head)
+        if heads and head >= heads:
+            raise PluginError(f"Probe {name!r} returned a prediction for head {head}; {site} has {heads}, from 0.")
     return predictions.items()
 
 
@@ -179,28 +178,34 @@ def _read(
     if tuple(variants) == (DEFAULT_VARIANT,):
         return [probe.read(capture, points)]
     assert isinstance(probe, VariantProbe)  # the plan of a run checks this
-    found = probe.read_each(capture, points, [variant.values for variant in variants])
+    found = list(probe.read_each(capture, points, [variant.values for variant in variants]))
     if len(found) != len(variants):
         raise PluginError(f"Probe {name!r}: read_each must return {len(variants)} variants, got {len(found)}.")
     return found
 
 
-def to_records(predictions: Sequence[PackedPrediction]) -> list[Prediction | RowsPrediction]:
+def to_records(
+    predictions: Sequence[PackedPrediction], names: Mapping[str, PartName] | None = None
+) -> list[Prediction | RowsPrediction]:
     """Brings the predictions to the CPU and returns them as records, in the same order.
 
+    names: what messages call each probe, by its name.
+
     Raises:
-        NumericalError: a prediction holds NaN or infinity where it must not.
+        NumericalError: a prediction holds NaN or infinity where it must not, or a position far outside the frame.
+        PluginError: a confidence or a share of attention is not in [0, 1].
     """
     arrays = _to_numpy([packed.values for packed in predictions])
-    return [
-        _unpack_summary(packed, array) if packed.is_summary else _unpack_positions(packed, array)
-        for packed, array in zip(predictions, arrays, strict=True)
-    ]
+    records: list[Prediction | RowsPrediction] = []
+    for packed, array in zip(predictions, arrays, strict=True):
+        with (names or {}).get(packed.probe, PartName(f"probe {packed.probe!r}")).calling("read()"):
+            records.append(_unpack_summary(packed, array) if packed.is_summary else _unpack_positions(packed, array))
+    return records
 
 
 def _check_head(name: str, head: Any) -> None:
     if isinstance(head, bool) or not isinstance(head, (int, np.integer)) or head < HEAD_MEAN:
-        raise PluginError(f"Probe {name!r}: heads are -1 (the mean) or counted from 0, got {head!r}.")
+        raise PluginError(f"Probe {name!r}: heads are -1 (the mean) or counted from 0, got {show_value(head)}.")
 
 
 def _pack_positions(name: str, found: Any, points: int, grid: TokenGrid) -> tuple[Tensor, tuple[str, ...]]:
@@ -213,6 +218,8 @@ def _pack_positions(name: str, found: Any, points: int, grid: TokenGrid) -> tupl
             f"Probe {name!r}: {expected[0]} queries and {expected[1]} latent frames need a tensor of shape "
             f"{expected}, got {got}."
         )
+    if xy.dtype == torch.bool or xy.is_complex():
+        raise PluginError(f"Probe {name!r}: positions are numbers of pixels, got {xy.dtype}.")
     if not isinstance(found, Positions):
         return xy, ()
     extras = {part: values for part in EXTRAS if (values := getattr(found, part)) is not None}
@@ -220,6 +227,8 @@ def _pack_positions(name: str, found: Any, points: int, grid: TokenGrid) -> tupl
         if not isinstance(values, Tensor) or tuple(values.shape) != expected[:2]:
             got = tuple(values.shape) if isinstance(values, Tensor) else type(values).__name__
             raise PluginError(f"Probe {name!r}: {part} must be a tensor of shape {expected[:2]}, got {got}.")
+    if found.visible is not None and found.visible.dtype != torch.bool:
+        raise PluginError(f"Probe {name!r}: visible must be bool, got {found.visible.dtype}.")
     columns = [xy.float(), *(values.float()[..., None] for values in extras.values())]
     return torch.cat(columns, dim=-1), tuple(extras)
 
@@ -239,6 +248,7 @@ def _pack_summary(name: str, summary: Any, points: int, grid: TokenGrid) -> tupl
 def _unpack_positions(packed: PackedPrediction, values: NDArray[np.float32]) -> Prediction:
     if not np.isfinite(values).all():
         raise _not_finite(packed, "")
+    _check_positions(packed, values[..., :2])
     extras = {part: np.ascontiguousarray(values[..., 2 + index]) for index, part in enumerate(packed.extras)}
     confidence = extras.get("confidence")
     if confidence is not None and not ((confidence >= 0) & (confidence <= 1)).all():
@@ -263,6 +273,17 @@ def _unpack_positions(packed: PackedPrediction, values: NDArray[np.float32]) -> 
     )
 
 
+def _check_positions(packed: PackedPrediction, xy: NDArray[np.float32]) -> None:
+    width, height = packed.grid.width, packed.grid.height
+    largest = np.abs(xy).reshape(-1, 2).max(axis=0, initial=0)
+    if (largest > (FARTHEST + 1) * np.array([width, height])).any():
+        raise NumericalError(
+            f"Probe {packed.probe!r} returned a position {largest.max():.4g} pixels from the corner of a frame of "
+            f"{width:g}x{height:g} at {packed.where}.",
+            hint="Positions are raster pixels of the clip (docs/conventions.md).",
+        )
+
+
 def _unpack_summary(packed: PackedPrediction, values: NDArray[np.float32]) -> RowsPrediction:
     single = len(SUMMARY_PARTS)
     parts = {"peak_cross": values[:, :-single]}
@@ -271,6 +292,11 @@ def _unpack_summary(packed: PackedPrediction, values: NDArray[np.float32]) -> Ro
         missing = np.isnan(numbers).all() and part in TEXT_PARTS  # a sequence without text
         if not missing and not np.isfinite(numbers).all():
             raise _not_finite(packed, f" as {part}")
+        if not missing and ((numbers < -ROUNDING) | (numbers > 1 + ROUNDING)).any():
+            raise PluginError(
+                f"Probe {packed.probe!r}: {part} is a share of attention and must lie in [0, 1], got {numbers.min():g} "
+                f"to {numbers.max():g} at {packed.where}."
+            )
     return RowsPrediction(
         probe=packed.probe,
         **{part: np.ascontiguousarray(numbers) for part, numbers in parts.items()},

@@ -20,15 +20,16 @@ from vcorr.capture.block_outputs import watch_outputs
 from vcorr.capture.captures import TokenLayout
 from vcorr.capture.latent_sizes import check_latents
 from vcorr.capture.modules import denoisers_of, shorten
-from vcorr.capture.needs import POSITIONS, UNROTATED, check_sites
+from vcorr.capture.needs import POSITIONS, UNROTATED, check_sites, probe_needs
 from vcorr.capture.passes import Pass, PassListener, PassWatch, describe_passes
 from vcorr.capture.positions import watch_positions
-from vcorr.capture.predictions import PackedPrediction, probe_needs, to_records
+from vcorr.capture.predictions import PackedPrediction, to_records
 from vcorr.capture.split import check_layout
 from vcorr.capture.step_reader import ProbeSet, StepReader, Watches
 from vcorr.capture.tap import AttentionCall, Tap, observing
 from vcorr.contract.errors import CaptureError, PluginError, UsageError
 from vcorr.contract.geometry import TokenGrid
+from vcorr.contract.part_calls import PartName
 from vcorr.contract.probe_protocols import Probe
 from vcorr.contract.records import (
     NO_SITE,
@@ -66,6 +67,7 @@ class Recorder:
         layers: the layers to tap; None for all.
         on_step: called at the end of each step, for progress.
         variants: that a probe predicts under, by the probe's name; `corrected` for probes that are not listed.
+        names: what messages call a probe, with its plugin; the name alone for probes that are not listed.
 
     Attributes:
         reconstruction: set by adapters in mode `invert`: how well the inverted latents reproduce the video.
@@ -83,6 +85,7 @@ class Recorder:
         layers: Collection[int] | None = None,
         on_step: Callable[[], None] | None = None,
         variants: Mapping[str, Sequence[NamedVariant]] | None = None,
+        names: Mapping[str, PartName] | None = None,
     ) -> None:
         self.reconstruction: Reconstruction | None = None
         self._on_step = on_step
@@ -93,6 +96,7 @@ class Recorder:
             {name: probe_needs(name, probe) for name, probe in made.items()},
             {name: (variants or {}).get(name, (DEFAULT_VARIANT,)) for name in made},
             _split_by_frame(self._queries),
+            {name: (names or {}).get(name, PartName(f"probe {name!r}")) for name in made},
         )
         self._layers = None if layers is None else frozenset(layers)
         self._fitting: set[TokenGrid] = set()
@@ -255,7 +259,8 @@ class Recorder:
             )
         self._masks.clear()
         self._records.extend(
-            replace(record, noise_frames=self._noise_frames[record.step]) for record in to_records(self._packed)
+            replace(record, noise_frames=self._noise_frames[record.step])
+            for record in to_records(self._packed, self._probes.names)
         )
         self._packed.clear()
 

@@ -22,8 +22,9 @@ from vcorr.capture.passes import PassWatch
 from vcorr.capture.predictions import PackedPrediction, join_points, predict
 from vcorr.capture.split import CONDITIONAL, Split, conditional_rows, hidden_capture
 from vcorr.capture.tap import AttentionCall, Tap, unheard
-from vcorr.contract.errors import CaptureError
+from vcorr.contract.errors import CaptureError, PluginError
 from vcorr.contract.geometry import TokenGrid
+from vcorr.contract.part_calls import PartName
 from vcorr.contract.probe_protocols import Probe
 from vcorr.contract.records import Site
 from vcorr.contract.variants import NamedVariant
@@ -35,13 +36,14 @@ class ProbeSet:
     """The probes of a recorder and the query points of its clip.
 
     probes: by the name that their predictions carry. needs: of each probe. variants: that each probe predicts under.
-    points: the query points of each frame, with their indices among all queries.
+    points: the query points of each frame, with their indices among all queries. names: what messages call each probe.
     """
 
     probes: Mapping[str, Probe]
     needs: Mapping[str, frozenset[str]]
     variants: Mapping[str, Sequence[NamedVariant]]
     points: Sequence[tuple[QueryPoints, NDArray[np.intp]]]
+    names: Mapping[str, PartName]
 
     @property
     def call_readers(self) -> list[str]:
@@ -65,9 +67,12 @@ class ProbeSet:
     def predict(self, name: str, capture: Capture) -> list[PackedPrediction]:
         """Returns the predictions of one probe, which runs once for the query points of each frame."""
         probe, shown, variants = self.probes[name], capture.restrict_to(self.needs[name]), self.variants[name]
-        groups = [(index, predict(name, probe, shown, points, variants)) for points, index in self.points]
-        shown.leave()
-        return join_points(groups, sum(len(points) for points, _ in self.points))
+        before = _settings()
+        with self.names[name].calling("read()"):
+            groups = [(index, predict(name, probe, shown, points, variants)) for points, index in self.points]
+            _check_settings(name, before)
+            shown.leave()
+            return join_points(groups, sum(len(points) for points, _ in self.points))
 
 
 @dataclass(frozen=True)
@@ -195,6 +200,26 @@ class StepReader:
         with unheard(), _quietly(capture.hidden):
             for probe in self._probes.hidden_readers:
                 self.predictions.extend(self._probes.predict(probe, whole))
+
+
+def _settings() -> tuple[torch.dtype, Any]:
+    return torch.get_default_dtype(), torch.nn.functional.scaled_dot_product_attention
+
+
+def _check_settings(name: str, before: tuple[torch.dtype, Any]) -> None:
+    """Refuses a probe that changed what the rest of the forward pass computes with, and sets it back.
+
+    Raises:
+        PluginError: the default dtype or the attention function is not what it was before the probe ran.
+    """
+    if _settings() == before:
+        return
+    dtype, attention = before
+    torch.set_default_dtype(dtype)
+    torch.nn.functional.scaled_dot_product_attention = attention
+    raise PluginError(
+        f"Probe {name!r} changed torch's default dtype or its attention function in the middle of a forward pass."
+    )
 
 
 @contextmanager

@@ -22,7 +22,14 @@ from vcorr.cli.commands import score_command as score
 from vcorr.cli.stopping import stop_in_order
 from vcorr.cli.streams import find_output_fault, prepare_streams
 from vcorr.cli.views.terminal import Escaped, divert_foreign_output, say
-from vcorr.contract.errors import EXIT_INTERRUPTED, StoreError, VcorrError, missing_package
+from vcorr.contract.errors import (
+    EXIT_INTERRUPTED,
+    EXIT_PLUGIN,
+    PluginError,
+    StoreError,
+    VcorrError,
+    missing_package,
+)
 
 DEBUG_FLAG = "--debug"
 
@@ -93,7 +100,7 @@ def _report_output(code: int) -> int:
     return code or StoreError.exit_code
 
 
-def _invoke(arguments: list[str], debug: bool) -> int:
+def _invoke(arguments: list[str], debug: bool) -> int:  # noqa: PLR0911  # one return per way to end
     try:
         with stop_in_order():
             result = cli.main(arguments, prog_name="vcorr", standalone_mode=False)
@@ -111,6 +118,11 @@ def _invoke(arguments: list[str], debug: bool) -> int:
         if (error.name or "vcorr").startswith("vcorr"):
             raise  # a module of ours that does not exist is a bug
         return _report_missing(error, debug)
+    except SystemExit:
+        # the program itself never calls sys.exit below this function: a plugin did so outside every call into a part
+        said = "A plugin ended the program with sys.exit(). Installed plugins: vcorr list plugins"
+        say(said, stderr=True, label="Error:")
+        return EXIT_PLUGIN
     except VcorrError as error:
         if debug:
             say(traceback.format_exc(), stderr=True)
@@ -129,5 +141,7 @@ def _report_missing(error: ModuleNotFoundError, debug: bool) -> int:
 
 def _show(error: VcorrError) -> None:
     say(error.message, stderr=True, label="Error:")
+    if isinstance(error, PluginError) and error.raised_by and error.raised_by not in error.message:
+        say(f"It happened in {error.raised_by}.", stderr=True)
     if error.hint:
         say(error.hint, stderr=True)

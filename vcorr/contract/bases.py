@@ -8,6 +8,7 @@ Importing this module imports neither torch nor any model.
 from __future__ import annotations
 
 import inspect
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from types import MethodType
@@ -154,6 +155,10 @@ class MetricBase:
     invented points."""
     primary: str = ""
     """The column that chooses and ranks sites. It must be named if the metric gives several columns."""
+    lower: float = -math.inf
+    """Least value of the metric's columns. A value outside `lower` to `upper` is an error of the metric's plugin."""
+    upper: float = math.inf
+    """Largest value of the metric's columns."""
 
     def under(self, variant: Switches) -> Self:
         """Returns the metric for another variant (docs/switches.md); by default itself, for every variant."""

@@ -20,10 +20,12 @@ EXIT_INTERRUPTED = 130
 class VcorrError(Exception):
     """Base of all errors that vcorr raises on purpose.
 
-    `message` says what happened and where. `hint` says what to do next; it may be empty.
+    `message` says what happened and where. `hint` says what to do next; it may be empty. `raised_by` names the part and
+    the plugin whose call raised the error; "" outside such a call.
     """
 
     exit_code = EXIT_USAGE
+    raised_by = ""
 
     def __init__(self, message: str, *, hint: str = "") -> None:
         super().__init__(message if not hint else f"{message}\n{hint}")

@@ -5,8 +5,10 @@ Shapes: N query points, T video frames, F latent frames. Positions are (x, y) ra
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from numbers import Real
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
@@ -14,6 +16,7 @@ from numpy.typing import NDArray
 
 from vcorr.contract.errors import UsageError
 from vcorr.contract.geometry import TokenGrid
+from vcorr.contract.part_calls import show_value
 from vcorr.contract.rotary import Rotary
 from vcorr.contract.variants import DEFAULT_VARIANT, NamedVariant
 
@@ -320,7 +323,7 @@ class Clip:
             (t, x, y), pixels in frame t.
         video: (T, H, W, 3) uint8 RGB; None if the clip is a prompt alone.
         tracks: reference tracks of the queries in the video; None if there are none.
-        fps: frames per second of the video.
+        fps: frames per second of the video; 0 if they are not known.
         query_side: for a clip without a video and with empty queries, the number of points along one side of a regular
             grid; the grid is laid over frame 0 of the generated video. 0 if the queries are given.
         query_mode: how the frames of the queries were chosen: "frame", by the dataset; "first", the first frame in
@@ -358,6 +361,7 @@ class Clip:
         ) -> None: ...
 
     def __post_init__(self) -> None:
+        self._check_plain()
         object.__setattr__(self, "queries", self._convert(self.queries))
         if self.query_side < 0 or (self.query_side and len(self.queries)):
             raise UsageError(f"Clip {self.id}: query_side is for clips without queries, and at least 0.")
@@ -366,6 +370,14 @@ class Clip:
                 raise UsageError(f"Clip {self.id}: {name} must be one of {known}, got {getattr(self, name)!r}.")
         if self.video is not None:
             self._check_video(self.video)
+
+    def _check_plain(self) -> None:
+        for name in ("id", "prompt"):
+            if not isinstance(getattr(self, name), str):
+                raise UsageError(f"Clip: {name} must be a text, got {show_value(getattr(self, name))}.")
+        fps: Any = self.fps
+        if not (isinstance(fps, Real) and 0 <= float(fps) < math.inf):
+            raise UsageError(f"Clip {self.id}: fps must be a number of at least 0, got {show_value(self.fps)}.")
 
     def _convert(self, queries: Any) -> Queries:
         try:

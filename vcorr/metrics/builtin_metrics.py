@@ -54,6 +54,7 @@ class MatchingAccuracy(MetricBase):
     higher_is_better = True
     columns = ("matching_accuracy", "matching_accuracy_moving")
     primary = "matching_accuracy"
+    lower, upper = 0.0, 1.0
 
     def __init__(self, *, variant: Variant = "corrected") -> None:
         self._memo = PairsMemo(variant)
@@ -86,6 +87,7 @@ class Pck(MetricBase):
     """
 
     higher_is_better = True
+    lower, upper = 0.0, 1.0
 
     def __init__(self, config: PckConfig | None = None, *, variant: Variant = "corrected") -> None:
         self._config = config or PckConfig()

@@ -102,6 +102,7 @@ class Strata(MetricBase):
 
     higher_is_better = True
     primary = f"{METRIC}@reappeared:no"
+    lower, upper = 0.0, 1.0
 
     def __init__(self, config: StrataConfig | None = None, *, variant: Variant = "corrected") -> None:
         self._config = config or StrataConfig()

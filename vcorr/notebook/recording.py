@@ -24,6 +24,7 @@ from vcorr.contract.records import Prediction, Queries, RowsPrediction, Site
 from vcorr.contract.variants import DEFAULT_VARIANT
 from vcorr.data.query_grids import query_grid
 from vcorr.notebook.layouts import Layout, Placement, place_by_hand, place_by_plugin
+from vcorr.runner.parts import make_part
 from vcorr.runner.scored_variants import Readings, readings_of, run_variants
 
 QUERY_SIDE = 20
@@ -264,7 +265,7 @@ def _make_probes(probes: str | Sequence[str] | Mapping[str, Probe]) -> dict[str,
 
         registry = installed()
         names = [probes] if isinstance(probes, str) else list(probes)
-        made = {name: registry.probes.get(name).entry.create() for name in names}
+        made = {name: make_part(registry.probes.get(name), {}, "probe").create() for name in names}
     if not made:
         raise UsageError("record(): no probe was given.", hint='For example: probes=["qk"]')
     return made

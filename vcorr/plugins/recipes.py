@@ -13,9 +13,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from vcorr.contract.errors import PluginError, unknown_name
+from vcorr.contract.errors import unknown_name
 from vcorr.contract.text_files import expand_home
-from vcorr.plugins.registry import SELECT_VARIABLE, PluginSource, Registry
+from vcorr.plugins.registry import PluginSource, Registry, clash
 
 FOLDER = "configs"
 SUFFIXES = (".yaml", ".yml")
@@ -62,10 +62,7 @@ def find_recipe(name: str, registry: Registry) -> Recipe:
         hint = f"Known configs: {_listing(known)}. For a file of your own, give its suffix: --config {name}.yaml"
         raise unknown_name("config", name, {recipe.name for recipe in known}, hint=hint)
     if len(claims) > 1:
-        raise PluginError(
-            f"The config name {name!r} is claimed by {' and by '.join(c.source.label for c in claims)}.",
-            hint=f"Uninstall one of them, or block one: {SELECT_VARIABLE}=-{claims[-1].source.distribution}",
-        )
+        raise clash(f"config name {name!r}", [claim.source for claim in claims])
     return claims[0]
 
 

@@ -6,13 +6,18 @@ that name is an error that names both; every other name goes on working.
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import functools
+import glob
+import importlib.util
+import inspect
 import os
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import metadata
+from pathlib import Path
 from types import ModuleType
 from typing import Any, Generic, Literal, TypeVar
 
@@ -29,7 +34,9 @@ from vcorr.contract.entries import (
     ProbeEntry,
     TrackerEntry,
 )
-from vcorr.contract.errors import PluginError, unknown_name
+from vcorr.contract.errors import PluginError, VcorrError, unknown_name
+from vcorr.contract.part_calls import PartFailureError, PartName, shorten_text, show_value
+from vcorr.plugins.process_state import keep_settings
 
 _LISTED = 12
 """Most names that the error for an unknown name lists."""
@@ -75,6 +82,11 @@ class PluginSource:
         """Distribution and version, as messages print them."""
         return f"{self.distribution} {self.version}"
 
+    @property
+    def part_name(self) -> PartName:
+        """What messages call the plugin."""
+        return PartName(f"plugin {self.name!r}", self.label)
+
 
 @dataclass(frozen=True)
 class Registered(Generic[E]):
@@ -82,6 +94,11 @@ class Registered(Generic[E]):
 
     entry: E
     source: PluginSource
+
+    @property
+    def part_name(self) -> PartName:
+        """What messages call the part."""
+        return PartName(self.entry.label, self.source.label)
 
 
 @dataclass
@@ -106,6 +123,7 @@ class Catalogue(Generic[E]):
     def __init__(self, kind: str) -> None:
         self.kind = kind
         self.siblings: Sequence[Catalogue[Any]] = ()
+        self.plugins: Sequence[PluginReport] = ()
         self._entries: dict[str, list[Registered[E]]] = {}
 
     def add(self, registered: Registered[E]) -> list[Registered[E]]:
@@ -131,22 +149,24 @@ class Catalogue(Generic[E]):
 
         Raises:
             UsageError: no plugin registered it; the nearest name is suggested.
-            PluginError: more than one plugin registered it; all are named.
+            PluginError: more than one plugin registered it; all are named. Or the plugin that brings it is broken.
         """
         claims = self._entries.get(name)
         if not claims:
+            for report in self.plugins:
+                if report.state in ("broken", "blocked") and may_bring(report.source, name):
+                    raise _out_of_order(self.kind, name, report)
             raise unknown_name(self.kind, name, self._entries, hint=self._listing(name))
         if len(claims) > 1:
-            raise PluginError(
-                f"The {self.kind} name {name!r} is claimed by {' and by '.join(c.source.label for c in claims)}.",
-                hint=f"Uninstall one of them, or block one: {SELECT_VARIABLE}=-{claims[-1].source.distribution}",
-            )
+            raise clash(f"{self.kind} name {name!r}", [claim.source for claim in claims])
         return claims[0]
 
     def _listing(self, name: str) -> str:
         elsewhere = [other.kind for other in self.siblings if name in other.names()]
         mixed_up = f"{name!r} is a {elsewhere[0]}, not a {self.kind}. " if elsewhere else ""
-        return f"{mixed_up}{self._say_known(name)} vcorr list {self.kind}s"
+        broken = ", ".join(report.source.label for report in self.plugins if report.state == "broken")
+        unseen = f" Broken plugins, whose {self.kind}s are not known: {broken} (vcorr list plugins)." if broken else ""
+        return f"{mixed_up}{self._say_known(name)} vcorr list {self.kind}s{unseen}"
 
     def _say_known(self, name: str) -> str:
         """Returns the known names; if they are many, only those that are like the unknown one."""
@@ -162,6 +182,7 @@ class Registry:
     """Everything the installed plugins registered."""
 
     def __init__(self, sources: Iterable[PluginSource], *, selection: str | None = None) -> None:
+        self.plugins: list[PluginReport] = []
         self.models: Catalogue[ModelEntry] = Catalogue("model")
         self.probes: Catalogue[ProbeEntry] = Catalogue("probe")
         self.metrics: Catalogue[MetricEntry] = Catalogue("metric")
@@ -172,9 +193,10 @@ class Registry:
         catalogues = self._catalogues()
         for catalogue in catalogues:
             catalogue.siblings = [other for other in catalogues if other is not catalogue]
-        self.plugins: list[PluginReport] = []
+            catalogue.plugins = self.plugins
         self._manager = pluggy.PluginManager(hookspecs.GROUP)
         self._manager.add_hookspecs(hookspecs)
+        self._modules: dict[int, PluginSource] = {}
         for source in sorted(sources, key=lambda s: (s.name != BUILTIN, s.distribution, s.name)):
             report = PluginReport(source)
             self.plugins.append(report)
@@ -199,33 +221,44 @@ class Registry:
         return [c for c in vars(self).values() if isinstance(c, Catalogue)]
 
     def _load(self, report: PluginReport) -> None:
-        source = report.source
         before = _heavy_modules()
-        try:
-            module = source.load()
-            self._manager.register(module, name=f"{source.distribution}:{source.name}")
-        except (Exception, SystemExit) as error:
-            report.worsen("broken", _reason(error))
-            return
+        with keep_settings() as changed:
+            module = self._import(report)
+            if module is not None:
+                self._read_hooks(report, module)
         if heavy := sorted(_heavy_modules() - before):
             report.worsen("warning", f"importing it loads {', '.join(heavy)}, which slows down every command")
-        for misspelt in _unknown_hooks(self._manager, module):
-            near = difflib.get_close_matches(misspelt, HOOKS, n=1)
-            meant = f"; did you mean {near[0]}?" if near else f"; the hooks are {', '.join(HOOKS)}"
-            report.worsen("warning", f"unknown hook {misspelt}{meant}")
+        if changed:
+            report.worsen("warning", f"importing it changes {' and '.join(changed)}, which was set back")
+
+    def _import(self, report: PluginReport) -> object | None:
+        """Imports a plugin and returns its module; None if it is broken or its module is loaded already."""
+        source = report.source
+        try:
+            with source.part_name.calling("its import"):
+                module = source.load()
+                if (other := self._modules.get(id(module))) is not None:
+                    report.worsen("warning", f"it is the same module as {other.name!r} of {other.label}")
+                    return None
+                _check_arguments(self._manager, module)
+                self._manager.register(module, name=f"{source.distribution}:{source.name}")
+                self._modules[id(module)] = source
+                return module
+        except PluginError as error:
+            report.worsen("broken", _reason(error))
+            return None
+
+    def _read_hooks(self, report: PluginReport, module: object) -> None:
+        for problem in _hook_problems(self._manager, module):
+            report.worsen("warning", problem)
         for hook in HOOKS:
             self._collect(report, module, hook)
 
     def _collect(self, report: PluginReport, module: object, hook: str) -> None:
-        function = getattr(module, hook, None)
-        if function is None or self._manager.parse_hookimpl_opts(module, hook) is None:
-            return
         try:
-            entries = list(function())  # a generator hook runs here, inside the try
-            for entry in entries:
-                if not isinstance(entry, HOOKS[hook]):
-                    raise PluginError(f"{hook} returned {entry!r}, which is not a {HOOKS[hook].__name__}")
-        except (Exception, SystemExit) as error:
+            with report.source.part_name.calling(hook):
+                entries = _entries_of(self._manager, module, hook)
+        except VcorrError as error:
             report.worsen("broken", f"{hook}: {_reason(error)}")
             return
         for entry in entries:
@@ -233,6 +266,31 @@ class Registry:
             report.provides.append(f"{entry.kind}:{entry.name}")
             for other in others:
                 report.worsen("warning", f"{entry.label} is also claimed by {other.source.label}")
+                self._report_of(other.source).worsen(
+                    "warning", f"{entry.label} is also claimed by {report.source.label}"
+                )
+
+    def _report_of(self, source: PluginSource) -> PluginReport:
+        return next(report for report in self.plugins if report.source is source)
+
+
+def _entries_of(manager: pluggy.PluginManager, module: object, hook: str) -> list[Any]:
+    """Calls a hook of a plugin and returns its entries; none if the plugin does not have the hook.
+
+    Raises:
+        PluginError: the hook returns something else than entries.
+    """
+    function = getattr(module, hook, None)
+    if function is None or manager.parse_hookimpl_opts(module, hook) is None:
+        return []
+    returned = function()
+    if isinstance(returned, (str, bytes)) or not isinstance(returned, Iterable):
+        raise PluginError(f"it must return a list of {HOOKS[hook].__name__}, got {show_value(returned)}")
+    entries = list(returned)  # a generator hook runs here
+    for entry in entries:
+        if not isinstance(entry, HOOKS[hook]):
+            raise PluginError(f"{hook} returned {show_value(entry)}, which is not a {HOOKS[hook].__name__}")
+    return entries
 
 
 def entry_point_sources() -> list[PluginSource]:
@@ -275,14 +333,72 @@ def _heavy_modules() -> set[str]:
     return {name for name in HEAVY if name in sys.modules}
 
 
-def _unknown_hooks(manager: pluggy.PluginManager, module: object) -> list[str]:
-    return [
-        name
-        for name in dir(module)
-        if name not in HOOKS and callable(getattr(module, name, None)) and manager.parse_hookimpl_opts(module, name)
-    ]
+def _check_arguments(manager: pluggy.PluginManager, module: object) -> None:
+    """Checks that the hooks of a module take no arguments; pluggy's versions differ in what they do with defaults."""
+    for hook in HOOKS:
+        function = getattr(module, hook, None)
+        if function is None or manager.parse_hookimpl_opts(module, hook) is None:
+            continue
+        if parameters := inspect.signature(function).parameters:
+            raise PluginError(f"{hook} takes arguments ({', '.join(parameters)}), and hooks take none.")
 
 
-def _reason(error: BaseException) -> str:
-    text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+def _hook_problems(manager: pluggy.PluginManager, module: object) -> Iterator[str]:
+    """Yields what is wrong with the names and decorators of a module's functions, one sentence each."""
+    for name in dir(module):
+        member = getattr(module, name, None)
+        is_marked = callable(member) and manager.parse_hookimpl_opts(module, name) is not None
+        near = difflib.get_close_matches(name, HOOKS, n=1, cutoff=0.6 if is_marked else 0.85)
+        if is_marked and name not in HOOKS:
+            meant = f"did you mean {near[0]}?" if near else f"the hooks are {', '.join(HOOKS)}"
+            yield f"unknown hook {name}; {meant}"
+        elif not is_marked and near and inspect.isfunction(member):
+            what = "" if name in HOOKS else f", and it is no hook; did you mean {near[0]}?"
+            yield f"{name} has no @vcorr.hookimpl above it, so it is not called{what}"
+
+
+def _reason(error: VcorrError) -> str:
+    """Returns why a plugin is broken, in one line."""
+    if isinstance(error, PartFailureError):
+        return error.cause
+    return shorten_text(" ".join(f"{type(error).__name__}: {error.message} {error.hint}".split()))
+
+
+def clash(what: str, sources: Sequence[PluginSource]) -> PluginError:
+    """Returns the error for a name that several plugins claim: it names all, and how to leave each of them out."""
+    labels = " and by ".join(source.label for source in sources)
+    distributions = {source.distribution for source in sources}
+    if len(distributions) == 1 and len({source.name for source in sources}) == 1:
+        return PluginError(f"The {what} is claimed twice by {sources[0].label}.", hint="Its authors must rename one.")
+    words = [source.distribution if len(distributions) > 1 else source.name for source in sources if not _own(source)]
+    ways = " or ".join(f"{SELECT_VARIABLE}=-{word}" for word in dict.fromkeys(words))
+    return PluginError(
+        f"The {what} is claimed by {labels}.",
+        hint=f"None of them is used. Uninstall one of them, or leave one out of a command: {ways}",
+    )
+
+
+def _own(source: PluginSource) -> bool:
+    return source.name == BUILTIN
+
+
+def may_bring(source: PluginSource, name: str) -> bool:
+    """Returns whether a plugin that did not load probably brings an entry: its own name or a packaged card says so."""
+    short = source.distribution.removeprefix("vcorr-")
+    if name in (source.name, source.distribution, short) or name.startswith((f"{short}-", f"{source.name}-")):
+        return True
+    with contextlib.suppress(ImportError, ValueError, OSError):
+        spec = importlib.util.find_spec(source.package) if source.package else None
+        folders = (spec.submodule_search_locations or ()) if spec else ()
+        return any(True for folder in folders for _ in Path(folder).rglob(f"{glob.escape(name)}.yaml"))
+    return False
+
+
+def _out_of_order(kind: str, name: str, report: PluginReport) -> PluginError:
+    reasons = "; ".join(report.reasons)
+    if report.state == "blocked":
+        return PluginError(f"The {kind} {name!r} seems to be of {report.source.label}, which is {reasons}.")
+    return PluginError(
+        f"The {kind} {name!r} seems to be of {report.source.label}, which is broken: {reasons.rstrip('.')}.",
+        hint=f"Mend or upgrade it: pip install -U {report.source.distribution}. Details: vcorr list plugins",
+    )

@@ -15,18 +15,18 @@ from typing import Any
 
 from vcorr.contract.errors import InterruptedRunError, MissingError, PluginError, StoreError, UsageError, VcorrError
 from vcorr.contract.geometry import TokenGrid
-from vcorr.contract.protocols import Tracker
+from vcorr.contract.part_calls import PartFailureError
 from vcorr.contract.records import Clip
 from vcorr.data.clip_filters import Filters, judge
 from vcorr.data.clip_table import FAILED, RANDOM_NOTE, REJECTED, ClipRow, read_rows
 from vcorr.data.dataset_card import card
 from vcorr.data.dataset_folder import CARD, VIDEOS, DatasetFolder, file_hash
 from vcorr.data.video.lossless import write_lossless
+from vcorr.runner.called_tracker import CalledTracker
 from vcorr.runner.events import Events
 from vcorr.runner.plan import Plan
 from vcorr.runner.predict import error_code, prepare_clip, sample_clip
 from vcorr.runner.spec import check_seed
-from vcorr.runner.track import track_clip
 from vcorr.store.atomic_files import make_folder
 from vcorr.store.fingerprint import LENGTH, find_differences, fingerprint, plain
 
@@ -181,7 +181,7 @@ class _Maker:
     def __init__(self, plan: Plan, folder: DatasetFolder, name: str, filters: Filters, events: Events) -> None:
         assert plan.parts.tracker is not None
         self._plan, self._folder, self._name, self._filters, self._events = plan, folder, name, filters, events
-        self._tracker: Tracker = plan.parts.tracker.create()
+        self._tracker = CalledTracker(plan.parts.tracker)
         self._loaded = False
         self.reused = 0
 
@@ -220,17 +220,30 @@ class _Maker:
         try:
             row = self._sample(item)
             self._write(row)
+        except PartFailureError as error:
+            return self._fail(item, error)
         except (PluginError, MissingError, StoreError):
             raise
         except Exception as error:
-            row = replace(self._empty(item), status=FAILED, reason=error_code(error))
-            self._write(row)
-            self._events.clip_failed(item.clip_id, row.reason)
-            return row
+            return self._fail(item, error)
+        finally:
+            self._say_changes()
         if row.status == REJECTED:
             self._events.note(f"Clip {item.clip_id} is rejected: {row.reason}.")
         self._events.clip_done(item.clip_id, reused=False)
         return row
+
+    def _fail(self, item: Item, error: Exception) -> ClipRow:
+        row = replace(self._empty(item), status=FAILED, reason=error_code(error))
+        self._write(row)
+        self._events.clip_failed(item.clip_id, row.reason)
+        return row
+
+    def _say_changes(self) -> None:
+        """Says which settings of the process the parts have changed."""
+        for part in (self._plan.live.adapter, self._plan.live.dataset, self._tracker):
+            for note in part.take_notes():
+                self._events.note(note)
 
     def _sample(self, item: Item) -> ClipRow:
         plan = self._plan.with_seed(item.seed)
@@ -241,7 +254,7 @@ class _Maker:
         """Returns the row of a sampled clip, after tracking it and writing its video."""
         assert clip.video is not None
         assert self._plan.parts.tracker is not None
-        tracks = track_clip(self._tracker, clip)
+        tracks = self._tracker.track(clip.video, clip.queries)
         name = self._folder.video_name(item.clip_id)
         path = self._folder.path / name
         make_folder(self._folder.path / VIDEOS)

@@ -6,8 +6,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeVar
 
+from vcorr.contract.entries import DatasetEntry
 from vcorr.contract.errors import MissingError, VcorrError
 from vcorr.contract.records import Clip
+from vcorr.runner.parts import Part
 
 T = TypeVar("T")
 
@@ -80,3 +82,7 @@ class AbsentData:
     def clip(self, clip_id: str) -> Clip:
         """Raises MissingError: there is no clip."""
         raise MissingError(f"Clip {clip_id} is not in reach.")
+
+
+ABSENT_DATA = Part(DatasetEntry(name="absent", summary="", factory=f"{__name__}:AbsentData"), "vcorr", None)
+"""The part of such a dataset."""

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from vcorr.contract.bases import VideoModelBase, with_defaults
 from vcorr.contract.errors import MissingError
-from vcorr.contract.protocols import VideoModel
 from vcorr.contract.records import ModelCard
+from vcorr.runner.called_model import CalledModel
+from vcorr.runner.called_tracker import tracker_files
 from vcorr.runner.identity import PICTURE_PACKAGES, Identity, numeric_versions, tracker_versions
-from vcorr.runner.parts import Parts, card_of, tracker_files
+from vcorr.runner.parts import Parts, card_of
 from vcorr.runner.run_data import ClipReader, data_identity
 from vcorr.store.fingerprint import find_differences, plain
 
@@ -18,18 +18,9 @@ from vcorr.store.fingerprint import find_differences, plain
 class Live:
     """adapter: with or without loaded weights. dataset: reads the clips. card: None for a model without one."""
 
-    adapter: VideoModel
+    adapter: CalledModel
     dataset: ClipReader
     card: ModelCard | None
-
-
-def weights_id(adapter: VideoModel, weights: str) -> str:
-    """Returns what identifies the weights. In this call an adapter also learns which sizes the model has.
-
-    Raises:
-        MissingError: the weights are not available.
-    """
-    return str(with_defaults(adapter, VideoModelBase).weights_id(weights))
 
 
 def make_live(parts: Parts, weights: str, planned: Identity) -> Live:
@@ -44,10 +35,9 @@ def make_live(parts: Parts, weights: str, planned: Identity) -> Live:
         MissingError: this process has no weights, or other weights, files or packages.
         PluginError: a plugin of the plan is not installed here.
     """
-    adapter: VideoModel = parts.model.create()
-    dataset = ClipReader(parts.data.create())
+    adapter, dataset = CalledModel(parts.model), ClipReader(parts.data)
     found = Identity(
-        weights_id(adapter, weights),
+        adapter.weights_id(weights),
         data_identity(parts.data, dataset),
         tracker_files(parts.tracker),
         numeric_versions(pictures=set(PICTURE_PACKAGES) <= set(planned.versions)),

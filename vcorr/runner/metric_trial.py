@@ -8,11 +8,13 @@ from typing import Any
 import numpy as np
 
 from vcorr.contract.bases import MetricBase, with_defaults
-from vcorr.contract.errors import PluginError, UsageError
+from vcorr.contract.errors import PluginError, UsageError, VcorrError
 from vcorr.contract.geometry import TokenGrid
 from vcorr.contract.metric_columns import MetricColumns
+from vcorr.contract.part_calls import PartName
 from vcorr.contract.protocols import RowMetric
 from vcorr.contract.records import RowsPrediction, Tracks
+from vcorr.metrics.score_checks import check_declaration
 from vcorr.runner.parts import Part
 
 _POINTS = 4
@@ -46,9 +48,12 @@ def clash(first: str, second: str, column: str) -> UsageError:
 
 def _learn(part: Part) -> MetricColumns:
     made = part.create()
-    members = with_defaults(made, MetricBase)
-    columns = tuple(members.columns) or _try_out(made)
-    primary = members.primary or (columns[0] if len(columns) == 1 else "")
+    with part.name.calling("its declaration"):
+        check_declaration(made)
+        members = with_defaults(made, MetricBase)
+        declared, named = tuple(members.columns), members.primary
+    columns = declared or _try_out(part.name, made)
+    primary = named or (columns[0] if len(columns) == 1 else "")
     if columns and primary not in columns:
         label, listing = part.entry.label, ", ".join(columns)
         said = f"names {primary!r} as its primary column" if primary else "names none as its primary column"
@@ -59,17 +64,18 @@ def _learn(part: Part) -> MetricColumns:
     return MetricColumns(part.entry.name, columns, primary, getattr(made, "higher_is_better", True) is not False)
 
 
-def _try_out(metric: Any) -> tuple[str, ...]:
+def _try_out(name: PartName, metric: Any) -> tuple[str, ...]:
     """Returns the columns that a metric gives for invented points; none if it fails on them."""
     frames = np.arange(_GRID.video_frames, dtype=np.float32)
     start = np.linspace(4, 12, _POINTS, dtype=np.float32)
     xy = np.stack(np.broadcast_arrays(start[:, None] + frames, start[:, None]), axis=-1)
     reference = Tracks(xy, np.ones(xy.shape[:2], dtype=bool), tracker="exact")
     try:
-        if isinstance(metric, RowMetric):
-            return tuple(map(str, metric.score_rows(_summary(), reference, _GRID)))
-        return tuple(map(str, metric.score(xy + np.float32(0.5), reference, _GRID)))
-    except Exception:
+        with name.calling("score()"):
+            if isinstance(metric, RowMetric):
+                return tuple(map(str, metric.score_rows(_summary(), reference, _GRID)))
+            return tuple(map(str, metric.score(xy + np.float32(0.5), reference, _GRID)))
+    except VcorrError:
         return ()
 
 

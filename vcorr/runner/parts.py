@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from vcorr.contract.bases import TrackerBase, with_defaults
 from vcorr.contract.cards import load_card
 from vcorr.contract.entries import Entry, ModelEntry, TrackerEntry
-from vcorr.contract.errors import UsageError, unknown_name
+from vcorr.contract.errors import PluginError, UsageError, unknown_name
+from vcorr.contract.part_calls import PartName
 from vcorr.contract.protocols import VideoModel
 from vcorr.contract.records import ModelCard
 from vcorr.plugins.model_names import find_model
@@ -18,6 +18,7 @@ from vcorr.plugins.part_options import make_config
 from vcorr.plugins.registry import Registered, Registry
 from vcorr.runner.spec import RunSpec
 from vcorr.store.fingerprint import plain
+from vcorr.testing.members import missing_members
 
 DEFAULT_TRACKER = "dis"
 
@@ -33,9 +34,27 @@ class Part:
     plugin: str
     config: Any
 
+    @property
+    def name(self) -> PartName:
+        """What messages call the component."""
+        return PartName(self.entry.label, self.plugin)
+
     def create(self) -> Any:
-        """Makes a new instance; the first call imports the code of the component."""
-        return self.entry.create(self.config)
+        """Makes a new instance; the first call imports the code of the component.
+
+        Raises:
+            PluginError: its code raises, or makes an object without the members of its kind.
+        """
+        with self.name.calling(f"its factory {self.entry.factory}"):
+            made = self.entry.create(self.config)
+            missing = missing_members(made, self.entry.kind)
+            if missing:
+                raise PluginError(
+                    f"{self.name} is no {self.entry.kind}: its object of type {type(made).__name__} lacks "
+                    f"{', '.join(missing)}.",
+                    hint="docs/plugins.md has the members of every kind.",
+                )
+        return made
 
     def identity(self) -> dict[str, Any]:
         """Returns what a fingerprint covers: name, version and options."""
@@ -97,7 +116,10 @@ def card_of(model: Part) -> ModelCard | None:
         PluginError: the card cannot be read or is not valid.
     """
     entry = model.entry
-    return load_card(entry.card, entry.label) if isinstance(entry, ModelEntry) and entry.card else None
+    if not isinstance(entry, ModelEntry) or not entry.card:
+        return None
+    with model.name.calling("its card"):
+        return load_card(entry.card, entry.label)
 
 
 def tracker_part(spec: RunSpec, registry: Registry, *, own_tracks: bool) -> Part | None:
@@ -117,11 +139,6 @@ def tracker_part(spec: RunSpec, registry: Registry, *, own_tracks: bool) -> Part
             )
         return None
     return make_part(registry.trackers.get(spec.tracker or DEFAULT_TRACKER), options, "tracker")
-
-
-def tracker_files(tracker: Part | None) -> Mapping[str, Any]:
-    """Returns what identifies the files that a tracker reads; raises `MissingError` if they are not available."""
-    return dict(plain(with_defaults(tracker.create(), TrackerBase).identity())) if tracker else {}
 
 
 def metric_parts(spec: RunSpec, registry: Registry) -> tuple[Part, ...]:
@@ -148,7 +165,8 @@ def probe_parts(spec: RunSpec, registry: Registry, adapter: VideoModel) -> tuple
 
 def make_part(registered: Registered[Any], options: Mapping[str, Any], part: str) -> Part:
     """Returns a component with its options. part: the first word of the option names, e.g. "model"."""
-    config = make_config(registered.entry.config_type(), options, part)
+    with registered.part_name.calling("its options"):
+        config = make_config(registered.entry.config_type(), options, part)
     return Part(registered.entry, registered.source.label, config)
 
 
@@ -156,7 +174,8 @@ def _share_options(found: Sequence[Registered[Any]], options: Mapping[str, Any],
     parts: list[Part] = []
     used: set[str] = set()
     for registered in found:
-        config_type = registered.entry.config_type()
+        with registered.part_name.calling("its options"):
+            config_type = registered.entry.config_type()
         names = {f.name for f in dataclasses.fields(config_type)} if config_type else set()
         own = {k: v for k, v in options.items() if k.split(".")[0] in names}
         used |= own.keys()

@@ -6,13 +6,13 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
-from vcorr.contract.bases import VideoModelBase, with_defaults
 from vcorr.contract.modes import choose_mode, mode_of
-from vcorr.contract.protocols import VideoModel
 from vcorr.contract.records import Clip, RunSettings
 from vcorr.plugins.registry import Registry
+from vcorr.runner.called_model import CalledModel
+from vcorr.runner.called_tracker import tracker_files
 from vcorr.runner.executors.table import check_executor
-from vcorr.runner.gaps import AbsentData, Gap, Gaps
+from vcorr.runner.gaps import ABSENT_DATA, Gap, Gaps
 from vcorr.runner.hardware import Hardware, choose_hardware
 from vcorr.runner.identity import (
     Identity,
@@ -23,9 +23,9 @@ from vcorr.runner.identity import (
     tracker_identity,
     tracker_versions,
 )
-from vcorr.runner.live import Live, make_live, weights_id
+from vcorr.runner.live import Live, make_live
 from vcorr.runner.metric_trial import check_columns
-from vcorr.runner.parts import Part, Parts, card_of, metric_parts, model_part, probe_parts, tracker_files, tracker_part
+from vcorr.runner.parts import Part, Parts, card_of, metric_parts, model_part, probe_parts, tracker_part
 from vcorr.runner.plan_notes import plan_notes
 from vcorr.runner.preflight import preflight
 from vcorr.runner.reference import Reference
@@ -127,29 +127,30 @@ def make_plan(spec: RunSpec, registry: Registry, *, probing: bool = True, dry: b
     _check_words(spec)
     gaps = Gaps(collect=dry)
     model = model_part(spec, registry)
-    label, card, adapter = model.entry.label, card_of(model), model.create()
-    weights = gaps.fill("weights", lambda: weights_id(adapter, spec.weights), "")
-    needs_image = bool(with_defaults(adapter, VideoModelBase).needs_image)
+    label, card, adapter = model.entry.label, card_of(model), CalledModel(model)
+    weights = gaps.fill("weights", lambda: adapter.weights_id(spec.weights), "")
+    needs_image = adapter.needs_image
     data = data_part(spec, model, registry, needs_image=needs_image)
     probes = probe_parts(spec, registry, adapter) if probing else ()
     variants = run_variants(spec.variant)
     metrics = metric_parts(spec, registry)
     check_columns(metrics)
-    sites = choose_sites(adapter, spec.layers, label)
+    sites = choose_sites(adapter, spec.layers)
     found = _find_clips(spec, data, gaps)
     mode = choose_mode(spec.mode, found.first)
     settings = choose_settings(spec, adapter, mode, label)
     if mode.makes_video and needs_image and not gaps.lack("data"):
         gaps.fill("image", lambda: check_image(model, data, found.first), None)
     asked = {probe.entry.name: probe.create() for probe in probes}
-    fitted = preflight(adapter, asked, sites, mode, found.first, alone=len(found.clips) == 1)
-    readings = readings_of(variants, asked)
+    names = {probe.entry.name: probe.name for probe in probes}
+    fitted = preflight(adapter, asked, sites, mode, found.first, names=names, alone=len(found.clips) == 1)
+    readings = readings_of(variants, asked, names)
     hardware = choose_hardware(spec, gaps)
     untracked = gaps.lack("data") and data.entry.name == VIDEO
     tracker = tracker_part(spec, registry, own_tracks=mode.has_tracks(found.first) and not untracked)
     _check_model(adapter, settings, hardware, gaps)
     parts = Parts(model, probes, metrics, data, tracker)
-    applied = with_defaults(adapter, VideoModelBase).own_settings(settings)
+    applied = adapter.own_settings(settings)
     selection = Selection(found.clips, found.reader.split, fitted, sites, settings, variants, readings, applied)
     pictures = needs_image or not mode.makes_video or found.first is None or found.first.video is not None
     identity = Identity(
@@ -183,17 +184,16 @@ class _FoundClips:
 
 def _find_clips(spec: RunSpec, data: Part, gaps: Gaps) -> _FoundClips:
     check_limit(spec.limit)
-    reader = gaps.fill("data", lambda: ClipReader(data.create()), ClipReader(AbsentData()))
+    reader = gaps.fill("data", lambda: ClipReader(data), ClipReader(ABSENT_DATA))
     clips = () if gaps.lack("data") else choose_clips(reader, spec.limit, data.entry.label)
     first = gaps.fill("data", lambda: first_clip(reader, clips), None)
     return _FoundClips(reader, clips, usual_clip(data) if gaps.lack("data") else first)
 
 
-def _check_model(adapter: VideoModel, settings: RunSettings, hardware: Hardware, gaps: Gaps) -> None:
+def _check_model(adapter: CalledModel, settings: RunSettings, hardware: Hardware, gaps: Gaps) -> None:
     """Checks what can be known about the model before its weights are read; raises as the model's own checks."""
-    model = with_defaults(adapter, VideoModelBase)
-    model.check_settings(settings)
-    gaps.fill("package", lambda: model.check_loading(hardware.device, hardware.dtype), None)
+    adapter.check_settings(settings)
+    gaps.fill("package", lambda: adapter.check_loading(hardware.device, hardware.dtype), None)
 
 
 def _check_words(spec: RunSpec) -> None:

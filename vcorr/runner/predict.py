@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vcorr.contract.bases import VideoModelBase, with_defaults
-from vcorr.contract.errors import PluginError
+from vcorr.contract.errors import PluginError, UsageError, VcorrError
 from vcorr.contract.geometry import TokenGrid
 from vcorr.contract.modes import LEAST_ROUND_TRIP
+from vcorr.contract.part_calls import PartFailureError, describe
 from vcorr.contract.protocols import Probe
 from vcorr.contract.records import NO_SITE, Clip, Prediction, Reconstruction, RowsPrediction, Tracks
 from vcorr.data.fitting_notes import fit_notes
@@ -76,12 +76,16 @@ def predict_clip(
     from vcorr.capture.recorder import Recorder
 
     clip, grid, asked = prepared.clip, prepared.grid, plan.selection
-    recorder = Recorder(probes, clip.queries, layers=asked.layers, on_step=on_step, variants=asked.readings)
+    names = {probe.entry.name: probe.name for probe in plan.parts.probes}
+    recorder = Recorder(
+        probes, clip.queries, layers=asked.layers, on_step=on_step, variants=asked.readings, names=names
+    )
     video = plan.live.adapter.run(clip, asked.settings, recorder)
     predictions = recorder.answers
-    _check_complete(plan, predictions)
-    if asked.mode.makes_video:
-        clip = _take_video(plan, clip, video, grid)
+    with plan.parts.model.name.calling("run()"):
+        _check_complete(plan, predictions)
+        if asked.mode.makes_video:
+            clip = _take_video(plan, clip, video, grid)
     return Predicted(clip, predictions, prepared.data_hash, recorder.reconstruction)
 
 
@@ -92,7 +96,9 @@ def sample_clip(plan: Plan, clip_id: str, on_step: Callable[[], None] = lambda: 
     prepared = prepare_clip(plan, clip_id)
     clip, grid = prepared.clip, prepared.grid
     recorder = Recorder({}, clip.queries, layers=frozenset(), on_step=on_step)
-    return _take_video(plan, clip, plan.live.adapter.run(clip, plan.selection.settings, recorder), grid), grid
+    video = plan.live.adapter.run(clip, plan.selection.settings, recorder)
+    with plan.parts.model.name.calling("run()"):
+        return _take_video(plan, clip, video, grid), grid
 
 
 def _take_video(plan: Plan, clip: Clip, video: NDArray[np.uint8] | None, grid: TokenGrid) -> Clip:
@@ -105,12 +111,14 @@ def prepare_clip(plan: Plan, clip_id: str) -> Prepared:
     In generate mode, models that continue an image get the first frame of the dataset's video. Others get no video.
     """
     adapter, asked = plan.live.adapter, plan.selection
-    needs_image = bool(with_defaults(adapter, VideoModelBase).needs_image)
-    clip = asked.mode.input_of(plan.live.dataset.clip(clip_id), needs_image=needs_image)
+    clip = asked.mode.input_of(plan.live.dataset.clip(clip_id), needs_image=adapter.needs_image)
     grid = adapter.grid(asked.mode.size_source(clip), asked.sites[0] if asked.sites else None)
     if not asked.mode.makes_video:
-        fitted = fit_notes(clip, grid, usual_frames(adapter, asked.sites, clip))
-        return Prepared(fit_clip(clip, grid), grid, hash_of_video(clip), fitted)
+        with plan.parts.data.name.calling("clip()"):
+            _check_queries(clip)
+            fitted = fit_clip(clip, grid)
+        notes = fit_notes(clip, grid, usual_frames(adapter, asked.sites, clip))
+        return Prepared(fitted, grid, hash_of_video(clip), notes)
     height, width = round(grid.height), round(grid.width)
     if clip.video is not None:
         clip = replace(clip, video=resize_video(clip.video, height, width))
@@ -118,22 +126,34 @@ def prepare_clip(plan: Plan, clip_id: str) -> Prepared:
     return Prepared(clip, grid, hash_of_prompt(clip, asked.settings, grid))
 
 
-def _check_video(plan: Plan, video: NDArray[np.uint8] | None, grid: TokenGrid) -> NDArray[np.uint8]:
+def _check_queries(clip: Clip) -> None:
+    if not len(clip.queries):
+        raise UsageError(f"Clip {clip.id} has no query points.")
+
+
+def _check_video(plan: Plan, video: Any, grid: TokenGrid) -> NDArray[np.uint8]:
     expected = (grid.video_frames, round(grid.height), round(grid.width), 3)
-    if video is None or video.shape != expected or video.dtype != np.uint8:
-        got = "nothing" if video is None else f"{video.dtype} {video.shape}"
+    is_array = isinstance(video, np.ndarray)
+    if not is_array or video.shape != expected or video.dtype != np.uint8:
+        got = f"{video.dtype} {video.shape}" if is_array else type(video).__name__
         raise PluginError(f"{plan.parts.model.entry.label} must return its video as uint8 {expected}, got {got}.")
-    return video
+    checked: NDArray[np.uint8] = video
+    return checked
 
 
 def _check_complete(plan: Plan, predictions: Sequence[Prediction | RowsPrediction]) -> None:
     """Checks that there is a prediction for every chosen site at every chosen step, so that no row is missing unseen.
 
     Raises:
-        PluginError: there is none for some of them.
+        PluginError: there is none for some of them, or there are some for a step that was not chosen.
     """
     found = {(p.layer, p.step) for p in predictions}
     expected = {(site.layer, step) for site in plan.selection.sites for step in plan.selection.settings.steps}
+    if expected and (others := sorted(found - expected)):
+        raise PluginError(
+            f"{plan.parts.model.entry.label} made predictions for layer {others[0][0]} at step {others[0][1]}, which "
+            f"the run did not choose ({len(others)} in all)."
+        )
     missing = sorted((expected or {(NO_SITE, NO_SITE)}) - found)
     if missing:
         layer, step = missing[0]
@@ -259,6 +279,11 @@ def track_row(run: str, plan: Plan, clip: Clip, tracks: Tracks, *, video: str, d
 
 
 def error_code(error: BaseException) -> str:
-    """Returns the text of the column `error`: the type of the error and its first line."""
-    text = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {text[0]}" if text else type(error).__name__
+    """Returns the text of the column `error`: type and first line of the error, and the part that raised it.
+
+    Parts of vcorr's own distribution are left out, because their messages are vcorr's own.
+    """
+    if isinstance(error, PartFailureError):
+        return f"{error.cause} ({error.raised_by}, in {error.step})"
+    raised_by = error.raised_by if isinstance(error, VcorrError) else ""
+    return describe(error) + (f" ({raised_by})" if raised_by and " of vcorr " not in raised_by else "")

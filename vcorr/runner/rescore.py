@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vcorr.contract.errors import StoreError, UsageError
+from vcorr.contract.errors import PluginError, StoreError, UsageError
 from vcorr.contract.variants import NamedVariant
 from vcorr.plugins.registry import Registry
 from vcorr.runner import score
@@ -26,23 +27,35 @@ from vcorr.store.record_form import Status
 from vcorr.store.rundir import RunDirectory
 
 
-def rescore(run: RunDirectory, registry: Registry, spec: RunSpec, command: Sequence[str] = ()) -> int:
+@dataclass(frozen=True)
+class Rescored:
+    """What `rescore` did.
+
+    clips: number of clips in the run. failed: why a metric failed, by the file name of the clip's shards. notes:
+    sentences for the user.
+    """
+
+    clips: int
+    failed: Mapping[str, str]
+    notes: Sequence[str]
+
+
+def rescore(run: RunDirectory, registry: Registry, spec: RunSpec, command: Sequence[str] = ()) -> Rescored:
     """Scores a run's stored predictions again with the metrics and variants of `spec`; needs no model.
 
-    The new scores replace the old ones only when all clips are scored. command: the command line, for `run.json`.
-
-    Returns:
-        The number of clips that were scored.
+    The new scores replace the old ones only when all clips are scored. A clip for which a metric raises has one failed
+    row; if that is so for every clip, the old scores stay. command: the command line, for `run.json`.
 
     Raises:
         StoreError: a shard is damaged, the run holds no predictions, or another process is writing it.
         UsageError: a variant needs predictions that only the model can make, or a switch changes nothing.
+        PluginError: a metric breaks its contract, or fails for every clip.
     """
     with run.write_lock():
         return _rescore(run, registry, spec, command)
 
 
-def _rescore(run: RunDirectory, registry: Registry, spec: RunSpec, command: Sequence[str]) -> int:
+def _rescore(run: RunDirectory, registry: Registry, spec: RunSpec, command: Sequence[str]) -> Rescored:
     record = run.record()
     metrics, variants = metric_parts(spec, registry), run_variants(spec.variant)
     check_columns(metrics)
@@ -56,11 +69,15 @@ def _rescore(run: RunDirectory, registry: Registry, spec: RunSpec, command: Sequ
         raise StoreError(f"{run.path} holds no predictions yet.", hint="Finish it first: repeat its vcorr run command.")
     _check_served(run, record, paths, variants)
     with replace_together(run.path / "scores") as scores:
-        for path in paths:
-            scorer.score(path.name, into=scores)
+        failed = {path.name: error for path in paths if (error := scorer.score(path.name, into=scores))}
+        if len(failed) == len(paths):
+            raise PluginError(
+                f"No clip of {run.path} could be scored: {next(iter(failed.values()))}.",
+                hint="Its scores stay as they were.",
+            )
     record["fingerprints"]["score"] = fingerprint
     run.write_record({**record, **facts, RESCORED: list(command)}, status)
-    return len(paths)
+    return Rescored(len(paths), failed, scorer.take_notes())
 
 
 def _check_served(

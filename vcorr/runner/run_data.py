@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +13,16 @@ import numpy as np
 
 from vcorr.contract.bases import DatasetBase, with_defaults
 from vcorr.contract.entries import ModelEntry
-from vcorr.contract.errors import MissingError, PluginError, UsageError, unknown_name
-from vcorr.contract.protocols import Dataset
+from vcorr.contract.errors import MissingError, PluginError, UsageError, VcorrError, unknown_name
+from vcorr.contract.part_calls import PartFailureError, show_value
 from vcorr.contract.records import Clip
 from vcorr.data.dataset_home import IMPORTS, is_within_reach, split_name
 from vcorr.data.video_names import is_video_name
 from vcorr.plugins.registry import Registry
+from vcorr.runner.called import CalledPart, plain_identity
 from vcorr.runner.parts import Part, make_part
 from vcorr.runner.spec import RunSpec
-from vcorr.store.fingerprint import is_unicode, plain
+from vcorr.store.fingerprint import is_unicode
 
 PROMPTS = "prompts"
 PAPER_PROMPTS = "difftrack:cogvideox_t2v_2b/fg"
@@ -38,21 +41,31 @@ _OWN_FILES = "For files of your own: --data clip.mp4, video:FOLDER, prompts:FILE
 _WITHOUT_VIDEOS = (PROMPTS, "difftrack")
 
 
-class ClipReader(DatasetBase):
-    """A dataset that keeps the clip that `look_ahead` read, until the run asks for it.
+class ClipReader(CalledPart):
+    """Calls into a dataset, checks what it returns, and keeps the clip that `look_ahead` read until the run needs it.
 
-    The preflight reads a clip that the run then works on; without this reader its video would be decoded twice. At
+    The preflight reads a clip that the run then works on; if it were not kept, its video would be decoded twice. At
     most one clip is kept. It is handed over once, and is not pickled.
+
+    All members raise a `PluginError` for what the dataset raises or wrongly returns.
     """
 
-    def __init__(self, dataset: Dataset) -> None:
-        self.split = dataset.split
-        self._dataset = dataset
+    def __init__(self, part: Part) -> None:
+        super().__init__(part)
+        with self.name.calling("split"):
+            self.split = self.made.split
+            if not isinstance(self.split, str):
+                raise PluginError(f"split must be a text, got {show_value(self.split)}.")
         self._ahead: Clip | None = None
 
-    def ids(self) -> Sequence[str]:
+    def ids(self) -> tuple[str, ...]:
         """Returns the ids of all clips."""
-        return self._dataset.ids()
+        with self._calling_long("ids()"):
+            ids = tuple(_text(clip_id, "an id") for clip_id in self.made.ids())
+            twice = next((clip_id for clip_id, count in Counter(ids).items() if count > 1), None)
+            if twice is not None:
+                raise PluginError(f"{self.name} names a clip twice: {show_value(twice)}.")
+            return ids
 
     def look_ahead(self, clip_id: str) -> Clip:
         """Reads a clip and keeps it for the next call of `clip`. Raises what the dataset's own `clip` raises."""
@@ -62,22 +75,48 @@ class ClipReader(DatasetBase):
     def clip(self, clip_id: str) -> Clip:
         """Returns the clip that was kept, or reads it. Raises what the dataset's own `clip` raises."""
         ahead, self._ahead = self._ahead, None
-        return ahead if ahead is not None and ahead.id == clip_id else self._dataset.clip(clip_id)
+        if ahead is not None and ahead.id == clip_id:
+            return ahead
+        with self._calling_long("clip()"):
+            found = self.made.clip(clip_id)
+            if not isinstance(found, Clip):
+                raise PluginError(f"clip() must return a vcorr.Clip, got {show_value(found)}.")
+            clip = replace(found)  # its fields may have been changed after it was made; this checks them again
+            if clip.id != clip_id:
+                raise PluginError(f"clip() was called for {show_value(clip_id)} and returned {show_value(clip.id)}.")
+            return clip
 
-    def identity(self) -> Mapping[str, Any] | None:
+    def identity(self) -> dict[str, Any] | None:
         """Returns what identifies the dataset's files."""
-        return with_defaults(self._dataset, DatasetBase).identity()
+        with self._calling_long("identity()"):
+            found = self._optional.identity()
+            return None if found is None else plain_identity(found, str(self.name))
 
     def check_files(self, clip_ids: Sequence[str]) -> None:
         """Checks the files of these clips. Raises what the dataset's own `check_files` raises."""
-        with_defaults(self._dataset, DatasetBase).check_files(clip_ids)
+        with self._calling_long("check_files()"):
+            self._optional.check_files(clip_ids)
 
-    def notes(self, clip_id: str) -> Sequence[str]:
+    def notes(self, clip_id: str) -> list[str]:
         """Returns what the dataset says about a clip."""
-        return with_defaults(self._dataset, DatasetBase).notes(clip_id)
+        with self.name.calling("notes()"):
+            found = self._optional.notes(clip_id)
+            if isinstance(found, str):
+                raise PluginError("notes() must return a list of sentences, got one text.")
+            return [_text(note, "a note") for note in found]
+
+    @property
+    def _optional(self) -> DatasetBase:
+        return with_defaults(self.made, DatasetBase)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_ahead": None}
+
+
+def _text(value: Any, name: str) -> str:
+    if not isinstance(value, str) or not value:
+        raise PluginError(f"{name} of a dataset must be a text, got {show_value(value)}.")
+    return value
 
 
 def data_part(spec: RunSpec, model: Part, registry: Registry, *, needs_image: bool) -> Part:
@@ -142,9 +181,11 @@ def first_clip(dataset: ClipReader, clips: Sequence[str]) -> Clip | None:
     for clip_id in clips:
         try:
             first = dataset.look_ahead(clip_id)
+        except PartFailureError:
+            continue
         except (PluginError, MissingError):
             raise
-        except Exception:
+        except VcorrError:
             continue
         break
     dataset.check_files(clips)  # after `look_ahead`, so that a dataset need not open that file again
@@ -167,15 +208,15 @@ def check_limit(limit: int | None) -> None:
         raise UsageError(f"--limit must be at least 1, got {limit}.")
 
 
-def choose_clips(dataset: Dataset, limit: int | None, label: str) -> tuple[str, ...]:
+def choose_clips(dataset: ClipReader, limit: int | None, label: str) -> tuple[str, ...]:
     """Returns the ids of the first `limit` clips, or of all.
 
     Raises:
         UsageError: the dataset has no clips or one with a name that cannot be stored, or `limit` is not positive.
-        PluginError: the dataset names a clip twice.
+        PluginError: the dataset names a clip twice, or its ids are no texts.
     """
     check_limit(limit)
-    ids = tuple(dataset.ids())
+    ids = dataset.ids()
     if not ids:
         raise UsageError(f"{label} has no clips.")
     for clip_id in ids:
@@ -184,8 +225,6 @@ def choose_clips(dataset: Dataset, limit: int | None, label: str) -> tuple[str, 
                 f"{label}: the name of the clip {clip_id!a} is not UTF-8 text, and tables cannot hold it.",
                 hint="Rename its file.",
             )
-    if len(set(ids)) != len(ids):
-        raise PluginError(f"{label} names a clip twice.")
     return ids[:limit]
 
 
@@ -207,6 +246,6 @@ def data_identity(data: Part, dataset: ClipReader) -> dict[str, Any]:
     values = {**data.identity(), "split": dataset.split}
     content = dataset.identity()
     if content is not None:
-        values["content"] = plain(content)
+        values["content"] = content
         values["config"] = {k: v for k, v in values["config"].items() if k != "path"}
     return values

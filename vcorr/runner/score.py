@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, fields, replace
 from typing import Any, NamedTuple
 
@@ -12,13 +12,15 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from vcorr.contract.bases import MetricBase, with_defaults
-from vcorr.contract.errors import StoreError
+from vcorr.contract.errors import PluginError, StoreError
 from vcorr.contract.geometry import TokenGrid
 from vcorr.contract.modes import LEAST_ROUND_TRIP
+from vcorr.contract.part_calls import PartName, show_value
 from vcorr.contract.protocols import Metric, RowMetric
 from vcorr.contract.records import NO_SITE, Readout, RowsPrediction, Score
 from vcorr.contract.variants import NamedVariant, Switches
 from vcorr.metrics.bounds import ceiling_tracks, zero_motion
+from vcorr.metrics.score_checks import check_declaration, check_scores, lock_arrays
 from vcorr.metrics.timemap import to_frames
 from vcorr.runner.identity import SCORING_VERSION
 from vcorr.runner.metric_trial import clash
@@ -59,11 +61,15 @@ class RowContext:
 
 
 class VersionedMetric(NamedTuple):
-    """A metric with the version of its entry, which goes into every row, and the name of its entry, for errors."""
+    """A metric with the version of its entry, which goes into every row.
+
+    name: of its entry, for errors. part: name and plugin, for errors too.
+    """
 
     metric: Metric | RowMetric
     version: int
     name: str = ""
+    part: PartName = PartName("a metric")
 
 
 @dataclass(frozen=True)
@@ -77,20 +83,29 @@ class Judge:
 def make_judges(variants: Iterable[NamedVariant], metrics: Sequence[VersionedMetric]) -> tuple[Judge, ...]:
     """Returns one judge per variant. Metrics that do not define `under` are the same under every variant."""
     return tuple(
-        Judge(variant, tuple(one._replace(metric=_under(one.metric, variant.values)) for one in metrics))
+        Judge(variant, tuple(one._replace(metric=_under(one, variant.values)) for one in metrics))
         for variant in variants
     )
 
 
 def make_metrics(parts: Iterable[Part]) -> tuple[VersionedMetric, ...]:
-    """Makes the metrics of a plan's parts."""
-    return tuple(VersionedMetric(part.create(), part.entry.version, part.entry.name) for part in parts)
+    """Makes the metrics of a plan's parts; raises PluginError for one that breaks its contract."""
+    return tuple(VersionedMetric(_make_metric(p), p.entry.version, p.entry.name, p.name) for p in parts)
 
 
-def _under(metric: Metric | RowMetric, variant: Switches) -> Metric | RowMetric:
-    judging: Any = with_defaults(metric, MetricBase).under(variant)
-    found: Metric | RowMetric = judging
-    return found
+def _make_metric(part: Part) -> Metric | RowMetric:
+    metric: Metric | RowMetric = part.create()
+    with part.name.calling("its declaration"):
+        check_declaration(metric)
+    return metric
+
+
+def _under(one: VersionedMetric, variant: Switches) -> Metric | RowMetric:
+    with one.part.calling("under()"):
+        judging: Any = with_defaults(one.metric, MetricBase).under(variant)
+        if not isinstance(judging, (Metric, RowMetric)):
+            raise PluginError(f"under() must return a metric, got {show_value(judging)}.")
+        return judging
 
 
 def score_clip(context: RowContext, judges: Sequence[Judge], predictions: pa.Table, tracks: pa.Table) -> list[ScoreRow]:
@@ -118,6 +133,11 @@ def score_clip(context: RowContext, judges: Sequence[Judge], predictions: pa.Tab
     return [row for prediction in rows for scorer in scorers for row in scorer.rows(context, prediction)]
 
 
+def make_failed_row(context: RowContext, judges: Sequence[Judge], predictions: pa.Table, error: str) -> ScoreRow:
+    """Returns the only row of a clip for which a metric failed. error: as in the column of this name."""
+    return _empty_row(context, judges[0].variant, predictions["clip"][0].as_py(), STATUS_FAILED, error)
+
+
 class _ClipScorer:
     """Scores one clip under one variant. Floors and ceilings are computed once per grid and read-out."""
 
@@ -126,6 +146,7 @@ class _ClipScorer:
         self._switches = judge.variant.values
         self._metrics = judge.metrics
         self._reference = unpack_tracks(tracks)
+        lock_arrays(self._reference)
         self._queries = unpack_queries(tracks).xy
         self._clip_columns = _clip_columns(tracks)
         self._grids: dict[str, TokenGrid] = {}
@@ -147,7 +168,7 @@ class _ClipScorer:
         asked_in = self._reference.asked_in
         tracks = to_frames(xy, grid, self._queries, query_frame=asked_in, variant=self._switches)
         common["ceiling_kind"] = _ceiling_kind(prediction["readout"], read.values)
-        for name, (score, version) in self._score(tracks, grid).items():
+        for name, (score, version) in self._score(tracks, grid, columns=floors.keys()).items():
             bounds: dict[str, Any] = {
                 "floor": floors[name].score.value,
                 "ceiling": ceilings[name].score.value,
@@ -156,8 +177,9 @@ class _ClipScorer:
 
     def _attention(self, common: dict[str, Any], rows: RowsPrediction, grid: TokenGrid) -> Iterable[ScoreRow]:
         """Yields the scores of an attention summary, which have neither floor nor ceiling."""
+        lock_arrays(rows)
         found = [
-            (one, one.metric.score_rows(rows, self._reference, grid))
+            (one, _ask(one, "score_rows()", lambda metric: metric.score_rows(rows, self._reference, grid)))
             for one in self._metrics
             if isinstance(one.metric, RowMetric)
         ]
@@ -199,14 +221,36 @@ class _ClipScorer:
             self._bounds[known] = (self._score(still, grid), self._score(best, grid))
         return self._bounds[known]
 
-    def _score(self, tracks: NDArray[np.floating[Any]], grid: TokenGrid) -> dict[str, _Versioned]:
-        return _join(
-            [
-                (one, one.metric.score(tracks, self._reference, grid))
-                for one in self._metrics
-                if not isinstance(one.metric, RowMetric)
-            ]
-        )
+    def _score(
+        self, tracks: NDArray[np.floating[Any]], grid: TokenGrid, *, columns: Set[str] | None = None
+    ) -> dict[str, _Versioned]:
+        """Returns the scores of tracks, which the metrics cannot change. columns: those that floor and ceiling have."""
+        tracks.flags.writeable = False
+        found = [
+            (one, _ask(one, "score()", lambda metric: metric.score(tracks, self._reference, grid), columns))
+            for one in self._metrics
+            if not isinstance(one.metric, RowMetric)
+        ]
+        return _join(found)
+
+
+def _ask(
+    one: VersionedMetric, step: str, call: Callable[[Any], Any], columns: Set[str] | None = None
+) -> dict[str, Score]:
+    """Calls a metric and returns its scores, after checking them.
+
+    Raises:
+        PluginError: the metric raises, or breaks its contract, for instance with a column that is not in `columns`.
+    """
+    with one.part.calling(step):
+        scores = check_scores(one.metric, call(one.metric))
+        others = sorted(scores.keys() - columns) if columns is not None else []
+        if others:
+            raise PluginError(
+                f"{step} must return the same columns for every prediction of a clip; floor and ceiling lack "
+                f"{others[0]!r}."
+            )
+        return scores
 
 
 def _join(found: Iterable[tuple[VersionedMetric, Mapping[str, Score]]]) -> dict[str, _Versioned]:

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from vcorr.contract.errors import NumericalError, UsageError
+from vcorr.contract.part_calls import PartFailureError
 from vcorr.runner import score
+from vcorr.runner.called import Changes
 from vcorr.runner.plan import Plan
+from vcorr.runner.predict import STATUS_FAILED, error_code
 from vcorr.runner.stage_facts import common_columns, score_facts
 from vcorr.store import shards
 from vcorr.store.rundir import RunDirectory
 
 
-@dataclass(frozen=True)
+@dataclass
 class ShardScorer:
     """Scores clips of one run.
 
@@ -31,6 +35,7 @@ class ShardScorer:
     judges: Sequence[score.Judge]
     fingerprint: str
     facts: Mapping[str, Any]
+    _changes: Changes = field(default_factory=Changes)
 
     @classmethod
     def of(cls, plan: Plan, run: RunDirectory) -> ShardScorer:
@@ -40,22 +45,51 @@ class ShardScorer:
         facts = score_facts(plan.parts.metrics, plan.selection.variants, plan.spec.metric_names)
         return cls(run, context, judges, plan.fingerprints()["score"], facts)
 
-    def score(self, name: str, *, into: Path | None = None) -> None:
+    def score(self, name: str, *, into: Path | None = None) -> str:
         """Scores one clip's stored predictions against its stored tracks.
+
+        If a metric raises, the clip has one failed row, which `has_scored` does not count.
 
         Args:
             name: file name of the clip's shards.
             into: the folder to write scores to; None for the folder of the run.
 
+        Returns:
+            Why a metric failed; "" if none did.
+
         Raises:
             StoreError: a shard is damaged, or the scores cannot be written.
+            PluginError: a metric breaks its contract.
         """
         predictions = shards.read_shard(self.run.path / "predictions" / name, "predictions")
         tracks = shards.read_shard(self.run.path / "tracks" / name, "tracks")
-        rows = score.score_clip(self.context, self.judges, predictions, tracks)
+        error = ""
+        try:
+            with self._changes.watch():
+                rows = score.score_clip(self.context, self.judges, predictions, tracks)
+        except (PartFailureError, UsageError, NumericalError) as failed:
+            if not failed.raised_by:  # of no metric: two metrics give one column, for instance
+                raise
+            error = error_code(failed)
+            rows = [score.make_failed_row(self.context, self.judges, predictions, error)]
         path = (into or self.run.path / "scores") / name
         clip = shards.stamp_of(predictions).clip or (rows[0].clip if rows else "")
         shards.write_shard(path, "scores", rows, self.fingerprint, clip=clip, facts=self.facts)
+        return error
+
+    def has_scored(self, name: str) -> bool:
+        """Returns whether the run holds scores of the clip that belong to the plan, and no metric failed."""
+        path = self.run.path / "scores" / name
+        if not self.run.holds("scores", name, self.fingerprint):
+            return False
+        found = shards.read_shard(path, "scores")
+        return not (found.num_rows == 1 and found["status"][0].as_py() == STATUS_FAILED)
+
+    def take_notes(self) -> list[str]:
+        """Returns a note on the settings of the process that metrics have changed; see `Changes.take_notes`."""
+        parts = {one.part for judge in self.judges for one in judge.metrics}
+        foreign = {part for part in parts if not part.plugin.startswith("vcorr ")}
+        return self._changes.take_notes(" or ".join(sorted(map(str, foreign or parts))))
 
 
 def score_left_over(plan: Plan, run: RunDirectory) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from vcorr.contract.bases import ProbeBase, with_defaults
 from vcorr.contract.errors import UsageError, unknown_name
+from vcorr.contract.part_calls import PartName
 from vcorr.contract.protocols import Probe, VariantProbe
 from vcorr.contract.records import NO_SITE
 from vcorr.contract.variants import DEFAULT_VARIANT, READ_WITH, SWITCHES_PAGE, VARIANTS, NamedVariant, PredictionKind
@@ -51,17 +52,23 @@ def _parse(name: str) -> NamedVariant:
     return NamedVariant.parse(name)
 
 
-def readings_of(variants: Sequence[NamedVariant], probes: Mapping[str, Probe]) -> Readings:
+def readings_of(
+    variants: Sequence[NamedVariant], probes: Mapping[str, Probe], names: Mapping[str, PartName] | None = None
+) -> Readings:
     """Returns the variants that each probe must be asked under, so that all `variants` can be scored.
 
-    Variants that differ only in their scoring share one reading.
+    Variants that differ only in their scoring share one reading. names: what messages call the probes, by name.
 
     Raises:
         UsageError: a probe that knows only `corrected` is asked for another variant. An option of a probe makes no
             sense under a variant. Or a switch changes nothing in the run.
     """
     check_used(variants, {_kind(probe.answers) for probe in probes.values() if isinstance(probe, VariantProbe)})
-    return {name: _readings(name, probe, variants) for name, probe in probes.items()}
+    named = names or {}
+    return {
+        name: _readings(named.get(name, PartName(f"probe {name!r}")), name, probe, variants)
+        for name, probe in probes.items()
+    }
 
 
 def serves(kind: str, layer: int, read: NamedVariant, variant: NamedVariant) -> bool:
@@ -77,7 +84,7 @@ def kinds_at_sites(predictions: Iterable[tuple[str, int]]) -> set[PredictionKind
     return {_kind(kind) for kind, layer in predictions if layer != NO_SITE}
 
 
-def _readings(name: str, probe: Probe, variants: Sequence[NamedVariant]) -> tuple[NamedVariant, ...]:
+def _readings(part: PartName, name: str, probe: Probe, variants: Sequence[NamedVariant]) -> tuple[NamedVariant, ...]:
     if not isinstance(probe, VariantProbe):
         return _require_corrected(name, variants)
     names = READ_WITH[_kind(probe.answers)]
@@ -85,7 +92,8 @@ def _readings(name: str, probe: Probe, variants: Sequence[NamedVariant]) -> tupl
     for variant in variants:
         if not any(variant.agrees(other, names) for other in found):
             found.append(variant.only(names))
-    with_defaults(probe, ProbeBase).check_variants([variant.values for variant in found])
+    with part.calling("check_variants()"):
+        with_defaults(probe, ProbeBase).check_variants([variant.values for variant in found])
     return tuple(found)
 
 

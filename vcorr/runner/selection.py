@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from vcorr.contract.bases import VideoModelBase, with_defaults
-from vcorr.contract.errors import PluginError, UsageError
+from vcorr.contract.errors import UsageError
 from vcorr.contract.modes import Renoise, RunMode, mode_of
-from vcorr.contract.protocols import VideoModel
 from vcorr.contract.records import NO_SITE, AppliedSettings, RunSettings, Site
 from vcorr.contract.variants import NamedVariant
+from vcorr.runner.called_model import CalledModel
 from vcorr.runner.index_lists import resolve_layers, resolve_steps
 from vcorr.runner.scored_variants import Readings
 from vcorr.runner.spec import RunSpec
@@ -52,23 +51,20 @@ class Selection:
         return frozenset(site.layer for site in self.sites)
 
 
-def choose_sites(adapter: VideoModel, layers: str, label: str) -> tuple[Site, ...]:
+def choose_sites(adapter: CalledModel, layers: str) -> tuple[Site, ...]:
     """Returns the sites that `--layers` names; none for a model that predicts without attention.
 
     Raises:
         UsageError: a layer is out of range.
-        PluginError: the layers of the model's sites do not count up from 0.
+        PluginError: the model's sites break the contract; see `CalledModel.sites`.
     """
-    sites = tuple(adapter.sites())
-    numbers = [site.layer for site in sites]
-    if numbers != list(range(len(numbers))):
-        raise PluginError(f"{label}: its sites have layers {numbers}; they must count up from 0.")
+    sites = adapter.sites()
     if not sites:
         return ()
     return tuple(sites[i] for i in resolve_layers(layers, len(sites)))
 
 
-def choose_settings(spec: RunSpec, adapter: VideoModel, mode: RunMode, label: str) -> RunSettings:
+def choose_settings(spec: RunSpec, adapter: CalledModel, mode: RunMode, label: str) -> RunSettings:
     """Returns mode, steps, seed and guidance for the model.
 
     A model that adds no noise gets the one step `NO_SITE`, of 0 steps in total.
@@ -76,7 +72,7 @@ def choose_settings(spec: RunSpec, adapter: VideoModel, mode: RunMode, label: st
     Raises:
         UsageError: the model cannot run in the mode, or a step is out of range.
     """
-    usual = int(with_defaults(adapter, VideoModelBase).steps)
+    usual = adapter.steps
     steps, total = _steps(spec, usual, label) if usual else _no_steps(spec, mode, label)
     _check_mode(spec, adapter, mode, label)
     return RunSettings(mode.name, steps, total, spec.seed, spec.cfg)
@@ -114,8 +110,8 @@ def _way_out(flag: str, spec: RunSpec) -> str:
     return f"Leave out {flag}."
 
 
-def _check_mode(spec: RunSpec, adapter: VideoModel, mode: RunMode, label: str) -> None:
-    known = with_defaults(adapter, VideoModelBase).modes
+def _check_mode(spec: RunSpec, adapter: CalledModel, mode: RunMode, label: str) -> None:
+    known = adapter.modes
     if mode.name in known:
         return
     others = " or ".join(f"--mode {name}" for name in known)

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from vcorr.contract.errors import PluginError, StoreError
-from vcorr.contract.protocols import Tracker
-from vcorr.contract.records import Clip, Tracks
+from vcorr.contract.errors import StoreError
+from vcorr.contract.records import Clip
 from vcorr.data.video.lossless import SUFFIX as VIDEO_SUFFIX
 from vcorr.data.video.lossless import read_lossless, video_hash, write_lossless
+from vcorr.runner.called_tracker import CalledTracker
 from vcorr.runner.plan import Plan
 from vcorr.runner.predict import Prepared, prepare_clip, track_row
 from vcorr.store.atomic_files import make_folder, set_aside
@@ -20,9 +20,6 @@ from vcorr.store.fingerprint import hash_file
 from vcorr.store.rundir import RunDirectory
 from vcorr.store.schema import TrackRow
 from vcorr.store.shards import SUFFIX, DamagedShardError, read_shard, read_stamp, shard_name
-
-QUERY_TOLERANCE = 1e-3
-"""Pixels by which a track may miss its query, because a tracker that resizes the video rounds."""
 
 VIDEOS = "videos"
 """Folder of a run that holds its generated videos, stored bit-exactly."""
@@ -112,41 +109,19 @@ def _read_hashes(run: RunDirectory, clip_id: str) -> dict[str, str]:
 
 
 def rows_of_tracks(
-    plan: Plan, run: RunDirectory, clip: Clip, tracker: Tracker | None, data_hash: str
+    plan: Plan, run: RunDirectory, clip: Clip, tracker: CalledTracker | None, data_hash: str
 ) -> list[TrackRow]:
     """Returns the row of a clip's tracks shard as a list; an empty list if the clip has no video or no tracks.
 
     tracker: finds the tracks; None for the clip's own tracks.
 
     Raises:
-        PluginError: the tracker returned wrong tracks; see `track_clip`.
+        PluginError, NumericalError: the tracker returned wrong tracks; see `CalledTracker.track`.
     """
     if clip.video is None:
         return []
-    tracks = clip.tracks if tracker is None else track_clip(tracker, clip)
+    tracks = clip.tracks if tracker is None else tracker.track(clip.video, clip.queries)
     if tracks is None:
         return []
     video = video_hash(clip.video) if plan.selection.mode.makes_video else ""
     return [track_row(run.run_id, plan, clip, tracks, video=video, data_hash=data_hash)]
-
-
-def track_clip(tracker: Tracker, clip: Clip) -> Tracks:
-    """Returns what a tracker finds for the queries of a clip that has a video.
-
-    Raises:
-        PluginError: the tracks have the wrong shape, or do not pass through their queries.
-    """
-    assert clip.video is not None
-    tracks = tracker.track(clip.video, clip.queries)
-    expected = (len(clip.queries), len(clip.video), 2)
-    if tracks.xy.shape != expected:
-        raise PluginError(f"Tracker {tracks.tracker!r} must return tracks of shape {expected}, got {tracks.xy.shape}.")
-    off = np.abs(tracks.xy[np.arange(len(clip.queries)), clip.queries.t] - clip.queries.xy).max(axis=1)
-    if (off > QUERY_TOLERANCE).any():
-        n = int(np.nanargmax(off))
-        raise PluginError(
-            f"Tracker {tracks.tracker!r} must return the query itself in the frame of the query; its track {n} is "
-            f"{off[n]:.3g} pixels away from it in frame {clip.queries.t[n]}.",
-            hint="vcorr.track_both_ways completes a tracker that starts in the first frame it gets.",
-        )
-    return tracks

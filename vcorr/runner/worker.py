@@ -11,10 +11,11 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
 
-from vcorr.contract.bases import DatasetBase, VideoModelBase, with_defaults
-from vcorr.contract.errors import MissingError, PluginError, StoreError
-from vcorr.contract.protocols import Probe, Tracker
+from vcorr.contract.errors import MissingError, NumericalError, PluginError, StoreError, UsageError
+from vcorr.contract.part_calls import PartFailureError
+from vcorr.contract.protocols import Probe
 from vcorr.runner import predict, track
+from vcorr.runner.called_tracker import CalledTracker
 from vcorr.runner.events import Events, Silent
 from vcorr.runner.peak_memory import device_peak, forget_peak, host_peak
 from vcorr.runner.plan import Plan
@@ -116,7 +117,7 @@ class _Worker:
         self._fingerprints = plan.fingerprints()
         self._facts = {"predict": _facts_of_predictions(plan), "track": track_facts(plan)}
         self._scorer = ShardScorer.of(plan, run)
-        self._tracker: Tracker | None = plan.parts.tracker.create() if plan.parts.tracker else None
+        self._tracker = CalledTracker(plan.parts.tracker) if plan.parts.tracker else None
         self._probes: dict[str, Probe] | None = None
         self._load_seconds: float | None = None
         self._fits: set[str] = set()
@@ -126,9 +127,7 @@ class _Worker:
         """Makes the shards of a clip that are missing or out of date."""
         self._notes.clear()
         if self._is_predicted(clip_id):
-            self._refresh(clip_id)
-            self._events.clip_done(clip_id, reused=True)
-            report = Report(reused=1)
+            report = self._reuse(clip_id)
         elif self._may_compute:
             report = self._compute(clip_id)
         else:
@@ -136,6 +135,7 @@ class _Worker:
                 f"Clip {clip_id} has no usable predictions in {self._run.path}, and --reuse only computes nothing.",
                 hint="Leave --reuse out to compute what is missing.",
             )
+        self._say_changes()
         device = None if self._probes is None else device_peak(self._plan.hardware.device)
         return replace(
             report,
@@ -174,16 +174,31 @@ class _Worker:
             return False
         return True
 
-    def _refresh(self, clip_id: str) -> None:
-        """Makes tracks and scores of a predicted clip again if they are missing, damaged or of another spec."""
+    def _reuse(self, clip_id: str) -> Report:
+        """Refreshes a predicted clip. Its predictions stay on disk if a tracker or a metric fails again."""
+        try:
+            error = self._refresh(clip_id)
+        except (PartFailureError, NumericalError, UsageError) as failed:
+            error = predict.error_code(failed)
+        if error:
+            self._events.clip_failed(clip_id, error)
+            return Report(reused=1, failed=(clip_id,))
+        self._events.clip_done(clip_id, reused=True)
+        return Report(reused=1)
+
+    def _refresh(self, clip_id: str) -> str:
+        """Makes tracks and scores of a predicted clip again if they are missing, damaged, failed or of another spec.
+
+        Returns:
+            Why a metric failed; "" if none did.
+        """
         name = shards.shard_name(clip_id)
         if not self._run.holds("tracks", name, self._fingerprints["track"]):
             kept = track.restore_clip(self._plan, self._run, clip_id)
             rows = track.rows_of_tracks(self._plan, self._run, kept.clip, self._tracker, kept.data_hash)
             self._write("tracks", clip_id, rows, "track")
-            self._scorer.score(name)
-        elif not self._run.holds("scores", name, self._fingerprints["score"]):
-            self._scorer.score(name)
+            return self._scorer.score(name)
+        return "" if self._scorer.has_scored(name) else self._scorer.score(name)
 
     def _compute(self, clip_id: str) -> Report:
         probes = self._load_probes()
@@ -196,19 +211,34 @@ class _Worker:
             if self._plan.selection.mode.makes_video:
                 video = {"video": track.keep_video(self._run, predicted.clip)}
             tracks = track.rows_of_tracks(self._plan, self._run, predicted.clip, self._tracker, predicted.data_hash)
+        except PartFailureError as error:
+            return self._fail(clip_id, error)
         except (PluginError, MissingError, StoreError):
             raise
         except Exception as error:
-            self._store_failure(clip_id, error)
-            return Report(computed=1, failed=(clip_id,))
-        self._store(clip_id, predicted, tracks, video)
+            return self._fail(clip_id, error)
+        failed = self._store(clip_id, predicted, tracks, video)
+        if failed:
+            self._events.clip_failed(clip_id, failed)
+            return Report(computed=1, failed=(clip_id,), model_seconds=seconds)
         self._events.clip_done(clip_id, reused=False)
         return Report(computed=1, model_seconds=seconds)
+
+    def _fail(self, clip_id: str, error: Exception) -> Report:
+        self._store_failure(clip_id, error)
+        return Report(computed=1, failed=(clip_id,))
+
+    def _say_changes(self) -> None:
+        """Says which settings of the process the parts have changed."""
+        live = self._plan.live
+        for part in (live.adapter, live.dataset, self._tracker, self._scorer):
+            for note in part.take_notes() if part is not None else ():
+                self._say(note)
 
     def _predict(self, clip_id: str, probes: dict[str, Probe]) -> predict.Predicted:
         prepared = predict.prepare_clip(self._plan, clip_id)
         # after the clip was read, so that a dataset need not read it a second time for its notes
-        for note in (*with_defaults(self._plan.live.dataset, DatasetBase).notes(clip_id), *self._new_fits(prepared)):
+        for note in (*self._plan.live.dataset.notes(clip_id), *self._new_fits(prepared)):
             self._say(note)
         return predict.predict_clip(self._plan, probes, prepared, self._events.step_done)
 
@@ -231,17 +261,20 @@ class _Worker:
             forget_peak(plan.hardware.device)
             began = time.monotonic()
             adapter.load(plan.hardware.device, plan.hardware.dtype, plan.spec.weights)
-            with_defaults(adapter, VideoModelBase).check_settings(plan.selection.settings)
+            adapter.check_settings(plan.selection.settings)
             self._load_seconds = time.monotonic() - began
             self._probes = {probe.entry.name: probe.create() for probe in plan.parts.probes}
         return self._probes
 
     def _store(
         self, clip_id: str, predicted: predict.Predicted, tracks: Sequence[Row], video: Mapping[str, Any]
-    ) -> None:
+    ) -> str:
         """Writes tracks, predictions and scores, in this order. video: facts about the generated video.
 
         Tracks come before predictions, because a predictions shard means that its clip need not be computed again.
+
+        Returns:
+            Why a metric failed; "" if none did.
         """
         self._write("tracks", clip_id, tracks, "track")
         made = predicted.reconstruction
@@ -249,7 +282,7 @@ class _Worker:
             self._say(predict.round_trip_note(clip_id, made))
         rows = predict.prediction_rows(self._run.run_id, predicted.clip, predicted.predictions, reconstruction=made)
         self._write("predictions", clip_id, rows, "predict", video)
-        self._scorer.score(shards.shard_name(clip_id))
+        return self._scorer.score(shards.shard_name(clip_id))
 
     def _store_failure(self, clip_id: str, error: Exception) -> None:
         row = predict.failure_row(self._run.run_id, clip_id, error)

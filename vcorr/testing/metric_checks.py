@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from vcorr.contract.bases import MetricBase, with_defaults
 from vcorr.contract.geometry import TokenGrid
 from vcorr.contract.records import RowsPrediction, Score, Tracks
+from vcorr.metrics.score_checks import check_declaration, check_scores
 from vcorr.testing.report import Report, expect, make, run_checks
 
 POINTS = 24
@@ -71,6 +72,7 @@ class _MetricSuite:
 
     def form(self) -> str:
         expect(isinstance(getattr(self._metric, "higher_is_better", None), bool), "higher_is_better must be a bool.")
+        check_declaration(self._metric)
         scores = self._off_by(2.0)
         expect(bool(scores), "no score was returned.")
         for name, score in scores.items():
@@ -78,6 +80,7 @@ class _MetricSuite:
             expect(isinstance(score, Score), f"{name}: expected a vcorr.Score, got {type(score).__name__}.")
             expect(isinstance(score.value, float), f"{name}: value must be a float, got {type(score.value).__name__}.")
             expect(type(score.n) is int and score.n >= 0, f"{name}: n must be an int of at least 0, got {score.n!r}.")
+        check_scores(self._metric, scores)
         return ", ".join(scores)
 
     def perfect(self) -> None:

@@ -20,6 +20,7 @@ from vcorr.capture.recorder import Recorder
 from vcorr.contract.bases import VideoModelBase, with_defaults
 from vcorr.contract.geometry import TokenGrid
 from vcorr.contract.modes import mode_of
+from vcorr.contract.part_calls import PartFailureError
 from vcorr.contract.records import NO_SITE, Clip, Prediction, RunSettings, Site
 from vcorr.functional.query_points import QueryPoints
 from vcorr.testing.entry_checks import light
@@ -221,7 +222,7 @@ class _ModelSuite:
         witness = _Witness({"failing": _Failing()}, self._clip)
         try:
             self._run(witness)
-        except _StopError:
+        except PartFailureError:
             expect(not witness.left, f"left behind: {', '.join(witness.left)}.")
             return None
         expect(False, "run() did not pass on the exception of a probe.")

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from vcorr.contract.entries import Entry
-from vcorr.contract.errors import unknown_name
+from vcorr.contract.errors import VcorrError, unknown_name
+from vcorr.contract.part_calls import describe
 
 CheckFunction = Callable[[], str | None]
 """Raises when the check fails; may return a remark."""
@@ -85,8 +86,10 @@ def _run(name: str, function: CheckFunction) -> Check:
         return Check(name, True, function() or "")
     except CheckFailedError as error:
         return Check(name, False, str(error))
-    except Exception as error:
-        return Check(name, False, f"{type(error).__name__}: {error}")
+    except (Exception, SystemExit, GeneratorExit) as error:
+        return Check(
+            name, False, describe(error) if not isinstance(error, VcorrError) else f"{type(error).__name__}: {error}"
+        )
 
 
 def make(part: Any, config: Any = None) -> tuple[str, Any]:

@@ -9,6 +9,7 @@ from typing import Any
 from vcorr.authoring.check.targets import Target
 from vcorr.contract.entries import Entry
 from vcorr.contract.errors import EXIT_MISSING, EXIT_OK, EXIT_PLUGIN, MissingError, UsageError, VcorrError
+from vcorr.contract.part_calls import describe
 from vcorr.contract.records import Clip, RunSettings
 from vcorr.diffusion import DiffusersVideoModel
 from vcorr.plugins.part_options import make_config
@@ -121,7 +122,7 @@ def _refusal(entry: Entry, options: Mapping[str, Any]) -> str:
         entry.create(make_config(entry.config_type(), dict(options), "data"))
     except UsageError as error:
         return f"{error.message} Set it with --set data.KEY=VALUE (options: vcorr show dataset {entry.name})"
-    except Exception:
+    except (Exception, SystemExit):
         return ""  # the suites report what is wrong
     return ""
 
@@ -143,8 +144,8 @@ def _suites(entry: Entry, options: Options) -> Iterator[Report]:
         yield Report(entry.label, (Check(_MADE, False, error.message),))
     except VcorrError:
         raise
-    except Exception as error:  # raised by the plugin's own code outside a check, for instance in sites() or grid()
-        yield Report(entry.label, (Check(_MADE, False, f"{type(error).__name__}: {error}"),))
+    except (Exception, SystemExit) as error:  # of the plugin's own code outside a check, for instance in sites()
+        yield Report(entry.label, (Check(_MADE, False, describe(error)),))
 
 
 def _model(entry: Entry, config: Any) -> Iterator[Report]:
@@ -181,7 +182,7 @@ def _generates(entry: Entry, config: Any, clip: Clip) -> bool:
         raise
     except UsageError:
         return False
-    except Exception:
+    except (Exception, SystemExit):
         return True  # the suite reports what is wrong
     return True
 

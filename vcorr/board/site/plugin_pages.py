@@ -9,6 +9,8 @@ from markupsafe import Markup
 from vcorr.board.tables.board_runs import BoardRun
 from vcorr.board.tables.ranking import LeftOut, Ranking, Unreadable
 from vcorr.contract.entries import PageEntry
+from vcorr.contract.errors import PluginError, VcorrError
+from vcorr.contract.part_calls import PartFailureError
 from vcorr.plugins.registry import Registered, Registry
 
 
@@ -56,9 +58,11 @@ def plugin_pages(board: Board, registry: Registry) -> list[PluginPage]:
 def _page(registered: Registered[PageEntry], board: Board) -> PluginPage:
     entry, source = registered.entry, registered.source.label
     try:
-        body = entry.create().render(board)
-        if not isinstance(body, str):
-            raise TypeError(f"render() returned {type(body).__name__}, not text")
-    except (Exception, SystemExit) as error:
-        return PluginPage(entry.name, entry.summary, source, Markup(""), f"{type(error).__name__}: {error}")
+        with registered.part_name.calling("render()"):
+            body = entry.create().render(board)
+            if not isinstance(body, str):
+                raise PluginError(f"render() returned {type(body).__name__}, not text")
+    except VcorrError as error:
+        cause = error.cause if isinstance(error, PartFailureError) else error.message
+        return PluginPage(entry.name, entry.summary, source, Markup(""), cause)
     return PluginPage(entry.name, entry.summary, source, Markup(body))  # HTML by contract

@@ -134,15 +134,17 @@ def describe(kind: str, name: str) -> dict[str, Any]:
         if named := _configs_of(name):
             facts["configs"] = named
         if entry.card:
-            card = load_card(entry.card, entry.label)
+            with registered.part_name.calling("its card"):
+                card = load_card(entry.card, entry.label)
             fields = {**plain(card), **plain(card.extra)}
             facts["card"] = {k: v for k, v in fields.items() if v not in (None, "") and k not in ("name", "extra")}
     if kind == "dataset" and (sets := _list_imports(name)):
         facts["imported"] = sets
     if isinstance(entry, TrackerEntry):
         facts |= {key: text for key in ("licence", "notice") if (text := getattr(entry, key))}
-    if options := describe_options(entry.config_type()):
-        facts["options"] = {each.name: each.to_dict() for each in options}
+    with registered.part_name.calling("its options"):
+        if options := describe_options(entry.config_type()):
+            facts["options"] = {each.name: each.to_dict() for each in options}
     return facts
 
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from vcorr.cli.views.terminal import print_json
+
+if TYPE_CHECKING:
+    from vcorr.runner.rescore import Rescored
 
 _KEYS = ("metrics", "metric", "variant")
 """Parts of a spec that can still change after the predictions are stored."""
@@ -28,7 +31,7 @@ def score(runs: tuple[Path, ...], assignments: tuple[str, ...], as_json: bool) -
     """
     from vcorr.analysis.overview import probe_names
     from vcorr.cli.views import render
-    from vcorr.contract.errors import EXIT_OK
+    from vcorr.contract.errors import EXIT_OK, EXIT_SOME_FAILED
     from vcorr.contract.metric_columns import lower_is_better, ranking_columns
     from vcorr.plugins.registry import installed
     from vcorr.runner.reference import Reference
@@ -39,7 +42,8 @@ def score(runs: tuple[Path, ...], assignments: tuple[str, ...], as_json: bool) -
     from vcorr.store.recovery import heal_record
     from vcorr.store.rundir import RunDirectory
 
-    found = []
+    found: list[dict[str, Any]] = []
+    any_failed = False
     for path in runs:
         run = RunDirectory.locate(path)
         if healed := heal_record(run):
@@ -48,21 +52,31 @@ def score(runs: tuple[Path, ...], assignments: tuple[str, ...], as_json: bool) -
         spec = build_spec({"variant": _variant_of(run.record())}, assignments=assignments)
         _check_keys(assignments)
         command = ["vcorr", "score", str(path), *(word for text in assignments for word in ("--set", text))]
-        clips = rescore(run, installed(), spec, command)
+        rescored = rescore(run, installed(), spec, command)
+        _say_failures(rescored)
+        any_failed = any_failed or bool(rescored.failed)
         scores = gather(run.iter_shards("scores"))
         record = run.record()
         lower = lower_is_better(record)
         findings = Findings.of(scores, ranking_columns(record), lower, probe_names(record))
         reference = Reference.of_record(record)
         if as_json:
-            facts = {"run": str(path), "clips": clips, "reference": reference.to_dict()}
+            facts = {"run": str(path), "clips": rescored.clips, "reference": reference.to_dict()}
             sites = summarise_each(scores, findings.metrics, lower)
             found.append({**facts, **render.scores_dict(findings, sites)})
         else:
-            render.rescoring(run, clips, findings, reference.text)
+            render.rescoring(run, rescored.clips, findings, reference.text)
     if as_json:
         print_json(found)
-    return EXIT_OK
+    return EXIT_SOME_FAILED if any_failed else EXIT_OK
+
+
+def _say_failures(rescored: Rescored) -> None:
+    """Prints notes, and why a metric failed for a clip, to standard error."""
+    from vcorr.cli.views.terminal import say
+
+    for line in (*rescored.notes, *(f"{name} failed: {error}" for name, error in rescored.failed.items())):
+        say(line, stderr=True)
 
 
 def _variant_of(record: Mapping[str, Any]) -> str | None:

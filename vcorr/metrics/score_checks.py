@@ -1,0 +1,77 @@
+"""Checks what metrics declare and return, and hands arrays to them that cannot be written to."""
+
+from __future__ import annotations
+
+import math
+import numbers
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from vcorr.contract.bases import MetricBase, with_defaults
+from vcorr.contract.errors import PluginError
+from vcorr.contract.part_calls import show_value
+from vcorr.contract.records import Score
+
+ROUNDING = 1e-6
+"""By how much a value may leave the declared range, because sums of floats round."""
+
+
+def check_declaration(metric: Any) -> None:
+    """Checks the direction and the range of a metric.
+
+    Raises:
+        PluginError: `higher_is_better` is no bool, or `lower` and `upper` are no range.
+    """
+    direction = metric.higher_is_better
+    if not isinstance(direction, (bool, np.bool_)):
+        raise PluginError(f"higher_is_better must be True or False, got {show_value(direction)}.")
+    declared = with_defaults(metric, MetricBase)
+    ends = (declared.lower, declared.upper)
+    if any(isinstance(end, bool) or not isinstance(end, numbers.Real) for end in ends) or not ends[0] < ends[1]:
+        raise PluginError(f"lower must be a number below upper, got {show_value(ends[0])} and {show_value(ends[1])}.")
+
+
+def check_scores(metric: object, found: Any) -> dict[str, Score]:
+    """Checks what a metric returned, and returns it with plain numbers.
+
+    Raises:
+        PluginError: it is no mapping of column names to scores, or a value is outside the declared range. Or a count
+            is no whole number of at least 0.
+    """
+    if not isinstance(found, Mapping):
+        raise PluginError(f"It must return a mapping of columns to vcorr.Score, got {show_value(found)}.")
+    declared = with_defaults(metric, MetricBase)
+    return {_column(name): _check_score(name, score, declared) for name, score in found.items()}
+
+
+def _column(name: Any) -> str:
+    if not isinstance(name, str) or not name:
+        raise PluginError(f"The name of a column must be a text, got {show_value(name)}.")
+    return name
+
+
+def _check_score(name: str, score: Any, declared: MetricBase) -> Score:
+    if not isinstance(score, Score):
+        raise PluginError(f"{name} must be a vcorr.Score, got {show_value(score)}.")
+    value: Any = score.value
+    n: Any = score.n
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise PluginError(f"The value of {name} must be a number, got {show_value(value)}.")
+    if isinstance(n, bool) or not isinstance(n, numbers.Integral) or n < 0:
+        raise PluginError(f"The n of {name} must be a whole number of at least 0, got {show_value(n)}.")
+    number = float(value)
+    if math.isinf(number) or number < declared.lower - ROUNDING or number > declared.upper + ROUNDING:
+        raise PluginError(
+            f"The value of {name} is {number:g}, outside the range of the metric, {declared.lower:g} to "
+            f"{declared.upper:g}."
+        )
+    return Score(number, int(n))
+
+
+def lock_arrays(record: object) -> None:
+    """Makes the arrays of a record read-only: a metric that writes into them gets an error of numpy."""
+    for value in vars(record).values():
+        if isinstance(value, np.ndarray):
+            value.flags.writeable = False
