@@ -14,6 +14,7 @@ import vcorr
 from vcorr import Queries
 from vcorr.contract.errors import StoreError, UsageError
 from vcorr.data.clip_filters import Filters
+from vcorr.data.clip_table import write_row
 from vcorr.data.dataset_folder import DatasetFolder
 from vcorr.data.dataset_options import FolderConfig
 from vcorr.data.stored_dataset import StoredDataset
@@ -181,6 +182,41 @@ def test_a_record_of_something_else_does_not_stand_in_for_a_dataset(make, tmp_pa
     built.folder.write_text("dataset.json", '{"fingerprint": "0", "resolved": {"settings": 3}}')
     with pytest.raises(StoreError, match=r"dataset\.json belongs to another dataset \(fingerprint 0,"):
         make()
+
+
+DAMAGES = {"half": '{"name": "set", ', "empty": "", "zeros": "\0" * 300, "list": "[1]", "lost": None}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_or_lost_record_is_written_again(make, tmp_path, damage):
+    built, _ = make(out="first")
+    was = built.folder.record()
+    folder = DatasetFolder((tmp_path / "first").rename(tmp_path / "renamed"))
+    text = DAMAGES[damage]
+    (folder.path / "dataset.json").write_text(text or "")
+    if text is None:
+        (folder.path / "dataset.json").unlink()
+    again, notes = make(out="renamed", seeds=(1, 2))
+    assert (again.reused, made(tmp_path), {row.dataset for row in again.rows}) == (2, 4, {"first"})
+    assert {**folder.record(), "updated": 0, "started": 0} == {**was, "updated": 0, "started": 0}
+    kept = [path.read_text() for path in folder.path.glob("dataset.json.*")]
+    assert kept == ([text] if text else [])
+    assert (["written again" in note for note in notes if "dataset.json" in note] == [True]) == (text is not None)
+
+
+@pytest.mark.parametrize("text", ["{", None])
+def test_without_a_record_clips_of_another_build_are_left_alone(make, tmp_path, text):
+    built, _ = make()
+    record = built.folder.path / "dataset.json"
+    record.write_text(text) if text else record.unlink()
+    before = {path: path.read_bytes() for path in built.folder.path.rglob("*") if path.is_file()}
+    with pytest.raises(StoreError, match=r"do not say that this command built them|is not empty, and not a dataset"):
+        make(num_steps=5)
+    write_row(built.folder.row_path("x"), dataclasses.replace(built.rows[0], clip="x"))  # as older versions wrote it
+    before[built.folder.row_path("x")] = built.folder.row_path("x").read_bytes()
+    with pytest.raises(StoreError, match=r"do not say that this command built them|is not empty, and not a dataset"):
+        make()
+    assert {path: path.read_bytes() for path in built.folder.path.rglob("*") if path.is_file()} == before
 
 
 def test_a_video_that_was_exchanged_is_made_again(make, tmp_path):

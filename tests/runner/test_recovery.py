@@ -157,7 +157,7 @@ def test_the_command_in_the_message_writes_the_record_and_keeps_the_scores(found
     heal_record(first)
     options = {"metric": {"thresholds": [3.0]}}
     assert f"metric.thresholds={json.dumps(options['metric']['thresholds'])}" in words
-    assert rescore(first, found, RunSpec(metrics="pck", options=options)) == 4
+    assert rescore(first, found, RunSpec(metrics="pck", options=options)).clips == 4
     check_whole(first, before)
 
 

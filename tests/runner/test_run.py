@@ -84,6 +84,15 @@ def test_the_same_spec_reuses_everything(found, tmp_path) -> None:
     assert before == {p: p.read_bytes() for p in first.run.path.rglob("*.arrow")}
 
 
+def test_a_finished_clip_is_opened_once_per_table(found, tmp_path, monkeypatch) -> None:
+    run(found, tmp_path)
+    opened: list[str] = []
+    opens = shards._read_file
+    monkeypatch.setattr(shards, "_read_file", lambda path: opened.append(path.parent.name) or opens(path))
+    clips = run(found, tmp_path).reused
+    assert {table: opened.count(table) for table in opened} == dict.fromkeys(("predictions", "tracks", "scores"), clips)
+
+
 def test_what_changes_numbers_changes_the_run(found, tmp_path) -> None:
     changes = [
         {},

@@ -26,7 +26,7 @@ from vcorr.contract.records import InputClass, QueryMode, Tracks, is_random
 from vcorr.store.atomic_files import atomic_file
 from vcorr.store.column_types import conform
 from vcorr.store.declared_sizes import check_bytes
-from vcorr.store.schema import TABLE_KEY, UNITS_KEY, VERSION_KEY
+from vcorr.store.schema import FINGERPRINT_KEY, TABLE_KEY, UNITS_KEY, VERSION_KEY
 
 TABLE_VERSION = 3
 SUFFIX = ".parquet"
@@ -255,8 +255,10 @@ class ClipRow:
             digest.update(np.ascontiguousarray(self.query_frames, dtype=np.int32).tobytes())
 
 
-def write_row(path: Path, row: ClipRow) -> None:
+def write_row(path: Path, row: ClipRow, fingerprint: str = "") -> None:
     """Writes a row as one Parquet file, with the hash of its tracks; atomic.
+
+    fingerprint: what decides the content of a clip that was built; "" for other clips.
 
     Raises:
         UsageError: the row contradicts itself; the message names clip and column.
@@ -266,9 +268,20 @@ def write_row(path: Path, row: ClipRow) -> None:
     arrays = {name: getattr(row, name).ravel() for name in _ARRAYS}
     plain = {f.name: getattr(row, f.name) for f in dataclasses.fields(row) if f.name not in _ARRAYS}
     values = {**plain, **arrays, "points": len(row.queries), TRACKS_HASH: row.tracks_hash()}
-    table = pa.Table.from_pylist([values], schema=COLUMNS.with_metadata(_METADATA))
+    table = pa.Table.from_pylist([values], schema=COLUMNS.with_metadata({**_METADATA, FINGERPRINT_KEY: fingerprint}))
     with atomic_file(path) as temporary:
         pq.write_table(table, temporary, compression="zstd", write_page_checksum=True)
+
+
+def read_fingerprint(path: Path) -> str | None:
+    """Returns the fingerprint with which a clip was written, "" if the file has none; None if it cannot be read."""
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            return None
+        metadata = pq.read_schema(path).metadata or {}
+    except (pa.ArrowException, OSError, ValueError):
+        return None
+    return str(metadata.get(FINGERPRINT_KEY, b"").decode(errors="replace"))
 
 
 def read_rows(path: Path) -> Iterator[ClipRow]:

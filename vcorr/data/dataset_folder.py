@@ -15,27 +15,29 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from vcorr.contract.errors import MissingError, StoreError, UsageError
-from vcorr.data.clip_table import SUFFIX, ClipRow, read_rows, write_row
+from vcorr.contract.errors import MissingError, StoreError, UsageError, VcorrError
+from vcorr.data.clip_table import SUFFIX, ClipRow, read_fingerprint, read_rows, write_row
 from vcorr.data.dataset_home import RECORD
 from vcorr.data.video.lossless import SUFFIX as VIDEO_SUFFIX
 from vcorr.data.video.lossless import read_lossless, video_hash
 from vcorr.store import shards
 from vcorr.store.atomic_files import TEMPORARY_SUFFIX, make_folder, remove_temporaries, write_text
 from vcorr.store.fingerprint import LENGTH, hash_file
-from vcorr.store.json_text import read_json
 from vcorr.store.lock import LOCK, hold_lock
+from vcorr.store.record import DamagedRecordError, read_values
+from vcorr.store.recovery import set_aside_record
 
 RECORD_VERSION = 1
 CARD = "README.md"
 DATA, VIDEOS, IMAGES = "data", "videos", "images"
-_WITHOUT_RECORD = "Get the file again, or delete it: the clips can be used without it."
+_WITHOUT_RECORD = "The clips can be used without it. A dataset that was built gets a new one: repeat the command."
 
 
 @dataclass(frozen=True)
@@ -59,11 +61,17 @@ class DatasetFolder:
     def check(self, fingerprint: str) -> None:
         """Checks that the folder is empty or holds the dataset with this fingerprint.
 
+        Without a usable record, the clips say it.
+
         Raises:
             StoreError: it holds something else.
         """
-        found = self.record().get("fingerprint") if self.has_record() else None
-        if found is None and holds_files(self.path):
+        try:
+            found = self.record().get("fingerprint")
+        except DamagedRecordError as error:
+            self._check_clips(fingerprint, error)
+            return
+        if found is None and holds_files(self.path) and self._fingerprints() != {fingerprint}:
             raise StoreError(
                 f"{self.path} is not empty, and not a dataset.", hint="Choose another folder with --out DIR."
             )
@@ -73,6 +81,37 @@ class DatasetFolder:
                 f"{fingerprint[:LENGTH]}).",
                 hint="Choose another folder with --out DIR.",
             )
+
+    def _check_clips(self, fingerprint: str, error: DamagedRecordError) -> None:
+        """Checks that all clips have this fingerprint, in a folder whose record is damaged, as `error` says."""
+        if not self._fingerprints() <= {fingerprint}:
+            raise StoreError(
+                f"{error.message} Its clips do not say that this command built them.",
+                hint=f"Get {RECORD} again, or choose another folder with --out DIR.",
+            ) from error
+
+    def _fingerprints(self) -> set[str]:
+        """Returns the fingerprints of all clips whose files can be read; "" for a clip that has none."""
+        return {found for found in map(read_fingerprint, _tables(self.path)) if found is not None}
+
+    def keep_damaged_record(self) -> str:
+        """Renames a damaged record; returns what was done, "" if it is not damaged. The caller holds the lock."""
+        try:
+            self.record()
+        except DamagedRecordError as error:
+            kept = set_aside_record(self.path / RECORD)
+            (self.path / RECORD).unlink(missing_ok=True)  # an empty file, which is not kept
+            return f"{error.message} It is written again.{kept}"
+        return ""
+
+    def name(self) -> str:
+        """Returns the name of the dataset, which a renamed folder keeps. Without a record, its clips know it."""
+        if found := self.record().get("name"):
+            return str(found)
+        for path in _tables(self.path):
+            with contextlib.suppress(VcorrError):  # a damaged file does not say it; the build makes it again
+                return next(read_rows(path)).dataset
+        return self.path.resolve().name
 
     @contextlib.contextmanager
     def write_lock(self) -> Iterator[None]:
@@ -100,25 +139,22 @@ class DatasetFolder:
             )
         return cls(path)
 
-    def has_record(self) -> bool:
-        """Returns whether the folder has a record."""
-        return (self.path / RECORD).is_file()
-
     def record(self) -> dict[str, Any]:
         """Returns the record: how the dataset was made. Empty if there is none.
 
         Raises:
-            StoreError: the record is damaged or written by a newer vcorr.
+            DamagedRecordError: the record is damaged.
+            StoreError: it may not be read, or was written by a newer vcorr.
         """
         path = self.path / RECORD
-        if not path.exists():
+        if not os.path.lexists(path):
             return {}
         try:
-            values = read_json(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise StoreError(f"{path} is damaged and cannot be read: {error}.", hint=_WITHOUT_RECORD) from error
+            values = read_values(path)
+        except DamagedRecordError as error:
+            raise DamagedRecordError(error.message, hint=_WITHOUT_RECORD) from error
         if not isinstance(values, dict) or not isinstance(values.get("record_version", 0), int):
-            raise StoreError(f"{path} does not say how a dataset was made.", hint=_WITHOUT_RECORD)
+            raise DamagedRecordError(f"{path} does not say how a dataset was made.", hint=_WITHOUT_RECORD)
         if values.get("record_version", 0) > RECORD_VERSION:
             raise StoreError(f"{path} was written by a newer vcorr.", hint="Upgrade: pip install --upgrade vcorr")
         return values
@@ -145,9 +181,9 @@ class DatasetFolder:
         """Returns the path of the file with a clip's row."""
         return self.path / DATA / (file_stem(clip_id) + SUFFIX)
 
-    def write(self, row: ClipRow) -> None:
-        """Writes the row of a clip; atomic."""
-        write_row(self.row_path(row.clip), row)
+    def write(self, row: ClipRow, fingerprint: str = "") -> None:
+        """Writes the row of a clip; atomic. fingerprint: of the build that made it; "" for other clips."""
+        write_row(self.row_path(row.clip), row, fingerprint)
 
     def video_name(self, clip_id: str) -> str:
         """Returns the path of a clip's video inside the folder."""

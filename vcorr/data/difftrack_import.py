@@ -8,6 +8,7 @@ from an image. The P points are a regular grid, row by row. The dataset has no v
 from __future__ import annotations
 
 import hashlib
+import shlex
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -25,6 +26,7 @@ from vcorr.data.image_reader import read_image
 from vcorr.data.prompt_dataset import OBJECTS_SIDE, SCENES_SIDE, read_lines
 from vcorr.store.atomic_files import cannot_write, replace_folder
 from vcorr.store.lock import hold_lock
+from vcorr.store.record import DamagedRecordError
 
 PROMPTS, TRACKS, VISIBILITY, IMAGE = "prompt.txt", "tracks", "visibility", "image"
 SUFFIXES = {TRACKS: ".npy", VISIBILITY: ".npy", IMAGE: ".png"}
@@ -141,8 +143,13 @@ def _replace(target: Path, source: SourceSet, rows: Sequence[ClipRow], images: d
 def _check_target(target: Path) -> None:
     """Checks that the target is free or holds an earlier import: nothing else may be replaced."""
     what = "is not empty, and not a dataset"
-    if DatasetFolder(target).has_record():
-        if DatasetFolder(target).record().get("kind") == KIND:
+    try:
+        record = DatasetFolder(target).record()
+    except DamagedRecordError as error:
+        move = shlex.join(["mv", str(target), f"{target}.old"])
+        raise StoreError(error.message, hint=f"Move the folder away and import it again: {move}") from error
+    if record:
+        if record.get("kind") == KIND:
             return
         what = "holds a dataset that was not imported"
     elif not holds_files(target):

@@ -19,7 +19,7 @@ from vcorr.store.lock import NotWritableError
 from vcorr.store.record import DamagedRecordError
 from vcorr.store.record_form import Status
 from vcorr.store.recovery import count_kept, set_aside_record
-from vcorr.store.rundir import RunDirectory, is_run
+from vcorr.store.rundir import RECORD, RunDirectory, is_run
 
 
 class Reuse(Enum):
@@ -158,7 +158,7 @@ class _Coordinator:
             if is_run(self._run.path):
                 self._run.record()
         except DamagedRecordError as error:
-            aside = set_aside_record(self._run)
+            aside = set_aside_record(self._run.path / RECORD)
             kept = count_kept(self._run, self._plan.selection.clips, print_)
             self._events.note(f"{error.message}{aside} It is written again; {kept} finished clips are kept.")
 

@@ -29,6 +29,7 @@ from vcorr.runner.predict import error_code, prepare_clip, sample_clip
 from vcorr.runner.spec import check_seed
 from vcorr.store.atomic_files import make_folder
 from vcorr.store.fingerprint import LENGTH, find_differences, fingerprint, plain
+from vcorr.store.record import DamagedRecordError
 
 SPLIT = "test"
 SHOWN = 40
@@ -121,10 +122,11 @@ def _build(
     plan: Plan, wanted: Sequence[Item], filters: Filters, folder: DatasetFolder, events: Events, command: Sequence[str]
 ) -> Built:
     folder.check(build_fingerprint(plan))  # another process may have made a dataset here before the lock was taken
+    healed = folder.keep_damaged_record()
     record = _record(plan, folder, filters, command)
     folder.write_record(record, "started")
     maker = _Maker(plan, folder, str(record["name"]), filters, events)
-    for note in (*plan.selection.applied.notes, plan.parts.notice):
+    for note in (healed, *plan.selection.applied.notes, plan.parts.notice):
         if note:
             events.note(note)
     rows: list[ClipRow] = []
@@ -152,7 +154,10 @@ def _check_same(plan: Plan, folder: DatasetFolder) -> None:
     Raises:
         StoreError: the folder holds such clips.
     """
-    record = folder.record() if folder.has_record() else {}
+    try:
+        record = folder.record()
+    except DamagedRecordError:
+        return  # its clips say how they were built: `DatasetFolder.check`
     resolved = record.get("resolved")
     if not isinstance(resolved, dict) or not isinstance(resolved.get("settings"), dict):
         return  # not built here; `DatasetFolder.create` refuses it
@@ -182,6 +187,7 @@ class _Maker:
         assert plan.parts.tracker is not None
         self._plan, self._folder, self._name, self._filters, self._events = plan, folder, name, filters, events
         self._tracker = CalledTracker(plan.parts.tracker)
+        self._fingerprint = build_fingerprint(plan)
         self._loaded = False
         self.reused = 0
 
@@ -293,7 +299,7 @@ class _Maker:
         )
 
     def _write(self, row: ClipRow) -> None:
-        self._folder.write(row)
+        self._folder.write(row, self._fingerprint)
         if not (self._folder.path / CARD).exists():
             self.write_card()  # so that the folder can be loaded even if the build ends early
 
@@ -318,9 +324,8 @@ class _Maker:
 
 
 def _record(plan: Plan, folder: DatasetFolder, filters: Filters, command: Sequence[str]) -> dict[str, Any]:
-    # a renamed folder keeps the name of its dataset
     return {
-        "name": folder.record().get("name", folder.path.resolve().name),
+        "name": folder.name(),
         "kind": "built",
         "command": list(command),
         "started": datetime.now(UTC).isoformat(timespec="seconds"),

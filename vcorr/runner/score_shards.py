@@ -79,10 +79,12 @@ class ShardScorer:
 
     def has_scored(self, name: str) -> bool:
         """Returns whether the run holds scores of the clip that belong to the plan, and no metric failed."""
-        path = self.run.path / "scores" / name
-        if not self.run.holds("scores", name, self.fingerprint):
+        try:
+            found = shards.read_shard(self.run.path / "scores" / name, "scores")
+        except shards.DamagedShardError:
             return False
-        found = shards.read_shard(path, "scores")
+        if shards.fingerprint_of(found) != self.fingerprint:
+            return False
         return not (found.num_rows == 1 and found["status"][0].as_py() == STATUS_FAILED)
 
     def take_notes(self) -> list[str]:
@@ -100,9 +102,7 @@ def score_left_over(plan: Plan, run: RunDirectory) -> None:
     """
     scorer, prints = ShardScorer.of(plan, run), plan.fingerprints()
     planned = {shards.shard_name(clip_id) for clip_id in plan.selection.clips}
-    for path in run.shard_paths("scores"):
-        is_predicted = run.holds("predictions", path.name, prints["predict"]) and run.holds(
-            "tracks", path.name, prints["track"]
-        )
-        if path.name not in planned and is_predicted and not run.holds("scores", path.name, prints["score"]):
-            scorer.score(path.name)
+    for name in (path.name for path in run.shard_paths("scores") if path.name not in planned):
+        is_predicted = run.holds("predictions", name, prints["predict"]) and run.holds("tracks", name, prints["track"])
+        if is_predicted and not run.holds("scores", name, prints["score"]):
+            scorer.score(name)

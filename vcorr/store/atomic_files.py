@@ -211,7 +211,8 @@ def sync_folder(folder: Path) -> None:
 
 
 def _sync(path: Path) -> None:
-    file = os.open(path, os.O_RDONLY)
+    # Windows flushes only what is open for writing; elsewhere a file may be read-only, such as a copied one
+    file = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
     try:
         os.fsync(file)
     finally:

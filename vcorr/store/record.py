@@ -1,4 +1,7 @@
-"""Reads `run.json`. What comes out has the form of `record_form`, so no reader has to check it again."""
+"""Reads `run.json`. What comes out has the form of `record_form`, so no reader has to check it again.
+
+`read_values` reads the record of a dataset folder too.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ MOST_BYTES = 64 << 20
 
 
 class DamagedRecordError(StoreError):
-    """A run.json that is missing or cannot be used. It can be written again."""
+    """A record of a run or dataset that is missing or cannot be used. It can be written again."""
 
 
 def read_record(path: Path) -> dict[str, Any]:
@@ -28,16 +31,7 @@ def read_record(path: Path) -> dict[str, Any]:
             file and key.
         StoreError: the file may not be read, or was written by a newer vcorr.
     """
-    try:
-        values = read_json(_read_text(path))
-    except FileNotFoundError as error:
-        raise DamagedRecordError(f"{path.parent} has no {path.name}.") from error
-    except PermissionError as error:
-        raise StoreError(
-            f"{path} cannot be read: {error.strerror}.", hint=f"Allow it: chmod u+r {shlex.quote(str(path))}"
-        ) from error
-    except (OSError, ValueError) as error:
-        raise DamagedRecordError(f"{path} is damaged and cannot be read: {first_line(error)}.") from error
+    values = read_values(path)
     if not isinstance(values, dict) or not values:
         raise DamagedRecordError(f"{path} is not the record of a run.")
     version = values.get("record_version", 1)
@@ -48,11 +42,30 @@ def read_record(path: Path) -> dict[str, Any]:
     return upgrade_record(values)
 
 
+def read_values(path: Path) -> Any:
+    """Returns the values of a JSON file of at most `MOST_BYTES`, in whatever form they are.
+
+    Raises:
+        DamagedRecordError: the file is missing, or is not JSON.
+        StoreError: the file may not be read.
+    """
+    try:
+        return read_json(_read_text(path))
+    except FileNotFoundError as error:
+        raise DamagedRecordError(f"{path.parent} has no {path.name}.") from error
+    except PermissionError as error:
+        raise StoreError(
+            f"{path} cannot be read: {error.strerror}.", hint=f"Allow it: chmod u+r {shlex.quote(str(path))}"
+        ) from error
+    except (OSError, ValueError) as error:
+        raise DamagedRecordError(f"{path} is damaged and cannot be read: {first_line(error)}.") from error
+
+
 def _read_text(path: Path) -> str:
     """Returns the text of an ordinary file of at most `MOST_BYTES`; a pipe would not end."""
     found = path.stat()
     if not stat.S_ISREG(found.st_mode):
         raise ValueError("it is no ordinary file")
     if found.st_size > MOST_BYTES:
-        raise ValueError(f"it has {found.st_size >> 20} MiB, and no record of a run has more than {MOST_BYTES >> 20}")
+        raise ValueError(f"it has {found.st_size >> 20} MiB, and no record has more than {MOST_BYTES >> 20}")
     return path.read_text(encoding="utf-8")

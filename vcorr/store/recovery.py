@@ -9,6 +9,7 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -65,15 +66,14 @@ def _heal(run: RunDirectory) -> str:
         run.record()  # another process may have written it before the lock was taken
     except DamagedRecordError as error:
         values, status = rebuild_record(run)
-        aside = set_aside_record(run)
+        aside = set_aside_record(run.path / RECORD)
         run.write_record(values, status)
         return f"{error.message} It is written again from the tables.{aside}"
     return ""
 
 
-def set_aside_record(run: RunDirectory) -> str:
-    """Renames a damaged run.json that holds anything; returns a sentence about it, "" if there was nothing to keep."""
-    path = run.path / RECORD
+def set_aside_record(path: Path) -> str:
+    """Renames a damaged record that holds anything; returns a sentence about it, "" if there was nothing to keep."""
     if not os.path.lexists(path) or (path.is_file() and not path.stat().st_size):
         return ""
     return f" The old file is kept as {set_aside(path).name}."
