@@ -316,10 +316,10 @@ class DiffusersVideoModel(VideoModelBase, Generic[C]):
         return None if encoding is None else int(encoding.tokens)
 
     def call_inputs(self, clip: Clip, grid: TokenGrid) -> Mapping[str, Any]:
-        """Returns the clip's own arguments of the pipeline's call: the prompt, and the image if the model needs one.
+        """Returns the clip's own arguments of the pipeline's call: prompt, image if the model needs one, and guidance.
 
-        Without a text encoder these are stand-ins for the embedded prompt. Size, steps, generator, guidance and
-        callback are not among them.
+        The strength of guidance is the one that `setting` returns. Without a text encoder there are stand-ins for the
+        embedded prompt. Size, steps, generator and callback are not among the arguments.
         """
         prompt, encoding = self.prompt(clip), self._encoding
         given: Mapping[str, Any] = {"prompt": prompt}

@@ -52,8 +52,8 @@ class Report:
         return "\n".join([title, *lines])
 
 
-class CheckFailedError(Exception):
-    """Raised by a check whose expectation did not hold."""
+class CheckFailedError(VcorrError):
+    """Raised by a check whose expectation did not hold; also inside a call of a part, through which it passes."""
 
 
 def expect(condition: bool, reason: str) -> None:
