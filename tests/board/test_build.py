@@ -16,6 +16,7 @@ from vcorr.board.site import site_build
 from vcorr.board.site.file_names import slug
 from vcorr.board.site.site_build import MARKER, build_site
 from vcorr.contract.errors import MissingError, StoreError, UsageError
+from vcorr.plugins.registry import Registry, installed
 from vcorr.stats.series import series
 from vcorr.stats.summary import best_site
 from vcorr.store.rundir import RunDirectory, find_runs
@@ -395,6 +396,27 @@ def test_a_folder_that_cannot_be_written(results, tmp_path, no_plugins):
     (tmp_path / "file").write_text("x", encoding="utf-8")
     with pytest.raises(StoreError, match="cannot be written"):
         build_site(results, tmp_path / "file" / "site", registry=no_plugins)
+
+
+@pytest.mark.parametrize("plugins_of", [lambda: Registry([]), installed], ids=["none", "installed"])
+def test_a_board_with_a_metric_that_nobody_knows_is_refused(results, tmp_path, plugins_of):
+    board = tmp_path / "mine.yaml"
+    text = (
+        "{title: Mine, datasets: [davis], primary: pck_4, metrics: [{name: pck_4, title: P}, {name: NAME, title: Q}]}"
+    )
+    board.write_text(text.replace("NAME", "pkc_8"), encoding="utf-8")
+    with pytest.raises(UsageError) as caught:
+        build_site(results, tmp_path / "site", boards=[board], registry=plugins_of())
+    assert f"Unknown metric in Board {board}: metrics[1].name: 'pkc_8'. Did you mean 'pck_" in caught.value.message
+    assert not (tmp_path / "site").exists()
+
+
+def test_a_board_may_show_an_installed_metric_that_no_run_has(results, tmp_path):
+    board = tmp_path / "mine.yaml"
+    board.write_text(
+        "{title: Mine, datasets: any, primary: pck_8, metrics: [{name: pck_8, title: P}]}", encoding="utf-8"
+    )
+    assert build_site(results, tmp_path / "site", boards=[board], registry=installed()).exists()
 
 
 def test_no_results(tmp_path, no_plugins, results):

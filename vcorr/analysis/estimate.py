@@ -18,7 +18,6 @@ from vcorr.runner.parts import Part
 from vcorr.runner.plan import Plan
 from vcorr.runner.predict import DEFAULT_QUERY_SIDE, prepare_clip
 from vcorr.store.fingerprint import LENGTH
-from vcorr.store.rundir import RunDirectory
 
 SAMPLE_SIZE = 1024
 SAMPLE_SECONDS = 0.2
@@ -125,7 +124,7 @@ def _path(plan: Plan, out: Path) -> Path | None:
     """Returns the folder of the run; None while its name is not known."""
     if plan.lacks("weights", "data", "device"):
         return None
-    return RunDirectory(out / plan.fingerprints()["predict"][:LENGTH]).path
+    return out / plan.fingerprints()["predict"][:LENGTH]
 
 
 def _work(plan: Plan) -> Work:

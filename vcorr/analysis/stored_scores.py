@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,7 +53,7 @@ def load_scores(run: RunDirectory, wanted: Callable[[str], bool] = lambda name: 
         StoreError: the run is damaged, has no scores, or has clips that were scored differently from the rest.
     """
     record = run.record()
-    check_scored_alike(run)
+    check_scored_alike(run, record)
     names: set[str] = set()
     scores = gather(_note_metrics(run.iter_shards("scores"), names), wanted)
     if not scores.rows:
@@ -68,15 +68,14 @@ def _note_metrics(shards_: Iterable[pa.Table], names: set[str]) -> Iterator[pa.T
         yield shard
 
 
-def check_scored_alike(run: RunDirectory) -> None:
-    """Checks that all clips of a run were scored as its run.json says; means over different scores have no meaning.
+def check_scored_alike(run: RunDirectory, record: Mapping[str, Any]) -> None:
+    """Checks that all clips of a run were scored as its record says; means over different scores have no meaning.
 
     A command that was killed while it scored, or that tracked only some of the clips, leaves a run in this state.
 
     Raises:
         StoreError: some clips were scored differently. The message has their number and the command that mends it.
     """
-    record = run.record()
     prints = record.get("fingerprints")
     said = prints.get("score") if isinstance(prints, dict) else None
     found = [shards.read_fingerprint(path) for path in run.shard_paths("scores")]

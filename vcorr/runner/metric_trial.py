@@ -15,7 +15,8 @@ from vcorr.contract.part_calls import PartName
 from vcorr.contract.protocols import RowMetric
 from vcorr.contract.records import RowsPrediction, Tracks
 from vcorr.metrics.score_checks import check_declaration
-from vcorr.runner.parts import Part
+from vcorr.plugins.registry import Registry
+from vcorr.runner.parts import Part, make_part
 
 _POINTS = 4
 _GRID = TokenGrid(frames=2, rows=4, cols=4, stride=(8, 8), temporal_ratio=4)
@@ -36,6 +37,17 @@ def check_columns(metrics: Sequence[Part]) -> tuple[MetricColumns, ...]:
                 raise clash(givers[column].metric, one.metric, column)
             givers[column] = one
     return found
+
+
+def find_columns(registry: Registry) -> tuple[MetricColumns, ...]:
+    """Returns the columns of every installed metric with its default options; no columns if they cannot be learnt."""
+    found = []
+    for registered in registry.metrics.all():
+        try:
+            found.append(_learn(make_part(registered, {}, "metric")))
+        except VcorrError:
+            found.append(MetricColumns(registered.entry.name, (), ""))
+    return tuple(found)
 
 
 def clash(first: str, second: str, column: str) -> UsageError:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from vcorr.store.json_text import read_json
-from vcorr.board.tables.definitions import BoardConfig, builtin_boards, load_board, metric_names
+from vcorr.board.tables.definitions import BoardConfig, builtin_boards, check_metrics, load_board, metric_names
 from vcorr.board.tables.board_runs import BoardRun, UnreadableRunError, load_run
 from vcorr.board.site.model_page import model_view
 from vcorr.board.site.plugin_pages import Board, PluginPage, frame, plugin_pages
@@ -23,7 +23,9 @@ from vcorr.board.tables.ranking import Unreadable, rank
 from vcorr.board.site.html import environment, formula_safe
 from vcorr.board.site.vega_bundle import chart_library
 from vcorr.contract.errors import MissingError, UsageError
+from vcorr.contract.metric_columns import read_columns
 from vcorr.plugins.registry import Registry, installed
+from vcorr.runner.metric_trial import find_columns
 from vcorr.store.atomic_files import replace_folder
 from vcorr.store.rundir import RECORD, RunDirectory, find_runs
 
@@ -59,7 +61,8 @@ def build_site(
 
     Raises:
         MissingError: there are no runs.
-        UsageError: `out` is not empty and is not a board, or a board file is wrong.
+        UsageError: `out` is not empty and is not a board, or a board file is wrong. So is one with a metric that no
+            run has and no installed plugin gives.
         StoreError: `out` cannot be written.
     """
     runs = find_runs(results)
@@ -70,6 +73,7 @@ def build_site(
     with replace_folder(out) as folder:
         (folder / "data").mkdir()
         loaded, unreadable = _load(runs, metric_names(configs), folder / "data")
+        _check_metrics(boards, configs, loaded, registry or installed())
         _Site(folder, loaded, unreadable, configs, registry or installed()).write()
         _check_out(results, out)  # somebody may have put something else there meanwhile
     for run in unreadable:
@@ -89,6 +93,22 @@ def _load(
             reason = error.message.replace(f"{run.path.parent}{os.sep}", "")
             unreadable.append(Unreadable(run.run_id, reason, error.hint))
     return loaded, unreadable
+
+
+def _check_metrics(
+    files: Sequence[Path], boards: Sequence[BoardConfig], runs: Sequence[BoardRun], registry: Registry
+) -> None:
+    """Checks that boards read from files show columns of a run or of an installed metric."""
+    in_runs = {s.key["metric"] for run in runs for s in run.series}
+    in_runs |= {name for run in runs for one in read_columns(run.record) for name in one.columns}
+    if not files or in_runs.issuperset(metric_names(boards)):
+        return
+    metrics = find_columns(registry)
+    if not all(one.columns for one in metrics):
+        return  # such a metric may give any column
+    known = in_runs | {name for one in metrics for name in one.columns}
+    for path, board in zip(files, boards, strict=True):
+        check_metrics(board, f"Board {path}", known)
 
 
 class _Site:

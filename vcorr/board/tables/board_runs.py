@@ -138,7 +138,7 @@ def load_run(run: RunDirectory, metrics: Sequence[str], download: Path) -> Board
     """
     with _reading():
         record = run.record()
-        check_scored_alike(run)
+        check_scored_alike(run, record)
     scores = _read_scores(run, metrics, download, _fingerprint(record))
     with _reading():
         found = tuple(series(scores, lower=lower_is_better(record)))

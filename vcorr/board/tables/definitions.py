@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -105,6 +105,19 @@ def boards_of(dataset: str, boards: Iterable[BoardConfig]) -> list[BoardConfig]:
 def metric_names(boards: Iterable[BoardConfig]) -> tuple[str, ...]:
     """Returns the names of all metrics that some board shows, in order of appearance."""
     return tuple(dict.fromkeys(column.name for board in boards for column in board.metrics))
+
+
+def check_metrics(board: BoardConfig, label: str, known: Collection[str]) -> None:
+    """Checks that a board shows metrics that somebody knows; error messages begin with `label`.
+
+    known: columns of the runs and of the installed metrics.
+
+    Raises:
+        UsageError: it shows another one.
+    """
+    for i, column in enumerate(board.metrics):
+        if column.name not in known:
+            raise unknown_name(f"metric in {label}: metrics[{i}].name:", column.name, known)
 
 
 def _metrics(value: Any, label: str) -> tuple[MetricColumn, ...]:
