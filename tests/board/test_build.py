@@ -129,6 +129,15 @@ def test_the_model_page(site):
     assert sum(cell["chosen"] for cell in cells[0]) == 1
 
 
+@pytest.mark.parametrize(("clips", "halves"), [(2, False), (8, True)])
+def test_a_model_page_says_how_its_sites_were_chosen(make_run, no_plugins, tmp_path, clips, halves):
+    make_run(tmp_path / "runs", "aaaaaaaaaaaa", "made-up-good", layers=2, steps=1, clips=clips)
+    build_site(tmp_path / "runs", tmp_path / "site", registry=no_plugins)
+    page = (tmp_path / "site" / "models" / "made-up-good.html").read_text()
+    assert ("Sites are chosen on one half of the clips" in page) is halves
+    assert ("no clips were held out" in page) is not halves
+
+
 def test_a_baseline_has_no_charts(site):
     page = pages(site)["models/made-up-baseline.html"]
     assert page.json == []

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import vcorr as package
-from vcorr.cli.views import terminal
+from vcorr.cli.views import progress, terminal
 from vcorr.cli.views.table_width import shorten
 
 CLI = Path(package.__file__).parent / "cli"
@@ -70,6 +70,17 @@ def test_commands_print_through_the_terminal_module() -> None:
     # on standard error, text that is fixed or plain ASCII needs no help
     harmless = {call for call in calls if call.endswith("err=True)") and ("echo('" in call or "ascii(" in call)}
     assert calls - harmless == set()
+
+
+def test_a_line_of_a_log_is_never_wrapped(capsys) -> None:
+    log, long = progress.Plain(2), "word " * 100 + "end"
+    log.note(long)
+    log.clip_failed("a", long)
+    log.clip_done(long, reused=False)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[:2] == [long, f"clip 1/2 (a) failed: {long}"]
+    assert lines[2].startswith(f"clip 2/2 ({long}) after ")
+    assert len(lines) == 3
 
 
 def test_brackets_of_a_name_are_no_markup(capsys) -> None:

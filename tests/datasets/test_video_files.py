@@ -262,7 +262,7 @@ def test_what_the_runner_does_to_a_clip_is_described(folder):
     grid = TokenGrid(frames=2, rows=8, cols=8, stride=(8, 8), video_frames=5, temporal_ratio=4, causal=True)
     (note,) = fit_notes(clip, grid)
     assert note.startswith("b: cut to the first 5 of 6 frames and resized from 64x48 to 64x64 pixels, ")
-    assert note.endswith("which makes everything 0.75 times as wide for its height.")
+    assert note.endswith("which makes shapes narrower: width / height is 0.75 of what it was.")
     fits = TokenGrid(frames=6, rows=6, cols=8, stride=(8, 8), video_frames=6, temporal_ratio=1, causal=True)
     assert fit_notes(clip, fits) == ()
 

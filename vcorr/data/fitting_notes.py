@@ -35,4 +35,7 @@ def fit_notes(clip: Clip, grid: TokenGrid, usual_frames: int = 0) -> tuple[str, 
 def _say_stretch(x: float, y: float) -> str:
     """Returns how resizing changes the shape of things; empty if it does not."""
     ratio = x / y
-    return "" if abs(ratio - 1) < 0.01 else f", which makes everything {ratio:.2f} times as wide for its height"
+    if abs(ratio - 1) < 0.01:
+        return ""
+    word = "narrower" if ratio < 1 else "wider"
+    return f", which makes shapes {word}: width / height is {ratio:.2f} of what it was"

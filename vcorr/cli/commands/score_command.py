@@ -26,7 +26,7 @@ def score(runs: tuple[Path, ...], assignments: tuple[str, ...], as_json: bool) -
 
     \b
     For example:
-      vcorr score runs/3f2a81c09d17 --set metric.thresholds=[0.5,1,2]
+      vcorr score runs/3f2a81c09d17 --set 'metric.thresholds=[0.5,1,2]'
       vcorr score runs/3f2a81c09d17 --set variant=corrected,corrected+time_map=stretched
     """
     from vcorr.analysis.overview import probe_names

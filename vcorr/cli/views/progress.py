@@ -115,13 +115,16 @@ class Plain:
         now = time.monotonic()
         if now - self._said >= PLAIN_EVERY_SECONDS or self._done == self._clips:
             self._said = now
-            self._out.print(cell(f"clip {self._done}/{self._clips} ({clip_id}) after {duration(now - self._began)}"))
+            self._print(cell(f"clip {self._done}/{self._clips} ({clip_id}) after {duration(now - self._began)}"))
 
     def clip_failed(self, clip_id: str, error: str) -> None:
         """Prints a line, always."""
         self._done += 1
-        self._out.print(cell(f"clip {self._done}/{self._clips} ({clip_id}) failed: ") + Text(escape(error)))
+        self._print(cell(f"clip {self._done}/{self._clips} ({clip_id}) failed: ") + Text(escape(error)))
 
     def note(self, message: str) -> None:
         """Prints a line, always."""
-        self._out.print(Text(escape(message)))
+        self._print(Text(escape(message)))
+
+    def _print(self, line: Text) -> None:
+        self._out.print(line, soft_wrap=True)  # a log is searched line by line
