@@ -112,7 +112,8 @@ def _invoke(arguments: list[str], debug: bool) -> int:  # noqa: PLR0911  # one r
         return error.exit_code
     except (KeyboardInterrupt, click.Abort) as error:
         stopped = error.__cause__ or error  # click puts an Abort around it
-        click.echo(f"Interrupted. {getattr(stopped, 'message', '')}".rstrip(), err=True)
+        said = f"Interrupted. {getattr(stopped, 'message', '')}".rstrip()
+        Escaped(sys.stderr).write(f"{said}\n")  # needs no rich, whose import may be what was interrupted
         return EXIT_INTERRUPTED
     except ModuleNotFoundError as error:
         if (error.name or "vcorr").startswith("vcorr"):

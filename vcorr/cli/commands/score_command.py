@@ -31,6 +31,7 @@ def score(runs: tuple[Path, ...], assignments: tuple[str, ...], as_json: bool) -
     """
     from vcorr.analysis.overview import probe_names
     from vcorr.cli.views import render
+    from vcorr.cli.views.terminal import say
     from vcorr.contract.errors import EXIT_OK, EXIT_SOME_FAILED
     from vcorr.contract.metric_columns import lower_is_better, ranking_columns
     from vcorr.plugins.registry import installed
@@ -47,7 +48,7 @@ def score(runs: tuple[Path, ...], assignments: tuple[str, ...], as_json: bool) -
     for path in runs:
         run = RunDirectory.locate(path)
         if healed := heal_record(run):
-            click.echo(healed, err=True)
+            say(healed, stderr=True)
         # without a --set, a run keeps the variants that it was made with
         spec = build_spec({"variant": _variant_of(run.record())}, assignments=assignments)
         _check_keys(assignments)
