@@ -38,6 +38,20 @@ def test_a_slip_is_an_error_with_what_to_type(vcorr, line, hint) -> None:
     assert hint in ended.err
 
 
+@pytest.mark.parametrize("line", ["run --model sliding-model", "board build", "board open", "plugin new vcorr-x"])
+def test_a_folder_to_write_to_cannot_be_empty(vcorr, line) -> None:
+    ended = vcorr(*line.split(), "--out", "")
+    assert (ended.code, ended.out) == (2, "")
+    assert ended.err == "Error: --out is empty.\nName a folder, or '.' for this one.\n"
+
+
+def test_a_folder_whose_name_is_too_long_is_an_error(vcorr) -> None:
+    line = "run --model sliding-model --probe qk --data token-slide --layers 0 --steps 0 --limit 1 --out"
+    ended = vcorr(*line.split(), "n" * 300)
+    assert (ended.code, ended.out) == (2, "")
+    assert "cannot be written: File name too long." in " ".join(ended.err.split())
+
+
 def test_other_unknown_flags_get_the_nearest_one(vcorr) -> None:
     ended = vcorr("run", "--modl", "tiny")
     assert ended.code == 2

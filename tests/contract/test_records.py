@@ -20,7 +20,10 @@ CLIP = Clip("c", "a prompt", QUERIES, VIDEO, TRACKS)
         ({"xy": XY.astype(object)}, "xy must be float32, got object"),
         ({"xy": XY[0]}, "xy must have shape"),
         ({"xy": XY + np.float32(np.nan)}, "xy is NaN or infinite at a visible point"),
+        ({"xy": np.ma.masked_greater(XY, 20)}, "xy must be a plain numpy array, got MaskedArray"),
         ({"visible": SEEN.tolist()}, "visible must be a numpy array, got list"),
+        ({"visible": np.ma.masked_array(SEEN)}, "visible must be a plain numpy array, got MaskedArray"),
+        ({"visible": SEEN.view(np.matrix)}, "visible must be a plain numpy array, got matrix"),
         ({"visible": SEEN * 1.0}, "visible must be bool of shape .* got float64"),
         ({"visible": SEEN * 2}, "visible must be bool of shape .* got int64"),
         ({"visible": SEEN[:, :4]}, "visible must be bool of shape"),
@@ -49,6 +52,7 @@ def test_tracks(change, message):
         ({"queries": np.float32([[0, 1, 2], [0.5, 3, 4]])}, "frames of queries must be whole numbers"),
         ({"queries": np.float32([[0, 1, 2], [-1, 3, 4]])}, "frames of queries must be whole numbers of at least 0"),
         ({"video": VIDEO.tolist()}, "video must be a numpy array, got list"),
+        ({"video": np.ma.masked_array(VIDEO)}, "video must be a plain numpy array, got MaskedArray"),
         ({"video": VIDEO[..., 0]}, "video must be uint8 of shape"),
         ({"video": VIDEO / 255}, "video must be uint8 of shape"),
         ({"video": VIDEO[:4]}, r"tracks have shape \(2, 5, 2\); 2 queries and 4 frames"),
@@ -57,6 +61,12 @@ def test_tracks(change, message):
 def test_clips(change, message):
     with pytest.raises(UsageError, match=f"Clip c: {message}"):
         dataclasses.replace(CLIP, **change)
+
+
+@pytest.mark.parametrize("prompt", ["a \ud83d cat", "\udcff"])
+def test_a_prompt_with_half_a_character_is_refused(prompt):
+    with pytest.raises(UsageError, match="Clip: prompt holds half a character"):
+        dataclasses.replace(CLIP, prompt=prompt)
 
 
 def test_arrays_become_queries():

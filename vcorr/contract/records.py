@@ -150,6 +150,8 @@ def _check_arrays(where: str, **values: Any) -> None:
     for name, value in values.items():
         if not isinstance(value, np.ndarray):
             raise UsageError(f"{where}: {name} must be a numpy array, got {type(value).__name__}.")
+        if isinstance(value, np.ma.MaskedArray | np.matrix):  # the mask would be lost; a matrix never has one axis
+            raise UsageError(f"{where}: {name} must be a plain numpy array, got {type(value).__name__}.")
 
 
 @dataclass(frozen=True, eq=False)
@@ -375,6 +377,8 @@ class Clip:
         for name in ("id", "prompt"):
             if not isinstance(getattr(self, name), str):
                 raise UsageError(f"Clip: {name} must be a text, got {show_value(getattr(self, name))}.")
+        if any("\ud800" <= letter <= "\udfff" for letter in self.prompt):
+            raise UsageError(f"Clip: prompt holds half a character, which is no text: {show_value(self.prompt)}.")
         fps: Any = self.fps
         if not (isinstance(fps, Real) and 0 <= float(fps) < math.inf):
             raise UsageError(f"Clip {self.id}: fps must be a number of at least 0, got {show_value(self.fps)}.")

@@ -237,7 +237,12 @@ def is_run(path: Path) -> bool:
 
 
 def list_shards(folder: Path) -> list[Path]:
-    """Returns the shards in a folder, sorted by name, without hidden files such as macOS adds to copies."""
+    """Returns the shards in a folder, sorted by name, without hidden files such as macOS adds to copies.
+
+    There are none if the folder cannot exist, for example because its name is too long.
+    """
+    if not os.path.isdir(folder):  # `glob` raises for a name that is too long
+        return []
     return sorted(path for path in folder.glob(f"*{shards.SUFFIX}") if not path.name.startswith("."))
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from vcorr.cli.folder_type import FOLDER
 from vcorr.cli.views.terminal import say
 
 if TYPE_CHECKING:
@@ -22,9 +23,7 @@ def board() -> None:
 @click.option(
     "--results", type=click.Path(path_type=Path), default=Path("runs"), show_default=True, help="Folder of runs."
 )
-@click.option(
-    "--out", type=click.Path(path_type=Path), default=Path("site"), show_default=True, help="Folder of pages."
-)
+@click.option("--out", type=FOLDER, default=Path("site"), show_default=True, help="Folder of pages.")
 def build(results: Path, out: Path) -> int:
     """Make the pages from the runs in a folder.
 
@@ -46,9 +45,7 @@ def build(results: Path, out: Path) -> int:
 
 
 @board.command("open", short_help="Open the board in a browser.")
-@click.option(
-    "--out", type=click.Path(path_type=Path), default=Path("site"), show_default=True, help="Folder of pages."
-)
+@click.option("--out", type=FOLDER, default=Path("site"), show_default=True, help="Folder of pages.")
 def open_(out: Path) -> None:
     """Open the board in a browser."""
     from vcorr.contract.errors import MissingError

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from vcorr.cli.folder_type import FOLDER
 from vcorr.cli.number_types import NUMBER, WHOLE_NUMBER
 from vcorr.cli.views.terminal import console, print_json, say
 from vcorr.contract.errors import EXIT_OK, EXIT_SOME_FAILED, UsageError, unknown_name
@@ -27,9 +28,7 @@ def dataset() -> None:
 @dataset.command("import", short_help="Convert a published dataset to the project's own format.")
 @click.argument("kind", metavar="difftrack")
 @click.argument("path", type=click.Path(path_type=Path))
-@click.option(
-    "--out", type=click.Path(path_type=Path), help="Folder of the sets.  [default: where --data difftrack:... looks]"
-)
+@click.option("--out", type=FOLDER, help="Folder of the sets.  [default: where --data difftrack:... looks]")
 @click.option("--partial", is_flag=True, help="Also import prompts whose tracks or images are missing.")
 @click.option("--json", "as_json", is_flag=True, help="As JSON on standard output.")
 def import_(kind: str, path: Path, out: Path | None, partial: bool, as_json: bool) -> None:
@@ -69,7 +68,7 @@ def import_(kind: str, path: Path, out: Path | None, partial: bool, as_json: boo
     "--seeds", metavar="S[,S]", default="42", show_default=True, help="Every prompt is sampled with every seed."
 )
 @click.option("--limit", type=WHOLE_NUMBER, metavar="N", help="Only the first N prompts.")
-@click.option("--out", type=click.Path(path_type=Path), help="Folder of the dataset.  [default: built/<model>-<id>]")
+@click.option("--out", type=FOLDER, help="Folder of the dataset.  [default: built/<model>-<id>]")
 @click.option(
     "--min-moving",
     type=NUMBER,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from vcorr.cli.folder_type import FOLDER
 from vcorr.cli.views.terminal import print_json, say
 
 if TYPE_CHECKING:
@@ -24,9 +25,7 @@ def plugin() -> None:
 @click.argument("name")
 @click.option("--kind", type=click.Choice(KINDS), required=True, help="What the plugin adds.")
 @click.option("--from-pipeline", metavar="CLASS", help="Write an adapter for this pipeline of diffusers.")
-@click.option(
-    "--out", type=click.Path(path_type=Path), default=Path("."), help="Folder to write it in.  [default: this one]"
-)
+@click.option("--out", type=FOLDER, default=Path("."), help="Folder to write it in.  [default: this one]")
 def new(name: str, kind: str, from_pipeline: str | None, out: Path) -> None:
     """Write a complete, tested, installable plugin to start from: a folder NAME with working code, tests and a README.
 

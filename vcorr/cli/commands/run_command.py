@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from vcorr.cli.folder_type import FOLDER
 from vcorr.cli.hints import SpecCommand
 from vcorr.cli.number_types import NUMBER, WHOLE_NUMBER
 from vcorr.cli.views.terminal import print_json
@@ -53,7 +54,7 @@ _FLAGS = (
 @click.option("--limit", type=WHOLE_NUMBER, metavar="N", help="Only the first N clips.")
 @click.option("--seed", type=WHOLE_NUMBER, metavar="S", help="Seed of the noise.  [default: 42]")
 @click.option("--cfg", type=NUMBER, metavar="STRENGTH", help="Strength of classifier-free guidance; 1 for none.")
-@click.option("--out", type=click.Path(path_type=Path), default=Path("runs"), show_default=True, help="Folder of runs.")
+@click.option("--out", type=FOLDER, default=Path("runs"), show_default=True, help="Folder of runs.")
 @click.option("--device", metavar="DEVICE", help="cpu, cuda, cuda:1 ...  [default: cuda if there is one]")
 @click.option(
     "--dtype", metavar="DTYPE", help="float32, bfloat16 or float16.  [default: bfloat16 on cuda, else float32]"
