@@ -1,6 +1,7 @@
 """DiffTrack's dataset, imported from a small folder in its layout."""
 
 import pickle
+import shlex
 
 import numpy as np
 import pytest
@@ -332,6 +333,20 @@ def test_only_what_was_imported_is_replaced(tmp_path):
     with pytest.raises(StoreError, match="holds a dataset that was not imported"):
         imported(tmp_path / "source", tmp_path / "out")
     assert len(built.rows()) == 2
+
+
+def test_an_earlier_import_with_a_damaged_record_stays_and_is_moved_away(tmp_path):
+    make_set(tmp_path / "source")
+    imported(tmp_path / "source", tmp_path / "out")
+    place = tmp_path / "out" / "cogvideox_t2v_2b" / "fg"
+    (place / "dataset.json").write_text("{")
+    with pytest.raises(StoreError, match=r"dataset\.json is damaged") as refused:
+        imported(tmp_path / "source", tmp_path / "out")
+    words = shlex.split(refused.value.hint.split("again: ")[1])
+    assert words == ["mv", str(place), f"{place}.old"]
+    place.rename(words[2])
+    imported(tmp_path / "source", tmp_path / "out")
+    assert DatasetFolder(place).record()["kind"] == "difftrack"
 
 
 def test_a_folder_of_something_else(tmp_path, home):

@@ -37,7 +37,9 @@ from vcorr.store.recovery import set_aside_record
 RECORD_VERSION = 1
 CARD = "README.md"
 DATA, VIDEOS, IMAGES = "data", "videos", "images"
-_WITHOUT_RECORD = "The clips can be used without it. A dataset that was built gets a new one: repeat the command."
+_WITHOUT_RECORD = (
+    "The command that built the dataset writes it again. Or move it away: the clips can be used without it."
+)
 
 
 @dataclass(frozen=True)

@@ -91,11 +91,7 @@ def find_differences(a: Any, b: Any) -> dict[str, tuple[Any, Any]]:
 
 def flat(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
     """Yields the values of nested mappings with their dotted names; also of lists of mappings that have a `name`."""
-    if (
-        isinstance(value, list)
-        and value
-        and all(isinstance(item, Mapping) and isinstance(item.get("name"), str) for item in value)
-    ):
+    if isinstance(value, list) and value and all(map(_has_name, value)):
         value = {item["name"]: {k: v for k, v in item.items() if k != "name"} for item in value}
     if not isinstance(value, Mapping):
         yield name, value

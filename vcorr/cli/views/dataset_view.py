@@ -39,7 +39,8 @@ def print_build(done: Built) -> None:
         out.print(_clips(odd, title="Not kept", column="reason"))
     counts = Counter(row.status for row in done.rows)
     reused = f"; {done.reused} were there already" if done.reused else ""
-    out.print(f"{counts[OK]} clips kept, {counts[REJECTED]} rejected, {counts[FAILED]} failed{reused}.")
+    kept = "1 clip" if counts[OK] == 1 else f"{counts[OK]} clips"
+    out.print(f"{kept} kept, {counts[REJECTED]} rejected, {counts[FAILED]} failed{reused}.")
     out.print(cell(f"Dataset: {done.folder.path}"), soft_wrap=True)
 
 
