@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pyarrow as pa
 import pytest
 from support.made_up import made_up
@@ -50,6 +52,8 @@ def test_the_table_says_what_was_chosen_among_what(bests, capsys) -> None:
     out = terminal.console()
     out.print(site_tables.best_table(bests[0]))
     assert "the best of 3 means over heads, and the best of 6 single heads" in capsys.readouterr().out
+    out.print(site_tables.best_table([replace(bests[0][0], candidates=1), bests[0][1]]))
+    assert "the only mean over heads, and the best of 6 single heads" in capsys.readouterr().out
     out.print(site_tables.best_table(bests[0][:1]))
     assert "single heads" not in capsys.readouterr().out
 

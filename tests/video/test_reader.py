@@ -42,8 +42,9 @@ def test_a_lower_frame_rate_keeps_what_is_shown_at_its_times(tmp_path):
 
 def test_a_higher_frame_rate_is_refused(tmp_path):
     path = videos.write(tmp_path / "a.mp4", videos.numbered(4, 32, 32), fps=10)
-    with pytest.raises(UsageError, match=r"a\.mp4 has 10 frames a second; 30 would repeat"):
+    with pytest.raises(UsageError, match=r"a\.mp4 has 10 frames a second; 30 would repeat") as caught:
         read_video(path, fps=30)
+    assert "at most 10 frames a second" in caught.value.hint
 
 
 @pytest.mark.parametrize("suffix", ["mp4", "mkv", "avi"])

@@ -157,7 +157,8 @@ def _explain(best: Sequence[BestSite], fitted: Fitted) -> Iterator[str]:
     if single:
         means = max((b.candidates for b in best if b.heads == "mean"), default=0)
         yield _SITE_RULE
-        yield f"Chosen separately: the best of {means} means over heads, and the best of {single} single heads."
+        mean = "the only mean over heads" if means == 1 else f"the best of {means} means over heads"
+        yield f"Chosen separately: {mean}, and the best of {single} single heads."
     if {"floor", "ceiling"} <= fitted.shown:
         yield (
             "skill = (value - floor) / (ceiling - floor); floor: nothing moves; "

@@ -220,7 +220,10 @@ def _check_rate(path: Path, fps: float | None, rates: Rates) -> None:
     fastest = max(rates.mean, rates.nominal)
     if fps and fastest and fps > (1 + SAME_RATE) * fastest:
         name = show_name(path)
-        raise UsageError(f"{name} has {fastest:.4g} frames a second; {fps:g} would repeat frames.")
+        raise UsageError(
+            f"{name} has {fastest:.4g} frames a second; {fps:g} would repeat frames.",
+            hint=f"Ask for at most {fastest:.4g} frames a second (fps), or leave fps out to keep every frame.",
+        )
 
 
 @dataclass
