@@ -1,6 +1,7 @@
 """Image files: the formats that are meant, upright, and never larger than is reasonable."""
 
 import io
+import os
 import struct
 import zlib
 
@@ -13,6 +14,7 @@ from support import videos
 from support.scale import draw_cases
 
 from vcorr.contract.errors import MissingError, UsageError
+from vcorr.data.dataset_folder import file_hash
 from vcorr.data.image_reader import FORMATS, read_image
 
 PICTURE = videos.noise(1, 24, 40)[0]
@@ -90,6 +92,16 @@ def test_several_pictures_are_refused(tmp_path):
     frames[0].save(tmp_path / "a.webp", save_all=True, append_images=frames[1:])
     with pytest.raises(UsageError, match="holds 3 pictures, and one is needed"):
         read_image(tmp_path / "a.webp")
+
+
+def test_a_pipe_or_a_folder_is_refused_and_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe.png")
+    (tmp_path / "folder.png").mkdir()
+    for name in ("pipe.png", "folder.png"):
+        with pytest.raises(UsageError, match=f"{name} cannot be read as an image: it is no ordinary file"):
+            read_image(tmp_path / name)
+    with pytest.raises(MissingError, match="it is a pipe or a device"):
+        file_hash(tmp_path / "pipe.png")
 
 
 def test_nothing_there(tmp_path):

@@ -241,9 +241,11 @@ def file_hash(path: Path) -> str:
     """Returns the hex SHA-256 of a file.
 
     Raises:
-        MissingError: it cannot be read.
+        MissingError: it cannot be read, or is a pipe or device, which might never end.
     """
     try:
+        if path.is_fifo() or path.is_char_device():
+            raise MissingError(f"{path} cannot be read: it is a pipe or a device.")
         return hash_file(path)
     except OSError as error:
         raise MissingError(f"{path} cannot be read: {error.strerror or error}.") from error

@@ -32,6 +32,8 @@ def read_image(path: Path) -> NDArray[np.uint8]:
     from PIL import Image, ImageOps, UnidentifiedImageError
 
     name = show_name(path)
+    if path.exists() and not path.is_file():  # a pipe would be waited for
+        raise UsageError(f"{name} cannot be read as an image: it is no ordinary file.", hint="Give the path of a file.")
     try:
         with warnings.catch_warnings():
             # Pillow's own limits are compared with sizes too; ours is lower, and is no warning
