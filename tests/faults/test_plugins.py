@@ -420,6 +420,40 @@ def test_a_part_that_misbehaves(case: Case, run, right_values, tmp_path) -> None
     assert values_of(Path(json.loads(out)["path"])) == right_values
 
 
+EARLY_CALLS = [
+    ("model", "sites"),
+    ("model", "grid"),
+    ("data", "split"),
+    ("probe", "check_sites"),
+    ("metric", "under"),
+    ("metric", "higher_is_better"),
+]
+
+
+@pytest.mark.parametrize(("part", "call"), EARLY_CALLS)
+def test_calls_outside_of_clips_change_nothing(part: str, call: str, run) -> None:
+    before = np.geterr()
+    code, _, err = run(Fault(part, call, disturb(lambda: np.seterr(all="raise"))))
+    err = " ".join(err.split())
+    assert code == 0
+    assert np.geterr() == before
+    named = {"data": "dataset 'odd-data'"}.get(part, f"{part} 'odd-{part}'")
+    assert f"{named} of support.misbehaving 1 changed numpy's handling of errors for the whole process" in err
+
+
+def test_what_a_probe_changes_is_not_blamed_on_the_model_alone(run) -> None:
+    _, _, err = run(Fault("probe", "read", disturb(lambda: np.seterr(all="raise"))))
+    err = " ".join(err.split())
+    assert "or probe 'odd-probe' of support.misbehaving 1 changed numpy's handling of errors" in err
+
+
+def test_a_metric_that_fails_for_a_clip_of_an_earlier_command_is_reported(run) -> None:
+    assert run()[0] == 0
+    fault = Fault("metric", "score", raising(ValueError("boom")))
+    _, _, err = run(fault, "--limit", "1", "--set", "metrics=odd-metric")
+    assert "are failed now: ValueError: boom (metric 'odd-metric' of support.misbehaving 1" in " ".join(err.split())
+
+
 @pytest.mark.parametrize(
     "nonsense",
     [None, "a video", torch.zeros(5, 64, 64, 3), np.zeros((5, 64, 64, 3)), np.zeros((4, 64, 64, 3), np.uint8)],

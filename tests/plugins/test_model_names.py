@@ -9,9 +9,9 @@ from types import SimpleNamespace
 import pytest
 
 import vcorr
-from vcorr.contract.cards import load_card
+from vcorr.contract.cards import hub_ids, load_card
 from vcorr.plugins import registry
-from vcorr.plugins.model_names import find_model, hub_ids
+from vcorr.plugins.model_names import find_model
 
 CARD = """name: {name}
 title: A model

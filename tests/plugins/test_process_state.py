@@ -86,3 +86,19 @@ def test_packages_may_set_variables_while_they_are_imported(tmp_path, monkeypatc
     with keep_settings() as changed:
         import sets_a_variable  # noqa: F401
     assert (changed, os.environ["SET_BY_A_PACKAGE"]) == ([], "1")
+
+
+def test_a_folder_that_is_gone_does_not_stop_the_rest(tmp_path, monkeypatch) -> None:
+    folder = tmp_path / "gone"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+
+    def leave() -> None:
+        os.chdir("/")
+        folder.rmdir()
+        torch.set_grad_enabled(False)
+
+    with keep_settings() as changed:
+        leave()
+    assert "torch's grad mode" in changed
+    assert torch.is_grad_enabled()

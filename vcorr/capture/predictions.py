@@ -17,7 +17,7 @@ from torch import Tensor
 from vcorr.capture.captures import Capture, count_heads, version_of
 from vcorr.contract.bases import ProbeBase, with_defaults
 from vcorr.contract.errors import NumericalError, PluginError
-from vcorr.contract.geometry import TokenGrid
+from vcorr.contract.geometry import FARTHEST, TokenGrid
 from vcorr.contract.part_calls import PartName, show_value
 from vcorr.contract.probe_protocols import Positions, Probe, Rows, VariantProbe
 from vcorr.contract.records import HEAD_MEAN, Prediction, Readout, RowsPrediction, Site
@@ -30,9 +30,6 @@ TEXT_PARTS = ("peak_text", "sum_text")
 _OUT_OF_PLACE = "Compute out of place: x = x * 2 in place of x *= 2, softmax(x) in place of softmax_(x), or clone it."
 EXTRAS = ("visible", "confidence")
 """What a probe may return with its positions: one number per query point and latent frame."""
-
-FARTHEST = 10
-"""A position may be so many widths or heights outside the frame. One beyond is a mistake in units, not motion."""
 ROUNDING = 0.05
 """By how much a share of attention may leave [0, 1], because half precision rounds each of its terms."""
 

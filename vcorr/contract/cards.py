@@ -60,6 +60,12 @@ def parse_card(text: str, label: str) -> ModelCard:
     )
 
 
+def hub_ids(card: ModelCard) -> tuple[str, ...]:
+    """Returns the ids of the hub repository that a card names, the main one first; empty if it names none."""
+    aliases = card.extra.get("hub_aliases", ())
+    return tuple(str(each) for each in (card.hub_id, *aliases) if each)
+
+
 @cache
 def card_schema() -> dict[str, Any]:
     """Returns the JSON schema that every card must satisfy."""

@@ -26,6 +26,10 @@ ROUNDING = 1 + 2.0**-24
 """
 
 
+FARTHEST = 10
+"""A position may be so many widths or heights outside the frame. One beyond is a mistake in units, not motion."""
+
+
 @dataclass(frozen=True)
 class TokenGrid:
     """Maps the F x h x w video tokens of one attention site to the pixels and frames of one video.

@@ -68,6 +68,11 @@ class PartName:
     def __str__(self) -> str:
         return f"{self.label} of {self.plugin}" if self.plugin else self.label
 
+    @property
+    def is_own(self) -> bool:
+        """Whether the part belongs to vcorr's own distribution."""
+        return self.plugin.startswith("vcorr ")
+
     def calling(self, step: str) -> _Calling:
         """Returns the context in which a part is called. step: the call, such as "run()", for messages.
 

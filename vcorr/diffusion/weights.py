@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from vcorr.contract.cards import hub_ids
 from vcorr.contract.errors import MissingError, PluginError, UsageError
 from vcorr.contract.records import RANDOM, ModelCard, is_random
 from vcorr.contract.text_files import expand_home
@@ -240,14 +241,14 @@ def _hub_source(card: ModelCard, pipeline_class: str | tuple[str, ...]) -> Weigh
 def _find_snapshot(card: ModelCard, file: str = INDEX) -> Path | None:
     from huggingface_hub import try_to_load_from_cache
 
-    for hub_id in (card.hub_id, *card.extra.get("hub_aliases", ())):
-        found = try_to_load_from_cache(str(hub_id), file, revision=card.revision)
+    for hub_id in hub_ids(card):
+        found = try_to_load_from_cache(hub_id, file, revision=card.revision)
         if isinstance(found, str):
             return Path(found).parent
     return None
 
 
-def other_revisions(hub_ids: Sequence[str], file: str, revision: str | None) -> tuple[Path, ...]:
+def other_revisions(repositories: Sequence[str], file: str, revision: str | None) -> tuple[Path, ...]:
     """Returns the folders of other revisions of these repositories in the cache, newest first, that hold the file.
 
     The repositories' files may be there only in part. Nothing is opened.
@@ -257,24 +258,23 @@ def other_revisions(hub_ids: Sequence[str], file: str, revision: str | None) -> 
 
     roots = (
         Path(constants.HF_HUB_CACHE, repo_folder_name(repo_id=hub_id, repo_type="model"), "snapshots")
-        for hub_id in hub_ids
+        for hub_id in repositories
     )
     found = [path for root in roots if root.is_dir() for path in root.iterdir() if (path / file).exists()]
     return tuple(sorted((path for path in found if path.name != revision), key=lambda path: -path.stat().st_mtime))
 
 
-def _other_revisions_hint(hub_ids: Sequence[str], file: str, revision: str | None, option: str = "") -> str:
+def _other_revisions_hint(repositories: Sequence[str], file: str, revision: str | None, option: str = "") -> str:
     """Returns a line for each other revision in the cache; "" if there are none. option: the one that uses its path."""
     lines = ""
-    for path in other_revisions(hub_ids, file, revision)[:_LISTED]:
+    for path in other_revisions(repositories, file, revision)[:_LISTED]:
         use = f": {option} {shlex.quote(str(path))}" if option else ""
         lines += f"\nIn the cache is another revision, {path.name}{use}"
     return lines
 
 
 def _missing_from_cache(card: ModelCard, what: str, file: str = INDEX) -> MissingError:
-    hub_ids = [str(hub_id) for hub_id in (card.hub_id, *card.extra.get("hub_aliases", ()))]
-    others = _other_revisions_hint(hub_ids, file, card.revision, "--weights")
+    others = _other_revisions_hint(hub_ids(card), file, card.revision, "--weights")
     size = f", about {card.download_gb:g} GB" if card.download_gb else ""
     revision = f"revision {card.revision}" if card.revision else "any revision"
     option = f" --revision {card.revision}" if card.revision else ""

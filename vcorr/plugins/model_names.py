@@ -6,7 +6,7 @@ import difflib
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
-from vcorr.contract.cards import load_card
+from vcorr.contract.cards import hub_ids, load_card
 from vcorr.contract.entries import ModelEntry
 from vcorr.contract.errors import PluginError, UsageError
 from vcorr.contract.records import ModelCard
@@ -51,12 +51,6 @@ def is_named(name: str, model: str, registry: Registry) -> bool:
         return find_model(name, registry).entry.name == model
     except (UsageError, PluginError):
         return False
-
-
-def hub_ids(card: ModelCard) -> tuple[str, ...]:
-    """Returns the ids of the hub repository that a card names; empty if it names none."""
-    aliases = card.extra.get("hub_aliases", ())
-    return tuple(str(each) for each in (card.hub_id, *aliases) if each)
 
 
 def _models_by_id(registry: Registry) -> Mapping[str, Sequence[str]]:

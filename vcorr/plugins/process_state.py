@@ -49,7 +49,8 @@ def _folder() -> str | None:
 
 def _enter_folder(path: str | None) -> None:
     if path is not None:
-        os.chdir(path)
+        with contextlib.suppress(OSError):  # a part has deleted the folder that the command began in
+            os.chdir(path)
 
 
 def _set_environment(values: dict[str, str]) -> None:

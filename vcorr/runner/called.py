@@ -7,11 +7,11 @@ and restores what the part changed for the whole process. So the rest of the run
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from vcorr.contract.errors import PluginError, VcorrError
-from vcorr.contract.part_calls import show_value
+from vcorr.contract.part_calls import PartName, show_value
 from vcorr.plugins.process_state import keep_settings
 from vcorr.runner.parts import Part
 from vcorr.store.fingerprint import plain
@@ -32,11 +32,11 @@ class CalledPart:
 
     def take_notes(self) -> list[str]:
         """Returns a note on the settings of the process that the part has changed; see `Changes.take_notes`."""
-        return self._changes.take_notes(str(self.name))
+        return self._changes.take_notes([self.name])
 
     @contextlib.contextmanager
-    def _calling_long(self, step: str) -> Iterator[None]:
-        """Calls into the part, and watches the settings of the process; for calls that happen once per clip."""
+    def _calling(self, step: str) -> Iterator[None]:
+        """Calls into the part, and watches the settings of the process."""
         with self._changes.watch(), self.name.calling(step):
             yield
 
@@ -58,11 +58,18 @@ class Changes:
         finally:
             self._new.update((name, None) for name in changed if name not in self._said)
 
-    def take_notes(self, who: str) -> list[str]:
-        """Returns one sentence about the changes that no earlier call named; none if there are none. who: the parts."""
+    def take_notes(self, suspects: Iterable[PartName]) -> list[str]:
+        """Returns one sentence about the changes that no earlier call named; none if there are none.
+
+        suspects: the parts that may have made them. Parts of vcorr itself are named only if there are no others.
+        """
         new, self._new = list(self._new), {}
         self._said.update(new)
-        return [f"{who} changed {' and '.join(new)} for the whole process; vcorr has set that back."] if new else []
+        if not new:
+            return []
+        parts = list(dict.fromkeys(suspects))
+        who = " or ".join(str(part) for part in [part for part in parts if not part.is_own] or parts)
+        return [f"{who} changed {' and '.join(new)} for the whole process; vcorr has set that back."]
 
 
 def plain_identity(found: Any, where: str) -> dict[str, Any]:

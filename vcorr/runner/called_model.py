@@ -13,7 +13,8 @@ from vcorr.contract.errors import PluginError
 from vcorr.contract.geometry import TokenGrid
 from vcorr.contract.part_calls import show_value
 from vcorr.contract.records import AppliedSettings, Clip, Mode, Queries, RunSettings, Site, Tracks
-from vcorr.runner.called import CalledPart, plain_identity, whole_number
+from vcorr.runner.called import CalledPart, Changes, plain_identity, whole_number
+from vcorr.runner.parts import Part
 
 if TYPE_CHECKING:
     from vcorr.capture.recorder import Recorder
@@ -23,24 +24,30 @@ class CalledModel(CalledPart):
     """A `vcorr.VideoModel` whose calls name its plugin when they fail.
 
     All members raise a `PluginError` for what the adapter raises or wrongly returns.
+
+    probe_changes: settings of the process that were changed where probes run, so by the adapter or by a probe.
     """
+
+    def __init__(self, part: Part) -> None:
+        super().__init__(part)
+        self.probe_changes = Changes()
 
     @property
     def steps(self) -> int:
         """Number of scheduler steps by default; 0 for a model without noise."""
-        with self.name.calling("steps"):
+        with self._calling("steps"):
             return whole_number(self._optional.steps, "steps")
 
     @property
     def needs_image(self) -> bool:
         """Whether sampling starts from an image."""
-        with self.name.calling("needs_image"):
+        with self._calling("needs_image"):
             return bool(self._optional.needs_image)
 
     @property
     def modes(self) -> tuple[Mode, ...]:
         """The modes that the model runs in."""
-        with self.name.calling("modes"):
+        with self._calling("modes"):
             modes = tuple(self._optional.modes)
             unknown = [mode for mode in modes if mode not in get_args(Mode)]
             if unknown:
@@ -50,14 +57,14 @@ class CalledModel(CalledPart):
 
     def sites(self) -> tuple[Site, ...]:
         """Returns the attention sites, by ascending layer, counted from 0."""
-        with self.name.calling("sites()"):
+        with self._calling("sites()"):
             sites = tuple(self.made.sites())
             _check_sites(sites)
             return sites
 
     def grid(self, clip: Clip, site: Site | None) -> TokenGrid:
         """Returns the grid of `site` over `clip`; raises UsageError if the model does not take such a clip."""
-        with self.name.calling("grid()"):
+        with self._calling("grid()"):
             grid = self.made.grid(clip, site)
             if not isinstance(grid, TokenGrid):
                 raise PluginError(f"grid() must return a vcorr.TokenGrid, got {show_value(grid)}.")
@@ -69,7 +76,7 @@ class CalledModel(CalledPart):
         Raises:
             MissingError: the weights are not available.
         """
-        with self._calling_long("weights_id()"):
+        with self._calling("weights_id()"):
             found = self._optional.weights_id(weights)
             if not isinstance(found, str) or not found:
                 raise PluginError(f"weights_id() must return a text, got {show_value(found)}.")
@@ -77,27 +84,27 @@ class CalledModel(CalledPart):
 
     def check_makes(self, grid: TokenGrid) -> None:
         """Checks that the model can generate a video of this size; raises UsageError if not."""
-        with self.name.calling("check_makes()"):
+        with self._calling("check_makes()"):
             self._optional.check_makes(grid)
 
     def check_settings(self, settings: RunSettings) -> None:
         """Checks that the model can run with these settings; raises UsageError if not."""
-        with self.name.calling("check_settings()"):
+        with self._calling("check_settings()"):
             self._optional.check_settings(settings)
 
     def check_loading(self, device: str, dtype: str) -> None:
         """Checks what `load` needs besides the weights; raises MissingError or UsageError if it is not there."""
-        with self.name.calling("check_loading()"):
+        with self._calling("check_loading()"):
             self._optional.check_loading(device, dtype)
 
     def guidance_branches(self, settings: RunSettings) -> int:
         """Returns how many guidance branches a step of mode generate computes."""
-        with self.name.calling("guidance_branches()"):
+        with self._calling("guidance_branches()"):
             return whole_number(self._optional.guidance_branches(settings), "guidance_branches()")
 
     def own_settings(self, settings: RunSettings) -> AppliedSettings:
         """Returns the settings that the model applies by itself."""
-        with self.name.calling("own_settings()"):
+        with self._calling("own_settings()"):
             found = self._optional.own_settings(settings)
             if not isinstance(found, AppliedSettings):
                 raise PluginError(f"own_settings() must return vcorr.AppliedSettings, got {show_value(found)}.")
@@ -105,7 +112,7 @@ class CalledModel(CalledPart):
 
     def load(self, device: str, dtype: str, weights: str) -> None:
         """Loads the weights; raises MissingError if they are not available."""
-        with self._calling_long("load()"):
+        with self._calling("load()"):
             self.made.load(device, dtype, weights)
 
     def run(self, clip: Clip, settings: RunSettings, recorder: Recorder) -> NDArray[np.uint8] | None:
@@ -113,7 +120,7 @@ class CalledModel(CalledPart):
 
         The adapter cannot change what is stored or scored: the recorder has the queries of the clip itself.
         """
-        with self._calling_long("run()"):
+        with self.probe_changes.watch(), self.name.calling("run()"):
             found: NDArray[np.uint8] | None = self.made.run(copy_clip(clip), settings, recorder)
             return found
 

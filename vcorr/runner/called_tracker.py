@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from vcorr.contract.bases import TrackerBase, with_defaults
 from vcorr.contract.errors import NumericalError, PluginError
+from vcorr.contract.geometry import FARTHEST
 from vcorr.contract.part_calls import show_value
 from vcorr.contract.records import Queries, Tracks
 from vcorr.runner.called import CalledPart, plain_identity
@@ -18,9 +19,6 @@ from vcorr.runner.parts import Part
 
 QUERY_TOLERANCE = 1e-3
 """Pixels by which a track may miss its query, because a tracker that resizes the video rounds."""
-
-FARTHEST = 10
-"""A position may be so many widths or heights outside the frame. One beyond is a mistake in units, not motion."""
 
 
 class CalledTracker(CalledPart):
@@ -33,7 +31,7 @@ class CalledTracker(CalledPart):
             MissingError: weights or a package are not available.
             PluginError: the tracker raises, or returns something else.
         """
-        with self._calling_long("identity()"):
+        with self._calling("identity()"):
             return plain_identity(with_defaults(self.made, TrackerBase).identity(), str(self.name))
 
     def track(self, video: NDArray[np.uint8], queries: Queries) -> Tracks:
@@ -44,12 +42,10 @@ class CalledTracker(CalledPart):
                 queries.
             NumericalError: a position is farther from the frame than any motion.
         """
-        with self._calling_long("track()"):
+        with self._calling("track()"):
             found = self.made.track(video.copy(), Queries(queries.t.copy(), queries.xy.copy()))
             _check_form(found, (len(queries), len(video), 2))
-            tracks: Tracks = replace(
-                found
-            )  # its fields may have been changed after it was made; this checks them again
+            tracks: Tracks = replace(found)  # checks its fields again: they may have been changed after it was made
             _check_queries(tracks, queries)
             _check_positions(tracks, video.shape[1], video.shape[2])
             return tracks

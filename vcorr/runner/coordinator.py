@@ -112,7 +112,8 @@ class _Coordinator:
             self._write_record("started")
             self._say_notes()
             self._work(compute=self._reuse is not Reuse.ONLY)
-            score_left_over(self._plan, self._run)
+            for note in score_left_over(self._plan, self._run):
+                self._events.note(note)
             outcome = self._outcome()
             self._write_record(outcome.status)
         except BaseException as error:

@@ -247,9 +247,11 @@ class _Maker:
 
     def _say_changes(self) -> None:
         """Says which settings of the process the parts have changed."""
-        for part in (self._plan.live.adapter, self._plan.live.dataset, self._tracker):
-            for note in part.take_notes():
-                self._events.note(note)
+        live = self._plan.live
+        in_run = live.adapter.probe_changes.take_notes([live.adapter.name])
+        others = (part.take_notes() for part in (live.adapter, live.dataset, self._tracker))
+        for note in (*in_run, *(note for notes in others for note in notes)):
+            self._events.note(note)
 
     def _sample(self, item: Item) -> ClipRow:
         plan = self._plan.with_seed(item.seed)

@@ -15,6 +15,7 @@ from vcorr.contract.part_calls import PartName
 from vcorr.contract.protocols import RowMetric
 from vcorr.contract.records import RowsPrediction, Tracks
 from vcorr.metrics.score_checks import check_declaration
+from vcorr.plugins.process_state import keep_settings
 from vcorr.plugins.registry import Registry
 from vcorr.runner.parts import Part, make_part
 
@@ -58,6 +59,7 @@ def clash(first: str, second: str, column: str) -> UsageError:
     )
 
 
+@keep_settings()  # without a note: the scorer calls the same members, and notes what they change
 def _learn(part: Part) -> MetricColumns:
     made = part.create()
     with part.name.calling("its declaration"):

@@ -141,10 +141,11 @@ def make_plan(spec: RunSpec, registry: Registry, *, probing: bool = True, dry: b
     settings = choose_settings(spec, adapter, mode, label)
     if mode.makes_video and needs_image and not gaps.lack("data"):
         gaps.fill("image", lambda: check_image(model, data, found.first), None)
-    asked = {probe.entry.name: probe.create() for probe in probes}
     names = {probe.entry.name: probe.name for probe in probes}
-    fitted = preflight(adapter, asked, sites, mode, found.first, names=names, alone=len(found.clips) == 1)
-    readings = readings_of(variants, asked, names)
+    with adapter.probe_changes.watch():
+        asked = {probe.entry.name: probe.create() for probe in probes}
+        fitted = preflight(adapter, asked, sites, mode, found.first, names=names, alone=len(found.clips) == 1)
+        readings = readings_of(variants, asked, names)
     hardware = choose_hardware(spec, gaps)
     untracked = gaps.lack("data") and data.entry.name == VIDEO
     tracker = tracker_part(spec, registry, own_tracks=mode.has_tracks(found.first) and not untracked)

@@ -61,9 +61,8 @@ def _rescore(run: RunDirectory, registry: Registry, spec: RunSpec, command: Sequ
     check_columns(metrics)
     context, track_print, status = _read_context(run, record)
     fingerprint = score_fingerprint(track_print, metrics, variants)
-    judges = score.make_judges(variants, score.make_metrics(metrics))
     facts = score_facts(metrics, variants, spec.metric_names)
-    scorer = ShardScorer(run, context, judges, fingerprint, facts)
+    scorer = ShardScorer.make(run, context, metrics, variants, fingerprint, facts)
     paths = run.shard_paths("predictions")
     if not paths:
         raise StoreError(f"{run.path} holds no predictions yet.", hint="Finish it first: repeat its vcorr run command.")

@@ -52,7 +52,7 @@ class ClipReader(CalledPart):
 
     def __init__(self, part: Part) -> None:
         super().__init__(part)
-        with self.name.calling("split"):
+        with self._calling("split"):
             self.split = self.made.split
             if not isinstance(self.split, str):
                 raise PluginError(f"split must be a text, got {show_value(self.split)}.")
@@ -60,7 +60,7 @@ class ClipReader(CalledPart):
 
     def ids(self) -> tuple[str, ...]:
         """Returns the ids of all clips."""
-        with self._calling_long("ids()"):
+        with self._calling("ids()"):
             ids = tuple(_text(clip_id, "an id") for clip_id in self.made.ids())
             twice = next((clip_id for clip_id, count in Counter(ids).items() if count > 1), None)
             if twice is not None:
@@ -77,7 +77,7 @@ class ClipReader(CalledPart):
         ahead, self._ahead = self._ahead, None
         if ahead is not None and ahead.id == clip_id:
             return ahead
-        with self._calling_long("clip()"):
+        with self._calling("clip()"):
             found = self.made.clip(clip_id)
             if not isinstance(found, Clip):
                 raise PluginError(f"clip() must return a vcorr.Clip, got {show_value(found)}.")
@@ -88,18 +88,18 @@ class ClipReader(CalledPart):
 
     def identity(self) -> dict[str, Any] | None:
         """Returns what identifies the dataset's files."""
-        with self._calling_long("identity()"):
+        with self._calling("identity()"):
             found = self._optional.identity()
             return None if found is None else plain_identity(found, str(self.name))
 
     def check_files(self, clip_ids: Sequence[str]) -> None:
         """Checks the files of these clips. Raises what the dataset's own `check_files` raises."""
-        with self._calling_long("check_files()"):
+        with self._calling("check_files()"):
             self._optional.check_files(clip_ids)
 
     def notes(self, clip_id: str) -> list[str]:
         """Returns what the dataset says about a clip."""
-        with self.name.calling("notes()"):
+        with self._calling("notes()"):
             found = self._optional.notes(clip_id)
             if isinstance(found, str):
                 raise PluginError("notes() must return a list of sentences, got one text.")

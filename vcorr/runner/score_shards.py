@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from vcorr.contract.errors import NumericalError, UsageError
 from vcorr.contract.part_calls import PartFailureError
+from vcorr.contract.variants import NamedVariant
 from vcorr.runner import score
 from vcorr.runner.called import Changes
+from vcorr.runner.parts import Part
 from vcorr.runner.plan import Plan
 from vcorr.runner.predict import STATUS_FAILED, error_code
 from vcorr.runner.stage_facts import common_columns, score_facts
@@ -40,10 +42,25 @@ class ShardScorer:
     @classmethod
     def of(cls, plan: Plan, run: RunDirectory) -> ShardScorer:
         """Makes the scorer for a run of a plan."""
-        judges = score.make_judges(plan.selection.variants, score.make_metrics(plan.parts.metrics))
         context = score.RowContext(run=run.run_id, **common_columns(plan))
         facts = score_facts(plan.parts.metrics, plan.selection.variants, plan.spec.metric_names)
-        return cls(run, context, judges, plan.fingerprints()["score"], facts)
+        return cls.make(run, context, plan.parts.metrics, plan.selection.variants, plan.fingerprints()["score"], facts)
+
+    @classmethod
+    def make(
+        cls,
+        run: RunDirectory,
+        context: score.RowContext,
+        metrics: Sequence[Part],
+        variants: Sequence[NamedVariant],
+        fingerprint: str,
+        facts: Mapping[str, Any],
+    ) -> ShardScorer:
+        """Makes the scorer for metrics and variants; for the other arguments see the class."""
+        changes = Changes()
+        with changes.watch():
+            judges = score.make_judges(variants, score.make_metrics(metrics))
+        return cls(run, context, judges, fingerprint, facts, changes)
 
     def score(self, name: str, *, into: Path | None = None) -> str:
         """Scores one clip's stored predictions against its stored tracks.
@@ -89,20 +106,24 @@ class ShardScorer:
 
     def take_notes(self) -> list[str]:
         """Returns a note on the settings of the process that metrics have changed; see `Changes.take_notes`."""
-        parts = {one.part for judge in self.judges for one in judge.metrics}
-        foreign = {part for part in parts if not part.plugin.startswith("vcorr ")}
-        return self._changes.take_notes(" or ".join(sorted(map(str, foreign or parts))))
+        return self._changes.take_notes(one.part for judge in self.judges for one in judge.metrics)
 
 
-def score_left_over(plan: Plan, run: RunDirectory) -> None:
+def score_left_over(plan: Plan, run: RunDirectory) -> Iterator[str]:
     """Scores the clips of the run that are not in the plan, if their predictions and tracks belong to the plan.
 
     An earlier command with a higher `--limit` left them. After this, all scores of the run have the metrics and
     variants that its `run.json` names.
+
+    Yields:
+        A sentence for each clip for which a metric failed, and about settings of the process that metrics have changed.
     """
     scorer, prints = ShardScorer.of(plan, run), plan.fingerprints()
     planned = {shards.shard_name(clip_id) for clip_id in plan.selection.clips}
     for name in (path.name for path in run.shard_paths("scores") if path.name not in planned):
         is_predicted = run.holds("predictions", name, prints["predict"]) and run.holds("tracks", name, prints["track"])
-        if is_predicted and not run.holds("scores", name, prints["score"]):
-            scorer.score(name)
+        if not is_predicted or run.holds("scores", name, prints["score"]):
+            continue
+        if error := scorer.score(name):
+            yield f"Scores of an earlier command, {run.path / 'scores' / name}, are failed now: {error}."
+    yield from scorer.take_notes()

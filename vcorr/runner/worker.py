@@ -230,10 +230,11 @@ class _Worker:
 
     def _say_changes(self) -> None:
         """Says which settings of the process the parts have changed."""
-        live = self._plan.live
-        for part in (live.adapter, live.dataset, self._tracker, self._scorer):
-            for note in part.take_notes() if part is not None else ():
-                self._say(note)
+        live, parts = self._plan.live, self._plan.parts
+        changers = (part for part in (live.adapter, live.dataset, self._tracker, self._scorer) if part is not None)
+        in_run = live.adapter.probe_changes.take_notes([parts.model.name, *(probe.name for probe in parts.probes)])
+        for note in (*in_run, *(note for part in changers for note in part.take_notes())):
+            self._say(note)
 
     def _predict(self, clip_id: str, probes: dict[str, Probe]) -> predict.Predicted:
         prepared = predict.prepare_clip(self._plan, clip_id)
@@ -263,7 +264,8 @@ class _Worker:
             adapter.load(plan.hardware.device, plan.hardware.dtype, plan.spec.weights)
             adapter.check_settings(plan.selection.settings)
             self._load_seconds = time.monotonic() - began
-            self._probes = {probe.entry.name: probe.create() for probe in plan.parts.probes}
+            with adapter.probe_changes.watch():
+                self._probes = {probe.entry.name: probe.create() for probe in plan.parts.probes}
         return self._probes
 
     def _store(
