@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from vcorr.contract.geometry import TokenGrid as TokenGrid
     from vcorr.contract.geometry import latent_frames as latent_frames
     from vcorr.contract.hookspecs import hookimpl as hookimpl
-    from vcorr.contract.options import option as option
+    from vcorr.contract.option_notes import option as option
     from vcorr.contract.protocols import Dataset as Dataset
     from vcorr.contract.protocols import Metric as Metric
     from vcorr.contract.protocols import Page as Page
@@ -96,7 +96,7 @@ else:
             ),
             "vcorr.contract.geometry": "Span TokenGrid latent_frames",
             "vcorr.contract.hookspecs": "hookimpl",
-            "vcorr.contract.options": "option",
+            "vcorr.contract.option_notes": "option",
             "vcorr.contract.protocols": (
                 "Dataset Metric Page Positions Probe RowMetric Rows Tracker VariantProbe VideoModel"
             ),

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from vcorr.contract.bases import VideoModelBase
 from vcorr.contract.errors import UsageError
 from vcorr.contract.geometry import TokenGrid
-from vcorr.contract.options import option
+from vcorr.contract.option_notes import option
 from vcorr.contract.records import Clip, Readout, RunSettings, Site
 
 if TYPE_CHECKING:

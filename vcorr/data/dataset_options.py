@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from vcorr.contract.options import option
+from vcorr.contract.option_notes import option
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from vcorr.contract.errors import PluginError, UsageError, did_you_mean
 from vcorr.contract.modes import mode_of
-from vcorr.contract.options import option
+from vcorr.contract.option_notes import option
 from vcorr.contract.records import AppliedSettings, ModelCard, RunSettings
 from vcorr.diffusion.options import SHIFTS, VideoConfig
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from vcorr.contract.errors import UsageError
-from vcorr.contract.options import option
+from vcorr.contract.option_notes import option
 from vcorr.diffusion.configs import Size
 
 if TYPE_CHECKING:

@@ -16,6 +16,8 @@ from vcorr.contract.records import Score
 
 ROUNDING = 1e-6
 """By how much a value may leave the declared range, because sums of floats round."""
+MOST_ITEMS = 2**31 - 1
+"""Largest `n` of a score: the column of the table is int32."""
 
 
 def check_declaration(metric: Any) -> None:
@@ -61,6 +63,8 @@ def _check_score(name: str, score: Any, declared: MetricBase) -> Score:
         raise PluginError(f"The value of {name} must be a number, got {show_value(value)}.")
     if isinstance(n, bool) or not isinstance(n, numbers.Integral) or n < 0:
         raise PluginError(f"The n of {name} must be a whole number of at least 0, got {show_value(n)}.")
+    if int(n) > MOST_ITEMS:
+        raise PluginError(f"The n of {name} is {n}; a table holds {MOST_ITEMS} at most.")
     number = float(value)
     if math.isinf(number) or number < declared.lower - ROUNDING or number > declared.upper + ROUNDING:
         raise PluginError(

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from vcorr.contract.bases import MetricBase
 from vcorr.contract.errors import UsageError
 from vcorr.contract.geometry import TokenGrid
-from vcorr.contract.options import option
+from vcorr.contract.option_notes import option
 from vcorr.contract.records import Score, Tracks
 from vcorr.contract.variants import Switches, Variant, switches_of
 from vcorr.metrics.accuracy import HALF_A_STRIDE

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any, get_type_hints
 
-from vcorr.contract.options import notes_of
+from vcorr.contract.option_notes import notes_of
 from vcorr.plugins.option_values import values_in_words
 from vcorr.store.fingerprint import plain
 

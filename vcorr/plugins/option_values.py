@@ -20,7 +20,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import KeyValidationError, OmegaConfBaseException, ValidationError
 
 from vcorr.contract.errors import PluginError, UsageError, did_you_mean, unknown_name
-from vcorr.contract.options import OptionNotes, notes_of
+from vcorr.contract.option_notes import OptionNotes, notes_of
 from vcorr.contract.yaml_text import read_yaml
 
 T = TypeVar("T")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from vcorr.contract.errors import UsageError
-from vcorr.contract.options import option
+from vcorr.contract.option_notes import option
 from vcorr.probes.heads import Heads
 
 
