@@ -261,7 +261,7 @@ def test_nothing_is_left_behind_after_an_error(wan):
             raise RuntimeError("probe")
 
     recorder = Recorder({"failing": Failing()}, prompt_clip().queries)
-    with pytest.raises(RuntimeError, match="probe"):
+    with pytest.raises(PluginError, match=r"failed in read\(\): RuntimeError: probe"):
         wan.run(prompt_clip(), RunSettings("generate", (0,), 2), recorder)
     transformer = wan.pipe.transformer
     assert not transformer._forward_hooks

@@ -89,7 +89,7 @@ def test_a_prompt_that_changes_nothing_is_found_out_unless_the_model_says_so(mad
 
 @dataclass
 class Options:
-    size: int = 3
+    size: int = vcorr.option(3, "Number of tokens around the best one.")
 
 
 class Probes:
