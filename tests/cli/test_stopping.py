@@ -14,8 +14,9 @@ from conftest import process_environment
 from vcorr.cli.stopping import stop_in_order
 
 BUSY = """
-import signal, sys, time
+import signal
 from vcorr.cli.stopping import stop_in_order
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup ignores it, and children inherit that
 with stop_in_order():
     try:
         print("ready", flush=True)
@@ -28,10 +29,16 @@ with stop_in_order():
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_the_first_signal_is_an_interrupt_and_the_handlers_come_back(number) -> None:
-    before = signal.getsignal(number)
-    with pytest.raises(KeyboardInterrupt), stop_in_order():
-        os.kill(os.getpid(), number)
-    assert signal.getsignal(number) is before
+    def own(*_: object) -> None:
+        """Stands for whatever handles the signal outside, also where nohup would ignore it."""
+
+    before = signal.signal(number, own)
+    try:
+        with pytest.raises(KeyboardInterrupt), stop_in_order():
+            os.kill(os.getpid(), number)
+        assert signal.getsignal(number) is own
+    finally:
+        signal.signal(number, before)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])

@@ -176,4 +176,12 @@ def test_a_typed_field_is_right_or_its_error_names_it(field: str, text: str) -> 
     elif field == "offload":
         assert found is (text.strip().lower() in ("1", "true", "yes", "on"))
     else:
-        assert found == (None if text.strip() in ("null", "~") else float(text))
+        assert found == (None if text.strip() in ("null", "~") else _number(text))
+
+
+def _number(text: str) -> int | float:
+    """Returns the number of a text; whole numbers exactly, also those that float cannot hold."""
+    try:
+        return int(text)
+    except ValueError:
+        return float(text)

@@ -34,6 +34,7 @@ _NUMBER_OR_NULL: Form = {
     "maximum": 1e9,
     "description": "a number between -1e9 and 1e9, or null",
 }
+_FLAG: Form = {"type": "boolean", "description": "true or false"}
 _MAPPING: Form = {"type": "object", "description": "a mapping"}
 _MAPPING_OR_NULL: Form = {"type": ["object", "null"], "description": "a mapping or null"}
 
@@ -51,10 +52,16 @@ _DATA = _mapping(
     required=("name", "version", "split"),
 )
 _METRIC = _mapping({"name": _TEXT, "version": _COUNT, "config": _MAPPING_OR_NULL}, required=("name",))
+_VERSIONS = _mapping_of(_TEXT_OR_NULL)
 _TRACKER: Form = {
-    **_mapping({"name": _TEXT, "version": _COUNT_OR_NULL, "licence": _TEXT_OR_NULL}, required=("name",)),
+    **_mapping(
+        {"name": _TEXT, "version": _COUNT_OR_NULL, "licence": _TEXT_OR_NULL, "versions": _VERSIONS}, required=("name",)
+    ),
     **_MAPPING_OR_NULL,
 }
+_REFERENCE = _mapping(
+    {"tracker": _TEXT, "version": _COUNT_OR_NULL, "stored": _FLAG, "pseudo": _FLAG, "packages": _VERSIONS}
+)
 _CONTEXT = _mapping(
     {
         **dict.fromkeys(("model", "weights", "dataset", "split", "task", "variant"), _TEXT),
@@ -81,6 +88,9 @@ RECORD_FORM = _mapping(
         "card": {**_mapping({"title": _TEXT, "summary": _TEXT}), **_MAPPING_OR_NULL},
         "plugins": _mapping_of(_TEXT_OR_NULL),
         "tracker": _TRACKER,
+        "reference": _REFERENCE,
+        "notes": _TEXTS,
+        "clip_notes": _TEXTS,
         "fingerprints": _mapping_of(_TEXT),
         "versions": _mapping_of(_TEXT_OR_NULL),
         "git": _TEXT_OR_NULL,
