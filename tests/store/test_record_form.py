@@ -55,6 +55,7 @@ def try_to_read(path: Path, values: dict) -> StoreError | None:
         ({"status": "finished"}, "status must be one of started, partial, complete, failed, but is 'finished'"),
         ({"metrics": [{"name": "pck"}, {}]}, r"metrics\[1\] lacks name"),
         ({"reference": {"packages": "x"}}, "reference.packages must be a mapping, but is 'x'"),
+        ({"metrics_asked": [[]]}, r"metrics_asked\[0\] must be a text"),
         ({"reference": {"stored": 1}}, "reference.stored must be true or false, but is 1"),
         ({"tracker": {"name": "dis", "versions": "x"}}, "tracker.versions must be a mapping, but is 'x'"),
         ({"record_version": -3}, "record_version must be a whole number of at least 1, but is -3"),

@@ -89,6 +89,7 @@ RECORD_FORM = _mapping(
         "plugins": _mapping_of(_TEXT_OR_NULL),
         "tracker": _TRACKER,
         "reference": _REFERENCE,
+        "metrics_asked": _TEXTS,
         "notes": _TEXTS,
         "clip_notes": _TEXTS,
         "fingerprints": _mapping_of(_TEXT),
