@@ -10,6 +10,7 @@ from vcorr.stats.bootstrap import (
     skill,
 )
 from vcorr.stats.choice import Choice, choose_and_report
+from vcorr.stats.sign_flips import holm, sign_flip_test, smallest_p
 from vcorr.stats.stability import Stability, kendall_tau, rank_stability
 
 __all__ = [
@@ -22,7 +23,10 @@ __all__ = [
     "choose_and_report",
     "compare_means",
     "compare_skills",
+    "holm",
     "kendall_tau",
     "rank_stability",
+    "sign_flip_test",
     "skill",
+    "smallest_p",
 ]
