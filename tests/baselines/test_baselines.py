@@ -5,6 +5,8 @@ import numpy as np
 import pytest
 import torch
 from diffusers.models.embeddings import apply_rotary_emb, get_3d_rotary_pos_embed
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from vcorr import Clip, Queries, RunSettings, UsageError
 from vcorr.baselines import (
@@ -15,6 +17,7 @@ from vcorr.baselines import (
     RandomToken,
     TokenPatches,
     ZeroMotion,
+    ZnccSearch,
 )
 from vcorr.baselines.baseline_entries import ENTRIES
 from vcorr.baselines.ignorant import _rotary
@@ -24,6 +27,9 @@ from vcorr.metrics.accuracy import accuracy
 from vcorr.testing import assert_passed, check_model
 
 SIDE, FRAMES = 96, 4
+WINDOWS = [DenseSearch, ZnccSearch]
+SEARCHES = [NearestColour, TokenPatches, *WINDOWS]
+EVERY = [ZeroMotion, RandomToken, PositionOnly, *SEARCHES]
 
 
 class Recorder:
@@ -63,19 +69,21 @@ def test_token_searches_find_whole_tokens(dx, dy, baseline):
 
 
 @pytest.mark.parametrize(("dx", "dy"), [(2, 0), (0, -4), (-6, 2), (8, 8), (0, 0)])
-def test_dense_search_finds_every_second_pixel(dx, dy):
+@pytest.mark.parametrize("baseline", WINDOWS)
+def test_window_searches_find_every_second_pixel(dx, dy, baseline):
     clip = moving_clip(dx, dy, INNER)
-    found = answer(DenseSearch(BaselineConfig()), clip)
+    found = answer(baseline(BaselineConfig()), clip)
     assert found.readout == "free"
     assert np.abs(found.xy - truth(clip, dx, dy)).max() < 1e-5
 
 
-def test_dense_search_is_at_most_a_pixel_off_for_odd_motion_of_smooth_video():
+@pytest.mark.parametrize("baseline", WINDOWS)
+def test_window_searches_are_at_most_a_pixel_off_for_odd_motion_of_smooth_video(baseline):
     noise = np.random.default_rng(0).uniform(0, 255, (SIDE, SIDE, 3))
     picture = cv2.normalize(cv2.GaussianBlur(noise, (0, 0), 4), None, 0, 255, cv2.NORM_MINMAX).round().astype(np.uint8)
     video = np.stack([np.roll(picture, 3 * t, axis=1) for t in range(FRAMES)])
     clip = Clip(id="c", prompt="", queries=np.float32([[40, 40]]), video=video)
-    error = answer(DenseSearch(BaselineConfig()), clip).xy - truth(clip, 3, 0)
+    error = answer(baseline(BaselineConfig()), clip).xy - truth(clip, 3, 0)
     assert 0 < np.abs(error).max() <= 1
 
 
@@ -85,7 +93,7 @@ def test_zero_motion_stays():
     assert np.array_equal(found.xy, np.repeat(clip.queries.xy[:, None], FRAMES, axis=1))
 
 
-@pytest.mark.parametrize("baseline", [ZeroMotion, RandomToken, PositionOnly, NearestColour, TokenPatches, DenseSearch])
+@pytest.mark.parametrize("baseline", EVERY)
 @pytest.mark.parametrize("stride", [8, 16])
 def test_answers_stay_inside_the_frame_and_begin_at_the_query(baseline, stride):
     corners = [[0, 0], [SIDE, 0], [0, SIDE], [SIDE, SIDE], [0.2, 50], [95.9, 95.9]]
@@ -99,11 +107,18 @@ def test_answers_stay_inside_the_frame_and_begin_at_the_query(baseline, stride):
     assert found.grid.stride == (stride, stride)
 
 
-@pytest.mark.parametrize("baseline", [NearestColour, TokenPatches, DenseSearch])
+@pytest.mark.parametrize("baseline", SEARCHES)
 def test_a_video_without_texture_is_answered_by_standing_still(baseline):
     video = np.full((FRAMES, SIDE, SIDE, 3), 90, dtype=np.uint8)
     clip = Clip(id="c", prompt="", queries=np.float32(INNER), video=video)
     assert np.array_equal(answer(baseline(BaselineConfig()), clip).xy, truth(clip, 0, 0).astype(np.float32))
+
+
+def negative_correlation(a, b):
+    """Returns the correlation of two windows with its sign changed, step by step; 0 if one has no variance."""
+    a, b = a.ravel() - a.mean(), b.ravel() - b.mean()
+    norms = np.linalg.norm(a) * np.linalg.norm(b)
+    return round(-float(a @ b) / norms, 9) if norms else 0.0
 
 
 @pytest.mark.parametrize("stride", [8, 16])
@@ -112,17 +127,20 @@ def test_answers_are_those_of_a_slow_search(stride):
     video = rng.integers(0, 256, (2, 32, 48, 3), dtype=np.uint8)
     queries = rng.uniform([0, 0], [48, 32], (12, 2)).astype(np.float32)
     clip = Clip(id="c", prompt="", queries=queries, video=video)
-    dense = answer(DenseSearch(BaselineConfig(stride=stride)), clip).xy[:, 1]
+    dense, zncc = (answer(baseline(BaselineConfig(stride=stride)), clip).xy[:, 1] for baseline in WINDOWS)
     tokens = answer(TokenPatches(BaselineConfig(stride=stride)), clip).xy[:, 1]
     pixels = video.astype(int)
 
-    def best(x0, y0, places):
-        def cost(place):
+    def squares(a, b):
+        return ((a - b) ** 2).sum()
+
+    def best(x0, y0, places, cost=squares):
+        def rank(place):
             x, y = place
             a, b = pixels[0, y0 : y0 + stride, x0 : x0 + stride], pixels[1, y : y + stride, x : x + stride]
-            return ((a - b) ** 2).sum(), (x - x0) ** 2 + (y - y0) ** 2
+            return cost(a, b), (x - x0) ** 2 + (y - y0) ** 2
 
-        x, y = min(places, key=cost)
+        x, y = min(places, key=rank)
         return x - x0, y - y0
 
     for n, (qx, qy) in enumerate(queries.astype(float)):
@@ -130,12 +148,71 @@ def test_answers_are_those_of_a_slow_search(stride):
         y0 = int(np.clip(np.floor(qy - stride / 2 + 0.5), 0, 32 - stride))
         every = [(x, y) for y in range(y0 % 2, 33 - stride, 2) for x in range(x0 % 2, 49 - stride, 2)]
         assert np.allclose(dense[n], queries[n] + best(x0, y0, every))
+        assert np.allclose(zncc[n], queries[n] + best(x0, y0, every, negative_correlation))
         c0, r0 = int(qx // stride), int(qy // stride)
         grid = [(c * stride, r * stride) for r in range(32 // stride) for c in range(48 // stride)]
         assert np.allclose(tokens[n], queries[n] + best(c0 * stride, r0 * stride, grid))
 
 
-@pytest.mark.parametrize("baseline", [RandomToken, PositionOnly, NearestColour, TokenPatches, DenseSearch])
+@given(data=st.data())
+@settings(deadline=None, max_examples=25)
+def test_zncc_is_that_of_a_slow_search_with_flat_windows_ties_and_other_contrast(data):
+    """Draws few grey levels, for ties and windows without variance, and another contrast for the second frame.
+
+    The contrast does not change which window is best.
+    """
+    rng = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1)))
+    levels = data.draw(st.sampled_from([1, 2, 3, 60]))
+    side, step = 4, data.draw(st.integers(1, 3))
+    video = rng.integers(0, levels, (2, 8, 12, 3)).astype(np.uint8)
+    video[1] = step * video[1] + data.draw(st.integers(0, 50))
+    queries = rng.uniform([0, 0], [12, 8], (6, 2)).astype(np.float32)
+    clip = Clip(id="c", prompt="", queries=queries, video=video)
+    found = answer(ZnccSearch(BaselineConfig(stride=side)), clip).xy[:, 1]
+    pixels = video.astype(int)
+    for n, (qx, qy) in enumerate(queries.astype(float)):
+        x0, y0 = (int(np.clip(np.floor(q - side / 2 + 0.5), 0, most - side)) for q, most in ((qx, 12), (qy, 8)))
+        wanted = pixels[0, y0 : y0 + side, x0 : x0 + side]
+        every = [(x, y) for y in range(y0 % 2, 9 - side, 2) for x in range(x0 % 2, 13 - side, 2)]
+        costs = [negative_correlation(wanted, pixels[1, y : y + side, x : x + side]) for x, y in every]
+        moves = [(x - x0, y - y0) for x, y in every]
+        ranks = [(cost, dx**2 + dy**2) for cost, (dx, dy) in zip(costs, moves, strict=True)]
+        best = [move for move, rank in zip(moves, ranks, strict=True) if rank == min(ranks)]
+        assert any(np.allclose(found[n], queries[n] + move) for move in best)
+
+
+def test_zncc_ignores_brightness_and_contrast_and_l2_does_not():
+    clip = moving_clip(8, -8, INNER)
+    video = clip.video // 4
+    video[1:] = video[1:] * 2 + 100  # a window of the same brightness is nearer by L2 than the same window, brighter
+    brighter = Clip(id="c", prompt="", queries=clip.queries.xy, video=video)
+    off = {b: np.abs(answer(b(BaselineConfig()), brighter).xy - truth(clip, 8, -8)).max() for b in WINDOWS}
+    assert off[ZnccSearch] < 1e-5
+    assert off[DenseSearch] > 8
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_of_windows_with_equal_zncc_the_one_that_moved_least_wins_whatever_its_contrast(seed):
+    """Puts the window itself far away, and a copy of another contrast near; both correlate equally."""
+    window = np.random.default_rng(seed).integers(0, 80, (8, 8, 3)).astype(np.uint8)
+    video = np.zeros((2, SIDE, SIDE, 3), dtype=np.uint8)
+    video[0, 40:48, 40:48] = video[1, 40:48, 80:88] = window
+    video[1, 40:48, 20:28] = 3 * window + 5
+    clip = Clip(id="c", prompt="", queries=np.float32([[44, 44]]), video=video)
+    assert answer(ZnccSearch(BaselineConfig()), clip).xy[0, 1].tolist() == [24, 44]
+
+
+def test_a_window_without_variance_stays_and_is_no_match_for_another():
+    """Makes the left half of the frame flat. Its point stays; the point on the right finds no flat window."""
+    clip = moving_clip(0, 4, [[20, 48], [70, 48]])
+    video = np.where(np.arange(SIDE)[:, None] < 48, np.uint8(128), clip.video)
+    found = answer(ZnccSearch(BaselineConfig()), Clip(id="c", prompt="", queries=clip.queries.xy, video=video)).xy
+    expected = truth(clip, 0, 4)
+    expected[0] = clip.queries.xy[0]
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("baseline", EVERY[1:])
 def test_points_do_not_depend_on_each_other(baseline):
     clip = moving_clip(3, 1, INNER)
     together = answer(baseline(BaselineConfig()), clip).xy
@@ -161,7 +238,7 @@ def test_nearest_colour_sees_means_alone():
     assert np.array_equal(answer(NearestColour(BaselineConfig()), clip()).xy[:, 1], queries[[3, 3, 3, 3]])
 
 
-@pytest.mark.parametrize("baseline", [ZeroMotion, RandomToken, PositionOnly, NearestColour, TokenPatches, DenseSearch])
+@pytest.mark.parametrize("baseline", EVERY)
 def test_queries_of_any_frame_are_answered_as_frame_0_of_the_video_turned_to_it(baseline):
     """Compares with each query alone, on a video whose frames were reordered so that the query frame is first."""
     clip = moving_clip(5, -3, [*INNER, [0, 0], [3, SIDE]])
@@ -263,7 +340,7 @@ def test_the_grid_asks_for_whole_tokens():
         answer(ZeroMotion(BaselineConfig()), clip)
 
 
-@pytest.mark.parametrize("baseline", [ZeroMotion, RandomToken, PositionOnly, NearestColour, TokenPatches, DenseSearch])
+@pytest.mark.parametrize("baseline", EVERY)
 def test_what_cannot_be_answered_is_refused(baseline):
     model = baseline(BaselineConfig())
     clip = moving_clip(0, 0, INNER)
@@ -284,6 +361,7 @@ def test_baselines_pass_the_contract_of_models(entry):
 
 def test_entries_and_cards():
     names = ["zero-motion", "random-token", "position-only", "nearest-colour", "token-patches", "dense-search"]
+    names.append("zncc-search")
     assert [entry.name for entry in ENTRIES] == names
     for entry in ENTRIES:
         model = entry.create()

@@ -123,3 +123,17 @@ def test_errors_of_the_package() -> None:
     public = [name for name in vcorr.__all__ if name.endswith("Error")]
     text = page("plugins") + page("capture")
     assert missing([name for name in public if name != "VcorrError"], text) == []
+
+
+def test_the_protocol_says_what_every_baseline_does_and_names_no_other() -> None:
+    """Compares with the list under the table of models, which has one item per baseline."""
+    section = page("protocol").split("- `zero-motion`:")[1].split("\n## ")[0]
+    listed = re.findall(r"^- `([\w-]+)`:", f"- `zero-motion`:{section}", re.MULTILINE)
+    assert sorted(listed) == sorted(entry.name for entry in builtin.vcorr_models())
+
+
+def test_every_baseline_has_a_page_and_a_place_in_the_list_of_models() -> None:
+    for entry in builtin.vcorr_models():
+        assert f"[`{entry.name}`](models/{entry.name}.md)" in page("models")
+        assert entry.summary.removesuffix(".") in page("protocol")
+        assert f"`vcorr show model {entry.name}`" in page(f"models/{entry.name}")

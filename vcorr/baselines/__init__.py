@@ -4,7 +4,7 @@ They predict one position per video frame, on a grid whose latent frames are the
 """
 
 from vcorr.baselines.baseline import Baseline, BaselineConfig
-from vcorr.baselines.dense import DenseSearch
+from vcorr.baselines.dense import DenseSearch, ZnccSearch
 from vcorr.baselines.ignorant import PositionOnly, RandomToken, ZeroMotion
 from vcorr.baselines.tokens import NearestColour, TokenPatches
 
@@ -17,4 +17,5 @@ __all__ = [
     "RandomToken",
     "TokenPatches",
     "ZeroMotion",
+    "ZnccSearch",
 ]

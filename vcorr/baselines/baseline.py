@@ -29,7 +29,8 @@ class BaselineConfig:
 
     stride: int = option(
         8,
-        "Side of a token. It is also the side of the patches of token-patches and of the windows of dense-search.",
+        "Side of a token. It is also the side of the patches of token-patches and of the windows of dense-search and"
+        " zncc-search.",
         unit="pixels",
         least=1,
     )

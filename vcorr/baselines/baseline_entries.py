@@ -20,6 +20,10 @@ _SUMMARIES = {
         "DenseSearch",
         "the nearest pixel window to the window around the query, every 2 px of the whole frame, by L2.",
     ),
+    "zncc-search": (
+        "ZnccSearch",
+        "the pixel window that correlates best with the window around the query (ZNCC), every 2 px of the whole frame.",
+    ),
 }
 
 ENTRIES: tuple[ModelEntry, ...] = tuple(
