@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import math
 import re
+from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -20,7 +21,9 @@ from numpy.typing import NDArray
 from vcorr.contract.metric_columns import MAIN_METRIC, choose_main
 from vcorr.contract.records import HEAD_MEAN
 from vcorr.contract.variants import DEFAULT_VARIANT, NamedVariant
-from vcorr.stats.bootstrap import Floats, skill
+from vcorr.stats.halves import Halves, split_clips
+from vcorr.stats.intervals import Floats, skill
+from vcorr.stats.sites import SiteId
 
 PRIMARY_METRIC = MAIN_METRIC
 STRATUM_MARK = "@"
@@ -44,6 +47,8 @@ class Series:
     sites: one mapping per site, with `SITE_KEYS`, layer_name, attention and noise; ordered by layer, step and head.
     The noise is the mean over clips, since a schedule may depend on a clip's size.
     clips: ids, sorted.
+    still: (clips,), accuracy of zero motion (column `still`); NaN where it is not known.
+    content: hash of each clip's content (column `data_hash`); "" where it is not known.
     score, floor, ceiling: (clips, sites), NaN where not scored.
     failed: number of clips of the run that failed.
     lower_is_better: whether the scores are errors.
@@ -57,6 +62,17 @@ class Series:
     ceiling: Floats
     failed: int
     lower_is_better: bool = False
+    still: Floats | None = None
+    content: tuple[str, ...] | None = None
+
+    @property
+    def site_ids(self) -> tuple[SiteId, ...]:
+        """The sites as people write them."""
+        return tuple(SiteId(site["layer"], site["step"], site["head"]) for site in self.sites)
+
+    def halves(self) -> Halves:
+        """Returns the halves of the clips, which are the same for every probe, metric and model; see `split_clips`."""
+        return split_clips(self.clips, self.still, self.content, mode=self.key.get("mode") or "")
 
     @property
     def rising(self) -> tuple[Floats, Floats, Floats]:
@@ -82,6 +98,24 @@ class Series:
             usable = np.isfinite(self.score)
             means = [mean_where(array, usable) for array in self.rising]
         return skill(*means)
+
+    def select_clips(self, clips: Sequence[str]) -> Series:
+        """Returns the series of the clips with these ids, all of which it has, in sorted order.
+
+        Halves of the result are halves of these clips.
+        """
+        line = {clip: i for i, clip in enumerate(self.clips)}
+        lines = [line[clip] for clip in sorted(clips)]
+        score, floor, ceiling = (array[lines] for array in (self.score, self.floor, self.ceiling))
+        return replace(
+            self,
+            clips=tuple(self.clips[i] for i in lines),
+            score=score,
+            floor=floor,
+            ceiling=ceiling,
+            still=None if self.still is None else self.still[lines],
+            content=None if self.content is None else tuple(self.content[i] for i in lines),
+        )
 
     def select_sites(self, sites: Sequence[int]) -> Series:
         """Returns the series of the sites with these indices."""
@@ -190,6 +224,13 @@ _SiteKey = tuple[int, int, int]
 _VALUES = ("value", "floor", "ceiling", "noise")
 
 
+class _ClipFacts(NamedTuple):
+    """What rows say of a clip. content: its hash, "" if unknown. still: accuracy of zero motion, NaN if unknown."""
+
+    content: str
+    still: float
+
+
 class _Gatherer:
     """Adds up tables of scores. What it keeps of a row are four numbers of 32 bits."""
 
@@ -199,6 +240,7 @@ class _Gatherer:
         self._failed: list[tuple[str, str]] = []
         self._unscored: dict[str, str] = {}
         self._content: dict[str, str] = {}
+        self._clips: dict[str, dict[str, _ClipFacts]] = defaultdict(dict)
         self._rows = 0
 
     def add(self, table: pa.Table) -> None:
@@ -223,16 +265,21 @@ class _Gatherer:
         self._add_content(table.filter(pc.equal(table["metric"], "")))
 
     def _add_content(self, rows: pa.Table) -> None:
-        for pair, _ in _groups(rows, ("clip", "data_hash")) if "data_hash" in rows.column_names else ():
-            if pair["data_hash"]:
-                self._content[pair["clip"]] = pair["data_hash"]
+        names = [name for name in ("run", "clip", "data_hash") if name in rows.column_names]
+        for clip, lines in _groups(rows, names):
+            known = clip.get("data_hash") or ""
+            still = float(rows["still"][int(lines[0])].as_py()) if "still" in rows.column_names else math.nan
+            self._clips[clip["run"]][clip["clip"]] = _ClipFacts(known, still)
+            if known:
+                self._content[clip["clip"]] = known
 
     def finish(self) -> Scores:
         """Returns the scores. Each series is forgotten here as soon as it is made."""
         found = []
         for key in sorted(self._growing, key=lambda values: tuple(map(str, values))):
             growing = self._growing.pop(key)
-            found.append(growing.finish(sum(run == growing.key["run"] for run, _ in self._failed)))
+            run = growing.key["run"]
+            found.append(growing.finish(sum(failed == run for failed, _ in self._failed), self._clips[run]))
         failed = tuple(clip for _, clip in self._failed)
         return Scores(tuple(found), self._rows, failed, self._unscored, self._content)
 
@@ -277,8 +324,8 @@ class _GrowingSeries:
         lines: NDArray[np.int32] = np.asarray(known, dtype=np.int32)[encoded.indices.to_numpy()[chosen]]
         return lines
 
-    def finish(self, failed: int) -> Series:
-        """Returns the series."""
+    def finish(self, failed: int, facts: Mapping[str, _ClipFacts]) -> Series:
+        """Returns the series. failed: number of clips that failed. facts: of each clip, by its id."""
         sites, clips = sorted(self._columns), sorted(self._lines)
         column, line = np.empty(len(sites), dtype=np.int64), np.empty(len(clips), dtype=np.int64)
         column[[self._columns[site] for site in sites]] = np.arange(len(sites))
@@ -294,7 +341,9 @@ class _GrowingSeries:
             for site in sites
         )
         score, floor, ceiling = grids
-        return Series(self.key, described, tuple(clips), score, floor, ceiling, failed)
+        still = np.array([facts[clip].still for clip in clips], dtype=np.float64)
+        content = tuple(facts[clip].content for clip in clips)
+        return Series(self.key, described, tuple(clips), score, floor, ceiling, failed, still=still, content=content)
 
 
 @dataclass(frozen=True)
