@@ -41,10 +41,10 @@ def test_json_is_all_that_is_on_standard_output(vcorr) -> None:
 
 
 def test_refusals_are_one_message_and_exit_code_two(vcorr) -> None:
-    a, b = made(vcorr), made(vcorr, "--set", "data.clips=5")
+    a, b = made(vcorr), made(vcorr, "--set", "data.moved=1")
     ended = vcorr("compare", a, b)
     assert (ended.code, ended.out) == (2, "")
-    assert "option data.clips: 4 and 5" in ended.err
+    assert "option data.moved: 0.0 and 1.0" in ended.err
     assert "--limit chooses how many clips" in ended.err
     assert vcorr("compare", a, "nowhere").code == 2
     assert vcorr("compare", a).code == 2

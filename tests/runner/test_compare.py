@@ -131,8 +131,7 @@ def edit(*path: str, value: object):
         (edit("resolved", "data", "name", value="other"), "dataset: token-slide and other"),
         (edit("resolved", "data", "version", value=2), "version of dataset token-slide: 1 and 2"),
         (edit("resolved", "data", "split", value="train"), "split of dataset token-slide: test and train"),
-        (edit("resolved", "data", "config", "clips", value=7), "option data.clips: 6 and 7"),
-        (edit("resolved", "data", "content", value={"a": "12"}), r"content of the data \(a\): none and 12"),
+        (edit("resolved", "data", "config", "moved", value=7.0), "option data.moved: 0.0 and 7.0"),
         (edit("row_context", "mode", value="generate"), "mode: renoise and generate"),
         (edit("metrics", "0", "version", value=3), r"metric \w+, version: 1 and 3(.|\n)*vcorr score RUN_A RUN_B"),
         (edit("scoring", value=9), "version of floors, ceilings and time map: 1 and 9"),
@@ -164,23 +163,81 @@ def test_changed_tracks_are_refused(runs, changed) -> None:
     (row,) = shards.read_shard(path, "tracks").to_pylist()
     row["xy"][5] += 1
     shards.write_shard(path, "tracks", [TrackRow(**row)], "f")
-    with pytest.raises(UsageError, match="Clip slide-1 has other query points or tracks"):
+    with pytest.raises(UsageError, match=r"query points or tracks of clip slide-1: \w+… and "):
         compare_runs(runs["heads"], copy)
+
+
+@pytest.mark.parametrize("name", ["clips", "limit"])
+def test_how_many_clips_a_dataset_has_is_no_difference(runs, changed, name) -> None:
+    found = compare_runs(runs["heads"], changed("five", edit("resolved", "data", "config", name, value=7)))
+    assert len(found.clips) == 5
+
+
+def test_files_of_clips_without_a_hash_are_compared(runs, changed) -> None:
+    content = {"files": {"slide-0": "1", "slide-1": "2"}}
+
+    def copies(other: dict[str, str]) -> tuple[RunDirectory, RunDirectory]:
+        record = edit("resolved", "data", "content", value=content)
+        a = changed("five", record)
+        a = RunDirectory(a.path.rename(a.path.with_name("older")))
+        b = changed("five", edit("resolved", "data", "content", value={"files": other}))
+        return a, b
+
+    a, b = copies({"slide-1": "3", "slide-7": "4"})
+    assert compare_runs(a, b).rows  # every clip has a hash, which decides
+    for path in sorted((b.path / "scores").glob("*.arrow")):
+        _edit_rows(path, data_hash="")
+    with pytest.raises(UsageError, match=r"content of the data \(files.slide-1\): 2 and 3") as refused:
+        compare_runs(a, b)
+    assert "slide-7" not in refused.value.message
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"frames": 7}, r"frames of clip slide-1: \d and 7"),
+        ({"tracker": "dis"}, "tracker of clip slide-1: exact and dis"),
+        ({"tracker_version": 7}, "version of the tracker of clip slide-1: 1 and 7"),
+        ({"height": 64}, ""),
+    ],
+)
+def test_facts_of_a_clip_that_differ(runs, changed, changes, message) -> None:
+    copy = changed("five")
+    _edit_rows(copy.shard("scores", "slide-1"), **changes)
+    if not message:  # models read videos at sizes of their own
+        assert compare_runs(runs["heads"], copy).rows
+        return
+    with pytest.raises(UsageError, match=message):
+        compare_runs(runs["heads"], copy)
+
+
+@pytest.mark.parametrize(("changes", "seed", "message"), [({"width": 80}, 42, "size of clip"), ({}, 7, "seed of the")])
+def test_generated_videos_compare_by_seed_and_size(runs, changed, changes, seed, message) -> None:
+    def generate(record):
+        record["row_context"].update(mode="generate", seed=seed)
+
+    copy = changed("five", generate)
+    _edit_rows(copy.shard("scores", "slide-1"), **changes)
+    other = RunDirectory(copy.path.rename(copy.path.with_name("other")))
+    seed = 42
+    with pytest.raises(UsageError, match=message):
+        compare_runs(changed("five", generate), other)
+
+
+def _edit_rows(path: Path, **changes: object) -> None:
+    found = shards.read_shard(path, "scores")
+    rows = [ScoreRow(**{**row, **changes}) for row in found.to_pylist()]
+    shards.write_shard(path, "scores", rows, shards.fingerprint_of(found))
 
 
 def test_clips_of_other_content_are_refused_whatever_their_size(runs, changed) -> None:
     copy = changed("five")
-    path = copy.shard("tracks", "slide-1")
-    (row,) = shards.read_shard(path, "tracks").to_pylist()
-    assert row["data_hash"]
-
-    def hashed(text):
-        shards.write_shard(path, "tracks", [TrackRow(**{**row, "height": 128, "data_hash": text})], "f")
-
-    hashed("0123456789abcdef")
-    with pytest.raises(UsageError, match="Clip slide-1 has other content in run"):
+    path = copy.shard("scores", "slide-1")
+    assert all(shards.read_shard(path, "scores")["data_hash"].to_pylist())
+    _edit_rows(path, height=128, data_hash="0123456789abcdef")
+    with pytest.raises(UsageError, match=r"content of clip slide-1: \w+ and 0123456789abcdef"):
         compare_runs(runs["heads"], copy)
-    hashed("")  # rows of an older vcorr have no hash
+    _edit_rows(path, data_hash="")  # rows of an older vcorr have no hash
     assert compare_runs(runs["heads"], copy).rows
 
 

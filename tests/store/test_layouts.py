@@ -8,7 +8,8 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from vcorr.analysis.comparable import check_comparable
+from vcorr.analysis.comparable import are_comparable
+from vcorr.analysis.stored_scores import load_scores
 from vcorr.board.tables.board_runs import load_run
 from vcorr.contract.errors import StoreError
 from vcorr.contract.variants import NamedVariant
@@ -117,7 +118,8 @@ def test_a_former_run_is_scored_and_compared(tmp_path: Path, plugins) -> None:
     assert [[row[name] for name in numbers] for row in after] == [[row[name] for name in numbers] for row in before]
     assert {row["metric_version"] for row in after} == {plugins().metrics.get("matching_accuracy").entry.version}
     shutil.copytree(old.path, tmp_path / "other")
-    check_comparable(old, RunDirectory.open(tmp_path / "other"))
+    sides = [load_scores(RunDirectory.open(tmp_path / name)).read_measured_on() for name in ("old", "other")]
+    assert are_comparable(*sides)
 
 
 @pytest.mark.parametrize("layout", [4])

@@ -1,11 +1,17 @@
-"""Checks whether two stored runs measure the same thing, so that their numbers can be compared."""
+"""Defines when two stored runs measure the same thing, so that their numbers can be compared (docs/statistics.md).
+
+`vcorr compare` refuses two runs exactly when `differences` finds one, and a board never shows such runs in one table.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -17,79 +23,309 @@ from vcorr.store.fingerprint import find_differences, flat
 from vcorr.store.rundir import RunDirectory
 
 OWN_TRACKS = "the data's own"
-_MANY = 12
-_RESCORE = "Score both with this vcorr: vcorr score RUN_A RUN_B"
-_REPEAT = "Repeat the older run: its command is in its run.json."
-_SAME_DATA = "Run both on the same data, with the same data options; --limit chooses how many clips."
+CLIP_CHOICES = frozenset({"limit", "clips"})
+"""Options with which a dataset counts its clips. Like `--limit` they choose clips and change none of them."""
+
+Remedy = Literal["same data", "same mode", "same seed", "same size", "same frames", "same tracker", "score", "repeat"]
+"""What makes two runs comparable."""
+
+_HINTS: Mapping[Remedy, str] = {
+    "same data": "Run both on the same data, with the same data options; --limit chooses how many clips.",
+    "same mode": "Run both with the same --mode.",
+    "same seed": "Generate both with the same --seed.",
+    "same size": "Generate both at the same size.",
+    "same frames": "Run both with the same number of frames.",
+    "same tracker": "Run both with the same tracker: --set tracker=NAME",
+    "score": "Score both with this vcorr: vcorr score RUN_A RUN_B",
+    "repeat": "Repeat the older run: its command is in its run.json.",
+}
+_LONGEST, _SHOWN = 60, 12
 
 
-class _Apart(NamedTuple):
+class Difference(NamedTuple):
+    """A fact in which two runs differ, with its value on both sides, and what makes them comparable."""
+
     what: str
     a: Any
     b: Any
-    hint: str
+    remedy: Remedy
+
+    @property
+    def text(self) -> str:
+        """The difference as one line: what, and both values."""
+        return f"{self.what}: {_short(self.a)} and {_short(self.b)}"
 
 
-def check_comparable(a: RunDirectory, b: RunDirectory) -> None:
-    """Checks that data, tracker and metrics of two runs are the same.
+class ClipFacts(NamedTuple):
+    """What a run measured on one clip. Facts that an older vcorr did not record are empty or 0, and match any other.
+
+    content: hash of the clip as the dataset gives it. frames, height, width: of the video as the model read or made it.
+    tracker, tracker_version: what made the reference tracks. tracks: hash of query points and tracks; empty for videos
+    that the run made itself.
+    """
+
+    content: str = ""
+    frames: int = 0
+    height: int = 0
+    width: int = 0
+    tracker: str = ""
+    tracker_version: int = 0
+    tracks: str = ""
+
+
+@dataclass(frozen=True)
+class MeasuredOn:
+    """What the scores of a run were measured on, and how. Runs compare if these facts agree on the clips in common.
+
+    Attributes:
+        dataset, version, split: the dataset.
+        options: its options by name, without those that only choose clips.
+        content: what identifies its files, by name; compared only where clips have no hash of their own.
+        mode, task: what the model does with a clip, and the task.
+        seed: of the generated videos; None in modes that read the data's own videos.
+        tracker: the tracker with its version, options and packages, by name; empty for the data's own tracks.
+        scoring: version of floors, ceilings and time map.
+        metrics: version and options of every metric.
+        clips: the clips that have scores, by id.
+    """
+
+    dataset: str
+    version: int
+    split: str
+    options: Mapping[str, Any]
+    content: Mapping[str, Any]
+    mode: str
+    task: str
+    seed: int | None
+    tracker: Mapping[str, Any]
+    scoring: int
+    metrics: Mapping[str, Mapping[str, Any]]
+    clips: Mapping[str, ClipFacts]
+
+    @property
+    def makes_video(self) -> bool:
+        """Whether the run generated its videos."""
+        return mode_of(self.mode).makes_video
+
+    @property
+    def frames(self) -> tuple[int, ...]:
+        """The different numbers of frames of its clips, without unknown ones."""
+        return tuple(sorted({clip.frames for clip in self.clips.values()} - {0}))
+
+
+# ------------------------------------------------------------------------------------------------- what a run measured
+
+
+def note_clips(tables: Iterable[pa.Table], facts: dict[str, ClipFacts]) -> Iterator[pa.Table]:
+    """Yields tables of scores, and adds what they say of each scored clip to `facts`, by clip id."""
+    for table in tables:
+        for clip, row in _first_rows(table.filter(pc.not_equal(table["metric"], ""))):
+            facts.setdefault(clip, row)
+        yield table
+
+
+def _first_rows(rows: pa.Table) -> Iterator[tuple[str, ClipFacts]]:
+    """Yields what the first row of each clip says: all rows of a clip say the same."""
+    if not rows.num_rows:
+        return
+    encoded = rows["clip"].combine_chunks().dictionary_encode()
+    _, first = np.unique(encoded.indices.to_numpy(), return_index=True)
+    names = [name for name in ClipFacts._fields[:-1] if name != "content"]
+    for row in rows.select(["clip", "data_hash", *names]).take(first).to_pylist():
+        yield row["clip"], ClipFacts(content=row["data_hash"], **{name: row[name] for name in names})
+
+
+def read_measured_on(run: RunDirectory, record: Mapping[str, Any], facts: Mapping[str, ClipFacts]) -> MeasuredOn:
+    """Returns what a run measured, from its record, the facts of its score rows, and its tracks.
+
+    facts: from `note_clips`.
 
     Raises:
-        UsageError: they differ. The message has every difference, both sides of it, and what to do.
-        StoreError: a record is damaged.
+        StoreError: the record lacks what a comparison needs, or a shard of tracks is damaged.
     """
-    records = [_record(run) for run in (a, b)]
-    apart = [*_data_apart(*records), *_tracker_apart(*records), *_scoring_apart(*records)]
-    if not apart:
-        return
-    lines = [f"  {x.what}: {_short(x.a)} and {_short(x.b)}" for x in apart]
-    # runs that differ only in their tracks have the same id
-    names = (a.run_id, b.run_id) if a.run_id != b.run_id else (a.path, b.path)
-    raise UsageError(
-        f"Runs {names[0]} and {names[1]} measure different things:\n" + "\n".join(lines),
-        hint="\n".join(dict.fromkeys(x.hint for x in apart)),
+    lacking = [name for name in ("resolved", "row_context", "metrics", "scoring", "tracker") if name not in record]
+    if lacking:
+        raise StoreError(
+            f"{run.path}/run.json lacks {', '.join(lacking)}, without which runs cannot be compared.",
+            hint=f"vcorr score {run.path} completes what an older vcorr wrote.",
+        )
+    data, context = record["resolved"]["data"], record["row_context"]
+    makes_video = mode_of(context["mode"]).makes_video
+    options = {name: value for name, value in flat(data.get("config") or {}) if name not in CLIP_CHOICES}
+    tracker = {name: value for name, value in flat(record["tracker"] or {}) if name != "licence"}
+    return MeasuredOn(
+        dataset=data["name"],
+        version=data["version"],
+        split=data["split"],
+        options=options,
+        content=dict(flat(data.get("content") or {})),
+        mode=context["mode"],
+        task=str(context.get("task") or ""),
+        seed=context.get("seed") if makes_video else None,
+        tracker=tracker,
+        scoring=record["scoring"],
+        metrics={metric["name"]: metric for metric in record["metrics"]},
+        clips={clip: _with_tracks(run, clip, found, makes_video) for clip, found in facts.items()},
     )
 
 
-def check_same_content(a: RunDirectory, b: RunDirectory, clips: Sequence[str]) -> None:
-    """Checks that clips with the same name have the same content, where both runs read the data's own videos.
+def _with_tracks(run: RunDirectory, clip: str, facts: ClipFacts, makes_video: bool) -> ClipFacts:
+    """Completes the facts of a clip from its tracks, if the run still has them.
 
-    Compares the hashes of the content if both runs have them, and query points and tracks if the videos have one size.
-    Generated videos are not compared, because each run makes its own.
+    Rows of early layouts do not say the size of a video. Its tracks do.
+    """
+    path = run.shard("tracks", clip)
+    if (makes_video and facts.frames) or not path.exists():
+        return facts
+    tracks = shards.read_shard(path, "tracks")
+    if not tracks.num_rows:
+        return facts
+    row = {name: tracks[name][0].as_py() for name in ("frames", "height", "width", "tracker", "tracker_version")}
+    known = {name: getattr(facts, name) or value for name, value in row.items()}
+    return facts._replace(**known, tracks="" if makes_video else _hash_tracks(tracks))
+
+
+def _hash_tracks(tracks: pa.Table) -> str:
+    digest = hashlib.sha256()
+    for name in ("query_frames", "queries", "xy", "visible"):
+        values = pc.list_flatten(tracks[name]).to_numpy()
+        digest.update(f"{name}{values.dtype.str}{len(values)}".encode())
+        digest.update(np.ascontiguousarray(values).data)
+    return digest.hexdigest()
+
+
+# --------------------------------------------------------------------------------------------------------- differences
+
+
+def differences(a: MeasuredOn, b: MeasuredOn) -> list[Difference]:
+    """Returns every difference that forbids a comparison of two runs; none if they compare on their clips in common.
+
+    The relation is symmetric. Clips that only one of the runs has do not matter.
+    """
+    if a.dataset != b.dataset:
+        return [Difference("dataset", a.dataset, b.dataset, "same data")]
+    return [
+        *_data_differences(a, b),
+        *_tracker_differences(a, b),
+        *_scoring_differences(a, b),
+        *_clip_differences(a, b),
+    ]
+
+
+def are_comparable(a: MeasuredOn, b: MeasuredOn) -> bool:
+    """Returns whether two runs measured the same thing on the clips that both have."""
+    return not differences(a, b)
+
+
+def check_comparable(a: RunDirectory, b: RunDirectory, left: MeasuredOn, right: MeasuredOn) -> None:
+    """Checks that two runs, of which `left` and `right` say what they measured, can be compared.
 
     Raises:
-        UsageError: a clip differs.
+        UsageError: they differ. The message has every difference, both sides of it, and what to do.
     """
-    if any(mode_of(_record(run)["row_context"]["mode"]).makes_video for run in (a, b)):
+    found = differences(left, right)
+    if not found:
         return
-    for clip in clips:
-        left, right = (shards.read_shard(run.shard("tracks", clip), "tracks") for run in (a, b))
-        _check_hashes(clip, a, b, [_hashes(table) for table in (left, right)])
-        if any(left[name].to_pylist() != right[name].to_pylist() for name in ("height", "width", "frames")):
-            continue
-        if any(not left[name].equals(right[name]) for name in ("query_frames", "queries", "xy", "visible")):
-            raise UsageError(
-                f"Clip {clip} has other query points or tracks in run {a.run_id} than in {b.run_id}: the data changed "
-                "between the two.",
-                hint=_REPEAT,
-            )
+    # runs that differ only in their tracks have the same id
+    names = (a.run_id, b.run_id) if a.run_id != b.run_id else (a.path, b.path)
+    raise UsageError(
+        f"Runs {names[0]} and {names[1]} measure different things:\n" + "\n".join(f"  {x.text}" for x in found),
+        hint="\n".join(dict.fromkeys(_HINTS[x.remedy] for x in found)),
+    )
 
 
-def _hashes(table: pa.Table) -> set[str]:
-    """Returns the hash of the clip's content, as a set; empty if an older vcorr did not store it."""
-    return {found for found in table["data_hash"].to_pylist() if found}
+def _data_differences(a: MeasuredOn, b: MeasuredOn) -> Iterator[Difference]:
+    if a.version != b.version:
+        yield Difference(f"version of dataset {a.dataset}", a.version, b.version, "repeat")
+    if a.split != b.split:
+        yield Difference(f"split of dataset {a.dataset}", a.split, b.split, "same data")
+    for name, (x, y) in find_differences(a.options, b.options).items():
+        yield Difference(f"option data.{name}", x, y, "same data")
+    for name in ("mode", "task"):
+        x, y = getattr(a, name), getattr(b, name)
+        if x != y:
+            yield Difference(name, x, y, "same mode")
+    if a.makes_video and b.makes_video and a.seed != b.seed:
+        yield Difference("seed of the generated videos", a.seed, b.seed, "same seed")
 
 
-def _check_hashes(clip: str, a: RunDirectory, b: RunDirectory, hashes: Sequence[set[str]]) -> None:
-    if all(hashes) and hashes[0] != hashes[1]:
-        raise UsageError(
-            f"Clip {clip} has other content in run {a.run_id} than in {b.run_id}: the data changed between the two.",
-            hint=_REPEAT,
-        )
+def _tracker_differences(a: MeasuredOn, b: MeasuredOn) -> Iterator[Difference]:
+    name_a, name_b = (side.tracker.get("name", OWN_TRACKS) for side in (a, b))
+    if name_a != name_b:
+        yield Difference("tracks", name_a, name_b, "same tracker")
+        return
+    for name, (x, y) in find_differences(a.tracker, b.tracker).items():
+        yield Difference(f"tracker {name_a}, {name}", x, y, "same tracker")
+
+
+def _scoring_differences(a: MeasuredOn, b: MeasuredOn) -> Iterator[Difference]:
+    for name in sorted(a.metrics.keys() & b.metrics.keys()):
+        for field, (x, y) in find_differences(a.metrics[name], b.metrics[name]).items():
+            yield Difference(f"metric {name}, {field}", x, y, "score")
+    if a.scoring != b.scoring:
+        yield Difference("version of floors, ceilings and time map", a.scoring, b.scoring, "score")
+
+
+def _clip_differences(a: MeasuredOn, b: MeasuredOn) -> Iterator[Difference]:
+    """Yields the first clip of each way in which clips in common differ."""
+    common = sorted(a.clips.keys() & b.clips.keys())
+    pairs = [(clip, a.clips[clip], b.clips[clip]) for clip in common if a.clips[clip] != b.clips[clip]]
+    for words, pick, remedy in _CLIP_CHECKS:
+        found = [
+            (clip, pick(x), pick(y)) for clip, x, y in pairs if _differ(pick(x), pick(y)) and _counts(words, a, x, y)
+        ]
+        if found:
+            clip, x, y = found[0]
+            others = f" and {len(found) - 1} more" if len(found) > 1 else ""
+            yield Difference(f"{words} of clip {clip}{others}", x, y, remedy)
+    if not all(a.clips[clip].content and b.clips[clip].content for clip in common):
+        yield from _content_differences(a, b)
+
+
+def _content_differences(a: MeasuredOn, b: MeasuredOn) -> Iterator[Difference]:
+    """Yields differences of the files of a dataset. Files that one side does not have may be clips of the other."""
+    for name in sorted(a.content.keys() & b.content.keys()):
+        if a.content[name] != b.content[name]:
+            yield Difference(f"content of the data ({name})", a.content[name], b.content[name], "same data")
+
+
+_CLIP_CHECKS: tuple[tuple[str, Callable[[ClipFacts], Any], Remedy], ...] = (
+    ("frames", lambda clip: clip.frames, "same frames"),
+    ("size", lambda clip: f"{clip.width}x{clip.height}" if clip.height else "", "same size"),
+    ("content", lambda clip: clip.content, "repeat"),
+    ("tracker", lambda clip: clip.tracker, "same tracker"),
+    ("version of the tracker", lambda clip: clip.tracker_version, "same tracker"),
+    ("query points or tracks", lambda clip: clip.tracks, "repeat"),
+)
+"""Facts of a clip that must agree: in words, how to read it, and what makes it agree."""
+
+
+def _differ(x: Any, y: Any) -> bool:
+    """Returns whether two known facts differ."""
+    return bool(x and y and x != y)
+
+
+def _counts(words: str, run: MeasuredOn, x: ClipFacts, y: ClipFacts) -> bool:
+    """Returns whether a fact counts. Models may read a video at sizes of their own, and tracks have its pixels."""
+    if words == "size":
+        return run.makes_video
+    if words == "query points or tracks":
+        # one hash of both says which of the two changed
+        return (x.height, x.width) == (y.height, y.width) and x.frames == y.frames and not _differ(x.content, y.content)
+    return True
+
+
+# ----------------------------------------------------------------------------------------------------- what may differ
 
 
 def settings_apart(a: RunDirectory, b: RunDirectory) -> dict[str, tuple[Any, Any]]:
     """Returns what else differs between two comparable runs (model, weights, seed, device, ...), name to (A, B)."""
-    sides = [dict(flat(_settings(_record(run)))) for run in (a, b)]
+    return settings_of_records_apart(a.record(), b.record())
+
+
+def settings_of_records_apart(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """Returns the same from two records."""
+    sides = [dict(flat(_settings(record))) for record in (a, b)]
     names = [*sides[0], *(name for name in sides[1] if name not in sides[0])]
     pairs = {name: (sides[0].get(name), sides[1].get(name)) for name in names}
     return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
@@ -105,45 +341,7 @@ def stride_note(a: RunDirectory, b: RunDirectory) -> list[str]:
     return [f"{note}; pck does."]
 
 
-def _data_apart(a: dict[str, Any], b: dict[str, Any]) -> Iterator[_Apart]:
-    left, right = a["resolved"]["data"], b["resolved"]["data"]
-    if left["name"] != right["name"]:
-        yield _Apart("dataset", left["name"], right["name"], _SAME_DATA)
-        return
-    for name in ("version", "split"):
-        if left[name] != right[name]:
-            hint = _REPEAT if name == "version" else _SAME_DATA
-            yield _Apart(f"{name} of dataset {left['name']}", left[name], right[name], hint)
-    for name, (x, y) in find_differences(left.get("config"), right.get("config")).items():
-        yield _Apart(f"option data.{name}", x, y, _SAME_DATA)
-    for name, (x, y) in find_differences(left.get("content"), right.get("content")).items():
-        yield _Apart(f"content of the data ({name})", x, y, _SAME_DATA)
-    mode_a, mode_b = (record["row_context"]["mode"] for record in (a, b))
-    if mode_a != mode_b:
-        yield _Apart("mode", mode_a, mode_b, "Run both with the same --mode.")
-
-
-def _tracker_apart(a: dict[str, Any], b: dict[str, Any]) -> Iterator[_Apart]:
-    hint = "Run both with the same tracker: --set tracker=NAME"
-    tracker_a, tracker_b = a["tracker"] or {}, b["tracker"] or {}
-    name_a, name_b = (tracker.get("name", OWN_TRACKS) for tracker in (tracker_a, tracker_b))
-    if name_a != name_b:
-        yield _Apart("tracks", name_a, name_b, hint)
-        return
-    for name, (x, y) in find_differences(tracker_a, tracker_b).items():
-        yield _Apart(f"tracker {name_a}, {name}", x, y, hint)
-
-
-def _scoring_apart(a: dict[str, Any], b: dict[str, Any]) -> Iterator[_Apart]:
-    left, right = ({metric["name"]: metric for metric in record["metrics"]} for record in (a, b))
-    for name in sorted(left.keys() & right.keys()):
-        for field, (x, y) in find_differences(left[name], right[name]).items():
-            yield _Apart(f"metric {name}, {field}", x, y, _RESCORE)
-    if a["scoring"] != b["scoring"]:
-        yield _Apart("version of floors, ceilings and time map", a["scoring"], b["scoring"], _RESCORE)
-
-
-def _settings(record: dict[str, Any]) -> dict[str, Any]:
+def _settings(record: Mapping[str, Any]) -> dict[str, Any]:
     resolved = {k: v for k, v in record["resolved"].items() if k not in ("data", "sites")}
     return {**resolved, "vcorr": record.get("versions", {}).get("vcorr")}
 
@@ -157,22 +355,6 @@ def _strides(run: RunDirectory) -> set[tuple[float, float]]:
     return set()
 
 
-def _record(run: RunDirectory) -> dict[str, Any]:
-    """Returns the content of run.json, which must have every field that a comparison needs.
-
-    Raises:
-        StoreError: a field is missing.
-    """
-    record = run.record()
-    lacking = [name for name in ("resolved", "row_context", "metrics", "scoring", "tracker") if name not in record]
-    if lacking:
-        raise StoreError(
-            f"{run.path}/run.json lacks {', '.join(lacking)}, without which runs cannot be compared.",
-            hint=f"vcorr score {run.path} completes what an older vcorr wrote.",
-        )
-    return record
-
-
 def _short(value: Any) -> str:
     text = "none" if value is None else str(value)
-    return text if len(text) <= 5 * _MANY else f"{text[:_MANY]}…"
+    return text if len(text) <= _LONGEST else f"{text[:_SHOWN]}…"

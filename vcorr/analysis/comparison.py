@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
 
-from vcorr.analysis.comparable import check_comparable, check_same_content, settings_apart, stride_note
+from vcorr.analysis.comparable import check_comparable, read_measured_on, settings_apart, stride_note
 from vcorr.analysis.stored_scores import RunFacts, StoredScores, load_scores
 from vcorr.contract.errors import UsageError, unknown_name
 from vcorr.contract.metric_columns import lower_is_better
@@ -87,12 +87,14 @@ def compare_runs(a: RunDirectory, b: RunDirectory, question: Question | None = N
     """
     asked = question or Question()
     sites = [_sites("--site-a", asked.sites_a), _sites("--site-b", asked.sites_b)]
-    check_comparable(a, b)
+    check_comparable(
+        a, b, *(read_measured_on(run, run.record(), {}) for run in (a, b))
+    )  # before millions of rows are read
     wanted = _select_columns(asked.metrics)
     sides = [load_scores(run, wanted) for run in (a, b)]
+    check_comparable(a, b, *(side.read_measured_on() for side in sides))
     _check_known(asked.metrics, sides)
     clips = _in_common(sides)
-    check_same_content(a, b, clips)
     found = [_series_by_key(side) for side in sides]
     rows, left_out = _rows(found, _site_pairs(*sites), asked, clips)
     if not rows:

@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from vcorr.analysis.comparable import ClipFacts, MeasuredOn, note_clips, read_measured_on
 from vcorr.contract.errors import StoreError
 from vcorr.contract.records import is_random
 from vcorr.stats.series import Scores, gather
@@ -38,12 +39,20 @@ class RunFacts:
 
 @dataclass(frozen=True)
 class StoredScores:
-    """A run with the scores of some of its metrics. metrics: all its metric columns."""
+    """A run with the scores of some of its metrics.
+
+    metrics: all its metric columns. clips: what it measured on each clip.
+    """
 
     directory: RunDirectory
     facts: RunFacts
     metrics: frozenset[str]
     scores: Scores
+    clips: Mapping[str, ClipFacts]
+
+    def read_measured_on(self) -> MeasuredOn:
+        """Returns what the run measured. Raises StoreError if its record does not say so."""
+        return read_measured_on(self.directory, self.directory.record(), self.clips)
 
 
 def load_scores(run: RunDirectory, wanted: Callable[[str], bool] = lambda name: True) -> StoredScores:
@@ -55,10 +64,11 @@ def load_scores(run: RunDirectory, wanted: Callable[[str], bool] = lambda name: 
     record = run.record()
     check_scored_alike(run, record)
     names: set[str] = set()
-    scores = gather(_note_metrics(run.iter_shards("scores"), names), wanted)
+    clips: dict[str, ClipFacts] = {}
+    scores = gather(note_clips(_note_metrics(run.iter_shards("scores"), names), clips), wanted)
     if not scores.rows:
         raise StoreError(f"{run.path} has no scores yet.", hint="Finish it first: repeat its vcorr run command.")
-    return StoredScores(run, _facts(run, record, scores), frozenset(names - {""}), scores)
+    return StoredScores(run, _facts(run, record, scores), frozenset(names - {""}), scores, clips)
 
 
 def _note_metrics(shards_: Iterable[pa.Table], names: set[str]) -> Iterator[pa.Table]:
