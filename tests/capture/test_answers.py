@@ -210,7 +210,7 @@ def test_extras_that_break_the_contract_name_the_probe(cog, queries, extra, erro
         predict()
 
 
-ALL = (*SIX, "hidden", "hidden-fair")
+ALL = (*SIX, "hidden", "hidden-fair", "feature-cos", "feature-cos-token", "hidden-cos")
 
 
 @given(st.data())

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from support.videos import write
 
+from vcorr.store.rundir import RunDirectory
+
 RUN = ("run", "--model", "sliding-model", "--probe", "qk", "--steps", "last")
 
 
@@ -113,6 +115,8 @@ def test_scoring_again_refuses_what_it_cannot_change(vcorr, key) -> None:
         ((*RUN, "--cfg", "1e400"), 2, "'1e400' is not a valid float"),
         ((*RUN, "--set", "tracker.preset=fast"), 2, "tracker.preset is set, but no tracker is used"),
         ((*RUN, "--set", "tracker=dis", "--set", "tracker.preset=fst"), 2, "Did you mean 'fast'?"),
+        ((*RUN, "--set", "probe.temperature=1"), 2, "probe.temperature"),
+        ((*RUN, "--probe", "hidden-cos", "--set", "probe.temperature=0"), 2, "temperature: expected a number above 0"),
         ((*RUN, "--set", "probe.radius=-1"), 2, "probe.radius: expected a whole number of at least 0, got -1"),
         ((*RUN, "--layers", "9"), 2, "layers 0-1"),
         ((*RUN, "--steps", "a"), 2, "0,10-20"),
@@ -293,3 +297,17 @@ def test_points_that_stand_still_are_why_no_site_is_best(vcorr, tmp_path) -> Non
     run_path = ended.out.splitlines()[-1].removeprefix("Results: ")
     assert "no site has a skill" in vcorr("score", run_path).out
     assert "no site has a skill" in vcorr("show", "run", run_path).out
+
+
+def test_cosine_probes_share_a_run_with_qk(vcorr) -> None:
+    """Checks that each probe finds pictures that slide unchanged, and that the temperature is an option of two."""
+    words = ("--probe", "qk,feature-cos,feature-cos-token", "--layers", "0", "--set", "probe.temperature=0.03")
+    ended = vcorr(*RUN, *words, "--json")
+    assert ended.code == 0, ended.err
+    found = json.loads(ended.out)
+    record = json.loads((Path(found["path"]) / "run.json").read_text())
+    options = {probe["name"]: probe["config"].get("temperature") for probe in record["resolved"]["probes"]}
+    assert options == {"qk": None, "feature-cos": 0.03, "feature-cos-token": 0.03}
+    rows = RunDirectory.open(Path(found["path"])).read("scores").to_pylist()
+    values = {(row["probe"], row["value"]) for row in rows if row["metric"] == "matching_accuracy"}
+    assert values == {("qk", 1.0), ("feature-cos", 1.0), ("feature-cos-token", 1.0)}

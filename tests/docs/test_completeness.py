@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Iterator
 
@@ -81,6 +82,26 @@ def still():
 def test_names_of_the_built_ins() -> None:
     entries = [*builtin.vcorr_models(), *builtin.vcorr_probes(), *builtin.vcorr_metrics()]
     assert missing([entry.name for entry in entries], page("protocol")) == []
+
+
+def test_the_page_of_probes_has_all_of_them_and_their_options() -> None:
+    """Compares both tables of docs/probes.md with the registry, in both directions."""
+    entries = builtin.vcorr_probes()
+    options = {field.name for entry in entries for field in dataclasses.fields(entry.config_type())}
+    sections = page("probes").split("\n## ")
+    named = {section: first_cells(text) for section, text in {"probes": sections[0], **by_title(sections)}.items()}
+    assert named["probes"] == {entry.name for entry in entries}
+    assert named["Options"] == options
+
+
+def by_title(sections):
+    return {text.partition("\n")[0]: text for text in sections}
+
+
+def first_cells(text):
+    """Returns the words in backticks in the first cells of tables."""
+    rows = [line.split("|")[1] for line in text.splitlines() if line.startswith("| `")]
+    return {word for cell in rows for word in cell.split("`")[1::2]}
 
 
 def test_functions() -> None:

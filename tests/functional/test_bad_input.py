@@ -44,6 +44,7 @@ def good(name):
             "mode": "first",
         },
         "cross_frame_attention": {"q": joint, "k": joint, "v": joint, "grid": GRID, "n_text": 3},
+        "unit_vectors": {"tensor": noise(3, 4, 8)},
     }[name]
 
 
@@ -68,9 +69,9 @@ MASKS = {
     "attention_score": ("visible",),
     "tapvid": ("occluded", "pred_occluded"),
 }
-GRIDS = [
-    name for name in functional.__all__ if name.islower() and name not in ("attention_score", "harmonic_mean", "tapvid")
-]
+NO_GRID = ("attention_score", "harmonic_mean", "tapvid", "unit_vectors")
+NO_VARIANT = ("tapvid", "unit_vectors")
+GRIDS = [name for name in functional.__all__ if name.islower() and name not in NO_GRID]
 
 
 def pairs(table):
@@ -167,7 +168,7 @@ def test_queries_far_outside_are_refused_without_a_warning(name):
     check_refused(name, "queries", np.array([[1e300, 1.0]]))
 
 
-@pytest.mark.parametrize("name", [name for name in functional.__all__ if name.islower() and name != "tapvid"])
+@pytest.mark.parametrize("name", [name for name in functional.__all__ if name.islower() and name not in NO_VARIANT])
 def test_unknown_variants(name):
     for variant in ("diftrack", None, 3, b"corrected"):
         with pytest.raises(UsageError, match="Unknown variant"):

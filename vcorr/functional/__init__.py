@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from vcorr.functional.api import match_features as match_features
     from vcorr.functional.attention import AttentionRows as AttentionRows
     from vcorr.functional.attention import attention_rows as attention_rows
+    from vcorr.functional.cosines import unit_vectors as unit_vectors
     from vcorr.functional.cross_frame import cross_frame_attention as cross_frame_attention
     from vcorr.functional.query_points import QueryPoints as QueryPoints
     from vcorr.functional.scores import attention_score as attention_score
@@ -39,5 +40,6 @@ else:
             "vcorr.functional.cross_frame": "cross_frame_attention",
             "vcorr.functional.query_points": "QueryPoints",
             "vcorr.functional.scores": "attention_score confidence_score harmonic_mean matching_accuracy tapvid",
+            "vcorr.functional.cosines": "unit_vectors",
         },
     )

@@ -94,7 +94,9 @@ def match_readings(
     if k.shape != q.shape or k.device != q.device:
         raise UsageError(f"k: expected q's shape {tuple(q.shape)} on {q.device}, got {tuple(k.shape)} on {k.device}.")
     chosen = choose_heads(heads, q.shape[0])
-    read_q, read_k, radius = _take_heads(q, chosen), _take_heads(k, chosen), _check_radius(radius)
+    radius = _check_radius(radius)
+    read_q = _take_heads(q, chosen)
+    read_k = read_q if k is q else _take_heads(k, chosen)
     sums: dict[tuple[float, int], dict[int, Tensor]] = {}
     found = []
     for reading in readings:
@@ -243,12 +245,11 @@ class _Costs:
         x, latent = self.points.tokens[queries], self.points.latent
         q1, k1 = (tensor[heads, latent].flatten(1, 2).index_select(1, x) for tensor in (self.q, self.k))
         qj, kj = (tensor[heads, frame].flatten(1, 2) for tensor in (self.q, self.k))
-        forward = self._logits(q1, kj)
-        if self.softmax:
-            forward = torch.softmax(forward, dim=-1)
+        logits = self._logits(q1, kj)
+        forward = torch.softmax(logits, dim=-1) if self.softmax else logits
         if normaliser is None:
             return forward
-        reverse = self._logits(k1, qj)
+        reverse = logits if self.q is self.k else self._logits(k1, qj)  # a tensor with itself: the same products
         reverse.sub_(normaliser[heads, None]).exp_()
         return forward.add_(reverse)
 

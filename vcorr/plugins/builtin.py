@@ -31,8 +31,20 @@ def vcorr_probes() -> list[ProbeEntry]:
             "Attention output, one way, raw dot product (DiffTrack's intermediate feature).",
         ),
         "feature-fair": ("matching_probes:FeatureFair", "Attention output, matched in the same way as qk."),
+        "feature-cos": (
+            "cosine_probes:FeatureCosine",
+            "Attention output, unit vectors per head: as qk, with cosine over temperature.",
+        ),
+        "feature-cos-token": (
+            "cosine_probes:FeatureCosineToken",
+            "Attention output, all heads as one unit vector per token: as qk, with cosine over temperature.",
+        ),
         "hidden": ("matching_probes:Hidden", "Output of the block, one way, raw dot product."),
         "hidden-fair": ("matching_probes:HiddenFair", "Output of the block, matched in the same way as qk."),
+        "hidden-cos": (
+            "cosine_probes:HiddenCosine",
+            "Output of the block, one unit vector per token: as qk, with cosine over temperature.",
+        ),
         "attention": (
             "attention_probe:Attention",
             "Attention summary per query point: peak and sum over later frames, the first frame and the text.",
@@ -43,7 +55,7 @@ def vcorr_probes() -> list[ProbeEntry]:
             name=name,
             summary=summary,
             factory=f"vcorr.probes.{factory}",
-            config="vcorr.probes.probe_options:ProbeConfig",
+            config=f"vcorr.probes.probe_options:{'CosineConfig' if 'cosine' in factory else 'ProbeConfig'}",
         )
         for name, (factory, summary) in probes.items()
     ]

@@ -77,27 +77,40 @@ class SoftmaxMatch(BuiltinProbe):
         Raises:
             UsageError: a chosen head does not exist.
         """
-        left, right = (self._tensor(capture, part) for part in self._parts)
-        points, own_scale = query_points(queries), capture.scale if self.scaled else None
+        first, second = self._parts
+        left = self._tensor(capture, first)
+        right = left if first == second else self._tensor(capture, second)
+        found = self._match(left, right, capture, query_points(queries), variants, self._heads)
+        return [_by_head(positions, self._heads) for positions in found]
+
+    def _match(
+        self,
+        left: Tensor,
+        right: Tensor,
+        capture: Capture,
+        points: QueryPoints,
+        variants: Sequence[Switches],
+        heads: Heads,
+    ) -> list[Tensor]:
+        """Matches two tensors (H, F, h, w, d), and returns positions as `_by_head` takes them, once per variant."""
         readings = [
-            Reading(
-                points.locate(capture.grid, left.device, variant),
-                variant,
-                own_scale if variant.scale == "width" else None,
-            )
+            Reading(points.locate(capture.grid, left.device, variant), variant, self._scale(capture, variant))
             for variant in variants
         ]
-        found = match_readings(
+        return match_readings(
             left,
             right,
             capture.grid,
             readings,
-            heads=self._heads.choice,
+            heads=heads.choice,
             radius=self._config.radius,
             symmetric=self._config.symmetric,
-            with_mean=self._heads.each,
+            with_mean=heads.each,
         )
-        return [_by_head(positions, self._heads) for positions in found]
+
+    def _scale(self, capture: Capture, variant: Switches) -> float | None:
+        """Returns the scale of the dot products; None for the scale that the variant takes by itself."""
+        return capture.scale if self.scaled and variant.scale == "width" else None
 
     def _tensor(self, capture: Capture, part: str) -> Tensor:
         tensor: Tensor = getattr(capture, part)
@@ -186,8 +199,8 @@ class Feature(BuiltinProbe):
 
     def _features(self, out: Tensor) -> dict[int, Tensor]:
         if self._heads.chosen:
-            return {self._heads.column: _side_by_side(take_heads(out, self._heads.chosen))}
-        return {HEAD_MEAN: _side_by_side(out), **(dict(enumerate(out)) if self._heads.each else {})}
+            return {self._heads.column: side_by_side(take_heads(out, self._heads.chosen))}
+        return {HEAD_MEAN: side_by_side(out), **(dict(enumerate(out)) if self._heads.each else {})}
 
 
 class Hidden(BuiltinProbe):
@@ -246,6 +259,6 @@ def _by_head(positions: Tensor, heads: Heads) -> ByHead:
     return {heads.column: positions}
 
 
-def _side_by_side(out: Tensor) -> Tensor:
+def side_by_side(out: Tensor) -> Tensor:
     """Reshapes (H, F, h, w, d) to features (F, h, w, H*d)."""
     return out.permute(1, 2, 3, 0, 4).flatten(3)

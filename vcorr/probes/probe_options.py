@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -59,6 +60,34 @@ class ProbeConfig:
     def head_choice(self) -> Heads:
         """The option `heads` as a value."""
         return Heads.parse(self.heads)
+
+
+@dataclass(frozen=True)
+class CosineConfig(ProbeConfig):
+    """The options of the probes that match unit vectors: as in `ProbeConfig`, with the temperature of the softmax.
+
+    Raises:
+        UsageError: an option has a wrong value.
+    """
+
+    temperature: float = option(
+        0.07,
+        "The softmax takes cosines divided by it. A small temperature sharpens the correlation, so that each head votes"
+        " for fewer tokens. Choose another one on held-out clips.",
+        least=0,
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        value = self.temperature
+        usable = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value) and value > 0
+        if not usable:
+            raise UsageError(f"temperature: expected a number above 0, got {value!r}.")
+
+    @property
+    def scale(self) -> float:
+        """The factor on the cosines inside the softmax."""
+        return 1.0 / self.temperature
 
 
 def refuse(asked: bool, probe: str, option: str, hint: str) -> None:

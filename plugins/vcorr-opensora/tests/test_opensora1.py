@@ -247,7 +247,8 @@ def test_half_precision_tiles_and_offloading(clip):
 def test_a_video_end_to_end_from_the_command_line(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "prompts.txt").write_text("a red disk\n")
-    command = ["run", "--model", "open-sora-1.2", "--probe", "qk,hidden", "--data", "prompts:prompts.txt"]
+    command = ["run", "--model", "open-sora-1.2", "--data", "prompts:prompts.txt"]
+    command += ["--probe", "qk,hidden,feature-cos,hidden-cos"]
     options = ["--mode", "generate", "--weights", "random", "--steps", "0,2", "--set", "num_steps=3", "--json"]
     sizes = [word for size in ("size=small", "height=32", "width=48") for word in ("--set", f"model.{size}")]
     with pytest.raises(SystemExit) as ended:

@@ -464,13 +464,17 @@ def test_a_run_has_floors_and_ceilings_of_every_resolution(small, tmp_path):
 
     config = dataclasses.asdict(small("modelscope", height=64, width=64))
     options = {"model": {key: value for key, value in config.items() if value is not None}}
-    spec = RunSpec(model="modelscope", probe="qk", data="sprites", limit=1, steps="last", num_steps=4, weights="random")
+    probes = "qk,feature-cos,feature-cos-token,hidden-cos"
+    spec = RunSpec(
+        model="modelscope", probe=probes, data="sprites", limit=1, steps="last", num_steps=4, weights="random"
+    )
     outcome = execute(make_plan(dataclasses.replace(spec, options=options), installed()), tmp_path)
     assert outcome.status == "complete"
     rows = [r for r in outcome.run.read("scores").to_pylist() if r["metric"] == "matching_accuracy"]
     grids = {p["layer"]: json.loads(p["grid"])["stride"][0] for p in outcome.run.read("predictions").to_pylist()}
     assert set(grids.values()) == {4.0, 8.0}
     assert {r["attention"] for r in rows} == {"factorised"}
+    assert {r["probe"] for r in rows} == set(probes.split(","))
     bounds = {stride: {(r["floor"], r["ceiling"]) for r in rows if grids[r["layer"]] == stride} for stride in (4, 8)}
     assert all(len(each) == 1 for each in bounds.values())
     assert bounds[4] != bounds[8]

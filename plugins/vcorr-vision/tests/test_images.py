@@ -6,6 +6,7 @@ import torch
 
 from vcorr import Clip, RunSettings, UsageError
 from vcorr.capture.recorder import Recorder
+from vcorr.probes.cosine_probes import FeatureCosine, FeatureCosineToken, HiddenCosine
 from vcorr.probes.matching_probes import FeatureFair, QueryKey
 from vcorr.probes.probe_options import ProbeConfig
 from vcorr.testing import assert_passed, check_model
@@ -53,8 +54,9 @@ def test_content_that_moves_by_whole_patches_is_found_where_it_went(name, load, 
     model, clip = load(name), make_clip()
     forget_positions(model.network)
     look_at_oneself(model.network, model.sites())
-    found = predict(model, clip, qk=QueryKey(), fair=FeatureFair())
-    assert len(found) == 4
+    cosines = {"feature-cos": FeatureCosine(), "token": FeatureCosineToken(), "hidden-cos": HiddenCosine()}
+    found = predict(model, clip, qk=QueryKey(), fair=FeatureFair(), **cosines)
+    assert len(found) == 10
     for prediction in found:
         np.testing.assert_allclose(prediction.xy, where(clip, len(clip.video)), atol=1e-3, err_msg=prediction.probe)
         assert prediction.attention == "factorised"

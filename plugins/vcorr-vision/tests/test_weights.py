@@ -113,7 +113,7 @@ def test_a_run_has_rows_without_step_and_noise_and_a_board(capsys, tmp_path, mon
     sizes |= {"height": 70, "width": 84, "frames": 5}
     options = [part for key, value in sizes.items() for part in ("--set", f"model.{key}={value}")]
     model = ("--model", "dinov2-b14", "--data", "sprites", "--limit", "4")
-    probes = ("--probe", "qk,feature,feature-fair,hidden")
+    probes = ("--probe", "qk,feature,feature-fair,feature-cos,hidden-cos")
     for weights in ("random", str(folder)):
         code, printed = vcorr(capsys, "run", *model, *probes, "--weights", weights, *options, "--out", "runs")
         assert code == 0, printed
