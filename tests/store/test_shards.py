@@ -198,8 +198,8 @@ def test_tracks_of_earlier_layouts_are_brought_up_to_date(
     run: rundir.RunDirectory, version: int, later: dict[str, object]
 ) -> None:
     path, now = run.shard("tracks", "c"), schema.schema("tracks", "f")
-    with_layout_5 = {"query_frames", "query_mode", "input_class", "data_hash", "confidence"}
-    old = pa.schema([field for field in now if field.name not in {*later, *with_layout_5}]).with_metadata(
+    later_layouts = {"query_frames", "query_mode", "input_class", "data_hash", "confidence", "still"}
+    old = pa.schema([field for field in now if field.name not in {*later, *later_layouts}]).with_metadata(
         {**now.metadata, schema.VERSION_KEY: str(version).encode()}
     )
     row = schema.TrackRow(clip="c")

@@ -15,10 +15,8 @@ from vcorr.contract.records import RowsPrediction, Score, Tracks
 from vcorr.contract.variants import Switches, Variant, switches_of
 from vcorr.metrics.accuracy import HALF_A_STRIDE
 from vcorr.metrics.attention_scores import attention, confidence
+from vcorr.metrics.frame_units import frame_unit
 from vcorr.metrics.pairs import Floats, PairsMemo
-
-PCK_SIDE = 256
-"""Side, in pixels, of the square frame for which the thresholds of pck are given, as in TAP-Vid."""
 
 
 @dataclass(frozen=True)
@@ -109,7 +107,7 @@ class Pck(MetricBase):
             UsageError: tracks and reference differ in shape.
         """
         pairs = self._memo.pairs(reference, grid)
-        squares = pairs.square_distances(tracks, np.array([grid.width, grid.height]) / PCK_SIDE)
+        squares = pairs.square_distances(tracks, frame_unit(grid.width, grid.height))
         scores = {}
         for suffix, moving in (("", False), ("_moving", True)):
             shares = pairs.shares(squares, self.thresholds, moving=moving)

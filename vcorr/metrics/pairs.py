@@ -139,6 +139,18 @@ class PairsMemo:
         return self._memo.get(reference, grid)
 
 
+def countable_pairs(
+    visible: NDArray[np.bool_], query_frame: ArrayLike = 0, variant: Variant = "corrected"
+) -> NDArray[np.bool_]:
+    """Returns which pairs count, moving or not, (N, T) bool; see `select_pairs`."""
+    pairs, points = visible.copy(), np.arange(len(visible))
+    asked_in = query_frames(query_frame, *visible.shape)
+    if switches_of(variant).pooling == "queries":
+        pairs &= visible[points, asked_in][:, None]
+        pairs[points, asked_in] = False
+    return pairs
+
+
 def select_pairs(
     reference: Floats,
     visible: NDArray[np.bool_],
@@ -162,12 +174,9 @@ def select_pairs(
         moving: only pairs whose reference is more than one stride, hypot(dx/sx, dy/sy) > 1, away from its position in
             the query frame.
     """
-    pairs, points = visible.copy(), np.arange(len(visible))
-    asked_in = query_frames(query_frame, *visible.shape)
-    if switches_of(variant).pooling == "queries":
-        pairs &= visible[points, asked_in][:, None]
-        pairs[points, asked_in] = False
+    pairs = countable_pairs(visible, query_frame, variant)
     if moving:
+        asked_in = query_frames(query_frame, *visible.shape)
         point, frame = np.nonzero(pairs)
         with np.errstate(invalid="ignore"):  # a point hidden in the query frame may have any position there
             offsets = grid.in_strides(reference[point, frame].astype(np.float64) - reference[point, asked_in[point]])

@@ -18,6 +18,7 @@ from vcorr.contract.protocols import Probe
 from vcorr.contract.records import NO_SITE, Clip, Prediction, Reconstruction, RowsPrediction, Tracks
 from vcorr.data.fitting_notes import fit_notes
 from vcorr.data.query_grids import query_grid
+from vcorr.metrics.stillness import stillness
 from vcorr.runner.clip_fit import fit_clip, resize_video
 from vcorr.runner.content_hash import hash_of_prompt, hash_of_video
 from vcorr.runner.plan import Plan
@@ -39,16 +40,27 @@ STATUS_NOT_SCORED = "not_scored"
 
 
 @dataclass(frozen=True)
+class ClipFacts:
+    """Facts about a clip that do not depend on the size at which a model reads it.
+
+    data_hash: the hash of its content. still: its zero-motion pck_8, NaN where it has none (`stillness`).
+    """
+
+    data_hash: str
+    still: float = NAN
+
+
+@dataclass(frozen=True)
 class Prepared:
     """A clip as the model will read it.
 
-    grid: the tokens of the first site. data_hash: the hash of the clip's content. fitted: sentences on how it was
+    grid: the tokens of the first site. facts: about the clip as the dataset gives it. fitted: sentences on how it was
     brought to this size.
     """
 
     clip: Clip
     grid: TokenGrid
-    data_hash: str
+    facts: ClipFacts
     fitted: tuple[str, ...] = ()
 
 
@@ -61,7 +73,7 @@ class Predicted:
 
     clip: Clip
     predictions: list[Prediction | RowsPrediction]
-    data_hash: str
+    facts: ClipFacts
     reconstruction: Reconstruction | None = None
 
 
@@ -86,7 +98,7 @@ def predict_clip(
         _check_complete(plan, predictions)
         if asked.mode.makes_video:
             clip = _take_video(plan, clip, video, grid)
-    return Predicted(clip, predictions, prepared.data_hash, recorder.reconstruction)
+    return Predicted(clip, predictions, prepared.facts, recorder.reconstruction)
 
 
 def sample_clip(plan: Plan, clip_id: str, on_step: Callable[[], None] = lambda: None) -> tuple[Clip, TokenGrid]:
@@ -118,12 +130,13 @@ def prepare_clip(plan: Plan, clip_id: str) -> Prepared:
             _check_queries(clip)
             fitted = fit_clip(clip, grid)
         notes = fit_notes(clip, grid, usual_frames(adapter, asked.sites, clip))
-        return Prepared(fitted, grid, hash_of_video(clip), notes)
+        facts = ClipFacts(hash_of_video(clip), stillness(clip, grid.video_frames))
+        return Prepared(fitted, grid, facts, notes)
     height, width = round(grid.height), round(grid.width)
     if clip.video is not None:
         clip = replace(clip, video=resize_video(clip.video, height, width))
     clip = clip.with_queries(query_grid(clip.query_side or DEFAULT_QUERY_SIDE, height, width))
-    return Prepared(clip, grid, hash_of_prompt(clip, asked.settings, grid))
+    return Prepared(clip, grid, ClipFacts(hash_of_prompt(clip, asked.settings, grid)))
 
 
 def _check_queries(clip: Clip) -> None:
@@ -244,11 +257,10 @@ def failure_row(run: str, clip_id: str, error: BaseException, *, task: str = COR
     return PredictionRow(run=run, clip=clip_id, task=task, status=STATUS_FAILED, error=error_code(error))
 
 
-def track_row(run: str, plan: Plan, clip: Clip, tracks: Tracks, *, video: str, data_hash: str) -> TrackRow:
+def track_row(run: str, plan: Plan, clip: Clip, tracks: Tracks, *, video: str, facts: ClipFacts) -> TrackRow:
     """Returns the row of a clip's tracks shard.
 
-    video: hash of the generated video that the tracks belong to; "" for a video of the dataset. data_hash: see
-    `Prepared`.
+    video: hash of the generated video that the tracks belong to; "" for a video of the dataset.
     """
     assert clip.video is not None
     frames, height, width = clip.video.shape[:3]
@@ -262,7 +274,8 @@ def track_row(run: str, plan: Plan, clip: Clip, tracks: Tracks, *, video: str, d
         tracker_version=tracks.version,
         licence=tracks.licence or plan.parts.licence,
         video=video,
-        data_hash=data_hash,
+        data_hash=facts.data_hash,
+        still=facts.still,
         height=height,
         width=width,
         frames=frames,

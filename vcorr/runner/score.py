@@ -280,7 +280,10 @@ def _columns(context: RowContext, variant: NamedVariant) -> dict[str, Any]:
 def _clip_columns(tracks: Stored) -> dict[str, Any]:
     """Returns the columns that the rows of one clip share."""
     frames = np.unique(tracks["query_frames"])
-    names = ("tracker", "tracker_version", "data_hash", "height", "width", "frames", "input_class", "query_mode")
+    names = (
+        *("tracker", "tracker_version", "data_hash", "still"),
+        *("height", "width", "frames", "input_class", "query_mode"),
+    )
     return {**{name: tracks[name] for name in names}, "query_frame": int(frames[0]) if len(frames) == 1 else NO_SITE}
 
 

@@ -14,7 +14,7 @@ from vcorr.data.video.lossless import SUFFIX as VIDEO_SUFFIX
 from vcorr.data.video.lossless import read_lossless, video_hash, write_lossless
 from vcorr.runner.called_tracker import CalledTracker
 from vcorr.runner.plan import Plan
-from vcorr.runner.predict import Prepared, prepare_clip, track_row
+from vcorr.runner.predict import ClipFacts, Prepared, prepare_clip, track_row
 from vcorr.store.atomic_files import make_folder, set_aside
 from vcorr.store.fingerprint import hash_file
 from vcorr.store.rundir import RunDirectory
@@ -109,7 +109,7 @@ def _read_hashes(run: RunDirectory, clip_id: str) -> dict[str, str]:
 
 
 def rows_of_tracks(
-    plan: Plan, run: RunDirectory, clip: Clip, tracker: CalledTracker | None, data_hash: str
+    plan: Plan, run: RunDirectory, clip: Clip, tracker: CalledTracker | None, facts: ClipFacts
 ) -> list[TrackRow]:
     """Returns the row of a clip's tracks shard as a list; an empty list if the clip has no video or no tracks.
 
@@ -124,4 +124,4 @@ def rows_of_tracks(
     if tracks is None:
         return []
     video = video_hash(clip.video) if plan.selection.mode.makes_video else ""
-    return [track_row(run.run_id, plan, clip, tracks, video=video, data_hash=data_hash)]
+    return [track_row(run.run_id, plan, clip, tracks, video=video, facts=facts)]

@@ -195,7 +195,7 @@ class _Worker:
         name = shards.shard_name(clip_id)
         if not self._run.holds("tracks", name, self._fingerprints["track"]):
             kept = track.restore_clip(self._plan, self._run, clip_id)
-            rows = track.rows_of_tracks(self._plan, self._run, kept.clip, self._tracker, kept.data_hash)
+            rows = track.rows_of_tracks(self._plan, self._run, kept.clip, self._tracker, kept.facts)
             self._write("tracks", clip_id, rows, "track")
             return self._scorer.score(name)
         return "" if self._scorer.has_scored(name) else self._scorer.score(name)
@@ -210,7 +210,7 @@ class _Worker:
             seconds = time.monotonic() - began
             if self._plan.selection.mode.makes_video:
                 video = {"video": track.keep_video(self._run, predicted.clip)}
-            tracks = track.rows_of_tracks(self._plan, self._run, predicted.clip, self._tracker, predicted.data_hash)
+            tracks = track.rows_of_tracks(self._plan, self._run, predicted.clip, self._tracker, predicted.facts)
         except PartFailureError as error:
             return self._fail(clip_id, error)
         except (PluginError, MissingError, StoreError):

@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from vcorr.store.columns import NAN, Bools, Float, Floats, Int32, Int64, Ints, Text, arrow_schema, column, units
 
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
 
 TableName = Literal["predictions", "tracks", "scores"]
 
@@ -59,6 +59,12 @@ _DATA_HASH = (
     "First 16 characters of a hash of the clip's content as the dataset gives it. In mode `renoise` and `invert`: "
     "video, queries and the data's own tracks. In mode `generate`: prompt, first frame, queries, seed, size of the "
     "video. Empty for a failed clip, or where an older vcorr did not record it."
+)
+_STILL = (
+    "Zero-motion `pck_8` of the clip: share of its pairs whose point is within 8 px (of a 256x256 frame) of its query. "
+    "It comes from the data's own tracks before the clip is resized or cropped, over the frames that the model reads. "
+    "So it is the same for every model with that number of frames. NaN in mode `generate`, for data without tracks, "
+    "for a clip that failed or has no such pair, and in older files."
 )
 _QUERY_MODE = (
     "How the query frames were chosen: `frame`, by the dataset; `first`, the first frame in which the point is "
@@ -126,6 +132,7 @@ class ScoreRow:
     scoring_version: Int32 = column(0, "Version of floors, ceilings and time map; 0 where it was not recorded.")
     tracker_version: Int32 = column(0, _TRACKER_VERSION)
     data_hash: Text = column("", _DATA_HASH)
+    still: Float = column(NAN, _STILL, _SHARE)
     height: Int32 = column(0, _HEIGHT, "pixels")
     width: Int32 = column(0, _WIDTH, "pixels")
     frames: Int32 = column(0, _FRAMES, "count")
@@ -207,6 +214,7 @@ class TrackRow:
     )
     video: Text = column("", "Hash of the generated video that the tracks belong to; empty for the data's own videos.")
     data_hash: Text = column("", _DATA_HASH)
+    still: Float = column(NAN, _STILL, _SHARE)
     height: Int32 = column(0, _HEIGHT, "pixels")
     width: Int32 = column(0, _WIDTH, "pixels")
     frames: Int32 = column(0, _FRAMES, "count")

@@ -66,6 +66,7 @@ def _check_scores(table: pa.Table) -> None:
     for column in ("n", "height", "width", "frames"):
         _check_range(table, column, 0)
     _check_range(table, "query_frame", NONE)
+    _check_range(table, "still", 0, 1)
     for column in ("token_height", "token_width"):
         _check_range(table, column, 0, MOST_PIXEL)
     _check_unique(table, _SCORED_BY)
@@ -135,6 +136,7 @@ def _check_tracks(table: pa.Table) -> None:
     for column in row:
         _check_range(table, column, 0)
     _check_range(table, "frames", 0, MOST_FRAMES)
+    _check_range(table, "still", 0, 1)
     _check_known(table, "query_mode", get_args(QueryMode))
     _check_known(table, "input_class", get_args(InputClass))
     points, pairs = row["points"], row["points"] * row["frames"]

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from vcorr.store import schema as schemas
-from vcorr.store.columns import describe_columns
+from vcorr.store.columns import NAN, describe_columns
 
 RECORD_VERSION = 2
 """Version of the layout of run.json."""
@@ -88,6 +88,13 @@ def _with_time_and_content(table: pa.Table, name: schemas.TableName) -> pa.Table
     return _complete(table, name)
 
 
+def _with_stillness(table: pa.Table, name: schemas.TableName) -> pa.Table:
+    """Upgrades layout 5 to 6: nothing said how still a clip is."""
+    if name != "predictions":
+        table = table.append_column("still", pa.array([NAN] * table.num_rows, pa.float32()))
+    return table
+
+
 def _zeros(table: pa.Table) -> list[Any]:
     """Returns a zero for each point of each row. Points have numbers of their own, so a file cannot ask for more."""
     lists = [name for name in ("queries", "xy", "rows") if name in table.column_names]
@@ -127,5 +134,5 @@ _SINCE_5: dict[schemas.TableName, tuple[str, ...]] = {
 }
 """Columns that came with layout 5. A table of an earlier layout that lacks another column is damaged."""
 
-_STEPS = (_with_licence, _with_variants, _with_boundary, _with_time_and_content)
+_STEPS = (_with_licence, _with_variants, _with_boundary, _with_time_and_content, _with_stillness)
 """_STEPS[v - 1] upgrades layout v to v + 1."""
