@@ -15,7 +15,7 @@ LOWEST_TESTS := tests/video tests/store tests/plugins/test_option_values.py test
                 tests/faults/test_videos.py
 PURELIB      := -c 'import sysconfig; print(sysconfig.get_path("purelib"))'
 
-.PHONY: help install demo check test faults lowest format findings wheels clean
+.PHONY: help install demo check test faults lowest format findings switches coverage wheels clean
 
 help:  ## list the targets (the default)
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -63,6 +63,13 @@ format: $(STAMP)  ## fix and format the code with ruff
 
 findings: $(STAMP)  ## measure everything that docs/findings.md states
 	$(BIN)/python -m vcorr_tiny.findings --out runs/findings --docs docs
+	$(BIN)/python -m vcorr_tiny.generated --out runs/generated --docs docs
+
+switches: $(STAMP)  ## measure what docs/switches.md states
+	$(BIN)/python -m vcorr_tiny.switches --out runs/switches --docs docs
+
+coverage: $(STAMP)  ## simulate what the intervals and tests of docs/statistics.md reach
+	$(BIN)/python docs/simulate_coverage.py --docs docs
 
 wheels: $(STAMP)  ## build the wheels of the core and of every plugin into dist/
 	$(BIN)/python -m build --wheel --outdir dist .
