@@ -26,14 +26,16 @@ def five_points(frames=5, step=(20.0, 0.0)):
     return Tracks(xy.astype(np.float32), np.ones((5, frames), dtype=bool), tracker="exact")
 
 
-def slow_accuracy(tracks, reference, visible, stride, limit, moving):
+def slow_accuracy(tracks, reference, visible, stride, limit, moving, motion=None):
+    """Counts hits one by one. motion: pixels in x and y beyond which a pair moves; None for a stride."""
     hits = pairs = 0
+    wide, high = motion or stride
     for n in range(len(tracks)):
         if not visible[n, 0]:
             continue
         for t in range(1, tracks.shape[1]):
             moved = reference[n, t] - reference[n, 0]
-            if not visible[n, t] or (moving and not math.hypot(moved[0] / stride[0], moved[1] / stride[1]) > 1):
+            if not visible[n, t] or (moving and not math.hypot(moved[0] / wide, moved[1] / high) > 1):
                 continue
             error = tracks[n, t] - reference[n, t]
             if limit is None:
@@ -65,7 +67,7 @@ def test_agrees_with_the_loops(seed, stride, threshold, moving, shape):
 
 
 def test_perfect_tracks_score_one():
-    reference = five_points()
+    reference = five_points(step=(50.0, 0.0))  # at once further than a stride, and than 16 px of a 256x256 frame
     for metric in (MatchingAccuracy(), Pck()):
         for score in metric.score(reference.xy, reference, GRID).values():
             assert score.value == 1.0
@@ -164,6 +166,27 @@ def test_pck_is_measured_in_a_256_frame():
     assert Pck().score(at, reference, square)["pck_8"].value == 1.0
 
 
+@pytest.mark.parametrize("stride", [4, 8, 32, 64])
+def test_a_pair_of_pck_moves_beyond_16_pixels_of_a_256_frame_whatever_the_tokens(stride):
+    grid = TokenGrid(frames=5, rows=512 // stride, cols=1024 // stride, stride=(stride, stride))
+    offsets = np.float32([[0, 0], [64, 0], [65, 0], [0, 32], [0, 33]])  # 16 px of 256 are 64 px in x and 32 px in y
+    xy = (np.float32([200, 200]) + offsets)[None]
+    reference = Tracks(xy, np.ones((1, 5), dtype=bool), tracker="exact")
+    scores = Pck().score(xy, reference, grid)
+    assert (scores["pck_8"].n, scores["pck_8_moving"].n) == (4, 2)
+    by_stride = MatchingAccuracy().score(xy, reference, grid)["matching_accuracy_moving"].n
+    assert by_stride == sum(np.hypot(*offset) > stride for offset in offsets)
+
+
+def test_the_moving_pairs_of_the_function_are_one_stride_away_with_any_threshold():
+    grid = TokenGrid(frames=3, rows=64, cols=64, stride=(8, 8))
+    reference = np.float32([[[100, 100], [109, 100], [100, 180]]])
+    tracks = np.repeat(reference[:, :1], 3, axis=1)
+    for threshold, expected in ((None, 0.0), (8.0, 0.0), (10.0, 0.5)):
+        share = accuracy(tracks, reference, np.ones((1, 3), bool), grid, threshold=threshold, moving=True)
+        assert share == (expected, 2)
+
+
 @fast
 @given(seed=st.integers(0, 10_000))
 def test_pck_columns_agree_with_the_loops_and_rise(seed):
@@ -178,8 +201,7 @@ def test_pck_columns_agree_with_the_loops_and_rise(seed):
     for suffix, moving in (("", False), ("_moving", True)):
         for limit in (1, 2.5, 16):
             scaled = tracks.astype(float) * scale, reference.xy.astype(float) * scale
-            stride = np.array(grid.stride) * scale
-            expected = slow_accuracy(*scaled, visible, stride, limit, moving)
+            expected = slow_accuracy(*scaled, visible, np.array(grid.stride), limit, moving, motion=(16, 16))
             score = scores[f"pck_{limit:g}{suffix}"]
             np.testing.assert_allclose((score.value, score.n), expected)
         values = [scores[f"pck_{limit:g}{suffix}"].value for limit in (1, 2.5, 16)]

@@ -17,7 +17,7 @@ GRID = TokenGrid(frames=5, rows=30, cols=45, stride=(16, 16))
 
 def reference(seed):
     generator = np.random.default_rng(seed)
-    xy = (generator.uniform(0, 400, (6, 1, 2)) + generator.normal(0, 9, (6, 5, 2)).cumsum(1)).astype(np.float32)
+    xy = (generator.uniform(0, 400, (6, 1, 2)) + generator.normal(0, 40, (6, 5, 2)).cumsum(1)).astype(np.float32)
     return Tracks(xy, generator.random((6, 5)) < 0.7, tracker="exact")
 
 

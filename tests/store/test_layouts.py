@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 
 from vcorr.analysis.comparable import are_comparable
@@ -69,6 +70,11 @@ def test_before_layout_3_everything_was_corrected(layout: int) -> None:
         assert set(found["switches"].to_pylist()) == {""}
 
 
+def same_as_then(scores: pa.Table) -> pa.Table:
+    """Returns the rows without `pck_*_moving`, which counts other pairs since version 3 of pck."""
+    return scores.filter(pc.invert(pc.match_like(scores["metric"], "pck\\__%\\_moving")))
+
+
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_predictions_of_a_former_layout_are_scored_as_they_were(layout: int) -> None:
     folder = DATA / f"layout-{layout}"
@@ -80,7 +86,7 @@ def test_predictions_of_a_former_layout_are_scored_as_they_were(layout: int) -> 
     judges = score.make_judges([NamedVariant()], [score.VersionedMetric(metric, 7) for metric in metrics])
     rows = score.score_clip(context, judges, predictions, tracks)
     order = [(name, "ascending") for name in ("layer", "metric")]
-    made, then = to_table(rows, schema.schema("scores")).sort_by(order), scores.sort_by(order)
+    made, then = (same_as_then(table).sort_by(order) for table in (to_table(rows, schema.schema("scores")), scores))
     for name in set(made.column_names) - LATER:
         assert str(made[name].to_pylist()) == str(then[name].to_pylist()), name
     # what could not be read off the old rows is known now that they are made anew

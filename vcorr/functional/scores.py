@@ -45,7 +45,8 @@ def matching_accuracy(
         query_frame: video frame of all queries, or (N,) the frame of each.
         variant: "corrected", "difftrack" or `Switches` (`pooling`).
         threshold: pixels, a hit if hypot(dx, dy) < threshold. None for half a stride, hypot(dx/sx, dy/sy) < 1/2.
-        moving: count only pairs whose reference moved by more than one stride since the query frame.
+        moving: count only pairs whose reference moved by more than one stride since the query frame, whatever the
+            threshold. (The columns `pck_*_moving` have their own limit, 16 px of a 256x256 frame.)
 
     Returns:
         A share in [0, 1]; NaN if no pair counts.

@@ -37,7 +37,8 @@ def accuracy(
         variant: "corrected": points visible in the query frame, in all other frames. "difftrack": all visible points in
             all frames. Or `Switches` (`pooling`).
         threshold: pixels, a hit if hypot(dx, dy) < threshold. None for half a stride, hypot(dx/sx, dy/sy) < 1/2.
-        moving: count only pairs whose reference moved by more than one stride since the query frame.
+        moving: count only pairs whose reference moved by more than one stride since the query frame, whatever the
+            threshold. (The columns `pck_*_moving` have their own limit, 16 px of a 256x256 frame.)
 
     Raises:
         UsageError: shapes, dtypes or numbers cannot be scored, or the variant is unknown.

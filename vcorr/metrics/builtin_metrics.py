@@ -15,7 +15,7 @@ from vcorr.contract.records import RowsPrediction, Score, Tracks
 from vcorr.contract.variants import Switches, Variant, switches_of
 from vcorr.metrics.accuracy import HALF_A_STRIDE
 from vcorr.metrics.attention_scores import attention, confidence
-from vcorr.metrics.frame_units import frame_unit
+from vcorr.metrics.frame_units import frame_unit, pck_motion
 from vcorr.metrics.pairs import Floats, PairsMemo
 
 
@@ -80,7 +80,8 @@ class Pck(MetricBase):
     """`pck_1` ... `pck_16` and their `_moving` twins: the share of pairs within so many pixels of a 256x256 frame.
 
     x is scaled by 256/W and y by 256/H; a distance must be strictly smaller than the threshold. The same pairs count as
-    in `matching_accuracy`. Values are in [0, 1], NaN if no pair counts; n is the number of pairs. The primary column is
+    in `matching_accuracy`, but a pair moves if its reference is more than 16 of these pixels away from its position in
+    the query frame. Values are in [0, 1], NaN if no pair counts; n is the number of pairs. The primary column is
     `pck_8`, as on boards; without this threshold, the column of the middle one.
     """
 
@@ -90,7 +91,7 @@ class Pck(MetricBase):
     def __init__(self, config: PckConfig | None = None, *, variant: Variant = "corrected") -> None:
         self._config = config or PckConfig()
         self.thresholds = self._config.thresholds
-        self._memo = PairsMemo(variant)
+        self._memo = PairsMemo(variant, pck_motion)
         names = [f"pck_{threshold:g}" for threshold in self.thresholds]
         self.columns = tuple(name + suffix for suffix in ("", "_moving") for name in names)
         middle = sorted(self.thresholds)[(len(names) - 1) // 2]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -18,9 +18,11 @@ from vcorr.contract.errors import UsageError
 from vcorr.contract.geometry import TokenGrid
 from vcorr.contract.records import Tracks
 from vcorr.contract.variants import Variant, switches_of
+from vcorr.metrics.frame_units import one_stride
 from vcorr.metrics.query_frames import query_frames
 
 Floats = NDArray[np.floating[Any]]
+Motion: TypeAlias = Callable[[TokenGrid], NDArray[np.float64]]
 _T = TypeVar("_T")
 
 
@@ -38,7 +40,7 @@ class Pairs:
     shape: (N, T, 2), the shape that predicted tracks must have.
     index: (P,) int64, row-major indices into the N*T pairs of a point and a frame.
     xy: (P, 2) float64 pixels, the reference positions.
-    moving: number of pairs whose reference moved by more than one stride since the query frame.
+    moving: number of pairs whose reference has moved since the query frame; `of` says how far.
     single: whether distances are rounded to float32, as in the published code.
     """
 
@@ -56,10 +58,11 @@ class Pairs:
         grid: TokenGrid,
         variant: Variant,
         query_frame: ArrayLike = 0,
+        motion: Motion = one_stride,
     ) -> Pairs:
         """Returns the pairs of a reference that `check_reference` accepts; see `select_pairs`."""
-        pairs = select_pairs(reference, visible, grid, query_frame=query_frame, variant=variant)
-        moved = select_pairs(reference, visible, grid, query_frame=query_frame, variant=variant, moving=True)
+        pairs = countable_pairs(visible, query_frame, variant)
+        moved = select_moving(pairs, reference, query_frame, motion(grid))
         moving, still = np.flatnonzero(moved), np.flatnonzero(pairs & ~moved)
         index = np.concatenate([moving, still])
         single = switches_of(variant).pooling == "everything"
@@ -126,12 +129,12 @@ class ReferenceMemo(Generic[_T]):
 
 
 class PairsMemo:
-    """Keeps the `Pairs` of the last reference; see `ReferenceMemo`."""
+    """Keeps the `Pairs` of the last reference; see `ReferenceMemo`. motion: see `select_pairs`."""
 
-    def __init__(self, variant: Variant) -> None:
+    def __init__(self, variant: Variant, motion: Motion = one_stride) -> None:
         switches = switches_of(variant)
         self._memo = ReferenceMemo(
-            lambda tracks, grid: Pairs.of(tracks.xy, tracks.visible, grid, switches, tracks.asked_in)
+            lambda tracks, grid: Pairs.of(tracks.xy, tracks.visible, grid, switches, tracks.asked_in, motion)
         )
 
     def pairs(self, reference: Tracks, grid: TokenGrid) -> Pairs:
@@ -151,6 +154,22 @@ def countable_pairs(
     return pairs
 
 
+def select_moving(
+    pairs: NDArray[np.bool_], reference: Floats, query_frame: ArrayLike, motion: NDArray[np.float64]
+) -> NDArray[np.bool_]:
+    """Returns which of `pairs`, (N, T) bool, have a reference that has moved; see `select_pairs`.
+
+    motion: (2,) pixels in x and in y, hypot(dx/mx, dy/my) > 1.
+    """
+    asked_in = query_frames(query_frame, *pairs.shape)
+    moving = pairs.copy()
+    point, frame = np.nonzero(pairs)
+    with np.errstate(invalid="ignore"):  # a point hidden in the query frame may have any position there
+        offsets = (reference[point, frame].astype(np.float64) - reference[point, asked_in[point]]) / motion
+    moving[point, frame] = np.hypot(offsets[:, 0], offsets[:, 1]) > 1
+    return moving
+
+
 def select_pairs(
     reference: Floats,
     visible: NDArray[np.bool_],
@@ -159,6 +178,7 @@ def select_pairs(
     query_frame: ArrayLike = 0,
     variant: Variant = "corrected",
     moving: bool = False,
+    motion: Motion = one_stride,
 ) -> NDArray[np.bool_]:
     """Returns which pairs count, (N, T) bool.
 
@@ -168,20 +188,15 @@ def select_pairs(
     Args:
         reference: (N, T, 2) pixels; any values, NaN included, where `visible` is False.
         visible: (N, T) bool, True where the point can be seen.
-        grid: says the stride.
+        grid: says the stride and the size of the frame.
         query_frame: video frame of all queries, or (N,) the frame of each.
         variant: "corrected", "difftrack" or `Switches` (`pooling`).
-        moving: only pairs whose reference is more than one stride, hypot(dx/sx, dy/sy) > 1, away from its position in
-            the query frame.
+        moving: only pairs whose reference is away from its position in the query frame by more than `motion`.
+        motion: a function of the grid that returns (mx, my) pixels: a pair moves if hypot(dx/mx, dy/my) > 1. By default
+            one token stride; `pck_motion` for metrics in pixels.
     """
     pairs = countable_pairs(visible, query_frame, variant)
-    if moving:
-        asked_in = query_frames(query_frame, *visible.shape)
-        point, frame = np.nonzero(pairs)
-        with np.errstate(invalid="ignore"):  # a point hidden in the query frame may have any position there
-            offsets = grid.in_strides(reference[point, frame].astype(np.float64) - reference[point, asked_in[point]])
-        pairs[point, frame] = np.hypot(offsets[:, 0], offsets[:, 1]) > 1
-    return pairs
+    return select_moving(pairs, reference, query_frame, motion(grid)) if moving else pairs
 
 
 def check_reference(reference: Floats, visible: NDArray[np.bool_]) -> None:

@@ -75,7 +75,7 @@ def vcorr_metrics() -> list[MetricEntry]:
         MetricEntry(
             name="pck",
             summary="Share of visible points within 1, 2, 4, 8, 16 pixels of a 256x256 frame.",
-            version=2,
+            version=3,
             factory="vcorr.metrics.builtin_metrics:Pck",
             config="vcorr.metrics.builtin_metrics:PckConfig",
             default=True,
