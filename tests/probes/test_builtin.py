@@ -50,7 +50,7 @@ ENTRIES = [
     (entry, heads)
     for entry in vcorr_probes()
     for heads in ("mean", "each", "2", "0,3")
-    if entry.name not in ("hidden", "hidden-cos") or heads in ("mean", "each")
+    if entry.config is not None and (entry.name not in ("hidden", "hidden-cos") or heads in ("mean", "each"))
 ]
 
 
@@ -59,6 +59,11 @@ def test_contract(entry, heads):
     assert_passed(
         check_probe(entry, config=entry.config_type()(heads=heads), dtypes=["float32", "bfloat16", "float16"])
     )
+
+
+@pytest.mark.parametrize("entry", [entry for entry in vcorr_probes() if entry.config is None], ids=lambda e: e.name)
+def test_contract_without_options(entry):
+    assert_passed(check_probe(entry, dtypes=["float32", "bfloat16"]))
 
 
 @pytest.mark.parametrize("probe", [QueryKey, KeyKey, QueryQuery])

@@ -169,7 +169,13 @@ def test_heads_are_compared_with_their_like():
 
 @pytest.mark.parametrize(
     ("text", "site"),
-    [("7:49", (7, 49, -1)), (" 0:3:11 ", (0, 3, 11)), ("7:none", (7, -1, -1)), ("7:none:2", (7, -1, 2))],
+    [
+        ("7:49", (7, 49, -1)),
+        (" 0:3:11 ", (0, 3, 11)),
+        ("7:none", (7, -1, -1)),
+        ("7:none:2", (7, -1, 2)),
+        ("none:28", (-1, 28, -1)),
+    ],
 )
 def test_sites_are_read_as_they_are_written(text, site):
     assert parse_site(text) == site
@@ -177,7 +183,7 @@ def test_sites_are_read_as_they_are_written(text, site):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "7", "7:49:1:2", "7,49", "-1:-1", "a:b", "7:", "none:7", "7:3:none", "7:none:1:2"]
+    "text", ["", "7", "7:49:1:2", "7,49", "-1:-1", "a:b", "7:", "none:none", "7:3:none", "7:none:1:2"]
 )
 def test_what_is_not_a_site(text):
     with pytest.raises(UsageError, match="is not a site"):

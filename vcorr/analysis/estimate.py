@@ -195,10 +195,11 @@ def _disk(plan: Plan, grid: TokenGrid, points: int) -> float:
     asked = plan.selection
     most = max((s.heads for s in asked.sites), default=1)
     made = {p.entry.name: _predictions_per_site(p, most) for p in plan.parts.probes}
-    heads = {name: count * len(asked.readings[name]) for name, count in made.items()}
-    sites = max(1, len(asked.sites)) * max(1, len(asked.settings.steps) if asked.sites else 1)
-    predictions = sum(heads.values()) if heads else 1
-    stored = sites * predictions * (STORED_SHARE * points * grid.frames * 8 + 400)
+    at_site = sum(count * len(asked.readings[name]) for name, count in made.items()) if made else 1
+    of_step = sum(not count for count in made.values())  # these probes read no site
+    steps = max(1, len(asked.settings.steps) if asked.sites else 1)
+    predictions = steps * (max(1, len(asked.sites)) * at_site + of_step)
+    stored = predictions * (STORED_SHARE * points * grid.frames * 8 + 400)
     video = 3 * grid.video_frames * grid.height * grid.width if asked.mode.makes_video else 0
     return stored + LOSSLESS_SHARE * video
 

@@ -70,6 +70,7 @@ class Capture:
         out: the attention output before its output projection, of the same shape.
         k_text: (H, n, d), keys of the text tokens (n may be 0); of the first frame if every frame has its own.
         hidden: (F, h, w, c), the output of the block that contains the attention module.
+        latent: (F, h, w, c) float32, the latents that the denoiser got; a token has c of them.
         q_unrotated: q before the rotary embedding, of q's shape.
         k_unrotated: k before the rotary embedding.
         q_position: q if all video tokens had the same content, their mean: the rotary embedding alone.
@@ -91,6 +92,7 @@ class Capture:
         out: Part = None,
         k_text: Part = None,
         hidden: Part = None,
+        latent: Part = None,
         q_unrotated: Part = None,
         k_unrotated: Part = None,
         q_position: Part = None,
@@ -106,6 +108,7 @@ class Capture:
             "out": out,
             "k_text": k_text,
             "hidden": hidden,
+            "latent": latent,
             "q_unrotated": q_unrotated,
             "k_unrotated": k_unrotated,
             "q_position": q_position,
@@ -145,6 +148,11 @@ class Capture:
     def hidden(self) -> Tensor:
         """(F, h, w, c), the output of the block the attention is in."""
         return self._part("hidden")
+
+    @property
+    def latent(self) -> Tensor:
+        """(F, h, w, c) float32, the latents that the denoiser got, without channels of a condition."""
+        return self._part("latent")
 
     @property
     def q_unrotated(self) -> Tensor:

@@ -16,9 +16,11 @@ POSITIONS = {"q_position": "q", "k_position": "k"}
 """Tensors from positions alone, with the same content in all tokens, and the tensor of the call that each replaces."""
 HIDDEN = "hidden"
 """The output of the block that contains the attention module."""
+LATENT = "latent"
+"""The latents that the denoiser gets. They belong to no attention site."""
 MASK = "mask"
 """The text tokens that the mask of the call leaves."""
-PARTS = CALL_PARTS | UNROTATED.keys() | POSITIONS.keys() | {HIDDEN, MASK}
+PARTS = CALL_PARTS | UNROTATED.keys() | POSITIONS.keys() | {HIDDEN, LATENT, MASK}
 """Everything that a probe may need."""
 
 _REACH = {"spatial": "within one frame", "temporal": "along time at one position"}
@@ -28,12 +30,31 @@ def probe_needs(name: str, probe: object) -> frozenset[str]:
     """Returns the parts of a capture that the probe needs.
 
     Raises:
-        PluginError: it needs nothing, or something that a capture does not have.
+        PluginError: it needs nothing, or something that a capture does not have, or both latents and something else.
     """
     needs = getattr(probe, "needs", None)
     if not isinstance(needs, (frozenset, set)) or not needs or not needs <= PARTS:
         raise PluginError(f"Probe {name!r}: needs must be a frozenset of {sorted(PARTS)}, got {show_value(needs)}.")
+    if LATENT in needs and len(needs) > 1:
+        raise PluginError(
+            f"Probe {name!r} needs {sorted(needs)}: latents belong to no site, so nothing comes with them.",
+            hint=f"A probe of the latents has needs = frozenset({{{LATENT!r}}}).",
+        )
     return frozenset(needs)
+
+
+def reads_latents(needs: frozenset[str]) -> bool:
+    """Returns whether a probe reads the latents of the denoiser, and so no attention site."""
+    return LATENT in needs
+
+
+def latents_error(name: str, model: str) -> UsageError:
+    """Returns the error for a probe of latents on a model that shows none."""
+    return UsageError(
+        f"Probe {name!r} reads the latents that a denoiser gets; {model} shows none.",
+        hint=f"Leave out the probe {name!r}. It runs on video diffusion models; of the pixels, baselines such as "
+        "zncc-search are the control (vcorr list models).",
+    )
 
 
 def check_sites(needs: Mapping[str, frozenset[str]], sites: Iterable[Site], model: str) -> None:

@@ -19,8 +19,9 @@ from torch import Tensor, nn
 from vcorr.capture.block_outputs import watch_outputs
 from vcorr.capture.captures import TokenLayout
 from vcorr.capture.latent_sizes import check_latents
+from vcorr.capture.latent_tokens import LatentReading
 from vcorr.capture.modules import denoisers_of, shorten
-from vcorr.capture.needs import POSITIONS, UNROTATED, check_sites, probe_needs
+from vcorr.capture.needs import POSITIONS, UNROTATED, check_sites, latents_error, probe_needs
 from vcorr.capture.passes import Pass, PassListener, PassWatch, describe_passes
 from vcorr.capture.positions import watch_positions
 from vcorr.capture.predictions import PackedPrediction, to_records
@@ -119,6 +120,7 @@ class Recorder:
         grid: TokenGrid | Callable[[Site], TokenGrid],
         *,
         watch: PassWatch | None = None,
+        latents: LatentReading | None = None,
     ) -> Iterator[None]:
         """Taps the chosen layers of a denoiser while the block runs.
 
@@ -128,10 +130,11 @@ class Recorder:
             layout: where the text tokens and the guidance branches are.
             grid: one for all sites, or a function of the site.
             watch: an open watch over the denoisers' passes; None to open one here.
+            latents: how the latents of a pass become tokens, for probes that read them; None if the model shows none.
 
         Raises:
             UsageError: a denoiser is not a module, a chosen layer does not exist, or a query lies outside the grid; or
-                a probe needs something that a site does not declare.
+                a probe needs something that a site or the model does not declare.
             CaptureError: a site's module does not exist, its attention could not be seen, no step ran, or blocks are
                 nested.
             PluginError: the sites or the layout contradict themselves.
@@ -141,9 +144,10 @@ class Recorder:
         check_layout(layout)
         modules = denoisers_of(denoisers, "recorder.attach()")
         chosen = self._choose(sites, grid, type(modules[0]).__name__)
+        read = self._choose_latents(latents, type(modules[0]).__name__)
         before = len(self._steps_done)
         with ExitStack() as stack:
-            self._watches = self._open_watches(stack, modules, layout, chosen, watch)
+            self._watches = self._open_watches(stack, modules, layout, chosen, read, watch)
             stack.callback(setattr, self, "_watches", None)
             yield
         if self._probes.probes and len(self._steps_done) == before:
@@ -185,7 +189,7 @@ class Recorder:
         self._noise_frames[int(step)] = frames
         self._step = now = StepReader(int(step), level, watches, self._probes)
         try:
-            with watches.watch.at(now.index):
+            with watches.watch.at(now.index), watches.watch.listen(now):
                 yield
         finally:
             self._step = None
@@ -277,12 +281,23 @@ class Recorder:
             self._check_inside(site_grid)
         return chosen
 
+    def _choose_latents(self, latents: LatentReading | None, model: str) -> LatentReading | None:
+        """Returns how latents are read, if a probe reads them."""
+        readers = self._probes.latent_readers
+        if not readers:
+            return None
+        if latents is None:
+            raise latents_error(readers[0], model)
+        self._check_inside(latents.grid)
+        return latents
+
     def _open_watches(
         self,
         stack: ExitStack,
         modules: Sequence[nn.Module],
         layout: TokenLayout,
         chosen: Mapping[str, tuple[Site, TokenGrid]],
+        latents: LatentReading | None,
         watch: PassWatch | None,
     ) -> Watches:
         """Opens all watches on the modules."""
@@ -297,7 +312,7 @@ class Recorder:
             taps.append(stack.enter_context(Tap(module, tapped, observing(self._see_call))))
             stack.enter_context(watch_outputs(module, {**blocks, **unrotated}, self._see_output))
             stack.enter_context(watch_positions(module, positions, layout, self._is_reading, self._see_positions))
-        return Watches(passes, taps, layout, chosen, blocks, unrotated)
+        return Watches(passes, taps, layout, chosen, blocks, unrotated, latents)
 
     def _choose_layers(self, sites: Sequence[Site]) -> list[Site]:
         layers, names = [site.layer for site in sites], [site.name for site in sites]

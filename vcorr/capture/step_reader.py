@@ -17,8 +17,9 @@ from torch import Tensor
 
 from vcorr.capture.captures import Capture, TokenLayout
 from vcorr.capture.chunks import Chunks, FramesSeen
-from vcorr.capture.needs import HIDDEN, MASK, POSITIONS, UNROTATED
-from vcorr.capture.passes import PassWatch
+from vcorr.capture.latent_tokens import LATENT_SITE, LatentReading
+from vcorr.capture.needs import HIDDEN, MASK, POSITIONS, UNROTATED, reads_latents
+from vcorr.capture.passes import Pass, PassListener, PassWatch
 from vcorr.capture.predictions import PackedPrediction, join_points, predict
 from vcorr.capture.split import CONDITIONAL, Split, conditional_rows, hidden_capture
 from vcorr.capture.tap import AttentionCall, Tap, unheard
@@ -47,13 +48,18 @@ class ProbeSet:
 
     @property
     def call_readers(self) -> list[str]:
-        """The probes that read an attention call: all but those that read the hidden state alone."""
-        return [name for name, needs in self.needs.items() if needs != {HIDDEN}]
+        """The probes that read an attention call: all but those that read the hidden state or the latents alone."""
+        return [name for name, needs in self.needs.items() if needs != {HIDDEN} and not reads_latents(needs)]
 
     @property
     def hidden_readers(self) -> list[str]:
         """The probes that read the hidden state."""
         return [name for name, needs in self.needs.items() if HIDDEN in needs]
+
+    @property
+    def latent_readers(self) -> list[str]:
+        """The probes that read the latents of the denoiser."""
+        return [name for name, needs in self.needs.items() if reads_latents(needs)]
 
     @property
     def all_needs(self) -> frozenset[str]:
@@ -81,7 +87,8 @@ class Watches:
 
     watch: over the passes. taps: one per denoiser. sites: the tapped sites and their grids, by module name. blocks: the
     names of the sites whose hidden state a block puts out, by the block's name. unrotated: the site, and "q" or "k",
-    that a module puts out before the rotary embedding, by the module's name.
+    that a module puts out before the rotary embedding, by the module's name. latents: how the denoisers' latents become
+    tokens; None if no probe reads them.
     """
 
     watch: PassWatch
@@ -90,9 +97,10 @@ class Watches:
     sites: Mapping[str, tuple[Site, TokenGrid]]
     blocks: Mapping[str, Sequence[str]]
     unrotated: Mapping[str, tuple[str, str]]
+    latents: LatentReading | None = None
 
 
-class StepReader:
+class StepReader(PassListener):
     """Reads one denoising step while it runs, and collects the predictions of the probes.
 
     Args:
@@ -113,6 +121,7 @@ class StepReader:
         self._unrotated: dict[str, dict[str, Tensor]] = {}
         self._positions: dict[str, AttentionCall] = {}
         self._held: dict[str, Capture] = {}
+        self._latents_seen = False
 
     def missing(self) -> list[str]:
         """Returns the names of the modules that have not run yet, or not for all frames."""
@@ -124,12 +133,37 @@ class StepReader:
             for block, sites in self._watches.blocks.items()
             for name in sites
         ]
-        return [name for name in dict.fromkeys([*calls, *blocks]) if name]
+        latents = [LATENT_SITE.name] if self._watches.latents is not None and not self._latents_seen else []
+        return [name for name in dict.fromkeys([*latents, *calls, *blocks]) if name]
 
     @property
     def anything(self) -> bool:
         """Whether any module has run for the conditional branch."""
-        return bool(self._calls_seen) or bool(self._outputs_seen)
+        return bool(self._calls_seen) or bool(self._outputs_seen) or self._latents_seen
+
+    # --------------------------------------------------------------------------------------------------------- latents
+
+    def pass_begins(self, now: Pass) -> None:
+        """Gives the latents of a pass to the probes that read them, if it holds the conditional branch.
+
+        Raises:
+            CaptureError: the step has a second such pass.
+        """
+        reading = self._watches.latents
+        if reading is None or not now.conditional:
+            return
+        if self._latents_seen:
+            raise CaptureError(
+                f"Step {self.index}: a second pass of the conditional branch began, so its latents are not unique.",
+                hint="Run the denoiser once per recorder.step() for that branch.",
+            )
+        self._latents_seen = True
+        with torch.no_grad():
+            latents = reading.take(now.denoiser, now.args, now.kwargs)
+            capture = reading.capture(latents, step=self.index, noise=self.noise)
+        with unheard(), _quietly(capture.latent):
+            for name in self._probes.latent_readers:
+                self.predictions.extend(self._probes.predict(name, capture))
 
     # ----------------------------------------------------------------------------------------------------------- calls
 

@@ -39,6 +39,10 @@ class VideoModelBase:
     reads_prompt: bool = True
     """Whether the prompt changes what is read. A model without noise reads no prompt, whatever is set here."""
 
+    has_latents: bool = False
+    """Whether `run` gives ``recorder.attach`` the latents of its denoiser, ``latents=...``, so that probes can read
+    them."""
+
     modes: tuple[Mode, ...] = ("renoise", "generate")
     """The modes that `run` knows. A run in another mode is refused before loading."""
 
@@ -124,6 +128,8 @@ class ProbeBase:
 
     def answers_per_site(self, heads: int) -> int:
         """Returns how many predictions `read` makes at a site with `heads` heads; by default 1.
+
+        A probe of the latents returns 0: it reads no site, and makes one prediction per step.
 
         The estimate of disk space needs it.
         """

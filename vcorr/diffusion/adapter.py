@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from vcorr.capture.captures import TextPlace, TokenLayout
+    from vcorr.capture.latent_tokens import LatentReading
     from vcorr.capture.recorder import Recorder
     from vcorr.diffusion.borrowed import FirstPass, Passes
     from vcorr.diffusion.schedule import NoiseSchedule
@@ -110,6 +111,8 @@ class DiffusersVideoModel(VideoModelBase, Generic[C]):
     """Whether sampling starts from an image, frame 0 of the clip's video."""
     steps: int = 50
     """Sampling steps by default."""
+    has_latents: bool = True
+    """Whether probes can read the latents that the denoiser gets (`latents_in`)."""
     fewest_steps: ClassVar[int] = 1
     """The smallest number of steps that the pipeline makes."""
 
@@ -387,6 +390,43 @@ class DiffusersVideoModel(VideoModelBase, Generic[C]):
         from vcorr.diffusion.axes import extract_latents
 
         return extract_latents(output, latents, self.latent_axes)
+
+    @property
+    def latent_channels(self) -> int:
+        """Number of channels of the latents, without channels of a condition: by default the autoencoder's, as its
+        configuration says.
+        """
+        vae = self.config_of("vae") or getattr(getattr(self._pipe, "vae", None), "config", {})
+        found = next((vae[name] for name in _LATENT_CHANNELS if name in vae), None)
+        if found is None:
+            raise _missing_member(self, "latent_channels")
+        return int(found)
+
+    def latents_in(self, arguments: Mapping[str, Any], latents: str, grid: TokenGrid) -> Tensor:
+        """Returns the latents in the arguments of a pass, (1, C, F, h, w): of the conditional branch alone, as the
+        denoiser gets them, without channels of a condition.
+
+        Args:
+            arguments: of a pass that holds the conditional branch, by name.
+            latents: name of the argument that holds the latents.
+            grid: of the tokens, as `grid(clip, None)` returns it.
+        """
+        own = self.branch_inputs(arguments, latents, grid)[latents]
+        sizes = (grid.frames, grid.rows, grid.cols)
+        each = self.compression_at(None).latents_per_token
+        like = own.new_empty(1, self.latent_channels, *(n * side for n, side in zip(sizes, each, strict=True)))
+        return self.as_latents(own, like)
+
+    def latent_reading(self, grid: TokenGrid) -> LatentReading:
+        """Returns how the latents of a pass become the tokens of `grid`, for `recorder.attach(..., latents=...)`."""
+        from vcorr.capture.latent_tokens import LatentReading
+        from vcorr.diffusion.borrowed import parameters
+
+        def take(denoiser: int, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor:
+            names = parameters(getattr(self.pipe, self.denoisers[denoiser]))
+            return self.latents_in({**dict(zip(names, args, strict=False)), **kwargs}, names[0], grid)
+
+        return LatentReading(take, grid, self.compression_at(None).latents_per_token)
 
     def embed(self, prompt: str) -> dict[str, Tensor]:
         """Embeds a prompt: (1, n, c), and its mask, (1, n), by the names of the pipeline's arguments.
@@ -713,6 +753,10 @@ class DiffusersVideoModel(VideoModelBase, Generic[C]):
     def _dtype(self) -> torch.dtype:
         found: torch.dtype = getattr(self.pipe, self.denoiser).dtype
         return found
+
+
+_LATENT_CHANNELS = ("latent_channels", "z_dim")
+"""Names that autoencoders of diffusers use for the number of channels of their latents."""
 
 
 def _blank(grid: TokenGrid) -> NDArray[np.uint8]:

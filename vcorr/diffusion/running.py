@@ -30,6 +30,7 @@ from vcorr.metrics.pixels import psnr
 
 if TYPE_CHECKING:
     from vcorr.capture.captures import TokenLayout
+    from vcorr.capture.latent_tokens import LatentReading
     from vcorr.capture.recorder import Recorder
     from vcorr.diffusion.borrowed import Passes
     from vcorr.diffusion.schedule import NoiseSchedule
@@ -52,6 +53,8 @@ class _Model(Protocol):
     def layout(self) -> TokenLayout: ...
 
     def grid(self, clip: Clip, site: Site | None) -> TokenGrid: ...
+
+    def latent_reading(self, grid: TokenGrid) -> LatentReading: ...
 
     def check_makes(self, grid: TokenGrid) -> None: ...
 
@@ -109,7 +112,8 @@ def _renoise(model: _Model, clip: Clip, settings: RunSettings, recorder: Recorde
     latents = model.encode(video)
     epsilon = clip_noise(latents.shape, settings.seed, clip.id).to(latents.device)
     schedule, modules = passes.schedule, list(passes.modules.values())
-    with recorder.attach(modules, model.sites(), model.layout(), partial(model.grid, clip)):
+    reading = model.latent_reading(grid)
+    with recorder.attach(modules, model.sites(), model.layout(), partial(model.grid, clip), latents=reading):
         for step in settings.steps:
             noisy = schedule.add_noise(latents, epsilon, step)
             with recorder.step(step, noise=float(schedule.noise[step])):
@@ -133,7 +137,8 @@ def _invert(model: _Model, clip: Clip, settings: RunSettings, recorder: Recorder
         return recorder.step(step, noise=float(schedule.noise[step])) if step in chosen else nullcontext()
 
     modules = list(passes.modules.values())
-    with recorder.attach(modules, model.sites(), model.layout(), partial(model.grid, clip)):
+    reading = model.latent_reading(grid)
+    with recorder.attach(modules, model.sites(), model.layout(), partial(model.grid, clip), latents=reading):
         reached = walk_back(encoded.float(), steps, predict, read)
     again = sample_down(reached, steps, predict).to(encoded.dtype)
     made, autoencoded = (model.decode(latents, len(video)) for latents in (again, encoded))
@@ -148,12 +153,13 @@ def _generate(model: _Model, clip: Clip, settings: RunSettings, recorder: Record
     for step in settings.steps:
         schedule.check(step)
     noise = {step: float(schedule.noise[step]) for step in settings.steps}
+    reading = model.latent_reading(grid)
     modules = [getattr(model.pipe, name) for name in model.denoisers]
     # seed torch's own generators too, because some pipelines draw from them in spite of their `generator`
     with torch.no_grad(), seed_generators(settings.seed, model.device):
         call = {**model.call(clip, grid, settings, "np"), **_guidance(model, settings)}
         with (
-            recorder.attach(modules, model.sites(), model.layout(), partial(model.grid, made)),
+            recorder.attach(modules, model.sites(), model.layout(), partial(model.grid, made), latents=reading),
             SamplingWatch(recorder, noise) as watch,
             watch.follow_steps(model.pipe) as callback,
         ):

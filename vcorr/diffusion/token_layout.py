@@ -69,6 +69,11 @@ class Compression:
         return self.temporal * self.temporal_patch
 
     @property
+    def latents_per_token(self) -> tuple[int, int, int]:
+        """Latents that a token covers in time, in y and in x."""
+        return (self.temporal_patch, self.patch, self.patch)
+
+    @property
     def frame_step(self) -> int:
         """Difference in video frames between two successive lengths of video that divide into tokens."""
         return self.temporal if self.front_padded else self.temporal_ratio

@@ -21,6 +21,7 @@ from vcorr.contract.geometry import TokenGrid
 from vcorr.contract.records import Attention, BlockAxes, Clip, Factorised, Site, Unrotated
 
 if TYPE_CHECKING:
+    from vcorr.capture.latent_tokens import LatentReading
     from vcorr.diffusion.adapter import DiffusersVideoModel
 
 
@@ -67,7 +68,7 @@ class Placement:
 
     grid: None until a denoiser runs, if only its latents show it; `measure` fills it in. compression: of the model, if
     a plugin declares it. coarseness: width of a site's tokens divided by the width of the grid's tokens, by the site's
-    name; 1 for sites that are not listed.
+    name; 1 for sites that are not listed. adapter: of the plugin, if it has the whole pipeline.
     """
 
     modules: tuple[nn.Module, ...]
@@ -76,6 +77,12 @@ class Placement:
     grid: TokenGrid | None
     compression: Any = None
     coarseness: Mapping[str, int] = field(default_factory=dict)
+    adapter: DiffusersVideoModel[Any] | None = None
+
+    @property
+    def latents(self) -> LatentReading | None:
+        """How latents become tokens; None if only the denoiser is known, and not how its pipeline makes latents."""
+        return None if self.adapter is None or self.grid is None else self.adapter.latent_reading(self.grid)
 
     def grid_at(self, site: Site) -> TokenGrid:
         """Returns how the tokens of a site lie over the video."""
@@ -190,7 +197,7 @@ def place_by_plugin(
     coarseness = {site.name: adapter.compression_at(site).patch // base for site in sites}
     # the user's pipeline may use a prompt of another length than the adapter's own runs
     layout = replace(adapter.layout(), text_tokens=None)
-    return Placement(modules, sites, layout, grid, adapter.compression, coarseness)
+    return Placement(modules, sites, layout, grid, adapter.compression, coarseness, None if pipe is None else adapter)
 
 
 def token_grid(compression: Any, frames: int, rows: int, cols: int) -> TokenGrid:

@@ -239,7 +239,14 @@ class Recording(PassListener):
         placement = self._placement
         recorder = Recorder(self._probes, self.queries, layers=self._layers, variants=self._readings)
         stack.enter_context(
-            recorder.attach(placement.modules, placement.sites, placement.layout, placement.grid_at, watch=self._watch)
+            recorder.attach(
+                placement.modules,
+                placement.sites,
+                placement.layout,
+                placement.grid_at,
+                watch=self._watch,
+                latents=placement.latents,
+            )
         )
         self._recorder = recorder
 

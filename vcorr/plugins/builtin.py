@@ -50,14 +50,22 @@ def vcorr_probes() -> list[ProbeEntry]:
             "Attention summary per query point: peak and sum over later frames, the first frame and the text.",
         ),
     }
+    latent = ProbeEntry(
+        name="latent",
+        summary="Baseline: latents that the denoiser gets, grouped to its tokens; nearest by L2, layer -1.",
+        factory="vcorr.probes.latent_probe:Latent",
+    )
     return [
-        ProbeEntry(
-            name=name,
-            summary=summary,
-            factory=f"vcorr.probes.{factory}",
-            config=f"vcorr.probes.probe_options:{'CosineConfig' if 'cosine' in factory else 'ProbeConfig'}",
-        )
-        for name, (factory, summary) in probes.items()
+        *(
+            ProbeEntry(
+                name=name,
+                summary=summary,
+                factory=f"vcorr.probes.{factory}",
+                config=f"vcorr.probes.probe_options:{'CosineConfig' if 'cosine' in factory else 'ProbeConfig'}",
+            )
+            for name, (factory, summary) in probes.items()
+        ),
+        latent,
     ]
 
 

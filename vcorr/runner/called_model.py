@@ -45,6 +45,12 @@ class CalledModel(CalledPart):
             return bool(self._optional.needs_image)
 
     @property
+    def has_latents(self) -> bool:
+        """Whether probes can read the latents of its denoiser."""
+        with self._calling("has_latents"):
+            return bool(self._optional.has_latents)
+
+    @property
     def modes(self) -> tuple[Mode, ...]:
         """The modes that the model runs in."""
         with self._calling("modes"):

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from vcorr.capture.needs import reads_latents
 from vcorr.contract.errors import PluginError, UsageError, VcorrError
 from vcorr.contract.geometry import TokenGrid
 from vcorr.contract.modes import LEAST_ROUND_TRIP
@@ -95,7 +96,7 @@ def predict_clip(
     video = plan.live.adapter.run(clip, asked.settings, recorder)
     predictions = recorder.answers
     with plan.parts.model.name.calling("run()"):
-        _check_complete(plan, predictions)
+        _check_complete(plan, _places_to_predict(plan, probes), predictions)
         if asked.mode.makes_video:
             clip = _take_video(plan, clip, video, grid)
     return Predicted(clip, predictions, prepared.facts, recorder.reconstruction)
@@ -154,24 +155,40 @@ def _check_video(plan: Plan, video: Any, grid: TokenGrid) -> NDArray[np.uint8]:
     return checked
 
 
-def _check_complete(plan: Plan, predictions: Sequence[Prediction | RowsPrediction]) -> None:
-    """Checks that there is a prediction for every chosen site at every chosen step, so that no row is missing unseen.
+def _places_to_predict(plan: Plan, probes: Mapping[str, Probe]) -> set[tuple[int, int]]:
+    """Returns layer and step of every prediction that the run asks for.
+
+    Probes of latents predict once per step, without a layer. A model without sites predicts once per clip.
+    """
+    asked = plan.selection
+    if not asked.sites:
+        return {(NO_SITE, NO_SITE)}
+    of_latents = [reads_latents(frozenset(probe.needs)) for probe in probes.values()]
+    layers = [site.layer for site in asked.sites] * (not all(of_latents)) + [NO_SITE] * any(of_latents)
+    return {(layer, step) for layer in layers for step in asked.settings.steps}
+
+
+def _check_complete(
+    plan: Plan, expected: set[tuple[int, int]], predictions: Sequence[Prediction | RowsPrediction]
+) -> None:
+    """Checks that there is a prediction for every expected place, so that no row is missing unseen.
+
+    expected: layer and step of each.
 
     Raises:
         PluginError: there is none for some of them, or there are some for a step that was not chosen.
     """
     found = {(p.layer, p.step) for p in predictions}
-    expected = {(site.layer, step) for site in plan.selection.sites for step in plan.selection.settings.steps}
-    if expected and (others := sorted(found - expected)):
+    if plan.selection.sites and (others := sorted(found - expected)):
         raise PluginError(
             f"{plan.parts.model.entry.label} made predictions for layer {others[0][0]} at step {others[0][1]}, which "
             f"the run did not choose ({len(others)} in all)."
         )
-    missing = sorted((expected or {(NO_SITE, NO_SITE)}) - found)
+    missing = sorted(expected - found)
     if missing:
         layer, step = missing[0]
         at = "" if step == NO_SITE else f" at step {step}"
-        where = f"layer {layer}{at}" if layer >= 0 else "the clip"
+        where = f"layer {layer}{at}" if layer >= 0 else f"the clip{at}"
         raise PluginError(
             f"{plan.parts.model.entry.label} made no prediction for {where} ({len(missing)} missing in all).",
             hint="Its adapter must run every step of settings.steps inside recorder.step(), or call recorder.answer().",

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import get_args
 
-from vcorr.capture.needs import check_sites, probe_needs
+from vcorr.capture.needs import check_sites, latents_error, probe_needs, reads_latents
 from vcorr.contract.bases import ProbeBase, with_defaults
 from vcorr.contract.errors import PluginError, UsageError, VcorrError
 from vcorr.contract.geometry import TokenGrid
@@ -54,6 +54,9 @@ def preflight(
         with names[name].calling("needs"):
             needs[name] = _check_members(name, probe)
     check_sites(needs, sites, str(adapter.name))
+    of_latents = [name for name, own in needs.items() if reads_latents(own)]
+    if of_latents and not adapter.has_latents:
+        raise latents_error(of_latents[0], str(adapter.name))
     for name, probe in probes.items():
         with names[name].calling("check_sites()"):
             with_defaults(probe, ProbeBase).check_sites(sites)

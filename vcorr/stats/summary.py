@@ -69,8 +69,8 @@ class SiteSummary:
 
     @property
     def site(self) -> str:
-        """The site as people write it, LAYER:STEP or LAYER:STEP:HEAD; "" without a layer."""
-        return "" if self.layer == NO_SITE else str(SiteId(self.layer, self.step, self.head))
+        """The site as people write it, LAYER:STEP or LAYER:STEP:HEAD; "" without a layer and a step."""
+        return "" if self.layer == self.step == NO_SITE else str(SiteId(self.layer, self.step, self.head))
 
     def to_dict(self) -> dict[str, Any]:
         """Returns plain values for JSON, with None for NaN."""

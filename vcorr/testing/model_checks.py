@@ -15,6 +15,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from vcorr.capture.captures import Capture, TokenLayout
+from vcorr.capture.latent_tokens import LatentReading
 from vcorr.capture.passes import PassWatch
 from vcorr.capture.recorder import Recorder
 from vcorr.contract.bases import VideoModelBase, with_defaults
@@ -76,6 +77,7 @@ def check_model(
         ("a step does not depend on the other steps", suite.steps),
         ("only chosen layers are read", suite.layers),
         ("what sites declare besides attention can be captured", suite.site_members),
+        ("the latents of every step can be read", suite.latents),
     ]
     if plugin is not None:
         checks.insert(0, ("importing the plugin loads nothing heavy", lambda: light(plugin)))
@@ -140,12 +142,13 @@ class _Witness(Recorder):
         grid: TokenGrid | Callable[[Site], TokenGrid],
         *,
         watch: PassWatch | None = None,
+        latents: LatentReading | None = None,
     ) -> Iterator[None]:
         modules = [denoisers] if isinstance(denoisers, nn.Module) else list(denoisers)
         before, original = [_hooks(module) for module in modules], F.scaled_dot_product_attention
         handles = [module.register_forward_hook(self._keep) for module in modules]
         try:
-            with super().attach(denoisers, sites, layout, grid, watch=watch):
+            with super().attach(denoisers, sites, layout, grid, watch=watch, latents=latents):
                 yield
         finally:
             for handle in handles:
@@ -309,6 +312,16 @@ class _ModelSuite:
         self._expect_same_length()
         needs["the rotary layout"] = self._expect_rotary()
         return ", ".join(f"{part} of {len(layers)} layers" for part, layers in needs.items() if layers) or "nothing"
+
+    def latents(self) -> str:
+        if not with_defaults(self._model, VideoModelBase).has_latents:
+            return "the model shows none"
+        witness = _Witness({"latent": _OnePart("latent")}, self._clip)
+        self._run(witness)
+        got = [(prediction.layer, prediction.step) for prediction in witness.predictions]
+        wanted = [(NO_SITE, step) for step in self._settings.steps]
+        expect(sorted(got) == sorted(wanted), f"latents were read at {got} (layer, step) instead of {wanted}.")
+        return f"{len(got)} steps"
 
     def _expect_same_length(self) -> None:
         layers = [site.layer for site in self._sites if site.unrotated]

@@ -108,8 +108,20 @@ class _PassSuite:
             latents = self._model.as_latents(theirs, self._encoded)
             made = passes.inputs(latents, step)
             _expect_equal(f"step {step}: {own.latents}", made[own.latents], theirs)
+            self._expect_read(step, latents)
         self._expect_kept()
         return " x ".join(map(str, theirs.shape))
+
+    def _expect_read(self, step: int, latents: Tensor) -> None:
+        """Expects that probes read the latents of the conditional branch, without channels of a condition."""
+        found = next(one for one in self._sampled[step] if CONDITIONAL in one.branches)
+        read = self._model.latents_in(found.arguments, found.latents, self._grid)
+        expect(
+            read.shape == latents.shape,
+            f"`latents_in` returns latents of shape {tuple(read.shape)}, `encode` of {tuple(latents.shape)}: the "
+            "adapter's `latent_channels` or the latents of a token in its `compression` are wrong.",
+        )
+        _expect_equal(f"step {step}: `latents_in`", read, latents)
 
     def _expect_kept(self) -> None:
         """Expects that values which the pipeline never changes, such as an image, are the same in renoise mode."""

@@ -270,7 +270,7 @@ class _ProbeSuite:
         """Makes a capture of tokens (N, H, d), with the strides that models use.
 
         Text tokens come first, and the first of them is padding. Unrotated q and k equal q and k; so do the q and k of
-        positions alone. The hidden state is `out` with its heads concatenated.
+        positions alone. The hidden state is `out` with its heads concatenated; the latents are this in float32.
         """
 
         def sequence(tokens: Tensor) -> Tensor:
@@ -294,7 +294,7 @@ class _ProbeSuite:
         )
         concatenated = sequence(out).transpose(1, 2).flatten(2)
         hidden = hidden_capture(concatenated, site, grid, layout, step=0, noise=0.5).hidden
-        return capture.replace(hidden=hidden).restrict_to(needs)
+        return capture.replace(hidden=hidden, latent=hidden.float()).restrict_to(needs)
 
 
 def _xy(output: Tensor | Positions) -> Tensor:

@@ -84,7 +84,7 @@ def noise_lines(pairs: Sequence[tuple[Series, BestSite]]) -> Spec | None:
     for s, best in pairs:
         site = (best.summary.layer, best.summary.head)
         wanted = [i for i, x in enumerate(s.sites) if (x["layer"], x["head"]) == site and math.isfinite(x["noise"])]
-        label = f"{s.name}, layer {best.summary.layer}"
+        label = s.name if best.summary.layer == NO_SITE else f"{s.name}, layer {best.summary.layer}"
         cells += [{**_cell(x, chosen=False), "line": label} for x in site_summaries(s, sites=wanted)]
     return _lines(cells) if len({cell["noise"] for cell in cells}) > 1 else None
 

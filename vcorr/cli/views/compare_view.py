@@ -149,7 +149,7 @@ def _probes(row: PairedRow) -> str:
 
 
 def _site(side: Side) -> str:
-    return "–" if side.layer < 0 else str(side.site)
+    return "–" if side.layer < 0 and side.step < 0 else str(side.site)
 
 
 def _how(rows: Sequence[PairedRow]) -> list[str]:

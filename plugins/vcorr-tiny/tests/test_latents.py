@@ -1,0 +1,33 @@
+"""Tests the probe `latent` with the embedded model, through the command line."""
+
+import subprocess
+import sys
+
+import numpy as np
+
+from vcorr.store.rundir import RunDirectory
+
+RUN = [
+    *["run", "--model", "tiny", "--probe", "qk,latent", "--layers", "7", "--steps", "10,49"],
+    *["--data", "sprites", "--limit", "1"],
+]
+
+
+def test_latents_are_a_row_per_step_and_know_less_than_the_network(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "vcorr", *RUN, "--out", str(tmp_path)], capture_output=True, text=True, check=True
+    )
+    assert "none:49" in done.stdout
+    (path,) = tmp_path.iterdir()
+    rows = RunDirectory(path).read("scores").to_pylist()
+    found = {(r["probe"], r["layer"], r["step"]): r for r in rows if r["metric"] == "matching_accuracy"}
+    assert set(found) == {("latent", -1, 10), ("latent", -1, 49), ("qk", 7, 10), ("qk", 7, 49)}
+    latent, network = found["latent", -1, 49], found["qk", 7, 49]
+    assert latent["value"] < network["value"]
+    assert found["latent", -1, 10]["value"] < latent["value"]
+    for name in ("noise", "floor", "ceiling", "n", "readout"):
+        assert latent.get(name) == network.get(name)
+    predicted = RunDirectory(path).read("predictions").to_pylist()
+    xy = next(np.reshape(p["xy"], (p["points"], p["latents"], 2)) for p in predicted if p["probe"] == "latent")
+    moves = xy - xy[:, :1]
+    assert np.abs(moves / 8 - np.round(moves / 8)).max() < 1e-4  # whole tokens of 8 pixels
