@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from vcorr import UsageError
 from vcorr.stats import kendall_tau, rank_stability
-from vcorr.stats.bootstrap import resample_counts
+from vcorr.stats.halves import Halves, split_clips
+from vcorr.stats.resampling import resample_counts
 
 fast = settings(max_examples=40, deadline=None, derandomize=True)
 
@@ -28,8 +29,8 @@ def slow_tau(x, y):
     return score / scale if scale else math.nan
 
 
-def ids(clips):
-    return [f"c{i:02d}" for i in range(clips)]
+def halves(clips):
+    return split_clips([f"c{i:02d}" for i in range(clips)], mode="renoise")
 
 
 def draw(seed, clips=8, sites=5):
@@ -68,7 +69,7 @@ def test_tau_of_nothing_to_rank():
 @given(seed=st.integers(0, 10_000), clips=st.integers(2, 9), sites=st.integers(2, 6))
 def test_it_agrees_with_loops_over_resamples(seed, clips, sites):
     score, floor, ceiling = draw(seed, clips, sites)
-    found = rank_stability(ids(clips), score, floor, ceiling, resamples=20, seed=seed)
+    found = rank_stability(halves(clips), score, floor, ceiling, resamples=20, seed=seed)
     full = [(np.mean(score[:, s]) - 0.1) / 0.8 for s in range(sites)]
     np.testing.assert_allclose(found.values, full)
     taus, wins = [], [0] * sites
@@ -82,14 +83,14 @@ def test_it_agrees_with_loops_over_resamples(seed, clips, sites):
     np.testing.assert_allclose(found.wins, np.array(wins) / 20)
     assert found.stays_best == found.wins[found.best]
     assert found.left_out == 0
-    one, two = score[0::2].mean(axis=0), score[1::2].mean(axis=0)
+    one, two = (score[half].mean(axis=0) for half in halves(clips))
     assert found.tau_halves == pytest.approx(slow_tau(one, two))
 
 
 def test_a_ranking_that_all_clips_share_is_certain():
     score, floor, ceiling = draw(0)
     score[:] = score[:, :1] * 0.01 + np.array([0.3, 0.5, 0.2, 0.6, 0.4])
-    found = rank_stability(ids(8), score, floor, ceiling)
+    found = rank_stability(halves(8), score, floor, ceiling)
     assert (found.best, found.stays_best) == (3, 1)
     assert found.tau == found.tau_low == found.tau_high == found.tau_halves == 1
 
@@ -97,7 +98,7 @@ def test_a_ranking_that_all_clips_share_is_certain():
 def test_sites_alike_but_for_noise_are_not_certain():
     generator = np.random.default_rng(0)
     score = 0.5 + generator.normal(0, 0.1, (16, 40))
-    found = rank_stability(ids(16), score, np.zeros_like(score), np.ones_like(score))
+    found = rank_stability(halves(16), score, np.zeros_like(score), np.ones_like(score))
     assert found.stays_best < 0.7
     assert abs(found.tau_halves) < 0.3
     assert found.tau > found.tau_halves + 0.3, "a resample shares most clips with the whole: its tau flatters"
@@ -108,8 +109,9 @@ def test_sites_alike_but_for_noise_are_not_certain():
 def test_the_order_of_clips_does_not_matter_to_the_halves(seed):
     score, floor, ceiling = draw(seed)
     order = np.random.default_rng(seed).permutation(8)
-    one = rank_stability(ids(8), score, floor, ceiling, resamples=10)
-    two = rank_stability([ids(8)[i] for i in order], score[order], floor, ceiling, resamples=10)
+    one = rank_stability(halves(8), score, floor, ceiling, resamples=10)
+    moved = Halves(*(np.flatnonzero(np.isin(order, half)) for half in halves(8)))
+    two = rank_stability(moved, score[order], floor, ceiling, resamples=10)
     assert one.tau_halves == pytest.approx(two.tau_halves)
     np.testing.assert_allclose(one.values, two.values)
 
@@ -118,10 +120,10 @@ def test_sites_that_never_differ_share_what_they_win():
     score, floor, ceiling = draw(0, sites=3)
     score[:, 1] = score[:, 0]
     score[:, 2] = 0.01
-    found = rank_stability(ids(8), score, floor, ceiling)
+    found = rank_stability(halves(8), score, floor, ceiling)
     assert (found.best, found.stays_best) == (0, 0.5)
     assert found.wins.tolist() == [0.5, 0.5, 0]
-    constant = rank_stability(ids(8), np.full_like(score, 0.3), floor, ceiling)
+    constant = rank_stability(halves(8), np.full_like(score, 0.3), floor, ceiling)
     np.testing.assert_allclose(constant.wins, 1 / 3)
     assert math.isnan(constant.tau), "nothing is ranked where all are equal"
 
@@ -130,12 +132,12 @@ def test_sites_and_resamples_without_skill():
     score, floor, ceiling = draw(0, clips=4)
     score[:, 2] = np.nan
     score[:3, 1] = np.nan  # a resample without clip 3 has no skill there
-    found = rank_stability(ids(4), score, floor, ceiling, resamples=200)
+    found = rank_stability(halves(4), score, floor, ceiling, resamples=200)
     assert np.isnan(found.values).tolist() == [False, False, True, False, False]
     assert np.isnan(found.wins[2])
     assert np.nansum(found.wins) == pytest.approx(1)
     assert 30 < found.left_out < 100, "(3/4)^4 of the resamples are without it"
-    alone = rank_stability(["a"], score[3:], floor[3:], ceiling[3:])
+    alone = rank_stability(halves(1), score[3:], floor[3:], ceiling[3:])
     assert math.isnan(alone.tau)
     assert math.isnan(alone.stays_best)
     assert math.isnan(alone.tau_halves)
@@ -144,8 +146,8 @@ def test_sites_and_resamples_without_skill():
 def test_refusals():
     score, floor, ceiling = draw(0)
     with pytest.raises(UsageError, match="No site has skill"):
-        rank_stability(ids(8), score, floor, floor)
+        rank_stability(halves(8), score, floor, floor)
     with pytest.raises(UsageError, match=r"expected \(clips, sites\)"):
-        rank_stability(ids(7), score, floor, ceiling)
+        rank_stability(halves(7), score, floor, ceiling)
     with pytest.raises(UsageError, match="seed: expected a whole number"):
-        rank_stability(ids(8), score, floor, ceiling, seed=-1)
+        rank_stability(halves(8), score, floor, ceiling, seed=-1)

@@ -13,10 +13,9 @@ from vcorr.analysis.stored_scores import RunFacts, StoredScores, load_scores
 from vcorr.contract.errors import unknown_name
 from vcorr.contract.metric_columns import lower_is_better, primary_of, ranking_columns
 from vcorr.contract.records import NO_SITE
-from vcorr.stats.choice import halves
-from vcorr.stats.series import STRATUM_MARK, Series, main_metric, natural, series
+from vcorr.stats.series import STRATUM_MARK, Series, all_points_of, main_metric, natural, series
 from vcorr.stats.stability import Stability, rank_stability
-from vcorr.stats.summary import BestSite, Findings, SiteSummary, site_summaries
+from vcorr.stats.summary import BestSite, Findings, SiteSummary
 from vcorr.store.rundir import RunDirectory
 
 Ranked = Literal["sites", "layers"]
@@ -51,7 +50,7 @@ class Ranking:
 
 @dataclass(frozen=True)
 class StrataOf:
-    """The strata of a metric at the best site of one probe, on the clips that were not used to choose the site.
+    """The strata of a metric at the best site of one probe, each clip at the site that it did not choose.
 
     best: the site, chosen over all pairs. whole: the metric itself. strata: its strata, by the part of the column name
     after the mark.
@@ -108,8 +107,9 @@ def overview(run: RunDirectory, metrics: Sequence[str] = ()) -> Overview:
 
 
 def _select_needed(ranked: Sequence[str]) -> Callable[[str], bool]:
-    """Returns a test for the columns to read: the ones that rank sites, and their strata; all if none rank."""
-    return lambda name: not ranked or name in ranked or name.split(STRATUM_MARK)[0] in ranked
+    """Returns a test for the columns to read: the ones that rank sites, all points, and strata; all if none rank."""
+    needed = {*ranked, *map(all_points_of, ranked)}
+    return lambda name: not ranked or name.split(STRATUM_MARK)[0] in needed
 
 
 def _check_stored(asked: Sequence[str], ranked: Sequence[str], stored: StoredScores) -> None:
@@ -140,15 +140,8 @@ def _strata(found: Sequence[Series], best: Sequence[BestSite]) -> Iterator[Strat
         of_probe = [s for s in found if {**s.key, "metric": chosen.summary.metric} == chosen.key]
         strata = {s.key["metric"].removeprefix(mark): s for s in of_probe if s.key["metric"].startswith(mark)}
         if chosen.heads == "mean" and strata:
-            at_site = {name: _at_site(strata[name], chosen) for name in sorted(strata, key=natural)}
+            at_site = {name: chosen.report(strata[name]) for name in sorted(strata, key=natural)}
             yield StrataOf(chosen.summary.variant_text, chosen, chosen.summary, at_site)
-
-
-def _at_site(s: Series, best: BestSite) -> SiteSummary:
-    wanted = (best.summary.layer, best.summary.step, best.summary.head)
-    site = next(i for i, x in enumerate(s.sites) if (x["layer"], x["step"], x["head"]) == wanted)
-    clips = [s.clips[i] for i in halves(s.clips)[1]] if best.chosen_on else None
-    return site_summaries(s, sites=[site], clips=clips)[0]
 
 
 def _rankings_of(s: Series, best: BestSite) -> Iterator[Ranking]:
@@ -160,7 +153,7 @@ def _rankings_of(s: Series, best: BestSite) -> Iterator[Ranking]:
         ranked.append(("sites", s))
     for name, part in ranked:
         if np.isfinite(part.skill).sum() > 1:
-            stability = rank_stability(part.clips, *part.rising)
+            stability = rank_stability(part.halves(), *part.rising)
             key = {column: part.key[column] for column in ("probe", "metric")}
             yield Ranking(
                 **key,

@@ -12,11 +12,10 @@ from numpy.typing import NDArray
 
 from vcorr.contract.errors import UsageError
 from vcorr.contract.records import HEAD_MEAN
-from vcorr.stats.bootstrap import Bounded, Floats, Interval, compare_means, compare_skills, skill
-from vcorr.stats.choice import choose_and_report, halves
+from vcorr.stats.choice import MIN_CLIPS_FOR_HALVES, choose_sites
+from vcorr.stats.intervals import Bounded, Floats, Interval, compare_means, compare_skills, skill
 from vcorr.stats.series import Series, heads_of
 from vcorr.stats.sites import SiteId
-from vcorr.stats.summary import MIN_CLIPS_FOR_HALVES
 
 MIN_CLIPS = 2
 """Least number of clips for a comparison; fewer say nothing about other clips."""
@@ -143,9 +142,10 @@ def pair(a: Candidates, b: Candidates, clips: Sequence[str], heads: str) -> Pair
     choosing = a.is_open or b.is_open
     _check_enough(len(ids), choosing)
     picks = [_pick(side, ids) for side in (a, b)]
-    reporting = [ids[i] for i in halves(ids)[1]] if choosing else ids
+    reporting = [ids[i] for i in a.reported.select_clips(ids).halves().second] if choosing else ids
     scores = [_at(side.reported, pick.site, reporting) for side, pick in zip((a, b), picks, strict=True)]
     difference = compare_means(scores[0].score, scores[1].score)
+    rising = [_rising(x, a.reported.lower_is_better) for x in scores]
     used = np.isfinite(np.asarray(scores[0].score) + np.asarray(scores[1].score))
     return PairedRow(
         metric=a.reported.key["metric"],
@@ -154,7 +154,7 @@ def pair(a: Candidates, b: Candidates, clips: Sequence[str], heads: str) -> Pair
         a=_side(a.reported, picks[0], scores[0], used),
         b=_side(b.reported, picks[1], scores[1], used),
         difference=Difference.of(difference),
-        skill_difference=Difference.of(compare_skills(*(_rising(x, a.reported.lower_is_better) for x in scores))),
+        skill_difference=Difference.of(compare_skills(rising[0], rising[1])),
         clips=int(difference.n),
         not_scored=int(difference.left_out),
     )
@@ -209,14 +209,14 @@ def _pick(side: Candidates, clips: Sequence[str]) -> _Pick:
     sites = [_site_id(site) for site in side.chosen_by.sites]
     if len(sites) == 1:
         return _Pick(sites[0], 0, 1, 0.0)
-    by, rows = side.chosen_by, _lines(side.chosen_by, clips)
-    score, floor, ceiling = (part[rows] for part in by.rising)
-    choice = choose_and_report(clips, score, floor=floor, ceiling=ceiling)
-    if choice.site is None:
+    by = side.chosen_by
+    choice = choose_sites(by.select_clips(clips))
+    site = choice.chosen[0]
+    if site is None:
         raise NothingToChooseBy(
             f"no skill to choose a site by: {by.key['metric']} has no floor and ceiling, or they are too close"
         )
-    return _Pick(sites[choice.site], len(choice.chosen_on), len(sites), choice.regret)
+    return _Pick(sites[site], choice.chosen_on, len(sites), choice.regret)
 
 
 def _side(s: Series, pick: _Pick, scores: Bounded, used: NDArray[np.bool_]) -> Side:

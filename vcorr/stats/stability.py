@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from vcorr.contract.errors import UsageError
-from vcorr.stats.bootstrap import Floats, check_options, clip_means, resample_counts, resample_means, skill
-from vcorr.stats.choice import halves
+from vcorr.stats.halves import Halves
+from vcorr.stats.intervals import Floats, clip_means, skill
+from vcorr.stats.resampling import check_options, resample_counts, resample_means
 
 RESAMPLES = 1000
 """Number of resamples: enough for two digits of a share, and seconds for rankings of thousands of sites."""
@@ -24,9 +24,9 @@ class Stability:
     values: (S,), skills over all clips; NaN for sites without skill, which are not ranked.
     best: index of the best site over all clips.
     tau: mean of Kendall's tau-b between the ranking over all clips and the ranking of a resample.
-    tau_low, tau_high: percentile interval of tau over the resamples.
-    tau_halves: tau-b between the rankings of two disjoint halves of the clips, the same halves as in
-    `choose_and_report`.
+    tau_low, tau_high: range over resamples, which contains `level` of them. It says how far rankings of resampled clips
+    are from this one. It is no confidence interval.
+    tau_halves: tau-b between the rankings of two disjoint halves of the clips.
     stays_best: share of resamples in which `best` is the best site. Equally good sites share a resample.
     wins: (S,), the same share for every site.
     left_out: number of resamples in which a ranked site has no skill.
@@ -46,7 +46,7 @@ class Stability:
 
 
 def rank_stability(
-    clip_ids: Sequence[str],
+    halves: Halves,
     score: ArrayLike,
     floor: ArrayLike,
     ceiling: ArrayLike,
@@ -58,20 +58,21 @@ def rank_stability(
     """Ranks sites by skill over all clips and over resampled clips, and compares the rankings.
 
     Args:
-        clip_ids: one id per clip.
+        halves: halves of the clips, as `Series.halves` returns them.
         score: (clips, S).
         floor: (clips, S).
         ceiling: (clips, S).
         resamples: number of resamples.
         seed: seed of the resampling, as everywhere in `vcorr.stats`.
-        level: nominal coverage of the interval.
+        level: share of the resamples in the range.
 
     Raises:
         UsageError: shapes do not fit together, an option is out of range, or no site has skill.
     """
     check_options(resamples, seed, level)
     arrays = [np.asarray(part, dtype=np.float64) for part in (score, floor, ceiling)]
-    if arrays[0].ndim != 2 or {array.shape for array in arrays} != {(len(clip_ids), arrays[0].shape[1])}:
+    clips = sum(map(len, halves))
+    if arrays[0].ndim != 2 or {array.shape for array in arrays} != {(clips, arrays[0].shape[1])}:
         raise UsageError(f"score, floor and ceiling: expected (clips, sites), got {[a.shape for a in arrays]}.")
     values = skill(*clip_means(arrays)[0])
     ranked = np.flatnonzero(np.isfinite(values))
@@ -88,7 +89,7 @@ def rank_stability(
         tau=_mean(taus),
         tau_low=_quantile(taus, (1 - level) / 2),
         tau_high=_quantile(taus, (1 + level) / 2),
-        tau_halves=_between_halves(clip_ids, [array[:, ranked] for array in arrays]),
+        tau_halves=_between_halves(halves, [array[:, ranked] for array in arrays]),
         stays_best=float(wins[best]),
         wins=wins,
         left_out=left_out,
@@ -172,10 +173,10 @@ def _wins(drawn: Floats) -> Floats:
     return np.asarray((best / best.sum(axis=1, keepdims=True)).mean(axis=0))
 
 
-def _between_halves(clip_ids: Sequence[str], arrays: list[Floats]) -> float:
-    if len(clip_ids) < 2:
+def _between_halves(halves: Halves, arrays: list[Floats]) -> float:
+    if not all(map(len, halves)):
         return math.nan
-    one, two = (skill(*clip_means([array[half] for array in arrays])[0]) for half in halves(clip_ids))
+    one, two = (skill(*clip_means([array[half] for array in arrays])[0]) for half in halves)
     both = np.isfinite(one) & np.isfinite(two)
     return float(kendall_tau(one[both], two[both][None])[0])
 

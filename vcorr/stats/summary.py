@@ -6,7 +6,7 @@ Everything here starts from rows of the `scores` table (docs/results-format.md),
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -15,13 +15,22 @@ import pyarrow as pa
 
 from vcorr.contract.records import NO_SITE
 from vcorr.contract.variants import NamedVariant
-from vcorr.stats.bootstrap import SKILL_MIN_RANGE, bootstrap_mean, bootstrap_skill
-from vcorr.stats.choice import Choice, choose_and_report
+from vcorr.stats.choice import CrossFit, choose_sites
+from vcorr.stats.intervals import (
+    SKILL_MIN_RANGE,
+    Bounded,
+    Interval,
+    gain_interval,
+    mean_interval,
+    no_interval_reason,
+    skill_interval,
+)
 from vcorr.stats.series import (
     STRATUM_MARK,
     Heads,
     Scores,
     Series,
+    all_points_of,
     gather,
     heads_of,
     main_metric,
@@ -33,8 +42,12 @@ from vcorr.stats.sites import SiteId
 
 @dataclass(frozen=True)
 class SiteSummary:
-    """One site over the clips of its run. Values are means over clips, with 95 % bootstrap intervals over clips.
+    """One site over the clips of its run, or a cross-fitted choice of sites (`BestSite.summary`).
 
+    value, floor, ceiling: means over clips. skill, gain: ratios of these means; NaN without floor and ceiling, and
+    where their denominator is under 0.02. gain = (value - floor) / (1 - floor), for accuracies alone.
+    *_low, *_high: ends of the 95 % intervals by Student's t over clips; NaN where there is no interval.
+    no_interval, no_skill_interval, no_gain_interval: why there is none, in words; "" if there is one.
     clips: number of clips that count. not_scored: number of clips left out as NaN. failed: number of clips that could
     not be run. switches: the switches that differ from the variant (docs/switches.md); "" for none.
     """
@@ -58,9 +71,15 @@ class SiteSummary:
     skill: float
     skill_low: float
     skill_high: float
+    gain: float
+    gain_low: float
+    gain_high: float
     clips: int
     not_scored: int
     failed: int
+    no_interval: str = ""
+    no_skill_interval: str = ""
+    no_gain_interval: str = ""
 
     @property
     def variant_text(self) -> str:
@@ -79,15 +98,46 @@ class SiteSummary:
 
 
 @dataclass(frozen=True)
-class BestSite:
-    """The best site of one run, probe and metric.
+class ReportedSite:
+    """A chosen site, and the clips that are reported at it. They did not choose it, unless no clips are held out.
 
-    summary: the chosen site, on the clips that report it.
-    regret: how much more skill the best choice in hindsight has on these clips.
-    chosen_on: number of clips that chose the site; 0 if there were too few clips for two halves, so that the same clips
+    clips: ids of the clips, scored or not.
+    """
+
+    layer: int
+    layer_name: str
+    step: int
+    noise: float
+    head: int
+    clips: tuple[str, ...]
+
+    @property
+    def site(self) -> str:
+        """The site as people write it, LAYER:STEP or LAYER:STEP:HEAD; "" without a layer."""
+        return "" if self.layer == NO_SITE else str(SiteId(self.layer, self.step, self.head))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns plain values for JSON, with None for NaN and the number of clips in place of their ids."""
+        plain = {**asdict(self), "noise": None if math.isnan(self.noise) else self.noise, "clips": len(self.clips)}
+        return {"site": self.site, **plain}
+
+
+@dataclass(frozen=True)
+class BestSite:
+    """The best site of one run, probe and metric, by a cross-fitted choice (`CrossFit`).
+
+    summary: all clips together, each at the site that it did not choose. Its layer, step and head are the first of
+    `sites`.
+    regret: how much more skill the clips have at the sites that all other clips choose (`CrossFit.regret`). It can be
+    slightly negative by luck. 0 for a single site; NaN if no clips are held out.
+    chosen_on: number of clips of the smaller half; 0 if there were too few clips for two halves, so that the same clips
     choose and report.
     candidates: number of sites to choose from. The more there are, the more luck is in the value of the best one on the
     clips that chose.
+    sites: the chosen site, or both if the halves chose different ones; the better one over all clips comes first.
+    all_points: for a metric of moving points, its column of all points at the same sites; None if there is none.
+    notes: sentences on the choice that a reader must know, such as ties, too few clips, or sites left out.
+    fit: the choice itself.
     """
 
     key: dict[str, Any]
@@ -95,11 +145,31 @@ class BestSite:
     regret: float
     chosen_on: int
     candidates: int
+    sites: tuple[ReportedSite, ...]
+    fit: CrossFit = field(repr=False, compare=False)
+    all_points: SiteSummary | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def heads(self) -> Heads:
         """Whether the site is the mean over heads or a single head."""
         return heads_of(self.summary.head)
+
+    @property
+    def site(self) -> str:
+        """The site, or both sites, as people write them; "" without a layer."""
+        return ", ".join(site.site for site in self.sites)
+
+    def report(self, s: Series) -> SiteSummary:
+        """Returns another series of the same run at the same sites, each clip at the site that it did not choose.
+
+        Nothing is chosen again, so all columns of a row belong to one choice. Clips and sites that the series lacks
+        are NaN.
+
+        Args:
+            s: another metric, threshold or stratum of the same run.
+        """
+        return _summarise_pooled(s, self.fit, self.sites[0])
 
     def to_dict(self) -> dict[str, Any]:
         """Returns plain values for JSON, with None for NaN."""
@@ -109,10 +179,10 @@ class BestSite:
             "chosen_on": self.chosen_on,
             "candidates": self.candidates,
             "heads": self.heads,
+            "sites": [site.to_dict() for site in self.sites],
+            "all_points": None if self.all_points is None else self.all_points.to_dict(),
+            "notes": list(self.notes),
         }
-
-
-MIN_CLIPS_FOR_HALVES = 4
 
 
 @dataclass(frozen=True)
@@ -168,7 +238,7 @@ class Findings:
     metrics: the columns that sites are ranked by, in the order of the tables. best: see `best_sites`.
     without_skill: see `find_extremes`. unranked: see `find_unranked`. unscored: clips that did not fail and have no
     score, each with its reason. unread: probes of which no metric scored a prediction. absent: ranking columns without
-    any row.
+    any row. notes: sentences on the columns, such as a column of moving points that all points replace.
     """
 
     metrics: tuple[str, ...]
@@ -178,6 +248,7 @@ class Findings:
     unscored: Mapping[str, str] = field(default_factory=dict)
     unread: tuple[str, ...] = ()
     absent: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @classmethod
     def of(
@@ -195,18 +266,43 @@ class Findings:
         there = scores.metrics
         columns = tuple(metric for metric in metrics if metric in there) or (main_metric(scores),)
         parts = [part for s in series(scores, lower=lower) for part in s.by_heads().values()]
-        ranked = [part for column in columns for part in parts if part.key["metric"] == column]
-        best = [best for part in ranked if not has_no_bounds(part) and (best := best_site(part)) is not None]
+        still = {metric: all_points_of(metric) for metric in columns if _has_no_motion(parts, metric)}
+        shown = tuple(dict.fromkeys(still.get(metric, metric) for metric in columns))
+        ranked = [part for column in shown for part in parts if part.key["metric"] == column]
+        best = [best_site(part, find_all_points(part, parts)) for part in ranked if not has_no_bounds(part)]
         scored = {part.key["probe"] for part in parts}
         return cls(
-            columns,
-            tuple(best),
-            tuple(find_extremes(parts)),
-            tuple(find_unranked(parts, columns)),
-            scores.unscored,
-            tuple(probe for probe in probes if parts and probe not in scored),
-            tuple(metric for metric in metrics if parts and metric not in there),
+            metrics=shown,
+            best=tuple(found for found in best if found is not None),
+            without_skill=tuple(find_extremes(parts)),
+            unranked=tuple(find_unranked([part for part in parts if part.key["metric"] not in still], shown)),
+            unscored=scores.unscored,
+            unread=tuple(probe for probe in probes if parts and probe not in scored),
+            absent=tuple(metric for metric in metrics if parts and metric not in there),
+            notes=tuple(
+                f"No clip has a point that moves, so {everything} stands in place of {moving}."
+                for moving, everything in still.items()
+            ),
         )
+
+
+def _has_no_motion(parts: Sequence[Series], metric: str) -> bool:
+    """Returns whether a column of moving points has no score anywhere, and its column of all points has one."""
+    scored = dict.fromkeys((metric, all_points_of(metric)), False)
+    for part in parts:
+        if part.key["metric"] in scored:
+            scored[part.key["metric"]] |= count_scored(part) > 0
+    return not scored[metric] and scored[all_points_of(metric)]
+
+
+def find_all_points(s: Series, parts: Sequence[Series]) -> Series | None:
+    """Returns the series of all points that belongs to a series of moving points; None if `parts` has none.
+
+    s: a series of one kind of heads. parts: series of one kind of heads each.
+    """
+    wanted = {**s.key, "metric": all_points_of(s.key["metric"])}
+    same = (part for part in parts if part.key == wanted)
+    return next((part for part in same if heads_of(part.sites[0]["head"]) == heads_of(s.sites[0]["head"])), None)
 
 
 def summarise(
@@ -230,59 +326,137 @@ def site_summaries(
 ) -> list[SiteSummary]:
     """Returns summaries of the sites (indices; None for all) of one series, over some clips (ids; None for all)."""
     columns = list(range(len(s.sites))) if sites is None else list(sites)
-    rows = [i for i, clip in enumerate(s.clips) if clips is None or clip in set(clips)]
-    score, floor, ceiling = (array[np.ix_(rows, columns)] for array in (s.score, s.floor, s.ceiling))
-    values = bootstrap_mean(score)
-    skills = bootstrap_skill(*(array[np.ix_(rows, columns)] for array in s.rising))
+    chosen = set(s.clips if clips is None else clips)
+    rows = [i for i, clip in enumerate(s.clips) if clip in chosen]
+    scores = Bounded(*(array[np.ix_(rows, columns)] for array in (s.score, s.floor, s.ceiling)))
+    return _summaries(s, scores, [s.sites[column] for column in columns])
+
+
+def _summaries(s: Series, scores: Bounded, sites: Sequence[Mapping[str, Any]]) -> list[SiteSummary]:
+    """Returns a summary per column of `scores`, (clips, sites) each."""
+    score, floor, ceiling = (np.asarray(part, dtype=np.float64) for part in scores)
+    sign = -1.0 if s.lower_is_better else 1.0
+    values = mean_interval(score)
+    skills = skill_interval(sign * score, sign * floor, sign * ceiling)
+    gains = gain_interval(score, np.full_like(floor, np.nan) if s.lower_is_better else floor)
     used = np.isfinite(score)
     floors, ceilings = mean_where(floor, used), mean_where(ceiling, used)
     return [
         SiteSummary(
-            model=s.key["model"],
-            weights=s.key["weights"],
-            probe=s.key["probe"],
-            metric=s.key["metric"],
-            variant=s.key["variant"],
+            **{name: s.key[name] for name in ("model", "weights", "probe", "metric", "variant")},
             switches=s.key.get("switches") or "",
-            **{k: s.sites[site][k] for k in ("layer", "layer_name", "step", "noise", "head")},
-            value=float(values.estimate[i]),
-            value_low=float(values.low[i]),
-            value_high=float(values.high[i]),
+            **{name: site[name] for name in _SITE_FIELDS},
+            **_ends("value", values, i),
             floor=float(floors[i]),
             ceiling=float(ceilings[i]),
-            skill=float(skills.estimate[i]),
-            skill_low=float(skills.low[i]),
-            skill_high=float(skills.high[i]),
+            **_ends("skill", skills, i),
+            **_ends("gain", gains, i),
             clips=int(values.n[i]),
             not_scored=int(values.left_out[i]),
             failed=s.failed,
+            no_interval=no_interval_reason(values, i),
+            no_skill_interval=_why_none(skills, values, i),
+            no_gain_interval=_why_none(gains, values, i),
         )
-        for i, site in enumerate(columns)
+        for i, site in enumerate(sites)
     ]
+
+
+_SITE_FIELDS = ("layer", "layer_name", "step", "noise", "head")
+
+
+def _ends(name: str, interval: Interval, i: int) -> dict[str, Any]:
+    fields = {name: interval.estimate, f"{name}_low": interval.low, f"{name}_high": interval.high}
+    return {field: float(values[i]) for field, values in fields.items()}
+
+
+def _why_none(ratio: Interval, values: Interval, i: int) -> str:
+    """Returns why a ratio has no interval; "" if it has one."""
+    if values.n[i] and not ratio.n[i]:
+        return "the metric has no floor and ceiling"
+    return no_interval_reason(ratio, i)
+
+
+def _summarise_pooled(s: Series, fit: CrossFit, site: ReportedSite) -> SiteSummary:
+    pooled = Bounded(*(np.asarray(part)[:, None] for part in fit.report(s)))
+    return _summaries(s, pooled, [{name: getattr(site, name) for name in _SITE_FIELDS}])[0]
 
 
 def best_sites(scores: pa.Table | Scores, *, metric: str | None = None, lower: Collection[str] = ()) -> list[BestSite]:
     """Returns the best site of every run and probe by one metric (None for the main metric).
 
-    A site is chosen on one half of the clips and reported on the other. If single heads were recorded, the best mean
+    Sites are chosen on each half of the clips and reported on the other. If single heads were recorded, the best mean
     over heads comes first and the best single head after it. The two are never mixed, since the best of hundreds of
     heads is another claim than the best of a few layers.
     """
-    found = series(scores, metric=metric or main_metric(scores), lower=lower)
-    bests = [best_site(part) for s in found for part in s.by_heads().values()]
+    shown = metric or main_metric(scores)
+    needed = [s for name in (shown, all_points_of(shown)) if name for s in series(scores, metric=name, lower=lower)]
+    parts = [part for s in needed for part in s.by_heads().values()]
+    bests = [best_site(part, find_all_points(part, parts)) for part in parts if part.key["metric"] == shown]
     return [best for best in bests if best is not None]
 
 
-def best_site(s: Series) -> BestSite | None:
-    """Returns the best site of one series; None if nothing was scored. A single site is reported on all clips."""
-    if len(s.sites) == 1:
-        return BestSite(s.key, site_summaries(s)[0], 0.0, 0, 1)
-    if len(s.clips) >= MIN_CLIPS_FOR_HALVES:
-        return _choose_on_half(s)
-    values = s.skill
-    if np.isnan(values).all():
+def best_site(s: Series, all_points: Series | None = None) -> BestSite | None:
+    """Returns the best site of one series; None if no half can choose one. A single site is reported on all clips.
+
+    all_points: for a metric of moving points, the series of all points, which is reported at the same sites.
+    """
+    fit = choose_sites(s)
+    if fit.is_empty:
         return None
-    return BestSite(s.key, site_summaries(s, sites=[int(np.nanargmax(values))])[0], math.nan, 0, len(s.sites))
+    sites = tuple(_list_sites(s, fit))
+    summary = _summarise_pooled(s, fit, sites[0])
+    return BestSite(
+        key=s.key,
+        summary=summary,
+        regret=fit.regret,
+        chosen_on=fit.chosen_on,
+        candidates=fit.candidates,
+        sites=sites,
+        fit=fit,
+        all_points=None if all_points is None else _summarise_pooled(all_points, fit, sites[0]),
+        notes=tuple(_notes(fit, summary)),
+    )
+
+
+def _list_sites(s: Series, fit: CrossFit) -> list[ReportedSite]:
+    """Returns the chosen sites, the better one over all clips first."""
+    chosen = sorted({site for site in fit.chosen if site is not None})
+    skills = np.nan_to_num(s.select_sites(chosen).skill, nan=-np.inf)
+    return [
+        ReportedSite(
+            **{name: s.sites[chosen[i]][name] for name in _SITE_FIELDS},
+            clips=tuple(clip for clip, site in zip(fit.clips, fit.reports, strict=True) if site == chosen[i]),
+        )
+        for i in np.argsort(-skills, kind="stable")
+    ]
+
+
+def _notes(fit: CrossFit, summary: SiteSummary) -> Iterator[str]:
+    """Yields what a reader must know about a choice."""
+    if len(fit.sites) == 1:
+        return
+    if not fit.held_out:
+        yield (
+            f"{_count(summary.clips)} with scores: too few to choose on one half and report on the other. "
+            "The same clips choose the site and report it, so its score tends to be too high."
+        )
+    elif None in fit.chosen:
+        silent = int((fit.reports < 0).sum())
+        yield f"Only one half of the clips can choose a site. The {_count(silent)} of this half are reported nowhere."
+    if fit.all_tied:
+        yield f"All {fit.candidates} sites are equally good: the first one is shown."
+    elif max(fit.tied) > 1:
+        yield f"{max(fit.tied)} sites are equally good on the clips that choose: the first of them is taken."
+    if fit.incomplete:
+        verb = "site lacks" if fit.incomplete == 1 else "sites lack"
+        yield f"{fit.incomplete} {verb} clips that most sites have, and could not be chosen."
+    if fit.regret < 0:
+        yield "A regret below 0 is luck: by chance, the halves chose better than all other clips did."
+
+
+def _count(clips: int) -> str:
+    return f"{clips} clip{'' if clips == 1 else 's'}"
 
 
 def find_unranked(parts: Sequence[Series], ranked: Sequence[str]) -> list[Unranked]:
@@ -305,9 +479,10 @@ def why_unranked(s: Series) -> str:
     if (best is not None and not math.isnan(best.summary.skill)) or has_no_bounds(s):
         return ""
     if np.isnan(s.score).all():
-        return "could not be scored: no clip has a pair of a visible point and a frame that counts"
+        moving = " that moves" if all_points_of(s.key["metric"]) else ""
+        return f"could not be scored: no clip has a pair of a visible point{moving} and a frame that counts"
     if np.isfinite(s.skill).any():
-        return "no site has a skill on both halves of the clips: one half chooses, the other reports"
+        return "no site has a skill on both halves of the clips: each half chooses, and the other reports"
     used = np.isfinite(s.score) & np.isfinite(s.ceiling)
     floor, ceiling = (float(part[used].mean()) for part in (s.floor, s.ceiling))
     return (
@@ -338,12 +513,3 @@ def _extremes(s: Series) -> Extremes:
     means = mean_where(s.score, np.isfinite(s.score))
     largest, smallest = site_summaries(s, sites=[int(np.nanargmax(means)), int(np.nanargmin(means))])
     return Extremes(largest, smallest, len(s.sites), s.lower_is_better)
-
-
-def _choose_on_half(s: Series) -> BestSite | None:
-    score, floor, ceiling = s.rising
-    choice: Choice = choose_and_report(s.clips, score, floor=floor, ceiling=ceiling)
-    if choice.site is None:
-        return None
-    summary = site_summaries(s, sites=[choice.site], clips=choice.reported_on)[0]
-    return BestSite(s.key, summary, choice.regret, len(choice.chosen_on), len(s.sites))

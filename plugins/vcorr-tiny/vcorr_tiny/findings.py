@@ -178,9 +178,9 @@ def _values(s: Series, site: Site, clips: Sequence[str]) -> np.ndarray:
 
 
 def _skill(s: Series, site: Site, clips: Sequence[str]) -> Interval:
-    from vcorr.stats import bootstrap_skill
+    from vcorr.stats import skill_interval
 
-    return bootstrap_skill(*_scores_at(s, site, clips))
+    return skill_interval(*_scores_at(s, site, clips))
 
 
 def gap(a: Series, site_a: Site, b: Series, site_b: Site, clips: Sequence[str]) -> Interval:

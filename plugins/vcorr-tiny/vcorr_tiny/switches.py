@@ -2,7 +2,7 @@
 
 One run of the embedded model reads every clip once. It scores the clip under `corrected`, with each switch flipped
 alone, and under `difftrack`. A second run measures the second softmax in bfloat16, where it changes predictions.
-Layers are chosen on clips of another split. Differences are paired by clip; intervals are 95 % bootstrap intervals
+Layers are chosen on clips of another split. Differences are paired by clip; the intervals of 95 % are Student's t
 over clips.
 """
 
@@ -183,10 +183,10 @@ def _difference(measured: Measured, column: Column, variant: str, site: Site) ->
 
 
 def _value(measured: Measured, column: Column, variant: str, site: Site) -> str:
-    from vcorr.stats import bootstrap_mean, bootstrap_skill
+    from vcorr.stats import mean_interval, skill_interval
 
     found = measured.scores_at(column, variant, site)
-    value = bootstrap_skill(*found) if column.skill else bootstrap_mean(found.score)
+    value = skill_interval(*found) if column.skill else mean_interval(found.score)
     return f"{float(value.estimate):.3f}"
 
 

@@ -50,7 +50,7 @@ def overview(found: Overview) -> None:
 
 _RANKINGS_EXPLAINED = (
     "Over 1000 resamples of the clips. stays best: share of resamples whose best site is the best over all clips. "
-    "tau: Kendall's tau between the ranking over all clips and a resample's. "
+    "tau: Kendall's tau between the ranking over all clips and a resample's; range: 95 % of the resamples. "
     "tau, halves: the same between two halves of the clips."
 )
 
@@ -102,7 +102,7 @@ def _rankings_table(rankings: Iterable[Ranking]) -> RenderableType:
         Column("stays best"),
         Column("next", is_name=True, gives_way=0),
         Column("tau"),
-        Column("95 % interval", gives_way=2),
+        Column("range", gives_way=2),
         Column("tau, halves", gives_way=1),
     )
     return fit_table(terminal.console(), "How stable the rankings are", columns, [_ranking_cells(r) for r in rankings])

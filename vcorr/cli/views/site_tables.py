@@ -30,7 +30,7 @@ def say_findings(out: Console, found: Findings) -> None:
         unranked = [one for one in found.unranked if one.key["metric"] == metric]
         if best or unranked:
             out.print(best_table(best, unranked, metric=metric))
-    for line in reasons(found.unranked):
+    for line in [*found.notes, *reasons(found.unranked)]:
         out.print(cell(line))
     if found.without_skill:
         out.print(extremes_table(found.without_skill))
@@ -108,7 +108,7 @@ def _best_cells(found: BestSite) -> dict[str, Text | str]:
     return {
         "probe": cell(s.probe),
         "variant": Text(s.variant_text.replace("+", "\n+")),
-        "site": s.site or DASH,
+        "site": found.site or DASH,
         "head": DASH if s.layer < 0 else describe_head(s.head),
         "noise": number(s.noise, 2),
         "value": number(s.value),
@@ -140,7 +140,7 @@ def describe_head(head: int) -> str:
 
 def _explain(best: Sequence[BestSite], fitted: Fitted) -> Iterator[str]:
     """Yields one sentence per thing in the table that needs one, and none for columns that are not shown."""
-    from vcorr.stats.summary import MIN_CLIPS_FOR_HALVES
+    from vcorr.stats.choice import MIN_CLIPS_FOR_HALVES
 
     if not best:
         return
@@ -149,10 +149,10 @@ def _explain(best: Sequence[BestSite], fitted: Fitted) -> Iterator[str]:
             f"Fewer than {MIN_CLIPS_FOR_HALVES} clips: sites are chosen and reported on the same clips, "
             "so their scores tend to be too high."
         )
-    halves = max(b.chosen_on for b in best)
-    if halves:
-        regret = "; regret: how much more skill the best site there has" if "regret" in fitted.shown else ""
-        yield f"Sites chosen on {halves} clips, reported on the others{regret}."
+    if any(b.chosen_on for b in best):
+        yield "Each half of the clips chooses a site, and the other half reports it; two sites if they differ."
+        if "regret" in fitted.shown:
+            yield "regret: how much more skill at the sites that all other clips of each clip choose."
     single = max((b.candidates for b in best if b.heads == "single"), default=0)
     if single:
         means = max((b.candidates for b in best if b.heads == "mean"), default=0)
