@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from support.videos import write
 
+from vcorr.contract.head_traits import TRAITS
 from vcorr.store.rundir import RunDirectory
 
 RUN = ("run", "--model", "sliding-model", "--probe", "qk", "--steps", "last")
@@ -313,3 +314,22 @@ def test_cosine_probes_share_a_run_with_qk(vcorr) -> None:
     rows = RunDirectory.open(Path(found["path"])).read("scores").to_pylist()
     values = {(row["probe"], row["value"]) for row in rows if row["metric"] == "matching_accuracy"}
     assert values == {("qk", 1.0), ("feature-cos", 1.0), ("feature-cos-token", 1.0)}
+
+
+def test_traits_of_heads_are_columns_without_floor_and_ceiling(vcorr) -> None:
+    """Checks that `attention` alone gets no row of a trait, and that `head-traits` has the rows of `attention` too."""
+    ended = vcorr(*RUN, "--probe", "attention,head-traits", "--layers", "0", "--set", "probe.heads=each", "--json")
+    assert ended.code == 0, ended.err
+    rows = RunDirectory.open(Path(json.loads(ended.out)["path"])).read("scores").to_pylist()
+    traits = [row for row in rows if row["metric"].startswith("trait_")]
+    assert {row["probe"] for row in traits} == {"head-traits"}
+    assert {row["metric"].removeprefix("trait_") for row in traits} == set(TRAITS)
+    assert {row["head"] for row in traits} == {row["head"] for row in rows}
+    assert all(np.isnan([row["floor"], row["ceiling"]]).all() for row in traits)
+    assert all(0 <= row["value"] <= 1 and row["n"] > 0 for row in traits)
+    found = {(row["clip"], row["head"], row["metric"], row["probe"]): row["value"] for row in rows}
+    for (clip, head, metric, probe), value in found.items():
+        if probe == "attention":
+            np.testing.assert_allclose(value, found[clip, head, metric, "head-traits"], rtol=1e-5)
+    scored = vcorr("score", json.loads(ended.out)["path"], "--json")
+    assert scored.code == 0, scored.err

@@ -45,6 +45,7 @@ def good(name):
         },
         "cross_frame_attention": {"q": joint, "k": joint, "v": joint, "grid": GRID, "n_text": 3},
         "unit_vectors": {"tensor": noise(3, 4, 8)},
+        "head_traits": {"q": q, "k": k, "k_text": k_text, "grid": GRID, "queries": QUERIES},
     }[name]
 
 
@@ -52,6 +53,7 @@ TENSORS = {
     "match": ("q", "k"),
     "match_features": ("f",),
     "attention_rows": ("q", "k", "k_text"),
+    "head_traits": ("q", "k", "k_text"),
     "cross_frame_attention": ("q", "k", "v"),
 }
 NUMBERS = {
@@ -59,6 +61,7 @@ NUMBERS = {
     "match_features": ("queries",),
     "latent_to_frames": ("xy", "queries"),
     "attention_rows": ("queries",),
+    "head_traits": ("queries",),
     "matching_accuracy": ("tracks", "reference"),
     "harmonic_mean": ("accuracy", "confidence", "attention"),
     "tapvid": ("query_points_tyx", "tracks", "pred_tracks"),

@@ -10,7 +10,7 @@ from vcorr.capture.captures import Capture
 from vcorr.contract.errors import UsageError
 from vcorr.contract.geometry import TokenGrid
 from vcorr.contract.records import Site
-from vcorr.functional import match, match_features
+from vcorr.functional import head_traits, match, match_features
 from vcorr.plugins.builtin import vcorr_probes
 from vcorr.probes.attention_probe import Attention
 from vcorr.probes.heads import Heads
@@ -26,6 +26,7 @@ from vcorr.probes.matching_probes import (
     ValueValue,
 )
 from vcorr.probes.probe_options import ProbeConfig
+from vcorr.probes.traits_probe import HeadTraits
 from vcorr.store.fingerprint import plain
 from vcorr.testing import assert_passed, check_probe
 
@@ -33,7 +34,7 @@ GRID = TokenGrid(frames=3, rows=4, cols=5, stride=(16, 8))
 QUERIES = torch.tensor([[3.0, 4.0], [40.5, 20.25], [80.0, 32.0]])
 HEADS = 4
 SOFTMAX = (QueryKey, QueryKeyPosition, KeyKey, QueryQuery, ValueValue, FeatureFair, HiddenFair)
-HEADED = (*SOFTMAX, Feature, Attention)
+HEADED = (*SOFTMAX, Feature, Attention, HeadTraits)
 
 
 @pytest.fixture
@@ -209,6 +210,22 @@ def test_attention_is_the_softmax_of_the_model(capture):
     torch.testing.assert_close(torch.stack([each[h].sum_self for h in range(HEADS)]).mean(0), each[-1].sum_self)
 
 
+def test_head_traits_are_the_attention_summary_and_the_traits_of_each_head(capture):
+    scaled = capture.replace(key_mask=torch.tensor([True, False, True]), scale=0.5)
+    factor = 0.5 * 8**0.5
+    for heads, chosen in (("mean", [0, 1, 2, 3]), ("0,3", [0, 3]), ("each", [0, 1, 2, 3])):
+        found = HeadTraits(ProbeConfig(heads)).read(scaled, QUERIES)
+        summary = Attention(ProbeConfig(heads)).read(scaled, QUERIES)
+        assert list(found) == list(summary)
+        sets = {-1: chosen, **({head: [head] for head in chosen} if heads == "each" else {})}
+        for head, together in sets.items():
+            for part in summary[head]._fields:
+                torch.testing.assert_close(getattr(found[head], part), getattr(summary[head], part))
+            q, k, text = (part[together] for part in (scaled.q * factor, scaled.k, scaled.k_text))
+            expected = head_traits(q, k, text, GRID, QUERIES, key_mask=scaled.key_mask)
+            torch.testing.assert_close(found[head].traits, expected, atol=1e-4, rtol=1e-4)
+
+
 def test_attention_without_text(capture):
     rows = Attention().read(capture.replace(k_text=capture.k_text[:, :0]), QUERIES)[-1]
     assert rows.sum_text.isnan().all()
@@ -247,6 +264,7 @@ def test_switches_must_be_switches(option):
         (HiddenFair, {"rotary": False}, "'hidden-fair' does not take this 'rotary'"),
         (Attention, {"radius": 1}, "'attention' does not take this 'radius'"),
         (Attention, {"rotary": False}, "'attention' does not take this 'rotary'"),
+        (HeadTraits, {"radius": 1}, "'head-traits' does not take this 'radius'"),
         (Attention, {"symmetric": False}, "'attention' does not take this 'symmetric'"),
     ],
 )

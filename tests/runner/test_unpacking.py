@@ -8,12 +8,14 @@ import sys
 import types
 
 import numpy as np
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import vcorr
 from vcorr import Clip, Prediction, RowsPrediction, TokenGrid
+from vcorr.contract.head_traits import TRAITS
 from vcorr.contract.variants import NamedVariant
 from vcorr.functional import match
 from vcorr.runner.coordinator import execute
@@ -24,6 +26,7 @@ from vcorr.runner.unpacking import unpack_positions, unpack_rows
 from vcorr.store.arrow_rows import rows_of
 from vcorr.store.columns import to_table
 from vcorr.store.schema import schema
+from vcorr.store.shard_checks import check_rows
 
 GRID = TokenGrid(frames=3, rows=4, cols=4, stride=(8, 8), temporal_ratio=2)
 CLIP = Clip("c", "", np.float32([[4, 4, 4], [0, 9, 9]]), np.zeros((5, 32, 32, 3), np.uint8))
@@ -63,16 +66,22 @@ def test_positions_come_back_as_they_were(data, visible, confidence, frames):
     same(through_a_table(prediction), prediction)
 
 
-def test_attention_rows_come_back_as_they_were():
+@pytest.mark.parametrize("has_traits", [False, True])
+def test_attention_rows_come_back_as_they_were(has_traits):
     numbers = np.random.default_rng(0)
+    traits = numbers.random((2, len(TRAITS)), dtype=np.float32) if has_traits else None
     single = {
         name: numbers.random(2, dtype=np.float32)
         for name in ("peak_self", "peak_text", "sum_cross", "sum_self", "sum_text")
     }
     peaks = numbers.random((2, 2), dtype=np.float32)
     prediction = RowsPrediction(
-        "p", peaks, **single, grid=GRID, layer=2, step=1, noise=0.5, noise_frames=np.float32([0, 1, 1])
+        "p", peaks, **single, grid=GRID, layer=2, step=1, noise=0.5, noise_frames=np.float32([0, 1, 1]), traits=traits
     )
+    if has_traits:
+        prediction.traits[1, 3] = np.nan  # a trait that does not exist
+    table = to_table(prediction_rows("r", CLIP, [prediction]), schema("predictions"))
+    check_rows(table, "predictions")
     same(through_a_table(prediction), prediction)
 
 

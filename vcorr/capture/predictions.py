@@ -18,6 +18,7 @@ from vcorr.capture.captures import Capture, count_heads, version_of
 from vcorr.contract.bases import ProbeBase, with_defaults
 from vcorr.contract.errors import NumericalError, PluginError
 from vcorr.contract.geometry import FARTHEST, TokenGrid
+from vcorr.contract.head_traits import TRAITS
 from vcorr.contract.part_calls import PartName, show_value
 from vcorr.contract.probe_protocols import Positions, Probe, Rows, VariantProbe
 from vcorr.contract.records import HEAD_MEAN, Prediction, Readout, RowsPrediction, Site
@@ -27,6 +28,8 @@ from vcorr.functional.query_points import QueryPoints
 SUMMARY_PARTS = ("peak_self", "peak_text", "sum_cross", "sum_self", "sum_text")
 """The parts of an attention summary with one number per query point, in the order they are packed after peak_cross."""
 TEXT_PARTS = ("peak_text", "sum_text")
+TRAIT_PART = "traits"
+"""The part of an attention summary that only some probes give: (N, K), one number per point and trait."""
 _OUT_OF_PLACE = "Compute out of place: x = x * 2 in place of x *= 2, softmax(x) in place of softmax_(x), or clone it."
 EXTRAS = ("visible", "confidence")
 """What a probe may return with its positions: one number per query point and latent frame."""
@@ -39,7 +42,7 @@ class PackedPrediction:
     """One probe's prediction at one site, packed into one float32 tensor on the device.
 
     values: an attention summary (`is_summary`) as (N, F - 1 + 5), or positions as (N, F, 2). `visible` and `confidence`
-    follow x and y if `extras` names them.
+    follow x and y if `extras` names them, and the traits of a head follow its summary.
     """
 
     values: Tensor
@@ -231,15 +234,22 @@ def _pack_positions(name: str, found: Any, points: int, grid: TokenGrid) -> tupl
 
 
 def _pack_summary(name: str, summary: Any, points: int, grid: TokenGrid) -> tuple[Tensor, tuple[str, ...]]:
-    """Packs an attention summary into (N, F - 1 + 5), so that one transfer is enough; it has no extras."""
-    expected = {"peak_cross": (points, grid.frames - 1), **dict.fromkeys(SUMMARY_PARTS, (points,))}
+    """Packs an attention summary into (N, F - 1 + 5) for a single transfer; with K traits, (N, F - 1 + 5 + K)."""
+    expected: dict[str, tuple[int, ...]] = {
+        "peak_cross": (points, grid.frames - 1),
+        **dict.fromkeys(SUMMARY_PARTS, (points,)),
+    }
+    traits = getattr(summary, TRAIT_PART, None)
+    if traits is not None:
+        expected[TRAIT_PART] = (points, len(TRAITS))
     for part, shape in expected.items():
         tensor = getattr(summary, part)
         if not isinstance(tensor, Tensor) or tuple(tensor.shape) != shape:
             got = tuple(tensor.shape) if isinstance(tensor, Tensor) else type(tensor).__name__
             raise PluginError(f"Probe {name!r}: {part} must be a tensor of shape {shape}, got {got}.")
     single = torch.stack([getattr(summary, part).float() for part in SUMMARY_PARTS], dim=-1)
-    return torch.cat([summary.peak_cross.float(), single], dim=-1), ()
+    packed = torch.cat([summary.peak_cross.float(), single], dim=-1)
+    return (packed, ()) if traits is None else (torch.cat([packed, traits.float()], dim=-1), (TRAIT_PART,))
 
 
 def _unpack_positions(packed: PackedPrediction, values: NDArray[np.float32]) -> Prediction:
@@ -282,12 +292,15 @@ def _check_positions(packed: PackedPrediction, xy: NDArray[np.float32]) -> None:
 
 
 def _unpack_summary(packed: PackedPrediction, values: NDArray[np.float32]) -> RowsPrediction:
-    single = len(SUMMARY_PARTS)
-    parts = {"peak_cross": values[:, :-single]}
-    parts |= {part: values[:, index - single] for index, part in enumerate(SUMMARY_PARTS)}
+    peaks, single = packed.grid.frames - 1, len(SUMMARY_PARTS)
+    parts = {"peak_cross": values[:, :peaks]}
+    parts |= {part: values[:, peaks + index] for index, part in enumerate(SUMMARY_PARTS)}
+    if TRAIT_PART in packed.extras:
+        parts[TRAIT_PART] = values[:, peaks + single :]
     for part, numbers in parts.items():
         missing = np.isnan(numbers).all() and part in TEXT_PARTS  # a sequence without text
-        if not missing and not np.isfinite(numbers).all():
+        finite = np.isfinite(numbers) | (np.isnan(numbers) if part == TRAIT_PART else False)
+        if not missing and not finite.all():
             raise _not_finite(packed, f" as {part}")
         if not missing and ((numbers < -ROUNDING) | (numbers > 1 + ROUNDING)).any():
             raise PluginError(

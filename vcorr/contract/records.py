@@ -514,6 +514,8 @@ class RowsPrediction:
         sum_cross: (N,) float32, the attention to all latent frames but the query latent.
         sum_self: (N,) float32, the attention to the query latent.
         sum_text: (N,) float32, the attention to all text tokens; NaN if there is no text.
+        traits: (N, K) float32 in [0, 1], what `vcorr.functional.head_traits` returns, NaN where a trait does not exist.
+            None if the probe gives no traits.
     """
 
     probe: str
@@ -532,6 +534,7 @@ class RowsPrediction:
     attention: Attention = "none"
     variant: NamedVariant = DEFAULT_VARIANT
     noise_frames: NDArray[np.float32] | None = None
+    traits: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from vcorr.functional.scores import harmonic_mean as harmonic_mean
     from vcorr.functional.scores import matching_accuracy as matching_accuracy
     from vcorr.functional.scores import tapvid as tapvid
+    from vcorr.functional.traits import head_traits as head_traits
 else:
     from vcorr.contract.lazy_names import lazy_names
 
@@ -40,6 +41,7 @@ else:
             "vcorr.functional.cross_frame": "cross_frame_attention",
             "vcorr.functional.query_points": "QueryPoints",
             "vcorr.functional.scores": "attention_score confidence_score harmonic_mean matching_accuracy tapvid",
+            "vcorr.functional.traits": "head_traits",
             "vcorr.functional.cosines": "unit_vectors",
         },
     )

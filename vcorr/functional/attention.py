@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
@@ -110,6 +111,67 @@ def attention_token_rows(
     Raises:
         UsageError: q, k, k_text or key_mask cannot be used; the message names it.
     """
+    return weigh_tokens(q, k, k_text, grid, points, variant=variant, key_mask=key_mask).summarise()
+
+
+@dataclass(frozen=True)
+class TokenWeights:
+    """The attention of U query tokens to all n + F*P tokens, averaged over heads.
+
+    text: (U, n), attention to the text tokens; n may be 0. video: (U, F, P), attention to the video tokens.
+    points: the query tokens. hidden: (n,) bool, True for text tokens that are left out; None if none is.
+    """
+
+    text: Tensor
+    video: Tensor
+    points: QueryTokens
+    hidden: Tensor | None
+
+    @property
+    def own(self) -> Tensor:
+        """(U, P), the attention to the query latent."""
+        return self.video[:, self.points.latent]
+
+    @property
+    def others(self) -> Tensor:
+        """(U, F - 1, P), the attention to all other latents, in order of time."""
+        return without_latent(self.video, self.points.latent)
+
+    def summarise(self) -> AttentionRows:
+        """Returns peaks and sums per segment, for every query point."""
+        text, own, others = self.text, self.own, self.others
+        none = torch.full_like(own[:, 0], math.nan)
+        peak_text, sum_text = (text.amax(1), text.sum(1)) if text.shape[1] else (none, none)
+        if self.hidden is not None and text.shape[1]:
+            peak_text, sum_text = (value.masked_fill(self.hidden.all(), math.nan) for value in (peak_text, sum_text))
+        read = (others.amax(2), own.amax(1), peak_text, others.sum((1, 2)), own.sum(1), sum_text)
+        return AttentionRows(*(value.index_select(0, self.points.index) for value in read))
+
+    def add(self, other: TokenWeights) -> TokenWeights:
+        """Returns the sum of the weights of two sets of heads."""
+        return replace(self, text=self.text + other.text, video=self.video + other.video)
+
+    def divide(self, heads: int) -> TokenWeights:
+        """Returns the mean over heads, if these weights are the sum over `heads` heads."""
+        return replace(self, text=self.text / heads, video=self.video / heads)
+
+
+@torch.no_grad()
+def weigh_tokens(
+    q: Tensor,
+    k: Tensor,
+    k_text: Tensor,
+    grid: TokenGrid,
+    points: QueryTokens,
+    *,
+    variant: Variant = "corrected",
+    key_mask: Tensor | None = None,
+) -> TokenWeights:
+    """Computes the attention of query tokens to all tokens, without waiting for the device.
+
+    Raises:
+        UsageError: q, k, k_text or key_mask cannot be used; the message names it.
+    """
     _check(q, k, k_text, key_mask, grid)
     hidden = None
     if key_mask is not None and switches_of(variant).pooling == "queries":
@@ -117,21 +179,14 @@ def attention_token_rows(
     with plain_precision(q.device):
         rows = _mean_rows(q[:, points.latent], k, k_text, points.tokens, hidden)
     text, video = rows[:, : k_text.shape[1]], rows[:, k_text.shape[1] :]
-    video = video.reshape(len(rows), grid.frames, grid.tokens_per_frame)
-    none = torch.full_like(rows[:, 0], math.nan)
-    peak_text, sum_text = (text.amax(1), text.sum(1)) if text.shape[1] else (none, none)
-    if hidden is not None and text.shape[1]:
-        peak_text, sum_text = (value.masked_fill(hidden.all(), math.nan) for value in (peak_text, sum_text))
-    own, others = video[:, points.latent], _others(video, points.latent)
-    read = (others.amax(2), own.amax(1), peak_text, others.sum((1, 2)), own.sum(1), sum_text)
-    return AttentionRows(*(value.index_select(0, points.index) for value in read))
+    return TokenWeights(text, video.reshape(len(rows), grid.frames, grid.tokens_per_frame), points, hidden)
 
 
-def _others(video: Tensor, latent: int) -> Tensor:
-    """Returns (U, F, P) without one latent frame, (U, F - 1, P)."""
+def without_latent(values: Tensor, latent: int) -> Tensor:
+    """Returns (U, F, ...) without one latent frame, (U, F - 1, ...)."""
     if not latent:
-        return video[:, 1:]  # a view: these tensors may be large
-    return torch.cat([video[:, :latent], video[:, latent + 1 :]], dim=1)
+        return values[:, 1:]  # a view: these tensors may be large
+    return torch.cat([values[:, :latent], values[:, latent + 1 :]], dim=1)
 
 
 def _mean_rows(q: Tensor, k: Tensor, k_text: Tensor, tokens: Tensor, hidden: Tensor | None) -> Tensor:

@@ -49,6 +49,10 @@ def vcorr_probes() -> list[ProbeEntry]:
             "attention_probe:Attention",
             "Attention summary per query point: peak and sum over later frames, the first frame and the text.",
         ),
+        "head-traits": (
+            "traits_probe:HeadTraits",
+            "As attention, with cheap traits of each head: spatial or temporal, diagonal, sinks, second eigenvalue.",
+        ),
     }
     latent = ProbeEntry(
         name="latent",
@@ -105,6 +109,12 @@ def vcorr_metrics() -> list[MetricEntry]:
             name="attention",
             summary="Sum of attention weights on later frames, on the first frame and on the text; of probe attention.",
             factory="vcorr.metrics.builtin_metrics:AttentionScore",
+            default=True,
+        ),
+        MetricEntry(
+            name="head_traits",
+            summary="Traits of attention heads, as others use to choose heads; of probe head-traits.",
+            factory="vcorr.metrics.trait_scores:HeadTraitScores",
             default=True,
         ),
     ]

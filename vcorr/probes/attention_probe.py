@@ -6,13 +6,16 @@ Axes: H heads, F x h x w video tokens, n text tokens, d head width, N query poin
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
 from torch import Tensor
 
 from vcorr.capture.captures import Capture
+from vcorr.contract.probe_protocols import Rows
 from vcorr.contract.variants import PredictionKind, Switches
-from vcorr.functional import AttentionRows, QueryPoints, attention_rows
+from vcorr.functional import QueryPoints
+from vcorr.functional.attention import TokenWeights, locate_rows, weigh_tokens
 from vcorr.functional.query_points import query_points
 from vcorr.probes.matching_probes import take_heads
 from vcorr.probes.probe_base import BuiltinProbe
@@ -29,19 +32,20 @@ class Attention(BuiltinProbe):
         UsageError: an option has a value that this probe does not take.
     """
 
+    name: ClassVar[str] = "attention"
     needs = frozenset({"q", "k", "mask"})
     answers: PredictionKind = "rows"
 
     def __init__(self, config: ProbeConfig | None = None) -> None:
         super().__init__(config)
         hint = "It summarises the model's own attention, and matches nothing."
-        refuse(bool(self._config.radius), "attention", "radius", hint)
-        refuse(not self._config.rotary, "attention", "rotary", hint)
-        refuse(not self._config.symmetric, "attention", "symmetric", hint)
+        refuse(bool(self._config.radius), self.name, "radius", hint)
+        refuse(not self._config.rotary, self.name, "rotary", hint)
+        refuse(not self._config.symmetric, self.name, "symmetric", hint)
 
     def read_each(
         self, capture: Capture, queries: Tensor | QueryPoints, variants: Sequence[Switches]
-    ) -> list[dict[int, AttentionRows]]:
+    ) -> Sequence[Mapping[int, Rows]]:
         """Returns an attention summary per head under each variant; see `vcorr.VariantProbe`.
 
         Raises:
@@ -52,18 +56,19 @@ class Attention(BuiltinProbe):
             heads.update({head: (head,) for head in range(capture.q.shape[0])})
         points = query_points(queries)
         return [
-            {column: _summarise(capture, points, together, variant) for column, together in heads.items()}
+            {column: self._weigh(capture, points, variant, chosen).summarise() for column, chosen in heads.items()}
             for variant in variants
         ]
 
-
-def _summarise(
-    capture: Capture, points: QueryPoints, heads: tuple[int, ...] | None, variant: Switches
-) -> AttentionRows:
-    q, k, text = capture.q, capture.k, capture.k_text
-    if heads is not None:
-        q, k, text = (take_heads(tensor, heads) for tensor in (q, k, text))
-    factor = 1.0 if capture.scale is None else capture.scale * math.sqrt(q.shape[-1])
-    if not math.isclose(factor, 1.0, rel_tol=1e-6):
-        q = q.float() * factor  # because `attention_rows` scales by 1/sqrt(d)
-    return attention_rows(q, k, text, capture.grid, points, variant=variant, key_mask=capture.key_mask)
+    def _weigh(
+        self, capture: Capture, points: QueryPoints, variant: Switches, heads: tuple[int, ...] | None
+    ) -> TokenWeights:
+        """Returns the attention weights of the query tokens, averaged over the chosen heads; None for all heads."""
+        q, k, text = capture.q, capture.k, capture.k_text
+        if heads is not None:
+            q, k, text = (take_heads(tensor, heads) for tensor in (q, k, text))
+        factor = 1.0 if capture.scale is None else capture.scale * math.sqrt(q.shape[-1])
+        if not math.isclose(factor, 1.0, rel_tol=1e-6):
+            q = q.float() * factor  # because `weigh_tokens` scales by 1/sqrt(d)
+        tokens = locate_rows(capture.grid, points, q.device, variant=variant)
+        return weigh_tokens(q, k, text, capture.grid, tokens, variant=variant, key_mask=capture.key_mask)

@@ -263,10 +263,11 @@ def pack_rows(rows: RowsPrediction) -> NDArray[np.float32]:
     """Returns an attention summary as the column `rows` holds it: (N, F - 1 + 5) float32, flat, point by point.
 
     The values of a point are the F - 1 peaks in later latents, then peak_self, peak_text, sum_cross, sum_self and
-    sum_text.
+    sum_text. If the probe gives traits, they follow, (N, F - 1 + 5 + K).
     """
-    single = [getattr(rows, name) for name in ROW_FIELDS]
-    return np.concatenate([rows.peak_cross, np.stack(single, axis=1)], axis=1).astype(np.float32).ravel()
+    single = np.stack([getattr(rows, name) for name in ROW_FIELDS], axis=1)
+    traits = () if rows.traits is None else (rows.traits,)
+    return np.concatenate([rows.peak_cross, single, *traits], axis=1).astype(np.float32).ravel()
 
 
 def failure_row(run: str, clip_id: str, error: BaseException, *, task: str = CORRESPONDENCE) -> PredictionRow:

@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from vcorr.contract.geometry import TokenGrid
+from vcorr.contract.head_traits import TRAITS
 from vcorr.contract.records import Prediction, Queries, RowsPrediction, Tracks
 from vcorr.contract.variants import NamedVariant
 from vcorr.runner.predict import ROW_FIELDS, STATUS_OK
@@ -78,10 +79,16 @@ def unpack_positions(row: Stored, grid: TokenGrid) -> Prediction:
 
 def unpack_rows(row: Stored, grid: TokenGrid) -> RowsPrediction:
     """Returns the attention summary in one row of a predictions table; the inverse of `predict.pack_rows`."""
-    columns = grid.frames - 1 + len(ROW_FIELDS)
-    packed = np.asarray(row["rows"], dtype=np.float32).reshape(row["points"], columns)
-    single = dict(zip(ROW_FIELDS, packed[:, grid.frames - 1 :].T, strict=True))
-    return RowsPrediction(peak_cross=packed[:, : grid.frames - 1], **single, **_site_fields(row, grid))
+    packed = np.asarray(row["rows"], dtype=np.float32)
+    peaks, single = grid.frames - 1, len(ROW_FIELDS)
+    has_traits = packed.size > row["points"] * (peaks + single)
+    packed = packed.reshape(row["points"], peaks + single + (len(TRAITS) if has_traits else 0))
+    return RowsPrediction(
+        peak_cross=packed[:, :peaks],
+        **dict(zip(ROW_FIELDS, packed[:, peaks : peaks + single].T, strict=True)),
+        traits=packed[:, peaks + single :] if has_traits else None,
+        **_site_fields(row, grid),
+    )
 
 
 def _site_fields(row: Stored, grid: TokenGrid) -> dict[str, Any]:

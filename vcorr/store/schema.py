@@ -187,7 +187,8 @@ class PredictionRow:
     rows: Floats = column(
         (),
         "Attention summary, N x (F - 1 + 5): peak_cross of each latent frame but the query's, then peak_self, "
-        "peak_text, sum_cross, sum_self, sum_text.",
+        "peak_text, sum_cross, sum_self, sum_text. The probe `head-traits` adds own_frame, temporal, diagonal, "
+        "smoothness, sinks and second_eigenvalue, N x (F - 1 + 5 + 6); NaN where a trait does not exist.",
     )
     noise_frames: Floats = column((), "F: noise level of each latent frame, if they differ; else empty.", _SHARE)
     round_trip: Float = column(NAN, _ROUND_TRIP, "dB")

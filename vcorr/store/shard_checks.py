@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from vcorr.contract.errors import UsageError
 from vcorr.contract.geometry import TokenGrid
+from vcorr.contract.head_traits import TRAITS
 from vcorr.contract.records import InputClass, QueryMode, Readout
 from vcorr.contract.variants import switches_of
 from vcorr.store.json_text import read_json
@@ -102,7 +103,10 @@ def _check_predictions(table: pa.Table) -> None:
     pairs = points.astype(np.int64) * latents
     _check_lengths(table, "query_frames", points)
     _check_lengths(table, "xy", np.where(is_position, 2 * pairs, 0))
-    _check_lengths(table, "rows", np.where(is_position, 0, points * (latents.astype(np.int64) - 1 + _ATTENTION_FIELDS)))
+    summary = points * (latents.astype(np.int64) - 1 + _ATTENTION_FIELDS)
+    with_traits = pc.list_value_length(table["rows"]).to_numpy() == summary + points * len(TRAITS)
+    summary = np.where(with_traits, summary + points * len(TRAITS), summary)
+    _check_lengths(table, "rows", np.where(is_position, 0, summary))
     for column in ("visible", "confidence"):
         _check_lengths(table, column, np.where(is_position, pairs, 0), optional=True)
     _check_lengths(table, "noise_frames", latents, optional=True)

@@ -217,7 +217,9 @@ def _rows(tracks: NDArray[np.float32]) -> RowsPrediction:
     cross, own, text = (weights / weights.sum(axis=1, keepdims=True)).T
     share = (1.5 + np.cos(8 * x)) / (4 * GRID.frames)
     peaks = cross[:, None] * share[:, 1:]
-    return RowsPrediction("attention", peaks, own * share[:, 0], text * share[:, 0], cross, own, text, GRID)
+    traits = np.stack([own, cross, *share[:, :4].T], axis=1)
+    fields = (peaks, own * share[:, 0], text * share[:, 0], cross, own, text, GRID)
+    return RowsPrediction("attention", *fields, traits=traits)
 
 
 def _may_be_empty(name: str, score: Score) -> bool:

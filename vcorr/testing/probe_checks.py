@@ -14,12 +14,13 @@ from torch import Tensor
 
 from vcorr.capture.captures import Capture, TokenLayout
 from vcorr.capture.needs import PARTS
-from vcorr.capture.predictions import SUMMARY_PARTS
+from vcorr.capture.predictions import SUMMARY_PARTS, TRAIT_PART
 from vcorr.capture.split import hidden_capture, split_call
 from vcorr.capture.tap import AttentionCall
 from vcorr.contract.bases import ProbeBase, with_defaults
 from vcorr.contract.errors import UsageError
 from vcorr.contract.geometry import TokenGrid
+from vcorr.contract.head_traits import TRAITS
 from vcorr.contract.protocols import Positions, Rows, VariantProbe
 from vcorr.contract.records import HEAD_MEAN, Site, Unrotated
 from vcorr.contract.variants import CORRECTED, DIFFTRACK, Switches
@@ -118,6 +119,8 @@ class _ProbeSuite:
     def _expect_rows(self, head: int, rows: Rows) -> None:
         expect(isinstance(rows, Rows), f"head {head}: expected positions or Rows, got {type(rows).__name__}.")
         shapes = {"peak_cross": (len(QUERIES), GRID.frames - 1), **dict.fromkeys(SUMMARY_PARTS, (len(QUERIES),))}
+        if getattr(rows, TRAIT_PART, None) is not None:
+            shapes[TRAIT_PART] = (len(QUERIES), len(TRAITS))
         for part, shape in shapes.items():
             self._expect_tensor(f"head {head}, {part}", getattr(rows, part), shape)
             inside = (getattr(rows, part) >= 0) & (getattr(rows, part) <= 1.001)
@@ -305,4 +308,5 @@ def _parts(output: Output) -> list[Tensor]:
     if isinstance(output, (Tensor, Positions)):
         extras = (output.visible, output.confidence) if isinstance(output, Positions) else ()
         return [_xy(output), *(part for part in extras if part is not None)]
-    return [getattr(output, part) for part in ("peak_cross", *SUMMARY_PARTS)]
+    traits = getattr(output, TRAIT_PART, None)
+    return [getattr(output, part) for part in ("peak_cross", *SUMMARY_PARTS)] + ([] if traits is None else [traits])
