@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -80,6 +80,11 @@ class CrossFit:
     def chosen_on(self) -> int:
         """The number of clips of the smaller half; 0 if no clips are held out."""
         return min(map(len, self.halves)) if self.held_out else 0
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a reader must know about the choice, a sentence each: too few clips, ties, sites that were left out."""
+        return tuple(_describe(self)) if len(self.sites) > 1 else ()
 
     def report(self, scores: Bounded | Series) -> Bounded:
         """Returns score, floor and ceiling of each clip at the site that it did not choose, (clips,) each.
@@ -220,6 +225,32 @@ def _stack_at(arrays: list[Floats], sites: Ints) -> Floats:
     """Returns the values of each clip at its site, (arrays, clips)."""
     picked = _pick(_with_bounds(arrays), np.arange(len(sites)), sites)
     return np.array([np.asarray(part) for part in picked[: len(arrays)]])
+
+
+def _describe(fit: CrossFit) -> Iterator[str]:
+    """Yields what a reader must know about a choice."""
+    if not fit.held_out:
+        scored = int(np.isfinite(np.asarray(fit.pooled.score)).sum())
+        yield (
+            f"{_count(scored)} with scores: too few to choose on one half and report on the other. "
+            "The same clips choose the site and report it, so its score tends to be too high."
+        )
+    elif None in fit.chosen:
+        silent = int((fit.reports == NOWHERE).sum())
+        yield f"Only one half of the clips can choose a site. The {_count(silent)} of this half are reported nowhere."
+    if fit.all_tied:
+        yield f"All {fit.candidates} sites are equally good: the first one is shown."
+    elif max(fit.tied) > 1:
+        yield f"{max(fit.tied)} sites are equally good on the clips that choose: the first of them is taken."
+    if fit.incomplete:
+        verb = "site lacks" if fit.incomplete == 1 else "sites lack"
+        yield f"{fit.incomplete} {verb} clips that most sites have, and could not be chosen."
+    if fit.regret < 0:
+        yield "A regret below 0 is luck: by chance, the halves chose better than all other clips did."
+
+
+def _count(clips: int) -> str:
+    return f"{clips} clip{'' if clips == 1 else 's'}"
 
 
 def _values(means: Sequence[ArrayLike]) -> Floats:

@@ -6,7 +6,7 @@ Everything here starts from rows of the `scores` table (docs/results-format.md),
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -405,17 +405,16 @@ def best_site(s: Series, all_points: Series | None = None) -> BestSite | None:
     if fit.is_empty:
         return None
     sites = tuple(_list_sites(s, fit))
-    summary = _summarise_pooled(s, fit, sites[0])
     return BestSite(
         key=s.key,
-        summary=summary,
+        summary=_summarise_pooled(s, fit, sites[0]),
         regret=fit.regret,
         chosen_on=fit.chosen_on,
         candidates=fit.candidates,
         sites=sites,
         fit=fit,
         all_points=None if all_points is None else _summarise_pooled(all_points, fit, sites[0]),
-        notes=tuple(_notes(fit, summary)),
+        notes=fit.notes,
     )
 
 
@@ -430,33 +429,6 @@ def _list_sites(s: Series, fit: CrossFit) -> list[ReportedSite]:
         )
         for i in np.argsort(-skills, kind="stable")
     ]
-
-
-def _notes(fit: CrossFit, summary: SiteSummary) -> Iterator[str]:
-    """Yields what a reader must know about a choice."""
-    if len(fit.sites) == 1:
-        return
-    if not fit.held_out:
-        yield (
-            f"{_count(summary.clips)} with scores: too few to choose on one half and report on the other. "
-            "The same clips choose the site and report it, so its score tends to be too high."
-        )
-    elif None in fit.chosen:
-        silent = int((fit.reports < 0).sum())
-        yield f"Only one half of the clips can choose a site. The {_count(silent)} of this half are reported nowhere."
-    if fit.all_tied:
-        yield f"All {fit.candidates} sites are equally good: the first one is shown."
-    elif max(fit.tied) > 1:
-        yield f"{max(fit.tied)} sites are equally good on the clips that choose: the first of them is taken."
-    if fit.incomplete:
-        verb = "site lacks" if fit.incomplete == 1 else "sites lack"
-        yield f"{fit.incomplete} {verb} clips that most sites have, and could not be chosen."
-    if fit.regret < 0:
-        yield "A regret below 0 is luck: by chance, the halves chose better than all other clips did."
-
-
-def _count(clips: int) -> str:
-    return f"{clips} clip{'' if clips == 1 else 's'}"
 
 
 def find_unranked(parts: Sequence[Series], ranked: Sequence[str]) -> list[Unranked]:
