@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 from vcorr import UsageError
 from vcorr.stats.intervals import (
-    MIN_CLIPS_FOR_INTERVAL,
     Bounded,
     compare_gains,
     compare_means,
@@ -63,27 +62,36 @@ def draw(seed, shape, nan=0.2):
 
 
 def slow_interval(rows, weigh):
-    """Computes one site with lists. rows: (clips,) arrays. weigh: returns the linearised values of complete clips."""
+    """Computes one site with lists. rows: (clips,) arrays. weigh: estimate, deviations, effective number of clips."""
     kept = [clip for clip in range(len(rows[0])) if all(np.isfinite(row[clip]) for row in rows)]
-    values = weigh(*([float(row[clip]) for clip in kept] for row in rows)) if kept else []
-    n = len(values)
-    if not n or any(map(math.isnan, values)):
-        return math.nan, math.nan, math.nan, len(kept)
-    mean = sum(values) / n
-    if n < MIN_CLIPS_FOR_INTERVAL:
-        return mean, math.nan, math.nan, n
-    half = T_95[n - 1] * math.sqrt(sum((value - mean) ** 2 for value in values) / (n - 1) / n)
-    return mean, mean - half, mean + half, n
+    if not kept:
+        return math.nan, math.nan, math.nan, 0
+    n = len(kept)
+    estimate, deviations, effective = weigh(*([float(row[clip]) for clip in kept] for row in rows))
+    if n < 6 or effective < 4 or math.isnan(estimate):
+        return estimate, math.nan, math.nan, n
+    half = T_95[n - 1] * math.sqrt(sum(value**2 for value in deviations) / (n - 1) / n)
+    return estimate, estimate - half, estimate + half, n
+
+
+def slow_mean(x):
+    mean = sum(x) / len(x)
+    return mean, [value - mean for value in x], len(x)
 
 
 def slow_ratio(s, f, c):
-    """Returns the linearised skill of each clip, by hand."""
-    mean = [sum(values) / len(values) for values in (s, f, c)]
-    span = mean[2] - mean[1]
-    if span < 0.02:
-        return [math.nan] * len(s)
-    ratio = (mean[0] - mean[1]) / span
-    return [ratio + (s[i] - f[i] - ratio * (c[i] - f[i])) / span for i in range(len(s))]
+    """Returns the skill, and how it changes if each clip is left out in turn."""
+    n, total = len(s), sum(c) - sum(f)
+    effective = total**2 / sum((b - a) ** 2 for a, b in zip(f, c, strict=True))
+    if total / n < 0.02:
+        return math.nan, [], effective
+    ratio = (sum(s) - sum(f)) / total
+    without = [(sum(s) - s[i] - sum(f) + f[i]) / (total - c[i] + f[i]) if n > 1 else ratio for i in range(n)]
+    return ratio, [(n - 1) * (ratio - other) for other in without], effective
+
+
+def slow_difference(one, two):
+    return one[0] - two[0], [x - y for x, y in zip(one[1], two[1], strict=False)], min(one[2], two[2])
 
 
 def check(interval, rows, weigh):
@@ -163,7 +171,7 @@ def test_linearised_values_have_the_skill_as_their_mean(shape, seed):
 @given(shape=shapes, seed=st.integers(0, 1000), nan=st.sampled_from([0, 0.2, 0.7]))
 def test_intervals_of_means_agree_with_the_loops(shape, seed, nan):
     values = draw(seed, shape, nan)
-    check(mean_interval(values), [values], lambda x: x)
+    check(mean_interval(values), [values], slow_mean)
 
 
 @fast
@@ -182,9 +190,10 @@ def test_paired_differences_agree_with_the_loops(shape, seed):
     a, b = Bounded(*rows[:3]), Bounded(*rows[3:])
 
     def difference(*x):
-        return [one - two for one, two in zip(slow_ratio(*x[:3]), slow_ratio(*x[3:]), strict=True)]
+        return slow_difference(slow_ratio(*x[:3]), slow_ratio(*x[3:]))
 
-    check(compare_means(rows[0], rows[3]), [rows[0], rows[3]], lambda x, y: [p - q for p, q in zip(x, y, strict=True)])
+    means = [rows[0], rows[3]]
+    check(compare_means(*means), means, lambda x, y: slow_mean([p - q for p, q in zip(x, y, strict=True)]))
     check(compare_skills(a, b), rows, difference)
     one = [1.0] * shape[0]
     without = [rows[i] for i in (0, 1, 3, 4)]
@@ -199,15 +208,16 @@ def test_paired_differences_agree_with_the_loops(shape, seed):
     np.testing.assert_array_equal(compare_skills(b, a).low, -compare_skills(a, b).high)
 
 
-def test_the_delta_method_is_close_to_the_jackknife():
+def test_intervals_are_the_delta_method_where_ranges_are_alike_and_close_to_it_elsewhere():
     generator = np.random.default_rng(3)
     floor = generator.uniform(0.2, 0.6, 24)
-    ceiling = floor + generator.uniform(0.2, 0.4, 24)
-    score = floor + (ceiling - floor) * generator.uniform(0.2, 0.9, 24)
-    left = [skill(*(np.delete(x, i).mean() for x in (score, floor, ceiling))) for i in range(24)]
-    jackknife = math.sqrt(23 / 24 * ((np.array(left) - np.mean(left)) ** 2).sum())
-    interval = skill_interval(score, floor, ceiling)
-    assert (interval.high - interval.low) / 2 / t_quantile(0.975, 23) == pytest.approx(jackknife, rel=0.05)
+    for spread in (0.0, 0.1):
+        ceiling = floor + 0.3 + generator.uniform(-spread, spread, 24)
+        score = floor + (ceiling - floor) * generator.uniform(0.2, 0.9, 24)
+        interval, plain = skill_interval(score, floor, ceiling), mean_interval(linear_skills(score, floor, ceiling))
+        assert interval.estimate == pytest.approx(float(plain.estimate))
+        assert interval.high == pytest.approx(float(plain.high), rel=1e-9 if not spread else 0.01)
+        assert interval.high >= plain.high or not spread
 
 
 def test_pairing_removes_what_the_clips_share():
@@ -265,6 +275,34 @@ def test_clips_that_hardly_move_have_no_skill_and_no_interval():
     interval = skill_interval(np.linspace(0.5, 0.6, 8), np.full(8, 0.5), np.full(8, 0.51))
     assert math.isnan(interval.estimate)
     assert no_interval_reason(interval) == "the bounds are closer than 0.02, so no score can tell good from bad"
+
+
+@pytest.mark.parametrize(("still", "known"), [(0, True), (3, True), (4, True), (5, False), (7, False)])
+def test_a_range_that_comes_from_too_few_clips_gives_no_interval(still, known):
+    floor = np.full(8, 0.4)
+    floor[:still] = 0.999
+    score = floor + (1 - floor) * np.linspace(0.3, 0.9, 8)[::-1]
+    interval = skill_interval(score, floor, np.ones(8))
+    assert interval.with_range == pytest.approx(8 - still, abs=0.05)
+    assert math.isfinite(interval.low) is known
+    few = "too few of 8 clips move: nearly all of the range between floor and ceiling is theirs"
+    assert no_interval_reason(interval) == ("" if known else few)
+    assert math.isfinite(gain_interval(score, floor).low) is known
+
+
+def test_intervals_cover_where_half_of_the_clips_stand_still():
+    generator = np.random.default_rng(4)
+    moved = generator.uniform(0.1, 0.6, (16, 4000)) * (generator.random((16, 4000)) < 0.5)
+    floor = 1 - moved - generator.uniform(0, 0.01, moved.shape)
+    skills = generator.beta(4, 2, moved.shape)
+    score = floor + (1 - floor) * skills
+    plain = mean_interval(linear_skills(score, floor, np.ones(moved.shape)))
+    for interval, least, most in (
+        (skill_interval(score, floor, np.ones(moved.shape)), 0.905, 0.94),
+        (plain, 0.87, 0.9),
+    ):
+        inside = (interval.low <= 4 / 6) & (interval.high >= 4 / 6)
+        assert least < inside[np.isfinite(interval.low)].mean() < most
 
 
 @fast

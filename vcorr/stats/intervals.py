@@ -5,6 +5,9 @@ such a clip is left out of this site's mean and interval, and counted.
 
 The delta method replaces a ratio of means by a mean. Each clip gets the value `ratio + influence of the clip`; see
 `linear_skills`. The mean of these values is the ratio itself, and their standard error is the ratio's, to first order.
+For intervals the influence is computed without the clip itself (jackknife): a clip that has most of the denominator
+pulls the ratio to itself, so its plain influence is far too small. If all clips have the same range between floor and
+ceiling, both are equal.
 """
 
 from __future__ import annotations
@@ -25,6 +28,8 @@ LEVEL = 0.95
 """Nominal coverage of all intervals that are shown."""
 MIN_CLIPS_FOR_INTERVAL = 6
 """Fewer clips get no interval: their variance is not known well enough."""
+MIN_CLIPS_WITH_RANGE = 4.0
+"""Ratios whose denominator comes from fewer clips get no interval. Clips count by their shares h: 1 / sum of h * h."""
 SKILL_MIN_RANGE = 0.02
 """Skill and gain are NaN where their denominator is smaller: the clips cannot tell good from bad predictions."""
 _ROUNDING = 8 * float(np.finfo(np.float32).eps)
@@ -48,6 +53,8 @@ class Interval:
     low, high: ends of the interval. Both are NaN where there is no interval; `no_interval_reason` says why.
     n: number of clips that count. left_out: number of clips that do not count because they are NaN.
     level: nominal coverage of the interval.
+    with_range: from how many clips the denominator of a ratio comes, 1 / (sum of squared shares): n if all clips have
+    the same range between floor and ceiling, 1 if one clip has all of it. n for means; NaN without clips.
     """
 
     estimate: Floats
@@ -56,6 +63,7 @@ class Interval:
     n: NDArray[np.int64]
     left_out: NDArray[np.int64]
     level: float
+    with_range: Floats
 
 
 def no_interval_reason(interval: Interval, *at: int) -> str:
@@ -74,6 +82,8 @@ def no_interval_reason(interval: Interval, *at: int) -> str:
         return f"the bounds are closer than {SKILL_MIN_RANGE:g}, so no score can tell good from bad"
     if n < MIN_CLIPS_FOR_INTERVAL:
         return f"{n} clip{'' if n == 1 else 's'}: an interval needs {MIN_CLIPS_FOR_INTERVAL}"
+    if interval.with_range[at] < MIN_CLIPS_WITH_RANGE:
+        return f"too few of {n} clips move: nearly all of the range between floor and ceiling is theirs"
     return f"all {n} clips agree: without variance there is no interval"
 
 
@@ -126,7 +136,7 @@ def linear_skills(score: ArrayLike, floor: ArrayLike, ceiling: ArrayLike) -> Flo
     Raises:
         UsageError: shapes differ, or a value is infinite.
     """
-    return _linear_skills(_same_shape({"score": score, "floor": floor, "ceiling": ceiling}))
+    return _linearise(_same_shape({"score": score, "floor": floor, "ceiling": ceiling}))
 
 
 def linear_gains(score: ArrayLike, floor: ArrayLike) -> Floats:
@@ -139,7 +149,7 @@ def linear_gains(score: ArrayLike, floor: ArrayLike) -> Floats:
     Raises:
         UsageError: shapes differ, or a value is infinite.
     """
-    return _linear_skills(_with_one(_same_shape({"score": score, "floor": floor})))
+    return _linearise(_with_one(_same_shape({"score": score, "floor": floor})))
 
 
 def skill_differences(a: Bounded, b: Bounded) -> Floats:
@@ -157,8 +167,7 @@ def skill_differences(a: Bounded, b: Bounded) -> Floats:
     Raises:
         UsageError: shapes differ, or a value is infinite.
     """
-    arrays = _same_shape(_by_name(a=a, b=b))
-    return _linear_difference(_only_complete(arrays))
+    return _linear_differences(_same_shape(_by_name(a=a, b=b)))
 
 
 def gain_differences(a: Bounded, b: Bounded) -> Floats:
@@ -171,7 +180,7 @@ def gain_differences(a: Bounded, b: Bounded) -> Floats:
     Raises:
         UsageError: shapes differ, or a value is infinite.
     """
-    return _linear_difference(_only_complete(_gain_arrays(a, b)))
+    return _linear_differences(_gain_arrays(a, b))
 
 
 # ---------------------------------------------------------------------------------------------------------- intervals
@@ -187,11 +196,11 @@ def mean_interval(values: ArrayLike, level: float = LEVEL) -> Interval:
     Raises:
         UsageError: there is no clip, a value is infinite, or the level is out of range.
     """
-    return _interval([_clips_first("values", values)], _first, level)
+    return _interval([_clips_first("values", values)], _mean, level)
 
 
 def skill_interval(score: ArrayLike, floor: ArrayLike, ceiling: ArrayLike, level: float = LEVEL) -> Interval:
-    """Returns the skill with its interval: Student's t on `linear_skills`. A clip counts where all three are numbers.
+    """Returns the skill with its interval, by Student's t and the delta method. A clip counts where all are numbers.
 
     Args:
         score: (clips, ...).
@@ -202,11 +211,11 @@ def skill_interval(score: ArrayLike, floor: ArrayLike, ceiling: ArrayLike, level
     Raises:
         UsageError: shapes differ, a value is infinite, or the level is out of range.
     """
-    return _interval(_same_shape({"score": score, "floor": floor, "ceiling": ceiling}), _linear_skills, level)
+    return _interval(_same_shape({"score": score, "floor": floor, "ceiling": ceiling}), _ratio, level)
 
 
 def gain_interval(score: ArrayLike, floor: ArrayLike, level: float = LEVEL) -> Interval:
-    """Returns the gain with its interval: Student's t on `linear_gains`.
+    """Returns the gain with its interval; see `skill_interval`.
 
     Args:
         score: (clips, ...).
@@ -216,7 +225,7 @@ def gain_interval(score: ArrayLike, floor: ArrayLike, level: float = LEVEL) -> I
     Raises:
         UsageError: shapes differ, a value is infinite, or the level is out of range.
     """
-    return _interval(_with_one(_same_shape({"score": score, "floor": floor})), _linear_skills, level)
+    return _interval(_with_one(_same_shape({"score": score, "floor": floor})), _ratio, level)
 
 
 def compare_means(a: ArrayLike, b: ArrayLike, level: float = LEVEL) -> Interval:
@@ -234,7 +243,7 @@ def compare_means(a: ArrayLike, b: ArrayLike, level: float = LEVEL) -> Interval:
 
 
 def compare_skills(a: Bounded, b: Bounded, level: float = LEVEL) -> Interval:
-    """Returns skill(a) - skill(b) with its interval, paired: Student's t on `skill_differences`.
+    """Returns skill(a) - skill(b) with its interval, paired: on the clips where all six are numbers.
 
     Args:
         a: scores, floors and ceilings of one side, (clips, ...) each.
@@ -244,11 +253,11 @@ def compare_skills(a: Bounded, b: Bounded, level: float = LEVEL) -> Interval:
     Raises:
         UsageError: shapes differ, a value is infinite, or the level is out of range.
     """
-    return _interval(_same_shape(_by_name(a=a, b=b)), _linear_difference, level)
+    return _interval(_same_shape(_by_name(a=a, b=b)), _ratio_difference, level)
 
 
 def compare_gains(a: Bounded, b: Bounded, level: float = LEVEL) -> Interval:
-    """Returns gain(a) - gain(b) with its interval, paired: Student's t on `gain_differences`. Ceilings do not count.
+    """Returns gain(a) - gain(b) with its interval, paired; see `compare_skills`. Ceilings do not count.
 
     Args:
         a: scores and floors of one side, (clips, ...) each.
@@ -258,7 +267,7 @@ def compare_gains(a: Bounded, b: Bounded, level: float = LEVEL) -> Interval:
     Raises:
         UsageError: shapes differ, a value is infinite, or the level is out of range.
     """
-    return _interval(_gain_arrays(a, b), _linear_difference, level)
+    return _interval(_gain_arrays(a, b), _ratio_difference, level)
 
 
 def clip_means(arrays: list[Floats]) -> tuple[list[Floats], NDArray[np.int64]]:
@@ -271,20 +280,53 @@ def clip_means(arrays: list[Floats]) -> tuple[list[Floats], NDArray[np.int64]]:
 
 # ------------------------------------------------------------------------------------------------------------ formulas
 
-_Linear = Callable[[list[Floats]], Floats]
-"""Computes one value per clip, (clips, S), from arrays of (clips, S) whose incomplete clips are NaN."""
+
+@dataclass(frozen=True)
+class _Estimate:
+    """A statistic, (S,), with the deviation of each clip, (clips, S); NaN where a clip does not count."""
+
+    value: Floats
+    deviation: Floats
+    with_range: Floats
 
 
-def _first(arrays: list[Floats]) -> Floats:
-    return arrays[0]
+_Statistic = Callable[[list[Floats]], _Estimate]
+"""Computes a statistic of arrays (clips, S), in which clips that do not count are NaN in all."""
 
 
-def _difference(arrays: list[Floats]) -> Floats:
-    return np.asarray(arrays[0] - arrays[1])
+def _mean(arrays: list[Floats]) -> _Estimate:
+    (mean,), n = clip_means(arrays[:1])
+    return _Estimate(mean, arrays[0] - mean, n.astype(np.float64))
 
 
-def _linear_skills(arrays: list[Floats]) -> Floats:
-    score, floor, ceiling = arrays
+def _difference(arrays: list[Floats]) -> _Estimate:
+    return _mean([np.asarray(arrays[0] - arrays[1])])
+
+
+def _ratio(arrays: list[Floats]) -> _Estimate:
+    """Returns the skill, with deviations that make the standard error of the jackknife.
+
+    Of a clip, e is the residual of the delta method, w the denominator, and h = w / W, with W the sum of w.
+    Leaving out the clip changes the ratio by e / (W * (1 - h)). Source: Royall and Cumberland, An Empirical Study of the Ratio
+    Estimator and Estimators of its Variance (1981).
+    """
+    span = arrays[2] - arrays[1]
+    (mean,), n = clip_means([span])
+    ratio = skill(*clip_means(arrays)[0])
+    with np.errstate(divide="ignore", invalid="ignore"):  # no denominator, or all of it in one clip: no interval
+        share = span / (n * mean)
+        deviation = (_linearise(arrays) - ratio) * (1 - 1 / n) / (1 - share)
+        with_range = 1 / np.nansum(share**2, axis=0)
+    return _Estimate(ratio, deviation, with_range)
+
+
+def _ratio_difference(arrays: list[Floats]) -> _Estimate:
+    a, b = _ratio(arrays[:3]), _ratio(arrays[3:])
+    return _Estimate(a.value - b.value, a.deviation - b.deviation, np.minimum(a.with_range, b.with_range))
+
+
+def _linearise(arrays: list[Floats]) -> Floats:
+    score, floor, ceiling = _only_complete(arrays)
     means, _ = clip_means(arrays)
     ratio = skill(*means)
     with np.errstate(divide="ignore", invalid="ignore"):  # a denominator of 0 has no skill, and NaN stays NaN
@@ -292,42 +334,42 @@ def _linear_skills(arrays: list[Floats]) -> Floats:
     return np.asarray(ratio + influence)
 
 
-def _linear_difference(arrays: list[Floats]) -> Floats:
-    return np.asarray(_linear_skills(arrays[:3]) - _linear_skills(arrays[3:]))
+def _linear_differences(arrays: list[Floats]) -> Floats:
+    arrays = _only_complete(arrays)
+    return np.asarray(_linearise(arrays[:3]) - _linearise(arrays[3:]))
 
 
-def _interval(arrays: list[Floats], linear: _Linear, level: float) -> Interval:
-    """Returns the interval of the mean of `linear`, on the clips where all arrays are numbers."""
+def _interval(arrays: list[Floats], statistic: _Statistic, level: float) -> Interval:
+    """Returns the interval of a statistic, on the clips where all arrays are numbers."""
     if not 0 < level < 1:
         raise UsageError(f"level: expected a number between 0 and 1, got {level!r}.")
     clips, shape = len(arrays[0]), arrays[0].shape[1:]
-    parts = [_estimate(sites, linear) for sites in _chunks(arrays)]
-    estimate, error, n = (np.concatenate([np.empty(0), *part]).reshape(shape) for part in zip(*parts, strict=True))
-    half = error * _t_of(n, level)
-    return Interval(estimate, estimate - half, estimate + half, n.astype(np.int64), clips - n.astype(np.int64), level)
+    parts = [_describe(sites, statistic) for sites in _chunks(arrays)]
+    estimate, error, counts, with_range = (np.concatenate(part).reshape(shape) for part in zip(*parts, strict=True))
+    half, n = error * _t_of(counts, level), counts.astype(np.int64)
+    return Interval(estimate, estimate - half, estimate + half, n, np.asarray(clips - n), level, with_range)
 
 
-def _estimate(arrays: list[Floats], linear: _Linear) -> tuple[Floats, Floats, Floats]:
-    """Returns estimate, standard error and number of clips, (S,) each, for arrays of (clips, S)."""
+def _describe(arrays: list[Floats], statistic: _Statistic) -> tuple[Floats, Floats, Floats, Floats]:
+    """Returns estimate, standard error, number of clips and clips with range, (S,) each, for arrays of (clips, S)."""
     arrays = _only_complete(arrays)
-    values = linear(arrays)
-    (mean,), n = clip_means([values])
     _, n = clip_means(arrays)
-    known = np.isfinite(values)
-    residual = np.where(known, values - mean, 0.0)
-    error = np.sqrt((residual**2).sum(axis=0) / np.maximum((n - 1) * n, 1))
-    usable = (n >= MIN_CLIPS_FOR_INTERVAL) & np.isfinite(mean) & ~_is_rounding(residual, arrays)
-    return mean, np.where(usable, error, np.nan), n.astype(np.float64)
+    found = statistic(arrays)
+    deviation = np.nan_to_num(found.deviation, nan=0.0, posinf=0.0, neginf=0.0)
+    error = np.sqrt((deviation**2).sum(axis=0) / np.maximum((n - 1) * n, 1))
+    usable = (n >= MIN_CLIPS_FOR_INTERVAL) & np.isfinite(found.value) & (found.with_range >= MIN_CLIPS_WITH_RANGE)
+    usable &= ~_is_rounding(deviation, arrays)
+    return found.value, np.where(usable, error, np.nan), n.astype(np.float64), found.with_range
 
 
-def _is_rounding(residual: Floats, arrays: list[Floats]) -> NDArray[np.bool_]:
-    """Returns whether the residuals (clips, S) are no larger than the rounding of the numbers they come from, (S,).
+def _is_rounding(deviation: Floats, arrays: list[Floats]) -> NDArray[np.bool_]:
+    """Returns whether the deviations (clips, S) are no larger than the rounding of the numbers they come from, (S,).
 
     Where values are divided by a denominator of at least 0.02, their rounding grows by at most 1/0.02.
     """
     largest = np.max([np.max(np.abs(np.nan_to_num(array)), axis=0) for array in arrays], axis=0)
     grown = 1.0 if len(arrays) <= 2 else 1 / SKILL_MIN_RANGE
-    return np.asarray(np.abs(residual).max(axis=0) <= _ROUNDING * grown * largest)
+    return np.asarray(np.abs(deviation).max(axis=0) <= _ROUNDING * grown * largest)
 
 
 def _t_of(n: Floats, level: float) -> Floats:
