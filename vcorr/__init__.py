@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from vcorr.contract.geometry import Span as Span
     from vcorr.contract.geometry import TokenGrid as TokenGrid
     from vcorr.contract.geometry import latent_frames as latent_frames
+    from vcorr.contract.hit_rules import HitRule as HitRule
     from vcorr.contract.hookspecs import hookimpl as hookimpl
     from vcorr.contract.option_notes import option as option
     from vcorr.contract.protocols import Dataset as Dataset
@@ -95,6 +96,7 @@ else:
                 "CaptureError MissingError NumericalError PluginError StoreError UsageError VcorrError unknown_name"
             ),
             "vcorr.contract.geometry": "Span TokenGrid latent_frames",
+            "vcorr.contract.hit_rules": "HitRule",
             "vcorr.contract.hookspecs": "hookimpl",
             "vcorr.contract.option_notes": "option",
             "vcorr.contract.protocols": (

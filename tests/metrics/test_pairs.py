@@ -10,7 +10,7 @@ import pytest
 
 import vcorr.metrics.pairs as pairs_module
 from vcorr import TokenGrid, Tracks
-from vcorr.metrics import DIFFTRACK, MatchingAccuracy, Pck, ceiling_tracks, token_oracle
+from vcorr.metrics import DIFFTRACK, MatchingAccuracy, Pck
 
 GRID = TokenGrid(frames=5, rows=30, cols=45, stride=(16, 16))
 
@@ -62,22 +62,3 @@ def test_difftrack_metrics_count_the_query_frame():
     score = MatchingAccuracy().under(DIFFTRACK).score(truth.xy, truth, GRID)
     assert score["matching_accuracy"].n == truth.visible.sum()
     assert score["matching_accuracy"].value == 1.0
-
-
-def test_the_difftrack_ceiling_is_what_the_field_can_answer():
-    generator = np.random.default_rng(0)
-    queries = (generator.uniform(0, 1, (60, 2)) * [720, 480]).astype(np.float32)
-    tracks = queries[:, None] + generator.normal(0, 20, (60, 5, 2)).cumsum(1)
-    tracks[:, 0] = queries
-    oracle = token_oracle(tracks, queries, GRID, variant="difftrack")
-    np.testing.assert_array_equal(oracle[:, 0], queries)
-    size = np.array([45, 30])
-    index = queries / 16 * (size - 1) / (size - 45 / 64)
-    inside = (index <= size - 1).all(axis=1)
-    assert 40 < inside.sum() < 60
-    moved = oracle[:, 1:] / 16 - index[:, None]
-    np.testing.assert_allclose(moved[inside], np.rint(moved[inside]), atol=1e-3)  # whole tokens
-    free = inside & (tracks > 32).all((1, 2)) & (tracks < [688, 448]).all((1, 2))
-    assert np.abs(oracle - tracks)[free][:, 1:].max() < 8.01  # the nearest of them
-    assert (oracle[~inside, 1:] < tracks[~inside, 1:]).any()
-    assert ceiling_tracks(tracks, queries, GRID, variant="difftrack").shape == tracks.shape

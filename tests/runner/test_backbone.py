@@ -12,7 +12,7 @@ from vcorr.cli.views import run_view
 from vcorr.contract.errors import PluginError, UsageError
 from vcorr.contract.geometry import TokenGrid
 from vcorr.functional import matching_accuracy
-from vcorr.metrics.bounds import ceiling_tracks, zero_motion
+from vcorr.metrics import MatchingAccuracy, find_ceilings, zero_motion
 from vcorr.runner.coordinator import execute
 from vcorr.runner.plan import make_plan
 from vcorr.runner.spec import RunSpec
@@ -47,10 +47,11 @@ def test_floors_and_ceilings_belong_to_each_grid(scores):
     rows = [r for r in scores.to_pylist() if r["metric"] == "matching_accuracy" and r["clip"] == "slide-0"]
     for layer, stride in enumerate(backbone.STRIDES):
         grid = TokenGrid(sliding.FRAMES, 64 // stride, 64 // stride, (stride, stride))
-        bounds = {"floor": zero_motion(clip.queries.xy, grid.video_frames)}
-        bounds["ceiling"] = ceiling_tracks(clip.tracks.xy, clip.queries.xy, grid, readout="token")
-        for name, tracks in bounds.items():
-            expected = matching_accuracy(tracks, clip.tracks.xy, clip.tracks.visible, grid)
+        still = zero_motion(clip.queries.xy, grid.video_frames)
+        floor = matching_accuracy(still, clip.tracks.xy, clip.tracks.visible, grid)
+        rules = MatchingAccuracy().hit_rules(clip.tracks, grid)
+        ceiling = find_ceilings(rules, clip.tracks.xy, clip.queries.xy, grid).values["matching_accuracy"]
+        for name, expected in (("floor", floor), ("ceiling", ceiling)):
             assert [r[name] for r in rows if r["layer"] == layer] == [pytest.approx(expected)] * 2
     assert {r["value"] for r in rows if r["layer"] == 0} == {1.0}
     assert {r["ceiling"] for r in rows if r["layer"] == 1} != {1.0}

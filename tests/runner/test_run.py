@@ -444,8 +444,8 @@ def test_rows_say_what_they_were_measured_on_and_by(found, tmp_path) -> None:
         assert (row["tracker_version"], row["scoring_version"] > 0, math.isnan(row["cfg"])) == (1, True, True)
     kinds = {(row["probe"], row["variant"]): row["ceiling_kind"] for row in rows}
     assert kinds == {
-        ("qk", "corrected"): "token_oracle",
-        ("qk", "difftrack"): "field_oracle",
+        ("qk", "corrected"): "token_maximum",
+        ("qk", "difftrack"): "field_bound",
         ("attention", "corrected"): "none",
         ("attention", "difftrack"): "none",
     }

@@ -92,7 +92,7 @@ def test_predictions_of_a_former_layout_are_scored_as_they_were(layout: int) -> 
     # what could not be read off the old rows is known now that they are made anew
     assert set(made["metric_version"].to_pylist()) == {7}
     assert set(made["token_width"].to_pylist()) == {8.0}
-    assert set(made["ceiling_kind"].to_pylist()) == {"token_oracle", "none"}
+    assert set(made["ceiling_kind"].to_pylist()) == {"token_maximum", "none"}
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)

@@ -15,7 +15,8 @@ from types import MethodType
 from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
 from vcorr.contract.geometry import TokenGrid
-from vcorr.contract.records import AppliedSettings, Mode, ModelCard, Readout, RunSettings, Site
+from vcorr.contract.hit_rules import HitRule
+from vcorr.contract.records import AppliedSettings, Mode, ModelCard, Readout, RunSettings, Site, Tracks
 from vcorr.contract.variants import CORRECTED, PredictionKind, Switches
 
 if TYPE_CHECKING:
@@ -169,6 +170,19 @@ class MetricBase:
     def under(self, variant: Switches) -> Self:
         """Returns the metric for another variant (docs/switches.md); by default itself, for every variant."""
         return self
+
+    def hit_rules(self, reference: Tracks, grid: TokenGrid) -> Mapping[str, HitRule]:
+        """Returns the rules of columns whose value is a share of hits; by default none.
+
+        From a rule vcorr computes the column's ceiling, the largest share that a read-out can reach (docs/protocol.md).
+        A column without a rule has no ceiling, and so no skill. The share of hits by the rule must be the value that
+        `score` gives.
+
+        Args:
+            reference: as in `score`.
+            grid: as in `score`.
+        """
+        return {}
 
 
 class DatasetBase:

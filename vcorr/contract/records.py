@@ -474,8 +474,8 @@ class Prediction:
         head: -1 for the mean over heads.
         noise: noise level of the step, sigma / (alpha + sigma) in [0, 1]; NaN for a model without noise.
         attention: kind of attention at the site.
-        readout: "token" if the query can move by whole tokens alone, so that its ceiling is the token oracle; "free" if
-            any position is possible.
+        readout: "token" if the query can move by whole tokens alone: its position is query + centre(y) - centre(x), in
+            float32, with x its own token and y any token. "free" if any position is possible. It decides the ceiling.
         variant: variant under which the positions were read. It changes nothing where there is no attention site.
         visible: (N, F) bool, True where the point can be seen; None if the probe does not say.
         confidence: (N, F) float32 in [0, 1], how sure the probe is; None if it does not say.

@@ -10,8 +10,9 @@ from vcorr.contract.variants import (
     switches_of,
 )
 from vcorr.metrics.accuracy import accuracy
-from vcorr.metrics.bounds import ceiling_tracks, token_oracle, zero_motion
+from vcorr.metrics.bounds import zero_motion
 from vcorr.metrics.builtin_metrics import MatchingAccuracy, Pck, PckConfig
+from vcorr.metrics.ceilings import Ceilings, find_ceilings
 from vcorr.metrics.pairs import Pairs, PairsMemo, Share, select_pairs
 from vcorr.metrics.timemap import FrameMap, frame_map, to_frames
 
@@ -19,6 +20,7 @@ __all__ = [
     "CORRECTED",
     "DIFFTRACK",
     "DIFFTRACK_TAPVID",
+    "Ceilings",
     "FrameMap",
     "MatchingAccuracy",
     "NamedVariant",
@@ -30,11 +32,10 @@ __all__ = [
     "Switches",
     "Variant",
     "accuracy",
-    "ceiling_tracks",
+    "find_ceilings",
     "frame_map",
     "select_pairs",
     "switches_of",
     "to_frames",
-    "token_oracle",
     "zero_motion",
 ]

@@ -8,7 +8,8 @@ from numpy.typing import ArrayLike, NDArray
 from vcorr.contract.errors import UsageError
 from vcorr.contract.geometry import TokenGrid, check_grid, is_positive
 from vcorr.contract.variants import Variant
-from vcorr.metrics.pairs import Floats, Pairs, Share, check_reference
+from vcorr.metrics.hit_distances import Floats
+from vcorr.metrics.pairs import Pairs, Share, check_reference
 
 HALF_A_STRIDE = 0.5
 

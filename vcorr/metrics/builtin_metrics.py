@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,13 +11,15 @@ import numpy as np
 from vcorr.contract.bases import MetricBase
 from vcorr.contract.errors import UsageError
 from vcorr.contract.geometry import TokenGrid
+from vcorr.contract.hit_rules import HitRule
 from vcorr.contract.option_notes import option
 from vcorr.contract.records import RowsPrediction, Score, Tracks
 from vcorr.contract.variants import Switches, Variant, switches_of
 from vcorr.metrics.accuracy import HALF_A_STRIDE
 from vcorr.metrics.attention_scores import attention, confidence
 from vcorr.metrics.frame_units import frame_unit, pck_motion
-from vcorr.metrics.pairs import Floats, PairsMemo
+from vcorr.metrics.hit_distances import Floats
+from vcorr.metrics.pairs import PairsMemo
 
 
 @dataclass(frozen=True)
@@ -75,6 +78,14 @@ class MatchingAccuracy(MetricBase):
             scores[f"matching_accuracy{suffix}"] = Score(share.value, share.pairs)
         return scores
 
+    def hit_rules(self, reference: Tracks, grid: TokenGrid) -> Mapping[str, HitRule]:
+        """Returns the rule of each column, for its ceiling."""
+        pairs, unit = self._memo.pairs(reference, grid), np.array(grid.stride)
+        return {
+            f"matching_accuracy{suffix}": pairs.rule(HALF_A_STRIDE, unit, moving=moving)
+            for suffix, moving in (("", False), ("_moving", True))
+        }
+
 
 class Pck(MetricBase):
     """`pck_1` ... `pck_16` and their `_moving` twins: the share of pairs within so many pixels of a 256x256 frame.
@@ -115,6 +126,15 @@ class Pck(MetricBase):
             for threshold, share in zip(self.thresholds, shares, strict=True):
                 scores[f"pck_{threshold:g}{suffix}"] = Score(share.value, share.pairs)
         return scores
+
+    def hit_rules(self, reference: Tracks, grid: TokenGrid) -> Mapping[str, HitRule]:
+        """Returns the rule of each column, for its ceiling."""
+        pairs, unit = self._memo.pairs(reference, grid), frame_unit(grid.width, grid.height)
+        return {
+            f"pck_{threshold:g}{suffix}": pairs.rule(threshold, unit, moving=moving)
+            for suffix, moving in (("", False), ("_moving", True))
+            for threshold in self.thresholds
+        }
 
 
 class Confidence(MetricBase):

@@ -9,19 +9,20 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar
+from typing import Generic, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from vcorr.contract.errors import UsageError
 from vcorr.contract.geometry import TokenGrid
+from vcorr.contract.hit_rules import HitRule
 from vcorr.contract.records import Tracks
 from vcorr.contract.variants import Variant, switches_of
 from vcorr.metrics.frame_units import one_stride
+from vcorr.metrics.hit_distances import Floats, add_squares, axis_squares
 from vcorr.metrics.query_frames import query_frames
 
-Floats = NDArray[np.floating[Any]]
 Motion: TypeAlias = Callable[[TokenGrid], NDArray[np.float64]]
 _T = TypeVar("_T")
 
@@ -79,13 +80,16 @@ class Pairs:
         if tracks.shape != self.shape:
             raise UsageError(f"tracks: expected the reference's shape {self.shape}, got {tracks.shape}.")
         found = tracks.reshape(-1, 2).take(self.index, axis=0)
-        if self.single:
-            return _square_as_published(found, self.xy, unit)
-        offsets = found - self.xy
-        offsets /= unit
-        with np.errstate(over="ignore"):  # an infinite square is a miss, as it should be
-            offsets *= offsets
-            return offsets[:, 0] + offsets[:, 1]
+        x, y = (
+            axis_squares(found[:, axis], self.xy[:, axis], float(unit[axis]), single=self.single) for axis in range(2)
+        )
+        return add_squares(x, y, single=self.single)
+
+    def rule(self, limit: float, unit: Floats, *, moving: bool) -> HitRule:
+        """Returns the rule of the column that `shares` computes from `square_distances`; arguments as there."""
+        counted = np.zeros(self.shape[:2], dtype=np.bool_)
+        counted.flat[self.index[: self.moving] if moving else self.index] = True
+        return HitRule(counted, limit, (float(unit[0]), float(unit[1])), self.single)
 
     def shares(self, squares: NDArray[np.float64], limits: Sequence[float], *, moving: bool) -> list[Share]:
         """Returns the share of distances strictly below each limit, among all pairs or among moving pairs."""
@@ -93,18 +97,6 @@ class Pairs:
         if not len(counted):
             return [Share(float("nan"), 0) for _ in limits]
         return [Share(np.count_nonzero(counted < limit * limit) / len(counted), len(counted)) for limit in limits]
-
-
-def _square_as_published(found: Floats, reference: Floats, unit: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Returns the squares (P,) of distances that are computed in float32 throughout, the root included.
-
-    Source: DiffTrack's published code, utils/evaluation.py, 192-200. A square of 24 bits is exact in float64, so
-    comparing squares gives the same result as comparing the distances.
-    """
-    with np.errstate(over="ignore"):
-        offsets = (found.astype(np.float32) - reference.astype(np.float32)) / unit.astype(np.float32)
-        squares = offsets * offsets
-        return np.square(np.sqrt(squares[:, 0] + squares[:, 1]).astype(np.float64))
 
 
 class ReferenceMemo(Generic[_T]):

@@ -11,8 +11,13 @@ import numpy as np
 
 from vcorr.contract.bases import MetricBase, with_defaults
 from vcorr.contract.errors import PluginError
+from vcorr.contract.geometry import TokenGrid
+from vcorr.contract.hit_rules import HitRule
 from vcorr.contract.part_calls import show_value
-from vcorr.contract.records import Score
+from vcorr.contract.records import Score, Tracks
+from vcorr.metrics.hit_distances import Floats, add_squares, axis_squares
+
+Rules = Mapping[str, HitRule]
 
 ROUNDING = 1e-6
 """By how much a value may leave the declared range, because sums of floats round."""
@@ -72,6 +77,47 @@ def _check_score(name: str, score: Any, declared: MetricBase) -> Score:
             f"{declared.upper:g}."
         )
     return Score(number, int(n))
+
+
+def check_rules(metric: Any, reference: Tracks, grid: TokenGrid, tracks: Floats, scores: Mapping[str, Score]) -> Rules:
+    """Returns the rules of a metric's hits, after checking them on tracks that the metric has scored.
+
+    Args:
+        metric: the metric.
+        reference: the reference of the clip.
+        grid: the grid of the tracks.
+        tracks: (N, T, 2) pixels.
+        scores: what the metric gave for these tracks.
+
+    Raises:
+        PluginError: a rule names a column that the metric does not give, has another shape, or gives another value.
+    """
+    rules: Any = with_defaults(metric, MetricBase).hit_rules(reference, grid)
+    if not isinstance(rules, Mapping):
+        raise PluginError(f"hit_rules() must return a mapping of columns to vcorr.HitRule, got {show_value(rules)}.")
+    for name, rule in rules.items():
+        if name not in scores:
+            raise PluginError(f"hit_rules() has a rule for {show_value(name)}, a column that score() does not give.")
+        if not isinstance(rule, HitRule) or rule.counted.shape != reference.visible.shape:
+            raise PluginError(
+                f"hit_rules(): expected a vcorr.HitRule whose counted has the shape {reference.visible.shape} for "
+                f"{name}, got {show_value(rule)}."
+            )
+        share, value = share_of_hits(rule, tracks, reference.xy), scores[name].value
+        if not math.isclose(share, value, abs_tol=ROUNDING) and not (math.isnan(share) and math.isnan(value)):
+            raise PluginError(
+                f"hit_rules(): the rule of {name} gives {share:g} for the same tracks for which score() gives {value:g}."
+            )
+    return rules
+
+
+def share_of_hits(rule: HitRule, tracks: Floats, reference: Floats) -> float:
+    """Returns the share of hits by a rule, NaN without pairs. tracks, reference: (N, T, 2) pixels."""
+    pairs = np.nonzero(rule.counted)
+    found, wanted = tracks[pairs], reference[pairs]
+    x, y = (axis_squares(found[:, axis], wanted[:, axis], rule.unit[axis], single=rule.single) for axis in range(2))
+    hits = add_squares(x, y, single=rule.single) < rule.limit * rule.limit
+    return float(np.count_nonzero(hits) / len(hits)) if len(hits) else math.nan
 
 
 def lock_arrays(record: object) -> None:

@@ -8,8 +8,8 @@ above the last edge. A pair whose number is not known is in no stratum.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
@@ -18,11 +18,13 @@ from numpy.typing import NDArray
 from vcorr.contract.bases import MetricBase
 from vcorr.contract.errors import UsageError
 from vcorr.contract.geometry import TokenGrid
+from vcorr.contract.hit_rules import HitRule
 from vcorr.contract.option_notes import option
 from vcorr.contract.records import Score, Tracks
 from vcorr.contract.variants import Switches, Variant, switches_of
 from vcorr.metrics.accuracy import HALF_A_STRIDE
-from vcorr.metrics.pairs import Floats, Pairs, ReferenceMemo
+from vcorr.metrics.hit_distances import Floats
+from vcorr.metrics.pairs import Pairs, ReferenceMemo
 
 METRIC = "matching_accuracy"
 NOWHERE = -1
@@ -128,6 +130,18 @@ class Strata(MetricBase):
             for label, score in zip(dimension.labels, _shares(hits, strata, len(dimension.labels)), strict=True):
                 scores[f"{METRIC}@{dimension.name}:{label}"] = score
         return scores
+
+    def hit_rules(self, reference: Tracks, grid: TokenGrid) -> Mapping[str, HitRule]:
+        """Returns the rule of each column, for its ceiling."""
+        placed = self._memo.get(reference, grid)
+        whole = placed.pairs.rule(HALF_A_STRIDE, np.array(grid.stride), moving=False)
+        rules = {}
+        for dimension, strata in zip(self.dimensions, placed.strata, strict=True):
+            for stratum, label in enumerate(dimension.labels):
+                counted = np.zeros_like(whole.counted)
+                counted.flat[placed.pairs.index[strata == stratum]] = True
+                rules[f"{METRIC}@{dimension.name}:{label}"] = replace(whole, counted=counted)
+        return rules
 
     def _place_pairs(self, reference: Tracks, grid: TokenGrid) -> _PairStrata:
         pairs = Pairs.of(reference.xy, reference.visible, grid, self._switches, reference.asked_in)

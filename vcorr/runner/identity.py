@@ -20,7 +20,7 @@ from vcorr.store.schema import SCHEMA_VERSION
 CAPTURE_VERSION = 1
 """Raised with every change of the code that may change what probes get; part of the fingerprint of predictions."""
 
-SCORING_VERSION = 1
+SCORING_VERSION = 2
 """Raised with every change of the code that may change floors, ceilings or the time map."""
 
 NUMERIC_PACKAGES = ("torch", "diffusers", "transformers", "numpy")

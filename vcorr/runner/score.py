@@ -14,13 +14,15 @@ from numpy.typing import NDArray
 from vcorr.contract.bases import MetricBase, with_defaults
 from vcorr.contract.errors import PluginError, StoreError
 from vcorr.contract.geometry import TokenGrid
+from vcorr.contract.hit_rules import HitRule
 from vcorr.contract.modes import LEAST_ROUND_TRIP
 from vcorr.contract.part_calls import PartName, show_value
 from vcorr.contract.protocols import Metric, RowMetric
 from vcorr.contract.records import NO_SITE, Readout, RowsPrediction, Score
 from vcorr.contract.variants import NamedVariant, Switches
-from vcorr.metrics.bounds import ceiling_tracks, zero_motion
-from vcorr.metrics.score_checks import check_declaration, check_scores, lock_arrays
+from vcorr.metrics.bounds import zero_motion
+from vcorr.metrics.ceilings import Ceilings, find_ceilings
+from vcorr.metrics.score_checks import Rules, check_declaration, check_rules, check_scores, lock_arrays
 from vcorr.metrics.timemap import to_frames
 from vcorr.runner.identity import SCORING_VERSION
 from vcorr.runner.metric_trial import clash
@@ -32,6 +34,8 @@ from vcorr.store.arrow_rows import rows_of
 from vcorr.store.columns import NAN
 from vcorr.store.schema import CORRESPONDENCE, ScoreRow
 
+NO_CEILING = "none"
+"""The `ceiling_kind` of columns that have no ceiling."""
 _APART = "The shards do not belong together; repeat the run with --reuse never."
 
 
@@ -42,7 +46,11 @@ class _Versioned(NamedTuple):
     version: int
 
 
-_Scores = Mapping[str, _Versioned]
+class _Bounds(NamedTuple):
+    """The floors of all columns, and the ceilings of columns that are shares of hits."""
+
+    floors: Mapping[str, _Versioned]
+    ceilings: Ceilings
 
 
 @dataclass(frozen=True)
@@ -150,7 +158,7 @@ class _ClipScorer:
         self._queries = unpack_queries(tracks).xy
         self._clip_columns = _clip_columns(tracks)
         self._grids: dict[str, TokenGrid] = {}
-        self._bounds: dict[tuple[str, Readout, str], tuple[_Scores, _Scores]] = {}
+        self._bounds: dict[tuple[str, Readout, str], _Bounds] = {}
 
     def rows(self, context: RowContext, prediction: Stored) -> Iterable[ScoreRow]:
         """Yields the rows of one prediction; none if it was read under a variant that cannot serve this one."""
@@ -167,11 +175,11 @@ class _ClipScorer:
         floors, ceilings = self._bounds_of(prediction["grid"], grid, prediction["readout"], read.values)
         asked_in = self._reference.asked_in
         tracks = to_frames(xy, grid, self._queries, query_frame=asked_in, variant=self._switches)
-        common["ceiling_kind"] = _ceiling_kind(prediction["readout"], read.values)
         for name, (score, version) in self._score(tracks, grid, columns=floors.keys()).items():
             bounds: dict[str, Any] = {
                 "floor": floors[name].score.value,
-                "ceiling": ceilings[name].score.value,
+                "ceiling": ceilings.values.get(name, NAN),
+                "ceiling_kind": ceilings.kind if name in ceilings.values else NO_CEILING,
             }
             yield ScoreRow(**common, **bounds, **_score_columns(name, score, version))
 
@@ -205,21 +213,36 @@ class _ClipScorer:
                 hint=_APART,
             )
 
-    def _bounds_of(self, key: str, grid: TokenGrid, readout: Readout, read: Switches) -> tuple[_Scores, _Scores]:
-        """Returns the scores of floor and ceiling.
+    def _bounds_of(self, key: str, grid: TokenGrid, readout: Readout, read: Switches) -> _Bounds:
+        """Returns floors and ceilings.
 
         The ceiling uses the read-out that made the positions and the time map that they are scored with.
         """
         known = (key, readout, read.readout)
         if known not in self._bounds:
             still = zero_motion(self._queries, grid.video_frames)
-            switches = replace(self._switches, readout=read.readout)
-            asked_in = self._reference.asked_in
-            best = ceiling_tracks(
-                self._reference.xy, self._queries, grid, query_frame=asked_in, readout=readout, variant=switches
+            floors = self._score(still, grid)
+            ceilings = find_ceilings(
+                self._rules(still, grid, floors),
+                self._reference.xy,
+                self._queries,
+                grid,
+                query_frame=self._reference.asked_in,
+                readout=readout,
+                variant=replace(self._switches, readout=read.readout),
             )
-            self._bounds[known] = (self._score(still, grid), self._score(best, grid))
+            self._bounds[known] = _Bounds(floors, ceilings)
         return self._bounds[known]
+
+    def _rules(self, still: NDArray[np.float32], grid: TokenGrid, floors: Mapping[str, _Versioned]) -> Rules:
+        """Returns the rules of all columns that are shares of hits. floors: the scores of the tracks `still`."""
+        scores = {column: score for column, (score, _) in floors.items()}
+        rules: dict[str, HitRule] = {}
+        for one in self._metrics:
+            if not isinstance(one.metric, RowMetric):
+                with one.part.calling("hit_rules()"):
+                    rules.update(check_rules(one.metric, self._reference, grid, still, scores))
+        return rules
 
     def _score(
         self, tracks: NDArray[np.floating[Any]], grid: TokenGrid, *, columns: Set[str] | None = None
@@ -303,12 +326,6 @@ def _score_columns(name: str, score: Score, version: int) -> dict[str, Any]:
         "metric_version": version,
         "scoring_version": SCORING_VERSION,
     }
-
-
-def _ceiling_kind(readout: Readout, read: Switches) -> str:
-    if readout == "free":
-        return "free"
-    return "field_oracle" if read.readout == "field" else "token_oracle"
 
 
 def _empty_row(context: RowContext, variant: NamedVariant, clip_id: str, status: str, error: str) -> ScoreRow:

@@ -116,7 +116,7 @@ class ScoreRow:
     task: Text = column(CORRESPONDENCE, _TASK)
     value: Float = column(NAN, "The score; NaN means not scored.", _SHARE)
     floor: Float = column(NAN, "Score of standing still, on the same pairs.", _SHARE)
-    ceiling: Float = column(NAN, "Score of the best prediction that the read-out allows, on the same pairs.", _SHARE)
+    ceiling: Float = column(NAN, "The largest score that the read-out allows, on the same pairs.", _SHARE)
     n: Int32 = column(0, "Number of (point, frame) pairs that the value is a share of.", "count")
     seed: Int64 = column(0, "Seed of the noise.")
     status: Text = column("ok", _STATUS)
@@ -124,9 +124,11 @@ class ScoreRow:
     switches: Text = column("", _SWITCHES)
     ceiling_kind: Text = column(
         "none",
-        "Which predictions `ceiling` scores: `token_oracle`, the nearest token centre at every latent time; "
-        "`field_oracle`, the same for the sampled field of difftrack; `free`, any position at every latent time; "
-        "`none` without a ceiling. Empty where an older vcorr did not record it.",
+        "What `ceiling` is (docs/protocol.md): `token_maximum`, the best of all sequences of tokens; `field_maximum`, "
+        "the same for the sampled field of difftrack; `field_bound`, an upper bound of it; `free`, 1, because any "
+        "position is possible; `none`, no ceiling. Before scoring version 2: `token_oracle` and `field_oracle`, the "
+        "score of the nearest tokens, which predictions can pass, and `free`, the score of the reference at latent "
+        "times. Empty where an older vcorr did not record it.",
     )
     metric_version: Int32 = column(0, "Version of the metric; 0 where it was not recorded, or without a metric.")
     scoring_version: Int32 = column(0, "Version of floors, ceilings and time map; 0 where it was not recorded.")

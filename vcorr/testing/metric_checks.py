@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from vcorr.contract.bases import MetricBase, with_defaults
 from vcorr.contract.geometry import TokenGrid
 from vcorr.contract.records import RowsPrediction, Score, Tracks
-from vcorr.metrics.score_checks import check_declaration, check_scores
+from vcorr.metrics.score_checks import check_declaration, check_rules, check_scores
 from vcorr.testing.report import Report, expect, make, run_checks
 
 POINTS = 24
@@ -44,7 +44,11 @@ def check_metric(metric: Any, *, config: Any = None, skip: Collection[str] = ())
         label,
         [
             ("scores have the right form", suite.form),
-            *([] if of_rows else [("perfect tracks are best", suite.perfect)]),
+            *(
+                []
+                if of_rows
+                else [("perfect tracks are best", suite.perfect), ("rules of hits give the values", suite.hits)]
+            ),
             ("the order of the points does not matter", suite.order),
             ("n counts what was scored", suite.count),
             ("without visible points, scores are NaN with n = 0", suite.nothing_visible),
@@ -104,6 +108,16 @@ class _MetricSuite:
             any(worst[name].value != best[name].value for name in best if best[name].n),
             f"tracks that are {ERRORS[-1]} px off score like perfect tracks.",
         )
+
+    def hits(self) -> str:
+        """Checks `hit_rules` on tracks with small and large errors, and on NaN where the reference is hidden."""
+        unknown = np.where(self._visible[..., None], self._xy, np.float32("nan"))
+        rules: Mapping[str, Any] = {}
+        for pixels in ERRORS:
+            tracks = self._xy + np.float32(pixels) * self._noise
+            reference = Tracks(unknown, self._visible, tracker="exact")
+            rules = check_rules(self._metric, reference, GRID, tracks, self._metric.score(tracks, reference, GRID))
+        return ", ".join(rules) or "no column has a rule, so none has a ceiling"
 
     def order(self) -> None:
         order = np.random.default_rng(1).permutation(POINTS)
