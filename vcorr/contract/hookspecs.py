@@ -105,6 +105,11 @@ def vcorr_metrics() -> Iterable[MetricEntry]:  # type: ignore[empty-body]
                 value = hit[pairs].mean() if pairs.any() else float("nan")
                 return {"three_pixels": vcorr.Score(float(value), int(pairs.sum()))}
 
+            def hit_rules(self, reference, grid):
+                counted = reference.visible.copy()
+                counted[:, 0] = False
+                return {"three_pixels": vcorr.HitRule(counted, limit=3.0)}
+
         @vcorr.hookimpl
         def vcorr_metrics():
             return [vcorr.MetricEntry(name="three-pixels", summary="Within 3 px.", factory=f"{__name__}:ThreePixels")]

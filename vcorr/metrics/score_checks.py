@@ -106,7 +106,7 @@ def check_rules(metric: Any, reference: Tracks, grid: TokenGrid, tracks: Floats,
         share, value = share_of_hits(rule, tracks, reference.xy), scores[name].value
         if not math.isclose(share, value, abs_tol=ROUNDING) and not (math.isnan(share) and math.isnan(value)):
             raise PluginError(
-                f"hit_rules(): the rule of {name} gives {share:g} for the same tracks for which score() gives {value:g}."
+                f"hit_rules(): by the rule of {name}, these tracks have the value {share:g}; score() gives {value:g}."
             )
     return rules
 
