@@ -175,8 +175,8 @@ class MetricBase:
         """Returns the rules of columns whose value is a share of hits; by default none.
 
         From a rule vcorr computes the column's ceiling, the largest share that a read-out can reach (docs/protocol.md).
-        A column without a rule has no ceiling, and so no skill. The share of hits by the rule must be the value that
-        `score` gives.
+        A column without a rule has neither floor nor ceiling, and so no skill. The share of hits by the rule must be
+        the value that `score` gives.
 
         Args:
             reference: as in `score`.

@@ -34,8 +34,6 @@ from vcorr.store.arrow_rows import rows_of
 from vcorr.store.columns import NAN
 from vcorr.store.schema import CORRESPONDENCE, ScoreRow
 
-NO_CEILING = "none"
-"""The `ceiling_kind` of columns that have no ceiling."""
 _APART = "The shards do not belong together; repeat the run with --reuse never."
 
 
@@ -176,11 +174,7 @@ class _ClipScorer:
         asked_in = self._reference.asked_in
         tracks = to_frames(xy, grid, self._queries, query_frame=asked_in, variant=self._switches)
         for name, (score, version) in self._score(tracks, grid, columns=floors.keys()).items():
-            bounds: dict[str, Any] = {
-                "floor": floors[name].score.value,
-                "ceiling": ceilings.values.get(name, NAN),
-                "ceiling_kind": ceilings.kind if name in ceilings.values else NO_CEILING,
-            }
+            bounds = _bound_columns(name, floors, ceilings)
             yield ScoreRow(**common, **bounds, **_score_columns(name, score, version))
 
     def _attention(self, common: dict[str, Any], rows: RowsPrediction, grid: TokenGrid) -> Iterable[ScoreRow]:
@@ -315,6 +309,17 @@ def _site_columns(prediction: Stored, grid: TokenGrid) -> dict[str, Any]:
     names = ("clip", "probe", "attention", "layer", "layer_name", "step", "noise", "head", "round_trip")
     width, height = grid.stride
     return {**{name: prediction[name] for name in names}, "token_width": width, "token_height": height}
+
+
+def _bound_columns(name: str, floors: Mapping[str, _Versioned], ceilings: Ceilings) -> dict[str, Any]:
+    """Returns floor and ceiling of one column; there are none for a column that is no share of hits."""
+    if name not in ceilings.values:
+        return {}
+    return {
+        "floor": floors[name].score.value,
+        "ceiling": ceilings.values[name],
+        "ceiling_kind": ceilings.kind,
+    }
 
 
 def _score_columns(name: str, score: Score, version: int) -> dict[str, Any]:
