@@ -134,7 +134,7 @@ def edit(*path: str, value: object):
         (edit("resolved", "data", "config", "moved", value=7.0), "option data.moved: 0.0 and 7.0"),
         (edit("row_context", "mode", value="generate"), "mode: renoise and generate"),
         (edit("metrics", "0", "version", value=3), r"metric \w+, version: 1 and 3(.|\n)*vcorr score RUN_A RUN_B"),
-        (edit("scoring", value=9), "version of floors, ceilings and time map: 1 and 9"),
+        (edit("scoring", value=9), "version of floors, ceilings and time map: 2 and 9"),
         (
             edit("tracker", value={"name": "dis", "version": 1, "config": {}}),
             "tracks: the data's own and dis",

@@ -174,7 +174,7 @@ class _ClipScorer:
         asked_in = self._reference.asked_in
         tracks = to_frames(xy, grid, self._queries, query_frame=asked_in, variant=self._switches)
         for name, (score, version) in self._score(tracks, grid, columns=floors.keys()).items():
-            bounds = _bound_columns(name, floors, ceilings)
+            bounds = _limit_columns(name, floors, ceilings)
             yield ScoreRow(**common, **bounds, **_score_columns(name, score, version))
 
     def _attention(self, common: dict[str, Any], rows: RowsPrediction, grid: TokenGrid) -> Iterable[ScoreRow]:
@@ -311,7 +311,7 @@ def _site_columns(prediction: Stored, grid: TokenGrid) -> dict[str, Any]:
     return {**{name: prediction[name] for name in names}, "token_width": width, "token_height": height}
 
 
-def _bound_columns(name: str, floors: Mapping[str, _Versioned], ceilings: Ceilings) -> dict[str, Any]:
+def _limit_columns(name: str, floors: Mapping[str, _Versioned], ceilings: Ceilings) -> dict[str, Any]:
     """Returns floor and ceiling of one column; there are none for a column that is no share of hits."""
     if name not in ceilings.values:
         return {}
