@@ -15,7 +15,7 @@ LOWEST_TESTS := tests/video tests/store tests/plugins/test_option_values.py test
                 tests/faults/test_videos.py
 PURELIB      := -c 'import sysconfig; print(sysconfig.get_path("purelib"))'
 
-.PHONY: help install demo check test faults lowest format findings switches coverage wheels clean
+.PHONY: help install demo check test faults lowest format findings switches traits coverage wheels clean
 
 help:  ## list the targets (the default)
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -67,6 +67,9 @@ findings: $(STAMP)  ## measure everything that docs/findings.md states
 
 switches: $(STAMP)  ## measure what docs/switches.md states
 	$(BIN)/python -m vcorr_tiny.switches --out runs/switches --docs docs
+
+traits: $(STAMP)  ## measure which traits of heads find the heads that match, for docs/probes.md
+	$(BIN)/python -m vcorr_tiny.traits --out runs/traits --docs docs
 
 coverage: $(STAMP)  ## simulate what the intervals and tests of docs/statistics.md reach
 	$(BIN)/python docs/simulate_coverage.py --docs docs

@@ -19,6 +19,7 @@ from vcorr.stats.intervals import (
     skill_differences,
     skill_interval,
 )
+from vcorr.stats.rank_correlation import rank_correlation, spearman
 from vcorr.stats.sign_flips import holm, sign_flip_test, smallest_p
 from vcorr.stats.stability import Stability, kendall_tau, rank_stability
 
@@ -42,11 +43,13 @@ __all__ = [
     "linear_skills",
     "mean_interval",
     "no_interval_reason",
+    "rank_correlation",
     "rank_stability",
     "sign_flip_test",
     "skill",
     "skill_differences",
     "skill_interval",
     "smallest_p",
+    "spearman",
     "split_clips",
 ]

@@ -1,0 +1,189 @@
+"""Measures which trait of a head finds the heads that match: ``python -m vcorr_tiny.traits --docs docs``.
+
+One run of the embedded model scores every head of every layer by query-key matching, and reads the traits of the same
+heads, at the cleanest step. A table says, for each trait, how it ranks the heads compared with their accuracy over moving
+points. It also says what the head is worth that the trait would choose, and what the head is worth that tracks choose.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from vcorr import StoreError, VcorrError
+from vcorr.contract.head_traits import TRAITS
+from vcorr.contract.variants import DEFAULT_VARIANT
+from vcorr.stats import Bounded, Interval, choose_sites, rank_correlation, skill_interval, spearman
+from vcorr.stats.series import Series, series
+from vcorr.store.rundir import find_runs
+from vcorr_tiny.findings import fill
+
+RUN = ("run", "--model", "tiny", "--data", "sprites", "--probe", "qk,head-traits", "--set", "probe.heads=each")
+STEPS = "last"
+CLIPS = 16
+ACCURACY = "matching_accuracy_moving"
+SHORTCUTS = (*(f"trait_{name}" for name in TRAITS), "attention_cross", "confidence_cross")
+"""Columns that need no tracks: the traits, and the two that DiffTrack ranks layers by."""
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The heads of one run: their accuracy with floor and ceiling, and each shortcut on the same clips and heads."""
+
+    accuracy: Series
+    shortcuts: dict[str, Series]
+
+
+@dataclass(frozen=True)
+class Shortcut:
+    """What one column says about the heads.
+
+    name: of the column. ranks: rank correlation with the accuracy of the same clip, averaged over clips. pooled: rank
+    correlation of the means over clips with skill. rises: whether the chosen head is the one with the largest value.
+    skill: of the heads that it chooses.
+    """
+
+    name: str
+    ranks: Interval
+    pooled: float
+    rises: bool
+    skill: Interval
+
+
+def run_all(out: Path, limit: int) -> None:
+    """Runs the model through the command line, or reuses a stored run.
+
+    Raises:
+        VcorrError: the run failed.
+    """
+    command = [*RUN, "--steps", STEPS, "--limit", str(limit), "--out", str(out)]
+    done = subprocess.run([sys.executable, "-m", "vcorr", *command], check=False)
+    if done.returncode:
+        raise VcorrError(f"vcorr {' '.join(command)} ended with exit code {done.returncode}.")
+
+
+def read_measured(out: Path) -> Measured:
+    """Returns the heads of the newest run below `out`.
+
+    Raises:
+        StoreError: there is no run, or it lacks a column.
+    """
+    runs = find_runs(out)
+    if not runs:
+        raise StoreError(f"{out} has no run.")
+    scores = max(runs, key=lambda found: found.record()["updated"]).read("scores")
+    known = {(s.key["probe"], s.key["metric"]): s for s in series(scores) if s.variant_text == DEFAULT_VARIANT.text}
+    wanted = [("qk", ACCURACY), *(("head-traits", name) for name in SHORTCUTS)]
+    missing = [" of ".join(reversed(key)) for key in wanted if key not in known]
+    if missing:
+        raise StoreError(f"{out}: the run has no {missing[0]}.")
+    accuracy, *shortcuts = (known[key].by_heads()["single"] for key in wanted)
+    return Measured(accuracy, dict(zip(SHORTCUTS, shortcuts, strict=True)))
+
+
+def judge(measured: Measured) -> list[Shortcut]:
+    """Returns every shortcut, the one with the strongest rank correlation first."""
+    found = [_judge(name, s, measured.accuracy) for name, s in measured.shortcuts.items()]
+    return sorted(found, key=lambda shortcut: -abs(np.nan_to_num(float(shortcut.ranks.estimate))))
+
+
+def _judge(name: str, s: Series, accuracy: Series) -> Shortcut:
+    values, pooled = s.score, float(spearman(_mean(s.score), accuracy.skill))
+    return Shortcut(name, rank_correlation(values, accuracy.score), pooled, pooled >= 0, _choice(values, accuracy))
+
+
+def _choice(values: Floats, accuracy: Series) -> Interval:
+    """Returns the skill of the heads that a column chooses on each half of the clips, reported on the other half.
+
+    The half decides by its tracks whether large or small values are good, one bit; and by the column alone which head.
+    """
+    first, second = accuracy.halves()
+    picked = np.full((3, len(accuracy.clips)), np.nan)
+    for choosing, reporting in ((first, second), (second, first)):
+        means = _mean(values[choosing])
+        half = accuracy.select_clips([accuracy.clips[i] for i in choosing])
+        rising = np.nan_to_num(float(spearman(means, half.skill))) >= 0
+        best = int(np.nanargmax(means if rising else -means))
+        for part, array in zip(picked, (accuracy.score, accuracy.floor, accuracy.ceiling), strict=True):
+            part[reporting] = array[reporting, best]
+    return skill_interval(*picked)
+
+
+def _mean(values: Floats) -> Floats:
+    return np.asarray(np.nanmean(values, axis=0))
+
+
+def by_tracks(accuracy: Series) -> Interval:
+    """Returns the skill of the heads that tracks choose, cross-fitted."""
+    return skill_interval(*choose_sites(accuracy).pooled)
+
+
+def by_chance(accuracy: Series) -> Interval:
+    """Returns the skill of a head that is drawn: of the mean accuracy over all heads."""
+    parts = (accuracy.score, accuracy.floor, accuracy.ceiling)
+    return skill_interval(*Bounded(*(np.asarray(part.mean(axis=1)) for part in parts)))
+
+
+def trait_table(measured: Measured) -> str:
+    """Returns the shortcuts as a Markdown table, with the heads chosen by tracks and by chance below."""
+    accuracy = measured.accuracy
+    lines = [
+        "| column | rank correlation per clip | 95 % interval | of means | chosen head | its skill | 95 % interval |",
+        "| --- | ---: | ---: | ---: | --- | ---: | ---: |",
+    ]
+    for s in judge(measured):
+        ranks = f"{_number(s.ranks.estimate, '+.2f')} | {_span(s.ranks, '+.2f')} | {_number(s.pooled, '+.2f')}"
+        lines.append(f"| `{s.name}` | {ranks} | {'largest' if s.rises else 'smallest'} | {_skill(s.skill)} |")
+    lines.append(f"| chosen by tracks | – | – | – | best | {_skill(by_tracks(accuracy))} |")
+    lines.append(f"| any head | – | – | – | mean of all | {_skill(by_chance(accuracy))} |")
+    (step,) = {(site["step"], site["noise"]) for site in accuracy.sites}
+    layers = len({site["layer"] for site in accuracy.sites})
+    heads = f"{len(accuracy.sites)} heads of {layers} layers, step {step[0]} (noise {step[1]:.2f})"
+    return f"{len(accuracy.clips)} clips of `sprites`, {heads}:\n\n" + "\n".join(lines)
+
+
+def _skill(interval: Interval) -> str:
+    return f"{_number(interval.estimate, '.2f')} | {_span(interval, '.2f')}"
+
+
+def _number(value: ArrayLike, form: str) -> str:
+    return "–" if np.isnan(value) else f"{float(np.asarray(value)):{form}}"
+
+
+def _span(interval: Interval, form: str) -> str:
+    if np.isnan(interval.low):
+        return "–"
+    return f"{float(interval.low):{form}} … {float(interval.high):{form}}"
+
+
+def write_page(page: Path, measured: Measured) -> None:
+    """Fills the block of docs/probes.md."""
+    page.write_text(fill(page.read_text(encoding="utf-8"), "traits", trait_table(measured)), encoding="utf-8")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command; returns its exit code."""
+    parser = argparse.ArgumentParser(prog="python -m vcorr_tiny.traits", description=(__doc__ or "").split("\n\n")[0])
+    parser.add_argument("--out", type=Path, default=Path("runs/traits"), help="folder of the runs")
+    parser.add_argument("--limit", type=int, default=CLIPS, help="clips (default: %(default)s)")
+    parser.add_argument("--docs", type=Path, help="docs folder whose probes.md is updated")
+    options = parser.parse_args(arguments)
+    run_all(options.out, options.limit)
+    measured = read_measured(options.out)
+    if options.docs:
+        write_page(options.docs / "probes.md", measured)
+    sys.stdout.write(f"{trait_table(measured)}\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
