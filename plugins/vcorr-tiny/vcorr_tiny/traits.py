@@ -1,8 +1,8 @@
 """Measures which trait of a head finds the heads that match: ``python -m vcorr_tiny.traits --docs docs``.
 
-One run of the embedded model scores every head of every layer by query-key matching, and reads the traits of the same
-heads, at the cleanest step. A table says how each trait ranks the heads, compared with their accuracy over moving
-points. It also says what the head is worth that the trait would choose, and what the head is worth that tracks choose.
+One run of the embedded model scores every head of every layer by query-key matching, at the cleanest step. It reads the
+traits of the same heads. A table says how each trait ranks the heads, compared with their accuracy over moving points.
+It also says what the head is worth that the trait would choose, and what the head is worth that tracks choose.
 """
 
 from __future__ import annotations
