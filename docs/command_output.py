@@ -9,8 +9,8 @@ import shlex
 import sys
 from pathlib import Path
 
-WIDTH = 100
-"""Columns of the terminal that the pages show."""
+HELP_WIDTH, TABLE_WIDTH = 100, 120
+"""Columns of the terminal that the pages show, for help texts and for results."""
 
 
 def output_of(line: str) -> tuple[str, int]:
@@ -38,7 +38,7 @@ def run_program(arguments: list[str]) -> tuple[str, int]:
 
     out, code = io.StringIO(), 0
     before, line = os.environ.get("COLUMNS"), sys.argv
-    os.environ["COLUMNS"] = str(WIDTH)
+    os.environ["COLUMNS"] = str(HELP_WIDTH if "--help" in arguments else TABLE_WIDTH)
     sys.argv = ["vcorr", *arguments]
     try:
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(out):

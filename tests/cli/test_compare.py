@@ -3,45 +3,72 @@
 from __future__ import annotations
 
 import json
+import re
+
+from support.pages import ROOT
 
 RUN = ("run", "--model", "sliding-model", "--probe", "qk", "--steps", "last", "--json")
 
 
-def made(vcorr, *arguments) -> str:
+def make(vcorr, *arguments) -> str:
     return json.loads(vcorr(*RUN, *arguments).out)["path"]
 
 
 def test_two_runs_side_by_side(vcorr) -> None:
-    a, b = made(vcorr), made(vcorr, "--seed", "1", "--set", "probe.heads=each")
+    a, b = make(vcorr), make(vcorr, "--seed", "1", "--set", "probe.heads=each")
     ended = vcorr("compare", a, b)
     assert ended.code == 0
     assert ended.err == ""
     lines = [line.split() for line in ended.out.splitlines()]
     assert ["settings.seed", "42", "1"] in lines
-    assert ["qk", "0:9", "0:9", "value", "1.000", "1.000", "0.000", "–", "…", "–", "2"] in lines
+    assert ["qk", "0:9", "0:9", "value", "1.000", "1.000", "0.000", "–", "1.000", "4"] in lines
+    assert "A and B are equal on all 4 clips." in ended.out
+    assert "No interval: 4 clips: an interval needs 6." in ended.out
     assert ["clips", "in", "common", "4", "4"] in lines
 
 
 def test_a_difference_that_is_one(vcorr) -> None:
-    a = made(vcorr)
+    a = make(vcorr)
     ended = vcorr("compare", a, a, "--metric", "matching_accuracy", "--site-a", "0:9", "--site-b", "1:9")
-    assert "+1.000 – … –" in " ".join(ended.out.split())
+    line = next(line.split() for line in ended.out.splitlines() if line.split()[:1] == ["qk"])
+    assert line[3:] == ["value", "1.000", "0.000", "+1.000", "–", "0.125", "4"]
+    assert "4 clips cannot give p under 0.125, so no difference can be shown." in ended.out
     assert "pck" not in ended.out
 
 
 def test_json_is_all_that_is_on_standard_output(vcorr) -> None:
-    a = made(vcorr)
+    a = make(vcorr)
     found = json.loads(vcorr("compare", a, a, "--metric", "pck_4,pck_8", "--json").out)
     assert found["clips"] == ["slide-0", "slide-1", "slide-2", "slide-3"]
     assert found["a"]["random_weights"] is False
     assert found["settings"] == {}
     assert [row["metric"] for row in found["rows"]] == ["pck_4", "pck_8"]
-    assert found["rows"][0]["difference"] == {"estimate": 0.0, "low": None, "high": None}
-    assert found["rows"][0]["a"]["regret"] == 0.0
+    row = found["rows"][0]
+    why = "4 clips: an interval needs 6"
+    assert row["difference"] == {
+        "estimate": 0.0,
+        "low": None,
+        "high": None,
+        "no_interval": why,
+        "p": 1.0,
+        "p_holm": 1.0,
+    }
+    assert [(site["site"], site["clips"]) for site in row["a"]["sites"]] == [("0:9", 4)]
+    assert (row["clips"], row["ties"], row["smallest_p"], row["family"]) == (4, 4, 1.0, 1)
+
+
+def test_every_key_of_a_row_is_on_the_page(vcorr) -> None:
+    a = make(vcorr)
+    found = json.loads(vcorr("compare", a, a, "--metric", "pck_4", "--json").out)
+    page = (ROOT / "docs" / "statistics.md").read_text(encoding="utf-8")
+    row = found["rows"][0]
+    keys = {*found, *row, *row["a"], *row["a"]["sites"][0], *row["difference"]}
+    said = {word.rpartition(".")[2] for word in re.findall(r"`([\w.]+)`", page)}
+    assert keys - said == set()
 
 
 def test_refusals_are_one_message_and_exit_code_two(vcorr) -> None:
-    a, b = made(vcorr), made(vcorr, "--set", "data.moved=1")
+    a, b = make(vcorr), make(vcorr, "--set", "data.moved=1")
     ended = vcorr("compare", a, b)
     assert (ended.code, ended.out) == (2, "")
     assert "option data.moved: 0.0 and 1.0" in ended.err
@@ -52,8 +79,8 @@ def test_refusals_are_one_message_and_exit_code_two(vcorr) -> None:
 
 
 def test_random_weights_are_said(vcorr) -> None:
-    a = made(vcorr)
-    ended = vcorr("compare", a, made(vcorr, "--weights", "random"))
+    a = make(vcorr)
+    ended = vcorr("compare", a, make(vcorr, "--weights", "random"))
     assert "sliding-model (random weights)" in ended.out
     assert "B: random weights (random)." in ended.out
 

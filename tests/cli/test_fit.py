@@ -9,7 +9,6 @@ import json
 import pytest
 from rich.console import Console
 
-from vcorr.cli.views import terminal
 from vcorr.cli.views.table_width import Column, fit_table
 
 COLUMNS = (
@@ -59,7 +58,7 @@ def test_commands_print_whole_numbers_at_usual_widths(vcorr, monkeypatch, width)
     made = vcorr("run", "--model", "sliding-model", "--probe", "qk,feature", "--steps", "0,9", "--set", "variant=both")
     path = made.out.splitlines()[-1].removeprefix("Results: ")
     vcorr("score", path, "--set", "metrics=matching_accuracy,strata")
-    monkeypatch.setattr(terminal, "PIPE_WIDTH", width)
+    monkeypatch.setenv("COLUMNS", str(width))
     for command in (("show", "run", path), ("compare", path, path), ("score", path)):
         text = vcorr(*command).out
         tables = [line for line in text.splitlines() if not line.startswith(("Results", "Scores", "path"))]

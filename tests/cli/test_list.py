@@ -7,14 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from vcorr.cli.views import terminal
-
 RUN = ("run", "--model", "sliding-model", "--probe", "qk", "--steps", "0", "--set", "data.clips=1")
 
 
 @pytest.mark.parametrize(("width", "has_plugin"), [(60, False), (80, False), (120, True)])
 def test_lists_fit_and_say_what_they_leave_out(vcorr, monkeypatch, width, has_plugin) -> None:
-    monkeypatch.setattr(terminal, "PIPE_WIDTH", width)
+    monkeypatch.setenv("COLUMNS", str(width))
     for kind in ("models", "metrics", "trackers"):
         text = vcorr("list", kind).out
         assert max(map(len, text.splitlines())) <= width
@@ -36,7 +34,7 @@ def test_runs_are_listed_with_their_status(vcorr, monkeypatch) -> None:
     (whole,) = [row for row in rows if row["status"] == "complete"]
     assert (whole["run"], whole["probes"], whole["clips"], whole["failed"]) == (path.name, ["qk"], 1, 0)
     for width in (60, 80, 120):
-        monkeypatch.setattr(terminal, "PIPE_WIDTH", width)
+        monkeypatch.setenv("COLUMNS", str(width))
         text = vcorr("list", "runs").out
         assert max(map(len, text.splitlines())) <= width
         assert path.name in text

@@ -98,7 +98,8 @@ def test_strata_are_shown_at_the_best_site(vcorr) -> None:
     ended = vcorr("show", "run", path)
     lines = [" ".join(line.split()) for line in ended.out.splitlines()]
     # one token a frame, four frames: nothing moves less than a stride
-    assert "displacement 2-4 1.000 0.000 1.000 1.000 – … – 4" in lines
+    assert "displacement 2-4 1.000 0.000 1.000 1.000 – 4" in lines
+    assert "No interval: 4 clips: an interval needs 6." in ended.out
     places = [lines.index(next(x for x in lines if x.startswith(f"displacement {name}"))) for name in ("0-1", "2-4")]
     assert places == sorted(places)
     assert "Strata without any pair to score: boundary 0-0.5, boundary 0.5-1," in ended.out
@@ -112,11 +113,12 @@ def test_strata_of_two_runs_are_compared_at_the_sites_of_their_metric(vcorr) -> 
     vcorr("score", path, "--set", "metrics=matching_accuracy,strata")
     found = json.loads(vcorr("compare", path, path, "--metric", "*@displacement:*", "--json").out)
     rows = {row["metric"]: row for row in found["rows"]}
-    assert set(rows) == {f"matching_accuracy@displacement:{s}" for s in ("0-1", "1-2", "2-4", "4-8", "8+")}
-    assert rows["matching_accuracy@displacement:2-4"]["a"]["layer"] == 0
-    assert rows["matching_accuracy@displacement:8+"]["difference"]["estimate"] is None
+    left = {one["metric"]: one["reason"] for one in found["left_out"]}
+    assert {*rows, *left} == {f"matching_accuracy@displacement:{s}" for s in ("0-1", "1-2", "2-4", "4-8", "8+")}
+    assert [site["site"] for site in rows["matching_accuracy@displacement:2-4"]["a"]["sites"]] == ["0:0"]
+    assert left["matching_accuracy@displacement:8+"] == "none of the 4 clips has a score on both sides"
     shown = vcorr("compare", path, path, "--metric", "*@displacement:*").out
-    assert "1.000 1.000 0.000 – … –" in " ".join(shown.split())
+    assert "1.000 1.000 0.000 – 1.000 4" in " ".join(shown.split())
     assert "0.…" not in shown, "long names give way, not numbers"
     plain = json.loads(vcorr("compare", path, path, "--json").out)
     assert not any("@" in row["metric"] for row in plain["rows"])

@@ -83,6 +83,18 @@ def test_a_line_of_a_log_is_never_wrapped(capsys) -> None:
     assert len(lines) == 3
 
 
+@pytest.mark.parametrize(
+    ("columns", "width"), [(None, 120), ("", 120), ("0", 120), ("wide", 120), ("72", 72), ("200", 200)]
+)
+def test_output_without_a_terminal_is_as_wide_as_asked(capsys, monkeypatch, columns, width) -> None:
+    if columns is None:
+        monkeypatch.delenv("COLUMNS", raising=False)
+    else:
+        monkeypatch.setenv("COLUMNS", columns)
+    terminal.console().print("x" * 500)
+    assert max(map(len, capsys.readouterr().out.splitlines())) == width
+
+
 def test_brackets_of_a_name_are_no_markup(capsys) -> None:
     terminal.console().print("[red]clip[/red] :smile:")
     terminal.say("[bold]x")

@@ -21,7 +21,7 @@ def vcorr(plugins, capsys, monkeypatch, tmp_path) -> Callable[..., Ended]:
     """Runs a command line; returns its exit code and what it printed."""
     plugins()
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "160")
+    monkeypatch.setenv("COLUMNS", "120")
 
     def run(*arguments: str) -> Ended:
         with pytest.raises(SystemExit) as ended:

@@ -143,7 +143,8 @@ def read_measured_on(run: RunDirectory, record: Mapping[str, Any], facts: Mappin
     Raises:
         StoreError: the record lacks what a comparison needs, or a shard of tracks is damaged.
     """
-    if lacking := missing_facts(record):
+    lacking = [name for name in ("resolved", "row_context", "metrics", "scoring", "tracker") if name not in record]
+    if lacking:
         raise StoreError(
             f"{run.path}/run.json lacks {', '.join(lacking)}, without which runs cannot be compared.",
             hint=f"vcorr score {run.path} completes what an older vcorr wrote.",
@@ -166,14 +167,6 @@ def read_measured_on(run: RunDirectory, record: Mapping[str, Any], facts: Mappin
         metrics={metric["name"]: metric for metric in record["metrics"]},
         clips={clip: _with_tracks(run, clip, found, makes_video) for clip, found in facts.items()},
     )
-
-
-def missing_facts(record: Mapping[str, Any]) -> list[str]:
-    """Returns the names of the facts that a comparison needs and a record lacks."""
-    lacking = [name for name in ("resolved", "row_context", "metrics", "scoring", "tracker") if name not in record]
-    if "row_context" in record and "mode" not in record["row_context"]:
-        lacking.append("row_context.mode")
-    return lacking
 
 
 def _with_tracks(run: RunDirectory, clip: str, facts: ClipFacts, makes_video: bool) -> ClipFacts:
@@ -345,7 +338,7 @@ def stride_note(a: RunDirectory, b: RunDirectory) -> list[str]:
         return []
     a_size, b_size = (" or ".join(f"{x:g}x{y:g}" for x, y in sorted(size)) for size in sizes)
     note = f"A's tokens are {a_size} pixels, B's {b_size}: matching_accuracy counts in tokens and does not compare"
-    return [f"{note}; pck does."]
+    return [f"{note}; the gain of pck does."]
 
 
 def _settings(record: Mapping[str, Any]) -> dict[str, Any]:

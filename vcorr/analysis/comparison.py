@@ -10,15 +10,17 @@ from typing import Any, NamedTuple
 from vcorr.analysis.comparable import check_comparable, read_measured_on, settings_apart, stride_note
 from vcorr.analysis.stored_scores import RunFacts, StoredScores, load_scores
 from vcorr.contract.errors import UsageError, unknown_name
-from vcorr.contract.metric_columns import lower_is_better
+from vcorr.contract.metric_columns import MAIN_METRIC, MOVING, choose_main, is_main, lower_is_better
 from vcorr.stats.paired import (
     Candidates,
+    NothingScored,
     NothingToChooseBy,
     PairedRow,
+    correct_families,
     pair,
     sides_by_heads,
 )
-from vcorr.stats.series import PRIMARY_METRIC, STRATUM_MARK, Series, natural, series
+from vcorr.stats.series import STRATUM_MARK, Series, natural, series
 from vcorr.stats.sites import SiteId, parse_site
 from vcorr.store.rundir import RunDirectory
 
@@ -137,7 +139,7 @@ def _select_columns(patterns: Sequence[str]) -> Callable[[str], bool]:
     if not patterns:
         return lambda name: STRATUM_MARK not in name
     bases = tuple(pattern.split(STRATUM_MARK)[0] for pattern in patterns)
-    return lambda name: _matches(name, (*patterns, *bases))
+    return lambda name: is_main(name) or _matches(name, (*patterns, *bases))
 
 
 def _matches(name: str, patterns: Sequence[str]) -> bool:
@@ -206,13 +208,13 @@ def _rows(
                 reason = "one side has the mean over heads alone, the other single heads"
                 left_out.append(LeftOut(key_a.metric, label, reason))
             for heads, (part_a, part_b) in parts.items():
-                a = Candidates(part_a, _ranking_series(part_a, key_a, found[0], heads), site_a)
-                b = Candidates(part_b, _ranking_series(part_b, key_b, found[1], heads), site_b)
+                a = Candidates(part_a, _choosing_series(part_a, key_a, found[0], heads), site_a)
+                b = Candidates(part_b, _choosing_series(part_b, key_b, found[1], heads), site_b)
                 try:
                     rows.append(pair(a, b, _clips_of(part_a, part_b, clips), heads))
-                except NothingToChooseBy as nothing:
+                except (NothingToChooseBy, NothingScored) as nothing:
                     left_out.append(LeftOut(key_a.metric, label, str(nothing)))
-    return rows, list(dict.fromkeys(left_out))
+    return correct_families(rows), list(dict.fromkeys(left_out))
 
 
 def _key_pairs(found: Sequence[dict[_Key, Series]], asked: Question) -> list[tuple[_Key, _Key]]:
@@ -232,15 +234,14 @@ def _key_pairs(found: Sequence[dict[_Key, Series]], asked: Question) -> list[tup
             same = (a.metric, a.variant, a.tracker) == (b.metric, b.variant, b.tracker)
             if same and _belong(a.probe, b.probe, probe_a, probe_b or probe_a):
                 pairs.append((a, b))
-    return sorted(
-        pairs,
-        key=lambda keys: (
-            not keys[0].metric.startswith(PRIMARY_METRIC),
-            natural(keys[0].metric),
-            *keys[0][1:],
-            *keys[1][1:],
-        ),
-    )
+    return sorted(pairs, key=lambda keys: (*_rank(keys[0].metric), *keys[0][1:], *keys[1][1:]))
+
+
+def _rank(metric: str) -> tuple[Any, ...]:
+    """Returns a key that sorts columns: the main metric first, each column after its twin for moving points."""
+    whole, _, stratum = metric.partition(STRATUM_MARK)
+    base = whole.removesuffix(MOVING)
+    return base != MAIN_METRIC, natural(base), natural(stratum), base == whole
 
 
 def _on_one_side(sides: Sequence[StoredScores], found: Sequence[dict[_Key, Series]], asked: Question) -> list[LeftOut]:
@@ -270,11 +271,16 @@ def _check_probes(found: Sequence[dict[_Key, Series]], probes: tuple[str, str]) 
             raise unknown_name(f"probe of run {side}", probe, known, hint=f"It has: {', '.join(sorted(known))}.")
 
 
-def _ranking_series(part: Series, key: _Key, found: dict[_Key, Series], heads: str) -> Series:
-    base = found.get(key._replace(metric=key.metric.split(STRATUM_MARK)[0]))
-    if base is None or STRATUM_MARK not in key.metric:
-        return part
-    return base.by_heads().get(heads, base)
+def _choosing_series(part: Series, key: _Key, found: dict[_Key, Series], heads: str) -> tuple[Series, ...]:
+    """Returns the series that may choose the sites of a side, in order: all columns are reported at the same sites.
+
+    First comes the main column of the run, then the main column over all points. Where a probe has neither, a metric is
+    chosen by itself. A stratum never chooses.
+    """
+    alike = {k.metric: s for k, s in found.items() if k._replace(metric="") == key._replace(metric="")}
+    main = choose_main([name for name in alike if STRATUM_MARK not in name])
+    names = dict.fromkeys((main, main.removesuffix(MOVING), key.metric.split(STRATUM_MARK)[0]))
+    return tuple(alike[name].by_heads().get(heads, alike[name]) for name in names if name in alike) or (part,)
 
 
 def _clips_of(a: Series, b: Series, clips: Sequence[str]) -> list[str]:

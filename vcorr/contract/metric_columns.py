@@ -8,6 +8,8 @@ from typing import Any
 
 COLUMNS_KEY, ASKED_KEY = "metric_columns", "metrics_asked"
 """Keys of run.json: the columns of every metric, and the metrics that the user named."""
+MOVING = "_moving"
+"""Ends the names of columns that count only moving points; the name before it is the column over all points."""
 MAIN_METRIC = "matching_accuracy"
 _KNOWN_PRIMARIES = (MAIN_METRIC, "pck_8", "attention_cross", "confidence_cross")
 
@@ -74,3 +76,8 @@ def primary_of(name: str, record: Mapping[str, Any]) -> str:
 def choose_main(columns: Sequence[str]) -> str:
     """Returns the column that ranks sites if nothing else says so: a known primary column, else the first column."""
     return next((name for name in _KNOWN_PRIMARIES if name in columns), columns[0] if columns else MAIN_METRIC)
+
+
+def is_main(column: str) -> bool:
+    """Returns whether a column, or its twin for moving points, ranks sites where a run has it; see `choose_main`."""
+    return {column, f"{column}{MOVING}"} & set(_KNOWN_PRIMARIES) != set()

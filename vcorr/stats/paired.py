@@ -1,21 +1,34 @@
-"""Compares two series on the same clips: chooses a site for each and measures their difference (docs/statistics.md)."""
+"""Compares two series on the same clips: chooses sites for each and tests their difference (docs/statistics.md)."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from vcorr.contract.errors import UsageError
 from vcorr.contract.records import HEAD_MEAN
-from vcorr.stats.choice import MIN_CLIPS_FOR_HALVES, choose_sites
-from vcorr.stats.intervals import Bounded, Floats, Interval, compare_means, compare_skills, skill
+from vcorr.stats.choice import MIN_CLIPS_FOR_HALVES, CrossFit, cross_fit
+from vcorr.stats.halves import Halves, split_clips
+from vcorr.stats.intervals import (
+    Bounded,
+    Floats,
+    Interval,
+    compare_gains,
+    compare_means,
+    compare_skills,
+    gain,
+    no_interval_reason,
+    skill,
+    skill_differences,
+)
 from vcorr.stats.series import Series, heads_of
+from vcorr.stats.sign_flips import holm, sign_flip_test, smallest_p
 from vcorr.stats.sites import SiteId
+from vcorr.stats.summary import ReportedSite, list_sites
 
 MIN_CLIPS = 2
 """Least number of clips for a comparison; fewer say nothing about other clips."""
@@ -25,47 +38,54 @@ MIN_CLIPS = 2
 class Side:
     """One side of a comparison.
 
-    layer, step, head: the site; -1 where they do not apply.
-    value, skill: means over the clips of the comparison.
-    chosen_on: number of clips that chose the site; 0 if the site was given or is the only one.
+    sites: the sites with the clips that are reported at them; two if the halves of the clips chose different ones.
+    value, gain, skill: of the means over the clips of the comparison; NaN where the metric has no floor, or no skill.
+    chosen_by: the column that chose the sites, "" if the site was given or is the only one.
+    chosen_on: number of clips of the smaller half that chose; 0 if nothing was chosen.
     candidates: number of sites to choose from.
-    regret: how much better the best choice in hindsight would be on the other half of the clips; 0 for a site that is
-    the only one, NaN for a given site.
+    regret: how much skill the cross-fitted choice gives away (`CrossFit.regret`), in the column that chose; 0 for a
+    site that is the only one, NaN for a given site.
+    all_tied: whether all candidates are equally good, so that the first one is shown without being better.
     """
 
     run: str
     model: str
     weights: str
     probe: str
-    layer: int
-    layer_name: str
-    step: int
-    noise: float
-    head: int
+    sites: tuple[ReportedSite, ...]
     value: float
+    gain: float
     skill: float
+    chosen_by: str
     chosen_on: int
     candidates: int
     regret: float
-
-    @property
-    def site(self) -> SiteId:
-        """The site of this side."""
-        return SiteId(self.layer, self.step, self.head)
+    all_tied: bool
 
 
 @dataclass(frozen=True)
 class Difference:
-    """The difference A - B with its 95 % interval over clips; NaN where there is none."""
+    """A difference A - B over clips.
+
+    estimate: the difference; NaN if one side has no number.
+    low, high: ends of its 95 % interval, which describes; NaN where there is none. no_interval: why, in words.
+    p: p-value of the sign-flip test, which decides; NaN if there is no difference. p_holm: p corrected for the family.
+    """
 
     estimate: float
     low: float
     high: float
+    no_interval: str
+    p: float
+    p_holm: float
 
     @classmethod
-    def of(cls, interval: Interval) -> Difference:
-        """Returns the difference that an interval of shape () holds."""
-        return cls(float(interval.estimate), float(interval.low), float(interval.high))
+    def of(cls, interval: Interval, per_clip: Floats) -> Difference:
+        """Returns the difference that an interval of shape () holds, tested by differences per clip, (clips,)."""
+        estimate = float(interval.estimate)
+        p = math.nan if math.isnan(estimate) else float(sign_flip_test(per_clip))
+        reason = no_interval_reason(interval) if interval.n else "the metric has no floor and no ceiling"
+        return cls(estimate, float(interval.low), float(interval.high), reason, p, p)
 
 
 @dataclass(frozen=True)
@@ -74,8 +94,12 @@ class PairedRow:
 
     variant: the variant with its flipped switches, if any.
     heads: the kind of sites to choose from, "mean" or "single", or "given".
-    difference: difference of the values. skill_difference: difference of the skills.
+    difference, gain_difference, skill_difference: differences of values, gains and skills.
     clips: number of clips where both sides have a score. not_scored: number of other clips.
+    ties: number of clips where both values are equal.
+    smallest_p: smallest p of the difference of values that these clips allow; clips with equal values allow none.
+    passed_over: why a column that comes before `chosen_by` could not choose the sites, in words; "" if none was tried.
+    family: number of rows that p_holm is corrected for: the rows of the comparison with this metric and variant.
     """
 
     metric: str
@@ -84,49 +108,67 @@ class PairedRow:
     a: Side
     b: Side
     difference: Difference
+    gain_difference: Difference
     skill_difference: Difference
     clips: int
     not_scored: int
+    ties: int
+    smallest_p: float
+    passed_over: str = ""
+    family: int = 1
 
     def to_dict(self) -> dict[str, Any]:
         """Returns plain values for JSON, with None for NaN."""
         plain: dict[str, Any] = _without_nan(asdict(self))
+        for name, side in (("a", self.a), ("b", self.b)):
+            plain[name]["sites"] = [site.to_dict() for site in side.sites]
         return plain
 
 
 @dataclass(frozen=True)
 class Candidates:
-    """The input of one side: the series to report, the series that chooses its site, and the site if it was given.
+    """The input of one side: the series to report, the series that may choose its sites, and the site if it was given.
 
-    The two series differ only for strata: a metric in one stratum is reported at the site that is best over all pairs.
+    chosen_by: in the order of preference. The first one by which both sides can be chosen is used, so that all columns
+    of a run are reported at the same sites.
     """
 
     reported: Series
-    chosen_by: Series
+    chosen_by: tuple[Series, ...]
     given: SiteId | None = None
 
     @property
     def is_open(self) -> bool:
         """Whether a site must be chosen."""
-        return self.given is None and len(self.chosen_by.sites) > 1
+        return self.given is None and len(self.reported.sites) > 1
 
 
 @dataclass(frozen=True)
 class _Pick:
-    site: SiteId
-    chosen_on: int
-    candidates: int
-    regret: float
+    """The sites of one side. by: the series that chose, on the clips of the comparison. is_open: whether it had to."""
+
+    by: Series
+    fit: CrossFit
+    is_open: bool
+
+    @property
+    def column(self) -> str:
+        return str(self.by.key["metric"])
 
 
 class NothingToChooseBy(Exception):  # noqa: N818  # a signal to the caller, never shown as an error
     """No site has skill on the clips that choose; the message says why."""
 
 
+class NothingScored(Exception):  # noqa: N818  # a signal to the caller, never shown as an error
+    """No clip has a score on both sides; the message says so."""
+
+
 def pair(a: Candidates, b: Candidates, clips: Sequence[str], heads: str) -> PairedRow:
     """Compares two series on the clips that both have.
 
-    If a site must be chosen, every other clip chooses and the remaining clips report. Else all clips report.
+    If sites must be chosen, the choice is cross-fitted, on the same halves for both sides: each half of the clips is
+    reported at the site that the other half chose. So all clips count, and none at a site that it chose.
 
     Args:
         a: one side.
@@ -137,27 +179,49 @@ def pair(a: Candidates, b: Candidates, clips: Sequence[str], heads: str) -> Pair
     Raises:
         UsageError: there are too few clips, or a given site was not recorded.
         NothingToChooseBy: no site has skill to be chosen by.
+        NothingScored: no clip has a score on both sides.
     """
     ids = sorted(clips)
-    choosing = a.is_open or b.is_open
-    _check_enough(len(ids), choosing)
-    picks = [_pick(side, ids) for side in (a, b)]
-    reporting = [ids[i] for i in a.reported.select_clips(ids).halves().second] if choosing else ids
-    scores = [_at(side.reported, pick.site, reporting) for side, pick in zip((a, b), picks, strict=True)]
-    difference = compare_means(scores[0].score, scores[1].score)
-    rising = [_rising(x, a.reported.lower_is_better) for x in scores]
-    used = np.isfinite(np.asarray(scores[0].score) + np.asarray(scores[1].score))
+    _check_enough(len(ids), a.is_open or b.is_open)
+    picks, passed_over = _pick_sites(a, b, ids)
+    left, right = (np.stack(pick.fit.report(side.reported)) for side, pick in zip((a, b), picks, strict=True))
+    both = np.asarray(np.isfinite(left[0] + right[0]))
+    if not both.any():
+        raise NothingScored(f"none of the {len(ids)} clips has a score on both sides")
+    left, right = (np.where(both, part, np.nan) for part in (left, right))
+    value, gains, skills = _differences(left, right, a.reported.lower_is_better)
+    clips_scored, ties = int(both.sum()), int((left[0] == right[0]).sum())
     return PairedRow(
         metric=a.reported.key["metric"],
         variant=a.reported.variant_text,
         heads=heads,
-        a=_side(a.reported, picks[0], scores[0], used),
-        b=_side(b.reported, picks[1], scores[1], used),
-        difference=Difference.of(difference),
-        skill_difference=Difference.of(compare_skills(rising[0], rising[1])),
-        clips=int(difference.n),
-        not_scored=int(difference.left_out),
+        a=_side(a, picks[0], left),
+        b=_side(b, picks[1], right),
+        difference=value,
+        gain_difference=gains,
+        skill_difference=skills,
+        clips=clips_scored,
+        not_scored=len(ids) - clips_scored,
+        ties=ties,
+        smallest_p=smallest_p(clips_scored - ties),
+        passed_over=passed_over,
     )
+
+
+def correct_families(rows: Sequence[PairedRow]) -> list[PairedRow]:
+    """Corrects p by Holm within each family: the rows with one metric and one variant."""
+    families: dict[tuple[str, str], list[int]] = {}
+    for i, row in enumerate(rows):
+        families.setdefault((row.metric, row.variant), []).append(i)
+    corrected = list(rows)
+    for members in families.values():
+        for i in members:
+            corrected[i] = replace(corrected[i], family=len(members))
+        for name in ("difference", "gain_difference", "skill_difference"):
+            adjusted = holm([getattr(rows[i], name).p for i in members])
+            for i, p in zip(members, adjusted.tolist(), strict=True):
+                corrected[i] = replace(corrected[i], **{name: replace(getattr(rows[i], name), p_holm=p)})
+    return corrected
 
 
 def sides_by_heads(
@@ -184,6 +248,9 @@ def _kinds(s: Series, given: SiteId | None) -> dict[str, Series]:
     return s.by_heads() if given is None else {heads_of(given.head): s}
 
 
+# --------------------------------------------------------------------------------------------------------------- sites
+
+
 def _check_enough(clips: int, choosing: bool) -> None:
     if choosing and clips < MIN_CLIPS_FOR_HALVES:
         raise UsageError(
@@ -202,59 +269,127 @@ def _count(clips: int) -> str:
     return f"Only {clips} clip{'' if clips == 1 else 's'}"
 
 
-def _pick(side: Candidates, clips: Sequence[str]) -> _Pick:
+def _pick_sites(a: Candidates, b: Candidates, clips: Sequence[str]) -> tuple[list[_Pick], str]:
+    """Returns the sites of both sides, chosen by the first column that can choose for both, and why not by another."""
+    halves = _halves(a.reported, b.reported, clips)
+    reasons: list[str] = []
+    for column in _columns_of_both(a, b):
+        picks = [_pick(side, column, halves, clips) for side in (a, b)]
+        reason = next((why for pick in picks if (why := _why_not(pick))), "")
+        if not reason:
+            return picks, "; ".join(reasons)
+        reasons.append(reason)
+    raise NothingToChooseBy("; ".join(reasons) or "no metric of both sides can choose a site")
+
+
+def _columns_of_both(a: Candidates, b: Candidates) -> list[str]:
+    """Returns the columns that may choose for all sides without a site, in order; "" if nothing has to be chosen."""
+    names = [[s.key["metric"] for s in side.chosen_by] for side in (a, b) if side.is_open]
+    return [name for name in names[0] if name in names[-1]] if names else [""]
+
+
+def _pick(side: Candidates, column: str, halves: Halves, clips: Sequence[str]) -> _Pick:
+    by = side.reported
     if side.given is not None:
-        _column(side.reported, side.given)
-        return _Pick(side.given, 0, 1, math.nan)
-    sites = [_site_id(site) for site in side.chosen_by.sites]
-    if len(sites) == 1:
-        return _Pick(sites[0], 0, 1, 0.0)
-    by = side.chosen_by
-    choice = choose_sites(by.select_clips(clips))
-    site = choice.chosen[0]
-    if site is None:
-        raise NothingToChooseBy(
-            f"no skill to choose a site by: {by.key['metric']} has no floor and ceiling, or they are too close"
-        )
-    return _Pick(sites[site], choice.chosen_on, len(sites), choice.regret)
+        by = by.select_sites([_column(by, side.given)])  # a single site needs no choice
+    elif side.is_open:
+        by = next(s for s in side.chosen_by if s.key["metric"] == column)
+    score, floor, ceiling = _values_on(by, clips)
+    rises = not by.lower_is_better
+    fit = cross_fit(score, floor, ceiling, halves, rises, clips=clips, sites=by.site_ids)
+    return _Pick(by.select_clips([clip for clip in clips if clip in set(by.clips)]), fit, side.is_open)
 
 
-def _side(s: Series, pick: _Pick, scores: Bounded, used: NDArray[np.bool_]) -> Side:
-    site = s.sites[_column(s, pick.site)]
-    value, floor, ceiling = (_mean(np.asarray(part)[used]) for part in scores)
+def _why_not(pick: _Pick) -> str:
+    """Returns why a cross-fitted choice is of no use; "" if it is of use, or if nothing was chosen."""
+    if not pick.is_open:
+        return ""
+    if pick.fit.is_empty:
+        return f"no skill to choose a site by: {pick.column} has no floor and ceiling, or they are too close"
+    if not pick.fit.held_out:
+        return f"fewer than {MIN_CLIPS_FOR_HALVES} clips have a score by {pick.column}, too few to choose a site"
+    one_sided = f"one half of the clips has no skill by {pick.column}, so it cannot choose a site"
+    return one_sided if None in pick.fit.chosen else ""
+
+
+def _halves(a: Series, b: Series, clips: Sequence[str]) -> Halves:
+    """Returns the halves of the clips for both sides. A fact that one side does not know is taken from the other."""
+    still: dict[str, float] = {}
+    content: dict[str, str] = {}
+    for s in (b, a):
+        known = zip(s.clips, [math.nan] * len(s.clips) if s.still is None else s.still.tolist(), strict=True)
+        still |= {clip: value for clip, value in known if math.isfinite(value)}
+        content |= {clip: value for clip, value in zip(s.clips, s.content or (), strict=False) if value}
+    return split_clips(
+        clips,
+        [still.get(clip, math.nan) for clip in clips],
+        [content.get(clip, "") for clip in clips],
+        mode=a.key.get("mode") or "",
+    )
+
+
+# -------------------------------------------------------------------------------------------------------------- values
+
+
+def _values_on(s: Series, clips: Sequence[str]) -> Floats:
+    """Returns score, floor and ceiling, (3, clips, sites), NaN for clips that the series does not have."""
+    line = {clip: i for i, clip in enumerate(s.clips)}
+    there = [i for i, clip in enumerate(clips) if clip in line]
+    found = np.full((3, len(clips), len(s.sites)), np.nan)
+    for values, array in zip(found, (s.score, s.floor, s.ceiling), strict=True):
+        values[there] = array[[line[clips[i]] for i in there]]
+    return found
+
+
+def _differences(a: Floats, b: Floats, lower_is_better: bool) -> Iterator[Difference]:
+    """Yields the differences of values, of gains and of skills; a and b are (3, clips)."""
+    yield Difference.of(compare_means(a[0], b[0]), a[0] - b[0])
+    # gain has no meaning for errors: its best value is 1
+    left, right = (Bounded(*(np.full_like(part, np.nan) if lower_is_better else part)) for part in (a, b))
+    yield Difference.of(compare_gains(left, right), _gains_per_clip(a, b))
+    left, right = (Bounded(*(-part if lower_is_better else part)) for part in (a, b))
+    yield Difference.of(compare_skills(left, right), skill_differences(left, right))
+
+
+def _gains_per_clip(a: Floats, b: Floats) -> Floats:
+    """Returns (a - floor a) / (1 - mean floor a) - (b - floor b) / (1 - mean floor b) per clip, (clips,).
+
+    Its mean is the difference of gains. If both sides have the same floors, its test is the test of the values.
+    """
+    used = np.asarray(np.isfinite(a[:2] + b[:2]).all(axis=0))
+    ranges = [1 - float(side[1, used].mean()) if used.any() else math.nan for side in (a, b)]
+    if not all(ranges):  # no gain where the floor is 1
+        return np.full(len(used), np.nan)
+    left, right = ((side[0] - side[1]) / size for side, size in zip((a, b), ranges, strict=True))
+    return np.where(used, left - right, np.nan)
+
+
+def _side(side: Candidates, pick: _Pick, scores: Floats) -> Side:
+    s, fit = side.reported, pick.fit
+    value, floor, ceiling = scores[:, np.isfinite(scores[0])].mean(axis=1).tolist()
     sign = -1.0 if s.lower_is_better else 1.0
     return Side(
         **{name: s.key[name] for name in ("run", "model", "weights", "probe")},
-        **{name: site[name] for name in ("layer", "layer_name", "step", "noise", "head")},
+        sites=tuple(list_sites(pick.by, fit)),
         value=value,
+        gain=math.nan if s.lower_is_better else float(gain(value, floor)),
         skill=float(skill(sign * value, sign * floor, sign * ceiling)),
-        chosen_on=pick.chosen_on,
-        candidates=pick.candidates,
-        regret=pick.regret,
+        chosen_by=pick.column if pick.is_open else "",
+        chosen_on=fit.chosen_on,
+        candidates=fit.candidates if pick.is_open else 1,
+        regret=math.nan if side.given is not None else fit.regret,
+        all_tied=fit.all_tied,
     )
-
-
-def _at(s: Series, site: SiteId, clips: Sequence[str]) -> Bounded:
-    rows, column = _lines(s, clips), _column(s, site)
-    return Bounded(s.score[rows, column], s.floor[rows, column], s.ceiling[rows, column])
-
-
-def _rising(scores: Bounded, lower_is_better: bool) -> Bounded:
-    return Bounded(*(-np.asarray(part) for part in scores)) if lower_is_better else scores
-
-
-def _lines(s: Series, clips: Sequence[str]) -> list[int]:
-    line = {clip: i for i, clip in enumerate(s.clips)}
-    return [line[clip] for clip in clips]
 
 
 def _column(s: Series, wanted: SiteId) -> int:
-    known = [_site_id(site) for site in s.sites]
-    if wanted in known:
-        return known.index(wanted)
-    raise UsageError(
-        f"Run {s.key['run']} has no site {wanted} of probe {s.key['probe']}.", hint=f"It recorded {_describe(known)}."
-    )
+    known = s.site_ids
+    if wanted not in known:
+        raise UsageError(
+            f"Run {s.key['run']} has no site {wanted} of probe {s.key['probe']}.",
+            hint=f"It recorded {_describe(known)}.",
+        )
+    return known.index(wanted)
 
 
 def _describe(sites: Sequence[SiteId]) -> str:
@@ -269,15 +404,9 @@ def _join(numbers: Sequence[int]) -> str:
     return ", ".join(map(str, numbers))
 
 
-def _site_id(site: dict[str, Any]) -> SiteId:
-    return SiteId(site["layer"], site["step"], site["head"])
-
-
-def _mean(values: Floats) -> float:
-    return float(values.mean()) if len(values) else math.nan
-
-
 def _without_nan(value: Any) -> Any:
     if isinstance(value, dict):
         return {name: _without_nan(part) for name, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_without_nan(part) for part in value]
     return None if isinstance(value, float) and math.isnan(value) else value

@@ -114,7 +114,7 @@ class ReportedSite:
     @property
     def site(self) -> str:
         """The site as people write it, LAYER:STEP or LAYER:STEP:HEAD; "" without a layer."""
-        return "" if self.layer == NO_SITE else str(SiteId(self.layer, self.step, self.head))
+        return "" if self.layer == self.step == NO_SITE else str(SiteId(self.layer, self.step, self.head))
 
     def to_dict(self) -> dict[str, Any]:
         """Returns plain values for JSON, with None for NaN and the number of clips in place of their ids."""
@@ -404,7 +404,7 @@ def best_site(s: Series, all_points: Series | None = None) -> BestSite | None:
     fit = choose_sites(s)
     if fit.is_empty:
         return None
-    sites = tuple(_list_sites(s, fit))
+    sites = tuple(list_sites(s, fit))
     return BestSite(
         key=s.key,
         summary=_summarise_pooled(s, fit, sites[0]),
@@ -418,7 +418,7 @@ def best_site(s: Series, all_points: Series | None = None) -> BestSite | None:
     )
 
 
-def _list_sites(s: Series, fit: CrossFit) -> list[ReportedSite]:
+def list_sites(s: Series, fit: CrossFit) -> list[ReportedSite]:
     """Returns the chosen sites, the better one over all clips first."""
     chosen = sorted({site for site in fit.chosen if site is not None})
     skills = np.nan_to_num(s.select_sites(chosen).skill, nan=-np.inf)

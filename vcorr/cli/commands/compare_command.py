@@ -34,7 +34,8 @@ def compare(
     Query-key matching with feature matching, both in one run:
       vcorr compare runs/3f2a81c09d17 runs/3f2a81c09d17 --probe qk:feature
 
-    Sites that are not given are chosen on one half of the clips, and everything is reported on the other half.
+    Sites that are not given are chosen on each half of the clips and reported on the other. A sign-flip test decides
+    (p), a 95 % interval describes.
     """
     from vcorr.analysis.comparison import Question, compare_runs
     from vcorr.cli.views import compare_view

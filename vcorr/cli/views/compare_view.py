@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
@@ -13,8 +13,9 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from vcorr.cli.views.table_notes import Remark, gather_remarks, interval_text, say_no_interval, with_sign
 from vcorr.cli.views.table_width import Column, Row, fit_table
-from vcorr.cli.views.terminal import cell, console, number
+from vcorr.cli.views.terminal import DASH, cell, console, number
 
 if TYPE_CHECKING:
     from vcorr.analysis.comparison import Comparison
@@ -22,6 +23,10 @@ if TYPE_CHECKING:
     from vcorr.stats.paired import Difference, PairedRow, Side
 
 _CLIPS_NAMED = 4
+_LEVEL = 0.05
+"""A difference whose p, corrected for its family, is at most this is printed in bold."""
+_WORTH_SAYING = 0.005
+"""The smallest possible p is mentioned if it is larger than this."""
 
 
 def comparison(found: Comparison) -> None:
@@ -29,7 +34,7 @@ def comparison(found: Comparison) -> None:
     out = console()
     out.print(_runs_table(found))
     out.print(_rows_table(found.rows))
-    for line in _how(found.rows):
+    for line in _explain(found.rows):
         out.print(cell(line, style="dim"))
     for left in found.left_out:
         out.print(cell(f"Left out: {left.metric}, {left.probe}: {left.reason}.", style="dim"))
@@ -101,12 +106,12 @@ def _clips(ids: Sequence[str]) -> str:
 
 
 def _setting(value: Any) -> str:
-    return "–" if value is None else ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+    return DASH if value is None else ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
-def _rows_table(rows: Iterable[PairedRow]) -> RenderableType:
-    """Builds a block per metric, with two lines per comparison: values and skills."""
-    columns = (
+def _rows_table(rows: Sequence[PairedRow]) -> RenderableType:
+    """Builds a block per metric, with a line per comparison for values, and lines for gains and skills if any."""
+    columns = [
         Column("metric, probe", is_name=True),
         Column("site A", is_name=True),
         Column("site B", is_name=True),
@@ -114,30 +119,44 @@ def _rows_table(rows: Iterable[PairedRow]) -> RenderableType:
         Column("A", gives_way=2),
         Column("B", gives_way=2),
         Column("A - B"),
-        Column("95 % interval"),
+        Column("95 % interval", gives_way=3),
+        Column("p", gives_way=1 if _has_families(rows) else None),
+        *([Column("p, Holm")] if _has_families(rows) else []),
         Column("clips", gives_way=0),
-    )
+    ]
     cells: list[Row] = []
     for metric, group in groupby(rows, key=_metric):
-        cells.append((cell(metric, style="bold"), *[""] * 8))
+        cells.append((cell(metric, style="bold"), *[""] * (len(columns) - 1)))
         for row in group:
-            names = (f"  {_probes(row)}", _site(row.a), _site(row.b), "value")
-            values = _numbers(row.a.value, row.b.value, row.difference)
-            cells.append((*map(Text, names), *values, str(row.clips)))
-            cells.append(("", "", "", "skill", *_numbers(row.a.skill, row.b.skill, row.skill_difference), ""))
+            cells += _lines(row, _has_families(rows))
     return fit_table(console(), "A - B on the same clips", columns, cells)
 
 
-def _numbers(a: float, b: float, difference: Difference) -> list[Text]:
-    # a difference whose interval excludes 0 is printed in bold
-    style = "bold" if difference.low > 0 or difference.high < 0 else ""
-    interval = f"{_with_sign(difference.low)} … {_with_sign(difference.high)}"
-    return [cell(number(a)), cell(number(b)), cell(_with_sign(difference.estimate), style=style), cell(interval)]
+def _lines(row: PairedRow, families: bool) -> Iterator[Row]:
+    names = (f"  {_probes(row)}", _sites(row.a), _sites(row.b))
+    yield (*map(Text, names), "value", *_numbers(row.a.value, row.b.value, row.difference, families), str(row.clips))
+    for name in ("gain", "skill"):
+        difference: Difference = getattr(row, f"{name}_difference")
+        if not math.isnan(difference.estimate):
+            numbers = _numbers(getattr(row.a, name), getattr(row.b, name), difference, families)
+            yield ("", "", "", name, *numbers, "")
 
 
-def _with_sign(value: float) -> str:
-    text = number(value)
-    return text if text.startswith(("-", "–")) or not float(text) else f"+{text}"
+def _numbers(a: float, b: float, difference: Difference, families: bool) -> list[Text]:
+    # a difference that the test finds is printed in bold
+    style = "bold" if difference.p_holm <= _LEVEL else ""
+    interval = interval_text(difference.low, difference.high, signed=True)
+    shown = [number(a), number(b), with_sign(difference.estimate), interval]
+    tests = [difference.p, difference.p_holm] if families else [difference.p]
+    return [cell(text, style=style if i == 2 else "") for i, text in enumerate([*shown, *map(_p, tests)])]
+
+
+def _p(value: float) -> str:
+    return "< 0.001" if value < 0.001 else number(value)
+
+
+def _has_families(rows: Sequence[PairedRow]) -> bool:
+    return any(row.family > 1 for row in rows)
 
 
 def _metric(row: PairedRow) -> str:
@@ -148,23 +167,92 @@ def _probes(row: PairedRow) -> str:
     return row.a.probe if row.a.probe == row.b.probe else f"{row.a.probe}:{row.b.probe}"
 
 
-def _site(side: Side) -> str:
-    return "–" if side.layer < 0 and side.step < 0 else str(side.site)
+def _sites(side: Side) -> str:
+    return ", ".join(site.site or DASH for site in side.sites)
 
 
-def _how(rows: Sequence[PairedRow]) -> list[str]:
-    lines = ["Sites are LAYER:STEP for the mean over heads, LAYER:STEP:HEAD for one head alone."]
+# --------------------------------------------------------------------------------------------------------------- notes
+
+
+def _explain(rows: Sequence[PairedRow]) -> Iterator[str]:
+    """Yields one sentence per thing in the table that needs one."""
+    yield "Sites are LAYER:STEP for the mean over heads, LAYER:STEP:HEAD for one head alone."
     if {"mean", "single"} <= {row.heads for row in rows}:
-        lines.append("Means over heads and single heads are chosen separately, and each kind has rows of its own.")
-    sides = [side for row in rows for side in (row.a, row.b)]
-    chosen = max(side.chosen_on for side in sides)
-    if chosen:
-        regret = max((side.regret for side in sides if not math.isnan(side.regret)), default=math.nan)
-        lines.append(
-            f"Sites that were not given are chosen by skill on {chosen} clips; everything is reported on the others. "
-            f"Largest regret: {number(regret)}."
-        )
+        yield "Means over heads and single heads are chosen separately, and each kind has rows of its own."
+    yield from _explain_choice(rows)
+    yield from _explain_tests(rows)
+    for say in (_say_power, _say_no_interval):
+        yield from _gather(rows, say)
     if any(row.not_scored for row in rows):
         left = max(row.not_scored for row in rows)
-        lines.append(f"Rows leave out clips that one of the runs could not score: at most {left} per row.")
-    return lines
+        yield f"Rows leave out clips that one of the runs could not score: at most {left} per row."
+
+
+def _explain_choice(rows: Sequence[PairedRow]) -> Iterator[str]:
+    chosen = [side for row in rows for side in (row.a, row.b) if side.chosen_on]
+    if not chosen:
+        return
+    columns = ", ".join(dict.fromkeys(side.chosen_by for side in chosen))
+    yield (
+        f"Sites that were not given are chosen by {columns}: each half of the clips is reported at the site that the "
+        "other half chose. Two sites: the halves chose different ones."
+    )
+    regrets = [side.regret for side in chosen if not math.isnan(side.regret)]
+    if regrets:
+        lucky = " Under 0: by luck." if max(regrets) < 0 else ""
+        yield f"Regret: choosing on half of the clips costs at most {number(max(regrets))} of skill.{lucky}"
+    for say in (_say_passed_over, _say_tied):
+        yield from _gather(rows, say)
+
+
+def _explain_tests(rows: Sequence[PairedRow]) -> Iterator[str]:
+    yield (
+        "p: two-sided sign-flip test of the differences per clip, approximate for skill. "
+        "The test decides, the interval describes."
+    )
+    sizes = sorted({row.family for row in rows})
+    if sizes[-1] > 1:
+        count = str(sizes[0]) if len(sizes) == 1 else f"{sizes[0]} to {sizes[-1]}"
+        yield f"p, Holm: corrected for the {count} rows of one metric and variant."
+
+
+def _say_passed_over(row: PairedRow) -> str:
+    return row.passed_over and f"sites are chosen by {row.a.chosen_by or row.b.chosen_by}, because {row.passed_over}"
+
+
+def _say_tied(row: PairedRow) -> str:
+    tied = [(name, side.candidates) for name, side in (("A", row.a), ("B", row.b)) if side.all_tied]
+    return " and ".join(f"all {count} sites of {name} are equally good" for name, count in tied)
+
+
+def _say_power(row: PairedRow) -> str:
+    """Returns what the number of clips cannot show; "" if it is large."""
+    if row.ties == row.clips:
+        return f"A and B are equal on all {_clip_count(row.clips)}"
+    least = row.smallest_p * row.family
+    if least <= _WORTH_SAYING:
+        return ""
+    counted = (
+        f"A and B are equal on {row.ties} of {row.clips} clips, and the others" if row.ties else _clip_count(row.clips)
+    )
+    corrected = f" with Holm's correction for {row.family} rows" if row.family > 1 else ""
+    end = ", so no difference can be shown" if least > _LEVEL else ""
+    return f"{counted} cannot give p under {number(math.floor(1000 * min(least, 1)) / 1000)}{corrected}{end}"
+
+
+def _say_no_interval(row: PairedRow) -> str:
+    differences = (row.difference, row.gain_difference, row.skill_difference)
+    reasons = dict.fromkeys(x.no_interval for x in differences if x.no_interval and not math.isnan(x.estimate))
+    return say_no_interval("; ".join(reasons)) if reasons else ""
+
+
+def _clip_count(clips: int) -> str:
+    return f"{clips} clip{'' if clips == 1 else 's'}"
+
+
+def _gather(rows: Sequence[PairedRow], say: Callable[[PairedRow], str]) -> Iterator[str]:
+    """Yields the different remarks on rows, with the metrics that they hold for if they do not hold for all."""
+    several = len({_probes(row) for row in rows}) > 1
+    names = (_metric(row) + (f" of {_probes(row)}" if several else "") for row in rows)
+    remarks = [Remark(name, text) for name, row in zip(names, rows, strict=True) if (text := say(row))]
+    yield from gather_remarks(remarks, len(rows))

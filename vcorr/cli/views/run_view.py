@@ -12,6 +12,7 @@ from rich.text import Text
 
 from vcorr.cli.views import render, terminal
 from vcorr.cli.views.site_tables import say_findings, say_unscored
+from vcorr.cli.views.table_notes import Remark, gather_remarks, interval_text, say_no_interval
 from vcorr.cli.views.table_width import Column, Row, fit_table
 from vcorr.cli.views.terminal import cell, number
 from vcorr.contract.records import NO_SITE
@@ -39,6 +40,8 @@ def overview(found: Overview) -> None:
     for strata in found.strata:
         out.print()
         out.print(_strata_table(strata))
+        for line in gather_remarks(list(_strata_remarks(strata)), len(strata.strata) + 1):
+            out.print(cell(line, style="dim"))
         empty = [name.replace(":", " ") for name, x in strata.strata.items() if not x.clips]
         if empty:
             out.print(cell(f"Strata without any pair to score: {', '.join(empty)}.", style="dim"))
@@ -117,16 +120,15 @@ def _ranking_cells(ranking: Ranking) -> tuple[Text | str, ...]:
         cell(_share(s.stays_best), style="bold"),
         _others(ranking),
         number(s.tau, 2),
-        f"{number(s.tau_low, 2)} … {number(s.tau_high, 2)}",
+        interval_text(s.tau_low, s.tau_high, 2),
         number(s.tau_halves, 2),
     )
 
 
 def _strata_table(found: StrataOf) -> RenderableType:
     s = found.best.summary
-    layer = "" if s.layer == NO_SITE else f", layer {s.layer}"
-    step = "" if s.step == NO_SITE else f", step {s.step}"
-    where = f"{_name(s.probe, found.variant)}{layer}{step}"
+    sites = f", {'sites' if len(found.best.sites) > 1 else 'site'} {found.best.site}" if found.best.site else ""
+    where = f"{_name(s.probe, found.variant)}{sites}"
     columns = (
         Column("stratum", is_name=True),
         Column("value"),
@@ -151,9 +153,15 @@ def _strata_rows(found: StrataOf) -> Iterator[Row]:
             cell(name.replace(":", " ")),
             *(number(value) for value in (x.value, x.floor, x.ceiling)),
             cell(number(x.skill), style="bold"),
-            f"{number(x.skill_low)} … {number(x.skill_high)}",
+            interval_text(x.skill_low, x.skill_high),
             str(x.clips),
         )
+
+
+def _strata_remarks(found: StrataOf) -> Iterator[Remark]:
+    for name, x in {"all pairs": found.whole, **found.strata}.items():
+        if x.no_skill_interval and not math.isnan(x.skill):
+            yield Remark(name.replace(":", " "), say_no_interval(x.no_skill_interval))
 
 
 def _strata_dict(found: StrataOf) -> dict[str, Any]:

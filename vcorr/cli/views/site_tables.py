@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -9,8 +10,9 @@ from typing import TYPE_CHECKING
 from rich.console import Console, RenderableType
 from rich.text import Text
 
+from vcorr.cli.views.table_notes import Remark, gather_remarks, interval_text, say_no_interval
 from vcorr.cli.views.table_width import Column, Fitted, fit_columns
-from vcorr.cli.views.terminal import cell, console, number
+from vcorr.cli.views.terminal import DASH, cell, console, number
 from vcorr.contract.metric_columns import MAIN_METRIC
 from vcorr.contract.records import HEAD_MEAN, is_random
 from vcorr.contract.variants import DEFAULT_VARIANT
@@ -18,7 +20,6 @@ from vcorr.contract.variants import DEFAULT_VARIANT
 if TYPE_CHECKING:
     from vcorr.stats.summary import BestSite, Extremes, Findings, SiteSummary, Unranked
 
-DASH = "–"
 _SITE_RULE = "Sites are LAYER:STEP for the mean over heads, LAYER:STEP:HEAD for one head alone."
 _CLIPS_NAMED = 3
 
@@ -67,29 +68,31 @@ def say_unscored(out: Console, unscored: Mapping[str, str], clips: int) -> None:
 _COLUMNS = (
     Column("probe", is_name=True),
     Column("variant", is_name=True),
-    Column("site"),
+    Column("site", is_name=True),
     Column("head"),
     Column("noise", gives_way=0),
     Column("value"),
     Column("floor", gives_way=3),
     Column("ceiling", gives_way=3),
     Column("skill"),
-    Column("95 % interval", gives_way=2),
+    Column("95 % interval", gives_way=5),
+    Column("gain", gives_way=2),
+    Column("all points", gives_way=4),
     Column("regret", gives_way=1),
     Column("clips"),
 )
 
 
 def best_table(best: Sequence[BestSite], unranked: Sequence[Unranked] = (), *, metric: str = "") -> RenderableType:
-    """Builds one row per probe: its best site with value, floor, ceiling, skill and interval.
+    """Builds one row per probe: its best site, or two if the halves differ, with value, skill, its interval and gain.
 
     A probe without a best site has a row of dashes; `reasons` says why. The column of heads appears if rows differ in
-    it, and the column of variants if one is not the default.
+    it, the column of variants if one is not the default, and the column of all points next to one of moving points.
     """
     placed = {(one.summary.probe, one.summary.variant_text, one.heads) for one in best}
     empty = [one for one in unranked if (one.key["probe"], one.variant_text, one.heads) not in placed]
     cells = [*map(_best_cells, best), *map(_empty_cells, empty)]
-    usual = {"variant": DEFAULT_VARIANT.text, "head": "mean"}
+    usual = {"variant": DEFAULT_VARIANT.text, "head": "mean", "all points": DASH}
     dropped = {name for name, value in usual.items() if _all(cells, name, value)}
     columns = [column for column in _COLUMNS if column.name not in dropped]
     rows = [[row[column.name] for column in columns] for row in cells]
@@ -109,13 +112,15 @@ def _best_cells(found: BestSite) -> dict[str, Text | str]:
         "probe": cell(s.probe),
         "variant": Text(s.variant_text.replace("+", "\n+")),
         "site": found.site or DASH,
-        "head": DASH if s.layer < 0 else describe_head(s.head),
+        "head": DASH if s.layer < 0 else ", ".join(dict.fromkeys(describe_head(site.head) for site in found.sites)),
         "noise": number(s.noise, 2),
         "value": number(s.value),
         "floor": number(s.floor),
         "ceiling": number(s.ceiling),
         "skill": cell(number(s.skill), style="bold"),
-        "95 % interval": f"{number(s.skill_low)} … {number(s.skill_high)}",
+        "95 % interval": interval_text(s.skill_low, s.skill_high),
+        "gain": number(s.gain),
+        "all points": number(found.all_points.value) if found.all_points else DASH,
         "regret": number(found.regret),
         "clips": str(s.clips),
     }
@@ -140,15 +145,17 @@ def describe_head(head: int) -> str:
 
 def _explain(best: Sequence[BestSite], fitted: Fitted) -> Iterator[str]:
     """Yields one sentence per thing in the table that needs one, and none for columns that are not shown."""
-    from vcorr.stats.choice import MIN_CLIPS_FOR_HALVES
-
     if not best:
         return
-    if any(not b.chosen_on and b.candidates > 1 for b in best):
-        yield (
-            f"Fewer than {MIN_CLIPS_FOR_HALVES} clips: sites are chosen and reported on the same clips, "
-            "so their scores tend to be too high."
-        )
+    yield from _explain_choice(best, fitted)
+    yield from _explain_columns(best, fitted)
+    yield from gather_remarks(list(_remarks(best, fitted)), len(best))
+    left = max(b.summary.not_scored for b in best)
+    if left:
+        yield f"clips: without the clips that could not be scored at the site, at most {left} per row."
+
+
+def _explain_choice(best: Sequence[BestSite], fitted: Fitted) -> Iterator[str]:
     if any(b.chosen_on for b in best):
         yield "Each half of the clips chooses a site, and the other half reports it; two sites if they differ."
         if "regret" in fitted.shown:
@@ -159,6 +166,9 @@ def _explain(best: Sequence[BestSite], fitted: Fitted) -> Iterator[str]:
         yield _SITE_RULE
         mean = "the only mean over heads" if means == 1 else f"the best of {means} means over heads"
         yield f"Chosen separately: {mean}, and the best of {single} single heads."
+
+
+def _explain_columns(best: Sequence[BestSite], fitted: Fitted) -> Iterator[str]:
     if {"floor", "ceiling"} <= fitted.shown:
         yield (
             "skill = (value - floor) / (ceiling - floor); floor: nothing moves; "
@@ -166,9 +176,21 @@ def _explain(best: Sequence[BestSite], fitted: Fitted) -> Iterator[str]:
         )
     else:
         yield "skill: 0 if nothing moves, 1 for the best prediction the tokens allow."
-    left = max(b.summary.not_scored for b in best)
-    if left:
-        yield f"clips: without the clips that could not be scored at the site, at most {left} per row."
+    if "gain" in fitted.shown:
+        yield "gain = (value - floor) / (1 - floor); it compares models of different token sizes."
+    if "all points" in fitted.shown:
+        yield "all points: value at the same sites, still points included; the other columns count moving points."
+
+
+def _remarks(best: Sequence[BestSite], fitted: Fitted) -> Iterator[Remark]:
+    """Yields what has to be said of single rows: ties, too few clips, and why there is no interval."""
+    for found in best:
+        s = found.summary
+        name = s.probe if s.variant_text == DEFAULT_VARIANT.text else f"{s.probe} ({s.variant_text})"
+        for note in found.notes:
+            yield Remark(name, note)
+        if s.no_skill_interval and not math.isnan(s.skill) and "95 % interval" in fitted.shown:
+            yield Remark(name, say_no_interval(s.no_skill_interval))
 
 
 # ------------------------------------------------------------------------------------------------------------- extremes

@@ -24,8 +24,10 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.text import Text
 
+DASH = "–"
+"""Stands in a table for a number that is not there."""
 PIPE_WIDTH = 120
-"""Width in characters when the output is not a terminal; rich would assume 80, too narrow for the tables."""
+"""Width in characters when the output is not a terminal and COLUMNS is not set; rich would assume 80, too narrow."""
 
 
 @dataclass
@@ -102,8 +104,14 @@ def _safe_console() -> type[Console]:
 def console(*, stderr: bool = False) -> Console:
     """Returns a console that writes plain text when its stream is not a terminal. Brackets in text have no meaning."""
     stream = (_streams.err or sys.stderr) if stderr else (_streams.out or sys.stdout)
-    width = None if stream.isatty() else PIPE_WIDTH
+    width = None if stream.isatty() else _width_of_pipe()
     return _safe_console()(file=stream, width=width, highlight=False, markup=False, emoji=False)
+
+
+def _width_of_pipe() -> int:
+    """Returns the width that the variable COLUMNS asks for, as for a terminal, or else the usual one."""
+    asked = os.environ.get("COLUMNS", "")
+    return int(asked) if asked.isdecimal() and int(asked) > 0 else PIPE_WIDTH
 
 
 def say(text: str, *, stderr: bool = False, label: str = "") -> None:
@@ -126,7 +134,7 @@ def print_json(value: Any) -> None:
 
 def number(value: float, digits: int = 3) -> str:
     """Formats a value for a table; NaN becomes a dash."""
-    return "–" if math.isnan(value) else f"{value:.{digits}f}"
+    return DASH if math.isnan(value) else f"{value:.{digits}f}"
 
 
 def size(count: float) -> str:
