@@ -1,5 +1,6 @@
 """The mask of a call: which text tokens are real, and whether that is all it says."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -158,11 +159,23 @@ def test_rows_without_text(cog, queries, run):
     assert rows.sum_self.tolist() == [0.375] * 3
 
 
+def test_traits_that_do_not_exist_are_nan(cog, queries, run):
+    traits = torch.rand(3, 6)
+    traits[1, 3] = torch.nan
+    (rows, *_) = run(cog, {"rows": RowReader(traits=traits)}, queries).rows
+    np.testing.assert_equal(rows.traits, traits.numpy())
+    (rows, *_) = run(cog, {"rows": RowReader()}, queries).rows
+    assert rows.traits is None
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         ({"peak_cross": torch.zeros(3, 3)}, r"peak_cross must be a tensor of shape \(3, 2\), got \(3, 3\)"),
         ({"sum_self": [0.0] * 3}, "sum_self must be a tensor .* got list"),
+        ({"traits": torch.zeros(3, 5)}, r"traits must be a tensor of shape \(3, 6\), got \(3, 5\)"),
+        ({"traits": torch.full((3, 6), 1.5)}, r"traits .* a head and must lie in \[0, 1\], got 1.5 to"),
+        ({"sum_self": torch.full((3,), -1.0)}, r"sum_self is a share of attention and must lie in \[0, 1\], got -1 to"),
     ],
 )
 def test_rows_that_break_the_contract_are_refused(cog, queries, run, change, message):
@@ -175,6 +188,7 @@ def test_rows_that_break_the_contract_are_refused(cog, queries, run, change, mes
     [
         ({"sum_self": torch.full((3,), torch.nan)}, "NaN or infinity as sum_self at layer 0, step 0, head -1"),
         ({"sum_text": torch.tensor([0.0, torch.nan, 0.0])}, "NaN or infinity as sum_text"),
+        ({"traits": torch.full((3, 6), torch.inf)}, "NaN or infinity as traits"),
     ],
 )
 def test_rows_that_are_not_finite_say_where(cog, queries, run, change, message):

@@ -33,6 +33,7 @@ TRAIT_PART = "traits"
 _OUT_OF_PLACE = "Compute out of place: x = x * 2 in place of x *= 2, softmax(x) in place of softmax_(x), or clone it."
 EXTRAS = ("visible", "confidence")
 """What a probe may return with its positions: one number per query point and latent frame."""
+_NATURE = {TRAIT_PART: "a share, or a size of an eigenvalue, of a head"}
 ROUNDING = 0.05
 """By how much a share of attention may leave [0, 1], because half precision rounds each of its terms."""
 
@@ -304,8 +305,8 @@ def _unpack_summary(packed: PackedPrediction, values: NDArray[np.float32]) -> Ro
             raise _not_finite(packed, f" as {part}")
         if not missing and ((numbers < -ROUNDING) | (numbers > 1 + ROUNDING)).any():
             raise PluginError(
-                f"Probe {packed.probe!r}: {part} is a share of attention and must lie in [0, 1], got {numbers.min():g} "
-                f"to {numbers.max():g} at {packed.where}."
+                f"Probe {packed.probe!r}: {part} is {_NATURE.get(part, 'a share of attention')} and must lie in "
+                f"[0, 1], got {np.nanmin(numbers):g} to {np.nanmax(numbers):g} at {packed.where}."
             )
     return RowsPrediction(
         probe=packed.probe,

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 class Rows(Protocol):
     """The attention summary of N query points over F latent frames; `vcorr.functional.AttentionRows` is one.
 
-    The fields have the names, shapes and meaning of `vcorr.RowsPrediction`, as tensors.
+    The fields have the names, shapes and meaning of `vcorr.RowsPrediction`, as tensors. An object that has a tensor
+    `traits` as well brings the traits of the head, (N, K).
     """
 
     @property

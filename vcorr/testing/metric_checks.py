@@ -25,7 +25,7 @@ ERRORS = (0.5, 2.0, 8.0, 32.0)
 """Errors of the test tracks, in pixels, from small to large."""
 COLUMN = re.compile(r"[A-Za-z_]\w*(@[\w-]+:[\w.+-]+)?")
 """An identifier, alone or restricted to a stratum of a dimension: accuracy@displacement:1-2."""
-ROW_FIELDS = ("peak_cross", "peak_self", "peak_text", "sum_cross", "sum_self", "sum_text")
+ROW_FIELDS = ("peak_cross", "peak_self", "peak_text", "sum_cross", "sum_self", "sum_text", "traits")
 
 
 def check_metric(metric: Any, *, config: Any = None, skip: Collection[str] = ()) -> Report:
