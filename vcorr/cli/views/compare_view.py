@@ -34,7 +34,7 @@ def comparison(found: Comparison) -> None:
     out = console()
     out.print(_runs_table(found))
     out.print(_rows_table(found.rows))
-    for line in _explain(found.rows):
+    for line in [*_explain_clips(found), *_explain(found.rows)]:
         out.print(cell(line, style="dim"))
     for left in found.left_out:
         out.print(cell(f"Left out: {left.metric}, {left.probe}: {left.reason}.", style="dim"))
@@ -172,6 +172,15 @@ def _sites(side: Side) -> str:
 
 
 # --------------------------------------------------------------------------------------------------------------- notes
+
+
+def _explain_clips(found: Comparison) -> Iterator[str]:
+    """Yields a sentence if the runs do not have the same clips, which the table of the runs names."""
+    if any(found.only_in(side) for side in (found.a, found.b)):
+        yield (
+            f"All numbers are over the {len(found.clips)} clips in common. Clips that only one run has, or that failed "
+            "in the other, count for neither."
+        )
 
 
 def _explain(rows: Sequence[PairedRow]) -> Iterator[str]:

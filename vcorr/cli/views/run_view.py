@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import shlex
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.console import RenderableType
@@ -97,8 +97,10 @@ def _list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else []
 
 
-def _rankings_table(rankings: Iterable[Ranking]) -> RenderableType:
+def _rankings_table(rankings: Sequence[Ranking]) -> RenderableType:
+    several = len({ranking.metric for ranking in rankings}) > 1
     columns = (
+        *([Column("metric", is_name=True)] if several else []),
         Column("probe", is_name=True),
         Column("ranked", is_name=True),
         Column("best", is_name=True),
@@ -108,12 +110,14 @@ def _rankings_table(rankings: Iterable[Ranking]) -> RenderableType:
         Column("range", gives_way=2),
         Column("tau, halves", gives_way=1),
     )
-    return fit_table(terminal.console(), "How stable the rankings are", columns, [_ranking_cells(r) for r in rankings])
+    rows = [_ranking_cells(ranking)[not several :] for ranking in rankings]
+    return fit_table(terminal.console(), "How stable the rankings are", columns, rows)
 
 
 def _ranking_cells(ranking: Ranking) -> tuple[Text | str, ...]:
     s = ranking.stability
     return (
+        cell(ranking.metric),
         cell(_name(ranking.probe, ranking.variant)),
         _describe_ranked(ranking),
         _site(ranking, ranking.best),

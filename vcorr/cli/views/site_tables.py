@@ -26,11 +26,12 @@ _CLIPS_NAMED = 3
 
 def say_findings(out: Console, found: Findings) -> None:
     """Prints a table of best sites per ranked metric, what is not ranked and why, and metrics without skill."""
+    said: set[str] = set()
     for metric in found.metrics:
         best = [one for one in found.best if one.summary.metric == metric]
         unranked = [one for one in found.unranked if one.key["metric"] == metric]
         if best or unranked:
-            out.print(best_table(best, unranked, metric=metric))
+            out.print(best_table(best, unranked, metric=metric, said=said))
     for line in [*found.notes, *reasons(found.unranked)]:
         out.print(cell(line))
     if found.without_skill:
@@ -83,11 +84,15 @@ _COLUMNS = (
 )
 
 
-def best_table(best: Sequence[BestSite], unranked: Sequence[Unranked] = (), *, metric: str = "") -> RenderableType:
+def best_table(
+    best: Sequence[BestSite], unranked: Sequence[Unranked] = (), *, metric: str = "", said: set[str] | None = None
+) -> RenderableType:
     """Builds one row per probe: its best site, or two if the halves differ, with value, skill, its interval and gain.
 
-    A probe without a best site has a row of dashes; `reasons` says why. The column of heads appears if rows differ in
-    it, the column of variants if one is not the default, and the column of all points next to one of moving points.
+    A probe without a best site has a row of dashes; `reasons` says why. Columns appear where they say something: heads
+    if rows differ in it, variants if one is not the default, all points next to moving points.
+
+    said: sentences that a table before this one has; new ones are added, and none is repeated.
     """
     placed = {(one.summary.probe, one.summary.variant_text, one.heads) for one in best}
     empty = [one for one in unranked if (one.key["probe"], one.variant_text, one.heads) not in placed]
@@ -98,7 +103,10 @@ def best_table(best: Sequence[BestSite], unranked: Sequence[Unranked] = (), *, m
     rows = [[row[column.name] for column in columns] for row in cells]
     title = f"Best sites by {metric or best[0].summary.metric}"
     fitted = fit_columns(console(), title, columns, rows)
-    notes = [cell(line, style="dim") for line in _explain(best, fitted)]
+    known = set() if said is None else said
+    lines = [line for line in _explain(best, fitted) if line not in known]
+    known.update(lines)
+    notes = [cell(line, style="dim") for line in lines]
     return fitted.with_notes(*notes, _warn_random([found.summary for found in best]))
 
 
@@ -113,7 +121,7 @@ def _best_cells(found: BestSite) -> dict[str, Text | str]:
         "variant": Text(s.variant_text.replace("+", "\n+")),
         "site": found.site or DASH,
         "head": DASH if s.layer < 0 else ", ".join(dict.fromkeys(describe_head(site.head) for site in found.sites)),
-        "noise": number(s.noise, 2),
+        "noise": ", ".join(dict.fromkeys(number(site.noise, 2) for site in found.sites)),
         "value": number(s.value),
         "floor": number(s.floor),
         "ceiling": number(s.ceiling),
