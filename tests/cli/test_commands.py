@@ -82,7 +82,7 @@ def test_scoring_again_needs_only_the_run(vcorr) -> None:
     assert ended.code == 0
     assert "4 clips scored again" in ended.out
     (found,) = json.loads(vcorr("score", path, "--json").out)
-    assert found["best"][0]["metric"] == "matching_accuracy"
+    assert found["best"][0]["metric"] == "matching_accuracy_moving"
 
 
 @pytest.mark.parametrize("key", ["model", "probe.heads", "limit", "tracker"])
@@ -220,8 +220,8 @@ def test_the_flags_of_run_are_the_contracts() -> None:
 def test_a_known_motion_scores_one_and_a_point_moved_takes_away_its_share(vcorr) -> None:
     def score(moved: float) -> float:
         found = json.loads(vcorr(*RUN, "--layers", "0", "--set", f"data.moved={moved}", "--json").out)
-        (site,) = found["sites"]
-        return site["value"]
+        (best,) = found["best"]
+        return best["all_points"]["value"]
 
     points = 5 * 5
     assert score(0) == 1

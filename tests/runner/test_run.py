@@ -424,7 +424,7 @@ def test_a_full_disk_is_what_the_user_hears_of(found, tmp_path, monkeypatch) -> 
 
 def test_other_metrics_alone_still_give_best_sites(found, tmp_path) -> None:
     scores = run(found, tmp_path, metrics="pck").run.read("scores")
-    assert [b.summary.metric for b in best_sites(scores)] == ["pck_8"]
+    assert [b.summary.metric for b in best_sites(scores)] == ["pck_8_moving"]
 
 
 @pytest.mark.parametrize(("probe", "options"), [("hidden", {}), ("qk", {"rotary": False})])

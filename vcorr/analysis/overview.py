@@ -11,9 +11,9 @@ import numpy as np
 
 from vcorr.analysis.stored_scores import RunFacts, StoredScores, load_scores
 from vcorr.contract.errors import unknown_name
-from vcorr.contract.metric_columns import lower_is_better, primary_of, ranking_columns
+from vcorr.contract.metric_columns import all_points_of, lower_is_better, primary_of, ranking_columns
 from vcorr.contract.records import NO_SITE
-from vcorr.stats.series import STRATUM_MARK, Series, all_points_of, main_metric, natural, series
+from vcorr.stats.series import STRATUM_MARK, Series, main_metric, natural, series
 from vcorr.stats.stability import Stability, rank_stability
 from vcorr.stats.summary import BestSite, Findings, SiteSummary
 from vcorr.store.rundir import RunDirectory
@@ -52,8 +52,8 @@ class Ranking:
 class StrataOf:
     """The strata of a metric at the best site of one probe, each clip at the site that it did not choose.
 
-    best: the site, chosen over all pairs. whole: the metric itself. strata: its strata, by the part of the column name
-    after the mark.
+    best: the site, chosen by the ranking column. whole: the metric over all points. strata: its strata, by the part of
+    the column name after the mark.
     """
 
     variant: str
@@ -136,12 +136,13 @@ def _rankings(parts: Sequence[Series], best: Sequence[BestSite]) -> Iterator[Ran
 
 def _strata(found: Sequence[Series], best: Sequence[BestSite]) -> Iterator[StrataOf]:
     for chosen in best:
-        mark = chosen.summary.metric + STRATUM_MARK
+        whole = chosen.all_points or chosen.summary
+        mark = whole.metric + STRATUM_MARK
         of_probe = [s for s in found if {**s.key, "metric": chosen.summary.metric} == chosen.key]
         strata = {s.key["metric"].removeprefix(mark): s for s in of_probe if s.key["metric"].startswith(mark)}
         if chosen.heads == "mean" and strata:
             at_site = {name: chosen.report(strata[name]) for name in sorted(strata, key=natural)}
-            yield StrataOf(chosen.summary.variant_text, chosen, chosen.summary, at_site)
+            yield StrataOf(chosen.summary.variant_text, chosen, whole, at_site)
 
 
 def _rankings_of(s: Series, best: BestSite) -> Iterator[Ranking]:

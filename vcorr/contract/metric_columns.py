@@ -11,7 +11,13 @@ COLUMNS_KEY, ASKED_KEY = "metric_columns", "metrics_asked"
 MOVING = "_moving"
 """Ends the names of columns that count only moving points; the name before it is the column over all points."""
 MAIN_METRIC = "matching_accuracy"
-_KNOWN_PRIMARIES = (MAIN_METRIC, "pck_8", "attention_cross", "confidence_cross")
+"""The metric whose primary column ranks sites if the user named no metric."""
+MAIN_COLUMN = MAIN_METRIC + MOVING
+"""Its primary column."""
+_KNOWN_PRIMARIES = (MAIN_COLUMN, "pck_8_moving", MAIN_METRIC, "pck_8", "attention_cross", "confidence_cross")
+"""Columns that rank sites where no record says which one does, the first choice first."""
+_RANKED_BY_ALL_POINTS = ("matching_accuracy", "pck")
+"""Metrics whose primary column was over all points, before moving points became primary."""
 
 
 @dataclass(frozen=True)
@@ -32,19 +38,30 @@ class MetricColumns:
         return {**asdict(self), "columns": list(self.columns)}
 
 
+def all_points_of(column: str) -> str:
+    """Returns the column over all points that belongs to a column over moving points; "" for any other column.
+
+    A metric gives both, `NAME` and `NAME_moving`; the one over all points is shown next to the other.
+    """
+    return column.removesuffix(MOVING) if column.endswith(MOVING) else ""
+
+
 def read_columns(record: Mapping[str, Any]) -> tuple[MetricColumns, ...]:
-    """Returns the columns of every metric that run.json lists; none for a run of an older version."""
+    """Returns the columns of every metric that run.json lists; none for a run of an older version.
+
+    Older records of `matching_accuracy` and `pck` name the column over all points as primary. Their sites are ranked as
+    in new runs, by the column over moving points.
+    """
     found = record.get(COLUMNS_KEY)
-    items = [item for item in found if isinstance(item, dict)] if isinstance(found, list) else []
-    return tuple(
-        MetricColumns(
-            metric=str(item.get("metric", "")),
-            columns=tuple(map(str, columns)) if isinstance(columns := item.get("columns"), list) else (),
-            primary=str(item.get("primary", "")),
-            higher_is_better=item.get("higher_is_better") is not False,
-        )
-        for item in items
-    )
+    return tuple(_read_one(item) for item in found if isinstance(item, dict)) if isinstance(found, list) else ()
+
+
+def _read_one(item: Mapping[str, Any]) -> MetricColumns:
+    columns, primary, metric = item.get("columns"), str(item.get("primary", "")), str(item.get("metric", ""))
+    listed = tuple(map(str, columns)) if isinstance(columns, list) else ()
+    if metric in _RANKED_BY_ALL_POINTS and primary + MOVING in listed:
+        primary += MOVING
+    return MetricColumns(metric, listed, primary, item.get("higher_is_better") is not False)
 
 
 def lower_is_better(record: Mapping[str, Any]) -> frozenset[str]:
@@ -67,15 +84,21 @@ def ranking_columns(record: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def primary_of(name: str, record: Mapping[str, Any]) -> str:
-    """Returns the primary column of the metric `name`, or `name` itself if it is the name of a column."""
-    primaries = {one.metric: one.primary for one in read_columns(record) if one.primary}
+    """Returns `name` itself if a metric of the run has a column of this name, else the primary column of this metric.
+
+    `matching_accuracy` names both, and means the column: whoever writes it asks for all points.
+    """
+    listed = read_columns(record)
+    if any(name in one.columns for one in listed) or (not listed and name in _KNOWN_PRIMARIES):
+        return name
+    primaries = {one.metric: one.primary for one in listed if one.primary}
     known = next((column for column in _KNOWN_PRIMARIES if column.startswith(f"{name}_")), name)
-    return primaries.get(name, name if read_columns(record) else known)
+    return primaries.get(name, name if listed else known)
 
 
 def choose_main(columns: Sequence[str]) -> str:
     """Returns the column that ranks sites if nothing else says so: a known primary column, else the first column."""
-    return next((name for name in _KNOWN_PRIMARIES if name in columns), columns[0] if columns else MAIN_METRIC)
+    return next((name for name in _KNOWN_PRIMARIES if name in columns), columns[0] if columns else MAIN_COLUMN)
 
 
 def is_main(column: str) -> bool:

@@ -48,13 +48,13 @@ class PckConfig:
 class MatchingAccuracy(MetricBase):
     """`matching_accuracy` and `matching_accuracy_moving`: the share of pairs within half a stride (docs/protocol.md).
 
-    Values are in [0, 1], NaN if no pair counts; n is the number of pairs. variant: decides which pairs count
-    (`Switches.pooling`).
+    Values are in [0, 1], NaN if no pair counts; n is the number of pairs. Pairs of moving points are primary, because a
+    still background flatters every prediction. variant: decides which pairs count (`Switches.pooling`).
     """
 
     higher_is_better = True
     columns = ("matching_accuracy", "matching_accuracy_moving")
-    primary = "matching_accuracy"
+    primary = "matching_accuracy_moving"
     lower, upper = 0.0, 1.0
 
     def __init__(self, *, variant: Variant = "corrected") -> None:
@@ -91,9 +91,9 @@ class Pck(MetricBase):
     """`pck_1` ... `pck_16` and their `_moving` twins: the share of pairs within so many pixels of a 256x256 frame.
 
     x is scaled by 256/W and y by 256/H; a distance must be strictly smaller than the threshold. The same pairs count as
-    in `matching_accuracy`, but a pair moves if its reference is more than 16 of these pixels away from its position in
-    the query frame. Values are in [0, 1], NaN if no pair counts; n is the number of pairs. The primary column is
-    `pck_8`, as on boards; without this threshold, the column of the middle one.
+    in `matching_accuracy`. A pair moves if its reference is more than 16 of these pixels away from its position in the
+    query frame. Values are in [0, 1], NaN if no pair counts; n is the number of pairs. The primary column is
+    `pck_8_moving`, as on boards, with `pck_8` next to it; without this threshold, the columns of the middle one.
     """
 
     higher_is_better = True
@@ -106,7 +106,7 @@ class Pck(MetricBase):
         names = [f"pck_{threshold:g}" for threshold in self.thresholds]
         self.columns = tuple(name + suffix for suffix in ("", "_moving") for name in names)
         middle = sorted(self.thresholds)[(len(names) - 1) // 2]
-        self.primary = "pck_8" if "pck_8" in names else f"pck_{middle:g}"
+        self.primary = f"pck_{8 if 'pck_8' in names else middle:g}_moving"
 
     def under(self, variant: Switches) -> Pck:
         """Returns the metric for another variant."""

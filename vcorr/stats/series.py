@@ -28,8 +28,6 @@ from vcorr.stats.sites import SiteId
 PRIMARY_METRIC = MAIN_METRIC
 STRATUM_MARK = "@"
 """Separates a metric from its stratum of pairs in the names of columns."""
-MOVING_END = "_moving"
-"""Ends the name of a column that counts moving points alone. The rest of the name is the column of all points."""
 
 Heads = Literal["mean", "single"]
 """Kinds of sites: the mean over heads, and one head alone."""
@@ -194,11 +192,6 @@ def series(scores: pa.Table | Scores, *, metric: str | None = None, lower: Colle
 def natural(name: str) -> list[tuple[int, str]]:
     """Returns a key that sorts names by the numbers in them: pck_2 before pck_16."""
     return [(int(digits or 0), text) for digits, text in re.findall(r"(\d+)|(\D+)", name)]
-
-
-def all_points_of(metric: str) -> str:
-    """Returns the column of all points that belongs to a column of moving points; "" for any other column."""
-    return metric.removesuffix(MOVING_END) if metric.endswith(MOVING_END) else ""
 
 
 def main_metric(scores: pa.Table | Scores) -> str:

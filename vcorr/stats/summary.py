@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from vcorr.contract.metric_columns import all_points_of
 from vcorr.contract.records import NO_SITE
 from vcorr.contract.variants import NamedVariant
 from vcorr.stats.choice import CrossFit, choose_sites
@@ -30,7 +31,6 @@ from vcorr.stats.series import (
     Heads,
     Scores,
     Series,
-    all_points_of,
     gather,
     heads_of,
     main_metric,

@@ -45,7 +45,7 @@ def overview(found: Overview) -> None:
         empty = [name.replace(":", " ") for name, x in strata.strata.items() if not x.clips]
         if empty:
             out.print(cell(f"Strata without any pair to score: {', '.join(empty)}.", style="dim"))
-    if not found.strata and PRIMARY_METRIC in found.findings.metrics:
+    if not found.strata and any(name.startswith(PRIMARY_METRIC) for name in found.findings.metrics):
         metrics = ",".join([*(metric["name"] for metric in found.record.get("metrics") or []), "strata"])
         how = shlex.join(["vcorr", "score", found.facts.path, "--set", f"metrics={metrics}"])
         out.print(cell(f"Scores by displacement, time and occlusion: {how}", style="dim"), soft_wrap=True)
@@ -142,7 +142,9 @@ def _strata_table(found: StrataOf) -> RenderableType:
         Column("95 % interval", gives_way=2),
         Column("clips"),
     )
-    return fit_table(terminal.console(), f"{s.metric} by stratum: {where}", columns, list(_strata_rows(found)))
+    return fit_table(
+        terminal.console(), f"{found.whole.metric} by stratum: {where}", columns, list(_strata_rows(found))
+    )
 
 
 def _strata_rows(found: StrataOf) -> Iterator[Row]:

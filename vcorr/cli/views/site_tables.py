@@ -13,7 +13,7 @@ from rich.text import Text
 from vcorr.cli.views.table_notes import Remark, gather_remarks, interval_text, say_no_interval
 from vcorr.cli.views.table_width import Column, Fitted, fit_columns
 from vcorr.cli.views.terminal import DASH, cell, console, number
-from vcorr.contract.metric_columns import MAIN_METRIC
+from vcorr.contract.metric_columns import MAIN_COLUMN
 from vcorr.contract.records import HEAD_MEAN, is_random
 from vcorr.contract.variants import DEFAULT_VARIANT
 
@@ -36,7 +36,7 @@ def say_findings(out: Console, found: Findings) -> None:
         out.print(cell(line))
     if found.without_skill:
         out.print(extremes_table(found.without_skill))
-    if len(found.absent) and found.absent != (MAIN_METRIC,):
+    if len(found.absent) and found.absent != (MAIN_COLUMN,):
         out.print(cell(f"No scores by {', '.join(found.absent)}: no probe of the run predicts what it scores."))
     if found.unread:
         out.print(cell(f"Without scores: {', '.join(found.unread)}. None of the metrics scores what it predicts."))
