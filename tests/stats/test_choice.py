@@ -219,6 +219,16 @@ def test_sites_are_compared_on_the_same_clips():
     assert (fit.chosen, fit.candidates, fit.incomplete) == ((2, 2), 2, 0)
 
 
+def test_a_clip_that_few_sites_have_does_not_leave_them_alone_as_candidates():
+    score = np.tile([0.5, 0.7, 0.6], (8, 1))
+    score[3] = [0.5, np.nan, np.nan]
+    fit = cross_fit(score, None, None, even_odd(8))
+    assert (fit.chosen, fit.candidates, fit.incomplete) == ((1, 1), 3, 0)
+    assert np.isfinite(fit.pooled.score).tolist() == [True] * 3 + [False] + [True] * 4, (
+        "the clip has no score at site 1"
+    )
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
