@@ -107,6 +107,15 @@ def test_a_probe_that_nothing_scores_is_named(type_it) -> None:
     assert found["without_scores"] == ["qk"]
 
 
+def test_a_probe_that_another_metric_scores_is_not_without_scores(type_it) -> None:
+    """Checks `show run`, which reads the columns that rank sites alone."""
+    ended = type_it("run", "--model", "sliding-model", "--probe", "qk,attention,head-traits")
+    shown = type_it("show", "run", path_of(ended))
+    assert shown.code == 0
+    assert "matching_accuracy" in shown.out
+    assert "Without scores" not in ended.out + shown.out
+
+
 @pytest.mark.parametrize(
     ("made", "words"),
     [(metric_plugin.Nameless, "set `primary`"), (metric_plugin.Elsewhere, "primary is 'elsewhere'")],

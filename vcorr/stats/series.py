@@ -148,6 +148,7 @@ class Scores:
     rows: number of rows of all tables.
     failed: ids of the clips that failed, once per row. unscored: other clips without a score, each with the reason.
     content: hash of each clip's content, by clip id; without clips whose rows have none.
+    probes: the probes that have rows of any metric, also of one that was not gathered.
     """
 
     series: tuple[Series, ...]
@@ -155,6 +156,7 @@ class Scores:
     failed: tuple[str, ...] = ()
     unscored: Mapping[str, str] = field(default_factory=dict)
     content: Mapping[str, str] = field(default_factory=dict)
+    probes: frozenset[str] = frozenset()
 
     @property
     def metrics(self) -> frozenset[str]:
@@ -242,10 +244,12 @@ class _Gatherer:
         self._content: dict[str, str] = {}
         self._clips: dict[str, dict[str, _ClipFacts]] = defaultdict(dict)
         self._rows = 0
+        self._probes: set[str] = set()
 
     def add(self, table: pa.Table) -> None:
         """Adds the rows of a table."""
         self._rows += table.num_rows
+        self._probes.update(name for name in pc.unique(table["probe"]).to_pylist() if name)
         self._add_whole_clips(table)
         names = [name for name in pc.unique(table["metric"]).to_pylist() if name and self._wanted(name)]
         rows = table.filter(pc.is_in(table["metric"], pa.array(names, pa.string())))
@@ -281,7 +285,8 @@ class _Gatherer:
             run = growing.key["run"]
             found.append(growing.finish(sum(failed == run for failed, _ in self._failed), self._clips[run]))
         failed = tuple(clip for _, clip in self._failed)
-        return Scores(tuple(found), self._rows, failed, self._unscored, self._content)
+        probes = frozenset(self._probes)
+        return Scores(tuple(found), self._rows, failed, self._unscored, self._content, probes)
 
 
 class _GrowingSeries:

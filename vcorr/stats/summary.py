@@ -270,7 +270,7 @@ class Findings:
         shown = tuple(dict.fromkeys(still.get(metric, metric) for metric in columns))
         ranked = [part for column in shown for part in parts if part.key["metric"] == column]
         best = [best_site(part, find_all_points(part, parts)) for part in ranked if not has_no_bounds(part)]
-        scored = {part.key["probe"] for part in parts}
+        scored = {part.key["probe"] for part in parts} | scores.probes
         return cls(
             metrics=shown,
             best=tuple(found for found in best if found is not None),
