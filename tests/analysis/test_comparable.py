@@ -22,6 +22,7 @@ clip_facts = st.builds(
     tracker=st.sampled_from(["exact", "dis"]),
     tracker_version=st.sampled_from([0, 1]),
     tracks=st.sampled_from(["", "x", "y"]),
+    video=st.sampled_from(["", "v", "w"]),
 )
 measured = st.builds(
     MeasuredOn,
@@ -39,6 +40,7 @@ measured = st.builds(
         st.sampled_from(["pck", "mine"]), st.fixed_dictionaries({"version": st.sampled_from([1, 2])}), max_size=2
     ),
     clips=st.dictionaries(st.sampled_from(["c1", "c2", "c3"]), clip_facts, max_size=3),
+    videos_of=st.sampled_from(["", "run"]),
 )
 
 
@@ -53,13 +55,15 @@ def slow(a: MeasuredOn, b: MeasuredOn) -> bool:
         getattr(a, name) == getattr(b, name) for name in ("dataset", "split", "options", "mode", "tracker", "scoring")
     )
     metrics = all(a.metrics[name] == b.metrics[name] for name in set(a.metrics) & set(b.metrics))
-    generated = a.mode == "generate"
+    generated, borrowed = a.mode == "generate", bool(a.videos_of or b.videos_of)
     for clip in set(a.clips) & set(b.clips):
         x, y = a.clips[clip], b.clips[clip]
         names = ("content", "frames", "tracker", "tracker_version")
         if not all(agree(getattr(x, name), getattr(y, name)) for name in names):
             return False
-        if generated and x.height != y.height:
+        if generated and not borrowed and x.height != y.height:
+            return False
+        if borrowed and not agree(x.video, y.video):
             return False
         if x.height == y.height and x.frames == y.frames and not agree(x.tracks, y.tracks):
             return False

@@ -26,10 +26,13 @@ OWN_TRACKS = "the data's own"
 CLIP_CHOICES = frozenset({"limit", "clips"})
 """Options with which a dataset counts its clips. Like `--limit` they choose clips and change none of them."""
 
-Remedy = Literal["same data", "same mode", "same seed", "same size", "same frames", "same tracker", "score", "repeat"]
+Remedy = Literal[
+    "same videos", "same data", "same mode", "same seed", "same size", "same frames", "same tracker", "score", "repeat"
+]
 """What makes two runs comparable."""
 
 _HINTS: Mapping[Remedy, str] = {
+    "same videos": "Run the model without noise on the videos of the run that it is compared with: --data run:RUN",
     "same data": "Run both on the same data, with the same data options; --limit chooses how many clips.",
     "same mode": "Run both with the same --mode.",
     "same seed": "Generate both with the same --seed.",
@@ -61,7 +64,7 @@ class ClipFacts(NamedTuple):
 
     content: hash of the clip as the dataset gives it. frames, height, width: of the video as the model read or made it.
     tracker, tracker_version: what made the reference tracks. tracks: hash of query points and tracks; empty for videos
-    that the run made itself.
+    that the run made itself. video: hash of the video, if a run generated it.
     """
 
     content: str = ""
@@ -71,6 +74,7 @@ class ClipFacts(NamedTuple):
     tracker: str = ""
     tracker_version: int = 0
     tracks: str = ""
+    video: str = ""
 
 
 @dataclass(frozen=True)
@@ -87,6 +91,7 @@ class MeasuredOn:
         scoring: version of floors, ceilings and time map.
         metrics: version and options of every metric.
         clips: the clips that have scores, by id.
+        videos_of: id of the run whose generated videos this run reads; "" if it makes its own or reads the data's.
     """
 
     dataset: str
@@ -101,10 +106,11 @@ class MeasuredOn:
     scoring: int
     metrics: Mapping[str, Mapping[str, Any]]
     clips: Mapping[str, ClipFacts]
+    videos_of: str = ""
 
     @property
     def makes_video(self) -> bool:
-        """Whether the run generated its videos."""
+        """Whether the videos were generated: by this run, or by the one whose videos it reads."""
         return mode_of(self.mode).makes_video
 
     @property
@@ -130,7 +136,7 @@ def _first_rows(rows: pa.Table) -> Iterator[tuple[str, ClipFacts]]:
         return
     encoded = rows["clip"].combine_chunks().dictionary_encode()
     _, first = np.unique(encoded.indices.to_numpy(), return_index=True)
-    names = [name for name in ClipFacts._fields[:-1] if name != "content"]
+    names = [name for name in ClipFacts._fields if name not in ("content", "tracks", "video")]
     for row in rows.select(["clip", "data_hash", *names]).take(first).to_pylist():
         yield row["clip"], ClipFacts(content=row["data_hash"], **{name: row[name] for name in names})
 
@@ -149,10 +155,11 @@ def read_measured_on(run: RunDirectory, record: Mapping[str, Any], facts: Mappin
             f"{run.path}/run.json lacks {', '.join(lacking)}, without which runs cannot be compared.",
             hint=f"vcorr score {run.path} completes what an older vcorr wrote.",
         )
-    data, context = record["resolved"]["data"], record["row_context"]
+    context, made = record["row_context"], record.get("videos_of") or {}
+    data, tracked_by = made.get("data") or record["resolved"]["data"], (made or record).get("tracker")
     makes_video = mode_of(context["mode"]).makes_video
     options = {name: value for name, value in flat(data.get("config") or {}) if name not in CLIP_CHOICES}
-    tracker = {name: value for name, value in flat(record["tracker"] or {}) if name != "licence"}
+    tracker = {name: value for name, value in flat(tracked_by or {}) if name != "licence"}
     return MeasuredOn(
         dataset=data["name"],
         version=data["version"],
@@ -161,11 +168,12 @@ def read_measured_on(run: RunDirectory, record: Mapping[str, Any], facts: Mappin
         content=dict(flat(data.get("content") or {})),
         mode=context["mode"],
         task=str(context.get("task") or ""),
-        seed=context.get("seed") if makes_video else None,
+        seed=(made or context).get("seed") if makes_video else None,
         tracker=tracker,
         scoring=record["scoring"],
         metrics={metric["name"]: metric for metric in record["metrics"]},
         clips={clip: _with_tracks(run, clip, found, makes_video) for clip, found in facts.items()},
+        videos_of=str(made.get("run") or ""),
     )
 
 
@@ -175,12 +183,13 @@ def _with_tracks(run: RunDirectory, clip: str, facts: ClipFacts, makes_video: bo
     Rows of early layouts do not say the size of a video. Its tracks do.
     """
     path = run.shard("tracks", clip)
-    if (makes_video and facts.frames) or not path.exists():
+    if not path.exists():
         return facts
     tracks = shards.read_shard(path, "tracks")
     if not tracks.num_rows:
         return facts
-    row = {name: tracks[name][0].as_py() for name in ("frames", "height", "width", "tracker", "tracker_version")}
+    names = ("frames", "height", "width", "tracker", "tracker_version", "video")
+    row = {name: tracks[name][0].as_py() for name in names}
     known = {name: getattr(facts, name) or value for name, value in row.items()}
     return facts._replace(**known, tracks="" if makes_video else _hash_tracks(tracks))
 
@@ -272,7 +281,7 @@ def _clip_differences(a: MeasuredOn, b: MeasuredOn) -> Iterator[Difference]:
     pairs = [(clip, a.clips[clip], b.clips[clip]) for clip in common if a.clips[clip] != b.clips[clip]]
     for words, pick, remedy in _CLIP_CHECKS:
         found = [
-            (clip, pick(x), pick(y)) for clip, x, y in pairs if _differ(pick(x), pick(y)) and _counts(words, a, x, y)
+            (clip, pick(x), pick(y)) for clip, x, y in pairs if _differ(pick(x), pick(y)) and _counts(words, a, b, x, y)
         ]
         if found:
             clip, x, y = found[0]
@@ -296,6 +305,7 @@ _CLIP_CHECKS: tuple[tuple[str, Callable[[ClipFacts], Any], Remedy], ...] = (
     ("tracker", lambda clip: clip.tracker, "same tracker"),
     ("version of the tracker", lambda clip: clip.tracker_version, "same tracker"),
     ("query points or tracks", lambda clip: clip.tracks, "repeat"),
+    ("generated video", lambda clip: clip.video, "same videos"),
 )
 """Facts of a clip that must agree: in words, how to read it, and what makes it agree."""
 
@@ -305,10 +315,16 @@ def _differ(x: Any, y: Any) -> bool:
     return bool(x and y and x != y)
 
 
-def _counts(words: str, run: MeasuredOn, x: ClipFacts, y: ClipFacts) -> bool:
-    """Returns whether a fact counts. Models may read a video at sizes of their own, and tracks have its pixels."""
+def _counts(words: str, a: MeasuredOn, b: MeasuredOn, x: ClipFacts, y: ClipFacts) -> bool:
+    """Returns whether a fact counts. Models may read a video at sizes of their own, and tracks have its pixels.
+
+    Models generate different videos from one prompt. A run that reads generated videos compares with those videos only.
+    """
+    reads_made = bool(a.videos_of or b.videos_of)
     if words == "size":
-        return run.makes_video
+        return a.makes_video and not reads_made
+    if words == "generated video":
+        return reads_made
     if words == "query points or tracks":
         # one hash of both says which of the two changed
         return (x.height, x.width) == (y.height, y.width) and x.frames == y.frames and not _differ(x.content, y.content)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
 from vcorr.contract.geometry import TokenGrid
 from vcorr.contract.hit_rules import HitRule
+from vcorr.contract.origins import VideoOrigin
 from vcorr.contract.records import AppliedSettings, Mode, ModelCard, Readout, RunSettings, Site, Tracks
 from vcorr.contract.variants import CORRECTED, PredictionKind, Switches
 
@@ -193,6 +194,13 @@ class DatasetBase:
 
         None means that the options identify the dataset. If there are values, the fingerprint leaves out the option
         `path`.
+        """
+        return None
+
+    def origin(self) -> VideoOrigin | None:
+        """Returns the run of vcorr that generated the videos; by default None.
+
+        Rows of models without noise then name the data, mode and tracker of that run, so that both compare.
         """
         return None
 

@@ -34,6 +34,12 @@ ENTRIES: tuple[DatasetEntry, ...] = (
         config="vcorr.data.dataset_options:FolderConfig",
     ),
     DatasetEntry(
+        name="run",
+        summary="Videos that a run in mode generate made, with its query points and tracks: --data run:RUN.",
+        factory="vcorr.runner.generated_videos:RunVideos",
+        config="vcorr.data.dataset_options:RunVideosConfig",
+    ),
+    DatasetEntry(
         name="difftrack",
         summary="The paper's prompts and query grids, once imported: --data difftrack:cogvideox_t2v_2b/fg.",
         factory="vcorr.data.stored_dataset:difftrack",

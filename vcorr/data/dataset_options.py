@@ -63,6 +63,13 @@ class FolderConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class RunVideosConfig:
+    """Options of `run`."""
+
+    path: str = option("", "The folder of a run in mode generate.")
+
+
+@dataclass(frozen=True, kw_only=True)
 class DiffTrackConfig:
     """Options of `difftrack`."""
 

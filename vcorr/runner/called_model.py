@@ -45,6 +45,11 @@ class CalledModel(CalledPart):
             return bool(self._optional.needs_image)
 
     @property
+    def adds_noise(self) -> bool:
+        """Whether the model adds noise to a video; baselines and backbones read it as it is."""
+        return bool(self.sites()) and self.steps > 0
+
+    @property
     def has_latents(self) -> bool:
         """Whether probes can read the latents of its denoiser."""
         with self._calling("has_latents"):

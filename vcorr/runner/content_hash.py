@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,13 @@ def hash_of_prompt(clip: Clip, settings: RunSettings, grid: TokenGrid) -> str:
     size = (grid.video_frames, grid.height, grid.width)
     image = None if clip.video is None else clip.video[:1]
     return _hash("prompt", clip.prompt, settings.seed, size, image, clip.queries.t, clip.queries.xy)
+
+
+def hash_of_tracks(row: Mapping[str, Any]) -> str:
+    """Returns the hash of one row of a tracks table: of its video, by the hash in the row, its queries and tracks."""
+    return _hash(
+        "tracks", row["video"], *(np.asarray(row[name]) for name in ("query_frames", "queries", "xy", "visible"))
+    )
 
 
 def _hash(*parts: Any) -> str:

@@ -7,7 +7,8 @@ from functools import cached_property
 from typing import Any
 
 from vcorr.contract.modes import choose_mode, mode_of
-from vcorr.contract.records import Clip, RunSettings
+from vcorr.contract.origins import VideoOrigin
+from vcorr.contract.records import Clip, Mode, RunSettings
 from vcorr.plugins.registry import Registry
 from vcorr.runner.called_model import CalledModel
 from vcorr.runner.called_tracker import tracker_files
@@ -58,6 +59,7 @@ class Plan:
         identity: what identifies weights, files and packages, for the fingerprints.
         reference: where the reference tracks come from.
         notes: sentences on what was chosen by default, and on what was asked for and does not apply.
+        origin: the run that generated the videos; None if none did, or if the model adds noise to them.
         missing: what the run lacks. A plan with gaps is for a dry run only.
         planned_with: the objects of the process that made the plan; not pickled.
     """
@@ -70,6 +72,7 @@ class Plan:
     reference: Reference
     notes: tuple[str, ...] = ()
     missing: tuple[Gap, ...] = ()
+    origin: VideoOrigin | None = None
     planned_with: Live | None = field(default=None, compare=False, repr=False)
 
     @cached_property
@@ -84,6 +87,21 @@ class Plan:
     def __getstate__(self) -> dict[str, Any]:
         state = {name: value for name, value in vars(self).items() if name != "live"}
         return {**state, "planned_with": None}
+
+    @property
+    def dataset(self) -> str:
+        """The dataset in the rows: of videos that a run generated, the one that it generated from."""
+        return self.parts.data.entry.name if self.origin is None else self.origin.dataset
+
+    @property
+    def split(self) -> str:
+        """The split of `dataset`."""
+        return self.selection.split if self.origin is None else self.origin.split
+
+    @property
+    def measured_mode(self) -> Mode:
+        """The mode in the rows: of videos that a run generated, the mode of that run."""
+        return self.selection.settings.mode if self.origin is None else self.origin.mode
 
     def with_seed(self, seed: int) -> Plan:
         """Returns the plan with another seed, and with the same live objects."""
@@ -153,6 +171,7 @@ def make_plan(spec: RunSpec, registry: Registry, *, probing: bool = True, dry: b
     parts = Parts(model, probes, metrics, data, tracker)
     applied = adapter.own_settings(settings)
     selection = Selection(found.clips, found.reader.split, fitted, sites, settings, variants, readings, applied)
+    origin = None if adapter.adds_noise else gaps.fill("data", found.reader.origin, None)
     pictures = needs_image or not mode.makes_video or found.first is None or found.first.video is not None
     identity = Identity(
         weights,
@@ -168,8 +187,9 @@ def make_plan(spec: RunSpec, registry: Registry, *, probing: bool = True, dry: b
         hardware,
         identity,
         Reference.of(tracker, identity.tracker_versions, found.first),
-        plan_notes(spec, parts, selection, weights, found.first),
+        plan_notes(spec, parts, selection, weights, found.first, origin),
         gaps.found,
+        origin,
         Live(adapter, found.reader, card),
     )
 

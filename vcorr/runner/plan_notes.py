@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from vcorr.contract.modes import Renoise, has_video
+from vcorr.contract.origins import VideoOrigin
 from vcorr.contract.records import Clip
 from vcorr.runner.index_lists import DEFAULT_STEPS, find_repeated, split_names
 from vcorr.runner.parts import Parts
@@ -18,7 +19,14 @@ NO_WEIGHTS = "none"
 _PAPER = " These are a few built-in prompts. Once imported, the paper's are the default: vcorr dataset import --help"
 
 
-def plan_notes(spec: RunSpec, parts: Parts, selection: Selection, weights: str, first: Clip | None) -> tuple[str, ...]:
+def plan_notes(
+    spec: RunSpec,
+    parts: Parts,
+    selection: Selection,
+    weights: str,
+    first: Clip | None,
+    origin: VideoOrigin | None = None,
+) -> tuple[str, ...]:
     """Returns sentences on choices that were made for the user, and on flags that do not apply or say a thing twice.
 
     Args:
@@ -27,27 +35,38 @@ def plan_notes(spec: RunSpec, parts: Parts, selection: Selection, weights: str, 
         selection: what is read.
         weights: the identity of the weights.
         first: the first clip; None if it could not be read.
+        origin: the run that generated the videos, if the rows name its data.
     """
     notes = (
-        _defaults(spec, parts, selection),
+        _defaults(spec, parts, selection, origin),
         *_not_applied(spec, parts, selection, weights),
         *_say_repeated(spec, selection),
         _beyond_limit(spec, parts, selection),
         _unread(parts, selection, first),
+        _of_run(origin),
         selection.fitted,
         *selection.applied.notes,
     )
     return tuple(note for note in notes if note)
 
 
-def _defaults(spec: RunSpec, parts: Parts, selection: Selection) -> str:
+def _of_run(origin: VideoOrigin | None) -> str:
+    if origin is None:
+        return ""
+    return (
+        f"This run reads the videos and tracks of run {origin.run}. The rows say its mode and data, {origin.mode} from "
+        f"{origin.dataset}, so that vcorr compare takes both runs."
+    )
+
+
+def _defaults(spec: RunSpec, parts: Parts, selection: Selection, origin: VideoOrigin | None) -> str:
     """Returns the flags that were chosen for the user."""
     chosen, data, settings = [], parts.data.entry.name, selection.settings
     own = spec.data is None and spec.prompt is None
     if own:
         path = getattr(parts.data.config, "path", "")
         chosen.append(f"--data {data}:{path}" if path else f"--data {data}")
-    if spec.mode is None:
+    if spec.mode is None and origin is None:
         chosen.append(f"--mode {settings.mode}")
     if spec.steps is None and selection.sites and len(settings.steps) < settings.num_steps:
         chosen.append(f"--steps {DEFAULT_STEPS}")

@@ -44,11 +44,13 @@ STATUS_NOT_SCORED = "not_scored"
 class ClipFacts:
     """Facts about a clip that do not depend on the size at which a model reads it.
 
-    data_hash: the hash of its content. still: its zero-motion pck_8, NaN where it has none (`stillness`).
+    data_hash: the hash of its content. still: its zero-motion pck_8, NaN where it has none (`stillness`). video: the
+    hash of its video, if another run generated it.
     """
 
     data_hash: str
     still: float = NAN
+    video: str = ""
 
 
 @dataclass(frozen=True)
@@ -131,7 +133,12 @@ def prepare_clip(plan: Plan, clip_id: str) -> Prepared:
             _check_queries(clip)
             fitted = fit_clip(clip, grid)
         notes = fit_notes(clip, grid, usual_frames(adapter, asked.sites, clip))
-        facts = ClipFacts(hash_of_video(clip), stillness(clip, grid.video_frames))
+        made = None if plan.origin is None else plan.origin.clips[clip_id]
+        facts = (
+            ClipFacts(hash_of_video(clip), stillness(clip, grid.video_frames))
+            if made is None
+            else ClipFacts(made.data_hash, made.still, made.video)
+        )
         return Prepared(fitted, grid, facts, notes)
     height, width = round(grid.height), round(grid.width)
     if clip.video is not None:
@@ -285,8 +292,8 @@ def track_row(run: str, plan: Plan, clip: Clip, tracks: Tracks, *, video: str, f
     return TrackRow(
         run=run,
         clip=clip.id,
-        dataset=plan.parts.data.entry.name,
-        split=plan.selection.split,
+        dataset=plan.dataset,
+        split=plan.split,
         prompt=clip.prompt,
         tracker=tracks.tracker,
         tracker_version=tracks.version,

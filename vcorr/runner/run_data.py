@@ -14,6 +14,7 @@ import numpy as np
 from vcorr.contract.bases import DatasetBase, with_defaults
 from vcorr.contract.entries import ModelEntry
 from vcorr.contract.errors import MissingError, PluginError, UsageError, VcorrError, unknown_name
+from vcorr.contract.origins import VideoOrigin
 from vcorr.contract.part_calls import PartFailureError, show_value
 from vcorr.contract.records import Clip
 from vcorr.data.dataset_home import IMPORTS, is_within_reach, split_name
@@ -34,6 +35,7 @@ DATA_WITH_PATH = {
     VIDEO: "video:clip.mp4",
     "prompts": "prompts:prompts.txt",
     FOLDER: "folder:built/my-dataset",
+    "run": "run:runs/RUN",
     "difftrack": "difftrack:cogvideox_t2v_2b/fg",
 }
 """Datasets that take a path, as `--data NAME:PATH`, each with an example."""
@@ -91,6 +93,14 @@ class ClipReader(CalledPart):
         with self._calling("identity()"):
             found = self._optional.identity()
             return None if found is None else plain_identity(found, str(self.name))
+
+    def origin(self) -> VideoOrigin | None:
+        """Returns the run that generated the videos; None if no run of vcorr did."""
+        with self._calling("origin()"):
+            found = self._optional.origin()
+            if found is not None and not isinstance(found, VideoOrigin):
+                raise PluginError(f"origin() must return a VideoOrigin or None, got {show_value(found)}.")
+            return found
 
     def check_files(self, clip_ids: Sequence[str]) -> None:
         """Checks the files of these clips. Raises what the dataset's own `check_files` raises."""

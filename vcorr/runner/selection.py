@@ -100,6 +100,13 @@ def _no_steps(spec: RunSpec, mode: RunMode, label: str) -> tuple[tuple[int, ...]
     return (NO_SITE,), 0
 
 
+def _way_out_of_mode(spec: RunSpec, mode: RunMode, others: str) -> str:
+    if not spec.mode:
+        return _OTHER_DATA
+    of_run = " To read the videos that a run generated: --data run:RUN" if mode.makes_video else ""
+    return f"It runs with {others}.{of_run}"
+
+
 def _way_out(flag: str, spec: RunSpec) -> str:
     """Returns what to change so that a model without noise runs.
 
@@ -117,5 +124,5 @@ def _check_mode(spec: RunSpec, adapter: CalledModel, mode: RunMode, label: str) 
     others = " or ".join(f"--mode {name}" for name in known)
     raise UsageError(
         f"{label} cannot run in {mode.name} mode.",
-        hint=f"It runs with {others}." if spec.mode else _OTHER_DATA,
+        hint=_way_out_of_mode(spec, mode, others),
     )

@@ -44,6 +44,8 @@ def predict_facts(plan: Plan) -> dict[str, Any]:
         },
         "selected": len(plan.selection.clips),
     }
+    if plan.origin is not None:
+        facts["videos_of"] = plain(plan.origin.to_dict())
     return storable(facts)
 
 
@@ -71,9 +73,9 @@ def common_columns(plan: Plan) -> dict[str, Any]:
     return {
         "model": plan.parts.model.entry.name,
         "weights": plan.identity.weights,
-        "dataset": plan.parts.data.entry.name,
-        "split": plan.selection.split,
-        "mode": settings.mode,
+        "dataset": plan.dataset,
+        "split": plan.split,
+        "mode": plan.measured_mode,
         "seed": settings.seed,
         "task": CORRESPONDENCE,
         "cfg": settings.cfg if plan.selection.mode.makes_video else None,

@@ -41,7 +41,7 @@ def keep_video(run: RunDirectory, clip: Clip) -> dict[str, str]:
         Its `video_hash` ("frames") and the hash of the file ("file"), as `check_video` compares them.
     """
     assert clip.video is not None
-    path = _video_path(run, clip.id)
+    path = video_path(run, clip.id)
     make_folder(path.parent)
     if path.is_dir() and not path.is_symlink():
         set_aside(path)
@@ -56,7 +56,7 @@ def check_video(run: RunDirectory, clip_id: str) -> None:
     Raises:
         DamagedVideoError: it is missing, damaged, or another one.
     """
-    made, path = _read_hashes(run, clip_id), _video_path(run, clip_id)
+    made, path = _read_hashes(run, clip_id), video_path(run, clip_id)
     try:
         if made.get("file") == hash_file(path):
             return
@@ -79,12 +79,13 @@ def restore_clip(plan: Plan, run: RunDirectory, clip_id: str) -> Prepared:
     return replace(prepared, clip=replace(prepared.clip, video=_read_video(run, clip_id), tracks=None))
 
 
-def _video_path(run: RunDirectory, clip_id: str) -> Path:
+def video_path(run: RunDirectory, clip_id: str) -> Path:
+    """Returns where a run keeps the generated video of a clip."""
     return run.path / VIDEOS / video_path_name(clip_id)
 
 
 def _read_video(run: RunDirectory, clip_id: str) -> NDArray[np.uint8]:
-    path = _video_path(run, clip_id)
+    path = video_path(run, clip_id)
     try:
         if not path.is_file():
             raise StoreError(f"{path} is missing.")
@@ -123,5 +124,5 @@ def rows_of_tracks(
     tracks = clip.tracks if tracker is None else tracker.track(clip.video, clip.queries)
     if tracks is None:
         return []
-    video = video_hash(clip.video) if plan.selection.mode.makes_video else ""
+    video = video_hash(clip.video) if plan.selection.mode.makes_video else facts.video
     return [track_row(run.run_id, plan, clip, tracks, video=video, facts=facts)]

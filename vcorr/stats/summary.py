@@ -113,7 +113,7 @@ class ReportedSite:
 
     @property
     def site(self) -> str:
-        """The site as people write it, LAYER:STEP or LAYER:STEP:HEAD; "" without a layer."""
+        """The site as people write it, LAYER:STEP or LAYER:STEP:HEAD; "" without a layer and a step."""
         return "" if self.layer == self.step == NO_SITE else str(SiteId(self.layer, self.step, self.head))
 
     def to_dict(self) -> dict[str, Any]:
@@ -157,7 +157,7 @@ class BestSite:
 
     @property
     def site(self) -> str:
-        """The site, or both sites, as people write them; "" without a layer."""
+        """The site, or both sites, as people write them; "" without a layer and a step."""
         return ", ".join(site.site for site in self.sites)
 
     def report(self, s: Series) -> SiteSummary:

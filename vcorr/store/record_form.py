@@ -84,6 +84,19 @@ RECORD_FORM = _mapping(
         "scoring": _COUNT,
         "variants": _TEXTS,
         "row_context": _CONTEXT,
+        "videos_of": {
+            **_mapping(
+                {
+                    "run": _TEXT,
+                    "data": _DATA,
+                    "mode": {"enum": list(get_args(Mode))},
+                    "seed": _INT64,
+                    "tracker": _TRACKER,
+                },
+                required=("run", "data", "mode"),
+            ),
+            **_MAPPING_OR_NULL,
+        },
         "fitted": _TEXT_OR_NULL,
         "card": {**_mapping({"title": _TEXT, "summary": _TEXT}), **_MAPPING_OR_NULL},
         "plugins": _mapping_of(_TEXT_OR_NULL),
