@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 
+import pytest
 from support.pages import ROOT
 
 RUN = ("run", "--model", "sliding-model", "--probe", "qk", "--steps", "last", "--json")
@@ -55,6 +56,30 @@ def test_json_is_all_that_is_on_standard_output(vcorr) -> None:
     }
     assert [(site["site"], site["clips"]) for site in row["a"]["sites"]] == [("0:9", 4)]
     assert (row["clips"], row["ties"], row["smallest_p"], row["family"]) == (4, 4, 1.0, 1)
+
+
+def test_clips_of_one_run_alone_count_for_neither(vcorr) -> None:
+    a, b = make(vcorr), make(vcorr, "--set", "data.clips=6")
+    ended = vcorr("compare", a, b, "--metric", "pck_4")
+    lines = [" ".join(line.split()) for line in ended.out.splitlines()]
+    assert "only here 0 2: slide-4, slide-5" in lines
+    assert "All numbers are over the 4 clips in common." in " ".join(lines)
+    assert lines[[line.startswith("qk") for line in lines].index(True)].endswith("1.000 4")
+
+
+@pytest.mark.parametrize("width", [80, 100, 120])
+def test_families_are_said_and_numbers_are_whole(vcorr, monkeypatch, width) -> None:
+    a = make(vcorr, "--set", "data.clips=8", "--set", "probe.heads=each")
+    monkeypatch.setenv("COLUMNS", str(width))
+    out = vcorr("compare", a, a, "--metric", "pck_4,pck_8", "--site-a", "0:9", "--site-b", "1:9", "--site-b", "0:9").out
+    said = " ".join(out.split())
+    assert "p, Holm: corrected for the 2 rows of one metric and variant." in said
+    assert "8 clips cannot give p under 0.015 with Holm's correction for 2 rows." in said
+    assert "No interval: all 8 clips agree: without variance there is no interval." in said
+    assert max(map(len, out.splitlines())) <= width
+    row = next(line for line in out.splitlines() if line.split()[:3] == ["qk", "0:9", "1:9"])
+    assert "+1.000" in row
+    assert "0.016" in row  # 2 / 2^8, twice
 
 
 def test_every_key_of_a_row_is_on_the_page(vcorr) -> None:
