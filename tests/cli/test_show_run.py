@@ -103,6 +103,7 @@ def test_strata_are_shown_at_the_best_site(vcorr) -> None:
     places = [lines.index(next(x for x in lines if x.startswith(f"displacement {name}"))) for name in ("0-1", "2-4")]
     assert places == sorted(places)
     assert "Strata without any pair to score: boundary 0-0.5, boundary 0.5-1," in ended.out
+    assert "Best sites by matching_accuracy@" not in ended.out
     (strata,) = json.loads(vcorr("show", "run", path, "--json").out)["strata"]
     assert (strata["best"]["layer"], strata["strata"]["reappeared:no"]["clips"]) == (0, 4)
     assert strata["strata"]["reappeared:yes"]["value"] is None

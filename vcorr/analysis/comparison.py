@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from vcorr.analysis.comparable import check_comparable, read_measured_on, settings_apart, stride_note
 from vcorr.analysis.stored_scores import RunFacts, StoredScores, load_scores
 from vcorr.contract.errors import UsageError, unknown_name
-from vcorr.contract.metric_columns import MAIN_METRIC, MOVING, choose_main, is_main, lower_is_better
+from vcorr.contract.metric_columns import MAIN_METRIC, MOVING, STRATUM_MARK, choose_main, is_main, lower_is_better
 from vcorr.stats.paired import (
     Candidates,
     NothingScored,
@@ -20,7 +20,7 @@ from vcorr.stats.paired import (
     pair,
     sides_by_heads,
 )
-from vcorr.stats.series import STRATUM_MARK, Series, natural, series
+from vcorr.stats.series import Series, natural, series
 from vcorr.stats.sites import SiteId, parse_site
 from vcorr.store.rundir import RunDirectory
 

@@ -11,9 +11,9 @@ import numpy as np
 
 from vcorr.analysis.stored_scores import RunFacts, StoredScores, load_scores
 from vcorr.contract.errors import unknown_name
-from vcorr.contract.metric_columns import all_points_of, lower_is_better, primary_of, ranking_columns
+from vcorr.contract.metric_columns import STRATUM_MARK, all_points_of, lower_is_better, primary_of, ranking_columns
 from vcorr.contract.records import NO_SITE
-from vcorr.stats.series import STRATUM_MARK, Series, main_metric, natural, series
+from vcorr.stats.series import Series, main_metric, natural, series
 from vcorr.stats.stability import Stability, rank_stability
 from vcorr.stats.summary import BestSite, Findings, SiteSummary
 from vcorr.store.rundir import RunDirectory

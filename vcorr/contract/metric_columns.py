@@ -10,6 +10,8 @@ COLUMNS_KEY, ASKED_KEY = "metric_columns", "metrics_asked"
 """Keys of run.json: the columns of every metric, and the metrics that the user named."""
 MOVING = "_moving"
 """Ends the names of columns that count only moving points; the name before it is the column over all points."""
+STRATUM_MARK = "@"
+"""Separates a metric from its stratum of pairs in the names of columns."""
 MAIN_METRIC = "matching_accuracy"
 """The metric whose primary column ranks sites if the user named no metric."""
 MAIN_COLUMN = MAIN_METRIC + MOVING
@@ -73,9 +75,11 @@ def ranking_columns(record: Mapping[str, Any]) -> tuple[str, ...]:
     """Returns the columns that summaries of a run rank sites by.
 
     These are the primary columns of the metrics that the user named, in this order. Without named metrics it is the
-    main one. It is empty if run.json does not say.
+    main one. A stratum ranks nothing, since it is reported at the sites of its metric. It is empty if run.json does not
+    say.
     """
-    primaries = {one.metric: one.primary for one in read_columns(record) if one.primary}
+    listed = [one for one in read_columns(record) if one.primary and STRATUM_MARK not in one.primary]
+    primaries = {one.metric: one.primary for one in listed}
     asked = record.get(ASKED_KEY)
     if isinstance(asked, list) and asked:
         return tuple(dict.fromkeys(primaries[name] for name in asked if name in primaries))
@@ -102,5 +106,5 @@ def choose_main(columns: Sequence[str]) -> str:
 
 
 def is_main(column: str) -> bool:
-    """Returns whether a column, or its twin for moving points, ranks sites where a run has it; see `choose_main`."""
-    return {column, f"{column}{MOVING}"} & set(_KNOWN_PRIMARIES) != set()
+    """Returns whether `choose_main` may choose a column because it knows it."""
+    return column in _KNOWN_PRIMARIES

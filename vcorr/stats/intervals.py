@@ -307,8 +307,8 @@ def _ratio(arrays: list[Floats]) -> _Estimate:
     """Returns the skill, with deviations that make the standard error of the jackknife.
 
     Of a clip, e is the residual of the delta method, w the denominator, and h = w / W, with W the sum of w.
-    Leaving out the clip changes the ratio by e / (W * (1 - h)). Source: Royall and Cumberland, An Empirical Study of the Ratio
-    Estimator and Estimators of its Variance (1981).
+    Leaving out the clip changes the ratio by e / (W * (1 - h)). Source: Royall and Cumberland, An Empirical Study of
+    the Ratio Estimator and Estimators of its Variance (1981).
     """
     span = arrays[2] - arrays[1]
     (mean,), n = clip_means([span])

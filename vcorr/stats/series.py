@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from vcorr.contract.metric_columns import MAIN_METRIC, choose_main
+from vcorr.contract.metric_columns import MAIN_METRIC, STRATUM_MARK, choose_main
 from vcorr.contract.records import HEAD_MEAN
 from vcorr.contract.variants import DEFAULT_VARIANT, NamedVariant
 from vcorr.stats.halves import Halves, split_clips
@@ -26,8 +26,6 @@ from vcorr.stats.intervals import Floats, skill
 from vcorr.stats.sites import SiteId
 
 PRIMARY_METRIC = MAIN_METRIC
-STRATUM_MARK = "@"
-"""Separates a metric from its stratum of pairs in the names of columns."""
 
 Heads = Literal["mean", "single"]
 """Kinds of sites: the mean over heads, and one head alone."""

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from vcorr.contract.metric_columns import all_points_of
+from vcorr.contract.metric_columns import STRATUM_MARK, all_points_of
 from vcorr.contract.records import NO_SITE
 from vcorr.contract.variants import NamedVariant
 from vcorr.stats.choice import CrossFit, choose_sites
@@ -27,7 +27,6 @@ from vcorr.stats.intervals import (
     skill_interval,
 )
 from vcorr.stats.series import (
-    STRATUM_MARK,
     Heads,
     Scores,
     Series,
