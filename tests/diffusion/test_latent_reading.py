@@ -127,3 +127,18 @@ def test_inverted_latents_are_read_at_the_pass_that_is_read():
     for tokens in seen.values():
         values = set(tokens.flatten().tolist())
         assert any(values <= set(tensor.flatten().tolist()) for tensor in given)
+
+
+def test_a_pipeline_of_ones_own_is_read_too():
+    """Reads latents with `vcorr.record`: the whole pipeline shows how they are made, a denoiser alone does not."""
+    model = load("cogvideox")
+    clip = clip_for(model)
+    call = model.call(clip, model.grid(clip, None), RunSettings("generate", (), NUM_STEPS), "latent")
+    with vcorr.record(model.pipe, layout="cogvideox", probes=["qk", "latent"], layers=[0]) as rec:
+        model.pipe(**call)
+    assert [(p.probe, p.layer, p.step) for p in rec.predictions if p.probe == "latent"] == [
+        ("latent", -1, step) for step in range(NUM_STEPS)
+    ]
+    recorded = vcorr.record(model.pipe.transformer, layout="cogvideox", probes=["latent"])
+    with pytest.raises(vcorr.UsageError, match="CogVideoXTransformer3DModel shows none"), recorded:
+        model.pipe(**call)
