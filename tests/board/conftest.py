@@ -15,7 +15,7 @@ from vcorr.store.rundir import RunDirectory
 from vcorr.store.schema import ScoreRow
 from vcorr.store.shards import write_shard
 
-METRICS = ("matching_accuracy", "matching_accuracy_moving", "pck_4")
+METRICS = ("matching_accuracy", "matching_accuracy_moving", "pck_8", "pck_8_moving", "pck_4")
 FLOOR, CEILING = 0.2, 0.9
 
 
@@ -45,11 +45,21 @@ def _score_row(run, model, clip, **values):
         "seed": 42,
         "status": "ok",
         "error": "",
+        "frames": 17,
+        "height": 128,
+        "width": 128,
+        "token_height": 8.0,
+        "token_width": 8.0,
+        "ceiling_kind": "token_oracle",
     }
     return ScoreRow(**(row | values))
 
 
-def _record_of(model, clips, **values):
+def _record_of(model, clips, *, of=None, **values):
+    """Returns a run.json. of: columns of the rows that it repeats."""
+    of = of or {}
+    context = {name: of.get(name, usual) for name, usual in (("dataset", "sprites"), ("split", "test"), ("seed", 42))}
+    mode = of.get("mode", "renoise")
     record = {
         "command": ["vcorr", "run", "--model", model, "--probe", "qk,feature"],
         "started": "2026-01-02T03:04:05+00:00",
@@ -66,7 +76,22 @@ def _record_of(model, clips, **values):
         "versions": {"vcorr": "0.1.0", "torch": "2.9.0"},
         "device": {"name": "cpu", "dtype": "float32", "machine": "x86_64", "os": "linux"},
         "plugins": {"model 'made-up'": "made-up-plugin 1.0"},
-        "row_context": {"model": model, "weights": "none", "dataset": "sprites"},
+        "spec": {"limit": clips},
+        "resolved": {
+            "model": {"name": model, "version": 1, "config": {}},
+            "probes": [{"name": name, "version": 1, "config": {}} for name in ("qk", "feature")],
+            "data": {"name": context["dataset"], "version": 1, "split": context["split"], "config": {"size": 128}},
+            "settings": {"seed": context["seed"]},
+        },
+        "metrics": [{"name": name, "version": 2, "config": None} for name in ("matching_accuracy", "pck")],
+        "scoring": 1,
+        "tracker": None,
+        "row_context": {
+            "model": model,
+            "weights": "none",
+            "mode": mode if mode in ("generate", "invert") else "renoise",
+            **context,
+        },
         "clips": {"total": clips, "done": clips, "failed": 0, "reused": 0},
         "git": None,
     }
@@ -124,7 +149,7 @@ def _make_run(
         nan = dict.fromkeys(("value", "floor", "ceiling", "noise"), math.nan)
         row = _score_row(run.run_id, model, clip, **columns | empty | nan | {"status": "failed", "error": "made up"})
         write_shard(run.shard("scores", clip), "scores", [row], "ef" * 32)
-    run.write_record(record or _record_of(model, clips), status)
+    run.write_record(_record_of(model, clips, of=columns) if record is None else record, status)
     # the time of writing is the one thing a test could not repeat
     text = (run.path / "run.json").read_text(encoding="utf-8")
     stamp = text.rindex('"updated": "') + len('"updated": "')
@@ -145,13 +170,18 @@ def _make_baseline(results: Path, name: str, model: str, *, best: float = 0.5, c
             for m in METRICS
         ]
         write_shard(run.shard("scores", clip), "scores", rows, "ef" * 32)
-    run.write_record(_record_of(model, clips), "complete")
+    run.write_record(_record_of(model, clips, of=columns), "complete")
     return run
 
 
 @pytest.fixture
 def make_run():
     return _make_run
+
+
+@pytest.fixture
+def make_baseline():
+    return _make_baseline
 
 
 @pytest.fixture
@@ -168,10 +198,10 @@ def no_plugins():
 def pristine_results(tmp_path_factory):
     """Three models, one of them with random weights, and a baseline."""
     folder = tmp_path_factory.mktemp("board") / "runs"
-    _make_run(folder, "aaaaaaaaaaaa", "made-up-good", best=0.7, clips=32, layers=5, steps=4, heads=2)
-    _make_run(folder, "bbbbbbbbbbbb", "made-up-poor", best=0.3, clips=32, layers=5, steps=4)
-    _make_run(folder, "cccccccccccc", "made-up-random", best=0.9, clips=32, layers=5, steps=4, weights="random:0")
-    _make_baseline(folder, "dddddddddddd", "made-up-baseline", best=0.5, clips=32)
+    _make_run(folder, "aaaaaaaaaaaa", "made-up-good", best=0.7, clips=16, layers=5, steps=4, heads=2)
+    _make_run(folder, "bbbbbbbbbbbb", "made-up-poor", best=0.3, clips=16, layers=5, steps=4)
+    _make_run(folder, "cccccccccccc", "made-up-random", best=0.9, clips=16, layers=5, steps=4, weights="random:0")
+    _make_baseline(folder, "dddddddddddd", "made-up-baseline", best=0.5, clips=16)
     return folder
 
 

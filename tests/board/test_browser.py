@@ -68,35 +68,37 @@ def open_page(browser):
 
 
 def ranks(page):
-    return page.locator("table.sortable tbody tr:visible td.rank").all_inner_texts()
+    """Returns the ranks of the first table, without the notes below them."""
+    cells = page.locator("section.ranking").first.locator("tbody tr:visible td.rank").all_inner_texts()
+    return [cell.split()[0] for cell in cells]
 
 
 def test_ranking_sorts_and_filters(site, open_page):
     page = open_page(site / "index.html")
     assert ranks(page) == ["1", "2", "3", "4", "5"]
-    skill = page.get_by_role("columnheader", name="Skill, all points")
+    skill = page.get_by_role("columnheader", name="Gain, moving points within 8 px").first
     skill.get_by_role("button").click()
     assert skill.get_attribute("aria-sort") == "descending"
     assert ranks(page) == ["1", "2", "3", "4", "5"]
     skill.get_by_role("button").click()
     assert skill.get_attribute("aria-sort") == "ascending"
     assert ranks(page) == ["5", "4", "3", "2", "1"]
-    page.get_by_role("columnheader", name="Model").get_by_role("button").click()
+    page.get_by_role("columnheader", name="Model").first.get_by_role("button").click()
     assert skill.get_attribute("aria-sort") is None
     assert ranks(page)[0] == "3"  # "Made-Up-Baseline" begins the alphabet
     page.get_by_role("checkbox", name="baselines").uncheck()
     assert "3" not in ranks(page)
     page.get_by_role("searchbox").fill("good feature")
     assert ranks(page) == ["2"]
-    assert page.locator(".count").inner_text() == "1 of 5 rows"
+    assert page.locator(".count").inner_text() == "2 of 8 rows"  # with the table of single heads
 
 
 def test_rows_without_a_value_stay_last(tmp_path, no_plugins, make_run, open_page):
     make_run(tmp_path / "runs", "aaaaaaaaaaaa", "made-up-one", layers=2, steps=2, clips=4, probes=("qk",))
-    only = ("matching_accuracy",)
+    only = ("pck_8_moving", "matching_accuracy_moving")
     make_run(tmp_path / "runs", "bbbbbbbbbbbb", "made-up-two", layers=2, steps=2, clips=4, probes=("qk",), metrics=only)
     page = open_page(build_site(tmp_path / "runs", tmp_path / "site", registry=no_plugins))
-    header = page.get_by_role("columnheader", name="Skill, moving points")
+    header = page.get_by_role("columnheader", name="All points within 8 px")
     for _ in range(2):
         header.get_by_role("button").click()
         assert page.locator("tbody tr th a").all_inner_texts()[:2] == ["Made-Up-One", "Made-Up-Two"]
@@ -107,12 +109,13 @@ def test_model_page_draws_its_charts(site, open_page):
     page.get_by_role("link", name="Made-Up-Good").first.click()
     page.wait_for_selector(".panel:not([hidden]) .chart svg.marks")
     page.wait_for_function("[...document.querySelectorAll('.chart')].filter(c => c.dataset.drawn).length === 5")
+    assert page.locator(".panel:visible .chart").first.locator('[stroke="#d1242f"]').count() >= 1
     assert page.locator("h1").inner_text() == "Made-Up-Good"
     assert page.locator(".panel:visible .chart svg.marks").count() == 5
     first = page.locator(".panel:visible .chart").first
     assert first.locator(".mark-text.role-mark text").count() == 20  # 5 layers x 4 steps carry their numbers
     assert first.get_by_label("Skill of qk by layer and denoising step").count() == 1
-    page.get_by_text("Moving points").and_(page.locator("label span")).click()
+    page.get_by_text("All points within 8 px").and_(page.locator("label span")).click()
     page.wait_for_function("[...document.querySelectorAll('.chart')].filter(c => c.dataset.drawn).length === 10")
     assert page.locator(".panel:visible .chart svg.marks").count() == 5
 
@@ -226,5 +229,23 @@ def test_fits_the_screen_and_follows_the_theme(site, open_page, scheme, width):
 
 def test_readable_without_scripts(site, open_page):
     page = open_page(site / "index.html", java_script_enabled=False)
-    assert page.locator("tbody td.rank").all_inner_texts() == ["1", "2", "3", "4", "5"]
+    assert ranks(page) == ["1", "2", "3", "4", "5"]
     assert page.locator(".controls").is_hidden()
+
+
+def test_every_column_is_in_sight_at_1200_pixels(results, tmp_path, no_plugins, make_run, open_page):
+    """Checks the widest rows: long names, two sites with heads, notes on options and on few clips."""
+    make_run(results, "eeeeeeeeeeee", "made-up-few", clips=8, layers=5, steps=4, heads=2, probes=("feature-cos-token",))
+    make_run(results, "ffffffffffff", "made-up-close", best=0.695, clips=16, layers=5, steps=4, probes=("qk",))
+    page = open_page(
+        build_site(results, tmp_path / "site", registry=no_plugins), viewport={"width": 1200, "height": 900}
+    )
+    tables = page.locator("section.ranking .scroll")
+    assert tables.count() == 4
+    for i in range(tables.count()):
+        assert tables.nth(i).evaluate("box => box.scrollWidth - box.clientWidth") <= 0
+    first = page.locator("section.ranking").first
+    assert "tied" in first.locator("tbody tr").nth(1).locator("td.rank").inner_text()
+    incomplete = first.locator("details.incomplete")
+    incomplete.locator("summary").click()
+    assert "Made-Up-Few, feature-cos-token: 8 of the 16 clips" in incomplete.inner_text()

@@ -17,8 +17,9 @@ from vcorr.board.site.file_names import slug
 from vcorr.board.site.site_build import MARKER, build_site
 from vcorr.contract.errors import MissingError, StoreError, UsageError
 from vcorr.plugins.registry import Registry, installed
+from vcorr.stats.choice import choose_sites
+from vcorr.stats.intervals import skill_interval
 from vcorr.stats.series import series
-from vcorr.stats.summary import best_site
 from vcorr.store.rundir import RunDirectory, find_runs
 from vcorr.store.schema import FINGERPRINT_KEY, SCHEMA_VERSION, VERSION_KEY
 
@@ -106,7 +107,8 @@ def test_the_ranking_page(site):
     text = " ".join(" ".join(page.text).split())
     assert text.index("Made-Up-Good") < text.index("Made-Up-Baseline") < text.index("Made-Up-Poor")
     assert text.index("Left out") < text.index("Made-Up-Random")
-    assert "The score of predicting that nothing ever moves." in text
+    assert "Floor: the score of predicting that nothing ever moves." in text
+    assert "All rows are computed on the same 16 clips." in text
     assert "dataset sprites" in text
     assert "hub:made-up/model@01234567 " in text
 
@@ -114,12 +116,20 @@ def test_the_ranking_page(site):
 def test_the_model_page(site):
     page = pages(site)["models/made-up-good.html"]
     text = " ".join(" ".join(page.text).split())
-    for part in ("Apache-2.0", "10 001 600", "temporal 4, height 8", "qk: rank 1 of 5", "ab" * 32, "torch", "x86_64"):
+    for part in (
+        "Apache-2.0",
+        "10 001 600",
+        "temporal 4, height 8",
+        "qk, first 16 clips: rank 1 of 5",
+        "ab" * 32,
+        "torch",
+        "x86_64",
+    ):
         assert part.replace(" ", "\u202f") in text or part in text, part
     assert "vcorr run --model made-up-good --probe qk,feature" in text
     (specs,) = page.json
-    # both metrics: a map and a head map a probe, and one line chart
-    assert len(specs) == 2 * (2 + 2 + 1)
+    # each metric: a map and a head map per probe, and one line chart
+    assert len(specs) == 4 * (2 + 2 + 1)
     cells = [spec["datasets"]["cells"] for spec in specs.values()]
     assert sorted({len(c) for c in cells}) == [8, 10, 20]
     for spec in specs.values():
@@ -129,13 +139,20 @@ def test_the_model_page(site):
     assert sum(cell["chosen"] for cell in cells[0]) == 1
 
 
-@pytest.mark.parametrize(("clips", "halves"), [(2, False), (8, True)])
-def test_a_model_page_says_how_its_sites_were_chosen(make_run, no_plugins, tmp_path, clips, halves):
+@pytest.mark.parametrize(
+    ("clips", "sentence"),
+    [
+        (3, "qk : 1:0, of 2 sites. 3 clips with scores: too few to choose on one half and report on the other."),
+        (8, "qk : Both halves chose 1:0 among 2 sites, each reported on the other half."),
+    ],
+)
+def test_a_model_page_says_how_its_sites_were_chosen(make_run, no_plugins, tmp_path, clips, sentence):
     make_run(tmp_path / "runs", "aaaaaaaaaaaa", "made-up-good", layers=2, steps=1, clips=clips)
-    build_site(tmp_path / "runs", tmp_path / "site", registry=no_plugins)
-    page = (tmp_path / "site" / "models" / "made-up-good.html").read_text()
-    assert ("Sites are chosen on one half of the clips" in page) is halves
-    assert ("no clips were held out" in page) is not halves
+    site = build_site(tmp_path / "runs", tmp_path / "site", registry=no_plugins).parent
+    text = " ".join(" ".join(pages(site)["models/made-up-good.html"].text).split())
+    assert sentence in text
+    assert "by moving points within half a token" in text
+    assert ("No interval: 3 clips: an interval needs 6." in text) is (clips == 3)
 
 
 def test_a_baseline_has_no_charts(site):
@@ -175,14 +192,18 @@ def test_downloads_hold_all_the_rows(site, pristine_results):
 def test_the_table_of_best_sites(site, pristine_results):
     with (site / "data" / "best_sites.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
-    assert len(rows) == 2 * (2 + 2 + 2 + 1)
+    # four metrics: two probes with means over heads and single heads, four without single heads, one baseline
+    assert len(rows) == 4 * (4 + 4 + 1)
     scores = RunDirectory(pristine_results / "aaaaaaaaaaaa").read("scores")
-    (best,) = [best_site(s) for s in series(scores, metric="matching_accuracy") if s.key["probe"] == "qk"]
-    (row,) = [r for r in rows if (r["run"], r["probe"], r["metric"]) == ("aaaaaaaaaaaa", "qk", "matching_accuracy")]
-    assert float(row["skill"]) == best.summary.skill
-    assert int(row["layer"]) == best.summary.layer
+    by_metric = {s.key["metric"]: s.by_heads()["mean"] for s in series(scores) if s.key["probe"] == "qk"}
+    fit = choose_sites(by_metric["matching_accuracy_moving"])
+    found = fit.report(by_metric["pck_8"])
+    wanted = ("aaaaaaaaaaaa", "qk", "pck_8", "mean")
+    (row,) = [r for r in rows if (r["run"], r["probe"], r["metric"], r["heads"]) == wanted]
+    assert float(row["skill"]) == skill_interval(*found).estimate
+    assert int(row["layer_first"]) in {fit.sites[i].layer for i in fit.chosen}
     baseline = [r for r in rows if r["model"] == "made-up-baseline"]
-    assert {r["noise"] for r in baseline} == {""}
+    assert {r["noise_first"] for r in baseline} == {""}
 
 
 @pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", " =1", "\n=1"])
@@ -285,9 +306,8 @@ def test_failed_and_partial_are_said(tmp_path, no_plugins, make_run):
     make_run(tmp_path / "runs", "aaaaaaaaaaaa", "made-up", layers=2, steps=2, clips=33, failed=2, status="partial")
     site = build_site(tmp_path / "runs", tmp_path / "site", registry=no_plugins).parent
     text = " ".join(" ".join(pages(site)["index.html"].text).split())
-    assert "partial" in text
-    assert "33 of 33" in text
-    assert "2 failed" in text
+    assert "partial" in " ".join(pages(site)["models/made-up.html"].text)
+    assert "incomplete: 33 of its 35 clips have scores (2 failed), and a row needs 95% of its clips" in text
 
 
 # ------------------------------------------------------------------------------------------------------ where it writes

@@ -25,7 +25,13 @@ def test_reads_a_board():
     assert board.datasets == ("sprites", "davis")
     assert board.primary_column.title == "All points"
     assert board.admission.min_clips == 8
-    assert metric_names([board, *builtin_boards()]) == ("matching_accuracy", "pck_4", "matching_accuracy_moving")
+    assert (board.by, board.chosen_by) == ("gain", "matching_accuracy")
+    assert set(metric_names([board, *builtin_boards()])) == {
+        *("matching_accuracy", "pck_4", "matching_accuracy_moving", "pck_8", "pck_8_moving")
+    }
+    sprites, rest = builtin_boards()
+    assert (sprites.primary, rest.primary) == ("pck_8_moving", "pck_8")
+    assert {(b.by, b.chosen_by) for b in (sprites, rest)} == {("gain", "matching_accuracy_moving")}
 
 
 def test_boards_of_the_package_are_linked_and_valid():
@@ -55,6 +61,12 @@ def test_a_dataset_goes_to_the_board_that_names_it_else_to_any():
         ("title: A board", "title: 3", "title must be text, got 3"),
         ("[sprites, davis]", "sprites", "datasets must be a list of dataset names, or the word any"),
         ("primary: matching_accuracy", "primary: pck_5", "Unknown primary metric in Board x: 'pck_5'"),
+        ("primary: matching_accuracy", "primary: pck_4\nby: value", "by must be gain or skill, got 'value'"),
+        (
+            "primary: matching_accuracy",
+            "primary: pck_4\nchosen_by: pck_8",
+            "Unknown metric chosen_by in Board x: 'pck_8'",
+        ),
         ("name: pck_4", "name: matching_accuracy", "lists a metric twice"),
         ("name: pck_4, ", "", "metrics[1] lacks name"),
         ("min_clips: 8", "min_clips: 0", "min_clips must be a whole number of at least 1, got 0"),

@@ -149,8 +149,7 @@ def read_measured_on(run: RunDirectory, record: Mapping[str, Any], facts: Mappin
     Raises:
         StoreError: the record lacks what a comparison needs, or a shard of tracks is damaged.
     """
-    lacking = [name for name in ("resolved", "row_context", "metrics", "scoring", "tracker") if name not in record]
-    if lacking:
+    if lacking := missing_facts(record):
         raise StoreError(
             f"{run.path}/run.json lacks {', '.join(lacking)}, without which runs cannot be compared.",
             hint=f"vcorr score {run.path} completes what an older vcorr wrote.",
@@ -175,6 +174,14 @@ def read_measured_on(run: RunDirectory, record: Mapping[str, Any], facts: Mappin
         clips={clip: _with_tracks(run, clip, found, makes_video) for clip, found in facts.items()},
         videos_of=str(made.get("run") or ""),
     )
+
+
+def missing_facts(record: Mapping[str, Any]) -> list[str]:
+    """Returns the names of the facts that a comparison needs and a record lacks."""
+    lacking = [name for name in ("resolved", "row_context", "metrics", "scoring", "tracker") if name not in record]
+    if "row_context" in record and "mode" not in record["row_context"]:
+        lacking.append("row_context.mode")
+    return lacking
 
 
 def _with_tracks(run: RunDirectory, clip: str, facts: ClipFacts, makes_video: bool) -> ClipFacts:

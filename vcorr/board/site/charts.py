@@ -14,7 +14,8 @@ from typing import Any, Literal
 
 from vcorr.contract.records import HEAD_MEAN, NO_SITE
 from vcorr.stats.series import Series
-from vcorr.stats.summary import BestSite, SiteSummary, site_summaries
+from vcorr.board.tables.site_rows import SiteRow
+from vcorr.stats.summary import SiteSummary, site_summaries
 
 Spec = dict[str, Any]
 Chart = Any
@@ -47,44 +48,45 @@ _TOOLTIP = (
 )
 
 
-def site_map(s: Series, best: BestSite | None) -> Spec | None:
-    """Maps layer x step: skill of every site over all clips, at the head of the best site.
+def site_map(s: Series, at: SiteRow | None) -> Spec | None:
+    """Maps layer x step: skill of every site over all clips, at the head of the first chosen site.
 
     None when the series has no attention sites.
     """
-    head = best.summary.head if best else s.sites[0]["head"]
+    head = at.sites[0].head if at else s.sites[0]["head"]
     wanted = [i for i, site in enumerate(s.sites) if site["head"] == head and site["layer"] != NO_SITE]
     if not wanted:
         return None
-    mark = (best.summary.layer, best.summary.step) if best else None
-    cells = [_cell(x, chosen=(x.layer, x.step) == mark) for x in site_summaries(s, sites=wanted)]
+    marks = {(site.layer, site.step) for site in at.sites if site.head == head} if at else set()
+    cells = [_cell(x, chosen=(x.layer, x.step) in marks) for x in site_summaries(s, sites=wanted)]
     stepless = all(s.sites[i]["step"] == NO_SITE for i in wanted)
     title = "no steps: the model adds no noise" if stepless else "step (0 has the most noise)"
     return _heat_map(cells, "step", title, f"Skill of {s.name} by layer and denoising step")
 
 
-def head_map(s: Series, best: BestSite | None) -> Spec | None:
-    """Maps layer x head at the step of the best site. None when no single heads were recorded."""
-    if best is None:
+def head_map(s: Series, at: SiteRow | None) -> Spec | None:
+    """Maps layer x head at the step of the first chosen site. None when no single heads were recorded."""
+    if at is None:
         return None
-    wanted = [i for i, x in enumerate(s.sites) if x["head"] != HEAD_MEAN and x["step"] == best.summary.step]
+    step = at.sites[0].step
+    wanted = [i for i, x in enumerate(s.sites) if x["head"] != HEAD_MEAN and x["step"] == step]
     if len({s.sites[i]["head"] for i in wanted}) < 2:
         return None
-    mark = (best.summary.layer, best.summary.head)
-    cells = [_cell(x, chosen=(x.layer, x.head) == mark) for x in site_summaries(s, sites=wanted)]
+    marks = {(site.layer, site.head) for site in at.sites if site.step == step}
+    cells = [_cell(x, chosen=(x.layer, x.head) in marks) for x in site_summaries(s, sites=wanted)]
     return _heat_map(cells, "head", "head", f"Skill of {s.name} by layer and head")
 
 
-def noise_lines(pairs: Sequence[tuple[Series, BestSite]]) -> Spec | None:
-    """Draws skill over noise level, one line per probe, at the layer and head of its best site.
+def noise_lines(pairs: Sequence[tuple[Series, SiteRow]]) -> Spec | None:
+    """Draws skill over noise level, one line per probe, at the layer and head of its first chosen site.
 
     None when there are fewer than two noise levels.
     """
     cells = []
-    for s, best in pairs:
-        site = (best.summary.layer, best.summary.head)
+    for s, at in pairs:
+        site = (at.sites[0].layer, at.sites[0].head)
         wanted = [i for i, x in enumerate(s.sites) if (x["layer"], x["head"]) == site and math.isfinite(x["noise"])]
-        label = s.name if best.summary.layer == NO_SITE else f"{s.name}, layer {best.summary.layer}"
+        label = s.name if at.sites[0].layer == NO_SITE else f"{s.name}, layer {at.sites[0].layer}"
         cells += [{**_cell(x, chosen=False), "line": label} for x in site_summaries(s, sites=wanted)]
     return _lines(cells) if len({cell["noise"] for cell in cells}) > 1 else None
 

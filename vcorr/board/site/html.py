@@ -14,11 +14,12 @@ from markupsafe import Markup, escape
 
 from vcorr.contract.records import HEAD_MEAN, NO_SITE
 from vcorr.contract.visible_text import escape_line, join_words
+from vcorr.board.tables.board_runs import TokenSize
 from vcorr.stats.summary import SiteSummary
 
 DASH = "–"
-BAR_WIDTH = 96
-"""Pixels of an interval bar, from skill 0 to skill 1."""
+BAR_WIDTH = 56
+"""Pixels of an interval bar, from 0 to 1."""
 BAR_MARGIN = 6
 
 _HEX_TAIL = re.compile(r"([0-9a-f]{8})[0-9a-f]{4,}$")
@@ -48,6 +49,11 @@ def environment() -> Environment:
             "command": command,
             "sortable": sortable,
             "script_json": script_json,
+            "interval": interval,
+            "ends": ends,
+            "token": token,
+            "token_note": token_note,
+            "token_frame": token_frame,
         }
     )
     found.globals["interval_bar"] = interval_bar
@@ -138,12 +144,15 @@ def script_json(value: Any) -> Markup:
     return Markup(text)
 
 
-def interval_bar(x: SiteSummary) -> Markup:
-    """Draws skill and its interval as a small SVG from 0 to 1; values outside are drawn at the edge."""
-    if math.isnan(x.skill):
+def interval_bar(cell: SiteSummary, by: str) -> Markup:
+    """Draws gain or skill (`by`) and its interval as a small SVG from 0 to 1; values outside are drawn at the edge.
+
+    Without an interval only the point is drawn.
+    """
+    value, *ends = (getattr(cell, name) for name in (by, f"{by}_low", f"{by}_high"))
+    if math.isnan(value):
         return Markup("")
-    low, high = (x.skill if math.isnan(end) else end for end in (x.skill_low, x.skill_high))
-    text = f"skill {number(x.skill)}, 95 % interval {number(x.skill_low)} to {number(x.skill_high)}"
+    low, high = (value if math.isnan(end) else end for end in ends)
     return Markup(
         '<svg class="bar" width="{width}" height="16" role="img" aria-label="{text}">'
         '<line class="bar-track" x1="{zero}" x2="{one}" y1="8" y2="8"/>'
@@ -151,14 +160,51 @@ def interval_bar(x: SiteSummary) -> Markup:
         '<circle class="bar-point" cx="{at}" cy="8" r="4"/></svg>'
     ).format(
         width=BAR_WIDTH + 2 * BAR_MARGIN,
-        text=text,
+        text=f"{by} {number(value)}, {interval(cell, by)}",
         zero=BAR_MARGIN,
         one=BAR_WIDTH + BAR_MARGIN,
         low=_bar_x(low),
         high=_bar_x(high),
-        at=_bar_x(x.skill),
+        at=_bar_x(value),
     )
 
 
-def _bar_x(skill: float) -> str:
-    return f"{BAR_MARGIN + BAR_WIDTH * min(max(skill, 0.0), 1.0):.1f}"
+def interval(cell: SiteSummary, name: str) -> str:
+    """Returns the interval of one number of a cell in words, or why there is none."""
+    low, high = (getattr(cell, f"{name}_{end}") for end in ("low", "high"))
+    if not math.isnan(low):
+        return f"95 % interval {number(low)} to {number(high)}"
+    reason = cell.no_interval if name == "value" else getattr(cell, f"no_{name}_interval")
+    return f"no interval: {reason}" if reason else "no interval"
+
+
+def ends(cell: SiteSummary, name: str) -> str:
+    """Returns the ends of an interval for a table, or "no interval"."""
+    low, high = (getattr(cell, f"{name}_{end}") for end in ("low", "high"))
+    return "no interval" if math.isnan(low) else f"{number(low)} … {number(high)}"
+
+
+def token(found: TokenSize | None) -> str:
+    """Formats the size of a token in pixels of a 256x256 frame: a dash if it is not known or predictions are free."""
+    if found is None or found.free:
+        return DASH
+    return f"{round(found.of_256, 1):g}"
+
+
+def token_note(found: TokenSize | None) -> str:
+    """Returns the size of a token in pixels of the frame that the model read."""
+    if found is None:
+        return "unknown or varies"
+    if found.free:
+        return "any position"
+    sides = f"{found.width:g}" if found.width == found.height else f"{found.width:g}×{found.height:g}"
+    return f"{sides} px"
+
+
+def token_frame(found: TokenSize | None) -> str:
+    """Returns the size of the frame that the pixels of `token_note` belong to."""
+    return "" if found is None else f"of a frame of {found.frame_width}×{found.frame_height} pixels"
+
+
+def _bar_x(value: float) -> str:
+    return f"{BAR_MARGIN + BAR_WIDTH * min(max(value, 0.0), 1.0):.1f}"

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from vcorr.board.site.charts import Spec, head_map, noise_lines, site_map
 from vcorr.board.tables.definitions import BoardConfig, MetricColumn, boards_of
-from vcorr.board.tables.board_runs import GROUP_KEYS, BoardRun
+from vcorr.board.tables.board_runs import BoardRun
 from vcorr.board.site.html import fact
+from vcorr.board.tables.entries import own_rows
+from vcorr.board.tables.ranking import rank_value
+from vcorr.board.tables.site_rows import SiteRow
+from vcorr.stats.summary import SiteSummary
 from vcorr.contract.records import NO_SITE
 from vcorr.stats.series import Series
-from vcorr.stats.summary import BestSite
 
 _SHOWN_APART = ("name", "title", "summary")
 
@@ -42,14 +45,25 @@ class MetricView:
         return [*self.maps, *self.heads, *self.lines]
 
 
+@dataclass(frozen=True)
+class SiteView:
+    """One probe of a run at its chosen sites. cells: its metrics with the titles of their columns."""
+
+    title: str
+    at: SiteRow
+    cells: list[tuple[MetricColumn, SiteSummary]]
+
+
 @dataclass
 class RunView:
-    """One run on its model's page. standings: rank of each probe on each board, in words."""
+    """One run on its model's page. standings: rank of each probe on each board, in words. chosen_by: the metric that
+    chooses its sites, as a title."""
 
     run: BoardRun
     heading: str
     standings: list[str]
-    best: list[tuple[str, BestSite]]
+    chosen_by: str
+    rows: list[SiteView]
     metrics: list[MetricView]
     provenance: list[tuple[str, str]]
 
@@ -93,39 +107,40 @@ def card_facts(card: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def _run_view(run: BoardRun, boards: Sequence[BoardConfig], standings: list[str], specs: dict[str, Spec]) -> RunView:
-    columns = {c.name: c for board in boards_of(run.dataset, boards) for c in board.metrics}
-    order = _probe_order(run)
+    chosen = boards_of(run.dataset, boards)
+    columns = {c.name: c for board in chosen for c in board.metrics}
+    rows = _site_views(run, chosen[0], columns) if chosen else []
     metrics = []
     for column in columns.values():
-        found = [s for s in run.series if s.key["metric"] == column.name]
-        found.sort(key=lambda s: (order[s.key["probe"]], s.variant_text))
-        view = _metric_view(run, column, found, specs)
+        view = _metric_view(run, column, rows, specs)
         if view.charts:
             metrics.append(view)
-    shown = sorted(
-        (b for b in run.best if b.key["metric"] in columns),
-        key=lambda b: (order[b.key["probe"]], b.summary.variant_text),
-    )
-    best = [(columns[b.key["metric"]].title, b) for b in shown]
-    return RunView(run, _heading(run), standings, best, metrics, provenance(run))
+    by = columns[chosen[0].chosen_by].title if chosen else ""
+    return RunView(run, _heading(run), standings, by, rows, metrics, provenance(run))
 
 
-def _probe_order(run: BoardRun) -> dict[str, int]:
-    """Probes by their highest skill, best first."""
-    top: dict[str, float] = {s.key["probe"]: -math.inf for s in run.series}
-    for best in run.best:
-        if not math.isnan(best.summary.skill):
-            top[best.key["probe"]] = max(top[best.key["probe"]], best.summary.skill)
-    return {probe: i for i, probe in enumerate(sorted(top, key=lambda name: (-top[name], name)))}
+def _site_views(run: BoardRun, board: BoardConfig, columns: Mapping[str, MetricColumn]) -> list[SiteView]:
+    """Returns the probes of a run at the sites that the board's metric chose on all clips of the run, best first."""
+    views = [
+        SiteView(name, at, [(column, at.cells[c]) for c, column in columns.items() if c in at.cells])
+        for name, at in own_rows(run, board)
+    ]
+    return sorted(views, key=lambda view: -_best(view, board))
+
+
+def _best(view: SiteView, board: BoardConfig) -> float:
+    cell = view.at.cells.get(board.primary) or view.cells[0][1]
+    value = rank_value(cell, board.by)
+    return -math.inf if math.isnan(value) else value
 
 
 def _heading(run: BoardRun) -> str:
     key: dict[str, Any] = run.series[0].key if run.series else {}
-    words = [str(key.get(name) or "") for name in GROUP_KEYS[:3]]
+    words = [str(key.get(name) or "") for name in ("dataset", "split", "mode")]
     return " · ".join(word for word in words if word) or run.dataset
 
 
-def _metric_view(run: BoardRun, column: MetricColumn, found: list[Series], specs: dict[str, Spec]) -> MetricView:
+def _metric_view(run: BoardRun, column: MetricColumn, rows: Sequence[SiteView], specs: dict[str, Spec]) -> MetricView:
     view = MetricView(column)
 
     def add(charts: list[Chart], spec: Spec | None, title: str, caption: str) -> None:
@@ -133,29 +148,43 @@ def _metric_view(run: BoardRun, column: MetricColumn, found: list[Series], specs
             charts.append(Chart(f"chart-{len(specs)}", title, caption))
             specs[charts[-1].id] = spec
 
-    for s in found:
-        best = run.best_of(s)
-        add(view.maps, site_map(s, best), s.name, _map_caption(s, best))
-        at = f" at step {best.summary.step}" if best and best.summary.step != NO_SITE else ""
-        add(view.heads, head_map(s, best), f"{s.name}, single heads", f"Layer by head{at}.")
-    pairs = [(s, best) for s in found if (best := run.best_of(s)) is not None]
+    pairs = []
+    for s in _in_order([s for s in run.series if s.key["metric"] == column.name], rows):
+        at = {row.at.best.heads: row.at for row in rows if _is_of(row.at, s)}
+        main = at.get("mean") or at.get("single")
+        add(view.maps, site_map(s, main), s.name, _map_caption(s, main))
+        single = at.get("single")
+        step = f" at step {single.sites[0].step}" if single and single.sites[0].step != NO_SITE else ""
+        add(view.heads, head_map(s, single), f"{s.name}, single heads", f"Layer by head{step}.")
+        pairs += [(s, main)] if main else []
     add(
         view.lines,
         noise_lines(pairs),
         "Skill over noise level",
-        "Each probe at its best layer; bands are 95 % intervals.",
+        "Each probe at its chosen layer, the better one if the halves chose two; bands are 95 % intervals.",
     )
     return view
 
 
-def _map_caption(s: Series, best: BestSite | None) -> str:
+def _is_of(at: SiteRow, s: Series) -> bool:
+    """Returns whether a row is of the probe and variant of a series."""
+    return all(at.best.key.get(name) == s.key.get(name) for name in ("probe", "variant", "switches"))
+
+
+def _in_order(found: list[Series], rows: Sequence[SiteView]) -> list[Series]:
+    """Returns the series in the order of the rows of their probes."""
+    places = [next((i for i, row in enumerate(rows) if _is_of(row.at, s)), len(rows)) for s in found]
+    return [s for _, _, s in sorted(zip(places, [s.name for s in found], found, strict=True), key=lambda x: x[:2])]
+
+
+def _map_caption(s: Series, at: SiteRow | None) -> str:
     clips = f"Over all {len(s.clips)} clips."
-    if best is None:
+    if at is None:
         return clips
-    x = best.summary
-    which = "" if x.head < 0 else f" Only head {x.head}."
-    step = "" if x.step == NO_SITE else f", step {x.step}"
-    return f"{clips}{which} The frame marks the chosen site: layer {x.layer}{step}."
+    head = at.sites[0].head
+    which = "" if head < 0 else f" Only head {head}."
+    frame = "The frame marks the chosen site" if len(at.sites) == 1 else "Frames mark the sites that the halves chose"
+    return f"{clips}{which} {frame}: {' and '.join(at.site_texts)}."
 
 
 def provenance(run: BoardRun) -> list[tuple[str, str]]:

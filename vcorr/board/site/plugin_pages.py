@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from vcorr.board.tables.board_runs import BoardRun
-from vcorr.board.tables.ranking import LeftOut, Ranking, Unreadable
+from vcorr.board.tables.entries import LeftOut
+from vcorr.board.tables.ranking import Ranking, Unreadable
 from vcorr.contract.entries import PageEntry
 from vcorr.contract.errors import PluginError, VcorrError
 from vcorr.contract.part_calls import PartFailureError

@@ -19,6 +19,7 @@ from vcorr.board.tables.board_runs import BoardRun, UnreadableRunError, load_run
 from vcorr.board.site.model_page import model_view
 from vcorr.board.site.plugin_pages import Board, PluginPage, frame, plugin_pages
 from vcorr.board.site.file_names import slug
+from vcorr.board.tables.best_sites import best_site_rows
 from vcorr.board.tables.ranking import Unreadable, rank
 from vcorr.board.site.html import environment, formula_safe
 from vcorr.board.site.vega_bundle import chart_library
@@ -128,6 +129,7 @@ class _Site:
         self._board = Board(tuple(runs), tuple(rankings), tuple(left_out), tuple(unreadable))
         self._pages = plugin_pages(self._board, registry)
         self._models = sorted({run.model for run in runs})
+        self._best_sites = [row for run in runs for row in best_site_rows(run, boards)]
 
     def write(self) -> None:
         """Writes all files, the marker last."""
@@ -136,7 +138,13 @@ class _Site:
         self._write_page("index.html", "index.html.j2", board=self._board)
         for model in self._models:
             self._write_model(model)
-        self._write_page("downloads.html", "downloads.html.j2", board=self._board, sizes=self._sizes())
+        self._write_page(
+            "downloads.html",
+            "downloads.html.j2",
+            board=self._board,
+            sizes=self._sizes(),
+            best_sites=len(self._best_sites),
+        )
         for page in self._pages:
             path = f"pages/{slug(page.name)}.html"
             self._write_page(path, "plugin.html.j2", page=page, frame=frame(page, "../"))
@@ -155,7 +163,8 @@ class _Site:
             ranked = sum(row.rank is not None for row in ranking.rows)
             for row in ranking.rows:
                 standing = f"rank {row.rank} of {ranked}" if row.rank else f"not ranked: {row.unranked}"
-                standings.setdefault(row.run.run_id, []).append(f"{row.series.name}: {standing}")
+                where = f"{row.name}, {ranking.group['clips']}: {standing}"
+                standings.setdefault(row.run.run_id, []).append(where)
         for left in self._board.left_out:
             subject = f"{left.probe} left out" if left.probe else "left out"
             standings.setdefault(left.run.run_id, []).append(f"{subject}: {left.reason}")
@@ -168,7 +177,7 @@ class _Site:
         self._write("assets/vega.js", chart_library())
 
     def _write_best_sites(self) -> None:
-        rows = [{**best.key, **best.to_dict(), "run": run.run_id} for run in self._board.runs for best in run.best]
+        rows = self._best_sites
         with (self._folder / "data" / "best_sites.csv").open("w", encoding="utf-8", errors="backslashreplace", newline="") as file:
             if rows:
                 writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")

@@ -1,4 +1,4 @@
-"""Loads what a board shows of each run: its record, the series of the boards' metrics, the best site of every probe.
+"""Loads what a board shows of each run: its record, what it measured, the series of the boards' metrics.
 
 Score tables are read shard by shard. Only rows of the boards' metrics are kept in memory; the download gets all rows.
 """
@@ -12,15 +12,17 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
+from vcorr.analysis.comparable import ClipFacts, MeasuredOn, missing_facts, note_clips, read_measured_on
 from vcorr.analysis.stored_scores import check_scored_alike
 from vcorr.contract.errors import StoreError, UsageError
 from vcorr.contract.metric_columns import lower_is_better
 from vcorr.contract.records import NO_SITE, is_random
 from vcorr.runner.repeat import words_of_rescoring, words_to_repeat
 from vcorr.stats.series import Scores, Series, gather, series
-from vcorr.stats.summary import BestSite, best_site
 from vcorr.store.atomic_files import atomic_file
 from vcorr.store.rundir import RunDirectory
 from vcorr.store.schema import schema
@@ -28,7 +30,28 @@ from vcorr.store.schema import schema
 COMPLETE = "complete"
 BATCH_ROWS = 1 << 16
 """Least number of rows per record batch of a download: a single clip's shard is often too small to compress well."""
-GROUP_KEYS = ("dataset", "split", "mode", "tracker", "variant")
+FREE = "free"
+"""Kind of the ceiling of predictions that can be at any position."""
+
+
+@dataclass(frozen=True)
+class TokenSize:
+    """Size of a token and of the frame, in pixels of the video as the model read it.
+
+    free: whether predictions can be at any position, so that the tokens do not limit them.
+    """
+
+    width: float
+    height: float
+    frame_width: int
+    frame_height: int
+    free: bool = False
+
+    @property
+    def of_256(self) -> float:
+        """The longer side of a token in pixels of a 256x256 frame, in which `pck` measures."""
+        sides = (self.width / max(self.frame_width, 1), self.height / max(self.frame_height, 1))
+        return 256 * max(sides)
 
 
 @dataclass(frozen=True)
@@ -40,11 +63,13 @@ class BoardRun:
         record: the contents of run.json.
         model, weights, dataset: as in the rows.
         series: one per probe and metric, for the metrics that the boards show (`vcorr.stats.series.Series`).
-        best: the best site of each series that has one.
+        measured: what its scores were measured on; None if its record does not say so.
+        incomparable: why it cannot be compared with any run; "" if it can.
+        asked: ids of all its clips that have rows, also of clips that failed or have no tracks.
+        tokens: the sizes of tokens, by probe and layer.
         rows: number of rows of the scores table, all metrics.
         failed: number of clips that could not be run.
         unscored: number of clips without tracks to score against.
-        content: hash of each clip's content by clip id, if the run holds one.
         download: path of the scores table inside the board; "" when it has no rows.
     """
 
@@ -54,11 +79,13 @@ class BoardRun:
     weights: str
     dataset: str
     series: tuple[Series, ...]
-    best: tuple[BestSite, ...]
+    measured: MeasuredOn | None
+    incomparable: str
+    asked: frozenset[str]
+    tokens: Mapping[tuple[str, int], frozenset[TokenSize]]
     rows: int
     failed: int
     unscored: int
-    content: Mapping[str, str]
     download: str
 
     @property
@@ -119,9 +146,19 @@ class BoardRun:
         """Number of clips with scores."""
         return len({clip for s in self.series for clip in s.clips})
 
-    def best_of(self, s: Series) -> BestSite | None:
-        """Returns the best site of one of its series."""
-        return next((best for best in self.best if best.key == s.key), None)
+    @cached_property
+    def total(self) -> int:
+        """Number of clips that the run should have, as far as its record says so."""
+        counts = self.record.get("clips")
+        total = counts.get("total", 0) if isinstance(counts, dict) else 0
+        return max(len(self.asked), total if isinstance(total, int) else 0)
+
+    def series_by_probe(self) -> dict[tuple[str, str], dict[str, Series]]:
+        """Returns its series by probe and variant, with flipped switches, and then by metric."""
+        found: dict[tuple[str, str], dict[str, Series]] = {}
+        for s in self.series:
+            found.setdefault((s.key["probe"], s.variant_text), {})[s.key["metric"]] = s
+        return found
 
 
 class UnreadableRunError(StoreError):
@@ -139,10 +176,11 @@ def load_run(run: RunDirectory, metrics: Sequence[str], download: Path) -> Board
     with _reading():
         record = run.record()
         check_scored_alike(run, record)
-    scores = _read_scores(run, metrics, download, _fingerprint(record))
-    with _reading():
-        found = tuple(series(scores, lower=lower_is_better(record)))
-        best = tuple(best for best in map(best_site, found) if best is not None)
+    clips: dict[str, ClipFacts] = {}
+    tokens: dict[tuple[str, int], set[TokenSize]] = {}
+    scores = _read_scores(run, metrics, download, _fingerprint(record), clips, tokens)
+    measured, incomparable = _read_measured(run, record, clips)
+    found = tuple(series(scores, lower=lower_is_better(record)))
     context = _context(record, found)
     return BoardRun(
         directory=run,
@@ -151,13 +189,29 @@ def load_run(run: RunDirectory, metrics: Sequence[str], download: Path) -> Board
         weights=context["weights"],
         dataset=context["dataset"],
         series=found,
-        best=best,
+        measured=measured,
+        incomparable=incomparable,
+        asked=frozenset({*clips, *scores.failed, *scores.unscored}),
+        tokens={site: frozenset(sizes) for site, sizes in tokens.items()},
         rows=scores.rows,
         failed=len(scores.failed),
         unscored=len(scores.unscored),
-        content=scores.content,
         download=f"{download.parent.name}/{download.name}" if scores.rows else "",
     )
+
+
+def _read_measured(
+    run: RunDirectory, record: Mapping[str, Any], clips: Mapping[str, ClipFacts]
+) -> tuple[MeasuredOn | None, str]:
+    """Returns what a run measured, or why it cannot be compared.
+
+    Raises:
+        UnreadableRunError: a shard of tracks is damaged.
+    """
+    if lacking := missing_facts(record):
+        return None, f"its run.json lacks {', '.join(lacking)}, without which it compares with no run"
+    with _reading():
+        return read_measured_on(run, record, clips), ""
 
 
 @contextlib.contextmanager
@@ -174,12 +228,23 @@ def _read_shards(run: RunDirectory) -> Iterator[pa.Table]:
         yield from run.iter_shards("scores")
 
 
-def _read_scores(run: RunDirectory, metrics: Sequence[str], download: Path, fingerprint: str) -> Scores:
-    """Returns the scores of the boards' metrics, and copies the rows of all metrics on the way."""
+def _read_scores(
+    run: RunDirectory,
+    metrics: Sequence[str],
+    download: Path,
+    fingerprint: str,
+    clips: dict[str, ClipFacts],
+    tokens: dict[tuple[str, int], set[TokenSize]],
+) -> Scores:
+    """Returns the scores of the boards' metrics. On the way it copies the rows of all metrics, and notes their facts.
+
+    clips, tokens: what is noted of each clip, and the sizes of tokens by probe and layer.
+    """
     layout = schema("scores", fingerprint)
     options = pa.ipc.IpcWriteOptions(compression="zstd")
     with atomic_file(download) as temporary, pa.ipc.new_file(temporary, layout, options=options) as copy:
-        scores = gather(_copy_each(_in_batches(_read_shards(run)), copy), set(metrics).__contains__)
+        tables = note_clips(_note_tokens(_copy_each(_in_batches(_read_shards(run)), copy), tokens), clips)
+        scores = gather(tables, set(metrics).__contains__)
     if not scores.rows:
         download.unlink()
     return scores
@@ -189,6 +254,29 @@ def _copy_each(tables: Iterable[pa.Table], copy: pa.RecordBatchWriter) -> Iterat
     for table in tables:
         copy.write_table(table)
         yield table
+
+
+def _note_tokens(tables: Iterable[pa.Table], tokens: dict[tuple[str, int], set[TokenSize]]) -> Iterator[pa.Table]:
+    """Yields the tables, and adds the sizes of tokens to `tokens`, by probe and layer."""
+    for table in tables:
+        for row in _first_of_each_site(table.filter(pc.is_finite(table["token_width"]))):
+            size = TokenSize(
+                row["token_width"], row["token_height"], row["width"], row["height"], row["ceiling_kind"] == FREE
+            )
+            tokens.setdefault((row["probe"], row["layer"]), set()).add(size)
+        yield table
+
+
+def _first_of_each_site(rows: pa.Table) -> list[dict[str, Any]]:
+    """Returns the first row of each clip, probe, layer and kind of ceiling."""
+    codes = np.zeros(rows.num_rows, dtype=np.int64)
+    for name in ("clip", "probe", "layer", "ceiling_kind"):
+        encoded = rows[name].combine_chunks().dictionary_encode()
+        codes = codes * (len(encoded.dictionary) + 1) + encoded.indices.to_numpy()
+    _, first = np.unique(codes, return_index=True)
+    names = ("probe", "layer", "token_width", "token_height", "width", "height", "ceiling_kind")
+    found: list[dict[str, Any]] = rows.select(names).take(first).to_pylist()
+    return found
 
 
 def _in_batches(shards: Iterable[pa.Table]) -> Iterator[pa.Table]:

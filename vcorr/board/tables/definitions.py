@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 from vcorr.contract.errors import UsageError, unknown_name
 from vcorr.contract.text_files import read_text
@@ -35,21 +35,40 @@ class Admission:
     min_clips: int = 1
 
 
+RankedBy = Literal["gain", "skill"]
+"""What ranks rows. Gain compares models with tokens of any size; skill forgives coarse tokens."""
+
+
 @dataclass(frozen=True)
 class BoardConfig:
-    """One board. `datasets` is empty for the board that ranks what no other board names."""
+    """One board.
+
+    datasets: names; empty for the board that ranks what no other board names. primary: the metric whose gain or skill
+    (`by`) ranks the rows. chosen_by: the metric that chooses the sites of a row.
+    """
 
     title: str
     summary: str
     datasets: tuple[str, ...]
     metrics: tuple[MetricColumn, ...]
     primary: str
+    by: RankedBy
+    chosen_by: str
     admission: Admission
 
     @property
     def primary_column(self) -> MetricColumn:
         """Metric that decides the ranking."""
-        return next(column for column in self.metrics if column.name == self.primary)
+        return self.column(self.primary)
+
+    @property
+    def others(self) -> tuple[MetricColumn, ...]:
+        """The other metrics, in the order of the columns."""
+        return tuple(column for column in self.metrics if column.name != self.primary)
+
+    def column(self, name: str) -> MetricColumn:
+        """Returns the column of a metric that the board shows."""
+        return next(column for column in self.metrics if column.name == name)
 
 
 def load_board(path: Path) -> BoardConfig:
@@ -73,17 +92,21 @@ def parse_board(text: str, label: str) -> BoardConfig:
     except ValueError as error:
         raise UsageError(f"{label} is not valid YAML: {error}.") from error
     required = ("title", "datasets", "metrics", "primary")
-    _check_keys(values, label, required, ("summary", "admission"))
+    _check_keys(values, label, required, ("summary", "by", "chosen_by", "admission"))
     metrics = _metrics(values["metrics"], label)
     primary = _text(values, "primary", label)
-    if primary not in [column.name for column in metrics]:
-        raise unknown_name(f"primary metric in {label}:", primary, [column.name for column in metrics])
+    chosen_by = _text(values, "chosen_by", label, default=primary)
+    for key, name in {"primary metric": primary, "metric chosen_by": chosen_by}.items():
+        if name not in [column.name for column in metrics]:
+            raise unknown_name(f"{key} in {label}:", name, [column.name for column in metrics])
     return BoardConfig(
         title=_text(values, "title", label),
         summary=_text(values, "summary", label, default=""),
         datasets=_datasets(values["datasets"], label),
         metrics=metrics,
         primary=primary,
+        by=_read_by(values.get("by", "gain"), label),
+        chosen_by=chosen_by,
         admission=_admission(values.get("admission", {}), label),
     )
 
@@ -141,6 +164,13 @@ def _datasets(value: Any, label: str) -> tuple[str, ...]:
     if not isinstance(value, list) or not value or not all(isinstance(name, str) and name for name in value):
         raise UsageError(f"{label}: datasets must be a list of dataset names, or the word any; got {value!r}.")
     return tuple(value)
+
+
+def _read_by(value: Any, label: str) -> RankedBy:
+    for known in get_args(RankedBy):
+        if value == known:
+            return known  # type: ignore[no-any-return]  # get_args has no types
+    raise UsageError(f"{label}: by must be {' or '.join(get_args(RankedBy))}, got {value!r}.")
 
 
 def _admission(value: Any, label: str) -> Admission:

@@ -3,60 +3,101 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from vcorr.board.tables.board_runs import GROUP_KEYS, BoardRun
-from vcorr.board.tables.definitions import BoardConfig, boards_of
-from vcorr.contract.modes import MODES
+from vcorr.board.tables.board_runs import BoardRun, TokenSize
+from vcorr.board.tables.clip_tables import ClipTable, Incomplete, make_tables
+from vcorr.board.tables.definitions import BoardConfig, RankedBy, boards_of
+from vcorr.board.tables.entries import Entry, LeftOut, find_entries, find_refusal
+from vcorr.board.tables.site_rows import SiteRow, make_row
+from vcorr.stats.intervals import gain_differences, skill_differences
 from vcorr.stats.series import Series
-from vcorr.stats.summary import BestSite
+from vcorr.stats.sign_flips import holm, sign_flip_test, smallest_p
+from vcorr.stats.summary import SiteSummary
+from vcorr.store.fingerprint import find_differences, flat
 
-GENERATED = frozenset(mode.name for mode in MODES if mode.makes_video)
-"""Modes in which a run generates its own clips, so that equal clip names do not mean equal content."""
+LEVEL = 0.05
+"""Rows are tied if the corrected p of their difference is not smaller."""
+_NAMED = 3
+"""Most facts that are named where tables differ in nothing else that is shown."""
+_EQUAL = 1e-9
+"""Gains that differ by less are equal: they are sums of the same numbers."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """One row of a ranking: a model and probe at the best site of the primary metric.
+    """One row of a ranking: a model and probe, at the sites that one metric chose.
 
     Attributes:
-        series: scores of the primary metric.
-        best: its best site.
-        attention: which tokens a token can attend to at that site.
-        others: the best site for each further metric of the board, in the order of its columns; None where the run
-            lacks the metric.
-        rank: from 1; None for rows that are shown but not ranked.
+        series: scores of the metric that ranks, on the clips of the table.
+        at: the sites, and every metric at these sites.
+        token: size of a token at these sites; None if it is not known or not the same for all clips and sites.
+        options: options in which rows of the same model, weights and probe differ, in words.
+        rank: from 1; equal for equal rows; None for rows that are shown but not ranked.
+        p: of the sign-flip test of this row and the best one, corrected by Holm for the rows of the table; NaN for the
+            best row and rows without a rank.
         unranked: why the row is not ranked; "" when it is.
     """
 
     run: BoardRun
     series: Series
-    best: BestSite
-    attention: str
-    others: tuple[BestSite | None, ...]
+    at: SiteRow
+    token: TokenSize | None
+    options: str = ""
     rank: int | None = None
+    p: float = math.nan
     unranked: str = ""
+
+    @property
+    def name(self) -> str:
+        """The probe, with its variant and kind of heads unless they are the usual ones."""
+        return self.series.name if self.at.best.heads == "mean" else f"{self.series.name}, single heads"
+
+    @property
+    def cell(self) -> SiteSummary:
+        """The metric that ranks."""
+        return self.at.cells[self.series.key["metric"]]
+
+    @property
+    def tied(self) -> bool:
+        """Whether the test does not distinguish the row from the best one."""
+        return self.p >= LEVEL
 
 
 @dataclass(frozen=True)
 class Ranking:
-    """Rows that can be compared: one board, dataset, split, mode, tracker and scoring variant."""
+    """Rows that can be compared: of one board, on the same clips (docs/statistics.md).
+
+    group: what the rows share, in words, by name. clips: ids of the clips that all rows have. size: number of clips of
+    the set that the table stands for. incomplete: what has too few of these clips.
+    """
 
     board: BoardConfig
     group: dict[str, str]
     rows: tuple[Row, ...]
+    clips: tuple[str, ...]
+    size: int
+    incomplete: tuple[Incomplete, ...] = ()
 
-
-@dataclass(frozen=True)
-class LeftOut:
-    """A run that no table shows, or only one probe of it (`probe`)."""
-
-    run: BoardRun
-    reason: str
-    probe: str = ""
+    @property
+    def ties_text(self) -> str:
+        """What the test says about the best row, as a sentence; "" where fewer than two rows are ranked."""
+        others = [row for row in self.rows if row.rank and not math.isnan(row.p)]
+        if not others:
+            return ""
+        tied = sum(row.tied for row in others)
+        least = min(1.0, smallest_p(len(self.clips)) * len(others))
+        if least >= LEVEL:
+            return (
+                f"{len(self.clips)} clips and {len(others)} comparisons cannot give the test a p under {least:.2g}, so "
+                "it separates no row from the best one."
+            )
+        if not tied:
+            return "The test separates the best row from every other one."
+        return f"The test does not separate the best row from {tied} of the {len(others)} others."
 
 
 @dataclass(frozen=True)
@@ -68,144 +109,186 @@ class Unreadable:
     hint: str
 
 
-def count_scored(s: Series) -> int:
-    """Counts the clips with a score at one site at least."""
-    return int(np.isfinite(s.score).any(axis=1).sum())
-
-
-def rank(runs: Sequence[BoardRun], boards: Sequence[BoardConfig]) -> tuple[list[Ranking], list[LeftOut]]:
-    """Returns the rankings of all boards, and what they leave out."""
-    admitted, left_out = [], []
+def rank(runs: Iterable[BoardRun], boards: Sequence[BoardConfig]) -> tuple[list[Ranking], list[LeftOut]]:
+    """Returns the tables of all boards, and what they leave out."""
+    admitted: list[BoardRun] = []
+    left_out: list[LeftOut] = []
     for run in runs:
-        reason = _refusal(run, boards)
-        if reason:
+        if reason := find_refusal(run, boards):
             left_out.append(LeftOut(run, reason))
         else:
             admitted.append(run)
-    rankings = []
+    rankings: list[Ranking] = []
     for board in boards:
-        tables, refused = _rankings(board, [r for r in admitted if board in boards_of(r.dataset, boards)])
-        rankings += tables
+        found, refused = _rank_board(board, [run for run in admitted if board in boards_of(run.dataset, boards)])
+        rankings += found
         left_out += refused
     return rankings, left_out
 
 
-def _refusal(run: BoardRun, boards: Sequence[BoardConfig]) -> str:
-    if run.is_random:
-        return "random weights: the numbers say nothing about the released model"
-    if not run.rows:
-        return "no scores yet"
-    if run.failed and not run.series:
-        return "no clip could be run"
-    chosen = boards_of(run.dataset, boards)
-    if not chosen:
-        return f"no board ranks the dataset {run.dataset}"
-    if not any(s.key["metric"] == board.primary for board in chosen for s in run.series):
-        return f"not scored by {' or '.join(board.primary for board in chosen)}"
-    return ""
-
-
-def _rankings(board: BoardConfig, runs: Iterable[BoardRun]) -> tuple[list[Ranking], list[LeftOut]]:
-    groups: dict[tuple[str, ...], list[Row]] = {}
-    left_out = []
-    for run in runs:
-        for s in run.series:
-            if s.key["metric"] != board.primary:
-                continue
-            row = _row(board, run, s)
-            if s.key.get("switches"):
-                reason = f"flipped switches ({s.key['switches']}): the numbers belong to neither variant"
-                left_out.append(LeftOut(run, reason, s.name))
-            elif row is None:
-                left_out.append(LeftOut(run, "nothing could be scored", s.name))
-            else:
-                groups.setdefault(tuple(s.key[key] for key in GROUP_KEYS), []).append(row)
+def _rank_board(board: BoardConfig, runs: Sequence[BoardRun]) -> tuple[list[Ranking], list[LeftOut]]:
+    entries, left_out = find_entries(runs, board)
+    tables, incomplete = make_tables(entries)
+    left_out += incomplete
     rankings = []
-    for key, rows in sorted(groups.items()):
-        group = dict(zip(GROUP_KEYS, key, strict=True))
-        same, other = _keep_same_content(rows, group["mode"])
-        kept, repeated = _keep_one_per_probe(same)
-        rankings.append(Ranking(board, group, tuple(_assign_ranks(board, kept))))
-        left_out += [*other, *repeated]
+    for table, group in zip(tables, _describe(tables), strict=True):
+        made = {entry: _make_row(entry, table) for entry in table.entries}
+        rows = [row for row in made.values() if row is not None]
+        left_out += [LeftOut(x.run, _why_no_site(x, board), x.name) for x, row in made.items() if row is None]
+        if rows:
+            ranked = _assign_ranks(board, _with_options(rows), len(table.clips))
+            rankings.append(Ranking(board, group, tuple(ranked), table.clips, table.size, table.incomplete))
     return rankings, left_out
 
 
-def _row(board: BoardConfig, run: BoardRun, s: Series) -> Row | None:
-    best = run.best_of(s)
-    if best is None:
+# ---------------------------------------------------------------------------------------------------------------- rows
+
+
+def _make_row(entry: Entry, table: ClipTable) -> Row | None:
+    clips = table.clips
+    if not clips or not set(clips) <= set(entry.chooser.clips):
         return None
-    site = (best.summary.layer, best.summary.step, best.summary.head)
-    attention = next(x["attention"] for x in s.sites if (x["layer"], x["step"], x["head"]) == site)
-    others = tuple(_best_for(run, s, column.name) for column in board.metrics if column.name != board.primary)
-    return Row(run, s, best, attention, others)
+    columns = {name: s.select_clips([c for c in clips if c in set(s.clips)]) for name, s in entry.columns.items()}
+    at = make_row(_with_clip_facts(entry.chooser.select_clips(clips), table), columns)
+    return None if at is None else Row(entry.run, columns[entry.primary], at, _find_token(entry, at))
 
 
-def _best_for(run: BoardRun, s: Series, metric: str) -> BestSite | None:
-    wanted = {**s.key, "metric": metric}
-    return next((best for best in run.best if best.key == wanted), None)
+def _with_clip_facts(s: Series, table: ClipTable) -> Series:
+    """Returns the series with all that is known of its clips, so that all rows of a table have the same halves.
 
-
-def _keep_one_per_probe(rows: list[Row]) -> tuple[list[Row], list[LeftOut]]:
-    """Keeps one row per model, weights and probe: the run with the most clips, and of equal runs the latest."""
-    kept: dict[tuple[str, ...], Row] = {}
-    repeated = []
-    for row in sorted(rows, key=_weight, reverse=True):
-        first = kept.setdefault(_identity(row), row)
-        if first is not row:
-            reason = f"run {first.run.run_id} measured the same on more clips, or later"
-            repeated.append(LeftOut(row.run, reason, row.series.name))
-    return list(kept.values()), repeated
-
-
-def _keep_same_content(rows: list[Row], mode: str) -> tuple[list[Row], list[LeftOut]]:
-    """Leaves out rows of runs that have a clip whose content differs from the clip of that name in an earlier row.
-
-    Rows are ordered by falling number of clips, and rows with equal numbers from late to early. In modes where models
-    generate their videos all rows stay.
+    Rows of an older vcorr do not say how still a clip is. Other rows of the same clips do.
     """
-    if mode in GENERATED:
-        return rows, []
-    kept: list[Row] = []
-    left_out = []
-    first: dict[str, Row] = {}
-    for row in sorted(rows, key=_weight, reverse=True):
-        own = row.run.content
-        other = next((clip for clip in own if clip in first and first[clip].run.content[clip] != own[clip]), None)
-        if other is None:
-            kept.append(row)
-            first = {**dict.fromkeys(own, row), **first}
-        else:
-            reason = f"the content of clip {other} differs from run {first[other].run.run_id}: the data changed"
-            left_out.append(LeftOut(row.run, reason, row.series.name))
-    return kept, left_out
+    still = dict.fromkeys(s.clips, math.nan)
+    content = dict.fromkeys(s.clips, "")
+    for other in (entry.chooser for entry in table.entries):
+        for i, clip in enumerate(other.clips):
+            if clip in still:
+                if other.still is not None and math.isnan(still[clip]):
+                    still[clip] = float(other.still[i])
+                if other.content is not None:
+                    content[clip] = content[clip] or other.content[i]
+    return replace(s, still=np.array(list(still.values())), content=tuple(content.values()))
 
 
-def _identity(row: Row) -> tuple[str, ...]:
-    return row.run.model, row.run.weights, row.series.key["probe"]
+def _find_token(entry: Entry, at: SiteRow) -> TokenSize | None:
+    sizes = {size for site in at.sites for size in entry.run.tokens.get((at.best.key["probe"], site.layer), ())}
+    return sizes.pop() if len(sizes) == 1 else None
 
 
-def _weight(row: Row) -> tuple[int, str, str]:
-    return count_scored(row.series), str(row.run.record.get("started", "")), row.run.run_id
+def _why_no_site(entry: Entry, board: BoardConfig) -> str:
+    if len(entry.chooser.sites) > 1:
+        return f"no site has a skill by {board.chosen_by} on either half of the clips, so none can be chosen"
+    return "no clip in common with the other rows could be scored"
 
 
-def _assign_ranks(board: BoardConfig, rows: list[Row]) -> list[Row]:
-    """Returns the rows with their ranks, by falling skill, and then the rows that get no rank."""
-    rows = sorted(rows, key=lambda row: (-_number(row.best.summary.skill), *_identity(row)))
-    reasons = [_why_unranked(board, row) for row in rows]
-    ranks = iter(range(1, len(rows) + 1))
-    ranked = [replace(row, rank=next(ranks)) for row, why in zip(rows, reasons, strict=True) if not why]
-    return ranked + [replace(row, unranked=why) for row, why in zip(rows, reasons, strict=True) if why]
+def _with_options(rows: Sequence[Row]) -> list[Row]:
+    """Notes on each row in which options it differs from the rows of the same model, weights and probe."""
+    alike: dict[tuple[str, ...], list[Row]] = {}
+    for row in rows:
+        alike.setdefault((row.run.model, row.run.weights, row.at.best.key["probe"]), []).append(row)
+    return [replace(row, options=_differing_options(row, same)) for same in alike.values() for row in same]
 
 
-def _why_unranked(board: BoardConfig, row: Row) -> str:
-    clips = count_scored(row.series)
+def _differing_options(row: Row, alike: Sequence[Row]) -> str:
+    own = _options_of(row)
+    names = {name for other in alike for name in find_differences(own, _options_of(other))}
+    values = dict(flat(own))
+    return ", ".join(f"{name} {values.get(name)}" for name in sorted(names))
+
+
+def _options_of(row: Row) -> Mapping[str, object]:
+    resolved = row.run.record.get("resolved") or {}
+    probes = [p for p in resolved.get("probes") or [] if p.get("name") == row.at.best.key["probe"]]
+    return {
+        "model": (resolved.get("model") or {}).get("config") or {},
+        "probe": (probes[0].get("config") if probes else None) or {},
+    }
+
+
+# --------------------------------------------------------------------------------------------------------------- ranks
+
+
+def _assign_ranks(board: BoardConfig, rows: Sequence[Row], clips: int) -> list[Row]:
+    """Returns the rows with their ranks, the best first, and then the rows that get no rank."""
+    rows = sorted(rows, key=lambda row: (-_number(rank_value(row.cell, board.by)), row.run.model, row.series.name))
+    reasons = [_why_unranked(board, row, clips) for row in rows]
+    ranked = [row for row, why in zip(rows, reasons, strict=True) if not why]
+    values = [rank_value(row.cell, board.by) for row in ranked]
+    places = [1 + sum(other > value + _EQUAL for other in values) for value in values]
+    tested = zip(ranked, places, _test_against_best(board, ranked), strict=True)
+    unranked = [replace(row, unranked=why) for row, why in zip(rows, reasons, strict=True) if why]
+    return [replace(row, rank=place, p=p) for row, place, p in tested] + unranked
+
+
+def rank_value(cell: SiteSummary, by: RankedBy) -> float:
+    """Returns the number that ranks rows."""
+    return cell.gain if by == "gain" else cell.skill
+
+
+def _test_against_best(board: BoardConfig, ranked: Sequence[Row]) -> list[float]:
+    """Returns the corrected p of the best row and each row, NaN for the best one."""
+    if len(ranked) < 2:
+        return [math.nan] * len(ranked)
+    best, *others = (row.at.scores[board.primary] for row in ranked)
+    differ = gain_differences if board.by == "gain" else skill_differences
+    found = holm(sign_flip_test(np.stack([differ(best, other) for other in others], axis=1)))
+    return [math.nan, *map(float, found)]
+
+
+def _why_unranked(board: BoardConfig, row: Row, clips: int) -> str:
     if clips < board.admission.min_clips:
         noun = "clip" if clips == 1 else "clips"
         return f"{clips} {noun}: too few to rank (this board needs {board.admission.min_clips})"
-    if math.isnan(row.best.summary.skill):
-        return "no skill: floor and ceiling are too close, or unknown"
-    return ""
+    if not math.isnan(rank_value(row.cell, board.by)):
+        return ""
+    if board.by == "gain":
+        if row.series.lower_is_better:
+            return f"no gain: {board.primary} is an error, so a board ranks it by skill"
+        return f"no gain: standing still scores {row.cell.floor:.3f}, so the points hardly move"
+    return "no skill: floor and ceiling are too close, or unknown"
 
 
 def _number(value: float) -> float:
     return -math.inf if math.isnan(value) else value
+
+
+# --------------------------------------------------------------------------------------------------------------- words
+
+
+def _describe(tables: Sequence[ClipTable]) -> list[dict[str, str]]:
+    """Returns what the rows of each table share, by name. Tables that would read alike say in what they differ."""
+    facts = [_facts_of(table) for table in tables]
+    alike = [[x for x, other in zip(tables, facts, strict=True) if other == own] for own in facts]
+    return [
+        own if len(same) == 1 else {**own, "only here": _tell_apart(table, [x for x in same if x is not table])}
+        for table, own, same in zip(tables, facts, alike, strict=True)
+    ]
+
+
+def _facts_of(table: ClipTable) -> dict[str, str]:
+    first = table.entries[0]
+    key, measured = first.chooser.key, first.measured
+    frames = sorted({measured.clips[clip].frames for clip in table.clips if clip in measured.clips} - {0})
+    counts = [str(frames[0])] if len(frames) == 1 else [f"{frames[0]} to {frames[-1]}"] if frames else ["unknown"]
+    seed = {"seed": str(measured.seed)} if measured.makes_video else {}
+    return {
+        "dataset": first.run.dataset,
+        "split": str(key["split"]),
+        "mode": str(key["mode"]),
+        "clips": table.name,
+        "frames": counts[0],
+        **seed,
+        "tracker": str(key["tracker"]),
+        "variant": str(key["variant"]),
+        **({"heads": "single heads"} if table.heads == "single" else {}),
+    }
+
+
+def _tell_apart(table: ClipTable, alike: Sequence[ClipTable]) -> str:
+    """Returns in words what distinguishes a table from tables of the same description."""
+    pairs = ((a, b) for other in alike for a in table.entries for b in other.entries)
+    found = (difference for a, b in pairs for difference in a.differences(b))
+    told = list(dict.fromkeys(f"{difference.what} {difference.a}" for difference in found))[:_NAMED]
+    if not told:
+        told = [f"clips {table.clips[0]} to {table.clips[-1]}"] if table.clips else ["no clips in common"]
+    return "; ".join(told)
