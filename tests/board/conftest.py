@@ -174,17 +174,17 @@ def _make_baseline(results: Path, name: str, model: str, *, best: float = 0.5, c
     return run
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_run():
     return _make_run
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_baseline():
     return _make_baseline
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def record_of():
     return _record_of
 

@@ -107,11 +107,13 @@ def _tables_of(group: _Group, compare: _Compare) -> list[ClipTable]:
         if id(first) in shown or not first.covers(clips, size):
             continue
         fitting = [x for x in group.entries if x is not first and x.covers(clips, size) and compare(x, first)]
-        while fitting or id(first) not in shown:
-            rows = _collect(first, fitting, compare)
+        waiting = fitting
+        while waiting or id(first) not in shown:
+            # facts that are not known agree with any other, so what fits to one entry need not fit to every other
+            rows = _collect(first, [*waiting, *(x for x in fitting if x not in waiting)], compare)
             tables.append(_make_table(rows, group, compare))
             shown |= set(map(id, rows))
-            fitting = [entry for entry in fitting if entry not in rows]
+            waiting = [entry for entry in waiting if entry not in rows]
     return tables
 
 

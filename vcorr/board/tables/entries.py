@@ -14,12 +14,12 @@ from vcorr.analysis.comparable import Difference, MeasuredOn, differences, setti
 from vcorr.board.tables.board_runs import BoardRun
 from vcorr.board.tables.definitions import BoardConfig, boards_of
 from vcorr.board.tables.site_rows import SiteRow, make_row
+from vcorr.contract.metric_columns import MOVING
 from vcorr.contract.visible_text import join_words
 from vcorr.stats.series import Heads, Series, heads_of
 
 ENOUGH = 0.95
 """Share of a table's clips that a row needs."""
-_MOVING = "_moving"
 _NAMED_SETTINGS = 2
 
 
@@ -188,7 +188,7 @@ def _entries_of(run: BoardRun, board: BoardConfig) -> tuple[list[Entry], list[Le
 def _choose_by(columns: Mapping[str, Series], board: BoardConfig) -> Series:
     """Returns the metric that chooses the sites of a probe; where nothing moves, the same metric over all points."""
     found = columns.get(board.chosen_by, columns[board.primary])
-    everything = columns.get(board.chosen_by.removesuffix(_MOVING), found)
+    everything = columns.get(board.chosen_by.removesuffix(MOVING), found)
     return everything if np.isnan(found.score).all() else found
 
 
@@ -206,7 +206,7 @@ def _why_no_entry(primary: Series, chooser: Series, columns: Mapping[str, Series
 
 def explain_nothing(s: Series) -> str:
     """Returns why a metric has no value on any clip."""
-    if s.key["metric"].endswith(_MOVING):
+    if s.key["metric"].endswith(MOVING):
         return f"nothing moves: no clip has a point that {s.key['metric']} counts as moving"
     return f"could not be scored by {s.key['metric']}: no clip has a visible point in a frame that counts"
 

@@ -49,7 +49,7 @@ class SiteRow:
     @property
     def site_texts(self) -> tuple[str, ...]:
         """The sites as people write them."""
-        return tuple(site.site or f"step {site.step}" for site in self.sites)
+        return tuple(f"step {site.step}" if site.layer == NO_SITE else site.site for site in self.sites)
 
     @property
     def choice_text(self) -> str:
