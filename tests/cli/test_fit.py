@@ -9,7 +9,7 @@ import json
 import pytest
 from rich.console import Console
 
-from vcorr.cli.views.table_width import Column, fit_table
+from vcorr.cli.views.table_width import Column, break_name, fit_table
 
 COLUMNS = (
     Column("name", is_name=True),
@@ -51,6 +51,22 @@ def test_columns_give_way_in_their_order() -> None:
         ("first to go", "second", "together"),
         ("first to go", "second", "together", "last"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("name", "width", "lines"),
+    [
+        ("matching_accuracy_moving", 24, ["matching_accuracy_moving"]),
+        ("matching_accuracy_moving", 20, ["matching_accuracy_", "moving"]),
+        ("matching_accuracy@displacement:0-1", 18, ["matching_accuracy@", "displacement:0-1"]),
+        ("  matching_accuracy_moving (difftrack)", 12, ["  matching_", "accuracy_", "moving (difftrack)"]),
+        ("averyveryverylongname", 8, ["averyveryverylongname"]),
+        ("_leading_", 4, ["_leading_"]),
+        ("漢漢漢_字字字", 8, ["漢漢漢_", "字字字"]),
+    ],
+)
+def test_names_break_at_their_parts(name, width, lines) -> None:
+    assert break_name(name, width).split("\n") == lines
 
 
 @pytest.mark.parametrize("width", [60, 80, 120])

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _CLIPS_NAMED = 4
 _LEVEL = 0.05
 """A difference whose p, corrected for its family, is at most this is printed in bold."""
-_WORTH_SAYING = 0.005
+_WORTH_SAYING = 0.01
 """The smallest possible p is mentioned if it is larger than this."""
 
 

@@ -126,16 +126,20 @@ def _cell(column: Column, value: Text | str, width: int | None) -> Text:
     if not column.is_name or "\n" in text.plain:
         return text
     short = shorten(text.plain, _NAME_LINES * (width or _NARROW_NAMES))
-    return Text(short if width is None else break_at_underscores(short, width), style=text.style)
+    return Text(short if width is None else break_name(short, width), style=text.style)
 
 
-def break_at_underscores(name: str, width: int) -> str:
-    """Returns a name with line breaks after underscores where its words are wider than `width` cells."""
+_BREAKS = "_@:"
+"""Characters of names after which a line may end."""
+
+
+def break_name(name: str, width: int) -> str:
+    """Returns a name with line breaks after underscores and marks where its words are wider than `width` cells."""
     return " ".join(_break_word(word, width) for word in name.split(" "))
 
 
 def _break_word(word: str, width: int) -> str:
-    last = word.rfind("_", 1, width)
-    if len(word) <= width or last < 0:
+    last = max(word.rfind(mark, 1, width) for mark in _BREAKS)
+    if cell_len(word) <= width or last < 0:
         return word
     return f"{word[: last + 1]}\n{_break_word(word[last + 1 :], width)}"
