@@ -78,7 +78,9 @@ def test_what_holds_for_one_row_names_it(capsys) -> None:
 
 
 def test_tables_after_one_another_say_each_sentence_once(capsys) -> None:
-    found = tuple(best_site(replace(s, key=s.key | {"metric": m})) for m in (MOVING, "pck_8_moving") for s in (split(),))
+    found = tuple(
+        best_site(replace(s, key=s.key | {"metric": m})) for m in (MOVING, "pck_8_moving") for s in (split(),)
+    )
     site_tables.say_findings(terminal.console(), Findings((MOVING, "pck_8_moving"), found, (), ()))
     out = " ".join(capsys.readouterr().out.split())
     assert out.count("Best sites by") == 2
