@@ -11,6 +11,7 @@ import pyarrow as pa
 import pytest
 from support.made_up import made_up
 
+from vcorr.cli.views.render import scores_dict
 from vcorr.stats.intervals import gain_interval, mean_interval, skill_interval
 from vcorr.stats.series import gather, series
 from vcorr.stats.summary import Findings, best_site, best_sites, site_summaries
@@ -172,6 +173,7 @@ def test_without_moving_points_all_points_are_shown_and_it_is_said():
     assert [best.summary.metric for best in found.best] == [ALL]
     assert found.notes == (f"No clip has a point that moves, so {ALL} stands in place of {MOVING}.",)
     assert found.unranked == ()
+    assert scores_dict(found)["ranking_notes"] == list(found.notes)
     moving.score[0] = 0.5
     found = Findings.of(table(moving, everything), [MOVING])
     assert (found.metrics, found.notes) == ((MOVING,), ())

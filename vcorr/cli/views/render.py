@@ -87,6 +87,7 @@ def scores_dict(found: Findings, sites: Sequence[SiteSummary] | None = None) -> 
     """Returns as plain values: the best sites or why there are none, every site, and the metrics without skill."""
     return {
         "ranked_by": list(found.metrics),
+        "ranking_notes": list(found.notes),
         "best": [b.to_dict() for b in found.best],
         "unranked": [one.to_dict() for one in found.unranked],
         "not_scored": dict(found.unscored),
