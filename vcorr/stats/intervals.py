@@ -306,9 +306,9 @@ def _difference(arrays: list[Floats]) -> _Estimate:
 def _ratio(arrays: list[Floats]) -> _Estimate:
     """Returns the skill, with deviations that make the standard error of the jackknife.
 
-    Of a clip, e is the residual of the delta method, w the denominator, and h = w / W, with W the sum of w.
-    Leaving out the clip changes the ratio by e / (W * (1 - h)). Source: Royall and Cumberland, An Empirical Study of
-    the Ratio Estimator and Estimators of its Variance (1981).
+    A clip has the residual e and the share h of W, the sum of all denominators. Without the clip, the ratio changes by
+    e / (W * (1 - h)). Source: Royall and Cumberland, An Empirical Study of the Ratio Estimator and Estimators of its
+    Variance (1981).
     """
     span = arrays[2] - arrays[1]
     (mean,), n = clip_means([span])
