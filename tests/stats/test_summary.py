@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -122,6 +124,18 @@ def test_errors_have_no_gain():
     assert math.isnan(found.gain)
     assert found.no_gain_interval
     assert found.skill == pytest.approx((0.9 - found.value) / 0.7)
+
+
+def test_the_page_names_every_key_of_a_best_site():
+    page = (Path(__file__).parents[2] / "docs" / "statistics.md").read_text(encoding="utf-8")
+    table = page[page.index("**In `--json`** an entry of `best`") : page.index("**Which column.**")]
+    named = {
+        name
+        for line in table.splitlines()
+        if line.startswith("|")
+        for name in re.findall("`([a-z_]+)`", line.split("|")[1])
+    }
+    assert named == set(best_site(disagree()).to_dict())
 
 
 # ------------------------------------------------------------------------------------------------------- halves of data
