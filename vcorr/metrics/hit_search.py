@@ -48,7 +48,7 @@ class _Pairs:
 
 class _Search:
     def __init__(self, chains: Chains, windows: Windows, jobs: Jobs, ruler: Ruler, bounds: Bounds) -> None:
-        self._points, self._of = np.unique(jobs.point, return_inverse=True)
+        self._points, self._first, self._of = np.unique(jobs.point, return_index=True, return_inverse=True)
         self._chains, self._ruler, self._bounds, self._counted = chains, ruler, bounds, jobs.counted
         self._windows = tuple(window.take(self._points) for window in windows)
         self._reference = chains.reference[self._points]
@@ -96,26 +96,26 @@ class _Search:
     def _step(self, value: Counts, followed: Flags, latent: int) -> Counts:
         """Returns the most hits before the next latent, (J, B, A). value: the most hits up to `latent`."""
         best = np.broadcast_to(value.max(axis=(1, 2))[:, None, None], self._shape).copy()
-        starts = np.zeros((len(self._points), *self._shape[1:]), dtype=np.bool_)
-        np.logical_or.at(starts, self._of, followed)
+        starts = np.asarray(np.logical_or.reduceat(followed, self._first))
         for frame in self._chains.between[latent]:
             pairs = self._hitting(starts, latent, frame)
             which, job = _join(pairs.point, self._of, len(self._points))
-            hits = np.zeros(len(job), np.int32)
+            found = value[job, pairs.y[0][which], pairs.x[0][which]] + self._counted[job, frame]
             for other in self._chains.between[latent]:
-                hits += self._hits(pairs, latent, other)[which] & self._counted[job, other]
-            found = value[job, pairs.y[0][which], pairs.x[0][which]] + hits
-            np.maximum.at(best, (job, pairs.y[1][which], pairs.x[1][which]), found)
+                if other != frame:
+                    found += self._hits(pairs, latent, other)[which] & self._counted[job, other]
+            end = (job, pairs.y[1][which], pairs.x[1][which])
+            better = found > best[end]
+            np.maximum.at(best, tuple(part[better] for part in end), found[better])
         return best
 
     def _hitting(self, starts: Flags, latent: int, frame: int) -> _Pairs:
         """Returns the pairs of positions that hit a frame in between. starts: (points, B, A) positions to begin at."""
-        counted = np.zeros(len(self._points), dtype=np.bool_)
-        np.logical_or.at(counted, self._of, self._counted[:, frame])
+        counted = np.asarray(np.logical_or.reduceat(self._counted[:, frame], self._first))
         across = np.asarray(starts.any(axis=1)) & counted[:, None]
         down = np.asarray(starts.any(axis=2))
-        point_x, *x = np.nonzero(self._close(0, latent, frame) & across[:, :, None])
-        point_y, *y = np.nonzero(self._close(1, latent, frame) & down[:, :, None])
+        point_x, *x = _find_true(self._close(0, latent, frame) & across[:, :, None])
+        point_y, *y = _find_true(self._close(1, latent, frame) & down[:, :, None])
         left, right = _join(point_x, point_y, len(self._points))
         pairs = _Pairs(point_x[left], (x[0][left], x[1][left]), (y[0][right], y[1][right]))
         pairs = pairs.take(starts[pairs.point, pairs.y[0], pairs.x[0]])
@@ -138,6 +138,11 @@ class _Search:
             found = self._chains.blend(start[pairs.point, first], end[pairs.point, last], frame)
             squares.append(self._ruler.squares(found, self._reference[pairs.point, frame, axis], axis))
         return self._ruler.hits(*squares)
+
+
+def _find_true(flags: Flags) -> tuple[Ints, ...]:
+    """Returns what `np.nonzero` does, which is several times slower for more than one axis."""
+    return np.unravel_index(np.flatnonzero(flags), flags.shape)
 
 
 def _join(left: Ints, right: Ints, groups: int) -> tuple[Ints, Ints]:

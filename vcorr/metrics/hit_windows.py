@@ -66,9 +66,9 @@ class Ruler:
 
 @dataclass(frozen=True)
 class Jobs:
-    """Sets of frames of single points, whose largest number of hits is wanted.
+    """Sets of frames of single points, whose largest number of hits is wanted; jobs of one point follow one another.
 
-    point: (J,) the point. counted: (J, T) bool, the frames that count.
+    point: (J,) the point, ascending. counted: (J, T) bool, the frames that count.
     """
 
     point: Ints
