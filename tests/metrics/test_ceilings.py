@@ -12,13 +12,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vcorr import HitRule, TokenGrid, Tracks, UsageError
+from vcorr import HitRule, MetricBase, PluginError, Score, TokenGrid, Tracks, UsageError
 from vcorr.contract.variants import switches_of
 from vcorr.functional import match
 from vcorr.metrics import MatchingAccuracy, Pck, PckConfig, ceilings, find_ceilings, reachable, to_frames, zero_motion
 from vcorr.metrics.published_field import field_samples
-from vcorr.metrics.score_checks import share_of_hits
+from vcorr.metrics.score_checks import check_rules, share_of_hits
 from vcorr.metrics.strata import Strata
+from vcorr.testing import check_metric
 
 fast = settings(max_examples=25, deadline=None, derandomize=True)
 VARIANTS = (
@@ -384,3 +385,50 @@ def test_refusals():
         HitRule(np.ones((1, 9)), 1.0)
     with pytest.raises(UsageError, match="unit must be two"):
         HitRule(np.ones((1, 9), dtype=bool), 1.0, (1.0, 0.0))
+
+
+class Near(MetricBase):
+    """The share of pairs within three pixels, with the rules that a test gives it."""
+
+    higher_is_better = True
+
+    def __init__(self, rules):
+        self._rules = rules
+
+    def score(self, tracks, reference, grid):
+        counted = reference.visible
+        near = np.linalg.norm(tracks - reference.xy, axis=-1)[counted] < 3
+        return {"near": Score(float(near.mean()) if near.size else math.nan, near.size)}
+
+    def hit_rules(self, reference, grid):
+        return self._rules(reference)
+
+
+def right(reference):
+    return {"near": HitRule(reference.visible, 3.0)}
+
+
+@pytest.mark.parametrize(
+    ("rules", "words"),
+    [
+        (
+            lambda reference: {"near": HitRule(reference.visible, 9.0)},
+            "by the rule of near, these tracks have the value",
+        ),
+        (lambda reference: {"far": HitRule(reference.visible, 3.0)}, "'far', a column that score"),
+        (lambda reference: {"near": HitRule(reference.visible[:1], 3.0)}, "counted has the shape"),
+        (lambda reference: {"near": 3.0}, "expected a vcorr.HitRule"),
+        (lambda reference: [("near", 3.0)], "must return a mapping"),
+    ],
+)
+def test_rules_that_do_not_fit_the_scores_are_refused(rules, words):
+    grid = TokenGrid(frames=3, rows=8, cols=8, stride=(8, 8), temporal_ratio=4)
+    queries, reference = draw_clip(5, grid, 30, speed=0.1)
+    still = zero_motion(queries, grid.video_frames)
+    scores = Near(rules).score(still, reference, grid)
+    assert set(check_rules(Near(right), reference, grid, still, scores)) == {"near"}
+    with pytest.raises(PluginError, match=words):
+        check_rules(Near(rules), reference, grid, still, scores)
+    (failed,) = [check for check in check_metric(Near(rules)) if not check.passed]
+    assert failed.name == "rules of hits give the values"
+    assert all(check.passed for check in check_metric(Near(right)))
