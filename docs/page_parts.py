@@ -19,6 +19,10 @@ OWN = {"vcorr", *(project.parent.name for project in ROOT.glob("plugins/*/pyproj
 """The distributions of this repository."""
 MANY = 5
 """Up to this many options are listed; `vcorr show` has longer lists."""
+OTHER_VALUES = {"heads": "0", "radius": 1, "rotary": False, "symmetric": False, "temperature": 0.5}
+"""A value of each option of probes that is not its default: a probe that refuses it does not take the option."""
+WITHOUT_EFFECT = {("feature", "symmetric"), ("hidden", "symmetric")}
+"""Options that a probe accepts without effect: these two match one way in any case."""
 
 
 def cli() -> str:
@@ -88,21 +92,85 @@ def options_of(kind: str) -> Callable[[], str]:
     """Returns a part: the components of one kind in the repository, with their options."""
 
     def part() -> str:
-        from vcorr.cli.commands.list_command import describe
-        from vcorr.plugins.registry import installed
-
         rows = []
-        for registered in installed().catalogue(kind).all():
-            if registered.source.distribution not in OWN:
-                continue
-            options = describe(kind, registered.entry.name).get("options", {})
-            listed = ", ".join(f"`{key}={_short(value['default'])}`" for key, value in options.items()) or "none"
-            if len(options) > MANY:
-                listed = f"`vcorr show {kind} {registered.entry.name}`"
-            rows.append((f"`{registered.entry.name}`", registered.entry.summary, listed))
+        for entry in own_entries(kind):
+            options = _options(kind, entry.name)
+            listed = f"`vcorr show {kind} {entry.name}`" if len(options) > MANY else _list_defaults(options)
+            rows.append((f"`{entry.name}`", entry.summary, listed))
         return _table((kind, "what it is", "options and defaults"), rows)
 
     return part
+
+
+def probes() -> str:
+    """Returns the probes of the repository, each with the options that it takes."""
+    rows = []
+    for entry in own_entries("probe"):
+        taken = {name: option for name, option in _options("probe", entry.name).items() if takes(entry, name)}
+        rows.append((f"`{entry.name}`", entry.summary, _list_defaults(taken)))
+    return _table(("probe", "what it is", "options and defaults"), rows)
+
+
+def probe_options() -> str:
+    """Returns the options of the probes of the repository, each with the probes that take it."""
+    entries, options = own_entries("probe"), {}
+    for entry in entries:
+        options |= _options("probe", entry.name)
+    rows = []
+    for name, option in options.items():
+        among = [entry for entry in entries if name in _options("probe", entry.name)]
+        takers = ", ".join(f"`{entry.name}`" for entry in among if takes(entry, name))
+        rows.append((f"`{name}`", f"`{_short(option['default'])}`", option["explanation"], takers))
+    return _table(("key", "default", "meaning", "probes that take it"), rows)
+
+
+def takes(entry: Any, option: str) -> bool:
+    """Returns whether a probe can have another value of an option than the default. Probes share classes of options.
+
+    Raises:
+        KeyError: `OTHER_VALUES` has no value for a new option.
+    """
+    from vcorr import UsageError
+
+    if (entry.name, option) in WITHOUT_EFFECT:
+        return False
+    try:
+        entry.create(entry.config_type()(**{option: OTHER_VALUES[option]}))
+    except UsageError:
+        return False
+    return True
+
+
+def metrics() -> str:
+    """Returns the metrics of the repository with their columns, the primary one in bold, and their options."""
+    from vcorr.metrics.strata import Strata
+
+    rows = []
+    for entry in own_entries("metric"):
+        metric = entry.create()
+        columns = [f"**`{name}`**" if name == metric.primary else f"`{name}`" for name in metric.columns]
+        listed = "[below](#strata)" if isinstance(metric, Strata) else ", ".join(columns)
+        rows.append((f"`{entry.name}`", entry.summary, listed, _list_defaults(_options("metric", entry.name))))
+    return _table(("metric", "what it is", "columns, the primary one in bold", "options and defaults"), rows)
+
+
+def own_entries(kind: str) -> list[Any]:
+    """Returns the entries of one kind that this repository brings, by name."""
+    from vcorr.plugins.registry import installed
+
+    return [found.entry for found in installed().catalogue(kind).all() if found.source.distribution in OWN]
+
+
+def _options(kind: str, name: str) -> dict[str, Any]:
+    """Returns the options of an entry by name, as `vcorr show` describes them."""
+    from vcorr.cli.commands.list_command import describe
+
+    options: dict[str, Any] = describe(kind, name).get("options", {})
+    return options
+
+
+def _list_defaults(options: dict[str, Any]) -> str:
+    return ", ".join(f"`{key}={_short(value['default'])}`" for key, value in options.items()) or "none"
 
 
 def columns_of(table: Any) -> Callable[[], str]:
@@ -377,8 +445,9 @@ PARTS: dict[str, Callable[[], str]] = {
     "exit codes": exit_codes,
     "config keys": config_keys,
     "switches": switches,
-    "probes": options_of("probe"),
-    "metrics": options_of("metric"),
+    "probes": probes,
+    "probe options": probe_options,
+    "metrics": metrics,
     "strata": strata,
     "models": options_of("model"),
     "datasets": options_of("dataset"),
