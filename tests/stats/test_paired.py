@@ -119,6 +119,7 @@ def test_it_agrees_with_loops_over_clips(seed, nan):
     by_clip = [left[i] - right[i] for i in kept]
     assert row.difference.p == share_of_signs(by_clip)
     assert row.gain_difference.p == share_of_signs([(left[i] - 0.1) / 0.9 - (right[i] - 0.2) / 0.8 for i in kept])
+    assert row.skill_difference.p == share_of_signs([(left[i] - 0.1) / 0.8 - (right[i] - 0.2) / 0.7 for i in kept])
     assert row.smallest_p == 2 / 2 ** len(kept)
     assert math.isfinite(row.difference.low) == (len(kept) >= 6)
 
@@ -135,11 +136,24 @@ def signs_of(count):
 
 @fast
 @given(seed=seeds)
-def test_with_the_same_floors_gain_is_tested_as_the_value_is(seed):
+def test_with_the_same_bounds_gain_and_skill_are_tested_as_the_value_is(seed):
     a, b = made_up(seed), made_up(seed + 1)
     floors = np.random.default_rng(seed).uniform(0, 0.6, (8, 1)) + np.zeros(a.score.shape)
-    row = pair_at(replace(a, floor=floors), replace(b, floor=floors))
-    assert row.gain_difference.p == row.difference.p
+    ceilings = floors + np.random.default_rng(seed).uniform(0.01, 0.4, (8, 1))
+    row = pair_at(replace(a, floor=floors, ceiling=ceilings), replace(b, floor=floors, ceiling=ceilings))
+    assert row.gain_difference.p == row.skill_difference.p == row.difference.p
+
+
+def test_clips_that_hardly_move_do_not_agree_on_a_difference_of_skills():
+    a, b = made_up(0), made_up(1)
+    floor = np.full((8, 6), 0.7)
+    ceiling = floor + np.array([0.3, *[1e-4] * 7])[:, None]  # only the first clip moves
+    good, bad = (floor + (ceiling - floor) * share for share in (0.9, 0.1))
+    bad[1:] = floor[1:] + (ceiling - floor)[1:] * np.array([0.8, 1.0] * 3 + [0.8])[:, None]
+    a, b = (replace(s, score=score, floor=floor, ceiling=ceiling) for s, score in ((a, good), (b, bad)))
+    row = pair_at(a, b)
+    assert row.skill_difference.estimate > 0.7
+    assert row.skill_difference.p > 0.2
 
 
 # --------------------------------------------------------------------------------------------------------------- sites

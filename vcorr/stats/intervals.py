@@ -153,16 +153,23 @@ def linear_gains(score: ArrayLike, floor: ArrayLike) -> Floats:
 
 
 def skill_differences(a: Bounded, b: Bounded) -> Floats:
-    """Returns linearised skill of A - linearised skill of B per clip, on the clips where all six values are numbers.
+    """Returns the difference of skills as one value per clip, whose mean is skill(a) - skill(b). It is for tests.
 
-    Their mean is the difference of the skills. They are what a sign-flip test of skills gets.
+    The skills are linearised at the hypothesis that both are equal, to R, the mean of the two. With n = score - floor
+    and w = ceiling - floor of a clip, and m the mean over the clips that count:
+
+        (n_a - R w_a) / m(w_a) - (n_b - R w_b) / m(w_b)
+
+    So a clip that hardly moves has a value near 0. In differences of `linear_skills` such a clip would have the value
+    of all clips together, and a test of signs would take that for agreement. If both sides have the same floors and
+    ceilings, the values are the differences of the scores, divided by a constant.
 
     Args:
         a: scores, floors and ceilings of one side, (clips, ...) each.
         b: the values of the other side, with the same clips in the same order.
 
     Returns:
-        (clips, ...), NaN for clips that do not count.
+        (clips, ...), NaN for clips where one of the six is NaN, and for all clips where one side has no skill.
 
     Raises:
         UsageError: shapes differ, or a value is infinite.
@@ -171,7 +178,7 @@ def skill_differences(a: Bounded, b: Bounded) -> Floats:
 
 
 def gain_differences(a: Bounded, b: Bounded) -> Floats:
-    """Returns linearised gain of A - linearised gain of B per clip; see `skill_differences`. Ceilings do not count.
+    """Returns the difference of gains as one value per clip; see `skill_differences`. Ceilings do not count.
 
     Args:
         a: scores and floors of one side, (clips, ...) each.
@@ -336,7 +343,14 @@ def _linearise(arrays: list[Floats]) -> Floats:
 
 def _linear_differences(arrays: list[Floats]) -> Floats:
     arrays = _only_complete(arrays)
-    return np.asarray(_linearise(arrays[:3]) - _linearise(arrays[3:]))
+    means, _ = clip_means(arrays)
+    common = (skill(*means[:3]) + skill(*means[3:])) / 2
+    with np.errstate(divide="ignore", invalid="ignore"):  # where there is no skill, `common` is NaN
+        a, b = (
+            (arrays[i] - arrays[i + 1] - common * (arrays[i + 2] - arrays[i + 1])) / (means[i + 2] - means[i + 1])
+            for i in (0, 3)
+        )
+    return np.asarray(a - b)
 
 
 def _interval(arrays: list[Floats], statistic: _Statistic, level: float) -> Interval:

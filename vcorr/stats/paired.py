@@ -21,6 +21,7 @@ from vcorr.stats.intervals import (
     compare_means,
     compare_skills,
     gain,
+    gain_differences,
     no_interval_reason,
     skill,
     skill_differences,
@@ -346,22 +347,9 @@ def _differences(a: Floats, b: Floats, lower_is_better: bool) -> Iterator[Differ
     yield Difference.of(compare_means(a[0], b[0]), a[0] - b[0])
     # gain has no meaning for errors: its best value is 1
     left, right = (Bounded(*(np.full_like(part, np.nan) if lower_is_better else part)) for part in (a, b))
-    yield Difference.of(compare_gains(left, right), _gains_per_clip(a, b))
+    yield Difference.of(compare_gains(left, right), gain_differences(left, right))
     left, right = (Bounded(*(-part if lower_is_better else part)) for part in (a, b))
     yield Difference.of(compare_skills(left, right), skill_differences(left, right))
-
-
-def _gains_per_clip(a: Floats, b: Floats) -> Floats:
-    """Returns (a - floor a) / (1 - mean floor a) - (b - floor b) / (1 - mean floor b) per clip, (clips,).
-
-    Its mean is the difference of gains. If both sides have the same floors, its test is the test of the values.
-    """
-    used = np.asarray(np.isfinite(a[:2] + b[:2]).all(axis=0))
-    ranges = [1 - float(side[1, used].mean()) if used.any() else math.nan for side in (a, b)]
-    if not all(ranges):  # no gain where the floor is 1
-        return np.full(len(used), np.nan)
-    left, right = ((side[0] - side[1]) / size for side, size in zip((a, b), ranges, strict=True))
-    return np.where(used, left - right, np.nan)
 
 
 def _side(side: Candidates, pick: _Pick, scores: Floats) -> Side:
