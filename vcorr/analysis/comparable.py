@@ -155,7 +155,7 @@ def read_measured_on(run: RunDirectory, record: Mapping[str, Any], facts: Mappin
             hint=f"vcorr score {run.path} completes what an older vcorr wrote.",
         )
     context, made = record["row_context"], record.get("videos_of") or {}
-    data, tracked_by = made.get("data") or record["resolved"]["data"], (made or record).get("tracker")
+    data, tracked_by = made.get("data") or record["resolved"]["data"], record["tracker"] or made.get("tracker")
     makes_video = mode_of(context["mode"]).makes_video
     options = {name: value for name, value in flat(data.get("config") or {}) if name not in CLIP_CHOICES}
     tracker = {name: value for name, value in flat(tracked_by or {}) if name != "licence"}
