@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Iterator
+from typing import get_args
 
 import click
 import numpy as np
@@ -16,14 +17,17 @@ from vcorr import functional, testing
 from vcorr.cli.main import cli
 from vcorr.contract import errors
 from vcorr.contract.geometry import TokenGrid
+from vcorr.contract.head_traits import TRAITS
 from vcorr.contract.protocols import RowMetric
 from vcorr.contract.records import RowsPrediction, Tracks
+from vcorr.metrics.ceilings import CeilingKind
 from vcorr.plugins import builtin
 from vcorr.plugins.registry import HOOKS, SELECT_VARIABLE
 from vcorr.runner.coordinator import Reuse
 from vcorr.runner.spec import COMPONENTS
 from vcorr.store.rundir import TABLES
-from vcorr.store.schema import schema
+from vcorr.store.columns import describe_columns
+from vcorr.store.schema import ScoreRow, schema
 
 
 def page(name: str) -> str:
@@ -57,22 +61,40 @@ def test_columns(table) -> None:
     assert missing([f"`{field.name}`"[1:-1] for field in schema(table)], section) == []
 
 
-def test_metric_columns() -> None:
+def test_every_metric_column_is_defined() -> None:
+    """Compares the tables that define columns with the columns that metrics return, without the list of all metrics."""
     tracks = Tracks(*still(), tracker="exact")
     grid = TokenGrid(frames=2, rows=2, cols=2, stride=(8, 8))
-    nothing = np.zeros(1, dtype=np.float32)
-    rows = RowsPrediction("attention", np.zeros((1, 1), dtype=np.float32), *[nothing] * 5, grid=grid)
     columns: list[str] = []
     for metric in (entry.create() for entry in builtin.vcorr_metrics()):
         if isinstance(metric, RowMetric):
-            columns += metric.score_rows(rows, tracks, grid)
+            columns += metric.score_rows(summary_of(grid), tracks, grid)
         else:
             columns += metric.score(tracks.xy, tracks, grid)
+    said = re.sub("<!-- generated: metrics -->.*?<!-- end -->", "", page("protocol"), flags=re.DOTALL)
     # the table of the page shortens the row of moving thresholds to its ends
-    said = page("protocol").replace(
-        "`pck_1_moving` … `pck_16_moving`", " ".join(f"pck_{t}_moving" for t in (1, 2, 4, 8, 16))
-    )
-    assert missing(columns, said) == []
+    said = said.replace("`pck_1_moving` … `pck_16_moving`", " ".join(f"pck_{t}_moving" for t in (1, 2, 4, 8, 16)))
+    assert missing([f"`{column}`"[1:-1] for column in columns], said) == []
+    assert set(columns) == {name for entry in builtin.vcorr_metrics() for name in entry.create().columns}
+
+
+def summary_of(grid):
+    """Returns the attention summary of one point, with traits."""
+    nothing = np.zeros(1, dtype=np.float32)
+    traits = np.zeros((1, len(TRAITS)), dtype=np.float32)
+    return RowsPrediction("attention", np.zeros((1, 1), dtype=np.float32), *[nothing] * 5, grid=grid, traits=traits)
+
+
+def test_the_page_of_probes_defines_every_trait() -> None:
+    section = page("probes").split("\n## Traits of heads\n")[1].split("<!-- traits -->")[0]
+    assert first_cells(section) == {f"trait_{name}" for name in TRAITS}
+
+
+def test_the_protocol_has_every_kind_of_ceiling_and_no_other() -> None:
+    section = page("protocol").split("\n## Floors, ceilings and skill\n")[1].split("\n### ")[0]
+    assert first_cells(section) == {*get_args(CeilingKind), "none"}
+    meaning = next(c.meaning for c in describe_columns(ScoreRow) if c.name == "ceiling_kind")
+    assert missing([*get_args(CeilingKind), "none"], meaning) == []
 
 
 def still():
