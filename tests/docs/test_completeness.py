@@ -25,8 +25,8 @@ from vcorr.plugins import builtin
 from vcorr.plugins.registry import HOOKS, SELECT_VARIABLE
 from vcorr.runner.coordinator import Reuse
 from vcorr.runner.spec import COMPONENTS
-from vcorr.store.rundir import TABLES
 from vcorr.store.columns import describe_columns
+from vcorr.store.rundir import TABLES
 from vcorr.store.schema import ScoreRow, schema
 
 

@@ -116,7 +116,7 @@ class ScoreRow:
     task: Text = column(CORRESPONDENCE, _TASK)
     value: Float = column(NAN, "The score; NaN means not scored.", _SHARE)
     floor: Float = column(NAN, "Score of standing still, on the same pairs; NaN without a ceiling.", _SHARE)
-    ceiling: Float = column(NAN, "The largest score that the read-out allows, on the same pairs; NaN without one.", _SHARE)
+    ceiling: Float = column(NAN, "Largest score that the read-out allows, on the same pairs; NaN without one.", _SHARE)
     n: Int32 = column(0, "Number of (point, frame) pairs behind the value; of points for attention summaries.", "count")
     seed: Int64 = column(0, "Seed of the noise.")
     status: Text = column("ok", _STATUS)
