@@ -125,19 +125,21 @@ class MeasuredOn:
 def note_clips(tables: Iterable[pa.Table], facts: dict[str, ClipFacts]) -> Iterator[pa.Table]:
     """Yields tables of scores, and adds what they say of each scored clip to `facts`, by clip id."""
     for table in tables:
-        for clip, row in _first_rows(table.filter(pc.not_equal(table["metric"], ""))):
+        for clip, row in _read_first_rows(table):
             facts.setdefault(clip, row)
         yield table
 
 
-def _first_rows(rows: pa.Table) -> Iterator[tuple[str, ClipFacts]]:
-    """Yields what the first row of each clip says: all rows of a clip say the same."""
+def _read_first_rows(table: pa.Table) -> Iterator[tuple[str, ClipFacts]]:
+    """Yields what the first scored row of each clip says: all of them say the same."""
+    names = [name for name in ClipFacts._fields if name not in ("content", "tracks", "video")]
+    # a filter copies, so it gets no column that is not needed
+    rows = table.select(["clip", "data_hash", *names]).filter(pc.not_equal(table["metric"], ""))
     if not rows.num_rows:
         return
     encoded = rows["clip"].combine_chunks().dictionary_encode()
     _, first = np.unique(encoded.indices.to_numpy(), return_index=True)
-    names = [name for name in ClipFacts._fields if name not in ("content", "tracks", "video")]
-    for row in rows.select(["clip", "data_hash", *names]).take(first).to_pylist():
+    for row in rows.take(first).to_pylist():
         yield row["clip"], ClipFacts(content=row["data_hash"], **{name: row[name] for name in names})
 
 

@@ -259,7 +259,7 @@ def _copy_each(tables: Iterable[pa.Table], copy: pa.RecordBatchWriter) -> Iterat
 def _note_tokens(tables: Iterable[pa.Table], tokens: dict[tuple[str, int], set[TokenSize]]) -> Iterator[pa.Table]:
     """Yields the tables, and adds the sizes of tokens to `tokens`, by probe and layer."""
     for table in tables:
-        for row in _first_of_each_site(table.filter(pc.is_finite(table["token_width"]))):
+        for row in _read_first_of_each_site(table):
             size = TokenSize(
                 row["token_width"], row["token_height"], row["width"], row["height"], row["ceiling_kind"] == FREE
             )
@@ -267,15 +267,17 @@ def _note_tokens(tables: Iterable[pa.Table], tokens: dict[tuple[str, int], set[T
         yield table
 
 
-def _first_of_each_site(rows: pa.Table) -> list[dict[str, Any]]:
-    """Returns the first row of each clip, probe, layer and kind of ceiling."""
+def _read_first_of_each_site(table: pa.Table) -> list[dict[str, Any]]:
+    """Returns the first row with a size of tokens of each clip, probe, layer and kind of ceiling."""
+    keys = ["clip", "probe", "layer", "ceiling_kind"]
+    columns = [*keys, "token_width", "token_height", "width", "height"]
+    rows = table.select(columns).filter(pc.is_finite(table["token_width"]))
     codes = np.zeros(rows.num_rows, dtype=np.int64)
-    for name in ("clip", "probe", "layer", "ceiling_kind"):
+    for name in keys:
         encoded = rows[name].combine_chunks().dictionary_encode()
         codes = codes * (len(encoded.dictionary) + 1) + encoded.indices.to_numpy()
     _, first = np.unique(codes, return_index=True)
-    names = ("probe", "layer", "token_width", "token_height", "width", "height", "ceiling_kind")
-    found: list[dict[str, Any]] = rows.select(names).take(first).to_pylist()
+    found: list[dict[str, Any]] = rows.take(first).to_pylist()
     return found
 
 

@@ -231,12 +231,17 @@ def _leave_out_outdated(entries: Sequence[Entry]) -> tuple[list[Entry], list[Lef
 
 def _find_newer(entry: Entry, entries: Iterable[Entry]) -> tuple[Entry, Difference] | None:
     for other in entries:
-        if other.run is entry.run or not entry.clips & other.clips:
+        if _is_scored_alike(entry, other) or not entry.clips & other.clips:
             continue
         found = entry.differences(other)
         if found and all(_is_older(difference) for difference in found):
             return other, found[0]
     return None
+
+
+def _is_scored_alike(entry: Entry, other: Entry) -> bool:
+    a, b = entry.measured, other.measured
+    return a.scoring == b.scoring and a.metrics == b.metrics
 
 
 def _is_older(difference: Difference) -> bool:
