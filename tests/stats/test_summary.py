@@ -128,7 +128,7 @@ def test_errors_have_no_gain():
 
 def test_the_page_names_every_key_of_a_best_site():
     page = (Path(__file__).parents[2] / "docs" / "statistics.md").read_text(encoding="utf-8")
-    table = page[page.index("**In `--json`** an entry of `best`") : page.index("**Which column.**")]
+    table = page[page.index("In `--json` an entry of `best`") : page.index("## Two runs")]
     named = {
         name
         for line in table.splitlines()
