@@ -294,6 +294,20 @@ def test_reversing_time_changes_no_ceiling(grid, seed):
     assert ceilings_of("corrected", back, queries, grid).values == pytest.approx(forward, nan_ok=True)
 
 
+def test_the_bound_of_the_field_knows_that_frames_between_latents_lie_on_a_line():
+    grid = TokenGrid(frames=3, rows=30, cols=45, stride=(8, 8), spans=((0, 0), (4, 4), (8, 8)))
+    query = np.float32([[100.3, 101.7]])
+    line = np.float32([2, 3]) * np.arange(9, dtype=np.float32)[:, None]
+    counted = np.arange(9)[None] > 0
+    bent = {"before the latent": [0, 1, 0, 0, 0, 0, 0, 0, 0], "after it": [0, 0, 0, 0, 0, 0, 1, 0, 0]}
+    for name, where in {"nowhere": [0] * 9, **bent}.items():
+        track = query + line + 20 * np.float32(where)[:, None]
+        rules = {"hits": HitRule(counted, 2.0)}
+        found = find_ceilings(rules, track[None], query, grid, variant="corrected+readout=field")
+        assert found.kind == "field_bound"
+        assert found.values["hits"] * 8 == (8 if name == "nowhere" else 7), name
+
+
 def test_free_read_outs_have_a_ceiling_of_one_where_there_are_pairs():
     grid = TokenGrid(frames=3, rows=4, cols=4, stride=(16, 16), temporal_ratio=4)
     queries, reference = draw_clip(0, grid, 3)

@@ -18,6 +18,7 @@ from vcorr.metrics.hit_distances import Floats
 from vcorr.metrics.hit_search import most_hits
 from vcorr.metrics.hit_windows import Bounds, Counts, Jobs, Ruler, Windows, find_bounds, make_windows
 from vcorr.metrics.query_frames import query_frames
+from vcorr.metrics.ranged_hits import find_ranged_bounds
 from vcorr.metrics.reachable import Chains, Ints, field_slack, field_values, token_slack, token_values
 from vcorr.metrics.timemap import FrameMap, frame_map
 
@@ -60,7 +61,7 @@ def find_ceilings(
 
     Under difftrack the read-out "token" is a sampled field: a weighted sum of four tokens, each any token of the grid.
     Where the four weights make more than 128 values of x or y (`reachable.MOST_VALUES`), the kind is "field_bound": an
-    upper bound for which any value between the least and the largest counts, in every frame by itself.
+    upper bound, for which any value between the least and the largest counts (`ranged_hits`).
 
     Read-out "free" gives any position, so the ceiling is 1.
 
@@ -188,7 +189,7 @@ def _decide(chains: Chains, jobs: Jobs, ruler: Ruler) -> Ints:
     """Returns the largest number of hits of each job, (J,)."""
     best = np.zeros(len(jobs), np.int64)
     many = np.logical_or(*(values.many for values in chains.axes))[jobs.point]
-    best[many] = _hits_within_ranges(chains, jobs.take(many), ruler)
+    best[many] = find_ranged_bounds(chains, jobs.take(many), ruler)
     open_ = np.flatnonzero(~many & jobs.counted.any(axis=1))
     for side in SIDES:
         if not len(open_):
@@ -218,20 +219,3 @@ def _search_all(chains: Chains, windows: Windows, jobs: Jobs, ruler: Ruler, boun
 
 def _parts(count: int, size: int) -> list[slice]:
     return [slice(start, start + size) for start in range(0, count, size)]
-
-
-def _hits_within_ranges(chains: Chains, jobs: Jobs, ruler: Ruler) -> Ints:
-    """Returns an upper bound of the hits of each job: every frame may have any position within its range.
-
-    The range of a frame is what positions within the ranges of its latents can become. A frame that no position in its
-    range hits is a miss in every chain.
-    """
-    squares = []
-    for axis in range(2):
-        ends = np.repeat(chains.axes[axis].ends[:, None], chains.latents, axis=1)
-        ends[np.arange(len(ends)), chains.own] = chains.queries[:, [axis]]
-        start, stop = ends[:, chains.times.before], ends[:, chains.times.after]
-        least, most = np.moveaxis(start + chains.times.fraction[:, None] * (stop - start), -1, 0)
-        reference = chains.reference[..., axis].astype(np.float64)
-        squares.append(ruler.squares(np.clip(reference, least, most), reference, axis))
-    return np.asarray((ruler.hits(*squares)[jobs.point] & jobs.counted).sum(axis=1))
