@@ -2,8 +2,8 @@
 
 Shapes: N points, T frames, J jobs, S sets of frames between two latents.
 
-Any position between the least and the largest value counts as reachable. Let r be the radius of a hit. Three facts limit
-the hits:
+Any position between the least and the largest value counts as reachable. Let r be the radius of a hit. Three facts
+limit the hits:
 
 - A frame that no position in its range hits is a miss in every chain.
 - Frames between two latents lie on a line, at even speed. Let t < u < v be such frames, and w the share of the way from
