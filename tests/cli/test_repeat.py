@@ -25,6 +25,7 @@ CASES = {
     "by a config": ("--config", "run.yaml"),
     "options": ("--set", "metric.thresholds=[0.5,2]", "--set", "metrics=pck,matching_accuracy", "--steps", "0,9"),
     "text": ("--set", "model.marker=it's $HOME; a \"b\" 'c' [1]: #é"),
+    "noise": ("--prompt", "a cat", "--set", "noise_draw=shared", "--set", "tracker=lk"),
     "variants": ("--set", "variant=both", "--layers", "0"),
 }
 

@@ -9,6 +9,7 @@ from support.tables import same
 
 from vcorr.analysis.estimate import estimate
 from vcorr.contract.errors import StoreError
+from vcorr.contract.seeds import stable_seed
 from vcorr.data.video.lossless import read_lossless, video_hash, write_lossless
 from vcorr.runner.coordinator import Reuse, execute
 from vcorr.runner.events import Silent
@@ -42,7 +43,7 @@ def test_a_generated_video_is_kept_tracked_and_scored(found, tmp_path) -> None:
     outcome = run(found, tmp_path)
     (path,) = (outcome.run.path / "videos").iterdir()
     (tracks,) = outcome.run.read("tracks").to_pylist()
-    video = sliding.slide(42)[0]
+    video = sliding.slide(stable_seed(42, "prompt-0000"))[0]
     assert (read_lossless(path) == video).all()
     assert (tracks["video"], tracks["tracker"], tracks["prompt"]) == (video_hash(video), "knowing", "a picture")
     assert tracks["points"] == 400

@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 from vcorr.contract.errors import StoreError, UsageError
 from vcorr.contract.geometry import TokenGrid
 from vcorr.contract.modes import mode_of
+from vcorr.contract.seeds import noise_draw_of
 from vcorr.store import shards
 from vcorr.store.fingerprint import find_differences, flat
 from vcorr.store.rundir import RunDirectory
@@ -27,7 +28,16 @@ CLIP_CHOICES = frozenset({"limit", "clips"})
 """Options with which a dataset counts its clips. Like `--limit` they choose clips and change none of them."""
 
 Remedy = Literal[
-    "same videos", "same data", "same mode", "same seed", "same size", "same frames", "same tracker", "score", "repeat"
+    "same videos",
+    "same data",
+    "same mode",
+    "same seed",
+    "same draw",
+    "same size",
+    "same frames",
+    "same tracker",
+    "score",
+    "repeat",
 ]
 """What makes two runs comparable."""
 
@@ -36,6 +46,7 @@ _HINTS: Mapping[Remedy, str] = {
     "same data": "Run both on the same data, with the same data options; --limit chooses how many clips.",
     "same mode": "Run both with the same --mode.",
     "same seed": "Generate both with the same --seed.",
+    "same draw": "Generate both with the same --set noise_draw.",
     "same size": "Generate both at the same size.",
     "same frames": "Run both with the same number of frames.",
     "same tracker": "Run both with the same tracker: --set tracker=NAME",
@@ -87,6 +98,7 @@ class MeasuredOn:
         content: what identifies its files, by name; compared only where clips have no hash of their own.
         mode, task: what the model does with a clip, and the task.
         seed: of the generated videos; None in modes that read the data's own videos.
+        noise_draw: how their noise was drawn, "clip" or "shared"; None likewise.
         tracker: the tracker with its version, options and packages, by name; empty for the data's own tracks.
         scoring: version of floors, ceilings and time map.
         metrics: version and options of every metric.
@@ -102,6 +114,7 @@ class MeasuredOn:
     mode: str
     task: str
     seed: int | None
+    noise_draw: str | None
     tracker: Mapping[str, Any]
     scoring: int
     metrics: Mapping[str, Mapping[str, Any]]
@@ -170,6 +183,7 @@ def read_measured_on(run: RunDirectory, record: Mapping[str, Any], facts: Mappin
         mode=context["mode"],
         task=str(context.get("task") or ""),
         seed=(made or context).get("seed") if makes_video else None,
+        noise_draw=noise_draw_of(record) if makes_video else None,
         tracker=tracker,
         scoring=record["scoring"],
         metrics={metric["name"]: metric for metric in record["metrics"]},
@@ -265,6 +279,8 @@ def _data_differences(a: MeasuredOn, b: MeasuredOn) -> Iterator[Difference]:
             yield Difference(name, x, y, "same mode")
     if a.makes_video and b.makes_video and a.seed != b.seed:
         yield Difference("seed of the generated videos", a.seed, b.seed, "same seed")
+    if a.makes_video and b.makes_video and a.noise_draw != b.noise_draw:
+        yield Difference("noise draw of the generated videos", a.noise_draw, b.noise_draw, "same draw")
 
 
 def _tracker_differences(a: MeasuredOn, b: MeasuredOn) -> Iterator[Difference]:

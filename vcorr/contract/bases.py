@@ -18,6 +18,7 @@ from vcorr.contract.geometry import TokenGrid
 from vcorr.contract.hit_rules import HitRule
 from vcorr.contract.origins import VideoOrigin
 from vcorr.contract.records import AppliedSettings, Mode, ModelCard, Readout, RunSettings, Site, Tracks
+from vcorr.contract.seeds import NoiseDraw
 from vcorr.contract.variants import CORRECTED, PredictionKind, Switches
 
 if TYPE_CHECKING:
@@ -188,6 +189,10 @@ class MetricBase:
 
 class DatasetBase:
     """Optional members of a `vcorr.Dataset`."""
+
+    noise_draw: NoiseDraw = "clip"
+    """How a model draws the noise in mode generate, unless the user chooses. "clip": for every clip by itself.
+    "shared": one draw for all clips, for data that belong to videos which were generated so."""
 
     def identity(self) -> Mapping[str, Any] | None:
         """Returns plain values that identify the dataset's files in the fingerprint, such as hashes; by default None.

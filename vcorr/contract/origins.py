@@ -30,6 +30,7 @@ class VideoOrigin:
 
     run: id of the run. data: its dataset: name, version, split, options and content. mode, seed: of the sampling.
     tracker: what made its tracks. clips: its clips with a video and tracks, by id.
+    noise_draw: how the noise of the videos was drawn (`vcorr.contract.seeds`).
     """
 
     run: str
@@ -38,6 +39,7 @@ class VideoOrigin:
     seed: int | None
     tracker: Mapping[str, Any] | None
     clips: Mapping[str, MadeClip]
+    noise_draw: str = "shared"
 
     @property
     def dataset(self) -> str:
@@ -51,4 +53,5 @@ class VideoOrigin:
 
     def to_dict(self) -> dict[str, Any]:
         """Returns plain values for run.json, without the clips."""
-        return {"run": self.run, "data": self.data, "mode": self.mode, "seed": self.seed, "tracker": self.tracker}
+        names = ("run", "data", "mode", "seed", "noise_draw", "tracker")
+        return {name: getattr(self, name) for name in names}

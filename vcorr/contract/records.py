@@ -424,7 +424,7 @@ class RunSettings:
         steps: 0-based indices into the scheduler's timesteps, ascending; step 0 is the noisiest.
         num_steps: number of timesteps of the scheduler.
         seed: seed of the noise. The same seed and clip give the same noise, whatever the other settings are. In mode
-            generate every clip is sampled with the same seed.
+            generate a run gives every clip a seed of its own, unless its noise is shared (docs/protocol.md).
         cfg: strength of classifier-free guidance in mode generate, 1 for none; None for the pipeline's default.
     """
 

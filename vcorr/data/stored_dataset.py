@@ -133,11 +133,17 @@ class StoredDataset(DatasetBase):
         return read_image(self._folder.path / row.image)[None]
 
 
-def difftrack(config: DiffTrackConfig) -> StoredDataset:
+class PublishedSet(StoredDataset):
+    """An imported set of DiffTrack's dataset. Its videos were generated from one draw of the noise for all prompts."""
+
+    noise_draw = "shared"
+
+
+def difftrack(config: DiffTrackConfig) -> PublishedSet:
     """Opens an imported set of DiffTrack's dataset.
 
     Raises:
         MissingError: no set is imported.
         UsageError: this set is not imported; also as `StoredDataset`.
     """
-    return StoredDataset(FolderConfig(path=str(find_imported_folder("difftrack", config.path))))
+    return PublishedSet(FolderConfig(path=str(find_imported_folder("difftrack", config.path))))

@@ -597,8 +597,9 @@ class DiffusersVideoModel(VideoModelBase, Generic[C]):
         forward pass. The noise eps is drawn once per clip, from the seed and the clip's id alone; it is the same at
         every step.
 
-        Generate mode calls the pipeline at the configured size. `settings.seed` itself seeds the generator, for every
-        clip alike. Models that start from an image use frame 0 of the clip's video; no other frame is used.
+        Generate mode calls the pipeline at the configured size. `settings.seed` itself seeds the generator; a run gives
+        every clip a seed of its own, unless its noise is shared. Models that start from an image use frame 0 of the
+        clip's video; no other frame is used.
 
         Invert mode encodes the clip and walks its latents back along the pipeline's own sampler with the conditional
         branch, reading the chosen steps. It then samples again from the noise it reached. How well that reproduces the

@@ -5,7 +5,6 @@ Shape legend: T video frames, H x W pixels, C latent channels, F x h x w latents
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -14,6 +13,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+
+from vcorr.contract.seeds import stable_seed
 
 FRAMES_AT_ONCE = 8
 """Number of frames that an image autoencoder gets in one call."""
@@ -132,15 +133,6 @@ def prompt_noise(shape: Sequence[int], prompt: str, part: str = "prompt") -> Ten
     """
     generator = torch.Generator("cpu").manual_seed(stable_seed(part, prompt))
     return torch.randn(tuple(shape), generator=generator)
-
-
-def stable_seed(*parts: object) -> int:
-    """Makes a seed from the text of `parts`, the same in every process.
-
-    It has 32 bits, because torch's CPU generator reads no more of a seed.
-    """
-    text = "\0".join(str(part) for part in parts)
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big")
 
 
 def _in_parts(frames: Tensor) -> Iterator[Tensor]:

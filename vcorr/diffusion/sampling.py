@@ -140,7 +140,7 @@ def frames_of(output: Any, grid: TokenGrid) -> NDArray[np.uint8]:
 
 
 def sampling_generator(seed: int) -> torch.Generator:
-    """Returns the generator for sampling a clip: on the CPU, and the same for every clip of a seed."""
+    """Returns the generator for sampling a clip, on the CPU."""
     return torch.Generator("cpu").manual_seed(seed)
 
 

@@ -13,6 +13,7 @@ from vcorr.contract.errors import MissingError, StoreError, UsageError, unknown_
 from vcorr.contract.modes import mode_of
 from vcorr.contract.origins import MadeClip, VideoOrigin
 from vcorr.contract.records import Clip
+from vcorr.contract.seeds import noise_draw_of
 from vcorr.contract.text_files import expand_home
 from vcorr.data.dataset_options import RunVideosConfig
 from vcorr.data.video.lossless import read_lossless
@@ -101,6 +102,7 @@ class RunVideos(DatasetBase):
             context["seed"],
             self._record["tracker"],
             self._clips,
+            noise_draw_of(self._record),
         )
 
     def _check_mode(self) -> None:

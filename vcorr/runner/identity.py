@@ -81,9 +81,11 @@ def predict_identity(parts: Parts, selection: Selection, hardware: Hardware, ide
     """Returns everything that can change a prediction. The list of clips is not part of it: more clips extend a run.
 
     Settings that the model applies by itself are left out if there are none, so that runs of other models keep their
-    fingerprints.
+    fingerprints. So is the way in which noise is drawn, unless every generated clip draws its own: earlier versions
+    had one draw for all.
     """
     applied = plain(selection.applied.values)
+    draw = {"noise_draw": selection.noise_draw} if selection.noise_draw == "clip" else {}
     return {
         "capture": CAPTURE_VERSION,
         "model": parts.model.identity(),
@@ -93,6 +95,7 @@ def predict_identity(parts: Parts, selection: Selection, hardware: Hardware, ide
         "resize": RESIZE,
         "sites": [[site.layer, site.name] for site in selection.sites],
         "settings": plain(selection.settings),
+        **draw,
         **({"applied": applied} if applied else {}),
         "device": hardware.name,
         "dtype": hardware.dtype,

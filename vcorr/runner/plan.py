@@ -42,7 +42,7 @@ from vcorr.runner.run_data import (
     usual_clip,
 )
 from vcorr.runner.scored_variants import readings_of, run_variants
-from vcorr.runner.selection import Selection, choose_settings, choose_sites
+from vcorr.runner.selection import Selection, choose_noise_draw, choose_settings, choose_sites
 from vcorr.runner.spec import RunSpec
 from vcorr.store.fingerprint import fingerprint
 
@@ -170,7 +170,8 @@ def make_plan(spec: RunSpec, registry: Registry, *, probing: bool = True, dry: b
     _check_model(adapter, settings, hardware, gaps)
     parts = Parts(model, probes, metrics, data, tracker)
     applied = adapter.own_settings(settings)
-    selection = Selection(found.clips, found.reader.split, fitted, sites, settings, variants, readings, applied)
+    draw = choose_noise_draw(spec, mode, found.reader.noise_draw)
+    selection = Selection(found.clips, found.reader.split, fitted, sites, settings, variants, readings, applied, draw)
     origin = None if adapter.adds_noise else gaps.fill("data", found.reader.origin, None)
     pictures = needs_image or not mode.makes_video or found.first is None or found.first.video is not None
     identity = Identity(

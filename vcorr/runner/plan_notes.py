@@ -70,6 +70,8 @@ def _defaults(spec: RunSpec, parts: Parts, selection: Selection, origin: VideoOr
         chosen.append(f"--mode {settings.mode}")
     if spec.steps is None and selection.sites and len(settings.steps) < settings.num_steps:
         chosen.append(f"--steps {DEFAULT_STEPS}")
+    if spec.noise_draw is None and selection.noise_draw == "shared":
+        chosen.append("--set noise_draw=shared")
     if not chosen:
         return ""
     return f"Chosen by default: {', '.join(chosen)}.{_PAPER if own and data == PROMPTS else ''}"
@@ -87,6 +89,8 @@ def _not_applied(spec: RunSpec, parts: Parts, selection: Selection, weights: str
         yield f"{label} has no weights; --weights {spec.weights} does not apply."
     if spec.cfg is not None and isinstance(mode, Renoise):
         yield f"--cfg {spec.cfg:g} does not apply: mode {mode.name} runs the conditional branch alone."
+    if spec.noise_draw is not None and not mode.makes_video:
+        yield f"--set noise_draw={spec.noise_draw} does not apply: mode {mode.name} generates no videos."
 
 
 def _say_repeated(spec: RunSpec, selection: Selection) -> Iterator[str]:

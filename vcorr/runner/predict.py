@@ -95,7 +95,7 @@ def predict_clip(
     recorder = Recorder(
         probes, clip.queries, layers=asked.layers, on_step=on_step, variants=asked.readings, names=names
     )
-    video = plan.live.adapter.run(clip, asked.settings, recorder)
+    video = plan.live.adapter.run(clip, asked.settings_for(clip.id), recorder)
     predictions = recorder.answers
     with plan.parts.model.name.calling("run()"):
         _check_complete(plan, _places_to_predict(plan, probes), predictions)
@@ -111,7 +111,7 @@ def sample_clip(plan: Plan, clip_id: str, on_step: Callable[[], None] = lambda: 
     prepared = prepare_clip(plan, clip_id)
     clip, grid = prepared.clip, prepared.grid
     recorder = Recorder({}, clip.queries, layers=frozenset(), on_step=on_step)
-    video = plan.live.adapter.run(clip, plan.selection.settings, recorder)
+    video = plan.live.adapter.run(clip, plan.selection.settings_for(clip.id), recorder)
     with plan.parts.model.name.calling("run()"):
         return _take_video(plan, clip, video, grid), grid
 

@@ -7,13 +7,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from vcorr.contract.errors import VcorrError
+from vcorr.contract.modes import Generate
 from vcorr.runner.spec import RunSpec, build_spec
 from vcorr.store.fingerprint import plain
 
 RESCORED = "rescored"
 """Key of run.json: the words of the `vcorr score` command that scored the run last, if one did."""
 _SWITCHES = ("offload", "vae_tiling", "save_videos")
-_BY_SET = ("num_steps", "metrics", "tracker", "variant")
+_BY_SET = ("num_steps", "noise_draw", "metrics", "tracker", "variant")
 """Fields of the spec that have no flag."""
 
 
@@ -26,7 +27,7 @@ def words_to_repeat(record: Mapping[str, Any]) -> list[str]:
     """
     spec = record.get("spec")
     if isinstance(spec, dict):
-        wanted = {**spec, "limit": _limit(record, spec)}
+        wanted = {**spec, "limit": _limit(record, spec), "noise_draw": _noise_draw(record, spec)}
         try:
             words, flags, assignments = _write(wanted)
             if _as_text(plain(build_spec(flags, assignments=assignments))) == _as_text(wanted):
@@ -50,6 +51,15 @@ def _limit(record: Mapping[str, Any], spec: Mapping[str, Any]) -> int | None:
     if not isinstance(limit, int) or not isinstance(total, int):
         return limit if isinstance(limit, int) else None
     return max(limit, total)
+
+
+def _noise_draw(record: Mapping[str, Any], spec: Mapping[str, Any]) -> str | None:
+    """Returns how the user chose to draw noise. Runs of earlier versions had one draw for all generated clips."""
+    if "noise_draw" in spec:
+        return None if spec["noise_draw"] is None else str(spec["noise_draw"])
+    context = record.get("row_context")
+    generated = isinstance(context, dict) and context.get("mode") == Generate.name
+    return "shared" if generated else None
 
 
 def _write(spec: Mapping[str, Any]) -> tuple[list[str], dict[str, Any], list[str]]:

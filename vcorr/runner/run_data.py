@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from vcorr.contract.errors import MissingError, PluginError, UsageError, VcorrEr
 from vcorr.contract.origins import VideoOrigin
 from vcorr.contract.part_calls import PartFailureError, show_value
 from vcorr.contract.records import Clip
+from vcorr.contract.seeds import NoiseDraw
 from vcorr.data.dataset_home import IMPORTS, is_within_reach, split_name
 from vcorr.data.video_names import is_video_name
 from vcorr.plugins.registry import Registry
@@ -58,6 +59,10 @@ class ClipReader(CalledPart):
             self.split = self.made.split
             if not isinstance(self.split, str):
                 raise PluginError(f"split must be a text, got {show_value(self.split)}.")
+        with self._calling("noise_draw"):
+            self.noise_draw: NoiseDraw = self._optional.noise_draw
+            if self.noise_draw not in get_args(NoiseDraw):
+                raise PluginError(f"noise_draw must be 'clip' or 'shared', got {show_value(self.noise_draw)}.")
         self._ahead: Clip | None = None
 
     def ids(self) -> tuple[str, ...]:

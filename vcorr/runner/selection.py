@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from vcorr.contract.errors import UsageError
 from vcorr.contract.modes import Renoise, RunMode, mode_of
 from vcorr.contract.records import NO_SITE, AppliedSettings, RunSettings, Site
+from vcorr.contract.seeds import NoiseDraw, stable_seed
 from vcorr.contract.variants import NamedVariant
 from vcorr.runner.called_model import CalledModel
 from vcorr.runner.index_lists import resolve_layers, resolve_steps
@@ -29,6 +30,7 @@ class Selection:
         variants: the variants that are scored.
         readings: the variants that each probe is asked under, by the name of the probe.
         applied: settings that the model applies by itself.
+        noise_draw: how the noise of generated videos is drawn; None in modes that read the videos of the data.
     """
 
     clips: tuple[str, ...]
@@ -39,11 +41,22 @@ class Selection:
     variants: tuple[NamedVariant, ...]
     readings: Readings
     applied: AppliedSettings = field(default_factory=AppliedSettings)
+    noise_draw: NoiseDraw | None = None
 
     @property
     def mode(self) -> RunMode:
         """What the model does with a clip."""
         return mode_of(self.settings.mode)
+
+    def settings_for(self, clip_id: str) -> RunSettings:
+        """Returns the settings with which the model runs on a clip.
+
+        Where every clip draws its noise by itself, its seed is made of the seed of the run and the clip's id alone. So
+        the noise does not depend on which other clips there are.
+        """
+        if self.noise_draw != "clip":
+            return self.settings
+        return replace(self.settings, seed=stable_seed(self.settings.seed, clip_id))
 
     @property
     def layers(self) -> frozenset[int]:
@@ -76,6 +89,11 @@ def choose_settings(spec: RunSpec, adapter: CalledModel, mode: RunMode, label: s
     steps, total = _steps(spec, usual, label) if usual else _no_steps(spec, mode, label)
     _check_mode(spec, adapter, mode, label)
     return RunSettings(mode.name, steps, total, spec.seed, spec.cfg)
+
+
+def choose_noise_draw(spec: RunSpec, mode: RunMode, usual: NoiseDraw) -> NoiseDraw | None:
+    """Returns how the noise of generated videos is drawn; None if the mode generates none. usual: the dataset's way."""
+    return (spec.noise_draw or usual) if mode.makes_video else None
 
 
 def _steps(spec: RunSpec, usual: int, label: str) -> tuple[tuple[int, ...], int]:

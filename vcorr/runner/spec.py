@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from vcorr.contract.errors import MissingError, UsageError, unknown_name
+from vcorr.contract.seeds import NoiseDraw
 from vcorr.contract.text_files import read_text
 from vcorr.contract.yaml_text import read_yaml
 from vcorr.plugins.option_values import Written, options_from, show_value
@@ -44,6 +45,7 @@ class RunSpec:
     cfg: float | None = None
     limit: int | None = None
     seed: int = 42
+    noise_draw: NoiseDraw | None = None
     device: str = "auto"
     dtype: str = "auto"
     weights: str = "hub"

@@ -118,7 +118,7 @@ class ScoreRow:
     floor: Float = column(NAN, "Score of standing still, on the same pairs; NaN without a ceiling.", _SHARE)
     ceiling: Float = column(NAN, "Largest score that the read-out allows, on the same pairs; NaN without one.", _SHARE)
     n: Int32 = column(0, "Number of (point, frame) pairs behind the value; of points for attention summaries.", "count")
-    seed: Int64 = column(0, "Seed of the noise.")
+    seed: Int64 = column(0, "Seed of the noise, as the run was asked for it; the seed of a clip also has its id in it.")
     status: Text = column("ok", _STATUS)
     error: Text = column("", _ERROR)
     switches: Text = column("", _SWITCHES)

@@ -80,6 +80,7 @@ def plan_dict(made: Plan, found: Estimate) -> dict[str, Any]:
         "tracker": parts.tracker.entry.name if parts.tracker else None,
         "reference": made.reference.to_dict(),
         "seed": chosen.settings.seed,
+        "noise_draw": chosen.noise_draw,
         "device": made.hardware.name,
         "dtype": made.hardware.dtype,
         **found.to_dict(),

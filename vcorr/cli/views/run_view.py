@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.console import RenderableType
@@ -15,7 +15,9 @@ from vcorr.cli.views.site_tables import say_findings, say_unscored
 from vcorr.cli.views.table_notes import Remark, gather_remarks, interval_text, say_no_interval
 from vcorr.cli.views.table_width import Column, Row, fit_table
 from vcorr.cli.views.terminal import cell, number
+from vcorr.contract.modes import Generate
 from vcorr.contract.records import NO_SITE
+from vcorr.contract.seeds import noise_draw_of
 from vcorr.contract.visible_text import join_words
 from vcorr.runner.reference import Reference
 from vcorr.runner.repeat import words_of_rescoring, words_to_repeat
@@ -81,6 +83,7 @@ def _facts(found: Overview) -> dict[str, Any]:
         "weights": facts.weights,
         "data": f"{context.get('dataset', '')}, split {context.get('split', '')}",
         "mode": context.get("mode", ""),
+        "noise": _noise(record, context),
         "reference": Reference.of_record(record).text,
         "clips": len(facts.clips),
         "failed": list(facts.failed),
@@ -91,6 +94,15 @@ def _facts(found: Overview) -> dict[str, Any]:
         "scored by": join_words(words_of_rescoring(record)),
         "last command": join_words(_list(record.get("command"))),
     }
+
+
+def _noise(record: Mapping[str, Any], context: Mapping[str, Any]) -> str:
+    """Returns how the noise of generated videos was drawn, in words; "" for videos of the data."""
+    if context.get("mode") != Generate.name:
+        return ""
+    how = {"clip": "a draw of its own for every clip", "shared": "one draw for all clips"}
+    draw = noise_draw_of(record)
+    return f"{how.get(draw, draw)}, seed {context.get('seed')} (--set noise_draw={draw})"
 
 
 def _list(value: Any) -> list[Any]:
