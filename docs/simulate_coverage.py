@@ -242,7 +242,7 @@ def _say_reached(required: Mapping[str, Sequence[float]]) -> str:
         f"{name}, {clips} clips: {inside:.3f}"
         for name, coverages in required.items()
         for clips, inside in zip(SIZES, coverages, strict=True)
-        if clips >= 8 and not REQUIRED[0] <= inside <= REQUIRED[1]
+        if clips >= 8 and not REQUIRED[0] <= round(inside, 3) <= REQUIRED[1]
     ]
     text = f"Outside are: {'; '.join(missed)}." if missed else "All have."
     wanted = f"{REQUIRED[0]} to {REQUIRED[1]}"

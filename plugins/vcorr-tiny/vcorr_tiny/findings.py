@@ -1,300 +1,245 @@
 """Measures the findings about the embedded model: ``python -m vcorr_tiny.findings``.
 
-Runs the embedded model, its untrained twin and the baselines on the same held-out clips through the command line.
-Then checks each statement on the tables. Comparisons are paired by clip. Sites are chosen on one half of the clips and
-reported on the other half. Ends with exit code 1 if a statement does not hold.
+Runs the embedded model, its untrained twin and models without a network on the same held-out clips, through the command
+line. Then checks each statement on the tables. Ends with exit code 1 if a statement does not hold.
 """
 
 from __future__ import annotations
 
-import argparse
-import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
-from vcorr import StoreError, VcorrError, is_random
-from vcorr.contract.variants import DEFAULT_VARIANT
-from vcorr.stats import Bounded, Interval, compare_means, compare_skills
+from vcorr import StoreError, is_random
+from vcorr.stats.intervals import (
+    Interval,
+    clip_means,
+    gain_interval,
+    mean_interval,
+    no_interval_reason,
+    skill,
+    skill_interval,
+)
 from vcorr.stats.series import Series, series
-from vcorr.stats.summary import BestSite, best_site, site_summaries
-from vcorr.store.rundir import RunDirectory, find_runs
+from vcorr.store.rundir import find_runs
+from vcorr_tiny.command_runs import make_parser, read_work
+from vcorr_tiny.reported_rows import ACROSS, ALL_POINTS, MOVING, QK, Pick, Results, Row, read_results
+from vcorr_tiny.statements import (
+    Difference,
+    Statement,
+    correct,
+    count_text,
+    span,
+    statement_table,
+    write_blocks,
+)
 
-METRIC = "matching_accuracy"
-MOVING = "matching_accuracy_moving"
-PROBES = "qk,feature,feature-fair"
-BASELINES = ("zero-motion", "token-patches", "dense-search")
+FEATURES = ("feature", "feature-fair", "feature-cos", "feature-cos-token", "hidden-cos")
+"""Probes of features; query-key matching is compared with the best of them."""
+CONTROLS = ("latent", "qk-position")
+"""Probes of what goes into the network, and of positions without content."""
+PROBES = ("qk", *CONTROLS, *FEATURES)
+TWIN_PROBES = ("qk", "feature-fair", "feature-cos")
+BASELINES = ("zncc-search", "dense-search", "token-patches", "zero-motion")
 """Models without a network that the embedded model is compared with."""
-WEAK_BASELINES = ("random-token", "nearest-colour")
-"""Further models without a network, which appear in the tables but in no statement."""
+WEAK_BASELINES = ("nearest-colour", "random-token")
+"""Further models without a network, which appear in the table but in no statement."""
+DRAWN = ("qk", "feature", "feature-fair", "feature-cos", "feature-cos-token", "hidden-cos")
+"""The probes of the picture."""
 CLIPS = 64
-
-Site = tuple[int, int]
-"""Layer and step; the score is the one of the mean over heads."""
-
-
-@dataclass(frozen=True)
-class Statement:
-    """One finding: its text, the measured number with its interval, and the bar that the number has to reach.
-
-    bar: 0 if the interval has to lie above zero; None if the number is only reported. clips: number of clips.
-    """
-
-    text: str
-    interval: Interval
-    bar: float | None
-    clips: int
-
-    @property
-    def value(self) -> float:
-        """The measured number."""
-        return float(self.interval.estimate)
-
-    @property
-    def holds(self) -> bool:
-        """Whether the number reaches the bar; for bar 0, whether the whole interval lies above zero."""
-        low = float(self.interval.low)
-        return self.value >= self.bar if self.bar else low > 0
+BEST_COLUMNS = (
+    *("layer:step", "gain", "95 % interval", "ceiling", "skill", "95 % interval", "regret"),
+    *("accuracy, all points", "skill, all points"),
+)
+"""Columns of the table of best sites, after model and probe."""
+HEADS = "heads"
+"""Folder of the run that reads every head. Its means over heads are in another run already."""
 
 
-@dataclass(frozen=True)
-class Results:
-    """The series of all runs by (model, probe, metric)."""
-
-    series: dict[tuple[str, str, str], Series]
-
-    def get(self, model: str, probe: str, metric: str = METRIC) -> Series:
-        """Returns one series.
-
-        Raises:
-            StoreError: no run has it.
-        """
-        try:
-            return self.series[model, probe, metric]
-        except KeyError as error:
-            raise StoreError(f"No run has {metric} of probe {probe!r} of model {model!r}.") from error
-
-
-def run_all(out: Path, limit: int) -> None:
-    """Runs all models through the command line; reuses stored runs."""
-    common = ["--data", "sprites", "--limit", str(limit), "--out", str(out)]
-    _vcorr(["run", "--model", "tiny", "--probe", PROBES, "--set", "probe.heads=each", *common])
-    _vcorr(["run", "--model", "tiny-untrained", "--probe", PROBES, *common])
-    for model in (*BASELINES, *WEAK_BASELINES):
-        _vcorr(["run", "--model", model, *common])
-
-
-def read_results(out: Path, limit: int) -> Results:
-    """Returns the series of the complete runs over `limit` clips below `out`."""
-    found: dict[tuple[str, str, str], Series] = {}
-    for run in find_runs(out):
-        record = run.record()
-        if record["status"] == "complete" and record["clips"]["total"] == limit:
-            found |= _series_of(run)
-    return Results(found)
-
-
-def statements(results: Results) -> list[Statement]:
-    """Returns every finding with its interval."""
-    qk = results.get("tiny", "qk")
-    fair, raw = results.get("tiny", "feature-fair"), results.get("tiny", "feature")
-    chosen, halves = choose(qk)
-    last, first = max(s["step"] for s in qk.sites), min(s["step"] for s in qk.sites)
-    worst = _worst(qk, last)
-    at = halves[1]
+def commands(out: Path) -> list[list[str]]:
+    """Returns the commands of all runs, without the options of `Work`. Heads are read in a run of their own."""
+    common = ["--data", "sprites", "--out"]
+    heads = ["--model", "tiny", "--probe", "qk", "--steps", "last", "--set", "probe.heads=each"]
     return [
-        Statement("Skill of the best query-key site", _skill(qk, chosen, at), 0.5, len(at)),
-        Statement(
-            "Best minus worst layer, skill at the cleanest step",
-            gap(qk, (chosen[0], last), qk, (worst, last), at),
-            0.2,
-            len(at),
-        ),
-        Statement(
-            "Best layer at the cleanest minus at the noisiest step, skill",
-            gap(qk, (chosen[0], last), qk, (chosen[0], first), at),
-            0.2,
-            len(at),
-        ),
-        Statement(
-            "Query-key minus feature matching by the same method (`feature-fair`), best site of each, skill",
-            gap(qk, chosen, fair, choose(fair)[0], at),
-            0.0,
-            len(at),
-        ),
-        Statement(
-            "Query-key minus the paper's one-way feature matching (`feature`), best site of each, skill",
-            gap(qk, chosen, raw, choose(raw)[0], at),
-            0.0,
-            len(at),
-        ),
-        *(_against(results, qk, chosen, at, model, metric) for metric in (METRIC, MOVING) for model in BASELINES),
-        _against_twin(results, qk, chosen, at),
+        ["run", "--model", "tiny", "--probe", ",".join(PROBES), *common, str(out)],
+        ["run", *heads, *common, str(out / HEADS)],
+        ["run", "--model", "tiny-untrained", "--probe", ",".join(TWIN_PROBES), *common, str(out)],
+        *(["run", "--model", model, *common, str(out)] for model in (*BASELINES, *WEAK_BASELINES)),
     ]
 
 
-def _against(results: Results, qk: Series, chosen: Site, at: Sequence[str], model: str, metric: str) -> Statement:
-    ours, theirs = results.get("tiny", "qk", metric), results.get(model, "direct", metric)
-    points = "moving points" if metric == MOVING else "all visible points"
-    difference = compare_means(_values(ours, chosen, at), _values(theirs, (-1, -1), at))
-    # dense search predicts every second pixel of every frame, finer than the whole tokens at latent times of the model
-    bar = None if model == "dense-search" else 0.0
-    return Statement(f"Best query-key site minus {model}, accuracy over {points}", difference, bar, len(at))
+# ----------------------------------------------------------------------------------------------------------- statements
 
 
-def _against_twin(results: Results, qk: Series, chosen: Site, at: Sequence[str]) -> Statement:
-    twin = results.get("tiny-untrained", "qk")
-    text = "Best query-key site minus the best site of the untrained twin, skill"
-    return Statement(text, gap(qk, chosen, twin, choose(twin)[0], at), 0.0, len(at))
-
-
-def choose(s: Series) -> tuple[Site, tuple[tuple[str, ...], tuple[str, ...]]]:
-    """Returns the best site by skill on the first, third, ... clip, and both halves: (choosing, reporting)."""
-    choosing, reporting = s.clips[0::2], s.clips[1::2]
-    means = [i for i, site in enumerate(s.sites) if site["head"] < 0]
-    skills = [x.skill for x in site_summaries(s, sites=means, clips=choosing)]
-    best = s.sites[means[int(np.nanargmax(skills))]]
-    return (best["layer"], best["step"]), (choosing, reporting)
-
-
-def _worst(s: Series, step: int) -> int:
-    """Returns the layer of the lowest skill at a step, on the choosing half."""
-    here = [i for i, site in enumerate(s.sites) if site["head"] < 0 and site["step"] == step]
-    skills = [x.skill for x in site_summaries(s, sites=here, clips=s.clips[0::2])]
-    return int(s.sites[here[int(np.nanargmin(skills))]]["layer"])
-
-
-def _scores_at(s: Series, site: Site, clips: Sequence[str]) -> Bounded:
-    column = next(i for i, x in enumerate(s.sites) if (x["layer"], x["step"]) == site and x["head"] < 0)
-    rows = [s.clips.index(clip) for clip in clips]
-    return Bounded(s.score[rows, column], s.floor[rows, column], s.ceiling[rows, column])
-
-
-def _values(s: Series, site: Site, clips: Sequence[str]) -> np.ndarray:
-    return np.asarray(_scores_at(s, site, clips).score)
-
-
-def _skill(s: Series, site: Site, clips: Sequence[str]) -> Interval:
-    from vcorr.stats import skill_interval
-
-    return skill_interval(*_scores_at(s, site, clips))
-
-
-def gap(a: Series, site_a: Site, b: Series, site_b: Site, clips: Sequence[str]) -> Interval:
-    """Returns the skill of `a` at its site minus the skill of `b` at its site, paired by clip."""
-    return compare_skills(_scores_at(a, site_a, clips), _scores_at(b, site_b, clips))
-
-
-def _series_of(run: RunDirectory) -> dict[tuple[str, str, str], Series]:
-    tables = run.read("scores")
-    return {
-        (s.key["model"], s.key["probe"], s.key["metric"]): s
-        for metric in (METRIC, MOVING)
-        for s in series(tables, metric=metric)
-        if s.variant_text == DEFAULT_VARIANT.text
+def statements(results: Results) -> list[Statement]:
+    """Returns every finding with its interval, corrected for all comparisons."""
+    qk, features = results.choose([QK]), results.choose([("tiny", probe) for probe in FEATURES])
+    steps = sorted({site["step"] for site in results.get(*QK).sites})
+    last, middle = steps[-1], steps[len(steps) // 2]
+    at_last = results.choose([QK], steps=[last])
+    compared = {
+        f"Few layers match: best minus median layer at step {last}": (at_last, median_layer(results, QK, last)),
+        f"Noise hinders matching: best layer at step {last} minus step {middle}": (at_last, at_last.at_step(middle)),
+        "Queries and keys match better than the best of five probes of features": (qk, features),
+        "They match by content: `qk` minus `qk-position`": (qk, results.choose([("tiny", "qk-position")])),
+        "The network adds to its input: `qk` minus `latent`": (qk, results.choose([("tiny", "latent")])),
+        "Training makes it: `qk` minus the best probe of the untrained twin": (
+            qk,
+            results.choose([("tiny-untrained", probe) for probe in TWIN_PROBES]),
+        ),
     }
+    return correct(
+        [
+            Statement("Skill of the best site of `qk`", skill_interval(*qk.scores()), 0.5),
+            *(Statement.comparing(f"{text}; skill", compare(*rows)) for text, rows in compared.items()),
+            *_against_baselines(results, qk),
+        ]
+    )
 
 
-def _vcorr(arguments: Sequence[str]) -> None:
-    done = subprocess.run([sys.executable, "-m", "vcorr", *arguments], check=False)
-    if done.returncode:
-        raise VcorrError(f"vcorr {' '.join(arguments)} ended with exit code {done.returncode}.")
+def compare(a: Row, b: Row) -> Difference:
+    """Compares the skills of two rows on moving points."""
+    return Difference.of_skills(a.scores(), b.scores())
+
+
+def _against_baselines(results: Results, qk: Row) -> list[Statement]:
+    """Compares the best site with models without a network, as gain; only token patches have to be worse."""
+    found = []
+    for model in BASELINES:
+        row = results.choose([(model, "direct")])
+        if model == "zero-motion":  # right for no moving point, by definition
+            text, difference = "all points, accuracy", Difference.of_means(*_scores(qk, row, ALL_POINTS))
+        else:
+            text, difference = "gain", Difference.of_gains(qk.scores(ACROSS), row.scores(ACROSS))
+        limit = None if model in ("zncc-search", "dense-search") else 0.0
+        found.append(Statement.comparing(f"`qk` minus `{model}`; {text}", difference, limit))
+    return found
+
+
+def _scores(a: Row, b: Row, metric: str) -> tuple[NDArray[np.float64], ...]:
+    return tuple(np.asarray(row.scores(metric).score) for row in (a, b))
+
+
+def median_layer(results: Results, source: tuple[str, str], step: int) -> Row:
+    """Returns the row of the layer in the middle of the ranking by skill at a step; of two, the better one.
+
+    Each half of the clips ranks the layers for the other half.
+    """
+
+    def choose(s: Series, clips: NDArray[np.int64]) -> tuple[int, int]:
+        here = np.array([i for i, site in enumerate(s.sites) if site["step"] == step])
+        means, _ = clip_means([array[np.ix_(clips, here)] for array in s.rising])
+        ranked = np.argsort(skill(*means), kind="stable")
+        return int(s.sites[here[ranked[len(here) // 2]]]["layer"]), step
+
+    return results.choose_by(source, choose)
 
 
 # --------------------------------------------------------------------------------------------------------------- tables
 
 
-def statement_table(found: Sequence[Statement]) -> str:
-    """Returns the statements as a Markdown table."""
-    lines = ["| statement | measured | 95 % interval | needed | holds |", "| --- | ---: | ---: | ---: | --- |"]
-    for s in found:
-        needed = "–" if s.bar is None else f"≥ {s.bar:g}" if s.bar else "> 0"
-        span = f"{float(s.interval.low):.3f} … {float(s.interval.high):.3f}"
-        holds = "–" if s.bar is None else "yes" if s.holds else "no"
-        lines.append(f"| {s.text} | {s.value:.3f} | {span} | {needed} | {holds} |")
-    return "\n".join(lines)
-
-
-def best_table(results: Results, metric: str) -> str:
-    """Returns the best site of every model and probe under one metric as a Markdown table."""
+def best_table(results: Results) -> str:
+    """Returns every model and probe at its sites as a Markdown table, ranked by gain on moving points."""
+    rows = sorted((results.choose([source]) for source in results.sources), key=lambda row: -_gain(row))
     lines = [
-        "| model | probe | layer | step (noise) | value | floor | ceiling | skill | 95 % interval | regret |",
-        "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
+        f"| model | probe | {' | '.join(BEST_COLUMNS)} |",
+        "| --- | --- |" + " ---: |" * len(BEST_COLUMNS),
     ]
-    rows = [best_site(_head_means(s)) for key, s in sorted(results.series.items()) if key[2] == metric]
-    ranked = sorted((b for b in rows if b is not None), key=lambda b: -b.summary.skill)
-    return "\n".join([*lines, *(_best_line(b) for b in ranked)])
+    return "\n".join([*lines, *(_best_line(row) for row in rows)]) + _say_missing(rows)
 
 
-def _best_line(b: BestSite) -> str:
-    s = b.summary
-    model = f"{s.model} (random weights)" if is_random(s.weights) else s.model
-    where = f"{s.layer} | {s.step} ({s.noise:.2f})" if s.layer >= 0 else "– | –"
-    regret = "–" if s.layer < 0 else f"{b.regret:.3f}"
-    span = f"{s.skill_low:.3f} … {s.skill_high:.3f}"
-    values = f"{s.value:.3f} | {s.floor:.3f} | {s.ceiling:.3f} | {s.skill:.3f} | {span}"
-    return f"| {model} | {s.probe} | {where} | {values} | {regret} |"
+def _say_missing(rows: Sequence[Row]) -> str:
+    """Returns which rows have no interval, with the reasons, as a paragraph; "" if all have one."""
+    reasons: dict[str, list[str]] = {}
+    for row in rows:
+        if reason := no_interval_reason(gain_interval(*row.scores(ACROSS)[:2])):
+            reasons.setdefault(reason, []).append(f"`{row.on_first.probe}` of {model_name(row)}")
+    said = [f"{', '.join(names)} ({reason})" for reason, names in reasons.items()]
+    return f"\n\nNo interval of the gain: {'; '.join(said)}." if said else ""
+
+
+def _gain(row: Row) -> float:
+    return float(gain_interval(*row.scores(ACROSS)[:2]).estimate)
+
+
+def _best_line(row: Row) -> str:
+    _, _, ceiling = row.scores()
+    gain, skills, every = gain_interval(*row.scores(ACROSS)[:2]), skill_interval(*row.scores()), row.scores(ALL_POINTS)
+    cells = [
+        model_name(row),
+        f"`{row.on_first.probe}`",
+        places(row),
+        f"{float(gain.estimate):.3f}",
+        _short_span(gain),
+        f"{float(mean_interval(ceiling).estimate):.3f}",
+        f"{float(skills.estimate):.3f}",
+        _short_span(skills),
+        "–" if row.on_first.layer < 0 and row.on_first.step < 0 else f"{row.regret:.3f}",
+        f"{float(mean_interval(every.score).estimate):.3f}",
+        f"{float(skill_interval(*every).estimate):.3f}",
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
+def _short_span(interval: Interval) -> str:
+    return "–" if no_interval_reason(interval) else span(interval)
+
+
+def model_name(row: Row) -> str:
+    """Returns the name of a row's model, with a note if its weights are random."""
+    s = row.results.get(*row.on_first.source)
+    return f"{s.key['model']} (random weights)" if is_random(s.key["weights"]) else str(s.key["model"])
+
+
+def places(row: Row) -> str:
+    """Returns the sites of a row as LAYER:STEP, both if the halves of the clips chose differently.
+
+    Ties are said, and a choice that was not held out.
+    """
+    notes = [f"one of {row.tied} that tie"] * (row.tied > 1) + ["too few clips for halves"] * (not row.held_out)
+    if row.on_first.step < 0:
+        return "–"
+    return " and ".join(map(_place, row.picks)) + (f" ({', '.join(notes)})" if notes else "")
+
+
+def _place(pick: Pick) -> str:
+    return f"input:{pick.step}" if pick.layer < 0 else f"{pick.layer}:{pick.step}"
 
 
 def layer_table(results: Results, probe: str = "qk") -> str:
     """Returns the skill of one probe per layer and step, over all clips, as a Markdown table."""
-    s = _head_means(results.get("tiny", probe))
+    return grid_table(results.get("tiny", probe))
+
+
+def grid_table(s: Series) -> str:
+    """Returns the skill per layer and step, over all clips, as a Markdown table."""
     steps = sorted({site["step"] for site in s.sites})
     noise = {site["step"]: site["noise"] for site in s.sites}
     value = {(site["layer"], site["step"]): v for site, v in zip(s.sites, s.skill, strict=True)}
     head = " | ".join(f"{step} ({noise[step]:.2f})" for step in steps)
     lines = [f"| layer | {head} |", "| ---: |" + " ---: |" * len(steps)]
     lines += [
-        f"| {layer} | " + " | ".join(f"{value[layer, step]:.3f}" for step in steps) + " |"
+        f"| {'input' if layer < 0 else layer} | "
+        + " | ".join(_number(value.get((layer, step))) for step in steps)
+        + " |"
         for layer in sorted({site["layer"] for site in s.sites})
     ]
     return "\n".join(lines)
 
 
-def _head_means(s: Series) -> Series:
-    return s.by_heads()["mean"]
+def _number(value: float | None) -> str:
+    return "–" if value is None or np.isnan(value) else f"{value:.3f}"
 
 
-def fill(text: str, name: str, content: str) -> str:
-    """Returns `text` with `content` between the markers of `name`.
+def head_table(s: Series) -> str:
+    """Returns the skill per layer of each head and of the mean over heads, over all clips, as a Markdown table.
 
-    Raises:
-        VcorrError: the markers are not there.
+    s: a series of one step with every head.
     """
-    begin, end = f"<!-- {name} -->", f"<!-- /{name} -->"
-    if begin not in text or end not in text:
-        raise VcorrError(f"The page has no block {begin} … {end}.")
-    head, rest = text.split(begin, 1)
-    return f"{head}{begin}\n\n{content}\n\n{end}{rest.split(end, 1)[1]}"
-
-
-def write_page(page: Path, results: Results, found: Sequence[Statement]) -> None:
-    """Fills the generated blocks of docs/findings.md."""
-    text = page.read_text(encoding="utf-8")
-    blocks = {
-        "statements": statement_table(found),
-        "best": best_table(results, METRIC),
-        "best-moving": best_table(results, MOVING),
-        "layers-qk": layer_table(results, "qk"),
-        "layers-feature-fair": layer_table(results, "feature-fair"),
-        "heads": head_table(results),
-    }
-    for name, content in blocks.items():
-        text = fill(text, name, content)
-    page.write_text(text, encoding="utf-8")
-
-
-def head_table(results: Results) -> str:
-    """Returns the skill per layer of each head and of the mean over heads as a Markdown table.
-
-    Values are from the cleanest step, over all clips.
-    """
-    s = results.get("tiny", "qk")
-    last = max(site["step"] for site in s.sites)
-    value = {(site["layer"], site["head"]): v for site, v in zip(s.sites, s.skill, strict=True) if site["step"] == last}
+    value = {(site["layer"], site["head"]): v for site, v in zip(s.sites, s.skill, strict=True)}
     heads = sorted({head for _, head in value if head >= 0})
     lines = [f"| layer | {' | '.join(f'head {h}' for h in heads)} | mean |", "| ---: |" + " ---: |" * (len(heads) + 1)]
     lines += [
@@ -304,8 +249,63 @@ def head_table(results: Results) -> str:
     return "\n".join(lines)
 
 
+def say_clips(results: Results) -> str:
+    """Returns on how many clips a table stands."""
+    still = f" {results.still_clips} of them have no moving point and count for all points alone."
+    return f"Over {len(results.get(*QK).clips)} clips.{still if results.still_clips else ''}"
+
+
+def best_features(results: Results) -> str:
+    """Returns the probe of features that the first half of the clips chose."""
+    return results.choose([("tiny", probe) for probe in FEATURES]).on_second.probe
+
+
+# --------------------------------------------------------------------------------------------------------------- page
+
+
+def conclusions(results: Results, found: Sequence[Statement]) -> str:
+    """Returns what the numbers say about the controls, in sentences."""
+    qk = results.choose([QK])
+    controls = [_control_sentence(results, qk, model, found) for model in ("zncc-search", "dense-search")]
+    return " ".join([count_text(found), *controls])
+
+
+def _control_sentence(results: Results, qk: Row, model: str, found: Sequence[Statement]) -> str:
+    """Returns a sentence that compares the best site with a search in pixels."""
+    (statement,) = (s for s in found if f"`qk` minus `{model}`" in s.text)
+    verdict = {
+        "lower": f"**`{model}` beats the best layer**",
+        "higher": f"The best layer beats `{model}`",
+        "undecided": f"The best layer and `{model}` do not differ significantly",
+    }[statement.verdict]
+    row = results.choose([(model, "direct")])
+    pairs = [(_mean(row, metric), _mean(qk, metric)) for metric in (ALL_POINTS, MOVING)]
+    numbers = "; ".join(
+        f"{theirs:.3f} against {ours:.3f} on {points}"
+        for (theirs, ours), points in zip(pairs, ("all points", "moving points"), strict=True)
+    )
+    return f"{verdict}: it has an accuracy of {numbers}."
+
+
+def _mean(row: Row, metric: str) -> float:
+    return float(mean_interval(row.scores(metric).score).estimate)
+
+
+def page_blocks(results: Results, heads: Series, found: Sequence[Statement]) -> dict[str, str]:
+    """Returns the generated blocks of docs/findings.md by name."""
+    probe = best_features(results)
+    return {
+        "statements": statement_table(found),
+        "conclusions": conclusions(results, found),
+        "best": f"{say_clips(results)}\n\n{best_table(results)}",
+        "layers-qk": layer_table(results, "qk"),
+        "layers-features": f"Skill of `{probe}`, the best probe of features:\n\n{layer_table(results, probe)}",
+        "heads": head_table(heads),
+    }
+
+
 def draw(results: Results, path: Path) -> None:
-    """Draws the layer x step heat maps of the three probes as one picture."""
+    """Draws the heat maps over layers and steps of several probes as one picture."""
     import altair as alt
 
     rows = [
@@ -316,18 +316,18 @@ def draw(results: Results, path: Path) -> None:
             "order": site["step"],
             "skill": v,
         }
-        for probe in PROBES.split(",")
-        for s in [_head_means(results.get("tiny", probe))]
+        for probe in DRAWN
+        for s in [results.get("tiny", probe)]
         for site, v in zip(s.sites, s.skill.tolist(), strict=True)
     ]
     chart = (
-        alt.Chart(alt.Data(values=rows))
+        alt.Chart({"values": rows})
         .mark_rect()
         .encode(
             x=alt.X("step:O", title="step (noise)", sort=alt.SortField("order")),
             y=alt.Y("layer:O", title="layer"),
             color=alt.Color("skill:Q", scale=alt.Scale(scheme="viridis", domain=[0, 1], clamp=True), title="skill"),
-            column=alt.Column("probe:N", title=None, sort=PROBES.split(",")),
+            facet=alt.Facet("probe:N", title=None, sort=list(DRAWN), columns=3),
         )
         .properties(width=210, height=230)
         .configure_axis(labelFontSize=11, titleFontSize=12)
@@ -337,21 +337,29 @@ def draw(results: Results, path: Path) -> None:
     chart.save(str(path), scale_factor=2)
 
 
+def read_heads(out: Path, limit: int) -> Series:
+    """Returns the series of the run that read every head."""
+    for run in find_runs(out / HEADS):
+        if run.record()["status"] == "complete" and run.record()["clips"]["total"] == limit:
+            return next(s for s in series(run.read("scores"), metric=MOVING) if s.key["probe"] == "qk")
+    raise StoreError(f"No complete run of every head over {limit} clips is in {out / HEADS}.")
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit code."""
-    parser = argparse.ArgumentParser(prog="python -m vcorr_tiny.findings", description=(__doc__ or "").split("\n\n")[0])
-    parser.add_argument("--out", type=Path, default=Path("runs/findings"), help="folder of the runs")
-    parser.add_argument("--limit", type=int, default=CLIPS, help="clips (default: %(default)s)")
-    parser.add_argument("--docs", type=Path, help="docs folder whose findings.md and picture are updated")
-    options = parser.parse_args(arguments)
-    run_all(options.out, options.limit)
-    results = read_results(options.out, options.limit)
+    options = make_parser("vcorr_tiny.findings", __doc__ or "", "runs/findings", CLIPS).parse_args(arguments)
+    work = read_work(options)
+    work.run(commands(work.out), ("tiny", "tiny-untrained"))
+    if work.only:
+        return 0
+    results, heads = read_results(work.out, work.limit), read_heads(work.out, work.limit)
     found = statements(results)
+    blocks = page_blocks(results, heads, found)
     if options.docs:
-        write_page(options.docs / "findings.md", results, found)
+        write_blocks(options.docs / "findings.md", blocks)
         draw(results, options.docs / "images" / "findings-heatmap.png")
-    sys.stdout.write(f"{statement_table(found)}\n\n{best_table(results, METRIC)}\n")
-    return 0 if all(s.holds for s in found if s.bar is not None) else 1
+    sys.stdout.write("\n\n".join(blocks.values()) + "\n")
+    return 0 if all(s.holds for s in found if s.limit is not None) else 1
 
 
 if __name__ == "__main__":

@@ -1,146 +1,174 @@
 """Measures the embedded model while it generates: ``python -m vcorr_tiny.generated --out runs/generated``.
 
 Samples videos from the captions of held-out clips through the command line and probes the model during sampling.
-Tracks the videos with `dis` and, as a check, with `lk`. Prints which of DiffTrack's statements (arXiv 2506.17220,
-section 4 and abstract) hold for this model, with intervals. Then prints matching, confidence and attention per layer
-and step, and the harmonic mean that ranks the layers.
+Tracks the videos with `dis` and, as a check, with `lk`, and runs baselines on them. Prints which of DiffTrack's
+statements (arXiv 2506.17220, section 4 and abstract) hold for this model. Then prints matching, confidence and
+attention per layer and step, and the harmonic mean that ranks the layers.
 """
 
 from __future__ import annotations
 
-import argparse
-import subprocess
+import shutil
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
-from vcorr import VcorrError
-from vcorr.contract.variants import DEFAULT_VARIANT
+from vcorr import StoreError
 from vcorr.metrics.attention_scores import harmonic_mean
-from vcorr.stats import Interval, compare_means
-from vcorr.stats.series import Series, series
+from vcorr.stats.series import Series
 from vcorr.stats.stability import kendall_tau
-from vcorr.stats.summary import best_sites
 from vcorr.store.rundir import find_runs
-from vcorr_tiny.findings import METRIC, Site, Statement, choose, fill, gap, statement_table
+from vcorr_tiny.command_runs import Work, make_parser, read_work
+from vcorr_tiny.findings import FEATURES, best_table, compare, grid_table, median_layer, say_clips
+from vcorr_tiny.reported_rows import ACROSS, ALL_POINTS, METRICS, QK, Results, Row, read_results
+from vcorr_tiny.statements import Difference, Statement, correct, count_text, statement_table, write_blocks
 
-RUN = ("run", "--model", "tiny", "--probe", "qk,feature-fair,attention", "--mode", "generate", "--data", "sprites")
-SETTINGS = ("--set", "num_steps=20", "--set", "cfg=2")
+PROBES = ("qk", "latent", *FEATURES, "attention")
+SETTINGS = ("--mode", "generate", "--data", "sprites", "--set", "num_steps=20", "--set", "cfg=2")
+BASELINES = ("zncc-search", "token-patches", "zero-motion")
+"""Models without a network, on the generated videos."""
 CLIPS = 64
 TRACKER, SECOND_TRACKER = "dis", "lk"
+CONFIDENCE, ATTENTION, TEXT = "confidence_cross", "attention_cross", "attention_text"
 
 Table = NDArray[np.float64]
-Measures = dict[tuple[str, str], Series]
-"""Series by probe and metric."""
 
 
-def run(out: Path, limit: int, tracker: str, device: str) -> pa.Table:
-    """Runs the model and a tracker through the command line, or reuses a stored run; returns the scores."""
-    options = ["--limit", str(limit), "--out", str(out), "--device", device, "--dtype", "float32"]
-    command = [sys.executable, "-m", "vcorr", *RUN, *SETTINGS, *options, "--set", f"tracker={tracker}"]
-    if subprocess.run(command, check=False).returncode:
-        raise VcorrError(f"{' '.join(command[2:])} failed.")
-    return max(find_runs(out), key=lambda found: found.record()["updated"]).read("scores")
+def run_all(work: Work) -> None:
+    """Samples and tracks, tracks a copy of the run with the second tracker, and runs the baselines on the videos."""
+    network = ["run", "--model", "tiny", "--probe", ",".join(PROBES), *SETTINGS]
+    if not work.only or "tiny" in work.only:
+        alone = replace(work, only=())
+        alone.run([[*network, "--set", f"tracker={TRACKER}", "--out", str(work.out)]], ("tiny",))
+        second = work.out / SECOND_TRACKER
+        _copy_predictions(_find_network(work), second)
+        alone.run([[*network, "--set", f"tracker={SECOND_TRACKER}", "--out", str(second)]], ("tiny",))
+    rest = tuple(name for name in work.only if name != "tiny")
+    if rest or not work.only:
+        data = ["--data", f"run:{_find_network(work)}", "--out", str(work.out)]
+        replace(work, only=rest).run([["run", "--model", model, *data] for model in BASELINES], ())
 
 
-def measures_of(scores: pa.Table) -> Measures:
-    """Returns the series of a run in the default variant."""
-    return {(s.key["probe"], s.key["metric"]): s for s in series(scores) if s.variant_text == DEFAULT_VARIANT.text}
+def _copy_predictions(run: Path, folder: Path) -> None:
+    """Copies a run, so that another tracker finds its videos and predictions, unless they were copied already."""
+    copy = folder / run.name
+    if not copy.exists() or len(list(copy.glob("predictions/*"))) < len(list(run.glob("predictions/*"))):
+        shutil.copytree(run, copy, dirs_exist_ok=True)
 
 
-def statements(first: Measures, second: Measures) -> list[Statement]:
-    """Returns the paper's statements with the numbers of this model; one holds if its interval lies above zero.
+def _find_network(work: Work) -> Path:
+    """Returns the directory of the run of the embedded model.
 
-    The best site is chosen on one half of the clips. All numbers are from the other half, paired by clip.
-    second: the measures of the same videos under another tracker.
+    Raises:
+        StoreError: there is none.
     """
-    qk, fair = first["qk", METRIC], first["feature-fair", METRIC]
-    (layer, step), (choosing, at) = choose(qk)
-    steps = sorted({site["step"] for site in qk.sites})
-    begin, middle, end = steps[0], steps[len(steps) // 2], steps[-1]
-    median = _median_layer(qk, end, choosing)
-    confidence, attention = first["attention", "confidence_cross"], first["attention", "attention_cross"]
-    found = {
-        "Queries and keys match better than features matched by the same method (skill, best site of each)": gap(
-            qk, (layer, step), fair, choose(fair)[0], at
+    for run in find_runs(work.out):
+        if run.record()["spec"]["model"] == "tiny":
+            return run.path
+    raise StoreError(f"No run of tiny is in {work.out}.", hint="Run this command without --only first.")
+
+
+def statements(first: Results, second: Results) -> list[Statement]:
+    """Returns the paper's statements with the numbers of this model, corrected for all comparisons.
+
+    second: the results of the same videos under another tracker.
+    """
+    qk = first.choose([QK])
+    steps = sorted({site["step"] for site in first.get(*QK).sites})
+    begin, middle, last = steps[min(1, len(steps) - 1)], steps[len(steps) // 2], steps[-1]
+    at_last = first.choose([QK], steps=[last])
+    median = median_layer(first, QK, last)
+    skills = {
+        "Queries and keys match better than the best of five probes of features": (
+            qk,
+            first.choose([("tiny", probe) for probe in FEATURES]),
         ),
-        "Few layers match: best minus median layer (skill, last step)": gap(qk, (layer, end), qk, (median, end), at),
-        "Matching improves during sampling: last minus first step (skill, best layer)": gap(
-            qk, (layer, end), qk, (layer, begin), at
+        f"Few layers match: best minus median layer at step {last}": (at_last, median),
+        f"Matching improves in the second half of sampling: step {last} minus step {middle}, best layer": (
+            at_last,
+            at_last.at_step(middle),
         ),
-        "It still improves in the second half: last minus middle step (skill, best layer)": gap(
-            qk, (layer, end), qk, (layer, middle), at
+        f"Another tracker agrees: best minus median layer at step {last} under `{SECOND_TRACKER}`": (
+            replace(at_last, results=second),
+            replace(median, results=second),
         ),
-        "The best layer is more confident than the mean of the others (last step)": _against_others(
-            confidence, layer, end, at
+        "The network adds to its input: `qk` minus `latent`": (qk, first.choose([("tiny", "latent")])),
+    }
+    layer = at_last.at_probe("attention")
+    means = {
+        f"The best layer is more confident than the mean of the others at step {last}": _over_others(layer, CONFIDENCE),
+        f"The best layer attends more to later frames than the mean of the others at step {last}": _over_others(
+            layer, ATTENTION
         ),
-        "The best layer attends more to later frames than the mean of the others (last step)": _against_others(
-            attention, layer, end, at
+        f"Its attention to later frames grows during sampling: step {last} minus step {begin}": _change(
+            layer, ATTENTION, last, begin
         ),
-        "Its attention to later frames grows during sampling: last minus first step": _change(
-            attention, layer, (end, begin), at
+        f"Its confidence grows during sampling: step {last} minus step {begin}": _change(
+            layer, CONFIDENCE, last, begin
         ),
-        "Its confidence grows during sampling: last minus first step": _change(confidence, layer, (end, begin), at),
-        "Its attention to the text falls during sampling: first minus last step": _change(
-            first["attention", "attention_text"], layer, (begin, end), at
-        ),
-        f"Another tracker agrees: best minus median layer (skill under {SECOND_TRACKER}, last step)": gap(
-            second["qk", METRIC], (layer, end), second["qk", METRIC], (median, end), at
+        f"Its attention to the text falls during sampling: step {begin} minus step {last}": _change(
+            layer, TEXT, begin, last
         ),
     }
-    return [Statement(text, interval, 0.0, len(at)) for text, interval in found.items()]
+    return correct(
+        [
+            *(Statement.comparing(f"{text}; skill", compare(*rows)) for text, rows in skills.items()),
+            *(Statement.comparing(text, difference) for text, difference in means.items()),
+            _against_zncc(first, qk),
+        ]
+    )
 
 
-def tracker_agreement(first: Measures, second: Measures) -> float:
+def _against_zncc(results: Results, qk: Row) -> Statement:
+    """Compares with a search in pixels. Nothing is claimed: the reference is a search in pixels too."""
+    zncc = results.choose([("zncc-search", "direct")])
+    difference = Difference.of_gains(qk.scores(ACROSS), zncc.scores(ACROSS))
+    return Statement.comparing("`qk` minus `zncc-search`; gain", difference, None)
+
+
+def _over_others(row: Row, metric: str) -> Difference:
+    """Compares a row with the mean of all other layers at its steps."""
+    others = np.full(len(row.results.get(*row.on_first.source, metric).clips), np.nan)
+    for half, pick in zip(row.results.halves, (row.on_first, row.on_second), strict=True):
+        s = row.results.get(*pick.source, metric)
+        rest = [i for i, site in enumerate(s.sites) if site["layer"] != pick.layer and site["step"] == pick.step]
+        others[half] = s.score[half][:, rest].mean(axis=1)
+    return Difference.of_means(row.scores(metric).score, others)
+
+
+def _change(row: Row, metric: str, later: int, earlier: int) -> Difference:
+    """Compares a row with itself at two steps."""
+    return Difference.of_means(*(row.at_step(step).scores(metric).score for step in (later, earlier)))
+
+
+def tracker_agreement(first: Results, second: Results) -> float:
     """Returns Kendall's tau-b between the rankings of all layers and steps under two trackers."""
-    a, b = (measures["qk", METRIC].skill for measures in (first, second))
+    a, b = (results.get(*QK).skill for results in (first, second))
     return float(kendall_tau(a, b[None])[0])
 
 
-def _median_layer(s: Series, step: int, clips: Sequence[str]) -> int:
-    """Returns the layer in the middle of the ranking by mean score at a step; the better one of two in the middle."""
-    means = {
-        site["layer"]: np.nanmean(_column(s, (site["layer"], step), clips)) for site in s.sites if site["step"] == step
+def tables(first: Results, second: Results) -> dict[str, str]:
+    """Returns the blocks of docs/findings.md by name. second: the results under the second tracker."""
+    found = statements(first, second)
+    qk = first.get(*QK, ALL_POINTS)
+    measures = {
+        "accuracy": _means(qk),
+        "confidence": _means(first.get("tiny", "attention", CONFIDENCE)),
+        "attention": _means(first.get("tiny", "attention", ATTENTION)),
     }
-    ranked = sorted(means, key=lambda layer: means[layer])
-    return int(ranked[len(ranked) // 2])
-
-
-def _against_others(s: Series, layer: int, step: int, clips: Sequence[str]) -> Interval:
-    others = [site["layer"] for site in s.sites if site["step"] == step and site["layer"] != layer]
-    mean = np.mean([_column(s, (other, step), clips) for other in others], axis=0)
-    return compare_means(_column(s, (layer, step), clips), mean)
-
-
-def _change(s: Series, layer: int, steps: tuple[int, int], clips: Sequence[str]) -> Interval:
-    more, less = (_column(s, (layer, step), clips) for step in steps)
-    return compare_means(more, less)
-
-
-def _column(s: Series, site: Site, clips: Sequence[str]) -> Table:
-    """Returns the scores at one layer and step, (clips,)."""
-    column = next(i for i, x in enumerate(s.sites) if (x["layer"], x["step"]) == site)
-    return np.asarray(s.score[[s.clips.index(clip) for clip in clips], column])
-
-
-def tables(scores: pa.Table, second: pa.Table) -> dict[str, str]:
-    """Returns the blocks of docs/findings.md by name. second: the scores under the second tracker."""
-    of, others = measures_of(scores), measures_of(second)
-    qk, confidence = of["qk", METRIC], of["attention", "confidence_cross"]
-    attention = of["attention", "attention_cross"]
-    measures = {"accuracy": _means(qk), "confidence": _means(confidence), "attention": _means(attention)}
-    ranking = harmonic_mean(**measures)
+    ranking = harmonic_mean(measures["accuracy"], measures["confidence"], measures["attention"])
     last = ranking.shape[1] - 1
     return {
-        "generated-statements": statement_table(statements(of, others)),
-        "generated-trackers": _agreement(tracker_agreement(of, others)),
-        "generated-best": _best(scores),
-        "generated-layers": _grid_table(qk, qk.skill.reshape(ranking.shape)),
+        "generated-statements": statement_table(found),
+        "generated-conclusions": f"{count_text(found)} {_agreement(tracker_agreement(first, second))}",
+        "generated-best": f"{say_clips(first)}\n\n{best_table(first)}",
+        "generated-layers": grid_table(first.get(*QK)),
         "generated-last": _last_table({**measures, "harmonic mean": ranking}, last),
+        "generated-ranking": _ranking_sentence(ranking[:, last]),
     }
 
 
@@ -148,13 +176,6 @@ def _means(s: Series) -> Table:
     """Returns the mean over clips of each layer and step, (L, S)."""
     layers, steps = (len({site[key] for site in s.sites}) for key in ("layer", "step"))
     return np.asarray(np.nanmean(s.score, axis=0).reshape(layers, steps))
-
-
-def _grid_table(s: Series, values: Table) -> str:
-    steps = {site["step"]: site["noise"] for site in s.sites}
-    head = " | ".join(f"{step} ({noise:.2f})" for step, noise in sorted(steps.items()))
-    rows = [f"| {layer} | " + " | ".join(f"{v:.3f}" for v in row) + " |" for layer, row in enumerate(values)]
-    return "\n".join([f"| layer | {head} |", "| ---: |" + " ---: |" * len(steps), *rows])
 
 
 def _last_table(measures: dict[str, Table], step: int) -> str:
@@ -166,44 +187,30 @@ def _last_table(measures: dict[str, Table], step: int) -> str:
     return "\n".join([head, "| ---: |" + " ---: |" * len(measures), *rows])
 
 
+def _ranking_sentence(values: Table) -> str:
+    """Returns which layers the harmonic mean puts first."""
+    order = [str(layer) for layer in np.argsort(-values, kind="stable")[:3]]
+    return f"The harmonic mean ranks layers {', '.join(order[:-1])} and {order[-1]} first."
+
+
 def _agreement(tau: float) -> str:
     trackers = f"`{TRACKER}` and under `{SECOND_TRACKER}`"
     return f"Kendall's tau-b between the rankings of all layers and steps by skill under {trackers}: {tau:.3f}."
 
 
-def _best(scores: pa.Table) -> str:
-    lines = [
-        "| probe | layer | step (noise) | value | floor | ceiling | skill | 95 % interval | regret | clips |",
-        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
-    ]
-    for best in best_sites(scores, metric=METRIC):
-        s = best.summary
-        values = f"{s.value:.3f} | {s.floor:.3f} | {s.ceiling:.3f} | {s.skill:.3f}"
-        span = f"{s.skill_low:.3f} … {s.skill_high:.3f}"
-        place = f"{s.layer} | {s.step} ({s.noise:.2f})"
-        lines.append(f"| {s.probe} | {place} | {values} | {span} | {best.regret:.3f} | {s.clips} |")
-    return "\n".join(lines)
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit code."""
-    parser = argparse.ArgumentParser(
-        prog="python -m vcorr_tiny.generated", description=(__doc__ or "").split("\n\n")[0]
-    )
-    parser.add_argument("--out", type=Path, default=Path("runs/generated"), help="folder of the runs")
-    parser.add_argument("--limit", type=int, default=CLIPS, help="clips (default: %(default)s)")
-    parser.add_argument("--docs", type=Path, help="docs folder whose findings.md is updated")
-    parser.add_argument("--device", default="cpu", help="where to sample (default: %(default)s)")
-    options = parser.parse_args(arguments)
-    # the default tracker comes last, so that the run keeps its scores
-    second, first = (run(options.out, options.limit, name, options.device) for name in (SECOND_TRACKER, TRACKER))
+    options = make_parser("vcorr_tiny.generated", __doc__ or "", "runs/generated", CLIPS).parse_args(arguments)
+    work = read_work(options)
+    if not work.tables_only:
+        run_all(work)
+    if work.only:
+        return 0
+    metrics = (*METRICS, CONFIDENCE, ATTENTION, TEXT)
+    first, second = (read_results(folder, work.limit, metrics) for folder in (work.out, work.out / SECOND_TRACKER))
     blocks = tables(first, second)
     if options.docs:
-        page = options.docs / "findings.md"
-        text = page.read_text(encoding="utf-8")
-        for name, block in blocks.items():
-            text = fill(text, name, block)
-        page.write_text(text, encoding="utf-8")
+        write_blocks(options.docs / "findings.md", blocks)
     sys.stdout.write("\n\n".join(blocks.values()) + "\n")
     return 0
 

@@ -2,29 +2,30 @@
 
 One run of the embedded model reads every clip once. It scores the clip under `corrected`, with each switch flipped
 alone, and under `difftrack`. A second run measures the second softmax in bfloat16, where it changes predictions.
-Layers are chosen on clips of another split. Differences are paired by clip; the intervals of 95 % are Student's t
-over clips.
+Layers are chosen on clips of another split. Differences are paired by clip. Whether a switch changes a score says the
+sign-flip test, corrected by Holm for all differences of the page.
 """
 
 from __future__ import annotations
 
-import argparse
-import subprocess
 import sys
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 
-from vcorr import StoreError, VcorrError
+from vcorr import StoreError
 from vcorr.contract.variants import DEFAULT_VARIANT, NamedVariant, switch_values
-from vcorr.stats import Bounded, Interval, compare_means, compare_skills
+from vcorr.stats.intervals import Bounded, mean_interval, no_interval_reason, skill_interval
 from vcorr.stats.series import Series, series
 from vcorr.store.rundir import RunDirectory, find_runs
-from vcorr_tiny.findings import METRIC, fill
+from vcorr_tiny.command_runs import Work, make_parser, read_work
+from vcorr_tiny.reported_rows import ALL_POINTS, MOVING
+from vcorr_tiny.statements import Difference, Statement, correct, say_too_few, write_blocks
 
 MODEL = ("--model", "tiny", "--data", "sprites")
+METRIC, CHOSEN_BY = ALL_POINTS, MOVING
 CHOOSING, REPORTED = 8, 64
 LAYERS = 3
 """Number of layers that are measured: the best ones by skill of query-key matching at the cleanest step."""
@@ -53,6 +54,7 @@ class Column:
 COLUMNS = (
     Column("`qk`, accuracy", "qk", METRIC),
     Column("`qk`, skill", "qk", METRIC, skill=True),
+    Column("`qk`, skill on moving points", "qk", MOVING, skill=True),
     Column("`feature`, accuracy", "feature", METRIC),
     Column("`confidence_cross`", "attention", "confidence_cross"),
     Column("`attention_cross`", "attention", "attention_cross"),
@@ -99,26 +101,30 @@ def all_variants() -> tuple[str, ...]:
 # ------------------------------------------------------------------------------------------------------------ measuring
 
 
-def best_layers(out: Path) -> tuple[int, ...]:
-    """Returns the layers to measure, best first; chooses them with a small run on clips of another split."""
-    run = _run(out, ["--probe", "qk", "--steps", "last", "--limit", str(CHOOSING), "--set", "data.split=validation"])
-    (qk,) = series(run.read("scores"), metric=METRIC)
+def best_layers(run: RunDirectory) -> tuple[int, ...]:
+    """Returns the layers to measure, best first, from a small run on clips of another split."""
+    (qk,) = series(run.read("scores"), metric=CHOSEN_BY)
     order = np.argsort(-np.nan_to_num(qk.skill, nan=-np.inf), kind="stable")
     return tuple(int(qk.sites[i]["layer"]) for i in order[:LAYERS])
 
 
-def measure(out: Path, layers: Iterable[int], limit: int) -> Measured:
-    """Measures all variants in float32 at the chosen layers; reuses a stored run."""
-    where = ["--layers", ",".join(map(str, sorted(layers))), "--steps", STEPS, "--limit", str(limit)]
-    what = ["--probe", "qk,feature,attention", "--dtype", "float32", "--set", f"variant={','.join(all_variants())}"]
-    return read_measured(_run(out, [*what, *where]))
+def run_choice(work: Work) -> RunDirectory:
+    """Runs a few clips of another split, by which layers are chosen, or reuses their run."""
+    few = replace(work, limit=CHOOSING)
+    return _run(few, "choice", ["--probe", "qk", "--steps", "last", "--set", "data.split=validation"])
 
 
-def measure_half(out: Path, limit: int) -> Measured:
-    """Measures the second softmax in bfloat16 at the cleanest step, at every layer, also where attention is flat."""
-    where = ["--steps", "last", "--limit", str(limit)]
-    what = ["--probe", "qk", "--dtype", "bfloat16", "--set", f"variant={CORRECTED},{SECOND_SOFTMAX}"]
-    return read_measured(_run(out, [*what, *where]))
+def run_float32(work: Work, layers: Iterable[int]) -> RunDirectory:
+    """Runs all variants in float32 at the chosen layers, or reuses their run."""
+    where = ["--layers", ",".join(map(str, sorted(layers))), "--steps", STEPS]
+    what = ["--probe", "qk,feature,attention", "--set", f"variant={','.join(all_variants())}"]
+    return _run(work, "float32", [*what, *where])
+
+
+def run_bfloat16(work: Work) -> RunDirectory:
+    """Runs the second softmax in bfloat16 at the cleanest step, at every layer, also where attention is flat."""
+    what = ["--probe", "qk", "--steps", "last", "--set", f"variant={CORRECTED},{SECOND_SOFTMAX}"]
+    return _run(work, "bfloat16", what, dtype="bfloat16")
 
 
 def read_measured(run: RunDirectory) -> Measured:
@@ -128,64 +134,87 @@ def read_measured(run: RunDirectory) -> Measured:
     return Measured(found, tuple(sorted(set(scores["clip"].to_pylist()))))
 
 
-def _run(out: Path, arguments: Sequence[str]) -> RunDirectory:
-    command = [sys.executable, "-m", "vcorr", "run", *MODEL, *arguments, "--out", str(out)]
-    if subprocess.run(command, check=False).returncode:
-        raise VcorrError(f"{' '.join(command[2:])} failed.")
-    return max(find_runs(out), key=lambda found: found.record()["updated"])
+def _run(work: Work, folder: str, arguments: Sequence[str], dtype: str = "float32") -> RunDirectory:
+    """Runs a command in a folder of its own; returns the last run of this folder."""
+    out = work.out / folder
+    work.run([["run", *MODEL, *arguments, "--out", str(out)]], ("tiny",), dtype)
+    found = [run for run in find_runs(out) if run.record()["clips"]["total"] == work.limit]
+    if not found:
+        raise StoreError(f"No run over {work.limit} clips is in {out}.", hint="Leave --tables-only out to run it.")
+    return max(found, key=lambda run: run.record()["updated"])
 
 
 # --------------------------------------------------------------------------------------------------------------- tables
 
 
-def cost_table(measured: Measured, site: Site, variants: Sequence[str], columns: Sequence[Column]) -> str:
+class Cell(NamedTuple):
+    """What one difference of the page is about: a score column under a variant at a site, in one of the two runs."""
+
+    column: Column
+    variant: str
+    site: Site
+    dtype: str = "float32"
+
+
+Changes = Mapping[Cell, Statement]
+"""Differences from `corrected`, corrected for all of them."""
+
+
+def find_changes(cells: Sequence[Cell], runs: Mapping[str, Measured]) -> Changes:
+    """Returns the difference of each cell from `corrected`. runs: by dtype."""
+    found = [Statement.comparing("", _difference(runs[cell.dtype], cell), None) for cell in cells]
+    return dict(zip(cells, correct(found), strict=True))
+
+
+def cost_table(measured: Measured, site: Site, variants: Sequence[str], changes: Changes) -> str:
     """Returns a Markdown table: the scores under `corrected`, then the change under each variant."""
     lines = [
-        f"| | {' | '.join(column.title for column in columns)} |",
-        "| --- |" + " ---: |" * len(columns),
-        f"| `{CORRECTED}` | " + " | ".join(_value(measured, c, CORRECTED, site) for c in columns) + " |",
+        f"| | {' | '.join(column.title for column in COLUMNS)} |",
+        "| --- |" + " ---: |" * len(COLUMNS),
+        f"| `{CORRECTED}` | " + " | ".join(_value(measured, c, site) for c in COLUMNS) + " |",
     ]
     for variant in variants:
-        cells = (difference_cell(_difference(measured, c, variant, site)) for c in columns)
+        cells = (change_text(changes[Cell(column, variant, site)]) for column in COLUMNS)
         lines.append(f"| {_label(variant)} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
-def site_table(measured: Measured, sites: Sequence[Site], variants: Sequence[str]) -> str:
+def site_table(
+    measured: Measured, sites: Sequence[Site], variants: Sequence[str], changes: Changes, dtype: str = "float32"
+) -> str:
     """Returns a Markdown table: the accuracy of `qk` at several sites, and its change under each variant."""
     named = [_label(variant) for variant in variants]
     lines = [f"| site | `{CORRECTED}` | {' | '.join(named)} |", "| --- |" + " ---: |" * (len(variants) + 1)]
     for site in sites:
-        cells = (difference_cell(_difference(measured, ACCURACY, variant, site)) for variant in variants)
-        value = _value(measured, ACCURACY, CORRECTED, site)
-        lines.append(f"| layer {site[0]}, step {site[1]} | {value} | {' | '.join(cells)} |")
+        cells = (change_text(changes[Cell(ACCURACY, variant, site, dtype)]) for variant in variants)
+        lines.append(f"| layer {site[0]}, step {site[1]} | {_value(measured, ACCURACY, site)} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
-def difference_cell(difference: Interval) -> str:
+def change_text(change: Statement) -> str:
     """Returns a difference with its interval as text.
 
-    It is bold if the interval excludes 0 and the rounded difference is not 0; it is a plain 0 if nothing changed.
+    It is bold if the test says that the scores differ and the rounded difference is not 0; it is a plain 0 if nothing
+    changed.
     """
-    estimate, low, high = (float(x) for x in (difference.estimate, difference.low, difference.high))
-    if estimate == low == high == 0:
+    low, high = (float(end) for end in (change.interval.low, change.interval.high))
+    text = f"{change.value:+.3f}"
+    reason = no_interval_reason(change.interval)
+    if reason and change.value == 0:
         return "0"
-    text = f"{estimate:+.3f}"
-    shown = (low > 0 or high < 0) and float(text) != 0
-    return f"{f'**{text}**' if shown else text} ({low:+.3f} … {high:+.3f})"
+    shown = f"**{text}**" if change.differs and float(text) != 0 else text
+    return f"{shown} ({reason or f'{low:+.3f} … {high:+.3f}'})"
 
 
-def _difference(measured: Measured, column: Column, variant: str, site: Site) -> Interval:
-    switched, plain = (measured.scores_at(column, v, site) for v in (variant, CORRECTED))
-    if column.skill:
-        return compare_skills(switched, plain)
-    return compare_means(switched.score, plain.score)
+def _difference(measured: Measured, cell: Cell) -> Difference:
+    switched, plain = (measured.scores_at(cell.column, v, cell.site) for v in (cell.variant, CORRECTED))
+    if cell.column.skill:
+        return Difference.of_skills(switched, plain)
+    return Difference.of_means(switched.score, plain.score)
 
 
-def _value(measured: Measured, column: Column, variant: str, site: Site) -> str:
-    from vcorr.stats import mean_interval, skill_interval
-
-    found = measured.scores_at(column, variant, site)
+def _value(measured: Measured, column: Column, site: Site) -> str:
+    found = measured.scores_at(column, CORRECTED, site)
     value = skill_interval(*found) if column.skill else mean_interval(found.score)
     return f"{float(value.estimate):.3f}"
 
@@ -196,46 +225,47 @@ def _label(variant: str) -> str:
 
 
 def page_block(whole: Measured, half: Measured, layers: Sequence[int]) -> str:
-    """Returns the generated block of docs/switches.md."""
+    """Returns the generated block of docs/switches.md. half: the run in bfloat16."""
     steps = [int(step) for step in STEPS.split(",")]
     best = (layers[0], steps[-1])
     elsewhere = [(layer, step) for layer in layers for step in steps if (layer, step) != best]
     every = [(site["layer"], site["step"]) for site in half.series["qk", METRIC, CORRECTED].sites]
+    everything, without_lookup = [*flips(), DIFFTRACK], [*(f for f in flips() if "lookup" not in f), DIFFTRACK]
+    cells = [
+        *(Cell(column, variant, best) for variant in everything for column in COLUMNS),
+        *(Cell(ACCURACY, variant, site) for variant in without_lookup for site in elsewhere),
+        *(Cell(ACCURACY, SECOND_SOFTMAX, site, "bfloat16") for site in every),
+    ]
+    changes = find_changes(cells, {"float32": whole, "bfloat16": half})
     intro = (
         f"`tiny` in float32 on {len(whole.clips)} held-out clips, layer {best[0]}, step {best[1]}. The first row is "
         f"the score under `{CORRECTED}`; each other row is the change when one switch is flipped alone. Brackets hold "
-        "95 % intervals, paired by clip. Bold differences have an interval without 0 and are not 0 in three digits. "
-        "A plain 0 means that nothing changed."
+        "95 % intervals, paired by clip. Bold differences are not 0 by the sign-flip test, after Holm's correction "
+        f"for all {len(cells)} differences of this page, and not 0 in three digits. A plain 0: nothing changed."
     )
     second = (
         "Accuracy of `qk` at every layer in bfloat16, the dtype in which the published scripts load the models, and "
         "its change under the second softmax:"
     )
     parts = [
-        intro,
-        cost_table(whole, best, [*flips(), DIFFTRACK], COLUMNS),
+        " ".join(filter(None, [intro, say_too_few(list(changes.values()))])),
+        cost_table(whole, best, everything, changes),
         "Accuracy of `qk` at other sites in float32, and its change:",
-        site_table(whole, elsewhere, [*(f for f in flips() if "lookup" not in f), DIFFTRACK]),
+        site_table(whole, elsewhere, without_lookup, changes),
         second,
-        site_table(half, every, [SECOND_SOFTMAX]),
+        site_table(half, every, [SECOND_SOFTMAX], changes, "bfloat16"),
     ]
     return "\n\n".join(parts)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit code."""
-    parser = argparse.ArgumentParser(prog="python -m vcorr_tiny.switches", description=(__doc__ or "").split("\n\n")[0])
-    parser.add_argument("--out", type=Path, default=Path("runs/switches"), help="folder of the runs")
-    parser.add_argument("--limit", type=int, default=REPORTED, help="clips to report (default: %(default)s)")
-    parser.add_argument("--docs", type=Path, help="docs folder whose switches.md is updated")
-    options = parser.parse_args(arguments)
-    layers = best_layers(options.out / "choice")
-    whole = measure(options.out / "float32", layers, options.limit)
-    half = measure_half(options.out / "bfloat16", options.limit)
-    block = page_block(whole, half, layers)
+    options = make_parser("vcorr_tiny.switches", __doc__ or "", "runs/switches", REPORTED).parse_args(arguments)
+    work = read_work(options)
+    layers = best_layers(run_choice(work))
+    block = page_block(read_measured(run_float32(work, layers)), read_measured(run_bfloat16(work)), layers)
     if options.docs:
-        page = options.docs / "switches.md"
-        page.write_text(fill(page.read_text(encoding="utf-8"), "switch-costs", block), encoding="utf-8")
+        write_blocks(options.docs / "switches.md", {"switch-costs": block})
     sys.stdout.write(f"{block}\n")
     return 0
 
