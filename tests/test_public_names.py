@@ -42,8 +42,8 @@ WITH_TORCH = {
     },
     "vcorr.functional": {
         *("AttentionRows", "QueryPoints", "attention_rows", "attention_score", "confidence_score"),
-        *("cross_frame_attention", "harmonic_mean", "latent_to_frames", "match", "match_features"),
-        *("matching_accuracy", "tapvid"),
+        *("cross_frame_attention", "harmonic_mean", "head_traits", "latent_to_frames", "match", "match_features"),
+        *("matching_accuracy", "tapvid", "unit_vectors"),
     },
     "vcorr.testing": {"check_model", "check_passes", "check_probe", "check_reading", "find_impulse", "make_local"},
 }

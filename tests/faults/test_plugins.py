@@ -379,15 +379,15 @@ def run(plugins, capsys, monkeypatch, tmp_path):
 _known: dict[str, dict[Any, float]] = {}
 
 
-def values_of(folder: Path) -> dict[Any, float]:
-    """Returns the scores in the only run of a folder, by clip and site."""
+def values_of(folder: Path) -> dict[Any, str]:
+    """Returns the scores in the only run of a folder, by clip and site, as texts: then NaN equals NaN."""
     rows = RunDirectory.open(folder).read("scores").to_pylist()
-    keys = ("clip", "metric", "layer", "step")
-    return {tuple(row[key] for key in keys): (row["value"], row["floor"], row["ceiling"], row["n"]) for row in rows}
+    keys, values = ("clip", "metric", "layer", "step"), ("value", "floor", "ceiling", "n")
+    return {tuple(row[key] for key in keys): repr([row[name] for name in values]) for row in rows}
 
 
 @pytest.fixture
-def right_values(run, tmp_path) -> dict[Any, float]:
+def right_values(run, tmp_path) -> dict[Any, str]:
     """Returns the scores of a run without a fault."""
     if not _known:
         code, _, _ = run(None, "--out", "right")

@@ -136,7 +136,7 @@ def second_eigenvalue(transitions: Tensor) -> Tensor:
 
 def _smoothness(along: Tensor, mass: Tensor) -> Tensor:
     """Returns how evenly the diagonal runs over time, (U,). along, mass: (U, F - 1), at the same place and in all."""
-    strength = along / mass.clamp_min(torch.finfo(mass.dtype).tiny)
+    strength = along / mass.clamp_min(torch.finfo(mass.dtype).smallest_normal)
     before, after = strength[:, :-1], strength[:, 1:]
     return 1 - (after - before).abs().sum(1) / (after + before).sum(1)
 
