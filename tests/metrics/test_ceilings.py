@@ -208,6 +208,21 @@ def test_leaving_out_far_tokens_changes_no_ceiling(grid, seed, variant, sides, s
         np.testing.assert_array_equal(found.values[column], expected, err_msg=column)
 
 
+@pytest.mark.parametrize("variant", ["corrected", "corrected+time_map=stretched"])
+@pytest.mark.parametrize("speed", [0.03, 0.15, 0.4])
+def test_windows_of_any_size_give_the_same_ceilings(variant, speed):
+    grid = TokenGrid(frames=4, rows=8, cols=9, stride=(8, 12), temporal_ratio=4)
+    queries, reference = draw_clip(7, grid, 60, speed)
+    asked = {"query_frame": reference.asked_in, "variant": variant}
+    rules = {str(limit): HitRule(reference.visible, limit, grid.stride) for limit in (0.1, 0.2, 0.3, 0.5, 0.8)}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ceilings, "SIDES", (9,))  # all tokens: nothing is outside
+        expected = find_ceilings(rules, reference.xy, queries, grid, **asked)
+        for sides in ((1,), (3,), (1, 3, 5)):
+            patch.setattr(ceilings, "SIDES", sides)
+            assert find_ceilings(rules, reference.xy, queries, grid, **asked) == expected
+
+
 def near_tokens(generator, queries, reference, grid, variant):
     """Returns good positions (N, F, 2): of each point, a token near the reference, drawn anew at every latent."""
     xy = np.empty((len(queries), grid.frames, 2), np.float32)
