@@ -177,7 +177,19 @@ def make_entry(number: int, values: dict) -> Entry:
     lost = set(generator.choice(asked, size=min(values["lost"], len(asked) - 1), replace=False))
     clips = [clip for clip in asked if clip not in lost]
     measured = MeasuredOn(
-        "d", 1, "test", {}, {}, "renoise", "", None, {}, 1, {}, {c: ClipFacts(values["content"], 9) for c in clips}
+        dataset="d",
+        version=1,
+        split="test",
+        options={},
+        content={},
+        mode="renoise",
+        task="",
+        seed=None,
+        noise_draw=None,
+        tracker={},
+        scoring=1,
+        metrics={},
+        clips={clip: ClipFacts(values["content"], 9) for clip in clips},
     )
     run = SimpleNamespace(
         run_id=str(number),
