@@ -486,3 +486,13 @@ def test_rows_of_two_layouts_are_never_mixed_in_a_run(found, tmp_path, monkeypat
     for table in ("scores", "tracks"):
         prints = {shards.read_fingerprint(path) for path in (more.run.path / table).iterdir()}
         assert len(prints) == 1
+
+
+@pytest.mark.parametrize("stride", [8, 16])
+def test_rows_of_baselines_say_the_size_of_their_tokens_and_a_failed_clip_has_none(found, tmp_path, stride) -> None:
+    options = {"model": {"stride": stride}, "data": {"fail": "slide-1"}}
+    for model in ("zero-motion", "dense-search"):
+        changes = {"model": model, "data": "token-slide", "probe": "", "steps": None, "limit": 2, "options": options}
+        rows = run(found, tmp_path / model, **changes).run.read("scores").to_pylist()
+        sizes = {row["clip"]: str((row["token_width"], row["token_height"])) for row in rows}
+        assert sizes == {"slide-0": str((stride * 1.0, stride * 1.0)), "slide-1": "(nan, nan)"}
