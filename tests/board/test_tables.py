@@ -16,8 +16,8 @@ from vcorr.analysis.stored_scores import load_scores
 from vcorr.board.tables.board_runs import load_run
 from vcorr.board.tables.clip_tables import make_tables, name_clips
 from vcorr.board.tables.definitions import builtin_boards, metric_names
-from vcorr.board.tables.entries import ENOUGH, Entry
 from vcorr.board.tables.ranking import rank
+from vcorr.board.tables.row_candidates import ENOUGH, Entry
 from vcorr.contract.errors import UsageError
 from vcorr.stats.series import Series
 from vcorr.store.rundir import find_runs

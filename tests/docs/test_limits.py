@@ -6,7 +6,7 @@ import pytest
 from support.pages import ROOT, read
 
 from vcorr.board.tables.definitions import Admission
-from vcorr.board.tables.entries import ENOUGH
+from vcorr.board.tables.row_candidates import ENOUGH
 from vcorr.contract.modes import LEAST_ROUND_TRIP
 from vcorr.functional.traits import SINKS, STATES
 from vcorr.metrics.accuracy import HALF_A_STRIDE

@@ -11,7 +11,7 @@ from vcorr.board.site.charts import Spec, head_map, noise_lines, site_map
 from vcorr.board.tables.definitions import BoardConfig, MetricColumn, boards_of
 from vcorr.board.tables.board_runs import BoardRun
 from vcorr.board.site.html import fact
-from vcorr.board.tables.entries import own_rows
+from vcorr.board.tables.row_candidates import own_rows
 from vcorr.board.tables.ranking import rank_value
 from vcorr.board.tables.site_rows import SiteRow
 from vcorr.stats.summary import SiteSummary

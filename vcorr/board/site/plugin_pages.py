@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from vcorr.board.tables.board_runs import BoardRun
-from vcorr.board.tables.entries import LeftOut
+from vcorr.board.tables.row_candidates import LeftOut
 from vcorr.board.tables.ranking import Ranking, Unreadable
 from vcorr.contract.entries import PageEntry
 from vcorr.contract.errors import PluginError, VcorrError

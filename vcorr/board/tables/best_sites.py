@@ -9,7 +9,7 @@ from typing import Any
 
 from vcorr.board.tables.board_runs import BoardRun
 from vcorr.board.tables.definitions import BoardConfig, boards_of
-from vcorr.board.tables.entries import own_rows
+from vcorr.board.tables.row_candidates import own_rows
 from vcorr.board.tables.site_rows import SiteRow
 from vcorr.stats.summary import SiteSummary
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from vcorr.board.tables.entries import ENOUGH, Entry, LeftOut, count_clips_of
+from vcorr.board.tables.row_candidates import ENOUGH, Entry, LeftOut, count_clips_of
 from vcorr.stats.series import Heads
 
 _FEW = 2

@@ -11,7 +11,7 @@ import numpy as np
 from vcorr.board.tables.board_runs import BoardRun, TokenSize
 from vcorr.board.tables.clip_tables import ClipTable, Incomplete, make_tables
 from vcorr.board.tables.definitions import BoardConfig, RankedBy, boards_of
-from vcorr.board.tables.entries import Entry, LeftOut, find_entries, find_refusal
+from vcorr.board.tables.row_candidates import Entry, LeftOut, find_entries, find_refusal
 from vcorr.board.tables.site_rows import SiteRow, make_row
 from vcorr.stats.intervals import gain_differences, skill_differences
 from vcorr.stats.series import Series
