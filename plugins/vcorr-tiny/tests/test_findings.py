@@ -170,6 +170,7 @@ def test_ties_and_choices_that_are_not_held_out_are_said(results) -> None:
     row = results.choose([QK])
     assert findings.places(replace(row, tied=3)) == "1:49 (one of 3 that tie)"
     assert findings.places(replace(row, held_out=False)) == "1:49 (too few clips for halves)"
+    assert "nan" not in findings._best_line(replace(row, held_out=False, regret=math.nan))
     equal = {key: replace(s, score=np.full_like(s.score, 0.5)) for key, s in results.series.items()}
     assert Results(equal).choose([QK]).tied == len(GRID)
 
@@ -186,7 +187,7 @@ def test_clips_without_moving_points_are_counted(results) -> None:
     score = np.where(np.arange(len(CLIPS))[:, None] < 2, np.nan, s.score)
     still = Results({**results.series, (*QK, MOVING): replace(s, score=score)})
     assert findings.say_clips(results) == "Over 12 clips."
-    assert findings.say_clips(still).startswith("Over 12 clips. 2 of them have no moving point")
+    assert findings.say_clips(still).endswith("count for all points alone: 2.")
     assert f"{still.choose([QK]).scores().score}".count("nan") == 2
 
 

@@ -177,7 +177,7 @@ def _best_line(row: Row) -> str:
         f"{float(mean_interval(ceiling).estimate):.3f}",
         f"{float(skills.estimate):.3f}",
         _short_span(skills),
-        "–" if row.on_first.layer < 0 and row.on_first.step < 0 else f"{row.regret:.3f}",
+        "–" if row.on_first.step < 0 else _number(row.regret),
         f"{float(mean_interval(every.score).estimate):.3f}",
         f"{float(skill_interval(*every).estimate):.3f}",
     ]
@@ -251,7 +251,7 @@ def head_table(s: Series) -> str:
 
 def say_clips(results: Results) -> str:
     """Returns on how many clips a table stands."""
-    still = f" {results.still_clips} of them have no moving point and count for all points alone."
+    still = f" Clips without moving points, which count for all points alone: {results.still_clips}."
     return f"Over {len(results.get(*QK).clips)} clips.{still if results.still_clips else ''}"
 
 
