@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -88,16 +88,19 @@ def switches() -> str:
     return _table(head, rows)
 
 
-def options_of(kind: str) -> Callable[[], str]:
-    """Returns a part: the components of one kind in the repository, with their options."""
+def options_of(kind: str, head: str = "", among: Collection[str] = OWN) -> Callable[[], str]:
+    """Returns a part: the components of one kind, with their options.
+
+    head: title of the first column; the kind if empty. among: the distributions that bring them.
+    """
 
     def part() -> str:
         rows = []
-        for entry in own_entries(kind):
+        for entry in own_entries(kind, among):
             options = _options(kind, entry.name)
             listed = f"`vcorr show {kind} {entry.name}`" if len(options) > MANY else _list_defaults(options)
             rows.append((f"`{entry.name}`", entry.summary, listed))
-        return _table((kind, "what it is", "options and defaults"), rows)
+        return _table((head or kind, "what it is", "options and defaults"), rows)
 
     return part
 
@@ -154,11 +157,11 @@ def metrics() -> str:
     return _table(("metric", "what it is", "columns, the primary one in bold", "options and defaults"), rows)
 
 
-def own_entries(kind: str) -> list[Any]:
-    """Returns the entries of one kind that this repository brings, by name."""
+def own_entries(kind: str, among: Collection[str] = OWN) -> list[Any]:
+    """Returns the entries of one kind that some distributions of this repository bring, by name."""
     from vcorr.plugins.registry import installed
 
-    return [found.entry for found in installed().catalogue(kind).all() if found.source.distribution in OWN]
+    return [found.entry for found in installed().catalogue(kind).all() if found.source.distribution in among]
 
 
 def _options(kind: str, name: str) -> dict[str, Any]:
@@ -449,7 +452,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "probe options": probe_options,
     "metrics": metrics,
     "strata": strata,
-    "models": options_of("model"),
+    "baselines": options_of("model", "baseline", among={"vcorr"}),
     "datasets": options_of("dataset"),
     "scores columns": columns_of("scores"),
     "predictions columns": columns_of("predictions"),
