@@ -23,7 +23,7 @@ from vcorr.contract.variants import DEFAULT_VARIANT
 from vcorr.stats import Bounded, Interval, choose_sites, rank_correlation, skill_interval, spearman
 from vcorr.stats.series import Series, series
 from vcorr.store.rundir import find_runs
-from vcorr_tiny.findings import fill
+from vcorr_tiny.statements import fill
 
 RUN = ("run", "--model", "tiny", "--data", "sprites", "--probe", "qk,head-traits", "--set", "probe.heads=each")
 STEPS = "last"
