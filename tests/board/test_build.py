@@ -111,6 +111,8 @@ def test_the_ranking_page(site):
     assert "All rows are computed on the same 16 clips." in text
     assert "dataset sprites" in text
     assert "hub:made-up/model@01234567 " in text
+    assert "no weights" in text
+    assert re.search(r" 0\.\d{3} floor 0\.\d\d ceiling \d\.\d\d ", text)  # not "0.43 … 0.94", as intervals are written
 
 
 def test_the_model_page(site):

@@ -9,6 +9,7 @@ import pytest
 from support.made_up import made_up
 
 from vcorr.cli.views import site_tables, terminal
+from vcorr.stats.choice import LUCKY_REGRET
 from vcorr.stats.summary import Findings, best_site
 
 MOVING, ALL = "matching_accuracy_moving", "matching_accuracy"
@@ -66,6 +67,23 @@ def test_a_dash_in_place_of_an_interval_has_a_reason(capsys, clips, words) -> No
     assert "– … –" not in out
     assert ("No interval" in out) is bool(words)
     assert words in " ".join(out.split())
+
+
+@pytest.mark.parametrize(("width", "shown"), [(80, False), (120, True)])
+def test_a_note_on_regret_needs_the_column(capsys, monkeypatch, width, shown) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    s = split()
+    found = replace(best_site(s, replace(s, key=s.key | {"metric": ALL})), notes=(LUCKY_REGRET,))
+    out = print_table(capsys, found)
+    assert (" regret " in out.splitlines()[2], LUCKY_REGRET in " ".join(out.split())) == (shown, shown)
+
+
+@pytest.mark.parametrize(("layer", "step", "said"), [(-1, 49, True), (-1, -1, False), (7, -1, False), (7, 49, False)])
+def test_a_site_without_a_layer_is_explained(capsys, layer, step, said) -> None:
+    found = best_site(split())
+    sites = tuple(replace(site, layer=layer, step=step) for site in found.sites)
+    out = " ".join(print_table(capsys, replace(found, sites=sites)).split())
+    assert ("Site none:STEP has no layer" in out) is said
 
 
 def test_what_holds_for_one_row_names_it(capsys) -> None:

@@ -285,6 +285,19 @@ def test_other_metrics_and_other_variants(runs, changed) -> None:
         compare_runs(runs["heads"], copy)
 
 
+def test_runs_with_different_probes_are_told_how_to_compare_them(runs, changed) -> None:
+    copy = changed("five")
+    for path in sorted((copy.path / "scores").glob("*.arrow")):
+        found = shards.read_shard(path, "scores")
+        rows = [ScoreRow(**{**row, "probe": "kk"}) for row in found.to_pylist()]
+        shards.write_shard(path, "scores", rows, shards.fingerprint_of(found))
+    with pytest.raises(UsageError, match=r"no metric, variant and probe in common") as raised:
+        compare_runs(runs["heads"], copy)
+    probe = raised.value.hint.split()[-1]
+    assert probe.endswith(":kk")
+    assert compare_runs(runs["heads"], copy, Question(probe=probe)).rows
+
+
 @pytest.mark.parametrize(
     ("asked", "message"),
     [

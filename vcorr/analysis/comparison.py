@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
@@ -315,9 +315,17 @@ def _nothing(
         words = "; ".join(f"{name} {', '.join(values) or 'none'}" for name, values in listed.items())
         said.append(f"{side.facts.run} has {words}")
     return UsageError(
-        f"The two runs have no metric, variant and probe in common: {'. '.join(said)}.",
-        hint="vcorr score RUN_A RUN_B scores both runs alike.",
+        f"The two runs have no metric, variant and probe in common: {'. '.join(said)}.", hint=_way_to_compare(*found)
     )
+
+
+def _way_to_compare(a: Collection[_Key], b: Collection[_Key]) -> str:
+    """Returns what to type if two runs have nothing in common: other probes of one metric can be named."""
+    for first in a:
+        for second in b:
+            if first._replace(probe="") == second._replace(probe=""):
+                return f"Two different probes are compared with --probe A:B, as in --probe {first.probe}:{second.probe}"
+    return "vcorr score RUN_A RUN_B scores both runs alike, as far as they have a probe in common."
 
 
 def _notes(sides: Sequence[StoredScores]) -> list[str]:

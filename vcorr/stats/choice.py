@@ -16,6 +16,8 @@ from vcorr.stats.series import Series
 
 MIN_CLIPS_FOR_HALVES = 4
 """With fewer scored clips there are no halves to choose on: all clips choose a site, and report it."""
+LUCKY_REGRET = "A regret below 0 is luck: by chance, the halves chose better than all other clips did."
+"""The note on a negative regret. A table without a column of regrets leaves it out."""
 NOWHERE = -1
 """In `CrossFit.reports`: the clip is reported at no site."""
 _TIED = 1e-9
@@ -246,7 +248,7 @@ def _describe(fit: CrossFit) -> Iterator[str]:
         verb = "site lacks" if fit.incomplete == 1 else "sites lack"
         yield f"{fit.incomplete} {verb} clips that most sites have, and could not be chosen."
     if fit.regret < 0:
-        yield "A regret below 0 is luck: by chance, the halves chose better than all other clips did."
+        yield LUCKY_REGRET
 
 
 def _count(clips: int) -> str:

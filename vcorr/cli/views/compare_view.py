@@ -13,7 +13,16 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from vcorr.cli.views.table_notes import Remark, gather_remarks, interval_text, say_no_interval, with_sign
+from vcorr.cli.views.table_notes import (
+    LATENT_RULE,
+    SITE_RULE,
+    Remark,
+    gather_remarks,
+    interval_text,
+    is_of_latents,
+    say_no_interval,
+    with_sign,
+)
 from vcorr.cli.views.table_width import Column, Row, fit_table
 from vcorr.cli.views.terminal import DASH, cell, console, number
 
@@ -185,7 +194,9 @@ def _explain_clips(found: Comparison) -> Iterator[str]:
 
 def _explain(rows: Sequence[PairedRow]) -> Iterator[str]:
     """Yields one sentence per thing in the table that needs one."""
-    yield "Sites are LAYER:STEP for the mean over heads, LAYER:STEP:HEAD for one head alone."
+    yield SITE_RULE
+    if any(is_of_latents(site) for row in rows for side in (row.a, row.b) for site in side.sites):
+        yield LATENT_RULE
     if {"mean", "single"} <= {row.heads for row in rows}:
         yield "Means over heads and single heads are chosen separately, and each kind has rows of its own."
     yield from _explain_choice(rows)

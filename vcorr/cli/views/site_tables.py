@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING
 from rich.console import Console, RenderableType
 from rich.text import Text
 
-from vcorr.cli.views.table_notes import Remark, gather_remarks, interval_text, say_no_interval
+from vcorr.cli.views.table_notes import (
+    LATENT_RULE,
+    SITE_RULE,
+    Remark,
+    gather_remarks,
+    interval_text,
+    is_of_latents,
+    say_no_interval,
+)
 from vcorr.cli.views.table_width import Column, Fitted, fit_columns
 from vcorr.cli.views.terminal import DASH, cell, console, number
 from vcorr.contract.metric_columns import MAIN_COLUMN
@@ -20,7 +28,6 @@ from vcorr.contract.variants import DEFAULT_VARIANT
 if TYPE_CHECKING:
     from vcorr.stats.summary import BestSite, Extremes, Findings, SiteSummary, Unranked
 
-_SITE_RULE = "Sites are LAYER:STEP for the mean over heads, LAYER:STEP:HEAD for one head alone."
 _CLIPS_NAMED = 3
 
 
@@ -168,10 +175,12 @@ def _explain_choice(best: Sequence[BestSite], fitted: Fitted) -> Iterator[str]:
         yield "Each half of the clips chooses a site, and the other half reports it; two sites if they differ."
         if "regret" in fitted.shown:
             yield "regret: how much more skill at the sites that all other clips of each clip choose."
+    if any(is_of_latents(site) for b in best for site in b.sites):
+        yield LATENT_RULE
     single = max((b.candidates for b in best if b.heads == "single"), default=0)
     if single:
         means = max((b.candidates for b in best if b.heads == "mean"), default=0)
-        yield _SITE_RULE
+        yield SITE_RULE
         mean = "the only mean over heads" if means == 1 else f"the best of {means} means over heads"
         yield f"Chosen separately: {mean}, and the best of {single} single heads."
 
@@ -192,11 +201,14 @@ def _explain_columns(best: Sequence[BestSite], fitted: Fitted) -> Iterator[str]:
 
 def _remarks(best: Sequence[BestSite], fitted: Fitted) -> Iterator[Remark]:
     """Yields what has to be said of single rows: ties, too few clips, and why there is no interval."""
+    from vcorr.stats.choice import LUCKY_REGRET
+
     for found in best:
         s = found.summary
         name = s.probe if s.variant_text == DEFAULT_VARIANT.text else f"{s.probe} ({s.variant_text})"
         for note in found.notes:
-            yield Remark(name, note)
+            if note != LUCKY_REGRET or "regret" in fitted.shown:
+                yield Remark(name, note)
         if s.no_skill_interval and not math.isnan(s.skill) and "95 % interval" in fitted.shown:
             yield Remark(name, say_no_interval(s.no_skill_interval))
 

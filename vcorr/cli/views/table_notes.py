@@ -4,9 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from vcorr.cli.views.terminal import DASH, number
+from vcorr.contract.records import NO_SITE
+
+if TYPE_CHECKING:
+    from vcorr.stats.summary import ReportedSite
+
+SITE_RULE = "Sites are LAYER:STEP for the mean over heads, LAYER:STEP:HEAD for one head alone."
+LATENT_RULE = "Site none:STEP has no layer: the input of the denoiser at this step is matched."
 
 
 class Remark(NamedTuple):
@@ -27,6 +34,11 @@ def gather_remarks(remarks: Sequence[Remark], rows: int) -> Iterator[str]:
     for text, named in groups.items():
         capital = f"{text[0].upper()}{text[1:]}."
         yield capital if len(named) >= rows else f"{', '.join(dict.fromkeys(named))}: {text}."
+
+
+def is_of_latents(site: ReportedSite) -> bool:
+    """Returns whether a site is a step without a layer, as of the probe `latent`."""
+    return site.layer == NO_SITE and site.step != NO_SITE
 
 
 def say_no_interval(reason: str) -> str:
