@@ -1,14 +1,17 @@
 """Tests the table of traits on made-up heads of which one trait knows everything, and another the opposite."""
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 from vcorr_tiny import traits
 
+from vcorr import TokenGrid
 from vcorr.contract.errors import StoreError, VcorrError
+from vcorr.contract.head_traits import TRAITS
 from vcorr.store.rundir import RunDirectory
-from vcorr.store.schema import ScoreRow
+from vcorr.store.schema import PredictionRow, ScoreRow, TrackRow
 from vcorr.store.shards import write_shard
 
 CLIPS = [f"test-{i:04d}" for i in range(12)]
@@ -71,16 +74,15 @@ def test_the_table_says_what_tracks_and_chance_choose(tmp_path: Path) -> None:
 def test_the_page_is_filled_between_its_marks(tmp_path: Path) -> None:
     page = tmp_path / "probes.md"
     page.write_text("before\n<!-- traits -->\nold\n<!-- /traits -->\nafter\n", encoding="utf-8")
-    measured = write(tmp_path / "runs")
-    traits.write_page(page, measured)
+    traits.write_page(page, "new\n\nlines")
     assert page.read_text(encoding="utf-8").split("\n")[0 :: len(page.read_text().split("\n")) - 2] == [
         "before",
         "after",
     ]
-    assert traits.trait_table(measured) in page.read_text(encoding="utf-8")
+    assert "new\n\nlines" in page.read_text(encoding="utf-8")
     page.write_text("no marks", encoding="utf-8")
     with pytest.raises(VcorrError, match="no block"):
-        traits.write_page(page, measured)
+        traits.write_page(page, "new")
 
 
 def test_a_run_without_a_column_is_named(tmp_path: Path) -> None:
@@ -88,3 +90,60 @@ def test_a_run_without_a_column_is_named(tmp_path: Path) -> None:
         write(tmp_path, leave_out="trait_sinks")
     with pytest.raises(StoreError, match="has no run"):
         traits.read_measured(tmp_path / "nowhere")
+
+
+def write_points(run: RunDirectory, clip: str, *, still: bool = True) -> None:
+    """Writes four points: one stays, two move by 20 px and by 5 px, and one stays but is hidden in a frame."""
+    grid = TokenGrid(frames=2, rows=8, cols=8, stride=(8, 8))
+    smoothness = np.array([0.9, 0.1, 0.5, 0.5]) + 0.01 * int(clip[-1])
+    for_all = np.zeros((4, grid.frames - 1 + 5 + len(TRAITS)), dtype=np.float32)
+    for_all[:, grid.frames + 4 + TRAITS.index("smoothness")] = smoothness
+    shared = {"run": "r", "clip": clip, "points": 4, "query_frames": [0] * 4}
+    predicted = [
+        PredictionRow(
+            **shared,
+            probe=probe,
+            kind="rows",
+            layer=7,
+            step=49,
+            head=head,
+            latents=2,
+            rows=rows.ravel(),
+            grid=json.dumps(grid.to_dict()),
+            variant="corrected",
+            readout="token",
+        )
+        for probe, head, rows in (
+            ("attention", 1, 0 * for_all),
+            ("head-traits", 0, 0 * for_all),
+            ("head-traits", 1, for_all),
+        )
+    ]
+    write_shard(run.shard("predictions", clip), "predictions", predicted, "f")
+    xy = np.full((4, 2, 2), 20, dtype=np.float32)
+    xy[:, 1, 0] += [1 if still else 5, 20, 5, 1]
+    visible = np.array([[True, True]] * 3 + [[True, False]])
+    row = TrackRow(
+        **shared, frames=2, queries=xy[:, 0].ravel(), xy=xy.ravel(), visible=visible.ravel(), tracker="exact"
+    )
+    write_shard(run.shard("tracks", clip), "tracks", [row], "f")
+
+
+def test_the_smoothness_of_the_best_head_is_of_points_that_stay_and_of_points_that_move(tmp_path: Path) -> None:
+    measured = write(tmp_path)
+    run = traits.find_newest(tmp_path)
+    for clip in CLIPS:
+        write_points(run, clip)
+    said = " ".join(traits.say_smoothness(run, measured.accuracy).split())
+    assert said.startswith("The best head is head 1 of layer 7. Over points that stay within 2 px")
+    assert "its smoothness is 0.94 (0.92 … 0.96). Over points" in said
+    assert "more than 12 px, it is 0.14 (0.12 … 0.16)." in said
+
+
+def test_few_clips_with_points_that_stay_are_counted(tmp_path: Path) -> None:
+    measured = write(tmp_path)
+    run = traits.find_newest(tmp_path)
+    for clip in CLIPS:
+        write_points(run, clip, still=clip == CLIPS[3])
+    said = " ".join(traits.say_smoothness(run, measured.accuracy).split())
+    assert "its smoothness is 0.93 (1 clip, no interval)." in said

@@ -2,27 +2,34 @@
 
 One run of the embedded model scores every head of every layer by query-key matching, at the cleanest step. It reads the
 traits of the same heads. A table says how each trait ranks the heads, compared with their accuracy over moving points.
-It also says what the head is worth that the trait would choose, and what the head is worth that tracks choose.
+It also says what the head is worth that the trait would choose, and what the head is worth that tracks choose. Below
+it, a sentence says how smooth the diagonal of the best head is, over points that stay and over points that move.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import subprocess
 import sys
-from collections.abc import Sequence
+import textwrap
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from vcorr import StoreError, VcorrError
+from vcorr import StoreError, TokenGrid, Tracks, VcorrError
 from vcorr.contract.head_traits import TRAITS
 from vcorr.contract.variants import DEFAULT_VARIANT
-from vcorr.stats import Bounded, Interval, choose_sites, rank_correlation, skill_interval, spearman
+from vcorr.runner.unpacking import unpack_rows, unpack_tracks
+from vcorr.stats import Bounded, Interval, choose_sites, mean_interval, rank_correlation, skill_interval, spearman
 from vcorr.stats.series import Series, series
-from vcorr.store.rundir import find_runs
+from vcorr.store.arrow_rows import rows_of
+from vcorr.store.rundir import RunDirectory, find_runs
+from vcorr.store.shards import read_shard
 from vcorr_tiny.statements import fill
 
 RUN = ("run", "--model", "tiny", "--data", "sprites", "--probe", "qk,head-traits", "--set", "probe.heads=each")
@@ -31,6 +38,10 @@ CLIPS = 16
 ACCURACY = "matching_accuracy_moving"
 SHORTCUTS = (*(f"trait_{name}" for name in TRAITS), "attention_cross", "confidence_cross")
 """Columns that need no tracks: the traits, and the two that DiffTrack ranks layers by."""
+WIDTH = 124
+"""Letters per line of a page."""
+STAYS, MOVES = 2.0, 12.0
+"""Pixels: a point stays if it is never further from its query than the first, and moves if it once is by the second."""
 
 Floats = NDArray[np.float64]
 
@@ -71,16 +82,25 @@ def run_all(out: Path, limit: int) -> None:
         raise VcorrError(f"vcorr {' '.join(command)} ended with exit code {done.returncode}.")
 
 
+def find_newest(out: Path) -> RunDirectory:
+    """Returns the newest run below `out`.
+
+    Raises:
+        StoreError: there is no run.
+    """
+    runs = find_runs(out)
+    if not runs:
+        raise StoreError(f"{out} has no run.")
+    return max(runs, key=lambda found: str(found.record()["updated"]))
+
+
 def read_measured(out: Path) -> Measured:
     """Returns the heads of the newest run below `out`.
 
     Raises:
         StoreError: there is no run, or it lacks a column.
     """
-    runs = find_runs(out)
-    if not runs:
-        raise StoreError(f"{out} has no run.")
-    scores = max(runs, key=lambda found: found.record()["updated"]).read("scores")
+    scores = find_newest(out).read("scores")
     known = {(s.key["probe"], s.key["metric"]): s for s in series(scores) if s.variant_text == DEFAULT_VARIANT.text}
     wanted = [("qk", ACCURACY), *(("head-traits", name) for name in SHORTCUTS)]
     missing = [" of ".join(reversed(key)) for key in wanted if key not in known]
@@ -151,6 +171,59 @@ def trait_table(measured: Measured) -> str:
     return f"{len(accuracy.clips)} clips of `sprites`, {heads}:\n\n" + "\n".join(lines)
 
 
+def say_smoothness(run: RunDirectory, accuracy: Series) -> str:
+    """Returns in words how smooth the diagonal of the best head is, over points that stay and points that move.
+
+    The best head is the one with the highest skill over all clips.
+    """
+    best = accuracy.sites[int(np.nanargmax(accuracy.skill))]
+    by_clip = np.array([_smoothness(run, clip, best) for clip in accuracy.clips])
+    stays, moves = (mean_interval(values) for values in by_clip.T)
+    text = (
+        f"The best head is head {best['head']} of layer {best['layer']}. Over points that stay within {STAYS:g} px of "
+        f"their query, its smoothness is {_say(stays)}. Over points that move more than {MOVES:g} px, it is "
+        f"{_say(moves)}. Only points count that are seen in every frame."
+    )
+    return textwrap.fill(text, WIDTH)
+
+
+def _smoothness(run: RunDirectory, clip: str, site: Mapping[str, Any]) -> tuple[float, float]:
+    """Returns the mean smoothness of a head, over points that stay and points that move; NaN without such points."""
+    stored = rows_of(read_shard(run.shard("predictions", clip), "predictions"))
+    wanted = {"probe": "head-traits", **{name: site[name] for name in ("layer", "step", "head")}}
+    (row,) = [row for row in stored if all(row[name] == value for name, value in wanted.items())]
+    found = unpack_rows(row, TokenGrid.from_dict(json.loads(row["grid"]))).traits
+    if found is None:
+        raise StoreError(f"{run.path}: clip {clip} has no traits.")
+    values = found[:, TRAITS.index("smoothness")]
+    away = find_motion(unpack_tracks(rows_of(read_shard(run.shard("tracks", clip), "tracks"))[0]))
+    return _mean_of(values[away <= STAYS]), _mean_of(values[away > MOVES])
+
+
+def _mean_of(values: NDArray[np.float32]) -> float:
+    known = values[np.isfinite(values)]
+    return float(known.mean(dtype=np.float64)) if len(known) else float("nan")
+
+
+def find_motion(tracks: Tracks) -> Floats:
+    """Returns how far each point is from its query at most, (N,) pixels; NaN for a point that is hidden in some frame.
+
+    Where a point is hidden, no head can follow it.
+    """
+    queries = tracks.xy[np.arange(len(tracks.xy)), tracks.asked_in]
+    away = np.linalg.norm(tracks.xy - queries[:, None], axis=2)
+    return np.where(tracks.visible.all(axis=1), away.max(axis=1), np.nan)
+
+
+def _say(interval: Interval) -> str:
+    found = f"{_clips(int(interval.n))}, no interval" if np.isnan(interval.low) else _span(interval, ".2f")
+    return f"{_number(interval.estimate, '.2f')} ({found})"
+
+
+def _clips(count: int) -> str:
+    return f"{count} clip{'' if count == 1 else 's'}"
+
+
 def _skill(interval: Interval) -> str:
     return f"{_number(interval.estimate, '.2f')} | {_span(interval, '.2f')}"
 
@@ -165,9 +238,9 @@ def _span(interval: Interval, form: str) -> str:
     return f"{float(interval.low):{form}} … {float(interval.high):{form}}"
 
 
-def write_page(page: Path, measured: Measured) -> None:
+def write_page(page: Path, text: str) -> None:
     """Fills the block of docs/probes.md."""
-    page.write_text(fill(page.read_text(encoding="utf-8"), "traits", trait_table(measured)), encoding="utf-8")
+    page.write_text(fill(page.read_text(encoding="utf-8"), "traits", text), encoding="utf-8")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -179,9 +252,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     run_all(options.out, options.limit)
     measured = read_measured(options.out)
+    text = f"{trait_table(measured)}\n\n{say_smoothness(find_newest(options.out), measured.accuracy)}"
     if options.docs:
-        write_page(options.docs / "probes.md", measured)
-    sys.stdout.write(f"{trait_table(measured)}\n")
+        write_page(options.docs / "probes.md", text)
+    sys.stdout.write(f"{text}\n")
     return 0
 
 
