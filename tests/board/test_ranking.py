@@ -174,6 +174,17 @@ def test_a_run_at_fewer_sites_says_so(load, tmp_path, make_run):
     assert left.reason == "run aaaaaaaaaaaa measured the same at more sites (6, not 2)"
 
 
+def test_a_run_that_read_a_second_variant_as_well_is_the_same_measurement(load, tmp_path, make_run, record_of):
+    options = {**SMALL, "probes": ("qk",)}
+    both = record_of("made-up", 6)
+    both["resolved"]["probes"][0]["variants"] = ["corrected", "difftrack"]
+    make_run(tmp_path / "runs", "aaaaaaaaaaaa", "made-up", clips=6, record=both, **options)
+    make_run(tmp_path / "runs", "bbbbbbbbbbbb", "made-up", clips=16, **options)
+    (ranking,), (left,) = rank(load(tmp_path / "runs"), BOARDS)
+    assert [row.run.run_id for row in ranking.rows] == ["bbbbbbbbbbbb"]
+    assert left.reason.startswith("run bbbbbbbbbbbb measured the same on more clips (16, not 6)")
+
+
 def test_runs_with_other_options_are_rows_of_their_own(load, tmp_path, make_run, record_of):
     for name, stride in (("aaaaaaaaaaaa", 8), ("bbbbbbbbbbbb", 16)):
         record = record_of("made-up", 6)

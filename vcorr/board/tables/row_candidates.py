@@ -75,10 +75,14 @@ class Entry:
 
     @cached_property
     def identity(self) -> tuple[str, ...]:
-        """What makes two entries the same measurement: model and probe with their options, weights, kind of heads."""
+        """What makes two entries the same measurement: model and probe with their options, weights, kind of heads.
+
+        A record also says which variants a probe read. Each is an entry of its own, and does not depend on the others.
+        """
         resolved = self.run.record.get("resolved") or {}
         probe = self.chooser.key["probe"]
-        options = [resolved.get("model"), *(p for p in resolved.get("probes") or [] if p.get("name") == probe)]
+        probes = [p for p in resolved.get("probes") or [] if p.get("name") == probe]
+        options = [resolved.get("model"), *({**p, "variants": None} for p in probes)]
         return (
             self.run.model,
             self.run.weights,
