@@ -11,6 +11,7 @@ import pytest
 
 from vcorr.board.site.site_build import build_site
 from vcorr.plugins.registry import Registry
+from vcorr.runner.identity import SCORING_VERSION
 from vcorr.store.rundir import RunDirectory
 from vcorr.store.schema import ScoreRow
 from vcorr.store.shards import write_shard
@@ -84,7 +85,7 @@ def _record_of(model, clips, *, of=None, **values):
             "settings": {"seed": context["seed"]},
         },
         "metrics": [{"name": name, "version": 2, "config": None} for name in ("matching_accuracy", "pck")],
-        "scoring": 1,
+        "scoring": SCORING_VERSION,
         "tracker": None,
         "row_context": {
             "model": model,

@@ -198,6 +198,17 @@ def test_runs_with_other_options_are_rows_of_their_own(load, tmp_path, make_run,
     assert left_out == []
 
 
+def test_a_table_of_an_earlier_scoring_says_so(load, tmp_path, make_run, record_of):
+    for name, record in {
+        "aaaaaaaaaaaa": record_of("made-up", 6),
+        "bbbbbbbbbbbb": record_of("made-up", 6, scoring=1),
+    }.items():
+        make_run(tmp_path / name, name, "made-up", clips=6, probes=("qk",), record=record, **SMALL)
+    (now,), _ = rank(load(tmp_path / "aaaaaaaaaaaa"), BOARDS)
+    (then,), _ = rank(load(tmp_path / "bbbbbbbbbbbb"), BOARDS)
+    assert then.group == {**now.group, "scored by": "an earlier version, its ceilings can be passed"}
+
+
 def test_runs_of_an_older_scoring_are_left_out_with_the_command(load, tmp_path, make_run, record_of):
     for name, version in (("aaaaaaaaaaaa", 1), ("bbbbbbbbbbbb", 2)):
         record = record_of(f"made-up-{name[0]}", 6)

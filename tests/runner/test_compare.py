@@ -342,6 +342,14 @@ def test_records_and_scores_that_are_missing(changed, runs) -> None:
         compare_runs(runs["heads"], copy)
 
 
+def test_two_runs_of_an_earlier_scoring_compare_and_it_is_said(changed, tmp_path) -> None:
+    old = changed("five", lambda record: record.update(scoring=1))
+    again = RunDirectory(Path(shutil.copytree(old.path, tmp_path / "again")))
+    notes = compare_runs(old, again).notes
+    assert [note.partition(" Scored by an earlier version of vcorr")[0] for note in notes] == ["A:", "B:"]
+    assert all(f"vcorr score {side.path}" in note for note, side in zip(notes, (old, again), strict=True))
+
+
 def test_tokens_of_another_size_are_said(runs, tmp_path) -> None:
     coarse = run(tmp_path, model="zero-motion", data="token-slide", probe="", options={**DATA, "model": {"stride": 16}})
     found = compare_runs(runs["five"], coarse)

@@ -10,9 +10,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from vcorr.analysis.comparable import are_comparable
+from vcorr.analysis.comparable import are_comparable, earlier_scoring_note
+from vcorr.analysis.overview import overview
 from vcorr.analysis.stored_scores import load_scores
 from vcorr.board.tables.board_runs import load_run
+from vcorr.cli.views.run_view import overview_dict
 from vcorr.contract.errors import StoreError
 from vcorr.contract.variants import NamedVariant
 from vcorr.metrics.builtin_metrics import AttentionScore, Confidence, MatchingAccuracy, Pck
@@ -138,6 +140,22 @@ def test_a_former_run_is_scored_and_compared(tmp_path: Path, plugins) -> None:
     shutil.copytree(old.path, tmp_path / "other")
     sides = [load_scores(RunDirectory.open(tmp_path / name)).read_measured_on() for name in ("old", "other")]
     assert are_comparable(*sides)
+
+
+@pytest.mark.parametrize("layout", [4, 5])
+def test_ceilings_of_a_former_run_are_not_trusted_until_it_is_scored_again(
+    layout: int, tmp_path: Path, plugins
+) -> None:
+    for name in ("a", "b"):
+        shutil.copytree(DATA / f"layout-{layout}", tmp_path / name / "run")
+    a, b = (RunDirectory.open(tmp_path / name / "run") for name in ("a", "b"))
+    (note,) = earlier_scoring_note(a.path, a.record())
+    assert "so skills may be too high" in note
+    assert f"vcorr score {a.path}" in note
+    assert overview_dict(overview(a))["notes"][-1] == note
+    rescore(a, plugins(), RunSpec())
+    assert earlier_scoring_note(a.path, a.record()) == []
+    assert earlier_scoring_note(b.path, b.record()) != []
 
 
 @pytest.mark.parametrize("layout", [4, 5])

@@ -1,6 +1,7 @@
 """Defines when two stored runs measure the same thing, so that their numbers can be compared (docs/statistics.md).
 
-`vcorr compare` refuses two runs exactly when `differences` finds one, and a board never shows such runs in one table.
+`vcorr compare` refuses two runs in which `differences` finds one, and a board never shows such runs in one table.
+Beyond that, `vcorr compare` refuses only runs with too few clips in common.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -19,8 +21,10 @@ from vcorr.contract.errors import StoreError, UsageError
 from vcorr.contract.geometry import TokenGrid
 from vcorr.contract.modes import mode_of
 from vcorr.contract.seeds import noise_draw_of
+from vcorr.runner.identity import SCORING_VERSION
 from vcorr.store import shards
 from vcorr.store.fingerprint import find_differences, flat
+from vcorr.store.remedies import scoring_command
 from vcorr.store.rundir import RunDirectory
 
 OWN_TRACKS = "the data's own"
@@ -370,6 +374,19 @@ def settings_of_records_apart(a: Mapping[str, Any], b: Mapping[str, Any]) -> dic
     names = [*sides[0], *(name for name in sides[1] if name not in sides[0])]
     pairs = {name: (sides[0].get(name), sides[1].get(name)) for name in names}
     return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
+
+
+def is_earlier(scoring: int | None) -> bool:
+    """Returns whether a version of floors, ceilings and time map is earlier than today's; None if it is not known."""
+    return (scoring or 0) < SCORING_VERSION
+
+
+def earlier_scoring_note(path: Path, record: Mapping[str, Any]) -> list[str]:
+    """Returns a note if an earlier version of vcorr scored the run at `path`, whose run.json is `record`."""
+    if not is_earlier(record.get("scoring")):
+        return []
+    note = "Scored by an earlier version of vcorr, whose ceilings can be passed, so skills may be too high"
+    return [f"{note}. This scores it again: {scoring_command(path, record)}"]
 
 
 def stride_note(a: RunDirectory, b: RunDirectory) -> list[str]:

@@ -7,7 +7,13 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
 
-from vcorr.analysis.comparable import check_comparable, read_measured_on, settings_apart, stride_note
+from vcorr.analysis.comparable import (
+    check_comparable,
+    earlier_scoring_note,
+    read_measured_on,
+    settings_apart,
+    stride_note,
+)
 from vcorr.analysis.stored_scores import RunFacts, StoredScores, load_scores
 from vcorr.contract.errors import UsageError, unknown_name
 from vcorr.contract.metric_columns import MAIN_METRIC, MOVING, STRATUM_MARK, choose_main, is_main, lower_is_better
@@ -338,5 +344,10 @@ def _notes(sides: Sequence[StoredScores]) -> list[str]:
         f"{name}: the run is {side.facts.status}."
         for name, side in zip("AB", sides, strict=True)
         if side.facts.status != "complete"
+    ]
+    notes += [
+        f"{name}: {note}"
+        for name, side in zip("AB", sides, strict=True)
+        for note in earlier_scoring_note(side.directory.path, side.directory.record())
     ]
     return notes + stride_note(*(side.directory for side in sides))

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from vcorr.analysis.comparable import is_earlier
 from vcorr.board.tables.board_runs import BoardRun, TokenSize
 from vcorr.board.tables.clip_tables import ClipTable, Incomplete, make_tables
 from vcorr.board.tables.definitions import BoardConfig, RankedBy, boards_of
@@ -281,6 +282,7 @@ def _facts_of(table: ClipTable) -> dict[str, str]:
         "tracker": str(key["tracker"]),
         "variant": str(key["variant"]),
         **({"heads": "single heads"} if table.heads == "single" else {}),
+        **({"scored by": "an earlier version, its ceilings can be passed"} if is_earlier(measured.scoring) else {}),
     }
 
 

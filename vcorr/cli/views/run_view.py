@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import RenderableType
 from rich.text import Text
 
+from vcorr.analysis.comparable import earlier_scoring_note
 from vcorr.cli.views import render, terminal
 from vcorr.cli.views.site_tables import say_findings, say_unscored
 from vcorr.cli.views.table_notes import Remark, gather_remarks, interval_text, say_no_interval
@@ -88,7 +90,7 @@ def _facts(found: Overview) -> dict[str, Any]:
         "clips": len(facts.clips),
         "failed": list(facts.failed),
         "without tracks": list(facts.untracked),
-        "notes": list(record.get("notes") or ()),
+        "notes": [*(record.get("notes") or ()), *earlier_scoring_note(Path(facts.path), record)],
         "started": record.get("started", ""),
         "command": join_words(words_to_repeat(record)),
         "scored by": join_words(words_of_rescoring(record)),
