@@ -51,7 +51,8 @@ def test_without_single_heads_there_is_one_row() -> None:
 def test_the_table_says_what_was_chosen_among_what(bests, capsys) -> None:
     out = terminal.console()
     out.print(site_tables.best_table(bests[0]))
-    assert "the best of 3 means over heads, and the best of 6 single heads" in capsys.readouterr().out
+    said = " ".join(capsys.readouterr().out.split())
+    assert "the best of 3 means over heads, and the best of 6 single heads" in said
     out.print(site_tables.best_table([replace(bests[0][0], candidates=1), bests[0][1]]))
     assert "the only mean over heads, and the best of 6 single heads" in capsys.readouterr().out
     out.print(site_tables.best_table(bests[0][:1]))

@@ -158,7 +158,7 @@ def test_the_best_table_ranks_by_gain_and_shows_both_sites(results) -> None:
     lines = [line.strip("| ").split(" | ") for line in findings.best_table(results).splitlines()[2:]]
     assert lines[0][:3] == ["zncc-search", "`direct`", "–"]
     assert sorted(line[:3] for line in lines[1:3]) == [["dense-search", "`direct`", "–"], ["tiny", "`qk`", "1:49"]]
-    assert ["tiny", "`latent`", "input:49"] in [line[:3] for line in lines]
+    assert ["tiny", "`latent`", "none:49"] in [line[:3] for line in lines]
     assert len({len(line) for line in lines}) == 1
     assert "No interval" not in findings.best_table(results)
     lucky = results.choose([QK])

@@ -52,7 +52,10 @@ def sample(out, **changes) -> None:
 def are_among(latents: list[torch.Tensor], seeds) -> list[int]:
     """Returns how often the draw from each seed is among the latents, as bits."""
     return [
-        sum(torch.equal(one, torch.randn(one.shape, generator=torch.Generator().manual_seed(seed))) for one in latents)
+        sum(
+            torch.equal(one.cpu(), torch.randn(one.shape, generator=torch.Generator().manual_seed(seed)))
+            for one in latents
+        )
         for seed in seeds
     ]
 

@@ -24,6 +24,7 @@ from vcorr.stats.intervals import (
     skill_interval,
 )
 from vcorr.stats.series import Series, series
+from vcorr.stats.sites import SiteId
 from vcorr.store.rundir import find_runs
 from vcorr_tiny.command_runs import make_parser, read_work
 from vcorr_tiny.reported_rows import ACROSS, ALL_POINTS, MOVING, QK, Pick, Results, Row, read_results
@@ -206,7 +207,7 @@ def places(row: Row) -> str:
 
 
 def _place(pick: Pick) -> str:
-    return f"input:{pick.step}" if pick.layer < 0 else f"{pick.layer}:{pick.step}"
+    return str(SiteId(pick.layer, pick.step))
 
 
 def layer_table(results: Results, probe: str = "qk") -> str:
