@@ -359,11 +359,14 @@ def test_equal_rows_have_equal_ranks(load, tmp_path, make_baseline):
     assert [(row.rank, row.tied) for row in ranking.rows] == [(1, False), (1, True), (3, False)]
 
 
-def test_too_few_clips_for_the_test_are_said(load, tmp_path, make_run):
+@pytest.mark.parametrize("clips", [5, 16])  # of 16 clips all but five have nothing to score
+def test_too_few_clips_for_the_test_are_said(load, tmp_path, make_run, clips):
     text = "{title: T, datasets: any, primary: pck_4, metrics: [{name: pck_4, title: P}], admission: {min_clips: 4}}"
     board = parse_board(text, "Board x")
-    make_run(tmp_path / "runs", "aaaaaaaaaaaa", "made-up", clips=5, layers=1, steps=1)
+    make_run(tmp_path / "runs", "aaaaaaaaaaaa", "made-up", clips=clips, layers=1, steps=1)
     runs = [load_run(run, metric_names([board]), tmp_path / "x.arrow") for run in find_runs(tmp_path / "runs")]
+    for scores in runs[0].series:
+        scores.score[5:] = math.nan
     (ranking,), _ = rank(runs, [board])
     assert "5 clips and 1 comparisons cannot give the test a p under 0.062" in ranking.ties_text
     assert [row.tied for row in ranking.rows] == [False, True]

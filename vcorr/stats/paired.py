@@ -305,6 +305,8 @@ def _why_not(pick: _Pick) -> str:
     """Returns why a cross-fitted choice is of no use; "" if it is of use, or if nothing was chosen."""
     if not pick.is_open:
         return ""
+    if np.isnan(pick.by.score).all():
+        return f"no clip has a score by {pick.column}"
     if pick.fit.is_empty:
         return f"no skill to choose a site by: {pick.column} has no floor and ceiling, or they are too close"
     if not pick.fit.held_out:

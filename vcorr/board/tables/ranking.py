@@ -90,10 +90,11 @@ class Ranking:
         if not others:
             return ""
         tied = sum(row.tied for row in others)
-        least = min(1.0, smallest_p(len(self.clips)) * len(others))
+        clips = min(row.cell.clips for row in (*others, self.rows[0]))  # others of the table have nothing to score
+        least = min(1.0, smallest_p(clips) * len(others))
         if least >= LEVEL:
             return (
-                f"{len(self.clips)} clips and {len(others)} comparisons cannot give the test a p under {least:.2g}, so "
+                f"{clips} clips and {len(others)} comparisons cannot give the test a p under {least:.2g}, so "
                 "it separates no row from the best one."
             )
         if not tied:
