@@ -120,6 +120,14 @@ def test_model_page_draws_its_charts(site, open_page):
     assert page.locator(".panel:visible .chart svg.marks").count() == 5
 
 
+def test_each_rank_of_a_model_has_a_line_of_its_own(site, open_page):
+    ranks = open_page(site / "models" / "made-up-good.html").locator(".standings li")
+    places = [rank.bounding_box() for rank in ranks.all()]
+    assert len(places) > 1
+    assert len({place["x"] for place in places}) == 1
+    assert len({place["y"] for place in places}) == len(places)
+
+
 def test_a_cell_tells_its_numbers(site, open_page):
     page = open_page(site / "models" / "made-up-good.html")
     page.wait_for_selector(".panel:not([hidden]) .chart svg.marks")
