@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from support import sliding
 
+from vcorr.analysis.comparable import differences
 from vcorr.analysis.comparison import Question, compare_runs
+from vcorr.analysis.stored_scores import load_scores
 from vcorr.contract.errors import StoreError, UsageError
 from vcorr.plugins import builtin, registry
 from vcorr.runner.coordinator import execute
@@ -348,6 +351,16 @@ def test_two_runs_of_an_earlier_scoring_compare_and_it_is_said(changed, tmp_path
     notes = compare_runs(old, again).notes
     assert [note.partition(" Scored by an earlier version of vcorr")[0] for note in notes] == ["A:", "B:"]
     assert all(f"vcorr score {side.path}" in note for note, side in zip(notes, (old, again), strict=True))
+
+
+def test_a_version_that_an_older_record_lacks_agrees_with_any(runs) -> None:
+    measured = load_scores(runs["five"]).read_measured_on()
+    unknown, one, other = (
+        replace(measured, tracker={"name": "dis", "version": 1, **known})
+        for known in ({}, {"versions.opencv": "4.12"}, {"versions.opencv": "5.0"})
+    )
+    assert differences(unknown, one) == differences(one, unknown) == []
+    assert [found.what for found in differences(one, other)] == ["tracker dis, versions.opencv"]
 
 
 def test_tokens_of_another_size_are_said(runs, tmp_path) -> None:
