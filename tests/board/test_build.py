@@ -287,6 +287,12 @@ def test_names_that_no_file_may_have():
         assert re.fullmatch(r"[a-z0-9_][a-z0-9._-]{0,99}", found), found
 
 
+def test_a_table_of_one_clip_says_so(tmp_path, no_plugins, make_run):
+    make_run(tmp_path / "runs", "aaaaaaaaaaaa", "made-up", layers=1, steps=1, clips=1, probes=("qk",))
+    site = build_site(tmp_path / "runs", tmp_path / "site", registry=no_plugins).parent
+    assert "on the same 1 clip." in " ".join(" ".join(pages(site)["index.html"].text).split())
+
+
 def test_numbers_that_are_not_there(tmp_path, no_plugins, make_run):
     make_run(tmp_path / "runs", "aaaaaaaaaaaa", "made-up-nan", layers=2, steps=2, clips=4, floor=float("nan"))
     site = build_site(tmp_path / "runs", tmp_path / "site", registry=no_plugins).parent
