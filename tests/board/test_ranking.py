@@ -368,7 +368,7 @@ def test_too_few_clips_for_the_test_are_said(load, tmp_path, make_run, clips):
     for scores in runs[0].series:
         scores.score[5:] = math.nan
     (ranking,), _ = rank(runs, [board])
-    assert "5 clips and 1 comparisons cannot give the test a p under 0.062" in ranking.ties_text
+    assert "5 clips and 1 comparison cannot give the test a p under 0.062" in ranking.ties_text
     assert [row.tied for row in ranking.rows] == [False, True]
     assert ranking.rows[0].cell.no_interval == "5 clips: an interval needs 6"
 

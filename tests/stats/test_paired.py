@@ -13,7 +13,15 @@ from hypothesis import strategies as st
 from support.made_up import made_up
 
 from vcorr import UsageError
-from vcorr.stats.paired import Candidates, NothingScored, NothingToChooseBy, correct_families, pair, sides_by_heads
+from vcorr.stats.paired import (
+    Candidates,
+    Difference,
+    NothingScored,
+    NothingToChooseBy,
+    correct_families,
+    pair,
+    sides_by_heads,
+)
 from vcorr.stats.sites import SiteId, parse_site
 
 fast = settings(max_examples=25, deadline=None, derandomize=True)
@@ -400,3 +408,8 @@ def test_refusals():
     lone = replace(made_up(0, layers=1, steps=1), sites=({**a.sites[0], "layer": -1, "step": -1},))
     with pytest.raises(UsageError, match="predicts without attention"):
         pair_at(lone, a, SiteId(5, 0))
+
+
+@pytest.mark.parametrize(("p", "differs"), [(0.05, True), (np.nextafter(0.05, 1), False), (math.nan, False)])
+def test_a_difference_counts_if_its_corrected_p_is_at_most_the_level(p, differs):
+    assert Difference(0.1, 0.0, 0.2, "", 0.01, p).is_significant is differs

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from vcorr.contract.counted import counted
 from vcorr.contract.errors import UsageError
 from vcorr.stats.halves import Halves
 from vcorr.stats.intervals import Bounded, Floats, skill
@@ -234,12 +235,13 @@ def _describe(fit: CrossFit) -> Iterator[str]:
     if not fit.held_out:
         scored = int(np.isfinite(np.asarray(fit.pooled.score)).sum())
         yield (
-            f"{_count(scored)} with scores: too few to choose on one half and report on the other. "
+            f"{counted(scored, 'clip')} with scores: too few to choose on one half and report on the other. "
             "The same clips choose the site and report it, so its score tends to be too high."
         )
     elif None in fit.chosen:
         silent = int((fit.reports == NOWHERE).sum())
-        yield f"Only one half of the clips can choose a site. The {_count(silent)} of this half are reported nowhere."
+        others = counted(silent, "clip")
+        yield f"Only one half of the clips can choose a site. The {others} of this half are reported nowhere."
     if fit.all_tied:
         yield f"All {fit.candidates} sites are equally good: the first one is shown."
     elif max(fit.tied) > 1:
@@ -249,10 +251,6 @@ def _describe(fit: CrossFit) -> Iterator[str]:
         yield f"{fit.incomplete} {verb} clips that most sites have, and could not be chosen."
     if fit.regret < 0:
         yield LUCKY_REGRET
-
-
-def _count(clips: int) -> str:
-    return f"{clips} clip{'' if clips == 1 else 's'}"
 
 
 def _values(means: Sequence[ArrayLike]) -> Floats:

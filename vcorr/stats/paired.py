@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from vcorr.contract.counted import counted
 from vcorr.contract.errors import UsageError
 from vcorr.contract.records import HEAD_MEAN
 from vcorr.stats.choice import MIN_CLIPS_FOR_HALVES, CrossFit, cross_fit
@@ -27,7 +28,7 @@ from vcorr.stats.intervals import (
     skill_differences,
 )
 from vcorr.stats.series import Series, heads_of
-from vcorr.stats.sign_flips import holm, sign_flip_test, smallest_p
+from vcorr.stats.sign_flips import SIGNIFICANT, holm, sign_flip_test, smallest_p
 from vcorr.stats.sites import SiteId
 from vcorr.stats.summary import ReportedSite, list_sites
 
@@ -79,6 +80,11 @@ class Difference:
     no_interval: str
     p: float
     p_holm: float
+
+    @property
+    def is_significant(self) -> bool:
+        """Whether the test says that A and B differ."""
+        return self.p_holm <= SIGNIFICANT
 
     @classmethod
     def of(cls, interval: Interval, per_clip: Floats) -> Difference:
@@ -255,19 +261,15 @@ def _kinds(s: Series, given: SiteId | None) -> dict[str, Series]:
 def _check_enough(clips: int, choosing: bool) -> None:
     if choosing and clips < MIN_CLIPS_FOR_HALVES:
         raise UsageError(
-            f"{_count(clips)} in common, too few to choose sites on one half and compare on the other: at least "
-            f"{MIN_CLIPS_FOR_HALVES} are needed.",
+            f"Only {counted(clips, 'clip')} in common, too few to choose sites on one half and compare on the other: "
+            f"at least {MIN_CLIPS_FOR_HALVES} are needed.",
             hint="Give the sites, --site-a LAYER:STEP --site-b LAYER:STEP, or run both on more clips (--limit).",
         )
     if clips < MIN_CLIPS:
         raise UsageError(
-            f"{_count(clips)} in common: too few to say anything about other clips.",
+            f"Only {counted(clips, 'clip')} in common: too few to say anything about other clips.",
             hint="Run both on more clips (--limit).",
         )
-
-
-def _count(clips: int) -> str:
-    return f"Only {clips} clip{'' if clips == 1 else 's'}"
 
 
 def _pick_sites(a: Candidates, b: Candidates, clips: Sequence[str]) -> tuple[list[_Pick], str]:

@@ -16,6 +16,8 @@ from vcorr.contract.errors import UsageError
 
 Floats = NDArray[np.float64]
 
+SIGNIFICANT = 0.05
+"""Rows differ if p, corrected for its family, is at most this."""
 EXACT_UP_TO = 16
 """Largest number of differences of which all signs are tried."""
 FLIPS = 100_000

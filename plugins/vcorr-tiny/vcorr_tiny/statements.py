@@ -25,10 +25,7 @@ from vcorr.stats.intervals import (
     no_interval_reason,
     skill_differences,
 )
-from vcorr.stats.sign_flips import holm, sign_flip_test, smallest_p
-
-LEVEL = 0.05
-"""A comparison counts as a difference if its corrected p is at most this."""
+from vcorr.stats.sign_flips import SIGNIFICANT, holm, sign_flip_test, smallest_p
 
 
 @dataclass(frozen=True)
@@ -87,7 +84,7 @@ class Statement:
     @property
     def differs(self) -> bool:
         """Whether the test says that two rows differ, after the correction."""
-        return self.corrected <= LEVEL
+        return self.corrected <= SIGNIFICANT
 
     @property
     def holds(self) -> bool:
@@ -139,7 +136,7 @@ def say_too_few(statements: Sequence[Statement]) -> str:
     compared = [s for s in statements if s.compares]
     clips = max((int(s.interval.n) for s in compared), default=0)
     least = smallest_p(clips) * len(compared)
-    if not compared or least <= LEVEL:
+    if not compared or least <= SIGNIFICANT:
         return ""
     return (
         f"With {clips} clips no comparison can hold: the smallest p is {smallest_p(clips):.3f}, and {least:.3f} after "

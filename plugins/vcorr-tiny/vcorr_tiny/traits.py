@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from vcorr import StoreError, TokenGrid, Tracks, VcorrError
+from vcorr.contract.counted import counted
 from vcorr.contract.head_traits import TRAITS
 from vcorr.contract.variants import DEFAULT_VARIANT
 from vcorr.runner.unpacking import unpack_rows, unpack_tracks
@@ -216,12 +217,8 @@ def find_motion(tracks: Tracks) -> Floats:
 
 
 def _say(interval: Interval) -> str:
-    found = f"{_clips(int(interval.n))}, no interval" if np.isnan(interval.low) else _span(interval, ".2f")
+    found = f"{counted(int(interval.n), 'clip')}, no interval" if np.isnan(interval.low) else _span(interval, ".2f")
     return f"{_number(interval.estimate, '.2f')} ({found})"
-
-
-def _clips(count: int) -> str:
-    return f"{count} clip{'' if count == 1 else 's'}"
 
 
 def _skill(interval: Interval) -> str:

@@ -14,14 +14,13 @@ from vcorr.board.tables.clip_tables import ClipTable, Incomplete, make_tables
 from vcorr.board.tables.definitions import BoardConfig, RankedBy, boards_of
 from vcorr.board.tables.row_candidates import Entry, LeftOut, find_entries, find_refusal
 from vcorr.board.tables.site_rows import SiteRow, make_row
+from vcorr.contract.counted import counted
 from vcorr.stats.intervals import gain_differences, skill_differences
 from vcorr.stats.series import Series
-from vcorr.stats.sign_flips import holm, sign_flip_test, smallest_p
+from vcorr.stats.sign_flips import SIGNIFICANT, holm, sign_flip_test, smallest_p
 from vcorr.stats.summary import SiteSummary
 from vcorr.store.fingerprint import find_differences, flat
 
-LEVEL = 0.05
-"""Rows are tied if the corrected p of their difference is not smaller."""
 _NAMED = 3
 """Most facts that are named where tables differ in nothing else that is shown."""
 _EQUAL = 1e-9
@@ -65,7 +64,7 @@ class Row:
     @property
     def tied(self) -> bool:
         """Whether the test does not distinguish the row from the best one."""
-        return self.p >= LEVEL
+        return self.p > SIGNIFICANT
 
 
 @dataclass(frozen=True)
@@ -92,9 +91,10 @@ class Ranking:
         tied = sum(row.tied for row in others)
         clips = min(row.cell.clips for row in (*others, self.rows[0]))  # others of the table have nothing to score
         least = min(1.0, smallest_p(clips) * len(others))
-        if least >= LEVEL:
+        if least > SIGNIFICANT:
             return (
-                f"{clips} clips and {len(others)} comparisons cannot give the test a p under {least:.2g}, so "
+                f"{counted(clips, 'clip')} and {counted(len(others), 'comparison')} cannot give the test a p under "
+                f"{least:.2g}, so "
                 "it separates no row from the best one."
             )
         if not tied:
@@ -239,8 +239,7 @@ def _test_against_best(board: BoardConfig, ranked: Sequence[Row]) -> list[float]
 
 def _why_unranked(board: BoardConfig, row: Row, clips: int) -> str:
     if clips < board.admission.min_clips:
-        noun = "clip" if clips == 1 else "clips"
-        return f"{clips} {noun}: too few to rank (this board needs {board.admission.min_clips})"
+        return f"{counted(clips, 'clip')}: too few to rank (this board needs {board.admission.min_clips})"
     if not math.isnan(rank_value(row.cell, board.by)):
         return ""
     if board.by == "gain":

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from vcorr.analysis.comparable import Difference, MeasuredOn, differences, settings_of_records_apart
+from vcorr.analysis.comparable import Difference, MeasuredOn, are_comparable, differences, settings_of_records_apart
 from vcorr.board.tables.board_runs import BoardRun
 from vcorr.board.tables.definitions import BoardConfig, boards_of
 from vcorr.board.tables.site_rows import SiteRow, make_row
@@ -103,7 +103,7 @@ class Entry:
 
     def is_comparable(self, other: Entry) -> bool:
         """Returns whether `vcorr compare` accepts its run and another one."""
-        return self.run is other.run or not self.differences(other)
+        return self.run is other.run or are_comparable(self.measured, other.measured)
 
     def differences(self, other: Entry) -> list[Difference]:
         """Returns why `vcorr compare` refuses its run and another one; nothing if it accepts them."""

@@ -25,6 +25,7 @@ from vcorr.cli.views.table_notes import (
 )
 from vcorr.cli.views.table_width import Column, Row, fit_table
 from vcorr.cli.views.terminal import DASH, cell, console, number
+from vcorr.contract.counted import counted
 
 if TYPE_CHECKING:
     from vcorr.analysis.comparison import Comparison
@@ -32,8 +33,6 @@ if TYPE_CHECKING:
     from vcorr.stats.paired import Difference, PairedRow, Side
 
 _CLIPS_NAMED = 4
-_LEVEL = 0.05
-"""A difference whose p, corrected for its family, is at most this is printed in bold."""
 _WORTH_SAYING = 0.01
 """The smallest possible p is mentioned if it is larger than this."""
 
@@ -153,7 +152,7 @@ def _lines(row: PairedRow, families: bool) -> Iterator[Row]:
 
 def _numbers(a: float, b: float, difference: Difference, families: bool) -> list[Text]:
     # a difference that the test finds is printed in bold
-    style = "bold" if difference.p_holm <= _LEVEL else ""
+    style = "bold" if difference.is_significant else ""
     interval = interval_text(difference.low, difference.high, signed=True)
     shown = [number(a), number(b), with_sign(difference.estimate), interval]
     tests = [difference.p, difference.p_holm] if families else [difference.p]
@@ -248,26 +247,26 @@ def _say_tied(row: PairedRow) -> str:
 def _say_power(row: PairedRow) -> str:
     """Returns what the number of clips cannot show; "" if it is large."""
     if row.ties == row.clips:
-        return f"A and B are equal on all {_clip_count(row.clips)}"
+        return f"A and B are equal on all {counted(row.clips, 'clip')}"
+    from vcorr.stats.sign_flips import SIGNIFICANT
+
     least = row.smallest_p * row.family
     if least <= _WORTH_SAYING:
         return ""
-    counted = (
-        f"A and B are equal on {row.ties} of {row.clips} clips, and the others" if row.ties else _clip_count(row.clips)
+    others = (
+        f"A and B are equal on {row.ties} of {row.clips} clips, and the others"
+        if row.ties
+        else counted(row.clips, "clip")
     )
     corrected = f" with Holm's correction for {row.family} rows" if row.family > 1 else ""
-    end = ", so no difference can be shown" if least > _LEVEL else ""
-    return f"{counted} cannot give p under {number(math.floor(1000 * min(least, 1)) / 1000)}{corrected}{end}"
+    end = ", so no difference can be shown" if least > SIGNIFICANT else ""
+    return f"{others} cannot give p under {number(math.floor(1000 * min(least, 1)) / 1000)}{corrected}{end}"
 
 
 def _say_no_interval(row: PairedRow) -> str:
     differences = (row.difference, row.gain_difference, row.skill_difference)
     reasons = dict.fromkeys(x.no_interval for x in differences if x.no_interval and not math.isnan(x.estimate))
     return say_no_interval("; ".join(reasons)) if reasons else ""
-
-
-def _clip_count(clips: int) -> str:
-    return f"{clips} clip{'' if clips == 1 else 's'}"
 
 
 def _gather(rows: Sequence[PairedRow], say: Callable[[PairedRow], str]) -> Iterator[str]:

@@ -163,7 +163,7 @@ def _explain(best: Sequence[BestSite], fitted: Fitted) -> Iterator[str]:
     if not best:
         return
     yield from _explain_choice(best, fitted)
-    yield from _explain_columns(best, fitted)
+    yield from _explain_columns(fitted)
     yield from gather_remarks(list(_remarks(best, fitted)), len(best))
     left = max(b.summary.not_scored for b in best)
     if left:
@@ -185,7 +185,7 @@ def _explain_choice(best: Sequence[BestSite], fitted: Fitted) -> Iterator[str]:
         yield f"Chosen separately: {mean}, and the best of {single} single heads."
 
 
-def _explain_columns(best: Sequence[BestSite], fitted: Fitted) -> Iterator[str]:
+def _explain_columns(fitted: Fitted) -> Iterator[str]:
     if {"floor", "ceiling"} <= fitted.shown:
         yield (
             "skill = (value - floor) / (ceiling - floor); floor: nothing moves; "

@@ -1,0 +1,10 @@
+"""Numbers of things in words."""
+
+import pytest
+
+from vcorr.contract.counted import counted
+
+
+@pytest.mark.parametrize(("number", "text"), [(0, "0 clips"), (1, "1 clip"), (2, "2 clips"), (21, "21 clips")])
+def test_only_one_is_singular(number, text):
+    assert counted(number, "clip") == text
