@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from vcorr.contract.counted import counted
 from vcorr.contract.errors import UsageError
+from vcorr.contract.noun_counts import say_count
 from vcorr.stats.halves import Halves
 from vcorr.stats.intervals import Bounded, Floats, skill
 from vcorr.stats.series import Series
@@ -235,12 +235,12 @@ def _describe(fit: CrossFit) -> Iterator[str]:
     if not fit.held_out:
         scored = int(np.isfinite(np.asarray(fit.pooled.score)).sum())
         yield (
-            f"{counted(scored, 'clip')} with scores: too few to choose on one half and report on the other. "
+            f"{say_count(scored, 'clip')} with scores: too few to choose on one half and report on the other. "
             "The same clips choose the site and report it, so its score tends to be too high."
         )
     elif None in fit.chosen:
         silent = int((fit.reports == NOWHERE).sum())
-        others = counted(silent, "clip")
+        others = say_count(silent, "clip")
         yield f"Only one half of the clips can choose a site. The {others} of this half are reported nowhere."
     if fit.all_tied:
         yield f"All {fit.candidates} sites are equally good: the first one is shown."

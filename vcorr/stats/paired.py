@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from vcorr.contract.counted import counted
 from vcorr.contract.errors import UsageError
+from vcorr.contract.noun_counts import say_count
 from vcorr.contract.records import HEAD_MEAN
 from vcorr.stats.choice import MIN_CLIPS_FOR_HALVES, CrossFit, cross_fit
 from vcorr.stats.halves import Halves, split_clips
@@ -261,13 +261,13 @@ def _kinds(s: Series, given: SiteId | None) -> dict[str, Series]:
 def _check_enough(clips: int, choosing: bool) -> None:
     if choosing and clips < MIN_CLIPS_FOR_HALVES:
         raise UsageError(
-            f"Only {counted(clips, 'clip')} in common, too few to choose sites on one half and compare on the other: "
+            f"Only {say_count(clips, 'clip')} in common, too few to choose sites on one half and compare on the other: "
             f"at least {MIN_CLIPS_FOR_HALVES} are needed.",
             hint="Give the sites, --site-a LAYER:STEP --site-b LAYER:STEP, or run both on more clips (--limit).",
         )
     if clips < MIN_CLIPS:
         raise UsageError(
-            f"Only {counted(clips, 'clip')} in common: too few to say anything about other clips.",
+            f"Only {say_count(clips, 'clip')} in common: too few to say anything about other clips.",
             hint="Run both on more clips (--limit).",
         )
 

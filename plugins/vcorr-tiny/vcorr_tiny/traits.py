@@ -22,8 +22,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from vcorr import StoreError, TokenGrid, Tracks, VcorrError
-from vcorr.contract.counted import counted
 from vcorr.contract.head_traits import TRAITS
+from vcorr.contract.noun_counts import say_count
 from vcorr.contract.variants import DEFAULT_VARIANT
 from vcorr.runner.unpacking import unpack_rows, unpack_tracks
 from vcorr.stats import Bounded, Interval, choose_sites, mean_interval, rank_correlation, skill_interval, spearman
@@ -217,7 +217,7 @@ def find_motion(tracks: Tracks) -> Floats:
 
 
 def _say(interval: Interval) -> str:
-    found = f"{counted(int(interval.n), 'clip')}, no interval" if np.isnan(interval.low) else _span(interval, ".2f")
+    found = f"{say_count(int(interval.n), 'clip')}, no interval" if np.isnan(interval.low) else _span(interval, ".2f")
     return f"{_number(interval.estimate, '.2f')} ({found})"
 
 

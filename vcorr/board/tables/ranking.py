@@ -14,7 +14,7 @@ from vcorr.board.tables.clip_tables import ClipTable, Incomplete, make_tables
 from vcorr.board.tables.definitions import BoardConfig, RankedBy, boards_of
 from vcorr.board.tables.row_candidates import Entry, LeftOut, find_entries, find_refusal
 from vcorr.board.tables.site_rows import SiteRow, make_row
-from vcorr.contract.counted import counted
+from vcorr.contract.noun_counts import say_count
 from vcorr.stats.intervals import gain_differences, skill_differences
 from vcorr.stats.series import Series
 from vcorr.stats.sign_flips import SIGNIFICANT, holm, sign_flip_test, smallest_p
@@ -93,7 +93,7 @@ class Ranking:
         least = min(1.0, smallest_p(clips) * len(others))
         if least > SIGNIFICANT:
             return (
-                f"{counted(clips, 'clip')} and {counted(len(others), 'comparison')} cannot give the test a p under "
+                f"{say_count(clips, 'clip')} and {say_count(len(others), 'comparison')} cannot give the test a p under "
                 f"{least:.2g}, so "
                 "it separates no row from the best one."
             )
@@ -239,7 +239,7 @@ def _test_against_best(board: BoardConfig, ranked: Sequence[Row]) -> list[float]
 
 def _why_unranked(board: BoardConfig, row: Row, clips: int) -> str:
     if clips < board.admission.min_clips:
-        return f"{counted(clips, 'clip')}: too few to rank (this board needs {board.admission.min_clips})"
+        return f"{say_count(clips, 'clip')}: too few to rank (this board needs {board.admission.min_clips})"
     if not math.isnan(rank_value(row.cell, board.by)):
         return ""
     if board.by == "gain":

@@ -25,7 +25,7 @@ from vcorr.cli.views.table_notes import (
 )
 from vcorr.cli.views.table_width import Column, Row, fit_table
 from vcorr.cli.views.terminal import DASH, cell, console, number
-from vcorr.contract.counted import counted
+from vcorr.contract.noun_counts import say_count
 
 if TYPE_CHECKING:
     from vcorr.analysis.comparison import Comparison
@@ -247,7 +247,7 @@ def _say_tied(row: PairedRow) -> str:
 def _say_power(row: PairedRow) -> str:
     """Returns what the number of clips cannot show; "" if it is large."""
     if row.ties == row.clips:
-        return f"A and B are equal on all {counted(row.clips, 'clip')}"
+        return f"A and B are equal on all {say_count(row.clips, 'clip')}"
     from vcorr.stats.sign_flips import SIGNIFICANT
 
     least = row.smallest_p * row.family
@@ -256,7 +256,7 @@ def _say_power(row: PairedRow) -> str:
     others = (
         f"A and B are equal on {row.ties} of {row.clips} clips, and the others"
         if row.ties
-        else counted(row.clips, "clip")
+        else say_count(row.clips, "clip")
     )
     corrected = f" with Holm's correction for {row.family} rows" if row.family > 1 else ""
     end = ", so no difference can be shown" if least > SIGNIFICANT else ""
