@@ -34,10 +34,22 @@ def slide_smoothly(seed):
     return np.stack([picture[:, s : s + sliding.SIDE] for s in starts]), picture
 
 
+@pytest.fixture(scope="module")
+def first_run(tmp_path_factory) -> Path:
+    """Returns the folder where the first test that needs the run of the model leaves a copy of it for the others."""
+    return tmp_path_factory.mktemp("first") / "run"
+
+
 @pytest.fixture
-def model_run(vcorr, monkeypatch) -> Path:
+def model_run(vcorr, monkeypatch, first_run) -> Path:
     monkeypatch.setattr(sliding, "slide", slide_smoothly)
-    return run_to_path(vcorr, *MODEL)
+    if not first_run.exists():
+        shutil.copytree(run_to_path(vcorr, *MODEL), first_run)
+    run_id = RunDirectory(first_run).record()["run"]
+    here = Path("runs", run_id).absolute()
+    if not here.exists():
+        shutil.copytree(first_run, here)
+    return here
 
 
 def rows(path, table) -> list[dict]:
