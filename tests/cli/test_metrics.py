@@ -107,6 +107,19 @@ def test_a_probe_that_nothing_scores_is_named(type_it) -> None:
     assert found["without_scores"] == ["qk"]
 
 
+@pytest.mark.parametrize("later", [False, True])
+def test_a_run_that_no_metric_scores_says_so_and_stays_readable(type_it, later) -> None:
+    none = ("--set", "metrics=matching_accuracy")
+    ended = type_it("run", "--model", "sliding-model", "--probe", "attention", *(() if later else none))
+    if later:
+        ended = type_it("score", path_of(ended), *none)
+    shown = type_it("show", "run", path_of(ended))
+    assert (ended.code, shown.code) == (0, 0)
+    for out in (ended.out, shown.out):
+        assert "no metric scores what the probes predict" in " ".join(out.split())
+    assert "Not scored" not in type_it("score", path_of(ended), "--set", "metrics=attention").out
+
+
 def test_a_probe_that_another_metric_scores_is_not_without_scores(type_it) -> None:
     """Checks `show run`, which reads the columns that rank sites alone."""
     ended = type_it("run", "--model", "sliding-model", "--probe", "qk,attention,head-traits")

@@ -120,7 +120,8 @@ def score_clip(context: RowContext, judges: Sequence[Judge], predictions: pa.Tab
     There is one row per prediction, variant that the prediction serves, and score of a metric.
 
     A failed clip has one row with status "failed" (metric "", layer = step = -1). A clip without tracks has one with
-    status "not_scored", and so has a clip that mode `invert` could not reproduce. These rows carry the first variant.
+    status "not_scored". So has a clip that mode `invert` could not reproduce, or whose predictions no metric scores. These
+    rows carry the first variant.
     """
     rows = rows_of(predictions)
     clip_id = rows[0]["clip"] if rows else ""
@@ -136,7 +137,9 @@ def score_clip(context: RowContext, judges: Sequence[Judge], predictions: pa.Tab
         return [replace(row, round_trip=round_trip)]
     stored = rows_of(tracks)[0]
     scorers = [_ClipScorer(judge, stored) for judge in judges]
-    return [row for prediction in rows for scorer in scorers for row in scorer.rows(context, prediction)]
+    scored = [row for prediction in rows for scorer in scorers for row in scorer.rows(context, prediction)]
+    why = "no metric scores what the probes predict"
+    return scored or [_empty_row(context, judges[0].variant, clip_id, STATUS_NOT_SCORED, why)]
 
 
 def make_failed_row(context: RowContext, judges: Sequence[Judge], predictions: pa.Table, error: str) -> ScoreRow:
