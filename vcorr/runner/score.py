@@ -120,8 +120,8 @@ def score_clip(context: RowContext, judges: Sequence[Judge], predictions: pa.Tab
     There is one row per prediction, variant that the prediction serves, and score of a metric.
 
     A failed clip has one row with status "failed" (metric "", layer = step = -1). A clip without tracks has one with
-    status "not_scored". So has a clip that mode `invert` could not reproduce, or whose predictions no metric scores. These
-    rows carry the first variant.
+    status "not_scored". So has a clip that mode `invert` could not reproduce, or whose predictions no metric scores.
+    These rows carry the first variant.
     """
     rows = rows_of(predictions)
     clip_id = rows[0]["clip"] if rows else ""
