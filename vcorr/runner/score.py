@@ -34,6 +34,8 @@ from vcorr.store.arrow_rows import rows_of
 from vcorr.store.columns import NAN
 from vcorr.store.schema import CORRESPONDENCE, ScoreRow
 
+_ROUNDING = 1e-6
+"""A share may differ by so much from the share that the rule of its column gives."""
 _APART = "The shards do not belong together; repeat the run with --reuse never."
 
 
@@ -178,6 +180,7 @@ class _ClipScorer:
         tracks = to_frames(xy, grid, self._queries, query_frame=asked_in, variant=self._switches)
         for name, (score, version) in self._score(tracks, grid, columns=floors.keys()).items():
             bounds = _limit_columns(name, floors, ceilings)
+            _check_reachable(prediction, name, score.value, bounds)
             yield ScoreRow(**common, **bounds, **_score_columns(name, score, version))
 
     def _attention(self, common: dict[str, Any], rows: RowsPrediction, grid: TokenGrid) -> Iterable[ScoreRow]:
@@ -323,6 +326,21 @@ def _limit_columns(name: str, floors: Mapping[str, _Versioned], ceilings: Ceilin
         "ceiling": ceilings.values[name],
         "ceiling_kind": ceilings.kind,
     }
+
+
+def _check_reachable(prediction: Stored, column: str, value: float, bounds: Mapping[str, Any]) -> None:
+    """Checks that a value is not above its ceiling, which would make its skill wrong.
+
+    Raises:
+        PluginError: it is. Then the probe answers between tokens, or the rule of the column is not what is counted.
+    """
+    if value > bounds.get("ceiling", NAN) + _ROUNDING:
+        raise PluginError(
+            f"Clip {prediction['clip']}: {column} of probe {prediction['probe']} is {value:.6g}, above its ceiling of "
+            f"{bounds['ceiling']:.6g}, the best that read-out {prediction['readout']!r} can reach.",
+            hint="A probe or model whose positions lie between tokens says readout 'free'. The hit_rules of a plugin's "
+            "metric may count other pairs than its score (docs/plugins.md).",
+        )
 
 
 def _score_columns(name: str, score: Score, version: int) -> dict[str, Any]:
