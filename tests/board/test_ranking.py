@@ -373,6 +373,20 @@ def test_too_few_clips_for_the_test_are_said(load, tmp_path, make_run, clips):
     assert ranking.rows[0].cell.no_interval == "5 clips: an interval needs 6"
 
 
+@pytest.mark.parametrize(("without", "shown"), [(1, 15), (2, 16)])
+def test_a_clip_that_one_row_could_not_score_counts_for_no_row(load, tmp_path, make_run, without, shown):
+    """Checks that a clip which no row could score stays: it takes nothing from the comparison."""
+    for name in ("aaaaaaaaaaaa", "bbbbbbbbbbbb"):
+        make_run(tmp_path / "runs", name, f"made-up-{name[0]}", clips=16, probes=("qk",), metrics=SMALL["metrics"])
+    runs = load(tmp_path / "runs")
+    for run in runs[:without]:
+        for scores in run.series:
+            scores.score[3] = math.nan
+    (ranking,), _ = rank(runs, BOARDS)
+    assert len(ranking.clips) == shown
+    assert [row.cell.clips for row in ranking.rows] == [15, 15]
+
+
 def test_an_error_is_ranked_by_how_low_it_is(tmp_path, make_run, record_of):
     columns = [{"metric": "error", "columns": ["error"], "primary": "error", "higher_is_better": False}]
     options = {

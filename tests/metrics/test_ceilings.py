@@ -323,6 +323,20 @@ def test_the_bound_of_the_field_knows_that_frames_between_latents_lie_on_a_line(
         assert found.values["hits"] * 8 == (8 if name == "nowhere" else 7), name
 
 
+@pytest.mark.parametrize("first", [1, -1])
+@pytest.mark.parametrize("asked", [0, 4, 8])
+def test_the_bound_of_many_values_allows_misses_up_to_the_radius_on_both_sides(first, asked):
+    """Checks a reference that swings around the query by just under the radius, so that standing still always hits."""
+    grid = TokenGrid(frames=3, rows=30, cols=45, stride=(16, 16), temporal_ratio=4)
+    query = np.float32([[200.3, 170.7]])
+    swings = np.where(np.arange(9) % 2, first, -first)
+    track = query + 1.96 * swings[:, None] * np.float32([0.6, 0.8])
+    rules = {"hits": HitRule(np.arange(9)[None] != asked, 2.0)}
+    assert share_of_hits(rules["hits"], zero_motion(query, 9), track[None]) == 1
+    found = find_ceilings(rules, track[None], query, grid, query_frame=asked, variant="corrected+readout=field")
+    assert (found.kind, found.values["hits"]) == ("field_bound", 1)
+
+
 def test_free_read_outs_have_a_ceiling_of_one_where_there_are_pairs():
     grid = TokenGrid(frames=3, rows=4, cols=4, stride=(16, 16), temporal_ratio=4)
     queries, reference = draw_clip(0, grid, 3)

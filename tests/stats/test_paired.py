@@ -22,6 +22,7 @@ from vcorr.stats.paired import (
     pair,
     sides_by_heads,
 )
+from vcorr.stats.series import join_clip_facts
 from vcorr.stats.sites import SiteId, parse_site
 
 fast = settings(max_examples=25, deadline=None, derandomize=True)
@@ -413,3 +414,15 @@ def test_refusals():
 @pytest.mark.parametrize(("p", "differs"), [(0.05, True), (0.0501, False), (math.nan, False)])
 def test_a_difference_counts_if_its_corrected_p_is_at_most_the_level(p, differs):
     assert Difference(0.1, 0.0, 0.2, "", 0.01, p).is_significant is differs
+
+
+def test_facts_of_clips_are_the_first_that_a_series_knows():
+    a = made_up(1)
+    parts = [
+        replace(a, clips=("x", "y"), still=np.array([math.nan, 0.2]), content=("", "b")),
+        replace(a, clips=("z", "y", "x"), still=None, content=None),
+        replace(a, clips=("y", "x", "w"), still=np.array([0.9, 0.1, 0.5]), content=("c", "d", "e")),
+    ]
+    still, content = join_clip_facts(("x", "y", "z"), parts)
+    np.testing.assert_array_equal(still, [0.1, 0.2, math.nan])
+    assert content == ("d", "b", "")

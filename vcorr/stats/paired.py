@@ -27,7 +27,7 @@ from vcorr.stats.intervals import (
     skill,
     skill_differences,
 )
-from vcorr.stats.series import Series, heads_of
+from vcorr.stats.series import Series, heads_of, join_clip_facts
 from vcorr.stats.sign_flips import SIGNIFICANT, holm, sign_flip_test, smallest_p
 from vcorr.stats.sites import SiteId
 from vcorr.stats.summary import ReportedSite, list_sites
@@ -319,18 +319,7 @@ def _why_not(pick: _Pick) -> str:
 
 def _halves(a: Series, b: Series, clips: Sequence[str]) -> Halves:
     """Returns the halves of the clips for both sides. A fact that one side does not know is taken from the other."""
-    still: dict[str, float] = {}
-    content: dict[str, str] = {}
-    for s in (b, a):
-        known = zip(s.clips, [math.nan] * len(s.clips) if s.still is None else s.still.tolist(), strict=True)
-        still |= {clip: value for clip, value in known if math.isfinite(value)}
-        content |= {clip: value for clip, value in zip(s.clips, s.content or (), strict=False) if value}
-    return split_clips(
-        clips,
-        [still.get(clip, math.nan) for clip in clips],
-        [content.get(clip, "") for clip in clips],
-        mode=a.key.get("mode") or "",
-    )
+    return split_clips(clips, *join_clip_facts(clips, (a, b)), mode=a.key.get("mode") or "")
 
 
 # -------------------------------------------------------------------------------------------------------------- values

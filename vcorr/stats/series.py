@@ -167,6 +167,26 @@ class Scores:
         return tuple(sorted({clip for s in self.series for clip in s.clips}))
 
 
+def join_clip_facts(clips: Sequence[str], parts: Iterable[Series]) -> tuple[Floats, tuple[str, ...]]:
+    """Returns how still clips are and the hashes of their content, of each clip the first that a part knows.
+
+    Series of an older vcorr do not say how still a clip is. Another one of the same clips may.
+
+    Returns:
+        (clips,) NaN where no part knows; and as many hashes, "" where no part knows.
+    """
+    still, content = dict.fromkeys(clips, math.nan), dict.fromkeys(clips, "")
+    for s in parts:
+        for i, clip in enumerate(s.clips):
+            if clip not in still:
+                continue
+            if s.still is not None and math.isnan(still[clip]):
+                still[clip] = float(s.still[i])
+            if s.content is not None:
+                content[clip] = content[clip] or s.content[i]
+    return np.array(list(still.values())), tuple(content.values())
+
+
 def gather(tables: Iterable[pa.Table], wanted: Callable[[str], bool] = lambda metric: True) -> Scores:
     """Gathers scores from tables, one after the other, so that only one table is in memory at a time.
 

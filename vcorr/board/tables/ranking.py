@@ -16,7 +16,7 @@ from vcorr.board.tables.row_candidates import Entry, LeftOut, find_entries, find
 from vcorr.board.tables.site_rows import SiteRow, make_row
 from vcorr.contract.noun_counts import say_count
 from vcorr.stats.intervals import gain_differences, skill_differences
-from vcorr.stats.series import Series
+from vcorr.stats.series import Series, join_clip_facts
 from vcorr.stats.sign_flips import SIGNIFICANT, holm, sign_flip_test, smallest_p
 from vcorr.stats.summary import SiteSummary
 from vcorr.store.fingerprint import find_differences, flat
@@ -156,20 +156,9 @@ def _make_row(entry: Entry, table: ClipTable) -> Row | None:
 
 
 def _with_clip_facts(s: Series, table: ClipTable) -> Series:
-    """Returns the series with all that is known of its clips, so that all rows of a table have the same halves.
-
-    Rows of an older vcorr do not say how still a clip is. Other rows of the same clips do.
-    """
-    still = dict.fromkeys(s.clips, math.nan)
-    content = dict.fromkeys(s.clips, "")
-    for other in (entry.chooser for entry in table.entries):
-        for i, clip in enumerate(other.clips):
-            if clip in still:
-                if other.still is not None and math.isnan(still[clip]):
-                    still[clip] = float(other.still[i])
-                if other.content is not None:
-                    content[clip] = content[clip] or other.content[i]
-    return replace(s, still=np.array(list(still.values())), content=tuple(content.values()))
+    """Returns the series with all that is known of its clips, so that all rows of a table have the same halves."""
+    still, content = join_clip_facts(s.clips, (entry.chooser for entry in table.entries))
+    return replace(s, still=still, content=content)
 
 
 def _find_token(entry: Entry, at: SiteRow) -> TokenSize | None:
