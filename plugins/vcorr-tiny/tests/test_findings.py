@@ -202,6 +202,22 @@ def test_a_row_reads_each_clip_at_the_site_that_the_other_half_chose(results) ->
     assert np.array_equal(scores[second], s.score[second, columns[1]])
 
 
+@pytest.mark.parametrize("how", ["by skill", "by a rule"])
+def test_no_clip_is_reported_at_a_site_that_it_helped_to_choose(results, how) -> None:
+    s = results.get(*QK)
+    first, second = results.halves
+    score = np.full_like(s.score, 0.5)
+    score[first, 1], score[second, 2] = 0.75, 0.625  # each half likes one site, and the other half does not
+    own = Results({(*QK, MOVING): replace(s, score=score)})
+
+    def best(series, half) -> tuple[int, int]:
+        site = series.sites[int(series.score[half].mean(axis=0).argmax())]
+        return site["layer"], site["step"]
+
+    row = own.choose([QK]) if how == "by skill" else own.choose_by(QK, best)
+    np.testing.assert_array_equal(row.scores().score, 0.5)
+
+
 def test_runs_over_other_clips_are_not_compared(tmp_path) -> None:
     make_run(tmp_path, "a", all_columns("tiny", "qk", GRID, 0))
     renamed = all_columns("zncc-search", "direct", {(-1, -1): 0.5}, 1)
