@@ -26,6 +26,11 @@ def test_a_run_is_shown_with_its_rankings(vcorr) -> None:
     assert "qk 2 layers at step 0 0 100 % – 1.00 1.00 … 1.00 1.00" in lines
     # both steps are alike here: the first is taken, and the second shares every resample with it
     assert "qk 4 layers and steps 0:0 50 % 0:9 50 % 1.00 1.00 … 1.00 1.00" in lines
+    few = "With 4 clips, resamples are nearly the same: the rankings look more stable than they are."
+    assert few in " ".join(lines)
+    more = vcorr("show", "run", made(vcorr, "--set", "data.clips=6")).out
+    assert "How stable" in more
+    assert "look more stable" not in more
 
 
 def test_a_folder_of_one_run_stands_for_it(vcorr) -> None:

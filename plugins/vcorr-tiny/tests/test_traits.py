@@ -8,7 +8,7 @@ import pytest
 from vcorr_tiny import traits
 
 from vcorr import TokenGrid
-from vcorr.contract.errors import StoreError, VcorrError
+from vcorr.contract.errors import StoreError
 from vcorr.contract.head_traits import TRAITS
 from vcorr.store.rundir import RunDirectory
 from vcorr.store.schema import PredictionRow, ScoreRow, TrackRow
@@ -69,20 +69,6 @@ def test_the_table_says_what_tracks_and_chance_choose(tmp_path: Path) -> None:
     assert float(cells["chosen by tracks"][4]) == pytest.approx(max(WORTH.values()) / 0.8, abs=0.02)
     assert float(cells["any head"][4]) == pytest.approx(np.mean(list(WORTH.values())) / 0.8, abs=0.02)
     assert cells["trait_own_frame"][0] == "–"
-
-
-def test_the_page_is_filled_between_its_marks(tmp_path: Path) -> None:
-    page = tmp_path / "probes.md"
-    page.write_text("before\n<!-- traits -->\nold\n<!-- /traits -->\nafter\n", encoding="utf-8")
-    traits.write_page(page, "new\n\nlines")
-    assert page.read_text(encoding="utf-8").split("\n")[0 :: len(page.read_text().split("\n")) - 2] == [
-        "before",
-        "after",
-    ]
-    assert "new\n\nlines" in page.read_text(encoding="utf-8")
-    page.write_text("no marks", encoding="utf-8")
-    with pytest.raises(VcorrError, match="no block"):
-        traits.write_page(page, "new")
 
 
 def test_a_run_without_a_column_is_named(tmp_path: Path) -> None:

@@ -8,9 +8,7 @@ it, a sentence says how smooth the diagonal of the best head is, over points tha
 
 from __future__ import annotations
 
-import argparse
 import json
-import subprocess
 import sys
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -21,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from vcorr import StoreError, TokenGrid, Tracks, VcorrError
+from vcorr import StoreError, TokenGrid, Tracks
 from vcorr.contract.head_traits import TRAITS
 from vcorr.contract.noun_counts import say_count
 from vcorr.contract.variants import DEFAULT_VARIANT
@@ -31,7 +29,8 @@ from vcorr.stats.series import Series, series
 from vcorr.store.arrow_rows import rows_of
 from vcorr.store.rundir import RunDirectory, find_runs
 from vcorr.store.shards import read_shard
-from vcorr_tiny.statements import fill
+from vcorr_tiny.command_runs import make_parser, read_work
+from vcorr_tiny.statements import write_blocks
 
 RUN = ("run", "--model", "tiny", "--data", "sprites", "--probe", "qk,head-traits", "--set", "probe.heads=each")
 STEPS = "last"
@@ -69,18 +68,6 @@ class Shortcut:
     pooled: float
     rises: bool
     skill: Interval
-
-
-def run_all(out: Path, limit: int) -> None:
-    """Runs the model through the command line, or reuses a stored run.
-
-    Raises:
-        VcorrError: the run failed.
-    """
-    command = [*RUN, "--steps", STEPS, "--limit", str(limit), "--out", str(out)]
-    done = subprocess.run([sys.executable, "-m", "vcorr", *command], check=False)
-    if done.returncode:
-        raise VcorrError(f"vcorr {' '.join(command)} ended with exit code {done.returncode}.")
 
 
 def find_newest(out: Path) -> RunDirectory:
@@ -235,23 +222,15 @@ def _span(interval: Interval, form: str) -> str:
     return f"{float(interval.low):{form}} … {float(interval.high):{form}}"
 
 
-def write_page(page: Path, text: str) -> None:
-    """Fills the block of docs/probes.md."""
-    page.write_text(fill(page.read_text(encoding="utf-8"), "traits", text), encoding="utf-8")
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit code."""
-    parser = argparse.ArgumentParser(prog="python -m vcorr_tiny.traits", description=(__doc__ or "").split("\n\n")[0])
-    parser.add_argument("--out", type=Path, default=Path("runs/traits"), help="folder of the runs")
-    parser.add_argument("--limit", type=int, default=CLIPS, help="clips (default: %(default)s)")
-    parser.add_argument("--docs", type=Path, help="docs folder whose probes.md is updated")
-    options = parser.parse_args(arguments)
-    run_all(options.out, options.limit)
-    measured = read_measured(options.out)
-    text = f"{trait_table(measured)}\n\n{say_smoothness(find_newest(options.out), measured.accuracy)}"
+    options = make_parser("vcorr_tiny.traits", __doc__ or "", "runs/traits", CLIPS).parse_args(arguments)
+    work = read_work(options)
+    work.run([[*RUN, "--steps", STEPS, "--out", str(work.out)]], ("tiny",))
+    measured = read_measured(work.out)
+    text = f"{trait_table(measured)}\n\n{say_smoothness(find_newest(work.out), measured.accuracy)}"
     if options.docs:
-        write_page(options.docs / "probes.md", text)
+        write_blocks(options.docs / "probes.md", {"traits": text})
     sys.stdout.write(f"{text}\n")
     return 0
 

@@ -18,11 +18,13 @@ from vcorr.cli.views.table_notes import Remark, gather_remarks, interval_text, s
 from vcorr.cli.views.table_width import Column, Row, fit_table
 from vcorr.cli.views.terminal import cell, number
 from vcorr.contract.modes import Generate
+from vcorr.contract.noun_counts import say_count
 from vcorr.contract.records import NO_SITE
 from vcorr.contract.seeds import noise_draw_of
 from vcorr.contract.visible_text import join_words
 from vcorr.runner.reference import Reference
 from vcorr.runner.repeat import words_of_rescoring, words_to_repeat
+from vcorr.stats.intervals import MIN_CLIPS_FOR_INTERVAL
 from vcorr.stats.series import PRIMARY_METRIC
 
 if TYPE_CHECKING:
@@ -40,7 +42,7 @@ def overview(found: Overview) -> None:
     say_unscored(out, found.findings.unscored, len(found.facts.clips) + len(found.facts.untracked))
     if found.rankings:
         out.print(_rankings_table(found.rankings))
-        out.print(cell(_RANKINGS_EXPLAINED, style="dim"))
+        out.print(cell(_RANKINGS_EXPLAINED + _say_few(len(found.facts.clips)), style="dim"))
     for strata in found.strata:
         out.print()
         out.print(_strata_table(strata))
@@ -60,6 +62,15 @@ _RANKINGS_EXPLAINED = (
     "tau: Kendall's tau between the ranking over all clips and a resample's; range: 95 % of the resamples. "
     "tau, halves: the same between two halves of the clips."
 )
+
+
+def _say_few(clips: int) -> str:
+    """Returns what few clips mean for the stability of rankings; "" if there are enough."""
+    if clips >= MIN_CLIPS_FOR_INTERVAL:
+        return ""
+    return (
+        f" With {say_count(clips, 'clip')}, resamples are nearly the same: the rankings look more stable than they are."
+    )
 
 
 def overview_dict(found: Overview) -> dict[str, Any]:
