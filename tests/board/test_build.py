@@ -154,7 +154,7 @@ def test_a_model_page_says_how_its_sites_were_chosen(make_run, no_plugins, tmp_p
     text = " ".join(" ".join(pages(site)["models/made-up-good.html"].text).split())
     assert sentence in text
     assert "by moving points within half a token" in text
-    assert ("No interval: 3 clips: an interval needs 6." in text) is (clips == 3)
+    assert ("No interval: 3 clips, and an interval needs 6." in text) is (clips == 3)
 
 
 def test_a_baseline_has_no_charts(site):

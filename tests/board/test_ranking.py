@@ -370,7 +370,7 @@ def test_too_few_clips_for_the_test_are_said(load, tmp_path, make_run, clips):
     (ranking,), _ = rank(runs, [board])
     assert "5 clips and 1 comparison cannot give the test a p under 0.062" in ranking.ties_text
     assert [row.tied for row in ranking.rows] == [False, True]
-    assert ranking.rows[0].cell.no_interval == "5 clips: an interval needs 6"
+    assert ranking.rows[0].cell.no_interval == "5 clips, and an interval needs 6"
 
 
 @pytest.mark.parametrize(("without", "shown"), [(1, 15), (2, 16)])

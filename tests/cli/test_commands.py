@@ -18,7 +18,7 @@ RUN = ("run", "--model", "sliding-model", "--probe", "qk", "--steps", "last")
 def test_a_run_ends_with_its_best_site_and_where_the_results_lie(vcorr) -> None:
     ended = vcorr(*RUN)
     assert ended.code == 0
-    assert "No interval: 4 clips: an interval needs 6." in ended.out
+    assert "No interval: 4 clips, and an interval needs 6." in ended.out
     path = Path(ended.out.splitlines()[-1].removeprefix("Results: "))
     assert (path / "run.json").is_file()
     assert len(list((path / "scores").glob("*.arrow"))) == 4
@@ -31,7 +31,7 @@ def test_json_is_all_that_is_on_standard_output(vcorr) -> None:
     (best,) = found["best"]
     assert (best["layer"], best["clips"], best["chosen_on"], best["regret"]) == (0, 4, 2, 0.0)
     assert [(site["site"], site["clips"]) for site in best["sites"]] == [("0:9", 4)]
-    assert (best["skill_low"], best["no_skill_interval"]) == (None, "4 clips: an interval needs 6")
+    assert (best["skill_low"], best["no_skill_interval"]) == (None, "4 clips, and an interval needs 6")
 
 
 def test_a_failed_clip_gives_exit_code_one(vcorr) -> None:

@@ -24,7 +24,7 @@ def test_two_runs_side_by_side(vcorr) -> None:
     assert ["settings.seed", "42", "1"] in lines
     assert ["qk", "0:9", "0:9", "value", "1.000", "1.000", "0.000", "–", "1.000", "4"] in lines
     assert "A and B are equal on all 4 clips." in ended.out
-    assert "No interval: 4 clips: an interval needs 6." in ended.out
+    assert "No interval: 4 clips, and an interval needs 6." in ended.out
     assert ["clips", "in", "common", "4", "4"] in lines
 
 
@@ -45,7 +45,7 @@ def test_json_is_all_that_is_on_standard_output(vcorr) -> None:
     assert found["settings"] == {}
     assert [row["metric"] for row in found["rows"]] == ["pck_4", "pck_8"]
     row = found["rows"][0]
-    why = "4 clips: an interval needs 6"
+    why = "4 clips, and an interval needs 6"
     assert row["difference"] == {
         "estimate": 0.0,
         "low": None,

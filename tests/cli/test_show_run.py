@@ -104,7 +104,7 @@ def test_strata_are_shown_at_the_best_site(vcorr) -> None:
     lines = [" ".join(line.split()) for line in ended.out.splitlines()]
     # one token a frame, four frames: nothing moves less than a stride
     assert "displacement 2-4 1.000 0.000 1.000 1.000 – 4" in lines
-    assert "No interval: 4 clips: an interval needs 6." in ended.out
+    assert "No interval: 4 clips, and an interval needs 6." in ended.out
     places = [lines.index(next(x for x in lines if x.startswith(f"displacement {name}"))) for name in ("0-1", "2-4")]
     assert places == sorted(places)
     assert "Strata without any pair to score: boundary 0-0.5, boundary 0.5-1," in ended.out

@@ -56,9 +56,9 @@ def test_all_points_have_a_column_only_next_to_moving_points(capsys) -> None:
 @pytest.mark.parametrize(
     ("clips", "words"),
     [
-        (1, "No interval: 1 clip: an interval needs 6."),
-        (3, "No interval: 3 clips: an interval needs 6."),
-        (5, "No interval: 5 clips: an interval needs 6."),
+        (1, "No interval: 1 clip, and an interval needs 6."),
+        (3, "No interval: 3 clips, and an interval needs 6."),
+        (5, "No interval: 5 clips, and an interval needs 6."),
         (6, ""),
     ],
 )

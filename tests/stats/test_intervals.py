@@ -258,8 +258,8 @@ def test_the_order_of_clips_and_other_sites_do_not_count():
     ("values", "reason"),
     [
         ([], "no clip counts"),
-        ([0.4], "1 clip: an interval needs 6"),
-        ([0.1, 0.4, 0.3, 0.9, 0.5], "5 clips: an interval needs 6"),
+        ([0.4], "1 clip, and an interval needs 6"),
+        ([0.1, 0.4, 0.3, 0.9, 0.5], "5 clips, and an interval needs 6"),
         ([0.5] * 8, "all 8 clips agree: without variance there is no interval"),
         ([0.1, 0.4, 0.3, 0.9, 0.5, 0.6], ""),
     ],

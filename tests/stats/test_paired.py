@@ -236,7 +236,7 @@ def test_one_single_site_needs_no_choice():
     a, b = made_up(0, layers=1, steps=1), made_up(1, layers=1, steps=1)
     row = pair_best(a, b, a.clips[:2])
     assert (row.a.chosen_on, row.a.regret, row.a.chosen_by, row.clips) == (0, 0, "", 2)
-    assert row.difference.no_interval == "2 clips: an interval needs 6"
+    assert row.difference.no_interval == "2 clips, and an interval needs 6"
     assert row.smallest_p == 0.5
 
 

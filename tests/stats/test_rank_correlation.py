@@ -67,7 +67,7 @@ def test_few_clips_have_no_interval_and_say_so():
     measure, score = np.random.default_rng(1).random((2, 4, 6))
     found = rank_correlation(measure, score)
     assert np.isnan(found.low)
-    assert no_interval_reason(found) == "4 clips: an interval needs 6"
+    assert no_interval_reason(found) == "4 clips, and an interval needs 6"
     same = rank_correlation(np.tile(measure[:1], (8, 1)), np.tile(score[:1], (8, 1)))
     assert "without variance" in no_interval_reason(same)
 

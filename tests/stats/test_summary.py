@@ -209,10 +209,10 @@ def test_moving_points_of_one_half_choose_nothing_for_themselves():
 @pytest.mark.parametrize(
     ("clips", "held_out", "interval"),
     [
-        (1, False, "1 clip: an interval needs 6"),
-        (3, False, "3 clips: an interval needs 6"),
-        (4, True, "4 clips: an interval needs 6"),
-        (5, True, "5 clips: an interval needs 6"),
+        (1, False, "1 clip, and an interval needs 6"),
+        (3, False, "3 clips, and an interval needs 6"),
+        (4, True, "4 clips, and an interval needs 6"),
+        (5, True, "5 clips, and an interval needs 6"),
         (6, True, ""),
     ],
 )

@@ -82,7 +82,7 @@ def no_interval_reason(interval: Interval, *at: int) -> str:
     if np.isnan(estimate):
         return f"the bounds are closer than {SKILL_MIN_RANGE:g}, so no score can tell good from bad"
     if n < MIN_CLIPS_FOR_INTERVAL:
-        return f"{say_count(n, 'clip')}: an interval needs {MIN_CLIPS_FOR_INTERVAL}"
+        return f"{say_count(n, 'clip')}, and an interval needs {MIN_CLIPS_FOR_INTERVAL}"
     if interval.with_range[at] < MIN_CLIPS_WITH_RANGE:
         return f"too few of {n} clips move: nearly all of the range between floor and ceiling is theirs"
     return f"all {n} clips agree: without variance there is no interval"

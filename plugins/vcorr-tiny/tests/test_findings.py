@@ -145,7 +145,7 @@ def test_a_comparison_holds_only_if_the_test_says_so_after_the_correction() -> N
     )
 
 
-@pytest.mark.parametrize(("clips", "said"), [(4, "4 clips: an interval needs 6"), (8, "all 8 clips agree")])
+@pytest.mark.parametrize(("clips", "said"), [(4, "4 clips, and an interval needs 6"), (8, "all 8 clips agree")])
 def test_why_there_is_no_interval_is_said_in_words(clips, said) -> None:
     (statement,) = correct([Statement.comparing("x", Difference.of_means(np.full(clips, 0.5), np.zeros(clips)))])
     line = statement_table([statement]).splitlines()[-1]

@@ -72,7 +72,7 @@ def test_few_clips_have_no_interval_and_say_so(run_scores) -> None:
     few = replace(run_scores, clips=run_scores.clips[:4])
     (cell,) = (switches.Cell(switches.ACCURACY, "difftrack", site) for site in SITES[:1])
     text = switches.change_text(switches.find_changes([cell], {"float32": few})[cell])
-    assert text == "-0.500 (4 clips: an interval needs 6)"
+    assert text == "-0.500 (4 clips, and an interval needs 6)"
 
 
 def test_other_sites_have_a_line_each(run_scores) -> None:
