@@ -33,10 +33,7 @@ class OddData(sliding.SlidingData):
 @vcorr.hookimpl
 def vcorr_datasets():
     """Returns the datasets."""
-    for name in ("SharedData", "OddData"):
-        yield vcorr.DatasetEntry(
-            name=name.lower(), summary=".", factory=f"{__name__}:{name}", config=f"{sliding.__name__}:DataConfig"
-        )
+    return sliding.entries_of(vcorr.DatasetEntry, SharedData, OddData)
 
 
 @pytest.fixture

@@ -56,19 +56,13 @@ def _tracks(xy):
 @vcorr.hookimpl
 def vcorr_models():
     """Returns the models."""
-    for name in ("WideModel", "ShortModel"):
-        yield vcorr.ModelEntry(
-            name=name.lower(), summary=".", factory=f"{__name__}:{name}", config=f"{sliding.__name__}:ModelConfig"
-        )
+    return sliding.entries_of(vcorr.ModelEntry, WideModel, ShortModel)
 
 
 @vcorr.hookimpl
 def vcorr_datasets():
     """Returns the datasets."""
-    for name in ("SlowData", "BareData"):
-        yield vcorr.DatasetEntry(
-            name=name.lower(), summary=".", factory=f"{__name__}:{name}", config=f"{sliding.__name__}:DataConfig"
-        )
+    return sliding.entries_of(vcorr.DatasetEntry, SlowData, BareData)
 
 
 @pytest.fixture

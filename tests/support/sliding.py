@@ -145,6 +145,18 @@ class SlidingData:
         return vcorr.Clip(id=clip_id, prompt="a sliding picture", queries=queries, video=video, tracks=tracks)
 
 
+def entries_of(kind: type, *classes: type) -> list:
+    """Returns entries of classes that a test derives from those here, under their names in lowercase.
+
+    kind: vcorr.ModelEntry or vcorr.DatasetEntry.
+    """
+    config = f"{__name__}:{'ModelConfig' if kind is vcorr.ModelEntry else 'DataConfig'}"
+    return [
+        kind(name=c.__name__.lower(), summary=".", factory=f"{c.__module__}:{c.__name__}", config=config)
+        for c in classes
+    ]
+
+
 @vcorr.hookimpl
 def vcorr_models():
     """The model."""
