@@ -126,7 +126,7 @@ def test_a_changed_file_of_scikit_image_is_an_error(monkeypatch: pytest.MonkeyPa
 
 
 def test_crops_are_square_windows_at_any_angle_that_stay_inside() -> None:
-    """On a ramp, colours are positions: a crop's own texels must lie on a square grid inside the picture."""
+    """Reads positions from the colours of a ramp: the texels of a crop must lie on a square grid inside the picture."""
     bank = Pictures({"ramp": ramp(200, 250)}, "train")
     crops = bank.crops(draws(), 64, 48) * 255
     x, y = crops[:, 0], crops[:, 1]

@@ -1,10 +1,11 @@
 """Lists the photographs: what each shows, who made it, its licence, its split and a hash of its pixels.
 
 All are files of the package scikit-image, and sources and licences are stated as in the docstrings of ``skimage.data``.
-No picture is in two splits. Left out are pictures that do not show a scene or a surface (``logo``, ``page``, ``text``,
-``color``, ``horse``, ``phantom``, the chessboards), pictures too small or almost empty (``microaneurysms``, ``cell``,
-``clock_motion``, whose blur is in the file), and ``moon``, whose docstring states no licence. The motorcycle pair is
-the dataset `stereo`.
+No picture is in two splits.
+Left out are pictures that do not show a scene or a surface: ``logo``, ``page``, ``text``, ``color``, ``horse``,
+``phantom`` and the chessboards. Also left out are ``microaneurysms`` (too small), ``cell`` (almost empty) and
+``clock_motion``, whose blur is in the file. The docstring of ``moon`` states no licence, so it is left out too.
+The motorcycle pair is the dataset `stereo`.
 """
 
 import hashlib

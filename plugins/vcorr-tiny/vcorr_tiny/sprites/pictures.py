@@ -1,7 +1,7 @@
 """Cuts square textures from a bank of pictures: random windows, turned by any angle, in one batch.
 
 Legend: P pictures, L levels of their pyramids, c crops, S side of a crop in texels. A pyramid holds the picture and
-its halvings, so that a crop that shrinks its window is sampled from pixels about as large as its texels.
+its halvings. A crop that shrinks its window is sampled from pixels about as large as its texels.
 """
 
 import json
