@@ -41,6 +41,12 @@ def test_every_photograph_has_one_split_a_source_and_a_licence() -> None:
     assert all(photograph.source and photograph.licence and photograph.shows for photograph in PHOTOGRAPHS)
 
 
+def test_the_page_of_licences_lists_every_photograph() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "licences.md").read_text(encoding="utf-8")
+    for each in PHOTOGRAPHS:
+        assert f"| `{each.name}` | {each.shows} | {each.source} | {each.licence} | {each.split} |" in page
+
+
 def test_no_two_splits_share_a_picture() -> None:
     """Compares by hash, and by correlation of small copies, which also finds a scaled or brightened picture."""
     hashes, thumbnails = {}, []

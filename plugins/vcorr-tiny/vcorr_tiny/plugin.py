@@ -37,12 +37,18 @@ def vcorr_models() -> Iterable[ModelEntry]:
 
 @hookimpl
 def vcorr_datasets() -> Iterable[DatasetEntry]:
-    """Returns the entry of the procedural videos."""
+    """Returns the entries of the procedural videos and of the stereo pair."""
     return [
         DatasetEntry(
             name="sprites",
             summary="Procedural videos of moving layers with exact tracks; 64 held-out clips of 17 frames, 128x128.",
             factory="vcorr_tiny.dataset:Sprites",
             config="vcorr_tiny.dataset:SpritesConfig",
-        )
+        ),
+        DatasetEntry(
+            name="stereo",
+            summary="A real stereo pair with measured disparity as a clip of two frames (needs scikit-image).",
+            factory="vcorr_tiny.stereo:Stereo",
+            config="vcorr_tiny.stereo:StereoConfig",
+        ),
     ]
