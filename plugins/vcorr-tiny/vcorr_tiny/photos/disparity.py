@@ -51,7 +51,6 @@ def _find_covered(rows: NDArray[np.float32], x: NDArray[np.float32], shift: NDAr
     """
     centre = np.arange(rows.shape[1], dtype=np.float32) + np.float32(0.5) - rows  # -inf where the disparity is unknown
     nearer = rows > shift[:, None] + NEARER
-    nearer &= np.isfinite(rows)
     alone = nearer & (np.abs(centre - x[:, None]) <= 0.5)
     with np.errstate(invalid="ignore"):
         joined = np.abs(np.diff(rows, axis=1)) <= NEARER
