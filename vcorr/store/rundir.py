@@ -26,6 +26,8 @@ from vcorr.store.schema import TableName, schema
 from vcorr.store.upgrades import RECORD_VERSION
 
 RECORD = "run.json"
+PACKED = "scores.arrow"
+"""The scores of all clips in one file, in a run that was made smaller to be shared (`vcorr board collect`)."""
 TABLES: tuple[TableName, ...] = ("predictions", "tracks", "scores")
 
 
@@ -211,16 +213,14 @@ class RunDirectory:
 
         clips: only shards of clips with these ids; None for all.
 
+        Scores that were packed into one file are read from there, clip by clip.
+
         Raises:
             StoreError: a shard is damaged, or its rows name another run than the shards before it.
         """
-        paths = self.shard_paths(table)
-        if clips is not None:
-            names = {shards.shard_name(clip) for clip in clips}
-            paths = [path for path in paths if path.name in names]
         first = None
-        for path in paths:
-            found = shards.read_shard(path, table).replace_schema_metadata(schema(table).metadata)
+        for path, shard in self._read_each(table, clips):
+            found = shard.replace_schema_metadata(schema(table).metadata)
             run = found["run"][0].as_py() if found.num_rows else first
             if table == "scores" and first not in (None, run):
                 raise StoreError(
@@ -229,6 +229,19 @@ class RunDirectory:
                 )
             first = run
             yield found
+
+    def _read_each(self, table: TableName, clips: Collection[str] | None) -> Iterator[tuple[Path, pa.Table]]:
+        """Yields the file and the rows of each clip. clips: as in `iter_shards`."""
+        paths, packed = self.shard_paths(table), self.path / PACKED
+        if table == "scores" and not paths and packed.is_file():
+            for rows in shards.read_packed(packed):
+                if clips is None or rows["clip"][0].as_py() in clips:
+                    yield packed, rows
+            return
+        names = None if clips is None else {shards.shard_name(clip) for clip in clips}
+        for path in paths:
+            if names is None or path.name in names:
+                yield path, shards.read_shard(path, table)
 
 
 def is_run(path: Path) -> bool:

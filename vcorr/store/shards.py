@@ -6,11 +6,12 @@ stage. A checksum of the whole file is there too, so that a flipped bit is notic
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import shlex
 import stat
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,8 @@ NO_CHECKSUM = "checksum of this file, computed with this text in its place".ljus
 """Stands in a file where its checksum will be, because a checksum cannot cover itself."""
 _LONGEST_FACTS = 1 << 15
 """Longest facts in characters. A run of 1,000 clips then has at most 64 MB of them."""
+_SMALLEST = pa.Codec("zstd", compression_level=19)
+"""Compression of files that are written once and shared."""
 
 
 def shard_name(clip_id: str) -> str:
@@ -91,10 +94,33 @@ def write_shard(
         StoreError: the disk is full or the directory cannot be written. No incomplete file remains.
     """
     layout = schemas.schema(table, fingerprint)
-    stamp = {schemas.CLIP_KEY: clip, schemas.FACTS_KEY: _facts_text(facts or {}), schemas.CHECKSUM_KEY: NO_CHECKSUM}
-    data = to_table(rows, layout.with_metadata({**layout.metadata, **stamp}))
+    stamp = {schemas.CLIP_KEY: clip, schemas.FACTS_KEY: _facts_text(facts or {})}
+    _write_table(path, to_table(rows, layout.with_metadata({**layout.metadata, **stamp})), pa.Codec("zstd"))
+
+
+def write_packed(path: Path, tables: Sequence[pa.Table], fingerprint: str) -> None:
+    """Writes the scores of several clips as one file: shards repeat the names of columns, which take most of them.
+
+    Args:
+        path: the file.
+        tables: scores of one clip each, in the current layout.
+        fingerprint: fingerprint of the stage that scored them.
+
+    Raises:
+        StoreError: the disk is full or the directory cannot be written. No incomplete file remains.
+    """
+    joined = pa.concat_tables([schemas.schema("scores").empty_table(), *tables]).combine_chunks()
+    # Few different texts stand in many rows; as numbers of a list of texts they hardly take any space
+    columns = [c.dictionary_encode() if pa.types.is_string(c.type) else c for c in joined.columns]
+    metadata = schemas.schema("scores", fingerprint).metadata
+    _write_table(path, pa.table(columns, joined.column_names, metadata=metadata).combine_chunks(), _SMALLEST)
+
+
+def _write_table(path: Path, data: pa.Table, codec: pa.Codec) -> None:
+    """Writes a table with its checksum: a temporary file in the same folder, then a rename."""
+    data = data.replace_schema_metadata({**data.schema.metadata, schemas.CHECKSUM_KEY: NO_CHECKSUM})
     sink = pa.BufferOutputStream()
-    with pa.ipc.new_file(sink, data.schema, options=pa.ipc.IpcWriteOptions(compression="zstd")) as writer:
+    with pa.ipc.new_file(sink, data.schema, options=pa.ipc.IpcWriteOptions(compression=codec)) as writer:
         writer.write_table(data)
     if path.is_dir() and not path.is_symlink():
         set_aside(path)  # no file can be renamed over a folder
@@ -138,10 +164,35 @@ def read_shard(path: Path, table: schemas.TableName) -> pa.Table:
         DamagedShardError: the file is missing, damaged, of another table, or of another clip than its name says.
         StoreError: it was written by a newer vcorr, or may not be read.
     """
-    try:
+    with _damage_named(path):
         found = _upgrade(path, _read_file(path), table)
         _check_clip(path, found)
         check_rows(found, table)
+    return found
+
+
+def read_packed(path: Path) -> Iterator[pa.Table]:
+    """Yields the scores of each clip in a file of `write_packed`, checked as shards are, in the order of their rows.
+
+    Raises:
+        DamagedShardError: the file is missing, damaged, or of another table.
+        StoreError: it was written by a newer vcorr, or may not be read.
+    """
+    with _damage_named(path):
+        found = _upgrade(path, _read_file(path), "scores")
+        clips = pc.unique(found["clip"]).to_pylist()
+    for clip in clips:
+        with _damage_named(path):
+            rows = found.filter(pc.equal(found["clip"], clip))
+            check_rows(rows, "scores")
+        yield rows
+
+
+@contextlib.contextmanager
+def _damage_named(path: Path) -> Iterator[None]:
+    """Turns errors of the block, which reads a file, into errors that name it."""
+    try:
+        yield
     except FileNotFoundError as error:
         raise DamagedShardError(f"{path} does not exist.", hint=COMPUTE_AGAIN) from error
     except PermissionError as error:
@@ -152,7 +203,6 @@ def read_shard(path: Path, table: schemas.TableName) -> pa.Table:
         raise DamagedShardError(
             f"{path} is damaged and cannot be read ({first_line(error)}).", hint=COMPUTE_AGAIN
         ) from error
-    return found
 
 
 def _check_clip(path: Path, table: pa.Table) -> None:

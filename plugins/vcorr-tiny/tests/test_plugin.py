@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 import torch
-from vcorr_tiny import model as tiny_model
+from vcorr_tiny import seeds
 from vcorr_tiny.dataset import Sprites, SpritesConfig
 from vcorr_tiny.model import Tiny, TinyUntrained
 from vcorr_tiny.plugin import vcorr_datasets, vcorr_models
@@ -149,7 +149,7 @@ def test_passes_are_what_the_pipeline_makes_from_the_caption(twin, clip):
 
 def test_a_saved_pipeline_is_an_embedded_one(twin, clip, tmp_path, monkeypatch):
     twin.pipe.save_pretrained(tmp_path / "pipe")
-    monkeypatch.setattr(tiny_model, "PIPELINE", tmp_path / "pipe")
+    monkeypatch.setattr(seeds, "PIPELINE", tmp_path / "pipe")
     model = Tiny(VideoConfig())
     assert model.weights_id("hub").startswith("embedded:")
     assert model.weights_id(str(tmp_path / "pipe")).startswith("path:")
@@ -184,7 +184,7 @@ def test_positions_alone_answer_that_points_stay_where_query_key_matching_follow
 
 
 def test_an_installation_without_weights_says_so(tmp_path, monkeypatch):
-    monkeypatch.setattr(tiny_model, "PIPELINE", tmp_path / "pipe")
+    monkeypatch.setattr(seeds, "PIPELINE", tmp_path / "pipe")
     with pytest.raises(MissingError, match="without its weights"):
         Tiny(VideoConfig()).weights_id("hub")
 

@@ -6,10 +6,11 @@ import argparse
 import os
 import subprocess
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 from vcorr import UsageError, VcorrError
 
@@ -83,3 +84,13 @@ def read_work(options: argparse.Namespace) -> Work:
     """Returns the work that parsed options describe."""
     only = tuple(name for name in options.only.split(",") if name)
     return Work(options.out, options.limit, options.device, options.jobs, options.reuse, only, options.tables_only)
+
+
+def end(main: Callable[[], int]) -> NoReturn:
+    """Runs the main function of a command and ends the process; prints an expected error without its traceback."""
+    try:
+        code = main()
+    except VcorrError as error:
+        sys.stderr.write(f"Error: {error}\n")
+        code = error.exit_code
+    sys.exit(code)

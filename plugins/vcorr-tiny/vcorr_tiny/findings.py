@@ -26,7 +26,7 @@ from vcorr.stats.intervals import (
 from vcorr.stats.series import Series, series
 from vcorr.stats.sites import SiteId
 from vcorr.store.rundir import find_runs
-from vcorr_tiny.command_runs import make_parser, read_work
+from vcorr_tiny.command_runs import end, make_parser, read_work
 from vcorr_tiny.reported_rows import ACROSS, ALL_POINTS, MOVING, QK, Pick, Results, Row, read_results
 from vcorr_tiny.statements import (
     Difference,
@@ -364,4 +364,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    end(main)

@@ -22,7 +22,7 @@ from vcorr.metrics.attention_scores import harmonic_mean
 from vcorr.stats.series import Series
 from vcorr.stats.stability import kendall_tau
 from vcorr.store.rundir import find_runs
-from vcorr_tiny.command_runs import Work, make_parser, read_work
+from vcorr_tiny.command_runs import Work, end, make_parser, read_work
 from vcorr_tiny.findings import FEATURES, best_table, compare, grid_table, median_layer, say_clips
 from vcorr_tiny.reported_rows import ACROSS, ALL_POINTS, METRICS, QK, Results, Row, read_results
 from vcorr_tiny.statements import Difference, Statement, correct, count_text, statement_table, write_blocks
@@ -216,4 +216,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    end(main)

@@ -2,32 +2,40 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from vcorr_cogvideox.model import CogVideoX
 
 from vcorr import MissingError, UsageError, is_random
 from vcorr.diffusion import WeightsSource, check_pipeline_folder, folder_identity, random_seed
-
-PIPELINE = Path(__file__).parent / "pipe"
-"""The pipeline folder that ships with this package."""
+from vcorr_tiny import seeds
 
 
 class Tiny(CogVideoX):
-    """The embedded model: `--weights hub` is the pipeline folder inside this package."""
+    """The embedded model: `--weights hub` is the pipeline folder inside this package, `seed:N` a training seed."""
 
     card = "vcorr_tiny:cards/tiny.yaml"
     configs = "vcorr_tiny:pipe"
 
     def locate(self, weights: str) -> WeightsSource:
-        """Returns the packaged folder for "hub"; treats random weights and paths as the base class does."""
-        if weights != "hub":
+        """Returns the packaged folder for "hub" and for its own training seed, and a folder for every other seed.
+
+        It treats random weights and paths as the base class does.
+
+        Raises:
+            MissingError: the packaged weights are not there, or this installation lacks the network of the seed.
+            UsageError: there is no such seed; see also `vcorr.diffusion.locate_weights`.
+        """
+        seed = seeds.read_seed(weights) if weights.startswith(seeds.PREFIX) else None
+        if weights != "hub" and seed is None:
             return super().locate(weights)
-        if not PIPELINE.is_dir():
+        if not seeds.PIPELINE.is_dir():
             raise _without_weights()
-        check_pipeline_folder(PIPELINE, self.pipeline_class)
-        return WeightsSource("embedded", f"embedded:{folder_identity(PIPELINE)}", PIPELINE)
+        if seed not in (None, seeds.SHIPPED):
+            folder = seeds.find_pipeline(seed)
+            return WeightsSource("embedded", f"embedded:seed-{seed}:{folder_identity(folder)}", folder)
+        check_pipeline_folder(seeds.PIPELINE, self.pipeline_class)
+        return WeightsSource("embedded", f"embedded:{folder_identity(seeds.PIPELINE)}", seeds.PIPELINE)
 
     def build(self, seed: int) -> Any:
         """Returns a pipeline with random networks, text encoder included.
@@ -58,7 +66,7 @@ class TinyUntrained(Tiny):
         """Returns the source of the random weights; its identity names the seed and the trained autoencoder.
 
         Raises:
-            UsageError: `weights` is a path; this model has no trained denoiser to load.
+            UsageError: `weights` is a path or a training seed; this model has no trained denoiser to load.
             MissingError: the packaged autoencoder is not there.
         """
         if weights != "hub" and not is_random(weights):
@@ -67,16 +75,16 @@ class TinyUntrained(Tiny):
                 hint="Leave --weights out, choose a seed with --weights random:SEED, or take --model tiny.",
             )
         seed = 0 if weights == "hub" else random_seed(weights)
-        if not (PIPELINE / "vae").is_dir():
+        if not (seeds.PIPELINE / "vae").is_dir():
             raise _without_weights()
-        return WeightsSource("random", f"random:{seed}+vae:{folder_identity(PIPELINE / 'vae')}", seed=seed)
+        return WeightsSource("random", f"random:{seed}+vae:{folder_identity(seeds.PIPELINE / 'vae')}", seed=seed)
 
     def build(self, seed: int) -> Any:
         """Returns a pipeline of random networks and the trained autoencoder."""
         from diffusers import AutoencoderKLCogVideoX
 
         pipe = super().build(seed)
-        folder = PIPELINE / "vae"
+        folder = seeds.PIPELINE / "vae"
         vae = AutoencoderKLCogVideoX.from_pretrained(folder, local_files_only=True)
         pipe.register_modules(vae=vae.eval())
         return pipe

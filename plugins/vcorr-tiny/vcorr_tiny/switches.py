@@ -20,7 +20,7 @@ from vcorr.contract.variants import DEFAULT_VARIANT, NamedVariant, switch_values
 from vcorr.stats.intervals import Bounded, mean_interval, no_interval_reason, skill_interval
 from vcorr.stats.series import Series, series
 from vcorr.store.rundir import RunDirectory, find_runs
-from vcorr_tiny.command_runs import Work, make_parser, read_work
+from vcorr_tiny.command_runs import Work, end, make_parser, read_work
 from vcorr_tiny.reported_rows import ALL_POINTS, MOVING
 from vcorr_tiny.statements import Difference, Statement, correct, say_too_few, write_blocks
 
@@ -271,4 +271,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    end(main)

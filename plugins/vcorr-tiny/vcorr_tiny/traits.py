@@ -29,7 +29,7 @@ from vcorr.stats.series import Series, series
 from vcorr.store.arrow_rows import rows_of
 from vcorr.store.rundir import RunDirectory, find_runs
 from vcorr.store.shards import read_shard
-from vcorr_tiny.command_runs import make_parser, read_work
+from vcorr_tiny.command_runs import end, make_parser, read_work
 from vcorr_tiny.statements import write_blocks
 
 RUN = ("run", "--model", "tiny", "--data", "sprites", "--probe", "qk,head-traits", "--set", "probe.heads=each")
@@ -236,4 +236,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    end(main)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from vcorr.board.tables.ranking import Unreadable
 
 
-@click.group(short_help="Build and open the leaderboard.")
+@click.group(short_help="Build and open the leaderboard, and collect its runs.")
 def board() -> None:
     """Build and open the leaderboard, a folder of pages that needs no web server."""
 
@@ -42,6 +42,42 @@ def build(results: Path, out: Path) -> int:
         say(f"Left out: run {run.run_id}: {run.reason}\n{run.hint}", stderr=True)
     say(f"Board: {index}")
     return EXIT_SOME_FAILED if unreadable else EXIT_OK
+
+
+@board.command(short_help="Copy the scores of runs in a small form.")
+@click.option(
+    "--results",
+    type=click.Path(path_type=Path),
+    default=Path("runs"),
+    show_default=True,
+    help="Folder of runs, or of such folders.",
+)
+@click.option("--out", type=FOLDER, required=True, help="Folder of copies.")
+@click.option("--metrics", default="", metavar="NAME[,NAME]", help="More columns to keep than the boards show.")
+def collect(results: Path, out: Path, metrics: str) -> int:
+    """Copy complete runs without predictions and tracks, to keep or share what a board is built from.
+
+    A copy holds run.json and the columns of scores that the boards show, all clips in one file.
+
+    \b
+    For example:
+      vcorr board collect --results runs --out leaderboards/results
+    """
+    from vcorr.board.collecting import collect_runs
+    from vcorr.board.site.html import size
+    from vcorr.board.tables.definitions import builtin_boards, metric_names
+    from vcorr.contract.errors import EXIT_OK
+    from vcorr.contract.noun_counts import say_count
+
+    also = [name for name in metrics.split(",") if name]
+    sizes: list[int] = []
+    for found in collect_runs(results, out, metric_names(builtin_boards()), also):
+        if found.reason:
+            say(f"Left out: {found.run}: {found.reason}", stderr=True)
+        else:
+            sizes.append(found.size)
+    say(f"{say_count(len(sizes), 'run')}, {size(sum(sizes))}: {out}")
+    return EXIT_OK
 
 
 @board.command("open", short_help="Open the board in a browser.")
