@@ -10,6 +10,7 @@ from vcorr import Clip, Queries, Tracks, UsageError
 XY, SEEN = np.zeros((2, 5, 2), np.float32), np.ones((2, 5), bool)
 QUERIES, VIDEO = np.float32([[1, 2], [3, 4]]), np.zeros((5, 16, 16, 3), np.uint8)
 TRACKS = Tracks(XY, SEEN, "exact")
+LAYERS = np.zeros((5, 16, 16), np.uint8)
 CLIP = Clip("c", "a prompt", QUERIES, VIDEO, TRACKS)
 
 
@@ -27,6 +28,11 @@ CLIP = Clip("c", "a prompt", QUERIES, VIDEO, TRACKS)
         ({"visible": SEEN * 1.0}, "visible must be bool of shape .* got float64"),
         ({"visible": SEEN * 2}, "visible must be bool of shape .* got int64"),
         ({"visible": SEEN[:, :4]}, "visible must be bool of shape"),
+        ({"layer": [0, 1]}, "layer must be a numpy array, got list"),
+        ({"layer": np.zeros(3, np.int32)}, r"layer must be int32 of shape \(2,\), got int32 \(3,\)"),
+        ({"layer": np.zeros(2)}, r"layer must be int32 of shape \(2,\), got float64"),
+        ({"layer": np.array([0, -2])}, "layer is -2 for a point; layers count from 0, and -1 means"),
+        ({"query_frame": np.array([0, 5])}, "query_frame names a frame that the 5 frames do not have"),
     ],
 )
 def test_tracks(change, message):
@@ -55,6 +61,13 @@ def test_tracks(change, message):
         ({"video": np.ma.masked_array(VIDEO)}, "video must be a plain numpy array, got MaskedArray"),
         ({"video": VIDEO[..., 0]}, "video must be uint8 of shape"),
         ({"video": VIDEO / 255}, "video must be uint8 of shape"),
+        ({"layers": LAYERS.tolist()}, "layers must be a numpy array, got list"),
+        ({"layers": LAYERS.astype(np.int32)}, r"layers must be uint8 of shape \(T, H, W\), got int32 \(5, 16, 16\)"),
+        ({"layers": VIDEO}, r"layers must be uint8 of shape \(T, H, W\), got uint8 \(5, 16, 16, 3\)"),
+        (
+            {"layers": LAYERS[:, :15]},
+            r"layers must have the frames and size of the video, \(5, 16, 16\), got \(5, 15, 16\)",
+        ),
         ({"video": VIDEO[:4]}, r"tracks have shape \(2, 5, 2\); 2 queries and 4 frames"),
     ],
 )
@@ -67,6 +80,14 @@ def test_clips(change, message):
 def test_a_prompt_with_half_a_character_is_refused(prompt):
     with pytest.raises(UsageError, match="Clip: prompt holds half a character"):
         dataclasses.replace(CLIP, prompt=prompt)
+
+
+def test_another_video_has_neither_the_tracks_nor_the_layers_of_the_old_one():
+    clip = dataclasses.replace(CLIP, layers=LAYERS)
+    for video in (None, VIDEO[:2]):
+        other = clip.with_video(video)
+        assert (other.video is video, other.tracks, other.layers) == (True, None, None)
+        assert other.queries is clip.queries
 
 
 def test_arrays_become_queries():

@@ -21,7 +21,9 @@ from vcorr.metrics.builtin_metrics import AttentionScore, Confidence, MatchingAc
 from vcorr.runner import score
 from vcorr.runner.rescore import rescore
 from vcorr.runner.spec import RunSpec
+from vcorr.runner.unpacking import unpack_tracks
 from vcorr.store import schema, shards
+from vcorr.store.arrow_rows import rows_of
 from vcorr.store.columns import to_table
 from vcorr.store.rundir import RunDirectory
 
@@ -97,12 +99,19 @@ def test_predictions_of_a_former_layout_are_scored_as_they_were(layout: int) -> 
     assert set(made["ceiling_kind"].to_pylist()) == {"token_maximum", "none"}
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("layout", range(1, 6))
 @pytest.mark.parametrize("table", ["tracks", "scores"])
 def test_before_layout_6_nothing_said_how_still_a_clip_is(layout: int, table: schema.TableName) -> None:
     found = shards.read_shard(DATA / f"layout-{layout}" / table / "slide-0.arrow", table)
     assert found["still"].type == pa.float32()
     assert np.isnan(found["still"].to_numpy()).all()
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_before_layout_7_no_layer_was_known(layout: int) -> None:
+    (row,) = rows_of(shards.read_shard(DATA / f"layout-{layout}" / "tracks" / "slide-0.arrow", "tracks"))
+    assert list(row["point_layers"]) == []
+    assert unpack_tracks(row).layer is None
 
 
 @pytest.mark.parametrize("layout", [1, 2, 3, 4])
@@ -158,7 +167,7 @@ def test_ceilings_of_a_former_run_are_not_trusted_until_it_is_scored_again(
     assert earlier_scoring_note(b.path, b.record()) != []
 
 
-@pytest.mark.parametrize("layout", [4, 5])
+@pytest.mark.parametrize("layout", [4, 5, 6])
 def test_a_former_run_has_its_place_on_a_board(layout: int, tmp_path: Path) -> None:
     shutil.copytree(DATA / f"layout-{layout}", tmp_path / "old")
     (tmp_path / "site").mkdir()

@@ -193,7 +193,10 @@ def test_a_shard_of_another_table_or_a_newer_layout_is_refused(run: rundir.RunDi
             shards.read_shard(path, "scores")
 
 
-@pytest.mark.parametrize(("version", "later"), [(1, {"licence": "", "boundary": []}), (2, {"boundary": []})])
+@pytest.mark.parametrize(
+    ("version", "later"),
+    [(1, {"licence": "", "boundary": [], "point_layers": []}), (2, {"boundary": [], "point_layers": []})],
+)
 def test_tracks_of_earlier_layouts_are_brought_up_to_date(
     run: rundir.RunDirectory, version: int, later: dict[str, object]
 ) -> None:

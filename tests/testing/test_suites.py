@@ -1,5 +1,7 @@
 """The suites pass what is right, and name what is wrong."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -275,6 +277,42 @@ def test_datasets():
         "tracks start at the queries",
         "same id, same clip",
     }
+
+
+class Layered(Noise):
+    """The lower half of every frame is a thing."""
+
+    def clip(self, clip_id):
+        clip = super().clip(clip_id)
+        layers = np.zeros((3, 16, 24), np.uint8)
+        layers[:, 8:] = 1
+        layer = (clip.queries.xy[:, 1] >= 8).astype(np.int32)
+        return dataclasses.replace(clip, tracks=dataclasses.replace(clip.tracks, layer=layer), layers=layers)
+
+
+class Misplaced(Layered):
+    """The map is upside down."""
+
+    def clip(self, clip_id):
+        clip = super().clip(clip_id)
+        return dataclasses.replace(clip, layers=clip.layers[:, ::-1].copy())
+
+
+class Flickering(Layered):
+    """Another map at every call."""
+
+    def clip(self, clip_id):
+        clip = super().clip(clip_id)
+        clip.layers[:, 0] = np.random.default_rng().integers(256, size=24)
+        return clip
+
+
+def test_datasets_that_know_layers():
+    report = check_dataset(Layered())
+    assert_passed(report)
+    assert report.checks[-1].reason == "2 clips with layer maps"
+    assert failed(check_dataset(Misplaced())) == {"layers of points agree with the layer map"}
+    assert failed(check_dataset(Flickering())) == {"same id, same clip"}
 
 
 class Frozen:

@@ -7,7 +7,6 @@ finds it.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import replace
 from typing import ClassVar
 
 from vcorr.contract.errors import UsageError, unknown_name
@@ -88,11 +87,11 @@ class Generate(RunMode):
 
     def input_of(self, clip: Clip, *, needs_image: bool) -> Clip:
         """Returns the clip without tracks, and without the video unless sampling starts from its first frame."""
-        return replace(clip, video=clip.video if needs_image else None, tracks=None)
+        return clip.with_video(clip.video if needs_image else None)
 
     def size_source(self, clip: Clip) -> Clip:
         """Returns the clip without its video: a generated video has the model's own size."""
-        return replace(clip, video=None, tracks=None)
+        return clip.with_video(None)
 
     def has_tracks(self, clip: Clip | None) -> bool:
         """Returns False: the video is new."""

@@ -235,6 +235,10 @@ def _whole_frames(t: NDArray[Any]) -> NDArray[np.int32]:
     return np.asarray(t, dtype=np.int32)
 
 
+UNKNOWN_LAYER = -1
+"""The layer of a point whose layer is not known."""
+
+
 @dataclass(frozen=True)
 class Tracks:
     """The positions of N query points in all T video frames.
@@ -248,6 +252,8 @@ class Tracks:
         boundary: (N,) float32, distance in pixels from the point to the nearest boundary between layers (object,
             background) in the query's frame. NaN where it is not known, infinite where there is no boundary; None if it
             is known for no point.
+        layer: (N,) int32, the layer of each point in the query's frame: 0 the background, k > 0 the k-th thing in front
+            of it, counted from the back, -1 where it is not known; None if it is known for no point.
         confidence: (N, T) float32 in [0, 1], how sure the tracker is; None if it does not say.
         query_frame: (N,) int, the frame of each point's query, which metrics need; None if all queries are in frame 0.
             Trackers and datasets may leave it out: the score stage sets it from the clip's queries.
@@ -264,6 +270,7 @@ class Tracks:
     boundary: NDArray[np.float32] | None = None
     confidence: NDArray[np.float32] | None = None
     query_frame: NDArray[np.int32] | None = None
+    layer: NDArray[np.int32] | None = None
 
     def __post_init__(self) -> None:
         _check_arrays("Tracks", xy=self.xy, visible=self.visible)
@@ -283,18 +290,26 @@ class Tracks:
         if self.boundary is not None and (self.boundary < 0).any():
             raise UsageError("Tracks: boundary is a distance and cannot be negative.")
         _check_confidence("Tracks", self.confidence, self.xy.shape[:2])
-        self._check_query_frame()
-
-    def _check_query_frame(self) -> None:
+        self._check_whole("query_frame", self.query_frame)
+        self._check_whole("layer", self.layer)
         frames = self.query_frame
-        if frames is None:
-            return
-        if frames.shape != self.xy.shape[:1] or frames.dtype.kind not in "iu":
-            raise UsageError(
-                f"Tracks: query_frame must be int32 of shape {self.xy.shape[:1]}, got {frames.dtype} {frames.shape}."
-            )
-        if ((frames < 0) | (frames >= self.xy.shape[1])).any():
+        if frames is not None and ((frames < 0) | (frames >= self.xy.shape[1])).any():
             raise UsageError(f"Tracks: query_frame names a frame that the {self.xy.shape[1]} frames do not have.")
+        if self.layer is not None and (self.layer < UNKNOWN_LAYER).any():
+            raise UsageError(
+                f"Tracks: layer is {self.layer.min()} for a point; layers count from 0, and {UNKNOWN_LAYER} means that "
+                "it is not known."
+            )
+
+    def _check_whole(self, name: str, values: Any) -> None:
+        """Checks that there is one whole number for each point."""
+        if values is None:
+            return
+        _check_arrays("Tracks", **{name: values})
+        if values.shape != self.xy.shape[:1] or values.dtype.kind not in "iu":
+            raise UsageError(
+                f"Tracks: {name} must be int32 of shape {self.xy.shape[:1]}, got {values.dtype} {values.shape}."
+            )
 
     @property
     def asked_in(self) -> NDArray[np.int64]:
@@ -332,6 +347,8 @@ class Clip:
             which the point is visible; "strided", every fifth frame in which it is visible.
         input_class: for benchmarks that tell sizes apart, "256" for frames of at most 256x256 pixels and "full" for
             larger ones; else "".
+        layers: (T, H, W) uint8, the index of the topmost layer at each pixel centre of the video: 0 the background,
+            k > 0 the k-th thing from the back, as in `Tracks.layer`; None if it is not known.
 
     Raises:
         UsageError: a field contradicts itself or another; the message names the clip and the field.
@@ -346,6 +363,7 @@ class Clip:
     query_side: int = 0
     query_mode: QueryMode = "frame"
     input_class: InputClass = ""
+    layers: NDArray[np.uint8] | None = None
 
     if TYPE_CHECKING:  # `queries` takes more types than the attribute has after conversion
 
@@ -360,6 +378,7 @@ class Clip:
             query_side: int = 0,
             query_mode: QueryMode = "frame",
             input_class: InputClass = "",
+            layers: NDArray[np.uint8] | None = None,
         ) -> None: ...
 
     def __post_init__(self) -> None:
@@ -372,6 +391,8 @@ class Clip:
                 raise UsageError(f"Clip {self.id}: {name} must be one of {known}, got {getattr(self, name)!r}.")
         if self.video is not None:
             self._check_video(self.video)
+        if self.layers is not None:
+            self._check_layers(self.layers)
 
     def _check_plain(self) -> None:
         for name in ("id", "prompt"):
@@ -407,6 +428,22 @@ class Clip:
                 f"Clip {self.id}: tracks have shape {self.tracks.xy.shape}; {expected[0]} queries and "
                 f"{expected[1]} frames need {expected}."
             )
+
+    def _check_layers(self, layers: Any) -> None:
+        _check_arrays(f"Clip {self.id}", layers=layers)
+        if layers.ndim != 3 or layers.dtype != np.uint8:
+            raise UsageError(
+                f"Clip {self.id}: layers must be uint8 of shape (T, H, W), got {layers.dtype} {layers.shape}."
+            )
+        if self.video is not None and layers.shape != self.video.shape[:3]:
+            raise UsageError(
+                f"Clip {self.id}: layers must have the frames and size of the video, {self.video.shape[:3]}, got "
+                f"{layers.shape}."
+            )
+
+    def with_video(self, video: NDArray[np.uint8] | None) -> Clip:
+        """Returns the clip with another video, or with none; without tracks and layers, which the old video had."""
+        return replace(self, video=video, tracks=None, layers=None)
 
     def with_queries(self, queries: Queries | NDArray[Any]) -> Clip:
         """Returns the clip with other query points and no tracks; `queries` as in the class."""

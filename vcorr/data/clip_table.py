@@ -22,13 +22,13 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from vcorr.contract.errors import StoreError, UsageError, first_line
-from vcorr.contract.records import InputClass, QueryMode, Tracks, is_random
+from vcorr.contract.records import UNKNOWN_LAYER, InputClass, QueryMode, Tracks, is_random
 from vcorr.store.atomic_files import atomic_file
 from vcorr.store.column_types import conform
 from vcorr.store.declared_sizes import check_bytes
 from vcorr.store.schema import FINGERPRINT_KEY, TABLE_KEY, UNITS_KEY, VERSION_KEY
 
-TABLE_VERSION = 3
+TABLE_VERSION = 4
 SUFFIX = ".parquet"
 
 OK, REJECTED, FAILED = "ok", "rejected", "failed"
@@ -39,14 +39,18 @@ RANDOM_NOTE = "The weights were random: these videos show nothing, and are for t
 TRACKS_HASH = "tracks_sha256"
 """A column that layout version 1 did not have. Tables without it cannot show that their tracks are unchanged."""
 
-_LATER = {2: (TRACKS_HASH,), 3: ("query_frames", "query_mode", "input_class")}
+_LATER = {
+    2: (TRACKS_HASH,),
+    3: ("query_frames", "query_mode", "input_class"),
+    4: ("point_layers", "layers", "layers_sha256"),
+}
 """Columns by the version of the layout that added them."""
 
 _TEXT = pa.string()
 _LISTED = "docs/datasets.md lists the columns."
 _WIDEST = 8
 """Bytes of the widest number in a table."""
-_ARRAYS = ("queries", "query_frames", "xy", "visible")
+_ARRAYS = ("queries", "query_frames", "xy", "visible", "point_layers")
 _HASHED = ("queries", "xy", "visible")
 
 COLUMNS = pa.schema(
@@ -73,6 +77,7 @@ COLUMNS = pa.schema(
         ("input_class", _TEXT),
         ("xy", pa.list_(pa.float32())),
         ("visible", pa.list_(pa.bool_())),
+        ("point_layers", pa.list_(pa.int32())),
         (TRACKS_HASH, _TEXT),
         ("tracker", _TEXT),
         ("tracker_version", pa.int32()),
@@ -80,6 +85,8 @@ COLUMNS = pa.schema(
         ("video", _TEXT),
         ("video_sha256", _TEXT),
         ("file_sha256", _TEXT),
+        ("layers", _TEXT),
+        ("layers_sha256", _TEXT),
         ("image", _TEXT),
         ("image_sha256", _TEXT),
         ("moving_share", pa.float32()),
@@ -112,14 +119,19 @@ MEANINGS = {
     "the two; else empty.",
     "xy": "Positions of the points in every frame: N x T x (x, y) pixels, row-major.",
     "visible": "N x T, row-major; true where the point can be seen.",
-    TRACKS_HASH: "Hash of `queries`, their frames, `xy`, `visible` and the video they belong to, as "
-    "`ClipRow.tracks_hash` computes it; empty for a clip without tracks, or if it was not computed.",
+    "point_layers": "N: the layer of each point in its query's frame: 0 the background, k > 0 the k-th thing in front "
+    "of it, counted from the back, -1 where it is not known; empty if it is known for no point.",
+    TRACKS_HASH: "Hash of `queries`, their frames, `xy`, `visible`, the layers that are known, and the video they "
+    "belong to, as `ClipRow.tracks_hash` computes it; empty for a clip without tracks, or if it was not computed.",
     "tracker": "What made the tracks; `exact` where they are known by construction.",
     "tracker_version": "Version of the tracker; 0 where it is not known.",
     "tracker_licence": "Licence of the tracker.",
     "video": "Path of the video inside the folder; empty where there is none.",
     "video_sha256": "Hash of the frames the tracks were made on, as `vcorr.data.video.video_hash` computes it.",
     "file_sha256": "SHA-256 of the video's file.",
+    "layers": "Path of the layer map inside the folder, with the frames and the size of the video: the index of the "
+    "topmost layer at each pixel; empty where there is none.",
+    "layers_sha256": "Hash of the layer map, as `vcorr.data.video.layers_hash` computes it.",
     "image": "Path of the first frame, for models that start from an image; empty where there is none.",
     "image_sha256": "SHA-256 of that file.",
     "moving_share": "Share of moving points: among those visible in the frame of their query, those seen more than one "
@@ -138,7 +150,7 @@ _METADATA = {
 
 _EMPTY: dict[str, Any] = {
     **dict.fromkeys(("reason", "weights", "tracker", "tracker_licence", TRACKS_HASH, "input_class"), ""),
-    **dict.fromkeys(("video", "video_sha256", "file_sha256", "image", "image_sha256"), ""),
+    **dict.fromkeys(("video", "video_sha256", "file_sha256", "image", "image_sha256", "layers", "layers_sha256"), ""),
     **dict.fromkeys(("moving_share", "visible_share"), float("nan")),
 }
 """The columns that may be empty, each with the value that means so."""
@@ -148,7 +160,7 @@ def _no_points() -> NDArray[np.float32]:
     return np.zeros((0, 2), dtype=np.float32)
 
 
-def _no_frames() -> NDArray[np.int32]:
+def _no_numbers() -> NDArray[np.int32]:
     return np.zeros(0, dtype=np.int32)
 
 
@@ -167,10 +179,12 @@ class ClipRow:
     status: "ok", "rejected" by the filters, or "failed" while it was made; `reason` says why. frames, height, width:
     size of the video that the tracks belong to. queries: (N, 2) pixels, each in its frame of query_frames (N,), which
     are 0 where none are given. query_mode, input_class: as in `vcorr.Clip`. xy: (N, T, 2) pixels. visible: (N, T), true
-    where the point can be seen. N is 0 for a clip without tracks. query_side: query points along one side of their
-    regular grid, row by row; 0 for other points. video, image: paths of files in the folder, "" for none.
-    video_sha256: `vcorr.data.video.video_hash` of the frames that the tracks were made on. file_sha256: SHA-256 of the
-    video's file. moving_share, visible_share: shares that the filters compared with their thresholds, else NaN.
+    where the point can be seen. point_layers: (N,) as `vcorr.Tracks.layer`, or (0,) if no layer is known. N is 0 for a
+    clip without tracks. query_side: query points along one side of their regular grid, row by row; 0 for other points.
+    video, image, layers: paths of files in the folder, "" for none. video_sha256: `vcorr.data.video.video_hash` of the
+    frames that the tracks were made on. file_sha256: SHA-256 of the video's file. layers_sha256:
+    `vcorr.data.video.layers_hash` of the layer map. moving_share, visible_share: shares that the filters compared with
+    their thresholds, else NaN.
     """
 
     dataset: str
@@ -189,17 +203,20 @@ class ClipRow:
     reason: str = ""
     query_side: int = 0
     queries: NDArray[np.float32] = dataclasses.field(default_factory=_no_points)
-    query_frames: NDArray[np.int32] = dataclasses.field(default_factory=_no_frames)
+    query_frames: NDArray[np.int32] = dataclasses.field(default_factory=_no_numbers)
     query_mode: QueryMode = "frame"
     input_class: InputClass = ""
     xy: NDArray[np.float32] = dataclasses.field(default_factory=_no_tracks)
     visible: NDArray[np.bool_] = dataclasses.field(default_factory=_no_visibility)
+    point_layers: NDArray[np.int32] = dataclasses.field(default_factory=_no_numbers)
     tracker: str = ""
     tracker_version: int = 0
     tracker_licence: str = ""
     video: str = ""
     video_sha256: str = ""
     file_sha256: str = ""
+    layers: str = ""
+    layers_sha256: str = ""
     image: str = ""
     image_sha256: str = ""
     moving_share: float = float("nan")
@@ -219,6 +236,7 @@ class ClipRow:
             self.tracker_version,
             self.tracker_licence,
             query_frame=self.query_frames,
+            layer=self.point_layers if len(self.point_layers) else None,
         )
 
     @property
@@ -230,7 +248,8 @@ class ClipRow:
         """Returns a hex SHA-256 of the tracks and of the video that they belong to; "" for a clip without tracks.
 
         It covers `video_sha256`, N and T, written "HASH,N,T", then the bytes of queries, xy (float32) and visible,
-        row-major. The bytes of query_frames (int32) follow if one of them is not 0.
+        row-major. The bytes of query_frames (int32) follow if one of them is not 0. Then follow, where they are known,
+        "layer" with the bytes of point_layers (int32), and "layers" with layers_sha256.
         """
         if not len(self.queries):
             return ""
@@ -253,6 +272,10 @@ class ClipRow:
             digest.update(np.ascontiguousarray(getattr(self, name)).tobytes())
         if self.query_frames.any():  # keeps the hash that queries in frame 0 had before other frames were possible
             digest.update(np.ascontiguousarray(self.query_frames, dtype=np.int32).tobytes())
+        if len(self.point_layers):
+            digest.update(b"layer" + np.ascontiguousarray(self.point_layers, dtype=np.int32).tobytes())
+        if self.layers:
+            digest.update(b"layers" + self.layers_sha256.encode())
 
 
 def write_row(path: Path, row: ClipRow, fingerprint: str = "") -> None:
@@ -353,6 +376,8 @@ def _upgrade(path: Path, table: pa.Table) -> pa.Table:
 
 def _neutral(table: pa.Table, name: str) -> pa.Array:
     """Returns the values of a column that an earlier layout did not have."""
+    if name == "point_layers":
+        return pa.array([[]] * table.num_rows, COLUMNS.field(name).type)
     if name != "query_frames":
         return pa.array([{"query_mode": "frame"}.get(name, "")] * table.num_rows, _TEXT)
     # one for each query point, of which there are as many as there are positions
@@ -396,6 +421,7 @@ def _row(values: Mapping[str, Any], lists: Mapping[str, pa.Array | None], path: 
         "query_frames": (points,),
         "xy": (points, frames, 2),
         "visible": (points, frames),
+        "point_layers": (points if lists["point_layers"] else 0,),
     }
     arrays = {name: _reshape(lists[name], shape, f"{where}: {name}") for name, shape in shapes.items()}
     row = ClipRow(**{**{k: v for k, v in values.items() if k not in ("points", TRACKS_HASH)}, **arrays})
@@ -433,7 +459,7 @@ def check_row(row: ClipRow, where: str) -> None:
     for name in ("frames", "height", "width", "query_side"):
         if getattr(row, name) < 0:
             raise UsageError(f"{where}: {name} is {getattr(row, name)}; it must be at least 0.")
-    for name in ("video", "image"):
+    for name in ("video", "image", "layers"):
         _check_path(getattr(row, name), f"{where}: {name}")
     if row.status == OK and not (row.video or row.prompt.strip()):
         raise UsageError(f"{where}: prompt is empty, and there is no video either.")
@@ -441,6 +467,7 @@ def check_row(row: ClipRow, where: str) -> None:
         _check_video_columns(row, where)
     check_tracks(row.queries, row.xy, row.visible, where)
     _check_query_columns(row, where)
+    _check_layer_columns(row, where)
     if len(row.queries):
         if row.xy.shape[1] != row.frames:
             raise UsageError(f"{where}: xy has {row.xy.shape[1]} frames, but the clip has {row.frames}.")
@@ -464,6 +491,21 @@ def _check_query_columns(row: ClipRow, where: str) -> None:
         raise UsageError(
             f"{where}: query_frames names frame {frames[outside][0]}; the clip has {row.frames}, counted from 0."
         )
+
+
+def _check_layer_columns(row: ClipRow, where: str) -> None:
+    if row.layers and not row.video:
+        raise UsageError(f"{where}: layers is {row.layers!r}, but there is no video to which a layer map could belong.")
+    found = row.point_layers
+    if not len(found):
+        return
+    if found.shape != row.queries.shape[:1] or found.dtype.kind not in "iu":
+        raise UsageError(
+            f"{where}: point_layers is {found.dtype} of shape {found.shape}; {len(row.queries)} query points need as "
+            "many whole numbers, or none."
+        )
+    if (found < UNKNOWN_LAYER).any():
+        raise UsageError(f"{where}: point_layers is {found.min()} for a point; the least is {UNKNOWN_LAYER}.")
 
 
 def _check_video_columns(row: ClipRow, where: str) -> None:

@@ -6,6 +6,7 @@ Files of a folder::
     dataset.json      the record: name, split, fingerprint, versions, status
     data/CLIP.parquet one row per clip (`vcorr.data.clip_table`)
     videos/CLIP.mkv   the videos, bit for bit
+    layers/CLIP.mkv   the layer maps of datasets that know them, bit for bit
     images/CLIP.png   first frames for models that start from an image
 
 The folder is valid at every instant, because every file is written under a temporary name and then renamed.
@@ -17,14 +18,18 @@ import contextlib
 import json
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from vcorr.contract.errors import MissingError, StoreError, UsageError, VcorrError
 from vcorr.data.clip_table import SUFFIX, ClipRow, read_fingerprint, read_rows, write_row
 from vcorr.data.dataset_home import RECORD
+from vcorr.data.video.layer_maps import read_layers, write_layers
 from vcorr.data.video.lossless import SUFFIX as VIDEO_SUFFIX
 from vcorr.data.video.lossless import read_lossless, video_hash
 from vcorr.store import shards
@@ -36,7 +41,7 @@ from vcorr.store.recovery import set_aside_record
 
 RECORD_VERSION = 1
 CARD = "README.md"
-DATA, VIDEOS, IMAGES = "data", "videos", "images"
+DATA, VIDEOS, IMAGES, LAYERS = "data", "videos", "images", "layers"
 _WITHOUT_RECORD = (
     "The command that built the dataset writes it again. Or move it away: the clips can be used without it."
 )
@@ -123,7 +128,7 @@ class DatasetFolder:
             StoreError: another process is writing the dataset, or the folder cannot be written.
         """
         with hold_lock(self.path):
-            for place in (self.path, self.path / DATA, self.path / VIDEOS):
+            for place in (self.path, self.path / DATA, self.path / VIDEOS, self.path / LAYERS):
                 remove_temporaries(place)
             yield
 
@@ -190,6 +195,45 @@ class DatasetFolder:
     def video_name(self, clip_id: str) -> str:
         """Returns the path of a clip's video inside the folder."""
         return f"{VIDEOS}/{file_stem(clip_id)}{VIDEO_SUFFIX}"
+
+    def write_layers(self, row: ClipRow, layers: NDArray[np.uint8]) -> ClipRow:
+        """Writes the layer map (T, H, W) uint8 of a clip next to its video; atomic.
+
+        Returns:
+            The row with the path and the hash of the map. `write` stores it.
+
+        Raises:
+            UsageError: the map does not have the frames and the size of the row, or is too small to be stored.
+            StoreError: the file cannot be written.
+        """
+        if layers.shape != (row.frames, row.height, row.width):
+            raise UsageError(
+                f"Clip {row.clip}: layers must have the frames and size of the video, "
+                f"{(row.frames, row.height, row.width)}, got {layers.shape}."
+            )
+        name = f"{LAYERS}/{file_stem(row.clip)}{VIDEO_SUFFIX}"
+        make_folder(self.path / LAYERS)
+        return replace(row, layers=name, layers_sha256=write_layers(self.path / name, layers, row.fps))
+
+    def read_layers(self, row: ClipRow) -> NDArray[np.uint8] | None:
+        """Reads the layer map (T, H, W) uint8 of a clip; None if it has none.
+
+        Raises:
+            MissingError: there is no such file.
+            StoreError: it is damaged, or holds another map.
+        """
+        if not row.layers:
+            return None
+        path = self.path / row.layers
+        if not path.is_file():
+            raise MissingError(
+                f"Clip {row.clip}: its layer map {path} is missing.",
+                hint="Get the whole dataset again, maps included.",
+            )
+        try:
+            return read_layers(path, row.layers_sha256)
+        except StoreError as error:
+            raise StoreError(f"Clip {row.clip}: {error.message}", hint=error.hint) from error
 
     def check_video(self, row: ClipRow) -> None:
         """Checks that a clip's video is the one its tracks were made on.

@@ -60,9 +60,9 @@ class StoredDataset(DatasetBase):
         """Returns the clip with its video decoded.
 
         Raises:
-            UsageError: there is no such clip, or its video does not have the size in its row.
-            StoreError: its video or image is damaged, or does not have the hash in its row.
-            MissingError: its video or image is missing.
+            UsageError: there is no such clip, or its video or layer map does not have the size in its row.
+            StoreError: its video, layer map or image is damaged, or does not have the hash in its row.
+            MissingError: its video, layer map or image is missing.
         """
         row = self._row(clip_id)
         if not row.video:
@@ -86,6 +86,7 @@ class StoredDataset(DatasetBase):
             fps=row.fps,
             query_mode=row.query_mode,
             input_class=row.input_class,
+            layers=self._folder.read_layers(row),
         )
 
     def notes(self, clip_id: str) -> Sequence[str]:
@@ -101,7 +102,7 @@ class StoredDataset(DatasetBase):
         return {"clips": {row.clip: row.identity() for row in self._rows.values()}}
 
     def check_files(self, clip_ids: Sequence[str]) -> None:
-        """Checks the hashes of the videos and images of these clips.
+        """Checks the hashes of the videos, layer maps and images of these clips.
 
         Raises:
             MissingError: a file is not there.
@@ -111,6 +112,7 @@ class StoredDataset(DatasetBase):
             row = self._row(clip_id)
             if row.video:
                 self._folder.check_video(row)
+            self._folder.read_layers(row)  # raises if the map is missing or another one
             if row.image:
                 self._check_image(row)
 

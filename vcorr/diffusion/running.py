@@ -146,7 +146,7 @@ def _invert(model: _Model, clip: Clip, settings: RunSettings, recorder: Recorder
 
 
 def _generate(model: _Model, clip: Clip, settings: RunSettings, recorder: Recorder) -> NDArray[np.uint8]:
-    made = replace(clip, video=None, tracks=None)
+    made = clip.with_video(None)
     grid = model.grid(made, None)
     model.check_makes(grid)
     schedule = model.schedule(settings.num_steps, grid)

@@ -154,8 +154,8 @@ def _check_sites(sites: tuple[Any, ...]) -> None:
 def copy_clip(clip: Clip) -> Clip:
     """Returns a clip that shares no memory with the given one."""
     queries = Queries(clip.queries.t.copy(), clip.queries.xy.copy())
-    video = None if clip.video is None else clip.video.copy()
-    return replace(clip, queries=queries, video=video, tracks=_copy_tracks(clip.tracks))
+    video, layers = (None if array is None else array.copy() for array in (clip.video, clip.layers))
+    return replace(clip, queries=queries, video=video, tracks=_copy_tracks(clip.tracks), layers=layers)
 
 
 def _copy_tracks(tracks: Tracks | None) -> Tracks | None:

@@ -1,4 +1,4 @@
-"""Brings a clip to the size that a model reads: resizes and cuts its video, and scales queries and tracks with it."""
+"""Brings a clip to the size that a model reads: resizes and cuts its video, queries, tracks and layer map."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ RESIZE = "area when smaller, bicubic when larger"
 def fit_clip(clip: Clip, grid: TokenGrid) -> Clip:
     """Returns the clip at the grid's height, width and number of frames; the same object if it has that size already.
 
-    Queries and tracks are scaled with the pixels. Frames after the last one of the grid are cut off.
+    Queries and tracks are scaled with the pixels. Each pixel of the layer map gets the layer at its centre; the layer
+    of a point stays. Frames after the last one of the grid are cut off.
 
     Raises:
         UsageError: the clip has no video, fewer frames than the grid, or a query in a frame that would be cut off.
@@ -36,7 +37,9 @@ def fit_clip(clip: Clip, grid: TokenGrid) -> Clip:
     scale = np.array([target[2] / width, target[1] / height], dtype=np.float32)
     tracks = None if clip.tracks is None else _fit_tracks(clip.tracks, target[0], scale)
     video = resize_video(clip.video[: target[0]], target[1], target[2])
-    return replace(clip, video=video, queries=Queries(clip.queries.t, clip.queries.xy * scale), tracks=tracks)
+    layers = None if clip.layers is None else _resize_layers(clip.layers[: target[0]], target[1], target[2])
+    queries = Queries(clip.queries.t, clip.queries.xy * scale)
+    return replace(clip, video=video, queries=queries, tracks=tracks, layers=layers)
 
 
 def check_queries_kept(clip: Clip, frames: int) -> None:
@@ -67,3 +70,12 @@ def resize_video(video: NDArray[np.uint8], height: int, width: int) -> NDArray[n
     smaller = height * width < video.shape[1] * video.shape[2]
     method = cv2.INTER_AREA if smaller else cv2.INTER_CUBIC
     return np.stack([cv2.resize(frame, (width, height), interpolation=method) for frame in video]).astype(np.uint8)
+
+
+def _resize_layers(layers: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
+    """Returns a layer map (T, H, W) uint8 resized to (T, height, width): the layer at the centre of each new pixel."""
+    rows, columns = (
+        np.floor((np.arange(new) + 0.5) * old / new).astype(np.intp)
+        for new, old in zip((height, width), layers.shape[1:], strict=True)
+    )
+    return layers[:, rows[:, None], columns]

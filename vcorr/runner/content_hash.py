@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -17,9 +17,13 @@ LENGTH = 16
 
 
 def hash_of_video(clip: Clip) -> str:
-    """Returns the hash of a clip that a model reads: its video, queries and own tracks, as the dataset gives them."""
+    """Returns the hash of a clip that a model reads: its video, queries and own tracks, as the dataset gives them.
+
+    Where the layers of the points, or a layer map, are known, they follow. Other clips keep the hash that they had
+    before layers could be known.
+    """
     tracks = () if clip.tracks is None else (clip.tracks.xy, clip.tracks.visible)
-    return _hash("video", clip.video, clip.queries.t, clip.queries.xy, *tracks)
+    return _hash("video", clip.video, clip.queries.t, clip.queries.xy, *tracks, *_layers(clip))
 
 
 def hash_of_prompt(clip: Clip, settings: RunSettings, grid: TokenGrid) -> str:
@@ -34,6 +38,14 @@ def hash_of_tracks(row: Mapping[str, Any]) -> str:
     return _hash(
         "tracks", row["video"], *(np.asarray(row[name]) for name in ("query_frames", "queries", "xy", "visible"))
     )
+
+
+def _layers(clip: Clip) -> Iterator[Any]:
+    """Yields the parts of a clip's hash that say its layers."""
+    if clip.tracks is not None and clip.tracks.layer is not None:
+        yield from ("layer", clip.tracks.layer.astype(np.int32))
+    if clip.layers is not None:
+        yield from ("layers", clip.layers)
 
 
 def _hash(*parts: Any) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -117,7 +117,7 @@ def sample_clip(plan: Plan, clip_id: str, on_step: Callable[[], None] = lambda: 
 
 
 def _take_video(plan: Plan, clip: Clip, video: NDArray[np.uint8] | None, grid: TokenGrid) -> Clip:
-    return replace(clip, video=_check_video(plan, video, grid), tracks=None)
+    return clip.with_video(_check_video(plan, video, grid))
 
 
 def prepare_clip(plan: Plan, clip_id: str) -> Prepared:
@@ -142,7 +142,7 @@ def prepare_clip(plan: Plan, clip_id: str) -> Prepared:
         return Prepared(fitted, grid, facts, notes)
     height, width = round(grid.height), round(grid.width)
     if clip.video is not None:
-        clip = replace(clip, video=resize_video(clip.video, height, width))
+        clip = clip.with_video(resize_video(clip.video, height, width))
     clip = clip.with_queries(query_grid(clip.query_side or DEFAULT_QUERY_SIDE, height, width))
     return Prepared(clip, grid, ClipFacts(hash_of_prompt(clip, asked.settings, grid)))
 
@@ -312,7 +312,8 @@ def track_row(run: str, plan: Plan, clip: Clip, tracks: Tracks, *, video: str, f
         xy=tracks.xy.ravel(),
         visible=tracks.visible.ravel(),
         confidence=_flat(tracks.confidence),
-        boundary=() if tracks.boundary is None else tracks.boundary,
+        boundary=_flat(tracks.boundary),
+        point_layers=_flat(tracks.layer),
     )
 
 

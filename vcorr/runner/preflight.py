@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import get_args
 
 from vcorr.capture.needs import check_sites, latents_error, probe_needs, reads_latents
@@ -106,7 +105,7 @@ def _fit_of(clip: Clip, grid: TokenGrid, usual: int) -> str:
 def usual_frames(adapter: CalledModel, sites: Sequence[Site], clip: Clip) -> int:
     """Returns how many frames the model reads of a clip that is long enough; 0 if it has no number of its own."""
     try:
-        return adapter.grid(replace(clip, video=None, tracks=None), sites[0] if sites else None).video_frames
+        return adapter.grid(clip.with_video(None), sites[0] if sites else None).video_frames
     except VcorrError:  # a plugin's adapter may rely on the video; the note about its frames is then left out
         return 0
 
@@ -116,7 +115,7 @@ def _takes_without_video(adapter: CalledModel, sites: Sequence[Site], clip: Clip
     if clip.video is None:
         return False
     try:
-        _common_grid(adapter, sites, replace(clip, video=None, tracks=None))
+        _common_grid(adapter, sites, clip.with_video(None))
     except (UsageError, PartFailureError):
         return False
     return True

@@ -76,7 +76,7 @@ def restore_clip(plan: Plan, run: RunDirectory, clip_id: str) -> Prepared:
     prepared = prepare_clip(plan, clip_id)
     if not plan.selection.mode.makes_video:
         return prepared
-    return replace(prepared, clip=replace(prepared.clip, video=_read_video(run, clip_id), tracks=None))
+    return replace(prepared, clip=prepared.clip.with_video(_read_video(run, clip_id)))
 
 
 def video_path(run: RunDirectory, clip_id: str) -> Path:

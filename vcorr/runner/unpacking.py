@@ -62,6 +62,7 @@ def unpack_tracks(row: Stored) -> Tracks:
         boundary=np.asarray(row["boundary"], dtype=np.float32) if len(row["boundary"]) else None,
         confidence=_optional(row["confidence"], np.float32, shape),
         query_frame=np.asarray(row["query_frames"], dtype=np.int32),
+        layer=_optional(row["point_layers"], np.int32, shape[:1]),
     )
 
 

@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from vcorr.store.columns import NAN, Bools, Float, Floats, Int32, Int64, Ints, Text, arrow_schema, column, units
 
-SCHEMA_VERSION = 6
+SCHEMA_VERSION = 7
 
 TableName = Literal["predictions", "tracks", "scores"]
 
@@ -234,6 +234,11 @@ class TrackRow:
         "N: distance in the query's frame from the point to the nearest boundary between layers (object, background); "
         "infinite where there is none, empty where it is not known.",
         "pixels",
+    )
+    point_layers: Ints = column(
+        (),
+        "N: the layer of each point in its query's frame: 0 the background, k > 0 the k-th thing in front of it, "
+        "counted from the back, -1 where it is not known; empty if it is known for no point.",
     )
     task: Text = column(CORRESPONDENCE, _TASK)
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from vcorr.contract.errors import UsageError
 from vcorr.contract.geometry import TokenGrid
 from vcorr.contract.head_traits import TRAITS
-from vcorr.contract.records import InputClass, QueryMode, Readout
+from vcorr.contract.records import UNKNOWN_LAYER, InputClass, QueryMode, Readout
 from vcorr.contract.variants import switches_of
 from vcorr.store.json_text import read_json
 from vcorr.store.schema import NONE, TableName
@@ -147,11 +147,13 @@ def _check_tracks(table: pa.Table) -> None:
     for column, length in {"query_frames": points, "queries": 2 * points, "xy": 2 * pairs, "visible": pairs}.items():
         _check_lengths(table, column, np.array([length]))
     _check_lengths(table, "confidence", np.array([pairs]), optional=True)
-    _check_lengths(table, "boundary", np.array([points]), optional=True)
+    for column in ("boundary", "point_layers"):
+        _check_lengths(table, column, np.array([points]), optional=True)
     _check_range(table, "query_frames", 0, row["frames"] - 1)
     _check_finite_range(table, "queries", -MOST_PIXEL, MOST_PIXEL)
     _check_range(table, "confidence", -_ROUNDING, 1 + _ROUNDING)
     _check_range(table, "boundary", 0, math.inf)
+    _check_range(table, "point_layers", UNKNOWN_LAYER)
     seen = np.repeat(_flat(table, "visible"), 2)
     _check_numbers("xy", _flat(table, "xy")[seen], -MOST_PIXEL, MOST_PIXEL, finite=True)
 

@@ -66,10 +66,7 @@ def _with_variants(table: pa.Table, name: schemas.TableName) -> pa.Table:
 
 def _with_boundary(table: pa.Table, name: schemas.TableName) -> pa.Table:
     """Upgrades layout 3 to 4: tracks had no distance from a point to a boundary between layers."""
-    if name == "tracks":
-        unknown: list[list[float]] = [[] for _ in range(table.num_rows)]
-        table = table.append_column("boundary", pa.array(unknown, pa.list_(pa.float32())))
-    return table
+    return _with_unknown(table, "boundary", pa.float32()) if name == "tracks" else table
 
 
 def _with_time_and_content(table: pa.Table, name: schemas.TableName) -> pa.Table:
@@ -93,6 +90,17 @@ def _with_stillness(table: pa.Table, name: schemas.TableName) -> pa.Table:
     if name != "predictions":
         table = table.append_column("still", pa.array([NAN] * table.num_rows, pa.float32()))
     return table
+
+
+def _with_layers(table: pa.Table, name: schemas.TableName) -> pa.Table:
+    """Upgrades layout 6 to 7: tracks had no layer of a point."""
+    return _with_unknown(table, "point_layers", pa.int32()) if name == "tracks" else table
+
+
+def _with_unknown(table: pa.Table, column: str, kind: pa.DataType) -> pa.Table:
+    """Adds a column of lists that are empty in every row, because their numbers are not known."""
+    unknown: list[list[float]] = [[] for _ in range(table.num_rows)]
+    return table.append_column(column, pa.array(unknown, pa.list_(kind)))
 
 
 def _zeros(table: pa.Table) -> list[Any]:
@@ -134,5 +142,5 @@ _SINCE_5: dict[schemas.TableName, tuple[str, ...]] = {
 }
 """Columns that came with layout 5. A table of an earlier layout that lacks another column is damaged."""
 
-_STEPS = (_with_licence, _with_variants, _with_boundary, _with_time_and_content, _with_stillness)
+_STEPS = (_with_licence, _with_variants, _with_boundary, _with_time_and_content, _with_stillness, _with_layers)
 """_STEPS[v - 1] upgrades layout v to v + 1."""

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vcorr.contract.records import Clip, Queries, Tracks
+from vcorr.contract.records import UNKNOWN_LAYER, Clip, Queries, Tracks
 from vcorr.testing.report import Report, expect, make, run_checks
 
 
@@ -41,6 +41,7 @@ def check_dataset(dataset: Any, *, config: Any = None, clips: int = 2, skip: Col
             ("queries are inside the frame", suite.queries),
             ("tracks start at the queries", suite.start),
             ("same id, same clip", suite.repeat),
+            ("layers of points agree with the layer map", suite.layers),
         ],
         skip,
     )
@@ -92,10 +93,43 @@ class _DatasetSuite:
         for name in self._names():
             first, second = self._dataset.clip(name), self._dataset.clip(name)
             same = first.queries == second.queries and first.prompt == second.prompt
-            expect(same and _same(first.video, second.video), f"{name}: the clip differs the second time.")
+            same = same and _same(first.video, second.video) and _same(first.layers, second.layers)
+            expect(same, f"{name}: the clip differs the second time.")
+
+    def layers(self) -> str:
+        """Checks that visible points have the layer of their pixel, where all pixels around it have the same layer."""
+        known = [name for name in self._names() if self._dataset.clip(name).layers is not None]
+        for name in known:
+            points, mapped = _layers_at_queries(self._dataset.clip(name))
+            wrong = np.flatnonzero(points != mapped)
+            expect(
+                len(wrong) == 0,
+                f"{name}: {len(wrong)} of {len(points)} visible points have another layer than their pixel of the map; "
+                "are x and y exchanged?",
+            )
+        return f"{len(known)} clips with layer maps" if known else "no layer maps"
 
     def _names(self) -> list[str]:
         return list(self._dataset.ids())[: self._clips]
+
+
+def _layers_at_queries(clip: Clip) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Returns the known layers of points that are visible in the frame of their query, and the layers of their pixels.
+
+    Points next to an outline are left out: the map has one layer for a whole pixel, and a point may be beyond the
+    outline.
+    """
+    if clip.layers is None or clip.tracks is None or clip.tracks.layer is None:
+        return np.zeros(0, np.int64), np.zeros(0, np.int64)
+    seen = clip.tracks.visible[np.arange(len(clip.queries)), clip.queries.t] & (clip.tracks.layer != UNKNOWN_LAYER)
+    height, width = clip.layers.shape[1:]
+    x, y = np.floor(clip.queries.xy[seen]).astype(np.intp).T
+    around = np.arange(-1, 2)
+    rows = np.clip(y[:, None] + around, 0, height - 1)[:, :, None]
+    columns = np.clip(x[:, None] + around, 0, width - 1)[:, None, :]
+    pixels = clip.layers[clip.queries.t[seen][:, None, None], rows, columns].reshape(len(x), around.size**2)
+    inside = (pixels == pixels[:, :1]).all(axis=1)
+    return clip.tracks.layer[seen][inside].astype(np.int64), pixels[inside, 0].astype(np.int64)
 
 
 def check_tracker(tracker: Any, *, config: Any = None, clip: Clip | None = None, skip: Collection[str] = ()) -> Report:
