@@ -360,7 +360,11 @@ def _default(field: dataclasses.Field[Any]) -> str:
 
 
 def _short(value: Any) -> str:
-    return "[" + ",".join(f"{v:g}" for v in value) + "]" if isinstance(value, list) else str(value)
+    return (
+        "[" + ",".join(v if isinstance(v, str) else f"{v:g}" for v in value) + "]"
+        if isinstance(value, list)
+        else str(value)
+    )
 
 
 def _split_example(text: str) -> tuple[str, str, str]:

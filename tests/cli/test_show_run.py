@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
+
+import numpy as np
+from support import sliding
 
 from vcorr.store import shards
 from vcorr.store.schema import ScoreRow
@@ -112,6 +116,39 @@ def test_strata_are_shown_at_the_best_site(vcorr) -> None:
     (strata,) = json.loads(vcorr("show", "run", path, "--json").out)["strata"]
     assert (strata["best"]["layer"], strata["strata"]["reappeared:no"]["clips"]) == (0, 4)
     assert strata["strata"]["reappeared:yes"]["value"] is None
+
+
+class LayeredData(sliding.SlidingData):
+    """Every other point is in front of the background."""
+
+    def clip(self, clip_id):
+        clip = super().clip(clip_id)
+        layer = np.arange(len(clip.queries), dtype=np.int32) % 2
+        return replace(clip, tracks=replace(clip.tracks, layer=layer))
+
+
+def test_foreground_and_background_are_shown_and_compared_over_all_and_over_moving_pairs(vcorr, monkeypatch) -> None:
+    monkeypatch.setattr(sliding, "SlidingData", LayeredData)
+    path = made(vcorr)
+    asked = ("--set", "metrics=matching_accuracy,strata", "--set", "metric.pairs=[all,moving]")
+    assert vcorr("score", path, *asked).code == 0
+    found = {each["metric"]: each["strata"] for each in json.loads(vcorr("show", "run", path, "--json").out)["strata"]}
+    assert list(found) == ["matching_accuracy", "matching_accuracy_moving"]
+    for strata in found.values():
+        for layer in ("background", "foreground"):
+            assert (strata[f"layer:{layer}"]["clips"], strata[f"layer:{layer}"]["value"]) == (4, 1)
+            assert (strata[f"layer:{layer}"]["floor"], strata[f"layer:{layer}"]["ceiling"]) == (0, 1)
+    lines = [" ".join(line.split()) for line in vcorr("show", "run", path).out.splitlines()]
+    assert "matching_accuracy by stratum: qk, site 0:0" in lines
+    assert "matching_accuracy_moving by stratum: qk, site 0:0" in lines
+    assert lines.count("layer foreground 1.000 0.000 1.000 1.000 – 4") == 2
+    assert [line.split()[0] for line in lines if " pairs 1.000" in line] == ["all", "moving"]
+    compared = json.loads(vcorr("compare", path, path, "--metric", "*@layer:*", "--json").out)
+    assert {row["metric"] for row in compared["rows"]} == {
+        f"matching_accuracy{suffix}@layer:{layer}"
+        for suffix in ("", "_moving")
+        for layer in ("background", "foreground")
+    }
 
 
 def test_strata_of_two_runs_are_compared_at_the_sites_of_their_metric(vcorr) -> None:

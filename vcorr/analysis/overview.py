@@ -52,8 +52,8 @@ class Ranking:
 class StrataOf:
     """The strata of a metric at the best site of one probe, each clip at the site that it did not choose.
 
-    best: the site, chosen by the ranking column. whole: the metric over all points. strata: its strata, by the part of
-    the column name after the mark.
+    best: the site, chosen by the ranking column. whole: the metric over all points, or over moving points. strata: its
+    strata, by the part of the column name after the mark.
     """
 
     variant: str
@@ -136,13 +136,15 @@ def _rankings(parts: Sequence[Series], best: Sequence[BestSite]) -> Iterator[Ran
 
 def _strata(found: Sequence[Series], best: Sequence[BestSite]) -> Iterator[StrataOf]:
     for chosen in best:
-        whole = chosen.all_points or chosen.summary
-        mark = whole.metric + STRATUM_MARK
         of_probe = [s for s in found if {**s.key, "metric": chosen.summary.metric} == chosen.key]
-        strata = {s.key["metric"].removeprefix(mark): s for s in of_probe if s.key["metric"].startswith(mark)}
-        if chosen.heads == "mean" and strata:
-            at_site = {name: chosen.report(strata[name]) for name in sorted(strata, key=natural)}
-            yield StrataOf(chosen.summary.variant_text, chosen, whole, at_site)
+        for whole in (chosen.all_points, chosen.summary):
+            mark = "" if whole is None else whole.metric + STRATUM_MARK
+            strata = {
+                s.key["metric"].removeprefix(mark): s for s in of_probe if mark and s.key["metric"].startswith(mark)
+            }
+            if whole is not None and chosen.heads == "mean" and strata:
+                at_site = {name: chosen.report(strata[name]) for name in sorted(strata, key=natural)}
+                yield StrataOf(chosen.summary.variant_text, chosen, whole, at_site)
 
 
 def _rankings_of(s: Series, best: BestSite) -> Iterator[Ranking]:

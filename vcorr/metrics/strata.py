@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +21,7 @@ from vcorr.contract.errors import UsageError
 from vcorr.contract.geometry import TokenGrid
 from vcorr.contract.hit_rules import HitRule
 from vcorr.contract.option_notes import option
-from vcorr.contract.records import Score, Tracks
+from vcorr.contract.records import UNKNOWN_LAYER, Score, Tracks
 from vcorr.contract.variants import Switches, Variant, switches_of
 from vcorr.metrics.accuracy import HALF_A_STRIDE
 from vcorr.metrics.hit_distances import Floats
@@ -28,6 +29,8 @@ from vcorr.metrics.pairs import Pairs, ReferenceMemo
 
 METRIC = "matching_accuracy"
 NOWHERE = -1
+PairChoice = Literal["all", "moving"]
+_SUFFIX: dict[PairChoice, str] = {"all": "", "moving": "_moving"}
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,11 @@ class StrataConfig:
         "Upper edges of the strata by the distance of the query from the nearest boundary between layers.",
         unit="token strides",
     )
+    pairs: tuple[PairChoice, ...] = option(
+        ("all",),
+        "Which pairs are divided: all, in columns matching_accuracy@…; the pairs of moving points, in columns "
+        "matching_accuracy_moving@…; or both.",
+    )
 
     def __post_init__(self) -> None:
         for name in ("displacement", "frames", "boundary"):
@@ -64,6 +72,9 @@ class StrataConfig:
                 raise UsageError(f"metric 'strata': {name} must be rising positive numbers, got {edges!r}.")
         if self.near < 1:
             raise UsageError(f"metric 'strata': near must be at least 1 frame, got {self.near!r}.")
+        known = set(self.pairs) <= set(_SUFFIX)
+        if not self.pairs or not known or len(set(self.pairs)) < len(self.pairs):
+            raise UsageError(f"metric 'strata': pairs must be all, moving or both, each once, got {self.pairs!r}.")
 
 
 @dataclass(frozen=True)
@@ -92,25 +103,35 @@ class _PairStrata:
     pairs: Pairs
     strata: tuple[NDArray[np.int64], ...]
 
+    def number_of(self, choice: PairChoice) -> int:
+        """Returns how many pairs a choice has, counted from the first: pairs of moving points come first."""
+        return self.pairs.moving if choice == "moving" else len(self.pairs.index)
+
 
 class Strata(MetricBase):
     """`matching_accuracy@DIMENSION:STRATUM`: the matching accuracy of the pairs in one stratum.
 
     Dimensions: displacement, frames, reappeared (was the point hidden since the query frame?), occlusion (is a frame
-    that hides it near?), boundary (where `Tracks.boundary` is known). Pairs, threshold and variants are as in
-    `matching_accuracy`. Values are in [0, 1]; n is the number of pairs. A clip without such a pair has NaN and n = 0.
-    The primary column holds the pairs whose point was never hidden: nearly all pairs.
+    that hides it near?), boundary and layer. The last two need `Tracks.boundary` and `Tracks.layer`. Pairs,
+    threshold and variants are as in `matching_accuracy`. With the option `pairs`, the pairs of moving points have
+    columns `matching_accuracy_moving@DIMENSION:STRATUM`. Values are in [0, 1]; n is the number of pairs. A clip without
+    such a pair has NaN and n = 0. The primary column holds the pairs whose point was never hidden: nearly all pairs.
     """
 
     higher_is_better = True
-    primary = f"{METRIC}@reappeared:no"
     lower, upper = 0.0, 1.0
 
     def __init__(self, config: StrataConfig | None = None, *, variant: Variant = "corrected") -> None:
         self._config = config or StrataConfig()
         self._switches = switches_of(variant)
         self.dimensions = _dimensions(self._config)
-        self.columns = tuple(f"{METRIC}@{dim.name}:{label}" for dim in self.dimensions for label in dim.labels)
+        self.columns = tuple(
+            f"{METRIC}{_SUFFIX[choice]}@{dim.name}:{label}"
+            for choice in self._config.pairs
+            for dim in self.dimensions
+            for label in dim.labels
+        )
+        self.primary = f"{METRIC}{_SUFFIX[self._config.pairs[0]]}@reappeared:no"
         self._memo = ReferenceMemo(self._place_pairs)
 
     def under(self, variant: Switches) -> Strata:
@@ -125,23 +146,26 @@ class Strata(MetricBase):
         """
         placed = self._memo.get(reference, grid)
         hits = placed.pairs.square_distances(tracks, np.array(grid.stride)) < HALF_A_STRIDE**2
-        scores = {}
-        for dimension, strata in zip(self.dimensions, placed.strata, strict=True):
-            for label, score in zip(dimension.labels, _shares(hits, strata, len(dimension.labels)), strict=True):
-                scores[f"{METRIC}@{dimension.name}:{label}"] = score
-        return scores
+        scores: list[Score] = []
+        for choice in self._config.pairs:
+            count = placed.number_of(choice)
+            for dimension, strata in zip(self.dimensions, placed.strata, strict=True):
+                scores += _shares(hits[:count], strata[:count], len(dimension.labels))
+        return dict(zip(self.columns, scores, strict=True))
 
     def hit_rules(self, reference: Tracks, grid: TokenGrid) -> Mapping[str, HitRule]:
         """Returns the rule of each column, for its ceiling."""
         placed = self._memo.get(reference, grid)
         whole = placed.pairs.rule(HALF_A_STRIDE, np.array(grid.stride), moving=False)
-        rules = {}
-        for dimension, strata in zip(self.dimensions, placed.strata, strict=True):
-            for stratum, label in enumerate(dimension.labels):
-                counted = np.zeros_like(whole.counted)
-                counted.flat[placed.pairs.index[strata == stratum]] = True
-                rules[f"{METRIC}@{dimension.name}:{label}"] = replace(whole, counted=counted)
-        return rules
+        rules: list[HitRule] = []
+        for choice in self._config.pairs:
+            index = placed.pairs.index[: placed.number_of(choice)]
+            for dimension, strata in zip(self.dimensions, placed.strata, strict=True):
+                for stratum in range(len(dimension.labels)):
+                    counted = np.zeros_like(whole.counted)
+                    counted.flat[index[strata[: len(index)] == stratum]] = True
+                    rules.append(replace(whole, counted=counted))
+        return dict(zip(self.columns, rules, strict=True))
 
     def _place_pairs(self, reference: Tracks, grid: TokenGrid) -> _PairStrata:
         pairs = Pairs.of(reference.xy, reference.visible, grid, self._switches, reference.asked_in)
@@ -180,6 +204,13 @@ def _dimensions(config: StrataConfig) -> tuple[Dimension, ...]:
             _labels(config.boundary),
             config.boundary,
             _to_boundary,
+        ),
+        Dimension(
+            "layer",
+            "whether the query is on the background or on something in front of it, where the data know the layer",
+            ("background", "foreground"),
+            (0.5,),
+            _layer,
         ),
     )
 
@@ -229,6 +260,13 @@ def _to_boundary(reference: Tracks, grid: TokenGrid) -> NDArray[np.float64]:
     unknown = np.full(len(reference.visible), np.nan)
     distance = unknown if reference.boundary is None else reference.boundary / math.sqrt(math.prod(grid.stride))
     return np.broadcast_to(distance[:, None].astype(np.float64), reference.visible.shape)
+
+
+def _layer(reference: Tracks, grid: TokenGrid) -> NDArray[np.float64]:
+    """Returns the layer of the query, 0 for the background; NaN where it is not known."""
+    unknown = np.full(len(reference.visible), np.nan)
+    layer = unknown if reference.layer is None else np.where(reference.layer == UNKNOWN_LAYER, np.nan, reference.layer)
+    return np.broadcast_to(layer[:, None], reference.visible.shape)
 
 
 def _shares(hits: NDArray[np.bool_], strata: NDArray[np.int64], count: int) -> list[Score]:

@@ -94,7 +94,7 @@ def vcorr_metrics() -> list[MetricEntry]:
         ),
         MetricEntry(
             name="strata",
-            summary="matching_accuracy by kind of pair: displacement, frames, occlusion, distance to a boundary.",
+            summary="matching_accuracy by kind of pair: displacement, frames, occlusion, boundary, layer.",
             version=2,
             factory="vcorr.metrics.strata:Strata",
             config="vcorr.metrics.strata:StrataConfig",

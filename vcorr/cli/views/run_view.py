@@ -17,6 +17,7 @@ from vcorr.cli.views.site_tables import say_findings, say_unscored
 from vcorr.cli.views.table_notes import Remark, gather_remarks, interval_text, say_no_interval
 from vcorr.cli.views.table_width import Column, Row, fit_table
 from vcorr.cli.views.terminal import cell, number
+from vcorr.contract.metric_columns import all_points_of
 from vcorr.contract.modes import Generate
 from vcorr.contract.noun_counts import say_count
 from vcorr.contract.records import NO_SITE
@@ -172,9 +173,13 @@ def _strata_table(found: StrataOf) -> RenderableType:
     )
 
 
+def _whole_name(found: StrataOf) -> str:
+    return "moving pairs" if all_points_of(found.whole.metric) else "all pairs"
+
+
 def _strata_rows(found: StrataOf) -> Iterator[Row]:
     dimension = ""
-    for name, x in {"all pairs": found.whole, **found.strata}.items():
+    for name, x in {_whole_name(found): found.whole, **found.strata}.items():
         if not x.clips:
             continue
         if name.split(":")[0] != dimension:
@@ -190,14 +195,19 @@ def _strata_rows(found: StrataOf) -> Iterator[Row]:
 
 
 def _strata_remarks(found: StrataOf) -> Iterator[Remark]:
-    for name, x in {"all pairs": found.whole, **found.strata}.items():
+    for name, x in {_whole_name(found): found.whole, **found.strata}.items():
         if x.no_skill_interval and not math.isnan(x.skill):
             yield Remark(name.replace(":", " "), say_no_interval(x.no_skill_interval))
 
 
 def _strata_dict(found: StrataOf) -> dict[str, Any]:
     strata = {name: x.to_dict() for name, x in found.strata.items()}
-    return {"variant": found.variant, "best": found.best.to_dict(), "strata": strata}
+    return {
+        "variant": found.variant,
+        "metric": found.whole.metric,
+        "best": found.best.to_dict(),
+        "strata": strata,
+    }
 
 
 def _name(probe: str, variant: str) -> str:
