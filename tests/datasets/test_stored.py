@@ -14,7 +14,8 @@ from support.folders import QUERIES, make_folder, row, with_video
 
 from vcorr.contract.errors import MissingError, StoreError, UsageError
 from vcorr.data import dataset_folder as folder_module
-from vcorr.data.clip_table import COLUMNS, ClipRow, read_rows, write_row
+from vcorr.data.clip_row import ClipRow
+from vcorr.data.clip_table import COLUMNS, read_rows, write_row
 from vcorr.data.dataset_folder import DatasetFolder
 from vcorr.data.dataset_options import FolderConfig
 from vcorr.data.stored_dataset import StoredDataset

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from support import sliding
-from vcorr.data.clip_table import ClipRow
+from vcorr.data.clip_row import ClipRow
 from vcorr.data.dataset_card import card
 from vcorr.data.dataset_folder import VIDEOS, DatasetFolder, file_hash
 from vcorr.data.video.lossless import write_lossless

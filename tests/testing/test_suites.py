@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from vcorr.contract.bases import DatasetBase, with_defaults
 from vcorr.contract.errors import UsageError
-from vcorr.contract.records import Clip, Score, Tracks
+from vcorr.contract.records import Clip, Queries, Score, Tracks
 from vcorr.functional import attention_rows, match
 from vcorr.testing import assert_passed, check_dataset, check_metric, check_probe, check_tracker, random_clip
 
@@ -310,9 +311,84 @@ class Flickering(Layered):
 def test_datasets_that_know_layers():
     report = check_dataset(Layered())
     assert_passed(report)
-    assert report.checks[-1].reason == "2 clips with layer maps"
+    assert "2 clips with layer maps" in {check.reason for check in report.checks}
     assert failed(check_dataset(Misplaced())) == {"layers of points agree with the layer map"}
     assert failed(check_dataset(Flickering())) == {"same id, same clip"}
+
+
+class Drawn(Layered):
+    """Two layers that slide by half a pixel a frame; what starts right of column 20 is seen in its own frame alone."""
+
+    def clip(self, clip_id):
+        clip = super().clip(clip_id)
+        return dataclasses.replace(clip, tracks=self.track(clip_id, clip.queries))
+
+    def track(self, clip_id, queries):
+        start = queries.xy - np.float32([0.5, 0]) * queries.t[:, None]
+        xy = start[:, None] + np.float32([0.5, 0]) * np.arange(3, dtype=np.float32)[:, None]
+        visible = np.repeat(start[:, :1] < 20, 3, axis=1)
+        visible[np.arange(len(queries)), queries.t] = True
+        return Tracks(xy, visible, "exact", layer=(queries.xy[:, 1] >= 8).astype(np.int32))
+
+
+class ForFrame0(Drawn):
+    """Takes every query for one of frame 0."""
+
+    def track(self, clip_id, queries):
+        return super().track(clip_id, Queries.at(queries.xy))
+
+
+class Vanishing(Drawn):
+    """Hides what is asked for in a later frame."""
+
+    def track(self, clip_id, queries):
+        found = super().track(clip_id, queries)
+        return dataclasses.replace(found, visible=found.visible & (queries.t == 0)[:, None])
+
+
+class OneLayer(Drawn):
+    """Says that everything asked for in a later frame is background."""
+
+    def track(self, clip_id, queries):
+        found = super().track(clip_id, queries)
+        return dataclasses.replace(found, layer=found.layer * (queries.t == 0))
+
+
+class Short(Drawn):
+    """Forgets the last frame of later queries."""
+
+    def track(self, clip_id, queries):
+        found = super().track(clip_id, queries)
+        if not queries.t.any():
+            return found
+        return dataclasses.replace(found, xy=found.xy[:, :2], visible=found.visible[:, :2])
+
+
+ANY_QUERY = "tracks of any query agree with the known tracks"
+
+
+def test_datasets_that_track_any_query():
+    assert_passed(check_dataset(Drawn()))
+    assert {check.reason for check in check_dataset(Noise()) if check.name == ANY_QUERY} == {"not supported"}
+    with pytest.raises(
+        UsageError, match=r"Noise cannot track other queries in clip 'noise-0'(.|\n)*vcorr list trackers"
+    ):
+        with_defaults(Noise(), DatasetBase).track("noise-0", Queries.at(np.zeros((1, 2), np.float32)))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "reason"),
+    [
+        (ForFrame0, "px from their queries, in the queries' frames"),
+        (Vanishing, "points have another track, visibility or layer when they are asked for in frame 1"),
+        (OneLayer, "points have another track, visibility or layer when they are asked for in frame 1"),
+        (Short, "not (5, 3, 2)"),
+    ],
+)
+def test_a_dataset_that_tracks_queries_otherwise_than_its_clips_say(wrong, reason):
+    (failure,) = check_dataset(wrong()).failures
+    assert failure.name == ANY_QUERY
+    assert reason in failure.reason
 
 
 class Frozen:

@@ -14,10 +14,11 @@ from collections.abc import Mapping, Sequence
 from types import MethodType
 from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
+from vcorr.contract.errors import UsageError
 from vcorr.contract.geometry import TokenGrid
 from vcorr.contract.hit_rules import HitRule
 from vcorr.contract.origins import VideoOrigin
-from vcorr.contract.records import AppliedSettings, Mode, ModelCard, Readout, RunSettings, Site, Tracks
+from vcorr.contract.records import AppliedSettings, Mode, ModelCard, Queries, Readout, RunSettings, Site, Tracks
 from vcorr.contract.seeds import NoiseDraw
 from vcorr.contract.variants import CORRECTED, PredictionKind, Switches
 
@@ -223,6 +224,20 @@ class DatasetBase:
     def notes(self, clip_id: str) -> Sequence[str]:
         """Returns sentences that the user should read about a clip, such as that it was cut; by default none."""
         return ()
+
+    def track(self, clip_id: str, queries: Queries) -> Tracks:
+        """Returns exact tracks and visibility of any queries (t, x, y) in a clip's video; by default not supported.
+
+        For datasets that know their scenes. The track of query n passes through the query. A query on a track of the
+        clip gets that track, with the same layer where layers are known.
+
+        Raises:
+            UsageError: the dataset cannot answer other queries than its own, or there is no such clip.
+        """
+        raise UsageError(
+            f"{type(self).__name__} cannot track other queries in clip {clip_id!r}: it only knows tracks of its own.",
+            hint="A tracker follows any queries: vcorr list trackers",
+        )
 
 
 class TrackerBase:

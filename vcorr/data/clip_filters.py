@@ -9,7 +9,7 @@ import numpy as np
 from vcorr.contract.errors import UsageError
 from vcorr.contract.geometry import TokenGrid
 from vcorr.contract.records import Tracks
-from vcorr.data.clip_table import OK, REJECTED, ClipRow
+from vcorr.data.clip_row import OK, REJECTED, ClipRow
 from vcorr.metrics.pairs import select_pairs
 
 

@@ -8,7 +8,8 @@ from typing import Any
 
 import yaml
 
-from vcorr.data.clip_table import COLUMNS, MEANINGS, SUFFIX, ClipRow
+from vcorr.data.clip_row import ClipRow
+from vcorr.data.clip_table import COLUMNS, MEANINGS, SUFFIX
 
 _USE = """\
 ```python

@@ -27,7 +27,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vcorr.contract.errors import MissingError, StoreError, UsageError, VcorrError
-from vcorr.data.clip_table import SUFFIX, ClipRow, read_fingerprint, read_rows, write_row
+from vcorr.data.clip_row import ClipRow
+from vcorr.data.clip_table import SUFFIX, read_fingerprint, read_rows, write_row
 from vcorr.data.dataset_home import RECORD
 from vcorr.data.video.layer_maps import read_layers, write_layers
 from vcorr.data.video.lossless import SUFFIX as VIDEO_SUFFIX

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vcorr.contract.errors import MissingError, StoreError, UsageError, first_line
-from vcorr.data.clip_table import ClipRow, check_inside, check_tracks
+from vcorr.data.clip_row import ClipRow, check_inside, check_tracks
 from vcorr.data.dataset_card import card
 from vcorr.data.dataset_folder import CARD, DATA, IMAGES, DatasetFolder, file_hash, holds_files
 from vcorr.data.image_reader import read_image

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from vcorr.contract.bases import DatasetBase
 from vcorr.contract.errors import StoreError, UsageError, unknown_name
 from vcorr.contract.records import Clip, Queries
-from vcorr.data.clip_table import OK, ClipRow
+from vcorr.data.clip_row import OK, ClipRow
 from vcorr.data.dataset_folder import DatasetFolder, file_hash, one_of
 from vcorr.data.dataset_home import find_folder, find_imported_folder
 from vcorr.data.dataset_options import DiffTrackConfig, FolderConfig

@@ -18,7 +18,8 @@ from vcorr.contract.geometry import TokenGrid
 from vcorr.contract.part_calls import PartFailureError
 from vcorr.contract.records import Clip
 from vcorr.data.clip_filters import Filters, judge
-from vcorr.data.clip_table import FAILED, RANDOM_NOTE, REJECTED, ClipRow, read_rows
+from vcorr.data.clip_row import FAILED, RANDOM_NOTE, REJECTED, ClipRow
+from vcorr.data.clip_table import read_rows
 from vcorr.data.dataset_card import card
 from vcorr.data.dataset_folder import CARD, VIDEOS, DatasetFolder, file_hash
 from vcorr.data.video.lossless import write_lossless

@@ -9,7 +9,7 @@ import pytest
 from vcorr_tiny.dataset import Sprites, SpritesConfig
 
 from vcorr.cli import main as program
-from vcorr.data.clip_table import ClipRow
+from vcorr.data.clip_row import ClipRow
 from vcorr.data.dataset_folder import VIDEOS, DatasetFolder, file_hash
 from vcorr.data.video.lossless import write_lossless
 from vcorr.store.rundir import RunDirectory

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from vcorr.cli.views import render, terminal
 from vcorr.cli.views.terminal import cell
-from vcorr.data.clip_table import FAILED, OK, RANDOM_NOTE, REJECTED, ClipRow
+from vcorr.data.clip_row import FAILED, OK, RANDOM_NOTE, REJECTED, ClipRow
 from vcorr.data.dataset_folder import DatasetFolder
 
 if TYPE_CHECKING:
