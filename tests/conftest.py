@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from support import sliding
 
-from vcorr.data.dataset_home import HOME_VARIABLE
 from vcorr.plugins import builtin, registry
+from vcorr.store.home import HOME_VARIABLE
 
 # before anything imports torch: on a busy machine its spinning threads slow the tests tenfold
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

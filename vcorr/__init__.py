@@ -75,7 +75,9 @@ if TYPE_CHECKING:
     from vcorr.notebook.recording import record as record
     from vcorr.plugins.registry import installed as installed
     from vcorr.runner.clip_fit import fit_clip as fit_clip
+    from vcorr.store.atomic_files import atomic_file as atomic_file
     from vcorr.store.fingerprint import hash_file as hash_file
+    from vcorr.store.home import home_folder as home_folder
     from vcorr.trackers.both_ways import track_both_ways as track_both_ways
     from vcorr.trackers.chain import check_tracking_input as check_tracking_input
 
@@ -114,7 +116,9 @@ else:
             "vcorr.data.video.video_reader": "read_video",
             "vcorr.plugins.registry": "installed",
             "vcorr.runner.clip_fit": "fit_clip",
+            "vcorr.store.atomic_files": "atomic_file",
             "vcorr.store.fingerprint": "hash_file",
+            "vcorr.store.home": "home_folder",
             "vcorr.trackers.both_ways": "track_both_ways",
             "vcorr.trackers.chain": "check_tracking_input",
         },

@@ -2,6 +2,7 @@
 
 import math
 from collections import OrderedDict
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -42,13 +43,16 @@ class Attend(nn.Module):
 class Block(nn.Module):
     """Puts out its input, as tokens or as maps of channels, after attention."""
 
-    def __init__(self, maps=False):
+    def __init__(self, axes="bnc"):
         super().__init__()
-        self.attend, self.maps = Attend(), maps
+        self.attend, self.axes = Attend(), axes
 
     def forward(self, x):
         self.attend(x)
-        return x.transpose(1, 2).unflatten(2, (GRID.rows, GRID.cols)) if self.maps else x
+        size = (GRID.rows, GRID.cols)
+        if self.axes == "fhwc":
+            return x.unflatten(1, size)
+        return x.transpose(1, 2).unflatten(2, size) if self.axes == "fchw" else x
 
 
 class Spy:
@@ -216,7 +220,7 @@ def test_positions_come_at_once():
 # -------------------------------------------------------------------------------------------------------- hidden states
 
 
-@pytest.mark.parametrize("axes", ["bnc", "fnc", "fchw"])
+@pytest.mark.parametrize("axes", ["bnc", "fnc", "fchw", "fhwc"])
 @pytest.mark.parametrize("kind", ["spatial", "temporal"])
 def test_hidden_states_by_their_axes(kind, axes):
     factorised = Factorised(kind if axes == "bnc" else "spatial")
@@ -224,14 +228,14 @@ def test_hidden_states_by_their_axes(kind, axes):
     tokens = batch([video(7), video(1)], factorised)
     layout = TokenLayout("none", BRANCHES)
     where = inner(Factorised(kind), block_axes=axes)
-    record(spy, where, layout, tokens, module=wrapped(maps=axes == "fchw"))
+    record(spy, where, layout, tokens, module=wrapped(axes=axes))
     assert torch.equal(spy.captures[0].hidden, video(1).view(GRID.frames, GRID.rows, GRID.cols, -1))
 
 
 def test_hidden_states_find_a_known_motion_in_parts():
     parts = video(1, 1).split(3)
     (prediction,) = record(
-        Hidden(), inner(SPATIAL, block_axes="fchw"), TokenLayout(), *parts, module=wrapped(maps=True)
+        Hidden(), inner(SPATIAL, block_axes="fchw"), TokenLayout(), *parts, module=wrapped(axes="fchw")
     )
     assert prediction.xy[0].tolist() == [[4.0 + 8 * j, 4.0] for j in range(4)]
 
@@ -239,6 +243,22 @@ def test_hidden_states_find_a_known_motion_in_parts():
 def test_hidden_states_of_another_form_are_refused():
     with pytest.raises(CaptureError, match=r"must be a tensor \(B, C, h, w\), got \(4, 15, 32\)"):
         record(Spy("hidden"), inner(SPATIAL, block_axes="fchw"), TokenLayout(), video(), module=wrapped())
+    with pytest.raises(CaptureError, match=r"must be a tensor \(B, h, w, C\), got \(4, 15, 32\)"):
+        record(Spy("hidden"), inner(SPATIAL, block_axes="fhwc"), TokenLayout(), video(), module=wrapped())
+
+
+def test_places_without_attention_show_their_hidden_state_alone():
+    nothing = Site(0, "any name", attention="none", block="block", block_axes="fchw")
+    parts = video(1, 1).split(3)
+    (prediction,) = record(Hidden(), nothing, TokenLayout(), *parts, module=wrapped(axes="fchw"))
+    assert (prediction.attention, prediction.xy[0].tolist()) == ("none", [[4.0 + 8 * j, 4.0] for j in range(4)])
+    spatial = [replace(inner(SPATIAL), layer=layer, name=f"attend.{layer}") for layer in (1, 3)]
+    with pytest.raises(UsageError, match=r"'qk' reads attention; Net shows none at any name\.(.|\n)*--layers 1,3$"):
+        check_sites({"qk": QueryKey.needs}, [spatial[0], nothing, spatial[1]], "Net")
+    with pytest.raises(UsageError, match=r"--probe hidden-cos$"):
+        check_sites({"both": frozenset({"hidden", "v"})}, [nothing], "Net")
+    check_sites({"qk": QueryKey.needs}, spatial, "Net")
+    check_sites({"hidden": Hidden.needs, "latent": frozenset({"latent"})}, [*spatial, nothing], "Net")
 
 
 # ------------------------------------------------------------------------------------------------------------- refusals

@@ -157,6 +157,36 @@ class WrongHeads(Adapter):
         return [Site(layer, f"blocks.{layer}", heads=3) for layer in range(2)]
 
 
+class Maps(Adapter):
+    """Shows the attention of one layer alone, and the hidden states of both."""
+
+    def sites(self):
+        shown = Site(0, "blocks.0", heads=2, block="blocks.0")
+        return [shown, Site(1, "second", attention="none", block="blocks.1")]
+
+
+class SaysAttention(Maps):
+    """Declares a module as attention that computes none."""
+
+    def sites(self):
+        return [Site(0, "embed", block="blocks.0"), *super().sites()[1:]]
+
+
+class OnlyMaps(Adapter):
+    def sites(self):
+        return [Site(0, "both", attention="none", block=self.path)]
+
+    path = "blocks.1"
+
+
+class WrongMaps(OnlyMaps):
+    path = "embed.bias"
+
+
+class UnseededMaps(OnlyMaps, Unseeded):
+    pass
+
+
 class Still:
     def sites(self):
         return ()
@@ -208,6 +238,26 @@ def test_hidden_states_that_sites_name_are_read(clip):
     report = check_model(SaysMore(), clip)
     assert failed(report) == {"what sites declare besides attention can be captured"}
     assert "6 key and value heads" in report.failures[0].reason
+
+
+def test_models_without_attention_pass(clip):
+    assert_passed(check_model(OnlyMaps(), clip, text_tokens=TEXT))
+    report = check_model(Maps(), clip)
+    assert_passed(report)
+    remarks = {check.name: check.reason for check in report.checks}
+    assert remarks["what sites declare besides attention can be captured"] == "q of 1 layers, hidden of 2 layers"
+
+
+@pytest.mark.parametrize(
+    ("adapter", "name"),
+    [
+        (WrongMaps, "one prediction per site and step"),
+        (UnseededMaps, "same seed, same result"),
+        (SaysAttention, "what sites declare besides attention can be captured"),
+    ],
+)
+def test_what_models_without_attention_lack_is_found(clip, adapter, name):
+    assert name in failed(check_model(adapter(), clip))
 
 
 def test_built_in_baselines_pass(clip):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from vcorr.contract.errors import PluginError, UsageError
 from vcorr.contract.part_calls import show_value
@@ -57,6 +57,11 @@ def latents_error(name: str, model: str) -> UsageError:
     )
 
 
+def has_attention(site: Site) -> bool:
+    """Returns whether the attention of a site can be read; its hidden state can, if it declares a block."""
+    return site.attention != "none"
+
+
 def check_sites(needs: Mapping[str, frozenset[str]], sites: Iterable[Site], model: str) -> None:
     """Checks that the sites declare what the probes need.
 
@@ -68,6 +73,8 @@ def check_sites(needs: Mapping[str, frozenset[str]], sites: Iterable[Site], mode
     Raises:
         UsageError: a probe needs something that a site does not declare or that its attention does not have.
     """
+    sites = list(sites)
+    _check_attention(needs, sites, model)
     hidden, unrotated = _find_reader(needs, {HIDDEN}), _find_reader(needs, UNROTATED.keys())
     summary = _find_reader(needs, {MASK})
     position, whole = _find_reader(needs, POSITIONS.keys()), _find_reader(needs, {MASK, *POSITIONS})
@@ -104,6 +111,21 @@ def check_sites(needs: Mapping[str, frozenset[str]], sites: Iterable[Site], mode
                 "cannot be separated from content. If the model has a rotary embedding, its adapter declares "
                 "Site(..., unrotated=...).",
             )
+
+
+def _check_attention(needs: Mapping[str, frozenset[str]], sites: Sequence[Site], model: str) -> None:
+    """Raises UsageError for a probe of attention at a site without attention; names the layers that have some."""
+    reader = next((name for name, own in needs.items() if own.isdisjoint({LATENT}) and own != {HIDDEN}), None)
+    without = [site for site in sites if not has_attention(site)]
+    if reader is None or not without:
+        return
+    layers = ",".join(str(site.layer) for site in sites if has_attention(site))
+    raise UsageError(
+        f"Probe {reader!r} reads attention; {model} shows none at {without[0].name}"
+        + (f" and {len(without) - 1} more layers." if len(without) > 1 else "."),
+        hint="Read its features: --probe hidden-cos"
+        + (f"\nOr the layers with attention: --layers {layers}" if layers else ""),
+    )
 
 
 def _find_reader(needs: Mapping[str, frozenset[str]], parts: Collection[str]) -> str | None:

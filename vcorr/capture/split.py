@@ -219,16 +219,18 @@ def _tokens_with_channels(output: Any, site: Site) -> Tensor:
     tensor = output
     if isinstance(output, (tuple, list)):
         tensor = output[site.block_output] if 0 <= site.block_output < len(output) else None
-    axes = 4 if site.block_axes == "fchw" else 3
+    axes = len(site.block_axes)
     if not isinstance(tensor, Tensor) or tensor.ndim != axes:
         found = tuple(tensor.shape) if isinstance(tensor, Tensor) else type(output).__name__
-        form = "(B, C, h, w)" if axes == 4 else "(B, N, C)"
+        form = {"fchw": "(B, C, h, w)", "fhwc": "(B, h, w, C)"}.get(site.block_axes, "(B, N, C)")
         raise CaptureError(
             f"{site.block}: its output number {site.block_output} must be a tensor {form}, got {found}.",
             hint="Site.block names the module whose output is the hidden state, Site.block_output the index of the "
             "tensor, Site.block_axes its axes.",
         )
-    return tensor.flatten(2).transpose(1, 2) if axes == 4 else tensor
+    if site.block_axes == "fhwc":
+        return tensor.flatten(1, 2)
+    return tensor.flatten(2).transpose(1, 2) if site.block_axes == "fchw" else tensor
 
 
 def _split_unrotated(call: AttentionCall, site: Site, tokens: slice, rows: Tensor) -> Tensor:

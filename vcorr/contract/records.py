@@ -31,11 +31,11 @@ InputClass = Literal["", "256", "full"]
 Axes = Literal["bhnd", "bnhd", "bnc"]
 """Order of the axes of queries or keys: b batch, h heads, n tokens, d head width, c = h*d channels of all heads."""
 
-BlockAxes = Literal["bnc", "fnc", "fchw"]
+BlockAxes = Literal["bnc", "fnc", "fchw", "fhwc"]
 """Order of the axes of a block's output.
 
 "bnc": the batch rows of the attention call. "fnc": one batch row per frame, whatever the batch rows of the attention
-call are. "fchw": one map of c channels per frame.
+call are. "fchw": one map of c channels per frame. "fhwc": the same, with the channels last.
 """
 FactorisedKind = Literal["spatial", "temporal"]
 BatchOrder = Literal["branch-major", "interleaved"]
@@ -110,7 +110,9 @@ class Site:
         layer: number of the module in the order of execution, from 0.
         name: path of the module inside the denoiser.
         heads: number of attention heads; 0 if unknown before loading.
-        attention: kind of attention, which decides what a token can see.
+        attention: kind of attention, which decides what a token can see. "none" for a place whose hidden state can be
+            read, but no attention: a layer of a convolutional network, or attention that the tap cannot see. Its name
+            is free, because no module of this name is tapped.
         block: path, inside the denoiser, of the module whose output is the hidden state after this attention; "" if
             there is none to read.
         block_output: index of the tensor with the video tokens, if the block puts out several tensors.
@@ -142,8 +144,8 @@ class Site:
                 f"Site {self.name}: {self.factorised.kind} attention is not full3d attention.",
                 hint='Use Site(..., attention="factorised", factorised=...).',
             )
-        if self.block_axes not in ("bnc", "fnc", "fchw"):
-            raise UsageError(f"Site: block_axes must be 'bnc', 'fnc' or 'fchw', got {self.block_axes!r}.")
+        if self.block_axes not in get_args(BlockAxes):
+            raise UsageError(f"Site: block_axes must be one of {get_args(BlockAxes)}, got {self.block_axes!r}.")
 
 
 def _check_arrays(where: str, **values: Any) -> None:

@@ -1,19 +1,17 @@
 """Finds imported datasets by names such as `difftrack:MODEL/SET`.
 
-They are in `VCORR_HOME/datasets/KIND/...`, one dataset folder per set. If the variable is not set, the home is
-`$XDG_DATA_HOME/vcorr`; if that is not set either, `~/.local/share/vcorr`.
+They are in `datasets/KIND/...` of the home folder of vcorr (`vcorr.store.home`), one dataset folder per set.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Collection
 from pathlib import Path
 
 from vcorr.contract.errors import MissingError, UsageError, unknown_name
 from vcorr.contract.text_files import expand_home
+from vcorr.store.home import home_folder
 
-HOME_VARIABLE = "VCORR_HOME"
 RECORD = "dataset.json"
 """The file in a dataset folder that records how the dataset was made."""
 
@@ -26,7 +24,7 @@ IMPORTS = {
 
 def imports_folder(kind: str) -> Path:
     """Returns the folder that holds the imported sets of a kind."""
-    return _home() / "datasets" / kind
+    return home_folder() / "datasets" / kind
 
 
 def list_imported_sets(kind: str) -> list[str]:
@@ -83,11 +81,3 @@ def find_folder(text: str) -> Path:
         hint = f"Imported: {', '.join(known)}." if known else "Nothing is imported yet: vcorr dataset import --help"
         raise MissingError(f"{text} is neither a folder nor the name of an imported dataset.", hint=hint)
     return path
-
-
-def _home() -> Path:
-    named = os.environ.get(HOME_VARIABLE)
-    if named:
-        return expand_home(named)
-    shared = os.environ.get("XDG_DATA_HOME")
-    return (Path(shared) if shared else Path.home() / ".local" / "share") / "vcorr"

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from vcorr.capture.needs import has_attention
 from vcorr.contract.bases import VideoModelBase, with_defaults
 from vcorr.contract.entries import ModelEntry
 from vcorr.contract.modes import Generate, Renoise
+from vcorr.contract.records import Site
 
 PROMPT = "A paper boat drifts down a narrow stream."
 CLIP = "clip.mp4"
 """The video in the suggested commands, which stands for one of the user's own."""
+
+
+def typical_probe(sites: Sequence[Site]) -> str:
+    """Returns the probe to begin with: query-key matching, or features by cosine where no site shows attention."""
+    return "qk" if any(has_attention(site) for site in sites) else "hidden-cos"
 
 
 def suggest_commands(entry: ModelEntry) -> dict[str, str]:
@@ -23,8 +32,8 @@ def suggest_commands(entry: ModelEntry) -> dict[str, str]:
     adapter = entry.create()
     model = with_defaults(adapter, VideoModelBase)
     start = f"vcorr run --model {entry.name}"
-    if adapter.sites():
-        start += " --probe qk"
+    if sites := adapter.sites():
+        start += f" --probe {typical_probe(sites)}"
     if entry.data is not None and ":" not in entry.data:
         return {f"read {entry.data}": f"{start} --data {entry.data} --limit 8"}
     found = {}

@@ -16,6 +16,7 @@ from vcorr.contract.records import ModelCard
 from vcorr.plugins.model_names import find_model
 from vcorr.plugins.part_options import make_config
 from vcorr.plugins.registry import Registered, Registry
+from vcorr.plugins.suggestions import typical_probe
 from vcorr.runner.spec import RunSpec
 from vcorr.store.fingerprint import plain
 from vcorr.testing.members import missing_members
@@ -155,11 +156,13 @@ def probe_parts(spec: RunSpec, registry: Registry, adapter: VideoModel) -> tuple
         UsageError: no probe is named, or an unknown one, or an option that none of the probes has.
     """
     found = [registry.probes.get(name) for name in spec.probes]
-    if not adapter.sites():
+    sites = adapter.sites()
+    if not sites:
         return ()  # the model predicts by itself: there is no attention to read
     if not found:
         names = ", ".join(registry.probes.names())
-        raise UsageError("No probe was named.", hint=f"For example: --probe qk. Probes: {names}")
+        example = typical_probe(sites)
+        raise UsageError("No probe was named.", hint=f"For example: --probe {example}. Probes: {names}")
     return _share_options(found, spec.options.get("probe", {}), "probe")
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from vcorr.capture.needs import has_attention
 from vcorr.capture.recorder import Recorder
 from vcorr.contract.errors import UsageError
 from vcorr.contract.geometry import TokenGrid
@@ -78,6 +79,8 @@ def find_impulse(
 ) -> tuple[int, ...]:
     """Finds the token whose queries change most when the pixels of one token change, in renoise mode.
 
+    If a site shows no attention, its hidden state is compared in place of the queries.
+
     Args:
         model: a loaded adapter.
         clip: with a video of the size that the model takes.
@@ -102,12 +105,12 @@ def find_impulses(
     """Runs `find_impulse` for several sites on one grid at once; returns the tokens by layer."""
     grid = model.grid(clip, sites[0])
     pair = (clip, _invert(clip, grid, token))
-    before, after = (_queries(model, each, step, num_steps, sites) for each in pair)
+    before, after = (_tokens(model, each, step, num_steps, sites) for each in pair)
     return {site.layer: _largest(before[site.layer] - after[site.layer]) for site in sites}
 
 
 def _largest(change: Tensor) -> tuple[int, ...]:
-    """Returns the (F, h, w) index of the token whose queries (H, F, h, w, d) changed most; empty when none changed."""
+    """Returns the (F, h, w) index of the token that changed most, from (H, F, h, w, d); empty when none changed."""
     size = change.float().norm(dim=-1).sum(dim=0)
     if not bool(size.any()):
         return ()
@@ -132,21 +135,22 @@ def _invert(clip: Clip, grid: TokenGrid, token: tuple[int, int, int]) -> Clip:
     return replace(clip, video=video)
 
 
-def _queries(model: Any, clip: Clip, step: int, num_steps: int, sites: Sequence[Site]) -> dict[int, Tensor]:
-    probe = _Queries()
-    recorder = Recorder({"queries": probe}, clip.queries, layers={site.layer for site in sites})
+def _tokens(model: Any, clip: Clip, step: int, num_steps: int, sites: Sequence[Site]) -> dict[int, Tensor]:
+    probe = _Tokens("q" if all(has_attention(site) for site in sites) else "hidden")
+    recorder = Recorder({"tokens": probe}, clip.queries, layers={site.layer for site in sites})
     model.run(clip, RunSettings("renoise", (step,), num_steps), recorder)
-    return probe.queries
+    return probe.seen
 
 
-class _Queries:
-    """Keeps the queries that it gets, by layer; predicts that nothing moves."""
+class _Tokens:
+    """Keeps one tensor of each layer, (H, F, h, w, d), with H = 1 for the hidden state; predicts that nothing moves."""
 
-    needs = frozenset({"q"})
-
-    def __init__(self) -> None:
-        self.queries: dict[int, Tensor] = {}
+    def __init__(self, part: str) -> None:
+        self._part = part
+        self.needs = frozenset({part})
+        self.seen: dict[int, Tensor] = {}
 
     def read(self, capture: Any, queries: QueryPoints) -> dict[int, Tensor]:
-        self.queries[capture.site.layer] = capture.q.detach().clone()
+        tensor = getattr(capture, self._part).detach().clone()
+        self.seen[capture.site.layer] = tensor if self._part == "q" else tensor[None]
         return {-1: queries.xy[:, None].expand(-1, capture.grid.frames, -1)}

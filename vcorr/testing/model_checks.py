@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from vcorr.capture.captures import Capture, TokenLayout
 from vcorr.capture.latent_tokens import LatentReading
+from vcorr.capture.needs import has_attention
 from vcorr.capture.passes import PassWatch
 from vcorr.capture.recorder import Recorder
 from vcorr.contract.bases import VideoModelBase, with_defaults
@@ -89,22 +90,33 @@ class _StopError(Exception):
 
 
 class _Reader:
-    """A probe whose predictions depend on every tensor that it gets, so that equal predictions mean equal tensors."""
+    """A probe whose predictions depend on every tensor that it gets, so that equal predictions mean equal tensors.
 
-    needs = frozenset({"q", "k", "v", "out"})
+    Args:
+        attention: whether it reads the attention of the sites, else their hidden state.
+    """
+
     readout = "free"
 
-    def __init__(self) -> None:
+    def __init__(self, attention: bool = True) -> None:
+        self.needs = frozenset({"q", "k", "v", "out"} if attention else {"hidden"})
         self.text: dict[tuple[int, int], int] = {}
         self.heads: dict[int, int] = {}
 
     def read(self, capture: Capture, queries: QueryPoints) -> dict[int, Tensor]:
+        trace = self._trace(capture)
+        trace[0] = 0
+        return {-1: queries.xy.to(trace.device)[:, None] + trace}
+
+    def _trace(self, capture: Capture) -> Tensor:
+        """Returns two sums over the tensors per frame, (F, 2)."""
+        if "hidden" in self.needs:
+            half = capture.hidden.float().flatten(1).tensor_split(2, dim=1)
+            return torch.stack([part.mean(dim=1) for part in half], dim=-1)
         self.text[capture.site.layer, capture.step] = capture.k_text.shape[1]
         self.heads[capture.site.layer] = capture.q.shape[0]
         sums = [tensor.float().mean(dim=(0, 2, 3, 4)) for tensor in (capture.q, capture.k, capture.v, capture.out)]
-        trace = torch.stack([sums[0] + sums[1], sums[2] + sums[3]], dim=-1)
-        trace[0] = 0
-        return {-1: queries.xy.to(trace.device)[:, None] + trace}
+        return torch.stack([sums[0] + sums[1], sums[2] + sums[3]], dim=-1)
 
 
 class _OnePart:
@@ -222,7 +234,7 @@ class _ModelSuite:
     def cleanup_after_error(self) -> str | None:
         if not self._sites:
             return "no sites"
-        witness = _Witness({"failing": _Failing()}, self._clip)
+        witness = _Witness({"failing": _Failing(self._attention)}, self._clip)
         try:
             self._run(witness)
         except PartFailureError:
@@ -271,6 +283,8 @@ class _ModelSuite:
             count for (layer, _), count in self._probed[1].text.items() if not _is_temporal(self._sites_by_layer[layer])
         }
         expect(len(counts) <= 1, f"the number of text tokens differs between sites or steps: {sorted(counts)}.")
+        if self._sites and not self._attention:
+            return "no attention is read"
         if expected is not None:
             expect(counts == {expected}, f"{sorted(counts)} text tokens instead of {expected}: does the grid fit?")
         return f"{sum(counts)} text tokens"
@@ -291,14 +305,16 @@ class _ModelSuite:
         if not self._sites:
             return "no sites"
         chosen = self._sites[-1].layer
-        witness = _Witness({"reader": _Reader()}, self._clip, layers={chosen})
+        witness = _Witness({"reader": _Reader(self._attention)}, self._clip, layers={chosen})
         self._run(witness)
         got = {prediction.layer for prediction in witness.predictions}
         expect(got == {chosen}, f"layer {chosen} was chosen, but {sorted(got)} were read.")
         return None
 
     def site_members(self) -> str:
+        shown = [] if self._attention else [site.layer for site in self._sites if has_attention(site)]
         needs = {
+            "q": shown,
             "hidden": [site.layer for site in self._sites if site.block],
             "q_unrotated": [site.layer for site in self._sites if site.unrotated],
             "k_unrotated": [site.layer for site in self._sites if site.unrotated],
@@ -350,6 +366,11 @@ class _ModelSuite:
         return list(self._model.sites())
 
     @cached_property
+    def _attention(self) -> bool:
+        """Whether every site shows its attention; if not, the checks read hidden states."""
+        return all(has_attention(site) for site in self._sites)
+
+    @cached_property
     def _sites_by_layer(self) -> dict[int, Site]:
         return {site.layer: site for site in self._sites}
 
@@ -364,7 +385,7 @@ class _ModelSuite:
         return self._read()
 
     def _read(self, settings: RunSettings | None = None) -> tuple[_Witness, _Reader]:
-        reader = _Reader()
+        reader = _Reader(self._attention)
         witness = _Witness({"reader": reader}, self._clip)
         self._run(witness, settings)
         return witness, reader

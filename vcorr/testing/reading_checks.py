@@ -8,8 +8,9 @@ from functools import cached_property
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from vcorr.capture.needs import has_attention
 from vcorr.capture.recorder import Recorder
 from vcorr.contract.bases import VideoModelBase, with_defaults
 from vcorr.contract.entries import Entry
@@ -44,6 +45,7 @@ def check_reading(
     """Checks that an adapter reads the tokens of its grid, in the conditional branch.
 
     Tokens: the pixels of one token are changed, and the change must appear at this token in the queries of every layer.
+    Where a site shows no attention, the hidden states are compared.
     A module that attends to something else, such as sound, therefore fails as a site. In a network of several
     resolutions only the first layer is checked. Random weights spread a change, so an autoencoder in `pipe.vae` and the
     convolutions of the `denoiser` are made local first (`make_local`).
@@ -195,7 +197,10 @@ def _reads_prompt(model: Any) -> bool:
 
 
 def _localise(model: Any) -> None:
-    """Sets the weights of a diffusers model so that a change stays at its position up to the first attention."""
+    """Sets weights so that a change stays at its position up to the first attention of a diffusers model.
+
+    In a convolutional `network` without attention, it stays there up to the end.
+    """
     pipe = getattr(model, "pipe", None)
     autoencoder = getattr(pipe, "vae", None)
     denoiser = getattr(pipe, getattr(model, "denoiser", ""), None)
@@ -203,3 +208,6 @@ def _localise(model: Any) -> None:
         make_local(autoencoder, causal=model.compression.causal)
     if denoiser is not None:
         make_pointwise(denoiser)
+    network = getattr(model, "network", None)
+    if isinstance(network, nn.Module) and not any(has_attention(site) for site in model.sites()):
+        make_pointwise(network)

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,15 +15,9 @@ from numpy.typing import NDArray
 from vcorr import (
     Clip,
     Factorised,
-    ModelCard,
-    PluginError,
-    RunSettings,
     Site,
-    TokenGrid,
     Unrotated,
     UsageError,
-    VideoModelBase,
-    load_card,
     option,
 )
 from vcorr.capture import TokenLayout
@@ -34,16 +27,12 @@ from vcorr.diffusion import (
     attention_sites,
     check_loaded,
     check_size,
-    frames_to_read,
     locate_network,
-    size_in_words,
 )
-from vcorr_vision.pixels import IMAGENET, Normalisation
+from vcorr_vision.pixel_model import Batched, FrameSize, PixelConfig, PixelModel, batches
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-    from vcorr.capture import Recorder
 
 LOADED = (
     "hidden_size",
@@ -54,12 +43,10 @@ LOADED = (
     "tubelet_size",
 )
 """Options that determine sites and tokens; the networks' configurations have the same names."""
-SEVERAL_FRAMES = Sizes(2, 1)
-"""Frames that an image backbone takes: at least one for the queries and one to match with."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class VisionConfig:
+class VisionConfig(PixelConfig):
     """Options of every backbone (`--set model.KEY=VALUE`).
 
     `--weights random` builds a network of the sizes that are given here, and other weights must agree with them.
@@ -67,12 +54,6 @@ class VisionConfig:
 
     height: int = option(480, "Height to which clips are resized.", unit="pixels", least=1)
     width: int = option(720, "Width to which clips are resized.", unit="pixels", least=1)
-    frames: int | None = option(
-        None,
-        "Largest number of video frames to read; null for all frames of a clip.",
-        unit="frames",
-        least=1,
-    )
     hidden_size: int = option(768, "Size of the network: width of a token.", least=1)
     num_hidden_layers: int = option(12, "Size of the network: number of layers.", least=1, most=1000)
     num_attention_heads: int = option(12, "Size of the network: number of heads.", least=1)
@@ -90,15 +71,13 @@ class VisionConfig:
 C = TypeVar("C", bound=VisionConfig)
 
 
-class Backbone(VideoModelBase, Generic[C]):
+class Backbone(PixelModel[C]):
     """A transformers backbone as a `vcorr.VideoModel`: one pass per clip, no steps, no generation.
 
     Class attributes of a subclass name the checkpoint (`card`, `model_type`, `network_class`) and the paths of
     attention and blocks. Its `network_options` says what `--weights random` builds.
     """
 
-    card: ClassVar[str]
-    """Model card, "package:path/in/package.yaml"."""
     model_type: ClassVar[str]
     """Value of `model_type` in the config.json of its folders."""
     network_class: ClassVar[str]
@@ -111,14 +90,6 @@ class Backbone(VideoModelBase, Generic[C]):
     """Where queries and keys are before the rotary embedding; None without such an embedding."""
     build_options: ClassVar[Mapping[str, Any]] = {}
     """Further arguments of the network's class, in addition to its configuration."""
-    steps: int = 0
-    modes = ("renoise",)
-
-    def __init__(self, config: C) -> None:
-        self.config = config
-        self.device = "cpu"
-        self._network: Any = None
-        self._normalisation = IMAGENET
 
     # --------------------------------------------------------------------------------------- what a subclass overrides
 
@@ -130,10 +101,6 @@ class Backbone(VideoModelBase, Generic[C]):
     def read_options(self) -> Mapping[str, Any]:
         """Returns options of a released network's configuration that depend on the input size."""
         return {}
-
-    def inputs(self, pixels: Tensor) -> Mapping[str, Any]:
-        """Returns the keyword arguments of one pass. pixels: (T, 3, H, W), normalised."""
-        raise PluginError(f"{type(self).__name__} does not define `inputs`, which every backbone needs.")
 
     def network_sizes(self) -> Mapping[str, Any]:
         """Returns sizes of the loaded network by the names of the options that have to agree with them."""
@@ -154,52 +121,17 @@ class Backbone(VideoModelBase, Generic[C]):
             unrotated=self.unrotated,
         )
 
-    def grid(self, clip: Clip, site: Site | None) -> TokenGrid:
-        """Returns the token grid of `clip`, which is the same at every site.
+    def frame_size(self, clip: Clip) -> FrameSize:
+        """Returns height and width of the options.
 
         Raises:
-            UsageError: height, width or frames do not fit, or there is no video.
+            UsageError: one of them is no multiple of the patch.
         """
         config, title = self.config, self.model_card().title
         side = Sizes(config.patch_size, config.patch_size)
         for name in ("height", "width"):
             check_size(name, getattr(config, name), side, title)
-        frames = self.frames_of(_video(clip, title), clip, title)
-        return TokenGrid(
-            frames=frames // self.tubelet,
-            rows=config.height // config.patch_size,
-            cols=config.width // config.patch_size,
-            stride=(config.patch_size, config.patch_size),
-            video_frames=frames,
-            temporal_ratio=self.tubelet,
-            causal=False,
-        )
-
-    @property
-    def tubelet(self) -> int:
-        """Number of frames that a token covers."""
-        return 1
-
-    def frame_sizes(self) -> Sizes:
-        """Returns the numbers of frames that the network can read."""
-        return SEVERAL_FRAMES
-
-    def frames_of(self, video: NDArray[np.uint8], clip: Clip, title: str) -> int:
-        """Returns the number of frames to read from a clip."""
-        allowed = self.frame_sizes()
-        if self.config.frames is None:
-            return frames_to_read(clip, len(video) + 1, allowed, title)
-        check_size("frames", self.config.frames, allowed, title)
-        return frames_to_read(clip, self.config.frames, allowed, title)
-
-    @property
-    def layout(self) -> TokenLayout:
-        """The sequence of tokens: only the tokens of the video."""
-        return TokenLayout()
-
-    def model_card(self) -> ModelCard:
-        """Returns the model's card."""
-        return load_card(self.card, type(self).__name__)
+        return FrameSize(config.height, config.width, (config.patch_size, config.patch_size))
 
     def locate(self, weights: str) -> WeightsSource:
         """Finds the source that `--weights` names, without loading it; raises as `vcorr.diffusion.locate_network`."""
@@ -236,72 +168,10 @@ class Backbone(VideoModelBase, Generic[C]):
         self._network.to(device)
         self.device = device
 
-    @property
-    def network(self) -> Any:
-        """The loaded network.
-
-        Raises:
-            PluginError: nothing is loaded yet.
-        """
-        if self._network is None:
-            raise PluginError(f"{type(self).__name__} was used before its weights were loaded: call load(...) first.")
-        return self._network
-
-    @property
-    def normalisation(self) -> Normalisation:
-        """Normalisation of the pixels: the folder's own, or ImageNet's."""
-        return self._normalisation
-
-    def run(self, clip: Clip, settings: RunSettings, recorder: Recorder) -> None:
-        """Runs one pass over the clip, or several passes over parts of its frames; a model without noise has one step.
-
-        Raises:
-            UsageError: the mode is not renoise, or the clip does not have the size of `grid`.
-        """
-        if settings.mode != "renoise":
-            raise UsageError(
-                f"{self.model_card().title} reads videos and generates none.", hint=f"Leave out --mode {settings.mode}."
-            )
-        import torch
-
-        video, module = self._check_size(clip), self.network
-        attached = recorder.attach(module, self.sites(), self.layout, partial(self.grid, clip))
-        with torch.no_grad(), attached, recorder.step(-1):
-            for frames in self.passes(video):
-                module(**self.inputs(self.normalisation.apply(frames, self.device, module.dtype)))
-
-    def passes(self, video: NDArray[np.uint8]) -> Iterable[NDArray[np.uint8]]:
-        """Returns the frames of each pass: all frames in one."""
-        return (video,)
-
-    def _check_size(self, clip: Clip) -> NDArray[np.uint8]:
-        grid, video = self.grid(clip, None), _video(clip, self.model_card().title)
-        expected = (grid.video_frames, round(grid.height), round(grid.width))
-        if video.shape[:3] != expected:
-            raise UsageError(
-                f"Clip {clip.id} is {size_in_words(video.shape)}; the model reads {size_in_words(expected)}.",
-                hint="vcorr.fit_clip(clip, model.grid(clip, None)) brings it to that size.",
-            )
-        return video
-
-
-def _video(clip: Clip, title: str) -> NDArray[np.uint8]:
-    if clip.video is None:
-        raise UsageError(f"Clip {clip.id} has no video, and {title} makes none.", hint="Choose data with videos.")
-    return clip.video
-
 
 @dataclass(frozen=True, kw_only=True)
-class ImageConfig(VisionConfig):
+class ImageConfig(Batched, VisionConfig):
     """Options of image backbones."""
-
-    batch: int | None = option(
-        None,
-        "Frames per pass; null for all frames in one pass. Several passes need less memory for one layer, and "
-        "more for many layers: the tensors that probes read are kept until the last pass.",
-        unit="frames",
-        least=1,
-    )
 
 
 I = TypeVar("I", bound=ImageConfig)  # noqa: E741
@@ -333,15 +203,8 @@ class ImageBackbone(Backbone[I]):
         return {"pixel_values": pixels}
 
     def passes(self, video: NDArray[np.uint8]) -> Iterable[NDArray[np.uint8]]:
-        """Returns the frames of each pass: `batch` frames at a time.
-
-        Raises:
-            UsageError: batch is less than 1.
-        """
-        each = self.config.batch or len(video)
-        if self.config.batch is not None and self.config.batch < 1:
-            raise UsageError(f"model.batch={self.config.batch}: a pass reads at least 1 frame.")
-        return (video[start : start + each] for start in range(0, len(video), each))
+        """Returns the frames of each pass; raises as `batches`."""
+        return batches(video, self.config.batch)
 
 
 @dataclass(frozen=True, kw_only=True)

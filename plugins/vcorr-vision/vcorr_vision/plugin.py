@@ -24,6 +24,7 @@ SMALL: Mapping[str, Mapping[str, Any]] = {
     "dinov3-b16": {**_VIT, "patch_size": 8, "intermediate_size": 64, "num_register_tokens": 3},
     "vjepa2-l": {**_VIT, "patch_size": 8, "mlp_ratio": 2.0, "height": 32, "width": 32, "frames": None},
     "videomae-b": {**_VIT, "patch_size": 8, "intermediate_size": 64, "frames": 6},
+    "xfeat": {"height": 64, "width": 96, "frames": 4},
 }
 """For each backbone without noise, a size that a CPU runs in seconds, for `vcorr plugin check` and the tests."""
 
@@ -59,6 +60,11 @@ MODELS = (
         "videomae-b",
         "VideoMAE ViT-B: video backbone, without noise, 16 frames of 224x224, full 3D attention in 12 layers.",
         "videomae:VideoMAE",
+    ),
+    _entry(
+        "xfeat",
+        "XFeat: released convolutional network for matching, without noise, one frame at a time.",
+        "xfeat:XFeat",
     ),
     _dift("dift-sd1.5", "dift:DIFT", "DIFT on Stable Diffusion 1.5: image UNet, with noise, one frame at a time."),
     _dift("dift-sd2.1", "dift:DIFT", "DIFT on Stable Diffusion 2.1: image UNet, with noise, one frame at a time."),
