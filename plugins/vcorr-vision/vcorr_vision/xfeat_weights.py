@@ -59,7 +59,7 @@ def locate(weights: str) -> XFeatWeights:
     released = _find_released()
     if released is not None:
         digest = hash_file(released)
-        cached = _cached(digest)
+        cached = _find_cached(digest)
         return XFeatWeights(_identity(digest), cached if cached.exists() else released, cached.exists())
     for cached in sorted(_folder().glob("*.safetensors"), key=lambda path: -path.stat().st_mtime):
         return XFeatWeights(_identity(cached.stem), cached, converted=True)
@@ -114,7 +114,7 @@ def _folder() -> Path:
     return home_folder() / "weights" / "xfeat"
 
 
-def _cached(digest: str) -> Path:
+def _find_cached(digest: str) -> Path:
     """Returns the place of the converted file; its name is the hash of the released file."""
     return _folder() / f"{digest}.safetensors"
 
@@ -158,7 +158,7 @@ def _check_names(found: Mapping[str, Tensor], names: Collection[str], file: Path
 def _convert(tensors: Mapping[str, Tensor], digest: str) -> None:
     from safetensors.torch import save_file
 
-    target = _cached(digest)
+    target = _find_cached(digest)
     target.parent.mkdir(parents=True, exist_ok=True)
     facts = {SOURCE: digest, TENSORS: _hash_tensors(tensors)}
     with atomic_file(target) as temporary:
