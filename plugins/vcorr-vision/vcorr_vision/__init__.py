@@ -1,1 +1,1 @@
-"""Brings image and video backbones to vcorr: DINO, DINOv2, DINOv3, VideoMAE, V-JEPA 2, XFeat, DIFT on Stable Diffusion."""
+"""Brings image and video backbones to vcorr: DINO (1 to 3), VideoMAE, V-JEPA 2, XFeat, DIFT on Stable Diffusion."""
