@@ -4,9 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from numpy.typing import NDArray
 
 from vcorr import Clip, DatasetBase, Tracks, UsageError, option, query_grid, unknown_name
+from vcorr_tiny.sprites.level_names import EASY, LEVEL_NAMES, LevelName
+
+if TYPE_CHECKING:
+    from vcorr_tiny.sprites.scenes import Scenes
 
 SPLITS = ("train", "validation", "test")
 FPS = 8.0
@@ -32,6 +39,11 @@ class SpritesConfig:
     )
     size: int = option(128, "Side of the square videos.", unit="pixels")
     frames: int = option(17, "Frames per clip.", unit="frames", least=1)
+    level: LevelName = option(
+        EASY,
+        "Level of difficulty: hard has all faults, the others one each, clean none. At all but easy, half of the query "
+        "points lie on sprites.",
+    )
 
 
 class Sprites(DatasetBase):
@@ -44,6 +56,8 @@ class Sprites(DatasetBase):
     def __init__(self, config: SpritesConfig) -> None:
         if config.split not in SPLITS:
             raise unknown_name("split of sprites", config.split, SPLITS)
+        if config.level not in LEVEL_NAMES:
+            raise unknown_name("level of sprites", config.level, LEVEL_NAMES)
         for name, least in (("clips", 1), ("grid", 1), ("size", 16), ("frames", 1)):
             if getattr(config, name) < least:
                 raise UsageError(f"data.{name} must be at least {least}, got {getattr(config, name)}.")
@@ -69,8 +83,11 @@ class Sprites(DatasetBase):
         from vcorr_tiny.sprites.clips import frames_of, scene
 
         config = self.config
-        drawn = scene(config.split, int(clip_id.rsplit("-", 1)[1]), config.size, config.frames)
+        index = int(clip_id.rsplit("-", 1)[1])
+        drawn = scene(config.split, index, config.size, config.frames, level=config.level)
         queries = query_grid(config.grid, config.size, config.size)
+        if config.level != EASY:
+            queries = _weigh(drawn, config.grid)
         points = torch.from_numpy(queries)
         tracks = drawn.tracks(points)
         return Clip(
@@ -86,3 +103,29 @@ class Sprites(DatasetBase):
             ),
             fps=FPS,
         )
+
+
+CANDIDATES = 4
+"""Candidates for query points along one side, per point of the grid."""
+
+
+def _weigh(drawn: Scenes, side: int) -> NDArray[np.float32]:
+    """Returns side x side query points (x, y) of frame 0, half of them on sprites, the rest on the background.
+
+    Both halves are taken evenly from the points of a grid four times as dense. If a part of the image has too few of
+    them, it gives all it has, and the other part the rest.
+    """
+    import torch
+
+    candidates = query_grid(CANDIDATES * side, drawn.size, drawn.size)
+    on_sprite = drawn.tracks(torch.from_numpy(candidates)).layer[0].numpy() > 0
+    front, back = np.flatnonzero(on_sprite), np.flatnonzero(~on_sprite)
+    wanted = side * side
+    share = min(max(wanted // 2, wanted - len(back)), len(front))
+    chosen = np.concatenate([_evenly(front, share), _evenly(back, wanted - share)])
+    return candidates[np.sort(chosen)]
+
+
+def _evenly(values: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+    """Returns ``count`` of the values, at even steps."""
+    return values[((np.arange(count) + 0.5) * len(values) / max(count, 1)).astype(np.int64)]

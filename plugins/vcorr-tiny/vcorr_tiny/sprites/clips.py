@@ -1,16 +1,32 @@
 """Draws single clips of a split, each from its own seed, so that a clip does not depend on the clips before it."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor
 
 from vcorr_tiny.sprites.draws import seed_of
+from vcorr_tiny.sprites.levels import LEVELS
 from vcorr_tiny.sprites.scenes import Scenes
 
+if TYPE_CHECKING:
+    from vcorr_tiny.sprites.pictures import Pictures
 
-def scene(split: str, index: int, size: int = 128, frames: int = 17, sprites: int = 4) -> Scenes:
-    """Draws scene ``index`` of ``split`` ("train", "validation" or "test") on the CPU."""
+
+def scene(
+    split: str,
+    index: int,
+    size: int = 128,
+    frames: int = 17,
+    sprites: int = 4,
+    level: str = "easy",
+    pictures: Pictures | None = None,
+) -> Scenes:
+    """Draws scene ``index`` of ``split`` ("train", "validation" or "test") on the CPU; ``level`` names it in LEVELS."""
     generator = torch.Generator("cpu").manual_seed(seed_of(split, index))
-    return Scenes(1, generator, size, frames, sprites)
+    return Scenes(1, generator, size, frames, sprites, LEVELS[level], pictures)
 
 
 def to_frames(video: Tensor) -> Tensor:

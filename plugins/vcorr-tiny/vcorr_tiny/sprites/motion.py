@@ -46,9 +46,17 @@ def _progress(time: Tensor, ease: Tensor) -> Tensor:
     return time + ease * time * (1 - time)
 
 
-def draw_camera(draws: Draws, count: int, time: Tensor, scale: float) -> Camera:
+def draw_words(draws: Draws, shape: tuple[int, ...], words: tuple[str, ...], moving: bool) -> Tensor:
+    """Draws indices into ``words``, of which the first means no motion; if ``moving``, it is one draw in ten."""
+    if not moving:
+        return draws.index(shape, len(words))
+    chosen, still = draws.index(shape, len(words) - 1) + 1, draws.chance(shape, 0.1)
+    return chosen * (1 - still).long()
+
+
+def draw_camera(draws: Draws, count: int, time: Tensor, scale: float, moving: bool = False) -> Camera:
     """Draws cameras over ``time`` (T,) in [0, 1]; ``scale`` is the image's side divided by 128 pixels."""
-    word = draws.index((count,), len(CAMERAS))
+    word = draw_words(draws, (count,), CAMERAS, moving)
     directions = torch.tensor([*DIRECTIONS, (0.0, 0.0), (0.0, 0.0)], device=draws.device)
     moving = (word > 0).float()[:, None]
     way = directions[word] * draws.uniform((count, 1), 8, 34) + draws.symmetric((count, 2), 5) * moving
@@ -64,14 +72,23 @@ def draw_camera(draws: Draws, count: int, time: Tensor, scale: float) -> Camera:
     return Camera(word, alpha, centre * scale)
 
 
-def draw_paths(draws: Draws, count: int, sprites: int, time: Tensor, scale: float) -> Paths:
-    """Draws curved paths of uneven speed; half the sprites spin, two in five grow or shrink."""
+def draw_paths(draws: Draws, count: int, sprites: int, time: Tensor, scale: float, fast: Tensor | None = None) -> Paths:
+    """Draws curved paths of uneven speed; half the sprites spin, two in five grow or shrink.
+
+    fast: (n,) 1 where the sprites of a scene cross most of the image, else 0; None for scenes in which a fifth of the
+    sprites stands still.
+    """
     shape = (count, sprites, 1)
-    word = draws.index((count, sprites), len(MOVES))
+    word = draw_words(draws, (count, sprites), MOVES, fast is not None)
     moving = (word > 0).float()[..., None]
-    way = torch.tensor(DIRECTIONS, device=draws.device)[word] * draws.uniform(shape, 14, 46)
+    length = draws.uniform(shape, 14, 46)
+    if fast is not None:
+        length = torch.lerp(length, 68 + 0.8 * length, fast[:, None, None])
+    way = torch.tensor(DIRECTIONS, device=draws.device)[word] * length
     way = way + draws.symmetric((count, sprites, 2), 8) * moving
     start = draws.symmetric((count, sprites, 2), 44) - 0.35 * way
+    if fast is not None:
+        start = torch.lerp(start, 0.4 * start - 0.36 * way, fast[:, None, None])
     progress = _progress(time, draws.symmetric(shape, 0.6))
     bow = draws.symmetric(shape, 8) * moving * 4 * time * (1 - time)
     heading = way / (way.norm(dim=-1, keepdim=True) + 1e-6)

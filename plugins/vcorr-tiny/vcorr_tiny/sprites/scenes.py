@@ -1,88 +1,89 @@
 """Draws batches of procedural scenes, renders them and tracks points in them.
 
-Legend: n scenes, K sprites, T frames, S image side, N query points. Every layer moves by a complex similarity of its
-own coordinates u: p = alpha_t·u + beta_t. One division and one product therefore give the exact track of any point.
-Points are pixels in raster coordinates: x right, y down, (0, 0) the outer corner of the first pixel.
+Legend: n scenes, K sprites, T frames, S image side, N query points. Points are pixels in raster coordinates: x right, y
+down, (0, 0) the outer corner of the first pixel. ``layers.py`` says where things are, ``surfaces.py`` how they look.
 """
 
-from dataclasses import dataclass
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from vcorr_tiny.sprites.camera_faults import CameraFaults, draw_gains
 from vcorr_tiny.sprites.draws import Draws
+from vcorr_tiny.sprites.layers import Layers, Sprites, Tracks, draw_curtain, pixel_centres
+from vcorr_tiny.sprites.levels import EASY, Level
+from vcorr_tiny.sprites.lights import Light
 from vcorr_tiny.sprites.motion import draw_camera, draw_paths, stack_layers
 from vcorr_tiny.sprites.shapes import outline
+from vcorr_tiny.sprites.surfaces import Surface
 from vcorr_tiny.sprites.textures import SPRITE_EXTENT, backgrounds, sprite_textures
+from vcorr_tiny.sprites.warps import draw_warp
 from vcorr_tiny.sprites.words import (
     CAMERAS,
     CAPTION_TOKENS,
     COLOURS,
     END,
+    FAULT_WORDS,
     MOVES,
     PATTERNS,
+    PHOTO,
+    RGB,
     SHAPES,
     TOKENS,
     words_of,
 )
 
+if TYPE_CHECKING:
+    from vcorr_tiny.sprites.pictures import Pictures
+
 EDGE_SHARPNESS = 3.0
 """Slope of the sprites' antialiased edge: the mask is sigmoid(3 · pixels inside the outline)."""
-OUTLINE_POINTS = 720
-"""Number of points along an outline for distances to it: less than half a pixel apart for the largest sprites."""
 RIM = 0.09
 """Width, in sprite radii, of the dark rim that makes outlines visible."""
-
-
-@dataclass(frozen=True)
-class Tracks:
-    """Tracks of query points.
-
-    xy: (n, N, T, 2) float32 pixels (x, y), raster coordinates; also outside the image and where the point is hidden.
-    visible: (n, N, T) bool, True where the point is inside the image and no layer above its own covers it.
-    layer: (n, N) int64, the layer of the query point: 0 the background, k the k-th sprite from the back.
-    """
-
-    xy: Tensor
-    visible: Tensor
-    layer: Tensor
-
-
-class Light:
-    """A faint brightness wave that moves over the screen, not with the layers; it disturbs matching by colour."""
-
-    def __init__(self, draws: Draws, count: int, scale: float) -> None:
-        self.amplitude = draws.uniform((count, 1, 1, 1), 0, 0.15)
-        self.wave = draws.symmetric((count, 2), 0.035) / scale
-        self.phase = draws.uniform((count,), 0, 6.283)
-        self.speed = draws.symmetric((count,), 1.5)
-
-    def factor(self, screen: Tensor, time: Tensor) -> Tensor:
-        """Computes brightness factors (n, T, S, S) around 1 at complex ``screen`` points (S, S)."""
-        wave = self.wave[:, :, None, None, None]
-        angle = wave[:, 0] * screen.real + wave[:, 1] * screen.imag
-        angle = angle + self.phase[:, None, None, None] + self.speed[:, None, None, None] * time[None, :, None, None]
-        return 1 + self.amplitude * torch.sin(angle)
+BACKGROUND_PERIODS, SPRITE_PERIODS = (0.12, 0.22), (0.25, 0.45)
+"""Periods of textures that repeat: 15 to 28 pixels of a background, half to one radius of a sprite."""
 
 
 class Scenes:
     """``count`` scenes of ``frames`` frames of size x size pixels, drawn from ``generator``, on its device.
 
-    Attributes: alpha, beta (n, K+1, T) complex64; present (n, K) bool; radius (n, K) pixels; colour, kind (pattern),
-    shape, move (n, K) and camera (n,) indices into the word lists; light.
+    Attributes: amounts, the amount (n,) of every fault; layers, where things are; surfaces, how the background, the
+    sprites and the curtain look; light; radius in pixels, present, colour, kind (pattern), shape and move (n, K) and
+    camera (n,): indices into the word lists.
+
+    Args:
+        count: number of scenes.
+        generator: the source of all draws.
+        size: side of the images in pixels.
+        frames: number of frames.
+        sprites: largest number of sprites.
+        level: which faults the scenes have, and how strong they are. All levels but `easy` draw the same scenes.
+        pictures: photographs from which all textures are cut; None for drawn textures.
     """
 
     def __init__(
-        self, count: int, generator: torch.Generator, size: int = 128, frames: int = 17, sprites: int = 4
+        self,
+        count: int,
+        generator: torch.Generator,
+        size: int = 128,
+        frames: int = 17,
+        sprites: int = 4,
+        level: Level = EASY,
+        pictures: Pictures | None = None,
     ) -> None:
         draws, scale = Draws(generator), size / 128
-        self.count, self.size, self.frames, self.sprites = count, size, frames, sprites
+        self.count, self.size, self.frames, self.sprites, self.level = count, size, frames, sprites, level
         self.time = torch.arange(frames, device=draws.device, dtype=torch.float32) / max(frames - 1, 1)
-        camera = draw_camera(draws, count, self.time, scale)
-        paths = draw_paths(draws, count, sprites, self.time, scale)
+        self.amounts = level.draw(draws, count)
+        camera = draw_camera(draws, count, self.time, scale, level.moving)
+        fast = self.amounts["fast"] if level.moving else None
+        paths = draw_paths(draws, count, sprites, self.time, scale, fast)
         self.camera, self.move = camera.word, paths.word
-        self.alpha, self.beta = stack_layers(camera, paths)
         number = draws.index((count,), sprites) + 1
         self.present = torch.arange(sprites, device=draws.device)[None] < number[:, None]
         self.radius = draws.uniform((count, sprites), 13, 27) * scale
@@ -93,79 +94,64 @@ class Scenes:
         self.background = backgrounds(draws, count, size)
         self.textures = sprite_textures(draws, self.colour, self.kind, self.radius, size)
         self.light = Light(draws, count, scale)
+        self.photographed = pictures is not None
+        if pictures is not None:
+            self._photograph(pictures, draws)
+        self._pair_twins()
+        self._place(draws, stack_layers(camera, paths))
+        self._dress(draws, pictures)
+        self.camera_faults = CameraFaults(draws, level, self.amounts, self.time, scale)
 
     @property
     def device(self) -> torch.device:
         """Device of the scenes."""
-        return self.alpha.device
+        return self.time.device
+
+    @property
+    def alpha(self) -> Tensor:
+        """Scale and turn of every layer, (n, L, T) complex64."""
+        return self.layers.alpha
+
+    @property
+    def beta(self) -> Tensor:
+        """Place of every layer in pixels from the image centre, (n, L, T) complex64."""
+        return self.layers.beta
 
     def render(self) -> Tensor:
         """Renders the videos, (n, 3, T, S, S) float32 in [-1, 1], RGB."""
-        axis = torch.arange(self.size, device=self.device) + 0.5 - self.size / 2
-        screen = torch.complex(axis[None, :].expand(self.size, -1), axis[:, None].expand(-1, self.size))
-        image = self._look_up(self.background, self._local(0, screen) / self.size, "reflection")
+        screen = pixel_centres(self.size, self.device)
+        image = self.surfaces[0].colours(self.layers.locate(0, screen) / self.size)
         for sprite in range(self.sprites):
             image = self._paint(image, sprite, screen)
+        if self.layers.curtain is not None:
+            image = self._hang_curtain(image, screen)
         image = image * self.light.factor(screen, self.time)[:, None]
-        return image.clamp(0, 1) * 2 - 1
+        return self.camera_faults.record(image, screen).clamp(0, 1) * 2 - 1
 
-    def tracks(self, xy: Tensor) -> Tracks:
-        """Computes the tracks of the points ``xy``, (N, 2) for all scenes or (n, N, 2) for each, pixels in frame 0."""
-        half = self.size / 2
-        xy = xy.to(self.device, torch.float32).expand(self.count, *xy.shape[-2:])
-        start = torch.complex(xy[..., 0] - half, xy[..., 1] - half)
-        layer = self._layer_at(start)
-        alpha, beta = (self._of_layer(values, layer) for values in (self.alpha, self.beta))
-        local = (start[..., None] - beta[..., :1]) / alpha[..., :1]
-        screen = alpha * local + beta
-        visible = (screen.real.abs() < half) & (screen.imag.abs() < half)
-        for sprite in range(self.sprites):
-            above = (layer < sprite + 1)[..., None]
-            visible &= ~(above & self._inside(sprite, screen))
-        moved = torch.stack([screen.real + half, screen.imag + half], -1)
-        moved[:, :, 0] = xy  # the way into the layer's coordinates and back rounds
-        return Tracks(moved, visible, layer)
+    def tracks(self, xy: Tensor, frame: int | Tensor = 0) -> Tracks:
+        """Computes the exact tracks of points, as ``Layers.tracks`` does."""
+        return self.layers.tracks(xy, frame)
 
-    def boundary_distances(self, xy: Tensor) -> Tensor:
-        """Computes the distances, in pixels of frame 0, from points to the nearest visible outline, (n, N) float32.
+    def layer_map(self) -> Tensor:
+        """Computes the index of the topmost layer at every pixel centre, (n, T, S, S) uint8."""
+        return self.layers.layer_map()
 
-        An outline is visible where it lies inside the image and no sprite above covers it. The distance is infinite if
-        no outline is visible.
-
-        Args:
-            xy: (N, 2) for all scenes or (n, N, 2) for each, pixels in frame 0.
-        """
-        half = self.size / 2
-        xy = xy.to(self.device, torch.float32).expand(self.count, *xy.shape[-2:])
-        edges, seen = self._outlines()
-        distance = torch.cdist(xy - half, torch.view_as_real(edges))
-        return distance.masked_fill(~seen[:, None], torch.inf).amin(-1)
-
-    def _outlines(self) -> tuple[Tensor, Tensor]:
-        """Returns points of all outlines in frame 0, (n, K·OUTLINE_POINTS) complex, and whether each is visible."""
-        half = self.size / 2
-        angle = torch.linspace(0, 2 * torch.pi, OUTLINE_POINTS + 1, device=self.device)[:-1].expand(self.count, -1)
-        edges, seen = [], []
-        for sprite in range(self.sprites):
-            reach = outline(self.shape[:, sprite], self.wobble[:, sprite], angle) * self.radius[:, sprite, None]
-            alpha, beta = (values[:, sprite + 1, :1] for values in (self.alpha, self.beta))
-            edge = alpha * torch.polar(reach, angle) + beta
-            covered = [self._inside(above, edge[..., None])[..., 0] for above in range(sprite + 1, self.sprites)]
-            clear = ~torch.stack(covered).any(0) if covered else torch.ones_like(angle, dtype=torch.bool)
-            edges.append(edge)
-            seen.append(clear & self.present[:, sprite, None] & (edge.real.abs() < half) & (edge.imag.abs() < half))
-        return torch.cat(edges, 1), torch.cat(seen, 1)
+    def boundary_distances(self, xy: Tensor, frame: int = 0) -> Tensor:
+        """Computes the distances of points to the nearest visible outline, as ``Layers.boundary_distances`` does."""
+        return self.layers.boundary_distances(xy, frame)
 
     def token_ids(self, length: int = CAPTION_TOKENS) -> Tensor:
         """Returns the captions as token ids, (n, length) int64, with the end mark, padded with 0."""
         first = [TOKENS[names[0]] for names in (COLOURS, PATTERNS, SHAPES, MOVES, CAMERAS)]
         stop = torch.full_like(self.move, TOKENS["."])
-        words = [self.colour + first[0], self.kind + first[1], self.shape + first[2], self.move + first[3], stop]
+        kind = torch.full_like(self.kind, TOKENS[PHOTO]) if self.photographed else self.kind + first[1]
+        words = [self.colour + first[0], kind, self.shape + first[2], self.move + first[3], stop]
         sprites = (torch.stack(words, -1) * self.present[..., None]).flatten(1)
         named = torch.full_like(self.camera, TOKENS["camera"])
-        ending = torch.stack([named, self.camera + first[4], torch.full_like(named, TOKENS[END])], -1)
+        faults = [(self.amounts[name] > 0) * TOKENS[word] for name, word in FAULT_WORDS.items()]
+        ending = torch.stack([named, self.camera + first[4], *faults, torch.full_like(named, TOKENS[END])], -1)
         ids = torch.cat([sprites, ending], 1)
-        # Absent sprites leave zeros in the middle; a stable sort by "is a pad" moves them to the end.
+        # What is absent leaves zeros in the middle; a stable sort by "is a pad" moves them to the end.
         ids = torch.gather(ids, 1, torch.argsort((ids == 0).int(), dim=1, stable=True))
         return functional.pad(ids, (0, length - ids.shape[1]))
 
@@ -173,45 +159,70 @@ class Scenes:
         """Returns the captions in words, one per scene."""
         return [words_of(row) for row in self.token_ids().tolist()]
 
-    def _local(self, layer: int, screen: Tensor) -> Tensor:
-        """Computes the layer coordinates (n, T, S, S) of the screen points (S, S)."""
-        alpha, beta = (values[:, layer, :, None, None] for values in (self.alpha, self.beta))
-        return (screen - beta) / alpha
+    def _photograph(self, pictures: Pictures, draws: Draws) -> None:
+        """Cuts all textures from photographs; the captions name the colour that is nearest to each cutting."""
+        self.background = pictures.crops(draws, self.count, self.background.shape[-1])
+        cuttings = pictures.crops(draws, self.colour.numel(), self.textures.shape[-1])
+        self.textures = cuttings.view_as(self.textures)
+        named = torch.tensor(RGB, device=self.device)
+        self.colour = torch.cdist(self.textures.mean((3, 4)), named.expand(self.count, -1, -1)).argmin(-1)
 
-    def _look_up(self, texture: Tensor, local: Tensor, outside: str) -> Tensor:
-        """Looks up the colours (n, 3, T, S, S) of ``texture`` (n, 3, h, w), which covers [-1, 1], at ``local``."""
-        count, frames, height, width = local.shape
-        grid = torch.view_as_real(local).reshape(count, frames * height, width, 2)
-        colours = functional.grid_sample(texture, grid, mode="bilinear", padding_mode=outside, align_corners=False)
-        return colours.view(count, 3, frames, height, width)
+    def _pair_twins(self) -> None:
+        """Makes every second sprite the twin of the one before it, in the scenes that have twins."""
+        if "twins" not in self.level.faults:
+            return
+        paired = self.amounts["twins"] > 0
+        index = torch.arange(self.sprites, device=self.device)
+        source = torch.where(paired[:, None], index - index % 2, index)
+        for name in ("radius", "shape", "colour", "kind", "wobble", "textures"):
+            values: Tensor = getattr(self, name)
+            more = source.view(*source.shape, *(1,) * (values.dim() - 2)).expand_as(values)
+            setattr(self, name, values.gather(1, more))
+        self.present = self.present | (paired[:, None] & (index < 2))
+
+    def _place(self, draws: Draws, similarities: tuple[Tensor, Tensor]) -> None:
+        """Draws how layers bend, and the curtain."""
+        faults, scale = self.level.faults, self.size / 128
+        warp = draw_warp(draws, self.amounts["warp"], self.sprites + 1, self.time, scale) if "warp" in faults else None
+        curtain = draw_curtain(draws, self.amounts["vanish"], self.time, self.size) if "vanish" in faults else None
+        outlines = Sprites(self.shape, self.radius, self.present, self.wobble)
+        self.layers = Layers(*similarities, self.size, outlines, warp, curtain)
+
+    def _dress(self, draws: Draws, pictures: Pictures | None) -> None:
+        """Makes the surfaces of all layers, with the faults of textures."""
+        self.surfaces = [Surface(self.background, "reflection")]
+        self.surfaces += [Surface(texture, "border") for texture in self.textures.unbind(1)]
+        if "repeat" in self.level.faults:
+            periods = [BACKGROUND_PERIODS] + [SPRITE_PERIODS] * self.sprites
+            share = self.amounts["repeat"]
+            self.surfaces = [s.tile(draws, share, p) for s, p in zip(self.surfaces, periods, strict=True)]
+        if self.layers.curtain is not None:
+            side = self.background.shape[-1]
+            cloth = backgrounds(draws, self.count, self.size) if pictures is None else None
+            if pictures is not None:
+                cloth = pictures.crops(draws, self.count, side)
+            self.surfaces.append(Surface(cloth, "reflection"))
+        if "flicker" in self.level.faults:
+            self.surfaces = [s.flicker_with(draws, self.amounts["flicker"], self.frames) for s in self.surfaces]
+        if "drift" in self.level.faults:
+            gains = draw_gains(draws, self.amounts["drift"], len(self.surfaces), self.frames)
+            self.surfaces = [replace(s, gain=gains[:, index]) for index, s in enumerate(self.surfaces)]
 
     def _paint(self, image: Tensor, sprite: int, screen: Tensor) -> Tensor:
         """Returns ``image`` with one sprite of every scene painted over it."""
-        local = self._local(sprite + 1, screen) / self.radius[:, sprite, None, None, None]
+        local = self.layers.locate(sprite + 1, screen) / self.radius[:, sprite, None, None, None]
         margin = outline(self.shape[:, sprite], self.wobble[:, sprite], local.angle()) - local.abs()
         pixels = self.radius[:, sprite, None] * self.alpha[:, sprite + 1].abs()
         sharpness = EDGE_SHARPNESS * pixels[..., None, None]
         mask = torch.sigmoid(sharpness * margin) * self.present[:, sprite, None, None, None]
         shade = 0.5 + 0.5 * torch.sigmoid(sharpness * (margin - RIM))
-        colours = self._look_up(self.textures[:, sprite], local / SPRITE_EXTENT, "border") * shade[:, None]
+        colours = self.surfaces[sprite + 1].colours(local / SPRITE_EXTENT) * shade[:, None]
         return torch.lerp(image, colours, mask[:, None])
 
-    def _inside(self, sprite: int, screen: Tensor) -> Tensor:
-        """Returns whether screen points (n, N, t) lie on a sprite; t is all frames, or 1 for frame 0."""
-        frames = slice(0, screen.shape[-1])
-        alpha, beta = (values[:, sprite + 1, None, frames] for values in (self.alpha, self.beta))
-        local = (screen - beta) / alpha / self.radius[:, sprite, None, None]
-        reach = outline(self.shape[:, sprite], self.wobble[:, sprite], local.angle())
-        return (local.abs() < reach) & self.present[:, sprite, None, None]
-
-    def _layer_at(self, start: Tensor) -> Tensor:
-        """Returns the index of the topmost layer at points (n, N) of frame 0."""
-        layer = torch.zeros(start.shape, dtype=torch.int64, device=self.device)
-        for sprite in range(self.sprites):
-            layer = torch.where(self._inside(sprite, start[..., None])[..., 0], sprite + 1, layer)
-        return layer
-
-    def _of_layer(self, values: Tensor, layer: Tensor) -> Tensor:
-        """Picks the values of each point's layer: (n, K+1, T) and layers (n, N) -> (n, N, T)."""
-        index = layer[..., None].expand(-1, -1, self.frames)
-        return torch.gather(values, 1, index)
+    def _hang_curtain(self, image: Tensor, screen: Tensor) -> Tensor:
+        """Returns ``image`` with the curtain in front."""
+        curtain, last = self.layers.curtain, self.layers.number - 1
+        local = self.layers.locate(last, screen)
+        margin = curtain.half_width[:, None, None, None] - local.real.abs()
+        mask = torch.sigmoid(EDGE_SHARPNESS * margin) * curtain.present[:, None, None, None]
+        return torch.lerp(image, self.surfaces[last].colours(local / self.size), mask[:, None])
