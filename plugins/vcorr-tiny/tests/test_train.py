@@ -8,14 +8,22 @@ from typing import Any
 import pytest
 import torch
 from diffusers import CogVideoXPipeline
-from vcorr_tiny.networks import TinyConfig, build_pipeline
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from vcorr_tiny.networks import TinyConfig, build_pipeline, build_vae
+from vcorr_tiny.sprites.pictures import Pictures
 from vcorr_tiny.train import SMALL, main
-from vcorr_tiny.training.dit import DitSettings
+from vcorr_tiny.training.dit import Denoiser, DitSettings, DitTrainer, LatentPool
+from vcorr_tiny.training.mixture import Mixture
 from vcorr_tiny.training.optim import orthogonalise
 from vcorr_tiny.training.parts import load_parts, save_parts
-from vcorr_tiny.training.run import Log, Run
+from vcorr_tiny.training.quality import quality
+from vcorr_tiny.training.results import PROMPTS, Finished, draw_samples
+from vcorr_tiny.training.run import Budget, Log, Run
+from vcorr_tiny.training.sheets import LINE, MARGIN
 from vcorr_tiny.training.stages import Training
-from vcorr_tiny.training.vae import VaeSettings
+from vcorr_tiny.training.vae import VaeSettings, edge_error
 
 STEPS = 4
 
@@ -36,8 +44,8 @@ def training_at(folder: Path, looks: int = 10**9) -> Training:
     run = Interrupted(SMALL, 0, torch.device("cpu"), Log(folder / "log.jsonl"), looks=looks)
     training = Training(run, folder / "state")
     training.vae_budget.steps = training.dit_budget.steps = STEPS
-    training.vae_settings = VaeSettings(batch=2, log_every=2)
-    training.dit_settings = DitSettings(batch=4, pool=6, fresh=2, log_every=2)
+    training.vae_settings = VaeSettings(batch=2, log_every=2, clips=2)
+    training.dit_settings = DitSettings(batch=4, pool=6, fresh=2, refill_every=3, log_every=2)
     training.resume()
     return training
 
@@ -83,16 +91,21 @@ def test_the_command_line_trains_logs_and_writes_a_pipeline(tmp_path: Path) -> N
     assert [record["step"] for record in records(tmp_path, "dit")] == [2, 4]
     assert all({"seconds", "loss", "rate"} <= record.keys() for record in records(tmp_path, "dit"))
     (quality,) = records(tmp_path, "vae-quality")
-    assert quality["psnr"] > 0
+    assert all(quality["kinds"][level]["psnr"] > 0 for level in ("easy", "hard"))
     (matching,) = records(tmp_path, "matching")
-    assert {len(layers) for layers in matching["query_key"].values()} == {SMALL.layers}
+    for level in ("easy", "hard"):
+        assert {len(layers) for layers in matching[level]["query_key"].values()} == {SMALL.layers}
+        assert {len(heads) for layers in matching[level]["heads"].values() for heads in layers} == {SMALL.heads}
     evaluation = json.loads((tmp_path / "evaluation.json").read_text(encoding="utf-8"))
-    assert evaluation["matching"]["baselines"]["zero_motion"]["skill"] == 0
-    assert evaluation["matching"]["baselines"]["oracle"]["skill"] == pytest.approx(1)
-    assert {path.name for path in tmp_path.glob("*.png")} == {"tiny-data.png", "tiny-vae.png", "tiny-samples.png"}
+    baselines = evaluation["matching"]["hard"]["baselines"]
+    assert baselines["zero_motion"]["skill"] == 0
+    assert baselines["oracle"]["skill"] == pytest.approx(1)
+    sheets = {"tiny-data.png", "tiny-levels.png", "tiny-vae.png", "tiny-samples.png"}
+    assert {path.name for path in tmp_path.glob("*.png")} == sheets
 
     compact, facts = load_parts(tmp_path / "compact")
     assert {value.dtype for value in compact.values()} == {torch.bfloat16}
+    assert {name.split("/")[0] for name in compact} == {"vae", "average"}
     assert facts["dit_steps"] == 4
     pipeline = CogVideoXPipeline.from_pretrained(tmp_path / "pipe")
     trained = pipeline.transformer.proj_out.weight
@@ -102,7 +115,7 @@ def test_the_command_line_trains_logs_and_writes_a_pipeline(tmp_path: Path) -> N
 
 
 def test_a_finished_pipeline_is_trained_on_around_its_autoencoder(tmp_path: Path) -> None:
-    sizes = "--dit-batch 4 --pool 6 --fresh 2 --measure-every 0 --clips 2 --sample-steps 0"
+    sizes = "--dit-batch 4 --pool 6 --fresh 2 --measure-every 0 --measure-clips 2 --clips 2 --sample-steps 0"
     options = f"--small --device cpu {sizes}".split()
     main(["run", "--out", str(tmp_path / "a"), "--vae-steps", "1", "--vae-batch", "2", "--dit-steps", "1", *options])
     before = CogVideoXPipeline.from_pretrained(tmp_path / "a" / "pipe")
@@ -124,6 +137,94 @@ def test_a_finished_pipeline_is_trained_on_around_its_autoencoder(tmp_path: Path
     )  # a checkpoint takes precedence over --from
     again = CogVideoXPipeline.from_pretrained(tmp_path / "b" / "pipe")
     assert torch.equal(again.transformer.state_dict()[first], moved)
+
+
+def test_seeds_share_one_autoencoder(tmp_path: Path) -> None:
+    sizes = "--dit-batch 4 --pool 6 --fresh 2 --measure-every 0 --measure-clips 2 --clips 2 --sample-steps 0"
+    options = f"--small --device cpu {sizes}".split()
+    main(["run", "--out", str(tmp_path / "vae"), "--vae-steps", "1", "--vae-batch", "2", *options])
+    assert not (tmp_path / "vae" / "pipe").exists()
+    vae, facts = load_parts(tmp_path / "vae" / "state")
+    for seed in ("0", "1"):
+        out = tmp_path / seed
+        compact = ["--compact", str(out / "compact"), "--denoiser-only"]
+        shared = ["--vae", str(tmp_path / "vae" / "state"), "--seed", seed, "--dit-steps", "2"]
+        main(["run", "--out", str(out), *shared, *compact, *options])
+        assert {path.name for path in (out / "pipe").iterdir()} == {"transformer", "text_encoder"}
+
+    states = [load_parts(tmp_path / seed / "state") for seed in ("0", "1")]
+    for tensors, found in states:
+        assert found["scaling"] == facts["scaling"]
+        assert all(torch.equal(tensors[name], value) for name, value in vae.items() if name.startswith("vae/"))
+    average = "average/transformer.proj_out.weight"
+    assert not torch.equal(states[0][0][average], states[1][0][average])
+
+    # A compact checkpoint starts a later run, which needs to know the autoencoder.
+    small = tmp_path / "0" / "compact"
+    assert {name.split("/")[0] for name in load_parts(small)[0]} == {"average"}
+    again = ["run", "--out", str(tmp_path / "again"), "--state", str(small), "--dit-steps", "3", *options]
+    with pytest.raises(ValueError, match="--vae"):
+        main(again)
+    main([*again, "--vae", str(tmp_path / "vae" / "state")])
+    assert load_parts(small)[1]["dit_steps"] == 3
+
+
+def test_a_training_goes_on_with_the_pictures_it_began_with(tmp_path: Path) -> None:
+    training = training_at(tmp_path, 2)
+    assert not training.train()
+    training.save(training.state)
+    picture = torch.randint(0, 256, (80, 80, 3), dtype=torch.uint8)
+    changed = Training(training.run, training.state, Pictures({"one": picture}, "train"))
+    changed.vae_budget.steps = STEPS
+    with pytest.raises(ValueError, match="0 pictures, and now there are 1"):
+        changed.resume()
+
+
+def test_pictures_are_measured_and_sampled_as_a_kind_of_their_own(tmp_path: Path) -> None:
+    run = Run(SMALL, 0, torch.device("cpu"), Log(Path("unused"), silent=True))
+    picture = torch.randint(0, 256, (80, 80, 3), dtype=torch.uint8)
+    pictures = Pictures({"one": picture}, "train")
+    assert quality(run, build_vae(SMALL), 1).kinds.keys() == {"easy", "hard"}
+    found = quality(run, build_vae(SMALL), 2, pictures)
+    assert found.kinds.keys() == {"easy", "hard", "pictures"}
+    model = Finished(run, build_vae(SMALL).eval(), Denoiser(SMALL).eval(), pictures)
+    draw_samples(model, tmp_path / "samples.png", 1)
+    lines = 1 + len(PROMPTS) // 2  # two videos per line, and one more line for the pictures
+    with Image.open(tmp_path / "samples.png") as page:
+        assert page.height == lines * (SMALL.size + LINE + MARGIN)
+
+
+@given(steps=st.integers(0, 20), every=st.integers(1, 4), chunks=st.integers(1, 3))
+@settings(max_examples=8, deadline=None)
+def test_the_pool_depends_on_the_step_alone(steps: int, every: int, chunks: int) -> None:
+    run = Run(SMALL, 0, torch.device("cpu"), Log(Path("unused"), silent=True))
+    options = DitSettings(pool=chunks, fresh=1, refill_every=every)
+    vae = build_vae(SMALL)
+    pools = [LatentPool(run, options, vae, Mixture(SMALL), start) for start in (0, steps)]
+    for step in range(steps):
+        pools[0].advance(step)
+    assert torch.equal(pools[0].latents, pools[1].latents)
+    assert torch.equal(pools[0].token_ids, pools[1].token_ids)
+
+
+def test_the_rate_does_not_depend_on_the_number_of_steps_before_its_fall() -> None:
+    run = Run(SMALL, 0, torch.device("cpu"), Log(Path("unused"), silent=True))
+    rates = {}
+    for total in (1000, 2000):
+        trainer = DitTrainer(run, Budget(steps=total))
+        for trainer.budget.done in (0, 100, 500, 779, 999):
+            rates[total, trainer.budget.done] = trainer.rate()
+    assert all(rates[1000, step] == rates[2000, step] for step in (0, 100, 500, 779))
+    assert rates[1000, 0] < rates[1000, 100] < rates[1000, 500] == 1
+    assert rates[1000, 999] == pytest.approx(0.02)
+
+
+def test_edge_errors_are_mean_differences_of_neighbours() -> None:
+    error = torch.randn(1, 1, 1, 4, 4, generator=torch.Generator().manual_seed(0))
+    rows = error[0, 0, 0].tolist()
+    across = [abs(row[x + 1] - row[x]) for row in rows for x in range(3)]
+    down = [abs(rows[y + 1][x] - rows[y][x]) for y in range(3) for x in range(4)]
+    assert float(edge_error(error)) == pytest.approx((sum(across) / 12 + sum(down) / 12) / 2, rel=1e-5)
 
 
 def test_parts_stay_small_and_come_back_as_they_were(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from vcorr_cogvideox.model import CogVideoX
@@ -50,7 +51,8 @@ class Tiny(CogVideoX):
                 f"Random weights of this model are built for square videos, not {config.height}x{config.width} pixels.",
                 hint="Give model.height and model.width the same value.",
             )
-        return build_pipeline(TinyConfig(size=config.height, frames=config.frames), seed)
+        channels = _read_channels() or TinyConfig.vae_channels
+        return build_pipeline(TinyConfig(size=config.height, frames=config.frames, vae_channels=channels), seed)
 
 
 class TinyUntrained(Tiny):
@@ -88,6 +90,19 @@ class TinyUntrained(Tiny):
         vae = AutoencoderKLCogVideoX.from_pretrained(folder, local_files_only=True)
         pipe.register_modules(vae=vae.eval())
         return pipe
+
+
+def _read_channels() -> tuple[int, ...]:
+    """Returns the channel widths of the packaged autoencoder; empty if there is none.
+
+    Random networks have the sizes of the packaged ones. The random denoiser also depends on them, because it is drawn
+    after the autoencoder.
+    """
+    path = seeds.PIPELINE / "vae" / "config.json"
+    if not path.is_file():
+        return ()
+    widths: list[int] = json.loads(path.read_text(encoding="utf-8"))["block_out_channels"]
+    return tuple(widths)
 
 
 def _without_weights() -> MissingError:

@@ -27,7 +27,7 @@ class TinyConfig:
     """Side of the square videos, pixels."""
     frames: int = 17
     """Frames of a video; frame 0 has a latent frame of its own, each further group of four shares one."""
-    vae_channels: tuple[int, ...] = (16, 32, 64)
+    vae_channels: tuple[int, ...] = (24, 48, 96)
     latent_channels: int = 16
     layers: int = 10
     heads: int = 4

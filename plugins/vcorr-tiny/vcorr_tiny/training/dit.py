@@ -3,7 +3,6 @@
 Legend: B videos per step, F latent frames, C latent channels, h and w latent sides, L caption tokens.
 """
 
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -13,11 +12,11 @@ from torch import Tensor, nn
 from transformers import T5EncoderModel
 
 from vcorr_tiny.networks import TinyConfig, build_scheduler, build_text_encoder, build_transformer, rotary_tables
-from vcorr_tiny.sprites.scenes import Scenes
 from vcorr_tiny.sprites.words import CAPTION_TOKENS, END, TOKENS
 from vcorr_tiny.training.attention import choose_attention
-from vcorr_tiny.training.optim import Optimiser
-from vcorr_tiny.training.run import DIT_DATA, DIT_NOISE, Budget, Run
+from vcorr_tiny.training.mixture import Mixture
+from vcorr_tiny.training.optim import Optimiser, gradients_of
+from vcorr_tiny.training.run import DIT_DATA, DIT_NOISE, Budget, Pace, Run
 from vcorr_tiny.training.vae import encode, under
 
 NOISE_BINS = 10
@@ -29,10 +28,13 @@ class DitSettings:
     """Options of the transformer stage."""
 
     batch: int = 128
+    """Videos per step of all ranks."""
     pool: int = 12288
-    """Encoded videos from which batches are drawn."""
+    """Encoded videos of all ranks from which batches are drawn."""
     fresh: int = 16
-    """New videos per step; they replace the oldest ones of the pool."""
+    """Videos of a chunk, which have one level; a new chunk replaces the oldest one of a rank's pool."""
+    refill_every: int = 4
+    """Steps between two new chunks: rendering and encoding one costs about half a step."""
     rate: float = 1e-3
     warmup: int = 200
     decay_share: float = 0.22
@@ -45,26 +47,31 @@ class DitSettings:
 
 
 class LatentPool:
-    """A ring of encoded videos, of which each step replaces one chunk.
+    """A rank's ring of encoded videos, of which every k-th step replaces one chunk; k is ``refill_every``.
 
-    Before step s it holds chunks s, s + 1, … of ``fresh`` videos each, and every chunk is drawn from its own seed. The
-    pool therefore depends on the step only, and a resumed run reads the same videos as an uninterrupted one.
+    Before step s it holds as many chunks as fit, from chunk ceil(s / k) on, and every chunk is drawn from its own seed.
+    The pool therefore depends on the step only, and a resumed run reads the same videos as an uninterrupted one.
     """
 
-    def __init__(self, run: Run, settings: DitSettings, vae: AutoencoderKLCogVideoX, step: int) -> None:
+    def __init__(
+        self, run: Run, settings: DitSettings, vae: AutoencoderKLCogVideoX, mixture: Mixture, step: int
+    ) -> None:
         config = run.config
-        self.run, self.vae, self.fresh = run, vae, settings.fresh
-        self.chunks = max(1, settings.pool // settings.fresh)
+        self.run, self.vae, self.mixture = run, vae, mixture
+        self.fresh, self.every = settings.fresh, settings.refill_every
+        self.chunks = max(1, run.ranks.share(settings.pool) // settings.fresh)
         count, side = self.chunks * settings.fresh, config.latent_size
         shape = (count, config.latent_frames, config.latent_channels, side, side)
         self.latents = torch.empty(shape, dtype=run.working_dtype, device=run.device)
         self.token_ids = torch.zeros((count, CAPTION_TOKENS), dtype=torch.int64, device=run.device)
-        for chunk in range(step, step + self.chunks):
+        oldest = -(-step // self.every)
+        for chunk in range(oldest, oldest + self.chunks):
             self._fill(chunk)
 
     def advance(self, step: int) -> None:
-        """Replaces the oldest chunk; step ``step`` calls this before it draws."""
-        self._fill(step + self.chunks)
+        """Replaces the oldest chunk if it is time; step ``step`` calls this before it draws."""
+        if step % self.every == 0:
+            self._fill(step // self.every + self.chunks)
 
     def draw(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Draws random latents (count, F, C, h, w) float32 and their token ids (count, L)."""
@@ -73,8 +80,8 @@ class LatentPool:
 
     @torch.no_grad()
     def _fill(self, chunk: int) -> None:
-        config, place = self.run.config, chunk % self.chunks * self.fresh
-        scenes = Scenes(self.fresh, self.run.generator(DIT_DATA, chunk), config.size, config.frames)
+        place = chunk % self.chunks * self.fresh
+        scenes = self.mixture.scenes(self.fresh, self.run.generator(DIT_DATA, chunk))
         self.latents[place : place + self.fresh] = encode(self.vae, scenes.render()).to(self.latents.dtype)
         self.token_ids[place : place + self.fresh] = scenes.token_ids()
 
@@ -141,8 +148,9 @@ class DitTrainer:
         self.noiser = make_noiser(run.device)
         self.rotary = rotary_tables(run.config, run.device)
         self.empty = empty_caption(run.device)
+        self.stopped = False
         if self.settings.compile and run.device.type == "cuda":
-            choose_attention(run, self.settings.batch)
+            choose_attention(run, run.ranks.share(self.settings.batch))
             torch._dynamo.config.cache_size_limit = 64
             for block in self.model.transformer.transformer_blocks:
                 block.compile()
@@ -153,43 +161,57 @@ class DitTrainer:
         pause_every: also return after each step that is a multiple of it, so that the caller can measure the model.
         """
         sums = torch.zeros((2, NOISE_BINS), device=self.run.device)
-        while not self.budget.finished and not self.run.out_of_time:
-            began = time.monotonic()
+        pace = Pace(self.run, self.budget)
+        while pace.goes_on():
             sums += self.step(pool)
             self.budget.done += 1
             if self.budget.done % self.settings.log_every == 0:
                 self._log(sums)
                 sums.zero_()
-            self.budget.spent += time.monotonic() - began
             if pause_every and self.budget.done % pause_every == 0:
+                pace.tally()
                 break
+        self.stopped = pace.stopped
         return self.budget.finished
 
     def step(self, pool: LatentPool) -> Tensor:
-        """Makes one optimiser step; returns sums of squared velocity errors and their counts per bin, (2, bins).
+        """Makes one optimiser step; returns what ``backward`` returns."""
+        sums = self.backward(pool)
+        self.run.ranks.average(gradients_of(self.named.values()))
+        rate = self.settings.rate * self.rate()
+        self.optimiser.step(rate, rate)
+        self._average()
+        return sums
 
-        A bin is a part of the range of timesteps, the cleanest first.
+    def backward(self, pool: LatentPool) -> Tensor:
+        """Computes the gradients of this rank's batch; returns sums of its squared velocity errors and their counts.
+
+        Both are per bin, (2, bins). A bin is a part of the range of timesteps, the cleanest first.
         """
-        batch, device = self.settings.batch, self.run.device
         generator = self.run.generator(DIT_NOISE, self.budget.done)
         pool.advance(self.budget.done)
-        latents, token_ids = pool.draw(batch, generator)
-        # Stratified timesteps, one in each of B equal parts of the range, vary the loss less than independent ones.
-        jitter = torch.rand(batch, generator=generator, device=device)
-        places = (torch.arange(batch, device=device) + jitter) / batch
-        timestep = (places * len(self.noiser.signal)).long().clamp(max=len(self.noiser.signal) - 1)
-        noise = torch.randn(latents.shape, generator=generator, device=device)
-        dropped = torch.rand(batch, generator=generator, device=device) < self.settings.caption_drop
-        token_ids = torch.where(dropped[:, None], self.empty, token_ids)
+        latents, token_ids = pool.draw(self.run.ranks.share(self.settings.batch), generator)
+        timestep = self._timesteps(len(latents), generator)
+        noise = torch.randn(latents.shape, generator=generator, device=latents.device)
+        drops = torch.rand(len(latents), generator=generator, device=latents.device)
+        token_ids = torch.where((drops < self.settings.caption_drop)[:, None], self.empty, token_ids)
         noisy, velocity = self.noiser(latents, noise, timestep)
         with self.run.autocast():
             predicted = self.model(noisy, token_ids, timestep, self.rotary)
         errors = (predicted.float() - velocity).square().mean(dim=(1, 2, 3, 4))
         errors.mean().backward()
-        rate = self.settings.rate * self._rate()
-        self.optimiser.step(rate, rate)
-        self._average()
         return self._bin(errors.detach(), timestep)
+
+    def _timesteps(self, count: int, generator: torch.Generator) -> Tensor:
+        """Draws stratified timesteps, (count,): each in a part of the range of its own, also over all ranks.
+
+        They vary the loss less than independent ones.
+        """
+        ranks, device = self.run.ranks, self.run.device
+        jitter = torch.rand(count, generator=generator, device=device)
+        parts = torch.arange(count, device=device) * ranks.count + ranks.rank
+        places = (parts + jitter) / (count * ranks.count)
+        return (places * len(self.noiser.signal)).long().clamp(max=len(self.noiser.signal) - 1)
 
     def copy_average(self) -> Denoiser:
         """Returns an uncompiled copy with the averaged weights, for evaluation.
@@ -208,8 +230,12 @@ class DitTrainer:
 
     @torch.no_grad()
     def restore(self, tensors: Mapping[str, Tensor]) -> None:
-        """Restores the tensors that ``state`` returned; a compact checkpoint has no moments, which then start at 0."""
-        weights, averages = under("dit/", tensors), under("average/", tensors)
+        """Restores the tensors that ``state`` returned.
+
+        A compact checkpoint has averages alone: the weights start from them, and the moments at 0.
+        """
+        averages = under("average/", tensors)
+        weights = under("dit/", tensors) or averages
         for name, parameter in self.named.items():
             parameter.copy_(weights[name])
             self.average[name].copy_(averages[name])
@@ -222,7 +248,7 @@ class DitTrainer:
             parameter.copy_(weights[name])
             self.average[name].copy_(weights[name])
 
-    def _rate(self) -> float:
+    def rate(self) -> float:
         """Returns the factor of the learning rate: a warm-up, a plateau and a linear fall."""
         left = (1 - self.budget.progress) / self.settings.decay_share
         return min(1.0, (self.budget.done + 1) / self.settings.warmup, max(0.02, left))
@@ -247,5 +273,5 @@ class DitTrainer:
             seconds=self.budget.spent,
             loss=float(errors.sum() / counts.sum()),
             by_noise=[round(value, 4) for value in by_noise],
-            rate=self.settings.rate * self._rate(),
+            rate=self.settings.rate * self.rate(),
         )

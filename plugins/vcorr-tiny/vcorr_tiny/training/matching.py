@@ -18,14 +18,16 @@ from torch import Tensor
 from torch.nn import functional
 
 from vcorr_tiny.networks import TinyConfig, rotary_tables
-from vcorr_tiny.sprites.draws import seed_of
 from vcorr_tiny.sprites.scenes import Scenes
 from vcorr_tiny.training.dit import Denoiser, empty_caption, make_noiser
+from vcorr_tiny.training.quality import Kind, validation_scenes
 from vcorr_tiny.training.run import Run
 from vcorr_tiny.training.vae import encode
 
 TIMESTEPS = (20, 100, 250, 450, 650, 850, 980)
-Scores = dict[str, list[float]]
+NOISE_SEED = 0
+"""Seed of the noise: the same for each model, so that losses of two models differ by the models alone."""
+EASY = Kind("easy")
 
 
 @dataclass(frozen=True)
@@ -54,12 +56,14 @@ class Hits:
 class Tap:
     """An attention processor that computes what diffusers' CogVideoX processor does, and keeps the matches.
 
-    query_key, feature: the matched tokens, (n, J, P), by queries and keys and by attention outputs.
+    query_key, feature: the matched tokens, (n, J, P), by queries and keys and by attention outputs, mean over heads.
+    heads: the matched tokens, (H, n, J, P), by queries and keys of each head alone.
     """
 
     def __init__(self, config: TinyConfig) -> None:
         self.config = config
         self.query_key = torch.empty(0)
+        self.heads = torch.empty(0)
         self.feature = torch.empty(0)
 
     def __call__(
@@ -80,23 +84,28 @@ class Tap:
             for x in (attn.norm_q(query), attn.norm_k(key))
         )
         output = functional.scaled_dot_product_attention(query, key, value)
-        self.query_key = self._matches(query[:, :, length:], key[:, :, length:])
-        self.feature = self._matches(output[:, :, length:], output[:, :, length:])
+        self.query_key, self.heads = self._matches(query[:, :, length:], key[:, :, length:])
+        self.feature, _ = self._matches(output[:, :, length:], output[:, :, length:])
         joined = output.transpose(1, 2).flatten(2)
         joined = attn.to_out[1](attn.to_out[0](joined))
         return joined[:, length:], joined[:, :length]
 
-    def _matches(self, query: Tensor, key: Tensor) -> Tensor:
-        """Returns the best token in each later frame, (n, J, P): softmax per head and frame, both ways, head mean."""
+    def _matches(self, query: Tensor, key: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns the best token in each later frame by the mean over heads, (n, J, P), and by each head, (H, n, J, P).
+
+        The weight of a match is its softmax over a frame, in both directions, mean of the two.
+        """
         frames, tokens = self.config.latent_frames, self.config.grid**2
         queries, keys = (x.float().reshape(*x.shape[:2], frames, tokens, -1) for x in (query, key))
         scale = self.config.head_dim**-0.5
-        best = []
+        together, alone = [], []
         for frame in range(1, frames):
             there = torch.softmax(queries[:, :, 0] @ keys[:, :, frame].mT * scale, -1)
             back = torch.softmax(queries[:, :, frame] @ keys[:, :, 0].mT * scale, -1)
-            best.append((there + back.mT).mean(1).argmax(-1))
-        return torch.stack(best, 1)
+            both = there + back.mT
+            together.append(both.mean(1).argmax(-1))
+            alone.append(both.argmax(-1).transpose(0, 1))
+        return torch.stack(together, 1), torch.stack(alone, 2)
 
 
 def token_centres(config: TinyConfig, device: torch.device) -> Tensor:
@@ -151,23 +160,26 @@ def measure(
     count: int = 32,
     timesteps: Sequence[int] = TIMESTEPS,
     captions: bool = True,
+    kind: Kind = EASY,
 ) -> dict[str, object]:
     """Measures matching per layer and timestep on ``count`` validation videos; ``model`` must not be compiled.
 
     Returns ``query_key`` and ``feature`` (skill at half a stride, all valid points) and ``moving`` (share of query-key
-    hits within one stride, moving points), each {timestep: one value per layer}; ``loss``, {timestep: value}; and
+    hits within one stride, moving points), each {timestep: one value per layer}; ``heads`` and ``heads_moving``, the
+    same by queries and keys of single heads, {timestep: one list per layer}; ``loss``, {timestep: value}; and
     ``baselines``. Skill is (score - zero motion) / (oracle - zero motion).
     """
-    config, total = run.config, 0
-    taps = [Tap(config) for _ in model.transformer.transformer_blocks]
+    taps = [Tap(run.config) for _ in model.transformer.transformer_blocks]
     for block, tap in zip(model.transformer.transformer_blocks, taps, strict=True):
         block.attn1.set_processor(tap)
+    generator = torch.Generator(run.device).manual_seed(NOISE_SEED)
     sums: dict[str, Tensor] = {}
     for number, size in enumerate(_batches(count, 32)):
-        for name, value in _measure_batch(run, vae, model, taps, size, number, timesteps, captions).items():
+        # Batch 0 of the split measures the autoencoder's quality.
+        scenes = validation_scenes(run.config, run.device, kind, size, 1 + number)
+        for name, value in _measure_batch(run, vae, model, taps, scenes, generator, timesteps, captions).items():
             sums[name] = sums.get(name, torch.zeros_like(value)) + value * size
-        total += size
-    return _summary({name: value / total for name, value in sums.items()}, timesteps)
+    return _summary({name: value / count for name, value in sums.items()}, timesteps)
 
 
 def _batches(count: int, size: int) -> list[int]:
@@ -179,43 +191,51 @@ def _measure_batch(
     vae: AutoencoderKLCogVideoX,
     model: Denoiser,
     taps: list[Tap],
-    size: int,
-    number: int,
+    scenes: Scenes,
+    generator: torch.Generator,
     timesteps: Sequence[int],
     captions: bool,
 ) -> dict[str, Tensor]:
-    """Returns the mean scores of one batch: tables (timesteps, layers) and baselines (2,)."""
-    config = run.config
-    # Index 0 of the split is the batch that measures the autoencoder's quality.
-    generator = torch.Generator(run.device).manual_seed(seed_of("validation", 1 + number))
-    scenes = Scenes(size, generator, config.size, config.frames)
+    """Returns the mean scores of one batch: tables (timesteps, layers), for heads (…, H), and baselines (2,)."""
+    config, size = run.config, scenes.count
     videos, reference = scenes.render(), reference_of(config, scenes)
     latents = encode(vae, videos)
     token_ids = scenes.token_ids() if captions else empty_caption(run.device).expand(size, -1)
     noiser, rotary = make_noiser(run.device), rotary_tables(config, run.device)
-    rows: dict[str, list[list[float]]] = {name: [] for name in ("query_key", "feature", "moving", "loss")}
+    tables: list[dict[str, list[object]]] = []
     for value in timesteps:
         timestep = torch.full((size,), value, device=run.device)
         noise = torch.randn(latents.shape, generator=generator, device=run.device)
         noisy, velocity = noiser(latents, noise, timestep)
         with run.autocast():
             predicted = model(noisy, token_ids, timestep, rotary)
-        scores = [hits(config, tap.query_key, reference) for tap in taps]
-        rows["query_key"].append([score.half_stride for score in scores])
-        rows["moving"].append([score.moving for score in scores])
-        rows["feature"].append([hits(config, tap.feature, reference).half_stride for tap in taps])
-        rows["loss"].append([float((predicted.float() - velocity).square().mean())])
+        loss = float((predicted.float() - velocity).square().mean())
+        tables.append(_scores(config, taps, reference) | {"loss": [loss]})
     floors = baselines(config, videos, reference)
-    tables = {name: torch.tensor(values) for name, values in rows.items()}
-    return tables | {f"baseline/{name}": torch.tensor([s.half_stride, s.moving]) for name, s in floors.items()}
+    means = {name: torch.tensor([table[name] for table in tables]) for name in tables[0]}
+    return means | {f"baseline/{name}": torch.tensor([s.half_stride, s.moving]) for name, s in floors.items()}
+
+
+def _scores(config: TinyConfig, taps: list[Tap], reference: ReferenceTracks) -> dict[str, list[object]]:
+    """Returns the scores that the taps found, one entry per layer; for single heads a list per layer."""
+    query_key = [hits(config, tap.query_key, reference) for tap in taps]
+    heads = [[hits(config, head, reference) for head in tap.heads] for tap in taps]
+    return {
+        "query_key": [score.half_stride for score in query_key],
+        "moving": [score.moving for score in query_key],
+        "feature": [hits(config, tap.feature, reference).half_stride for tap in taps],
+        "heads": [[score.half_stride for score in layer] for layer in heads],
+        "heads_moving": [[score.moving for score in layer] for layer in heads],
+    }
 
 
 def _summary(means: dict[str, Tensor], timesteps: Sequence[int]) -> dict[str, object]:
     """Converts the means of all batches to the dictionary that `measure` returns."""
     floor, ceiling = means["baseline/zero_motion"][0], means["baseline/oracle"][0]
 
-    def table(values: Tensor) -> Scores:
-        return {str(t): [round(v, 4) for v in row] for t, row in zip(timesteps, values.tolist(), strict=True)}
+    def table(values: Tensor) -> dict[str, object]:
+        rounded = (values.double() * 1e4).round() / 1e4
+        return {str(t): row for t, row in zip(timesteps, rounded.tolist(), strict=True)}
 
     def skill(values: Tensor) -> Tensor:
         return (values - floor) / (ceiling - floor)
@@ -225,6 +245,8 @@ def _summary(means: dict[str, Tensor], timesteps: Sequence[int]) -> dict[str, ob
         "query_key": table(skill(means["query_key"])),
         "feature": table(skill(means["feature"])),
         "moving": table(means["moving"]),
+        "heads": table(skill(means["heads"])),
+        "heads_moving": table(means["heads_moving"]),
         "loss": {str(t): value for t, (value,) in zip(timesteps, means["loss"].tolist(), strict=True)},
         "baselines": {
             name: {"half_stride": float(half), "skill": float(skill(half)), "moving": float(moving)}

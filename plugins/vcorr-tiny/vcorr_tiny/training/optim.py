@@ -46,8 +46,8 @@ class Muon:
     def step(self, rate: float) -> None:
         """Makes one step with learning rate ``rate`` along the parameters' gradients."""
         for shape, names in self._stacks.items():
-            parameters: list[Tensor] = [self.named[name] for name in names]
-            gradients = [_gradient(parameter) for parameter in parameters]
+            parameters = [self.named[name] for name in names]
+            gradients = gradients_of(parameters)
             momenta = [self.momenta[name] for name in names]
             torch._foreach_lerp_(momenta, gradients, 1 - self.beta)
             ahead = torch._foreach_lerp(gradients, momenta, self.beta)
@@ -102,5 +102,11 @@ class Optimiser:
                     self.adamw.state[parameter][key] = saved.to(place, torch.float32).clone()
 
 
-def _gradient(parameter: Tensor) -> Tensor:
-    return torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+def gradients_of(parameters: Iterable[Tensor]) -> list[Tensor]:
+    """Returns the gradients; a parameter without one gets zeros first, so that all ranks hold the same list."""
+    gradients = []
+    for parameter in parameters:
+        if parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)
+        gradients.append(parameter.grad)
+    return gradients

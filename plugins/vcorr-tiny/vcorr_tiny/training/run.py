@@ -11,6 +11,7 @@ import torch
 
 from vcorr_tiny.networks import TinyConfig
 from vcorr_tiny.sprites.draws import seed_of
+from vcorr_tiny.training.ranks import Ranks
 
 VAE_DATA, DIT_DATA, DIT_NOISE = range(3)
 """Random streams of a run; a number within a stream is a step or a chunk."""
@@ -48,13 +49,16 @@ class Budget:
 
 @dataclass
 class Log:
-    """Writes training curves as JSON lines, and prints them."""
+    """Writes training curves as JSON lines, and prints them; a silent log does neither."""
 
     path: Path
+    silent: bool = False
     started: float = field(default_factory=time.monotonic)
 
     def write(self, kind: str, **values: object) -> None:
         """Appends one record; rounds floats to six significant digits to keep the file small."""
+        if self.silent:
+            return
         clock = round(time.monotonic() - self.started, 1)
         record = {"kind": kind, "clock": clock} | {key: _round(value) for key, value in values.items()}
         line = json.dumps(record)
@@ -85,15 +89,23 @@ class Run:
     log: Log
     deadline: float = float("inf")
     """Value of ``time.monotonic()`` at which to save and stop; another invocation can continue."""
+    ranks: Ranks = field(default_factory=Ranks)
 
     @property
     def out_of_time(self) -> bool:
         """Whether this invocation should stop now."""
         return time.monotonic() >= self.deadline
 
+    @property
+    def must_stop(self) -> bool:
+        """Whether rank 0 is out of time; every rank has to ask at the same point."""
+        (late,) = self.ranks.tell([self.ranks.first and self.out_of_time])
+        return bool(late)
+
     def generator(self, stream: int, number: int) -> torch.Generator:
-        """Returns the generator of one step or chunk, on the run's device."""
-        return torch.Generator(self.device).manual_seed(stream_seed(self.seed, stream, number))
+        """Returns this rank's generator of one step or chunk, on the run's device; no two ranks share a seed."""
+        place = number * self.ranks.count + self.ranks.rank
+        return torch.Generator(self.device).manual_seed(stream_seed(self.seed, stream, place))
 
     def autocast(self) -> AbstractContextManager[object]:
         """Returns a context with bfloat16 matrix products on a GPU, and plain float32 on a CPU."""
@@ -108,3 +120,31 @@ class Run:
         """Waits until the device has finished its work, so that a clock can be read."""
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
+
+
+class Pace:
+    """Tells whether a stage makes another step, alike on all ranks, and counts the time that it takes."""
+
+    def __init__(self, run: Run, budget: Budget) -> None:
+        self.run, self.budget = run, budget
+        self.since = time.monotonic()
+        self.stopped = False
+        self._looked = False
+
+    def goes_on(self) -> bool:
+        """Returns whether to make another step; every ``look_every``-th step looks at the clock of rank 0."""
+        if not self._looked or self.budget.done % self.run.ranks.look_every == 0:
+            self._look()
+        return not (self.stopped or self.budget.finished)
+
+    def tally(self) -> None:
+        """Adds the time since the last look to the budget, as rank 0 counts it."""
+        now = time.monotonic()
+        (self.budget.spent,) = self.run.ranks.tell([self.budget.spent + now - self.since])
+        self.since = now
+
+    def _look(self) -> None:
+        self.tally()
+        self._looked = True
+        if not self.budget.finished:
+            self.stopped = self.run.must_stop

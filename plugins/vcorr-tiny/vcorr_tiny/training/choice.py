@@ -1,0 +1,83 @@
+"""Chooses one of several finished denoisers that share an autoencoder: the seed to ship.
+
+The rule: of all whose loss is within 1 % of the lowest, the one that matches best. Loss is the mean squared error of
+the velocity, mean over kinds of validation clips and over timesteps; the noise is the same for all. Matching is the
+mean over kinds of the best layer's skill, which is its mean over timesteps. Both come from ``evaluation.json``.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vcorr import MissingError
+
+TOLERANCE = 0.01
+"""Largest relative difference of losses that does not decide: losses of two seeds differ by about as much by chance."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A finished denoiser: its loss and its matching per kind of validation clips."""
+
+    name: str
+    losses: dict[str, float]
+    skills: dict[str, float]
+
+    @property
+    def loss(self) -> float:
+        """Mean of the losses."""
+        return _mean(self.losses.values())
+
+    @property
+    def skill(self) -> float:
+        """Mean of the skills."""
+        return _mean(self.skills.values())
+
+
+def read_candidate(folder: Path) -> Candidate:
+    """Reads the evaluation of a finished training.
+
+    Raises:
+        MissingError: the folder holds none.
+    """
+    path = folder / "evaluation.json"
+    if not path.is_file():
+        raise MissingError(
+            f"{folder} holds no evaluation.json.",
+            hint=f"Finish the training first, or run: python -m vcorr_tiny.train evaluate --out {folder}",
+        )
+    matching: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))["matching"]
+    losses = {kind: _mean(found["loss"].values()) for kind, found in matching.items()}
+    skills = {kind: _best_layer(found["query_key"]) for kind, found in matching.items()}
+    return Candidate(str(folder), losses, skills)
+
+
+def choose(candidates: Sequence[Candidate]) -> Candidate:
+    """Returns the candidate that the rule chooses."""
+    lowest = min(candidate.loss for candidate in candidates)
+    near = [candidate for candidate in candidates if candidate.loss <= lowest * (1 + TOLERANCE)]
+    return max(near, key=lambda candidate: candidate.skill)
+
+
+def comparison(candidates: Sequence[Candidate]) -> str:
+    """Returns the table that `compare` prints, and the choice."""
+    lines = [_line(candidate) for candidate in candidates]
+    return "\n".join([*lines, f"chosen: {choose(candidates).name}"]) + "\n"
+
+
+def _line(candidate: Candidate) -> str:
+    kinds = [f"{kind} {candidate.losses[kind]:.4f} {candidate.skills[kind]:.3f}" for kind in candidate.losses]
+    detail = ", ".join(kinds)
+    return f"{candidate.name}: loss {candidate.loss:.4f}, skill {candidate.skill:.3f} (loss and skill: {detail})"
+
+
+def _best_layer(table: dict[str, list[float]]) -> float:
+    """Returns the best layer's mean over timesteps, from one list of layers per timestep."""
+    return max(_mean(layer) for layer in zip(*table.values(), strict=True))
+
+
+def _mean(values: Any) -> float:
+    listed = list(values)
+    return float(sum(listed) / len(listed))
