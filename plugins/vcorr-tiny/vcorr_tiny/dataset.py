@@ -1,10 +1,10 @@
-"""Holds the dataset `sprites`: procedural videos with exact tracks and visibility, rendered on the CPU on demand."""
+"""Holds the dataset `sprites`, and the base of `photos`: videos with exact tracks, rendered on the CPU on demand."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,7 @@ from vcorr import Clip, DatasetBase, Tracks, UsageError, option, query_grid, unk
 from vcorr_tiny.sprites.level_names import EASY, LEVEL_NAMES, LevelName
 
 if TYPE_CHECKING:
+    from vcorr_tiny.sprites.pictures import Pictures
     from vcorr_tiny.sprites.scenes import Scenes
 
 SPLITS = ("train", "validation", "test")
@@ -46,23 +47,31 @@ class SpritesConfig:
     )
 
 
-class Sprites(DatasetBase):
-    """Clips of textured sprites that move and occlude each other in front of a moving background.
+class SceneDataset(DatasetBase):
+    """Base of datasets of rendered scenes: sprites move and occlude each other in front of a moving background.
+
+    Attributes: name, of the dataset; split.
 
     Raises:
         UsageError: an option is out of range.
     """
 
+    name: ClassVar[str]
+
     def __init__(self, config: SpritesConfig) -> None:
         if config.split not in SPLITS:
-            raise unknown_name("split of sprites", config.split, SPLITS)
+            raise unknown_name(f"split of {self.name}", config.split, SPLITS)
         if config.level not in LEVEL_NAMES:
-            raise unknown_name("level of sprites", config.level, LEVEL_NAMES)
+            raise unknown_name(f"level of {self.name}", config.level, LEVEL_NAMES)
         for name, least in (("clips", 1), ("grid", 1), ("size", 16), ("frames", 1)):
             if getattr(config, name) < least:
                 raise UsageError(f"data.{name} must be at least {least}, got {getattr(config, name)}.")
         self.config = config
         self.split = config.split
+
+    def pictures(self) -> Pictures | None:
+        """Returns the photographs from which textures are cut; by default None, for drawn textures."""
+        return None
 
     def ids(self) -> Sequence[str]:
         """Returns the ids, counted from "<split>-0000"."""
@@ -76,7 +85,7 @@ class Sprites(DatasetBase):
         """
         if clip_id not in self.ids():
             raise UsageError(
-                f"sprites has no clip {clip_id!r}.", hint=f"Its ids run from {self.ids()[0]} to {self.ids()[-1]}."
+                f"{self.name} has no clip {clip_id!r}.", hint=f"Its ids run from {self.ids()[0]} to {self.ids()[-1]}."
             )
         import torch
 
@@ -84,7 +93,7 @@ class Sprites(DatasetBase):
 
         config = self.config
         index = int(clip_id.rsplit("-", 1)[1])
-        drawn = scene(config.split, index, config.size, config.frames, level=config.level)
+        drawn = scene(config.split, index, config.size, config.frames, level=config.level, pictures=self.pictures())
         queries = query_grid(config.grid, config.size, config.size)
         if config.level != EASY:
             queries = _weigh(drawn, config.grid)
@@ -103,6 +112,12 @@ class Sprites(DatasetBase):
             ),
             fps=FPS,
         )
+
+
+class Sprites(SceneDataset):
+    """Clips of sprites with drawn textures."""
+
+    name = "sprites"
 
 
 CANDIDATES = 4

@@ -37,13 +37,19 @@ def vcorr_models() -> Iterable[ModelEntry]:
 
 @hookimpl
 def vcorr_datasets() -> Iterable[DatasetEntry]:
-    """Returns the entries of the procedural videos and of the stereo pair."""
+    """Returns the entries of the rendered videos and of the stereo pair."""
     return [
         DatasetEntry(
             name="sprites",
             summary="Procedural videos of moving layers with exact tracks; 64 held-out clips of 17 frames, 128x128.",
             factory="vcorr_tiny.dataset:Sprites",
             config="vcorr_tiny.dataset:SpritesConfig",
+        ),
+        DatasetEntry(
+            name="photos",
+            summary="The scenes of sprites, hard by default, with photographs as textures (needs scikit-image).",
+            factory="vcorr_tiny.photo_scenes:Photos",
+            config="vcorr_tiny.photo_scenes:PhotosConfig",
         ),
         DatasetEntry(
             name="stereo",
