@@ -7,6 +7,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+from diffusers import CogVideoXPipeline
 from vcorr_tiny import seeds
 from vcorr_tiny.dataset import Sprites, SpritesConfig
 from vcorr_tiny.model import Tiny, TinyUntrained
@@ -187,6 +188,13 @@ def test_an_installation_without_weights_says_so(tmp_path, monkeypatch):
     monkeypatch.setattr(seeds, "PIPELINE", tmp_path / "pipe")
     with pytest.raises(MissingError, match="without its weights"):
         Tiny(VideoConfig()).weights_id("hub")
+
+
+def test_random_networks_have_the_sizes_of_the_packaged_ones():
+    pipes = CogVideoXPipeline.from_pretrained(seeds.PIPELINE), Tiny(VideoConfig()).build(0)
+    for part in ("vae", "transformer", "text_encoder"):
+        packaged, built = ({name: p.shape for name, p in getattr(pipe, part).named_parameters()} for pipe in pipes)
+        assert packaged == built
 
 
 def test_random_weights_are_for_square_videos():
