@@ -8,6 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+from vcorr_tiny import train
 from vcorr_tiny.photos import reading
 from vcorr_tiny.photos.__main__ import main
 from vcorr_tiny.photos.photographs import PHOTOGRAPHS, SPLITS, photographs_of
@@ -82,6 +83,13 @@ def test_training_refuses_a_bank_of_another_split(tmp_path: Path, split: str) ->
         Pictures.load(path)
 
 
+def test_the_command_that_trains_refuses_a_bank_of_test_pictures(tmp_path: Path) -> None:
+    path = export(tmp_path / "bank.safetensors", "test")
+    with pytest.raises(UsageError, match="a photograph of the split test, but train was asked for"):
+        train.main(["run", "--small", "--device", "cpu", "--out", str(tmp_path), "--pictures", str(path)])
+    assert not list(tmp_path.glob("state/*"))
+
+
 def test_training_refuses_a_test_picture_under_another_name(tmp_path: Path) -> None:
     path = tmp_path / "bank.safetensors"
     images = dict(pictures_of("train").images)
@@ -110,6 +118,11 @@ def test_the_file_holds_uint8_pictures_and_their_names(tmp_path: Path) -> None:
     tensors = load_file(export(tmp_path / "bank.safetensors", "test"))
     assert set(tensors) == {photograph.name for photograph in photographs_of("test")}
     assert all(tensor.dtype == torch.uint8 for tensor in tensors.values())
+
+
+def test_a_bank_that_cannot_be_written_is_one_clear_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["export", str(tmp_path / "no" / "bank.safetensors")]) == UsageError.exit_code
+    assert "bank.safetensors cannot be written" in capsys.readouterr().err
 
 
 def test_without_scikit_image_the_extra_is_named(

@@ -15,10 +15,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _build_parser().parse_args(arguments)
     try:
         pictures = pictures_of(options.split)
+        pictures.save(options.file)
     except VcorrError as error:
         sys.stderr.write(f"{error}\n")
         return error.exit_code
-    pictures.save(options.file)
     sys.stdout.write(f"{options.file}: {', '.join(pictures.names)}\n")
     return 0
 

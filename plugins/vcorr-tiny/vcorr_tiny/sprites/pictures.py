@@ -119,9 +119,16 @@ class Pictures:
         return self._pixels[index].float() / 255
 
     def save(self, path: Path | str) -> None:
-        """Writes the pictures, their names and their split as one safetensors file."""
+        """Writes the pictures, their names and their split as one safetensors file.
+
+        Raises:
+            UsageError: the file cannot be written.
+        """
         metadata = {"format": FORMAT, "split": self.split, "names": json.dumps(self.names)}
-        save_file({name: image.contiguous() for name, image in self.images.items()}, path, metadata)
+        try:
+            save_file({name: image.contiguous() for name, image in self.images.items()}, path, metadata)
+        except (SafetensorError, OSError) as error:
+            raise UsageError(f"{path} cannot be written: {error}") from error
 
     @classmethod
     def load(cls, path: Path | str, device: torch.device | str = "cpu", split: str = "train") -> "Pictures":
