@@ -107,16 +107,18 @@ class _DatasetSuite:
 
     def layers(self) -> str:
         """Checks that visible points have the layer of their pixel, where all pixels around it have the same layer."""
-        known = [name for name in self._names() if self._dataset.clip(name).layers is not None]
-        for name in known:
-            points, mapped = _layers_of_points(self._dataset.clip(name))
+        known = 0
+        for name in self._names():
+            clip: Clip = self._dataset.clip(name)
+            known += clip.layers is not None
+            points, mapped = _layers_of_points(clip)
             wrong = int((points != mapped).sum())
             expect(
                 wrong <= AT_OUTLINES * len(points),
                 f"{name}: {wrong} of {len(points)} visible points have another layer than their pixel of the map; are "
                 "x and y exchanged?",
             )
-        return f"{len(known)} clips with layer maps" if known else "no layer maps"
+        return f"{known} clips with layer maps" if known else "no layer maps"
 
     def any_query(self) -> str:
         """Checks tracks of queries that lie on known tracks, and of random ones."""

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vcorr import Clip, DatasetBase, Tracks, UsageError, option, query_grid, unknown_name
+from vcorr import Clip, DatasetBase, Queries, Tracks, UsageError, option, query_grid, unknown_name
 from vcorr_tiny.sprites.level_names import EASY, LEVEL_NAMES, LevelName
 
 if TYPE_CHECKING:
@@ -78,7 +78,46 @@ class SceneDataset(DatasetBase):
         return tuple(f"{self.split}-{index:04d}" for index in range(self.config.clips))
 
     def clip(self, clip_id: str) -> Clip:
-        """Renders the clip.
+        """Renders the clip. All levels but easy know the layers of points and pixels.
+
+        Raises:
+            UsageError: there is no such clip.
+        """
+        from vcorr_tiny.sprites.clips import frames_of
+
+        drawn, config = self._scene(clip_id), self.config
+        queries = query_grid(config.grid, config.size, config.size)
+        if config.level != EASY:
+            queries = _weigh(drawn, config.grid)
+        tracks = _find_tracks(drawn, Queries.at(queries))
+        # with layers, the clips of easy would have another content hash than before there were any
+        known = config.level != EASY
+        return Clip(
+            id=clip_id,
+            prompt=drawn.captions()[0],
+            queries=queries,
+            video=frames_of(drawn).numpy(),
+            tracks=tracks if known else replace(tracks, layer=None),
+            fps=FPS,
+            layers=drawn.layer_map()[0].numpy() if known else None,
+        )
+
+    def track(self, clip_id: str, queries: Queries) -> Tracks:
+        """Returns the exact tracks of any queries, with their layers.
+
+        Raises:
+            UsageError: there is no such clip, or a query is in a frame that it does not have.
+        """
+        drawn = self._scene(clip_id)
+        late = queries.t[queries.t >= self.config.frames]
+        if len(late):
+            raise UsageError(
+                f"Clip {clip_id} has {self.config.frames} frames, counted from 0; a query is in frame {late[0]}."
+            )
+        return _find_tracks(drawn, queries)
+
+    def _scene(self, clip_id: str) -> Scenes:
+        """Draws the scene of a clip.
 
         Raises:
             UsageError: there is no such clip.
@@ -87,31 +126,30 @@ class SceneDataset(DatasetBase):
             raise UsageError(
                 f"{self.name} has no clip {clip_id!r}.", hint=f"Its ids run from {self.ids()[0]} to {self.ids()[-1]}."
             )
-        import torch
-
-        from vcorr_tiny.sprites.clips import frames_of, scene
+        from vcorr_tiny.sprites.clips import scene
 
         config = self.config
         index = int(clip_id.rsplit("-", 1)[1])
-        drawn = scene(config.split, index, config.size, config.frames, level=config.level, pictures=self.pictures())
-        queries = query_grid(config.grid, config.size, config.size)
-        if config.level != EASY:
-            queries = _weigh(drawn, config.grid)
-        points = torch.from_numpy(queries)
-        tracks = drawn.tracks(points)
-        return Clip(
-            id=clip_id,
-            prompt=drawn.captions()[0],
-            queries=queries,
-            video=frames_of(drawn).numpy(),
-            tracks=Tracks(
-                tracks.xy[0].numpy(),
-                tracks.visible[0].numpy(),
-                tracker="exact",
-                boundary=drawn.boundary_distances(points)[0].numpy(),
-            ),
-            fps=FPS,
-        )
+        return scene(config.split, index, config.size, config.frames, level=config.level, pictures=self.pictures())
+
+
+def _find_tracks(drawn: Scenes, queries: Queries) -> Tracks:
+    """Returns the exact tracks of queries in a single scene."""
+    import torch
+
+    points = torch.from_numpy(queries.xy)
+    found = drawn.tracks(points, torch.from_numpy(queries.t).long())
+    boundary = np.zeros(len(queries), np.float32)
+    for frame, chosen in queries.by_frame():
+        boundary[chosen] = drawn.boundary_distances(points[chosen], frame)[0].numpy()
+    return Tracks(
+        found.xy[0].numpy(),
+        found.visible[0].numpy(),
+        tracker="exact",
+        boundary=boundary,
+        query_frame=queries.t,
+        layer=found.layer[0].to(torch.int32).numpy(),
+    )
 
 
 class Sprites(SceneDataset):
