@@ -1,7 +1,7 @@
 """Tests the training script on a small model: it runs, logs, resumes exactly and writes a loadable pipeline."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,8 @@ from vcorr_tiny.training.run import Budget, Log, Run
 from vcorr_tiny.training.sheets import LINE, MARGIN
 from vcorr_tiny.training.stages import Training
 from vcorr_tiny.training.vae import VaeSettings, edge_error
+
+from vcorr import UsageError
 
 STEPS = 4
 
@@ -159,14 +161,33 @@ def test_seeds_share_one_autoencoder(tmp_path: Path) -> None:
     average = "average/transformer.proj_out.weight"
     assert not torch.equal(states[0][0][average], states[1][0][average])
 
+    with pytest.raises(UsageError, match="holds no trained denoiser"):
+        main(["export", "--out", str(tmp_path / "vae"), "--small", "--device", "cpu"])
+
     # A compact checkpoint starts a later run, which needs to know the autoencoder.
     small = tmp_path / "0" / "compact"
     assert {name.split("/")[0] for name in load_parts(small)[0]} == {"average"}
     again = ["run", "--out", str(tmp_path / "again"), "--state", str(small), "--dit-steps", "3", *options]
-    with pytest.raises(ValueError, match="--vae"):
+    with pytest.raises(UsageError, match="without its autoencoder"):
         main(again)
     main([*again, "--vae", str(tmp_path / "vae" / "state")])
     assert load_parts(small)[1]["dit_steps"] == 3
+
+
+@pytest.mark.parametrize(
+    ("option", "message"), [("--vae", "neither a checkpoint nor a pipeline"), ("--from", "is no pipeline folder")]
+)
+def test_a_folder_without_networks_is_named(tmp_path: Path, option: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        main(["run", "--out", str(tmp_path), "--small", "--device", "cpu", option, str(tmp_path)])
+
+
+def test_an_autoencoder_of_other_sizes_is_taken_as_it_is(tmp_path: Path) -> None:
+    other = replace(SMALL, vae_channels=(8, 16, 16))
+    build_pipeline(other).save_pretrained(tmp_path / "pipe")
+    training = training_at(tmp_path)
+    training.share_vae(tmp_path / "pipe")
+    assert tuple(training.autoencoder().config.block_out_channels) == other.vae_channels
 
 
 def test_a_training_goes_on_with_the_pictures_it_began_with(tmp_path: Path) -> None:
@@ -176,7 +197,7 @@ def test_a_training_goes_on_with_the_pictures_it_began_with(tmp_path: Path) -> N
     picture = torch.randint(0, 256, (80, 80, 3), dtype=torch.uint8)
     changed = Training(training.run, training.state, Pictures({"one": picture}, "train"))
     changed.vae_budget.steps = STEPS
-    with pytest.raises(ValueError, match="0 pictures, and now there are 1"):
+    with pytest.raises(UsageError, match="0 pictures, and now there are 1"):
         changed.resume()
 
 

@@ -3,6 +3,8 @@
 All classes are diffusers' own, so ``CogVideoXPipeline.from_pretrained`` loads a saved pipeline without this package.
 """
 
+import itertools
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -79,6 +81,13 @@ def build_vae(config: TinyConfig) -> AutoencoderKLCogVideoX:
         scaling_factor=1.0,
         temporal_compression_ratio=4,
     )
+
+
+def read_channels(weights: Mapping[str, Tensor]) -> tuple[int, ...]:
+    """Returns the channel widths of an autoencoder from its weights, which may be of an earlier training."""
+    name = "encoder.down_blocks.{}.resnets.0.conv1.conv.weight"
+    depth = next(block for block in itertools.count() if name.format(block) not in weights)
+    return tuple(len(weights[name.format(block)]) for block in range(depth))
 
 
 def build_transformer(config: TinyConfig, zero_gates: bool = False) -> CogVideoXTransformer3DModel:

@@ -44,7 +44,11 @@ SMALL = TinyConfig(size=32, frames=9, vae_channels=(8, 8, 8), latent_channels=4,
 
 def build_parser() -> argparse.ArgumentParser:
     """Builds the parser of the command line."""
-    parser = argparse.ArgumentParser(prog="python -m vcorr_tiny.train", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m vcorr_tiny.train",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     commands = parser.add_subparsers(dest="command", required=True)
     run = commands.add_parser("run", help="train, continuing from --state if it holds a checkpoint")
     evaluate = commands.add_parser("evaluate", help="matching and reconstruction of a checkpoint, as JSON")
@@ -169,7 +173,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if finished and training.run.ranks.first:
         if arguments.command in ("run", "sheets") and arguments.sample_steps:
             _draw_videos(training, arguments.out)
-        if training.has_denoiser:
+        if training.has_denoiser or arguments.command in ("evaluate", "export"):
             _leave_results(training, arguments)
     training.run.log.write("finished" if finished else "paused")
 

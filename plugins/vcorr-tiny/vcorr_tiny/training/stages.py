@@ -1,6 +1,6 @@
 """Runs both stages of a training, with their checkpoints."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
@@ -8,7 +8,7 @@ from diffusers import AutoencoderKLCogVideoX, CogVideoXPipeline
 from torch import Tensor
 
 from vcorr import UsageError
-from vcorr_tiny.networks import build_vae
+from vcorr_tiny.networks import build_vae, read_channels
 from vcorr_tiny.sprites.pictures import Pictures
 from vcorr_tiny.training.dit import DitSettings, DitTrainer, LatentPool
 from vcorr_tiny.training.mixture import Mixture, vae_shares
@@ -47,7 +47,15 @@ class Training:
         return self.dit_budget.done > 0
 
     def start_from(self, folder: Path) -> None:
-        """Starts from a finished pipeline: keeps its autoencoder and continues to train its denoiser."""
+        """Starts from a finished pipeline: keeps its autoencoder and continues to train its denoiser.
+
+        Raises:
+            UsageError: the folder is no pipeline.
+        """
+        if not (folder / "model_index.json").is_file():
+            raise UsageError(
+                f"{folder} is no pipeline folder.", hint="It must hold a model_index.json, as `pipe` does."
+            )
         pipeline = CogVideoXPipeline.from_pretrained(folder)
         self.vae = self._finish_vae(pipeline.vae.state_dict(), pipeline.vae.config.scaling_factor)
         for part in ("transformer", "text_encoder"):
@@ -134,7 +142,16 @@ class Training:
         return self.vae
 
     def take_model(self) -> Finished:
-        """Returns the averaged model of this invocation, or else of the checkpoint."""
+        """Returns the averaged model of this invocation, or else of the checkpoint.
+
+        Raises:
+            UsageError: there is none yet.
+        """
+        if not self.has_denoiser:
+            raise UsageError(
+                f"{self.state} holds no trained denoiser.",
+                hint="Train one first: python -m vcorr_tiny.train run --out FOLDER --vae FOLDER --dit-steps STEPS",
+            )
         if self.dit_trainer is None:
             trainer = DitTrainer(self.run, self.dit_budget, DitSettings(compile=False))
             trainer.restore(self.saved)
@@ -163,7 +180,7 @@ class Training:
 
     def _finish_vae(self, weights: dict[str, Tensor], scaling: float) -> AutoencoderKLCogVideoX:
         """Returns the autoencoder rounded to bfloat16, as it is shipped, so that training uses the final latents."""
-        vae = build_vae(self.run.config)
+        vae = build_vae(replace(self.run.config, vae_channels=read_channels(weights)))
         vae.load_state_dict(weights)
         vae.register_to_config(scaling_factor=scaling)
         vae = vae.to(torch.bfloat16).to(self.run.device, self.run.working_dtype)
