@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from vcorr_tiny.networks import TinyConfig, build_pipeline, build_vae
+from vcorr_tiny.sprites.levels import LEVELS
 from vcorr_tiny.sprites.pictures import Pictures
 from vcorr_tiny.train import SMALL, main
 from vcorr_tiny.training.dit import Denoiser, DitSettings, DitTrainer, LatentPool
@@ -87,7 +88,7 @@ def test_an_interrupted_run_ends_with_the_same_weights(
 def test_the_command_line_trains_logs_and_writes_a_pipeline(tmp_path: Path) -> None:
     sizes = "--vae-steps 2 --dit-steps 4 --vae-batch 2 --dit-batch 4 --pool 6 --fresh 2 --clips 2 --measure-clips 2"
     options = f"--small --device cpu --log-every 2 --measure-every 2 --sample-steps 2 {sizes}".split()
-    main(["run", "--out", str(tmp_path), "--compact", str(tmp_path / "compact"), *options])
+    main(["run", "--out", str(tmp_path), "--levels", "--compact", str(tmp_path / "compact"), *options])
 
     assert [record["step"] for record in records(tmp_path, "vae")] == [2]
     assert [record["step"] for record in records(tmp_path, "dit")] == [2, 4]
@@ -102,6 +103,7 @@ def test_the_command_line_trains_logs_and_writes_a_pipeline(tmp_path: Path) -> N
     baselines = evaluation["matching"]["hard"]["baselines"]
     assert baselines["zero_motion"]["skill"] == 0
     assert baselines["oracle"]["skill"] == pytest.approx(1)
+    assert evaluation["matching"].keys() | evaluation["matching_levels"].keys() == LEVELS.keys()
     sheets = {"tiny-data.png", "tiny-levels.png", "tiny-vae.png", "tiny-samples.png"}
     assert {path.name for path in tmp_path.glob("*.png")} == sheets
 

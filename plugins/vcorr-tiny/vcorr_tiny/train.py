@@ -65,6 +65,7 @@ def build_parser() -> argparse.ArgumentParser:
         )
     for command in (run, evaluate):
         command.add_argument("--clips", type=int, default=128, help="validation videos of the final measurement")
+        command.add_argument("--levels", action="store_true", help="measure at the end on every level")
     for command in (run, sheets):
         command.add_argument("--sample-steps", type=int, default=30, help="denoising steps of samples; 0: no sheets")
     return parser
@@ -189,7 +190,7 @@ def _leave_results(training: Training, arguments: argparse.Namespace) -> None:
     if arguments.command in ("run", "export"):
         results.export(model, arguments.out / "pipe", arguments.denoiser_only)
     if arguments.command in ("run", "evaluate"):
-        found = results.evaluate(model, arguments.clips)
+        found = results.evaluate(model, arguments.clips, arguments.levels)
         (arguments.out / "evaluation.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     if arguments.command in ("run", "sheets") and arguments.sample_steps:
         results.draw_samples(model, arguments.out / "tiny-samples.png", arguments.sample_steps)

@@ -57,8 +57,11 @@ def interim(model: Finished, count: int) -> dict[str, object]:
     return {name: measure(run, vae, model.model, count, INTERIM_TIMESTEPS, kind=kind) for name, kind in chosen.items()}
 
 
-def evaluate(model: Finished, clips: int) -> dict[str, object]:
-    """Measures reconstruction and matching per kind of clips; on easy clips also without captions and untrained."""
+def evaluate(model: Finished, clips: int, levels: bool = False) -> dict[str, object]:
+    """Measures reconstruction and matching per kind of clips; on easy clips also without captions and untrained.
+
+    levels: also measure matching on each of the other levels.
+    """
     run, vae, few = model.run, model.vae, min(clips, 32)
     torch.manual_seed(run.seed + 2)
     twin = Denoiser(run.config, zero_gates=False).to(run.device).eval()
@@ -69,6 +72,10 @@ def evaluate(model: Finished, clips: int) -> dict[str, object]:
         "matching_without_captions": {"easy": measure(run, vae, model.model, few, captions=False)},
         "matching_untrained": {"easy": measure(run, vae, twin, few)},
     }
+    if levels:
+        others = [name for name in LEVELS if name not in found]
+        more = {name: measure(run, vae, model.model, few, kind=Kind(name)) for name in others}
+        results["matching_levels"] = more
     run.log.write("evaluation", **results)
     return results
 
