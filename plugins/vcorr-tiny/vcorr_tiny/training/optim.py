@@ -46,7 +46,7 @@ class Muon:
     def step(self, rate: float) -> None:
         """Makes one step with learning rate ``rate`` along the parameters' gradients."""
         for shape, names in self._stacks.items():
-            parameters = [self.named[name] for name in names]
+            parameters: list[Tensor] = [self.named[name] for name in names]
             gradients = gradients_of(parameters)
             momenta = [self.momenta[name] for name in names]
             torch._foreach_lerp_(momenta, gradients, 1 - self.beta)

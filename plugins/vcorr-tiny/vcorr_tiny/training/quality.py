@@ -61,9 +61,9 @@ def quality(run: Run, vae: AutoencoderKLCogVideoX, count: int, pictures: Picture
     """Measures ``vae`` on ``count`` validation videos of each kind."""
     latents, found = [], {}
     for name, kind in kinds(pictures).items():
-        videos = validation_scenes(run.config, run.device, kind, count).render()
-        errors = torch.cat([(reconstruct(vae, part) - part).square() for part in videos.split(8)])
-        latents += [vae.encode(part.to(vae.dtype)).latent_dist.mean.float() for part in videos.split(8)]
+        parts = torch.split(validation_scenes(run.config, run.device, kind, count).render(), 8)
+        errors = torch.cat([(reconstruct(vae, part) - part).square() for part in parts])
+        latents += [vae.encode(part.to(vae.dtype)).latent_dist.mean.float() for part in parts]
         found[name] = Reconstruction(_psnr(errors), _psnr(errors[:, :, :1]))
     values = torch.cat(latents)
     return VaeQuality(found, float(values.std()), float(values.mean()))

@@ -65,7 +65,7 @@ class Ranks:
         message = torch.cat([tensor.reshape(-1) for tensor in tensors])
         distributed.all_reduce(message)
         message /= self.count
-        parts = message.split([tensor.numel() for tensor in tensors])
+        parts = torch.split(message, [tensor.numel() for tensor in tensors])
         torch._foreach_copy_(list(tensors), [part.view_as(to) for part, to in zip(parts, tensors, strict=True)])
 
     def leave(self) -> None:
