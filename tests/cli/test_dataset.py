@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -149,6 +150,21 @@ def test_a_record_that_says_little_is_shown(vcorr, tmp_path):
     make_folder(tmp_path / "small").write_text("dataset.json", '{"kind": "built"}')
     code, out, _ = vcorr("dataset", "show", "small", "--json")
     assert (code, json.loads(out)["made"]) == (0, "built")
+
+
+def test_a_folder_with_masks_says_so_and_is_run_on(vcorr, tmp_path):
+    made = make_folder(tmp_path / "masked")
+    assert "layer maps" not in json.loads(vcorr("dataset", "show", "masked", "--json")[1])
+    layers = np.random.default_rng(0).integers(0, 3, (5, sliding.SIDE, sliding.SIDE), dtype=np.uint8)
+    first = replace(made.rows()[0], point_layers=np.int32([0, 2, -1]))
+    made.write(made.write_layers(first, layers))
+    assert json.loads(vcorr("dataset", "show", "masked", "--json")[1])["layer maps"] == 1
+    run = json.loads(vcorr(*RUN, "--data", "masked", "--json")[1])["path"]
+    (row,) = read_shard(Path(run) / "tracks" / "clip-0.arrow", "tracks").to_pylist()
+    assert row["point_layers"] == [0, 2, -1]
+    (made.path / "layers" / "clip-0.mkv").unlink()
+    code, _, err = vcorr(*RUN, "--data", "masked", "--seed", "1")
+    assert (code, "Clip clip-0: its layer map" in err, "is missing" in err) == (4, True, True)
 
 
 @pytest.mark.parametrize(

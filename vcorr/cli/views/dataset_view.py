@@ -91,6 +91,8 @@ def _facts(folder: DatasetFolder, rows: Sequence[ClipRow]) -> dict[str, Any]:
         "tracker": _each(_tracker(row) for row in rows),
         "licence of the tracker": _each(row.tracker_licence for row in rows),
     }
+    if maps := sum(bool(row.layers) for row in rows):
+        facts["layer maps"] = maps
     if facts["tracks"] and not facts["videos"]:
         facts["note"] = "The videos are not here, so the tracks cannot serve as reference; only the prompts are used."
     if any(row.random_weights for row in rows):
