@@ -143,6 +143,24 @@ def test_foreground_and_background_are_shown_and_compared_over_all_and_over_movi
     assert "matching_accuracy_moving by stratum: qk, site 0:0" in lines
     assert lines.count("layer foreground 1.000 0.000 1.000 1.000 – 4") == 2
     assert [line.split()[0] for line in lines if " pairs 1.000" in line] == ["all", "moving"]
+    for asked, columns in (
+        ("matching_accuracy@layer:foreground", {"matching_accuracy": ["layer:foreground"]}),
+        ("matching_accuracy_moving@layer:*", {"matching_accuracy_moving": ["layer:background", "layer:foreground"]}),
+        (
+            "*@layer:foreground,matching_accuracy@occlusion:far",
+            {
+                "matching_accuracy": ["layer:foreground", "occlusion:far"],
+                "matching_accuracy_moving": ["layer:foreground"],
+            },
+        ),
+    ):
+        shown = json.loads(vcorr("show", "run", path, "--metric", asked, "--json").out)
+        assert {each["metric"]: list(each["strata"]) for each in shown["strata"]} == columns
+        assert [row["metric"] for row in shown["best"]] == ["matching_accuracy_moving"]
+    for asked in ("matching_accuracy@layer:middle", "nothing@layer:foreground", "matching_*"):
+        ended = vcorr("show", "run", path, "--metric", asked)
+        assert ended.code == 2
+        assert f"Unknown metric of this run '{asked}'" in ended.err
     compared = json.loads(vcorr("compare", path, path, "--metric", "*@layer:*", "--json").out)
     assert {row["metric"] for row in compared["rows"]} == {
         f"matching_accuracy{suffix}@layer:{layer}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from typing import Any, Literal
 
 import numpy as np
@@ -78,7 +79,8 @@ def overview(run: RunDirectory, metrics: Sequence[str] = ()) -> Overview:
     """Reads a run and summarises it.
 
     metrics: columns, or names of metrics, that rank the sites; by default those that the user named for the run, or
-    else the main one.
+    else the main one. The name of a stratum, or a pattern of such names, chooses which strata are shown. The column
+    that they divide, over moving points, ranks the sites.
 
     Raises:
         StoreError: it is damaged or has no scores.
@@ -86,7 +88,7 @@ def overview(run: RunDirectory, metrics: Sequence[str] = ()) -> Overview:
     """
     record = run.record()
     asked = tuple(metrics)
-    ranked = tuple(dict.fromkeys(primary_of(name, record) for name in asked)) or ranking_columns(record)
+    ranked = tuple(dict.fromkeys(_ranking_column(name, record) for name in asked)) or ranking_columns(record)
     stored = load_scores(run, _select_needed(ranked))
     if not asked and not set(ranked) & stored.metrics:
         ranked = ()
@@ -102,8 +104,21 @@ def overview(run: RunDirectory, metrics: Sequence[str] = ()) -> Overview:
         metrics=tuple(sorted(stored.metrics)),
         findings=findings,
         rankings=tuple(_rankings(parts, findings.best)),
-        strata=tuple(_strata(series(stored.scores, lower=lower), findings.best)),
+        strata=tuple(_strata(series(stored.scores, lower=lower), findings.best, list(filter(_is_stratum, asked)))),
     )
+
+
+def _is_stratum(name: str) -> bool:
+    return STRATUM_MARK in name
+
+
+def _ranking_column(asked: str, record: Mapping[str, Any]) -> str:
+    """Returns the column that ranks sites if the user asks for a metric, a column or strata of a column."""
+    if not _is_stratum(asked):
+        return primary_of(asked, record)
+    divided = asked.partition(STRATUM_MARK)[0]
+    columns = ((name, all_points_of(name)) for name in ranking_columns(record))
+    return next((pair[0] for pair in columns if any(fnmatchcase(name, divided) for name in pair)), divided)
 
 
 def _select_needed(ranked: Sequence[str]) -> Callable[[str], bool]:
@@ -113,11 +128,13 @@ def _select_needed(ranked: Sequence[str]) -> Callable[[str], bool]:
 
 
 def _check_stored(asked: Sequence[str], ranked: Sequence[str], stored: StoredScores) -> None:
-    for name in ranked if asked else ():
-        if name not in stored.metrics:
-            listing = ", ".join(sorted(stored.metrics, key=natural))
-            hint = f"It has: {listing}. To add others: vcorr score {shlex.quote(stored.facts.path)} --set metrics=…"
-            raise unknown_name("metric of this run", name, stored.metrics, hint=hint)
+    strata = [name for name in asked if _is_stratum(name)]
+    missing = [name for name in strata if not any(_is_shown(known, [name]) for known in stored.metrics)]
+    missing += [name for name in ranked if name not in stored.metrics]
+    for name in missing if asked else ():
+        listing = ", ".join(sorted(stored.metrics, key=natural))
+        hint = f"It has: {listing}. To add others: vcorr score {shlex.quote(stored.facts.path)} --set metrics=…"
+        raise unknown_name("metric of this run", name, stored.metrics, hint=hint)
 
 
 def probe_names(record: Mapping[str, Any]) -> list[str]:
@@ -134,17 +151,23 @@ def _rankings(parts: Sequence[Series], best: Sequence[BestSite]) -> Iterator[Ran
             yield from _rankings_of(part, found)
 
 
-def _strata(found: Sequence[Series], best: Sequence[BestSite]) -> Iterator[StrataOf]:
+def _strata(found: Sequence[Series], best: Sequence[BestSite], shown: Sequence[str]) -> Iterator[StrataOf]:
+    """Yields the strata whose columns match a pattern in `shown`; all of them if there is no pattern."""
     for chosen in best:
-        of_probe = [s for s in found if {**s.key, "metric": chosen.summary.metric} == chosen.key]
-        for whole in (chosen.all_points, chosen.summary):
-            mark = "" if whole is None else whole.metric + STRATUM_MARK
-            strata = {
-                s.key["metric"].removeprefix(mark): s for s in of_probe if mark and s.key["metric"].startswith(mark)
-            }
-            if whole is not None and chosen.heads == "mean" and strata:
-                at_site = {name: chosen.report(strata[name]) for name in sorted(strata, key=natural)}
+        of_probe = {s.key["metric"]: s for s in found if {**s.key, "metric": chosen.summary.metric} == chosen.key}
+        wholes = [whole for whole in (chosen.all_points, chosen.summary) if whole is not None]
+        for whole in wholes if chosen.heads == "mean" else ():
+            mark = whole.metric + STRATUM_MARK
+            names = [name for name in of_probe if name.startswith(mark) and _is_shown(name, shown)]
+            if names:
+                at_site = {
+                    name.removeprefix(mark): chosen.report(of_probe[name]) for name in sorted(names, key=natural)
+                }
                 yield StrataOf(chosen.summary.variant_text, chosen, whole, at_site)
+
+
+def _is_shown(name: str, shown: Sequence[str]) -> bool:
+    return not shown or any(fnmatchcase(name, pattern) for pattern in shown)
 
 
 def _rankings_of(s: Series, best: BestSite) -> Iterator[Ranking]:

@@ -69,7 +69,11 @@ def _list_runs(folder: Path, as_json: bool) -> None:
 @click.command(short_help="Show everything known about a model, probe, metric, dataset, tracker, config or run.")
 @click.argument("kind", type=ShowKind([*(k.removesuffix("s") for k in (*KINDS, CONFIGS)), RUN]))
 @click.argument("name")
-@click.option("--metric", metavar="M[,M]", help="Of a run: columns to rank sites by.  [default: the main metric]")
+@click.option(
+    "--metric",
+    metavar="M[,M]",
+    help="Of a run: columns to rank sites by, or strata to show.  [default: the main metric]",
+)
 @click.option("--json", "as_json", is_flag=True, help="As JSON on standard output.")
 def show(kind: str, name: str, metric: str | None, as_json: bool) -> None:
     """Show everything known about one entry: its card, its options with their defaults, and the plugin it is from.

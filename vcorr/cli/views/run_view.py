@@ -53,7 +53,8 @@ def overview(found: Overview) -> None:
         if empty:
             out.print(cell(f"Strata without any pair to score: {', '.join(empty)}.", style="dim"))
     if not found.strata and any(name.startswith(PRIMARY_METRIC) for name in found.findings.metrics):
-        metrics = ",".join([*(metric["name"] for metric in found.record.get("metrics") or []), "strata"])
+        scored = (metric["name"] for metric in found.record.get("metrics") or [])
+        metrics = ",".join(dict.fromkeys([*scored, "strata"]))
         how = shlex.join(["vcorr", "score", found.facts.path, "--set", f"metrics={metrics}"])
         out.print(cell(f"Scores by displacement, time and occlusion: {how}", style="dim"), soft_wrap=True)
 
