@@ -253,6 +253,7 @@ def test_what_is_wrong_with_a_nested_value_is_said_of_its_type() -> None:
     assert in_words(dict[str, int]) == "keys and values, as in {key: value}"
     assert in_words(tuple[Path, ...]) == "paths separated by commas"
     assert in_words(list[Any]) == "values separated by commas"
+    assert in_words(tuple[Literal["a", "b"], ...]) == "values separated by commas, each 'a' or 'b'"
     with pytest.raises(UsageError, match=r"model.inner.depth: expected a whole number, got 'x'"):
         options_from(Every, {"inner": {"depth": "x"}}, "model.")
 

@@ -134,7 +134,8 @@ def in_words(hint: Any) -> str:
         return " or ".join(map(show_value, arguments))
     if (origin or hint) in (tuple, list):
         words = [in_words(each) for each in arguments if each is not Ellipsis]
-        return f"{_PLURALS.get(words[0], 'values') if words else 'values'} separated by commas"
+        named = f", each {words[0]}" if words and get_origin(arguments[0]) is Literal else ""
+        return f"{_PLURALS.get(words[0], 'values') if words else 'values'} separated by commas{named}"
     if (origin or hint) is dict or dataclasses.is_dataclass(hint):
         return "keys and values, as in {key: value}"
     if isinstance(hint, type) and issubclass(hint, Enum):
