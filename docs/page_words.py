@@ -87,6 +87,8 @@ ENTRY_FIELDS = {
     "and prompts until then.",
     "configs": '`"package:path/to/folder"` of the configurations of its components ([new-model.md](new-model.md)). '
     "The factory is then called as `factory(config, card=..., configs=...)`.",
+    "takes": "For an entry that stands for many models: the option that the text after its name fills. With `id`, "
+    "`--model hf:TEXT` has the option `id=TEXT`, and its rows name the model `hf:TEXT`.",
     "default": "Whether a run without `--set metrics=...` computes the metric.",
     "licence": "Licence of the tracker, shown in lists and kept with its tracks.",
     "notice": "A sentence that every run with this tracker prints once.",

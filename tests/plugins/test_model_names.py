@@ -10,6 +10,7 @@ import pytest
 
 import vcorr
 from vcorr.contract.cards import hub_ids, load_card
+from vcorr.contract.errors import PluginError, UsageError
 from vcorr.plugins import registry
 from vcorr.plugins.model_names import find_model
 
@@ -126,3 +127,21 @@ def test_every_model_that_is_installed_is_found_by_its_ids() -> None:
         with pytest.raises(vcorr.UsageError, match="Several models have the weights") as error:
             find_model(hub_id, models)
         assert all(name in error.value.message for name in (first, *others))
+
+
+def test_an_entry_may_stand_for_many_models() -> None:
+    entry = vcorr.ModelEntry(name="many", summary="Models.", factory="made.up:Model", takes="path")
+    other = vcorr.ModelEntry(name="one", summary="A model.", factory="made.up:Model")
+    module = SimpleNamespace(__name__="made", vcorr_models=vcorr.hookimpl(lambda: [entry, other]))
+    many = registry.Registry([registry.PluginSource("made", "made", "1", lambda: module)])
+    found = find_model(" MANY:Some/Path:1 ", many)
+    assert (found.entry.name, found.entry.options) == ("many:Some/Path:1", {"path": "Some/Path:1"})
+    assert (found.entry.label, found.source.label) == ("model 'many:Some/Path:1'", "made 1")
+    assert find_model("many", many).entry.options == {}
+    assert find_model("one", many).entry.options == {}
+    with pytest.raises(UsageError, match="names none of them"):
+        find_model("many:", many)
+    with pytest.raises(UsageError, match="Unknown model 'one:text'"):
+        find_model("one:text", many)
+    with pytest.raises(PluginError, match="not valid"):
+        vcorr.ModelEntry(name="one:text", summary="A model.", factory="made.up:Model")

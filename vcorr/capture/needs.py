@@ -119,10 +119,12 @@ def _check_attention(needs: Mapping[str, frozenset[str]], sites: Sequence[Site],
     without = [site for site in sites if not has_attention(site)]
     if reader is None or not without:
         return
+    first, more = without[0], len(without) - 1
+    others = f" and {more} more layer{'s' * (more > 1)}" if more else ""
+    why = f": {first.unread}" if first.unread else ""
     layers = ",".join(str(site.layer) for site in sites if has_attention(site))
     raise UsageError(
-        f"Probe {reader!r} reads attention; {model} shows none at {without[0].name}"
-        + (f" and {len(without) - 1} more layers." if len(without) > 1 else "."),
+        f"Probe {reader!r} reads attention; {model} shows none at {first.name}{others}{why}.",
         hint="Read its features: --probe hidden-cos"
         + (f"\nOr the layers with attention: --layers {layers}" if layers else ""),
     )

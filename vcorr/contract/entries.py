@@ -51,7 +51,7 @@ class Entry:
     check: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
     def __post_init__(self) -> None:
-        if not isinstance(self.name, str) or not _NAME.fullmatch(self.name):
+        if not isinstance(self.name, str) or not _NAME.fullmatch(self._plain_name):
             raise PluginError(
                 f"The {self.kind} name {self.name!r} is not valid.",
                 hint="Names are lowercase letters, digits, '-', '_' and '.', and begin and end with a letter or digit.",
@@ -61,6 +61,11 @@ class Entry:
         if isinstance(self.version, bool) or not isinstance(self.version, int) or self.version < 1:
             raise PluginError(f"{self.label}: version must be a whole number of at least 1, got {self.version!r}.")
         self._check_api_version()
+
+    @property
+    def _plain_name(self) -> str:
+        """The part of the name that must have the form of names."""
+        return self.name
 
     def _check_api_version(self) -> None:
         asked = self.api_version
@@ -117,6 +122,8 @@ class ModelEntry(Entry):
     card: "package:path/in/package.yaml" of its model card. data: the dataset that it is measured on by default.
     configs: "package:path/to/folder" of the configurations of its components, if one class serves several models. The
     factory is then called as `factory(config, card=..., configs=...)`.
+    takes: for an entry that stands for many models, the option that the text after the name fills: with "id",
+    `--model NAME:TEXT` is the model NAME:TEXT with the option id=TEXT.
     """
 
     kind: ClassVar[str] = "model"
@@ -124,9 +131,27 @@ class ModelEntry(Entry):
     card: str | None = None
     data: str | None = None
     configs: str | None = None
+    takes: str = ""
+
+    def giving(self, text: str) -> ModelEntry:
+        """Returns the entry of the model NAME:TEXT, one of the models that this entry stands for."""
+        return dataclasses.replace(self, name=f"{self._plain_name}:{text}")
+
+    @property
+    def options(self) -> Mapping[str, Any]:
+        """The options that the name fills."""
+        text = self.name.partition(":")[2]
+        return {self.takes: text} if self.takes and text else {}
+
+    @property
+    def _plain_name(self) -> str:
+        return self.name.partition(":")[0] if self.takes else self.name
 
     def create(self, config: Any = None) -> Any:
         """Calls the factory as `Entry.create` does; with `configs`, it also gets the card and the configurations."""
+        if config is None and self.options:
+            config_type = self.config_type()
+            config = config_type(**self.options) if config_type is not None else None
         if self.configs is None:
             return super().create(config)
         factory, config_type = resolve(self.factory, self.label), self.config_type()

@@ -122,6 +122,8 @@ class Site:
         block_axes: order of the axes of the block's output.
         rotary: how the rotary embedding turns the video tokens; None if there is no such embedding, or its layout is
             unknown.
+        unread: for a site without attention, why none is read, such as "SwinLayer attends within windows"; the error
+            for probes of attention says it.
 
     Raises:
         UsageError: the values contradict each other.
@@ -137,6 +139,7 @@ class Site:
     factorised: Factorised | None = None
     block_axes: BlockAxes = "bnc"
     rotary: Rotary | None = None
+    unread: str = ""
 
     def __post_init__(self) -> None:
         if self.factorised is not None and self.attention == "full3d":

@@ -24,6 +24,9 @@ def find_model(name: str, registry: Registry) -> Registered[ModelEntry]:
         UsageError: there is no such model; the nearest names are suggested. Or several models have these weights.
         PluginError: more than one plugin registered the name.
     """
+    family = _family(name, registry)
+    if family is not None:
+        return family
     asked = name.strip().lower()
     for address in _ADDRESSES:
         asked = asked.removeprefix(address)
@@ -41,6 +44,32 @@ def find_model(name: str, registry: Registry) -> Registered[ModelEntry]:
             f"Several models have the weights of {name}: {', '.join(models)}.", hint=f"For example: --model {models[0]}"
         )
     return registry.models.get(models[0])
+
+
+def _family(name: str, registry: Registry) -> Registered[ModelEntry] | None:
+    """Returns the model NAME:TEXT of an entry that stands for many models; None if the name is no such one.
+
+    Raises:
+        UsageError: there is nothing after the colon.
+    """
+    first, colon, text = name.strip().partition(":")
+    if not colon or first.lower() not in registry.models.names():
+        return None
+    found = registry.models.get(first.lower())
+    if not found.entry.takes:
+        return None
+    if not text:
+        raise lacks_text(found.entry)
+    return Registered(found.entry.giving(text), found.source)
+
+
+def lacks_text(entry: ModelEntry) -> UsageError:
+    """Returns the error for an entry that stands for many models, named without the text that says which."""
+    return UsageError(
+        f"--model {entry.name} stands for many models and names none of them.",
+        hint=f"Name one by its {entry.takes}: --model {entry.name}:{entry.takes.upper()}\n"
+        f"What it takes: vcorr show model {entry.name}",
+    )
 
 
 def is_named(name: str, model: str, registry: Registry) -> bool:

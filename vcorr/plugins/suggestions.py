@@ -29,6 +29,9 @@ def suggest_commands(entry: ModelEntry) -> dict[str, str]:
     Raises:
         PluginError: the adapter of the model cannot be made.
     """
+    if entry.takes and not entry.options:  # which model it is, and so its sites, is not known
+        named = f"vcorr run --model {entry.name}:{entry.takes.upper()}"
+        return {"read a video": f"{named} --probe qk --data video:{CLIP}"}
     adapter = entry.create()
     model = with_defaults(adapter, VideoModelBase)
     start = f"vcorr run --model {entry.name}"

@@ -13,7 +13,7 @@ from vcorr.contract.errors import PluginError, UsageError, unknown_name
 from vcorr.contract.part_calls import PartName
 from vcorr.contract.protocols import VideoModel
 from vcorr.contract.records import ModelCard
-from vcorr.plugins.model_names import find_model
+from vcorr.plugins.model_names import find_model, lacks_text
 from vcorr.plugins.part_options import make_config
 from vcorr.plugins.registry import Registered, Registry
 from vcorr.plugins.suggestions import typical_probe
@@ -103,7 +103,15 @@ def model_part(spec: RunSpec, registry: Registry) -> Part:
     if not spec.model:
         raise UsageError("No model was named.", hint="For example: vcorr run --model tiny --probe qk")
     registered = find_model(spec.model, registry)
-    options = dict(spec.options.get("model", {}))
+    entry, options = registered.entry, dict(spec.options.get("model", {}))
+    if entry.takes and not entry.options:
+        raise lacks_text(entry)
+    if entry.takes in options:
+        raise UsageError(
+            f"model.{entry.takes} is the text after the colon in --model {entry.name}.",
+            hint=f"Leave out --set model.{entry.takes}={options[entry.takes]}.",
+        )
+    options |= entry.options
     for flag in ("offload", "vae_tiling"):
         if getattr(spec, flag):
             options[flag] = True

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,11 @@ from transformers.utils import logging
 
 from vcorr import UsageError
 from vcorr.diffusion import quiet_loading, seed_generators, torch_dtype
-from vcorr_vision.pixels import IMAGENET, Normalisation
+from vcorr_vision.pixels import IMAGENET, NOTHING, Normalisation
 
 ATTENTION = "sdpa"
 """The implementation that calls torch's function, which vcorr can intercept."""
-PREPROCESSORS = ("preprocessor_config.json", "video_preprocessor_config.json")
+PREPROCESSORS = ("preprocessor_config.json", "video_preprocessor_config.json", "processor_config.json")
 
 
 def build_network(
@@ -55,15 +56,83 @@ def read_network(
                 **build_options,
             )
     except Exception as error:  # a damaged or foreign folder raises any error, depending on the file and its reader
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise UsageError(f"{folder} cannot be loaded as a {class_name}: {reason}") from error
-    missing = sorted(report["missing_keys"])
+        raise _unreadable(folder, class_name, error) from error
+    _check_complete(report, folder, class_name)
+    return network.eval()
+
+
+def _unreadable(folder: Path, what: str, error: Exception) -> UsageError:
+    reason = " ".join(str(error).split()) or type(error).__name__
+    return UsageError(f"{folder} cannot be loaded as a {what}: {reason}")
+
+
+def _check_complete(report: Mapping[str, Any], folder: Path, class_name: str, part: str = "") -> None:
+    """Raises UsageError if the folder lacks tensors whose names begin with `part`."""
+    missing = sorted(name for name in report["missing_keys"] if name.startswith(part))
     if missing:
         raise UsageError(
             f"{folder} has no weights for {len(missing)} tensors of {class_name}, for example {missing[0]}.",
             hint="Check --weights and --model.",
         )
-    return network.eval()
+
+
+def read_settings(folder: Path, title: str) -> Any:
+    """Reads the configuration of any network of transformers; raises UsageError if transformers does not know it.
+
+    title: of the model, for the message.
+    """
+    try:
+        return transformers.AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except Exception as error:  # a damaged file, or a network with code of its own, raises any error
+        raise UsageError(
+            f"{title}: transformers {transformers.__version__} cannot read its config.json: "
+            f"{' '.join(str(error).split())[:300]}",
+            hint="Only networks of the installed transformers are read, no code from a repository.",
+        ) from error
+
+
+def with_attention(build: Callable[..., Any]) -> Any:
+    """Calls `build` so that it makes a network with torch's attention; with its own, where it has no other."""
+    try:
+        return build(attn_implementation=ATTENTION)
+    except ValueError as error:
+        if "attn_implementation" not in str(error) and "scaled_dot_product_attention" not in str(error):
+            raise
+        return build(attn_implementation="eager")
+
+
+def build_tower(settings: Any, dtype: str, seed: int, title: str) -> Any:
+    """Builds the vision network of any configuration with random weights, on the CPU; raises as `build_whole`."""
+    from vcorr_vision.anatomy import build_whole, find_tower
+
+    _, outline = find_tower(build_whole(settings, title))
+    with seed_generators(seed):
+        network = type(outline)(outline.config)
+    return network.to(torch_dtype(dtype)).eval()
+
+
+def read_tower(settings: Any, folder: Path, dtype: str, tower: str) -> Any:
+    """Reads the vision network at the path `tower` of any saved model, on the CPU, with torch's attention if it can.
+
+    Raises:
+        UsageError: the folder cannot be read, or lacks tensors of the network.
+    """
+    read = partial(
+        transformers.AutoModel.from_pretrained,
+        folder,
+        config=settings,
+        dtype=torch_dtype(dtype),
+        local_files_only=True,
+        use_safetensors=True,
+        output_loading_info=True,
+    )
+    try:
+        with quiet_loading(), _without_report():
+            whole, report = with_attention(read)
+    except Exception as error:  # as in `read_network`
+        raise _unreadable(folder, settings.model_type, error) from error
+    _check_complete(report, folder, type(whole).__name__, tower)
+    return whole.get_submodule(tower).eval()
 
 
 @contextmanager
@@ -92,8 +161,11 @@ def read_normalisation(folder: Path) -> Normalisation:
 def _read(path: Path) -> Normalisation:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
+        found = found.get("image_processor", found)  # a processor of pictures and text holds one of pictures
+        if found.get("do_normalize") is False:
+            return NOTHING
         mean, std = (tuple(map(float, found[name])) for name in ("image_mean", "image_std"))
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UsageError(f"{path} does not say image_mean and image_std: {error!r}.") from error
     if len(mean) != 3 or len(std) != 3 or not all(std):
         raise UsageError(f"{path}: image_mean and image_std must be three numbers each, got {mean} and {std}.")

@@ -107,6 +107,11 @@ class PixelModel(VideoModelBase, ABC, Generic[C]):
         """Returns the numbers of frames that the network can read."""
         return SEVERAL_FRAMES
 
+    @property
+    def most_frames(self) -> int | None:
+        """Largest number of frames to read; None for all frames of a clip."""
+        return self.config.frames
+
     def passes(self, video: NDArray[np.uint8]) -> Iterable[NDArray[np.uint8]]:
         """Returns the frames of each pass: all frames in one."""
         return (video,)
@@ -135,11 +140,11 @@ class PixelModel(VideoModelBase, ABC, Generic[C]):
 
     def frames_of(self, video: NDArray[np.uint8], clip: Clip, title: str) -> int:
         """Returns the number of frames to read from a clip."""
-        allowed = self.frame_sizes()
-        if self.config.frames is None:
+        allowed, most = self.frame_sizes(), self.most_frames
+        if most is None:
             return frames_to_read(clip, len(video) + 1, allowed, title)
-        check_size("frames", self.config.frames, allowed, title)
-        return frames_to_read(clip, self.config.frames, allowed, title)
+        check_size("frames", most, allowed, title)
+        return frames_to_read(clip, most, allowed, title)
 
     def model_card(self) -> ModelCard:
         """Returns the model's card."""

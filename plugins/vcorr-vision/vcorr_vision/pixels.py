@@ -34,5 +34,7 @@ class Normalisation:
         return ((pixels - mean) / std).to(dtype).contiguous()
 
 
+NOTHING = Normalisation((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+"""Leaves pixels in [0, 1]."""
 IMAGENET = Normalisation((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-"""The normalisation with which all of these networks were trained."""
+"""The normalisation with which most of these networks were trained."""

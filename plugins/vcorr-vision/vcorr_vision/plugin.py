@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from vcorr import ModelEntry, hookimpl
@@ -24,6 +25,7 @@ SMALL: Mapping[str, Mapping[str, Any]] = {
     "dinov3-b16": {**_VIT, "patch_size": 8, "intermediate_size": 64, "num_register_tokens": 3},
     "vjepa2-l": {**_VIT, "patch_size": 8, "mlp_ratio": 2.0, "height": 32, "width": 32, "frames": None},
     "videomae-b": {**_VIT, "patch_size": 8, "intermediate_size": 64, "frames": 6},
+    "hf": {"id": str(Path(__file__).parent / "configs" / "hf-small"), "height": 32, "width": 48},
     "xfeat": {"height": 64, "width": 96, "frames": 4},
 }
 """For each backbone without noise, a size that a CPU runs in seconds, for `vcorr plugin check` and the tests."""
@@ -65,6 +67,14 @@ MODELS = (
         "xfeat",
         "XFeat: released convolutional network for matching, without noise, one frame at a time.",
         "xfeat:XFeat",
+    ),
+    ModelEntry(
+        name="hf",
+        summary="Any vision backbone of transformers, by hub id or folder: --model hf:ID.",
+        factory="vcorr_vision.any_backbone:AnyBackbone",
+        config="vcorr_vision.any_backbone:AnyConfig",
+        check=SMALL["hf"],
+        takes="id",
     ),
     _dift("dift-sd1.5", "dift:DIFT", "DIFT on Stable Diffusion 1.5: image UNet, with noise, one frame at a time."),
     _dift("dift-sd2.1", "dift:DIFT", "DIFT on Stable Diffusion 2.1: image UNet, with noise, one frame at a time."),
