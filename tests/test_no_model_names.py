@@ -23,6 +23,7 @@ FILES = [path for folder in FOLDERS for path in sorted((CORE / folder).rglob("*.
 ALLOWED = {
     # the prompts DiffTrack wrote for CogVideoX are a dataset of that name, and a hint shows a command that always works
     "stages": {"cogvideox", "tiny"},
+    "diffusion": {"hf"},  # the command of the hub that a hint shows
 }
 """By folder, words that are names of models there and mean something else."""
 
