@@ -65,7 +65,6 @@ format: $(STAMP)  ## fix and format the code with ruff
 
 findings: $(STAMP)  ## measure everything that docs/findings.md states
 	$(BIN)/python -m vcorr_tiny.findings --out runs/findings --docs docs
-	$(BIN)/python -m vcorr_tiny.generated --out runs/generated --docs docs
 
 switches: $(STAMP)  ## measure what docs/switches.md states
 	$(BIN)/python -m vcorr_tiny.switches --out runs/switches --docs docs

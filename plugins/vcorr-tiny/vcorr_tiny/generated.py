@@ -1,75 +1,97 @@
-"""Measures the embedded model while it generates: ``python -m vcorr_tiny.generated --out runs/generated``.
+"""Says what holds while the embedded model generates, from runs of `pieces.generate`.
 
-Samples videos from the captions of held-out clips through the command line and probes the model during sampling.
-Tracks the videos with `dis` and, as a check, with `lk`, and runs baselines on them. Prints which of DiffTrack's
-statements (arXiv 2506.17220, section 4 and abstract) hold for this model. Then prints matching, confidence and
-attention per layer and step, and the harmonic mean that ranks the layers.
+Videos are sampled from the captions of held-out clips, and the model is probed during sampling. `dis` and, as a check,
+`lk` track the videos, and baselines run on them. The statements are what DiffTrack says about its models (arXiv
+2506.17220, section 4 and abstract).
 """
 
 from __future__ import annotations
 
 import shutil
-import sys
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vcorr import StoreError
+from vcorr import VcorrError
 from vcorr.metrics.attention_scores import harmonic_mean
 from vcorr.stats.series import Series
 from vcorr.stats.stability import kendall_tau
-from vcorr.store.rundir import find_runs
-from vcorr_tiny.command_runs import Work, end, make_parser, read_work
-from vcorr_tiny.findings import FEATURES, best_table, compare, grid_table, median_layer, say_clips
+from vcorr_tiny import pieces
+from vcorr_tiny.command_runs import Command, Work
+from vcorr_tiny.pieces import FEATURES, SECOND_TRACKER, TRACKER, StoredRuns
+from vcorr_tiny.place_results import compare, median_layer
 from vcorr_tiny.reported_rows import ACROSS, ALL_POINTS, METRICS, QK, Results, Row, read_results
-from vcorr_tiny.statements import Difference, Statement, correct, count_text, statement_table, write_blocks
+from vcorr_tiny.seed_statements import SeedStatement, join_seeds
+from vcorr_tiny.seeds import SEEDS
+from vcorr_tiny.statements import Difference, Statement, correct
 
-PROBES = ("qk", "latent", *FEATURES, "attention")
-SETTINGS = ("--mode", "generate", "--data", "sprites", "--set", "num_steps=20", "--set", "cfg=2")
 BASELINES = ("zncc-search", "token-patches", "zero-motion")
 """Models without a network, on the generated videos."""
-CLIPS = 64
-TRACKER, SECOND_TRACKER = "dis", "lk"
 CONFIDENCE, ATTENTION, TEXT = "confidence_cross", "attention_cross", "attention_text"
 
 Table = NDArray[np.float64]
 
 
-def run_all(work: Work) -> None:
-    """Samples and tracks, tracks a copy of the run with the second tracker, and runs the baselines on the videos."""
-    network = ["run", "--model", "tiny", "--probe", ",".join(PROBES), *SETTINGS]
-    if not work.only or "tiny" in work.only:
-        alone = replace(work, only=())
-        alone.run([[*network, "--set", f"tracker={TRACKER}", "--out", str(work.out)]], ("tiny",))
-        second = work.out / SECOND_TRACKER
-        _copy_predictions(_find_network(work), second)
-        alone.run([[*network, "--set", f"tracker={SECOND_TRACKER}", "--out", str(second)]], ("tiny",))
-    rest = tuple(name for name in work.only if name != "tiny")
-    if rest or not work.only:
-        data = ["--data", f"run:{_find_network(work)}", "--out", str(work.out)]
-        replace(work, only=rest).run([["run", "--model", model, *data] for model in BASELINES], ())
+@dataclass(frozen=True)
+class Generated:
+    """What was measured with one seed: on the same videos, under the first and the second tracker."""
+
+    seed: int
+    first: Results
+    second: Results
+
+    @classmethod
+    def read(cls, stored: StoredRuns, seed: int) -> Generated:
+        """Reads the runs of a seed.
+
+        Raises:
+            StoreError: one of them is missing.
+        """
+        network, again = (stored.find(pieces.generate(seed, tracker)) for tracker in (TRACKER, SECOND_TRACKER))
+        baselines = [stored.find_on_videos(model, network) for model in BASELINES]
+        metrics = (*METRICS, CONFIDENCE, ATTENTION, TEXT)
+        return cls(seed, read_results([network, *filter(None, baselines)], metrics), read_results([again], metrics))
 
 
-def _copy_predictions(run: Path, folder: Path) -> None:
-    """Copies a run, so that another tracker finds its videos and predictions, unless they were copied already."""
+def measure_videos(work: Work) -> None:
+    """Runs the second tracker and the baselines on the videos of each seed.
+
+    It leaves out seeds without videos, so that pieces can be measured one at a time.
+
+    Raises:
+        VcorrError: a command failed.
+    """
+    if not work.tables_only:
+        work.run_commands(list(_commands_on_videos(work)))
+
+
+def _commands_on_videos(work: Work) -> Iterator[Command]:
+    stored = StoredRuns.read(work.out, work.limit)
+    for seed in SEEDS:
+        piece = pieces.generate(seed)
+        if not stored.holds(piece) or not pieces.is_chosen(piece, work.only):
+            continue
+        run, second = stored.find(piece), pieces.generate(seed, SECOND_TRACKER)
+        copy_predictions(run.path, work.out / second.folder)
+        yield pieces.command_of(work, second)
+        for model in BASELINES:
+            yield Command(("run", "--model", model, "--data", f"run:{run.path}", "--out", str(work.out)))
+
+
+def copy_predictions(run: Path, folder: Path) -> None:
+    """Copies a run, so that another tracker finds its videos and predictions, unless they were copied already.
+
+    Raises:
+        VcorrError: the run has no predictions, because it is a small copy.
+    """
+    if not (run / "predictions").is_dir():
+        raise VcorrError(f"{run} has no predictions to track again.", hint="Make pages of small copies: --tables-only")
     copy = folder / run.name
     if not copy.exists() or len(list(copy.glob("predictions/*"))) < len(list(run.glob("predictions/*"))):
         shutil.copytree(run, copy, dirs_exist_ok=True)
-
-
-def _find_network(work: Work) -> Path:
-    """Returns the directory of the run of the embedded model.
-
-    Raises:
-        StoreError: there is none.
-    """
-    for run in find_runs(work.out):
-        if run.record()["spec"]["model"] == "tiny":
-            return run.path
-    raise StoreError(f"No run of tiny is in {work.out}.", hint="Run this command without --only first.")
 
 
 def statements(first: Results, second: Results) -> list[Statement]:
@@ -151,25 +173,31 @@ def tracker_agreement(first: Results, second: Results) -> float:
     return float(kendall_tau(a, b[None])[0])
 
 
-def tables(first: Results, second: Results) -> dict[str, str]:
-    """Returns the blocks of docs/findings.md by name. second: the results under the second tracker."""
-    found = statements(first, second)
-    qk = first.get(*QK, ALL_POINTS)
-    measures = {
-        "accuracy": _means(qk),
-        "confidence": _means(first.get("tiny", "attention", CONFIDENCE)),
-        "attention": _means(first.get("tiny", "attention", ATTENTION)),
-    }
-    ranking = harmonic_mean(measures["accuracy"], measures["confidence"], measures["attention"])
-    last = ranking.shape[1] - 1
-    return {
-        "generated-statements": statement_table(found),
-        "generated-conclusions": f"{count_text(found)} {_agreement(tracker_agreement(first, second))}",
-        "generated-best": f"{say_clips(first)}\n\n{best_table(first)}",
-        "generated-layers": grid_table(first.get(*QK)),
-        "generated-last": _last_table({**measures, "harmonic mean": ranking}, last),
-        "generated-ranking": _ranking_sentence(ranking[:, last]),
-    }
+def read_all(stored: StoredRuns) -> list[Generated]:
+    """Returns what was measured with each seed."""
+    return [Generated.read(stored, seed) for seed in SEEDS]
+
+
+def join_statements(found: Sequence[Generated]) -> list[SeedStatement]:
+    """Returns the paper's statements with the numbers of every seed."""
+    return join_seeds([statements(each.first, each.second) for each in found])
+
+
+def say_rankings(found: Sequence[Generated]) -> str:
+    """Returns which layers the paper's harmonic mean puts first, and how far the two trackers agree, for each seed."""
+    first = "; ".join(f"seed {each.seed}: {_say_first(rank_layers(each.first))}" for each in found)
+    taus = ", ".join(f"{tracker_agreement(each.first, each.second):.3f}" for each in found)
+    return (
+        f"The harmonic mean by which DiffTrack ranks layers puts these first at the last step, {first}. Kendall's "
+        f"tau-b between the rankings of all layers and steps under `{TRACKER}` and under `{SECOND_TRACKER}`: {taus}."
+    )
+
+
+def rank_layers(results: Results) -> Table:
+    """Returns the harmonic mean of accuracy, confidence and attention of each layer at the last step, (L,)."""
+    scores = [results.get("tiny", "attention", name) for name in (CONFIDENCE, ATTENTION)]
+    parts = [results.get(*QK, ALL_POINTS), *scores]
+    return np.asarray(harmonic_mean(*map(_means, parts))[:, -1])
 
 
 def _means(s: Series) -> Table:
@@ -178,42 +206,6 @@ def _means(s: Series) -> Table:
     return np.asarray(np.nanmean(s.score, axis=0).reshape(layers, steps))
 
 
-def _last_table(measures: dict[str, Table], step: int) -> str:
-    head = f"| layer | {' | '.join(measures)} |"
-    rows = [
-        f"| {layer} | " + " | ".join(f"{table[layer, step]:.4f}" for table in measures.values()) + " |"
-        for layer in range(len(next(iter(measures.values()))))
-    ]
-    return "\n".join([head, "| ---: |" + " ---: |" * len(measures), *rows])
-
-
-def _ranking_sentence(values: Table) -> str:
-    """Returns which layers the harmonic mean puts first."""
+def _say_first(values: Table) -> str:
     order = [str(layer) for layer in np.argsort(-values, kind="stable")[:3]]
-    return f"The harmonic mean ranks layers {', '.join(order[:-1])} and {order[-1]} first."
-
-
-def _agreement(tau: float) -> str:
-    trackers = f"`{TRACKER}` and under `{SECOND_TRACKER}`"
-    return f"Kendall's tau-b between the rankings of all layers and steps by skill under {trackers}: {tau:.3f}."
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command; returns its exit code."""
-    options = make_parser("vcorr_tiny.generated", __doc__ or "", "runs/generated", CLIPS).parse_args(arguments)
-    work = read_work(options)
-    if not work.tables_only:
-        run_all(work)
-    if work.only:
-        return 0
-    metrics = (*METRICS, CONFIDENCE, ATTENTION, TEXT)
-    first, second = (read_results(folder, work.limit, metrics) for folder in (work.out, work.out / SECOND_TRACKER))
-    blocks = tables(first, second)
-    if options.docs:
-        write_blocks(options.docs / "findings.md", blocks)
-    sys.stdout.write("\n\n".join(blocks.values()) + "\n")
-    return 0
-
-
-if __name__ == "__main__":
-    end(main)
+    return f"layers {', '.join(order[:-1])} and {order[-1]}"

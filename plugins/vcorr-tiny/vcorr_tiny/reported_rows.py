@@ -6,8 +6,9 @@ which are mostly the same site. All columns of a row are read at its picks.
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -22,7 +23,7 @@ from vcorr.stats.choice import cross_fit
 from vcorr.stats.halves import Halves
 from vcorr.stats.intervals import Bounded
 from vcorr.stats.series import Series, series
-from vcorr.store.rundir import RunDirectory, find_runs
+from vcorr.store.rundir import RunDirectory
 
 MOVING = "matching_accuracy_moving"
 """The column by which sites are chosen and compared within a model."""
@@ -110,6 +111,10 @@ class Results:
             raise StoreError(f"No site of {names} has a skill by {MOVING} on both halves of the {len(score)} clips.")
         return Row(self, by_second, by_first, found.regret, found.held_out, max(found.tied))
 
+    def select_clips(self, clips: Sequence[str]) -> Results:
+        """Returns the results of the clips with these ids, which all runs have."""
+        return Results({key: s.select_clips(clips) for key, s in self.series.items()})
+
     def choose_by(self, source: Source, choose: Callable[[Series, NDArray[np.int64]], tuple[int, int]]) -> Row:
         """Returns the row of the sites that `choose` returns as (layer, step), for the clips of a half (indices)."""
         by_first, by_second = (Pick(*source, *choose(self.get(*source), half)) for half in self.halves)
@@ -175,18 +180,15 @@ def _column(s: Series, pick: Pick) -> int:
         raise StoreError(f"{s.key['probe']} of {s.key['model']} was not read at {pick.layer}:{pick.step}.") from error
 
 
-def read_results(folder: Path, limit: int, metrics: Collection[str] | None = METRICS) -> Results:
-    """Returns the series of the complete runs over `limit` clips below `folder`; None for all metrics.
+def read_results(found: Iterable[RunDirectory], metrics: Collection[str] | None = METRICS) -> Results:
+    """Returns the series of several runs; None for all metrics.
 
     Raises:
-        StoreError: two runs have the same probe of a model.
+        StoreError: two runs have the same probe of a model, or their clips differ.
     """
-    found: dict[tuple[str, str, str], Series] = {}
+    series_: dict[tuple[str, str, str], Series] = {}
     runs: dict[Source, Path] = {}
-    for run in find_runs(folder):
-        record = run.record()
-        if record["status"] != "complete" or record["clips"]["total"] != limit:
-            continue
+    for run in found:
         for s in read_run(run, metrics):
             source = s.key["model"], s.key["probe"]
             if runs.setdefault(source, run.path) != run.path:
@@ -194,14 +196,20 @@ def read_results(folder: Path, limit: int, metrics: Collection[str] | None = MET
                     f"{runs[source]} and {run.path} both have {source[1]} of {source[0]}.",
                     hint="Move one of them away.",
                 )
-            found[*source, s.key["metric"]] = s
-    return Results(found)
+            series_[*source, s.key["metric"]] = s
+    return Results(series_)
 
 
-def read_run(run: RunDirectory, metrics: Collection[str] | None = None) -> list[Series]:
-    """Returns the series of a run in the default variant, means over heads."""
-    return [
-        s.by_heads()["mean"]
+@functools.cache
+def read_run(run: RunDirectory, metrics: Collection[str] | None = None) -> tuple[Series, ...]:
+    """Returns the series of a finished run in the default variant, means over heads. A run is read once.
+
+    metrics: a tuple of columns; None for all.
+    """
+    return tuple(
+        parts["mean"]
         for s in series(run.read("scores"))
         if s.variant_text == DEFAULT_VARIANT.text and (metrics is None or s.key["metric"] in metrics)
-    ]
+        for parts in [s.by_heads()]
+        if "mean" in parts
+    )

@@ -1,0 +1,263 @@
+"""Lists what the findings are measured from: independent pieces, one command of `vcorr run` each.
+
+A piece has a name, such as ``renoise-hard-seed1``. Its run is found again in any folder of runs by what it asked for.
+So pieces can be measured on several machines, and pages are made again from the small copies in leaderboards/results.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from vcorr import StoreError, installed, unknown_name
+from vcorr.runner.spec import RunSpec, build_spec
+from vcorr.store.fingerprint import plain
+from vcorr.store.rundir import RunDirectory, find_runs
+from vcorr_tiny.command_runs import Command, Work
+from vcorr_tiny.seeds import SEEDS
+
+CLIPS, FEW = 64, 16
+"""Clips of the main pieces, and of pieces that take long or that a smaller table shows."""
+HARD = "hard"
+
+
+@dataclass(frozen=True)
+class Place:
+    """Data on which everything is measured. name: in names of pieces and in tables. data: options of `vcorr run`."""
+
+    name: str
+    data: str = "sprites"
+    options: tuple[str, ...] = ()
+
+
+EASY = Place("easy")
+PLACES = (EASY, Place(HARD, options=("data.level=hard",)), Place("photos", "photos"))
+"""Where everything is measured: two levels of `sprites`, and scenes of photographs."""
+STRATA = tuple(
+    Place(level, options=(f"data.level={level}",))
+    for level in ("clean", "drift", "noise", "blur", "warp", "flicker", "repeat", "twins", "fast", "vanish", "lights")
+)
+"""The levels with one fault each, after the level without any."""
+
+FEATURES = ("feature", "feature-fair", "feature-cos", "feature-cos-token", "hidden-cos")
+"""Probes of features; query-key matching is compared with the best of them."""
+CONTROLS = ("latent", "qk-position")
+"""Probes of what goes into the network, and of positions without content."""
+PROBES = ("qk", *CONTROLS, *FEATURES)
+TWIN_PROBES = ("qk", "feature-fair", "feature-cos")
+TWIN = "tiny-untrained"
+PIXELS = ("zncc-search", "dense-search", "token-patches", "nearest-colour")
+"""Models that compare pixels. The best site has to beat each of them, and the probe `latent`."""
+BASELINES = (*PIXELS, "position-only", "random-token", "zero-motion")
+XFEAT = "xfeat"
+"""A released network for matching pictures. It is measured if its plugin is installed."""
+XFEAT_PROBE = "hidden-cos"
+STRATUM_STEPS = "35,42,49"
+SCORED = "matching_accuracy,pck,strata"
+"""Metrics of the pieces that say how points in front and points of the background are matched."""
+TRACKER, SECOND_TRACKER = "dis", "lk"
+
+
+@dataclass(frozen=True)
+class Piece:
+    """One command. flags: of `vcorr run` without dashes. options: assignments of `--set`. clips: how many at most.
+
+    folder: where its run is, below the folder of runs.
+    """
+
+    name: str
+    flags: Mapping[str, str]
+    options: tuple[str, ...] = ()
+    clips: int = CLIPS
+    folder: str = ""
+
+    @property
+    def model(self) -> str:
+        """Name of the model."""
+        return self.flags["model"]
+
+    @property
+    def is_network(self) -> bool:
+        """Whether a network runs, which a GPU makes faster."""
+        return self.model.startswith("tiny") or self.model == XFEAT
+
+    @property
+    def arguments(self) -> list[str]:
+        """The words of the command after `vcorr`, without number of clips, device and folder."""
+        flags = [word for name, value in self.flags.items() for word in (f"--{name}", value)]
+        return ["run", *flags, *(word for option in self.options for word in ("--set", option))]
+
+
+def _piece(name: str, place: Place, model: str, *options: str, clips: int = CLIPS, **flags: str) -> Piece:
+    return Piece(name, {"model": model, "data": place.data, **flags}, (*place.options, *options), clips)
+
+
+def renoise(place: Place, seed: int) -> Piece:
+    """Returns the piece that reads every probe at eight steps."""
+    weights, probe = f"seed:{seed}", ",".join(PROBES)
+    return _piece(f"renoise-{place.name}-seed{seed}", place, "tiny", weights=weights, probe=probe)
+
+
+def heads(place: Place, seed: int) -> Piece:
+    """Returns the piece that reads every head at the cleanest step, with scores by layer of the scene."""
+    options = ("probe.heads=each", f"metrics={SCORED}")
+    flags = {"weights": f"seed:{seed}", "probe": "qk,latent", "steps": "last"}
+    return _piece(f"heads-{place.name}-seed{seed}", place, "tiny", *options, **flags)
+
+
+def invert(seed: int) -> Piece:
+    """Returns the piece that walks few hard clips back along the sampler."""
+    flags = {"weights": f"seed:{seed}", "probe": "qk,latent", "mode": "invert"}
+    return _piece(f"invert-{HARD}-seed{seed}", PLACES[1], "tiny", "num_steps=20", clips=FEW, **flags)
+
+
+def generate(seed: int, tracker: str = TRACKER) -> Piece:
+    """Returns the piece that samples videos from the captions of `easy`, with one of two trackers."""
+    flags = {"weights": f"seed:{seed}", "probe": ",".join(("qk", "latent", *FEATURES, "attention")), "mode": "generate"}
+    options = ("num_steps=20", "cfg=2", f"tracker={tracker}")
+    second = tracker != TRACKER
+    name = f"generate-{EASY.name}-seed{seed}" + (f"-{tracker}" if second else "")
+    return dataclasses.replace(
+        _piece(name, EASY, "tiny", *options, **flags), folder=f"{tracker}-seed{seed}" if second else ""
+    )
+
+
+def stratum(place: Place, seed: int) -> Piece:
+    """Returns the piece of a level with one fault: three clean steps on few clips."""
+    flags = {"weights": f"seed:{seed}", "probe": "qk,latent", "steps": STRATUM_STEPS}
+    return _piece(f"renoise-{place.name}-seed{seed}", place, "tiny", clips=FEW, **flags)
+
+
+def twin(place: Place) -> Piece:
+    """Returns the piece of the untrained twin."""
+    return _piece(f"untrained-{place.name}", place, TWIN, probe=",".join(TWIN_PROBES))
+
+
+def baseline(place: Place, model: str) -> Piece:
+    """Returns the piece of a model without training on these videos."""
+    clips = FEW if place in STRATA else CLIPS
+    probe = {"probe": XFEAT_PROBE} if model == XFEAT else {}
+    options = () if place in STRATA else (f"metrics={SCORED}",)
+    return _piece(f"{model}-{place.name}", place, model, *options, clips=clips, **probe)
+
+
+def list_baselines() -> tuple[str, ...]:
+    """Returns the models that are compared with the embedded one: the baselines, and XFeat if it is installed."""
+    return (*BASELINES, *((XFEAT,) if XFEAT in installed().models.names() else ()))
+
+
+def all_pieces() -> tuple[Piece, ...]:
+    """Returns all pieces that do not need another one; the long ones first. `generated` adds what runs on videos."""
+    return (
+        *(generate(seed) for seed in SEEDS),
+        *(invert(seed) for seed in SEEDS),
+        *(piece for seed in SEEDS for place in PLACES for piece in (renoise(place, seed), heads(place, seed))),
+        *(twin(place) for place in PLACES),
+        *(stratum(place, seed) for place in STRATA for seed in SEEDS),
+        *(baseline(place, model) for place in (*PLACES, *STRATA) for model in list_baselines()),
+    )
+
+
+# ------------------------------------------------------------------------------------------------------------- stored
+
+
+@dataclass(frozen=True)
+class StoredRuns:
+    """The complete runs in a folder and in its folders, the newest first, over at most `limit` clips each."""
+
+    folder: Path
+    limit: int
+    runs: Sequence[tuple[RunDirectory, Mapping[str, Any]]] = field(repr=False)
+
+    @classmethod
+    def read(cls, folder: Path, limit: int) -> StoredRuns:
+        """Reads the records of all runs."""
+        inside = sorted(path for path in folder.glob("*") if path.is_dir()) if folder.is_dir() else []
+        found = {run.path: run for place in (folder, *inside) for run in find_runs(place)}
+        records = [(run, run.record()) for run in found.values()]
+        complete = [(run, record) for run, record in records if record["status"] == "complete"]
+        return cls(folder, limit, sorted(complete, key=lambda pair: str(pair[1]["updated"]), reverse=True))
+
+    def find(self, piece: Piece) -> RunDirectory:
+        """Returns the newest run of a piece.
+
+        Raises:
+            StoreError: there is none.
+        """
+        asked, clips = _comparable(_spec_of(piece)), min(self.limit, piece.clips)
+        for run, record in self.runs:
+            if record["clips"]["total"] == clips and _comparable(record["spec"]) == asked:
+                return run
+        raise StoreError(
+            f"No complete run of {piece.name} over {clips} clips is in {self.folder}.",
+            hint=f"Measure it with: --only {piece.name}",
+        )
+
+    def holds(self, piece: Piece) -> bool:
+        """Returns whether there is a run of a piece."""
+        try:
+            self.find(piece)
+        except StoreError:
+            return False
+        return True
+
+    def find_on_videos(self, model: str, made_by: RunDirectory) -> RunDirectory | None:
+        """Returns the run of a model without noise on the videos that another run generated; None if there is none."""
+        for run, record in self.runs:
+            videos = record.get("videos_of") or {}
+            if record["spec"]["model"] == model and videos.get("run") == made_by.record()["run"]:
+                return run
+        return None
+
+
+def _spec_of(piece: Piece) -> dict[str, Any]:
+    return dataclasses.asdict(build_spec(piece.flags, assignments=piece.options))
+
+
+def _comparable(spec: Mapping[str, Any]) -> str:
+    """Returns what a run was asked for as text, without what does not belong to the question: device, clips."""
+    left_out = {"limit", "device", "dtype", "executor", "offload", "vae_tiling", "save_videos"}
+    usual = {f.name: f.default for f in dataclasses.fields(RunSpec) if f.default is not dataclasses.MISSING}
+    said = {**usual, **json.loads(json.dumps(plain(dict(spec))))}
+    return json.dumps({name: value for name, value in said.items() if name not in left_out}, sort_keys=True)
+
+
+# ---------------------------------------------------------------------------------------------------------- measuring
+
+
+def choose(pieces: Sequence[Piece], only: Collection[str]) -> list[Piece]:
+    """Returns the pieces whose names begin with one of `only`, or all if it is empty.
+
+    Raises:
+        UsageError: no piece begins with one of them.
+    """
+    for beginning in only:
+        if not any(piece.name.startswith(beginning) for piece in pieces):
+            raise unknown_name("piece", beginning, [piece.name for piece in pieces], hint="--list prints all pieces.")
+    return [piece for piece in pieces if is_chosen(piece, only)]
+
+
+def is_chosen(piece: Piece, only: Collection[str]) -> bool:
+    """Returns whether `only` names a piece by the beginning of its name, or is empty."""
+    return not only or piece.name.startswith(tuple(only))
+
+
+def measure(work: Work, pieces: Sequence[Piece]) -> None:
+    """Runs the pieces that `work.only` names. A piece that was interrupted goes on.
+
+    Raises:
+        UsageError: no piece has such a name.
+        VcorrError: a command failed.
+    """
+    if not work.tables_only:
+        work.run_commands([command_of(work, piece) for piece in choose(pieces, work.only)], {XFEAT})
+
+
+def command_of(work: Work, piece: Piece) -> Command:
+    """Returns the command of a piece with folder and number of clips."""
+    clips = str(min(work.limit, piece.clips))
+    return Command((*piece.arguments, "--out", str(work.out / piece.folder), "--limit", clips), piece.is_network)
