@@ -143,5 +143,7 @@ def test_an_entry_may_stand_for_many_models() -> None:
         find_model("many:", many)
     with pytest.raises(UsageError, match="Unknown model 'one:text'"):
         find_model("one:text", many)
+    with pytest.raises(UsageError, match=r"Models\. For this one: --model many:Owner/Unheard"):
+        find_model("Owner/Unheard", many)
     with pytest.raises(PluginError, match="not valid"):
         vcorr.ModelEntry(name="one:text", summary="A model.", factory="made.up:Model")

@@ -320,6 +320,20 @@ def test_the_command_prints_a_table(plugins, capsys):
     assert "Did you mean 'token-slide'" in capsys.readouterr().err
 
 
+def test_the_command_takes_options_of_the_dataset(plugins, capsys):
+    plugins()
+    asked = ["--data", "token-slide", "--limit", "1", "--trackers", "lk"]
+    assert main([*asked, "--set", "data.clips=1"]) == 0
+    assert capsys.readouterr().out.startswith("token-slide clips=1, split ")
+    for text, said in {
+        "data.clisp=1": "data.clisp",
+        "clips=1": "is not data.KEY=VALUE",
+        "data.clips": "is not data",
+    }.items():
+        assert main([*asked, "--set", text]) == 2
+        assert said in capsys.readouterr().err
+
+
 def sliding_clip():
     data = next(iter(sliding.vcorr_datasets())).create()
     return data.clip(data.ids()[0])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from vcorr.bench.tracker_errors import evaluate, table
 from vcorr.contract.errors import UsageError, VcorrError
@@ -22,30 +22,45 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--data", default="sprites", help="dataset with exact tracks (default: %(default)s)")
     parser.add_argument("--trackers", default="dis,lk", help="names, comma-separated (default: %(default)s)")
     parser.add_argument("--limit", type=int, help="the first N clips (default: all)")
+    parser.add_argument("--set", action="append", default=[], metavar="data.KEY=VALUE", help="an option of the dataset")
     options = parser.parse_args(arguments)
     try:
-        sys.stdout.write(measure(options.data, options.trackers.split(","), options.limit) + "\n")
+        chosen = _read_options(options.set)
+        sys.stdout.write(measure(options.data, options.trackers.split(","), options.limit, chosen) + "\n")
     except VcorrError as error:
         sys.stderr.write(f"{error}\n")
         return error.exit_code
     return 0
 
 
-def measure(data: str, trackers: Sequence[str], limit: int | None) -> str:
-    """Returns the table, under a line that names the data, the split and the number of clips.
+def _read_options(given: Sequence[str]) -> dict[str, str]:
+    """Returns the options of the dataset by name, from texts data.KEY=VALUE; raises UsageError for any other text."""
+    found = {}
+    for text in given:
+        name, equals, value = text.partition("=")
+        if not name.startswith("data.") or not equals:
+            raise UsageError(f"--set {text!r} is not data.KEY=VALUE.", hint="For example: --set data.level=hard")
+        found[name.removeprefix("data.")] = value
+    return found
+
+
+def measure(data: str, trackers: Sequence[str], limit: int | None, options: Mapping[str, str] | None = None) -> str:
+    """Returns the table, under a line that names the data with its options, the split and the number of clips.
 
     Raises:
-        UsageError: a name is unknown, or a clip has no exact tracks.
+        UsageError: a name or an option is unknown, or a clip has no exact tracks.
     """
     if limit is not None and limit < 1:
         raise UsageError(f"--limit must be at least 1, got {limit}.")
     known = registry.installed()
-    dataset = ClipReader(make_part(known.datasets.get(data), {}, "data"))
+    asked = dict(options or {})
+    dataset = ClipReader(make_part(known.datasets.get(data), asked, "data"))
     names = [name.strip() for name in trackers]
     chosen = {name: CalledTracker(make_part(known.trackers.get(name), {}, "tracker")) for name in names}
     ids = list(dataset.ids())[:limit]
     reports = {name: evaluate(tracker, (dataset.clip(i) for i in ids)) for name, tracker in chosen.items()}
-    return f"{data}, split {dataset.split}, {len(ids)} clips\n\n{table(reports)}"
+    named = " ".join([data, *(f"{key}={value}" for key, value in asked.items())])
+    return f"{named}, split {dataset.split}, {len(ids)} clips\n\n{table(reports)}"
 
 
 if __name__ == "__main__":

@@ -37,7 +37,8 @@ def find_model(name: str, registry: Registry) -> Registered[ModelEntry]:
         return registry.models.get(name)
     by_id = _models_by_id(registry)
     if asked not in by_id:
-        raise _unknown_id(name, asked, by_id)
+        families = [found.entry for found in registry.models.all() if found.entry.takes]
+        raise _unknown_id(name, asked, by_id, families)
     models = by_id[asked]
     if len(models) > 1:
         raise UsageError(
@@ -101,7 +102,9 @@ def _card_of(entry: ModelEntry) -> ModelCard | None:
         return None
 
 
-def _unknown_id(name: str, asked: str, by_id: Mapping[str, Sequence[str]]) -> UsageError:
+def _unknown_id(
+    name: str, asked: str, by_id: Mapping[str, Sequence[str]], families: Sequence[ModelEntry]
+) -> UsageError:
     """Returns the error for a repository of no model. Its owner counts less than its name: forks have other owners."""
     repositories: dict[str, list[str]] = defaultdict(list)
     for hub_id, models in by_id.items():
@@ -112,5 +115,6 @@ def _unknown_id(name: str, asked: str, by_id: Mapping[str, Sequence[str]]) -> Us
     return UsageError(
         f"No model has the weights of {name!r}.{meant}",
         hint="A fork with the same networks runs with its folder: --model NAME --weights PATH\n"
-        "All models: vcorr list models. To add one: vcorr plugin new NAME --from-pipeline CLASS",
+        + "".join(f"{each.summary} For this one: --model {each.name}:{name.strip()}\n" for each in families)
+        + "All models: vcorr list models. To add one: vcorr plugin new NAME --from-pipeline CLASS",
     )
