@@ -363,6 +363,8 @@ def test_weights_have_an_identity(load, folders, tmp_path):
     assert not torch.equal(first, other)
     with pytest.raises(UsageError, match=r"does not apply(.|\n)*--model hf:elsewhere"):
         model.weights_id("elsewhere")
+    with pytest.raises(UsageError, match=r"model\.revision does not apply to the folder"):
+        AnyBackbone(AnyConfig(id=str(folder), revision="0" * 40)).weights_id("hub")
     copy = tmp_path / "copy"
     shutil.copytree(folder, copy)
     (copy / "model.safetensors").unlink()
@@ -415,6 +417,7 @@ def test_attention_that_cannot_be_read_is_refused_by_class(capsys, folders):
         ("hf", 2, "--model hf:ID"),
         ("hf:nobody/nothing", 4, "hf download nobody/nothing"),
         ("hf:./nowhere", 4, "there is no such folder"),
+        ("hf:a b/c", 4, "a hub id has the form OWNER/NAME"),
     ],
 )
 def test_names_of_no_network(name, code, said, capsys, tmp_path, monkeypatch):

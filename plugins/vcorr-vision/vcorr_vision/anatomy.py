@@ -9,7 +9,6 @@ Shape legend: T video frames, H x W pixels, B batch rows, N tokens of a sequence
 from __future__ import annotations
 
 import inspect
-import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -302,17 +301,3 @@ def _find_unrotated(module: nn.Module, call: str, notes: _Notes) -> tuple[str, s
         if all(tuple(notes.outputs.get(f"{call}.{name}", ())) == wanted for name in pair):
             return pair
     return None
-
-
-def side_of(value: Any) -> int | None:
-    """Returns the side of a square from a number or a pair of equal numbers in a configuration; else None."""
-    if isinstance(value, (list, tuple)) and len(set(value)) == 1:
-        value = value[0]
-    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else None
-
-
-def patches_side(count: Any, patch: int) -> int | None:
-    """Returns the side in pixels of a square of `count` patches; None if that is no square."""
-    if not isinstance(count, int) or count < 1 or math.isqrt(count) ** 2 != count:
-        return None
-    return math.isqrt(count) * patch

@@ -19,9 +19,10 @@ from numpy.typing import NDArray
 from vcorr import BlockAxes, Clip, Factorised, MissingError, ModelCard, Site, TokenGrid, Unrotated, UsageError, option
 from vcorr import is_random as names_random
 from vcorr.capture import TokenLayout
-from vcorr.diffusion import Sizes, check_size, folder_identity, locate_component, locate_network, random_seed
+from vcorr.diffusion import Sizes, folder_identity, locate_component, locate_network, random_seed
+from vcorr_vision.config_facts import choose_sides, frame_counts, input_shape, vision_part
 from vcorr_vision.inputs import Shape
-from vcorr_vision.pixel_model import SEVERAL_FRAMES, Batched, FrameSize, PixelConfig, PixelModel, batches
+from vcorr_vision.pixel_model import Batched, FrameSize, PixelConfig, PixelModel, batches
 from vcorr_vision.pixels import NOTHING
 
 if TYPE_CHECKING:
@@ -30,10 +31,6 @@ if TYPE_CHECKING:
     from vcorr_vision.anatomy import Anatomy, Layer
 
 CONFIG = "config.json"
-FIXED_FRAMES = ("num_frames",)
-"""Values of a configuration that say for how many frames a video network has positions."""
-USUAL_FRAMES = ("num_frames", "frames_per_clip")
-USUAL_SIDES = ("crop_size", "image_size")
 HASHED = 8
 _HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 
@@ -88,13 +85,15 @@ class AnyBackbone(PixelModel[AnyConfig]):
         """The folder that holds the network's config.json: the user's own, or a snapshot in the cache of the hub.
 
         Raises:
-            UsageError: no id was given.
+            UsageError: no id was given, or a revision of a folder.
             MissingError: there is no such folder, and the hub id is not in the cache.
         """
         asked = self.config.id
         if not asked:
             raise UsageError("--model hf names no network.", hint="For example: --model hf:facebook/dinov2-base")
         if self._is_folder:
+            if self.config.revision is not None:
+                raise UsageError(f"model.revision does not apply to the folder {asked}.", hint="Leave it out.")
             return Path(asked).expanduser()
         if not _HUB_ID.fullmatch(asked):
             raise MissingError(
@@ -117,7 +116,7 @@ class AnyBackbone(PixelModel[AnyConfig]):
         from vcorr_vision.loading import read_settings
 
         found = read_settings(self.folder, self.title)
-        vision = _vision(found)
+        vision = vision_part(found)
         if hasattr(vision, "crop_size"):  # the network computes rows and columns from this side
             height, width = self._sides(vision)
             if height != width:
@@ -128,40 +127,14 @@ class AnyBackbone(PixelModel[AnyConfig]):
             vision.crop_size = height
         return found
 
-    @property
-    def _vision_settings(self) -> Any:
-        return _vision(self.settings)
-
     def _sides(self, vision: Any) -> tuple[int, int]:
-        """Returns height and width: the options, or the side of the square that the network was made for."""
-        from vcorr_vision.anatomy import patches_side, side_of
-
-        usual = side_of(_value(vision, *USUAL_SIDES))
-        patch, count = side_of(_value(vision, "patch_size")), _value(vision, "num_patches")
-        if usual is None and patch is not None:
-            usual = patches_side(count, patch)
-        sides = [self.config.height or usual, self.config.width or usual]
-        if None in sides:
-            raise UsageError(
-                f"{self.title}: its configuration says no size of pictures.",
-                hint="Give one: --set model.height=224 --set model.width=224",
-            )
-        return cast("tuple[int, int]", (sides[0], sides[1]))
+        return choose_sides(vision, self.config.height, self.config.width, self.title)
 
     @cached_property
     def shape(self) -> Shape:
         """The size of the input; raises UsageError if the options do not fit the network."""
-        vision = self._vision_settings
-        height, width = self._sides(vision)
-        patch = _patch_of(vision)
-        for name, side, own in (("height", height, patch[0]), ("width", width, patch[1])):
-            check_size(name, side, Sizes(own, own), self.title)
-        tubelet = _value(vision, "tubelet_size") or 1
-        tubelet = tubelet[0] if isinstance(tubelet, (list, tuple)) else tubelet
-        own = _value(vision, *USUAL_FRAMES)
-        video = own is not None or _value(vision, "tubelet_size") is not None
-        frames = self.config.frames or own or 2 * tubelet
-        return Shape(frames if video else SEVERAL_FRAMES.first, height, width, patch, tubelet, video)
+        vision = vision_part(self.settings)
+        return input_shape(vision, self._sides(vision), self.config.frames, self.title)
 
     @cached_property
     def anatomy(self) -> Anatomy:
@@ -189,11 +162,7 @@ class AnyBackbone(PixelModel[AnyConfig]):
 
     def frame_sizes(self) -> Sizes:
         """Returns the numbers of frames that the network can read."""
-        if not self.shape.video:
-            return SEVERAL_FRAMES
-        if _value(self._vision_settings, *FIXED_FRAMES) is not None:
-            return Sizes(self.shape.frames, 1, self.shape.frames)
-        return Sizes(2 * self.tubelet, self.tubelet)
+        return frame_counts(vision_part(self.settings), self.shape)
 
     @property
     def most_frames(self) -> int | None:
@@ -244,7 +213,7 @@ class AnyBackbone(PixelModel[AnyConfig]):
             network = read_tower(self.settings, self.folder, dtype, self.anatomy.tower)
         self._network = network.to(device)
         self.device = device
-        inside = hasattr(self._vision_settings, "norm_mean")  # such a network normalises by itself
+        inside = hasattr(vision_part(self.settings), "norm_mean")  # such a network normalises by itself
         self._normalisation = NOTHING if inside else read_normalisation(self.folder)
         self._check_order()
 
@@ -283,29 +252,6 @@ class AnyBackbone(PixelModel[AnyConfig]):
     def passes(self, video: NDArray[np.uint8]) -> Iterable[NDArray[np.uint8]]:
         """Returns the frames of each pass: all of a video network, else as `batches`."""
         return (video,) if self.shape.video else batches(video, self.config.batch)
-
-
-def _vision(settings: Any) -> Any:
-    """Returns the part of a configuration that belongs to the vision network."""
-    return getattr(settings, "vision_config", settings)
-
-
-def _value(vision: Any, *names: str) -> Any:
-    """Returns the first of these values that a configuration has, or that the one of its backbone has; else None."""
-    for settings in (vision, getattr(vision, "backbone_config", None)):
-        for name in names:
-            if (found := getattr(settings, name, None)) is not None:
-                return found
-    return None
-
-
-def _patch_of(vision: Any) -> tuple[int, int]:
-    """Returns height and width of a patch; a single pixel for a network without patches."""
-    found = _value(vision, "patch_stride", "patch_size")
-    if found is None and isinstance(tubelet := _value(vision, "tubelet_size"), (list, tuple)):
-        found = tubelet
-    found = [found, found] if isinstance(found, int) else found
-    return (int(found[-2]), int(found[-1])) if isinstance(found, (list, tuple)) and len(found) >= 2 else (1, 1)
 
 
 def _site(index: int, layer: Layer) -> Site:
