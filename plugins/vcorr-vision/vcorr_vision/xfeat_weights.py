@@ -10,12 +10,13 @@ from __future__ import annotations
 import hashlib
 import pickle
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vcorr import MissingError, UsageError, atomic_file, hash_file, home_folder, is_random
+from vcorr import MissingError, StoreError, UsageError, atomic_file, hash_file, home_folder, is_random
 from vcorr.diffusion import random_seed
 
 if TYPE_CHECKING:
@@ -60,13 +61,10 @@ def locate(weights: str) -> XFeatWeights:
     if released is not None:
         digest = hash_file(released)
         cached = _find_cached(digest)
-        return XFeatWeights(_identity(digest), cached if cached.exists() else released, cached.exists())
+        return XFeatWeights(_identity(digest), cached, converted=True) if cached.exists() else _find_weights()
     for cached in sorted(_folder().glob("*.safetensors"), key=lambda path: -path.stat().st_mtime):
         return XFeatWeights(_identity(cached.stem), cached, converted=True)
-    raise MissingError(
-        f"The weights of XFeat are in the package {PACKAGE}, which is not installed.",
-        hint=f"{INSTALL}\nDo without them: --weights random",
-    )
+    return _find_weights()
 
 
 def read_tensors(source: XFeatWeights, names: Collection[str]) -> Mapping[str, Tensor]:
@@ -78,10 +76,11 @@ def read_tensors(source: XFeatWeights, names: Collection[str]) -> Mapping[str, T
     assert source.file is not None
     if source.converted:
         found = _read_converted(source.file)
-        if found is None:  # damaged: the released file makes it anew, if it is there
-            source.file.unlink(missing_ok=True)
-            return read_tensors(locate("hub"), names)
-        return _check_names(found, names, source.file)
+        if found is not None:
+            return _check_names(found, names, source.file)
+        with suppress(OSError):  # damaged: the released file makes it anew, if it is there
+            source.file.unlink()
+        return read_tensors(_find_weights(), names)
     tensors = _check_names(_read(source.file), names, source.file)
     if source.identity.startswith(f"{PACKAGE}:"):
         _convert(tensors, hash_file(source.file))
@@ -95,6 +94,17 @@ def _of_file(file: Path, given: str) -> XFeatWeights:
             hint='Give the path of xfeat.pt or of a .safetensors file, "hub" for the released weights, or "random".',
         )
     return XFeatWeights(f"path:{hash_file(file)[:IDENTITY_LENGTH]}", file)
+
+
+def _find_weights() -> XFeatWeights:
+    """Returns the file in the installed package; raises MissingError if the package is not installed."""
+    released = _find_released()
+    if released is None:
+        raise MissingError(
+            f"The weights of XFeat are in the package {PACKAGE}, which is not installed.",
+            hint=f"{INSTALL}\nDo without them: --weights random",
+        )
+    return XFeatWeights(_identity(hash_file(released)), released)
 
 
 def _find_released() -> Path | None:
@@ -156,13 +166,15 @@ def _check_names(found: Mapping[str, Tensor], names: Collection[str], file: Path
 
 
 def _convert(tensors: Mapping[str, Tensor], digest: str) -> None:
+    """Writes the converted file. Where it cannot be written, the next run reads the released file again."""
     from safetensors.torch import save_file
 
     target = _find_cached(digest)
-    target.parent.mkdir(parents=True, exist_ok=True)
     facts = {SOURCE: digest, TENSORS: _hash_tensors(tensors)}
-    with atomic_file(target) as temporary:
-        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary, metadata=facts)
+    with suppress(OSError, StoreError):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_file(target) as temporary:
+            save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary, metadata=facts)
 
 
 def _read_converted(file: Path) -> Mapping[str, Tensor] | None:
