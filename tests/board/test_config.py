@@ -29,9 +29,9 @@ def test_reads_a_board():
     assert set(metric_names([board, *builtin_boards()])) == {
         *("matching_accuracy", "pck_4", "matching_accuracy_moving", "pck_8", "pck_8_moving")
     }
-    sprites, rest = builtin_boards()
-    assert (sprites.primary, rest.primary) == ("pck_8_moving", "pck_8")
-    assert {(b.by, b.chosen_by) for b in (sprites, rest)} == {("gain", "matching_accuracy_moving")}
+    photos, sprites, rest = builtin_boards()
+    assert (photos.primary, sprites.primary, rest.primary) == ("pck_8_moving", "pck_8_moving", "pck_8")
+    assert {(b.by, b.chosen_by) for b in (photos, sprites, rest)} == {("gain", "matching_accuracy_moving")}
 
 
 def test_boards_of_the_package_are_linked_and_valid():
@@ -43,11 +43,11 @@ def test_boards_of_the_package_are_linked_and_valid():
         assert path.is_symlink()
         assert not path.readlink().is_absolute()
         load_board(path)
-    assert [board.datasets for board in builtin_boards()] == [("sprites",), ()]
+    assert [board.datasets for board in builtin_boards()] == [("photos", "stereo"), ("sprites",), ()]
 
 
 def test_a_dataset_goes_to_the_board_that_names_it_else_to_any():
-    sprites, rest = builtin_boards()
+    _, sprites, rest = builtin_boards()
     assert boards_of("sprites", [rest, sprites]) == [sprites]
     assert boards_of("davis", [rest, sprites]) == [rest]
     assert boards_of("davis", [sprites]) == []

@@ -15,6 +15,7 @@ from vcorr.store.schema import ScoreRow
 from vcorr.store.shards import fingerprint_of, read_shard, write_shard
 
 BOARDS = builtin_boards()
+SPRITES = next(board for board in BOARDS if board.datasets == ("sprites",))
 SMALL = {"layers": 3, "steps": 2, "metrics": ("pck_8_moving", "matching_accuracy_moving")}
 
 
@@ -65,7 +66,7 @@ def test_every_number_of_a_row_is_at_the_sites_that_one_metric_chose(load, resul
             )
             assert cell.skill == skill_interval(*found).estimate
             assert cell.clips == 16
-        assert set(row.at.cells) == {column.name for column in BOARDS[0].metrics}
+        assert set(row.at.cells) == {column.name for column in SPRITES.metrics}
         assert row.at.best.regret == fit.regret
 
 
@@ -262,7 +263,7 @@ def test_reasons_to_leave_a_run_out(load, tmp_path, make_run, record_of):
         folder, "gggggggggggg", "made-up-part", clips=4, probes=("qk",), layers=2, steps=1, metrics=("pck_8_moving",)
     )
     lacking = "its run.json lacks scoring, row_context.mode, without which it compares with no run"
-    rankings, left_out = rank(load(folder), [BOARDS[0]])
+    rankings, left_out = rank(load(folder), [SPRITES])
     assert rankings == []
     assert [(left.run.model, left.reason) for left in left_out] == [
         ("made-up-new", "no scores yet"),
@@ -412,3 +413,15 @@ def test_an_error_is_ranked_by_how_low_it_is(tmp_path, make_run, record_of):
     assert [row.cell.skill for row in ranking.rows] == [0.875, 0.75]
     (ranking,), _ = rank(runs, [parse_board(text.replace("by: skill", "by: gain"), "Board x")])
     assert {row.unranked for row in ranking.rows} == {"no gain: error is an error, so a board ranks it by skill"}
+
+
+def test_tables_of_one_dataset_name_the_options_in_which_they_differ(load, tmp_path, make_run, record_of):
+    for number, level in enumerate(("easy", "hard", "easy")):
+        record = record_of(f"made-up-{number}", 6)
+        record["resolved"]["data"]["config"]["level"] = level
+        shared = {"clips": 6, "probes": ("qk",), "record": record, "data_hash": f"{level:0<16}"}
+        make_run(tmp_path / "runs", f"{number}" * 12, f"made-up-{number}", **shared, **SMALL)
+    rankings, _ = rank(load(tmp_path / "runs"), BOARDS)
+    assert sorted((ranking.group["level"], len(ranking.rows)) for ranking in rankings) == [("easy", 2), ("hard", 1)]
+    assert all("only here" not in ranking.group for ranking in rankings)
+    assert list(rankings[0].group)[:2] == ["dataset", "level"]

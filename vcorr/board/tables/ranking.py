@@ -247,12 +247,21 @@ def _number(value: float) -> float:
 
 def _describe(tables: Sequence[ClipTable]) -> list[dict[str, str]]:
     """Returns what the rows of each table share, by name. Tables that would read alike say in what they differ."""
-    facts = [_facts_of(table) for table in tables]
+    facts = [_add_options(_facts_of(table), table, tables) for table in tables]
     alike = [[x for x, other in zip(tables, facts, strict=True) if other == own] for own in facts]
     return [
         own if len(same) == 1 else {**own, "only here": _tell_apart(table, [x for x in same if x is not table])}
         for table, own, same in zip(tables, facts, alike, strict=True)
     ]
+
+
+def _add_options(facts: dict[str, str], table: ClipTable, tables: Iterable[ClipTable]) -> dict[str, str]:
+    """Returns the facts with the options of the dataset in which its tables differ, after its name."""
+    own = table.entries[0].measured
+    others = [x.entries[0].measured for x in tables if x.entries[0].measured.dataset == own.dataset]
+    names = {name for other in others for name in find_differences(own.options, other.options)}
+    shown = {name: str(own.options[name]) for name in sorted(names) if name in own.options}
+    return {"dataset": facts["dataset"], **shown, **facts}
 
 
 def _facts_of(table: ClipTable) -> dict[str, str]:
