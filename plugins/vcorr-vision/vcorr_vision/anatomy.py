@@ -21,6 +21,7 @@ import transformers
 from torch import Tensor, nn
 
 from vcorr import UsageError
+from vcorr.diffusion import seed_generators, torch_dtype
 from vcorr_vision.inputs import Shape, network_inputs
 from vcorr_vision.loading import with_attention
 
@@ -119,6 +120,14 @@ def find_tower(whole: nn.Module) -> tuple[str, nn.Module]:
         if path and isinstance(module, transformers.PreTrainedModel) and type(module.config) is type(wanted):
             return path, module
     return "", whole
+
+
+def build_tower(settings: Any, dtype: str, seed: int, name: str) -> Any:
+    """Builds the vision network of a configuration with random weights, on the CPU; raises as `build_whole`."""
+    _, outline = find_tower(build_whole(settings, name))
+    with seed_generators(seed):
+        network = type(outline)(outline.config)
+    return network.to(torch_dtype(dtype)).eval()
 
 
 # ------------------------------------------------------------------------------------------------------------- the pass

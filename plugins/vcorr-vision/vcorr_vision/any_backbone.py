@@ -205,7 +205,8 @@ class AnyBackbone(PixelModel[AnyConfig]):
     def load(self, device: str, dtype: str, weights: str) -> None:
         """Loads the network. Never downloads; raises as `weights_id` and `read_tower`."""
         self.weights_id(weights)
-        from vcorr_vision.loading import build_tower, read_normalisation, read_tower
+        from vcorr_vision.anatomy import build_tower
+        from vcorr_vision.loading import read_normalisation, read_tower
 
         if names_random(weights):
             network = build_tower(self.settings, dtype, random_seed(weights), self.title)

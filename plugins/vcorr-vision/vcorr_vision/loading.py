@@ -101,16 +101,6 @@ def with_attention(build: Callable[..., Any]) -> Any:
         return build(attn_implementation="eager")
 
 
-def build_tower(settings: Any, dtype: str, seed: int, title: str) -> Any:
-    """Builds the vision network of any configuration with random weights, on the CPU; raises as `build_whole`."""
-    from vcorr_vision.anatomy import build_whole, find_tower
-
-    _, outline = find_tower(build_whole(settings, title))
-    with seed_generators(seed):
-        network = type(outline)(outline.config)
-    return network.to(torch_dtype(dtype)).eval()
-
-
 def read_tower(settings: Any, folder: Path, dtype: str, tower: str) -> Any:
     """Reads the vision network at the path `tower` of any saved model, on the CPU, with torch's attention if it can.
 
