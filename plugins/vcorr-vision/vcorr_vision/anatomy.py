@@ -91,8 +91,14 @@ def examine(config: Any, shape: Shape, name: str) -> Anatomy:
             hint="vcorr reads vision networks whose layers put out a token per patch, or maps.",
         )
     special = max(count for _, count in found)
-    layers = tuple(layer for layer, count in found if layer.maps or count in (0, special))
+    layers = tuple(layer if count == special else _without_attention(layer, count, special) for layer, count in found)
     return Anatomy(path, type(tower).__name__, layers, special)
+
+
+def _without_attention(layer: Layer, count: int, special: int) -> Layer:
+    """Returns a layer that has another number of special tokens than the sequences of the network have."""
+    why = f"its sequence holds {count} tokens that belong to no place, and the network's {special}"
+    return replace(layer, attention="", heads=0, unrotated=None, unread=layer.unread or why)
 
 
 def build_whole(config: Any, name: str) -> Any:
@@ -249,7 +255,8 @@ def _place(output: torch.Size, shape: Shape, *, channels_first: bool) -> _Place 
     times = shape.frames // shape.tubelet if whole else 1
     rows, cols = shape.height // shape.patch[0], shape.width // shape.patch[1]
     for level in range(_LEVELS):
-        if output[1] == times * (rows >> level) * (cols >> level):
+        halved = rows % (1 << level) == cols % (1 << level) == 0
+        if halved and output[1] == times * (rows >> level) * (cols >> level):
             return _Place("", rows >> level, cols >> level, 0, whole)
     special = output[1] - times * rows * cols
     return _Place("", rows, cols, special, whole) if special > 0 else None
