@@ -475,14 +475,17 @@ def test_levels_with_one_fault_have_a_verdict_each(fake_runs) -> None:
     assert "**yes**" in lines[3]
 
 
-def test_the_first_version_is_compared_claim_by_claim(places) -> None:
+def test_the_first_version_is_compared_claim_by_claim(places, fake_runs) -> None:
     found = {name: join_seeds([m.statements() for m in seeds]) for name, seeds in places.items()}
-    lines = finding_tables.survival_table(found).splitlines()[2:]
-    assert len(lines) == len(finding_tables.BEFORE)
-    assert all("–" not in line.split("|")[3:6] for line in lines)
-    survives = {line.split("|")[1].strip(): line.split("|")[-2].strip() for line in lines}
-    assert survives["They match by content"] == "yes"
-    assert survives["`qk` minus `dense-search`"] == "**no**"  # it was lower, and is undecided here
+    videos = generated.join_statements(generated.read_all(fake_runs))
+    lines = [line.strip("| ").split(" | ") for line in finding_tables.survival_table(found, videos).splitlines()[2:]]
+    assert len(lines) == len(finding_tables.BEFORE) + len(finding_tables.BEFORE_GENERATED)
+    assert all("–" not in line[2:5] for line in lines if not line[0].startswith("While"))
+    assert all(line[2] != "–" and line[3:5] == ["–", "–"] for line in lines if line[0].startswith("While"))
+    same = {line[0]: line[-1] for line in lines}
+    assert same["They match by content"] == "yes"
+    assert same["`qk` minus `dense-search`"] == "**no**"  # it was lower, and is undecided here
+    assert same["While it generates: Another tracker agrees"] == "yes"
 
 
 def test_the_purpose_is_said_plainly(places) -> None:

@@ -79,7 +79,7 @@ def page_blocks(places: Places, stored: StoredRuns, strata: Sequence[Mapping[str
         "strata": stratum_table(stored, strata),
         "ground": ground_table(places),
         "generated": f"{seed_table({'captions of easy': generation})}\n\n{generated.say_rankings(videos)}",
-        "survived": survival_table(found),
+        "survived": survival_table(found, generation),
     }
     pictures = {name: f"![{shown}](images/{file}.png)" for name, (file, shown) in PICTURES.items()}
     names = [*blocks, *(name for name in pictures if name not in blocks)]
