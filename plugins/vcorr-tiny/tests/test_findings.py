@@ -467,6 +467,21 @@ def test_points_in_front_and_of_the_background_have_columns(places) -> None:
     assert [line.split("|")[1].strip() for line in lines[2:4]] == ["`qk`", "`latent`"]
 
 
+def test_data_that_do_not_know_what_is_in_front_are_named(places) -> None:
+    def forget(own: Measured) -> Measured:
+        unknown = {key: replace(s, score=np.nan * s.score) for key, s in own.by_layer.series.items() if "@" in key[2]}
+        return replace(own, by_layer=Results({**own.by_layer.series, **unknown}))
+
+    some = {**places, "easy": [forget(own) for own in places["easy"]]}
+    table = finding_tables.ground_table(some)
+    assert table.splitlines()[0].startswith("|  | hard, foreground | hard, background | photos, foreground |")
+    assert table.endswith("The data of `easy` do not say which points are in front.")
+    none = {name: [forget(own) for own in seeds] for name, seeds in places.items()}
+    assert finding_tables.ground_table(none) == (
+        "The data of `easy`, `hard`, `photos` do not say which points are in front."
+    )
+
+
 def test_levels_with_one_fault_have_a_verdict_each(fake_runs) -> None:
     gains = finding_tables.stratum_gains(fake_runs)
     lines = finding_tables.stratum_table(fake_runs, gains).splitlines()

@@ -128,20 +128,23 @@ def ground_gains(m: Measured) -> dict[tuple[str, str], float]:
 
 
 def ground_table(places: Places) -> str:
-    """Returns the gain of accuracy of points in front and of the background."""
-    found = {name: [ground_gains(m) for m in seeds] for name, seeds in places.items()}
-    shown = list(dict.fromkeys(key[0] for seeds in found.values() for key in seeds[0]))
-    if not shown:
-        return "The data do not say which points are in front."
+    """Returns the gain of accuracy of points in front and of the background, where the data know which is which."""
+    every = {name: [ground_gains(m) for m in seeds] for name, seeds in places.items()}
+    found = {name: seeds for name, seeds in every.items() if np.isfinite([*seeds[-1].values()]).any()}
+    silent = [f"`{name}`" for name in every if name not in found]
+    said = f"The data of {', '.join(silent)} do not say which points are in front." if silent else ""
+    shown = dict.fromkeys(name for seeds in found.values() for name, _ in seeds[-1])
     lines = []
     for name in shown:
-        cells = []
-        for seeds in found.values():
-            for ground in GROUNDS:
-                own = seeds if name in PROBES else seeds[:1]
-                cells.append(numbers([gains.get((name, ground), np.nan) for gains in own]))
+        own = {place: seeds if name in PROBES else seeds[:1] for place, seeds in found.items()}
+        cells = [
+            numbers([gains.get((name, ground), np.nan) for gains in seeds])
+            for seeds in own.values()
+            for ground in GROUNDS
+        ]
         lines.append([f"`{name}`", *cells])
-    return table(["", *(f"{place}, {ground}" for place in places for ground in GROUNDS)], lines)
+    head = ["", *(f"{place}, {ground}" for place in found for ground in GROUNDS)]
+    return "\n\n".join(filter(None, [table(head, lines) if lines else "", said]))
 
 
 # -------------------------------------------------------------------------------------------------------------- strata
@@ -149,7 +152,7 @@ def ground_table(places: Places) -> str:
 
 def stratum_results(stored: StoredRuns, place: Place, seed: int) -> Results:
     """Returns what was measured on a level with one fault, with one seed."""
-    others = [pieces.baseline(place, model) for model in (*pieces.BASELINES, XFEAT)]
+    others = [pieces.baseline(place, model) for model in (*PIXELS, XFEAT)]
     runs = [stored.find(pieces.stratum(place, seed)), *(stored.find(p) for p in others if stored.holds(p))]
     return read_results(runs)
 
@@ -187,14 +190,13 @@ def stratum_gains(stored: StoredRuns) -> list[dict[str, Any]]:
 def stratum_table(stored: StoredRuns, gains: Sequence[Mapping[str, Any]]) -> str:
     """Returns the gains by level, with the verdict of the main statement."""
     names = dict.fromkeys(["qk", "latent", *(g["name"] for g in gains)])
-    shown = [name for name in names if name not in ("zero-motion", "random-token", "position-only")]
     lines = []
     for place in STRATA:
         own = [g for g in gains if g["stratum"] == place.name]
-        cells = [numbers([g["gain"] for g in own if g["name"] == name]) for name in shown]
+        cells = [numbers([g["gain"] for g in own if g["name"] == name]) for name in names]
         (judged,) = join_seeds([[stratum_statements(stratum_results(stored, place, seed))] for seed in SEEDS])
         lines.append([place.name, *cells, judged.cell])
-    head = ["level", *(f"`{name}`" for name in shown), "beats every pixel and latent baseline"]
+    head = ["level", *(f"`{name}`" for name in names), "beats every pixel and latent baseline"]
     return table(head, lines)
 
 

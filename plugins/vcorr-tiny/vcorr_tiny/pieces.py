@@ -145,9 +145,12 @@ def baseline(place: Place, model: str) -> Piece:
     return _piece(f"{model}-{place.name}", place, model, *options, clips=clips, **probe)
 
 
-def list_baselines() -> tuple[str, ...]:
-    """Returns the models that are compared with the embedded one: the baselines, and XFeat if it is installed."""
-    return (*BASELINES, *((XFEAT,) if XFEAT in installed().models.names() else ()))
+def list_baselines(place: Place) -> tuple[str, ...]:
+    """Returns the models that are compared with the embedded one, and XFeat if it is installed.
+
+    On a level with one fault these are the ones that compare pixels.
+    """
+    return (*(PIXELS if place in STRATA else BASELINES), *((XFEAT,) if XFEAT in installed().models.names() else ()))
 
 
 def all_pieces() -> tuple[Piece, ...]:
@@ -158,7 +161,7 @@ def all_pieces() -> tuple[Piece, ...]:
         *(piece for seed in SEEDS for place in PLACES for piece in (renoise(place, seed), heads(place, seed))),
         *(twin(place) for place in PLACES),
         *(stratum(place, seed) for place in STRATA for seed in SEEDS),
-        *(baseline(place, model) for place in (*PLACES, *STRATA) for model in list_baselines()),
+        *(baseline(place, model) for place in (*PLACES, *STRATA) for model in list_baselines(place)),
     )
 
 
