@@ -12,7 +12,7 @@ from vcorr.stats.intervals import gain_interval
 from vcorr.stats.series import Series
 from vcorr_tiny.finding_tables import Places
 from vcorr_tiny.pieces import HARD, PIXELS, XFEAT
-from vcorr_tiny.place_results import Measured
+from vcorr_tiny.place_results import Measured, source_of
 from vcorr_tiny.reported_rows import ACROSS, QK, Source
 
 RANKED: tuple[Source, ...] = (QK, ("tiny", "feature-cos"), ("tiny", "latent"), *((model, "direct") for model in PIXELS))
@@ -64,7 +64,7 @@ def draw_baselines(places: Places) -> Any:
 
 def _rank_rows(place: str, seeds: Sequence[Measured]) -> list[Record]:
     rows = []
-    xfeat = [seeds[0].direct(XFEAT)] if XFEAT in seeds[0].compared else []
+    xfeat = [source_of(XFEAT)] if XFEAT in seeds[0].compared else []
     for model, probe in (*RANKED, *xfeat):
         own = model == "tiny"
         for m in seeds if own else seeds[:1]:

@@ -11,7 +11,7 @@ from vcorr.stats.intervals import gain_interval
 from vcorr.stats.sites import SiteId
 from vcorr_tiny import pieces
 from vcorr_tiny.pieces import EASY, FEATURES, HARD, PIXELS, PROBES, STRATA, TWIN, XFEAT, Place, StoredRuns
-from vcorr_tiny.place_results import BEATS, Measured, best_steps
+from vcorr_tiny.place_results import BEATS, Measured, best_steps, source_of
 from vcorr_tiny.reported_rows import ACROSS, QK, Pick, Results, Row, Source, read_results
 from vcorr_tiny.seed_statements import NOT_MEASURED, SeedStatement, find_weakest, join_seeds
 from vcorr_tiny.seeds import SEEDS
@@ -118,7 +118,7 @@ def ground_gains(m: Measured) -> dict[tuple[str, str], float]:
     """Returns the gain of accuracy by row and ground: of the best site at the last step, of its input, of baselines."""
     last = m.by_layer.choose([QK]), m.by_layer.choose([("tiny", "latent")])
     rows = {"qk": last[0], "latent": last[1]}
-    rows |= {model: m.by_layer.choose([m.direct(model)]) for model in m.compared if model in SHOWN_BY_GROUND}
+    rows |= {model: m.by_layer.choose([source_of(model)]) for model in m.compared if model in SHOWN_BY_GROUND}
     return {
         (name, ground): float(gain_interval(*row.scores(ON_GROUND.format(ground))[:2]).estimate)
         for name, row in rows.items()
@@ -157,7 +157,7 @@ def stratum_results(stored: StoredRuns, place: Place, seed: int) -> Results:
     return read_results(runs)
 
 
-def stratum_statements(results: Results) -> Statement:
+def judge_stratum(results: Results) -> Statement:
     """Returns the main statement for one level: the smallest difference from a pixel or latent baseline."""
     qk = results.choose([QK])
     rivals = [("tiny", "latent"), *((model, "direct") for model in PIXELS)]
@@ -194,7 +194,7 @@ def stratum_table(stored: StoredRuns, gains: Sequence[Mapping[str, Any]]) -> str
     for place in STRATA:
         own = [g for g in gains if g["stratum"] == place.name]
         cells = [numbers([g["gain"] for g in own if g["name"] == name]) for name in names]
-        (judged,) = join_seeds([[stratum_statements(stratum_results(stored, place, seed))] for seed in SEEDS])
+        (judged,) = join_seeds([[judge_stratum(stratum_results(stored, place, seed))] for seed in SEEDS])
         lines.append([place.name, *cells, judged.cell])
     head = ["level", *(f"`{name}`" for name in names), "beats every pixel and latent baseline"]
     return table(head, lines)

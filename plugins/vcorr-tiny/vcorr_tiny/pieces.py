@@ -11,7 +11,7 @@ import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from vcorr import StoreError, installed, unknown_name
 from vcorr.runner.spec import RunSpec, build_spec
@@ -168,22 +168,29 @@ def all_pieces() -> tuple[Piece, ...]:
 # ------------------------------------------------------------------------------------------------------------- stored
 
 
+class StoredRun(NamedTuple):
+    """A run and the contents of its run.json."""
+
+    run: RunDirectory
+    record: Mapping[str, Any]
+
+
 @dataclass(frozen=True)
 class StoredRuns:
     """The complete runs in a folder and in its folders, the newest first, over at most `limit` clips each."""
 
     folder: Path
     limit: int
-    runs: Sequence[tuple[RunDirectory, Mapping[str, Any]]] = field(repr=False)
+    runs: Sequence[StoredRun] = field(repr=False)
 
     @classmethod
     def read(cls, folder: Path, limit: int) -> StoredRuns:
         """Reads the records of all runs."""
         inside = sorted(path for path in folder.glob("*") if path.is_dir()) if folder.is_dir() else []
         found = {run.path: run for place in (folder, *inside) for run in find_runs(place)}
-        records = [(run, run.record()) for run in found.values()]
-        complete = [(run, record) for run, record in records if record["status"] == "complete"]
-        return cls(folder, limit, sorted(complete, key=lambda pair: str(pair[1]["updated"]), reverse=True))
+        stored = [StoredRun(run, run.record()) for run in found.values()]
+        complete = [each for each in stored if each.record["status"] == "complete"]
+        return cls(folder, limit, sorted(complete, key=lambda each: str(each.record["updated"]), reverse=True))
 
     def find(self, piece: Piece) -> RunDirectory:
         """Returns the newest run of a piece.

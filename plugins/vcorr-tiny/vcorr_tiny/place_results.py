@@ -74,14 +74,10 @@ class Measured:
         """The steps that were read, the noisiest first."""
         return sorted({site["step"] for site in self.results.get(*QK).sites})
 
-    def direct(self, model: str) -> Source:
-        """Returns model and probe of a baseline."""
-        return model, XFEAT_PROBE if model == XFEAT else "direct"
-
     @property
     def compared(self) -> list[str]:
         """The baselines that were measured here."""
-        return [model for model in (*BASELINES, XFEAT) if self.direct(model) in self.results.sources]
+        return [model for model in (*BASELINES, XFEAT) if source_of(model) in self.results.sources]
 
     def statements(self) -> list[Statement]:
         """Returns every statement with its interval, corrected for all comparisons; the main one first."""
@@ -136,9 +132,9 @@ class Measured:
     def _against_baselines(self) -> list[Statement]:
         """Compares the best site with models that were not trained on these videos, and with the latents, as gain."""
         qk = self.results.choose([QK])
-        rows = {model: self.results.choose([self.direct(model)]) for model in self.compared if model != "zero-motion"}
+        rows = {model: self.results.choose([source_of(model)]) for model in self.compared if model != "zero-motion"}
         rows["latent"] = self.results.choose([("tiny", "latent")])
-        still = self.results.choose([self.direct("zero-motion")])  # right for no moving point, by definition
+        still = self.results.choose([source_of("zero-motion")])  # right for no moving point, by definition
         means = Difference.of_means(*(np.asarray(row.scores(ALL_POINTS).score) for row in (qk, still)))
         return [
             *(
@@ -155,6 +151,11 @@ class Measured:
         noised = self.results.select_clips(self.inverted.get(*QK).clips).choose([QK])
         text = "Inverted latents minus noised ones, best sites on the same clips; skill"
         return [Statement.comparing(text, compare(inverted, noised), None)]
+
+
+def source_of(model: str) -> Source:
+    """Returns model and probe of a baseline."""
+    return model, XFEAT_PROBE if model == XFEAT else "direct"
 
 
 def _gain_text(name: str) -> str:
