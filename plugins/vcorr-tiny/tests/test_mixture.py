@@ -15,7 +15,10 @@ def test_shares_cover_every_level_and_noise_is_rare_for_the_autoencoder():
     for shares in (dit_shares(), vae_shares()):
         assert shares.keys() == LEVELS.keys()
         assert sum(shares.values()) == pytest.approx(1)
-    assert (dit_shares()["easy"], dit_shares()["clean"], dit_shares()["hard"]) == (0.15, 0.15, 0.3)
+    fixed = [dit_shares()[name] for name in ("easy", "clean", "hard")]
+    assert fixed == pytest.approx([0.15, 0.15, 0.3])
+    assert sum(dit_shares(0.8)[name] for name in ("easy", "clean")) == pytest.approx(0.8)
+    assert sum(dit_shares(1.0).values()) == pytest.approx(1)
     assert vae_shares()["noise"] < 0.3 * vae_shares()["blur"] == pytest.approx(0.3 * vae_shares()["warp"])
 
 

@@ -15,7 +15,7 @@ from vcorr_tiny.networks import TinyConfig, build_pipeline, build_vae
 from vcorr_tiny.sprites.levels import LEVELS
 from vcorr_tiny.sprites.pictures import Pictures
 from vcorr_tiny.train import SMALL, main
-from vcorr_tiny.training.dit import Denoiser, DitSettings, DitTrainer, LatentPool
+from vcorr_tiny.training.dit import Denoiser, DitSettings, DitTrainer, LatentPool, focus_on
 from vcorr_tiny.training.mixture import Mixture
 from vcorr_tiny.training.optim import orthogonalise
 from vcorr_tiny.training.parts import load_parts, save_parts
@@ -147,7 +147,7 @@ def test_seeds_share_one_autoencoder(tmp_path: Path) -> None:
     sizes = "--dit-batch 4 --pool 6 --fresh 2 --measure-every 0 --measure-clips 2 --clips 2 --sample-steps 0"
     options = f"--small --device cpu {sizes}".split()
     main(["run", "--out", str(tmp_path / "vae"), "--vae-steps", "1", "--vae-batch", "2", *options])
-    assert not (tmp_path / "vae" / "pipe").exists()
+    assert [path.name for path in (tmp_path / "vae" / "pipe").iterdir()] == ["vae"]
     vae, facts = load_parts(tmp_path / "vae" / "state")
     for seed in ("0", "1"):
         out = tmp_path / seed
@@ -190,6 +190,35 @@ def test_an_autoencoder_of_other_sizes_is_taken_as_it_is(tmp_path: Path) -> None
     training = training_at(tmp_path)
     training.share_vae(tmp_path / "pipe")
     assert tuple(training.autoencoder().config.block_out_channels) == other.vae_channels
+
+
+def test_a_decoder_is_trained_on_behind_an_encoder_that_stays(tmp_path: Path) -> None:
+    options = ["--small", "--device", "cpu", "--vae-batch", "6", "--measure-clips", "4", "--sample-steps", "0"]
+    main(["run", "--out", str(tmp_path / "vae"), "--vae-steps", "4", *options])
+    tune = ["run", "--out", str(tmp_path / "tuned"), "--vae", str(tmp_path / "vae" / "state"), "--decoder-only"]
+    with pytest.raises(UsageError, match="--decoder-only needs"):
+        main(["run", "--out", str(tmp_path / "tuned"), "--decoder-only", *options])
+    main([*tune, "--vae-steps", "25", "--stop-after", "0", *options])
+    main([*tune, "--vae-steps", "25", *options])
+
+    (first, facts), (second, tuned) = (load_parts(tmp_path / name / "state") for name in ("vae", "tuned"))
+    assert tuned["scaling"] == facts["scaling"]
+    assert first.keys() == second.keys()
+    moved = {name for name in first if not torch.equal(first[name], second[name])}
+    assert "vae/decoder.conv_out.conv.weight" in moved
+    assert all(name.startswith("vae/decoder.") for name in moved)
+    (before,), (after,) = (records(tmp_path / name, "vae-quality") for name in ("vae", "tuned"))
+    assert after["kinds"]["easy"]["psnr"] > before["kinds"]["easy"]["psnr"]
+
+    # a denoiser is put together with the decoder that --vae names, although its checkpoint holds another one
+    sizes = "--dit-steps 1 --dit-batch 2 --pool 2 --fresh 2 --measure-every 0 --clips 1 --sample-steps 0"
+    seed = ["run", "--out", str(tmp_path / "seed"), "--vae", str(tmp_path / "vae" / "state")]
+    main([*seed, "--small", "--device", "cpu", *sizes.split()])
+    tuned_vae = str(tmp_path / "tuned" / "pipe")
+    main(["export", "--out", str(tmp_path / "seed"), "--vae", tuned_vae, "--small", "--device", "cpu"])
+    exported = CogVideoXPipeline.from_pretrained(tmp_path / "seed" / "pipe").vae
+    assert torch.equal(exported.decoder.conv_out.conv.weight, second["vae/decoder.conv_out.conv.weight"].float())
+    assert exported.config.scaling_factor == facts["scaling"]
 
 
 def test_a_training_goes_on_with_the_pictures_it_began_with(tmp_path: Path) -> None:
@@ -240,6 +269,17 @@ def test_the_rate_does_not_depend_on_the_number_of_steps_before_its_fall() -> No
     assert all(rates[1000, step] == rates[2000, step] for step in (0, 100, 500, 779))
     assert rates[1000, 0] < rates[1000, 100] < rates[1000, 500] == 1
     assert rates[1000, 999] == pytest.approx(0.02)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.8])
+def test_focused_timesteps_have_their_share_in_the_part_and_stay_in_order(share: float) -> None:
+    places = (torch.arange(10_000) + 0.5) / 10_000
+    moved = focus_on((0.4, 0.9), share, places)
+    counts = [((moved >= low) & (moved < high)).float().mean().item() for low, high in ((0, 0.4), (0.4, 0.9), (0.9, 1))]
+    assert counts == pytest.approx([0.4 * (1 - share), 0.5 * (1 - share) + share, 0.1 * (1 - share)], abs=1e-3)
+    assert (moved.diff() > 0).all()
+    assert moved.max() < 1
+    assert share or torch.equal(moved, places)
 
 
 def test_edge_errors_are_mean_differences_of_neighbours() -> None:

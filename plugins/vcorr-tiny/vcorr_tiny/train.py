@@ -15,7 +15,12 @@ When a denoiser is finished, the command measures the model, draws sample sheets
 commands ``evaluate``, ``sheets`` and ``export`` do these one at a time. ``compare`` chooses one of several finished
 denoisers by their validation clips.
 
-``run --from FOLDER`` continues to train the denoiser of a finished pipeline and does not change its autoencoder.
+``run --vae FOLDER --decoder-only --vae-seconds 250`` trains the decoder of a finished autoencoder on. Its encoder stays
+bit for bit, so all denoisers stay valid: ``export --vae`` puts them together with the new decoder.
+
+``run --from FOLDER`` continues to train the denoiser of a finished pipeline and does not change its autoencoder. A lower
+``--dit-rate`` keeps more of what it has learnt. ``--focus`` and ``--plain`` train outlines more: they draw more timesteps
+where samples get their outlines, and more videos without faults.
 """
 
 import argparse
@@ -27,7 +32,7 @@ from pathlib import Path
 
 import torch
 
-from vcorr import VcorrError
+from vcorr import UsageError, VcorrError
 from vcorr_tiny.networks import TinyConfig
 from vcorr_tiny.sprites.pictures import Pictures
 from vcorr_tiny.training import results
@@ -90,11 +95,17 @@ def _add_training(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--vae-seconds", type=float, default=0.0, help="time budget of the autoencoder stage")
     parser.add_argument("--vae-steps", type=int, default=0, help="its budget in steps; the first limit reached ends it")
+    parser.add_argument(
+        "--decoder-only", action="store_true", help="train the decoder of --vae on, and keep its encoder and latents"
+    )
     parser.add_argument("--dit-seconds", type=float, default=0.0, help="time budget of the transformer stage")
     parser.add_argument("--dit-steps", type=int, default=0, help="its budget in steps; the first limit reached ends it")
     parser.add_argument("--stop-after", type=float, default=float("inf"), help="seconds after which to save and stop")
     parser.add_argument("--vae-batch", type=int, default=vae.batch, help="videos per step, of all processes")
     parser.add_argument("--dit-batch", type=int, default=dit.batch, help="videos per step, of all processes")
+    parser.add_argument("--dit-rate", type=float, default=dit.rate, help="learning rate of the denoiser")
+    parser.add_argument("--focus", type=float, default=dit.focus, help="share of timesteps drawn between 400 and 900")
+    parser.add_argument("--plain", type=float, default=dit.plain, help="share of videos without faults")
     parser.add_argument("--pool", type=int, default=dit.pool, help="encoded videos from which batches are drawn")
     parser.add_argument("--fresh", type=int, default=dit.fresh, help="new videos per refill and process")
     parser.add_argument("--refill-every", type=int, default=dit.refill_every, help="steps between refills")
@@ -129,7 +140,11 @@ def make_training(arguments: argparse.Namespace) -> Training:
     training = Training(run, arguments.state or arguments.out / "state", pictures)
     if arguments.command == "run":
         _set_budgets(training, arguments)
-    if arguments.vae:
+    if getattr(arguments, "decoder_only", False):
+        if not arguments.vae:
+            raise UsageError("--decoder-only needs a finished autoencoder.", hint="Name its folder with --vae.")
+        training.tune_decoder(arguments.vae)
+    elif arguments.vae:
         training.share_vae(arguments.vae)
     if getattr(arguments, "start", None) and not training.has_checkpoint:
         training.start_from(arguments.start)
@@ -148,6 +163,9 @@ def _set_budgets(training: Training, arguments: argparse.Namespace) -> None:
         pool=arguments.pool,
         fresh=arguments.fresh,
         refill_every=arguments.refill_every,
+        rate=arguments.dit_rate,
+        focus=arguments.focus,
+        plain=arguments.plain,
         log_every=arguments.log_every,
         compile=not arguments.no_compile,
     )
@@ -174,6 +192,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     if finished and training.run.ranks.first:
         if arguments.command in ("run", "sheets") and arguments.sample_steps:
             _draw_videos(training, arguments.out)
+        if arguments.command == "run" and not training.has_denoiser:
+            results.export_vae(training.autoencoder(), arguments.out / "pipe")
         if training.has_denoiser or arguments.command in ("evaluate", "export"):
             _leave_results(training, arguments)
     training.run.log.write("finished" if finished else "paused")

@@ -14,13 +14,16 @@ from transformers import T5EncoderModel
 from vcorr_tiny.networks import TinyConfig, build_scheduler, build_text_encoder, build_transformer, rotary_tables
 from vcorr_tiny.sprites.words import CAPTION_TOKENS, END, TOKENS
 from vcorr_tiny.training.attention import choose_attention
-from vcorr_tiny.training.mixture import Mixture
+from vcorr_tiny.training.mixture import PLAIN, Mixture
 from vcorr_tiny.training.optim import Optimiser, gradients_of
 from vcorr_tiny.training.run import DIT_DATA, DIT_NOISE, Budget, Pace, Run
 from vcorr_tiny.training.vae import encode, under
 
 NOISE_BINS = 10
 """Number of equal parts of the range of timesteps for which the loss is logged separately."""
+
+FOCUS = (0.4, 0.9)
+"""Part of the range of timesteps in which samples get their outlines: textures come later, the layout before."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,10 @@ class DitSettings:
     average: float = 0.9985
     """Decay of the moving average of the weights; the average is the final model."""
     caption_drop: float = 0.12
+    focus: float = 0.0
+    """Share of the timesteps that are drawn in FOCUS alone, in [0, 1); the others are uniform over the range."""
+    plain: float = PLAIN
+    """Share of videos without faults."""
     compile: bool = True
     log_every: int = 50
 
@@ -119,6 +126,21 @@ class Noiser:
         kept = self.signal[timestep].view(-1, 1, 1, 1, 1)
         noisy = kept.sqrt() * latents + (1 - kept).sqrt() * noise
         return noisy, kept.sqrt() * noise - (1 - kept).sqrt() * latents
+
+
+def focus_on(part: tuple[float, float], share: float, places: Tensor) -> Tensor:
+    """Moves uniform places in [0, 1) so that a share of them, in addition to the uniform rest, lies in ``part``.
+
+    It is the inverse of the distribution's cumulative function, so stratified places stay stratified.
+    """
+    if share == 0:
+        return places
+    begin, end = part
+    slow, fast = 1 - share, 1 - share + share / (end - begin)  # densities outside and inside of the part
+    first, second = begin * slow, begin * slow + (end - begin) * fast
+    inside = begin + (places - first) / fast
+    after = end + (places - second) / slow
+    return torch.where(places < first, places / slow, torch.where(places < second, inside, after))
 
 
 def make_noiser(device: torch.device) -> Noiser:
@@ -211,6 +233,7 @@ class DitTrainer:
         jitter = torch.rand(count, generator=generator, device=device)
         parts = torch.arange(count, device=device) * ranks.count + ranks.rank
         places = (parts + jitter) / (count * ranks.count)
+        places = focus_on(FOCUS, self.settings.focus, places)
         return (places * len(self.noiser.signal)).long().clamp(max=len(self.noiser.signal) - 1)
 
     def copy_average(self) -> Denoiser:

@@ -15,8 +15,10 @@ from vcorr_tiny.sprites.levels import LEVELS
 from vcorr_tiny.sprites.pictures import Pictures
 from vcorr_tiny.sprites.scenes import Scenes
 
-FIXED_SHARES = {"easy": 0.15, "clean": 0.15, "hard": 0.3}
-"""Shares of the training videos; the other levels share the rest equally."""
+PLAIN = 0.3
+"""Share of the training videos without faults, half of them ``easy`` and half ``clean``."""
+HARD = 3 / 7
+"""Share of ``hard`` among the others, 0.3 of all; the other levels share the rest equally."""
 PICTURE_SHARE = 0.5
 """Share of the chunks with pictures for textures, if there are pictures."""
 NOISE_FOR_AUTOENCODER = 0.25
@@ -27,11 +29,15 @@ gradient. A few such videos are enough to learn that.
 """
 
 
-def dit_shares() -> dict[str, float]:
-    """Returns the share of each level in the videos of the transformer; the sum is 1."""
-    others = [name for name in LEVELS if name not in FIXED_SHARES]
-    rest = (1 - sum(FIXED_SHARES.values())) / len(others)
-    return FIXED_SHARES | dict.fromkeys(others, rest)
+def dit_shares(plain: float = PLAIN) -> dict[str, float]:
+    """Returns the share of each level in the videos of the transformer; the sum is 1.
+
+    plain: share of the levels ``easy`` and ``clean`` together, in [0, 1].
+    """
+    fixed = {"easy": plain / 2, "clean": plain / 2, "hard": (1 - plain) * HARD}
+    others = [name for name in LEVELS if name not in fixed]
+    rest = (1 - sum(fixed.values())) / len(others)
+    return fixed | dict.fromkeys(others, rest)
 
 
 def vae_shares() -> dict[str, float]:

@@ -97,6 +97,11 @@ def export(model: Finished, folder: Path, denoiser_only: bool = False) -> None:
     pipeline.text_encoder.save_pretrained(folder / "text_encoder", max_shard_size=SHARD_SIZE)
 
 
+def export_vae(vae: AutoencoderKLCogVideoX, folder: Path) -> None:
+    """Writes the autoencoder as the folder ``vae`` of a pipeline, in bfloat16."""
+    copy.deepcopy(vae).to(torch.bfloat16).save_pretrained(folder / "vae", max_shard_size=SHARD_SIZE)
+
+
 @torch.no_grad()
 def draw_samples(model: Finished, path: Path, sample_steps: int) -> None:
     """Saves a sheet of sampled videos; after a training with pictures, also of two captions of such clips."""

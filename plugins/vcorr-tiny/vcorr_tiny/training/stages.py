@@ -11,7 +11,7 @@ from vcorr import UsageError
 from vcorr_tiny.networks import build_vae, read_channels
 from vcorr_tiny.sprites.pictures import Pictures
 from vcorr_tiny.training.dit import DitSettings, DitTrainer, LatentPool
-from vcorr_tiny.training.mixture import Mixture, vae_shares
+from vcorr_tiny.training.mixture import Mixture, dit_shares, vae_shares
 from vcorr_tiny.training.parts import Facts, load_parts, save_parts
 from vcorr_tiny.training.quality import quality
 from vcorr_tiny.training.results import Finished, interim
@@ -31,6 +31,7 @@ class Training:
         self.vae_settings, self.dit_settings = VaeSettings(), DitSettings()
         self.vae: AutoencoderKLCogVideoX | None = None
         self.shared_vae = False
+        self.tuned: AutoencoderKLCogVideoX | None = None
         self.saved: dict[str, Tensor] = {}
         self.beginning: dict[str, Tensor] = {}
         self.vae_trainer: VaeTrainer | None = None
@@ -47,7 +48,7 @@ class Training:
         return self.dit_budget.done > 0
 
     def start_from(self, folder: Path) -> None:
-        """Starts from a finished pipeline: keeps its autoencoder and continues to train its denoiser.
+        """Starts from a finished pipeline: continues to train its denoiser, with its autoencoder or a shared one.
 
         Raises:
             UsageError: the folder is no pipeline.
@@ -57,7 +58,8 @@ class Training:
                 f"{folder} is no pipeline folder.", hint="It must hold a model_index.json, as `pipe` does."
             )
         pipeline = CogVideoXPipeline.from_pretrained(folder)
-        self.vae = self._finish_vae(pipeline.vae.state_dict(), pipeline.vae.config.scaling_factor)
+        if not self.shared_vae:
+            self.vae = self._finish_vae(pipeline.vae.state_dict(), pipeline.vae.config.scaling_factor)
         for part in ("transformer", "text_encoder"):
             weights = getattr(pipeline, part).state_dict()
             self.beginning |= {f"{part}.{name}": value for name, value in weights.items()}
@@ -82,6 +84,11 @@ class Training:
         self.vae, self.shared_vae = self._finish_vae(weights, scaling), True
         self.run.log.write("shares-autoencoder", scaling=scaling)
 
+    def tune_decoder(self, folder: Path) -> None:
+        """Trains the decoder of a finished autoencoder on; its encoder and scaling stay, and so do all latents."""
+        self.share_vae(folder)
+        self.tuned, self.vae, self.shared_vae = self.vae, None, False
+
     def resume(self) -> None:
         """Restores the checkpoint in the state folder, if there is one."""
         if not self.has_checkpoint:
@@ -90,7 +97,7 @@ class Training:
         self.vae_budget.done, self.vae_budget.spent = int(facts["vae_steps"]), facts["vae_seconds"]
         self.dit_budget.done, self.dit_budget.spent = int(facts["dit_steps"]), facts["dit_seconds"]
         self._check_pictures(facts.get("pictures", 0))
-        if facts["scaling"]:
+        if facts["scaling"] and not self.shared_vae:
             self.vae = self._finish_vae(under("vae/", self.saved), facts["scaling"])
         elif facts["dit_steps"] and self.vae is None:
             raise UsageError(
@@ -161,7 +168,8 @@ class Training:
     def _train_vae(self) -> bool:
         run = self.run
         mixture = Mixture(run.config, vae_shares(), self.pictures)
-        trainer = VaeTrainer(run, self.vae_budget, mixture, self.vae_settings)
+        start = self.tuned.state_dict() if self.tuned is not None else None
+        trainer = VaeTrainer(run, self.vae_budget, mixture, self.vae_settings, start)
         if self.saved:
             trainer.restore(self.saved)
         self.vae_trainer = trainer
@@ -172,6 +180,7 @@ class Training:
         # The pipeline scales latents to unit variance, so the transformer is trained on such latents. Rank 0 tells
         # the factor, because two devices may round a measurement differently.
         (scaling,) = run.ranks.tell([round(1 / found.latent_std, 5)])
+        scaling = self.tuned.config.scaling_factor if self.tuned is not None else scaling
         vae.register_to_config(scaling_factor=scaling)
         self.vae = vae
         run.log.write("vae-quality", step=self.vae_budget.done, **asdict(found))
@@ -191,7 +200,7 @@ class Training:
         if budget.finished or run.must_stop:
             return budget.finished
         trainer = self.dit_trainer = self._make_trainer()
-        mixture = Mixture(run.config, pictures=self.pictures)
+        mixture = Mixture(run.config, dit_shares(self.dit_settings.plain), self.pictures)
         pool = LatentPool(run, self.dit_settings, self.autoencoder(), mixture, budget.done)
         run.log.write("pool", videos=len(pool.latents) * run.ranks.count)
         while not trainer.train(pool, measure_every) and not trainer.stopped:

@@ -6,13 +6,13 @@ Legend: n videos, C latent channels, T frames, F latent frames, S image side. Vi
 import copy
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from diffusers import AutoencoderKLCogVideoX
 from torch import Tensor
 
-from vcorr_tiny.networks import build_vae
+from vcorr_tiny.networks import build_vae, read_channels
 from vcorr_tiny.training.mixture import Mixture
 from vcorr_tiny.training.optim import Optimiser, gradients_of
 from vcorr_tiny.training.run import VAE_DATA, Budget, Pace, Run
@@ -32,6 +32,8 @@ class VaeSettings:
     """Share of the stage, at its end, that trains on whole frames."""
     muon_rate: float = 4e-3
     adamw_rate: float = 2e-3
+    decoder_rate: float = 0.4
+    """Factor on both rates while a finished decoder is trained alone: the full rate would first undo much of it."""
     warmup: int = 50
     kl_weight: float = 3e-5
     l1_weight: float = 0.25
@@ -48,19 +50,30 @@ class VaeSettings:
 
 
 class VaeTrainer:
-    """Trains the autoencoder to reconstruct rendered videos, new ones at every step.
+    """Trains the autoencoder to reconstruct rendered videos, new ones at every step; or its decoder alone.
+
+    start: weights of a finished autoencoder. Its encoder then stays as it is, and its decoder is trained on from the
+    means of the latents, which are what the pipeline decodes.
 
     On a GPU, forward and backward run in a bfloat16 copy, and the optimiser updates float32 master weights. The group
     norms, which autocast would run in float32, then need half the memory traffic.
     """
 
-    def __init__(self, run: Run, budget: Budget, mixture: Mixture, settings: VaeSettings | None = None) -> None:
+    def __init__(
+        self,
+        run: Run,
+        budget: Budget,
+        mixture: Mixture,
+        settings: VaeSettings | None = None,
+        start: Mapping[str, Tensor] | None = None,
+    ) -> None:
         self.run, self.budget, self.mixture, self.settings = run, budget, mixture, settings or VaeSettings()
+        self.decoder_only = start is not None
         torch.manual_seed(run.seed)
-        self.vae = build_vae(run.config).to(run.device).train()
+        self.vae = (build_vae(run.config) if start is None else _frozen_encoder(run, start)).to(run.device).train()
         masters = run.working_dtype == torch.float32
         self.worker = self.vae if masters else copy.deepcopy(self.vae).to(run.working_dtype)
-        named = dict(self.vae.named_parameters())
+        named = {name: p for name, p in self.vae.named_parameters() if p.requires_grad}
         kernels = [name for name, p in named.items() if p.ndim >= 4 and "conv_in" not in name]
         kernels = [name for name in kernels if "decoder.conv_out" not in name]
         self.optimiser = Optimiser(named, kernels, betas=(0.9, 0.95))
@@ -84,7 +97,7 @@ class VaeTrainer:
         settings = self.settings
         terms = self.backward()
         self._hand_over_gradients()
-        self.run.ranks.average(gradients_of(self.vae.parameters()))
+        self.run.ranks.average(gradients_of(self.optimiser.named.values()))
         rate = self._rate()
         self.optimiser.step(settings.muon_rate * rate, settings.adamw_rate * rate)
         self._refresh_worker()
@@ -95,17 +108,27 @@ class VaeTrainer:
         settings = self.settings
         generator = self.run.generator(VAE_DATA, self.budget.done)
         videos = self._batch(generator)
-        posterior = self.worker.encode(videos.to(self.worker.dtype)).latent_dist
-        mean, log_variance = posterior.mean.float(), posterior.logvar.float()
-        spread = torch.randn(mean.shape, generator=generator, device=mean.device)
-        latents = mean + spread * torch.exp(0.5 * log_variance)
+        latents, divergence = self._means(videos) if self.decoder_only else self._latents(videos, generator)
         output = self.worker.decode(latents.to(self.worker.dtype)).sample.float()
         error = output - videos
         squared, absolute, edges = error.square().mean(), error.abs().mean(), edge_error(error)
-        divergence = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).sum(1).mean()
         loss = squared + settings.l1_weight * absolute + settings.edge_weight * edges
         (loss + settings.kl_weight * divergence).backward()
         return torch.stack([squared, absolute, edges, divergence]).detach()
+
+    def _latents(self, videos: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Draws latents from the posterior; returns them and their KL divergence."""
+        posterior = self.worker.encode(videos.to(self.worker.dtype)).latent_dist
+        mean, log_variance = posterior.mean.float(), posterior.logvar.float()
+        spread = torch.randn(mean.shape, generator=generator, device=mean.device)
+        divergence = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).sum(1).mean()
+        return mean + spread * torch.exp(0.5 * log_variance), divergence
+
+    @torch.no_grad()
+    def _means(self, videos: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns the means of the latents, and 0: without a gradient of the encoder, no divergence counts."""
+        mean = self.worker.encode(videos.to(self.worker.dtype)).latent_dist.mean.float()
+        return mean, mean.new_zeros(())
 
     def state(self) -> dict[str, Tensor]:
         """Returns all tensors that are needed to continue exactly from here."""
@@ -134,9 +157,10 @@ class VaeTrainer:
         return torch.cat([videos[..., top : top + side, left : left + side] for top, left in corners])
 
     def _rate(self) -> float:
-        """Returns the factor of the learning rate: a warm-up, then a cosine down to 2 %."""
+        """Returns the factor of the learning rate: a warm-up, then a cosine down to 2 %; lower for a decoder alone."""
+        peak = self.settings.decoder_rate if self.decoder_only else 1.0
         cosine = 0.5 + 0.5 * math.cos(math.pi * self.budget.progress)
-        return min(1.0, (self.budget.done + 1) / self.settings.warmup) * (0.02 + 0.98 * cosine)
+        return peak * min(1.0, (self.budget.done + 1) / self.settings.warmup) * (0.02 + 0.98 * cosine)
 
     def _hand_over_gradients(self) -> None:
         if self.worker is not self.vae:
@@ -162,6 +186,14 @@ class VaeTrainer:
             psnr=10 * math.log10(4 / squared),
             rate=self._rate(),
         )
+
+
+def _frozen_encoder(run: Run, weights: Mapping[str, Tensor]) -> AutoencoderKLCogVideoX:
+    """Returns an autoencoder with the given weights, whose encoder takes no gradients."""
+    vae = build_vae(replace(run.config, vae_channels=read_channels(weights)))
+    vae.load_state_dict(weights)
+    vae.encoder.requires_grad_(False)
+    return vae
 
 
 def under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
