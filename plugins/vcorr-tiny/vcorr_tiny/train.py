@@ -18,9 +18,9 @@ denoisers by their validation clips.
 ``run --vae FOLDER --decoder-only --vae-seconds 250`` trains the decoder of a finished autoencoder on. Its encoder stays
 bit for bit, so all denoisers stay valid: ``export --vae`` puts them together with the new decoder.
 
-``run --from FOLDER`` continues to train the denoiser of a finished pipeline and does not change its autoencoder. A lower
-``--dit-rate`` keeps more of what it has learnt. ``--focus`` and ``--plain`` train outlines more: they draw more timesteps
-where samples get their outlines, and more videos without faults.
+``run --from FOLDER`` continues to train the denoiser of a finished pipeline and does not change its autoencoder. A
+lower ``--dit-rate`` keeps more of what it has learnt. ``--focus`` and ``--plain`` train outlines more: they draw more
+timesteps where samples get their outlines, and more videos without faults.
 """
 
 import argparse
