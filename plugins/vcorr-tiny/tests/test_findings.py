@@ -389,6 +389,22 @@ def test_runs_over_other_clips_are_not_compared(tmp_path) -> None:
         read_results([a, b])
 
 
+def test_runs_on_other_content_of_a_clip_are_not_compared(tmp_path) -> None:
+    parts = all_columns("tiny", "qk", GRID, 0), all_columns("zncc-search", "direct", {(-1, -1): 0.5}, 1)
+
+    def read(*contents: str, mode: str = "renoise") -> Results:
+        folder, runs = tmp_path / "-".join([mode, *contents]), []
+        for name, rows, content in zip("ab", parts, contents, strict=True):
+            own = {"data_hash": content, "mode": mode}
+            runs.append(make_run(folder, name, lambda c, rows=rows, own=own: [replace(r, **own) for r in rows(c)]))
+        return read_results(runs)
+
+    assert read("a" * 16, "a" * 16).sources == read("b" * 16, "").sources
+    assert read("a" * 16, "c" * 16, mode="generate").sources
+    with pytest.raises(StoreError, match="test-0000 has another content for direct of zncc-search than for qk of tiny"):
+        read("a" * 16, "b" * 16)
+
+
 def test_two_runs_of_one_probe_are_not_mixed(tmp_path) -> None:
     runs = [make_run(tmp_path, name, all_columns("tiny", "qk", GRID, 0)) for name in "ab"]
     with pytest.raises(StoreError, match="both have qk of tiny"):

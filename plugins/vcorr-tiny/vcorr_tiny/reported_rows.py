@@ -66,6 +66,23 @@ class Results:
                 f"The runs have different clips, so they cannot be compared. Not all have {', '.join(lacking[:5])}.",
                 hint="Run the same command again: failed clips are run again.",
             )
+        self._check_content()
+
+    def _check_content(self) -> None:
+        """Checks that clips of one name have one content, as far as it is known. Generated videos have none.
+
+        Raises:
+            StoreError: two runs read different clips of one name.
+        """
+        seen: dict[str, tuple[str, Source]] = {}
+        for (model, probe, _), s in self.series.items():
+            for clip, content in zip(s.clips, s.content or (), strict=False):
+                known, source = seen.setdefault(clip, (content, (model, probe))) if content else ("", ("", ""))
+                if known != content and s.key.get("mode") != "generate":
+                    raise StoreError(
+                        f"Clip {clip} has another content for {probe} of {model} than for {source[1]} of {source[0]}.",
+                        hint="The data changed between the runs: measure the older one again, with --reuse never.",
+                    )
 
     def get(self, model: str, probe: str, metric: str = MOVING) -> Series:
         """Returns one series.
