@@ -85,6 +85,16 @@ def test_a_run_compares_with_itself_and_with_fewer_of_its_clips(a) -> None:
     assert differences(a, replace(a, clips=dict(list(a.clips.items())[:1]))) == []
 
 
+@pytest.mark.parametrize(("content", "compare"), [("a", True), ("", False)])
+def test_an_option_that_an_older_vcorr_lacks_counts_unless_the_content_is_known(content, compare) -> None:
+    facts = {"version": 1, "split": "test", "content": {}, "mode": "renoise", "task": "", "seed": None}
+    facts |= {"noise_draw": None, "tracker": {}, "scoring": 1, "metrics": {}}
+    old = MeasuredOn("sprites", options={}, clips={"c1": ClipFacts(content=content)}, **facts)
+    new = replace(old, options={"level": "easy"})
+    assert are_comparable(old, new) is are_comparable(new, old) is compare
+    assert not are_comparable(replace(old, options={"level": "hard"}), new)
+
+
 @pytest.mark.parametrize("order", [1, -1])
 def test_facts_come_from_the_scored_rows_of_each_clip(order) -> None:
     shared = {"frames": 17, "height": 64, "width": 32, "tracker": "exact", "tracker_version": 3}
