@@ -124,7 +124,8 @@ def test_a_finished_pipeline_is_trained_on_around_its_autoencoder(tmp_path: Path
     main(["run", "--out", str(tmp_path / "a"), "--vae-steps", "1", "--vae-batch", "2", "--dit-steps", "1", *options])
     before = CogVideoXPipeline.from_pretrained(tmp_path / "a" / "pipe")
 
-    start = ["--from", str(tmp_path / "a" / "pipe"), "--seed", "1"]
+    start = ["--from", str(tmp_path / "a" / "pipe"), "--seed", "1", "--log-every", "5"]
+    start += ["--dit-rate", "0.0005", "--focus", "0.4", "--plain", "0.6"]
     main(["run", "--out", str(tmp_path / "b"), *start, "--dit-steps", "40", *options])
 
     after = CogVideoXPipeline.from_pretrained(tmp_path / "b" / "pipe")
@@ -133,6 +134,7 @@ def test_a_finished_pipeline_is_trained_on_around_its_autoencoder(tmp_path: Path
     first = "transformer_blocks.0.attn1.to_q.weight"
     moved, origin = (pipe.transformer.state_dict()[first] for pipe in (after, before))
     assert not torch.equal(moved, origin)
+    assert 0 < max(record["rate"] for record in records(tmp_path / "b", "dit")) < 0.0005 * 40 / 200 + 1e-9
     # after a start from random weights, the distance would be as large as between two random draws
     assert (moved - origin).norm() < 0.5 * origin.norm()
 
