@@ -12,12 +12,16 @@ _KEY = "vcorr"
 
 @dataclass(frozen=True)
 class OptionNotes:
-    """What an option means. `least` and `most` are the smallest and largest number that it takes."""
+    """What an option means. `least` and `most` are the smallest and largest number that it takes.
+
+    later: whether it came after the first version of its plugin.
+    """
 
     explanation: str = ""
     unit: str = ""
     least: float | None = None
     most: float | None = None
+    later: bool = False
 
 
 def option(
@@ -28,6 +32,7 @@ def option(
     unit: str = "",
     least: float | None = None,
     most: float | None = None,
+    later: bool = False,
 ) -> Any:
     """Makes a field of an options dataclass that explains itself (`vcorr show KIND NAME`).
 
@@ -40,8 +45,10 @@ def option(
         unit: unit of a number, such as "pixels".
         least: smallest number that is allowed; for several numbers, of each.
         most: largest number that is allowed.
+        later: whether the option came after the first version of its plugin. Its default must then mean what every
+            version before did. At this default it is no part of fingerprints, so runs of earlier versions continue.
     """
-    metadata = {_KEY: OptionNotes(explanation, unit, least, most)}
+    metadata = {_KEY: OptionNotes(explanation, unit, least, most, later)}
     if factory is not None:
         return dataclasses.field(default_factory=factory, metadata=metadata)
     return dataclasses.field(default=default, metadata=metadata)
@@ -58,3 +65,19 @@ def notes_of(config_type: type, name: str) -> OptionNotes:
         if isinstance(found, OptionNotes):
             return found
     return OptionNotes()
+
+
+def find_later(config: Any) -> set[str]:
+    """Returns the names of the options that came later and have their defaults; none if there are no options."""
+    if not dataclasses.is_dataclass(config) or isinstance(config, type):
+        return set()
+    return {
+        field.name
+        for field in dataclasses.fields(config)
+        if notes_of(type(config), field.name).later and getattr(config, field.name) == _default_of(field)
+    }
+
+
+def _default_of(field: dataclasses.Field[Any]) -> Any:
+    made = field.default_factory
+    return field.default if made is dataclasses.MISSING else made()

@@ -62,6 +62,7 @@ class StrataConfig:
         ("all",),
         "Which pairs are divided: all, in columns matching_accuracy@…; the pairs of moving points, in columns "
         "matching_accuracy_moving@…; or both.",
+        later=True,
     )
 
     def __post_init__(self) -> None:

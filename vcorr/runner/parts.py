@@ -10,6 +10,7 @@ from typing import Any
 from vcorr.contract.cards import load_card
 from vcorr.contract.entries import Entry, ModelEntry, TrackerEntry
 from vcorr.contract.errors import PluginError, UsageError, unknown_name
+from vcorr.contract.option_notes import find_later
 from vcorr.contract.part_calls import PartName
 from vcorr.contract.protocols import VideoModel
 from vcorr.contract.records import ModelCard
@@ -58,8 +59,14 @@ class Part:
         return made
 
     def identity(self) -> dict[str, Any]:
-        """Returns what a fingerprint covers: name, version and options."""
-        return {"name": self.entry.name, "version": self.entry.version, "config": plain(self.config, self.entry.name)}
+        """Returns what a fingerprint covers: name, version and options.
+
+        Options that came later are left out at their defaults, so that earlier runs keep their fingerprints.
+        """
+        config = plain(self.config, self.entry.name)
+        if isinstance(config, dict):
+            config = {name: value for name, value in config.items() if name not in find_later(self.config)}
+        return {"name": self.entry.name, "version": self.entry.version, "config": config}
 
 
 @dataclass(frozen=True)

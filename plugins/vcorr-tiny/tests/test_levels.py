@@ -19,7 +19,8 @@ from vcorr_tiny.sprites.scenes import Scenes
 from vcorr_tiny.sprites.warps import draw_warp
 from vcorr_tiny.sprites.words import CAPTION_TOKENS, FAULT_WORDS
 
-from vcorr import UsageError
+from vcorr import DatasetEntry, UsageError
+from vcorr.runner.parts import Part
 
 SIZE, FRAMES = 64, 9
 EASY_CLIPS = "2fd712926c617d9ecbc311e5be8506f51326d12b1f1c9e0df26075353e788269"
@@ -226,3 +227,13 @@ def test_a_level_that_does_not_exist_is_one_clear_message() -> None:
     with pytest.raises(UsageError, match="level of sprites") as caught:
         Sprites(SpritesConfig(level="hrad"))  # type: ignore[arg-type]
     assert "hard" in str(caught.value) + str(caught.value.hint)
+
+
+def test_the_level_easy_is_no_part_of_fingerprints_and_the_others_are() -> None:
+    def options(**changes: str) -> dict[str, object]:
+        entry = DatasetEntry(name="sprites", summary="", factory="vcorr_tiny.dataset:Sprites")
+        return Part(entry, "vcorr-tiny 0.1", SpritesConfig(**changes)).identity()["config"]
+
+    assert "level" not in options()
+    assert "level" not in options(level="easy")
+    assert options(level="hard")["level"] == "hard"

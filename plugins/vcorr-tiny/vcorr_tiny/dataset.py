@@ -44,6 +44,7 @@ class SpritesConfig:
         EASY,
         "Level of difficulty: hard has all faults, the others one each, clean none. At all but easy, half of the query "
         "points lie on sprites.",
+        later=True,
     )
 
 
