@@ -63,7 +63,11 @@ class Level:
 
 
 _LEVELS = (
-    Level("easy", "Rigid layers under a faint light; a third of all things stand still.", moving=False),
+    Level(
+        "easy",
+        "Rigid layers under a faint light; one camera in seven and one sprite in five stand still.",
+        moving=False,
+    ),
     Level("clean", "As easy, but nearly everything moves; the other levels add faults to these scenes."),
     Level("drift", "Gain and colour of every layer drift.", {"drift": Fault(least=0.02, most=0.04)}),
     Level("noise", "Sensor noise, new in every frame.", {"noise": Fault(least=12, most=24)}),
