@@ -78,6 +78,24 @@ def test_runs_are_found_at_any_depth_and_equal_names_are_kept_apart(tmp_path, ma
     assert [run.run_id for run in find_runs(tmp_path / "copies")] == ["d" * 12, "d" * 12 + "-2", "d" * 12 + "-3"]
 
 
+def test_copies_below_the_runs_are_not_copied_again(results, tmp_path) -> None:
+    for _ in range(2):
+        collect(results, results / "copies")
+    assert [run.run_id for run in find_runs(results / "copies")] == [run.run_id for run in find_runs(results)]
+
+
+def test_a_whole_run_is_never_replaced_by_a_copy(results, tmp_path, make_baseline, capsys) -> None:
+    whole = {path: path.read_bytes() for path in results.rglob("*.arrow")}
+    for folder in (results, results.parent):
+        assert run_command("--results", results, "--out", folder) == 2
+        assert "Name another folder for copies" in " ".join(capsys.readouterr().err.split())
+    make_baseline(tmp_path / "others", "d" * 12, "made-up", clips=1)
+    assert run_command("--results", results, "--out", tmp_path / "others") == 2
+    assert "is a whole run, not a copy" in " ".join(capsys.readouterr().err.split())
+    assert {path: path.read_bytes() for path in results.rglob("*.arrow")} == whole
+    assert (tmp_path / "others" / ("d" * 12) / "scores").is_dir()
+
+
 def test_what_is_left_out_is_said_with_the_reason(results, tmp_path, make_run, capsys) -> None:
     make_run(results, "eeeeeeeeeeee", "made-up-partial", clips=1, layers=1, steps=1, status="partial")
     assert run_command("--results", results, "--out", tmp_path / "copies") == 0

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Collection, Iterable, Iterator
+from itertools import chain, count
 from pathlib import Path
 from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from vcorr.contract.errors import MissingError, unknown_name
+from vcorr.contract.errors import MissingError, UsageError, unknown_name
 from vcorr.contract.metric_columns import read_columns
 from vcorr.store.atomic_files import make_folder, replace_folder
-from vcorr.store.rundir import PACKED, RECORD, RunDirectory, find_runs
+from vcorr.store.rundir import PACKED, RECORD, RunDirectory, find_runs, is_run
 from vcorr.store.shards import write_packed
 
 COMPLETE = "complete"
@@ -30,8 +31,8 @@ class Collected(NamedTuple):
 def collect_runs(results: Path, out: Path, metrics: Collection[str], also: Collection[str] = ()) -> Iterator[Collected]:
     """Copies the complete runs below a folder, at any depth, into one folder; yields each with what became of it.
 
-    A run of the same id and name is replaced. Runs that differ in their tracks alone have the same id; the second gets
-    the name RUN-2.
+    A copy of the same id and name is replaced. Runs that differ in their tracks alone have the same id; the second gets
+    the name RUN-2. Copies in `out`, which may be below `results`, are not copied again.
 
     Args:
         results: a folder with runs, or with folders of runs.
@@ -41,10 +42,12 @@ def collect_runs(results: Path, out: Path, metrics: Collection[str], also: Colle
 
     Raises:
         MissingError: there are no runs.
-        UsageError: no run was scored by a column of `also`.
+        UsageError: no run was scored by a column of `also`, or a copy would replace a whole run.
         StoreError: a run is damaged, or `out` cannot be written.
     """
-    runs = list(find_all_runs(results))
+    if results.resolve().is_relative_to(out.resolve()):
+        raise UsageError(f"--out {out} holds the runs of --results {results}.", hint="Name another folder for copies.")
+    runs = [run for run in find_all_runs(results) if not run.path.resolve().is_relative_to(out.resolve())]
     if not runs:
         raise MissingError(f"There are no runs in {results}.", hint="Runs are made by: vcorr run --out DIR")
     _check_columns(runs, also)
@@ -55,6 +58,7 @@ def collect_runs(results: Path, out: Path, metrics: Collection[str], also: Colle
             yield Collected(run.path, reason)
             continue
         target = out / _find_name(run.run_id, taken)
+        _check_replaceable(target)
         pack_run(run, target, [*metrics, *also])
         yield Collected(run.path, "", sum(path.stat().st_size for path in target.iterdir()))
 
@@ -84,6 +88,12 @@ def pack_run(run: RunDirectory, target: Path, metrics: Collection[str]) -> None:
         shutil.copyfile(run.path / RECORD, folder / RECORD)
 
 
+def _check_replaceable(target: Path) -> None:
+    """Raises UsageError if there is a whole run in the place of a copy: its predictions would be lost."""
+    if is_run(target) and not (target / PACKED).is_file():
+        raise UsageError(f"{target} is a whole run, not a copy of one.", hint="Name another folder for copies: --out")
+
+
 def _check_columns(runs: Iterable[RunDirectory], also: Collection[str]) -> None:
     known = {name for run in runs for one in read_columns(run.record()) for name in one.columns}
     for name in also:
@@ -102,6 +112,7 @@ def _why_not(run: RunDirectory) -> str:
 
 
 def _find_name(name: str, taken: set[str]) -> str:
-    found = next(x for x in (name, *(f"{name}-{i}" for i in range(2, 100))) if x not in taken)
+    numbered = (f"{name}-{number}" for number in count(2))
+    found = next(each for each in chain([name], numbered) if each not in taken)
     taken.add(found)
     return found
