@@ -133,7 +133,7 @@ class ModelEntry(Entry):
     configs: str | None = None
     takes: str = ""
 
-    def giving(self, text: str) -> ModelEntry:
+    def with_text(self, text: str) -> ModelEntry:
         """Returns the entry of the model NAME:TEXT, one of the models that this entry stands for."""
         return dataclasses.replace(self, name=f"{self._plain_name}:{text}")
 

@@ -61,7 +61,7 @@ def _family(name: str, registry: Registry) -> Registered[ModelEntry] | None:
         return None
     if not text:
         raise lacks_text(found.entry)
-    return Registered(found.entry.giving(text), found.source)
+    return Registered(found.entry.with_text(text), found.source)
 
 
 def lacks_text(entry: ModelEntry) -> UsageError:
