@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from vcorr import UsageError
 from vcorr.diffusion import seed_generators, torch_dtype
+from vcorr_vision.error_text import in_one_line
 from vcorr_vision.inputs import Shape, network_inputs
 from vcorr_vision.loading import with_attention
 
@@ -113,7 +114,7 @@ def build_whole(config: Any, name: str) -> Any:
     except Exception as error:  # a configuration that does not fit raises any error, depending on the network
         raise UsageError(
             f"{name}: transformers {transformers.__version__} builds no network of the type {config.model_type!r}: "
-            f"{' '.join(str(error).split())[:300]}"
+            f"{in_one_line(error)}"
         ) from error
 
 
@@ -148,7 +149,7 @@ def _note_pass(tower: nn.Module, shape: Shape, name: str) -> _Notes:
     except Exception as error:  # what a network cannot read raises any error, depending on the network
         size = f"{shape.frames} frames of {shape.height}x{shape.width} pixels"
         raise UsageError(
-            f"{name}: {type(tower).__name__} cannot read {size}: {' '.join(str(error).split())[:300]}",
+            f"{name}: {type(tower).__name__} cannot read {size}: {in_one_line(error)}",
             hint="Other sizes: --set model.height=PIXELS --set model.width=PIXELS",
         ) from error
     return notes

@@ -14,6 +14,7 @@ from transformers.utils import logging
 
 from vcorr import UsageError
 from vcorr.diffusion import quiet_loading, seed_generators, torch_dtype
+from vcorr_vision.error_text import in_one_line
 from vcorr_vision.pixels import IMAGENET, NOTHING, Normalisation
 
 ATTENTION = "sdpa"
@@ -62,8 +63,7 @@ def read_network(
 
 
 def _unreadable(folder: Path, what: str, error: Exception) -> UsageError:
-    reason = " ".join(str(error).split()) or type(error).__name__
-    return UsageError(f"{folder} cannot be loaded as a {what}: {reason}")
+    return UsageError(f"{folder} cannot be loaded as a {what}: {in_one_line(error)}")
 
 
 def _check_complete(report: Mapping[str, Any], folder: Path, class_name: str, part: str = "") -> None:
@@ -85,8 +85,7 @@ def read_settings(folder: Path, title: str) -> Any:
         return transformers.AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except Exception as error:  # a damaged file, or a network with code of its own, raises any error
         raise UsageError(
-            f"{title}: transformers {transformers.__version__} cannot read its config.json: "
-            f"{' '.join(str(error).split())[:300]}",
+            f"{title}: transformers {transformers.__version__} cannot read its config.json: {in_one_line(error)}",
             hint="Only networks of the installed transformers are read, no code from a repository.",
         ) from error
 

@@ -15,8 +15,6 @@ from torch import Tensor, nn
 
 CHANNELS = 64
 """Channels of a descriptor."""
-DESCRIPTORS = "descriptors"
-"""Path of the module that puts out the descriptors."""
 UNUSED = ("heatmap_head.", "keypoint_head.", "fine_matcher.")
 """Beginnings of the names of released tensors that descriptors do not need."""
 

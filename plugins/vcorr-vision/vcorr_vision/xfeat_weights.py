@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from vcorr import MissingError, StoreError, UsageError, atomic_file, hash_file, home_folder, is_random
 from vcorr.diffusion import random_seed
+from vcorr_vision.error_text import in_one_line
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -140,8 +141,7 @@ def _read(file: Path) -> Mapping[str, Tensor]:
         else:
             found = torch.load(file, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError, SafetensorError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise UsageError(f"{file} cannot be read as weights of XFeat: {reason}", hint=INSTALL) from error
+        raise UsageError(f"{file} cannot be read as weights of XFeat: {in_one_line(error)}", hint=INSTALL) from error
     if not isinstance(found, Mapping) or not all(isinstance(each, torch.Tensor) for each in found.values()):
         raise UsageError(f"{file} holds more than tensors by name.", hint=INSTALL)
     return found
