@@ -9,13 +9,14 @@ import torch
 from vcorr_tiny.dataset import Sprites, SpritesConfig
 from vcorr_tiny.photo_scenes import Photos, PhotosConfig
 from vcorr_tiny.photos import reading
-from vcorr_tiny.photos.photographs import PHOTOGRAPHS, SPLITS, photographs_of
+from vcorr_tiny.photos.photographs import PHOTOGRAPHS, photographs_of
 from vcorr_tiny.photos.reading import pictures_of
 from vcorr_tiny.plugin import vcorr_datasets
 from vcorr_tiny.sprites.clips import scene
 from vcorr_tiny.sprites.level_names import LEVEL_NAMES
 from vcorr_tiny.sprites.levels import LEVELS
 from vcorr_tiny.sprites.pictures import Pictures, hash_image
+from vcorr_tiny.sprites.split_names import SPLITS
 
 from vcorr import MissingError, UsageError
 from vcorr.cli import main as program

@@ -11,10 +11,11 @@ from torch import Tensor
 from vcorr_tiny import train
 from vcorr_tiny.photos import reading
 from vcorr_tiny.photos.__main__ import main
-from vcorr_tiny.photos.photographs import PHOTOGRAPHS, SPLITS, photographs_of
+from vcorr_tiny.photos.photographs import PHOTOGRAPHS, photographs_of
 from vcorr_tiny.photos.reading import pictures_of
 from vcorr_tiny.sprites.draws import Draws
 from vcorr_tiny.sprites.pictures import Pictures, hash_image
+from vcorr_tiny.sprites.split_names import SPLITS
 
 from vcorr import MissingError, UsageError
 

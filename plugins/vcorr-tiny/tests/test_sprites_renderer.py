@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 from vcorr_tiny.networks import build_tokenizer
 from vcorr_tiny.sprites.clips import frames_of, scene
-from vcorr_tiny.sprites.draws import SPLITS, seed_of
+from vcorr_tiny.sprites.draws import seed_of
 from vcorr_tiny.sprites.scenes import Scenes
+from vcorr_tiny.sprites.split_names import SPLITS
 from vcorr_tiny.sprites.words import CAPTION_TOKENS, END, PAD, TOKENS
 from vcorr_tiny.training.run import stream_seed
 

@@ -4,27 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vcorr import Clip, DatasetBase, Queries, Tracks, UsageError, option, query_grid, unknown_name
 from vcorr_tiny.sprites.level_names import EASY, LEVEL_NAMES, LevelName
+from vcorr_tiny.sprites.split_names import SPLITS, SplitName
 
 if TYPE_CHECKING:
     from vcorr_tiny.sprites.pictures import Pictures
     from vcorr_tiny.sprites.scenes import Scenes
 
-SPLITS = ("train", "validation", "test")
 FPS = 8.0
+CANDIDATES = 4
+"""Candidates for query points along one side, per point of the grid."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SpritesConfig:
     """Options of `sprites`."""
 
-    split: Literal["train", "validation", "test"] = option(
+    split: SplitName = option(
         "test",
         "No two splits share a seed, and the embedded model was trained on train only.",
     )
@@ -89,7 +91,7 @@ class SceneDataset(DatasetBase):
         drawn, config = self._scene(clip_id), self.config
         queries = query_grid(config.grid, config.size, config.size)
         if config.level != EASY:
-            queries = _weigh(drawn, config.grid)
+            queries = _choose_queries(drawn, config.grid)
         tracks = _find_tracks(drawn, Queries.at(queries))
         # with layers, the clips of easy would have another content hash than before there were any
         known = config.level != EASY
@@ -159,11 +161,7 @@ class Sprites(SceneDataset):
     name = "sprites"
 
 
-CANDIDATES = 4
-"""Candidates for query points along one side, per point of the grid."""
-
-
-def _weigh(drawn: Scenes, side: int) -> NDArray[np.float32]:
+def _choose_queries(drawn: Scenes, side: int) -> NDArray[np.float32]:
     """Returns side x side query points (x, y) of frame 0, half of them on sprites, the rest on the background.
 
     Both halves are taken evenly from the points of a grid four times as dense. If a part of the image has too few of

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from vcorr import option
 from vcorr_tiny.dataset import SceneDataset, SpritesConfig
 from vcorr_tiny.photos.photographs import photographs_of
 from vcorr_tiny.photos.reading import pictures_of
 from vcorr_tiny.sprites.level_names import HARD, LevelName
+from vcorr_tiny.sprites.split_names import SplitName
 
 if TYPE_CHECKING:
     from vcorr_tiny.sprites.pictures import Pictures
@@ -20,9 +21,9 @@ if TYPE_CHECKING:
 class PhotosConfig(SpritesConfig):
     """Options of `photos`."""
 
-    split: Literal["train", "validation", "test"] = option(
+    split: SplitName = option(
         "test",
-        "No two splits share a photograph or a seed, and the embedded model was trained on train only.",
+        "No two splits share a photograph or a seed. The embedded model was trained on neither validation nor test.",
     )
     level: LevelName = option(
         HARD,

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vcorr import VcorrError
-from vcorr_tiny.photos.photographs import SPLITS
 from vcorr_tiny.photos.reading import pictures_of
+from vcorr_tiny.sprites.split_names import SPLITS
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

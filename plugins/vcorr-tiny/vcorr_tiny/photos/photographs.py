@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from vcorr import UsageError, unknown_name
+from vcorr_tiny.sprites.split_names import SPLITS
 
-SPLITS = ("train", "validation", "test")
 CC0, NASA = "CC0", "public domain (NASA)"
 UNRESTRICTED = "no known copyright restrictions"
 

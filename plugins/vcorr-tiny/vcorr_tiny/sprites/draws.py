@@ -5,7 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-SPLITS = ("train", "validation", "test")
+from vcorr_tiny.sprites.split_names import SPLITS
+
 _INDEX_BITS = 30
 
 

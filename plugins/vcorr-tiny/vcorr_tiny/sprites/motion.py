@@ -58,16 +58,16 @@ def draw_camera(draws: Draws, count: int, time: Tensor, scale: float, moving: bo
     """Draws cameras over ``time`` (T,) in [0, 1]; ``scale`` is the image's side divided by 128 pixels."""
     word = draw_words(draws, (count,), CAMERAS, moving)
     directions = torch.tensor([*DIRECTIONS, (0.0, 0.0), (0.0, 0.0)], device=draws.device)
-    moving = (word > 0).float()[:, None]
-    way = directions[word] * draws.uniform((count, 1), 8, 34) + draws.symmetric((count, 2), 5) * moving
+    moves = (word > 0).float()[:, None]
+    way = directions[word] * draws.uniform((count, 1), 8, 34) + draws.symmetric((count, 2), 5) * moves
     progress = _progress(time, draws.symmetric((count, 1), 0.4))
-    swing = draws.uniform((count, 1), 0, 1.5) * moving
+    swing = draws.uniform((count, 1), 0, 1.5) * moves
     phase = draws.uniform((count, 2), 0, 2 * math.pi)
     sway = [torch.sin(2 * math.pi * time + phase[:, i : i + 1]) - torch.sin(phase[:, i : i + 1]) for i in (0, 1)]
     centre = torch.complex(way[:, :1] * progress + swing * sway[0], way[:, 1:] * progress + swing * sway[1])
     zoom_in = (word == ZOOM_IN).float() * draws.uniform((count,), 0.15, 0.42)
     zoom_out = (word == ZOOM_OUT).float() * draws.uniform((count,), 0.15, 0.35)
-    turn = draws.symmetric((count,), 0.32) * draws.chance((count,), 0.35) * moving[:, 0]
+    turn = draws.symmetric((count,), 0.32) * draws.chance((count,), 0.35) * moves[:, 0]
     alpha = torch.exp(torch.complex((zoom_in - zoom_out)[:, None] * progress, turn[:, None] * progress))
     return Camera(word, alpha, centre * scale)
 

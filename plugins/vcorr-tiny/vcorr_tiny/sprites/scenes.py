@@ -197,10 +197,10 @@ class Scenes:
             share = self.amounts["repeat"]
             self.surfaces = [s.tile(draws, share, p) for s, p in zip(self.surfaces, periods, strict=True)]
         if self.layers.curtain is not None:
-            side = self.background.shape[-1]
-            cloth = backgrounds(draws, self.count, self.size) if pictures is None else None
-            if pictures is not None:
-                cloth = pictures.crops(draws, self.count, side)
+            if pictures is None:
+                cloth = backgrounds(draws, self.count, self.size)
+            else:
+                cloth = pictures.crops(draws, self.count, self.background.shape[-1])
             self.surfaces.append(Surface(cloth, "reflection"))
         if "flicker" in self.level.faults:
             self.surfaces = [s.flicker_with(draws, self.amounts["flicker"], self.frames) for s in self.surfaces]

@@ -53,9 +53,3 @@ def draw_warp(draws: Draws, slope: Tensor, layers: int, time: Tensor, scale: flo
     size = slope[:, None] * draws.uniform((2, count, layers), 0.7, 1) / wavenumber
     begin = draws.uniform((2, count, layers, 1), 0, 2 * math.pi)
     return Warp(size, wavenumber, begin + draws.symmetric((2, count, layers, 1), 2 * math.pi) * time)
-
-
-def rigid(count: int, layers: int, time: Tensor) -> Warp:
-    """Returns waves of size 0."""
-    nothing = torch.zeros((2, count, layers), device=time.device)
-    return Warp(nothing, nothing, torch.zeros((2, count, layers, len(time)), device=time.device))
