@@ -65,15 +65,14 @@ def test_a_query_on_a_track_gives_that_track(level: str, clip: int, seed: int) -
     known, points = data.track(name, queries), np.arange(POINTS)
     np.testing.assert_array_equal(known.xy[points, queries.t], queries.xy)
     assert known.visible[points, queries.t].all()
-    for frame in range(FRAMES):
-        xy = known.xy[:, frame]
-        clear = drawn.boundary_distances(torch.from_numpy(xy), frame)[0].numpy() > 0.01
-        seen = np.flatnonzero(known.visible[:, frame] & clear)
-        again = data.track(name, Queries.at(xy[seen], frame))
-        assert np.abs(again.xy - known.xy[seen]).max(initial=0) < 5e-3
-        np.testing.assert_array_equal(again.layer, known.layer[seen])
-        # rounding may put a point on the other side of an outline, or of the border, that passes over it
-        assert (again.visible != known.visible[seen]).mean() < 0.02
+    distances = [drawn.boundary_distances(torch.from_numpy(known.xy[:, t]), t)[0].numpy() for t in range(FRAMES)]
+    frame, seen = np.nonzero(known.visible.T & (np.array(distances) > 0.01))
+    again = data.track(name, Queries(frame, known.xy[seen, frame]))  # all frames in one scene, which is slow to draw
+    assert np.abs(again.xy - known.xy[seen]).max() < 5e-3
+    np.testing.assert_array_equal(again.layer, known.layer[seen])
+    others = (again.visible != known.visible[seen]).mean(axis=1)
+    # rounding may put a point on the other side of an outline, or of the border, that passes over it
+    assert max(others[frame == asked].mean() for asked in set(frame)) < 0.02
 
 
 @pytest.mark.parametrize("level", ["clean", "hard"])
