@@ -145,6 +145,27 @@ def test_a_changed_file_of_scikit_image_is_an_error(monkeypatch: pytest.MonkeyPa
         reading.read(grass)
 
 
+@pytest.mark.parametrize("kept", [0, 1, 9000], ids=["empty", "no picture", "truncated"])
+def test_a_damaged_file_of_scikit_image_is_one_clear_error(
+    kept: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = reading.data_file("grass.png").read_bytes()
+    (tmp_path / "grass.png").write_bytes(whole[:kept])
+    monkeypatch.setattr(reading, "data_file", lambda file: tmp_path / "grass.png")
+    pictures_of.cache_clear()
+    assert main(["export", str(tmp_path / "bank.safetensors")]) == MissingError.exit_code
+    assert f"{tmp_path / 'grass.png'} cannot be read: " in capsys.readouterr().err
+
+
+def test_a_finder_that_hides_scikit_image_is_the_same_as_its_absence(monkeypatch: pytest.MonkeyPatch) -> None:
+    def hide(name: str) -> None:
+        raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+    monkeypatch.setattr(reading, "find_spec", hide)
+    with pytest.raises(MissingError, match="scikit-image, which is not installed"):
+        reading.data_file("grass.png")
+
+
 def test_crops_are_square_windows_at_any_angle_that_stay_inside() -> None:
     """Reads positions from the colours of a ramp: the texels of a crop must lie on a square grid inside the picture."""
     bank = Pictures({"ramp": ramp(200, 250)}, "train")

@@ -166,3 +166,23 @@ def test_a_changed_disparity_map_is_an_error(monkeypatch, tmp_path) -> None:
     monkeypatch.setattr(stereo, "data_file", lambda file: path if file.endswith(".npz") else original(file))
     with pytest.raises(MissingError, match="is not the file that vcorr-tiny lists"):
         Stereo(StereoConfig()).check_files(["motorcycle"])
+
+
+@pytest.mark.parametrize("content", ["no archive", "truncated", "other name", "texts", "one array"])
+def test_a_damaged_disparity_map_is_one_clear_error(content: str, monkeypatch, tmp_path, capsys) -> None:
+    path, original = tmp_path / "motorcycle_disp.npz", reading.data_file
+    with path.open("wb") as file:
+        match content:
+            case "no archive":
+                file.write(b"hello")
+            case "truncated":
+                file.write(original(path.name).read_bytes()[:100_000])
+            case "other name":
+                np.savez(file, other=np.zeros(3))
+            case "texts":
+                np.savez(file, np.array(["a"]))
+            case _:
+                np.save(file, np.zeros(3))
+    monkeypatch.setattr(stereo, "data_file", lambda file: path if file == path.name else original(file))
+    assert run("--model", "token-patches", "--out", str(tmp_path)) == MissingError.exit_code
+    assert f"{path} cannot be read: " in capsys.readouterr().err

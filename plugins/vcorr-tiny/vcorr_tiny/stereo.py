@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from vcorr import Clip, DatasetBase, TokenGrid, Tracks, UsageError, fit_clip, option, query_grid
 from vcorr_tiny.photos.disparity import match_points
-from vcorr_tiny.photos.reading import check_pixels, data_file, read_rgb
+from vcorr_tiny.photos.reading import check_pixels, data_file, read_rgb, refuse_damage
 
 CLIP = "motorcycle"
 HEIGHT, WIDTH = 500, 741
@@ -105,7 +105,7 @@ def _read(file: str) -> NDArray[Any]:
     if not file.endswith(".npz"):
         return read_rgb(file, FILES[file])
     path = data_file(file)
-    with np.load(path) as arrays:
+    with refuse_damage(path), path.open("rb") as opened, np.load(opened) as arrays:
         disparity = np.ascontiguousarray(arrays["arr_0"], dtype=np.float32)
     check_pixels(disparity, FILES[file], path)
     return disparity

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -50,7 +52,7 @@ def read_rgb(file: str, sha256: str, box: tuple[int, int, int, int] | None = Non
     path = data_file(file)  # first, because pillow comes with scikit-image
     from PIL import Image
 
-    with Image.open(path) as image:
+    with refuse_damage(path), Image.open(path) as image:
         pixels = np.array((image if box is None else image.crop(box)).convert("RGB"))
     check_pixels(pixels, sha256, path)
     return pixels
@@ -62,7 +64,10 @@ def data_file(file: str) -> Path:
     Raises:
         MissingError: scikit-image is not installed, or has no such file.
     """
-    found = find_spec("skimage")
+    try:
+        found = find_spec("skimage")
+    except (ImportError, ValueError):  # a finder that hides the package, or a module without a spec in its place
+        found = None
     if found is None or not found.submodule_search_locations:
         raise MissingError(
             "The photographs need the package scikit-image, which is not installed.",
@@ -72,6 +77,19 @@ def data_file(file: str) -> Path:
     if not path.is_file():
         raise MissingError(f"scikit-image has no file {path}.", hint=_REINSTALL)
     return path
+
+
+@contextmanager
+def refuse_damage(path: Path) -> Iterator[None]:
+    """Turns whatever a decoder raises inside the context into one error that names the file.
+
+    Raises:
+        MissingError: the file at ``path`` could not be read.
+    """
+    try:
+        yield
+    except Exception as error:  # a decoder may raise nearly anything on damaged bytes
+        raise MissingError(f"{path} cannot be read: {error}", hint=_REINSTALL) from error
 
 
 def check_pixels(values: np.ndarray, sha256: str, path: Path) -> None:
