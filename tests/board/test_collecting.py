@@ -113,6 +113,62 @@ def test_a_column_that_no_run_has_is_refused(results, tmp_path, capsys) -> None:
     assert "no runs in" in capsys.readouterr().err
 
 
+def snapshot(folder):
+    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("place", [".", "..", "aaaaaaaaaaaa", "aaaaaaaaaaaa/inside"])
+def test_copies_never_replace_runs_or_hide_in_one(place, tmp_path, make_baseline, capsys) -> None:
+    # with "..", the folder of copies already holds a whole run of that name
+    runs = tmp_path / "runs"
+    for folder in (runs, runs / "deeper"):
+        make_baseline(folder, "a" * 12, "made-up", clips=1)
+    results = runs / "deeper" if place == ".." else runs
+    before = snapshot(tmp_path)
+    assert run_command("--results", results, "--out", results / place) == 2
+    assert "Name another folder for copies: --out DIR" in capsys.readouterr().err
+    assert snapshot(tmp_path) == before
+
+
+def test_links_neither_repeat_a_run_nor_run_in_circles(results, tmp_path) -> None:
+    (results / "again").symlink_to(results)
+    (results / "twice").symlink_to(results / "dddddddddddd")
+    (results / "deeper").mkdir()
+    (results / "deeper" / "up").symlink_to(tmp_path)
+    collect(results, tmp_path / "copies")
+    assert len(find_runs(tmp_path / "copies")) == 4
+
+
+@pytest.mark.parametrize("part", ["run.json", "scores"])
+def test_a_damaged_run_is_left_out_and_the_others_are_copied(part, results, tmp_path, capsys) -> None:
+    broken = results / "bbbbbbbbbbbb" / part
+    broken = broken if broken.is_file() else sorted(broken.iterdir())[1]
+    broken.write_bytes(b"{")
+    assert run_command("--results", results, "--out", tmp_path / "copies") == 1
+    said = capsys.readouterr()
+    assert "Left out: " in said.err
+    assert "is damaged" in said.err
+    assert said.out.startswith("3 runs, ")
+    assert [run.run_id[0] for run in find_runs(tmp_path / "copies")] == ["a", "c", "d"]
+
+
+def test_a_copy_without_its_record_is_still_found(results, tmp_path, no_plugins) -> None:
+    collect(results, tmp_path / "copies")
+    (tmp_path / "copies" / "dddddddddddd" / "run.json").unlink()
+    left_out = []
+    build_site(tmp_path / "copies", tmp_path / "site", registry=no_plugins, tell=left_out.append)
+    assert [run.run_id for run in left_out] == ["dddddddddddd"]
+
+
+def test_a_copy_cannot_be_scored_and_says_why(results, tmp_path, capsys) -> None:
+    collect(results, tmp_path / "copies")
+    with pytest.raises(SystemExit) as ended:
+        program.main(["score", str(tmp_path / "copies" / "dddddddddddd")])
+    assert ended.value.code == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert "is a small copy of scores, without predictions. Score the run that it was copied from" in said
+
+
 def test_a_damaged_copy_is_named(results, tmp_path) -> None:
     collect(results, tmp_path / "copies")
     path = tmp_path / "copies" / "dddddddddddd" / PACKED

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import chain, count
 from pathlib import Path
 from typing import NamedTuple
@@ -11,28 +11,34 @@ from typing import NamedTuple
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from vcorr.contract.errors import MissingError, UsageError, unknown_name
+from vcorr.contract.errors import MissingError, StoreError, UsageError, unknown_name
 from vcorr.contract.metric_columns import read_columns
 from vcorr.store.atomic_files import make_folder, replace_folder
 from vcorr.store.rundir import PACKED, RECORD, RunDirectory, find_runs, is_run
 from vcorr.store.shards import write_packed
 
 COMPLETE = "complete"
+ELSEWHERE = "Name another folder for copies: --out DIR"
 
 
 class Collected(NamedTuple):
-    """A run that was copied, with its size in bytes; or why it was not, and size 0."""
+    """A run that was copied, with the size of its copy in bytes; or why it was not, and size 0.
+
+    damaged: whether it cannot be read. hint: what to do then.
+    """
 
     run: Path
-    reason: str
+    reason: str = ""
+    hint: str = ""
+    damaged: bool = False
     size: int = 0
 
 
 def collect_runs(results: Path, out: Path, metrics: Collection[str], also: Collection[str] = ()) -> Iterator[Collected]:
     """Copies the complete runs below a folder, at any depth, into one folder; yields each with what became of it.
 
-    A copy of the same id and name is replaced. Runs that differ in their tracks alone have the same id; the second gets
-    the name RUN-2. Copies in `out`, which may be below `results`, are not copied again.
+    A copy of the same name is replaced. Runs that differ in their tracks alone have the same id; the second gets
+    the name RUN-2. Copies in `out` are not collected again, if it lies below `results`.
 
     Args:
         results: a folder with runs, or with folders of runs.
@@ -42,56 +48,93 @@ def collect_runs(results: Path, out: Path, metrics: Collection[str], also: Colle
 
     Raises:
         MissingError: there are no runs.
-        UsageError: no run was scored by a column of `also`, or a copy would replace a whole run.
-        StoreError: a run is damaged, or `out` cannot be written.
+        UsageError: `out` holds `results`, is inside a run, or has something else where a copy belongs; or no run was
+            scored by a column of `also`.
+        StoreError: `out` cannot be written.
     """
-    if results.resolve().is_relative_to(out.resolve()):
-        raise UsageError(f"--out {out} holds the runs of --results {results}.", hint="Name another folder for copies.")
-    runs = [run for run in find_all_runs(results) if not run.path.resolve().is_relative_to(out.resolve())]
+    _check_place(results, out)
+    runs = list(find_all_runs(results, leave_out=out))
     if not runs:
         raise MissingError(f"There are no runs in {results}.", hint="Runs are made by: vcorr run --out DIR")
-    _check_columns(runs, also)
+    left_out = {run.path: found for run in runs if (found := _why_not(run))}
+    kept = [run for run in runs if run.path not in left_out]
+    _check_columns(kept, also)
+    targets = dict(zip((run.path for run in kept), _find_targets(kept, out), strict=True))
     make_folder(out)
-    taken: set[str] = set()
     for run in runs:
-        if reason := _why_not(run):
-            yield Collected(run.path, reason)
-            continue
-        target = out / _find_name(run.run_id, taken)
-        _check_replaceable(target)
-        pack_run(run, target, [*metrics, *also])
-        yield Collected(run.path, "", sum(path.stat().st_size for path in target.iterdir()))
+        yield left_out.get(run.path) or _copy(run, targets[run.path], [*metrics, *also])
 
 
-def find_all_runs(folder: Path) -> Iterator[RunDirectory]:
-    """Yields the runs in a folder and in all folders below it, sorted by path."""
+def find_all_runs(folder: Path, leave_out: Path | None = None) -> Iterator[RunDirectory]:
+    """Yields the runs in a folder and in all folders below it, sorted by path; each folder once, whatever links to it.
+
+    leave_out: a folder that is not searched.
+    """
+    yield from _find_below(folder, set() if leave_out is None else {leave_out.resolve()})
+
+
+def _find_below(folder: Path, seen: set[Path]) -> Iterator[RunDirectory]:
+    place = folder.resolve()
+    if place in seen:
+        return
+    seen.add(place)
     found = find_runs(folder)
-    yield from found
     inside = {run.path for run in found}
+    for run in found:
+        own = run.path.resolve()
+        if run.path == folder or own not in seen:
+            seen.add(own)
+            yield run
     if folder in inside or not folder.is_dir():
         return
     for path in sorted(folder.iterdir()):
         if path.is_dir() and path not in inside and not path.name.startswith("."):
-            yield from find_all_runs(path)
+            yield from _find_below(path, seen)
 
 
-def pack_run(run: RunDirectory, target: Path, metrics: Collection[str]) -> None:
+def _copy(run: RunDirectory, target: Path, metrics: Collection[str]) -> Collected:
     """Writes a copy of a run that has its record and these metrics of its scores, without predictions and tracks.
 
     Raises:
-        StoreError: the run is damaged, or the copy cannot be written.
+        StoreError: the copy cannot be written.
     """
+    try:
+        kept = [_keep(table, metrics) for table in run.iter_shards("scores")]
+    except StoreError as error:
+        return _tell_damage(run, error)
+    if not kept:
+        return Collected(run.path, "it has no scores")
     fingerprint = str((run.record().get("fingerprints") or {}).get("score", ""))
-    kept = [_keep(table, metrics) for table in run.iter_shards("scores")]
     with replace_folder(target) as folder:
         write_packed(folder / PACKED, kept, fingerprint)
         shutil.copyfile(run.path / RECORD, folder / RECORD)
+    return Collected(run.path, size=sum(path.stat().st_size for path in target.iterdir()))
 
 
-def _check_replaceable(target: Path) -> None:
-    """Raises UsageError if there is a whole run in the place of a copy: its predictions would be lost."""
-    if is_run(target) and not (target / PACKED).is_file():
-        raise UsageError(f"{target} is a whole run, not a copy of one.", hint="Name another folder for copies: --out")
+def _check_place(results: Path, out: Path) -> None:
+    """Raises UsageError if copies in `out` would mix with runs, or hide in one."""
+    place = out.resolve()
+    if results.resolve().is_relative_to(place):
+        raise UsageError(f"--out {out} holds the runs of --results {results}.", hint=ELSEWHERE)
+    inside = next((path for path in (place, *place.parents) if is_run(path)), None)
+    if inside is not None:
+        raise UsageError(f"--out {out} is inside the run {inside}.", hint=ELSEWHERE)
+
+
+def _find_targets(runs: Sequence[RunDirectory], out: Path) -> Iterator[Path]:
+    """Yields the folder of each copy.
+
+    Raises:
+        UsageError: it exists and is no copy, for example a whole run, whose predictions would be lost.
+    """
+    taken: set[str] = set()
+    for run in runs:
+        target = out / _find_name(run.run_id, taken)
+        if is_run(target) and not RunDirectory(target).is_copy:
+            raise UsageError(f"{target} is a whole run, not a copy of one.", hint=ELSEWHERE)
+        if target.exists() and not is_run(target):
+            raise UsageError(f"{target} exists and is no copy of a run.", hint=ELSEWHERE)
+        yield target
 
 
 def _check_columns(runs: Iterable[RunDirectory], also: Collection[str]) -> None:
@@ -106,9 +149,17 @@ def _keep(table: pa.Table, metrics: Collection[str]) -> pa.Table:
     return table.filter(pc.is_in(table["metric"], pa.array(["", *metrics], pa.string())))
 
 
-def _why_not(run: RunDirectory) -> str:
-    status = run.record().get("status")
-    return "" if status == COMPLETE else f"it is {status}, not complete"
+def _why_not(run: RunDirectory) -> Collected | None:
+    """Returns why a run is left out; None if it is copied."""
+    try:
+        status = run.record().get("status")
+    except StoreError as error:
+        return _tell_damage(run, error)
+    return None if status == COMPLETE else Collected(run.path, f"it is {status}, not complete")
+
+
+def _tell_damage(run: RunDirectory, error: StoreError) -> Collected:
+    return Collected(run.path, error.message.removesuffix("."), error.hint, damaged=True)
 
 
 def _find_name(name: str, taken: set[str]) -> str:

@@ -65,6 +65,11 @@ def _rescore(run: RunDirectory, registry: Registry, spec: RunSpec, command: Sequ
     scorer = ShardScorer.make(run, context, metrics, variants, fingerprint, facts)
     paths = run.shard_paths("predictions")
     if not paths:
+        if run.is_copy:
+            raise StoreError(
+                f"{run.path} is a small copy of scores, without predictions.",
+                hint="Score the run that it was copied from, then copy it again: vcorr board collect",
+            )
         raise StoreError(f"{run.path} holds no predictions yet.", hint="Finish it first: repeat its vcorr run command.")
     _check_served(run, record, paths, variants)
     with replace_together(run.path / "scores") as scores:

@@ -38,6 +38,11 @@ class RunDirectory:
     path: Path
 
     @property
+    def is_copy(self) -> bool:
+        """Whether this is a small copy, which holds scores alone."""
+        return (self.path / PACKED).is_file() and not self.shard_paths("predictions")
+
+    @property
     def run_id(self) -> str:
         """The name of the directory."""
         return self.path.name
@@ -245,8 +250,10 @@ class RunDirectory:
 
 
 def is_run(path: Path) -> bool:
-    """Returns whether a directory is a run: it has a record, or shards whose record was lost."""
-    return os.path.lexists(path / RECORD) or any(list_shards(path / table) for table in TABLES)
+    """Returns whether a directory is a run: it has a record, or shards or packed scores whose record was lost."""
+    if os.path.lexists(path / RECORD) or (path / PACKED).is_file():
+        return True
+    return any(list_shards(path / table) for table in TABLES)
 
 
 def list_shards(folder: Path) -> list[Path]:

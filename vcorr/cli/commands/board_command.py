@@ -58,6 +58,7 @@ def collect(results: Path, out: Path, metrics: str) -> int:
     """Copy complete runs without predictions and tracks, to keep or share what a board is built from.
 
     A copy holds run.json and the columns of scores that the boards show, all clips in one file.
+    A run that cannot be read is left out with the reason. The exit code is then 1.
 
     \b
     For example:
@@ -66,18 +67,20 @@ def collect(results: Path, out: Path, metrics: str) -> int:
     from vcorr.board.collecting import collect_runs
     from vcorr.board.site.html import size
     from vcorr.board.tables.definitions import builtin_boards, metric_names
-    from vcorr.contract.errors import EXIT_OK
+    from vcorr.contract.errors import EXIT_OK, EXIT_SOME_FAILED
     from vcorr.contract.noun_counts import say_count
 
     also = [name for name in metrics.split(",") if name]
     sizes: list[int] = []
+    damaged = False
     for found in collect_runs(results, out, metric_names(builtin_boards()), also):
         if found.reason:
-            say(f"Left out: {found.run}: {found.reason}", stderr=True)
+            say(f"Left out: {found.run}: {found.reason}.\n{found.hint}".rstrip(), stderr=True)
+            damaged = damaged or found.damaged
         else:
             sizes.append(found.size)
     say(f"{say_count(len(sizes), 'run')}, {size(sum(sizes))}: {out}")
-    return EXIT_OK
+    return EXIT_SOME_FAILED if damaged else EXIT_OK
 
 
 @board.command("open", short_help="Open the board in a browser.")
