@@ -46,9 +46,17 @@ class SmallModel(sliding.SlidingModel):
         return super().run(clip, settings, recorder)
 
 
+class SpoilingModel(sliding.SlidingModel):
+    """Writes into the layer map that it gets."""
+
+    def run(self, clip, settings, recorder):
+        clip.layers[:] = 9
+        return super().run(clip, settings, recorder)
+
+
 @vcorr.hookimpl
 def vcorr_models():
-    return sliding.entries_of(vcorr.ModelEntry, SmallModel)
+    return sliding.entries_of(vcorr.ModelEntry, SmallModel, SpoilingModel)
 
 
 @vcorr.hookimpl
@@ -91,6 +99,13 @@ def test_the_hash_covers_layers_where_they_are_known_and_is_the_old_one_elsewher
     assert len({hash_of_video(each) for each in clips}) == len(clips)
     wide = replace(clip.tracks, layer=clip.tracks.layer.astype(np.int64))
     assert hash_of_video(replace(clip, tracks=wide)) == hash_of_video(clip)
+
+
+def test_a_model_cannot_change_the_layers_of_the_data(plugins, tmp_path):
+    before = LAYERS.copy()
+    spec = RunSpec(model="spoilingmodel", probe="qk", data="layereddata", steps="last", limit=1)
+    execute(make_plan(spec, plugins(sys.modules[__name__])), tmp_path)
+    np.testing.assert_array_equal(LAYERS, before)
 
 
 @pytest.mark.parametrize("model", ["sliding-model", "smallmodel"])

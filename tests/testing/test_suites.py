@@ -364,6 +364,14 @@ class Short(Drawn):
         return dataclasses.replace(found, xy=found.xy[:, :2], visible=found.visible[:, :2])
 
 
+class OwnPointsAlone(Drawn):
+    """Calls every point hidden that is on no track of the clip."""
+
+    def track(self, clip_id, queries):
+        found = super().track(clip_id, queries)
+        return found if len(queries) <= 5 else dataclasses.replace(found, visible=np.zeros_like(found.visible))
+
+
 ANY_QUERY = "tracks of any query agree with the known tracks"
 
 
@@ -383,6 +391,7 @@ def test_datasets_that_track_any_query():
         (Vanishing, "points have another track, visibility or layer when they are asked for in frame 1"),
         (OneLayer, "points have another track, visibility or layer when they are asked for in frame 1"),
         (Short, "not (5, 3, 2)"),
+        (OwnPointsAlone, "50 of 50 random queries are not visible in their own frame"),
     ],
 )
 def test_a_dataset_that_tracks_queries_otherwise_than_its_clips_say(wrong, reason):
