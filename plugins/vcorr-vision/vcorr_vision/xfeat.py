@@ -88,7 +88,7 @@ class XFeat(PixelModel[XFeatConfig]):
         with seed_generators(source.seed):
             network = XFeatNetwork()
         if source.file is not None:
-            network.load_state_dict(read_tensors(source, network.state_dict().keys()))
+            network.load_state_dict(read_tensors(source, network.state_dict()))
         self._network = network.to(device, torch_dtype(dtype)).eval()
         self.device = device
 

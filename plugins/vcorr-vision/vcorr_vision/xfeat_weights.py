@@ -8,8 +8,7 @@ Only `read_tensors` and what it calls import torch.
 from __future__ import annotations
 
 import hashlib
-import pickle
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib import metadata
@@ -68,8 +67,10 @@ def locate(weights: str) -> XFeatWeights:
     return _find_weights()
 
 
-def read_tensors(source: XFeatWeights, names: Collection[str]) -> Mapping[str, Tensor]:
-    """Reads the tensors of these names, and converts released weights that are not converted yet.
+def read_tensors(source: XFeatWeights, wanted: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """Reads the tensors of a network, and converts released weights that are not converted yet.
+
+    wanted: tensors of the same names and shapes.
 
     Raises:
         UsageError: the file cannot be read, or its tensors are not the ones of XFeat.
@@ -77,12 +78,12 @@ def read_tensors(source: XFeatWeights, names: Collection[str]) -> Mapping[str, T
     assert source.file is not None
     if source.converted:
         found = _read_converted(source.file)
-        if found is not None:
-            return _check_names(found, names, source.file)
-        with suppress(OSError):  # damaged: the released file makes it anew, if it is there
+        if found is not None and not _list_faults(found, wanted):
+            return {name: found[name] for name in wanted}
+        with suppress(OSError):  # damaged, or of another version: the released file makes it anew, if it is there
             source.file.unlink()
-        return read_tensors(_find_weights(), names)
-    tensors = _check_names(_read(source.file), names, source.file)
+        return read_tensors(_find_weights(), wanted)
+    tensors = _check_tensors(_read(source.file), wanted, source.file)
     if source.identity.startswith(f"{PACKAGE}:"):
         _convert(tensors, hash_file(source.file))
     return tensors
@@ -132,7 +133,6 @@ def _find_cached(digest: str) -> Path:
 
 def _read(file: Path) -> Mapping[str, Tensor]:
     import torch
-    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     try:
@@ -140,38 +140,56 @@ def _read(file: Path) -> Mapping[str, Tensor]:
             found: Mapping[str, Tensor] = load_file(file)
         else:
             found = torch.load(file, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError, SafetensorError) as error:
+    except Exception as error:  # a damaged file raises any error, depending on where the damage is
         raise UsageError(f"{file} cannot be read as weights of XFeat: {in_one_line(error)}", hint=INSTALL) from error
-    if not isinstance(found, Mapping) or not all(isinstance(each, torch.Tensor) for each in found.values()):
+    if not isinstance(found, Mapping) or not all(
+        isinstance(name, str) and isinstance(each, torch.Tensor) for name, each in found.items()
+    ):
         raise UsageError(f"{file} holds more than tensors by name.", hint=INSTALL)
     return found
 
 
-def _check_names(found: Mapping[str, Tensor], names: Collection[str], file: Path) -> Mapping[str, Tensor]:
+def _check_tensors(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor], file: Path) -> Mapping[str, Tensor]:
     """Returns the tensors of these names.
 
     Raises:
-        UsageError: some are missing, or the file holds tensors that XFeat does not have.
+        UsageError: some are missing or no plain numbers of the wanted shape, or the file holds tensors that XFeat does
+            not have.
     """
+    faults = _list_faults(found, wanted)
+    if faults:
+        rest = f" ({len(faults) - 1} more tensors differ)" if faults[1:] else ""
+        raise UsageError(f"{file} does not hold the weights of XFeat: it {faults[0]}{rest}.", hint=INSTALL)
+    return {name: found[name] for name in wanted}
+
+
+def _list_faults(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> list[str]:
+    """Returns how tensors differ from the wanted ones: by name, or else by shape and form."""
     from vcorr_vision.xfeat_network import UNUSED
 
-    missing = sorted(set(names) - found.keys())
-    foreign = sorted(name for name in found.keys() - set(names) if not name.startswith(UNUSED))
-    if missing or foreign:
-        what = f"lacks {missing[0]}" if missing else f"holds {foreign[0]}, which XFeat does not have"
-        more = len(missing) + len(foreign) - 1
-        rest = f" ({more} more tensors differ)" if more else ""
-        raise UsageError(f"{file} does not hold the weights of XFeat: it {what}{rest}.", hint=INSTALL)
-    return {name: found[name] for name in names}
+    lacking = [f"lacks {name}" for name in sorted(wanted.keys() - found.keys())]
+    foreign = [name for name in sorted(found.keys() - wanted.keys()) if not name.startswith(UNUSED)]
+    faults = [*lacking, *(f"holds {name}, which XFeat does not have" for name in foreign)]
+    return faults or [fault for name in sorted(wanted) if (fault := _find_fault(name, found[name], wanted[name]))]
+
+
+def _find_fault(name: str, tensor: Tensor, wanted: Tensor) -> str:
+    """Returns why a tensor cannot stand in for another; "" if it can."""
+    if tensor.shape != wanted.shape:
+        return f"holds {name} of shape {tuple(tensor.shape)}, not {tuple(wanted.shape)}"
+    if tensor.layout != wanted.layout or tensor.is_meta or tensor.is_complex():
+        return f"holds {name} in another form than plain real numbers"
+    return "" if bool(tensor.isfinite().all()) else f"holds NaN or infinity in {name}"
 
 
 def _convert(tensors: Mapping[str, Tensor], digest: str) -> None:
     """Writes the converted file. Where it cannot be written, the next run reads the released file again."""
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     target = _find_cached(digest)
     facts = {SOURCE: digest, TENSORS: _hash_tensors(tensors)}
-    with suppress(OSError, StoreError):
+    with suppress(OSError, StoreError, SafetensorError):
         target.parent.mkdir(parents=True, exist_ok=True)
         with atomic_file(target) as temporary:
             save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary, metadata=facts)
