@@ -1,11 +1,13 @@
 """Tests `--model hf:ID` on small random networks of many families, saved to folders."""
 
 import json
+import re
 import shutil
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModel
 from vcorr_vision import anatomy
 from vcorr_vision.any_backbone import AnyBackbone, AnyConfig
@@ -462,9 +464,52 @@ def test_configurations_that_transformers_does_not_know(tmp_path):
         (tmp_path / "config.json").write_text(text)
         with pytest.raises(UsageError, match=reason):
             AnyBackbone(AnyConfig(id=str(tmp_path))).sites()
-    (tmp_path / "config.json").write_text('{"model_type": "bert", "num_hidden_layers": 1}')
-    with pytest.raises(UsageError, match="BertModel cannot read 2 frames"):
-        AnyBackbone(AnyConfig(id=str(tmp_path), height=32, width=32)).sites()
+
+
+@pytest.mark.parametrize("sides", [{}, {"height": 32, "width": 32}])
+@pytest.mark.parametrize(
+    ("family", "reads"), [("bert", "input_ids"), ("gpt2", "input_ids"), ("wav2vec2", "input_values")]
+)
+def test_networks_of_text_and_sound_are_refused(family, reads, sides, tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": family, "num_hidden_layers": 1}))
+    with pytest.raises(UsageError, match=f"type '{family}' reads {reads}, no pictures"):
+        AnyBackbone(AnyConfig(id=str(tmp_path), **sides)).sites()
+
+
+def test_folders_without_a_network(tmp_path, folders):
+    for name, reason in {"other.txt": r"has no config\.json", "model_index.json": "is a pipeline of diffusers"}.items():
+        (tmp_path / name).write_text("{}")
+        with pytest.raises(UsageError, match=reason):
+            AnyBackbone(AnyConfig(id=str(tmp_path))).sites()
+    folder = folders("dinov2")
+    with pytest.raises(UsageError, match=f"names a file(.|\n)*--model hf:{re.escape(str(folder))}$"):
+        AnyBackbone(AnyConfig(id=str(folder / "config.json"))).sites()
+
+
+def test_damaged_numbers_are_named(tmp_path, folders):
+    settings = json.loads((folders("dinov2") / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(settings | {"patch_size": 0}))
+    with pytest.raises(UsageError, match="patches of 0x0 pixels"):
+        AnyBackbone(AnyConfig(id=str(tmp_path))).sites()
+    (tmp_path / "config.json").write_text(json.dumps(settings))
+    tensors = load_file(folders("dinov2") / "model.safetensors")
+    name = "embeddings.patch_embeddings.projection.bias"
+    save_file(tensors | {name: tensors[name] * float("nan")}, tmp_path / "model.safetensors")
+    model = AnyBackbone(AnyConfig(id=str(tmp_path), height=32, width=48))
+    with pytest.raises(UsageError, match=f"NaN or infinity in {re.escape(name)}"):
+        model.load("cpu", "float32", "hub")
+    save_file(tensors, tmp_path / "model.safetensors")
+    for mean, std in ([float("nan"), 0, 0], [1, 1, 1]), ([0, 0, 0], [1, 1, -1]):
+        (tmp_path / "preprocessor_config.json").write_text(json.dumps({"image_mean": mean, "image_std": std}))
+        with pytest.raises(UsageError, match="image_std over 0"):
+            model.load("cpu", "float32", "hub")
+
+
+def test_the_usual_side_is_rounded_down_to_whole_patches(tmp_path):
+    settings = {"model_type": "siglip_vision_model", **VIT, "image_size": 39}
+    (tmp_path / "config.json").write_text(json.dumps(settings))
+    model = AnyBackbone(AnyConfig(id=str(tmp_path)))
+    assert (model.shape.height, model.shape.width, len(model.sites())) == (32, 32, 2)
 
 
 def test_a_run_names_the_network(capsys, tmp_path, folders):

@@ -85,7 +85,7 @@ class AnyBackbone(PixelModel[AnyConfig]):
         """The folder that holds the network's config.json: the user's own, or a snapshot in the cache of the hub.
 
         Raises:
-            UsageError: no id was given, or a revision of a folder.
+            UsageError: no id was given, a file, or a revision of a folder.
             MissingError: there is no such folder, and the hub id is not in the cache.
         """
         asked = self.config.id
@@ -95,6 +95,8 @@ class AnyBackbone(PixelModel[AnyConfig]):
             if self.config.revision is not None:
                 raise UsageError(f"model.revision does not apply to the folder {asked}.", hint="Leave it out.")
             return Path(asked).expanduser()
+        if (file := Path(asked).expanduser()).is_file():
+            raise UsageError(f"--model {self.title} names a file.", hint=f"Name its folder: --model hf:{file.parent}")
         if not _HUB_ID.fullmatch(asked):
             raise MissingError(
                 f"--model {self.title}: there is no such folder, and a hub id has the form OWNER/NAME.",
@@ -237,11 +239,20 @@ class AnyBackbone(PixelModel[AnyConfig]):
         token = (grid.frames - 1, 0, grid.cols - 1)
         found = find_impulse(self, clip, token, -1, 0)
         if found != token:
+            self._check_finite()
             self._network = None
             raise UsageError(
                 f"{self.title}: tokens of {self.anatomy.network} are in another order than frames, rows and columns: a "
                 f"change of the pixels at {token} appears at {found}.",
                 hint="It needs an adapter of its own: docs/plugins.md",
+            )
+
+    def _check_finite(self) -> None:
+        """Raises UsageError if a tensor of the network holds NaN or infinity."""
+        tensors = self.network.state_dict()
+        if broken := [name for name in sorted(tensors) if not tensors[name].isfinite().all()]:
+            raise UsageError(
+                f"{self.title}: the weights hold NaN or infinity in {broken[0]}.", hint="Copy or download them again."
             )
 
     def inputs(self, pixels: Tensor) -> Mapping[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
@@ -19,6 +20,9 @@ from vcorr_vision.pixels import IMAGENET, NOTHING, Normalisation
 
 ATTENTION = "sdpa"
 """The implementation that calls torch's function, which vcorr can intercept."""
+CONFIG, PIPELINE = "config.json", "model_index.json"
+PICTURES = "pixel_values"
+"""Beginning of the name of the input, in networks that read pictures or videos."""
 PREPROCESSORS = ("preprocessor_config.json", "video_preprocessor_config.json", "processor_config.json")
 
 
@@ -77,17 +81,43 @@ def _check_complete(report: Mapping[str, Any], folder: Path, class_name: str, pa
 
 
 def read_settings(folder: Path, title: str) -> Any:
-    """Reads the configuration of any network of transformers; raises UsageError if transformers does not know it.
+    """Reads the configuration of any network of transformers that reads pictures.
 
-    title: of the model, for the message.
+    title: of the model, for messages.
+
+    Raises:
+        UsageError: there is no configuration, transformers does not know it, or the network reads no pictures.
     """
+    if not (folder / CONFIG).is_file():
+        is_pipeline = (folder / PIPELINE).is_file()
+        what = "is a pipeline of diffusers" if is_pipeline else f"has no {CONFIG}"
+        raise UsageError(
+            f"{title}: the folder {what}.",
+            hint="Models of diffusers have names of their own: vcorr list models"
+            if is_pipeline
+            else "Name the folder that a network of transformers was saved in.",
+        )
     try:
-        return transformers.AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        found = transformers.AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except Exception as error:  # a damaged file, or a network with code of its own, raises any error
         raise UsageError(
             f"{title}: transformers {transformers.__version__} cannot read its config.json: {in_one_line(error)}",
             hint="Only networks of the installed transformers are read, no code from a repository.",
         ) from error
+    reads = _main_input(found)
+    if not reads.startswith(PICTURES) and not hasattr(found, "vision_config"):
+        raise UsageError(
+            f"{title}: a network of the type {found.model_type!r} reads {reads}, no pictures.",
+            hint="Name a network that reads pictures or videos, for example --model hf:facebook/dinov2-base",
+        )
+    return found
+
+
+def _main_input(settings: Any) -> str:
+    """Returns what the network of a configuration calls its input; `PICTURES` if transformers has no network."""
+    network = transformers.MODEL_MAPPING.get(type(settings), None)
+    network = network[0] if isinstance(network, (list, tuple)) else network
+    return str(getattr(network, "main_input_name", PICTURES))
 
 
 def with_attention(build: Callable[..., Any]) -> Any:
@@ -156,6 +186,9 @@ def _read(path: Path) -> Normalisation:
         mean, std = (tuple(map(float, found[name])) for name in ("image_mean", "image_std"))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UsageError(f"{path} does not say image_mean and image_std: {error!r}.") from error
-    if len(mean) != 3 or len(std) != 3 or not all(std):
-        raise UsageError(f"{path}: image_mean and image_std must be three numbers each, got {mean} and {std}.")
+    whole = all(map(math.isfinite, (*mean, *std))) and all(each > 0 for each in std)
+    if len(mean) != 3 or len(std) != 3 or not whole:
+        raise UsageError(
+            f"{path}: image_mean and image_std must be three numbers each, and image_std over 0; got {mean} and {std}."
+        )
     return Normalisation((mean[0], mean[1], mean[2]), (std[0], std[1], std[2]))
