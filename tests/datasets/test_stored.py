@@ -93,6 +93,14 @@ def test_a_layer_map_comes_back_bit_for_bit_with_the_layers_of_the_points(tmp_pa
     check_all(made.path)
 
 
+def test_a_video_in_colour_is_no_layer_map(tmp_path):
+    made = make_folder(tmp_path / "small")
+    first = made.rows()[0]
+    made.write(dataclasses.replace(first, layers=first.video))  # without a hash, as other programs may write it
+    with pytest.raises(StoreError, match=r"Clip clip-0: .*clip-0.mkv holds a video in colour, not a layer map"):
+        check_all(made.path)
+
+
 def test_each_thing_that_is_known_of_layers_has_a_hash_of_its_own():
     plain, timed = row(), row(query_frames=np.int32([1, 0, 2]))
     known = {"video": "v", "layers": "layers/clip-0.mkv", "layers_sha256": "a"}

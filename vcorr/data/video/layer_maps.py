@@ -48,9 +48,16 @@ def read_layers(path: Path, sha256: str = "") -> NDArray[np.uint8]:
     """Reads a layer map (T, H, W) uint8 that `write_layers` wrote.
 
     Raises:
-        StoreError: the file is missing or damaged, or its `layers_hash` differs from `sha256` (where given).
+        StoreError: the file is missing or damaged, holds a video in colour, or its `layers_hash` differs from `sha256`
+            (where given).
     """
-    layers = np.ascontiguousarray(read_lossless(path)[..., 0])
+    frames = read_lossless(path)
+    layers = np.ascontiguousarray(frames[..., 0])
+    if (frames != layers[..., None]).any():
+        raise StoreError(
+            f"{path} holds a video in colour, not a layer map: grey frames whose pixels are the layers.",
+            hint="Write maps with vcorr.data.video.write_layers.",
+        )
     if sha256 and layers_hash(layers) != sha256:
         raise StoreError(
             f"{path} does not hold the layer map that was written (its hash is another).",
