@@ -18,6 +18,7 @@ from vcorr.data.clip_filters import Filters
 from vcorr.data.clip_table import write_row
 from vcorr.data.dataset_folder import DatasetFolder
 from vcorr.data.dataset_options import FolderConfig
+from vcorr.data.prompt_dataset import Prompts
 from vcorr.data.stored_dataset import StoredDataset
 from vcorr.data.video.lossless import read_lossless, write_lossless
 from vcorr.runner.coordinator import execute
@@ -84,6 +85,14 @@ def test_every_prompt_is_sampled_with_every_seed(make, tmp_path):
         assert (row.tracker, row.tracker_licence, row.weights, row.query_side) == ("knowing", "CC0-1.0", "hub", 20)
         assert (row.frames, row.height, row.width, row.num_steps) == (5, 64, 64, 10)
     assert built.folder.record()["status"] == "complete"
+
+
+def test_a_clip_without_a_frame_rate_is_built_and_read(make, tmp_path, monkeypatch):
+    whole = Prompts.clip
+    monkeypatch.setattr(Prompts, "clip", lambda self, clip_id: dataclasses.replace(whole(self, clip_id), fps=0))
+    built, _ = make(limit=1)
+    assert [(row.status, row.reason, row.fps) for row in built.rows] == [("ok", "", 8.0)]
+    assert StoredDataset(FolderConfig(path=str(tmp_path / "set"))).clip(built.rows[0].clip).fps == 8
 
 
 def test_a_built_dataset_is_measured_on_like_any_other(make, found, tmp_path):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 from support import knowing, sliding
@@ -10,6 +12,7 @@ from support.tables import same
 from vcorr.analysis.estimate import estimate
 from vcorr.contract.errors import StoreError
 from vcorr.contract.seeds import stable_seed
+from vcorr.data.prompt_dataset import Prompts
 from vcorr.data.video.lossless import read_lossless, video_hash, write_lossless
 from vcorr.runner.coordinator import Reuse, execute
 from vcorr.runner.events import Silent
@@ -52,6 +55,13 @@ def test_a_generated_video_is_kept_tracked_and_scored(found, tmp_path) -> None:
     value = {r["layer"]: r["value"] for r in rows}
     assert value[0] == 1.0
     assert value[1] == rows[1]["floor"]
+
+
+def test_a_video_without_a_known_frame_rate_is_kept(found, tmp_path, monkeypatch) -> None:
+    whole = Prompts.clip
+    monkeypatch.setattr(Prompts, "clip", lambda self, clip_id: dataclasses.replace(whole(self, clip_id), fps=0))
+    outcome = run(found, tmp_path)
+    assert (outcome.status, outcome.failed) == ("complete", ())
 
 
 def test_another_tracker_tracks_the_kept_video_and_makes_nothing(found, tmp_path) -> None:

@@ -61,7 +61,7 @@ def _draw(plan: Plan, run: RunDirectory, best: SiteSummary, clip_id: str) -> Pat
         title=_title(best),
     )
     # the model read the first frames of the clip, as many as there are tracks for
-    write_overlay(path, clip.video[: reference.xy.shape[1]], drawing, fps=clip.fps)
+    write_overlay(path, clip.video[: reference.xy.shape[1]], drawing, fps=clip.playback_fps)
     return path
 
 

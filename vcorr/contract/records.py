@@ -334,6 +334,9 @@ def _check_confidence(where: str, confidence: NDArray[np.float32] | None, shape:
         raise UsageError(f"{where}: confidence must be in [0, 1].")
 
 
+DEFAULT_FPS = 8.0
+
+
 @dataclass(frozen=True)
 class Clip:
     """One item of a dataset: a video or a prompt, query points and, if known, their tracks.
@@ -364,7 +367,7 @@ class Clip:
     queries: Queries
     video: NDArray[np.uint8] | None = None
     tracks: Tracks | None = None
-    fps: float = 8.0
+    fps: float = DEFAULT_FPS
     query_side: int = 0
     query_mode: QueryMode = "frame"
     input_class: InputClass = ""
@@ -379,7 +382,7 @@ class Clip:
             queries: Queries | NDArray[Any],
             video: NDArray[np.uint8] | None = None,
             tracks: Tracks | None = None,
-            fps: float = 8.0,
+            fps: float = DEFAULT_FPS,
             query_side: int = 0,
             query_mode: QueryMode = "frame",
             input_class: InputClass = "",
@@ -398,6 +401,11 @@ class Clip:
             self._check_video(self.video)
         if self.layers is not None:
             self._check_layers(self.layers)
+
+    @property
+    def playback_fps(self) -> float:
+        """Frames per second at which files of the clip's videos play: `fps`, or 8 if it is not known."""
+        return self.fps or DEFAULT_FPS
 
     def _check_plain(self) -> None:
         for name in ("id", "prompt"):

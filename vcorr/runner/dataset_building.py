@@ -267,10 +267,10 @@ class _Maker:
         name = self._folder.video_name(item.clip_id)
         path = self._folder.path / name
         make_folder(self._folder.path / VIDEOS)
-        digest = write_lossless(path, clip.video, clip.fps)
+        digest = write_lossless(path, clip.video, clip.playback_fps)
         return replace(
             self._empty(item),
-            fps=clip.fps,
+            fps=clip.playback_fps,
             query_side=round(len(clip.queries) ** 0.5),
             queries=clip.queries.xy,
             query_frames=clip.queries.t,

@@ -45,7 +45,7 @@ def keep_video(run: RunDirectory, clip: Clip) -> dict[str, str]:
     make_folder(path.parent)
     if path.is_dir() and not path.is_symlink():
         set_aside(path)
-    return {"frames": write_lossless(path, clip.video, clip.fps), "file": hash_file(path)}
+    return {"frames": write_lossless(path, clip.video, clip.playback_fps), "file": hash_file(path)}
 
 
 def check_video(run: RunDirectory, clip_id: str) -> None:

@@ -186,3 +186,8 @@ def test_a_damaged_disparity_map_is_one_clear_error(content: str, monkeypatch, t
     monkeypatch.setattr(stereo, "data_file", lambda file: path if file == path.name else original(file))
     assert run("--model", "token-patches", "--out", str(tmp_path)) == MissingError.exit_code
     assert f"{path} cannot be read: " in capsys.readouterr().err
+
+
+def test_the_pair_has_no_frame_rate_but_its_overlay_plays(tmp_path, capsys) -> None:
+    assert run("--model", "token-patches", "--set", "data.grid=4", "--save-videos", "--out", str(tmp_path)) == 0
+    assert [path.suffix for path in tmp_path.glob("*/videos/*")] == [".mp4"], capsys.readouterr().out
