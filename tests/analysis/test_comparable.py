@@ -95,6 +95,18 @@ def test_an_option_that_an_older_vcorr_lacks_counts_unless_the_content_is_known(
     assert not are_comparable(replace(old, options={"level": "hard"}), new)
 
 
+def test_an_option_that_changes_the_clips_is_named_where_one_side_has_its_default() -> None:
+    """Checks it for levels: a run on the default level has no such option."""
+    facts = {"version": 1, "split": "test", "content": {}, "mode": "renoise", "task": "", "seed": None}
+    facts |= {"noise_draw": None, "tracker": {}, "scoring": 1, "metrics": {}}
+    easy = MeasuredOn("sprites", options={}, clips={"c1": ClipFacts(content="a")}, **facts)
+    hard = replace(easy, options={"level": "hard"}, clips={"c1": ClipFacts(content="b")})
+    (found,) = differences(easy, hard)
+    assert (found.text, found.remedy) == ("option data.level: none and hard", "same data")
+    (found,) = differences(easy, replace(hard, options={}))
+    assert (found.what, found.remedy) == ("content of clip c1", "repeat")
+
+
 @pytest.mark.parametrize("order", [1, -1])
 def test_facts_come_from_the_scored_rows_of_each_clip(order) -> None:
     shared = {"frames": 17, "height": 64, "width": 32, "tracker": "exact", "tracker_version": 3}

@@ -141,6 +141,20 @@ def test_the_model_page(site):
     assert sum(cell["chosen"] for cell in cells[0]) == 1
 
 
+def test_headings_of_a_model_page_name_the_options_in_which_its_runs_differ(make_run, record_of, no_plugins, tmp_path):
+    for number, level in enumerate(("easy", "hard", None)):
+        record = record_of("made-up", 6)
+        record["resolved"]["data"]["config"] |= {} if level is None else {"level": level}
+        make_run(
+            tmp_path / "runs", f"{number}" * 12, "made-up", clips=6, layers=1, steps=1, record=record,
+            data_hash=f"{level:0<16}" if level else "0" * 16,
+        )  # fmt: skip
+    build_site(tmp_path / "runs", tmp_path / "site", registry=no_plugins)
+    page = (tmp_path / "site" / "models" / "made-up.html").read_text()
+    found = [text for text in re.findall(r"<h2[^>]*>(.*?)</h2>", page, re.DOTALL) if "·" in text]
+    assert sorted(text.split(" · ")[1] for text in found) == ["level easy", "level hard", "test"]
+
+
 @pytest.mark.parametrize(
     ("clips", "sentence"),
     [

@@ -276,7 +276,7 @@ def _data_differences(a: MeasuredOn, b: MeasuredOn) -> Iterator[Difference]:
     if a.split != b.split:
         yield Difference(f"split of dataset {a.dataset}", a.split, b.split, "same data")
     for name, (x, y) in find_differences(a.options, b.options).items():
-        if (name in a.options and name in b.options) or not _know_content(a, b):
+        if (name in a.options and name in b.options) or not _know_content(a, b) or _content_differs(a, b):
             yield Difference(f"option data.{name}", x, y, "same data")
     for name in ("mode", "task"):
         x, y = getattr(a, name), getattr(b, name)
@@ -311,7 +311,10 @@ def _clip_differences(a: MeasuredOn, b: MeasuredOn) -> Iterator[Difference]:
     """Yields the first clip of each way in which clips in common differ."""
     common = sorted(a.clips.keys() & b.clips.keys())
     pairs = [(clip, a.clips[clip], b.clips[clip]) for clip in common if a.clips[clip] != b.clips[clip]]
+    explained = bool(find_differences(a.options, b.options))  # by an option of the data, which is named before
     for words, pick, remedy in _CLIP_CHECKS:
+        if words == "content" and explained:
+            continue
         found = [
             (clip, pick(x), pick(y)) for clip, x, y in pairs if _differ(pick(x), pick(y)) and _counts(words, a, b, x, y)
         ]
@@ -329,6 +332,11 @@ def _know_content(a: MeasuredOn, b: MeasuredOn) -> bool:
     It then decides alone where an older vcorr lacks an option of a dataset.
     """
     return all(a.clips[clip].content and b.clips[clip].content for clip in a.clips.keys() & b.clips.keys())
+
+
+def _content_differs(a: MeasuredOn, b: MeasuredOn) -> bool:
+    """Returns whether the content of a clip in common differs."""
+    return any(_differ(a.clips[clip].content, b.clips[clip].content) for clip in a.clips.keys() & b.clips.keys())
 
 
 def _content_differences(a: MeasuredOn, b: MeasuredOn) -> Iterator[Difference]:

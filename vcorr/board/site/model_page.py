@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,6 +17,7 @@ from vcorr.board.tables.site_rows import SiteRow
 from vcorr.stats.summary import SiteSummary
 from vcorr.contract.records import NO_SITE
 from vcorr.stats.series import Series
+from vcorr.store.fingerprint import find_differences
 
 _SHOWN_APART = ("name", "title", "summary")
 
@@ -84,7 +85,7 @@ def model_view(runs: Sequence[BoardRun], boards: Sequence[BoardConfig], standing
     """Collects the page of a model from all its runs; `standings` gives the ranks of each run, by run id."""
     specs: dict[str, Spec] = {}
     card = next((run.card for run in runs if run.card), {})
-    views = [_run_view(run, boards, standings.get(run.run_id, []), specs) for run in runs]
+    views = [_run_view(run, _heading(run, runs), boards, standings.get(run.run_id, []), specs) for run in runs]
     return ModelView(
         name=runs[0].model,
         title=str(card.get("title") or runs[0].model),
@@ -106,7 +107,9 @@ def card_facts(card: dict[str, Any]) -> list[tuple[str, str]]:
     ]
 
 
-def _run_view(run: BoardRun, boards: Sequence[BoardConfig], standings: list[str], specs: dict[str, Spec]) -> RunView:
+def _run_view(
+    run: BoardRun, heading: str, boards: Sequence[BoardConfig], standings: list[str], specs: dict[str, Spec]
+) -> RunView:
     chosen = boards_of(run.dataset, boards)
     columns = {c.name: c for board in chosen for c in board.metrics}
     rows = _site_views(run, chosen[0], columns) if chosen else []
@@ -116,7 +119,7 @@ def _run_view(run: BoardRun, boards: Sequence[BoardConfig], standings: list[str]
         if view.charts:
             metrics.append(view)
     by = columns[chosen[0].chosen_by].title if chosen else ""
-    return RunView(run, _heading(run), standings, by, rows, metrics, provenance(run))
+    return RunView(run, heading, standings, by, rows, metrics, provenance(run))
 
 
 def _site_views(run: BoardRun, board: BoardConfig, columns: Mapping[str, MetricColumn]) -> list[SiteView]:
@@ -134,10 +137,19 @@ def _best(view: SiteView, board: BoardConfig) -> float:
     return -math.inf if math.isnan(value) else value
 
 
-def _heading(run: BoardRun) -> str:
+def _heading(run: BoardRun, runs: Iterable[BoardRun]) -> str:
+    """Returns what a run measured, with the options of the dataset in which runs of the model differ."""
     key: dict[str, Any] = run.series[0].key if run.series else {}
     words = [str(key.get(name) or "") for name in ("dataset", "split", "mode")]
+    own = _options(run)
+    others = [_options(other) for other in runs if other.dataset == run.dataset]
+    names = sorted({name for options in others for name in find_differences(own, options)} & own.keys())
+    words[1:1] = [f"{name} {fact(own[name])}" for name in names] if words[0] else []
     return " · ".join(word for word in words if word) or run.dataset
+
+
+def _options(run: BoardRun) -> Mapping[str, Any]:
+    return run.measured.options if run.measured else {}
 
 
 def _metric_view(run: BoardRun, column: MetricColumn, rows: Sequence[SiteView], specs: dict[str, Spec]) -> MetricView:
