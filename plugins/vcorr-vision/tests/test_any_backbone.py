@@ -9,9 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModel
-from vcorr_vision import anatomy
 from vcorr_vision.any_backbone import AnyBackbone, AnyConfig
-from vcorr_vision.inputs import Shape
 from vcorr_vision.pixels import IMAGENET, NOTHING
 
 from vcorr import MissingError, RunSettings, UsageError
@@ -392,34 +390,6 @@ def test_tokens_in_another_order_are_refused(family, folders, monkeypatch):
     model = AnyBackbone(AnyConfig(id=str(folders(family))))
     with pytest.raises(UsageError, match=r"Model are in another order than frames, rows and columns"):
         model.load("cpu", "float32", "hub")
-
-
-class Grows(torch.nn.Module):
-    """Takes patches of 8x8 pixels through three layers, and adds two tokens in front of the last two."""
-
-    main_input_name = "pixel_values"
-
-    def __init__(self):
-        super().__init__()
-        self.patches = torch.nn.Conv2d(3, 8, 8, 8)
-        self.layers = torch.nn.ModuleList(torch.nn.TransformerEncoderLayer(8, 2, 8, batch_first=True) for _ in range(3))
-
-    def forward(self, pixel_values):
-        tokens = self.patches(pixel_values).flatten(2).transpose(1, 2)
-        for index, layer in enumerate(self.layers):
-            more = tokens.new_zeros(len(tokens), 2, 8)
-            tokens = layer(torch.cat([more, tokens], dim=1) if index == 1 else tokens)
-        return tokens
-
-
-def test_a_layer_with_another_number_of_special_tokens_shows_its_features(monkeypatch):
-    monkeypatch.setattr(anatomy, "build_whole", lambda *_: Grows().to("meta"))
-    found = anatomy.examine(None, Shape(2, 16, 24, (8, 8), 1, video=False), "grows")
-    assert (found.special, [layer.attention for layer in found.layers]) == (
-        2,
-        ["", "layers.1.self_attn", "layers.2.self_attn"],
-    )
-    assert found.layers[0].unread == "its sequence holds 0 tokens that belong to no place, and the network's 2"
 
 
 def vcorr(capsys, *arguments):
