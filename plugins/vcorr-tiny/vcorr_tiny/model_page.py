@@ -14,6 +14,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from vcorr.bench.tracker_errors import TrackerReport, evaluate
@@ -26,6 +27,7 @@ from vcorr_tiny.command_runs import end
 from vcorr_tiny.finding_tables import table
 from vcorr_tiny.pieces import PLACES, Place
 from vcorr_tiny.statements import write_blocks
+from vcorr_tiny.training.choice import find_best_layer
 
 RECORDS = Path(__file__).parent.parent / "training"
 """Folder with the records of the shipped seed, `evaluation.json` and `curves.jsonl`; other seeds have their own."""
@@ -119,7 +121,7 @@ def seed_table(records: Sequence[Record]) -> str:
         found = [record.evaluation["matching"][kind] for kind in kinds]
         trained = record.last.get("dit", {})
         time = [str(trained.get("step", "–")), f"{trained['seconds']:.0f}" if "seconds" in trained else "–"]
-        losses = [f"{_mean(each['loss'].values()):.4f}" for each in found]
+        losses = [f"{fmean(each['loss'].values()):.4f}" for each in found]
         name = f"{record.seed} (in the package)" if record.seed == seeds.SHIPPED else str(record.seed)
         lines.append([name, *time, *losses, *(_best_layer(each["query_key"]) for each in found)])
     columns = [f"{what}, {kind}" for what in ("loss", "best layer") for kind in kinds]
@@ -128,14 +130,8 @@ def seed_table(records: Sequence[Record]) -> str:
 
 def _best_layer(by_timestep: Mapping[str, Sequence[float]]) -> str:
     """Returns the layer with the highest skill, mean over timesteps, and this skill."""
-    means = [_mean(layer) for layer in zip(*by_timestep.values(), strict=True)]
-    best = max(range(len(means)), key=means.__getitem__)
-    return f"{best}: {means[best]:.3f}"
-
-
-def _mean(values: Any) -> float:
-    listed = list(values)
-    return float(sum(listed) / len(listed))
+    best = find_best_layer(by_timestep)
+    return f"{best.layer}: {best.skill:.3f}"
 
 
 def reconstruction_table(records: Sequence[Record]) -> str:

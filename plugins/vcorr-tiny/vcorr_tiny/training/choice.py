@@ -6,10 +6,11 @@ mean over kinds of the best layer's skill, which is its mean over timesteps. Bot
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from statistics import fmean
+from typing import Any, NamedTuple
 
 from vcorr import MissingError
 
@@ -28,12 +29,12 @@ class Candidate:
     @property
     def loss(self) -> float:
         """Mean of the losses."""
-        return _mean(self.losses.values())
+        return fmean(self.losses.values())
 
     @property
     def skill(self) -> float:
         """Mean of the skills."""
-        return _mean(self.skills.values())
+        return fmean(self.skills.values())
 
 
 def read_candidate(folder: Path) -> Candidate:
@@ -49,8 +50,8 @@ def read_candidate(folder: Path) -> Candidate:
             hint=f"Finish the training first, or run: python -m vcorr_tiny.train evaluate --out {folder}",
         )
     matching: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))["matching"]
-    losses = {kind: _mean(found["loss"].values()) for kind, found in matching.items()}
-    skills = {kind: _best_layer(found["query_key"]) for kind, found in matching.items()}
+    losses = {kind: fmean(found["loss"].values()) for kind, found in matching.items()}
+    skills = {kind: find_best_layer(found["query_key"]).skill for kind, found in matching.items()}
     return Candidate(str(folder), losses, skills)
 
 
@@ -73,11 +74,14 @@ def _line(candidate: Candidate) -> str:
     return f"{candidate.name}: loss {candidate.loss:.4f}, skill {candidate.skill:.3f} (loss and skill: {detail})"
 
 
-def _best_layer(table: dict[str, list[float]]) -> float:
-    """Returns the best layer's mean over timesteps, from one list of layers per timestep."""
-    return max(_mean(layer) for layer in zip(*table.values(), strict=True))
+class BestLayer(NamedTuple):
+    """The layer with the highest skill, and this skill, mean over timesteps."""
+
+    skill: float
+    layer: int
 
 
-def _mean(values: Any) -> float:
-    listed = list(values)
-    return float(sum(listed) / len(listed))
+def find_best_layer(by_timestep: Mapping[str, Sequence[float]]) -> BestLayer:
+    """Returns the layer that matches best, from one list of layers per timestep; the first one of several."""
+    means = [fmean(layer) for layer in zip(*by_timestep.values(), strict=True)]
+    return BestLayer(max(means), means.index(max(means)))

@@ -51,9 +51,8 @@ class Finished:
 
 
 def interim(model: Finished, count: int) -> dict[str, object]:
-    """Measures matching on ``count`` clips of each kind at few timesteps, as during training."""
-    run, vae = model.run, model.vae
-    chosen = {name: Kind(name) for name in ("easy", "hard")}
+    """Measures matching on ``count`` clips of each kind with drawn textures at few timesteps, as during training."""
+    run, vae, chosen = model.run, model.vae, kinds(None)
     return {name: measure(run, vae, model.model, count, INTERIM_TIMESTEPS, kind=kind) for name, kind in chosen.items()}
 
 
