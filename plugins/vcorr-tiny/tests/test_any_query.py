@@ -76,6 +76,14 @@ def test_a_query_on_a_track_gives_that_track(level: str, clip: int, seed: int) -
 
 
 @pytest.mark.parametrize("level", ["clean", "hard"])
+def test_the_layers_at_points_are_those_of_their_tracks(level: str) -> None:
+    drawn, queries = scene("test", 3, SIZE, FRAMES, level=level), draw_queries(3)
+    xy, frames = torch.from_numpy(queries.xy), torch.from_numpy(queries.t).long()
+    assert torch.equal(drawn.layers.layers_at(xy, frames), drawn.tracks(xy, frames).layer)
+    assert len(drawn.layers.layers_at(xy, frames).unique()) > 1
+
+
+@pytest.mark.parametrize("level", ["clean", "hard"])
 def test_clips_know_the_layers_of_points_and_pixels(level: str) -> None:
     data = make_data(level)
     clip = data.clip("test-0001")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 
 import numpy as np
@@ -20,6 +21,8 @@ from vcorr_tiny.sprites.warps import draw_warp
 from vcorr_tiny.sprites.words import CAPTION_TOKENS, FAULT_WORDS
 
 from vcorr import DatasetEntry, UsageError
+from vcorr.cli import main as program
+from vcorr.contract.option_notes import notes_of
 from vcorr.runner.parts import Part
 
 SIZE, FRAMES = 64, 9
@@ -227,6 +230,20 @@ def test_a_level_that_does_not_exist_is_one_clear_message() -> None:
     with pytest.raises(UsageError, match="level of sprites") as caught:
         Sprites(SpritesConfig(level="hrad"))  # type: ignore[arg-type]
     assert "hard" in str(caught.value) + str(caught.value.hint)
+
+
+@pytest.mark.parametrize("name", ["clips", "grid", "size", "frames"])
+def test_a_number_out_of_range_is_the_same_clear_message_for_options_and_objects(name: str, capsys) -> None:
+    notes = notes_of(SpritesConfig, name)
+    least, most = notes.least, notes.most
+    for value in (least - 1, most + 1):
+        with pytest.raises(UsageError, match=f"data.{name} must be from {least} to {most}, got {value}"):
+            Sprites(dataclasses.replace(SpritesConfig(), **{name: value}))
+        with pytest.raises(SystemExit) as ended:
+            program.main(["run", "--model", "token-patches", "--data", "sprites", "--set", f"data.{name}={value}"])
+        assert ended.value.code == UsageError.exit_code
+        assert f"from {least} to {most}, got {value}" in capsys.readouterr().err
+        Sprites(dataclasses.replace(SpritesConfig(), **{name: min(max(value, least), most)}))
 
 
 def test_the_level_easy_is_no_part_of_fingerprints_and_the_others_are() -> None:

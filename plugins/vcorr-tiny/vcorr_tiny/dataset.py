@@ -40,14 +40,18 @@ class SpritesConfig:
     grid: int = option(
         20, "Query points along one side of the regular grid in frame 0.", unit="points", least=1, most=1024
     )
-    size: int = option(128, "Side of the square videos.", unit="pixels")
-    frames: int = option(17, "Frames per clip.", unit="frames", least=1)
+    size: int = option(128, "Side of the square videos.", unit="pixels", least=16, most=1024)
+    frames: int = option(17, "Frames per clip.", unit="frames", least=1, most=1024)
     level: LevelName = option(
         EASY,
         "Level of difficulty: hard has all faults, the others one each, clean none. At all but easy, half of the query "
         "points lie on sprites.",
         later=True,
     )
+
+
+_RANGES = (("clips", 1, 100_000), ("grid", 1, 1024), ("size", 16, 1024), ("frames", 1, 1024))
+"""Least and largest value of the numbers; the options say the same to the command line."""
 
 
 class SceneDataset(DatasetBase):
@@ -66,9 +70,9 @@ class SceneDataset(DatasetBase):
             raise unknown_name(f"split of {self.name}", config.split, SPLITS)
         if config.level not in LEVEL_NAMES:
             raise unknown_name(f"level of {self.name}", config.level, LEVEL_NAMES)
-        for name, least in (("clips", 1), ("grid", 1), ("size", 16), ("frames", 1)):
-            if getattr(config, name) < least:
-                raise UsageError(f"data.{name} must be at least {least}, got {getattr(config, name)}.")
+        for name, least, most in _RANGES:
+            if not least <= getattr(config, name) <= most:
+                raise UsageError(f"data.{name} must be from {least} to {most}, got {getattr(config, name)}.")
         self.config = config
         self.split = config.split
 
@@ -170,7 +174,7 @@ def _choose_queries(drawn: Scenes, side: int) -> NDArray[np.float32]:
     import torch
 
     candidates = query_grid(CANDIDATES * side, drawn.size, drawn.size)
-    on_sprite = drawn.tracks(torch.from_numpy(candidates)).layer[0].numpy() > 0
+    on_sprite = drawn.layers.layers_at(torch.from_numpy(candidates))[0].numpy() > 0
     front, back = np.flatnonzero(on_sprite), np.flatnonzero(~on_sprite)
     wanted = side * side
     share = min(max(wanted // 2, wanted - len(back)), len(front))

@@ -119,9 +119,7 @@ class Layers:
         frame: the frame in which each point is asked for, one for all, (N,) or (n, N).
         """
         half = self.size / 2
-        xy = xy.to(self.device, torch.float32).expand(self.count, *xy.shape[-2:])
-        asked = torch.as_tensor(frame, device=self.device).expand(xy.shape[:2])
-        start = torch.complex(xy[..., 0] - half, xy[..., 1] - half)
+        xy, asked, start = self._start(xy, frame)
         layer = self._topmost(start, asked)
         screen = self._follow(start, asked, layer)
         visible = (screen.real.abs() < half) & (screen.imag.abs() < half) & ~self._hidden(screen, layer)
@@ -129,6 +127,11 @@ class Layers:
         # The way into the layer's coordinates and back rounds
         own = asked[..., None, None].expand(-1, -1, 1, 2)
         return Tracks(moved.scatter(2, own, xy[:, :, None]), visible, layer)
+
+    def layers_at(self, xy: Tensor, frame: int | Tensor = 0) -> Tensor:
+        """Computes the topmost layer at points, (n, N) int64, as in their tracks; ``xy`` and ``frame`` as there."""
+        _, asked, start = self._start(xy, frame)
+        return self._topmost(start, asked)
 
     def layer_map(self) -> Tensor:
         """Computes the index of the topmost layer at every pixel centre, (n, T, S, S) uint8."""
@@ -153,6 +156,13 @@ class Layers:
         edges, seen = self._outlines(frame)
         distance = torch.cdist(xy - half, torch.view_as_real(edges))
         return distance.masked_fill(~seen[:, None], torch.inf).amin(-1)
+
+    def _start(self, xy: Tensor, frame: int | Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Returns points (n, N, 2) in pixels, the frames (n, N) they are asked for, and their screen points (n, N)."""
+        half = self.size / 2
+        xy = xy.to(self.device, torch.float32).expand(self.count, *xy.shape[-2:])
+        asked = torch.as_tensor(frame, device=self.device).expand(xy.shape[:2])
+        return xy, asked, torch.complex(xy[..., 0] - half, xy[..., 1] - half)
 
     def _bends(self, layer: int) -> bool:
         """Returns whether the layer bends; the curtain does not."""
