@@ -52,15 +52,23 @@ def measure(data: str, trackers: Sequence[str], limit: int | None, options: Mapp
     """
     if limit is not None and limit < 1:
         raise UsageError(f"--limit must be at least 1, got {limit}.")
-    known = registry.installed()
     asked = dict(options or {})
-    dataset = ClipReader(make_part(known.datasets.get(data), asked, "data"))
-    names = [name.strip() for name in trackers]
-    chosen = {name: CalledTracker(make_part(known.trackers.get(name), {}, "tracker")) for name in names}
+    dataset = open_dataset(data, asked)
+    chosen = {name: open_tracker(name) for name in map(str.strip, trackers)}
     ids = list(dataset.ids())[:limit]
     reports = {name: evaluate(tracker, (dataset.clip(i) for i in ids)) for name, tracker in chosen.items()}
     named = " ".join([data, *(f"{key}={value}" for key, value in asked.items())])
     return f"{named}, split {dataset.split}, {len(ids)} clips\n\n{table(reports)}"
+
+
+def open_dataset(name: str, options: Mapping[str, str]) -> ClipReader:
+    """Returns a dataset with options as texts; raises UsageError if the name or an option is unknown."""
+    return ClipReader(make_part(registry.installed().datasets.get(name), dict(options), "data"))
+
+
+def open_tracker(name: str) -> CalledTracker:
+    """Returns a tracker with its default options; raises UsageError if the name is unknown."""
+    return CalledTracker(make_part(registry.installed().trackers.get(name), {}, "tracker"))
 
 
 if __name__ == "__main__":

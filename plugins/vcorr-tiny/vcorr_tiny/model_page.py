@@ -18,10 +18,7 @@ from statistics import fmean
 from typing import Any
 
 from vcorr.bench.tracker_errors import TrackerReport, evaluate
-from vcorr.plugins.registry import installed
-from vcorr.runner.called_tracker import CalledTracker
-from vcorr.runner.parts import make_part
-from vcorr.runner.run_data import ClipReader
+from vcorr.bench.trackers import open_dataset, open_tracker
 from vcorr_tiny import seeds
 from vcorr_tiny.command_runs import end
 from vcorr_tiny.finding_tables import table
@@ -161,11 +158,8 @@ def tracker_table(limit: int | None) -> str:
 
 def measure_tracker(place: Place, name: str, limit: int | None) -> TrackerReport:
     """Returns the errors of a tracker on the clips of a place."""
-    known = installed()
-    options = dict(option.removeprefix("data.").split("=") for option in place.options)
-    dataset = ClipReader(make_part(known.datasets.get(place.data), options, "data"))
-    tracker = CalledTracker(make_part(known.trackers.get(name), {}, "tracker"))
-    return evaluate(tracker, (dataset.clip(i) for i in list(dataset.ids())[:limit]))
+    dataset = open_dataset(place.data, dict(option.removeprefix("data.").split("=") for option in place.options))
+    return evaluate(open_tracker(name), (dataset.clip(i) for i in list(dataset.ids())[:limit]))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
