@@ -210,7 +210,9 @@ def _plugin(path: Path) -> str:
 def _count(parameters: int | None) -> str:
     if parameters is None:
         return "–"
-    return f"{parameters / 1e9:.1f} B" if parameters >= 1e9 else f"{parameters / 1e6:.0f} M"
+    if parameters >= 1e9:
+        return f"{parameters / 1e9:.1f} B"
+    return f"{parameters / 1e6:.{0 if parameters >= 1e7 else 1}f} M"
 
 
 def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:

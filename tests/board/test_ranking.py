@@ -415,6 +415,16 @@ def test_an_error_is_ranked_by_how_low_it_is(tmp_path, make_run, record_of):
     assert {row.unranked for row in ranking.rows} == {"no gain: error is an error, so a board ranks it by skill"}
 
 
+def test_an_option_without_a_value_is_null_as_it_is_typed(load, tmp_path, make_run, record_of):
+    for number, height in enumerate((None, 64)):
+        record = record_of("made-up", 6)
+        record["resolved"].setdefault("model", {})["config"] = {"height": height}
+        make_run(tmp_path / "runs", f"{number}" * 12, "made-up", clips=6, probes=("qk",), record=record, **SMALL)
+    rankings, _ = rank(load(tmp_path / "runs"), BOARDS)
+    found = {row.options for ranking in rankings for row in ranking.rows}
+    assert found == {"model.height null", "model.height 64"}
+
+
 def test_tables_of_one_dataset_name_the_options_in_which_they_differ(load, tmp_path, make_run, record_of):
     for number, level in enumerate(("easy", "hard", "easy")):
         record = record_of(f"made-up-{number}", 6)

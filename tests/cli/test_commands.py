@@ -145,6 +145,14 @@ def test_bad_input_is_one_message_with_its_exit_code(vcorr, tmp_path, arguments,
     assert not list(tmp_path.rglob("*.arrow"))
 
 
+def test_a_shell_completes_commands_and_options(vcorr, monkeypatch) -> None:
+    monkeypatch.setenv("_VCORR_COMPLETE", "bash_complete")
+    monkeypatch.setenv("COMP_WORDS", "vcorr run --mod")
+    monkeypatch.setenv("COMP_CWORD", "2")
+    code, out, err = vcorr()
+    assert (code, out.split(), err) == (0, ["plain,--model", "plain,--mode"], "")
+
+
 def test_debug_shows_the_traceback(vcorr) -> None:
     assert "Traceback" in vcorr("run", "--model", "nobody", "--debug").err
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import sys
 import traceback
 from collections.abc import Sequence
@@ -81,6 +82,9 @@ def _divert(command: click.Command) -> None:
 
 _divert(cli)
 
+COMPLETION = "_VCORR_COMPLETE"
+"""Variable with which a shell asks click for its script, or for what completes a line."""
+
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Runs the program and exits with its code (docs/cli.md)."""
@@ -119,7 +123,9 @@ def _invoke(arguments: list[str], debug: bool) -> int:  # noqa: PLR0911  # one r
         if (error.name or "vcorr").startswith("vcorr"):
             raise  # a module of ours that does not exist is a bug
         return _report_missing(error, debug)
-    except SystemExit:
+    except SystemExit as error:
+        if COMPLETION in os.environ and isinstance(error.code, int):
+            return error.code  # click ends a completion like this
         # the program itself never calls sys.exit below this function: a plugin did so outside every call into a part
         said = "A plugin ended the program with sys.exit(). Installed plugins: vcorr list plugins"
         say(said, stderr=True, label="Error:")

@@ -1,7 +1,7 @@
 """Finds the networks of the training seeds of the embedded model: `--weights seed:0`, `seed:1`, `seed:2`.
 
 All seeds were trained by one recipe on the latents of one autoencoder. The network of one seed comes with this package.
-The repository holds the others in `plugins/vcorr-tiny/training/seeds`, outside the wheel: denoiser and text encoder,
+A checkout may hold the others in `plugins/vcorr-tiny/training/seeds`, outside the wheel: denoiser and text encoder,
 without the parts that all seeds share.
 
 ``python -m vcorr_tiny.seeds 1 --out FOLDER`` writes a whole pipeline folder, for diffusers alone.
@@ -57,7 +57,7 @@ def find_parts(seed: int) -> Path:
     if not all((folder / part / "config.json").is_file() for part in OWN_PARTS):
         raise MissingError(
             f"This installation of vcorr-tiny has no network of training seed {seed}. The package holds seed {SHIPPED} "
-            "alone; the repository holds the others.",
+            "alone.",
             hint=f"Install vcorr-tiny from a checkout that holds plugins/vcorr-tiny/training/seeds/{seed}, or leave "
             f"--weights out for seed {SHIPPED}.",
         )

@@ -184,7 +184,7 @@ def _differing_options(row: Row, alike: Sequence[Row]) -> str:
     own = _options_of(row)
     names = {name for other in alike for name in find_differences(own, _options_of(other))}
     values = dict(flat(own))
-    return ", ".join(f"{name} {values.get(name)}" for name in sorted(names))
+    return ", ".join(f"{name} {'null' if (value := values.get(name)) is None else value}" for name in sorted(names))
 
 
 def _options_of(row: Row) -> Mapping[str, object]:
