@@ -141,6 +141,16 @@ def test_a_layer_map_that_is_missing_or_another_one_is_named(tmp_path):
         made.write_layers(made.rows()[1], layers[:, :9])
 
 
+@pytest.mark.parametrize("place", ["", "data", "videos", "layers"])
+def test_what_a_killed_writer_left_is_removed_by_the_next_one(tmp_path, place):
+    made = make_folder(tmp_path / "small")
+    left = made.path / place / ".clip-0.mkv.1.0123abcd.tmp"
+    left.parent.mkdir(exist_ok=True)
+    left.write_bytes(b"half a file")
+    with made.write_lock():
+        assert not left.exists()
+
+
 @pytest.mark.parametrize("shape", [(1, 2, 2), (5, 33, 47)])
 def test_layer_maps_of_any_size_and_values(tmp_path, shape):
     layers = np.random.default_rng(1).integers(0, 256, shape, dtype=np.uint8)
