@@ -10,32 +10,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support import sliding
-from support.folders import QUERIES, make_folder, row, with_video
+from support.folders import QUERIES, check_all, make_folder, open_folder, row, with_video
 
 from vcorr.contract.errors import MissingError, StoreError, UsageError
 from vcorr.data import dataset_folder as folder_module
 from vcorr.data.clip_row import ClipRow
 from vcorr.data.clip_table import COLUMNS, read_rows, write_row
 from vcorr.data.dataset_folder import DatasetFolder
-from vcorr.data.dataset_options import FolderConfig
-from vcorr.data.stored_dataset import StoredDataset
-from vcorr.data.video.layer_maps import layers_hash, read_layers, write_layers
 from vcorr.data.video.lossless import encode, read_lossless, write_lossless
 from vcorr.testing import assert_passed, check_dataset
 
 
-def stored(path):
-    return StoredDataset(FolderConfig(path=str(path)))
-
-
-def check_all(path):
-    data = stored(path)
-    data.check_files(data.ids())
-
-
 def test_clips_come_back_with_video_and_tracks(tmp_path):
     made = make_folder(tmp_path / "small")
-    data = stored(tmp_path / "small")
+    data = open_folder(tmp_path / "small")
     assert (data.split, data.ids()) == ("small", ("clip-0", "clip-1"))
     clip, kept = data.clip("clip-1"), made.rows()[1]
     assert (clip.video == sliding.slide(1)[0]).all()
@@ -76,71 +64,6 @@ def test_any_valid_row_comes_back_as_it_was(tmp_path_factory, data, points, fram
     assert found.identity() == given_row.identity()
 
 
-def test_a_layer_map_comes_back_bit_for_bit_with_the_layers_of_the_points(tmp_path):
-    made = make_folder(tmp_path / "small")
-    before = stored(made.path).identity()
-    layers = np.random.default_rng(0).integers(0, 256, (5, 64, 64), dtype=np.uint8)
-    first = dataclasses.replace(made.rows()[0], point_layers=np.int32([0, 3, -1]))
-    made.write(made.write_layers(first, layers))
-    data = stored(made.path)
-    clip, other = data.clip("clip-0"), data.clip("clip-1")
-    np.testing.assert_array_equal(clip.layers, layers, strict=True)
-    np.testing.assert_array_equal(clip.tracks.layer, np.int32([0, 3, -1]), strict=True)
-    assert (other.layers, other.tracks.layer) == (None, None)
-    after = data.identity()
-    assert after["clips"]["clip-1"] == before["clips"]["clip-1"]
-    assert after["clips"]["clip-0"] != before["clips"]["clip-0"]
-    check_all(made.path)
-
-
-def test_a_video_in_colour_is_no_layer_map(tmp_path):
-    made = make_folder(tmp_path / "small")
-    first = made.rows()[0]
-    made.write(dataclasses.replace(first, layers=first.video))  # without a hash, as other programs may write it
-    with pytest.raises(StoreError, match=r"Clip clip-0: .*clip-0.mkv holds a video in colour, not a layer map"):
-        check_all(made.path)
-
-
-def test_each_thing_that_is_known_of_layers_has_a_hash_of_its_own():
-    plain, timed = row(), row(query_frames=np.int32([1, 0, 2]))
-    known = {"video": "v", "layers": "layers/clip-0.mkv", "layers_sha256": "a"}
-    rows = [
-        plain,
-        timed,
-        row(point_layers=np.int32([1, 0, 2])),  # the same bytes as the frames of `timed`
-        row(point_layers=np.int32([0, 0, 0])),
-        row(**known),
-        row(**{**known, "layers_sha256": "b"}),
-        row(**known, point_layers=np.int32([1, 0, 2])),
-    ]
-    assert len({each.identity() for each in rows}) == len({each.tracks_hash() for each in rows}) == len(rows)
-    # as they were before layers could be known
-    assert plain.tracks_hash() == "2e6c02deb6610a412c9e15e94f13c06c82cdd01f0733e0e00be52113cfe5fc7d"
-    assert plain.identity() == "76d2c2442bb7d56b109dd8c1f7ddc16d73cc1d8c8828177216a809c9c6e1bab1"
-
-
-def test_a_layer_map_that_is_missing_or_another_one_is_named(tmp_path):
-    made = make_folder(tmp_path / "small")
-    layers = np.zeros((5, 64, 64), np.uint8)
-    made.write(made.write_layers(made.rows()[1], layers))
-    path = made.path / "layers/clip-1.mkv"
-    write_layers(path, layers + np.uint8(1), 8)
-    for read in (check_all, lambda path: stored(path).clip("clip-1")):
-        with pytest.raises(
-            StoreError, match=r"Clip clip-1: .*layers/clip-1.mkv does not hold the layer map"
-        ) as refused:
-            read(made.path)
-        assert "Get that file again" in refused.value.hint
-        path.rename(path.with_suffix(".away"))
-        with pytest.raises(MissingError, match=r"Clip clip-1: its layer map .*layers/clip-1.mkv is missing"):
-            read(made.path)
-        path.with_suffix(".away").rename(path)
-    with pytest.raises(
-        UsageError, match=r"Clip clip-1: layers must have the frames and size of the video, \(5, 64, 64\)"
-    ):
-        made.write_layers(made.rows()[1], layers[:, :9])
-
-
 @pytest.mark.parametrize("place", ["", "data", "videos", "layers"])
 def test_what_a_killed_writer_left_is_removed_by_the_next_one(tmp_path, place):
     made = make_folder(tmp_path / "small")
@@ -149,16 +72,6 @@ def test_what_a_killed_writer_left_is_removed_by_the_next_one(tmp_path, place):
     left.write_bytes(b"half a file")
     with made.write_lock():
         assert not left.exists()
-
-
-@pytest.mark.parametrize("shape", [(1, 2, 2), (5, 33, 47)])
-def test_layer_maps_of_any_size_and_values(tmp_path, shape):
-    layers = np.random.default_rng(1).integers(0, 256, shape, dtype=np.uint8)
-    assert write_layers(tmp_path / "map.mkv", layers, 8) == layers_hash(layers)
-    np.testing.assert_array_equal(read_layers(tmp_path / "map.mkv"), layers, strict=True)
-    for wrong in (layers[0], layers.astype(np.int32), layers[:0]):
-        with pytest.raises(UsageError, match="A layer map is a uint8 array"):
-            write_layers(tmp_path / "map.mkv", wrong, 8)
 
 
 def test_the_datasets_library_loads_the_folder(tmp_path):
@@ -193,12 +106,12 @@ def test_one_file_may_hold_many_clips(tmp_path):
 
     datasets.disable_progress_bars()
     made = make_folder(tmp_path / "small", clips=3)
-    before = stored(made.path).identity()
+    before = open_folder(made.path).identity()
     whole = datasets.load_dataset(str(made.path), split="test", cache_dir=str(tmp_path / "cache"))
     for path in (made.path / "data").iterdir():
         path.unlink()
     whole.to_parquet(str(made.path / "data" / "test.parquet"))
-    data = stored(made.path)
+    data = open_folder(made.path)
     assert data.identity() == before
     clip = data.clip("clip-2")
     assert (clip.video == sliding.slide(2)[0]).all()
@@ -207,12 +120,12 @@ def test_one_file_may_hold_many_clips(tmp_path):
 
 def test_a_folder_that_was_moved_and_copied_is_the_same_data(tmp_path):
     made = make_folder(tmp_path / "small")
-    before = stored(made.path).identity()
+    before = open_folder(made.path).identity()
     shutil.copytree(made.path, tmp_path / "copy")
-    assert stored(tmp_path / "copy").identity() == before
+    assert open_folder(tmp_path / "copy").identity() == before
     first = made.rows()[0]
     made.write(dataclasses.replace(first, xy=first.xy + np.float32(1)))
-    assert stored(made.path).identity() != before
+    assert open_folder(made.path).identity() != before
 
 
 @pytest.mark.parametrize(
@@ -235,7 +148,7 @@ def test_a_video_that_is_not_the_one_of_the_tracks_is_refused(tmp_path):
     with pytest.raises(StoreError, match="tracks were made on another video") as refused:
         check_all(made.path)
     with pytest.raises(StoreError, match="not hold the video that was written"):
-        stored(made.path).clip("clip-1")
+        open_folder(made.path).clip("clip-1")
     assert "Clip clip-1" in str(refused.value)
     assert "videos/clip-1.mkv" in str(refused.value)
 
@@ -256,7 +169,7 @@ def test_the_same_frames_in_another_file_are_the_same_video(tmp_path):
     encode(str(path), sliding.slide(0)[0], 8, codec="ffv1", pixels="bgr0", container="matroska", options=options)
     assert path.read_bytes() != before
     check_all(made.path)
-    assert (stored(made.path).clip("clip-0").video == sliding.slide(0)[0]).all()
+    assert (open_folder(made.path).clip("clip-0").video == sliding.slide(0)[0]).all()
 
 
 def test_a_damaged_or_missing_video(tmp_path):
@@ -274,19 +187,19 @@ def test_only_the_files_of_the_clips_that_are_used_are_read(tmp_path, monkeypatc
     made = make_folder(tmp_path / "small", clips=3)
     whole, read = folder_module.file_hash, []
     monkeypatch.setattr(folder_module, "file_hash", lambda path: read.append(path.name) or whole(path))
-    data = stored(made.path)
+    data = open_folder(made.path)
     identity = data.identity()
     assert read == []
     (made.path / "videos/clip-2.mkv").unlink()
     data.check_files(["clip-1"])
     assert read == ["clip-1.mkv"]
-    assert stored(made.path).identity() == identity
+    assert open_folder(made.path).identity() == identity
 
 
 def test_tracks_without_their_video_are_no_reference(tmp_path):
     folder = make_folder(tmp_path / "small", clips=1)
     folder.write(row("clip-0"))
-    clip = stored(folder.path).clip("clip-0")
+    clip = open_folder(folder.path).clip("clip-0")
     assert (clip.video, clip.tracks, len(clip.queries)) == (None, None, 0)
 
 
@@ -296,15 +209,15 @@ def test_rejected_and_failed_clips_are_kept_but_not_used(tmp_path):
     folder.write(
         ClipRow(dataset="small", split="test", clip="clip-3", prompt="", model="m", status="failed", reason="e")
     )
-    assert stored(folder.path).ids() == ("clip-0", "clip-1")
-    (note,) = stored(folder.path).notes("clip-0")
+    assert open_folder(folder.path).ids() == ("clip-0", "clip-1")
+    (note,) = open_folder(folder.path).notes("clip-0")
     assert note.startswith("small: 2 of 4 clips are left out, rejected or failed: vcorr dataset show ")
-    assert not stored(folder.path).notes("clip-1")
+    assert not open_folder(folder.path).notes("clip-1")
     assert [r.status for r in folder.rows()] == ["ok", "ok", "rejected", "failed"]
     for number in (0, 1):
         folder.row_path(f"clip-{number}").unlink()
     with pytest.raises(UsageError, match="no clip that can be used"):
-        stored(folder.path)
+        open_folder(folder.path)
 
 
 NAN = row().xy.copy()
@@ -384,7 +297,7 @@ def test_a_file_of_somebody_else_is_checked_as_well(tmp_path, columns, message):
     made = make_folder(tmp_path / "small")
     changed(made.row_path("clip-1"), **columns)
     with pytest.raises(UsageError, match=message) as refused:
-        stored(made.path)
+        open_folder(made.path)
     assert "clip-1.parquet" in str(refused.value)
 
 
@@ -416,11 +329,11 @@ def test_types_that_hold_the_same_values_are_read(tmp_path, kind):
     table = pq.read_table(path)
     for name in ("reason", "image", "image_sha256"):
         assert table[name].to_pylist() == [""], "the columns that are missing below say nothing"
-    before = stored(made.path)
+    before = open_folder(made.path)
     columns = dict(SAME_VALUES[kind](table))
     assert columns
     changed(path, **columns)
-    after = stored(made.path)
+    after = open_folder(made.path)
     assert after.identity() == before.identity()
     first, second = (found.clip("clip-1") for found in (before, after))
     assert np.array_equal(first.tracks.xy, second.tracks.xy)
@@ -441,7 +354,7 @@ def test_a_table_that_declares_far_more_than_it_holds_is_refused_before_it_is_re
 
     monkeypatch.setattr(pq.ParquetFile, "read", read_small)
     with pytest.raises(StoreError, match=r"clip-1\.parquet is damaged .*declare 1200000\d+ bytes of memory"):
-        stored(made.path)
+        open_folder(made.path)
 
 
 @pytest.mark.parametrize("twice", [True, False])
@@ -451,7 +364,7 @@ def test_a_column_that_is_there_twice_or_not_at_all_is_named(tmp_path, twice):
     table = pq.read_table(path)
     pq.write_table(table.append_column("prompt", table["prompt"]) if twice else table.drop_columns(["prompt"]), path)
     with pytest.raises(UsageError, match=r"clip-1\.parquet (has more than once|lacks) the column 'prompt'"):
-        stored(made.path)
+        open_folder(made.path)
 
 
 def shifted(lists):
@@ -466,7 +379,7 @@ def test_other_tracks_than_those_that_were_kept_are_refused(tmp_path, column):
     path = made.row_path("clip-1")
     changed(path, **{column: shifted(pq.read_table(path)[column])})
     with pytest.raises(StoreError, match=r"its tracks are not the tracks stored with its video .*hash") as refused:
-        stored(made.path)
+        open_folder(made.path)
     assert "clip-1.parquet: clip clip-1" in refused.value.message
 
 
@@ -477,7 +390,7 @@ def test_tracks_of_one_video_are_not_taken_for_another(tmp_path):
     names = {name: pa.array([getattr(other, name)]) for name in ("video", "video_sha256", "file_sha256")}
     changed(made.row_path("clip-1"), **names)
     with pytest.raises(StoreError, match="not the tracks stored"):
-        stored(made.path)
+        open_folder(made.path)
 
 
 def test_tracks_that_nobody_vouches_for_are_taken_as_they_are(tmp_path):
@@ -486,25 +399,11 @@ def test_tracks_that_nobody_vouches_for_are_taken_as_they_are(tmp_path):
     first, second = (made.row_path(f"clip-{n}") for n in range(2))
     pq.write_table(pq.read_table(first).drop(["tracks_sha256"]).replace_schema_metadata(None), first)
     changed(second, xy=shifted(pq.read_table(second)["xy"]), tracks_sha256=pa.array([""]))
-    assert stored(made.path).ids() == ("clip-0", "clip-1")
+    assert open_folder(made.path).ids() == ("clip-0", "clip-1")
     current = pq.read_table(second)
     pq.write_table(current.drop(["tracks_sha256"]), second)
     with pytest.raises(UsageError, match="lacks the column 'tracks_sha256'"):
-        stored(made.path)
-
-
-def test_no_layer_is_known_in_tables_of_the_layout_before_them(tmp_path):
-    made = make_folder(tmp_path / "small")
-    before = stored(made.path).identity()
-    path = made.row_path("clip-0")
-    old = pq.read_table(path).drop(["point_layers", "layers", "layers_sha256"])
-    pq.write_table(old.replace_schema_metadata({"vcorr.schema_version": "3"}), path)
-    data = stored(made.path)
-    assert data.identity() == before
-    assert (data.clip("clip-0").layers, data.clip("clip-0").tracks.layer) == (None, None)
-    pq.write_table(old.replace_schema_metadata({"vcorr.schema_version": "4"}), path)
-    with pytest.raises(UsageError, match="lacks the column 'point_layers'"):
-        stored(made.path)
+        open_folder(made.path)
 
 
 def test_one_flipped_bit_anywhere_in_the_values_is_noticed(tmp_path):
@@ -526,20 +425,20 @@ def test_one_flipped_bit_anywhere_in_the_values_is_noticed(tmp_path):
 def test_a_video_of_another_size_than_its_row_says(tmp_path):
     made = make_folder(tmp_path / "small", height=128, width=256)
     with pytest.raises(UsageError, match=r"its row declares 5 frames of 128x256 pixels, .* has 5 frames of 64x64"):
-        stored(made.path).clip("clip-0")
+        open_folder(made.path).clip("clip-0")
 
 
 def test_hidden_files_are_no_clips(tmp_path):
     made = make_folder(tmp_path / "small")
     (made.path / "data" / "._clip-0.parquet").write_bytes(b"\0\5\x16\7")
-    assert stored(made.path).ids() == ("clip-0", "clip-1")
+    assert open_folder(made.path).ids() == ("clip-0", "clip-1")
 
 
 def test_a_clip_that_is_there_twice_is_named(tmp_path):
     made = make_folder(tmp_path / "small")
     shutil.copy(made.row_path("clip-1"), made.path / "data" / "copy.parquet")
     with pytest.raises(UsageError, match="names the clip 'clip-1' twice"):
-        stored(made.path)
+        open_folder(made.path)
 
 
 @pytest.mark.parametrize(
@@ -559,36 +458,36 @@ def test_files_that_are_no_table_of_ours(tmp_path):
     empty = pq.read_table(path).slice(0, 0)
     pq.write_table(empty, path)
     with pytest.raises(UsageError, match=r"clip-1\.parquet holds no clip"):
-        stored(made.path)
+        open_folder(made.path)
     odd = pq.read_table(made.row_path("clip-0")).replace_schema_metadata({"vcorr.schema_version": "new"})
     pq.write_table(odd, path)
     with pytest.raises(StoreError, match="layout version 'new', which is no number"):
-        stored(made.path)
+        open_folder(made.path)
     path.unlink()
     path.mkdir()
     with pytest.raises(UsageError, match=r"clip-1\.parquet is a folder"):
-        stored(made.path)
+        open_folder(made.path)
     path.rmdir()
     shutil.copy(made.row_path("clip-0"), path)
     pq.write_table(pq.read_table(path).drop(["visible"]), path)
     with pytest.raises(UsageError, match="lacks the column 'visible'"):
-        stored(made.path)
+        open_folder(made.path)
     newer = pq.read_table(made.row_path("clip-0")).replace_schema_metadata({"vcorr.schema_version": "99"})
     pq.write_table(newer, path)
     with pytest.raises(StoreError, match="layout version 99"):
-        stored(made.path)
+        open_folder(made.path)
     path.write_bytes(b"PAR1")
     with pytest.raises(StoreError, match=r"clip-1\.parquet is damaged"):
-        stored(made.path)
+        open_folder(made.path)
 
 
 def test_a_folder_of_something_else(tmp_path):
     with pytest.raises(UsageError, match="--data video:"):
-        stored(tmp_path)
+        open_folder(tmp_path)
     with pytest.raises(MissingError, match="neither a folder nor the name"):
-        stored(tmp_path / "nowhere")
+        open_folder(tmp_path / "nowhere")
     with pytest.raises(UsageError, match="No dataset folder"):
-        stored("")
+        open_folder("")
     (tmp_path / "file").touch()
     with pytest.raises(StoreError, match="is not empty, and not a dataset"):
         DatasetFolder.create(tmp_path, "f" * 64)
@@ -598,4 +497,4 @@ def test_clips_of_two_datasets_in_one_folder(tmp_path):
     folder = make_folder(tmp_path / "small")
     folder.write(with_video(folder, row("clip-2", dataset="other")))
     with pytest.raises(UsageError, match="do not agree on 'dataset': 'other', 'small'"):
-        stored(folder.path)
+        open_folder(folder.path)

@@ -11,6 +11,8 @@ from support import sliding
 from vcorr.data.clip_row import ClipRow
 from vcorr.data.dataset_card import card
 from vcorr.data.dataset_folder import VIDEOS, DatasetFolder, file_hash
+from vcorr.data.dataset_options import FolderConfig
+from vcorr.data.stored_dataset import StoredDataset
 from vcorr.data.video.lossless import write_lossless
 
 QUERIES = np.float32([[4.5, 4.5], [20, 30], [60.25, 0]])
@@ -59,3 +61,14 @@ def with_video(folder: DatasetFolder, made: ClipRow) -> ClipRow:
     digest = write_lossless(folder.path / name, sliding.slide(made.seed)[0], made.fps)
     files = {"video": name, "video_sha256": digest, "file_sha256": file_hash(folder.path / name)}
     return dataclasses.replace(made, **files)
+
+
+def open_folder(path: Path) -> StoredDataset:
+    """Opens a dataset folder as a run does."""
+    return StoredDataset(FolderConfig(path=str(path)))
+
+
+def check_all(path: Path) -> None:
+    """Checks the files of all clips of a dataset folder."""
+    data = open_folder(path)
+    data.check_files(data.ids())
