@@ -189,6 +189,7 @@ def test_a_folder_with_masks_says_so_and_is_run_on(vcorr, tmp_path):
         (("dataset", "import", "diftrack", "x"), 2, "Did you mean 'difftrack'?"),
         (("dataset", "import", "difftrack", "nowhere"), 4, "nowhere does not exist"),
         (("dataset", "show", "nowhere"), 4, "neither a folder nor the name of an imported dataset"),
+        (("dataset", "show", "sprites"), 4, "vcorr show dataset NAME"),
         (("dataset", "show", "difftrack:a/fg"), 4, "vcorr dataset import difftrack DiffTrack/dataset"),
         (("dataset", "show", "home"), 2, "home is not a dataset folder"),
         ((*RUN, "--data", "home"), 2, "--data video:home"),

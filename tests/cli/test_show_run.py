@@ -169,6 +169,15 @@ def test_foreground_and_background_are_shown_and_compared_over_all_and_over_movi
     }
 
 
+def test_an_unknown_stratum_is_answered_with_one_pattern_per_dimension(vcorr) -> None:
+    path = made(vcorr)
+    vcorr("score", path, "--set", "metrics=matching_accuracy,strata")
+    ended = vcorr("show", "run", path, "--metric", "matching_accuracy@layers:*")
+    assert (ended.code, ended.err.count("matching_accuracy@frames:")) == (2, 1)
+    pattern = next(word.rstrip(",.") for word in ended.err.split() if word.startswith("matching_accuracy@reappeared:"))
+    assert vcorr("show", "run", path, "--metric", pattern).code == 0
+
+
 def test_strata_of_two_runs_are_compared_at_the_sites_of_their_metric(vcorr) -> None:
     path = made(vcorr)
     vcorr("score", path, "--set", "metrics=matching_accuracy,strata")

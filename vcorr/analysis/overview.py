@@ -127,12 +127,17 @@ def _select_needed(ranked: Sequence[str]) -> Callable[[str], bool]:
     return lambda name: not ranked or name.split(STRATUM_MARK)[0] in needed
 
 
+def _pattern_of(column: str) -> str:
+    """Returns the pattern that stands for all strata of a column's dimension; the column itself if it is no stratum."""
+    return f"{column.rpartition(':')[0]}:*" if _is_stratum(column) else column
+
+
 def _check_stored(asked: Sequence[str], ranked: Sequence[str], stored: StoredScores) -> None:
     strata = [name for name in asked if _is_stratum(name)]
     missing = [name for name in strata if not any(_is_shown(known, [name]) for known in stored.metrics)]
     missing += [name for name in ranked if name not in stored.metrics]
     for name in missing if asked else ():
-        listing = ", ".join(sorted(stored.metrics, key=natural))
+        listing = ", ".join(sorted(set(map(_pattern_of, stored.metrics)), key=natural))
         hint = f"It has: {listing}. To add others: vcorr score {shlex.quote(stored.facts.path)} --set metrics=…"
         raise unknown_name("metric of this run", name, stored.metrics, hint=hint)
 

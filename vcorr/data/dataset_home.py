@@ -79,5 +79,6 @@ def find_folder(text: str) -> Path:
     if not path.is_dir():
         known = list_imported_names()
         hint = f"Imported: {', '.join(known)}." if known else "Nothing is imported yet: vcorr dataset import --help"
+        hint += "\nDatasets of plugins are not folders: vcorr show dataset NAME"
         raise MissingError(f"{text} is neither a folder nor the name of an imported dataset.", hint=hint)
     return path
