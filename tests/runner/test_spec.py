@@ -254,6 +254,12 @@ def test_an_empty_value_is_not_the_default(name: str) -> None:
             build_spec(flags, assignments=assignments)
 
 
+def test_an_option_without_its_kind_is_answered_with_the_whole_key() -> None:
+    with pytest.raises(vcorr.UsageError, match="Unknown --set key 'level'") as caught:
+        build_spec({"model": "tiny"}, assignments=["level=hard"])
+    assert "as in data.level=" in str(caught.value)
+
+
 def test_a_key_with_both_kinds_of_dash_is_there_twice(tmp_path: Path) -> None:
     path = tmp_path / "run.yaml"
     path.write_text("save-videos: true\nsave_videos: false\n")

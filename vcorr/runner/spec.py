@@ -211,7 +211,7 @@ def _assign(key: str, value: Any) -> _Assignment:
             raise unknown_name("--set key", key, names, hint=f"Keys begin with {', '.join(names)}, or name a flag.")
         return _Assignment(part, rest, value)
     if key not in FIELDS:
-        hint = f"Keys: {', '.join(sorted(FIELDS))}. Options of a part begin with its kind, such as probe.heads."
+        hint = f"Options of a part begin with its kind, as in data.{key}=… Keys: {', '.join(sorted(FIELDS))}."
         raise unknown_name("--set key", key, FIELDS, hint=hint)
     return _Assignment("", key, value)
 
