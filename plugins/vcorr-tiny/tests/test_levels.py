@@ -68,6 +68,26 @@ def test_a_clip_is_the_same_every_time_it_is_rendered(level: str) -> None:
     assert torch.equal(frames_of(scenes), frames_of(scene("test", 3, SIZE, FRAMES, level=level)))
 
 
+@pytest.mark.parametrize("level", ["easy", "hard"])
+def test_a_clip_does_not_depend_on_threads_order_or_the_number_of_clips(level: str) -> None:
+    options = {"level": level, "size": 128, "frames": 5}
+    few, many = Sprites(SpritesConfig(clips=2, **options)), Sprites(SpritesConfig(clips=900, **options))
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        first = [few.clip(name) for name in ("test-0000", "test-0001")]
+        torch.set_num_threads(3)
+        second = [many.clip(name) for name in ("test-0001", "test-0000")][::-1]
+    finally:
+        torch.set_num_threads(threads)
+    for one, other in zip(first, second, strict=True):
+        for name in ("video", "layers"):
+            assert np.array_equal(getattr(one, name), getattr(other, name))
+        for name in ("xy", "visible", "layer", "boundary"):
+            assert np.array_equal(getattr(one.tracks, name), getattr(other.tracks, name))
+        assert np.array_equal(one.queries.xy, other.queries.xy)
+
+
 @pytest.mark.parametrize("level", ["drift", "noise", "blur", "flicker", "repeat", "lights"])
 def test_faults_of_the_picture_change_the_pixels_and_nothing_else(level: str) -> None:
     clean, faulty = batch("clean"), batch(level)
