@@ -68,6 +68,10 @@ class Part:
             config = {name: value for name, value in config.items() if name not in find_later(self.config)}
         return {"name": self.entry.name, "version": self.entry.version, "config": config}
 
+    def left_out(self) -> dict[str, Any]:
+        """Returns the options that `identity` leaves out, which records and tables still show."""
+        return {name: plain(getattr(self.config, name), name) for name in sorted(find_later(self.config))}
+
 
 @dataclass(frozen=True)
 class Parts:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -267,10 +269,21 @@ def test_a_number_out_of_range_is_the_same_clear_message_for_options_and_objects
 
 
 def test_the_level_easy_is_no_part_of_fingerprints_and_the_others_are() -> None:
-    def options(**changes: str) -> dict[str, object]:
+    def part(**changes: str) -> Part:
         entry = DatasetEntry(name="sprites", summary="", factory="vcorr_tiny.dataset:Sprites")
-        return Part(entry, "vcorr-tiny 0.1", SpritesConfig(**changes)).identity()["config"]
+        return Part(entry, "vcorr-tiny 0.1", SpritesConfig(**changes))
 
-    assert "level" not in options()
-    assert "level" not in options(level="easy")
-    assert options(level="hard")["level"] == "hard"
+    for easy in (part(), part(level="easy")):
+        assert "level" not in easy.identity()["config"]
+        assert easy.left_out() == {"level": "easy"}
+    assert part(level="hard").identity()["config"]["level"] == "hard"
+    assert part(level="hard").left_out() == {}
+
+
+def test_a_record_names_the_level_also_if_it_is_easy(tmp_path: Path) -> None:
+    make = ["run", "--model", "zero-motion", "--data", "sprites", "--limit", "1", "--set", "data.size=32"]
+    with pytest.raises(SystemExit) as ended:
+        program.main([*make, "--out", str(tmp_path)])
+    assert not ended.value.code
+    (record,) = tmp_path.glob("*/run.json")
+    assert json.loads(record.read_text())["resolved"]["data"]["config"]["level"] == "easy"
