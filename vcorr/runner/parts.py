@@ -68,7 +68,7 @@ class Part:
             config = {name: value for name, value in config.items() if name not in find_later(self.config)}
         return {"name": self.entry.name, "version": self.entry.version, "config": config}
 
-    def left_out(self) -> dict[str, Any]:
+    def find_left_out(self) -> dict[str, Any]:
         """Returns the options that `identity` leaves out, which records and tables still show."""
         return {name: plain(getattr(self.config, name), name) for name in sorted(find_later(self.config))}
 

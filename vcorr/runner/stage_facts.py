@@ -26,7 +26,7 @@ def predict_facts(plan: Plan) -> dict[str, Any]:
     """Returns what is behind the predictions. `selected` is the number of clips of the plan."""
     facts = {
         "spec": plain(plan.spec),
-        "resolved": _resolved(plan),
+        "resolved": _resolve(plan),
         "row_context": common_columns(plan),
         "fitted": plan.selection.fitted,
         "card": plain(plan.live.card),
@@ -49,9 +49,9 @@ def predict_facts(plan: Plan) -> dict[str, Any]:
     return storable(facts)
 
 
-def _resolved(plan: Plan) -> dict[str, Any]:
+def _resolve(plan: Plan) -> dict[str, Any]:
     """Returns what can change a prediction, with the options of the data that fingerprints leave out."""
-    found, left_out = plan.predict_identity(), plan.parts.data.left_out()
+    found, left_out = plan.predict_identity(), plan.parts.data.find_left_out()
     if left_out:
         found["data"] = {**found["data"], "config": {**found["data"]["config"], **left_out}}
     return found

@@ -275,9 +275,9 @@ def test_the_level_easy_is_no_part_of_fingerprints_and_the_others_are() -> None:
 
     for easy in (part(), part(level="easy")):
         assert "level" not in easy.identity()["config"]
-        assert easy.left_out() == {"level": "easy"}
+        assert easy.find_left_out() == {"level": "easy"}
     assert part(level="hard").identity()["config"]["level"] == "hard"
-    assert part(level="hard").left_out() == {}
+    assert part(level="hard").find_left_out() == {}
 
 
 def test_a_record_names_the_level_also_if_it_is_easy(tmp_path: Path) -> None:
