@@ -23,7 +23,7 @@ from vcorr.contract.errors import MissingError, PluginError
         ("run --model sliding-model --num_steps 20", "Write: --set num_steps=VALUE"),
         ("run --model sliding-model --num-steps 20", "Write: --set num_steps=VALUE"),
         ("run --model sliding-model --tracker lk", "Write: --set tracker=VALUE"),
-        ("run --model sliding-model --probe qk --set heads=each", "such as probe.heads."),
+        ("run --model sliding-model --probe qk --set heads=each", "such as probe.heads=…"),
         ("run --model sliding-model --probe qk --data folder-of-mine", "or the path of a dataset folder."),
         ("show sliding-model", "Write: vcorr show model sliding-model"),
         ("show qk qk", "Write: vcorr show probe qk"),
@@ -49,6 +49,10 @@ def test_a_folder_whose_name_is_too_long_is_an_error(vcorr) -> None:
     line = "run --model sliding-model --probe qk --data token-slide --layers 0 --steps 0 --limit 1 --out"
     ended = vcorr(*line.split(), "n" * 300)
     assert (ended.code, ended.out) == (2, "")
+    assert "cannot be written: File name too long." in " ".join(ended.err.split())
+    assert vcorr(*line.split(), "runs").code == 0
+    ended = vcorr("board", "collect", "--results", "runs", "--out", "n" * 300)
+    assert ended.code != 0
     assert "cannot be written: File name too long." in " ".join(ended.err.split())
 
 

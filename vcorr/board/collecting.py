@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import chain, count
@@ -132,7 +133,7 @@ def _find_targets(runs: Sequence[RunDirectory], out: Path) -> Iterator[Path]:
         target = out / _find_name(run.run_id, taken)
         if is_run(target) and not RunDirectory(target).is_copy:
             raise UsageError(f"{target} is a whole run, not a copy of one.", hint=ELSEWHERE)
-        if target.exists() and not is_run(target):
+        if os.path.lexists(target) and not is_run(target):
             raise UsageError(f"{target} exists and is no copy of a run.", hint=ELSEWHERE)
         yield target
 

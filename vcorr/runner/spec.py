@@ -211,7 +211,8 @@ def _assign(key: str, value: Any) -> _Assignment:
             raise unknown_name("--set key", key, names, hint=f"Keys begin with {', '.join(names)}, or name a flag.")
         return _Assignment(part, rest, value)
     if key not in FIELDS:
-        hint = f"Options of a part begin with its kind, as in data.{key}=… Keys: {', '.join(sorted(FIELDS))}."
+        written = f"Options of a part begin with its kind, such as probe.{key}=… or data.{key}=…"
+        hint = f"{written} Keys: {', '.join(sorted(FIELDS))}."
         raise unknown_name("--set key", key, FIELDS, hint=hint)
     return _Assignment("", key, value)
 

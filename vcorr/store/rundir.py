@@ -251,7 +251,7 @@ class RunDirectory:
 
 def is_run(path: Path) -> bool:
     """Returns whether a directory is a run: it has a record, or shards or packed scores whose record was lost."""
-    if os.path.lexists(path / RECORD) or (path / PACKED).is_file():
+    if os.path.lexists(path / RECORD) or os.path.isfile(path / PACKED):
         return True
     return any(list_shards(path / table) for table in TABLES)
 
