@@ -6,14 +6,13 @@ any player shows it. FFV1 stores equal channels as one.
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vcorr.contract.errors import StoreError, UsageError
-from vcorr.data.video.lossless import read_lossless, write_lossless
+from vcorr.data.video.lossless import pixels_hash, read_lossless, write_lossless
 
 
 def layers_hash(layers: NDArray[np.uint8]) -> str:
@@ -24,9 +23,7 @@ def layers_hash(layers: NDArray[np.uint8]) -> str:
     """
     if layers.ndim != 3 or layers.dtype != np.uint8 or not layers.size:
         raise UsageError(f"A layer map is a uint8 array of shape (T, H, W), got {layers.dtype} {layers.shape}.")
-    digest = hashlib.sha256(",".join(map(str, layers.shape)).encode())
-    digest.update(np.ascontiguousarray(layers).data)
-    return digest.hexdigest()
+    return pixels_hash(layers)
 
 
 def write_layers(path: Path, layers: NDArray[np.uint8], fps: float) -> str:

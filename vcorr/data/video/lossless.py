@@ -27,8 +27,13 @@ _BIT_EXACT = 1 << 23
 def video_hash(video: NDArray[np.uint8]) -> str:
     """Returns the hex SHA-256 of a video (T, H, W, 3) uint8: of its shape, written "T,H,W,3", and its bytes."""
     _check(video)
-    digest = hashlib.sha256(",".join(map(str, video.shape)).encode())
-    digest.update(np.ascontiguousarray(video).data)
+    return pixels_hash(video)
+
+
+def pixels_hash(pixels: NDArray[np.uint8]) -> str:
+    """Returns the hex SHA-256 of an array of any shape: of its sides, written "T,H,W", and its bytes."""
+    digest = hashlib.sha256(",".join(map(str, pixels.shape)).encode())
+    digest.update(np.ascontiguousarray(pixels).data)
     return digest.hexdigest()
 
 
