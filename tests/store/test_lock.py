@@ -75,6 +75,25 @@ def test_a_second_process_is_refused_and_hears_of_the_first(holder, tmp_path) ->
     assert take(tmp_path)["process"] == os.getpid()
 
 
+def test_a_process_that_has_the_lock_and_has_not_yet_written_its_name_is_named(tmp_path, monkeypatch) -> None:
+    with hold_lock(tmp_path):
+        name = (tmp_path / LOCK).read_bytes()
+        os.truncate(tmp_path / LOCK, 0)
+        monkeypatch.setattr(lock.time, "sleep", lambda _: (tmp_path / LOCK).write_bytes(name))
+        with pytest.raises(StoreError, match=f"written by process {os.getpid()} "), hold_lock(tmp_path):
+            pass
+
+
+def test_a_holder_that_never_writes_its_name_is_another_process(tmp_path, monkeypatch) -> None:
+    pauses: list[float] = []
+    monkeypatch.setattr(lock.time, "sleep", pauses.append)
+    with hold_lock(tmp_path):
+        os.truncate(tmp_path / LOCK, 0)
+        with pytest.raises(StoreError, match="is being written by another process"), hold_lock(tmp_path):
+            pass
+    assert sum(pauses) == pytest.approx(1), "the wait has an end"
+
+
 def test_a_killed_process_is_no_obstacle(holder, tmp_path) -> None:
     holder.send_signal(signal.SIGKILL)
     holder.wait()

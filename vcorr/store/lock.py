@@ -18,6 +18,7 @@ import os
 import shlex
 import socket
 import stat
+import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -33,6 +34,8 @@ LOCK = ".lock"
 _NO_SUCH_LOCKS = {errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.ENOLCK, errno.EINVAL}
 """Errors of `flock` on file systems without locks."""
 _NOT_ALLOWED = {errno.EROFS, errno.EACCES, errno.EPERM}
+_LOOKS, _PAUSE = 100, 0.01
+"""How often, and how many seconds apart, the file of a held lock is read until it names its holder."""
 
 
 class NotWritableError(StoreError):
@@ -85,7 +88,7 @@ def _acquire(path: Path) -> tuple[int, bool]:
             _check_free(path, file, by_kernel=by_kernel, is_new=is_new)
             _write_holder(file)
         except BlockingIOError as error:
-            holder = _read_holder(file)
+            holder = _wait_for_name(file)
             os.close(file)
             raise _is_held(path, holder) from error
         except BaseException:
@@ -178,6 +181,19 @@ def _read_holder(file: int) -> Holder | None:
         return Holder(str(values["host"]), int(values["process"]), str(values["since"]))
     except (ValueError, TypeError, KeyError, OverflowError):
         return None
+
+
+def _wait_for_name(file: int) -> Holder | None:
+    """Returns the holder of a lock that another process has; None if it does not write its name for a second.
+
+    A process writes its name after it took the lock, so for a moment the file is empty.
+    """
+    for _ in range(_LOOKS):
+        holder = _read_holder(file)
+        if holder is not None:
+            return holder
+        time.sleep(_PAUSE)
+    return None
 
 
 def _write_holder(file: int) -> None:
