@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from vcorr.contract.errors import StoreError as StoreError
     from vcorr.contract.errors import UsageError as UsageError
     from vcorr.contract.errors import VcorrError as VcorrError
+    from vcorr.contract.errors import not_loaded as not_loaded
     from vcorr.contract.errors import unknown_name as unknown_name
     from vcorr.contract.geometry import Span as Span
     from vcorr.contract.geometry import TokenGrid as TokenGrid
@@ -95,7 +96,8 @@ else:
                 "DatasetEntry GuidanceEntry MetricEntry ModelEntry PageEntry ProbeEntry TrackerEntry"
             ),
             "vcorr.contract.errors": (
-                "CaptureError MissingError NumericalError PluginError StoreError UsageError VcorrError unknown_name"
+                "CaptureError MissingError NumericalError PluginError StoreError UsageError VcorrError not_loaded "
+                "unknown_name"
             ),
             "vcorr.contract.geometry": "Span TokenGrid latent_frames",
             "vcorr.contract.hit_rules": "HitRule",

@@ -75,42 +75,69 @@ def check_sites(needs: Mapping[str, frozenset[str]], sites: Iterable[Site], mode
     """
     sites = list(sites)
     _check_attention(needs, sites, model)
-    hidden, unrotated = _find_reader(needs, {HIDDEN}), _find_reader(needs, UNROTATED.keys())
-    summary = _find_reader(needs, {MASK})
-    position, whole = _find_reader(needs, POSITIONS.keys()), _find_reader(needs, {MASK, *POSITIONS})
+    readers = (
+        (_find_reader(needs, {HIDDEN}), _lacks_block),
+        (_find_reader(needs, {MASK, *POSITIONS}), _lacks_whole_video),
+        (_find_reader(needs, {MASK}), _lacks_weights),
+        (_find_reader(needs, UNROTATED.keys()), _lacks_unrotated),
+        (_find_reader(needs, POSITIONS.keys()), _lacks_positions),
+    )
     for site in sites:
-        if hidden is not None and not site.block:
-            raise UsageError(
-                f"Probe {hidden!r} reads the output of a block; {model} does not declare the block of {site.name}.",
-                hint="The model's adapter declares it in Site(..., block=...).",
-            )
-        if whole is not None and site.factorised is not None:
-            raise UsageError(
-                f"Probe {whole!r} reads attention over all tokens of a video; {site.name} of {model} has none: "
-                f"its attention is {site.factorised.kind}, {_REACH[site.factorised.kind]}.",
-                hint=f"Leave out the probe {whole!r}. Probes that match tokens can be read.",
-            )
-        if summary is not None and site.attention == "linear":
-            raise UsageError(
-                f"Probe {summary!r} reads attention weights; {site.name} of {model} has linear attention, which "
-                "computes none.",
-                hint=f"Leave out the probe {summary!r}. Probes that match tokens can be read.",
-            )
-        if unrotated is not None and site.unrotated is None:
-            raise UsageError(
-                f"Probe {unrotated!r} reads q and k before the rotary embedding; {model} does not declare where they "
-                f"are for {site.name}.",
-                hint="Leave out --set probe.rotary=false. The model has no rotary embedding, or its adapter does not "
-                "declare Site(..., unrotated=...).",
-            )
-        if position is not None and site.unrotated is None:
-            raise UsageError(
-                f"Probe {position!r} reads positions apart from content; {model} does not declare where q and k are "
-                f"before a rotary embedding for {site.name}.",
-                hint=f"Leave out {position!r}. Positions that a model adds to its tokens, as sines or a learned table, "
-                "cannot be separated from content. If the model has a rotary embedding, its adapter declares "
-                "Site(..., unrotated=...).",
-            )
+        for probe, find_lack in readers:
+            error = None if probe is None else find_lack(probe, site, model)
+            if error is not None:
+                raise error
+
+
+def _lacks_block(probe: str, site: Site, model: str) -> UsageError | None:
+    """Returns the error for a site that does not declare its block; None if all is well. So do the next four."""
+    if site.block:
+        return None
+    return UsageError(
+        f"Probe {probe!r} reads the output of a block; {model} does not declare the block of {site.name}.",
+        hint="The model's adapter declares it in Site(..., block=...).",
+    )
+
+
+def _lacks_whole_video(probe: str, site: Site, model: str) -> UsageError | None:
+    if site.factorised is None:
+        return None
+    return UsageError(
+        f"Probe {probe!r} reads attention over all tokens of a video; {site.name} of {model} has none: "
+        f"its attention is {site.factorised.kind}, {_REACH[site.factorised.kind]}.",
+        hint=f"Leave out the probe {probe!r}. Probes that match tokens can be read.",
+    )
+
+
+def _lacks_weights(probe: str, site: Site, model: str) -> UsageError | None:
+    if site.attention != "linear":
+        return None
+    return UsageError(
+        f"Probe {probe!r} reads attention weights; {site.name} of {model} has linear attention, which computes none.",
+        hint=f"Leave out the probe {probe!r}. Probes that match tokens can be read.",
+    )
+
+
+def _lacks_unrotated(probe: str, site: Site, model: str) -> UsageError | None:
+    if site.unrotated is not None:
+        return None
+    return UsageError(
+        f"Probe {probe!r} reads q and k before the rotary embedding; {model} does not declare where they are for "
+        f"{site.name}.",
+        hint="Leave out --set probe.rotary=false. The model has no rotary embedding, or its adapter does not declare "
+        "Site(..., unrotated=...).",
+    )
+
+
+def _lacks_positions(probe: str, site: Site, model: str) -> UsageError | None:
+    if site.unrotated is not None:
+        return None
+    return UsageError(
+        f"Probe {probe!r} reads positions apart from content; {model} does not declare where q and k are before a "
+        f"rotary embedding for {site.name}.",
+        hint=f"Leave out {probe!r}. Positions that a model adds to its tokens, as sines or a learned table, cannot be "
+        "separated from content. If the model has a rotary embedding, its adapter declares Site(..., unrotated=...).",
+    )
 
 
 def _check_attention(needs: Mapping[str, frozenset[str]], sites: Sequence[Site], model: str) -> None:

@@ -87,6 +87,11 @@ def missing_package(error: ModuleNotFoundError, label: str = "This command") -> 
     )
 
 
+def not_loaded(model: object) -> PluginError:
+    """Returns the error for a model that is used before its weights were loaded."""
+    return PluginError(f"{type(model).__name__} was used before its weights were loaded: call load(...) first.")
+
+
 def unknown_name(kind: str, name: str, known: Iterable[str], *, hint: str = "") -> UsageError:
     """Returns the error for an unknown name. It suggests the nearest known names, then lists all, or gives `hint`."""
     choices = sorted(known)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from vcorr.contract.bases import VideoModelBase
 from vcorr.contract.cards import load_card
-from vcorr.contract.errors import PluginError, UsageError
+from vcorr.contract.errors import PluginError, UsageError, not_loaded
 from vcorr.contract.geometry import TokenGrid
 from vcorr.contract.modes import Invert, mode_of
 from vcorr.contract.records import AppliedSettings, Attention, Clip, Mode, ModelCard, RunSettings, Site, Unrotated
@@ -587,7 +587,7 @@ class DiffusersVideoModel(VideoModelBase, Generic[C]):
             PluginError: nothing is loaded yet.
         """
         if self._pipe is None:
-            raise PluginError(f"{type(self).__name__} was used before its weights were loaded: call load(...) first.")
+            raise not_loaded(self)
         return self._pipe
 
     def run(self, clip: Clip, settings: RunSettings, recorder: Recorder) -> NDArray[np.uint8] | None:

@@ -100,11 +100,29 @@ def statements(first: Results, second: Results) -> list[Statement]:
     second: the results of the same videos under another tracker.
     """
     qk = first.choose([QK])
-    steps = sorted({site["step"] for site in first.get(*QK).sites})
-    begin, middle, last = steps[min(1, len(steps) - 1)], steps[len(steps) // 2], steps[-1]
+    last = _steps(first)[-1]
     at_last = first.choose([QK], steps=[last])
+    skills = _compare_skills(first, second, qk, at_last)
+    means = _compare_means(first, at_last.at_probe("attention"))
+    return correct(
+        [
+            *(Statement.comparing(f"{text}; skill", compare(*rows)) for text, rows in skills.items()),
+            *(Statement.comparing(text, difference) for text, difference in means.items()),
+            _against_zncc(first, qk),
+        ]
+    )
+
+
+def _steps(results: Results) -> list[int]:
+    return sorted({site["step"] for site in results.get(*QK).sites})
+
+
+def _compare_skills(first: Results, second: Results, qk: Row, at_last: Row) -> dict[str, tuple[Row, Row]]:
+    """Returns the two rows that each statement on skill compares. qk: the best site; at_last: the best at the end."""
+    steps = _steps(first)
+    middle, last = steps[len(steps) // 2], steps[-1]
     median = median_layer(first, QK, last)
-    skills = {
+    return {
         "Queries and keys match better than the best of five probes of features": (
             qk,
             first.choose([("tiny", probe) for probe in FEATURES]),
@@ -120,8 +138,13 @@ def statements(first: Results, second: Results) -> list[Statement]:
         ),
         "The network adds to its input: `qk` minus `latent`": (qk, first.choose([("tiny", "latent")])),
     }
-    layer = at_last.at_probe("attention")
-    means = {
+
+
+def _compare_means(first: Results, layer: Row) -> dict[str, Difference]:
+    """Returns the differences of the statements on attention. layer: the best layer, read by the probe `attention`."""
+    steps = _steps(first)
+    begin, last = steps[min(1, len(steps) - 1)], steps[-1]
+    return {
         f"The best layer is more confident than the mean of the others at step {last}": _over_others(layer, CONFIDENCE),
         f"The best layer attends more to later frames than the mean of the others at step {last}": _over_others(
             layer, ATTENTION
@@ -136,13 +159,6 @@ def statements(first: Results, second: Results) -> list[Statement]:
             layer, TEXT, begin, last
         ),
     }
-    return correct(
-        [
-            *(Statement.comparing(f"{text}; skill", compare(*rows)) for text, rows in skills.items()),
-            *(Statement.comparing(text, difference) for text, difference in means.items()),
-            _against_zncc(first, qk),
-        ]
-    )
 
 
 def _against_zncc(results: Results, qk: Row) -> Statement:

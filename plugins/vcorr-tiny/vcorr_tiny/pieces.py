@@ -19,10 +19,10 @@ from vcorr.store.fingerprint import plain
 from vcorr.store.rundir import RunDirectory, find_runs
 from vcorr_tiny.command_runs import Command, Work
 from vcorr_tiny.seeds import SEEDS
+from vcorr_tiny.sprites.level_names import HARD, LEVEL_NAMES
 
 CLIPS, FEW = 64, 16
 """Clips of the main pieces, and of pieces that take long or that a smaller table shows."""
-HARD = "hard"
 
 
 @dataclass(frozen=True)
@@ -35,11 +35,10 @@ class Place:
 
 
 EASY = Place("easy")
-PLACES = (EASY, Place(HARD, options=("data.level=hard",)), Place("photos", "photos"))
+PLACES = (EASY, Place(HARD, options=(f"data.level={HARD}",)), Place("photos", "photos"))
 """Where everything is measured: two levels of `sprites`, and scenes of photographs."""
 STRATA = tuple(
-    Place(level, options=(f"data.level={level}",))
-    for level in ("clean", "drift", "noise", "blur", "warp", "flicker", "repeat", "twins", "fast", "vanish", "lights")
+    Place(level, options=(f"data.level={level}",)) for level in LEVEL_NAMES if level not in (EASY.name, HARD)
 )
 """The levels with one fault each, after the level without any."""
 

@@ -17,13 +17,13 @@ from numpy.typing import NDArray
 from vcorr import (
     Clip,
     ModelCard,
-    PluginError,
     RunSettings,
     Site,
     TokenGrid,
     UsageError,
     VideoModelBase,
     load_card,
+    not_loaded,
     option,
 )
 from vcorr.capture import TokenLayout
@@ -158,7 +158,7 @@ class PixelModel(VideoModelBase, ABC, Generic[C]):
             PluginError: nothing is loaded yet.
         """
         if self._network is None:
-            raise PluginError(f"{type(self).__name__} was used before its weights were loaded: call load(...) first.")
+            raise not_loaded(self)
         return self._network
 
     @property
