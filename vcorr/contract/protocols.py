@@ -48,10 +48,11 @@ class VideoModel(Protocol):
         """Returns the grid of the tokens of `site` over `clip`, as this model would read the clip.
 
         The runner resizes and cuts the clip to the grid's height, width and video_frames. `site` is None for a model
-        without sites.
+        without sites. If ``clip.stills``, the grid has T latent frames for the T frames of the video, one each.
 
         Raises:
-            UsageError: the model cannot take such a clip; the message says which sizes it takes.
+            UsageError: the model cannot take such a clip; the message says which sizes it takes, or that it encodes no
+                frame by itself.
         """
         ...
 

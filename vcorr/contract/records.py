@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from vcorr.contract.errors import UsageError
 from vcorr.contract.geometry import TokenGrid
+from vcorr.contract.option_notes import option
 from vcorr.contract.part_calls import show_value
 from vcorr.contract.rotary import Rotary
 from vcorr.contract.variants import DEFAULT_VARIANT, NamedVariant
@@ -357,6 +358,8 @@ class Clip:
             larger ones; else "".
         layers: (T, H, W) uint8, the index of the topmost layer at each pixel centre of the video: 0 the background,
             k > 0 the k-th thing from the back, as in `Tracks.layer`; None if it is not known.
+        stills: whether a model reads each frame of `video` by itself, as an image: every frame then has a latent frame
+            of its own. The grid of such a clip has T latent frames. Trackers make such clips (docs/tracking.md).
 
     Raises:
         UsageError: a field contradicts itself or another; the message names the clip and the field.
@@ -372,6 +375,7 @@ class Clip:
     query_mode: QueryMode = "frame"
     input_class: InputClass = ""
     layers: NDArray[np.uint8] | None = None
+    stills: bool = False
 
     if TYPE_CHECKING:  # `queries` takes more types than the attribute has after conversion
 
@@ -387,6 +391,7 @@ class Clip:
             query_mode: QueryMode = "frame",
             input_class: InputClass = "",
             layers: NDArray[np.uint8] | None = None,
+            stills: bool = False,
         ) -> None: ...
 
     def __post_init__(self) -> None:
@@ -476,6 +481,8 @@ class RunSettings:
         seed: seed of the noise. The same seed and clip give the same noise, whatever the other settings are. In mode
             generate a run gives every clip a seed of its own, unless its noise is shared (docs/protocol.md).
         cfg: strength of classifier-free guidance in mode generate, 1 for none; None for the pipeline's default.
+        add_noise: False in mode renoise: the denoiser gets the timestep of a step, and latents without its noise. The
+            published code of DiffTrack tracks TAP-Vid videos so. At the default it is no part of fingerprints.
     """
 
     mode: Mode = "renoise"
@@ -483,6 +490,7 @@ class RunSettings:
     num_steps: int = 1
     seed: int = 42
     cfg: float | None = None
+    add_noise: bool = option(True, "False: latents without the noise of the step.", later=True)
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from vcorr.diffusion.configs import VIDEO, Configs, folder_configs, packaged_con
 from vcorr.diffusion.images import starting_image
 from vcorr.diffusion.options import VideoConfig, name_of_shift
 from vcorr.diffusion.prompts import PromptEncoding
-from vcorr.diffusion.size_checks import check_network, check_size, frames_to_read
+from vcorr.diffusion.size_checks import check_network, check_size, frames_to_read, grid_of_stills
 from vcorr.diffusion.token_layout import Compression, Sizes, attention_sites
 from vcorr.diffusion.weights import WeightsSource, locate_weights
 
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from vcorr.capture.recorder import Recorder
     from vcorr.diffusion.borrowed import FirstPass, Passes
     from vcorr.diffusion.schedule import NoiseSchedule
+    from vcorr.diffusion.still_latents import StillLatents
 
 C = TypeVar("C", bound="VideoConfig")
 
@@ -128,6 +129,7 @@ class DiffusersVideoModel(VideoModelBase, Generic[C]):
         self.card, self.configs = card or self.card, configs or self.configs
         self._found: Configs | None = None
         self._schedules: dict[tuple[int, TokenGrid], NoiseSchedule] = {}
+        self._stills: StillLatents | None = None
         self._folder_scheduler: Mapping[str, Any] = {}
         self.config = self._with_video_size(config)
         self._settings = AuthorSettings(config, self.model_card() if self.card else None)
@@ -222,6 +224,8 @@ class DiffusersVideoModel(VideoModelBase, Generic[C]):
         allowed, title = self.sizes(site), self.model_card().title
         for name, sizes in allowed.items():
             check_size(name, getattr(config, name), sizes, title)
+        if clip.stills:
+            return grid_of_stills(clip, (config.height, config.width), pack, allowed["frames"], title)
         frames = frames_to_read(clip, config.frames, allowed["frames"], title)
         tokens, spans = pack.time(frames)
         return TokenGrid(
@@ -285,6 +289,26 @@ class DiffusersVideoModel(VideoModelBase, Generic[C]):
         from vcorr.diffusion.latents import encode_video
 
         return encode_video(self.pipe.vae, video, self.device)
+
+    def encode_clip(self, clip: Clip, video: NDArray[np.uint8]) -> Tensor:
+        """Encodes the clip's video, (T, H, W, 3) uint8 RGB, into (1, C, F, h, w).
+
+        If ``clip.stills``, each frame is encoded by itself. The latents of such frames are kept for a while, because
+        the clips of a tracker share frames.
+        """
+        if not clip.stills:
+            return self.encode(video)
+        from vcorr.diffusion.still_latents import StillLatents
+
+        self._stills = self._stills or StillLatents()
+        return self._stills.encode(video, self.encode)
+
+    def decode_clip(self, clip: Clip, latents: Tensor) -> NDArray[np.uint8]:
+        """Inverts `encode_clip`, for mode `invert`: (1, C, F, h, w) to the T frames of the clip's video."""
+        assert clip.video is not None  # `encode_clip` has read it
+        if not clip.stills:
+            return self.decode(latents, len(clip.video))
+        return np.concatenate([self.decode(each, 1) for each in latents.chunk(len(clip.video), dim=2)])
 
     def decode(self, latents: Tensor, video_frames: int) -> NDArray[np.uint8]:
         """Inverts `encode`, for mode `invert`: (1, C, F, h, w) to (T, H, W, 3) uint8 RGB, with T `video_frames`."""
@@ -501,7 +525,7 @@ class DiffusersVideoModel(VideoModelBase, Generic[C]):
             **self.call_inputs(self.fill_template(clip, settings.mode), grid),
             "height": round(grid.height),
             "width": round(grid.width),
-            self.frames_argument: grid.video_frames,
+            self.frames_argument: self.compression.frames_of_stills(grid.frames) if clip.stills else grid.video_frames,
             "num_inference_steps": settings.num_steps,
             "generator": sampling_generator(settings.seed),
             "output_type": output_type,
@@ -553,7 +577,7 @@ class DiffusersVideoModel(VideoModelBase, Generic[C]):
             lora_file(path)  # raises for a wrong path before gigabytes are read
         self._take_sizes_from(source)
         self._pipe, self.device = self._load_pipeline(source, kind, device), device
-        self._schedules.clear()
+        self._forget()
         shift, vae_dtype = self.setting("flow_shift"), self.vae_dtype(kind)
         try:
             if shift is not None:
@@ -573,7 +597,7 @@ class DiffusersVideoModel(VideoModelBase, Generic[C]):
     def adopt(self, pipe: Any, device: str) -> None:
         """Uses a pipeline that was built elsewhere and is on `device` already; replaces `load`."""
         self._pipe, self.device = pipe, device
-        self._schedules.clear()
+        self._forget()
         if self.configs:
             self.take_sizes(pipeline_configs(pipe))
         self._expose_attention()
@@ -707,6 +731,11 @@ class DiffusersVideoModel(VideoModelBase, Generic[C]):
         return TokenLayout(self.text, self.branches, self.text_tokens, per_sample=self.per_sample, passes=self.passes)
 
     # ---------------------------------------------------------------------------------------------------------- loading
+
+    def _forget(self) -> None:
+        """Drops what was computed with an earlier pipeline."""
+        self._schedules.clear()
+        self._stills = None
 
     def _load_pipeline(self, source: WeightsSource, kind: torch.dtype, device: str) -> Any:
         from vcorr.diffusion.random_weights import random_pipeline

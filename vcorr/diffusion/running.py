@@ -68,9 +68,9 @@ class _Model(Protocol):
 
     def scheduler_config(self) -> Mapping[str, Any]: ...
 
-    def encode(self, video: NDArray[np.uint8]) -> Tensor: ...
+    def encode_clip(self, clip: Clip, video: NDArray[np.uint8]) -> Tensor: ...
 
-    def decode(self, latents: Tensor, frames: int) -> NDArray[np.uint8]: ...
+    def decode_clip(self, clip: Clip, latents: Tensor) -> NDArray[np.uint8]: ...
 
 
 def run_mode(model: _Model, clip: Clip, settings: RunSettings, recorder: Recorder) -> NDArray[np.uint8] | None:
@@ -109,13 +109,13 @@ def check_invertible(model: _Model, settings: RunSettings) -> None:
 def _renoise(model: _Model, clip: Clip, settings: RunSettings, recorder: Recorder) -> None:
     grid, video = _check_video(model, clip)
     passes = model.borrow(clip, grid, settings)
-    latents = model.encode(video)
-    epsilon = clip_noise(latents.shape, settings.seed, clip.id).to(latents.device)
+    latents = model.encode_clip(clip, video)
+    epsilon = clip_noise(latents.shape, settings.seed, clip.id).to(latents.device) if settings.add_noise else None
     schedule, modules = passes.schedule, list(passes.modules.values())
     reading = model.latent_reading(grid)
     with recorder.attach(modules, model.sites(), model.layout(), partial(model.grid, clip), latents=reading):
         for step in settings.steps:
-            noisy = schedule.add_noise(latents, epsilon, step)
+            noisy = latents if epsilon is None else schedule.add_noise(latents, epsilon, step)
             with recorder.step(step, noise=float(schedule.noise[step])):
                 passes.module(step)(**passes.inputs(noisy, step))
 
@@ -128,7 +128,7 @@ def _invert(model: _Model, clip: Clip, settings: RunSettings, recorder: Recorder
     for step in chosen:
         schedule.check(step)
     steps = sampler_steps(model.pipe.scheduler, schedule)
-    encoded = model.encode(video)
+    encoded = model.encode_clip(clip, video)
 
     def predict(latents: Tensor, step: int) -> Tensor:
         return passes.run(latents.to(encoded.dtype), step).float()
@@ -141,7 +141,7 @@ def _invert(model: _Model, clip: Clip, settings: RunSettings, recorder: Recorder
     with recorder.attach(modules, model.sites(), model.layout(), partial(model.grid, clip), latents=reading):
         reached = walk_back(encoded.float(), steps, predict, read)
     again = sample_down(reached, steps, predict).to(encoded.dtype)
-    made, autoencoded = (model.decode(latents, len(video)) for latents in (again, encoded))
+    made, autoencoded = (model.decode_clip(clip, latents) for latents in (again, encoded))
     recorder.reconstruction = Reconstruction(psnr(made, autoencoded), psnr(made, video), psnr(autoencoded, video))
 
 

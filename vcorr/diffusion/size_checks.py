@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from vcorr.contract.errors import UsageError, unknown_name
+from vcorr.contract.geometry import TokenGrid
 from vcorr.contract.records import Clip
-from vcorr.diffusion.token_layout import Sizes
+from vcorr.diffusion.token_layout import Compression, Sizes
 
 
 def check_size(name: str, value: int, allowed: Sizes, title: str) -> None:
@@ -35,6 +36,43 @@ def frames_to_read(clip: Clip, frames: int, allowed: Sizes, title: str) -> int:
             "match to."
         )
     return fits
+
+
+def grid_of_stills(clip: Clip, size: tuple[int, int], pack: Compression, allowed: Sizes, title: str) -> TokenGrid:
+    """Returns the token grid of a clip whose frames are encoded by themselves: one latent frame per frame.
+
+    Args:
+        clip: with a video of T frames.
+        size: (height, width) that the model reads, in pixels.
+        pack: how pixels become tokens.
+        allowed: numbers of video frames that the model takes. T stills need the latents of such a video.
+        title: the model's name for messages.
+
+    Raises:
+        UsageError: the clip has no video, the autoencoder encodes no frame alone, or the model takes no T latents.
+    """
+    if clip.video is None:
+        raise UsageError(f"Clip {clip.id} has no video, so {title} has no frames to read one by one.")
+    if not pack.encodes_stills:
+        raise UsageError(
+            f"{title} cannot read frames one by one: its autoencoder encodes {pack.temporal} frames together.",
+            hint="Read them as a video: --set track.latents=video",
+        )
+    stills = len(clip.video)
+    same = pack.frames_of_stills(stills)
+    if same not in allowed:
+        raise UsageError(
+            f"Clip {clip.id} has {stills} frames to read one by one, as many latents as {same} video frames have; "
+            f"{title} takes {allowed} video frames."
+        )
+    height, width = size
+    return TokenGrid(
+        frames=stills,
+        rows=height // pack.stride,
+        cols=width // pack.stride,
+        stride=(pack.stride, pack.stride),
+        video_frames=stills,
+    )
 
 
 def check_loaded(config: Any, found: Mapping[str, Any], weights: str) -> None:

@@ -83,6 +83,19 @@ class Compression:
         """Frames of the shortest video that has a latent to match to: two tokens in time."""
         return self.temporal_ratio + 1 if self.causal else 2 * self.temporal_ratio
 
+    @property
+    def encodes_stills(self) -> bool:
+        """Whether the autoencoder encodes one frame alone: it is causal, or covers one frame per latent."""
+        return self.causal or self.temporal == 1
+
+    def frames_of_stills(self, stills: int) -> int:
+        """Returns the frames of a video that has as many latents as this number of stills.
+
+        A still is encoded by itself, and its latent fills a whole token in time.
+        """
+        latents = stills * self.temporal_patch
+        return self.temporal * (latents - 1) + 1 if self.causal else self.temporal * latents
+
     def padding(self, video_frames: int) -> int:
         """Returns the number of latents to add in front, so that `video_frames` frames fill the temporal patches."""
         if not self.front_padded:

@@ -14,7 +14,7 @@ from vcorr.runner.clip_fit import RESIZE
 from vcorr.runner.hardware import Hardware
 from vcorr.runner.parts import Part, Parts
 from vcorr.runner.selection import Selection
-from vcorr.store.fingerprint import fingerprint, plain
+from vcorr.store.fingerprint import fingerprint, plain, plain_options
 from vcorr.store.schema import SCHEMA_VERSION
 
 CAPTURE_VERSION = 1
@@ -94,7 +94,7 @@ def predict_identity(parts: Parts, selection: Selection, hardware: Hardware, ide
         "data": dict(identity.data),
         "resize": RESIZE,
         "sites": [[site.layer, site.name] for site in selection.sites],
-        "settings": plain(selection.settings),
+        "settings": plain_options(selection.settings, "settings"),
         **draw,
         **({"applied": applied} if applied else {}),
         "device": hardware.name,

@@ -19,7 +19,7 @@ from vcorr.plugins.part_options import make_config
 from vcorr.plugins.registry import Registered, Registry
 from vcorr.plugins.suggestions import typical_probe
 from vcorr.runner.spec import RunSpec
-from vcorr.store.fingerprint import plain
+from vcorr.store.fingerprint import plain, plain_options
 from vcorr.testing.members import missing_members
 
 DEFAULT_TRACKER = "dis"
@@ -63,9 +63,7 @@ class Part:
 
         Options that came later are left out at their defaults, so that earlier runs keep their fingerprints.
         """
-        config = plain(self.config, self.entry.name)
-        if isinstance(config, dict):
-            config = {name: value for name, value in config.items() if name not in find_later(self.config)}
+        config = plain_options(self.config, self.entry.name)
         return {"name": self.entry.name, "version": self.entry.version, "config": config}
 
     def find_left_out(self) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from vcorr.contract.errors import VcorrError
+from vcorr.contract.option_notes import find_later
 
 LENGTH = 12
 """Number of characters of a fingerprint in a run id."""
@@ -61,6 +62,18 @@ def plain(value: Any, key: str = "spec") -> Any:  # noqa: PLR0911  # one return 
     if isinstance(value, (set, frozenset)):
         return sorted((plain(v, key) for v in value), key=_sort_key)
     raise VcorrError(f"{key} is {value!r}, which cannot be part of a fingerprint: only plain values can.")
+
+
+def plain_options(options: Any, key: str) -> Any:
+    """Returns options as data for JSON, without those that came later and have their defaults.
+
+    So fingerprints of earlier runs stay as they are. Raises as `plain`.
+    """
+    values = plain(options, key)
+    if not isinstance(values, dict):
+        return values
+    later = find_later(options)
+    return {name: value for name, value in values.items() if name not in later}
 
 
 def is_unicode(text: str) -> bool:

@@ -104,7 +104,8 @@ class CogVideoX(DiffusersVideoModel[VideoConfig]):
             UsageError: also when the model has learned the positions of another number of frames.
         """
         grid, frames = super().grid(clip, site), self.network["sample_frames"]
-        if self.network["use_learned_positional_embeddings"] and grid.video_frames != frames:
+        latents, _ = self.compression.time(frames)
+        if self.network["use_learned_positional_embeddings"] and grid.frames != latents:
             raise UsageError(
                 f"{self.model_card().title} has learned the positions of {frames} frames and takes no other number; "
                 f"this clip has {grid.video_frames}.",

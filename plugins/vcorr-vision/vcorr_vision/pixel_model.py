@@ -125,16 +125,17 @@ class PixelModel(VideoModelBase, ABC, Generic[C]):
             UsageError: height, width or frames do not fit, or there is no video.
         """
         title = self.model_card().title
-        video = video_of(clip, title)
-        size, frames = self.frame_size(clip), self.frames_of(video, clip, title)
+        video, covered = video_of(clip, title), 1 if clip.stills else self.tubelet
+        size = self.frame_size(clip)
+        frames = self._count_stills(video, title) if clip.stills else self.frames_of(video, clip, title)
         rows, cols = size.patch
         return TokenGrid(
-            frames=frames // self.tubelet,
+            frames=frames // covered,
             rows=size.height // rows,
             cols=size.width // cols,
             stride=(cols, rows),
             video_frames=frames,
-            temporal_ratio=self.tubelet,
+            temporal_ratio=covered,
             causal=False,
         )
 
@@ -145,6 +146,16 @@ class PixelModel(VideoModelBase, ABC, Generic[C]):
             return frames_to_read(clip, len(video) + 1, allowed, title)
         check_size("frames", most, allowed, title)
         return frames_to_read(clip, most, allowed, title)
+
+    def _count_stills(self, video: NDArray[np.uint8], title: str) -> int:
+        """Returns the number of stills, which each fill a token in time; raises UsageError if it does not fit."""
+        stills, allowed = len(video), self.frame_sizes()
+        if stills * self.tubelet not in allowed:
+            raise UsageError(
+                f"{stills} frames to read one by one fill {stills * self.tubelet} frames of a pass; {title} takes "
+                f"{allowed}."
+            )
+        return stills
 
     def model_card(self) -> ModelCard:
         """Returns the model's card."""
@@ -183,6 +194,8 @@ class PixelModel(VideoModelBase, ABC, Generic[C]):
         import torch
 
         video, module = self._check_size(clip), self.network
+        if clip.stills:
+            video = np.repeat(video, self.tubelet, axis=0)
         dtype = next(module.parameters()).dtype
         attached = recorder.attach(module, self.sites(), self.layout, partial(self.grid, clip))
         with torch.no_grad(), attached, recorder.step(-1):

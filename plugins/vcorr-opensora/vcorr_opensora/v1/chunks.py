@@ -27,6 +27,11 @@ class ChunkedCompression(Compression):
         """1, because the autoencoder takes any number of frames."""
         return 1
 
+    def frames_of_stills(self, stills: int) -> int:
+        """Returns the frames of a video that has as many latents as this number of stills."""
+        chunks, rest = divmod(stills, CHUNK_LATENTS)
+        return CHUNK * chunks + (RATIO * (rest - 1) + 1 if rest else 0)
+
     def time(self, video_frames: int) -> tuple[int, tuple[Span, ...] | None]:
         """Returns the number of latent frames, and the frames that each of them covers."""
         spans: list[Span] = []

@@ -1,0 +1,1 @@
+"""Tracks points with any model: by correspondence inside it, or by what it answers (docs/tracking.md)."""
