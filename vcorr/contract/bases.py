@@ -23,6 +23,8 @@ from vcorr.contract.seeds import NoiseDraw
 from vcorr.contract.variants import CORRECTED, PredictionKind, Switches
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from torch import Tensor
 
     from vcorr.capture.captures import Capture
@@ -238,6 +240,22 @@ class DatasetBase:
             f"{type(self).__name__} cannot track other queries in clip {clip_id!r}: it only knows tracks of its own.",
             hint="A tracker follows any queries: vcorr list trackers",
         )
+
+    def masks(self, clip_id: str) -> NDArray[np.uint8]:
+        """Returns the exact label of every pixel of a clip's video, (T, H, W); by default the clip's layer map.
+
+        0 is the background, 255 a pixel that does not count, any other number an object, the same in every frame.
+
+        Raises:
+            UsageError: the dataset knows no masks, or there is no such clip.
+        """
+        layers: NDArray[np.uint8] | None = cast("Any", self).clip(clip_id).layers  # a method of every dataset
+        if layers is None:
+            raise UsageError(
+                f"{type(self).__name__} has no masks for clip {clip_id!r}.",
+                hint="Masks of objects are known, for example, in --data davis17:PATH",
+            )
+        return layers
 
 
 class TrackerBase:

@@ -45,6 +45,12 @@ ENTRIES: tuple[DatasetEntry, ...] = (
         factory="vcorr.data.stored_dataset:difftrack",
         config="vcorr.data.dataset_options:DiffTrackConfig",
     ),
+    DatasetEntry(
+        name="davis17",
+        summary="DAVIS-2017 at 480p with the masks of its objects, from its own folder: --data davis17:PATH.",
+        factory="vcorr.data.davis_dataset:Davis17",
+        config="vcorr.data.dataset_options:DavisConfig",
+    ),
 )
 
 _HOME = {"query_grid": "query_grids", "fit_notes": "fitting_notes"}

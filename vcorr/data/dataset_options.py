@@ -74,3 +74,17 @@ class DiffTrackConfig:
     """Options of `difftrack`."""
 
     path: str = option("", 'Model and name of an imported set, such as "cogvideox_t2v_2b/fg".')
+
+
+@dataclass(frozen=True, kw_only=True)
+class DavisConfig:
+    """Options of `davis17`."""
+
+    path: str = option("", "The folder of DAVIS-2017 that holds JPEGImages, Annotations and ImageSets.")
+    split: Literal["train", "val"] = option("val", "List of clips, ImageSets/2017/<split>.txt.")
+    grid: int = option(
+        20,
+        "Query points along one side of the regular grid in the first frame.",
+        unit="points",
+        least=1,
+    )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,7 +31,21 @@ def read_image(path: Path) -> NDArray[np.uint8]:
         MissingError: there is no such file.
         UsageError: it cannot be read as an image, or declares too many pixels.
     """
-    from PIL import Image, ImageOps, UnidentifiedImageError
+    from PIL import ImageOps
+
+    with open_image(path) as image:
+        return _to_rgb(ImageOps.exif_transpose(image), show_name(path))
+
+
+@contextmanager
+def open_image(path: Path, formats: tuple[str, ...] = FORMATS) -> Iterator[Image.Image]:
+    """Opens an image file of one of `formats`; also turns what reading its pixels raises in the block into an error.
+
+    Raises:
+        MissingError: there is no such file.
+        UsageError: it cannot be read as an image, or declares too many pixels.
+    """
+    from PIL import Image, UnidentifiedImageError
 
     name = show_name(path)
     if path.exists() and not path.is_file():  # a pipe would be waited for
@@ -38,15 +54,14 @@ def read_image(path: Path) -> NDArray[np.uint8]:
         with warnings.catch_warnings():
             # Pillow's own limits are compared with sizes too; ours is lower, and is no warning
             warnings.simplefilter("ignore")
-            with Image.open(path, formats=FORMATS) as image:
+            with Image.open(path, formats=formats) as image:
                 _check(image.size, getattr(image, "n_frames", 1), name)
-                return _to_rgb(ImageOps.exif_transpose(image), name)
+                yield image
     except FileNotFoundError as error:
         raise MissingError(f"The image {name} does not exist.") from error
     except UnidentifiedImageError as error:
-        raise UsageError(
-            f"{name} cannot be read as an image: it is none of these: {', '.join(FORMATS)}.", hint="Save it as PNG."
-        ) from error
+        known = f"none of these: {', '.join(formats)}" if len(formats) > 1 else f"no {formats[0]}"
+        raise UsageError(f"{name} cannot be read as an image: it is {known}.", hint="Save it as PNG.") from error
     except UsageError:
         raise
     except Image.DecompressionBombError as error:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
+from numpy.typing import NDArray
 
 from vcorr.contract.bases import DatasetBase, with_defaults
 from vcorr.contract.entries import ModelEntry
@@ -38,6 +39,7 @@ DATA_WITH_PATH = {
     FOLDER: "folder:built/my-dataset",
     "run": "run:runs/RUN",
     "difftrack": "difftrack:cogvideox_t2v_2b/fg",
+    "davis17": "davis17:DAVIS",
 }
 """Datasets that take a path, as `--data NAME:PATH`, each with an example."""
 _OWN_FILES = "For files of your own: --data clip.mp4, video:FOLDER, prompts:FILE, or the path of a dataset folder."
@@ -119,6 +121,15 @@ class ClipReader(CalledPart):
             if isinstance(found, str):
                 raise PluginError("notes() must return a list of sentences, got one text.")
             return [_text(note, "a note") for note in found]
+
+    def masks(self, clip: Clip) -> NDArray[np.uint8]:
+        """Returns the labels of a clip's video, (T, H, W). Raises what the dataset's own `masks` raises."""
+        with self._calling("masks()"):
+            found = self._optional.masks(clip.id)
+            shape = None if clip.video is None else clip.video.shape[:3]
+            if not isinstance(found, np.ndarray) or found.dtype != np.uint8 or found.shape != shape:
+                raise PluginError(f"masks() must return uint8 labels of shape {shape}, got {show_value(found)}.")
+            return found
 
     @property
     def _optional(self) -> DatasetBase:

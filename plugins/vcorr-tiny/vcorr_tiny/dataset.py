@@ -123,6 +123,15 @@ class SceneDataset(DatasetBase):
             )
         return _find_tracks(drawn, queries)
 
+    def masks(self, clip_id: str) -> NDArray[np.uint8]:
+        """Returns the layer of every pixel, (T, H, W), at every level; each layer in front is an object.
+
+        Raises:
+            UsageError: there is no such clip.
+        """
+        layers: NDArray[np.uint8] = self._scene(clip_id).layer_map()[0].numpy()
+        return layers
+
     def _scene(self, clip_id: str) -> Scenes:
         """Draws the scene of a clip.
 

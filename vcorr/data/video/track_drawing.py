@@ -12,20 +12,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from vcorr.contract.errors import UsageError
 from vcorr.contract.records import Queries, Tracks
+from vcorr.data.video.browser_videos import READABLE_SIDE, enlarge, enlargement, pad_to_even, write_mp4
 from vcorr.data.video.drawing_canvas import PAPER, WHITE, Canvas, Colour
 from vcorr.data.video.error_colours import UNKNOWN, ErrorScale
-from vcorr.data.video.lossless import encode
 from vcorr.data.video.overlay_legend import Entry, Legend
-from vcorr.store.atomic_files import atomic_file
 
-READABLE_SIDE = 640
-"""Least length in pixels of the longer side; smaller videos are enlarged by a whole factor, pixel by pixel."""
 TAIL = 6
 """Number of earlier frames that a tail shows."""
 PREDICTED: Colour = (255, 120, 0)
@@ -86,10 +82,7 @@ def write_overlay(path: Path, video: NDArray[np.uint8], drawing: Drawing, *, fps
         UsageError: the arrays do not fit one another.
         StoreError: the file cannot be written.
     """
-    drawn = draw_overlay(video, drawing)
-    with atomic_file(path) as temporary:
-        options = {"crf": "18", "preset": "fast"}
-        encode(temporary, drawn, fps, codec="libx264", pixels="yuv420p", container="mp4", options=options)
+    write_mp4(path, draw_overlay(video, drawing), fps)
 
 
 def draw_overlay(video: NDArray[np.uint8], drawing: Drawing) -> Iterator[NDArray[np.uint8]]:
@@ -108,11 +101,6 @@ def draw_overlay(video: NDArray[np.uint8], drawing: Drawing) -> Iterator[NDArray
     legend = Legend(width * factor, _entries(drawing, scene), _find_scale(scene), frames, unit)
     per_pixel = factor * width / size[0], factor * height / size[1]
     return (_draw_frame(video[t], t, scene, legend, factor, per_pixel, unit) for t in range(frames))
-
-
-def enlargement(height: int, width: int) -> int:
-    """Returns the whole factor by which a video is enlarged: 1 from `READABLE_SIDE` on."""
-    return max(1, -(-READABLE_SIDE // max(height, width)))
 
 
 def choose_points(count: int, most: int) -> NDArray[np.int64]:
@@ -206,11 +194,9 @@ def _draw_frame(
     per_pixel: tuple[float, float],
     unit: float,
 ) -> NDArray[np.uint8]:
-    height, width = image.shape[:2]
-    large = cv2.resize(image, (width * factor, height * factor), interpolation=cv2.INTER_NEAREST)
-    picture = np.asarray(large, dtype=np.uint8) if factor > 1 else image.copy()
+    picture = enlarge(image, factor)
     _draw_tracks(Canvas(picture, per_pixel, unit), scene, t)
-    return _pad_to_even(np.vstack([_widen(picture, legend.width), legend.draw(t)]))
+    return pad_to_even(np.vstack([_widen(picture, legend.width), legend.draw(t)]))
 
 
 def _draw_tracks(canvas: Canvas, scene: _Scene, t: int) -> None:
@@ -282,9 +268,3 @@ def _widen(picture: NDArray[np.uint8], width: int) -> NDArray[np.uint8]:
         return picture
     margin = np.full((picture.shape[0], missing, 3), PAPER, dtype=np.uint8)
     return np.hstack([picture, margin])
-
-
-def _pad_to_even(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Repeats the last row or column of an image where their number is odd: H.264 in yuv420p needs even sizes."""
-    rows, columns = image.shape[0] % 2, image.shape[1] % 2
-    return np.pad(image, ((0, rows), (0, columns), (0, 0)), mode="edge") if rows or columns else image
