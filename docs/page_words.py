@@ -89,7 +89,8 @@ ENTRY_FIELDS = {
     "The factory is then called as `factory(config, card=..., configs=...)`.",
     "takes": "For an entry that stands for many models: the option that the text after its name fills. With `id`, "
     "`--model hf:TEXT` has the option `id=TEXT`, and its rows name the model `hf:TEXT`.",
-    "default": "Whether a run without `--set metrics=...` computes the metric.",
+    "default": "Whether a run of its task without `--set metrics=...` computes the metric.",
+    "task": "Task of the runs that can use the metric, `correspondence` or `tracking`. A `TrackMetric` says `tracking`.",
     "licence": "Licence of the tracker, shown in lists and kept with its tracks.",
     "notice": "A sentence that every run with this tracker prints once.",
 }

@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from vcorr.contract.protocols import RowMetric as RowMetric
     from vcorr.contract.protocols import Rows as Rows
     from vcorr.contract.protocols import Tracker as Tracker
+    from vcorr.contract.protocols import TrackMetric as TrackMetric
     from vcorr.contract.protocols import VariantProbe as VariantProbe
     from vcorr.contract.protocols import VideoModel as VideoModel
     from vcorr.contract.records import AppliedSettings as AppliedSettings
@@ -104,7 +105,7 @@ else:
             "vcorr.contract.hookspecs": "hookimpl",
             "vcorr.contract.option_notes": "option",
             "vcorr.contract.protocols": (
-                "Dataset Metric Page Positions Probe RowMetric Rows Tracker VariantProbe VideoModel"
+                "Dataset Metric Page Positions Probe RowMetric Rows Tracker TrackMetric VariantProbe VideoModel"
             ),
             "vcorr.contract.records": (
                 "AppliedSettings BlockAxes Clip Factorised ModelCard Prediction Queries RowsPrediction "

@@ -18,7 +18,7 @@ from vcorr.cli.main import cli
 from vcorr.contract import errors
 from vcorr.contract.geometry import TokenGrid
 from vcorr.contract.head_traits import TRAITS
-from vcorr.contract.protocols import RowMetric
+from vcorr.contract.protocols import RowMetric, TrackMetric
 from vcorr.contract.records import RowsPrediction, Tracks
 from vcorr.metrics.ceilings import CeilingKind
 from vcorr.plugins import builtin
@@ -69,6 +69,8 @@ def test_every_metric_column_is_defined() -> None:
     for metric in (entry.create() for entry in builtin.vcorr_metrics()):
         if isinstance(metric, RowMetric):
             columns += metric.score_rows(summary_of(grid), tracks, grid)
+        elif isinstance(metric, TrackMetric):
+            columns += metric.score_tracks(tracks, tracks, (16, 16))
         else:
             columns += metric.score(tracks.xy, tracks, grid)
     said = re.sub("<!-- generated: metrics -->.*?<!-- end -->", "", page("protocol"), flags=re.DOTALL)

@@ -18,6 +18,7 @@ from vcorr.cli.views.run_view import overview_dict
 from vcorr.contract.errors import StoreError
 from vcorr.contract.variants import NamedVariant
 from vcorr.metrics.builtin_metrics import AttentionScore, Confidence, MatchingAccuracy, Pck
+from vcorr.runner import judges as judging
 from vcorr.runner import score
 from vcorr.runner.rescore import rescore
 from vcorr.runner.spec import RunSpec
@@ -87,7 +88,7 @@ def test_predictions_of_a_former_layout_are_scored_as_they_were(layout: int) -> 
     columns = ("run", "model", "weights", "dataset", "split", "mode", "seed")
     context = score.RowContext(**{name: first[name] for name in columns})
     metrics = (MatchingAccuracy(), Pck(), Confidence(), AttentionScore())
-    judges = score.make_judges([NamedVariant()], [score.VersionedMetric(metric, 7) for metric in metrics])
+    judges = judging.make_judges([NamedVariant()], [judging.VersionedMetric(metric, 7) for metric in metrics])
     rows = score.score_clip(context, judges, predictions, tracks)
     order = [(name, "ascending") for name in ("layer", "metric")]
     made, then = (same_as_then(table).sort_by(order) for table in (to_table(rows, schema.schema("scores")), scores))

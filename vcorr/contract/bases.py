@@ -160,7 +160,7 @@ class VariantProbeBase(ProbeBase, ABC):
 
 
 class MetricBase:
-    """Optional members of a `vcorr.Metric` or `vcorr.RowMetric`."""
+    """Optional members of a `vcorr.Metric`, `vcorr.RowMetric` or `vcorr.TrackMetric`."""
 
     columns: tuple[str, ...] = ()
     """Names of all columns that the metric gives, in order. Without them, vcorr learns the names by a trial on a few
@@ -171,6 +171,9 @@ class MetricBase:
     """Least value of the metric's columns. A value outside `lower` to `upper` is an error of the metric's plugin."""
     upper: float = math.inf
     """Largest value of the metric's columns."""
+    accuracies: tuple[str, ...] = ()
+    """Columns of a `vcorr.TrackMetric` in which the reference itself scores 1, the best value. Their ceiling is 1.
+    Their floor is the score of tracks that stay at their queries and are visible in every frame."""
 
     def under(self, variant: Switches) -> Self:
         """Returns the metric for another variant (docs/switches.md); by default itself, for every variant."""

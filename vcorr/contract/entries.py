@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from vcorr.contract.errors import PluginError, missing_package
+from vcorr.contract.tasks import CORRESPONDENCE, TASKS
 
 HOOK_API_VERSION = 1
 """Version of the hooks, entries and protocols. Raised when a plugin for the previous version would stop working."""
@@ -169,14 +170,21 @@ class ProbeEntry(Entry):
 
 @dataclass(frozen=True, kw_only=True)
 class MetricEntry(Entry):
-    """A score of predictions: the factory makes a `vcorr.Metric` or `RowMetric`.
+    """A score of predictions: the factory makes a `vcorr.Metric`, `RowMetric` or `TrackMetric`.
 
-    default: whether every run computes it, unless `--set metrics=...` chooses others.
+    default: whether every run of its task computes it, unless `--set metrics=...` chooses others. task: the task of the
+    runs that can use it, "tracking" for a `TrackMetric`.
     """
 
     kind: ClassVar[str] = "metric"
 
     default: bool = False
+    task: str = CORRESPONDENCE
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.task not in TASKS:
+            raise PluginError(f"{self.label}: task must be one of {', '.join(TASKS)}, got {self.task!r}.")
 
 
 @dataclass(frozen=True, kw_only=True)

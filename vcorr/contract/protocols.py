@@ -24,6 +24,7 @@ __all__ = [
     "Probe",
     "RowMetric",
     "Rows",
+    "TrackMetric",
     "Tracker",
     "VariantProbe",
     "VideoModel",
@@ -92,7 +93,7 @@ class Metric(Protocol):
 
 @runtime_checkable
 class RowMetric(Protocol):
-    """A score of attention summaries, in numpy alone. A metric has either `score_rows` or `Metric.score`.
+    """A score of attention summaries, in numpy alone. A metric has one of `score_rows`, `Metric.score`, `score_tracks`.
 
     Optional member, `under` for other variants: `vcorr.MetricBase`.
     """
@@ -101,6 +102,24 @@ class RowMetric(Protocol):
 
     def score_rows(self, rows: RowsPrediction, reference: Tracks, grid: TokenGrid) -> Mapping[str, Score]:
         """Returns scores by column name, for the attention summary of one site and the points of `reference`."""
+        ...
+
+
+@runtime_checkable
+class TrackMetric(Protocol):
+    """A score of tracks with their visibility and confidence, in numpy alone, for runs whose task is tracking.
+
+    Its entry says ``task="tracking"``. Optional members, such as the accuracies: `vcorr.MetricBase`.
+    """
+
+    higher_is_better: bool
+
+    def score_tracks(self, predicted: Tracks, reference: Tracks, size: tuple[int, int]) -> Mapping[str, Score]:
+        """Returns scores by column name, for predicted tracks and the reference of the same N points and T frames.
+
+        size: (height, width) of the video, in whose pixels all positions are. `reference.query_frame` and
+        `reference.query_mode` say where the queries are. `predicted.confidence` is None if the tracker gives none.
+        """
         ...
 
 

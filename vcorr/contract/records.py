@@ -263,6 +263,7 @@ class Tracks:
         confidence: (N, T) float32 in [0, 1], how sure the tracker is; None if it does not say.
         query_frame: (N,) int, the frame of each point's query, which metrics need; None if all queries are in frame 0.
             Trackers and datasets may leave it out: the score stage sets it from the clip's queries.
+        query_mode: how the frames of the queries were chosen, as in `Clip`; set by the score stage as well.
 
     Raises:
         UsageError: a shape, a type or a value does not fit; the message names the field.
@@ -277,6 +278,7 @@ class Tracks:
     confidence: NDArray[np.float32] | None = None
     query_frame: NDArray[np.int32] | None = None
     layer: NDArray[np.int32] | None = None
+    query_mode: QueryMode = "frame"
 
     def __post_init__(self) -> None:
         _check_arrays("Tracks", xy=self.xy, visible=self.visible)
@@ -306,6 +308,8 @@ class Tracks:
                 f"Tracks: layer is {self.layer.min()} for a point; layers count from 0, and {UNKNOWN_LAYER} means that "
                 "it is not known."
             )
+        if self.query_mode not in get_args(QueryMode):
+            raise UsageError(f"Tracks: query_mode must be one of {get_args(QueryMode)}, got {self.query_mode!r}.")
 
     def _check_whole(self, name: str, values: Any) -> None:
         """Checks that there is one whole number for each point."""

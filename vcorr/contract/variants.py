@@ -32,7 +32,8 @@ class Switches:
             table cells that are not NaN; the query frame itself does not count. "everything": all points and all
             frames of the matching accuracy, with distances rounded to float32; all points of the confidence score,
             where a point that is never seen again counts as 0; padded text as well. One NaN sets the whole table of
-            harmonic means to 0.
+            harmonic means to 0. In TAP-Vid's metrics, only queries in frame 0 count, and every point is predicted
+            visible in every frame.
         second_softmax: Whether a second softmax follows. False: float32 and one softmax. True: the correlation and a
             second softmax of it are computed in the tensors' own dtype. Its rounding turns nearly equal values into
             ties, and the first token wins a tie.

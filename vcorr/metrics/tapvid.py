@@ -1,7 +1,11 @@
-"""The metrics of TAP-Vid for one video (docs/functional.md), in numpy."""
+"""The metrics of TAP-Vid for one video (docs/functional.md), in numpy.
+
+Shapes: N points, T frames. A pair is a point and a frame.
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -15,6 +19,34 @@ QueryMode = Literal["first", "strided"]
 
 THRESHOLDS = (1, 2, 4, 8, 16)
 """Pixels of a 256x256 frame; a distance must be strictly smaller."""
+
+COLUMNS = (
+    "occlusion_accuracy",
+    *(f"{name}_{threshold}" for threshold in THRESHOLDS for name in ("pts_within", "jaccard")),
+    "average_pts_within_thresh",
+    "average_jaccard",
+)
+"""TAP-Vid's own names of its metrics."""
+
+
+@dataclass(frozen=True)
+class ComparedPairs:
+    """Predicted tracks, compared with reference tracks.
+
+    counted: (N, T) bool, the pairs that count. visible: (N, T) bool, True where the reference can be seen. shown:
+    (N, T) bool, True where the prediction says so. squares: (N, T), squared distances in pixels of a 256x256 frame; NaN
+    where a position is not known.
+    """
+
+    counted: Bools
+    visible: Bools
+    shown: Bools
+    squares: Floats
+
+    def find_hits(self, threshold: float) -> Bools:
+        """Returns which pairs count, can be seen, and are closer than `threshold` pixels, (N, T)."""
+        with np.errstate(invalid="ignore"):
+            return np.asarray((self.squares < threshold**2) & self.visible & self.counted)
 
 
 def tapvid(
@@ -49,12 +81,16 @@ def tapvid(
         UsageError: shapes or dtypes do not fit together, the mode is unknown, or a query frame is outside the video.
     """
     _check(query_points_tyx, occluded, tracks, pred_occluded, pred_tracks)
-    counted = _select_frames(query_points_tyx[:, 0], occluded.shape[1], mode)
-    visible, shown = ~occluded & counted, ~pred_occluded & counted
-    squares = _square_distances(pred_tracks, tracks)
-    result = {"occlusion_accuracy": _ratio((occluded == pred_occluded) & counted, counted.sum())}
+    counted = select_frames(query_points_tyx[:, 0], occluded.shape[1], mode)
+    return score_pairs(ComparedPairs(counted, ~occluded, ~pred_occluded, measure_squares(pred_tracks, tracks)))
+
+
+def score_pairs(pairs: ComparedPairs) -> dict[str, float]:
+    """Returns what `tapvid` returns, for given pairs."""
+    counted, visible, shown = pairs.counted, pairs.visible & pairs.counted, pairs.shown & pairs.counted
+    result = {"occlusion_accuracy": _ratio((pairs.visible == pairs.shown) & counted, counted.sum())}
     for threshold in THRESHOLDS:
-        correct = (squares < threshold**2) & visible
+        correct = pairs.find_hits(threshold)
         result[f"pts_within_{threshold}"] = _ratio(correct, visible.sum())
         result[f"jaccard_{threshold}"] = _ratio(correct & shown, visible.sum() + (shown & ~correct).sum())
     for average, name in (("average_pts_within_thresh", "pts_within"), ("average_jaccard", "jaccard")):
@@ -62,7 +98,7 @@ def tapvid(
     return result
 
 
-def _select_frames(query_frames: Floats, frames: int, mode: QueryMode) -> Bools:
+def select_frames(query_frames: Floats | NDArray[np.int64], frames: int, mode: QueryMode) -> Bools:
     """Returns which frames count for every point, (N, T)."""
     if not isinstance(mode, str) or mode not in get_args(QueryMode):
         raise unknown_name("TAP-Vid query mode", str(mode), get_args(QueryMode))
@@ -79,8 +115,11 @@ def _ratio(hits: Bools, total: np.integer[Any]) -> float:
     return float(hits.sum() / total) if total else float("nan")
 
 
-def _square_distances(pred_tracks: Floats, tracks: Floats) -> Floats:
-    """Returns (N, T) in the arrays' own precision, as the public evaluation: 16 in float32 is not below 16."""
+def measure_squares(pred_tracks: Floats, tracks: Floats) -> Floats:
+    """Returns squared distances (N, T) in the arrays' own precision, as the public evaluation does.
+
+    In float32, a square that is rounded up to 16 is not below 16.
+    """
     precision = np.promote_types(np.result_type(pred_tracks, tracks), np.float32)
     with np.errstate(over="ignore", invalid="ignore"):  # NaN and infinity are misses
         offsets = pred_tracks.astype(precision) - tracks.astype(precision)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from vcorr.contract.entries import DatasetEntry, MetricEntry, ModelEntry, ProbeEntry, TrackerEntry
 from vcorr.contract.hookspecs import hookimpl
+from vcorr.contract.tasks import TRACKING
 
 
 @hookimpl
@@ -75,7 +76,7 @@ def vcorr_probes() -> list[ProbeEntry]:
 
 @hookimpl
 def vcorr_metrics() -> list[MetricEntry]:
-    """Returns the metrics: matching accuracy and PCK, their strata, and scores of the attention summary."""
+    """Returns the metrics: matching accuracy and PCK, their strata, scores of the attention summary, and of tracks."""
     return [
         MetricEntry(
             name="matching_accuracy",
@@ -116,6 +117,13 @@ def vcorr_metrics() -> list[MetricEntry]:
             summary="Traits of attention heads, as others use to choose heads; of probe head-traits.",
             factory="vcorr.metrics.trait_scores:HeadTraitScores",
             default=True,
+        ),
+        MetricEntry(
+            name="tapvid",
+            summary="TAP-Vid's position accuracy, Jaccard and occlusion accuracy, in pixels of a 256x256 frame.",
+            factory="vcorr.metrics.tapvid_metric:TapVid",
+            default=True,
+            task=TRACKING,
         ),
     ]
 

@@ -12,7 +12,7 @@ from vcorr.contract.errors import PluginError, UsageError, VcorrError
 from vcorr.contract.geometry import TokenGrid
 from vcorr.contract.metric_columns import MetricColumns
 from vcorr.contract.part_calls import PartName
-from vcorr.contract.protocols import RowMetric
+from vcorr.contract.protocols import RowMetric, TrackMetric
 from vcorr.contract.records import RowsPrediction, Tracks
 from vcorr.metrics.score_checks import check_declaration
 from vcorr.plugins.process_state import keep_settings
@@ -88,6 +88,9 @@ def _try_out(name: PartName, metric: Any) -> tuple[str, ...]:
         with name.calling("score()"):
             if isinstance(metric, RowMetric):
                 return tuple(map(str, metric.score_rows(_summary(), reference, _GRID)))
+            if isinstance(metric, TrackMetric):
+                size = (round(_GRID.height), round(_GRID.width))
+                return tuple(map(str, metric.score_tracks(reference, reference, size)))
             return tuple(map(str, metric.score(xy + np.float32(0.5), reference, _GRID)))
     except VcorrError:
         return ()

@@ -14,6 +14,7 @@ from vcorr.contract.option_notes import find_later
 from vcorr.contract.part_calls import PartName
 from vcorr.contract.protocols import VideoModel
 from vcorr.contract.records import ModelCard
+from vcorr.contract.tasks import CORRESPONDENCE
 from vcorr.plugins.model_names import find_model, lacks_text
 from vcorr.plugins.part_options import make_config
 from vcorr.plugins.registry import Registered, Registry
@@ -159,11 +160,23 @@ def tracker_part(spec: RunSpec, registry: Registry, *, own_tracks: bool) -> Part
     return make_part(registry.trackers.get(spec.tracker or DEFAULT_TRACKER), options, "tracker")
 
 
-def metric_parts(spec: RunSpec, registry: Registry) -> tuple[Part, ...]:
-    """Returns the metrics that the spec names, or all default ones. An option reaches every metric that has it."""
-    default = tuple(r.entry.name for r in registry.metrics.all() if r.entry.default)
-    names = tuple(dict.fromkeys(spec.metric_names)) or default
-    return _share_options([registry.metrics.get(n) for n in names], spec.options.get("metric", {}), "metric")
+def metric_parts(spec: RunSpec, registry: Registry, task: str = CORRESPONDENCE) -> tuple[Part, ...]:
+    """Returns the metrics that the spec names, or all default ones of the task.
+
+    An option reaches every metric that has it.
+
+    Raises:
+        UsageError: an unknown name or option, or a metric of another task.
+    """
+    own = [r.entry for r in registry.metrics.all() if r.entry.task == task]
+    names = tuple(dict.fromkeys(spec.metric_names)) or tuple(entry.name for entry in own if entry.default)
+    found = [registry.metrics.get(name) for name in names]
+    for other in (registered.entry for registered in found if registered.entry.task != task):
+        raise UsageError(
+            f"Metric {other.name!r} is for runs of the task {other.task}; this run is of the task {task}.",
+            hint=f"Metrics of this task: {', '.join(entry.name for entry in own)}",
+        )
+    return _share_options(found, spec.options.get("metric", {}), "metric")
 
 
 def probe_parts(spec: RunSpec, registry: Registry, adapter: VideoModel) -> tuple[Part, ...]:

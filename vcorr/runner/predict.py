@@ -17,6 +17,7 @@ from vcorr.contract.modes import LEAST_ROUND_TRIP
 from vcorr.contract.part_calls import PartFailureError, describe
 from vcorr.contract.protocols import Probe
 from vcorr.contract.records import NO_SITE, Clip, Prediction, Reconstruction, RowsPrediction, Tracks
+from vcorr.contract.tasks import CORRESPONDENCE
 from vcorr.data.fitting_notes import fit_notes
 from vcorr.data.query_grids import query_grid
 from vcorr.metrics.stillness import stillness
@@ -25,7 +26,7 @@ from vcorr.runner.content_hash import hash_of_prompt, hash_of_video
 from vcorr.runner.plan import Plan
 from vcorr.runner.preflight import usual_frames
 from vcorr.store.columns import NAN
-from vcorr.store.schema import CORRESPONDENCE, PredictionRow, TrackRow
+from vcorr.store.schema import PredictionRow, TrackRow
 
 POSITIONS, ROWS = "positions", "rows"
 """Kinds of predictions: positions of the points, and attention summaries."""

@@ -57,9 +57,9 @@ def rescore(run: RunDirectory, registry: Registry, spec: RunSpec, command: Seque
 
 def _rescore(run: RunDirectory, registry: Registry, spec: RunSpec, command: Sequence[str]) -> Rescored:
     record = run.record()
-    metrics, variants = metric_parts(spec, registry), run_variants(spec.variant)
-    check_columns(metrics)
     context, track_print, status = _read_context(run, record)
+    metrics, variants = metric_parts(spec, registry, context.task), run_variants(spec.variant)
+    check_columns(metrics)
     fingerprint = score_fingerprint(track_print, metrics, variants)
     facts = score_facts(metrics, variants, spec.metric_names)
     scorer = ShardScorer.make(run, context, metrics, variants, fingerprint, facts)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, fields, replace
 from typing import Any, NamedTuple
 
@@ -16,40 +16,32 @@ from vcorr.contract.errors import PluginError, StoreError
 from vcorr.contract.geometry import TokenGrid
 from vcorr.contract.hit_rules import HitRule
 from vcorr.contract.modes import LEAST_ROUND_TRIP
-from vcorr.contract.part_calls import PartName, show_value
-from vcorr.contract.protocols import Metric, RowMetric
-from vcorr.contract.records import NO_SITE, Readout, RowsPrediction, Score
+from vcorr.contract.protocols import RowMetric, TrackMetric
+from vcorr.contract.records import NO_SITE, Prediction, Readout, RowsPrediction, Score, Tracks
+from vcorr.contract.tasks import CORRESPONDENCE
 from vcorr.contract.variants import NamedVariant, Switches
 from vcorr.metrics.bounds import zero_motion
 from vcorr.metrics.ceilings import Ceilings, find_ceilings
-from vcorr.metrics.score_checks import Rules, check_declaration, check_rules, check_scores, lock_arrays
+from vcorr.metrics.score_checks import Rules, check_rules, lock_arrays
 from vcorr.metrics.timemap import to_frames
 from vcorr.runner.identity import SCORING_VERSION
-from vcorr.runner.metric_trial import clash
-from vcorr.runner.parts import Part
+from vcorr.runner.judges import Judge, Versioned, ask, join
 from vcorr.runner.predict import ROWS, STATUS_FAILED, STATUS_NOT_SCORED, STATUS_OK
 from vcorr.runner.scored_variants import serves
 from vcorr.runner.unpacking import Stored, unpack_positions, unpack_queries, unpack_rows, unpack_tracks, variant_of
 from vcorr.store.arrow_rows import rows_of
 from vcorr.store.columns import NAN
-from vcorr.store.schema import CORRESPONDENCE, ScoreRow
+from vcorr.store.schema import ScoreRow
 
 _ROUNDING = 1e-6
 """A share may differ by so much from the share that the rule of its column gives."""
 _APART = "The shards do not belong together; repeat the run with --reuse never."
 
 
-class _Versioned(NamedTuple):
-    """A score and the version of the metric that gave it."""
-
-    score: Score
-    version: int
-
-
 class _Bounds(NamedTuple):
     """The floors of all columns, and the ceilings of columns that are shares of hits."""
 
-    floors: Mapping[str, _Versioned]
+    floors: Mapping[str, Versioned]
     ceilings: Ceilings
 
 
@@ -66,54 +58,6 @@ class RowContext:
     seed: int
     task: str = CORRESPONDENCE
     cfg: float | None = None
-
-
-class VersionedMetric(NamedTuple):
-    """A metric with the version of its entry, which goes into every row.
-
-    name: of its entry, for errors. part: name and plugin, for errors too.
-    """
-
-    metric: Metric | RowMetric
-    version: int
-    name: str = ""
-    part: PartName = PartName("a metric")
-
-
-@dataclass(frozen=True)
-class Judge:
-    """A variant to score under, with the metrics for this variant."""
-
-    variant: NamedVariant
-    metrics: tuple[VersionedMetric, ...]
-
-
-def make_judges(variants: Iterable[NamedVariant], metrics: Sequence[VersionedMetric]) -> tuple[Judge, ...]:
-    """Returns one judge per variant. Metrics that do not define `under` are the same under every variant."""
-    return tuple(
-        Judge(variant, tuple(one._replace(metric=_under(one, variant.values)) for one in metrics))
-        for variant in variants
-    )
-
-
-def make_metrics(parts: Iterable[Part]) -> tuple[VersionedMetric, ...]:
-    """Makes the metrics of a plan's parts; raises PluginError for one that breaks its contract."""
-    return tuple(VersionedMetric(_make_metric(p), p.entry.version, p.entry.name, p.name) for p in parts)
-
-
-def _make_metric(part: Part) -> Metric | RowMetric:
-    metric: Metric | RowMetric = part.create()
-    with part.name.calling("its declaration"):
-        check_declaration(metric)
-    return metric
-
-
-def _under(one: VersionedMetric, variant: Switches) -> Metric | RowMetric:
-    with one.part.calling("under()"):
-        judging: Any = with_defaults(one.metric, MetricBase).under(variant)
-        if not isinstance(judging, (Metric, RowMetric)):
-            raise PluginError(f"under() must return a metric, got {show_value(judging)}.")
-        return judging
 
 
 def score_clip(context: RowContext, judges: Sequence[Judge], predictions: pa.Table, tracks: pa.Table) -> list[ScoreRow]:
@@ -155,13 +99,17 @@ class _ClipScorer:
     def __init__(self, judge: Judge, tracks: Stored) -> None:
         self._variant = judge.variant
         self._switches = judge.variant.values
-        self._metrics = judge.metrics
+        self._of_rows = [one for one in judge.metrics if isinstance(one.metric, RowMetric)]
+        self._of_tracks = [one for one in judge.metrics if isinstance(one.metric, TrackMetric)]
+        self._of_positions = [one for one in judge.metrics if not isinstance(one.metric, (RowMetric, TrackMetric))]
         self._reference = unpack_tracks(tracks)
         lock_arrays(self._reference)
         self._queries = unpack_queries(tracks).xy
         self._clip_columns = _clip_columns(tracks)
         self._grids: dict[str, TokenGrid] = {}
+        self._size = (tracks["height"], tracks["width"])
         self._bounds: dict[tuple[str, Readout, str], _Bounds] = {}
+        self._track_floors: Mapping[str, Versioned] | None = None
 
     def rows(self, context: RowContext, prediction: Stored) -> Iterable[ScoreRow]:
         """Yields the rows of one prediction; none if it was read under a variant that cannot serve this one."""
@@ -173,12 +121,22 @@ class _ClipScorer:
         if prediction["kind"] == ROWS:
             yield from self._attention(common, unpack_rows(prediction, grid), grid)
             return
-        xy = unpack_positions(prediction, grid).xy
-        self._check(prediction, grid, xy)
-        floors, ceilings = self._bounds_of(prediction["grid"], grid, prediction["readout"], read.values)
+        answer = unpack_positions(prediction, grid)
+        self._check(prediction, grid, answer.xy)
         asked_in = self._reference.asked_in
-        tracks = to_frames(xy, grid, self._queries, query_frame=asked_in, variant=self._switches)
-        for name, (score, version) in self._score(tracks, grid, columns=floors.keys()).items():
+        xy = to_frames(answer.xy, grid, self._queries, query_frame=asked_in, variant=self._switches)
+        if self._of_positions:
+            yield from self._positions(common, prediction, grid, xy)
+        if self._of_tracks:
+            yield from self._tracks(common, answer, xy)
+
+    def _positions(
+        self, common: dict[str, Any], prediction: Stored, grid: TokenGrid, xy: NDArray[np.float32]
+    ) -> Iterable[ScoreRow]:
+        """Yields the scores of positions (N, T, 2) in every frame, with floors and ceilings."""
+        read = variant_of(prediction).values
+        floors, ceilings = self._bounds_of(prediction["grid"], grid, prediction["readout"], read)
+        for name, (score, version) in self._score(xy, grid, columns=floors.keys()).items():
             bounds = _limit_columns(name, floors, ceilings)
             _check_reachable(prediction, name, score.value, bounds)
             yield ScoreRow(**common, **bounds, **_score_columns(name, score, version))
@@ -187,12 +145,64 @@ class _ClipScorer:
         """Yields the scores of an attention summary, which have neither floor nor ceiling."""
         lock_arrays(rows)
         found = [
-            (one, _ask(one, "score_rows()", lambda metric: metric.score_rows(rows, self._reference, grid)))
-            for one in self._metrics
-            if isinstance(one.metric, RowMetric)
+            (one, ask(one, "score_rows()", lambda metric: metric.score_rows(rows, self._reference, grid)))
+            for one in self._of_rows
         ]
-        for name, (score, version) in _join(found).items():
+        for name, (score, version) in join(found).items():
             yield ScoreRow(**common, **_score_columns(name, score, version))
+
+    def _tracks(self, common: dict[str, Any], answer: Prediction, xy: NDArray[np.float32]) -> Iterable[ScoreRow]:
+        """Yields the scores of positions (N, T, 2) and their visibility. Accuracies have a floor, and the ceiling 1."""
+        floors = self._floors_of_tracks()
+        for name, (score, version) in self._score_tracks(self._as_tracks(answer, xy), columns=floors.keys()).items():
+            floor = floors[name].score.value if name in self._accuracies() else NAN
+            bounds: dict[str, Any] = (
+                {"floor": floor, "ceiling": 1.0, "ceiling_kind": "free"} if np.isfinite(floor) else {}
+            )
+            yield ScoreRow(**common, **bounds, **_score_columns(name, score, version))
+
+    def _as_tracks(self, answer: Prediction, xy: NDArray[np.float32]) -> Tracks:
+        """Returns predicted tracks: without a visibility of its own, a prediction is visible where it has a position.
+
+        Raises:
+            StoreError: the prediction has fewer latents than frames, so that nothing says what is visible in a frame.
+        """
+        seen = np.isfinite(xy).all(axis=-1)
+        if answer.xy.shape[1] != xy.shape[1]:
+            raise StoreError(
+                f"A prediction of {answer.probe} has {answer.xy.shape[1]} latents for {xy.shape[1]} frames; metrics of "
+                "tracks need one per frame.",
+                hint=_APART,
+            )
+        return Tracks(
+            xy,
+            seen if answer.visible is None else np.asarray(answer.visible & seen),
+            answer.probe,
+            confidence=answer.confidence,
+            query_frame=self._reference.query_frame,
+            query_mode=self._reference.query_mode,
+        )
+
+    def _floors_of_tracks(self) -> Mapping[str, Versioned]:
+        """Returns the scores of zero motion: every point stays at its query, visible in every frame."""
+        if self._track_floors is None:
+            points, frames = self._reference.visible.shape
+            still = Tracks(zero_motion(self._queries, frames), np.ones((points, frames), np.bool_), "still")
+            self._track_floors = self._score_tracks(still)
+        return self._track_floors
+
+    def _accuracies(self) -> Set[str]:
+        return {name for one in self._of_tracks for name in with_defaults(one.metric, MetricBase).accuracies}
+
+    def _score_tracks(self, predicted: Tracks, *, columns: Set[str] | None = None) -> dict[str, Versioned]:
+        """Returns the scores of tracks by the metrics of tracks; see `_score`."""
+        lock_arrays(predicted)
+        given = (predicted, self._reference, self._size)
+        found = [
+            (one, ask(one, "score_tracks()", lambda metric: metric.score_tracks(*given), columns))
+            for one in self._of_tracks
+        ]
+        return join(found)
 
     def _grid(self, text: str) -> TokenGrid:
         if text not in self._grids:
@@ -234,63 +244,25 @@ class _ClipScorer:
             self._bounds[known] = _Bounds(floors, ceilings)
         return self._bounds[known]
 
-    def _rules(self, still: NDArray[np.float32], grid: TokenGrid, floors: Mapping[str, _Versioned]) -> Rules:
+    def _rules(self, still: NDArray[np.float32], grid: TokenGrid, floors: Mapping[str, Versioned]) -> Rules:
         """Returns the rules of all columns that are shares of hits. floors: the scores of the tracks `still`."""
         scores = {column: score for column, (score, _) in floors.items()}
         rules: dict[str, HitRule] = {}
-        for one in self._metrics:
-            if not isinstance(one.metric, RowMetric):
-                with one.part.calling("hit_rules()"):
-                    rules.update(check_rules(one.metric, self._reference, grid, still, scores))
+        for one in self._of_positions:
+            with one.part.calling("hit_rules()"):
+                rules.update(check_rules(one.metric, self._reference, grid, still, scores))
         return rules
 
     def _score(
         self, tracks: NDArray[np.floating[Any]], grid: TokenGrid, *, columns: Set[str] | None = None
-    ) -> dict[str, _Versioned]:
+    ) -> dict[str, Versioned]:
         """Returns the scores of tracks, which the metrics cannot change. columns: those that floor and ceiling have."""
         tracks.flags.writeable = False
         found = [
-            (one, _ask(one, "score()", lambda metric: metric.score(tracks, self._reference, grid), columns))
-            for one in self._metrics
-            if not isinstance(one.metric, RowMetric)
+            (one, ask(one, "score()", lambda metric: metric.score(tracks, self._reference, grid), columns))
+            for one in self._of_positions
         ]
-        return _join(found)
-
-
-def _ask(
-    one: VersionedMetric, step: str, call: Callable[[Any], Any], columns: Set[str] | None = None
-) -> dict[str, Score]:
-    """Calls a metric and returns its scores, after checking them.
-
-    Raises:
-        PluginError: the metric raises, or breaks its contract, for instance with a column that is not in `columns`.
-    """
-    with one.part.calling(step):
-        scores = check_scores(one.metric, call(one.metric))
-        others = sorted(scores.keys() - columns) if columns is not None else []
-        if others:
-            raise PluginError(
-                f"{step} must return the same columns for every prediction of a clip; floor and ceiling lack "
-                f"{others[0]!r}."
-            )
-        return scores
-
-
-def _join(found: Iterable[tuple[VersionedMetric, Mapping[str, Score]]]) -> dict[str, _Versioned]:
-    """Returns the scores of all metrics by column.
-
-    Raises:
-        UsageError: two metrics give the same column.
-    """
-    joined: dict[str, _Versioned] = {}
-    givers: dict[str, str] = {}
-    for one, scores in found:
-        for column, score in scores.items():
-            if column in givers:
-                raise clash(givers[column], one.name, column)
-            givers[column] = one.name
-            joined[column] = _Versioned(score, one.version)
-    return joined
+        return join(found)
 
 
 def _columns(context: RowContext, variant: NamedVariant) -> dict[str, Any]:
@@ -317,7 +289,7 @@ def _site_columns(prediction: Stored, grid: TokenGrid) -> dict[str, Any]:
     return {**{name: prediction[name] for name in names}, "token_width": width, "token_height": height}
 
 
-def _limit_columns(name: str, floors: Mapping[str, _Versioned], ceilings: Ceilings) -> dict[str, Any]:
+def _limit_columns(name: str, floors: Mapping[str, Versioned], ceilings: Ceilings) -> dict[str, Any]:
     """Returns floor and ceiling of one column; there are none for a column that is no share of hits."""
     if name not in ceilings.values:
         return {}

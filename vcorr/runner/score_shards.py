@@ -12,6 +12,7 @@ from vcorr.contract.part_calls import PartFailureError
 from vcorr.contract.variants import NamedVariant
 from vcorr.runner import score
 from vcorr.runner.called import Changes
+from vcorr.runner.judges import Judge, make_judges, make_metrics
 from vcorr.runner.parts import Part
 from vcorr.runner.plan import Plan
 from vcorr.runner.predict import STATUS_FAILED, error_code
@@ -34,7 +35,7 @@ class ShardScorer:
 
     run: RunDirectory
     context: score.RowContext
-    judges: Sequence[score.Judge]
+    judges: Sequence[Judge]
     fingerprint: str
     facts: Mapping[str, Any]
     _changes: Changes = field(default_factory=Changes)
@@ -59,7 +60,7 @@ class ShardScorer:
         """Makes the scorer for metrics and variants; for the other arguments see the class."""
         changes = Changes()
         with changes.watch():
-            judges = score.make_judges(variants, score.make_metrics(metrics))
+            judges = make_judges(variants, make_metrics(metrics))
         return cls(run, context, judges, fingerprint, facts, changes)
 
     def score(self, name: str, *, into: Path | None = None) -> str:

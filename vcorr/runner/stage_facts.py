@@ -12,6 +12,7 @@ from importlib import metadata
 from typing import Any
 
 from vcorr.contract.metric_columns import ASKED_KEY, COLUMNS_KEY
+from vcorr.contract.tasks import CORRESPONDENCE
 from vcorr.contract.variants import NamedVariant
 from vcorr.data.video_names import show_name
 from vcorr.runner.identity import SCORING_VERSION
@@ -19,7 +20,6 @@ from vcorr.runner.metric_trial import check_columns
 from vcorr.runner.parts import Part
 from vcorr.runner.plan import Plan
 from vcorr.store.fingerprint import plain
-from vcorr.store.schema import CORRESPONDENCE
 
 
 def predict_facts(plan: Plan) -> dict[str, Any]:

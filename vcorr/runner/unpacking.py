@@ -63,6 +63,7 @@ def unpack_tracks(row: Stored) -> Tracks:
         confidence=_optional(row["confidence"], np.float32, shape),
         query_frame=np.asarray(row["query_frames"], dtype=np.int32),
         layer=_optional(row["point_layers"], np.int32, shape[:1]),
+        query_mode=row["query_mode"],
     )
 
 

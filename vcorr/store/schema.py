@@ -13,6 +13,7 @@ from typing import Literal, TypeAlias
 
 import pyarrow as pa
 
+from vcorr.contract.tasks import CORRESPONDENCE
 from vcorr.store.columns import NAN, Bools, Float, Floats, Int32, Int64, Ints, Text, arrow_schema, column, units
 
 SCHEMA_VERSION = 7
@@ -29,8 +30,6 @@ CHECKSUM_KEY = b"vcorr.sha256"
 
 NONE = -1
 """Value of layer, step or head where there is none, and of the query frame where queries are in several frames."""
-
-CORRESPONDENCE = "correspondence"
 
 _RUN = "Id of the run, the name of its directory."
 _CLIP = "Id of the clip."

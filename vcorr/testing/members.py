@@ -7,12 +7,12 @@ import inspect
 from collections.abc import Iterator
 
 from vcorr.contract.bases import DatasetBase, MetricBase, ProbeBase, TrackerBase, VideoModelBase
-from vcorr.contract.protocols import Dataset, Metric, Page, Probe, RowMetric, Tracker, VideoModel
+from vcorr.contract.protocols import Dataset, Metric, Page, Probe, RowMetric, Tracker, TrackMetric, VideoModel
 
 PROTOCOLS: dict[str, tuple[type, ...]] = {
     "model": (VideoModel,),
     "probe": (Probe,),
-    "metric": (Metric, RowMetric),
+    "metric": (Metric, RowMetric, TrackMetric),
     "dataset": (Dataset,),
     "tracker": (Tracker,),
     "page": (Page,),

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from vcorr.contract.bases import MetricBase, with_defaults
 from vcorr.contract.geometry import TokenGrid
 from vcorr.contract.records import RowsPrediction, Score, Tracks
 from vcorr.metrics.score_checks import check_declaration, check_rules, check_scores
-from vcorr.testing.report import Report, expect, make, run_checks
+from vcorr.testing.report import CheckFunction, Report, expect, make, run_checks
 
 POINTS = 24
 GRID = TokenGrid(frames=4, rows=8, cols=12, stride=(16, 16), temporal_ratio=4)
@@ -29,7 +29,7 @@ ROW_FIELDS = ("peak_cross", "peak_self", "peak_text", "sum_cross", "sum_self", "
 
 
 def check_metric(metric: Any, *, config: Any = None, skip: Collection[str] = ()) -> Report:
-    """Checks a metric against the contract of `protocols.Metric`, or of `RowMetric` when it has `score_rows`.
+    """Checks a metric against the contract of `vcorr.Metric`, or of `RowMetric` or `TrackMetric` by its members.
 
     Args:
         metric: a MetricEntry, a class, or the metric itself.
@@ -38,20 +38,16 @@ def check_metric(metric: Any, *, config: Any = None, skip: Collection[str] = ())
             best"; a `RowMetric` does not have that check.
     """
     label, made = make(metric, config)
-    of_rows = hasattr(made, "score_rows")
-    suite = _RowMetricSuite(made) if of_rows else _MetricSuite(made)
+    kinds = {"score_rows": _RowMetricSuite, "score_tracks": _TrackMetricSuite}
+    suite = next((kind for member, kind in kinds.items() if hasattr(made, member)), _MetricSuite)(made)
     return run_checks(
         label,
         [
             ("scores have the right form", suite.form),
-            *(
-                []
-                if of_rows
-                else [("perfect tracks are best", suite.perfect), ("rules of hits give the values", suite.hits)]
-            ),
+            *suite.about_tracks(),
             ("the order of the points does not matter", suite.order),
             ("n counts what was scored", suite.count),
-            ("without visible points, scores are NaN with n = 0", suite.nothing_visible),
+            *suite.about_nothing(),
             ("hidden positions of the reference are not read", suite.hidden),
             ("columns do not change with the data", suite.columns),
             ("a column is primary", suite.primary),
@@ -73,6 +69,14 @@ class _MetricSuite:
         self._visible = rng.random((POINTS, GRID.video_frames)) < 0.8
         self._visible[: POINTS // 2, 0] = True
         self._noise = rng.normal(0, 1, self._xy.shape).astype(np.float32)
+
+    def about_tracks(self) -> Sequence[tuple[str, CheckFunction]]:
+        """Returns the checks that only metrics of positions or tracks have."""
+        return [("perfect tracks are best", self.perfect), ("rules of hits give the values", self.hits)]
+
+    def about_nothing(self) -> Sequence[tuple[str, CheckFunction]]:
+        """Returns the check of a clip in which nothing counts."""
+        return [("without visible points, scores are NaN with n = 0", self.nothing_visible)]
 
     def form(self) -> str:
         expect(isinstance(getattr(self._metric, "higher_is_better", None), bool), "higher_is_better must be a bool.")
@@ -209,6 +213,9 @@ class _MetricSuite:
 class _RowMetricSuite(_MetricSuite):
     """Gives the metric attention summaries instead of tracks; each point's summary is computed from its track."""
 
+    def about_tracks(self) -> Sequence[tuple[str, CheckFunction]]:
+        return []
+
     def side_effects(self) -> None:
         rows, xy, visible = _rows(self._xy), self._xy.copy(), self._visible.copy()
         self._metric.score_rows(rows, Tracks(xy, visible, tracker="exact"), GRID)
@@ -221,6 +228,44 @@ class _RowMetricSuite(_MetricSuite):
         self, tracks: NDArray[np.float32], xy: NDArray[np.float32], visible: NDArray[np.bool_]
     ) -> Mapping[str, Score]:
         scores: Mapping[str, Score] = self._metric.score_rows(_rows(tracks), Tracks(xy, visible, tracker="exact"), GRID)
+        return scores
+
+
+class _TrackMetricSuite(_MetricSuite):
+    """Gives the metric tracks whose visibility and confidence are right."""
+
+    def about_tracks(self) -> Sequence[tuple[str, CheckFunction]]:
+        return [("perfect tracks are best", self.perfect), ("accuracies are 1 for perfect tracks", self.accuracies)]
+
+    def about_nothing(self) -> Sequence[tuple[str, CheckFunction]]:
+        # a hidden point counts: a prediction that shows it is wrong
+        return [("without points, scores are NaN with n = 0", self.no_points)]
+
+    def accuracies(self) -> str:
+        named, best = tuple(with_defaults(self._metric, MetricBase).accuracies), self._off_by(0.0)
+        for name in named:
+            expect(name in best, f"accuracies names {name!r}, which is none of {', '.join(best)}.")
+            expect(
+                best[name].value == 1 or _may_be_empty(name, best[name]),
+                f"{name}: perfect tracks give {best[name].value:g}, but accuracies says that they give 1.",
+            )
+        return ", ".join(named) or "no column has a floor and the ceiling 1"
+
+    def no_points(self) -> None:
+        for name, score in self._score(self._xy[:0], self._xy[:0], self._visible[:0]).items():
+            expect(
+                math.isnan(score.value) and score.n == 0,
+                f"{name}: {score.value:g} with n = {score.n} when there is no point.",
+            )
+
+    def _score(
+        self, tracks: NDArray[np.float32], xy: NDArray[np.float32], visible: NDArray[np.bool_]
+    ) -> Mapping[str, Score]:
+        seen = visible.astype(np.float32)
+        predicted = Tracks(tracks, visible.copy(), tracker="predicted", confidence=seen, query_mode="first")
+        reference = Tracks(xy, visible, tracker="exact", query_mode="first")
+        size = (round(GRID.height), round(GRID.width))
+        scores: Mapping[str, Score] = self._metric.score_tracks(predicted, reference, size)
         return scores
 
 
