@@ -46,7 +46,7 @@ def test_numbers_of_the_published_code(data, mode):
 
 @pytest.mark.parametrize("size", [SMALL, (54, 81)])
 def test_a_whole_video_of_the_published_code(data, size):
-    """Its variant: all points are predicted visible. The tracks come in the pixels of a video of any size."""
+    """Takes its variant, in which all points are predicted visible, and pixels of a video of any size."""
     asked, visible = data["d_T24_query_points"][0, :, 0], data["d_T24_visible"].T
     scale = np.array([size[1] / 256, size[0] / 256])
     reference = tracks(data["d_T24_tracks"].transpose(1, 0, 2) * scale, visible, asked)
@@ -56,7 +56,7 @@ def test_a_whole_video_of_the_published_code(data, size):
     np.testing.assert_allclose([got[name] for name in names], expected, atol=1e-9)
 
 
-def drawn_video(seed):
+def draw_video(seed):
     """Returns predicted and reference tracks of a made-up video of odd size, with points that start later."""
     rng = np.random.default_rng(seed)
     points, frames = int(rng.integers(1, 6)), int(rng.integers(2, 7))
@@ -100,7 +100,7 @@ def slow(predicted, reference, size, *, published=False):
 @fast
 @given(st.integers(0, 100_000), st.booleans())
 def test_a_mean_over_clips_is_the_mean_over_videos(seed, published):
-    videos = [drawn_video(seed * 3 + k) for k in range(3)]
+    videos = [draw_video(seed * 3 + k) for k in range(3)]
     metric = TapVid(variant="difftrack" if published else "corrected")
     found = [metric.score_tracks(*video) for video in videos]
     expected = [slow(*video, published=published) for video in videos]

@@ -156,9 +156,8 @@ class _ClipScorer:
         floors = self._floors_of_tracks()
         for name, (score, version) in self._score_tracks(self._as_tracks(answer, xy), columns=floors.keys()).items():
             floor = floors[name].score.value if name in self._accuracies() else NAN
-            bounds: dict[str, Any] = (
-                {"floor": floor, "ceiling": 1.0, "ceiling_kind": "free"} if np.isfinite(floor) else {}
-            )
+            known: dict[str, Any] = {"floor": floor, "ceiling": 1.0, "ceiling_kind": "free"}
+            bounds = known if np.isfinite(floor) else {}
             yield ScoreRow(**common, **bounds, **_score_columns(name, score, version))
 
     def _as_tracks(self, answer: Prediction, xy: NDArray[np.float32]) -> Tracks:
@@ -167,7 +166,7 @@ class _ClipScorer:
         Raises:
             StoreError: the prediction has fewer latents than frames, so that nothing says what is visible in a frame.
         """
-        seen = np.isfinite(xy).all(axis=-1)
+        seen: NDArray[np.bool_] = np.isfinite(xy).all(axis=-1)
         if answer.xy.shape[1] != xy.shape[1]:
             raise StoreError(
                 f"A prediction of {answer.probe} has {answer.xy.shape[1]} latents for {xy.shape[1]} frames; metrics of "
@@ -176,7 +175,7 @@ class _ClipScorer:
             )
         return Tracks(
             xy,
-            seen if answer.visible is None else np.asarray(answer.visible & seen),
+            seen if answer.visible is None else answer.visible & seen,
             answer.probe,
             confidence=answer.confidence,
             query_frame=self._reference.query_frame,
