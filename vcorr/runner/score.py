@@ -166,7 +166,7 @@ class _ClipScorer:
         Raises:
             StoreError: the prediction has fewer latents than frames, so that nothing says what is visible in a frame.
         """
-        seen: NDArray[np.bool_] = np.isfinite(xy).all(axis=-1)
+        seen: NDArray[np.bool_] = np.asarray(np.isfinite(xy).all(axis=-1), dtype=np.bool_)
         if answer.xy.shape[1] != xy.shape[1]:
             raise StoreError(
                 f"A prediction of {answer.probe} has {answer.xy.shape[1]} latents for {xy.shape[1]} frames; metrics of "
