@@ -77,6 +77,7 @@ if TYPE_CHECKING:
     from vcorr.notebook.recording import record as record
     from vcorr.plugins.registry import installed as installed
     from vcorr.runner.clip_fit import fit_clip as fit_clip
+    from vcorr.runner.point_tracking import track as track
     from vcorr.store.atomic_files import atomic_file as atomic_file
     from vcorr.store.fingerprint import hash_file as hash_file
     from vcorr.store.home import home_folder as home_folder
@@ -119,6 +120,7 @@ else:
             "vcorr.data.video.video_reader": "read_video",
             "vcorr.plugins.registry": "installed",
             "vcorr.runner.clip_fit": "fit_clip",
+            "vcorr.runner.point_tracking": "track",
             "vcorr.store.atomic_files": "atomic_file",
             "vcorr.store.fingerprint": "hash_file",
             "vcorr.store.home": "home_folder",

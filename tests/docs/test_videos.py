@@ -11,7 +11,16 @@ from support.pages import ROOT, read
 import vcorr
 from vcorr.data.dataset_options import VideoConfig
 from vcorr.data.image_reader import FORMATS
-from vcorr.data.video import clock, colour, container, error_colours, orientation, track_drawing, video_reader
+from vcorr.data.video import (
+    clock,
+    colour,
+    container,
+    error_colours,
+    orientation,
+    track_drawing,
+    video_info,
+    video_reader,
+)
 from vcorr.data.video_names import SUFFIXES
 
 PAGE = read(ROOT / "docs" / "videos.md")
@@ -60,7 +69,7 @@ def test_the_numbers_are_the_ones_of_the_code() -> None:
 
 def list_notes() -> list[str]:
     """Returns the longest part without a variable of every note that the reader can give."""
-    sources = "".join(map(inspect.getsource, (video_reader, clock, colour, orientation, container)))
+    sources = "".join(map(inspect.getsource, (video_reader, video_info, clock, colour, orientation, container)))
     calls = r'(?:yield|append\(|facts\[|ClockError\(|unusable=|choice = \()\s*f?"([^"]{12,})"'
     return [max(re.split(r"\{[^}]*\}", text), key=len).strip(" ;:") for text in re.findall(calls, sources)]
 

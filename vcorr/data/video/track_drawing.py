@@ -2,7 +2,7 @@
 
 A prediction is a disc whose colour is its error, with a tail of its last positions and a line to its reference. A
 reference is a white ring, or a diagonal cross while it is hidden. A query is an upright cross that stays. A legend
-below the picture explains all of them.
+below the picture explains all of them. Without a reference, discs can have a colour per query instead.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from vcorr.data.video.browser_videos import READABLE_SIDE, enlarge, enlargement,
 from vcorr.data.video.drawing_canvas import PAPER, WHITE, Canvas, Colour
 from vcorr.data.video.error_colours import UNKNOWN, ErrorScale
 from vcorr.data.video.overlay_legend import Entry, Legend
+from vcorr.data.video.query_colours import query_colours
 
 TAIL = 6
 """Number of earlier frames that a tail shows."""
@@ -28,6 +29,8 @@ PREDICTED: Colour = (255, 120, 0)
 """Colour of predictions that have no reference at all."""
 _SMALL = 0.6
 """Size of the markers of hidden points."""
+_HOLLOW = 0.8
+"""Size of the rings of hidden points that have a colour of their own."""
 _SWATCH = np.array([6.0, 0.0])
 """Half of the line that the legend shows, in units of the canvas."""
 
@@ -40,7 +43,9 @@ class Drawing:
     query points, drawn from their own frame on, or (N, 2) pixels in frame 0; None for the first positions of the
     tracks. predicted, reference: tracks (N, T, 2), or the same with visibility. scale: the colours of errors; None for
     pixels. title: what is shown, such as model, probe and layer, in parts that may go to lines of their own.
-    max_points: if there are more points, a regular subset of them is drawn.
+    max_points: if there are more points, a regular subset of them is drawn. by_query: predictions without a reference
+    have the colours of their queries, and queries are drawn in their own frame alone. tail: earlier frames that a tail
+    shows.
     """
 
     queries: Queries | NDArray[np.float32] | None = None
@@ -50,6 +55,8 @@ class Drawing:
     scale: ErrorScale | None = None
     title: Sequence[str] = ()
     max_points: int = 100
+    by_query: bool = False
+    tail: int = TAIL
 
 
 @dataclass(frozen=True)
@@ -64,7 +71,8 @@ class _Layer:
 class _Scene:
     """What is drawn, checked and reduced to the points that are shown.
 
-    total: number of points before. errors: (N, T) in units of the scale; NaN for none.
+    total: number of points before. errors: (N, T) in units of the scale; NaN for none. colours: (N, 3) RGB of the
+    queries; None if they have none of their own. tail: earlier frames that a tail shows.
     """
 
     queries: Queries
@@ -73,6 +81,13 @@ class _Scene:
     reference: _Layer | None
     errors: NDArray[np.float64] | None
     scale: ErrorScale
+    colours: NDArray[np.uint8] | None
+    tail: int
+
+    @property
+    def hollow(self) -> float:
+        """Size of the ring of a prediction that is hidden: larger where its colour says which point it is."""
+        return _SMALL if self.colours is None else _HOLLOW
 
 
 def write_overlay(path: Path, video: NDArray[np.uint8], drawing: Drawing, *, fps: float) -> None:
@@ -94,13 +109,34 @@ def draw_overlay(video: NDArray[np.uint8], drawing: Drawing) -> Iterator[NDArray
         UsageError: the arrays do not fit one another.
     """
     frames, height, width = video.shape[:3]
-    factor = enlargement(height, width)
-    size = drawing.size or (width, height)
-    scene = _make_scene(drawing, frames, size)
-    unit = max(1.0, factor * (height * width) ** 0.5 / READABLE_SIDE)
-    legend = Legend(width * factor, _entries(drawing, scene), _find_scale(scene), frames, unit)
-    per_pixel = factor * width / size[0], factor * height / size[1]
-    return (_draw_frame(video[t], t, scene, legend, factor, per_pixel, unit) for t in range(frames))
+    overlay = Overlay(frames, (width, height), drawing)
+    return (overlay.draw(video[t], t) for t in range(frames))
+
+
+class Overlay:
+    """Draws over one frame at a time, so that a long video need not be in memory.
+
+    frames: T of the video. size: its (width, height).
+
+    Raises:
+        UsageError: the arrays of the drawing do not fit one another, or the video.
+    """
+
+    def __init__(self, frames: int, size: tuple[int, int], drawing: Drawing) -> None:
+        width, height = size
+        self._factor = enlargement(height, width)
+        counted = drawing.size or size
+        self._scene = _make_scene(drawing, frames, counted)
+        self._unit = max(1.0, self._factor * (height * width) ** 0.5 / READABLE_SIDE)
+        entries, scale = _entries(drawing, self._scene), _find_scale(self._scene)
+        self._legend = Legend(width * self._factor, entries, scale, frames, self._unit)
+        self._per_pixel = self._factor * width / counted[0], self._factor * height / counted[1]
+
+    def draw(self, image: NDArray[np.uint8], t: int) -> NDArray[np.uint8]:
+        """Returns frame t of the video with tracks and legend, as `draw_overlay` yields it. image: (H, W, 3) uint8."""
+        picture = enlarge(image, self._factor)
+        _draw_tracks(Canvas(picture, self._per_pixel, self._unit), self._scene, t)
+        return pad_to_even(np.vstack([_widen(picture, self._legend.width), self._legend.draw(t)]))
 
 
 def choose_points(count: int, most: int) -> NDArray[np.int64]:
@@ -128,7 +164,9 @@ def _make_scene(drawing: Drawing, frames: int, size: tuple[float, float]) -> _Sc
     chosen = choose_points(len(known), drawing.max_points)
     predicted, reference = _choose(predicted, chosen), _choose(reference, chosen)
     scale = drawing.scale or ErrorScale.in_pixels(round(size[0]), round(size[1]))
-    return _Scene(known[chosen], len(known), predicted, reference, _measure(predicted, reference, scale), scale)
+    errors = _measure(predicted, reference, scale)
+    colours = query_colours(len(chosen)) if drawing.by_query and errors is None else None
+    return _Scene(known[chosen], len(known), predicted, reference, errors, scale, colours, drawing.tail)
 
 
 def _make_layer(name: str, tracks: Tracks | NDArray[Any] | None, frames: int) -> _Layer | None:
@@ -156,8 +194,9 @@ def _entries(drawing: Drawing, scene: _Scene) -> list[Entry]:
     """Returns the legend's entries: the title, how many points are shown, and every kind of marker."""
     shown = [Entry(f"{len(scene.queries)} of {scene.total} points")] if len(scene.queries) < scene.total else []
     has_tracks = scene.predicted is not None or scene.reference is not None
-    tails = [Entry(f"tails: the last {TAIL} frames")] if has_tracks else []
-    return [*map(Entry, drawing.title), *shown, Entry("query", _draw_query), *_track_entries(drawing, scene), *tails]
+    tails = [Entry(f"tails: the last {scene.tail} frames")] if has_tracks else []
+    query = Entry("query" if scene.colours is None else "query, in its own frame", _draw_query)
+    return [*map(Entry, drawing.title), *shown, query, *_track_entries(drawing, scene), *tails]
 
 
 def _track_entries(drawing: Drawing, scene: _Scene) -> Iterator[Entry]:
@@ -167,8 +206,11 @@ def _track_entries(drawing: Drawing, scene: _Scene) -> Iterator[Entry]:
         yield Entry("reference, hidden", lambda c, xy: c.saltire(xy, WHITE))
     if scene.predicted is None:
         return
+    own = PREDICTED if scene.colours is None else _colour(scene.colours[len(scene.colours) // 2])
+    hidden_colour = UNKNOWN if scene.colours is None else own
     if scene.errors is None:
-        yield Entry("prediction", lambda c, xy: c.disc(xy, PREDICTED))
+        text = "prediction" if scene.colours is None else "point, in the colour of its query"
+        yield Entry(text, lambda c, xy: c.disc(xy, own))
     else:
         some = _colour(scene.scale.colours(np.array([scene.scale.most / 2]))[0])
         yield Entry("prediction, coloured by its error", lambda c, xy: c.disc(xy, some))
@@ -178,42 +220,37 @@ def _track_entries(drawing: Drawing, scene: _Scene) -> Iterator[Entry]:
         )
         yield Entry("prediction while the reference is hidden", lambda c, xy: c.disc(xy, UNKNOWN, _SMALL))
     if not scene.predicted.visible.all():
-        yield Entry("predicted to be hidden", lambda c, xy: c.ring(xy, UNKNOWN, _SMALL))
+        yield Entry("predicted to be hidden", lambda c, xy: c.ring(xy, hidden_colour, scene.hollow))
 
 
 def _find_scale(scene: _Scene) -> ErrorScale | None:
     return None if scene.errors is None else scene.scale
 
 
-def _draw_frame(
-    image: NDArray[np.uint8],
-    t: int,
-    scene: _Scene,
-    legend: Legend,
-    factor: int,
-    per_pixel: tuple[float, float],
-    unit: float,
-) -> NDArray[np.uint8]:
-    picture = enlarge(image, factor)
-    _draw_tracks(Canvas(picture, per_pixel, unit), scene, t)
-    return pad_to_even(np.vstack([_widen(picture, legend.width), legend.draw(t)]))
-
-
 def _draw_tracks(canvas: Canvas, scene: _Scene, t: int) -> None:
-    for query in scene.queries.xy[scene.queries.t <= t]:
-        _draw_query(canvas, query)
+    if scene.colours is None:
+        _draw_queries(canvas, scene.queries.xy[scene.queries.t <= t])
     colours = _point_colours(scene, t)
     if scene.reference is not None:
-        _draw_tails(canvas, scene.reference, t, [WHITE] * len(colours))
+        _draw_tails(canvas, scene.reference, t, [WHITE] * len(colours), scene.tail)
     if scene.predicted is not None:
-        _draw_tails(canvas, scene.predicted, t, colours)
+        _draw_tails(canvas, scene.predicted, t, colours, scene.tail)
     if scene.reference is not None:
         _draw_reference(canvas, scene.reference, t)
     if scene.predicted is not None:
         _draw_predictions(canvas, scene, t, colours)
+    if scene.colours is not None:
+        _draw_queries(canvas, scene.queries.xy[scene.queries.t == t])
+
+
+def _draw_queries(canvas: Canvas, points: NDArray[Any]) -> None:
+    for xy in points:
+        _draw_query(canvas, xy)
 
 
 def _point_colours(scene: _Scene, t: int) -> list[Colour]:
+    if scene.colours is not None:
+        return [_colour(one) for one in scene.colours]
     if scene.errors is None:
         return [PREDICTED] * len(scene.queries)
     return [_colour(one) for one in scene.scale.colours(scene.errors[:, t])]
@@ -242,16 +279,16 @@ def _draw_predictions(canvas: Canvas, scene: _Scene, t: int, colours: Sequence[C
         if scene.predicted.visible[n, t]:
             canvas.disc(xy, colours[n], 1.0 if known else _SMALL)
         else:
-            canvas.ring(xy, colours[n], _SMALL)
+            canvas.ring(xy, colours[n], scene.hollow)
 
 
 def _draw_link(canvas: Canvas, first: NDArray[Any], second: NDArray[Any], colour: Colour) -> None:
     canvas.line(first, second, colour, bold=True)
 
 
-def _draw_tails(canvas: Canvas, layer: _Layer, t: int, colours: Sequence[Colour]) -> None:
+def _draw_tails(canvas: Canvas, layer: _Layer, t: int, colours: Sequence[Colour], length: int) -> None:
     for n, colour in enumerate(colours):
-        for earlier in range(max(0, t - TAIL), t):
+        for earlier in range(max(0, t - length), t):
             if layer.visible[n, earlier] and layer.visible[n, earlier + 1]:
                 canvas.line(layer.xy[n, earlier], layer.xy[n, earlier + 1], colour)
 

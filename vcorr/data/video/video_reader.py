@@ -29,6 +29,7 @@ from vcorr.data.video.clock import (
 from vcorr.data.video.colour import describe_colour, to_rgb
 from vcorr.data.video.file_ends import find_cut
 from vcorr.data.video.orientation import orientation_of
+from vcorr.data.video.video_info import VideoInfo
 from vcorr.data.video_names import show_name
 
 MEMORY = 1 << 30
@@ -57,80 +58,6 @@ SAME_RATE = 0.01
 
 
 @dataclass(frozen=True)
-class VideoInfo:
-    """What a file holds, and what reading it changed.
-
-    width, height: size in pixels of the upright frames, before they were made smaller. size: (width, height) of the
-    frames that were read. frames: number of frames read. total: number of frames that the file states; 0 if none.
-    fps: frame rate of the frames read. stored_fps: mean frame rate that the file states; 0 if none. more: True if
-    frames were left unread. variable_rate: True if the frames read are unevenly spaced in time. rate_assumed: True if
-    the file has no frame rate. pixel_aspect: width of a pixel divided by its height. clock: why the file's times were
-    not used; "" if they were. repeated: number of frames that repeat the one before. promised: stated duration in
-    seconds, if all frames were read and end far earlier; else 0. decoded: number of frames in the file, if all were
-    read; else 0. cut: whether all frames were read and the file ends before its structure does. facts: what
-    else was changed or assumed, as parts of sentences.
-    """
-
-    path: Path
-    width: int
-    height: int
-    frames: int
-    total: int
-    fps: float
-    stored_fps: float
-    more: bool
-    variable_rate: bool
-    rate_assumed: bool
-    pixel_aspect: float
-    size: tuple[int, int]
-    clock: str = ""
-    repeated: int = 0
-    promised: float = 0.0
-    decoded: int = 0
-    cut: bool = False
-    facts: tuple[str, ...] = ()
-
-    def notes(self) -> tuple[str, ...]:
-        """Returns what was changed, assumed or left out, one sentence each; empty if the video was read as it is."""
-        name = show_name(self.path.name)
-        return tuple(f"{name}: {said}." for said in (*self._say_time(), *self._say_end(), *self._say_picture()))
-
-    def _say_time(self) -> Iterator[str]:
-        slower = bool(self.stored_fps) and self.fps < 0.99 * self.stored_fps and not self.variable_rate
-        if self.more:
-            # at a lower rate, the frames that were read and the frames of the file do not count alike
-            total = f" of {self.total}" if self.total > self.frames and not slower else ""
-            yield f"the first {self.frames}{total} frames were read"
-        if slower:
-            yield f"read at {self.fps:g} of its {self.stored_fps:.4g} frames a second"
-        if self.clock:
-            rate = self.stored_fps or self.fps
-            yield f"{self.clock}; its frames were counted at {rate:.4g} frames a second instead"
-        if self.repeated:
-            yield f"{self.repeated} of the {self.frames} frames repeat the one before, which is shown for longer"
-        if self.variable_rate:
-            yield "its frames are unevenly spaced in time; --set data.fps=N reads them evenly"
-        if self.rate_assumed:
-            yield f"it has no frame rate; {self.fps:g} frames a second were assumed"
-
-    def _say_end(self) -> Iterator[str]:
-        if self.promised:
-            yield f"its header says {self.promised:.3g} s, but it ends much earlier; it may be cut off"
-        elif self.decoded and self.decoded < self.total:
-            yield f"its header says {self.total} frames, but {self.decoded} could be read; it may be cut off or damaged"
-        elif self.cut:
-            yield "the end of the file is missing; it may be cut off"
-
-    def _say_picture(self) -> Iterator[str]:
-        yield from self.facts
-        if self.size != (self.width, self.height):
-            size = "x".join(map(str, self.size))
-            yield f"made smaller from {self.width}x{self.height} to {size} while it was read"
-        if abs(self.pixel_aspect - 1) > 0.01:
-            yield f"its pixels are not square ({self.pixel_aspect:.3f} wide); they were read as stored"
-
-
-@dataclass(frozen=True)
 class ReadVideo:
     """A video in memory.
 
@@ -150,7 +77,7 @@ class ReadVideo:
 
 
 @dataclass(frozen=True)
-class _Wanted:
+class Wanted:
     """What to read: the arguments of `read_video`."""
 
     frames: int | None
@@ -183,8 +110,8 @@ def read_video(
         MissingError: there is no such file.
         UsageError: the file cannot be read, holds no video or too few frames, or an argument does not fit it.
     """
-    wanted = _Wanted(frames, fps, start, max_side, min_frames)
-    _check_arguments(wanted)
+    wanted = Wanted(frames, fps, start, max_side, min_frames)
+    check_arguments(wanted)
     try:
         return _read(Path(path), wanted, "")
     except ClockError as error:
@@ -192,22 +119,24 @@ def read_video(
         return _read(Path(path), wanted, str(error))
 
 
-def _read(path: Path, wanted: _Wanted, broken: str) -> ReadVideo:
+def _read(path: Path, wanted: Wanted, broken: str) -> ReadVideo:
     """Reads a file by its own times or, if `broken` says what is wrong with them, by counting frames."""
     with files.open_video(path) as opened:
         rates = rates_of(opened.stream)
         broken = broken or find_missing_order(opened.container, opened.stream)
-        _check_rate(path, wanted.fps, rates)
-        tally = _Tally()
+        check_rate(path, wanted.fps, rates)
+        tally = Tally()
         decoded = tally.count(files.frames(path, opened))
         timed = (count_times if broken else read_times)(decoded, rates.count)
-        taken = _take(_select(timed, wanted.start, wanted.fps), wanted, show_name(path))
-        _check_count(path, len(taken.frames), wanted)
-        info = _describe(path, opened, taken, wanted, rates, tally, broken)
-        return ReadVideo(np.stack(taken.frames), info.fps, np.asarray(taken.times, dtype=np.float64), info)
+        taken = Taken(wanted.max_side, show_name(path))
+        found = _take(select(timed, wanted.start, wanted.fps), wanted, taken)
+        check_count(path, len(found), wanted)
+        info = describe(path, opened, taken, wanted, rates, tally, broken)
+        return ReadVideo(np.stack(found), info.fps, np.asarray(taken.times, dtype=np.float64), info)
 
 
-def _check_arguments(wanted: _Wanted) -> None:
+def check_arguments(wanted: Wanted) -> None:
+    """Refuses numbers that mean nothing, whatever the file is."""
     if wanted.frames is not None and wanted.frames < 1:
         raise UsageError(f"A video is read with at least 1 frame, got {wanted.frames}.")
     if wanted.fps is not None and not (np.isfinite(wanted.fps) and wanted.fps > 0):
@@ -216,7 +145,8 @@ def _check_arguments(wanted: _Wanted) -> None:
         raise UsageError(f"start ({wanted.start}) and max_side ({wanted.max_side}) must be at least 0.")
 
 
-def _check_rate(path: Path, fps: float | None, rates: Rates) -> None:
+def check_rate(path: Path, fps: float | None, rates: Rates) -> None:
+    """Refuses a frame rate that the file does not have."""
     fastest = max(rates.mean, rates.nominal)
     if fps and fastest and fps > (1 + SAME_RATE) * fastest:
         name = show_name(path)
@@ -227,7 +157,7 @@ def _check_rate(path: Path, fps: float | None, rates: Rates) -> None:
 
 
 @dataclass
-class _Tally:
+class Tally:
     """Counts decoded frames. ended: True once the file has no more. shown: seconds for which the last one is shown."""
 
     decoded: int = 0
@@ -243,7 +173,7 @@ class _Tally:
         self.ended = True
 
 
-def _select(timed: Iterable[Timed], start: float, fps: float | None) -> Iterator[tuple[float, Timed]]:
+def select(timed: Iterable[Timed], start: float, fps: float | None) -> Iterator[tuple[float, Timed]]:
     """Yields frames from `start` on with their times: all, or the ones shown at start, start + 1/fps and so on."""
     late = (one for one in timed if one.time >= start - _EPSILON)
     if fps is None:
@@ -261,15 +191,17 @@ def _select(timed: Iterable[Timed], start: float, fps: float | None) -> Iterator
 
 
 @dataclass
-class _Taken:
-    """Frames as arrays (H, W, 3), their times in seconds, and what was noticed.
+class Taken:
+    """What was noticed in the frames of one pass through a file.
 
-    indices: their numbers in the file. size: (width, height) of the first upright frame. more: whether frames were
-    left unread. facts: parts of sentences, each once, in the order in which they were noticed. turned: how the last
-    frame was turned, in words.
+    max_side: longest side of the frames in pixels; 0 for any. name: the file, for messages. times: in seconds.
+    indices: numbers of the frames in the file. size: (width, height) of the first upright frame. more: whether frames
+    were left unread. facts: parts of sentences, each once, in the order in which they were noticed. turned: how the
+    last frame was turned, in words.
     """
 
-    frames: list[NDArray[np.uint8]] = field(default_factory=list)
+    max_side: int
+    name: str
     times: list[float] = field(default_factory=list)
     indices: list[int] = field(default_factory=list)
     facts: dict[str, None] = field(default_factory=dict)
@@ -277,21 +209,30 @@ class _Taken:
     more: bool = False
     turned: str = ""
 
-    def add(self, time: float, one: Timed, max_side: int, name: str) -> None:
-        """Adds a frame: converts it to RGB, turns it upright, and brings it to the size of the first one."""
-        self.times.append(time)
-        if self.indices and self.indices[-1] == one.index:
-            self.frames.append(self.frames[-1])
-        else:
-            self.frames.append(self._convert(one, max_side, name))
-        self.indices.append(one.index)
+    @property
+    def shown_size(self) -> tuple[int, int]:
+        """The (width, height) to which `convert` brings every frame."""
+        return _fit_size(self.size, self.max_side)
 
-    def _convert(self, one: Timed, max_side: int, name: str) -> NDArray[np.uint8]:
+    def add(self, time: float, one: Timed) -> bool:
+        """Adds a frame by its time and what there is to say about it; returns whether it repeats the one before."""
+        repeated = bool(self.indices) and self.indices[-1] == one.index
+        if not repeated:
+            self._notice(one)
+        self.times.append(time)
+        self.indices.append(one.index)
+        return repeated
+
+    def convert(self, frame: Any) -> NDArray[np.uint8]:
+        """Returns a decoded frame in RGB, upright, and at the size of the first one."""
+        return _resize(orientation_of(frame).apply(to_rgb(frame, self.name)), self.shown_size)
+
+    def _notice(self, one: Timed) -> None:
         self.facts.update(dict.fromkeys(describe_colour(one.frame)))
         orientation = orientation_of(one.frame)
-        upright = orientation.apply(to_rgb(one.frame, name))
-        size = upright.shape[1], upright.shape[0]
-        if not self.frames:
+        stored = one.frame.width, one.frame.height
+        size = stored[::-1] if orientation.transpose else stored
+        if not self.indices:
             self.size, self.turned = size, orientation.words
             self.facts.update(dict.fromkeys(filter(None, [orientation.words])))
         elif orientation.words != self.turned:
@@ -300,21 +241,22 @@ class _Taken:
         if size != self.size:
             was, now = (f"{width}x{height}" for width, height in (size, self.size))
             self.facts[f"some of its frames have another size ({was}) and were resized to {now}, as the first"] = None
-        return _resize(upright, _fit_size(self.size, max_side))
 
 
-def _take(chosen: Iterable[tuple[float, Timed]], wanted: _Wanted, name: str) -> _Taken:
-    taken = _Taken()
+def _take(chosen: Iterable[tuple[float, Timed]], wanted: Wanted, taken: Taken) -> list[NDArray[np.uint8]]:
+    """Returns the frames (H, W, 3) that are wanted, and adds them to `taken`."""
+    frames: list[NDArray[np.uint8]] = []
     chosen = iter(chosen)
     for time, one in chosen:
-        taken.add(time, one, wanted.max_side, name)
-        if len(taken.frames) >= (wanted.frames or max(2, MEMORY // taken.frames[0].nbytes)):
-            taken.more = _has_more(chosen)
+        repeated = taken.add(time, one)
+        frames.append(frames[-1] if repeated else taken.convert(one.frame))
+        if len(frames) >= (wanted.frames or max(2, MEMORY // frames[0].nbytes)):
+            taken.more = has_more(chosen)
             break
-    return taken
+    return frames
 
 
-def _has_more(chosen: Iterator[tuple[float, Timed]]) -> bool:
+def has_more(chosen: Iterator[tuple[float, Timed]]) -> bool:
     """Returns whether there are further frames. One that is damaged or has no time counts, and is no error here."""
     try:
         return next(chosen, None) is not None
@@ -336,7 +278,8 @@ def _resize(frame: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8
     return np.asarray(cv2.resize(np.ascontiguousarray(frame), size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
 
 
-def _check_count(path: Path, count: int, wanted: _Wanted) -> None:
+def check_count(path: Path, count: int, wanted: Wanted) -> None:
+    """Refuses a video with fewer frames than wanted."""
     if count >= max(1, wanted.min_frames):
         return
     name = show_name(path)
@@ -405,13 +348,13 @@ def _parse_duration(text: str) -> float:
         return 0.0
 
 
-def _describe(
+def describe(
     path: Path,
     opened: files.OpenVideo,
-    taken: _Taken,
-    wanted: _Wanted,
+    taken: Taken,
+    wanted: Wanted,
     rates: Rates,
-    tally: _Tally,
+    tally: Tally,
     broken: str,
 ) -> VideoInfo:
     """Returns the facts about a file that was read."""
@@ -423,7 +366,7 @@ def _describe(
         path=path,
         width=taken.size[0],
         height=taken.size[1],
-        frames=len(taken.frames),
+        frames=len(taken.times),
         total=int(stream.frames or 0),
         fps=float(wanted.fps or _mean_rate(taken.times, stated, tick)),
         stored_fps=stated if rates.mean else 0.0,
@@ -431,7 +374,7 @@ def _describe(
         variable_rate=wanted.fps is None and _uneven(taken.times, tick),
         rate_assumed=not rates.mean and not wanted.fps,
         pixel_aspect=float(stream.sample_aspect_ratio or 1),
-        size=(taken.frames[0].shape[1], taken.frames[0].shape[0]),
+        size=taken.shown_size,
         clock=broken,
         repeated=sum(a == b for a, b in zip(taken.indices, taken.indices[1:], strict=False)),
         promised=_find_missing_end(opened, taken.times[-1], wanted.fps or rates.mean, tally.shown) if whole else 0.0,
