@@ -114,7 +114,7 @@ def test_a_process_with_other_files_or_packages_is_refused(found, tmp_path, monk
     with pytest.raises(vcorr.MissingError, match=r"data\.content\S* is (.|\n)*leave the files unchanged"):
         _ = sent(again).live
     (tmp_path / "p.txt").write_text("a cat\n")
-    monkeypatch.setattr("vcorr.runner.live.numeric_versions", lambda pictures: {"torch": "0.1"})
+    monkeypatch.setattr("vcorr.runner.identity.numeric_versions", lambda pictures: {"torch": "0.1"})
     with pytest.raises(vcorr.MissingError, match=r"versions\.\w+ is .* here; the run was planned with "):
         _ = sent(again).live
 
@@ -205,7 +205,7 @@ GOLDEN = [
 def test_fingerprints_stay_as_they_are(found, monkeypatch, changes, predict, track, score) -> None:
     """A changed fingerprint makes every earlier run start anew: it needs a raised version and a line in CHANGELOG."""
     versions = {"torch": "2.9.0", "diffusers": "0.42.0", "transformers": "5.0.0", "numpy": "2.0.0"}
-    monkeypatch.setattr(planning, "numeric_versions", lambda **_: versions)
+    monkeypatch.setattr("vcorr.runner.identity.numeric_versions", lambda **_: versions)
     monkeypatch.setattr(planning, "tracker_versions", lambda tracker: {"opencv": "5.0.0"} if tracker else {})
     prints = make_plan(spec(**changes), found).fingerprints()
     assert {stage: text[:12] for stage, text in prints.items()} == {"predict": predict, "track": track, "score": score}

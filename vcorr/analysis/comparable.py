@@ -35,6 +35,7 @@ Remedy = Literal[
     "same videos",
     "same data",
     "same mode",
+    "same task",
     "same seed",
     "same draw",
     "same size",
@@ -49,6 +50,7 @@ _HINTS: Mapping[Remedy, str] = {
     "same videos": "Run the model without noise on the videos of the run that it is compared with: --data run:RUN",
     "same data": "Run both on the same data, with the same data options; --limit chooses how many clips.",
     "same mode": "Run both with the same --mode.",
+    "same task": "Tracks compare with tracks, and correspondence with correspondence.",
     "same seed": "Generate both with the same --seed.",
     "same draw": "Generate both with the same --set noise_draw.",
     "same size": "Generate both at the same size.",
@@ -238,6 +240,8 @@ def differences(a: MeasuredOn, b: MeasuredOn) -> list[Difference]:
 
     The relation is symmetric. Clips that only one of the runs has do not matter.
     """
+    if a.task != b.task:
+        return [Difference("task", a.task, b.task, "same task")]
     if a.dataset != b.dataset:
         return [Difference("dataset", a.dataset, b.dataset, "same data")]
     return [
@@ -278,10 +282,8 @@ def _data_differences(a: MeasuredOn, b: MeasuredOn) -> Iterator[Difference]:
     for name, (x, y) in find_differences(a.options, b.options).items():
         if (name in a.options and name in b.options) or not _know_content(a, b) or _content_differs(a, b):
             yield Difference(f"option data.{name}", x, y, "same data")
-    for name in ("mode", "task"):
-        x, y = getattr(a, name), getattr(b, name)
-        if x != y:
-            yield Difference(name, x, y, "same mode")
+    if a.mode != b.mode:
+        yield Difference("mode", a.mode, b.mode, "same mode")
     if a.makes_video and b.makes_video and a.seed != b.seed:
         yield Difference("seed of the generated videos", a.seed, b.seed, "same seed")
     if a.makes_video and b.makes_video and a.noise_draw != b.noise_draw:
@@ -409,7 +411,12 @@ def earlier_scoring_note(path: Path, record: Mapping[str, Any]) -> list[str]:
 
 
 def stride_note(a: RunDirectory, b: RunDirectory) -> list[str]:
-    """Returns a note if the tokens differ in size: metrics in units of tokens then do not compare."""
+    """Returns a note if the tokens differ in size: metrics in units of tokens then do not compare.
+
+    Tracking has no such metrics.
+    """
+    if "track" in a.record()["resolved"]:
+        return []
     sizes = [_strides(run) for run in (a, b)]
     if not all(sizes) or sizes[0] == sizes[1]:
         return []

@@ -7,6 +7,7 @@ from typing import Any
 
 from vcorr.analysis.overview import probe_names
 from vcorr.contract.errors import VcorrError
+from vcorr.contract.tasks import CORRESPONDENCE
 from vcorr.store.rundir import RunDirectory, find_runs
 
 DAMAGED = "damaged"
@@ -16,8 +17,8 @@ DAMAGED = "damaged"
 def list_runs(folder: Path) -> list[dict[str, Any]]:
     """Returns one mapping of plain values per run directly below `folder`, sorted by name.
 
-    Keys: run, status, model, weights, probes, data, mode, clips and failed (numbers, None if unknown), started, path,
-    and reason: why the run cannot be read.
+    Keys: run, status, model, weights, probes, data, mode, task, clips and failed (numbers, None if unknown), started,
+    path, and reason: why the run cannot be read.
     """
     return [_describe(run) for run in find_runs(folder)]
 
@@ -37,6 +38,7 @@ def _describe(run: RunDirectory) -> dict[str, Any]:
         "probes": probe_names(record),
         "data": f"{context.get('dataset', '')}{split}",
         "mode": str(context.get("mode", "")),
+        "task": str(context.get("task") or CORRESPONDENCE),
         "clips": clips.get("done"),
         "failed": clips.get("failed"),
         "started": str(record.get("started", "")),

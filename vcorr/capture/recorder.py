@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from vcorr.capture.block_outputs import watch_outputs
 from vcorr.capture.captures import TokenLayout
+from vcorr.capture.direct_answers import make_answer
 from vcorr.capture.latent_sizes import check_latents
 from vcorr.capture.latent_tokens import LatentReading
 from vcorr.capture.modules import denoisers_of, shorten
@@ -33,6 +34,7 @@ from vcorr.contract.geometry import TokenGrid
 from vcorr.contract.part_calls import PartName
 from vcorr.contract.probe_protocols import Probe
 from vcorr.contract.records import (
+    HEAD_MEAN,
     NO_SITE,
     Attention,
     Prediction,
@@ -203,8 +205,15 @@ class Recorder:
         name: str = "",
         readout: Readout = "token",
         attention: Attention = "none",
+        visible: ArrayLike | None = None,
+        confidence: ArrayLike | None = None,
+        probe: str = DIRECT,
+        layer: int = NO_SITE,
+        step: int = NO_SITE,
+        head: int = HEAD_MEAN,
+        noise: float = math.nan,
     ) -> None:
-        """Records positions that come from no attention site, as baselines do: layer = step = -1, probe "direct".
+        """Records positions that no probe read here, as baselines and trackers do: layer = step = -1, probe "direct".
 
         Args:
             xy: (N, F, 2) pixels, F the latent frames of `grid`; the query itself in the latent of its frame.
@@ -212,20 +221,23 @@ class Recorder:
             readout: "token" if only whole-token motions can be predicted, "free" if any position can.
             attention: what the model's tokens can see.
             name: where the prediction comes from, kept as its layer_name.
+            visible: (N, F) bool, whether the point can be seen; None if that is not known.
+            confidence: (N, F) in [0, 1], how sure the model is; None if it does not say.
+            probe: name of the probe that read attention elsewhere.
+            layer: of its site.
+            step: of its site.
+            head: of its site.
+            noise: noise level of the step.
 
         Raises:
-            PluginError: the shape is wrong, or a position is not finite.
+            PluginError: a shape is wrong, a position is not finite, or a confidence is outside [0, 1].
         """
-        positions = np.array(xy, dtype=np.float32)
-        if positions.shape != (len(self._queries), grid.frames, 2):
-            raise PluginError(
-                f"recorder.answer(): {len(self._queries)} queries and {grid.frames} latent frames need shape "
-                f"{(len(self._queries), grid.frames, 2)}, got {positions.shape}."
-            )
-        if not np.isfinite(positions).all():
-            raise PluginError("recorder.answer(): a position is NaN or infinite.")
+        site = {"layer": layer, "layer_name": name, "step": step, "head": head, "noise": noise}
+        seen = {"readout": readout, "attention": attention}
+        points = len(self._queries)
+        made = make_answer(points, probe, xy, grid, visible=visible, confidence=confidence, **seen, **site)
         self._collect()
-        self._records.append(Prediction(DIRECT, positions, grid, layer_name=name, readout=readout, attention=attention))
+        self._records.append(made)
 
     # --------------------------------------------------------------------------------------------------------- results
 

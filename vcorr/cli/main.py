@@ -20,6 +20,7 @@ from vcorr.cli.commands import list_command as listing
 from vcorr.cli.commands import plugin_command as plugin
 from vcorr.cli.commands import run_command as run
 from vcorr.cli.commands import score_command as score
+from vcorr.cli.commands import track_command as track
 from vcorr.cli.stopping import stop_in_order
 from vcorr.cli.streams import find_output_fault, prepare_streams
 from vcorr.cli.views.terminal import Escaped, divert_foreign_output, say
@@ -51,6 +52,7 @@ def cli() -> None:
 
 for _command in (
     run.run,
+    track.track,
     score.score,
     compare.compare,
     dataset.dataset,

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from importlib import metadata
 from typing import Any
 
+from vcorr.contract.entries import TrackerEntry
 from vcorr.contract.variants import DEFAULT_VARIANT, NamedVariant
 from vcorr.runner.clip_fit import RESIZE
 from vcorr.runner.hardware import Hardware
@@ -60,6 +61,12 @@ def numeric_versions(*, pictures: bool) -> dict[str, str]:
     return {name: _find_version(name) for name in names}
 
 
+def computing_versions(model: Part, *, pictures: bool) -> dict[str, str]:
+    """Returns the versions of all packages that compute predictions, also in a tracker that takes the model's place."""
+    tracker = model if isinstance(model.entry, TrackerEntry) else None
+    return {**numeric_versions(pictures=pictures), **tracker_versions(tracker)}
+
+
 def tracker_versions(tracker: Part | None) -> dict[str, str]:
     """Returns the versions of what makes tracks: OpenCV, and the distribution of a tracker that comes from a plugin."""
     if tracker is None:
@@ -85,6 +92,7 @@ def predict_identity(parts: Parts, selection: Selection, hardware: Hardware, ide
     had one draw for all.
     """
     applied = plain(selection.applied.values)
+    tracking = {} if selection.tracking is None else plain(selection.tracking.identity())
     draw = {"noise_draw": selection.noise_draw} if selection.noise_draw == "clip" else {}
     return {
         "capture": CAPTURE_VERSION,
@@ -96,6 +104,7 @@ def predict_identity(parts: Parts, selection: Selection, hardware: Hardware, ide
         "sites": [[site.layer, site.name] for site in selection.sites],
         "settings": plain_options(selection.settings, "settings"),
         **draw,
+        **tracking,
         **({"applied": applied} if applied else {}),
         "device": hardware.name,
         "dtype": hardware.dtype,

@@ -8,7 +8,7 @@ from vcorr.contract.errors import MissingError
 from vcorr.contract.records import ModelCard
 from vcorr.runner.called_model import CalledModel
 from vcorr.runner.called_tracker import tracker_files
-from vcorr.runner.identity import PICTURE_PACKAGES, Identity, numeric_versions, tracker_versions
+from vcorr.runner.identity import PICTURE_PACKAGES, Identity, computing_versions, tracker_versions
 from vcorr.runner.parts import Parts, card_of
 from vcorr.runner.run_data import ClipReader, data_identity
 from vcorr.store.fingerprint import find_differences, plain
@@ -40,7 +40,7 @@ def make_live(parts: Parts, weights: str, planned: Identity) -> Live:
         adapter.weights_id(weights),
         data_identity(parts.data, dataset),
         tracker_files(parts.tracker),
-        numeric_versions(pictures=set(PICTURE_PACKAGES) <= set(planned.versions)),
+        computing_versions(parts.model, pictures=set(PICTURE_PACKAGES) <= set(planned.versions)),
         tracker_versions(parts.tracker),
     )
     _check_same(found, planned, parts.model.entry.label)

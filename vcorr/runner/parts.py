@@ -94,9 +94,9 @@ class Parts:
 
     @property
     def notice(self) -> str:
-        """Notice that the tracker's plugin shows in every run; "" for none."""
-        entry = self.tracker.entry if self.tracker else None
-        return entry.notice if isinstance(entry, TrackerEntry) else ""
+        """Notice that the tracker's plugin shows in every run; "" for none. In tracking, the tracker is the model."""
+        entries = (part.entry for part in (self.tracker, self.model) if part is not None)
+        return next((entry.notice for entry in entries if isinstance(entry, TrackerEntry)), "")
 
     def plugins(self) -> dict[str, str]:
         """Returns the distribution that each part comes from, by the label of the part."""

@@ -13,11 +13,12 @@ from vcorr.plugins.registry import Registry
 from vcorr.runner.called_model import CalledModel
 from vcorr.runner.called_tracker import tracker_files
 from vcorr.runner.executors.table import check_executor
+from vcorr.runner.followed import find_measured, follow
 from vcorr.runner.gaps import ABSENT_DATA, Gap, Gaps
 from vcorr.runner.hardware import Hardware, choose_hardware
 from vcorr.runner.identity import (
     Identity,
-    numeric_versions,
+    computing_versions,
     predict_identity,
     score_fingerprint,
     track_fingerprint,
@@ -26,7 +27,7 @@ from vcorr.runner.identity import (
 )
 from vcorr.runner.live import Live, make_live
 from vcorr.runner.metric_trial import check_columns
-from vcorr.runner.parts import Part, Parts, card_of, metric_parts, model_part, probe_parts, tracker_part
+from vcorr.runner.parts import Part, Parts, card_of, metric_parts, probe_parts, tracker_part
 from vcorr.runner.plan_notes import plan_notes
 from vcorr.runner.preflight import preflight
 from vcorr.runner.reference import Reference
@@ -44,6 +45,7 @@ from vcorr.runner.run_data import (
 from vcorr.runner.scored_variants import readings_of, run_variants
 from vcorr.runner.selection import Selection, choose_noise_draw, choose_settings, choose_sites
 from vcorr.runner.spec import RunSpec
+from vcorr.runner.tracking import check_data, check_words
 from vcorr.store.fingerprint import fingerprint
 
 
@@ -144,7 +146,7 @@ def make_plan(spec: RunSpec, registry: Registry, *, probing: bool = True, dry: b
     """
     _check_words(spec)
     gaps = Gaps(collect=dry)
-    model = model_part(spec, registry)
+    model = find_measured(spec, registry)
     label, card, adapter = model.entry.label, card_of(model), CalledModel(model)
     weights = gaps.fill("weights", lambda: adapter.weights_id(spec.weights), "")
     needs_image = adapter.needs_image
@@ -155,30 +157,37 @@ def make_plan(spec: RunSpec, registry: Registry, *, probing: bool = True, dry: b
     check_columns(metrics)
     sites = choose_sites(adapter, spec.layers)
     found = _find_clips(spec, data, gaps)
+    if spec.is_tracking:
+        check_data(data, found.first)
     mode = choose_mode(spec.mode, found.first)
     settings = choose_settings(spec, adapter, mode, label)
+    model, tracking = follow(spec, model)
+    acting = adapter if tracking is None else CalledModel(model)
     if mode.makes_video and needs_image and not gaps.lack("data"):
         gaps.fill("image", lambda: check_image(model, data, found.first), None)
     names = {probe.entry.name: probe.name for probe in probes}
     with adapter.probe_changes.watch():
         asked = {probe.entry.name: probe.create() for probe in probes}
-        fitted = preflight(adapter, asked, sites, mode, found.first, names=names, alone=len(found.clips) == 1)
+        fitted = preflight(acting, asked, sites, mode, found.first, names=names, alone=len(found.clips) == 1)
         readings = readings_of(variants, asked, names)
     hardware = choose_hardware(spec, gaps)
     untracked = gaps.lack("data") and data.entry.name == VIDEO
-    tracker = tracker_part(spec, registry, own_tracks=mode.has_tracks(found.first) and not untracked)
+    own_tracks = mode.has_tracks(found.first) and not untracked
+    tracker = None if spec.is_tracking else tracker_part(spec, registry, own_tracks=own_tracks)
     _check_model(adapter, settings, hardware, gaps)
     parts = Parts(model, probes, metrics, data, tracker)
     applied = adapter.own_settings(settings)
     draw = choose_noise_draw(spec, mode, found.reader.noise_draw)
-    selection = Selection(found.clips, found.reader.split, fitted, sites, settings, variants, readings, applied, draw)
+    selection = Selection(
+        found.clips, found.reader.split, fitted, sites, settings, variants, readings, applied, draw, tracking
+    )
     origin = None if adapter.adds_noise else gaps.fill("data", found.reader.origin, None)
     pictures = needs_image or not mode.makes_video or found.first is None or found.first.video is not None
     identity = Identity(
         weights,
         gaps.fill("data", lambda: data_identity(data, found.reader), {}),
         gaps.fill("tracker", lambda: tracker_files(tracker), {}),
-        numeric_versions(pictures=pictures),
+        computing_versions(model, pictures=pictures),
         tracker_versions(tracker),
     )
     return Plan(
@@ -191,7 +200,7 @@ def make_plan(spec: RunSpec, registry: Registry, *, probing: bool = True, dry: b
         plan_notes(spec, parts, selection, weights, found.first, origin),
         gaps.found,
         origin,
-        Live(adapter, found.reader, card),
+        Live(acting, found.reader, card),
     )
 
 
@@ -219,7 +228,8 @@ def _check_model(adapter: CalledModel, settings: RunSettings, hardware: Hardware
 
 
 def _check_words(spec: RunSpec) -> None:
-    """Refuses an unknown mode or executor before anything is looked up or imported."""
+    """Refuses words that cannot be meant before anything is looked up or imported."""
+    check_words(spec)
     if spec.mode is not None:
         mode_of(spec.mode)
     check_executor(spec.executor)

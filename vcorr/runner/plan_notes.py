@@ -66,7 +66,7 @@ def _defaults(spec: RunSpec, parts: Parts, selection: Selection, origin: VideoOr
     if own:
         path = getattr(parts.data.config, "path", "")
         chosen.append(f"--data {data}:{path}" if path else f"--data {data}")
-    if spec.mode is None and origin is None:
+    if spec.mode is None and origin is None and not spec.is_tracking:
         chosen.append(f"--mode {settings.mode}")
     if spec.steps is None and selection.sites and len(settings.steps) < settings.num_steps:
         chosen.append(f"--steps {DEFAULT_STEPS}")

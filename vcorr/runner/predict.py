@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -73,12 +74,14 @@ class Predicted:
     """The predictions for a clip.
 
     clip: as the model read it; in generate mode with the generated video. reconstruction: None in all modes but invert.
+    seconds: that the model took, until the predictions were on the CPU.
     """
 
     clip: Clip
     predictions: list[Prediction | RowsPrediction]
     facts: ClipFacts
     reconstruction: Reconstruction | None = None
+    seconds: float = NAN
 
 
 def predict_clip(
@@ -93,16 +96,18 @@ def predict_clip(
 
     clip, grid, asked = prepared.clip, prepared.grid, plan.selection
     names = {probe.entry.name: probe.name for probe in plan.parts.probes}
-    recorder = Recorder(
-        probes, clip.queries, layers=asked.layers, on_step=on_step, variants=asked.readings, names=names
-    )
+    read = probes if asked.tracking is None else {}  # a `TrackerModel` asks its probe by itself
+    recorder = Recorder(read, clip.queries, layers=asked.layers, on_step=on_step, variants=asked.readings, names=names)
+    began = time.monotonic()
     video = plan.live.adapter.run(clip, asked.settings_for(clip.id), recorder)
     predictions = recorder.answers
+    seconds = time.monotonic() - began
     with plan.parts.model.name.calling("run()"):
-        _check_complete(plan, _places_to_predict(plan, probes), predictions)
+        if asked.tracking is None:
+            _check_complete(plan, _places_to_predict(plan, probes), predictions)
         if asked.mode.makes_video:
             clip = _take_video(plan, clip, video, grid)
-    return Predicted(clip, predictions, prepared.facts, recorder.reconstruction)
+    return Predicted(clip, predictions, prepared.facts, recorder.reconstruction, seconds)
 
 
 def sample_clip(plan: Plan, clip_id: str, on_step: Callable[[], None] = lambda: None) -> tuple[Clip, TokenGrid]:
@@ -315,6 +320,7 @@ def track_row(run: str, plan: Plan, clip: Clip, tracks: Tracks, *, video: str, f
         confidence=_flat(tracks.confidence),
         boundary=_flat(tracks.boundary),
         point_layers=_flat(tracks.layer),
+        task=plan.spec.task,
     )
 
 

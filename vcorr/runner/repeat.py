@@ -8,18 +8,24 @@ from typing import Any
 
 from vcorr.contract.errors import VcorrError
 from vcorr.contract.modes import Generate
+from vcorr.contract.tasks import TRACKING
 from vcorr.runner.spec import RunSpec, build_spec
 from vcorr.store.fingerprint import plain
 
 RESCORED = "rescored"
 """Key of run.json: the words of the `vcorr score` command that scored the run last, if one did."""
 _SWITCHES = ("offload", "vae_tiling", "save_videos")
-_BY_SET = ("num_steps", "noise_draw", "metrics", "tracker", "variant")
-"""Fields of the spec that have no flag."""
+_BY_SET = ("num_steps", "noise_draw", "metrics", "tracker", "variant", "task", "preset", "from_run")
+"""Fields of the spec that have no flag of `vcorr run`."""
+_OF_TRACKING = ("tracker", "task", "preset", "from_run")
+"""Those that have a flag of `vcorr track`, or are the command itself."""
+_FLAG_NAMES = {"from_run": "from"}
+_LATER = {name: getattr(RunSpec(), name) for name in ("task", "preset", "from_run")}
+"""Fields that records of earlier versions lack, with what those versions did."""
 
 
 def words_to_repeat(record: Mapping[str, Any]) -> list[str]:
-    """Returns the words of the `vcorr run` command that makes the whole run in an empty folder.
+    """Returns the words of the `vcorr run` or `vcorr track` command that makes the whole run in an empty folder.
 
     They are made from the spec, which holds what a config file said as well, and from the number of clips that the run
     holds. The last command may have computed only some of them. If the spec is not there or cannot be written as a
@@ -27,7 +33,7 @@ def words_to_repeat(record: Mapping[str, Any]) -> list[str]:
     """
     spec = record.get("spec")
     if isinstance(spec, dict):
-        wanted = {**spec, "limit": _limit(record, spec), "noise_draw": _noise_draw(record, spec)}
+        wanted = {**_LATER, **spec, "limit": _limit(record, spec), "noise_draw": _noise_draw(record, spec)}
         try:
             words, flags, assignments = _write(wanted)
             if _as_text(plain(build_spec(flags, assignments=assignments))) == _as_text(wanted):
@@ -67,13 +73,15 @@ def _write(spec: Mapping[str, Any]) -> tuple[list[str], dict[str, Any], list[str
     defaults = plain(RunSpec())
     given = {name: spec[name] for name in defaults if name in spec and spec[name] != defaults[name]}
     options = given.pop("options", {})
-    flags = {name: value for name, value in given.items() if name not in _BY_SET}
-    assignments = [f"{name}={_value(given[name])}" for name in _BY_SET if name in given]
+    is_tracking = given.get("task") == TRACKING
+    by_set = [name for name in _BY_SET if not (is_tracking and name in _OF_TRACKING)]
+    flags = {name: value for name, value in given.items() if name not in by_set}
+    assignments = [f"{name}={_value(given[name])}" for name in by_set if name in given]
     for part, values in options.items():
         assignments += [f"{part}.{key}={_value(value)}" for key, value in values.items()]
-    words = ["vcorr", "run"]
+    words = ["vcorr", "track" if is_tracking else "run"]
     for name, value in flags.items():
-        words += _flag(name, value)
+        words += _flag(_FLAG_NAMES.get(name, name), value) if name != "task" else []
     for assignment in assignments:
         words += ["--set", assignment]
     return words, flags, assignments

@@ -150,8 +150,8 @@ def data_part(spec: RunSpec, model: Part, registry: Registry, *, needs_image: bo
 
     needs_image: whether the model starts from an image.
     """
-    assert isinstance(model.entry, ModelEntry)
-    name, options = _data_name(spec, model.entry, needs_image), dict(spec.options.get("data", {}))
+    own = model.entry.data if isinstance(model.entry, ModelEntry) else None
+    name, options = _data_name(spec, own, needs_image), dict(spec.options.get("data", {}))
     known = registry.datasets.names()
     if name not in known:
         name = _complete_path(name)
@@ -167,7 +167,7 @@ def data_part(spec: RunSpec, model: Part, registry: Registry, *, needs_image: bo
     return make_part(registry.datasets.get(name), options, "data")
 
 
-def _data_name(spec: RunSpec, entry: ModelEntry, needs_image: bool) -> str:
+def _data_name(spec: RunSpec, own: str | None, needs_image: bool) -> str:
     if spec.prompt is not None:
         if spec.data is not None:
             raise UsageError("--prompt and --data exclude each other.", hint="A prompt is a dataset of one clip.")
@@ -177,7 +177,7 @@ def _data_name(spec: RunSpec, entry: ModelEntry, needs_image: bool) -> str:
     if spec.data:
         return spec.data
     paper = PAPER_IMAGES if needs_image else PAPER_PROMPTS
-    return next(name for name in (entry.data, paper, PROMPTS) if name and is_within_reach(name))
+    return next(name for name in (own, paper, PROMPTS) if name and is_within_reach(name))
 
 
 def _complete_path(name: str) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from vcorr.contract.errors import StoreError
+from vcorr.runner.cost import COST_KEY, total_cost
 from vcorr.runner.plan import Plan
 from vcorr.runner.stage_facts import predict_facts, score_facts, storable, track_facts
 from vcorr.runner.worker import Report
@@ -51,7 +52,7 @@ class Progress:
     """Adds up what workers report."""
 
     def __init__(self, plan: Plan, run: RunDirectory) -> None:
-        self._clips, self._run = plan.selection.clips, run
+        self._clips, self._run, self._is_tracking = plan.selection.clips, run, plan.spec.is_tracking
         self._began = time.monotonic()
         self._earlier = _earlier_notes(run)
         self.report = Report()
@@ -69,6 +70,10 @@ class Progress:
         """Returns the peak in GiB, by "device" and "host"; None where it is unknown."""
         peaks = {"device": self.report.device_peak, "host": self.report.host_peak}
         return {name: None if gib is None else round(gib, 3) for name, gib in peaks.items()}
+
+    def _cost(self) -> dict[str, Any]:
+        """Returns what following the points cost over all clips of a tracking run; nothing for another task."""
+        return {COST_KEY: total_cost(self._run)} if self._is_tracking else {}
 
     def facts(self) -> dict[str, Any]:
         """Returns what `run.json` says about clips, seconds and memory."""
@@ -88,6 +93,7 @@ class Progress:
                 "load": None if report.load_seconds is None else round(report.load_seconds, 3),
             },
             "peak_memory_gib": self.peak_memory(),
+            **self._cost(),
             "clip_notes": list(dict.fromkeys([*self._earlier, *report.notes])),
         }
 

@@ -13,6 +13,7 @@ from vcorr.runner.called_model import CalledModel
 from vcorr.runner.index_lists import resolve_layers, resolve_steps
 from vcorr.runner.scored_variants import Readings
 from vcorr.runner.spec import RunSpec
+from vcorr.runner.tracking import Tracking
 
 _OTHER_DATA = "The data holds prompts or images only: name data with videos, --data NAME (vcorr list datasets)."
 
@@ -31,6 +32,7 @@ class Selection:
         readings: the variants that each probe is asked under, by the name of the probe.
         applied: settings that the model applies by itself.
         noise_draw: how the noise of generated videos is drawn; None in modes that read the videos of the data.
+        tracking: how points are followed; None in a run of another task.
     """
 
     clips: tuple[str, ...]
@@ -42,6 +44,7 @@ class Selection:
     readings: Readings
     applied: AppliedSettings = field(default_factory=AppliedSettings)
     noise_draw: NoiseDraw | None = None
+    tracking: Tracking | None = None
 
     @property
     def mode(self) -> RunMode:

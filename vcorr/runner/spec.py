@@ -9,18 +9,22 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from vcorr.contract.errors import MissingError, UsageError, unknown_name
 from vcorr.contract.seeds import NoiseDraw
+from vcorr.contract.tasks import TRACKING
 from vcorr.contract.text_files import read_text
 from vcorr.contract.yaml_text import read_yaml
 from vcorr.plugins.option_values import Written, options_from, show_value
 from vcorr.runner.index_lists import split_names
 from vcorr.store.fingerprint import flat, is_unicode
 
-COMPONENTS = ("model", "data", "probe", "metric", "tracker")
-"""Parts whose own options `--set PART.KEY=VALUE` reaches."""
+COMPONENTS = ("model", "data", "probe", "metric", "tracker", "track")
+"""Parts whose own options `--set PART.KEY=VALUE` reaches; `track` is how a tracking run follows points."""
+
+Task = Literal["correspondence", "tracking"]
+"""What a run measures; the column `task` of its rows."""
 
 SEEDS = range(2**63)
 """The seeds that are allowed; torch takes larger ones, but the tables cannot store them."""
@@ -32,6 +36,9 @@ class RunSpec:
 
     Each field has the name of a long flag. Config files have the same keys, and `set` for the assignments of `--set`.
     `options` holds the options of the components, e.g. {"probe": {"heads": "each"}}.
+
+    task: what is measured: correspondence at attention sites, or tracks of every query in every frame. In tracking,
+    `tracker` is what follows the points, in the place of a model; `preset` and `from_run` say how, and at which site.
     """
 
     model: str = ""
@@ -56,12 +63,20 @@ class RunSpec:
     save_videos: bool = False
     variant: str = "corrected"
     executor: str = "local"
+    task: Task = "correspondence"
+    preset: str | None = None
+    from_run: str | None = None
     options: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     @property
     def probes(self) -> tuple[str, ...]:
         """Names of the probes, in the order given, each once."""
         return tuple(dict.fromkeys(split_names(self.probe)))
+
+    @property
+    def is_tracking(self) -> bool:
+        """Whether points are followed through every frame (`vcorr track`)."""
+        return self.task == TRACKING
 
     @property
     def metric_names(self) -> tuple[str, ...]:

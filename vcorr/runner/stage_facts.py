@@ -85,7 +85,7 @@ def common_columns(plan: Plan) -> dict[str, Any]:
         "split": plan.split,
         "mode": plan.measured_mode,
         "seed": settings.seed,
-        "task": CORRESPONDENCE,
+        "task": plan.spec.task,
         "cfg": settings.cfg if plan.selection.mode.makes_video else None,
     }
 

@@ -16,6 +16,7 @@ from vcorr.contract.part_calls import PartFailureError
 from vcorr.contract.protocols import Probe
 from vcorr.runner import predict, track
 from vcorr.runner.called_tracker import CalledTracker
+from vcorr.runner.cost import COST_KEY, cost_of
 from vcorr.runner.events import Events, Silent
 from vcorr.runner.peak_memory import device_peak, forget_peak, host_peak
 from vcorr.runner.plan import Plan
@@ -204,12 +205,14 @@ class _Worker:
         probes = self._load_probes()
         self._events.clip_started(clip_id)
         began = time.monotonic()
-        video: dict[str, Any] = {}
+        facts: dict[str, Any] = {}
         try:
             predicted = self._predict(clip_id, probes)
             seconds = time.monotonic() - began
             if self._plan.selection.mode.makes_video:
-                video = {"video": track.keep_video(self._run, predicted.clip)}
+                facts = {"video": track.keep_video(self._run, predicted.clip)}
+            if self._plan.spec.is_tracking:
+                facts = {COST_KEY: cost_of(predicted, self._plan.hardware.device)}
             tracks = track.rows_of_tracks(self._plan, self._run, predicted.clip, self._tracker, predicted.facts)
         except PartFailureError as error:
             return self._fail(clip_id, error)
@@ -217,7 +220,7 @@ class _Worker:
             raise
         except Exception as error:
             return self._fail(clip_id, error)
-        failed = self._store(clip_id, predicted, tracks, video)
+        failed = self._store(clip_id, predicted, tracks, facts)
         if failed:
             self._events.clip_failed(clip_id, failed)
             return Report(computed=1, failed=(clip_id,), model_seconds=seconds)
@@ -269,9 +272,9 @@ class _Worker:
         return self._probes
 
     def _store(
-        self, clip_id: str, predicted: predict.Predicted, tracks: Sequence[Row], video: Mapping[str, Any]
+        self, clip_id: str, predicted: predict.Predicted, tracks: Sequence[Row], facts: Mapping[str, Any]
     ) -> str:
-        """Writes tracks, predictions and scores, in this order. video: facts about the generated video.
+        """Writes tracks, predictions and scores, in this order. facts: about the generated video, and about the cost.
 
         Tracks come before predictions, because a predictions shard means that its clip need not be computed again.
 
@@ -282,12 +285,14 @@ class _Worker:
         made = predicted.reconstruction
         if made is not None:
             self._say(predict.round_trip_note(clip_id, made))
-        rows = predict.prediction_rows(self._run.run_id, predicted.clip, predicted.predictions, reconstruction=made)
-        self._write("predictions", clip_id, rows, "predict", video)
+        rows = predict.prediction_rows(
+            self._run.run_id, predicted.clip, predicted.predictions, reconstruction=made, task=self._plan.spec.task
+        )
+        self._write("predictions", clip_id, rows, "predict", facts)
         return self._scorer.score(shards.shard_name(clip_id))
 
     def _store_failure(self, clip_id: str, error: Exception) -> None:
-        row = predict.failure_row(self._run.run_id, clip_id, error)
+        row = predict.failure_row(self._run.run_id, clip_id, error, task=self._plan.spec.task)
         self._write("tracks", clip_id, [], "track")
         self._write("predictions", clip_id, [row], "predict")
         self._scorer.score(shards.shard_name(clip_id))

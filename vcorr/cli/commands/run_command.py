@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -106,6 +106,25 @@ def run(
     The results of every clip are on disk before the next clip begins: repeat the command to go on after an
     interruption.
     """
+    given = {name: flags[name] for name in _FLAGS}
+    given |= {"offload": offload or None, "vae_tiling": vae_tiling or None, "save_videos": save_videos or None}
+    return carry_out(given, assignments, config=config, out=out, reuse=reuse, dry_run=dry_run, as_json=as_json)
+
+
+def carry_out(
+    given: Mapping[str, Any],
+    assignments: Sequence[str],
+    *,
+    out: Path,
+    reuse: str,
+    dry_run: bool,
+    as_json: bool,
+    config: str | None = None,
+) -> int:
+    """Plans and executes a run, or prints the plan, and returns the exit code.
+
+    given: values of flags by their field of the spec. assignments: of `--set`. The others are as the flags.
+    """
     from vcorr.cli.quiet import quiet_libraries
     from vcorr.plugins.recipes import config_path
     from vcorr.plugins.registry import installed
@@ -113,8 +132,6 @@ def run(
     from vcorr.runner.spec import build_spec, naming_file
 
     quiet_libraries()
-    given = {name: flags[name] for name in _FLAGS}
-    given |= {"offload": offload or None, "vae_tiling": vae_tiling or None, "save_videos": save_videos or None}
     file = config_path(config, installed()) if config else None
     spec = build_spec(given, config_file=file, assignments=assignments)
     with naming_file(file, given, assignments):
@@ -163,7 +180,7 @@ def _say_outcome(plan: Plan, outcome: Outcome, as_json: bool) -> None:
         facts = render.outcome_dict(outcome, found, summarise_each(scores, found.metrics, lower), plan)
         print_json({**facts, "videos": [str(path) for path in videos]})
     else:
-        render.outcome(outcome, found, plan.reference.text, videos)
+        render.outcome(outcome, found, plan.reference.text, videos, record.get("cost"))
 
 
 def _draw_videos(plan: Plan, outcome: Outcome, found: Findings, lower: Collection[str]) -> list[Path]:

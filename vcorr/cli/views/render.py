@@ -15,6 +15,7 @@ from rich.text import Text
 from vcorr.cli.views.site_tables import say_findings, say_unscored
 from vcorr.cli.views.table_width import Column, Fitted, fit_columns, shorten
 from vcorr.cli.views.terminal import cell, console, duration, number, say
+from vcorr.contract.tasks import CORRESPONDENCE
 from vcorr.contract.visible_text import escape_line
 
 if TYPE_CHECKING:
@@ -28,10 +29,12 @@ if TYPE_CHECKING:
 # ---------------------------------------------------------------------------------------------------------- run, score
 
 
-def outcome(done: Outcome, found: Findings, reference: str, videos: Sequence[Path] = ()) -> None:
+def outcome(
+    done: Outcome, found: Findings, reference: str, videos: Sequence[Path] = (), cost: Mapping[str, Any] | None = None
+) -> None:
     """Prints the end of a run: its best sites, the clips without scores, and the folder of the results.
 
-    reference: where the reference tracks come from, in words.
+    reference: where the reference tracks come from, in words. cost: of a tracking run, as its record has it.
     """
     out = console()
     say_findings(out, found)
@@ -43,6 +46,8 @@ def outcome(done: Outcome, found: Findings, reference: str, videos: Sequence[Pat
     device = done.peak_memory_gib["device"]
     memory = "" if device is None else f", with at most {device:.1f} GiB allocated on the device"
     out.print(f"{clips} in {duration(done.seconds)}{memory}.")
+    if cost:
+        out.print(f"Cost: {say_cost(cost)}.")
     for clip in done.failed[:5]:
         out.print(cell(f"Failed: clip {clip}; the reason is in the error column of its scores."))
     if len(done.failed) > 5:
@@ -50,6 +55,13 @@ def outcome(done: Outcome, found: Findings, reference: str, videos: Sequence[Pat
     if videos:
         say(f"Overlays: {videos[0].parent}")
     say(f"Results: {done.run.path}")
+
+
+def say_cost(cost: Mapping[str, Any]) -> str:
+    """Returns what following the points cost, in words."""
+    each = cost["seconds_per_point"]
+    per_point = "" if each is None else f", {1000 * each:.3g} ms per point"
+    return f"{duration(cost['seconds_per_clip'])} per clip{per_point}, over {cost['clips']} clips"
 
 
 def rescoring(run: RunDirectory, clips: int, found: Findings, reference: str) -> None:
@@ -79,6 +91,7 @@ def outcome_dict(done: Outcome, found: Findings, sites: Sequence[SiteSummary], p
         "peak_memory_gib": dict(done.peak_memory_gib),
         "reference": plan.reference.to_dict(),
         "notes": list(plan.notes),
+        **({"cost": done.run.record().get("cost")} if plan.spec.is_tracking else {}),
         **scores_dict(found, sites),
     }
 
@@ -146,7 +159,7 @@ def runs_table(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
 
 
 def _run_cell(row: Mapping[str, Any], name: str) -> Text:
-    value = row[name]
+    value = row[name] if name != "mode" or row["task"] == CORRESPONDENCE else row["task"]
     return cell(", ".join(value) if isinstance(value, list) else "–" if value in (None, "") else value)
 
 

@@ -22,6 +22,7 @@ from vcorr.contract.modes import Generate
 from vcorr.contract.noun_counts import say_count
 from vcorr.contract.records import NO_SITE
 from vcorr.contract.seeds import noise_draw_of
+from vcorr.contract.tasks import TRACKING
 from vcorr.contract.visible_text import join_words
 from vcorr.runner.reference import Reference
 from vcorr.runner.repeat import words_of_rescoring, words_to_repeat
@@ -98,6 +99,7 @@ def _facts(found: Overview) -> dict[str, Any]:
         "weights": facts.weights,
         "data": f"{context.get('dataset', '')}, split {context.get('split', '')}",
         "mode": context.get("mode", ""),
+        **_tracking(record),
         "noise": _noise(record, context),
         "reference": Reference.of_record(record).text,
         "clips": len(facts.clips),
@@ -109,6 +111,15 @@ def _facts(found: Overview) -> dict[str, Any]:
         "scored by": join_words(words_of_rescoring(record)),
         "last command": join_words(_list(record.get("command"))),
     }
+
+
+def _tracking(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns how points were followed and what it cost, in words; nothing for a run of another task."""
+    resolved, cost = record.get("resolved") or {}, record.get("cost")
+    if resolved.get("task") != TRACKING:
+        return {}
+    options = " ".join(f"track.{name}={value}" for name, value in resolved["track"].items())
+    return {"task": TRACKING, "tracking": options, "cost": render.say_cost(cost) if cost else ""}
 
 
 def _noise(record: Mapping[str, Any], context: Mapping[str, Any]) -> str:

@@ -1,0 +1,70 @@
+"""What a tracking run adds to a plan: how points are followed, and checks of the data that it is measured on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from vcorr.contract.errors import UsageError
+from vcorr.contract.modes import Renoise, has_video
+from vcorr.contract.records import Clip
+from vcorr.runner.parts import Part
+from vcorr.runner.spec import RunSpec
+
+_DATA_WITH_TRACKS = "Name data with videos and tracks, such as --data sprites (vcorr list datasets)."
+
+
+@dataclass(frozen=True)
+class Tracking:
+    """How a tracking run follows points.
+
+    options: the options `track.KEY` as plain values; empty for a tracker, and for a model that predicts directly.
+    preset: name of the preset that they come from; "" for none.
+    """
+
+    options: Mapping[str, Any]
+    preset: str = ""
+
+    def identity(self) -> dict[str, Any]:
+        """Returns what can change the tracks; part of the fingerprint of predictions."""
+        return {"task": "tracking", "track": {**self.options, **({"preset": self.preset} if self.preset else {})}}
+
+
+def check_words(spec: RunSpec) -> None:
+    """Checks that no setting belongs to the other task.
+
+    Raises:
+        UsageError: one does.
+    """
+    if spec.is_tracking:
+        if spec.mode not in (None, Renoise.name):
+            raise UsageError(f"Tracking reads videos; it has no mode {spec.mode!r}.", hint="Leave mode out.")
+        return
+    if options := spec.options.get("track"):
+        raise UsageError(
+            f"track.{next(iter(options))} is set, but this run reads correspondence and follows no points.",
+            hint="Points are followed by: vcorr track --help",
+        )
+    for name, value in {"preset": spec.preset, "from_run": spec.from_run}.items():
+        if value is not None:
+            raise UsageError(f"{name} is set, and only tracking has one.", hint="vcorr track --help")
+
+
+def check_data(data: Part, first: Clip | None) -> None:
+    """Checks that the first clip can be followed and measured; None is a clip that could not be loaded, and passes.
+
+    Raises:
+        UsageError: it has no video, one frame, or no tracks.
+    """
+    if first is None:
+        return
+    label = data.entry.label
+    if not has_video(first):
+        frames = 0 if first.video is None else len(first.video)
+        said = "one frame" if frames else "no video"
+        raise UsageError(f"{label}: clip {first.id} has {said}, in which no point moves.", hint=_DATA_WITH_TRACKS)
+    if first.tracks is None:
+        raise UsageError(
+            f"{label}: clip {first.id} has no tracks, against which tracking is measured.", hint=_DATA_WITH_TRACKS
+        )
