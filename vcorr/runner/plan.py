@@ -153,7 +153,7 @@ def make_plan(spec: RunSpec, registry: Registry, *, probing: bool = True, dry: b
     data = data_part(spec, model, registry, needs_image=needs_image)
     probes = probe_parts(spec, registry, adapter) if probing else ()
     variants = run_variants(spec.variant)
-    metrics = metric_parts(spec, registry)
+    metrics = metric_parts(spec, registry, spec.task)
     check_columns(metrics)
     sites = choose_sites(adapter, spec.layers)
     found = _find_clips(spec, data, gaps)

@@ -12,7 +12,6 @@ from importlib import metadata
 from typing import Any
 
 from vcorr.contract.metric_columns import ASKED_KEY, COLUMNS_KEY
-from vcorr.contract.tasks import CORRESPONDENCE
 from vcorr.contract.variants import NamedVariant
 from vcorr.data.video_names import show_name
 from vcorr.runner.identity import SCORING_VERSION
