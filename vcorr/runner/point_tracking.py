@@ -11,8 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vcorr.contract.errors import UsageError
+from vcorr.contract.option_notes import option
 from vcorr.contract.records import Queries, Tracks
 from vcorr.data.video.frame_stream import FrameSource
+from vcorr.plugins.part_options import make_config
 from vcorr.plugins.registry import Registry, installed
 from vcorr.runner.called_tracker import CalledTracker
 from vcorr.runner.parts import make_part
@@ -20,6 +22,37 @@ from vcorr.runner.spec import RunSpec
 from vcorr.tracking.own_video import MAX_SIDE, Follow, Points, choose_points, open_frames, track_own_video
 from vcorr.tracking.tracked_points import TrackedPoints
 from vcorr.tracking.window_chain import track_in_windows
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReadingConfig:
+    """How a video of one's own is read (`--set data.KEY=VALUE`)."""
+
+    frames: int = option(0, "Reads at most this many frames; 0 for all.", unit="frames", least=0)
+    fps: float = option(0.0, "Frames per second to keep; 0 keeps every frame.", unit="frames per second", least=0)
+    start: float = option(0.0, "Time to skip at the beginning.", unit="seconds", least=0)
+    max_side: int = option(
+        MAX_SIDE,
+        "Frames whose longer side has more pixels are made smaller before points are followed; 0 for any size.",
+        unit="pixels",
+        least=0,
+    )
+    window: int = option(
+        0,
+        "Frames that a tracker gets at once; 0 for as many as fit into 128 MiB.",
+        unit="frames",
+        least=0,
+    )
+
+    def open(self, video: Path | str | NDArray[np.uint8], *, original: bool = False) -> FrameSource:
+        """Opens a file or an array, at the size at which points are followed, or at its `original` size.
+
+        Raises:
+            MissingError: there is no such file.
+            UsageError: the file or the array cannot be used.
+        """
+        max_side = 0 if original else self.max_side
+        return open_frames(video, fps=self.fps or None, start=self.start, frames=self.frames or None, max_side=max_side)
 
 
 @dataclass(frozen=True)
@@ -30,13 +63,56 @@ class PointFollower:
     follow: Follow
 
 
+@dataclass(frozen=True)
+class VideoTracking:
+    """Points to follow through a video, all checked. queries: in pixels of the original video."""
+
+    source: FrameSource
+    queries: Queries
+    follower: PointFollower
+
+    def run(self) -> TrackedPoints:
+        """Follows the points.
+
+        Raises:
+            UsageError: the video cannot be read to its end.
+            PluginError: the tracker or the model breaks the contract.
+        """
+        return track_own_video(self.follower.follow, self.source, self.queries, self.follower.label)
+
+
+def read_config(spec: RunSpec) -> ReadingConfig:
+    """Returns how a spec wants the video to be read; raises UsageError for an option that does not exist."""
+    config: ReadingConfig = make_config(ReadingConfig, spec.options.get("data", {}), "data")
+    return config
+
+
+def plan_video_tracking(
+    video: Path | str | NDArray[np.uint8], points: Points | None, grid: int | None, spec: RunSpec, registry: Registry
+) -> VideoTracking:
+    """Checks what is asked for, and opens the video. A file is decoded once, to count its frames.
+
+    Args:
+        video: the path of a file, or frames (T, H, W, 3) uint8 RGB.
+        points: see `track`; None for a grid.
+        grid: points along one side of a regular grid in frame 0; None for points.
+        spec: names a tracker or a model, with options.
+        registry: the installed parts.
+
+    Raises:
+        MissingError: the video does not exist.
+        UsageError: an argument cannot be used, or a point is not in the video.
+    """
+    config = read_config(spec)
+    follower = make_point_follower(spec, registry, config.window)
+    source = config.open(video)
+    return VideoTracking(source, choose_points(points, grid, source), follower)
+
+
 def make_point_follower(spec: RunSpec, registry: Registry, window: int = 0) -> PointFollower:
     """Returns what follows points: the tracker of a spec, or its model with a probe.
 
-    Args:
-        spec: names a tracker or a model, with options.
-        registry: the installed parts.
-        window: frames of a window, for trackers; 0 for as many as fit into memory.
+    window: frames of a window, for trackers; 0 for as many as fit into memory.
 
     Raises:
         UsageError: both or none are named, or a name or an option is unknown.
@@ -44,15 +120,15 @@ def make_point_follower(spec: RunSpec, registry: Registry, window: int = 0) -> P
     if bool(spec.model) == bool(spec.tracker):
         said = "Both a model and a tracker were named" if spec.model else "Neither a model nor a tracker was named"
         raise UsageError(f"{said}.", hint="Name one: --model tiny, or --tracker dis (vcorr list trackers)")
-    if window and window < 2:
-        raise UsageError(f"A window has at least 2 frames, got {window}.")
-    assert spec.tracker is not None
-    tracker = CalledTracker(make_part(registry.trackers.get(spec.tracker), spec.options.get("tracker", {}), "tracker"))
+    if window == 1:
+        raise UsageError("data.window: a window has at least 2 frames, got 1.")
+    part = make_part(registry.trackers.get(spec.tracker or ""), spec.options.get("tracker", {}), "tracker")
+    tracker = CalledTracker(part)
 
     def follow(source: FrameSource, queries: Queries) -> Tracks:
         return track_in_windows(tracker.track, source, queries, window)
 
-    return PointFollower(spec.tracker, follow)
+    return PointFollower(part.entry.name, follow)
 
 
 def track(
@@ -83,7 +159,7 @@ def track(
         start: of a file, seconds to skip.
         frames: reads at most this many frames.
         max_side: frames whose longer side has more pixels are made smaller before points are followed; 0 for any size.
-        window: for trackers, frames that are read at once; 0 for as many as fit into 128 MiB (docs/videos.md).
+        window: for trackers, frames that are read at once; 0 for as many as fit into 128 MiB (docs/tracking.md).
         options: options of the parts, such as {"tracker": {"threshold": 2.0}}.
 
     Raises:
@@ -91,8 +167,7 @@ def track(
         MissingError: the video does not exist.
         PluginError: the tracker breaks the contract.
     """
-    spec = RunSpec(model=model, tracker=tracker, options={k: dict(v) for k, v in (options or {}).items()})
-    source = open_frames(video, fps=fps, start=start, frames=frames, max_side=max_side)
-    queries = choose_points(points, grid, source)
-    follower = make_point_follower(spec, installed(), window)
-    return track_own_video(follower.follow, source, queries, follower.label)
+    reading = {"fps": fps or 0.0, "start": start, "frames": frames or 0, "max_side": max_side, "window": window}
+    asked = {part: dict(values) for part, values in (options or {}).items()}
+    spec = RunSpec(model=model, tracker=tracker, options={**asked, "data": {**asked.get("data", {}), **reading}})
+    return plan_video_tracking(video, points, grid, spec, installed()).run()

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
 from vcorr.cli.commands.run_command import carry_out
+from vcorr.cli.commands.track_video import track_video
 from vcorr.cli.folder_type import FOLDER
 from vcorr.cli.hints import SpecCommand
 from vcorr.cli.number_types import WHOLE_NUMBER
 from vcorr.contract.errors import UsageError
+
+_POINT = re.compile(r"[+-]?[\d.]+,[+-]?[\d.]+(@\d+)?", re.ASCII)
 
 _FLAGS = (
     *("model", "probe", "layers", "steps", "from_run", "preset", "tracker"),
@@ -19,7 +24,34 @@ _FLAGS = (
 )
 
 
-@click.command(cls=SpecCommand, short_help="Follow points through videos and score the tracks.")
+class _TrackCommand(SpecCommand):
+    """Takes several points after one `--points`, with spaces between them."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Reads the flags; raises as `SpecCommand`."""
+        return super().parse_args(ctx, join_points(args))
+
+
+def join_points(words: Sequence[str]) -> list[str]:
+    """Returns the words with all points after one `--points` as one word, so that click takes them as one value."""
+    joined: list[str] = []
+    for word in words:
+        follows = len(joined) > 1 and joined[-2] == "--points" and _POINT.fullmatch(word)
+        if follows:
+            joined[-1] += f" {word}"
+        else:
+            joined.append(word)
+    return joined
+
+
+@click.command(cls=_TrackCommand, short_help="Follow points through videos and score the tracks.")
+@click.argument("video", required=False, metavar="[VIDEO]")
+@click.option(
+    "--points", multiple=True, metavar="X,Y[@FRAME]", help="Points of VIDEO in pixels, in frame 0 or FRAME; repeatable."
+)
+@click.option(
+    "--grid", type=WHOLE_NUMBER, metavar="N", help="In their place, N x N points in the first frame of VIDEO."
+)
 @click.option("--model", "-m", metavar="NAME", help="Model that follows the points; see: vcorr list models.")
 @click.option("--tracker", metavar="NAME", help="Tracker in the place of a model; see: vcorr list trackers.")
 @click.option("--probe", "-p", metavar="P", help="Probe of the model; see: vcorr list probes.")
@@ -32,7 +64,7 @@ _FLAGS = (
 @click.option("--queries", metavar="first|strided", help="Query mode of the dataset; means --set data.queries=…")
 @click.option("--limit", type=WHOLE_NUMBER, metavar="N", help="Only the first N clips.")
 @click.option("--seed", type=WHOLE_NUMBER, metavar="S", help="Seed of the noise.  [default: 42]")
-@click.option("--out", type=FOLDER, default=Path("runs"), show_default=True, help="Folder of runs.")
+@click.option("--out", type=FOLDER, help="Folder of runs, or for the tracks of VIDEO.  [default: runs; tracks/VIDEO]")
 @click.option("--device", metavar="DEVICE", help="cpu, cuda, cuda:1 ...  [default: cuda if there is one]")
 @click.option(
     "--dtype", metavar="DTYPE", help="float32, bfloat16 or float16.  [default: bfloat16 on cuda, else float32]"
@@ -53,22 +85,30 @@ _FLAGS = (
 @click.option("--dry-run", is_flag=True, help="Print what would run, its passes and time, and what is missing.")
 @click.option("--json", "as_json", is_flag=True, help="Results as JSON on standard output.")
 def track(
-    out: Path,
+    out: Path | None,
     reuse: str,
     assignments: tuple[str, ...],
     dry_run: bool,
     as_json: bool,
     data_root: str | None,
     queries: str | None,
+    video: str | None,
+    points: tuple[str, ...],
+    grid: int | None,
     **flags: Any,
 ) -> int:
-    """Follow the query points of a dataset through every frame, and score position and visibility.
+    """Follow the query points of a dataset through every frame, and score position and visibility. Or follow points
+    through a video of your own.
 
     \b
     A tracker without weights, offline:
       vcorr track --tracker dis --data sprites --limit 8
     The embedded model, at the site that its card names:
       vcorr track --model tiny --data sprites --limit 8
+
+    \b
+    A video of your own, with an overlay to look at:
+      vcorr track clip.mp4 --points 120,80 40,96@35 --tracker dis
 
     A tracking run is stored, continued, scored again and compared as any other run (docs/tracking.md).
     """
@@ -77,9 +117,33 @@ def track(
     if given["from_run"] is not None:
         given["from_run"] = str(given["from_run"])
     of_data = {"path": data_root, "queries": queries}
+    if video is not None:
+        _refuse_data({"data": given["data"], "limit": given["limit"], "data-root": data_root, "queries": queries})
+        return track_video(video, points, grid, given, assignments, out=out, dry_run=dry_run, as_json=as_json)
+    _refuse_points(points, grid)
     more = [f"data.{name}={value}" for name, value in of_data.items() if value is not None]
     given["task"] = "tracking"
-    return carry_out(given, [*more, *assignments], out=out, reuse=reuse, dry_run=dry_run, as_json=as_json)
+    return carry_out(
+        given, [*more, *assignments], out=out or Path("runs"), reuse=reuse, dry_run=dry_run, as_json=as_json
+    )
+
+
+def _refuse_data(flags: Mapping[str, Any]) -> None:
+    """Refuses flags of a dataset where a video is named."""
+    for name, value in flags.items():
+        if value is not None:
+            raise UsageError(
+                f"--{name} is for measuring on a dataset, and a video is named.",
+                hint=f"Leave out --{name}, or the video.",
+            )
+
+
+def _refuse_points(points: Sequence[str], grid: int | None) -> None:
+    if points or grid is not None:
+        raise UsageError(
+            f"{'--points' if points else '--grid'} needs a video.",
+            hint="For example: vcorr track clip.mp4 --grid 20 --tracker dis",
+        )
 
 
 def _refuse_all(layers: str | None) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
@@ -42,6 +42,43 @@ def events(plan: Plan, clips: Sequence[str] | None = None) -> Iterator[Events]:
     )
     with bar:
         yield Live(bar, bar.add_task(plan.parts.model.entry.name, total=total, detail="loading"), steps)
+
+
+@contextlib.contextmanager
+def count_frames(label: str, total: int) -> Iterator[Callable[[int], None]]:
+    """Yields a function that is told how many further frames are done: a bar on a terminal, else a line at times."""
+    if not console(stderr=True).is_terminal:
+        lines = _FrameLines(label, total)
+        yield lines.advance
+        return
+    bar = Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=30),
+        MofNCompleteColumn(),
+        TextColumn("frames"),
+        TimeRemainingColumn(),
+        console=console(stderr=True),
+        transient=True,
+    )
+    with bar:
+        task = bar.add_task(label, total=total)
+        yield lambda count: bar.advance(task, count)
+
+
+class _FrameLines:
+    """Lines for logs while the frames of one video are read: at most one per ten seconds."""
+
+    def __init__(self, label: str, total: int) -> None:
+        self._label, self._total, self._done = label, total, 0
+        self._said = time.monotonic()
+
+    def advance(self, count: int) -> None:
+        """Counts frames, and prints a line if the last one is ten seconds old."""
+        self._done += count
+        now = time.monotonic()
+        if now - self._said >= PLAIN_EVERY_SECONDS:
+            self._said = now
+            console(stderr=True).print(cell(f"{self._label}: frame {self._done}/{self._total}"), soft_wrap=True)
 
 
 class Live:

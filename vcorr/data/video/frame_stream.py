@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -45,6 +45,21 @@ class FrameSource(Protocol):
     def read(self, first: int, stop: int) -> NDArray[np.uint8]:
         """Returns the frames from `first` to before `stop`, (stop - first, H, W, 3) uint8 RGB."""
         ...
+
+
+class WatchedFrames:
+    """The frames of another source. watch: called with the number of frames after each reading of them."""
+
+    def __init__(self, source: FrameSource, watch: Callable[[int], None]) -> None:
+        self._source, self._watch = source, watch
+        self.times, self.fps, self.notes = source.times, source.fps, source.notes
+        self.size, self.shown_size = source.size, source.shown_size
+
+    def read(self, first: int, stop: int) -> NDArray[np.uint8]:
+        """Returns the frames from `first` to before `stop`, (stop - first, H, W, 3) uint8; raises as the source."""
+        found = self._source.read(first, stop)
+        self._watch(stop - first)
+        return found
 
 
 class ArrayFrames:
