@@ -50,7 +50,6 @@ WITH_TORCH = {
 """Names that need torch. No other one may import it."""
 
 INTERNAL_ON_PAGES = {
-    "docs/first-run.md": {"vcorr.stats.summary", "vcorr.store.rundir"},  # until results load through one function
     "docs/statistics.md": {"vcorr.stats"},  # the page is about this room
 }
 """Modules that a page may import although they are internal, and why."""

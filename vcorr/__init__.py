@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from vcorr import diffusion as diffusion
     from vcorr import functional as functional
     from vcorr import testing as testing
+    from vcorr.analysis.loaded_run import load as load
+    from vcorr.analysis.loaded_run import runs as runs
     from vcorr.contract.bases import DatasetBase as DatasetBase
     from vcorr.contract.bases import MetricBase as MetricBase
     from vcorr.contract.bases import ProbeBase as ProbeBase
@@ -92,6 +94,7 @@ else:
         __name__,
         {
             "": "capture diffusion functional testing",
+            "vcorr.analysis.loaded_run": "load runs",
             "vcorr.contract.bases": "DatasetBase MetricBase ProbeBase TrackerBase VariantProbeBase VideoModelBase",
             "vcorr.contract.cards": "load_card parse_card",
             "vcorr.contract.entries": (

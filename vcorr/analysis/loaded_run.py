@@ -1,0 +1,230 @@
+"""Loads runs for notebooks and scripts: tidy frames of their scores, sites, tracks and predictions."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import pyarrow as pa
+
+from vcorr.analysis.data_frames import FrameKind, check_kind, to_frame
+from vcorr.analysis.overview import overview
+from vcorr.analysis.run_list import list_runs
+from vcorr.analysis.stored_scores import check_scored_alike, load_scores
+from vcorr.analysis.tidy_tables import SCORE_COLUMNS, tidy_predictions, tidy_scores, tidy_tracks
+from vcorr.contract.errors import UsageError
+from vcorr.contract.metric_columns import lower_is_better, primary_of, ranking_columns
+from vcorr.contract.text_files import expand_home
+from vcorr.stats.series import main_metric
+from vcorr.stats.summary import SiteSummary, summarise_each
+from vcorr.store import shards
+from vcorr.store.rundir import TABLES, RunDirectory
+
+_PLAIN = {str: pa.string(), int: pa.int64(), float: pa.float64()}
+_RUNS = pa.schema(
+    [
+        *((name, pa.string()) for name in ("run", "status", "model", "weights")),
+        ("probes", pa.list_(pa.string())),
+        *((name, pa.string()) for name in ("data", "mode", "task")),
+        *((name, pa.int64()) for name in ("clips", "failed")),
+        *((name, pa.string()) for name in ("started", "path", "reason")),
+    ]
+)
+
+
+def load(run: str | os.PathLike[str]) -> LoadedRun:
+    """Opens a run, given as its folder or as a folder that holds no other run. Nothing but run.json is read yet.
+
+    Raises:
+        StoreError: there is no run, there are several, or run.json is damaged; the message says what to do.
+    """
+    return LoadedRun(RunDirectory.open(_expand(run)))
+
+
+def runs(folder: str | os.PathLike[str] = "runs", to: FrameKind = "arrow") -> Any:
+    """Returns the runs directly below a folder, one row each, from their run.json alone.
+
+    Columns: run (the id), status, model, weights, probes, data, mode, task, clips and failed (numbers of clips, null if
+    unknown), started, path, and reason: why a damaged run cannot be read.
+
+    Raises:
+        UsageError: there is no such folder, or no such kind of frame.
+        MissingError: the package of the frame is not installed.
+    """
+    check_kind(to)
+    path = _expand(folder)
+    if not path.is_dir():
+        raise UsageError(f"There is no folder {path}.", hint="Give the folder that --out of vcorr run named.")
+    return to_frame(pa.Table.from_pylist(list_runs(path), schema=_RUNS), to)
+
+
+class LoadedRun:
+    """A run on disk. Each method reads the tables that it needs, clip by clip, and returns one frame.
+
+    The frames are Arrow tables, or frames of pandas or polars: `scores("polars")`. Every method raises StoreError if a
+    file is damaged, and MissingError if the package of the frame is not installed.
+    """
+
+    def __init__(self, directory: RunDirectory) -> None:
+        self._directory = directory
+        self.record: Mapping[str, Any] = directory.record()
+        """The content of run.json (docs/results-format.md)."""
+
+    def __repr__(self) -> str:
+        return f"vcorr.load({str(self.path)!r})"
+
+    @property
+    def path(self) -> Path:
+        """The folder of the run."""
+        return self._directory.path
+
+    @property
+    def run_id(self) -> str:
+        """The id of the run, the name of its folder."""
+        return self._directory.run_id
+
+    @property
+    def status(self) -> str:
+        """One of started, partial, complete and failed."""
+        return str(self.record.get("status", ""))
+
+    @property
+    def clips(self) -> tuple[str, ...]:
+        """The ids of the clips that the run has files of, in the order of the files."""
+        table = next((table for table in TABLES if self._directory.shard_paths(table)), None)
+        if table is None:
+            return tuple(dict.fromkeys(_clips_of(self._directory.iter_shards("scores"))))
+        stamps = [shards.read_stamp(path) for path in self._directory.shard_paths(table)]
+        if all(stamp and stamp.clip for stamp in stamps):
+            return tuple(stamp.clip for stamp in stamps if stamp)
+        return tuple(_clips_of(self._directory.iter_shards(table)))
+
+    def scores(
+        self,
+        to: FrameKind = "arrow",
+        *,
+        metrics: Collection[str] = (),
+        clips: Collection[str] | None = None,
+        columns: Sequence[str] = SCORE_COLUMNS,
+    ) -> Any:
+        """Returns the scores, one value per row, with skill and gain.
+
+        skill = (value - floor) / (ceiling - floor) and gain = (value - floor) / (1 - floor), of this clip; NaN where
+        the denominator is under 0.02. To compare sites, take `sites` or `best_sites`: these divide means over the
+        clips. A clip that failed is one row without a metric; its status and error say so.
+
+        Args:
+            to: the kind of frame.
+            metrics: columns of metrics to keep, such as ["pck_8"]; all if empty.
+            clips: ids of the clips to read; all if None.
+            columns: names of the columns of the frame: any of the table `scores`, skill and gain.
+
+        Raises:
+            StoreError: also if some clips were scored differently from the rest.
+            UsageError: there is no such metric or column.
+        """
+        check_kind(to)
+        check_scored_alike(self._directory, self.record)
+        tables = self._directory.iter_shards("scores", clips)
+        found = tidy_scores(tables, metrics=_words(metrics), columns=columns, lower=lower_is_better(self.record))
+        return to_frame(found, to)
+
+    def sites(self, to: FrameKind = "arrow", *, metrics: Collection[str] = ()) -> Any:
+        """Returns every site with its means over the clips, skill and gain, each with its 95 % interval.
+
+        metrics: columns or names of metrics; by default the one that ranks sites.
+
+        Raises:
+            StoreError: also if the run has no scores.
+        """
+        check_kind(to)
+        ranked = tuple(primary_of(name, self.record) for name in _words(metrics)) or ranking_columns(self.record)
+        stored = load_scores(self._directory, (lambda name: name in ranked) if ranked else (lambda name: True))
+        names = ranked or (main_metric(stored.scores),)
+        summaries = summarise_each(stored.scores, names, lower_is_better(self.record))
+        return to_frame(_summary_table(summaries, [summary.site for summary in summaries]), to)
+
+    def best_sites(self, to: FrameKind = "arrow", *, metrics: Collection[str] = ()) -> Any:
+        """Returns the best site of each probe: chosen on each half of the clips, and reported on the other.
+
+        Columns: as in `sites`, and regret, chosen_on, candidates and heads, as `vcorr show run` prints them. `site`
+        names both sites if the halves chose different ones.
+
+        metrics: columns or names of metrics; by default the one that ranks sites.
+
+        Raises:
+            UsageError: the run was not scored by one of `metrics`.
+        """
+        check_kind(to)
+        best = overview(self._directory, _words(metrics)).findings.best
+        table = _summary_table([one.summary for one in best], [one.site for one in best])
+        for name, kind in {"regret": float, "chosen_on": int, "candidates": int, "heads": str}.items():
+            table = table.append_column(name, pa.array([getattr(one, name) for one in best], _PLAIN[kind]))
+        return to_frame(table, to)
+
+    def tracks(self, to: FrameKind = "arrow", *, clips: Collection[str] | None = None) -> Any:
+        """Returns the reference tracks, one row per clip, point and video frame.
+
+        Columns: run, clip, tracker, query_mode, point, query_frame, frame, x, y, visible, confidence. x and y are
+        pixels of the video as the model read it. confidence is NaN where the tracker does not say.
+
+        clips: ids of the clips to read; all if None.
+        """
+        check_kind(to)
+        return to_frame(tidy_tracks(self._directory.iter_shards("tracks", clips)), to)
+
+    def predictions(
+        self,
+        to: FrameKind = "arrow",
+        *,
+        clips: Collection[str] | None = None,
+        probe: str | None = None,
+        layer: int | None = None,
+        step: int | None = None,
+        head: int | None = None,
+    ) -> Any:
+        """Returns the predicted positions, one row per clip, site, point and latent frame.
+
+        Columns: run, clip, probe, variant, switches, layer, layer_name, step, noise, head, point, query_frame, latent,
+        frame, x, y, visible, confidence. frame is the middle of the video frames that a latent frame covers. visible is
+        null, and confidence NaN, where the probe does not say. Attention summaries are left out.
+
+        A run with many sites has many rows. Read it clip by clip, or choose a site.
+
+        Args:
+            to: the kind of frame.
+            clips: ids of the clips to read; all if None.
+            probe: the probe to keep; all if None.
+            layer: the layer to keep; all if None.
+            step: the step to keep; all if None.
+            head: the head to keep, -1 for the mean over heads; all if None.
+        """
+        check_kind(to)
+        asked = {"probe": probe, "layer": layer, "step": step, "head": head}
+        only = {name: value for name, value in asked.items() if value is not None}
+        return to_frame(tidy_predictions(self._directory.iter_shards("predictions", clips), only), to)
+
+
+def _expand(path: str | os.PathLike[str]) -> Path:
+    return expand_home(os.fspath(path))
+
+
+def _words(metrics: Collection[str]) -> tuple[str, ...]:
+    return (metrics,) if isinstance(metrics, str) else tuple(metrics)
+
+
+def _clips_of(tables: Iterable[pa.Table]) -> Iterable[str]:
+    return (str(table["clip"][0].as_py()) for table in tables if table.num_rows)
+
+
+def _summary_table(summaries: Sequence[SiteSummary], sites: Sequence[str]) -> pa.Table:
+    """Returns a table of summaries with the text of the site in front."""
+    kinds = get_type_hints(SiteSummary)
+    columns = {
+        field.name: pa.array([getattr(one, field.name) for one in summaries], _PLAIN[kinds[field.name]])
+        for field in dataclasses.fields(SiteSummary)
+    }
+    return pa.table({"site": pa.array(sites, pa.string()), **columns})
