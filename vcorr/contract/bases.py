@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from vcorr.capture.captures import Capture
-    from vcorr.contract.probe_protocols import Positions, Rows
+    from vcorr.contract.probe_protocols import Positions, Rows, TokenCosts
     from vcorr.functional.query_points import QueryPoints
 
 B = TypeVar("B")
@@ -140,6 +140,18 @@ class ProbeBase:
         The estimate of disk space needs it.
         """
         return 1
+
+    def take_costs(self, capture: Capture, variant: Switches) -> TokenCosts | None:
+        """Returns what the probe matches, from which a tracker reads positions; by default None: it cannot track.
+
+        Args:
+            capture: as for `read`.
+            variant: decides the scale and the rounding of the correlation.
+
+        Raises:
+            UsageError: the options ask for more than one prediction, or for a head that does not exist.
+        """
+        return None
 
 
 class VariantProbeBase(ProbeBase, ABC):

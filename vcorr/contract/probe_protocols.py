@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 from vcorr.contract.variants import PredictionKind, Switches
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, device
 
     from vcorr.capture.captures import Capture
     from vcorr.functional.query_points import QueryPoints
@@ -69,6 +69,43 @@ class Positions:
     xy: Tensor
     visible: Tensor | None = None
     confidence: Tensor | None = None
+
+
+@runtime_checkable
+class TokenCosts(Protocol):
+    """What a probe matches at one site and how it compares tokens, from which a tracker reads positions.
+
+    `vcorr.functional.MatchedTokens` and `vcorr.functional.NearestTokens` are such objects.
+    """
+
+    @property
+    def radius(self) -> int:
+        """Of the read-out, in tokens: 0 takes the best token."""
+        ...
+
+    @property
+    def head(self) -> int:
+        """The value of the column `head`: -1 for several heads."""
+        ...
+
+    @property
+    def device(self) -> device:
+        """Where it computes."""
+        ...
+
+    def keep(self) -> TokenCosts:
+        """Returns a copy that shares no memory with the model, which overwrites its own."""
+        ...
+
+    def rows(self, tokens: Tensor, *, source: int, target: int) -> Tensor:
+        """Returns the correlation of tokens of one latent frame with all tokens of another one, (U, P) in [0, 1].
+
+        Args:
+            tokens: (U,) int64, row-major indices of tokens of latent frame `source`.
+            source: the latent frame of these tokens.
+            target: the latent frame of the P tokens to compare with.
+        """
+        ...
 
 
 @runtime_checkable

@@ -95,21 +95,21 @@ def match_readings(
         raise UsageError(f"k: expected q's shape {tuple(q.shape)} on {q.device}, got {tuple(k.shape)} on {k.device}.")
     chosen = choose_heads(heads, q.shape[0])
     radius = _check_radius(radius)
-    read_q = _take_heads(q, chosen)
-    read_k = read_q if k is q else _take_heads(k, chosen)
+    read_q = pick_heads(q, chosen)
+    read_k = read_q if k is q else pick_heads(k, chosen)
     sums: dict[tuple[float, int], dict[int, Tensor]] = {}
     found = []
     for reading in readings:
         switches = switches_of(reading.variant)
-        scale = _resolve_scale(reading.scale, q, switches)
+        scale = resolve_scale(reading.scale, q, switches)
         shared = sums.setdefault((scale, reading.points.latent), {})
         costs = _costs(read_q, read_k, reading.points, symmetric, scale, switches, shared)
-        landing = _landing(grid, reading.points, radius, q.device)
+        landing = make_landing(grid, reading.points, radius, q.device)
         with plain_precision(q.device):
             offsets = _offsets(
                 costs, landing, grid.frames, each=heads == "each", with_mean=with_mean or heads != "each"
             )
-        found.append(_to_positions(offsets, reading.points))
+        found.append(to_positions(offsets, reading.points))
     return found
 
 
@@ -128,13 +128,13 @@ def match_feature_tokens(f: Tensor, grid: TokenGrid, points: QueryTokens, *, var
         )
     # one head, one direction, no scaling
     if switches_of(variant).second_softmax:
-        costs: _Costs | RoundedCosts = RoundedCosts(f[None], f[None], points, symmetric=False, scale=1.0)
+        costs: Costs | RoundedCosts = RoundedCosts(f[None], f[None], points, symmetric=False, scale=1.0)
     else:  # the softmax is monotonic, so its argmax is the largest dot product
-        costs = _Costs(f[None], f[None], points, symmetric=False, scale=1.0, softmax=False)
-    landing = _landing(grid, points, 0, f.device)
+        costs = Costs(f[None], f[None], points, symmetric=False, scale=1.0, softmax=False)
+    landing = make_landing(grid, points, 0, f.device)
     with plain_precision(f.device):
         offsets = _offsets(costs, landing, grid.frames, each=False, with_mean=True)
-    return _to_positions(offsets, points)
+    return to_positions(offsets, points)
 
 
 def choose_heads(heads: Heads, count: int) -> tuple[int, ...]:
@@ -173,14 +173,14 @@ def _costs(
     scale: float,
     switches: Switches,
     sums: dict[int, Tensor],
-) -> _Costs | RoundedCosts:
+) -> Costs | RoundedCosts:
     if switches.second_softmax and q.dtype != torch.float32:
         return RoundedCosts(q, k.to(q.dtype), points, symmetric, scale)
-    return _Costs(q, k, points, symmetric, scale, second_softmax=switches.second_softmax, sums=sums)
+    return Costs(q, k, points, symmetric, scale, second_softmax=switches.second_softmax, sums=sums)
 
 
 @dataclass(frozen=True)
-class _Costs:
+class Costs:
     """The correlation C of the query tokens with all tokens of a frame, frame by frame and head by head.
 
     q, k: (A, F, h, w, d).
@@ -202,6 +202,7 @@ class _Costs:
 
     @property
     def heads(self) -> int:
+        """A, the number of heads that take part."""
         return self.q.shape[0]
 
     def pieces(self, frame: int, *, each: bool, with_mean: bool) -> Iterator[Piece]:
@@ -299,7 +300,7 @@ class _Landing:
 
 
 def _offsets(
-    costs: _Costs | RoundedCosts, landing: _Landing | FieldLanding, frames: int, *, each: bool, with_mean: bool
+    costs: Costs | RoundedCosts, landing: _Landing | FieldLanding, frames: int, *, each: bool, with_mean: bool
 ) -> Tensor:
     """Returns what the landing reads from C for every query token, in pixels; 0 in the latent of the queries.
 
@@ -316,14 +317,19 @@ def _offsets(
     return out
 
 
-def _to_positions(offsets: Tensor, points: QueryTokens) -> Tensor:
-    """Converts offsets of the distinct tokens (..., U, F, 2) to positions of the queries (..., N, F, 2)."""
+def to_positions(offsets: Tensor, points: QueryTokens) -> Tensor:
+    """Converts what a landing reads for distinct tokens, (..., U, F, 2), to positions of queries, (..., N, F, 2)."""
     if points.weights is not None:
         return sample_field(offsets, points, points.weights)
     return points.xy[:, None] + offsets.index_select(offsets.ndim - 3, points.index)
 
 
-def _landing(grid: TokenGrid, points: QueryTokens, radius: int, device: torch.device) -> _Landing | FieldLanding:
+def make_landing(grid: TokenGrid, points: QueryTokens, radius: int, device: torch.device) -> _Landing | FieldLanding:
+    """Returns what reads positions from C: its `offsets(cost, tokens)` gives (..., U, 2) for C (..., U, P).
+
+    Raises:
+        UsageError: a radius is given, and the points are sampled from a field.
+    """
     if points.weights is None:
         return _Landing.of(grid, radius, device)
     if radius:
@@ -331,7 +337,8 @@ def _landing(grid: TokenGrid, points: QueryTokens, radius: int, device: torch.de
     return FieldLanding.of(grid, device)
 
 
-def _take_heads(tensor: Tensor, chosen: tuple[int, ...]) -> Tensor:
+def pick_heads(tensor: Tensor, chosen: tuple[int, ...]) -> Tensor:
+    """Returns the chosen heads of a tensor (H, ...), ascending neighbours as a view."""
     first, last = chosen[0], chosen[-1]
     if chosen == tuple(range(first, last + 1)):
         return tensor[first : last + 1]
@@ -344,7 +351,12 @@ def _check_radius(radius: int) -> int:
     return radius
 
 
-def _resolve_scale(scale: float | None, q: Tensor, switches: Switches) -> float:
+def resolve_scale(scale: float | None, q: Tensor, switches: Switches) -> float:
+    """Returns the scale of the dot products of q (H, ..., d): the given one, or the one that the switches say.
+
+    Raises:
+        UsageError: the given scale is no positive number.
+    """
     if scale is None:
         return float((q.shape[-1] if switches.scale == "width" else q.shape[0]) ** -0.5)
     if not is_positive(scale):

@@ -47,12 +47,17 @@ def match_nearest(f: Tensor, grid: TokenGrid, points: QueryTokens) -> Tensor:
     return points.xy[:, None] + offsets.index_select(0, points.index)
 
 
+def measure_distances(wanted: Tensor, tokens: Tensor) -> Tensor:
+    """Returns the L2 distance of each wanted token (U, c) to each of the tokens (P, c), (U, P); equal tokens have 0."""
+    return torch.cdist(wanted, tokens, compute_mode="donot_use_mm_for_euclid_dist")
+
+
 def _nearest_moves(wanted: Tensor, tokens: Tensor, moves: Tensor) -> Tensor:
     """Returns the motion of each wanted token (U, c) to the nearest of the tokens (P, c), (U, 2).
 
     moves: (U, P, 2), the motion to each token.
     """
-    distance = torch.cdist(wanted, tokens, compute_mode="donot_use_mm_for_euclid_dist")
+    distance = measure_distances(wanted, tokens)
     least = distance.min(dim=1, keepdim=True).values
     far = moves.square().sum(-1).masked_fill(distance != least, math.inf)
     best = far.argmin(dim=1)[:, None, None].expand(-1, 1, 2)

@@ -12,14 +12,17 @@ Axes: H heads, F x h x w video tokens, d head width, c width of the hidden state
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from torch import Tensor
 
 from vcorr.capture.captures import Capture
+from vcorr.contract.probe_protocols import TokenCosts
 from vcorr.contract.records import HEAD_MEAN
 from vcorr.contract.variants import Switches
 from vcorr.functional.cosines import unit_vectors
 from vcorr.functional.query_points import QueryPoints, query_points
+from vcorr.functional.token_costs import MatchedTokens
 from vcorr.probes.heads import Heads
 from vcorr.probes.matching_probes import ByHead, SoftmaxMatch, side_by_side, take_heads
 from vcorr.probes.probe_options import CosineConfig, refuse
@@ -52,6 +55,19 @@ class CosineMatch(SoftmaxMatch):
         """Matches tokens that are one vector each, (F, h, w, c); returns (N, F, 2) per variant."""
         vectors = unit_vectors(token)[None]
         return self._match(vectors, vectors, capture, points, variants, TOGETHER)
+
+    def _token_costs(self, token: Tensor, capture: Capture, variant: Switches, head: int) -> TokenCosts:
+        """Returns tokens that are one vector each, (F, h, w, c), and how they match."""
+        vectors = unit_vectors(token)[None]
+        costs = MatchedTokens.of(
+            vectors,
+            vectors,
+            scale=self._scale(capture, variant),
+            symmetric=self._config.symmetric,
+            variant=variant,
+            radius=self._config.radius,
+        )
+        return replace(costs, head=head)
 
 
 class FeatureCosine(CosineMatch):
@@ -86,6 +102,15 @@ class FeatureCosineToken(CosineMatch):
                 answer.update(enumerate(xy[:-1]))  # the last one is the mean over heads, as in `feature-cos`
         return found
 
+    def take_costs(self, capture: Capture, variant: Switches) -> TokenCosts:
+        """Returns the vectors of the tokens and how they match; see `vcorr.ProbeBase`.
+
+        Raises:
+            UsageError: a chosen head does not exist.
+        """
+        out = take_heads(capture.out, self._heads.chosen) if self._heads.chosen else capture.out
+        return self._token_costs(side_by_side(out), capture, variant, self._heads.column)
+
 
 class HiddenCosine(CosineMatch):
     """`hidden-cos`: the output of the block is one unit vector per token, and matches itself. It has no heads.
@@ -113,3 +138,7 @@ class HiddenCosine(CosineMatch):
         """Predicts positions under each variant; see `vcorr.VariantProbe`."""
         found = self._match_token(capture.hidden, capture, query_points(queries), variants)
         return [{HEAD_MEAN: xy} for xy in found]
+
+    def take_costs(self, capture: Capture, variant: Switches) -> TokenCosts:
+        """Returns the vectors of the tokens and how they match; see `vcorr.ProbeBase`."""
+        return self._token_costs(capture.hidden, capture, variant, HEAD_MEAN)

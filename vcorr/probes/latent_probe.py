@@ -6,9 +6,12 @@ from torch import Tensor
 
 from vcorr.capture.captures import Capture
 from vcorr.contract.bases import ProbeBase
+from vcorr.contract.probe_protocols import TokenCosts
 from vcorr.contract.records import HEAD_MEAN
+from vcorr.contract.variants import Switches
 from vcorr.functional.nearest_tokens import match_nearest
 from vcorr.functional.query_points import QueryPoints
+from vcorr.functional.token_costs import NearestTokens
 
 
 class Latent(ProbeBase):
@@ -29,3 +32,7 @@ class Latent(ProbeBase):
         """Returns the positions, under head -1; see `vcorr.Probe`."""
         latent = capture.latent
         return {HEAD_MEAN: match_nearest(latent, capture.grid, queries.locate(capture.grid, latent.device))}
+
+    def take_costs(self, capture: Capture, variant: Switches) -> TokenCosts:
+        """Returns the values of the tokens and how they match; see `vcorr.ProbeBase`."""
+        return NearestTokens(capture.latent)

@@ -16,11 +16,13 @@ from torch import Tensor
 
 from vcorr.capture.captures import Capture
 from vcorr.contract.errors import UsageError
+from vcorr.contract.probe_protocols import TokenCosts
 from vcorr.contract.records import HEAD_MEAN
 from vcorr.contract.variants import Switches
 from vcorr.functional import match_features
 from vcorr.functional.matching import Reading, match_readings
 from vcorr.functional.query_points import QueryPoints, query_points
+from vcorr.functional.token_costs import MatchedTokens
 from vcorr.probes.heads import Heads
 from vcorr.probes.probe_base import BuiltinProbe
 from vcorr.probes.probe_options import ProbeConfig, refuse
@@ -82,6 +84,28 @@ class SoftmaxMatch(BuiltinProbe):
         right = left if first == second else self._tensor(capture, second)
         found = self._match(left, right, capture, query_points(queries), variants, self._heads)
         return [_by_head(positions, self._heads) for positions in found]
+
+    def take_costs(self, capture: Capture, variant: Switches) -> TokenCosts:
+        """Returns the two tensors and how they match; see `vcorr.ProbeBase`.
+
+        Raises:
+            UsageError: a chosen head does not exist, or heads are "each".
+        """
+        first, second = self._parts
+        left = self._tensor(capture, first)
+        right = left if first == second else self._tensor(capture, second)
+        return self._costs(left, right, capture, variant, self._heads)
+
+    def _costs(self, left: Tensor, right: Tensor, capture: Capture, variant: Switches, heads: Heads) -> TokenCosts:
+        return MatchedTokens.of(
+            left,
+            right,
+            heads=heads.choice,
+            scale=self._scale(capture, variant),
+            symmetric=self._config.symmetric,
+            variant=variant,
+            radius=self._config.radius,
+        )
 
     def _match(
         self,
@@ -197,6 +221,15 @@ class Feature(BuiltinProbe):
             for variant in variants
         ]
 
+    def take_costs(self, capture: Capture, variant: Switches) -> TokenCosts:
+        """Returns the features and how they match; see `vcorr.ProbeBase`.
+
+        Raises:
+            UsageError: a chosen head does not exist.
+        """
+        features = self._features(capture.out)[self._heads.column][None]
+        return MatchedTokens(features, features, 1.0, symmetric=False, variant=variant, head=self._heads.column)
+
     def _features(self, out: Tensor) -> dict[int, Tensor]:
         if self._heads.chosen:
             return {self._heads.column: side_by_side(take_heads(out, self._heads.chosen))}
@@ -232,6 +265,11 @@ class Hidden(BuiltinProbe):
         return [
             {HEAD_MEAN: match_features(capture.hidden, capture.grid, points, variant=variant)} for variant in variants
         ]
+
+    def take_costs(self, capture: Capture, variant: Switches) -> TokenCosts:
+        """Returns the hidden state and how it matches; see `vcorr.ProbeBase`."""
+        hidden = capture.hidden[None]
+        return MatchedTokens(hidden, hidden, 1.0, symmetric=False, variant=variant)
 
 
 def take_heads(tensor: Tensor, chosen: tuple[int, ...]) -> Tensor:

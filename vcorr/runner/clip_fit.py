@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from vcorr.contract.errors import UsageError
 from vcorr.contract.geometry import TokenGrid
 from vcorr.contract.records import Clip, Queries, Tracks
+from vcorr.data.video_sizes import resize_video
 
 RESIZE = "area when smaller, bicubic when larger"
 """The resize filters; they are part of the fingerprint of predictions."""
@@ -61,15 +61,6 @@ def _fit_tracks(tracks: Tracks, frames: int, scale: NDArray[np.float32]) -> Trac
     # a boundary distance has no direction, so it is scaled by the geometric mean of the scales of x and y
     boundary = None if tracks.boundary is None else tracks.boundary * np.sqrt(scale.prod())
     return replace(tracks, xy=tracks.xy[:, :frames] * scale, visible=tracks.visible[:, :frames], boundary=boundary)
-
-
-def resize_video(video: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
-    """Returns a video (T, H, W, 3) uint8 resized to (T, height, width, 3) uint8."""
-    if video.shape[1:3] == (height, width):
-        return video
-    smaller = height * width < video.shape[1] * video.shape[2]
-    method = cv2.INTER_AREA if smaller else cv2.INTER_CUBIC
-    return np.stack([cv2.resize(frame, (width, height), interpolation=method) for frame in video]).astype(np.uint8)
 
 
 def _resize_layers(layers: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:

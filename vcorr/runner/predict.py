@@ -21,8 +21,9 @@ from vcorr.contract.records import NO_SITE, Clip, Prediction, Reconstruction, Ro
 from vcorr.contract.tasks import CORRESPONDENCE
 from vcorr.data.fitting_notes import fit_notes
 from vcorr.data.query_grids import query_grid
+from vcorr.data.video_sizes import resize_video
 from vcorr.metrics.stillness import stillness
-from vcorr.runner.clip_fit import fit_clip, resize_video
+from vcorr.runner.clip_fit import fit_clip
 from vcorr.runner.content_hash import hash_of_prompt, hash_of_video
 from vcorr.runner.plan import Plan
 from vcorr.runner.preflight import usual_frames

@@ -1,0 +1,121 @@
+"""Keeps what a probe matches at one site, and computes the correlation of any of its tokens afterwards.
+
+Trackers need it: the same tensors are read for the query points, and for the way back from their matches. The
+arithmetic is the one of `vcorr.functional.matching` and `vcorr.functional.nearest_tokens`.
+
+Shapes: A heads that take part, F latent frames, h x w tokens of a frame, d width of a head, U tokens, P = h*w.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from vcorr.contract.errors import UsageError
+from vcorr.contract.records import HEAD_MEAN
+from vcorr.contract.variants import CORRECTED, Switches
+from vcorr.functional.blocks import plain_precision
+from vcorr.functional.matching import Costs, Heads, choose_heads, pick_heads, resolve_scale
+from vcorr.functional.nearest_tokens import measure_distances
+from vcorr.functional.published_code import RoundedCosts
+from vcorr.functional.query_points import QueryTokens
+
+
+@dataclass(frozen=True)
+class MatchedTokens:
+    """What a probe matches at one site, kept so that any of its tokens can be matched later; see `TokenCosts`.
+
+    left, right: (A, F, h, w, d), the heads that take part; the same tensor twice if tokens match themselves.
+    symmetric: whether C has a reverse softmax. scale: of the dot products. variant: "second_softmax" decides whether
+    half precision is kept. radius: of the read-out, in tokens. head: the value of the column `head`.
+    """
+
+    left: Tensor
+    right: Tensor
+    scale: float
+    symmetric: bool = True
+    variant: Switches = CORRECTED
+    radius: int = 0
+    head: int = HEAD_MEAN
+
+    @classmethod
+    def of(
+        cls,
+        left: Tensor,
+        right: Tensor,
+        *,
+        heads: Heads = "mean",
+        scale: float | None = None,
+        symmetric: bool = True,
+        variant: Switches = CORRECTED,
+        radius: int = 0,
+    ) -> MatchedTokens:
+        """Returns the chosen heads of two tensors (H, F, h, w, d); arguments as in `vcorr.functional.match`.
+
+        Raises:
+            UsageError: a head does not exist, or each head would be read by itself.
+        """
+        if heads == "each":
+            raise UsageError(
+                "heads='each' makes one prediction per head; a tracker needs one.", hint="Choose heads, or the mean."
+            )
+        chosen = choose_heads(heads, len(left))
+        own = pick_heads(left, chosen)
+        other = own if right is left else pick_heads(right, chosen)
+        column = chosen[0] if len(chosen) == 1 and heads != "mean" else HEAD_MEAN
+        return cls(own, other, resolve_scale(scale, left, variant), symmetric, variant, radius, column)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the tensors are."""
+        return self.left.device
+
+    def keep(self) -> MatchedTokens:
+        """Returns a copy that shares no memory with the model."""
+        left = self.left.detach().clone()
+        return replace(self, left=left, right=left if self.right is self.left else self.right.detach().clone())
+
+    def rows(self, tokens: Tensor, *, source: int, target: int) -> Tensor:
+        """Returns C of the tokens (U,) of latent frame `source` with all tokens of latent frame `target`, (U, P).
+
+        It is float32; only with a second softmax in half precision does it have the dtype of the tensors.
+        """
+        points = QueryTokens(tokens.new_empty(0, 2), tokens, tokens, latent=source)
+        with plain_precision(self.device), torch.no_grad():
+            if self.variant.second_softmax and self.left.dtype != torch.float32:
+                costs = RoundedCosts(self.left, self.right.to(self.left.dtype), points, self.symmetric, self.scale)
+                return costs.correlation(target, slice(None))
+            plain = Costs(self.left, self.right, points, self.symmetric, self.scale)
+            pieces = [rows for _, _, rows in plain.pieces(target, each=False, with_mean=True)]
+            return torch.cat(pieces) / (len(self.left) * (2 if self.symmetric else 1))
+
+
+@dataclass(frozen=True)
+class NearestTokens:
+    """Tokens that match by L2 distance, as in the probe `latent`; see `TokenCosts`.
+
+    The correlation is 1 / (1 + distance), so it lies in (0, 1] and is largest for the nearest token.
+
+    values: (F, h, w, c). radius, head: as in `MatchedTokens`.
+    """
+
+    values: Tensor
+    radius: int = 0
+    head: int = HEAD_MEAN
+
+    @property
+    def device(self) -> torch.device:
+        """Where the tensor is."""
+        return self.values.device
+
+    def keep(self) -> NearestTokens:
+        """Returns a copy that shares no memory with the model."""
+        return replace(self, values=self.values.detach().clone())
+
+    def rows(self, tokens: Tensor, *, source: int, target: int) -> Tensor:
+        """Returns the correlation of the tokens (U,) of frame `source` with all tokens of frame `target`, (U, P)."""
+        values = self.values.flatten(1, 2)
+        distance = measure_distances(values[source].index_select(0, tokens), values[target])
+        return 1 / (1 + distance)

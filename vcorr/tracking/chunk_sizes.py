@@ -1,0 +1,104 @@
+"""Finds out how many frames a model reads in one pass, and fills up chunks that are too short for it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from vcorr.contract.bases import VideoModelBase, with_defaults
+from vcorr.contract.errors import UsageError
+from vcorr.contract.geometry import TokenGrid
+from vcorr.contract.protocols import VideoModel
+from vcorr.contract.records import Clip, Site
+from vcorr.tracking.chunk_plans import Chunk
+from vcorr.tracking.cost_reader import NO_QUERIES
+from vcorr.tracking.track_options import TrackOptions
+
+MOST_AT_ONCE = 16
+"""Frames of a chunk for networks that read any number of frames, as most image backbones do."""
+
+
+class ChunkSizes:
+    """Cuts a clip into the chunks that a model takes.
+
+    Args:
+        model: the model.
+        site: one of the sites that are read; None for a model or a probe without sites.
+        options: of the tracking.
+    """
+
+    def __init__(self, model: VideoModel, site: Site | None, options: TrackOptions) -> None:
+        self._model, self._site, self._options = model, site, options
+        self._filled: dict[int, int] = {}
+
+    @property
+    def stills(self) -> bool:
+        """Whether the frames of a chunk are encoded one by one."""
+        return self._options.latents == "stills"
+
+    def size_for(self, clip: Clip) -> int:
+        """Returns the number of frames of a whole chunk of this clip, the frame of the queries included."""
+        if self._options.chunk:
+            return self._options.chunk
+        grid = self._usual_grid(clip)
+        usual = grid.frames if self.stills else grid.video_frames
+        noisy = with_defaults(self._model, VideoModelBase).steps > 0
+        return max(2, usual if noisy else min(usual, MOST_AT_ONCE))
+
+    def take_frames(self, clip: Clip, chunk: Chunk) -> Clip:
+        """Returns the frames of a chunk as a clip without queries, filled up with its last frame if it is too short.
+
+        Its id names its frames, so that its noise depends on them, on the clip's id and on the seed alone.
+
+        Raises:
+            UsageError: the model takes no chunk of the size that the options ask for.
+        """
+        assert clip.video is not None  # the tracker has checked it
+        length = self._filled.get(len(chunk)) or self._fill(clip, chunk)
+        frames = self._fill_up(chunk, length)
+        return self._clip_of(clip, frames)
+
+    def grid_for(self, clip: Clip) -> TokenGrid:
+        """Returns the token grid of a chunk of this clip; raises as `take_frames`."""
+        assert clip.video is not None  # the tracker has checked it
+        size = min(self.size_for(clip), max(2, len(clip.video)))
+        return self._model.grid(
+            self.take_frames(clip, tuple(min(n, len(clip.video) - 1) for n in range(size))), self._site
+        )
+
+    def _usual_grid(self, clip: Clip) -> TokenGrid:
+        """Returns the grid of a video of the model's own length; of the clip, for models that have none."""
+        try:
+            return self._model.grid(Clip(clip.id, "", NO_QUERIES), self._site)
+        except UsageError:
+            return self._model.grid(replace(clip, queries=NO_QUERIES, tracks=None, stills=False), self._site)
+
+    def _fill(self, clip: Clip, chunk: Chunk) -> int:
+        """Returns the length to which a chunk is filled up: its own, or else the length of a whole chunk."""
+        whole = max(self.size_for(clip), len(chunk))
+        for length in (len(chunk), whole):
+            frames = self._fill_up(chunk, length)
+            try:
+                grid = self._model.grid(self._clip_of(clip, frames), self._site)
+            except UsageError:
+                if length == whole:
+                    raise
+                continue
+            if grid.video_frames == length:
+                self._filled[len(chunk)] = length
+                return length
+        raise UsageError(
+            f"track.chunk={whole}: the model reads {grid.video_frames} of so many frames in a pass.",
+            hint=f"For example --set track.chunk={grid.video_frames}",
+        )
+
+    @staticmethod
+    def _fill_up(chunk: Chunk, length: int) -> Chunk:
+        return (*chunk, *chunk[-1:] * (length - len(chunk)))
+
+    def _clip_of(self, clip: Clip, frames: Chunk) -> Clip:
+        assert clip.video is not None  # the tracker has checked it
+        name = f"{clip.id}, frames {','.join(map(str, frames))}"
+        video = np.ascontiguousarray(clip.video[list(frames)])
+        return Clip(name, self._options.prompt, NO_QUERIES, video, fps=clip.fps, stills=self.stills)
