@@ -65,6 +65,21 @@ def strata() -> str:
     return _table(("dimension", "what decides the stratum of a pair", "columns"), rows)
 
 
+def track_strata() -> str:
+    """Returns the columns per stratum of the metric `track-detail` in its default configuration."""
+    from vcorr.metrics.calibration import BINS
+    from vcorr.metrics.tapvid_metric import PRIMARY
+    from vcorr.metrics.track_detail import MEAN_CONFIDENCE, RIGHT, TrackDetail
+
+    rows = []
+    for dimension in TrackDetail().dimensions:
+        columns = ", ".join(f"`{PRIMARY}@{dimension.name}:{label}`" for label in dimension.labels)
+        rows.append((f"`{dimension.name}`", dimension.meaning, columns))
+    curve = (f"`{name}@{BINS.name}:{label}`" for name in (RIGHT, MEAN_CONFIDENCE) for label in BINS.labels)
+    rows.append((f"`{BINS.name}`", "the confidence of the prediction, visible or not", ", ".join(curve)))
+    return _table(("dimension", "what decides the stratum of a pair", "columns"), rows)
+
+
 def config_keys() -> str:
     """Returns the keys of a config file."""
     from vcorr.runner.spec import RunSpec
@@ -146,13 +161,17 @@ def takes(entry: Any, option: str) -> bool:
 
 def metrics() -> str:
     """Returns the metrics of the repository with their columns, the primary one in bold, and their options."""
-    from vcorr.metrics.strata import Strata
+    from vcorr.contract.metric_columns import STRATUM_MARK
+    from vcorr.contract.tasks import TRACKING
 
     rows = []
     for entry in own_entries("metric"):
         metric = entry.create()
-        columns = [f"**`{name}`**" if name == metric.primary else f"`{name}`" for name in metric.columns]
-        listed = "[below](#strata)" if isinstance(metric, Strata) else ", ".join(columns)
+        divided = [name for name in metric.columns if STRATUM_MARK in name]
+        whole = [name for name in metric.columns if name not in divided]
+        columns = [f"**`{name}`**" if name == metric.primary else f"`{name}`" for name in whole]
+        place = "#metrics-of-tracks" if entry.task == TRACKING else "#strata"
+        listed = ", ".join([*columns, *([f"[strata]({place})"] if divided else [])])
         rows.append((f"`{entry.name}`", entry.summary, listed, _list_defaults(_options("metric", entry.name))))
     return _table(("metric", "what it is", "columns, the primary one in bold", "options and defaults"), rows)
 
@@ -456,6 +475,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "probe options": probe_options,
     "metrics": metrics,
     "strata": strata,
+    "track strata": track_strata,
     "baselines": options_of("model", "baseline", among={"vcorr"}),
     "datasets": options_of("dataset"),
     "scores columns": columns_of("scores"),

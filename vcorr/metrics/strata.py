@@ -67,10 +67,7 @@ class StrataConfig:
 
     def __post_init__(self) -> None:
         for name in ("displacement", "frames", "boundary"):
-            edges = getattr(self, name)
-            rising = all(a < b for a, b in pairwise(edges))
-            if not edges or not rising or not all(math.isfinite(edge) and edge > 0 for edge in edges):
-                raise UsageError(f"metric 'strata': {name} must be rising positive numbers, got {edges!r}.")
+            check_edges("strata", name, getattr(self, name))
         if self.near < 1:
             raise UsageError(f"metric 'strata': near must be at least 1 frame, got {self.near!r}.")
         known = set(self.pairs) <= set(_SUFFIX)
@@ -151,7 +148,7 @@ class Strata(MetricBase):
         for choice in self._config.pairs:
             count = placed.number_of(choice)
             for dimension, strata in zip(self.dimensions, placed.strata, strict=True):
-                scores += _shares(hits[:count], strata[:count], len(dimension.labels))
+                scores += share_by_stratum(hits[:count], strata[:count], len(dimension.labels))
         return dict(zip(self.columns, scores, strict=True))
 
     def hit_rules(self, reference: Tracks, grid: TokenGrid) -> Mapping[str, HitRule]:
@@ -180,11 +177,13 @@ def _dimensions(config: StrataConfig) -> tuple[Dimension, ...]:
         Dimension(
             "displacement",
             "token strides between the reference and its position in the query frame",
-            _labels(config.displacement),
+            label_strata(config.displacement),
             config.displacement,
-            _displacement,
+            measure_displacement,
         ),
-        Dimension("frames", "frames from the query frame", _labels(config.frames), config.frames, _frames),
+        Dimension(
+            "frames", "frames from the query frame", label_strata(config.frames), config.frames, count_frames_away
+        ),
         Dimension(
             "reappeared",
             "whether the point is hidden, or out of the frame, between the query frame and this one",
@@ -202,7 +201,7 @@ def _dimensions(config: StrataConfig) -> tuple[Dimension, ...]:
         Dimension(
             "boundary",
             "token strides from the query to the nearest boundary between layers",
-            _labels(config.boundary),
+            label_strata(config.boundary),
             config.boundary,
             _to_boundary,
         ),
@@ -216,12 +215,24 @@ def _dimensions(config: StrataConfig) -> tuple[Dimension, ...]:
     )
 
 
-def _labels(edges: Sequence[float]) -> tuple[str, ...]:
+def check_edges(metric: str, name: str, edges: Sequence[float]) -> None:
+    """Checks the edges of strata.
+
+    Raises:
+        UsageError: they are no rising positive numbers. The message names the metric and its option `name`.
+    """
+    rising = all(a < b for a, b in pairwise(edges))
+    if not edges or not rising or not all(math.isfinite(edge) and edge > 0 for edge in edges):
+        raise UsageError(f"metric {metric!r}: {name} must be rising positive numbers, got {edges!r}.")
+
+
+def label_strata(edges: Sequence[float]) -> tuple[str, ...]:
+    """Returns the names of the strata between edges, such as "0-1", "1-2" and "2+"."""
     lower = (0.0, *edges[:-1])
     return (*(f"{a:g}-{b:g}" for a, b in zip(lower, edges, strict=True)), f"{edges[-1]:g}+")
 
 
-def _displacement(reference: Tracks, grid: TokenGrid) -> NDArray[np.float64]:
+def measure_displacement(reference: Tracks, grid: TokenGrid) -> NDArray[np.float64]:
     """Returns the distance of the reference from its position in the query frame, in token strides."""
     asked = reference.xy[np.arange(len(reference.xy)), reference.asked_in]
     with np.errstate(invalid="ignore"):  # hidden points may have any position
@@ -229,7 +240,7 @@ def _displacement(reference: Tracks, grid: TokenGrid) -> NDArray[np.float64]:
         return np.asarray(np.hypot(moved[..., 0], moved[..., 1]))
 
 
-def _frames(reference: Tracks, grid: TokenGrid) -> NDArray[np.float64]:
+def count_frames_away(reference: Tracks, grid: TokenGrid) -> NDArray[np.float64]:
     """Returns the number of frames between a frame and the query frame, before or after it."""
     away = np.abs(np.arange(reference.visible.shape[1]) - reference.asked_in[:, None])
     return np.asarray(away, dtype=np.float64)
@@ -270,7 +281,8 @@ def _layer(reference: Tracks, grid: TokenGrid) -> NDArray[np.float64]:
     return np.broadcast_to(layer[:, None], reference.visible.shape)
 
 
-def _shares(hits: NDArray[np.bool_], strata: NDArray[np.int64], count: int) -> list[Score]:
+def share_by_stratum(hits: NDArray[np.bool_], strata: NDArray[np.int64], count: int) -> list[Score]:
+    """Returns the share of hits of each stratum. hits: (P,). strata: (P,), the stratum of each pair or `NOWHERE`."""
     known = strata != NOWHERE
     pairs = np.bincount(strata[known], minlength=count)
     right = np.bincount(strata[known & hits], minlength=count)

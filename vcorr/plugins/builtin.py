@@ -125,6 +125,21 @@ def vcorr_metrics() -> list[MetricEntry]:
             default=True,
             task=TRACKING,
         ),
+        MetricEntry(
+            name="track-detail",
+            summary="Re-detection, survival, accuracy by distance, displacement and occlusion; the reliability curve.",
+            factory="vcorr.metrics.track_detail:TrackDetail",
+            config="vcorr.metrics.track_detail:TrackDetailConfig",
+            default=True,
+            task=TRACKING,
+        ),
+        MetricEntry(
+            name="track-calibration",
+            summary="Calibration of the confidence of tracks: expected calibration error, area of risk and coverage.",
+            factory="vcorr.metrics.calibration:TrackCalibration",
+            default=True,
+            task=TRACKING,
+        ),
     ]
 
 
