@@ -67,15 +67,16 @@ def strata() -> str:
 
 def track_strata() -> str:
     """Returns the columns per stratum of the metric `track-detail` in its default configuration."""
+    from vcorr.contract.metric_columns import STRATUM_MARK
     from vcorr.metrics.calibration import BINS
     from vcorr.metrics.tapvid_metric import PRIMARY
-    from vcorr.metrics.track_detail import MEAN_CONFIDENCE, RIGHT, TrackDetail
+    from vcorr.metrics.track_detail import CURVE, TrackDetail
 
     rows = []
     for dimension in TrackDetail().dimensions:
         columns = ", ".join(f"`{PRIMARY}@{dimension.name}:{label}`" for label in dimension.labels)
         rows.append((f"`{dimension.name}`", dimension.meaning, columns))
-    curve = (f"`{name}@{BINS.name}:{label}`" for name in (RIGHT, MEAN_CONFIDENCE) for label in BINS.labels)
+    curve = (f"`{name}`" for name in CURVE if STRATUM_MARK in name)
     rows.append((f"`{BINS.name}`", "the confidence of the prediction, visible or not", ", ".join(curve)))
     return _table(("dimension", "what decides the stratum of a pair", "columns"), rows)
 

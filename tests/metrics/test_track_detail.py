@@ -135,6 +135,10 @@ def test_agrees_with_the_loops(seed):
         found = got[f"average_pts_within_thresh@{stratum}"]
         assert found.n == len(own), stratum
         np.testing.assert_allclose(found.value, slow_share(own), atol=1e-9)
+    right, sure = got["right_pairs"], got["mean_confidence"]
+    assert right.n == sure.n == len(pairs)
+    np.testing.assert_allclose(right.value, mean([p["seen"] and p["error"] < 8 for p in pairs]))
+    np.testing.assert_allclose(sure.value, mean([p["confidence"] for p in pairs]), atol=1e-6)
     for k in range(10):
         label = f"{k / 10:g}-{(k + 1) / 10:g}"
         own = [p for p in pairs if max(math.ceil(round(p["confidence"] * 10, 4)), 1) == k + 1]

@@ -16,7 +16,10 @@ MAIN_METRIC = "matching_accuracy"
 """The metric whose primary column ranks sites if the user named no metric."""
 MAIN_COLUMN = MAIN_METRIC + MOVING
 """Its primary column."""
-_KNOWN_PRIMARIES = (MAIN_COLUMN, "pck_8_moving", MAIN_METRIC, "pck_8", "attention_cross", "confidence_cross")
+_KNOWN_PRIMARIES = (
+    *(MAIN_COLUMN, "pck_8_moving", MAIN_METRIC, "pck_8", "attention_cross", "confidence_cross"),
+    "average_pts_within_thresh",
+)
 """Columns that rank sites where no record says which one does, the first choice first."""
 _RANKED_BY_ALL_POINTS = ("matching_accuracy", "pck")
 """Metrics whose primary column was over all points, before moving points became primary."""

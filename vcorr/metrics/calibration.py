@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,9 +44,22 @@ class Bins:
 BINS = Bins("confidence", 10)
 
 
-def right_pairs(pairs: ComparedPairs) -> NDArray[np.bool_]:
-    """Returns which pairs are right, (N, T) bool: they count, can be seen, and are within `RIGHT_WITHIN` pixels."""
-    return pairs.find_hits(RIGHT_WITHIN)
+class JudgedPairs(NamedTuple):
+    """The pairs that count. confidence: (P,) in [0, 1]. right: (P,) bool, whether the pair is right."""
+
+    confidence: NDArray[np.float64]
+    right: NDArray[np.bool_]
+
+
+def judge_confidence(pairs: ComparedPairs, confidence: NDArray[np.float32] | None) -> JudgedPairs:
+    """Returns the confidence of the pairs that count, and which of them are right; no pairs without a confidence.
+
+    A pair is right if it can be seen and the prediction is within `RIGHT_WITHIN` pixels. confidence: (N, T).
+    """
+    if confidence is None:
+        return JudgedPairs(np.zeros(0), np.zeros(0, np.bool_))
+    right = pairs.find_hits(RIGHT_WITHIN)[pairs.counted]
+    return JudgedPairs(confidence[pairs.counted].astype(np.float64), right)
 
 
 def find_calibration_error(confidence: NDArray[np.float64], right: NDArray[np.bool_]) -> float:
@@ -113,8 +127,6 @@ class TrackCalibration(MetricBase):
             UsageError: the tracks differ in shape.
         """
         pairs = compare_tracks(predicted, reference, size, self._switches)
-        counted = pairs.counted if predicted.confidence is not None else np.zeros_like(pairs.counted)
-        confidence = np.zeros(0) if predicted.confidence is None else predicted.confidence[counted].astype(np.float64)
-        right = right_pairs(pairs)[counted]
-        values = (find_calibration_error(confidence, right), find_risk_area(confidence, right))
-        return {name: Score(value, len(confidence)) for name, value in zip(self.columns, values, strict=True)}
+        judged = judge_confidence(pairs, predicted.confidence)
+        values = (find_calibration_error(*judged), find_risk_area(*judged))
+        return {name: Score(value, len(judged.right)) for name, value in zip(self.columns, values, strict=True)}

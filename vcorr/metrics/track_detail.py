@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +18,7 @@ from vcorr.contract.geometry import TokenGrid
 from vcorr.contract.option_notes import option
 from vcorr.contract.records import Score, Tracks
 from vcorr.contract.variants import Switches, Variant, switches_of
-from vcorr.metrics.calibration import BINS, right_pairs
+from vcorr.metrics.calibration import BINS, judge_confidence
 from vcorr.metrics.frame_units import PCK_SIDE
 from vcorr.metrics.occlusions import measure_latest_occlusion
 from vcorr.metrics.strata import (
@@ -34,7 +34,12 @@ from vcorr.metrics.tapvid_metric import JACCARD, PRIMARY, compare_tracks, score_
 
 REDETECTION, SURVIVAL = "redetection_jaccard", "survival"
 RIGHT, MEAN_CONFIDENCE = "right_pairs", "mean_confidence"
-"""Names of the columns per bin of the confidence: the share of right pairs, and the mean confidence."""
+"""The share of right pairs, and the mean confidence."""
+CURVE = (
+    *(RIGHT, MEAN_CONFIDENCE),
+    *(f"{name}@{BINS.name}:{label}" for name in (RIGHT, MEAN_CONFIDENCE) for label in BINS.labels),
+)
+"""Columns of the confidence: over all pairs, then per bin, which is the reliability curve."""
 _T = TypeVar("_T")
 
 
@@ -76,7 +81,7 @@ class TrackDetail(MetricBase):
     `redetection_jaccard`: TAP-Vid's average Jaccard of the pairs after an occlusion has ended. `survival`: mean over
     points of the share of frames before the track first fails. Pairs that count, and variants, are as in `TapVid`.
     `right_pairs@confidence:BIN` and `mean_confidence@confidence:BIN` are the reliability curve (`calibration`). n is
-    the number of pairs, for `survival` of points.
+    the number of pairs, for `survival` the number of points.
     """
 
     higher_is_better = True
@@ -89,8 +94,7 @@ class TrackDetail(MetricBase):
         self.dimensions = _dimensions(self._config)
         strata = tuple(f"{PRIMARY}@{dim.name}:{label}" for dim in self.dimensions for label in dim.labels)
         self.accuracies = (REDETECTION, SURVIVAL, *strata)
-        curve = tuple(f"{name}@{BINS.name}:{label}" for name in (RIGHT, MEAN_CONFIDENCE) for label in BINS.labels)
-        self.columns = (*self.accuracies, *curve)
+        self.columns = (*self.accuracies, *CURVE)
 
     def under(self, variant: Switches) -> TrackDetail:
         """Returns the metric for another variant."""
@@ -107,7 +111,7 @@ class TrackDetail(MetricBase):
             score_redetection(pairs, reference.asked_in),
             score_survival(pairs, reference.asked_in, self._config.failure),
             *self._score_strata(pairs, reference, size),
-            *score_bins(pairs, predicted.confidence),
+            *score_confidence(pairs, predicted.confidence),
         ]
         return dict(zip(self.columns, scores, strict=True))
 
@@ -200,18 +204,23 @@ def score_survival(pairs: ComparedPairs, asked_in: NDArray[np.int64], failure: f
     survives = pairs.counted & ~np.where(later, forward, backward)
     known = judged.any(axis=1)
     shares = survives[known].sum(axis=1) / pairs.counted[known].sum(axis=1)
-    return Score(float(shares.mean()) if len(shares) else math.nan, len(shares))
+    return mean_of(shares)
 
 
-def score_bins(pairs: ComparedPairs, confidence: NDArray[np.float32] | None) -> list[Score]:
-    """Returns the reliability curve: the share of right pairs in each bin of confidence, then the mean confidence.
+def score_confidence(pairs: ComparedPairs, confidence: NDArray[np.float32] | None) -> list[Score]:
+    """Returns the scores of the columns `CURVE`; NaN with n = 0 for tracks without a confidence.
 
-    A pair without a confidence is in no bin. confidence: (N, T) in [0, 1]; None if there is none.
+    confidence: (N, T) in [0, 1]; None if there is none.
     """
-    counted = pairs.counted if confidence is not None else np.zeros_like(pairs.counted)
-    values = np.zeros(0) if confidence is None else confidence[counted].astype(np.float64)
-    bins, count = BINS.find(values), len(BINS.labels)
-    right = share_by_stratum(right_pairs(pairs)[counted], bins, count)
-    totals = np.bincount(bins, weights=values, minlength=count)
-    means = [Score(float(total / s.n) if s.n else math.nan, s.n) for total, s in zip(totals, right, strict=True)]
-    return [*right, *means]
+    judged = judge_confidence(pairs, confidence)
+    bins = BINS.find(judged.confidence)
+    right, sure = (
+        [mean_of(values), *(mean_of(values[bins == k]) for k in range(BINS.count))]
+        for values in (judged.right, judged.confidence)
+    )
+    return [right[0], sure[0], *right[1:], *sure[1:]]
+
+
+def mean_of(values: NDArray[Any]) -> Score:
+    """Returns the mean of numbers (P,) as a score of P items."""
+    return Score(float(values.mean()) if len(values) else math.nan, len(values))

@@ -475,9 +475,9 @@ def count_scored(s: Series) -> int:
 def find_extremes(parts: Sequence[Series]) -> list[Extremes]:
     """Returns the extremes of every series whose metric has no ceilings, without series that were never scored.
 
-    parts: series of one kind of heads each.
+    Strata are left out: they are shown with the other strata. parts: series of one kind of heads each.
     """
-    return [_extremes(s) for s in parts if has_no_bounds(s)]
+    return [_extremes(s) for s in parts if has_no_bounds(s) and STRATUM_MARK not in s.key["metric"]]
 
 
 def _extremes(s: Series) -> Extremes:
