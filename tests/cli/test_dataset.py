@@ -17,6 +17,8 @@ from support import knowing, sliding
 from support.difftrack import make_set
 from support.distributions import install
 from support.folders import make_folder, row
+from support.tapvid import entry as tapvid_entry
+from support.tapvid import write
 
 from vcorr.cli import main as program
 from vcorr.contract.errors import UsageError
@@ -298,3 +300,46 @@ def test_a_stopped_build_loses_the_clip_in_flight_and_resumes(tmp_path, vcorr_pr
     for found in whole.rows():
         whole.check_video(found)
         assert np.isfinite(found.xy).all()
+
+
+def test_tapvid_is_imported_shown_and_run(vcorr, tmp_path):
+    clips = {"fine": tapvid_entry(frames=6), "odd": tapvid_entry(frames=1)}
+    source = str(write(tmp_path / "tapvid_davis.pkl", clips))
+    assert vcorr(*RUN, "--data", "tapvid-davis")[0] == 4
+    code, out, err = vcorr("dataset", "import", "tapvid", source)
+    assert (code, out) == (1, "tapvid-davis: 1 clips, 1 failed   --data tapvid-davis\n")
+    assert "failed Clip odd cannot be used: video has 1 frame; a track needs at least 2." in err
+    code, out, _ = vcorr("dataset", "import", "tapvid", source, "--json")
+    found = json.loads(out)
+    assert (code, found["clips"], found["reused"], list(found["failed"])) == (1, 2, 1, ["odd"])
+    assert "6 frames of 256x256" in vcorr("dataset", "show", "tapvid-davis")[1]
+    assert '"tapvid-davis"' in vcorr("list", "datasets", "--json")[1]
+    for queries in ("first", "strided"):
+        code, out, err = vcorr(*RUN, "--data", "tapvid-davis", "--set", f"data.queries={queries}", "--json")
+        assert (code, json.loads(out)["reused"]) == (0, 0), err
+    stored = [read_table(path) for path in (tmp_path / "runs").glob("*/tracks/*.arrow")]
+    asked = {(row["query_mode"], row["input_class"], *row["query_frames"]) for row in stored}
+    assert asked == {("first", "256", 0, 0, 4), ("strided", "256", 0, 0, 5)}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (("dataset", "import", "tapvid", "none.pkl"), 4, "none.pkl does not exist"),
+        (("dataset", "import", "tapvid", "prompts.txt"), 2, "not a pickle of protocol 2 to 5, but JSON or other text"),
+        (("dataset", "import", "tapvid", "some.pkl", "--partial"), 2, "--partial is not for tapvid"),
+        (("dataset", "import", "difftrack", ".", "--resize", "none"), 2, "--resize is not for difftrack"),
+        (("dataset", "import", "tapvid", "some.pkl", "--name", "davis", "--resize", "255"), 2, "--resize '255'"),
+        (("dataset", "import", "tapvid", "some.pkl", "--name", "devis"), 2, "davis"),
+        (("dataset", "show", "robotap"), 4, "vcorr dataset import tapvid PATH --name robotap"),
+        ((*RUN, "--data", "tapvid-davis"), 4, "vcorr dataset import tapvid PATH --name davis"),
+        ((*RUN, "--data", "tapvid-davis:some.pkl"), 2, "vcorr dataset import tapvid some.pkl --name davis"),
+        ((*RUN, "--data", "tapvid-davis", "--set", "data.queries=all"), 2, "data.queries"),
+    ],
+)
+def test_what_is_wrong_with_tapvid_is_one_error(vcorr, arguments, code, message):
+    write(Path("some.pkl"), {"a": tapvid_entry()})
+    found = vcorr(*arguments)
+    assert found[0] == code
+    assert message in found[2]
+    assert "Traceback" not in found[2]

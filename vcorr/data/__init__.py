@@ -51,6 +51,30 @@ ENTRIES: tuple[DatasetEntry, ...] = (
         factory="vcorr.data.davis_dataset:Davis17",
         config="vcorr.data.dataset_options:DavisConfig",
     ),
+    DatasetEntry(
+        name="tapvid-davis",
+        summary="TAP-Vid-DAVIS, once imported: 30 real videos with point tracks that people made.",
+        factory="vcorr.data.tapvid_dataset:Davis",
+        config="vcorr.data.dataset_options:TapVidConfig",
+    ),
+    DatasetEntry(
+        name="tapvid-kinetics",
+        summary="TAP-Vid-Kinetics, once imported: real videos of people with point tracks that people made.",
+        factory="vcorr.data.tapvid_dataset:Kinetics",
+        config="vcorr.data.dataset_options:TapVidConfig",
+    ),
+    DatasetEntry(
+        name="tapvid-rgb-stacking",
+        summary="TAP-Vid-RGB-Stacking, once imported: 50 simulated videos of a robot with exact point tracks.",
+        factory="vcorr.data.tapvid_dataset:RgbStacking",
+        config="vcorr.data.dataset_options:TapVidConfig",
+    ),
+    DatasetEntry(
+        name="robotap",
+        summary="RoboTAP, once imported: real videos of robots at work with point tracks that people made.",
+        factory="vcorr.data.tapvid_dataset:RoboTap",
+        config="vcorr.data.dataset_options:TapVidConfig",
+    ),
 )
 
 _HOME = {"query_grid": "query_grids", "fit_notes": "fitting_notes"}

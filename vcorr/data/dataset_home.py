@@ -1,4 +1,4 @@
-"""Finds imported datasets by names such as `difftrack:MODEL/SET`.
+"""Finds imported datasets by names such as `difftrack:MODEL/SET` or `tapvid-davis`.
 
 They are in `datasets/KIND/...` of the home folder of vcorr (`vcorr.store.home`), one dataset folder per set.
 """
@@ -10,6 +10,8 @@ from pathlib import Path
 
 from vcorr.contract.errors import MissingError, UsageError, unknown_name
 from vcorr.contract.text_files import expand_home
+from vcorr.data.tapvid_sets import DATASETS as TAPVID_DATASETS
+from vcorr.data.tapvid_sets import KIND as TAPVID
 from vcorr.store.home import home_folder
 
 RECORD = "dataset.json"
@@ -35,7 +37,21 @@ def list_imported_sets(kind: str) -> list[str]:
 
 def list_imported_names() -> list[str]:
     """Returns the names of all imported sets."""
-    return [f"{kind}:{name}" for kind in IMPORTS for name in list_imported_sets(kind)]
+    tapvid = [name for name in TAPVID_DATASETS if (_tapvid_folder(name) / RECORD).is_file()]
+    return [f"{kind}:{name}" for kind in IMPORTS for name in list_imported_sets(kind)] + tapvid
+
+
+def explain_import(dataset: str) -> str:
+    """Returns how to get and import a set of TAP-Vid, by the name of its dataset."""
+    source = TAPVID_DATASETS[dataset]
+    return (
+        f"Get it:     {source.files}, as https://github.com/google-deepmind/tapnet/tree/main/tapnet/tapvid says\n"
+        f"Import it:  vcorr dataset import {TAPVID} PATH --name {source.name}"
+    )
+
+
+def _tapvid_folder(dataset: str) -> Path:
+    return imports_folder(TAPVID) / TAPVID_DATASETS[dataset].name
 
 
 def find_imported_folder(kind: str, name: str) -> Path:
@@ -75,6 +91,10 @@ def find_folder(text: str) -> Path:
     """
     if imported := split_name(text, IMPORTS):
         return find_imported_folder(*imported)
+    if text in TAPVID_DATASETS:
+        if not (_tapvid_folder(text) / RECORD).is_file():
+            raise MissingError(f"The dataset {text} is not imported.", hint=explain_import(text))
+        return _tapvid_folder(text)
     path = expand_home(text)
     if not path.is_dir():
         known = list_imported_names()

@@ -88,3 +88,15 @@ class DavisConfig:
         unit="points",
         least=1,
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class TapVidConfig:
+    """Options of the imported sets of TAP-Vid."""
+
+    path: str = option("", "The imported folder, or the folder that holds it; empty for where imports go.")
+    queries: Literal["first", "strided"] = option(
+        "first",
+        'Where each track is asked for: "first" in the first frame in which it is visible, "strided" in every fifth '
+        "frame in which it is.",
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -37,6 +38,18 @@ def read_image(path: Path) -> NDArray[np.uint8]:
         return _to_rgb(ImageOps.exif_transpose(image), show_name(path))
 
 
+def decode_image(data: bytes, name: str) -> NDArray[np.uint8]:
+    """Reads the content of an image file as (H, W, 3) uint8 RGB; `name` is what errors call it.
+
+    Raises:
+        UsageError: it cannot be read as an image, or declares too many pixels.
+    """
+    from PIL import ImageOps
+
+    with _open(io.BytesIO(data), name, FORMATS) as image:
+        return _to_rgb(ImageOps.exif_transpose(image), name)
+
+
 @contextmanager
 def open_image(path: Path, formats: tuple[str, ...] = FORMATS) -> Iterator[Image.Image]:
     """Opens an image file of one of `formats`; also turns what reading its pixels raises in the block into an error.
@@ -45,16 +58,22 @@ def open_image(path: Path, formats: tuple[str, ...] = FORMATS) -> Iterator[Image
         MissingError: there is no such file.
         UsageError: it cannot be read as an image, or declares too many pixels.
     """
-    from PIL import Image, UnidentifiedImageError
-
     name = show_name(path)
     if path.exists() and not path.is_file():  # a pipe would be waited for
         raise UsageError(f"{name} cannot be read as an image: it is no ordinary file.", hint="Give the path of a file.")
+    with _open(path, name, formats) as image:
+        yield image
+
+
+@contextmanager
+def _open(source: Path | io.BytesIO, name: str, formats: tuple[str, ...]) -> Iterator[Image.Image]:
+    from PIL import Image, UnidentifiedImageError
+
     try:
         with warnings.catch_warnings():
             # Pillow's own limits are compared with sizes too; ours is lower, and is no warning
             warnings.simplefilter("ignore")
-            with Image.open(path, formats=formats) as image:
+            with Image.open(source, formats=formats) as image:
                 _check(image.size, getattr(image, "n_frames", 1), name)
                 yield image
     except FileNotFoundError as error:

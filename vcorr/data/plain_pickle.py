@@ -95,6 +95,19 @@ def describe_head(path: Path) -> str:
     return found or ("JSON or other text" if _is_text(begin) else "something else")
 
 
+def check_whole(path: Path) -> None:
+    """Checks the two ends of a pickle, before work on a file that is cut off begins.
+
+    Raises:
+        MissingError: it cannot be read.
+        UsageError: it is no pickle, or its last byte is not the last one of a pickle.
+    """
+    with _open(path) as file, _explain(path):
+        file.seek(-1, os.SEEK_END)
+        if file.read(1) != b".":
+            raise DamagedPickleError("its end is missing")
+
+
 def _is_text(begin: bytes) -> bool:
     return all(32 <= byte < 127 or byte in b"\t\r\n" for byte in begin)
 
@@ -161,6 +174,7 @@ class _Machine:
             for entry in self._take_completed(code):
                 self._forget()
                 yield entry
+                del entry  # it would stay in memory while the next one is read
                 self._yielded += 1
             if self._yielded == before or code not in b"as":  # those would add the one entry that was taken
                 self._step(code)

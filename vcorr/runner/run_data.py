@@ -20,6 +20,7 @@ from vcorr.contract.part_calls import PartFailureError, show_value
 from vcorr.contract.records import Clip
 from vcorr.contract.seeds import NoiseDraw
 from vcorr.data.dataset_home import IMPORTS, is_within_reach, split_name
+from vcorr.data.tapvid_sets import DATASETS as TAPVID_DATASETS
 from vcorr.data.video_names import is_video_name
 from vcorr.plugins.registry import Registry
 from vcorr.runner.called import CalledPart, plain_identity
@@ -40,6 +41,7 @@ DATA_WITH_PATH = {
     "run": "run:runs/RUN",
     "difftrack": "difftrack:cogvideox_t2v_2b/fg",
     "davis17": "davis17:DAVIS",
+    **{name: f"{name}:DIR" for name in TAPVID_DATASETS},
 }
 """Datasets that take a path, as `--data NAME:PATH`, each with an example."""
 _OWN_FILES = "For files of your own: --data clip.mp4, video:FOLDER, prompts:FILE, or the path of a dataset folder."

@@ -17,7 +17,7 @@ from vcorr.contract.text_files import expand_home
 if TYPE_CHECKING:
     from vcorr.runner.plan import Plan
 
-KINDS = ("difftrack",)
+KINDS = ("difftrack", "tapvid")
 
 
 @click.group(short_help="Build, import and look at datasets.")
@@ -26,33 +26,76 @@ def dataset() -> None:
 
 
 @dataset.command("import", short_help="Convert a published dataset to the project's own format.")
-@click.argument("kind", metavar="difftrack")
+@click.argument("kind", metavar="difftrack|tapvid")
 @click.argument("path", type=click.Path(path_type=Path))
-@click.option("--out", type=FOLDER, help="Folder of the sets.  [default: where --data difftrack:... looks]")
-@click.option("--partial", is_flag=True, help="Also import prompts whose tracks or images are missing.")
+@click.option("--out", type=FOLDER, help="Folder of the sets.  [default: where --data looks]")
+@click.option("--partial", is_flag=True, help="difftrack: also import prompts whose tracks or images are missing.")
+@click.option(
+    "--name",
+    metavar="NAME",
+    help="tapvid: davis, kinetics, rgb-stacking or robotap.  [default: what the files are]",
+)
+@click.option(
+    "--resize",
+    metavar="256|none",
+    help="tapvid: 256 for frames of 256x256, as published; none for the frames of the files.  [default: 256]",
+)
 @click.option("--json", "as_json", is_flag=True, help="As JSON on standard output.")
-def import_(kind: str, path: Path, out: Path | None, partial: bool, as_json: bool) -> None:
+def import_(
+    kind: str, path: Path, out: Path | None, partial: bool, name: str | None, resize: str | None, as_json: bool
+) -> int:
     """Convert a published dataset to the project's own format.
 
     \b
     The paper's prompts and query grids, from a checkout of its code:
       vcorr dataset import difftrack DiffTrack/dataset
       vcorr run --model cogvideox --probe qk --data difftrack:cogvideox_t2v_2b/fg
+
+    \b
+    The videos and tracks of TAP-Vid or RoboTAP, from their unpacked files:
+      vcorr dataset import tapvid tapvid_davis/tapvid_davis.pkl
+      vcorr run --model dis --probe qk --data tapvid-davis
     """
+    if kind not in KINDS:
+        raise unknown_name("dataset to import", kind, KINDS)
+    others = {"--partial": partial} if kind == "tapvid" else {"--name": name, "--resize": resize}
+    for flag, value in others.items():
+        if value:
+            raise UsageError(f"{flag} is not for {kind}.", hint="Leave it out: vcorr dataset import --help")
+    if kind == "difftrack":
+        return _import_difftrack(expand_home(path), out, partial, as_json)
+    return _import_tapvid(expand_home(path), out, name or "", resize or "256", as_json)
+
+
+def _import_difftrack(path: Path, out: Path | None, partial: bool, as_json: bool) -> int:
     from vcorr.cli.views import dataset_view
     from vcorr.data.dataset_home import imports_folder
     from vcorr.data.difftrack_import import import_all
 
-    if kind not in KINDS:
-        raise unknown_name("dataset to import", kind, KINDS)
-    folder = imports_folder(kind) if out is None else out
+    folder = imports_folder("difftrack") if out is None else out
     done = []
-    for found in import_all(expand_home(path), folder, partial=partial):
+    for found in import_all(path, folder, partial=partial):
         done.append(found)
         if not as_json:
             say(dataset_view.describe_import(found, by_name=out is None))
     if as_json:
         print_json([{**vars(found), "path": str(found.path)} for found in done])
+    return EXIT_OK
+
+
+def _import_tapvid(path: Path, out: Path | None, name: str, resize: str, as_json: bool) -> int:
+    from vcorr.cli.views import dataset_view
+    from vcorr.data.dataset_home import imports_folder
+    from vcorr.data.tapvid_import import import_tapvid
+    from vcorr.data.tapvid_sets import KIND
+
+    folder = imports_folder(KIND) if out is None else out
+    done = import_tapvid(path, folder, name=name, resize=resize, report=dataset_view.report_clip)
+    if as_json:
+        print_json({**vars(done), "path": str(done.path)})
+    else:
+        say(dataset_view.describe_tapvid(done, by_name=out is None))
+    return EXIT_SOME_FAILED if done.failed else EXIT_OK
 
 
 @dataset.command(short_help="Sample videos from a model, track them, and keep those that move enough.")

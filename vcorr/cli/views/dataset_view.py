@@ -18,6 +18,7 @@ from vcorr.data.dataset_folder import DatasetFolder
 
 if TYPE_CHECKING:
     from vcorr.data.difftrack_import import ImportedSet
+    from vcorr.data.tapvid_import import ImportedTapVid
     from vcorr.runner.dataset_building import Built
 
 CLIPS_SHOWN = 20
@@ -29,6 +30,24 @@ def describe_import(found: ImportedSet, *, by_name: bool) -> str:
     images = f", {found.images} with an image" if found.images else ""
     use = f"difftrack:{found.name}" if by_name else str(found.path)
     return f"{found.name}: {found.clips} prompts, {found.with_tracks} with tracks{images}   --data {use}"
+
+
+def report_clip(row: ClipRow) -> None:
+    """Says on standard error that a clip was imported, or why it was not."""
+    if row.status == FAILED:
+        terminal.say(f"Clip {row.clip} cannot be used: {row.reason}.", stderr=True, label="failed")
+    else:
+        size = f"{row.frames} frames of {row.height}x{row.width}"
+        terminal.say(f"Clip {row.clip}: {size}, {len(row.queries)} tracks", stderr=True)
+
+
+def describe_tapvid(found: ImportedTapVid, *, by_name: bool) -> str:
+    """Returns one line about an imported set of TAP-Vid: its counts, and the `--data` that names it."""
+    kept, failed = found.clips - len(found.failed), len(found.failed)
+    counts = f"{kept} clips" + (f", {failed} failed" if failed else "")
+    counts += f"; {found.reused} were there already" if found.reused else ""
+    use = found.name if by_name else f"{found.name}:{found.path}"
+    return f"{found.name}: {counts}   --data {use}"
 
 
 def print_build(done: Built) -> None:
