@@ -19,7 +19,7 @@ OWN = {"vcorr", *(project.parent.name for project in ROOT.glob("plugins/*/pyproj
 """The distributions of this repository."""
 MANY = 5
 """Up to this many options are listed; `vcorr show` has longer lists."""
-OTHER_VALUES = {"heads": "0", "radius": 1, "rotary": False, "symmetric": False, "temperature": 0.5}
+OTHER_VALUES = {"heads": "0", "radius": 1, "rotary": False, "slow_bands": 0.5, "symmetric": False, "temperature": 0.5}
 """A value of each option of probes that is not its default: a probe that refuses it does not take the option."""
 WITHOUT_EFFECT = {("feature", "symmetric"), ("hidden", "symmetric")}
 """Options that a probe accepts without effect: these two match one way in any case."""

@@ -5,6 +5,7 @@ Shapes: H heads, F x h x w video tokens, P pairs of channels in a head of width 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -107,6 +108,27 @@ class Rotary:
         if self.pairing == "interleaved":
             return numbers[0::2], numbers[1::2]
         return numbers[: self.width // 2], numbers[self.width // 2 :]
+
+    def slow_channels(self, share: float) -> NDArray[np.int64]:
+        """Returns the channels of a head whose pairs turn slowly, in ascending order.
+
+        Of the pairs along each axis the slowest `share` is kept, rounded up. Pairs that do not turn are all kept.
+
+        Raises:
+            UsageError: heads turn by tables of their own, so there is no choice of channels for all of them.
+        """
+        if self.heads > 1:
+            raise UsageError(
+                f"The {self.heads} heads turn by frequencies of their own: they have no common slow bands."
+            )
+        axes, speeds = np.array(self.axes), np.abs(self.frequencies)
+        kept = [np.flatnonzero(axes == STILL)]
+        for axis in AXES:
+            pairs = np.flatnonzero(axes == axis)
+            slowest = pairs[np.argsort(speeds[pairs], kind="stable")]
+            kept.append(slowest[: math.ceil(share * len(pairs))])
+        chosen = np.concatenate(kept)
+        return np.sort(np.concatenate([channels[chosen] for channels in self.channels()]))
 
     def angles(self, frames: int, rows: int, cols: int) -> NDArray[np.float64]:
         """Returns the angles in radians by which each pair turns at each token, (H, F, h, w, P); H is `heads`.

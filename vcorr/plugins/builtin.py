@@ -55,6 +55,8 @@ def vcorr_probes() -> list[ProbeEntry]:
             "As attention, with cheap traits of each head: spatial or temporal, diagonal, sinks, second eigenvalue.",
         ),
     }
+    options = {name: "CosineConfig" if "cosine" in factory else "ProbeConfig" for name, (factory, _) in probes.items()}
+    options |= dict.fromkeys(("qk", "kk", "qq"), "RotaryConfig")
     latent = ProbeEntry(
         name="latent",
         summary="Baseline: latents that the denoiser gets, grouped to its tokens; nearest by L2, layer -1.",
@@ -66,7 +68,7 @@ def vcorr_probes() -> list[ProbeEntry]:
                 name=name,
                 summary=summary,
                 factory=f"vcorr.probes.{factory}",
-                config=f"vcorr.probes.probe_options:{'CosineConfig' if 'cosine' in factory else 'ProbeConfig'}",
+                config=f"vcorr.probes.probe_options:{options[name]}",
             )
             for name, (factory, summary) in probes.items()
         ),

@@ -17,15 +17,16 @@ from torch import Tensor
 from vcorr.capture.captures import Capture
 from vcorr.contract.errors import UsageError
 from vcorr.contract.probe_protocols import TokenCosts
-from vcorr.contract.records import HEAD_MEAN
+from vcorr.contract.records import HEAD_MEAN, Site
+from vcorr.contract.rotary import Rotary
 from vcorr.contract.variants import Switches
 from vcorr.functional import match_features
 from vcorr.functional.matching import Reading, match_readings
-from vcorr.functional.query_points import QueryPoints, query_points
+from vcorr.functional.query_points import QueryPoints, query_points, upload
 from vcorr.functional.token_costs import MatchedTokens
 from vcorr.probes.heads import Heads
 from vcorr.probes.probe_base import BuiltinProbe
-from vcorr.probes.probe_options import ProbeConfig, refuse
+from vcorr.probes.probe_options import ProbeConfig, RotaryConfig, refuse
 
 ByHead = dict[int, Tensor]
 
@@ -59,9 +60,21 @@ class SoftmaxMatch(BuiltinProbe):
             turned = {"q", "k"}.issuperset(parts)
             refuse(not turned, self.name, "rotary", "'qk', 'kk' and 'qq' have it: only q and k are rotated.")
             parts = (f"{self.left}_unrotated", f"{self.right}_unrotated")
+        self._share = self._config.slow_bands if isinstance(self._config, RotaryConfig) else 1.0
         self._parts = parts
         self.needs = frozenset(parts)
         self.readout = "free" if self._config.radius else "token"  # a radius refines whole tokens
+
+    def check_sites(self, sites: Sequence[Site]) -> None:
+        """Checks chosen heads and rotary bands against the sites; see `vcorr.ProbeBase`.
+
+        Raises:
+            UsageError: a site has fewer heads, or does not say how its rotary embedding turns the tokens.
+        """
+        super().check_sites(sites)
+        if self._share < 1:
+            for site in sites:
+                _rotary_of(site).slow_channels(self._share)
 
     def check_variants(self, variants: Sequence[Switches]) -> None:
         """Checks the options against variants; see `vcorr.VariantProbe`.
@@ -138,7 +151,10 @@ class SoftmaxMatch(BuiltinProbe):
 
     def _tensor(self, capture: Capture, part: str) -> Tensor:
         tensor: Tensor = getattr(capture, part)
-        return tensor
+        if self._share == 1:
+            return tensor
+        channels = _rotary_of(capture.site).slow_channels(self._share)
+        return tensor.index_select(-1, upload(channels, tensor.device))
 
 
 class QueryKey(SoftmaxMatch):
@@ -270,6 +286,15 @@ class Hidden(BuiltinProbe):
         """Returns the hidden state and how it matches; see `vcorr.ProbeBase`."""
         hidden = capture.hidden[None]
         return MatchedTokens(hidden, hidden, 1.0, symmetric=False, variant=variant)
+
+
+def _rotary_of(site: Site) -> Rotary:
+    if site.rotary is None:
+        raise UsageError(
+            f"probe.slow_bands: layer {site.layer} has no rotary embedding, or its adapter does not declare it.",
+            hint="Leave the option out: --set probe.slow_bands=1",
+        )
+    return site.rotary
 
 
 def take_heads(tensor: Tensor, chosen: tuple[int, ...]) -> Tensor:

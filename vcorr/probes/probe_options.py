@@ -63,6 +63,32 @@ class ProbeConfig:
 
 
 @dataclass(frozen=True)
+class RotaryConfig(ProbeConfig):
+    """The options of the probes that match queries and keys: as in `ProbeConfig`, with a choice of rotary bands.
+
+    Raises:
+        UsageError: an option has a wrong value.
+    """
+
+    slow_bands: float = option(
+        1.0,
+        "Share of the rotary channel pairs that is kept: the slowest ones along time, along rows and along columns. 0.5"
+        " drops the faster half. It needs a model whose adapter declares its rotary embedding.",
+        least=0,
+        most=1,
+        later=True,
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        value = self.slow_bands
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= 1:
+            raise UsageError(f"slow_bands: expected a share above 0 and up to 1, got {value!r}.")
+        if value < 1 and not self.rotary:
+            raise UsageError("slow_bands: without the rotary embedding (rotary=false) there are no bands to choose.")
+
+
+@dataclass(frozen=True)
 class CosineConfig(ProbeConfig):
     """The options of the probes that match unit vectors: as in `ProbeConfig`, with the temperature of the softmax.
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -20,7 +20,7 @@ from vcorr.contract.geometry import TokenGrid
 from vcorr.contract.modes import mode_of
 from vcorr.contract.probe_protocols import Probe
 from vcorr.contract.protocols import VideoModel
-from vcorr.contract.records import HEAD_MEAN, NO_SITE, Attention, Clip, Queries, RunSettings, Site, Tracks
+from vcorr.contract.records import HEAD_MEAN, NO_SITE, Clip, Queries, RunSettings, Site, Tracks
 from vcorr.contract.variants import Variant, switches_of
 from vcorr.data.video_sizes import resize_video
 from vcorr.functional.query_points import QueryPoints
@@ -28,29 +28,12 @@ from vcorr.metrics.timemap import to_frames
 from vcorr.tracking.chunk_plans import Chunk, plan_chunks
 from vcorr.tracking.chunk_sizes import ChunkSizes
 from vcorr.tracking.cost_reader import NO_QUERIES, ChunkCosts, read_chunk, takes_costs
+from vcorr.tracking.followed_site import SiteFacts
 from vcorr.tracking.frame_reader import FrameRead, FrameReader, Piece
 from vcorr.tracking.track_options import TrackOptions
 
 VERSION = 1
 """Raised with every change of the code that may move tracks."""
-
-
-@dataclass(frozen=True)
-class SiteFacts:
-    """Where tracks come from, as a stored row says it.
-
-    layer, layer_name: of the attention site; -1 and the names of all layers if several were averaged. step, head:
-    as in `vcorr.Prediction`. noise: noise level of the step, NaN before the first pass and for models without noise.
-    attention: kind of attention. probe: name of the probe's class in lower case.
-    """
-
-    layer: int = NO_SITE
-    layer_name: str = ""
-    step: int = NO_SITE
-    head: int = HEAD_MEAN
-    noise: float = math.nan
-    attention: Attention = "none"
-    probe: str = ""
 
 
 class CorrespondenceTracker:
