@@ -14,6 +14,8 @@ from vcorr.analysis.stored_scores import RunFacts, StoredScores, load_scores
 from vcorr.contract.errors import unknown_name
 from vcorr.contract.metric_columns import STRATUM_MARK, all_points_of, lower_is_better, primary_of, ranking_columns
 from vcorr.contract.records import NO_SITE
+from vcorr.metrics.tapvid_metric import JACCARD
+from vcorr.runner.stored_tracks import StoredThresholds, find_thresholds
 from vcorr.stats.series import Series, main_metric, natural, series
 from vcorr.stats.stability import Stability, rank_stability
 from vcorr.stats.summary import BestSite, Findings, SiteSummary
@@ -65,7 +67,11 @@ class StrataOf:
 
 @dataclass(frozen=True)
 class Overview:
-    """A run. record: its run.json. metrics: all its metric columns. findings: its best sites by the shown columns."""
+    """A run. record: its run.json. metrics: all its metric columns. findings: its best sites by the shown columns.
+
+    thresholds: what other thresholds of visibility give; None for a run without such thresholds, or if the user asked
+    for columns that do not depend on them.
+    """
 
     facts: RunFacts
     record: Mapping[str, Any]
@@ -73,6 +79,7 @@ class Overview:
     findings: Findings
     rankings: tuple[Ranking, ...]
     strata: tuple[StrataOf, ...]
+    thresholds: StoredThresholds | None = None
 
 
 def overview(run: RunDirectory, metrics: Sequence[str] = ()) -> Overview:
@@ -105,6 +112,7 @@ def overview(run: RunDirectory, metrics: Sequence[str] = ()) -> Overview:
         findings=findings,
         rankings=tuple(_rankings(parts, findings.best)),
         strata=tuple(_strata(series(stored.scores, lower=lower), findings.best, list(filter(_is_stratum, asked)))),
+        thresholds=find_thresholds(run) if not asked or JACCARD in asked else None,
     )
 
 

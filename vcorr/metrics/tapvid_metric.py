@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from vcorr.contract.bases import MetricBase
 from vcorr.contract.errors import UsageError
+from vcorr.contract.option_notes import option
 from vcorr.contract.records import Score, Tracks
 from vcorr.contract.variants import Switches, Variant, switches_of
 from vcorr.metrics.frame_units import PCK_SIDE
@@ -20,6 +21,18 @@ PRIMARY = "average_pts_within_thresh"
 """TAP-Vid's name of delta_avg, which ranks trackers; it does not depend on predicted visibility."""
 JACCARD = "average_jaccard"
 OCCLUSION = "occlusion_accuracy"
+
+
+@dataclass(frozen=True)
+class TapVidConfig:
+    """Options of `tapvid`."""
+
+    visible_above: float | None = option(
+        None,
+        "Points are predicted visible where their confidence is larger. null: where the tracker says so.",
+        least=0,
+        most=1,
+    )
 
 
 class TapVid(MetricBase):
@@ -38,12 +51,13 @@ class TapVid(MetricBase):
     primary = PRIMARY
     lower, upper = 0.0, 1.0
 
-    def __init__(self, *, variant: Variant = "corrected") -> None:
+    def __init__(self, config: TapVidConfig | None = None, *, variant: Variant = "corrected") -> None:
+        self._config = config or TapVidConfig()
         self._switches = switches_of(variant)
 
     def under(self, variant: Switches) -> TapVid:
         """Returns the metric for another variant."""
-        return TapVid(variant=variant)
+        return TapVid(self._config, variant=variant)
 
     def score_tracks(self, predicted: Tracks, reference: Tracks, size: tuple[int, int]) -> dict[str, Score]:
         """Scores tracks in pixels of a video of `size` (height, width).
@@ -51,8 +65,16 @@ class TapVid(MetricBase):
         Raises:
             UsageError: the tracks differ in shape.
         """
-        pairs = compare_tracks(predicted, reference, size, self._switches)
-        return score_columns(pairs)
+        shown = show_above(predicted, self._config.visible_above)
+        return score_columns(compare_tracks(shown, reference, size, self._switches))
+
+
+def show_above(predicted: Tracks, threshold: float | None) -> Tracks:
+    """Returns tracks that are visible where their confidence is larger; unchanged without a threshold or confidence."""
+    if threshold is None or predicted.confidence is None:
+        return predicted
+    known = np.isfinite(predicted.xy).all(axis=-1)
+    return replace(predicted, visible=np.asarray((predicted.confidence > threshold) & known))
 
 
 def compare_tracks(

@@ -30,7 +30,7 @@ from vcorr.metrics.strata import (
     share_by_stratum,
 )
 from vcorr.metrics.tapvid import THRESHOLDS, ComparedPairs
-from vcorr.metrics.tapvid_metric import JACCARD, PRIMARY, compare_tracks, score_columns
+from vcorr.metrics.tapvid_metric import JACCARD, PRIMARY, compare_tracks, score_columns, show_above
 
 REDETECTION, SURVIVAL = "redetection_jaccard", "survival"
 RIGHT, MEAN_CONFIDENCE = "right_pairs", "mean_confidence"
@@ -66,6 +66,13 @@ class TrackDetailConfig:
         50.0,
         "A track survives until it is further than this from the reference.",
         unit="pixels of a 256x256 frame",
+    )
+
+    visible_above: float | None = option(
+        None,
+        "Points are predicted visible where their confidence is larger. null: where the tracker says so.",
+        least=0,
+        most=1,
     )
 
     def __post_init__(self) -> None:
@@ -106,7 +113,8 @@ class TrackDetail(MetricBase):
         Raises:
             UsageError: the tracks differ in shape.
         """
-        pairs = compare_tracks(predicted, reference, size, self._switches)
+        shown = show_above(predicted, self._config.visible_above)
+        pairs = compare_tracks(shown, reference, size, self._switches)
         scores = [
             score_redetection(pairs, reference.asked_in),
             score_survival(pairs, reference.asked_in, self._config.failure),

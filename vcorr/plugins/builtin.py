@@ -124,6 +124,7 @@ def vcorr_metrics() -> list[MetricEntry]:
             name="tapvid",
             summary="TAP-Vid's position accuracy, Jaccard and occlusion accuracy, in pixels of a 256x256 frame.",
             factory="vcorr.metrics.tapvid_metric:TapVid",
+            config="vcorr.metrics.tapvid_metric:TapVidConfig",
             default=True,
             task=TRACKING,
         ),

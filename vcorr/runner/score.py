@@ -28,14 +28,22 @@ from vcorr.runner.identity import SCORING_VERSION
 from vcorr.runner.judges import Judge, Versioned, ask, join
 from vcorr.runner.predict import ROWS, STATUS_FAILED, STATUS_NOT_SCORED, STATUS_OK
 from vcorr.runner.scored_variants import serves
-from vcorr.runner.unpacking import Stored, unpack_positions, unpack_queries, unpack_rows, unpack_tracks, variant_of
+from vcorr.runner.unpacking import (
+    APART,
+    Stored,
+    to_tracks,
+    unpack_positions,
+    unpack_queries,
+    unpack_rows,
+    unpack_tracks,
+    variant_of,
+)
 from vcorr.store.arrow_rows import rows_of
 from vcorr.store.columns import NAN
 from vcorr.store.schema import ScoreRow
 
 _ROUNDING = 1e-6
 """A share may differ by so much from the share that the rule of its column gives."""
-_APART = "The shards do not belong together; repeat the run with --reuse never."
 
 
 class _Bounds(NamedTuple):
@@ -154,33 +162,13 @@ class _ClipScorer:
     def _tracks(self, common: dict[str, Any], answer: Prediction, xy: NDArray[np.float32]) -> Iterable[ScoreRow]:
         """Yields the scores of positions (N, T, 2) and their visibility. Accuracies have a floor, and the ceiling 1."""
         floors = self._floors_of_tracks()
-        for name, (score, version) in self._score_tracks(self._as_tracks(answer, xy), columns=floors.keys()).items():
+        for name, (score, version) in self._score_tracks(
+            to_tracks(answer, xy, self._reference), columns=floors.keys()
+        ).items():
             floor = floors[name].score.value if name in self._accuracies() else NAN
             known: dict[str, Any] = {"floor": floor, "ceiling": 1.0, "ceiling_kind": "free"}
             bounds = known if np.isfinite(floor) else {}
             yield ScoreRow(**common, **bounds, **_score_columns(name, score, version))
-
-    def _as_tracks(self, answer: Prediction, xy: NDArray[np.float32]) -> Tracks:
-        """Returns predicted tracks: without a visibility of its own, a prediction is visible where it has a position.
-
-        Raises:
-            StoreError: the prediction has fewer latents than frames, so that nothing says what is visible in a frame.
-        """
-        seen: NDArray[np.bool_] = np.asarray(np.isfinite(xy).all(axis=-1), dtype=np.bool_)
-        if answer.xy.shape[1] != xy.shape[1]:
-            raise StoreError(
-                f"A prediction of {answer.probe} has {answer.xy.shape[1]} latents for {xy.shape[1]} frames; metrics of "
-                "tracks need one per frame.",
-                hint=_APART,
-            )
-        return Tracks(
-            xy,
-            seen if answer.visible is None else answer.visible & seen,
-            answer.probe,
-            confidence=answer.confidence,
-            query_frame=self._reference.query_frame,
-            query_mode=self._reference.query_mode,
-        )
 
     def _floors_of_tracks(self) -> Mapping[str, Versioned]:
         """Returns the scores of zero motion: every point stays at its query, visible in every frame."""
@@ -214,12 +202,12 @@ class _ClipScorer:
             raise StoreError(
                 f"Clip {prediction['clip']}: its predictions have {len(xy)} points over {grid.video_frames} frames, "
                 f"its tracks have {points} over {frames}.",
-                hint=_APART,
+                hint=APART,
             )
         if not np.array_equal(prediction["query_frames"], self._reference.asked_in):
             raise StoreError(
                 f"Clip {prediction['clip']}: its predictions have their queries in other frames than its tracks.",
-                hint=_APART,
+                hint=APART,
             )
 
     def _bounds_of(self, key: str, grid: TokenGrid, readout: Readout, read: Switches) -> _Bounds:

@@ -10,11 +10,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from vcorr.contract.errors import StoreError
 from vcorr.contract.geometry import TokenGrid
 from vcorr.contract.head_traits import TRAITS
 from vcorr.contract.records import Prediction, Queries, RowsPrediction, Tracks
 from vcorr.contract.variants import NamedVariant
 from vcorr.runner.predict import ROW_FIELDS, STATUS_OK
+
+APART = "The shards do not belong together; repeat the run with --reuse never."
+"""What to do about predictions and tracks of one clip that differ in shape."""
 
 Stored = Mapping[str, Any]
 """One row of a table, as `vcorr.store.arrow_rows.rows_of` returns it."""
@@ -76,6 +80,34 @@ def unpack_positions(row: Stored, grid: TokenGrid) -> Prediction:
         confidence=_optional(row["confidence"], np.float32, shape),
         readout=row["readout"],
         **_site_fields(row, grid),
+    )
+
+
+def to_tracks(answer: Prediction, xy: NDArray[np.float32], reference: Tracks) -> Tracks:
+    """Returns a prediction as tracks. Without a visibility of its own it is visible where it has a position.
+
+    Args:
+        answer: with one latent per frame.
+        xy: (N, T, 2), its positions in every frame.
+        reference: says where the queries are.
+
+    Raises:
+        StoreError: the prediction has fewer latents than frames, so that nothing says what is visible in a frame.
+    """
+    if answer.xy.shape[1] != xy.shape[1]:
+        raise StoreError(
+            f"A prediction of {answer.probe} has {answer.xy.shape[1]} latents for {xy.shape[1]} frames; metrics of "
+            "tracks need one per frame.",
+            hint=APART,
+        )
+    seen: NDArray[np.bool_] = np.asarray(np.isfinite(xy).all(axis=-1), dtype=np.bool_)
+    return Tracks(
+        xy,
+        seen if answer.visible is None else answer.visible & seen,
+        answer.probe,
+        confidence=answer.confidence,
+        query_frame=reference.query_frame,
+        query_mode=reference.query_mode,
     )
 
 

@@ -24,15 +24,19 @@ from vcorr.contract.records import NO_SITE
 from vcorr.contract.seeds import noise_draw_of
 from vcorr.contract.tasks import TRACKING
 from vcorr.contract.visible_text import join_words
+from vcorr.metrics.tapvid_metric import JACCARD, OCCLUSION
 from vcorr.runner.reference import Reference
 from vcorr.runner.repeat import words_of_rescoring, words_to_repeat
 from vcorr.stats.intervals import MIN_CLIPS_FOR_INTERVAL
 from vcorr.stats.series import PRIMARY_METRIC
+from vcorr.tracking.thresholds import mean_over_clips
 
 if TYPE_CHECKING:
     from vcorr.analysis.overview import Overview, Ranking, StrataOf
+    from vcorr.runner.stored_tracks import StoredThresholds
 
 _WINNERS_SHOWN = 3
+_THRESHOLDS_SHOWN = 9
 
 
 def overview(found: Overview) -> None:
@@ -53,6 +57,11 @@ def overview(found: Overview) -> None:
         empty = [name.replace(":", " ") for name, x in strata.strata.items() if not x.clips]
         if empty:
             out.print(cell(f"Strata without any pair to score: {', '.join(empty)}.", style="dim"))
+    if found.thresholds is not None:
+        out.print()
+        out.print(_thresholds_table(found.thresholds))
+        for line in _threshold_notes(found.thresholds, found.facts.path):
+            out.print(cell(line, style="dim"), soft_wrap=True)
     if not found.strata and any(name.startswith(PRIMARY_METRIC) for name in found.findings.metrics):
         scored = (metric["name"] for metric in found.record.get("metrics") or [])
         metrics = ",".join(dict.fromkeys([*scored, "strata"]))
@@ -85,6 +94,7 @@ def overview_dict(found: Overview) -> dict[str, Any]:
         **render.scores_dict(found.findings),
         "rankings": [_ranking_dict(ranking) for ranking in found.rankings],
         "strata": [_strata_dict(strata) for strata in found.strata],
+        **({"thresholds": _thresholds_dict(found.thresholds)} if found.thresholds is not None else {}),
     }
 
 
@@ -183,6 +193,43 @@ def _strata_table(found: StrataOf) -> RenderableType:
     return fit_table(
         terminal.console(), f"{found.whole.metric} by stratum: {where}", columns, list(_strata_rows(found))
     )
+
+
+def _thresholds_table(found: StoredThresholds) -> RenderableType:
+    """Returns some thresholds of visibility, the chosen one among them, with AJ and OA."""
+    best = found.chosen.threshold
+    rows: list[Row] = [
+        (cell(f"{threshold:.3g}{' (best)' if threshold == best else ''}"), number(jaccard), number(accuracy))
+        for threshold, jaccard, accuracy in found.pick(_THRESHOLDS_SHOWN)
+    ]
+    own = mean_over_clips(found.curve.own)
+    columns = (Column("visible above", is_name=True), Column(JACCARD), Column(OCCLUSION))
+    now = (cell("as now"), number(own[0]), number(own[1]))
+    return fit_table(terminal.console(), "Threshold of visibility", columns, [now, None, *rows])
+
+
+def _threshold_notes(found: StoredThresholds, path: str) -> Iterator[str]:
+    chosen = found.chosen
+    yield f"The best threshold maximises {chosen.maximised}, on the same clips that report it."
+    if found.crossed is not None:
+        jaccard, accuracy = found.crossed
+        yield (
+            f"Each clip at the threshold that the other half of the clips chooses: {JACCARD} {jaccard:.3f}, "
+            f"{OCCLUSION} {accuracy:.3f}."
+        )
+    how = shlex.join(["vcorr", "score", path, "--set", f"metric.visible_above={chosen.threshold:.6g}"])
+    yield f"Scores with another threshold, without the model: {how}"
+
+
+def _thresholds_dict(found: StoredThresholds) -> dict[str, Any]:
+    names = ("visible_above", JACCARD, OCCLUSION)
+    return {
+        "maximised": found.chosen.maximised,
+        "best": found.chosen.threshold,
+        "cross_fitted": None if found.crossed is None else dict(zip(names[1:], found.crossed, strict=True)),
+        "as_now": dict(zip(names[1:], map(float, mean_over_clips(found.curve.own)), strict=True)),
+        "curve": [dict(zip(names, row, strict=True)) for row in found.pick(len(found.curve.thresholds))],
+    }
 
 
 def _whole_name(found: StrataOf) -> str:

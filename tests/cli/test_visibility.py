@@ -1,0 +1,74 @@
+"""Other thresholds of visibility, from the files of a tracking run: `vcorr show run`, and `vcorr score` with one."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from support import wandering
+
+from vcorr.contract.errors import UsageError
+from vcorr.runner.stored_tracks import read_thresholds
+from vcorr.store.rundir import RunDirectory
+
+
+@pytest.fixture
+def type_it(vcorr, plugins):
+    plugins(wandering)
+    return vcorr
+
+
+@pytest.fixture
+def path(type_it) -> str:
+    ended = type_it("track", "--tracker", "doubtful", "--data", "walk")
+    assert ended.code == 0, ended.err
+    return ended.out.splitlines()[-1].removeprefix("Results: ")
+
+
+def means_of(path):
+    rows = RunDirectory(Path(path)).read("scores").to_pylist()
+    found = {name: [row["value"] for row in rows if row["metric"] == name] for name in {row["metric"] for row in rows}}
+    return {
+        name: sum(v for v in values if v == v) / sum(v == v for v in values)
+        for name, values in found.items()
+        if any(v == v for v in values)
+    }
+
+
+def test_show_run_names_the_best_threshold_and_score_uses_it(type_it, path) -> None:
+    said = json.loads(type_it("show", "run", path, "--json").out)["thresholds"]
+    before = means_of(path)
+    assert said["as_now"]["average_jaccard"] == pytest.approx(before["average_jaccard"], abs=1e-6)
+    assert said["as_now"]["occlusion_accuracy"] == pytest.approx(before["occlusion_accuracy"], abs=1e-6)
+    best = next(row for row in said["curve"] if row["visible_above"] == said["best"])
+    assert best["average_jaccard"] == max(row["average_jaccard"] for row in said["curve"])
+    assert 0.4 < said["best"] < 0.5  # hidden points have less than 0.5, seen ones more than 0.4
+    assert said["as_now"]["average_jaccard"] < said["cross_fitted"]["average_jaccard"] <= best["average_jaccard"]
+    shown = type_it("show", "run", path)
+    assert shown.code == 0
+    assert "Threshold of visibility" in shown.out
+    (command,) = [line for line in shown.out.splitlines() if line.startswith("Scores with another threshold")]
+    words = command.partition("vcorr ")[2].split()
+    assert type_it(*words).code == 0
+    after = means_of(path)
+    for name in ("average_jaccard", "occlusion_accuracy"):
+        assert after[name] == pytest.approx(best[name], abs=1e-6)
+    assert after["pts_within_4"] == before["pts_within_4"]
+    assert "visible_above" in type_it("show", "run", path).out  # scored by
+
+
+def test_columns_without_visibility_need_no_thresholds(type_it, path) -> None:
+    assert "Threshold of visibility" not in type_it("show", "run", path, "--metric", "pts_within_4").out
+    assert "Threshold of visibility" in type_it("show", "run", path, "--metric", "average_jaccard").out
+
+
+def test_a_confidence_of_0_or_1_has_nothing_to_choose(type_it) -> None:
+    path = type_it("track", "--tracker", "lk", "--data", "walk", "--limit", "3").out.splitlines()[-1].split()[-1]
+    assert "Threshold of visibility" not in type_it("show", "run", path).out
+
+
+def test_a_run_of_another_task_is_refused(type_it) -> None:
+    path = type_it("run", "--model", "position-only", "--data", "walk", "--limit", "2").out.splitlines()[-1].split()[-1]
+    with pytest.raises(UsageError, match="is no tracking run"):
+        read_thresholds(RunDirectory(Path(path)))
