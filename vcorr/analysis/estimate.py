@@ -104,7 +104,8 @@ class _Sample:
 def estimate(plan: Plan, out: Path) -> Estimate:
     """Estimates a plan. Loads the first clip that can be read (for its size), never the model."""
     clips = None if plan.lacks("data") else len(plan.selection.clips)
-    count, work, sample = 1 if clips is None else clips, _work(plan), _sample(plan)
+    count, sample = 1 if clips is None else clips, _sample(plan)
+    work = _work(plan, sample)
     path = _path(plan, out)
     flops = _forward_flops(plan, sample)
     rate = None if flops is None or plan.lacks("device") else _flops_per_second(plan.hardware)
@@ -127,9 +128,12 @@ def _path(plan: Plan, out: Path) -> Path | None:
     return out / plan.fingerprints()["predict"][:LENGTH]
 
 
-def _work(plan: Plan) -> Work:
+def _work(plan: Plan, sample: _Sample) -> Work:
     asked = plan.selection
     mode, settings = asked.mode, asked.settings
+    if asked.tracking is not None:
+        runs = plan.live.adapter.made.passes(sample.clip) if sample.clip.video is not None else 0
+        return Work(runs, 1, runs, 0, 0)
     if not asked.sites:
         return Work(0, 1, 0, 0, 0)
     branches = plan.live.adapter.guidance_branches(settings) if mode.makes_video else 1

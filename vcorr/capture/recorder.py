@@ -212,6 +212,7 @@ class Recorder:
         step: int = NO_SITE,
         head: int = HEAD_MEAN,
         noise: float = math.nan,
+        variant: NamedVariant = DEFAULT_VARIANT,
     ) -> None:
         """Records positions that no probe read here, as baselines and trackers do: layer = step = -1, probe "direct".
 
@@ -228,12 +229,13 @@ class Recorder:
             step: of its site.
             head: of its site.
             noise: noise level of the step.
+            variant: under which the positions were read.
 
         Raises:
             PluginError: a shape is wrong, a position is not finite, or a confidence is outside [0, 1].
         """
         site = {"layer": layer, "layer_name": name, "step": step, "head": head, "noise": noise}
-        seen = {"readout": readout, "attention": attention}
+        seen = {"readout": readout, "attention": attention, "variant": variant}
         points = len(self._queries)
         made = make_answer(points, probe, xy, grid, visible=visible, confidence=confidence, **seen, **site)
         self._collect()

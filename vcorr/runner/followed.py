@@ -5,16 +5,25 @@ Each is a part whose object is a `TrackerModel`, so that the stages of a run nee
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
+from vcorr.contract.bases import ProbeBase, with_defaults
 from vcorr.contract.errors import UsageError
+from vcorr.contract.protocols import Probe
+from vcorr.contract.records import RunSettings, Site
+from vcorr.contract.variants import DEFAULT_VARIANT, NamedVariant
+from vcorr.plugins.part_options import make_config
 from vcorr.plugins.registry import Registry
 from vcorr.runner.called_model import CalledModel
 from vcorr.runner.called_tracker import CalledTracker
 from vcorr.runner.parts import Part, make_part, model_part
+from vcorr.runner.scored_variants import readings_of
 from vcorr.runner.spec import RunSpec
 from vcorr.runner.tracking import Tracking
-from vcorr.store.fingerprint import LENGTH, fingerprint
+from vcorr.store.fingerprint import LENGTH, fingerprint, plain
+from vcorr.tracking.track_options import TrackOptions
 from vcorr.tracking.tracker_model import DirectModel, PlainTracker, TrackerModel
 
 _NO_DATA = "For example: --data sprites. Data with tracks: vcorr list datasets"
@@ -27,7 +36,7 @@ class FollowedTracker(Part):
     def create(self) -> TrackerModel:
         """Makes the tracker; raises as `Part.create`."""
         tracker = CalledTracker(Part(self.entry, self.plugin, self.config))
-        return TrackerModel(PlainTracker(tracker), identity=lambda: _name_files(tracker))
+        return TrackerModel({DEFAULT_VARIANT: PlainTracker(tracker)}, identity=lambda: _name_files(tracker))
 
 
 @dataclass(frozen=True)
@@ -37,7 +46,35 @@ class FollowedModel(Part):
     def create(self) -> TrackerModel:
         """Makes the model; raises as `Part.create`."""
         model = CalledModel(Part(self.entry, self.plugin, self.config))
-        return TrackerModel(DirectModel(model), model)
+        return TrackerModel({DEFAULT_VARIANT: DirectModel(model)}, loaded=model)
+
+
+@dataclass(frozen=True)
+class FollowedSites(Part):
+    """A model that follows points by what its tokens match.
+
+    probe: says what matches. layers: whose correlations are averaged; none for a probe of the latents. settings: mode
+    and the one step. options: chunks and visibility. readings: the variants under which the correlation is read.
+    """
+
+    probe: Part
+    layers: tuple[int, ...]
+    settings: RunSettings
+    options: TrackOptions
+    readings: tuple[NamedVariant, ...] = (DEFAULT_VARIANT,)
+
+    def create(self) -> TrackerModel:
+        """Makes the model and its probe; raises as `Part.create`, and UsageError as `CorrespondenceTracker`."""
+        from vcorr.tracking.correspondence import CorrespondenceTracker
+
+        model = CalledModel(Part(self.entry, self.plugin, self.config))
+        followers = {
+            reading: CorrespondenceTracker(
+                model, self.probe.create(), self.layers, self.settings, self.options, variant=reading.values
+            )
+            for reading in self.readings
+        }
+        return TrackerModel(followers, self.probe.entry.name, model)
 
 
 def _name_files(tracker: CalledTracker) -> str:
@@ -65,19 +102,52 @@ def find_measured(spec: RunSpec, registry: Registry) -> Part:
     return FollowedTracker(found.entry, found.plugin, found.config)
 
 
-def follow(spec: RunSpec, model: Part) -> tuple[Part, Tracking | None]:
+def follow(
+    spec: RunSpec, model: Part, probes: Mapping[str, Probe], parts: Sequence[Part], asked: SiteChoice
+) -> tuple[Part, Tracking | None]:
     """Returns the part that the plan runs, and how it follows points; the model itself and None for another task.
 
+    Args:
+        spec: what the user asked for, with the site filled in.
+        model: the model or tracker.
+        probes: the probe by its name, if the model has sites.
+        parts: its part.
+        asked: the sites, the step and the variants of the run.
+
     Raises:
-        UsageError: options of tracking where nothing takes them.
+        UsageError: options of tracking where nothing takes them, or a probe, layers or steps that cannot track.
     """
     if not spec.is_tracking:
         return model, None
-    if options := spec.options.get("track"):
+    given = spec.options.get("track", {})
+    if not asked.sites:
+        if given:
+            said = f"track.{next(iter(given))} does not apply: {model.entry.label} follows points by itself."
+            raise UsageError(said, hint="Leave it out.")
+        own = model if isinstance(model, FollowedTracker) else FollowedModel(model.entry, model.plugin, model.config)
+        return own, Tracking({})
+    _check_steps(spec, asked.settings)
+    options = make_config(TrackOptions, given, "track")
+    (part,) = parts
+    (probe,) = probes.values()
+    reads_sites = with_defaults(probe, ProbeBase).answers_per_site(1) > 0
+    layers = tuple(site.layer for site in asked.sites) if reads_sites else ()
+    readings = readings_of(asked.variants, probes, {part.entry.name: part.name})[part.entry.name]
+    made = FollowedSites(model.entry, model.plugin, model.config, part, layers, asked.settings, options, readings)
+    return made, Tracking(plain(options), spec.preset or "")
+
+
+class SiteChoice(NamedTuple):
+    """What `follow` reads: the sites, mode and step, and the variants to score."""
+
+    sites: tuple[Site, ...]
+    settings: RunSettings
+    variants: tuple[NamedVariant, ...]
+
+
+def _check_steps(spec: RunSpec, settings: RunSettings) -> None:
+    if len(settings.steps) > 1:
         raise UsageError(
-            f"track.{next(iter(options))} does not apply: {model.entry.label} follows points by itself.",
-            hint="Leave it out.",
+            f"--steps {spec.steps} names {len(settings.steps)} steps; a tracking run reads one.",
+            hint="For example: --steps last",
         )
-    if isinstance(model, FollowedTracker):
-        return model, Tracking({})
-    return FollowedModel(model.entry, model.plugin, model.config), Tracking({})

@@ -8,14 +8,15 @@ from typing import Any
 
 from vcorr.contract.modes import choose_mode, mode_of
 from vcorr.contract.origins import VideoOrigin
-from vcorr.contract.records import Clip, Mode, RunSettings
+from vcorr.contract.records import Clip, Mode, ModelCard, RunSettings
 from vcorr.plugins.registry import Registry
 from vcorr.runner.called_model import CalledModel
 from vcorr.runner.called_tracker import tracker_files
 from vcorr.runner.executors.table import check_executor
-from vcorr.runner.followed import find_measured, follow
+from vcorr.runner.followed import SiteChoice, find_measured, follow
 from vcorr.runner.gaps import ABSENT_DATA, Gap, Gaps
 from vcorr.runner.hardware import Hardware, choose_hardware
+from vcorr.runner.held_out import describe_overlap
 from vcorr.runner.identity import (
     Identity,
     computing_versions,
@@ -46,6 +47,7 @@ from vcorr.runner.scored_variants import readings_of, run_variants
 from vcorr.runner.selection import Selection, choose_noise_draw, choose_settings, choose_sites
 from vcorr.runner.spec import RunSpec
 from vcorr.runner.tracking import check_data, check_words
+from vcorr.runner.tracking_site import SitedSpec, fill_site
 from vcorr.store.fingerprint import fingerprint
 
 
@@ -150,6 +152,7 @@ def make_plan(spec: RunSpec, registry: Registry, *, probing: bool = True, dry: b
     label, card, adapter = model.entry.label, card_of(model), CalledModel(model)
     weights = gaps.fill("weights", lambda: adapter.weights_id(spec.weights), "")
     needs_image = adapter.needs_image
+    typed, (spec, site_notes, chosen) = spec, _fill_site(spec, adapter, card, weights)
     data = data_part(spec, model, registry, needs_image=needs_image)
     probes = probe_parts(spec, registry, adapter) if probing else ()
     variants = run_variants(spec.variant)
@@ -161,13 +164,13 @@ def make_plan(spec: RunSpec, registry: Registry, *, probing: bool = True, dry: b
         check_data(data, found.first)
     mode = choose_mode(spec.mode, found.first)
     settings = choose_settings(spec, adapter, mode, label)
-    model, tracking = follow(spec, model)
-    acting = adapter if tracking is None else CalledModel(model)
     if mode.makes_video and needs_image and not gaps.lack("data"):
         gaps.fill("image", lambda: check_image(model, data, found.first), None)
     names = {probe.entry.name: probe.name for probe in probes}
     with adapter.probe_changes.watch():
         asked = {probe.entry.name: probe.create() for probe in probes}
+        model, tracking = follow(spec, model, asked, probes, SiteChoice(sites, settings, variants))
+        acting = adapter if tracking is None else CalledModel(model)
         fitted = preflight(acting, asked, sites, mode, found.first, names=names, alone=len(found.clips) == 1)
         readings = readings_of(variants, asked, names)
     hardware = choose_hardware(spec, gaps)
@@ -190,18 +193,27 @@ def make_plan(spec: RunSpec, registry: Registry, *, probing: bool = True, dry: b
         computing_versions(model, pictures=pictures),
         tracker_versions(tracker),
     )
+    notes = plan_notes(spec, parts, selection, weights, found.first, origin)
+    if chosen is not None:
+        overlap = describe_overlap(chosen.measured, identity.data, found.clips, chosen.run)
+        site_notes = (*site_notes, *([overlap] if overlap else []))
     return Plan(
-        spec,
+        typed,
         parts,
         selection,
         hardware,
         identity,
         Reference.of(tracker, identity.tracker_versions, found.first),
-        plan_notes(spec, parts, selection, weights, found.first, origin),
+        (*notes, *site_notes),
         gaps.found,
         origin,
         Live(acting, found.reader, card),
     )
+
+
+def _fill_site(spec: RunSpec, adapter: CalledModel, card: ModelCard | None, weights: str) -> SitedSpec:
+    """Returns the spec with the site of a tracking run; the spec itself for another task, or without sites."""
+    return fill_site(spec, adapter.sites(), adapter.steps, card, weights) if spec.is_tracking else SitedSpec(spec)
 
 
 @dataclass(frozen=True)

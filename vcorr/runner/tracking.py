@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from vcorr.contract.errors import UsageError
-from vcorr.contract.modes import Renoise, has_video
+from vcorr.contract.modes import has_video, mode_of
 from vcorr.contract.records import Clip
 from vcorr.runner.parts import Part
 from vcorr.runner.spec import RunSpec
@@ -38,7 +38,7 @@ def check_words(spec: RunSpec) -> None:
         UsageError: one does.
     """
     if spec.is_tracking:
-        if spec.mode not in (None, Renoise.name):
+        if spec.mode is not None and mode_of(spec.mode).makes_video:
             raise UsageError(f"Tracking reads videos; it has no mode {spec.mode!r}.", hint="Leave mode out.")
         return
     if options := spec.options.get("track"):

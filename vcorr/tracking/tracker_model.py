@@ -5,20 +5,21 @@ Shapes: N query points, T video frames.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vcorr.contract.bases import VideoModelBase
+from vcorr.contract.bases import VideoModelBase, with_defaults
 from vcorr.contract.errors import PluginError, UsageError
 from vcorr.contract.geometry import TokenGrid
 from vcorr.contract.protocols import Tracker, VideoModel
 from vcorr.contract.records import Clip, Queries, RunSettings, Site, Tracks
+from vcorr.contract.variants import NamedVariant
 from vcorr.metrics.timemap import to_frames
-from vcorr.tracking.followed_site import SiteFacts
+from vcorr.tracking.followed_site import DIRECT, SiteFacts
 
 if TYPE_CHECKING:
     from vcorr.capture.recorder import Recorder
@@ -43,16 +44,17 @@ class Follower(Protocol):
         """Returns the tracks of the clip's queries in every frame, in pixels of `grid`."""
         ...
 
-    def passes(self, frames: int, queries: Queries) -> int:
+    def passes(self, frames: int, queries: Queries, clip: Clip | None = None) -> int:
         """Returns how many forward passes of a network it needs; 0 without a network."""
         ...
 
 
 class TrackerModel(VideoModelBase):
-    """A `vcorr.VideoModel` without sites whose only prediction is a track of every query in every frame.
+    """A `vcorr.VideoModel` without sites that predicts a track of every query in every frame.
 
     Args:
-        follower: follows the points.
+        followers: what follows the points, by the variant under which it does. There is one prediction from each.
+        probe: name of the probe behind the tracks; `DIRECT` for none.
         loaded: the model behind it, which has weights and settings; None for a tracker.
         identity: returns what identifies the files of a tracker, where there is no model.
     """
@@ -61,9 +63,15 @@ class TrackerModel(VideoModelBase):
     modes = ("renoise",)
 
     def __init__(
-        self, follower: Follower, loaded: VideoModel | None = None, identity: Callable[[], str] = lambda: "none"
+        self,
+        followers: Mapping[NamedVariant, Follower],
+        probe: str = DIRECT,
+        loaded: VideoModel | None = None,
+        identity: Callable[[], str] = lambda: "none",
     ) -> None:
-        self._follower, self._loaded, self._identity = follower, loaded, identity
+        self._followers, self._probe = dict(followers), probe
+        self._loaded, self._identity = loaded, identity
+        self.has_latents = loaded is not None and with_defaults(loaded, VideoModelBase).has_latents
 
     def sites(self) -> Sequence[Site]:
         """Returns no sites: the sites behind the tracks are named in the rows."""
@@ -75,7 +83,7 @@ class TrackerModel(VideoModelBase):
             raise UsageError(
                 f"Clip {clip.id} has no video to follow points in.", hint="Tracking needs data with video."
             )
-        return self._follower.grid(clip)
+        return self._any.grid(clip)
 
     def weights_id(self, weights: str) -> str:
         """Returns the identity of the weights of the model, or of the files of the tracker."""
@@ -91,28 +99,36 @@ class TrackerModel(VideoModelBase):
         if self._loaded is not None:
             self._model.load(device, dtype, weights)
 
-    def passes(self, frames: int, queries: Queries) -> int:
-        """Returns the number of forward passes per clip."""
-        return self._follower.passes(frames, queries)
+    def passes(self, clip: Clip) -> int:
+        """Returns the number of forward passes for a clip, under all variants together."""
+        assert clip.video is not None
+        frames = len(clip.video)
+        return sum(follower.passes(frames, clip.queries, clip) for follower in self._followers.values())
 
     def run(self, clip: Clip, settings: RunSettings, recorder: Recorder) -> None:
-        """Follows the queries, and records their tracks with visibility and confidence."""
-        tracks, facts = self._follower.follow(clip, settings), self._follower.facts
-        confidence = tracks.confidence
-        recorder.answer(
-            tracks.xy,
-            self.grid(clip, None),
-            name=facts.layer_name,
-            readout="free",
-            attention=facts.attention,
-            visible=tracks.visible,
-            confidence=tracks.visible.astype(np.float32) if confidence is None else confidence,
-            probe=facts.probe,
-            layer=facts.layer,
-            step=facts.step,
-            head=facts.head,
-            noise=facts.noise,
-        )
+        """Follows the queries under each variant, and records their tracks with visibility and confidence."""
+        for variant, follower in self._followers.items():
+            tracks, facts = follower.follow(clip, settings), follower.facts
+            confidence = tracks.confidence
+            recorder.answer(
+                tracks.xy,
+                self.grid(clip, None),
+                name=facts.layer_name,
+                readout="free",
+                attention=facts.attention,
+                visible=tracks.visible,
+                confidence=tracks.visible.astype(np.float32) if confidence is None else confidence,
+                probe=self._probe,
+                layer=facts.layer,
+                step=facts.step,
+                head=facts.head,
+                noise=facts.noise,
+                variant=variant,
+            )
+
+    @property
+    def _any(self) -> Follower:
+        return next(iter(self._followers.values()))
 
     @property
     def _model(self) -> Any:
@@ -138,7 +154,7 @@ class PlainTracker:
         assert clip.video is not None
         return self.tracker.track(clip.video, clip.queries)
 
-    def passes(self, frames: int, queries: Queries) -> int:
+    def passes(self, frames: int, queries: Queries, clip: Clip | None = None) -> int:
         """Returns 0: what a tracker computes is not known."""
         return 0
 
@@ -171,7 +187,7 @@ class DirectModel:
         xy = to_frames(found.xy, found.grid, clip.queries.xy, query_frame=clip.queries.t).astype(np.float32)
         return Tracks(xy, _everything(xy), found.probe)
 
-    def passes(self, frames: int, queries: Queries) -> int:
+    def passes(self, frames: int, queries: Queries, clip: Clip | None = None) -> int:
         """Returns 0: there is no network."""
         return 0
 

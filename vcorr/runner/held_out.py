@@ -1,0 +1,42 @@
+"""Tells whether clips that chose a site or a threshold are also the clips that are measured."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+_NOT_IN_CLIPS = frozenset({"limit", "clips", "queries"})
+"""Options of data that choose clips or queries and leave the videos as they are."""
+
+
+@dataclass(frozen=True)
+class MeasuredClips:
+    """data: what identifies a dataset in a run's record. clips: ids of the clips that were scored."""
+
+    data: Mapping[str, Any]
+    clips: frozenset[str]
+
+
+def describe_overlap(chosen: MeasuredClips, data: Mapping[str, Any], clips: Collection[str], run: str) -> str:
+    """Returns a warning if clips of this run chose its site; "" if all of them are held out.
+
+    Args:
+        chosen: the clips that chose.
+        data: what identifies the dataset of this run.
+        clips: ids of the clips of this run.
+        run: id of the run that chose.
+    """
+    shared = chosen.clips & set(clips)
+    if not shared or _videos(chosen.data) != _videos(data):
+        return ""
+    return (
+        f"Warning: {len(shared)} of the {len(clips)} clips that are measured also chose the site in run {run}, so the "
+        "choice is not held out and the scores tend to be too high."
+    )
+
+
+def _videos(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns what decides the videos of a dataset."""
+    config = {name: value for name, value in (data.get("config") or {}).items() if name not in _NOT_IN_CLIPS}
+    return {"name": data.get("name"), "split": data.get("split"), "config": config}
