@@ -115,7 +115,7 @@ def estimate(plan: Plan, out: Path) -> Estimate:
         work=work,
         clips=clips,
         seconds=None if flops is None or rate is None else count * work.passes * flops / rate,
-        memory_bytes=None if sample.grid is None else _memory(plan, sample.grid),
+        memory_bytes=None if sample.grid is None else _memory(plan, sample),
         disk_bytes=None if sample.grid is None else count * _disk(plan, sample.grid, sample.points),
         notes=sample.notes,
     )
@@ -162,15 +162,23 @@ def _forward_flops(plan: Plan, sample: _Sample) -> float | None:
     Where sites have grids of several resolutions, a site's share of the parameters is assumed to be proportional to
     the square of its width.
     """
-    adapter, card = plan.live.adapter, plan.live.card
+    card = plan.live.card
     if card is None or not card.parameters or not plan.selection.sites or sample.grid is None:
         return None
-    clip, sites = plan.selection.mode.size_source(sample.clip), adapter.sites()
-    grids = [adapter.grid(clip, site) for site in sites]
+    sites, grids = zip(*_grids_of_pass(plan, sample), strict=True)
     shares = [max(site.heads, 1) ** 2 for site in sites]
     tokens = sum(share * grid.tokens for share, grid in zip(shares, grids, strict=True)) / sum(shares)
     products = sum(_product(site, grid) * site.heads for site, grid in zip(sites, grids, strict=True))
     return 2.0 * card.parameters * tokens + products * _head_dim(card)
+
+
+def _grids_of_pass(plan: Plan, sample: _Sample) -> list[tuple[Site, TokenGrid]]:
+    """Returns all sites of the model, each with its grid in one pass."""
+    adapter = plan.live.adapter
+    if plan.selection.tracking is not None:
+        return list(adapter.made.grids_of_pass(sample.clip))
+    clip = plan.selection.mode.size_source(sample.clip)
+    return [(site, adapter.grid(clip, site)) for site in adapter.sites()]
 
 
 def _product(site: Site, grid: TokenGrid) -> float:
@@ -185,10 +193,12 @@ def _head_dim(card: ModelCard) -> int:
     return int(card.extra.get("head_dim", 64))
 
 
-def _memory(plan: Plan, grid: TokenGrid) -> float | None:
+def _memory(plan: Plan, sample: _Sample) -> float | None:
     card, sites = plan.live.card, plan.selection.sites
     if card is None or not card.parameters or not sites:
         return None
+    grid = sample.grid if plan.selection.tracking is None else _grids_of_pass(plan, sample)[0][1]
+    assert grid is not None
     hidden = max(site.heads for site in sites) * _head_dim(card)
     activations = 24 * grid.tokens * hidden  # q, k, v, output, residual and the 4x wide feed-forward layer, in and out
     return float(BYTES[plan.hardware.dtype] * (card.parameters + activations))

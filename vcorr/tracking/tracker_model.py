@@ -48,6 +48,10 @@ class Follower(Protocol):
         """Returns how many forward passes of a network it needs; 0 without a network."""
         ...
 
+    def typical_chunk(self, clip: Clip) -> Clip:
+        """Returns the clip as one pass of the network reads it; the clip itself without a network."""
+        ...
+
 
 class TrackerModel(VideoModelBase):
     """A `vcorr.VideoModel` without sites that predicts a track of every query in every frame.
@@ -105,6 +109,13 @@ class TrackerModel(VideoModelBase):
         frames = len(clip.video)
         return sum(follower.passes(frames, clip.queries, clip) for follower in self._followers.values())
 
+    def grids_of_pass(self, clip: Clip) -> list[tuple[Site, TokenGrid]]:
+        """Returns all sites of the model, each with its grid in one pass; none without sites."""
+        if self._loaded is None:
+            return []
+        chunk = self._any.typical_chunk(clip)
+        return [(site, self._model.grid(chunk, site)) for site in self._model.sites()]
+
     def run(self, clip: Clip, settings: RunSettings, recorder: Recorder) -> None:
         """Follows the queries under each variant, and records their tracks with visibility and confidence."""
         for variant, follower in self._followers.items():
@@ -158,6 +169,10 @@ class PlainTracker:
         """Returns 0: what a tracker computes is not known."""
         return 0
 
+    def typical_chunk(self, clip: Clip) -> Clip:
+        """Returns the clip itself."""
+        return clip
+
 
 @dataclass(frozen=True)
 class DirectModel:
@@ -190,6 +205,10 @@ class DirectModel:
     def passes(self, frames: int, queries: Queries, clip: Clip | None = None) -> int:
         """Returns 0: there is no network."""
         return 0
+
+    def typical_chunk(self, clip: Clip) -> Clip:
+        """Returns the clip itself."""
+        return clip
 
 
 def _everything(xy: NDArray[np.float32]) -> NDArray[np.bool_]:
