@@ -64,6 +64,7 @@ APART = (
     "summary",
     "settings",
     "matching_layers",
+    "tracking",
     "reported",
     "citation",
     "notes",
@@ -114,6 +115,7 @@ def _page(card: ModelCard, plugin: str) -> str:
         _section("Weights", _fact_table(facts, WEIGHTS)),
         _section("Method", facts.get("method")),
         _section("Layers that match, as reported", _matching(card)),
+        _section("Tracking", _tracking(card)),
         _section("Numbers reported elsewhere", _reports(card)),
         _section("Notes", facts.get("notes")),
         _section("Limits", facts.get("limits")),
@@ -183,6 +185,14 @@ def options_table(options: Sequence[OptionFacts]) -> str:
         unit = f", in {each.unit}" if each.unit else ""
         rows.append((f"`{each.name}`", f"`{json.dumps(each.default)}`", each.allowed + unit, each.explanation))
     return _table(("option", "default", "values", "meaning"), rows) if rows else ""
+
+
+def _tracking(card: ModelCard) -> str:
+    site = card.extra.get("tracking")
+    if not site:
+        return ""
+    layers, step = ", ".join(map(str, site["layers"])), f", step {site['step']}" if "step" in site else ""
+    return f"`vcorr track` reads the probe `{site['probe']}` at layer {layers}{step} by default: {site['source']}."
 
 
 def _matching(card: ModelCard) -> str:

@@ -6,7 +6,7 @@ Each is a part whose object is a `TrackerModel`, so that the stages of a run nee
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from vcorr.contract.bases import ProbeBase, with_defaults
@@ -24,7 +24,7 @@ from vcorr.runner.spec import RunSpec
 from vcorr.runner.tracking import Tracking
 from vcorr.store.fingerprint import LENGTH, fingerprint, plain
 from vcorr.tracking.track_options import TrackOptions
-from vcorr.tracking.tracker_model import DirectModel, PlainTracker, TrackerModel
+from vcorr.tracking.tracker_model import DirectModel, Follower, PlainTracker, TrackerModel
 
 _NO_DATA = "For example: --data sprites. Data with tracks: vcorr list datasets"
 
@@ -65,16 +65,16 @@ class FollowedSites(Part):
 
     def create(self) -> TrackerModel:
         """Makes the model and its probe; raises as `Part.create`, and UsageError as `CorrespondenceTracker`."""
+        model = CalledModel(Part(self.entry, self.plugin, self.config))
+        return TrackerModel({each: self._make(model, each) for each in self.readings}, self.probe.entry.name, model)
+
+    def _make(self, model: CalledModel, reading: NamedVariant) -> Follower:
+        """Makes the tracker for one variant. The sampled field of the published code says nothing about visibility."""
         from vcorr.tracking.correspondence import CorrespondenceTracker
 
-        model = CalledModel(Part(self.entry, self.plugin, self.config))
-        followers = {
-            reading: CorrespondenceTracker(
-                model, self.probe.create(), self.layers, self.settings, self.options, variant=reading.values
-            )
-            for reading in self.readings
-        }
-        return TrackerModel(followers, self.probe.entry.name, model)
+        values = reading.values
+        options = replace(self.options, visibility="always") if values.readout == "field" else self.options
+        return CorrespondenceTracker(model, self.probe.create(), self.layers, self.settings, options, variant=values)
 
 
 def _name_files(tracker: CalledTracker) -> str:

@@ -108,6 +108,11 @@ class CorrespondenceTracker:
         chunks = sum(len(self._plan(frames, frame, size)) for frame, _ in queries.by_frame())
         return chunks * max(1, mode_of(self.settings.mode).passes(self.settings))
 
+    def typical_chunk(self, clip: Clip) -> Clip:
+        """Returns a clip of the frames of one pass, as the model reads it; for estimates of time and memory."""
+        frames = len(_video_of(clip))
+        return self._sizes.take_frames(clip, tuple(range(min(frames, self._sizes.size_for(clip)))))
+
     # -------------------------------------------------------------------------------------------------------- tracking
 
     def track(self, video: NDArray[np.uint8], queries: Queries) -> Tracks:
