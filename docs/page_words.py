@@ -44,8 +44,8 @@ CARD_EXTRAS = {
     "released_dtype": "Dtype of the released weights.",
     "training_data": "What is known about it. If it contains clips of a benchmark, the card must say so here.",
     "matching_layers": "Layers that others found to match, each list with its source.",
-    "tracking": "The site at which `vcorr track` follows points unless another is named: probe, layers, step (`last` if it "
-    "is not named), and where the choice comes from.",
+    "tracking": "The site at which `vcorr track` follows points unless another is named: probe, layers, step, and "
+    "where the choice comes from. Without a step it is the last one.",
     "reported": "Published numbers with their source. Never mixed with measured rows.",
     "random_weights": "What is different under `--weights random`.",
     "weights": "Where the weights are, if they are not on a hub.",

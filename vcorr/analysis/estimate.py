@@ -165,10 +165,10 @@ def _forward_flops(plan: Plan, sample: _Sample) -> float | None:
     card = plan.live.card
     if card is None or not card.parameters or not plan.selection.sites or sample.grid is None:
         return None
-    sites, grids = zip(*_grids_of_pass(plan, sample), strict=True)
-    shares = [max(site.heads, 1) ** 2 for site in sites]
-    tokens = sum(share * grid.tokens for share, grid in zip(shares, grids, strict=True)) / sum(shares)
-    products = sum(_product(site, grid) * site.heads for site, grid in zip(sites, grids, strict=True))
+    read = _grids_of_pass(plan, sample)
+    shares = [max(site.heads, 1) ** 2 for site, _ in read]
+    tokens = sum(share * grid.tokens for share, (_, grid) in zip(shares, read, strict=True)) / sum(shares)
+    products = sum(_product(site, grid) * site.heads for site, grid in read)
     return 2.0 * card.parameters * tokens + products * _head_dim(card)
 
 

@@ -43,7 +43,7 @@ def read_chosen_site(spec: RunSpec, weights: str) -> ChosenSite:
     """Returns what the run `spec.from_run` chose for the model and the probe of a spec.
 
     A run of correspondence gives its best site, as `vcorr show run` has it. A tracking run gives its own site and
-    options, and the threshold of visibility that is best on its clips.
+    options, and the threshold of visibility with the largest Jaccard on its clips.
 
     Raises:
         UsageError: the run is of another model or probe, or ranks no site.
@@ -70,7 +70,7 @@ def _check_model(spec: RunSpec, weights: str, run: RunDirectory, resolved: Mappi
             f"Run {run.run_id} is of model {model!r}, and this run tracks with {spec.model!r}.",
             hint="Name a run of the same model: vcorr list runs",
         )
-    if resolved["weights"] != weights:
+    if weights and resolved["weights"] != weights:  # a dry run may know no weights
         raise UsageError(
             f"Run {run.run_id} has the weights {resolved['weights']}, and this run has {weights}.",
             hint="Name a run with the same --weights.",
@@ -125,11 +125,10 @@ def _best_of(found: Collection[BestSite], probe: str, run: RunDirectory) -> Best
 
 
 def _of_tracking(run: RunDirectory, resolved: Mapping[str, Any], probe: Mapping[str, Any]) -> ChosenSite:
-    from vcorr.runner.threshold_choice import choose_run_threshold  # it reads rows of runs, which need plans
+    from vcorr.runner.stored_tracks import read_thresholds  # it reads rows of runs, which need plans
 
     settings, layers = resolved["settings"], tuple(int(layer) for layer, _ in resolved["sites"])
-    chosen = choose_run_threshold(run)
-    step = settings["steps"][0]
+    found, step = read_thresholds(run), settings["steps"][0]
     options = {name: value for name, value in resolved["track"].items() if name not in ("preset", "threshold")}
     return ChosenSite(
         run=run.run_id,
@@ -137,8 +136,8 @@ def _of_tracking(run: RunDirectory, resolved: Mapping[str, Any], probe: Mapping[
         layers=layers,
         step=None if step == NO_SITE else step,
         num_steps=settings["num_steps"],
-        measured=MeasuredClips(resolved["data"], chosen.clips),
+        measured=MeasuredClips(resolved["data"], frozenset(found.clips)),
         probe_options=probe.get("config") or {},
-        track_options={**options, "threshold": chosen.threshold},
-        notes=(f"The threshold is the best one on the {len(chosen.clips)} clips of run {run.run_id}.",),
+        track_options={**options, "threshold": found.chosen.threshold},
+        notes=(f"In run {run.run_id}, this threshold maximises {found.chosen.maximised}.",),
     )

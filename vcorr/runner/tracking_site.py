@@ -1,4 +1,4 @@
-"""Chooses the site of a tracking run: from flags, from a run that chose it, or from the card of the model."""
+"""Chooses the site of a tracking run: from flags, a run that chose it, a preset, or the card of the model."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from vcorr.contract.records import ModelCard, Site
 from vcorr.plugins.suggestions import typical_probe
 from vcorr.runner.chosen_site import ChosenSite, read_chosen_site
 from vcorr.runner.spec import RunSpec
+from vcorr.tracking.presets import Preset, find_preset
 
 ALL = "all"
 """The value of `RunSpec.layers` if nothing names a layer."""
@@ -30,14 +31,40 @@ class SitedSpec(NamedTuple):
 
 @dataclass
 class _Filling:
-    """Fields of the spec that are filled in, and from where: the words of the note, by their source."""
+    """A spec whose open fields are filled in. words: what was filled in, by where it comes from."""
 
-    values: dict[str, Any] = field(default_factory=dict)
+    spec: RunSpec
     words: dict[str, list[str]] = field(default_factory=dict)
 
-    def take(self, name: str, value: Any, source: str, words: str) -> None:
-        self.values[name] = value
+    def take(self, source: str, words: str, **values: Any) -> None:
+        """Sets fields of the spec, and says so."""
+        self.spec = replace(self.spec, **values)
         self.words.setdefault(source, []).append(words)
+
+    def take_options(self, source: str, part: str, found: Mapping[str, Any]) -> None:
+        """Sets options of a part that have no value yet, and says which."""
+        given = self.spec.options.get(part, {})
+        new = {name: value for name, value in found.items() if name not in given}
+        if new:
+            words = ", ".join(f"{part}.{name}={_show(value)}" for name, value in new.items())
+            self.take(source, words, options={**self.spec.options, part: {**new, **given}})
+
+    def take_layers(self, source: str, layers: Sequence[int]) -> None:
+        """Sets the layers, if there are some and none are named yet."""
+        if layers and self.spec.layers == ALL:
+            text = ",".join(map(str, layers))
+            self.take(source, f"{'layers' if len(layers) > 1 else 'layer'} {text}", layers=text)
+
+    def take_probe(self, source: str, probe: str) -> None:
+        """Sets the probe, if none is named yet."""
+        if not self.spec.probe:
+            self.take(source, f"probe {probe}", probe=probe)
+
+    def take_step(self, source: str, step: str, num_steps: int | None = None) -> None:
+        """Sets the step, and the number of steps, if no step is named yet."""
+        if self.spec.steps is None:
+            total = self.spec.num_steps if num_steps is None else num_steps
+            self.take(source, f"step {step}", steps=step, num_steps=total)
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -45,7 +72,9 @@ class _Filling:
 
 
 def fill_site(spec: RunSpec, sites: Sequence[Site], steps: int, card: ModelCard | None, weights: str) -> SitedSpec:
-    """Returns the spec of a tracking run with its site filled in; flags win over a run, and a run over the card.
+    """Returns the spec of a tracking run with its site filled in.
+
+    Flags win over a run that chose the site, such a run wins over a preset, and a preset wins over the card.
 
     Args:
         spec: what the user asked for.
@@ -65,14 +94,16 @@ def fill_site(spec: RunSpec, sites: Sequence[Site], steps: int, card: ModelCard 
             named = f"model {spec.model!r}" if spec.model else f"tracker {spec.tracker!r}"
             raise UsageError(f"{flag} does not apply: {named} has no attention site.", hint=f"Leave {flag} out.")
         return SitedSpec(spec)
-    chosen = None if spec.from_run is None else read_chosen_site(spec, weights)
-    filling = _Filling()
+    preset = None if spec.preset is None else find_preset(spec.preset)
+    asked = spec if preset is None or spec.probe else replace(spec, probe=preset.probe)
+    chosen = None if spec.from_run is None else read_chosen_site(asked, weights)
+    filling = _Filling(spec)
     if chosen is not None:
-        _fill_from_run(filling, spec, chosen)
-    named = replace(spec, **filling.values)
-    _fill_from_card(filling, named, sites, steps, card)
-    filled = replace(spec, **filling.values)
-    return SitedSpec(filled, (*filling.notes, *(chosen.notes if chosen else ())), chosen)
+        _fill_from_run(filling, chosen, only_heads=preset is not None)
+    if preset is not None:
+        _fill_from_preset(filling, preset, steps)
+    _fill_from_card(filling, sites, steps, card)
+    return SitedSpec(filling.spec, (*filling.notes, *(chosen.notes if chosen else ())), chosen)
 
 
 def _check_single(spec: RunSpec) -> None:
@@ -82,46 +113,44 @@ def _check_single(spec: RunSpec) -> None:
         )
 
 
-def _fill_from_run(filling: _Filling, spec: RunSpec, chosen: ChosenSite) -> None:
-    """Fills in what the run chose and no flag names. Options that were typed win."""
+def _fill_from_run(filling: _Filling, chosen: ChosenSite, *, only_heads: bool) -> None:
+    """Fills in what the run chose. only_heads: a preset says all options but the heads and the threshold."""
     source = f"run {chosen.run}"
-    if not spec.probe:
-        filling.take("probe", chosen.probe, source, f"probe {chosen.probe}")
-    if spec.layers == ALL and chosen.layers:
-        text = ",".join(map(str, chosen.layers))
-        filling.take("layers", text, source, f"layer {text}")
-    if spec.steps is None and chosen.step is not None:
-        filling.take("steps", str(chosen.step), source, f"step {chosen.step}")
-        if spec.num_steps is None:
-            filling.values["num_steps"] = chosen.num_steps
-    options = {part: dict(values) for part, values in spec.options.items()}
+    filling.take_probe(source, chosen.probe)
+    filling.take_layers(source, chosen.layers)
+    if chosen.step is not None:
+        filling.take_step(source, str(chosen.step), chosen.num_steps)
+    kept = ("heads", "threshold") if only_heads else (*chosen.probe_options, *chosen.track_options)
     for part, found in (("probe", chosen.probe_options), ("track", chosen.track_options)):
-        new = {name: value for name, value in found.items() if name not in options.get(part, {})}
-        if new:
-            options[part] = {**new, **options.get(part, {})}
-            words = ", ".join(f"{part}.{name}={_show(value)}" for name, value in new.items())
-            filling.take("options", options, source, words)
+        filling.take_options(source, part, {name: value for name, value in found.items() if name in kept})
 
 
-def _fill_from_card(
-    filling: _Filling, spec: RunSpec, sites: Sequence[Site], steps: int, card: ModelCard | None
-) -> None:
+def _fill_from_preset(filling: _Filling, preset: Preset, steps: int) -> None:
+    """Fills in what the preset says; raises UsageError if it needs a head that nothing names."""
+    spec, source = filling.spec, f"preset {filling.spec.preset}"
+    filling.take_probe(source, preset.probe)
+    layer = preset.layer_of(spec.model)
+    filling.take_layers(source, () if layer is None else (layer,))
+    if steps:
+        filling.take_step(source, preset.steps)
+    filling.take_options(source, "probe", preset.options_of_probe(spec.model, spec.options.get("probe", {})))
+    filling.take_options(source, "track", preset.options_of_tracking(spec.model, spec.options.get("track", {})))
+    if spec.variant == RunSpec.variant and preset.variant != spec.variant:
+        filling.take(source, f"variant {preset.variant}", variant=preset.variant)
+
+
+def _fill_from_card(filling: _Filling, sites: Sequence[Site], steps: int, card: ModelCard | None) -> None:
     """Fills in from the card what is still open; the probe and the step have a default, the layer has none."""
     named = _read_card(card)
     source = "the model's card" + (f" ({named['source']})" if named.get("source") else "")
-    if not spec.probe:
-        probe = str(named.get("probe") or typical_probe(sites))
-        filling.take("probe", probe, source if "probe" in named else "the default", f"probe {probe}")
-    probe = spec.probe or filling.values["probe"]
-    if spec.layers == ALL and probe != "latent":
-        layers = named.get("layers")
-        if not layers:
-            raise _no_layer(spec, probe, len(sites))
-        text = ",".join(map(str, layers))
-        filling.take("layers", text, source, f"layer {text}")
-    if spec.steps is None and steps:
-        step = str(named.get("step", _LAST))
-        filling.take("steps", step, source if "step" in named else "the default", f"step {step}")
+    probe = str(named.get("probe") or typical_probe(sites))
+    filling.take_probe(source if "probe" in named else "the default", probe)
+    if filling.spec.layers == ALL and filling.spec.probe != "latent":
+        if not named.get("layers"):
+            raise _no_layer(filling.spec, len(sites))
+        filling.take_layers(source, named["layers"])
+    if steps:
+        filling.take_step(source if "step" in named else "the default", str(named.get("step", _LAST)))
 
 
 def _read_card(card: ModelCard | None) -> Mapping[str, Any]:
@@ -134,8 +163,8 @@ def _read_card(card: ModelCard | None) -> Mapping[str, Any]:
     return {}
 
 
-def _no_layer(spec: RunSpec, probe: str, count: int) -> UsageError:
-    model = spec.model
+def _no_layer(spec: RunSpec, count: int) -> UsageError:
+    model, probe = spec.model, spec.probe
     return UsageError(
         f"No layer of model {model!r} was named, and its card names none.",
         hint=f"Write --layers L (0 to {count - 1}), or let a run choose it: vcorr run --model {model} --probe {probe} "
