@@ -20,7 +20,8 @@ from vcorr.contract.variants import NamedVariant
 from vcorr.functional import match
 from vcorr.runner.coordinator import execute
 from vcorr.runner.plan import make_plan
-from vcorr.runner.predict import ROWS, prediction_rows
+from vcorr.runner.predict import prediction_rows
+from vcorr.runner.row_words import ROWS
 from vcorr.runner.spec import RunSpec
 from vcorr.runner.unpacking import unpack_positions, unpack_rows
 from vcorr.store.arrow_rows import rows_of

@@ -7,7 +7,7 @@ import json
 import numpy as np
 
 from vcorr import TokenGrid
-from vcorr.runner.predict import POSITIONS
+from vcorr.runner.row_words import POSITIONS
 from vcorr.store import schema
 from vcorr.store.columns import to_table
 

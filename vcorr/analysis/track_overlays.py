@@ -19,7 +19,7 @@ from vcorr.data.video.error_colours import ErrorScale
 from vcorr.data.video.track_drawing import Drawing, write_overlay
 from vcorr.metrics.timemap import to_frames
 from vcorr.runner.plan import Plan
-from vcorr.runner.predict import POSITIONS, STATUS_OK
+from vcorr.runner.row_words import POSITIONS, STATUS_OK
 from vcorr.runner.scored_variants import serves
 from vcorr.runner.track import VIDEOS, restore_clip
 from vcorr.runner.unpacking import Stored, unpack_positions, unpack_queries, unpack_tracks, variant_of

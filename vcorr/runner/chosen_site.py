@@ -13,6 +13,7 @@ from vcorr.contract.tasks import CORRESPONDENCE, TRACKING
 from vcorr.contract.text_files import expand_home
 from vcorr.runner.held_out import MeasuredClips
 from vcorr.runner.spec import RunSpec
+from vcorr.runner.stored_tracks import read_thresholds
 from vcorr.stats.series import gather
 from vcorr.stats.summary import BestSite, Findings
 from vcorr.store.rundir import RunDirectory
@@ -125,8 +126,6 @@ def _best_of(found: Collection[BestSite], probe: str, run: RunDirectory) -> Best
 
 
 def _of_tracking(run: RunDirectory, resolved: Mapping[str, Any], probe: Mapping[str, Any]) -> ChosenSite:
-    from vcorr.runner.stored_tracks import read_thresholds  # it reads rows of runs, which need plans
-
     settings, layers = resolved["settings"], tuple(int(layer) for layer, _ in resolved["sites"])
     found, step = read_thresholds(run), settings["steps"][0]
     options = {name: value for name, value in resolved["track"].items() if name not in ("preset", "threshold")}

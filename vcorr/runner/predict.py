@@ -27,20 +27,12 @@ from vcorr.runner.clip_fit import fit_clip
 from vcorr.runner.content_hash import hash_of_prompt, hash_of_video
 from vcorr.runner.plan import Plan
 from vcorr.runner.preflight import usual_frames
+from vcorr.runner.row_words import POSITIONS, ROW_FIELDS, ROWS, STATUS_FAILED
 from vcorr.store.columns import NAN
 from vcorr.store.schema import PredictionRow, TrackRow
 
-POSITIONS, ROWS = "positions", "rows"
-"""Kinds of predictions: positions of the points, and attention summaries."""
-
 DEFAULT_QUERY_SIDE = 20
 """Query points along one side of the grid on a generated video, if its dataset names no number (as in DiffTrack)."""
-
-ROW_FIELDS = ("peak_self", "peak_text", "sum_cross", "sum_self", "sum_text")
-
-STATUS_OK = "ok"
-STATUS_FAILED = "failed"
-STATUS_NOT_SCORED = "not_scored"
 
 
 @dataclass(frozen=True)

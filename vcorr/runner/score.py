@@ -26,7 +26,7 @@ from vcorr.metrics.score_checks import Rules, check_rules, lock_arrays
 from vcorr.metrics.timemap import to_frames
 from vcorr.runner.identity import SCORING_VERSION
 from vcorr.runner.judges import Judge, Versioned, ask, join
-from vcorr.runner.predict import ROWS, STATUS_FAILED, STATUS_NOT_SCORED, STATUS_OK
+from vcorr.runner.row_words import ROWS, STATUS_FAILED, STATUS_NOT_SCORED, STATUS_OK
 from vcorr.runner.scored_variants import serves
 from vcorr.runner.unpacking import (
     APART,

@@ -15,7 +15,8 @@ from vcorr.runner.called import Changes
 from vcorr.runner.judges import Judge, make_judges, make_metrics
 from vcorr.runner.parts import Part
 from vcorr.runner.plan import Plan
-from vcorr.runner.predict import STATUS_FAILED, error_code
+from vcorr.runner.predict import error_code
+from vcorr.runner.row_words import STATUS_FAILED
 from vcorr.runner.stage_facts import common_columns, score_facts
 from vcorr.store import shards
 from vcorr.store.rundir import RunDirectory

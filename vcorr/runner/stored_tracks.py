@@ -13,7 +13,7 @@ from vcorr.contract.geometry import TokenGrid
 from vcorr.contract.tasks import TRACKING
 from vcorr.contract.variants import Switches
 from vcorr.metrics.tapvid_metric import compare_tracks
-from vcorr.runner.predict import POSITIONS
+from vcorr.runner.row_words import POSITIONS
 from vcorr.runner.unpacking import Stored, to_tracks, unpack_positions, unpack_tracks
 from vcorr.stats.halves import split_clips
 from vcorr.store.arrow_rows import rows_of

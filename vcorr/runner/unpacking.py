@@ -15,7 +15,7 @@ from vcorr.contract.geometry import TokenGrid
 from vcorr.contract.head_traits import TRAITS
 from vcorr.contract.records import Prediction, Queries, RowsPrediction, Tracks
 from vcorr.contract.variants import NamedVariant
-from vcorr.runner.predict import ROW_FIELDS, STATUS_OK
+from vcorr.runner.row_words import ROW_FIELDS, STATUS_OK
 
 APART = "The shards do not belong together; repeat the run with --reuse never."
 """What to do about predictions and tracks of one clip that differ in shape."""

@@ -20,6 +20,7 @@ from vcorr.runner.cost import COST_KEY, cost_of
 from vcorr.runner.events import Events, Silent
 from vcorr.runner.peak_memory import device_peak, forget_peak, host_peak
 from vcorr.runner.plan import Plan
+from vcorr.runner.row_words import STATUS_OK
 from vcorr.runner.score_shards import ShardScorer
 from vcorr.runner.spec import RunSpec
 from vcorr.runner.stage_facts import predict_facts, storable, track_facts
@@ -161,7 +162,7 @@ class _Worker:
         if shards.fingerprint_of(found) != self._fingerprints["predict"]:
             self._events.note(f"{path} belongs to another spec. It is computed again.")
             return False
-        is_ok = found.num_rows > 0 and bool(found["status"][0].as_py() == predict.STATUS_OK)
+        is_ok = found.num_rows > 0 and bool(found["status"][0].as_py() == STATUS_OK)
         return is_ok and (not self._may_compute or self._has_video(clip_id))
 
     def _has_video(self, clip_id: str) -> bool:
