@@ -34,6 +34,7 @@ from vcorr.tracking.correspondence import CorrespondenceTracker
 from vcorr.tracking.track_options import TrackOptions
 
 STEP = RunSettings("renoise", (7,), 10)
+NO_STEP = RunSettings(steps=(-1,), num_steps=0)
 PROBES = {
     "qk": QueryKey(),
     "kk": KeyKey(),
@@ -74,8 +75,8 @@ def sliding():
 
 
 def clip_for(model, frames, queries):
-    config = model.config
-    video = np.random.default_rng(3).integers(0, 256, (frames, config.height, config.width, 3), dtype=np.uint8)
+    height, width = (getattr(model.config, side, None) or 32 for side in ("height", "width"))
+    video = np.random.default_rng(3).integers(0, 256, (frames, height, width, 3), dtype=np.uint8)
     return Clip("clip", "", np.array(queries, np.float32), video)
 
 
@@ -177,6 +178,22 @@ def test_costs_are_averaged_over_layers_and_chunks_before_the_read_out(diffusion
     np.testing.assert_array_equal(found.visible[:, others], found.confidence[:, others] > 0.4)
 
 
+def test_a_pass_ends_at_the_last_layer_that_is_read(diffusion):
+    clip = clip_for(diffusion, 3, [[0, 1, 2]])
+    ran = []
+    blocks = diffusion.pipe.transformer.transformer_blocks
+    handles = [block.register_forward_pre_hook(lambda *_, n=n: ran.append(n)) for n, block in enumerate(blocks)]
+    for probe, layers, expected in ((QueryKey(), (0,), [0]), (QueryKey(), (1,), [0, 1]), (Latent(), (), [])):
+        ran.clear()
+        CorrespondenceTracker(diffusion, probe, layers, STEP, TrackOptions(chunk=3)).follow(clip)
+        assert ran == expected
+    for handle in handles:
+        handle.remove()
+    recorder = Recorder({"qk": QueryKey()}, clip.queries)
+    diffusion.run(clip_for(diffusion, diffusion.config.frames, [[0, 1, 2]]), STEP, recorder)
+    assert {prediction.layer for prediction in recorder.predictions} == {0, 1}  # nothing is left behind
+
+
 def test_a_known_motion_is_followed_forwards_and_backwards(sliding):
     video = slide(1)[0]
     queries = Queries.of(np.array([[0, 12, 20], [2, 30, 33], [4, 50, 7], [1, 3, 60]], np.float32))
@@ -226,6 +243,50 @@ def test_videos_are_read_as_the_probe_reads_them(diffusion):
     np.testing.assert_allclose(found.xy, expected, atol=1e-5)
 
 
+FAMILIES = {
+    "hunyuanvideo": QueryKey(),
+    "wan2.1-1.3b": QueryKey(),
+    "cogvideox-1.5-5b": QueryKey(),
+    "cogvideox-5b-i2v": QueryKey(),
+    "svd": QueryKey(),
+    "latte": KeyKey(),
+    "videomae-b": QueryKey(),
+    "dino-s16": HiddenCosine(),
+    "xfeat": HiddenCosine(),
+}
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_families_track_with_chunks_filled_up_where_they_need_it(name):
+    model = load(name)
+    tracker = CorrespondenceTracker(model, FAMILIES[name], (0,), STEP if model.steps else NO_STEP)
+    clip = clip_for(model, 4, [[1, 3, 4], [0, 9, 9]])
+    clip = replace(clip, video=clip.video[[0, 0, 0, 0]])  # nothing moves, so every point finds itself where it can see
+    found = tracker.follow(clip)
+    assert found.xy.shape == (2, 4, 2)
+    assert tracker.grid(clip).frames == 4
+    if name in ("dino-s16", "xfeat"):  # each frame by itself, so equal frames have equal tokens
+        np.testing.assert_allclose(found.xy, np.repeat(clip.queries.xy[:, None], 4, 1), atol=1e-3)
+        assert found.visible.all()
+
+
+def test_stills_are_encoded_once_for_all_chunks_and_query_frames():
+    model = load("cogvideox-5b")
+    clip = clip_for(model, 6, [[frame, 3, 4] for frame in range(6)])
+    tracker = CorrespondenceTracker(model, QueryKey(), (0,), STEP, TrackOptions(chunk=3, order="sliding"))
+    tracker.follow(clip)
+    assert tracker.passes(6, clip.queries) == 24
+    assert model._stills.encoded == 6
+
+
+def test_inversion_reads_the_same_chunks(diffusion):
+    clip = clip_for(diffusion, 3, [[0, 3, 4]])
+    tracker = CorrespondenceTracker(diffusion, QueryKey(), (1,), RunSettings("invert", (2,), 3), TrackOptions(chunk=3))
+    found = tracker.follow(clip)
+    assert tracker.passes(3, clip.queries) == 10
+    assert found.xy.shape == (1, 3, 2)
+
+
 class ReplayModel:
     """Attends with stored queries and keys; in pass c, queries are multiplied by 1 + c/10. Pixels say the frame."""
 
@@ -248,8 +309,8 @@ class ReplayModel:
             recorder.attach(self.network, self.sites(), TokenLayout(), self.grid(clip, None)),
             recorder.step(0, noise=0.1),
         ):
-            self.network["attend"](q * (1 + 0.1 * self.passes), k)
-        self.passes += 1
+            self.passes += 1
+            self.network["attend"](q * (1 + 0.1 * (self.passes - 1)), k)
 
 
 class Attend(nn.Module):

@@ -5,7 +5,7 @@ Shape legend: T video frames, H x W pixels, C latent channels, F x h x w latents
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
@@ -129,6 +129,7 @@ class DiffusersVideoModel(VideoModelBase, Generic[C]):
         self.card, self.configs = card or self.card, configs or self.configs
         self._found: Configs | None = None
         self._schedules: dict[tuple[int, TokenGrid], NoiseSchedule] = {}
+        self._first_passes: dict[Hashable, FirstPass] = {}
         self._stills: StillLatents | None = None
         self._folder_scheduler: Mapping[str, Any] = {}
         self.config = self._with_video_size(config)
@@ -484,17 +485,28 @@ class DiffusersVideoModel(VideoModelBase, Generic[C]):
         """
         from vcorr.diffusion.borrowed import Passes
 
-        first = self._borrow_first(clip, grid, settings, 0)
+        first = self._borrowed(clip, grid, settings, 0)
         schedule = first.schedule
         for step in settings.steps:
             schedule.check(step)
         names = [self.denoiser_at(float(timestep)) for timestep in schedule.timesteps]
         needed = dict.fromkeys(names[step] for step in settings.steps)
         found = {
-            name: first if name == first.denoiser else self._borrow_first(clip, grid, settings, names.index(name))
+            name: first if name == first.denoiser else self._borrowed(clip, grid, settings, names.index(name))
             for name in needed
         }
         return Passes(schedule, names, {name: getattr(self.pipe, name) for name in found}, found, self)
+
+    def _borrowed(self, clip: Clip, grid: TokenGrid, settings: RunSettings, start: int) -> FirstPass:
+        """Returns a first pass; a tracker's chunks of one size, which are stills without an image, share it."""
+        if self.needs_image or not clip.stills:
+            return self._borrow_first(clip, grid, settings, start)
+        key = (clip.prompt, grid, settings, start)
+        if key not in self._first_passes:
+            while len(self._first_passes) >= _FIRST_PASSES:
+                self._first_passes.pop(next(iter(self._first_passes)))
+            self._first_passes[key] = self._borrow_first(clip, grid, settings, start)
+        return self._first_passes[key]
 
     def _borrow_first(self, clip: Clip, grid: TokenGrid, settings: RunSettings, start: int) -> FirstPass:
         import torch
@@ -735,6 +747,7 @@ class DiffusersVideoModel(VideoModelBase, Generic[C]):
     def _forget(self) -> None:
         """Drops what was computed with an earlier pipeline."""
         self._schedules.clear()
+        self._first_passes.clear()
         self._stills = None
 
     def _load_pipeline(self, source: WeightsSource, kind: torch.dtype, device: str) -> Any:
@@ -784,6 +797,9 @@ class DiffusersVideoModel(VideoModelBase, Generic[C]):
         found: torch.dtype = getattr(self.pipe, self.denoiser).dtype
         return found
 
+
+_FIRST_PASSES = 4
+"""Number of borrowed passes that are kept: chunks of a clip have two sizes at most, and a model up to two denoisers."""
 
 _LATENT_CHANNELS = ("latent_channels", "z_dim")
 """Names that autoencoders of diffusers use for the number of channels of their latents."""

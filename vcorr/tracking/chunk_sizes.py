@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 
 from vcorr.contract.bases import VideoModelBase, with_defaults
@@ -17,6 +15,10 @@ from vcorr.tracking.track_options import TrackOptions
 
 MOST_AT_ONCE = 16
 """Frames of a chunk for networks that read any number of frames, as most image backbones do."""
+
+
+LENGTHS = (16, 32, 64)
+"""Numbers of frames at which a clip is tried that is too short for a model."""
 
 
 class ChunkSizes:
@@ -68,11 +70,26 @@ class ChunkSizes:
         )
 
     def _usual_grid(self, clip: Clip) -> TokenGrid:
-        """Returns the grid of a video of the model's own length; of the clip, for models that have none."""
-        try:
-            return self._model.grid(Clip(clip.id, "", NO_QUERIES), self._site)
-        except UsageError:
-            return self._model.grid(replace(clip, queries=NO_QUERIES, tracks=None, stills=False), self._site)
+        """Returns the grid of a video of the model's own length; of the clip, for models that have none.
+
+        A clip that is too short for the model is filled up with its last frame. Raises as the model for other sizes.
+        """
+        tries = [Clip(clip.id, "", NO_QUERIES), *self._lengthen(clip)]
+        for number, each in enumerate(tries):
+            try:
+                return self._model.grid(each, self._site)
+            except UsageError:
+                if number == len(tries) - 1:
+                    raise
+        raise AssertionError("the last try returns or raises")
+
+    @staticmethod
+    def _lengthen(clip: Clip) -> list[Clip]:
+        if clip.video is None:
+            return []
+        frames = [len(clip.video), *(length for length in LENGTHS if length > len(clip.video))]
+        shown = [np.minimum(np.arange(length), len(clip.video) - 1) for length in frames]
+        return [Clip(clip.id, "", NO_QUERIES, clip.video[index], fps=clip.fps) for index in shown]
 
     def _fill(self, clip: Clip, chunk: Chunk) -> int:
         """Returns the length to which a chunk is filled up: its own, or else the length of a whole chunk."""

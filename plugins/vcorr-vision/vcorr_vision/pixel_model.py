@@ -127,7 +127,7 @@ class PixelModel(VideoModelBase, ABC, Generic[C]):
         title = self.model_card().title
         video, covered = video_of(clip, title), 1 if clip.stills else self.tubelet
         size = self.frame_size(clip)
-        frames = self._count_stills(video, title) if clip.stills else self.frames_of(video, clip, title)
+        frames = self.count_stills(video, title) if clip.stills else self.frames_of(video, clip, title)
         rows, cols = size.patch
         return TokenGrid(
             frames=frames // covered,
@@ -147,7 +147,7 @@ class PixelModel(VideoModelBase, ABC, Generic[C]):
         check_size("frames", most, allowed, title)
         return frames_to_read(clip, most, allowed, title)
 
-    def _count_stills(self, video: NDArray[np.uint8], title: str) -> int:
+    def count_stills(self, video: NDArray[np.uint8], title: str) -> int:
         """Returns the number of stills, which each fill a token in time; raises UsageError if it does not fit."""
         stills, allowed = len(video), self.frame_sizes()
         if stills * self.tubelet not in allowed:

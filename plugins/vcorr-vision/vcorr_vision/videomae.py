@@ -57,6 +57,15 @@ class VideoMAE(VideoBackbone[VideoMAEConfig]):
             )
         return frames
 
+    def count_stills(self, video: NDArray[np.uint8], title: str) -> int:
+        """Returns the only possible number of stills, one per token in time; raises UsageError for another one."""
+        stills = self.config.frames // self.tubelet
+        if len(video) != stills:
+            raise UsageError(
+                f"{len(video)} frames to read one by one; {title} reads {stills}, for which it has positions."
+            )
+        return stills
+
     def network_options(self) -> Mapping[str, Any]:
         """Returns the sizes of the network and of the video."""
         config = self.config
