@@ -4,6 +4,7 @@ BIN    := $(VENV)/bin
 PLUGINS := $(sort $(wildcard plugins/*/pyproject.toml))
 PLUGIN_DIRS := $(patsubst %/pyproject.toml,%,$(PLUGINS))
 STAMP  := $(VENV)/.installed
+JOBS   ?= 2
 
 DEMO_RUNS := runs/demo
 DEMO_DATA := --data sprites --set data.level=hard --limit 16
@@ -46,8 +47,9 @@ results: $(STAMP)  ## keep the scores of runs/findings in leaderboards/results, 
 board: $(STAMP)  ## build the board of everything measured for docs/findings.md, from stored scores
 	$(BIN)/vcorr board build --results leaderboards/results --out $(SITE)
 
-test: $(STAMP)  ## run the tests
-	$(BIN)/python -m pytest
+# A worker takes whole files of tests, so what a file makes for all its tests is made once
+test: $(STAMP)  ## run the tests in two processes (JOBS=4: in four)
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
 faults: $(STAMP)  ## run the tests of drawn faults with twenty times as many cases
 	VCORR_TEST_SCALE=20 $(BIN)/python -m pytest tests/faults

@@ -16,6 +16,8 @@ from vcorr.store.home import HOME_VARIABLE
 
 # before anything imports torch: on a busy machine its spinning threads slow the tests tenfold
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+if "PYTEST_XDIST_WORKER" in os.environ:  # several processes share the cores
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture
