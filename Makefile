@@ -51,8 +51,8 @@ board: $(STAMP)  ## build the board of everything measured for docs/findings.md,
 test: $(STAMP)  ## run the tests in two processes (JOBS=4: in four)
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
-faults: $(STAMP)  ## run the tests of drawn faults with twenty times as many cases
-	VCORR_TEST_SCALE=20 $(BIN)/python -m pytest tests/faults
+faults: $(STAMP)  ## run the tests of drawn faults with twenty times as many cases, and the slowest pipeline
+	VCORR_TEST_SCALE=20 $(BIN)/python -m pytest tests/faults tests/plugins/test_from_pipeline.py
 
 lowest: $(LOWEST_STAMP)  ## run the tests of reader, store, options and datasets with the lowest versions of pyproject.toml
 	$(LOWEST)/bin/python -m pytest $(LOWEST_TESTS)

@@ -10,6 +10,7 @@ import sys
 
 import pytest
 from click.testing import CliRunner
+from support.scale import is_large
 
 from vcorr.authoring.check.suites import check_plugin
 from vcorr.authoring.check.targets import find_target
@@ -159,7 +160,7 @@ def failed(name: str, found: registry.Registry) -> set[str]:
         "CogVideoXPipeline",
         "MochiPipeline",
         "HunyuanVideoPipeline",
-        "HunyuanVideo15Pipeline",
+        *(["HunyuanVideo15Pipeline"] if is_large() else []),  # its autoencoder takes a minute
     ],
 )
 def test_what_is_written_passes_the_check_of_plugins(pipeline, written) -> None:

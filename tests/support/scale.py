@@ -14,7 +14,11 @@ def scale_count(few: int) -> int:
     return few * int(os.environ.get(VARIABLE, "1"))
 
 
+def is_large() -> bool:
+    """Returns whether more than the usual tests run, with cases that take minutes."""
+    return scale_count(1) > 1
+
+
 def draw_cases(few: int) -> hypothesis.settings:
     """Returns settings of hypothesis for `few` cases: the same ones in every run, new ones at a larger scale."""
-    large = scale_count(few) > few
-    return hypothesis.settings(max_examples=scale_count(few), deadline=None, derandomize=not large, database=None)
+    return hypothesis.settings(max_examples=scale_count(few), deadline=None, derandomize=not is_large(), database=None)
