@@ -46,7 +46,7 @@ def events(plan: Plan, clips: Sequence[str] | None = None) -> Iterator[Events]:
 
 @contextlib.contextmanager
 def count_frames(label: str, total: int) -> Iterator[Callable[[int], None]]:
-    """Yields a function that takes the number of further frames that are done: a bar on a terminal, else a line at times."""
+    """Yields a function that counts further frames as done: on a bar in a terminal, else in a line at times."""
     if not console(stderr=True).is_terminal:
         lines = _FrameLines(label, total)
         yield lines.advance
