@@ -485,19 +485,19 @@ class DiffusersVideoModel(VideoModelBase, Generic[C]):
         """
         from vcorr.diffusion.borrowed import Passes
 
-        first = self._borrowed(clip, grid, settings, 0)
+        first = self._find_first(clip, grid, settings, 0)
         schedule = first.schedule
         for step in settings.steps:
             schedule.check(step)
         names = [self.denoiser_at(float(timestep)) for timestep in schedule.timesteps]
         needed = dict.fromkeys(names[step] for step in settings.steps)
         found = {
-            name: first if name == first.denoiser else self._borrowed(clip, grid, settings, names.index(name))
+            name: first if name == first.denoiser else self._find_first(clip, grid, settings, names.index(name))
             for name in needed
         }
         return Passes(schedule, names, {name: getattr(self.pipe, name) for name in found}, found, self)
 
-    def _borrowed(self, clip: Clip, grid: TokenGrid, settings: RunSettings, start: int) -> FirstPass:
+    def _find_first(self, clip: Clip, grid: TokenGrid, settings: RunSettings, start: int) -> FirstPass:
         """Returns a first pass; a tracker's chunks of one size, which are stills without an image, share it."""
         if self.needs_image or not clip.stills:
             return self._borrow_first(clip, grid, settings, start)
