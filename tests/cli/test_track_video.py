@@ -74,6 +74,18 @@ def test_json_and_a_dry_run_say_what_is_followed(vcorr, clip, tmp_path):
     assert (kept["follows"], kept["queries"]) == ("lk", [[2, 20, 20]])
 
 
+def test_a_model_follows_points_and_says_where_it_was_read(vcorr, tmp_path):
+    videos.write(tmp_path / "v.mkv", slide(height=64, width=64), codec="ffv1", pixels="bgr0")
+    site = ("--model", "sliding-model", "--probe", "qk", "--layers", "0")
+    done = vcorr("track", "v.mkv", "--grid", "2", *site, "--json")
+    assert done.code == 0
+    found = json.loads(done.out)
+    assert found["follows"] == "sliding-model qk, layer 0, step 9"
+    assert found["notes"] == ["step last: from the default."]
+    rows = pa.ipc.open_file(tmp_path / "tracks/v/tracks.arrow").read_all()
+    assert rows["confidence"].null_count == 0
+
+
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
@@ -84,6 +96,7 @@ def test_json_and_a_dry_run_say_what_is_followed(vcorr, clip, tmp_path):
         (["--grid", "0", "--tracker", "lk"], 2, "A grid has at least 1 point along its side, got 0."),
         (["--grid", "2", "--points", "1,1", "--tracker", "lk"], 2, "Give either points or a grid."),
         (["--grid", "2"], 2, "Neither a model nor a tracker was named."),
+        (["--grid", "2", "--model", "sliding-model", "--probe", "qk"], 2, "No layer of model 'sliding-model'"),
         (["--grid", "2", "--tracker", "dsi"], 2, "Unknown tracker 'dsi'."),
         (["--grid", "2", "--tracker", "lk", "--limit", "3"], 2, "--limit is for measuring on a dataset"),
         (["--grid", "2", "--tracker", "lk", "--data", "sprites"], 2, "--data is for measuring on a dataset"),

@@ -68,14 +68,14 @@ def test_a_file_that_is_turned_is_followed_in_its_upright_pixels(tmp_path):
 
 
 def test_frames_that_are_made_smaller_give_positions_in_the_original(clip_file, tracks):
-    smaller = vcorr.track(clip_file, "40,30", tracker="lk", max_side=70)
+    smaller = vcorr.track(clip_file, "40,30", tracker="lk", options={"data": {"max_side": 70}})
     assert np.abs(smaller.xy - tracks.xy[:1]).max() < 0.6
     assert smaller.size == (WIDTH, HEIGHT)
     assert smaller.xy[0, 0].tolist() == [40, 30]
 
 
 def test_windows_give_nearly_the_same_for_one_step_after_the_other(clip_file, tracks):
-    found = vcorr.track(clip_file, tracks.queries, tracker="lk", window=3)
+    found = vcorr.track(clip_file, tracks.queries, tracker="lk", options={"data": {"window": 3}})
     assert np.array_equal(found.visible, tracks.visible)
     assert np.abs(found.xy - tracks.xy).max() < 1e-4
 
@@ -170,7 +170,7 @@ def test_points_on_the_border_and_several_in_one_text_are_read():
         ({"tracker": "lk", "model": "tiny"}, "Both a model and a tracker were named"),
         ({"tracker": "liquid"}, "Unknown tracker 'liquid'"),
         ({"tracker": "lk", "grid": 3}, "either points or a grid"),
-        ({"tracker": "lk", "window": 1}, "at least 2 frames, got 1"),
+        ({"tracker": "lk", "options": {"data": {"window": 1}}}, "at least 2 frames, got 1"),
         ({"tracker": "lk", "options": {"tracker": {"windw": 3}}}, "tracker.windw"),
     ],
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from vcorr.contract.option_notes import option
 from vcorr.contract.records import Queries, Tracks
 from vcorr.data.video.frame_stream import FrameSource
 from vcorr.plugins.part_options import make_config
-from vcorr.plugins.registry import Registry, installed
+from vcorr.plugins.registry import Registry
 from vcorr.runner.called_tracker import CalledTracker
 from vcorr.runner.parts import make_part
 from vcorr.runner.spec import RunSpec
@@ -57,10 +57,16 @@ class ReadingConfig:
 
 @dataclass(frozen=True)
 class PointFollower:
-    """What follows points. label: its name, for records and pictures. follow: see `vcorr.tracking.own_video.Follow`."""
+    """What follows points.
+
+    label: its name, for records and pictures. follow: see `vcorr.tracking.own_video.Follow`. original: whether it reads
+    frames at their original size, to bring them to its own. notes: sentences on what was chosen by default.
+    """
 
     label: str
     follow: Follow
+    original: bool = False
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -105,7 +111,7 @@ def plan_video_tracking(
     """
     config = read_config(spec)
     follower = make_point_follower(spec, registry, config.window)
-    source = config.open(video)
+    source = config.open(video, original=follower.original)
     return VideoTracking(source, choose_points(points, grid, source), follower)
 
 
@@ -122,6 +128,14 @@ def make_point_follower(spec: RunSpec, registry: Registry, window: int = 0) -> P
         raise UsageError(f"{said}.", hint="Name one: --model tiny, or --tracker dis (vcorr list trackers)")
     if window == 1:
         raise UsageError("data.window: a window has at least 2 frames, got 1.")
+    return _follow_with_model(spec, registry) if spec.model else _follow_with_tracker(spec, registry, window)
+
+
+def _follow_with_tracker(spec: RunSpec, registry: Registry, window: int) -> PointFollower:
+    if options := spec.options.get("track"):
+        raise UsageError(
+            f"track.{next(iter(options))} does not apply: a tracker follows points by itself.", hint="Leave it out."
+        )
     part = make_part(registry.trackers.get(spec.tracker or ""), spec.options.get("tracker", {}), "tracker")
     tracker = CalledTracker(part)
 
@@ -131,18 +145,32 @@ def make_point_follower(spec: RunSpec, registry: Registry, window: int = 0) -> P
     return PointFollower(part.entry.name, follow)
 
 
+def _follow_with_model(spec: RunSpec, registry: Registry) -> PointFollower:
+    from vcorr.runner.model_follower import make_model_follower
+
+    made = make_model_follower(spec, registry)
+    return PointFollower(made.label, made.follow, original=True, notes=made.notes)
+
+
 def track(
     video: Path | str | NDArray[np.uint8],
     points: Points | None = None,
     *,
-    tracker: str | None = None,
     model: str = "",
+    tracker: str | None = None,
+    probe: str = "",
+    layers: str | int | Sequence[int] = "all",
+    steps: str | int | None = None,
+    preset: str | None = None,
+    from_run: Path | str | None = None,
     grid: int | None = None,
     fps: float | None = None,
     start: float = 0.0,
     frames: int | None = None,
-    max_side: int = MAX_SIDE,
-    window: int = 0,
+    seed: int = 42,
+    device: str = "auto",
+    dtype: str = "auto",
+    weights: str = "hub",
     options: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> TrackedPoints:
     """Follows points through a video of one's own, before and after their own frames.
@@ -151,23 +179,50 @@ def track(
         video: the path of a file, or frames (T, H, W, 3) uint8 RGB.
         points: N points in pixels of the original upright video: (N, 2) as (x, y) in frame 0, or (N, 3) as (t, x, y),
             as an array, lists or `vcorr.Queries`; or texts such as "120,80@35". Left out if there is a `grid`.
-        tracker: name of the tracker.
-        model: name of a model.
+        model: name of the model that follows the points by what its tokens match.
+        tracker: name of a tracker, in the place of a model.
+        probe: name of the probe that reads the model. By default the model's card says it, as for the next three.
+        layers: one layer, or layers whose correlations are averaged.
+        steps: index of the step, or "last".
+        preset: a published setting, as `--preset` of `vcorr track`.
+        from_run: folder of a run that chose the site, as `--from`.
         grid: points along one side of a regular grid in frame 0.
         fps: of a file, keeps the frame that is shown every 1/fps seconds, and frames count accordingly. Of an array,
             its frames per second.
         start: of a file, seconds to skip.
         frames: reads at most this many frames.
-        max_side: frames whose longer side has more pixels are made smaller before points are followed; 0 for any size.
-        window: for trackers, frames that are read at once; 0 for as many as fit into 128 MiB (docs/tracking.md).
-        options: options of the parts, such as {"tracker": {"threshold": 2.0}}.
+        seed: seed of the noise of a model.
+        device: "cpu", "cuda" and so on; "auto" for cuda if there is one.
+        dtype: "float32", "bfloat16" or "float16"; "auto" for bfloat16 on cuda, else float32.
+        weights: "hub", "random" or the path of a folder.
+        options: options of the parts, such as {"tracker": {"threshold": 2.0}, "data": {"max_side": 512}}.
 
     Raises:
         UsageError: an argument cannot be used, or a point is not in the video.
-        MissingError: the video does not exist.
-        PluginError: the tracker breaks the contract.
+        MissingError: the video does not exist, or weights are not available.
+        PluginError: the tracker or the model breaks the contract.
     """
-    reading = {"fps": fps or 0.0, "start": start, "frames": frames or 0, "max_side": max_side, "window": window}
+    from vcorr.plugins.registry import installed
+
+    reading = {"fps": fps or 0.0, "start": start, "frames": frames or 0}
     asked = {part: dict(values) for part, values in (options or {}).items()}
-    spec = RunSpec(model=model, tracker=tracker, options={**asked, "data": {**asked.get("data", {}), **reading}})
+    spec = RunSpec(
+        model=model,
+        tracker=tracker,
+        probe=probe,
+        layers=_list_layers(layers),
+        steps=None if steps is None else str(steps),
+        preset=preset,
+        from_run=None if from_run is None else str(from_run),
+        seed=seed,
+        device=device,
+        dtype=dtype,
+        weights=weights,
+        options={**asked, "data": {**reading, **asked.get("data", {})}},
+    )
     return plan_video_tracking(video, points, grid, spec, installed()).run()
+
+
+def _list_layers(layers: str | int | Sequence[int]) -> str:
+    """Returns layers as the text of `--layers`."""
+    return ",".join(map(str, layers)) if not isinstance(layers, str | int) else str(layers)

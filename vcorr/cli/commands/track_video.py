@@ -84,7 +84,7 @@ def _facts(path: Path, plan: VideoTracking, folder: Path) -> dict[str, Any]:
         "follows": plan.follower.label,
         "points": len(queries),
         "queries": [[int(t), float(x), float(y)] for t, (x, y) in zip(queries.t, queries.xy, strict=True)],
-        "notes": list(source.notes),
+        "notes": [*source.notes, *plan.follower.notes],
         "out": str(folder),
         "command": ["vcorr", *sys.argv[1:]],
         "vcorr": metadata.version("vcorr"),

@@ -131,12 +131,17 @@ class FileFrames:
         Raises:
             UsageError: the file is damaged, or was changed since it was opened.
         """
-        kept = [self._last] if self._last is not None and first == self._next - 1 and stop > first else []
-        if not kept and first != self._next:
+        width, height = self.shown_size
+        found = np.empty((stop - first, height, width, 3), dtype=np.uint8)
+        done = 0
+        if self._last is not None and first == self._next - 1:
+            found[0], done = self._last, 1
+        elif first != self._next:
             self._pass, self._next = self._frames_from(first), first
-        found = [*kept, *(self._take() for _ in range(self._next, stop))]
-        self._last = found[-1]
-        return np.stack(found)
+        for row in range(done, stop - first):
+            found[row] = self._take()
+        self._last = found[-1].copy()
+        return found
 
     def _take(self) -> NDArray[np.uint8]:
         frame = next(self._pass, None)

@@ -228,8 +228,9 @@ def _find_scale(scene: _Scene) -> ErrorScale | None:
 
 
 def _draw_tracks(canvas: Canvas, scene: _Scene, t: int) -> None:
-    if scene.colours is None:
-        _draw_queries(canvas, scene.queries.xy[scene.queries.t <= t])
+    begun = scene.queries.t <= t if scene.colours is None else scene.queries.t == t
+    for query in scene.queries.xy[begun]:
+        _draw_query(canvas, query)
     colours = _point_colours(scene, t)
     if scene.reference is not None:
         _draw_tails(canvas, scene.reference, t, [WHITE] * len(colours), scene.tail)
@@ -239,13 +240,6 @@ def _draw_tracks(canvas: Canvas, scene: _Scene, t: int) -> None:
         _draw_reference(canvas, scene.reference, t)
     if scene.predicted is not None:
         _draw_predictions(canvas, scene, t, colours)
-    if scene.colours is not None:
-        _draw_queries(canvas, scene.queries.xy[scene.queries.t == t])
-
-
-def _draw_queries(canvas: Canvas, points: NDArray[Any]) -> None:
-    for xy in points:
-        _draw_query(canvas, xy)
 
 
 def _point_colours(scene: _Scene, t: int) -> list[Colour]:

@@ -1,0 +1,121 @@
+"""Makes a model that is named, with a probe at a site, follow points through videos of one's own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from vcorr.contract.errors import UsageError
+from vcorr.contract.modes import Renoise, mode_of
+from vcorr.contract.records import Clip, Queries, RunSettings, Tracks
+from vcorr.data.video.frame_stream import FrameSource
+from vcorr.plugins.registry import Registry
+from vcorr.runner.called_model import CalledModel
+from vcorr.runner.followed import SiteChoice, follow
+from vcorr.runner.gaps import Gaps
+from vcorr.runner.hardware import Hardware, choose_hardware
+from vcorr.runner.parts import Part, card_of, model_part, probe_parts
+from vcorr.runner.scored_variants import run_variants
+from vcorr.runner.selection import choose_settings, choose_sites
+from vcorr.runner.spec import RunSpec
+from vcorr.runner.tracking_site import fill_site
+from vcorr.tracking.frame_store import store_frames
+
+if TYPE_CHECKING:
+    from vcorr.tracking.tracker_model import TrackerModel
+
+CLIP = "video"
+"""Id of the clip: the noise depends on it, and not on the name of the file."""
+
+
+@dataclass(frozen=True)
+class ModelFollower:
+    """Follows points by a model, whose weights are read when points are followed.
+
+    label: the model and its site, for records and pictures. part: makes the `TrackerModel`. notes: where the site
+    comes from.
+    """
+
+    label: str
+    part: Part
+    settings: RunSettings
+    hardware: Hardware
+    weights: str
+    notes: tuple[str, ...]
+
+    def follow(self, source: FrameSource, queries: Queries) -> Tracks:
+        """Returns the tracks of queries in pixels of `source`; the frames are kept on disk at the model's size.
+
+        Raises:
+            UsageError: the model cannot read such a video, or the video cannot be read to its end.
+            MissingError: the weights are not available.
+        """
+        model: TrackerModel = self.part.create()
+        height, width = _find_size(model, source)
+        model.load(self.hardware.device, self.hardware.dtype, self.weights)
+        scale = np.divide((width, height), source.shown_size).astype(np.float32)
+        with store_frames(source, height, width) as video:
+            clip = Clip(CLIP, "", Queries(queries.t, queries.xy * scale), video, fps=source.fps)
+            found = _run(model, clip, self.settings)
+        return replace(found, xy=(found.xy / scale).astype(np.float32))
+
+
+def make_model_follower(spec: RunSpec, registry: Registry) -> ModelFollower:
+    """Returns the model of a spec with its probe and site, all checked.
+
+    Raises:
+        UsageError: a name or an option is unknown, or nothing names a layer.
+        MissingError: weights or a device are not available.
+        PluginError: the model breaks the contract.
+    """
+    asked = replace(spec, task="tracking")
+    model = model_part(asked, registry)
+    adapter = CalledModel(model)
+    weights = adapter.weights_id(asked.weights)
+    filled, notes, _ = fill_site(asked, adapter.sites(), adapter.steps, card_of(model), weights)
+    probes = probe_parts(filled, registry, adapter)
+    sites = choose_sites(adapter, filled.layers)
+    settings = choose_settings(filled, adapter, mode_of(Renoise.name), model.entry.label)
+    choice = SiteChoice(sites, settings, run_variants(filled.variant)[:1])
+    made = {probe.entry.name: probe.create() for probe in probes}
+    part, _ = follow(filled, model, made, probes, choice)
+    hardware = choose_hardware(filled, Gaps(collect=False))
+    adapter.check_settings(settings)
+    adapter.check_loading(hardware.device, hardware.dtype)
+    return ModelFollower(_describe(filled, settings), part, settings, hardware, filled.weights, notes)
+
+
+def _describe(spec: RunSpec, settings: RunSettings) -> str:
+    """Returns the model with its probe, layers and step, in words."""
+    if not spec.probe:
+        return spec.model
+    site = [f"layer {spec.layers}"] if spec.layers != "all" else []
+    site += [f"step {settings.steps[0]}"] if settings.steps else []
+    return ", ".join([f"{spec.model} {spec.probe}", *site])
+
+
+def _find_size(model: TrackerModel, source: FrameSource) -> tuple[int, int]:
+    """Returns the (height, width) at which the model reads a video of this length and size."""
+    width, height = source.shown_size
+    frames = len(source.times)
+    # a video of this shape without any memory behind it
+    empty = np.broadcast_to(np.zeros((1, 1, 1, 3), dtype=np.uint8), (frames, height, width, 3))
+    grid = model.grid(Clip(CLIP, "", Queries.at(np.zeros((0, 2))), empty, fps=source.fps), None)
+    if grid.video_frames < frames:
+        raise UsageError(
+            f"The model follows points through {grid.video_frames} frames, and the video has {frames}.",
+            hint=f"Read as many: --set data.frames={grid.video_frames}",
+        )
+    return round(grid.height), round(grid.width)
+
+
+def _run(model: TrackerModel, clip: Clip, settings: RunSettings) -> Tracks:
+    from vcorr.capture.recorder import Recorder
+
+    recorder = Recorder({}, clip.queries)
+    model.run(clip, settings, recorder)
+    found = recorder.predictions[0]
+    visible = np.ones(found.xy.shape[:2], dtype=bool) if found.visible is None else found.visible
+    return Tracks(found.xy, visible, found.probe, confidence=found.confidence, query_frame=clip.queries.t)

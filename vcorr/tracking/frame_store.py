@@ -1,0 +1,58 @@
+"""Keeps the frames of a video on disk while a model reads them in any order, so that memory stays flat."""
+
+from __future__ import annotations
+
+import contextlib
+import mmap
+import tempfile
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vcorr.contract.errors import StoreError
+from vcorr.data.video.frame_stream import FrameSource
+from vcorr.data.video_sizes import resize_video
+from vcorr.tracking.window_chain import window_length
+
+
+class DiskVideo(np.memmap[Any, Any]):
+    """A video (T, H, W, 3) uint8 in a file. What is taken of it by index is a copy; its pages are then given back."""
+
+    def __getitem__(self, index: Any) -> Any:
+        found = np.array(super().__getitem__(index))
+        pages: mmap.mmap | None = getattr(self, "_mmap", None)
+        if pages is not None and hasattr(mmap, "MADV_DONTNEED"):
+            pages.madvise(mmap.MADV_DONTNEED)  # else pages that were read stay part of the memory of the process
+        return found
+
+
+@contextlib.contextmanager
+def store_frames(source: FrameSource, height: int, width: int) -> Iterator[NDArray[np.uint8]]:
+    """Yields all frames of a video at one size, (T, height, width, 3) uint8, in a temporary file that is deleted after.
+
+    The file is in the folder that `TMPDIR` names, and takes T * height * width * 3 bytes.
+
+    Raises:
+        UsageError: the video cannot be read to its end.
+        StoreError: the file cannot be written.
+    """
+    frames = len(source.times)
+    step = window_length(source.shown_size)
+    with tempfile.TemporaryFile() as file:
+        for first in range(0, frames, step):
+            chunk = resize_video(source.read(first, min(first + step, frames)), height, width)
+            _write(file, chunk)
+        yield DiskVideo(file, dtype=np.uint8, mode="r", shape=(frames, height, width, 3))
+
+
+def _write(file: Any, chunk: NDArray[np.uint8]) -> None:
+    try:
+        file.write(np.ascontiguousarray(chunk).data)
+        file.flush()
+    except OSError as error:
+        raise StoreError(
+            f"The frames of the video cannot be kept in {tempfile.gettempdir()}: {error.strerror}.",
+            hint="Name a folder with more space in the variable TMPDIR, or read fewer frames: --set data.frames=N",
+        ) from error
