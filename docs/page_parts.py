@@ -11,6 +11,7 @@ from typing import Any
 
 import class_reference
 import model_pages
+import reported_page
 from command_output import run_program
 from page_words import CARD_EXTRAS, CARD_FIELDS, ENTRY_FIELDS, SWITCH_SOURCES
 
@@ -496,4 +497,5 @@ PARTS: dict[str, Callable[[], str]] = {
     "diffusers model": class_reference.part,
     "video options": class_reference.options_part,
     "model list": model_pages.models_table,
+    "reported numbers": reported_page.part,
 }

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+import os
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+from playwright.sync_api import sync_playwright
 
 from vcorr.board.site.site_build import build_site
 from vcorr.plugins.registry import Registry
@@ -16,6 +18,15 @@ from vcorr.store.rundir import RunDirectory
 from vcorr.store.schema import ScoreRow
 from vcorr.store.shards import write_shard
 
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
 METRICS = ("matching_accuracy", "matching_accuracy_moving", "pck_8", "pck_8_moving", "pck_4")
 FLOOR, CEILING = 0.2, 0.9
 
@@ -190,6 +201,11 @@ def record_of():
     return _record_of
 
 
+@pytest.fixture(scope="session")
+def score_row():
+    return _score_row
+
+
 @pytest.fixture
 def no_plugins():
     return Registry([])
@@ -216,3 +232,44 @@ def results(pristine_results, tmp_path):
 def site(pristine_results):
     """The board of those runs; to be looked at only."""
     return build_site(pristine_results, pristine_results.parent / "site", registry=Registry([])).parent
+
+
+@pytest.fixture(scope="module")
+def browser():
+    found = shutil.which("chromium") or shutil.which("chromium-browser") or "/usr/bin/chromium"
+    if not Path(found).exists():
+        if os.environ.get("CI"):
+            pytest.fail("CI must test the board in a browser: install chromium.")
+        pytest.skip("no chromium here: apt-get install chromium")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=found, headless=True, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def open_page(browser):
+    """Opens a page and, at the end of the test, checks that it complained about nothing and asked only the disk.
+
+    complaining: whether the page may complain, as one that is kept from running a script does.
+    """
+    complaints, requests, contexts = [], [], []
+
+    def open_page(path, complaining=False, **options):
+        context = browser.new_context(**{"viewport": {"width": 1360, "height": 900}, **options})
+        contexts.append(context)
+        page = context.new_page()
+        kept = [] if complaining else complaints
+        page.on("console", lambda message: kept.append(f"{message.type}: {message.text}"))
+        page.on("pageerror", lambda error: kept.append(str(error)))
+        page.on("requestfailed", lambda request: kept.append(f"failed: {request.url}"))
+        page.on("request", lambda request: requests.append(request.url))
+        page.goto(path.as_uri())
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert complaints == []
+    assert requests
+    assert [url for url in requests if not url.startswith(("file:", "data:", "blob:"))] == []

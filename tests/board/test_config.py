@@ -19,6 +19,11 @@ primary: matching_accuracy
 admission: {min_clips: 8}
 """
 
+REPORTED = (
+    "title: A board\nreported: [{dataset: D, source: S, input: I, queries: Q, occlusion: O, "
+    "rows: [{name: M, pck_4: 3}]}]"
+)
+
 
 def test_reads_a_board():
     board = parse_board(GOOD, "Board x")
@@ -27,9 +32,12 @@ def test_reads_a_board():
     assert board.admission.min_clips == 8
     assert (board.by, board.chosen_by) == ("gain", "matching_accuracy")
     assert set(metric_names([board, *builtin_boards()])) == {
-        *("matching_accuracy", "pck_4", "matching_accuracy_moving", "pck_8", "pck_8_moving")
+        *("matching_accuracy", "pck_4", "matching_accuracy_moving", "pck_8", "pck_8_moving"),
+        *("average_pts_within_thresh", "average_jaccard", "occlusion_accuracy"),
     }
-    photos, sprites, rest = builtin_boards()
+    photos, sprites, rest, tracking = builtin_boards()
+    assert (tracking.task, tracking.by, tracking.primary) == ("tracking", "value", "average_pts_within_thresh")
+    assert (board.task, board.cost, board.ceilings, board.reported) == ("correspondence", False, (), ())
     assert (photos.primary, sprites.primary, rest.primary) == ("pck_8_moving", "pck_8_moving", "pck_8")
     assert {(b.by, b.chosen_by) for b in (photos, sprites, rest)} == {("gain", "matching_accuracy_moving")}
 
@@ -43,12 +51,14 @@ def test_boards_of_the_package_are_linked_and_valid():
         assert path.is_symlink()
         assert not path.readlink().is_absolute()
         load_board(path)
-    assert [board.datasets for board in builtin_boards()] == [("photos", "stereo"), ("sprites",), ()]
+    assert [board.datasets for board in builtin_boards()] == [("photos", "stereo"), ("sprites",), (), ()]
 
 
 def test_a_dataset_goes_to_the_board_that_names_it_else_to_any():
-    _, sprites, rest = builtin_boards()
-    assert boards_of("sprites", [rest, sprites]) == [sprites]
+    _, sprites, rest, tracking = builtin_boards()
+    assert boards_of("sprites", [rest, tracking, sprites]) == [sprites]
+    assert boards_of("sprites", [rest, tracking, sprites], "tracking") == [tracking]
+    assert boards_of("sprites", [rest, sprites], "tracking") == []
     assert boards_of("davis", [rest, sprites]) == [rest]
     assert boards_of("davis", [sprites]) == []
 
@@ -61,7 +71,7 @@ def test_a_dataset_goes_to_the_board_that_names_it_else_to_any():
         ("title: A board", "title: 3", "title must be text, got 3"),
         ("[sprites, davis]", "sprites", "datasets must be a list of dataset names, or the word any"),
         ("primary: matching_accuracy", "primary: pck_5", "Unknown primary metric in Board x: 'pck_5'"),
-        ("primary: matching_accuracy", "primary: pck_4\nby: value", "by must be gain or skill, got 'value'"),
+        ("primary: matching_accuracy", "primary: pck_4\nby: luck", "by must be gain or skill or value, got 'luck'"),
         (
             "primary: matching_accuracy",
             "primary: pck_4\nchosen_by: pck_8",
@@ -73,6 +83,23 @@ def test_a_dataset_goes_to_the_board_that_names_it_else_to_any():
         ("min_clips: 8", "min_clips: yes", "min_clips must be a whole number"),
         ("min_clips: 8", "max_clips: 8", "Unknown key in Board x: admission: 'max_clips'"),
         ("title: A board", "title: [", "is not valid YAML"),
+        (
+            "title: A board",
+            "title: A board\ntask: traking",
+            "Unknown task in Board x: 'traking'. Did you mean 'tracking'?",
+        ),
+        ("title: A board", "title: A board\ncost: 1", "cost must be true or false, got 1"),
+        ("title: A board", "title: A board\nfloors: still", "floors must be a list of names, got 'still'"),
+        ("title: A board", "title: A board\nreported: 3", "reported must be a list, got 3"),
+        ("title: A board", REPORTED.replace("source: S, ", ""), "reported[0] lacks source"),
+        ("title: A board", REPORTED.replace("pck_4: 3", "pck_5: 3"), "rows[0]: 'pck_5'. Did you mean 'pck_4'"),
+        ("title: A board", REPORTED.replace("pck_4: 3", "pck_4: 300"), "rows[0]: pck_4 must be a number of percent"),
+        (
+            "title: A board",
+            REPORTED.replace(", pck_4: 3", ""),
+            "Unknown metric in Board x: reported[0]: rows[0]: 'none'",
+        ),
+        ("title: A board", REPORTED.replace("pck_4: 3", "pck_4: 3, thresholds: [1]"), "must be a list of 5 percents"),
     ],
 )
 def test_says_what_is_wrong(old, new, message):

@@ -110,7 +110,7 @@ def card_facts(card: dict[str, Any]) -> list[tuple[str, str]]:
 def _run_view(
     run: BoardRun, heading: str, boards: Sequence[BoardConfig], standings: list[str], specs: dict[str, Spec]
 ) -> RunView:
-    chosen = boards_of(run.dataset, boards)
+    chosen = boards_of(run.dataset, boards, run.task)
     columns = {c.name: c for board in chosen for c in board.metrics}
     rows = _site_views(run, chosen[0], columns) if chosen else []
     metrics = []

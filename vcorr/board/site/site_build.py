@@ -20,6 +20,7 @@ from vcorr.board.site.model_page import model_view
 from vcorr.board.site.plugin_pages import Board, PluginPage, frame, plugin_pages
 from vcorr.board.site.file_names import slug
 from vcorr.board.tables.best_sites import best_site_rows
+from vcorr.board.tables.data_defaults import find_defaults
 from vcorr.board.tables.ranking import Unreadable, rank
 from vcorr.board.site.html import environment, formula_safe
 from vcorr.board.site.vega_bundle import chart_library
@@ -125,7 +126,7 @@ class _Site:
     ) -> None:
         self._folder = folder
         self._boards = boards
-        rankings, left_out = rank(runs, boards)
+        rankings, left_out = rank(runs, boards, find_defaults(registry))
         self._board = Board(tuple(runs), tuple(rankings), tuple(left_out), tuple(unreadable))
         self._pages = plugin_pages(self._board, registry)
         self._models = sorted({run.model for run in runs})

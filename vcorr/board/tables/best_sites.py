@@ -18,7 +18,7 @@ _KEYS = ("run", "model", "weights", "probe", "dataset", "split", "mode", "tracke
 
 def best_site_rows(run: BoardRun, boards: Sequence[BoardConfig]) -> Iterator[dict[str, Any]]:
     """Yields a row for every probe and metric of a run, at the sites that were chosen on all of its clips."""
-    chosen = boards_of(run.dataset, boards)
+    chosen = boards_of(run.dataset, boards, run.task)
     for _, at in own_rows(run, chosen[0]) if chosen else ():
         for cell in at.cells.values():
             yield {**{k: at.best.key.get(k) for k in _KEYS}, "run": run.run_id, **_site(at), **_numbers(cell)}

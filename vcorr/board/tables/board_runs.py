@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -21,6 +21,8 @@ from vcorr.analysis.stored_scores import check_scored_alike
 from vcorr.contract.errors import StoreError, UsageError
 from vcorr.contract.metric_columns import lower_is_better
 from vcorr.contract.records import NO_SITE, is_random
+from vcorr.contract.tasks import CORRESPONDENCE, TRACKING
+from vcorr.runner.cost import COST_KEY
 from vcorr.runner.repeat import words_of_rescoring, words_to_repeat
 from vcorr.stats.series import Scores, Series, gather, series
 from vcorr.store.atomic_files import atomic_file
@@ -54,6 +56,26 @@ class TokenSize:
         return 256 * max(sides)
 
 
+class InputFacts(NamedTuple):
+    """How the query frames of a clip were chosen, and its resolution class; "" where rows do not say."""
+
+    query_mode: str
+    input_class: str
+
+
+@dataclass(frozen=True)
+class RunCost:
+    """What tracking cost. seconds: per clip. gib: the most memory held, on the device if it has its own.
+
+    where: whose memory it is, "device" or "process". device: the name of the device.
+    """
+
+    seconds: float
+    gib: float | None
+    where: str
+    device: str
+
+
 @dataclass(frozen=True)
 class BoardRun:
     """One run, as the board and the pages of plugins get it.
@@ -71,6 +93,7 @@ class BoardRun:
         failed: number of clips that could not be run.
         unscored: number of clips without tracks to score against.
         download: path of the scores table inside the board; "" when it has no rows.
+        inputs: query modes and resolution classes of its clips.
     """
 
     directory: RunDirectory
@@ -87,6 +110,7 @@ class BoardRun:
     failed: int
     unscored: int
     download: str
+    inputs: frozenset[InputFacts] = frozenset()
 
     @property
     def run_id(self) -> str:
@@ -109,9 +133,33 @@ class BoardRun:
         return is_random(self.weights)
 
     @property
+    def task(self) -> str:
+        """What it measures, as in the column `task` of its rows."""
+        context = self.record.get("row_context")
+        return str((context.get("task") if isinstance(context, dict) else None) or CORRESPONDENCE)
+
+    @property
+    def is_tracker(self) -> bool:
+        """Whether a tracker followed the points in the place of a model."""
+        spec = self.record.get("spec")
+        return self.task == TRACKING and isinstance(spec, dict) and not spec.get("model")
+
+    @property
+    def cost(self) -> RunCost | None:
+        """What tracking cost; None if the record does not say."""
+        found, device = self.record.get(COST_KEY), self.record.get("device")
+        if not isinstance(found, dict) or not isinstance(seconds := found.get("seconds_per_clip"), int | float):
+            return None
+        on_device = found.get("device_gib") is not None
+        gib = found.get("device_gib") if on_device else found.get("host_gib")
+        name = str(device.get("name") or "") if isinstance(device, dict) else ""
+        memory = float(gib) if isinstance(gib, int | float) else None
+        return RunCost(float(seconds), memory, "device" if on_device else "process", name or "an unknown device")
+
+    @property
     def is_baseline(self) -> bool:
-        """Whether its predictions come from no attention site."""
-        return bool(self.series) and all(s.sites[0]["layer"] == NO_SITE for s in self.series)
+        """Whether its predictions come from no attention site, and from no tracker."""
+        return bool(self.series) and not self.is_tracker and all(s.sites[0]["layer"] == NO_SITE for s in self.series)
 
     @property
     def card(self) -> dict[str, Any]:
@@ -178,7 +226,8 @@ def load_run(run: RunDirectory, metrics: Sequence[str], download: Path) -> Board
         check_scored_alike(run, record)
     clips: dict[str, ClipFacts] = {}
     tokens: dict[tuple[str, int], set[TokenSize]] = {}
-    scores = _read_scores(run, metrics, download, _fingerprint(record), clips, tokens)
+    inputs: set[InputFacts] = set()
+    scores = _read_scores(run, metrics, download, _fingerprint(record), clips, tokens, inputs)
     measured, incomparable = _read_measured(run, record, clips)
     found = tuple(series(scores, lower=lower_is_better(record)))
     context = _context(record, found)
@@ -197,6 +246,7 @@ def load_run(run: RunDirectory, metrics: Sequence[str], download: Path) -> Board
         failed=len(scores.failed),
         unscored=len(scores.unscored),
         download=f"{download.parent.name}/{download.name}" if scores.rows else "",
+        inputs=frozenset(inputs),
     )
 
 
@@ -235,15 +285,17 @@ def _read_scores(
     fingerprint: str,
     clips: dict[str, ClipFacts],
     tokens: dict[tuple[str, int], set[TokenSize]],
+    inputs: set[InputFacts],
 ) -> Scores:
     """Returns the scores of the boards' metrics. On the way it copies the rows of all metrics, and notes their facts.
 
-    clips, tokens: what is noted of each clip, and the sizes of tokens by probe and layer.
+    clips, tokens, inputs: what is noted of each clip, the sizes of tokens by probe and layer, and what the clips are.
     """
     layout = schema("scores", fingerprint)
     options = pa.ipc.IpcWriteOptions(compression="zstd")
     with atomic_file(download) as temporary, pa.ipc.new_file(temporary, layout, options=options) as copy:
-        tables = note_clips(_note_tokens(_copy_each(_in_batches(_read_shards(run)), copy), tokens), clips)
+        copied = _note_inputs(_copy_each(_in_batches(_read_shards(run)), copy), inputs)
+        tables = note_clips(_note_tokens(copied, tokens), clips)
         scores = gather(tables, set(metrics).__contains__)
     if not scores.rows:
         download.unlink()
@@ -253,6 +305,15 @@ def _read_scores(
 def _copy_each(tables: Iterable[pa.Table], copy: pa.RecordBatchWriter) -> Iterator[pa.Table]:
     for table in tables:
         copy.write_table(table)
+        yield table
+
+
+def _note_inputs(tables: Iterable[pa.Table], inputs: set[InputFacts]) -> Iterator[pa.Table]:
+    """Yields the tables, and adds the query modes and resolution classes of scored rows to `inputs`."""
+    for table in tables:
+        scored = table.select(InputFacts._fields).filter(pc.not_equal(table["metric"], ""))
+        found = scored.group_by(list(InputFacts._fields)).aggregate([])
+        inputs |= {InputFacts(**row) for row in found.to_pylist()}
         yield table
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from vcorr.board.tables.board_keys import check_keys, read_names, read_text_value
+from vcorr.board.tables.reported_numbers import ReportedTable, read_reported
 from vcorr.contract.errors import UsageError, unknown_name
+from vcorr.contract.tasks import CORRESPONDENCE, TASKS
 from vcorr.contract.text_files import read_text
 from vcorr.contract.yaml_text import read_yaml
 
@@ -35,16 +38,19 @@ class Admission:
     min_clips: int = 1
 
 
-RankedBy = Literal["gain", "skill"]
-"""What ranks rows. Gain compares models with tokens of any size; skill forgives coarse tokens."""
+RankedBy = Literal["gain", "skill", "value"]
+"""What ranks rows. Gain compares models with tokens of any size; skill forgives coarse tokens. The value orders rows of
+one table as their gain does where all have the same floor, as in tracking."""
 
 
 @dataclass(frozen=True)
 class BoardConfig:
     """One board.
 
-    datasets: names; empty for the board that ranks what no other board names. primary: the metric whose gain or skill
-    (`by`) ranks the rows. chosen_by: the metric that chooses the sites of a row.
+    datasets: names; empty for the board that ranks what no other board names. primary: the metric whose gain, skill or
+    value (`by`) ranks the rows. chosen_by: the metric that chooses the sites of a row. task: the task of its runs.
+    cost: whether it shows seconds and memory. ceilings, floors: models and trackers that are shown without a rank,
+    because they were trained for the task, or because they predict that nothing moves. reported: numbers of others.
     """
 
     title: str
@@ -55,6 +61,11 @@ class BoardConfig:
     by: RankedBy
     chosen_by: str
     admission: Admission
+    task: str = CORRESPONDENCE
+    cost: bool = False
+    ceilings: tuple[str, ...] = ()
+    floors: tuple[str, ...] = ()
+    reported: tuple[ReportedTable, ...] = ()
 
     @property
     def primary_column(self) -> MetricColumn:
@@ -92,22 +103,28 @@ def parse_board(text: str, label: str) -> BoardConfig:
     except ValueError as error:
         raise UsageError(f"{label} is not valid YAML: {error}.") from error
     required = ("title", "datasets", "metrics", "primary")
-    _check_keys(values, label, required, ("summary", "by", "chosen_by", "admission"))
+    optional = ("summary", "by", "chosen_by", "admission", "task", "cost", "ceilings", "floors", "reported")
+    check_keys(values, label, required, optional)
     metrics = _metrics(values["metrics"], label)
-    primary = _text(values, "primary", label)
-    chosen_by = _text(values, "chosen_by", label, default=primary)
+    primary = read_text_value(values, "primary", label)
+    chosen_by = read_text_value(values, "chosen_by", label, default=primary)
     for key, name in {"primary metric": primary, "metric chosen_by": chosen_by}.items():
         if name not in [column.name for column in metrics]:
             raise unknown_name(f"{key} in {label}:", name, [column.name for column in metrics])
     return BoardConfig(
-        title=_text(values, "title", label),
-        summary=_text(values, "summary", label, default=""),
+        title=read_text_value(values, "title", label),
+        summary=read_text_value(values, "summary", label, default=""),
         datasets=_datasets(values["datasets"], label),
         metrics=metrics,
         primary=primary,
         by=_read_by(values.get("by", "gain"), label),
         chosen_by=chosen_by,
         admission=_admission(values.get("admission", {}), label),
+        task=_read_task(values.get("task", CORRESPONDENCE), label),
+        cost=_read_cost(values.get("cost", False), label),
+        ceilings=read_names(values.get("ceilings", []), f"{label}: ceilings"),
+        floors=read_names(values.get("floors", []), f"{label}: floors"),
+        reported=read_reported(values.get("reported", []), [column.name for column in metrics], label),
     )
 
 
@@ -119,9 +136,9 @@ def builtin_boards() -> tuple[BoardConfig, ...]:
     return tuple(sorted(boards, key=lambda board: not board.datasets))
 
 
-def boards_of(dataset: str, boards: Iterable[BoardConfig]) -> list[BoardConfig]:
-    """Returns the boards that rank a dataset: boards that name it, else boards for any dataset."""
-    boards = list(boards)
+def boards_of(dataset: str, boards: Iterable[BoardConfig], task: str = CORRESPONDENCE) -> list[BoardConfig]:
+    """Returns the boards that rank a dataset in a task: boards that name it, else boards for any dataset."""
+    boards = [board for board in boards if board.task == task]
     return [b for b in boards if dataset in b.datasets] or [b for b in boards if not b.datasets]
 
 
@@ -149,9 +166,9 @@ def _metrics(value: Any, label: str) -> tuple[MetricColumn, ...]:
     columns = []
     for i, item in enumerate(value):
         where = f"{label}: metrics[{i}]"
-        _check_keys(item, where, ("name", "title"), ("summary",))
-        name, title = _text(item, "name", where), _text(item, "title", where)
-        columns.append(MetricColumn(name, title, _text(item, "summary", where, default="")))
+        check_keys(item, where, ("name", "title"), ("summary",))
+        name, title = read_text_value(item, "name", where), read_text_value(item, "title", where)
+        columns.append(MetricColumn(name, title, read_text_value(item, "summary", where, default="")))
     names = [column.name for column in columns]
     if len(set(names)) < len(names):
         raise UsageError(f"{label}: metrics lists a metric twice: {', '.join(names)}.")
@@ -173,27 +190,21 @@ def _read_by(value: Any, label: str) -> RankedBy:
     raise UsageError(f"{label}: by must be {' or '.join(get_args(RankedBy))}, got {value!r}.")
 
 
+def _read_task(value: Any, label: str) -> str:
+    if value not in TASKS:
+        raise unknown_name(f"task in {label}:", str(value), TASKS)
+    return str(value)
+
+
+def _read_cost(value: Any, label: str) -> bool:
+    if not isinstance(value, bool):
+        raise UsageError(f"{label}: cost must be true or false, got {value!r}.")
+    return value
+
+
 def _admission(value: Any, label: str) -> Admission:
-    _check_keys(value, f"{label}: admission", (), ("min_clips",))
+    check_keys(value, f"{label}: admission", (), ("min_clips",))
     clips = value.get("min_clips", 1)
     if isinstance(clips, bool) or not isinstance(clips, int) or clips < 1:
         raise UsageError(f"{label}: admission.min_clips must be a whole number of at least 1, got {clips!r}.")
     return Admission(clips)
-
-
-def _text(values: Mapping[str, Any], key: str, label: str, *, default: str | None = None) -> str:
-    value = values.get(key, default)
-    if not isinstance(value, str) or (default is None and not value.strip()):
-        raise UsageError(f"{label}: {key} must be text, got {value!r}.", hint="Quote it if YAML reads it as a number.")
-    return value.strip()
-
-
-def _check_keys(values: Any, label: str, required: tuple[str, ...], optional: tuple[str, ...]) -> None:
-    if not isinstance(values, dict):
-        raise UsageError(f"{label} must be a mapping, got {values!r}.")
-    for key in values:
-        if key not in required + optional:
-            raise unknown_name(f"key in {label}:", str(key), required + optional)
-    missing = [key for key in required if key not in values]
-    if missing:
-        raise UsageError(f"{label} lacks {', '.join(missing)}.")

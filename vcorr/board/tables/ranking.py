@@ -5,22 +5,30 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 
 from vcorr.analysis.comparable import is_earlier
-from vcorr.board.tables.board_runs import BoardRun, TokenSize
+from vcorr.board.tables.board_runs import BoardRun, InputFacts, TokenSize
 from vcorr.board.tables.clip_tables import ClipTable, Incomplete, make_tables
+from vcorr.board.tables.data_defaults import DataDefaults, no_defaults
 from vcorr.board.tables.definitions import BoardConfig, RankedBy, boards_of
 from vcorr.board.tables.row_candidates import Entry, LeftOut, find_entries, find_refusal
 from vcorr.board.tables.site_rows import SiteRow, make_row
 from vcorr.contract.noun_counts import say_count
-from vcorr.stats.intervals import gain_differences, skill_differences
+from vcorr.contract.tasks import TRACKING
+from vcorr.stats.intervals import Bounded, Floats, gain_differences, skill_differences
 from vcorr.stats.series import Series, join_clip_facts
 from vcorr.stats.sign_flips import SIGNIFICANT, holm, sign_flip_test, smallest_p
 from vcorr.stats.summary import SiteSummary
 from vcorr.store.fingerprint import find_differences, flat
 
+Apart = Literal["", "ceiling", "floor"]
+_APART: Mapping[Apart, str] = {
+    "ceiling": "trained on tracks of points: a ceiling, not ranked",
+    "floor": "nothing moves: the floor, not ranked",
+}
 _NAMED = 3
 """Most facts that are named where tables differ in nothing else that is shown."""
 _EQUAL = 1e-9
@@ -40,6 +48,7 @@ class Row:
         p: of the sign-flip test of this row and the best one, corrected by Holm for the rows of the table; NaN for the
             best row and rows without a rank.
         unranked: why the row is not ranked; "" when it is.
+        apart: "ceiling" or "floor" for a row that its board never ranks; else "".
     """
 
     run: BoardRun
@@ -50,6 +59,7 @@ class Row:
     rank: int | None = None
     p: float = math.nan
     unranked: str = ""
+    apart: Apart = ""
 
     @property
     def name(self) -> str:
@@ -111,8 +121,13 @@ class Unreadable:
     hint: str
 
 
-def rank(runs: Iterable[BoardRun], boards: Sequence[BoardConfig]) -> tuple[list[Ranking], list[LeftOut]]:
-    """Returns the tables of all boards, and what they leave out."""
+def rank(
+    runs: Iterable[BoardRun], boards: Sequence[BoardConfig], defaults: DataDefaults = no_defaults
+) -> tuple[list[Ranking], list[LeftOut]]:
+    """Returns the tables of all boards, and what they leave out.
+
+    defaults: gives the default options of a dataset; a table names the options that differ from them.
+    """
     admitted: list[BoardRun] = []
     left_out: list[LeftOut] = []
     for run in runs:
@@ -122,18 +137,21 @@ def rank(runs: Iterable[BoardRun], boards: Sequence[BoardConfig]) -> tuple[list[
             admitted.append(run)
     rankings: list[Ranking] = []
     for board in boards:
-        found, refused = _rank_board(board, [run for run in admitted if board in boards_of(run.dataset, boards)])
+        own = [run for run in admitted if board in boards_of(run.dataset, boards, run.task)]
+        found, refused = _rank_board(board, own, defaults)
         rankings += found
         left_out += refused
     return rankings, left_out
 
 
-def _rank_board(board: BoardConfig, runs: Sequence[BoardRun]) -> tuple[list[Ranking], list[LeftOut]]:
+def _rank_board(
+    board: BoardConfig, runs: Sequence[BoardRun], defaults: DataDefaults
+) -> tuple[list[Ranking], list[LeftOut]]:
     entries, left_out = find_entries(runs, board)
     tables, incomplete = make_tables(entries)
     left_out += incomplete
     rankings = []
-    for table, group in zip(tables, _describe(tables), strict=True):
+    for table, group in zip(tables, _describe(tables, defaults), strict=True):
         made = {entry: _make_row(entry, table) for entry in table.entries}
         rows = [row for row in made.values() if row is not None]
         left_out += [LeftOut(x.run, _why_no_site(x, board), x.name) for x, row in made.items() if row is None]
@@ -193,6 +211,7 @@ def _options_of(row: Row) -> Mapping[str, object]:
     return {
         "model": (resolved.get("model") or {}).get("config") or {},
         "probe": (probes[0].get("config") if probes else None) or {},
+        "track": resolved.get("track") or {},
     }
 
 
@@ -202,6 +221,7 @@ def _options_of(row: Row) -> Mapping[str, object]:
 def _assign_ranks(board: BoardConfig, rows: Sequence[Row], clips: int) -> list[Row]:
     """Returns the rows with their ranks, the best first, and then the rows that get no rank."""
     rows = sorted(rows, key=lambda row: (-_number(rank_value(row.cell, board.by)), row.run.model, row.series.name))
+    rows = [replace(row, apart=_find_apart(board, row.run.model)) for row in rows]
     reasons = [_why_unranked(board, row, clips) for row in rows]
     ranked = [row for row, why in zip(rows, reasons, strict=True) if not why]
     values = [rank_value(row.cell, board.by) for row in ranked]
@@ -213,7 +233,13 @@ def _assign_ranks(board: BoardConfig, rows: Sequence[Row], clips: int) -> list[R
 
 def rank_value(cell: SiteSummary, by: RankedBy) -> float:
     """Returns the number that ranks rows."""
-    return cell.gain if by == "gain" else cell.skill
+    return {"gain": cell.gain, "skill": cell.skill, "value": cell.value}[by]
+
+
+def _find_apart(board: BoardConfig, model: str) -> Apart:
+    if model in board.ceilings:
+        return "ceiling"
+    return "floor" if model in board.floors else ""
 
 
 def _test_against_best(board: BoardConfig, ranked: Sequence[Row]) -> list[float]:
@@ -221,21 +247,32 @@ def _test_against_best(board: BoardConfig, ranked: Sequence[Row]) -> list[float]
     if len(ranked) < 2:
         return [math.nan] * len(ranked)
     best, *others = (row.at.scores[board.primary] for row in ranked)
-    differ = gain_differences if board.by == "gain" else skill_differences
+    differ = {"gain": gain_differences, "skill": skill_differences, "value": _value_differences}[board.by]
     found = holm(sign_flip_test(np.stack([differ(best, other) for other in others], axis=1)))
     return [math.nan, *map(float, found)]
 
 
+def _value_differences(a: Bounded, b: Bounded) -> Floats:
+    """Returns the difference of the scores of each clip."""
+    return np.asarray(a.score, dtype=np.float64) - np.asarray(b.score, dtype=np.float64)
+
+
 def _why_unranked(board: BoardConfig, row: Row, clips: int) -> str:
+    if row.apart:
+        return _APART[row.apart]
     if clips < board.admission.min_clips:
         return f"{say_count(clips, 'clip')}: too few to rank (this board needs {board.admission.min_clips})"
-    if not math.isnan(rank_value(row.cell, board.by)):
-        return ""
-    if board.by == "gain":
-        if row.series.lower_is_better:
-            return f"no gain: {board.primary} is an error, so a board ranks it by skill"
-        return f"no gain: standing still scores {row.cell.floor:.3f}, so the points hardly move"
-    return "no skill: floor and ceiling are too close, or unknown"
+    if row.series.lower_is_better and board.by != "skill":
+        return f"no {board.by}: {board.primary} is an error, so a board ranks it by skill"
+    return _why_no_number(board, row) if math.isnan(rank_value(row.cell, board.by)) else ""
+
+
+def _why_no_number(board: BoardConfig, row: Row) -> str:
+    return {
+        "gain": f"no gain: standing still scores {row.cell.floor:.3f}, so the points hardly move",
+        "skill": "no skill: floor and ceiling are too close, or unknown",
+        "value": "no clip could be scored",
+    }[board.by]
 
 
 def _number(value: float) -> float:
@@ -245,9 +282,9 @@ def _number(value: float) -> float:
 # --------------------------------------------------------------------------------------------------------------- words
 
 
-def _describe(tables: Sequence[ClipTable]) -> list[dict[str, str]]:
+def _describe(tables: Sequence[ClipTable], defaults: DataDefaults) -> list[dict[str, str]]:
     """Returns what the rows of each table share, by name. Tables that would read alike say in what they differ."""
-    facts = [_add_options(_facts_of(table), table, tables) for table in tables]
+    facts = [_add_options(_facts_of(table), table, tables, defaults) for table in tables]
     alike = [[x for x, other in zip(tables, facts, strict=True) if other == own] for own in facts]
     return [
         own if len(same) == 1 else {**own, "only here": _tell_apart(table, [x for x in same if x is not table])}
@@ -255,11 +292,17 @@ def _describe(tables: Sequence[ClipTable]) -> list[dict[str, str]]:
     ]
 
 
-def _add_options(facts: dict[str, str], table: ClipTable, tables: Iterable[ClipTable]) -> dict[str, str]:
-    """Returns the facts with the options of the dataset in which its tables differ, after its name."""
+def _add_options(
+    facts: dict[str, str], table: ClipTable, tables: Iterable[ClipTable], defaults: DataDefaults
+) -> dict[str, str]:
+    """Returns the facts with options of the dataset after its name: the ones in which its tables differ, or that differ
+    from its defaults.
+    """
     own = table.entries[0].measured
     others = [x.entries[0].measured for x in tables if x.entries[0].measured.dataset == own.dataset]
     names = {name for other in others for name in find_differences(own.options, other.options)}
+    usual = defaults(own.dataset)
+    names |= {name for name, value in own.options.items() if name in usual and usual[name] != value}
     shown = {name: str(own.options[name]) for name in sorted(names) if name in own.options}
     return {"dataset": facts["dataset"], **shown, **facts}
 
@@ -270,18 +313,28 @@ def _facts_of(table: ClipTable) -> dict[str, str]:
     frames = sorted({measured.clips[clip].frames for clip in table.clips if clip in measured.clips} - {0})
     counts = [str(frames[0])] if len(frames) == 1 else [f"{frames[0]} to {frames[-1]}"] if frames else ["unknown"]
     seed = {"seed": str(measured.seed)} if measured.makes_video else {}
+    mode = {"mode": str(key["mode"])} if first.run.task != TRACKING else _name_inputs(first.run.inputs)
     return {
         "dataset": first.run.dataset,
         "split": str(key["split"]),
-        "mode": str(key["mode"]),
+        **mode,
         "clips": table.name,
         "frames": counts[0],
         **seed,
-        "tracker": str(key["tracker"]),
+        "tracker" if first.run.task != TRACKING else "reference": str(key["tracker"]),
         "variant": str(key["variant"]),
         **({"heads": "single heads"} if table.heads == "single" else {}),
         **({"scored by": "an earlier version, its ceilings can be passed"} if is_earlier(measured.scoring) else {}),
     }
+
+
+def _name_inputs(inputs: Iterable[InputFacts]) -> dict[str, str]:
+    """Returns how query frames were chosen and which class of input the clips are, where rows say so."""
+    found = {
+        "queries": sorted({each.query_mode for each in inputs} - {""}),
+        "input class": sorted({each.input_class for each in inputs} - {""}),
+    }
+    return {name: ", ".join(values) for name, values in found.items() if values}
 
 
 def _tell_apart(table: ClipTable, alike: Sequence[ClipTable]) -> str:

@@ -15,6 +15,7 @@ from vcorr.board.tables.board_runs import BoardRun
 from vcorr.board.tables.definitions import BoardConfig, boards_of
 from vcorr.board.tables.site_rows import SiteRow, make_row
 from vcorr.contract.metric_columns import MOVING
+from vcorr.contract.tasks import CORRESPONDENCE, TRACKING
 from vcorr.contract.visible_text import join_words
 from vcorr.stats.series import Heads, Series, heads_of
 
@@ -78,11 +79,15 @@ class Entry:
         """What makes two entries the same measurement: model and probe with their options, weights, kind of heads.
 
         A record also says which variants a probe read. Each is an entry of its own, and does not depend on the others.
+        In tracking, options of tracking and sites count as well: nothing chooses among them.
         """
         resolved = self.run.record.get("resolved") or {}
         probe = self.chooser.key["probe"]
         probes = [p for p in resolved.get("probes") or [] if p.get("name") == probe]
         options = [resolved.get("model"), *({**p, "variants": None} for p in probes)]
+        if self.run.task == TRACKING:
+            settings = resolved.get("settings") or {}
+            options += [resolved.get("track"), resolved.get("sites"), settings.get("steps")]
         return (
             self.run.model,
             self.run.weights,
@@ -152,17 +157,21 @@ def name_entry(chooser: Series) -> str:
 
 def find_refusal(run: BoardRun, boards: Sequence[BoardConfig]) -> str:
     """Returns why no board shows a run, as far as this does not depend on other runs; "" if it may be shown."""
-    chosen = boards_of(run.dataset, boards)
+    chosen = boards_of(run.dataset, boards, run.task)
     primaries = list(dict.fromkeys(board.primary for board in chosen))
     reasons = {
         "random weights: the numbers say nothing about the released model": run.is_random,
         "no scores yet": not run.rows,
         "no clip could be run": run.failed and not run.series,
-        f"no board ranks the dataset {run.dataset}": not chosen,
+        f"no board ranks {_say_task(run)}the dataset {run.dataset}": not chosen,
         f"not scored by {' or '.join(primaries)}": not any(s.key["metric"] in primaries for s in run.series),
         f"{run.incomparable}. {_score_again(run)} completes it": run.incomparable,
     }
     return next((reason for reason, applies in reasons.items() if applies), "")
+
+
+def _say_task(run: BoardRun) -> str:
+    return "" if run.task == CORRESPONDENCE else f"{run.task} on "
 
 
 def count_clips_of(run: BoardRun) -> str:
