@@ -72,3 +72,37 @@ def test_a_run_of_another_task_is_refused(type_it) -> None:
     path = type_it("run", "--model", "position-only", "--data", "walk", "--limit", "2").out.splitlines()[-1].split()[-1]
     with pytest.raises(UsageError, match="is no tracking run"):
         read_thresholds(RunDirectory(Path(path)))
+
+
+def test_compare_says_in_which_columns_less_is_better(type_it, path) -> None:
+    other = type_it("track", "--tracker", "doubtful", "--data", "walk", "--set", "tracker.error=4").out
+    words = ("compare", path, other.splitlines()[-1].removeprefix("Results: "))
+    ended = type_it(*words, "--metric", "calibration_error,average_jaccard,right_pairs")
+    assert ended.code == 0, ended.err
+    assert "Lower is better: calibration_error.\n" in ended.out
+    said = json.loads(type_it(*words, "--json").out)
+    assert said["lower_is_better"] == ["calibration_error", "risk_coverage_area"]
+    rows = {row["metric"]: row for row in said["rows"]}
+    # accuracies have a gain, other columns only a value; walk-0 has nothing to count, walk-1 no visible pair
+    gains = {name: rows[name]["gain_difference"]["estimate"] for name in ("average_jaccard", "right_pairs")}
+    assert (gains["average_jaccard"] > 0, gains["right_pairs"]) == (True, None)
+    assert "Lower is better" not in type_it(*words, "--metric", "average_jaccard").out
+
+
+def test_clips_in_which_nothing_counts_are_left_out(type_it, path) -> None:
+    rows = RunDirectory(Path(path)).read("scores").to_pylist()
+    unscored = {
+        (row["clip"], row["metric"]) for row in rows if row["status"] == "not_scored" and "@" not in row["metric"]
+    }
+    names = {row["metric"] for row in rows if "@" not in row["metric"]}
+    assert {metric for clip, metric in unscored if clip == "walk-0"} == names
+    seen = {name for name in names if "within" in name} | {"redetection_jaccard", "survival"}
+    assert {metric for clip, metric in unscored if clip == "walk-1"} == seen
+    assert {clip for clip, _ in unscored} == {"walk-0", "walk-1"}
+    (best,) = json.loads(type_it("show", "run", path, "--metric", "average_pts_within_thresh", "--json").out)["best"]
+    scored = [row for row in rows if row["metric"] == "average_pts_within_thresh" and row["status"] == "ok"]
+    mean = sum(row["value"] for row in scored) / len(scored)
+    floor = sum(row["floor"] for row in scored) / len(scored)
+    assert (best["clips"], best["not_scored"]) == (8, 2)
+    assert (best["value"], best["gain"]) == pytest.approx((mean, (mean - floor) / (1 - floor)))
+    assert best["skill"] == pytest.approx(best["gain"])

@@ -63,7 +63,8 @@ class Comparison:
     """Two runs, paired.
 
     settings: what else differs between the runs, name to (A, B). clips: ids that have scores in both. rows: one per
-    metric, variant, pair of probes and kind of heads. notes: sentences that a reader must see.
+    metric, variant, pair of probes and kind of heads. notes: sentences that a reader must see. lower_is_better: the
+    metrics of rows in which a lower value is better.
     """
 
     a: RunFacts
@@ -73,6 +74,7 @@ class Comparison:
     rows: tuple[PairedRow, ...]
     left_out: tuple[LeftOut, ...]
     notes: tuple[str, ...]
+    lower_is_better: tuple[str, ...] = ()
 
     def only_in(self, side: RunFacts) -> tuple[str, ...]:
         """Returns the clips that have scores on this side only."""
@@ -116,6 +118,7 @@ def compare_runs(a: RunDirectory, b: RunDirectory, question: Question | None = N
         rows=tuple(rows),
         left_out=tuple(left_out),
         notes=tuple(_notes(sides)),
+        lower_is_better=tuple(sorted({row.metric for row in rows} & lower_is_better(a.record()), key=natural)),
     )
 
 

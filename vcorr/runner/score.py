@@ -165,9 +165,7 @@ class _ClipScorer:
         for name, (score, version) in self._score_tracks(
             to_tracks(answer, xy, self._reference), columns=floors.keys()
         ).items():
-            floor = floors[name].score.value if name in self._accuracies() else NAN
-            known: dict[str, Any] = {"floor": floor, "ceiling": 1.0, "ceiling_kind": "free"}
-            bounds = known if np.isfinite(floor) else {}
+            bounds = _limit_accuracy(floors[name].score.value) if name in self._accuracies() else {}
             yield ScoreRow(**common, **bounds, **_score_columns(name, score, version))
 
     def _floors_of_tracks(self) -> Mapping[str, Versioned]:
@@ -285,6 +283,11 @@ def _limit_columns(name: str, floors: Mapping[str, Versioned], ceilings: Ceiling
         "ceiling": ceilings.values[name],
         "ceiling_kind": ceilings.kind,
     }
+
+
+def _limit_accuracy(floor: float) -> dict[str, Any]:
+    """Returns the columns of floor and ceiling of an accuracy of tracks; both are NaN where nothing counts."""
+    return {"floor": floor, "ceiling": 1.0 if np.isfinite(floor) else NAN, "ceiling_kind": "free"}
 
 
 def _check_reachable(prediction: Stored, column: str, value: float, bounds: Mapping[str, Any]) -> None:

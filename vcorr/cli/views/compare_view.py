@@ -42,7 +42,8 @@ def comparison(found: Comparison) -> None:
     out = console()
     out.print(_runs_table(found))
     out.print(_rows_table(found.rows))
-    for line in [*_explain_clips(found), *_explain(found.rows)]:
+    lower = [f"Lower is better: {', '.join(found.lower_is_better)}."] if found.lower_is_better else []
+    for line in [*lower, *_explain_clips(found), *_explain(found.rows)]:
         out.print(cell(line, style="dim"))
     for left in found.left_out:
         out.print(cell(f"Left out: {left.metric}, {left.probe}: {left.reason}.", style="dim"))
@@ -60,6 +61,7 @@ def comparison_dict(found: Comparison) -> dict[str, Any]:
         "rows": [row.to_dict() for row in found.rows],
         "left_out": [asdict(left) for left in found.left_out],
         "notes": list(found.notes),
+        "lower_is_better": list(found.lower_is_better),
     }
 
 
