@@ -13,6 +13,9 @@ SITE      := site
 # Columns of scores that docs/findings.md reads and no board shows
 KEPT := matching_accuracy@layer:foreground,matching_accuracy@layer:background,confidence_cross,attention_cross,attention_text
 
+# Columns of scores of tracks that boards and docs/tracking.md show
+TRACKED := average_pts_within_thresh,average_jaccard,occlusion_accuracy,redetection_jaccard
+
 # Tests of what the packages of constraints-lowest.txt do for the project: reader, store, options, datasets
 LOWEST       := .venv-lowest
 LOWEST_STAMP := $(LOWEST)/.installed
@@ -20,7 +23,7 @@ LOWEST_TESTS := tests/video tests/store tests/plugins/test_option_values.py test
                 tests/faults/test_videos.py
 PURELIB      := -c 'import sysconfig; print(sysconfig.get_path("purelib"))'
 
-.PHONY: help install demo results board check test faults lowest format findings switches traits coverage wheels clean
+.PHONY: help install demo results tracking board check test faults lowest format findings switches traits coverage wheels clean
 
 help:  ## list the targets (the default)
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -41,7 +44,7 @@ demo: $(STAMP)  ## install, probe the embedded model on 16 hard clips and build 
 	$(BIN)/vcorr board build --results $(DEMO_RUNS) --out $(SITE)
 
 results: $(STAMP)  ## keep the scores of runs/findings in leaderboards/results, as small copies
-	rm -rf leaderboards/results
+	rm -rf leaderboards/results/[0-9a-f]*
 	$(BIN)/vcorr board collect --results runs/findings --out leaderboards/results --metrics $(KEPT)
 
 board: $(STAMP)  ## build the board of everything measured for docs/findings.md, from stored scores
@@ -84,6 +87,11 @@ switches: $(STAMP)  ## measure what docs/switches.md states
 
 traits: $(STAMP)  ## measure which traits of heads find the heads that match, for docs/probes.md
 	$(BIN)/python -m vcorr_tiny.traits --out runs/traits --docs docs
+
+tracking: $(STAMP)  ## measure everything that tracks offline, for docs/tracking.md, and keep its scores
+	$(BIN)/python -m vcorr_tiny.tracked --out runs/tracking --docs docs
+	rm -rf leaderboards/results/tracking
+	$(BIN)/vcorr board collect --results runs/tracking/reported --out leaderboards/results/tracking --metrics $(TRACKED)
 
 coverage: $(STAMP)  ## simulate what the intervals and tests of docs/statistics.md reach
 	$(BIN)/python docs/simulate_coverage.py --docs docs

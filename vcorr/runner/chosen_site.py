@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from vcorr.contract.errors import StoreError, UsageError
+from vcorr.contract.errors import StoreError, UsageError, VcorrError
 from vcorr.contract.metric_columns import lower_is_better, ranking_columns
 from vcorr.contract.records import HEAD_MEAN, NO_SITE
 from vcorr.contract.tasks import CORRESPONDENCE, TRACKING
@@ -57,11 +57,18 @@ def read_chosen_site(spec: RunSpec, weights: str) -> ChosenSite:
         raise StoreError(
             f"{run.path}/run.json does not say what was run.", hint="Repeat the command that made the run."
         )
-    _check_model(spec, weights, run, resolved)
-    probe = _find_probe(spec, run, resolved)
-    if (record.get("row_context") or {}).get("task", CORRESPONDENCE) == TRACKING:
-        return _of_tracking(run, resolved, probe)
-    return _of_correspondence(run, record, probe)
+    try:
+        _check_model(spec, weights, run, resolved)
+        probe = _find_probe(spec, run, resolved)
+        is_tracking = (record.get("row_context") or {}).get("task", CORRESPONDENCE) == TRACKING
+        return _of_tracking(run, resolved, probe) if is_tracking else _of_correspondence(run, record, probe)
+    except (KeyError, TypeError, IndexError, ValueError) as error:
+        if isinstance(error, VcorrError):
+            raise
+        raise StoreError(
+            f"{run.path}/run.json lacks what says which site was read: {error}.",
+            hint="Repeat the command that made the run.",
+        ) from error
 
 
 def _check_model(spec: RunSpec, weights: str, run: RunDirectory, resolved: Mapping[str, Any]) -> None:

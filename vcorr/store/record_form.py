@@ -70,6 +70,11 @@ _CONTEXT = _mapping(
         "cfg": _NUMBER_OR_NULL,
     }
 )
+_COST: Form = {
+    **_mapping({}, required=("clips", "seconds_per_clip", "seconds_per_point")),
+    **_MAPPING_OR_NULL,
+    "additionalProperties": _NUMBER_OR_NULL,
+}
 RECORD_FORM = _mapping(
     {
         "record_version": {"type": "integer", "minimum": 1},
@@ -79,7 +84,9 @@ RECORD_FORM = _mapping(
         "started": _TEXT,
         "updated": _TEXT,
         "spec": {**_mapping({"variant": _TEXT}), **_MAPPING_OR_NULL},
-        "resolved": _mapping({"data": _DATA, "settings": _MAPPING}, required=("data",)),
+        "resolved": _mapping(
+            {"data": _DATA, "settings": _MAPPING, "task": _TEXT, "track": _MAPPING}, required=("data",)
+        ),
         "metrics": {"type": "array", "items": _METRIC, "description": "a list of metrics"},
         "scoring": _COUNT,
         "variants": _TEXTS,
@@ -112,6 +119,7 @@ RECORD_FORM = _mapping(
         "clips": _mapping_of(_COUNT),
         "seconds": _mapping_of(_NUMBER_OR_NULL),
         "peak_memory_gib": _mapping_of(_NUMBER_OR_NULL),
+        "cost": _COST,
     }
 )
 

@@ -25,8 +25,9 @@ class Command:
 
     @property
     def model(self) -> str:
-        """Name of the model that runs."""
-        return self.words[self.words.index("--model") + 1]
+        """Name of the model or tracker that runs."""
+        flag = "--model" if "--model" in self.words else "--tracker"
+        return self.words[self.words.index(flag) + 1]
 
 
 @dataclass(frozen=True)

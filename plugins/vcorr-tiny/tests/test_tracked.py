@@ -1,0 +1,75 @@
+"""Tests the table of trackers on made-up scores with known means, and the commands that measure it."""
+
+import pytest
+from vcorr_tiny import tracked
+from vcorr_tiny.command_runs import Work
+
+from vcorr.contract.errors import StoreError
+from vcorr.store.rundir import RunDirectory
+from vcorr.store.schema import ScoreRow
+from vcorr.store.shards import write_shard
+
+DATA = {"name": "sprites-tap", "version": 1, "split": "test"}
+CLIPS = [f"test-{i:04d}" for i in range(8)]
+
+
+def store(folder, fingerprint: str, value: float, weights: str = "none", layer: int = -1, clips=CLIPS) -> RunDirectory:
+    """Writes a run in which every accuracy is around `value`, and its floor 0.1."""
+    run = RunDirectory.create(folder, fingerprint * 64)
+    for i, clip in enumerate(clips):
+        numbers = {"layer": layer, "value": value + 0.01 * (i % 2), "floor": 0.1, "ceiling": 1.0, "n": 9}
+        rows = [ScoreRow(clip=clip, probe="qk", metric=name, **numbers) for name in tracked.COLUMNS.values()]
+        write_shard(run.shard("scores", clip), "scores", rows, "f")
+    cost = {"seconds_per_clip": 1.5, "seconds_per_point": 0.1, "clips": len(clips)}
+    facts = {"row_context": {"weights": weights}, "cost": cost, "clips": {"total": len(clips)}}
+    run.write_record({**facts, "resolved": {"data": DATA, "sites": [[layer, "name"]]}, "fingerprints": {}}, "complete")
+    return run
+
+
+@pytest.fixture
+def measured(tmp_path):
+    """Runs of two entrants and of the choice, at every place."""
+    by_name = {entrant.name: entrant for entrant in tracked.ENTRANTS}
+    for place in tracked.PLACES:
+        for layer, value in zip(tracked.LAYERS, (0.2, 0.4, 0.3), strict=True):
+            store(tmp_path / tracked.CHOICE / place.name / str(layer), str(layer), value, layer=layer)
+        store(tracked._folder(tmp_path, place, by_name["zero-motion"]), "a", 0.1)
+        store(tracked._folder(tmp_path, place, by_name["dis"]), "b", 0.8)
+        store(tracked._folder(tmp_path, place, by_name["dino-s16"]), "c", 0.3, weights="random:0")
+        store(tracked._folder(tmp_path, place, by_name["lk"]), "d", 0.9, clips=CLIPS[:4])
+    return tmp_path
+
+
+def test_the_table_has_the_best_first_with_intervals_and_marks_random_weights(measured) -> None:
+    lines = dict(tracked.page_blocks(measured, len(CLIPS)))["tracked-hard"].splitlines()
+    names = [line.split(" | ")[0].strip("| ") for line in lines[2:6]]
+    assert names == ["dis", "dino-s16 (random weights)", "zero-motion", "floor: nothing moves, everything is visible"]
+    cell, *_, seconds = lines[2].strip("| ").split(" | ")[1:]
+    value, low, high = (float(part) for part in cell.replace("(", "").replace(")", "").replace("…", "").split())
+    assert (value, seconds) == (80.5, "1.50")
+    assert low < value < high
+    assert lines[5].split(" | ")[1] == "10.0"
+
+
+def test_the_layer_is_the_best_one_on_clips_of_another_split(measured) -> None:
+    assert tracked.find_choice(measured, tracked.PLACES[0]).parent.name == "7"
+    assert "`tiny` is read at layer 7" in dict(tracked.page_blocks(measured, len(CLIPS)))["tracked-easy"]
+
+
+def test_nothing_measured_is_an_error(tmp_path) -> None:
+    with pytest.raises(StoreError, match="No layer was tried"):
+        tracked.find_choice(tmp_path, tracked.PLACES[0])
+
+
+def test_the_embedded_model_takes_site_and_threshold_from_the_choice(measured, monkeypatch) -> None:
+    lines: list[list[str]] = []
+    monkeypatch.setattr(Work, "_vcorr", lambda self, words: lines.append(list(words)) or 0)
+    tracked.measure(Work(measured, 8), tracked.PLACES[1])
+    assert all(line[0] == "track" for line in lines)
+    tried, rest = lines[: len(tracked.LAYERS)], lines[len(tracked.LAYERS) :]
+    assert all("data.split=validation" in line for line in tried)
+    assert not any("data.split=validation" in line for line in rest)
+    (own,) = [line for line in rest if "--from" in line]
+    assert own[own.index("--from") + 1] == str(tracked.find_choice(measured, tracked.PLACES[1]))
+    assert len(rest) == len(tracked.ENTRANTS)
+    assert all("data.level=hard" in line for line in lines)

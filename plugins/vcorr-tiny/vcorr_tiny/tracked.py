@@ -1,0 +1,209 @@
+"""Measures everything that tracks offline, for docs/tracking.md: ``python -m vcorr_tiny.tracked --docs docs``.
+
+Each tracker, baseline and model follows the points of `sprites-tap`, easy and hard, and of `photos-tap`. The layer of
+the embedded model and its threshold of visibility are chosen on clips of another split.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from vcorr import StoreError
+from vcorr.contract.records import is_random
+from vcorr.stats.intervals import mean_interval, no_interval_reason
+from vcorr.stats.series import Series, gather
+from vcorr.store.rundir import RunDirectory, find_runs
+from vcorr_tiny.command_runs import Command, Work, end, make_parser, read_work
+from vcorr_tiny.statements import write_blocks
+
+CLIPS, CHOOSING = 32, 8
+"""Clips that are reported, and clips of another split that choose."""
+LAYERS = (6, 7, 8)
+"""Layers of the embedded model that are tried on clips of another split."""
+CHOSEN_BY = "average_jaccard"
+COLUMNS = {
+    "delta_avg": "average_pts_within_thresh",
+    "AJ": "average_jaccard",
+    "OA": "occlusion_accuracy",
+    "AJ after occlusion": "redetection_jaccard",
+}
+"""Columns of the table: titles, and the columns of scores."""
+REPORTED, CHOICE = "reported", "choice"
+
+
+@dataclass(frozen=True)
+class Place:
+    """Data on which everything is measured."""
+
+    name: str
+    words: tuple[str, ...]
+
+
+PLACES = (
+    Place("easy", ("--data", "sprites-tap", "--set", "data.level=easy")),
+    Place("hard", ("--data", "sprites-tap", "--set", "data.level=hard")),
+    Place("photos", ("--data", "photos-tap")),
+)
+
+
+@dataclass(frozen=True)
+class Entrant:
+    """What follows points. words: of `vcorr track`. optional: left out if its package is missing."""
+
+    name: str
+    words: tuple[str, ...]
+    is_network: bool = False
+    optional: bool = False
+
+
+EMBEDDED = Entrant("tiny `qk`", ("--model", "tiny", "--probe", "qk"), is_network=True)
+ENTRANTS = (
+    *(Entrant(name, ("--tracker", name)) for name in ("dis", "lk")),
+    *(Entrant(name, ("--model", name)) for name in ("zncc-search", "dense-search", "token-patches", "zero-motion")),
+    EMBEDDED,
+    Entrant("tiny `latent`", ("--model", "tiny", "--probe", "latent", "--steps", "last"), is_network=True),
+    Entrant("xfeat", ("--model", "xfeat"), is_network=True, optional=True),
+    Entrant("dino-s16", ("--model", "dino-s16", "--weights", "random"), is_network=True),
+)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The run of one entrant at one place. series: by the column of scores."""
+
+    entrant: Entrant
+    run: RunDirectory
+    series: Mapping[str, Series]
+
+    @property
+    def name(self) -> str:
+        """The name in tables; random weights are marked."""
+        weights = str(self.run.record()["row_context"]["weights"])
+        return f"{self.entrant.name} (random weights)" if is_random(weights) else self.entrant.name
+
+
+# ------------------------------------------------------------------------------------------------------------ measuring
+
+
+def measure(work: Work, place: Place) -> None:
+    """Follows the points of one place with everything, or goes on with its runs."""
+    choose_embedded(work, place)
+    commands = [_command(work, place, entrant) for entrant in ENTRANTS if not work.only or entrant.name in work.only]
+    work.run_commands(commands, optional=[e.words[1] for e in ENTRANTS if e.optional])
+
+
+def choose_embedded(work: Work, place: Place) -> None:
+    """Tries the layers of the embedded model on a few clips of another split."""
+    out = work.out / CHOICE / place.name
+    for layer in LAYERS:
+        words = ("track", *EMBEDDED.words, "--layers", str(layer), "--steps", "last", *place.words)
+        split = ("--set", "data.split=validation", "--limit", str(CHOOSING), "--out", str(out / str(layer)))
+        work.run_commands([Command((*words, *split), on_device=True)])
+
+
+def find_choice(out: Path, place: Place) -> Path:
+    """Returns the run of the layer that is best on the clips of another split.
+
+    Raises:
+        StoreError: none of them has been measured.
+    """
+    found = [run for layer in LAYERS for run in find_runs(out / CHOICE / place.name / str(layer))]
+    if not found:
+        raise StoreError(f"No layer was tried in {out / CHOICE}.", hint="Leave --tables-only out to run it.")
+    return max(found, key=lambda run: float(np.nanmean(_read_series(run)[CHOSEN_BY].score))).path
+
+
+def _command(work: Work, place: Place, entrant: Entrant) -> Command:
+    site = ("--from", str(find_choice(work.out, place))) if entrant is EMBEDDED else ()
+    where = ("--limit", str(work.limit), "--out", str(_folder(work.out, place, entrant)))
+    return Command(("track", *entrant.words, *site, *place.words, *where), on_device=entrant.is_network)
+
+
+def _folder(out: Path, place: Place, entrant: Entrant) -> Path:
+    return out / REPORTED / place.name / "-".join(word.strip("-") for word in entrant.words)
+
+
+# --------------------------------------------------------------------------------------------------------------- tables
+
+
+def read_place(out: Path, place: Place, limit: int) -> list[Measured]:
+    """Returns what was measured at a place over `limit` clips, best delta_avg first."""
+    found = []
+    for entrant in ENTRANTS:
+        runs = find_runs(_folder(out, place, entrant))
+        whole = [run for run in runs if run.record()["clips"]["total"] == limit]
+        if whole:
+            newest = max(whole, key=lambda run: run.record()["updated"])
+            found.append(Measured(entrant, newest, _read_series(newest)))
+    return sorted(found, key=lambda one: -float(np.nanmean(one.series[COLUMNS["delta_avg"]].score)))
+
+
+def _read_series(run: RunDirectory) -> dict[str, Series]:
+    scores = gather(run.iter_shards("scores"), lambda name: name in COLUMNS.values())
+    return {s.key["metric"]: s for s in scores.series}
+
+
+def make_table(found: Sequence[Measured]) -> str:
+    """Returns a Markdown table: percent with 95 % intervals over clips, and seconds per clip."""
+    lines = [
+        f"| what follows the points | {' | '.join(COLUMNS)} | seconds per clip |",
+        "| --- |" + " ---: |" * (len(COLUMNS) + 1),
+    ]
+    for one in found:
+        cells = (_percent(one.series[column]) for column in COLUMNS.values())
+        lines.append(f"| {one.name} | {' | '.join(cells)} | {_seconds(one.run)} |")
+    floors = (_percent(found[0].series[column], floor=True) for column in COLUMNS.values())
+    lines.append(f"| floor: nothing moves, everything is visible | {' | '.join(floors)} | – |")
+    return "\n".join(lines)
+
+
+def _percent(s: Series, *, floor: bool = False) -> str:
+    found = mean_interval(s.floor[:, 0] if floor else s.score[:, 0])
+    value = f"{100 * float(found.estimate):.1f}"
+    if floor or no_interval_reason(found):
+        return value
+    return f"{value} ({100 * float(found.low):.1f} … {100 * float(found.high):.1f})"
+
+
+def _seconds(run: RunDirectory) -> str:
+    cost = run.record().get("cost") or {}
+    return f"{cost['seconds_per_clip']:.2f}" if "seconds_per_clip" in cost else "–"
+
+
+def page_blocks(out: Path, limit: int) -> Iterator[tuple[str, str]]:
+    """Yields the generated blocks of docs/tracking.md by name: a table per place, with how the site was chosen."""
+    for place in PLACES:
+        found = read_place(out, place, limit)
+        if not found:
+            raise StoreError(f"No run over {limit} clips is in {out / REPORTED / place.name}.")
+        chosen = RunDirectory(find_choice(out, place)).record()["resolved"]["sites"][0][0]
+        choice = f"`tiny` is read at layer {chosen}, chosen like its threshold on {CHOOSING} clips of another split."
+        yield f"tracked-{place.name}", f"{make_table(found)}\n\n{limit} clips. {choice}"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command; returns its exit code."""
+    parser = make_parser("vcorr_tiny.tracked", __doc__ or "", "runs/tracking", CLIPS, "entrants")
+    parser.add_argument("--places", default="", metavar="NAME[,NAME]", help="run only at these places, make no table")
+    options = parser.parse_args(arguments)
+    work = read_work(options)
+    places = [place for place in PLACES if not options.places or place.name in options.places.split(",")]
+    if not work.tables_only:
+        for place in places:
+            measure(work, place)
+    if work.only or options.places:
+        return 0
+    blocks = dict(page_blocks(work.out, work.limit))
+    if options.docs:
+        write_blocks(options.docs / "tracking.md", blocks)
+    sys.stdout.write("\n\n".join(blocks.values()) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    end(main)
