@@ -6,7 +6,7 @@ import gc
 import math
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from vcorr.bench.random_models import Pass, build_model, empty_clip, one_pass
+from vcorr.bench.timing import settle, time_run
 from vcorr.capture.captures import Capture
 from vcorr.capture.recorder import Recorder
 from vcorr.contract.errors import UsageError, VcorrError
@@ -26,7 +27,6 @@ from vcorr.runner.gaps import Gaps
 from vcorr.runner.hardware import Hardware, choose_hardware
 from vcorr.runner.index_lists import resolve_layers
 from vcorr.runner.parts import Part, model_part, probe_parts
-from vcorr.runner.peak_memory import device_peak, forget_peak
 from vcorr.runner.spec import RunSpec
 
 NOISE = 0.5
@@ -122,7 +122,7 @@ class Bench:
         began = time.perf_counter()
         model = build_model(self.model.create(), self.hardware.device, self.hardware.dtype)
         one = one_pass(model, guidance=self.options.guidance, keep_vae=self.options.keep_vae)
-        _settle(self.hardware.device)
+        settle(self.hardware.device)
         built = replace(blank, build_s=time.perf_counter() - began)
         probes = {name: probe.create() for name, probe in self.probes.items()}
         return _compare(built, model, one, self.layers, probes, self.options)
@@ -173,7 +173,7 @@ def _compare(
     counting = _Tokens()
     run_probed({"tokens": counting})  # also warms the device up
     runs = [
-        (_time_run(one, model.device), _time_run(partial(run_probed, probes), model.device))
+        (time_run(one, model.device), time_run(partial(run_probed, probes), model.device))
         for _ in range(options.pairs + 1)
     ]
     pairs = runs[1:]
@@ -202,25 +202,3 @@ class _Tokens:
     def read(self, capture: Capture, queries: QueryPoints) -> dict[int, Tensor]:
         self.tokens = capture.grid.tokens + capture.k_text.shape[1]
         return {-1: queries.xy[:, None].expand(-1, capture.grid.frames, -1)}
-
-
-@dataclass(frozen=True)
-class _Timed:
-    ms: float
-    gib: float
-
-
-def _time_run(run: Callable[[], None], device: str) -> _Timed:
-    _settle(device)
-    forget_peak(device)
-    began = time.perf_counter()
-    run()
-    _settle(device)
-    elapsed = 1000 * (time.perf_counter() - began)
-    gib = device_peak(device)
-    return _Timed(elapsed, math.nan if gib is None else gib)
-
-
-def _settle(device: str) -> None:
-    if torch.device(device).type == "cuda":
-        torch.cuda.synchronize(device)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import click
 
 from vcorr.cli.views.terminal import console, print_json
 
 
-@click.group(short_help="Measure what probing costs.")
+@click.group(short_help="Measure what probing and tracking cost.")
 def bench() -> None:
-    """Measure what probing costs."""
+    """Measure what probing and tracking cost."""
 
 
 @bench.command(short_help="Time plain and probed passes of models with random weights.")
@@ -55,9 +58,6 @@ def overhead(
     probed passes take turns; the table shows medians. Times and memory do not depend on the values of the weights, so
     the weights are random and are created on the device itself.
     """
-    import dataclasses
-    import math
-
     from vcorr.cli.quiet import quiet_libraries
     from vcorr.cli.views import render
     from vcorr.contract.errors import EXIT_OK, EXIT_SOME_FAILED
@@ -77,9 +77,73 @@ def overhead(
     ]
     found = [one.run() for one in benches]
     if as_json:
-        rows = [dataclasses.asdict(one) for one in found]
-        plain = [{k: None if isinstance(v, float) and math.isnan(v) else v for k, v in row.items()} for row in rows]
-        print_json(plain)
+        print_json(_plain_rows(found))
     else:
         console().print(render.overhead_table(found))
     return EXIT_SOME_FAILED if any(one.error for one in found) else EXIT_OK
+
+
+@bench.command("track", short_help="Time tracking against the network's own passes, with random weights.")
+@click.option("--model", "-m", required=True, metavar="M[,M]", help="Models to time, one after the other.")
+@click.option("--probe", "-p", default="qk", show_default=True, metavar="P", help="The probe that tracks.")
+@click.option("--layers", metavar="L[,L]", help="Layers to average.  [default: the middle one]")
+@click.option("--points", type=click.IntRange(min=1), default=400, show_default=True, help="Number of query points.")
+@click.option("--pairs", type=click.IntRange(min=1), default=5, show_default=True, help="Pairs, after one to warm up.")
+@click.option("--device", metavar="DEVICE", help="cpu, cuda, cuda:1 ...  [default: cuda if there is one]")
+@click.option(
+    "--dtype", metavar="DTYPE", help="float32, bfloat16 or float16.  [default: bfloat16 on cuda, else float32]"
+)
+@click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="An option of the model or the probe.")
+@click.option("--json", "as_json", is_flag=True, help="Results as JSON on standard output.")
+def track_cost(
+    model: str,
+    probe: str,
+    layers: str | None,
+    points: int,
+    pairs: int,
+    device: str | None,
+    dtype: str | None,
+    assignments: tuple[str, ...],
+    as_json: bool,
+) -> int:
+    """Time the tracking of one chunk against the network's own pass, in one process, taking turns.
+
+    \b
+    At true size on a GPU; nothing is downloaded:
+      vcorr bench track --model cogvideox --layers 17
+
+    The network runs up to the last layer that is read. The tracker also adds noise, compares tokens both ways, and
+    goes back for the visibility of every point. Encoding frames is not timed. The ratio is the median of the pairs.
+    """
+    from vcorr.cli.quiet import quiet_libraries
+    from vcorr.cli.views import render
+    from vcorr.contract.errors import EXIT_OK, EXIT_SOME_FAILED
+
+    quiet_libraries()
+    from vcorr.bench.overhead import BenchOptions, make_bench
+    from vcorr.bench.tracking_cost import measure_tracking, middle_layer
+    from vcorr.plugins.registry import installed
+    from vcorr.runner.index_lists import split_names
+    from vcorr.runner.spec import build_spec
+
+    given = {"probe": probe, "device": device, "dtype": dtype}
+    named = [text if "." in text.partition("=")[0] else f"model.{text}" for text in assignments]
+    found = []
+    for name in split_names(model):
+        spec = build_spec({**given, "model": name, "layers": layers}, assignments=named)
+        bench = make_bench(spec, installed(), BenchOptions(points, pairs))
+        found.append(measure_tracking(bench if layers else middle_layer(bench)))
+    if as_json:
+        print_json(_plain_rows(found))
+    else:
+        console().print(render.tracking_cost_table(found))
+    return EXIT_SOME_FAILED if any(one.error for one in found) else EXIT_OK
+
+
+def _plain_rows(found: Sequence[Any]) -> list[dict[str, Any]]:
+    """Returns dataclasses as rows for JSON, which has no NaN."""
+    import dataclasses
+    import math
+
+    rows = [dataclasses.asdict(one) for one in found]
+    return [{k: None if isinstance(v, float) and math.isnan(v) else v for k, v in row.items()} for row in rows]

@@ -20,6 +20,7 @@ from vcorr.contract.visible_text import escape_line
 
 if TYPE_CHECKING:
     from vcorr.bench.overhead import Overhead
+    from vcorr.bench.tracking_cost import TrackingCost
     from vcorr.cli.diagnosis import Finding
     from vcorr.runner.coordinator import Outcome
     from vcorr.runner.plan import Plan
@@ -255,5 +256,21 @@ def overhead_table(found: Sequence[Overhead]) -> RenderableType:
         times = (number(one.plain_ms, 1), number(one.probed_ms, 1), number(one.ratio))
         sizes = (one.size, *(str(count) if count else "–" for count in (one.tokens, one.batch, one.layers)))
         table.add_row(cell(one.model), *sizes, *times, number(one.plain_gib, 1), number(one.probed_gib, 1))
+    failed = [cell(f"{one.model}: {one.error}", style="red") for one in found if one.error]
+    return Group(table, *failed)
+
+
+def tracking_cost_table(found: Sequence[TrackingCost]) -> RenderableType:
+    """Builds one row per model that `vcorr bench track` measured, then a line per model that failed."""
+    first = found[0]
+    title = f"tracking with {first.probe} on {first.device}, {first.dtype}"
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title=title, title_justify="left")
+    table.add_column("model", overflow="fold")
+    for name in ("frames", "points", "layers", "network ms", "tracking ms", "ratio"):
+        table.add_column(name, justify="right")
+    for one in found:
+        layers = ",".join(map(str, one.layers)) or "–"
+        counts = (str(one.frames or "–"), str(one.points or "–"), layers)
+        table.add_row(cell(one.model), *counts, number(one.pass_ms, 1), number(one.track_ms, 1), number(one.ratio, 3))
     failed = [cell(f"{one.model}: {one.error}", style="red") for one in found if one.error]
     return Group(table, *failed)

@@ -1,0 +1,43 @@
+"""The bench of tracking: a table or JSON of the network's pass and of the tracker, for any diffusers video model."""
+
+import json
+
+import pytest
+from click.testing import CliRunner
+
+from vcorr import ModelEntry, hookimpl
+from vcorr.cli.main import cli
+
+SMALL = ("--set", "height=32", "--set", "width=32", "--device", "cpu", "--points", "9", "--pairs", "1")
+
+
+class Models:
+    """A plugin with a diffusers model."""
+
+    __name__ = "bench_models"
+
+    @hookimpl
+    def vcorr_models(self):
+        return [ModelEntry(name="ltx", summary="LTX.", factory="support.ltx:LTX", config="support.ltx:LTXConfig")]
+
+
+@pytest.fixture(autouse=True)
+def _registry(plugins):
+    plugins(Models())
+
+
+def test_both_times_of_a_chunk_and_their_ratio():
+    result = CliRunner().invoke(cli, ["bench", "track", "--model", "ltx", *SMALL, "--json"])
+    assert result.exit_code == 0, result.output
+    (row,) = json.loads(result.stdout)
+    assert (row["model"], row["probe"], row["layers"], row["points"], row["error"]) == ("ltx", "qk", [1], 9, "")
+    assert row["frames"] > 1
+    assert min(row["track_ms"], row["pass_ms"]) > 0
+    assert row["ratio"] == pytest.approx(row["track_ms"] / row["pass_ms"])  # of one pair
+
+
+def test_a_table_with_what_failed():
+    words = ["bench", "track", "--model", "ltx", "--probe", "attention", *SMALL]
+    result = CliRunner().invoke(cli, words, standalone_mode=False)
+    assert result.return_value == 1
+    assert "Attention cannot track" in result.stdout
