@@ -73,6 +73,7 @@ if TYPE_CHECKING:
     from vcorr.contract.records import is_random as is_random
     from vcorr.contract.rotary import Rotary as Rotary
     from vcorr.data.query_grids import query_grid as query_grid
+    from vcorr.data.tap_queries import choose_tap_queries as choose_tap_queries
     from vcorr.data.video.lossless import read_lossless as read_lossless
     from vcorr.data.video.video_reader import read_video as read_video
     from vcorr.notebook.layouts import Layout as Layout
@@ -117,6 +118,7 @@ else:
             ),
             "vcorr.contract.rotary": "Rotary",
             "vcorr.data.query_grids": "query_grid",
+            "vcorr.data.tap_queries": "choose_tap_queries",
             "vcorr.notebook.layouts": "Layout",
             "vcorr.notebook.recording": "record",
             "vcorr.data.video.lossless": "read_lossless",

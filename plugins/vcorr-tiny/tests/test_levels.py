@@ -194,14 +194,14 @@ def test_the_curtain_hides_nearly_every_point_and_gives_it_back() -> None:
 
 
 def test_gains_stay_within_their_rate_and_below_the_brightest() -> None:
-    gains = draw_gains(Draws(torch.Generator().manual_seed(2)), torch.full((16,), 0.04), 5, 17)
+    gains = draw_gains(Draws(torch.Generator().manual_seed(2)), torch.full((16,), 0.04), 5, torch.arange(17))
     steps = gains[..., 1:] / gains[..., :-1]
     assert steps.max() <= 1.0401
     assert steps.min() >= 1 / 1.0401
     assert steps.max() > 1.02
     assert gains.max() <= 1.2501
     assert torch.equal(
-        draw_gains(Draws(torch.Generator().manual_seed(2)), torch.zeros(2), 3, 5), torch.ones(2, 3, 3, 5)
+        draw_gains(Draws(torch.Generator().manual_seed(2)), torch.zeros(2), 3, torch.arange(5)), torch.ones(2, 3, 3, 5)
     )
 
 

@@ -52,7 +52,7 @@ def test_the_plugin_imports_nothing_heavy():
         "from vcorr_tiny.plugin import vcorr_datasets, vcorr_models\n"
         "for entry in vcorr_models():\n"
         "    assert len(entry.create().sites()) == 10\n"
-        "assert [len(entry.create().ids()) for entry in vcorr_datasets()] == [64, 64, 1]\n"
+        "assert [len(entry.create().ids()) for entry in vcorr_datasets()] == [64, 64, 32, 32, 1]\n"
         "assert not {'torch', 'diffusers', 'transformers', 'skimage', 'PIL'} & set(sys.modules)\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from vcorr import option
-from vcorr_tiny.dataset import SceneDataset, SpritesConfig
+from vcorr_tiny.dataset import RenderedScenes, SceneDataset, SpritesConfig
 from vcorr_tiny.photos.photographs import photographs_of
 from vcorr_tiny.photos.reading import pictures_of
 from vcorr_tiny.sprites.level_names import HARD, LevelName
@@ -31,14 +31,8 @@ class PhotosConfig(SpritesConfig):
     )
 
 
-class Photos(SceneDataset):
-    """Clips of moving photographs that occlude each other; tracks and visibility are exact.
-
-    Raises:
-        UsageError: an option is out of range.
-    """
-
-    name = "photos"
+class PhotoTextures(RenderedScenes[Any]):
+    """Cuts all textures from the photographs of the split."""
 
     def identity(self) -> Mapping[str, Any]:
         """Returns the hash of the pixels of every photograph of the split."""
@@ -59,3 +53,13 @@ class Photos(SceneDataset):
             MissingError: scikit-image is not installed, or a file is missing or is not the listed one.
         """
         return pictures_of(self.split)
+
+
+class Photos(PhotoTextures, SceneDataset):
+    """Clips of moving photographs that occlude each other; tracks and visibility are exact.
+
+    Raises:
+        UsageError: an option is out of range.
+    """
+
+    name = "photos"

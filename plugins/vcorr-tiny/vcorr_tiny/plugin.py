@@ -52,6 +52,18 @@ def vcorr_datasets() -> Iterable[DatasetEntry]:
             config="vcorr_tiny.photo_scenes:PhotosConfig",
         ),
         DatasetEntry(
+            name="sprites-tap",
+            summary="Longer clips of sprites in the form of TAP-Vid: points are hidden and return; exact tracks.",
+            factory="vcorr_tiny.tap_scenes:SpritesTap",
+            config="vcorr_tiny.tap_scenes:SpritesTapConfig",
+        ),
+        DatasetEntry(
+            name="photos-tap",
+            summary="The scenes of sprites-tap, hard by default, with photographs as textures (needs scikit-image).",
+            factory="vcorr_tiny.tap_scenes:PhotosTap",
+            config="vcorr_tiny.tap_scenes:PhotosTapConfig",
+        ),
+        DatasetEntry(
             name="stereo",
             summary="A real stereo pair with measured disparity as a clip of two frames (needs scikit-image).",
             factory="vcorr_tiny.stereo:Stereo",

@@ -54,7 +54,7 @@ def import_(
     \b
     The videos and tracks of TAP-Vid or RoboTAP, from their unpacked files:
       vcorr dataset import tapvid tapvid_davis/tapvid_davis.pkl
-      vcorr run --model dis --probe qk --data tapvid-davis
+      vcorr track --tracker dis --data tapvid-davis
     """
     if kind not in KINDS:
         raise unknown_name("dataset to import", kind, KINDS)

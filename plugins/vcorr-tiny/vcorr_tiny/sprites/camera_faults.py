@@ -42,14 +42,16 @@ class CameraFaults:
         return image
 
 
-def draw_gains(draws: Draws, rate: Tensor, layers: int, frames: int) -> Tensor:
-    """Draws gains (n, L, 3, T) that change by at most the share ``rate`` (n,) per frame; channels differ."""
+def draw_gains(draws: Draws, rate: Tensor, layers: int, clock: Tensor) -> Tensor:
+    """Draws gains (n, L, 3, T) that change by at most the share ``rate`` (n,) per frame; channels differ.
+
+    clock: (T,) where the drift is, in frames from 0 on; two frames are at most one apart.
+    """
     shape = (len(rate), layers)
     common = (1 - 2 * draws.chance((*shape, 1), 0.5)) * draws.uniform((*shape, 1), 0.4, 0.7)
     slope = rate[:, None, None] * (common + draws.symmetric((*shape, 3), 0.3))
-    neutral = draws.uniform((*shape, 1), 0, 1) * max(frames - 1, 1)
-    time = torch.arange(frames, device=rate.device)
-    gains = torch.exp(torch.log1p(slope.abs())[..., None] * slope.sign()[..., None] * (time - neutral[..., None]))
+    neutral = draws.uniform((*shape, 1), 0, 1) * clock.max().clamp(min=1)
+    gains = torch.exp(torch.log1p(slope.abs())[..., None] * slope.sign()[..., None] * (clock - neutral[..., None]))
     return gains * (BRIGHTEST / gains.amax((2, 3), keepdim=True)).clamp(max=1)
 
 

@@ -23,10 +23,14 @@ def scene(
     sprites: int = 4,
     level: str = "easy",
     pictures: Pictures | None = None,
+    returns: bool = False,
 ) -> Scenes:
-    """Draws scene ``index`` of ``split`` ("train", "validation" or "test") on the CPU; ``level`` names it in LEVELS."""
+    """Draws scene ``index`` of ``split`` ("train", "validation" or "test") on the CPU; the rest as in ``Scenes``.
+
+    level: its name in LEVELS.
+    """
     generator = torch.Generator("cpu").manual_seed(seed_of(split, index))
-    return Scenes(1, generator, size, frames, sprites, LEVELS[level], pictures)
+    return Scenes(1, generator, size, frames, sprites, LEVELS[level], pictures, returns)
 
 
 def to_frames(video: Tensor) -> Tensor:

@@ -1,8 +1,8 @@
 """Draws camera motion and sprite paths as complex similarities over time.
 
-Legend: n scenes, K sprites, T frames. Screen points are complex numbers x + iy in pixels from the image centre (x
-right, y down). A point u of a layer appears on the screen at p = alpha_t·u + beta_t: the two numbers hold pan, zoom and
-rotation.
+Legend: n scenes, K sprites, L layers, T frames. Screen points are complex numbers x + iy in pixels from the image
+centre (x right, y down). A point u of a layer appears on the screen at p = alpha_t·u + beta_t: the two numbers hold
+pan, zoom and rotation.
 """
 
 import math
@@ -14,6 +14,8 @@ from torch import Tensor
 from vcorr_tiny.sprites.draws import Draws
 from vcorr_tiny.sprites.words import CAMERAS, DIRECTIONS, MOVES
 
+TURNS = (0.7, 1.4)
+"""How often a layer goes its way and comes back, in clips in which layers return."""
 ZOOM_IN, ZOOM_OUT = CAMERAS.index("zooms-in"), CAMERAS.index("zooms-out")
 
 
@@ -46,6 +48,12 @@ def _progress(time: Tensor, ease: Tensor) -> Tensor:
     return time + ease * time * (1 - time)
 
 
+def draw_returns(draws: Draws, count: int, layers: int, time: Tensor) -> Tensor:
+    """Draws where each layer is on its way at ``time`` (T,), (n, L, T) in [0, 1]: it goes and comes back, in a wave."""
+    turns, phase = draws.uniform((count, layers, 1), *TURNS), draws.uniform((count, layers, 1), 0, 1)
+    return 0.5 - 0.5 * torch.cos(2 * math.pi * (turns * time + phase))
+
+
 def draw_words(draws: Draws, shape: tuple[int, ...], words: tuple[str, ...], moving: bool) -> Tensor:
     """Draws indices into ``words``, of which the first means no motion; if ``moving``, it is one draw in ten."""
     if not moving:
@@ -55,7 +63,7 @@ def draw_words(draws: Draws, shape: tuple[int, ...], words: tuple[str, ...], mov
 
 
 def draw_camera(draws: Draws, count: int, time: Tensor, scale: float, moving: bool = False) -> Camera:
-    """Draws cameras over ``time`` (T,) in [0, 1]; ``scale`` is the image's side divided by 128 pixels."""
+    """Draws cameras over ``time`` (T,) or (n, T) in [0, 1]; ``scale`` is the image's side divided by 128 pixels."""
     word = draw_words(draws, (count,), CAMERAS, moving)
     directions = torch.tensor([*DIRECTIONS, (0.0, 0.0), (0.0, 0.0)], device=draws.device)
     moves = (word > 0).float()[:, None]
@@ -75,6 +83,7 @@ def draw_camera(draws: Draws, count: int, time: Tensor, scale: float, moving: bo
 def draw_paths(draws: Draws, count: int, sprites: int, time: Tensor, scale: float, fast: Tensor | None = None) -> Paths:
     """Draws curved paths of uneven speed; half the sprites spin, two in five grow or shrink.
 
+    time: (T,) or (n, K, T), the share of the way that is behind a sprite, before its speed varies.
     fast: (n,) 1 where the sprites of a scene cross most of the image, else 0; None for scenes in which a fifth of the
     sprites stands still.
     """

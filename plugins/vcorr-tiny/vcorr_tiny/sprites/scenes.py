@@ -18,7 +18,7 @@ from vcorr_tiny.sprites.draws import Draws
 from vcorr_tiny.sprites.layers import Layers, Sprites, Tracks, draw_curtain, pixel_centres
 from vcorr_tiny.sprites.levels import EASY, Level
 from vcorr_tiny.sprites.lights import Light
-from vcorr_tiny.sprites.motion import draw_camera, draw_paths, stack_layers
+from vcorr_tiny.sprites.motion import draw_camera, draw_paths, draw_returns, stack_layers
 from vcorr_tiny.sprites.shapes import outline
 from vcorr_tiny.sprites.surfaces import Surface
 from vcorr_tiny.sprites.textures import SPRITE_EXTENT, backgrounds, sprite_textures
@@ -45,6 +45,8 @@ EDGE_SHARPNESS = 3.0
 """Slope of the sprites' antialiased edge: the mask is sigmoid(3 · pixels inside the outline)."""
 RIM = 0.09
 """Width, in sprite radii, of the dark rim that makes outlines visible."""
+DRIFT = 16.0
+"""Frames over which gains drift before they come back, in clips in which layers return."""
 BACKGROUND_PERIODS, SPRITE_PERIODS = (0.12, 0.22), (0.25, 0.45)
 """Periods of textures that repeat: 15 to 28 pixels of a background, half to one radius of a sprite."""
 
@@ -64,6 +66,7 @@ class Scenes:
         sprites: largest number of sprites.
         level: which faults the scenes have, and how strong they are. All levels but `easy` draw the same scenes.
         pictures: photographs from which all textures are cut; None for drawn textures.
+        returns: whether every layer goes and comes back, at its own pace; else it goes one way, once.
     """
 
     def __init__(
@@ -75,14 +78,16 @@ class Scenes:
         sprites: int = 4,
         level: Level = EASY,
         pictures: Pictures | None = None,
+        returns: bool = False,
     ) -> None:
         draws, scale = Draws(generator), size / 128
         self.count, self.size, self.frames, self.sprites, self.level = count, size, frames, sprites, level
         self.time = torch.arange(frames, device=draws.device, dtype=torch.float32) / max(frames - 1, 1)
-        self.amounts = level.draw(draws, count)
-        camera = draw_camera(draws, count, self.time, scale, level.moving)
+        self.returns, self.amounts = returns, level.draw(draws, count)
+        ways = draw_returns(draws, count, sprites + 1, self.time) if returns else None
+        camera = draw_camera(draws, count, self.time if ways is None else ways[:, 0], scale, level.moving)
         fast = self.amounts["fast"] if level.moving else None
-        paths = draw_paths(draws, count, sprites, self.time, scale, fast)
+        paths = draw_paths(draws, count, sprites, self.time if ways is None else ways[:, 1:], scale, fast)
         self.camera, self.move = camera.word, paths.word
         number = draws.index((count,), sprites) + 1
         self.present = torch.arange(sprites, device=draws.device)[None] < number[:, None]
@@ -205,8 +210,13 @@ class Scenes:
         if "flicker" in self.level.faults:
             self.surfaces = [s.flicker_with(draws, self.amounts["flicker"], self.frames) for s in self.surfaces]
         if "drift" in self.level.faults:
-            gains = draw_gains(draws, self.amounts["drift"], len(self.surfaces), self.frames)
+            gains = draw_gains(draws, self.amounts["drift"], len(self.surfaces), self._clock())
             self.surfaces = [replace(s, gain=gains[:, index]) for index, s in enumerate(self.surfaces)]
+
+    def _clock(self) -> Tensor:
+        """Returns where the drift is (T,), in frames. It comes back where layers do, or long clips would go dark."""
+        frames = torch.arange(self.frames, device=self.device)
+        return DRIFT / 2 * (1 - torch.cos(2 / DRIFT * frames)) if self.returns else frames
 
     def _paint(self, image: Tensor, sprite: int, screen: Tensor) -> Tensor:
         """Returns ``image`` with one sprite of every scene painted over it."""
