@@ -73,7 +73,7 @@ def test_the_weights_are_hashed_once_for_the_identity_and_for_loading(monkeypatc
 
 def test_entries_and_cards():
     assert [(e.name, e.data) for e in vcorr_models()] == [("tiny", "sprites"), ("tiny-untrained", "sprites")]
-    assert [e.name for e in vcorr_datasets()] == ["sprites", "photos", "stereo"]
+    assert [e.name for e in vcorr_datasets()] == ["sprites", "photos", "sprites-tap", "photos-tap", "stereo"]
     for entry in vcorr_models():
         card, model = load_card(entry.card, entry.label), entry.create()
         config, network = model.config, model.network
