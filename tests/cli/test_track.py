@@ -172,6 +172,10 @@ def test_commands_that_read_runs_take_a_tracking_run(track, vcorr) -> None:
     shown = json.loads(vcorr("show", "run", str(run.path), "--json").out)
     assert shown["command"] == "vcorr track --data token-slide --limit 6 --tracker moving"
     assert (shown["task"], "per clip" in shown["cost"]) == ("tracking", True)
+    printed = vcorr("show", "run", str(run.path)).out
+    scores = printed[printed.index("\nScores ") : printed.index("\nskill = ")]
+    named = [line.split()[0] for line in scores.splitlines() if "direct" in line]
+    assert named == ["average_pts_within_thresh", "average_jaccard", "occlusion_accuracy"], "one table of all three"
     assert vcorr("score", str(run.path)).code == 0
     assert vcorr("compare", str(run.path), str(other.path)).code == 0
 

@@ -16,9 +16,11 @@ MAIN_METRIC = "matching_accuracy"
 """The metric whose primary column ranks sites if the user named no metric."""
 MAIN_COLUMN = MAIN_METRIC + MOVING
 """Its primary column."""
+TRACKING_COLUMNS = ("average_pts_within_thresh", "average_jaccard", "occlusion_accuracy")
+"""The three numbers of a tracking run: delta_avg, AJ and OA under TAP-Vid's names. The first one ranks."""
 _KNOWN_PRIMARIES = (
     *(MAIN_COLUMN, "pck_8_moving", MAIN_METRIC, "pck_8", "attention_cross", "confidence_cross"),
-    "average_pts_within_thresh",
+    TRACKING_COLUMNS[0],
 )
 """Columns that rank sites where no record says which one does, the first choice first."""
 _RANKED_BY_ALL_POINTS = ("matching_accuracy", "pck")
@@ -78,8 +80,8 @@ def ranking_columns(record: Mapping[str, Any]) -> tuple[str, ...]:
     """Returns the columns that summaries of a run rank sites by.
 
     These are the primary columns of the metrics that the user named, in this order. Without named metrics it is the
-    main one. A stratum ranks nothing, since it is reported at the sites of its metric. It is empty if run.json does not
-    say.
+    main one; in a tracking run, `TRACKING_COLUMNS`. A stratum ranks nothing, since it is reported at the sites of its
+    metric. It is empty if run.json does not say.
     """
     listed = [one for one in read_columns(record) if one.primary and STRATUM_MARK not in one.primary]
     primaries = {one.metric: one.primary for one in listed}
@@ -87,6 +89,8 @@ def ranking_columns(record: Mapping[str, Any]) -> tuple[str, ...]:
     if isinstance(asked, list) and asked:
         return tuple(dict.fromkeys(primaries[name] for name in asked if name in primaries))
     main = primaries.get(MAIN_METRIC) or next(iter(primaries.values()), "")
+    if main == TRACKING_COLUMNS[0]:
+        return TRACKING_COLUMNS
     return (main,) if main else ()
 
 

@@ -32,13 +32,14 @@ _CLIPS_NAMED = 3
 
 
 def say_findings(out: Console, found: Findings) -> None:
-    """Prints a table of best sites per ranked metric, what is not ranked and why, and metrics without skill."""
-    said: set[str] = set()
-    for metric in found.metrics:
-        best = [one for one in found.best if one.summary.metric == metric]
-        unranked = [one for one in found.unranked if one.key["metric"] == metric]
-        if best or unranked:
-            out.print(best_table(best, unranked, metric=metric, said=said))
+    """Prints a table of best sites per ranked metric, what is not ranked and why, and metrics without skill.
+
+    Where no probe has a choice of sites, all metrics share one table.
+    """
+    if len(found.metrics) > 1 and found.best and all(one.candidates == 1 for one in found.best):
+        out.print(best_table(found.best, found.unranked))
+    else:
+        _say_each_metric(out, found)
     for line in [*found.notes, *reasons(found.unranked)]:
         out.print(cell(line))
     if found.without_skill:
@@ -47,6 +48,15 @@ def say_findings(out: Console, found: Findings) -> None:
         out.print(cell(f"No scores by {', '.join(found.absent)}: no probe of the run predicts what it scores."))
     if found.unread:
         out.print(cell(f"Without scores: {', '.join(found.unread)}. None of the metrics scores what it predicts."))
+
+
+def _say_each_metric(out: Console, found: Findings) -> None:
+    said: set[str] = set()
+    for metric in found.metrics:
+        best = [one for one in found.best if one.summary.metric == metric]
+        unranked = [one for one in found.unranked if one.key["metric"] == metric]
+        if best or unranked:
+            out.print(best_table(best, unranked, metric=metric, said=said))
 
 
 def reasons(unranked: Sequence[Unranked]) -> list[str]:
@@ -74,6 +84,7 @@ def say_unscored(out: Console, unscored: Mapping[str, str], clips: int) -> None:
 
 
 _COLUMNS = (
+    Column("metric", is_name=True),
     Column("probe", is_name=True),
     Column("variant", is_name=True),
     Column("site", is_name=True),
@@ -99,16 +110,19 @@ def best_table(
     A probe without a best site has a row of dashes; `reasons` says why. Columns appear where they say something: heads
     if rows differ in it, variants if one is not the default, all points next to moving points.
 
+    metric: the one of all rows; "" for rows of several metrics, at one site each.
     said: sentences that a table before this one has; new ones are added, and none is repeated.
     """
-    placed = {(one.summary.probe, one.summary.variant_text, one.heads) for one in best}
-    empty = [one for one in unranked if (one.key["probe"], one.variant_text, one.heads) not in placed]
+    placed = {(one.summary.metric, one.summary.probe, one.summary.variant_text, one.heads) for one in best}
+    empty = [
+        one for one in unranked if (one.key["metric"], one.key["probe"], one.variant_text, one.heads) not in placed
+    ]
     cells = [*map(_best_cells, best), *map(_empty_cells, empty)]
     usual = {"variant": DEFAULT_VARIANT.text, "head": "mean", "all points": DASH}
-    dropped = {name for name, value in usual.items() if _all(cells, name, value)}
+    dropped = {name for name, value in usual.items() if _all(cells, name, value)} | {"metric" if metric else "regret"}
     columns = [column for column in _COLUMNS if column.name not in dropped]
     rows = [[row[column.name] for column in columns] for row in cells]
-    title = f"Best sites by {metric or best[0].summary.metric}"
+    title = f"Best sites by {metric}" if metric else "Scores"
     fitted = fit_columns(console(), title, columns, rows)
     known = set() if said is None else said
     lines = [line for line in _explain(best, fitted) if line not in known]
@@ -124,6 +138,7 @@ def _all(cells: Sequence[Mapping[str, Text | str]], name: str, usual: str) -> bo
 def _best_cells(found: BestSite) -> dict[str, Text | str]:
     s = found.summary
     return {
+        "metric": cell(s.metric),
         "probe": cell(s.probe),
         "variant": Text(s.variant_text.replace("+", "\n+")),
         "site": found.site or DASH,
@@ -146,6 +161,7 @@ def _empty_cells(one: Unranked) -> dict[str, Text | str]:
     head = "mean" if one.heads == "mean" else "one"
     return {
         **row,
+        "metric": cell(one.key["metric"]),
         "probe": cell(one.key["probe"]),
         "variant": Text(one.variant_text.replace("+", "\n+")),
         "head": head,
