@@ -309,3 +309,14 @@ class TestCommandLine:
         assert len(row["confidence"]) == 16 * row["frames"]
         assert stored.record()["tracker"]["config"]["checkpoint"] == sources.hash_of(tmp_path / "w.pt")
         assert "tapnext" in run("list", "trackers")[1].out
+
+    def test_it_tracks_in_the_place_of_a_model(self, run, stand_in, tmp_path):
+        torch.save(weights(), tmp_path / "w.pt")
+        chosen = ("--set", f"tracker.checkpoint={tmp_path / 'w.pt'}", "--set", "data.grid=2")
+        code, printed = run("track", "--tracker", "tapnext", "--data", "sprites", "--limit", "1", *chosen)
+        assert code == 0, printed.err
+        stored = vcorr.load(tmp_path / "runs")
+        assert stored.record["row_context"]["weights"].startswith("files:")  # of the hash of the checkpoint
+        own = [row for row in stored.predictions().to_pylist() if row["frame"] == row["query_frame"]]
+        assert [(row["visible"], row["confidence"]) for row in own] == [(True, 1.0)] * 4
+        assert len(stand_in.asked) == 1
