@@ -250,6 +250,12 @@ def test_wrong_words_are_named(large) -> None:
         run.scores(metrics=["pck_9"])
     with pytest.raises(UsageError, match=r"Unknown column of scores 'skil'\. Did you mean 'skill'"):
         run.scores(columns=["skil"])
+    for read in (run.scores, run.tracks, run.predictions):
+        with pytest.raises(UsageError, match=r"Unknown clip of this run 'clip-00001'\. Did you mean 'clip-0001'"):
+            read(clips=["clip-0000", "clip-00001"])
+    with pytest.raises(UsageError, match=r"No predicted position of .* has probe qk, layer 3(.|\n)*sites\(\)"):
+        run.predictions(probe="qk", layer=3)
+    assert run.tracks(clips="clip-0001").num_rows == 2
     with pytest.raises(UsageError, match="There is no folder nowhere"):
         vcorr.runs("nowhere")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -15,13 +15,14 @@ from vcorr.analysis.overview import overview
 from vcorr.analysis.run_list import list_runs
 from vcorr.analysis.stored_scores import check_scored_alike, load_scores
 from vcorr.analysis.tidy_tables import SCORE_COLUMNS, tidy_predictions, tidy_scores, tidy_tracks
-from vcorr.contract.errors import UsageError
+from vcorr.contract.errors import UsageError, unknown_name
 from vcorr.contract.metric_columns import lower_is_better, primary_of, ranking_columns
 from vcorr.contract.text_files import expand_home
 from vcorr.stats.series import main_metric
 from vcorr.stats.summary import SiteSummary, summarise_each
 from vcorr.store import shards
 from vcorr.store.rundir import TABLES, RunDirectory
+from vcorr.store.schema import TableName
 
 _PLAIN = {str: pa.string(), int: pa.int64(), float: pa.float64()}
 _RUNS = pa.schema(
@@ -124,11 +125,11 @@ class LoadedRun:
 
         Raises:
             StoreError: also if some clips were scored differently from the rest.
-            UsageError: there is no such metric or column.
+            UsageError: there is no such metric, column or clip.
         """
         check_kind(to)
         check_scored_alike(self._directory, self.record)
-        tables = self._directory.iter_shards("scores", clips)
+        tables = self._read("scores", clips)
         found = tidy_scores(tables, metrics=_words(metrics), columns=columns, lower=lower_is_better(self.record))
         return to_frame(found, to)
 
@@ -172,9 +173,12 @@ class LoadedRun:
         pixels of the video as the model read it. confidence is NaN where the tracker does not say.
 
         clips: ids of the clips to read; all if None.
+
+        Raises:
+            UsageError: there is no such clip.
         """
         check_kind(to)
-        return to_frame(tidy_tracks(self._directory.iter_shards("tracks", clips)), to)
+        return to_frame(tidy_tracks(self._read("tracks", clips)), to)
 
     def predictions(
         self,
@@ -201,19 +205,39 @@ class LoadedRun:
             layer: the layer to keep; all if None.
             step: the step to keep; all if None.
             head: the head to keep, -1 for the mean over heads; all if None.
+
+        Raises:
+            UsageError: there is no such clip, or no prediction of this probe, layer, step and head.
         """
         check_kind(to)
         asked = {"probe": probe, "layer": layer, "step": step, "head": head}
         only = {name: value for name, value in asked.items() if value is not None}
-        return to_frame(tidy_predictions(self._directory.iter_shards("predictions", clips), only), to)
+        found = tidy_predictions(self._read("predictions", clips), only)
+        if only and not found.num_rows:
+            asked_for = ", ".join(f"{name} {value}" for name, value in only.items())
+            raise UsageError(
+                f"No predicted position of {self.path} has {asked_for}.",
+                hint="Sites of the run: its method sites()",
+            )
+        return to_frame(found, to)
+
+    def _read(self, table: TableName, clips: Collection[str] | None) -> Iterator[pa.Table]:
+        """Yields the shards of some clips, or of all; raises UsageError for a clip that the run does not have."""
+        wanted = None if clips is None else _words(clips)
+        known = self.clips if wanted else ()
+        for clip in wanted or ():
+            if clip not in known:
+                raise unknown_name("clip of this run", clip, known)
+        return self._directory.iter_shards(table, wanted)
 
 
 def _expand(path: str | os.PathLike[str]) -> Path:
     return expand_home(os.fspath(path))
 
 
-def _words(metrics: Collection[str]) -> tuple[str, ...]:
-    return (metrics,) if isinstance(metrics, str) else tuple(metrics)
+def _words(names: Collection[str]) -> tuple[str, ...]:
+    """Returns names; a text is one name."""
+    return (names,) if isinstance(names, str) else tuple(names)
 
 
 def _clips_of(tables: Iterable[pa.Table]) -> Iterable[str]:
