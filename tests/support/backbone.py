@@ -38,6 +38,8 @@ class Backbone:
         )
 
     def grid(self, clip, site):
+        if clip.video is None:
+            raise vcorr.UsageError("The backbone reads videos.")
         stride = STRIDES[site.layer if site else 0]
         frames, height, width = clip.video.shape[:3]
         off = self.config.pixels_off if stride == STRIDES[1] else 0

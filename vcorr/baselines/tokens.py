@@ -33,7 +33,7 @@ class TokenSearch(Baseline):
 
     def moves(self, clip: Clip, grid: TokenGrid, seed: int) -> NDArray[np.floating[Any]]:
         """Returns the motions as in `Baseline`; each is a whole number of strides."""
-        described = self.describe(_token_pixels(video_of(clip), grid))
+        described = self.describe(token_pixels(video_of(clip), grid))
         own = grid.tokens_at(clip.queries.xy)
         moves = np.zeros((len(own), grid.frames, 2))
         for asked_in, group in clip.queries.by_frame():
@@ -72,7 +72,7 @@ def _find_moves(
     return moves
 
 
-def _token_pixels(video: NDArray[np.uint8], grid: TokenGrid) -> NDArray[np.uint8]:
+def token_pixels(video: NDArray[np.uint8], grid: TokenGrid) -> NDArray[np.uint8]:
     """Returns the pixels of every token, row by row, (T, r*c, D)."""
     stride, frames = round(grid.stride[0]), len(video)
     split = video.reshape(frames, grid.rows, stride, grid.cols, stride, 3)
