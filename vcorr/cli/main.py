@@ -18,8 +18,10 @@ from vcorr.cli.commands import dataset_command as dataset
 from vcorr.cli.commands import doctor_command as doctor
 from vcorr.cli.commands import list_command as listing
 from vcorr.cli.commands import plugin_command as plugin
+from vcorr.cli.commands import propagate_command as propagate
 from vcorr.cli.commands import run_command as run
 from vcorr.cli.commands import score_command as score
+from vcorr.cli.commands import summarize_command as summarize
 from vcorr.cli.commands import track_command as track
 from vcorr.cli.stopping import stop_in_order
 from vcorr.cli.streams import find_output_fault, prepare_streams
@@ -53,6 +55,8 @@ def cli() -> None:
 for _command in (
     run.run,
     track.track,
+    propagate.propagate,
+    summarize.summarize,
     score.score,
     compare.compare,
     dataset.dataset,

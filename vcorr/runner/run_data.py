@@ -153,6 +153,14 @@ def data_part(spec: RunSpec, model: Part, registry: Registry, *, needs_image: bo
     needs_image: whether the model starts from an image.
     """
     own = model.entry.data if isinstance(model.entry, ModelEntry) else None
+    return find_data(spec, registry, own, needs_image=needs_image)
+
+
+def find_data(spec: RunSpec, registry: Registry, own: str | None = None, *, needs_image: bool = False) -> Part:
+    """Returns the dataset that the spec names, with its options. own: the dataset of the model, if it has one.
+
+    needs_image: whether the model starts from an image.
+    """
     name, options = _data_name(spec, own, needs_image), dict(spec.options.get("data", {}))
     known = registry.datasets.names()
     if name not in known:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -69,7 +69,7 @@ def summarise_masks(rows: Sequence[ObjectRow]) -> MaskSummary:
     by_clip: dict[str, list[ObjectRow]] = {}
     for row in scored:
         by_clip.setdefault(row.clip, []).append(row)
-    each = {
+    each: dict[str, Callable[[ObjectRow], float]] = {
         "region": lambda row: row.region,
         "contour": lambda row: row.contour,
         "both": lambda row: (row.region + row.contour) / 2,
@@ -78,7 +78,7 @@ def summarise_masks(rows: Sequence[ObjectRow]) -> MaskSummary:
     for name, take in each.items():
         clips = [float(np.mean([take(row) for row in group])) for group in by_clip.values()]
         objects = float(np.mean([take(row) for row in scored])) if scored else math.nan
-        measures[name] = Measure(mean_interval(np.array(clips)), objects)
+        measures[name] = Measure(mean_interval(np.array(clips or [math.nan])), objects)
     failed = sum(row.status == "failed" for row in rows)
     return MaskSummary(**measures, counted=(len(by_clip), len(scored)), failed=failed)
 

@@ -24,7 +24,7 @@ MOST_POINTS = 1 << 14
 
 
 def move_masks(tracker: Tracker, video: NDArray[np.uint8], labels: NDArray[Any], frame: int = 0) -> NDArray[Any]:
-    """Returns the labels (T, H, W) of all frames of a video, from those of one frame.
+    """Returns the labels (T, H, W) of all frames of a video, from the labels of one frame.
 
     Args:
         tracker: follows the points, before and after their frame.

@@ -45,8 +45,8 @@ class PropagatedMasks:
     def write(self, folder: Path, facts: Mapping[str, Any]) -> tuple[Path, ...]:
         """Writes the folder, whole or not at all, and returns the paths in it.
 
-        It holds one palette PNG per frame in `masks/`, with the palette and the labels of the given mask, an overlay,
-        and the areas as table. The record `masks.json` has the areas and `facts`, which are plain values.
+        It holds a palette PNG per frame in `masks/`, with palette and labels of the given mask. It also holds an
+        overlay and the areas as a table. The record `masks.json` has the areas and `facts`, which are plain values.
 
         Raises:
             StoreError: the folder cannot be written.

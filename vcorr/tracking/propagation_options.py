@@ -25,7 +25,3 @@ class PropagationOptions:
         least=0,
     )
     top_k: int = option(5, "Tokens with the largest affinity that give a token its labels.", unit="tokens", least=1)
-    stretch: bool = option(
-        True,
-        "Stretches the shares of every label over a frame to 0 to 1 before the largest one is taken, as DINO does.",
-    )

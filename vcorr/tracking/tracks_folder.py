@@ -19,8 +19,10 @@ OVERLAY = "overlay.mp4"
 RECORD = "tracks.json"
 
 
-def choose_folder(out: Path | None, video: Path) -> Path:
+def choose_folder(out: Path | None, video: Path, under: str = "tracks") -> Path:
     """Returns the folder to write: `out`, or a new one, `tracks/NAME`, `tracks/NAME-2` … by the name of the video.
+
+    under: the folder of new ones.
 
     Raises:
         StoreError: `out` exists and is not an empty folder.
@@ -28,7 +30,7 @@ def choose_folder(out: Path | None, video: Path) -> Path:
     if out is not None:
         _check_free(out)
         return out
-    number, folder = 1, Path("tracks", video.stem)
+    number, folder = 1, Path(under, video.stem)
     while os.path.lexists(folder):
         number += 1
         folder = folder.with_name(f"{video.stem}-{number}")

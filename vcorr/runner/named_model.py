@@ -1,0 +1,125 @@
+"""Looks up and loads the model that a command names, with its probe and site, where no run is stored."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vcorr.contract.bases import ProbeBase, with_defaults
+from vcorr.contract.errors import UsageError
+from vcorr.contract.modes import mode_of
+from vcorr.contract.protocols import Probe, Tracker
+from vcorr.contract.records import Clip, Queries, RunSettings, Tracks
+from vcorr.plugins.part_options import make_config
+from vcorr.plugins.registry import Registry
+from vcorr.runner.called_model import CalledModel
+from vcorr.runner.called_tracker import CalledTracker
+from vcorr.runner.clip_fit import fit_clip
+from vcorr.runner.gaps import Gaps
+from vcorr.runner.hardware import choose_hardware
+from vcorr.runner.parts import card_of, make_part, model_part, probe_parts
+from vcorr.runner.selection import choose_settings, choose_sites
+from vcorr.runner.spec import RunSpec
+from vcorr.runner.tracking_site import fill_site
+from vcorr.tracking.correspondence import CorrespondenceTracker
+from vcorr.tracking.track_options import TrackOptions
+from vcorr.tracking.tracker_model import DirectModel
+
+
+@dataclass(frozen=True)
+class NamedModel:
+    """A loaded model, and where it is read.
+
+    label: as it was typed. weights: identity of the weights. probe: None for a model without sites, and then there are
+    no layers. settings: mode and the one step. reading: how videos are cut into passes. notes: sentences on the site.
+    """
+
+    model: CalledModel
+    label: str
+    weights: str
+    probe: Probe | None
+    layers: tuple[int, ...]
+    settings: RunSettings
+    reading: TrackOptions
+    spec: RunSpec
+    notes: tuple[str, ...] = ()
+
+    def as_tracker(self) -> Tracker:
+        """Returns the model as a tracker of points.
+
+        Raises:
+            UsageError: the probe cannot track.
+        """
+        if self.probe is None:
+            return _DirectTracker(self.model, self.settings)
+        return CorrespondenceTracker(self.model, self.probe, self.layers, self.settings, self.reading)
+
+
+@dataclass(frozen=True)
+class _DirectTracker:
+    """Follows points with a model that predicts them directly, at the size that it reads."""
+
+    model: CalledModel
+    settings: RunSettings
+
+    def track(self, video: NDArray[np.uint8], queries: Queries) -> Tracks:
+        """Returns the tracks in pixels of the video; see `vcorr.Tracker`."""
+        follower, clip = DirectModel(self.model), Clip("video", "", queries, video)
+        fitted = fit_clip(clip, follower.grid(clip))
+        assert fitted.video is not None  # the clip has one
+        scale = np.divide(video.shape[2:0:-1], fitted.video.shape[2:0:-1]).astype(np.float32)
+        found = follower.follow(fitted, self.settings)
+        return Tracks((found.xy * scale).astype(np.float32), found.visible, found.tracker)
+
+
+def check_one_named(spec: RunSpec) -> None:
+    """Checks that a spec names a model or a tracker, and not both; raises UsageError if not."""
+    if bool(spec.model) == bool(spec.tracker):
+        said = "Both a model and a tracker were named" if spec.model else "Neither a model nor a tracker was named"
+        raise UsageError(f"{said}.", hint="Name one: --model tiny, or --tracker dis (vcorr list trackers)")
+
+
+def load_tracker(spec: RunSpec, registry: Registry) -> CalledTracker:
+    """Returns the tracker that a spec names.
+
+    Raises:
+        UsageError: the name or an option is unknown.
+        MissingError: weights or a package are not available.
+    """
+    part = make_part(registry.trackers.get(spec.tracker or ""), spec.options.get("tracker", {}), "tracker")
+    tracker = CalledTracker(part)
+    tracker.identity()
+    return tracker
+
+
+def load_model(spec: RunSpec, registry: Registry) -> NamedModel:
+    """Returns the model that a spec names, loaded, with probe, layers and step from flags, a run or the card.
+
+    Raises:
+        UsageError: a name, an option or an index cannot be used.
+        MissingError: the weights or a package are not available.
+        PluginError: a part breaks its contract.
+    """
+    part = model_part(spec, registry)
+    model, label = CalledModel(part), part.entry.label
+    weights = model.weights_id(spec.weights)
+    sited = fill_site(spec, model.sites(), model.steps, card_of(part), weights)
+    spec = sited.spec
+    probes = probe_parts(spec, registry, model)
+    sites = choose_sites(model, spec.layers)
+    mode: Any = mode_of(spec.mode or "renoise")
+    settings = choose_settings(spec, model, mode, label)
+    reading = make_config(TrackOptions, spec.options.get("track", {}), "track")
+    hardware = choose_hardware(spec, Gaps(collect=False))
+    model.check_settings(settings)
+    model.check_loading(hardware.device, hardware.dtype)
+    probe = probes[0].create() if probes else None
+    reads_sites = probe is not None and with_defaults(probe, ProbeBase).answers_per_site(1) > 0
+    if probe is not None:
+        with_defaults(probe, ProbeBase).check_sites(sites)
+    model.load(hardware.device, hardware.dtype, spec.weights)
+    layers = tuple(site.layer for site in sites) if reads_sites else ()
+    return NamedModel(model, part.entry.name, weights, probe, layers, settings, reading, spec, sited.notes)
