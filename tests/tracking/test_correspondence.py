@@ -361,6 +361,20 @@ def test_what_cannot_track_is_refused_in_a_sentence(diffusion, sliding):
         tracker.follow(replace(clip, video=clip.video[:, :8]))
 
 
+class GroupingModel(SlidingModel):
+    """Encodes frames in pairs, whatever `Clip.stills` says."""
+
+    def grid(self, clip, site):
+        grid = super().grid(clip, site)
+        return replace(grid, frames=grid.frames // 2, temporal_ratio=2, causal=False, video_frames=grid.frames // 2 * 2)
+
+
+def test_a_model_that_ignores_stills_is_refused():
+    tracker = CorrespondenceTracker(GroupingModel(ModelConfig()), QueryKey(), (0,), STEP, TrackOptions(chunk=4))
+    with pytest.raises(UsageError, match="4 frames 2 latents: it does not read frames one by one"):
+        tracker.follow(Clip("c", "", np.array([[9, 9]], np.float32), slide(0)[0]))
+
+
 def test_nan_in_the_network_is_an_error_of_the_clip(sliding):
     model = SlidingModel(ModelConfig(sharpness=float("nan")))
     model.load("cpu", "float32", "random")

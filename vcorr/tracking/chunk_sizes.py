@@ -103,12 +103,21 @@ class ChunkSizes:
                     raise
                 continue
             if grid.video_frames == length:
+                self._check_stills(grid)
                 self._filled[len(chunk)] = length
                 return length
         raise UsageError(
             f"track.chunk={whole}: the model reads {grid.video_frames} of so many frames in a pass.",
             hint=f"For example --set track.chunk={grid.video_frames}",
         )
+
+    def _check_stills(self, grid: TokenGrid) -> None:
+        """Checks that a model whose frames are read one by one gives each of them a latent frame."""
+        if self.stills and grid.frames != grid.video_frames:
+            raise UsageError(
+                f"The model gives {grid.video_frames} frames {grid.frames} latents: it does not read frames one by one.",
+                hint="Read a chunk as a video: --set track.latents=video",
+            )
 
     @staticmethod
     def _fill_up(chunk: Chunk, length: int) -> Chunk:
