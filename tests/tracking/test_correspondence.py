@@ -371,7 +371,7 @@ class GroupingModel(SlidingModel):
 
 def test_a_model_that_ignores_stills_is_refused():
     tracker = CorrespondenceTracker(GroupingModel(ModelConfig()), QueryKey(), (0,), STEP, TrackOptions(chunk=4))
-    with pytest.raises(UsageError, match="4 frames 2 latents: it does not read frames one by one"):
+    with pytest.raises(UsageError, match="4 frames 2 latents: it reads no frame by itself"):
         tracker.follow(Clip("c", "", np.array([[9, 9]], np.float32), slide(0)[0]))
 
 

@@ -115,7 +115,7 @@ class ChunkSizes:
         """Checks that a model whose frames are read one by one gives each of them a latent frame."""
         if self.stills and grid.frames != grid.video_frames:
             raise UsageError(
-                f"The model gives {grid.video_frames} frames {grid.frames} latents: it does not read frames one by one.",
+                f"The model gives {grid.video_frames} frames {grid.frames} latents: it reads no frame by itself.",
                 hint="Read a chunk as a video: --set track.latents=video",
             )
 
