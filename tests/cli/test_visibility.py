@@ -58,6 +58,14 @@ def test_show_run_names_the_best_threshold_and_score_uses_it(type_it, path) -> N
     assert "visible_above" in type_it("show", "run", path).out  # scored by
 
 
+def test_the_threshold_of_new_runs_is_pointed_to_the_stored_tracks(type_it, path) -> None:
+    ended = type_it("score", path, "--set", "track.threshold=0.3")
+    assert (ended.code, "--set metric.visible_above=0.3" in ended.err) == (2, True)
+    assert (
+        "visible_above: expected a number from 0 to 1" in type_it("score", path, "--set", "metric.visible_above=2").err
+    )
+
+
 def test_columns_without_visibility_need_no_thresholds(type_it, path) -> None:
     assert "Threshold of visibility" not in type_it("show", "run", path, "--metric", "pts_within_4").out
     assert "Threshold of visibility" in type_it("show", "run", path, "--metric", "average_jaccard").out

@@ -10,14 +10,15 @@ import numpy as np
 import pytest
 from support.made_tracks import HEIGHT, WIDTH, make_tables
 
-from vcorr import MetricBase, Score, TokenGrid, Tracks
+from vcorr import MetricBase, MetricEntry, PluginError, Score, TokenGrid, Tracks
 from vcorr.contract.errors import StoreError, UsageError
 from vcorr.contract.variants import NamedVariant
 from vcorr.metrics.tapvid_metric import TapVid
 from vcorr.plugins.registry import installed
 from vcorr.runner import score
 from vcorr.runner.judges import VersionedMetric, make_judges
-from vcorr.runner.parts import metric_parts
+from vcorr.runner.metric_trial import check_columns
+from vcorr.runner.parts import Part, metric_parts
 from vcorr.runner.spec import RunSpec
 
 TAPVID = TapVid()
@@ -83,13 +84,27 @@ def test_the_published_variant_scores_the_same_rows():
     assert found["occlusion_accuracy"].value == 4 / 5
 
 
+class Length(MetricBase):
+    """Is the mean distance per frame; it names no columns."""
+
+    higher_is_better = False
+
+    def score_tracks(self, predicted, reference, size):
+        return {"length": Score(float(np.abs(np.diff(predicted.xy[..., 0])).mean()), predicted.xy.shape[0])}
+
+
+def test_columns_of_a_metric_of_tracks_are_learnt_by_a_trial():
+    entry = MetricEntry(name="length", summary=".", factory=f"{__name__}:Length", task="tracking")
+    (found,) = check_columns([Part(entry, "test 1", None)])
+    assert (found.columns, found.primary, found.higher_is_better) == (("length",), "length", False)
+
+
+def test_an_entry_of_a_task_that_does_not_exist_is_refused():
+    with pytest.raises(PluginError, match="task must be one of correspondence, tracking"):
+        MetricEntry(name="length", summary=".", factory=f"{__name__}:Length", task="tracing")
+
+
 def test_only_accuracies_have_a_floor():
-    class Length(MetricBase):
-        higher_is_better = False
-
-        def score_tracks(self, predicted, reference, size):
-            return {"length": Score(float(np.abs(np.diff(predicted.xy[..., 0])).mean()), predicted.xy.shape[0])}
-
     row = rows_of(moving(), moving(), metrics=(TapVid(), Length()))["length"]
     assert (row.value, row.ceiling_kind, row.status) == (20, "none", "ok")
     assert math.isnan(row.floor)

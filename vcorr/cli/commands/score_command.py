@@ -85,6 +85,12 @@ def _variant_of(record: Mapping[str, Any]) -> str | None:
     return spec.get("variant") if isinstance(spec, dict) else None
 
 
+def _hint_for(key: str, value: str) -> str:
+    if key == "track.threshold":  # stored tracks keep their confidence, so another threshold needs no model
+        return f"Another threshold on the stored tracks: --set metric.visible_above={value}"
+    return "vcorr score takes metrics, metric.KEY and variant. For everything else: vcorr run"
+
+
 def _check_keys(assignments: Iterable[str]) -> None:
     from vcorr.contract.errors import UsageError
 
@@ -93,5 +99,5 @@ def _check_keys(assignments: Iterable[str]) -> None:
         if key.partition(".")[0] not in _KEYS:
             raise UsageError(
                 f"--set {key} cannot change predictions that are already stored; run.json holds the value they used.",
-                hint="vcorr score takes metrics, metric.KEY and variant. For everything else: vcorr run",
+                hint=_hint_for(key, assignment.partition("=")[2]),
             )
