@@ -23,7 +23,7 @@ LOWEST_TESTS := tests/video tests/store tests/plugins/test_option_values.py test
                 tests/faults/test_videos.py
 PURELIB      := -c 'import sysconfig; print(sysconfig.get_path("purelib"))'
 
-.PHONY: help install demo results tracking board check test faults lowest format findings switches traits coverage wheels clean
+.PHONY: help install demo results tracking board check test faults lowest format findings switches traits coverage animation wheels clean
 
 help:  ## list the targets (the default)
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -95,6 +95,9 @@ tracking: $(STAMP)  ## measure everything that tracks offline, for docs/tracking
 
 coverage: $(STAMP)  ## simulate what the intervals and tests of docs/statistics.md reach
 	$(BIN)/python docs/simulate_coverage.py --docs docs
+
+animation: $(STAMP)  ## make the animation of README: the embedded model follows points through a clip of sprites
+	$(BIN)/python docs/animate.py docs/images/tracks.webp
 
 wheels: $(STAMP)  ## build the wheels of the core and of every plugin into dist/
 	$(BIN)/python -m build --wheel --outdir dist .

@@ -1,12 +1,17 @@
 """A model follows points through a video of one's own as through a clip of a dataset, with its frames on disk."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from support import sliding, videos
 
 import vcorr
 from vcorr.contract.errors import StoreError, UsageError
-from vcorr.data.video.frame_stream import ArrayFrames, FileFrames
+from vcorr.data.video.frame_stream import ArrayFrames, FileFrames, WatchedFrames
+from vcorr.plugins import registry
+from vcorr.runner.point_tracking import plan_video_tracking
+from vcorr.runner.spec import RunSpec
 from vcorr.tracking import frame_store
 from vcorr.tracking.frame_store import store_frames
 
@@ -82,6 +87,17 @@ def test_frames_on_disk_are_the_frames_at_the_size_of_the_model():
         assert np.array_equal(stored[1], video[1])
     with store_frames(ArrayFrames(video), 10, 15) as stored:
         assert stored.shape == (9, 10, 15, 3)
+
+
+@pytest.mark.usefixtures("sliding_model")
+def test_a_bar_of_progress_sees_every_frame_that_is_worked_on():
+    spec = RunSpec(model="sliding-model", probe="qk", layers="0", steps="0", options={"track": {"chunk": 3}})
+    plan = plan_video_tracking(slide(9), ["4,12", "36,20@3"], None, spec, registry.installed())
+    done = []
+    replace(plan, source=WatchedFrames(plan.source, done.append)).run()
+    said = plan.follower.count_frames(plan.source, plan.queries)
+    assert said == 9 + 2 * 8
+    assert said <= sum(done) <= said + 4  # two chunks of three frames are read once more, to learn the size of tokens
 
 
 def test_a_full_disk_is_an_error_that_says_where_to_make_room(monkeypatch):

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from support.scale import draw_cases
 
 from vcorr.contract.records import Queries, Tracks
-from vcorr.tracking.window_chain import split_into_windows, track_in_windows, window_length
+from vcorr.tracking.window_chain import count_reads, split_into_windows, track_in_windows, window_length
 
 
 class Numbered:
@@ -105,6 +105,8 @@ def test_frames_are_read_once_forwards_and_only_where_a_point_needs_them_backwar
     late = Numbered(31)
     track_in_windows(Mover().track, late, Queries.at(np.zeros((1, 2), np.float32), 25), 11)
     assert late.reads == [(20, 31), (10, 21), (0, 11)]
+    assert count_reads(31, Queries.at(np.zeros((1, 2), np.float32), 25), 11) == 33
+    assert count_reads(31, Queries(np.array([0, 12]), np.zeros((2, 2), np.float32)), 11) == 44
 
 
 def test_a_tracker_without_confidence_stays_without_it():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from vcorr.runner.parts import make_part
 from vcorr.runner.spec import RunSpec
 from vcorr.tracking.own_video import MAX_SIDE, Follow, Points, choose_points, open_frames, track_own_video
 from vcorr.tracking.tracked_points import TrackedPoints
-from vcorr.tracking.window_chain import track_in_windows
+from vcorr.tracking.window_chain import count_reads, track_in_windows, window_length
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,10 +61,12 @@ class PointFollower:
 
     label: its name, for records and pictures. follow: see `vcorr.tracking.own_video.Follow`. original: whether it reads
     frames at their original size, to bring them to its own. notes: sentences on what was chosen by default.
+    count_frames: returns about how many frames it works on, each as often as it does, for a bar of progress.
     """
 
     label: str
     follow: Follow
+    count_frames: Callable[[FrameSource, Queries], int]
     original: bool = False
     notes: tuple[str, ...] = ()
 
@@ -142,14 +144,23 @@ def _follow_with_tracker(spec: RunSpec, registry: Registry, window: int) -> Poin
     def follow(source: FrameSource, queries: Queries) -> Tracks:
         return track_in_windows(tracker.track, source, queries, window)
 
-    return PointFollower(part.entry.name, follow)
+    def count(source: FrameSource, queries: Queries) -> int:
+        return count_reads(len(source.times), queries, window or window_length(source.shown_size))
+
+    return PointFollower(part.entry.name, follow, count)
 
 
 def _follow_with_model(spec: RunSpec, registry: Registry) -> PointFollower:
     from vcorr.runner.model_follower import make_model_follower
 
     made = make_model_follower(spec, registry)
-    return PointFollower(made.label, made.follow, original=True, notes=made.notes)
+    return PointFollower(made.label, made.follow, _count_with_model, original=True, notes=made.notes)
+
+
+def _count_with_model(source: FrameSource, queries: Queries) -> int:
+    """Returns the frames that are stored, and then read once for every frame that has queries."""
+    frames = len(source.times)
+    return frames + len(np.unique(queries.t)) * (frames - 1)
 
 
 def track(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import mmap
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -18,10 +18,17 @@ from vcorr.tracking.window_chain import window_length
 
 
 class DiskVideo(np.memmap[Any, Any]):
-    """A video (T, H, W, 3) uint8 in a file. What is taken of it by index is a copy; its pages are then given back."""
+    """A video (T, H, W, 3) uint8 in a file. What is taken of it by index is a copy; its pages are then given back.
+
+    watch: called with the number of frames of each chunk that is taken, without the frame of the queries.
+    """
+
+    watch: Callable[[int], None] | None = None
 
     def __getitem__(self, index: Any) -> Any:
         found = np.array(super().__getitem__(index))
+        if self.watch is not None and isinstance(index, list):
+            self.watch(len(set(index)) - 1)
         pages: mmap.mmap | None = getattr(self, "_mmap", None)
         if pages is not None and hasattr(mmap, "MADV_DONTNEED"):
             pages.madvise(mmap.MADV_DONTNEED)  # else pages that were read stay part of the memory of the process
@@ -44,7 +51,9 @@ def store_frames(source: FrameSource, height: int, width: int) -> Iterator[NDArr
         for first in range(0, frames, step):
             chunk = resize_video(source.read(first, min(first + step, frames)), height, width)
             _write(file, chunk)
-        yield DiskVideo(file, dtype=np.uint8, mode="r", shape=(frames, height, width, 3))
+        stored = DiskVideo(file, dtype=np.uint8, mode="r", shape=(frames, height, width, 3))
+        stored.watch = source.note_progress
+        yield stored
 
 
 def _write(file: Any, chunk: NDArray[np.uint8]) -> None:

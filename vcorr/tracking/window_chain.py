@@ -61,6 +61,19 @@ def split_into_windows(frames: int, length: int) -> list[Window]:
     return [Window(first, min(first + length, frames) - 1) for first in firsts]
 
 
+def count_reads(frames: int, queries: Queries, length: int) -> int:
+    """Returns how many frames `track_in_windows` reads at most, each as often as it is read."""
+    windows = split_into_windows(frames, length)
+    home = _find_home(windows, queries)
+    again = [*windows[int(home.min()) :], *windows[: int(home.max())]]
+    return sum(window.last - window.first + 1 for window in again)
+
+
+def _find_home(windows: Sequence[Window], queries: Queries) -> NDArray[np.intp]:
+    """Returns the number of the window in which each query is, (N,); the later one for a frame that two share."""
+    return np.searchsorted([window.first for window in windows], queries.t, side="right") - 1
+
+
 def track_in_windows(track: Track, video: Readable, queries: Queries, length: int = 0) -> Tracks:
     """Follows queries over all frames of a video, before and after their own, with few frames in memory.
 
@@ -73,7 +86,7 @@ def track_in_windows(track: Track, video: Readable, queries: Queries, length: in
     """
     count = len(video.times)
     windows = split_into_windows(count, length or window_length(video.shown_size))
-    home = np.searchsorted([window.first for window in windows], queries.t, side="right") - 1
+    home = _find_home(windows, queries)
     chain = _Chain(track, video, queries, home)
     for number, window in enumerate(windows):
         chain.go_forward(number, window)

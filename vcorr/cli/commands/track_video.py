@@ -97,7 +97,8 @@ def _follow(plan: VideoTracking) -> TrackedPoints:
     from vcorr.cli.views.progress import count_frames
     from vcorr.data.video.frame_stream import WatchedFrames
 
-    with count_frames(plan.follower.label, len(plan.source.times)) as watch:
+    total = plan.follower.count_frames(plan.source, plan.queries)
+    with count_frames(plan.follower.label, total) as watch:
         return replace(plan, source=WatchedFrames(plan.source, watch)).run()
 
 

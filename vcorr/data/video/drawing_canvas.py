@@ -45,10 +45,11 @@ class Canvas:
         self._circle(xy, 4 * size * self.unit + self._thin, BLACK, -1)
         self._circle(xy, 4 * size * self.unit, colour, -1)
 
-    def ring(self, xy: NDArray[Any], colour: Colour, size: float = 1.0) -> None:
-        """Draws a circle with a dark rim. size: 1 for a radius of 6 units."""
-        self._circle(xy, 6 * size * self.unit, BLACK, 3 * self._thin)
-        self._circle(xy, 6 * size * self.unit, colour, self._thin)
+    def ring(self, xy: NDArray[Any], colour: Colour, size: float = 1.0, *, bold: bool = False) -> None:
+        """Draws a circle with a dark rim; a bold one is twice as wide. size: 1 for a radius of 6 units."""
+        width = (2 if bold else 1) * self._thin
+        self._circle(xy, 6 * size * self.unit, BLACK, width + 2 * self._thin)
+        self._circle(xy, 6 * size * self.unit, colour, width)
 
     def plus(self, xy: NDArray[Any], colour: Colour) -> None:
         """Draws an upright cross with a dark rim."""

@@ -46,6 +46,10 @@ class FrameSource(Protocol):
         """Returns the frames from `first` to before `stop`, (stop - first, H, W, 3) uint8 RGB."""
         ...
 
+    def note_progress(self, frames: int) -> None:
+        """Counts frames that were worked on: what keeps frames elsewhere calls it for each part that it reads again."""
+        ...
+
 
 class WatchedFrames:
     """The frames of another source. watch: called with the number of frames after each reading of them."""
@@ -61,8 +65,19 @@ class WatchedFrames:
         self._watch(stop - first)
         return found
 
+    def note_progress(self, frames: int) -> None:
+        """Passes the number of frames on to `watch`."""
+        self._watch(frames)
 
-class ArrayFrames:
+
+class _Unwatched:
+    """Base of sources that nobody watches."""
+
+    def note_progress(self, frames: int) -> None:
+        """Ignores the number."""
+
+
+class ArrayFrames(_Unwatched):
     """The frames of an array (T, H, W, 3) uint8 RGB. fps: frames per second; 8 if None. max_side: as in `FileFrames`.
 
     Raises:
@@ -88,7 +103,7 @@ class ArrayFrames:
         return np.asarray(np.stack(smaller), dtype=np.uint8)
 
 
-class FileFrames:
+class FileFrames(_Unwatched):
     """The frames of a file, as `read_video` reads them, but never all of them at once.
 
     Making it decodes the whole file once, to learn how many frames there are and when each is shown. Windows that

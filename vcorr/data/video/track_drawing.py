@@ -84,10 +84,12 @@ class _Scene:
     colours: NDArray[np.uint8] | None
     tail: int
 
-    @property
-    def hollow(self) -> float:
-        """Size of the ring of a prediction that is hidden: larger where its colour says which point it is."""
-        return _SMALL if self.colours is None else _HOLLOW
+    def draw_hidden(self, canvas: Canvas, xy: NDArray[Any], colour: Colour) -> None:
+        """Draws a prediction that is hidden: a ring, larger and bold where its colour says which point it is."""
+        if self.colours is None:
+            canvas.ring(xy, colour, _SMALL)
+        else:
+            canvas.ring(xy, colour, _HOLLOW, bold=True)
 
 
 def write_overlay(path: Path, video: NDArray[np.uint8], drawing: Drawing, *, fps: float) -> None:
@@ -220,7 +222,7 @@ def _track_entries(drawing: Drawing, scene: _Scene) -> Iterator[Entry]:
         )
         yield Entry("prediction while the reference is hidden", lambda c, xy: c.disc(xy, UNKNOWN, _SMALL))
     if not scene.predicted.visible.all():
-        yield Entry("predicted to be hidden", lambda c, xy: c.ring(xy, hidden_colour, scene.hollow))
+        yield Entry("predicted to be hidden", lambda c, xy: scene.draw_hidden(c, xy, hidden_colour))
 
 
 def _find_scale(scene: _Scene) -> ErrorScale | None:
@@ -273,7 +275,7 @@ def _draw_predictions(canvas: Canvas, scene: _Scene, t: int, colours: Sequence[C
         if scene.predicted.visible[n, t]:
             canvas.disc(xy, colours[n], 1.0 if known else _SMALL)
         else:
-            canvas.ring(xy, colours[n], scene.hollow)
+            scene.draw_hidden(canvas, xy, colours[n])
 
 
 def _draw_link(canvas: Canvas, first: NDArray[Any], second: NDArray[Any], colour: Colour) -> None:
