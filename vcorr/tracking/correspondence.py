@@ -29,7 +29,7 @@ from vcorr.tracking.chunk_plans import Chunk, plan_chunks
 from vcorr.tracking.chunk_sizes import ChunkSizes
 from vcorr.tracking.cost_reader import NO_QUERIES, ChunkCosts, read_chunk, takes_costs
 from vcorr.tracking.followed_site import SiteFacts
-from vcorr.tracking.frame_reader import FrameRead, FrameReader, Piece
+from vcorr.tracking.frame_reader import Followed, FrameRead, FrameReader, Piece
 from vcorr.tracking.track_options import TrackOptions
 
 VERSION = 1
@@ -151,16 +151,15 @@ class CorrespondenceTracker:
         confidence = np.ones(shape, np.float32)
         for frame, index in clip.queries.by_frame():
             if len(video) > 1:
-                xy[index], confidence[index] = self._follow_frame(clip, frame, clip.queries.xy[index], asked)
+                found = self._follow_frame(clip, frame, clip.queries.xy[index], asked)
+                xy[index], confidence[index] = found.xy, found.confidence
         visible = confidence > self.options.least_confidence
         visible[np.arange(len(xy)), clip.queries.t] = True
         name = f"{self.facts.probe}-tracker"
         return Tracks(xy, visible, name, VERSION, confidence=confidence, query_frame=clip.queries.t)
 
-    def _follow_frame(
-        self, clip: Clip, frame: int, points: NDArray[np.float32], settings: RunSettings
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Follows the queries of one frame; returns (N, T, 2) positions and (N, T) confidences."""
+    def _follow_frame(self, clip: Clip, frame: int, points: NDArray[np.float32], settings: RunSettings) -> Followed:
+        """Follows the queries of one frame, (N, 2) pixels, through all frames."""
         video = _video_of(clip)
         chunks = self._plan(len(video), frame, self._sizes.size_for(clip))
         queries = QueryPoints(points)
@@ -169,14 +168,13 @@ class CorrespondenceTracker:
             found = self._read_stills(passes, chunks, queries, frame, len(video))
         else:
             found = self._read_videos(passes, queries, len(video))
-        xy, confidence = found
-        if not (np.isfinite(xy).all() and np.isfinite(confidence).all()):
+        if not (np.isfinite(found.xy).all() and np.isfinite(found.confidence).all()):
             raise NumericalError(
                 f"Clip {clip.id}: the correlations of its tokens hold NaN or infinity.",
                 hint="The model probably overflowed: try --dtype bfloat16 or float32.",
             )
-        xy[:, frame], confidence[:, frame] = points, 1
-        return xy, confidence.clip(0, 1)
+        found.xy[:, frame], found.confidence[:, frame] = points, 1
+        return Followed(found.xy, found.confidence.clip(0, 1))
 
     def _plan(self, frames: int, query_frame: int, size: int) -> list[Chunk]:
         return plan_chunks(
@@ -198,7 +196,7 @@ class CorrespondenceTracker:
         queries: QueryPoints,
         query_frame: int,
         frames: int,
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    ) -> Followed:
         """Reads chunks with one latent per frame. A frame is read when all its chunks have come."""
         last = {frame: number for number, chunk in enumerate(chunks) for frame in chunk}
         waiting: dict[int, list[Piece]] = {}
@@ -213,11 +211,9 @@ class CorrespondenceTracker:
         assert reader is not None  # a clip of several frames has a chunk
         order = [read.get(frame) or _own_frame(read) for frame in range(frames)]
         landed, confidence = _stack(order)
-        return _to_numpy(reader.place(landed, query_frame)), _to_numpy(reader.spread(confidence))
+        return Followed(_to_numpy(reader.place(landed, query_frame)), _to_numpy(reader.spread(confidence)))
 
-    def _read_videos(
-        self, passes: Iterator[tuple[Chunk, ChunkCosts]], queries: QueryPoints, frames: int
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def _read_videos(self, passes: Iterator[tuple[Chunk, ChunkCosts]], queries: QueryPoints, frames: int) -> Followed:
         """Reads chunks that were encoded as videos. A frame in several chunks gets the mean of its positions."""
         xy = np.zeros((len(queries), frames, 2))
         confidence = np.zeros((len(queries), frames))
@@ -234,7 +230,7 @@ class CorrespondenceTracker:
             xy[:, here] += where
             confidence[:, here] += how_sure
             times[here] += 1
-        return (xy / times[:, None]).astype(np.float32), (confidence / times).astype(np.float32)
+        return Followed((xy / times[:, None]).astype(np.float32), (confidence / times).astype(np.float32))
 
 
 def _own_frame(read: dict[int, FrameRead]) -> FrameRead:

@@ -11,6 +11,7 @@ from functools import cached_property
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from vcorr.contract.errors import UsageError
@@ -44,6 +45,14 @@ class FrameRead:
 
     landed: Tensor
     confidence: Tensor
+
+
+@dataclass(frozen=True)
+class Followed:
+    """Tracks of the queries of one frame. xy: (N, T, 2) float32 pixels. confidence: (N, T) float32 in [0, 1]."""
+
+    xy: NDArray[np.float32]
+    confidence: NDArray[np.float32]
 
 
 class FrameReader:
