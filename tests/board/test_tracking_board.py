@@ -19,7 +19,7 @@ from vcorr.store.shards import write_shard
 BOARDS = builtin_boards()
 TRACKING = BOARDS[-1]
 FLOORS = {"average_pts_within_thresh": 0.2, "average_jaccard": 0.1, "occlusion_accuracy": 0.7, "pts_within_1": 0.05}
-COST = {"seconds_per_clip": 1.25, "device_gib": None, "host_gib": 0.5, "clips": 9}
+COST = {"seconds_per_clip": 1.25, "seconds_per_point": 0.1, "device_gib": None, "host_gib": 0.5, "clips": 9}
 PLACE = {"layer": -1, "layer_name": "", "step": -1, "noise": math.nan, "attention": "none", "weights": "none"}
 
 
