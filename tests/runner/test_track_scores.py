@@ -20,6 +20,8 @@ from vcorr.runner.judges import VersionedMetric, make_judges
 from vcorr.runner.metric_trial import check_columns
 from vcorr.runner.parts import Part, metric_parts
 from vcorr.runner.spec import RunSpec
+from vcorr.runner.stored_tracks import pair_rows
+from vcorr.store.arrow_rows import rows_of as rows_in
 
 TAPVID = TapVid()
 CONTEXT = score.RowContext("r", "m", "none", "d", "test", "renoise", 0, task="tracking")
@@ -118,6 +120,16 @@ def test_a_prediction_with_fewer_latents_than_frames_is_refused():
         rows_of(
             reference, reference, visible=(), xy=reference.xy[:, :2].ravel(), latents=2, grid=json.dumps(grid.to_dict())
         )
+
+
+def test_points_without_a_position_are_shown_by_no_threshold():
+    reference = moving()
+    positions, sure = reference.xy.copy(), np.full(reference.visible.shape, 0.9, np.float32)
+    positions[:, 5] = np.nan
+    tables = make_tables("c", replace(reference, confidence=sure), reference, xy=positions.ravel())
+    shown = pair_rows(*(rows_in(table)[0] for table in tables)).tracks.show_above(0.0).shown
+    assert shown[:, :5].all()
+    assert not shown[:, 5].any()
 
 
 def test_metrics_belong_to_runs_of_their_task():

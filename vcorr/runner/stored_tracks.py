@@ -14,7 +14,7 @@ from vcorr.contract.tasks import TRACKING
 from vcorr.contract.variants import Switches
 from vcorr.metrics.tapvid_metric import compare_tracks
 from vcorr.runner.row_words import POSITIONS
-from vcorr.runner.unpacking import Stored, to_tracks, unpack_positions, unpack_tracks
+from vcorr.runner.unpacking import APART, Stored, to_tracks, unpack_positions, unpack_tracks
 from vcorr.stats.halves import split_clips
 from vcorr.store.arrow_rows import rows_of
 from vcorr.store.rundir import RunDirectory
@@ -125,18 +125,23 @@ def read_pairs(run: RunDirectory) -> Iterator[StoredPairs]:
         tracks = rows_of(read_shard(run.path / "tracks" / path.name, "tracks"))
         stored = next((row for row in rows_of(read_shard(path, "predictions")) if _is_confident(row)), None)
         if stored is not None and tracks:
-            yield _pair(stored, tracks[0])
+            yield pair_rows(stored, tracks[0])
 
 
 def _is_confident(row: Stored) -> bool:
     return row["kind"] == POSITIONS and bool(len(row["confidence"]))
 
 
-def _pair(stored: Stored, tracks: Stored) -> StoredPairs:
+def pair_rows(stored: Stored, tracks: Stored) -> StoredPairs:
+    """Compares one row of predictions with the row of tracks of the same clip.
+
+    Raises:
+        StoreError: they differ in shape, or the prediction has no confidence.
+    """
     reference = unpack_tracks(tracks)
     answer = unpack_positions(stored, TokenGrid.from_dict(json.loads(stored["grid"])))
     if answer.xy.shape != reference.xy.shape or answer.confidence is None:
-        raise StoreError(f"Clip {stored['clip']}: its predictions and tracks differ in shape.")
+        raise StoreError(f"Clip {stored['clip']}: its predictions and tracks differ in shape.", hint=APART)
     predicted = to_tracks(answer, answer.xy, reference)
     pairs = compare_tracks(predicted, reference, (tracks["height"], tracks["width"]), Switches())
     found = np.isfinite(answer.xy).all(axis=-1)
