@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import math
 
 import numpy as np
 import pytest
 
+from vcorr.board.site.clip_page import MOST_CLIPS, UNIT, make_clip_pages
 from vcorr.board.site.site_build import build_site
 from vcorr.board.tables.board_runs import InputFacts, load_run
 from vcorr.board.tables.data_defaults import find_defaults
 from vcorr.board.tables.definitions import builtin_boards, metric_names
 from vcorr.board.tables.ranking import rank
+from vcorr.contract.geometry import TokenGrid
 from vcorr.plugins.registry import installed
 from vcorr.store.rundir import RunDirectory, find_runs
+from vcorr.store.schema import PredictionRow, TrackRow
 from vcorr.store.shards import write_shard
 
 BOARDS = builtin_boards()
@@ -23,12 +27,34 @@ COST = {"seconds_per_clip": 1.25, "seconds_per_point": 0.1, "device_gib": None, 
 PLACE = {"layer": -1, "layer_name": "", "step": -1, "noise": math.nan, "attention": "none", "weights": "none"}
 
 
+def _write_tracks(run, clip, side):
+    """Writes two points that stand at a quarter and a half of the frame, and predictions a tenth further right."""
+    xy = np.repeat(np.float32([[0.25, 0.25], [0.5, 0.5]])[:, None], 3, axis=1) * side
+    shared = {"run": run.run_id, "clip": clip, "points": 2, "query_frames": [0, 1]}
+    visible = [True, True, False, True, True, True]
+    moved, xy[0, 2] = xy + np.float32([side / 10, 0]), np.nan  # hidden there
+    track = TrackRow(
+        **shared, frames=3, width=side, height=side, queries=[0.0] * 4, xy=xy.ravel(), visible=visible, tracker="exact"
+    )
+    grid = TokenGrid(frames=3, rows=2, cols=2, stride=(side / 2, side / 2), video_frames=3, temporal_ratio=1)
+    predicted = PredictionRow(
+        **shared, probe="direct", kind="positions", variant="corrected", readout="free", latents=3, xy=moved.ravel(),
+        visible=[False, *[True] * 5], grid=json.dumps(grid.to_dict()),
+    )  # fmt: skip
+    write_shard(run.shard("tracks", clip), "tracks", [track], "cd" * 32)
+    write_shard(run.shard("predictions", clip), "predictions", [predicted], "ab" * 32)
+
+
 @pytest.fixture
 def make_tracking(tmp_path, score_row, record_of):
-    """Makes a tracking run below runs/, each of whose clips has about the same position accuracy `best`."""
+    """Makes a tracking run below runs/, each of whose clips has about the same position accuracy `best`.
 
-    def make(name, model, best, *, clips=9, tracker=False, resolved=None, data=None, cost=COST, **columns):
+    side: width and height of its frames, for tracks of two points in three frames; 0 for scores alone.
+    """
+
+    def make(name, model, best, *, clips=9, tracker=False, resolved=None, data=None, cost=COST, side=0, **columns):
         run = RunDirectory.create(tmp_path / "runs", name * 12)
+        columns |= {"frames": 3, "height": side, "width": side} if side else {}
         shared = {"probe": "direct", "task": "tracking", "query_mode": "first", "input_class": "256"} | PLACE | columns
         for c in range(clips):
             clip = f"clip-{c:03d}"
@@ -37,6 +63,8 @@ def make_tracking(tmp_path, score_row, record_of):
                 values = {"metric": metric, "value": best + 0.01 * (c % 3), "floor": floor, "ceiling": 1.0}
                 rows.append(score_row(run.run_id, model, clip, **shared | values))
             write_shard(run.shard("scores", clip), "scores", rows, "ef" * 32)
+            if side:
+                _write_tracks(run, clip, side)
         record = record_of(model, clips, of=columns)
         record["row_context"]["task"] = "tracking"
         record["spec"] |= {"task": "tracking", "model": "" if tracker else model, "tracker": model if tracker else None}
@@ -229,3 +257,47 @@ def test_the_page_shows_delta_aj_oa_and_cost_in_sight(make_tracking, tmp_path, n
     page.get_by_role("link", name="dis").first.click()
     assert page.locator("h1").inner_text() == "dis"
     assert "rank 1 of 2" in page.locator(".standings").inner_text()
+
+
+def test_pages_of_clips_have_the_stored_tracks_as_shares_of_the_frame(make_tracking, load):
+    make_tracking("a", "dis", 0.7, tracker=True, side=64)
+    make_tracking("b", "made-up", 0.6, side=200)  # a model may read the clips at a size of its own
+    make_tracking("c", "made-up-copy", 0.5, frames=3)
+    (ranking,), _ = rank(load(), BOARDS)
+    assert len(ranking.rows) == 3
+    pages = make_clip_pages(ranking)
+    assert [page.clip for page in pages] == [f"clip-{i:03d}" for i in range(MOST_CLIPS)]
+    page = pages[0]
+    assert page.rows == ("dis, direct", "Made-Up, direct")
+    assert (page.points, page.tracks["frames"], page.tracks["ratio"], page.tracks["queries"]) == (2, 3, 1.0, [0, 1])
+    quarter, half, tenth = UNIT // 4, UNIT // 2, UNIT // 10
+    assert page.tracks["reference"] == {"xy": [quarter] * 4 + [None] * 2 + [half] * 6, "visible": [1, 1, 0, 1, 1, 1]}
+    for row in page.tracks["rows"]:
+        assert row["xy"] == [quarter + tenth, quarter] * 3 + [half + tenth, half] * 3
+        assert row["visible"] == [0, 1, 1, 1, 1, 1]
+
+
+def test_damaged_tracks_leave_a_row_out_of_its_page_alone(make_tracking, load, tmp_path):
+    make_tracking("a", "dis", 0.7, tracker=True, side=64)
+    whole = make_tracking("b", "made-up", 0.6, side=64)
+    runs = load()
+    whole.shard("predictions", "clip-001").write_bytes(b"x")
+    (ranking,), _ = rank(runs, BOARDS)
+    assert [len(page.rows) for page in make_clip_pages(ranking)] == [2, 1, 2, 2]
+
+
+def test_a_page_of_a_clip_draws_the_chosen_row_and_frame(make_tracking, tmp_path, no_plugins, open_page):
+    make_tracking("a", "dis", 0.7, tracker=True, side=64)
+    make_tracking("b", "made-up", 0.6, side=64)
+    page = open_page(build_site(tmp_path / "runs", tmp_path / "site", registry=no_plugins))
+    page.get_by_role("link", name="clip-002").click()
+    canvas = page.locator("canvas.tracks")
+    ink = "c => c.toDataURL()"
+    first = canvas.evaluate(ink)
+    assert canvas.get_attribute("data-drawn") == "0:0"
+    page.get_by_label("Frame").fill("2")
+    assert (canvas.get_attribute("data-drawn"), page.get_by_role("status").inner_text()) == ("0:2", "frame 2 of 2")
+    assert canvas.evaluate(ink) != first
+    page.locator("select").select_option("Made-Up, direct")
+    assert canvas.get_attribute("data-drawn") == "1:2"
+    assert page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth") <= 0

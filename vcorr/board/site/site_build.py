@@ -10,12 +10,14 @@ import json
 import os
 from collections.abc import Callable, Sequence
 from importlib import metadata, resources
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from vcorr.store.json_text import read_json
 from vcorr.board.tables.definitions import BoardConfig, builtin_boards, check_metrics, load_board, metric_names
 from vcorr.board.tables.board_runs import BoardRun, UnreadableRunError, load_run
+from vcorr.board.site.clip_page import ClipPage, make_clip_pages
 from vcorr.board.site.model_page import model_view
 from vcorr.board.site.plugin_pages import Board, PluginPage, frame, plugin_pages
 from vcorr.board.site.file_names import slug
@@ -35,7 +37,7 @@ MARKER = "board.json"
 """File that marks a folder as a board, so that a new board may replace it."""
 BOARD_VERSION = 1
 
-_STATIC = ("style.css", "board.js", "charts.js")
+_STATIC = ("style.css", "board.js", "charts.js", "clips.js")
 
 
 def build_site(
@@ -136,7 +138,7 @@ class _Site:
         """Writes all files, the marker last."""
         self._write_static()
         self._write_best_sites()
-        self._write_page("index.html", "index.html.j2", board=self._board)
+        self._write_page("index.html", "index.html.j2", board=self._board, clips=self._write_clips())
         for model in self._models:
             self._write_model(model)
         self._write_page(
@@ -151,6 +153,13 @@ class _Site:
             self._write_page(path, "plugin.html.j2", page=page, frame=frame(page, "../"))
         marker = {"board_version": BOARD_VERSION, "vcorr": metadata.version("vcorr"), "models": self._models}
         self._write(MARKER, json.dumps(marker, indent=2) + "\n")
+
+    def _write_clips(self) -> list[list[ClipPage]]:
+        """Writes the pages of clips; returns the ones of each table."""
+        found = [make_clip_pages(ranking) for ranking in self._board.rankings]
+        for page in chain.from_iterable(found):
+            self._write_page(page.path, "clip.html.j2", page=page)
+        return found
 
     def _write_model(self, model: str) -> None:
         runs = [run for run in self._board.runs if run.model == model]
