@@ -15,11 +15,11 @@ import os
 import pickletools
 import struct
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from vcorr.contract.errors import MissingError, UsageError, first_line
+from vcorr.contract.errors import first_line
+from vcorr.data.pickle_files import FIRST_PROTOCOL, LAST_PROTOCOL, open_pickle
 from vcorr.data.plain_values import (
     CALLS,
     NAMES,
@@ -38,7 +38,6 @@ from vcorr.data.plain_values import (
     order_bytes,
 )
 
-FIRST_PROTOCOL, LAST_PROTOCOL = 2, 5
 MOST_STEPS = 1 << 18
 """Opcodes per entry; a published entry has fewer than 3,000. An empty list takes one byte here and 64 in memory."""
 LARGEST_INT = 64
@@ -46,13 +45,10 @@ LARGEST_INT = 64
 LONGEST_NAME = 1 << 10
 """Letters of the longest module or name."""
 
-_AGAIN = "Get the file from its source again."
-_READ = "Only numpy arrays, bytes, text, numbers, lists, tuples, sets and dictionaries are read."
-
 
 def read_plain(path: Path) -> Any:
     """Reads the whole value of a pickle. Raises as `iterate_entries`, which needs less memory."""
-    with _open(path) as file, _explain(path):
+    with open_pickle(path) as file:
         return _Machine(file).run()
 
 
@@ -67,85 +63,8 @@ def iterate_entries(path: Path) -> Iterator[tuple[str | int, Any]]:
         UsageError: it is no pickle of such a container, is cut off or damaged, or holds something that is not loaded;
             or an entry refers to an array or bytes of an earlier one.
     """
-    with _open(path) as file, _explain(path):
+    with open_pickle(path) as file:
         yield from _Machine(file).iterate()
-
-
-def describe_head(path: Path) -> str:
-    """Returns what a file is by its first bytes if it is no pickle, such as "a gzip archive"; "" if it may be one.
-
-    Raises:
-        MissingError: it cannot be read.
-    """
-    with _open(path) as file:
-        begin = file.read(64)
-    if not begin:
-        return "empty (0 bytes)"
-    if begin[0] == 0x80 and len(begin) > 1:
-        return "" if FIRST_PROTOCOL <= begin[1] <= LAST_PROTOCOL else f"a pickle of protocol {begin[1]}"
-    known = {
-        b"PK": "a zip archive",
-        b"\x1f\x8b": "a gzip archive",
-        b"version https://git-lfs": "a pointer of Git LFS",
-        b"\x93NUMPY": "a .npy file",
-        b"\x89HDF": "an HDF5 file",
-        b"<": "a web page or XML",
-    }
-    found = next((what for start, what in known.items() if begin.lstrip().startswith(start)), "")
-    return found or ("JSON or other text" if _is_text(begin) else "something else")
-
-
-def check_whole(path: Path) -> None:
-    """Checks the two ends of a pickle, before work on a file that is cut off begins.
-
-    Raises:
-        MissingError: it cannot be read.
-        UsageError: it is no pickle, or its last byte is not the last one of a pickle.
-    """
-    with _open(path) as file, _explain(path):
-        file.seek(-1, os.SEEK_END)
-        if file.read(1) != b".":
-            raise DamagedPickleError("its end is missing")
-
-
-def _is_text(begin: bytes) -> bool:
-    return all(32 <= byte < 127 or byte in b"\t\r\n" for byte in begin)
-
-
-@contextmanager
-def _explain(path: Path) -> Iterator[None]:
-    """Turns the errors of a block that reads a pickle into errors that name its file."""
-    if what := describe_head(path):
-        raise UsageError(
-            f"{path} is not a pickle of protocol {FIRST_PROTOCOL} to {LAST_PROTOCOL}, but {what}.",
-            hint=_REMEDIES.get(what, _AGAIN),
-        )
-    try:
-        yield
-    except ForeignError as error:
-        raise UsageError(f"{path} {error}", hint=f"{_READ} {_AGAIN}") from error
-    except DamagedPickleError as error:
-        raise UsageError(f"{path} is damaged or cut off: {error}.", hint=_AGAIN) from error
-    except OSError as error:
-        raise MissingError(f"{path} cannot be read: {error.strerror or error}.") from error
-    except MemoryError as error:
-        raise UsageError(f"{path} needs more memory than there is.", hint=_AGAIN) from error
-
-
-_REMEDIES = {
-    "a zip archive": "Unpack it first: unzip FILE",
-    "a gzip archive": "Unpack it first: gunzip FILE, or tar -xzf FILE",
-    "a pointer of Git LFS": "Get the file itself: git lfs pull",
-}
-
-
-def _open(path: Path) -> BinaryIO:
-    try:
-        if path.exists() and not path.is_file():  # a pipe would be waited for
-            raise MissingError(f"{path} cannot be read: it is no ordinary file.")
-        return path.open("rb")
-    except OSError as error:
-        raise MissingError(f"{path} cannot be read: {error.strerror or error}.") from error
 
 
 class _Machine:
@@ -157,6 +76,7 @@ class _Machine:
         self._stack: list[Any] = []
         self._outer: list[list[Any]] = []
         self._memo: dict[int, Any] = {}
+        self._large: list[int] = []
         self._noted = 0
         self._steps = 0
         self._yielded = 0
@@ -226,7 +146,9 @@ class _Machine:
 
     def _forget(self) -> None:
         """Drops what may be large from what later entries can refer to."""
-        self._memo = {index: value for index, value in self._memo.items() if is_small(value)}
+        for index in self._large:
+            self._memo.pop(index, None)
+        self._large.clear()
         self._steps = 0
 
     def _step(self, code: bytes) -> None:
@@ -325,6 +247,8 @@ class _Machine:
         if not self._stack:
             raise DamagedPickleError("a value is missing")
         self._memo[index] = self._stack[-1]
+        if not is_small(self._stack[-1]):
+            self._large.append(index)
         self._noted = max(self._noted, index + 1)
 
     def _recall(self, index: int) -> None:

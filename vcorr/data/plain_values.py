@@ -18,6 +18,10 @@ SMALL = 1 << 10
 """Longest text or bytes that later entries of a file may refer to."""
 
 
+MOST_AXES = 32
+"""Axes of an array; with more, their product alone could take hours."""
+
+
 class DamagedPickleError(ValueError):
     """The opcodes make no sense; the message says why, and `iterate_entries` adds the file."""
 
@@ -142,9 +146,12 @@ def _shape_array(data: Any, kind: Any, shape: Any, order: Any, axes: Any = None)
     """Returns an array of exactly the given data. order: "C", "F", or "K" with the axes as `numpy` stores them."""
     if not isinstance(kind, PendingType) or type(shape) is not tuple:
         raise DamagedPickleError("an array has no type or shape")
+    # what stands in a shape is not written out: tuples inside tuples could be long without end
+    if len(shape) > MOST_AXES or any(not isinstance(side, int) or side < 0 for side in shape):
+        raise DamagedPickleError(f"an array has a shape of {len(shape)} axes that no array can have")
     flat = _flat_array(data, kind.dtype)
-    if any(not isinstance(side, int) or side < 0 for side in shape) or math.prod(shape) != len(flat):
-        raise DamagedPickleError(f"an array of shape {shape!r:.60} has data for {len(flat):,} values")
+    if math.prod(shape) != len(flat):
+        raise DamagedPickleError(f"an array of shape {shape} has data for {len(flat):,} values")
     if order == "K" and axes is not None:
         return flat.reshape(shape).transpose(axes)
     return flat.reshape(shape, order="F" if order == "F" else "C")
@@ -178,7 +185,7 @@ def _new_scalar(kind: Any, data: Any) -> Any:
 
 def _encode(text: Any, coding: Any = "utf-8") -> bytes:
     """Returns bytes that protocol 2 stores as text."""
-    if coding not in ("latin1", "latin-1"):
+    if _text(coding) not in ("latin1", "latin-1"):
         raise ForeignError(f"holds bytes in the coding {coding!r:.40}, which is not read.")
     return _text(text).encode("latin-1")
 

@@ -18,7 +18,7 @@ from vcorr.data.clip_row import FAILED, OK, ClipRow
 from vcorr.data.clip_table import read_fingerprint, read_rows
 from vcorr.data.dataset_card import card
 from vcorr.data.dataset_folder import CARD, VIDEOS, DatasetFolder, file_hash
-from vcorr.data.plain_pickle import check_whole
+from vcorr.data.pickle_files import check_whole
 from vcorr.data.tap_queries import choose_tap_queries
 from vcorr.data.tapvid_files import (
     FILTER,
