@@ -10,11 +10,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from support import sliding
 
 import vcorr as api
 from vcorr.store.rundir import RunDirectory
 
 SLIDE = ("--data", "token-slide")
+ACCURACY = "average_pts_within_thresh"
 
 
 @dataclass(frozen=True)
@@ -154,6 +156,41 @@ def test_a_clip_that_fails_is_a_row_and_is_tried_again(track) -> None:
     assert row["error"].startswith("ValueError: stopped (tracker 'moving' of moving_plugin 1")
     Path("stop.txt").unlink()
     assert finished(track(*words)).record()["status"] == "complete"
+
+
+class Uneven(sliding.SlidingData):
+    """Clips of different lengths: the second has one frame; queries are in every frame."""
+
+    def clip(self, clip_id):
+        whole = super().clip(clip_id)
+        frames = 1 if clip_id == "slide-1" else len(whole.video)
+        at = np.arange(len(whole.queries)) % frames
+        xy = whole.tracks.xy[np.arange(len(at)), at]
+        tracks = api.Tracks(whole.tracks.xy[:, :frames], whole.tracks.visible[:, :frames], tracker="exact")
+        queries = api.Queries(at.astype(np.int32), xy)
+        return api.Clip(clip_id, "", queries, whole.video[:frames], tracks, query_mode="first")
+
+
+@api.hookimpl
+def vcorr_datasets():
+    return sliding.entries_of(api.DatasetEntry, Uneven)
+
+
+@pytest.mark.parametrize("words", [("--tracker", "moving"), ("--model", "sliding-model", "--layers", "0")])
+def test_a_clip_of_one_frame_has_no_score_and_the_others_go_on(vcorr, plugins, monkeypatch, words) -> None:
+    module = types.ModuleType("moving_plugin")
+    module.Moving, module.vcorr_trackers, module.vcorr_datasets = Moving, vcorr_trackers, vcorr_datasets
+    monkeypatch.setitem(sys.modules, "moving_plugin", module)
+    monkeypatch.setattr(Uneven, "__module__", "moving_plugin")
+    module.Uneven = Uneven
+    plugins(module)
+    run = finished(vcorr("track", *words, "--data", "uneven", "--limit", "3", "--set", "data.fail=slide-2"), code=1)
+    rows = {row["clip"]: row for row in run.read("predictions").to_pylist()}
+    assert [rows[f"slide-{i}"]["status"] for i in range(3)] == ["ok", "ok", "failed"]
+    assert len(rows["slide-1"]["xy"]) == 2 * rows["slide-1"]["points"]
+    values = {row["clip"]: row["value"] for row in run.read("scores").to_pylist() if row["metric"] == ACCURACY}
+    assert values["slide-0"] == 1.0
+    assert np.isnan(values["slide-1"])
 
 
 def test_a_baseline_follows_points_with_everything_visible(track) -> None:

@@ -92,7 +92,7 @@ def test_probe_and_step_have_a_default_and_the_layer_has_none(vcorr) -> None:
     assert "No layer of model 'sliding-model' was named, and its card names none." in ended.err
     assert "vcorr run --model sliding-model --probe qk --data sprites, then --from RUN" in ended.err
     ended = vcorr(*MODEL, "--limit", "1", "--layers", "0")
-    assert "probe qk, step last: from the default." in ended.err
+    assert "From the default: probe qk, step last." in ended.err
     assert resolved(ended)["settings"]["steps"] == [9]
 
 
@@ -104,8 +104,7 @@ def test_a_run_of_correspondence_gives_its_best_site(vcorr) -> None:
     found = resolved(ended)
     assert (found["sites"], found["settings"]["steps"]) == ([[0, "see.attend"]], [2])
     said = " ".join(ended.err.split())
-    assert "layer 0, step 2, " in said
-    assert f"from run {chose.run_id}." in said
+    assert f"From run {chose.run_id}: layer 0, step 2, " in said
     assert f"Run {chose.run_id} has its best site at 0:2 by matching_accuracy_moving" in said
     assert "Warning: 1 of the 1 clips that are measured also chose the site" in said
     typed = resolved(vcorr(*MODEL, "--limit", "1", "--probe", "qk", "--from", str(chose.path), "--layers", "1"))
@@ -139,7 +138,7 @@ def test_a_preset_gives_all_but_what_is_typed(vcorr) -> None:
     )
     (row,) = finished(ended).read("predictions").to_pylist()
     assert (row["variant"], row["switches"]) == ("difftrack", "scale=heads")
-    assert "from preset difftrack." in ended.err
+    assert "From preset difftrack: " in ended.err
     assert "did you mean 'heft'" in vcorr(*MODEL, "--preset", "hefty").err.lower()
     assert "--set probe.heads=3" in vcorr(*MODEL, "--layers", "0", "--preset", "heft").err
 
@@ -148,7 +147,7 @@ def test_a_card_gives_its_site(vcorr, monkeypatch) -> None:
     card = parse_card(CARD, "card")
     monkeypatch.setattr("vcorr.runner.plan.card_of", lambda model: card)
     ended = vcorr(*MODEL, "--limit", "1")
-    assert "layer 1, step 3: from the model's card (somewhere)." in ended.err
+    assert "From the model's card (somewhere): probe qk, layer 1, step 3." in ended.err
     found = resolved(ended)
     assert ([layer for layer, _ in found["sites"]], found["settings"]["steps"]) == ([1], [3])
 

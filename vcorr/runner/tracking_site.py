@@ -68,7 +68,7 @@ class _Filling:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        return tuple(f"{', '.join(words)}: from {source}." for source, words in self.words.items())
+        return tuple(f"From {source}: {', '.join(words)}." for source, words in self.words.items())
 
 
 def fill_site(spec: RunSpec, sites: Sequence[Site], steps: int, card: ModelCard | None, weights: str) -> SitedSpec:
