@@ -30,9 +30,9 @@ def store(folder, fingerprint: str, value: float, weights: str = "none", layer: 
 def measured(tmp_path):
     """Runs of two entrants and of the choice, at every place."""
     by_name = {entrant.name: entrant for entrant in tracked.ENTRANTS}
+    for layer, value in zip(tracked.LAYERS, (0.2, 0.4, 0.3), strict=True):
+        store(tmp_path / tracked.CHOICE / str(layer), str(layer), value, layer=layer)
     for place in tracked.PLACES:
-        for layer, value in zip(tracked.LAYERS, (0.2, 0.4, 0.3), strict=True):
-            store(tmp_path / tracked.CHOICE / place.name / str(layer), str(layer), value, layer=layer)
         store(tracked._folder(tmp_path, place, by_name["zero-motion"]), "a", 0.1)
         store(tracked._folder(tmp_path, place, by_name["dis"]), "b", 0.8)
         store(tracked._folder(tmp_path, place, by_name["dino-s16"]), "c", 0.3, weights="random:0")
@@ -52,13 +52,13 @@ def test_the_table_has_the_best_first_with_intervals_and_marks_random_weights(me
 
 
 def test_the_layer_is_the_best_one_on_clips_of_another_split(measured) -> None:
-    assert tracked.find_choice(measured, tracked.PLACES[0]).parent.name == "7"
+    assert tracked.find_choice(measured).parent.name == "7"
     assert "`tiny` is read at layer 7" in dict(tracked.page_blocks(measured, len(CLIPS)))["tracked-easy"]
 
 
 def test_nothing_measured_is_an_error(tmp_path) -> None:
     with pytest.raises(StoreError, match="No layer was tried"):
-        tracked.find_choice(tmp_path, tracked.PLACES[0])
+        tracked.find_choice(tmp_path)
 
 
 def test_the_embedded_model_takes_site_and_threshold_from_the_choice(measured, monkeypatch) -> None:
@@ -70,6 +70,6 @@ def test_the_embedded_model_takes_site_and_threshold_from_the_choice(measured, m
     assert all("data.split=validation" in line for line in tried)
     assert not any("data.split=validation" in line for line in rest)
     (own,) = [line for line in rest if "--from" in line]
-    assert own[own.index("--from") + 1] == str(tracked.find_choice(measured, tracked.PLACES[1]))
+    assert own[own.index("--from") + 1] == str(tracked.find_choice(measured))
     assert len(rest) == len(tracked.ENTRANTS)
     assert all("data.level=hard" in line for line in lines)

@@ -44,11 +44,15 @@ class Place:
     words: tuple[str, ...]
 
 
+_FRAMES = ("--set", "data.frames=24")
+"""Half of the usual frames: as many points are hidden and return, and a network needs a quarter of the passes."""
 PLACES = (
-    Place("easy", ("--data", "sprites-tap", "--set", "data.level=easy")),
-    Place("hard", ("--data", "sprites-tap", "--set", "data.level=hard")),
-    Place("photos", ("--data", "photos-tap")),
+    Place("easy", ("--data", "sprites-tap", "--set", "data.level=easy", *_FRAMES)),
+    Place("hard", ("--data", "sprites-tap", "--set", "data.level=hard", *_FRAMES)),
+    Place("photos", ("--data", "photos-tap", *_FRAMES)),
 )
+CHOSEN_AT = PLACES[1]
+"""Where the layer and the threshold of the embedded model are chosen."""
 
 
 @dataclass(frozen=True)
@@ -62,13 +66,14 @@ class Entrant:
 
 
 EMBEDDED = Entrant("tiny `qk`", ("--model", "tiny", "--probe", "qk"), is_network=True)
+_SMALL = ("--set", "model.height=256", "--set", "model.width=256")
 ENTRANTS = (
     *(Entrant(name, ("--tracker", name)) for name in ("dis", "lk")),
     *(Entrant(name, ("--model", name)) for name in ("zncc-search", "dense-search", "token-patches", "zero-motion")),
     EMBEDDED,
     Entrant("tiny `latent`", ("--model", "tiny", "--probe", "latent", "--steps", "last"), is_network=True),
     Entrant("xfeat", ("--model", "xfeat"), is_network=True, optional=True),
-    Entrant("dino-s16", ("--model", "dino-s16", "--weights", "random"), is_network=True),
+    Entrant("dino-s16", ("--model", "dino-s16", "--weights", "random", *_SMALL), is_network=True),
 )
 
 
@@ -92,34 +97,36 @@ class Measured:
 
 def measure(work: Work, place: Place) -> None:
     """Follows the points of one place with everything, or goes on with its runs."""
-    choose_embedded(work, place)
+    choose_embedded(work)
     commands = [_command(work, place, entrant) for entrant in ENTRANTS if not work.only or entrant.name in work.only]
     work.run_commands(commands, optional=[e.words[1] for e in ENTRANTS if e.optional])
 
 
-def choose_embedded(work: Work, place: Place) -> None:
+def choose_embedded(work: Work) -> None:
     """Tries the layers of the embedded model on a few clips of another split."""
-    out = work.out / CHOICE / place.name
+    commands = []
     for layer in LAYERS:
-        words = ("track", *EMBEDDED.words, "--layers", str(layer), "--steps", "last", *place.words)
-        split = ("--set", "data.split=validation", "--limit", str(CHOOSING), "--out", str(out / str(layer)))
-        work.run_commands([Command((*words, *split), on_device=True)])
+        words = ("track", *EMBEDDED.words, "--layers", str(layer), "--steps", "last", *CHOSEN_AT.words)
+        out = str(work.out / CHOICE / str(layer))
+        split = ("--set", "data.split=validation", "--limit", str(CHOOSING), "--out", out)
+        commands.append(Command((*words, *split), on_device=True))
+    work.run_commands(commands)
 
 
-def find_choice(out: Path, place: Place) -> Path:
+def find_choice(out: Path) -> Path:
     """Returns the run of the layer that is best on the clips of another split.
 
     Raises:
         StoreError: none of them has been measured.
     """
-    found = [run for layer in LAYERS for run in find_runs(out / CHOICE / place.name / str(layer))]
+    found = [run for layer in LAYERS for run in find_runs(out / CHOICE / str(layer))]
     if not found:
         raise StoreError(f"No layer was tried in {out / CHOICE}.", hint="Leave --tables-only out to run it.")
     return max(found, key=lambda run: float(np.nanmean(_read_series(run)[CHOSEN_BY].score))).path
 
 
 def _command(work: Work, place: Place, entrant: Entrant) -> Command:
-    site = ("--from", str(find_choice(work.out, place))) if entrant is EMBEDDED else ()
+    site = ("--from", str(find_choice(work.out))) if entrant is EMBEDDED else ()
     where = ("--limit", str(work.limit), "--out", str(_folder(work.out, place, entrant)))
     return Command(("track", *entrant.words, *site, *place.words, *where), on_device=entrant.is_network)
 
@@ -181,9 +188,10 @@ def page_blocks(out: Path, limit: int) -> Iterator[tuple[str, str]]:
         found = read_place(out, place, limit)
         if not found:
             raise StoreError(f"No run over {limit} clips is in {out / REPORTED / place.name}.")
-        chosen = RunDirectory(find_choice(out, place)).record()["resolved"]["sites"][0][0]
-        choice = f"`tiny` is read at layer {chosen}, chosen like its threshold on {CHOOSING} clips of another split."
-        yield f"tracked-{place.name}", f"{make_table(found)}\n\n{limit} clips. {choice}"
+        chosen = RunDirectory(find_choice(out)).record()["resolved"]["sites"][0][0]
+        split = f"{CHOOSING} clips of the validation split of {CHOSEN_AT.name}"
+        choice = f"`tiny` is read at layer {chosen}, chosen like its threshold on {split}."
+        yield f"tracked-{place.name}", f"{make_table(found)}\n\n{limit} clips of 24 frames. {choice}"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
