@@ -74,7 +74,7 @@ score_rows = st.builds(
 
 
 @given(st.lists(st.lists(score_rows, max_size=4), max_size=3))
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=30)
 def test_scores_are_the_stored_rows_with_skill_and_gain(clips) -> None:
     tables = [to_table(rows, SCORES) for rows in clips]
     expected = []
@@ -110,7 +110,7 @@ GRIDS = (
 
 
 @given(st.lists(st.lists(predictions(), max_size=3), max_size=3), st.sampled_from([None, 1]))
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=30)
 def test_predictions_are_one_row_per_point_and_latent(clips, layer) -> None:
     tables = [to_table(rows, PREDICTIONS) for rows in clips]
     expected = []
@@ -132,7 +132,7 @@ def test_predictions_are_one_row_per_point_and_latent(clips, layer) -> None:
 
 
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(1, 4), st.booleans()), max_size=3), st.randoms())
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=20)
 def test_tracks_are_one_row_per_point_and_frame(shapes, random) -> None:
     tables, expected = [], []
     for points, frames, sure in shapes:
