@@ -13,6 +13,8 @@ from support.davis import frames_and_masks, make_davis
 from vcorr.data.mask_files import Mask, read_mask, usual_palette, write_mask
 from vcorr.data.video import read_video
 from vcorr.metrics.mask_scores import region_similarity
+from vcorr.runner.mask_propagation import NamedCarrier, measure_masks, open_mask_data
+from vcorr.runner.spec import RunSpec
 
 FILES = ["areas.csv", "masks", "masks.json", "overlay.mp4"]
 LABELS = np.array([0, 200, 3], np.uint8)
@@ -135,6 +137,29 @@ def test_a_damaged_clip_of_a_dataset_is_counted_and_the_others_are_measured(vcor
     assert said["scores"]["J"]["mean"] == pytest.approx(np.mean([row["region"] for row in rows[:2]]), abs=1e-6)
 
 
+class Recording:
+    """Carries nothing, and keeps the masks that it was given."""
+
+    def __init__(self):
+        self.given = []
+
+    def carry(self, clip, mask, frame=0):
+        self.given.append(mask)
+        return np.repeat(mask[None], len(clip.video), axis=0)
+
+
+def test_pixels_that_do_not_count_are_background_of_the_given_mask(plugins, tmp_path):
+    root = make_davis(tmp_path / "DAVIS", ("bear",))
+    path = root / "Annotations" / "480p" / "bear" / "00000.png"
+    labels = read_mask(path).labels.copy()
+    labels[:6] = 255
+    write_mask(path, Mask(labels, usual_palette()))
+    carrier = Recording()
+    (rows,) = measure_masks(open_mask_data(RunSpec(data=f"davis17:{root}"), plugins()), NamedCarrier(carrier))
+    assert [row.label for row in rows] == [1, 2]
+    assert np.array_equal(carrier.given[0], np.where(labels == 255, 0, labels))
+
+
 def test_data_without_masks_is_a_failure_of_its_clips(vcorr):
     done = vcorr("propagate", "--data", "token-slide", "--tracker", "dis", "--limit", "1")
     assert done.code == 1
@@ -183,3 +208,13 @@ def test_key_frames_that_cannot_be_chosen_are_one_error(vcorr, cuts, tmp_path, a
     assert done.code == code
     assert said in done.err
     assert not (tmp_path / "key-frames").exists()
+
+
+def test_a_model_chooses_key_frames_by_its_way_back(vcorr, cuts, tmp_path):
+    arguments = ("-k", "3", "--model", "sliding-model", "--layers", "0", "--compare", "6", "--grid", "2", "--json")
+    done = vcorr("summarize", "cuts.mkv", *arguments)
+    assert (done.code, done.err) == (0, "")
+    said = json.loads(done.out)
+    assert said["compared"] == 6
+    picture = np.repeat([0, 1, 2], [6, 2, 8])
+    assert sorted(picture[said["key_frames"]]) == [0, 1, 2]

@@ -138,7 +138,7 @@ def test_arguments_that_do_not_fit_are_named(change, said):
 def test_several_sites_share_one_affinity():
     """Gives each label by one site alone, and both by the two together."""
     left, _, labels = draw(1)
-    other = torch.randn(left.shape, generator=torch.Generator().manual_seed(9))
+    other = torch.randn(1, *left.shape[1:], generator=torch.Generator().manual_seed(9))  # one head
     costs = [MatchedTokens(each, each, 1.0) for each in (left, other)]
     both = propagate_labels(costs, labels, [0, 1], 2, radius=0, top_k=1000)
     alone = [propagate_labels([cost], labels, [0, 1], 2, radius=0, top_k=1000) for cost in costs]
