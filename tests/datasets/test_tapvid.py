@@ -281,6 +281,15 @@ def test_what_is_no_file_of_a_set_is_one_error(tmp_path, home, content, message)
     assert not (home / "davis").exists()
 
 
+@pytest.mark.parametrize(
+    ("names", "missing"), [(["0000_of_0003"], 2), (["0000_of_0002", "0001_of_0002"], 0), (["a"], 0)]
+)
+def test_files_of_a_set_that_are_not_there_are_counted(tmp_path, home, names, missing):
+    for name in names:
+        write(tmp_path / "in" / f"{name}.pkl", {name: {**entry(), "video": compress(entry()["video"])}})
+    assert import_tapvid(tmp_path / "in", home, resize="none").missing_files == missing
+
+
 def test_which_set_it_is(tmp_path, home):
     source = write(tmp_path / "some.pkl", {"a": entry()})
     with pytest.raises(UsageError, match="does not say which set it is") as raised:

@@ -56,5 +56,6 @@ def make_files(folder: Path, name: str, clips: int = 3, protocol: int = 4, **siz
 
 def write(path: Path, value: Any, protocol: int = 4) -> Path:
     """Writes a pickle."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(pickle.dumps(value, protocol))
     return path

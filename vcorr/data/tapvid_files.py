@@ -33,7 +33,7 @@ MOST_BYTES = 1 << 32
 
 _KEYS = ("video", "points", "occluded")
 _SUFFIX = ".pkl"
-_SHARD = re.compile(r"\d+_of_\d+")
+_SHARD = re.compile(r"\d+_of_(\d+)")
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,6 +75,12 @@ def find_files(path: Path) -> list[Path]:
     if any(path.glob("*.csv")):
         hint += " TAP-Vid-Kinetics is published as a table: its own script generate_tapvid.py makes the .pkl files."
     raise UsageError(f"{path} holds no {_SUFFIX} file.", hint=hint)
+
+
+def count_missing(files: Sequence[Path]) -> int:
+    """Returns how many files of a set are not among these, as names like 0003_of_0010.pkl say it; 0 for other names."""
+    said = [int(found[1]) for path in files if (found := _SHARD.match(path.name))]
+    return max(0, max(said, default=0) - len(files))
 
 
 def recognise_set(files: Sequence[Path], name: str = "") -> TapVidSet:

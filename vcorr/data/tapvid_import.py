@@ -26,6 +26,7 @@ from vcorr.data.tapvid_files import (
     Resize,
     SourceClip,
     SourceEntry,
+    count_missing,
     find_files,
     iterate_file,
     read_entry,
@@ -50,13 +51,18 @@ left out. The source does not say how many frames per second there are: {fps:g} 
 
 @dataclass(frozen=True)
 class ImportedTapVid:
-    """The result of an import. clips: number of clips of the source. failed: ids and reasons. reused: were there."""
+    """The result of an import.
+
+    clips: number of clips of the source. failed: ids and reasons of those that cannot be used. reused: number of clips
+    that were there already. missing_files: number of files of the set that were not at the path.
+    """
 
     name: str
     path: Path
     clips: int
     failed: dict[str, str]
     reused: int
+    missing_files: int = 0
 
 
 @dataclass(frozen=True)
@@ -141,7 +147,8 @@ class _Importer:
             raise
         failed = {clip: reason for clip, reason in rows.items() if reason}
         self._folder.write_record(record, "partial" if failed else "complete")
-        return ImportedTapVid(self._source.kind.dataset, self._folder.path, len(rows), failed, self._reused)
+        lacking = count_missing(self._source.files)
+        return ImportedTapVid(self._source.kind.dataset, self._folder.path, len(rows), failed, self._reused, lacking)
 
     def _end_early(self, error: BaseException, done: int) -> None:
         """Raises an error that says what is kept, if it is one that a user can do something about."""

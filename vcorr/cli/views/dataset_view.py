@@ -46,6 +46,7 @@ def describe_tapvid(found: ImportedTapVid, *, by_name: bool) -> str:
     kept, failed = found.clips - len(found.failed), len(found.failed)
     counts = f"{kept} clips" + (f", {failed} failed" if failed else "")
     counts += f"; {found.reused} were there already" if found.reused else ""
+    counts += f"; {found.missing_files} files of the set are missing" if found.missing_files else ""
     use = found.name if by_name else f"{found.name}:{found.path}"
     return f"{found.name}: {counts}   --data {use}"
 
