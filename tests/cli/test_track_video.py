@@ -65,7 +65,7 @@ def test_json_and_a_dry_run_say_what_is_followed(vcorr, clip, tmp_path):
     assert planned["queries"] == [[2, 20, 20]]
     assert not (tmp_path / "tracks").exists()
     done = json.loads(vcorr(*arguments).out)
-    own = {"command", "visible", "files"}
+    own = {"command", "visible", "files", "passes", "missing"}
     assert {k: v for k, v in done.items() if k not in own} == {k: v for k, v in planned.items() if k not in own}
     assert done["files"] == [
         f"tracks/clip/{name}" for name in ("tracks.arrow", "tracks.csv", "tracks.npz", "overlay.mp4", "tracks.json")
@@ -77,11 +77,14 @@ def test_json_and_a_dry_run_say_what_is_followed(vcorr, clip, tmp_path):
 def test_a_model_follows_points_and_says_where_it_was_read(vcorr, tmp_path):
     videos.write(tmp_path / "v.mkv", slide(height=64, width=64), codec="ffv1", pixels="bgr0")
     site = ("--model", "sliding-model", "--probe", "qk", "--layers", "0")
+    planned = vcorr("track", "v.mkv", "--points", "9,9", "20,20@3", *site, "--set", "track.chunk=3", "--dry-run")
+    # five other frames in chunks of two, for each of two query frames
+    assert "2 points through 6 frames of 64x60 pixels; forward passes: 6." in planned.out
     done = vcorr("track", "v.mkv", "--grid", "2", *site, "--json")
     assert done.code == 0
     found = json.loads(done.out)
     assert found["follows"] == "sliding-model qk, layer 0, step 9"
-    assert found["notes"] == ["step last: from the default."]
+    assert found["notes"] == ["From the default: step last."]
     rows = pa.ipc.open_file(tmp_path / "tracks/v/tracks.arrow").read_all()
     assert rows["confidence"].null_count == 0
 
@@ -99,6 +102,7 @@ def test_a_model_follows_points_and_says_where_it_was_read(vcorr, tmp_path):
         (["--grid", "2", "--model", "sliding-model", "--probe", "qk"], 2, "No layer of model 'sliding-model'"),
         (["--grid", "2", "--tracker", "dsi"], 2, "Unknown tracker 'dsi'."),
         (["--grid", "2", "--tracker", "lk", "--limit", "3"], 2, "--limit is for measuring on a dataset"),
+        (["--grid", "2", "--tracker", "lk", "--reuse", "never"], 2, "--reuse is for measuring on a dataset"),
         (["--grid", "2", "--tracker", "lk", "--data", "sprites"], 2, "--data is for measuring on a dataset"),
         (["--grid", "2", "--tracker", "lk", "--set", "data.windw=3"], 2, "Unknown option 'data.windw'."),
         (["--grid", "2", "--tracker", "lk", "--set", "data.window=1"], 2, "a window has at least 2 frames"),

@@ -7,7 +7,7 @@ import pytest
 from support import sliding, videos
 
 import vcorr
-from vcorr.contract.errors import StoreError, UsageError
+from vcorr.contract.errors import MissingError, StoreError, UsageError
 from vcorr.data.video.frame_stream import ArrayFrames, FileFrames, WatchedFrames
 from vcorr.plugins import registry
 from vcorr.runner.point_tracking import plan_video_tracking
@@ -61,6 +61,19 @@ def test_a_file_read_in_small_windows_gives_the_tracks_of_the_whole_video(order,
     assert np.array_equal(found.xy, whole.xy)
     assert np.array_equal(found.confidence, whole.confidence)
     assert read == [(0, 3), (3, 6), (6, 9), (9, 11)]
+
+
+def test_a_plan_names_weights_that_are_missing_and_following_is_refused(plugins, monkeypatch):
+    def refuse(self, weights):
+        raise MissingError("The weights are not here.", hint="Fetch them.")
+
+    made = plugins()
+    monkeypatch.setattr(sliding.SlidingModel, "weights_id", refuse, raising=False)
+    spec = RunSpec(model="sliding-model", probe="qk", layers="0", steps="0")
+    (gap,) = plan_video_tracking(slide(), "4,4", None, spec, made, dry=True).follower.missing
+    assert (gap.kind, gap.message, gap.hint) == ("weights", "The weights are not here.", "Fetch them.")
+    with pytest.raises(MissingError, match="weights are not here"):
+        plan_video_tracking(slide(), "4,4", None, spec, made)
 
 
 @pytest.mark.usefixtures("sliding_model")

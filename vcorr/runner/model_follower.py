@@ -14,7 +14,7 @@ from vcorr.data.video.frame_stream import FrameSource
 from vcorr.plugins.registry import Registry
 from vcorr.runner.called_model import CalledModel
 from vcorr.runner.followed import SiteChoice, follow
-from vcorr.runner.gaps import Gaps
+from vcorr.runner.gaps import Gap, Gaps
 from vcorr.runner.hardware import Hardware, choose_hardware
 from vcorr.runner.parts import Part, card_of, model_part, probe_parts
 from vcorr.runner.scored_variants import run_variants
@@ -35,7 +35,7 @@ class ModelFollower:
     """Follows points by a model, whose weights are read when points are followed.
 
     label: the model and its site, for records and pictures. part: makes the `TrackerModel`. notes: where the site
-    comes from.
+    comes from. missing: what it lacks, where gaps are collected for a dry run.
     """
 
     label: str
@@ -44,6 +44,7 @@ class ModelFollower:
     hardware: Hardware
     weights: str
     notes: tuple[str, ...]
+    missing: tuple[Gap, ...]
 
     def follow(self, source: FrameSource, queries: Queries) -> Tracks:
         """Returns the tracks of queries in pixels of `source`; the frames are kept on disk at the model's size.
@@ -61,9 +62,17 @@ class ModelFollower:
             found = _run(model, clip, self.settings)
         return replace(found, xy=(found.xy / scale).astype(np.float32))
 
+    def count_passes(self, source: FrameSource, queries: Queries) -> int:
+        """Returns the number of forward passes of the network; raises UsageError for a video that it cannot read."""
+        model: TrackerModel = self.part.create()
+        _find_size(model, source)
+        return model.passes(_make_empty_clip(source, queries))
 
-def make_model_follower(spec: RunSpec, registry: Registry) -> ModelFollower:
+
+def make_model_follower(spec: RunSpec, registry: Registry, *, dry: bool = False) -> ModelFollower:
     """Returns the model of a spec with its probe and site, all checked.
+
+    dry: whether what is missing is kept in `ModelFollower.missing`, and is no error.
 
     Raises:
         UsageError: a name or an option is unknown, or nothing names a layer.
@@ -73,7 +82,8 @@ def make_model_follower(spec: RunSpec, registry: Registry) -> ModelFollower:
     asked = replace(spec, task="tracking")
     model = model_part(asked, registry)
     adapter = CalledModel(model)
-    weights = adapter.weights_id(asked.weights)
+    gaps = Gaps(collect=dry)
+    weights = gaps.fill("weights", lambda: adapter.weights_id(asked.weights), "")
     filled, notes, _ = fill_site(asked, adapter.sites(), adapter.steps, card_of(model), weights)
     probes = probe_parts(filled, registry, adapter)
     sites = choose_sites(adapter, filled.layers)
@@ -81,10 +91,10 @@ def make_model_follower(spec: RunSpec, registry: Registry) -> ModelFollower:
     choice = SiteChoice(sites, settings, run_variants(filled.variant)[:1])
     made = {probe.entry.name: probe.create() for probe in probes}
     part, _ = follow(filled, model, made, probes, choice)
-    hardware = choose_hardware(filled, Gaps(collect=False))
+    hardware = choose_hardware(filled, gaps)
     adapter.check_settings(settings)
-    adapter.check_loading(hardware.device, hardware.dtype)
-    return ModelFollower(_describe(filled, settings), part, settings, hardware, filled.weights, notes)
+    gaps.fill("package", lambda: adapter.check_loading(hardware.device, hardware.dtype), None)
+    return ModelFollower(_describe(filled, settings), part, settings, hardware, filled.weights, notes, gaps.found)
 
 
 def _describe(spec: RunSpec, settings: RunSettings) -> str:
@@ -96,13 +106,17 @@ def _describe(spec: RunSpec, settings: RunSettings) -> str:
     return ", ".join([f"{spec.model} {spec.probe}", *site])
 
 
+def _make_empty_clip(source: FrameSource, queries: Queries) -> Clip:
+    """Returns a clip with a video of this length and size, without any memory behind it."""
+    width, height = source.shown_size
+    video = np.broadcast_to(np.zeros((1, 1, 1, 3), dtype=np.uint8), (len(source.times), height, width, 3))
+    return Clip(CLIP, "", queries, video, fps=source.fps)
+
+
 def _find_size(model: TrackerModel, source: FrameSource) -> tuple[int, int]:
     """Returns the (height, width) at which the model reads a video of this length and size."""
-    width, height = source.shown_size
     frames = len(source.times)
-    # a video of this shape without any memory behind it
-    empty = np.broadcast_to(np.zeros((1, 1, 1, 3), dtype=np.uint8), (frames, height, width, 3))
-    grid = model.grid(Clip(CLIP, "", Queries.at(np.zeros((0, 2))), empty, fps=source.fps), None)
+    grid = model.grid(_make_empty_clip(source, Queries.at(np.zeros((0, 2)))), None)
     if grid.video_frames < frames:
         raise UsageError(
             f"The model follows points through {grid.video_frames} frames, and the video has {frames}.",

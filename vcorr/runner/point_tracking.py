@@ -17,6 +17,7 @@ from vcorr.data.video.frame_stream import FrameSource
 from vcorr.plugins.part_options import make_config
 from vcorr.plugins.registry import Registry
 from vcorr.runner.called_tracker import CalledTracker
+from vcorr.runner.gaps import Gap
 from vcorr.runner.parts import make_part
 from vcorr.runner.spec import RunSpec
 from vcorr.tracking.own_video import MAX_SIDE, Follow, Points, choose_points, open_frames, track_own_video
@@ -62,13 +63,16 @@ class PointFollower:
     label: its name, for records and pictures. follow: see `vcorr.tracking.own_video.Follow`. original: whether it reads
     frames at their original size, to bring them to its own. notes: sentences on what was chosen by default.
     count_frames: returns about how many frames it works on, each as often as it does, for a bar of progress.
+    count_passes: returns the number of forward passes of a network. missing: what it lacks, in a dry run.
     """
 
     label: str
     follow: Follow
     count_frames: Callable[[FrameSource, Queries], int]
+    count_passes: Callable[[FrameSource, Queries], int] = lambda source, queries: 0
     original: bool = False
     notes: tuple[str, ...] = ()
+    missing: tuple[Gap, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -96,7 +100,13 @@ def read_config(spec: RunSpec) -> ReadingConfig:
 
 
 def plan_video_tracking(
-    video: Path | str | NDArray[np.uint8], points: Points | None, grid: int | None, spec: RunSpec, registry: Registry
+    video: Path | str | NDArray[np.uint8],
+    points: Points | None,
+    grid: int | None,
+    spec: RunSpec,
+    registry: Registry,
+    *,
+    dry: bool = False,
 ) -> VideoTracking:
     """Checks what is asked for, and opens the video. A file is decoded once, to count its frames.
 
@@ -106,21 +116,22 @@ def plan_video_tracking(
         grid: points along one side of a regular grid in frame 0; None for points.
         spec: names a tracker or a model, with options.
         registry: the installed parts.
+        dry: whether missing weights are kept in the follower's `missing`, and are no error.
 
     Raises:
-        MissingError: the video does not exist.
+        MissingError: the video does not exist, or weights are missing.
         UsageError: an argument cannot be used, or a point is not in the video.
     """
     config = read_config(spec)
-    follower = make_point_follower(spec, registry, config.window)
+    follower = make_point_follower(spec, registry, config.window, dry=dry)
     source = config.open(video, original=follower.original)
     return VideoTracking(source, choose_points(points, grid, source), follower)
 
 
-def make_point_follower(spec: RunSpec, registry: Registry, window: int = 0) -> PointFollower:
+def make_point_follower(spec: RunSpec, registry: Registry, window: int = 0, *, dry: bool = False) -> PointFollower:
     """Returns what follows points: the tracker of a spec, or its model with a probe.
 
-    window: frames of a window, for trackers; 0 for as many as fit into memory.
+    window: frames of a window, for trackers; 0 for as many as fit into memory. dry: see `plan_video_tracking`.
 
     Raises:
         UsageError: both or none are named, or a name or an option is unknown.
@@ -130,7 +141,7 @@ def make_point_follower(spec: RunSpec, registry: Registry, window: int = 0) -> P
         raise UsageError(f"{said}.", hint="Name one: --model tiny, or --tracker dis (vcorr list trackers)")
     if window == 1:
         raise UsageError("data.window: a window has at least 2 frames, got 1.")
-    return _follow_with_model(spec, registry) if spec.model else _follow_with_tracker(spec, registry, window)
+    return _follow_with_model(spec, registry, dry) if spec.model else _follow_with_tracker(spec, registry, window)
 
 
 def _follow_with_tracker(spec: RunSpec, registry: Registry, window: int) -> PointFollower:
@@ -150,11 +161,19 @@ def _follow_with_tracker(spec: RunSpec, registry: Registry, window: int) -> Poin
     return PointFollower(part.entry.name, follow, count)
 
 
-def _follow_with_model(spec: RunSpec, registry: Registry) -> PointFollower:
+def _follow_with_model(spec: RunSpec, registry: Registry, dry: bool) -> PointFollower:
     from vcorr.runner.model_follower import make_model_follower
 
-    made = make_model_follower(spec, registry)
-    return PointFollower(made.label, made.follow, _count_with_model, original=True, notes=made.notes)
+    made = make_model_follower(spec, registry, dry=dry)
+    return PointFollower(
+        made.label,
+        made.follow,
+        _count_with_model,
+        made.count_passes,
+        original=True,
+        notes=made.notes,
+        missing=made.missing,
+    )
 
 
 def _count_with_model(source: FrameSource, queries: Queries) -> int:

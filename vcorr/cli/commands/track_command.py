@@ -118,7 +118,8 @@ def track(
         given["from_run"] = str(given["from_run"])
     of_data = {"path": data_root, "queries": queries}
     if video is not None:
-        _refuse_data({"data": given["data"], "limit": given["limit"], "data-root": data_root, "queries": queries})
+        of_runs = {"data": given["data"], "limit": given["limit"], "reuse": None if reuse == "matching" else reuse}
+        _refuse_data({**of_runs, "data-root": data_root, "queries": queries})
         return track_video(video, points, grid, given, assignments, out=out, dry_run=dry_run, as_json=as_json)
     _refuse_points(points, grid)
     more = [f"data.{name}={value}" for name, value in of_data.items() if value is not None]

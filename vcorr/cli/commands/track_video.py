@@ -56,9 +56,11 @@ def track_video(
     path = expand_home(Path(video))
     folder = choose_folder(out, path)
     asked = None if grid is not None and not points else list(points)
-    plan = plan_video_tracking(path, asked, grid, spec, installed())
+    plan = plan_video_tracking(path, asked, grid, spec, installed(), dry=dry_run)
     facts = _facts(path, plan, folder)
     if dry_run:
+        facts["passes"] = plan.follower.count_passes(plan.source, plan.queries)
+        facts["missing"] = [vars(gap) for gap in plan.follower.missing]
         _say(facts, as_json, f"Would write {folder}. Nothing was followed.")
         return EXIT_OK
     tracks = _follow(plan)
@@ -130,5 +132,8 @@ def _say(facts: Mapping[str, Any], as_json: bool, last: str) -> None:
     size = "x".join(map(str, facts["size"]))
     points = say_count(facts["points"], "point")
     seen = f"; {100 * facts['visible']:.0f} % of the positions are visible" if "visible" in facts else ""
-    say(f"{facts['follows']}: {points} through {facts['frames']} frames of {size} pixels{seen}.")
+    passes = f"; forward passes: {facts['passes']}" if facts.get("passes") else ""
+    say(f"{facts['follows']}: {points} through {facts['frames']} frames of {size} pixels{seen}{passes}.")
+    for gap in facts.get("missing", ()):
+        say(f"Missing ({gap['kind']}): {gap['message']}\n{gap['hint']}".rstrip())
     say(last)
