@@ -117,10 +117,9 @@ class TrackerModel(VideoModelBase):
         return [(site, self._model.grid(chunk, site)) for site in self._model.sites()]
 
     def run(self, clip: Clip, settings: RunSettings, recorder: Recorder) -> None:
-        """Follows the queries under each variant, and records their tracks with visibility and confidence."""
+        """Follows the queries under each variant and records their tracks, without a confidence where there is none."""
         for variant, follower in self._followers.items():
             tracks, facts = follower.follow(clip, settings), follower.facts
-            confidence = tracks.confidence
             recorder.answer(
                 tracks.xy,
                 self.grid(clip, None),
@@ -128,7 +127,7 @@ class TrackerModel(VideoModelBase):
                 readout="free",
                 attention=facts.attention,
                 visible=tracks.visible,
-                confidence=tracks.visible.astype(np.float32) if confidence is None else confidence,
+                confidence=tracks.confidence,
                 probe=self._probe,
                 layer=facts.layer,
                 step=facts.step,
