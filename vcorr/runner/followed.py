@@ -36,7 +36,7 @@ class FollowedTracker(Part):
     def create(self) -> TrackerModel:
         """Makes the tracker; raises as `Part.create`."""
         tracker = CalledTracker(Part(self.entry, self.plugin, self.config))
-        return TrackerModel({DEFAULT_VARIANT: PlainTracker(tracker)}, identity=lambda: _name_files(tracker))
+        return TrackerModel({DEFAULT_VARIANT: PlainTracker(tracker)}, identity=lambda: name_files(tracker))
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class FollowedSites(Part):
         return CorrespondenceTracker(model, self.probe.create(), self.layers, self.settings, options, variant=values)
 
 
-def _name_files(tracker: CalledTracker) -> str:
+def name_files(tracker: CalledTracker) -> str:
     """Returns what identifies the files of a tracker, as the weights of a model are identified."""
     files = tracker.identity()
     return f"files:{fingerprint(files)[:LENGTH]}" if files else "none"

@@ -17,6 +17,7 @@ from vcorr.data.mask_files import read_mask
 from vcorr.data.video.video_reader import read_video
 from vcorr.metrics.mask_scores import VOID, score_objects
 from vcorr.plugins.registry import Registry
+from vcorr.runner.followed import name_files
 from vcorr.runner.named_model import NamedModel, check_one_named, load_model, load_tracker
 from vcorr.runner.parts import Part
 from vcorr.runner.predict import error_code
@@ -54,7 +55,8 @@ def make_carrier(spec: RunSpec, registry: Registry, options: PropagationOptions)
     """
     check_one_named(spec)
     if spec.tracker:
-        return NamedCarrier(CarriedByPoints(load_tracker(spec, registry)), {"model": spec.tracker, "weights": "none"})
+        tracker = load_tracker(spec, registry)
+        return NamedCarrier(CarriedByPoints(tracker), {"model": spec.tracker, "weights": name_files(tracker)})
     named = load_model(spec, registry)
     facts = {"model": named.label, "weights": named.weights, "seed": named.settings.seed}
     if named.probe is None and not isinstance(named.model.made, TokenSearch):

@@ -91,7 +91,7 @@ def load_tracker(spec: RunSpec, registry: Registry) -> CalledTracker:
     """
     part = make_part(registry.trackers.get(spec.tracker or ""), spec.options.get("tracker", {}), "tracker")
     tracker = CalledTracker(part)
-    tracker.identity()
+    tracker.identity()  # says what is missing before a video is read
     return tracker
 
 
