@@ -1,5 +1,7 @@
 """Frames that are read in windows are the frames that are read at once."""
 
+import gc
+
 import numpy as np
 import pytest
 from support import videos
@@ -50,6 +52,23 @@ def test_a_file_that_lost_frames_since_it_was_opened_is_an_error(tmp_path):
     videos.write(path, videos.noise(4, 32, 32))
     with pytest.raises(UsageError, match=r"v\.mp4 was changed while it was read"):
         stream.read(0, 8)
+
+
+def test_earlier_passes_through_a_file_keep_no_decoded_frames(files):
+    def count_frames():
+        return sum(type(one).__name__ == "VideoFrame" for one in gc.get_objects())
+
+    stream = FileFrames(files["plain"])
+    gc.collect()
+    before = count_frames()
+    gc.disable()
+    try:
+        for _ in range(6):
+            stream.read(4, 6)
+            stream.read(0, 1)
+        assert count_frames() <= before + 4
+    finally:
+        gc.enable()
 
 
 def test_files_that_cannot_be_read_are_refused_as_by_the_reader(tmp_path):

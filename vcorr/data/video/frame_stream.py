@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
@@ -152,11 +153,17 @@ class FileFrames(_Unwatched):
         if self._last is not None and first == self._next - 1:
             found[0], done = self._last, 1
         elif first != self._next:
-            self._pass, self._next = self._frames_from(first), first
+            self._begin_pass(first)
         for row in range(done, stop - first):
             found[row] = self._take()
         self._last = found[-1].copy()
         return found
+
+    def _begin_pass(self, first: int) -> None:
+        """Ends the last pass and begins one at a frame."""
+        self._pass = iter(())
+        gc.collect()  # a frame and its side data refer to each other, so frames would stay until Python collects them
+        self._pass, self._next = self._frames_from(first), first
 
     def _take(self) -> NDArray[np.uint8]:
         frame = next(self._pass, None)
