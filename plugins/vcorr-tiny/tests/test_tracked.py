@@ -37,6 +37,9 @@ def measured(tmp_path):
         store(tracked._folder(tmp_path, place, by_name["dis"]), "b", 0.8)
         store(tracked._folder(tmp_path, place, by_name["dino-s16"]), "c", 0.3, weights="random:0")
         store(tracked._folder(tmp_path, place, by_name["lk"]), "d", 0.9, clips=CLIPS[:4])
+        stopped = store(tracked._folder(tmp_path, place, by_name["xfeat"]), "e", 0.9)
+        kept = {name: value for name, value in stopped.record().items() if name != "status"}
+        stopped.write_record(kept, "partial")
     return tmp_path
 
 

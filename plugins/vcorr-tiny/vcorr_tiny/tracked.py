@@ -66,7 +66,7 @@ class Entrant:
 
 
 EMBEDDED = Entrant("tiny `qk`", ("--model", "tiny", "--probe", "qk"), is_network=True)
-_SMALL = ("--set", "model.height=256", "--set", "model.width=256")
+_SMALL = ("--set", "model.height=128", "--set", "model.width=128")
 ENTRANTS = (
     *(Entrant(name, ("--tracker", name)) for name in ("dis", "lk")),
     *(Entrant(name, ("--model", name)) for name in ("zncc-search", "dense-search", "token-patches", "zero-motion")),
@@ -119,7 +119,7 @@ def find_choice(out: Path) -> Path:
     Raises:
         StoreError: none of them has been measured.
     """
-    found = [run for layer in LAYERS for run in find_runs(out / CHOICE / str(layer))]
+    found = [run for layer in LAYERS for run in find_runs(out / CHOICE / str(layer)) if _is_whole(run)]
     if not found:
         raise StoreError(f"No layer was tried in {out / CHOICE}.", hint="Leave --tables-only out to run it.")
     return max(found, key=lambda run: float(np.nanmean(_read_series(run)[CHOSEN_BY].score))).path
@@ -143,11 +143,15 @@ def read_place(out: Path, place: Place, limit: int) -> list[Measured]:
     found = []
     for entrant in ENTRANTS:
         runs = find_runs(_folder(out, place, entrant))
-        whole = [run for run in runs if run.record()["clips"]["total"] == limit]
+        whole = [run for run in runs if _is_whole(run) and run.record()["clips"]["total"] == limit]
         if whole:
             newest = max(whole, key=lambda run: run.record()["updated"])
             found.append(Measured(entrant, newest, _read_series(newest)))
     return sorted(found, key=lambda one: -float(np.nanmean(one.series[COLUMNS["delta_avg"]].score)))
+
+
+def _is_whole(run: RunDirectory) -> bool:
+    return bool(run.record()["status"] == "complete")
 
 
 def _read_series(run: RunDirectory) -> dict[str, Series]:
