@@ -30,7 +30,7 @@ NAMES = [(package, name) for package in PACKAGES for name in PACKAGES[package]._
 ERRORS = [name for name in vcorr.__all__ if name.endswith("Error")]
 
 WITH_TORCH = {
-    "vcorr": {"Layout", "record"},
+    "vcorr": {"CorrespondenceTracker", "Layout", "record"},
     "vcorr.capture": {
         *("AttentionCall", "EditableCall", "Pass", "PassListener", "PassWatch", "Recorder", "Tap"),
         *("intercept", "listening", "observing", "show"),

@@ -86,6 +86,8 @@ if TYPE_CHECKING:
     from vcorr.store.home import home_folder as home_folder
     from vcorr.trackers.both_ways import track_both_ways as track_both_ways
     from vcorr.trackers.chain import check_tracking_input as check_tracking_input
+    from vcorr.tracking.correspondence import CorrespondenceTracker as CorrespondenceTracker
+    from vcorr.tracking.track_options import TrackOptions as TrackOptions
 
     __version__: str
 else:
@@ -131,6 +133,8 @@ else:
             "vcorr.store.home": "home_folder",
             "vcorr.trackers.both_ways": "track_both_ways",
             "vcorr.trackers.chain": "check_tracking_input",
+            "vcorr.tracking.correspondence": "CorrespondenceTracker",
+            "vcorr.tracking.track_options": "TrackOptions",
         },
     )
 
