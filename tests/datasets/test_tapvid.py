@@ -125,6 +125,7 @@ def test_points_of_frames_that_the_video_does_not_have_are_left_out(tmp_path, ho
 def test_a_position_half_a_pixel_outside_is_kept_and_a_query_there_moves_to_the_border(tmp_path, home):
     source = entry()
     source["points"][0, :2] = [[-0.002, 0.5], [1.002, 0.5]]
+    source["points"][0, 5] = [0.5, 1.002]
     source["points"][2, :7] = np.nan  # hidden there
     write(tmp_path / "tapvid_davis.pkl", {"a": source})
     import_tapvid(tmp_path / "tapvid_davis.pkl", home)
@@ -132,6 +133,10 @@ def test_a_position_half_a_pixel_outside_is_kept_and_a_query_there_moves_to_the_
     assert clip.queries.xy[0].tolist() == clip.tracks.xy[0, 0].tolist() == [0, 128]
     assert clip.tracks.xy[0, 1] == pytest.approx([256.512, 128])
     assert (clip.tracks.xy[2, :7] == clip.queries.xy[2]).all()
+    strided = Davis(TapVidConfig(queries="strided")).clip("a")
+    (again,) = np.flatnonzero((strided.queries.t == 5) & (strided.tracks.xy[:, 0] == [0, 128]).all(axis=1))
+    assert strided.queries.xy[again].tolist() == strided.tracks.xy[again, 5].tolist() == [128, 256]
+    assert strided.tracks.xy[0, 5] == pytest.approx([128, 256.512])  # asked for in frame 0
 
 
 def change_entry(**values):

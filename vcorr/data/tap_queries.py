@@ -65,3 +65,14 @@ def choose_tap_queries(tracks: Tracks, mode: TapMode) -> AskedTracks:
         confidence=None,
     )
     return AskedTracks(queries, kept, track)
+
+
+def move_inside(asked: AskedTracks, height: int, width: int) -> AskedTracks:
+    """Returns the same with every query in the frame: one that lies outside moves to the border, with its track.
+
+    Published positions may lie half a pixel outside, and a query has to be in the frame.
+    """
+    xy = asked.queries.xy.clip(0, [width, height]).astype(np.float32)
+    tracks = asked.tracks.xy.copy()
+    tracks[np.arange(len(xy)), asked.queries.t] = xy
+    return replace(asked, queries=Queries(asked.queries.t, xy), tracks=replace(asked.tracks, xy=tracks))

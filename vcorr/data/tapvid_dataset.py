@@ -15,7 +15,7 @@ from vcorr.data.dataset_folder import DATA
 from vcorr.data.dataset_home import RECORD, explain_import, imports_folder
 from vcorr.data.dataset_options import FolderConfig, TapVidConfig
 from vcorr.data.stored_dataset import StoredDataset
-from vcorr.data.tap_queries import choose_tap_queries
+from vcorr.data.tap_queries import choose_tap_queries, move_inside
 from vcorr.data.tapvid_import import SPLIT
 from vcorr.data.tapvid_sets import KIND, SETS, TapVidSet
 
@@ -47,7 +47,8 @@ class TapVidDataset(StoredDataset):
         """Returns the clip with its queries in the chosen mode, each with the reference for it. Raises as its base."""
         clip = super().clip(clip_id)
         assert clip.tracks is not None
-        asked = choose_tap_queries(clip.tracks, self._mode)
+        assert clip.video is not None
+        asked = move_inside(choose_tap_queries(clip.tracks, self._mode), *clip.video.shape[1:3])
         return replace(clip, queries=asked.queries, tracks=asked.tracks, query_mode=self._mode)
 
     def identity(self) -> Mapping[str, Any]:

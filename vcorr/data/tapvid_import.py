@@ -19,7 +19,7 @@ from vcorr.data.clip_table import read_fingerprint, read_rows
 from vcorr.data.dataset_card import card
 from vcorr.data.dataset_folder import CARD, VIDEOS, DatasetFolder, file_hash
 from vcorr.data.pickle_files import check_whole
-from vcorr.data.tap_queries import choose_tap_queries
+from vcorr.data.tap_queries import choose_tap_queries, move_inside
 from vcorr.data.tapvid_files import (
     FILTER,
     SIDE,
@@ -201,11 +201,8 @@ class _Importer:
         """Writes the video of a clip and returns its row."""
         frames, height, width = clip.video.shape[:3]
         kind = self._source.kind
-        asked = choose_tap_queries(Tracks(clip.xy, clip.visible, kind.tracker), "first")
-        # half a pixel outside is left of the published positions; a query has to be in the frame
-        queries = asked.queries.xy.clip(0, [width, height]).astype("float32")
-        xy = asked.tracks.xy.copy()
-        xy[range(len(queries)), asked.queries.t] = queries
+        every = choose_tap_queries(Tracks(clip.xy, clip.visible, kind.tracker), "first")
+        asked = move_inside(every, height, width)
         name = self._folder.video_name(empty.clip)
         path = self._folder.path / name
         make_folder(self._folder.path / VIDEOS)
@@ -214,11 +211,11 @@ class _Importer:
             frames=frames,
             height=height,
             width=width,
-            queries=queries,
+            queries=asked.queries.xy,
             query_frames=asked.queries.t,
             query_mode="first",
             input_class="256" if max(height, width) <= SIDE else "full",
-            xy=xy,
+            xy=asked.tracks.xy,
             visible=asked.tracks.visible,
             tracker=kind.tracker,
             tracker_licence=kind.licence,
