@@ -201,7 +201,9 @@ def test_a_baseline_follows_points_with_everything_visible(track) -> None:
 
 def test_commands_that_read_runs_take_a_tracking_run(track, vcorr) -> None:
     run = finished(track("--tracker", "moving", *SLIDE, "--limit", "6"))
-    other = finished(track("--model", "token-patches", *SLIDE, "--limit", "6"))
+    ended = track("--model", "token-patches", *SLIDE, "--limit", "6")
+    assert "the tracks have no confidence" in " ".join(ended.out.split())
+    other = finished(ended)
     (row, _) = json.loads(vcorr("list", "runs", "--json").out)
     assert row["task"] == "tracking"
     assert "tracking" in vcorr("list", "runs").out

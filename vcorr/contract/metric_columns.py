@@ -18,6 +18,8 @@ MAIN_COLUMN = MAIN_METRIC + MOVING
 """Its primary column."""
 TRACKING_COLUMNS = ("average_pts_within_thresh", "average_jaccard", "occlusion_accuracy")
 """The three numbers of a tracking run: delta_avg, AJ and OA under TAP-Vid's names. The first one ranks."""
+CONFIDENCE_COLUMNS = ("calibration_error", "risk_coverage_area", "mean_confidence", "right_pairs")
+"""Columns that need predictions with a confidence, which not every tracker gives."""
 _KNOWN_PRIMARIES = (
     *(MAIN_COLUMN, "pck_8_moving", MAIN_METRIC, "pck_8", "attention_cross", "confidence_cross"),
     TRACKING_COLUMNS[0],

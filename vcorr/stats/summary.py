@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from vcorr.contract.metric_columns import STRATUM_MARK, all_points_of
+from vcorr.contract.metric_columns import CONFIDENCE_COLUMNS, STRATUM_MARK, all_points_of
 from vcorr.contract.records import NO_SITE
 from vcorr.contract.variants import NamedVariant
 from vcorr.stats.choice import CrossFit, choose_sites
@@ -450,6 +450,8 @@ def why_unranked(s: Series) -> str:
     if (best is not None and not math.isnan(best.summary.skill)) or has_no_bounds(s):
         return ""
     if np.isnan(s.score).all():
+        if s.key["metric"] in CONFIDENCE_COLUMNS:
+            return "could not be scored: the tracks have no confidence, or no clip has a pair that counts"
         moving = " that moves" if all_points_of(s.key["metric"]) else ""
         return f"could not be scored: no clip has a pair of a visible point{moving} and a frame that counts"
     if np.isfinite(s.skill).any():

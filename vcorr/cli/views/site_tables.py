@@ -37,7 +37,7 @@ def say_findings(out: Console, found: Findings) -> None:
     Where no probe has a choice of sites, all metrics share one table.
     """
     if len(found.metrics) > 1 and found.best and all(one.candidates == 1 for one in found.best):
-        out.print(best_table(found.best, found.unranked))
+        out.print(best_table(found.best, [one for one in found.unranked if one.key["metric"] in found.metrics]))
     else:
         _say_each_metric(out, found)
     for line in [*found.notes, *reasons(found.unranked)]:
