@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from support import wandering
 
 from vcorr.contract.errors import UsageError
 from vcorr.runner.stored_tracks import read_thresholds
-from vcorr.store.rundir import RunDirectory
+from vcorr.store.rundir import RunDirectory, find_runs
 
 
 @pytest.fixture
@@ -19,11 +20,21 @@ def type_it(vcorr, plugins):
     return vcorr
 
 
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory) -> Path:
+    """Returns the folder of one tracking run, which the first test makes."""
+    return tmp_path_factory.mktemp("walk") / "runs"
+
+
 @pytest.fixture
-def path(type_it) -> str:
-    ended = type_it("track", "--tracker", "doubtful", "--data", "walk")
-    assert ended.code == 0, ended.err
-    return ended.out.splitlines()[-1].removeprefix("Results: ")
+def path(type_it, kept, tmp_path) -> str:
+    """Returns the folder of a copy of the run."""
+    if not kept.exists():
+        ended = type_it("track", "--tracker", "doubtful", "--data", "walk", "--out", str(kept))
+        assert ended.code == 0, ended.err
+    shutil.copytree(kept, tmp_path / "runs")
+    (run,) = find_runs(tmp_path / "runs")
+    return str(run.path)
 
 
 def means_of(path):
