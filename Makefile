@@ -47,8 +47,8 @@ results: $(STAMP)  ## keep the scores of runs/findings in leaderboards/results, 
 	rm -rf leaderboards/results/[0-9a-f]*
 	$(BIN)/vcorr board collect --results runs/findings --out leaderboards/results --metrics $(KEPT)
 
-board: $(STAMP)  ## build the board of everything measured for docs/findings.md, from stored scores
-	$(BIN)/vcorr board build --results leaderboards/results --out $(SITE)
+board: $(STAMP)  ## build the board of everything measured for docs/findings.md and docs/tracking.md, from stored scores
+	$(BIN)/vcorr board build --results leaderboards/results --results leaderboards/results/tracking --out $(SITE)
 
 # A worker takes whole files of tests, so what a file makes for all its tests is made once
 test: $(STAMP)  ## run the tests in two processes (JOBS=4: in four)

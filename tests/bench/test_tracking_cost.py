@@ -8,7 +8,8 @@ from click.testing import CliRunner
 from vcorr import ModelEntry, hookimpl
 from vcorr.cli.main import cli
 
-SMALL = ("--set", "height=32", "--set", "width=32", "--set", "frames=17", "--device", "cpu", "--points", "9", "--pairs", "1")
+SIZES = ("--set", "height=32", "--set", "width=32", "--set", "frames=17")
+SMALL = (*SIZES, "--device", "cpu", "--points", "9", "--pairs", "1")
 
 
 class Models:

@@ -484,6 +484,16 @@ def test_no_results(tmp_path, no_plugins, results):
     assert str(results) in str(caught.value)
 
 
+def test_runs_of_several_folders_stand_on_one_board(tmp_path, no_plugins, make_run):
+    for name, run_id in (("a", "aaaaaaaaaaaa"), ("b", "bbbbbbbbbbbb"), ("c", "aaaaaaaaaaaa")):
+        make_run(tmp_path / name, run_id, f"model-{name}", layers=1, steps=1, clips=4)
+    folders = [tmp_path / name for name in "ab"]
+    site = build_site(folders, tmp_path / "site", registry=no_plugins).parent
+    assert {"aaaaaaaaaaaa", "bbbbbbbbbbbb"} <= {path.stem for path in (site / "data").glob("*.arrow")}
+    with pytest.raises(UsageError, match=r"a/aaaaaaaaaaaa and .*c/aaaaaaaaaaaa are runs of one id"):
+        build_site([*folders, tmp_path / "c"], tmp_path / "site", registry=no_plugins)
+
+
 def test_boards_of_ones_own(results, tmp_path, no_plugins):
     board = tmp_path / "mine.yaml"
     board.write_text(

@@ -41,20 +41,20 @@ _STATIC = ("style.css", "board.js", "charts.js", "clips.js")
 
 
 def build_site(
-    results: Path,
+    results: Path | Sequence[Path],
     out: Path,
     *,
     boards: Sequence[Path] = (),
     registry: Registry | None = None,
     tell: Callable[[Unreadable], None] = lambda _: None,
 ) -> Path:
-    """Builds the board of all runs in a folder.
+    """Builds one board of all runs in a folder, or in several.
 
     The same runs give the same bytes. An earlier board at `out` is replaced as a whole, after the new one is complete.
     A run that cannot be read is listed with its reason, and the others are shown.
 
     Args:
-        results: a folder of runs, or one run.
+        results: a folder of runs, or one run; or several of them.
         out: the folder of pages: new, empty, or an earlier board.
         boards: YAML files of boards; when empty, the boards that come with vcorr.
         registry: plugins whose pages are added; None for the plugins of this environment.
@@ -65,24 +65,42 @@ def build_site(
 
     Raises:
         MissingError: there are no runs.
-        UsageError: `out` is not empty and is not a board, or a board file is wrong. So is one with a metric that no
-            run has and no installed plugin gives.
+        UsageError: `out` is not empty and is not a board, two folders have a run of one id, or a board file is wrong.
+            So is one with a metric that no run has and no installed plugin gives.
         StoreError: `out` cannot be written.
     """
-    runs = find_runs(results)
-    if not runs:
-        raise _no_runs(results)
-    _check_out(results, out)
+    folders = [results] if isinstance(results, Path) else list(results)
+    runs = _gather_runs(folders)
+    for folder in folders:
+        _check_out(folder, out)
     configs = tuple(load_board(path) for path in boards) or builtin_boards()
     with replace_folder(out) as folder:
         (folder / "data").mkdir()
         loaded, unreadable = _load(runs, metric_names(configs), folder / "data")
         _check_metrics(boards, configs, loaded, registry or installed())
         _Site(folder, loaded, unreadable, configs, registry or installed()).write()
-        _check_out(results, out)  # somebody may have put something else there meanwhile
+        for each in folders:
+            _check_out(each, out)  # somebody may have put something else there meanwhile
     for run in unreadable:
         tell(run)
     return out / "index.html"
+
+
+def _gather_runs(folders: Sequence[Path]) -> list[RunDirectory]:
+    """Returns the runs of all folders. Raises MissingError for a folder without runs, UsageError for two of one id."""
+    found: dict[str, RunDirectory] = {}
+    for folder in folders:
+        runs = find_runs(folder)
+        if not runs:
+            raise _no_runs(folder)
+        for run in runs:
+            known = found.setdefault(run.run_id, run)
+            if known.path.resolve() != run.path.resolve():
+                raise UsageError(
+                    f"{known.path} and {run.path} are runs of one id, and a board shows each run once.",
+                    hint="Leave one of the folders out, or collect both first: vcorr board collect --results DIR --out NEW",
+                )
+    return list(found.values())
 
 
 def _load(

@@ -21,11 +21,16 @@ def board() -> None:
 
 @board.command(short_help="Make the pages from the runs in a folder.")
 @click.option(
-    "--results", type=click.Path(path_type=Path), default=Path("runs"), show_default=True, help="Folder of runs."
+    "--results",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    default=("runs",),
+    show_default=True,
+    help="Folder of runs; repeatable.",
 )
 @click.option("--out", type=FOLDER, default=Path("site"), show_default=True, help="Folder of pages.")
-def build(results: Path, out: Path) -> int:
-    """Make the pages from the runs in a folder.
+def build(results: tuple[Path, ...], out: Path) -> int:
+    """Make the pages from the runs in a folder, or in several.
 
     A run that cannot be read is listed with the reason, here and on the first page. The exit code is then 1.
 
