@@ -5,7 +5,7 @@ Shape legend: T video frames, H x W pixels, C latent channels, F x h x w latents
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
@@ -35,7 +35,8 @@ if TYPE_CHECKING:
     from vcorr.capture.captures import TextPlace, TokenLayout
     from vcorr.capture.latent_tokens import LatentReading
     from vcorr.capture.recorder import Recorder
-    from vcorr.diffusion.borrowed import FirstPass, Passes
+    from vcorr.diffusion.borrowed import Passes
+    from vcorr.diffusion.first_passes import FirstPasses
     from vcorr.diffusion.schedule import NoiseSchedule
     from vcorr.diffusion.still_latents import StillLatents
 
@@ -128,8 +129,7 @@ class DiffusersVideoModel(VideoModelBase, Generic[C]):
         self._pipe: Any = None
         self.card, self.configs = card or self.card, configs or self.configs
         self._found: Configs | None = None
-        self._schedules: dict[tuple[int, TokenGrid], NoiseSchedule] = {}
-        self._first_passes: dict[Hashable, FirstPass] = {}
+        self._borrowed: FirstPasses | None = None
         self._stills: StillLatents | None = None
         self._folder_scheduler: Mapping[str, Any] = {}
         self.config = self._with_video_size(config)
@@ -468,12 +468,7 @@ class DiffusersVideoModel(VideoModelBase, Generic[C]):
 
     def schedule(self, num_steps: int, grid: TokenGrid) -> NoiseSchedule:
         """Returns the steps with which the pipeline samples at the size of `grid`, and their noise levels."""
-        if (num_steps, grid) not in self._schedules:
-            blank = None if not self.needs_image else _blank(grid)
-            clip = Clip("schedule", "", np.zeros((0, 2), np.float32), blank)
-            first = self._borrow_first(clip, grid, RunSettings(steps=(), num_steps=num_steps), 0)
-            self._schedules[num_steps, grid] = first.schedule
-        return self._schedules[num_steps, grid]
+        return self._first_passes.schedule(self, num_steps, grid)
 
     def borrow(self, clip: Clip, grid: TokenGrid, settings: RunSettings) -> Passes:
         """Returns conditional passes for the chosen steps of a clip, with the arguments the pipeline itself would use.
@@ -483,43 +478,7 @@ class DiffusersVideoModel(VideoModelBase, Generic[C]):
         Raises:
             UsageError: a step does not exist, or the clip lacks the image that the model starts from.
         """
-        from vcorr.diffusion.borrowed import Passes
-
-        first = self._find_first(clip, grid, settings, 0)
-        schedule = first.schedule
-        for step in settings.steps:
-            schedule.check(step)
-        names = [self.denoiser_at(float(timestep)) for timestep in schedule.timesteps]
-        needed = dict.fromkeys(names[step] for step in settings.steps)
-        found = {
-            name: first if name == first.denoiser else self._find_first(clip, grid, settings, names.index(name))
-            for name in needed
-        }
-        return Passes(schedule, names, {name: getattr(self.pipe, name) for name in found}, found, self)
-
-    def _find_first(self, clip: Clip, grid: TokenGrid, settings: RunSettings, start: int) -> FirstPass:
-        """Returns a first pass; a tracker's chunks of one size, which are stills without an image, share it."""
-        if self.needs_image or not clip.stills:
-            return self._borrow_first(clip, grid, settings, start)
-        key = (clip.prompt, grid, settings, start)
-        if key not in self._first_passes:
-            while len(self._first_passes) >= _FIRST_PASSES:
-                self._first_passes.pop(next(iter(self._first_passes)))
-            self._first_passes[key] = self._borrow_first(clip, grid, settings, start)
-        return self._first_passes[key]
-
-    def _borrow_first(self, clip: Clip, grid: TokenGrid, settings: RunSettings, start: int) -> FirstPass:
-        import torch
-
-        from vcorr.diffusion.borrowed import Call, first_pass
-        from vcorr.diffusion.loading import seed_generators
-
-        unguided = {} if self.embedded_guidance else {self.guidance_argument: 1.0}
-        with torch.no_grad(), seed_generators(settings.seed, self.device):
-            arguments = {**self.call(clip, grid, settings, "latent"), **unguided}
-            call = Call(arguments, self.denoisers, self.layout(), self.noise_levels)
-            first = first_pass(self.pipe, call, start)
-        return replace(first, arguments=self.branch_inputs(first.arguments, first.latents, grid))
+        return self._first_passes.borrow(self, clip, grid, settings)
 
     def branch_inputs(self, arguments: Mapping[str, Any], latents: str, grid: TokenGrid, branch: str = "cond") -> Any:
         """Takes the arguments of one guidance branch from a pass that may hold all `branches` in a batch."""
@@ -746,9 +705,7 @@ class DiffusersVideoModel(VideoModelBase, Generic[C]):
 
     def _forget(self) -> None:
         """Drops what was computed with an earlier pipeline."""
-        self._schedules.clear()
-        self._first_passes.clear()
-        self._stills = None
+        self._borrowed = self._stills = None
 
     def _load_pipeline(self, source: WeightsSource, kind: torch.dtype, device: str) -> Any:
         from vcorr.diffusion.random_weights import random_pipeline
@@ -793,21 +750,20 @@ class DiffusersVideoModel(VideoModelBase, Generic[C]):
             use_torch_attention(network, [site.name for site in self.sites()])
 
     @property
+    def _first_passes(self) -> FirstPasses:
+        from vcorr.diffusion.first_passes import FirstPasses
+
+        self._borrowed = self._borrowed or FirstPasses()
+        return self._borrowed
+
+    @property
     def _dtype(self) -> torch.dtype:
         found: torch.dtype = getattr(self.pipe, self.denoiser).dtype
         return found
 
 
-_FIRST_PASSES = 4
-"""Number of borrowed passes that are kept: chunks of a clip have two sizes at most, and a model up to two denoisers."""
-
 _LATENT_CHANNELS = ("latent_channels", "z_dim")
 """Names that autoencoders of diffusers use for the number of channels of their latents."""
-
-
-def _blank(grid: TokenGrid) -> NDArray[np.uint8]:
-    """Returns a black image of the grid's size, (1, H, W, 3), for uses in which the content does not matter."""
-    return np.zeros((1, round(grid.height), round(grid.width), 3), np.uint8)
 
 
 def _missing_member(model: object, name: str) -> PluginError:

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -28,6 +27,7 @@ from vcorr.data.video.video_reader import (
     select,
 )
 from vcorr.data.video_names import show_name
+from vcorr.data.video_sizes import resize_video
 
 
 class FrameSource(Protocol):
@@ -97,11 +97,8 @@ class ArrayFrames(_Unwatched):
 
     def read(self, first: int, stop: int) -> NDArray[np.uint8]:
         """Returns the frames from `first` to before `stop`, (stop - first, H, W, 3) uint8."""
-        chosen = self._video[first:stop]
-        if self.shown_size == self.size:
-            return chosen
-        smaller = [cv2.resize(frame, self.shown_size, interpolation=cv2.INTER_AREA) for frame in chosen]
-        return np.asarray(np.stack(smaller), dtype=np.uint8)
+        width, height = self.shown_size
+        return resize_video(self._video[first:stop], height, width)
 
 
 class FileFrames(_Unwatched):
