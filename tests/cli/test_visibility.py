@@ -21,18 +21,18 @@ def type_it(vcorr, plugins):
 
 
 @pytest.fixture(scope="module")
-def kept(tmp_path_factory) -> Path:
+def folder(tmp_path_factory) -> Path:
     """Returns the folder of one tracking run, which the first test makes."""
     return tmp_path_factory.mktemp("walk") / "runs"
 
 
 @pytest.fixture
-def path(type_it, kept, tmp_path) -> str:
+def path(type_it, folder, tmp_path) -> str:
     """Returns the folder of a copy of the run."""
-    if not kept.exists():
-        ended = type_it("track", "--tracker", "doubtful", "--data", "walk", "--out", str(kept))
+    if not folder.exists():
+        ended = type_it("track", "--tracker", "doubtful", "--data", "walk", "--out", str(folder))
         assert ended.code == 0, ended.err
-    shutil.copytree(kept, tmp_path / "runs")
+    shutil.copytree(folder, tmp_path / "runs")
     (run,) = find_runs(tmp_path / "runs")
     return str(run.path)
 
