@@ -7,7 +7,7 @@ import pytest
 from support import videos
 
 from vcorr.contract.errors import MissingError, UsageError
-from vcorr.data.video import read_video
+from vcorr.data.video import frame_stream, read_video
 from vcorr.data.video.frame_stream import ArrayFrames, FileFrames
 
 UNEVEN = [0, 100, 200, 340, 400, 700, 800, 900, 1000, 1010]
@@ -52,6 +52,17 @@ def test_a_file_that_lost_frames_since_it_was_opened_is_an_error(tmp_path):
     videos.write(path, videos.noise(4, 32, 32))
     with pytest.raises(UsageError, match=r"v\.mp4 was changed while it was read"):
         stream.read(0, 8)
+
+
+def test_later_frames_are_reached_in_the_same_pass(files, monkeypatch):
+    whole, stream, opened = read_video(files["plain"]).frames, FileFrames(files["plain"]), []
+    open_video = frame_stream.files.open_video
+    monkeypatch.setattr(frame_stream.files, "open_video", lambda path: opened.append(path) or open_video(path))
+    for first in (0, 3, 4, 8):
+        assert np.array_equal(stream.read(first, first + 1), whole[first : first + 1])
+    assert len(opened) == 1
+    assert np.array_equal(stream.read(2, 4), whole[2:4])
+    assert len(opened) == 2
 
 
 def test_earlier_passes_through_a_file_keep_no_decoded_frames(files):

@@ -21,7 +21,7 @@ from vcorr.runner.called_tracker import CalledTracker
 from vcorr.runner.parts import Part, make_part, model_part
 from vcorr.runner.scored_variants import readings_of
 from vcorr.runner.spec import RunSpec
-from vcorr.runner.tracking import Tracking
+from vcorr.runner.tracking import Tracking, check_one_named
 from vcorr.store.fingerprint import LENGTH, fingerprint, plain
 from vcorr.tracking.track_options import TrackOptions
 from vcorr.tracking.tracker_model import DirectModel, Follower, PlainTracker, TrackerModel
@@ -91,9 +91,7 @@ def find_measured(spec: RunSpec, registry: Registry) -> Part:
     """
     if not spec.is_tracking:
         return model_part(spec, registry)
-    if bool(spec.model) == bool(spec.tracker):
-        said = "Both a model and a tracker were named" if spec.model else "Neither a model nor a tracker was named"
-        raise UsageError(f"{said}.", hint="Name one: --model tiny, or --tracker dis (vcorr list trackers)")
+    check_one_named(spec)
     if not spec.data:
         raise UsageError("No data was named.", hint=_NO_DATA)
     if spec.model:

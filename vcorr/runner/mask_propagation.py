@@ -18,12 +18,13 @@ from vcorr.data.video.video_reader import read_video
 from vcorr.metrics.mask_scores import VOID, score_objects
 from vcorr.plugins.registry import Registry
 from vcorr.runner.followed import name_files
-from vcorr.runner.named_model import NamedModel, check_one_named, load_model, load_tracker
+from vcorr.runner.named_model import NamedModel, load_model, load_tracker
 from vcorr.runner.parts import Part
 from vcorr.runner.predict import error_code
 from vcorr.runner.row_words import STATUS_FAILED
 from vcorr.runner.run_data import ClipReader, choose_clips, find_data
 from vcorr.runner.spec import RunSpec
+from vcorr.runner.tracking import check_one_named
 from vcorr.tracking.cost_reader import NO_QUERIES
 from vcorr.tracking.mask_carriers import CarriedByPoints, CarriedByTokens, MaskCarrier, PatchPropagator
 from vcorr.tracking.mask_table import ObjectRow

@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vcorr.contract.bases import ProbeBase, with_defaults
-from vcorr.contract.errors import UsageError
 from vcorr.contract.modes import mode_of
 from vcorr.contract.protocols import Probe, Tracker
 from vcorr.contract.records import Clip, Queries, RunSettings, Tracks
@@ -73,13 +72,6 @@ class _DirectTracker:
         scale = np.divide(video.shape[2:0:-1], fitted.video.shape[2:0:-1]).astype(np.float32)
         found = follower.follow(fitted, self.settings)
         return Tracks((found.xy * scale).astype(np.float32), found.visible, found.tracker)
-
-
-def check_one_named(spec: RunSpec) -> None:
-    """Checks that a spec names a model or a tracker, and not both; raises UsageError if not."""
-    if bool(spec.model) == bool(spec.tracker):
-        said = "Both a model and a tracker were named" if spec.model else "Neither a model nor a tracker was named"
-        raise UsageError(f"{said}.", hint="Name one: --model tiny, or --tracker dis (vcorr list trackers)")
 
 
 def load_tracker(spec: RunSpec, registry: Registry) -> CalledTracker:

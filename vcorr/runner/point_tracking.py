@@ -20,6 +20,7 @@ from vcorr.runner.called_tracker import CalledTracker
 from vcorr.runner.gaps import Gap
 from vcorr.runner.parts import make_part
 from vcorr.runner.spec import RunSpec
+from vcorr.runner.tracking import check_one_named
 from vcorr.tracking.own_video import MAX_SIDE, Follow, Points, choose_points, open_frames, track_own_video
 from vcorr.tracking.tracked_points import TrackedPoints
 from vcorr.tracking.window_chain import count_reads, track_in_windows, window_length
@@ -136,9 +137,7 @@ def make_point_follower(spec: RunSpec, registry: Registry, window: int = 0, *, d
     Raises:
         UsageError: both or none are named, or a name or an option is unknown.
     """
-    if bool(spec.model) == bool(spec.tracker):
-        said = "Both a model and a tracker were named" if spec.model else "Neither a model nor a tracker was named"
-        raise UsageError(f"{said}.", hint="Name one: --model tiny, or --tracker dis (vcorr list trackers)")
+    check_one_named(spec)
     if window == 1:
         raise UsageError("data.window: a window has at least 2 frames, got 1.")
     return _follow_with_model(spec, registry, dry) if spec.model else _follow_with_tracker(spec, registry, window)

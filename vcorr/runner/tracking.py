@@ -51,6 +51,13 @@ def check_words(spec: RunSpec) -> None:
             raise UsageError(f"{name} is set, and only tracking has one.", hint="vcorr track --help")
 
 
+def check_one_named(spec: RunSpec) -> None:
+    """Checks that a spec names a model or a tracker, and not both; raises UsageError if not."""
+    if bool(spec.model) == bool(spec.tracker):
+        said = "Both a model and a tracker were named" if spec.model else "Neither a model nor a tracker was named"
+        raise UsageError(f"{said}.", hint="Name one: --model tiny, or --tracker dis (vcorr list trackers)")
+
+
 def check_data(data: Part, first: Clip | None) -> None:
     """Checks that the first clip can be followed and measured; None is a clip that could not be loaded, and passes.
 

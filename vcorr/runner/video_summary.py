@@ -17,8 +17,9 @@ from vcorr.contract.protocols import Tracker
 from vcorr.data.video.frame_stream import FrameSource
 from vcorr.data.video.mask_drawing import draw_sheet
 from vcorr.plugins.registry import Registry
-from vcorr.runner.named_model import check_one_named, load_model, load_tracker
+from vcorr.runner.named_model import load_model, load_tracker
 from vcorr.runner.spec import RunSpec
+from vcorr.runner.tracking import check_one_named
 from vcorr.store.atomic_files import replace_folder, write_text
 from vcorr.tracking.key_frames import KeyFrames, choose_key_frames, find_again, space_evenly
 from vcorr.tracking.own_video import MAX_SIDE, open_frames

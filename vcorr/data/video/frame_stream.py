@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -105,8 +106,9 @@ class FileFrames(_Unwatched):
     """The frames of a file, as `read_video` reads them, but never all of them at once.
 
     Making it decodes the whole file once, to learn how many frames there are and when each is shown. Windows that
-    follow one another, also with one frame in common, are read in one further pass. Reading an earlier frame begins a
-    new pass at the start of the file, because where a seek lands differs between containers.
+    come one after the other, also with one frame in common or with frames left out, are read in one further pass.
+    Reading an earlier frame begins a new pass at the start of the file, because where a seek lands differs between
+    containers.
 
     Raises:
         MissingError: there is no such file.
@@ -134,9 +136,9 @@ class FileFrames(_Unwatched):
         self.times = np.asarray(self._taken.times, dtype=np.float64)
         self.fps, self.size, self.shown_size = self.info.fps, self._taken.size, self._taken.shown_size
         self.notes = self.info.notes()
-        self._pass: Iterator[NDArray[np.uint8]] = iter(())
+        self._pass: Iterator[Timed] = iter(())
         self._next = len(self.times)
-        self._last: NDArray[np.uint8] | None = None
+        self._shown: tuple[int, NDArray[np.uint8]] | None = None  # the last frame that was converted, and its index
 
     def read(self, first: int, stop: int) -> NDArray[np.uint8]:
         """Returns the frames from `first` to before `stop`, (stop - first, H, W, 3) uint8.
@@ -147,27 +149,36 @@ class FileFrames(_Unwatched):
         width, height = self.shown_size
         found = np.empty((stop - first, height, width, 3), dtype=np.uint8)
         done = 0
-        if self._last is not None and first == self._next - 1:
-            found[0], done = self._last, 1
+        if self._shown is not None and first == self._next - 1:
+            found[0], done = self._shown[1], 1
         elif first != self._next:
-            self._begin_pass(first)
+            self._seek(first)
         for row in range(done, stop - first):
-            found[row] = self._take()
-        self._last = found[-1].copy()
+            found[row] = self._convert(self._take())
         return found
 
-    def _begin_pass(self, first: int) -> None:
-        """Ends the last pass and begins one at a frame."""
-        self._pass = iter(())
-        gc.collect()  # a frame and its side data refer to each other, so frames would stay until Python collects them
-        self._pass, self._next = self._frames_from(first), first
+    def _seek(self, first: int) -> None:
+        """Goes on to a later frame in the same pass; for an earlier one, ends the pass and begins another."""
+        self._shown = None
+        if first < self._next:
+            self._pass = iter(())
+            gc.collect()  # a frame and its side data refer to each other, so frames stay until Python collects them
+            self._pass, self._next = self._decode(), 0
+        while self._next < first:
+            self._take()
 
-    def _take(self) -> NDArray[np.uint8]:
-        frame = next(self._pass, None)
-        if frame is None:
+    def _take(self) -> Timed:
+        one = next(self._pass, None)
+        if one is None:
             raise UsageError(f"{show_name(self.path)} was changed while it was read: it has fewer frames now.")
         self._next += 1
-        return frame
+        return one
+
+    def _convert(self, one: Timed) -> NDArray[np.uint8]:
+        """Returns a decoded frame as RGB. With the option fps, one may come several times in a row."""
+        if self._shown is None or self._shown[0] != one.index:
+            self._shown = one.index, self._taken.convert(one.frame)
+        return self._shown[1]
 
     def _scan(self) -> tuple[Taken, VideoInfo]:
         """Decodes the file once; returns what there is to say about its frames, and about the file."""
@@ -193,17 +204,8 @@ class FileFrames(_Unwatched):
         timed = (count_times if self._broken else read_times)(decoded, rate)
         return select(timed, self._wanted.start, self._wanted.fps)
 
-    def _frames_from(self, first: int) -> Iterator[NDArray[np.uint8]]:
-        """Yields the frames from `first` on. Earlier ones are decoded, but not converted."""
+    def _decode(self) -> Iterator[Timed]:
+        """Yields the chosen frames of the file as they are decoded."""
         with files.open_video(self.path) as opened:
             chosen = self._choose(files.frames(self.path, opened), rates_of(opened.stream).count)
-            before, frame = -1, None
-            for index, (_, one) in enumerate(chosen):
-                if index == len(self.times):
-                    return
-                if index < first:
-                    continue
-                if frame is None or one.index != before:
-                    frame = self._taken.convert(one.frame)
-                before = one.index
-                yield frame
+            yield from (one for _, one in islice(chosen, len(self.times)))
