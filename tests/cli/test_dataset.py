@@ -307,7 +307,7 @@ def test_tapvid_is_imported_shown_and_run(vcorr, tmp_path):
     source = str(write(tmp_path / "tapvid_davis.pkl", clips))
     assert vcorr(*RUN, "--data", "tapvid-davis")[0] == 4
     code, out, err = vcorr("dataset", "import", "tapvid", source)
-    assert (code, out) == (1, "tapvid-davis: 1 clips, 1 failed   --data tapvid-davis\n")
+    assert (code, out) == (1, "tapvid-davis: 1 clip, 1 failed   --data tapvid-davis\n")
     assert "failed Clip odd cannot be used: video has 1 frame; a track needs at least 2." in err
     code, out, _ = vcorr("dataset", "import", "tapvid", source, "--json")
     found = json.loads(out)

@@ -94,6 +94,8 @@ def test_a_site_that_sees_nothing_move_leaves_the_mask_where_it_is(vcorr, tmp_pa
         (("clip.mkv", "--mask", "empty.png", "--tracker", "dis"), 2, "has no object"),
         (("clip.mkv", "--mask", "none.png", "--tracker", "dis"), 4, "none.png does not exist"),
         (("clip.mkv", "--mask", "mask0.png", "--tracker", "dis", "--top-k", "0"), 2, "top_k"),
+        (("clip.mkv", "--mask", "mask0.png", "--tracker", "dis", "--probe", "qk"), 2, "--probe does not apply"),
+        (("clip.mkv", "--mask", "mask0.png", "--tracker", "dis", "--set", "data.frames=2"), 2, "data.frames does not"),
         (
             ("--data", "token-slide", "--model", "sliding-model", "--layers", "0", "--frame", "1"),
             2,
@@ -200,6 +202,10 @@ def test_key_frames_are_written_in_time_with_a_contact_sheet(vcorr, cuts, tmp_pa
         (("cuts.mkv", "-k", "99", "--compare", "99"), 2, "the video has 16 frames"),
         (("cuts.mkv", "-k", "9", "--compare", "4"), 2, "only 4 frames are compared"),
         (("cuts.mkv", "-k", "0"), 2, "-k 0"),
+        (("cuts.mkv", "--grid", "0"), 2, "A grid has at least 1 point"),
+        (("cuts.mkv", "--grid", "9999"), 2, "A grid has at most"),
+        (("cuts.mkv", "--steps", "3"), 2, "--steps does not apply: tracker 'lk'"),
+        (("cuts.mkv", "--set", "data.frames=3"), 2, "--set data.frames does not apply"),
         (("none.mkv",), 4, "none.mkv"),
     ],
 )

@@ -239,6 +239,9 @@ def test_tracking_and_correspondence_do_not_compare(track, vcorr) -> None:
         (("--tracker", "moving", *SLIDE, "--layers", "all"), "tracking reads one layer"),
         (("--tracker", "moving", *SLIDE, "--set", "track.chunk=3"), "tracker 'moving' follows points by itself"),
         (("--tracker", "moving", *SLIDE, "--set", "mode=generate"), "Tracking reads videos; it has no mode"),
+        (("--tracker", "moving", *SLIDE, "--set", "probe.heads=1"), "--set probe.heads does not apply: with tracker"),
+        (("--model", "zncc-search", *SLIDE, "--set", "tracker.speed=1"), "--set tracker.speed does not apply"),
+        (("--tracker", "moving", *SLIDE, "--set", "task=correspondence"), "--set task does not apply"),
         (("--tracker", "moving", *SLIDE, "--queries", "strided"), "Unknown option 'data.queries'"),
     ],
 )

@@ -10,6 +10,7 @@ from support import videos
 from vcorr.cli.commands.track_command import join_points
 from vcorr.data.video import read_video
 
+MODEL = ["--grid", "2", "--model", "sliding-model", "--probe", "qk", "--layers", "0"]
 TRACKS = ["overlay.mp4", "tracks.arrow", "tracks.csv", "tracks.json", "tracks.npz"]
 
 
@@ -96,7 +97,19 @@ def test_a_model_follows_points_and_says_where_it_was_read(vcorr, tmp_path):
         (["--points", "9,8@6", "--tracker", "lk"], 2, "Point 9,8 is in frame 6, but the video has 6 frames."),
         (["--points", "9;8", "--tracker", "lk"], 2, "'9;8' is no point."),
         (["--tracker", "lk"], 2, "No points to track were given."),
-        (["--grid", "0", "--tracker", "lk"], 2, "A grid has at least 1 point along its side, got 0."),
+        (["--grid", "0", "--tracker", "lk"], 2, "A grid has at least 1 point along its side, a whole number, got 0."),
+        (["--grid", "73", "--tracker", "lk"], 2, "A grid has at most 72 points along its side in frames of 72x40"),
+        (["--grid", "2", "--tracker", "lk", "--layers", "3"], 2, "--layers does not apply: tracker 'lk'"),
+        (["--grid", "2", "--tracker", "lk", "--preset", "heft"], 2, "--preset does not apply: tracker 'lk'"),
+        (["--grid", "2", "--tracker", "lk", "--set", "mode=invert"], 2, "--set mode does not apply: with tracker 'lk'"),
+        (["--grid", "2", "--tracker", "lk", "--set", "limit=1"], 2, "--set limit does not apply"),
+        (["--grid", "2", "--tracker", "lk", "--set", "track.chunk=3"], 2, "--set track.chunk does not apply"),
+        (["--grid", "2", "--tracker", "lk", "--set", "metric.visible_above=1"], 2, "metric.visible_above does not"),
+        ([*MODEL, "--set", "tracker.window=9"], 2, "tracker.window does not apply: with model 'sliding-model'"),
+        ([*MODEL, "--set", "mode=generate"], 2, "--set mode=generate makes videos of its own"),
+        ([*MODEL, "--set", "variant=both"], 2, "names 2 variants; a video is followed under one"),
+        (["--grid", "2", "--tracker", "lk", "--set", "task=correspondence"], 2, "vcorr track follows points"),
+        (["--points", "9", "8", "--tracker", "lk"], 2, "Each word needs a flag in front: vcorr track --help"),
         (["--grid", "2", "--points", "1,1", "--tracker", "lk"], 2, "Give either points or a grid."),
         (["--grid", "2"], 2, "Neither a model nor a tracker was named."),
         (["--grid", "2", "--model", "sliding-model", "--probe", "qk"], 2, "No layer of model 'sliding-model'"),

@@ -225,7 +225,12 @@ def test_an_import_goes_on_where_it_was_interrupted(tmp_path, home):
     with pytest.raises(InterruptedRunError, match="The same command goes on from there"):
         import_tapvid_here(report=interrupt)
     assert DatasetFolder(home / "robotap").record()["status"] == "partial"
+    data = RoboTap(TapVidConfig())
+    assert [note for clip in data.ids() for note in data.notes(clip)] == [
+        f"{home / 'robotap'} has 2 clips so far: the command that makes it was stopped. Repeat it."
+    ]
     done = import_tapvid_here()
+    assert not any(RoboTap(TapVidConfig()).notes(clip) for clip in data.ids())
     assert (done.clips, done.reused) == (3, 2)
     assert import_tapvid_here().reused == 3
     assert DatasetFolder(home / "robotap").record()["status"] == "complete"
@@ -258,7 +263,7 @@ def test_a_clip_named_twice_is_an_error_that_says_what_is_kept(tmp_path, home):
         write(tmp_path / f"robotap_split{number}.pkl", {"same": entry()})
     with pytest.raises(UsageError, match=r"names? the clip 'same' twice") as raised:
         import_tapvid(tmp_path, home)
-    assert "1 clips are kept" in raised.value.hint
+    assert "1 clip is kept" in raised.value.hint
 
 
 def test_a_file_cut_off_in_the_middle_is_refused_before_anything_is_imported(tmp_path, home):

@@ -78,7 +78,7 @@ def test_a_plan_names_weights_that_are_missing_and_following_is_refused(plugins,
 
 @pytest.mark.usefixtures("sliding_model")
 def test_options_that_do_not_apply_are_refused():
-    with pytest.raises(UsageError, match=r"track\.order does not apply: a tracker"):
+    with pytest.raises(UsageError, match=r"track\.order does not apply: with tracker 'lk'"):
         vcorr.track(slide(), "4,4", tracker="lk", options={"track": {"order": "sliding"}})
     with pytest.raises(UsageError, match=r"--layers 9 is out of range"):
         vcorr.track(slide(), "4,4", model="sliding-model", probe="qk", layers=9)

@@ -149,6 +149,7 @@ def test_the_overlay_shows_each_point_in_its_colour_on_the_original_frames(clip_
         ("12,8@8", "in frame 8, but the video has 8 frames"),
         ([], "No points to track were given"),
         ([(1, 2), (1, 2, 3)], "points must be pairs"),
+        (5, "points must be pairs"),
         ([(1, float("nan"))], "finite"),
         (np.zeros((0, 2)), "No points to track were given"),
     ],
@@ -172,6 +173,12 @@ def test_points_on_the_border_and_several_in_one_text_are_read():
         ({"tracker": "lk", "grid": 3}, "either points or a grid"),
         ({"tracker": "lk", "options": {"data": {"window": 1}}}, "at least 2 frames, got 1"),
         ({"tracker": "lk", "options": {"tracker": {"windw": 3}}}, "tracker.windw"),
+        ({"tracker": "lk", "options": {"trackr": {"window": 3}}}, "Unknown part in options 'trackr'"),
+        ({"tracker": "lk", "options": {"tracker": 3}}, "must be a mapping of names to values, got 3"),
+        ({"tracker": "lk", "layers": 3}, "--layers does not apply: tracker 'lk'"),
+        ({"model": "tiny", "seed": -1}, "seed"),
+        ({"model": "tiny", "seed": 1.5}, "seed"),
+        ({"model": "tiny", "layers": []}, "layers is empty"),
     ],
 )
 def test_arguments_that_contradict_each_other_are_refused(clip_file, arguments, said):
@@ -193,3 +200,11 @@ def test_arguments_that_contradict_each_other_are_refused(clip_file, arguments, 
 def test_videos_that_cannot_be_read_are_refused(video, error, said):
     with pytest.raises(error, match=said):
         vcorr.track(video, "4,4", tracker="lk")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"), [({"grid": 2.5}, "whole number"), ({"grid": 2, "frames": 1}, "2 frames")]
+)
+def test_a_grid_and_a_number_of_frames_that_make_no_sense_are_refused(arguments, said):
+    with pytest.raises(UsageError, match=said):
+        vcorr.track(np.zeros((4, 32, 32, 3), np.uint8), tracker="lk", **arguments)

@@ -28,7 +28,7 @@ class SpecCommand(click.Command):
         except click.NoSuchOption as error:
             raise _name_setting(error) from error
         if ctx.args:
-            raise _place_words(ctx.args)
+            raise _place_words(ctx.args, ctx.command_path)
         return rest
 
 
@@ -78,10 +78,10 @@ def _name_setting(error: click.NoSuchOption) -> click.NoSuchOption | UsageError:
     return error
 
 
-def _place_words(words: Sequence[str]) -> UsageError:
+def _place_words(words: Sequence[str], command: str) -> UsageError:
     flags = [_flag_for(word) for word in words]
     named = ", ".join(repr(word) for word in words)
-    hint = f"Write: {' '.join(flags)}" if all(flags) else "Each word needs a flag in front: vcorr run --help"
+    hint = f"Write: {' '.join(flags)}" if all(flags) else f"Each word needs a flag in front: {command} --help"
     return UsageError(f"{named}: no flag takes {'this word' if len(words) == 1 else 'these words'}.", hint=hint)
 
 

@@ -31,11 +31,13 @@ from vcorr.contract.errors import (
     EXIT_PLUGIN,
     PluginError,
     StoreError,
+    UsageError,
     VcorrError,
     missing_package,
 )
 
 DEBUG_FLAG = "--debug"
+_SMALLER = "Read fewer points or frames, or smaller ones."
 
 
 @click.group(
@@ -136,11 +138,17 @@ def _invoke(arguments: list[str], debug: bool) -> int:  # noqa: PLR0911  # one r
         said = "A plugin ended the program with sys.exit(). Installed plugins: vcorr list plugins"
         say(said, stderr=True, label="Error:")
         return EXIT_PLUGIN
+    except MemoryError as error:
+        return _report(UsageError(f"There is not enough memory. {error}".strip(), hint=_SMALLER), debug)
     except VcorrError as error:
-        if debug:
-            say(traceback.format_exc(), stderr=True)
-        _show(error)
-        return error.exit_code
+        return _report(error, debug)
+
+
+def _report(error: VcorrError, debug: bool) -> int:
+    if debug:
+        say(traceback.format_exc(), stderr=True)
+    _show(error)
+    return error.exit_code
 
 
 def _report_missing(error: ModuleNotFoundError, debug: bool) -> int:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from vcorr.contract.errors import UsageError
+
 MARGIN = 1 / 64
 """Distance of the outermost query points from the border, as a share of the video's width."""
 
@@ -21,3 +23,12 @@ def query_grid(side: int, height: int, width: int) -> NDArray[np.float32]:
         np.linspace(margin, height - margin, side), np.linspace(margin, width - margin, side), indexing="ij"
     )
     return np.stack([x, y], axis=-1).reshape(-1, 2).astype(np.float32)
+
+
+def check_grid(side: int, height: int, width: int) -> None:
+    """Checks the number of points along one side of a grid, for frames of this size; raises UsageError."""
+    if not isinstance(side, int | np.integer) or side < 1:
+        raise UsageError(f"A grid has at least 1 point along its side, a whole number, got {side}.")
+    most = max(height, width)
+    if side > most:
+        raise UsageError(f"A grid has at most {most} points along its side in frames of {width}x{height}, got {side}.")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from vcorr.contract.bases import DatasetBase
 from vcorr.contract.errors import StoreError, UsageError, unknown_name
+from vcorr.contract.noun_counts import say_count
 from vcorr.contract.records import Clip, Queries
-from vcorr.data.clip_row import OK, ClipRow
+from vcorr.data.clip_row import FAILED, OK, ClipRow
 from vcorr.data.dataset_folder import DatasetFolder, file_hash, one_of
 from vcorr.data.dataset_home import find_folder, find_imported_folder
 from vcorr.data.dataset_options import DiffTrackConfig, FolderConfig
@@ -46,6 +47,7 @@ class StoredDataset(DatasetBase):
                 hint=f"Why: vcorr dataset show {self._folder.path}",
             )
         self._left_out = len(rows) - len(usable)
+        self._stopped = not any(row.status == FAILED for row in rows) and self._is_unfinished()
         self.split = one_of(usable, "dataset", self._folder.path)
         self._rows = {row.clip: row for row in usable}
         if len(self._rows) < len(usable):
@@ -90,12 +92,28 @@ class StoredDataset(DatasetBase):
         )
 
     def notes(self, clip_id: str) -> Sequence[str]:
-        """Returns how many clips of the folder are left out because they cannot be used; with the first clip only."""
-        if not self._left_out or clip_id != next(iter(self._rows)):
+        """Returns which clips of the folder are missing or left out; with the first clip only."""
+        if clip_id != next(iter(self._rows)):
             return ()
+        return (*self._note_missing(), *self._note_left_out())
+
+    def _is_unfinished(self) -> bool:
+        try:
+            return bool(self._folder.record().get("status", "complete") != "complete")
+        except StoreError:  # the clips can be read without their record
+            return False
+
+    def _note_missing(self) -> Iterator[str]:
+        if self._stopped:
+            count = say_count(len(self._rows), "clip")
+            yield f"{self._folder.path} has {count} so far: the command that makes it was stopped. Repeat it."
+
+    def _note_left_out(self) -> Iterator[str]:
+        if not self._left_out:
+            return
         count = f"{self._left_out} of {self._left_out + len(self._rows)} clips"
         verb = "is" if self._left_out == 1 else "are"
-        return (f"{self.split}: {count} {verb} left out, rejected or failed: vcorr dataset show {self._folder.path}",)
+        yield f"{self.split}: {count} {verb} left out, rejected or failed: vcorr dataset show {self._folder.path}"
 
     def identity(self) -> Mapping[str, Any]:
         """Returns the content of every clip as a hash. The path of the folder does not count."""

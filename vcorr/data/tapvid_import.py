@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, cast, get_args
 
 from vcorr.contract.errors import InterruptedRunError, StoreError, UsageError, VcorrError, unknown_name
+from vcorr.contract.noun_counts import say_count
 from vcorr.contract.records import Tracks
 from vcorr.data.clip_row import FAILED, OK, ClipRow
 from vcorr.data.clip_table import read_fingerprint, read_rows
@@ -152,7 +153,8 @@ class _Importer:
 
     def _end_early(self, error: BaseException, done: int) -> None:
         """Raises an error that says what is kept, if it is one that a user can do something about."""
-        said = f"{done} clips are kept in {self._folder.path}. The same command goes on from there."
+        kept = f"{say_count(done, 'clip')} {'is' if done == 1 else 'are'} kept"
+        said = f"{kept} in {self._folder.path}. The same command goes on from there."
         if isinstance(error, KeyboardInterrupt):
             raise InterruptedRunError(said) from error
         if isinstance(error, UsageError | StoreError):
@@ -193,7 +195,7 @@ class _Importer:
         try:
             return self._store(read_entry(entry, self._source.resize), empty)
         except UsageError as error:
-            return replace(empty, status=FAILED, reason=error.message)
+            return replace(empty, status=FAILED, reason=error.message.rstrip("."))
         except MemoryError:
             return replace(empty, status=FAILED, reason="there is not enough memory for its video")
 

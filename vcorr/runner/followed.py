@@ -22,6 +22,7 @@ from vcorr.runner.parts import Part, make_part, model_part
 from vcorr.runner.scored_variants import readings_of
 from vcorr.runner.spec import RunSpec
 from vcorr.runner.tracking import Tracking, check_one_named
+from vcorr.runner.unread_words import refuse_options
 from vcorr.store.fingerprint import LENGTH, fingerprint, plain
 from vcorr.tracking.track_options import TrackOptions
 from vcorr.tracking.tracker_model import DirectModel, Follower, PlainTracker, TrackerModel
@@ -94,6 +95,7 @@ def find_measured(spec: RunSpec, registry: Registry) -> Part:
     check_one_named(spec)
     if not spec.data:
         raise UsageError("No data was named.", hint=_NO_DATA)
+    refuse_options(spec, ("model", "probe") if spec.tracker else ("tracker",))
     if spec.model:
         return model_part(spec, registry)
     found = make_part(registry.trackers.get(spec.tracker or ""), spec.options.get("tracker", {}), "tracker")

@@ -25,6 +25,7 @@ from vcorr.runner.row_words import STATUS_FAILED
 from vcorr.runner.run_data import ClipReader, choose_clips, find_data
 from vcorr.runner.spec import RunSpec
 from vcorr.runner.tracking import check_one_named
+from vcorr.runner.unread_words import refuse_unread
 from vcorr.tracking.cost_reader import NO_QUERIES
 from vcorr.tracking.mask_carriers import CarriedByPoints, CarriedByTokens, MaskCarrier, PatchPropagator
 from vcorr.tracking.mask_table import ObjectRow
@@ -55,6 +56,7 @@ def make_carrier(spec: RunSpec, registry: Registry, options: PropagationOptions)
         MissingError: weights or a package are not available.
     """
     check_one_named(spec)
+    refuse_unread(spec, parts=("data",) if spec.data else (), fields=("mode", "data", "limit"))
     if spec.tracker:
         tracker = load_tracker(spec, registry)
         return NamedCarrier(CarriedByPoints(tracker), {"model": spec.tracker, "weights": name_files(tracker)})

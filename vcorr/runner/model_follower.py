@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from vcorr.contract.errors import UsageError
-from vcorr.contract.modes import Renoise, mode_of
+from vcorr.contract.modes import Renoise, RunMode, mode_of
 from vcorr.contract.records import Clip, Queries, RunSettings, Tracks
+from vcorr.contract.variants import NamedVariant
 from vcorr.data.video.frame_stream import FrameSource
 from vcorr.plugins.registry import Registry
 from vcorr.runner.called_model import CalledModel
@@ -87,14 +88,32 @@ def make_model_follower(spec: RunSpec, registry: Registry, *, dry: bool = False)
     filled, notes, _ = fill_site(asked, adapter.sites(), adapter.steps, card_of(model), weights)
     probes = probe_parts(filled, registry, adapter)
     sites = choose_sites(adapter, filled.layers)
-    settings = choose_settings(filled, adapter, mode_of(Renoise.name), model.entry.label)
-    choice = SiteChoice(sites, settings, run_variants(filled.variant)[:1])
+    settings = choose_settings(filled, adapter, _choose_mode(filled), model.entry.label)
+    choice = SiteChoice(sites, settings, _one_variant(filled))
     made = {probe.entry.name: probe.create() for probe in probes}
     part, _ = follow(filled, model, made, probes, choice)
     hardware = choose_hardware(filled, gaps)
     adapter.check_settings(settings)
     gaps.fill("package", lambda: adapter.check_loading(hardware.device, hardware.dtype), None)
     return ModelFollower(_describe(filled, settings), part, settings, hardware, filled.weights, notes, gaps.found)
+
+
+def _choose_mode(spec: RunSpec) -> RunMode:
+    """Returns how the video is brought to the noise of the step; raises UsageError for a mode that makes videos."""
+    mode = mode_of(spec.mode or Renoise.name)
+    if mode.makes_video:
+        raise UsageError(f"--set mode={mode.name} makes videos of its own, and a video is named.", hint="Leave it out.")
+    return mode
+
+
+def _one_variant(spec: RunSpec) -> tuple[NamedVariant, ...]:
+    variants = run_variants(spec.variant)
+    if len(variants) > 1:
+        raise UsageError(
+            f"--set variant={spec.variant} names {len(variants)} variants; a video is followed under one.",
+            hint=f"For example: --set variant={variants[0].text}",
+        )
+    return variants
 
 
 def _describe(spec: RunSpec, settings: RunSettings) -> str:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vcorr.contract.errors import UsageError
+from vcorr.contract.errors import UsageError, unknown_name
 from vcorr.contract.option_notes import option
+from vcorr.contract.part_calls import show_value
 from vcorr.contract.records import Queries, Tracks
 from vcorr.data.video.frame_stream import FrameSource
 from vcorr.plugins.part_options import make_config
@@ -19,8 +20,9 @@ from vcorr.plugins.registry import Registry
 from vcorr.runner.called_tracker import CalledTracker
 from vcorr.runner.gaps import Gap
 from vcorr.runner.parts import make_part
-from vcorr.runner.spec import RunSpec
+from vcorr.runner.spec import COMPONENTS, RunSpec, build_spec
 from vcorr.runner.tracking import check_one_named
+from vcorr.runner.unread_words import refuse_unread
 from vcorr.tracking.own_video import MAX_SIDE, Follow, Points, choose_points, open_frames, track_own_video
 from vcorr.tracking.tracked_points import TrackedPoints
 from vcorr.tracking.window_chain import count_reads, track_in_windows, window_length
@@ -135,19 +137,16 @@ def make_point_follower(spec: RunSpec, registry: Registry, window: int = 0, *, d
     window: frames of a window, for trackers; 0 for as many as fit into memory. dry: see `plan_video_tracking`.
 
     Raises:
-        UsageError: both or none are named, or a name or an option is unknown.
+        UsageError: both or none are named, a name or an option is unknown, or nothing reads a value.
     """
     check_one_named(spec)
     if window == 1:
         raise UsageError("data.window: a window has at least 2 frames, got 1.")
+    refuse_unread(spec, parts=("data",), fields=("mode", "variant"))
     return _follow_with_model(spec, registry, dry) if spec.model else _follow_with_tracker(spec, registry, window)
 
 
 def _follow_with_tracker(spec: RunSpec, registry: Registry, window: int) -> PointFollower:
-    if options := spec.options.get("track"):
-        raise UsageError(
-            f"track.{next(iter(options))} does not apply: a tracker follows points by itself.", hint="Leave it out."
-        )
     part = make_part(registry.trackers.get(spec.tracker or ""), spec.options.get("tracker", {}), "tracker")
     tracker = CalledTracker(part)
 
@@ -233,25 +232,35 @@ def track(
     """
     from vcorr.plugins.registry import installed
 
+    flags = {
+        "model": model or None,
+        "tracker": tracker,
+        "probe": probe or None,
+        "layers": _list_layers(layers),
+        "steps": None if steps is None else str(steps),
+        "preset": preset,
+        "from_run": None if from_run is None else str(from_run),
+        "seed": seed,
+        "device": device,
+        "dtype": dtype,
+        "weights": weights,
+    }
     reading = {"fps": fps or 0.0, "start": start, "frames": frames or 0}
-    asked = {part: dict(values) for part, values in (options or {}).items()}
-    spec = RunSpec(
-        model=model,
-        tracker=tracker,
-        probe=probe,
-        layers=_list_layers(layers),
-        steps=None if steps is None else str(steps),
-        preset=preset,
-        from_run=None if from_run is None else str(from_run),
-        seed=seed,
-        device=device,
-        dtype=dtype,
-        weights=weights,
-        options={**asked, "data": {**reading, **asked.get("data", {})}},
-    )
+    asked = _check_options(options or {})
+    spec = replace(build_spec(flags), options={**asked, "data": {**reading, **asked.get("data", {})}})
     return plan_video_tracking(video, points, grid, spec, installed()).run()
 
 
 def _list_layers(layers: str | int | Sequence[int]) -> str:
     """Returns layers as the text of `--layers`."""
-    return ",".join(map(str, layers)) if not isinstance(layers, str | int) else str(layers)
+    return ",".join(map(str, layers)) if isinstance(layers, Sequence) and not isinstance(layers, str) else str(layers)
+
+
+def _check_options(options: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Returns options by their part; raises UsageError for an unknown part, or values that are no mapping."""
+    for part, values in options.items():
+        if part not in COMPONENTS:
+            raise unknown_name("part in options", part, COMPONENTS)
+        if not isinstance(values, Mapping):
+            raise UsageError(f"options[{part!r}] must be a mapping of names to values, got {show_value(values)}.")
+    return {part: dict(values) for part, values in options.items()}

@@ -20,6 +20,7 @@ from vcorr.plugins.registry import Registry
 from vcorr.runner.named_model import load_model, load_tracker
 from vcorr.runner.spec import RunSpec
 from vcorr.runner.tracking import check_one_named
+from vcorr.runner.unread_words import refuse_unread
 from vcorr.store.atomic_files import replace_folder, write_text
 from vcorr.tracking.key_frames import KeyFrames, choose_key_frames, find_again, space_evenly
 from vcorr.tracking.own_video import MAX_SIDE, open_frames
@@ -80,6 +81,7 @@ class VideoSummary:
 def find_tracker(spec: RunSpec, registry: Registry) -> Tracker:
     """Returns the tracker that a spec names, or its model as a tracker; raises as `load_model` and `load_tracker`."""
     check_one_named(spec)
+    refuse_unread(spec, fields=("mode",))
     return load_tracker(spec, registry) if spec.tracker else load_model(spec, registry).as_tracker()
 
 

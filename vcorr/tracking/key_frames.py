@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from vcorr.contract.errors import UsageError
 from vcorr.contract.protocols import Tracker
 from vcorr.contract.records import Queries
-from vcorr.data.query_grids import query_grid
+from vcorr.data.query_grids import check_grid, query_grid
 
 Found = NDArray[np.bool_]
 """(T, P, T): whether point p of the first frame is found again in the second."""
@@ -49,6 +49,7 @@ def find_again(tracker: Tracker, video: NDArray[np.uint8], grid: int = 12) -> Fo
         UsageError: the video cannot be tracked.
     """
     frames, height, width = video.shape[:3]
+    check_grid(grid, height, width)
     points = query_grid(grid, height, width)
     queries = Queries(np.repeat(np.arange(frames, dtype=np.int32), len(points)), np.tile(points, (frames, 1)))
     found = tracker.track(video, queries).visible.reshape(frames, len(points), frames)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from vcorr.contract.errors import UsageError
 from vcorr.contract.records import Queries, Tracks
-from vcorr.data.query_grids import query_grid
+from vcorr.data.query_grids import check_grid, query_grid
 from vcorr.data.video.browser_videos import write_mp4
 from vcorr.data.video.frame_stream import ArrayFrames, FileFrames, FrameSource
 from vcorr.data.video.track_drawing import Drawing, Overlay
@@ -56,17 +56,19 @@ def open_frames(
         return FileFrames(video, fps=fps, start=start, frames=frames, max_side=max_side)
     if start:
         raise UsageError("start is in seconds of a file; cut an array instead: video[first:].")
-    return ArrayFrames(_check_array(video)[:frames], fps, max_side)
+    return ArrayFrames(_check_array(video, frames), fps, max_side)
 
 
-def _check_array(video: Any) -> NDArray[np.uint8]:
+def _check_array(video: Any, frames: int | None) -> NDArray[np.uint8]:
+    """Returns the first frames of an array, all if None; raises UsageError if they are no video."""
     if not isinstance(video, np.ndarray):
         raise UsageError(f"video must be the path of a file or a numpy array, got {type(video).__name__}.")
     if video.ndim != 4 or video.shape[3] != 3 or video.dtype != np.uint8:
         raise UsageError(f"video must be uint8 of shape (T, H, W, 3), got {video.dtype} {video.shape}.")
-    if len(video) < 2 or not video.size:
-        raise UsageError(f"video must have at least 2 frames, got shape {video.shape}.")
-    return video
+    found: NDArray[np.uint8] = video[:frames]
+    if len(found) < 2 or not found.size:
+        raise UsageError(f"video must have at least 2 frames, got shape {found.shape}.")
+    return found
 
 
 def choose_points(points: Points | None, grid: int | None, source: FrameSource) -> Queries:
@@ -85,8 +87,7 @@ def choose_points(points: Points | None, grid: int | None, source: FrameSource) 
         raise UsageError("Give either points or a grid.", hint="Leave out --points or --grid.")
     width, height = source.size
     if grid is not None:
-        if grid < 1:
-            raise UsageError(f"A grid has at least 1 point along its side, got {grid}.")
+        check_grid(grid, height, width)
         return Queries.at(query_grid(grid, height, width))
     found = _read_points(() if points is None else points)
     check_points(found, source.size, len(source.times))
@@ -98,12 +99,12 @@ def _read_points(points: Points) -> Queries:
         return parse_points([points])
     if isinstance(points, Queries | np.ndarray):
         return Queries.of(points)
-    listed = list(points)
-    if all(isinstance(one, str) for one in listed):
-        return parse_points(listed)
     try:
+        listed = list(points)
+        if all(isinstance(one, str) for one in listed):
+            return parse_points(listed)
         return Queries.of(np.asarray(listed))
-    except ValueError as error:
+    except (ValueError, TypeError) as error:
         if isinstance(error, UsageError):
             raise
         raise UsageError("points must be pairs (x, y), or triples (t, x, y), all of one kind.") from error

@@ -114,6 +114,7 @@ def track(
     """
     given = {name: flags[name] for name in _FLAGS}
     _refuse_all(given["layers"])
+    _refuse_task(assignments)
     if given["from_run"] is not None:
         given["from_run"] = str(given["from_run"])
     of_data = {"path": data_root, "queries": queries}
@@ -152,4 +153,11 @@ def _refuse_all(layers: str | None) -> None:
         raise UsageError(
             "--layers all: tracking reads one layer, or averages the costs of a few.",
             hint="For example: --layers 5, or --layers 3,5",
+        )
+
+
+def _refuse_task(assignments: Sequence[str]) -> None:
+    if any(text.partition("=")[0].strip() == "task" for text in assignments):
+        raise UsageError(
+            "--set task does not apply: vcorr track follows points.", hint="Correspondence is read by: vcorr run --help"
         )

@@ -13,6 +13,7 @@ from rich.table import Table
 
 from vcorr.cli.views import render, terminal
 from vcorr.cli.views.terminal import cell
+from vcorr.contract.noun_counts import say_count
 from vcorr.data.clip_row import FAILED, OK, RANDOM_NOTE, REJECTED, ClipRow
 from vcorr.data.dataset_folder import DatasetFolder
 
@@ -44,9 +45,9 @@ def report_clip(row: ClipRow) -> None:
 def describe_tapvid(found: ImportedTapVid, *, by_name: bool) -> str:
     """Returns one line about an imported set of TAP-Vid: its counts, and the `--data` that names it."""
     kept, failed = found.clips - len(found.failed), len(found.failed)
-    counts = f"{kept} clips" + (f", {failed} failed" if failed else "")
-    counts += f"; {found.reused} were there already" if found.reused else ""
-    counts += f"; {found.missing_files} files of the set are missing" if found.missing_files else ""
+    counts = say_count(kept, "clip") + (f", {failed} failed" if failed else "")
+    counts += f"; already there: {found.reused}" if found.reused else ""
+    counts += f"; missing: {say_count(found.missing_files, 'file')} of the set" if found.missing_files else ""
     use = found.name if by_name else f"{found.name}:{found.path}"
     return f"{found.name}: {counts}   --data {use}"
 
