@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from PIL import Image
-from support import videos
+from support import sliding, videos
 from support.davis import frames_and_masks, make_davis
 
 from vcorr.data.mask_files import Mask, read_mask, usual_palette, write_mask
@@ -64,6 +64,17 @@ def test_a_model_is_read_at_the_site_that_was_asked_for(vcorr, clip, tmp_path):
     said = json.loads(done.out)
     assert (said["probe"], said["layers"], said["step"], said["top_k"]) == ("qk", "1", 9, 1)
     assert np.array_equal(read_masks(tmp_path / "propagated" / "clip")[0], clip[0])
+
+
+@pytest.mark.parametrize(
+    "words", [("track", "--grid", "2"), ("propagate", "--mask", "mask0.png"), ("summarize", "-k", "2", "--grid", "2")]
+)
+def test_what_random_weights_found_is_marked(vcorr, clip, monkeypatch, words):
+    monkeypatch.setattr(sliding.SlidingModel, "weights_id", lambda self, weights: "random:0", raising=False)
+    site = ("--model", "sliding-model", "--layers", "0", "--steps", "last")
+    done = vcorr(words[0], "clip.mkv", *words[1:], *site)
+    assert (done.code, done.err) == (0, "")
+    assert "Random weights: what was found says nothing about the released model." in done.out
 
 
 def test_a_site_that_sees_nothing_move_leaves_the_mask_where_it_is(vcorr, tmp_path):

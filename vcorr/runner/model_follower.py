@@ -9,7 +9,7 @@ import numpy as np
 
 from vcorr.contract.errors import UsageError
 from vcorr.contract.modes import Renoise, RunMode, mode_of
-from vcorr.contract.records import Clip, Queries, RunSettings, Tracks
+from vcorr.contract.records import Clip, Queries, RunSettings, Tracks, is_random
 from vcorr.contract.variants import NamedVariant
 from vcorr.data.video.frame_stream import FrameSource
 from vcorr.plugins.registry import Registry
@@ -21,6 +21,7 @@ from vcorr.runner.parts import Part, card_of, model_part, probe_parts
 from vcorr.runner.scored_variants import run_variants
 from vcorr.runner.selection import choose_settings, choose_sites
 from vcorr.runner.spec import RunSpec
+from vcorr.runner.tracking import note_random
 from vcorr.runner.tracking_site import fill_site
 from vcorr.tracking.frame_store import store_frames
 
@@ -95,7 +96,9 @@ def make_model_follower(spec: RunSpec, registry: Registry, *, dry: bool = False)
     hardware = choose_hardware(filled, gaps)
     adapter.check_settings(settings)
     gaps.fill("package", lambda: adapter.check_loading(hardware.device, hardware.dtype), None)
-    return ModelFollower(_describe(filled, settings), part, settings, hardware, filled.weights, notes, gaps.found)
+    label = _describe(filled, settings) + (", random weights" if is_random(weights) else "")
+    notes = (*notes, *note_random(weights))
+    return ModelFollower(label, part, settings, hardware, filled.weights, notes, gaps.found)
 
 
 def _choose_mode(spec: RunSpec) -> RunMode:

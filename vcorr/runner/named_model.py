@@ -22,6 +22,7 @@ from vcorr.runner.hardware import choose_hardware
 from vcorr.runner.parts import card_of, make_part, model_part, probe_parts
 from vcorr.runner.selection import choose_settings, choose_sites
 from vcorr.runner.spec import RunSpec
+from vcorr.runner.tracking import note_random
 from vcorr.runner.tracking_site import fill_site
 from vcorr.tracking.correspondence import CorrespondenceTracker
 from vcorr.tracking.track_options import TrackOptions
@@ -114,4 +115,5 @@ def load_model(spec: RunSpec, registry: Registry) -> NamedModel:
         with_defaults(probe, ProbeBase).check_sites(sites)
     model.load(hardware.device, hardware.dtype, spec.weights)
     layers = tuple(site.layer for site in sites) if reads_sites else ()
-    return NamedModel(model, part.entry.name, weights, probe, layers, settings, reading, spec, sited.notes)
+    notes = (*sited.notes, *note_random(weights))
+    return NamedModel(model, part.entry.name, weights, probe, layers, settings, reading, spec, notes)

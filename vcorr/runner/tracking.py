@@ -8,7 +8,7 @@ from typing import Any
 
 from vcorr.contract.errors import UsageError
 from vcorr.contract.modes import has_video, mode_of
-from vcorr.contract.records import Clip
+from vcorr.contract.records import Clip, is_random
 from vcorr.runner.parts import Part
 from vcorr.runner.spec import RunSpec
 
@@ -29,6 +29,11 @@ class Tracking:
     def identity(self) -> dict[str, Any]:
         """Returns what can change the tracks; part of the fingerprint of predictions."""
         return {"task": "tracking", "track": {**self.options, **({"preset": self.preset} if self.preset else {})}}
+
+
+def note_random(weights: str) -> tuple[str, ...]:
+    """Returns a sentence if these weights are random, for commands that store no run."""
+    return ("Random weights: what was found says nothing about the released model.",) if is_random(weights) else ()
 
 
 def check_words(spec: RunSpec) -> None:

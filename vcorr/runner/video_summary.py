@@ -78,11 +78,22 @@ class VideoSummary:
         return [self.candidates[position] for position in found.frames]
 
 
-def find_tracker(spec: RunSpec, registry: Registry) -> Tracker:
+@dataclass(frozen=True)
+class NamedTracker:
+    """What finds points again. notes: sentences on the site and the weights of a model."""
+
+    tracker: Tracker
+    notes: tuple[str, ...] = ()
+
+
+def find_tracker(spec: RunSpec, registry: Registry) -> NamedTracker:
     """Returns the tracker that a spec names, or its model as a tracker; raises as `load_model` and `load_tracker`."""
     check_one_named(spec)
     refuse_unread(spec, fields=("mode",))
-    return load_tracker(spec, registry) if spec.tracker else load_model(spec, registry).as_tracker()
+    if spec.tracker:
+        return NamedTracker(load_tracker(spec, registry))
+    named = load_model(spec, registry)
+    return NamedTracker(named.as_tracker(), named.notes)
 
 
 def summarize_video(video: Path, count: int, tracker: Tracker, *, compare: int = 48, grid: int = 12) -> VideoSummary:

@@ -60,10 +60,12 @@ def summarize(
     path = expand_home(Path(video))
     folder = choose_folder(out, path, "key-frames")
     spec = build_spec(read_site_flags(flags), assignments=assignments)
-    made = summarize_video(path, count, find_tracker(spec, installed()), compare=compare, grid=grid)
+    found = find_tracker(spec, installed())
+    made = summarize_video(path, count, found.tracker, compare=compare, grid=grid)
     facts = {
         "video": show_name(path),
         "follows": spec.tracker or spec.model,
+        "notes": list(found.notes),
         "command": ["vcorr", *sys.argv[1:]],
     }
     files = made.write(folder, facts)
@@ -96,6 +98,8 @@ def _say(result: Mapping[str, Any], folder: Path) -> None:
             ("evenly spaced", "even_frames", "even_coverage"),
         )
     ]
+    for note in result["notes"]:
+        say(note)
     out = console()
     title = f"{result['follows']}: {result['compared']} of {result['frames']} frames compared"
     out.print(fit_table(out, title, columns, rows))
