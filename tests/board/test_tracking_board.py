@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from vcorr.board.site.clip_page import MOST_CLIPS, UNIT, make_clip_pages
+from vcorr.board.site.html import token, token_note
 from vcorr.board.site.site_build import build_site
 from vcorr.board.tables.board_runs import InputFacts, load_run
 from vcorr.board.tables.data_defaults import find_defaults
@@ -17,7 +18,7 @@ from vcorr.board.tables.ranking import rank
 from vcorr.contract.geometry import TokenGrid
 from vcorr.plugins.registry import installed
 from vcorr.store.rundir import RunDirectory, find_runs
-from vcorr.store.schema import PredictionRow, TrackRow
+from vcorr.store.schema import PredictionRow, ScoreRow, TrackRow
 from vcorr.store.shards import write_shard
 
 BOARDS = builtin_boards()
@@ -187,6 +188,19 @@ def test_cost_and_inputs_are_read_from_the_run(make_tracking, load):
     assert without.cost is None
     assert tracker.inputs == {InputFacts("first", "256")}
     assert [(run.is_tracker, run.is_baseline) for run in (tracker, model)] == [(True, False), (False, True)]
+
+
+@pytest.mark.parametrize(("side", "shown"), [(8.0, ("16", "8 px")), (1.0, ("–", "any position"))])
+def test_the_size_of_tokens_is_known_where_tracks_come_from_tokens(make_tracking, load, side, shown):
+    columns = {"token_width": side, "token_height": side, "height": 128, "width": 128, "ceiling_kind": "free"}
+    run = make_tracking("a", "made-up", 0.5, **columns)
+    rows = run.read("scores").to_pylist()
+    for clip in {row["clip"] for row in rows}:
+        own = [row for row in rows if row["clip"] == clip]
+        own.append({**own[0], "metric": "calibration_error", "ceiling_kind": "none", "floor": math.nan})
+        write_shard(run.shard("scores", clip), "scores", [ScoreRow(**row) for row in own], "ef" * 32)
+    ((row,),) = [ranking.rows for ranking in rank(load(), BOARDS)[0]]
+    assert (token(row.token), token_note(row.token)) == shown
 
 
 def test_a_single_table_names_the_options_that_are_not_the_defaults(load, tmp_path, make_run, record_of):

@@ -214,8 +214,17 @@ def test_commands_that_read_runs_take_a_tracking_run(track, vcorr) -> None:
     scores = printed[printed.index("\nScores ") : printed.index("\nskill = ")]
     named = [line.split()[0] for line in scores.splitlines() if "direct" in line]
     assert named == ["average_pts_within_thresh", "average_jaccard", "occlusion_accuracy"], "one table of all three"
+    assert "95 % of value" in scores
+    assert not {"ceiling", "gain"} & set(scores.split()), "of tracks the ceiling is 1, and skill is gain"
     assert vcorr("score", str(run.path)).code == 0
-    assert vcorr("compare", str(run.path), str(other.path)).code == 0
+    compared = vcorr("compare", str(run.path), str(other.path)).out
+    assert "average_jaccard" in compared
+    assert "pts_within_8" not in compared.replace("'pts_within_*", ""), "the mean stands for the thresholds"
+    assert not any(line.split()[:1] == ["skill"] for line in compared.splitlines()), "it is the gain"
+    left = [line for line in compared.splitlines() if line.startswith("Left out: ")]
+    assert len(left) == len({line.rpartition(": ")[2] for line in left}), "one sentence per reason"
+    words = ("compare", str(run.path), str(other.path), "--metric", "pts_within_8")
+    assert "pts_within_8" in vcorr(*words).out
 
 
 def test_tracking_and_correspondence_do_not_compare(track, vcorr) -> None:

@@ -45,6 +45,14 @@ def test_nothing_to_score_is_the_reason() -> None:
     assert (one.clips, one.key["metric"]) == (0, "matching_accuracy")
 
 
+def test_the_reason_fits_the_metric_of_tracks() -> None:
+    nan = float("nan")
+    (hidden,) = Findings.of(table(floor=1.0, ceiling=1.0, value=1.0, metric="occlusion_accuracy")).unranked
+    assert "The points are hardly ever hidden" in hidden.reason
+    (one,) = Findings.of(table(floor=nan, ceiling=nan, value=nan, metric="redetection_jaccard")).unranked
+    assert "no point of any clip is visible again after an occlusion" in one.reason
+
+
 @pytest.mark.parametrize("metric", ["confidence_cross", ""])
 def test_metrics_without_skill_and_failed_clips_have_no_reason(metric) -> None:
     found = Findings.of(table(floor=float("nan"), ceiling=float("nan"), metric=metric))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -18,8 +19,12 @@ MAIN_COLUMN = MAIN_METRIC + MOVING
 """Its primary column."""
 TRACKING_COLUMNS = ("average_pts_within_thresh", "average_jaccard", "occlusion_accuracy")
 """The three numbers of a tracking run: delta_avg, AJ and OA under TAP-Vid's names. The first one ranks."""
+AT_ONE_THRESHOLD = re.compile(r"(pts_within|jaccard)_\d+")
+"""Names of the columns of tracks at a single threshold, whose means are among `TRACKING_COLUMNS`."""
 CONFIDENCE_COLUMNS = ("calibration_error", "risk_coverage_area", "mean_confidence", "right_pairs")
 """Columns that need predictions with a confidence, which not every tracker gives."""
+REDETECTION_COLUMN = "redetection_jaccard"
+"""The column over pairs after an occlusion has ended; it is empty where no point returns."""
 _KNOWN_PRIMARIES = (
     *(MAIN_COLUMN, "pck_8_moving", MAIN_METRIC, "pck_8", "attention_cross", "confidence_cross"),
     TRACKING_COLUMNS[0],

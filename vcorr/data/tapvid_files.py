@@ -64,7 +64,9 @@ def find_files(path: Path) -> list[Path]:
         UsageError: the folder holds no such file.
     """
     if not path.exists():
-        raise MissingError(f"{path} does not exist.", hint="Where to get the files: docs/tracking.md, Data sets.")
+        raise MissingError(
+            f"{path} does not exist.", hint="Where to get the files: docs/datasets.md, TAP-Vid and RoboTAP."
+        )
     if not path.is_dir():
         return [path]
     found = sorted(p for p in path.glob(f"*{_SUFFIX}") if not p.name.startswith("."))

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from vcorr.contract.bases import MetricBase
 from vcorr.contract.errors import UsageError
 from vcorr.contract.geometry import TokenGrid
+from vcorr.contract.metric_columns import REDETECTION_COLUMN
 from vcorr.contract.option_notes import option
 from vcorr.contract.records import Score, Tracks
 from vcorr.contract.variants import Switches, Variant, switches_of
@@ -32,7 +33,7 @@ from vcorr.metrics.strata import (
 from vcorr.metrics.tapvid import THRESHOLDS, ComparedPairs
 from vcorr.metrics.tapvid_metric import JACCARD, PRIMARY, compare_tracks, score_columns, show_above
 
-REDETECTION, SURVIVAL = "redetection_jaccard", "survival"
+REDETECTION, SURVIVAL = REDETECTION_COLUMN, "survival"
 RIGHT, MEAN_CONFIDENCE = "right_pairs", "mean_confidence"
 """The share of right pairs, and the mean confidence."""
 CURVE = (

@@ -13,7 +13,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from vcorr.contract.metric_columns import CONFIDENCE_COLUMNS, STRATUM_MARK, all_points_of
+from vcorr.contract.metric_columns import (
+    CONFIDENCE_COLUMNS,
+    REDETECTION_COLUMN,
+    STRATUM_MARK,
+    TRACKING_COLUMNS,
+    all_points_of,
+)
 from vcorr.contract.records import NO_SITE
 from vcorr.contract.variants import NamedVariant
 from vcorr.stats.choice import CrossFit, choose_sites
@@ -452,15 +458,20 @@ def why_unranked(s: Series) -> str:
     if np.isnan(s.score).all():
         if s.key["metric"] in CONFIDENCE_COLUMNS:
             return "could not be scored: the tracks have no confidence, or no clip has a pair that counts"
+        if s.key["metric"] == REDETECTION_COLUMN:
+            return "could not be scored: no point of any clip is visible again after an occlusion"
         moving = " that moves" if all_points_of(s.key["metric"]) else ""
         return f"could not be scored: no clip has a pair of a visible point{moving} and a frame that counts"
     if np.isfinite(s.skill).any():
         return "no site has a skill on both halves of the clips: each half chooses, and the other reports"
     used = np.isfinite(s.score) & np.isfinite(s.ceiling)
     floor, ceiling = (float(part[used].mean()) for part in (s.floor, s.ceiling))
+    still = "The points hardly move, so no score can show whether a prediction follows a motion"
+    if s.key["metric"] == TRACKING_COLUMNS[-1]:
+        still = "The points are hardly ever hidden, so no score can show whether a prediction knows it"
     return (
         f"no site has a skill: standing still scores {floor:.3f} and the best prediction {ceiling:.3f}, a difference "
-        f"under {SKILL_MIN_RANGE:g}. The points hardly move, so no score can show whether a prediction follows a motion"
+        f"under {SKILL_MIN_RANGE:g}. {still}"
     )
 
 

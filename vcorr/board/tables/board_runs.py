@@ -32,8 +32,8 @@ from vcorr.store.schema import schema
 COMPLETE = "complete"
 BATCH_ROWS = 1 << 16
 """Least number of rows per record batch of a download: a single clip's shard is often too small to compress well."""
-FREE = "free"
-"""Kind of the ceiling of predictions that can be at any position."""
+FREE, NO_CEILING = "free", "none"
+"""Kinds of ceilings: of predictions that can be at any position, and of metrics that have none."""
 
 
 @dataclass(frozen=True)
@@ -320,17 +320,24 @@ def _note_inputs(tables: Iterable[pa.Table], inputs: set[InputFacts]) -> Iterato
 def _note_tokens(tables: Iterable[pa.Table], tokens: dict[tuple[str, int], set[TokenSize]]) -> Iterator[pa.Table]:
     """Yields the tables, and adds the sizes of tokens to `tokens`, by probe and layer."""
     for table in tables:
-        for row in _read_first_of_each_site(table):
-            size = TokenSize(
-                row["token_width"], row["token_height"], row["width"], row["height"], row["ceiling_kind"] == FREE
-            )
+        rows = _read_first_of_each_site(table)
+        # rows of metrics without a ceiling do not say whether predictions are free
+        for row in [row for row in rows if row["ceiling_kind"] != NO_CEILING] or rows:
+            width, height = row["token_width"], row["token_height"]
+            size = TokenSize(width, height, row["width"], row["height"], _is_free(row))
             tokens.setdefault((row["probe"], row["layer"]), set()).add(size)
         yield table
 
 
+def _is_free(row: Mapping[str, Any]) -> bool:
+    """Returns whether predictions can be at any position. All tracks have a ceiling of 1, also those from tokens."""
+    from_tokens = row["task"] == TRACKING and max(row["token_width"], row["token_height"]) > 1
+    return bool(row["ceiling_kind"] == FREE) and not from_tokens
+
+
 def _read_first_of_each_site(table: pa.Table) -> list[dict[str, Any]]:
     """Returns the first row with a size of tokens of each clip, probe, layer and kind of ceiling."""
-    keys = ["clip", "probe", "layer", "ceiling_kind"]
+    keys = ["clip", "probe", "layer", "task", "ceiling_kind"]
     columns = [*keys, "token_width", "token_height", "width", "height"]
     rows = table.select(columns).filter(pc.is_finite(table["token_width"]))
     codes = np.zeros(rows.num_rows, dtype=np.int64)

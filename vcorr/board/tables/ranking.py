@@ -202,7 +202,13 @@ def _differing_options(row: Row, alike: Sequence[Row]) -> str:
     own = _options_of(row)
     names = {name for other in alike for name in find_differences(own, _options_of(other))}
     values = dict(flat(own))
-    return ", ".join(f"{name} {'null' if (value := values.get(name)) is None else value}" for name in sorted(names))
+    return ", ".join(f"{name} {_say_option(values.get(name))}" for name in sorted(names))
+
+
+def _say_option(value: object) -> str:
+    if value is None:
+        return "null"
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
 def _options_of(row: Row) -> Mapping[str, object]:

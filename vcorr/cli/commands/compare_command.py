@@ -48,5 +48,5 @@ def compare(
     if as_json:
         print_json(compare_view.comparison_dict(found))
     else:
-        compare_view.comparison(found)
+        compare_view.comparison(found, everything=bool(names))
     return EXIT_OK

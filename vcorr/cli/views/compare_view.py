@@ -25,6 +25,7 @@ from vcorr.cli.views.table_notes import (
 )
 from vcorr.cli.views.table_width import Column, Row, fit_table
 from vcorr.cli.views.terminal import DASH, cell, console, number
+from vcorr.contract.metric_columns import AT_ONE_THRESHOLD
 from vcorr.contract.noun_counts import say_count
 
 if TYPE_CHECKING:
@@ -37,18 +38,32 @@ _WORTH_SAYING = 0.01
 """The smallest possible p is mentioned if it is larger than this."""
 
 
-def comparison(found: Comparison) -> None:
-    """Prints the two runs, their settings that differ, the differences in score, what was left out, and notes."""
+def comparison(found: Comparison, *, everything: bool = True) -> None:
+    """Prints the two runs, their settings that differ, the differences in score, what was left out, and notes.
+
+    everything: with the scores at each single threshold next to their mean.
+    """
     out = console()
+    rows = [row for row in found.rows if everything or not AT_ONE_THRESHOLD.fullmatch(row.metric)] or found.rows
     out.print(_runs_table(found))
-    out.print(_rows_table(found.rows))
+    out.print(_rows_table(rows))
     lower = [f"Lower is better: {', '.join(found.lower_is_better)}."] if found.lower_is_better else []
-    for line in [*lower, *_explain_clips(found), *_explain(found.rows)]:
+    for line in [*lower, *_explain_clips(found), *_explain(rows)]:
         out.print(cell(line, style="dim"))
-    for left in found.left_out:
-        out.print(cell(f"Left out: {left.metric}, {left.probe}: {left.reason}.", style="dim"))
+    if len(rows) < len(found.rows):
+        out.print(cell("Not shown: the single thresholds; --metric 'pts_within_*,jaccard_*' shows them.", style="dim"))
+    for line in _say_left_out(found):
+        out.print(cell(line, style="dim"))
     for note in found.notes:
         out.print(cell(note, style="yellow"))
+
+
+def _say_left_out(found: Comparison) -> list[str]:
+    """Returns a sentence per probe and reason, with all metrics that it holds for."""
+    metrics: dict[tuple[str, str], list[str]] = {}
+    for left in found.left_out:
+        metrics.setdefault((left.probe, left.reason), []).append(left.metric)
+    return [f"Left out: {', '.join(names)}, {probe}: {reason}." for (probe, reason), names in metrics.items()]
 
 
 def comparison_dict(found: Comparison) -> dict[str, Any]:
@@ -116,6 +131,8 @@ def _clips(ids: Sequence[str]) -> str:
 
 
 def _setting(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.6g}"
     return DASH if value is None else ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
@@ -145,7 +162,9 @@ def _rows_table(rows: Sequence[PairedRow]) -> RenderableType:
 def _lines(row: PairedRow, families: bool) -> Iterator[Row]:
     names = (f"  {_probes(row)}", _sites(row.a), _sites(row.b))
     yield (*map(Text, names), "value", *_numbers(row.a.value, row.b.value, row.difference, families), str(row.clips))
-    for name in ("gain", "skill"):
+    # at ceilings of 1, skill is gain
+    same = (row.a.gain, row.b.gain) == (row.a.skill, row.b.skill)
+    for name in ("gain",) if same else ("gain", "skill"):
         difference: Difference = getattr(row, f"{name}_difference")
         if not math.isnan(difference.estimate):
             numbers = _numbers(getattr(row.a, name), getattr(row.b, name), difference, families)

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from vcorr.stats.summary import BestSite, Extremes, Findings, SiteSummary, Unranked
 
 _CLIPS_NAMED = 3
+_OF_VALUE = "95 % of value"
+"""Column of the interval of the value itself. Tables of tracking have it: their values are what others report."""
 
 
 def say_findings(out: Console, found: Findings) -> None:
@@ -91,6 +93,7 @@ _COLUMNS = (
     Column("head"),
     Column("noise", gives_way=0),
     Column("value"),
+    Column(_OF_VALUE, gives_way=6),
     Column("floor", gives_way=3),
     Column("ceiling", gives_way=3),
     Column("skill"),
@@ -119,7 +122,7 @@ def best_table(
     ]
     cells = [*map(_best_cells, best), *map(_empty_cells, empty)]
     usual = {"variant": DEFAULT_VARIANT.text, "head": "mean", "all points": DASH}
-    dropped = {name for name, value in usual.items() if _all(cells, name, value)} | {"metric" if metric else "regret"}
+    dropped = {name for name, value in usual.items() if _all(cells, name, value)} | _needless(best, metric)
     columns = [column for column in _COLUMNS if column.name not in dropped]
     rows = [[row[column.name] for column in columns] for row in cells]
     title = f"Best sites by {metric}" if metric else "Scores"
@@ -129,6 +132,14 @@ def best_table(
     known.update(lines)
     notes = [cell(line, style="dim") for line in lines]
     return fitted.with_notes(*notes, _warn_random([found.summary for found in best]))
+
+
+def _needless(best: Sequence[BestSite], metric: str) -> set[str]:
+    """Returns the columns that say nothing in a table of one metric, or of several. At ceilings of 1, gain is skill."""
+    if metric:
+        return {"metric", _OF_VALUE}
+    free = all(found.summary.ceiling == 1 for found in best)
+    return {"regret", "ceiling", "gain"} if free else {"regret"}
 
 
 def _all(cells: Sequence[Mapping[str, Text | str]], name: str, usual: str) -> bool:
@@ -145,6 +156,7 @@ def _best_cells(found: BestSite) -> dict[str, Text | str]:
         "head": DASH if s.layer < 0 else ", ".join(dict.fromkeys(describe_head(site.head) for site in found.sites)),
         "noise": ", ".join(dict.fromkeys(number(site.noise, 2) for site in found.sites)),
         "value": number(s.value),
+        _OF_VALUE: interval_text(s.value_low, s.value_high),
         "floor": number(s.floor),
         "ceiling": number(s.ceiling),
         "skill": cell(number(s.skill), style="bold"),
@@ -198,17 +210,22 @@ def _explain_choice(best: Sequence[BestSite], fitted: Fitted) -> Iterator[str]:
         means = max((b.candidates for b in best if b.heads == "mean"), default=0)
         yield SITE_RULE
         mean = "the only mean over heads" if means == 1 else f"the best of {means} means over heads"
-        yield f"Chosen separately: {mean}, and the best of {single} single heads."
+        if means:
+            yield f"Chosen separately: {mean}, and the best of {single} single heads."
 
 
 def _explain_columns(fitted: Fitted) -> Iterator[str]:
-    if {"floor", "ceiling"} <= fitted.shown:
+    if "metric" in fitted.shown and not {"ceiling", "gain"} & {*fitted.shown, *fitted.hidden}:
+        yield "skill = (value - floor) / (1 - floor); floor: nothing moves, and every point is visible."
+    elif {"floor", "ceiling"} <= fitted.shown:
         yield (
             "skill = (value - floor) / (ceiling - floor); floor: nothing moves; "
             "ceiling: best prediction the tokens allow."
         )
     else:
         yield "skill: 0 if nothing moves, 1 for the best prediction the tokens allow."
+    if _OF_VALUE in fitted.shown:
+        yield f"{_OF_VALUE}: interval of the value; the other one is of the skill. Both describe the mean over clips."
     if "gain" in fitted.shown:
         yield "gain = (value - floor) / (1 - floor); it compares models of different token sizes."
     if "all points" in fitted.shown:
@@ -243,15 +260,25 @@ _EXTREMES = (
     Column("sites", gives_way=0),
     Column("clips", gives_way=1),
 )
+_AT_ONE_SITE = (
+    Column("metric", is_name=True),
+    Column("probe", is_name=True, gives_way=0),
+    Column("value"),
+    Column("clips"),
+)
 
 
 def extremes_table(found: Sequence[Extremes]) -> RenderableType:
-    """Builds one row per metric that has no skill: where it is largest and where it is smallest."""
+    """Builds one row per metric that has no skill: its value, or where it is largest and where it is smallest."""
     cells = [_extremes_cells(one) for one in found]
-    columns = [c for c in _EXTREMES if c.name != "head" or not _all(cells, "head", "mean")]
+    at_one_site = all(one.sites == 1 for one in found)
+    columns = [
+        c for c in (_AT_ONE_SITE if at_one_site else _EXTREMES) if c.name != "head" or not _all(cells, "head", "mean")
+    ]
     rows = [[row[column.name] for column in columns] for row in cells]
     fitted = fit_columns(console(), "Without floor and ceiling", columns, rows)
-    note = "Means over all clips. These metrics have no skill, so they choose no site and no clips are held out."
+    note = "Means over all clips. These metrics have no skill"
+    note += "." if at_one_site else ", so they choose no site and no clips are held out."
     notes = [cell(note, style="dim")]
     lower = sorted({one.largest.metric for one in found if one.lower_is_better})
     if lower:
@@ -266,6 +293,7 @@ def _extremes_cells(found: Extremes) -> dict[str, Text | str]:
         "metric": cell(large.metric if plain else f"{large.metric} ({large.variant_text})"),
         "probe": cell(large.probe),
         "head": "mean" if large.head == HEAD_MEAN else "one",
+        "value": number(large.value),
         "largest": number(large.value),
         "at site": large.site or DASH,
         "smallest": number(small.value),
