@@ -240,7 +240,7 @@ def test_the_published_mean_is_the_mean_of_the_thresholds_unless_a_note_says_so(
     assert len(rows) == 15
     apart = [row for row in rows if abs(np.mean(row.thresholds) - row.values["average_pts_within_thresh"]) > 0.0011]
     assert [(row.name, row.notes) for row in apart] == [
-        ("DINO B/16", ("the five published shares have the mean 36.9",)),
+        ("DINO B/16", ("the five published shares have the mean 36.9 %",)),
     ]
 
 

@@ -153,7 +153,7 @@ def vcorr_datasets() -> Iterable[DatasetEntry]:  # type: ignore[empty-body]
 
 @hookspec
 def vcorr_trackers() -> Iterable[TrackerEntry]:  # type: ignore[empty-body]
-    """Offers point trackers, which make reference tracks for videos without tracks.
+    """Offers point trackers: they make reference tracks, and `vcorr track --tracker NAME` follows points with them.
 
     A tracker for which nothing ever moves::
 
