@@ -27,7 +27,7 @@ def store(folder, fingerprint: str, value: float, weights: str = "none", layer: 
 
 
 @pytest.fixture
-def measured(tmp_path):
+def place_runs(tmp_path):
     """Runs of two entrants and of the choice, at every place."""
     by_name = {entrant.name: entrant for entrant in tracked.ENTRANTS}
     for layer, value in zip(tracked.LAYERS, (0.2, 0.4, 0.3), strict=True):
@@ -43,8 +43,8 @@ def measured(tmp_path):
     return tmp_path
 
 
-def test_the_table_has_the_best_first_with_intervals_and_marks_random_weights(measured) -> None:
-    lines = dict(tracked.page_blocks(measured, len(CLIPS)))["tracked-hard"].splitlines()
+def test_the_table_has_the_best_first_with_intervals_and_marks_random_weights(place_runs) -> None:
+    lines = dict(tracked.page_blocks(place_runs, len(CLIPS)))["tracked-hard"].splitlines()
     names = [line.split(" | ")[0].strip("| ") for line in lines[2:6]]
     assert names == ["dis", "dino-s16 (random weights)", "zero-motion", "floor: nothing moves, everything is visible"]
     cell, *_, seconds = lines[2].strip("| ").split(" | ")[1:]
@@ -54,9 +54,9 @@ def test_the_table_has_the_best_first_with_intervals_and_marks_random_weights(me
     assert lines[5].split(" | ")[1] == "10.0"
 
 
-def test_the_layer_is_the_best_one_on_clips_of_another_split(measured) -> None:
-    assert tracked.find_choice(measured).parent.name == "7"
-    assert "`tiny` is read at layer 7" in dict(tracked.page_blocks(measured, len(CLIPS)))["tracked-easy"]
+def test_the_layer_is_the_best_one_on_clips_of_another_split(place_runs) -> None:
+    assert tracked.find_choice(place_runs).parent.name == "7"
+    assert "`tiny` is read at layer 7" in dict(tracked.page_blocks(place_runs, len(CLIPS)))["tracked-easy"]
 
 
 def test_nothing_measured_is_an_error(tmp_path) -> None:
@@ -64,15 +64,15 @@ def test_nothing_measured_is_an_error(tmp_path) -> None:
         tracked.find_choice(tmp_path)
 
 
-def test_the_embedded_model_takes_site_and_threshold_from_the_choice(measured, monkeypatch) -> None:
+def test_the_embedded_model_takes_site_and_threshold_from_the_choice(place_runs, monkeypatch) -> None:
     lines: list[list[str]] = []
     monkeypatch.setattr(Work, "_vcorr", lambda self, words: lines.append(list(words)) or 0)
-    tracked.measure(Work(measured, 8), tracked.PLACES[1])
+    tracked.measure(Work(place_runs, 8), tracked.PLACES[1])
     assert all(line[0] == "track" for line in lines)
     tried, rest = lines[: len(tracked.LAYERS)], lines[len(tracked.LAYERS) :]
     assert all("data.split=validation" in line for line in tried)
     assert not any("data.split=validation" in line for line in rest)
     (own,) = [line for line in rest if "--from" in line]
-    assert own[own.index("--from") + 1] == str(tracked.find_choice(measured))
+    assert own[own.index("--from") + 1] == str(tracked.find_choice(place_runs))
     assert len(rest) == len(tracked.ENTRANTS)
     assert all("data.level=hard" in line for line in lines)
