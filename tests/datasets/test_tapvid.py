@@ -199,6 +199,12 @@ def test_a_clip_that_cannot_be_used_fails_by_name_and_the_others_are_imported(tm
     assert DatasetFolder(home / "davis").record()["status"] == "partial"
 
 
+def test_a_clip_with_an_empty_name_does_not_end_the_import(tmp_path, home):
+    done = import_tapvid(write(tmp_path / "tapvid_davis.pkl", {"a": entry(), "": entry(1), "b": entry(2)}), home)
+    assert (done.clips, done.failed) == (3, {})
+    assert set(Davis(TapVidConfig()).ids()) == {"a", "b", "unnamed"}
+
+
 def test_a_shard_needs_the_memory_of_one_clip(tmp_path, home):
     frames, side = 24, 96
     source = write(

@@ -33,6 +33,8 @@ MOST_BYTES = 1 << 32
 
 _KEYS = ("video", "points", "occluded")
 _SUFFIX = ".pkl"
+_UNNAMED = "unnamed"
+"""Id of a clip whose name is empty; an id has at least one character."""
 _SHARD = re.compile(r"\d+_of_(\d+)")
 
 
@@ -132,7 +134,7 @@ def iterate_file(path: Path) -> Iterator[SourceEntry]:
     """Yields the entries of a file, and holds one of them at a time. Raises as `iterate_entries`."""
     prefix = f"{path.name.removesuffix(_SUFFIX)}-" if _SHARD.match(path.name) else ""
     for key, value in iterate_entries(path):
-        yield SourceEntry(key if isinstance(key, str) else f"{prefix}{key:04d}", value)
+        yield SourceEntry(key or _UNNAMED if isinstance(key, str) else f"{prefix}{key:04d}", value)
 
 
 def read_entry(entry: SourceEntry, resize: Resize) -> SourceClip:
