@@ -13,7 +13,6 @@ from vcorr.stats.halves import Halves
 from vcorr.tracking import thresholds as module
 from vcorr.tracking.thresholds import (
     ConfidentPairs,
-    choose_threshold,
     find_candidates,
     sample_confidence,
     trace_thresholds,
@@ -32,6 +31,10 @@ def draw_clips(seed, *, levels=6):
         confidence = (rng.integers(0, levels, shape) / (levels - 1)).astype(np.float32)
         clips.append(ConfidentPairs(ComparedPairs(counted, visible, shown, squares), confidence))
     return clips
+
+
+def choose_threshold(clips):
+    return trace_thresholds(clips, find_candidates(map(sample_confidence, clips))).choose()
 
 
 def slow_curve(clips, thresholds):

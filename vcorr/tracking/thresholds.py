@@ -92,17 +92,6 @@ class ThresholdCurve:
         return jaccard, accuracy
 
 
-def choose_threshold(clips: Sequence[ConfidentPairs]) -> ChosenThreshold:
-    """Returns the threshold that maximises TAP-Vid's average Jaccard, as a mean over held-out clips.
-
-    Every threshold between two different confidences is tried, or `MOST_CANDIDATES` of them.
-
-    Raises:
-        UsageError: no clip has a pair that counts.
-    """
-    return trace_thresholds(clips, find_candidates(sample_confidence(clip) for clip in clips)).choose()
-
-
 def trace_thresholds(clips: Iterable[ConfidentPairs], thresholds: NDArray[np.float64]) -> ThresholdCurve:
     """Returns the curve of clips over thresholds (C,), rising. One clip at a time is held."""
     traced = [(*_trace_clip(clip, thresholds), _score_now(clip.pairs)) for clip in clips]
