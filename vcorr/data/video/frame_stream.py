@@ -162,7 +162,9 @@ class FileFrames(_Unwatched):
         self._shown = None
         if first < self._next:
             self._pass = iter(())
-            gc.collect()  # a frame and its side data refer to each other, so frames stay until Python collects them
+            # a frame and its side data refer to each other, so frames stay until Python collects them; they are young,
+            # and looking through all objects of a process with torch takes a third of a second
+            gc.collect(1)
             self._pass, self._next = self._decode(), 0
         while self._next < first:
             self._take()
