@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support import sliding
+from support import sliding, videos
 
 import vcorr as api
 from vcorr.store.rundir import RunDirectory
@@ -269,3 +269,14 @@ def test_settings_of_tracking_are_refused_in_other_runs(vcorr) -> None:
     words = ("run", "--model", "token-patches", *SLIDE, "--set")
     assert "track.chunk is set, but this run reads correspondence" in vcorr(*words, "track.chunk=3").err
     assert "preset is set, and only tracking has one" in vcorr(*words, "preset=heft").err
+
+
+def test_a_tracker_whose_tracks_are_no_numbers_is_named(track, monkeypatch, tmp_path) -> None:
+    def return_nan(self, video, queries):
+        xy = np.full((len(queries), len(video), 2), np.nan, np.float32)
+        return api.Tracks(xy, np.ones(xy.shape[:2], bool), "moving", 3)
+
+    monkeypatch.setattr(Moving, "track", return_nan)
+    videos.write(tmp_path / "clip.mkv", videos.noise(3, 32, 32), codec="ffv1", pixels="bgr0")
+    ended = track("clip.mkv", "--grid", "2", "--tracker", "moving")
+    assert (ended.code, "It happened in tracker 'moving'" in ended.err) == (2, True), ended.err

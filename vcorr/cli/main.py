@@ -37,6 +37,8 @@ from vcorr.contract.errors import (
 )
 
 DEBUG_FLAG = "--debug"
+_OF_TRACKERS = "Tracks: "
+"""Begins the errors of tracks that a tracker made: the user did not write them."""
 _SMALLER = "Read fewer points or frames, or smaller ones."
 
 
@@ -162,7 +164,8 @@ def _report_missing(error: ModuleNotFoundError, debug: bool) -> int:
 
 def _show(error: VcorrError) -> None:
     say(error.message, stderr=True, label="Error:")
-    if isinstance(error, PluginError) and error.raised_by and error.raised_by not in error.message:
+    is_of_part = isinstance(error, PluginError) or error.message.startswith(_OF_TRACKERS)
+    if is_of_part and error.raised_by and error.raised_by not in error.message:
         say(f"It happened in {error.raised_by}.", stderr=True)
     if error.hint:
         say(error.hint, stderr=True)
