@@ -14,14 +14,13 @@ from pathlib import Path
 import numpy as np
 
 from vcorr import StoreError
-from vcorr.contract.records import is_random
 from vcorr.stats.intervals import mean_interval, no_interval_reason
 from vcorr.stats.series import Series, gather
 from vcorr.store.rundir import RunDirectory, find_runs
 from vcorr_tiny.command_runs import Command, Work, end, make_parser, read_work
 from vcorr_tiny.statements import write_blocks
 
-CLIPS, CHOOSING = 32, 8
+CLIPS, CHOOSING = 16, 8
 """Clips that are reported, and clips of another split that choose."""
 LAYERS = (6, 7, 8)
 """Layers of the embedded model that are tried on clips of another split."""
@@ -66,14 +65,12 @@ class Entrant:
 
 
 EMBEDDED = Entrant("tiny `qk`", ("--model", "tiny", "--probe", "qk"), is_network=True)
-_SMALL = ("--set", "model.height=128", "--set", "model.width=128")
 ENTRANTS = (
     *(Entrant(name, ("--tracker", name)) for name in ("dis", "lk")),
     *(Entrant(name, ("--model", name)) for name in ("zncc-search", "dense-search", "token-patches", "zero-motion")),
     EMBEDDED,
     Entrant("tiny `latent`", ("--model", "tiny", "--probe", "latent", "--steps", "last"), is_network=True),
     Entrant("xfeat", ("--model", "xfeat"), is_network=True, optional=True),
-    Entrant("dino-s16", ("--model", "dino-s16", "--weights", "random", *_SMALL), is_network=True),
 )
 
 
@@ -84,12 +81,6 @@ class Measured:
     entrant: Entrant
     run: RunDirectory
     series: Mapping[str, Series]
-
-    @property
-    def name(self) -> str:
-        """The name in tables; random weights are marked."""
-        weights = str(self.run.record()["row_context"]["weights"])
-        return f"{self.entrant.name} (random weights)" if is_random(weights) else self.entrant.name
 
 
 # ------------------------------------------------------------------------------------------------------------ measuring
@@ -167,7 +158,7 @@ def make_table(found: Sequence[Measured]) -> str:
     ]
     for one in found:
         cells = (_percent(one.series[column]) for column in COLUMNS.values())
-        lines.append(f"| {one.name} | {' | '.join(cells)} | {_seconds(one.run)} |")
+        lines.append(f"| {one.entrant.name} | {' | '.join(cells)} | {_seconds(one.run)} |")
     floors = (_percent(found[0].series[column], floor=True) for column in COLUMNS.values())
     lines.append(f"| floor: nothing moves, everything is visible | {' | '.join(floors)} | – |")
     return "\n".join(lines)
