@@ -54,6 +54,16 @@ def test_the_table_has_the_best_first_with_intervals(place_runs) -> None:
     assert lines[5].split(" | ")[1] == "10.0"
 
 
+def test_the_embedded_model_is_compared_clip_by_clip(place_runs) -> None:
+    hard = tracked.PLACES[1]
+    assert tracked.make_comparison(tracked.read_place(place_runs, hard, len(CLIPS))) == "", "it is not there"
+    store(tracked._folder(place_runs, hard, tracked.EMBEDDED), "f", 0.6)
+    lines = tracked.make_comparison(tracked.read_place(place_runs, hard, len(CLIPS))).splitlines()
+    rows = {name: (value.split()[0], p) for name, value, p, *_ in (line.strip("| ").split(" | ") for line in lines[2:])}
+    # eight equal signs: 2 / 2^8, times the number of rows
+    assert rows == {"dis": ("-20.0", "0.023"), "zncc-search": ("+30.0", "0.023"), "zero-motion": ("+50.0", "0.023")}
+
+
 def test_the_layer_is_the_best_one_on_clips_of_another_split(place_runs) -> None:
     assert tracked.find_choice(place_runs).parent.name == "7"
     assert "`tiny` is read at layer 7" in dict(tracked.page_blocks(place_runs, len(CLIPS)))["tracked-easy"]

@@ -12,10 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from vcorr import StoreError
 from vcorr.stats.intervals import mean_interval, no_interval_reason
 from vcorr.stats.series import Series, gather
+from vcorr.stats.sign_flips import holm, sign_flip_test
 from vcorr.store.rundir import RunDirectory, find_runs
 from vcorr_tiny.command_runs import Command, Work, end, make_parser, read_work
 from vcorr_tiny.statements import write_blocks
@@ -32,6 +34,8 @@ COLUMNS = {
     "AJ after occlusion": "redetection_jaccard",
 }
 """Columns of the table: titles, and the columns of scores."""
+COMPARED = ("delta_avg", "AJ", "AJ after occlusion")
+"""Columns in which the embedded model is compared with every other entrant."""
 REPORTED, CHOICE = "reported", "choice"
 
 
@@ -172,6 +176,40 @@ def _percent(s: Series, *, floor: bool = False) -> str:
     return f"{value} ({100 * float(found.low):.1f} … {100 * float(found.high):.1f})"
 
 
+def make_comparison(found: Sequence[Measured]) -> str:
+    """Returns a Markdown table: the embedded model minus each other one, paired by clip, in percentage points.
+
+    p is of a sign-flip test, corrected by Holm over the rows of a column. "" if the embedded model is not there.
+    """
+    own = next((one for one in found if one.entrant is EMBEDDED), None)
+    others = [one for one in found if one is not own]
+    if own is None or not others:
+        return ""
+    columns = []
+    for title in COMPARED:
+        name = COLUMNS[title]
+        differences = np.stack([_pair(own.series[name], one.series[name]) for one in others], axis=1)
+        columns.append(list(map(_describe, differences.T, holm(sign_flip_test(differences)))))
+    titles = [cell for title in COMPARED for cell in (title, "p")]
+    lines = [f"| {EMBEDDED.name} minus | {' | '.join(titles)} |", "| --- |" + " ---: |" * len(titles)]
+    for one, *cells in zip(others, *columns, strict=True):
+        lines.append(f"| {one.entrant.name} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _pair(a: Series, b: Series) -> NDArray[np.float64]:
+    """Returns the differences per clip, (clips,)."""
+    at = dict(zip(b.clips, b.score[:, 0], strict=True))
+    return np.array([score - at[clip] for clip, score in zip(a.clips, a.score[:, 0], strict=True)])
+
+
+def _describe(differences: NDArray[np.float64], p: float) -> str:
+    """Returns two cells: the mean difference with its interval, and p."""
+    found = mean_interval(differences)
+    middle, low, high = (f"{100 * float(value):+.1f}" for value in (found.estimate, found.low, found.high))
+    return f"{middle} ({low} … {high}) | {'< 0.001' if p < 0.001 else f'{p:.3f}'}"
+
+
 def _seconds(run: RunDirectory) -> str:
     cost = run.record().get("cost") or {}
     return f"{cost['seconds_per_clip']:.2f}" if "seconds_per_clip" in cost else "–"
@@ -186,7 +224,8 @@ def page_blocks(out: Path, limit: int) -> Iterator[tuple[str, str]]:
         chosen = RunDirectory(find_choice(out)).record()["resolved"]["sites"][0][0]
         split = f"{CHOOSING} clips of the validation split of {CHOSEN_AT.name}"
         choice = f"`tiny` is read at layer {chosen}, chosen like its threshold on {split}."
-        yield f"tracked-{place.name}", f"{make_table(found)}\n\n{limit} clips of 24 frames. {choice}"
+        tables = f"{make_table(found)}\n\n{make_comparison(found)}".rstrip()
+        yield f"tracked-{place.name}", f"{tables}\n\n{limit} clips of 24 frames, in percent. {choice}"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
