@@ -134,7 +134,7 @@ def test_the_same_command_writes_a_damaged_record_again_and_computes_nothing(
     kept = os.path.lexists(first.path / RECORD) and (
         not (first.path / RECORD).is_file() or (first.path / RECORD).stat().st_size
     )
-    with pytest.raises(DamagedRecordError, match="Repeat the vcorr run command that made it"):
+    with pytest.raises(DamagedRecordError, match="Repeat the command that made it"):
         RunDirectory.open(first.path)
     again, notes = run(found, tmp_path)
     assert again.path == first.path
@@ -173,7 +173,7 @@ def test_a_record_of_shards_that_do_not_say_enough_needs_the_command(found, tmp_
     with pytest.raises(DamagedRecordError) as refused:
         RunDirectory.open(first.path)
     assert "vcorr score" not in refused.value.hint
-    with pytest.raises(StoreError, match=r"do not say how they were made(.|\n)*Repeat the vcorr run command"):
+    with pytest.raises(StoreError, match=r"do not say how they were made(.|\n)*Repeat the command"):
         heal_record(first)
     again, notes = run(found, tmp_path)
     assert notes.computed == []

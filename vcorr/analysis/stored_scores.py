@@ -67,7 +67,7 @@ def load_scores(run: RunDirectory, wanted: Callable[[str], bool] = lambda name: 
     clips: dict[str, ClipFacts] = {}
     scores = gather(note_clips(_note_metrics(run.iter_shards("scores"), names), clips), wanted)
     if not scores.rows:
-        raise StoreError(f"{run.path} has no scores yet.", hint="Finish it first: repeat its vcorr run command.")
+        raise StoreError(f"{run.path} has no scores yet.", hint="Finish it first: repeat its command.")
     return StoredScores(run, _facts(run, record, scores), frozenset(names - {""}), scores, clips)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -129,7 +130,7 @@ def _best_of(found: Collection[BestSite], probe: str, run: RunDirectory) -> Best
             f"Run {run.run_id} ranks no site of probe {probe!r}.", hint="Score it by skill: vcorr score RUN"
         )
     first = [best for best in own if best.summary.variant_text == own[0].summary.variant_text]
-    return max(first, key=lambda best: best.summary.skill)
+    return max(first, key=lambda best: -math.inf if math.isnan(best.summary.skill) else best.summary.skill)
 
 
 def _of_tracking(run: RunDirectory, resolved: Mapping[str, Any], probe: Mapping[str, Any]) -> ChosenSite:

@@ -70,7 +70,9 @@ def _rescore(run: RunDirectory, registry: Registry, spec: RunSpec, command: Sequ
                 f"{run.path} is a small copy of scores, without predictions.",
                 hint="Score the run that it was copied from, then copy it again: vcorr board collect",
             )
-        raise StoreError(f"{run.path} holds no predictions yet.", hint="Finish it first: repeat its vcorr run command.")
+        raise StoreError(
+            f"{run.path} holds no predictions yet.", hint="Finish it first: repeat the command that made it."
+        )
     _check_served(run, record, paths, variants)
     with replace_together(run.path / "scores") as scores:
         failed = {path.name: error for path in paths if (error := scorer.score(path.name, into=scores))}

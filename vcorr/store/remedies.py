@@ -8,9 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-REPEAT = (
-    "Repeat the vcorr run command that made it: it writes run.json again, and computes only what is missing or damaged."
-)
+REPEAT = "Repeat the command that made it: it writes run.json again, and computes only what is missing or damaged."
 
 
 def scoring_command(run: Path, facts: Mapping[str, Any]) -> str:
