@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from support.small_models import load_small
 from torch import nn
 
 import vcorr
@@ -55,16 +56,9 @@ PROBES = {
 }
 
 
-def load(name):
-    entry = next(found.entry for found in vcorr.installed().models.all() if found.entry.name == name)
-    model = entry.create(entry.config_type()(**entry.check))
-    model.load("cpu", "float32", "random")
-    return model
-
-
 @pytest.fixture(scope="module")
 def diffusion():
-    return load("cogvideox-5b")
+    return load_small("cogvideox-5b")
 
 
 @pytest.fixture(scope="module")
@@ -258,7 +252,7 @@ FAMILIES = {
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_families_track_with_chunks_filled_up_where_they_need_it(name):
-    model = load(name)
+    model = load_small(name)
     tracker = CorrespondenceTracker(model, FAMILIES[name], (0,), STEP if model.steps else NO_STEP)
     clip = clip_for(model, 4, [[1, 3, 4], [0, 9, 9]])
     clip = replace(clip, video=clip.video[[0, 0, 0, 0]])  # nothing moves, so every point finds itself where it can see
@@ -271,7 +265,7 @@ def test_families_track_with_chunks_filled_up_where_they_need_it(name):
 
 
 def test_stills_are_encoded_once_for_all_chunks_and_query_frames():
-    model = load("cogvideox-5b")
+    model = load_small("cogvideox-5b")
     clip = clip_for(model, 6, [[frame, 3, 4] for frame in range(6)])
     tracker = CorrespondenceTracker(model, QueryKey(), (0,), STEP, TrackOptions(chunk=3, order="sliding"))
     tracker.follow(clip)

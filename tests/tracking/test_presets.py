@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from support.small_models import load_small
 
 import vcorr
 from vcorr import Clip, ProbeBase, RunSettings, UsageError
@@ -34,16 +35,9 @@ class Kept(ProbeBase):
         return {-1: torch.zeros(0, capture.grid.frames, 2)}
 
 
-def load(name):
-    entry = next(found.entry for found in vcorr.installed().models.all() if found.entry.name == name)
-    model = entry.create(entry.config_type()(**entry.check))
-    model.load("cpu", "float32", "random")
-    return model
-
-
 @pytest.fixture(scope="module")
 def model():
-    return load("cogvideox-5b")
+    return load_small("cogvideox-5b")
 
 
 @pytest.fixture(scope="module")
