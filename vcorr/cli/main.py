@@ -42,8 +42,11 @@ _OF_TRACKERS = "Tracks: "
 _SMALLER = "Read fewer points or frames, or smaller ones."
 
 
+_HELP_FLAGS = ["-h", "--help"]
+
+
 @click.group(
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+    context_settings={"help_option_names": _HELP_FLAGS, "max_content_width": 110},
     epilog="Add --debug to any command for the full traceback of an error.",
 )
 @click.version_option(package_name="vcorr", prog_name="vcorr")
@@ -91,6 +94,21 @@ def _divert(command: click.Command) -> None:
 
 
 _divert(cli)
+
+
+def _name_help_flags(group: click.Group) -> None:
+    """Gives every command its own names of the help flag.
+
+    A command takes them from the context of its first use and keeps them. Used once outside the program, as
+    in a test, it would print another help from then on.
+    """
+    for command in group.commands.values():
+        command.context_settings.setdefault("help_option_names", _HELP_FLAGS)
+        if isinstance(command, click.Group):
+            _name_help_flags(command)
+
+
+_name_help_flags(cli)
 
 COMPLETION = "_VCORR_COMPLETE"
 """Variable with which a shell asks click for its script, or for what completes a line."""
