@@ -21,6 +21,7 @@ from vcorr.cli.commands import plugin_command as plugin
 from vcorr.cli.commands import propagate_command as propagate
 from vcorr.cli.commands import run_command as run
 from vcorr.cli.commands import score_command as score
+from vcorr.cli.commands import study_command as study
 from vcorr.cli.commands import summarize_command as summarize
 from vcorr.cli.commands import track_command as track
 from vcorr.cli.stopping import stop_in_order
@@ -72,6 +73,7 @@ for _command in (
     doctor.doctor,
     board.board,
     bench.bench,
+    study.study,
     plugin.plugin,
 ):
     cli.add_command(_command)
