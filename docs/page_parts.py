@@ -272,7 +272,17 @@ def protocols() -> str:
     from vcorr.contract import protocols as module
 
     parts = []
-    for name in ("VideoModel", "Probe", "VariantProbe", "Metric", "TrackMetric", "Dataset", "Tracker", "Page"):
+    for name in (
+        "VideoModel",
+        "Probe",
+        "VariantProbe",
+        "Metric",
+        "TrackMetric",
+        "VideoMetric",
+        "Dataset",
+        "Tracker",
+        "Page",
+    ):
         protocol = getattr(module, name)
         members = [f"{key}: {text}" for key, text in inspect.get_annotations(protocol).items()]
         methods = [m for m in vars(protocol).values() if inspect.isfunction(m) and not m.__name__.startswith("_")]

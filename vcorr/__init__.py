@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     from vcorr.contract.protocols import Tracker as Tracker
     from vcorr.contract.protocols import TrackMetric as TrackMetric
     from vcorr.contract.protocols import VariantProbe as VariantProbe
+    from vcorr.contract.protocols import VideoMetric as VideoMetric
     from vcorr.contract.protocols import VideoModel as VideoModel
     from vcorr.contract.records import AppliedSettings as AppliedSettings
     from vcorr.contract.records import BlockAxes as BlockAxes
@@ -72,6 +73,7 @@ if TYPE_CHECKING:
     from vcorr.contract.records import Unrotated as Unrotated
     from vcorr.contract.records import is_random as is_random
     from vcorr.contract.rotary import Rotary as Rotary
+    from vcorr.contract.video_tracks import VideoTracks as VideoTracks
     from vcorr.data.query_grids import query_grid as query_grid
     from vcorr.data.tap_queries import choose_tap_queries as choose_tap_queries
     from vcorr.data.video.lossless import read_lossless as read_lossless
@@ -112,13 +114,15 @@ else:
             "vcorr.contract.hookspecs": "hookimpl",
             "vcorr.contract.option_notes": "option",
             "vcorr.contract.protocols": (
-                "Dataset Metric Page Positions Probe RowMetric Rows Tracker TrackMetric VariantProbe VideoModel"
+                "Dataset Metric Page Positions Probe RowMetric Rows Tracker TrackMetric VariantProbe VideoMetric "
+                "VideoModel"
             ),
             "vcorr.contract.records": (
                 "AppliedSettings BlockAxes Clip Factorised ModelCard Prediction Queries RowsPrediction "
                 "RunSettings Score Site Tracks Unrotated is_random"
             ),
             "vcorr.contract.rotary": "Rotary",
+            "vcorr.contract.video_tracks": "VideoTracks",
             "vcorr.data.query_grids": "query_grid",
             "vcorr.data.tap_queries": "choose_tap_queries",
             "vcorr.notebook.layouts": "Layout",

@@ -172,7 +172,7 @@ class VariantProbeBase(ProbeBase, ABC):
 
 
 class MetricBase:
-    """Optional members of a `vcorr.Metric`, `vcorr.RowMetric` or `vcorr.TrackMetric`."""
+    """Optional members of a `vcorr.Metric`, `vcorr.RowMetric`, `vcorr.TrackMetric` or `vcorr.VideoMetric`."""
 
     columns: tuple[str, ...] = ()
     """Names of all columns that the metric gives, in order. Without them, vcorr learns the names by a trial on a few

@@ -170,10 +170,10 @@ class ProbeEntry(Entry):
 
 @dataclass(frozen=True, kw_only=True)
 class MetricEntry(Entry):
-    """A score of predictions: the factory makes a `vcorr.Metric`, `RowMetric` or `TrackMetric`.
+    """A score of predictions: the factory makes a `vcorr.Metric`, `RowMetric`, `TrackMetric` or `VideoMetric`.
 
     default: whether every run of its task computes it, unless `--set metrics=...` chooses others. task: the task of the
-    runs that can use it, "tracking" for a `TrackMetric`.
+    runs that can use it: "tracking" for a `TrackMetric`, "generation" for a `VideoMetric`.
     """
 
     kind: ClassVar[str] = "metric"

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from vcorr.contract.geometry import TokenGrid
 from vcorr.contract.probe_protocols import Positions, Probe, Rows, VariantProbe
 from vcorr.contract.records import Clip, Queries, RowsPrediction, RunSettings, Score, Site, Tracks
+from vcorr.contract.video_tracks import VideoTracks
 
 __all__ = [
     "Dataset",
@@ -27,6 +28,7 @@ __all__ = [
     "TrackMetric",
     "Tracker",
     "VariantProbe",
+    "VideoMetric",
     "VideoModel",
 ]
 
@@ -93,7 +95,9 @@ class Metric(Protocol):
 
 @runtime_checkable
 class RowMetric(Protocol):
-    """A score of attention summaries, in numpy alone. A metric has one of `score_rows`, `Metric.score`, `score_tracks`.
+    """A score of attention summaries, in numpy alone.
+
+    A metric has one of `score_rows`, `Metric.score`, `score_tracks` and `score_video`.
 
     Optional member, `under` for other variants: `vcorr.MetricBase`.
     """
@@ -119,6 +123,24 @@ class TrackMetric(Protocol):
 
         size: (height, width) of the video, in whose pixels all positions are. `reference.query_frame` and
         `reference.query_mode` say where the queries are. `predicted.confidence` is None if the tracker gives none.
+        """
+        ...
+
+
+@runtime_checkable
+class VideoMetric(Protocol):
+    """A score of a generated video, without a reference, for runs whose task is generation.
+
+    Its entry says ``task="generation"``. It needs neither the model that made the video nor the tracker. Optional
+    members, such as the columns: `vcorr.MetricBase`.
+    """
+
+    higher_is_better: bool
+
+    def score_video(self, video: NDArray[np.uint8], tracks: VideoTracks) -> Mapping[str, Score]:
+        """Returns scores by column name, for a video (T, H, W, 3) uint8 RGB and its tracks in the video's pixels.
+
+        `tracks.forward` starts at a grid of points in frame 0. `tracks.backward` follows its ends back.
         """
         ...
 

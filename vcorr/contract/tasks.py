@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-CORRESPONDENCE, TRACKING = "correspondence", "tracking"
+CORRESPONDENCE, TRACKING, GENERATION = "correspondence", "tracking", "generation"
 
-TASKS = (CORRESPONDENCE, TRACKING, "propagation", "generation", "intervention")
+TASKS = (CORRESPONDENCE, TRACKING, "propagation", GENERATION, "intervention")
 """All tasks, as in the column `task` of the tables."""

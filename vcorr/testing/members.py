@@ -7,12 +7,22 @@ import inspect
 from collections.abc import Iterator
 
 from vcorr.contract.bases import DatasetBase, MetricBase, ProbeBase, TrackerBase, VideoModelBase
-from vcorr.contract.protocols import Dataset, Metric, Page, Probe, RowMetric, Tracker, TrackMetric, VideoModel
+from vcorr.contract.protocols import (
+    Dataset,
+    Metric,
+    Page,
+    Probe,
+    RowMetric,
+    Tracker,
+    TrackMetric,
+    VideoMetric,
+    VideoModel,
+)
 
 PROTOCOLS: dict[str, tuple[type, ...]] = {
     "model": (VideoModel,),
     "probe": (Probe,),
-    "metric": (Metric, RowMetric, TrackMetric),
+    "metric": (Metric, RowMetric, TrackMetric, VideoMetric),
     "dataset": (Dataset,),
     "tracker": (Tracker,),
     "page": (Page,),

@@ -6,7 +6,6 @@ N points, T frames; positions are (x, y) in pixels.
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
@@ -16,20 +15,20 @@ from numpy.typing import NDArray
 from vcorr.contract.bases import MetricBase, with_defaults
 from vcorr.contract.geometry import TokenGrid
 from vcorr.contract.records import RowsPrediction, Score, Tracks
-from vcorr.metrics.score_checks import check_declaration, check_rules, check_scores
+from vcorr.metrics.score_checks import check_rules
 from vcorr.testing.report import CheckFunction, Report, expect, make, run_checks
+from vcorr.testing.score_form import check_primary, check_score_form, expect_same
+from vcorr.testing.video_metric_checks import VideoMetricSuite
 
 POINTS = 24
 GRID = TokenGrid(frames=4, rows=8, cols=12, stride=(16, 16), temporal_ratio=4)
 ERRORS = (0.5, 2.0, 8.0, 32.0)
 """Errors of the test tracks, in pixels, from small to large."""
-COLUMN = re.compile(r"[A-Za-z_]\w*(@[\w-]+:[\w.+-]+)?")
-"""An identifier, alone or restricted to a stratum of a dimension: accuracy@displacement:1-2."""
 ROW_FIELDS = ("peak_cross", "peak_self", "peak_text", "sum_cross", "sum_self", "sum_text", "traits")
 
 
 def check_metric(metric: Any, *, config: Any = None, skip: Collection[str] = ()) -> Report:
-    """Checks a metric against the contract of `vcorr.Metric`, or of `RowMetric` or `TrackMetric` by its members.
+    """Checks a metric against the contract of its kind, such as `vcorr.Metric` or `VideoMetric`, by its members.
 
     Args:
         metric: a MetricEntry, a class, or the metric itself.
@@ -38,6 +37,8 @@ def check_metric(metric: Any, *, config: Any = None, skip: Collection[str] = ())
             best"; a `RowMetric` does not have that check.
     """
     label, made = make(metric, config)
+    if hasattr(made, "score_video"):
+        return run_checks(label, VideoMetricSuite(made).checks(), skip)
     kinds = {"score_rows": _RowMetricSuite, "score_tracks": _TrackMetricSuite}
     suite = next((kind for member, kind in kinds.items() if hasattr(made, member)), _MetricSuite)(made)
     return run_checks(
@@ -79,17 +80,7 @@ class _MetricSuite:
         return [("without visible points, scores are NaN with n = 0", self.nothing_visible)]
 
     def form(self) -> str:
-        expect(isinstance(getattr(self._metric, "higher_is_better", None), bool), "higher_is_better must be a bool.")
-        check_declaration(self._metric)
-        scores = self._off_by(2.0)
-        expect(bool(scores), "no score was returned.")
-        for name, score in scores.items():
-            expect(isinstance(name, str) and bool(COLUMN.fullmatch(name)), f"{name!r} is not a column name.")
-            expect(isinstance(score, Score), f"{name}: expected a vcorr.Score, got {type(score).__name__}.")
-            expect(isinstance(score.value, float), f"{name}: value must be a float, got {type(score.value).__name__}.")
-            expect(type(score.n) is int and score.n >= 0, f"{name}: n must be an int of at least 0, got {score.n!r}.")
-        check_scores(self._metric, scores)
-        return ", ".join(scores)
+        return check_score_form(self._metric, self._off_by(2.0))
 
     def perfect(self) -> None:
         sign = 1 if self._metric.higher_is_better else -1
@@ -126,7 +117,7 @@ class _MetricSuite:
     def order(self) -> None:
         order = np.random.default_rng(1).permutation(POINTS)
         tracks = self._xy + 3 * self._noise
-        _expect_same(
+        expect_same(
             self._score(tracks, self._xy, self._visible),
             self._score(tracks[order], self._xy[order], self._visible[order]),
             "with points in another order",
@@ -158,7 +149,7 @@ class _MetricSuite:
     def hidden(self) -> None:
         unknown = np.where(self._visible[..., None], self._xy, np.float32("nan"))
         tracks = self._xy + 3 * self._noise
-        _expect_same(
+        expect_same(
             self._score(tracks, self._xy, self._visible),
             self._score(tracks, unknown, self._visible),
             "with NaN as hidden positions",
@@ -175,21 +166,10 @@ class _MetricSuite:
             expect(set(scores) == columns, f"{case}: columns {sorted(scores)} instead of {sorted(columns)}.")
 
     def primary(self) -> str:
-        members = with_defaults(self._metric, MetricBase)
-        columns, declared, primary = list(self._off_by(2.0)), tuple(members.columns), members.primary
-        expect(
-            not declared or set(declared) == set(columns),
-            f"columns names {', '.join(declared)}, but the scores are {', '.join(columns)}.",
-        )
-        expect(
-            bool(primary) or len(columns) == 1,
-            f"there are several columns, {', '.join(columns)}: set `primary` to the one that chooses sites.",
-        )
-        expect(not primary or primary in columns, f"primary is {primary!r}, which is none of {', '.join(columns)}.")
-        return primary or columns[0]
+        return check_primary(self._metric, self._off_by(2.0))
 
     def repeat(self) -> None:
-        _expect_same(self._off_by(2.0), self._off_by(2.0), "the second time")
+        expect_same(self._off_by(2.0), self._off_by(2.0), "the second time")
 
     def side_effects(self) -> None:
         tracks, xy, visible = self._xy + self._noise, self._xy.copy(), self._visible.copy()
@@ -284,13 +264,3 @@ def _rows(tracks: NDArray[np.float32]) -> RowsPrediction:
 def _may_be_empty(name: str, score: Score) -> bool:
     """Returns whether a column belongs to a stratum, and reports that the test tracks have no pair in it."""
     return "@" in name and score.n == 0 and math.isnan(score.value)
-
-
-def _expect_same(first: Mapping[str, Score], second: Mapping[str, Score], case: str) -> None:
-    expect(set(first) == set(second), f"{case}: the columns differ.")
-    for name, score in first.items():
-        other = second[name]
-        same = math.isclose(score.value, other.value, rel_tol=1e-6) or (
-            math.isnan(score.value) and math.isnan(other.value)
-        )
-        expect(same and score.n == other.n, f"{case}: {name} is {other} instead of {score}.")
