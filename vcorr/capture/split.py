@@ -27,7 +27,7 @@ from vcorr.contract.errors import CaptureError, PluginError
 from vcorr.contract.geometry import TokenGrid
 from vcorr.contract.records import Axes, Factorised, Site
 
-__all__ = ["CONDITIONAL", "Split", "check_layout", "conditional_rows", "hidden_capture", "split_call"]
+__all__ = ["CONDITIONAL", "Split", "check_layout", "conditional_rows", "find_ranges", "hidden_capture", "split_call"]
 
 
 def check_layout(layout: TokenLayout) -> None:
@@ -119,7 +119,7 @@ class Split:
 
     @cached_property
     def _ranges(self) -> tuple[slice, slice]:
-        return _ranges(self.call, self.site.factorised, self.grid, self.layout)
+        return find_ranges(self.call, self.site.factorised, self.grid, self.layout)
 
     def _rows(self, tensor: Tensor) -> Tensor:
         return conditional_rows(self.call.name, tensor, self.site.factorised, self.grid, self.layout)
@@ -259,10 +259,14 @@ def _heads_first(rows: Tensor, axes: Axes, width: int) -> Tensor | None:
     return rows.transpose(1, 2) if axes == "bnhd" else rows
 
 
-def _ranges(
+def find_ranges(
     call: AttentionCall, factorised: Factorised | None, grid: TokenGrid, layout: TokenLayout
 ) -> tuple[slice, slice]:
-    """Returns the slices of the video tokens and of the text tokens in the sequence of a batch row."""
+    """Returns the slices of the video tokens and of the text tokens in the sequence of a batch row.
+
+    Raises:
+        CaptureError: the tensors do not have the batch or the tokens that the adapter declares.
+    """
     if call.q.ndim != 4:
         raise CaptureError(f"{call.name}: q must have shape (B, H, N, D), got {tuple(call.q.shape)}.")
     conditional_rows(call.name, call.q, factorised, grid, layout)

@@ -1,0 +1,1 @@
+"""Changes what attention computes while a model runs: knock-outs (docs/knockouts.md)."""

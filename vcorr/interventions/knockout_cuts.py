@@ -1,0 +1,193 @@
+"""Cuts attention: computes the output of a call as if some tokens, or a head, were not there (docs/knockouts.md).
+
+No mask over all pairs of tokens is built. Every latent frame attends to its own list of keys, so a mask has at most the
+rows of one frame.
+
+Shape legend: B batch rows, H heads, N tokens in the sequence of a batch row, D head width. P video tokens of one latent
+frame in a batch row: h*w, but 1 under temporal attention.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor
+
+from vcorr.capture.captures import TokenLayout
+from vcorr.capture.split import find_ranges
+from vcorr.capture.tap import AttentionCall
+from vcorr.contract.errors import CaptureError, UsageError, unknown_name
+from vcorr.contract.geometry import TokenGrid
+from vcorr.contract.records import Site
+
+CutKind = Literal["cross-frame", "self-frame", "text", "head", "head-mean"]
+KINDS: tuple[CutKind, ...] = get_args(CutKind)
+"""cross-frame: video tokens do not see the video tokens of other latent frames. self-frame: video tokens do not see
+their own latent frame, except for themselves. text: video tokens do not see the text. head: the output is 0. head-mean:
+the output of every token is the mean over the video tokens, or over the text tokens, of its batch row."""
+
+
+def check_kind(kind: str) -> CutKind:
+    """Returns the kind of cut with this name; raises UsageError if there is none."""
+    for known in KINDS:
+        if kind == known:
+            return known
+    raise unknown_name("kind of knock-out", kind, KINDS)
+
+
+def check_cut(kind: CutKind, site: Site, grid: TokenGrid, layout: TokenLayout) -> None:
+    """Checks that a kind of cut removes something at a site.
+
+    Raises:
+        UsageError: it does not; the message has the reason.
+    """
+    reason = _why_not(kind, site, grid, layout)
+    if reason:
+        raise UsageError(
+            f"Layer {site.layer} ({site.name}) has no {kind} attention to knock out: {reason}.",
+            hint="Choose other layers with --sites, or another --kind.",
+        )
+
+
+def _why_not(kind: CutKind, site: Site, grid: TokenGrid, layout: TokenLayout) -> str:
+    """Returns why a cut would remove nothing at a site; "" if it removes something."""
+    if site.attention == "none":
+        return "it computes no attention that can be changed"
+    if kind in ("head", "head-mean"):
+        return ""
+    if site.attention == "linear":
+        return "its attention is linear, so there are no weights of single tokens; --kind head works there"
+    factorised = "" if site.factorised is None else site.factorised.kind
+    if kind == "cross-frame" and factorised == "spatial":
+        return "its spatial attention never sees another frame; temporal layers do"
+    if kind == "cross-frame" and grid.frames == 1:
+        return "there is one latent frame alone"
+    if kind == "self-frame" and factorised == "temporal":
+        return "its temporal attention sees one token per frame, and a token keeps itself; spatial layers see more"
+    if kind == "text" and (layout.text == "none" or factorised == "temporal"):
+        return "no text tokens are in its sequence"
+    return ""
+
+
+@dataclass(frozen=True)
+class _Sequence:
+    """The tokens of a batch row. frames: slices of its latent frames, in order. text: slice of the text."""
+
+    frames: tuple[slice, ...]
+    text: slice
+    video: slice
+
+
+def cut_attention(
+    kind: CutKind, call: AttentionCall, plain: Tensor, site: Site, grid: TokenGrid, layout: TokenLayout
+) -> Tensor:
+    """Computes the output of an attention call with a cut in all its heads.
+
+    Only rows of video tokens change, except under "head" and "head-mean". Masks of the call stay in force.
+
+    Args:
+        kind: what is removed; `KINDS` has the definitions.
+        call: q (B, H, N, D), with k and v of as many heads or of fewer, which are then shared.
+        plain: its output without a cut, (B, H, N, D).
+        site: the attention module.
+        grid: of the video tokens.
+        layout: where the text tokens are.
+
+    Returns:
+        (B, H, N, D); a new tensor.
+
+    Raises:
+        UsageError: the cut removes nothing at this site.
+        CaptureError: the tensors do not fit site, grid and layout, or the attention is causal.
+    """
+    check_cut(kind, site, grid, layout)
+    if kind == "head":
+        return torch.zeros_like(plain)
+    tokens = _find_tokens(call, site, grid, layout)
+    if kind == "head-mean":
+        return _replace_by_means(plain, (tokens.video, tokens.text))
+    if call.causal:
+        raise CaptureError(
+            f"{call.name}: its attention is causal; knock-outs of tokens are not defined for it.",
+            hint="Choose --kind head.",
+        )
+    keys, frames = _KEYS[kind], tokens.frames if kind != "text" else (tokens.video,)
+    if kind == "text" and tokens.text.start == tokens.text.stop:
+        raise CaptureError(f"{call.name}: its sequence of {call.q.shape[2]} tokens holds no text to knock out.")
+    cut = plain.clone()
+    for frame in frames:
+        cut[:, :, frame] = _attend(call, frame, keys(tokens, frame), alone=kind == "self-frame")
+    return cut
+
+
+def _find_tokens(call: AttentionCall, site: Site, grid: TokenGrid, layout: TokenLayout) -> _Sequence:
+    video, text = find_ranges(call, site.factorised, grid, layout)
+    count = 1 if site.factorised is not None and site.factorised.kind == "spatial" else grid.frames
+    size = (video.stop - video.start) // count
+    starts = range(video.start, video.stop, size)
+    return _Sequence(tuple(slice(start, start + size) for start in starts), text, video)
+
+
+def _own_frame(tokens: _Sequence, frame: slice) -> list[slice]:
+    return [tokens.text, frame]
+
+
+def _other_frames(tokens: _Sequence, frame: slice) -> list[slice]:
+    """Returns text and the other frames, and the own frame at the end, of which a token sees itself alone."""
+    before, after = slice(tokens.video.start, frame.start), slice(frame.stop, tokens.video.stop)
+    return [tokens.text, before, after, frame]
+
+
+def _all_frames(tokens: _Sequence, frame: slice) -> list[slice]:
+    return [tokens.video]
+
+
+_KEYS: dict[CutKind, Callable[[_Sequence, slice], list[slice]]] = {
+    "cross-frame": _own_frame,
+    "self-frame": _other_frames,
+    "text": _all_frames,
+}
+
+
+def _attend(call: AttentionCall, rows: slice, keys: Sequence[slice], *, alone: bool) -> Tensor:
+    """Returns (B, H, P, D), the attention of the tokens `rows` over the tokens `keys`.
+
+    alone: whether the last P keys are `rows` themselves, and each token sees only itself among them.
+    """
+    heads = call.q.shape[1]
+    k, v = (_per_head(torch.cat([part[:, :, each] for each in keys], dim=2), heads) for part in (call.k, call.v))
+    mask = None if call.mask is None else _mask_of(call.mask, rows, keys)
+    if alone:
+        size = rows.stop - rows.start
+        seen = torch.ones(size, k.shape[2], dtype=torch.bool, device=k.device)
+        seen[:, -size:] = torch.eye(size, dtype=torch.bool, device=k.device)
+        mask = seen if mask is None else _join_masks(mask, seen)
+    # the taps do not see this call: an interceptor's own attention is hidden from them
+    return F.scaled_dot_product_attention(call.q[:, :, rows], k, v, attn_mask=mask, scale=call.scale)
+
+
+def _per_head(shared: Tensor, heads: int) -> Tensor:
+    return shared if shared.shape[1] == heads else shared.repeat_interleave(heads // shared.shape[1], dim=1)
+
+
+def _mask_of(mask: Tensor, rows: slice, keys: Sequence[slice]) -> Tensor:
+    """Returns the part of a mask (..., N or 1, N) for some rows and keys."""
+    some = mask[..., rows, :] if mask.ndim > 1 and mask.shape[-2] > 1 else mask
+    return torch.cat([some[..., each] for each in keys], dim=-1)
+
+
+def _join_masks(mask: Tensor, seen: Tensor) -> Tensor:
+    """Returns a mask, bool or added to the logits, that also hides what `seen` (P, M) does not hold."""
+    return mask & seen if mask.dtype == torch.bool else mask.masked_fill(~seen, float("-inf"))
+
+
+def _replace_by_means(plain: Tensor, parts: Sequence[slice]) -> Tensor:
+    changed = plain.clone()
+    for part in parts:
+        if part.stop > part.start:
+            changed[:, :, part] = plain[:, :, part].float().mean(dim=2, keepdim=True).to(plain.dtype)
+    return changed
