@@ -16,7 +16,7 @@ from vcorr.contract.errors import CaptureError, UsageError
 from vcorr.contract.geometry import TokenGrid
 from vcorr.contract.records import Factorised, Site
 from vcorr.functional import cross_frame_attention
-from vcorr.interventions.knockout_cuts import KINDS, cut_attention
+from vcorr.interventions.knockout_cuts import KINDS, compute_cut
 from vcorr.interventions.knockout_edits import ChangeMeter, Knockout
 
 OF_TOKENS = ("cross-frame", "self-frame", "text")
@@ -25,7 +25,7 @@ GRID = TokenGrid(frames=3, rows=2, cols=2, stride=(8, 8))
 BEFORE = TokenLayout("before", ("uncond", "cond"))
 
 
-def seen(kind, frame_of, text):
+def list_open_pairs(kind, frame_of, text):
     """Returns which token (row) sees which (column), one pair at a time. frame_of: the latent frame of each token."""
     count = len(frame_of)
     open_pairs = torch.ones(count, count, dtype=torch.bool)
@@ -60,7 +60,7 @@ def calls(draw):
     """Draws a call over a whole video: its grid, its layout, and the frame of each token, -1 for text."""
     frames, rows, cols = draw(st.tuples(st.integers(2, 4), st.integers(1, 3), st.integers(1, 3)))
     text, place = draw(st.integers(1, 3)), draw(st.sampled_from(["before", "after"]))
-    heads, shared, batch = draw(st.sampled_from([(2, 2), (4, 2), (3, 1)])) + (draw(st.integers(1, 2)),)
+    heads, shared, batch = (*draw(st.sampled_from([(2, 2), (4, 2), (3, 1)])), draw(st.integers(1, 2)))
     total = text + frames * rows * cols
     numbers = torch.Generator().manual_seed(draw(st.integers(0, 2**20)))
     q, k, v = (torch.randn(batch, count, total, 4, generator=numbers) for count in (heads, shared, shared))
@@ -82,8 +82,8 @@ def calls(draw):
 def test_a_cut_equals_attention_under_a_mask_over_all_pairs(drawn, kind):
     call, grid, layout, frame_of = drawn
     text = {token for token, frame in enumerate(frame_of) if frame < 0}
-    cut = cut_attention(kind, call, plain_of(call), SITE, grid, layout)
-    expected = dense(call, seen(kind, frame_of, text))
+    cut = compute_cut(kind, call, plain_of(call), SITE, grid, layout)
+    expected = dense(call, list_open_pairs(kind, frame_of, text))
     assert torch.allclose(cut, expected, atol=1e-5)
 
 
@@ -95,15 +95,15 @@ def random_call(batch=2, heads=4, text=3):
 
 def test_cross_frame_is_the_attention_of_guidance():
     call = random_call(batch=1)
-    cut = cut_attention("cross-frame", call, plain_of(call), SITE, GRID, TokenLayout("before"))
+    cut = compute_cut("cross-frame", call, plain_of(call), SITE, GRID, TokenLayout("before"))
     assert torch.allclose(cut[0], cross_frame_attention(call.q[0], call.k[0], call.v[0], GRID, 3), atol=1e-6)
 
 
 def test_a_knocked_out_head_is_zero_or_its_mean():
     call = random_call()
     plain = plain_of(call)
-    assert not cut_attention("head", call, plain, SITE, GRID, BEFORE).any()
-    mean = cut_attention("head-mean", call, plain, SITE, GRID, BEFORE)
+    assert not compute_cut("head", call, plain, SITE, GRID, BEFORE).any()
+    mean = compute_cut("head-mean", call, plain, SITE, GRID, BEFORE)
     assert torch.allclose(mean[:, :, 3:], plain[:, :, 3:].mean(2, keepdim=True).expand(-1, -1, GRID.tokens, -1))
     assert torch.allclose(mean[:, :, :3], plain[:, :, :3].mean(2, keepdim=True).expand(-1, -1, 3, -1))
 
@@ -111,7 +111,7 @@ def test_a_knocked_out_head_is_zero_or_its_mean():
 def test_temporal_attention_without_other_frames_keeps_the_token_itself():
     temporal = Site(0, "", attention="factorised", factorised=Factorised("temporal"))
     call = AttentionCall("", *torch.randn(3, 4, 2, GRID.frames, 4, generator=torch.Generator().manual_seed(1)))
-    cut = cut_attention("cross-frame", call, plain_of(call), temporal, GRID, TokenLayout())
+    cut = compute_cut("cross-frame", call, plain_of(call), temporal, GRID, TokenLayout())
     assert torch.allclose(cut, call.v)
 
 
@@ -144,7 +144,7 @@ def test_one_frame_alone_has_nothing_across_frames():
 def test_causal_attention_is_refused():
     call = replace(random_call(), causal=True)
     with pytest.raises(CaptureError, match="causal"):
-        cut_attention("text", call, plain_of(call), SITE, GRID, BEFORE)
+        compute_cut("text", call, plain_of(call), SITE, GRID, BEFORE)
 
 
 @pytest.mark.parametrize("dose", [-0.1, float("nan"), float("inf")])
@@ -191,7 +191,7 @@ def test_a_dose_blends_the_chosen_heads_and_leaves_the_others(kind, dose, heads)
     call = AttentionCall("", X, X * 0.5, X + 1)
     expected = first.clone()
     chosen = sorted(heads) or [0, 1, 2, 3]
-    cut = cut_attention(kind, call, first, SITE, GRID, BEFORE)
+    cut = compute_cut(kind, call, first, SITE, GRID, BEFORE)
     expected[:, chosen] += dose * (cut - first)[:, chosen]
     found = run(Knockout(kind, {0: tuple(heads)}, GRID, BEFORE, dose))
     assert torch.allclose(found, MODEL[1](expected), atol=1e-5)
@@ -208,7 +208,7 @@ def test_the_meter_measures_the_change_of_each_head_and_changes_nothing():
     meter = ChangeMeter("self-frame", GRID, BEFORE)
     assert torch.equal(run(meter), MODEL(X))
     first = MODEL[0](X)
-    cut = cut_attention("self-frame", AttentionCall("", X, X * 0.5, X + 1), first, SITE, GRID, BEFORE)
+    cut = compute_cut("self-frame", AttentionCall("", X, X * 0.5, X + 1), first, SITE, GRID, BEFORE)
     expected = [float((cut - first)[:, head].double().norm()) for head in range(4)]
     assert np.allclose(meter.norms[0], expected, rtol=1e-5)
     assert set(meter.norms) == {0, 1}

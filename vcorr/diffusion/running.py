@@ -107,7 +107,7 @@ def check_invertible(model: _Model, settings: RunSettings) -> None:
 
 
 def _renoise(model: _Model, clip: Clip, settings: RunSettings, recorder: Recorder) -> None:
-    grid, video = _check_video(model, clip)
+    grid, video = check_video(model, clip)
     passes = model.borrow(clip, grid, settings)
     latents = model.encode_clip(clip, video)
     epsilon = clip_noise(latents.shape, settings.seed, clip.id).to(latents.device) if settings.add_noise else None
@@ -122,7 +122,7 @@ def _renoise(model: _Model, clip: Clip, settings: RunSettings, recorder: Recorde
 
 def _invert(model: _Model, clip: Clip, settings: RunSettings, recorder: Recorder) -> None:
     check_invertible(model, settings)
-    grid, video = _check_video(model, clip)
+    grid, video = check_video(model, clip)
     passes = model.borrow(clip, grid, replace(settings, steps=tuple(range(settings.num_steps))))
     schedule, chosen = passes.schedule, frozenset(settings.steps)
     for step in chosen:
@@ -177,8 +177,12 @@ def _guidance(model: _Model, settings: RunSettings) -> Mapping[str, float]:
     return model.guidance(strength)
 
 
-def _check_video(model: _Model, clip: Clip) -> tuple[TokenGrid, NDArray[np.uint8]]:
-    """Checks that a clip's video has the size of the model's grid; returns both."""
+def check_video(model: _Model, clip: Clip) -> tuple[TokenGrid, NDArray[np.uint8]]:
+    """Checks that a clip's video has the size of the model's grid; returns both.
+
+    Raises:
+        UsageError: the clip has no video, or one of another size.
+    """
     grid = model.grid(clip, None)
     if clip.video is None:
         raise UsageError(f"Clip {clip.id} has no video to read.", hint="Modes renoise and invert need data with video.")

@@ -127,7 +127,7 @@ def noise_levels(scheduler: Any) -> NoiseSchedule:
         PluginError: the scheduler is none of these.
     """
     if _keeps_sigmas(scheduler):
-        return _flow_schedule(scheduler) if _is_flow_matching(scheduler) else _sigma_schedule(scheduler)
+        return _flow_schedule(scheduler) if is_flow_matching(scheduler) else _sigma_schedule(scheduler)
     if hasattr(scheduler, "alphas_cumprod") and not scheduler.timesteps.is_floating_point():
         return _cumulative_schedule(scheduler)
     raise PluginError(
@@ -146,7 +146,8 @@ def _keeps_sigmas(scheduler: Any) -> bool:
     return sigmas is not None and between is None and len(sigmas) == len(scheduler.timesteps) + 1
 
 
-def _is_flow_matching(scheduler: Any) -> bool:
+def is_flow_matching(scheduler: Any) -> bool:
+    """Returns whether a diffusers scheduler is of flow matching: latents (1 - s) data + s noise."""
     config = scheduler.config
     flow_prediction = config.get("prediction_type") == "flow_prediction"
     return type(scheduler).__name__.startswith("FlowMatch") or bool(config.get("use_flow_sigmas")) or flow_prediction

@@ -55,22 +55,23 @@ def check_cut(kind: CutKind, site: Site, grid: TokenGrid, layout: TokenLayout) -
 
 def _why_not(kind: CutKind, site: Site, grid: TokenGrid, layout: TokenLayout) -> str:
     """Returns why a cut would remove nothing at a site; "" if it removes something."""
-    if site.attention == "none":
-        return "it computes no attention that can be changed"
-    if kind in ("head", "head-mean"):
-        return ""
-    if site.attention == "linear":
-        return "its attention is linear, so there are no weights of single tokens; --kind head works there"
     factorised = "" if site.factorised is None else site.factorised.kind
-    if kind == "cross-frame" and factorised == "spatial":
-        return "its spatial attention never sees another frame; temporal layers do"
-    if kind == "cross-frame" and grid.frames == 1:
-        return "there is one latent frame alone"
-    if kind == "self-frame" and factorised == "temporal":
-        return "its temporal attention sees one token per frame, and a token keeps itself; spatial layers see more"
-    if kind == "text" and (layout.text == "none" or factorised == "temporal"):
-        return "no text tokens are in its sequence"
-    return ""
+    of_tokens = kind not in ("head", "head-mean")
+    reasons = {
+        "it computes no attention that can be changed": site.attention == "none",
+        "its attention is linear, so there are no weights of single tokens; --kind head works there": (
+            of_tokens and site.attention == "linear"
+        ),
+        "its spatial attention never sees another frame; temporal layers do": (
+            kind == "cross-frame" and factorised == "spatial"
+        ),
+        "there is one latent frame alone": kind == "cross-frame" and grid.frames == 1,
+        "its temporal attention sees one token per frame, and a token keeps itself; spatial layers see more": (
+            kind == "self-frame" and factorised == "temporal"
+        ),
+        "no text tokens are in its sequence": (kind == "text" and (layout.text == "none" or factorised == "temporal")),
+    }
+    return next((reason for reason, holds in reasons.items() if holds), "")
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ class _Sequence:
     video: slice
 
 
-def cut_attention(
+def compute_cut(
     kind: CutKind, call: AttentionCall, plain: Tensor, site: Site, grid: TokenGrid, layout: TokenLayout
 ) -> Tensor:
     """Computes the output of an attention call with a cut in all its heads.

@@ -21,7 +21,7 @@ from vcorr.capture.tap import AttentionCall, Compute
 from vcorr.contract.errors import CaptureError, UsageError
 from vcorr.contract.geometry import TokenGrid
 from vcorr.contract.records import Site
-from vcorr.interventions.knockout_cuts import CutKind, check_cut, check_kind, cut_attention
+from vcorr.interventions.knockout_cuts import CutKind, check_cut, check_kind, compute_cut
 
 GridOf: TypeAlias = TokenGrid | Callable[[Site], TokenGrid]
 """The grid of the video tokens: one for all sites, or a function of the site."""
@@ -33,9 +33,9 @@ class Knockout:
 
     The new output is plain + dose * (cut - plain), in the chosen heads of the chosen layers, in every guidance branch.
 
-    kind: see `vcorr.interventions.knockout_cuts.KINDS`. heads: the chosen heads by layer; an empty tuple for all heads.
-    grid, layout: of the model's tokens. dose: 0 for no change, 1 for the whole cut. Controls of equal norm may need more
-    than 1. steps: the denoising steps; None for all.
+    kind: see `vcorr.interventions.knockout_cuts.KINDS`. heads: the chosen heads by layer; an empty tuple for all
+    heads. grid, layout: of the model's tokens. dose: 0 for no change, 1 for the whole cut. Controls of equal norm may
+    need more than 1. steps: the denoising steps; None for all.
 
     Raises:
         UsageError: the kind is unknown, no layer is chosen, or the dose is negative or not finite.
@@ -56,6 +56,7 @@ class Knockout:
             raise UsageError(f"A dose must be a number of at least 0, got {self.dose!r}.", hint="1 is the whole cut.")
 
     def __call__(self, call: EditableCall, compute: Compute) -> Tensor:
+        """Returns the output of a call, (B, H, N, D), with the cut where it acts."""
         plain = compute(call)
         layer = call.site.layer
         active = self.steps is None or call.step in self.steps
@@ -64,7 +65,7 @@ class Knockout:
         heads = check_heads(call, self.heads[layer])
         chosen = _choose_heads(call, heads)
         own, grid = plain[:, heads], _grid_at(self.grid, call.site)
-        cut = cut_attention(self.kind, chosen, own, call.site, grid, self.layout)
+        cut = compute_cut(self.kind, chosen, own, call.site, grid, self.layout)
         changed = plain.clone()
         changed[:, heads] = torch.lerp(own, cut, self.dose)
         return changed
@@ -102,8 +103,9 @@ class ChangeMeter:
     norms: dict[int, NDArray[np.float64]] = field(default_factory=dict)
 
     def __call__(self, call: EditableCall, compute: Compute) -> Tensor:
+        """Returns the output of a call as it is, (B, H, N, D), and notes the norms."""
         plain = compute(call)
-        cut = cut_attention(self.kind, call, plain, call.site, _grid_at(self.grid, call.site), self.layout)
+        cut = compute_cut(self.kind, call, plain, call.site, _grid_at(self.grid, call.site), self.layout)
         self.norms[call.site.layer] = head_norms(cut - plain)
         return plain
 
@@ -138,7 +140,6 @@ def _of_heads(shared: Tensor, heads: list[int], count: int) -> Tensor:
     """Returns keys or values of some heads; several heads may share one."""
     each = count // shared.shape[1]
     return shared[:, [head // each for head in heads]]
-
 
 
 def _grid_at(grid: GridOf, site: Site) -> TokenGrid:
