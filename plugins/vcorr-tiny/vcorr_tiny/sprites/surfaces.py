@@ -21,7 +21,8 @@ class Surface:
     """How one layer of every scene looks.
 
     texture: (n, 3, h, w), over the points [-1, 1]; ``outside`` says what is beyond. flicker: (n, 3, h, w), a second
-    texture around 0, added with the weight ``rhythm`` (n, T) of each frame. gain: (n, 3, T). None: there is none.
+    texture around 0, added with the weight ``rhythm`` (n, T) of each frame. gain: (n, 3, T). shift: (n, T) complex, by
+    which the texture is moved in each frame. None: there is none.
     """
 
     texture: Tensor
@@ -29,9 +30,12 @@ class Surface:
     flicker: Tensor | None = None
     rhythm: Tensor | None = None
     gain: Tensor | None = None
+    shift: Tensor | None = None
 
     def colours(self, points: Tensor) -> Tensor:
         """Looks up the colours (n, 3, T, S, S) at complex texture points (n, T, S, S)."""
+        if self.shift is not None:
+            points = points - self.shift[..., None, None]
         if self.flicker is None or self.rhythm is None:
             found = self._look_up(self.texture, points)
         else:
