@@ -10,8 +10,7 @@ point keeps its last visible position.
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Protocol, TypeAlias
@@ -22,6 +21,7 @@ from numpy.typing import NDArray
 
 from vcorr.contract.errors import UsageError
 from vcorr.contract.records import Queries, Tracks
+from vcorr.metrics.dense_flow import grey_of, one_thread
 from vcorr.trackers.both_ways import track_both_ways
 
 Floats: TypeAlias = NDArray[np.float32]
@@ -133,11 +133,11 @@ def grey_frames(video: NDArray[np.uint8], max_side: int) -> tuple[list[NDArray[n
     height, width = video.shape[1:3]
     ratio = min(1.0, max_side / max(height, width)) if max_side else 1.0
     size = (max(LEAST_SIDE, round(width * ratio)), max(LEAST_SIDE, round(height * ratio)))
-    grey = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in video]
+    grey = grey_of(video)
     if ratio < 1:
-        grey = [cv2.resize(frame, size, interpolation=cv2.INTER_AREA) for frame in grey]
-    found = np.array([grey[0].shape[1] / width, grey[0].shape[0] / height], dtype=np.float32)
-    return [np.ascontiguousarray(frame, dtype=np.uint8) for frame in grey], found
+        resized = [cv2.resize(frame, size, interpolation=cv2.INTER_AREA) for frame in grey]
+        grey = [np.ascontiguousarray(frame, dtype=np.uint8) for frame in resized]
+    return grey, np.array([grey[0].shape[1] / width, grey[0].shape[0] / height], dtype=np.float32)
 
 
 def track_with(
@@ -178,14 +178,3 @@ def to_opencv(xy: Floats) -> Floats:
 def from_opencv(xy: Floats) -> Floats:
     """Converts OpenCV's positions to raster positions."""
     return (xy + 0.5).astype(np.float32)
-
-
-@contextlib.contextmanager
-def one_thread() -> Iterator[None]:
-    """Runs OpenCV on one thread: DIS splits a frame into one stripe per thread, and the split changes the flow."""
-    before = cv2.getNumThreads()
-    cv2.setNumThreads(1)
-    try:
-        yield
-    finally:
-        cv2.setNumThreads(before)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import cv2
 import numpy as np
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 from vcorr.contract.bases import TrackerBase
 from vcorr.contract.errors import UsageError, unknown_name
 from vcorr.contract.records import Queries, Tracks
+from vcorr.metrics.dense_flow import make_flow, usual_scale
 from vcorr.trackers.chain import (
     Bools,
     Floats,
@@ -22,9 +22,6 @@ from vcorr.trackers.tracker_options import DIS_VERSION, PRESETS, DisConfig
 
 POINTS_AT_ONCE = 1 << 14
 """Number of positions per call; OpenCV reads at most 32766."""
-
-FULL_RESOLUTION_BELOW = 256
-"""Shorter side, in pixels, below which flow is computed at full resolution by default."""
 
 
 class Dis(TrackerBase):
@@ -61,9 +58,7 @@ class _Flow:
 
     def __init__(self, frames: list[NDArray[np.uint8]], config: DisConfig, again: bool) -> None:
         self._frames = frames
-        create: Any = getattr(cv2, "DISOpticalFlow_create")  # noqa: B009  # not in OpenCV's stubs
-        self._algorithm = create(PRESETS.index(config.preset))
-        self._algorithm.setFinestScale(_finest_scale(config, min(frames[0].shape)))
+        self._algorithm = make_flow(PRESETS.index(config.preset), _finest_scale(config, min(frames[0].shape)))
         self._again = again
         self._kept: dict[tuple[int, int], Floats] = {}
 
@@ -81,10 +76,7 @@ class _Flow:
 
 
 def _finest_scale(config: DisConfig, side: int) -> int:
-    """Returns the finest pyramid level. Half resolution is a sixth of the work, but too coarse for small frames."""
-    if config.finest_scale >= 0:
-        return config.finest_scale
-    return 0 if side < FULL_RESOLUTION_BELOW else 1
+    return config.finest_scale if config.finest_scale >= 0 else usual_scale(side)
 
 
 def _move(flow: Floats, xy: Floats) -> Floats:
