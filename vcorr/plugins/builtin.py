@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from vcorr.contract.entries import DatasetEntry, MetricEntry, ModelEntry, ProbeEntry, TrackerEntry
 from vcorr.contract.hookspecs import hookimpl
-from vcorr.contract.tasks import TRACKING
+from vcorr.contract.tasks import GENERATION, TRACKING
 
 
 @hookimpl
@@ -143,6 +143,31 @@ def vcorr_metrics() -> list[MetricEntry]:
             default=True,
             task=TRACKING,
         ),
+        *video_metrics(),
+    ]
+
+
+def video_metrics() -> list[MetricEntry]:
+    """Returns the metrics of generated videos (docs/video-scores.md)."""
+    summaries = {
+        "track-survival": ("TrackSurvival", "Share of a generated video for which the tracker keeps its points."),
+        "track-steadiness": (
+            "TrackSteadiness",
+            "Cycle error, jerk and outliers of acceleration of points in a generated video.",
+        ),
+        "frame-changes": ("FrameChanges", "Warp error and flicker of a generated video, by optical flow."),
+        "subject-drift": ("SubjectDrift", "How far the look of a generated video drifts, by a plain descriptor."),
+        "dynamic-degree": ("DynamicDegree", "How much moves in a generated video, by tracks: a guard, no quality."),
+    }
+    return [
+        MetricEntry(
+            name=name,
+            summary=summary,
+            factory=f"vcorr.metrics.video_metrics:{factory}",
+            default=True,
+            task=GENERATION,
+        )
+        for name, (factory, summary) in summaries.items()
     ]
 
 

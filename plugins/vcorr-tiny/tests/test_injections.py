@@ -14,7 +14,7 @@ def render(fault, dose):
     return render_injected(fault, dose, "test", INDEX, size=SIZE, frames=FRAMES)
 
 
-def drawn(fault, dose):
+def scene_of(fault, dose):
     return inject(fault, dose, "test", INDEX, size=SIZE, frames=FRAMES)
 
 
@@ -49,7 +49,7 @@ def test_doses_rise_and_change_every_clip_but_not_its_first_frame(fault, clean):
 
 
 def test_a_jump_moves_textures_by_the_dose_and_leaves_outlines():
-    still, jumping = drawn(TEXTURE_JUMP, 0), drawn(TEXTURE_JUMP, 4)
+    still, jumping = scene_of(TEXTURE_JUMP, 0), scene_of(TEXTURE_JUMP, 4)
     np.testing.assert_array_equal(jumping.layer_map(), still.layer_map())
     for surface, unit in zip(jumping.surfaces, [SIZE, *(1.6 * jumping.radius[0]).tolist()], strict=True):
         steps = surface.shift[0].diff().abs() * unit
@@ -58,7 +58,7 @@ def test_a_jump_moves_textures_by_the_dose_and_leaves_outlines():
 
 
 def test_a_teleported_sprite_jumps_once_by_the_dose(on_sprites):
-    apart = drawn(TELEPORT, 16).tracks(on_sprites).xy[0] - drawn(TELEPORT, 0).tracks(on_sprites).xy[0]
+    apart = scene_of(TELEPORT, 16).tracks(on_sprites).xy[0] - scene_of(TELEPORT, 0).tracks(on_sprites).xy[0]
     distance = apart.norm(dim=-1)
     far = distance > 1e-3
     np.testing.assert_allclose(distance[far], 16 * SIZE / 128, rtol=1e-3)
@@ -67,7 +67,7 @@ def test_a_teleported_sprite_jumps_once_by_the_dose(on_sprites):
 
 
 def test_a_melting_sprite_bends_steadily_and_the_background_stays(on_sprites):
-    rigid, half, full = (drawn(MELT, dose) for dose in (0.0, 0.3, 0.6))
+    rigid, half, full = (scene_of(MELT, dose) for dose in (0.0, 0.3, 0.6))
     shifts = [(s.tracks(on_sprites).xy[0] - rigid.tracks(on_sprites).xy[0]).norm(dim=-1) for s in (half, full)]
     assert (shifts[1].mean(0).diff() > 0).all()
     np.testing.assert_allclose(shifts[1].mean(), 2 * shifts[0].mean(), rtol=0.2)
