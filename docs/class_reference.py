@@ -27,13 +27,19 @@ class Member:
 
 def reference(thing: type) -> str:
     """Returns the reference of a class as Markdown: docstring, table of attributes, a section per group of methods."""
-    tree, lines = _tree(thing)
-    parts = [_markdown(inspect.getdoc(thing) or ""), _attribute_table(tree)]
-    members = _members(tree, lines)
+    trees = [_tree(each) for each in parts_of(thing)]
+    parts = [_markdown(inspect.getdoc(thing) or ""), _attribute_table([tree for tree, _ in trees])]
+    members = [member for tree, lines in trees for member in _members(tree, lines)]
     for group in dict.fromkeys(member.group for member in members):
         parts.append(f"### {group[:1].upper()}{group[1:]}")
         parts += [f"#### `{m.call}`\n\n{m.text}" for m in members if m.group == group]
     return "\n\n".join(part.strip() for part in parts) + "\n"
+
+
+def parts_of(thing: type) -> list[type]:
+    """Returns the class and its bases of the same package, the most basic first."""
+    package = thing.__module__.rpartition(".")[0]
+    return [each for each in reversed(thing.__mro__) if each.__module__.rpartition(".")[0] == package]
 
 
 def attribute_words(thing: type) -> dict[str, str]:
@@ -57,9 +63,9 @@ def _attributes(tree: ast.ClassDef) -> list[tuple[ast.AnnAssign, str]]:
     return found
 
 
-def _attribute_table(tree: ast.ClassDef) -> str:
+def _attribute_table(trees: list[ast.ClassDef]) -> str:
     rows = ["| attribute | type | default | meaning |", "| --- | --- | --- | --- |"]
-    for node, words in _attributes(tree):
+    for node, words in (pair for tree in trees for pair in _attributes(tree)):
         kind = re.sub(r"^ClassVar\[(.*)\]$", r"\1", ast.unparse(node.annotation))
         default = f"`{ast.unparse(node.value)}`" if node.value is not None else "required"
         cells = (f"`{ast.unparse(node.target)}`", f"`{kind}`", default, _inline(words))
