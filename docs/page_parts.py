@@ -281,6 +281,7 @@ def protocols() -> str:
         "VideoMetric",
         "Dataset",
         "Tracker",
+        "Guidance",
         "Page",
     ):
         protocol = getattr(module, name)
@@ -299,14 +300,14 @@ def bases() -> str:
     from vcorr.contract import bases as module
 
     parts = []
-    for name in ("VideoModelBase", "ProbeBase", "VariantProbeBase", "MetricBase", "DatasetBase", "TrackerBase"):
-        base = getattr(module, name)
+    for name in ("VideoModel", "Probe", "VariantProbe", "Metric", "Dataset", "Tracker", "Guidance"):
+        base = getattr(module, f"{name}Base")
         said = class_reference.attribute_words(base)
         rows = [(f"`{key}: {kind}`", f"`{getattr(base, key)!r}`", said[key]) for key, kind in _list_annotations(base)]
         methods = [member for member in vars(base).values() if inspect.isfunction(member)]
         rows += [(f"`{_call(method)}`", "", " ".join(_paragraphs(method)[0].split())) for method in methods]
         text = " ".join(_paragraphs(base)[0].split())
-        parts.append(f"### {name}\n\n{text}\n\n{_table(('member', 'default', 'meaning'), rows)}")
+        parts.append(f"### {name}Base\n\n{text}\n\n{_table(('member', 'default', 'meaning'), rows)}")
     return re.sub(r"(?<!`)``(?!`)", "`", "\n".join(parts))
 
 
@@ -475,6 +476,7 @@ def _suite_reports() -> dict[str, Any]:
         "check_metric": testing.check_metric(MatchingAccuracy()),
         "check_dataset": testing.check_dataset(example("vcorr_datasets", "Sliding")),
         "check_tracker": testing.check_tracker(example("vcorr_trackers", "Frozen")),
+        "check_guidance": testing.check_guidance(example("vcorr_guidances", "AwayFromValues")),
     }
 
 

@@ -45,7 +45,9 @@ WITH_TORCH = {
         *("cross_frame_attention", "harmonic_mean", "head_traits", "latent_to_frames", "match", "match_features"),
         *("matching_accuracy", "tapvid", "unit_vectors"),
     },
-    "vcorr.testing": {"check_model", "check_passes", "check_probe", "check_reading", "find_impulse", "make_local"},
+    "vcorr.testing": {
+        *("check_guidance", "check_model", "check_passes", "check_probe", "check_reading", "find_impulse", "make_local")
+    },
 }
 """Names that need torch. No other one may import it."""
 

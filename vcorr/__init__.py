@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from vcorr.analysis.loaded_run import load as load
     from vcorr.analysis.loaded_run import runs as runs
     from vcorr.contract.bases import DatasetBase as DatasetBase
+    from vcorr.contract.bases import GuidanceBase as GuidanceBase
     from vcorr.contract.bases import MetricBase as MetricBase
     from vcorr.contract.bases import ProbeBase as ProbeBase
     from vcorr.contract.bases import TrackerBase as TrackerBase
@@ -43,10 +44,15 @@ if TYPE_CHECKING:
     from vcorr.contract.geometry import Span as Span
     from vcorr.contract.geometry import TokenGrid as TokenGrid
     from vcorr.contract.geometry import latent_frames as latent_frames
+    from vcorr.contract.guidance_protocols import GuidedCall as GuidedCall
+    from vcorr.contract.guidance_protocols import GuidedSite as GuidedSite
+    from vcorr.contract.guidance_protocols import GuidedStep as GuidedStep
+    from vcorr.contract.guidance_protocols import Perturbation as Perturbation
     from vcorr.contract.hit_rules import HitRule as HitRule
     from vcorr.contract.hookspecs import hookimpl as hookimpl
     from vcorr.contract.option_notes import option as option
     from vcorr.contract.protocols import Dataset as Dataset
+    from vcorr.contract.protocols import Guidance as Guidance
     from vcorr.contract.protocols import Metric as Metric
     from vcorr.contract.protocols import Page as Page
     from vcorr.contract.protocols import Positions as Positions
@@ -100,7 +106,9 @@ else:
         {
             "": "capture diffusion functional testing",
             "vcorr.analysis.loaded_run": "load runs",
-            "vcorr.contract.bases": "DatasetBase MetricBase ProbeBase TrackerBase VariantProbeBase VideoModelBase",
+            "vcorr.contract.bases": (
+                "DatasetBase GuidanceBase MetricBase ProbeBase TrackerBase VariantProbeBase VideoModelBase"
+            ),
             "vcorr.contract.cards": "load_card parse_card",
             "vcorr.contract.entries": (
                 "DatasetEntry GuidanceEntry MetricEntry ModelEntry PageEntry ProbeEntry TrackerEntry"
@@ -110,12 +118,13 @@ else:
                 "unknown_name"
             ),
             "vcorr.contract.geometry": "Span TokenGrid latent_frames",
+            "vcorr.contract.guidance_protocols": "GuidedCall GuidedSite GuidedStep Perturbation",
             "vcorr.contract.hit_rules": "HitRule",
             "vcorr.contract.hookspecs": "hookimpl",
             "vcorr.contract.option_notes": "option",
             "vcorr.contract.protocols": (
-                "Dataset Metric Page Positions Probe RowMetric Rows Tracker TrackMetric VariantProbe VideoMetric "
-                "VideoModel"
+                "Dataset Guidance Metric Page Positions Probe RowMetric Rows Tracker TrackMetric VariantProbe "
+                "VideoMetric VideoModel"
             ),
             "vcorr.contract.records": (
                 "AppliedSettings BlockAxes Clip Factorised ModelCard Prediction Queries RowsPrediction "

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
 from vcorr.contract.errors import UsageError
 from vcorr.contract.geometry import TokenGrid
+from vcorr.contract.guidance_protocols import GuidedSite, GuidedStep, Perturbation
 from vcorr.contract.hit_rules import HitRule
 from vcorr.contract.origins import VideoOrigin
 from vcorr.contract.records import AppliedSettings, Mode, ModelCard, Queries, Readout, RunSettings, Site, Tracks
@@ -285,6 +286,40 @@ class TrackerBase:
             MissingError: weights or a package are not in reach.
         """
         return {}
+
+
+class GuidanceBase:
+    """Members of a `vcorr.Guidance`; with these defaults it changes nothing."""
+
+    def perturb(self, sites: Sequence[GuidedSite]) -> Perturbation | None:
+        """Chooses what a further prediction changes; by default there is none. See `vcorr.Guidance`."""
+        return None
+
+    def combine(self, predictions: Mapping[str, Tensor], step: GuidedStep) -> Mapping[str, Tensor]:
+        """Changes the predictions of a step; by default they stay as they are. See `vcorr.Guidance`."""
+        return predictions
+
+    def guides(self, step: GuidedStep) -> bool:
+        """Returns whether the guidance does anything in a step; by default always.
+
+        A step without it costs nothing more: there is no further prediction, and `combine` is not called.
+        """
+        return True
+
+    def num_steps(self, asked: int) -> int:
+        """Returns how many steps to sample with, where the user asked for `asked`; by default as many.
+
+        A guidance may spend on steps what others spend on a further prediction. A run asks it, before anything is
+        loaded. On a pipeline of your own, the number of steps in its call counts.
+        """
+        return asked
+
+    def with_seed(self, seed: int) -> Self:
+        """Returns the guidance with everything that it draws by chance drawn from `seed`; by default itself.
+
+        A run calls it with its own seed, before `perturb`.
+        """
+        return self
 
 
 def with_defaults(part: object, base: type[B]) -> B:

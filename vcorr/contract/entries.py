@@ -210,7 +210,7 @@ class TrackerEntry(Entry):
 
 @dataclass(frozen=True, kw_only=True)
 class GuidanceEntry(Entry):
-    """A way to steer sampling through attention."""
+    """A way to steer sampling: the factory makes a `vcorr.Guidance`."""
 
     kind: ClassVar[str] = "guidance"
 

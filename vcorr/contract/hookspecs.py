@@ -177,21 +177,27 @@ def vcorr_trackers() -> Iterable[TrackerEntry]:  # type: ignore[empty-body]
 
 @hookspec
 def vcorr_guidances() -> Iterable[GuidanceEntry]:  # type: ignore[empty-body]
-    """Offers guidances: ways to steer sampling through attention.
+    """Offers guidances: ways to steer sampling.
 
-    They are listed and checked; no command of this version applies one yet. A guidance that does nothing::
+    Away from a prediction in which the first layer only sees values, without attention::
 
         import vcorr
 
-        class Nothing:
-            pass
+        class AwayFromValues(vcorr.GuidanceBase):
+            def perturb(self, sites):
+                return vcorr.Perturbation(layers=(sites[0].layer,), edit=lambda call: call.v)
+
+            def combine(self, predictions, step):
+                change = predictions["cond"] - predictions["perturbed"]
+                return {branch: each + change for branch, each in predictions.items()}
 
         @vcorr.hookimpl
         def vcorr_guidances():
-            return [vcorr.GuidanceEntry(name="nothing", summary="Does nothing.", factory=f"{__name__}:Nothing")]
+            factory = f"{__name__}:AwayFromValues"
+            return [vcorr.GuidanceEntry(name="away", summary="Away from values.", factory=factory)]
 
     Returns:
-        Entries.
+        Entries whose factory makes a `vcorr.Guidance`.
     """
 
 

@@ -13,12 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vcorr.contract.geometry import TokenGrid
+from vcorr.contract.guidance_protocols import Guidance
 from vcorr.contract.probe_protocols import Positions, Probe, Rows, VariantProbe
 from vcorr.contract.records import Clip, Queries, RowsPrediction, RunSettings, Score, Site, Tracks
 from vcorr.contract.video_tracks import VideoTracks
 
 __all__ = [
     "Dataset",
+    "Guidance",
     "Metric",
     "Page",
     "Positions",

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from vcorr.contract.option_notes import option
+
+if TYPE_CHECKING:
+    from vcorr.contract.guidance_protocols import Guidance
 
 Mode = Literal["renoise", "generate", "invert"]
 """Names of the modes of a run (`vcorr.contract.modes`)."""
@@ -38,6 +41,8 @@ class RunSettings:
         cfg: strength of classifier-free guidance in mode generate, 1 for none; None for the pipeline's default.
         add_noise: False in mode renoise: the denoiser gets the timestep of a step, and latents without its noise. The
             published code of DiffTrack tracks TAP-Vid videos so. At the default it is no part of fingerprints.
+        guidance: steers sampling in mode generate, in addition to classifier-free guidance; None for none. It is no
+            part of the settings in fingerprints, because its entry and its options identify it.
     """
 
     mode: Mode = "renoise"
@@ -46,6 +51,7 @@ class RunSettings:
     seed: int = 42
     cfg: float | None = None
     add_noise: bool = option(True, "False: latents without the noise of the step.", later=True)
+    guidance: Guidance | None = option(None, "Steers sampling in mode generate.", later=True)
 
 
 @dataclass(frozen=True)

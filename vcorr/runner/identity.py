@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import metadata
 from typing import Any
 
@@ -102,7 +102,8 @@ def predict_identity(parts: Parts, selection: Selection, hardware: Hardware, ide
         "data": dict(identity.data),
         "resize": RESIZE,
         "sites": [[site.layer, site.name] for site in selection.sites],
-        "settings": plain_options(selection.settings, "settings"),
+        # a guidance is an object; what it is made of identifies it
+        "settings": plain_options(replace(selection.settings, guidance=None), "settings"),
         **draw,
         **tracking,
         **({"applied": applied} if applied else {}),

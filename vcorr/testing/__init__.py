@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from vcorr.testing.dataset_checks import check_tracker as check_tracker
     from vcorr.testing.dataset_checks import random_clip as random_clip
     from vcorr.testing.entry_checks import check_entry as check_entry
+    from vcorr.testing.guidance_checks import check_guidance as check_guidance
     from vcorr.testing.impulse import find_impulse as find_impulse
     from vcorr.testing.impulse import make_local as make_local
     from vcorr.testing.metric_checks import check_metric as check_metric
@@ -35,6 +36,7 @@ else:
         {
             "vcorr.testing.dataset_checks": "check_dataset check_tracker random_clip",
             "vcorr.testing.entry_checks": "check_entry",
+            "vcorr.testing.guidance_checks": "check_guidance",
             "vcorr.testing.impulse": "find_impulse make_local",
             "vcorr.testing.metric_checks": "check_metric",
             "vcorr.testing.model_checks": "check_model",

@@ -6,9 +6,10 @@ import difflib
 import inspect
 from collections.abc import Iterator
 
-from vcorr.contract.bases import DatasetBase, MetricBase, ProbeBase, TrackerBase, VideoModelBase
+from vcorr.contract.bases import DatasetBase, GuidanceBase, MetricBase, ProbeBase, TrackerBase, VideoModelBase
 from vcorr.contract.protocols import (
     Dataset,
+    Guidance,
     Metric,
     Page,
     Probe,
@@ -25,9 +26,10 @@ PROTOCOLS: dict[str, tuple[type, ...]] = {
     "metric": (Metric, RowMetric, TrackMetric, VideoMetric),
     "dataset": (Dataset,),
     "tracker": (Tracker,),
+    "guidance": (Guidance,),
     "page": (Page,),
 }
-"""Protocols by kind of entry; the entry's object must satisfy one of them. Guidances have none yet."""
+"""Protocols by kind of entry; the entry's object must satisfy one of them."""
 
 BASES: dict[str, type] = {
     "model": VideoModelBase,
@@ -35,6 +37,7 @@ BASES: dict[str, type] = {
     "metric": MetricBase,
     "dataset": DatasetBase,
     "tracker": TrackerBase,
+    "guidance": GuidanceBase,
 }
 """Base classes by kind of entry, with the optional members and their defaults."""
 

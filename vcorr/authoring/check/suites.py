@@ -16,6 +16,7 @@ from vcorr.plugins.part_options import make_config
 from vcorr.plugins.registry import PluginReport, Registry
 from vcorr.testing.dataset_checks import check_dataset, check_tracker, random_clip
 from vcorr.testing.entry_checks import MADE, check_entry, light
+from vcorr.testing.guidance_checks import check_guidance
 from vcorr.testing.metric_checks import check_metric
 from vcorr.testing.model_checks import check_model
 from vcorr.testing.pass_checks import check_passes
@@ -204,5 +205,6 @@ SUITES: Mapping[str, Callable[[Entry, Any], Iterator[Report]]] = {
     "metric": _simple(check_metric),
     "dataset": _simple(check_dataset),
     "tracker": _simple(check_tracker),
+    "guidance": _simple(check_guidance),
 }
-"""Suites by kind; for guidances and pages only the entry is checked."""
+"""Suites by kind; for pages only the entry is checked."""
