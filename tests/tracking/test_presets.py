@@ -13,6 +13,7 @@ import vcorr
 from vcorr import Clip, ProbeBase, RunSettings, UsageError
 from vcorr.capture.recorder import Recorder
 from vcorr.contract.variants import NamedVariant
+from vcorr.functional import match
 from vcorr.probes.matching_probes import KeyKey, QueryKey
 from vcorr.probes.probe_options import RotaryConfig
 from vcorr.tracking.correspondence import CorrespondenceTracker
@@ -111,6 +112,43 @@ def test_difftrack_names_the_published_layers_and_the_variant_of_its_tapvid_path
     assert preset.options_of_tracking("cogvideox", {})["chunk"] == 13
     assert preset.options_of_tracking("cogvideox", {"chunk": 5})["chunk"] == 5
     assert preset.options_of_probe("tiny", {}) == {}
+
+
+class AllHeads(ProbeBase):
+    """Keeps q and k of each layer, (H, F, h, w, d)."""
+
+    needs = frozenset({"q", "k"})
+
+    def __init__(self):
+        self.kept = []
+
+    def read(self, capture, queries):
+        self.kept.append((capture.q.clone(), capture.k.clone()))
+        return {-1: torch.zeros(0, capture.grid.frames, 2)}
+
+
+def test_difftrack_of_several_layers_joins_their_channels(model, clip):
+    preset, layers = find_preset("difftrack"), (0, 1)
+    options = TrackOptions(**preset.options_of_tracking("tiny", {}, len(layers)))
+    found = CorrespondenceTracker(model, QueryKey(), layers, STEP, options, variant=preset.variant).follow(clip)
+    reader = AllHeads()
+    chunk = Clip("clip, frames 0,1,2", "", np.zeros((0, 2), np.float32), clip.video, stills=True)
+    model.run(chunk, replace(STEP, add_noise=False), Recorder({"all": reader}, chunk.queries, layers=set(layers)))
+    q, k = (torch.cat(parts, dim=-1) for parts in zip(*reader.kept, strict=True))
+    grid = model.grid(chunk, model.sites()[1])
+    points = torch.from_numpy(clip.queries.xy)
+    expected = match(q, k, grid, points, variant=vcorr.functional.DIFFTRACK_TAPVID, scale=len(q) ** -0.5)
+    np.testing.assert_allclose(found.xy, expected.numpy(), atol=1e-3)
+    mean = CorrespondenceTracker(
+        model, QueryKey(), layers, STEP, replace(options, combine="mean"), variant=preset.variant
+    )
+    assert not np.allclose(mean.follow(clip).xy, found.xy, atol=1), "the mean of both layers is something else"
+
+
+def test_one_layer_of_difftrack_keeps_its_options():
+    preset = PRESETS["difftrack"]
+    assert "combine" not in preset.options_of_tracking("tiny", {}, 1)
+    assert preset.options_of_tracking("tiny", {"combine": "mean"}, 2)["combine"] == "mean"
 
 
 @pytest.mark.parametrize("name", PRESETS)

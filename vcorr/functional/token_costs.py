@@ -8,12 +8,14 @@ Shapes: A heads that take part, F latent frames, h x w tokens of a frame, d widt
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from vcorr.contract.errors import UsageError
+from vcorr.contract.probe_protocols import TokenCosts
 from vcorr.contract.records import HEAD_MEAN
 from vcorr.contract.variants import CORRECTED, Switches
 from vcorr.functional.blocks import plain_precision
@@ -29,7 +31,8 @@ class MatchedTokens:
 
     left, right: (A, F, h, w, d), the heads that take part; the same tensor twice if tokens match themselves.
     symmetric: whether C has a reverse softmax. scale: of the dot products. variant: "second_softmax" decides whether
-    half precision is kept. radius: of the read-out, in tokens. head: the value of the column `head`.
+    half precision is kept. radius: of the read-out, in tokens. head: the value of the column `head`. sites: number of
+    sites whose channels stand side by side (`join_costs`).
     """
 
     left: Tensor
@@ -39,6 +42,7 @@ class MatchedTokens:
     variant: Switches = CORRECTED
     radius: int = 0
     head: int = HEAD_MEAN
+    sites: int = 1
 
     @classmethod
     def of(
@@ -80,8 +84,13 @@ class MatchedTokens:
     def rows(self, tokens: Tensor, *, source: int, target: int) -> Tensor:
         """Returns C of the tokens (U,) of latent frame `source` with all tokens of latent frame `target`, (U, P).
 
-        It is float32; only with a second softmax in half precision does it have the dtype of the tensors.
+        It is float32; only with a second softmax in half precision does it have the dtype of the tensors. C of several
+        sites is divided by their number before a second softmax, as in the published code.
         """
+        found = self._correlate(tokens, source, target)
+        return found / self.sites if self.variant.second_softmax and self.sites > 1 else found
+
+    def _correlate(self, tokens: Tensor, source: int, target: int) -> Tensor:
         points = QueryTokens(tokens.new_empty(0, 2), tokens, tokens, latent=source)
         with plain_precision(self.device), torch.no_grad():
             if self.variant.second_softmax and self.left.dtype != torch.float32:
@@ -90,6 +99,27 @@ class MatchedTokens:
             plain = Costs(self.left, self.right, points, self.symmetric, self.scale)
             pieces = [rows for _, _, rows in plain.pieces(target, each=False, with_mean=True)]
             return torch.cat(pieces) / (len(self.left) * (2 if self.symmetric else 1))
+
+
+def join_costs(costs: Sequence[TokenCosts]) -> MatchedTokens:
+    """Returns what several sites match as one site with their channels side by side, so that their logits add up.
+
+    The published code of DiffTrack joins layers so when it tracks (arXiv 2506.17220). Its softmax is over the sum of
+    the logits of all layers, and not a mean over layers.
+
+    Raises:
+        UsageError: the sites do not match by dot products, or differ in heads or scale.
+    """
+    matched = [each for each in costs if isinstance(each, MatchedTokens)]
+    first = matched[0] if matched else None
+    if first is None or len(matched) < len(costs):
+        raise UsageError("Logits add up where tokens match by dot products, and this probe compares distances.")
+    if any((len(each.left), each.scale) != (len(first.left), first.scale) for each in matched):
+        raise UsageError("Logits add up over layers with the same number of heads and the same scale; these differ.")
+    left = torch.cat([each.left for each in matched], dim=-1)
+    same = all(each.right is each.left for each in matched)
+    right = left if same else torch.cat([each.right for each in matched], dim=-1)
+    return replace(first, left=left, right=right, sites=len(matched))
 
 
 @dataclass(frozen=True)

@@ -41,14 +41,16 @@ class ChosenSite:
     notes: tuple[str, ...] = ()
 
 
-def read_chosen_site(spec: RunSpec, weights: str) -> ChosenSite:
+def read_chosen_site(spec: RunSpec, weights: str, *, one_head: bool = False) -> ChosenSite:
     """Returns what the run `spec.from_run` chose for the model and the probe of a spec.
 
     A run of correspondence gives its best site, as `vcorr show run` has it. A tracking run gives its own site and
     options, and the threshold of visibility with the largest Jaccard on its clips.
 
+    one_head: only sites that read one head may be chosen from a run of correspondence.
+
     Raises:
-        UsageError: the run is of another model or probe, or ranks no site.
+        UsageError: the run is of another model or probe, or ranks no such site.
         StoreError: there is no such run, or it is damaged.
     """
     run = RunDirectory.open(expand_home(str(spec.from_run)))
@@ -62,7 +64,9 @@ def read_chosen_site(spec: RunSpec, weights: str) -> ChosenSite:
         _check_model(spec, weights, run, resolved)
         probe = _find_probe(spec, run, resolved)
         is_tracking = (record.get("row_context") or {}).get("task", CORRESPONDENCE) == TRACKING
-        return _of_tracking(run, resolved, probe) if is_tracking else _of_correspondence(run, record, probe)
+        if is_tracking:
+            return _of_tracking(run, resolved, probe)
+        return _of_correspondence(run, record, probe, one_head=one_head)
     except (KeyError, TypeError, IndexError, ValueError) as error:
         if isinstance(error, VcorrError):
             raise
@@ -101,10 +105,12 @@ def _find_probe(spec: RunSpec, run: RunDirectory, resolved: Mapping[str, Any]) -
     return dict(next(iter(probes.values())))
 
 
-def _of_correspondence(run: RunDirectory, record: Mapping[str, Any], probe: Mapping[str, Any]) -> ChosenSite:
+def _of_correspondence(
+    run: RunDirectory, record: Mapping[str, Any], probe: Mapping[str, Any], *, one_head: bool
+) -> ChosenSite:
     scores = gather(run.iter_shards("scores"))
     found = Findings.of(scores, ranking_columns(record)[:1], lower_is_better(record), [probe["name"]])
-    best = _best_of(found.best, probe["name"], run)
+    best = _best_of(found.best, probe["name"], run, one_head=one_head)
     site, settings = best.summary, record["resolved"]["settings"]
     options = {name: value for name, value in (probe.get("config") or {}).items() if name != "heads"}
     asked = str((probe.get("config") or {}).get("heads", "mean"))
@@ -122,15 +128,27 @@ def _of_correspondence(run: RunDirectory, record: Mapping[str, Any], probe: Mapp
     )
 
 
-def _best_of(found: Collection[BestSite], probe: str, run: RunDirectory) -> BestSite:
+def _best_of(found: Collection[BestSite], probe: str, run: RunDirectory, *, one_head: bool) -> BestSite:
     """Returns the best site of a probe, read from all heads together or from one; of the first variant that has one."""
     own = [best for best in found if best.summary.probe == probe]
     if not own:
         raise UsageError(
             f"Run {run.run_id} ranks no site of probe {probe!r}.", hint="Score it by skill: vcorr score RUN"
         )
+    if one_head:
+        own = _keep_single_heads(own, run)
     first = [best for best in own if best.summary.variant_text == own[0].summary.variant_text]
     return max(first, key=lambda best: -math.inf if math.isnan(best.summary.skill) else best.summary.skill)
+
+
+def _keep_single_heads(found: Collection[BestSite], run: RunDirectory) -> list[BestSite]:
+    single = [best for best in found if best.summary.head != HEAD_MEAN]
+    if not single:
+        raise UsageError(
+            f"Run {run.run_id} ranks no single head, and this preset reads one.",
+            hint="Choose it with a run that reads every head: --set probe.heads=each",
+        )
+    return single
 
 
 def _of_tracking(run: RunDirectory, resolved: Mapping[str, Any], probe: Mapping[str, Any]) -> ChosenSite:

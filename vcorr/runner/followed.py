@@ -23,7 +23,7 @@ from vcorr.runner.scored_variants import readings_of
 from vcorr.runner.spec import RunSpec
 from vcorr.runner.tracking import Tracking, check_one_named
 from vcorr.runner.unread_words import refuse_options
-from vcorr.store.fingerprint import LENGTH, fingerprint, plain
+from vcorr.store.fingerprint import LENGTH, fingerprint, plain_options
 from vcorr.tracking.track_options import TrackOptions
 from vcorr.tracking.tracker_model import DirectModel, Follower, PlainTracker, TrackerModel
 
@@ -134,7 +134,7 @@ def follow(
     layers = tuple(site.layer for site in asked.sites) if reads_sites else ()
     readings = readings_of(asked.variants, probes, {part.entry.name: part.name})[part.entry.name]
     made = FollowedSites(model.entry, model.plugin, model.config, part, layers, asked.settings, options, readings)
-    return made, Tracking(plain(options), spec.preset or "")
+    return made, Tracking(plain_options(options, "track"), spec.preset or "")
 
 
 class SiteChoice(NamedTuple):

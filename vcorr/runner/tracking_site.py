@@ -10,6 +10,7 @@ from vcorr.contract.errors import UsageError
 from vcorr.contract.records import ModelCard, Site
 from vcorr.plugins.suggestions import typical_probe
 from vcorr.runner.chosen_site import ChosenSite, read_chosen_site
+from vcorr.runner.index_lists import resolve_layers
 from vcorr.runner.spec import RunSpec
 from vcorr.tracking.presets import Preset, find_preset
 
@@ -96,12 +97,13 @@ def fill_site(spec: RunSpec, sites: Sequence[Site], steps: int, card: ModelCard 
         return SitedSpec(spec)
     preset = None if spec.preset is None else find_preset(spec.preset)
     asked = spec if preset is None or spec.probe else replace(spec, probe=preset.probe)
-    chosen = None if spec.from_run is None else read_chosen_site(asked, weights)
+    one_head = preset is not None and preset.one_head and "heads" not in spec.options.get("probe", {})
+    chosen = None if spec.from_run is None else read_chosen_site(asked, weights, one_head=one_head)
     filling = _Filling(spec)
     if chosen is not None:
         _fill_from_run(filling, chosen, only_heads=preset is not None)
     if preset is not None:
-        _fill_from_preset(filling, preset, steps)
+        _fill_from_preset(filling, preset, steps, len(sites))
     _fill_from_card(filling, sites, steps, card)
     return SitedSpec(filling.spec, (*filling.notes, *(chosen.notes if chosen else ())), chosen)
 
@@ -125,8 +127,11 @@ def _fill_from_run(filling: _Filling, chosen: ChosenSite, *, only_heads: bool) -
         filling.take_options(source, part, {name: value for name, value in found.items() if name in kept})
 
 
-def _fill_from_preset(filling: _Filling, preset: Preset, steps: int) -> None:
-    """Fills in what the preset says; raises UsageError if it needs a head that nothing names."""
+def _fill_from_preset(filling: _Filling, preset: Preset, steps: int, sites: int) -> None:
+    """Fills in what the preset says; raises UsageError if it needs a head that nothing names.
+
+    steps, sites: numbers of steps and of sites of the model.
+    """
     spec, source = filling.spec, f"preset {filling.spec.preset}"
     filling.take_probe(source, preset.probe)
     layer = preset.layer_of(spec.model)
@@ -134,7 +139,9 @@ def _fill_from_preset(filling: _Filling, preset: Preset, steps: int) -> None:
     if steps:
         filling.take_step(source, preset.steps)
     filling.take_options(source, "probe", preset.options_of_probe(spec.model, spec.options.get("probe", {})))
-    filling.take_options(source, "track", preset.options_of_tracking(spec.model, spec.options.get("track", {})))
+    layers = 1 if filling.spec.layers == ALL else len(resolve_layers(filling.spec.layers, sites))
+    tracking = preset.options_of_tracking(spec.model, spec.options.get("track", {}), layers)
+    filling.take_options(source, "track", tracking)
     if spec.variant == RunSpec.variant and preset.variant != spec.variant:
         filling.take(source, f"variant {preset.variant}", variant=preset.variant)
 

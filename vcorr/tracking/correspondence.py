@@ -24,6 +24,7 @@ from vcorr.contract.records import HEAD_MEAN, NO_SITE, Clip, Queries, RunSetting
 from vcorr.contract.variants import Variant, switches_of
 from vcorr.data.video_sizes import resize_video
 from vcorr.functional.query_points import QueryPoints
+from vcorr.functional.token_costs import join_costs
 from vcorr.metrics.timemap import to_frames
 from vcorr.tracking.chunk_plans import Chunk, plan_chunks
 from vcorr.tracking.chunk_sizes import ChunkSizes
@@ -41,7 +42,7 @@ class CorrespondenceTracker:
 
     The clip is cut into chunks. Each begins with the frame of the queries, and the model makes one pass over it,
     whatever the number of queries. There is one set of passes for every frame that has queries. The correlations of a
-    frame are averaged over layers and over all chunks that hold it.
+    frame are averaged over layers, or their logits add up, and averaged over all chunks that hold it.
 
     Args:
         model: a loaded model.
@@ -184,7 +185,8 @@ class CorrespondenceTracker:
     def _read(self, chunk: Clip, settings: RunSettings) -> ChunkCosts:
         found = read_chunk(self.model, chunk, settings, self.probe, self.layers, self.variant)
         self._noise, self._head = found.noise, found.costs[0].head
-        return found
+        joins = self.options.combine == "logits" and len(found.costs) > 1
+        return replace(found, costs=[join_costs(found.costs)]) if joins else found
 
     def _reader(self, queries: QueryPoints, chunk: ChunkCosts) -> FrameReader:
         return FrameReader(queries, chunk.grid, chunk.costs[0], self.variant, self.options.visibility)

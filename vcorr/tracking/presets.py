@@ -35,6 +35,7 @@ class Preset:
         steps: the noise level, as `--steps` reads it.
         sites: what the source says of single models, by the model's name.
         one_head: whether it reads one head, which has to be chosen where none is published.
+        of_layers: further options of tracking where several layers are read.
     """
 
     probe: str
@@ -45,15 +46,19 @@ class Preset:
     steps: str = "last"
     sites: Mapping[str, PublishedSite] = field(default_factory=dict)
     one_head: bool = False
+    of_layers: Mapping[str, Any] = field(default_factory=dict)
 
     def layer_of(self, model: str) -> int | None:
         """Returns the published layer of a model; None if none is published."""
         return self.sites[model].layer if model in self.sites else None
 
-    def options_of_tracking(self, model: str, given: Mapping[str, Any]) -> dict[str, Any]:
-        """Returns the options of tracking for a model; `given` ones, from the user, come first."""
+    def options_of_tracking(self, model: str, given: Mapping[str, Any], layers: int = 1) -> dict[str, Any]:
+        """Returns the options of tracking for a model; `given` ones, from the user, come first.
+
+        layers: number of layers that are read.
+        """
         own = self.sites[model].track_options if model in self.sites else {}
-        return {**self.track_options, **own, **given}
+        return {**self.track_options, **(self.of_layers if layers > 1 else {}), **own, **given}
 
     def options_of_probe(self, model: str, given: Mapping[str, Any]) -> dict[str, Any]:
         """Returns the options of the probe for a model; `given` ones, from the user, come first.
@@ -83,6 +88,7 @@ PRESETS: Mapping[str, Preset] = {
         probe="qk",
         track_options={**_STILLS, "order": "interval", "add_noise": False, "visibility": "always"},
         variant="difftrack+scale=heads",
+        of_layers={"combine": "logits"},
         sites={
             "cogvideox": PublishedSite(17, track_options={"chunk": 13}),
             "cogvideox-5b": PublishedSite(17, track_options={"chunk": 13}),

@@ -12,6 +12,7 @@ from vcorr.contract.option_notes import option
 Order = Literal["interval", "sliding", "consecutive"]
 Latents = Literal["stills", "video"]
 Visibility = Literal["cycle", "peak", "always"]
+Layers = Literal["mean", "logits"]
 
 _DEFAULT_THRESHOLDS: dict[Visibility, float] = {"cycle": 0.5, "peak": 0.0, "always": 0.0}
 
@@ -53,9 +54,15 @@ class TrackOptions:
         least=0,
         most=1,
     )
+    combine: Layers = option(
+        "mean",
+        "How several layers are combined. mean: the mean of their correlations. logits: one correlation, for which the"
+        " dot products of all layers add up.",
+        later=True,
+    )
 
     def __post_init__(self) -> None:
-        for name, known in (("order", Order), ("latents", Latents), ("visibility", Visibility)):
+        for name, known in (("order", Order), ("latents", Latents), ("visibility", Visibility), ("combine", Layers)):
             if getattr(self, name) not in get_args(known):
                 choices = ", ".join(get_args(known))
                 raise UsageError(f"track.{name}: expected one of {choices}, got {getattr(self, name)!r}.")

@@ -19,6 +19,7 @@ from vcorr.stats.intervals import mean_interval, no_interval_reason
 from vcorr.stats.series import Series, gather
 from vcorr.stats.sign_flips import holm, sign_flip_test
 from vcorr.store.rundir import RunDirectory, find_runs
+from vcorr.tracking.presets import find_preset
 from vcorr_tiny.command_runs import Command, Work, end, make_parser, read_work
 from vcorr_tiny.statements import write_blocks
 
@@ -27,6 +28,8 @@ CLIPS, CHOOSING = 16, 8
 LAYERS = (6, 7, 8)
 """Layers of the embedded model that are tried on clips of another split."""
 CHOSEN_BY = "average_jaccard"
+HEFT = "heft"
+"""The preset that reads one head. Folders of runs that choose have it in their names."""
 COLUMNS = {
     "delta_avg": "average_pts_within_thresh",
     "AJ": "average_jaccard",
@@ -37,6 +40,8 @@ COLUMNS = {
 COMPARED = ("delta_avg", "AJ", "AJ after occlusion")
 """Columns in which the embedded model is compared with every other entrant."""
 REPORTED, CHOICE = "reported", "choice"
+_HEADS = f"{HEFT}-heads"
+"""Folder of the run that chooses the head."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +54,8 @@ class Place:
 
 _FRAMES = ("--set", "data.frames=24")
 """Half of the usual frames: as many points are hidden and return, and a network needs a quarter of the passes."""
+_ONE_PASS = ("--set", "data.frames=17")
+"""The frames that one pass of the embedded model reads; a query in a later frame could not be matched."""
 PLACES = (
     Place("easy", ("--data", "sprites-tap", "--set", "data.level=easy", *_FRAMES)),
     Place("hard", ("--data", "sprites-tap", "--set", "data.level=hard", *_FRAMES)),
@@ -69,10 +76,12 @@ class Entrant:
 
 
 EMBEDDED = Entrant("tiny `qk`", ("--model", "tiny", "--probe", "qk"), is_network=True)
+ONE_HEAD = Entrant("tiny `heft`", ("--model", "tiny", "--preset", HEFT), is_network=True)
 ENTRANTS = (
     *(Entrant(name, ("--tracker", name)) for name in ("dis", "lk")),
     *(Entrant(name, ("--model", name)) for name in ("zncc-search", "dense-search", "token-patches", "zero-motion")),
     EMBEDDED,
+    ONE_HEAD,
     Entrant("tiny `latent`", ("--model", "tiny", "--probe", "latent", "--steps", "last"), is_network=True),
     Entrant("xfeat", ("--model", "xfeat"), is_network=True, optional=True),
 )
@@ -92,20 +101,43 @@ class Measured:
 
 def measure(work: Work, place: Place) -> None:
     """Follows the points of one place with everything, or goes on with its runs."""
-    choose_embedded(work)
-    commands = [_command(work, place, entrant) for entrant in ENTRANTS if not work.only or entrant.name in work.only]
+    entrants = [entrant for entrant in ENTRANTS if not work.only or entrant.name in work.only]
+    if EMBEDDED in entrants:
+        choose_layer(work)
+    if ONE_HEAD in entrants:
+        choose_head(work)
+    commands = [_command(work, place, entrant) for entrant in entrants]
     work.run_commands(commands, optional=[e.words[1] for e in ENTRANTS if e.optional])
 
 
-def choose_embedded(work: Work) -> None:
+def choose_layer(work: Work) -> None:
     """Tries the layers of the embedded model on a few clips of another split."""
-    commands = []
-    for layer in LAYERS:
-        words = ("track", *EMBEDDED.words, "--layers", str(layer), "--steps", "last", *CHOSEN_AT.words)
-        out = str(work.out / CHOICE / str(layer))
-        split = ("--set", "data.split=validation", "--limit", str(CHOOSING), "--out", out)
-        commands.append(Command((*words, *split), on_device=True))
-    work.run_commands(commands)
+    work.run_commands(
+        [
+            _choice(work, str(layer), ("track", *EMBEDDED.words, "--layers", str(layer), "--steps", "last"))
+            for layer in LAYERS
+        ]
+    )
+
+
+def choose_head(work: Work) -> None:
+    """Matches with every head of every layer as the preset does, then tracks with the best one to find a threshold.
+
+    Both read the same few clips of another split; a pass for matching reads their first 17 frames.
+    """
+    preset = find_preset(HEFT)
+    asked = {**preset.probe_options, "heads": "each"}
+    words = [word for name, value in asked.items() for word in ("--set", f"probe.{name}={value}")]
+    matching = ("run", "--model", "tiny", "--probe", preset.probe, "--steps", preset.steps, *words)
+    work.run_commands([_choice(work, _HEADS, (*matching, *_ONE_PASS))])
+    best = ("--from", str(_find_one(work.out, _HEADS)))
+    work.run_commands([_choice(work, HEFT, ("track", *ONE_HEAD.words, *best))])
+
+
+def _choice(work: Work, name: str, words: Sequence[str]) -> Command:
+    """Returns a command that reads clips of another split. name: of the folder of its run."""
+    split = ("--set", "data.split=validation", "--limit", str(CHOOSING), "--out", str(work.out / CHOICE / name))
+    return Command((words[0], *CHOSEN_AT.words, *words[1:], *split), on_device=True)
 
 
 def find_choice(out: Path) -> Path:
@@ -116,12 +148,29 @@ def find_choice(out: Path) -> Path:
     """
     found = [run for layer in LAYERS for run in find_runs(out / CHOICE / str(layer)) if _is_whole(run)]
     if not found:
-        raise StoreError(f"No layer was tried in {out / CHOICE}.", hint="Leave --tables-only out to run it.")
+        raise _not_tried("layer", out)
     return max(found, key=lambda run: float(np.nanmean(_read_series(run)[CHOSEN_BY].score))).path
 
 
+def _find_one(out: Path, name: str) -> Path:
+    """Returns the newest whole run in one folder of choices; raises StoreError if there is none."""
+    found = [run for run in find_runs(out / CHOICE / name) if _is_whole(run)]
+    if not found:
+        raise _not_tried("head", out)
+    return _newest(found).path
+
+
+def _not_tried(what: str, out: Path) -> StoreError:
+    return StoreError(f"No {what} was tried in {out / CHOICE}.", hint="Leave --tables-only out to run it.")
+
+
+def _newest(runs: Sequence[RunDirectory]) -> RunDirectory:
+    return max(runs, key=lambda run: run.record()["updated"])
+
+
 def _command(work: Work, place: Place, entrant: Entrant) -> Command:
-    site = ("--from", str(find_choice(work.out))) if entrant is EMBEDDED else ()
+    chosen = {EMBEDDED: find_choice, ONE_HEAD: lambda out: _find_one(out, HEFT)}.get(entrant)
+    site = ("--from", str(chosen(work.out))) if chosen else ()
     where = ("--limit", str(work.limit), "--out", str(_folder(work.out, place, entrant)))
     return Command(("track", *entrant.words, *site, *place.words, *where), on_device=entrant.is_network)
 
@@ -140,7 +189,7 @@ def read_place(out: Path, place: Place, limit: int) -> list[Measured]:
         runs = find_runs(_folder(out, place, entrant))
         whole = [run for run in runs if _is_whole(run) and run.record()["clips"]["total"] == limit]
         if whole:
-            newest = max(whole, key=lambda run: run.record()["updated"])
+            newest = _newest(whole)
             found.append(Measured(entrant, newest, _read_series(newest)))
     return sorted(found, key=lambda one: -float(np.nanmean(one.series[COLUMNS["delta_avg"]].score)))
 
