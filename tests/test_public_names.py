@@ -30,7 +30,10 @@ NAMES = [(package, name) for package in PACKAGES for name in PACKAGES[package]._
 ERRORS = [name for name in vcorr.__all__ if name.endswith("Error")]
 
 WITH_TORCH = {
-    "vcorr": {"CorrespondenceTracker", "Layout", "record"},
+    "vcorr": {
+        *("CorrespondenceTracker", "Layout", "record"),
+        *("choose_tracker_device", "find_checkpoint", "identify_network", "read_checkpoint"),
+    },
     "vcorr.capture": {
         *("AttentionCall", "EditableCall", "Pass", "PassListener", "PassWatch", "Recorder", "Tap"),
         *("intercept", "listening", "observing", "show"),

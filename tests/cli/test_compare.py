@@ -103,6 +103,16 @@ def test_refusals_are_one_message_and_exit_code_two(vcorr) -> None:
     assert "'0-9' is not a site" in vcorr("compare", a, a, "--site-b", "0-9").err
 
 
+def test_a_side_without_steps_has_no_step(vcorr) -> None:
+    tracked = [
+        vcorr("track", "--data", "token-slide", "--limit", "2", *words).out.splitlines()[-1].removeprefix("Results: ")
+        for words in (("--tracker", "lk"), ("--model", "sliding-model", "--layers", "0", "--steps", "4"))
+    ]
+    lines = [line.split() for line in vcorr("compare", *tracked).out.splitlines()]
+    assert ["settings.steps", "–", "4"] in lines
+    assert ["settings.num_steps", "–", "10"] in lines
+
+
 def test_random_weights_are_said(vcorr) -> None:
     a = make(vcorr)
     ended = vcorr("compare", a, make(vcorr, "--weights", "random"))

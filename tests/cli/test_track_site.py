@@ -127,6 +127,22 @@ def test_a_tracking_run_gives_site_options_and_threshold(vcorr) -> None:
     assert typed["track"]["threshold"] == 0.25
 
 
+def test_a_preset_of_one_head_takes_the_best_single_head_of_a_run(vcorr) -> None:
+    run = ("run", "--model", "sliding-model", "--probe", "qk", "--steps", "2", "--data", "token-slide")
+    each, mean = (finished(vcorr(*run, *more)) for more in (("--set", "probe.heads=each"), ()))
+    words = (*MODEL, "--limit", "1", "--preset", "ditracker", "--from")
+    assert resolved(vcorr(*words, str(each.path)))["probes"][0]["config"]["heads"] == "0"
+    ended = vcorr(*words, str(mean.path))
+    assert (ended.code, "ranks no single head, and this preset reads one" in ended.err) == (2, True)
+    assert "--set probe.heads=each" in ended.err
+
+
+def test_the_preset_difftrack_adds_the_logits_of_several_layers(vcorr) -> None:
+    words = (*MODEL, "--limit", "1", "--preset", "difftrack", "--layers")
+    one, both = (resolved(vcorr(*words, layers))["track"] for layers in ("0", "0,1"))
+    assert ("combine" in one, both["combine"]) == (False, "logits")
+
+
 def test_a_preset_gives_all_but_what_is_typed(vcorr) -> None:
     ended = vcorr(*MODEL, "--limit", "1", "--preset", "difftrack", "--layers", "0", "--set", "track.order=sliding")
     found = resolved(ended)

@@ -77,6 +77,16 @@ def test_the_threshold_of_new_runs_is_pointed_to_the_stored_tracks(type_it, path
     )
 
 
+def test_a_threshold_for_tracks_without_confidence_is_said_to_have_no_effect(type_it, path) -> None:
+    words = ("track", "--model", "zero-motion", "--data", "walk", "--limit", "2")
+    made = type_it(*words, "--set", "metric.visible_above=0.3")
+    assert made.err.count("metric.visible_above has no effect") == 1
+    run = made.out.splitlines()[-1].split()[-1]
+    assert type_it("score", run, "--set", "metric.visible_above=0.3").err.count("has no effect") == 1
+    assert "has no effect" not in type_it("score", run).err
+    assert "has no effect" not in type_it("score", path, "--set", "metric.visible_above=0.3").err
+
+
 def test_columns_without_visibility_need_no_thresholds(type_it, path) -> None:
     assert "Threshold of visibility" not in type_it("show", "run", path, "--metric", "pts_within_4").out
     assert "Threshold of visibility" in type_it("show", "run", path, "--metric", "average_jaccard").out

@@ -32,6 +32,18 @@ def centre_of(picture, colour):
     return np.array([x.mean() + 0.5, y.mean() + 0.5]) if len(x) else np.full(2, np.nan)
 
 
+def test_tails_fade_with_age():
+    video = np.full((9, 320, 320, 3), 100, dtype=np.uint8)
+    xy = np.array([[[20 + 30 * t, 100] for t in range(9)]], dtype=np.float32)
+    *_, last = draw_overlay(video, Drawing(predicted=Tracks(xy, np.ones((1, 9), bool), "test")))
+    scale = last.shape[1] / 320
+    middles = [last[round(100 * scale), round((20 + 30 * t + 15) * scale)].astype(int) for t in range(8)]
+    away = [int(np.abs(pixel - 100).sum()) for pixel in middles]
+    assert away[:2] == [0, 0], "a tail has six frames"
+    assert sorted(set(away[2:])) == away[2:], "the newest is the strongest"
+    np.testing.assert_allclose(middles[-1], overlay.PREDICTED, atol=60)
+
+
 @pytest.fixture
 def texts(monkeypatch):
     """Returns the set of texts that are drawn."""

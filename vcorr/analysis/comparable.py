@@ -20,6 +20,7 @@ import pyarrow.compute as pc
 from vcorr.contract.errors import StoreError, UsageError
 from vcorr.contract.geometry import TokenGrid
 from vcorr.contract.modes import mode_of
+from vcorr.contract.records import NO_SITE
 from vcorr.contract.seeds import noise_draw_of
 from vcorr.runner.identity import SCORING_VERSION
 from vcorr.store import shards
@@ -427,6 +428,9 @@ def stride_note(a: RunDirectory, b: RunDirectory) -> list[str]:
 
 def _settings(record: Mapping[str, Any]) -> dict[str, Any]:
     resolved = {k: v for k, v in record["resolved"].items() if k not in ("data", "sites")}
+    settings = resolved.get("settings")
+    if isinstance(settings, dict) and settings.get("steps") == [NO_SITE]:  # a tracker or a model without noise
+        resolved["settings"] = {k: v for k, v in settings.items() if k not in ("steps", "num_steps")}
     return {**resolved, "vcorr": record.get("versions", {}).get("vcorr")}
 
 

@@ -8,21 +8,18 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from vcorr.contract.errors import UsageError
-from vcorr.contract.modes import Renoise, RunMode, mode_of
 from vcorr.contract.records import Clip, Queries, RunSettings, Tracks, is_random
+from vcorr.contract.tasks import TRACKING
 from vcorr.contract.variants import NamedVariant
 from vcorr.data.video.frame_stream import FrameSource
 from vcorr.plugins.registry import Registry
-from vcorr.runner.called_model import CalledModel
 from vcorr.runner.followed import SiteChoice, follow
-from vcorr.runner.gaps import Gap, Gaps
-from vcorr.runner.hardware import Hardware, choose_hardware
-from vcorr.runner.parts import Part, card_of, model_part, probe_parts
+from vcorr.runner.gaps import Gap
+from vcorr.runner.hardware import Hardware
+from vcorr.runner.parts import Part
 from vcorr.runner.scored_variants import run_variants
-from vcorr.runner.selection import choose_settings, choose_sites
+from vcorr.runner.sited_model import find_sited_model
 from vcorr.runner.spec import RunSpec
-from vcorr.runner.tracking import note_random
-from vcorr.runner.tracking_site import fill_site
 from vcorr.tracking.frame_store import store_frames
 
 if TYPE_CHECKING:
@@ -59,7 +56,7 @@ class ModelFollower:
         height, width = _find_size(model, source)
         model.load(self.hardware.device, self.hardware.dtype, self.weights)
         scale = np.divide((width, height), source.shown_size).astype(np.float32)
-        with store_frames(source, height, width) as video:
+        with store_frames(source, height, width, queries.t) as video:
             clip = Clip(CLIP, "", Queries(queries.t, queries.xy * scale), video, fps=source.fps)
             found = _run(model, clip, self.settings)
         return replace(found, xy=(found.xy / scale).astype(np.float32))
@@ -81,32 +78,12 @@ def make_model_follower(spec: RunSpec, registry: Registry, *, dry: bool = False)
         MissingError: weights or a device are not available.
         PluginError: the model breaks the contract.
     """
-    asked = replace(spec, task="tracking")
-    model = model_part(asked, registry)
-    adapter = CalledModel(model)
-    gaps = Gaps(collect=dry)
-    weights = gaps.fill("weights", lambda: adapter.weights_id(asked.weights), "")
-    filled, notes, _ = fill_site(asked, adapter.sites(), adapter.steps, card_of(model), weights)
-    probes = probe_parts(filled, registry, adapter)
-    sites = choose_sites(adapter, filled.layers)
-    settings = choose_settings(filled, adapter, _choose_mode(filled), model.entry.label)
-    choice = SiteChoice(sites, settings, _one_variant(filled))
-    made = {probe.entry.name: probe.create() for probe in probes}
-    part, _ = follow(filled, model, made, probes, choice)
-    hardware = choose_hardware(filled, gaps)
-    adapter.check_settings(settings)
-    gaps.fill("package", lambda: adapter.check_loading(hardware.device, hardware.dtype), None)
-    label = _describe(filled, settings) + (", random weights" if is_random(weights) else "")
-    notes = (*notes, *note_random(weights))
-    return ModelFollower(label, part, settings, hardware, filled.weights, notes, gaps.found)
-
-
-def _choose_mode(spec: RunSpec) -> RunMode:
-    """Returns how the video is brought to the noise of the step; raises UsageError for a mode that makes videos."""
-    mode = mode_of(spec.mode or Renoise.name)
-    if mode.makes_video:
-        raise UsageError(f"--set mode={mode.name} makes videos of its own, and a video is named.", hint="Leave it out.")
-    return mode
+    found = find_sited_model(replace(spec, task=TRACKING), registry, dry=dry)
+    choice = SiteChoice(found.sites, found.settings, _one_variant(found.spec))
+    made = {probe.entry.name: probe.create() for probe in found.probes}
+    part, _ = follow(found.spec, found.part, made, found.probes, choice)
+    label = _describe(found.spec, found.settings) + (", random weights" if is_random(found.weights) else "")
+    return ModelFollower(label, part, found.settings, found.hardware, found.spec.weights, found.notes, found.missing)
 
 
 def _one_variant(spec: RunSpec) -> tuple[NamedVariant, ...]:

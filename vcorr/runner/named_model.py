@@ -1,15 +1,13 @@
-"""Looks up and loads the model that a command names, with its probe and site, where no run is stored."""
+"""Loads the model that a command names, with its probe and site, where no run is stored."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vcorr.contract.bases import ProbeBase, with_defaults
-from vcorr.contract.modes import mode_of
 from vcorr.contract.protocols import Probe, Tracker
 from vcorr.contract.records import Clip, Queries, RunSettings, Tracks
 from vcorr.plugins.part_options import make_config
@@ -17,13 +15,9 @@ from vcorr.plugins.registry import Registry
 from vcorr.runner.called_model import CalledModel
 from vcorr.runner.called_tracker import CalledTracker
 from vcorr.runner.clip_fit import fit_clip
-from vcorr.runner.gaps import Gaps
-from vcorr.runner.hardware import choose_hardware
-from vcorr.runner.parts import card_of, make_part, model_part, probe_parts
-from vcorr.runner.selection import choose_settings, choose_sites
+from vcorr.runner.parts import make_part
+from vcorr.runner.sited_model import find_sited_model
 from vcorr.runner.spec import RunSpec
-from vcorr.runner.tracking import note_random
-from vcorr.runner.tracking_site import fill_site
 from vcorr.tracking.correspondence import CorrespondenceTracker
 from vcorr.tracking.track_options import TrackOptions
 from vcorr.tracking.tracker_model import DirectModel
@@ -96,24 +90,13 @@ def load_model(spec: RunSpec, registry: Registry) -> NamedModel:
         MissingError: the weights or a package are not available.
         PluginError: a part breaks its contract.
     """
-    part = model_part(spec, registry)
-    model, label = CalledModel(part), part.entry.label
-    weights = model.weights_id(spec.weights)
-    sited = fill_site(spec, model.sites(), model.steps, card_of(part), weights)
-    spec = sited.spec
-    probes = probe_parts(spec, registry, model)
-    sites = choose_sites(model, spec.layers)
-    mode: Any = mode_of(spec.mode or "renoise")
-    settings = choose_settings(spec, model, mode, label)
-    reading = make_config(TrackOptions, spec.options.get("track", {}), "track")
-    hardware = choose_hardware(spec, Gaps(collect=False))
-    model.check_settings(settings)
-    model.check_loading(hardware.device, hardware.dtype)
-    probe = probes[0].create() if probes else None
+    found = find_sited_model(spec, registry)
+    reading = make_config(TrackOptions, found.spec.options.get("track", {}), "track")
+    probe = found.probes[0].create() if found.probes else None
     reads_sites = probe is not None and with_defaults(probe, ProbeBase).answers_per_site(1) > 0
     if probe is not None:
-        with_defaults(probe, ProbeBase).check_sites(sites)
-    model.load(hardware.device, hardware.dtype, spec.weights)
-    layers = tuple(site.layer for site in sites) if reads_sites else ()
-    notes = (*sited.notes, *note_random(weights))
-    return NamedModel(model, part.entry.name, weights, probe, layers, settings, reading, spec, notes)
+        with_defaults(probe, ProbeBase).check_sites(found.sites)
+    found.model.load(found.hardware.device, found.hardware.dtype, found.spec.weights)
+    layers = tuple(site.layer for site in found.sites) if reads_sites else ()
+    name = found.part.entry.name
+    return NamedModel(found.model, name, found.weights, probe, layers, found.settings, reading, found.spec, found.notes)

@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from vcorr.contract.errors import NumericalError, UsageError
 from vcorr.contract.part_calls import PartFailureError
 from vcorr.contract.variants import NamedVariant
@@ -16,10 +19,15 @@ from vcorr.runner.judges import Judge, make_judges, make_metrics
 from vcorr.runner.parts import Part
 from vcorr.runner.plan import Plan
 from vcorr.runner.predict import error_code
-from vcorr.runner.row_words import STATUS_FAILED
+from vcorr.runner.row_words import STATUS_FAILED, STATUS_OK
 from vcorr.runner.stage_facts import common_columns, score_facts
 from vcorr.store import shards
 from vcorr.store.rundir import RunDirectory
+
+_NO_CONFIDENCE = (
+    "metric.visible_above has no effect: these tracks have no confidence, so a point is visible where the tracker says "
+    "so."
+)
 
 
 @dataclass
@@ -40,6 +48,8 @@ class ShardScorer:
     fingerprint: str
     facts: Mapping[str, Any]
     _changes: Changes = field(default_factory=Changes)
+    _asks_confidence: bool = False
+    _notes: list[str] = field(default_factory=list)
 
     @classmethod
     def of(cls, plan: Plan, run: RunDirectory) -> ShardScorer:
@@ -62,7 +72,7 @@ class ShardScorer:
         changes = Changes()
         with changes.watch():
             judges = make_judges(variants, make_metrics(metrics))
-        return cls(run, context, judges, fingerprint, facts, changes)
+        return cls(run, context, judges, fingerprint, facts, changes, any(map(_has_threshold, metrics)))
 
     def score(self, name: str, *, into: Path | None = None) -> str:
         """Scores one clip's stored predictions against its stored tracks.
@@ -82,6 +92,9 @@ class ShardScorer:
         """
         predictions = shards.read_shard(self.run.path / "predictions" / name, "predictions")
         tracks = shards.read_shard(self.run.path / "tracks" / name, "tracks")
+        if self._asks_confidence and _lacks_confidence(predictions):
+            self._asks_confidence = False  # one sentence for all clips
+            self._notes.append(_NO_CONFIDENCE)
         error = ""
         try:
             with self._changes.watch():
@@ -107,8 +120,19 @@ class ShardScorer:
         return not (found.num_rows == 1 and found["status"][0].as_py() == STATUS_FAILED)
 
     def take_notes(self) -> list[str]:
-        """Returns a note on the settings of the process that metrics have changed; see `Changes.take_notes`."""
-        return self._changes.take_notes(one.part for judge in self.judges for one in judge.metrics)
+        """Returns new notes: on options without effect, and as `Changes.take_notes` on settings of the process."""
+        notes, self._notes = self._notes, []
+        return [*notes, *self._changes.take_notes(one.part for judge in self.judges for one in judge.metrics)]
+
+
+def _has_threshold(metric: Part) -> bool:
+    return getattr(metric.config, "visible_above", None) is not None
+
+
+def _lacks_confidence(predictions: pa.Table) -> bool:
+    """Returns whether there are predictions, and none of them has a confidence."""
+    made = predictions.filter(pc.equal(predictions["status"], STATUS_OK))
+    return bool(made.num_rows and pc.max(pc.list_value_length(made["confidence"])).as_py() == 0)
 
 
 def score_left_over(plan: Plan, run: RunDirectory) -> Iterator[str]:

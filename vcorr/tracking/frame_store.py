@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import mmap
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,26 +20,44 @@ from vcorr.tracking.window_chain import window_length
 class DiskVideo(np.memmap[Any, Any]):
     """A video (T, H, W, 3) uint8 in a file. What is taken of it by index is a copy; its pages are then given back.
 
-    watch: called with the number of frames of each chunk that is taken, without the frame of the queries.
+    watch: called with the numbers of the frames of each chunk that is taken, the frame of the queries first.
     """
 
-    watch: Callable[[int], None] | None = None
+    watch: Callable[[Sequence[int]], None] | None = None
 
     def __getitem__(self, index: Any) -> Any:
         found = np.array(super().__getitem__(index))
         if self.watch is not None and isinstance(index, list):
-            self.watch(len(set(index)) - 1)
+            self.watch(index)
         pages: mmap.mmap | None = getattr(self, "_mmap", None)
         if pages is not None and hasattr(mmap, "MADV_DONTNEED"):
             pages.madvise(mmap.MADV_DONTNEED)  # else pages that were read stay part of the memory of the process
         return found
 
 
+class _NewFrames:
+    """Reports each frame once per frame with queries, however often chunks hold it, and however they are filled up."""
+
+    def __init__(self, report: Callable[[int], None], asked_in: Iterable[int]) -> None:
+        self._report = report
+        self._seen = {int(frame): {int(frame)} for frame in asked_in}
+
+    def __call__(self, chunk: Sequence[int]) -> None:
+        seen = self._seen.get(chunk[0], set(chunk))  # a chunk of no query is read to learn its size alone
+        new = set(chunk) - seen
+        seen |= new
+        if new:
+            self._report(len(new))
+
+
 @contextlib.contextmanager
-def store_frames(source: FrameSource, height: int, width: int) -> Iterator[NDArray[np.uint8]]:
+def store_frames(
+    source: FrameSource, height: int, width: int, asked_in: Iterable[int] = ()
+) -> Iterator[NDArray[np.uint8]]:
     """Yields all frames of a video at one size, (T, height, width, 3) uint8, in a temporary file that is deleted after.
 
-    The file is in the folder that `TMPDIR` names, and takes T * height * width * 3 bytes.
+    The file is in the folder that `TMPDIR` names, and takes T * height * width * 3 bytes. asked_in: the frames that
+    have queries, for reports of progress: each other frame is reported once for each of them.
 
     Raises:
         UsageError: the video cannot be read to its end.
@@ -52,7 +70,7 @@ def store_frames(source: FrameSource, height: int, width: int) -> Iterator[NDArr
             chunk = resize_video(source.read(first, min(first + step, frames)), height, width)
             _write(file, chunk)
         stored = DiskVideo(file, dtype=np.uint8, mode="r", shape=(frames, height, width, 3))
-        stored.watch = source.note_progress
+        stored.watch = _NewFrames(source.note_progress, asked_in)
         yield stored
 
 

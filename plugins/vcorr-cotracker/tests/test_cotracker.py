@@ -17,7 +17,7 @@ from vcorr_cotracker.config import OfflineConfig, OnlineConfig
 from vcorr_cotracker.plugin import vcorr_trackers
 from vcorr_cotracker.tracker import Offline, Online
 
-from vcorr import MissingError, Queries, UsageError
+from vcorr import MissingError, Queries, UsageError, hash_file
 from vcorr.cli import main as program
 from vcorr.data import query_grid
 from vcorr.store.rundir import RunDirectory
@@ -335,7 +335,7 @@ class TestSources:
         refs = snapshot.parents[1] / "refs"
         refs.mkdir()
         (refs / "main").write_text(snapshot.name)
-        assert self.tracker().identity()["checkpoint"] == sources.hash_of(snapshot / "scaled_offline.pth")
+        assert self.tracker().identity()["checkpoint"] == "sha256:" + hash_file(snapshot / "scaled_offline.pth")
 
 
 @pytest.mark.parametrize(
@@ -416,7 +416,7 @@ class TestCommandLine:
         assert set(run.read("scores")["tracker"].to_pylist()) == {"cotracker3-online"}
         known = run.record()["tracker"]
         assert (known["licence"], known["config"]["support_grid"]) == ("CC-BY-NC-4.0", 2)
-        assert known["config"]["checkpoint"] == sources.hash_of(Path(checkpoint(16)))
+        assert known["config"]["checkpoint"] == "sha256:" + hash_file(Path(checkpoint(16)))
         assert [len(asked) for asked in stand_in.asked] == [20, 20]  # 17 frames are two windows
 
     def test_generated_videos_are_tracked(self, vcorr, checkpoint, stand_in):

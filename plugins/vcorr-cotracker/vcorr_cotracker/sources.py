@@ -1,25 +1,19 @@
-"""Finds and reads the package cotracker and its weights. It never downloads anything."""
+"""Finds the package cotracker and its weights. It never downloads anything."""
 
 from __future__ import annotations
 
 import importlib
-import json
-import os
-import pickle
 import sys
-import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib import metadata, util
+from importlib import util
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
-from torch import Tensor
 
-from vcorr import MissingError, UsageError, hash_file
+import vcorr
+from vcorr import MissingError, identify_network
 
 REVISION = "82e02e8029753ad4ef13cf06be7f4fc5facdda4d"
 """The commit of CoTracker's repository for whose interface this plugin was written."""
@@ -48,15 +42,10 @@ def check_package(file_name: str) -> None:
         pass
 
 
-def package_version() -> str:
-    """Returns version and, if pip knows it, commit of the installed package; "torch.hub" for torch.hub's download."""
-    try:
-        found = metadata.distribution("cotracker")
-    except metadata.PackageNotFoundError:
-        return "torch.hub" if _comes_from_hub() else "unknown"
-    origin = json.loads(found.read_text("direct_url.json") or "{}")
-    commit = origin.get("vcs_info", {}).get("commit_id", "")
-    return f"{found.version}+{commit}" if commit else found.version
+def identify(checkpoint: Path, device: torch.device) -> dict[str, str]:
+    """Returns checkpoint, package and device as `vcorr.identify_network`; "torch.hub" for torch.hub's download."""
+    otherwise = "torch.hub" if _comes_from_hub() else "unknown"
+    return identify_network(checkpoint, "cotracker", device, otherwise=otherwise)
 
 
 def _comes_from_hub() -> bool:
@@ -74,18 +63,12 @@ def find_checkpoint(given: str, file_name: str) -> Path:
     Raises:
         MissingError: there is no such file.
     """
-    if given:
-        path = Path(os.path.expanduser(given))
-        if not path.is_file():
-            raise MissingError(f"tracker.checkpoint: there is no file {path}.", hint=how_to_get(file_name))
-        return path
-    found = next((path for path in _find_in_caches(file_name) if path.is_file()), None)
-    if found is None:
-        raise MissingError(
-            f"CoTracker's weights {file_name} are neither in Hugging Face's cache nor in torch.hub's.",
-            hint=how_to_get(file_name),
-        )
-    return found
+    return vcorr.find_checkpoint(
+        given,
+        _find_in_caches(file_name),
+        missing=f"CoTracker's weights {file_name} are neither in Hugging Face's cache nor in torch.hub's.",
+        how_to_get=how_to_get(file_name),
+    )
 
 
 def how_to_get(file_name: str) -> str:
@@ -95,39 +78,6 @@ def how_to_get(file_name: str) -> str:
         f"  pip install git+{REPOSITORY}@{REVISION}\n"
         f"  hf download {HUB_REPOSITORY} {file_name}"
     )
-
-
-def hash_of(path: Path) -> str:
-    """Returns the SHA-256 of a file, which identifies weights whatever their path."""
-    return f"sha256:{hash_file(path)}"
-
-
-def read_weights(path: Path) -> Mapping[str, Tensor]:
-    """Reads the tensors of a checkpoint by name. Pickled files may hold only tensors and plain containers.
-
-    Raises:
-        UsageError: the file holds other objects, or cannot be read.
-    """
-    try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        with warnings.catch_warnings():  # torch warns about files that are refused below
-            warnings.simplefilter("ignore")
-            state = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        # torch's own message would say how to load it without this check
-        raise UsageError(
-            f"tracker.checkpoint: {path} cannot be read as weights: it is not a checkpoint, or it holds objects other "
-            "than tensors. These are never loaded, because reading them can run code.",
-            hint="Download the weights again from their source, or save them as .safetensors.",
-        ) from error
-    except (SafetensorError, RuntimeError, ValueError, OSError, EOFError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise UsageError(f"tracker.checkpoint: {path} cannot be read as weights: {reason}") from error
-    inner = state.get("model", state) if isinstance(state, dict) else None
-    if not isinstance(inner, dict) or not all(isinstance(value, Tensor) for value in inner.values()):
-        raise UsageError(f"tracker.checkpoint: {path} does not hold a dictionary of tensors.")
-    return inner
 
 
 @contextmanager

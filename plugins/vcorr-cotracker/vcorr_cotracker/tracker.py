@@ -20,7 +20,16 @@ import torch.nn.functional as F  # noqa: N812
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from vcorr import Queries, TrackerBase, Tracks, UsageError, check_tracking_input, query_grid
+from vcorr import (
+    Queries,
+    TrackerBase,
+    Tracks,
+    UsageError,
+    check_tracking_input,
+    choose_tracker_device,
+    query_grid,
+    read_checkpoint,
+)
 from vcorr_cotracker import sources
 from vcorr_cotracker.config import OFFLINE, ONLINE, VERSION, Config, OfflineConfig, OnlineConfig
 
@@ -50,15 +59,11 @@ class CoTracker(TrackerBase, ABC):
             MissingError: the package or the weights are not in reach.
             UsageError: there is no such device, or the checkpoint cannot be read or does not fit.
         """
-        device = self._device.type
+        device = self._device
         sources.check_package(self.file_name)
         checkpoint = sources.find_checkpoint(self.config.checkpoint, self.file_name)
         self._load_predictor(checkpoint)  # reports a wrong file now, and not after a model has sampled a clip
-        return {
-            "checkpoint": sources.hash_of(checkpoint),
-            "package": sources.package_version(),
-            "device": device,
-        }
+        return sources.identify(checkpoint, device)
 
     def track(self, video: NDArray[np.uint8], queries: Queries | Floats) -> Tracks:
         """Follows queries in any frame over a video (T, H, W, 3) uint8; queries (N, 2) are pixels in frame 0.
@@ -124,16 +129,7 @@ class CoTracker(TrackerBase, ABC):
 
     @property
     def _device(self) -> torch.device:
-        name = self.config.device
-        if name == "auto":
-            name = "cuda" if torch.cuda.is_available() else "cpu"
-        try:
-            device = torch.device(name)
-        except RuntimeError as error:
-            raise UsageError(f"tracker.device: {name!r} is not a device.", hint="For example: cpu, cuda:1") from error
-        if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-            raise UsageError(f"tracker.device: there is no {name} here.", hint="Try --set tracker.device=cpu")
-        return device
+        return choose_tracker_device(self.config.device)
 
     def _network(self) -> _Network:
         if self._loaded is None:
@@ -148,7 +144,7 @@ class CoTracker(TrackerBase, ABC):
     def _load_predictor(self, path: Path) -> Any:
         """Builds the package's predictor and loads the weights of a checkpoint into it."""
         predictors = sources.predictor_module(self.file_name)
-        weights = sources.read_weights(path)
+        weights = read_checkpoint(path, "model")
         with sources.keep_generators():
             predictor = self._build(predictors)
         try:

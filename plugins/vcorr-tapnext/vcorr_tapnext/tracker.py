@@ -20,7 +20,16 @@ import torch.nn.functional as F  # noqa: N812
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from vcorr import Queries, TrackerBase, Tracks, UsageError, check_tracking_input, track_both_ways
+from vcorr import (
+    Queries,
+    TrackerBase,
+    Tracks,
+    UsageError,
+    check_tracking_input,
+    choose_tracker_device,
+    identify_network,
+    track_both_ways,
+)
 from vcorr.diffusion import seed_generators
 from vcorr_tapnext import sources
 from vcorr_tapnext.config import NAME, VERSION, TapNextConfig
@@ -50,15 +59,11 @@ class TapNext(TrackerBase):
             MissingError: the package or the weights are not in reach.
             UsageError: there is no such device, or the checkpoint cannot be read or does not fit.
         """
-        device = self._device.type
+        device = self._device
         sources.check_package(self.config.size)
         checkpoint = sources.find_checkpoint(self.config.checkpoint, self.config.size)
         self._network()  # reports a wrong file now, and not after a model has sampled a clip
-        return {
-            "checkpoint": sources.hash_of(checkpoint),
-            "package": sources.package_version(),
-            "device": device,
-        }
+        return identify_network(checkpoint, "tapnet", device)
 
     def track(self, video: NDArray[np.uint8], queries: Queries | Floats) -> Tracks:
         """Follows queries in any frame over a video (T, H, W, 3) uint8; queries (N, 2) are pixels in frame 0.
@@ -112,16 +117,7 @@ class TapNext(TrackerBase):
 
     @property
     def _device(self) -> torch.device:
-        name = self.config.device
-        if name == "auto":
-            name = "cuda" if torch.cuda.is_available() else "cpu"
-        try:
-            device = torch.device(name)
-        except RuntimeError as error:
-            raise UsageError(f"tracker.device: {name!r} is not a device.", hint="For example: cpu, cuda:1") from error
-        if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-            raise UsageError(f"tracker.device: there is no {name} here.", hint="Try --set tracker.device=cpu")
-        return device
+        return choose_tracker_device(self.config.device)
 
     def _network(self) -> nn.Module:
         if self._loaded is None:

@@ -28,6 +28,8 @@ def compare(
 ) -> int:
     """Compare two runs clip by clip, on the clips they have in common; no model needed.
 
+    Both are of one task: correspondence (vcorr run), tracking (vcorr track) or propagation (vcorr propagate).
+
     \b
     For example, with the folders that vcorr run named:
       vcorr compare runs/3f2a81c09d17 runs/90b1f6d2c4aa

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import cv2
@@ -25,6 +27,16 @@ _SHIFT = 4
 
 _FAR = 1e5
 """Pixels. Positions further outside are not drawn, because OpenCV computes in 32-bit integers."""
+
+
+@dataclass(frozen=True)
+class FadedLine:
+    """A line between two positions. opacity: share of its colour, in (0, 1]; the rest is the picture."""
+
+    first: NDArray[Any]
+    second: NDArray[Any]
+    colour: Colour
+    opacity: float
 
 
 class Canvas:
@@ -70,6 +82,20 @@ class Canvas:
         if bold:
             self._segment(begin, end, BLACK, 4 * self._thin)
         self._segment(begin, end, colour, (2 if bold else 1) * self._thin)
+
+    def fade(self, lines: Sequence[FadedLine]) -> None:
+        """Draws lines that let the picture through, in order: where two cross, the later one shows."""
+        paint, share = self.image.copy(), np.zeros(self.image.shape[:2], np.uint8)
+        for line in lines:
+            begin, end = self._place(line.first), self._place(line.second)
+            if begin is not None and end is not None:
+                ends = _to_fixed(begin), _to_fixed(end)
+                cv2.line(paint, *ends, line.colour, self._thin + 2, cv2.LINE_8, _SHIFT)
+                cv2.line(share, *ends, round(255 * line.opacity), self._thin, cv2.LINE_AA, _SHIFT)
+        covered = share > 0
+        weight = share[covered][:, None] / 255
+        mixed = (1 - weight) * self.image[covered] + weight * paint[covered]
+        self.image[covered] = mixed.round().astype(np.uint8)
 
     def text(self, text: str, x: float, baseline: float) -> None:
         """Writes text from x on, in pixels of the image."""

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from vcorr.contract.errors import UsageError
 from vcorr.data.video.browser_videos import enlarge, enlargement, pad_to_even
-from vcorr.data.video.drawing_canvas import PAPER, Canvas
+from vcorr.data.video.drawing_canvas import BLACK, PAPER, WHITE, Canvas
 
 OPACITY = 0.45
-"""Share of the label's colour inside a mask; its outline has the colour alone."""
+"""Share of the label's colour inside a mask; its outline has the colour alone, between a white and a black line."""
 SHEET_SIDE = 320
 """Longer side, in pixels, of a frame on a contact sheet."""
 _TEXT = 22
@@ -53,10 +53,19 @@ def _draw_frame(
     colours = palette[mask]
     mixed = (1 - OPACITY) * picture + OPACITY * colours
     drawn = np.where(mask[..., None] > 0, mixed.round().astype(np.uint8), picture)
-    inner = cv2.erode(mask, np.ones((thick, thick), np.uint8))  # the least label near a pixel
-    outline = (mask > 0) & (inner != mask)
-    drawn[outline] = colours[outline]
+    # any colour of a palette may be the colour behind it, but not black and white at once
+    drawn[_find_edge(mask, 3 * thick - 2)] = WHITE
+    edge = _find_edge(mask, 2 * thick - 1)
+    drawn[edge] = colours[edge]
+    drawn[_find_edge(mask, thick)] = BLACK
     return pad_to_even(drawn)
+
+
+def _find_edge(mask: NDArray[np.uint8], size: int) -> NDArray[np.bool_]:
+    """Returns the pixels of a mask near another label or the background: within a square of `size` pixels (odd)."""
+    inner = cv2.erode(mask, np.ones((size, size), np.uint8))  # the least label near a pixel
+    outer = cv2.dilate(mask, np.ones((size, size), np.uint8))
+    return np.asarray((mask > 0) & ((inner != mask) | (outer != mask)))
 
 
 def draw_sheet(frames: Sequence[NDArray[np.uint8]], captions: Sequence[str], columns: int = 3) -> NDArray[np.uint8]:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from vcorr.contract.errors import UsageError
 from vcorr.contract.records import Queries, Tracks
 from vcorr.data.video.browser_videos import READABLE_SIDE, enlarge, enlargement, pad_to_even, write_mp4
-from vcorr.data.video.drawing_canvas import PAPER, WHITE, Canvas, Colour
+from vcorr.data.video.drawing_canvas import PAPER, WHITE, Canvas, Colour, FadedLine
 from vcorr.data.video.error_colours import UNKNOWN, ErrorScale
 from vcorr.data.video.overlay_legend import Entry, Legend
 from vcorr.data.video.query_colours import query_colours
@@ -31,6 +31,8 @@ _SMALL = 0.6
 """Size of the markers of hidden points."""
 _HOLLOW = 0.8
 """Size of the rings of hidden points that have a colour of their own."""
+_FAINTEST = 0.1
+"""Opacity towards which tails fade, frame by frame."""
 _SWATCH = np.array([6.0, 0.0])
 """Half of the line that the legend shows, in units of the canvas."""
 
@@ -283,10 +285,16 @@ def _draw_link(canvas: Canvas, first: NDArray[Any], second: NDArray[Any], colour
 
 
 def _draw_tails(canvas: Canvas, layer: _Layer, t: int, colours: Sequence[Colour], length: int) -> None:
-    for n, colour in enumerate(colours):
-        for earlier in range(max(0, t - length), t):
-            if layer.visible[n, earlier] and layer.visible[n, earlier + 1]:
-                canvas.line(layer.xy[n, earlier], layer.xy[n, earlier + 1], colour)
+    """Draws the last positions, fainter the older they are; the newest come last, on top."""
+    canvas.fade(
+        [
+            FadedLine(layer.xy[n, earlier], layer.xy[n, earlier + 1], colour, 1 - (1 - _FAINTEST) * age / length)
+            for earlier in range(max(0, t - length), t)
+            for age in [t - 1 - earlier]
+            for n, colour in enumerate(colours)
+            if layer.visible[n, earlier] and layer.visible[n, earlier + 1]
+        ]
+    )
 
 
 def _colour(rgb: NDArray[np.uint8]) -> Colour:
