@@ -9,7 +9,6 @@ import numpy as np
 
 from vcorr.contract.errors import UsageError
 from vcorr.contract.records import Clip, Queries, RunSettings, Tracks, is_random
-from vcorr.contract.tasks import TRACKING
 from vcorr.contract.variants import NamedVariant
 from vcorr.data.video.frame_stream import FrameSource
 from vcorr.plugins.registry import Registry
@@ -78,7 +77,7 @@ def make_model_follower(spec: RunSpec, registry: Registry, *, dry: bool = False)
         MissingError: weights or a device are not available.
         PluginError: the model breaks the contract.
     """
-    found = find_sited_model(replace(spec, task=TRACKING), registry, dry=dry)
+    found = find_sited_model(replace(spec, task="tracking"), registry, dry=dry)
     choice = SiteChoice(found.sites, found.settings, _one_variant(found.spec))
     made = {probe.entry.name: probe.create() for probe in found.probes}
     part, _ = follow(found.spec, found.part, made, found.probes, choice)

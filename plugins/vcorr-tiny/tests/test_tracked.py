@@ -32,6 +32,8 @@ def place_runs(tmp_path):
     by_name = {entrant.name: entrant for entrant in tracked.ENTRANTS}
     for layer, value in zip(tracked.LAYERS, (0.2, 0.4, 0.3), strict=True):
         store(tmp_path / tracked.CHOICE / str(layer), str(layer), value, layer=layer)
+    for name in ("heft-heads", "heft"):
+        store(tmp_path / tracked.CHOICE / name, "9", 0.5)
     for place in tracked.PLACES:
         store(tracked._folder(tmp_path, place, by_name["zero-motion"]), "a", 0.1)
         store(tracked._folder(tmp_path, place, by_name["dis"]), "b", 0.8)
@@ -78,11 +80,23 @@ def test_the_embedded_model_takes_site_and_threshold_from_the_choice(place_runs,
     lines: list[list[str]] = []
     monkeypatch.setattr(Work, "_vcorr", lambda self, words: lines.append(list(words)) or 0)
     tracked.measure(Work(place_runs, 8), tracked.PLACES[1])
-    assert all(line[0] == "track" for line in lines)
-    tried, rest = lines[: len(tracked.LAYERS)], lines[len(tracked.LAYERS) :]
-    assert all("data.split=validation" in line for line in tried)
-    assert not any("data.split=validation" in line for line in rest)
-    (own,) = [line for line in rest if "--from" in line]
+    tried = [line for line in lines if "data.split=validation" in line]
+    rest = lines[len(tried) :]
+    assert [line[0] for line in tried] == ["track"] * len(tracked.LAYERS) + ["run", "track"]
+    assert {line[0] for line in rest} == {"track"}
+    own, one_head = [line for line in rest if "--from" in line]
     assert own[own.index("--from") + 1] == str(tracked.find_choice(place_runs))
+    assert one_head[one_head.index("--from") + 1] == str(next((place_runs / "choice" / "heft").iterdir()))
     assert len(rest) == len(tracked.ENTRANTS)
     assert all("data.level=hard" in line for line in lines)
+
+
+def test_the_head_of_the_preset_is_the_best_one_on_clips_of_another_split(place_runs, monkeypatch) -> None:
+    lines: list[list[str]] = []
+    monkeypatch.setattr(Work, "_vcorr", lambda self, words: lines.append(list(words)) or 0)
+    tracked.choose_head(Work(place_runs, 8))
+    matching, tracking = lines
+    assert matching[:3] == ["run", "--data", "sprites-tap"]
+    assert {"kk", "last", "probe.heads=each", "probe.radius=1", "probe.slow_bands=0.5", "data.frames=17"} < set(matching)
+    assert tracking[tracking.index("--from") + 1] == str(next((place_runs / "choice" / "heft-heads").iterdir()))
+    assert tracking[tracking.index("--preset") + 1] == "heft"
