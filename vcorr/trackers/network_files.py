@@ -89,8 +89,8 @@ def identify_network(
 ) -> dict[str, str]:
     """Returns what the tracks of a network depend on, in addition to its options (`vcorr.TrackerBase.identity`).
 
-    It is the SHA-256 of the checkpoint, whatever its path, the version of the package, with the commit if pip knows
-    it, and the type of the device. otherwise: in place of the version if pip does not know the package.
+    These are the SHA-256 of the checkpoint, the version of the package, with its commit if pip knows it, and the type
+    of the device. otherwise: in place of the version if pip does not know the package.
     """
     return {
         "checkpoint": f"sha256:{hash_file(checkpoint)}",
