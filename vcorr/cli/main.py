@@ -16,6 +16,7 @@ from vcorr.cli.commands import board_command as board
 from vcorr.cli.commands import compare_command as compare
 from vcorr.cli.commands import dataset_command as dataset
 from vcorr.cli.commands import doctor_command as doctor
+from vcorr.cli.commands import generate_command as generate
 from vcorr.cli.commands import list_command as listing
 from vcorr.cli.commands import plugin_command as plugin
 from vcorr.cli.commands import propagate_command as propagate
@@ -64,6 +65,7 @@ for _command in (
     run.run,
     track.track,
     propagate.propagate,
+    generate.generate,
     summarize.summarize,
     score.score,
     compare.compare,

@@ -41,6 +41,9 @@ class PromptsConfig:
         'with the key "prompt".',
     )
     text: str = option("", "One prompt, in place of a file.")
+    image: str = option(
+        "", "An image file: the first frame of every video, for models that start from an image.", later=True
+    )
     subset: Literal["", "fg", "bg"] = option(
         "",
         'Part of the built-in list: "fg" (an object moves) or "bg" (the camera moves); "" for both.',

@@ -16,6 +16,8 @@ from vcorr.contract.errors import MissingError, UsageError, unknown_name
 from vcorr.contract.records import Clip
 from vcorr.contract.text_files import decode, expand_home, read_small_file
 from vcorr.data.dataset_options import PromptsConfig
+from vcorr.data.image_reader import read_image
+from vcorr.data.video.lossless import video_hash
 from vcorr.store.fingerprint import is_unicode
 from vcorr.store.json_text import read_json
 
@@ -57,7 +59,7 @@ class Prompts(DatasetBase):
 
     Raises:
         MissingError: there is no such file.
-        UsageError: the file is empty or not UTF-8, or options contradict each other.
+        UsageError: the file is empty or not UTF-8, options contradict each other, or the image cannot be read.
     """
 
     def __init__(self, config: PromptsConfig) -> None:
@@ -69,6 +71,7 @@ class Prompts(DatasetBase):
         self.config = config
         self.split, items = _items(config)
         self._items = dict(list(items.items())[: config.limit or None])
+        self._image = read_image(expand_home(config.image))[None] if config.image else None
 
     def ids(self) -> Sequence[str]:
         """Returns the ids "prompt-0000", "prompt-0001" and so on. A built-in prompt has the same id in every subset."""
@@ -88,14 +91,16 @@ class Prompts(DatasetBase):
             prompt=item.prompt,
             queries=np.zeros((0, 2), dtype=np.float32),
             query_side=self.config.grid or item.side,
+            video=self._image,
         )
 
     def identity(self) -> Mapping[str, Any]:
-        """Returns the SHA-256 of the prompts. The path of their file does not count."""
+        """Returns the SHA-256 of the prompts, and of the image if there is one. Paths of files do not count."""
         digest = hashlib.sha256()
         for item in self._items.values():
             digest.update(item.prompt.encode() + b"\n")
-        return {"prompts": digest.hexdigest()}
+        image = {} if self._image is None else {"image": video_hash(self._image)}
+        return {"prompts": digest.hexdigest(), **image}
 
 
 def read_prompts(path: Path) -> tuple[str, ...]:

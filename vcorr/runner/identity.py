@@ -93,6 +93,7 @@ def predict_identity(parts: Parts, selection: Selection, hardware: Hardware, ide
     """
     applied = plain(selection.applied.values)
     tracking = {} if selection.tracking is None else plain(selection.tracking.identity())
+    guidance = {} if selection.guided is None else {"guidance": selection.guided.identity()}
     draw = {"noise_draw": selection.noise_draw} if selection.noise_draw == "clip" else {}
     return {
         "capture": CAPTURE_VERSION,
@@ -106,6 +107,7 @@ def predict_identity(parts: Parts, selection: Selection, hardware: Hardware, ide
         "settings": plain_options(replace(selection.settings, guidance=None), "settings"),
         **draw,
         **tracking,
+        **guidance,
         **({"applied": applied} if applied else {}),
         "device": hardware.name,
         "dtype": hardware.dtype,

@@ -77,7 +77,7 @@ class Parts:
     """The components of a run.
 
     probes: none for a model that predicts without attention. tracker: None if the dataset's own tracks are the
-    reference.
+    reference. guidance: None for none.
     """
 
     model: Part
@@ -85,6 +85,7 @@ class Parts:
     metrics: tuple[Part, ...]
     data: Part
     tracker: Part | None
+    guidance: Part | None = None
 
     @property
     def licence(self) -> str:
@@ -100,7 +101,8 @@ class Parts:
 
     def plugins(self) -> dict[str, str]:
         """Returns the distribution that each part comes from, by the label of the part."""
-        parts = [self.model, self.data, *self.probes, *self.metrics, *([self.tracker] if self.tracker else [])]
+        others = [part for part in (self.tracker, self.guidance) if part is not None]
+        parts = [self.model, self.data, *self.probes, *self.metrics, *others]
         return {part.entry.label: part.plugin for part in parts}
 
 

@@ -6,15 +6,18 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
-from vcorr.contract.modes import choose_mode, mode_of
+from vcorr.contract.modes import Generate, choose_mode, mode_of
 from vcorr.contract.origins import VideoOrigin
 from vcorr.contract.records import Clip, Mode, ModelCard, RunSettings
 from vcorr.plugins.registry import Registry
 from vcorr.runner.called_model import CalledModel
 from vcorr.runner.called_tracker import tracker_files
+from vcorr.runner.chosen_layers import fill_layers
 from vcorr.runner.executors.table import check_executor
 from vcorr.runner.followed import SiteChoice, find_measured, follow
 from vcorr.runner.gaps import ABSENT_DATA, Gap, Gaps
+from vcorr.runner.generation import check_first_image, check_generation_words, sampling_settings
+from vcorr.runner.guided import CalledGuidance, mark_sites
 from vcorr.runner.hardware import Hardware, choose_hardware
 from vcorr.runner.held_out import describe_overlap
 from vcorr.runner.identity import (
@@ -86,7 +89,7 @@ class Plan:
         Raises:
             MissingError, PluginError: see `make_live`.
         """
-        return self.planned_with or make_live(self.parts, self.spec.weights, self.identity)
+        return self.planned_with or make_live(self.parts, self.spec.weights, self.identity, self.spec.seed)
 
     def __getstate__(self) -> dict[str, Any]:
         state = {name: value for name, value in vars(self).items() if name != "live"}
@@ -111,6 +114,10 @@ class Plan:
         """Returns the plan with another seed, and with the same live objects."""
         settings = replace(self.selection.settings, seed=seed)
         return replace(self, selection=replace(self.selection, settings=settings), planned_with=self.live)
+
+    def settings_for(self, clip_id: str) -> RunSettings:
+        """Returns the settings with which the model runs on a clip, with the guidance of the run."""
+        return replace(self.selection.settings_for(clip_id), guidance=self.live.guidance)
 
     def lacks(self, *kinds: str) -> bool:
         """Returns whether something of one of these kinds is missing, such as "weights" or "data"."""
@@ -154,7 +161,8 @@ def make_plan(spec: RunSpec, registry: Registry, *, probing: bool = True, dry: b
     needs_image = adapter.needs_image
     typed, (spec, site_notes, chosen) = spec, _fill_site(spec, adapter, card, weights)
     data = data_part(spec, model, registry, needs_image=needs_image)
-    probes = probe_parts(spec, registry, adapter) if probing else ()
+    probes = probe_parts(spec, registry, adapter) if probing and not spec.is_generation else ()
+    guidance = CalledGuidance.of(spec, registry)
     variants = run_variants(spec.variant)
     metrics = metric_parts(spec, registry, spec.task)
     check_columns(metrics)
@@ -162,8 +170,11 @@ def make_plan(spec: RunSpec, registry: Registry, *, probing: bool = True, dry: b
     found = _find_clips(spec, data, gaps)
     if spec.is_tracking:
         check_data(data, found.first)
-    mode = choose_mode(spec.mode, found.first)
+    mode = choose_mode(Generate.name if spec.is_generation else spec.mode, found.first)
     settings = choose_settings(spec, adapter, mode, label)
+    if spec.is_generation:
+        settings = sampling_settings(settings, guidance)
+        check_first_image(adapter, model, data, mode, found.first)
     if mode.makes_video and needs_image and not gaps.lack("data"):
         gaps.fill("image", lambda: check_image(model, data, found.first), None)
     names = {probe.entry.name: probe.name for probe in probes}
@@ -177,12 +188,13 @@ def make_plan(spec: RunSpec, registry: Registry, *, probing: bool = True, dry: b
     untracked = gaps.lack("data") and data.entry.name == VIDEO
     own_tracks = mode.has_tracks(found.first) and not untracked
     tracker = None if spec.is_tracking else tracker_part(spec, registry, own_tracks=own_tracks)
-    _check_model(adapter, settings, hardware, gaps)
-    parts = Parts(model, probes, metrics, data, tracker)
+    guided = guidance.choose(mark_sites(sites, card))
+    _check_model(adapter, replace(settings, guidance=guidance.made), hardware, gaps)
+    parts = Parts(model, probes, metrics, data, tracker, guidance.part)
     applied = adapter.own_settings(settings)
     draw = choose_noise_draw(spec, mode, found.reader.noise_draw)
     selection = Selection(
-        found.clips, found.reader.split, fitted, sites, settings, variants, readings, applied, draw, tracking
+        found.clips, found.reader.split, fitted, sites, settings, variants, readings, applied, draw, tracking, guided
     )
     origin = None if adapter.adds_noise else gaps.fill("data", found.reader.origin, None)
     pictures = needs_image or not mode.makes_video or found.first is None or found.first.video is not None
@@ -207,12 +219,14 @@ def make_plan(spec: RunSpec, registry: Registry, *, probing: bool = True, dry: b
         (*notes, *site_notes),
         gaps.found,
         origin,
-        Live(acting, found.reader, card),
+        Live(acting, found.reader, card, guidance.made),
     )
 
 
 def _fill_site(spec: RunSpec, adapter: CalledModel, card: ModelCard | None, weights: str) -> SitedSpec:
-    """Returns the spec with the site of a tracking run; the spec itself for another task, or without sites."""
+    """Returns the spec with the site of a tracking run, or the layers of a guidance; else the spec itself."""
+    if spec.is_generation:
+        return SitedSpec(*fill_layers(spec, adapter.sites(), card))
     return fill_site(spec, adapter.sites(), adapter.steps, card, weights) if spec.is_tracking else SitedSpec(spec)
 
 
@@ -242,6 +256,8 @@ def _check_model(adapter: CalledModel, settings: RunSettings, hardware: Hardware
 def _check_words(spec: RunSpec) -> None:
     """Refuses words that cannot be meant before anything is looked up or imported."""
     check_words(spec)
+    if spec.is_generation:
+        check_generation_words(spec)
     if spec.mode is not None:
         mode_of(spec.mode)
     check_executor(spec.executor)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from vcorr.contract.modes import Renoise, has_video
 from vcorr.contract.origins import VideoOrigin
 from vcorr.contract.records import Clip
+from vcorr.contract.tasks import CORRESPONDENCE
 from vcorr.runner.index_lists import DEFAULT_STEPS, find_repeated, split_names
 from vcorr.runner.parts import Parts
 from vcorr.runner.run_data import PROMPTS
@@ -66,7 +67,7 @@ def _defaults(spec: RunSpec, parts: Parts, selection: Selection, origin: VideoOr
     if own:
         path = getattr(parts.data.config, "path", "")
         chosen.append(f"--data {data}:{path}" if path else f"--data {data}")
-    if spec.mode is None and origin is None and not spec.is_tracking:
+    if spec.mode is None and origin is None and spec.task == CORRESPONDENCE:
         chosen.append(f"--mode {settings.mode}")
     if spec.steps is None and selection.sites and len(settings.steps) < settings.num_steps:
         chosen.append(f"--steps {DEFAULT_STEPS}")

@@ -66,13 +66,14 @@ class Prepared:
 class Predicted:
     """The predictions for a clip.
 
-    clip: as the model read it; in generate mode with the generated video. reconstruction: None in all modes but invert.
-    seconds: that the model took, until the predictions were on the CPU.
+    clip: as the model read it; in generate mode with the generated video. grid: of the first site.
+    reconstruction: None in all modes but invert. seconds: that the model took, until the predictions were on the CPU.
     """
 
     clip: Clip
     predictions: list[Prediction | RowsPrediction]
     facts: ClipFacts
+    grid: TokenGrid
     reconstruction: Reconstruction | None = None
     seconds: float = NAN
 
@@ -92,15 +93,15 @@ def predict_clip(
     read = probes if asked.tracking is None else {}  # a `TrackerModel` asks its probe by itself
     recorder = Recorder(read, clip.queries, layers=asked.layers, on_step=on_step, variants=asked.readings, names=names)
     began = time.monotonic()
-    video = plan.live.adapter.run(clip, asked.settings_for(clip.id), recorder)
+    video = plan.live.adapter.run(clip, plan.settings_for(clip.id), recorder)
     predictions = recorder.answers
     seconds = time.monotonic() - began
     with plan.parts.model.name.calling("run()"):
-        if asked.tracking is None:
+        if asked.tracking is None and not plan.spec.is_generation:
             _check_complete(plan, _places_to_predict(plan, probes), predictions)
         if asked.mode.makes_video:
             clip = _take_video(plan, clip, video, grid)
-    return Predicted(clip, predictions, prepared.facts, recorder.reconstruction, seconds)
+    return Predicted(clip, predictions, prepared.facts, grid, recorder.reconstruction, seconds)
 
 
 def sample_clip(plan: Plan, clip_id: str, on_step: Callable[[], None] = lambda: None) -> tuple[Clip, TokenGrid]:
@@ -110,7 +111,7 @@ def sample_clip(plan: Plan, clip_id: str, on_step: Callable[[], None] = lambda: 
     prepared = prepare_clip(plan, clip_id)
     clip, grid = prepared.clip, prepared.grid
     recorder = Recorder({}, clip.queries, layers=frozenset(), on_step=on_step)
-    video = plan.live.adapter.run(clip, plan.selection.settings_for(clip.id), recorder)
+    video = plan.live.adapter.run(clip, plan.settings_for(clip.id), recorder)
     with plan.parts.model.name.calling("run()"):
         return _take_video(plan, clip, video, grid), grid
 

@@ -8,24 +8,29 @@ from typing import Any
 
 from vcorr.contract.errors import VcorrError
 from vcorr.contract.modes import Generate
-from vcorr.contract.tasks import TRACKING
+from vcorr.contract.tasks import GENERATION, TRACKING
 from vcorr.runner.spec import RunSpec, build_spec
 from vcorr.store.fingerprint import plain
 
 RESCORED = "rescored"
 """Key of run.json: the words of the `vcorr score` command that scored the run last, if one did."""
 _SWITCHES = ("offload", "vae_tiling", "save_videos")
-_BY_SET = ("num_steps", "noise_draw", "metrics", "tracker", "variant", "task", "preset", "from_run")
+_BY_SET = ("num_steps", "noise_draw", "metrics", "tracker", "variant", "task", "preset", "from_run", "guidance")
 """Fields of the spec that have no flag of `vcorr run`."""
-_OF_TRACKING = ("tracker", "task", "preset", "from_run")
-"""Those that have a flag of `vcorr track`, or are the command itself."""
+_COMMANDS = {TRACKING: "track", GENERATION: "generate"}
+"""Commands of tasks that have one of their own; `vcorr run` is the command of the others."""
+_OWN_FLAGS: Mapping[str, tuple[str, ...]] = {
+    TRACKING: ("tracker", "task", "preset", "from_run"),
+    GENERATION: ("tracker", "task", "from_run", "guidance", "num_steps"),
+}
+"""Fields of `_BY_SET` that have a flag of the task's own command, or are the command itself."""
 _FLAG_NAMES = {"from_run": "from"}
-_LATER = {name: getattr(RunSpec(), name) for name in ("task", "preset", "from_run")}
+_LATER = {name: getattr(RunSpec(), name) for name in ("task", "preset", "from_run", "guidance")}
 """Fields that records of earlier versions lack, with what those versions did."""
 
 
 def words_to_repeat(record: Mapping[str, Any]) -> list[str]:
-    """Returns the words of the `vcorr run` or `vcorr track` command that makes the whole run in an empty folder.
+    """Returns the words of the `vcorr run`, `track` or `generate` command that makes the whole run in an empty folder.
 
     They are made from the spec, which holds what a config file said as well, and from the number of clips that the run
     holds. The last command may have computed only some of them. If the spec is not there or cannot be written as a
@@ -73,13 +78,13 @@ def _write(spec: Mapping[str, Any]) -> tuple[list[str], dict[str, Any], list[str
     defaults = plain(RunSpec())
     given = {name: spec[name] for name in defaults if name in spec and spec[name] != defaults[name]}
     options = given.pop("options", {})
-    is_tracking = given.get("task") == TRACKING
-    by_set = [name for name in _BY_SET if not (is_tracking and name in _OF_TRACKING)]
+    task = str(given.get("task", ""))
+    by_set = [name for name in _BY_SET if name not in _OWN_FLAGS.get(task, ())]
     flags = {name: value for name, value in given.items() if name not in by_set}
     assignments = [f"{name}={_value(given[name])}" for name in by_set if name in given]
     for part, values in options.items():
         assignments += [f"{part}.{key}={_value(value)}" for key, value in values.items()]
-    words = ["vcorr", "track" if is_tracking else "run"]
+    words = ["vcorr", _COMMANDS.get(task, "run")]
     for name, value in flags.items():
         words += _flag(_FLAG_NAMES.get(name, name), value) if name != "task" else []
     for assignment in assignments:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-POSITIONS, ROWS = "positions", "rows"
-"""Kinds of predictions: positions of the points, and attention summaries."""
+POSITIONS, ROWS, VIDEO_KIND = "positions", "rows", "video"
+"""Kinds of predictions: positions of the points, attention summaries, and a generated video."""
 
 ROW_FIELDS = ("peak_self", "peak_text", "sum_cross", "sum_self", "sum_text")
 """Values of an attention summary after the peaks in later latents (`vcorr.RowsPrediction`)."""

@@ -283,5 +283,6 @@ def data_identity(data: Part, dataset: ClipReader) -> dict[str, Any]:
     content = dataset.identity()
     if content is not None:
         values["content"] = content
-        values["config"] = {k: v for k, v in values["config"].items() if k != "path"}
+        paths = ("path", "image") if data.entry.name == PROMPTS else ("path",)
+        values["config"] = {k: v for k, v in values["config"].items() if k not in paths}
     return values

@@ -66,6 +66,10 @@ class RowContext:
     seed: int
     task: str = CORRESPONDENCE
     cfg: float | None = None
+    guidance: str = ""
+    guidance_scale: float | None = None
+    guidance_layers: str = ""
+    guidance_steps: str = ""
 
 
 def score_clip(context: RowContext, judges: Sequence[Judge], predictions: pa.Table, tracks: pa.Table) -> list[ScoreRow]:
@@ -81,24 +85,24 @@ def score_clip(context: RowContext, judges: Sequence[Judge], predictions: pa.Tab
     clip_id = rows[0]["clip"] if rows else ""
     failed = next((row for row in rows if row["status"] == STATUS_FAILED), None)
     if failed is not None:
-        return [_empty_row(context, judges[0].variant, clip_id, STATUS_FAILED, failed["error"])]
+        return [empty_row(context, judges[0].variant, clip_id, STATUS_FAILED, failed["error"])]
     if not tracks.num_rows:
-        return [_empty_row(context, judges[0].variant, clip_id, STATUS_NOT_SCORED, "the clip has no tracks")]
+        return [empty_row(context, judges[0].variant, clip_id, STATUS_NOT_SCORED, "the clip has no tracks")]
     round_trip = rows[0]["round_trip"]
     if round_trip < LEAST_ROUND_TRIP:
         why = f"the round trip of mode invert is {round_trip:.1f} dB, under {LEAST_ROUND_TRIP:g}"
-        row = _empty_row(context, judges[0].variant, clip_id, STATUS_NOT_SCORED, why)
+        row = empty_row(context, judges[0].variant, clip_id, STATUS_NOT_SCORED, why)
         return [replace(row, round_trip=round_trip)]
     stored = rows_of(tracks)[0]
     scorers = [_ClipScorer(judge, stored) for judge in judges]
     scored = [row for prediction in rows for scorer in scorers for row in scorer.rows(context, prediction)]
     why = "no metric scores what the probes predict"
-    return scored or [_empty_row(context, judges[0].variant, clip_id, STATUS_NOT_SCORED, why)]
+    return scored or [empty_row(context, judges[0].variant, clip_id, STATUS_NOT_SCORED, why)]
 
 
 def make_failed_row(context: RowContext, judges: Sequence[Judge], predictions: pa.Table, error: str) -> ScoreRow:
     """Returns the only row of a clip for which a metric failed. error: as in the column of this name."""
-    return _empty_row(context, judges[0].variant, predictions["clip"][0].as_py(), STATUS_FAILED, error)
+    return empty_row(context, judges[0].variant, predictions["clip"][0].as_py(), STATUS_FAILED, error)
 
 
 class _ClipScorer:
@@ -113,7 +117,7 @@ class _ClipScorer:
         self._reference = unpack_tracks(tracks)
         lock_arrays(self._reference)
         self._queries = unpack_queries(tracks).xy
-        self._clip_columns = _clip_columns(tracks)
+        self._clip_columns = clip_columns(tracks)
         self._grids: dict[str, TokenGrid] = {}
         self._size = (tracks["height"], tracks["width"])
         self._bounds: dict[tuple[str, Readout, str], _Bounds] = {}
@@ -125,7 +129,7 @@ class _ClipScorer:
         if not serves(prediction["kind"], prediction["layer"], read, self._variant):
             return
         grid = self._grid(prediction["grid"])
-        common = {**_columns(context, self._variant), **self._clip_columns, **_site_columns(prediction, grid)}
+        common = {**run_columns(context, self._variant), **self._clip_columns, **site_columns(prediction, grid)}
         if prediction["kind"] == ROWS:
             yield from self._attention(common, unpack_rows(prediction, grid), grid)
             return
@@ -147,7 +151,7 @@ class _ClipScorer:
         for name, (score, version) in self._score(xy, grid, columns=floors.keys()).items():
             bounds = _limit_columns(name, floors, ceilings)
             _check_reachable(prediction, name, score.value, bounds)
-            yield ScoreRow(**common, **bounds, **_score_columns(name, score, version))
+            yield ScoreRow(**common, **bounds, **score_columns(name, score, version))
 
     def _attention(self, common: dict[str, Any], rows: RowsPrediction, grid: TokenGrid) -> Iterable[ScoreRow]:
         """Yields the scores of an attention summary, which have neither floor nor ceiling."""
@@ -157,7 +161,7 @@ class _ClipScorer:
             for one in self._of_rows
         ]
         for name, (score, version) in join(found).items():
-            yield ScoreRow(**common, **_score_columns(name, score, version))
+            yield ScoreRow(**common, **score_columns(name, score, version))
 
     def _tracks(self, common: dict[str, Any], answer: Prediction, xy: NDArray[np.float32]) -> Iterable[ScoreRow]:
         """Yields the scores of positions (N, T, 2) and their visibility. Accuracies have a floor, and the ceiling 1."""
@@ -166,7 +170,7 @@ class _ClipScorer:
             to_tracks(answer, xy, self._reference), columns=floors.keys()
         ).items():
             bounds = _limit_accuracy(floors[name].score.value) if name in self._accuracies() else {}
-            yield ScoreRow(**common, **bounds, **_score_columns(name, score, version))
+            yield ScoreRow(**common, **bounds, **score_columns(name, score, version))
 
     def _floors_of_tracks(self) -> Mapping[str, Versioned]:
         """Returns the scores of zero motion: every point stays at its query, visible in every frame."""
@@ -250,14 +254,14 @@ class _ClipScorer:
         return join(found)
 
 
-def _columns(context: RowContext, variant: NamedVariant) -> dict[str, Any]:
+def run_columns(context: RowContext, variant: NamedVariant) -> dict[str, Any]:
     """Returns the columns that the rows of one run and variant share."""
     shared = {f.name: getattr(context, f.name) for f in fields(context)}
-    cfg = NAN if context.cfg is None else context.cfg
-    return {**shared, "cfg": cfg, "variant": variant.base, "switches": variant.switches}
+    numbers = {name: NAN if shared[name] is None else shared[name] for name in ("cfg", "guidance_scale")}
+    return {**shared, **numbers, "variant": variant.base, "switches": variant.switches}
 
 
-def _clip_columns(tracks: Stored) -> dict[str, Any]:
+def clip_columns(tracks: Stored) -> dict[str, Any]:
     """Returns the columns that the rows of one clip share."""
     frames = np.unique(tracks["query_frames"])
     names = (
@@ -267,7 +271,7 @@ def _clip_columns(tracks: Stored) -> dict[str, Any]:
     return {**{name: tracks[name] for name in names}, "query_frame": int(frames[0]) if len(frames) == 1 else NO_SITE}
 
 
-def _site_columns(prediction: Stored, grid: TokenGrid) -> dict[str, Any]:
+def site_columns(prediction: Stored, grid: TokenGrid) -> dict[str, Any]:
     """Returns the columns that the rows of one prediction share."""
     names = ("clip", "probe", "attention", "layer", "layer_name", "step", "noise", "head", "round_trip")
     width, height = grid.stride
@@ -305,7 +309,8 @@ def _check_reachable(prediction: Stored, column: str, value: float, bounds: Mapp
         )
 
 
-def _score_columns(name: str, score: Score, version: int) -> dict[str, Any]:
+def score_columns(name: str, score: Score, version: int) -> dict[str, Any]:
+    """Returns the columns of one score. name: of the column of the metric. version: of the metric."""
     return {
         "metric": name,
         "value": score.value,
@@ -316,5 +321,6 @@ def _score_columns(name: str, score: Score, version: int) -> dict[str, Any]:
     }
 
 
-def _empty_row(context: RowContext, variant: NamedVariant, clip_id: str, status: str, error: str) -> ScoreRow:
-    return ScoreRow(**_columns(context, variant), clip=clip_id, status=status, error=error)
+def empty_row(context: RowContext, variant: NamedVariant, clip_id: str, status: str, error: str) -> ScoreRow:
+    """Returns the only row of a clip without scores. status, error: why it has none."""
+    return ScoreRow(**run_columns(context, variant), clip=clip_id, status=status, error=error)

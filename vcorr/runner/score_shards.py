@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +13,7 @@ import pyarrow.compute as pc
 
 from vcorr.contract.errors import NumericalError, UsageError
 from vcorr.contract.part_calls import PartFailureError
+from vcorr.contract.tasks import GENERATION
 from vcorr.contract.variants import NamedVariant
 from vcorr.runner import score
 from vcorr.runner.called import Changes
@@ -21,8 +23,11 @@ from vcorr.runner.plan import Plan
 from vcorr.runner.predict import error_code
 from vcorr.runner.row_words import STATUS_FAILED, STATUS_OK
 from vcorr.runner.stage_facts import common_columns, score_facts
+from vcorr.runner.track import read_video
+from vcorr.runner.video_scoring import score_video_clip
 from vcorr.store import shards
 from vcorr.store.rundir import RunDirectory
+from vcorr.store.schema import ScoreRow
 
 _NO_CONFIDENCE = (
     "metric.visible_above has no effect: these tracks have no confidence, so a point is visible where the tracker says "
@@ -98,7 +103,7 @@ class ShardScorer:
         error = ""
         try:
             with self._changes.watch():
-                rows = score.score_clip(self.context, self.judges, predictions, tracks)
+                rows = self._score_rows(predictions, tracks)
         except (PartFailureError, UsageError, NumericalError) as failed:
             if not failed.raised_by:  # of no metric: two metrics give one column, for instance
                 raise
@@ -108,6 +113,12 @@ class ShardScorer:
         clip = shards.stamp_of(predictions).clip or (rows[0].clip if rows else "")
         shards.write_shard(path, "scores", rows, self.fingerprint, clip=clip, facts=self.facts)
         return error
+
+    def _score_rows(self, predictions: pa.Table, tracks: pa.Table) -> list[ScoreRow]:
+        if self.context.task != GENERATION:
+            return score.score_clip(self.context, self.judges, predictions, tracks)
+        read = functools.partial(read_video, self.run)
+        return score_video_clip(self.context, self.judges, predictions, tracks, read)
 
     def has_scored(self, name: str) -> bool:
         """Returns whether the run holds scores of the clip that belong to the plan, and no metric failed."""

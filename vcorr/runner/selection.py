@@ -10,6 +10,7 @@ from vcorr.contract.records import NO_SITE, AppliedSettings, RunSettings, Site
 from vcorr.contract.seeds import NoiseDraw, stable_seed
 from vcorr.contract.variants import NamedVariant
 from vcorr.runner.called_model import CalledModel
+from vcorr.runner.guided import Guided
 from vcorr.runner.index_lists import resolve_layers, resolve_steps
 from vcorr.runner.scored_variants import Readings
 from vcorr.runner.spec import RunSpec
@@ -33,6 +34,7 @@ class Selection:
         applied: settings that the model applies by itself.
         noise_draw: how the noise of generated videos is drawn; None in modes that read the videos of the data.
         tracking: how points are followed; None in a run of another task.
+        guided: how videos are guided; None for no guidance.
     """
 
     clips: tuple[str, ...]
@@ -45,6 +47,7 @@ class Selection:
     applied: AppliedSettings = field(default_factory=AppliedSettings)
     noise_draw: NoiseDraw | None = None
     tracking: Tracking | None = None
+    guided: Guided | None = None
 
     @property
     def mode(self) -> RunMode:

@@ -13,17 +13,20 @@ from typing import Any, Literal
 
 from vcorr.contract.errors import MissingError, UsageError, unknown_name
 from vcorr.contract.seeds import NoiseDraw
-from vcorr.contract.tasks import TRACKING
+from vcorr.contract.tasks import GENERATION, TRACKING
 from vcorr.contract.text_files import read_text
 from vcorr.contract.yaml_text import read_yaml
 from vcorr.plugins.option_values import Written, options_from, show_value
 from vcorr.runner.index_lists import split_names
 from vcorr.store.fingerprint import flat, is_unicode
 
-COMPONENTS = ("model", "data", "probe", "metric", "tracker", "track")
+COMPONENTS = ("model", "data", "probe", "metric", "tracker", "track", "guidance")
 """Parts whose own options `--set PART.KEY=VALUE` reaches; `track` is how a tracking run follows points."""
 
-Task = Literal["correspondence", "tracking"]
+NO_GUIDANCE = "none"
+"""The value of `RunSpec.guidance` without a guidance."""
+
+Task = Literal["correspondence", "tracking", "generation"]
 """What a run measures; the column `task` of its rows."""
 
 SEEDS = range(2**63)
@@ -37,8 +40,10 @@ class RunSpec:
     Each field has the name of a long flag. Config files have the same keys, and `set` for the assignments of `--set`.
     `options` holds the options of the components, e.g. {"probe": {"heads": "each"}}.
 
-    task: what is measured: correspondence at attention sites, or tracks of every query in every frame. In tracking,
-    `tracker` is what follows the points, in the place of a model; `preset` and `from_run` say how, and at which site.
+    task: what is measured: correspondence at attention sites, tracks of all queries in all frames, or generated videos.
+    In tracking, `tracker` is what follows the points, in the place of a model; `preset` and `from_run` say how, and at
+    which site. guidance: what steers sampling in generation, in addition to classifier-free guidance, whose strength is
+    `cfg`. `from_run` then names the run whose best layers the guidance takes.
     """
 
     model: str = ""
@@ -66,6 +71,7 @@ class RunSpec:
     task: Task = "correspondence"
     preset: str | None = None
     from_run: str | None = None
+    guidance: str = NO_GUIDANCE
     options: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     @property
@@ -77,6 +83,11 @@ class RunSpec:
     def is_tracking(self) -> bool:
         """Whether points are followed through every frame (`vcorr track`)."""
         return self.task == TRACKING
+
+    @property
+    def is_generation(self) -> bool:
+        """Whether videos are generated and scored (`vcorr generate`)."""
+        return self.task == GENERATION
 
     @property
     def metric_names(self) -> tuple[str, ...]:
@@ -235,17 +246,16 @@ def _assign(key: str, value: Any) -> _Assignment:
 def _upgrade(values: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the values with `cfg` for the old key `guidance`, the strength of classifier-free guidance.
 
+    A `guidance` that is no number names a method, and stays.
+
     Raises:
-        UsageError: `guidance` names a method, which this version does not have, or `cfg` is given too.
+        UsageError: `guidance` is a strength, and `cfg` is given too.
     """
     if "guidance" not in values:
         return dict(values)
     strength = values["guidance"]
     if strength is not None and not _is_number(strength):
-        raise UsageError(
-            f"guidance names a method, {str(strength)!r}, and this version applies none.",
-            hint="The strength of classifier-free guidance is cfg, as in --cfg 6.",
-        )
+        return dict(values)
     if strength is not None and values.get("cfg") is not None:
         raise UsageError(
             f"The strength of guidance is given twice, as cfg ({values['cfg']}) and as guidance ({strength}).",

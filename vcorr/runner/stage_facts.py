@@ -86,6 +86,7 @@ def common_columns(plan: Plan) -> dict[str, Any]:
         "seed": settings.seed,
         "task": plan.spec.task,
         "cfg": settings.cfg if plan.selection.mode.makes_video else None,
+        **({} if plan.selection.guided is None else plan.selection.guided.columns()),
     }
 
 

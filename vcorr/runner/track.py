@@ -9,10 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vcorr.contract.errors import StoreError
-from vcorr.contract.records import Clip
+from vcorr.contract.records import Clip, Queries
 from vcorr.data.video.lossless import SUFFIX as VIDEO_SUFFIX
 from vcorr.data.video.lossless import read_lossless, video_hash, write_lossless
 from vcorr.runner.called_tracker import CalledTracker
+from vcorr.runner.generation import track_video
 from vcorr.runner.plan import Plan
 from vcorr.runner.predict import ClipFacts, Prepared, prepare_clip, track_row
 from vcorr.store.atomic_files import make_folder, set_aside
@@ -62,7 +63,7 @@ def check_video(run: RunDirectory, clip_id: str) -> None:
             return
     except OSError:
         pass  # reading the video says what is wrong
-    _read_video(run, clip_id)
+    read_video(run, clip_id)
 
 
 def restore_clip(plan: Plan, run: RunDirectory, clip_id: str) -> Prepared:
@@ -76,7 +77,7 @@ def restore_clip(plan: Plan, run: RunDirectory, clip_id: str) -> Prepared:
     prepared = prepare_clip(plan, clip_id)
     if not plan.selection.mode.makes_video:
         return prepared
-    return replace(prepared, clip=prepared.clip.with_video(_read_video(run, clip_id)))
+    return replace(prepared, clip=prepared.clip.with_video(read_video(run, clip_id)))
 
 
 def video_path(run: RunDirectory, clip_id: str) -> Path:
@@ -84,7 +85,13 @@ def video_path(run: RunDirectory, clip_id: str) -> Path:
     return run.path / VIDEOS / video_path_name(clip_id)
 
 
-def _read_video(run: RunDirectory, clip_id: str) -> NDArray[np.uint8]:
+def is_video_kept(run: RunDirectory, clip_id: str) -> bool:
+    """Returns whether the run has a generated video of a clip; a clip that failed has none."""
+    return video_path(run, clip_id).is_file()
+
+
+def read_video(run: RunDirectory, clip_id: str) -> NDArray[np.uint8]:
+    """Returns the generated video of a clip; raises DamagedVideoError as `check_video`."""
     path = video_path(run, clip_id)
     try:
         if not path.is_file():
@@ -114,6 +121,8 @@ def rows_of_tracks(
 ) -> list[TrackRow]:
     """Returns the row of a clip's tracks shard as a list; an empty list if the clip has no video or no tracks.
 
+    A run of the task generation has a second row: the ways back from the ends of the tracks.
+
     tracker: finds the tracks; None for the clip's own tracks.
 
     Raises:
@@ -121,8 +130,13 @@ def rows_of_tracks(
     """
     if clip.video is None:
         return []
+    video = video_hash(clip.video) if plan.selection.mode.makes_video else facts.video
+    if plan.spec.is_generation and tracker is not None:
+        both = track_video(clip.video, clip.queries, tracker)
+        back = Queries(both.backward.asked_in.astype(np.int32), both.backward.xy[:, -1])
+        ways = ((clip, both.forward), (clip.with_queries(back), both.backward))
+        return [track_row(run.run_id, plan, one, tracks, video=video, facts=facts) for one, tracks in ways]
     tracks = clip.tracks if tracker is None else tracker.track(clip.video, clip.queries)
     if tracks is None:
         return []
-    video = video_hash(clip.video) if plan.selection.mode.makes_video else facts.video
     return [track_row(run.run_id, plan, clip, tracks, video=video, facts=facts)]

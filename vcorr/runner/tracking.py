@@ -51,7 +51,8 @@ def check_words(spec: RunSpec) -> None:
             f"track.{next(iter(options))} is set, but this run reads correspondence and follows no points.",
             hint="Points are followed by: vcorr track --help",
         )
-    for name, value in {"preset": spec.preset, "from_run": spec.from_run}.items():
+    own = {"preset": spec.preset, "from_run": None if spec.is_generation else spec.from_run}
+    for name, value in own.items():
         if value is not None:
             raise UsageError(f"{name} is set, and only tracking has one.", hint="vcorr track --help")
 

@@ -18,6 +18,7 @@ from vcorr.runner import predict, track
 from vcorr.runner.called_tracker import CalledTracker
 from vcorr.runner.cost import COST_KEY, cost_of
 from vcorr.runner.events import Events, Silent
+from vcorr.runner.generation import video_row
 from vcorr.runner.peak_memory import device_peak, forget_peak, host_peak
 from vcorr.runner.plan import Plan
 from vcorr.runner.row_words import STATUS_OK
@@ -27,7 +28,7 @@ from vcorr.runner.stage_facts import predict_facts, storable, track_facts
 from vcorr.store import shards
 from vcorr.store.fingerprint import plain
 from vcorr.store.rundir import RunDirectory
-from vcorr.store.schema import Row, TableName
+from vcorr.store.schema import PredictionRow, Row, TableName
 
 
 @dataclass(frozen=True)
@@ -266,7 +267,7 @@ class _Worker:
             forget_peak(plan.hardware.device)
             began = time.monotonic()
             adapter.load(plan.hardware.device, plan.hardware.dtype, plan.spec.weights)
-            adapter.check_settings(plan.selection.settings)
+            adapter.check_settings(replace(plan.selection.settings, guidance=plan.live.guidance))
             self._load_seconds = time.monotonic() - began
             with adapter.probe_changes.watch():
                 self._probes = {probe.entry.name: probe.create() for probe in plan.parts.probes}
@@ -286,11 +287,18 @@ class _Worker:
         made = predicted.reconstruction
         if made is not None:
             self._say(predict.round_trip_note(clip_id, made))
-        rows = predict.prediction_rows(
-            self._run.run_id, predicted.clip, predicted.predictions, reconstruction=made, task=self._plan.spec.task
-        )
+        rows = self._rows_of(predicted)
         self._write("predictions", clip_id, rows, "predict", facts)
         return self._scorer.score(shards.shard_name(clip_id))
+
+    def _rows_of(self, predicted: predict.Predicted) -> list[PredictionRow]:
+        """Returns the rows of the predictions; of a generated video from which nothing was read, the one row."""
+        run, made = self._run.run_id, predicted.reconstruction
+        if self._plan.spec.is_generation:
+            attention = self._plan.selection.sites[0].attention
+            return [video_row(run, predicted.clip, predicted.grid, attention)]
+        task = self._plan.spec.task
+        return predict.prediction_rows(run, predicted.clip, predicted.predictions, reconstruction=made, task=task)
 
     def _store_failure(self, clip_id: str, error: Exception) -> None:
         row = predict.failure_row(self._run.run_id, clip_id, error, task=self._plan.spec.task)

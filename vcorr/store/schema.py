@@ -37,7 +37,7 @@ _TASK = "The task that is measured: `correspondence`, `tracking`, `propagation`,
 _DATASET = "Name of the dataset."
 _SPLIT = "Split of the dataset."
 _ATTENTION = "Kind of attention: `full3d`, `factorised`, `linear` or `none`. Empty in the row of a failed clip."
-_PROBE = "Name of the probe; `direct` for models that predict without attention."
+_PROBE = "Name of the probe; `direct` for models that predict without attention, `video` for generated videos."
 _LAYER = "Attention layer, from 0 in the order of execution; -1 without a site."
 _LAYER_NAME = "Path of the attention module inside the denoiser."
 _STEP = "Index into the scheduler's timesteps, 0 being the noisiest; -1 without a site or without noise."
@@ -165,7 +165,9 @@ class PredictionRow:
     clip: Text = column("", _CLIP)
     probe: Text = column("", _PROBE)
     kind: Text = column(
-        "", "`positions`: predicted positions of the points, in `xy`. `rows`: an attention summary, in `rows`."
+        "",
+        "`positions`: predicted positions of the points, in `xy`. `rows`: an attention summary, in `rows`. `video`: "
+        "task `generation`, a video was generated and nothing was read; `points` is 0.",
     )
     attention: Text = column("", _ATTENTION)
     layer: Int32 = column(NONE, _LAYER)
@@ -200,7 +202,10 @@ class PredictionRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrackRow:
-    """The reference tracks of one clip, with facts about the clip."""
+    """The reference tracks of one clip, with facts about the clip.
+
+    Task `generation` has a second row per clip: the ways back. Their queries are the ends of the first row's tracks.
+    """
 
     run: Text = column("", _RUN)
     clip: Text = column("", _CLIP)

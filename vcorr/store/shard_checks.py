@@ -19,6 +19,7 @@ from vcorr.contract.errors import UsageError
 from vcorr.contract.geometry import TokenGrid
 from vcorr.contract.head_traits import TRAITS
 from vcorr.contract.records import UNKNOWN_LAYER, InputClass, QueryMode, Readout
+from vcorr.contract.tasks import GENERATION
 from vcorr.contract.variants import switches_of
 from vcorr.store.json_text import read_json
 from vcorr.store.schema import NONE, TableName
@@ -92,7 +93,7 @@ def _check_predictions(table: pa.Table) -> None:
         return
     _check_sites(table)
     _check_variants(table)
-    _check_known(table, "kind", ("positions", "rows"))
+    _check_known(table, "kind", ("positions", "rows", "video"))
     _check_unique(table, _PREDICTED_BY)
     points, latents = (_array(table, column) for column in ("points", "latents"))
     for column in ("points", "latents"):
@@ -134,8 +135,14 @@ def _check_grids(table: pa.Table) -> None:
 
 
 def _check_tracks(table: pa.Table) -> None:
-    if table.num_rows > 1:
-        raise ValueError(f"it has {table.num_rows} rows, and the tracks of a clip are one")
+    most = 2 if table["task"][0].as_py() == GENERATION else 1  # forth and back
+    if table.num_rows > most:
+        raise ValueError(f"it has {table.num_rows} rows, and the tracks of a clip are {'two' if most > 1 else 'one'}")
+    for number in range(table.num_rows):
+        _check_track(table.slice(number, 1))
+
+
+def _check_track(table: pa.Table) -> None:
     row = {column: table[column][0].as_py() for column in ("points", "frames", "height", "width")}
     for column in row:
         _check_range(table, column, 0)

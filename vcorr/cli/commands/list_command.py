@@ -49,8 +49,7 @@ def list_(kind: str | None, results: Path, as_json: bool) -> None:
         if rows:
             console().print(render.listing(name, rows))
     if kind and not found[kind]:
-        unused = " No command of this version applies one." if kind == "guidances" else ""
-        say(f"No plugin brings {kind}.{unused}")
+        say(f"No plugin brings {kind}.")
 
 
 def _list_runs(folder: Path, as_json: bool) -> None:

@@ -137,11 +137,11 @@ def carry_out(
     with naming_file(file, given, assignments):
         plan = make_plan(spec, installed(), dry=dry_run)
     if dry_run:
-        return _say_plan(plan, out, as_json)
+        return say_plan(plan, out, as_json)
     return _run(plan, out, reuse, as_json)
 
 
-def _say_plan(plan: Plan, out: Path, as_json: bool) -> int:
+def say_plan(plan: Plan, out: Path, as_json: bool) -> int:
     """Prints the plan. What is missing is a part of it, not an error: the exit code is 0."""
     from vcorr.analysis.estimate import estimate
     from vcorr.cli.views import plan_view

@@ -22,7 +22,7 @@ from vcorr.contract.modes import Generate
 from vcorr.contract.noun_counts import say_count
 from vcorr.contract.records import NO_SITE
 from vcorr.contract.seeds import noise_draw_of
-from vcorr.contract.tasks import TRACKING
+from vcorr.contract.tasks import GENERATION, TRACKING
 from vcorr.contract.visible_text import join_words
 from vcorr.metrics.tapvid_metric import JACCARD, OCCLUSION
 from vcorr.runner.reference import Reference
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from vcorr.runner.stored_tracks import StoredThresholds
 
 _WINNERS_SHOWN = 3
+_GUIDED_BY = ("guidance_scale", "guidance_layers", "guidance_steps", "cfg")
 _THRESHOLDS_SHOWN = 9
 
 
@@ -110,6 +111,7 @@ def _facts(found: Overview) -> dict[str, Any]:
         "data": f"{context.get('dataset', '')}, split {context.get('split', '')}",
         "mode": context.get("mode", ""),
         **_tracking(record),
+        **_generation(context),
         "noise": _noise(record, context),
         "reference": Reference.of_record(record).text,
         "clips": len(facts.clips),
@@ -130,6 +132,15 @@ def _tracking(record: Mapping[str, Any]) -> dict[str, Any]:
         return {}
     options = " ".join(f"track.{name}={value}" for name, value in resolved["track"].items())
     return {"task": TRACKING, "tracking": options, "cost": render.say_cost(cost) if cost else ""}
+
+
+def _generation(context: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns how videos were guided, in words; nothing for a run of another task."""
+    if context.get("task") != GENERATION:
+        return {}
+    named = {"guidance": "none", **{name: value for name, value in context.items() if value not in (None, "")}}
+    words = [f"{name.removeprefix('guidance_')} {named[name]}" for name in _GUIDED_BY if name in named]
+    return {"task": GENERATION, "guidance": ", ".join([str(named["guidance"]), *words])}
 
 
 def _noise(record: Mapping[str, Any], context: Mapping[str, Any]) -> str:

@@ -1,0 +1,98 @@
+"""Prints generated videos and their scores."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vcorr.cli.views.table_notes import interval_text, say_no_interval
+from vcorr.cli.views.table_width import Column, fit_table
+from vcorr.cli.views.terminal import cell, console, duration, number, say
+from vcorr.stats.intervals import no_interval_reason
+
+if TYPE_CHECKING:
+    from vcorr.analysis.generated_clips import ColumnSummary, GeneratedScores
+    from vcorr.runner.coordinator import Outcome
+    from vcorr.runner.plan import Plan
+
+_FILES_SHOWN = 5
+
+
+def say_generated(plan: Plan, done: Outcome, found: GeneratedScores, files: Sequence[Path]) -> None:
+    """Prints the end of `vcorr generate`: scores, files and the folder of the run. files: the videos as mp4."""
+    out = console()
+    if found.columns:
+        out.print(_scores_table(found, done.clips))
+    if done.clips > 1 and found.columns and not math.isfinite(found.columns[0].interval.low):
+        out.print(cell(say_no_interval(no_interval_reason(found.columns[0].interval)), style="dim"))
+    for clip, reason in found.unscored.items():
+        out.print(cell(f"Clip {clip} has no scores: {reason}."), soft_wrap=True)
+    out.print(cell(f"Guidance: {_say_guidance(plan)}. Tracks: {plan.reference.text}."), soft_wrap=True)
+    out.print(f"{done.clips - len(done.failed)} of {done.clips} videos in {duration(done.seconds)}.")
+    for path in files[:_FILES_SHOWN]:
+        say(f"Video: {path}")
+    if len(files) > _FILES_SHOWN:
+        say(f"… and {len(files) - _FILES_SHOWN} more videos in {files[0].parent}")
+    say(f"Results: {done.run.path}")
+
+
+def _say_guidance(plan: Plan) -> str:
+    guided = plan.selection.guided
+    if guided is None:
+        return "none"
+    columns = guided.columns()
+    scale = "" if columns["guidance_scale"] is None else f", scale {columns['guidance_scale']:g}"
+    layers = f", layers {columns['guidance_layers']}" if guided.layers else ""
+    return f"{columns['guidance']}{scale}{layers}, steps {columns['guidance_steps']}"
+
+
+def _scores_table(found: GeneratedScores, clips: int) -> Any:
+    several = clips > 1
+    columns = [Column("score", is_name=True), Column("mean" if several else "value")]
+    columns += [Column("95 % interval", gives_way=0), Column("clips", gives_way=1)] if several else []
+    columns += [Column("better", is_name=True, gives_way=2)]
+    rows = [_cells(one, several) for one in found.columns]
+    return fit_table(console(), "Scores of the videos" if several else "Scores of the video", columns, rows)
+
+
+def _cells(one: ColumnSummary, several: bool) -> list[Any]:
+    mean = cell(number(float(one.interval.estimate), 4), style="bold")
+    more = [interval_text(float(one.interval.low), float(one.interval.high), 4), str(int(one.interval.n))]
+    return [cell(one.column), mean, *(more if several else []), "lower" if one.lower_is_better else "higher"]
+
+
+def to_dict(plan: Plan, done: Outcome, found: GeneratedScores, files: Sequence[Path]) -> dict[str, Any]:
+    """Returns what `vcorr generate --json` prints."""
+    return {
+        "run": done.run.run_id,
+        "path": str(done.run.path),
+        "status": done.status,
+        "clips": done.clips,
+        "reused": done.reused,
+        "failed": list(done.failed),
+        "seconds": round(done.seconds, 3),
+        "guidance": None if plan.selection.guided is None else plan.selection.guided.columns(),
+        "reference": plan.reference.to_dict(),
+        "notes": list(plan.notes),
+        "scores": [_column_dict(one) for one in found.columns],
+        "not_scored": dict(found.unscored),
+        "videos": [str(path) for path in files],
+    }
+
+
+def _column_dict(one: ColumnSummary) -> dict[str, Any]:
+    ends = {name: float(getattr(one.interval, name)) for name in ("estimate", "low", "high")}
+    return {
+        "column": one.column,
+        "lower_is_better": one.lower_is_better,
+        "mean": _plain(ends["estimate"]),
+        "low": _plain(ends["low"]),
+        "high": _plain(ends["high"]),
+        "values": {clip: _plain(value) for clip, value in one.values.items()},
+    }
+
+
+def _plain(value: float) -> float | None:
+    return value if math.isfinite(value) else None
