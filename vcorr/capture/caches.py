@@ -28,7 +28,7 @@ def check_no_cache(denoiser: nn.Module) -> None:
     Raises:
         UsageError: a cache is on; the message names it.
     """
-    cache = _find_cache(denoiser)
+    cache = find_cache(denoiser)
     if cache is None:
         return
     name = type(denoiser).__name__
@@ -38,7 +38,8 @@ def check_no_cache(denoiser: nn.Module) -> None:
     raise UsageError(f"{name} runs with {cache} of diffusers, which skips attention in some steps.", hint=hint)
 
 
-def _find_cache(denoiser: nn.Module) -> str | None:
+def find_cache(denoiser: nn.Module) -> str | None:
+    """Returns the name of a cache that skips attention in this denoiser; None if there is none."""
     for module in denoiser.modules():
         registry: Any = getattr(module, "_diffusers_hook", None)
         for hook in getattr(registry, "hooks", {}).values():

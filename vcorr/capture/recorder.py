@@ -159,6 +159,11 @@ class Recorder:
             )
 
     @property
+    def is_reading(self) -> bool:
+        """Whether any probe reads the passes; without one, nothing is tapped."""
+        return bool(self._probes.probes)
+
+    @property
     def watch(self) -> PassWatch:
         """The watch over the passes of the attached denoisers: step, guidance branch and denoiser of each pass.
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from vcorr.diffusion.accelerators.accelerator import Accelerator as Accelerator
     from vcorr.diffusion.adapter import DiffusersVideoModel as DiffusersVideoModel
     from vcorr.diffusion.authors import AuthorsConfig as AuthorsConfig
     from vcorr.diffusion.configs import Configs as Configs
@@ -55,6 +56,7 @@ else:
     __getattr__, __dir__, __all__ = lazy_names(
         __name__,
         {
+            "vcorr.diffusion.accelerators.accelerator": "Accelerator",
             "vcorr.diffusion.adapter": "DiffusersVideoModel",
             "vcorr.diffusion.authors": "AuthorsConfig",
             "vcorr.diffusion.configs": "Configs packaged_configs",

@@ -6,6 +6,7 @@ Shape legend: T video frames, H x W pixels.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -107,19 +108,28 @@ class DiffusersVideoModel(AdapterLoading[C], AdapterLatents[C], AdapterInputs[C]
 
         return run_mode(self, clip, settings, recorder)
 
+    def accelerated(self, settings: RunSettings, *, probed: bool) -> AbstractContextManager[None]:
+        """Keeps the accelerators on while the pipeline samples a video. probed: whether probes read its passes.
+
+        Raises:
+            UsageError: an accelerator skips attention that probes would read.
+        """
+        return self.accelerators.sampling(self, settings, probed=probed)
+
     def check_settings(self, settings: RunSettings) -> None:
         """Checks that the scheduler makes that many steps, and that mode `invert` can walk back along them.
 
         Before the pipeline is loaded, only the scheduler's configuration is checked, if there is one.
 
         Raises:
-            UsageError: the scheduler cannot make that number of steps. In mode `invert` also: its steps cannot be
-                undone, guidance was asked for, or the adapter does not decode.
+            UsageError: the scheduler cannot make that number of steps, or an accelerator does not work in this mode. In
+                mode `invert` also: its steps cannot be undone, guidance was asked for, or the adapter does not decode.
         """
         from vcorr.diffusion.schedule import check_step_count
 
         scheduler, shift = self.scheduler_config(), self.setting("flow_shift")
         check_step_count(scheduler, settings.num_steps, self.fewest_steps)
+        self.accelerators.check_settings(settings)
         if scheduler and shift is not None:
             name_of_shift(scheduler, shift)
         if isinstance(mode_of(settings.mode), Invert):

@@ -10,6 +10,7 @@ from vcorr.contract.bases import VideoModelBase
 from vcorr.contract.cards import load_card
 from vcorr.contract.errors import PluginError, not_loaded
 from vcorr.contract.records import Attention, Mode, ModelCard, Unrotated
+from vcorr.diffusion.accelerators.accelerator_names import read_accelerators
 from vcorr.diffusion.authors import AuthorSettings
 from vcorr.diffusion.configs import VIDEO, Configs, packaged_configs
 from vcorr.diffusion.options import VideoConfig
@@ -98,6 +99,7 @@ class AdapterFacts(VideoModelBase, Generic[C]):
         self._stills: StillLatents | None = None
         self._folder_scheduler: Mapping[str, Any] = {}
         self.config = self._with_video_size(config)
+        self.accelerators = read_accelerators(config.accelerate)
         self._settings = AuthorSettings(config, self.model_card() if self.card else None)
         self.steps = self._settings.steps or self.steps
 

@@ -53,7 +53,8 @@ class AdapterLoading(AdapterLayout[C]):
         from vcorr.diffusion.loading import load_pipeline
 
         assert source.folder is not None  # `build` makes random weights
-        return load_pipeline(self.pipeline_class, source.folder, dtype, self.vae_dtype(dtype))
+        further = self.accelerators.loading(self.denoisers, dtype)
+        return load_pipeline(self.pipeline_class, source.folder, dtype, self.vae_dtype(dtype), **further)
 
     # --------------------------------------------------------------------------------------------------------- contract
 
@@ -61,18 +62,20 @@ class AdapterLoading(AdapterLayout[C]):
         """Returns the identity of the weights: "hub:ID@REVISION", "path:HASH", "embedded:HASH" or "random:SEED".
 
         "+lora:HASH" follows if low-rank weights are merged in, with several denoisers
-        "+lora:transformer=HASH,transformer_2=HASH". This imports neither torch nor diffusers. It raises as `locate`,
-        and if a file of low-rank weights cannot be used.
+        "+lora:transformer=HASH,transformer_2=HASH". "+accelerate:TEXT" follows if an
+        accelerator is on. This imports neither torch nor diffusers. It raises as `locate`, and if a file of low-rank
+        weights cannot be used.
         """
         source = self.locate(weights)
         self._take_sizes_from(source)
-        identity = source.identity
-        files = self.lora_files()
-        if not files:
-            return identity
-        from vcorr.diffusion.lora_files import lora_identity
+        parts = [source.identity]
+        if files := self.lora_files():
+            from vcorr.diffusion.lora_files import lora_identity
 
-        return f"{identity}+lora:{lora_identity(files, len(self.denoisers))}"
+            parts.append(f"lora:{lora_identity(files, len(self.denoisers))}")
+        if self.accelerators.each:
+            parts.append(f"accelerate:{self.accelerators.text}")
+        return "+".join(parts)
 
     def lora_files(self) -> Mapping[str, str]:
         """Returns the path of the low-rank weights of each denoiser, by its name: `model.lora` for all of them."""
@@ -109,6 +112,7 @@ class AdapterLoading(AdapterLayout[C]):
             self._expose_attention()
             if files:
                 merge_lora(self._pipe, files)
+            self.accelerators.apply(self)
             apply_options(self._pipe, self.config, device)
         except BaseException:
             self._pipe = None
@@ -121,6 +125,7 @@ class AdapterLoading(AdapterLayout[C]):
         if self.configs:
             self.take_sizes(pipeline_configs(pipe))
         self._expose_attention()
+        self.accelerators.apply(self)
         pipe.set_progress_bar_config(disable=True)
 
     def check_loading(self, device: str, dtype: str) -> None:
@@ -135,6 +140,7 @@ class AdapterLoading(AdapterLayout[C]):
 
         if self.lora_files():
             check_peft()
+        self.accelerators.check(self)
         if self.config.offload:
             check_offload(device)
 

@@ -66,6 +66,12 @@ class VideoConfig:
         "Path of a safetensors file with low-rank weights, which are merged into every denoiser when the model is"
         " loaded; the file has to fit wholly.",
     )
+    accelerate: str = option(
+        "none",
+        "What makes the model faster or smaller, such as fp8, nf4, windowed or first-block-cache, with its options, as "
+        'in "windowed:frames=1"; several are joined by "+". docs/accelerators.md lists them.',
+        later=True,
+    )
     offload: bool = option(False, "Networks stay in CPU memory and come to the GPU only while they run.")
     vae_tiling: bool = option(
         False,

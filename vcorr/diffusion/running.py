@@ -58,6 +58,8 @@ class _Model(Protocol):
 
     def check_makes(self, grid: TokenGrid) -> None: ...
 
+    def accelerated(self, settings: RunSettings, *, probed: bool) -> AbstractContextManager[None]: ...
+
     def guidance(self, strength: float) -> Mapping[str, float]: ...
 
     def schedule(self, num_steps: int, grid: TokenGrid) -> NoiseSchedule: ...
@@ -162,6 +164,7 @@ def _generate(model: _Model, clip: Clip, settings: RunSettings, recorder: Record
             recorder.attach(modules, model.sites(), model.layout(), partial(model.grid, made), latents=reading),
             SamplingWatch(recorder, noise) as watch,
             watch.follow_steps(model.pipe) as callback,
+            model.accelerated(settings, probed=recorder.is_reading),
         ):
             output = model.pipe(**call, **callback)
     watch.check(schedule.timesteps)

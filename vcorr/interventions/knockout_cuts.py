@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 import torch
-import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from vcorr.capture.captures import TokenLayout
@@ -23,6 +22,7 @@ from vcorr.capture.tap import AttentionCall
 from vcorr.contract.errors import CaptureError, UsageError, unknown_name
 from vcorr.contract.geometry import TokenGrid
 from vcorr.contract.records import Site
+from vcorr.interventions.partial_attention import attend_to
 
 CutKind = Literal["cross-frame", "self-frame", "text", "head", "head-mean"]
 KINDS: tuple[CutKind, ...] = get_args(CutKind)
@@ -159,31 +159,12 @@ def _attend(call: AttentionCall, rows: slice, keys: Sequence[slice], *, alone: b
 
     alone: whether the last P keys are `rows` themselves, and each token sees only itself among them.
     """
-    heads = call.q.shape[1]
-    k, v = (_per_head(torch.cat([part[:, :, each] for each in keys], dim=2), heads) for part in (call.k, call.v))
-    mask = None if call.mask is None else _mask_of(call.mask, rows, keys)
+    seen = None
     if alone:
-        size = rows.stop - rows.start
-        seen = torch.ones(size, k.shape[2], dtype=torch.bool, device=k.device)
-        seen[:, -size:] = torch.eye(size, dtype=torch.bool, device=k.device)
-        mask = seen if mask is None else _join_masks(mask, seen)
-    # the taps do not see this call: an interceptor's own attention is hidden from them
-    return F.scaled_dot_product_attention(call.q[:, :, rows], k, v, attn_mask=mask, scale=call.scale)
-
-
-def _per_head(shared: Tensor, heads: int) -> Tensor:
-    return shared if shared.shape[1] == heads else shared.repeat_interleave(heads // shared.shape[1], dim=1)
-
-
-def _mask_of(mask: Tensor, rows: slice, keys: Sequence[slice]) -> Tensor:
-    """Returns the part of a mask (..., N or 1, N) for some rows and keys."""
-    some = mask[..., rows, :] if mask.ndim > 1 and mask.shape[-2] > 1 else mask
-    return torch.cat([some[..., each] for each in keys], dim=-1)
-
-
-def _join_masks(mask: Tensor, seen: Tensor) -> Tensor:
-    """Returns a mask, bool or added to the logits, that also hides what `seen` (P, M) does not hold."""
-    return mask & seen if mask.dtype == torch.bool else mask.masked_fill(~seen, float("-inf"))
+        size, count = rows.stop - rows.start, sum(part.stop - part.start for part in keys)
+        seen = torch.ones(size, count, dtype=torch.bool, device=call.k.device)
+        seen[:, -size:] = torch.eye(size, dtype=torch.bool, device=call.k.device)
+    return attend_to(call, rows, keys, seen)
 
 
 def _replace_by_means(plain: Tensor, parts: Sequence[slice]) -> Tensor:
