@@ -39,6 +39,7 @@ WITH_TORCH = {
         *("intercept", "listening", "observing", "show"),
     },
     "vcorr.diffusion": {
+        "AttentionWindow",
         *("NoiseSchedule", "component_from_config", "encode_frames", "encode_video", "load_pipeline", "noise_levels"),
         *("open_gates", "pipeline_from_configs", "prompt_noise", "quiet_loading", "seed_generators", "to_model_range"),
         "torch_dtype",

@@ -1,11 +1,13 @@
 """Accelerators as options of a model: what they compute, what identifies their runs, and what is refused."""
 
+import dataclasses
 from contextlib import contextmanager
 
 import diffusers
 import numpy as np
 import pytest
 import torch
+from support.pages import DOCS, read
 
 import vcorr
 from vcorr.capture.recorder import Recorder
@@ -293,3 +295,13 @@ def test_an_accelerated_run_is_a_run_of_its_own(tmp_path, capsys):
     code, said = run("--set", "model.accelerate=first-block-cache")
     assert code == 2
     assert "each of its passes stands alone" in said
+
+
+def test_the_page_lists_every_accelerator_with_its_options_and_defaults():
+    lines = [line for line in read(DOCS / "accelerators.md").splitlines() if line.startswith("| `")]
+    for name in ACCELERATORS:
+        row = next(line for line in lines if line.startswith(f"| `{name}` |"))
+        (one,) = read_accelerators(name).each
+        for field in dataclasses.fields(one):
+            default = getattr(one, field.name)
+            assert f"{field.name}={str(default).lower() if isinstance(default, bool) else default}" in row

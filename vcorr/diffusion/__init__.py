@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from vcorr.diffusion.weights import locate_weights as locate_weights
     from vcorr.diffusion.weights import other_revisions as other_revisions
     from vcorr.diffusion.weights import random_seed as random_seed
+    from vcorr.interventions.windowed_attention import AttentionWindow as AttentionWindow
 else:
     from vcorr.contract.lazy_names import lazy_names
 
@@ -74,5 +75,6 @@ else:
                 "WeightsSource check_pipeline_folder folder_identity locate_component "
                 "locate_network locate_weights other_revisions random_seed"
             ),
+            "vcorr.interventions.windowed_attention": "AttentionWindow",
         },
     )

@@ -108,7 +108,7 @@ class DiffusersVideoModel(AdapterLoading[C], AdapterLatents[C], AdapterInputs[C]
 
         return run_mode(self, clip, settings, recorder)
 
-    def accelerated(self, settings: RunSettings, *, probed: bool) -> AbstractContextManager[None]:
+    def accelerate_sampling(self, settings: RunSettings, *, probed: bool) -> AbstractContextManager[None]:
         """Keeps the accelerators on while the pipeline samples a video. probed: whether probes read its passes.
 
         Raises:

@@ -58,7 +58,7 @@ class _Model(Protocol):
 
     def check_makes(self, grid: TokenGrid) -> None: ...
 
-    def accelerated(self, settings: RunSettings, *, probed: bool) -> AbstractContextManager[None]: ...
+    def accelerate_sampling(self, settings: RunSettings, *, probed: bool) -> AbstractContextManager[None]: ...
 
     def guidance(self, strength: float) -> Mapping[str, float]: ...
 
@@ -164,7 +164,7 @@ def _generate(model: _Model, clip: Clip, settings: RunSettings, recorder: Record
             recorder.attach(modules, model.sites(), model.layout(), partial(model.grid, made), latents=reading),
             SamplingWatch(recorder, noise) as watch,
             watch.follow_steps(model.pipe) as callback,
-            model.accelerated(settings, probed=recorder.is_reading),
+            model.accelerate_sampling(settings, probed=recorder.is_reading),
         ):
             output = model.pipe(**call, **callback)
     watch.check(schedule.timesteps)

@@ -89,5 +89,5 @@ class Accelerator:
 
     @contextmanager
     def sampling(self, model: AcceleratedModel, settings: RunSettings) -> Iterator[None]:
-        """Is open while the pipeline samples one video; by default it does nothing."""
+        """Runs around the sampling of one video; by default it does nothing."""
         yield

@@ -148,10 +148,12 @@ def _find_class(name: str) -> type[Accelerator]:
         hint = f"Known: {', '.join(ACCELERATORS)}; of your own: package.module:Class."
         raise unknown_name("accelerator", name, ACCELERATORS, hint=hint)
     label = f"accelerator {name!r}"
-    found = resolve(ACCELERATORS.get(name, name), label)
-    if not (isinstance(found, type) and issubclass(found, Accelerator) and dataclasses.is_dataclass(found)):
+    found: Any = resolve(ACCELERATORS.get(name, name), label)
+    fits = isinstance(found, type) and issubclass(found, Accelerator) and dataclasses.is_dataclass(found)
+    if not fits:
         raise PluginError(f"{label} must be a dataclass that inherits from vcorr.diffusion.Accelerator.")
-    return found
+    kind: type[Accelerator] = found
+    return kind
 
 
 def _read_options(kind: type[Any], name: str, text: str) -> Iterator[tuple[str, Any]]:

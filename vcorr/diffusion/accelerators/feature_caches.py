@@ -35,17 +35,17 @@ class FeatureCache(Accelerator):
 
     def apply(self, model: AcceleratedModel) -> None:
         """Switches the cache on and off once, so that a denoiser that cannot take it is known at once."""
-        with self._switched_on(model, RunSettings(mode="generate", num_steps=4)):
+        with self._keep_on(model, RunSettings(mode="generate", num_steps=4)):
             pass
 
     @contextmanager
     def sampling(self, model: AcceleratedModel, settings: RunSettings) -> Iterator[None]:
         """Switches the cache on for one video."""
-        with self._switched_on(model, settings):
+        with self._keep_on(model, settings):
             yield
 
     @contextmanager
-    def _switched_on(self, model: AcceleratedModel, settings: RunSettings) -> Iterator[None]:
+    def _keep_on(self, model: AcceleratedModel, settings: RunSettings) -> Iterator[None]:
         denoisers = [getattr(model.pipe, name) for name in model.denoisers]
         switched: list[Any] = []
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -126,9 +127,8 @@ class EightBit(_Quantised):
             return diffusers.BitsAndBytesConfig(load_in_8bit=True)
         if self.by == "quanto":
             return diffusers.QuantoConfig(weights_dtype="int8")
-        from torchao.quantization import Int8WeightOnlyConfig
-
-        return diffusers.TorchAoConfig(Int8WeightOnlyConfig())
+        quantisation: Any = import_module("torchao.quantization")
+        return diffusers.TorchAoConfig(quantisation.Int8WeightOnlyConfig())
 
 
 @dataclass(frozen=True)
@@ -199,9 +199,10 @@ def _round_blocks(weight: Tensor, rounded: Callable[[Tensor], Tensor], block: in
 
     width = weight.shape[1]
     size = block or width
-    padded = torch.nn.functional.pad(weight, (0, -width % size)).unflatten(1, (-1, size))
+    padded = torch.nn.functional.pad(weight, (0, -width % size)).reshape(len(weight), -1, size)
     scale = padded.abs().amax(dim=2, keepdim=True).clamp_min(torch.finfo(torch.float32).tiny)
-    return (rounded(padded / scale) * scale).flatten(1)[:, :width]
+    found: Tensor = (rounded(padded / scale) * scale).flatten(1)[:, :width]
+    return found
 
 
 def _is_installed(module: str) -> bool:
