@@ -7,7 +7,7 @@ import diffusers
 import numpy as np
 import pytest
 import torch
-from support.pages import DOCS, read
+from support.pages import ROOT, read
 
 import vcorr
 from vcorr.capture.recorder import Recorder
@@ -20,7 +20,7 @@ from vcorr.probes.matching_probes import QueryKey
 from vcorr.store.rundir import RunDirectory
 
 CLIP = Clip("clip", "a red circle", np.full((3, 2), 20, np.float32))
-SAMPLING = RunSettings("generate", (), num_steps=5)
+SAMPLING = RunSettings("generate", (), num_steps=4)
 CACHES = {
     "first-block-cache:threshold=0.9": lambda pipe: diffusers.FirstBlockCacheConfig(threshold=0.9),
     "pyramid-attention-broadcast:lowest=-1,highest=999": lambda pipe: diffusers.PyramidAttentionBroadcastConfig(
@@ -35,7 +35,7 @@ CACHES = {
         current_timestep_callback=lambda: pipe.current_timestep,
     ),
     "mag-cache:threshold=9,ratios=1/0.9": lambda pipe: diffusers.MagCacheConfig(
-        threshold=9, num_inference_steps=5, mag_ratios=[1.0, 0.9]
+        threshold=9, num_inference_steps=4, mag_ratios=[1.0, 0.9]
     ),
     "taylorseer:lite=true,every=2,first=2": lambda pipe: diffusers.TaylorSeerCacheConfig(
         cache_interval=2, disable_cache_before_step=2, use_lite_mode=True, taylor_factors_dtype=torch.float32
@@ -81,7 +81,7 @@ class Spy:
 def read_all(model, video):
     """Returns q and the attention output by layer, in one pass."""
     spy = Spy()
-    model.run(CLIP.with_video(video), RunSettings(steps=(2,), num_steps=5), Recorder({"spy": spy}, CLIP.queries))
+    model.run(CLIP.with_video(video), RunSettings(steps=(2,), num_steps=4), Recorder({"spy": spy}, CLIP.queries))
     return spy.seen
 
 
@@ -118,11 +118,11 @@ def test_taylorseer_finds_attention_and_feed_forward_layers(video):
 def test_a_cache_is_refused_where_attention_is_read_or_steps_stand_alone():
     model = load("first-block-cache")
     with pytest.raises(UsageError, match="each of its passes stands alone") as alone:
-        model.check_settings(RunSettings("renoise", (0,), num_steps=5))
+        model.check_settings(RunSettings("renoise", (0,), num_steps=4))
     assert "vcorr study accelerators" in alone.value.hint
     recorder = Recorder({"qk": QueryKey()}, CLIP.queries)
     with pytest.raises(UsageError, match="skips attention in some steps, so probes cannot read it"):
-        model.run(CLIP, RunSettings("generate", (4,), num_steps=5), recorder)
+        model.run(CLIP, RunSettings("generate", (3,), num_steps=4), recorder)
     assert not model.pipe.transformer.is_cache_enabled
 
 
@@ -298,7 +298,7 @@ def test_an_accelerated_run_is_a_run_of_its_own(tmp_path, capsys):
 
 
 def test_the_page_lists_every_accelerator_with_its_options_and_defaults():
-    lines = [line for line in read(DOCS / "accelerators.md").splitlines() if line.startswith("| `")]
+    lines = [line for line in read(ROOT / "docs/accelerators.md").splitlines() if line.startswith("| `")]
     for name in ACCELERATORS:
         row = next(line for line in lines if line.startswith(f"| `{name}` |"))
         (one,) = read_accelerators(name).each

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from vcorr.contract.errors import UsageError
 from vcorr.diffusion.adapter_facts import C
@@ -13,6 +13,8 @@ from vcorr.diffusion.weights import WeightsSource, locate_weights
 
 if TYPE_CHECKING:
     import torch
+
+    from vcorr.diffusion.accelerators.accelerator import AcceleratedModel
 
 
 class AdapterLoading(AdapterLayout[C]):
@@ -112,7 +114,7 @@ class AdapterLoading(AdapterLayout[C]):
             self._expose_attention()
             if files:
                 merge_lora(self._pipe, files)
-            self.accelerators.apply(self)
+            self.accelerators.apply(self._whole)
             apply_options(self._pipe, self.config, device)
         except BaseException:
             self._pipe = None
@@ -125,7 +127,7 @@ class AdapterLoading(AdapterLayout[C]):
         if self.configs:
             self.take_sizes(pipeline_configs(pipe))
         self._expose_attention()
-        self.accelerators.apply(self)
+        self.accelerators.apply(self._whole)
         pipe.set_progress_bar_config(disable=True)
 
     def check_loading(self, device: str, dtype: str) -> None:
@@ -140,11 +142,16 @@ class AdapterLoading(AdapterLayout[C]):
 
         if self.lora_files():
             check_peft()
-        self.accelerators.check(self)
+        self.accelerators.check(self._whole)
         if self.config.offload:
             check_offload(device)
 
     # ---------------------------------------------------------------------------------------------------------- loading
+
+    @property
+    def _whole(self) -> AcceleratedModel:
+        """The model itself, which has more members than this part of it."""
+        return cast("AcceleratedModel", self)
 
     def _forget(self) -> None:
         """Drops what was computed with an earlier pipeline."""
