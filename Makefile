@@ -23,10 +23,10 @@ LOWEST_TESTS := tests/video tests/store tests/plugins/test_option_values.py test
                 tests/faults/test_videos.py
 PURELIB      := -c 'import sysconfig; print(sysconfig.get_path("purelib"))'
 
-.PHONY: help install demo results tracking board check test faults lowest format findings switches traits coverage animation wheels clean
+.PHONY: help install demo results tracking board check test faults lowest format findings switches traits video-scores coverage animation wheels clean
 
 help:  ## list the targets (the default)
-	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
 install: $(STAMP)  ## make .venv with the core and every plugin, editable, at the versions of constraints.txt
 
@@ -92,6 +92,11 @@ tracking: $(STAMP)  ## measure everything that tracks offline, for docs/tracking
 	$(BIN)/python -m vcorr_tiny.tracked --out runs/tracking --docs docs
 	rm -rf leaderboards/results/tracking
 	$(BIN)/vcorr board collect --results runs/tracking/reported --out leaderboards/results/tracking --metrics $(TRACKED)
+
+# About half an hour of one core: 20 minutes of scores, and 10 of generating 16 videos
+video-scores: $(STAMP)  ## validate the scores of generated videos on injected faults, for docs/video-scores.md
+	$(BIN)/python -m vcorr_tiny.video_scores --out runs/video-scores --keep leaderboards/video-scores --docs docs
+	$(BIN)/python -m vcorr_tiny.rigid_scores --out runs/video-scores --keep leaderboards/video-scores --docs docs
 
 coverage: $(STAMP)  ## simulate what the intervals and tests of docs/statistics.md reach
 	$(BIN)/python docs/simulate_coverage.py --docs docs

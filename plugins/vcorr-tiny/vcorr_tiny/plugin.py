@@ -1,10 +1,10 @@
-"""Lists the models `tiny` and `tiny-untrained` and the dataset `sprites`. Imports neither torch nor diffusers."""
+"""Lists the models, datasets and the metric of the embedded model. Imports neither torch nor diffusers."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-from vcorr import DatasetEntry, ModelEntry, hookimpl
+from vcorr import DatasetEntry, MetricEntry, ModelEntry, hookimpl
 
 SMALL = {"height": 64, "width": 64, "frames": 9}
 """Video size for `vcorr plugin check`; the network keeps its size."""
@@ -32,6 +32,19 @@ def vcorr_models() -> Iterable[ModelEntry]:
             data="sprites",
             check=SMALL,
         ),
+    ]
+
+
+@hookimpl
+def vcorr_metrics() -> Iterable[MetricEntry]:
+    """Returns the metric of generated videos that only suits data of rigid layers, as the embedded model makes them."""
+    return [
+        MetricEntry(
+            name="rigid-layers",
+            summary="How far the layers of a generated video depart from rigid motion; for videos like sprites.",
+            factory="vcorr_tiny.rigid_layers:RigidLayers",
+            task="generation",
+        )
     ]
 
 

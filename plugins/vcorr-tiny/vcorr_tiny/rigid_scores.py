@@ -1,0 +1,149 @@
+"""Measures how far generated layers depart from rigid motion: ``python -m vcorr_tiny.rigid_scores --docs docs``.
+
+First on rendered clips, where the departure is known: with exact tracks and layers, with layers that are found, and
+with tracks of a tracker. Then on videos that the embedded model generates from captions, next to the rendered clips of
+the same captions under the same tracker.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from vcorr import StoreError, Tracks, query_grid
+from vcorr.data.dataset_options import RunVideosConfig
+from vcorr.runner.generated_videos import RunVideos
+from vcorr.stats.intervals import mean_interval
+from vcorr.store.rundir import RunDirectory, find_runs
+from vcorr_tiny.command_runs import Command, end, make_parser, read_work
+from vcorr_tiny.dataset import Sprites, SpritesConfig
+from vcorr_tiny.fault_doses import MELT, SPLIT
+from vcorr_tiny.rigid_layers import RigidLayers, score_departure
+from vcorr_tiny.statements import Difference, span, write_blocks
+from vcorr_tiny.video_scores import POINTS, SCHEMA, TRACKERS, ScoreRow, follow_grid, write_table
+
+CLIPS = 16
+METRIC = RigidLayers.primary
+KNOWN, FOUND = "exact tracks, known layers", "exact tracks, found layers"
+TRACKED = f"tracks of {TRACKERS[0]}, found layers"
+RENDERED, GENERATED = "rendered", "generated"
+SIZE = (128, 128)
+COMMAND = ("run", "--model", "tiny", "--probe", "latent", "--steps", "last", "--data", "sprites", "--mode", "generate")
+"""Generates a video per clip. The probe is the cheapest one; only the videos are used."""
+SAMPLING = ("--set", "num_steps=20", "--set", "cfg=2")
+
+
+def measure_bending(clips: int) -> Iterator[ScoreRow]:
+    """Yields the departure of rendered clips at every dose of bending, in three ways of knowing tracks and layers."""
+    import torch
+
+    from vcorr_tiny.sprites.clips import frames_of
+    from vcorr_tiny.sprites.injections import inject
+
+    points = torch.from_numpy(query_grid(POINTS, *SIZE))
+    for index in range(clips):
+        for dose in MELT.doses:
+            drawn = inject(MELT, dose, SPLIT, index)
+            exact = drawn.tracks(points)
+            tracks = Tracks(exact.xy[0].numpy(), exact.visible[0].numpy(), "exact")
+            followed = follow_grid(frames_of(drawn).numpy(), TRACKERS[0]).forward
+            clip = f"{SPLIT}-{index:04d}"
+            yield _row(MELT.name, dose, clip, KNOWN, tracks, exact.layer[0].numpy())
+            yield _row(MELT.name, dose, clip, FOUND, tracks)
+            yield _row(MELT.name, dose, clip, TRACKED, followed)
+
+
+def measure_generated(run: RunDirectory) -> Iterator[ScoreRow]:
+    """Yields the departure of the videos of a run, and of the rendered clips with their captions."""
+    generated, rendered = RunVideos(RunVideosConfig(path=str(run.path))), Sprites(SpritesConfig())
+    for clip in generated.ids():
+        for name, video in ((GENERATED, generated.clip(clip).video), (RENDERED, rendered.clip(clip).video)):
+            if video is not None:
+                yield _row(name, 0, clip, TRACKED, follow_grid(video, TRACKERS[0]).forward)
+
+
+def _row(
+    fault: str, dose: float, clip: str, how: str, tracks: Tracks, layers: NDArray[np.int64] | None = None
+) -> ScoreRow:
+    score = score_departure(tracks, SIZE, layers)
+    return ScoreRow(fault, dose, clip, how, METRIC, score.value, score.n, RigidLayers.higher_is_better)
+
+
+def table_of_bending(table: pa.Table) -> str:
+    """Returns a Markdown table: the mean departure at every dose, by how tracks and layers are known."""
+    lines = [
+        f"| slope of the waves | {' | '.join(f'{dose:g}' for dose in MELT.doses)} |",
+        "| --- |" + " ---: |" * len(MELT.doses),
+    ]
+    for how in (KNOWN, FOUND, TRACKED):
+        cells = (_say_mean(pick(table, MELT.name, how, dose)) for dose in MELT.doses)
+        lines.append(f"| {how} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def table_of_generated(table: pa.Table) -> str:
+    """Returns a Markdown table: generated and rendered videos of the same captions, and their paired difference."""
+    made, shown = (pick(table, name, TRACKED, 0) for name in (GENERATED, RENDERED))
+    difference = Difference.of_means(made, shown)
+    lines = ["| videos | mean departure, px |", "| --- | ---: |"]
+    lines += [f"| {name} | {_say_mean(values)} |" for name, values in ((GENERATED, made), (RENDERED, shown))]
+    found = difference.interval
+    lines.append(f"| generated minus rendered | {float(found.estimate):+.2f} ({span(found)}); p = {difference.p:.2g} |")
+    return "\n".join([*lines, "", f"{len(made)} captions."])
+
+
+def pick(table: pa.Table, fault: str, how: str, dose: float) -> NDArray[np.float64]:
+    """Returns the departures of one kind by clip, (clips,)."""
+    rows = [row for row in table.to_pylist() if (row["fault"], row["tracker"]) == (fault, how)]
+    return np.array([row["value"] for row in rows if np.isclose(row["dose"], dose)], dtype=np.float64)
+
+
+def _say_mean(values: NDArray[np.float64]) -> str:
+    found = mean_interval(values)
+    mean = f"{float(found.estimate):.2f}"
+    return mean if np.isnan(found.low) else f"{mean} ({float(found.low):.2f} … {float(found.high):.2f})"
+
+
+def find_generated(out: Path) -> RunDirectory:
+    """Returns the newest run of generated videos in a folder.
+
+    Raises:
+        StoreError: there is none.
+    """
+    found = find_runs(out / GENERATED)
+    if not found:
+        raise StoreError(f"No run is in {out / GENERATED}.", hint="Leave --tables-only out to make it.")
+    return max(found, key=lambda run: str(run.record()["updated"]))
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command; returns its exit code."""
+    parser = make_parser("vcorr_tiny.rigid_scores", __doc__ or "", "runs/video-scores", CLIPS)
+    parser.add_argument("--keep", type=Path, help="folder that keeps the table of all scores")
+    options = parser.parse_args(arguments)
+    work = read_work(options)
+    path = work.out / "rigid-layers.arrow"
+    if not work.tables_only:
+        words = (*COMMAND, *SAMPLING, "--limit", str(work.limit), "--out", str(work.out / GENERATED))
+        work.run_commands([Command(words, on_device=True)])
+        rows = [*measure_bending(work.limit), *measure_generated(find_generated(work.out))]
+        write_table(pa.Table.from_pylist([asdict(row) for row in rows], SCHEMA), path)
+    table = pa.ipc.open_file(path).read_all()
+    if options.keep:
+        options.keep.mkdir(parents=True, exist_ok=True)
+        write_table(table, options.keep / path.name)
+    blocks = {"rigid-rendered": table_of_bending(table), "rigid-generated": table_of_generated(table)}
+    if options.docs:
+        write_blocks(options.docs / "video-scores.md", blocks)
+    sys.stdout.write("\n\n".join(blocks.values()) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    end(main)
