@@ -172,7 +172,14 @@ def to_row(score: HarnessScore, run: RunDirectory, version: str) -> ScoreRow:
     known = {key: context[key] for key in ("model", "weights", "dataset", "split", "mode", "seed") if key in context}
     status = "not_scored" if math.isnan(score.value) else "ok"
     metric = f"{HARNESS}_{score.dimension}@{HARNESS}:{version}"
-    more = {"run": run.run_id, "clip": score.clip, "task": GENERATION, "metric": metric, "n": 1, "status": status}
+    more: dict[str, Any] = {
+        "run": run.run_id,
+        "clip": score.clip,
+        "task": GENERATION,
+        "metric": metric,
+        "n": 1,
+        "status": status,
+    }
     return ScoreRow(**known, **more, value=score.value, ceiling_kind="none")
 
 

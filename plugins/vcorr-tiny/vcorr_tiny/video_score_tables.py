@@ -101,7 +101,8 @@ def _say_correlation(found: Interval) -> str:
     left_out = f"; {int(found.left_out)} clips left out" if found.left_out else ""
     if not found.n:
         return f"not scored{left_out}"
-    span = "all clips" if agrees(found) else f"{float(found.low):+.2f} … {float(found.high):+.2f}"
+    low, high = np.clip([found.low, found.high], -1, 1)  # Student's t does not know that correlations end at 1
+    span = "all clips" if agrees(found) else f"{low:+.2f} … {high:+.2f}"
     shown = f"**{value}**" if sees(found) else f"*{value}*" if is_misled(found) else value
     return f"{shown} ({no_interval_reason(found) if np.isnan(found.low) and not agrees(found) else span}{left_out})"
 
@@ -178,6 +179,5 @@ def _say_verdicts(responses: Sequence[Responses]) -> Iterator[str]:
         seen = [f"`{name}`" for name, interval in found.items() if sees(interval)]
         misled = [f"`{name}`" for name, interval in found.items() if is_misled(interval)]
         verb = "see" if fault.is_fault else "get worse with"
-        yield f"`{fault.name}`: {len(seen)} of {len(found)} scores {verb} it ({', '.join(seen) or 'none'})" + (
-            f"; {', '.join(misled)} improve with it." if misled else "."
-        )
+        better = f"; better with it: {', '.join(misled)}" if misled else ""
+        yield f"`{fault.name}`: {len(seen)} of {len(found)} scores {verb} it ({', '.join(seen) or 'none'}){better}."
