@@ -42,6 +42,10 @@ class GeneratedScores:
     columns: tuple[ColumnSummary, ...]
     unscored: Mapping[str, str]
 
+    def values_of(self, column: str) -> Mapping[str, float]:
+        """Returns the values of a column by clip; none for a column that there is not."""
+        return next((one.values for one in self.columns if one.column == column), {})
+
 
 def read_generated(run: RunDirectory, clips: Sequence[str]) -> GeneratedScores:
     """Reads the scores of these clips, in the order of the metrics and their columns.

@@ -31,6 +31,7 @@ class CalledModel(CalledPart):
     def __init__(self, part: Part) -> None:
         super().__init__(part)
         self.probe_changes = Changes()
+        self._loaded: tuple[str, str, str] | None = None
 
     @property
     def steps(self) -> int:
@@ -122,9 +123,12 @@ class CalledModel(CalledPart):
             return replace(found, values=plain_identity(found.values, "own_settings()"))
 
     def load(self, device: str, dtype: str, weights: str) -> None:
-        """Loads the weights; raises MissingError if they are not available."""
+        """Loads the weights, unless this call loaded them before; raises MissingError if they are not available."""
+        if self._loaded == (device, dtype, weights):
+            return
         with self._calling("load()"):
             self.made.load(device, dtype, weights)
+        self._loaded = (device, dtype, weights)
 
     def run(self, clip: Clip, settings: RunSettings, recorder: Recorder) -> NDArray[np.uint8] | None:
         """Runs the model on a copy of the clip, and returns what it returned.

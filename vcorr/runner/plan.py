@@ -115,6 +115,10 @@ class Plan:
         settings = replace(self.selection.settings, seed=seed)
         return replace(self, selection=replace(self.selection, settings=settings), planned_with=self.live)
 
+    def with_model_of(self, other: Plan) -> Plan:
+        """Returns the plan with the model object of another plan of the same model, which may be loaded already."""
+        return replace(self, planned_with=replace(self.live, adapter=other.live.adapter))
+
     def settings_for(self, clip_id: str) -> RunSettings:
         """Returns the settings with which the model runs on a clip, with the guidance of the run."""
         return replace(self.selection.settings_for(clip_id), guidance=self.live.guidance)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import click
 
+from vcorr.cli.commands import study_guidance
+
 
 @click.group(short_help="Compare interventions with their controls, on the same clips and seeds.")
 def study() -> None:
     """Compare interventions with their controls, on the same clips and seeds."""
 
 
-STUDIES: tuple[click.Command, ...] = ()
+STUDIES: tuple[click.Command, ...] = (study_guidance.guidance,)
 """The studies, in the order of the help page."""
 
 for _one in STUDIES:

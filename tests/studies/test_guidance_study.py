@@ -1,0 +1,182 @@
+"""`vcorr study guidance`: the same prompts and seeds for every arm, paired differences, a page; resumed as a whole."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from PIL import Image
+from support import guiding, sliding
+from support.program import vcorr as program
+
+from vcorr.contract.errors import UsageError
+from vcorr.plugins.registry import PluginSource, Registry
+from vcorr.stats.intervals import compare_means
+from vcorr.studies.guidance_arms import parse_arms
+from vcorr.studies.guidance_page import make_strip
+from vcorr.studies.guidance_rows import GuidanceRow, compare_arms, mean_over_seeds
+
+__all__ = ["program"]
+STUDY = (
+    *("study", "guidance", "--model", "drawer", "--tracker", "sure", "--set", "metrics=brightness"),
+    *("--prompts", "p.txt", "--out", "study", "--num-steps", "2"),
+)
+PROMPTS = "\n".join(f"picture {i}" for i in range(7)) + "\n"
+
+
+@pytest.fixture
+def study(program, plugins):
+    """Runs a study of seven prompts and returns what it printed as JSON."""
+    plugins(guiding)
+    Path("p.txt").write_text(PROMPTS, encoding="utf-8")
+
+    def run(*flags: str) -> dict:
+        ended = program(*STUDY, *flags, "--json")
+        assert ended.code == 0, ended.err
+        return json.loads(ended.out)
+
+    return run
+
+
+def rows_by_arm(found: dict, metric: str = "brightness") -> dict:
+    return {row["guidance"]: row for row in found["rows"] if row["metric"] == metric and row["control"] == "none"}
+
+
+def test_differences_are_paired_by_prompt_over_all_seeds(study) -> None:
+    found = study("--guidances", "lamp,lamp+scale=0.5", "--seeds", "1,2")
+    rows = rows_by_arm(found)
+    assert [rows[arm]["difference"] for arm in ("lamp", "lamp+scale=0.5")] == pytest.approx([20, 10])
+    assert (rows["lamp"]["low"], rows["lamp"]["prompts"]) == (None, 7)  # all prompts differ alike
+    assert rows["lamp"]["p_holm"] == pytest.approx(2 * 2 / 2**7)
+    assert (rows["lamp"]["seeds"], rows["lamp"]["layers"], found["clips"]) == ("1,2", "0", 7)
+    assert found["found"] == [f"{arm}: better: brightness" for arm in ("lamp", "lamp+scale=0.5")]
+
+
+def test_every_arm_has_runs_that_compare_by_themselves(study, program) -> None:
+    found = study("--guidances", "lamp")
+    plain, guided = (Path("study/runs") / next(iter(arm["runs"].values())) for arm in found["arms"])
+    compared = program("compare", str(guided), str(plain), "--metric", "brightness", "--json")
+    (row,) = json.loads(compared.out)["rows"]
+    (own,) = rows_by_arm(found).values()
+    assert row["difference"]["estimate"] == pytest.approx(own["difference"])
+    assert row["difference"]["p"] == pytest.approx(own["p"])
+
+
+def test_a_study_goes_on_and_keeps_what_it_measured(study) -> None:
+    marker = ("--set", f"model.marker={Path('marker').resolve()}")
+    first = study("--guidances", "lamp", *marker)
+    made = Path("marker").read_text()
+    again = study("--guidances", "lamp", *marker)
+    assert Path("marker").read_text() == made
+    assert again["rows"] == first["rows"]
+    assert all(row["seconds"] > 0 for row in again["rows"])
+    study("--guidances", "lamp,lamp+scale=3", *marker)
+    assert len(Path("marker").read_text().splitlines()) == len(made.splitlines()) * 3 // 2
+
+
+def test_the_table_is_arrow_and_holds_the_rows(study) -> None:
+    found = study("--guidances", "lamp")
+    table = pa.ipc.open_file("study/guidance.arrow").read_all()
+    assert table.num_rows == len(found["rows"])
+    assert table["difference"].to_pylist() == pytest.approx([row["difference"] for row in found["rows"]])
+    assert table.schema.metadata[b"vcorr.table"] == b"guidance"
+    record = json.loads(Path("study/study.json").read_text())
+    assert [arm["label"] for arm in record["arms"]] == ["none", "lamp"]
+
+
+def test_the_page_shows_strips_of_the_same_prompt_and_every_difference(study) -> None:
+    study("--guidances", "lamp,lamp+scale=0")
+    page = Path("study/index.html").read_text(encoding="utf-8")
+    pictures = sorted(Path("study/strips").iterdir())
+    assert len(pictures) == 4 * 3
+    assert all(f'src="strips/{picture.name}"' in page for picture in pictures)
+    plain, guided, same = (np.asarray(Image.open(f"study/strips/0-{arm}.png")).astype(int) for arm in range(3))
+    inside = (plain < 255).all(axis=-1)  # and not the gaps
+    assert set((guided - plain)[inside].ravel()) == {20}
+    assert np.array_equal(plain, same)
+    assert "lamp+scale=0 changed no video" in page
+    assert '<span class="better">+20</span>' in page
+
+
+def test_text_of_prompts_is_escaped(study) -> None:
+    Path("p.txt").write_text('<script>alert("x")</script>\n', encoding="utf-8")
+    study("--guidances", "lamp")
+    page = Path("study/index.html").read_text(encoding="utf-8")
+    assert "<script" not in page
+    assert "&lt;script&gt;" in page
+
+
+def test_the_terminal_says_what_was_found(study, program) -> None:
+    ended = program(*STUDY, "--guidances", "lamp")
+    assert ended.code == 0, ended.err
+    assert "lamp: better: brightness" in ended.out
+    assert "Page: study/index.html" in ended.out
+    assert "+20.0000" in ended.out
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (("--guidances", "none"), "nothing to compare"),
+        (("--guidances", "lamp,lamp"), "there twice"),
+        (("--guidances", "lump"), "Did you mean 'lamp'"),
+        (("--guidances", "lamp+scale"), "no guidance with options"),
+        (("--guidances", "lamp+scales=2"), "guidance.scales"),
+        (("--guidances", "lamp+layers=7"), "no layer 7"),
+        (("--guidances", "lamp", "--set", "guidance.heads=1"), "guidance.heads"),
+        (("--guidances", "lamp", "--seeds", "1,1"), "each once"),
+        (("--guidances", "lamp", "--seeds", "one"), "no whole number"),
+        (("--guidances", "lamp", "--data", "sprites"), "exclude each other"),
+    ],
+)
+def test_a_study_that_cannot_be_meant_is_refused_before_anything_is_made(study, program, flags, said) -> None:
+    ended = program(*STUDY, *flags)
+    assert ended.code == 2
+    assert said in ended.err
+    assert not Path("study/runs").exists()
+
+
+def test_commas_inside_options_do_not_split_arms() -> None:
+    registry = Registry([PluginSource("guiding", "guiding", "1", lambda: guiding)])
+    arms = parse_arms("lamp+layers=0,1+scale=2, lamp", registry)
+    assert [arm.label for arm in arms] == ["none", "lamp+layers=0,1+scale=2", "lamp"]
+    assert arms[1].options == {"layers": "0,1", "scale": "2"}
+    assert [arm.label for arm in parse_arms(None, registry)] == ["none", "lamp"]
+    with pytest.raises(UsageError, match="there twice"):
+        parse_arms("none,none,lamp", registry)
+
+
+def test_differences_agree_with_a_slow_reference() -> None:
+    rng = np.random.default_rng(0)
+    values = {
+        arm: {f"p{i}": float(value) for i, value in enumerate(rng.normal(shift, 1, 9))}
+        for arm, shift in (("none", 0), ("cag", 1), ("random-layers", 0.5))
+    }
+    values["cag"]["p3"] = float("nan")
+    rows = {(row.guidance, row.control): row for row in compare_arms(GuidanceRow(metric="m"), values)}
+    assert set(rows) == {("cag", "none"), ("random-layers", "none"), ("cag", "random-layers")}
+    pairs = [(values["cag"][p], values["none"][p]) for p in sorted(values["none"]) if p != "p3"]
+    expected = compare_means(*(np.array(side) for side in zip(*pairs, strict=True)))
+    row = rows["cag", "none"]
+    assert row.prompts == 8
+    assert row.difference == pytest.approx(np.mean([a - b for a, b in pairs]))
+    assert (row.low, row.high) == pytest.approx((float(expected.low), float(expected.high)))
+
+
+def test_a_prompt_counts_once_whatever_its_seeds() -> None:
+    nan = float("nan")
+    found = mean_over_seeds([{"a": 1.0, "b": 2.0, "c": nan}, {"a": 3.0, "b": nan, "c": nan}])
+    assert (found["a"], found["b"]) == (2.0, 2.0)
+    assert np.isnan(found["c"])
+
+
+def test_a_strip_has_the_first_and_the_last_frame() -> None:
+    video = sliding.slide(0)[0]
+    strip = make_strip(video, count=3, gap=2)
+    assert strip.shape == (sliding.SIDE, 3 * sliding.SIDE + 4, 3)
+    assert np.array_equal(strip[:, : sliding.SIDE], video[0])
+    assert np.array_equal(strip[:, -sliding.SIDE :], video[-1])
+    assert (strip[:, sliding.SIDE : sliding.SIDE + 2] == 255).all()

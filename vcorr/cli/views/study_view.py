@@ -1,0 +1,73 @@
+"""Prints what a study of guidances found."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vcorr.cli.views.table_notes import interval_text, with_sign
+from vcorr.cli.views.table_width import Column, Row, fit_table
+from vcorr.cli.views.terminal import cell, console, number, say
+from vcorr.runner.spec import NO_GUIDANCE
+from vcorr.stats.intervals import MIN_CLIPS_FOR_INTERVAL
+from vcorr.studies.guidance_page import summarise_study
+
+if TYPE_CHECKING:
+    from vcorr.studies.guidance_rows import GuidanceRow
+    from vcorr.studies.guidance_study import GuidanceStudy
+
+
+def say_study(study: GuidanceStudy, page: Path) -> None:
+    """Prints the differences from `none`, what they say, and where the results are."""
+    out = console()
+    columns = (
+        Column("score", is_name=True),
+        Column("guidance", is_name=True),
+        Column("mean", gives_way=1),
+        Column("difference"),
+        Column("95 % interval", gives_way=2),
+        Column("p"),
+        Column("better", is_name=True, gives_way=0),
+    )
+    rows = [_cells(row) for row in study.rows if row.control == NO_GUIDANCE]
+    out.print(fit_table(out, "Differences from no guidance, on the same prompts and seeds", columns, rows))
+    if len(study.clips) < MIN_CLIPS_FOR_INTERVAL:
+        few = f"{len(study.clips)} prompts give no intervals; {MIN_CLIPS_FOR_INTERVAL} do."
+        out.print(cell(few, style="dim"), soft_wrap=True)
+    for line in (*summarise_study(study), *study.notes):
+        out.print(cell(line), soft_wrap=True)
+    say(f"Page: {page}")
+    say(f"Results: {study.folder}")
+
+
+def _cells(row: GuidanceRow) -> Row:
+    style = "bold" if row.is_significant else ""
+    return (
+        cell(row.metric),
+        cell(row.guidance),
+        number(row.value, 4),
+        cell(with_sign(row.difference, 4), style=style),
+        interval_text(row.low, row.high, 4, signed=True),
+        number(row.p_holm, 3),
+        cell(row.better),
+    )
+
+
+def to_dict(study: GuidanceStudy, page: Path) -> dict[str, Any]:
+    """Returns what `vcorr study guidance --json` prints."""
+    rows = [{k: _plain(v) for k, v in dataclasses.asdict(row).items()} for row in study.rows]
+    return {
+        **study.facts,
+        "folder": str(study.folder),
+        "page": str(page),
+        "failed": study.failed,
+        "rows": rows,
+        "found": list(summarise_study(study)),
+        "notes": list(study.notes),
+    }
+
+
+def _plain(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value

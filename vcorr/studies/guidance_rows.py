@@ -1,0 +1,122 @@
+"""The table of a study of guidances: one row per score and pair of arms, with the paired difference over prompts."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from vcorr.runner.spec import NO_GUIDANCE
+from vcorr.stats.intervals import compare_means
+from vcorr.stats.sign_flips import holm, sign_flip_test
+from vcorr.store.atomic_files import atomic_file
+from vcorr.store.columns import NAN, Float, Int32, Text, arrow_schema, column, to_table, units
+from vcorr.store.schema import TABLE_KEY, UNITS_KEY, VERSION_KEY
+
+TABLE, TABLE_VERSION = "guidance", 1
+CONTROLS = (NO_GUIDANCE, "random-layers", "more-steps")
+"""Arms that the others are compared with, as far as a study has them."""
+Values = Mapping[str, Mapping[str, float]]
+"""Values of one column by the label of the arm and by prompt, each the mean over seeds; NaN where not scored."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GuidanceRow:
+    """How one score of generated videos differs between a guidance and a control, on the same prompts and seeds."""
+
+    model: Text = column("", "Model that generated.")
+    weights: Text = column("", "What identifies its weights.")
+    dataset: Text = column("", "Dataset of the prompts.")
+    split: Text = column("", "Its split.")
+    seeds: Text = column("", "Seeds, with commas.")
+    guidance: Text = column("", "The arm: the name of a guidance, with the options that it has of its own.")
+    control: Text = column("", "The arm that it is compared with.")
+    layers: Text = column("", "Layers in which the guidance acts; empty without any.")
+    metric: Text = column("", "Name of the score.")
+    better: Text = column("higher", "`higher` or `lower`: which values of the score are better.")
+    value: Float = column(NAN, "Mean over prompts under the guidance.")
+    control_value: Float = column(NAN, "Mean over the same prompts under the control.")
+    difference: Float = column(NAN, "Mean over prompts of the difference; a prompt counts as the mean of its seeds.")
+    low: Float = column(NAN, "Lower end of its 95 % interval by Student's t; NaN with fewer than six prompts.")
+    high: Float = column(NAN, "Upper end of the interval.")
+    p: Float = column(NAN, "p-value of the sign-flip test over prompts.")
+    p_holm: Float = column(NAN, "p corrected by Holm over the arms that are compared with this control by this score.")
+    prompts: Int32 = column(0, "Number of prompts with a score on both sides.", "count")
+    seconds: Float = column(NAN, "Seconds per video under the guidance; NaN where not measured.", "seconds")
+    control_seconds: Float = column(NAN, "Seconds per video under the control.", "seconds")
+
+    @property
+    def is_significant(self) -> bool:
+        """Whether the test says that the score differs."""
+        return self.p_holm <= 0.05
+
+    @property
+    def improves(self) -> bool:
+        """Whether the mean is better under the guidance."""
+        return self.difference > 0 if self.better == "higher" else self.difference < 0
+
+
+def compare_arms(common: GuidanceRow, values: Values) -> list[GuidanceRow]:
+    """Returns the rows of one column: every arm against every control that there is.
+
+    common: a row with the metric and what all rows share. values: by arm.
+    """
+    rows: list[GuidanceRow] = []
+    for control in (name for name in CONTROLS if name in values):
+        family = [_compare(common, values, arm, control) for arm in values if arm not in (control, NO_GUIDANCE)]
+        corrected = holm([row.p for row in family]).tolist()
+        rows += [replace(row, p_holm=p) for row, p in zip(family, corrected, strict=True)]
+    return rows
+
+
+def _compare(common: GuidanceRow, values: Values, arm: str, control: str) -> GuidanceRow:
+    prompts = sorted(set(values[arm]) & set(values[control]))
+    a, b = (np.array([values[label][prompt] for prompt in prompts], np.float64) for label in (arm, control))
+    row = replace(common, guidance=arm, control=control)
+    both: NDArray[np.bool_] = np.asarray(np.isfinite(a + b), dtype=np.bool_)
+    if not both.any():
+        return row
+    found = compare_means(a, b)
+    return replace(
+        row,
+        value=float(a[both].mean()),
+        control_value=float(b[both].mean()),
+        difference=float(found.estimate),
+        low=float(found.low),
+        high=float(found.high),
+        p=float(sign_flip_test(a - b)),
+        prompts=int(both.sum()),
+    )
+
+
+def mean_over_seeds(by_seed: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Returns the mean of each prompt over the seeds in which it has a value; NaN for a prompt without any."""
+    prompts = dict.fromkeys(prompt for one in by_seed for prompt in one)
+    return {prompt: _mean([one.get(prompt, math.nan) for one in by_seed]) for prompt in prompts}
+
+
+def _mean(values: Sequence[float]) -> float:
+    known = [value for value in values if not math.isnan(value)]
+    return float(np.mean(known)) if known else math.nan
+
+
+def write_rows(path: Path, rows: Sequence[GuidanceRow]) -> None:
+    """Writes the rows as an Arrow IPC file; atomic.
+
+    Raises:
+        StoreError: the file cannot be written.
+    """
+    metadata = {VERSION_KEY: str(TABLE_VERSION), TABLE_KEY: TABLE, UNITS_KEY: units(GuidanceRow)}
+    table = to_table(rows, arrow_schema(GuidanceRow).with_metadata(metadata))
+    options = pa.ipc.IpcWriteOptions(compression="zstd")
+    with (
+        atomic_file(path) as temporary,
+        pa.OSFile(temporary, "wb") as sink,
+        pa.ipc.new_file(sink, table.schema, options=options) as writer,
+    ):
+        writer.write_table(table)
