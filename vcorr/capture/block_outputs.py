@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 from torch import nn
 
 from vcorr.capture.modules import find_all, run_eagerly
-from vcorr.capture.tap import rehearsing
+from vcorr.capture.tap import Place, rehearsing
 
 OutputObserver = Callable[[str, Any], None]
 """Called with the module's name and its output. The output is the model's own memory: read it, never write to it."""
@@ -31,11 +30,11 @@ def watch_outputs(module: nn.Module, names: Collection[str], observer: OutputObs
         CaptureError: a name is unknown.
     """
     targets, compiled = find_all(module, names)
-    thread = threading.get_ident()
+    place = Place.here()
 
     def hook(name: str) -> Callable[[nn.Module, Any, Any], None]:
         def see(_: nn.Module, args: Any, output: Any) -> None:
-            if threading.get_ident() == thread and not rehearsing():
+            if place.is_here() and not rehearsing():
                 observer(name, output)
 
         return see

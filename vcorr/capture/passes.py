@@ -7,7 +7,6 @@ without a label, ``denoiser.cache_context("cond")``), or as one attention call p
 
 from __future__ import annotations
 
-import threading
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -23,7 +22,7 @@ from vcorr.capture.caches import check_no_cache
 from vcorr.capture.captures import TokenLayout
 from vcorr.capture.labels import BATCHED, PREDICTED, listen_to_labels
 from vcorr.capture.modules import denoisers_of, find, run_eagerly
-from vcorr.capture.tap import AttentionCall, batch_of, recomputing
+from vcorr.capture.tap import AttentionCall, Place, batch_of, recomputing
 
 BranchSource = Literal["label", "order", "batch"]
 
@@ -76,8 +75,8 @@ class PassWatch:
     calls `start()` once and `next_step()` at the end of each step. With ``start(counted=True)`` the watch counts: a new
     step begins when a branch comes that the running step has had already.
 
-    Only passes in the thread that opened the watch count. If gradient checkpointing runs a pass twice, only the first
-    run counts. Compiled denoisers run eagerly inside the block, as under `Tap`.
+    Only passes in the thread that opened the watch count, and none inside `aside`. If gradient checkpointing runs a
+    pass twice, only the first run counts. Compiled denoisers run eagerly inside the block, as under `Tap`.
 
     Args:
         denoisers: the modules, compiled or not; several that take turns count as one sequence of passes.
@@ -100,10 +99,10 @@ class PassWatch:
         self._running: list[Pass] = []
         self._listeners: list[PassListener] = []
         self._open = ExitStack()
-        self._thread = 0
+        self._place = Place(0, 0)
 
     def __enter__(self) -> PassWatch:
-        self._thread = threading.get_ident()
+        self._place = Place.here()
         with ExitStack() as stack:
             for index, denoiser in enumerate(self.denoisers):
                 module, compiled = find(denoiser, "")
@@ -172,7 +171,7 @@ class PassWatch:
 
         Inside a step, parts of a denoiser may run without it. They belong to a pass with all branches of the layout.
         """
-        if threading.get_ident() != self._thread:
+        if not self._place.is_here():
             return None
         if self._running:
             return self._running[-1]
@@ -199,7 +198,7 @@ class PassWatch:
             self._listeners.remove(listener)
 
     def _before(self, denoiser: int, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        if threading.get_ident() != self._thread or recomputing():
+        if not self._place.is_here() or recomputing():
             return
         while self._running:  # torch calls no hook when Ctrl-C ends a pass
             self._end(failed=True)
@@ -215,7 +214,7 @@ class PassWatch:
             listener.pass_begins(now)
 
     def _after(self, denoiser: int, module: nn.Module, args: Any, result: Any) -> None:
-        if threading.get_ident() != self._thread or recomputing():
+        if not self._place.is_here() or recomputing():
             return
         # if another pre-hook raised before ours ran, this pass never began for us
         if not self._running or self._running[-1].denoiser != denoiser:
@@ -249,7 +248,7 @@ class PassWatch:
         return self.layout.branches if several else (CONDITIONAL,), "batch"
 
     def _take_label(self, label: str | None) -> None:
-        if threading.get_ident() != self._thread:
+        if not self._place.is_here():
             return
         if label is None:
             self._labels.pop()

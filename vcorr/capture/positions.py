@@ -8,7 +8,6 @@ any pairing of channels, and for heads with different rotations. The attention i
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -20,7 +19,7 @@ from torch import Tensor, nn
 from vcorr.capture.batch_rows import CONDITIONAL, branches_of_call
 from vcorr.capture.captures import TokenLayout
 from vcorr.capture.modules import find_all, run_eagerly
-from vcorr.capture.tap import AttentionCall, rehearsal, rehearsing
+from vcorr.capture.tap import AttentionCall, Place, rehearsal, rehearsing
 from vcorr.contract.errors import CaptureError
 from vcorr.contract.geometry import TokenGrid
 from vcorr.contract.records import Axes, Site
@@ -50,11 +49,11 @@ def watch_positions(
         CaptureError: a module that a site names does not exist. Inside the block: such a module did not run, or its
             output does not hold the video tokens.
     """
-    thread = threading.get_ident()
+    place = Place.here()
 
     def before(stage: _Stage) -> Callable[[nn.Module, tuple[Any, ...], dict[str, Any]], None]:
         def enter(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            if threading.get_ident() == thread and not rehearsing() and wanted():
+            if place.is_here() and not rehearsing() and wanted():
                 for call in stage.rehearse(args, kwargs):
                     observer(stage.site.name, call)
 

@@ -91,6 +91,23 @@ def observing(observer: Observer) -> Interceptor:
     return observe
 
 
+@dataclass(frozen=True)
+class Place:
+    """Where something was opened: the thread, and how many `aside` blocks were open in it."""
+
+    thread: int
+    depth: int
+
+    @classmethod
+    def here(cls) -> Place:
+        """Returns the place of the caller."""
+        return cls(threading.get_ident(), _here.depth)
+
+    def is_here(self) -> bool:
+        """Returns whether the caller is in this place."""
+        return threading.get_ident() == self.thread and _here.depth == self.depth
+
+
 @dataclass
 class _Run:
     """A tapped module that is running now.
@@ -126,7 +143,7 @@ class Tap:
         self._names = tuple(names)
         self._interceptor = interceptor
         self._open: ExitStack | None = None
-        self._thread = 0
+        self._place = Place(0, 0)
         self._running: list[_Run] = []
         self._silent: dict[str, str] = {}
         self._skipped: set[str] = set()
@@ -135,7 +152,7 @@ class Tap:
         if self._open is not None:
             raise CaptureError("This tap is open already; make a second one to nest them.")
         targets, compiled = find_all(self._module, self._names)
-        self._thread = threading.get_ident()
+        self._place = Place.here()
         self._running.clear()
         self._silent.clear()
         self._skipped.clear()
@@ -181,7 +198,7 @@ class Tap:
         """Clears the running modules whenever the model begins, because torch calls no hook when Ctrl-C ends a run."""
 
         def begin(module: nn.Module, args: Any) -> None:
-            if threading.get_ident() == self._thread and not recomputing():
+            if self._place.is_here() and not recomputing():
                 self._running.clear()
 
         whole = find(self._module, "")[0]
@@ -190,11 +207,11 @@ class Tap:
 
     def _hook(self, stack: ExitStack, name: str, target: nn.Module) -> None:
         def enter(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            if threading.get_ident() == self._thread:
+            if self._place.is_here():
                 self._running.append(_Run(name, batch_of(args, kwargs)))
 
         def leave(module: nn.Module, args: Any, result: Any) -> None:
-            if threading.get_ident() == self._thread:
+            if self._place.is_here():
                 self._leave(name, module, failed=result is None)
 
         stack.callback(target.register_forward_pre_hook(enter, with_kwargs=True).remove)
@@ -229,10 +246,15 @@ class Tap:
 
 
 class _Here(threading.local):
-    """The state of one thread: the taps it opened, whether an interceptor is computing, and a running rehearsal."""
+    """The state of one thread.
+
+    taps: that it opened. depth: number of open `aside` blocks. busy: whether an interceptor is computing.
+    rehearsal: the interceptor of a running rehearsal.
+    """
 
     def __init__(self) -> None:
         self.taps: list[Tap] = []
+        self.depth = 0
         self.busy = False
         self.rehearsal: Interceptor | None = None
 
@@ -283,8 +305,9 @@ def attend(call: AttentionCall, compute: Compute) -> Tensor:
     if _here.rehearsal is not None:
         links = [_here.rehearsal]
     else:
-        links = [tap._attend for tap in _here.taps]
-        for tap in _here.taps:
+        taps = _hearing()
+        links = [tap._attend for tap in taps]
+        for tap in taps:
             tap._announce()
     if not links:
         return compute(call)
@@ -305,7 +328,25 @@ def _link(interceptor: Interceptor, compute: Compute, call: AttentionCall) -> Te
 
 def listening() -> bool:
     """Returns whether a tap of this thread is open and no interceptor is computing."""
-    return bool(_here.taps) and not _here.busy
+    return bool(_hearing()) and not _here.busy
+
+
+def _hearing() -> list[Tap]:
+    """Returns the taps of this thread that hear what it computes now, the outermost first."""
+    return [tap for tap in _here.taps if tap._place.depth == _here.depth]
+
+
+@contextmanager
+def aside() -> Iterator[None]:
+    """Hides forward passes of this thread inside the block from all taps and watches that were opened before.
+
+    Taps and watches that are opened inside the block see them.
+    """
+    _here.depth += 1
+    try:
+        yield
+    finally:
+        _here.depth -= 1
 
 
 @contextmanager

@@ -66,6 +66,15 @@ def hub_ids(card: ModelCard) -> tuple[str, ...]:
     return tuple(str(each) for each in (card.hub_id, *aliases) if each)
 
 
+def read_card_layers(card: ModelCard | None) -> tuple[int, ...]:
+    """Returns the layers that a card names for guidance, else for matching, else for tracking; empty for none."""
+    extra: Mapping[str, Any] = {} if card is None else card.extra
+    for key in ("guidance_layers", "matching_layers"):
+        for found in extra.get(key) or ():
+            return tuple(sorted(found["layers"]))
+    return tuple(sorted((extra.get("tracking") or {}).get("layers") or ()))
+
+
 @cache
 def card_schema() -> dict[str, Any]:
     """Returns the JSON schema that every card must satisfy."""

@@ -122,8 +122,9 @@ class DiffusersVideoModel(AdapterLoading[C], AdapterLatents[C], AdapterInputs[C]
         Before the pipeline is loaded, only the scheduler's configuration is checked, if there is one.
 
         Raises:
-            UsageError: the scheduler cannot make that number of steps, or an accelerator does not work in this mode. In
-                mode `invert` also: its steps cannot be undone, guidance was asked for, or the adapter does not decode.
+            UsageError: the scheduler cannot make that number of steps, an accelerator does not work in this mode, or a
+                guidance does not fit the model. In mode `invert` also: its steps cannot be undone, guidance was asked
+                for, or the adapter does not decode.
         """
         from vcorr.diffusion.schedule import check_step_count
 
@@ -132,6 +133,10 @@ class DiffusersVideoModel(AdapterLoading[C], AdapterLatents[C], AdapterInputs[C]
         self.accelerators.check_settings(settings)
         if scheduler and shift is not None:
             name_of_shift(scheduler, shift)
+        if settings.guidance is not None:
+            from vcorr.diffusion.guiding import check_guidance
+
+            check_guidance(self, settings)
         if isinstance(mode_of(settings.mode), Invert):
             from vcorr.diffusion.running import check_invertible
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 from vcorr.contract.bases import VideoModelBase
-from vcorr.contract.cards import load_card
+from vcorr.contract.cards import load_card, read_card_layers
 from vcorr.contract.errors import PluginError, not_loaded
 from vcorr.contract.records import Attention, Mode, ModelCard, Unrotated
 from vcorr.diffusion.accelerators.accelerator_names import read_accelerators
@@ -71,6 +71,10 @@ class AdapterFacts(VideoModelBase, Generic[C]):
     embedded_guidance: ClassVar[bool] = False
     """Whether the strength of guidance is an input of the network, so that it also counts in renoise mode. If not,
     renoise mode calls the pipeline without guidance."""
+    joins_rows: ClassVar[bool] = True
+    """Whether the perturbed prediction of a guidance shares the blocks before the first perturbed layer with the
+    conditional branch. False for networks in which a block gets more than the output of the block before, such as
+    UNets; their perturbed prediction is a whole pass."""
     denoiser_class: ClassVar[str] = ""
     """Class of the denoiser, if its configuration file names another class (a denoiser made of two networks)."""
     frames_argument: ClassVar[str] = "num_frames"
@@ -165,6 +169,11 @@ class AdapterFacts(VideoModelBase, Generic[C]):
     def model_card(self) -> ModelCard:
         """Returns the model's card."""
         return load_card(self.card, type(self).__name__)
+
+    @property
+    def guidance_layers(self) -> tuple[int, ...]:
+        """The layers that a guidance perturbs by default, ascending, as the card names them; empty if it names none."""
+        return read_card_layers(self.model_card()) if self.card else ()
 
     @property
     def pipe(self) -> Any:

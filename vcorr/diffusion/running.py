@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
 import torch
@@ -20,7 +20,8 @@ from torch import Tensor
 from vcorr.contract.errors import UsageError
 from vcorr.contract.geometry import TokenGrid
 from vcorr.contract.modes import Invert, mode_of
-from vcorr.contract.records import Clip, Mode, Reconstruction, RunSettings, Site
+from vcorr.contract.records import Clip, Mode, ModelCard, Reconstruction, RunSettings, Site
+from vcorr.diffusion.guiding import guide_sampling
 from vcorr.diffusion.inversion import check_sampler, sample_down, sampler_steps, walk_back
 from vcorr.diffusion.latents import clip_noise
 from vcorr.diffusion.loading import seed_generators
@@ -41,12 +42,24 @@ class _Model(Protocol):
 
     device: str
     modes: tuple[Mode, ...]
+    joins_rows: ClassVar[bool]
 
     @property
     def pipe(self) -> Any: ...
 
     @property
     def denoisers(self) -> tuple[str, ...]: ...
+
+    @property
+    def guidance_layers(self) -> tuple[int, ...]: ...
+
+    def model_card(self) -> ModelCard: ...
+
+    def setting(self, name: str) -> Any: ...
+
+    def branch_inputs(
+        self, arguments: Mapping[str, Any], latents: str, grid: TokenGrid, branch: str = "cond"
+    ) -> Mapping[str, Any]: ...
 
     def sites(self) -> Sequence[Site]: ...
 
@@ -163,6 +176,7 @@ def _generate(model: _Model, clip: Clip, settings: RunSettings, recorder: Record
         with (
             recorder.attach(modules, model.sites(), model.layout(), partial(model.grid, made), latents=reading),
             SamplingWatch(recorder, noise) as watch,
+            guide_sampling(model, made, settings, recorder.watch, schedule),
             watch.follow_steps(model.pipe) as callback,
             model.accelerate_sampling(settings, probed=recorder.is_reading),
         ):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
@@ -22,6 +24,8 @@ def cross_frame_attention(
     *,
     text_first: bool = True,
     variant: Variant = "corrected",
+    key_mask: Tensor | None = None,
+    scale: float | None = None,
 ) -> Tensor:
     """Computes attention in which video tokens do not see the video tokens of other latent frames.
 
@@ -38,6 +42,9 @@ def cross_frame_attention(
         variant: "corrected": tokens are masked before the softmax, so the remaining probabilities add up to 1.
             "difftrack": their probabilities are dropped after the softmax and not normalised again, which shrinks the
             output. Or `Switches` (`guidance_mask`).
+        key_mask: (n_text,) bool, True for text tokens that are real and not padding; None if all are. Padding is never
+            attended to.
+        scale: of the dot products inside the softmax; None for 1/sqrt(d).
 
     Returns:
         (H, n_text + F*h*w, d) in q's dtype and token order; differentiable.
@@ -47,41 +54,86 @@ def cross_frame_attention(
     """
     switches = switches_of(variant)
     _check(q, k, v, grid, n_text)
+    _check_key_mask(key_mask, n_text)
     start = 0 if text_first else q.shape[1] - n_text
     text = slice(start, start + n_text)
     video = slice(n_text, None) if text_first else slice(0, start)
+    call = _Call(q, k, v, grid, text, video, key_mask, scale)
     perturbed = _attend_own_frames if switches.guidance_mask == "before" else _attend_then_drop
     with plain_precision(q.device):
-        open_rows = _attention(q[None, :, text], k[None], v[None])[0] if n_text else q[:, text]
-        rows = perturbed(q, k, v, grid, text, video)
+        rows = perturbed(call)
+        open_rows = _attend_everything(call) if n_text else q[:, text]
     return torch.cat([open_rows, rows] if text_first else [rows, open_rows], dim=1)
 
 
-def _attend_own_frames(q: Tensor, k: Tensor, v: Tensor, grid: TokenGrid, text: slice, video: slice) -> Tensor:
+class _Call(NamedTuple):
+    """The arguments of `cross_frame_attention`, with the slices of the text and of the video tokens."""
+
+    q: Tensor
+    k: Tensor
+    v: Tensor
+    grid: TokenGrid
+    text: slice
+    video: slice
+    key_mask: Tensor | None
+    scale: float | None
+
+
+def _attend_everything(call: _Call) -> Tensor:
+    """Returns (H, n_text, d), where the text's queries attend to all tokens but padding."""
+    mask = None
+    if call.key_mask is not None:
+        video = call.key_mask.new_ones(call.grid.tokens)
+        mask = torch.cat([call.key_mask, video] if call.text.start == 0 else [video, call.key_mask])
+    return _attention(call.q[None, :, call.text], call.k[None], call.v[None], mask, call.scale)[0]
+
+
+def _attend_own_frames(call: _Call) -> Tensor:
     """Returns (H, F*h*w, d), where every frame's queries attend to the text and to their own frame."""
+    grid, mask = call.grid, None
 
     def by_frame(tensor: Tensor) -> Tensor:
         heads, _, width = tensor.shape
-        return tensor[:, video].reshape(heads, grid.frames, grid.tokens_per_frame, width).transpose(0, 1)
+        return tensor[:, call.video].reshape(heads, grid.frames, grid.tokens_per_frame, width).transpose(0, 1)
 
     def with_text(tensor: Tensor) -> Tensor:
-        return torch.cat([tensor[None, :, text].expand(grid.frames, -1, -1, -1), by_frame(tensor)], dim=2)
+        return torch.cat([tensor[None, :, call.text].expand(grid.frames, -1, -1, -1), by_frame(tensor)], dim=2)
 
-    return _attention(by_frame(q), with_text(k), with_text(v)).transpose(0, 1).flatten(1, 2)
+    if call.key_mask is not None:
+        mask = torch.cat([call.key_mask, call.key_mask.new_ones(grid.tokens_per_frame)])
+    rows = _attention(by_frame(call.q), with_text(call.k), with_text(call.v), mask, call.scale)
+    return rows.transpose(0, 1).flatten(1, 2)
 
 
-def _attend_then_drop(q: Tensor, k: Tensor, v: Tensor, grid: TokenGrid, text: slice, video: slice) -> Tensor:
+def _attend_then_drop(call: _Call) -> Tensor:
     """Returns (H, F*h*w, d), where every frame's queries attend to everything, then lose the other frames."""
-    first: int = video.start
-    step = grid.tokens_per_frame
-    own = [slice(first + j * step, first + (j + 1) * step) for j in range(grid.frames)]
-    return torch.cat([mask_after_softmax(q[:, frame], k, v, (text, frame)) for frame in own], dim=1)
+    first: int = call.video.start
+    step = call.grid.tokens_per_frame
+    own = [slice(first + j * step, first + (j + 1) * step) for j in range(call.grid.frames)]
+    bias = None
+    if call.key_mask is not None:
+        bias = call.q.new_zeros(call.q.shape[1], dtype=torch.float32)
+        bias[call.text].masked_fill_(~call.key_mask, -torch.inf)
+    parts = [
+        mask_after_softmax(call.q[:, frame], call.k, call.v, (call.text, frame), bias=bias, scale=call.scale)
+        for frame in own
+    ]
+    return torch.cat(parts, dim=1)
 
 
-def _attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+def _attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float | None) -> Tensor:
+    """Computes attention; mask: (m,) bool over the keys, the same for all queries, so that it has no N x N values."""
     # the operator itself: during capture torch.nn.functional's is patched, and this call would be captured too
-    out: Tensor = torch.ops.aten.scaled_dot_product_attention(q, k, v)
+    given = None if mask is None else mask[None, None, None].expand(q.shape[0], q.shape[1], q.shape[2], -1)
+    out: Tensor = torch.ops.aten.scaled_dot_product_attention(q, k, v, given, scale=scale)
     return out
+
+
+def _check_key_mask(key_mask: Tensor | None, n_text: int) -> None:
+    if key_mask is None:
+        return
+    if not isinstance(key_mask, Tensor) or key_mask.dtype != torch.bool or tuple(key_mask.shape) != (n_text,):
+        raise UsageError(f"key_mask: expected a bool tensor of shape ({n_text},), one value per text token.")
 
 
 def _check(q: Tensor, k: Tensor, v: Tensor, grid: TokenGrid, n_text: int) -> None:

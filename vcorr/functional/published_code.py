@@ -106,14 +106,25 @@ def sample_field(field: Tensor, points: QueryTokens, weights: Tensor) -> Tensor:
     return sampled
 
 
-def mask_after_softmax(q: Tensor, keys: Tensor, values: Tensor, kept: tuple[slice, slice]) -> Tensor:
+def mask_after_softmax(
+    q: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    kept: tuple[slice, slice],
+    *,
+    bias: Tensor | None = None,
+    scale: float | None = None,
+) -> Tensor:
     """Computes attention, dropping probabilities outside the two `kept` slices of keys without normalising again.
 
-    q: (H, n, d); keys, values: (H, m, d). Returns (H, n, d) in q's dtype, computed in float32.
+    q: (H, n, d); keys, values: (H, m, d). bias: (m,) float32, added to the logits. scale: of the logits; None for
+    1/sqrt(d). Returns (H, n, d) in q's dtype, computed in float32.
     """
     out = torch.empty_like(q)
+    factor = q.shape[-1] ** -0.5 if scale is None else scale
     for a, r in blocks(q.shape[0], q.shape[1], keys.shape[1]):
-        weights = (q[a, r].float() @ keys[a].float().mT * q.shape[-1] ** -0.5).softmax(dim=-1)
+        logits = q[a, r].float() @ keys[a].float().mT * factor
+        weights = (logits if bias is None else logits + bias).softmax(dim=-1)
         first, second = (weights[..., part] @ values[a, part].float() for part in kept)
         out[a, r] = (first + second).to(q.dtype)
     return out

@@ -1,1 +1,4 @@
-"""Changes what attention computes while a model runs: knock-outs (docs/knockouts.md) and attention windows."""
+"""Changes what a model computes while it runs: guidances, knock-outs and attention windows.
+
+See docs/guidance.md and docs/knockouts.md.
+"""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vcorr.contract.entries import DatasetEntry, MetricEntry, ModelEntry, ProbeEntry, TrackerEntry
+from vcorr.contract.entries import DatasetEntry, GuidanceEntry, MetricEntry, ModelEntry, ProbeEntry, TrackerEntry
 from vcorr.contract.hookspecs import hookimpl
 from vcorr.contract.tasks import GENERATION, TRACKING
 
@@ -185,3 +185,37 @@ def vcorr_trackers() -> list[TrackerEntry]:
     from vcorr.trackers import ENTRIES
 
     return list(ENTRIES)
+
+
+@hookimpl
+def vcorr_guidances() -> list[GuidanceEntry]:
+    """Returns cross-attention guidance and its controls."""
+    guidances = {
+        "cag": (
+            "CrossFrameGuidance",
+            "CrossFrameOptions",
+            "Cross-attention guidance: away from a prediction whose frames do not see each other.",
+        ),
+        "pag": (
+            "PerturbedAttentionGuidance",
+            "AttentionOptions",
+            "Control: away from a prediction whose tokens see themselves and the text alone.",
+        ),
+        "slg": ("SkipLayerGuidance", "LayerOptions", "Control: away from a prediction without some of the blocks."),
+        "random-layers": (
+            "RandomLayers",
+            "CrossFrameOptions",
+            "Control: as cag, in as many other layers, drawn from the seed.",
+        ),
+        "cfg-zero": ("CfgZero", "CfgZeroOptions", "Control: CFG-Zero*, a fitted scale and zero first steps; free."),
+        "more-steps": ("MoreSteps", "MoreStepsOptions", "Control: plain guidance with more steps, at the cost of cag."),
+    }
+    return [
+        GuidanceEntry(
+            name=name,
+            summary=summary,
+            factory=f"vcorr.interventions.guidances:{factory}",
+            config=f"vcorr.interventions.guidance_options:{config}",
+        )
+        for name, (factory, config, summary) in guidances.items()
+    ]

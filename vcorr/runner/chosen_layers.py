@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
+from vcorr.contract.cards import read_card_layers
 from vcorr.contract.errors import UsageError
 from vcorr.contract.metric_columns import lower_is_better, ranking_columns
 from vcorr.contract.records import ModelCard, Site
 from vcorr.contract.text_files import expand_home
-from vcorr.runner.guided import SITES_OPTION, read_card_layers, with_layers
+from vcorr.runner.guided import SITES_OPTION, with_layers
 from vcorr.runner.spec import NO_GUIDANCE, RunSpec
 from vcorr.stats.series import Series, gather, series
 from vcorr.store.rundir import RunDirectory

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from vcorr.contract.bases import GuidanceBase, with_defaults
+from vcorr.contract.cards import read_card_layers
 from vcorr.contract.errors import PluginError, UsageError, unknown_name
 from vcorr.contract.guidance_protocols import GuidedSite, Perturbation
 from vcorr.contract.part_calls import show_value
@@ -139,15 +140,6 @@ def mark_sites(sites: Sequence[Site], card: ModelCard | None) -> tuple[GuidedSit
     """Returns the sites of a model, with those that its card recommends for guidance."""
     named = frozenset(read_card_layers(card))
     return tuple(GuidedSite(site, site.layer in named) for site in sites)
-
-
-def read_card_layers(card: ModelCard | None) -> tuple[int, ...]:
-    """Returns the layers that a card names for guidance, else for matching, else for tracking; empty for none."""
-    extra: Mapping[str, Any] = {} if card is None else card.extra
-    for key in ("guidance_layers", "matching_layers"):
-        for found in extra.get(key) or ():
-            return tuple(sorted(found["layers"]))
-    return tuple(sorted((extra.get("tracking") or {}).get("layers") or ()))
 
 
 def with_layers(spec: RunSpec, layers: Sequence[int]) -> RunSpec:

@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import re
-import sys
 from collections import Counter
 
 from vcorr.contract.errors import UsageError
+from vcorr.contract.index_text import read_index, read_indices, split_names
 
 _DEFAULT_COUNT = 8
 DEFAULT_STEPS = f"{_DEFAULT_COUNT}-spread"
 """The steps that are read without `--steps`; if there are fewer, `resolve_steps` returns all of them."""
-
-
-def split_names(text: str) -> list[str]:
-    """Returns the names in a comma-separated list."""
-    return [name.strip() for name in text.split(",") if name.strip()]
 
 
 def resolve_steps(text: str | None, total: int) -> tuple[int, ...]:
@@ -35,8 +30,9 @@ def resolve_steps(text: str | None, total: int) -> tuple[int, ...]:
     if text == "last":
         return (total - 1,)
     if spread := re.fullmatch(r"([0-9]+)-spread", text):
-        return _spread(_read_index(spread[1]), total)
-    return _indices(text, total, "steps", f"'0,10-20', or 'all', 'last', '{DEFAULT_STEPS}'")
+        return _spread(read_index(spread[1]), total)
+    forms = f"'0,10-20', or 'all', 'last', '{DEFAULT_STEPS}'"
+    return read_indices(text, total, "steps", forms, "--steps")
 
 
 def resolve_layers(text: str, total: int) -> tuple[int, ...]:
@@ -49,37 +45,7 @@ def resolve_layers(text: str, total: int) -> tuple[int, ...]:
     Raises:
         UsageError: the text has another form, or names a layer that does not exist.
     """
-    return _indices(text.strip(), total, "layers", "'1,5-9', or 'all'")
-
-
-def _indices(text: str, total: int, what: str, forms: str) -> tuple[int, ...]:
-    if text == "all":
-        return tuple(range(total))
-    chosen: set[int] = set()
-    for part in split_names(text):
-        match = re.fullmatch(r"([0-9]+)(?:-([0-9]+))?", part)
-        if not match:
-            raise UsageError(
-                f"--{what} {text!r} cannot be read at {part!r}.", hint=f"Write indices and ranges such as {forms}."
-            )
-        first, last = _read_index(match[1]), _read_index(match[2] or match[1])
-        if first > last:
-            raise UsageError(f"--{what} {part} runs backwards.", hint=f"Write {match[2]}-{match[1]}.")
-        if last >= total:
-            raise UsageError(f"--{what} {part} is out of range.", hint=_what_there_is(total, what))
-        chosen.update(range(first, last + 1))
-    if not chosen:
-        raise UsageError(f"--{what} is empty.", hint="Leave it out for the default, or write 'all'.")
-    return tuple(sorted(chosen))
-
-
-def _read_index(digits: str) -> int:
-    """Returns the number; `sys.maxsize` for more digits than any index has, because Python reads at most 4300."""
-    return int(digits) if len(digits) < len(str(sys.maxsize)) else sys.maxsize
-
-
-def _what_there_is(total: int, what: str) -> str:
-    return f"There are {what} 0-{total - 1}." if total else f"There are no {what}."
+    return read_indices(text.strip(), total, "layers", "'1,5-9', or 'all'", "--layers")
 
 
 def _spread(count: int, total: int) -> tuple[int, ...]:
@@ -99,5 +65,5 @@ def find_repeated(text: str) -> list[str]:
     counts: Counter[int] = Counter()
     for part in split_names(text):
         if match := re.fullmatch(r"([0-9]+)(?:-([0-9]+))?", part):
-            counts.update(range(_read_index(match[1]), _read_index(match[2] or match[1]) + 1))
+            counts.update(range(read_index(match[1]), read_index(match[2] or match[1]) + 1))
     return [str(index) for index, count in sorted(counts.items()) if count > 1]

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from vcorr.contract.index_text import split_names
 from vcorr.contract.modes import Renoise, has_video
 from vcorr.contract.origins import VideoOrigin
 from vcorr.contract.records import Clip
 from vcorr.contract.tasks import CORRESPONDENCE
-from vcorr.runner.index_lists import DEFAULT_STEPS, find_repeated, split_names
+from vcorr.runner.index_lists import DEFAULT_STEPS, find_repeated
 from vcorr.runner.parts import Parts
 from vcorr.runner.run_data import PROMPTS
 from vcorr.runner.selection import Selection

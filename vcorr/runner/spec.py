@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from vcorr.contract.errors import MissingError, UsageError, unknown_name
+from vcorr.contract.index_text import split_names
 from vcorr.contract.seeds import NoiseDraw
 from vcorr.contract.tasks import GENERATION, TRACKING
 from vcorr.contract.text_files import read_text
 from vcorr.contract.yaml_text import read_yaml
 from vcorr.plugins.option_values import Written, options_from, show_value
-from vcorr.runner.index_lists import split_names
 from vcorr.store.fingerprint import flat, is_unicode
 
 COMPONENTS = ("model", "data", "probe", "metric", "tracker", "track", "guidance")

@@ -26,6 +26,7 @@ class VideoUNet(DiffusersVideoModel[C]):
 
     denoiser: ClassVar[str] = "unet"
     branches = ("uncond", "cond")
+    joins_rows = False  # the way up gets outputs of the way down
     transformers: ClassVar[tuple[Transformer, ...]] = ()
     """The kinds of transformer blocks in each layer, in order of execution."""
 

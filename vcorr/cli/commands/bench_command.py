@@ -64,8 +64,8 @@ def overhead(
 
     quiet_libraries()
     from vcorr.bench.overhead import BenchOptions, make_bench
+    from vcorr.contract.index_text import split_names
     from vcorr.plugins.registry import installed
-    from vcorr.runner.index_lists import split_names
     from vcorr.runner.spec import build_spec
 
     given = {"probe": probe, "layers": layers, "device": device, "dtype": dtype}
@@ -122,8 +122,8 @@ def track_cost(
     quiet_libraries()
     from vcorr.bench.overhead import BenchOptions, make_bench
     from vcorr.bench.tracking_cost import measure_tracking, middle_layer
+    from vcorr.contract.index_text import split_names
     from vcorr.plugins.registry import installed
-    from vcorr.runner.index_lists import split_names
     from vcorr.runner.spec import build_spec
 
     given = {"probe": probe, "device": device, "dtype": dtype}
