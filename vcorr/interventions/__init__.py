@@ -1,4 +1,1 @@
-"""Changes what a model computes while it runs: guidances, knock-outs and attention windows.
-
-See docs/guidance.md and docs/knockouts.md.
-"""
+"""Changes what a model computes while it runs: guidances (docs/guidance.md), knock-outs and attention windows."""
