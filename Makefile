@@ -23,7 +23,7 @@ LOWEST_TESTS := tests/video tests/store tests/plugins/test_option_values.py test
                 tests/faults/test_videos.py
 PURELIB      := -c 'import sysconfig; print(sysconfig.get_path("purelib"))'
 
-.PHONY: help install demo results tracking board check test faults lowest format findings switches traits video-scores coverage animation wheels clean
+.PHONY: help install demo results tracking board check test shuffle faults lowest format findings switches traits video-scores coverage animation wheels clean
 
 help:  ## list the targets (the default)
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -53,6 +53,11 @@ board: $(STAMP)  ## build the board of everything measured for docs/findings.md 
 # A worker takes whole files of tests, so what a file makes for all its tests is made once
 test: $(STAMP)  ## run the tests in two processes (JOBS=4: in four)
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile
+
+SEED ?= 1
+
+shuffle: $(STAMP)  ## run the tests in another order (SEED=7: in that one), and say which files leave the process changed
+	$(BIN)/python tests/support/shuffled.py $(SEED)
 
 faults: $(STAMP)  ## run the tests of drawn faults with twenty times as many cases, and the slowest pipeline
 	VCORR_TEST_SCALE=20 $(BIN)/python -m pytest tests/faults tests/plugins/test_from_pipeline.py

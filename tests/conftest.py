@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
 from support import sliding
+from support.processes import PATIENCE, end_process, start_process
 
 from vcorr.plugins import builtin, registry
 from vcorr.store.home import HOME_VARIABLE
@@ -49,11 +50,25 @@ def vcorr_program(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[s
             check=False,
             cwd=options.pop("cwd", tmp_path),
             env=process_environment(path),
-            timeout=240,
+            timeout=PATIENCE,
             **options,  # type: ignore[call-overload]
         )
 
     return run
+
+
+@pytest.fixture
+def start_program() -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """Starts programs next to the test, with `support.processes.start_process`; none of them outlives the test."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start(words: Sequence[str], **options: object) -> subprocess.Popen[str]:
+        started.append(start_process(words, **{"env": process_environment(), **options}))
+        return started[-1]
+
+    yield start
+    for process in started:
+        end_process(process)
 
 
 def process_environment(path: Path | None = None) -> dict[str, str]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +16,7 @@ from support import knowing, sliding
 from support.difftrack import make_set
 from support.distributions import install
 from support.folders import make_folder, row
+from support.processes import PATIENCE, read_marker
 from support.tapvid import entry as tapvid_entry
 from support.tapvid import write
 
@@ -260,7 +260,7 @@ def test_options_that_fit_no_clip_are_one_error(vcorr, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(("signum", "code"), [(signal.SIGKILL, -9), (signal.SIGINT, 130)])
-def test_a_stopped_build_loses_the_clip_in_flight_and_resumes(tmp_path, vcorr_program, signum, code):
+def test_a_stopped_build_loses_the_clip_in_flight_and_resumes(tmp_path, vcorr_program, start_program, signum, code):
     packages = tmp_path / "packages"
     packages.mkdir()
     install(packages, "vcorr-sliding", Path(sliding.__file__).read_text())
@@ -269,19 +269,12 @@ def test_a_stopped_build_loses_the_clip_in_flight_and_resumes(tmp_path, vcorr_pr
     command = [*BUILD[:-1], "lk", "--out", "set", "--min-moving", "0", "--min-visible", "0"]
     command += ["--set", f"model.marker={marker}"]
     os.mkfifo(marker)
-    process = subprocess.Popen(
-        [sys.executable, "-m", "vcorr", *command],
-        cwd=tmp_path,
-        env=process_environment(packages),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    for _ in range(3):  # opening the fifo waits until the next clip has begun
-        with marker.open() as file:
-            assert file.read()
+    words = [sys.executable, "-m", "vcorr", *command]
+    process = start_program(words, cwd=tmp_path, env=process_environment(packages))
+    for _ in range(3):  # waits until the next clip has begun
+        assert read_marker(process, marker)
     process.send_signal(signum)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == code, err
     kept = DatasetFolder.open(built).rows()
     assert len(kept) in (2, 3)

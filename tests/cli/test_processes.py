@@ -8,7 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +17,7 @@ import pytest
 from conftest import process_environment
 from support import knowing, sliding
 from support.distributions import install
+from support.processes import PATIENCE, read_marker
 from support.tables import same
 from support.videos import write
 
@@ -35,17 +36,16 @@ def packages(tmp_path: Path) -> Path:
     return folder
 
 
-def start(folder: Path, packages: Path, marker: Path, command: Sequence[str] = RUN) -> subprocess.Popen[str]:
-    """A run whose clips wait, in turn, for somebody to read them from the fifo `marker`."""
-    os.mkfifo(marker)
-    return subprocess.Popen(
-        [sys.executable, "-m", "vcorr", *command, "--set", f"model.marker={marker}"],
-        cwd=folder,
-        env=process_environment(packages),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+@pytest.fixture
+def start(start_program, tmp_path: Path, packages: Path) -> Callable[..., subprocess.Popen[str]]:
+    """Starts a run whose clips wait, in turn, for somebody to read them from the fifo `marker`."""
+
+    def run(marker: Path, command: Sequence[str] = RUN) -> subprocess.Popen[str]:
+        os.mkfifo(marker)
+        words = [sys.executable, "-m", "vcorr", *command, "--set", f"model.marker={marker}"]
+        return start_program(words, cwd=tmp_path, env=process_environment(packages))
+
+    return run
 
 
 def tables_of(folder: Path) -> dict[str, pa.Table]:
@@ -54,14 +54,15 @@ def tables_of(folder: Path) -> dict[str, pa.Table]:
 
 
 @pytest.mark.parametrize(("signum", "code"), [(signal.SIGKILL, -9), (signal.SIGINT, 130), (signal.SIGTERM, 130)])
-def test_a_stopped_run_loses_the_clip_in_flight_and_resumes(tmp_path, packages, vcorr_program, signum, code) -> None:
+def test_a_stopped_run_loses_the_clip_in_flight_and_resumes(
+    tmp_path, packages, vcorr_program, start, signum, code
+) -> None:
     marker = tmp_path / "marker"
-    process = start(tmp_path, packages, marker)
-    for _ in range(3):  # opening the fifo waits until the next clip has begun
-        with marker.open() as file:
-            begun = file.read().split()
+    process = start(marker)
+    for _ in range(3):  # waits until the next clip has begun
+        begun = read_marker(process, marker).split()
     process.send_signal(signum)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == code, err
     (stopped,) = find_runs(tmp_path / "runs")
     assert (stopped.path / LOCK).exists() == (signum == signal.SIGKILL)
@@ -91,20 +92,18 @@ def test_a_stopped_run_loses_the_clip_in_flight_and_resumes(tmp_path, packages, 
     assert all(same(table, undisturbed[name]) for name, table in tables_of(tmp_path).items())
 
 
-def read_all(marker: Path, clips: int) -> None:
+def read_all(process: subprocess.Popen[str], marker: Path, clips: int) -> None:
     """Lets that many more clips of a started run go on."""
     seen = 0
     while seen < clips:
-        with marker.open() as file:
-            seen += len(file.read().split())
+        seen += len(read_marker(process, marker).split())
 
 
-def test_a_second_writer_of_a_run_is_refused_and_the_first_ends_whole(tmp_path, packages, vcorr_program) -> None:
+def test_a_second_writer_of_a_run_is_refused_and_the_first_ends_whole(tmp_path, packages, vcorr_program, start) -> None:
     command = (*RUN[:-1], "data.clips=4")
     marker = tmp_path / "marker"
-    first = start(tmp_path, packages, marker, command)
-    with marker.open() as file:
-        begun = len(file.read().split())
+    first = start(marker, command)
+    begun = len(read_marker(first, marker).split())
     (run,) = find_runs(tmp_path / "runs")
     for second in ((*command, "--set", f"model.marker={marker}"), ("score", f"runs/{run.run_id}")):
         refused = vcorr_program(*second, path=packages)
@@ -113,8 +112,8 @@ def test_a_second_writer_of_a_run_is_refused_and_the_first_ends_whole(tmp_path, 
         assert said in " ".join(refused.stderr.split())
         assert "Wait until that process has ended" in refused.stderr
     assert run.record()["status"] == "started", "who reads needs no lock"
-    read_all(marker, 4 - begun)
-    _, err = first.communicate(timeout=60)
+    read_all(first, marker, 4 - begun)
+    _, err = first.communicate(timeout=PATIENCE)
     assert first.returncode == 0, err
     record = run.record()
     assert (record["status"], record["clips"]) == ("complete", {"total": 4, "done": 4, "failed": 0, "reused": 0})
@@ -127,7 +126,9 @@ def test_a_second_writer_of_a_run_is_refused_and_the_first_ends_whole(tmp_path, 
     assert all(same(table, undisturbed[name]) for name, table in tables_of(tmp_path).items())
 
 
-def test_a_second_build_of_a_dataset_is_refused_and_the_first_ends_whole(tmp_path, packages, vcorr_program) -> None:
+def test_a_second_build_of_a_dataset_is_refused_and_the_first_ends_whole(
+    tmp_path, packages, vcorr_program, start
+) -> None:
     source = (
         Path(knowing.__file__).read_text().replace("from support import sliding", "import vcorr_sliding as sliding")
     )
@@ -136,14 +137,13 @@ def test_a_second_build_of_a_dataset_is_refused_and_the_first_ends_whole(tmp_pat
     build = ("dataset", "build", "--model", "sliding-model", "--prompts", "prompts.txt", "--tracker", "knowing")
     command = (*build, "--out", "built")
     marker = tmp_path / "marker"
-    first = start(tmp_path, packages, marker, command)
-    with marker.open() as file:
-        begun = len(file.read().split())
+    first = start(marker, command)
+    begun = len(read_marker(first, marker).split())
     refused = vcorr_program(*command, "--set", f"model.marker={marker}", path=packages)
     assert refused.returncode == 2, refused.stderr
     assert f"Error: built is being written by process {first.pid} on host" in " ".join(refused.stderr.split())
-    read_all(marker, 2 - begun)
-    _, err = first.communicate(timeout=60)
+    read_all(first, marker, 2 - begun)
+    _, err = first.communicate(timeout=PATIENCE)
     assert first.returncode == 0, err
     assert json.loads((tmp_path / "built" / "dataset.json").read_text())["status"] == "complete"
     assert len(list((tmp_path / "built" / "data").iterdir())) == 2

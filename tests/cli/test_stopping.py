@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import sys
 import threading
 
 import pytest
-from conftest import process_environment
+from support.processes import PATIENCE
 
 from vcorr.cli.stopping import stop_in_order
 
 BUSY = """
 import signal
 from vcorr.cli.stopping import stop_in_order
-signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup ignores it, and children inherit that
 with stop_in_order():
     try:
         print("ready", flush=True)
@@ -42,19 +40,13 @@ def test_the_first_signal_is_an_interrupt_and_the_handlers_come_back(number) -> 
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_the_second_signal_ends_at_once(number) -> None:
-    process = subprocess.Popen(
-        [sys.executable, "-c", BUSY],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=process_environment(),
-    )
+def test_the_second_signal_ends_at_once(start_program, number) -> None:
+    process = start_program([sys.executable, "-c", BUSY])
     assert process.stdout is not None
     for said in ("ready\n", "stopping\n"):
         assert process.stdout.readline() == said
         process.send_signal(number)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=PATIENCE)
     assert (process.returncode, err) == (130, "\nEnded at once.\n")
 
 

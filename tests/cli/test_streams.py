@@ -12,6 +12,7 @@ from conftest import process_environment
 from hypothesis import given
 from hypothesis import strategies as st
 from support import videos
+from support.processes import PATIENCE
 from support.scale import draw_cases
 
 from vcorr.cli import streams
@@ -25,7 +26,7 @@ def shell(folder: Path, tail: str, *arguments: str, **variables: str) -> subproc
     script = f'cd "$FOLDER" && {{ "$@" {tail}; }}'
     environment = {**process_environment(), "FOLDER": str(folder), **variables}
     command = ["bash", "-o", "pipefail", "-c", script, "bash", sys.executable, "-m", "vcorr", *arguments]
-    return subprocess.run(command, env=environment, capture_output=True, check=False, timeout=120)
+    return subprocess.run(command, env=environment, capture_output=True, check=False, timeout=PATIENCE)
 
 
 @pytest.mark.parametrize(

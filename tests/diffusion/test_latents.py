@@ -115,7 +115,7 @@ def test_noise_depends_on_seed_clip_and_shape_alone():
 
 def test_seeds_are_the_same_in_every_process():
     code = "from vcorr.diffusion.latents import stable_seed; print(stable_seed(42, 'clip'))"
-    out = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=120)
+    out = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert int(out.stdout) == stable_seed(42, "clip") < 2**32
 
 

@@ -261,7 +261,7 @@ def test_nothing_heavy_is_imported():
         "from vcorr.baselines import TokenPatches\n"
         "assert not {'torch', 'diffusers', 'transformers'} & set(sys.modules), 'imported'"
     )
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 @pytest.mark.parametrize(

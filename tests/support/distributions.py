@@ -10,6 +10,8 @@ import venv
 from dataclasses import dataclass
 from pathlib import Path
 
+from support.processes import PATIENCE
+
 
 def install(folder: Path, distribution: str, source: str, *, version: str = "1.0", entry_point: str = "") -> Path:
     """Puts a module named like the distribution, with its entry point, into `folder`; returns the module's file."""
@@ -91,7 +93,7 @@ class Environment:
             check=False,
             cwd=self.folder,
             env=environment | {"COLUMNS": "160", "OMP_NUM_THREADS": "1"} | variables,
-            timeout=300,
+            timeout=PATIENCE,
         )
         assert not check or done.returncode == 0, done.stdout + done.stderr
         return done

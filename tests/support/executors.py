@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 from collections.abc import Iterator
 
+from support.processes import PATIENCE
 from vcorr.runner.worker import Report, work_off
 
 
@@ -14,4 +15,4 @@ def two_processes(plan, run, *, compute, events) -> Iterator[Report]:
     with multiprocessing.get_context("spawn").Pool(2) as pool:
         started = [pool.apply_async(work_off, (plan, run, clips[n::2]), {"compute": compute}) for n in (0, 1)]
         for one in started:
-            yield one.get(timeout=240)
+            yield one.get(timeout=PATIENCE)

@@ -263,9 +263,7 @@ def test_missing_weights_are_reported_at_once_and_without_torch(tmp_path):
     environment = os.environ | {"HF_HOME": str(tmp_path)}
     environment.pop("HF_HUB_CACHE", None)
     begin = time.monotonic()
-    done = subprocess.run(
-        [sys.executable, "-c", code], check=True, capture_output=True, text=True, env=environment, timeout=60
-    )
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, env=environment)
     assert time.monotonic() - begin < 5
     for part in ("CogVideoX-2B", "13.8 GB", "hf download zai-org/CogVideoX-2b --revision 1137dac", "--weights random"):
         assert part in done.stdout

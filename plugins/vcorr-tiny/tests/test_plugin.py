@@ -55,7 +55,7 @@ def test_the_plugin_imports_nothing_heavy():
         "assert [len(entry.create().ids()) for entry in vcorr_datasets()] == [64, 64, 32, 32, 1]\n"
         "assert not {'torch', 'diffusers', 'transformers', 'skimage', 'PIL'} & set(sys.modules)\n"
     )
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_the_weights_are_hashed_once_for_the_identity_and_for_loading(monkeypatch):
