@@ -215,8 +215,8 @@ def _choose_queries(drawn: Scenes, side: int) -> NDArray[np.float32]:
     front, back = np.flatnonzero(on_sprite), np.flatnonzero(~on_sprite)
     wanted = side * side
     share = min(max(wanted // 2, wanted - len(back)), len(front))
-    chosen = np.concatenate([take_evenly(front, share), take_evenly(back, wanted - share)])
-    return candidates[np.sort(chosen)]
+    chosen = np.sort(np.concatenate([take_evenly(front, share), take_evenly(back, wanted - share)]))
+    return np.asarray(candidates[chosen], np.float32)
 
 
 def take_evenly(values: NDArray[np.int64], count: int) -> NDArray[np.int64]:

@@ -11,9 +11,10 @@ import numpy as np
 from vcorr.stats.intervals import gain_interval
 from vcorr.stats.series import Series
 from vcorr_tiny.finding_tables import Places
-from vcorr_tiny.pieces import HARD, PIXELS, XFEAT
+from vcorr_tiny.pieces import PIXELS, XFEAT
 from vcorr_tiny.place_results import Measured, source_of
 from vcorr_tiny.reported_rows import ACROSS, QK, Source
+from vcorr_tiny.sprites.level_names import HARD
 
 RANKED: tuple[Source, ...] = (QK, ("tiny", "feature-cos"), ("tiny", "latent"), *((model, "direct") for model in PIXELS))
 """Rows of the picture of baselines. XFeat follows where it was measured."""

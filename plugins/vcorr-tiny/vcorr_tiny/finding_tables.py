@@ -10,11 +10,12 @@ import numpy as np
 from vcorr.stats.intervals import gain_interval
 from vcorr.stats.sites import SiteId
 from vcorr_tiny import pieces
-from vcorr_tiny.pieces import EASY, FEATURES, HARD, PIXELS, PROBES, STRATA, TWIN, XFEAT, Place, StoredRuns
+from vcorr_tiny.pieces import EASY, FEATURES, PIXELS, PROBES, STRATA, TWIN, XFEAT, Place, StoredRuns
 from vcorr_tiny.place_results import BEATS, Measured, best_steps, source_of
 from vcorr_tiny.reported_rows import ACROSS, QK, Pick, Results, Row, Source, read_results
 from vcorr_tiny.seed_statements import NOT_MEASURED, SeedStatement, find_weakest, join_seeds
 from vcorr_tiny.seeds import SEEDS
+from vcorr_tiny.sprites.level_names import HARD
 from vcorr_tiny.statements import Difference, Statement, correct
 
 MATCHES = 0.1
@@ -90,8 +91,8 @@ def site_table(places: Places) -> str:
             row = m.results.choose([QK])
             probes = m.results.choose([("tiny", probe) for probe in FEATURES])
             single, _ = m.heads.best
-            head = ", ".join(dict.fromkeys(str(single.sites[i]) for i in single.chosen if i is not None))
-            lines.append([name, str(m.seed), places_of(row), numbers([row.regret]), head, probes.on_second.probe])
+            best = ", ".join(dict.fromkeys(str(single.sites[i]) for i in single.chosen if i is not None))
+            lines.append([name, str(m.seed), places_of(row), numbers([row.regret]), best, probes.on_second.probe])
     head = ["data", "seed", "best site", "regret", "best head", "best probe of features"]
     return table(head, lines, 3)
 

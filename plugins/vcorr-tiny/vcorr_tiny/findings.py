@@ -23,10 +23,11 @@ from vcorr_tiny.finding_tables import (
     stratum_table,
     survival_table,
 )
-from vcorr_tiny.pieces import CLIPS, HARD, PLACES, StoredRuns, all_pieces, measure
+from vcorr_tiny.pieces import CLIPS, PLACES, StoredRuns, all_pieces, measure
 from vcorr_tiny.place_results import BEATS, read_places
 from vcorr_tiny.seed_statements import SeedStatement, join_seeds, say_failing, seed_table
 from vcorr_tiny.seeds import SEEDS
+from vcorr_tiny.sprites.level_names import HARD
 from vcorr_tiny.statements import say_too_few, write_blocks
 
 PICTURES: Mapping[str, tuple[str, str]] = {

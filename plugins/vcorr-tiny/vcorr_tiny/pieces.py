@@ -103,9 +103,9 @@ def renoise(place: Place, seed: int) -> Piece:
 
 def heads(place: Place, seed: int) -> Piece:
     """Returns the piece that reads every head at the cleanest step, with scores by layer of the scene."""
-    options = ("probe.heads=each", f"metrics={SCORED}")
-    flags = {"weights": f"seed:{seed}", "probe": "qk,latent", "steps": "last"}
-    return _piece(f"heads-{place.name}-seed{seed}", place, "tiny", *options, **flags)
+    options, weights = ("probe.heads=each", f"metrics={SCORED}"), f"seed:{seed}"
+    name = f"heads-{place.name}-seed{seed}"
+    return _piece(name, place, "tiny", *options, weights=weights, probe="qk,latent", steps="last")
 
 
 def invert(seed: int) -> Piece:
@@ -116,13 +116,12 @@ def invert(seed: int) -> Piece:
 
 def generate(seed: int, tracker: str = TRACKER) -> Piece:
     """Returns the piece that samples videos from the captions of `easy`, with one of two trackers."""
-    flags = {"weights": f"seed:{seed}", "probe": ",".join(("qk", "latent", *FEATURES, "attention")), "mode": "generate"}
+    weights, probe = f"seed:{seed}", ",".join(("qk", "latent", *FEATURES, "attention"))
     options = ("num_steps=20", "cfg=2", f"tracker={tracker}")
     second = tracker != TRACKER
     name = f"generate-{EASY.name}-seed{seed}" + (f"-{tracker}" if second else "")
-    return dataclasses.replace(
-        _piece(name, EASY, "tiny", *options, **flags), folder=f"{tracker}-seed{seed}" if second else ""
-    )
+    piece = _piece(name, EASY, "tiny", *options, weights=weights, probe=probe, mode="generate")
+    return dataclasses.replace(piece, folder=f"{tracker}-seed{seed}" if second else "")
 
 
 def stratum(place: Place, seed: int) -> Piece:

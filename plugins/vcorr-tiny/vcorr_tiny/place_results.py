@@ -16,7 +16,6 @@ from vcorr_tiny.heads import Heads
 from vcorr_tiny.pieces import (
     BASELINES,
     FEATURES,
-    HARD,
     PIXELS,
     TWIN,
     TWIN_PROBES,
@@ -27,6 +26,7 @@ from vcorr_tiny.pieces import (
 )
 from vcorr_tiny.reported_rows import ACROSS, ALL_POINTS, QK, Results, Row, Source, read_results
 from vcorr_tiny.seed_statements import find_weakest
+from vcorr_tiny.sprites.level_names import HARD
 from vcorr_tiny.statements import Difference, Statement, correct
 
 BEATS = "**The best site beats every pixel and latent baseline**; smallest difference in gain"

@@ -122,15 +122,16 @@ def _choose_tracks(drawn: Scenes, count: int) -> Tracks:
     """
     tracks = find_tracks(drawn, _lay_candidates(drawn), boundary=False)
     usable = tracks.visible.sum(axis=1) >= LEAST_SEEN
-    usable &= tracks.layer <= drawn.sprites  # the curtain is there for some frames only
-    back, front = find_returns(tracks.visible), tracks.layer > 0
+    layer = np.asarray(tracks.layer)  # known for every point of a drawn scene
+    usable &= layer <= drawn.sprites  # the curtain is there for some frames only
+    back, front = find_returns(tracks.visible), layer > 0
     parts = [np.flatnonzero(usable & (back == a) & (front == b)) for a in (True, False) for b in (True, False)]
     chosen = np.sort(np.concatenate(_share_out(parts, count)))
     return replace(
         tracks,
         xy=tracks.xy[chosen],
         visible=tracks.visible[chosen],
-        layer=tracks.layer[chosen],
+        layer=layer[chosen],
         query_frame=None,
     )
 
@@ -146,7 +147,7 @@ def find_returns(visible: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Returns which points (N,) are hidden between two frames in which they are visible; `visible` is (N, T)."""
     seen = np.maximum.accumulate(visible, axis=1)
     later = np.maximum.accumulate(visible[:, ::-1], axis=1)[:, ::-1]
-    return (seen & later & ~visible).any(axis=1)
+    return np.asarray((seen & later & ~visible).any(axis=1))
 
 
 def _share_out(parts: list[NDArray[np.int64]], count: int) -> list[NDArray[np.int64]]:

@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from vcorr_tiny.sprites.camera_faults import CameraFaults, draw_gains
 from vcorr_tiny.sprites.draws import Draws
-from vcorr_tiny.sprites.layers import Layers, Sprites, Tracks, draw_curtain, pixel_centres
+from vcorr_tiny.sprites.layers import Curtain, Layers, Sprites, Tracks, draw_curtain, pixel_centres
 from vcorr_tiny.sprites.levels import EASY, Level
 from vcorr_tiny.sprites.lights import Light
 from vcorr_tiny.sprites.motion import draw_camera, draw_paths, draw_returns, stack_layers
@@ -129,7 +129,7 @@ class Scenes:
         for sprite in range(self.sprites):
             image = self._paint(image, sprite, screen)
         if self.layers.curtain is not None:
-            image = self._hang_curtain(image, screen)
+            image = self._hang_curtain(image, self.layers.curtain, screen)
         image = image * self.light.factor(screen, self.time)[:, None]
         return self.camera_faults.record(image, screen).clamp(0, 1) * 2 - 1
 
@@ -229,9 +229,9 @@ class Scenes:
         colours = self.surfaces[sprite + 1].colours(local / SPRITE_EXTENT) * shade[:, None]
         return torch.lerp(image, colours, mask[:, None])
 
-    def _hang_curtain(self, image: Tensor, screen: Tensor) -> Tensor:
+    def _hang_curtain(self, image: Tensor, curtain: Curtain, screen: Tensor) -> Tensor:
         """Returns ``image`` with the curtain in front."""
-        curtain, last = self.layers.curtain, self.layers.number - 1
+        last = self.layers.number - 1
         local = self.layers.locate(last, screen)
         margin = curtain.half_width[:, None, None, None] - local.real.abs()
         mask = torch.sigmoid(EDGE_SHARPNESS * margin) * curtain.present[:, None, None, None]

@@ -41,7 +41,8 @@ def chart(logs: Mapping[str, Log]) -> alt.HConcatChart:
     loss = _lines(_series(logs, "dit", "loss"), "transformer: v-prediction loss")
     matching = next((log["matching"] for log in logs.values() if "matching" in log), [])
     panels = alt.hconcat(psnr, loss, _matching(matching)).resolve_scale(color="independent")
-    return panels.configure_axis(labelFontSize=11, titleFontSize=11)
+    drawn: alt.HConcatChart = panels.configure_axis(labelFontSize=11, titleFontSize=11)
+    return drawn
 
 
 def _series(logs: Mapping[str, Log], kind: str, field: str) -> dict[str, list[dict[str, Any]]]:
@@ -58,8 +59,8 @@ def _lines(series: Mapping[str, list[dict[str, Any]]], title: str) -> alt.Chart:
     y = alt.Y("value:Q", title=None, scale=alt.Scale(zero=False))
     legend = alt.Legend(title=None) if len(series) > 1 else None
     colour = alt.Color("log:N", legend=legend, scale=alt.Scale(scheme="tableau10"))
-    encoded = alt.Chart(alt.Data(values=values)).mark_line().encode(x=alt.X("step:Q", title="step"), y=y, color=colour)
-    return encoded.properties(width=230, height=190, title=title)
+    lines = alt.Chart(_inline(values)).mark_line()
+    return _panel(lines.encode(x=alt.X("step:Q", title="step"), y=y, color=colour), title)
 
 
 def _matching(records: Sequence[dict[str, Any]]) -> alt.Chart:
@@ -69,7 +70,7 @@ def _matching(records: Sequence[dict[str, Any]]) -> alt.Chart:
         for layer, skill in enumerate(record.get(KIND_SHOWN, record)["query_key"][NOISE_SHOWN])
     ]
     encoded = (
-        alt.Chart(alt.Data(values=values))
+        alt.Chart(_inline(values))
         .mark_line(point=alt.OverlayMarkDef(size=14))
         .encode(
             x=alt.X("step:Q", title="step"),
@@ -78,7 +79,16 @@ def _matching(records: Sequence[dict[str, Any]]) -> alt.Chart:
         )
     )
     clips = f", {KIND_SHOWN} clips" if records and KIND_SHOWN in records[0] else ""
-    return encoded.properties(width=230, height=190, title=f"query-key skill per layer, t={NOISE_SHOWN}{clips}")
+    return _panel(encoded, f"query-key skill per layer, t={NOISE_SHOWN}{clips}")
+
+
+def _inline(values: list[dict[str, Any]]) -> alt.Data:
+    return alt.Data(values=values)  # type: ignore[no-untyped-call]  # altair does not declare its arguments
+
+
+def _panel(encoded: alt.Chart, title: str) -> alt.Chart:
+    sized: alt.Chart = encoded.properties(width=230, height=190, title=title)
+    return sized
 
 
 def _name(path: Path) -> str:

@@ -48,14 +48,14 @@ class Ranks:
             )
         return total // self.count
 
-    def tell(self, values: Sequence[float]) -> list[float]:
+    def broadcast(self, values: Sequence[float]) -> list[float]:
         """Returns the values of rank 0 on every rank."""
         if self.count == 1:
             return list(values)
         message = torch.tensor(values, dtype=torch.float64, device=self.device)
         distributed.broadcast(message, 0)
-        told: list[float] = message.tolist()
-        return told
+        received: list[float] = message.tolist()
+        return received
 
     @torch.no_grad()
     def average(self, tensors: Sequence[Tensor]) -> None:

@@ -99,7 +99,7 @@ class Run:
     @property
     def must_stop(self) -> bool:
         """Whether rank 0 is out of time; every rank has to ask at the same point."""
-        (late,) = self.ranks.tell([self.ranks.first and self.out_of_time])
+        (late,) = self.ranks.broadcast([self.ranks.first and self.out_of_time])
         return bool(late)
 
     def generator(self, stream: int, number: int) -> torch.Generator:
@@ -140,7 +140,7 @@ class Pace:
     def tally(self) -> None:
         """Adds the time since the last look to the budget, as rank 0 counts it."""
         now = time.monotonic()
-        (self.budget.spent,) = self.run.ranks.tell([self.budget.spent + now - self.since])
+        (self.budget.spent,) = self.run.ranks.broadcast([self.budget.spent + now - self.since])
         self.since = now
 
     def _look(self) -> None:

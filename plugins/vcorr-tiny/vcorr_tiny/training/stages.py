@@ -179,7 +179,7 @@ class Training:
         found = quality(run, vae, self.vae_settings.clips, self.pictures)
         # The pipeline scales latents to unit variance, so the transformer is trained on such latents. Rank 0 tells
         # the factor, because two devices may round a measurement differently.
-        (scaling,) = run.ranks.tell([round(1 / found.latent_std, 5)])
+        (scaling,) = run.ranks.broadcast([round(1 / found.latent_std, 5)])
         scaling = self.tuned.config.scaling_factor if self.tuned is not None else scaling
         vae.register_to_config(scaling_factor=scaling)
         self.vae = vae
