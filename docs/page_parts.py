@@ -20,10 +20,6 @@ OWN = {"vcorr", *(project.parent.name for project in ROOT.glob("plugins/*/pyproj
 """The distributions of this repository."""
 MANY = 5
 """Up to this many options are listed; `vcorr show` has longer lists."""
-OTHER_VALUES = {"heads": "0", "radius": 1, "rotary": False, "slow_bands": 0.5, "symmetric": False, "temperature": 0.5}
-"""A value of each option of probes that is not its default: a probe that refuses it does not take the option."""
-WITHOUT_EFFECT = {("feature", "symmetric"), ("hidden", "symmetric")}
-"""Options that a probe accepts without effect: these two match one way in any case."""
 
 
 def cli() -> str:
@@ -124,10 +120,10 @@ def options_of(kind: str, head: str = "", among: Collection[str] = OWN) -> Calla
 
 def probes() -> str:
     """Returns the probes of the repository, each with the options that it takes."""
-    rows = []
-    for entry in own_entries("probe"):
-        taken = {name: option for name, option in _options("probe", entry.name).items() if takes(entry, name)}
-        rows.append((f"`{entry.name}`", entry.summary, _list_defaults(taken)))
+    rows = [
+        (f"`{entry.name}`", entry.summary, _list_defaults(_options("probe", entry.name)))
+        for entry in own_entries("probe")
+    ]
     return _table(("probe", "what it is", "options and defaults"), rows)
 
 
@@ -138,27 +134,9 @@ def probe_options() -> str:
         options |= _options("probe", entry.name)
     rows = []
     for name, option in options.items():
-        among = [entry for entry in entries if name in _options("probe", entry.name)]
-        takers = ", ".join(f"`{entry.name}`" for entry in among if takes(entry, name))
+        takers = ", ".join(f"`{entry.name}`" for entry in entries if name in _options("probe", entry.name))
         rows.append((f"`{name}`", f"`{_short(option['default'])}`", option["explanation"], takers))
     return _table(("key", "default", "meaning", "probes that take it"), rows)
-
-
-def takes(entry: Any, option: str) -> bool:
-    """Returns whether a probe can have another value of an option than the default. Probes share classes of options.
-
-    Raises:
-        KeyError: `OTHER_VALUES` has no value for a new option.
-    """
-    from vcorr import UsageError
-
-    if (entry.name, option) in WITHOUT_EFFECT:
-        return False
-    try:
-        entry.create(entry.config_type()(**{option: OTHER_VALUES[option]}))
-    except UsageError:
-        return False
-    return True
 
 
 def metrics() -> str:

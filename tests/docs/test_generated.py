@@ -44,21 +44,3 @@ def test_every_card_has_a_fresh_page_and_every_page_a_card(generate) -> None:
     folder = generate.FOLDER / generate.model_pages.FOLDER
     found = {page.name: read(page) for page in folder.glob("*.md")}
     assert found == generate.model_pages.model_pages(), "stale; write them anew: python docs/generate.py"
-
-
-def test_probes_list_the_options_that_they_take(generate) -> None:
-    parts, entries = generate.page_parts, {entry.name: entry for entry in generate.page_parts.own_entries("probe")}
-    assert parts.takes(entries["qk"], "radius")
-    assert not parts.takes(entries["attention"], "radius"), "it is refused"
-    for name, option in parts.WITHOUT_EFFECT:  # docs/probes.md says that they are accepted
-        entries[name].create(entries[name].config_type()(**{option: parts.OTHER_VALUES[option]}))
-        assert not parts.takes(entries[name], option)
-    for name in ("hidden", "hidden-cos"):
-        assert entries[name].create(entries[name].config_type()(heads="each")).answers_per_site(8) == 1
-        assert not parts.takes(entries[name], "heads")
-
-
-def test_a_new_option_of_a_probe_needs_another_value_to_try(generate) -> None:
-    (qk,) = (entry for entry in generate.page_parts.own_entries("probe") if entry.name == "qk")
-    with pytest.raises(KeyError, match="new"):
-        generate.page_parts.takes(qk, "new")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass, field, fields
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import pytest
 
@@ -41,6 +42,11 @@ class Options:
 
 
 @dataclass(frozen=True)
+class Fewer(Options):
+    LEFT_OUT: ClassVar[frozenset[str]] = frozenset({"count", "inner", "word"})
+
+
+@dataclass(frozen=True)
 class Lower(Options):
     share: float = 0.25
     silent: int = 3
@@ -59,6 +65,41 @@ def test_type_limits_default_and_unit_are_in_words() -> None:
         "path": ("text", "", ""),
     }
     assert describe_options(None) == []
+
+
+def test_options_that_a_part_refuses_are_left_out_and_still_have_their_defaults() -> None:
+    assert [each.name for each in describe_options(Fewer)] == ["share", "edges", "path"]
+    made = options_from(Fewer, {"share": Written("0.75")}, "probe.")
+    assert (made.share, made.count, made.inner) == (0.75, None, Inner())
+    with pytest.raises(vcorr.UsageError, match="LEFT_OUT"):
+        options_from(Fewer, {"LEFT_OUT": Written("x")}, "probe.")
+
+
+TRIED: dict[str, Any] = {
+    "heads": "0,3",
+    "radius": 1,
+    "rotary": False,
+    "symmetric": False,
+    "slow_bands": 0.5,
+    "temperature": 0.1,
+}
+"""Another value than the default for every option of the built-in probes."""
+WITHOUT_EFFECT = {("feature", "symmetric"), ("hidden", "symmetric")}
+"""Options that a probe accepts without effect: these two match one way in any case."""
+
+
+@pytest.mark.parametrize("name", [loaded.entry.name for loaded in installed().probes.all()])
+def test_the_listed_options_of_a_probe_are_the_ones_that_it_takes(name: str) -> None:
+    entry = installed().probes.get(name).entry
+    kind = entry.config_type()
+    taken = set()
+    for option in () if kind is None else fields(kind):
+        with contextlib.suppress(vcorr.UsageError):
+            entry.create(kind(**{option.name: TRIED[option.name]}))
+            taken.add(option.name)
+    without = {option for probe, option in WITHOUT_EFFECT if probe == name}
+    assert taken >= without
+    assert {each.name for each in describe_options(kind)} == taken - without
 
 
 def test_a_default_that_is_replaced_keeps_its_explanation() -> None:

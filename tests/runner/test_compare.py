@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import math
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -324,6 +326,27 @@ def test_where_nothing_can_be_chosen_sites_are_asked_for(runs) -> None:
     with pytest.raises(UsageError, match=r"Nothing could be compared.*single heads") as refused:
         compare_runs(runs["five"], runs["five"], Question(sites_a=("0:9:0",)))
     assert "--site-a LAYER:STEP" in refused.value.hint
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("pck_99", "Compare another metric: vcorr show run"),
+        ("pck_99@layer:foreground", "Compare another stratum: vcorr show run RUN --metric 'pck_99@*'"),
+    ],
+)
+@pytest.mark.parametrize("sites", [(), ("0:9",)], ids=["no sites given", "with sites"])
+def test_where_nothing_is_scored_no_sites_are_asked_for(changed, name, hint, sites) -> None:
+    copy = changed("five")
+    for path in copy.shard_paths("scores"):
+        found = shards.read_shard(path, "scores")
+        rows = [ScoreRow(**row) for row in found.to_pylist()]
+        main = [row for row in rows if row.metric == "matching_accuracy"]
+        rows += [dataclasses.replace(row, metric=name, value=math.nan, n=0) for row in main]
+        shards.write_shard(path, "scores", rows, shards.fingerprint_of(found))
+    with pytest.raises(UsageError, match=r"Nothing could be compared.*none of the 5 clips has a score") as refused:
+        compare_runs(copy, copy, Question((name,), sites_a=sites, sites_b=sites))
+    assert refused.value.hint.startswith(hint)
 
 
 def test_runs_of_one_id_are_named_by_their_paths(runs, changed) -> None:

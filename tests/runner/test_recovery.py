@@ -99,6 +99,19 @@ def make_link(path: Path) -> None:
 DAMAGES = (lose, empty, cut, make_folder, make_link)
 
 
+@pytest.mark.parametrize("reuse", [Reuse.MATCHING, Reuse.ONLY])
+def test_a_run_keeps_the_time_of_its_first_start(found, tmp_path, reuse) -> None:
+    first, _ = run(found, tmp_path)
+    started, path = "2026-01-02T03:04:05+00:00", first.path / RECORD
+    path.write_text(json.dumps({**json.loads(path.read_text()), "started": started, "updated": started}))
+    again, _ = run(found, tmp_path, reuse=reuse)
+    assert again.path == first.path
+    assert again.record()["started"] == started
+    assert again.record()["updated"] > started
+    beside, _ = run(found, tmp_path, reuse=Reuse.NEVER)
+    assert beside.record()["started"] > started
+
+
 def test_the_record_is_as_before_when_it_is_written_again_from_the_tables(found, tmp_path) -> None:
     first, _ = run(found, tmp_path, metrics="pck", options={"metric": {"thresholds": [3.0]}}, tracker="dis")
     before = first.record()

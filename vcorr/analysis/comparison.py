@@ -51,11 +51,12 @@ class Question:
 
 @dataclass(frozen=True)
 class LeftOut:
-    """A comparison that is not possible, and the reason."""
+    """A comparison that is not possible, and the reason. unscored: no clip has a score on both sides, at any site."""
 
     metric: str
     probe: str
     reason: str
+    unscored: bool = False
 
 
 @dataclass(frozen=True)
@@ -222,7 +223,8 @@ def _rows(
                 try:
                     rows.append(pair(a, b, _clips_of(part_a, part_b, clips), heads))
                 except (NothingToChooseBy, NothingScored) as nothing:
-                    left_out.append(LeftOut(key_a.metric, label, str(nothing)))
+                    unscored = isinstance(nothing, NothingScored)
+                    left_out.append(LeftOut(key_a.metric, label, str(nothing), unscored))
     return correct_families(rows), list(dict.fromkeys(left_out))
 
 
@@ -316,7 +318,7 @@ def _nothing(
         first = left_out[0]
         return UsageError(
             f"Nothing could be compared. {first.metric}, {first.probe}: {first.reason}.",
-            hint="Give the sites of both: --site-a LAYER:STEP[:HEAD] --site-b LAYER:STEP[:HEAD]",
+            hint=_way_to_score(first.metric) if first.unscored else _SITES_OF_BOTH,
         )
     said = []
     for side, keys in zip(sides, found, strict=True):
@@ -326,6 +328,17 @@ def _nothing(
     return UsageError(
         f"The two runs have no metric, variant and probe in common: {'. '.join(said)}.", hint=_way_to_compare(*found)
     )
+
+
+_SITES_OF_BOTH = "Give the sites of both: --site-a LAYER:STEP[:HEAD] --site-b LAYER:STEP[:HEAD]"
+
+
+def _way_to_score(metric: str) -> str:
+    """Returns what to type if no site of a metric has a score on both sides."""
+    base, mark, _ = metric.partition(STRATUM_MARK)
+    if not mark:
+        return "Compare another metric: vcorr show run RUN lists what a run has."
+    return f"Compare another stratum: vcorr show run RUN --metric '{base}{mark}*' lists the clips of each."
 
 
 def _way_to_compare(a: Collection[_Key], b: Collection[_Key]) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from vcorr.contract.bases import ProbeBase, with_defaults
+from vcorr.contract.errors import VcorrError
 from vcorr.contract.geometry import TokenGrid
 from vcorr.contract.records import Clip, ModelCard, Site
 from vcorr.runner.called import whole_number
@@ -145,14 +146,14 @@ def _sample(plan: Plan) -> _Sample:
     for clip_id in () if plan.lacks("data") else plan.selection.clips:
         try:
             prepared = prepare_clip(plan, clip_id)
-        except Exception:  # this clip fails in the run; others may not (`first_clip`)
+        except VcorrError:  # this clip fails in the run; others may not (`first_clip`)
             continue
         return _Sample(prepared.clip, prepared.grid, tuple(plan.live.dataset.notes(clip_id)))
     clip = Clip("sample", "", np.zeros((0, 2), np.float32))
     sites = plan.selection.sites
     try:
         return _Sample(clip, plan.live.adapter.grid(clip, sites[0] if sites else None))
-    except Exception:  # a baseline has the size of its clip
+    except VcorrError:  # a baseline has the size of its clip
         return _Sample(clip, None)
 
 

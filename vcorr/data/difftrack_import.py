@@ -8,7 +8,6 @@ from an image. The P points are a regular grid, row by row. The dataset has no v
 from __future__ import annotations
 
 import hashlib
-import shlex
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -19,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vcorr.contract.errors import MissingError, StoreError, UsageError, first_line
+from vcorr.contract.visible_text import join_words
 from vcorr.data.clip_row import ClipRow, check_inside, check_tracks
 from vcorr.data.dataset_card import card
 from vcorr.data.dataset_folder import CARD, DATA, IMAGES, DatasetFolder, file_hash, holds_files
@@ -146,7 +146,7 @@ def _check_target(target: Path) -> None:
     try:
         record = DatasetFolder(target).record()
     except DamagedRecordError as error:
-        move = shlex.join(["mv", str(target), f"{target}.old"])
+        move = join_words(["mv", str(target), f"{target}.old"])
         raise StoreError(error.message, hint=f"Move the folder away and import it again: {move}") from error
     if record:
         if record.get("kind") == KIND:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any, ClassVar
 from vcorr.contract.errors import MissingError, UsageError
 from vcorr.contract.records import Clip
 from vcorr.contract.text_files import expand_home
+from vcorr.contract.visible_text import join_words
 from vcorr.data.dataset_folder import DATA
 from vcorr.data.dataset_home import RECORD, explain_import, imports_folder
 from vcorr.data.dataset_options import FolderConfig, TapVidConfig
@@ -74,7 +74,7 @@ def find_set_folder(path: str, source: TapVidSet) -> Path:
     if place.is_file() or (path and any(place.glob("*.pkl"))):
         raise UsageError(
             f"{place} holds the published files of {source.dataset}, which are imported once and then read.",
-            hint=f"Import them: {shlex.join(['vcorr', 'dataset', 'import', KIND, str(place), '--name', source.name])}",
+            hint=f"Import them: {join_words(['vcorr', 'dataset', 'import', KIND, str(place), '--name', source.name])}",
         )
     where = f"{place} holds no imported set" if path else f"The dataset {source.dataset} is not imported"
     raise MissingError(f"{where}.", hint=explain_import(source.dataset))

@@ -57,6 +57,8 @@ def vcorr_probes() -> list[ProbeEntry]:
     }
     options = {name: "CosineConfig" if "cosine" in factory else "ProbeConfig" for name, (factory, _) in probes.items()}
     options |= dict.fromkeys(("qk", "kk", "qq"), "RotaryConfig")
+    options |= {"feature": "OneWayConfig", "hidden": "HiddenConfig", "hidden-cos": "HiddenCosineConfig"}
+    options |= dict.fromkeys(("attention", "head-traits"), "SummaryConfig")
     latent = ProbeEntry(
         name="latent",
         summary="Baseline: latents that the denoiser gets, grouped to its tokens; nearest by L2, layer -1.",

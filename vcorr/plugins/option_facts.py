@@ -33,6 +33,8 @@ class OptionFacts:
 def describe_options(config_type: type | None) -> list[OptionFacts]:
     """Returns the options of a dataclass, in its order; after a nested dataclass come its own, as "outer.inner".
 
+    Options that the class names in a set `LEFT_OUT` are left out: the part takes them at their default alone.
+
     Raises:
         PluginError: no option can have the type of a field.
     """
@@ -46,8 +48,9 @@ def list_unexplained(config_type: type | None) -> list[str]:
 
 def _describe(config_type: type, prefix: str) -> Iterator[OptionFacts]:
     hints = get_type_hints(config_type)
+    refused: frozenset[str] = getattr(config_type, "LEFT_OUT", frozenset())
     for field in dataclasses.fields(config_type):
-        if not field.init:
+        if not field.init or field.name in refused:
             continue
         hint, notes, default = hints[field.name], notes_of(config_type, field.name), _default(field)
         inner = hint if dataclasses.is_dataclass(hint) and isinstance(hint, type) else None

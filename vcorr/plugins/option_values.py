@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from enum import Enum
 from functools import reduce
 from pathlib import Path
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, ClassVar, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from omegaconf import OmegaConf
 from omegaconf.errors import KeyValidationError, OmegaConfBaseException, ValidationError
@@ -178,8 +178,10 @@ _PLURALS = {"text": "names", "a whole number": "whole numbers", "a number": "num
 
 
 def _hints(config_type: type) -> dict[str, Any]:
+    """Returns the types of the options by name; class variables are no options."""
     try:
-        return get_type_hints(config_type)
+        hints = get_type_hints(config_type)
+        return {name: hint for name, hint in hints.items() if ClassVar not in (hint, get_origin(hint))}
     except NameError as error:
         raise PluginError(
             f"The types of the options in {config_type.__qualname__} cannot be found: {error}.",

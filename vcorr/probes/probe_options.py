@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
+from typing import ClassVar
 
 from vcorr.contract.errors import UsageError
 from vcorr.contract.option_notes import option
@@ -18,11 +19,14 @@ class ProbeConfig:
     A prediction from several heads, all or chosen ones, is stored under head -1; the run records the option. A
     prediction from one chosen head is stored under that head. `feature` and `hidden` take radius 0 only, because their
     correlations are not weights, and never have a reverse softmax. `attention` matches nothing, so it takes no radius,
-    and neither `rotary` nor `symmetric` can be False.
+    and neither `rotary` nor `symmetric` can be False. `LEFT_OUT` names the options that a probe
+    refuses, or that change nothing.
 
     Raises:
         UsageError: an option has a wrong value.
     """
+
+    LEFT_OUT: ClassVar[frozenset[str]] = frozenset({"rotary"})
 
     heads: str = option(
         "mean",
@@ -70,6 +74,8 @@ class RotaryConfig(ProbeConfig):
         UsageError: an option has a wrong value.
     """
 
+    LEFT_OUT = frozenset()
+
     slow_bands: float = option(
         1.0,
         "Share of the rotary channel pairs that is kept: the slowest ones along time, along rows and along columns. 0.5"
@@ -114,6 +120,34 @@ class CosineConfig(ProbeConfig):
     def scale(self) -> float:
         """The factor on the cosines inside the softmax."""
         return 1.0 / self.temperature
+
+
+@dataclass(frozen=True)
+class OneWayConfig(ProbeConfig):
+    """The options of `feature`, which has no softmax."""
+
+    LEFT_OUT = frozenset({"radius", "rotary", "symmetric"})
+
+
+@dataclass(frozen=True)
+class HiddenConfig(ProbeConfig):
+    """The options of `hidden`: none, because the hidden state has no heads, and it is matched one way."""
+
+    LEFT_OUT = frozenset({"heads", "radius", "rotary", "symmetric"})
+
+
+@dataclass(frozen=True)
+class HiddenCosineConfig(CosineConfig):
+    """The options of `hidden-cos`."""
+
+    LEFT_OUT = frozenset({"heads", "rotary"})
+
+
+@dataclass(frozen=True)
+class SummaryConfig(ProbeConfig):
+    """The options of the probes that summarise attention."""
+
+    LEFT_OUT = frozenset({"radius", "rotary", "symmetric"})
 
 
 def refuse(asked: bool, probe: str, option: str, hint: str) -> None:

@@ -102,7 +102,7 @@ class _Coordinator:
     def __init__(self, plan: Plan, run: RunDirectory, events: Events, command: Sequence[str], reuse: Reuse) -> None:
         self._plan, self._run, self._events, self._reuse = plan, run, events, reuse
         self._progress = Progress(plan, run)
-        self._facts = facts_of(plan, command)
+        self._facts = facts_of(plan, run, command)
 
     def execute(self) -> Outcome:
         """Lets the executor work off every clip, and writes `run.json` at the start and at the end."""

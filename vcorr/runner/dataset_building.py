@@ -331,7 +331,7 @@ def _record(plan: Plan, folder: DatasetFolder, filters: Filters, command: Sequen
         "name": folder.name(),
         "kind": "built",
         "command": list(command),
-        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "started": folder.record().get("started") or datetime.now(UTC).isoformat(timespec="seconds"),
         "fingerprint": build_fingerprint(plan),
         "spec": plain(plan.spec),
         "resolved": plan.predict_identity(),

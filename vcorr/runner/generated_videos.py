@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -15,6 +14,7 @@ from vcorr.contract.origins import MadeClip, VideoOrigin
 from vcorr.contract.records import Clip
 from vcorr.contract.seeds import noise_draw_of
 from vcorr.contract.text_files import expand_home
+from vcorr.contract.visible_text import join_words
 from vcorr.data.dataset_options import RunVideosConfig
 from vcorr.data.video.lossless import read_lossless
 from vcorr.runner.content_hash import hash_of_tracks
@@ -138,7 +138,7 @@ class RunVideos(DatasetBase):
     def _check_video(self, clip_id: str) -> None:
         if video_path(self._run, clip_id).is_file():
             return
-        words = shlex.join([*words_to_repeat(self._record), "--out", str(self._run.path.parent)])
+        words = join_words([*words_to_repeat(self._record), "--out", str(self._run.path.parent)])
         raise MissingError(
             f"Run {self._run.path} does not have the video of clip {clip_id} that it made: its folder "
             f"{video_path(self._run, clip_id).parent.name} was left out or deleted.",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 from vcorr.contract.errors import PluginError, StoreError, UsageError
 from vcorr.contract.variants import NamedVariant
+from vcorr.contract.visible_text import join_words
 from vcorr.plugins.registry import Registry
 from vcorr.runner import score
 from vcorr.runner.identity import score_fingerprint
@@ -103,7 +103,7 @@ def _check_served(
                 continue
             stored = list(dict.fromkeys(key.variant.text for key in own))
             wanted = ",".join(dict.fromkeys([*stored, *(v.text for v in variants)]))
-            command = shlex.join([*_drop_variant(record.get("command", [])), "--set", f"variant={wanted}"])
+            command = join_words([*_drop_variant(record.get("command", [])), "--set", f"variant={wanted}"])
             raise UsageError(
                 f"{run.path} has no predictions of probe {probe!r} for variant {variant.text!r}. They were read under: "
                 f"{', '.join(stored)}.",

@@ -18,13 +18,16 @@ from vcorr.store import shards
 from vcorr.store.rundir import RunDirectory
 
 
-def facts_of(plan: Plan, command: Sequence[str]) -> dict[str, Any]:
-    """Returns the facts that are known before the first clip. command: the command line."""
+def facts_of(plan: Plan, run: RunDirectory, command: Sequence[str]) -> dict[str, Any]:
+    """Returns the facts that are known before the first clip. command: the command line.
+
+    A run that goes on, or is read again, keeps the time at which it was started.
+    """
     behind_predictions = predict_facts(plan)
     del behind_predictions["selected"]  # `clips` counts all clips of the run
     facts = {
         "command": list(command),
-        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "started": _earlier_record(run).get("started") or datetime.now(UTC).isoformat(timespec="seconds"),
         **behind_predictions,
         **score_facts(plan.parts.metrics, plan.selection.variants, plan.spec.metric_names),
         **track_facts(plan),
@@ -100,8 +103,13 @@ class Progress:
 
 def _earlier_notes(run: RunDirectory) -> list[str]:
     """Returns the notes on clips of earlier commands; none if the record cannot be read."""
-    try:
-        found = run.record().get("clip_notes")
-    except StoreError:
-        return []
+    found = _earlier_record(run).get("clip_notes")
     return [str(note) for note in found] if isinstance(found, list) else []
+
+
+def _earlier_record(run: RunDirectory) -> dict[str, Any]:
+    """Returns what an earlier command wrote into run.json; empty if there is none, or it cannot be read."""
+    try:
+        return run.record()
+    except StoreError:
+        return {}

@@ -364,13 +364,13 @@ def _side(side: Candidates, pick: _Pick, scores: Floats) -> Side:
 
 
 def _column(s: Series, wanted: SiteId) -> int:
-    known = s.site_ids
-    if wanted not in known:
+    column = s.column_of(wanted)
+    if column is None:
         raise UsageError(
             f"Run {s.key['run']} has no site {wanted} of probe {s.key['probe']}.",
-            hint=f"It recorded {_describe(known)}.",
+            hint=f"It recorded {_describe(s.site_ids)}.",
         )
-    return known.index(wanted)
+    return column
 
 
 def _describe(sites: Sequence[SiteId]) -> str:

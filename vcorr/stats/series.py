@@ -68,6 +68,10 @@ class Series:
         """The sites as people write them."""
         return tuple(SiteId(site["layer"], site["step"], site["head"]) for site in self.sites)
 
+    def column_of(self, site: SiteId) -> int | None:
+        """Returns the index of a site among `sites`; None if the series does not have it."""
+        return next((i for i, each in enumerate(self.site_ids) if each == site), None)
+
     def halves(self) -> Halves:
         """Returns the halves of the clips, which are the same for every probe, metric and model; see `split_clips`."""
         return split_clips(self.clips, self.still, self.content, mode=self.key.get("mode") or "")

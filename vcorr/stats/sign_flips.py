@@ -63,6 +63,13 @@ def sign_flip_test(differences: ArrayLike) -> Floats:
     return np.where(np.isnan(columns).all(axis=0), np.nan, p).reshape(values.shape[1:])
 
 
+def show_p(p: float) -> str:
+    """Returns p with three digits, "< 0.001" where these are all zero, and a dash where there is none."""
+    if np.isnan(p):
+        return "–"
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
 def smallest_p(count: int) -> float:
     """Returns the smallest p that the test can give for `count` differences that are not zero: 2 / 2^count."""
     return min(1.0, 2.0 ** (1 - count)) if count <= EXACT_UP_TO else 1 / (FLIPS + 1)

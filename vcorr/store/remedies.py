@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from vcorr.contract.visible_text import join_words
 
 REPEAT = "Repeat the command that made it: it writes run.json again, and computes only what is missing or damaged."
 
@@ -18,7 +19,7 @@ def scoring_command(run: Path, facts: Mapping[str, Any]) -> str:
     words = ["vcorr", "score", str(run)]
     for key, value in {"metrics": metrics, **_options(facts), "variant": variants}.items():
         words += ["--set", f"{key}={value}"] if value else []
-    return shlex.join(words)
+    return join_words(words)
 
 
 def _options(facts: Mapping[str, Any]) -> dict[str, str]:

@@ -23,6 +23,7 @@ from vcorr.stats.choice import cross_fit
 from vcorr.stats.halves import Halves
 from vcorr.stats.intervals import Bounded
 from vcorr.stats.series import Series, series
+from vcorr.stats.sites import SiteId
 from vcorr.store.rundir import RunDirectory
 
 MOVING = "matching_accuracy_moving"
@@ -190,14 +191,14 @@ class Row:
 
 
 def _column(s: Series, pick: Pick) -> int:
-    place = pick.layer, pick.step
-    try:
-        return next(i for i, site in enumerate(s.sites) if (site["layer"], site["step"]) == place)
-    except StopIteration as error:
-        raise StoreError(f"{s.key['probe']} of {s.key['model']} was not read at {pick.layer}:{pick.step}.") from error
+    site = SiteId(pick.layer, pick.step)
+    column = s.column_of(site)
+    if column is None:
+        raise StoreError(f"{s.key['probe']} of {s.key['model']} was not read at {site}.")
+    return column
 
 
-def read_results(found: Iterable[RunDirectory], metrics: Collection[str] | None = METRICS) -> Results:
+def read_results(found: Iterable[RunDirectory], metrics: tuple[str, ...] | None = METRICS) -> Results:
     """Returns the series of several runs; None for all metrics.
 
     Raises:

@@ -25,7 +25,7 @@ from vcorr.stats.intervals import (
     no_interval_reason,
     skill_differences,
 )
-from vcorr.stats.sign_flips import SIGNIFICANT, holm, sign_flip_test, smallest_p
+from vcorr.stats.sign_flips import SIGNIFICANT, holm, show_p, sign_flip_test, smallest_p
 
 
 @dataclass(frozen=True)
@@ -153,7 +153,7 @@ def p_text(statement: Statement) -> str:
     """Returns the corrected p as text."""
     if not statement.compares:
         return "–"
-    return "< 0.001" if statement.corrected < 0.001 else f"{statement.corrected:.3f}"
+    return show_p(statement.corrected)
 
 
 def fill(text: str, name: str, content: str) -> str:

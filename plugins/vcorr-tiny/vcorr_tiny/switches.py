@@ -19,6 +19,7 @@ from vcorr import StoreError
 from vcorr.contract.variants import DEFAULT_VARIANT, NamedVariant, switch_values
 from vcorr.stats.intervals import Bounded, mean_interval, no_interval_reason, skill_interval
 from vcorr.stats.series import Series, series
+from vcorr.stats.sites import SiteId
 from vcorr.store.rundir import RunDirectory, find_runs
 from vcorr_tiny.command_runs import Work, end, make_parser, read_work
 from vcorr_tiny.reported_rows import ALL_POINTS, MOVING
@@ -79,7 +80,9 @@ class Measured:
             found = self.series[column.probe, column.metric, variant]
         except KeyError as error:
             raise StoreError(f"The run has no {column.metric} of {column.probe!r} in {variant!r}.") from error
-        at = next(i for i, s in enumerate(found.sites) if (s["layer"], s["step"], s["head"]) == (*site, -1))
+        at = found.column_of(SiteId(*site))
+        if at is None:
+            raise StoreError(f"{column.probe!r} was not read at {SiteId(*site)}.")
         rows = [found.clips.index(clip) for clip in self.clips]
         return Bounded(found.score[rows, at], found.floor[rows, at], found.ceiling[rows, at])
 

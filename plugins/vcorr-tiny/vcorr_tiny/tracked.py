@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from vcorr import StoreError
 from vcorr.stats.intervals import mean_interval, no_interval_reason
 from vcorr.stats.series import Series, gather
-from vcorr.stats.sign_flips import holm, sign_flip_test
+from vcorr.stats.sign_flips import holm, show_p, sign_flip_test
 from vcorr.store.rundir import RunDirectory, find_runs
 from vcorr.tracking.presets import find_preset
 from vcorr_tiny.command_runs import Command, Work, end, make_parser, read_work
@@ -256,7 +256,7 @@ def _describe(differences: NDArray[np.float64], p: float) -> str:
     """Returns two cells: the mean difference with its interval, and p."""
     found = mean_interval(differences)
     middle, low, high = (f"{100 * float(value):+.1f}" for value in (found.estimate, found.low, found.high))
-    return f"{middle} ({low} … {high}) | {'< 0.001' if p < 0.001 else f'{p:.3f}'}"
+    return f"{middle} ({low} … {high}) | {show_p(p)}"
 
 
 def _seconds(run: RunDirectory) -> str:

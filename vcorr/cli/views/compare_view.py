@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
@@ -74,7 +73,7 @@ def comparison_dict(found: Comparison) -> dict[str, Any]:
         "settings": {name: {"a": a, "b": b} for name, (a, b) in found.settings.items()},
         "clips": list(found.clips),
         "rows": [row.to_dict() for row in found.rows],
-        "left_out": [asdict(left) for left in found.left_out],
+        "left_out": [{name: getattr(left, name) for name in ("metric", "probe", "reason")} for left in found.left_out],
         "notes": list(found.notes),
         "lower_is_better": list(found.lower_is_better),
     }
@@ -172,16 +171,14 @@ def _lines(row: PairedRow, families: bool) -> Iterator[Row]:
 
 
 def _numbers(a: float, b: float, difference: Difference, families: bool) -> list[Text]:
+    from vcorr.stats.sign_flips import show_p
+
     # a difference that the test finds is printed in bold
     style = "bold" if difference.is_significant else ""
     interval = interval_text(difference.low, difference.high, signed=True)
     shown = [number(a), number(b), with_sign(difference.estimate), interval]
     tests = [difference.p, difference.p_holm] if families else [difference.p]
-    return [cell(text, style=style if i == 2 else "") for i, text in enumerate([*shown, *map(_p, tests)])]
-
-
-def _p(value: float) -> str:
-    return "< 0.001" if value < 0.001 else number(value)
+    return [cell(text, style=style if i == 2 else "") for i, text in enumerate([*shown, *map(show_p, tests)])]
 
 
 def _has_families(rows: Sequence[PairedRow]) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -66,7 +65,7 @@ def overview(found: Overview) -> None:
     if not found.strata and any(name.startswith(PRIMARY_METRIC) for name in found.findings.metrics):
         scored = (metric["name"] for metric in found.record.get("metrics") or [])
         metrics = ",".join(dict.fromkeys([*scored, "strata"]))
-        how = shlex.join(["vcorr", "score", found.facts.path, "--set", f"metrics={metrics}"])
+        how = join_words(["vcorr", "score", found.facts.path, "--set", f"metrics={metrics}"])
         out.print(cell(f"Scores by displacement, time and occlusion: {how}", style="dim"), soft_wrap=True)
 
 
@@ -228,7 +227,7 @@ def _threshold_notes(found: StoredThresholds, path: str) -> Iterator[str]:
             f"Each clip at the threshold that the other half of the clips chooses: {JACCARD} {jaccard:.3f}, "
             f"{OCCLUSION} {accuracy:.3f}."
         )
-    how = shlex.join(["vcorr", "score", path, "--set", f"metric.visible_above={chosen.threshold:.6g}"])
+    how = join_words(["vcorr", "score", path, "--set", f"metric.visible_above={chosen.threshold:.6g}"])
     yield f"Scores with another threshold, without the model: {how}"
 
 

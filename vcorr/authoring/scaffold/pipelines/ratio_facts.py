@@ -62,6 +62,8 @@ def _latents(vae: Any, frames: int, side: int) -> tuple[int, int, int, int]:
     try:
         return latents_of(vae, frames, side, side)
     except NotImplementedError:
+        if getattr(vae, "use_tiling", True):  # it lacks something else
+            raise
         vae.enable_tiling()  # some autoencoders only work in tiles
         return latents_of(vae, frames, side, side)
 
