@@ -131,7 +131,7 @@ def find_layers(places: Complex, visible: Bools) -> Layers:
             left &= ~group & (typical_distance(places, visible, *motions[-1]) > gap)
     if not motions:
         return np.zeros(len(places), dtype=np.int64)
-    return np.argmin([mean_distance(places, visible, *motion) for motion in motions], axis=0)
+    return np.asarray(np.argmin([mean_distance(places, visible, *motion) for motion in motions], axis=0))
 
 
 def largest_group(explained: Bools) -> Bools:
@@ -150,7 +150,7 @@ def propose_motions(places: Complex, visible: Bools) -> list[tuple[Complex, Comp
         order = np.argsort(np.abs(start - places[first, 0]), kind="stable")
         for rank in NEIGHBOURS:
             pair = [first, order[min(rank, len(order) - 1)]]
-            together = visible[pair].all(axis=0)
+            together = np.asarray(visible[pair].all(axis=0))
             if 2 * together.sum() > len(together) and pair[0] != pair[1]:
                 motions.append(fit_similarities(places[pair], np.broadcast_to(together, (2, len(together)))))
     return motions

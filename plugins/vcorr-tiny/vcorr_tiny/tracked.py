@@ -7,7 +7,7 @@ the embedded model and its threshold of visibility are chosen on clips of anothe
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -169,8 +169,11 @@ def _newest(runs: Sequence[RunDirectory]) -> RunDirectory:
 
 
 def _command(work: Work, place: Place, entrant: Entrant) -> Command:
-    chosen = {EMBEDDED: find_choice, ONE_HEAD: lambda out: _find_one(out, HEFT)}.get(entrant)
-    site = ("--from", str(chosen(work.out))) if chosen else ()
+    choices: Mapping[Entrant, Callable[[Path], Path]] = {
+        EMBEDDED: find_choice,
+        ONE_HEAD: lambda out: _find_one(out, HEFT),
+    }
+    site = ("--from", str(choices[entrant](work.out))) if entrant in choices else ()
     where = ("--limit", str(work.limit), "--out", str(_folder(work.out, place, entrant)))
     return Command(("track", *entrant.words, *site, *place.words, *where), on_device=entrant.is_network)
 
