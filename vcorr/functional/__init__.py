@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from vcorr.functional.attention import attention_rows as attention_rows
     from vcorr.functional.cosines import unit_vectors as unit_vectors
     from vcorr.functional.cross_frame import cross_frame_attention as cross_frame_attention
+    from vcorr.functional.drift import descriptor_drift as descriptor_drift
     from vcorr.functional.query_points import QueryPoints as QueryPoints
     from vcorr.functional.scores import attention_score as attention_score
     from vcorr.functional.scores import confidence_score as confidence_score
@@ -41,6 +42,7 @@ else:
             "vcorr.functional.cross_frame": "cross_frame_attention",
             "vcorr.functional.query_points": "QueryPoints",
             "vcorr.functional.scores": "attention_score confidence_score harmonic_mean matching_accuracy tapvid",
+            "vcorr.functional.drift": "descriptor_drift",
             "vcorr.functional.traits": "head_traits",
             "vcorr.functional.cosines": "unit_vectors",
         },

@@ -10,7 +10,7 @@ import math
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from vcorr.contract.errors import UsageError
 from vcorr.contract.records import Score
@@ -21,7 +21,7 @@ COLOUR_BINS, EDGE_BINS = 4, 8
 """Bins per channel of the counted colours, and of the directions of edges."""
 
 
-def score_drift(descriptors: NDArray[np.floating]) -> Score:
+def score_drift(descriptors: ArrayLike) -> Score:
     """Returns the mean over later frames of 1 minus the cosine between descriptors, in [0, 2].
 
     The cosine is the mean of two: with frame 0, and with the frame before. Less is better; n is the number of later

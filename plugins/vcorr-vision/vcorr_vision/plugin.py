@@ -1,4 +1,4 @@
-"""Lists the backbones for vcorr. Imports neither torch nor transformers."""
+"""Lists the backbones for vcorr, and a metric that reads one. Imports neither torch nor transformers."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from vcorr import ModelEntry, hookimpl
+from vcorr import MetricEntry, ModelEntry, hookimpl
 from vcorr.diffusion import packaged_model
 
 _VIT: Mapping[str, Any] = {
@@ -85,3 +85,18 @@ MODELS = (
 def vcorr_models() -> Iterable[ModelEntry]:
     """Returns the entries of the backbones."""
     return MODELS
+
+
+@hookimpl
+def vcorr_metrics() -> Iterable[MetricEntry]:
+    """Returns the metric of generated videos that reads a backbone; no default, because it needs weights."""
+    return [
+        MetricEntry(
+            name="backbone-drift",
+            summary="How far the look of a generated video drifts, by the class token of DINO or DINOv2.",
+            factory="vcorr_vision.drift:BackboneDrift",
+            config="vcorr_vision.drift:BackboneDriftConfig",
+            task="generation",
+            check={"backbone": "dino-s16", "weights": "random:3", "side": 32},
+        )
+    ]
