@@ -98,7 +98,7 @@ tracking: $(STAMP)  ## measure everything that tracks offline, for docs/tracking
 	rm -rf leaderboards/results/tracking
 	$(BIN)/vcorr board collect --results runs/tracking/reported --out leaderboards/results/tracking --metrics $(TRACKED)
 
-# About half an hour of one core: 20 minutes of scores, and 10 of generating 16 videos
+# About twenty minutes of one free core: ten of scores, and ten of generating 16 videos
 video-scores: $(STAMP)  ## validate the scores of generated videos on injected faults, for docs/video-scores.md
 	$(BIN)/python -m vcorr_tiny.video_scores --out runs/video-scores --keep leaderboards/video-scores --docs docs
 	$(BIN)/python -m vcorr_tiny.rigid_scores --out runs/video-scores --keep leaderboards/video-scores --docs docs

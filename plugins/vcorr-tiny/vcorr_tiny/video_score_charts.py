@@ -15,13 +15,15 @@ from vcorr_tiny.video_score_tables import Responses, read_responses
 
 CLIP = 5
 """The clip that is drawn."""
+WIDE, NARROW = 56, 6
+"""Pixels for the labels of the first panel of a row, and of the others: so the panels of all rows stand in columns."""
 
 
 def draw_all(table: pa.Table, folder: Path) -> None:
     """Draws every picture into a folder."""
     folder.mkdir(parents=True, exist_ok=True)
     draw_faults(folder / "video-faults.png")
-    draw_responses(read_responses(table)).save(str(folder / "video-scores.png"), scale_factor=2)
+    draw_responses(read_responses(table)).save(str(folder / "video-scores.png"), scale_factor=1.5)
 
 
 def draw_faults(path: Path) -> None:
@@ -43,27 +45,33 @@ def draw_responses(responses: Sequence[Responses]) -> Any:
     import altair as alt
 
     chosen = [one for one in responses if one.tracker in ("", "dis")]
+    first = chosen[0]
     rows = []
     for metric in dict.fromkeys(one.metric for one in chosen):
-        panels = [_panel(one) for one in chosen if one.metric == metric]
-        rows.append(alt.hconcat(*panels).resolve_scale(y="shared"))
-    return alt.vconcat(*rows).configure_axis(labelFontSize=10, titleFontSize=11)
+        panels = [
+            _draw_panel(one, titled=one.metric == first.metric, named=one.fault == first.fault)
+            for one in chosen
+            if one.metric == metric
+        ]
+        rows.append(alt.hconcat(*panels, spacing=4).resolve_scale(y="shared"))
+    return alt.vconcat(*rows, spacing=8).configure_axis(labelFontSize=10, titleFontSize=11)
 
 
-def _panel(one: Responses) -> Any:
+def _draw_panel(one: Responses, *, titled: bool, named: bool) -> Any:
+    """Draws one score under one fault. titled: whether the fault is named above. named: whether the score is."""
     import altair as alt
 
-    base = alt.Chart({"values": list(_points(one))}).encode(x=alt.X("dose:O", title=one.fault.name, axis=_axis()))
-    value = alt.Y("value:Q", title=one.metric, scale=alt.Scale(zero=False))
-    line = base.mark_line(point=True, color="#1b6ca8").encode(y=value)
-    span = base.mark_rule(color="#1b6ca8").encode(y=alt.Y("low:Q", title=one.metric), y2="high:Q")
-    return alt.layer(line, span).properties(width=130, height=80)
-
-
-def _axis() -> Any:
-    import altair as alt
-
-    return alt.Axis(labelAngle=0)
+    points = list(_points(one))
+    across = alt.X("dose:O", title=None, axis=alt.Axis(labelAngle=0), sort=[point["dose"] for point in points])
+    axis = alt.Axis(minExtent=WIDE if named else NARROW, labels=named, tickCount=4)
+    name = one.metric.replace("_", " ") if named else None
+    base = alt.Chart({"values": points}).encode(x=across)
+    line = base.mark_line(point=True, color="#1b6ca8").encode(
+        y=alt.Y("value:Q", title=name, axis=axis, scale=alt.Scale(zero=False))
+    )
+    span = base.mark_rule(color="#1b6ca8").encode(y=alt.Y("low:Q", title=name, axis=axis), y2="high:Q")
+    title = {"title": alt.TitleParams(one.fault.name, fontSize=13)} if titled else {}
+    return alt.layer(line, span).properties(width=140, height=80, **title)
 
 
 def _points(one: Responses) -> Iterator[dict[str, float | str | None]]:
