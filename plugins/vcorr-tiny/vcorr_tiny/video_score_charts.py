@@ -62,7 +62,7 @@ def _draw_panel(one: Responses, *, titled: bool, named: bool) -> Any:
     import altair as alt
 
     points = list(_points(one))
-    across = alt.X("dose:O", title=None, axis=alt.Axis(labelAngle=0), sort=[point["dose"] for point in points])
+    across = alt.X("dose:O", title=None, axis=alt.Axis(labelAngle=0), sort=[str(point["dose"]) for point in points])
     axis = alt.Axis(minExtent=WIDE if named else NARROW, labels=named, tickCount=4)
     name = one.metric.replace("_", " ") if named else None
     base = alt.Chart({"values": points}).encode(x=across)
