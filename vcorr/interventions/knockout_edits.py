@@ -35,7 +35,8 @@ class Knockout:
 
     kind: see `vcorr.interventions.knockout_cuts.KINDS`. heads: the chosen heads by layer; an empty tuple for all
     heads. grid, layout: of the model's tokens. dose: 0 for no change, 1 for the whole cut. Controls of equal norm may
-    need more than 1. steps: the denoising steps; None for all.
+    need more than 1. steps: the denoising steps; None for all. changes: if given, gets the norm of what was changed in
+    each chosen head, by layer, as in `ChangeMeter.norms`.
 
     Raises:
         UsageError: the kind is unknown, no layer is chosen, or the dose is negative or not finite.
@@ -47,6 +48,7 @@ class Knockout:
     layout: TokenLayout
     dose: float = 1.0
     steps: frozenset[int] | None = None
+    changes: dict[int, NDArray[np.float64]] | None = None
 
     def __post_init__(self) -> None:
         check_kind(self.kind)
@@ -68,6 +70,8 @@ class Knockout:
         cut = compute_cut(self.kind, chosen, own, call.site, grid, self.layout)
         changed = plain.clone()
         changed[:, heads] = torch.lerp(own, cut, self.dose)
+        if self.changes is not None:
+            self.changes[layer] = head_norms(changed[:, heads] - own)
         return changed
 
     def check(self, sites: Sequence[Site]) -> None:

@@ -94,7 +94,7 @@ def score_clip(context: RowContext, judges: Sequence[Judge], predictions: pa.Tab
         row = empty_row(context, judges[0].variant, clip_id, STATUS_NOT_SCORED, why)
         return [replace(row, round_trip=round_trip)]
     stored = rows_of(tracks)[0]
-    scorers = [_ClipScorer(judge, stored) for judge in judges]
+    scorers = [ClipScorer(judge, stored) for judge in judges]
     scored = [row for prediction in rows for scorer in scorers for row in scorer.rows(context, prediction)]
     why = "no metric scores what the probes predict"
     return scored or [empty_row(context, judges[0].variant, clip_id, STATUS_NOT_SCORED, why)]
@@ -105,7 +105,7 @@ def make_failed_row(context: RowContext, judges: Sequence[Judge], predictions: p
     return empty_row(context, judges[0].variant, predictions["clip"][0].as_py(), STATUS_FAILED, error)
 
 
-class _ClipScorer:
+class ClipScorer:
     """Scores one clip under one variant. Floors and ceilings are computed once per grid and read-out."""
 
     def __init__(self, judge: Judge, tracks: Stored) -> None:

@@ -1,0 +1,312 @@
+"""The statistics of a knock-out study: what each cut harms beyond its controls, and which observation foresees it.
+
+All effects are harms: positive where a cut raises the denoising loss, or lowers the skill of matching. An effect is the
+harm of a cut minus the mean harm of its controls on the same clip. Intervals are Student's t over clips, and p is of the
+sign-flip test, corrected by Holm for all cuts of one dose and outcome. Both are about other clips, with these controls.
+`beyond` is about other random sets: how many controls harm at least as much, on the mean over clips.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vcorr.contract.metric_columns import MAIN_COLUMN
+from vcorr.stats.intervals import (
+    Bounded,
+    Interval,
+    compare_skills,
+    mean_interval,
+    no_interval_reason,
+    skill_differences,
+)
+from vcorr.stats.rank_correlation import rank_correlation, spearman
+from vcorr.stats.sign_flips import holm, sign_flip_test
+from vcorr.studies.knockout_cells import COMMON, WHOLE
+from vcorr.studies.knockout_observed import Observed, mean_over_steps
+from vcorr.studies.knockout_plan import KnockoutPlan
+from vcorr.studies.knockout_rows import CONTROL, CUT, LOSS, PLAIN
+from vcorr.studies.knockout_sites import CutSite, SiteSet
+
+Floats = NDArray[np.float64]
+Outcome = Literal["loss", "matching"]
+OUTCOMES: tuple[Outcome, ...] = ("loss", "matching")
+"""loss: the denoising loss, as a share of the loss without a cut. matching: the skill at the layers that are read."""
+SKILL = "skill"
+"""What is compared with effects besides traits: the skill of the site in the run that observed it."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean over clips. low, high: ends of its 95 % interval, NaN where there is none. reason: why there is none."""
+
+    value: float
+    low: float
+    high: float
+    reason: str = ""
+
+    @classmethod
+    def of(cls, interval: Interval) -> Estimate:
+        """Returns the estimate that an interval of shape () holds."""
+        reason = no_interval_reason(interval) if interval.n else "no clip has a value"
+        return cls(float(interval.estimate), float(interval.low), float(interval.high), reason)
+
+
+@dataclass(frozen=True)
+class CutEffect:
+    """What one cut does to one outcome.
+
+    sites: of the cut. asked: the dose of the study. whole: harm of the cut at this dose. matched: its harm at the norm
+    that it has in common with its controls, in dose `dose` on the mean. controls: mean harm of the controls. effect:
+    matched minus controls. p, p_holm: of the effect. beyond: number of controls that harm at least as much, of `count`.
+    highest_dose: of a control. readers: the layers that are read. clips: number of clips with a value.
+    """
+
+    sites: str
+    asked: float
+    outcome: Outcome
+    whole: Estimate
+    matched: float
+    dose: float
+    controls: float
+    effect: Estimate
+    p: float
+    p_holm: float
+    beyond: int
+    count: int
+    highest_dose: float
+    readers: tuple[int, ...]
+    clips: int
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How well an observation of sites foresees their effects.
+
+    observation: "skill" or a column. ranks: Spearman's correlation over sites with the effect on a clip, its mean over
+    clips. pooled: the correlation with the mean effects. p, p_holm: of the sign-flip test over clips; the family is all
+    observations of one outcome. sites: their number.
+    """
+
+    observation: str
+    outcome: Outcome
+    ranks: Estimate
+    pooled: float
+    p: float
+    p_holm: float
+    sites: int
+    clips: int
+
+
+@dataclass(frozen=True)
+class Results:
+    """All that a study says. norm_made: lowest and highest ratio of a control's norm to what it should be."""
+
+    effects: tuple[CutEffect, ...]
+    agreements: tuple[Agreement, ...]
+    norm_made: tuple[float, float]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns plain values for JSON, with None for NaN."""
+        plain: dict[str, Any] = _without_nan(asdict(self))
+        return plain
+
+
+@dataclass(frozen=True)
+class _Pass:
+    """One pass. scores: value, floor and ceiling by layer."""
+
+    loss: float
+    dose: float
+    scores: Mapping[int, tuple[float, float, float]]
+
+
+class _Passes:
+    """All passes of a study, by what they are."""
+
+    def __init__(self, study: KnockoutPlan, rows: Iterable[Mapping[str, Any]]) -> None:
+        self.clips = study.plan.selection.clips
+        self.steps = study.steps
+        losses: dict[tuple[Any, ...], tuple[float, float]] = {}
+        scores: dict[tuple[Any, ...], dict[int, tuple[float, float, float]]] = {}
+        ratios = []
+        for row in rows:
+            key = (
+                *(row["clip"], row["step"], row["role"], row["control"], row["matched"]),
+                *("" if row["role"] == CONTROL else row["cut_sites"], _dose_key(row["cut_dose"]), _size(row)),
+            )
+            if row["metric"] == LOSS:
+                losses[key] = (row["value"], row["dose"])
+                if row["role"] == CONTROL and row["norm"] > 0:
+                    ratios.append(row["norm_made"] / row["norm"])
+            elif row["metric"] == MAIN_COLUMN:
+                scores.setdefault(key, {})[row["layer"]] = (row["value"], row["floor"], row["ceiling"])
+        self.norm_made = (min(ratios), max(ratios)) if ratios else (math.nan, math.nan)
+        self._found = {key: _Pass(loss, dose, scores.get(key, {})) for key, (loss, dose) in losses.items()}
+
+    def read(self, steps: Sequence[int], role: str, what: tuple[Any, ...]) -> list[list[_Pass]]:
+        """Returns the passes of every clip, a list over steps each. what: the rest of the key."""
+        return [[self._found[(clip, step, role, *what)] for step in steps] for clip in self.clips]
+
+
+def _dose_key(dose: float) -> float:
+    return -1.0 if math.isnan(dose) else round(dose, 6)
+
+
+def _size(row: Mapping[str, Any]) -> int:
+    """Returns the number of heads of a control set; 0 for other rows."""
+    return str(row["cut_sites"]).count("+") + 1 if row["role"] == CONTROL else 0
+
+
+def find_results(study: KnockoutPlan, rows: Sequence[Mapping[str, Any]]) -> Results:
+    """Returns the effects of all cuts, and the agreement of observations with them."""
+    passes = _Passes(study, rows)
+    effects: list[CutEffect] = []
+    agreements: list[Agreement] = []
+    for dose in study.options.doses:
+        parts = [_CutData(study, passes, one, dose) for one in study.sets]
+        for outcome in OUTCOMES:
+            effects += _correct([part.effect(outcome) for part in parts if outcome in part.outcomes])
+        if dose == max(study.options.doses):
+            agreements = [found for outcome in OUTCOMES for found in _agree(study, parts, outcome)]
+    return Results(tuple(effects), tuple(agreements), passes.norm_made)
+
+
+def _correct(effects: list[CutEffect]) -> list[CutEffect]:
+    corrected = holm([one.p for one in effects]) if effects else []
+    return [replace(one, p_holm=float(p)) for one, p in zip(effects, corrected, strict=True)]
+
+
+class _CutData:
+    """The numbers of one cut in one dose, on every clip."""
+
+    def __init__(self, study: KnockoutPlan, passes: _Passes, one: SiteSet, dose: float) -> None:
+        self.set, self._dose, self._readers = one, dose, study.readers_after(one)
+        steps = [step for step in study.steps if one.step in (-1, step)]
+        controls = study.controls_of(one)
+        own = study.options.own
+        size, key = len(one.units(study.heads)), _dose_key(dose)
+        self._plain = passes.read(steps, PLAIN, (-1, "", "", -1.0, 0))
+        self._whole = passes.read(steps, CUT, (-1, WHOLE, one.name, key, 0))
+        self._matched = self._whole if own else passes.read(steps, CUT, (-1, COMMON, one.name, key, 0))
+        label = one.name if own else COMMON
+        self._controls = [passes.read(steps, CONTROL, (i, label, "", key, size)) for i in range(len(controls))]
+
+    @property
+    def outcomes(self) -> tuple[Outcome, ...]:
+        """The outcomes that the cut can change: matching only where a layer is read after it."""
+        return OUTCOMES if self._readers else ("loss",)
+
+    def per_clip(self, outcome: Outcome) -> Floats:
+        """Returns the effect on every clip, (clips,)."""
+        if outcome == "loss":
+            return self._loss(self._matched) - np.mean([self._loss(each) for each in self._controls], axis=0)
+        return skill_differences(self._mean_control(), self._bounds(self._matched))
+
+    def effect(self, outcome: Outcome) -> CutEffect:
+        """Returns the effect on an outcome; p_holm is not corrected yet."""
+        per_clip = self.per_clip(outcome)
+        of_loss = outcome == "loss"
+        interval = mean_interval(per_clip) if of_loss else self._skill_interval()
+        controls = [self._harm(each, outcome) for each in self._controls]
+        matched = self._harm(self._matched, outcome)
+        p = float(sign_flip_test(per_clip))
+        return CutEffect(
+            sites=self.set.name,
+            asked=self._dose,
+            outcome=outcome,
+            whole=Estimate.of(mean_interval(self._loss(self._whole)) if of_loss else self._against_plain()),
+            matched=matched,
+            dose=float(np.mean([one.dose for clip in self._matched for one in clip])),
+            controls=float(np.mean(controls)),
+            effect=Estimate.of(interval),
+            p=p,
+            p_holm=p,
+            beyond=sum(each >= matched for each in controls),
+            count=len(controls),
+            highest_dose=max(one.dose for control in self._controls for clip in control for one in clip),
+            readers=() if of_loss else self._readers,
+            clips=int(np.isfinite(per_clip).sum()),
+        )
+
+    def _harm(self, passes: list[list[_Pass]], outcome: Outcome) -> float:
+        """Returns the mean harm of some passes over clips."""
+        if outcome == "loss":
+            return float(np.mean(self._loss(passes)))
+        return float(compare_skills(self._bounds(self._plain), self._bounds(passes)).estimate)
+
+    def _loss(self, passes: list[list[_Pass]]) -> Floats:
+        """Returns the increase of the loss as a share of the loss without a cut, (clips,), a mean over steps."""
+        pairs = zip(passes, self._plain, strict=True)
+        return np.array([np.mean([a.loss / b.loss - 1 for a, b in zip(one, base, strict=True)]) for one, base in pairs])
+
+    def _bounds(self, passes: list[list[_Pass]]) -> Bounded:
+        """Returns accuracy, floor and ceiling of every clip: means over steps and layers that are read."""
+        found = np.array(
+            [[[each.scores[layer] for layer in self._readers] for each in clip] for clip in passes], dtype=np.float64
+        )
+        return Bounded(*found.mean(axis=(1, 2)).T)
+
+    def _mean_control(self) -> Bounded:
+        """Returns accuracy, floor and ceiling of every clip: means over the controls as well."""
+        return Bounded(*np.mean([np.stack(self._bounds(each)) for each in self._controls], axis=0))
+
+    def _skill_interval(self) -> Interval:
+        return compare_skills(self._mean_control(), self._bounds(self._matched))
+
+    def _against_plain(self) -> Interval:
+        return compare_skills(self._bounds(self._plain), self._bounds(self._whole))
+
+
+def _agree(study: KnockoutPlan, parts: Sequence[_CutData], outcome: Outcome) -> list[Agreement]:
+    """Returns the agreement of every observation with the effects on an outcome, over cuts of one site."""
+    usable = [part for part in parts if len(part.set.sites) == 1 and outcome in part.outcomes]
+    if not usable:
+        return []
+    effects = np.stack([part.per_clip(outcome) for part in usable], axis=1)
+    sites = [replace(part.set.sites[0], step=-1) for part in usable]
+    found = [
+        _agreement(name, outcome, np.array([values.get(site, math.nan) for site in sites]), effects)
+        for name, values in _observations(study.observed, study.steps).items()
+    ]
+    corrected = holm([one.p for one in found])
+    return [replace(one, p_holm=float(p)) for one, p in zip(found, corrected, strict=True)]
+
+
+def _observations(observed: Observed, steps: Sequence[int]) -> dict[str, dict[CutSite, float]]:
+    """Returns what was observed of every layer and head, by the name of the observation."""
+    named = {SKILL: observed.skills, **observed.descriptors}
+    return {
+        name: {**mean_over_steps(values, steps, heads=False), **mean_over_steps(values, steps, heads=True)}
+        for name, values in named.items()
+    }
+
+
+def _agreement(name: str, outcome: Outcome, values: Floats, effects: Floats) -> Agreement:
+    """Returns the agreement of values (sites,) with effects (clips, sites)."""
+    each = np.broadcast_to(values, effects.shape)
+    per_clip = spearman(each, effects)
+    p = math.nan if np.isnan(per_clip).all() else float(sign_flip_test(per_clip))
+    return Agreement(
+        observation=name,
+        outcome=outcome,
+        ranks=Estimate.of(rank_correlation(each, effects)),
+        pooled=float(spearman(values, np.nanmean(effects, axis=0))),
+        p=p,
+        p_holm=p,
+        sites=int((np.isfinite(values) & np.isfinite(effects).all(axis=0)).sum()),
+        clips=int(np.isfinite(per_clip).sum()),
+    )
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _without_nan(part) for name, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_without_nan(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
