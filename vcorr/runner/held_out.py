@@ -18,7 +18,9 @@ class MeasuredClips:
     clips: frozenset[str]
 
 
-def describe_overlap(chosen: MeasuredClips, data: Mapping[str, Any], clips: Collection[str], run: str) -> str:
+def describe_overlap(
+    chosen: MeasuredClips, data: Mapping[str, Any], clips: Collection[str], run: str, defaults: Mapping[str, Any]
+) -> str:
     """Returns a warning if clips of this run chose its site; "" if all of them are held out.
 
     Args:
@@ -26,9 +28,10 @@ def describe_overlap(chosen: MeasuredClips, data: Mapping[str, Any], clips: Coll
         data: what identifies the dataset of this run.
         clips: ids of the clips of this run.
         run: id of the run that chose.
+        defaults: options of the data that were left out of `data`, as `Part.find_left_out` returns them.
     """
     shared = chosen.clips & set(clips)
-    if not shared or not shares_videos(chosen.data, data):
+    if not shared or not shares_videos(chosen.data, data, defaults):
         return ""
     return (
         f"Warning: {len(shared)} of the {len(clips)} clips that are measured also chose the site in run {run}, so the "
@@ -36,12 +39,17 @@ def describe_overlap(chosen: MeasuredClips, data: Mapping[str, Any], clips: Coll
     )
 
 
-def shares_videos(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    """Returns whether clips with the same id are the same videos, from what identifies two datasets."""
-    return _videos(one) == _videos(other)
+def shares_videos(one: Mapping[str, Any], other: Mapping[str, Any], defaults: Mapping[str, Any]) -> bool:
+    """Returns whether clips with the same id are the same videos, from what identifies two datasets.
+
+    Fingerprints leave out options that came later, at their defaults, and records of runs have them. So an option that
+    one side lacks has its default there.
+    """
+    return _videos(one, defaults) == _videos(other, defaults)
 
 
-def _videos(data: Mapping[str, Any]) -> dict[str, Any]:
+def _videos(data: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
     """Returns what decides the videos of a dataset."""
-    config = {name: value for name, value in (data.get("config") or {}).items() if name not in _NOT_IN_CLIPS}
-    return {"name": data.get("name"), "split": data.get("split"), "config": config}
+    config = {**defaults, **(data.get("config") or {})}
+    kept = {name: value for name, value in config.items() if name not in _NOT_IN_CLIPS}
+    return {"name": data.get("name"), "split": data.get("split"), "config": kept}

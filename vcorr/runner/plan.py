@@ -211,7 +211,7 @@ def make_plan(spec: RunSpec, registry: Registry, *, probing: bool = True, dry: b
     )
     notes = plan_notes(spec, parts, selection, weights, found.first, origin)
     if chosen is not None:
-        overlap = describe_overlap(chosen.measured, identity.data, found.clips, chosen.run)
+        overlap = describe_overlap(chosen.measured, identity.data, found.clips, chosen.run, parts.data.find_left_out())
         site_notes = (*site_notes, *([overlap] if overlap else []))
     return Plan(
         typed,

@@ -1,8 +1,9 @@
 """The statistics of a knock-out study: what each cut harms beyond its controls, and which observation foresees it.
 
-All effects are harms: positive where a cut raises the denoising loss, or lowers the skill of matching. An effect is the
-harm of a cut minus the mean harm of its controls on the same clip. Intervals are Student's t over clips, and p is of the
-sign-flip test, corrected by Holm for all cuts of one dose and outcome. Both are about other clips, with these controls.
+All effects are harms: positive where a cut raises the denoising loss, or lowers the skill of matching. An effect is
+the harm of a cut minus the mean harm of its controls on the same clip. Intervals are Student's t over clips, and p is
+of the sign-flip test, corrected by Holm for all cuts of one dose and outcome. Both are about other clips, with these
+controls.
 `beyond` is about other random sets: how many controls harm at least as much, on the mean over clips.
 """
 

@@ -38,17 +38,23 @@ def describe_study(study: KnockoutPlan, results: Results) -> str:
         else "cuts and controls are scaled to one norm per clip, the smallest among the whole cuts"
     )
     later = ", ".join(map(str, study.readers)) or "none"
-    return "\n".join(
-        [
-            f"- {say_count(len(study.plan.selection.clips), 'clip')} of {study.plan.dataset}, "
-            f"step {', '.join(map(str, study.steps))}. Sites: {chosen} run {study.observed.run}, on other clips.",
-            f"- {asked.controls} random sets of single heads per size, the same for all cuts; {norm}. "
-            f"In the pass, a control has {low_high[0]:.2f} to {low_high[1]:.2f} times the norm that it should have.",
-            f"- Layers that are read: {later}. A cut is measured at those after it.",
-            "- Harms are positive. Intervals (95 %, Student's t) and p (sign flips, corrected by Holm for the cuts of a "
-            "table) are about other clips. `beyond` counts the random sets that harm at least as much.",
-        ]
+    clips = say_count(len(study.plan.selection.clips), "clip")
+    lines = (
+        (
+            f"{clips} of {study.plan.dataset}, step {', '.join(map(str, study.steps))}. Sites: {chosen} run "
+            f"{study.observed.run}, on other clips."
+        ),
+        (
+            f"{asked.controls} random sets of single heads per size, the same for all cuts; {norm}. In the pass, a "
+            f"control has {low_high[0]:.2f} to {low_high[1]:.2f} times the norm that it should have."
+        ),
+        f"Layers that are read: {later}. A cut is measured at those after it.",
+        (
+            "Harms are positive. Intervals (95 %, Student's t) and p (sign flips, corrected by Holm for the cuts of a "
+            "table) are about other clips. `beyond` counts the random sets that harm at least as much."
+        ),
     )
+    return "\n".join(f"- {line}" for line in lines)
 
 
 def effect_table(effects: Sequence[CutEffect], outcome: Outcome, dose: float) -> str:

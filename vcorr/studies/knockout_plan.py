@@ -11,7 +11,7 @@ from vcorr.contract.errors import UsageError
 from vcorr.contract.metric_columns import MAIN_METRIC
 from vcorr.contract.modes import Renoise
 from vcorr.contract.noun_counts import say_count
-from vcorr.contract.records import Clip, Site
+from vcorr.contract.records import NO_SITE, Clip, Site
 from vcorr.interventions.knockout_cuts import CutKind, check_cut, check_kind
 from vcorr.plugins.registry import Registry
 from vcorr.runner.called_model import CalledModel
@@ -28,6 +28,7 @@ from vcorr.studies.knockout_sites import (
     Unit,
     choose_auto,
     count_heads,
+    count_sets,
     draw_controls,
     parse_sets,
 )
@@ -168,6 +169,12 @@ def plan_study(
         MissingError: weights or data are not there.
     """
     kind = options.check()
+    if NO_SITE in observed.steps:
+        raise UsageError(
+            f"Run {observed.run} is of {observed.model}, which adds no noise: knock-outs are studied in models that "
+            "denoise.",
+            hint="Video diffusion models: vcorr list models",
+        )
     spec = _make_spec(observed, options, flags, assignments)
     plan = make_plan(spec, registry)
     adapter = adapter_of(plan)
@@ -228,7 +235,7 @@ def _check_same(observed: Observed, plan: Plan) -> None:
 
 def _choose_clips(observed: Observed, options: KnockoutOptions, plan: Plan) -> tuple[str, ...]:
     """Returns the first clips that the run did not measure, so that no clip reports a site that it chose."""
-    same = shares_videos(observed.measured.data, plan.identity.data)
+    same = shares_videos(observed.measured.data, plan.identity.data, plan.parts.data.find_left_out())
     taken = observed.measured.clips if same else frozenset()
     left = [clip for clip in plan.selection.clips if clip not in taken]
     if not left:
@@ -293,6 +300,6 @@ def _draw(
     cut = [one.units(heads) for one in sets]
     found = {}
     for size in sorted({len(one) for one in cut}):
-        enough = math.comb(len(early), size) >= options.controls + len(cut)
+        enough = count_sets(early, size, cut) >= options.controls
         found[size] = draw_controls(early if enough else units, size, options.controls, seed, cut)
     return found

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from vcorr.contract.errors import UsageError
+from vcorr.contract.noun_counts import say_count
 from vcorr.contract.records import HEAD_MEAN, Site
 from vcorr.contract.seeds import stable_seed
 
@@ -166,6 +167,11 @@ def choose_auto(skills: Mapping[CutSite, float], count: int = MOST_AUTO) -> tupl
     return tuple(SiteSet((site,)) for site in sorted(ranked))
 
 
+def count_sets(pool: Collection[Unit], size: int, avoid: Collection[frozenset[Unit]]) -> int:
+    """Returns how many sets of some size can be drawn from a pool, without those in `avoid`."""
+    return math.comb(len(pool), size) - sum(len(one) == size and one <= set(pool) for one in set(avoid))
+
+
 def draw_controls(
     pool: Collection[Unit], size: int, count: int, seed: int, avoid: Collection[frozenset[Unit]]
 ) -> list[frozenset[Unit]]:
@@ -184,12 +190,12 @@ def draw_controls(
         UsageError: the pool has fewer such sets.
     """
     heads = sorted(pool)
-    possible = math.comb(len(heads), size) - sum(len(one) == size and one <= set(heads) for one in avoid)
+    possible = count_sets(heads, size, avoid)
     if possible < count:
         raise UsageError(
-            f"{count} control sets of {size} heads are needed, but only {max(possible, 0)} can be drawn from "
-            f"{len(heads)} heads.",
-            hint="Cut fewer sites at once, or single heads: --sites LAYER::HEAD",
+            f"{count} control sets of {say_count(size, 'head')} are needed, but only {max(possible, 0)} can be drawn "
+            f"from {say_count(len(heads), 'head')}.",
+            hint="Cut another number of heads at once: a whole layer, some heads, or fewer layers.",
         )
     numbers = np.random.default_rng(stable_seed(seed, "knock-out controls", str(size)))
     found: dict[frozenset[Unit], None] = {}
