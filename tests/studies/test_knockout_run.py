@@ -40,8 +40,8 @@ def plan(options=None, observed=None, **flags):
     return plan_study(observed or observe(), options or KnockoutOptions(sites=SETS), vcorr.installed(), flags)
 
 
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory):
+@pytest.fixture(scope="module", name="finished")
+def make_finished(tmp_path_factory):
     study = plan(KnockoutOptions(sites=SETS, limit=1, doses=(0.5,)))
     folder = StudyFolder.of(study, tmp_path_factory.mktemp("studies"))
     rows = run_study(study, folder, lambda text: None)

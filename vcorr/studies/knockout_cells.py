@@ -1,7 +1,7 @@
 """Computes the cells of a knock-out study: the passes of one edit on one clip, with what they measure.
 
-The norm of a change is the root of the sum of squares of changed - plain over all cut heads, tokens and channels of the
-attention output, before its output projection. It is measured per head in the pass without a cut, for the whole cut.
+A change is changed - plain, in the attention output before its output projection. Its norm is the root of the sum of
+squares over all cut heads, tokens and channels. It is measured per head in the pass without a cut, for the whole cut.
 A dose scales it: dose d changes d times as much. So controls get the norm of a cut by their dose alone.
 """
 
@@ -134,8 +134,7 @@ class ClipCells:
             same = next((done for done in made if math.isclose(done, dose, rel_tol=1e-9)), None)
             found = made[same] if same is not None else self._pass(edit, step, dose)
             made[dose] = found
-            asked = {"matched": target.matched, "cut_dose": target.asked, "norm": target.norm}
-            rows += [replace(row, **asked) for row in found]
+            rows += [replace(row, matched=target.matched, cut_dose=target.asked, norm=target.norm) for row in found]
         return rows
 
     def _targets(self, edit: Edit, step: int, norms: Norms) -> Iterator[Target]:

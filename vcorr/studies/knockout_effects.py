@@ -179,8 +179,9 @@ def find_results(study: KnockoutPlan, rows: Sequence[Mapping[str, Any]]) -> Resu
 
 
 def _correct(effects: list[CutEffect]) -> list[CutEffect]:
-    corrected = holm([one.p for one in effects]) if effects else []
-    return [replace(one, p_holm=float(p)) for one, p in zip(effects, corrected, strict=True)]
+    if not effects:
+        return []
+    return [replace(one, p_holm=float(p)) for one, p in zip(effects, holm([one.p for one in effects]), strict=True)]
 
 
 class _CutData:
@@ -206,7 +207,8 @@ class _CutData:
     def per_clip(self, outcome: Outcome) -> Floats:
         """Returns the effect on every clip, (clips,)."""
         if outcome == "loss":
-            return self._loss(self._matched) - np.mean([self._loss(each) for each in self._controls], axis=0)
+            controls = np.mean([self._loss(each) for each in self._controls], axis=0)
+            return np.asarray(self._loss(self._matched) - controls, dtype=np.float64)
         return skill_differences(self._mean_control(), self._bounds(self._matched))
 
     def effect(self, outcome: Outcome) -> CutEffect:

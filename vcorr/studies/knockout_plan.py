@@ -13,6 +13,7 @@ from vcorr.contract.modes import Renoise
 from vcorr.contract.noun_counts import say_count
 from vcorr.contract.records import NO_SITE, Clip, Site
 from vcorr.interventions.knockout_cuts import CutKind, check_cut, check_kind
+from vcorr.plugins.option_values import Written
 from vcorr.plugins.registry import Registry
 from vcorr.runner.called_model import CalledModel
 from vcorr.runner.held_out import shares_videos
@@ -161,7 +162,7 @@ def plan_study(
         observed: the run that observed the sites. Its clips are left out.
         options: of the study.
         registry: the plugins.
-        flags: of `vcorr run` that differ from those of the run; None for what is not given.
+        flags: values of flags as `vcorr run` has them, in place of the run's own; None for what is not given.
         assignments: as `--set` has them.
 
     Raises:
@@ -174,6 +175,11 @@ def plan_study(
             f"Run {observed.run} is of {observed.model}, which adds no noise: knock-outs are studied in models that "
             "denoise.",
             hint="Video diffusion models: vcorr list models",
+        )
+    if flags.get("model") not in (None, observed.model):
+        raise UsageError(
+            f"Run {observed.run} is of {observed.model}, and the study is of {flags['model']}.",
+            hint="Name a run of the same model: vcorr list runs",
         )
     spec = _make_spec(observed, options, flags, assignments)
     plan = make_plan(spec, registry)
@@ -220,7 +226,9 @@ def _make_spec(
     spec = build_spec({**own, **given, **fixed}, assignments=assignments)
     stored = observed.spec.get("options") or {}
     kept = ("model", *(() if "data" in given else ("data",)))
-    merged = {part: {**stored.get(part, {}), **spec.options.get(part, {})} for part in kept if part in stored}
+    # what the run was given as text is still to be read as the type of its option
+    written = {part: {k: Written(v) if isinstance(v, str) else v for k, v in stored[part].items()} for part in stored}
+    merged = {part: {**written[part], **spec.options.get(part, {})} for part in kept if part in written}
     return replace(spec, limit=None, options={**spec.options, **merged})
 
 

@@ -106,6 +106,7 @@ def knockout(
     if as_json:
         print_json({"study": str(folder.path), **finished.results.to_dict()})
     else:
-        click.echo(finished.page)
+        for line in finished.page.splitlines():
+            say(line)
         say(f"Results: {folder.path}", stderr=True)
     return EXIT_OK

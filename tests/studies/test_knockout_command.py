@@ -1,0 +1,87 @@
+"""`vcorr study knockout`: observes, cuts and says what it found; refuses what makes no study."""
+
+import json
+
+import pyarrow as pa
+import pytest
+from support.program import Ended
+
+from vcorr.cli import main as program
+
+SMALL = ("model.height=32", "model.width=32", "model.frames=9", "model.network.num_layers=3")
+DATA = ("data.size=32", "data.frames=9", "data.grid=4", "data.clips=3")
+SET = [word for text in (*SMALL, *DATA) for word in ("--set", text)]
+
+
+@pytest.fixture(scope="module", name="observed")
+def make_observed(tmp_path_factory):
+    """Makes a run of a small network with random weights; returns the folder of runs."""
+    out = tmp_path_factory.mktemp("observed")
+    words = ("run", "--model", "tiny", "--weights", "random", "--probe", "qk,head-traits", "--steps", "30")
+    with pytest.raises(SystemExit):
+        program.main([*words, *SET, "--limit", "2", "--out", str(out)])
+    return out
+
+
+@pytest.fixture
+def vcorr(capsys, monkeypatch, tmp_path):
+    """Runs a command line with the installed plugins."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*words):
+        with pytest.raises(SystemExit) as ended:
+            program.main(words)
+        captured = capsys.readouterr()
+        return Ended(int(ended.value.code or 0), captured.out, captured.err)
+
+    return run
+
+
+@pytest.fixture
+def study(vcorr, observed):
+    def run(*words):
+        return vcorr("study", "knockout", "--from", str(observed), "--out", "studies", *words)
+
+    return run
+
+
+def test_a_study_of_named_sites(study, tmp_path):
+    words = ("--kind", "head", "--sites", "0,1+2", "--dose", "0.5", "--limit", "1")
+    ended = study(*words, "--json")
+    assert ended.code == 0, ended.err
+    found = json.loads(ended.out)
+    assert [one["sites"] for one in found["effects"] if one["outcome"] == "loss"] == ["0", "1+2"]
+    (folder,) = (tmp_path / "studies").iterdir()
+    assert str(folder.name) in found["study"]
+    tables = [pa.ipc.open_file(path).read_all() for path in folder.rglob("*.arrow")]
+    rows = [row for table in tables for row in table.to_pylist()]
+    assert {row["role"] for row in rows} == {"plain", "cut", "control"}
+    assert {row["clip"] for row in rows} == {"test-0002"}, "the run measured the other clips"
+    again = study(*words)
+    assert again.code == 0
+    assert "0 passes so far" in again.err
+    assert "# Knock-outs of tiny: head" in again.out
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--sites", "3"), "there is no layer 3"),
+        (("--dose", "2"), "--dose 2.0"),
+        (("--mode", "generate"), "--mode generate"),
+        (("--model", "zncc-search"), "is of tiny"),
+        (("--controls", "5"), "too few random sets"),
+        (("--kind", "frames"), "frames"),
+    ],
+)
+def test_what_makes_no_study_is_refused(study, words, said):
+    ended = study("--sites", "0", *words)
+    assert ended.code == 2
+    assert said in " ".join(ended.err.split())
+    assert not ended.out
+
+
+def test_a_folder_without_a_run_is_refused(vcorr, tmp_path):
+    ended = vcorr("study", "knockout", "--from", str(tmp_path))
+    assert ended.code != 0
+    assert "is not a run" in " ".join(ended.err.split())
