@@ -7,8 +7,10 @@ import importlib
 import json
 import os
 import sys
+import types
 
 import pytest
+import torch
 from click.testing import CliRunner
 from support.scale import is_large
 
@@ -16,9 +18,10 @@ from vcorr.authoring.check.suites import check_plugin
 from vcorr.authoring.check.targets import find_target
 from vcorr.authoring.scaffold.names import new_names
 from vcorr.authoring.scaffold.pipelines.adapter_source import pipeline_files
-from vcorr.authoring.scaffold.pipelines.facts import Ratios
+from vcorr.authoring.scaffold.pipelines.facts import Guess, Ratios
 from vcorr.authoring.scaffold.pipelines.find import find_pipeline
 from vcorr.authoring.scaffold.pipelines.learn import learn
+from vcorr.authoring.scaffold.pipelines.ratio_facts import find_ratios
 from vcorr.authoring.scaffold.write import write_plugin
 from vcorr.cli.main import cli
 from vcorr.contract.errors import UsageError
@@ -220,3 +223,34 @@ def test_what_is_written_is_python_of_usual_width(pipeline) -> None:
         if path.suffix == ".py":
             compile(text, str(path), "exec")
             assert max(map(len, text.splitlines())) <= 120, path
+
+
+class Tiled(torch.nn.Linear):
+    """An autoencoder of 4 frames and 8 pixels per latent that lacks something until it is tiled, or for good."""
+
+    def __init__(self, **tiling: bool) -> None:
+        super().__init__(1, 1)
+        self.config = types.SimpleNamespace(get=lambda name, default=None: default)
+        vars(self).update(tiling)
+
+    def enable_tiling(self) -> None:
+        self.use_tiling = self.is_there = True
+
+    def encode(self, pixels):
+        if not vars(self).get("is_there"):
+            raise NotImplementedError("no encoder")
+        latents = torch.zeros(1, 1, 1 + (pixels.shape[2] - 1) // 4, pixels.shape[3] // 8, pixels.shape[4] // 8)
+        return types.SimpleNamespace(latent_dist=types.SimpleNamespace(mode=lambda: latents))
+
+
+@pytest.mark.parametrize(
+    ("tiling", "is_found"), [({"use_tiling": False}, True), ({"use_tiling": True}, False), ({}, False)]
+)
+def test_an_autoencoder_is_tiled_only_where_that_can_be_what_it_lacks(tiling, is_found) -> None:
+    config = {"patch_size": 1}
+    pipe = types.SimpleNamespace(transformer=types.SimpleNamespace(config=config), vae=Tiled(**tiling))
+    pipe.vae_scale_factor_spatial, pipe.vae_scale_factor_temporal = 8, 4
+    guesses: list[Guess] = []
+    assert find_ratios(pipe, guesses) == Ratios(8, 4, 1, 1, causal=True)
+    assert vars(pipe.vae).get("use_tiling", False) == (is_found or tiling.get("use_tiling", False))
+    assert [("NotImplementedError: no encoder" in guess.what) for guess in guesses] == ([] if is_found else [True])
