@@ -11,6 +11,7 @@ from typing import Any, get_type_hints
 import pyarrow as pa
 
 from vcorr.analysis.data_frames import FrameKind, check_kind, to_frame
+from vcorr.analysis.harmonic_sites import HarmonicSite, rank_harmonic_sites
 from vcorr.analysis.overview import overview
 from vcorr.analysis.run_list import list_runs
 from vcorr.analysis.stored_scores import check_scored_alike, load_scores
@@ -165,6 +166,22 @@ class LoadedRun:
         for name, kind in {"regret": float, "chosen_on": int, "candidates": int, "heads": str}.items():
             table = table.append_column(name, pa.array([getattr(one, name) for one in best], _PLAIN[kind]))
         return to_frame(table, to)
+
+    def harmonic_sites(self, to: FrameKind = "arrow") -> Any:
+        """Returns every site with the harmonic mean of accuracy, confidence and attention, per probe the best first.
+
+        Columns: probe, variant, layer, step, noise, value, and the means over clips that it is made of: accuracy,
+        confidence and attention. It ranks the sites of one model, and cannot be compared between models
+        (docs/protocol.md). Empty for a run that was not scored by matching_accuracy, confidence_cross and
+        attention_cross.
+
+        Raises:
+            StoreError: also if the run has no scores.
+        """
+        check_kind(to)
+        found = rank_harmonic_sites(self._directory)
+        schema = pa.schema([(name, _PLAIN[kind]) for name, kind in get_type_hints(HarmonicSite).items()])
+        return to_frame(pa.Table.from_pylist([dataclasses.asdict(site) for site in found], schema=schema), to)
 
     def tracks(self, to: FrameKind = "arrow", *, clips: Collection[str] | None = None) -> Any:
         """Returns the reference tracks, one row per clip, point and video frame.

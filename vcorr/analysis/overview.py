@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from vcorr.analysis.harmonic_sites import PARTS, HarmonicSite, rank_harmonic_sites
 from vcorr.analysis.stored_scores import RunFacts, StoredScores, load_scores
 from vcorr.contract.errors import unknown_name
 from vcorr.contract.metric_columns import STRATUM_MARK, all_points_of, lower_is_better, primary_of, ranking_columns
@@ -70,7 +71,8 @@ class Overview:
     """A run. record: its run.json. metrics: all its metric columns. findings: its best sites by the shown columns.
 
     thresholds: what other thresholds of visibility give; None for a run without such thresholds, or if the user asked
-    for columns that do not depend on them.
+    for columns that do not depend on them. harmonic: sites by the harmonic mean of accuracy, confidence and attention;
+    empty for a run without these scores, or if the user asked for other columns.
     """
 
     facts: RunFacts
@@ -80,6 +82,7 @@ class Overview:
     rankings: tuple[Ranking, ...]
     strata: tuple[StrataOf, ...]
     thresholds: StoredThresholds | None = None
+    harmonic: tuple[HarmonicSite, ...] = ()
 
 
 def overview(run: RunDirectory, metrics: Sequence[str] = ()) -> Overview:
@@ -113,6 +116,7 @@ def overview(run: RunDirectory, metrics: Sequence[str] = ()) -> Overview:
         rankings=tuple(_rankings(parts, findings.best)),
         strata=tuple(_strata(series(stored.scores, lower=lower), findings.best, list(filter(_is_stratum, asked)))),
         thresholds=find_thresholds(run) if not asked or JACCARD in asked else None,
+        harmonic=rank_harmonic_sites(run) if not asked and stored.metrics.issuperset(PARTS) else (),
     )
 
 

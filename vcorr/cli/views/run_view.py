@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +32,7 @@ from vcorr.stats.series import PRIMARY_METRIC
 from vcorr.tracking.thresholds import mean_over_clips
 
 if TYPE_CHECKING:
+    from vcorr.analysis.harmonic_sites import HarmonicSite
     from vcorr.analysis.overview import Overview, Ranking, StrataOf
     from vcorr.runner.stored_tracks import StoredThresholds
 
@@ -49,6 +51,10 @@ def overview(found: Overview) -> None:
     if found.rankings:
         out.print(_rankings_table(found.rankings))
         out.print(cell(_RANKINGS_EXPLAINED + _say_few(len(found.facts.clips)), style="dim"))
+    if found.harmonic:
+        out.print()
+        out.print(_harmonic_table(found.harmonic))
+        out.print(cell(_HARMONIC_EXPLAINED, style="dim"))
     for strata in found.strata:
         out.print()
         out.print(_strata_table(strata))
@@ -76,6 +82,12 @@ _RANKINGS_EXPLAINED = (
 )
 
 
+_HARMONIC_EXPLAINED = (
+    "harmonic: of matching_accuracy, confidence_cross and attention_cross, each scaled to 0 … 1 over all sites. It "
+    "ranks the sites of one model, and says nothing about another model."
+)
+
+
 def _say_few(clips: int) -> str:
     """Returns what few clips mean for the stability of rankings; "" if there are enough."""
     if clips >= MIN_CLIPS_FOR_INTERVAL:
@@ -94,6 +106,7 @@ def overview_dict(found: Overview) -> dict[str, Any]:
         **render.scores_dict(found.findings),
         "rankings": [_ranking_dict(ranking) for ranking in found.rankings],
         "strata": [_strata_dict(strata) for strata in found.strata],
+        **({"harmonic": [asdict(site) for site in found.harmonic]} if found.harmonic else {}),
         **({"thresholds": _thresholds_dict(found.thresholds)} if found.thresholds is not None else {}),
     }
 
@@ -153,6 +166,24 @@ def _noise(record: Mapping[str, Any], context: Mapping[str, Any]) -> str:
 
 def _list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else []
+
+
+def _harmonic_table(sites: Sequence[HarmonicSite]) -> RenderableType:
+    names = ("harmonic", "accuracy", "confidence", "attention")
+    columns = (Column("probe", is_name=True), Column("site", is_name=True), Column("noise", gives_way=0))
+    by_probe: dict[str, list[HarmonicSite]] = {}
+    for site in sites:
+        by_probe.setdefault(_name(site.probe, site.variant), []).append(site)
+    rows = [
+        (cell(name), site.site, number(site.noise, 2), *map(number, (site.value, *_parts_of(site))))
+        for name, ranked in by_probe.items()
+        for site in ranked[:_WINNERS_SHOWN]
+    ]
+    return fit_table(terminal.console(), "Sites by harmonic mean", (*columns, *map(Column, names)), rows)
+
+
+def _parts_of(site: HarmonicSite) -> tuple[float, float, float]:
+    return site.accuracy, site.confidence, site.attention
 
 
 def _rankings_table(rankings: Sequence[Ranking]) -> RenderableType:
