@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -72,10 +71,10 @@ def _rank(accuracy: Series, others: Sequence[Series]) -> Iterator[HarmonicSite]:
 
 
 def _site_of(accuracy: Series, i: int, value: float, tables: Sequence[NDArray[np.float64]]) -> HarmonicSite:
-    site: dict[str, Any] = accuracy.sites[i]
-    place = {name: site[name] for name in ("layer", "step", "noise")}
-    parts = dict(zip(("accuracy", "confidence", "attention"), (float(table[i]) for table in tables), strict=True))
-    return HarmonicSite(str(accuracy.key["probe"]), accuracy.variant_text, value=value, **place, **parts)
+    site, probe = accuracy.sites[i], str(accuracy.key["probe"])
+    place = int(site["layer"]), int(site["step"]), float(site["noise"])
+    a, c, s = (float(table[i]) for table in tables)
+    return HarmonicSite(probe, accuracy.variant_text, *place, value=value, accuracy=a, confidence=c, attention=s)
 
 
 def _find_partner(accuracy: Series, others: Sequence[Series], metric: str) -> Series | None:

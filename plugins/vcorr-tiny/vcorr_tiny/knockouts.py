@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from vcorr import installed
 from vcorr.store.rundir import RunDirectory
-from vcorr.studies.knockout_effects import CutEffect, Results
+from vcorr.studies.knockout_effects import CutEffect, Outcome, Results
 from vcorr.studies.knockout_observed import Observed, read_observed
 from vcorr.studies.knockout_page import agreement_table, describe_study, effect_table
 from vcorr.studies.knockout_plan import KnockoutOptions, KnockoutPlan, plan_study
@@ -68,7 +68,7 @@ def make_blocks(measured: Mapping[str, Measured]) -> dict[str, str]:
 def _study_text(one: Measured) -> str:
     parts = [describe_study(one.study, one.results)]
     for dose in one.study.options.doses:
-        for outcome, title in (("loss", "Denoising loss"), ("matching", "Matching")):
+        for outcome, title in OUTCOME_TITLES.items():
             table = effect_table(one.results.effects, outcome, dose)
             parts += [f"{title}, dose {dose:g}:", table] if table else []
     return "\n\n".join(parts)
@@ -91,6 +91,7 @@ def draw(one: Measured, path: Path) -> None:
     chart.save(str(path), scale_factor=2)
 
 
+OUTCOME_TITLES: dict[Outcome, str] = {"loss": "Denoising loss", "matching": "Matching"}
 PANELS = {
     "skill": "observed: skill of q-k",
     "matching": "cut: skill lost at later layers",

@@ -174,16 +174,16 @@ def _harmonic_table(sites: Sequence[HarmonicSite]) -> RenderableType:
     by_probe: dict[str, list[HarmonicSite]] = {}
     for site in sites:
         by_probe.setdefault(_name(site.probe, site.variant), []).append(site)
-    rows = [
-        (cell(name), site.site, number(site.noise, 2), *map(number, (site.value, *_parts_of(site))))
+    rows: list[Row] = [
+        (cell(name), site.site, number(site.noise, 2), *map(number, _values_of(site)))
         for name, ranked in by_probe.items()
         for site in ranked[:_WINNERS_SHOWN]
     ]
     return fit_table(terminal.console(), "Sites by harmonic mean", (*columns, *map(Column, names)), rows)
 
 
-def _parts_of(site: HarmonicSite) -> tuple[float, float, float]:
-    return site.accuracy, site.confidence, site.attention
+def _values_of(site: HarmonicSite) -> tuple[float, ...]:
+    return site.value, site.accuracy, site.confidence, site.attention
 
 
 def _rankings_table(rankings: Sequence[Ranking]) -> RenderableType:

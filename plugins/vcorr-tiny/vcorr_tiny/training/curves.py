@@ -59,7 +59,7 @@ def _lines(series: Mapping[str, list[dict[str, Any]]], title: str) -> alt.Chart:
     y = alt.Y("value:Q", title=None, scale=alt.Scale(zero=False))
     legend = alt.Legend(title=None) if len(series) > 1 else None
     colour = alt.Color("log:N", legend=legend, scale=alt.Scale(scheme="tableau10"))
-    lines = alt.Chart(_inline(values)).mark_line()
+    lines = alt.Chart(alt.Data(values=values)).mark_line()
     return _panel(lines.encode(x=alt.X("step:Q", title="step"), y=y, color=colour), title)
 
 
@@ -70,7 +70,7 @@ def _matching(records: Sequence[dict[str, Any]]) -> alt.Chart:
         for layer, skill in enumerate(record.get(KIND_SHOWN, record)["query_key"][NOISE_SHOWN])
     ]
     encoded = (
-        alt.Chart(_inline(values))
+        alt.Chart(alt.Data(values=values))
         .mark_line(point=alt.OverlayMarkDef(size=14))
         .encode(
             x=alt.X("step:Q", title="step"),
@@ -80,10 +80,6 @@ def _matching(records: Sequence[dict[str, Any]]) -> alt.Chart:
     )
     clips = f", {KIND_SHOWN} clips" if records and KIND_SHOWN in records[0] else ""
     return _panel(encoded, f"query-key skill per layer, t={NOISE_SHOWN}{clips}")
-
-
-def _inline(values: list[dict[str, Any]]) -> alt.Data:
-    return alt.Data(values=values)  # type: ignore[no-untyped-call]  # altair does not declare its arguments
 
 
 def _panel(encoded: alt.Chart, title: str) -> alt.Chart:
