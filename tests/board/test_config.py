@@ -34,8 +34,10 @@ def test_reads_a_board():
     assert set(metric_names([board, *builtin_boards()])) == {
         *("matching_accuracy", "pck_4", "matching_accuracy_moving", "pck_8", "pck_8_moving"),
         *("average_pts_within_thresh", "average_jaccard", "occlusion_accuracy"),
+        *("track_survival", "dynamic_degree", "cycle_error", "track_jerk", "warp_error", "flicker", "subject_drift"),
     }
-    photos, sprites, rest, tracking = builtin_boards()
+    photos, sprites, rest, guidance, tracking = builtin_boards()
+    assert (guidance.task, guidance.by, guidance.primary) == ("generation", "value", "track_survival")
     assert (tracking.task, tracking.by, tracking.primary) == ("tracking", "value", "average_pts_within_thresh")
     assert (board.task, board.cost, board.ceilings, board.reported) == ("correspondence", False, (), ())
     assert (photos.primary, sprites.primary, rest.primary) == ("pck_8_moving", "pck_8_moving", "pck_8")
@@ -51,11 +53,12 @@ def test_boards_of_the_package_are_linked_and_valid():
         assert path.is_symlink()
         assert not path.readlink().is_absolute()
         load_board(path)
-    assert [board.datasets for board in builtin_boards()] == [("photos", "stereo"), ("sprites",), (), ()]
+    assert [board.datasets for board in builtin_boards()] == [("photos", "stereo"), ("sprites",), (), (), ()]
 
 
 def test_a_dataset_goes_to_the_board_that_names_it_else_to_any():
-    _, sprites, rest, tracking = builtin_boards()
+    _, sprites, rest, guidance, tracking = builtin_boards()
+    assert boards_of("sprites", builtin_boards(), "generation") == [guidance]
     assert boards_of("sprites", [rest, tracking, sprites]) == [sprites]
     assert boards_of("sprites", [rest, tracking, sprites], "tracking") == [tracking]
     assert boards_of("sprites", [rest, sprites], "tracking") == []

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vcorr.contract.visible_text import escape_line
+from vcorr.data.video.browser_videos import enlarge
 from vcorr.runner.spec import NO_GUIDANCE
 from vcorr.runner.track import is_video_kept, read_video
 from vcorr.store.atomic_files import atomic_file, make_folder, write_text
@@ -22,12 +23,15 @@ from vcorr.studies.guidance_study import ArmRuns, GuidanceStudy
 
 PAGE, STRIPS = "index.html", "strips"
 FRAMES_SHOWN, PROMPTS_SHOWN = 6, 4
+FRAME_WIDTH = 128
+"""Least width in pixels of a frame in a strip; smaller videos are enlarged by a whole factor."""
 _GUARD = "dynamic_degree"
 
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 68rem; padding: 0 1rem; color: #1a1a1a; }
 table { border-collapse: collapse; margin: 1rem 0 2rem; }
-th, td { padding: .25rem .7rem; text-align: right; border-bottom: 1px solid #ddd; font-variant-numeric: tabular-nums; }
+th, td { padding: .25rem .7rem; text-align: right; border-bottom: 1px solid #ddd; font-variant-numeric: tabular-nums;
+         white-space: nowrap; }
 th:first-child, td:first-child { text-align: left; }
 .better { color: #05603a; font-weight: 600; } .worse { color: #9b1c1c; font-weight: 600; }
 figure { margin: 0 0 .6rem; display: flex; align-items: center; gap: .8rem; }
@@ -83,7 +87,7 @@ def _prompts(study: GuidanceStudy) -> Iterator[str]:
                 yield f'<p class="note">{_text(one.arm.label)}: no video.</p>'
                 continue
             name = f"{number}-{place}.png"
-            write_png(study.folder / STRIPS / name, make_strip(read_video(run, clip)))
+            write_png(study.folder / STRIPS / name, make_strip(_enlarge(read_video(run, clip))))
             label = _text(one.arm.label)
             caption = f"{label}<br><span class=note>{_text(_say_cost(one))}</span>"
             yield f'<figure><figcaption>{caption}</figcaption><img src="{STRIPS}/{name}" alt="{label}"></figure>'
@@ -104,6 +108,11 @@ def make_strip(video: NDArray[np.uint8], count: int = FRAMES_SHOWN, gap: int = 4
     white = np.full((video.shape[1], gap, 3), 255, np.uint8)
     parts = [part for index in chosen for part in (video[index], white)]
     return np.concatenate(parts[:-1], axis=1)
+
+
+def _enlarge(video: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    factor = -(-FRAME_WIDTH // video.shape[2])
+    return np.stack([enlarge(frame, factor) for frame in video])
 
 
 def write_png(path: Path, image: NDArray[np.uint8]) -> None:
@@ -127,13 +136,14 @@ def _table_of(study: GuidanceStudy, control: str) -> Iterator[str]:
 
 
 def _cells(row: GuidanceRow) -> Iterator[str]:
-    yield f"{_text(row.metric)} <span class=note>({row.better} is better)</span>"
+    meaning = "a guard" if row.metric == _GUARD else f"{row.better} is better"
+    yield f"{_text(row.metric)} <span class=note>({meaning})</span>"
     yield _text(row.guidance)
     yield show(row.value)
     yield show(row.control_value)
     kind = ("better" if row.improves else "worse") if row.is_significant and row.metric != _GUARD else ""
     yield f'<span class="{kind}">{show(row.difference, signed=True)}</span>'
-    yield "–" if math.isnan(row.low) else f"{show(row.low, signed=True)} … {show(row.high, signed=True)}"
+    yield show_interval(row)
     yield "–" if math.isnan(row.p_holm) else f"{row.p_holm:.3f}"
     yield str(row.prompts)
     ratio = row.seconds / row.control_seconds if row.control_seconds else math.nan
@@ -141,10 +151,15 @@ def _cells(row: GuidanceRow) -> Iterator[str]:
 
 
 def show(value: float, *, signed: bool = False) -> str:
-    """Returns a score with four digits that count; a dash for NaN."""
+    """Returns a score with four digits that count, a difference (`signed`) with three; a dash for NaN."""
     if math.isnan(value):
         return "–"
-    return f"{value:+.4g}" if signed else f"{value:.4g}"
+    return f"{value + 0.0:+.3g}" if signed else f"{value + 0.0:.4g}"
+
+
+def show_interval(row: GuidanceRow) -> str:
+    """Returns the interval of a difference; a dash where there is none."""
+    return "–" if math.isnan(row.low) else f"{show(row.low, signed=True)} … {show(row.high, signed=True)}"
 
 
 def _text(value: object) -> str:

@@ -21,7 +21,7 @@ from vcorr.analysis.stored_scores import check_scored_alike
 from vcorr.contract.errors import StoreError, UsageError
 from vcorr.contract.metric_columns import lower_is_better
 from vcorr.contract.records import NO_SITE, is_random
-from vcorr.contract.tasks import CORRESPONDENCE, TRACKING
+from vcorr.contract.tasks import CORRESPONDENCE, GENERATION, TRACKING
 from vcorr.runner.cost import COST_KEY
 from vcorr.runner.repeat import words_of_rescoring, words_to_repeat
 from vcorr.stats.series import Scores, Series, gather, series
@@ -159,7 +159,9 @@ class BoardRun:
     @property
     def is_baseline(self) -> bool:
         """Whether its predictions come from no attention site, and from no tracker."""
-        return bool(self.series) and not self.is_tracker and all(s.sites[0]["layer"] == NO_SITE for s in self.series)
+        if self.is_tracker or self.task == GENERATION:
+            return False
+        return bool(self.series) and all(s.sites[0]["layer"] == NO_SITE for s in self.series)
 
     @property
     def card(self) -> dict[str, Any]:

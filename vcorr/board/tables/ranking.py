@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -17,7 +17,7 @@ from vcorr.board.tables.definitions import BoardConfig, RankedBy, boards_of
 from vcorr.board.tables.row_candidates import Entry, LeftOut, find_entries, find_refusal
 from vcorr.board.tables.site_rows import SiteRow, make_row
 from vcorr.contract.noun_counts import say_count
-from vcorr.contract.tasks import TRACKING
+from vcorr.contract.tasks import GENERATION, TRACKING
 from vcorr.stats.intervals import Bounded, Floats, gain_differences, skill_differences
 from vcorr.stats.series import Series, join_clip_facts
 from vcorr.stats.sign_flips import SIGNIFICANT, holm, sign_flip_test, smallest_p
@@ -218,6 +218,20 @@ def _options_of(row: Row) -> Mapping[str, object]:
         "model": (resolved.get("model") or {}).get("config") or {},
         "probe": (probes[0].get("config") if probes else None) or {},
         "track": resolved.get("track") or {},
+        **(_sampling_of(resolved) if row.run.task == GENERATION else {}),
+    }
+
+
+def _sampling_of(resolved: Mapping[str, Any]) -> dict[str, object]:
+    """Returns how videos were sampled, and with which guidance: its name and its options, in words."""
+    guided, settings = resolved.get("guidance") or {}, resolved.get("settings") or {}
+    words = {**(guided.get("config") or {}), "layers": ",".join(map(str, guided.get("layers") or ()))}
+    told = [f"{name} {_say_option(value)}" for name, value in words.items() if value not in (None, "")]
+    name = str(guided.get("name") or "none")
+    return {
+        "guidance": f"{name} ({', '.join(told)})" if told else name,
+        "cfg": settings.get("cfg"),
+        "sampling steps": settings.get("num_steps"),
     }
 
 

@@ -15,7 +15,7 @@ from vcorr.board.tables.board_runs import BoardRun
 from vcorr.board.tables.definitions import BoardConfig, boards_of
 from vcorr.board.tables.site_rows import SiteRow, make_row
 from vcorr.contract.metric_columns import MOVING
-from vcorr.contract.tasks import CORRESPONDENCE, TRACKING
+from vcorr.contract.tasks import CORRESPONDENCE, GENERATION, TRACKING
 from vcorr.contract.visible_text import join_words
 from vcorr.stats.series import Heads, Series, heads_of
 
@@ -79,7 +79,8 @@ class Entry:
         """What makes two entries the same measurement: model and probe with their options, weights, kind of heads.
 
         A record also says which variants a probe read. Each is an entry of its own, and does not depend on the others.
-        In tracking, options of tracking and sites count as well: nothing chooses among them.
+        In tracking, options of tracking and sites count as well: nothing chooses among them. So does the guidance of
+        generated videos, with the number of steps and the strength of classifier-free guidance.
         """
         resolved = self.run.record.get("resolved") or {}
         probe = self.chooser.key["probe"]
@@ -88,6 +89,9 @@ class Entry:
         if self.run.task == TRACKING:
             settings = resolved.get("settings") or {}
             options += [resolved.get("track"), resolved.get("sites"), settings.get("steps")]
+        if self.run.task == GENERATION:
+            settings = resolved.get("settings") or {}
+            options += [resolved.get("guidance"), settings.get("num_steps"), settings.get("cfg")]
         return (
             self.run.model,
             self.run.weights,

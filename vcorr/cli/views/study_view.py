@@ -7,12 +7,11 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vcorr.cli.views.table_notes import interval_text, with_sign
 from vcorr.cli.views.table_width import Column, Row, fit_table
 from vcorr.cli.views.terminal import cell, console, number, say
 from vcorr.runner.spec import NO_GUIDANCE
 from vcorr.stats.intervals import MIN_CLIPS_FOR_INTERVAL
-from vcorr.studies.guidance_page import summarise_study
+from vcorr.studies.guidance_page import show, show_interval, summarise_study
 
 if TYPE_CHECKING:
     from vcorr.studies.guidance_rows import GuidanceRow
@@ -47,9 +46,9 @@ def _cells(row: GuidanceRow) -> Row:
     return (
         cell(row.metric),
         cell(row.guidance),
-        number(row.value, 4),
-        cell(with_sign(row.difference, 4), style=style),
-        interval_text(row.low, row.high, 4, signed=True),
+        show(row.value),
+        cell(show(row.difference, signed=True), style=style),
+        show_interval(row),
         number(row.p_holm, 3),
         cell(row.better),
     )

@@ -58,9 +58,15 @@ def _scores_table(found: GeneratedScores, clips: int) -> Any:
 
 
 def _cells(one: ColumnSummary, several: bool) -> list[Any]:
-    mean = cell(number(float(one.interval.estimate), 4), style="bold")
-    more = [interval_text(float(one.interval.low), float(one.interval.high), 4), str(int(one.interval.n))]
+    estimate, low, high = (float(getattr(one.interval, name)) for name in ("estimate", "low", "high"))
+    mean = cell(number(estimate, _digits(estimate)), style="bold")
+    more = [interval_text(low, high, _digits(estimate)), str(int(one.interval.n))]
     return [cell(one.column), mean, *(more if several else []), "lower" if one.lower_is_better else "higher"]
+
+
+def _digits(value: float) -> int:
+    """Returns the number of decimals with which a score has at least three digits that count."""
+    return 4 if not math.isfinite(value) or abs(value) >= 0.01 or value == 0 else 6
 
 
 def to_dict(plan: Plan, done: Outcome, found: GeneratedScores, files: Sequence[Path]) -> dict[str, Any]:
