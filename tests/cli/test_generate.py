@@ -77,8 +77,11 @@ def test_the_shown_command_makes_the_same_run(draw) -> None:
 
 
 def test_a_dry_run_makes_nothing(draw) -> None:
-    ended = draw(*ONE, "--guidance", "lamp", "--dry-run", "--json")
-    assert read_json(ended)
+    assert read_json(draw(*ONE, "--guidance", "lamp", "--dry-run", "--json"))["guidance"]["guidance"] == "lamp"
+    shown = draw(*ONE, "--guidance", "lamp", "--layers", "0,1", "--num-steps", "7", "--dry-run").out
+    assert "lamp, scale 1, layers 0,1, steps 0" in shown
+    assert "7 of the sampler" in shown
+    assert "probes" not in shown
     assert not Path("runs").exists()
 
 

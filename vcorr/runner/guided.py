@@ -51,6 +51,16 @@ class Guided:
         }
 
 
+def say_guidance(guided: Guided | None) -> str:
+    """Returns in words what guides the videos of a run, such as "cag, scale 1, layers 13,17,21, steps all"."""
+    if guided is None:
+        return NO_GUIDANCE
+    columns = guided.columns()
+    scale = "" if columns["guidance_scale"] is None else f", scale {columns['guidance_scale']:g}"
+    layers = f", layers {columns['guidance_layers']}" if guided.layers else ""
+    return f"{columns['guidance']}{scale}{layers}, steps {columns['guidance_steps']}"
+
+
 def guidance_part(spec: RunSpec, registry: Registry) -> Part | None:
     """Returns the guidance that a spec names, with its options; None for none.
 

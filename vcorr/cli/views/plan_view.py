@@ -43,9 +43,7 @@ def _plan_table(made: Plan, found: Estimate) -> RenderableType:
         "model": f"{parts.model.entry.name}  (weights {made.identity.weights or 'not in reach'})",
         "data": _data(made, found),
         "mode": _mode(made),
-        "probes": ", ".join(p.entry.name for p in parts.probes) or "none: this model predicts directly",
-        "layers": f"{len(chosen.sites)}: {_ranges([s.layer for s in chosen.sites])}" if chosen.sites else "none",
-        "steps": _steps(made),
+        **(_sampled(made) if made.spec.is_generation else _read(made)),
         "computed": _say_work(found.work),
         "metrics": ", ".join(m.entry.name for m in parts.metrics),
         **({} if chosen.variants == (DEFAULT_VARIANT,) else {"variants": variants}),
@@ -59,6 +57,26 @@ def _plan_table(made: Plan, found: Estimate) -> RenderableType:
     for name, value in rows.items():
         table.add_row(name, cell(value))
     return table
+
+
+def _read(made: Plan) -> dict[str, str]:
+    """Returns what is read in a run of correspondence or tracking."""
+    probes, sites = made.parts.probes, made.selection.sites
+    return {
+        "probes": ", ".join(p.entry.name for p in probes) or "none: this model predicts directly",
+        "layers": f"{len(sites)}: {_ranges([s.layer for s in sites])}" if sites else "none",
+        "steps": _steps(made),
+    }
+
+
+def _sampled(made: Plan) -> dict[str, str]:
+    """Returns how videos are sampled in a run of generation, which reads no attention."""
+    from vcorr.runner.guided import say_guidance
+
+    return {
+        "guidance": say_guidance(made.selection.guided),
+        "steps": f"{made.selection.settings.num_steps} of the sampler",
+    }
 
 
 def plan_dict(made: Plan, found: Estimate) -> dict[str, Any]:
@@ -79,6 +97,7 @@ def plan_dict(made: Plan, found: Estimate) -> dict[str, Any]:
         "variants": [variant.text for variant in chosen.variants],
         "tracker": parts.tracker.entry.name if parts.tracker else None,
         "reference": made.reference.to_dict(),
+        **({} if chosen.guided is None else {"guidance": chosen.guided.columns()}),
         "seed": chosen.settings.seed,
         "noise_draw": chosen.noise_draw,
         "device": made.hardware.name,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from vcorr.cli.views.table_notes import interval_text, say_no_interval
 from vcorr.cli.views.table_width import Column, fit_table
 from vcorr.cli.views.terminal import cell, console, duration, number, say
+from vcorr.runner.guided import say_guidance
 from vcorr.stats.intervals import no_interval_reason
 
 if TYPE_CHECKING:
@@ -29,23 +30,13 @@ def say_generated(plan: Plan, done: Outcome, found: GeneratedScores, files: Sequ
         out.print(cell(say_no_interval(no_interval_reason(found.columns[0].interval)), style="dim"))
     for clip, reason in found.unscored.items():
         out.print(cell(f"Clip {clip} has no scores: {reason}."), soft_wrap=True)
-    out.print(cell(f"Guidance: {_say_guidance(plan)}. Tracks: {plan.reference.text}."), soft_wrap=True)
+    out.print(cell(f"Guidance: {say_guidance(plan.selection.guided)}. Tracks: {plan.reference.text}."), soft_wrap=True)
     out.print(f"{done.clips - len(done.failed)} of {done.clips} videos in {duration(done.seconds)}.")
     for path in files[:_FILES_SHOWN]:
         say(f"Video: {path}")
     if len(files) > _FILES_SHOWN:
         say(f"… and {len(files) - _FILES_SHOWN} more videos in {files[0].parent}")
     say(f"Results: {done.run.path}")
-
-
-def _say_guidance(plan: Plan) -> str:
-    guided = plan.selection.guided
-    if guided is None:
-        return "none"
-    columns = guided.columns()
-    scale = "" if columns["guidance_scale"] is None else f", scale {columns['guidance_scale']:g}"
-    layers = f", layers {columns['guidance_layers']}" if guided.layers else ""
-    return f"{columns['guidance']}{scale}{layers}, steps {columns['guidance_steps']}"
 
 
 def _scores_table(found: GeneratedScores, clips: int) -> Any:
