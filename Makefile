@@ -23,7 +23,7 @@ LOWEST_TESTS := tests/video tests/store tests/plugins/test_option_values.py test
                 tests/faults/test_videos.py
 PURELIB      := -c 'import sysconfig; print(sysconfig.get_path("purelib"))'
 
-.PHONY: help install demo results tracking board check test shuffle faults lowest format findings switches traits knockouts video-scores coverage animation wheels clean
+.PHONY: help install demo results tracking board check test shuffle faults lowest format findings switches traits knockouts guidance video-scores coverage animation wheels clean
 
 help:  ## list the targets (the default)
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -92,6 +92,10 @@ switches: $(STAMP)  ## measure what docs/switches.md states
 
 traits: $(STAMP)  ## measure which traits of heads find the heads that match, for docs/probes.md
 	$(BIN)/python -m vcorr_tiny.traits --out runs/traits --docs docs
+
+# Seven guidances on 24 captions: hours on two cores; it goes on where it stopped
+guidance: $(STAMP)  ## compare all guidances on the embedded model, for docs/guidance.md
+	$(BIN)/python -m vcorr_tiny.guided_videos --out runs/guidance --docs docs
 
 knockouts: $(STAMP)  ## cut attention of the embedded model and compare with random cuts, for docs/knockouts.md
 	$(BIN)/python -m vcorr_tiny.knockouts --out runs/knockouts --docs docs
