@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from vcorr.cli.commands import study_guidance, study_knockout
+from vcorr.cli.commands import study_accelerators, study_guidance, study_knockout
 
 
 @click.group(short_help="Compare interventions with their controls, on the same clips and seeds.")
@@ -12,7 +12,11 @@ def study() -> None:
     """Compare interventions with their controls, on the same clips and seeds."""
 
 
-STUDIES: tuple[click.Command, ...] = (study_guidance.guidance, study_knockout.knockout)
+STUDIES: tuple[click.Command, ...] = (
+    study_guidance.guidance,
+    study_knockout.knockout,
+    study_accelerators.accelerators,
+)
 """The studies, in the order of the help page."""
 
 for _one in STUDIES:

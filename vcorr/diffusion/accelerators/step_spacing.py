@@ -18,6 +18,7 @@ class StepSpacing(Accelerator):
     """Takes the scheduler's timesteps in another way: `trailing` begins at the noisiest one, however few there are."""
 
     title: ClassVar[str] = "timestep spacing"
+    keeps_network: ClassVar[bool] = True
 
     how: str = option("trailing", 'How the timesteps lie: "leading", "linspace" or "trailing".')
 

@@ -1,0 +1,44 @@
+"""Keeps what a study measured outside its runs, so that repeating the command does not measure it again."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from vcorr.store.atomic_files import write_text
+
+FILE = "measured.json"
+
+
+class MeasuredValues:
+    """Plain values in `measured.json` in the folder of a study, by kind and key.
+
+    A file that cannot be read counts as empty: its values are measured again.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / FILE
+        self._values = _read(self._path)
+
+    def fill(self, kind: str, key: str, measure: Callable[[], Any]) -> Any:
+        """Returns a value; measures and stores it if it is not there.
+
+        Raises:
+            StoreError: the file cannot be written.
+        """
+        values = self._values.setdefault(kind, {})
+        if key not in values:
+            values[key] = measure()
+            write_text(self._path, json.dumps(self._values, indent=1) + "\n")
+        return values[key]
+
+
+def _read(path: Path) -> dict[str, dict[str, Any]]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    is_plain = isinstance(found, dict) and all(isinstance(part, dict) for part in found.values())
+    return found if is_plain else {}
