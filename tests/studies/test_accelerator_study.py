@@ -20,10 +20,10 @@ from vcorr.store.rundir import RunDirectory
 from vcorr.studies.accelerator_arms import CACHED, SAME_NETWORK, USUAL, parse_arms
 from vcorr.studies.accelerator_rows import AcceleratorRow, compare_values, correct_rows
 
-ARMS = ("windowed:frames=0", "first-block-cache:threshold=0.9", "steps=2")
+ARMS = ("windowed:frames=0", "first-block-cache:threshold=0.9", "steps=1")
 COMMAND = (
     *("study", "accelerators", "--model", "cogvideox", "--weights", "random", "--set", "model.size=small"),
-    *("--data", "sprites", "--limit", "2", "--videos", "2", "--num-steps", "3", "--site", "1:49"),
+    *("--data", "sprites", "--limit", "2", "--videos", "2", "--num-steps", "2", "--site", "1:49"),
 )
 
 
@@ -44,7 +44,7 @@ def folder(tmp_path_factory):
 def rows(folder):
     with pa.OSFile(str(folder / "accelerators.arrow")) as source:
         table = pa.ipc.open_file(source).read_all()
-    assert json.loads(table.schema.metadata[b"vcorr.units"])["clips"] == "count"
+    assert table.schema.metadata[b"vcorr.units"] == b"count: num_steps, clips"
     return {(row["accelerator"], row["metric"]): row for row in table.to_pylist()}
 
 
@@ -76,7 +76,7 @@ def test_the_loss_is_the_mean_square_error_of_the_accelerated_network(rows, runs
     data = next(one.entry for one in vcorr.installed().datasets.all() if one.entry.name == "sprites").create()
     for model, column in ((windowed, "value"), (load_small("cogvideox"), "plain")):
         losses = []
-        for name in data.clip_ids()[:2]:
+        for name in ("test-0000", "test-0001"):
             clip = vcorr.fit_clip(data.clip(name), model.grid(data.clip(name), None))
             settings = RunSettings(steps=(49,), num_steps=50)
             losses.append(RenoisedClip(model, clip, settings).denoise(49, Recorder({}, clip.queries, layers=())))
@@ -92,7 +92,7 @@ def test_videos_are_compared_with_the_plain_ones_of_the_same_prompts_and_seeds(r
         each = [psnr(read_video(own, clip), read_video(plain, clip)) for clip in ("test-0000", "test-0001")]
         assert rows[arm, "psnr"]["value"] == pytest.approx(np.mean(each), rel=1e-5)
         assert rows[arm, "flicker"]["clips"] == 2
-    assert rows["steps=2", "psnr"]["num_steps"] == 2
+    assert rows["steps=1", "psnr"]["num_steps"] == 1
 
 
 def test_what_is_not_measured_has_its_reason(rows):

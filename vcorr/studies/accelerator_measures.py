@@ -10,8 +10,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from vcorr.capture.recorder import Recorder
-from vcorr.contract.errors import UsageError
-from vcorr.diffusion.adapter import DiffusersVideoModel
 from vcorr.diffusion.denoising import RenoisedClip
 from vcorr.metrics.pixels import psnr
 from vcorr.runner.plan import Plan
@@ -31,15 +29,6 @@ class PairedTimes:
     plain: float
     ratio: float
     pairs: int
-
-
-def check_model(plan: Plan) -> None:
-    """Raises UsageError if the model of a plan is no diffusers model, which accelerators are for."""
-    if not isinstance(plan.live.adapter.made, DiffusersVideoModel):
-        raise UsageError(
-            f"{plan.parts.model.entry.label} is not a diffusers video model, so there is nothing to accelerate.",
-            hint="See: vcorr list models",
-        )
 
 
 def load_model(plan: Plan) -> None:
@@ -71,14 +60,17 @@ def measure_losses(plan: Plan, done: Callable[[], None] = lambda: None) -> dict[
     return losses
 
 
-def time_in_turn(accelerated: Plan, plain: Plan, pairs: int) -> PairedTimes:
-    """Times videos of the first prompt: plain, accelerated, plain, accelerated, after one of each to warm up.
+def time_in_turn(accelerated: Plan, plain: Plan, pairs: int, *, cold: Sequence[Plan] = ()) -> PairedTimes:
+    """Measures seconds per video of the first prompt in one process: plain, accelerated, plain, and so on.
 
     On a CPU it is the time of the processor, so that other programs do not count; on a GPU the time of the clock.
+
+    cold: plans that have made no video in this process yet; each makes one before, to warm up.
     """
     clock = _device_clock(plain.hardware.device)
     for plan in (plain, accelerated):
         load_model(plan)
+    for plan in cold:
         _time_video(plan, clock)
     timed = [(_time_video(plain, clock), _time_video(accelerated, clock)) for _ in range(pairs)]
     return PairedTimes(

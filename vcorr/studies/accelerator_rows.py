@@ -101,8 +101,8 @@ def compare_values(common: AcceleratorRow, own: Mapping[str, float], plain: Mapp
 def describe_values(common: AcceleratorRow, own: Mapping[str, float]) -> AcceleratorRow:
     """Returns the row of a measure that compares with the plain model by itself. own: by clip."""
     found = mean_interval(np.array(list(own.values())))
-    ends = {"value": float(found.estimate), "low": float(found.low), "high": float(found.high)}
-    return replace(common, **ends, clips=int(found.n))
+    value, low, high = (float(one) for one in (found.estimate, found.low, found.high))
+    return replace(common, value=value, low=low, high=high, clips=int(found.n))
 
 
 def correct_rows(rows: Sequence[AcceleratorRow]) -> tuple[AcceleratorRow, ...]:

@@ -17,6 +17,7 @@ from vcorr.analysis.comparison import Question, compare_runs
 from vcorr.analysis.generated_clips import read_generated
 from vcorr.contract.errors import MissingError, UsageError, VcorrError
 from vcorr.contract.metric_columns import MAIN_METRIC, MOVING
+from vcorr.diffusion.adapter import DiffusersVideoModel
 from vcorr.plugins.registry import Registry
 from vcorr.runner.called_model import CalledModel
 from vcorr.runner.coordinator import Outcome, execute
@@ -31,7 +32,6 @@ from vcorr.store.rundir import RunDirectory
 from vcorr.studies.accelerator_arms import PLAIN, AcceleratedArm
 from vcorr.studies.accelerator_measures import (
     PairedTimes,
-    check_model,
     compare_videos,
     measure_losses,
     time_in_turn,
@@ -100,7 +100,7 @@ class _Plans:
 
 @dataclass
 class _Done:
-    """What was made for an arm. read, videos: the runs."""
+    """What was made for an arm. read, videos: the runs. is_warm: whether its model has made a video in this process."""
 
     arm: AcceleratedArm
     read: RunDirectory | None = None
@@ -111,6 +111,7 @@ class _Done:
     memory: float | None = None
     failed: int = 0
     num_steps: int = 0
+    is_warm: bool = False
 
 
 def run_accelerator_study(
@@ -128,7 +129,6 @@ def run_accelerator_study(
     """
     plain = _plan_arm(AcceleratedArm(PLAIN), asked, registry)
     assert plain.read is not None and plain.videos is not None  # noqa: PT018  # the plain arm has both runs
-    check_model(plain.read)
     site = find_site(asked, plain.read, registry)
     plans = [_plan_arm(arm, asked, registry) for arm in asked.arms]
     make_folder(folder)
@@ -138,7 +138,9 @@ def run_accelerator_study(
     for number, one in enumerate(plans):
         found = _run_arm(one, asked, folder, watch, measured, f" ({number + 1} of {len(plans)})")
         if asked.pairs and one.videos is not None and not found.refused:
-            found.times = _time_arm(one.videos, plain.videos, asked.pairs, measured)
+            cold = [plan for plan, made in ((plain.videos, own), (one.videos, found)) if not made.is_warm]
+            found.times = _time_arm(one.videos, plain.videos, asked.pairs, measured, cold)
+            own.is_warm = True
         done.append(found)
     rows = correct_rows([row for one in done for row in _rows_of(one, own, plain, site)])
     facts = _facts(asked, plain.read, plain.videos, site, [own, *done])
@@ -154,9 +156,15 @@ def find_num_steps(spec: RunSpec, registry: Registry) -> int:
     """Returns the number of sampling steps of the plain videos.
 
     Raises:
-        UsageError: the model or an option is unknown.
+        UsageError: the model or an option is unknown, or the model is no diffusers model, which accelerators are for.
     """
-    return spec.num_steps or CalledModel(model_part(spec, registry)).steps
+    adapter = CalledModel(model_part(spec, registry))
+    if not isinstance(adapter.made, DiffusersVideoModel):
+        raise UsageError(
+            f"Model {spec.model!r} is not a diffusers video model, so there is nothing to accelerate.",
+            hint="See: vcorr list models",
+        )
+    return spec.num_steps or adapter.steps
 
 
 def find_site(asked: AcceleratorQuestion, plan: Plan, registry: Registry) -> SiteId:
@@ -216,6 +224,7 @@ def _run_arm(
             done.losses = measured.fill("losses", outcome.run.run_id, lambda: measure_losses(one.read))  # type: ignore[arg-type]
         outcome = _execute(one.videos, f"{one.arm.label}{place}: videos", asked, folder, watch)
         done.videos, done.failed = outcome.run, done.failed + len(outcome.failed)
+        done.is_warm = outcome.reused < outcome.clips
         done.memory = measured.fill("memory", outcome.run.run_id, lambda: outcome.peak_memory_gib.get("device"))
     except UsageError as error:  # what a loaded network cannot take is known only now
         if not one.arm.is_usual:
@@ -229,10 +238,12 @@ def _execute(plan: Plan, title: str, asked: AcceleratorQuestion, folder: Path, w
         return execute(plan, folder / RUNS, events=events, command=asked.command)
 
 
-def _time_arm(accelerated: Plan, plain: Plan, pairs: int, measured: MeasuredValues) -> PairedTimes:
-    """Times an arm in turn with the plain model, unless an earlier command has done so."""
+def _time_arm(
+    accelerated: Plan, plain: Plan, pairs: int, measured: MeasuredValues, cold: Sequence[Plan]
+) -> PairedTimes:
+    """Returns the times of an arm in turn with the plain model; measures them unless an earlier command did."""
     key = f"{accelerated.fingerprints()['predict']} {plain.fingerprints()['predict']} {pairs}"
-    found = measured.fill("times", key, lambda: vars(time_in_turn(accelerated, plain, pairs)))
+    found = measured.fill("times", key, lambda: vars(time_in_turn(accelerated, plain, pairs, cold=cold)))
     return PairedTimes(**found)
 
 
