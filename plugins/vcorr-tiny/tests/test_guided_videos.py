@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from vcorr_tiny.guided_videos import make_block
+
 from vcorr.studies.guidance_arms import Arm
 from vcorr.studies.guidance_rows import GuidanceRow
 from vcorr.studies.guidance_study import ArmRuns, GuidanceStudy
-from vcorr_tiny.guided_videos import make_block
 
 FACTS = {"clips": 8, "dataset": "sprites", "seeds": [42], "num_steps": 20, "cfg": 2.0}
 

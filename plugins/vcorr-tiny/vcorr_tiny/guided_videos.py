@@ -29,7 +29,7 @@ from vcorr_tiny.command_runs import end
 from vcorr_tiny.statements import write_blocks
 
 CLIPS, STEPS, CFG, SEEDS = 24, 20, 2.0, (42,)
-"""Size of the study for the page. Steps and strength are those of the videos in docs/findings.md."""
+"""Size of the study for the page. The videos of docs/findings.md have the same steps and strength."""
 BLOCK, PICTURE = "guidance-study", "guidance.png"
 PROMPTS_DRAWN, FRAMES_DRAWN = 2, 5
 

@@ -43,7 +43,7 @@ def _plan_table(made: Plan, found: Estimate) -> RenderableType:
         "model": f"{parts.model.entry.name}  (weights {made.identity.weights or 'not in reach'})",
         "data": _data(made, found),
         "mode": _mode(made),
-        **(_sampled(made) if made.spec.is_generation else _read(made)),
+        **(_say_sampling(made) if made.spec.is_generation else _say_reading(made)),
         "computed": _say_work(found.work),
         "metrics": ", ".join(m.entry.name for m in parts.metrics),
         **({} if chosen.variants == (DEFAULT_VARIANT,) else {"variants": variants}),
@@ -59,7 +59,7 @@ def _plan_table(made: Plan, found: Estimate) -> RenderableType:
     return table
 
 
-def _read(made: Plan) -> dict[str, str]:
+def _say_reading(made: Plan) -> dict[str, str]:
     """Returns what is read in a run of correspondence or tracking."""
     probes, sites = made.parts.probes, made.selection.sites
     return {
@@ -69,7 +69,7 @@ def _read(made: Plan) -> dict[str, str]:
     }
 
 
-def _sampled(made: Plan) -> dict[str, str]:
+def _say_sampling(made: Plan) -> dict[str, str]:
     """Returns how videos are sampled in a run of generation, which reads no attention."""
     from vcorr.runner.guided import say_guidance
 
