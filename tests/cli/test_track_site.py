@@ -161,7 +161,7 @@ def test_a_preset_gives_all_but_what_is_typed(vcorr) -> None:
 
 def test_a_card_gives_its_site(vcorr, monkeypatch) -> None:
     card = parse_card(CARD, "card")
-    monkeypatch.setattr("vcorr.runner.plan.card_of", lambda model: card)
+    monkeypatch.setattr("vcorr.runner.plan_steps.card_of", lambda model: card)
     ended = vcorr(*MODEL, "--limit", "1")
     assert "From the model's card (somewhere): probe qk, layer 1, step 3." in ended.err
     found = resolved(ended)

@@ -11,7 +11,7 @@ from support import sliding
 
 import vcorr
 from vcorr.runner import identity
-from vcorr.runner import plan as planning
+from vcorr.runner import plan_steps as planning
 from vcorr.runner.coordinator import execute
 from vcorr.runner.events import Silent
 from vcorr.runner.plan import Plan, make_plan

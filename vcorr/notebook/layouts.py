@@ -159,29 +159,11 @@ def place_by_plugin(
     Raises:
         UsageError: the model is unknown, has no token layout, or does not take these sizes.
     """
-    from vcorr.diffusion.adapter import DiffusersVideoModel
     from vcorr.diffusion.configs import pipeline_configs
-    from vcorr.plugins.model_names import find_model
-    from vcorr.plugins.registry import installed
 
-    entry = find_model(name, installed()).entry
-    config_type = entry.config_type()
-    adapter = entry.create()
-    if config_type is None or not isinstance(adapter, DiffusersVideoModel):
-        raise UsageError(
-            f"{entry.label} has no token layout that another pipeline could share.",
-            hint="Write the layout by hand: vcorr.Layout(grid=..., sites=...).",
-        )
+    adapter = _find_adapter(name, size)
     pipe = None if isinstance(module, nn.Module) else module
-    denoiser = _module(getattr(pipe, adapter.denoiser, pipe) if pipe is not None else module)
-    if pipe is None and len(adapter.denoisers) > 1:
-        raise UsageError(
-            f"record(): {name} has {len(adapter.denoisers)} denoisers that take turns, {', '.join(adapter.denoisers)}.",
-            hint="Give it the whole pipeline, so that no step is missed: record(pipe, ...)",
-        )
-    if size is not None:
-        frames, height, width = _size(size)
-        adapter = entry.create(replace(config_type(), frames=frames, height=height, width=width))
+    denoiser = _find_denoiser(module, pipe, adapter, name)
     _check_class(adapter, denoiser, name)
     if adapter.configs:
         adapter.take_sizes(pipeline_configs(pipe) if pipe is not None else {adapter.denoiser: _config(denoiser)})
@@ -198,6 +180,38 @@ def place_by_plugin(
     # the user's pipeline may use a prompt of another length than the adapter's own runs
     layout = replace(adapter.layout(), text_tokens=None)
     return Placement(modules, sites, layout, grid, adapter.compression, coarseness, None if pipe is None else adapter)
+
+
+def _find_adapter(name: str, size: tuple[int, int, int] | None) -> DiffusersVideoModel[Any]:
+    """Returns the adapter of a model at a size, or at its own; raises UsageError if it has no token layout."""
+    from vcorr.diffusion.adapter import DiffusersVideoModel
+    from vcorr.plugins.model_names import find_model
+    from vcorr.plugins.registry import installed
+
+    entry = find_model(name, installed()).entry
+    config_type = entry.config_type()
+    adapter = entry.create()
+    if config_type is None or not isinstance(adapter, DiffusersVideoModel):
+        raise UsageError(
+            f"{entry.label} has no token layout that another pipeline could share.",
+            hint="Write the layout by hand: vcorr.Layout(grid=..., sites=...).",
+        )
+    if size is None:
+        return adapter
+    frames, height, width = _size(size)
+    sized: DiffusersVideoModel[Any] = entry.create(replace(config_type(), frames=frames, height=height, width=width))
+    return sized
+
+
+def _find_denoiser(module: Any, pipe: Any, adapter: DiffusersVideoModel[Any], name: str) -> nn.Module:
+    """Returns the denoiser in a pipeline, or `module` itself; raises UsageError if only one of several is given."""
+    denoiser = _module(getattr(pipe, adapter.denoiser, pipe) if pipe is not None else module)
+    if pipe is None and len(adapter.denoisers) > 1:
+        raise UsageError(
+            f"record(): {name} has {len(adapter.denoisers)} denoisers that take turns, {', '.join(adapter.denoisers)}.",
+            hint="Give it the whole pipeline, so that no step is missed: record(pipe, ...)",
+        )
+    return denoiser
 
 
 def token_grid(compression: Any, frames: int, rows: int, cols: int) -> TokenGrid:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,7 @@ from vcorr.cli.views.terminal import print_json
 
 if TYPE_CHECKING:
     from vcorr.runner.rescore import Rescored
+    from vcorr.store.rundir import RunDirectory
 
 _KEYS = ("metrics", "metric", "variant")
 """Parts of a spec that can still change after the predictions are stored."""
@@ -29,47 +30,58 @@ def score(runs: tuple[Path, ...], assignments: tuple[str, ...], as_json: bool) -
       vcorr score runs/3f2a81c09d17 --set 'metric.thresholds=[0.5,1,2]'
       vcorr score runs/3f2a81c09d17 --set variant=corrected,corrected+time_map=stretched
     """
-    from vcorr.analysis.overview import probe_names
-    from vcorr.cli.views import render
-    from vcorr.cli.views.terminal import say
     from vcorr.contract.errors import EXIT_OK, EXIT_SOME_FAILED
-    from vcorr.contract.metric_columns import lower_is_better, ranking_columns
-    from vcorr.plugins.registry import installed
-    from vcorr.runner.reference import Reference
-    from vcorr.runner.rescore import rescore
-    from vcorr.runner.spec import build_spec
-    from vcorr.stats.series import gather
-    from vcorr.stats.summary import Findings, summarise_each
-    from vcorr.store.recovery import heal_record
     from vcorr.store.rundir import RunDirectory
 
     found: list[dict[str, Any]] = []
     any_failed = False
     for path in runs:
         run = RunDirectory.locate(path)
-        if healed := heal_record(run):
-            say(healed, stderr=True)
-        # without a --set, a run keeps the variants that it was made with
-        spec = build_spec({"variant": _variant_of(run.record())}, assignments=assignments)
-        _check_keys(assignments)
-        command = ["vcorr", "score", str(path), *(word for text in assignments for word in ("--set", text))]
-        rescored = rescore(run, installed(), spec, command)
-        _say_failures(rescored)
+        rescored = _score_again(run, path, assignments)
         any_failed = any_failed or bool(rescored.failed)
-        scores = gather(run.iter_shards("scores"))
-        record = run.record()
-        lower = lower_is_better(record)
-        findings = Findings.of(scores, ranking_columns(record), lower, probe_names(record))
-        reference = Reference.of_record(record)
-        if as_json:
-            facts = {"run": str(path), "clips": rescored.clips, "reference": reference.to_dict()}
-            sites = summarise_each(scores, findings.metrics, lower)
-            found.append({**facts, **render.scores_dict(findings, sites)})
-        else:
-            render.rescoring(run, rescored.clips, findings, reference.text)
+        _report(run, path, rescored.clips, found if as_json else None)
     if as_json:
         print_json(found)
     return EXIT_SOME_FAILED if any_failed else EXIT_OK
+
+
+def _score_again(run: RunDirectory, path: Path, assignments: Sequence[str]) -> Rescored:
+    """Scores a run again, and says what was mended and what failed. path: the run, as the user typed it."""
+    from vcorr.cli.views.terminal import say
+    from vcorr.plugins.registry import installed
+    from vcorr.runner.rescore import rescore
+    from vcorr.runner.spec import build_spec
+    from vcorr.store.recovery import heal_record
+
+    if healed := heal_record(run):
+        say(healed, stderr=True)
+    # without a --set, a run keeps the variants that it was made with
+    spec = build_spec({"variant": _variant_of(run.record())}, assignments=assignments)
+    _check_keys(assignments)
+    command = ["vcorr", "score", str(path), *(word for text in assignments for word in ("--set", text))]
+    rescored = rescore(run, installed(), spec, command)
+    _say_failures(rescored)
+    return rescored
+
+
+def _report(run: RunDirectory, path: Path, clips: int, as_json: list[dict[str, Any]] | None) -> None:
+    """Prints the best sites of a run that was scored, or adds its facts and sites to `as_json`."""
+    from vcorr.analysis.overview import probe_names
+    from vcorr.cli.views import render
+    from vcorr.contract.metric_columns import lower_is_better, ranking_columns
+    from vcorr.runner.reference import Reference
+    from vcorr.stats.series import gather
+    from vcorr.stats.summary import Findings, summarise_each
+
+    record, scores = run.record(), gather(run.iter_shards("scores"))
+    lower, reference = lower_is_better(record), Reference.of_record(record)
+    findings = Findings.of(scores, ranking_columns(record), lower, probe_names(record))
+    if as_json is None:
+        render.rescoring(run, clips, findings, reference.text)
+        return
+    sites = summarise_each(scores, findings.metrics, lower)
+    facts = {"run": str(path), "clips": clips, "reference": reference.to_dict()}
+    as_json.append({**facts, **render.scores_dict(findings, sites)})
 
 
 def _say_failures(rescored: Rescored) -> None:
