@@ -23,6 +23,7 @@ PAGES = {
     "vcorr.capture": "capture",
     "vcorr.diffusion": "diffusers-model",
     "vcorr.functional": "functional",
+    "vcorr.guidance": "guidance",
     "vcorr.testing": "testing",
 }
 PACKAGES = {name: importlib.import_module(name) for name in PAGES}
@@ -49,6 +50,7 @@ WITH_TORCH = {
         *("cross_frame_attention", "harmonic_mean", "head_traits", "latent_to_frames", "match", "match_features"),
         *("matching_accuracy", "tapvid", "unit_vectors"),
     },
+    "vcorr.guidance": {"CrossFrameGuidance", "guide"},
     "vcorr.testing": {
         *("check_guidance", "check_model", "check_passes", "check_probe", "check_reading", "find_impulse", "make_local")
     },

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from vcorr import capture as capture
     from vcorr import diffusion as diffusion
     from vcorr import functional as functional
+    from vcorr import guidance as guidance
     from vcorr import testing as testing
     from vcorr.analysis.loaded_run import load as load
     from vcorr.analysis.loaded_run import runs as runs
@@ -108,7 +109,7 @@ else:
     _get, __dir__, __all__ = lazy_names(
         __name__,
         {
-            "": "capture diffusion functional testing",
+            "": "capture diffusion functional guidance testing",
             "vcorr.analysis.loaded_run": "load runs",
             "vcorr.contract.bases": (
                 "DatasetBase GuidanceBase MetricBase ProbeBase TrackerBase VariantProbeBase VideoModelBase"

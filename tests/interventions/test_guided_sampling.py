@@ -211,7 +211,7 @@ class LastLayer(Kept):
         return Perturbation((layers[-1],), edit=attend_own_frame)
 
 
-@pytest.mark.parametrize("name", [name for name in STYLES if name not in ("modelscope", "hunyuanvideo-1.5")])
+@pytest.mark.parametrize("name", ["mochi", "open-sora-2.0", "latte"])
 def test_shared_blocks_give_what_a_whole_pass_gives(name, monkeypatch):
     model, guidance = load_small(name), LastLayer(CrossFrameOptions())
     found = []

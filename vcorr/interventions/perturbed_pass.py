@@ -12,21 +12,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
 from functools import cached_property, partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from vcorr.capture.mask import text_mask
 from vcorr.capture.modules import find, run_eagerly
 from vcorr.capture.passes import Pass
-from vcorr.capture.split import find_ranges
-from vcorr.capture.tap import AttentionCall, Compute, Place, Tap, aside
-from vcorr.contract.errors import CaptureError, UsageError
-from vcorr.contract.guidance_protocols import COND, GuidedCall, Perturbation
-from vcorr.contract.records import Site
+from vcorr.capture.tap import Place, Tap, aside
+from vcorr.contract.errors import UsageError
+from vcorr.contract.guidance_protocols import COND, Perturbation
+from vcorr.interventions.attention_editor import AttentionEditor
 from vcorr.interventions.block_lists import (
     Block,
     copy_rows,
@@ -54,7 +51,7 @@ class PerturbedPass:
         self._check_layers()
         self._kept: dict[str, Any] = {}
         self._forms: dict[str, Any] = {}
-        self._masks_checked: set[str] = set()
+        self._editor = AttentionEditor(perturbation, self._sites, model.layout, model.grid)
 
     @contextmanager
     def attach(self) -> Iterator[None]:
@@ -97,7 +94,7 @@ class PerturbedPass:
                 like = self._forms.pop(path)
                 stack.enter_context(replace_forward(_module(denoiser, path), partial(_skip, like)))
             if self._perturbation.edit is not None:
-                stack.enter_context(Tap(denoiser, list(self._sites), self._edit))
+                stack.enter_context(Tap(denoiser, list(self._sites), self._editor))
             if len(now.branches) > 1:
                 stack.enter_context(_rows_in_pairs(denoiser))
             output = denoiser(**inputs)
@@ -141,54 +138,6 @@ class PerturbedPass:
         last = {block.list_path: block.path for block in self._shared}
         for block in self._shared:
             yield block.path, self._kept[last[block.list_path]]
-
-    # ------------------------------------------------------------------------------------------------------ attention
-
-    def _edit(self, call: AttentionCall, compute: Compute) -> Tensor:
-        edit, heads = self._perturbation.edit, self._perturbation.heads
-        assert edit is not None  # `compute` opens the tap for an edit alone
-        given = self._to_guided(call)
-        if heads is None:
-            return edit(given)
-        chosen = list(heads)
-        part = replace(given, q=given.q[:, chosen], k=given.k[:, chosen], v=given.v[:, chosen])
-        out = compute(call).clone()
-        out[:, chosen] = edit(part)
-        return out
-
-    def _to_guided(self, call: AttentionCall) -> GuidedCall:
-        site = self._sites[call.name]
-        if call.causal:
-            raise CaptureError(f"{call.name}: its attention is causal, so it cannot be perturbed.")
-        grid, layout = self._model.grid(site), replace(self._model.layout, branches=(COND,), per_sample=False)
-        video, text = find_ranges(call, site.factorised, grid, layout)
-        mask = text_mask(call, 0, video, text)
-        if mask is not None:
-            self._check_mask(site, mask.plain)
-        groups = call.q.shape[1] // call.k.shape[1]
-        k, v = (each.repeat_interleave(groups, dim=1) if groups > 1 else each for each in (call.k, call.v))
-        return GuidedCall(
-            site,
-            grid,
-            call.q,
-            k,
-            v,
-            n_text=text.stop - text.start,
-            text_first=text.start < video.start,
-            key_mask=None if mask is None else mask.real,
-            scale=call.scale,
-        )
-
-    def _check_mask(self, site: Site, plain: Tensor) -> None:
-        """Checks once per site that the mask hides text alone, because each check waits for the device."""
-        if site.name in self._masks_checked:
-            return
-        self._masks_checked.add(site.name)
-        if not bool(plain):
-            raise CaptureError(
-                f"{site.name}: its mask hides more than padded text, so its attention cannot be perturbed.",
-                hint="Choose other layers: --set guidance.layers=...",
-            )
 
     def _check_layers(self) -> None:
         known = {site.layer for site in self._model.sites}

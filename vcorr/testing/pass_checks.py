@@ -18,9 +18,11 @@ from torch.utils._pytree import tree_leaves
 from vcorr.capture.passes import Pass, PassListener, PassWatch
 from vcorr.capture.recorder import Recorder
 from vcorr.capture.split import CONDITIONAL
+from vcorr.contract.bases import GuidanceBase
 from vcorr.contract.entries import Entry
 from vcorr.contract.errors import PluginError, UsageError
 from vcorr.contract.geometry import TokenGrid
+from vcorr.contract.guidance_protocols import PERTURBED, GuidedSite, GuidedStep, Perturbation
 from vcorr.contract.records import Clip, RunSettings
 from vcorr.diffusion.adapter import DiffusersVideoModel
 from vcorr.diffusion.borrowed import parameters
@@ -70,6 +72,7 @@ def check_passes(
             ("renoise and generate have the same schedule", suite.schedule),
             ("the video gets the noise level of the step", suite.noise),
             ("the pipeline is not changed", suite.side_effects),
+            ("a guidance's further prediction equals a whole pass", suite.further),
         ],
         skip,
     )
@@ -204,6 +207,30 @@ class _PassSuite:
         expect(not changed, f"the scheduler's {', '.join(changed)} changed.")
         expect([_count_hooks(module) for module in modules] == hooks, "hooks remain on the denoiser.")
 
+    def further(self) -> str:
+        """Compares the perturbed prediction that shares blocks with a whole pass, in the last layer between frames."""
+        model = self._model
+        layers = [site.layer for site in model.sites() if GuidedSite(site).joins_frames]
+        if not layers or not model.joins_rows:
+            return "always a whole pass" if layers else "no attention between frames"
+        found: list[Tensor] = []
+        for joins in (True, False):
+            kept = _KeptPrediction(layers[-1])
+            vars(model)["joins_rows"] = joins
+            try:
+                strength = None if model.embedded_guidance else GUIDANCE
+                settings = RunSettings("generate", (), max(model.fewest_steps, 1), cfg=strength, guidance=kept)
+                model.run(self._clip, settings, Recorder({}, self._clip.queries))
+            finally:
+                del vars(model)["joins_rows"]
+            expect(kept.perturbed is not None, "the pipeline made no conditional pass that could be followed.")
+            assert kept.perturbed is not None  # for mypy; the line above raises
+            found.append(kept.perturbed)
+        shared, whole = found
+        close = torch.allclose(shared, whole, atol=self._tolerance, rtol=self._tolerance)
+        expect(close, f"layer {layers[-1]}: they differ; the adapter has to say joins_rows = False.")
+        return f"layer {layers[-1]}"
+
     # ---------------------------------------------------------------------------------------------------------- shared
 
     @cached_property
@@ -286,6 +313,22 @@ class _PassSuite:
         with kept.watch, kept.watch.listen(kept):
             self._model.run(clip, settings, Recorder({}, clip.queries))
         return kept.passes
+
+
+class _KeptPrediction(GuidanceBase):
+    """Keeps the first perturbed prediction, in which the values of a layer go through unchanged; guides nothing."""
+
+    def __init__(self, layer: int) -> None:
+        self._layer = layer
+        self.perturbed: Tensor | None = None
+
+    def perturb(self, sites: Sequence[GuidedSite]) -> Perturbation:
+        return Perturbation((self._layer,), edit=lambda call: call.v)
+
+    def combine(self, predictions: Mapping[str, Tensor], step: GuidedStep) -> Mapping[str, Tensor]:
+        if self.perturbed is None:
+            self.perturbed = predictions.get(PERTURBED)
+        return predictions
 
 
 class _Kept(PassListener):

@@ -10,9 +10,9 @@ import click
 from vcorr.cli.views.terminal import console, print_json
 
 
-@click.group(short_help="Measure what probing and tracking cost.")
+@click.group(short_help="Measure what probing, tracking and guiding cost.")
 def bench() -> None:
-    """Measure what probing and tracking cost."""
+    """Measure what probing, tracking and guiding cost."""
 
 
 @bench.command(short_help="Time plain and probed passes of models with random weights.")
@@ -137,6 +137,71 @@ def track_cost(
         print_json(_plain_rows(found))
     else:
         console().print(render.tracking_cost_table(found))
+    return EXIT_SOME_FAILED if any(one.error for one in found) else EXIT_OK
+
+
+@bench.command("guidance", short_help="Time guided steps against plain ones, with random weights.")
+@click.option("--model", "-m", required=True, metavar="M[,M]", help="Models to time, one after the other.")
+@click.option("--guidance", default="cag", show_default=True, metavar="NAME", help="The guidance.")
+@click.option("--layers", metavar="L[,L]", help="Layers that it perturbs.  [default: those on the model's card]")
+@click.option(
+    "--rounds", type=click.IntRange(min=1), default=5, show_default=True, help="Rounds, after one to warm up."
+)
+@click.option("--device", metavar="DEVICE", help="cpu, cuda, cuda:1 ...  [default: cuda if there is one]")
+@click.option(
+    "--dtype", metavar="DTYPE", help="float32, bfloat16 or float16.  [default: bfloat16 on cuda, else float32]"
+)
+@click.option(
+    "--set", "assignments", multiple=True, metavar="KEY=VALUE", help="An option of the model or the guidance."
+)
+@click.option("--json", "as_json", is_flag=True, help="Results as JSON on standard output.")
+def guidance_cost(
+    model: str,
+    guidance: str,
+    layers: str | None,
+    rounds: int,
+    device: str | None,
+    dtype: str | None,
+    assignments: tuple[str, ...],
+    as_json: bool,
+) -> int:
+    """Time guided steps of models with random weights against plain ones, in one process, taking turns.
+
+    \b
+    At true size on a GPU; nothing is downloaded:
+      vcorr bench guidance --model cogvideox --layers 13,17,21
+    On a CPU in seconds:
+      vcorr bench guidance --model cogvideox --layers 1 --set size=small
+
+    A step is plain, guided, guided with a whole further pass, or plain with one more row in the batch. The ratios are
+    medians over the rounds, each against the plain step of its round.
+    """
+    from vcorr.cli.quiet import quiet_libraries
+    from vcorr.cli.views import render
+    from vcorr.contract.errors import EXIT_OK, EXIT_SOME_FAILED
+
+    quiet_libraries()
+    from vcorr.bench.guidance_cost import make_guidance_bench
+    from vcorr.contract.index_text import split_names
+    from vcorr.plugins.registry import installed
+    from vcorr.runner.spec import build_spec
+
+    named = [text if "." in text.partition("=")[0] else f"model.{text}" for text in assignments]
+    named += [f"guidance.layers={layers}"] if layers is not None else []
+    benches = [
+        make_guidance_bench(
+            build_spec({"model": name, "device": device, "dtype": dtype}, assignments=named),
+            installed(),
+            guidance,
+            rounds,
+        )
+        for name in split_names(model)
+    ]
+    found = [one.run() for one in benches]
+    if as_json:
+        print_json(_plain_rows(found))
+    else:
+        console().print(render.guidance_cost_table(found))
     return EXIT_SOME_FAILED if any(one.error for one in found) else EXIT_OK
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,7 @@ from vcorr.contract.tasks import CORRESPONDENCE
 from vcorr.contract.visible_text import escape_line
 
 if TYPE_CHECKING:
+    from vcorr.bench.guidance_cost import GuidanceCost
     from vcorr.bench.overhead import Overhead
     from vcorr.bench.tracking_cost import TrackingCost
     from vcorr.cli.diagnosis import Finding
@@ -256,6 +258,34 @@ def overhead_table(found: Sequence[Overhead]) -> RenderableType:
         times = (number(one.plain_ms, 1), number(one.probed_ms, 1), number(one.ratio))
         sizes = (one.size, *(str(count) if count else "–" for count in (one.tokens, one.batch, one.layers)))
         table.add_row(cell(one.model), *sizes, *times, number(one.plain_gib, 1), number(one.probed_gib, 1))
+    failed = [cell(f"{one.model}: {one.error}", style="red") for one in found if one.error]
+    return Group(table, *failed)
+
+
+def guidance_cost_table(found: Sequence[GuidanceCost]) -> RenderableType:
+    """Builds one row per model that `vcorr bench guidance` measured, then a line per model that failed."""
+    first = found[0]
+    title = f"guidance {first.guidance} on {first.device}, {first.dtype}"
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title=title, title_justify="left")
+    table.add_column("model", overflow="fold")
+    heads = (
+        "layers",
+        "plain ms",
+        "guided",
+        "whole pass",
+        "one more row",
+        "plain GiB",
+        "guided GiB",
+        "one more row GiB",
+    )
+    for name in (*heads, "difference"):
+        table.add_column(name, justify="right")
+    for one in found:
+        ratios = (number(each, 3) for each in (one.ratio, one.whole_ratio, one.three_ratio))
+        memory = (number(each, 2) for each in (one.plain_gib, one.guided_gib, one.three_gib))
+        layers = ",".join(map(str, one.layers)) or "–"
+        difference = "–" if math.isnan(one.difference) else f"{one.difference:.2g}"
+        table.add_row(cell(one.model), layers, number(one.plain_ms, 1), *ratios, *memory, difference)
     failed = [cell(f"{one.model}: {one.error}", style="red") for one in found if one.error]
     return Group(table, *failed)
 
