@@ -162,7 +162,7 @@ def has_source(thing: object) -> bool:
 def test_the_source_of_classes_and_functions_is_found(package):
     things = {name: getattr(PACKAGES[package], name) for name in PACKAGES[package].__all__}
     written = {name: inspect.getsource(thing) for name, thing in things.items() if has_source(thing)}
-    assert len(written) > 6
+    assert len(written) >= min(7, len(things))
     assert [
         name for name, text in written.items() if not re.search(rf"^(class|def) {name}\b", text, re.MULTILINE)
     ] == []
