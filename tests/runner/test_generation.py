@@ -165,6 +165,12 @@ def test_what_cannot_be_meant_is_refused_before_anything_is_made(registry, chang
     assert said in f"{refused.value.message} {refused.value.hint}"
 
 
+def test_a_model_that_no_guidance_can_steer_is_refused(registry, monkeypatch) -> None:
+    monkeypatch.setattr(guiding.Drawer, "takes_guidance", False)
+    with pytest.raises(UsageError, match="Drawer samples in a way of its own"):
+        make_plan(spec(guidance="lamp"), registry)
+
+
 def test_layers_come_from_the_best_ones_of_a_run(registry, tmp_path) -> None:
     plan = make_plan(RunSpec(model="sliding-model", probe="qk", steps="last", limit=2), registry)
     measured = execute(plan, tmp_path).run

@@ -23,6 +23,7 @@ class Drawer(sliding.SlidingModel):
     """Meets vcorr.VideoModel: generates, guided or not."""
 
     modes = ("generate",)
+    takes_guidance = True
     needs_image = False
 
     def check_settings(self, settings):

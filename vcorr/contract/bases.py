@@ -50,6 +50,9 @@ class VideoModelBase:
     """Whether `run` gives ``recorder.attach`` the latents of its denoiser, ``latents=...``, so that probes can read
     them."""
 
+    takes_guidance: bool = False
+    """Whether `run` applies the guidance of its settings in mode generate. If not, a run with a guidance is refused."""
+
     modes: tuple[Mode, ...] = ("renoise", "generate")
     """The modes that `run` knows. A run in another mode is refused before loading."""
 

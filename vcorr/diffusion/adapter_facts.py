@@ -89,6 +89,8 @@ class AdapterFacts(VideoModelBase, Generic[C]):
     """Whether sampling starts from an image, frame 0 of the clip's video."""
     steps: int = 50
     """Sampling steps by default."""
+    takes_guidance: bool = True
+    """Whether a guidance can steer its sampling."""
     has_latents: bool = True
     """Whether probes can read the latents that the denoiser gets (`latents_in`)."""
     fewest_steps: ClassVar[int] = 1

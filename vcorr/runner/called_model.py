@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vcorr.contract.bases import VideoModelBase, with_defaults
-from vcorr.contract.errors import PluginError
+from vcorr.contract.errors import PluginError, UsageError
 from vcorr.contract.geometry import TokenGrid
 from vcorr.contract.part_calls import show_value
 from vcorr.contract.records import AppliedSettings, Clip, Mode, Queries, RunSettings, Site, Tracks
@@ -101,6 +101,11 @@ class CalledModel(CalledPart):
 
     def check_settings(self, settings: RunSettings) -> None:
         """Checks that the model can run with these settings; raises UsageError if not."""
+        if settings.guidance is not None and not self._optional.takes_guidance:
+            raise UsageError(
+                f"{type(self.made).__name__} samples in a way of its own, which no guidance can steer.",
+                hint="Leave --guidance out. Models of diffusers pipelines take guidances.",
+            )
         with self._calling("check_settings()"):
             self._optional.check_settings(settings)
 
