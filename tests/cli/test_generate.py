@@ -65,6 +65,7 @@ def test_flags_of_the_guidance_reach_it_and_two_guidances_compare(draw) -> None:
     assert row["difference"]["estimate"] == pytest.approx(30)
     assert row["clips"] == 3
     shown = draw("show", "run", guided["path"]).out
+    assert "brightness" in shown
     assert "lamp, scale 1.5, layers 0,1, steps 3, cfg 6" in " ".join(shown.split())
 
 

@@ -8,6 +8,7 @@ from support import guiding, sliding
 from support.tables import same
 
 from vcorr.contract.errors import PluginError, StoreError, UsageError
+from vcorr.contract.metric_columns import ranking_columns
 from vcorr.contract.records import Tracks
 from vcorr.contract.seeds import stable_seed
 from vcorr.data.video.lossless import read_lossless
@@ -181,3 +182,11 @@ def test_layers_come_from_the_best_ones_of_a_run(registry, tmp_path) -> None:
     asked = make_plan(spec(guidance="lamp", from_run=str(measured.path)), registry)
     assert asked.selection.guided.layers == (0, 1)
     assert read_best_layers(asked.spec, 1) == ((0,), measured.run_id)
+
+
+def test_summaries_of_generated_videos_show_every_column(registry, tmp_path) -> None:
+    record = run(registry, tmp_path, metrics="").run.record()
+    columns = ranking_columns(record)
+    assert {"track_survival", "dynamic_degree", "flicker", "brightness", "return_error"} <= set(columns)
+    named = run(registry, tmp_path, metrics="track-survival").run.record()
+    assert ranking_columns(named) == ("track_survival",)

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from vcorr.contract.tasks import GENERATION
+
 COLUMNS_KEY, ASKED_KEY = "metric_columns", "metrics_asked"
 """Keys of run.json: the columns of every metric, and the metrics that the user named."""
 MOVING = "_moving"
@@ -87,14 +89,17 @@ def ranking_columns(record: Mapping[str, Any]) -> tuple[str, ...]:
     """Returns the columns that summaries of a run rank sites by.
 
     These are the primary columns of the metrics that the user named, in this order. Without named metrics it is the
-    main one; in a tracking run, `TRACKING_COLUMNS`. A stratum ranks nothing, since it is reported at the sites of its
-    metric. It is empty if run.json does not say.
+    main one; in a tracking run, `TRACKING_COLUMNS`; in a run of generated videos, which has no sites, all columns. A
+    stratum ranks nothing, since it is reported at the sites of its metric. It is empty if run.json does not say.
     """
     listed = [one for one in read_columns(record) if one.primary and STRATUM_MARK not in one.primary]
     primaries = {one.metric: one.primary for one in listed}
     asked = record.get(ASKED_KEY)
     if isinstance(asked, list) and asked:
         return tuple(dict.fromkeys(primaries[name] for name in asked if name in primaries))
+    context = record.get("row_context")
+    if isinstance(context, dict) and context.get("task") == GENERATION:
+        return tuple(column for one in listed for column in one.columns)
     main = primaries.get(MAIN_METRIC) or next(iter(primaries.values()), "")
     if main == TRACKING_COLUMNS[0]:
         return TRACKING_COLUMNS
