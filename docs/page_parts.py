@@ -256,6 +256,7 @@ def protocols() -> str:
         "VariantProbe",
         "Metric",
         "TrackMetric",
+        "MaskMetric",
         "VideoMetric",
         "Dataset",
         "Tracker",

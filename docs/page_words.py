@@ -92,8 +92,8 @@ ENTRY_FIELDS = {
     "takes": "For an entry that stands for many models: the option that the text after its name fills. With `id`, "
     "`--model hf:TEXT` has the option `id=TEXT`, and its rows name the model `hf:TEXT`.",
     "default": "Whether a run of its task without `--set metrics=...` computes the metric.",
-    "task": "Task of the runs that can use the metric: `correspondence`, `tracking` for a `TrackMetric`, `generation` "
-    "for a `VideoMetric`.",
+    "task": "Task of the runs that can use the metric: `correspondence`, `tracking` for a `TrackMetric`, "
+    "`propagation` for a `MaskMetric`, `generation` for a `VideoMetric`.",
     "licence": "Licence of the tracker, shown in lists and kept with its tracks.",
     "notice": "A sentence that every run with this tracker prints once.",
 }

@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from vcorr.contract.option_notes import option as option
     from vcorr.contract.protocols import Dataset as Dataset
     from vcorr.contract.protocols import Guidance as Guidance
+    from vcorr.contract.protocols import MaskMetric as MaskMetric
     from vcorr.contract.protocols import Metric as Metric
     from vcorr.contract.protocols import Page as Page
     from vcorr.contract.protocols import Positions as Positions
@@ -128,6 +129,7 @@ else:
             "vcorr.contract.hookspecs": "hookimpl",
             "vcorr.contract.option_notes": "option",
             "vcorr.contract.protocols": (
+                "MaskMetric "
                 "Dataset Guidance Metric Page Positions Probe RowMetric Rows Tracker TrackMetric VariantProbe "
                 "VideoMetric VideoModel"
             ),

@@ -4,17 +4,14 @@ import csv
 import json
 
 import numpy as np
-import pyarrow as pa
 import pytest
 from PIL import Image
 from support import sliding, videos
-from support.davis import frames_and_masks, make_davis
+from support.davis import frames_and_masks
 
 from vcorr.data.mask_files import Mask, read_mask, usual_palette, write_mask
 from vcorr.data.video import read_video
 from vcorr.metrics.mask_scores import region_similarity
-from vcorr.runner.mask_propagation import NamedCarrier, measure_masks, open_mask_data
-from vcorr.runner.spec import RunSpec
 
 FILES = ["areas.csv", "masks", "masks.json", "overlay.mp4"]
 LABELS = np.array([0, 200, 3], np.uint8)
@@ -107,6 +104,7 @@ def test_a_site_that_sees_nothing_move_leaves_the_mask_where_it_is(vcorr, tmp_pa
         (("clip.mkv", "--mask", "mask0.png", "--tracker", "dis", "--top-k", "0"), 2, "top_k"),
         (("clip.mkv", "--mask", "mask0.png", "--tracker", "dis", "--probe", "qk"), 2, "--probe does not apply"),
         (("clip.mkv", "--mask", "mask0.png", "--tracker", "dis", "--set", "data.frames=2"), 2, "data.frames does not"),
+        (("clip.mkv", "--mask", "mask0.png", "--tracker", "dis", "--dry-run"), 2, "--dry-run is for measuring"),
         (
             ("--data", "token-slide", "--model", "sliding-model", "--layers", "0", "--frame", "1"),
             2,
@@ -123,60 +121,6 @@ def test_bad_input_is_one_error_and_writes_nothing(vcorr, clip, tmp_path, argume
     assert said in done.err
     assert "Traceback" not in done.err
     assert not (tmp_path / "propagated").exists()
-
-
-def test_a_damaged_clip_of_a_dataset_is_counted_and_the_others_are_measured(vcorr, tmp_path):
-    root = make_davis(tmp_path / "DAVIS", ("bear", "cow", "goat"))
-    (root / "Annotations" / "480p" / "cow" / "00001.png").unlink()
-    arguments = ("propagate", "--data", "davis17", "--data-root", str(root), "--tracker", "dis")
-    done = vcorr(*arguments, "--out", "table")
-    assert done.code == 1
-    assert "Clip cow failed" in done.err
-    assert "00001.png does not exist" in done.err
-    assert "2 clips, 4 objects" in done.out
-    assert "DINOv2 0.631" in done.out
-    rows = pa.ipc.open_file(tmp_path / "table" / "propagation.arrow").read_all().to_pylist()
-    assert [(row["clip"], row["label"], row["status"]) for row in rows] == [
-        ("bear", 1, "ok"),
-        ("bear", 2, "ok"),
-        ("cow", 0, "failed"),
-        ("goat", 1, "ok"),
-        ("goat", 2, "ok"),
-    ]
-    assert all(row["frames"] == 2 and row["region"] > 0.6 for row in rows if row["status"] == "ok")
-    again = vcorr(*arguments, "--limit", "1", "--json")
-    said = json.loads(again.out)
-    assert (again.code, said["clips"], said["objects"], said["scores"]["J"]["low"]) == (0, 1, 2, None)
-    assert said["scores"]["J"]["mean"] == pytest.approx(np.mean([row["region"] for row in rows[:2]]), abs=1e-6)
-
-
-class Recording:
-    """Carries nothing, and keeps the masks that it was given."""
-
-    def __init__(self):
-        self.given = []
-
-    def carry(self, clip, mask, frame=0):
-        self.given.append(mask)
-        return np.repeat(mask[None], len(clip.video), axis=0)
-
-
-def test_pixels_that_do_not_count_are_background_of_the_given_mask(plugins, tmp_path):
-    root = make_davis(tmp_path / "DAVIS", ("bear",))
-    path = root / "Annotations" / "480p" / "bear" / "00000.png"
-    labels = read_mask(path).labels.copy()
-    labels[:6] = 255
-    write_mask(path, Mask(labels, usual_palette()))
-    carrier = Recording()
-    (rows,) = measure_masks(open_mask_data(RunSpec(data=f"davis17:{root}"), plugins()), NamedCarrier(carrier))
-    assert [row.label for row in rows] == [1, 2]
-    assert np.array_equal(carrier.given[0], np.where(labels == 255, 0, labels))
-
-
-def test_data_without_masks_is_a_failure_of_its_clips(vcorr):
-    done = vcorr("propagate", "--data", "token-slide", "--tracker", "dis", "--limit", "1")
-    assert done.code == 1
-    assert "has no masks for clip" in done.err
 
 
 @pytest.fixture

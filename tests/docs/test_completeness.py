@@ -18,7 +18,7 @@ from vcorr.cli.main import cli
 from vcorr.contract import errors
 from vcorr.contract.geometry import TokenGrid
 from vcorr.contract.head_traits import TRAITS
-from vcorr.contract.protocols import RowMetric, TrackMetric, VideoMetric
+from vcorr.contract.protocols import MaskMetric, RowMetric, TrackMetric, VideoMetric
 from vcorr.contract.records import RowsPrediction, Tracks
 from vcorr.metrics.ceilings import CeilingKind
 from vcorr.plugins import builtin
@@ -28,6 +28,7 @@ from vcorr.runner.spec import COMPONENTS
 from vcorr.store.columns import describe_columns
 from vcorr.store.rundir import TABLES
 from vcorr.store.schema import ScoreRow, schema
+from vcorr.testing.mask_metric_checks import make_moving_masks
 from vcorr.testing.video_metric_checks import make_sliding_video
 
 
@@ -70,6 +71,10 @@ def test_every_metric_column_is_defined() -> None:
     for metric in (entry.create() for entry in builtin.vcorr_metrics()):
         if isinstance(metric, RowMetric):
             columns += metric.score_rows(summary_of(grid), tracks, grid)
+        elif isinstance(metric, MaskMetric):
+            columns += [
+                name for name in metric.score_masks(make_moving_masks(), make_moving_masks()) if "@" not in name
+            ]
         elif isinstance(metric, VideoMetric):
             columns += metric.score_video(*make_sliding_video())
         elif isinstance(metric, TrackMetric):

@@ -22,6 +22,7 @@ from vcorr.contract.geometry import TokenGrid
 from vcorr.contract.modes import mode_of
 from vcorr.contract.records import NO_SITE
 from vcorr.contract.seeds import noise_draw_of
+from vcorr.contract.tasks import AT_ONE_SITE
 from vcorr.runner.identity import SCORING_VERSION
 from vcorr.store import shards
 from vcorr.store.fingerprint import find_differences, flat
@@ -51,7 +52,7 @@ _HINTS: Mapping[Remedy, str] = {
     "same videos": "Run the model without noise on the videos of the run that it is compared with: --data run:RUN",
     "same data": "Run both on the same data, with the same data options; --limit chooses how many clips.",
     "same mode": "Run both with the same --mode.",
-    "same task": "Tracks compare with tracks, and correspondence with correspondence.",
+    "same task": "Tracks compare with tracks, masks with masks, and correspondence with correspondence.",
     "same seed": "Generate both with the same --seed.",
     "same draw": "Generate both with the same --set noise_draw.",
     "same size": "Generate both at the same size.",
@@ -414,9 +415,9 @@ def earlier_scoring_note(path: Path, record: Mapping[str, Any]) -> list[str]:
 def stride_note(a: RunDirectory, b: RunDirectory) -> list[str]:
     """Returns a note if the tokens differ in size: metrics in units of tokens then do not compare.
 
-    Tracking has no such metrics.
+    Tracking and propagation have no such metrics.
     """
-    if "track" in a.record()["resolved"]:
+    if a.record()["resolved"].get("task") in AT_ONE_SITE:
         return []
     sizes = [_strides(run) for run in (a, b)]
     if not all(sizes) or sizes[0] == sizes[1]:

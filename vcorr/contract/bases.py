@@ -176,7 +176,7 @@ class VariantProbeBase(ProbeBase, ABC):
 
 
 class MetricBase:
-    """Optional members of a `vcorr.Metric`, `vcorr.RowMetric`, `vcorr.TrackMetric` or `vcorr.VideoMetric`."""
+    """Optional members of a metric: `vcorr.Metric`, `RowMetric`, `TrackMetric`, `MaskMetric` or `VideoMetric`."""
 
     columns: tuple[str, ...] = ()
     """Names of all columns that the metric gives, in order. Without them, vcorr learns the names by a trial on a few

@@ -170,10 +170,11 @@ class ProbeEntry(Entry):
 
 @dataclass(frozen=True, kw_only=True)
 class MetricEntry(Entry):
-    """A score of predictions: the factory makes a `vcorr.Metric`, `RowMetric`, `TrackMetric` or `VideoMetric`.
+    """A score of predictions: the factory makes a metric, such as a `vcorr.Metric` or `TrackMetric`.
 
     default: whether every run of its task computes it, unless `--set metrics=...` chooses others. task: the task of the
-    runs that can use it: "tracking" for a `TrackMetric`, "generation" for a `VideoMetric`.
+    runs that can use it: "tracking" for a `TrackMetric`, "propagation" for a `MaskMetric`, "generation" for a
+    `VideoMetric`.
     """
 
     kind: ClassVar[str] = "metric"

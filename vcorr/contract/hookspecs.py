@@ -115,7 +115,7 @@ def vcorr_metrics() -> Iterable[MetricEntry]:  # type: ignore[empty-body]
             return [vcorr.MetricEntry(name="three-pixels", summary="Within 3 px.", factory=f"{__name__}:ThreePixels")]
 
     Returns:
-        Entries whose factory makes a `vcorr.Metric`, `vcorr.RowMetric`, `vcorr.TrackMetric` or
+        Entries whose factory makes a `vcorr.Metric`, `vcorr.RowMetric`, `vcorr.TrackMetric`, `vcorr.MaskMetric` or
         `vcorr.VideoMetric`.
     """
 

@@ -21,6 +21,8 @@ MAIN_COLUMN = MAIN_METRIC + MOVING
 """Its primary column."""
 TRACKING_COLUMNS = ("average_pts_within_thresh", "average_jaccard", "occlusion_accuracy")
 """The three numbers of a tracking run: delta_avg, AJ and OA under TAP-Vid's names. The first one ranks."""
+PROPAGATION_COLUMNS = ("region_and_contour", "region_similarity", "contour_accuracy")
+"""The three numbers of a run of propagation: J&F, J and F of DAVIS. The first one ranks."""
 AT_ONE_THRESHOLD = re.compile(r"(pts_within|jaccard)_\d+")
 """Names of the columns of tracks at a single threshold, whose means are among `TRACKING_COLUMNS`."""
 CONFIDENCE_COLUMNS = ("calibration_error", "risk_coverage_area", "mean_confidence", "right_pairs")
@@ -29,7 +31,7 @@ REDETECTION_COLUMN = "redetection_jaccard"
 """The column over pairs after an occlusion has ended; it is empty where no point returns."""
 _KNOWN_PRIMARIES = (
     *(MAIN_COLUMN, "pck_8_moving", MAIN_METRIC, "pck_8", "attention_cross", "confidence_cross"),
-    TRACKING_COLUMNS[0],
+    *(TRACKING_COLUMNS[0], PROPAGATION_COLUMNS[0]),
 )
 """Columns that rank sites where no record says which one does, the first choice first."""
 _RANKED_BY_ALL_POINTS = ("matching_accuracy", "pck")
@@ -89,8 +91,9 @@ def ranking_columns(record: Mapping[str, Any]) -> tuple[str, ...]:
     """Returns the columns that summaries of a run rank sites by.
 
     These are the primary columns of the metrics that the user named, in this order. Without named metrics it is the
-    main one; in a tracking run, `TRACKING_COLUMNS`; in a run of generated videos, which has no sites, all columns. A
-    stratum ranks nothing, since it is reported at the sites of its metric. It is empty if run.json does not say.
+    main one; in a tracking run, `TRACKING_COLUMNS`; in a run of propagation, `PROPAGATION_COLUMNS`; in a run of
+    generated videos, which has no sites, all columns. A stratum ranks nothing, since it is reported at the sites of its
+    metric. It is empty if run.json does not say.
     """
     listed = [one for one in read_columns(record) if one.primary and STRATUM_MARK not in one.primary]
     primaries = {one.metric: one.primary for one in listed}
@@ -101,9 +104,8 @@ def ranking_columns(record: Mapping[str, Any]) -> tuple[str, ...]:
     if isinstance(context, dict) and context.get("task") == GENERATION:
         return tuple(column for one in listed for column in one.columns)
     main = primaries.get(MAIN_METRIC) or next(iter(primaries.values()), "")
-    if main == TRACKING_COLUMNS[0]:
-        return TRACKING_COLUMNS
-    return (main,) if main else ()
+    several = next((names for names in (TRACKING_COLUMNS, PROPAGATION_COLUMNS) if main == names[0]), None)
+    return several or ((main,) if main else ())
 
 
 def primary_of(name: str, record: Mapping[str, Any]) -> str:

@@ -21,6 +21,7 @@ from vcorr.contract.video_tracks import VideoTracks
 __all__ = [
     "Dataset",
     "Guidance",
+    "MaskMetric",
     "Metric",
     "Page",
     "Positions",
@@ -99,7 +100,7 @@ class Metric(Protocol):
 class RowMetric(Protocol):
     """A score of attention summaries, in numpy alone.
 
-    A metric has one of `score_rows`, `Metric.score`, `score_tracks` and `score_video`.
+    A metric has one of `score_rows`, `Metric.score`, `score_tracks`, `score_masks` and `score_video`.
 
     Optional member, `under` for other variants: `vcorr.MetricBase`.
     """
@@ -125,6 +126,24 @@ class TrackMetric(Protocol):
 
         size: (height, width) of the video, in whose pixels all positions are. `reference.query_frame` and
         `reference.query_mode` say where the queries are. `predicted.confidence` is None if the tracker gives none.
+        """
+        ...
+
+
+@runtime_checkable
+class MaskMetric(Protocol):
+    """A score of masks that were carried through a clip, in numpy alone, for runs whose task is propagation.
+
+    Its entry says ``task="propagation"``. Optional members, such as the accuracies: `vcorr.MetricBase`.
+    """
+
+    higher_is_better: bool
+
+    def score_masks(self, predicted: NDArray[np.uint8], reference: NDArray[np.uint8]) -> Mapping[str, Score]:
+        """Returns scores by column name, for labels (T, H, W) and reference labels of the same frames.
+
+        The mask of frame 0 was given; 0 is the background. Pixels with the label 255 in the reference do not count.
+        Besides the columns of the metric, `NAME@object:LABEL` is the score of one object.
         """
         ...
 

@@ -4,5 +4,10 @@ from __future__ import annotations
 
 CORRESPONDENCE, TRACKING, GENERATION = "correspondence", "tracking", "generation"
 
-TASKS = (CORRESPONDENCE, TRACKING, "propagation", GENERATION, "intervention")
+PROPAGATION = "propagation"
+
+TASKS = (CORRESPONDENCE, TRACKING, PROPAGATION, GENERATION, "intervention")
 """All tasks, as in the column `task` of the tables."""
+
+AT_ONE_SITE = (TRACKING, PROPAGATION)
+"""Tasks whose runs have a tracker, or a model at one site that was chosen before."""

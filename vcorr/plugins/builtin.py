@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from vcorr.contract.entries import DatasetEntry, GuidanceEntry, MetricEntry, ModelEntry, ProbeEntry, TrackerEntry
 from vcorr.contract.hookspecs import hookimpl
-from vcorr.contract.tasks import GENERATION, TRACKING
+from vcorr.contract.tasks import GENERATION, PROPAGATION, TRACKING
 
 
 @hookimpl
@@ -137,6 +137,13 @@ def vcorr_metrics() -> list[MetricEntry]:
             config="vcorr.metrics.track_detail:TrackDetailConfig",
             default=True,
             task=TRACKING,
+        ),
+        MetricEntry(
+            name="masks",
+            summary="J, F and J&F of DAVIS: region similarity and contour accuracy of masks, per clip and object.",
+            factory="vcorr.metrics.mask_metric:MaskScores",
+            default=True,
+            task=PROPAGATION,
         ),
         MetricEntry(
             name="track-calibration",

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from vcorr.contract.geometry import TokenGrid
 from vcorr.contract.records import Clip, RunSettings
@@ -16,14 +17,15 @@ LENGTH = 16
 """Hexadecimal characters of a hash: 64 bits are enough to distinguish clips, and every row stores them."""
 
 
-def hash_of_video(clip: Clip) -> str:
+def hash_of_video(clip: Clip, masks: NDArray[np.uint8] | None = None) -> str:
     """Returns the hash of a clip that a model reads: its video, queries and own tracks, as the dataset gives them.
 
     Where the layers of the points, or a layer map, are known, they follow. Other clips keep the hash that they had
-    before layers could be known.
+    before layers could be known. masks: the labels of its frames, where masks are measured.
     """
     tracks = () if clip.tracks is None else (clip.tracks.xy, clip.tracks.visible)
-    return _hash("video", clip.video, clip.queries.t, clip.queries.xy, *tracks, *_layers(clip))
+    labels = () if masks is None else ("masks", masks)
+    return _hash("video", clip.video, clip.queries.t, clip.queries.xy, *tracks, *_layers(clip), *labels)
 
 
 def hash_of_prompt(clip: Clip, settings: RunSettings, grid: TokenGrid) -> str:

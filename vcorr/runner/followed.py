@@ -85,12 +85,12 @@ def name_files(tracker: CalledTracker) -> str:
 
 
 def find_measured(spec: RunSpec, registry: Registry) -> Part:
-    """Returns the model that a run measures, or the tracker that takes its place in a tracking run.
+    """Returns the model that a run measures, or the tracker that takes its place where one site is read.
 
     Raises:
         UsageError: nothing is named, or a model and a tracker; or an unknown name or option.
     """
-    if not spec.is_tracking:
+    if not spec.reads_one_site:
         return model_part(spec, registry)
     check_one_named(spec)
     if not spec.data:
@@ -126,7 +126,7 @@ def follow(
             raise UsageError(said, hint="Leave it out.")
         own = model if isinstance(model, FollowedTracker) else FollowedModel(model.entry, model.plugin, model.config)
         return own, Tracking({})
-    _check_steps(spec, asked.settings)
+    check_steps(spec, asked.settings)
     options = make_config(TrackOptions, given, "track")
     (part,) = parts
     (probe,) = probes.values()
@@ -145,9 +145,10 @@ class SiteChoice(NamedTuple):
     variants: tuple[NamedVariant, ...]
 
 
-def _check_steps(spec: RunSpec, settings: RunSettings) -> None:
+def check_steps(spec: RunSpec, settings: RunSettings) -> None:
+    """Checks that a run reads one step; raises UsageError if not."""
     if len(settings.steps) > 1:
         raise UsageError(
-            f"--steps {spec.steps} names {len(settings.steps)} steps; a tracking run reads one.",
+            f"--steps {spec.steps} names {len(settings.steps)} steps; a run of {spec.task} reads one.",
             hint="For example: --steps last",
         )

@@ -9,14 +9,14 @@ from typing import Any, NamedTuple
 from vcorr.contract.bases import MetricBase, with_defaults
 from vcorr.contract.errors import PluginError
 from vcorr.contract.part_calls import PartName, show_value
-from vcorr.contract.protocols import Metric, RowMetric, TrackMetric, VideoMetric
+from vcorr.contract.protocols import MaskMetric, Metric, RowMetric, TrackMetric, VideoMetric
 from vcorr.contract.records import Score
 from vcorr.contract.variants import NamedVariant, Switches
 from vcorr.metrics.score_checks import check_declaration, check_scores
 from vcorr.runner.metric_trial import clash
 from vcorr.runner.parts import Part
 
-AnyMetric = Metric | RowMetric | TrackMetric | VideoMetric
+AnyMetric = Metric | RowMetric | TrackMetric | MaskMetric | VideoMetric
 
 
 class Versioned(NamedTuple):

@@ -12,12 +12,13 @@ from vcorr.contract.errors import PluginError, UsageError, VcorrError
 from vcorr.contract.geometry import TokenGrid
 from vcorr.contract.metric_columns import MetricColumns
 from vcorr.contract.part_calls import PartName
-from vcorr.contract.protocols import RowMetric, TrackMetric, VideoMetric
+from vcorr.contract.protocols import MaskMetric, RowMetric, TrackMetric, VideoMetric
 from vcorr.contract.records import RowsPrediction, Tracks
 from vcorr.metrics.score_checks import check_declaration
 from vcorr.plugins.process_state import keep_settings
 from vcorr.plugins.registry import Registry
 from vcorr.runner.parts import Part, make_part
+from vcorr.testing.mask_metric_checks import make_moving_masks
 from vcorr.testing.video_metric_checks import make_sliding_video
 
 _POINTS = 4
@@ -89,6 +90,8 @@ def _try_out(name: PartName, metric: Any) -> tuple[str, ...]:
         with name.calling("score()"):
             if isinstance(metric, RowMetric):
                 return tuple(map(str, metric.score_rows(_summary(), reference, _GRID)))
+            if isinstance(metric, MaskMetric):
+                return tuple(map(str, metric.score_masks(make_moving_masks(), make_moving_masks())))
             if isinstance(metric, VideoMetric):
                 return tuple(map(str, metric.score_video(*make_sliding_video())))
             if isinstance(metric, TrackMetric):

@@ -4,23 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
-
 from vcorr.contract.bases import ProbeBase, with_defaults
 from vcorr.contract.protocols import Probe, Tracker
-from vcorr.contract.records import Clip, Queries, RunSettings, Tracks
+from vcorr.contract.records import RunSettings
 from vcorr.plugins.part_options import make_config
 from vcorr.plugins.registry import Registry
 from vcorr.runner.called_model import CalledModel
 from vcorr.runner.called_tracker import CalledTracker
-from vcorr.runner.clip_fit import fit_clip
+from vcorr.runner.direct_tracker import DirectTracker
 from vcorr.runner.parts import make_part
 from vcorr.runner.sited_model import find_sited_model
 from vcorr.runner.spec import RunSpec
 from vcorr.tracking.correspondence import CorrespondenceTracker
 from vcorr.tracking.track_options import TrackOptions
-from vcorr.tracking.tracker_model import DirectModel
 
 
 @dataclass(frozen=True)
@@ -48,25 +44,8 @@ class NamedModel:
             UsageError: the probe cannot track.
         """
         if self.probe is None:
-            return _DirectTracker(self.model, self.settings)
+            return DirectTracker(self.model, self.settings)
         return CorrespondenceTracker(self.model, self.probe, self.layers, self.settings, self.reading)
-
-
-@dataclass(frozen=True)
-class _DirectTracker:
-    """Follows points with a model that predicts them directly, at the size that it reads."""
-
-    model: CalledModel
-    settings: RunSettings
-
-    def track(self, video: NDArray[np.uint8], queries: Queries) -> Tracks:
-        """Returns the tracks in pixels of the video; see `vcorr.Tracker`."""
-        follower, clip = DirectModel(self.model), Clip("video", "", queries, video)
-        fitted = fit_clip(clip, follower.grid(clip))
-        assert fitted.video is not None  # the clip has one
-        scale = np.divide(video.shape[2:0:-1], fitted.video.shape[2:0:-1]).astype(np.float32)
-        found = follower.follow(fitted, self.settings)
-        return Tracks((found.xy * scale).astype(np.float32), found.visible, found.tracker)
 
 
 def load_tracker(spec: RunSpec, registry: Registry) -> CalledTracker:

@@ -11,6 +11,7 @@ from vcorr.contract.variants import NamedVariant
 from vcorr.plugins.registry import Registry
 from vcorr.runner.called_model import CalledModel
 from vcorr.runner.called_tracker import tracker_files
+from vcorr.runner.carried import carry
 from vcorr.runner.chosen_layers import fill_layers
 from vcorr.runner.executors.table import check_executor
 from vcorr.runner.followed import SiteChoice, find_measured, follow
@@ -38,7 +39,7 @@ from vcorr.runner.run_data import (
 from vcorr.runner.scored_variants import Readings, readings_of, run_variants
 from vcorr.runner.selection import Selection, choose_noise_draw, choose_settings, choose_sites
 from vcorr.runner.spec import RunSpec
-from vcorr.runner.tracking import Tracking, check_data, check_words
+from vcorr.runner.tracking import Propagation, Tracking, check_data, check_words
 from vcorr.runner.tracking_site import SitedSpec, fill_site
 
 
@@ -135,7 +136,7 @@ class FittedProbes:
 
     model: Part
     acting: CalledModel
-    tracking: Tracking | None
+    tracking: Tracking | Propagation | None
     fitted: str
     readings: Readings
 
@@ -146,7 +147,8 @@ def fit_probes(model: FoundModel, named: NamedParts, mode: RunMode, settings: Ru
     with model.adapter.probe_changes.watch():
         asked = {probe.entry.name: probe.create() for probe in named.probes}
         choice = SiteChoice(named.sites, settings, named.variants)
-        running, tracking = follow(model.spec, model.part, asked, named.probes, choice)
+        act = carry if model.spec.is_propagation else follow
+        running, tracking = act(model.spec, model.part, asked, named.probes, choice)
         acting = model.adapter if tracking is None else CalledModel(running)
         alone = len(named.clips.ids) == 1
         fitted = preflight(acting, asked, named.sites, mode, named.clips.first, names=names, alone=alone)
@@ -157,7 +159,7 @@ def find_tracker(spec: RunSpec, registry: Registry, named: NamedParts, mode: Run
     """Looks up the tracker that makes the reference tracks; None if a run needs none."""
     untracked = gaps.lack("data") and named.data.entry.name == VIDEO
     own_tracks = mode.has_tracks(named.clips.first) and not untracked
-    return None if spec.is_tracking else tracker_part(spec, registry, own_tracks=own_tracks)
+    return None if spec.reads_one_site else tracker_part(spec, registry, own_tracks=own_tracks)
 
 
 def check_model(adapter: CalledModel, settings: RunSettings, hardware: Hardware, gaps: Gaps) -> None:
@@ -221,10 +223,10 @@ def say_notes(
 
 
 def _fill_site(spec: RunSpec, adapter: CalledModel, card: ModelCard | None, weights: str) -> SitedSpec:
-    """Returns the spec with the site of a tracking run, or the layers of a guidance; else the spec itself."""
+    """Returns the spec with the one site that is read, or the layers of a guidance; else the spec itself."""
     if spec.is_generation:
         return SitedSpec(*fill_layers(spec, adapter.sites(), card))
-    return fill_site(spec, adapter.sites(), adapter.steps, card, weights) if spec.is_tracking else SitedSpec(spec)
+    return fill_site(spec, adapter.sites(), adapter.steps, card, weights) if spec.reads_one_site else SitedSpec(spec)
 
 
 def _find_clips(spec: RunSpec, data: Part, gaps: Gaps) -> FoundClips:

@@ -6,7 +6,7 @@ import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +18,8 @@ from vcorr.contract.modes import LEAST_ROUND_TRIP
 from vcorr.contract.part_calls import PartFailureError, describe
 from vcorr.contract.protocols import Probe
 from vcorr.contract.records import NO_SITE, Clip, Prediction, Reconstruction, RowsPrediction, Tracks
-from vcorr.contract.tasks import CORRESPONDENCE
+from vcorr.contract.tasks import CORRESPONDENCE, PROPAGATION
+from vcorr.contract.variants import DEFAULT_VARIANT
 from vcorr.data.fitting_notes import fit_notes
 from vcorr.data.query_grids import query_grid
 from vcorr.data.video_sizes import resize_video
@@ -27,12 +28,28 @@ from vcorr.runner.clip_fit import fit_clip
 from vcorr.runner.content_hash import hash_of_prompt, hash_of_video
 from vcorr.runner.plan import Plan
 from vcorr.runner.preflight import usual_frames
-from vcorr.runner.row_words import POSITIONS, ROW_FIELDS, ROWS, STATUS_FAILED
+from vcorr.runner.row_words import MASKS, POSITIONS, ROW_FIELDS, ROWS, STATUS_FAILED
+from vcorr.runner.stored_masks import StoredMasks
 from vcorr.store.columns import NAN
 from vcorr.store.schema import PredictionRow, TrackRow
+from vcorr.tracking.followed_site import SiteFacts
 
 DEFAULT_QUERY_SIDE = 20
 """Query points along one side of the grid on a generated video, if its dataset names no number (as in DiffTrack)."""
+
+
+@dataclass(frozen=True)
+class MasksPrediction:
+    """Says where masks that were carried through a clip come from. The masks are in a file of the run.
+
+    grid: the clip in the tokens that take labels.
+    """
+
+    facts: SiteFacts
+    grid: TokenGrid
+
+
+AnyPrediction: TypeAlias = Prediction | RowsPrediction | MasksPrediction
 
 
 @dataclass(frozen=True)
@@ -53,13 +70,14 @@ class Prepared:
     """A clip as the model will read it.
 
     grid: the tokens of the first site. facts: about the clip as the dataset gives it. fitted: sentences on how it was
-    brought to this size.
+    brought to this size. masks: (T, H, W) labels, in propagation.
     """
 
     clip: Clip
     grid: TokenGrid
     facts: ClipFacts
     fitted: tuple[str, ...] = ()
+    masks: NDArray[np.uint8] | None = None
 
 
 @dataclass(frozen=True)
@@ -68,14 +86,16 @@ class Predicted:
 
     clip: as the model read it; in generate mode with the generated video. grid: of the first site.
     reconstruction: None in all modes but invert. seconds: that the model took, until the predictions were on the CPU.
+    masks: that were carried, in propagation.
     """
 
     clip: Clip
-    predictions: list[Prediction | RowsPrediction]
+    predictions: Sequence[AnyPrediction]
     facts: ClipFacts
     grid: TokenGrid
     reconstruction: Reconstruction | None = None
     seconds: float = NAN
+    masks: StoredMasks | None = None
 
 
 def predict_clip(
@@ -134,12 +154,13 @@ def prepare_clip(plan: Plan, clip_id: str) -> Prepared:
             fitted = fit_clip(clip, grid)
         notes = fit_notes(clip, grid, usual_frames(adapter, asked.sites, clip))
         made = None if plan.origin is None else plan.origin.clips[clip_id]
+        masks = plan.live.dataset.masks(clip) if plan.spec.is_propagation else None
         facts = (
-            ClipFacts(hash_of_video(clip), stillness(clip, grid.video_frames))
+            ClipFacts(hash_of_video(clip, masks), stillness(clip, grid.video_frames))
             if made is None
             else ClipFacts(made.data_hash, made.still, made.video)
         )
-        return Prepared(fitted, grid, facts, notes)
+        return Prepared(fitted, grid, facts, notes, masks)
     height, width = round(grid.height), round(grid.width)
     if clip.video is not None:
         clip = clip.with_video(resize_video(clip.video, height, width))
@@ -205,7 +226,7 @@ def _check_complete(
 def prediction_rows(
     run: str,
     clip: Clip,
-    predictions: Sequence[Prediction | RowsPrediction],
+    predictions: Sequence[AnyPrediction],
     *,
     reconstruction: Reconstruction | None = None,
     task: str = CORRESPONDENCE,
@@ -213,7 +234,9 @@ def prediction_rows(
     """Returns the rows of a clip's predictions shard, one per prediction."""
     round_trip = NAN if reconstruction is None else reconstruction.sampler
     return [
-        PredictionRow(
+        _masks_row(run, clip, p)
+        if isinstance(p, MasksPrediction)
+        else PredictionRow(
             run=run,
             clip=clip.id,
             probe=p.probe,
@@ -235,6 +258,21 @@ def prediction_rows(
         )
         for p in predictions
     ]
+
+
+def _masks_row(run: str, clip: Clip, prediction: MasksPrediction) -> PredictionRow:
+    facts, grid = prediction.facts, prediction.grid
+    return PredictionRow(
+        run=run,
+        clip=clip.id,
+        **vars(facts),
+        kind=MASKS,
+        variant=DEFAULT_VARIANT.base,
+        readout="free",
+        grid=json.dumps(grid.to_dict()),
+        latents=grid.frames,
+        task=PROPAGATION,
+    )
 
 
 def round_trip_note(clip_id: str, made: Reconstruction) -> str:
@@ -316,6 +354,14 @@ def track_row(run: str, plan: Plan, clip: Clip, tracks: Tracks, *, video: str, f
         point_layers=_flat(tracks.layer),
         task=plan.spec.task,
     )
+
+
+def without_points(clip: Clip, tracker: str) -> tuple[Clip, Tracks]:
+    """Returns a clip without queries, and its tracks, of no point; the reference of masks is in a file of the run."""
+    assert clip.video is not None  # the caller has asked
+    shape = (0, len(clip.video))
+    tracks = Tracks(np.zeros((*shape, 2), np.float32), np.zeros(shape, np.bool_), tracker)
+    return clip.with_queries(np.zeros((0, 2), np.float32)), tracks
 
 
 def error_code(error: BaseException) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 from vcorr.contract.errors import VcorrError
 from vcorr.contract.modes import Generate
-from vcorr.contract.tasks import GENERATION, TRACKING
+from vcorr.contract.tasks import GENERATION, PROPAGATION, TRACKING
 from vcorr.runner.spec import RunSpec, build_spec
 from vcorr.store.fingerprint import plain
 
@@ -17,10 +17,11 @@ RESCORED = "rescored"
 _SWITCHES = ("offload", "vae_tiling", "save_videos")
 _BY_SET = ("num_steps", "noise_draw", "metrics", "tracker", "variant", "task", "preset", "from_run", "guidance")
 """Fields of the spec that have no flag of `vcorr run`."""
-_COMMANDS = {TRACKING: "track", GENERATION: "generate"}
+_COMMANDS = {TRACKING: "track", PROPAGATION: "propagate", GENERATION: "generate"}
 """Commands of tasks that have one of their own; `vcorr run` is the command of the others."""
 _OWN_FLAGS: Mapping[str, tuple[str, ...]] = {
     TRACKING: ("tracker", "task", "preset", "from_run"),
+    PROPAGATION: ("tracker", "task", "from_run"),
     GENERATION: ("tracker", "task", "from_run", "guidance", "num_steps"),
 }
 """Fields of `_BY_SET` that have a flag of the task's own command, or are the command itself."""
@@ -30,7 +31,7 @@ _LATER = {name: getattr(RunSpec(), name) for name in ("task", "preset", "from_ru
 
 
 def words_to_repeat(record: Mapping[str, Any]) -> list[str]:
-    """Returns the words of the `vcorr run`, `track` or `generate` command that makes the whole run in an empty folder.
+    """Returns the words of the command, such as `vcorr run`, that makes the whole run in an empty folder.
 
     They are made from the spec, which holds what a config file said as well, and from the number of clips that the run
     holds. The last command may have computed only some of them. If the spec is not there or cannot be written as a

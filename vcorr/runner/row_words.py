@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-POSITIONS, ROWS, VIDEO_KIND = "positions", "rows", "video"
-"""Kinds of predictions: positions of the points, attention summaries, and a generated video."""
+POSITIONS, ROWS, VIDEO_KIND, MASKS = "positions", "rows", "video", "masks"
+"""Kinds of predictions: positions of the points, attention summaries, a generated video, and masks.
+
+Videos and masks are in files of their own.
+"""
 
 ROW_FIELDS = ("peak_self", "peak_text", "sum_cross", "sum_self", "sum_text")
 """Values of an attention summary after the peaks in later latents (`vcorr.RowsPrediction`)."""

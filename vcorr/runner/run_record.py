@@ -55,7 +55,7 @@ class Progress:
     """Adds up what workers report."""
 
     def __init__(self, plan: Plan, run: RunDirectory) -> None:
-        self._clips, self._run, self._is_tracking = plan.selection.clips, run, plan.spec.is_tracking
+        self._clips, self._run, self._has_cost = plan.selection.clips, run, plan.spec.reads_one_site
         self._began = time.monotonic()
         self._earlier = _earlier_notes(run)
         self.report = Report()
@@ -75,8 +75,8 @@ class Progress:
         return {name: None if gib is None else round(gib, 3) for name, gib in peaks.items()}
 
     def _cost(self) -> dict[str, Any]:
-        """Returns what following the points cost over all clips of a tracking run; nothing for another task."""
-        return {COST_KEY: total_cost(self._run)} if self._is_tracking else {}
+        """Returns what a tracker, or a model at one site, cost over all clips; nothing for another task."""
+        return {COST_KEY: total_cost(self._run)} if self._has_cost else {}
 
     def facts(self) -> dict[str, Any]:
         """Returns what `run.json` says about clips, seconds and memory."""

@@ -15,8 +15,9 @@ from vcorr.contract.bases import MetricBase, with_defaults
 from vcorr.contract.errors import PluginError, StoreError
 from vcorr.contract.geometry import TokenGrid
 from vcorr.contract.hit_rules import HitRule
+from vcorr.contract.metric_columns import STRATUM_MARK
 from vcorr.contract.modes import LEAST_ROUND_TRIP
-from vcorr.contract.protocols import RowMetric, TrackMetric
+from vcorr.contract.protocols import MaskMetric, RowMetric, TrackMetric
 from vcorr.contract.records import NO_SITE, Prediction, Readout, RowsPrediction, Score, Tracks
 from vcorr.contract.tasks import CORRESPONDENCE
 from vcorr.contract.variants import NamedVariant, Switches
@@ -25,9 +26,10 @@ from vcorr.metrics.ceilings import Ceilings, find_ceilings
 from vcorr.metrics.score_checks import Rules, check_rules, lock_arrays
 from vcorr.metrics.timemap import to_frames
 from vcorr.runner.identity import SCORING_VERSION
-from vcorr.runner.judges import Judge, Versioned, ask, join
-from vcorr.runner.row_words import ROWS, STATUS_FAILED, STATUS_NOT_SCORED, STATUS_OK
+from vcorr.runner.judges import Judge, Versioned, VersionedMetric, ask, join
+from vcorr.runner.row_words import MASKS, ROWS, STATUS_FAILED, STATUS_NOT_SCORED, STATUS_OK
 from vcorr.runner.scored_variants import serves
+from vcorr.runner.stored_masks import StoredMasks, repeat_given
 from vcorr.runner.unpacking import (
     APART,
     Stored,
@@ -72,8 +74,14 @@ class RowContext:
     guidance_steps: str = ""
 
 
-def score_clip(context: RowContext, judges: Sequence[Judge], predictions: pa.Table, tracks: pa.Table) -> list[ScoreRow]:
-    """Returns the rows of a clip's scores shard, each with value, floor and ceiling.
+def score_clip(
+    context: RowContext,
+    judges: Sequence[Judge],
+    predictions: pa.Table,
+    tracks: pa.Table,
+    masks: StoredMasks | None = None,
+) -> list[ScoreRow]:
+    """Returns the rows of a clip's scores shard, each with value, floor and ceiling. masks: of a run of propagation.
 
     There is one row per prediction, variant that the prediction serves, and score of a metric.
 
@@ -94,7 +102,7 @@ def score_clip(context: RowContext, judges: Sequence[Judge], predictions: pa.Tab
         row = empty_row(context, judges[0].variant, clip_id, STATUS_NOT_SCORED, why)
         return [replace(row, round_trip=round_trip)]
     stored = rows_of(tracks)[0]
-    scorers = [ClipScorer(judge, stored) for judge in judges]
+    scorers = [ClipScorer(judge, stored, masks) for judge in judges]
     scored = [row for prediction in rows for scorer in scorers for row in scorer.rows(context, prediction)]
     why = "no metric scores what the probes predict"
     return scored or [empty_row(context, judges[0].variant, clip_id, STATUS_NOT_SCORED, why)]
@@ -108,12 +116,15 @@ def make_failed_row(context: RowContext, judges: Sequence[Judge], predictions: p
 class ClipScorer:
     """Scores one clip under one variant. Floors and ceilings are computed once per grid and read-out."""
 
-    def __init__(self, judge: Judge, tracks: Stored) -> None:
+    def __init__(self, judge: Judge, tracks: Stored, masks: StoredMasks | None = None) -> None:
         self._variant = judge.variant
         self._switches = judge.variant.values
         self._of_rows = [one for one in judge.metrics if isinstance(one.metric, RowMetric)]
         self._of_tracks = [one for one in judge.metrics if isinstance(one.metric, TrackMetric)]
-        self._of_positions = [one for one in judge.metrics if not isinstance(one.metric, (RowMetric, TrackMetric))]
+        self._of_masks, self._masks = [one for one in judge.metrics if isinstance(one.metric, MaskMetric)], masks
+        self._of_positions = [
+            one for one in judge.metrics if not isinstance(one.metric, (RowMetric, TrackMetric, MaskMetric))
+        ]
         self._reference = unpack_tracks(tracks)
         lock_arrays(self._reference)
         self._queries = unpack_queries(tracks).xy
@@ -130,6 +141,9 @@ class ClipScorer:
             return
         grid = self._grid(prediction["grid"])
         common = {**run_columns(context, self._variant), **self._clip_columns, **site_columns(prediction, grid)}
+        if prediction["kind"] == MASKS:
+            yield from self._score_masks(common)
+            return
         if prediction["kind"] == ROWS:
             yield from self._attention(common, unpack_rows(prediction, grid), grid)
             return
@@ -153,6 +167,27 @@ class ClipScorer:
             _check_reachable(prediction, name, score.value, bounds)
             yield ScoreRow(**common, **bounds, **score_columns(name, score, version))
 
+    def _score_masks(self, common: dict[str, Any]) -> Iterable[ScoreRow]:
+        """Yields the scores of masks. The floor of an accuracy is the score of the given mask in every frame."""
+        assert self._masks is not None  # a run of propagation has them
+        common = {**common, "query_frame": 0}
+        floors = self._ask_of_masks(repeat_given(self._masks.reference))
+        for name, (score, version) in self._ask_of_masks(self._masks.predicted, columns=floors.keys()).items():
+            is_accuracy = name.partition(STRATUM_MARK)[0] in self._accuracies(self._of_masks)
+            bounds = _limit_accuracy(floors[name].score.value) if is_accuracy else {}
+            yield ScoreRow(**common, **bounds, **score_columns(name, score, version))
+
+    def _ask_of_masks(self, predicted: NDArray[np.uint8], *, columns: Set[str] | None = None) -> dict[str, Versioned]:
+        """Returns the scores of labels (T, H, W) by the metrics of masks; see `_score`."""
+        assert self._masks is not None  # the caller has asked
+        reference = self._masks.reference
+        predicted.flags.writeable = reference.flags.writeable = False
+        found = [
+            (one, ask(one, "score_masks()", lambda metric: metric.score_masks(predicted, reference), columns))
+            for one in self._of_masks
+        ]
+        return join(found)
+
     def _attention(self, common: dict[str, Any], rows: RowsPrediction, grid: TokenGrid) -> Iterable[ScoreRow]:
         """Yields the scores of an attention summary, which have neither floor nor ceiling."""
         lock_arrays(rows)
@@ -169,7 +204,8 @@ class ClipScorer:
         for name, (score, version) in self._score_tracks(
             to_tracks(answer, xy, self._reference), columns=floors.keys()
         ).items():
-            bounds = _limit_accuracy(floors[name].score.value) if name in self._accuracies() else {}
+            accuracies = self._accuracies(self._of_tracks)
+            bounds = _limit_accuracy(floors[name].score.value) if name in accuracies else {}
             yield ScoreRow(**common, **bounds, **score_columns(name, score, version))
 
     def _floors_of_tracks(self) -> Mapping[str, Versioned]:
@@ -180,8 +216,9 @@ class ClipScorer:
             self._track_floors = self._score_tracks(still)
         return self._track_floors
 
-    def _accuracies(self) -> Set[str]:
-        return {name for one in self._of_tracks for name in with_defaults(one.metric, MetricBase).accuracies}
+    @staticmethod
+    def _accuracies(metrics: Sequence[VersionedMetric]) -> Set[str]:
+        return {name for one in metrics for name in with_defaults(one.metric, MetricBase).accuracies}
 
     def _score_tracks(self, predicted: Tracks, *, columns: Set[str] | None = None) -> dict[str, Versioned]:
         """Returns the scores of tracks by the metrics of tracks; see `_score`."""

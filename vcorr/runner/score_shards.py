@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from vcorr.contract.errors import NumericalError, UsageError
 from vcorr.contract.part_calls import PartFailureError
-from vcorr.contract.tasks import GENERATION
+from vcorr.contract.tasks import GENERATION, PROPAGATION
 from vcorr.contract.variants import NamedVariant
 from vcorr.runner import score
 from vcorr.runner.called import Changes
@@ -23,6 +23,7 @@ from vcorr.runner.plan import Plan
 from vcorr.runner.predict import error_code
 from vcorr.runner.row_words import STATUS_FAILED, STATUS_OK
 from vcorr.runner.stage_facts import common_columns, score_facts
+from vcorr.runner.stored_masks import StoredMasks, read_masks
 from vcorr.runner.track import read_video
 from vcorr.runner.video_scoring import score_video_clip
 from vcorr.store import shards
@@ -116,9 +117,16 @@ class ShardScorer:
 
     def _score_rows(self, predictions: pa.Table, tracks: pa.Table) -> list[ScoreRow]:
         if self.context.task != GENERATION:
-            return score.score_clip(self.context, self.judges, predictions, tracks)
+            masks = self._read_masks(predictions)
+            return score.score_clip(self.context, self.judges, predictions, tracks, masks)
         read = functools.partial(read_video, self.run)
         return score_video_clip(self.context, self.judges, predictions, tracks, read)
+
+    def _read_masks(self, predictions: pa.Table) -> StoredMasks | None:
+        """Returns the masks of a clip; None for another task, and for a clip that failed."""
+        if self.context.task != PROPAGATION or predictions["status"][0].as_py() != STATUS_OK:
+            return None
+        return read_masks(self.run, str(predictions["clip"][0].as_py()))
 
     def has_scored(self, name: str) -> bool:
         """Returns whether the run holds scores of the clip that belong to the plan, and no metric failed."""

@@ -14,7 +14,7 @@ from vcorr.runner.guided import Guided
 from vcorr.runner.index_lists import resolve_layers, resolve_steps
 from vcorr.runner.scored_variants import Readings
 from vcorr.runner.spec import RunSpec
-from vcorr.runner.tracking import Tracking
+from vcorr.runner.tracking import Propagation, Tracking
 
 _OTHER_DATA = "The data holds prompts or images only: name data with videos, --data NAME (vcorr list datasets)."
 
@@ -33,7 +33,7 @@ class Selection:
         readings: the variants that each probe is asked under, by the name of the probe.
         applied: settings that the model applies by itself.
         noise_draw: how the noise of generated videos is drawn; None in modes that read the videos of the data.
-        tracking: how points are followed; None in a run of another task.
+        tracking: how points are followed or masks carried, where one site is read; None in a run of another task.
         guided: how videos are guided; None for no guidance.
     """
 
@@ -46,7 +46,7 @@ class Selection:
     readings: Readings
     applied: AppliedSettings = field(default_factory=AppliedSettings)
     noise_draw: NoiseDraw | None = None
-    tracking: Tracking | None = None
+    tracking: Tracking | Propagation | None = None
     guided: Guided | None = None
 
     @property

@@ -14,19 +14,22 @@ from typing import Any, Literal
 from vcorr.contract.errors import MissingError, UsageError, unknown_name
 from vcorr.contract.index_text import split_names
 from vcorr.contract.seeds import NoiseDraw
-from vcorr.contract.tasks import GENERATION, TRACKING
+from vcorr.contract.tasks import AT_ONE_SITE, GENERATION, PROPAGATION, TRACKING
 from vcorr.contract.text_files import read_text
 from vcorr.contract.yaml_text import read_yaml
 from vcorr.plugins.option_values import Written, options_from, show_value
 from vcorr.store.fingerprint import flat, is_unicode
 
-COMPONENTS = ("model", "data", "probe", "metric", "tracker", "track", "guidance")
-"""Parts whose own options `--set PART.KEY=VALUE` reaches; `track` is how a tracking run follows points."""
+COMPONENTS = ("model", "data", "probe", "metric", "tracker", "track", "propagate", "guidance")
+"""Parts whose own options `--set PART.KEY=VALUE` reaches.
+
+`track` is how a tracking run follows points, `propagate` how a run of propagation carries masks.
+"""
 
 NO_GUIDANCE = "none"
 """The value of `RunSpec.guidance` without a guidance."""
 
-Task = Literal["correspondence", "tracking", "generation"]
+Task = Literal["correspondence", "tracking", "propagation", "generation"]
 """What a run measures; the column `task` of its rows."""
 
 SEEDS = range(2**63)
@@ -40,10 +43,11 @@ class RunSpec:
     Each field has the name of a long flag. Config files have the same keys, and `set` for the assignments of `--set`.
     `options` holds the options of the components, e.g. {"probe": {"heads": "each"}}.
 
-    task: what is measured: correspondence at attention sites, tracks of all queries in all frames, or generated videos.
-    In tracking, `tracker` is what follows the points, in the place of a model; `preset` and `from_run` say how, and at
-    which site. guidance: what steers sampling in generation, in addition to classifier-free guidance, whose strength is
-    `cfg`. `from_run` then names the run whose best layers the guidance takes.
+    task: what is measured: correspondence at attention sites, tracks of all queries in all frames, masks that are
+    carried from frame 0 on, or generated videos. In tracking and propagation, `tracker` is what follows the points, in
+    the place of a model; `preset` and `from_run` say how, and at which site. guidance: what steers sampling in
+    generation, in addition to classifier-free guidance, whose strength is `cfg`. `from_run` then names the run whose
+    best layers the guidance takes.
     """
 
     model: str = ""
@@ -88,6 +92,16 @@ class RunSpec:
     def is_generation(self) -> bool:
         """Whether videos are generated and scored (`vcorr generate`)."""
         return self.task == GENERATION
+
+    @property
+    def is_propagation(self) -> bool:
+        """Whether masks are carried through every frame (`vcorr propagate --data`)."""
+        return self.task == PROPAGATION
+
+    @property
+    def reads_one_site(self) -> bool:
+        """Whether a tracker, or a model at one site that was chosen before, is measured, in place of all sites."""
+        return self.task in AT_ONE_SITE
 
     @property
     def metric_names(self) -> tuple[str, ...]:

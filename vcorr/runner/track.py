@@ -15,7 +15,7 @@ from vcorr.data.video.lossless import read_lossless, video_hash, write_lossless
 from vcorr.runner.called_tracker import CalledTracker
 from vcorr.runner.generation import track_video
 from vcorr.runner.plan import Plan
-from vcorr.runner.predict import ClipFacts, Prepared, prepare_clip, track_row
+from vcorr.runner.predict import ClipFacts, Prepared, prepare_clip, track_row, without_points
 from vcorr.store.atomic_files import make_folder, set_aside
 from vcorr.store.fingerprint import hash_file
 from vcorr.store.rundir import RunDirectory
@@ -130,6 +130,8 @@ def rows_of_tracks(
     """
     if clip.video is None:
         return []
+    if plan.spec.is_propagation:
+        return [track_row(run.run_id, plan, *without_points(clip, plan.reference.tracker), video="", facts=facts)]
     video = video_hash(clip.video) if plan.selection.mode.makes_video else facts.video
     if plan.spec.is_generation and tracker is not None:
         both = track_video(clip.video, clip.queries, tracker)

@@ -9,6 +9,7 @@ from typing import Any
 from vcorr.contract.errors import UsageError
 from vcorr.contract.modes import has_video, mode_of
 from vcorr.contract.records import Clip, is_random
+from vcorr.contract.tasks import PROPAGATION
 from vcorr.runner.parts import Part
 from vcorr.runner.spec import RunSpec
 
@@ -31,6 +32,22 @@ class Tracking:
         return {"task": "tracking", "track": {**self.options, **({"preset": self.preset} if self.preset else {})}}
 
 
+@dataclass(frozen=True)
+class Propagation:
+    """How a run carries masks.
+
+    options: the options `propagate.KEY` as plain values; none where points move the masks. reading: the options
+    `track.KEY`, which say how a model reads a video; none without attention sites.
+    """
+
+    options: Mapping[str, Any]
+    reading: Mapping[str, Any]
+
+    def identity(self) -> dict[str, Any]:
+        """Returns what can change the masks; part of the fingerprint of predictions."""
+        return {"task": PROPAGATION, "propagate": dict(self.options), "track": dict(self.reading)}
+
+
 def note_random(weights: str) -> tuple[str, ...]:
     """Returns a sentence if these weights are random, for commands that store no run."""
     return ("Random weights: what was found says nothing about the released model.",) if is_random(weights) else ()
@@ -42,9 +59,16 @@ def check_words(spec: RunSpec) -> None:
     Raises:
         UsageError: one does.
     """
-    if spec.is_tracking:
+    if not spec.is_propagation and (options := spec.options.get("propagate")):
+        raise UsageError(
+            f"propagate.{next(iter(options))} is set, but this run carries no masks.",
+            hint="Masks are carried by: vcorr propagate --help",
+        )
+    if spec.reads_one_site:
         if spec.mode is not None and mode_of(spec.mode).makes_video:
-            raise UsageError(f"Tracking reads videos; it has no mode {spec.mode!r}.", hint="Leave mode out.")
+            raise UsageError(
+                f"A run of {spec.task} reads videos; it has no mode {spec.mode!r}.", hint="Leave mode out."
+            )
         return
     if options := spec.options.get("track"):
         raise UsageError(

@@ -21,10 +21,12 @@ from vcorr.runner.events import Events, Silent
 from vcorr.runner.generation import video_row
 from vcorr.runner.peak_memory import device_peak, forget_peak, host_peak
 from vcorr.runner.plan import Plan
+from vcorr.runner.predicted_masks import predict_masks
 from vcorr.runner.row_words import STATUS_OK
 from vcorr.runner.score_shards import ShardScorer
 from vcorr.runner.spec import RunSpec
 from vcorr.runner.stage_facts import predict_facts, storable, track_facts
+from vcorr.runner.stored_masks import DamagedMasksError, check_masks, keep_masks
 from vcorr.store import shards
 from vcorr.store.fingerprint import plain
 from vcorr.store.rundir import RunDirectory
@@ -164,7 +166,7 @@ class _Worker:
             self._events.note(f"{path} belongs to another spec. It is computed again.")
             return False
         is_ok = found.num_rows > 0 and bool(found["status"][0].as_py() == STATUS_OK)
-        return is_ok and (not self._may_compute or self._has_video(clip_id))
+        return is_ok and (not self._may_compute or (self._has_video(clip_id) and self._has_masks(clip_id)))
 
     def _has_video(self, clip_id: str) -> bool:
         """Returns whether the generated video of a predicted clip is there, if the mode makes one."""
@@ -173,6 +175,17 @@ class _Worker:
         try:
             track.check_video(self._run, clip_id)
         except track.DamagedVideoError as error:
+            self._events.note(f"{error.message} Clip {clip_id} is made again.")
+            return False
+        return True
+
+    def _has_masks(self, clip_id: str) -> bool:
+        """Returns whether the masks of a predicted clip are there, if the run carries masks."""
+        if not self._plan.spec.is_propagation:
+            return True
+        try:
+            check_masks(self._run, clip_id)
+        except DamagedMasksError as error:
             self._events.note(f"{error.message} Clip {clip_id} is made again.")
             return False
         return True
@@ -213,8 +226,10 @@ class _Worker:
             seconds = time.monotonic() - began
             if self._plan.selection.mode.makes_video:
                 facts = {"video": track.keep_video(self._run, predicted.clip)}
-            if self._plan.spec.is_tracking:
+            if self._plan.spec.reads_one_site:
                 facts = {COST_KEY: cost_of(predicted, self._plan.hardware.device)}
+            if predicted.masks is not None:
+                facts |= keep_masks(self._run, clip_id, predicted.masks)
             tracks = track.rows_of_tracks(self._plan, self._run, predicted.clip, self._tracker, predicted.facts)
         except PartFailureError as error:
             return self._fail(clip_id, error)
@@ -246,6 +261,8 @@ class _Worker:
         # after the clip was read, so that a dataset need not read it a second time for its notes
         for note in (*self._plan.live.dataset.notes(clip_id), *self._new_fits(prepared)):
             self._say(note)
+        if self._plan.spec.is_propagation:
+            return predict_masks(self._plan, prepared)
         return predict.predict_clip(self._plan, probes, prepared, self._events.step_done)
 
     def _new_fits(self, prepared: predict.Prepared) -> Iterator[str]:

@@ -167,7 +167,8 @@ class PredictionRow:
     kind: Text = column(
         "",
         "`positions`: predicted positions of the points, in `xy`. `rows`: an attention summary, in `rows`. `video`: "
-        "task `generation`, a video was generated and nothing was read; `points` is 0.",
+        "task `generation`, a video was generated and nothing was read; `points` is 0. `masks`: task `propagation`, "
+        "the masks are in the run's folder `masks`; `points` is 0.",
     )
     attention: Text = column("", _ATTENTION)
     layer: Int32 = column(NONE, _LAYER)

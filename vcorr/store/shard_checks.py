@@ -93,7 +93,7 @@ def _check_predictions(table: pa.Table) -> None:
         return
     _check_sites(table)
     _check_variants(table)
-    _check_known(table, "kind", ("positions", "rows", "video"))
+    _check_known(table, "kind", ("positions", "rows", "video", "masks"))
     _check_unique(table, _PREDICTED_BY)
     points, latents = (_array(table, column) for column in ("points", "latents"))
     for column in ("points", "latents"):

@@ -10,6 +10,7 @@ from vcorr.contract.bases import DatasetBase, GuidanceBase, MetricBase, ProbeBas
 from vcorr.contract.protocols import (
     Dataset,
     Guidance,
+    MaskMetric,
     Metric,
     Page,
     Probe,
@@ -23,7 +24,7 @@ from vcorr.contract.protocols import (
 PROTOCOLS: dict[str, tuple[type, ...]] = {
     "model": (VideoModel,),
     "probe": (Probe,),
-    "metric": (Metric, RowMetric, TrackMetric, VideoMetric),
+    "metric": (Metric, RowMetric, TrackMetric, MaskMetric, VideoMetric),
     "dataset": (Dataset,),
     "tracker": (Tracker,),
     "guidance": (Guidance,),

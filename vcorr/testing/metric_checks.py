@@ -16,6 +16,7 @@ from vcorr.contract.bases import MetricBase, with_defaults
 from vcorr.contract.geometry import TokenGrid
 from vcorr.contract.records import RowsPrediction, Score, Tracks
 from vcorr.metrics.score_checks import check_rules
+from vcorr.testing.mask_metric_checks import MaskMetricSuite
 from vcorr.testing.report import CheckFunction, Report, expect, make, run_checks
 from vcorr.testing.score_form import check_primary, check_score_form, expect_same
 from vcorr.testing.video_metric_checks import VideoMetricSuite
@@ -37,6 +38,8 @@ def check_metric(metric: Any, *, config: Any = None, skip: Collection[str] = ())
             best"; a `RowMetric` does not have that check.
     """
     label, made = make(metric, config)
+    if hasattr(made, "score_masks"):
+        return run_checks(label, MaskMetricSuite(made).checks(), skip)
     if hasattr(made, "score_video"):
         return run_checks(label, VideoMetricSuite(made).checks(), skip)
     kinds = {"score_rows": _RowMetricSuite, "score_tracks": _TrackMetricSuite}

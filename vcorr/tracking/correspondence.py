@@ -5,7 +5,6 @@ Shapes: T frames of a clip, H x W pixels, N query points, U distinct query token
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
@@ -20,7 +19,7 @@ from vcorr.contract.geometry import TokenGrid
 from vcorr.contract.modes import mode_of
 from vcorr.contract.probe_protocols import Probe
 from vcorr.contract.protocols import VideoModel
-from vcorr.contract.records import HEAD_MEAN, NO_SITE, Clip, Queries, RunSettings, Site, Tracks
+from vcorr.contract.records import Clip, Queries, RunSettings, Site, Tracks
 from vcorr.contract.variants import Variant, switches_of
 from vcorr.data.video_sizes import resize_video
 from vcorr.functional.query_points import QueryPoints
@@ -29,7 +28,7 @@ from vcorr.metrics.timemap import to_frames
 from vcorr.tracking.chunk_plans import Chunk, plan_chunks
 from vcorr.tracking.chunk_sizes import ChunkSizes
 from vcorr.tracking.cost_reader import NO_QUERIES, ChunkCosts, read_chunk, takes_costs
-from vcorr.tracking.followed_site import SiteFacts
+from vcorr.tracking.followed_site import ReadAt, SiteFacts
 from vcorr.tracking.frame_reader import Followed, FrameRead, FrameReader, Piece
 from vcorr.tracking.track_options import TrackOptions
 
@@ -71,24 +70,14 @@ class CorrespondenceTracker:
         self._sites = _choose_sites(model, probe, self.layers)
         _check_settings(settings)
         self._sizes = ChunkSizes(model, self._sites[0] if self._sites else None, self.options)
-        self._noise, self._head = math.nan, HEAD_MEAN
+        self._read_at = ReadAt()
 
     # ----------------------------------------------------------------------------------------------------------- facts
 
     @property
     def facts(self) -> SiteFacts:
         """Where the tracks come from; noise level and head are known after the first pass."""
-        step = self.settings.steps[0] if self.settings.steps else NO_SITE
-        one = len(self._sites) == 1
-        return SiteFacts(
-            layer=self._sites[0].layer if one else NO_SITE,
-            layer_name=" ".join(site.name for site in self._sites),
-            step=step,
-            head=self._head,
-            noise=self._noise,
-            attention=self._sites[0].attention if self._sites else "none",
-            probe=str(getattr(self.probe, "name", type(self.probe).__name__.lower())),
-        )
+        return SiteFacts.of(self._sites, self.settings, self.probe, self._read_at)
 
     def grid(self, clip: Clip) -> TokenGrid:
         """Returns the grid of the tracks of a clip: one latent frame per video frame, and the model's tokens.
@@ -184,7 +173,7 @@ class CorrespondenceTracker:
 
     def _read(self, chunk: Clip, settings: RunSettings) -> ChunkCosts:
         found = read_chunk(self.model, chunk, settings, self.probe, self.layers, self.variant)
-        self._noise, self._head = found.noise, found.costs[0].head
+        self._read_at = ReadAt(found.noise, found.costs[0].head)
         joins = self.options.combine == "logits" and len(found.costs) > 1
         return replace(found, costs=[join_costs(found.costs)]) if joins else found
 

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from vcorr.contract.records import HEAD_MEAN, NO_SITE, Attention
+from vcorr.contract.records import HEAD_MEAN, NO_SITE, Attention, RunSettings, Site
 
 DIRECT = "direct"
 """The probe's name in rows of trackers and of models that follow points without attention."""
+
+
+@dataclass(frozen=True)
+class ReadAt:
+    """What the first pass tells: noise level, NaN without noise, and head, -1 for several together."""
+
+    noise: float = float("nan")
+    head: int = HEAD_MEAN
 
 
 @dataclass(frozen=True)
@@ -25,3 +34,17 @@ class SiteFacts:
     noise: float = float("nan")
     attention: Attention = "none"
     probe: str = DIRECT
+
+    @classmethod
+    def of(cls, sites: Sequence[Site], settings: RunSettings, probe: object, read: ReadAt) -> SiteFacts:
+        """Returns the facts of sites whose correlations are averaged, read by a probe at one step."""
+        one = len(sites) == 1
+        return cls(
+            layer=sites[0].layer if one else NO_SITE,
+            layer_name=" ".join(site.name for site in sites),
+            step=settings.steps[0] if settings.steps else NO_SITE,
+            head=read.head,
+            noise=read.noise,
+            attention=sites[0].attention if sites else "none",
+            probe=str(getattr(probe, "name", type(probe).__name__.lower())),
+        )

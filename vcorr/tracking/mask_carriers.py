@@ -16,14 +16,18 @@ from torch import Tensor
 
 from vcorr.baselines.tokens import TokenSearch, token_pixels
 from vcorr.contract.geometry import TokenGrid
-from vcorr.contract.protocols import Tracker
-from vcorr.contract.records import Clip
+from vcorr.contract.probe_protocols import Probe
+from vcorr.contract.protocols import Tracker, VideoModel
+from vcorr.contract.records import Clip, RunSettings
 from vcorr.data.video_sizes import resize_video
 from vcorr.functional.token_costs import NearestTokens
 from vcorr.tracking.cost_reader import NO_QUERIES
+from vcorr.tracking.followed_site import SiteFacts
 from vcorr.tracking.label_propagation import enlarge_labels, propagate_labels, share_labels
 from vcorr.tracking.moved_masks import check_mask, move_masks
 from vcorr.tracking.propagation_options import PropagationOptions
+from vcorr.tracking.propagation_passes import LabelPropagator
+from vcorr.tracking.track_options import TrackOptions
 
 Labels = NDArray[np.uint8]
 
@@ -44,12 +48,41 @@ class MaskCarrier(Protocol):
         """
         ...
 
+    def tokens(self, clip: Clip) -> tuple[int, int]:
+        """Returns the rows and columns of tokens that take labels in a frame; pixels, where there are no tokens.
+
+        Raises:
+            UsageError: the clip cannot be read.
+        """
+        ...
+
+    def passes(self, clip: Clip) -> int:
+        """Returns the number of forward passes of a network for a clip; 0 without one."""
+        ...
+
+    def typical_chunk(self, clip: Clip) -> Clip:
+        """Returns the clip as one pass of the network reads it; the clip itself without a network."""
+        ...
+
 
 class TokenPropagator(Protocol):
     """Carries labels of tokens; `LabelPropagator` is one."""
 
+    @property
+    def facts(self) -> SiteFacts:
+        """Where the labels come from."""
+        ...
+
     def grid(self, clip: Clip) -> TokenGrid:
         """Returns the tokens of a frame; raises UsageError if the clip cannot be read."""
+        ...
+
+    def passes(self, clip: Clip) -> int:
+        """Returns the number of forward passes of a network for a clip; 0 without one."""
+        ...
+
+    def typical_chunk(self, clip: Clip) -> Clip:
+        """Returns the clip as one pass of the network reads it; the clip itself without a network."""
         ...
 
     def propagate(self, clip: Clip, labels: Tensor, frame: int = 0) -> Iterator[tuple[int, Tensor]]:
@@ -78,6 +111,24 @@ class CarriedByTokens:
             out[number] = values[enlarge_labels(labels, *mask.shape).numpy()]
         return out
 
+    @property
+    def facts(self) -> SiteFacts:
+        """Where the labels come from."""
+        return self.propagator.facts
+
+    def tokens(self, clip: Clip) -> tuple[int, int]:
+        """Returns the rows and columns of tokens; see `MaskCarrier`."""
+        grid = self.propagator.grid(clip)
+        return grid.rows, grid.cols
+
+    def passes(self, clip: Clip) -> int:
+        """Returns the number of forward passes; see `MaskCarrier`."""
+        return self.propagator.passes(clip)
+
+    def typical_chunk(self, clip: Clip) -> Clip:
+        """Returns the clip as one pass reads it; see `MaskCarrier`."""
+        return self.propagator.typical_chunk(clip)
+
 
 @dataclass(frozen=True)
 class CarriedByPoints:
@@ -90,6 +141,20 @@ class CarriedByPoints:
         assert clip.video is not None  # datasets with masks have videos
         return move_masks(self.tracker, clip.video, mask, frame).astype(np.uint8)
 
+    def tokens(self, clip: Clip) -> tuple[int, int]:
+        """Returns the size of a frame: points have no tokens."""
+        assert clip.video is not None  # datasets with masks have videos
+        height, width = clip.video.shape[1:3]
+        return height, width
+
+    def passes(self, clip: Clip) -> int:
+        """Returns 0: what a tracker computes is not known."""
+        return 0
+
+    def typical_chunk(self, clip: Clip) -> Clip:
+        """Returns the clip itself."""
+        return clip
+
 
 @dataclass(frozen=True)
 class PatchPropagator:
@@ -100,6 +165,15 @@ class PatchPropagator:
 
     baseline: TokenSearch
     options: PropagationOptions
+    facts = SiteFacts()
+
+    def passes(self, clip: Clip) -> int:
+        """Returns 0: there is no network."""
+        return 0
+
+    def typical_chunk(self, clip: Clip) -> Clip:
+        """Returns the clip itself."""
+        return clip
 
     def grid(self, clip: Clip) -> TokenGrid:
         """Returns the tokens of the baseline; raises UsageError if a frame is smaller than a token."""
@@ -123,6 +197,23 @@ class PatchPropagator:
     def _describe(self, video: NDArray[np.uint8], grid: TokenGrid) -> Tensor:
         described = self.baseline.describe(token_pixels(video, grid)).astype(np.float32) / 255
         return torch.from_numpy(described.reshape(len(video), grid.rows, grid.cols, -1))
+
+
+def carry_by_patches(model: object, options: PropagationOptions) -> CarriedByTokens | None:
+    """Returns what carries labels with a baseline that compares tokens of pixels; None for any other model."""
+    return CarriedByTokens(PatchPropagator(model, options)) if isinstance(model, TokenSearch) else None
+
+
+def carry_by_sites(
+    model: VideoModel,
+    probe: Probe,
+    layers: Sequence[int],
+    settings: RunSettings,
+    options: PropagationOptions,
+    reading: TrackOptions,
+) -> CarriedByTokens:
+    """Returns what carries labels with a model at its sites; arguments and errors as of `LabelPropagator`."""
+    return CarriedByTokens(LabelPropagator(model, probe, layers, settings, options, reading))
 
 
 def _find_context(position: int, context: int) -> Sequence[int]:

@@ -16,12 +16,14 @@ from torch import Tensor
 
 from vcorr.contract.errors import UsageError
 from vcorr.contract.geometry import TokenGrid
+from vcorr.contract.modes import mode_of
 from vcorr.contract.probe_protocols import Probe
 from vcorr.contract.protocols import VideoModel
 from vcorr.contract.records import Clip, RunSettings
 from vcorr.contract.variants import CORRECTED
 from vcorr.tracking.chunk_sizes import ChunkSizes
 from vcorr.tracking.cost_reader import read_chunk, takes_costs
+from vcorr.tracking.followed_site import ReadAt, SiteFacts
 from vcorr.tracking.label_propagation import propagate_labels
 from vcorr.tracking.propagation_options import PropagationOptions
 from vcorr.tracking.track_options import TrackOptions
@@ -94,10 +96,27 @@ class LabelPropagator:
             raise UsageError(
                 f"Propagation reads one step, got {len(settings.steps)}.", hint="For example: --steps last"
             )
-        site = next((site for site in model.sites() if site.layer in layers), None)
+        self._sites = [site for site in model.sites() if site.layer in layers]
+        self._read_at = ReadAt()
         self._model, self._probe, self._layers, self._options = model, probe, tuple(layers), options
         self._settings = replace(settings, add_noise=reading.add_noise)
-        self._sizes = ChunkSizes(model, site, replace(reading, latents="stills"))
+        self._sizes = ChunkSizes(model, self._sites[0] if self._sites else None, replace(reading, latents="stills"))
+
+    @property
+    def facts(self) -> SiteFacts:
+        """Where the labels come from; noise level and head are known after the first pass."""
+        return SiteFacts.of(self._sites, self._settings, self._probe, self._read_at)
+
+    def passes(self, clip: Clip) -> int:
+        """Returns the number of passes of the denoiser that carry the mask of frame 0 through a clip."""
+        assert clip.video is not None  # the grid was made of it
+        windows = plan_windows(len(clip.video), self._sizes.size_for(clip), self._options.context)
+        return len(windows) * max(1, mode_of(self._settings.mode).passes(self._settings))
+
+    def typical_chunk(self, clip: Clip) -> Clip:
+        """Returns a clip of the frames of one pass; for estimates of time and memory."""
+        assert clip.video is not None  # the grid was made of it
+        return self._sizes.take_frames(clip, tuple(range(min(len(clip.video), self._sizes.size_for(clip)))))
 
     def grid(self, clip: Clip) -> TokenGrid:
         """Returns the tokens of a pass over a clip; the video is wanted at the grid's height and width.
@@ -123,7 +142,8 @@ class LabelPropagator:
         known = {0: labels}
         for window in plan_windows(len(order), self._sizes.size_for(clip), self._options.context):
             part = self._sizes.take_frames(clip, tuple(order[position] for position in window.frames))
-            costs = read_chunk(self._model, part, self._settings, self._probe, self._layers, CORRECTED).costs
+            read = read_chunk(self._model, part, self._settings, self._probe, self._layers, CORRECTED)
+            costs, self._read_at = read.costs, ReadAt(read.noise, read.costs[0].head)
             for target in window.targets:
                 context = window.contexts(target, self._options.context)
                 known[target] = propagate_labels(

@@ -21,7 +21,7 @@ from vcorr.analysis.stored_scores import check_scored_alike
 from vcorr.contract.errors import StoreError, UsageError
 from vcorr.contract.metric_columns import lower_is_better
 from vcorr.contract.records import NO_SITE, is_random
-from vcorr.contract.tasks import CORRESPONDENCE, GENERATION, TRACKING
+from vcorr.contract.tasks import AT_ONE_SITE, CORRESPONDENCE, GENERATION
 from vcorr.runner.cost import COST_KEY
 from vcorr.runner.repeat import words_of_rescoring, words_to_repeat
 from vcorr.stats.series import Scores, Series, gather, series
@@ -142,7 +142,7 @@ class BoardRun:
     def is_tracker(self) -> bool:
         """Whether a tracker followed the points in the place of a model."""
         spec = self.record.get("spec")
-        return self.task == TRACKING and isinstance(spec, dict) and not spec.get("model")
+        return self.task in AT_ONE_SITE and isinstance(spec, dict) and not spec.get("model")
 
     @property
     def cost(self) -> RunCost | None:
@@ -333,7 +333,7 @@ def _note_tokens(tables: Iterable[pa.Table], tokens: dict[tuple[str, int], set[T
 
 def _is_free(row: Mapping[str, Any]) -> bool:
     """Returns whether predictions can be at any position. All tracks have a ceiling of 1, also those from tokens."""
-    from_tokens = row["task"] == TRACKING and max(row["token_width"], row["token_height"]) > 1
+    from_tokens = row["task"] in AT_ONE_SITE and max(row["token_width"], row["token_height"]) > 1
     return bool(row["ceiling_kind"] == FREE) and not from_tokens
 
 

@@ -17,7 +17,7 @@ from vcorr.board.tables.definitions import BoardConfig, RankedBy, boards_of
 from vcorr.board.tables.row_candidates import Entry, LeftOut, find_entries, find_refusal
 from vcorr.board.tables.site_rows import SiteRow, make_row
 from vcorr.contract.noun_counts import say_count
-from vcorr.contract.tasks import GENERATION, TRACKING
+from vcorr.contract.tasks import AT_ONE_SITE, GENERATION
 from vcorr.stats.intervals import Bounded, Floats, gain_differences, skill_differences
 from vcorr.stats.series import Series, join_clip_facts
 from vcorr.stats.sign_flips import SIGNIFICANT, holm, sign_flip_test, smallest_p
@@ -333,7 +333,7 @@ def _facts_of(table: ClipTable) -> dict[str, str]:
     frames = sorted({measured.clips[clip].frames for clip in table.clips if clip in measured.clips} - {0})
     counts = [str(frames[0])] if len(frames) == 1 else [f"{frames[0]} to {frames[-1]}"] if frames else ["unknown"]
     seed = {"seed": str(measured.seed)} if measured.makes_video else {}
-    mode = {"mode": str(key["mode"])} if first.run.task != TRACKING else _name_inputs(first.run.inputs)
+    mode = {"mode": str(key["mode"])} if first.run.task not in AT_ONE_SITE else _name_inputs(first.run.inputs)
     return {
         "dataset": first.run.dataset,
         "split": str(key["split"]),
@@ -341,7 +341,7 @@ def _facts_of(table: ClipTable) -> dict[str, str]:
         "clips": table.name,
         "frames": counts[0],
         **seed,
-        "tracker" if first.run.task != TRACKING else "reference": str(key["tracker"]),
+        "tracker" if first.run.task not in AT_ONE_SITE else "reference": str(key["tracker"]),
         "variant": str(key["variant"]),
         **({"heads": "single heads"} if table.heads == "single" else {}),
         **({"scored by": "an earlier version, its ceilings can be passed"} if is_earlier(measured.scoring) else {}),

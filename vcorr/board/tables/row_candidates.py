@@ -15,7 +15,7 @@ from vcorr.board.tables.board_runs import BoardRun
 from vcorr.board.tables.definitions import BoardConfig, boards_of
 from vcorr.board.tables.site_rows import SiteRow, make_row
 from vcorr.contract.metric_columns import MOVING
-from vcorr.contract.tasks import CORRESPONDENCE, GENERATION, TRACKING
+from vcorr.contract.tasks import AT_ONE_SITE, CORRESPONDENCE, GENERATION
 from vcorr.contract.visible_text import join_words
 from vcorr.stats.series import Heads, Series, heads_of
 
@@ -79,16 +79,16 @@ class Entry:
         """What makes two entries the same measurement: model and probe with their options, weights, kind of heads.
 
         A record also says which variants a probe read. Each is an entry of its own, and does not depend on the others.
-        In tracking, options of tracking and sites count as well: nothing chooses among them. So does the guidance of
-        generated videos, with the number of steps and the strength of classifier-free guidance.
+        In tracking and propagation, their options and sites count as well: nothing chooses among them. So does the
+        guidance of generated videos, with the number of steps and the strength of classifier-free guidance.
         """
         resolved = self.run.record.get("resolved") or {}
         probe = self.chooser.key["probe"]
         probes = [p for p in resolved.get("probes") or [] if p.get("name") == probe]
         options = [resolved.get("model"), *({**p, "variants": None} for p in probes)]
-        if self.run.task == TRACKING:
+        if self.run.task in AT_ONE_SITE:
             settings = resolved.get("settings") or {}
-            options += [resolved.get("track"), resolved.get("sites"), settings.get("steps")]
+            options += [resolved.get("propagate"), resolved.get("track"), resolved.get("sites"), settings.get("steps")]
         if self.run.task == GENERATION:
             settings = resolved.get("settings") or {}
             options += [resolved.get("guidance"), settings.get("num_steps"), settings.get("cfg")]

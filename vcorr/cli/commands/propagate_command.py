@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
+from vcorr.cli.commands.run_command import carry_out
 from vcorr.cli.commands.site_flags import read_site_flags, site_options
 from vcorr.cli.folder_type import FOLDER
 from vcorr.cli.hints import SpecCommand
 from vcorr.cli.number_types import WHOLE_NUMBER
-from vcorr.contract.errors import EXIT_OK, EXIT_SOME_FAILED, UsageError
-
-if TYPE_CHECKING:
-    from vcorr.runner.spec import RunSpec
-    from vcorr.tracking.propagation_options import PropagationOptions
-
-TABLE = "propagation.arrow"
-"""The table of a measurement, one row per object."""
+from vcorr.contract.errors import EXIT_OK, UsageError
 
 
 @click.command(cls=SpecCommand, short_help="Carry a mask through a video along correspondences.")
@@ -35,7 +28,15 @@ TABLE = "propagation.arrow"
 @click.option("--data", metavar="NAME", help="In place of VIDEO, a dataset with masks, to measure on.")
 @click.option("--data-root", metavar="PATH", help="Folder of the dataset's files; means --set data.path=PATH.")
 @click.option("--limit", type=WHOLE_NUMBER, metavar="N", help="Only the first N clips.")
-@click.option("--out", type=FOLDER, help="Folder to write.  [default: propagated/NAME]")
+@click.option("--out", type=FOLDER, help="Folder of runs, or for the masks of VIDEO.  [default: runs; propagated/NAME]")
+@click.option(
+    "--reuse",
+    type=click.Choice(["never", "matching", "only"]),
+    default="matching",
+    show_default=True,
+    help="Earlier results of --data: continue from them, compute nothing new (only), or start a new run (never).",
+)
+@click.option("--dry-run", is_flag=True, help="Print what would run on --data, and what is missing.")
 @click.option("--json", "as_json", is_flag=True, help="Results as JSON on standard output.")
 def propagate(
     video: str | None,
@@ -48,6 +49,8 @@ def propagate(
     data_root: str | None,
     limit: int | None,
     out: Path | None,
+    reuse: str,
+    dry_run: bool,
     as_json: bool,
     assignments: tuple[str, ...],
     **flags: Any,
@@ -61,24 +64,25 @@ def propagate(
       vcorr propagate --data sprites --model tiny --limit 8
 
     Every token takes its labels from the most similar tokens of earlier frames (docs/tracking.md). A tracker moves the
-    mask with points.
+    mask with points. A measurement is a run: stored, continued, scored again and compared as any other.
     """
-    from vcorr.cli.quiet import quiet_libraries
-    from vcorr.plugins.part_options import make_config
-    from vcorr.runner.spec import build_spec
-    from vcorr.tracking.propagation_options import PropagationOptions
-
-    quiet_libraries()
-    _check_form(video, mask, frame, {"data": data, "data-root": data_root, "limit": limit})
-    root = [] if data_root is None else [f"data.path={data_root}"]
-    given = {**read_site_flags(flags), "data": data, "limit": limit}
-    spec = build_spec(given, assignments=[*root, *assignments])
+    of_runs = {"limit": limit, "reuse": None if reuse == "matching" else reuse, "dry-run": dry_run or None}
+    _check_form(video, mask, frame, {"data": data, "data-root": data_root, **of_runs})
     numbers = {"context": context, "radius": radius, "top_k": top_k}
-    asked = {name: value for name, value in numbers.items() if value is not None}
-    options: PropagationOptions = make_config(PropagationOptions, asked, "propagate")
-    if video is None or mask is None:
-        return _measure(spec, options, out, as_json)
-    return _carry(Path(video), mask, frame, spec, options, out, as_json)
+    more = [f"propagate.{name}={value}" for name, value in numbers.items() if value is not None]
+    given = {**read_site_flags(flags), "data": data, "limit": limit}
+    if video is not None and mask is not None:
+        return _carry(Path(video), mask, frame, given, [*more, *assignments], out, as_json)
+    if data is None:
+        raise UsageError(
+            "Neither a video nor data was named.",
+            hint="vcorr propagate VIDEO --mask FIRST.png, or vcorr propagate --data sprites",
+        )
+    root = [] if data_root is None else [f"data.path={data_root}"]
+    given["task"] = "propagation"
+    return carry_out(
+        given, [*root, *more, *assignments], out=out or Path("runs"), reuse=reuse, dry_run=dry_run, as_json=as_json
+    )
 
 
 def _check_form(video: str | None, mask: Path | None, frame: int, of_dataset: Mapping[str, Any]) -> None:
@@ -98,19 +102,29 @@ def _check_form(video: str | None, mask: Path | None, frame: int, of_dataset: Ma
 
 
 def _carry(
-    video: Path, mask: Path, frame: int, spec: RunSpec, options: PropagationOptions, out: Path | None, as_json: bool
+    video: Path,
+    mask: Path,
+    frame: int,
+    given: Mapping[str, Any],
+    assignments: Sequence[str],
+    out: Path | None,
+    as_json: bool,
 ) -> int:
+    from vcorr.cli.quiet import quiet_libraries
     from vcorr.cli.views.mask_view import say_carried
     from vcorr.cli.views.terminal import print_json
     from vcorr.contract.text_files import expand_home
     from vcorr.data.video_names import show_name
     from vcorr.plugins.registry import installed
     from vcorr.runner.mask_propagation import make_carrier, propagate_mask
+    from vcorr.runner.spec import build_spec
     from vcorr.tracking.tracks_folder import choose_folder
 
+    quiet_libraries()
+    spec = build_spec(given, assignments=assignments)
     path = expand_home(video)
     folder = choose_folder(out, path, "propagated")
-    carrier = make_carrier(spec, installed(), options)
+    carrier = make_carrier(spec, installed())
     made, notes = propagate_mask(path, expand_home(mask), frame, carrier)
     facts = {
         "video": show_name(path),
@@ -129,31 +143,3 @@ def _carry(
     else:
         say_carried(result, folder)
     return EXIT_OK
-
-
-def _measure(spec: RunSpec, options: PropagationOptions, out: Path | None, as_json: bool) -> int:
-    from vcorr.cli.views.mask_view import say_failure, say_measured, summary_dict
-    from vcorr.cli.views.terminal import print_json
-    from vcorr.plugins.registry import installed
-    from vcorr.runner.mask_propagation import make_carrier, measure_masks, open_mask_data
-    from vcorr.store.atomic_files import make_folder
-    from vcorr.tracking.mask_table import summarise_masks, write_mask_table
-    from vcorr.tracking.tracks_folder import choose_folder
-
-    data = open_mask_data(spec, installed())
-    carrier = make_carrier(spec, installed(), options)
-    name = re.sub(r"[^\w.-]", "-", f"{carrier.facts['model']}-{data.part.entry.name}")
-    folder = choose_folder(out, Path(name), "propagated")
-    rows = []
-    for done in measure_masks(data, carrier):
-        rows += done
-        say_failure(done)
-    summary = summarise_masks(rows)
-    make_folder(folder)
-    write_mask_table(folder / TABLE, rows)
-    facts = {**carrier.facts, "data": data.part.entry.name, "notes": list(carrier.notes), "table": str(folder / TABLE)}
-    if as_json:
-        print_json({**facts, **summary_dict(summary)})
-    else:
-        say_measured(summary, facts)
-    return EXIT_SOME_FAILED if summary.failed else EXIT_OK

@@ -165,7 +165,9 @@ def _run(plan: Plan, out: Path, reuse: str, as_json: bool) -> int:
 
 
 def _say_outcome(plan: Plan, outcome: Outcome, as_json: bool) -> None:
+    from vcorr.analysis.object_means import average_objects
     from vcorr.cli.views import render
+    from vcorr.cli.views.mask_view import say_objects
     from vcorr.contract.metric_columns import lower_is_better, ranking_columns
     from vcorr.stats.series import gather
     from vcorr.stats.summary import Findings, summarise_each
@@ -176,10 +178,16 @@ def _say_outcome(plan: Plan, outcome: Outcome, as_json: bool) -> None:
     probes = [probe.entry.name for probe in plan.parts.probes]
     found = Findings.of(scores, ranking_columns(record), lower, probes)
     videos = _draw_videos(plan, outcome, found, lower) if plan.spec.save_videos else []
+    objects = average_objects(
+        outcome.run.iter_shards("scores", plan.selection.clips) if plan.spec.is_propagation else ()
+    )
     if as_json:
         facts = render.outcome_dict(outcome, found, summarise_each(scores, found.metrics, lower), plan)
-        print_json({**facts, "videos": [str(path) for path in videos]})
+        of_objects = {"objects": objects} if plan.spec.is_propagation else {}
+        print_json({**facts, **of_objects, "videos": [str(path) for path in videos]})
     else:
+        if plan.spec.is_propagation:
+            say_objects(objects, plan.dataset)
         render.outcome(outcome, found, plan.reference.text, videos, record.get("cost"))
 
 

@@ -22,7 +22,7 @@ from vcorr.contract.modes import Generate
 from vcorr.contract.noun_counts import say_count
 from vcorr.contract.records import NO_SITE
 from vcorr.contract.seeds import noise_draw_of
-from vcorr.contract.tasks import GENERATION, TRACKING
+from vcorr.contract.tasks import AT_ONE_SITE, GENERATION
 from vcorr.contract.visible_text import join_words
 from vcorr.metrics.tapvid_metric import JACCARD, OCCLUSION
 from vcorr.runner.reference import Reference
@@ -138,12 +138,15 @@ def _facts(found: Overview) -> dict[str, Any]:
 
 
 def _tracking(record: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns how points were followed and what it cost, in words; nothing for a run of another task."""
+    """Returns how points were followed or masks carried, and what it cost, in words; nothing for another task."""
     resolved, cost = record.get("resolved") or {}, record.get("cost")
-    if resolved.get("task") != TRACKING:
+    task = resolved.get("task")
+    if task not in AT_ONE_SITE:
         return {}
-    options = " ".join(f"track.{name}={value}" for name, value in resolved["track"].items())
-    return {"task": TRACKING, "tracking": options, "cost": render.say_cost(cost) if cost else ""}
+    options = [
+        f"{part}.{key}={value}" for part in ("propagate", "track") for key, value in resolved.get(part, {}).items()
+    ]
+    return {"task": task, str(task): " ".join(options), "cost": render.say_cost(cost) if cost else ""}
 
 
 def _generation(context: Mapping[str, Any]) -> dict[str, Any]:

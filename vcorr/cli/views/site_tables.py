@@ -21,7 +21,7 @@ from vcorr.cli.views.table_notes import (
 )
 from vcorr.cli.views.table_width import Column, Fitted, fit_columns
 from vcorr.cli.views.terminal import DASH, cell, console, number
-from vcorr.contract.metric_columns import MAIN_COLUMN
+from vcorr.contract.metric_columns import MAIN_COLUMN, PROPAGATION_COLUMNS
 from vcorr.contract.records import HEAD_MEAN, is_random
 from vcorr.contract.variants import DEFAULT_VARIANT
 
@@ -191,7 +191,7 @@ def _explain(best: Sequence[BestSite], fitted: Fitted) -> Iterator[str]:
     if not best:
         return
     yield from _explain_choice(best, fitted)
-    yield from _explain_columns(fitted)
+    yield from _explain_columns(fitted, best[0].summary.metric)
     yield from gather_remarks(list(_remarks(best, fitted)), len(best))
     left = max(b.summary.not_scored for b in best)
     if left:
@@ -214,9 +214,11 @@ def _explain_choice(best: Sequence[BestSite], fitted: Fitted) -> Iterator[str]:
             yield f"Chosen separately: {mean}, and the best of {single} single heads."
 
 
-def _explain_columns(fitted: Fitted) -> Iterator[str]:
+def _explain_columns(fitted: Fitted, metric: str) -> Iterator[str]:
     if "metric" in fitted.shown and not {"ceiling", "gain"} & {*fitted.shown, *fitted.hidden}:
-        yield "skill = (value - floor) / (1 - floor); floor: nothing moves, and every point is visible."
+        of_masks = metric in PROPAGATION_COLUMNS
+        still = "the mask stays where it is" if of_masks else "nothing moves, and every point is visible"
+        yield f"skill = (value - floor) / (1 - floor); floor: {still}."
     elif {"floor", "ceiling"} <= fitted.shown:
         yield (
             "skill = (value - floor) / (ceiling - floor); floor: nothing moves; "
