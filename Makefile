@@ -16,6 +16,9 @@ KEPT := matching_accuracy@layer:foreground,matching_accuracy@layer:background,co
 # Columns of scores of tracks that boards and docs/tracking.md show
 TRACKED := average_pts_within_thresh,average_jaccard,occlusion_accuracy,redetection_jaccard
 
+# Columns of scores of masks that the board and docs/tracking.md show
+CARRIED := region_and_contour,region_similarity,contour_accuracy
+
 # Tests of what the packages of constraints-lowest.txt do for the project: reader, store, options, datasets
 LOWEST       := .venv-lowest
 LOWEST_STAMP := $(LOWEST)/.installed
@@ -23,7 +26,7 @@ LOWEST_TESTS := tests/video tests/store tests/plugins/test_option_values.py test
                 tests/faults/test_videos.py
 PURELIB      := -c 'import sysconfig; print(sysconfig.get_path("purelib"))'
 
-.PHONY: help install demo results tracking board check test shuffle faults lowest format findings switches traits knockouts guidance video-scores coverage animation wheels clean
+.PHONY: help install demo results tracking propagation board check test shuffle faults lowest format findings switches traits knockouts guidance video-scores coverage animation wheels clean
 
 help:  ## list the targets (the default)
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -48,7 +51,8 @@ results: $(STAMP)  ## keep the scores of runs/findings in leaderboards/results, 
 	$(BIN)/vcorr board collect --results runs/findings --out leaderboards/results --metrics $(KEPT)
 
 board: $(STAMP)  ## build the board of everything measured for docs/findings.md and docs/tracking.md, from stored scores
-	$(BIN)/vcorr board build --results leaderboards/results --results leaderboards/results/tracking --out $(SITE)
+	$(BIN)/vcorr board build --results leaderboards/results --results leaderboards/results/tracking \
+		--results leaderboards/results/propagation --out $(SITE)
 
 # A worker takes whole files of tests, so what a file makes for all its tests is made once
 test: $(STAMP)  ## run the tests in two processes (JOBS=4: in four)
@@ -109,6 +113,11 @@ tracking: $(STAMP)  ## measure everything that tracks offline, for docs/tracking
 video-scores: $(STAMP)  ## validate the scores of generated videos on injected faults, for docs/video-scores.md
 	$(BIN)/python -m vcorr_tiny.video_scores --out runs/video-scores --keep leaderboards/video-scores --docs docs
 	$(BIN)/python -m vcorr_tiny.rigid_scores --out runs/video-scores --keep leaderboards/video-scores --docs docs
+
+propagation: $(STAMP)  ## measure what carries masks offline, for docs/tracking.md, and keep its scores
+	$(BIN)/python -m vcorr_tiny.propagated --out runs/propagation --docs docs
+	rm -rf leaderboards/results/propagation
+	$(BIN)/vcorr board collect --results runs/propagation/reported --out leaderboards/results/propagation --metrics $(CARRIED)
 
 coverage: $(STAMP)  ## simulate what the intervals and tests of docs/statistics.md reach
 	$(BIN)/python docs/simulate_coverage.py --docs docs

@@ -489,4 +489,5 @@ PARTS: dict[str, Callable[[], str]] = {
     "video options": class_reference.options_part,
     "model list": model_pages.models_table,
     "reported numbers": reported_page.part,
+    "reported masks": reported_page.mask_part,
 }

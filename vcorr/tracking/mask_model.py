@@ -94,7 +94,7 @@ class MaskModel(VideoModelBase):
         return [(site, self._model.grid(chunk, site)) for site in sites]
 
     def run(self, clip: Clip, settings: RunSettings, recorder: Recorder) -> None:
-        """Refuses: masks need a mask to start from, see `carry`."""
+        """Raises PluginError: a mask to start from is needed, see `carry`."""
         raise PluginError("A run of propagation calls carry().")
 
     @property

@@ -37,8 +37,9 @@ COLUMNS = {
     "AJ after occlusion": "redetection_jaccard",
 }
 """Columns of the table: titles, and the columns of scores."""
-COMPARED = ("delta_avg", "AJ", "AJ after occlusion")
+COMPARED = {title: COLUMNS[title] for title in ("delta_avg", "AJ", "AJ after occlusion")}
 """Columns in which the embedded model is compared with every other entrant."""
+_FLOOR = "nothing moves, everything is visible"
 REPORTED, CHOICE = "reported", "choice"
 _HEADS = f"{HEFT}-heads"
 """Folder of the run that chooses the head."""
@@ -187,36 +188,52 @@ def _folder(out: Path, place: Place, entrant: Entrant) -> Path:
 
 def read_place(out: Path, place: Place, limit: int) -> list[Measured]:
     """Returns what was measured at a place over `limit` clips, best delta_avg first."""
-    found = []
-    for entrant in ENTRANTS:
-        runs = find_runs(_folder(out, place, entrant))
+    return read_runs({entrant: _folder(out, place, entrant) for entrant in ENTRANTS}, limit, COLUMNS)
+
+
+def read_runs(folders: Mapping[Entrant, Path], limit: int, columns: Mapping[str, str]) -> list[Measured]:
+    """Returns the newest whole run over `limit` clips of each entrant, the best one in the first column first.
+
+    columns: titles, and columns of scores.
+    """
+    found, (first, *_) = [], columns.values()
+    for entrant, folder in folders.items():
+        runs = find_runs(folder)
         whole = [run for run in runs if _is_whole(run) and run.record()["clips"]["total"] == limit]
         if whole:
             newest = _newest(whole)
-            found.append(Measured(entrant, newest, _read_series(newest)))
-    return sorted(found, key=lambda one: -float(np.nanmean(one.series[COLUMNS["delta_avg"]].score)))
+            found.append(Measured(entrant, newest, _read_series(newest, columns)))
+    return sorted(found, key=lambda one: -float(np.nanmean(one.series[first].score)))
 
 
 def _is_whole(run: RunDirectory) -> bool:
     return bool(run.record()["status"] == "complete")
 
 
-def _read_series(run: RunDirectory) -> dict[str, Series]:
-    scores = gather(run.iter_shards("scores"), lambda name: name in COLUMNS.values())
+def _read_series(run: RunDirectory, columns: Mapping[str, str] = COLUMNS) -> dict[str, Series]:
+    scores = gather(run.iter_shards("scores"), lambda name: name in columns.values())
     return {s.key["metric"]: s for s in scores.series}
 
 
-def make_table(found: Sequence[Measured]) -> str:
-    """Returns a Markdown table: percent with 95 % intervals over clips, and seconds per clip."""
+def make_table(
+    found: Sequence[Measured],
+    columns: Mapping[str, str] = COLUMNS,
+    what: str = "what follows the points",
+    floor: str = _FLOOR,
+) -> str:
+    """Returns a Markdown table: percent with 95 % intervals over clips, and seconds per clip.
+
+    columns: titles, and columns of scores. what: title of the first column. floor: in words.
+    """
     lines = [
-        f"| what follows the points | {' | '.join(COLUMNS)} | seconds per clip |",
-        "| --- |" + " ---: |" * (len(COLUMNS) + 1),
+        f"| {what} | {' | '.join(columns)} | seconds per clip |",
+        "| --- |" + " ---: |" * (len(columns) + 1),
     ]
     for one in found:
-        cells = (_percent(one.series[column]) for column in COLUMNS.values())
+        cells = (_percent(one.series[column]) for column in columns.values())
         lines.append(f"| {one.entrant.name} | {' | '.join(cells)} | {_seconds(one.run)} |")
-    floors = (_percent(found[0].series[column], floor=True) for column in COLUMNS.values())
-    lines.append(f"| floor: nothing moves, everything is visible | {' | '.join(floors)} | – |")
+    floors = (_percent(found[0].series[column], floor=True) for column in columns.values())
+    lines.append(f"| floor: {floor} | {' | '.join(floors)} | – |")
     return "\n".join(lines)
 
 
@@ -228,23 +245,26 @@ def _percent(s: Series, *, floor: bool = False) -> str:
     return f"{value} ({100 * float(found.low):.1f} … {100 * float(found.high):.1f})"
 
 
-def make_comparison(found: Sequence[Measured]) -> str:
-    """Returns a Markdown table: the embedded model minus each other one, paired by clip, in percentage points.
+def make_comparison(
+    found: Sequence[Measured],
+    entrant: Entrant = EMBEDDED,
+    columns: Mapping[str, str] = COMPARED,
+) -> str:
+    """Returns a Markdown table: one entrant minus each other one, paired by clip, in percentage points.
 
-    p is of a sign-flip test, corrected by Holm over the rows of a column. "" if the embedded model is not there.
+    p is of a sign-flip test, corrected by Holm over the rows of a column. "" if the entrant is not there.
     """
-    own = next((one for one in found if one.entrant is EMBEDDED), None)
+    own = next((one for one in found if one.entrant is entrant), None)
     others = [one for one in found if one is not own]
     if own is None or not others:
         return ""
-    columns = []
-    for title in COMPARED:
-        name = COLUMNS[title]
+    texts = []
+    for name in columns.values():
         differences = np.stack([_pair(own.series[name], one.series[name]) for one in others], axis=1)
-        columns.append(list(map(_describe, differences.T, holm(sign_flip_test(differences)))))
-    titles = [cell for title in COMPARED for cell in (title, "p")]
-    lines = [f"| {EMBEDDED.name} minus | {' | '.join(titles)} |", "| --- |" + " ---: |" * len(titles)]
-    for one, *cells in zip(others, *columns, strict=True):
+        texts.append(list(map(_describe, differences.T, holm(sign_flip_test(differences)))))
+    titles = [cell for title in columns for cell in (title, "p")]
+    lines = [f"| {entrant.name} minus | {' | '.join(titles)} |", "| --- |" + " ---: |" * len(titles)]
+    for one, *cells in zip(others, *texts, strict=True):
         lines.append(f"| {one.entrant.name} | {' | '.join(cells)} |")
     return "\n".join(lines)
 

@@ -111,6 +111,7 @@ def parse_board(text: str, label: str) -> BoardConfig:
     for key, name in {"primary metric": primary, "metric chosen_by": chosen_by}.items():
         if name not in [column.name for column in metrics]:
             raise unknown_name(f"{key} in {label}:", name, [column.name for column in metrics])
+    task = _read_task(values.get("task", CORRESPONDENCE), label)
     return BoardConfig(
         title=read_text_value(values, "title", label),
         summary=read_text_value(values, "summary", label, default=""),
@@ -120,11 +121,11 @@ def parse_board(text: str, label: str) -> BoardConfig:
         by=_read_by(values.get("by", "gain"), label),
         chosen_by=chosen_by,
         admission=_admission(values.get("admission", {}), label),
-        task=_read_task(values.get("task", CORRESPONDENCE), label),
+        task=task,
         cost=_read_cost(values.get("cost", False), label),
         ceilings=read_names(values.get("ceilings", []), f"{label}: ceilings"),
         floors=read_names(values.get("floors", []), f"{label}: floors"),
-        reported=read_reported(values.get("reported", []), [column.name for column in metrics], label),
+        reported=read_reported(values.get("reported", []), [column.name for column in metrics], task, label),
     )
 
 
