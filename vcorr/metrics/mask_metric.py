@@ -20,8 +20,8 @@ OBJECT = f"{STRATUM_MARK}object:"
 class MaskScores(MetricBase):
     """J, the region similarity, F, the contour accuracy, and their mean J&F, as in the evaluation of DAVIS-17.
 
-    The given mask says which objects there are. All frames but the first and the last count. n is the number of pairs of an
-    object and a frame. See `vcorr.metrics.mask_scores` for the formulas.
+    The given mask says which objects there are. All frames but the first and the last count. n is the number of pairs
+    of an object and a frame. See `vcorr.metrics.mask_scores` for the formulas.
     """
 
     higher_is_better = True
