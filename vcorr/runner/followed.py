@@ -149,6 +149,6 @@ def check_steps(spec: RunSpec, settings: RunSettings) -> None:
     """Checks that a run reads one step; raises UsageError if not."""
     if len(settings.steps) > 1:
         raise UsageError(
-            f"--steps {spec.steps} names {len(settings.steps)} steps; a run of {spec.task} reads one.",
+            f"--steps {spec.steps} names {len(settings.steps)} steps; a {spec.task} run reads one.",
             hint="For example: --steps last",
         )
