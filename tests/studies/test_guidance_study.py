@@ -77,6 +77,13 @@ def test_a_study_goes_on_and_keeps_what_it_measured(study) -> None:
     assert len(Path("marker").read_text().splitlines()) == len(made.splitlines()) * 3 // 2
 
 
+def test_one_model_is_loaded_once_for_all_arms_and_seeds(study, monkeypatch) -> None:
+    loads: list[tuple[str, ...]] = []
+    monkeypatch.setattr(guiding.Drawer, "load", lambda self, *asked: loads.append(asked))
+    study("--guidances", "lamp,lamp+scale=2", "--seeds", "1,2")
+    assert len(loads) == 1
+
+
 def test_the_table_is_arrow_and_holds_the_rows(study) -> None:
     found = study("--guidances", "lamp")
     table = pa.ipc.open_file("study/guidance.arrow").read_all()
