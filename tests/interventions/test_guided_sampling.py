@@ -299,6 +299,22 @@ def test_shared_blocks_are_not_computed_again(small):
     assert len(runs) == STEPS
 
 
+def test_a_model_whose_layers_are_loaded_in_groups_makes_a_whole_pass():
+    """Checks it by the runs of a layer, because diffusers may load groups in the order of the first pass."""
+    from diffusers.hooks import apply_group_offloading
+
+    model = load_small("cogvideox")
+    wanted, runs = predictions_of(model)["perturbed"], []
+    cpu = torch.device("cpu")
+    apply_group_offloading(
+        model.pipe.transformer, onload_device=cpu, offload_type="block_level", num_blocks_per_group=1
+    )
+    model.pipe.transformer.transformer_blocks[0].norm1.register_forward_hook(lambda *_: runs.append(1))
+    found = predictions_of(model)["perturbed"]
+    assert len(runs) == 2
+    torch.testing.assert_close(found, wanted, atol=1e-6, rtol=1e-5)
+
+
 def describe(module):
     return [
         (name, sorted(vars(each)), len(each._forward_hooks), len(each._forward_pre_hooks))

@@ -123,7 +123,7 @@ class PerturbedPass:
     @cached_property
     def _shared(self) -> tuple[Block, ...]:
         """The blocks before the first perturbed one, if they are not computed again."""
-        if not self._model.joins_rows:
+        if not self._model.joins_rows or any(_is_group_offloaded(each) for each in self._model.denoisers):
             return ()
         first = self._perturbation.layers[0]
         index = next(i for i, block in enumerate(self._blocks) if first in block.layers)
@@ -155,6 +155,12 @@ def _return(output: Any, *args: Any, **kwargs: Any) -> Any:
 
 def _skip(like: Any, *args: Any, **kwargs: Any) -> Any:
     return pass_through(like, args, kwargs)
+
+
+def _is_group_offloaded(denoiser: nn.Module) -> bool:
+    """Returns whether diffusers loads groups of layers one after the other, for which all of them have to run."""
+    registries = (getattr(module, "_diffusers_hook", None) for module in denoiser.modules())
+    return any("group_offloading" in name for each in registries for name in getattr(each, "hooks", {}))
 
 
 def _plain(denoiser: nn.Module) -> nn.Module:
