@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from vcorr import UsageError
-from vcorr.stats.sign_flips import EXACT_UP_TO, FLIPS, holm, sign_flip_test, smallest_p
+from vcorr.stats.sign_flips import EXACT_UP_TO, FLIPS, holm, joint_sign_flip_test, sign_flip_test, smallest_p
 
 fast = settings(max_examples=40, deadline=None, derandomize=True)
 eighths = st.integers(-8, 8).map(lambda x: x / 8)
@@ -192,3 +192,57 @@ def test_a_family_without_a_difference_is_rejected_no_more_often_than_one_test(d
     # Bonferroni's bound for the smallest value, which Holm keeps
     p = sign_flip_test(differences)
     assert holm(p).min() == pytest.approx(min(1.0, 3 * p.min()))
+
+
+# ------------------------------------------------------------------------------------------------- several comparisons
+
+tables = st.tuples(st.integers(1, 7), st.integers(1, 4)).flatmap(
+    lambda shape: arrays(np.float64, shape, elements=eighths)
+)
+
+
+def joint_reference(differences) -> list[float]:
+    """Changes the signs of a clip in all comparisons at once, and compares with the largest statistic."""
+    sizes = [math.sqrt(math.fsum(column**2)) for column in differences.T]
+
+    def statistics(signs):
+        sums = [abs(math.fsum(signs * column)) for column in differences.T]
+        return [total / size if size else 0.0 for total, size in zip(sums, sizes, strict=True)]
+
+    clips = len(differences)
+    largest = [max(statistics(np.array(signs))) for signs in itertools.product((1, -1), repeat=clips)]
+    observed = statistics(np.ones(clips))
+    return [
+        sum(one >= each - 1e-6 for one in largest) / len(largest) if size else 1.0
+        for each, size in zip(observed, sizes, strict=True)
+    ]
+
+
+@fast
+@given(tables)
+def test_p_of_several_comparisons_counts_the_largest_of_all(differences) -> None:
+    assert joint_sign_flip_test(differences).tolist() == joint_reference(differences)
+
+
+@fast
+@given(tables)
+def test_p_of_several_comparisons_is_at_least_the_p_of_one(differences) -> None:
+    assert (joint_sign_flip_test(differences) >= sign_flip_test(differences) - 1e-12).all()
+    assert joint_sign_flip_test(differences[:, :1]) == sign_flip_test(differences[:, :1])
+
+
+def test_units_of_comparisons_do_not_matter_and_missing_clips_are_left_out() -> None:
+    differences = np.random.default_rng(3).normal(0.4, 1, (9, 3))
+    assert np.array_equal(joint_sign_flip_test(differences), joint_sign_flip_test(differences * [1, 1000, 0.001]))
+    differences[:, 1] = np.nan
+    found = joint_sign_flip_test(differences)
+    assert np.isnan(found[1])
+    assert np.array_equal(found[[0, 2]], joint_sign_flip_test(differences[:, [0, 2]]))
+
+
+def test_of_many_comparisons_without_a_difference_few_tables_have_a_positive() -> None:
+    generator = np.random.default_rng(4)
+    tables_with_one = sum((joint_sign_flip_test(generator.normal(size=(8, 10))) <= 0.05).any() for _ in range(300))
+    assert tables_with_one / 300 < 0.09
+    differs = generator.normal(size=(8, 10)) + np.eye(10)[0] * 6
+    assert joint_sign_flip_test(differs)[0] == smallest_p(8)

@@ -20,7 +20,7 @@ from vcorr.stats.intervals import (
     skill_interval,
 )
 from vcorr.stats.rank_correlation import rank_correlation, spearman
-from vcorr.stats.sign_flips import holm, sign_flip_test, smallest_p
+from vcorr.stats.sign_flips import holm, joint_sign_flip_test, sign_flip_test, smallest_p
 from vcorr.stats.stability import Stability, kendall_tau, rank_stability
 
 __all__ = [
@@ -38,6 +38,7 @@ __all__ = [
     "gain_differences",
     "gain_interval",
     "holm",
+    "joint_sign_flip_test",
     "kendall_tau",
     "linear_gains",
     "linear_skills",

@@ -2,7 +2,7 @@
 
 All effects are harms: positive where a cut raises the denoising loss, or lowers the skill of matching. An effect is
 the harm of a cut minus the mean harm of its controls on the same clip. Intervals are Student's t over clips, and p is
-of the sign-flip test, corrected by Holm for all cuts of one dose and outcome. Both are about other clips, with these
+of sign-flip tests, corrected jointly for all cuts of one dose and outcome. Both are about other clips, with these
 controls.
 `beyond` is about other random sets: how many controls harm at least as much, on the mean over clips.
 """
@@ -27,7 +27,8 @@ from vcorr.stats.intervals import (
     skill_differences,
 )
 from vcorr.stats.rank_correlation import rank_correlation, spearman
-from vcorr.stats.sign_flips import holm, sign_flip_test
+from vcorr.stats.sign_flips import joint_sign_flip_test, sign_flip_test
+from vcorr.studies.knockout_agreements import SKILL
 from vcorr.studies.knockout_cells import COMMON, WHOLE
 from vcorr.studies.knockout_observed import Observed, mean_over_steps
 from vcorr.studies.knockout_plan import KnockoutPlan
@@ -38,8 +39,6 @@ Floats = NDArray[np.float64]
 Outcome = Literal["loss", "matching"]
 OUTCOMES: tuple[Outcome, ...] = ("loss", "matching")
 """loss: the denoising loss, as a share of the loss without a cut. matching: the skill at the layers that are read."""
-SKILL = "skill"
-"""What is compared with effects besides traits: the skill of the site in the run that observed it."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +63,8 @@ class CutEffect:
 
     sites: of the cut. asked: the dose of the study. whole: harm of the cut at this dose. matched: its harm at the norm
     that it has in common with its controls, in dose `dose` on the mean. controls: mean harm of the controls. effect:
-    matched minus controls. p, p_holm: of the effect. beyond: number of controls that harm at least as much, of `count`.
+    matched minus controls. p, p_joint: of the effect, alone and corrected for all cuts of its table. beyond: number of
+    controls that harm at least as much, of `count`.
     highest_dose: of a control. readers: the layers that are read. clips: number of clips with a value.
     """
 
@@ -77,7 +77,7 @@ class CutEffect:
     controls: float
     effect: Estimate
     p: float
-    p_holm: float
+    p_joint: float
     beyond: int
     count: int
     highest_dose: float
@@ -90,8 +90,8 @@ class Agreement:
     """How well an observation of sites foresees their effects.
 
     observation: "skill" or a column. ranks: Spearman's correlation over sites with the effect on a clip, its mean over
-    clips. pooled: the correlation with the mean effects. p, p_holm: of the sign-flip test over clips; the family is all
-    observations of one outcome. sites: their number.
+    clips. pooled: the correlation with the mean effects. p, p_joint: of the sign-flip test over clips, alone and
+    corrected for all observations of one outcome. sites: their number.
     """
 
     observation: str
@@ -99,7 +99,7 @@ class Agreement:
     ranks: Estimate
     pooled: float
     p: float
-    p_holm: float
+    p_joint: float
     sites: int
     clips: int
 
@@ -172,16 +172,18 @@ def find_results(study: KnockoutPlan, rows: Sequence[Mapping[str, Any]]) -> Resu
     for dose in study.options.doses:
         parts = [_CutData(study, passes, one, dose) for one in study.sets]
         for outcome in OUTCOMES:
-            effects += _correct([part.effect(outcome) for part in parts if outcome in part.outcomes])
+            effects += _correct([part for part in parts if outcome in part.outcomes], outcome)
         if dose == max(study.options.doses):
             agreements = [found for outcome in OUTCOMES for found in _agree(study, parts, outcome)]
     return Results(tuple(effects), tuple(agreements), passes.norm_made)
 
 
-def _correct(effects: list[CutEffect]) -> list[CutEffect]:
-    if not effects:
+def _correct(parts: Sequence[_CutData], outcome: Outcome) -> list[CutEffect]:
+    """Returns the effects of all cuts on an outcome, with p corrected for all of them."""
+    if not parts:
         return []
-    return [replace(one, p_holm=float(p)) for one, p in zip(effects, holm([one.p for one in effects]), strict=True)]
+    corrected = joint_sign_flip_test(np.stack([part.per_clip(outcome) for part in parts], axis=1))
+    return [replace(part.effect(outcome), p_joint=float(p)) for part, p in zip(parts, corrected, strict=True)]
 
 
 class _CutData:
@@ -212,7 +214,7 @@ class _CutData:
         return skill_differences(self._mean_control(), self._bounds(self._matched))
 
     def effect(self, outcome: Outcome) -> CutEffect:
-        """Returns the effect on an outcome; p_holm is not corrected yet."""
+        """Returns the effect on an outcome; p_joint is not corrected yet."""
         per_clip = self.per_clip(outcome)
         of_loss = outcome == "loss"
         interval = mean_interval(per_clip) if of_loss else self._skill_interval()
@@ -229,7 +231,7 @@ class _CutData:
             controls=float(np.mean(controls)),
             effect=Estimate.of(interval),
             p=p,
-            p_holm=p,
+            p_joint=p,
             beyond=sum(each >= matched for each in controls),
             count=len(controls),
             highest_dose=max(one.dose for control in self._controls for clip in control for one in clip),
@@ -273,12 +275,19 @@ def _agree(study: KnockoutPlan, parts: Sequence[_CutData], outcome: Outcome) -> 
         return []
     effects = np.stack([part.per_clip(outcome) for part in usable], axis=1)
     sites = [replace(part.set.sites[0], step=-1) for part in usable]
-    found = [
-        _agreement(name, outcome, np.array([values.get(site, math.nan) for site in sites]), effects)
-        for name, values in _observations(study.observed, study.steps).items()
-    ]
-    corrected = holm([one.p for one in found])
-    return [replace(one, p_holm=float(p)) for one, p in zip(found, corrected, strict=True)]
+    values = {
+        name: np.array([by_site.get(site, math.nan) for site in sites])
+        for name, by_site in _observations(study.observed, study.steps).items()
+    }
+    found = [_agreement(name, outcome, each, effects) for name, each in values.items()]
+    correlations = np.stack([_per_clip(each, effects) for each in values.values()], axis=1)
+    corrected = joint_sign_flip_test(correlations)
+    return [replace(one, p_joint=float(p)) for one, p in zip(found, corrected, strict=True)]
+
+
+def _per_clip(values: Floats, effects: Floats) -> Floats:
+    """Returns the rank correlation of values (sites,) with the effects on each clip, (clips,)."""
+    return spearman(np.broadcast_to(values, effects.shape), effects)
 
 
 def _observations(observed: Observed, steps: Sequence[int]) -> dict[str, dict[CutSite, float]]:
@@ -293,7 +302,7 @@ def _observations(observed: Observed, steps: Sequence[int]) -> dict[str, dict[Cu
 def _agreement(name: str, outcome: Outcome, values: Floats, effects: Floats) -> Agreement:
     """Returns the agreement of values (sites,) with effects (clips, sites)."""
     each = np.broadcast_to(values, effects.shape)
-    per_clip = spearman(each, effects)
+    per_clip = _per_clip(values, effects)
     p = math.nan if np.isnan(per_clip).all() else float(sign_flip_test(per_clip))
     return Agreement(
         observation=name,
@@ -301,7 +310,7 @@ def _agreement(name: str, outcome: Outcome, values: Floats, effects: Floats) -> 
         ranks=Estimate.of(rank_correlation(each, effects)),
         pooled=float(spearman(values, np.nanmean(effects, axis=0))),
         p=p,
-        p_holm=p,
+        p_joint=p,
         sites=int((np.isfinite(values) & np.isfinite(effects).all(axis=0)).sum()),
         clips=int(np.isfinite(per_clip).sum()),
     )

@@ -50,7 +50,7 @@ def describe_study(study: KnockoutPlan, results: Results) -> str:
         ),
         f"Layers that are read: {later}. A cut is measured at those after it.",
         (
-            "Harms are positive. Intervals (95 %, Student's t) and p (sign flips, corrected by Holm for the cuts of a "
+            "Harms are positive. Intervals (95 %, Student's t) and p (sign flips, corrected jointly for the cuts of a "
             "table) are about other clips. `beyond` counts the random sets that harm at least as much."
         ),
     )
@@ -68,7 +68,7 @@ def effect_table(effects: Sequence[CutEffect], outcome: Outcome, dose: float) ->
     ]
     for one in chosen:
         own = f"{_number(one.whole.value)} | {one.dose:.2f} | {_number(one.matched)} | {_number(one.controls)}"
-        effect = f"{_number(one.effect.value)} | {say_span(one.effect)} | {_p(one.p_holm)}"
+        effect = f"{_number(one.effect.value)} | {say_span(one.effect)} | {_p(one.p_joint)}"
         lines.append(f"| {one.sites} | {own} | {effect} | {one.beyond} of {one.count} |")
     return "\n".join(lines)
 
@@ -81,7 +81,7 @@ def agreement_table(agreements: Sequence[Agreement]) -> str:
     ]
     known = [one for one in agreements if math.isfinite(one.ranks.value)]
     for one in sorted(known, key=lambda one: (OUTCOMES.index(one.outcome), -abs(one.ranks.value))):
-        ranks = f"{_number(one.ranks.value)} | {say_span(one.ranks)} | {_p(one.p_holm)} | {_number(one.pooled)}"
+        ranks = f"{_number(one.ranks.value)} | {say_span(one.ranks)} | {_p(one.p_joint)} | {_number(one.pooled)}"
         lines.append(f"| `{one.observation}` | {one.outcome} | {ranks} | {one.sites} |")
     return "\n".join(lines)
 

@@ -12,6 +12,7 @@ from vcorr.contract.protocols import Probe
 from vcorr.store.atomic_files import make_folder, write_text
 from vcorr.store.fingerprint import LENGTH, plain
 from vcorr.store.lock import hold_lock
+from vcorr.studies.knockout_agreements import FILE, list_agreements, write_agreements
 from vcorr.studies.knockout_cells import ClipCells, Edit, edits_of, read_norms
 from vcorr.studies.knockout_effects import Results, find_results
 from vcorr.studies.knockout_page import make_page
@@ -98,6 +99,7 @@ def finish_study(study: KnockoutPlan, folder: StudyFolder, rows: list[dict[str, 
     page = make_page(study, results)
     with hold_lock(folder.path):
         write_text(folder.path / PAGE, page)
+        write_agreements(folder.path / FILE, list_agreements(study, results, folder.id))
         folder.write_record({"status": "complete", **describe(study), "results": results.to_dict()})
     return Finished(results, page)
 

@@ -15,9 +15,10 @@ from typing import Any, NamedTuple
 
 from vcorr import installed
 from vcorr.store.rundir import RunDirectory
-from vcorr.studies.knockout_effects import CutEffect, Outcome, Results
+from vcorr.studies.knockout_agreements import FILE, list_agreements, replace_model
+from vcorr.studies.knockout_effects import OUTCOMES, CutEffect, Results
 from vcorr.studies.knockout_observed import Observed, read_observed
-from vcorr.studies.knockout_page import agreement_table, describe_study, effect_table
+from vcorr.studies.knockout_page import TITLES, agreement_table, describe_study, effect_table
 from vcorr.studies.knockout_plan import KnockoutOptions, KnockoutPlan, plan_study
 from vcorr.studies.knockout_run import StudyFolder, finish_study, run_study
 from vcorr.studies.knockout_sites import CutSite
@@ -40,6 +41,10 @@ class Measured(NamedTuple):
 
     study: KnockoutPlan
     results: Results
+
+
+KEPT = Path("leaderboards", "results")
+"""Where boards find the causal agreement, next to the folder of the pages."""
 
 
 def measure(observed: Observed, out: Path, flags: Mapping[str, Any]) -> dict[str, Measured]:
@@ -68,9 +73,9 @@ def make_blocks(measured: Mapping[str, Measured]) -> dict[str, str]:
 def _study_text(one: Measured) -> str:
     parts = [describe_study(one.study, one.results)]
     for dose in one.study.options.doses:
-        for outcome, title in OUTCOME_TITLES.items():
+        for outcome in OUTCOMES:
             table = effect_table(one.results.effects, outcome, dose)
-            parts += [f"{title}, dose {dose:g}:", table] if table else []
+            parts += [f"{TITLES[outcome]}, dose {dose:g}:", table] if table else []
     return "\n\n".join(parts)
 
 
@@ -91,13 +96,6 @@ def draw(one: Measured, path: Path) -> None:
     chart.save(str(path), scale_factor=2)
 
 
-OUTCOME_TITLES: dict[Outcome, str] = {"loss": "Denoising loss", "matching": "Matching"}
-PANELS = {
-    "skill": "observed: skill of q-k",
-    "matching": "cut: skill lost at later layers",
-    "loss": "cut: rise of the denoising loss",
-}
-"""The titles of the panels of the picture."""
 
 
 def _bar_of_skill(site: CutSite, skill: float) -> dict[str, Any]:
@@ -126,6 +124,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     measured = measure(observed, work.out / "studies", {"device": work.device})
     blocks = make_blocks(measured)
     if options.docs:
+        study, results = measured["layers"]
+        rows = list_agreements(study, results, StudyFolder.of(study, work.out / "studies").id)
+        replace_model(options.docs.parent / KEPT / FILE, rows)
         write_blocks(options.docs / "knockouts.md", blocks)
         draw(measured["layers"], options.docs / "images" / "knockouts.png")
     sys.stdout.write("\n\n".join(blocks.values()) + "\n")

@@ -9,6 +9,7 @@ import csv
 import json
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from importlib import metadata, resources
 from itertools import chain
 from pathlib import Path
@@ -26,12 +27,14 @@ from vcorr.board.tables.data_defaults import find_defaults
 from vcorr.board.tables.ranking import Unreadable, rank
 from vcorr.board.site.html import environment, formula_safe
 from vcorr.board.site.vega_bundle import chart_library
-from vcorr.contract.errors import MissingError, UsageError
+from vcorr.contract.errors import MissingError, StoreError, UsageError
 from vcorr.contract.metric_columns import read_columns
 from vcorr.plugins.registry import Registry, installed
 from vcorr.runner.metric_trial import find_columns
 from vcorr.store.atomic_files import replace_folder
 from vcorr.store.rundir import RECORD, RunDirectory, find_runs
+from vcorr.studies.knockout_agreements import FILE as AGREEMENTS
+from vcorr.studies.knockout_agreements import AgreementRow, find_main, read_agreements
 
 MARKER = "board.json"
 """File that marks a folder as a board, so that a new board may replace it."""
@@ -77,6 +80,7 @@ def build_site(
     with replace_folder(out) as folder:
         (folder / "data").mkdir()
         loaded, unreadable = _load(runs, metric_names(configs), folder / "data")
+        loaded = _add_agreements(folders, loaded, unreadable)
         _check_metrics(boards, configs, loaded, registry or installed())
         _Site(folder, loaded, unreadable, configs, registry or installed()).write()
         for each in folders:
@@ -115,6 +119,24 @@ def _load(
             reason = error.message.replace(f"{run.path.parent}{os.sep}", "")
             unreadable.append(Unreadable(run.run_id, reason, error.hint))
     return loaded, unreadable
+
+
+def _add_agreements(
+    folders: Sequence[Path], runs: Sequence[BoardRun], unreadable: list[Unreadable]
+) -> list[BoardRun]:
+    """Returns the runs with the causal agreement of their models, from the tables of the folders.
+
+    unreadable: gets a table that cannot be read.
+    """
+    rows: list[AgreementRow] = []
+    for folder in folders:
+        try:
+            rows += read_agreements(folder / AGREEMENTS)
+        except StoreError as error:
+            reason = error.message.replace(f"{folder}{os.sep}", "")
+            unreadable.append(Unreadable(AGREEMENTS, reason, error.hint))
+    found = find_main(rows)
+    return [replace(run, causal=found.get((run.model, run.weights))) for run in runs]
 
 
 def _check_metrics(

@@ -28,6 +28,7 @@ from vcorr.stats.series import Scores, Series, gather, series
 from vcorr.store.atomic_files import atomic_file
 from vcorr.store.rundir import RunDirectory
 from vcorr.store.schema import schema
+from vcorr.studies.knockout_agreements import AgreementRow
 
 COMPLETE = "complete"
 BATCH_ROWS = 1 << 16
@@ -94,6 +95,7 @@ class BoardRun:
         unscored: number of clips without tracks to score against.
         download: path of the scores table inside the board; "" when it has no rows.
         inputs: query modes and resolution classes of its clips.
+        causal: how well the skill of its sites foresees the effect of cutting them; None if no study says it.
     """
 
     directory: RunDirectory
@@ -111,6 +113,7 @@ class BoardRun:
     unscored: int
     download: str
     inputs: frozenset[InputFacts] = frozenset()
+    causal: AgreementRow | None = None
 
     @property
     def run_id(self) -> str:

@@ -23,6 +23,8 @@ from vcorr.stats.series import Series, join_clip_facts
 from vcorr.stats.sign_flips import SIGNIFICANT, holm, sign_flip_test, smallest_p
 from vcorr.stats.summary import SiteSummary
 from vcorr.store.fingerprint import find_differences, flat
+from vcorr.studies.knockout_agreements import AgreementRow
+from vcorr.studies.knockout_observed import PROBE
 
 Apart = Literal["", "ceiling", "floor"]
 _APART: Mapping[Apart, str] = {
@@ -67,6 +69,11 @@ class Row:
         return self.series.name if self.at.best.heads == "mean" else f"{self.series.name}, single heads"
 
     @property
+    def causal(self) -> AgreementRow | None:
+        """How well the skill of sites foresees the effect of cutting them, for the probe that it is known of."""
+        return self.run.causal if self.series.key["probe"] == PROBE else None
+
+    @property
     def cell(self) -> SiteSummary:
         """The metric that ranks."""
         return self.at.cells[self.series.key["metric"]]
@@ -91,6 +98,11 @@ class Ranking:
     clips: tuple[str, ...]
     size: int
     incomplete: tuple[Incomplete, ...] = ()
+
+    @property
+    def has_causal(self) -> bool:
+        """Whether a row has a causal agreement (docs/knockouts.md)."""
+        return any(row.causal is not None for row in self.rows)
 
     @property
     def ties_text(self) -> str:

@@ -1,0 +1,127 @@
+"""The small table of causal agreement: how well observations of sites foresee the effects of cutting them, per model.
+
+A study writes it into its folder. A board reads it from a folder of runs, and shows one number per model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from vcorr.contract.errors import StoreError
+from vcorr.store.arrow_rows import rows_of
+from vcorr.store.atomic_files import atomic_file
+from vcorr.store.columns import NAN, Float, Int32, Text, arrow_schema, column, to_table
+
+if TYPE_CHECKING:  # a board reads the table without torch
+    from vcorr.studies.knockout_effects import Results
+    from vcorr.studies.knockout_plan import KnockoutPlan
+
+SKILL = "skill"
+"""The observation that is no column of a metric: the skill of a site in the run that observed it."""
+FILE = "knockout-agreement.arrow"
+"""The name of the table, in the folder of a study and in a folder of runs."""
+TABLE_VERSION = 1
+_VERSION_KEY = b"vcorr.agreement_version"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgreementRow:
+    """How well one observation foresees the effects of cuts on one outcome, in one study."""
+
+    study: Text = column("", "Id of the study.")
+    model: Text = column("", "Name of the model.")
+    weights: Text = column("", "What identifies the weights.")
+    dataset: Text = column("", "Name of the dataset.")
+    kind: Text = column("", "What was cut, such as `cross-frame`.")
+    heads: Text = column("", "`layers`: whole layers were cut. `heads`: single heads. `mixed`: both.")
+    steps: Text = column("", "Steps that were measured, with commas.")
+    observation: Text = column("", "`skill`, of the site in the run that observed it, or the column of a trait.")
+    outcome: Text = column("", "`loss` or `matching`.")
+    value: Float = column(NAN, "Mean over clips of Spearman's correlation over sites, in [-1, 1].")
+    low: Float = column(NAN, "Lower end of its 95 % interval over clips; NaN where there is none.")
+    high: Float = column(NAN, "Upper end.")
+    p: Float = column(NAN, "p of the sign-flip test, corrected for all observations of the outcome.")
+    sites: Int32 = column(0, "Number of cut sites.", "count")
+    clips: Int32 = column(0, "Number of clips.", "count")
+
+
+SCHEMA = arrow_schema(AgreementRow)
+
+
+def list_agreements(study: KnockoutPlan, results: Results, name: str) -> list[AgreementRow]:
+    """Returns the agreements of a study as rows. name: id of the study."""
+    single = {site.head >= 0 for one in study.sets for site in one.sites}
+    heads = "mixed" if len(single) > 1 else "heads" if True in single else "layers"
+    return [
+        AgreementRow(
+            study=name,
+            model=study.plan.spec.model,
+            weights=study.plan.identity.weights,
+            dataset=study.plan.dataset,
+            kind=study.kind,
+            heads=heads,
+            steps=",".join(map(str, study.steps)),
+            observation=one.observation,
+            outcome=one.outcome,
+            value=one.ranks.value,
+            low=one.ranks.low,
+            high=one.ranks.high,
+            p=one.p_joint,
+            sites=one.sites,
+            clips=one.clips,
+        )
+        for one in results.agreements
+    ]
+
+
+def write_agreements(path: Path, rows: Sequence[AgreementRow]) -> None:
+    """Writes the table, whole or not at all; raises StoreError if it cannot be written."""
+    table = to_table(rows, SCHEMA.with_metadata({_VERSION_KEY: str(TABLE_VERSION)}))
+    with atomic_file(path) as temporary, pa.ipc.new_file(temporary, table.schema) as writer:
+        writer.write_table(table)
+
+
+def read_agreements(path: Path) -> list[AgreementRow]:
+    """Returns the rows of a table; none if there is no file.
+
+    Raises:
+        StoreError: the file is damaged, or a newer version wrote it.
+    """
+    if not path.exists():
+        return []
+    try:
+        with pa.memory_map(str(path)) as source, pa.ipc.open_file(source) as reader:
+            table = reader.read_all()
+        version = int((table.schema.metadata or {}).get(_VERSION_KEY, b"0"))
+        if version > TABLE_VERSION or not table.schema.equals(SCHEMA):
+            raise ValueError(f"it has layout version {version}; this vcorr reads up to {TABLE_VERSION}")
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise StoreError(
+            f"{path} cannot be read: {error}.", hint="vcorr study knockout writes it again; or remove it."
+        ) from error
+    return [AgreementRow(**row) for row in rows_of(table)]
+
+
+def find_main(rows: Iterable[AgreementRow]) -> dict[tuple[str, str], AgreementRow]:
+    """Returns the one number of each model and weights: of whole layers, of skill with the loss, between frames.
+
+    Of several studies the last one counts.
+    """
+    wanted = {"observation": SKILL, "outcome": "loss", "kind": "cross-frame", "heads": "layers"}
+    return {
+        (row.model, row.weights): row
+        for row in rows
+        if all(getattr(row, name) == value for name, value in wanted.items()) and row.value == row.value
+    }
+
+
+def replace_model(path: Path, rows: Sequence[AgreementRow]) -> None:
+    """Puts rows into a table, in place of earlier rows of the same models and weights."""
+    new: set[Any] = {(row.model, row.weights) for row in rows}
+    kept = [row for row in read_agreements(path) if (row.model, row.weights) not in new]
+    write_agreements(path, [*kept, *rows])
