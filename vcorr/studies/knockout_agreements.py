@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pyarrow as pa
 
@@ -16,10 +16,6 @@ from vcorr.contract.errors import StoreError
 from vcorr.store.arrow_rows import rows_of
 from vcorr.store.atomic_files import atomic_file
 from vcorr.store.columns import NAN, Float, Int32, Text, arrow_schema, column, to_table
-
-if TYPE_CHECKING:  # a board reads the table without torch
-    from vcorr.studies.knockout_effects import Results
-    from vcorr.studies.knockout_plan import KnockoutPlan
 
 SKILL = "skill"
 """The observation that is no column of a metric: the skill of a site in the run that observed it."""
@@ -51,32 +47,6 @@ class AgreementRow:
 
 
 SCHEMA = arrow_schema(AgreementRow)
-
-
-def list_agreements(study: KnockoutPlan, results: Results, name: str) -> list[AgreementRow]:
-    """Returns the agreements of a study as rows. name: id of the study."""
-    single = {site.head >= 0 for one in study.sets for site in one.sites}
-    heads = "mixed" if len(single) > 1 else "heads" if True in single else "layers"
-    return [
-        AgreementRow(
-            study=name,
-            model=study.plan.spec.model,
-            weights=study.plan.identity.weights,
-            dataset=study.plan.dataset,
-            kind=study.kind,
-            heads=heads,
-            steps=",".join(map(str, study.steps)),
-            observation=one.observation,
-            outcome=one.outcome,
-            value=one.ranks.value,
-            low=one.ranks.low,
-            high=one.ranks.high,
-            p=one.p_joint,
-            sites=one.sites,
-            clips=one.clips,
-        )
-        for one in results.agreements
-    ]
 
 
 def write_agreements(path: Path, rows: Sequence[AgreementRow]) -> None:

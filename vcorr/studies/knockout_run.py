@@ -12,7 +12,7 @@ from vcorr.contract.protocols import Probe
 from vcorr.store.atomic_files import make_folder, write_text
 from vcorr.store.fingerprint import LENGTH, plain
 from vcorr.store.lock import hold_lock
-from vcorr.studies.knockout_agreements import FILE, list_agreements, write_agreements
+from vcorr.studies.knockout_agreements import FILE, AgreementRow, write_agreements
 from vcorr.studies.knockout_cells import ClipCells, Edit, edits_of, read_norms
 from vcorr.studies.knockout_effects import Results, find_results
 from vcorr.studies.knockout_page import make_page
@@ -102,6 +102,32 @@ def finish_study(study: KnockoutPlan, folder: StudyFolder, rows: list[dict[str, 
         write_agreements(folder.path / FILE, list_agreements(study, results, folder.id))
         folder.write_record({"status": "complete", **describe(study), "results": results.to_dict()})
     return Finished(results, page)
+
+
+def list_agreements(study: KnockoutPlan, results: Results, name: str) -> list[AgreementRow]:
+    """Returns the agreements of a study as rows. name: id of the study."""
+    single = {site.head >= 0 for one in study.sets for site in one.sites}
+    heads = "mixed" if len(single) > 1 else "heads" if True in single else "layers"
+    return [
+        AgreementRow(
+            study=name,
+            model=study.plan.spec.model,
+            weights=study.plan.identity.weights,
+            dataset=study.plan.dataset,
+            kind=study.kind,
+            heads=heads,
+            steps=",".join(map(str, study.steps)),
+            observation=one.observation,
+            outcome=one.outcome,
+            value=one.ranks.value,
+            low=one.ranks.low,
+            high=one.ranks.high,
+            p=one.p_joint,
+            sites=one.sites,
+            clips=one.clips,
+        )
+        for one in results.agreements
+    ]
 
 
 def describe(study: KnockoutPlan) -> dict[str, Any]:

@@ -15,12 +15,12 @@ from typing import Any, NamedTuple
 
 from vcorr import installed
 from vcorr.store.rundir import RunDirectory
-from vcorr.studies.knockout_agreements import FILE, list_agreements, replace_model
+from vcorr.studies.knockout_agreements import FILE, replace_model
 from vcorr.studies.knockout_effects import OUTCOMES, CutEffect, Results
 from vcorr.studies.knockout_observed import Observed, read_observed
 from vcorr.studies.knockout_page import TITLES, agreement_table, describe_study, effect_table
 from vcorr.studies.knockout_plan import KnockoutOptions, KnockoutPlan, plan_study
-from vcorr.studies.knockout_run import StudyFolder, finish_study, run_study
+from vcorr.studies.knockout_run import StudyFolder, finish_study, list_agreements, run_study
 from vcorr.studies.knockout_sites import CutSite
 from vcorr_tiny.command_runs import end, make_parser, read_work
 from vcorr_tiny.statements import write_blocks
@@ -96,6 +96,12 @@ def draw(one: Measured, path: Path) -> None:
     chart.save(str(path), scale_factor=2)
 
 
+PANELS = {
+    "skill": "observed: skill of q-k",
+    "matching": "cut: skill lost at later layers",
+    "loss": "cut: rise of the denoising loss",
+}
+"""The titles of the panels of the picture."""
 
 
 def _bar_of_skill(site: CutSite, skill: float) -> dict[str, Any]:
