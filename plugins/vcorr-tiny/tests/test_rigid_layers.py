@@ -5,10 +5,12 @@ import math
 import numpy as np
 import pytest
 import torch
+from vcorr_tiny import rigid_scores
 from vcorr_tiny.fault_doses import MELT, TELEPORT
 from vcorr_tiny.plugin import vcorr_metrics
 from vcorr_tiny.rigid_layers import find_layers, fit_similarities, score_departure, to_plane
 from vcorr_tiny.sprites.injections import inject
+from vcorr_tiny.video_scores import ScoreRow
 
 from vcorr import Tracks, query_grid
 from vcorr.testing import assert_passed, check_metric
@@ -95,3 +97,25 @@ def test_the_metric_keeps_the_contract():
     (entry,) = vcorr_metrics()
     assert (entry.task, entry.default) == ("generation", False)
     assert_passed(check_metric(entry))
+
+
+def test_tables_show_the_truth_and_the_paired_difference():
+    ways = {rigid_scores.KNOWN: 1.0, rigid_scores.FOUND: 0.8, rigid_scores.TRACKED: 1.1}
+    rows = [
+        ScoreRow("melt", dose, f"c{clip}", how, rigid_scores.METRIC, factor * dose + 0.01 * clip, 9, False)
+        for clip in range(8)
+        for dose in MELT.doses
+        for how, factor in ways.items()
+    ]
+    rows += [
+        ScoreRow(name, 0, f"c{clip}", rigid_scores.TRACKED, rigid_scores.METRIC, value + 0.1 * (clip % 3), 9, False)
+        for clip in range(8)
+        for name, value in ((rigid_scores.GENERATED, 2.0 + 0.01 * clip), (rigid_scores.RENDERED, 0.5))
+    ]
+    table = rigid_scores.to_table(rows)
+    bending = rigid_scores.table_of_bending(table).splitlines()
+    assert bending[2].startswith("| exact tracks, known layers | 0.03 (0.01 … 0.06) | 0.19 ")
+    assert len(bending) == 5
+    generated = rigid_scores.table_of_generated(table)
+    assert "| generated minus rendered | +1.53 (+1.51 … +1.56); p = 0.0078 |" in generated
+    assert generated.endswith("8 captions.")

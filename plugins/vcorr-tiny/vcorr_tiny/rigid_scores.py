@@ -8,8 +8,9 @@ the same captions under the same tracker.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -21,14 +22,16 @@ from vcorr.data.dataset_options import RunVideosConfig
 from vcorr.runner.generated_videos import RunVideos
 from vcorr.stats.intervals import mean_interval
 from vcorr.store.rundir import RunDirectory, find_runs
-from vcorr_tiny.command_runs import Command, end, make_parser, read_work
+from vcorr_tiny.command_runs import Command, Work, end, make_parser, read_work
 from vcorr_tiny.dataset import Sprites, SpritesConfig
 from vcorr_tiny.fault_doses import MELT, SPLIT
 from vcorr_tiny.rigid_layers import RigidLayers, score_departure
-from vcorr_tiny.statements import Difference, span, write_blocks
-from vcorr_tiny.video_scores import POINTS, SCHEMA, TRACKERS, ScoreRow, follow_grid, write_table
+from vcorr_tiny.statements import Difference, write_blocks
+from vcorr_tiny.video_scores import POINTS, SCHEMA, TRACKERS, ScoreRow, follow_grid, settings_digest, write_table
 
 CLIPS = 16
+DRAWN = 3
+"""Captions whose videos are drawn."""
 METRIC = RigidLayers.primary
 KNOWN, FOUND = "exact tracks, known layers", "exact tracks, found layers"
 TRACKED = f"tracks of {TRACKERS[0]}, found layers"
@@ -60,11 +63,29 @@ def measure_bending(clips: int) -> Iterator[ScoreRow]:
 
 def measure_generated(run: RunDirectory) -> Iterator[ScoreRow]:
     """Yields the departure of the videos of a run, and of the rendered clips with their captions."""
+    for clip, name, video in read_pairs(run):
+        yield _row(name, 0, clip, TRACKED, follow_grid(video, TRACKERS[0]).forward)
+
+
+def read_pairs(run: RunDirectory) -> Iterator[tuple[str, str, NDArray[np.uint8]]]:
+    """Yields clip, kind and video (T, H, W, 3): the videos of a run, each before the rendered clip of its caption."""
     generated, rendered = RunVideos(RunVideosConfig(path=str(run.path))), Sprites(SpritesConfig())
     for clip in generated.ids():
         for name, video in ((GENERATED, generated.clip(clip).video), (RENDERED, rendered.clip(clip).video)):
             if video is not None:
-                yield _row(name, 0, clip, TRACKED, follow_grid(video, TRACKERS[0]).forward)
+                yield clip, name, video
+
+
+def draw_pairs(run: RunDirectory, table: pa.Table, path: Path) -> None:
+    """Draws frames of the first videos of a run and of the rendered clips, each with its departure."""
+    import torch
+
+    from vcorr_tiny.training.sheets import sheet
+
+    known = {(row["clip"], row["fault"]): row["value"] for row in table.to_pylist()}
+    shown = list(islice(read_pairs(run), 2 * DRAWN))
+    titles = [f"{name}, {clip}: departs by {known[clip, name]:.2f} px" for clip, name, _ in shown]
+    sheet(path, [torch.from_numpy(video) for _, _, video in shown], titles)
 
 
 def _row(
@@ -93,7 +114,8 @@ def table_of_generated(table: pa.Table) -> str:
     lines = ["| videos | mean departure, px |", "| --- | ---: |"]
     lines += [f"| {name} | {_say_mean(values)} |" for name, values in ((GENERATED, made), (RENDERED, shown))]
     found = difference.interval
-    lines.append(f"| generated minus rendered | {float(found.estimate):+.2f} ({span(found)}); p = {difference.p:.2g} |")
+    span = f"{float(found.low):+.2f} … {float(found.high):+.2f}"
+    lines.append(f"| generated minus rendered | {float(found.estimate):+.2f} ({span}); p = {difference.p:.2g} |")
     return "\n".join([*lines, "", f"{len(made)} captions."])
 
 
@@ -107,6 +129,20 @@ def _say_mean(values: NDArray[np.float64]) -> str:
     found = mean_interval(values)
     mean = f"{float(found.estimate):.2f}"
     return mean if np.isnan(found.low) else f"{mean} ({float(found.low):.2f} … {float(found.high):.2f})"
+
+
+def store_bending(work: Work) -> pa.Table:
+    """Returns the departures of bent clips; they are measured once for a number of clips, and read after that."""
+    path = work.out / settings_digest() / f"bending-{work.limit}.arrow"
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_table(to_table(measure_bending(work.limit)), path)
+    return pa.ipc.open_file(path).read_all()
+
+
+def to_table(rows: Iterable[ScoreRow]) -> pa.Table:
+    """Returns rows as a table of scores."""
+    return pa.Table.from_pylist([asdict(row) for row in rows], SCHEMA)
 
 
 def find_generated(out: Path) -> RunDirectory:
@@ -129,10 +165,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     work = read_work(options)
     path = work.out / "rigid-layers.arrow"
     if not work.tables_only:
+        bending = store_bending(work)
         words = (*COMMAND, "--limit", str(work.limit), "--out", str(work.out / GENERATED))
         work.run_commands([Command(words, on_device=True)])
-        rows = [*measure_bending(work.limit), *measure_generated(find_generated(work.out))]
-        write_table(pa.Table.from_pylist([asdict(row) for row in rows], SCHEMA), path)
+        generated = to_table(measure_generated(find_generated(work.out)))
+        write_table(pa.concat_tables([bending, generated]), path)
     table = pa.ipc.open_file(path).read_all()
     if options.keep:
         options.keep.mkdir(parents=True, exist_ok=True)
@@ -140,6 +177,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     blocks = {"rigid-rendered": table_of_bending(table), "rigid-generated": table_of_generated(table)}
     if options.docs:
         write_blocks(options.docs / "video-scores.md", blocks)
+        draw_pairs(find_generated(work.out), table, options.docs / "images" / "video-rigid.png")
     sys.stdout.write("\n\n".join(blocks.values()) + "\n")
     return 0
 
