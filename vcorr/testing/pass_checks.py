@@ -219,7 +219,7 @@ class _PassSuite:
             vars(model)["joins_rows"] = joins
             try:
                 strength = None if model.embedded_guidance else GUIDANCE
-                settings = RunSettings("generate", (), max(model.fewest_steps, 1), cfg=strength, guidance=kept)
+                settings = RunSettings("generate", (), NUM_STEPS, cfg=strength, guidance=kept)
                 model.run(self._clip, settings, Recorder({}, self._clip.queries))
             finally:
                 del vars(model)["joins_rows"]
