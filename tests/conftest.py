@@ -21,6 +21,11 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # several processes share the cores
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
+# what a terminal says of its width and colours is not for the tests; those that need it set it
+for _name in ("COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR", "CLICOLOR", "CLICOLOR_FORCE", "TTY_COMPATIBLE"):
+    os.environ.pop(_name, None)
+
+
 @pytest.fixture
 def plugins(monkeypatch: pytest.MonkeyPatch) -> Callable[..., registry.Registry]:
     """Replaces the installed plugins by the built-ins, the test plugin and the modules given; returns the registry."""
@@ -83,9 +88,16 @@ def process_environment(path: Path | None = None) -> dict[str, str]:
 
 @pytest.fixture(autouse=True)
 def _quiet_environment(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """No test reaches a hub or sees what is imported here, and none changes the environment of the next."""
+    """No test reaches a hub or sees what is imported here, and none changes the environment of the next.
+
+    A command line that runs inside the test asks libraries to be quiet, by environment variables.
+    """
+    before = dict(os.environ)
     monkeypatch.setenv(HOME_VARIABLE, str(tmp_path_factory.getbasetemp() / "home-of-nobody"))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.delenv(registry.SELECT_VARIABLE, raising=False)
     yield
+    os.environ.update(before)
+    for name in set(os.environ) - set(before):
+        del os.environ[name]
     registry.installed.cache_clear() if hasattr(registry.installed, "cache_clear") else None

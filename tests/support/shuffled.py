@@ -24,8 +24,8 @@ from typing import Any
 import pytest
 
 ALONE = "alone"
-_OF_OTHERS = ("PYTEST_", "TORCHINDUCTOR_")
-"""Beginnings of environment variables that pytest and torch set for themselves."""
+_OF_OTHERS = ("PYTEST_", "TORCHINDUCTOR_", "_RJEM_")
+"""Beginnings of environment variables that pytest, torch and polars set for themselves."""
 NO_TESTS = 5
 """Exit code of pytest where no test was chosen."""
 
