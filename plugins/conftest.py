@@ -3,10 +3,13 @@
 import numpy as np
 import pytest
 import torch
+from support.scale import load_profile
 
 from vcorr import Clip
 from vcorr.capture.recorder import Recorder
 from vcorr.functional import match
+
+load_profile()
 
 HEIGHT, WIDTH, FRAMES = 64, 96, 9
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from support import sliding
 from support.processes import PATIENCE, end_process, start_process
+from support.scale import load_profile
 
 from vcorr.plugins import builtin, registry
 from vcorr.store.home import HOME_VARIABLE
@@ -20,6 +21,8 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 if "PYTEST_XDIST_WORKER" in os.environ:  # several processes share the cores
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+
+load_profile()
 
 # what a terminal says of its width and colours is not for the tests; those that need it set it
 for _name in ("COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR", "CLICOLOR", "CLICOLOR_FORCE", "TTY_COMPATIBLE"):

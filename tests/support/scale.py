@@ -22,3 +22,15 @@ def is_large() -> bool:
 def draw_cases(few: int) -> hypothesis.settings:
     """Returns settings of hypothesis for `few` cases: the same ones in every run, new ones at a larger scale."""
     return hypothesis.settings(max_examples=scale_count(few), deadline=None, derandomize=not is_large(), database=None)
+
+
+def load_profile() -> None:
+    """Makes drawn tests take the same cases in every run, however slow the machine is; new ones at a larger scale."""
+    hypothesis.settings.register_profile(
+        "vcorr",
+        deadline=None,
+        derandomize=not is_large(),
+        database=None,
+        suppress_health_check=[hypothesis.HealthCheck.too_slow],
+    )
+    hypothesis.settings.load_profile("vcorr")
