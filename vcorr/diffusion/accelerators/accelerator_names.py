@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, get_type_hints
 
 from vcorr.contract.entries import resolve
 from vcorr.contract.errors import MissingError, PluginError, UsageError, unknown_name
+from vcorr.contract.modes import mode_of
 from vcorr.contract.option_notes import notes_of
 from vcorr.diffusion.accelerators.accelerator import Accelerator
 
@@ -78,7 +79,7 @@ class Accelerators:
         """
         if not self.reuses_steps:
             return
-        if settings.mode != "generate":
+        if not mode_of(settings.mode).makes_video:
             raise UsageError(
                 f"model.accelerate={self.text} reuses results of earlier sampling steps; mode {settings.mode} has "
                 "none, because each of its passes stands alone.",
