@@ -26,7 +26,7 @@ LOWEST_TESTS := tests/video tests/store tests/plugins/test_option_values.py test
                 tests/faults/test_videos.py
 PURELIB      := -c 'import sysconfig; print(sysconfig.get_path("purelib"))'
 
-.PHONY: help install demo results tracking propagation board check test shuffle faults lowest format findings switches traits knockouts guidance video-scores coverage animation wheels clean
+.PHONY: help install demo results tracking propagation board check test shuffle faults lowest format findings switches traits knockouts guidance accelerators video-scores coverage animation wheels clean
 
 help:  ## list the targets (the default)
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -100,6 +100,10 @@ traits: $(STAMP)  ## measure which traits of heads find the heads that match, fo
 # Seven guidances on 24 captions: hours on two cores; it goes on where it stopped
 guidance: $(STAMP)  ## compare all guidances on the embedded model, for docs/guidance.md
 	$(BIN)/python -m vcorr_tiny.guided_videos --out runs/guidance --docs docs
+
+# Half an hour on two busy cores; it goes on where it stopped
+accelerators: $(STAMP)  ## compare the embedded model with its accelerated forms, for docs/accelerators.md
+	$(BIN)/python -m vcorr_tiny.accelerated --out runs/accelerators --docs docs
 
 knockouts: $(STAMP)  ## cut attention of the embedded model and compare with random cuts, for docs/knockouts.md
 	$(BIN)/python -m vcorr_tiny.knockouts --out runs/knockouts --docs docs
