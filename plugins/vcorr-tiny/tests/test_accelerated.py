@@ -43,7 +43,7 @@ def study(tmp_path):
 
 def test_the_page_gets_differences_intervals_and_reasons(study):
     page = study / "accelerators.md"
-    page.write_text("Before\n\n<!-- generated: accelerators-tiny -->\n<!-- end -->\n\nAfter\n")
+    page.write_text("Before\n\n<!-- accelerators-tiny -->\n<!-- /accelerators-tiny -->\n\nAfter\n")
     assert accelerated.main(["--tables-only", "--out", str(study), "--docs", str(study)]) == 0
     lines = page.read_text().splitlines()
     assert "| plain | 0.750 | 0.7000 | | 1 | |" in lines
