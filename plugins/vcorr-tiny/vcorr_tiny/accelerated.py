@@ -63,9 +63,10 @@ def read_rows(folder: Path) -> Rows:
 
 def make_block(rows: Rows, facts: Mapping[str, Any]) -> str:
     """Returns the generated block of the page. facts: the `study.json`."""
+    videos = f"{facts['prompts']} prompt{'s' if facts['prompts'] > 1 else ''}"
     intro = (
         f"`{facts['model']}` on {facts['clips']} clips of `{facts['dataset']}` (level hard), skill of "
-        f"`{facts['probe']}` at site {facts['site']}; videos of {facts['prompts']} prompts with {facts['num_steps']} "
+        f"`{facts['probe']}` at site {facts['site']}; videos of {videos} with {facts['num_steps']} "
         "steps. Differences from the plain model with 95 % intervals, paired by clip. Bold: p under 0.05 by the "
         "sign-flip test, after Holm's correction over the arms of a column."
     )
