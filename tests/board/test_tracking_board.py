@@ -171,11 +171,11 @@ def test_few_clips_are_shown_without_a_rank(make_tracking, load):
 def test_other_tasks_have_no_board_here(make_tracking, load):
     run = make_tracking("a", "made-up", 0.5)
     record = run.record()
-    record["row_context"]["task"] = "propagation"
+    record["row_context"]["task"] = "intervention"
     run.write_record(record, "complete")
     rankings, (left,) = rank(load(), BOARDS)
     assert rankings == []
-    assert left.reason == "no board ranks propagation on the dataset sprites"
+    assert left.reason == "no board ranks intervention on the dataset sprites"
 
 
 def test_cost_and_inputs_are_read_from_the_run(make_tracking, load):
