@@ -200,7 +200,7 @@ def _round_blocks(weight: Tensor, rounded: Callable[[Tensor], Tensor], block: in
     width = weight.shape[1]
     size = block or width
     padded = torch.nn.functional.pad(weight, (0, -width % size)).reshape(len(weight), -1, size)
-    scale = padded.abs().amax(dim=2, keepdim=True).clamp_min(torch.finfo(torch.float32).tiny)
+    scale = padded.abs().amax(dim=2, keepdim=True).clamp_min(torch.finfo(torch.float32).smallest_normal)
     found: Tensor = (rounded(padded / scale) * scale).flatten(1)[:, :width]
     return found
 
