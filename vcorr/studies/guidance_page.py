@@ -17,6 +17,7 @@ from vcorr.contract.visible_text import escape_line
 from vcorr.data.video.browser_videos import enlarge
 from vcorr.runner.spec import NO_GUIDANCE
 from vcorr.runner.track import is_video_kept, read_video
+from vcorr.stats.sign_flips import SIGNIFICANT, smallest_p
 from vcorr.store.atomic_files import atomic_file, make_folder, write_text
 from vcorr.studies.guidance_rows import CONTROLS, GuidanceRow
 from vcorr.studies.guidance_study import ArmRuns, GuidanceStudy
@@ -171,13 +172,22 @@ def summarise_study(study: GuidanceStudy) -> Sequence[str]:
     return [_summarise_arm(study, one.arm.label) for one in study.arms if one.arm.label != NO_GUIDANCE]
 
 
+def _say_nothing(study: GuidanceStudy, rows: Sequence[GuidanceRow]) -> str:
+    """Returns why no score is reported as different: the test finds nothing, or has too few prompts to find it."""
+    prompts, family = max((row.prompts for row in rows), default=0), len(study.arms) - 1
+    least = min(1.0, smallest_p(prompts) * family)
+    if least > SIGNIFICANT:
+        return f"{prompts} prompts cannot give the test a p under {least:.2g}, so it says nothing"
+    return "no score differs by more than chance"
+
+
 def _summarise_arm(study: GuidanceStudy, label: str) -> str:
     rows = [row for row in study.rows if (row.guidance, row.control) == (label, NO_GUIDANCE)]
     told = [row for row in rows if row.is_significant]
     better = [row.metric for row in told if row.improves and row.metric != _GUARD]
     worse = [row.metric for row in told if not row.improves and row.metric != _GUARD]
     words = [f"better: {', '.join(better)}" if better else "", f"worse: {', '.join(worse)}" if worse else ""]
-    found = "; ".join(word for word in words if word) or "no score differs by more than chance"
+    found = "; ".join(word for word in words if word) or _say_nothing(study, rows)
     guard = next((row for row in told if row.metric == _GUARD), None)
     moves = "" if guard is None else ("; it moves more" if guard.difference > 0 else "; it moves less")
     return f"{label}: {found}{moves}"

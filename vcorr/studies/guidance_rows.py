@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from vcorr.runner.spec import NO_GUIDANCE
 from vcorr.stats.intervals import compare_means
-from vcorr.stats.sign_flips import holm, sign_flip_test
+from vcorr.stats.sign_flips import SIGNIFICANT, holm, sign_flip_test
 from vcorr.store.atomic_files import atomic_file
 from vcorr.store.columns import NAN, Float, Int32, Text, arrow_schema, column, to_table, units
 from vcorr.store.schema import TABLE_KEY, UNITS_KEY, VERSION_KEY
@@ -53,7 +53,7 @@ class GuidanceRow:
     @property
     def is_significant(self) -> bool:
         """Whether the test says that the score differs."""
-        return self.p_holm <= 0.05
+        return self.p_holm <= SIGNIFICANT
 
     @property
     def improves(self) -> bool:

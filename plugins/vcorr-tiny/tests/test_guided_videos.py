@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from vcorr_tiny.guided_videos import make_block
@@ -33,5 +34,7 @@ def test_the_block_has_every_difference_from_none_and_says_what_it_means() -> No
 
 
 def test_a_block_without_a_difference_says_so() -> None:
-    row = GuidanceRow(metric="flicker", guidance="cag", control="none", difference=0.1, p=0.5, p_holm=1.0)
+    row = GuidanceRow(metric="flicker", guidance="cag", control="none", difference=0.1, p=0.5, p_holm=1.0, prompts=8)
     assert "- `cag`: no score differs by more than chance." in make_block(make_study(row))
+    few = replace(row, prompts=5)
+    assert "- `cag`: 5 prompts cannot give the test a p under 0.062" in make_block(make_study(few))
