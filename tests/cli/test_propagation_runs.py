@@ -160,7 +160,7 @@ def test_a_damaged_clip_fails_and_the_others_are_measured(vcorr, data, tmp_path)
     [
         (("--set", "variant=both"), "masks are carried under variant"),
         (("--steps", "1,2"), "a propagation run reads one"),
-        (("--set", "mode=generate"), "A run of propagation reads videos"),
+        (("--set", "mode=generate"), "Propagation reads videos"),
         (("--top-k", "0"), "top_k"),
         (("--probe", "attention"), "cannot track"),
     ],

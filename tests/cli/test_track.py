@@ -233,7 +233,7 @@ def test_tracking_and_correspondence_do_not_compare(track, vcorr) -> None:
     ended = vcorr("compare", str(run.path), str(read.path))
     assert ended.code == 2
     assert "task: tracking and correspondence" in ended.err
-    assert "Tracks compare with tracks, and correspondence with correspondence." in ended.err
+    assert "Tracks compare with tracks, masks with masks, and correspondence with correspondence." in ended.err
 
 
 @pytest.mark.parametrize(

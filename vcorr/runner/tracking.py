@@ -67,7 +67,7 @@ def check_words(spec: RunSpec) -> None:
     if spec.reads_one_site:
         if spec.mode is not None and mode_of(spec.mode).makes_video:
             raise UsageError(
-                f"A run of {spec.task} reads videos; it has no mode {spec.mode!r}.", hint="Leave mode out."
+                f"{spec.task.capitalize()} reads videos; it has no mode {spec.mode!r}.", hint="Leave mode out."
             )
         return
     if options := spec.options.get("track"):
