@@ -23,7 +23,7 @@ from vcorr_tiny.statements import write_blocks
 COMMAND = ("study", "accelerators", "--model", "tiny", "--set", "data.level=hard")
 BLOCK = "accelerators-tiny"
 TABLE, RECORD = "accelerators.arrow", "study.json"
-FLAGS = {"limit": 6, "videos": 1, "num-steps": 6, "pairs": 0}
+FLAGS = {"limit": 6, "videos": 1, "num-steps": 6, "pairs": 1}
 """Clips, prompts, sampling steps and timed pairs: what two busy cores measure in half an hour."""
 ARMS = ("nf4", "windowed:frames=1", "windowed:frames=0", "fp8", "mag-cache", "taylorseer")
 
