@@ -45,6 +45,7 @@ def good(name):
         },
         "cross_frame_attention": {"q": joint, "k": joint, "v": joint, "grid": GRID, "n_text": 3},
         "unit_vectors": {"tensor": noise(3, 4, 8)},
+        "descriptor_drift": {"descriptors": np.random.default_rng(2).random((5, 8))},
         "head_traits": {"q": q, "k": k, "k_text": k_text, "grid": GRID, "queries": QUERIES},
     }[name]
 
@@ -65,6 +66,7 @@ NUMBERS = {
     "matching_accuracy": ("tracks", "reference"),
     "harmonic_mean": ("accuracy", "confidence", "attention"),
     "tapvid": ("query_points_tyx", "tracks", "pred_tracks"),
+    "descriptor_drift": ("descriptors",),
 }
 MASKS = {
     "matching_accuracy": ("visible",),
@@ -72,8 +74,8 @@ MASKS = {
     "attention_score": ("visible",),
     "tapvid": ("occluded", "pred_occluded"),
 }
-NO_GRID = ("attention_score", "harmonic_mean", "tapvid", "unit_vectors")
-NO_VARIANT = ("tapvid", "unit_vectors")
+NO_GRID = ("attention_score", "harmonic_mean", "tapvid", "unit_vectors", "descriptor_drift")
+NO_VARIANT = ("tapvid", "unit_vectors", "descriptor_drift")
 GRIDS = [name for name in functional.__all__ if name.islower() and name not in NO_GRID]
 
 
@@ -82,7 +84,7 @@ def pairs(table):
 
 
 def check_refused(name, argument, value):
-    for variant in ({},) if name == "tapvid" else ({"variant": "corrected"}, {"variant": "difftrack"}):
+    for variant in ({},) if name in NO_VARIANT else ({"variant": "corrected"}, {"variant": "difftrack"}):
         with pytest.raises(UsageError, match=rf"^{argument}\b"):
             getattr(functional, name)(**{**good(name), argument: value, **variant})
 

@@ -209,7 +209,11 @@ def test_accuracy_refusals(changes, message):
         ("attention_score", "rows visible", {"query_frame": 0, "variant": "corrected"}),
         ("harmonic_mean", "accuracy confidence attention", {"variant": "corrected"}),
         ("tapvid", "query_points_tyx occluded tracks pred_occluded pred_tracks", {"mode": inspect.Parameter.empty}),
-        ("cross_frame_attention", "q k v grid n_text", {"text_first": True, "variant": "corrected"}),
+        (
+            "cross_frame_attention",
+            "q k v grid n_text",
+            {"text_first": True, "variant": "corrected", "key_mask": None, "scale": None},
+        ),
     ],
 )
 def test_signatures_are_the_contract(name, positional, keywords):

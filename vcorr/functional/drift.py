@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from numpy.typing import ArrayLike
 
+from vcorr.functional.arguments import host_numbers
 from vcorr.metrics.subject_drift import score_drift
 
 
@@ -18,4 +19,4 @@ def descriptor_drift(descriptors: ArrayLike) -> float:
     Raises:
         UsageError: the shape is another one, or a descriptor is zero or not finite.
     """
-    return score_drift(descriptors).value
+    return score_drift(host_numbers("descriptors", descriptors, "(T, D)")).value

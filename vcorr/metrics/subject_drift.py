@@ -35,9 +35,9 @@ def score_drift(descriptors: ArrayLike) -> Score:
         UsageError: the shape is another one, or a descriptor is zero or not finite.
     """
     values = np.asarray(descriptors, dtype=np.float64)
-    lengths = np.linalg.norm(values, axis=-1, keepdims=True)
-    if values.ndim != 2 or not np.isfinite(lengths).all() or not lengths.all():
-        raise UsageError(f"Descriptors must be (T, D), finite and not zero; got the shape {values.shape}.")
+    lengths = np.linalg.norm(values, axis=-1, keepdims=True) if values.ndim == 2 else np.zeros(1)
+    if not np.isfinite(lengths).all() or not lengths.all():
+        raise UsageError(f"descriptors must be (T, D), finite and not zero; got the shape {values.shape}.")
     units = values / lengths
     first, before = units[1:] @ units[0], (units[1:] * units[:-1]).sum(axis=1)
     drift = 1 - (first + before) / 2
