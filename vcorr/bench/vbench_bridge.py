@@ -20,14 +20,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-
 from vcorr.contract.errors import MissingError, PluginError, UsageError, VcorrError, first_line
 from vcorr.contract.tasks import GENERATION
 from vcorr.data.dataset_options import RunVideosConfig
 from vcorr.data.video.browser_videos import pad_to_even, write_mp4
 from vcorr.runner.generated_videos import RunVideos
-from vcorr.store.atomic_files import atomic_file
+from vcorr.store.arrow_files import write_table
+from vcorr.store.atomic_files import make_folder
 from vcorr.store.columns import to_table
 from vcorr.store.rundir import RunDirectory
 from vcorr.store.schema import ScoreRow, schema
@@ -206,13 +205,8 @@ def write_rows(rows: Sequence[ScoreRow], path: Path, version: str) -> None:
     plain = schema("scores")
     marks = {"vcorr.harness": HARNESS, "vcorr.harness_version": version}
     table = to_table(rows, plain.with_metadata({**(plain.metadata or {}), **marks}))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with (
-        atomic_file(path) as temporary,
-        pa.OSFile(temporary, "wb") as file,
-        pa.ipc.new_file(file, table.schema) as writer,
-    ):
-        writer.write_table(table)
+    make_folder(path.parent)
+    write_table(path, table)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

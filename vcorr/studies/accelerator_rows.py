@@ -13,8 +13,7 @@ from vcorr.stats.intervals import compare_means, mean_interval
 from vcorr.stats.paired import PairedRow
 from vcorr.stats.sign_flips import SIGNIFICANT, holm, sign_flip_test
 from vcorr.store.columns import NAN, Float, Int32, Text, column
-
-TABLE, TABLE_VERSION = "accelerators", 1
+from vcorr.studies.study_tables import StudyTable
 
 SKILL, BEST, LOSS, PSNR, SECONDS, MEMORY = (
     *("skill", "best_skill", "denoising_loss"),
@@ -59,6 +58,9 @@ class AcceleratorRow:
     def is_significant(self) -> bool:
         """Whether the test says that both differ."""
         return self.p_holm <= SIGNIFICANT
+
+
+TABLE = StudyTable(AcceleratorRow, "accelerators", 1)
 
 
 def compare_skills_of(common: AcceleratorRow, found: PairedRow) -> AcceleratorRow:

@@ -44,7 +44,6 @@ from vcorr.studies.accelerator_rows import (
     SECONDS,
     SKILL,
     TABLE,
-    TABLE_VERSION,
     AcceleratorRow,
     compare_skills_of,
     compare_values,
@@ -52,7 +51,6 @@ from vcorr.studies.accelerator_rows import (
     describe_values,
 )
 from vcorr.studies.measured_values import MeasuredValues
-from vcorr.studies.study_tables import write_study_table
 
 RECORD, ROWS, RUNS = "study.json", "accelerators.arrow", "runs"
 STUDY_VERSION = 1
@@ -144,7 +142,7 @@ def run_accelerator_study(
         done.append(found)
     rows = correct_rows([row for one in done for row in _rows_of(one, own, plain, site)])
     facts = _facts(asked, plain.read, plain.videos, site, [own, *done])
-    write_study_table(folder / ROWS, rows, AcceleratorRow, TABLE, TABLE_VERSION)
+    TABLE.write(folder / ROWS, rows)
     write_text(folder / RECORD, json.dumps(facts, indent=1) + "\n")
     return AcceleratorStudy(folder, rows, facts, own.failed + sum(one.failed for one in done))
 
@@ -326,7 +324,7 @@ def _rows_of_videos(
 
 def _facts(asked: AcceleratorQuestion, read: Plan, videos: Plan, site: SiteId, done: Sequence[_Done]) -> dict[str, Any]:
     return {
-        "study": TABLE,
+        "study": TABLE.name,
         "version": STUDY_VERSION,
         "model": read.parts.model.entry.name,
         "weights": read.identity.weights,

@@ -5,20 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from vcorr.runner.spec import NO_GUIDANCE
 from vcorr.stats.intervals import compare_means
 from vcorr.stats.sign_flips import SIGNIFICANT, holm, sign_flip_test
-from vcorr.store.atomic_files import atomic_file
-from vcorr.store.columns import NAN, Float, Int32, Text, arrow_schema, column, to_table, units
-from vcorr.store.schema import TABLE_KEY, UNITS_KEY, VERSION_KEY
+from vcorr.store.columns import NAN, Float, Int32, Text, column
+from vcorr.studies.study_tables import StudyTable
 
-TABLE, TABLE_VERSION = "guidance", 1
 CONTROLS = (NO_GUIDANCE, "random-layers", "more-steps")
 """Arms that the others are compared with, as far as a study has them."""
 Values = Mapping[str, Mapping[str, float]]
@@ -59,6 +55,9 @@ class GuidanceRow:
     def improves(self) -> bool:
         """Whether the mean is better under the guidance."""
         return self.difference > 0 if self.better == "higher" else self.difference < 0
+
+
+TABLE = StudyTable(GuidanceRow, "guidance", 1)
 
 
 def compare_arms(common: GuidanceRow, values: Values) -> list[GuidanceRow]:
@@ -103,20 +102,3 @@ def mean_over_seeds(by_seed: Sequence[Mapping[str, float]]) -> dict[str, float]:
 def _mean(values: Sequence[float]) -> float:
     known = [value for value in values if not math.isnan(value)]
     return float(np.mean(known)) if known else math.nan
-
-
-def write_rows(path: Path, rows: Sequence[GuidanceRow]) -> None:
-    """Writes the rows as an Arrow IPC file; atomic.
-
-    Raises:
-        StoreError: the file cannot be written.
-    """
-    metadata = {VERSION_KEY: str(TABLE_VERSION), TABLE_KEY: TABLE, UNITS_KEY: units(GuidanceRow)}
-    table = to_table(rows, arrow_schema(GuidanceRow).with_metadata(metadata))
-    options = pa.ipc.IpcWriteOptions(compression="zstd")
-    with (
-        atomic_file(path) as temporary,
-        pa.OSFile(temporary, "wb") as sink,
-        pa.ipc.new_file(sink, table.schema, options=options) as writer,
-    ):
-        writer.write_table(table)

@@ -26,7 +26,7 @@ from vcorr.runner.spec import NO_GUIDANCE, RunSpec, check_seed
 from vcorr.store.atomic_files import make_folder, write_text
 from vcorr.store.rundir import RunDirectory
 from vcorr.studies.guidance_arms import Arm, check_shared, find_option_names
-from vcorr.studies.guidance_rows import GuidanceRow, compare_arms, mean_over_seeds, write_rows
+from vcorr.studies.guidance_rows import TABLE, GuidanceRow, compare_arms, mean_over_seeds
 
 RECORD, ROWS, RUNS = "study.json", "guidance.arrow", "runs"
 STUDY_VERSION = 1
@@ -102,7 +102,7 @@ def run_guidance_study(asked: GuidanceQuestion, registry: Registry, folder: Path
         outcomes = _run_plans(asked, shared, title, folder, watch)
         arms.append(_gather_arm(arm, shared[0], outcomes, known))
     study = _finish(asked, first, arms, folder)
-    write_rows(folder / ROWS, study.rows)
+    TABLE.write(folder / ROWS, study.rows)
     write_text(folder / RECORD, json.dumps(study.facts, indent=1) + "\n")
     return study
 
@@ -161,7 +161,7 @@ def read_seconds(folder: Path) -> dict[str, float]:
 def _finish(asked: GuidanceQuestion, plan: Plan, arms: Sequence[ArmRuns], folder: Path) -> GuidanceStudy:
     found = {one.arm.label: _read_scores(one, plan.selection.clips) for one in arms}
     facts = {
-        "study": "guidance",
+        "study": TABLE.name,
         "version": STUDY_VERSION,
         "model": plan.parts.model.entry.name,
         "weights": plan.identity.weights,

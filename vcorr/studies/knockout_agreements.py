@@ -10,19 +10,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-
 from vcorr.contract.errors import StoreError
 from vcorr.store.arrow_rows import rows_of
-from vcorr.store.atomic_files import atomic_file
-from vcorr.store.columns import NAN, Float, Int32, Text, arrow_schema, column, to_table
+from vcorr.store.columns import NAN, Float, Int32, Text, column
+from vcorr.studies.study_tables import DamagedTableError, StudyTable
 
 SKILL = "skill"
 """The observation that is no column of a metric: the skill of a site in the run that observed it."""
 FILE = "knockout-agreement.arrow"
 """The name of the table, in the folder of a study and in a folder of runs."""
-TABLE_VERSION = 1
-_VERSION_KEY = b"vcorr.agreement_version"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,14 +42,12 @@ class AgreementRow:
     clips: Int32 = column(0, "Number of clips.", "count")
 
 
-SCHEMA = arrow_schema(AgreementRow)
+TABLE = StudyTable(AgreementRow, "knockout agreement", 1)
 
 
 def write_agreements(path: Path, rows: Sequence[AgreementRow]) -> None:
     """Writes the table, whole or not at all; raises StoreError if it cannot be written."""
-    table = to_table(rows, SCHEMA.with_metadata({_VERSION_KEY: str(TABLE_VERSION)}))
-    with atomic_file(path) as temporary, pa.ipc.new_file(temporary, table.schema) as writer:
-        writer.write_table(table)
+    TABLE.write(path, rows)
 
 
 def read_agreements(path: Path) -> list[AgreementRow]:
@@ -65,15 +59,9 @@ def read_agreements(path: Path) -> list[AgreementRow]:
     if not path.exists():
         return []
     try:
-        with pa.memory_map(str(path)) as source, pa.ipc.open_file(source) as reader:
-            table = reader.read_all()
-        version = int((table.schema.metadata or {}).get(_VERSION_KEY, b"0"))
-        if version > TABLE_VERSION or not table.schema.equals(SCHEMA):
-            raise ValueError(f"it has layout version {version}; this vcorr reads up to {TABLE_VERSION}")
-    except (OSError, ValueError, pa.ArrowException) as error:
-        raise StoreError(
-            f"{path} cannot be read: {error}.", hint="vcorr study knockout writes it again; or remove it."
-        ) from error
+        table = TABLE.read(path)
+    except DamagedTableError as error:
+        raise StoreError(error.message, hint="vcorr study knockout writes it again; or remove it.") from error
     return [AgreementRow(**row) for row in rows_of(table)]
 
 

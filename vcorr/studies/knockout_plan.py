@@ -21,7 +21,7 @@ from vcorr.runner.plan import Plan, make_plan
 from vcorr.runner.spec import RunSpec, build_spec
 from vcorr.store.fingerprint import fingerprint
 from vcorr.studies.knockout_observed import PROBE, Observed
-from vcorr.studies.knockout_rows import ROWS_VERSION
+from vcorr.studies.knockout_rows import TABLE
 from vcorr.studies.knockout_sites import (
     AUTO,
     AUTO_HEADS,
@@ -127,7 +127,7 @@ class KnockoutPlan:
             "own": asked.own,
             "controls": controls,
             "readers": list(self.readers),
-            "rows": ROWS_VERSION,
+            "rows": TABLE.version,
         }
         return fingerprint({"predict": self.plan.predict_identity(), "knockout": study})
 

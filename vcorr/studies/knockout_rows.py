@@ -6,23 +6,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import pyarrow as pa
-
-from vcorr.contract.errors import StoreError
 from vcorr.store.arrow_rows import rows_of
-from vcorr.store.atomic_files import atomic_file, make_folder
-from vcorr.store.columns import NAN, Float, Int32, Int64, Text, arrow_schema, column, to_table
+from vcorr.store.atomic_files import make_folder
+from vcorr.store.columns import NAN, Float, Int32, Int64, Text, column
 from vcorr.store.schema import NONE
 from vcorr.store.shards import SUFFIX, shard_name
+from vcorr.studies.study_tables import DamagedTableError, StudyTable, read_fingerprint
 
-ROWS_VERSION = 1
-"""The layout of the table. A higher number is refused; a lower one is upgraded when it is read."""
 LOSS = "denoising_loss"
 """The metric of a row that holds the denoising loss."""
 NORM = "change_norm"
 """The metric of a row that holds what a whole cut changes in one head, in the pass without a cut."""
 PLAIN, CUT, CONTROL = "plain", "cut", "control"
-_VERSION_KEY, _FINGERPRINT_KEY = b"vcorr.knockout_version", b"vcorr.fingerprint"
 _SHARE = "fractions in [0, 1]"
 
 
@@ -59,7 +54,7 @@ class KnockoutRow:
     seed: Int64 = column(0, "Seed of the noise.")
 
 
-SCHEMA = arrow_schema(KnockoutRow)
+TABLE = StudyTable(KnockoutRow, "knockout", 1)
 
 
 @dataclass(frozen=True)
@@ -79,35 +74,14 @@ class CellFolder:
         Raises:
             StoreError: a newer version wrote them.
         """
-        table = _read_table(self.file(clip, edit))
-        if table is None or (table.schema.metadata or {}).get(_FINGERPRINT_KEY, b"").decode() != self.fingerprint:
+        try:
+            table = TABLE.read(self.file(clip, edit))
+        except DamagedTableError:
             return None
-        return rows_of(table)
+        return rows_of(table) if read_fingerprint(table) == self.fingerprint else None
 
     def write(self, clip: str, edit: str, rows: Sequence[KnockoutRow]) -> None:
         """Writes the rows of one edit on one clip, whole or not at all; raises StoreError if that fails."""
         path = self.file(clip, edit)
         make_folder(path.parent)
-        metadata = {_VERSION_KEY: str(ROWS_VERSION), _FINGERPRINT_KEY: self.fingerprint}
-        table = to_table(rows, SCHEMA.with_metadata(metadata))
-        with (
-            atomic_file(path) as temporary,
-            pa.ipc.new_file(temporary, table.schema, options=pa.ipc.IpcWriteOptions(compression="zstd")) as writer,
-        ):
-            writer.write_table(table)
-
-
-def _read_table(path: Path) -> pa.Table | None:
-    """Returns the table in a file; None if there is none, or if it is damaged."""
-    try:
-        with pa.memory_map(str(path)) as source, pa.ipc.open_file(source) as reader:
-            table = reader.read_all()
-    except (OSError, pa.ArrowException):
-        return None
-    version = int((table.schema.metadata or {}).get(_VERSION_KEY, b"0"))
-    if version > ROWS_VERSION:
-        raise StoreError(
-            f"{path} has layout version {version}; this vcorr reads up to {ROWS_VERSION}.",
-            hint="Upgrade: pip install --upgrade vcorr",
-        )
-    return table if table.schema.equals(SCHEMA) else None
+        TABLE.write(path, rows, fingerprint=self.fingerprint)

@@ -1,37 +1,70 @@
-"""Writes the table of a study."""
+"""The Arrow files of studies: how each is written and read, whatever its rows are."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from vcorr.store.atomic_files import atomic_file
+from vcorr.contract.errors import StoreError
+from vcorr.store.arrow_files import write_table
 from vcorr.store.columns import arrow_schema, to_table, units
-from vcorr.store.schema import TABLE_KEY, UNITS_KEY, VERSION_KEY
+from vcorr.store.schema import FINGERPRINT_KEY, TABLE_KEY, UNITS_KEY, VERSION_KEY
 
 
-def write_study_table(path: Path, rows: Sequence[Any], kind: type[Any], name: str, version: int) -> None:
-    """Writes rows as an Arrow IPC file, compressed; atomic.
+class DamagedTableError(StoreError):
+    """A file that is missing, or that does not hold the table. The command that made it makes it again."""
 
-    Args:
-        path: of the file.
-        rows: instances of `kind`.
-        kind: dataclass whose fields are columns (`vcorr.store.columns.column`).
-        name: of the table, for its metadata.
-        version: of its layout.
 
-    Raises:
-        StoreError: the file cannot be written.
+@dataclass(frozen=True)
+class StudyTable:
+    """A table of a study.
+
+    row: dataclass whose fields are columns (`vcorr.store.columns.column`). name: of the table, for its metadata.
+    version: of its layout.
     """
-    metadata = {VERSION_KEY: str(version), TABLE_KEY: name, UNITS_KEY: units(kind)}
-    table = to_table(rows, arrow_schema(kind).with_metadata(metadata))
-    options = pa.ipc.IpcWriteOptions(compression="zstd")
-    with (
-        atomic_file(path) as temporary,
-        pa.OSFile(temporary, "wb") as sink,
-        pa.ipc.new_file(sink, table.schema, options=options) as writer,
-    ):
-        writer.write_table(table)
+
+    row: type[Any]
+    name: str
+    version: int
+
+    def write(self, path: Path, rows: Sequence[Any], *, fingerprint: str = "") -> None:
+        """Writes rows as an Arrow IPC file, compressed; atomic. fingerprint: of what decides the rows; "" for none.
+
+        Raises:
+            StoreError: the file cannot be written.
+        """
+        metadata = {VERSION_KEY: str(self.version), TABLE_KEY: self.name, UNITS_KEY: units(self.row)}
+        if fingerprint:
+            metadata[FINGERPRINT_KEY] = fingerprint
+        write_table(path, to_table(rows, arrow_schema(self.row).with_metadata(metadata)))
+
+    def read(self, path: Path) -> pa.Table:
+        """Returns the table in a file. A file without a version counts as older than all.
+
+        Raises:
+            DamagedTableError: the file is missing, is no Arrow file, or has other columns.
+            StoreError: a newer version wrote it.
+        """
+        try:
+            with pa.memory_map(str(path)) as source, pa.ipc.open_file(source) as reader:
+                table = reader.read_all()
+            version = int((table.schema.metadata or {}).get(VERSION_KEY, b"0"))
+        except (OSError, ValueError, pa.ArrowException) as error:
+            raise DamagedTableError(f"{path} cannot be read: {error}.") from error
+        if version > self.version:
+            raise StoreError(
+                f"{path} has layout version {version}; this vcorr reads up to {self.version}.",
+                hint="Upgrade: pip install --upgrade vcorr",
+            )
+        if not table.schema.equals(arrow_schema(self.row)):
+            raise DamagedTableError(f"{path} has other columns than a table of {self.name}.")
+        return table
+
+
+def read_fingerprint(table: pa.Table) -> str:
+    """Returns the fingerprint that a table was written with; "" without one."""
+    return str((table.schema.metadata or {}).get(FINGERPRINT_KEY, b"").decode())

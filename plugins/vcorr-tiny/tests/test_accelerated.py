@@ -6,8 +6,7 @@ import pytest
 from vcorr_tiny import accelerated
 
 from vcorr import MissingError
-from vcorr.studies.accelerator_rows import AcceleratorRow
-from vcorr.studies.study_tables import write_study_table
+from vcorr.studies.accelerator_rows import TABLE, AcceleratorRow
 
 FACTS = {
     "model": "tiny",
@@ -36,7 +35,7 @@ def study(tmp_path):
         row("mag-cache", "psnr", value=22.0),
         row("mag-cache", "seconds_per_video", reason="not timed"),
     ]
-    write_study_table(tmp_path / accelerated.TABLE, rows, AcceleratorRow, "accelerators", 1)
+    TABLE.write(tmp_path / accelerated.TABLE, rows)
     (tmp_path / accelerated.RECORD).write_text(json.dumps(FACTS))
     return tmp_path
 

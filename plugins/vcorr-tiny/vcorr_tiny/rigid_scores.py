@@ -21,13 +21,14 @@ from vcorr import StoreError, Tracks, query_grid
 from vcorr.data.dataset_options import RunVideosConfig
 from vcorr.runner.generated_videos import RunVideos
 from vcorr.stats.intervals import mean_interval
+from vcorr.store.arrow_files import write_table
 from vcorr.store.rundir import RunDirectory, find_runs
 from vcorr_tiny.command_runs import Command, Work, end, make_parser, read_work
 from vcorr_tiny.dataset import Sprites, SpritesConfig
 from vcorr_tiny.fault_doses import MELT, SPLIT
 from vcorr_tiny.rigid_layers import RigidLayers, score_departure
 from vcorr_tiny.statements import Difference, write_blocks
-from vcorr_tiny.video_scores import POINTS, SCHEMA, TRACKERS, ScoreRow, follow_grid, settings_digest, write_table
+from vcorr_tiny.video_scores import POINTS, SCHEMA, TRACKERS, ScoreRow, follow_grid, settings_digest
 
 CLIPS = 16
 DRAWN = 3
@@ -136,7 +137,7 @@ def store_bending(work: Work) -> pa.Table:
     path = work.out / settings_digest() / f"bending-{work.limit}.arrow"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_table(to_table(measure_bending(work.limit)), path)
+        write_table(path, to_table(measure_bending(work.limit)))
     return pa.ipc.open_file(path).read_all()
 
 
@@ -169,11 +170,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         words = (*COMMAND, "--limit", str(work.limit), "--out", str(work.out / GENERATED))
         work.run_commands([Command(words, on_device=True)])
         generated = to_table(measure_generated(find_generated(work.out)))
-        write_table(pa.concat_tables([bending, generated]), path)
+        write_table(path, pa.concat_tables([bending, generated]))
     table = pa.ipc.open_file(path).read_all()
     if options.keep:
         options.keep.mkdir(parents=True, exist_ok=True)
-        write_table(table, options.keep / path.name)
+        write_table(options.keep / path.name, table)
     blocks = {"rigid-rendered": table_of_bending(table), "rigid-generated": table_of_generated(table)}
     if options.docs:
         write_blocks(options.docs / "video-scores.md", blocks)

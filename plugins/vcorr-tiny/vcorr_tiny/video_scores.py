@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from vcorr import Queries, Tracks, VideoTracks, query_grid
 from vcorr.plugins.builtin import video_metrics
+from vcorr.store.arrow_files import write_table
 from vcorr.trackers import ENTRIES
 from vcorr_tiny.command_runs import end
 from vcorr_tiny.fault_doses import CLIPS, INJECTED, LEVEL, SPLIT, InjectedFault
@@ -98,17 +99,8 @@ def score_stored(folder: Path, index: int) -> pa.Table:
     """Returns the rows of a clip from its file, or scores it and writes the file."""
     path = folder / f"{SPLIT}-{index:04d}.arrow"
     if not path.exists():
-        write_table(pa.Table.from_pylist([asdict(row) for row in score_clip(index)], SCHEMA), path)
+        write_table(path, pa.Table.from_pylist([asdict(row) for row in score_clip(index)], SCHEMA))
     return pa.ipc.open_file(path).read_all()
-
-
-def write_table(table: pa.Table, path: Path) -> None:
-    """Writes an Arrow file whole, or leaves none."""
-    part = path.with_suffix(".part")
-    options = pa.ipc.IpcWriteOptions(compression="zstd")
-    with pa.OSFile(str(part), "wb") as file, pa.ipc.new_file(file, table.schema, options=options) as writer:
-        writer.write_table(table)
-    part.replace(path)
 
 
 def score_clip(index: int, *, size: int = 128, frames: int = 17) -> Iterator[ScoreRow]:
@@ -166,7 +158,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     table = measure(options.out, options.limit, options.jobs)
     for folder in filter(None, (options.out, options.keep)):
         folder.mkdir(parents=True, exist_ok=True)
-        write_table(table, folder / "video-scores.arrow")
+        write_table(folder / "video-scores.arrow", table)
     from vcorr_tiny.video_score_tables import page_blocks
 
     blocks = page_blocks(table)
