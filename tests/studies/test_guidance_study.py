@@ -77,6 +77,15 @@ def test_a_study_goes_on_and_keeps_what_it_measured(study) -> None:
     assert len(Path("marker").read_text().splitlines()) == len(made.splitlines()) * 3 // 2
 
 
+def test_a_study_that_stopped_before_its_end_still_knows_its_seconds(study) -> None:
+    first = study("--guidances", "lamp")
+    for name in ("study.json", "guidance.arrow"):
+        Path("study", name).unlink()
+    again = study("--guidances", "lamp")
+    assert [row["seconds"] for row in again["rows"]] == [row["seconds"] for row in first["rows"]]
+    assert all(row["seconds"] > 0 for row in again["rows"])
+
+
 def test_one_model_is_loaded_once_for_all_arms_and_seeds(study, monkeypatch) -> None:
     loads: list[tuple[str, ...]] = []
     monkeypatch.setattr(guiding.Drawer, "load", lambda self, *asked: loads.append(asked))

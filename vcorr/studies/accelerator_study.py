@@ -6,9 +6,7 @@ A study is a folder: its ordinary runs in `runs/`, `measured.json` with losses a
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -20,14 +18,12 @@ from vcorr.contract.metric_columns import MAIN_METRIC, MOVING
 from vcorr.diffusion.adapter import DiffusersVideoModel
 from vcorr.plugins.registry import Registry
 from vcorr.runner.called_model import CalledModel
-from vcorr.runner.coordinator import Outcome, execute
-from vcorr.runner.events import Events
 from vcorr.runner.parts import card_of, model_part
 from vcorr.runner.plan import Plan, make_plan
 from vcorr.runner.spec import RunSpec
 from vcorr.runner.tracking_site import fill_site
 from vcorr.stats.sites import SiteId, parse_site
-from vcorr.store.atomic_files import make_folder, write_text
+from vcorr.store.atomic_files import make_folder
 from vcorr.store.rundir import RunDirectory
 from vcorr.studies.accelerator_arms import PLAIN, AcceleratedArm
 from vcorr.studies.accelerator_measures import (
@@ -51,12 +47,10 @@ from vcorr.studies.accelerator_rows import (
     describe_values,
 )
 from vcorr.studies.measured_values import MeasuredValues
+from vcorr.studies.study_runs import StudyRuns, Watch
 
-RECORD, ROWS, RUNS = "study.json", "accelerators.arrow", "runs"
+ROWS = "accelerators.arrow"
 STUDY_VERSION = 1
-
-Watch = Callable[[Plan, str], AbstractContextManager[Events]]
-"""Returns what shows the events of a run. Its second argument says in words which run it is."""
 
 
 @dataclass(frozen=True)
@@ -130,11 +124,11 @@ def run_accelerator_study(
     site = find_site(asked, plain.read, registry)
     plans = [_plan_arm(arm, asked, registry) for arm in asked.arms]
     make_folder(folder)
-    measured = MeasuredValues(folder)
-    own = _run_arm(plain, asked, folder, watch, measured)
+    runs, measured = StudyRuns(folder, watch, asked.command), MeasuredValues(folder)
+    own = _run_arm(plain, runs, measured)
     done = []
     for number, one in enumerate(plans):
-        found = _run_arm(one, asked, folder, watch, measured, f" ({number + 1} of {len(plans)})")
+        found = _run_arm(one, runs, measured, f" ({number + 1} of {len(plans)})")
         if asked.pairs and one.videos is not None and not found.refused:
             cold = [plan for plan, made in ((plain.videos, own), (one.videos, found)) if not made.is_warm]
             found.times = _time_arm(one.videos, plain.videos, asked.pairs, measured, cold)
@@ -143,7 +137,7 @@ def run_accelerator_study(
     rows = correct_rows([row for one in done for row in _rows_of(one, own, plain, site)])
     facts = _facts(asked, plain.read, plain.videos, site, [own, *done])
     TABLE.write(folder / ROWS, rows)
-    write_text(folder / RECORD, json.dumps(facts, indent=1) + "\n")
+    runs.write_record(facts)
     return AcceleratorStudy(folder, rows, facts, own.failed + sum(one.failed for one in done))
 
 
@@ -207,9 +201,7 @@ def _plan_arm(arm: AcceleratedArm, asked: AcceleratorQuestion, registry: Registr
 # ---------------------------------------------------------------------------------------------------------------- runs
 
 
-def _run_arm(
-    one: _Plans, asked: AcceleratorQuestion, folder: Path, watch: Watch, measured: MeasuredValues, place: str = ""
-) -> _Done:
+def _run_arm(one: _Plans, runs: StudyRuns, measured: MeasuredValues, place: str = "") -> _Done:
     """Makes the runs of an arm, and measures its loss."""
     done = _Done(one.arm, refused=one.refused)
     if one.videos is None:
@@ -217,10 +209,10 @@ def _run_arm(
     try:
         done.num_steps = one.videos.selection.settings.num_steps
         if one.read is not None:
-            outcome = _execute(one.read, f"{one.arm.label}{place}: attention", asked, folder, watch)
+            outcome = runs.make(one.read, f"{one.arm.label}{place}: attention")
             done.read, done.failed = outcome.run, len(outcome.failed)
             done.losses = measured.fill("losses", outcome.run.run_id, lambda: measure_losses(one.read))  # type: ignore[arg-type]
-        outcome = _execute(one.videos, f"{one.arm.label}{place}: videos", asked, folder, watch)
+        outcome = runs.make(one.videos, f"{one.arm.label}{place}: videos")
         done.videos, done.failed = outcome.run, done.failed + len(outcome.failed)
         done.is_warm = outcome.reused < outcome.clips
         done.memory = measured.fill("memory", outcome.run.run_id, lambda: outcome.peak_memory_gib.get("device"))
@@ -229,11 +221,6 @@ def _run_arm(
             raise
         done.refused = error.message
     return done
-
-
-def _execute(plan: Plan, title: str, asked: AcceleratorQuestion, folder: Path, watch: Watch) -> Outcome:
-    with watch(plan, title) as events:
-        return execute(plan, folder / RUNS, events=events, command=asked.command)
 
 
 def _time_arm(

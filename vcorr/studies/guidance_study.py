@@ -1,15 +1,13 @@
 """Runs all guidances on the same prompts and seeds, and compares their scores, prompt by prompt.
 
-A study is a folder: its ordinary runs in `runs/`, `study.json`, the table `guidance.arrow`, and a page with strips of
-frames. Repeating the command goes on where it stopped.
+A study is a folder: its ordinary runs in `runs/`, `measured.json` with seconds, `study.json`, the table
+`guidance.arrow`, and a page with strips of frames. Repeating the command goes on where it stopped.
 """
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -19,20 +17,18 @@ import numpy as np
 from vcorr.analysis.generated_clips import GeneratedScores, read_generated
 from vcorr.contract.errors import UsageError
 from vcorr.plugins.registry import Registry
-from vcorr.runner.coordinator import Outcome, execute
-from vcorr.runner.events import Events
+from vcorr.runner.coordinator import Outcome
 from vcorr.runner.plan import Plan, make_plan
 from vcorr.runner.spec import NO_GUIDANCE, RunSpec, check_seed
-from vcorr.store.atomic_files import make_folder, write_text
+from vcorr.store.atomic_files import make_folder
 from vcorr.store.rundir import RunDirectory
 from vcorr.studies.guidance_arms import Arm, check_shared, find_option_names
 from vcorr.studies.guidance_rows import TABLE, GuidanceRow, compare_arms, mean_over_seeds
+from vcorr.studies.measured_values import MeasuredValues
+from vcorr.studies.study_runs import StudyRuns, Watch
 
-RECORD, ROWS, RUNS = "study.json", "guidance.arrow", "runs"
+ROWS = "guidance.arrow"
 STUDY_VERSION = 1
-
-Watch = Callable[[Plan, str], AbstractContextManager[Events]]
-"""Returns what shows the events of a run. Its second argument says in words which run it is."""
 
 
 @dataclass(frozen=True)
@@ -94,16 +90,17 @@ def run_guidance_study(asked: GuidanceQuestion, registry: Registry, folder: Path
     plans = {arm: _plan_seeds(spec, asked.seeds, registry) for arm, spec in specs.items()}
     first = plans[asked.arms[0]][0]
     make_folder(folder)
-    known = read_seconds(folder)
+    runs, measured = StudyRuns(folder, watch, asked.command), MeasuredValues(folder)
     arms = []
     for number, arm in enumerate(asked.arms):
         title = f"{arm.label} ({number + 1} of {len(asked.arms)})"
         shared = [plan.with_model_of(first) for plan in plans[arm]]  # one model is loaded, once
-        outcomes = _run_plans(asked, shared, title, folder, watch)
-        arms.append(_gather_arm(arm, shared[0], outcomes, known))
+        seeded = zip(asked.seeds, shared, strict=True)
+        made = {seed: _make_run(runs, plan, f"{title}, seed {seed}", measured) for seed, plan in seeded}
+        arms.append(_gather_arm(arm, shared[0], made))
     study = _finish(asked, first, arms, folder)
     TABLE.write(folder / ROWS, study.rows)
-    write_text(folder / RECORD, json.dumps(study.facts, indent=1) + "\n")
+    runs.write_record(study.facts)
     return study
 
 
@@ -118,44 +115,34 @@ def _plan_seeds(spec: RunSpec, seeds: Sequence[int], registry: Registry) -> list
     return [make_plan(replace(spec, seed=seed), registry) for seed in seeds]
 
 
-def _run_plans(
-    asked: GuidanceQuestion, plans: Sequence[Plan], title: str, folder: Path, watch: Watch
-) -> dict[int, Outcome]:
-    """Makes the runs of one arm, by seed. title: says which arm it is."""
-    outcomes: dict[int, Outcome] = {}
-    for seed, plan in zip(asked.seeds, plans, strict=True):
-        with watch(plan, f"{title}, seed {seed}") as events:
-            outcomes[seed] = execute(plan, folder / RUNS, events=events, command=asked.command)
-    return outcomes
+@dataclass(frozen=True)
+class _Made:
+    """A run that was made. seconds: per video; NaN if no command measured it."""
+
+    outcome: Outcome
+    seconds: float
 
 
-def _gather_arm(arm: Arm, plan: Plan, outcomes: Mapping[int, Outcome], known: Mapping[str, float]) -> ArmRuns:
-    """Returns what was made for an arm. known: seconds per video of earlier commands, by run."""
+def _make_run(runs: StudyRuns, plan: Plan, title: str, measured: MeasuredValues) -> _Made:
+    """Makes a run. What a video of it took is kept, for the commands that only reuse its videos."""
+    outcome = runs.make(plan, title)
+    seconds = (outcome.run.record().get("seconds") or {}).get("per_computed_clip")
+    if seconds is not None:
+        measured.store("seconds", outcome.run.run_id, float(seconds))
+    return _Made(outcome, float(measured.get("seconds", outcome.run.run_id, math.nan)))
+
+
+def _gather_arm(arm: Arm, plan: Plan, made: Mapping[int, _Made]) -> ArmRuns:
+    """Returns what was made for an arm. made: by seed."""
     guided = plan.selection.guided
-    seconds = [_read_seconds(one.run, known) for one in outcomes.values()]
-    measured = [each for each in seconds if not math.isnan(each)]
+    seconds = [one.seconds for one in made.values() if not math.isnan(one.seconds)]
     return ArmRuns(
         arm,
-        {seed: one.run for seed, one in outcomes.items()},
+        {seed: one.outcome.run for seed, one in made.items()},
         "" if guided is None else str(guided.columns()["guidance_layers"]),
-        float(np.mean(measured)) if measured else math.nan,
-        sum(len(one.failed) for one in outcomes.values()),
+        float(np.mean(seconds)) if seconds else math.nan,
+        sum(len(one.outcome.failed) for one in made.values()),
     )
-
-
-def _read_seconds(run: RunDirectory, known: Mapping[str, float]) -> float:
-    """Returns the seconds per video of a run; of a run that this command only reused, those that were known."""
-    found = (run.record().get("seconds") or {}).get("per_computed_clip")
-    return float(found) if found is not None else known.get(run.run_id, math.nan)
-
-
-def read_seconds(folder: Path) -> dict[str, float]:
-    """Returns the seconds per video that an earlier command measured, by run; none if there is no readable record."""
-    try:
-        found = json.loads((folder / RECORD).read_text(encoding="utf-8"))["seconds"]
-        return {str(run): float(seconds) for run, seconds in found.items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return {}
 
 
 def _finish(asked: GuidanceQuestion, plan: Plan, arms: Sequence[ArmRuns], folder: Path) -> GuidanceStudy:
@@ -172,7 +159,6 @@ def _finish(asked: GuidanceQuestion, plan: Plan, arms: Sequence[ArmRuns], folder
         "cfg": plan.selection.settings.cfg,
         "clips": len(plan.selection.clips),
         "arms": [_describe(one) for one in arms],
-        "seconds": {run.run_id: one.seconds for one in arms for run in one.runs.values() if one.seconds == one.seconds},
         "command": list(asked.command),
     }
     clips = {clip: plan.live.dataset.clip(clip).prompt for clip in plan.selection.clips}
@@ -185,6 +171,7 @@ def _describe(one: ArmRuns) -> dict[str, Any]:
         "guidance": one.arm.guidance,
         "options": dict(one.arm.options),
         "layers": one.layers,
+        "seconds": None if math.isnan(one.seconds) else one.seconds,
         "failed": one.failed,
         "runs": {str(seed): run.run_id for seed, run in one.runs.items()},
     }

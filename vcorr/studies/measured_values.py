@@ -28,11 +28,22 @@ class MeasuredValues:
         Raises:
             StoreError: the file cannot be written.
         """
-        values = self._values.setdefault(kind, {})
-        if key not in values:
-            values[key] = measure()
-            write_text(self._path, json.dumps(self._values, indent=1) + "\n")
-        return values[key]
+        if key not in self._values.get(kind, {}):
+            self.store(kind, key, measure())
+        return self.get(kind, key)
+
+    def get(self, kind: str, key: str, default: Any = None) -> Any:
+        """Returns a value, or `default` if it is not there."""
+        return self._values.get(kind, {}).get(key, default)
+
+    def store(self, kind: str, key: str, value: Any) -> None:
+        """Stores a value, in the place of an earlier one.
+
+        Raises:
+            StoreError: the file cannot be written.
+        """
+        self._values.setdefault(kind, {})[key] = value
+        write_text(self._path, json.dumps(self._values, indent=1) + "\n")
 
 
 def _read(path: Path) -> dict[str, dict[str, Any]]:

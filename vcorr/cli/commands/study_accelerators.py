@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,8 +15,6 @@ from vcorr.cli.number_types import WHOLE_NUMBER
 from vcorr.contract.errors import EXIT_OK, EXIT_SOME_FAILED
 
 if TYPE_CHECKING:
-    from vcorr.runner.events import Events
-    from vcorr.runner.plan import Plan
     from vcorr.runner.spec import RunSpec
 
 _SHARED = ("model", "seed", "device", "dtype", "weights", "executor")
@@ -79,6 +76,7 @@ def accelerators(
     """
     from vcorr.cli.quiet import quiet_libraries
     from vcorr.cli.views import accelerator_view
+    from vcorr.cli.views.study_progress import watch_run
     from vcorr.cli.views.terminal import print_json
     from vcorr.plugins.registry import installed
     from vcorr.studies.accelerator_arms import parse_arms
@@ -89,7 +87,7 @@ def accelerators(
     arms = parse_arms(accelerators, find_num_steps(videos, installed()))
     asked = AcceleratorQuestion(read, videos, arms, pairs, site, ("vcorr", *sys.argv[1:]))
     folder = out or Path("studies") / f"accelerators-{read.model or 'model'}"
-    study = run_accelerator_study(asked, installed(), folder, _watch)
+    study = run_accelerator_study(asked, installed(), folder, watch_run)
     if as_json:
         print_json(accelerator_view.to_dict(study))
     else:
@@ -121,13 +119,3 @@ def _build_specs(flags: Mapping[str, Any], assignments: tuple[str, ...]) -> tupl
 
 def _starts(assignment: str, beginnings: tuple[str, ...]) -> bool:
     return assignment.strip().startswith(beginnings)
-
-
-@contextmanager
-def _watch(plan: Plan, title: str) -> Iterator[Events]:
-    from vcorr.cli.views import progress
-    from vcorr.cli.views.terminal import say
-
-    say(title, stderr=True)
-    with progress.events(plan) as events:
-        yield events

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -14,10 +12,6 @@ from vcorr.cli.folder_type import FOLDER
 from vcorr.cli.hints import SpecCommand
 from vcorr.cli.number_types import NUMBER, WHOLE_NUMBER
 from vcorr.contract.errors import EXIT_OK, EXIT_SOME_FAILED, UsageError
-
-if TYPE_CHECKING:
-    from vcorr.runner.events import Events
-    from vcorr.runner.plan import Plan
 
 _FLAGS = (
     *("model", "data", "limit", "from_run", "cfg", "num_steps", "tracker"),
@@ -73,6 +67,7 @@ def guidance(
     """
     from vcorr.cli.quiet import quiet_libraries
     from vcorr.cli.views import study_view
+    from vcorr.cli.views.study_progress import watch_run
     from vcorr.cli.views.terminal import print_json
     from vcorr.plugins.registry import installed
     from vcorr.runner.spec import build_spec
@@ -90,7 +85,7 @@ def guidance(
     arms = parse_arms(guidances, installed())
     asked = GuidanceQuestion(spec, arms, read_seeds(seeds), ("vcorr", *sys.argv[1:]))
     folder = out or Path("studies") / f"guidance-{spec.model or 'model'}"
-    study = run_guidance_study(asked, installed(), folder, _watch)
+    study = run_guidance_study(asked, installed(), folder, watch_run)
     page = write_page(study)
     if as_json:
         print_json(study_view.to_dict(study, page))
@@ -114,13 +109,3 @@ def read_seeds(text: str) -> tuple[int, ...]:
         if not (word.isascii() and word.isdigit()):
             raise UsageError(f"--seeds {text}: {word!r} is no whole number.", hint="For example: --seeds 42,43")
     return tuple(map(int, words))
-
-
-@contextmanager
-def _watch(plan: Plan, title: str) -> Iterator[Events]:
-    from vcorr.cli.views import progress
-    from vcorr.cli.views.terminal import say
-
-    say(title, stderr=True)
-    with progress.events(plan) as events:
-        yield events

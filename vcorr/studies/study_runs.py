@@ -1,0 +1,49 @@
+"""What studies of ordinary runs share: the names in their folder, how a run is made, and their record.
+
+The folder of a study holds its runs in `runs/`, `measured.json` (`vcorr.studies.measured_values`), and `study.json`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vcorr.runner.coordinator import Outcome, execute
+from vcorr.runner.events import Events
+from vcorr.runner.plan import Plan
+from vcorr.store.atomic_files import write_text
+
+RECORD, RUNS = "study.json", "runs"
+
+Watch = Callable[[Plan, str], AbstractContextManager[Events]]
+"""Returns what shows the events of a run. Its second argument says in words which run it is."""
+
+
+@dataclass(frozen=True)
+class StudyRuns:
+    """Makes the runs of a study. folder: of the study. watch: shows their events. command: the command line."""
+
+    folder: Path
+    watch: Watch
+    command: Sequence[str]
+
+    def make(self, plan: Plan, title: str) -> Outcome:
+        """Makes a run, or what is missing of it. title: says in words which run it is.
+
+        Raises:
+            StoreError, PluginError, MissingError, UsageError, InterruptedRunError: as `execute`.
+        """
+        with self.watch(plan, title) as events:
+            return execute(plan, self.folder / RUNS, events=events, command=self.command)
+
+    def write_record(self, facts: Mapping[str, Any]) -> None:
+        """Writes `study.json`; atomic.
+
+        Raises:
+            StoreError: it cannot be written.
+        """
+        write_text(self.folder / RECORD, json.dumps(facts, indent=1) + "\n")
