@@ -4,9 +4,9 @@ from __future__ import annotations
 
 CORRESPONDENCE, TRACKING, GENERATION = "correspondence", "tracking", "generation"
 
-PROPAGATION = "propagation"
+PROPAGATION, INTERVENTION = "propagation", "intervention"
 
-TASKS = (CORRESPONDENCE, TRACKING, PROPAGATION, GENERATION, "intervention")
+TASKS = (CORRESPONDENCE, TRACKING, PROPAGATION, GENERATION, INTERVENTION)
 """All tasks, as in the column `task` of the tables."""
 
 AT_ONE_SITE = (TRACKING, PROPAGATION)

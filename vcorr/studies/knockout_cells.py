@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from vcorr.capture.recorder import Recorder
 from vcorr.contract.errors import UsageError
 from vcorr.contract.protocols import Probe
-from vcorr.contract.tasks import TASKS
+from vcorr.contract.tasks import INTERVENTION
 from vcorr.diffusion.denoising import Change, RenoisedClip
 from vcorr.interventions.knockout_edits import ChangeMeter, Knockout
 from vcorr.runner.judges import make_judges, make_metrics
@@ -35,7 +35,6 @@ from vcorr.studies.knockout_sites import SiteSet, Unit, heads_by_layer, set_of
 
 WHOLE, COMMON = "whole", "common"
 """What a pass is matched to: nothing, the cut has its dose; or the smallest norm among the cuts."""
-TASK = TASKS[-1]
 Norms = dict[int, NDArray[np.float64]]
 """(H,) norms of the whole cut in each head, by layer."""
 
@@ -171,7 +170,7 @@ class ClipCells:
         recorder = Recorder(probes, self._prepared.clip.queries, layers=frozenset(readers))
         loss = self._renoised.denoise(step, recorder, change)
         rows = [replace(base, metric=LOSS, value=loss)]
-        stored = prediction_rows(self.id, self._prepared.clip, recorder.answers, task=TASK)
+        stored = prediction_rows(self.id, self._prepared.clip, recorder.answers, task=INTERVENTION)
         for prediction in rows_of(to_table(stored, PREDICTIONS)):
             rows += [
                 replace(
@@ -219,7 +218,7 @@ class ClipCells:
 
     @cached_property
     def _context(self) -> RowContext:
-        return RowContext(run=self.id, **{**common_columns(self.study.plan), "task": TASK})
+        return RowContext(run=self.id, **{**common_columns(self.study.plan), "task": INTERVENTION})
 
     @cached_property
     def _scorer(self) -> ClipScorer:

@@ -33,10 +33,13 @@ from vcorr.studies.knockout_sites import (
     draw_controls,
     parse_sets,
 )
+from vcorr.studies.study_options import check_assignments
 
 if TYPE_CHECKING:
     from vcorr.diffusion.adapter import DiffusersVideoModel
 
+_OF_RUN = ("model", "data", "weights", "num_steps", "seed")
+"""What a study takes from the spec of the run, unless the user names another."""
 LEAST_CONTROLS = 20
 """Fewer random sets cannot show that a cut is unusual: of 20, p is at best 1/21."""
 DEFAULT_CLIPS = 8
@@ -218,12 +221,12 @@ def _make_spec(
     observed: Observed, options: KnockoutOptions, flags: Mapping[str, Any], assignments: Sequence[str]
 ) -> RunSpec:
     """Returns the spec of the passes: the run's own, with what the user asks for now."""
-    names = ("model", "data", "weights", "num_steps", "seed")
-    own = {name: observed.spec[name] for name in names if observed.spec.get(name) is not None}
+    own = {name: observed.spec[name] for name in _OF_RUN if observed.spec.get(name) is not None}
     steps = options.steps or str(observed.best_step())
     given = {name: value for name, value in flags.items() if value is not None}
     fixed = {"probe": PROBE, "mode": Renoise.name, "metrics": MAIN_METRIC, "steps": steps}
     spec = build_spec({**own, **given, **fixed}, assignments=assignments)
+    check_assignments(assignments, ("model", "data"), (*_OF_RUN, "device", "dtype", "noise_draw"))
     stored = observed.spec.get("options") or {}
     kept = ("model", *(() if "data" in given else ("data",)))
     # what the run was given as text is still to be read as the type of its option

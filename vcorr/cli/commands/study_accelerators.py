@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from vcorr.runner.spec import RunSpec
 
 _SHARED = ("model", "seed", "device", "dtype", "weights", "executor")
-_OF_VIDEOS = ("model.", "tracker")
-_OF_ATTENTION = ("model.", "data.", "probe.")
+_OF_VIDEOS = ("model", "tracker")
+_OF_ATTENTION = ("model", "data", "probe")
 
 
 @click.command("accelerators", cls=SpecCommand, short_help="What caches, fewer bits, windows and fewer steps cost.")
@@ -100,6 +100,7 @@ def _build_specs(flags: Mapping[str, Any], assignments: tuple[str, ...]) -> tupl
     from pathlib import Path
 
     from vcorr.runner.spec import build_spec
+    from vcorr.studies.study_options import check_assignments
 
     shared = {name: flags[name] for name in _SHARED}
     own = {name: flags[name] for name in ("probe", "data", "limit", "layers", "steps")}
@@ -107,15 +108,15 @@ def _build_specs(flags: Mapping[str, Any], assignments: tuple[str, ...]) -> tupl
     if prompts is not None and Path(prompts).is_file():
         prompts = f"prompts:{prompts}"
     made = {"data": prompts or flags["data"], "limit": flags["videos"], "num_steps": flags["num_steps"]}
-    build_spec({**shared, **own}, assignments=assignments)  # raises for an assignment that neither of them takes
-    read = build_spec(
-        {**shared, **own, "mode": "renoise"}, assignments=[a for a in assignments if _starts(a, _OF_ATTENTION)]
-    )
-    videos = build_spec(
-        {**shared, **made, "task": "generation"}, assignments=[a for a in assignments if _starts(a, _OF_VIDEOS)]
-    )
+    build_spec({**shared, **own}, assignments=assignments)  # raises for an assignment that cannot be read
+    check_assignments(assignments, (*_OF_ATTENTION, "tracker"), ("tracker",))
+    of_attention = [text for text in assignments if _name_part(text) in _OF_ATTENTION]
+    of_videos = [text for text in assignments if _name_part(text) in _OF_VIDEOS]
+    read = build_spec({**shared, **own, "mode": "renoise"}, assignments=of_attention)
+    videos = build_spec({**shared, **made, "task": "generation"}, assignments=of_videos)
     return read, videos
 
 
-def _starts(assignment: str, beginnings: tuple[str, ...]) -> bool:
-    return assignment.strip().startswith(beginnings)
+def _name_part(assignment: str) -> str:
+    """Returns the part whose option is set, such as "model" for model.size=small; else the key itself."""
+    return assignment.partition("=")[0].partition(".")[0].strip()
