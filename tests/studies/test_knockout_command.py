@@ -53,7 +53,7 @@ def test_a_study_of_named_sites(study, tmp_path):
     assert [one["sites"] for one in found["effects"] if one["outcome"] == "loss"] == ["0", "1+2"]
     (folder,) = (tmp_path / "studies").iterdir()
     assert str(folder.name) in found["study"]
-    tables = [pa.ipc.open_file(path).read_all() for path in folder.rglob("*.arrow")]
+    tables = [pa.ipc.open_file(path).read_all() for path in (folder / "cells").rglob("*.arrow")]
     rows = [row for table in tables for row in table.to_pylist()]
     assert {row["role"] for row in rows} == {"plain", "cut", "control"}
     assert {row["clip"] for row in rows} == {"test-0002"}, "the run measured the other clips"
