@@ -40,6 +40,13 @@ def test_a_prompt_gives_a_video_and_its_scores(draw) -> None:
     assert read.shape[0] == sliding.FRAMES
 
 
+def test_more_motion_is_called_neither_better_nor_worse(draw) -> None:
+    ended = draw(*ONE, "--set", "metrics=brightness,dynamic-degree")
+    assert ended.code == 0, ended.err
+    better = {line.split()[0]: line.split()[2:] for line in ended.out.splitlines() if len(line.split()) > 2}
+    assert (better["brightness"], better["dynamic_degree"]) == (["higher"], ["a", "guard"])
+
+
 def test_json_has_the_score_of_every_clip(draw) -> None:
     Path("p.txt").write_text("a picture\nanother\n", encoding="utf-8")
     found = read_json(draw(*DRAW, "--data", "prompts:p.txt", "--json"))

@@ -115,6 +115,8 @@ def test_the_page_shows_strips_of_the_same_prompt_and_every_difference(study) ->
     assert np.array_equal(plain, same)
     assert "lamp+scale=0 changed no video" in page
     assert '<span class="better">+20</span>' in page
+    assert '<meta name="viewport" content="width=device-width' in page
+    assert "seed 42, 2 steps," in page
 
 
 def test_text_of_prompts_is_escaped(study) -> None:
@@ -131,6 +133,16 @@ def test_the_terminal_says_what_was_found(study, program) -> None:
     assert "lamp: better: brightness" in ended.out
     assert "Page: study/index.html" in ended.out
     assert "+20 " in ended.out
+    assert "95 % interval" not in ended.out  # all prompts differ alike
+
+
+def test_the_terminal_calls_the_guard_a_guard(study, program) -> None:
+    Path("p.txt").write_text("one picture\n", encoding="utf-8")
+    ended = program(*STUDY, "--guidances", "lamp", "--set", "metrics=brightness,dynamic-degree")
+    assert ended.code == 0, ended.err
+    (guard,) = [line for line in ended.out.splitlines() if "dynamic_degree" in line]
+    assert guard.rstrip().endswith("a guard")
+    assert "1 prompt gives no intervals; 6 do." in ended.out
 
 
 @pytest.mark.parametrize(

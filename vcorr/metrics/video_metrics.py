@@ -9,6 +9,7 @@ from vcorr.contract.bases import MetricBase
 from vcorr.contract.records import Score
 from vcorr.contract.video_tracks import VideoTracks
 from vcorr.metrics.frame_changes import score_frames
+from vcorr.metrics.motion_guard import GUARD
 from vcorr.metrics.subject_drift import describe_plainly, score_drift
 from vcorr.metrics.track_motion import score_cycle, score_dynamics, score_jerk, score_outliers, score_survival
 
@@ -77,8 +78,8 @@ class DynamicDegree(MetricBase):
     """`dynamic_degree`: how much moves (`track_motion.score_dynamics`). A guard: more is not better by itself."""
 
     higher_is_better = True
-    columns = ("dynamic_degree",)
-    primary = "dynamic_degree"
+    columns = (GUARD,)
+    primary = GUARD
     lower = 0.0
 
     def score_video(self, video: Video, tracks: VideoTracks) -> dict[str, Score]:

@@ -13,8 +13,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from vcorr.contract.noun_counts import say_count
 from vcorr.contract.visible_text import escape_line
 from vcorr.data.video.browser_videos import enlarge
+from vcorr.metrics.motion_guard import GUARD, say_better
 from vcorr.runner.spec import NO_GUIDANCE
 from vcorr.runner.track import is_video_kept, read_video
 from vcorr.stats.sign_flips import SIGNIFICANT, smallest_p
@@ -26,18 +28,21 @@ PAGE, STRIPS = "index.html", "strips"
 FRAMES_SHOWN, PROMPTS_SHOWN = 6, 4
 FRAME_WIDTH = 128
 """Least width in pixels of a frame in a strip; smaller videos are enlarged by a whole factor."""
-_GUARD = "dynamic_degree"
 
+_META = '<meta charset="utf-8">\n<meta name="viewport" content="width=device-width, initial-scale=1">'
 _STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 68rem; padding: 0 1rem; color: #1a1a1a; }
+body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 78rem; padding: 0 1rem; color: #1a1a1a; }
+p { max-width: 68rem; }
 table { border-collapse: collapse; margin: 1rem 0 2rem; }
-th, td { padding: .25rem .7rem; text-align: right; border-bottom: 1px solid #ddd; font-variant-numeric: tabular-nums;
+th, td { padding: .25rem .5rem; text-align: right; border-bottom: 1px solid #ddd; font-variant-numeric: tabular-nums;
          white-space: nowrap; }
-th:first-child, td:first-child { text-align: left; }
+th:nth-child(-n+2), td:nth-child(-n+2) { text-align: left; }
+td .note { font-size: .87em; }
 .better { color: #05603a; font-weight: 600; } .worse { color: #9b1c1c; font-weight: 600; }
 figure { margin: 0 0 .6rem; display: flex; align-items: center; gap: .8rem; }
 figcaption { width: 9rem; flex: none; overflow-wrap: anywhere; } img { max-width: 100%; image-rendering: auto; }
 .note { color: #555; } .wide { overflow-x: auto; }
+@media (max-width: 40rem) { figure { display: block; } figcaption { width: auto; } td .note { display: block; } }
 """
 
 
@@ -53,7 +58,7 @@ def write_page(study: GuidanceStudy) -> Path:
         parts += _table_of(study, control)
     title = f"Guidance of {study.facts['model']}"
     body = "\n".join(parts)
-    page = f'<!doctype html>\n<html lang="en">\n<meta charset="utf-8">\n<title>{_text(title)}</title>\n'
+    page = f'<!doctype html>\n<html lang="en">\n{_META}\n<title>{_text(title)}</title>\n'
     write_text(study.folder / PAGE, f"{page}<style>{_STYLE}</style>\n<h1>{_text(title)}</h1>\n{body}\n</html>\n")
     return study.folder / PAGE
 
@@ -62,16 +67,18 @@ def _intro(study: GuidanceStudy) -> Iterator[str]:
     facts = study.facts
     seeds = ", ".join(map(str, facts["seeds"]))
     strength = "the pipeline's own" if facts["cfg"] is None else f"{facts['cfg']:g}"
+    prompts, steps = say_count(len(study.clips), "prompt"), say_count(facts["num_steps"], "step")
+    named = "seed" if len(facts["seeds"]) == 1 else "seeds"
     yield (
-        f"<p>{len(study.clips)} prompts of {_text(facts['dataset'])}, seeds {_text(seeds)}, "
-        f"{facts['num_steps']} steps, strength of classifier-free guidance {_text(strength)}. "
+        f"<p>{prompts} of {_text(facts['dataset'])}, {named} {_text(seeds)}, {steps}, "
+        f"strength of classifier-free guidance {_text(strength)}. "
         "Every guidance starts from the same noise.</p>"
     )
     yield (
         '<p class="note">Differences are means over prompts, with 95 % intervals by Student’s t. p is of a '
         "sign-flip test, corrected by Holm over the guidances of a table and score. "
         "A video that moves less scores better by itself: "
-        f"compare {_GUARD} first.</p>"
+        f"compare {GUARD} first.</p>"
     )
     for note in study.notes:
         yield f'<p class="note">{_text(note)}</p>'
@@ -137,12 +144,13 @@ def _table_of(study: GuidanceStudy, control: str) -> Iterator[str]:
 
 
 def _cells(row: GuidanceRow) -> Iterator[str]:
-    meaning = "a guard" if row.metric == _GUARD else f"{row.better} is better"
+    better = say_better(row.metric, lower=row.better == "lower")
+    meaning = better if row.metric == GUARD else f"{better} is better"
     yield f"{_text(row.metric)} <span class=note>({meaning})</span>"
     yield _text(row.guidance)
     yield show(row.value)
     yield show(row.control_value)
-    kind = ("better" if row.improves else "worse") if row.is_significant and row.metric != _GUARD else ""
+    kind = ("better" if row.improves else "worse") if row.is_significant and row.metric != GUARD else ""
     yield f'<span class="{kind}">{show(row.difference, signed=True)}</span>'
     yield show_interval(row)
     yield "–" if math.isnan(row.p_holm) else f"{row.p_holm:.3f}"
@@ -177,17 +185,17 @@ def _say_nothing(study: GuidanceStudy, rows: Sequence[GuidanceRow]) -> str:
     prompts, family = max((row.prompts for row in rows), default=0), len(study.arms) - 1
     least = min(1.0, smallest_p(prompts) * family)
     if least > SIGNIFICANT:
-        return f"{prompts} prompts cannot give the test a p under {least:.2g}, so it says nothing"
+        return f"{say_count(prompts, 'prompt')} cannot give the test a p under {least:.2g}, so it says nothing"
     return "no score differs by more than chance"
 
 
 def _summarise_arm(study: GuidanceStudy, label: str) -> str:
     rows = [row for row in study.rows if (row.guidance, row.control) == (label, NO_GUIDANCE)]
     told = [row for row in rows if row.is_significant]
-    better = [row.metric for row in told if row.improves and row.metric != _GUARD]
-    worse = [row.metric for row in told if not row.improves and row.metric != _GUARD]
+    better = [row.metric for row in told if row.improves and row.metric != GUARD]
+    worse = [row.metric for row in told if not row.improves and row.metric != GUARD]
     words = [f"better: {', '.join(better)}" if better else "", f"worse: {', '.join(worse)}" if worse else ""]
     found = "; ".join(word for word in words if word) or _say_nothing(study, rows)
-    guard = next((row for row in told if row.metric == _GUARD), None)
+    guard = next((row for row in told if row.metric == GUARD), None)
     moves = "" if guard is None else ("; it moves more" if guard.difference > 0 else "; it moves less")
     return f"{label}: {found}{moves}"

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from vcorr.cli.views.table_notes import interval_text, say_no_interval
 from vcorr.cli.views.table_width import Column, fit_table
 from vcorr.cli.views.terminal import cell, console, duration, number, say
+from vcorr.metrics.motion_guard import say_better
 from vcorr.runner.guided import say_guidance
 from vcorr.stats.intervals import no_interval_reason
 
@@ -52,7 +53,7 @@ def _cells(one: ColumnSummary, several: bool) -> list[Any]:
     estimate, low, high = (float(getattr(one.interval, name)) for name in ("estimate", "low", "high"))
     mean = cell(number(estimate, _digits(estimate)), style="bold")
     more = [interval_text(low, high, _digits(estimate)), str(int(one.interval.n))]
-    return [cell(one.column), mean, *(more if several else []), "lower" if one.lower_is_better else "higher"]
+    return [cell(one.column), mean, *(more if several else []), say_better(one.column, lower=one.lower_is_better)]
 
 
 def _digits(value: float) -> int:
