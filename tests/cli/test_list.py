@@ -40,3 +40,9 @@ def test_runs_are_listed_with_their_status(vcorr, monkeypatch) -> None:
         assert path.name in text
         assert "zzzz: " in text
     assert json.loads(vcorr("list", "runs", "--results", str(path), "--json").out) == [whole]
+
+
+def test_the_help_names_every_kind_that_is_listed_and_shown(vcorr) -> None:
+    said = " ".join(vcorr("--help").out.split())
+    assert "trackers, guidances, configs, plugins, runs." in said
+    assert "tracker, guidance, config or run." in said

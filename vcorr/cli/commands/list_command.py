@@ -15,12 +15,12 @@ KINDS = ("models", "probes", "metrics", "datasets", "trackers", "guidances")
 RUN = "run"
 RUNS = "runs"
 CONFIGS, PLUGINS = "configs", "plugins"
+LISTED = [*KINDS, CONFIGS, PLUGINS, RUNS]
+SHOWN = [*(kind.removesuffix("s") for kind in (*KINDS, CONFIGS)), RUN]
 
 
-@click.command(
-    "list", short_help="List what is installed: models, probes, metrics, datasets, trackers, configs, plugins, runs."
-)
-@click.argument("kind", required=False, type=KindChoice([*KINDS, CONFIGS, PLUGINS, RUNS]))
+@click.command("list", short_help=f"List what is installed: {', '.join(LISTED)}.")
+@click.argument("kind", required=False, type=KindChoice(LISTED))
 @click.option(
     "--results", type=click.Path(path_type=Path), default=Path("runs"), show_default=True, help="Of runs: their folder."
 )
@@ -65,8 +65,8 @@ def _list_runs(folder: Path, as_json: bool) -> None:
         say(f"No runs in {folder}. Another folder: vcorr list runs --results DIR")
 
 
-@click.command(short_help="Show everything known about a model, probe, metric, dataset, tracker, config or run.")
-@click.argument("kind", type=ShowKind([*(k.removesuffix("s") for k in (*KINDS, CONFIGS)), RUN]))
+@click.command(short_help=f"Show everything known about a {', '.join(SHOWN[:-1])} or {SHOWN[-1]}.")
+@click.argument("kind", type=ShowKind(SHOWN))
 @click.argument("name")
 @click.option(
     "--metric",
