@@ -2,6 +2,8 @@
 
 import json
 import math
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
@@ -11,6 +13,7 @@ from support.small_models import load_small
 import vcorr
 from vcorr.capture.recorder import Recorder
 from vcorr.cli.main import main
+from vcorr.cli.views.accelerator_view import say_study
 from vcorr.contract.errors import UsageError
 from vcorr.contract.records import RunSettings
 from vcorr.diffusion.denoising import RenoisedClip
@@ -183,3 +186,16 @@ def test_values_are_paired_by_clip_and_p_is_corrected_over_the_arms():
     assert all(row.clips == 8 and row.low < row.difference < row.high for row in rows)
     assert [row.p for row in rows] == pytest.approx([2 / 256, 2 / 256])
     assert [row.p_holm for row in correct_rows(rows)] == pytest.approx([4 / 256, 4 / 256])
+
+
+def test_small_differences_of_scores_are_not_rounded_to_zero(capsys):
+    shared = {"accelerator": "nf4", "clips": 8}
+    rows = [
+        AcceleratorRow(metric="skill", value=0.2, difference=-0.01, low=-0.024, high=0.004, **shared),
+        AcceleratorRow(metric="warp_error", value=1e-4, difference=-6.44e-5, low=-1e-4, high=-2e-5, **shared),
+    ]
+    facts = {"model": "tiny", "site": "7:49"}
+    say_study(SimpleNamespace(rows=rows, facts=facts, folder=Path("study")))
+    out = capsys.readouterr().out
+    assert "-6.44e-05" in out
+    assert "-0.010" in out

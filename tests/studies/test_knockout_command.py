@@ -7,9 +7,26 @@ import pytest
 from support.program import Ended
 
 from vcorr.cli import main as program
+from vcorr.cli.views.knockout_view import say_page
 
 SMALL = ("model.height=32", "model.width=32", "model.frames=9", "model.network.num_layers=3")
 DATA = ("data.size=32", "data.frames=9", "data.grid=4", "data.clips=3")
+PAGE = """# Knock-outs of tiny: cross-frame
+
+- 8 clips of sprites, step 35. `beyond` counts the random sets that harm at least as much, as a long line says.
+
+## Denoising loss: rise, as a share of the loss without a cut, dose 1
+
+| cut | whole cut | its dose here | harm | controls | harm beyond controls | 95 % interval | p | beyond |
+| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |
+| 4 | +0.468 | 0.39 | +0.085 | +0.031 | +0.054 | +0.024 … +0.084 | **0.016** | 0 of 20 |
+
+## What foresees the effect of a cut
+
+| observation | effect on | rank correlation per clip | 95 % interval | p | of means | sites |
+| --- | --- | ---: | ---: | ---: | ---: | ---: |
+| `trait_second_eigenvalue` | loss | +0.050 | -0.160 … +0.260 | 0.930 | -0.006 | 10 |
+"""
 SET = [word for text in (*SMALL, *DATA) for word in ("--set", text)]
 
 
@@ -60,7 +77,7 @@ def test_a_study_of_named_sites(study, tmp_path):
     again = study(*words)
     assert again.code == 0
     assert "0 passes so far" in again.err
-    assert "# Knock-outs of tiny: head" in again.out
+    assert "Knock-outs of tiny: head\n" in again.out
 
 
 @pytest.mark.parametrize(
@@ -88,3 +105,15 @@ def test_a_folder_without_a_run_is_refused(vcorr, tmp_path):
     ended = vcorr("study", "knockout", "--from", str(tmp_path))
     assert ended.code != 0
     assert "is not a run" in " ".join(ended.err.split())
+
+
+@pytest.mark.parametrize("width", [80, 100])
+def test_the_tables_of_a_study_fit_the_terminal(capsys, monkeypatch, width):
+    monkeypatch.setenv("COLUMNS", str(width))
+    say_page(PAGE)
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= width
+    words = " ".join(" ".join(lines).split())
+    assert "loss +0.050 -0.160 … +0.260 0.930" in words
+    assert "+0.054 +0.024 … +0.084 0.016 0 of 20" in words
+    assert not {"|", "*", "`", "#"} & set(words)

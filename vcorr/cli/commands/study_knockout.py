@@ -83,6 +83,7 @@ def knockout(
     later layers. Repeat the command to go on after an interruption.
     """
     from vcorr.cli.quiet import quiet_libraries
+    from vcorr.cli.views.knockout_view import say_page
     from vcorr.contract.errors import EXIT_OK
 
     quiet_libraries()
@@ -106,7 +107,6 @@ def knockout(
     if as_json:
         print_json({"study": str(folder.path), **finished.results.to_dict()})
     else:
-        for line in finished.page.splitlines():
-            say(line)
+        say_page(finished.page)
         say(f"Results: {folder.path}", stderr=True)
     return EXIT_OK

@@ -11,6 +11,7 @@ from vcorr.cli.views.table_notes import interval_text, with_sign
 from vcorr.cli.views.table_width import Column, Row, fit_table
 from vcorr.cli.views.terminal import cell, console, number, say
 from vcorr.studies.accelerator_rows import BEST, LOSS, MEMORY, PSNR, SECONDS, SKILL
+from vcorr.studies.guidance_page import show
 
 if TYPE_CHECKING:
     from vcorr.studies.accelerator_rows import AcceleratorRow
@@ -81,13 +82,20 @@ def _cells(label: str, rows: Mapping[str, AcceleratorRow]) -> Row:
 
 
 def _score_cells(label: str, rows: Mapping[str, AcceleratorRow], scores: Sequence[str]) -> Row:
-    return (cell(label), *(_difference(rows.get(name)) for name in scores))
+    return (cell(label), *(_score_difference(rows.get(name)) for name in scores))
 
 
 def _difference(row: AcceleratorRow | None) -> Any:
-    if row is None or math.isnan(row.difference):
-        return "–"
-    return cell(with_sign(row.difference, 3), style="bold" if row.is_significant else "")
+    return "–" if row is None else _in_bold(with_sign(row.difference, 3), row)
+
+
+def _score_difference(row: AcceleratorRow | None) -> Any:
+    """Returns the difference of a score with three digits that count: some scores are below 0.001."""
+    return "–" if row is None else _in_bold(show(row.difference, signed=True), row)
+
+
+def _in_bold(text: str, row: AcceleratorRow) -> Any:
+    return "–" if math.isnan(row.difference) else cell(text, style="bold" if row.is_significant else "")
 
 
 def to_dict(study: AcceleratorStudy) -> dict[str, Any]:
