@@ -47,7 +47,8 @@ WITH_TORCH = {
     },
     "vcorr.functional": {
         *("AttentionRows", "QueryPoints", "attention_rows", "attention_score", "confidence_score"),
-        *("cross_frame_attention", "harmonic_mean", "head_traits", "latent_to_frames", "match", "match_features"),
+        *("cross_frame_attention", "descriptor_drift", "harmonic_mean", "head_traits", "latent_to_frames", "match"),
+        "match_features",
         *("matching_accuracy", "tapvid", "unit_vectors"),
     },
     "vcorr.guidance": {"CrossFrameGuidance", "guide"},
