@@ -24,11 +24,6 @@ from vcorr.interventions.guidance_options import (
 from vcorr.interventions.perturbed_attention import attend_own_token, check_frames_join, own_frame_edit
 
 
-@dataclass(frozen=True)
-class NoGuidance(GuidanceBase):
-    """Classifier-free guidance alone: the control that costs nothing."""
-
-
 class _AwayFromPerturbed(GuidanceBase):
     """Adds scale (c - c') to every prediction, with c' the conditional prediction of perturbed layers.
 

@@ -36,13 +36,11 @@ def load_model(plan: Plan) -> None:
     plan.live.adapter.load(plan.hardware.device, plan.hardware.dtype, plan.spec.weights)
 
 
-def measure_losses(plan: Plan, done: Callable[[], None] = lambda: None) -> dict[str, float]:
+def measure_losses(plan: Plan) -> dict[str, float]:
     """Returns the denoising loss of every clip of a plan of mode renoise, the mean over its steps.
 
     The loss of a step is the mean square of output - target over all latents (`RenoisedClip.denoise`), with the noise
     of the run.
-
-    done: called after each clip.
 
     Raises:
         UsageError, PluginError, NumericalError: the model cannot be run, or its output is not finite.
@@ -56,7 +54,6 @@ def measure_losses(plan: Plan, done: Callable[[], None] = lambda: None) -> dict[
             renoised = RenoisedClip(plan.live.adapter.made, clip, settings)
             each = [renoised.denoise(step, Recorder({}, clip.queries, layers=())) for step in settings.steps]
         losses[clip_id] = float(np.mean(each))
-        done()
     return losses
 
 

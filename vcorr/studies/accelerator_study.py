@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +90,12 @@ class _Plans:
     videos: Plan | None = None
     refused: str = ""
 
+    def both(self) -> tuple[Plan, Plan]:
+        """Returns the two runs of an arm that has both, as the plain one does."""
+        assert self.read is not None
+        assert self.videos is not None
+        return self.read, self.videos
+
 
 @dataclass
 class _Done:
@@ -120,8 +127,8 @@ def run_accelerator_study(
         InterruptedRunError: the user interrupted a run; the same command goes on from there.
     """
     plain = _plan_arm(AcceleratedArm(PLAIN), asked, registry)
-    assert plain.read is not None and plain.videos is not None  # noqa: PT018  # the plain arm has both runs
-    site = find_site(asked, plain.read, registry)
+    read, videos = plain.both()
+    site = find_site(asked, read, registry)
     plans = [_plan_arm(arm, asked, registry) for arm in asked.arms]
     make_folder(folder)
     runs, measured = StudyRuns(folder, watch, asked.command), MeasuredValues(folder)
@@ -130,12 +137,12 @@ def run_accelerator_study(
     for number, one in enumerate(plans):
         found = _run_arm(one, runs, measured, f" ({number + 1} of {len(plans)})")
         if asked.pairs and one.videos is not None and not found.refused:
-            cold = [plan for plan, made in ((plain.videos, own), (one.videos, found)) if not made.is_warm]
-            found.times = _time_arm(one.videos, plain.videos, asked.pairs, measured, cold)
+            cold = [plan for plan, made in ((videos, own), (one.videos, found)) if not made.is_warm]
+            found.times = _time_arm(one.videos, videos, asked.pairs, measured, cold)
             own.is_warm = True
         done.append(found)
     rows = correct_rows([row for one in done for row in _rows_of(one, own, plain, site)])
-    facts = _facts(asked, plain.read, plain.videos, site, [own, *done])
+    facts = _facts(asked, read, videos, site, [own, *done])
     TABLE.write(folder / ROWS, rows)
     runs.write_record(facts)
     return AcceleratorStudy(folder, rows, facts, own.failed + sum(one.failed for one in done))
@@ -211,7 +218,7 @@ def _run_arm(one: _Plans, runs: StudyRuns, measured: MeasuredValues, place: str 
         if one.read is not None:
             outcome = runs.make(one.read, f"{one.arm.label}{place}: attention")
             done.read, done.failed = outcome.run, len(outcome.failed)
-            done.losses = measured.fill("losses", outcome.run.run_id, lambda: measure_losses(one.read))  # type: ignore[arg-type]
+            done.losses = measured.fill("losses", outcome.run.run_id, partial(measure_losses, one.read))
         outcome = runs.make(one.videos, f"{one.arm.label}{place}: videos")
         done.videos, done.failed = outcome.run, done.failed + len(outcome.failed)
         done.is_warm = outcome.reused < outcome.clips
@@ -237,22 +244,21 @@ def _time_arm(
 
 def _rows_of(one: _Done, plain: _Done, plans: _Plans, site: SiteId) -> Iterator[AcceleratorRow]:
     """Yields all rows of an arm."""
-    assert plans.read is not None and plans.videos is not None  # noqa: PT018  # the plain arm has both runs
-    arm = one.arm
+    (of_clips, of_prompts), arm = plans.both(), one.arm
     common = AcceleratorRow(
-        model=plans.read.parts.model.entry.name,
-        weights=plans.read.identity.weights,
-        device=plans.read.hardware.name,
-        dtype=plans.read.hardware.dtype,
+        model=of_clips.parts.model.entry.name,
+        weights=of_clips.identity.weights,
+        device=of_clips.hardware.name,
+        dtype=of_clips.hardware.dtype,
         accelerator=arm.label,
         title=arm.title,
         note=arm.note,
         num_steps=one.num_steps,
     )
-    clips = replace(common, dataset=plans.read.dataset, split=plans.read.split)
-    videos = replace(common, dataset=plans.videos.dataset, split=plans.videos.split)
+    clips = replace(common, dataset=of_clips.dataset, split=of_clips.split)
+    videos = replace(common, dataset=of_prompts.dataset, split=of_prompts.split)
     yield from _rows_of_attention(clips, one, plain, site)
-    yield from _rows_of_videos(videos, one, plain, plans.videos.selection.clips)
+    yield from _rows_of_videos(videos, one, plain, of_prompts.selection.clips)
 
 
 def _rows_of_attention(common: AcceleratorRow, one: _Done, plain: _Done, site: SiteId) -> Iterator[AcceleratorRow]:
